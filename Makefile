@@ -1,0 +1,70 @@
+# lbrx: make [SAN=address|thread|memory] [CC=clang] [target]; `make help` lists targets.
+VERSION := $(shell cat VERSION)
+CC ?= cc
+SAN ?=
+CONFIG := $(notdir $(CC))$(if $(SAN),-$(SAN))
+B ?= build/$(CONFIG)
+WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
+        -Wundef -Wvla $(if $(RELEASE_TARBALL),,-Werror)
+OPT ?= -O2
+CFLAGS_ALL := -std=c11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 $(OPT) -g -ffp-contract=off -fno-strict-aliasing \
+              -fvisibility=hidden $(WARN) -Isrc -DLB_VERSION='"$(VERSION)"' $(CFLAGS)
+ifeq ($(SAN),address)
+CFLAGS_ALL += -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+LDFLAGS_ALL := -fsanitize=address,undefined
+else ifneq ($(SAN),)
+CFLAGS_ALL += -fsanitize=$(SAN) -fno-omit-frame-pointer
+LDFLAGS_ALL := -fsanitize=$(SAN)
+endif
+UNAME := $(shell uname -s)
+ARCH := $(shell $(CC) -dumpmachine 2>/dev/null | cut -d- -f1)
+# Static libraries: found by pkg-config's library folder, else by the linker's own search.
+ifeq ($(UNAME),Darwin)
+BREW := $(shell brew --prefix 2>/dev/null)
+CFLAGS_ALL += -I$(BREW)/include
+LIBS := $(BREW)/lib/libyaml.a $(BREW)/lib/libpcre2-8.a $(BREW)/lib/libutf8proc.a -lm -lpthread
+else
+LIBS := -Wl,-Bstatic -lyaml -lpcre2-8 -lutf8proc -Wl,-Bdynamic -lm -lpthread -ldl
+endif
+LAYERS := base io tensor format kernel device arch plan quant text model ops cli
+SRC := $(wildcard $(LAYERS:%=src/%/*.c))
+# SIMD files are compiled where their instruction set exists; flags come from the file name.
+NOT_X86 := $(filter-out x86_64,$(ARCH))
+ifneq ($(NOT_X86),)
+SRC := $(filter-out %_avx2.c %_avx512.c,$(SRC))
+endif
+ifeq ($(filter aarch64 arm64,$(ARCH)),)
+SRC := $(filter-out %_neon.c,$(SRC))
+endif
+OBJ := $(SRC:src/%.c=$(B)/%.o)
+MAIN_OBJ := $(B)/cli/main.o
+LIB := $(B)/liblbrx.a
+
+.PHONY: all help lib test check checkkern fuzz bench clean
+all: build/lbrx
+build/lbrx: $(B)/lbrx
+	@mkdir -p build && cp -f $< $@
+$(B)/lbrx: $(MAIN_OBJ) $(LIB)
+	$(CC) $(LDFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(LIBS)
+lib: $(LIB)
+$(LIB): $(filter-out $(MAIN_OBJ),$(OBJ))
+	@rm -f $@ && $(AR) rcs $@ $^
+$(B)/%_avx2.o: CFLAGS_ISA = -mavx2 -mfma -mf16c -mbmi2
+$(B)/%_avx512.o: CFLAGS_ISA = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mbmi2
+$(B)/%.o: src/%.c VERSION
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) $(CFLAGS_ISA) -MMD -MP -c $< -o $@
+
+include tests/tests.mk
+-include $(OBJ:.o=.d)
+
+help:
+	@echo 'make            build/lbrx'
+	@echo 'make test       the whole suite, offline'
+	@echo 'make check      layers, sizes, names, headers, format'
+	@echo 'make checkkern  every kernel against the scalar reference, long form'
+	@echo 'make fuzz P=x   one fuzz target (P=gguf|safetensors|json|...) for T=60 seconds'
+	@echo 'make bench      kernels and conversions'
+	@echo 'make SAN=address|thread|memory test'
+clean:
+	rm -rf build

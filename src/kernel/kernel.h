@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* kernel.h: the kernel table: pure arithmetic on the caller's buffers, scalar reference and SIMD.
+ *
+ * kernel.def lists every kernel with its comparison class. lb_kernels_init fills all slots with the
+ * references, then overrides upward by the ISA mask: no slot is ever NULL, no `if (avx2)` elsewhere.
+ * Kernels never allocate, never do I/O, and give the same bytes on every machine. */
+#ifndef LB_KERNEL_KERNEL_H
+#define LB_KERNEL_KERNEL_H
+
+#include "base/base.h"
+#include "tensor/dtype.h"
+
+#define LB_KERNEL(name, ret, args, cmp) typedef ret(lb_k_##name##_fn) args;
+#include "kernel/kernel.def"
+#undef LB_KERNEL
+
+#define LB_KERNEL(name, ret, args, cmp) lb_k_##name##_fn lb_k_##name##_ref;
+#include "kernel/kernel.def"
+#undef LB_KERNEL
+
+typedef struct lb_kernels {
+#define LB_KERNEL(name, ret, args, cmp) lb_k_##name##_fn *name;
+#include "kernel/kernel.def"
+#undef LB_KERNEL
+} lb_kernels;
+
+/* isa_mask: lb_cpu_isa() or less (LB_CPU masks). */
+void lb_kernels_init(lb_kernels *k, u32 isa_mask);
+
+typedef void(lb_decode_fn)(size_t n_elems, float *out, const void *in);
+typedef void(lb_encode_fn)(size_t n_elems, void *out, const float *in, u64 counts[2]);
+/* NULL where the type does not decode to f32 (integers, c64) or has no encoder. */
+lb_decode_fn *lb_kernels_decode(const lb_kernels *k, lb_dtype t);
+lb_encode_fn *lb_kernels_encode(const lb_kernels *k, lb_dtype t);
+
+#define LB_FOLD_LEAF 16384 /* elements; a leaf never crosses a row */
+
+#endif
