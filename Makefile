@@ -1,4 +1,4 @@
-# lbrx: make [SAN=address|thread|memory] [CC=clang] [target]; `make help` lists targets.
+# lbrx: make [SAN=address|thread|fuzz] [CC=clang] [target]; `make help` lists targets.
 VERSION := $(shell cat VERSION)
 CC ?= cc
 SAN ?=
@@ -9,16 +9,14 @@ WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-protot
 OPT ?= -O2
 CFLAGS_ALL := -std=c11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 $(OPT) -g -ffp-contract=off -fno-strict-aliasing \
               -fvisibility=hidden $(WARN) -Isrc -DLB_VERSION='"$(VERSION)"' $(CFLAGS)
-ifeq ($(SAN),address)
-CFLAGS_ALL += -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
-LDFLAGS_ALL := -fsanitize=address,undefined
-else ifneq ($(SAN),)
-CFLAGS_ALL += -fsanitize=$(SAN) -fno-omit-frame-pointer
-LDFLAGS_ALL := -fsanitize=$(SAN)
-endif
+SAN_FLAGS_address := -fsanitize=address,undefined -fno-sanitize-recover=all
+SAN_FLAGS_fuzz := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+SAN_FLAGS := $(if $(SAN),$(or $(SAN_FLAGS_$(SAN)),-fsanitize=$(SAN)) -fno-omit-frame-pointer)
+CFLAGS_ALL += $(SAN_FLAGS)
+LDFLAGS_ALL := $(SAN_FLAGS)
 UNAME := $(shell uname -s)
 ARCH := $(shell $(CC) -dumpmachine 2>/dev/null | cut -d- -f1)
-# Static libraries: found by pkg-config's library folder, else by the linker's own search.
+# Static libraries: Homebrew's by path, else by the linker's own search.
 ifeq ($(UNAME),Darwin)
 BREW := $(shell brew --prefix 2>/dev/null)
 CFLAGS_ALL += -I$(BREW)/include
@@ -29,8 +27,7 @@ endif
 LAYERS := base io tensor format kernel device arch plan quant text model ops cli
 SRC := $(wildcard $(LAYERS:%=src/%/*.c))
 # SIMD files are compiled where their instruction set exists; flags come from the file name.
-NOT_X86 := $(filter-out x86_64,$(ARCH))
-ifneq ($(NOT_X86),)
+ifeq ($(filter x86_64,$(ARCH)),)
 SRC := $(filter-out %_avx2.c %_avx512.c,$(SRC))
 endif
 ifeq ($(filter aarch64 arm64,$(ARCH)),)
@@ -40,8 +37,9 @@ OBJ := $(SRC:src/%.c=$(B)/%.o)
 MAIN_OBJ := $(B)/cli/main.o
 LIB := $(B)/liblbrx.a
 
-.PHONY: all help lib test check checkkern fuzz bench clean
+.PHONY: all help lib clean
 all: build/lbrx
+# The release binary; a sanitizer's or another compiler's stays in its own folder.
 build/lbrx: $(B)/lbrx
 	@mkdir -p build && cp -f $< $@
 $(B)/lbrx: $(MAIN_OBJ) $(LIB)
@@ -61,10 +59,13 @@ include tests/tests.mk
 help:
 	@echo 'make            build/lbrx'
 	@echo 'make test       the whole suite, offline'
-	@echo 'make check      layers, sizes, names, headers, format'
+	@echo 'make t-NAME     one program: tests/unit/test_NAME.c, or tests/cli/NAME.sh with make c-NAME'
+	@echo 'make check      layers, sizes, names, headers, format, binary'
 	@echo 'make checkkern  every kernel against the scalar reference, long form'
-	@echo 'make fuzz P=x   one fuzz target (P=gguf|safetensors|json|...) for T=60 seconds'
+	@echo 'make fuzz       every fuzz target for T=60 seconds each; P=gguf for one'
+	@echo 'make long       the long forms: fuzzing, kernels, interruption'
 	@echo 'make bench      kernels and conversions'
-	@echo 'make SAN=address|thread|memory test'
+	@echo 'make docs       docs/cli.md and docs/lbrx.1 from the tables of options'
+	@echo 'CC=clang, SAN=address|thread: with any of them, in a build folder of its own'
 clean:
 	rm -rf build

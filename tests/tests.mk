@@ -1,4 +1,6 @@
-# Tests: every tests/unit/test_*.c is one program; checkkern is tests/kern/*.c; fuzzers tests/fuzz/fuzz_*.c.
+# Tests: every tests/unit/test_*.c is one program (other files there are linked into all of them);
+# checkkern is tests/kern/*.c; every tests/fuzz/fuzz_*.c is a fuzzer and, without one, a program that
+# runs its corpus once; tests/cli/*.sh and tests/peers/*.py run the built program.
 UNIT := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/test_*.c))
 UNIT_COMMON := $(patsubst tests/unit/%.c,$(B)/tests/%.o,$(filter-out tests/unit/test_%,$(wildcard tests/unit/*.c)))
 CFLAGS_TEST := -Itests
@@ -10,9 +12,10 @@ $(B)/tests/runner.o: tests/test.c tests/test.h
 	$(CC) $(CFLAGS_ALL) $(CFLAGS_TEST) -c $< -o $@
 $(UNIT): $(B)/tests/%: $(B)/tests/%.o $(B)/tests/runner.o $(UNIT_COMMON) $(LIB)
 	$(CC) $(LDFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(LIBS)
-.PRECIOUS: $(B)/tests/%.o
+.PRECIOUS: $(B)/tests/%.o $(B)/tests/fuzz/%.o
 
 KERN_SRC := $(wildcard tests/kern/*.c)
+CHECKKERN := $(if $(KERN_SRC),$(B)/checkkern)
 KERN_DEP := $(patsubst src/%.c,$(B)/%.o,$(filter src/kernel/%,$(SRC))) $(B)/base/cpu.o $(B)/base/error.o $(B)/tensor/dtype.o
 $(B)/tests/kern/%.o: tests/kern/%.c
 	@mkdir -p $(@D)
@@ -20,9 +23,58 @@ $(B)/tests/kern/%.o: tests/kern/%.c
 $(B)/checkkern: $(patsubst tests/kern/%.c,$(B)/tests/kern/%.o,$(KERN_SRC)) $(KERN_DEP)
 	$(CC) $(LDFLAGS_ALL) $(LDFLAGS) -o $@ $^ -lm
 
-.PHONY: unit
+FUZZ_NAMES := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ := $(FUZZ_NAMES:%=$(B)/tests/fuzz_%)
+$(B)/tests/fuzz/%.o: tests/fuzz/%.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) $(CFLAGS_TEST) -MMD -MP -c $< -o $@
+# With SAN=fuzz libFuzzer brings main; else corpus.c runs every file of tests/fuzz/corpus/<name>.
+FUZZ_MAIN := $(if $(filter fuzz,$(SAN)),,$(B)/tests/fuzz/corpus.o)
+$(FUZZ): $(B)/tests/%: $(B)/tests/fuzz/%.o $(FUZZ_MAIN) $(LIB)
+	$(CC) $(LDFLAGS_ALL) $(if $(FUZZ_MAIN),,-fsanitize=fuzzer) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+CLI_TESTS := $(wildcard tests/cli/*.sh)
+PEER_TESTS := $(wildcard tests/peers/*.py)
+PROGRAMS := $(UNIT) $(CHECKKERN) $(FUZZ)
+RUN := LBRX=$(abspath $(B)/lbrx) LB_TEST_GOLDEN=$(abspath tests/golden) LB_TEST_FUZZ=$(abspath tests/fuzz) sh tests/run.sh
+
+.PHONY: tests test unit check checkkern fuzz long bench docs
+tests: $(PROGRAMS) $(B)/lbrx
+test: tests
+	@$(RUN) $(CHECKKERN) $(UNIT) $(FUZZ) $(CLI_TESTS) $(PEER_TESTS)
 unit: $(UNIT)
-# One program: make t-<name> runs tests/unit/test_<name>.c
+# What the thread sanitizer is for: the engine, the pools, the descriptors.
+test-threads: $(filter $(B)/tests/test_plan% $(B)/tests/test_pool% $(B)/tests/test_fds% $(B)/tests/test_thread%,$(UNIT))
+	@$(RUN) $^
+# Parsers, for valgrind (set VALGRIND to its command line in the environment of run.sh).
+PARSERS := json cur gguf safetensors st folder yaml meta
+test-parsers: $(filter $(foreach p,$(PARSERS),$(B)/tests/test_$(p)%),$(UNIT))
+	@RUNNER="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite" $(RUN) $^
+# One program: make t-<name> runs tests/unit/test_<name>.c, c-<name> tests/cli/<name>.sh
 t-%: $(B)/tests/test_%
 	$<
--include $(wildcard $(B)/tests/*.d $(B)/tests/kern/*.d)
+c-%: $(B)/lbrx
+	LBRX=$(abspath $<) sh tests/cli/$*.sh
+
+check: $(B)/lbrx
+	@sh tools/check.sh $(B)/lbrx
+checkkern: $(B)/checkkern
+	$< --long
+T ?= 60
+fuzz:
+	@$(MAKE) --no-print-directory CC=clang SAN=fuzz fuzzers
+	@T=$(T) RUNS=$(RUNS) sh tests/fuzz.sh $(or $(P:%=build/clang-fuzz/tests/fuzz_%),$(FUZZ_NAMES:%=build/clang-fuzz/tests/fuzz_%))
+.PHONY: fuzzers test-threads test-parsers
+fuzzers: $(FUZZ)
+long: all
+	$(if $(CHECKKERN),$(MAKE) checkkern)
+	$(MAKE) fuzz T=0 RUNS=20000000
+	LB_TEST_LONG=1 $(MAKE) test
+bench: $(B)/lbrx $(CHECKKERN)
+	$(if $(CHECKKERN),$(CHECKKERN) --bench)
+	for b in bench/*.sh; do [ ! -f $$b ] || LBRX=$(abspath $(B)/lbrx) sh $$b; done
+docs: $(B)/lbrx
+	$(B)/lbrx help --format=md >docs/cli.md
+	$(B)/lbrx help --format=man >docs/lbrx.1
+
+-include $(wildcard $(B)/tests/*.d $(B)/tests/kern/*.d $(B)/tests/fuzz/*.d)

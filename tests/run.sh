@@ -1,0 +1,123 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# run.sh: runs test programs in parallel and adds up their closing lines.
+#
+#   tests/run.sh [-j N] PROGRAM...
+#
+# A PROGRAM is a built test, a script tests/cli/*.sh or a suite tests/peers/*.py. Each closes with
+#     NAME: N passed, N failed, N skipped [cost: fast|slow] SECONDS s
+# A program that ends without that line, or says 0 failed but exits with an error, counts as one
+# failure and its output is shown. Suites in Python name the packages they need on a line
+# `# needs: numpy gguf`; where one is absent the suite counts as one skip.
+# Prints a table and closes with `N passed, N failed, N skipped`; exit 1 on any failure.
+#
+# Environment: JOBS (default: all cores), TEST_TIMEOUT (seconds a program, default 900),
+# LBRX_PYTHON (default python3), NOSKIP=1 (a skip is a failure), RUNNER (a command put before each
+# built program: valgrind, qemu).
+set -u
+
+jobs=${JOBS:-$(nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)}
+python=${LBRX_PYTHON:-python3}
+
+# The packages of suite $1 that cannot be imported.
+absent() {
+    needs=$(sed -n 's/^# needs: *//p' "$1" | head -1)
+    if ! command -v "$python" >/dev/null 2>&1; then
+        echo "$python"
+        return
+    fi
+    for package in $needs; do
+        "$python" -c "import $package" >/dev/null 2>&1 || echo "$package"
+    done
+}
+
+# Runs one program; leaves its output in $2.log and its exit status in $2.rc.
+run_one() {
+    limit=
+    if command -v timeout >/dev/null 2>&1; then
+        limit="timeout -k 10 ${TEST_TIMEOUT:-900}"
+    fi
+    # shellcheck disable=SC2086 # limit and RUNNER are command lines
+    case $1 in
+    *.py)
+        gone=$(absent "$1" | tr '\n' ' ')
+        if [ -n "$gone" ]; then
+            count='0 failed, 1 skipped'
+            [ -z "${NOSKIP:-}" ] || count='1 failed, 0 skipped'
+            echo "$(basename "$1" .py): 0 passed, $count [cost: slow] 0.0 s" >"$2.log"
+            echo "skip: $(basename "$1"): no python package ${gone% }" >>"$2.log"
+            echo 0 >"$2.rc"
+            return
+        fi
+        $limit "$python" "$1" >"$2.log" 2>&1
+        ;;
+    *.sh) $limit sh "$1" >"$2.log" 2>&1 ;;
+    *) $limit ${RUNNER:-} "$1" >"$2.log" 2>&1 ;;
+    esac
+    echo $? >"$2.rc"
+}
+
+if [ "${1:-}" = --one ]; then
+    run_one "$3" "$2/$(echo "$3" | tr '/.' '__')" </dev/null
+    exit 0
+fi
+if [ "${1:-}" = -j ]; then
+    jobs=$2
+    shift 2
+fi
+
+out=$(mktemp -d "${TMPDIR:-/tmp}/lbrx-run-XXXXXX") || exit 1
+trap 'rm -rf "$out"' EXIT
+trap 'exit 130' INT TERM
+
+[ $# -eq 0 ] || printf '%s\0' "$@" | xargs -0 -n 1 -P "$jobs" sh "$0" --one "$out"
+
+passed=0 failed=0 skipped=0
+: >"$out/table"
+: >"$out/skips"
+for program; do
+    log=$out/$(echo "$program" | tr '/.' '__')
+    name=$(basename "$program")
+    rc=$(cat "$log.rc" 2>/dev/null || echo "not run")
+    # The last line of the form `<words>: N passed, N failed, N skipped [cost: x] S s`.
+    line=$(sed -n 's/^.*: \([0-9]* passed, [0-9]* failed, [0-9]* skipped.*\)$/\1/p' "$log.log" \
+        2>/dev/null | tail -1)
+    p=0 f=0 s=0
+    if [ -n "$line" ]; then
+        p=${line%% passed*}
+        f=${line#*passed, }
+        f=${f%% failed*}
+        s=${line#*failed, }
+        s=${s%% skipped*}
+    fi
+    note=
+    if [ -z "$line" ]; then
+        f=1
+        note=" (ended without its closing line, exit $rc)"
+    elif [ "$rc" != 0 ] && [ "$f" = 0 ]; then
+        f=1
+        note=" (exit $rc)"
+    fi
+    if [ "$f" != 0 ]; then
+        echo "---- $name$note"
+        cat "$log.log" 2>/dev/null
+        echo "----"
+    fi
+    if [ "$s" != 0 ]; then
+        grep '^skip:' "$log.log" | sed 's/^skip: *//' >>"$out/skips"
+    fi
+    cost=$(echo "$line" | sed -n 's/.*\[cost: \([a-z]*\)\].*/\1/p')
+    time=$(echo "$line" | sed -n 's/.* \([0-9.]*\) s.*/\1/p')
+    printf '%-28s %-5s %8s s %6d %6d %6d\n' "$name" "${cost:--}" "${time:--}" "$p" "$f" "$s" \
+        >>"$out/table"
+    passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+done
+
+printf '%-28s %-5s %10s %6s %6s %6s\n' program cost time passed failed skip
+sort -k3,3 -n -r "$out/table"
+if [ -s "$out/skips" ]; then
+    echo 'skipped:'
+    sort "$out/skips" | uniq | sed 's/^/  /'
+fi
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]
