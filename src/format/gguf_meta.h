@@ -68,6 +68,13 @@ lb_status lb_meta_set_array(lb_gguf_meta *m, const char *key, lb_gguf_type elem,
                             const void *elems, lb_err *err);
 void lb_meta_remove(lb_gguf_meta *m, const char *key); /* keeps the order of the rest */
 
+/* Appends a pair whose key is new, without copying: its key, string or array must live as long as the
+ * meta's arena. LB_E_FORMAT also for a key that exists. For readers. */
+lb_status lb_meta_adopt(lb_gguf_meta *m, const lb_gguf_kv *kv, lb_err *err);
+/* Sets kv's type and value from a fixed-size value as it stands in a file (little-endian, unaligned;
+ * a bool is true for any byte but 0). False for STR and ARRAY. */
+bool lb_kv_load(lb_gguf_kv *kv, lb_gguf_type type, const void *bytes);
+
 const char *lb_gguf_type_name(lb_gguf_type t);   /* "u32", "str", "array"... */
 u32 lb_gguf_type_bytes(lb_gguf_type t);          /* of a fixed-size value; 0 for STR and ARRAY */
 
