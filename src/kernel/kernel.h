@@ -2,13 +2,17 @@
 /* kernel.h: the kernel table: pure arithmetic on the caller's buffers, scalar reference and SIMD.
  *
  * kernel.def lists every kernel with its comparison class. lb_kernels_init fills all slots with the
- * references, then overrides upward by the ISA mask: no slot is ever NULL, no `if (avx2)` elsewhere.
- * Kernels never allocate, never do I/O, and give the same bytes on every machine. */
+ * references, then overrides upward by the ISA mask: no slot is ever NULL, no `if (avx2)`
+ * elsewhere. Kernels never allocate, never do I/O, and give the same bytes on every machine. */
 #ifndef LB_KERNEL_KERNEL_H
 #define LB_KERNEL_KERNEL_H
 
 #include "base/base.h"
 #include "tensor/dtype.h"
+
+/* To what a kernel rounds an f32 result before it goes on; part of LB_MLX_ROUND. */
+typedef enum lb_round { LB_ROUND_NONE, LB_ROUND_BF16, LB_ROUND_F16 } lb_round;
+#define LB_MLX_ROUND(product, sum) ((u32)(product) | (u32)(sum) << 4)
 
 #define LB_KERNEL(name, ret, args, cmp) typedef ret(lb_k_##name##_fn) args;
 #include "kernel/kernel.def"

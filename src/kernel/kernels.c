@@ -24,8 +24,8 @@
 #define LB_BIT_avx512 LB_ISA_AVX512
 #define LB_BIT_neon LB_ISA_NEON
 
-/* Selects its second or third argument by a 0/1 macro, so that a family file that is not compiled on
- * this platform is never referenced. */
+/* Selects its second or third argument by a 0/1 macro, so that a family file that is not compiled
+ * on this platform is never referenced. */
 #define LB_IF_1(yes) yes
 #define LB_IF_0(yes)
 #define LB_IF_(flag, yes) LB_IF_##flag(yes)
@@ -36,7 +36,7 @@ void lb_kernels_init(lb_kernels *k, u32 isa_mask) {
 #include "kernel/kernel.def"
 #undef LB_KERNEL
     (void)isa_mask;
-#define LB_FAMILY(family, isa)                                                                     \
+#define LB_FAMILY(family, isa) \
     LB_IF(LB_HAS_##isa, if (isa_mask & LB_BIT_##isa) lb_kinit_##family##_##isa(k);)
 #include "kernel/families.def"
 #undef LB_FAMILY
@@ -44,8 +44,8 @@ void lb_kernels_init(lb_kernels *k, u32 isa_mask) {
 
 lb_decode_fn *lb_kernels_decode(const lb_kernels *k, lb_dtype t) {
     switch (t) {
-#define CASE(id, name)                                                                             \
-    case LB_##id:                                                                                  \
+#define CASE(id, name) \
+    case LB_##id:      \
         return k->decode_f32_##name;
         CASE(F32, f32)
         CASE(F16, f16)

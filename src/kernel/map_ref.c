@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* map_ref.c: scalar references of the element-by-element kernels. */
+#include "kernel/half.h"
+#include "kernel/kernel.h"
+
+void lb_k_map_add_f32_ref(size_t n_elems, float *out, const float *a, const float *b) {
+    for (size_t i = 0; i < n_elems; i++)
+        out[i] = lb_canon_f32(a[i] + b[i]);
+}
+
+void lb_k_map_sub_f32_ref(size_t n_elems, float *out, const float *a, const float *b) {
+    for (size_t i = 0; i < n_elems; i++)
+        out[i] = lb_canon_f32(a[i] - b[i]);
+}
+
+void lb_k_map_mul_f32_ref(size_t n_elems, float *out, const float *a, const float *b) {
+    for (size_t i = 0; i < n_elems; i++)
+        out[i] = lb_canon_f32(a[i] * b[i]);
+}
+
+void lb_k_map_addc_f32_ref(size_t n_elems, float *out, const float *a, float c) {
+    for (size_t i = 0; i < n_elems; i++)
+        out[i] = lb_canon_f32(a[i] + c);
+}
+
+void lb_k_map_mulc_f32_ref(size_t n_elems, float *out, const float *a, float c) {
+    for (size_t i = 0; i < n_elems; i++)
+        out[i] = lb_canon_f32(a[i] * c);
+}
+
+/* a c + b with one rounding. The product is exact in double (24 + 24 bits); the sum is rounded to
+ * odd in double (53 >= 2 * 24 + 2 bits), after which the rounding to float is that of the exact sum
+ * (S. Boldo and G. Melquiond, "Emulation of a FMA and correctly rounded sums", 2008). */
+static float fma_exact(float a, float c, float b) {
+    const double p = (double)a * (double)c;
+    const double q = b;
+    double s = p + q;
+    const double q_part = s - p;
+    const double rest = (p - (s - q_part)) + (q - q_part); /* TwoSum: p + q = s + rest */
+    if (rest < 0 || rest > 0) { /* false where s is Inf or NaN: rest is NaN then */
+        u64 bits;
+        memcpy(&bits, &s, sizeof bits);
+        if (!(bits & 1))
+            bits = (rest > 0) == (s > 0) ? bits + 1 : bits - 1;
+        memcpy(&s, &bits, sizeof s);
+    }
+    return (float)s;
+}
+
+void lb_k_map_fmac_f32_ref(size_t n_elems, float *out, const float *a, float c, const float *b) {
+    for (size_t i = 0; i < n_elems; i++)
+        out[i] = lb_canon_f32(fma_exact(a[i], c, b[i]));
+}
+
+void lb_k_map_round_f16_f32_ref(size_t n_elems, float *out, const float *a) {
+    for (size_t i = 0; i < n_elems; i++)
+        out[i] = lb_canon_f32(lb_f16_to_f32(lb_f16_from_f32(a[i])));
+}
+
+void lb_k_map_round_bf16_f32_ref(size_t n_elems, float *out, const float *a) {
+    for (size_t i = 0; i < n_elems; i++)
+        out[i] = lb_canon_f32(lb_bf16_to_f32(lb_bf16_from_f32(a[i])));
+}
