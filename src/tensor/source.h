@@ -101,6 +101,7 @@ typedef struct lb_source {
     const struct lb_gguf_meta *gguf; /* GGUF only: the key-value pairs */
     lb_str config;           /* folders: bytes of config.json (may be empty: a folder without one) */
     lb_str st_metadata;      /* safetensors: the raw JSON object of __metadata__ of the first file, or empty */
+    lb_str notes;            /* what the reader decided or left aside, one line each; may be empty */
 } lb_source;
 
 const lb_tensor *lb_source_tensor(const lb_source *s, lb_str name); /* NULL if absent */
