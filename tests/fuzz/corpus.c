@@ -3,7 +3,8 @@
  * (tests/fuzz/corpus/<name>), its prefixes and a few bit flips of it go through the target once.
  *
  * What a fuzzer once found stays in the corpus, so `make test` runs it on every compiler. An input
- * that crashes or hangs ends the program without its closing line, which run.sh counts as a failure. */
+ * that crashes or hangs ends the program without its closing line, which run.sh counts as a
+ * failure. */
 #include "base/base.h"
 #include <dirent.h>
 #include <stdio.h>
@@ -14,7 +15,8 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define CORPUS_FILE_MAX ((size_t)1 << 20)
-#define CORPUS_VARIANTS 64 /* prefixes and flips of each file: the whole suite stays under a second */
+#define CORPUS_VARIANTS \
+    64 /* prefixes and flips of each file: the whole suite stays under a second */
 
 static u64 next_random(u64 *state) { /* splitmix64 */
     u64 z = (*state += 0x9e3779b97f4a7c15u);

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* sysinfo.h: what the machine is, for `lbrx info` and for choosing defaults. */
+#ifndef LB_BASE_SYSINFO_H
+#define LB_BASE_SYSINFO_H
+
+#include "base/base.h"
+
+/* Physical memory, or what the control group allows if that is less; 0 if unknown. */
+u64 lb_sys_memory_bytes(void);
+/* "AMD EPYC 7B13"; empty if the system does not tell. */
+const char *lb_sys_cpu_name(char *out, size_t cap);
+/* "linux", "darwin" and "x86_64", "arm64". */
+const char *lb_sys_os(void);
+const char *lb_sys_arch(void);
+
+#endif

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cli.h: what all commands share: the context, the options of every command that computes, the
+ * table of commands. Commands are thin: they call ops/ and print. */
+#ifndef LB_CLI_CLI_H
+#define LB_CLI_CLI_H
+
+#include "base/base.h"
+#include "base/mem.h"
+#include "cli/opt.h"
+#include "io/json.h"
+
+struct lb_cli {
+    lb_arena arena; /* lives as long as the command */
+    lb_buf
+        out; /* the result, for stdout: written at the end, also when `run` reports a difference */
+    u32 isa_mask; /* what LBRX_CPU leaves of lb_cpu_isa() */
+    const lb_command *const *commands;
+    u32 n_commands;
+};
+
+/* Options of every command that computes; lies in a command's struct as a member of any name. */
+typedef struct lb_common {
+    u64 n_threads;      /* 0 until lb_common_finish: all cores the process may use */
+    u64 memory_bytes;   /* hard limit of anonymous memory */
+    const char *device; /* "auto" or "cpu" */
+    u32 progress;       /* LB_PROGRESS_* */
+    bool json, quiet;
+} lb_common;
+
+enum { LB_PROGRESS_AUTO, LB_PROGRESS_BAR, LB_PROGRESS_PLAIN, LB_PROGRESS_JSON, LB_PROGRESS_NONE };
+
+/* Checks what a table cannot say (a device that this build does not have) and fills in n_threads.
+ */
+lb_status lb_common_finish(lb_common *c, lb_err *err);
+
+#define LB_GROUP_COMMON(offset) \
+    { .title = "Common options", .opts = lb_common_opts, .n = LB_COMMON_OPTS, .off = (offset) }
+#define LB_COMMON_OPTS 6
+extern const lb_opt lb_common_opts[LB_COMMON_OPTS];
+
+/* "1.23 GB" (decimal, as disks and the default of --memory are counted) into out[32]. */
+const char *lb_size_text(u64 size_bytes, char out[32]);
+
+extern const lb_command lb_cmd_completion, lb_cmd_help, lb_cmd_info;
+
+#endif

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* common.c: the options of every command that computes. */
+#include "base/thread.h"
+#include "cli/cli.h"
+#include <stdio.h>
+
+const lb_opt lb_common_opts[LB_COMMON_OPTS] = {
+    {.name = "threads",
+     .short_name = 't',
+     .kind = LB_OPT_INT,
+     .arg = "N",
+     .min = 1,
+     .max = 1024,
+     .help = "number of threads; all cores the process may use unless given",
+     .off = offsetof(lb_common, n_threads)},
+    {.name = "memory",
+     .kind = LB_OPT_SIZE,
+     .arg = "SIZE",
+     .initial = "1GB",
+     .help = "hard limit for the memory of the process: 512MB, 4GiB",
+     .off = offsetof(lb_common, memory_bytes)},
+    {.name = "device",
+     .kind = LB_OPT_STR,
+     .arg = "auto|cpu",
+     .initial = "auto",
+     .help = "where arithmetic runs",
+     .off = offsetof(lb_common, device)},
+    {.name = "json",
+     .kind = LB_OPT_FLAG,
+     .help = "print the result as one JSON object",
+     .off = offsetof(lb_common, json)},
+    {.name = "quiet",
+     .short_name = 'q',
+     .kind = LB_OPT_FLAG,
+     .help = "no progress and no remarks on stderr; the result is still printed",
+     .off = offsetof(lb_common, quiet)},
+    {.name = "progress",
+     .kind = LB_OPT_ENUM,
+     .arg = "auto|bar|plain|json|none",
+     .initial = "auto",
+     .help = "how progress is shown on stderr: a bar on a terminal, plain lines otherwise",
+     .off = offsetof(lb_common, progress)},
+};
+
+lb_status lb_common_finish(lb_common *c, lb_err *err) {
+    lb_str device = lb_str_c(c->device);
+    if (lb_str_starts(device, LB_STR("cuda")) || lb_str_starts(device, LB_STR("metal")))
+        return lb_fail(err, LB_E_USAGE, "--device: '%s' is not in this build: use --device cpu",
+                       c->device);
+    if (!lb_str_eq_c(device, "auto") && !lb_str_eq_c(device, "cpu"))
+        return lb_fail(err, LB_E_USAGE, "--device: '%s' is not one of auto|cpu", c->device);
+    if (c->n_threads == 0)
+        c->n_threads = lb_cpu_count();
+    if (c->quiet)
+        c->progress = LB_PROGRESS_NONE;
+    return LB_OK;
+}
+
+const char *lb_size_text(u64 size_bytes, char out[32]) {
+    static const char *const units[] = {"B", "kB", "MB", "GB", "TB", "PB", "EB"};
+    double v = (double)size_bytes;
+    u32 u = 0;
+    for (; v >= 999.5 && u + 1 < LB_LEN(units); u++)
+        v /= 1000;
+    (void)snprintf(out, 32,
+                   u == 0 || v >= 99.95 ? "%.0f %s"
+                   : v >= 9.995         ? "%.1f %s"
+                                        : "%.2f %s",
+                   v, units[u]);
+    return out;
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* facts.c: the tables behind facts.h. An environment variable is listed once something reads it. */
+#include "cli/facts.h"
+
+static const lb_exit_fact exits[] = {
+    {0, "done"},
+    {1, "the system failed: I/O error, disk full, out of memory"},
+    {2, "wrong usage"},
+    {3, "the input is malformed, not found or not supported"},
+    {4, "a limit was hit: memory budget, disk space seen beforehand"},
+    {5, "a comparison or verification found differences"},
+    {130, "interrupted"},
+};
+
+static const lb_env_fact envs[] = {
+    {"LBRX_CPU", "masks CPU features: ref, avx2, avx512, neon", false},
+};
+
+u32 lb_exit_count(void) {
+    return (u32)LB_LEN(exits);
+}
+
+const lb_exit_fact *lb_exit_get(u32 i) {
+    return &exits[i];
+}
+
+u32 lb_env_count(void) {
+    return (u32)LB_LEN(envs);
+}
+
+const lb_env_fact *lb_env_get(u32 i) {
+    return &envs[i];
+}

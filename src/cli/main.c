@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* main.c: the only main and exit. Finds the command, parses its options, runs it, prints the result
+ * to stdout and the error, one line, to stderr. */
+#include "base/cpu.h"
+#include "base/interrupt.h"
+#include "cli/cli.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+/* In the order of the help page. A command stands here once it works. */
+static const lb_command *const commands[] = {
+    &lb_cmd_info,
+    &lb_cmd_completion,
+    &lb_cmd_help,
+};
+
+/* Takes one word, or two for the names that have two; *used is how many. */
+static const lb_command *find_command(char **argv, int argc, int *used) {
+    const lb_command *found = NULL;
+    for (u32 i = 0; i < LB_LEN(commands); i++) {
+        const char *name = commands[i]->name;
+        size_t n = strlen(argv[1]);
+        if (strcmp(name, argv[1]) == 0 && !found) {
+            found = commands[i];
+            *used = 1;
+        } else if (argc > 2 && strncmp(name, argv[1], n) == 0 && name[n] == ' ' &&
+                   strcmp(name + n + 1, argv[2]) == 0) {
+            *used = 2;
+            return commands[i];
+        }
+    }
+    return found;
+}
+
+static lb_status unknown_command(const char *word, lb_err *err) {
+    const lb_command *best = NULL;
+    u32 best_distance = UINT32_MAX, d;
+    for (u32 i = 0; i < LB_LEN(commands); i++) {
+        if (lb_is_near(word, commands[i]->name, &d) && d < best_distance) {
+            best = commands[i];
+            best_distance = d;
+        }
+    }
+    if (best)
+        return lb_fail(err, LB_E_USAGE, "no command '%s'; did you mean '%s'?", word, best->name);
+    return lb_fail(err, LB_E_USAGE, "no command '%s': 'lbrx help' lists them", word);
+}
+
+static lb_status read_environment(lb_cli *cli, lb_err *err) {
+    const char *cpu = getenv("LBRX_CPU");
+    u32 mask;
+    cli->isa_mask = lb_cpu_isa();
+    if (!cpu || !*cpu)
+        return LB_OK;
+    if (!lb_isa_parse(lb_str_c(cpu), &mask))
+        return lb_fail(err, LB_E_USAGE, "LBRX_CPU: '%s' is not one of ref, avx2, avx512, neon",
+                       cpu);
+    cli->isa_mask &= mask;
+    return LB_OK;
+}
+
+static lb_status run_command(lb_cli *cli, int argc, char **argv, lb_err *err) {
+    lb_parsed parsed;
+    int used = 0;
+    if (argc < 2) {
+        lb_help_all(&cli->out, cli->commands, cli->n_commands);
+        (void)fwrite(cli->out.ptr, 1, cli->out.len, stderr);
+        lb_buf_reset(&cli->out);
+        return lb_fail(err, LB_E_USAGE, "no command given");
+    }
+    if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0) {
+        lb_buf_put_c(&cli->out, "lbrx " LB_VERSION "\n");
+        return LB_OK;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+        lb_help_all(&cli->out, cli->commands, cli->n_commands);
+        return LB_OK;
+    }
+    const lb_command *c = find_command(argv, argc, &used);
+    if (!c)
+        return unknown_command(argv[1], err);
+    LB_TRY(lb_opt_parse(c, argv + 1 + used, argc - 1 - used, &cli->arena, &parsed, err));
+    if (parsed.help) {
+        lb_help_command(&cli->out, c);
+        return LB_OK;
+    }
+    LB_TRY(read_environment(cli, err));
+    return c->run(cli, parsed.opts, parsed.args, parsed.n_args, err);
+}
+
+/* A result that did not reach its reader is a failure: a full disk behind `>` must not look like
+ * success. */
+static lb_status print_result(lb_cli *cli, lb_err *err) {
+    LB_TRY(lb_buf_status(&cli->out, err));
+    if (cli->out.len && fwrite(cli->out.ptr, 1, cli->out.len, stdout) != cli->out.len)
+        return lb_fail(err, LB_E_IO, "cannot write to standard output");
+    if (fflush(stdout) != 0)
+        return lb_fail(err, LB_E_IO, "cannot write to standard output");
+    return LB_OK;
+}
+
+/* One line, whatever stands in a file's names: control bytes are shown as \xNN. */
+static void print_error(const char *msg) {
+    (void)fputs("lbrx: ", stderr);
+    for (const u8 *p = (const u8 *)msg; *p; p++) {
+        if (*p < 0x20 || *p == 0x7f)
+            (void)fprintf(stderr, "\\x%02x", (unsigned)*p);
+        else
+            (void)fputc(*p, stderr);
+    }
+    (void)fputc('\n', stderr);
+}
+
+int main(int argc, char **argv) {
+    lb_cli cli = {.commands = commands, .n_commands = LB_LEN(commands)};
+    lb_err err = {0}, print_err = {0};
+    lb_interrupt_install();
+    lb_status st = run_command(&cli, argc, argv, &err);
+    /* A comparison that found differences has a result too. */
+    if (st == LB_OK || st == LB_E_DIFFERENT) {
+        lb_status printed = print_result(&cli, &print_err);
+        if (printed != LB_OK) {
+            st = printed;
+            err = print_err;
+        }
+    }
+    if (st != LB_OK && err.msg[0])
+        print_error(err.msg);
+    lb_buf_deinit(&cli.out);
+    lb_arena_deinit(&cli.arena);
+    exit(lb_status_exit(st));
+}
