@@ -27,6 +27,7 @@ typedef struct lb_sha256 {
     u32 state[8];
     u64 len;
     u8 block[64];
+    bool hw; /* the processor's SHA-256 instructions are used */
 } lb_sha256;
 
 void lb_sha256_init(lb_sha256 *s);

@@ -34,5 +34,9 @@ void lb_thread_join(lb_thread *t); /* a thread that was not started is fine */
 
 /* CPUs this process may use: affinity and cgroup quota respected; at least 1. */
 u32 lb_cpu_count(void);
+/* The part of it that the control group decides; UINT32_MAX: no limit. root: "" (tests: a copy of
+ * /proc/self/cgroup and /sys/fs/cgroup under another folder). */
+u32 lb_cpu_quota(const char *root);
+#define LB_CGROUP_PATH_MAX 1024
 
 #endif
