@@ -50,7 +50,7 @@ bool lb_is_near(const char *a, const char *b, u32 *distance) {
         *distance = 1;
         return true;
     }
-    return *distance <= LB_MAX((u32)1, (u32)LB_MIN(na, nb) / 3);
+    return *distance <= LB_MAX((u32)1, (u32)LB_MAX(na, nb) / 3);
 }
 
 lb_str lb_choice(const char *choices, u32 i) {
