@@ -28,6 +28,17 @@ int lb_status_exit(lb_status s) {
     return (size_t)s < LB_LEN(rows) ? rows[s].exit : 1;
 }
 
+/* Names in messages come from files: control characters (C0, DEL, and C1 in UTF-8) would reach the
+ * user's terminal. */
+static void clean_msg(char *msg) {
+    for (u8 *p = (u8 *)msg; *p; p++) {
+        if (*p < 0x20 || *p == 0x7f)
+            *p = *p == '\n' || *p == '\t' ? ' ' : '?';
+        else if (*p == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0)
+            p[0] = p[1] = '?';
+    }
+}
+
 /* Formats into msg; a text that does not fit ends in "..." so that nobody takes it for the whole.
  */
 static void format_msg(char *msg, const char *fmt, va_list ap) {
@@ -36,6 +47,7 @@ static void format_msg(char *msg, const char *fmt, va_list ap) {
         snprintf(msg, LB_ERR_MSG_MAX, "%s", fmt);
     else if (n >= LB_ERR_MSG_MAX)
         memcpy(msg + LB_ERR_MSG_MAX - 4, "...", 4);
+    clean_msg(msg);
 }
 
 lb_status lb_fail(lb_err *err, lb_status code, const char *fmt, ...) {

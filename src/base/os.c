@@ -51,6 +51,13 @@ u64 lb_os_page_size(void) {
     return n > 0 ? (u64)n : 4096;
 }
 
+u64 lb_os_max_open_files(void) {
+    struct rlimit r;
+    if (getrlimit(RLIMIT_NOFILE, &r) != 0)
+        return 256;
+    return (u64)r.rlim_cur;
+}
+
 void lb_os_random(void *out, size_t len) {
     u8 *p = out;
     for (size_t at = 0; at < len;) {

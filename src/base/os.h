@@ -63,6 +63,7 @@ u64 lb_os_disk_free(const char *dir);                               /* bytes; UI
 u64 lb_os_now_us(void);                                             /* monotonic */
 u64 lb_os_peak_rss(void);                                           /* bytes */
 u64 lb_os_page_size(void);
+u64 lb_os_max_open_files(void);                                     /* of this process; 256 if unknown */
 void lb_os_random(void *out, size_t len);                            /* from the system; for hash seeds and names of partial files */
 bool lb_os_is_terminal(int fd);
 u32 lb_os_terminal_columns(int fd);                                 /* 80 if unknown */

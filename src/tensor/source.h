@@ -31,7 +31,8 @@ typedef struct lb_shape {
     u64 dim[LB_RANK_MAX];
 } lb_shape;
 
-/* Product of the dims; false on overflow. Rank 0 gives 1. */
+/* Product of the dims; rank 0 gives 1. False if the dims that are not 0 overflow, so that the product of
+ * any of them (rows, row length) can be formed without a check once this was true. */
 bool LB_MUST_CHECK lb_shape_elems(const lb_shape *s, u64 *out);
 bool lb_shape_eq(const lb_shape *a, const lb_shape *b);
 /* "[2, 3]" into a buffer of at least LB_SHAPE_TEXT bytes. */
@@ -109,10 +110,12 @@ const lb_weight *lb_source_weight(const lb_source *s, lb_str name); /* NULL if a
 const lb_side_file *lb_source_side(const lb_source *s, lb_str name); /* NULL if absent */
 void lb_source_close(lb_source **s);
 
-/* Readers fill these; names are checked for duplicates, ranges against the file: see source.c. */
+/* Readers fill these; names are checked for duplicates, ranges against the file: see source.c.
+ * A name handed in must live in s->perm. Growing a list moves it: keep indices, not pointers. Tensors are
+ * added in file order. */
 lb_source *lb_source_new(lb_format format, const char *path); /* NULL when out of memory */
 lb_status lb_source_add_file(lb_source *s, const char *path, lb_str name, u32 *index, lb_err *err);
-/* Checks type x shape against size_bytes and the range against the file; grows the list. */
+/* Checks type x shape against size_bytes and the range against the file; sets n_elems; grows the list. */
 lb_status lb_source_add_tensor(lb_source *s, const lb_tensor *t, lb_err *err);
 lb_status lb_source_add_weight(lb_source *s, const lb_weight *w, lb_err *err);
 
@@ -122,7 +125,8 @@ typedef struct lb_fds lb_fds;
 /* files must outlive it. Every open compares size, inode and mtime with what the plan saw: a file that
  * was changed meanwhile is LB_E_IO by name. */
 lb_status lb_fds_new(lb_fds **out, const lb_file *files, u64 n_files, u32 max_open, lb_err *err);
-/* Borrow: the descriptor stays open until given back. */
+/* Borrow: the descriptor stays open until given back. Waits where max_open are borrowed: a thread that
+ * holds k descriptors while it asks for another needs max_open > k x threads. */
 lb_status lb_fds_get(lb_fds *f, u64 file, int *fd, lb_err *err);
 void lb_fds_put(lb_fds *f, u64 file);
 void lb_fds_free(lb_fds **f);
