@@ -169,6 +169,12 @@ static inline void lb_k3_scales(const u8 packed[12], u8 sc[16]) {
     lb_store_u32(sc + 12, (b >> 4 & 0x0f0f0f0fu) | (c >> 2 & 0x30303030u));
 }
 
+/* False for Inf and NaN. SIMD decoders hand blocks with such a scale to the reference: only there
+ * can a NaN appear, whose one form they need not think of then. */
+static inline bool lb_f16_is_finite(u16 h) {
+    return (h & 0x7c00u) != 0x7c00u;
+}
+
 /* iq1_m keeps its f16 scale in the high nibbles of four u16. */
 static inline u16 lb_iq1m_d(const u8 scales[8]) {
     return (u16)(lb_load_u16(scales) >> 12 | (lb_load_u16(scales + 2) >> 8 & 0xf0) |

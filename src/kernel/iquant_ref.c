@@ -60,7 +60,7 @@ void lb_k_decode_f32_iq2_s_ref(size_t n_elems, float *out, const void *in) {
     for (size_t i = 0; i < n_elems; i += LB_QK, b++) {
         const float d = lb_f16_to_f32(lb_load_u16(b->d));
         for (unsigned p = 0; p < 32; p++, out += 8) {
-            const unsigned q = b->qs[p] | (b->qh[p / 4] >> (p % 4 * 2) & 3u) << 8;
+            const unsigned q = b->qs[p] | ((unsigned)b->qh[p / 4] >> (p % 4 * 2) & 3) << 8;
             const unsigned sc = b->scales[p / 4] >> (p / 2 % 2 * 4) & 15;
             const float scale = d * (0.5f + (float)sc) * 0.25f;
             put8(out, lb_iq2s_grid[q], b->signs[p], scale);
@@ -122,7 +122,8 @@ void lb_k_decode_f32_iq1_m_ref(size_t n_elems, float *out, const void *in) {
         for (unsigned p = 0; p < 32; p++, out += 8) {
             const unsigned qh = (unsigned)b->qh[p / 2] >> (p % 2 * 4);
             const unsigned q = b->qs[p] | (qh & 7) << 8;
-            const unsigned sc = lb_load_u16(b->scales + p / 8 * 2) >> (p / 2 % 4 * 3) & 7u;
+            const unsigned scales = lb_load_u16(b->scales + p / 8 * 2);
+            const unsigned sc = scales >> (p / 2 % 4 * 3) & 7;
             put_ternary(out, lb_iq1s_grid[q], qh & 8, d * (float)(2 * sc + 1));
         }
     }
