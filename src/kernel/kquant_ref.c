@@ -62,7 +62,7 @@ void lb_k_decode_f32_q5_k_ref(size_t n_elems, float *out, const void *in) {
         lb_k4_scales(b->scales, sc, m);
         for (unsigned j = 0; j < LB_QK; j++) {
             const unsigned low = b->qs[j / 64 * 32 + j % 32] >> (j / 32 % 2 * 4) & 15;
-            const unsigned q = low + (b->qh[j % 32] >> (j / 32) & 1u) * 16;
+            const unsigned q = low + ((unsigned)b->qh[j % 32] >> (j / 32) & 1) * 16;
             const float dl = d * (float)sc[j / 32], ml = dmin * (float)m[j / 32];
             out[j] = lb_canon_f32(dl * (float)q - ml);
         }
