@@ -213,7 +213,7 @@ LB_TEST(allocation_failures) {
         u64 before = lb_mem_count();
         lb_mem_fail_at(n);
         lb_source *s = lb_source_new(LB_FORMAT_HF, "m");
-        lb_status st = s ? fill(s, path, 60, &err) : LB_E_NOMEM;
+        lb_status st = s ? fill(s, path, 120, &err) : LB_E_NOMEM;
         lb_mem_fail_at(0);
         bool reached = lb_mem_count() - before >= n;
         CHECK(st == (reached ? LB_E_NOMEM : LB_OK));
