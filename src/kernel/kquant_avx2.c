@@ -12,58 +12,23 @@
 #endif
 #include "kernel/blocks_k.h"
 #include "kernel/kernel.h"
-#include <immintrin.h>
+#include "kernel/spread_avx2.h"
 
 void lb_kinit_kquant_avx2(lb_kernels *k);
 
-static inline __m256i load32(const u8 *p) {
-    return _mm256_loadu_si256((const __m256i *)(const void *)p);
-}
-
 /* 8 bytes to 8 f32. */
 static inline __m256 widen8(const u8 *p) {
-    return _mm256_cvtepi32_ps(
-        _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)));
+    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(lb_load8(p)));
 }
 
-/* Bytes 8k .. 8k+3 to dword k of the low half, 8k+4 .. 8k+7 to dword k of the high half: what
- * `low8` and `high8` read. Any byte-wise operation may follow. */
-static inline __m256i deal(__m256i bytes) {
-    return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7));
-}
-
-/* Bytes 8k .. 8k+7 of dealt bytes, each in the lowest byte of its dword. */
-static inline __m256 low8(__m256i dealt, u32 k) {
-    const u32 z = 0x80808000u + 4 * k;
-    const __m128i at = _mm_setr_epi32((int)z, (int)(z + 1), (int)(z + 2), (int)(z + 3));
-    return _mm256_cvtepi32_ps(_mm256_shuffle_epi8(dealt, _mm256_broadcastsi128_si256(at)));
-}
-
-/* The same, signed: byte * 2^24. */
-static inline __m256 high8(__m256i dealt, u32 k) {
-    const u32 z = 0x00808080u + (k << 26), one = 1u << 24;
-    const __m128i at =
-        _mm_setr_epi32((int)z, (int)(z + one), (int)(z + 2 * one), (int)(z + 3 * one));
-    return _mm256_cvtepi32_ps(_mm256_shuffle_epi8(dealt, _mm256_broadcastsi128_si256(at)));
-}
-
-/* out[0..16) = d[0] q - m[0], out[16..32) = d[1] q - m[1]; q dealt, 0..31. */
-static inline void put_affine(float *out, __m256i q, const float d[2], const float m[2]) {
-    const __m256 d0 = _mm256_broadcast_ss(d), d1 = _mm256_broadcast_ss(d + 1);
-    const __m256 m0 = _mm256_broadcast_ss(m), m1 = _mm256_broadcast_ss(m + 1);
-    _mm256_storeu_ps(out, _mm256_fmsub_ps(d0, low8(q, 0), m0));
-    _mm256_storeu_ps(out + 8, _mm256_fmsub_ps(d0, low8(q, 1), m0));
-    _mm256_storeu_ps(out + 16, _mm256_fmsub_ps(d1, low8(q, 2), m1));
-    _mm256_storeu_ps(out + 24, _mm256_fmsub_ps(d1, low8(q, 3), m1));
-}
-
-/* out[0..16) = d[0] q 2^24, out[16..32) = d[1] q 2^24; q dealt, signed. */
-static inline void put_signed(float *out, __m256i q, const float d[2]) {
-    const __m256 d0 = _mm256_broadcast_ss(d), d1 = _mm256_broadcast_ss(d + 1);
-    _mm256_storeu_ps(out, _mm256_mul_ps(d0, high8(q, 0)));
-    _mm256_storeu_ps(out + 8, _mm256_mul_ps(d0, high8(q, 1)));
-    _mm256_storeu_ps(out + 16, _mm256_mul_ps(d1, high8(q, 2)));
-    _mm256_storeu_ps(out + 24, _mm256_mul_ps(d1, high8(q, 3)));
+/* out[0..16) = d[0] q - m[0], out[16..32) = d[next] q - m[next]; q dealt, 0..31. */
+static inline void put_affine(float *out, __m256i q, const float *d, const float *m, size_t next) {
+    const __m256 d0 = _mm256_broadcast_ss(d), d1 = _mm256_broadcast_ss(d + next);
+    const __m256 m0 = _mm256_broadcast_ss(m), m1 = _mm256_broadcast_ss(m + next);
+    _mm256_storeu_ps(out, _mm256_fmsub_ps(d0, lb_low8(q, 0), m0));
+    _mm256_storeu_ps(out + 8, _mm256_fmsub_ps(d0, lb_low8(q, 1), m0));
+    _mm256_storeu_ps(out + 16, _mm256_fmsub_ps(d1, lb_low8(q, 2), m1));
+    _mm256_storeu_ps(out + 24, _mm256_fmsub_ps(d1, lb_low8(q, 3), m1));
 }
 
 /* Bits of each byte moved right (left when negative), masked. */
@@ -83,20 +48,20 @@ static void decode_q2_k(size_t n_elems, float *out, const void *in) {
         const __m256 d = _mm256_set1_ps(_cvtsh_ss(hd)), dmin = _mm256_set1_ps(_cvtsh_ss(hm));
         alignas(32) float dl[16], ml[16];
         for (unsigned j = 0; j < 16; j += 8) {
-            const __m256i s = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)(b->scales + j)));
+            const __m256i s = _mm256_cvtepu8_epi32(lb_load8(b->scales + j));
             const __m256i sc = _mm256_and_si256(s, _mm256_set1_epi32(15)),
                           m = _mm256_srli_epi32(s, 4);
             _mm256_store_ps(dl + j, _mm256_mul_ps(d, _mm256_cvtepi32_ps(sc)));
             _mm256_store_ps(ml + j, _mm256_mul_ps(dmin, _mm256_cvtepi32_ps(m)));
         }
         for (unsigned h = 0; h < 2; h++) {
-            const __m256i q = deal(load32(b->qs + 32 * h));
+            const __m256i q = lb_deal(lb_load32(b->qs + 32 * h));
             float *const o = out + 128 * h;
             const float *const dh = dl + 8 * h, *const mh = ml + 8 * h;
-            put_affine(o, bits(q, 0, 3), dh, mh);
-            put_affine(o + 32, bits(q, 2, 3), dh + 2, mh + 2);
-            put_affine(o + 64, bits(q, 4, 3), dh + 4, mh + 4);
-            put_affine(o + 96, bits(q, 6, 3), dh + 6, mh + 6);
+            put_affine(o, bits(q, 0, 3), dh, mh, 1);
+            put_affine(o + 32, bits(q, 2, 3), dh + 2, mh + 2, 1);
+            put_affine(o + 64, bits(q, 4, 3), dh + 4, mh + 4, 1);
+            put_affine(o + 96, bits(q, 6, 3), dh + 6, mh + 6, 1);
         }
     }
 }
@@ -122,16 +87,16 @@ static void decode_q3_k(size_t n_elems, float *out, const void *in) {
         for (unsigned j = 0; j < 16; j += 8)
             _mm256_store_ps(dl + j,
                             _mm256_mul_ps(d, _mm256_sub_ps(widen8(sc + j), _mm256_set1_ps(32))));
-        const __m256i nh = deal(_mm256_xor_si256(load32(b->hmask), _mm256_set1_epi8(-1)));
-        const __m256i q0 = deal(load32(b->qs)), q1 = deal(load32(b->qs + 32));
-        put_signed(out, code_q3_k(q0, 0, nh, 0), dl);
-        put_signed(out + 32, code_q3_k(q0, 1, nh, 1), dl + 2);
-        put_signed(out + 64, code_q3_k(q0, 2, nh, 2), dl + 4);
-        put_signed(out + 96, code_q3_k(q0, 3, nh, 3), dl + 6);
-        put_signed(out + 128, code_q3_k(q1, 0, nh, 4), dl + 8);
-        put_signed(out + 160, code_q3_k(q1, 1, nh, 5), dl + 10);
-        put_signed(out + 192, code_q3_k(q1, 2, nh, 6), dl + 12);
-        put_signed(out + 224, code_q3_k(q1, 3, nh, 7), dl + 14);
+        const __m256i nh = lb_deal(_mm256_xor_si256(lb_load32(b->hmask), _mm256_set1_epi8(-1)));
+        const __m256i q0 = lb_deal(lb_load32(b->qs)), q1 = lb_deal(lb_load32(b->qs + 32));
+        lb_put_scaled(out, code_q3_k(q0, 0, nh, 0), dl, 1);
+        lb_put_scaled(out + 32, code_q3_k(q0, 1, nh, 1), dl + 2, 1);
+        lb_put_scaled(out + 64, code_q3_k(q0, 2, nh, 2), dl + 4, 1);
+        lb_put_scaled(out + 96, code_q3_k(q0, 3, nh, 3), dl + 6, 1);
+        lb_put_scaled(out + 128, code_q3_k(q1, 0, nh, 4), dl + 8, 1);
+        lb_put_scaled(out + 160, code_q3_k(q1, 1, nh, 5), dl + 10, 1);
+        lb_put_scaled(out + 192, code_q3_k(q1, 2, nh, 6), dl + 12, 1);
+        lb_put_scaled(out + 224, code_q3_k(q1, 3, nh, 7), dl + 14, 1);
     }
 }
 
@@ -141,15 +106,6 @@ static inline void scales_k4(const u8 packed[12], u16 hd, u16 hm, float dl[8], f
     lb_k4_scales(packed, sc, m);
     _mm256_store_ps(dl, _mm256_mul_ps(_mm256_set1_ps(_cvtsh_ss(hd)), widen8(sc)));
     _mm256_store_ps(ml, _mm256_mul_ps(_mm256_set1_ps(_cvtsh_ss(hm)), widen8(m)));
-}
-
-/* out[0..32) = d q - m; q dealt, 0..31. */
-static inline void put32_affine(float *out, __m256i q, const float *d, const float *m) {
-    const __m256 d0 = _mm256_broadcast_ss(d), m0 = _mm256_broadcast_ss(m);
-    _mm256_storeu_ps(out, _mm256_fmsub_ps(d0, low8(q, 0), m0));
-    _mm256_storeu_ps(out + 8, _mm256_fmsub_ps(d0, low8(q, 1), m0));
-    _mm256_storeu_ps(out + 16, _mm256_fmsub_ps(d0, low8(q, 2), m0));
-    _mm256_storeu_ps(out + 24, _mm256_fmsub_ps(d0, low8(q, 3), m0));
 }
 
 static void decode_q4_k(size_t n_elems, float *out, const void *in) {
@@ -163,9 +119,9 @@ static void decode_q4_k(size_t n_elems, float *out, const void *in) {
         alignas(32) float dl[8], ml[8];
         scales_k4(b->scales, hd, hm, dl, ml);
         for (unsigned j = 0; j < 4; j++) {
-            const __m256i q = deal(load32(b->qs + 32 * j));
-            put32_affine(out + 64 * j, bits(q, 0, 15), dl + 2 * j, ml + 2 * j);
-            put32_affine(out + 64 * j + 32, bits(q, 4, 15), dl + 2 * j + 1, ml + 2 * j + 1);
+            const __m256i q = lb_deal(lb_load32(b->qs + 32 * j));
+            put_affine(out + 64 * j, bits(q, 0, 15), dl + 2 * j, ml + 2 * j, 0);
+            put_affine(out + 64 * j + 32, bits(q, 4, 15), dl + 2 * j + 1, ml + 2 * j + 1, 0);
         }
     }
 }
@@ -180,13 +136,13 @@ static void decode_q5_k(size_t n_elems, float *out, const void *in) {
         }
         alignas(32) float dl[8], ml[8];
         scales_k4(b->scales, hd, hm, dl, ml);
-        __m256i high = deal(load32(b->qh));
+        __m256i high = lb_deal(lb_load32(b->qh));
         for (unsigned j = 0; j < 4; j++) {
-            const __m256i q = deal(load32(b->qs + 32 * j));
+            const __m256i q = lb_deal(lb_load32(b->qs + 32 * j));
             const __m256i q0 = _mm256_or_si256(bits(q, 0, 15), bits(high, -4, 16));
             const __m256i q1 = _mm256_or_si256(bits(q, 4, 15), bits(high, -3, 16));
-            put32_affine(out + 64 * j, q0, dl + 2 * j, ml + 2 * j);
-            put32_affine(out + 64 * j + 32, q1, dl + 2 * j + 1, ml + 2 * j + 1);
+            put_affine(out + 64 * j, q0, dl + 2 * j, ml + 2 * j, 0);
+            put_affine(out + 64 * j + 32, q1, dl + 2 * j + 1, ml + 2 * j + 1, 0);
             high = _mm256_srli_epi16(high, 2);
         }
     }
@@ -209,18 +165,19 @@ static void decode_q6_k(size_t n_elems, float *out, const void *in) {
         const __m256 d = _mm256_set1_ps(_cvtsh_ss(hd) * 0x1p-26f);
         alignas(32) float dl[16];
         for (unsigned j = 0; j < 16; j += 8) {
-            const __m256i sc = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)(b->scales + j)));
+            const __m256i sc = _mm256_cvtepi8_epi32(lb_load8(b->scales + j));
             _mm256_store_ps(dl + j, _mm256_mul_ps(d, _mm256_cvtepi32_ps(sc)));
         }
         for (unsigned h = 0; h < 2; h++) {
-            const __m256i qa = deal(load32(b->ql + 64 * h)), qb = deal(load32(b->ql + 64 * h + 32));
+            const __m256i qa = lb_deal(lb_load32(b->ql + 64 * h)),
+                          qb = lb_deal(lb_load32(b->ql + 64 * h + 32));
             const __m256i high =
-                deal(_mm256_xor_si256(load32(b->qh + 32 * h), _mm256_set1_epi8((char)0xaa)));
+                lb_deal(_mm256_xor_si256(lb_load32(b->qh + 32 * h), _mm256_set1_epi8((char)0xaa)));
             float *const o = out + 128 * h;
-            put_signed(o, code_q6_k(qa, -2, high, 0), dl + 8 * h);
-            put_signed(o + 32, code_q6_k(qb, -2, high, 1), dl + 8 * h + 2);
-            put_signed(o + 64, code_q6_k(qa, 2, high, 2), dl + 8 * h + 4);
-            put_signed(o + 96, code_q6_k(qb, 2, high, 3), dl + 8 * h + 6);
+            lb_put_scaled(o, code_q6_k(qa, -2, high, 0), dl + 8 * h, 1);
+            lb_put_scaled(o + 32, code_q6_k(qb, -2, high, 1), dl + 8 * h + 2, 1);
+            lb_put_scaled(o + 64, code_q6_k(qa, 2, high, 2), dl + 8 * h + 4, 1);
+            lb_put_scaled(o + 96, code_q6_k(qb, 2, high, 3), dl + 8 * h + 6, 1);
         }
     }
 }
@@ -236,7 +193,7 @@ static void decode_q8_k(size_t n_elems, float *out, const void *in) {
         }
         const __m256 d = _mm256_set1_ps(lb_f32_from_bits(bits_d));
         for (unsigned j = 0; j < LB_QK; j += 8) {
-            const __m256i q = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)(b->qs + j)));
+            const __m256i q = _mm256_cvtepi8_epi32(lb_load8(b->qs + j));
             _mm256_storeu_ps(out + j, _mm256_mul_ps(d, _mm256_cvtepi32_ps(q)));
         }
     }
