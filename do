@@ -41,7 +41,7 @@ has_libfuzzer() {
     ls "$(clang -print-resource-dir 2>/dev/null)"/lib/*/*fuzzer* >/dev/null 2>&1
 }
 
-# Prints the package names that are missing for $1 = build | test. Debian's names; brew_name maps them.
+# Prints the package names that are missing for $1 = build | test | demo. Debian's names; brew_name maps them.
 missing() {
     have "${CC:-cc}" || echo gcc
     have make || echo make
@@ -50,6 +50,10 @@ missing() {
     has_header pcre2.h || echo libpcre2-dev
     has_header utf8proc.h || echo libutf8proc-dev
     has_header xxhash.h || echo libxxhash-dev
+    if [ "$1" = demo ]; then
+        have python3 || echo python3
+        python3 -m pip --version >/dev/null 2>&1 || echo python3-pip
+    fi
     [ "$1" = test ] || return 0
     have clang || echo clang
     have clang-format || echo clang-format
@@ -69,6 +73,7 @@ brew_names() {
         libpcre2-dev) echo pcre2 ;;
         libutf8proc-dev) echo utf8proc ;;
         libxxhash-dev) echo xxhash ;;
+        python3 | python3-pip) echo python ;;
         clang-format) echo clang-format ;;
         *) ;; # the compiler and make come with Apple's command line tools
         esac
@@ -121,7 +126,7 @@ install() {
     fi
 }
 
-# $1 = build | test. What building needs is required; what only tests use is not: a check whose tool
+# $1 = build | test | demo. What building needs is required; what only tests use is not: a check whose tool
 # is missing counts as skipped.
 deps() {
     # shellcheck disable=SC2046
@@ -172,7 +177,7 @@ check)
     exec make --no-print-directory check
     ;;
 demo)
-    deps build
+    deps demo
     build
     shift
     exec tools/demo.sh "$@"

@@ -44,7 +44,7 @@ shell_scripts() {
         echo "shellcheck is not installed"
         return 77
     }
-    git ls-files -co --exclude-standard '*.sh' 'do' .ci/run | xargs shellcheck -S warning
+    git ls-files -co --exclude-standard '*.sh' 'do' .ci/run | xargs shellcheck -x -S warning
 }
 
 # shellcheck disable=SC2317

@@ -38,9 +38,6 @@ lb_status lb_common_finish(lb_common *c, lb_err *err);
 #define LB_COMMON_OPTS 6
 extern const lb_opt lb_common_opts[LB_COMMON_OPTS];
 
-/* "1.23 GB" (decimal, as disks and the default of --memory are counted) into out[32]. */
-const char *lb_size_text(u64 size_bytes, char out[32]);
-
-extern const lb_command lb_cmd_completion, lb_cmd_help, lb_cmd_info;
+extern const lb_command lb_cmd_completion, lb_cmd_help, lb_cmd_info, lb_cmd_inspect;
 
 #endif

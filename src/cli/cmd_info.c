@@ -6,6 +6,7 @@
 #include "base/thread.h"
 #include "cli/cli.h"
 #include "cli/facts.h"
+#include "cli/text.h"
 #include "io/json.h"
 #include "kernel/kernel.h"
 #include "tensor/source.h"
@@ -155,7 +156,7 @@ static void put_isas(lb_buf *out, u32 mask) {
 
 static void info_text(lb_cli *cli, const info_opts *o) {
     lb_buf *out = &cli->out;
-    char name[128], size[32];
+    char name[128], size[LB_TEXT_BYTES];
     lb_buf_printf(out, "lbrx         %s\nsystem       %s %s\n", LB_VERSION, lb_sys_os(),
                   lb_sys_arch());
     lb_buf_printf(out, "cpu          %s\n", lb_sys_cpu_name(name, sizeof name));

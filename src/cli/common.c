@@ -2,7 +2,6 @@
 /* common.c: the options of every command that computes. */
 #include "base/thread.h"
 #include "cli/cli.h"
-#include <stdio.h>
 
 const lb_opt lb_common_opts[LB_COMMON_OPTS] = {
     {.name = "threads",
@@ -54,18 +53,4 @@ lb_status lb_common_finish(lb_common *c, lb_err *err) {
     if (c->quiet)
         c->progress = LB_PROGRESS_NONE;
     return LB_OK;
-}
-
-const char *lb_size_text(u64 size_bytes, char out[32]) {
-    static const char *const units[] = {"B", "kB", "MB", "GB", "TB", "PB", "EB"};
-    double v = (double)size_bytes;
-    u32 u = 0;
-    for (; v >= 999.5 && u + 1 < LB_LEN(units); u++)
-        v /= 1000;
-    (void)snprintf(out, 32,
-                   u == 0 || v >= 99.95 ? "%.0f %s"
-                   : v >= 9.995         ? "%.1f %s"
-                                        : "%.2f %s",
-                   v, units[u]);
-    return out;
 }

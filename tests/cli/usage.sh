@@ -1,0 +1,98 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# usage.sh: help, version, suggestions, exit codes, completion, the environment.
+# shellcheck source=tests/cli_lib.sh
+. "$(dirname "$0")/../cli_lib.sh"
+
+ok version "$LBRX" --version
+says version "lbrx $(cat "$root/VERSION")"
+ok help "$LBRX" help
+says help "Commands:"
+ok help-flag "$LBRX" --help
+exits 2 "no command" "$LBRX"
+complains "no command" "Commands:"
+
+# Every command that help lists has a help page with usage and examples, by three ways the same.
+commands=$("$LBRX" help | sed -n 's/^  \([a-z][a-z ]*[a-z]\)   *[A-Z].*/\1/p')
+[ -n "$commands" ] || fail commands "help lists none"
+echo "$commands" | while read -r command; do echo "$command"; done >"$W/commands"
+while read -r command; do
+    # shellcheck disable=SC2086 # a command may be two words
+    ok "$command --help" "$LBRX" $command --help
+    says "$command" "Usage: lbrx $command"
+    says "$command" "Examples:"
+    cp "$W/out" "$W/page"
+    # shellcheck disable=SC2086
+    ok "help $command" "$LBRX" help $command
+    same "help $command" "$W/page" "$W/out"
+    if awk 'length($0) > 80 && !/^  (lbrx|#|source)/ { exit 1 }' "$W/page"; then
+        pass
+    else
+        fail "$command" "a help line of more than 80 columns"
+    fi
+done <"$W/commands"
+
+exits 2 "unknown command" "$LBRX" inspekt x
+complains "unknown command" "did you mean 'inspect'?"
+exits 2 "far from any" "$LBRX" zzzzzz
+complains "far from any" "lbrx help"
+exits 2 "unknown option" "$LBRX" info --jsno
+complains "unknown option" "did you mean --json?"
+exits 2 "argument too many" "$LBRX" info x
+exits 2 "help of nothing" "$LBRX" help nonsense
+exits 2 "no shell" "$LBRX" completion
+exits 2 "unknown shell" "$LBRX" completion csh
+
+ok info "$LBRX" info
+says info "cpu families"
+ok "info --json" "$LBRX" info --json --kernels
+if command -v python3 >/dev/null 2>&1; then
+    ok "info is JSON" python3 -c 'import json,sys
+d = json.load(open(sys.argv[1]))
+assert d["version"] == sys.argv[2], d["version"]
+assert d["cpu"]["cores"] >= 1 and d["page_bytes"] >= 4096 and d["memory_bytes"] > 0
+assert "cpu" in d["devices"] and "LBRX_CPU" in d["environment"]
+assert all(k["isa"] in ("ref", "avx2", "avx512", "neon") for k in d["kernels"]) and d["kernels"]' \
+        "$W/out" "$(cat "$root/VERSION")"
+else
+    skip "info is JSON" "no python3"
+fi
+ok "LBRX_CPU=ref" env LBRX_CPU=ref "$LBRX" info --kernels
+if sed -n '/^kernels/,$p' "$W/out" | tail -n +2 | grep -qv ' ref$'; then
+    fail "LBRX_CPU=ref" "a kernel is not the reference"
+else
+    pass
+fi
+LBRX_CPU=pentium exits 2 "LBRX_CPU unknown" "$LBRX" info
+complains "LBRX_CPU unknown" "LBRX_CPU"
+
+# A result that cannot be written is a failure.
+if [ -w /dev/full ]; then
+    "$LBRX" info >/dev/full 2>"$W/err"
+    if [ $? = 1 ] && grep -q '^lbrx: .*standard output' "$W/err"; then
+        pass
+    else
+        fail "full disk" "not noticed"
+    fi
+fi
+
+# The completion scripts are accepted by their shells, and bash's completes.
+for shell in bash zsh fish; do
+    ok "completion $shell" "$LBRX" completion $shell
+    cp "$W/out" "$W/completion.$shell"
+    if command -v $shell >/dev/null 2>&1; then
+        ok "$shell reads its completion" $shell -n "$W/completion.$shell"
+    else
+        skip "$shell reads its completion" "no $shell"
+    fi
+done
+if command -v bash >/dev/null 2>&1; then
+    cat >"$W/try.bash" <<'END'
+source "$W/completion.bash"
+COMP_WORDS=(lbrx inf) COMP_CWORD=1; _lbrx; [ "${COMPREPLY[*]}" = info ] || exit 1
+COMP_WORDS=(lbrx info --ker) COMP_CWORD=2; _lbrx; [ "${COMPREPLY[*]}" = --kernels ] || exit 2
+COMP_WORDS=(lbrx inspect --progress p) COMP_CWORD=3; _lbrx; [ "${COMPREPLY[*]}" = plain ] || exit 3
+END
+    ok "bash completes" bash "$W/try.bash"
+fi
+finish

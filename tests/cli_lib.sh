@@ -1,0 +1,86 @@
+# shellcheck shell=sh
+# SPDX-License-Identifier: Apache-2.0
+# cli_lib.sh: what the scripts in tests/cli share. A script sources it, calls `ok NAME COMMAND...` and
+# the like, and ends with `finish`.
+#
+#   LBRX  the program (absolute path)      W  an empty folder of this script, removed when all is well
+set -u
+name=$(basename "$0" .sh)
+root=$(cd "$(dirname "$0")/../.." && pwd)
+LBRX=${LBRX:-$root/build/lbrx}
+GOLDEN=${LB_TEST_GOLDEN:-$root/tests/golden}
+W=$(mktemp -d "${TMPDIR:-/tmp}/lbrx-cli-XXXXXX") || exit 1
+export LBRX W GOLDEN
+passed=0 failed=0 skipped=0 cost=${cost:-fast}
+begin=$(date +%s)
+
+pass() {
+    passed=$((passed + 1))
+}
+
+# fail NAME WHY: shows what the last command printed.
+fail() {
+    failed=$((failed + 1))
+    echo "FAILED: $name: $1: $2"
+    sed 's/^/    out: /' "$W/out" 2>/dev/null | head -40
+    sed 's/^/    err: /' "$W/err" 2>/dev/null | head -40
+}
+
+skip() {
+    if [ -n "${NOSKIP:-}" ]; then
+        fail "$1" "skipped: $2"
+    else
+        skipped=$((skipped + 1))
+        echo "skip: $name: $1: $2"
+    fi
+}
+
+# exits CODE NAME COMMAND...: runs it with stdout in $W/out and stderr in $W/err. An error must be one
+# line that starts with `lbrx: `, and nothing may stand on stdout with it (a comparison has a result).
+exits() {
+    want=$1 what=$2
+    shift 2
+    "$@" >"$W/out" 2>"$W/err" </dev/null
+    got=$?
+    if [ "$got" != "$want" ]; then
+        fail "$what" "exit $got, expected $want"
+        return 1
+    fi
+    if [ "$want" != 0 ] && [ "$1" = "$LBRX" ]; then
+        if ! tail -1 "$W/err" | grep -q '^lbrx: .'; then
+            fail "$what" "stderr does not end with a line 'lbrx: ...'"
+            return 1
+        fi
+        if [ "$want" != 5 ] && [ -s "$W/out" ]; then
+            fail "$what" "something on stdout beside the error"
+            return 1
+        fi
+    fi
+    pass
+}
+
+# ok NAME COMMAND...
+ok() {
+    exits 0 "$@"
+}
+
+# says NAME TEXT: the last command's stdout holds TEXT; complains: its stderr does.
+says() {
+    if grep -qF -e "$2" "$W/out"; then pass; else fail "$1" "stdout does not hold '$2'"; fi
+}
+
+complains() {
+    if grep -qF -e "$2" "$W/err"; then pass; else fail "$1" "stderr does not hold '$2'"; fi
+}
+
+# same NAME A B: equal files.
+same() {
+    if cmp -s "$2" "$3"; then pass; else fail "$1" "$2 and $3 differ"; fi
+}
+
+finish() {
+    [ "$failed" -ne 0 ] || rm -rf "$W"
+    echo "$name: $passed passed, $failed failed, $skipped skipped [cost: $cost] $(($(date +%s) - begin)).0 s"
+    [ "$failed" -eq 0 ]
+    exit
+}

