@@ -223,6 +223,18 @@ static lb_status no_memory(lb_err *err) {
     return lb_fail(err, LB_E_NOMEM, "out of memory for GGUF metadata");
 }
 
+/* An integer that its type can hold: nothing is cut off when it is written. */
+static bool fits_type(const lb_gguf_kv *kv) {
+    u32 bits = 8 * lb_gguf_type_bytes(kv->type);
+    if (kv->type == LB_GGUF_BOOL)
+        return kv->v.u <= 1;
+    if (is_unsigned(kv->type))
+        return bits == 64 || kv->v.u >> bits == 0;
+    if (is_signed(kv->type) && bits < 64)
+        return kv->v.i >= -((i64)1 << (bits - 1)) && kv->v.i < (i64)1 << (bits - 1);
+    return true;
+}
+
 static lb_status check_kv(const lb_gguf_kv *kv, lb_err *err) {
     if (kv->key.len == 0)
         return lb_fail(err, LB_E_FORMAT, "a GGUF metadata key is empty");
@@ -237,6 +249,10 @@ static lb_status check_kv(const lb_gguf_kv *kv, lb_err *err) {
         return lb_fail(err, LB_E_FORMAT, "key '%.*s': %s", LB_FMT(lb_str_sub(kv->key, 0, 100)),
                        leaf == LB_GGUF_ARRAY ? "an array of arrays is not supported"
                                              : "no such value type");
+    if (!fits_type(kv))
+        return lb_fail(err, LB_E_FORMAT, "key '%.*s': %lld does not fit a %s",
+                       LB_FMT(lb_str_sub(kv->key, 0, 100)), (long long)kv->v.i,
+                       lb_gguf_type_name(kv->type));
     return LB_OK;
 }
 

@@ -234,6 +234,17 @@ LB_TEST(refused) {
     CHECK(lb_meta_set(&meta, &nested, &err) == LB_E_FORMAT);
     lb_gguf_kv unknown = {.key = LB_STR("x"), .type = LB_GGUF_TYPE_COUNT};
     CHECK(lb_meta_set(&meta, &unknown, &err) == LB_E_FORMAT);
+    static const lb_gguf_kv too_big[] = {
+        {.type = LB_GGUF_U8, .v.u = 256},     {.type = LB_GGUF_U32, .v.u = (u64)1 << 32},
+        {.type = LB_GGUF_I8, .v.i = 128},     {.type = LB_GGUF_I8, .v.i = -129},
+        {.type = LB_GGUF_I16, .v.i = -32769}, {.type = LB_GGUF_I32, .v.i = (i64)1 << 31},
+        {.type = LB_GGUF_BOOL, .v.u = 2},
+    };
+    for (size_t i = 0; i < LB_LEN(too_big); i++) {
+        lb_gguf_kv kv = too_big[i];
+        kv.key = LB_STR("x");
+        CHECK(lb_meta_set(&meta, &kv, &err) == LB_E_FORMAT);
+    }
     lb_gguf_kv twice = {.key = LB_STR("t"), .type = LB_GGUF_U8};
     CHECK_OK(lb_meta_adopt(&meta, &twice, &err));
     CHECK(lb_meta_adopt(&meta, &twice, &err) == LB_E_FORMAT);
