@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* active.c: the course of one job: segment by segment, pass by pass, round by round; then its
+ * record. */
+#include "base/os.h"
+#include "plan/run_internal.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+u64 lb_run_state_bytes(u32 threads, u64 program_bytes) {
+    u64 active = sizeof(lb_active) + 2 * program_bytes + 256 * LB_KIB;
+    return 2 * active + threads * sizeof(lb_worker) + 512 * LB_KIB;
+}
+
+u64 lb_run_base_bytes(void) {
+#if defined(__linux__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    /* What RLIMIT_DATA counts: private writable memory of the process (proc(5), statm, sixth
+     * field). */
+    char text[256] = {0};
+    lb_err err = {0};
+    int fd = -1;
+    u64 pages[7] = {0};
+    if (lb_os_open_read("/proc/self/statm", &fd, &err) == LB_OK) {
+        if (read(fd, text, sizeof text - 1) > 0) {
+            char *at = text;
+            for (u32 i = 0; i < 7; i++)
+                pages[i] = strtoull(at, &at, 10);
+        }
+        lb_os_close(&fd);
+    }
+    if (pages[5])
+        return pages[5] * lb_os_page_size();
+#endif
+    return 16 * LB_MIB;
+}
+
+void lb_active_begin(lb_runner *r, lb_active *a, u64 job, u8 *fixed) {
+    lb_arena arena = a->arena, hashes_arena = a->hashes_arena;
+    lb_slot *ring = a->ring;
+    *a = (lb_active){.arena = arena,
+                     .ring = ring,
+                     .hashes_arena = hashes_arena,
+                     .fixed = fixed,
+                     .index = job,
+                     .busy = true};
+    a->job = &r->plan->jobs[job];
+    lb_arena_reset(&a->hashes_arena);
+    for (u32 i = 0; i < a->job->n_streams; i++)
+        lb_xxh_init(&a->hash[i]);
+    a->segment = UINT32_MAX; /* before the first */
+}
+
+/* ---- digests of what is read ---- */
+
+static lb_status note_hash(lb_active *a, u32 source, u32 tensor, lb_hash128 h, lb_err *err) {
+    if (a->n_hashes == a->cap_hashes) {
+        u32 cap = a->cap_hashes ? a->cap_hashes * 2 : 8;
+        lb_sink_hash *p = lb_arena_new(&a->hashes_arena, lb_sink_hash, cap);
+        if (!p)
+            return lb_fail(err, LB_E_NOMEM, "out of memory for hashes");
+        if (a->n_hashes)
+            memcpy(p, a->hashes, a->n_hashes * sizeof *p);
+        a->hashes = p;
+        a->cap_hashes = cap;
+    }
+    a->hashes[a->n_hashes++] = (lb_sink_hash){source, tensor, h};
+    return LB_OK;
+}
+
+/* A leaf that reads whole tensors in order hashes them, unless another leaf has promised to. */
+static lb_status begin_leaf_hashes(lb_runner *r, lb_active *a, lb_err *err) {
+    lb_pass *p = a->pass;
+    a->leaf_hash = NULL;
+    if (!r->plan->want_digests || p->n_leaves == 0)
+        return LB_OK;
+    bool any = false;
+    u8 on[LB_LEAVES_MAX] = {0};
+    lb_lock(&r->mutex);
+    for (u32 i = 0; i < p->n_leaves; i++) {
+        const lb_leaf *l = &p->leaves[i];
+        u8 *used = r->plan->src[l->source].used;
+        on[i] = l->whole;
+        for (u32 k = 0; k < l->codec.n_parts; k++)
+            on[i] = on[i] && !(used[l->codec.part[k].tensor] & LB_USED_HASHED);
+        for (u32 k = 0; on[i] && k < l->codec.n_parts; k++)
+            used[l->codec.part[k].tensor] |= LB_USED_HASHED;
+        any |= on[i] != 0;
+    }
+    lb_unlock(&r->mutex);
+    if (!any)
+        return LB_OK;
+    a->leaf_hash = lb_arena_new(&a->arena, lb_leaf_hash, p->n_leaves);
+    if (!a->leaf_hash)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for hashes");
+    for (u32 i = 0; i < p->n_leaves; i++) {
+        a->leaf_hash[i].on = on[i] != 0;
+        for (u32 k = 0; k < LB_PARTS_MAX; k++)
+            lb_xxh_init(&a->leaf_hash[i].state[k]);
+    }
+    for (u32 i = 0; i < p->n_insts; i++) {
+        const lb_inst *x = &p->insts[i];
+        if (x->node->kind == LB_NODE_ENCODE && x->leaf != UINT32_MAX && a->job->n_segments == 1 &&
+            p->leaves[x->leaf].moves.n == 0)
+            a->leaf_hash[x->leaf].shared = true;
+    }
+    return LB_OK;
+}
+
+static lb_status end_leaf_hashes(lb_runner *r, lb_active *a, lb_err *err) {
+    lb_pass *p = a->pass;
+    for (u32 i = 0; i < p->n_leaves && a->leaf_hash; i++) {
+        const lb_leaf *l = &p->leaves[i];
+        for (u32 k = 0; a->leaf_hash[i].on && k < l->codec.n_parts; k++) {
+            lb_hash128 h = lb_xxh_digest(&a->leaf_hash[i].state[k]);
+            for (u32 j = 0; a->leaf_hash[i].shared && j < p->n_insts; j++)
+                if (p->insts[j].node->kind == LB_NODE_ENCODE && p->insts[j].leaf == i)
+                    h = lb_xxh_digest(&a->hash[p->insts[j].root]);
+            u32 tensor = l->codec.part[k].tensor;
+            r->plan->src[l->source].tensor_hash[tensor] = h;
+            LB_TRY(note_hash(a, l->source, tensor, h, err));
+        }
+    }
+    a->leaf_hash = NULL;
+    return LB_OK;
+}
+
+/* ---- course ---- */
+
+static lb_status begin_pass(lb_runner *r, lb_active *a, lb_err *err) {
+    a->pass = &a->prog.passes[a->pass_index];
+    a->round = 0;
+    for (u32 i = 0; i < a->prog.n_masks && a->pass->n_masks; i++)
+        a->mask[i] = a->mask_start[i];
+    return begin_leaf_hashes(r, a, err);
+}
+
+static void begin_round(lb_runner *r, lb_active *a) {
+    a->next_tile = a->n_committed = a->next_draw = 0;
+    for (u32 i = 0; i < a->prog.n_results; i++)
+        if (a->prog.results[i].pass == a->pass_index)
+            lb_held_begin(&r->plan->graph, &a->prog.results[i], &a->held[i], a->round);
+}
+
+static u8 *carve(u8 **at, u64 bytes) {
+    u8 *p = *at;
+    *at += (bytes + 63) & ~(u64)63;
+    return p;
+}
+
+/* Each mask of a job begins where the one before it ended; the next job goes on from there. */
+static void start_masks(lb_runner *r, const lb_prog *p, lb_mt19937 *start) {
+    lb_lock(&r->mutex);
+    for (u32 i = 0; i < p->n_masks; i++) {
+        const lb_node *n = p->masks[i];
+        lb_mt19937 *m = &r->masks[n->u.make.carry];
+        if (start)
+            start[i] = *m;
+        lb_mt19937_skip(m, n->n_rows * n->n_cols);
+    }
+    lb_unlock(&r->mutex);
+}
+
+static lb_status begin_segment(lb_runner *r, lb_active *a, lb_err *err) {
+    const lb_segment *s = &a->job->segments[a->segment];
+    lb_arena_reset(&a->arena);
+    LB_TRY(lb_prog_compile(&a->prog, &r->plan->graph, s->root, LB_MAX(a->job->n_streams, 1),
+                           &a->arena, err));
+    LB_TRY(lb_prog_fit(&a->prog, r->plan->target_bytes, err));
+    lb_prog *p = &a->prog;
+    a->held = lb_arena_new(&a->arena, lb_held, p->n_results + 1);
+    a->mask_start = lb_arena_new(&a->arena, lb_mt19937, p->n_masks + 1);
+    a->mask = lb_arena_new(&a->arena, lb_mt19937, p->n_masks + 1);
+    if (!a->held || !a->mask_start || !a->mask)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for a job");
+    u8 *at = a->fixed;
+    for (u32 i = 0; i < p->n_results; i++) {
+        const lb_result *res = &p->results[i];
+        u64 bins = lb_held_bins_bytes(&r->plan->graph, res);
+        if (res->kind == LB_RESULT_DENSE)
+            a->held[i].input =
+                (float *)(void *)carve(&at, res->in_rows * res->in_cols * sizeof(float));
+        if (res->kind != LB_RESULT_STAT)
+            a->held[i].values =
+                (float *)(void *)carve(&at, res->out_rows * res->out_cols * sizeof(float));
+        if (bins)
+            a->held[i].bins = (u64 *)(void *)carve(&at, bins);
+    }
+    if (p->n_masks)
+        start_masks(r, p, a->mask_start);
+    a->pass_index = 0;
+    return LB_OK;
+}
+
+void lb_active_skip_masks(lb_runner *r, const lb_job *job) {
+    /* The lock is held by the caller; a kept job only moves the generators on. */
+    if (r->plan->graph.n_carries == 0)
+        return;
+    lb_arena scratch = {0};
+    for (u32 s = 0; s < job->n_segments; s++) {
+        lb_prog p;
+        lb_err err = {0};
+        if (lb_prog_compile(&p, &r->plan->graph, job->segments[s].root, LB_MAX(job->n_streams, 1),
+                            &scratch, &err) != LB_OK)
+            r->err = err;
+        for (u32 i = 0; r->err.code == LB_OK && i < p.n_masks; i++)
+            lb_mt19937_skip(&r->masks[p.masks[i]->u.make.carry],
+                            p.masks[i]->n_rows * p.masks[i]->n_cols);
+    }
+    lb_arena_deinit(&scratch);
+}
+
+static lb_status end_job(lb_runner *r, lb_active *a, lb_err *err) {
+    lb_job *j = a->job;
+    for (u32 i = 0; i < j->n_streams; i++) {
+        j->streams[i].hash = lb_xxh_digest(&a->hash[i]);
+        j->streams[i].n_rounded = a->counts[i][0];
+        j->streams[i].n_overflowed = a->counts[i][1];
+    }
+    for (u32 i = 0; i < a->prog.n_results && j->n_streams == 0; i++)
+        if (a->prog.results[i].node == j->segments[a->segment].root[0])
+            memcpy(j->stat, a->held[i].stat, sizeof j->stat);
+    if (r->opt->sink)
+        LB_TRY(lb_sink_job_done(r->opt->sink, a->index, a->hashes, a->n_hashes, err));
+    a->done = true;
+    return LB_OK;
+}
+
+void lb_active_end_round(lb_runner *r, lb_active *a) {
+    for (u32 i = 0; i < a->prog.n_results; i++)
+        if (a->prog.results[i].pass == a->pass_index)
+            lb_held_finish(&r->plan->graph, r->opt->kernels, &a->prog.results[i], &a->held[i],
+                           a->round);
+}
+
+/* State on entry: before the first segment, or a round has just ended (and was finished). */
+lb_status lb_active_advance(lb_runner *r, lb_active *a, lb_err *err) {
+    bool started = a->segment != UINT32_MAX;
+    for (;;) {
+        if (started && ++a->round < a->pass->n_rounds) {
+            begin_round(r, a);
+        } else if (started && (end_leaf_hashes(r, a, err) != LB_OK)) {
+            return LB_E_NOMEM;
+        } else if (started && ++a->pass_index < a->prog.n_passes) {
+            LB_TRY(begin_pass(r, a, err));
+            begin_round(r, a);
+        } else {
+            if (started)
+                a->first_row += a->job->n_streams ? a->pass->n_rows : 0;
+            if (started && a->segment + 1 >= a->job->n_segments)
+                return end_job(r, a, err);
+            a->segment++;
+            LB_TRY(begin_segment(r, a, err));
+            LB_TRY(begin_pass(r, a, err));
+            begin_round(r, a);
+        }
+        started = true;
+        if (a->pass->n_tiles > 0)
+            return LB_OK;
+        lb_active_end_round(r, a);
+    }
+}
+
+/* ---- after the jobs: tensors that were read in pieces ---- */
+
+static lb_status digest_tensor(lb_runner *r, u32 source, u64 tensor, u8 *buf, u64 cap,
+                               lb_err *err) {
+    const lb_source *s = r->plan->graph.sources[source];
+    const lb_tensor *t = &s->tensors[tensor];
+    int fd;
+    lb_xxh h;
+    lb_xxh_init(&h);
+    LB_TRY(lb_fds_get(r->fds[source], t->file, &fd, err));
+    lb_status st = LB_OK;
+    for (u64 at = 0; at < t->size_bytes && st == LB_OK; at += cap) {
+        u64 n = LB_MIN(cap, t->size_bytes - at);
+        st = lb_os_pread(fd, s->files[t->file].path, buf, n, t->off_bytes + at, err);
+        if (st == LB_OK)
+            lb_xxh_update(&h, buf, n);
+    }
+    lb_fds_put(r->fds[source], t->file);
+    r->plan->src[source].tensor_hash[tensor] = lb_xxh_digest(&h);
+    r->report.bytes_read += t->size_bytes;
+    return st;
+}
+
+typedef struct named {
+    const lb_tensor *t;
+    lb_hash128 hash;
+} named;
+
+static int by_name(const void *a, const void *b) {
+    return lb_str_cmp(((const named *)a)->t->name, ((const named *)b)->t->name);
+}
+
+/* XXH3-128 over (name, type, shape, hash of the bytes) of each used tensor, by name: independent of
+ * shards and of the order in files. */
+static lb_status digest_source(lb_runner *r, u32 source, lb_err *err) {
+    lb_plan_source *ps = &r->plan->src[source];
+    const lb_source *s = r->plan->graph.sources[source];
+    named *list = lb_arena_new(&r->arena, named, s->n_tensors + 1);
+    u64 n = 0;
+    if (!list)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for hashes");
+    for (u64 t = 0; t < s->n_tensors; t++)
+        if (ps->used[t] & LB_USED)
+            list[n++] = (named){&s->tensors[t], ps->tensor_hash[t]};
+    qsort(list, n, sizeof *list, by_name);
+    lb_xxh h;
+    lb_xxh_init(&h);
+    for (u64 i = 0; i < n; i++) {
+        char hex[33], shape[LB_SHAPE_TEXT], line[512];
+        lb_hash_hex(list[i].hash, hex);
+        lb_xxh_update(&h, list[i].t->name.ptr, list[i].t->name.len);
+        int len =
+            snprintf(line, sizeof line, "\n%s\n%s\n%s\n", lb_dtype_get(list[i].t->dtype)->name,
+                     lb_shape_text(&list[i].t->shape, shape), hex);
+        lb_xxh_update(&h, line, (size_t)len);
+    }
+    ps->digest = lb_xxh_digest(&h);
+    return LB_OK;
+}
+
+lb_status lb_run_digests(lb_runner *r, lb_err *err) {
+    u64 cap = LB_MIB;
+    u8 *buf = lb_pool_take(r->pool, cap);
+    if (!buf)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for hashing");
+    lb_status st = LB_OK;
+    for (u32 i = 0; i < r->plan->graph.n_sources && st == LB_OK; i++) {
+        for (u64 t = 0; t < r->plan->graph.sources[i]->n_tensors && st == LB_OK; t++) {
+            u8 u = r->plan->src[i].used[t];
+            if ((u & LB_USED) && !(u & LB_USED_HASHED))
+                st = digest_tensor(r, i, t, buf, cap, err);
+        }
+        if (st == LB_OK)
+            st = digest_source(r, i, err);
+    }
+    lb_pool_give(r->pool, buf, cap);
+    return st;
+}

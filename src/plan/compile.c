@@ -1,0 +1,537 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* compile.c: graph -> passes of instances. Index nodes disappear here: row moves and column slices
+ * go down to the leaves, a transposition swaps the frame of what lies below it.
+ *
+ * Why instances: one node may be wanted through different moves (a matrix and its permuted form);
+ * each (node, moves, frame) is evaluated once a strip. Graphs are small (tens of nodes); searches
+ * are linear. */
+#include "plan/prog.h"
+
+#define DEPTH_MAX 4096
+
+typedef struct builder {
+    const lb_graph *g;
+    lb_arena *arena;
+    lb_prog *prog;
+    lb_pass *pass;
+    u32 cap_insts, cap_leaves, cap_results, cap_masks, depth;
+    lb_err *err;
+    lb_status st;
+} builder;
+
+static u32 fail_oom(builder *b) {
+    b->st = lb_fail(b->err, LB_E_NOMEM, "out of memory while planning");
+    return UINT32_MAX;
+}
+
+static void *grow(builder *b, void *old, u32 n, u32 *cap, size_t size) {
+    if (n < *cap)
+        return old;
+    u32 want = *cap ? *cap * 2 : 8;
+    void *p = lb_arena_push_array(b->arena, want, size, 16);
+    if (!p) {
+        (void)fail_oom(b);
+        return NULL;
+    }
+    if (n)
+        memcpy(p, old, n * size);
+    *cap = want;
+    return p;
+}
+
+/* ---- results: which stats and held matrices the roots need, dependencies first ---- */
+
+static u32 need(builder *b,
+                lb_node_id id); /* returns the level above which the node can be computed */
+
+static u32 add_result(builder *b, lb_result_kind kind, lb_node_id id) {
+    for (u32 i = 0; i < b->prog->n_results; i++)
+        if (b->prog->results[i].kind == kind && b->prog->results[i].node == id)
+            return i;
+    const lb_node *n = lb_graph_node(b->g, id);
+    u32 level = 0;
+    if (kind == LB_RESULT_HOLD) {
+        level = need(b, id);
+    } else {
+        for (u32 i = 0; i < n->n_in; i++)
+            level = LB_MAX(level, need(b, n->in[i]));
+    }
+    if (b->st != LB_OK)
+        return UINT32_MAX;
+    lb_result *r = grow(b, b->prog->results, b->prog->n_results, &b->cap_results, sizeof *r);
+    if (!r)
+        return UINT32_MAX;
+    b->prog->results = r;
+    const lb_node *in = kind == LB_RESULT_HOLD ? n : lb_graph_node(b->g, n->in[0]);
+    r += b->prog->n_results;
+    *r = (lb_result){.kind = kind,
+                     .node = id,
+                     .level = level,
+                     .in_rows = in->n_rows,
+                     .in_cols = in->n_cols,
+                     .out_rows = n->n_rows,
+                     .out_cols = n->n_cols};
+    if (kind != LB_RESULT_STAT)
+        r->fixed_bytes = r->in_rows * r->in_cols * sizeof(float);
+    if (kind == LB_RESULT_DENSE)
+        r->fixed_bytes += r->out_rows * r->out_cols * sizeof(float);
+    b->prog->fixed_bytes += (r->fixed_bytes + 63) & ~(u64)63;
+    return b->prog->n_results++;
+}
+
+static u32 result_level(builder *b, u32 result) {
+    return b->st == LB_OK ? b->prog->results[result].level + 1 : 0;
+}
+
+static u32 need(builder *b, lb_node_id id) {
+    const lb_node *n = lb_graph_node(b->g, id);
+    u32 level = 0;
+    if (b->st != LB_OK)
+        return 0;
+    if (++b->depth > DEPTH_MAX) {
+        b->st = lb_fail(b->err, LB_E_LIMIT, "expression deeper than %d nodes", DEPTH_MAX);
+        return 0;
+    }
+    if (n->kind == LB_NODE_STAT) {
+        level = result_level(b, add_result(b, LB_RESULT_STAT, id));
+    } else if (n->kind == LB_NODE_DENSE) {
+        level = result_level(b, add_result(b, LB_RESULT_DENSE, id));
+    } else {
+        for (u32 i = 0; i < n->n_in; i++) {
+            u32 l = n->kind == LB_NODE_LOWRANK && i == 2
+                        ? result_level(b, add_result(b, LB_RESULT_HOLD, n->in[i]))
+                        : need(b, n->in[i]);
+            level = LB_MAX(level, l);
+        }
+        if (n->kind == LB_NODE_MAP && n->u.scalar.stat != LB_NODE_NONE)
+            level = LB_MAX(level, need(b, n->u.scalar.stat));
+    }
+    b->depth--;
+    return level;
+}
+
+static u32 find_result(const builder *b, lb_result_kind kind, lb_node_id id) {
+    for (u32 i = 0; i < b->prog->n_results; i++)
+        if (b->prog->results[i].kind == kind && b->prog->results[i].node == id)
+            return i;
+    LB_ASSERT(!"a result that was not collected");
+    return 0;
+}
+
+/* ---- instances ---- */
+
+static bool moves_eq(const lb_moves *a, const lb_moves *b) {
+    return a->n == b->n && (a->n == 0 || a->step == b->step ||
+                            memcmp(a->step, b->step, a->n * sizeof *a->step) == 0);
+}
+
+static bool frame_eq(const lb_frame *a, const lb_frame *b) {
+    return a->row == b->row && a->col == b->col && a->col_shift == b->col_shift &&
+           a->n_all == b->n_all;
+}
+
+static u64 lcm(u64 a, u64 b) {
+    u64 x = a, y = b;
+    while (y) {
+        u64 t = x % y;
+        x = y;
+        y = t;
+    }
+    return a / x * b;
+}
+
+/* The moves of an index node's input: those above it, then its own. */
+static lb_moves moves_below(builder *b, const lb_moves *above, const lb_node *n) {
+    lb_moves m = {.n = above->n + 1, .band = above->band};
+    lb_move *s = lb_arena_new(b->arena, lb_move, m.n);
+    if (!s) {
+        (void)fail_oom(b);
+        return *above;
+    }
+    if (above->n)
+        memcpy(s, above->step, above->n * sizeof *s);
+    s[above->n] = (lb_move){(lb_index_op)n->op, n->u.index.from, n->u.index.step, n->u.index.half,
+                            n->u.index.table};
+    m.step = s;
+    switch (n->op) {
+    case LB_INDEX_HEADS:
+    case LB_INDEX_UNHEADS:
+        m.band = m.band ? lcm(m.band, 2 * n->u.index.half) : 0;
+        break;
+    case LB_INDEX_ROWS:
+        /* a slice keeps order; below another permutation its bands could be cut: give up on them */
+        if (n->u.index.step != 1 || (m.band > 1 && n->u.index.from % m.band != 0))
+            m.band = 0;
+        break;
+    default:
+        m.band = 0;
+    }
+    return m;
+}
+
+static u32 build(builder *b, lb_node_id id, const lb_moves *moves, lb_frame frame);
+
+static u32 add_inst(builder *b, const lb_inst *in) {
+    lb_inst *p = grow(b, b->pass->insts, b->pass->n_insts, &b->cap_insts, sizeof *p);
+    if (!p)
+        return UINT32_MAX;
+    b->pass->insts = p;
+    p[b->pass->n_insts] = *in;
+    return b->pass->n_insts++;
+}
+
+static u32 find_inst(const builder *b, const lb_node *n, const lb_moves *moves,
+                     const lb_frame *frame) {
+    for (u32 i = 0; i < b->pass->n_insts; i++) {
+        const lb_inst *x = &b->pass->insts[i];
+        if (x->node == n && !x->hold && moves_eq(&x->moves, moves) && frame_eq(&x->frame, frame))
+            return i;
+    }
+    return UINT32_MAX;
+}
+
+/* A stored value: walks its index nodes down to the read and adds (or finds) the leaf. */
+static u32 build_leaf(builder *b, lb_node_id id, lb_moves moves, lb_frame frame) {
+    const lb_node *n = lb_graph_node(b->g, id);
+    for (; n->kind == LB_NODE_INDEX; n = lb_graph_node(b->g, n->in[0])) {
+        if (n->op == LB_INDEX_COLS)
+            frame.col_shift += n->u.index.from;
+        else
+            moves = moves_below(b, &moves, n);
+        if (b->st != LB_OK)
+            return UINT32_MAX;
+    }
+    for (u32 i = 0; i < b->pass->n_leaves; i++) {
+        const lb_leaf *l = &b->pass->leaves[i];
+        if (l->weight == n->u.read.weight && l->source == n->u.read.source &&
+            l->n_cols == n->n_cols && moves_eq(&l->moves, &moves) && frame_eq(&l->frame, &frame))
+            return i;
+    }
+    if (b->pass->n_leaves == LB_LEAVES_MAX) {
+        b->st =
+            lb_fail(b->err, LB_E_LIMIT, "more than %d tensors read by one output", LB_LEAVES_MAX);
+        return UINT32_MAX;
+    }
+    lb_leaf *p = grow(b, b->pass->leaves, b->pass->n_leaves, &b->cap_leaves, sizeof *p);
+    if (!p)
+        return UINT32_MAX;
+    b->pass->leaves = p;
+    p += b->pass->n_leaves;
+    *p = (lb_leaf){.source = n->u.read.source,
+                   .weight = n->u.read.weight,
+                   .n_rows = n->n_rows,
+                   .n_cols = n->n_cols,
+                   .frame = frame,
+                   .moves = moves};
+    b->st = lb_codec_of(&p->codec, b->g->sources[p->source], p->weight, b->err);
+    if (b->st != LB_OK)
+        return UINT32_MAX;
+    p->whole = moves.band > 0 && frame.row == LB_AXIS_ROWS && frame.col == LB_AXIS_COLS &&
+               frame.col_shift == 0 && b->pass->n_rows == n->n_rows && b->pass->n_cols == n->n_cols;
+    for (u32 i = 0; i < p->codec.n_parts; i++)
+        if (p->codec.part[i].kind == LB_PART_MAT)
+            p->whole = false;
+    if (p->moves.band > LB_SEGS_MAX) /* too wide a band to be put in file order within a tile */
+        p->moves.band = 0;
+    p->whole &= p->moves.band > 0;
+    if (frame.row == LB_AXIS_COLS || frame.col == LB_AXIS_ROWS)
+        b->pass->swapped = true;
+    return b->pass->n_leaves++;
+}
+
+/* The frame of a map's input that is broadcast along an axis. */
+static u32 build_input(builder *b, const lb_node *n, u32 i, const lb_moves *moves, lb_frame frame) {
+    static const lb_moves none = {.band = 1};
+    const lb_node *in = lb_graph_node(b->g, n->in[i]);
+    if (in->n_rows == 1 && n->n_rows != 1) {
+        moves = &none;
+        frame.row = LB_AXIS_ONE;
+    }
+    if (in->n_cols == 1 && n->n_cols != 1) {
+        frame.col = LB_AXIS_ONE;
+        frame.col_shift = 0;
+    }
+    return build(b, n->in[i], moves, frame);
+}
+
+static void build_inputs(builder *b, lb_inst *x, const lb_node *n, const lb_moves *moves,
+                         lb_frame frame) {
+    lb_frame all = frame;
+    all.col = LB_AXIS_ALL;
+    all.col_shift = 0;
+    all.n_all = n->kind == LB_NODE_LOWRANK ? lb_graph_node(b->g, n->in[1])->n_cols : 0;
+    switch (n->kind) {
+    case LB_NODE_DECODE:
+        x->leaf = build_leaf(b, n->in[0], *moves, frame);
+        return;
+    case LB_NODE_ENCODE:
+        if (lb_graph_node(b->g, n->in[0])->value == LB_VALUE_STORED)
+            x->leaf = build_leaf(b, n->in[0], *moves, frame);
+        else
+            x->in[x->n_in++] = build(b, n->in[0], moves, frame);
+        return;
+    case LB_NODE_MAP:
+    case LB_NODE_STAT:
+        for (u32 i = 0; i < n->n_in && b->st == LB_OK; i++)
+            x->in[x->n_in++] = build_input(b, n, i, moves, frame);
+        if (n->kind == LB_NODE_MAP && n->u.scalar.stat != LB_NODE_NONE)
+            x->result = find_result(b, LB_RESULT_STAT, n->u.scalar.stat);
+        return;
+    case LB_NODE_ROW:
+        x->in[x->n_in++] = build(b, n->in[0], moves, frame);
+        if (frame.col != LB_AXIS_COLS || frame.col_shift != 0 || n->n_cols != b->pass->n_cols)
+            b->st = lb_fail(b->err, LB_E_UNSUPPORTED,
+                            "a row operation below a transposition or column slice");
+        b->pass->full_cols = true;
+        return;
+    case LB_NODE_LOWRANK:
+        if (frame.row != LB_AXIS_ROWS || frame.col != LB_AXIS_COLS) {
+            b->st = lb_fail(b->err, LB_E_UNSUPPORTED, "a low-rank term below a transposition");
+            return;
+        }
+        x->in[x->n_in++] = build(b, n->in[0], moves, frame);
+        if (b->st == LB_OK)
+            x->in[x->n_in++] = build(b, n->in[1], moves, all);
+        x->result = find_result(b, LB_RESULT_HOLD, n->in[2]);
+        return;
+    case LB_NODE_INDEX: { /* a transposition: below it rows are columns */
+        static const lb_moves none = {.band = 1};
+        if (moves->n || frame.col_shift || frame.row != LB_AXIS_ROWS || frame.col != LB_AXIS_COLS) {
+            b->st = lb_fail(b->err, LB_E_UNSUPPORTED, "moves above a transposition");
+            return;
+        }
+        b->pass->swapped = true;
+        x->in[x->n_in++] = build(b, n->in[0], &none, (lb_frame){LB_AXIS_COLS, LB_AXIS_ROWS, 0, 0});
+        return;
+    }
+    default:
+        return;
+    }
+}
+
+/* Masks are numbered in the order in which they are found: the order of their draws. */
+static u32 find_mask(builder *b, const lb_node *n) {
+    for (u32 i = 0; i < b->prog->n_masks; i++)
+        if (b->prog->masks[i] == n)
+            return i;
+    const lb_node **p = grow(b, b->prog->masks, b->prog->n_masks, &b->cap_masks, sizeof *p);
+    if (!p)
+        return 0;
+    b->prog->masks = p;
+    p[b->prog->n_masks] = n;
+    return b->prog->n_masks++;
+}
+
+static u32 build(builder *b, lb_node_id id, const lb_moves *moves, lb_frame frame) {
+    const lb_node *n = lb_graph_node(b->g, id);
+    if (b->st != LB_OK)
+        return UINT32_MAX;
+    if (n->kind == LB_NODE_INDEX && n->op == LB_INDEX_COLS) {
+        frame.col_shift += n->u.index.from;
+        return build(b, n->in[0], moves, frame);
+    }
+    if (n->kind == LB_NODE_INDEX && n->op != LB_INDEX_TRANSPOSE) {
+        lb_moves below = moves_below(b, moves, n);
+        return b->st == LB_OK ? build(b, n->in[0], &below, frame) : UINT32_MAX;
+    }
+    u32 found = find_inst(b, n, moves, &frame);
+    if (found != UINT32_MAX)
+        return found;
+    lb_inst x = {.node = n,
+                 .frame = frame,
+                 .moves = *moves,
+                 .leaf = UINT32_MAX,
+                 .slot = LB_NO_SLOT,
+                 .result = UINT32_MAX};
+    if (n->kind == LB_NODE_DENSE) {
+        x.held = true;
+        x.result = find_result(b, LB_RESULT_DENSE, id);
+    } else if (n->kind == LB_NODE_MAKE && n->op == LB_MAKE_BERNOULLI) {
+        x.result = find_mask(b, n);
+        if (moves->band == 0 || frame.row != LB_AXIS_ROWS || frame.col != LB_AXIS_COLS ||
+            frame.col_shift || n->n_rows != b->pass->n_rows || n->n_cols != b->pass->n_cols)
+            b->st = lb_fail(b->err, LB_E_UNSUPPORTED,
+                            "a random mask below moves that change its order");
+        for (u32 i = 0; i < b->pass->n_insts; i++)
+            if (b->pass->insts[i].node == n)
+                b->st = lb_fail(b->err, LB_E_UNSUPPORTED, "one random mask seen in two orders");
+        b->pass->n_masks++;
+    } else {
+        build_inputs(b, &x, n, moves, frame);
+    }
+    return b->st == LB_OK ? add_inst(b, &x) : UINT32_MAX;
+}
+
+/* ---- units and slots ---- */
+
+static void unit_of_leaf(lb_pass *p, const lb_leaf *l) {
+    u64 unit = l->codec.unit_elems;
+    if (l->frame.row == LB_AXIS_ROWS && l->moves.band > 1)
+        p->unit_rows = lcm(p->unit_rows, l->moves.band);
+    if (unit > 1 && l->frame.col_shift % unit == 0) {
+        if (l->frame.col == LB_AXIS_COLS)
+            p->unit_cols = lcm(p->unit_cols, unit);
+        else if (l->frame.col == LB_AXIS_ROWS)
+            p->unit_rows = lcm(p->unit_rows, unit);
+    }
+}
+
+static lb_status units(builder *b, lb_pass *p) {
+    p->unit_rows = p->unit_cols = 1;
+    for (u32 i = 0; i < p->n_leaves; i++)
+        unit_of_leaf(p, &p->leaves[i]);
+    for (u32 i = 0; i < p->n_insts; i++) {
+        const lb_inst *x = &p->insts[i];
+        if (x->node->kind == LB_NODE_STAT && x->node->op != LB_STAT_KTH &&
+            x->node->op != LB_STAT_RANGE)
+            p->folds = true;
+        if (x->node->kind == LB_NODE_MAKE && x->moves.band > 1)
+            p->unit_rows = lcm(p->unit_rows, x->moves.band);
+        if (x->node->kind == LB_NODE_ENCODE && x->leaf != UINT32_MAX) {
+            const lb_leaf *l = &p->leaves[x->leaf];
+            if (l->frame.col_shift % l->codec.unit_elems || p->n_cols % l->codec.unit_elems ||
+                l->frame.row != LB_AXIS_ROWS || l->frame.col != LB_AXIS_COLS)
+                return lb_fail(b->err, LB_E_UNSUPPORTED,
+                               "tensor '%.*s': columns cut inside a block",
+                               LB_FMT(l->weight->name));
+        }
+    }
+    if (p->folds)
+        p->unit_cols = lcm(p->unit_cols, LB_FOLD_LEAF);
+    return LB_OK;
+}
+
+/* Slots by last use: a value's slot is free for the next once its last reader has run. */
+static lb_status slots(builder *b, lb_pass *p) {
+    u32 *last = lb_arena_new(b->arena, u32, p->n_insts + 1);
+    u32 *free_slot = lb_arena_new(b->arena, u32, p->n_insts + 1);
+    u32 n_free = 0;
+    if (!last || !free_slot)
+        return lb_fail(b->err, LB_E_NOMEM, "out of memory while planning");
+    for (u32 i = 0; i < p->n_insts; i++)
+        for (u32 k = 0; k < p->insts[i].n_in; k++)
+            last[p->insts[i].in[k]] = i;
+    for (u32 i = 0; i < p->n_insts; i++) {
+        lb_inst *x = &p->insts[i];
+        if (x->node->value == LB_VALUE_F32 && !x->hold)
+            x->slot = n_free ? free_slot[--n_free] : p->n_slots++;
+        for (u32 k = 0; k < x->n_in; k++) {
+            u32 in = x->in[k];
+            bool again = false;
+            for (u32 j = 0; j < k; j++)
+                again |= x->in[j] == in;
+            if (last[in] == i && !again)
+                free_slot[n_free++] = p->insts[in].slot;
+        }
+    }
+    return LB_OK;
+}
+
+static lb_pass *begin_pass(builder *b, u64 n_rows, u64 n_cols) {
+    lb_pass *p = &b->prog->passes[b->prog->n_passes++];
+    *p = (lb_pass){.n_rows = n_rows, .n_cols = n_cols, .n_rounds = 1};
+    b->pass = p;
+    b->cap_insts = b->cap_leaves = 0;
+    return p;
+}
+
+static lb_status end_pass(builder *b) {
+    if (b->st == LB_OK)
+        b->st = units(b, b->pass);
+    if (b->st == LB_OK)
+        b->st = slots(b, b->pass);
+    return b->st;
+}
+
+static void build_result(builder *b, u32 result) {
+    static const lb_moves none = {.band = 1};
+    const lb_frame frame = {LB_AXIS_ROWS, LB_AXIS_COLS, 0, 0};
+    lb_result *r = &b->prog->results[result];
+    const lb_node *n = lb_graph_node(b->g, r->node);
+    lb_inst x = {.node = n,
+                 .frame = frame,
+                 .moves = none,
+                 .leaf = UINT32_MAX,
+                 .slot = LB_NO_SLOT,
+                 .result = result};
+    r->pass = b->prog->n_passes - 1;
+    if (r->kind == LB_RESULT_STAT) {
+        build_inputs(b, &x, n, &none, frame);
+        x.result = result;
+    } else {
+        x.hold = true;
+        x.n_in = 1;
+        x.in[0] = build(b, r->kind == LB_RESULT_HOLD ? r->node : n->in[0], &none, frame);
+    }
+    if (b->st == LB_OK)
+        (void)add_inst(b, &x);
+}
+
+static bool is_selection(const builder *b, const lb_result *r) {
+    return r->kind == LB_RESULT_STAT && lb_graph_node(b->g, r->node)->op == LB_STAT_KTH;
+}
+
+/* Results of one level over one shape share a pass; selections have theirs, which is read in
+ * rounds. */
+static lb_status build_results(builder *b) {
+    lb_prog *p = b->prog;
+    u32 top = 0;
+    for (u32 i = 0; i < p->n_results; i++)
+        top = LB_MAX(top, p->results[i].level + 1);
+    for (u32 level = 0; level < top; level++) {
+        for (u32 i = 0; i < p->n_results; i++) {
+            lb_result *r = &p->results[i];
+            if (r->level != level || r->pass != UINT32_MAX)
+                continue;
+            begin_pass(b, r->in_rows, r->in_cols);
+            for (u32 j = i; j < p->n_results && b->st == LB_OK; j++) {
+                lb_result *q = &p->results[j];
+                if (q->level == level && q->pass == UINT32_MAX && q->in_rows == r->in_rows &&
+                    q->in_cols == r->in_cols && is_selection(b, q) == is_selection(b, r))
+                    build_result(b, j);
+            }
+            b->pass->n_rounds = is_selection(b, r) ? LB_KTH_ROUNDS : 1;
+            LB_TRY(end_pass(b));
+        }
+    }
+    return LB_OK;
+}
+
+lb_status lb_prog_compile(lb_prog *p, const lb_graph *g, const lb_node_id *roots, u32 n_roots,
+                          lb_arena *arena, lb_err *err) {
+    static const lb_moves none = {.band = 1};
+    builder b = {.g = g, .arena = arena, .prog = p, .err = err};
+    *p = (lb_prog){0};
+    LB_ASSERT(n_roots >= 1 && n_roots <= LB_ROOTS_MAX);
+    for (u32 i = 0; i < n_roots; i++)
+        (void)need(&b, roots[i]);
+    if (b.st != LB_OK)
+        return b.st;
+    for (u32 i = 0; i < p->n_results; i++)
+        p->results[i].pass = UINT32_MAX;
+    p->passes = lb_arena_new(arena, lb_pass, p->n_results + 1);
+    if (!p->passes)
+        return lb_fail(err, LB_E_NOMEM, "out of memory while planning");
+    LB_TRY(build_results(&b));
+    const lb_node *first = lb_graph_node(g, roots[0]);
+    if (first->kind == LB_NODE_STAT) /* a survey: the passes of its results are all there is */
+        return LB_OK;
+    begin_pass(&b, first->n_rows, first->n_cols);
+    for (u32 i = 0; i < n_roots && b.st == LB_OK; i++) {
+        const lb_node *n = lb_graph_node(g, roots[i]);
+        if (n->kind != LB_NODE_ENCODE || n->n_rows != first->n_rows || n->n_cols != first->n_cols)
+            return lb_fail(err, LB_E_USAGE,
+                           "the outputs of a job must be encode nodes of one shape");
+        lb_inst x = {.node = n,
+                     .frame = {LB_AXIS_ROWS, LB_AXIS_COLS, 0, 0},
+                     .moves = none,
+                     .leaf = UINT32_MAX,
+                     .slot = LB_NO_SLOT,
+                     .result = UINT32_MAX,
+                     .root = i};
+        build_inputs(&b, &x, n, &none, x.frame);
+        if (b.st == LB_OK)
+            (void)add_inst(&b, &x);
+    }
+    return end_pass(&b);
+}

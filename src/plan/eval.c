@@ -1,0 +1,419 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* eval.c: evaluates the instances of a pass on one tile, strip by strip. */
+#include "plan/eval.h"
+#include <math.h>
+
+void lb_mt19937_init(lb_mt19937 *m, u64 seed) {
+    u32 s = (u32)seed; /* torch keeps the low 32 bits */
+    m->state[0] = s;
+    for (u32 i = 1; i < 624; i++) {
+        s = 1812433253u * (s ^ (s >> 30)) + i;
+        m->state[i] = s;
+    }
+    m->at = 624;
+}
+
+static void mt_twist(lb_mt19937 *m) {
+    for (u32 i = 0; i < 624; i++) {
+        u32 y = (m->state[i] & 0x80000000u) | (m->state[(i + 1) % 624] & 0x7fffffffu);
+        m->state[i] = m->state[(i + 397) % 624] ^ (y >> 1) ^ ((y & 1) ? 0x9908b0dfu : 0);
+    }
+    m->at = 0;
+}
+
+u32 lb_mt19937_next(lb_mt19937 *m) {
+    if (m->at == 624)
+        mt_twist(m);
+    u32 y = m->state[m->at++];
+    y ^= y >> 11;
+    y ^= (y << 7) & 0x9d2c5680u;
+    y ^= (y << 15) & 0xefc60000u;
+    return y ^ (y >> 18);
+}
+
+void lb_mt19937_skip(lb_mt19937 *m, u64 n) {
+    while (n > 624 - m->at) {
+        n -= 624 - m->at;
+        mt_twist(m);
+    }
+    m->at += (u32)n;
+}
+
+void lb_eval_layout(lb_eval *e) {
+    (void)lb_tile_layout(e->pass, e->tile, e->leaf, e->inst_off);
+}
+
+void lb_eval_draw(const lb_eval *e, lb_mt19937 *masks) {
+    for (u32 i = 0; i < e->pass->n_insts; i++) {
+        const lb_node *n = e->pass->insts[i].node;
+        if (n->kind != LB_NODE_MAKE || n->op != LB_MAKE_BERNOULLI)
+            continue;
+        lb_mt19937 *m = &masks[e->pass->insts[i].result];
+        u8 *bits = e->slab + e->inst_off[i];
+        u64 n_elems = e->tile.nr * e->tile.nc;
+        memset(bits, 0, n_elems / 8 + 1);
+        for (u64 j = 0; j < n_elems; j++)
+            if ((double)(lb_mt19937_next(m) & 0xffffffu) * 0x1p-24 < n->u.make.p)
+                bits[j / 8] = (u8)(bits[j / 8] | 1u << (j % 8));
+    }
+}
+
+static float *slot(const lb_eval *e, u32 inst) {
+    return e->slots + e->pass->insts[inst].slot * e->pass->slot_elems;
+}
+
+static lb_rect inst_rect(const lb_eval *e, u32 inst, lb_rect strip) {
+    const lb_inst *x = &e->pass->insts[inst];
+    (void)e;
+    return lb_frame_rect(&x->frame, strip);
+}
+
+/* ---- decode ---- */
+
+typedef struct piece {
+    const lb_leaf *leaf;
+    const lb_layout_leaf *at;
+    const u8 *part[LB_PARTS_MAX];
+} piece;
+
+/* The parts of row r0 + row, column c of the read node (a multiple of the unit). */
+static void locate(const lb_eval *e, piece *p, u64 row, u64 col) {
+    const lb_codec *c = &p->leaf->codec;
+    u64 in_tile = row - p->at->rect.r0, unit = (col - p->at->rect.c0) / c->unit_elems;
+    for (u32 k = 0; k < c->n_parts; k++) {
+        p->part[k] = e->slab + p->at->part_off[k];
+        if (c->part[k].kind == LB_PART_ROWS)
+            p->part[k] += in_tile * p->at->row_bytes[k] + unit * c->part[k].unit_bytes;
+        else
+            p->part[k] +=
+                lb_moves_row(&p->leaf->moves, row) / c->rows_per_mat * c->part[k].unit_bytes;
+    }
+}
+
+static bool has_mats(const lb_codec *c) {
+    for (u32 k = 0; k < c->n_parts; k++)
+        if (c->part[k].kind == LB_PART_MAT)
+            return true;
+    return false;
+}
+
+static void run_decode(lb_eval *e, const lb_inst *x, lb_rect r, float *out) {
+    piece p = {.leaf = &e->pass->leaves[x->leaf], .at = &e->leaf[x->leaf]};
+    const lb_codec *c = &p.leaf->codec;
+    u64 unit = c->unit_elems, lo = r.c0 - r.c0 % unit;
+    u64 hi = LB_MIN(lb_ceil_div_u64(r.c0 + r.nc, unit) * unit, p.leaf->n_cols);
+    if (lo == r.c0 && hi == r.c0 + r.nc && p.at->rect.nc == r.nc && !has_mats(c)) {
+        locate(e, &p, r.r0, lo);
+        lb_codec_decode(c, e->k, r.nr * r.nc, out, p.part, e->codec);
+        return;
+    }
+    for (u64 i = 0; i < r.nr; i++) {
+        locate(e, &p, r.r0 + i, lo);
+        if (lo == r.c0 && hi == r.c0 + r.nc) {
+            lb_codec_decode(c, e->k, r.nc, out + i * r.nc, p.part, e->codec);
+            continue;
+        }
+        /* a slice that starts or ends inside a unit: decode beside, keep the middle */
+        float *wide = e->codec + lb_codec_scratch_elems(c, hi - lo);
+        lb_codec_decode(c, e->k, hi - lo, wide, p.part, e->codec);
+        memcpy(out + i * r.nc, wide + (r.c0 - lo), r.nc * sizeof *out);
+        e->moved_bytes += r.nc * sizeof *out;
+    }
+}
+
+/* ---- make, held values ---- */
+
+static void run_rows_of(lb_eval *e, const lb_inst *x, const float *values, lb_rect r, float *out) {
+    for (u64 i = 0; i < r.nr; i++) {
+        u64 row = x->frame.row == LB_AXIS_ONE ? 0 : lb_moves_row(&x->moves, r.r0 + i);
+        memcpy(out + i * r.nc, values + row * x->node->n_cols + r.c0, r.nc * sizeof *out);
+    }
+    e->moved_bytes += r.nr * r.nc * sizeof *out;
+}
+
+static void run_make(lb_eval *e, u32 inst, lb_rect r, float *out) {
+    const lb_inst *x = &e->pass->insts[inst];
+    const lb_node *n = x->node;
+    if (n->op == LB_MAKE_CONST) {
+        run_rows_of(e, x, n->u.make.values, r, out);
+        return;
+    }
+    if (n->op == LB_MAKE_FILL) {
+        for (u64 i = 0; i < r.nr * r.nc; i++)
+            out[i] = (float)n->u.make.p;
+        return;
+    }
+    const u8 *bits = e->slab + e->inst_off[inst];
+    for (u64 i = 0; i < r.nr; i++) {
+        u64 first =
+            (lb_moves_row(&x->moves, r.r0 + i) - e->tile.r0) * e->tile.nc + (r.c0 - e->tile.c0);
+        for (u64 j = 0; j < r.nc; j++)
+            out[i * r.nc + j] = (float)(bits[(first + j) / 8] >> ((first + j) % 8) & 1);
+    }
+}
+
+/* ---- map ---- */
+
+static float scalar_of(const lb_eval *e, const lb_inst *x) {
+    const lb_scalar *s = &x->node->u.scalar;
+    double v = s->value;
+    if (s->stat != LB_NODE_NONE)
+        v = e->held[x->result].stat[s->result];
+    switch (s->fn) {
+    case LB_SCALAR_ID:
+        break;
+    case LB_SCALAR_NEG:
+        v = -v;
+        break;
+    case LB_SCALAR_INV:
+        v = v == 0 ? 0 : 1 / v;
+        break;
+    case LB_SCALAR_SQRT:
+        v = sqrt(v);
+        break;
+    case LB_SCALAR_INV_SQRT:
+        v = v == 0 ? 0 : 1 / sqrt(v);
+        break;
+    }
+    return (float)v;
+}
+
+static void map_op(const lb_kernels *k, lb_map_op op, u64 n, float *out, const float *a,
+                   const float *b, float c) {
+    switch (op) {
+    case LB_MAP_ADD:
+        k->map_add_f32(n, out, a, b);
+        return;
+    case LB_MAP_SUB:
+        k->map_sub_f32(n, out, a, b);
+        return;
+    case LB_MAP_MUL:
+        k->map_mul_f32(n, out, a, b);
+        return;
+    case LB_MAP_ADD_C:
+        k->map_addc_f32(n, out, a, c);
+        return;
+    case LB_MAP_MUL_C:
+        k->map_mulc_f32(n, out, a, c);
+        return;
+    case LB_MAP_FMA_C:
+        k->map_fmac_f32(n, out, a, c, b);
+        return;
+    case LB_MAP_ROUND_F16:
+        k->map_round_f16_f32(n, out, a);
+        return;
+    case LB_MAP_ROUND_BF16:
+        k->map_round_bf16_f32(n, out, a);
+        return;
+    case LB_MAP_OP_COUNT:
+        break;
+    }
+    LB_ASSERT(!"a map operation");
+}
+
+/* Row i of an input: in place, or its one value spread over `spread`. */
+static const float *map_row(const float *in, lb_rect ir, u64 i, u64 nc, float *spread) {
+    const float *p = in + (ir.nr == 1 ? 0 : i * ir.nc);
+    if (ir.nc == nc)
+        return p;
+    for (u64 j = 0; j < nc; j++)
+        spread[j] = *p;
+    return spread;
+}
+
+static void run_map(lb_eval *e, const lb_inst *x, lb_rect strip, lb_rect r, float *out) {
+    lb_map_op op = (lb_map_op)x->node->op;
+    float c = scalar_of(e, x);
+    lb_rect ar = inst_rect(e, x->in[0], strip),
+            br = x->n_in > 1 ? inst_rect(e, x->in[1], strip) : ar;
+    const float *a = slot(e, x->in[0]), *b = x->n_in > 1 ? slot(e, x->in[1]) : NULL;
+    if (ar.nr == r.nr && ar.nc == r.nc && br.nr == r.nr && br.nc == r.nc) {
+        map_op(e->k, op, r.nr * r.nc, out, a, b, c);
+        return;
+    }
+    for (u64 i = 0; i < r.nr; i++) {
+        float *row = out + i * r.nc;
+        /* at most one input lacks columns, unless both are one column wide: then r.nc is 1 */
+        const float *ra = map_row(a, ar, i, r.nc, row);
+        const float *rb = b ? map_row(b, br, i, r.nc, row) : NULL;
+        map_op(e->k, op, r.nc, row, ra, rb, c);
+    }
+}
+
+/* ---- row, lowrank ---- */
+
+static double fold_row(const lb_kernels *k, const float *x, u64 n, bool square) {
+    double s = 0;
+    for (u64 c = 0; c < n; c += LB_FOLD_LEAF) {
+        u64 m = LB_MIN(n - c, LB_FOLD_LEAF);
+        s += square ? k->fold_dot_f32(m, x + c, x + c) : k->fold_sum_f32(m, x + c);
+    }
+    return s;
+}
+
+static void run_row(lb_eval *e, const lb_inst *x, lb_rect r, float *out) {
+    const float *in = slot(e, x->in[0]);
+    for (u64 i = 0; i < r.nr; i++) {
+        const float *a = in + i * r.nc;
+        if (x->node->op == LB_ROW_L2) {
+            double s = fold_row(e->k, a, r.nc, true);
+            e->k->map_mulc_f32(r.nc, out + i * r.nc, a, s == 0 ? 0 : (float)(1 / sqrt(s)));
+        } else {
+            double s = fold_row(e->k, a, r.nc, false);
+            e->k->map_addc_f32(r.nc, out + i * r.nc, a, -(float)(s / (double)r.nc));
+        }
+    }
+}
+
+static void run_lowrank(lb_eval *e, const lb_inst *x, lb_rect strip, lb_rect r, float *out) {
+    const float *in = slot(e, x->in[0]), *b = slot(e, x->in[1]), *a = e->held[x->result].values;
+    u64 rank = inst_rect(e, x->in[1], strip).nc, stride = e->prog->results[x->result].out_cols;
+    for (u64 i = 0; i < r.nr; i++) {
+        float *acc = out + i * r.nc;
+        memset(acc, 0, r.nc * sizeof *acc);
+        for (u64 j = 0; j < rank; j++)
+            e->k->map_fmac_f32(r.nc, acc, a + j * stride + r.c0, b[i * rank + j], acc);
+        e->k->map_fmac_f32(r.nc, acc, acc, x->node->u.scale, in + i * r.nc);
+    }
+}
+
+/* ---- ends: encode, stat, hold ---- */
+
+static void run_encode(lb_eval *e, u32 inst, lb_rect r) {
+    const lb_inst *x = &e->pass->insts[inst];
+    lb_dtype t = (lb_dtype)x->node->op;
+    u64 size = lb_dtype_get(t)->block_bytes;
+    u8 *out = e->slab + e->inst_off[inst] +
+              ((r.r0 - e->tile.r0) * e->tile.nc + (r.c0 - e->tile.c0)) * size;
+    lb_kernels_encode(e->k, t)(r.nr * r.nc, out, slot(e, x->in[0]), e->counts[x->root]);
+}
+
+static void kth_strip(const lb_held *h, u32 round, u64 n, const float *x, u32 *bins) {
+    static const u8 shift[LB_KTH_ROUNDS] = {20, 10, 0};
+    for (u64 i = 0; i < n; i++) {
+        u32 bits = lb_f32_bits(x[i]) & 0x7fffffffu;
+        if (round == 0)
+            bins[bits >> 20]++;
+        else if (bits >> (shift[round] + 10) == h->prefix)
+            bins[bits >> shift[round] & 1023]++;
+    }
+}
+
+static void run_stat(lb_eval *e, u32 inst, lb_rect r) {
+    const lb_inst *x = &e->pass->insts[inst];
+    const float *a = slot(e, x->in[0]), *b = slot(e, x->in[x->n_in - 1]);
+    u8 *part = e->slab + e->inst_off[inst];
+    if (x->node->op == LB_STAT_KTH) {
+        kth_strip(&e->held[x->result], e->round, r.nr * r.nc, a, (u32 *)(void *)part);
+        return;
+    }
+    if (x->node->op == LB_STAT_RANGE) {
+        float mm[2];
+        u64 bad;
+        memcpy(mm, part, sizeof mm);
+        memcpy(&bad, part + 8, sizeof bad);
+        bad += e->k->fold_range_f32(r.nr * r.nc, a, mm);
+        memcpy(part, mm, sizeof mm);
+        memcpy(part + 8, &bad, sizeof bad);
+        return;
+    }
+    u64 leaves = lb_ceil_div_u64(e->tile.nc, LB_FOLD_LEAF);
+    for (u64 i = 0; i < r.nr; i++) {
+        double *out = (double *)(void *)part + (r.r0 - e->tile.r0 + i) * leaves +
+                      (r.c0 - e->tile.c0) / LB_FOLD_LEAF;
+        for (u64 c = 0; c < r.nc; c += LB_FOLD_LEAF, out++) {
+            u64 n = LB_MIN(r.nc - c, LB_FOLD_LEAF), at = i * r.nc + c;
+            *out = x->node->op == LB_STAT_SUM      ? e->k->fold_sum_f32(n, a + at)
+                   : x->node->op == LB_STAT_SUMABS ? e->k->fold_sumabs_f32(n, a + at)
+                                                   : e->k->fold_dot_f32(n, a + at, b + at);
+        }
+    }
+}
+
+static void begin_stats(lb_eval *e) {
+    const float mm[2] = {INFINITY, -INFINITY};
+    for (u32 i = 0; i < e->pass->n_insts; i++) {
+        const lb_inst *x = &e->pass->insts[i];
+        if (x->node->kind != LB_NODE_STAT || x->hold)
+            continue;
+        if (x->node->op == LB_STAT_KTH)
+            memset(e->slab + e->inst_off[i], 0, LB_KTH_BINS * sizeof(u32));
+        if (x->node->op == LB_STAT_RANGE) {
+            memcpy(e->slab + e->inst_off[i], mm, sizeof mm);
+            memset(e->slab + e->inst_off[i] + 8, 0, 8);
+        }
+    }
+}
+
+static void run_hold(lb_eval *e, const lb_inst *x, lb_rect r) {
+    const lb_held *h = &e->held[x->result];
+    const lb_result *res = &e->prog->results[x->result];
+    float *to = h->input ? h->input : h->values;
+    const float *from = slot(e, x->in[0]);
+    for (u64 i = 0; i < r.nr; i++)
+        memcpy(to + (r.r0 + i) * res->in_cols + r.c0, from + i * r.nc, r.nc * sizeof *to);
+}
+
+static void run_inst(lb_eval *e, u32 i, lb_rect strip) {
+    const lb_inst *x = &e->pass->insts[i];
+    if (x->hold) {
+        run_hold(e, x, strip);
+        return;
+    }
+    lb_rect r = inst_rect(e, i, strip);
+    float *out = x->slot == LB_NO_SLOT ? NULL : slot(e, i);
+    if (x->held) {
+        run_rows_of(e, x, e->held[x->result].values, r, out);
+        return;
+    }
+    switch (x->node->kind) {
+    case LB_NODE_DECODE:
+        run_decode(e, x, r, out);
+        return;
+    case LB_NODE_MAKE:
+        run_make(e, i, r, out);
+        return;
+    case LB_NODE_MAP:
+        run_map(e, x, strip, r, out);
+        return;
+    case LB_NODE_ROW:
+        run_row(e, x, r, out);
+        return;
+    case LB_NODE_LOWRANK:
+        run_lowrank(e, x, strip, r, out);
+        return;
+    case LB_NODE_INDEX: { /* transposition: the input's rows are this one's columns */
+        lb_rect in = inst_rect(e, x->in[0], strip);
+        e->k->transpose(in.nr, in.nc, sizeof *out, out, in.nr, slot(e, x->in[0]), in.nc);
+        e->moved_bytes += in.nr * in.nc * sizeof *out;
+        return;
+    }
+    case LB_NODE_STAT:
+        run_stat(e, i, r);
+        return;
+    case LB_NODE_ENCODE:
+        if (x->leaf == UINT32_MAX)
+            run_encode(e, i, r);
+        return;
+    default:
+        LB_ASSERT(!"an instance of this kind");
+    }
+}
+
+void lb_eval_tile(lb_eval *e) {
+    const lb_pass *p = e->pass;
+    lb_rect t = e->tile;
+    bool computes = false;
+    for (u32 i = 0; i < p->n_insts; i++)
+        computes |= p->insts[i].node->kind != LB_NODE_ENCODE || p->insts[i].leaf == UINT32_MAX;
+    if (!computes) /* stored bytes go out as they came in */
+        return;
+    begin_stats(e);
+    for (u64 r = 0; r < t.nr; r += p->strip_rows)
+        for (u64 c = 0; c < t.nc; c += p->strip_cols) {
+            lb_rect strip = {t.r0 + r, LB_MIN(p->strip_rows, t.nr - r), t.c0 + c,
+                             LB_MIN(p->strip_cols, t.nc - c)};
+            for (u32 i = 0; i < p->n_insts; i++)
+                run_inst(e, i, strip);
+        }
+}

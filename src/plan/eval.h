@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* eval.h: what a worker does with a filled tile, and what is folded in tile order afterwards.
+ *
+ * Evaluating is parallel and touches only the tile's slab and the worker's scratch; committing runs
+ * in tile order, one tile at a time in each job, and is short. */
+#ifndef LB_PLAN_EVAL_H
+#define LB_PLAN_EVAL_H
+
+#include "plan/prog.h"
+
+#define LB_KTH_BINS 2048
+
+/* A result while its job runs. */
+typedef struct lb_held {
+    double stat[LB_STAT_RESULTS];
+    float *values; /* HOLD: the matrix; DENSE: the factor */
+    float *input;  /* DENSE: what is collected */
+    u64 *bins;     /* KTH: LB_KTH_BINS counts */
+    u64 k_left;    /* KTH: rank within the bin chosen so far */
+    u32 prefix;    /* KTH: bits of |x| found so far */
+    bool any;      /* RANGE: a number was seen */
+} lb_held;
+
+/* Random state of torch's CPU generator (MT19937). */
+typedef struct lb_mt19937 {
+    u32 state[624];
+    u32 at;
+} lb_mt19937;
+void lb_mt19937_init(lb_mt19937 *m, u64 seed);
+u32 lb_mt19937_next(lb_mt19937 *m);
+void lb_mt19937_skip(lb_mt19937 *m, u64 n); /* as n calls of next */
+
+typedef struct lb_eval {
+    const lb_kernels *k;
+    const lb_graph *graph;
+    const lb_prog *prog;
+    const lb_pass *pass;
+    lb_held *held;
+    u32 round;
+    lb_rect tile;
+    u8 *slab;
+    lb_layout_leaf *leaf;        /* [n_leaves] */
+    u64 *inst_off;               /* [n_insts] */
+    float *slots, *codec;        /* scratch */
+    u64 counts[LB_ROOTS_MAX][2]; /* of the encoders: values rounded, values that became infinite */
+    u64 moved_bytes;             /* copied in memory by index nodes */
+} lb_eval;
+
+/* Fills leaf and inst_off for e->tile. */
+void lb_eval_layout(lb_eval *e);
+/* Draws the tile's random masks: in tile order, before lb_eval_tile. masks: one state a mask. */
+void lb_eval_draw(const lb_eval *e, lb_mt19937 *masks);
+void lb_eval_tile(lb_eval *e);
+
+/* ---- in tile order ---- */
+u64 lb_held_bins_bytes(const lb_graph *g, const lb_result *r); /* beyond lb_result.fixed_bytes */
+void lb_held_begin(const lb_graph *g, const lb_result *r, lb_held *h, u32 round);
+void lb_eval_commit(const lb_eval *e);
+/* After the last tile of a round. */
+void lb_held_finish(const lb_graph *g, const lb_kernels *k, const lb_result *r, lb_held *h,
+                    u32 round);
+
+#endif

@@ -1,0 +1,465 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* expr.c: builders of expression nodes; every shape and type fault is found here, before a plan
+ * exists. */
+#include "plan/expr.h"
+#include "plan/codec.h"
+
+static const char *const kind_names[] = {
+#define LB_NODE(id, name) name,
+#include "plan/node.def"
+#undef LB_NODE
+};
+
+const char *lb_node_kind_name(lb_node_kind k) {
+    return k < LB_NODE_KIND_COUNT ? kind_names[k] : "?";
+}
+
+void lb_graph_init(lb_graph *g, lb_arena *arena, const lb_source *const *sources, u32 n_sources) {
+    *g = (lb_graph){.arena = arena, .sources = sources, .n_sources = n_sources};
+}
+
+lb_status lb_graph_status(const lb_graph *g, lb_err *err) {
+    if (g->err.code != LB_OK && err)
+        *err = g->err;
+    return g->err.code;
+}
+
+const lb_node *lb_graph_node(const lb_graph *g, lb_node_id id) {
+    LB_ASSERT(id < g->n);
+    return &g->nodes[id];
+}
+
+void lb_shape_matrix(const lb_shape *s, u64 *n_rows, u64 *n_cols) {
+    *n_cols = s->rank ? s->dim[s->rank - 1] : 1;
+    *n_rows = 1;
+    for (u32 i = 0; i + 1 < s->rank; i++)
+        *n_rows *= s->dim[i]; /* checked by the reader: the product of all dims fits */
+}
+
+/* Records the first fault; later ones follow from it. */
+#define FAULT(g, status, ...)                              \
+    do {                                                   \
+        if ((g)->err.code == LB_OK)                        \
+            (void)lb_fail(&(g)->err, status, __VA_ARGS__); \
+    } while (0)
+
+static lb_node_id push(lb_graph *g, const lb_node *n) {
+    if (g->err.code != LB_OK)
+        return LB_NODE_NONE;
+    if (g->n == g->cap) {
+        u32 cap = g->cap ? g->cap * 2 : 64;
+        lb_node *p = cap > g->cap ? lb_arena_new(g->arena, lb_node, cap) : NULL;
+        if (!p) {
+            FAULT(g, LB_E_NOMEM, "out of memory for %u expression nodes", cap);
+            return LB_NODE_NONE;
+        }
+        if (g->n)
+            memcpy(p, g->nodes, g->n * sizeof *p);
+        g->nodes = p;
+        g->cap = cap;
+    }
+    g->nodes[g->n] = *n;
+    return g->n++;
+}
+
+static const lb_node_id *inputs(lb_graph *g, const lb_node_id *ids, u32 n) {
+    lb_node_id *p = lb_arena_new(g->arena, lb_node_id, n);
+    if (!p)
+        FAULT(g, LB_E_NOMEM, "out of memory for expression nodes");
+    else
+        memcpy(p, ids, n * sizeof *p);
+    return p;
+}
+
+/* NULL when the graph has failed or id is none. */
+static const lb_node *input(lb_graph *g, lb_node_id id) {
+    if (g->err.code != LB_OK)
+        return NULL;
+    if (id >= g->n) {
+        FAULT(g, LB_E_USAGE, "expression: an input is missing");
+        return NULL;
+    }
+    return &g->nodes[id];
+}
+
+static const lb_node *input_of(lb_graph *g, lb_node_id id, lb_value v, const char *what) {
+    const lb_node *n = input(g, id);
+    if (n && n->value != v) {
+        FAULT(g, LB_E_USAGE, "expression: %s cannot take the result of a %s node", what,
+              lb_node_kind_name(n->kind));
+        return NULL;
+    }
+    return n;
+}
+
+lb_node_id lb_expr_read(lb_graph *g, u32 source, const lb_weight *w) {
+    u64 rows, cols;
+    lb_shape_matrix(&w->shape, &rows, &cols);
+    LB_ASSERT(source < g->n_sources);
+    lb_node n = {.kind = LB_NODE_READ, .value = LB_VALUE_STORED, .n_rows = rows, .n_cols = cols};
+    n.u.read.source = source;
+    n.u.read.weight = w;
+    return push(g, &n);
+}
+
+lb_node_id lb_expr_read_as(lb_graph *g, u32 source, const lb_weight *w, u64 n_rows, u64 n_cols) {
+    u64 rows, cols;
+    lb_shape_matrix(&w->shape, &rows, &cols);
+    const lb_tensor *t = &g->sources[source]->tensors[w->part[0]];
+    bool plain = w->enc.kind == LB_ENC_PLAIN && lb_dtype_get(t->dtype)->block_elems == 1;
+    if ((n_rows != rows || n_cols != cols) && (!plain || n_rows * n_cols != rows * cols)) {
+        FAULT(g, LB_E_UNSUPPORTED, "tensor '%.*s': cannot be read as %llu x %llu", LB_FMT(w->name),
+              (unsigned long long)n_rows, (unsigned long long)n_cols);
+        return LB_NODE_NONE;
+    }
+    lb_node_id id = lb_expr_read(g, source, w);
+    if (id != LB_NODE_NONE) {
+        g->nodes[id].n_rows = n_rows;
+        g->nodes[id].n_cols = n_cols;
+    }
+    return id;
+}
+
+lb_node_id lb_expr_const(lb_graph *g, u64 n_rows, u64 n_cols, const float *values) {
+    u64 n = 0;
+    float *copy = NULL;
+    if (lb_mul_u64(n_rows, n_cols, &n))
+        copy = lb_arena_new(g->arena, float, n ? n : 1);
+    if (!copy) {
+        FAULT(g, LB_E_NOMEM, "out of memory for a constant of %llu values", (unsigned long long)n);
+        return LB_NODE_NONE;
+    }
+    if (n)
+        memcpy(copy, values, n * sizeof *copy);
+    lb_node node = {.kind = LB_NODE_MAKE,
+                    .op = LB_MAKE_CONST,
+                    .value = LB_VALUE_F32,
+                    .n_rows = n_rows,
+                    .n_cols = n_cols};
+    node.u.make.values = copy;
+    return push(g, &node);
+}
+
+lb_node_id lb_expr_fill(lb_graph *g, u64 n_rows, u64 n_cols, double value) {
+    lb_node node = {.kind = LB_NODE_MAKE,
+                    .op = LB_MAKE_FILL,
+                    .value = LB_VALUE_F32,
+                    .n_rows = n_rows,
+                    .n_cols = n_cols};
+    node.u.make.p = value;
+    return push(g, &node);
+}
+
+u32 lb_expr_carry(lb_graph *g, u64 seed) {
+    if (g->n_carries == g->cap_carries) {
+        u32 cap = g->cap_carries ? g->cap_carries * 2 : 4;
+        lb_carry *p = lb_arena_new(g->arena, lb_carry, cap);
+        if (!p) {
+            FAULT(g, LB_E_NOMEM, "out of memory for carries");
+            return 0;
+        }
+        if (g->n_carries)
+            memcpy(p, g->carries, g->n_carries * sizeof *p);
+        g->carries = p;
+        g->cap_carries = cap;
+    }
+    g->carries[g->n_carries] = (lb_carry){seed};
+    return g->n_carries++;
+}
+
+lb_node_id lb_expr_bernoulli(lb_graph *g, u64 n_rows, u64 n_cols, double p, u32 carry) {
+    if (!(p >= 0 && p <= 1) || carry >= g->n_carries) {
+        FAULT(g, LB_E_USAGE, "random mask: the probability must lie in [0, 1]");
+        return LB_NODE_NONE;
+    }
+    lb_node node = {.kind = LB_NODE_MAKE,
+                    .op = LB_MAKE_BERNOULLI,
+                    .value = LB_VALUE_F32,
+                    .n_rows = n_rows,
+                    .n_cols = n_cols};
+    node.u.make.p = p;
+    node.u.make.carry = carry;
+    return push(g, &node);
+}
+
+/* A node of one input that keeps its shape. */
+static lb_node_id push1(lb_graph *g, lb_node n, lb_node_id x) {
+    n.n_in = 1;
+    n.in = inputs(g, &x, 1);
+    return push(g, &n);
+}
+
+static const lb_weight *stored_weight(const lb_graph *g, lb_node_id x) {
+    const lb_node *n = &g->nodes[x];
+    while (n->kind != LB_NODE_READ)
+        n = &g->nodes[n->in[0]];
+    return n->u.read.weight;
+}
+
+static const lb_source *stored_source(const lb_graph *g, lb_node_id x) {
+    const lb_node *n = &g->nodes[x];
+    while (n->kind != LB_NODE_READ)
+        n = &g->nodes[n->in[0]];
+    return g->sources[n->u.read.source];
+}
+
+lb_node_id lb_expr_decode(lb_graph *g, lb_node_id x) {
+    const lb_node *in = input_of(g, x, LB_VALUE_STORED, "decode");
+    if (!in)
+        return LB_NODE_NONE;
+    lb_codec c;
+    lb_err e = {0};
+    if (lb_codec_of(&c, stored_source(g, x), stored_weight(g, x), &e) != LB_OK || !c.decodes) {
+        FAULT(g, e.code ? e.code : LB_E_UNSUPPORTED, "tensor '%.*s': %s",
+              LB_FMT(stored_weight(g, x)->name),
+              e.code ? e.msg : "this type has no values to decode");
+        return LB_NODE_NONE;
+    }
+    return push1(g,
+                 (lb_node){.kind = LB_NODE_DECODE,
+                           .value = LB_VALUE_F32,
+                           .n_rows = in->n_rows,
+                           .n_cols = in->n_cols},
+                 x);
+}
+
+static lb_node_id push_index(lb_graph *g, lb_index_op op, lb_node_id x, lb_node n) {
+    const lb_node *in = input(g, x);
+    if (!in)
+        return LB_NODE_NONE;
+    if (in->value != LB_VALUE_STORED && in->value != LB_VALUE_F32) {
+        FAULT(g, LB_E_USAGE, "expression: index cannot move the result of a %s node",
+              lb_node_kind_name(in->kind));
+        return LB_NODE_NONE;
+    }
+    n.kind = LB_NODE_INDEX;
+    n.op = op;
+    n.value = in->value;
+    return push1(g, n, x);
+}
+
+lb_node_id lb_expr_rows(lb_graph *g, lb_node_id x, u64 from, u64 step, u64 n_rows) {
+    const lb_node *in = input(g, x);
+    if (!in)
+        return LB_NODE_NONE;
+    if (step == 0 ||
+        (n_rows && (from >= in->n_rows || (n_rows - 1) > (in->n_rows - 1 - from) / step))) {
+        FAULT(g, LB_E_USAGE, "slice: rows %llu.. (%llu of them, step %llu) do not lie in %llu rows",
+              (unsigned long long)from, (unsigned long long)n_rows, (unsigned long long)step,
+              (unsigned long long)in->n_rows);
+        return LB_NODE_NONE;
+    }
+    lb_node n = {.n_rows = n_rows, .n_cols = in->n_cols};
+    n.u.index.from = from;
+    n.u.index.step = step;
+    return push_index(g, LB_INDEX_ROWS, x, n);
+}
+
+lb_node_id lb_expr_heads(lb_graph *g, lb_node_id x, u64 n_heads, bool inverse) {
+    const lb_node *in = input(g, x);
+    if (!in)
+        return LB_NODE_NONE;
+    if (n_heads == 0 || in->n_rows % n_heads != 0 || in->n_rows / n_heads % 2 != 0) {
+        FAULT(g, LB_E_FORMAT, "%llu rows cannot be divided into %llu heads of an even size",
+              (unsigned long long)in->n_rows, (unsigned long long)n_heads);
+        return LB_NODE_NONE;
+    }
+    lb_node n = {.n_rows = in->n_rows, .n_cols = in->n_cols};
+    n.u.index.half = in->n_rows / n_heads / 2;
+    if (n.u.index.half <= 1) /* pairs are already neighbours */
+        return x;
+    return push_index(g, inverse ? LB_INDEX_UNHEADS : LB_INDEX_HEADS, x, n);
+}
+
+lb_node_id lb_expr_gather(lb_graph *g, lb_node_id x, const u64 *table, u64 n_rows) {
+    const lb_node *in = input(g, x);
+    u64 *copy = in ? lb_arena_new(g->arena, u64, n_rows ? n_rows : 1) : NULL;
+    if (!copy) {
+        FAULT(g, LB_E_NOMEM, "out of memory for a table of %llu rows", (unsigned long long)n_rows);
+        return LB_NODE_NONE;
+    }
+    for (u64 i = 0; i < n_rows; i++) {
+        if (table[i] >= in->n_rows) {
+            FAULT(g, LB_E_USAGE, "gather: row %llu of %llu", (unsigned long long)table[i],
+                  (unsigned long long)in->n_rows);
+            return LB_NODE_NONE;
+        }
+        copy[i] = table[i];
+    }
+    lb_node n = {.n_rows = n_rows, .n_cols = in->n_cols};
+    n.u.index.table = copy;
+    return push_index(g, LB_INDEX_GATHER, x, n);
+}
+
+lb_node_id lb_expr_transpose(lb_graph *g, lb_node_id x) {
+    const lb_node *in = input_of(g, x, LB_VALUE_F32, "transpose");
+    if (!in)
+        return LB_NODE_NONE;
+    return push_index(g, LB_INDEX_TRANSPOSE, x,
+                      (lb_node){.n_rows = in->n_cols, .n_cols = in->n_rows});
+}
+
+lb_node_id lb_expr_cols(lb_graph *g, lb_node_id x, u64 from, u64 n_cols) {
+    const lb_node *in = input(g, x);
+    if (!in)
+        return LB_NODE_NONE;
+    if (from > in->n_cols || n_cols > in->n_cols - from) {
+        FAULT(g, LB_E_USAGE, "slice: columns %llu..%llu do not lie in %llu",
+              (unsigned long long)from, (unsigned long long)(from + n_cols),
+              (unsigned long long)in->n_cols);
+        return LB_NODE_NONE;
+    }
+    lb_node n = {.n_rows = in->n_rows, .n_cols = n_cols};
+    n.u.index.from = from;
+    return push_index(g, LB_INDEX_COLS, x, n);
+}
+
+static bool scalar_ok(lb_graph *g, lb_scalar c) {
+    if (c.stat == LB_NODE_NONE)
+        return true;
+    const lb_node *s = input_of(g, c.stat, LB_VALUE_SMALL, "a scalar");
+    if (s && c.result >= LB_STAT_RESULTS)
+        FAULT(g, LB_E_USAGE, "scalar: a stat has %d results", LB_STAT_RESULTS);
+    return g->err.code == LB_OK;
+}
+
+lb_node_id lb_expr_map1(lb_graph *g, lb_map_op op, lb_node_id a, lb_scalar c) {
+    const lb_node *in = input_of(g, a, LB_VALUE_F32, "map");
+    if (!in || !scalar_ok(g, c))
+        return LB_NODE_NONE;
+    lb_node n = {.kind = LB_NODE_MAP,
+                 .op = op,
+                 .value = LB_VALUE_F32,
+                 .n_rows = in->n_rows,
+                 .n_cols = in->n_cols};
+    n.u.scalar = c;
+    return push1(g, n, a);
+}
+
+static bool broadcast(u64 a, u64 b, u64 *out) {
+    if (a != b && a != 1 && b != 1)
+        return false;
+    *out = a == 1 ? b : a;
+    return true;
+}
+
+lb_node_id lb_expr_map2(lb_graph *g, lb_map_op op, lb_node_id a, lb_node_id b, lb_scalar c) {
+    const lb_node *na = input_of(g, a, LB_VALUE_F32, "map"),
+                  *nb = input_of(g, b, LB_VALUE_F32, "map");
+    if (!na || !nb || !scalar_ok(g, c))
+        return LB_NODE_NONE;
+    lb_node n = {.kind = LB_NODE_MAP, .op = op, .value = LB_VALUE_F32};
+    n.u.scalar = c;
+    if (!broadcast(na->n_rows, nb->n_rows, &n.n_rows) ||
+        !broadcast(na->n_cols, nb->n_cols, &n.n_cols)) {
+        FAULT(g, LB_E_FORMAT, "shapes %llu x %llu and %llu x %llu do not go together",
+              (unsigned long long)na->n_rows, (unsigned long long)na->n_cols,
+              (unsigned long long)nb->n_rows, (unsigned long long)nb->n_cols);
+        return LB_NODE_NONE;
+    }
+    n.n_in = 2;
+    n.in = inputs(g, (lb_node_id[]){a, b}, 2);
+    return push(g, &n);
+}
+
+lb_node_id lb_expr_row(lb_graph *g, lb_row_op op, lb_node_id x) {
+    const lb_node *in = input_of(g, x, LB_VALUE_F32, "row");
+    if (!in)
+        return LB_NODE_NONE;
+    return push1(g,
+                 (lb_node){.kind = LB_NODE_ROW,
+                           .op = op,
+                           .value = LB_VALUE_F32,
+                           .n_rows = in->n_rows,
+                           .n_cols = in->n_cols},
+                 x);
+}
+
+lb_node_id lb_expr_stat(lb_graph *g, lb_stat_op op, lb_node_id a, lb_node_id b, u64 k) {
+    const lb_node *na = input_of(g, a, LB_VALUE_F32, "stat");
+    const lb_node *nb = b == LB_NODE_NONE ? na : input_of(g, b, LB_VALUE_F32, "stat");
+    if (!na || !nb)
+        return LB_NODE_NONE;
+    if (na->n_rows != nb->n_rows || na->n_cols != nb->n_cols ||
+        (b != LB_NODE_NONE && op != LB_STAT_DOT)) {
+        FAULT(g, LB_E_USAGE, "stat: two inputs of one shape belong to dot alone");
+        return LB_NODE_NONE;
+    }
+    if (op == LB_STAT_KTH && (k == 0 || k > na->n_rows * na->n_cols)) {
+        FAULT(g, LB_E_USAGE, "stat: k = %llu does not lie in 1..%llu", (unsigned long long)k,
+              (unsigned long long)(na->n_rows * na->n_cols));
+        return LB_NODE_NONE;
+    }
+    lb_node n = {.kind = LB_NODE_STAT,
+                 .op = op,
+                 .value = LB_VALUE_SMALL,
+                 .n_rows = 1,
+                 .n_cols = LB_STAT_RESULTS};
+    n.u.stat.k = k;
+    n.n_in = op == LB_STAT_DOT ? 2 : 1;
+    n.in = inputs(g, (lb_node_id[]){a, b == LB_NODE_NONE ? a : b}, n.n_in);
+    return push(g, &n);
+}
+
+lb_node_id lb_expr_lowrank(lb_graph *g, lb_node_id x, lb_node_id b, lb_node_id a, float scale) {
+    const lb_node *nx = input_of(g, x, LB_VALUE_F32, "lowrank"),
+                  *nb = input_of(g, b, LB_VALUE_F32, "lowrank"),
+                  *na = input_of(g, a, LB_VALUE_F32, "lowrank");
+    if (!nx || !nb || !na)
+        return LB_NODE_NONE;
+    if (nb->n_rows != nx->n_rows || na->n_cols != nx->n_cols || nb->n_cols != na->n_rows) {
+        FAULT(g, LB_E_FORMAT,
+              "low-rank term: B is %llu x %llu and A %llu x %llu, the matrix %llu x %llu",
+              (unsigned long long)nb->n_rows, (unsigned long long)nb->n_cols,
+              (unsigned long long)na->n_rows, (unsigned long long)na->n_cols,
+              (unsigned long long)nx->n_rows, (unsigned long long)nx->n_cols);
+        return LB_NODE_NONE;
+    }
+    lb_node n = {.kind = LB_NODE_LOWRANK,
+                 .value = LB_VALUE_F32,
+                 .n_rows = nx->n_rows,
+                 .n_cols = nx->n_cols,
+                 .n_in = 3};
+    n.in = inputs(g, (lb_node_id[]){x, b, a}, 3);
+    n.u.scale = scale;
+    return push(g, &n);
+}
+
+lb_node_id lb_expr_dense(lb_graph *g, lb_dense_op op, lb_node_id x) {
+    const lb_node *in = input_of(g, x, LB_VALUE_F32, "dense");
+    if (!in)
+        return LB_NODE_NONE;
+    return push1(g,
+                 (lb_node){.kind = LB_NODE_DENSE,
+                           .op = op,
+                           .value = LB_VALUE_F32,
+                           .n_rows = in->n_rows,
+                           .n_cols = in->n_rows},
+                 x);
+}
+
+lb_node_id lb_expr_encode(lb_graph *g, lb_node_id x, lb_dtype dtype) {
+    const lb_node *in = input(g, x);
+    if (!in)
+        return LB_NODE_NONE;
+    bool copy = in->value == LB_VALUE_STORED;
+    if (copy) {
+        const lb_weight *w = stored_weight(g, x);
+        if (w->enc.kind != LB_ENC_PLAIN || stored_source(g, x)->tensors[w->part[0]].dtype != dtype)
+            copy = false;
+    } else if (in->value == LB_VALUE_F32) {
+        copy = dtype == LB_F32 || dtype == LB_F16 || dtype == LB_BF16;
+    }
+    if (!copy) {
+        FAULT(g, LB_E_UNSUPPORTED, "encoding to %s from a %s node is not available",
+              lb_dtype_get(dtype)->name, lb_node_kind_name(in->kind));
+        return LB_NODE_NONE;
+    }
+    return push1(g,
+                 (lb_node){.kind = LB_NODE_ENCODE,
+                           .op = (u32)dtype,
+                           .value = LB_VALUE_BYTES,
+                           .n_rows = in->n_rows,
+                           .n_cols = in->n_cols},
+                 x);
+}

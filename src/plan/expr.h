@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* expr.h: expressions over tensors: ten kinds of nodes, built here, compiled by compile.c.
+ *
+ * A node's value is a matrix of n_rows x n_cols (leading dimensions of a tensor are folded into its
+ * rows; a vector is one row). It is one of
+ *   stored  the bytes of a weight in its encoding (read, and index nodes above it)
+ *   f32     values (decode, make, map, row, lowrank, dense and index nodes above them)
+ *   small   a few doubles (stat)
+ *   bytes   what a file holds (encode)
+ * Builders never fail half-way: the first fault is kept in the graph (lb_graph.err) and every later
+ * call returns LB_NODE_NONE; the caller checks once, with lb_graph_status.
+ *
+ * Values between nodes are f32 and are rounded by nobody but a node that says so. */
+#ifndef LB_PLAN_EXPR_H
+#define LB_PLAN_EXPR_H
+
+#include "base/base.h"
+#include "base/mem.h"
+#include "tensor/source.h"
+
+typedef u32 lb_node_id;
+#define LB_NODE_NONE UINT32_MAX
+
+typedef enum lb_node_kind {
+#define LB_NODE(id, name) LB_NODE_##id,
+#include "plan/node.def"
+#undef LB_NODE
+    LB_NODE_KIND_COUNT
+} lb_node_kind;
+
+typedef enum lb_value { LB_VALUE_STORED, LB_VALUE_F32, LB_VALUE_SMALL, LB_VALUE_BYTES } lb_value;
+
+/* index: only moves. Row moves say for each row of the result which row of the input it is. */
+typedef enum lb_index_op {
+    LB_INDEX_ROWS,      /* result row i = input row from + i * step */
+    LB_INDEX_HEADS,     /* within each band of 2*half rows: row 2*j+k = input row k*half+j (pairs
+                           interleaved) */
+    LB_INDEX_UNHEADS,   /* the inverse: row k*half+j = input row 2*j+k */
+    LB_INDEX_GATHER,    /* result row i = input row table[i] */
+    LB_INDEX_TRANSPOSE, /* result[i][j] = input[j][i] */
+    LB_INDEX_COLS       /* result column j = input column from + j */
+} lb_index_op;
+
+/* make: values that no file holds. */
+typedef enum lb_make_op {
+    LB_MAKE_CONST,    /* the caller's f32 values, copied into the graph */
+    LB_MAKE_FILL,     /* one value everywhere */
+    LB_MAKE_BERNOULLI /* 1 with probability p, else 0: MT19937, one draw an element in row-major
+                         order, u = (draw & 0xffffff) / 2^24, 1 iff u < p; the generator is a carry
+                       */
+} lb_make_op;
+
+/* map: element by element. Inputs of n_rows 1 are one value per column, of n_cols 1 one per row. */
+typedef enum lb_map_op {
+    LB_MAP_ADD,        /* a + b */
+    LB_MAP_SUB,        /* a - b */
+    LB_MAP_MUL,        /* a * b */
+    LB_MAP_ADD_C,      /* a + c */
+    LB_MAP_MUL_C,      /* a * c */
+    LB_MAP_FMA_C,      /* fma(a, c, b) */
+    LB_MAP_ROUND_F16,  /* through f16 and back */
+    LB_MAP_ROUND_BF16, /* through bf16 and back */
+    LB_MAP_OP_COUNT
+} lb_map_op;
+
+/* row: needs whole rows. */
+typedef enum lb_row_op {
+    LB_ROW_L2,   /* x / sqrt(sum x^2); rows of zeros stay zero */
+    LB_ROW_MEAN, /* x - mean(x) */
+    LB_ROW_OP_COUNT
+} lb_row_op;
+
+/* stat: a whole matrix to a few doubles; ends a pass. */
+typedef enum lb_stat_op {
+    LB_STAT_SUM,    /* [sum] */
+    LB_STAT_SUMABS, /* [sum |x|] */
+    LB_STAT_DOT,    /* [sum a*b]; one input twice: the square of the norm */
+    LB_STAT_RANGE,  /* [min, max, count of values that are NaN or infinite] */
+    LB_STAT_KTH,    /* [the k-th largest |x| (k from 1), number above it]; exact; several passes */
+    LB_STAT_OP_COUNT
+} lb_stat_op;
+#define LB_STAT_RESULTS 4
+
+/* dense: factorisation of a small matrix held whole. */
+typedef enum lb_dense_op {
+    LB_DENSE_GRAM, /* X [n, m] -> X X^T [n, n]; declares n*m + n*n f32 */
+    LB_DENSE_OP_COUNT
+} lb_dense_op;
+
+/* A number of a map: a constant, or made from a stat's result. */
+typedef enum lb_scalar_fn {
+    LB_SCALAR_ID,
+    LB_SCALAR_NEG,
+    LB_SCALAR_INV,
+    LB_SCALAR_SQRT,
+    LB_SCALAR_INV_SQRT
+} lb_scalar_fn;
+typedef struct lb_scalar {
+    double value; /* when stat is LB_NODE_NONE */
+    lb_node_id stat;
+    u32 result;      /* which of its results */
+    lb_scalar_fn fn; /* applied in double, then rounded to f32; 1/0 gives 0 */
+} lb_scalar;
+#define LB_CONST(v) ((lb_scalar){.value = (v), .stat = LB_NODE_NONE})
+
+typedef struct lb_node {
+    lb_node_kind kind;
+    u32 op; /* of the kind's enum; encode: the lb_dtype */
+    lb_value value;
+    u32 n_in;
+    const lb_node_id *in;
+    u64 n_rows, n_cols;
+    union {
+        struct {
+            u32 source; /* index into lb_graph.sources */
+            const lb_weight *weight;
+        } read;
+        struct {
+            const float *values; /* CONST */
+            double p;            /* FILL: the value; BERNOULLI: the probability */
+            u32 carry;           /* BERNOULLI: index into lb_graph.carries */
+        } make;
+        struct {
+            u64 from, step, half;
+            const u64 *table; /* GATHER: n_rows entries */
+        } index;
+        lb_scalar scalar; /* MAP */
+        struct {
+            u64 k; /* KTH */
+        } stat;
+        float scale; /* LOWRANK */
+    } u;
+} lb_node;
+
+/* A generator whose state goes from tile to tile and from job to job, in the order of the jobs. */
+typedef struct lb_carry {
+    u64 seed;
+} lb_carry;
+
+typedef struct lb_graph {
+    lb_arena *arena;
+    const lb_source *const *sources;
+    u32 n_sources;
+    lb_node *nodes;
+    u32 n, cap;
+    lb_carry *carries;
+    u32 n_carries, cap_carries;
+    lb_err err;
+} lb_graph;
+
+void lb_graph_init(lb_graph *g, lb_arena *arena, const lb_source *const *sources, u32 n_sources);
+/* LB_OK, or the first fault of any builder. */
+lb_status lb_graph_status(const lb_graph *g, lb_err *err);
+const lb_node *lb_graph_node(const lb_graph *g, lb_node_id id);
+const char *lb_node_kind_name(lb_node_kind k);
+
+/* Rows and columns of a shape: rank 0 is 1 x 1, rank 1 is 1 x n. */
+void lb_shape_matrix(const lb_shape *s, u64 *n_rows, u64 *n_cols);
+
+lb_node_id lb_expr_read(lb_graph *g, u32 source, const lb_weight *w);
+/* The same seen as n_rows x n_cols (same element count; plain types of one-element blocks): a
+ * vector whose elements are moved like rows is read as n x 1. */
+lb_node_id lb_expr_read_as(lb_graph *g, u32 source, const lb_weight *w, u64 n_rows, u64 n_cols);
+lb_node_id lb_expr_const(lb_graph *g, u64 n_rows, u64 n_cols, const float *values);
+lb_node_id lb_expr_fill(lb_graph *g, u64 n_rows, u64 n_cols, double value);
+u32 lb_expr_carry(lb_graph *g, u64 seed);
+lb_node_id lb_expr_bernoulli(lb_graph *g, u64 n_rows, u64 n_cols, double p, u32 carry);
+lb_node_id lb_expr_decode(lb_graph *g, lb_node_id x);
+lb_node_id lb_expr_rows(lb_graph *g, lb_node_id x, u64 from, u64 step, u64 n_rows);
+lb_node_id lb_expr_heads(lb_graph *g, lb_node_id x, u64 n_heads, bool inverse);
+lb_node_id lb_expr_gather(lb_graph *g, lb_node_id x, const u64 *table, u64 n_rows);
+lb_node_id lb_expr_transpose(lb_graph *g, lb_node_id x);
+lb_node_id lb_expr_cols(lb_graph *g, lb_node_id x, u64 from, u64 n_cols);
+lb_node_id lb_expr_map1(lb_graph *g, lb_map_op op, lb_node_id a, lb_scalar c);
+lb_node_id lb_expr_map2(lb_graph *g, lb_map_op op, lb_node_id a, lb_node_id b, lb_scalar c);
+lb_node_id lb_expr_row(lb_graph *g, lb_row_op op, lb_node_id x);
+lb_node_id lb_expr_stat(lb_graph *g, lb_stat_op op, lb_node_id a, lb_node_id b,
+                        u64 k); /* b: LB_NODE_NONE but for DOT */
+lb_node_id lb_expr_lowrank(lb_graph *g, lb_node_id x, lb_node_id b, lb_node_id a, float scale);
+lb_node_id lb_expr_dense(lb_graph *g, lb_dense_op op, lb_node_id x);
+/* f32 -> dtype (f32, f16, bf16); or, of a stored value of exactly that plain dtype, its bytes as
+ * they are. */
+lb_node_id lb_expr_encode(lb_graph *g, lb_node_id x, lb_dtype dtype);
+#endif

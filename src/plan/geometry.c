@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* geometry.c: how a pass is cut into tiles and strips, and where a tile's bytes lie in its slab. */
+#include "plan/prog.h"
+
+lb_rect lb_frame_rect(const lb_frame *f, lb_rect d) {
+    lb_rect r = {0, 0, 0, 0};
+    switch (f->row) {
+    case LB_AXIS_ROWS:
+        r.r0 = d.r0, r.nr = d.nr;
+        break;
+    case LB_AXIS_COLS:
+        r.r0 = d.c0, r.nr = d.nc;
+        break;
+    case LB_AXIS_ONE:
+        r.nr = 1;
+        break;
+    case LB_AXIS_ALL:
+        LB_ASSERT(!"all rows");
+        break;
+    }
+    switch (f->col) {
+    case LB_AXIS_ROWS:
+        r.c0 = d.r0 + f->col_shift, r.nc = d.nr;
+        break;
+    case LB_AXIS_COLS:
+        r.c0 = d.c0 + f->col_shift, r.nc = d.nc;
+        break;
+    case LB_AXIS_ONE:
+        r.nc = 1;
+        break;
+    case LB_AXIS_ALL:
+        r.c0 = f->col_shift, r.nc = f->n_all;
+        break;
+    }
+    return r;
+}
+
+u64 lb_moves_row(const lb_moves *m, u64 row) {
+    for (u32 i = 0; i < m->n; i++) {
+        const lb_move *s = &m->step[i];
+        u64 band = 2 * s->half, in_band;
+        switch (s->op) {
+        case LB_INDEX_ROWS:
+            row = s->from + row * s->step;
+            break;
+        case LB_INDEX_HEADS:
+            in_band = row % band;
+            row = row - in_band + (in_band % 2) * s->half + in_band / 2;
+            break;
+        case LB_INDEX_UNHEADS:
+            in_band = row % band;
+            row = row - in_band + (in_band % s->half) * 2 + in_band / s->half;
+            break;
+        case LB_INDEX_GATHER:
+            row = s->table[row];
+            break;
+        default:
+            LB_ASSERT(!"a move of rows");
+        }
+    }
+    return row;
+}
+
+static u64 align64(u64 n) {
+    return (n + 63) & ~(u64)63;
+}
+
+static lb_rect leaf_rect(const lb_leaf *l, lb_rect tile) {
+    lb_rect r = lb_frame_rect(&l->frame, tile);
+    u64 unit = l->codec.unit_elems;
+    if (unit > 1 && r.nc) { /* widened to whole units */
+        u64 end = r.c0 + r.nc;
+        r.c0 -= r.c0 % unit;
+        end = LB_MIN(lb_ceil_div_u64(end, unit) * unit, l->n_cols);
+        r.nc = end - r.c0;
+    }
+    return r;
+}
+
+static u64 part_row_bytes(const lb_leaf *l, u32 p, u64 n_cols) {
+    return n_cols / l->codec.unit_elems * l->codec.part[p].unit_bytes;
+}
+
+/* MAT parts are read whole: one element a matrix. */
+static u64 mat_bytes(const lb_leaf *l, u32 p) {
+    return l->n_rows / l->codec.rows_per_mat * l->codec.part[p].unit_bytes;
+}
+
+static u64 stat_bytes(const lb_node *n, lb_rect r) {
+    switch (n->op) {
+    case LB_STAT_RANGE:
+        return 16;
+    case LB_STAT_KTH:
+        return 2048 * sizeof(u32);
+    default:
+        return r.nr * lb_ceil_div_u64(r.nc, LB_FOLD_LEAF) * sizeof(double);
+    }
+}
+
+u64 lb_tile_layout(const lb_pass *p, lb_rect tile, lb_layout_leaf *leaf, u64 *inst_off) {
+    u64 at = 0, first_part[LB_LEAVES_MAX];
+    for (u32 i = 0; i < p->n_leaves; i++) {
+        const lb_leaf *l = &p->leaves[i];
+        lb_rect r = leaf_rect(l, tile);
+        first_part[i] = at;
+        if (leaf)
+            leaf[i].rect = r;
+        for (u32 k = 0; k < l->codec.n_parts; k++) {
+            bool rows = l->codec.part[k].kind == LB_PART_ROWS;
+            u64 row_bytes = rows ? part_row_bytes(l, k, r.nc) : 0;
+            if (leaf) {
+                leaf[i].part_off[k] = at;
+                leaf[i].row_bytes[k] = row_bytes;
+            }
+            at = align64(at + (rows ? r.nr * row_bytes : mat_bytes(l, k)));
+        }
+    }
+    for (u32 i = 0; i < p->n_insts; i++) {
+        const lb_inst *x = &p->insts[i];
+        u64 size = 0;
+        if (inst_off)
+            inst_off[i] = at;
+        if (x->node->kind == LB_NODE_ENCODE) {
+            if (x->leaf == UINT32_MAX)
+                size = tile.nr * tile.nc * lb_dtype_get((lb_dtype)x->node->op)->block_bytes;
+            else if (inst_off)
+                inst_off[i] = first_part[x->leaf];
+        } else if (x->node->kind == LB_NODE_STAT && !x->hold) {
+            size = stat_bytes(x->node, tile);
+        } else if (x->node->kind == LB_NODE_MAKE && x->node->op == LB_MAKE_BERNOULLI) {
+            size = tile.nr * tile.nc / 8 + 1;
+        }
+        at = align64(at + size);
+    }
+    return at;
+}
+
+u64 lb_tile_read_bytes(const lb_pass *p, lb_rect tile) {
+    u64 n = 0;
+    for (u32 i = 0; i < p->n_leaves; i++) {
+        const lb_leaf *l = &p->leaves[i];
+        lb_rect r = leaf_rect(l, tile);
+        for (u32 k = 0; k < l->codec.n_parts; k++)
+            n += l->codec.part[k].kind == LB_PART_ROWS ? r.nr * part_row_bytes(l, k, r.nc)
+                                                       : mat_bytes(l, k);
+    }
+    return n;
+}
+
+lb_rect lb_pass_tile(const lb_pass *p, u64 tile) {
+    u64 r = tile / p->tiles_per_row * p->tile_rows, c = tile % p->tiles_per_row * p->tile_cols;
+    return (lb_rect){r, LB_MIN(p->tile_rows, p->n_rows - r), c,
+                     LB_MIN(p->tile_cols, p->n_cols - c)};
+}
+
+static u64 slab_of(const lb_pass *p, u64 nr, u64 nc) {
+    return lb_tile_layout(p, (lb_rect){0, LB_MIN(nr, p->n_rows), 0, LB_MIN(nc, p->n_cols)}, NULL,
+                          NULL);
+}
+
+static bool can_cut_rows(const lb_pass *p) {
+    if (p->full_cols || p->swapped || p->unit_rows != 1)
+        return false;
+    for (u32 i = 0; i < p->n_leaves; i++)
+        if (p->leaves[i].frame.col == LB_AXIS_ALL)
+            return false;
+    return true;
+}
+
+static void fit_tile(lb_pass *p, u64 target) {
+    p->tile_rows = p->n_rows;
+    p->tile_cols = p->n_cols;
+    u64 whole = slab_of(p, p->n_rows, p->n_cols);
+    if (p->swapped) /* a column strip of a file is dear to read: take more at a time */
+        target = LB_MIN(LB_MAX(whole, target), 32 * target);
+    if (whole <= target)
+        return;
+    u64 unit_rows = p->unit_rows;
+    if (p->swapped) /* at least 64 columns of the file */
+        unit_rows *= lb_ceil_div_u64(64, unit_rows);
+    u64 row_bytes = slab_of(p, unit_rows, p->n_cols);
+    if (row_bytes <= target || !can_cut_rows(p)) {
+        p->tile_rows = LB_MIN(LB_MAX(target / LB_MAX(row_bytes, 1), 1) * unit_rows, p->n_rows);
+        return;
+    }
+    u64 unit_bytes = slab_of(p, 1, p->unit_cols);
+    p->tile_rows = 1;
+    p->tile_cols = LB_MIN(LB_MAX(target / LB_MAX(unit_bytes, 1), 1) * p->unit_cols, p->n_cols);
+}
+
+static void fit_strip(lb_pass *p) {
+    u64 cap = LB_STRIP_ELEMS;
+    p->strip_rows = p->tile_rows;
+    p->strip_cols = p->tile_cols;
+    if (p->swapped || p->tile_rows * p->tile_cols <= cap)
+        return;
+    if (p->tile_cols > cap && !p->full_cols) {
+        p->strip_rows = 1;
+        p->strip_cols = LB_MIN(LB_MAX(cap / p->unit_cols, 1) * p->unit_cols, p->tile_cols);
+        return;
+    }
+    p->strip_rows = LB_MAX(cap / LB_MAX(p->tile_cols, 1), 1);
+}
+
+static void fit_scratch(lb_pass *p) {
+    lb_rect strip = {0, LB_MIN(p->strip_rows, p->n_rows), 0, LB_MIN(p->strip_cols, p->n_cols)};
+    u64 codec = 0;
+    p->slot_elems = 0;
+    for (u32 i = 0; i < p->n_insts; i++) {
+        const lb_inst *x = &p->insts[i];
+        lb_rect r = lb_frame_rect(&x->frame, strip);
+        if (x->slot != LB_NO_SLOT)
+            p->slot_elems = LB_MAX(p->slot_elems, r.nr * r.nc);
+        if (x->node->kind == LB_NODE_DECODE && !x->hold) {
+            const lb_leaf *l = &p->leaves[x->leaf];
+            u64 wide = r.nr * (r.nc + 2 * l->codec.unit_elems);
+            u64 n = lb_codec_scratch_elems(&l->codec, wide) + 2;
+            if (l->codec.unit_elems >
+                1) /* columns that are not whole units are decoded beside and cut */
+                n += r.nc + 2 * l->codec.unit_elems;
+            codec = LB_MAX(codec, n);
+        }
+    }
+    p->slot_elems = (p->slot_elems + 15) & ~(u64)15;
+    p->codec_elems = (codec + 15) & ~(u64)15;
+    p->scratch_bytes = (p->n_slots * p->slot_elems + p->codec_elems) * sizeof(float);
+}
+
+static lb_status fit_pass(lb_pass *p, u64 target, lb_err *err) {
+    u64 elems;
+    if (!lb_mul_u64(p->n_rows, p->n_cols, &elems))
+        return lb_fail(err, LB_E_LIMIT, "a matrix of %llu x %llu", (unsigned long long)p->n_rows,
+                       (unsigned long long)p->n_cols);
+    if (elems == 0) {
+        p->tile_rows = p->tile_cols = p->tiles_per_row = 1;
+        return LB_OK;
+    }
+    fit_tile(p, target);
+    fit_strip(p);
+    fit_scratch(p);
+    p->tiles_per_row = lb_ceil_div_u64(p->n_cols, p->tile_cols);
+    u64 bands = lb_ceil_div_u64(p->n_rows, p->tile_rows);
+    p->n_tiles = bands * p->tiles_per_row;
+    p->slab_bytes = slab_of(p, p->tile_rows, p->tile_cols);
+    /* All tiles but the last of a row or column are congruent, unless a slice starts inside a unit.
+     */
+    p->read_bytes = 0;
+    bool same = true;
+    for (u32 i = 0; i < p->n_leaves; i++)
+        same &= p->leaves[i].frame.col_shift % p->leaves[i].codec.unit_elems == 0;
+    if (!same) {
+        for (u64 t = 0; t < p->n_tiles; t++) {
+            lb_rect r = lb_pass_tile(p, t);
+            p->read_bytes += lb_tile_read_bytes(p, r);
+            p->slab_bytes = LB_MAX(p->slab_bytes, lb_tile_layout(p, r, NULL, NULL));
+        }
+        return LB_OK;
+    }
+    u64 last_row = p->n_tiles - p->tiles_per_row;
+    u64 full = lb_tile_read_bytes(p, lb_pass_tile(p, 0));
+    u64 end = lb_tile_read_bytes(p, lb_pass_tile(p, p->tiles_per_row - 1));
+    u64 full_last = lb_tile_read_bytes(p, lb_pass_tile(p, last_row));
+    u64 end_last = lb_tile_read_bytes(p, lb_pass_tile(p, p->n_tiles - 1));
+    p->read_bytes = (bands - 1) * ((p->tiles_per_row - 1) * full + end) +
+                    (p->tiles_per_row - 1) * full_last + end_last;
+    return LB_OK;
+}
+
+lb_status lb_prog_fit(lb_prog *p, u64 target_bytes, lb_err *err) {
+    for (u32 i = 0; i < p->n_passes; i++)
+        LB_TRY(fit_pass(&p->passes[i], target_bytes, err));
+    return LB_OK;
+}

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* held.c: results of a job: begun before a round, fed by tiles in order, finished after the last.
+ *
+ * Sums add leaves in index order, so that neither tiles nor threads can be seen in them. The k-th
+ * largest magnitude is found exactly by three counts over the bits of |x| as an integer (IEEE order
+ * equals magnitude order; NaN counts as larger than infinity). */
+#include "plan/eval.h"
+#include <math.h>
+
+static bool is_kth(const lb_graph *g, const lb_result *r) {
+    return r->kind == LB_RESULT_STAT && lb_graph_node(g, r->node)->op == LB_STAT_KTH;
+}
+
+u64 lb_held_bins_bytes(const lb_graph *g, const lb_result *r) {
+    return is_kth(g, r) ? LB_KTH_BINS * sizeof(u64) : 0;
+}
+
+void lb_held_begin(const lb_graph *g, const lb_result *r, lb_held *h, u32 round) {
+    if (round == 0) {
+        memset(h->stat, 0, sizeof h->stat);
+        h->any = false;
+        h->prefix = 0;
+        if (is_kth(g, r))
+            h->k_left = lb_graph_node(g, r->node)->u.stat.k;
+    }
+    if (h->bins)
+        memset(h->bins, 0, LB_KTH_BINS * sizeof *h->bins);
+}
+
+static void commit_range(lb_held *h, const u8 *part) {
+    float mm[2];
+    u64 bad;
+    memcpy(mm, part, sizeof mm);
+    memcpy(&bad, part + 8, sizeof bad);
+    h->stat[2] += (double)bad;
+    if (mm[0] > mm[1])
+        return;
+    h->stat[0] = h->any ? fmin(h->stat[0], mm[0]) : mm[0];
+    h->stat[1] = h->any ? fmax(h->stat[1], mm[1]) : mm[1];
+    h->any = true;
+}
+
+void lb_eval_commit(const lb_eval *e) {
+    for (u32 i = 0; i < e->pass->n_insts; i++) {
+        const lb_inst *x = &e->pass->insts[i];
+        if (x->node->kind != LB_NODE_STAT || x->hold)
+            continue;
+        lb_held *h = &e->held[x->result];
+        const u8 *part = e->slab + e->inst_off[i];
+        u64 n_leaves = e->tile.nr * lb_ceil_div_u64(e->tile.nc, LB_FOLD_LEAF);
+        switch (x->node->op) {
+        case LB_STAT_KTH:
+            for (u32 j = 0; j < LB_KTH_BINS; j++)
+                h->bins[j] += lb_load_u32(part + j * sizeof(u32));
+            break;
+        case LB_STAT_RANGE:
+            commit_range(h, part);
+            break;
+        default:
+            for (u64 j = 0; j < n_leaves; j++) {
+                double v;
+                memcpy(&v, part + j * sizeof v, sizeof v);
+                h->stat[0] += v;
+            }
+        }
+    }
+}
+
+static void finish_kth(lb_held *h, u32 round) {
+    u32 bin = LB_KTH_BINS - 1;
+    while (bin > 0 && h->bins[bin] < h->k_left) {
+        h->k_left -= h->bins[bin];
+        h->stat[1] += (double)h->bins[bin];
+        bin--;
+    }
+    h->prefix = round == 0 ? bin : h->prefix << 10 | bin;
+    if (round + 1 == LB_KTH_ROUNDS)
+        h->stat[0] = lb_f32_from_bits(h->prefix);
+}
+
+/* X X^T: each entry a fold over the row's leaves. */
+static void finish_gram(const lb_kernels *k, const lb_result *r, lb_held *h) {
+    u64 n = r->in_rows, m = r->in_cols;
+    for (u64 i = 0; i < n; i++)
+        for (u64 j = 0; j <= i; j++) {
+            double s = 0;
+            for (u64 c = 0; c < m; c += LB_FOLD_LEAF)
+                s += k->fold_dot_f32(LB_MIN(m - c, LB_FOLD_LEAF), h->input + i * m + c,
+                                     h->input + j * m + c);
+            h->values[i * n + j] = h->values[j * n + i] = (float)s;
+        }
+}
+
+void lb_held_finish(const lb_graph *g, const lb_kernels *k, const lb_result *r, lb_held *h,
+                    u32 round) {
+    if (is_kth(g, r))
+        finish_kth(h, round);
+    else if (r->kind == LB_RESULT_DENSE)
+        finish_gram(k, r, h);
+}

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* plan.h: a plan: output files, and jobs that fill them. What --dry-run prints; what run.h carries
+ * out.
+ *
+ * Order of use: lb_plan_new, expressions on plan->graph, lb_plan_file for each output file,
+ * lb_plan_job (streams), lb_plan_segment (one or more per job: the stream is their rows one after
+ * the other), lb_plan_close (checks, sizes, memory), then lb_run.
+ *
+ * No tensor data is read here. */
+#ifndef LB_PLAN_PLAN_H
+#define LB_PLAN_PLAN_H
+
+#include "base/hash.h"
+#include "plan/expr.h"
+#include "plan/prog.h"
+
+/* One tensor's bytes in one output file. */
+typedef struct lb_stream {
+    u32 file;
+    u64 off_bytes, size_bytes;
+    lb_str name;
+    lb_dtype dtype;
+    lb_shape shape;
+    /* set by the run */
+    lb_hash128 hash;  /* XXH3-128 of its bytes */
+    u64 n_rounded;    /* values that the type could not hold exactly */
+    u64 n_overflowed; /* finite values that became infinite */
+} lb_stream;
+
+typedef struct lb_segment {
+    lb_node_id root[LB_ROOTS_MAX]; /* one a stream */
+} lb_segment;
+
+typedef struct lb_job {
+    lb_str name;
+    lb_stream *streams;
+    u32 n_streams;
+    lb_segment *segments;
+    u32 n_segments, cap_segments;
+    double stat[LB_STAT_RESULTS]; /* a survey's answer, set by the run */
+    /* known when the plan is closed */
+    u64 read_bytes, write_bytes;
+    u64 fixed_bytes, slab_bytes, scratch_bytes;
+    u64 n_tiles;
+} lb_job;
+
+/* An output file. Bytes [0, head) and any other gap between streams are written by the sink. */
+typedef struct lb_out_file {
+    lb_str name; /* plain name inside the output folder; empty: the output itself is this file */
+    u64 size_bytes;
+} lb_out_file;
+
+enum {
+    LB_USED = 1,        /* some leaf reads it */
+    LB_USED_WHOLE = 2,  /* some leaf reads all of it in order: hashed on the way */
+    LB_USED_HASHED = 4, /* tensor_hash is set, or promised to a leaf */
+};
+/* Digest over the tensors of one source that the plan used. */
+typedef struct lb_plan_source {
+    lb_hash128 *tensor_hash; /* [n_tensors], set by the run */
+    u8 *used;                /* [n_tensors] LB_USED_* bits */
+    lb_hash128 digest;
+} lb_plan_source;
+
+typedef struct lb_plan {
+    lb_arena perm;
+    lb_graph graph;
+    lb_job *jobs;
+    u64 n_jobs, cap_jobs;
+    lb_out_file *files;
+    u64 n_files, cap_files;
+    lb_plan_source *src; /* one a source */
+    bool want_digests;   /* hash what is read: for provenance */
+    lb_str options;      /* text that is part of the plan's identity (operation and its options) */
+    lb_err err;
+    /* known when closed */
+    u64 read_bytes, write_bytes;
+    u64 memory_bytes;    /* the budget */
+    u64 base_bytes;      /* what the process holds before the run: program, headers, vocabularies */
+    u64 peak_bytes;      /* base + what the run may take */
+    u64 target_bytes;    /* tile size aimed at */
+    u32 threads, window; /* workers; tiles in flight */
+    lb_hash128 identity;
+} lb_plan;
+
+lb_status lb_plan_new(lb_plan **out, const lb_source *const *sources, u32 n_sources, lb_err *err);
+void lb_plan_free(lb_plan **p);
+
+/* Index of the new file. */
+u32 lb_plan_file(lb_plan *p, lb_str name, u64 size_bytes);
+/* A job with n_streams streams (copied). Returns NULL after a fault (kept in p->err). */
+lb_job *lb_plan_job(lb_plan *p, lb_str name, const lb_stream *streams, u32 n_streams);
+/* Appends rows to the last job's streams: one encode node for each. */
+void lb_plan_segment(lb_plan *p, const lb_node_id *roots);
+/* A job of one stream and one segment: the common case. */
+void lb_plan_output(lb_plan *p, const lb_stream *stream, lb_node_id root);
+
+typedef struct lb_plan_limits {
+    u64 memory_bytes;
+    u32 threads;
+    u64 tile_bytes; /* 0: chosen; tests force it */
+} lb_plan_limits;
+/* Checks every job, solves for tile size, threads and window under the budget. LB_E_LIMIT names the
+ * smallest budget that would do. */
+lb_status lb_plan_close(lb_plan *p, const lb_plan_limits *limits, lb_err *err);
+
+/* One line for each job: "name type [shape] <- expression [and n more]". */
+void lb_plan_print_job(const lb_plan *p, const lb_job *j, lb_buf *out);
+/* The expression of one segment, without its line's head. */
+void lb_plan_print_segment(const lb_plan *p, const lb_job *j, u32 segment, lb_buf *out);
+
+#endif

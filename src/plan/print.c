@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* print.c: a job as one line of text, as --dry-run shows it. Its hash is part of the plan's
+ * identity. */
+#include "plan/plan.h"
+
+static const char *const index_names[] = {"rows",   "heads",     "unheads",
+                                          "gather", "transpose", "cols"};
+static const char *const make_names[] = {"const", "fill", "bernoulli"};
+static const char *const map_names[] = {"add", "sub", "mul",       "add",
+                                        "mul", "fma", "round f16", "round bf16"};
+static const char *const row_names[] = {"l2", "mean"};
+static const char *const stat_names[] = {"sum", "sumabs", "dot", "range", "kth"};
+
+static void print_node(const lb_plan *p, lb_node_id id, lb_buf *out, u32 depth);
+
+static void print_inputs(const lb_plan *p, const lb_node *n, lb_buf *out, u32 depth) {
+    for (u32 i = 0; i < n->n_in; i++) {
+        lb_buf_put_c(out, i ? " ; " : " <- ");
+        if (n->n_in > 1)
+            lb_buf_put_c(out, "(");
+        print_node(p, n->in[i], out, depth + 1);
+        if (n->n_in > 1)
+            lb_buf_put_c(out, ")");
+    }
+}
+
+static void print_index(const lb_node *n, lb_buf *out) {
+    lb_buf_printf(out, "index(%s", index_names[n->op]);
+    if (n->op == LB_INDEX_ROWS)
+        lb_buf_printf(out, " %llu+%llu*%llu", (unsigned long long)n->u.index.from,
+                      (unsigned long long)n->n_rows, (unsigned long long)n->u.index.step);
+    else if (n->op == LB_INDEX_HEADS || n->op == LB_INDEX_UNHEADS)
+        lb_buf_printf(out, " %llu", (unsigned long long)(n->n_rows / (2 * n->u.index.half)));
+    else if (n->op == LB_INDEX_GATHER) {
+        char hex[33];
+        lb_hash_hex(lb_xxh128(n->u.index.table, n->n_rows * sizeof *n->u.index.table), hex);
+        lb_buf_printf(out, " %s", hex);
+    } else if (n->op == LB_INDEX_COLS)
+        lb_buf_printf(out, " %llu+%llu", (unsigned long long)n->u.index.from,
+                      (unsigned long long)n->n_cols);
+    lb_buf_put_c(out, ")");
+}
+
+static void print_make(const lb_node *n, lb_buf *out) {
+    if (n->op == LB_MAKE_CONST) {
+        char hex[33];
+        lb_hash_hex(lb_xxh128(n->u.make.values, n->n_rows * n->n_cols * sizeof(float)), hex);
+        lb_buf_printf(out, "make(const %s)", hex);
+    } else {
+        lb_buf_printf(out, "make(%s %.9g)", make_names[n->op], n->u.make.p);
+    }
+}
+
+static void print_scalar(const lb_plan *p, const lb_node *n, lb_buf *out, u32 depth) {
+    const lb_scalar *s = &n->u.scalar;
+    if (n->op != LB_MAP_ADD_C && n->op != LB_MAP_MUL_C && n->op != LB_MAP_FMA_C)
+        return;
+    if (s->stat == LB_NODE_NONE) {
+        lb_buf_printf(out, " %.17g", s->value);
+        return;
+    }
+    lb_buf_printf(out, " fn%d[%u] of (", (int)s->fn, s->result);
+    print_node(p, s->stat, out, depth + 1);
+    lb_buf_put_c(out, ")");
+}
+
+static void print_node(const lb_plan *p, lb_node_id id, lb_buf *out, u32 depth) {
+    const lb_node *n = lb_graph_node(&p->graph, id);
+    if (depth > 64) {
+        lb_buf_put_c(out, "...");
+        return;
+    }
+    switch (n->kind) {
+    case LB_NODE_READ:
+        lb_buf_printf(out, "read %.*s", LB_FMT(n->u.read.weight->name));
+        return;
+    case LB_NODE_MAKE:
+        print_make(n, out);
+        return;
+    case LB_NODE_INDEX:
+        print_index(n, out);
+        break;
+    case LB_NODE_DECODE: {
+        const lb_node *r = n;
+        while (r->kind != LB_NODE_READ)
+            r = lb_graph_node(&p->graph, r->in[0]);
+        const lb_weight *w = r->u.read.weight;
+        const lb_tensor *t = &p->graph.sources[r->u.read.source]->tensors[w->part[0]];
+        if (w->enc.bits)
+            lb_buf_printf(out, "decode mlx %u bit g%u", w->enc.bits, w->enc.group_size);
+        else
+            lb_buf_printf(out, "decode %s", lb_dtype_get(t->dtype)->name);
+        break;
+    }
+    case LB_NODE_MAP:
+        lb_buf_printf(out, "map(%s", map_names[n->op]);
+        print_scalar(p, n, out, depth);
+        lb_buf_put_c(out, ")");
+        break;
+    case LB_NODE_ROW:
+        lb_buf_printf(out, "row(%s)", row_names[n->op]);
+        break;
+    case LB_NODE_STAT:
+        lb_buf_printf(out, "stat(%s", stat_names[n->op]);
+        if (n->op == LB_STAT_KTH)
+            lb_buf_printf(out, " %llu", (unsigned long long)n->u.stat.k);
+        lb_buf_put_c(out, ")");
+        break;
+    case LB_NODE_LOWRANK:
+        lb_buf_printf(out, "lowrank(%.9g)", (double)n->u.scale);
+        break;
+    case LB_NODE_DENSE:
+        lb_buf_put_c(out, "dense(gram)");
+        break;
+    case LB_NODE_ENCODE:
+        lb_buf_put_c(out, lb_graph_node(&p->graph, n->in[0])->value == LB_VALUE_STORED ? "copy"
+                                                                                       : "encode");
+        break;
+    default:
+        break;
+    }
+    print_inputs(p, n, out, depth);
+}
+
+void lb_plan_print_segment(const lb_plan *p, const lb_job *j, u32 segment, lb_buf *out) {
+    for (u32 s = 0; s < LB_MAX(j->n_streams, 1); s++) {
+        lb_buf_put_c(out, " <- ");
+        print_node(p, j->segments[segment].root[s], out, 0);
+    }
+}
+
+void lb_plan_print_job(const lb_plan *p, const lb_job *j, lb_buf *out) {
+    char shape[LB_SHAPE_TEXT];
+    for (u32 s = 0; s < j->n_streams; s++)
+        lb_buf_printf(out, "%s%.*s %s %s", s ? ", " : "", LB_FMT(j->streams[s].name),
+                      lb_dtype_get(j->streams[s].dtype)->name,
+                      lb_shape_text(&j->streams[s].shape, shape));
+    if (!j->n_streams)
+        lb_buf_printf(out, "(survey) %.*s", LB_FMT(j->name));
+    if (j->n_segments)
+        lb_plan_print_segment(p, j, 0, out);
+    if (j->n_segments > 1)
+        lb_buf_printf(out, " [and %u more]", j->n_segments - 1);
+    lb_buf_put_c(out, "\n");
+}

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* prog.h: a compiled expression: passes over tiles, made from a graph by compile.c and geometry.c.
+ *
+ *   program   for one set of roots: passes in order; all but the last end in results (stats, held
+ * values) pass      a domain of n_rows x n_cols, cut into tiles; leaves (what is read) and
+ * instances (what is computed), in evaluation order instance  a node seen through index nodes:
+ * those have been composed and pushed down to the leaves as `moves` (rows) and as a `frame`
+ * (columns, transposition), so that slices, permutations and gathers of rows only change which file
+ * ranges are read tile      a rectangle of the domain: full rows, or a stretch of one row; all its
+ * bytes lie in one slab strip     the part of a tile that a worker evaluates at a time, so that its
+ * f32 values stay in cache */
+#ifndef LB_PLAN_PROG_H
+#define LB_PLAN_PROG_H
+
+#include "plan/codec.h"
+#include "plan/expr.h"
+
+#define LB_ROOTS_MAX 8
+#define LB_STRIP_ELEMS \
+    16384 /* f32 values of one slot: 64 KiB, so that a few slots share an L2 of 512 KiB */
+
+typedef struct lb_rect {
+    u64 r0, nr, c0, nc;
+} lb_rect;
+
+/* How a node's rectangle follows from the pass's. */
+typedef enum lb_axis { LB_AXIS_ROWS, LB_AXIS_COLS, LB_AXIS_ONE, LB_AXIS_ALL } lb_axis;
+typedef struct lb_frame {
+    lb_axis row, col;
+    u64 col_shift; /* added to the first column */
+    u64 n_all;     /* LB_AXIS_ALL: columns */
+} lb_frame;
+
+typedef struct lb_move {
+    lb_index_op op;
+    u64 from, step, half;
+    const u64 *table;
+} lb_move;
+
+typedef struct lb_moves {
+    const lb_move *step;
+    u32 n;
+    u64 band; /* rows are permuted within bands of so many; 1: in order; 0: anything */
+} lb_moves;
+
+typedef struct lb_leaf {
+    u32 source;
+    const lb_weight *weight;
+    lb_codec codec;
+    u64 n_rows, n_cols; /* of the read node */
+    lb_frame frame;
+    lb_moves moves;
+    bool whole; /* every byte of the stored parts is read once a pass, in order within tiles */
+} lb_leaf;
+
+#define LB_NO_SLOT UINT32_MAX
+typedef struct lb_inst {
+    const lb_node *node;
+    lb_frame frame;
+    lb_moves moves;  /* MAKE and held values: the rows seen */
+    u32 n_in, in[3]; /* instances */
+    u32 leaf;        /* DECODE, ENCODE of stored bytes */
+    u32 slot;        /* f32 slot of the result */
+    u32 result; /* STAT, HOLD: what it fills; held value: what it reads; MAP: the scalar's stat;
+                   mask: its number */
+    u32 root;   /* ENCODE: index of the root */
+    bool held;  /* the value is a result's held matrix, not computed here */
+    bool hold;  /* collects its input into a result's held matrix */
+} lb_inst;
+
+typedef enum lb_result_kind { LB_RESULT_STAT, LB_RESULT_HOLD, LB_RESULT_DENSE } lb_result_kind;
+typedef struct lb_result {
+    lb_result_kind kind;
+    lb_node_id node; /* STAT: the stat; HOLD, DENSE: whose input is collected */
+    u32 level, pass;
+    u64 in_rows, in_cols; /* of what is collected */
+    u64 out_rows, out_cols;
+    u64 fixed_bytes; /* held while the job runs */
+} lb_result;
+
+typedef struct lb_pass {
+    u64 n_rows, n_cols;
+    lb_leaf *leaves;
+    u32 n_leaves;
+    lb_inst *insts;
+    u32 n_insts;
+    u32 n_slots;
+    bool full_cols; /* some node needs whole rows */
+    bool swapped;   /* some leaf is read transposed: a strip is the whole tile */
+    bool folds;     /* stats with ordered leaves: columns are cut at multiples of LB_FOLD_LEAF */
+    u32 n_masks;    /* random masks in this pass */
+    u32 n_rounds;   /* times the pass is read: an exact selection narrows its answer in three */
+    u64 unit_rows, unit_cols;
+    /* geometry (lb_pass_fit) */
+    u64 tile_rows, tile_cols, n_tiles, tiles_per_row;
+    u64 strip_rows, strip_cols;
+    u64 slab_bytes;    /* of the largest tile */
+    u64 slot_elems;    /* of one f32 slot */
+    u64 codec_elems;   /* f32 scratch of decoding one strip */
+    u64 scratch_bytes; /* what a worker needs beside the slab: slots, decode scratch, tables */
+    u64 read_bytes;    /* from files, for the whole pass */
+} lb_pass;
+
+typedef struct lb_prog {
+    lb_pass *passes;
+    u32 n_passes;
+    lb_result *results;
+    u32 n_results;
+    const lb_node *
+        *masks; /* random masks, in the order of their draws: each begins where the last ended */
+    u32 n_masks;
+    u64 fixed_bytes;
+} lb_prog;
+
+/* Compiles n_roots encode nodes (same rows and columns) or, with none, `stat` (a survey). All
+ * memory is the arena's. LB_E_UNSUPPORTED names a combination that the engine cannot evaluate. */
+lb_status lb_prog_compile(lb_prog *p, const lb_graph *g, const lb_node_id *roots, u32 n_roots,
+                          lb_arena *arena, lb_err *err);
+/* Cuts every pass into tiles of about target_bytes (at least one unit). */
+lb_status lb_prog_fit(lb_prog *p, u64 target_bytes, lb_err *err);
+
+/* ---- used by the evaluator ---- */
+
+lb_rect lb_frame_rect(const lb_frame *f, lb_rect domain);
+u64 lb_moves_row(const lb_moves *m, u64 row);
+
+/* Where the buffers of a tile lie in its slab. */
+typedef struct lb_layout_leaf {
+    lb_rect rect; /* of the read node; columns widened to units */
+    u64 part_off[LB_PARTS_MAX];
+    u64 row_bytes[LB_PARTS_MAX]; /* of one row segment in the slab */
+} lb_layout_leaf;
+#define LB_LEAVES_MAX 512
+#define LB_KTH_ROUNDS 3  /* 11 + 10 + 10 bits of the magnitude */
+#define LB_SEGS_MAX 4096 /* file ranges that a worker sorts and reads at a time */
+/* Offsets for a tile: leaf[n_leaves]; inst_off[n_insts]: an encode node's output (a copy: the
+ * leaf's part itself), a stat's partial results, a random mask's bits. Returns the slab's size. */
+u64 lb_tile_layout(const lb_pass *p, lb_rect tile, lb_layout_leaf *leaf, u64 *inst_off);
+/* Bytes that the tile reads from files. */
+u64 lb_tile_read_bytes(const lb_pass *p, lb_rect tile);
+
+lb_rect lb_pass_tile(const lb_pass *p, u64 tile);
+#endif

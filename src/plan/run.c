@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* run.c: the scheduler. One mutex guards the list of running jobs; reading, computing, writing,
+ * hashing and folding happen outside it.
+ *
+ * A few jobs run at a time, oldest first: tiles of the first one that has any to issue are taken,
+ * so that the next job starts while the last tiles of one are still under way. A job's tiles are
+ * committed in order by whichever worker finds the next one ready. A worker that can get no buffer
+ * waits; the oldest job's tiles can always be finished with the buffers they have, so there is no
+ * deadlock. */
+#include "plan/run_internal.h"
+#include "base/os.h"
+
+/* ---- the list of running jobs ---- */
+
+static bool failed(lb_runner *r) {
+    return r->err.code != LB_OK;
+}
+
+/* Lock held. */
+static void set_error(lb_runner *r, const lb_err *err) {
+    if (!failed(r))
+        r->err = *err;
+    lb_wake_all(&r->wake);
+}
+
+static void progress(lb_runner *r, u64 bytes) {
+    r->done_bytes += bytes;
+    if (r->opt->progress)
+        r->opt->progress(r->opt->user, r->done_bytes, r->plan->read_bytes + r->plan->write_bytes);
+}
+
+/* Lock held. Starts the next job if there is one and its held memory can be had. */
+static bool start_next(lb_runner *r) {
+    while (r->n_active < r->max_active && r->next_job < r->plan->n_jobs) {
+        lb_job *job = &r->plan->jobs[r->next_job];
+        if (r->opt->sink && lb_sink_kept(r->opt->sink, r->next_job)) {
+            lb_active_skip_masks(r, job);
+            r->kept_jobs++;
+            r->next_job++;
+            progress(r, job->read_bytes + job->write_bytes);
+            continue;
+        }
+        lb_active *a = r->free_list;
+        u8 *fixed = NULL;
+        if (job->fixed_bytes && !(fixed = lb_pool_take(r->pool, job->fixed_bytes))) {
+            if (r->n_active == 0)
+                set_error(r, &(lb_err){.code = LB_E_NOMEM,
+                                       .msg = "out of memory for a job's held matrices"});
+            return false;
+        }
+        r->free_list = a->next;
+        lb_active_begin(r, a, r->next_job, fixed);
+        r->next_job++;
+        r->active[r->n_active++] = a;
+        lb_unlock(&r->mutex);
+        lb_err err = {0};
+        lb_status st = lb_active_advance(r, a, &err);
+        lb_lock(&r->mutex);
+        a->busy = false;
+        if (st != LB_OK)
+            set_error(r, &err);
+        lb_wake_all(&r->wake);
+        return true;
+    }
+    return false;
+}
+
+/* Lock held. Removes jobs that are done, keeping the order of the rest. */
+static void retire(lb_runner *r) {
+    u32 n = 0;
+    for (u32 i = 0; i < r->n_active; i++) {
+        lb_active *a = r->active[i];
+        if (!a->done || a->busy) {
+            r->active[n++] = a;
+            continue;
+        }
+        lb_pool_give(r->pool, a->fixed, a->job->fixed_bytes);
+        a->next = r->free_list;
+        r->free_list = a;
+    }
+    r->n_active = n;
+}
+
+/* Lock held. A tile to work on, with its slab; NULL: none now. */
+static lb_active *take_tile(lb_runner *r, u64 *tile, u8 **slab) {
+    for (u32 i = 0; i < r->n_active; i++) {
+        lb_active *a = r->active[i];
+        if (a->busy || a->done || a->next_tile >= a->pass->n_tiles ||
+            a->next_tile >= a->n_committed + r->window)
+            continue;
+        if (r->in_flight >= r->window)
+            return NULL;
+        *slab = lb_pool_take(r->pool, a->pass->slab_bytes);
+        if (!*slab) {
+            if (r->in_flight == 0)
+                set_error(r, &(lb_err){.code = LB_E_NOMEM, .msg = "out of memory for a tile"});
+            return NULL;
+        }
+        *tile = a->next_tile++;
+        lb_slot *s = &a->ring[*tile % r->window];
+        *s = (lb_slot){.slab = *slab};
+        r->in_flight++;
+        return a;
+    }
+    return NULL;
+}
+
+/* Lock held. Commits ready tiles in order; the last one of a round leads to the next. */
+static void commit_ready(lb_runner *r, lb_active *a, lb_worker *w) {
+    if (a->committing || a->busy)
+        return;
+    a->committing = true;
+    while (!failed(r) && a->n_committed < a->next_tile &&
+           a->ring[a->n_committed % r->window].ready) {
+        u64 t = a->n_committed;
+        u8 *slab = a->ring[t % r->window].slab;
+        lb_unlock(&r->mutex);
+        lb_worker_commit(w, a, t, slab);
+        lb_pool_give(r->pool, slab, a->pass->slab_bytes);
+        lb_lock(&r->mutex);
+        a->ring[t % r->window] = (lb_slot){0};
+        a->n_committed++;
+        r->in_flight--;
+        lb_wake_all(&r->wake);
+    }
+    if (!failed(r) && a->n_committed == a->pass->n_tiles) {
+        lb_err err = {0};
+        a->busy = true;
+        lb_unlock(&r->mutex);
+        lb_active_end_round(r, a);
+        lb_status st = lb_active_advance(r, a, &err);
+        lb_lock(&r->mutex);
+        a->busy = false;
+        if (st != LB_OK)
+            set_error(r, &err);
+        lb_wake_all(&r->wake);
+    }
+    a->committing = false;
+    if (a->done)
+        retire(r);
+}
+
+static void work(lb_runner *r, lb_worker *w) {
+    lb_lock(&r->mutex);
+    while (!failed(r)) {
+        u64 tile = 0;
+        u8 *slab = NULL;
+        if (r->opt->stop && r->opt->stop(r->opt->user)) {
+            set_error(r, &(lb_err){.code = LB_E_INTERRUPTED, .msg = "interrupted"});
+            break;
+        }
+        retire(r);
+        lb_active *a = take_tile(r, &tile, &slab);
+        if (!a) {
+            if (failed(r) || start_next(r))
+                continue;
+            if (r->n_active == 0 && r->next_job >= r->plan->n_jobs)
+                break;
+            lb_wait(&r->wake, &r->mutex);
+            continue;
+        }
+        lb_unlock(&r->mutex);
+        lb_err err = {0};
+        lb_status st = lb_worker_tile(w, a, tile, slab, &err);
+        lb_lock(&r->mutex);
+        a->ring[tile % r->window].ready = true;
+        for (u32 i = 0; i < LB_ROOTS_MAX; i++) {
+            a->counts[i][0] += w->eval.counts[i][0];
+            a->counts[i][1] += w->eval.counts[i][1];
+        }
+        r->report.bytes_moved += w->eval.moved_bytes;
+        r->report.bytes_read += w->read_bytes;
+        r->report.bytes_written += w->written_bytes;
+        progress(r, w->read_bytes + w->written_bytes);
+        if (st != LB_OK)
+            set_error(r, &err);
+        else
+            commit_ready(r, a, w);
+    }
+    lb_wake_all(&r->wake);
+    lb_unlock(&r->mutex);
+}
+
+static void *worker_main(void *arg) {
+    lb_worker *w = arg;
+    work(w->runner, w);
+    return NULL;
+}
+
+/* ---- setting up ---- */
+
+static lb_status start_workers(lb_runner *r, lb_err *err) {
+    for (u32 i = 0; i < r->plan->threads; i++)
+        LB_TRY(lb_worker_init(&r->workers[i], r, err));
+    for (u32 i = 1; i < r->plan->threads; i++)
+        LB_TRY(lb_thread_start(&r->workers[i].thread, worker_main, &r->workers[i], err));
+    return LB_OK;
+}
+
+static lb_status runner_init(lb_runner *r, lb_err *err) {
+    const lb_plan *p = r->plan;
+    u32 n_sources = p->graph.n_sources;
+    r->window = p->window;
+    r->max_active = p->threads > 1 ? 2 : 1;
+    r->workers = lb_arena_new(&r->arena, lb_worker, p->threads);
+    r->fds = lb_arena_new(&r->arena, lb_fds *, n_sources + 1);
+    r->masks = lb_arena_new(&r->arena, lb_mt19937, p->graph.n_carries + 1);
+    r->active = lb_arena_new(&r->arena, lb_active *, r->max_active);
+    lb_active *actives = lb_arena_new(&r->arena, lb_active, r->max_active);
+    if (!r->workers || !r->fds || !r->masks || !r->active || !actives)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for the run");
+    for (u32 i = 0; i < r->max_active; i++) {
+        actives[i].ring = lb_arena_new(&r->arena, lb_slot, r->window);
+        if (!actives[i].ring)
+            return lb_fail(err, LB_E_NOMEM, "out of memory for the run");
+        actives[i].next = r->free_list;
+        r->free_list = &actives[i];
+    }
+    r->actives = actives;
+    for (u32 i = 0; i < p->graph.n_carries; i++)
+        lb_mt19937_init(&r->masks[i], p->graph.carries[i].seed);
+    for (u32 i = 0; i < n_sources; i++) {
+        const lb_source *s = p->graph.sources[i];
+        u32 share = LB_MAX(LB_OPEN_FILES / LB_MAX(n_sources, 1), p->threads + 1);
+        LB_TRY(lb_fds_new(&r->fds[i], s->files, s->n_files, share, err));
+    }
+    u64 base = lb_run_base_bytes() + p->threads * LB_STACK_BYTES;
+    u64 limit = p->memory_bytes > base ? p->memory_bytes - base : 0;
+    return lb_pool_new(&r->pool, limit, err);
+}
+
+static void runner_deinit(lb_runner *r) {
+    for (u32 i = 1; r->workers && i < r->plan->threads; i++)
+        lb_thread_join(&r->workers[i].thread);
+    for (u32 i = 0; r->workers && i < r->plan->threads; i++)
+        lb_worker_deinit(&r->workers[i]);
+    for (u32 i = 0; r->actives && i < r->max_active; i++) {
+        lb_active *a = &r->actives[i];
+        for (u32 k = 0; a->ring && k < r->window; k++)
+            if (a->ring[k].slab)
+                lb_pool_give(r->pool, a->ring[k].slab, a->pass->slab_bytes);
+        lb_arena_deinit(&a->arena);
+    }
+    for (u32 i = 0; i < r->n_active; i++)
+        lb_pool_give(r->pool, r->active[i]->fixed, r->active[i]->job->fixed_bytes);
+    for (u32 i = 0; r->fds && i < r->plan->graph.n_sources; i++)
+        lb_fds_free(&r->fds[i]);
+    if (r->pool)
+        lb_pool_read_stats(r->pool, &r->report.pool);
+    lb_pool_free(&r->pool);
+    lb_arena_deinit(&r->arena);
+    lb_mutex_deinit(&r->mutex);
+    lb_cond_deinit(&r->wake);
+}
+
+lb_status lb_run(lb_plan *p, const lb_run_options *o, lb_run_report *report, lb_err *err) {
+    lb_runner r = {.plan = p, .opt = o};
+    lb_mutex_init(&r.mutex);
+    lb_cond_init(&r.wake);
+    lb_err first = {0};
+    lb_status st = runner_init(&r, &first);
+    if (st == LB_OK)
+        st = start_workers(&r, &first);
+    if (st == LB_OK) {
+        work(&r, &r.workers[0]);
+    } else {
+        lb_lock(&r.mutex);
+        set_error(&r, &first);
+        lb_unlock(&r.mutex);
+    }
+    for (u32 i = 1; r.workers && i < p->threads; i++)
+        lb_thread_join(&r.workers[i].thread);
+    if (r.err.code == LB_OK && p->want_digests) {
+        st = lb_run_digests(&r, &first);
+        if (st != LB_OK)
+            r.err = first;
+    }
+    runner_deinit(&r);
+    r.report.resumed_jobs = r.kept_jobs;
+    if (report)
+        *report = r.report;
+    if (r.err.code != LB_OK && err)
+        *err = r.err;
+    return r.err.code;
+}

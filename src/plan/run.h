@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* run.h: carries out a closed plan: tiles flow from the sources through workers into the sink.
+ *
+ * Each worker takes the next tile in plan order, reads it, computes it and writes it by itself: the
+ * data stay in one core's cache, and a thread that waits for the disk leaves its core to another.
+ * Read-ahead is asked for well before a tile's turn. Hashes and folds are committed in tile order.
+ * Nothing is allocated beyond the pool's limit. */
+#ifndef LB_PLAN_RUN_H
+#define LB_PLAN_RUN_H
+
+#include "plan/eval.h"
+#include "plan/plan.h"
+#include "plan/pool.h"
+
+struct lb_sink;
+
+typedef struct lb_run_options {
+    const lb_kernels *kernels;
+    struct lb_sink *sink; /* NULL: everything runs, nothing is written */
+    bool (*stop)(void *); /* polled: true ends the run with LB_E_INTERRUPTED; may be NULL */
+    void (*progress)(void *, u64 done_bytes,
+                     u64 total_bytes); /* may be NULL; any thread, one at a time */
+    void *user;
+} lb_run_options;
+
+typedef struct lb_run_report {
+    u64 bytes_read, bytes_written, bytes_moved;
+    u64 resumed_jobs;
+    lb_pool_stats pool;
+} lb_run_report;
+
+lb_status lb_run(lb_plan *p, const lb_run_options *o, lb_run_report *report, lb_err *err);
+
+/* ---- for the planner ---- */
+u64 lb_worker_bytes(const lb_pass *p);                  /* scratch of one worker */
+u64 lb_run_state_bytes(u32 threads, u64 program_bytes); /* bookkeeping of a run */
+u64 lb_run_base_bytes(void); /* data of this process now (heap, program's variables) */
+
+#endif

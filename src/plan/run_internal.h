@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* run_internal.h: what run.c (scheduling), active.c (a job's course) and worker.c (one tile) share.
+ */
+#ifndef LB_PLAN_RUN_INTERNAL_H
+#define LB_PLAN_RUN_INTERNAL_H
+
+#include "base/thread.h"
+#include "plan/run.h"
+#include "plan/sink.h"
+
+#define LB_OPEN_FILES 224 /* input files open at a time; outputs take the rest of 256 */
+
+typedef struct lb_runner lb_runner;
+typedef struct lb_active lb_active;
+
+/* A tile between its issue and its commit. */
+typedef struct lb_slot {
+    u8 *slab;
+    bool ready;
+} lb_slot;
+
+/* A running job. busy: its pass is being changed, no tile may be issued. */
+struct lb_active {
+    lb_active *next;
+    lb_job *job;
+    u64 index;
+    lb_arena arena; /* program of the current segment */
+    lb_prog prog;
+    lb_pass *pass;
+    u32 segment, pass_index, round;
+    lb_held *held;          /* [n_results] */
+    u8 *fixed;              /* the held matrices' memory */
+    lb_mt19937 *mask_start; /* [n_masks] at the start of the job */
+    lb_mt19937 *mask;       /* [n_masks] in the current pass */
+    u64 next_draw;          /* tile whose masks are drawn next */
+    u64 next_tile, n_committed;
+    bool committing, busy, done;
+    lb_slot *ring; /* [window] */
+    u64 first_row; /* rows of the segments before */
+    lb_xxh hash[LB_ROOTS_MAX];
+    u64 counts[LB_ROOTS_MAX][2];
+    struct lb_leaf_hash *leaf_hash; /* [n_leaves] of the current pass; NULL: none is hashed */
+    lb_sink_hash *hashes;           /* of source tensors, for the journal; grows over segments */
+    u32 n_hashes, cap_hashes;
+    lb_arena hashes_arena;
+};
+
+typedef struct lb_leaf_hash {
+    bool on;
+    bool shared; /* the stream's hash is this one: the bytes are copied */
+    lb_xxh state[LB_PARTS_MAX];
+} lb_leaf_hash;
+
+/* A piece of a row range of a part: one row, where it goes. */
+typedef struct lb_seg {
+    u64 row;
+    u8 *ptr;
+} lb_seg;
+
+typedef struct lb_worker {
+    lb_runner *runner;
+    lb_thread thread;
+    lb_eval eval;
+    lb_seg *segs;       /* [LB_SEGS_MAX] */
+    struct lb_iov *iov; /* [LB_IOV_MAX] */
+    u8 *scratch;
+    u64 scratch_bytes;
+    u64 read_bytes, written_bytes; /* of the last tile */
+} lb_worker;
+#define LB_IOV_PIECES 512
+#define LB_AHEAD_BYTES (16 * LB_MIB) /* how far before a tile its bytes are asked for */
+
+struct lb_runner {
+    lb_plan *plan;
+    const lb_run_options *opt;
+    lb_arena arena;
+    lb_mutex mutex;
+    lb_cond wake;
+    lb_pool *pool;
+    lb_fds **fds;      /* [n_sources] */
+    lb_mt19937 *masks; /* [n_carries]: where the next job's masks begin */
+    lb_worker *workers;
+    lb_active *actives; /* [max_active] */
+    lb_active **active; /* running, in job order */
+    lb_active *free_list;
+    u32 n_active, max_active, window, in_flight;
+    u64 next_job, kept_jobs, done_bytes;
+    lb_err err;
+    lb_run_report report;
+};
+
+/* active.c */
+void lb_active_begin(lb_runner *r, lb_active *a, u64 job, u8 *fixed);
+/* Goes on to the next round, pass or segment that has tiles, or finishes the job. Not locked. */
+lb_status lb_active_advance(lb_runner *r, lb_active *a, lb_err *err);
+void lb_active_end_round(lb_runner *r, lb_active *a);
+void lb_active_skip_masks(lb_runner *r, const lb_job *job);
+/* Hashes the tensors that no job read whole. */
+lb_status lb_run_digests(lb_runner *r, lb_err *err);
+
+/* worker.c */
+lb_status lb_worker_init(lb_worker *w, lb_runner *r, lb_err *err);
+void lb_worker_deinit(lb_worker *w);
+lb_status lb_worker_tile(lb_worker *w, lb_active *a, u64 tile, u8 *slab, lb_err *err);
+void lb_worker_commit(lb_worker *w, lb_active *a, u64 tile, u8 *slab);
+
+#endif

@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* sink.c: partial output, descriptors, and the last steps: heads, texts, sync, rename. */
+#include "plan/sink_internal.h"
+#include "base/os.h"
+#include <fcntl.h>
+
+/* ---- descriptors: at most LB_SINK_OPEN at a time ---- */
+
+static const char *file_path(lb_sink *s, u32 file, lb_arena *perm) {
+    return s->o.folder ? lb_os_join(perm, s->partial, s->plan->files[file].name) : s->partial;
+}
+
+/* Lock held. Closes the longest unused descriptor that nobody uses. */
+static void close_one(lb_sink *s) {
+    u64 best = UINT64_MAX;
+    for (u64 i = 0; i < s->plan->n_files; i++)
+        if (s->file[i].fd >= 0 && s->file[i].refs == 0 &&
+            (best == UINT64_MAX || s->file[i].used < s->file[best].used))
+            best = i;
+    if (best != UINT64_MAX) {
+        lb_os_close(&s->file[best].fd);
+        s->n_open--;
+    }
+}
+
+static lb_status get_fd(lb_sink *s, u32 file, int *fd, lb_err *err) {
+    lb_status st = LB_OK;
+    lb_lock(&s->mutex);
+    lb_sink_file *f = &s->file[file];
+    if (f->fd < 0) {
+        if (s->n_open >= LB_SINK_OPEN)
+            close_one(s);
+        st = lb_os_open_write(f->path, false, &f->fd, err);
+        s->n_open += st == LB_OK;
+    }
+    if (st == LB_OK) {
+        f->refs++;
+        f->used = ++s->clock;
+        *fd = f->fd;
+    }
+    lb_unlock(&s->mutex);
+    return st;
+}
+
+static void put_fd(lb_sink *s, u32 file) {
+    lb_lock(&s->mutex);
+    s->file[file].refs--;
+    lb_unlock(&s->mutex);
+}
+
+lb_status lb_sink_write(lb_sink *s, u32 file, u64 off_bytes, const void *ptr, u64 len,
+                        lb_err *err) {
+    int fd;
+    if (len == 0)
+        return LB_OK;
+    LB_TRY(get_fd(s, file, &fd, err));
+    lb_status st = lb_os_pwrite(fd, s->file[file].path, ptr, len, off_bytes, err);
+    if (st == LB_OK && s->o.sync)
+        lb_os_writeback(fd, off_bytes, len);
+    put_fd(s, file);
+    return st;
+}
+
+/* ---- opening ---- */
+
+static lb_status create_files(lb_sink *s, bool fresh, lb_err *err) {
+    if (fresh && s->o.folder)
+        LB_TRY(lb_os_mkdir(s->partial, false, err));
+    for (u32 i = 0; i < s->plan->n_files; i++) {
+        s->file[i].fd = -1;
+        s->file[i].path = file_path(s, i, &s->arena);
+        if (!s->file[i].path)
+            return lb_fail(err, LB_E_NOMEM, "out of memory for output names");
+    }
+    for (u32 i = 0; i < s->plan->n_files; i++) {
+        int fd;
+        lb_err e = {0};
+        lb_status st = get_fd(s, i, &fd, &e);
+        if (st == LB_OK) {
+            st = lb_os_truncate(fd, s->file[i].path, s->plan->files[i].size_bytes, &e);
+            put_fd(s, i);
+        }
+        if (st != LB_OK) {
+            if (err)
+                *err = e;
+            return st;
+        }
+    }
+    return LB_OK;
+}
+
+static lb_status check_space(lb_sink *s, lb_err *err) {
+    u64 need = 0, have;
+    for (u64 i = 0; i < s->plan->n_files; i++)
+        need += s->plan->files[i].size_bytes;
+    have = lb_os_disk_free(s->dir);
+    if (have != UINT64_MAX && need > have)
+        return lb_fail(err, LB_E_LIMIT,
+                       "not enough disk space: '%s' needs %llu MiB, %llu MiB are free in '%s'",
+                       s->o.path, (unsigned long long)(need / LB_MIB),
+                       (unsigned long long)(have / LB_MIB), s->dir);
+    return LB_OK;
+}
+
+static lb_status remove_partial(lb_sink *s, lb_err *err) {
+    return s->o.folder ? lb_os_remove_tree(s->partial, err) : lb_os_unlink(s->partial, err);
+}
+
+static lb_status make_names(lb_sink *s, lb_err *err) {
+    lb_str path = lb_str_c(s->o.path), dir = lb_os_dir_name(path), base = lb_os_base_name(path);
+    s->dir = lb_arena_str(&s->arena, dir).ptr;
+    if (base.len == 0 || lb_str_eq_c(base, ".") || lb_str_eq_c(base, ".."))
+        return lb_fail(err, LB_E_USAGE, "output '%s': not a name that can be written", s->o.path);
+    s->target = lb_os_join(&s->arena, s->dir, base);
+    s->partial = lb_arena_printf(&s->arena, "%s.lbrx-partial", s->target).ptr;
+    s->aside = lb_arena_printf(&s->arena, "%s.lbrx-old", s->target).ptr;
+    s->journal_path = lb_arena_printf(&s->arena, "%s.lbrx-journal", s->target).ptr;
+    s->file = lb_arena_new(&s->arena, lb_sink_file, s->plan->n_files + 1);
+    s->kept = lb_arena_new(&s->arena, u8, s->plan->n_jobs + 1);
+    if (!s->dir || !s->target || !s->partial || !s->aside || !s->journal_path || !s->file ||
+        !s->kept)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for output names");
+    for (u64 i = 0; i < s->plan->n_files; i++)
+        s->file[i].fd = -1;
+    return LB_OK;
+}
+
+/* A replacement that was cut off between its two renames (where the system cannot exchange) is
+ * mended. */
+static lb_status mend_aside(lb_sink *s, lb_err *err) {
+    if (lb_os_exists(s->aside) && !lb_os_exists(s->target))
+        return lb_os_rename(s->aside, s->target, err);
+    return LB_OK;
+}
+
+lb_status lb_sink_open(lb_sink **out, lb_plan *plan, const lb_sink_options *o, lb_err *err) {
+    lb_sink *s = lb_alloc_zero(1, sizeof *s);
+    if (!s)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for the output");
+    s->plan = plan;
+    s->o = *o;
+    s->journal_fd = -1;
+    lb_mutex_init(&s->mutex);
+    lb_status st;
+    bool fresh = true;
+    LB_TRY_DONE(st, make_names(s, err));
+    LB_TRY_DONE(st, mend_aside(s, err));
+    LB_TRY_DONE(st, lb_sink_check_target(s, err));
+    LB_TRY_DONE(st, lb_journal_lock(s, err));
+    if (o->resume)
+        LB_TRY_DONE(st, lb_journal_read(s, &fresh, err));
+    if (fresh) {
+        LB_TRY_DONE(st, remove_partial(s, err));
+        LB_TRY_DONE(st, check_space(s, err));
+    }
+    s->created = true;
+    LB_TRY_DONE(st, create_files(s, fresh, err));
+    if (!fresh)
+        LB_TRY_DONE(st, lb_journal_verify(s, err));
+    else
+        LB_TRY_DONE(st, lb_journal_begin(s, err));
+done:
+    *out = s;
+    if (st != LB_OK)
+        lb_sink_close(out, NULL);
+    return st;
+}
+
+bool lb_sink_kept(const lb_sink *s, u64 job) {
+    return s->kept[job] != 0;
+}
+
+/* ---- finishing ---- */
+
+static lb_status write_text(lb_sink *s, const lb_sink_text *t, lb_err *err) {
+    const char *path = lb_os_join(&s->arena, s->partial, t->name);
+    int fd = -1;
+    if (!path)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for output names");
+    LB_TRY(lb_os_open_write(path, false, &fd, err));
+    lb_status st = lb_os_truncate(fd, path, 0, err);
+    if (st == LB_OK)
+        st = lb_os_pwrite(fd, path, t->bytes.ptr, t->bytes.len, 0, err);
+    if (st == LB_OK && s->o.sync)
+        st = lb_os_sync(fd, path, err);
+    lb_os_close(&fd);
+    return st;
+}
+
+static lb_status put_in_place(lb_sink *s, lb_err *err) {
+    bool exists = lb_os_exists(s->target);
+    if (!exists || !s->o.folder)
+        return lb_os_rename(s->partial, s->target, err);
+    lb_err e = {0};
+    if (lb_os_exchange(s->partial, s->target, &e) == LB_OK)
+        return lb_os_remove_tree(s->partial, err); /* the old one stands under that name now */
+    if (e.code != LB_E_UNSUPPORTED) {
+        if (err)
+            *err = e;
+        return e.code;
+    }
+    LB_TRY(lb_os_rename(s->target, s->aside, err));
+    LB_TRY(lb_os_rename(s->partial, s->target, err));
+    return lb_os_remove_tree(s->aside, err);
+}
+
+lb_status lb_sink_finish(lb_sink *s, const lb_str *heads, const lb_sink_text *texts, u32 n_texts,
+                         lb_err *err) {
+    for (u32 i = 0; i < s->plan->n_files; i++) {
+        LB_TRY(lb_sink_write(s, i, 0, heads[i].ptr, heads[i].len, err));
+        if (!s->o.sync)
+            continue;
+        int fd;
+        LB_TRY(get_fd(s, i, &fd, err));
+        lb_status st = lb_os_sync(fd, s->file[i].path, err);
+        put_fd(s, i);
+        LB_TRY(st);
+    }
+    for (u32 i = 0; i < n_texts; i++)
+        LB_TRY(write_text(s, &texts[i], err));
+    if (s->o.sync && s->o.folder)
+        LB_TRY(lb_os_sync_dir(s->partial, err));
+    LB_TRY(put_in_place(s, err));
+    s->finished = true;
+    if (s->o.sync)
+        LB_TRY(lb_os_sync_dir(s->dir, err));
+    return lb_os_unlink(s->journal_path, err);
+}
+
+void lb_sink_close(lb_sink **sp, bool *kept) {
+    lb_sink *s = *sp;
+    bool keep = false;
+    if (!s)
+        return;
+    for (u64 i = 0; s->file && i < s->plan->n_files; i++)
+        lb_os_close(&s->file[i].fd);
+    if (!s->finished && s->created) {
+        keep = s->n_done > 0;
+        if (!keep) {
+            (void)remove_partial(s, NULL);
+            (void)lb_os_unlink(s->journal_path, NULL);
+        }
+    } else if (!s->finished && s->journal_new) {
+        (void)lb_os_unlink(s->journal_path, NULL);
+    }
+    lb_os_close(&s->journal_fd);
+    lb_mutex_deinit(&s->mutex);
+    lb_arena_deinit(&s->arena);
+    lb_free(s);
+    *sp = NULL;
+    if (kept)
+        *kept = keep;
+}

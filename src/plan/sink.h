@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* sink.h: where a plan's bytes go: a partial file or folder beside the target, renamed when
+ * complete.
+ *
+ *   OUT.gguf       <- OUT.gguf.lbrx-partial      journal OUT.gguf.lbrx-journal
+ *   OUT/           <- OUT.lbrx-partial/          journal OUT.lbrx-journal
+ * The journal is locked while a process works on OUT; it records finished jobs with the hashes of
+ * their streams, so that --resume can check and keep them. Nothing stands under the final name
+ * before all is written and synced. After a failure the partial stays for --resume, unless nothing
+ * was finished. */
+#ifndef LB_PLAN_SINK_H
+#define LB_PLAN_SINK_H
+
+#include "plan/plan.h"
+
+typedef struct lb_sink lb_sink;
+
+typedef struct lb_sink_options {
+    const char *path; /* the final name */
+    bool folder;      /* files of the plan stand in a folder of that name */
+    bool resume, force, sync;
+} lb_sink_options;
+
+/* Creates (or with resume reopens and checks) the partial. Errors: LB_E_USAGE where the target
+ * exists (without force) or an input would be overwritten, LB_E_LIMIT for too little disk space or
+ * a lock held by another process, LB_E_FORMAT for a journal of another plan or version. The plan
+ * must be closed and must outlive the sink. */
+lb_status lb_sink_open(lb_sink **out, lb_plan *plan, const lb_sink_options *o, lb_err *err);
+
+/* Thread-safe; any order. */
+lb_status lb_sink_write(lb_sink *s, u32 file, u64 off_bytes, const void *ptr, u64 len, lb_err *err);
+/* A job kept from before: its streams' hashes are set in the plan. */
+bool lb_sink_kept(const lb_sink *s, u64 job);
+/* All streams of the job are written and their hashes set: appends to the journal. source_hashes:
+ * those of the tensors that this job hashed. */
+typedef struct lb_sink_hash {
+    u32 source, tensor;
+    lb_hash128 hash;
+} lb_sink_hash;
+lb_status lb_sink_job_done(lb_sink *s, u64 job, const lb_sink_hash *hashes, u32 n_hashes,
+                           lb_err *err);
+
+/* Text files (config.json...) of the output, written at the end; bytes must outlive the sink. */
+typedef struct lb_sink_text {
+    lb_str name, bytes;
+} lb_sink_text;
+/* Writes heads (one per file of the plan, at offset 0; may be empty) and texts, syncs, renames,
+ * removes the journal. After success the sink is finished; lb_sink_close frees it. */
+lb_status lb_sink_finish(lb_sink *s, const lb_str *heads, const lb_sink_text *texts, u32 n_texts,
+                         lb_err *err);
+/* Without finish: keeps the partial when some job is done, else removes it. *kept tells (may be
+ * NULL). */
+void lb_sink_close(lb_sink **s, bool *kept);
+
+#endif

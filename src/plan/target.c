@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* target.c: what an output may replace: never an input, never what lies around one, and with
+ * --force only a file, or a folder that holds nothing but parts of a model. */
+#include "base/os.h"
+#include "plan/sink_internal.h"
+#include <stdlib.h>
+
+static bool same(const lb_fstat *a, u64 dev, u64 ino) {
+    return a->dev == dev && a->ino == ino;
+}
+
+/* Whether dir or a folder above it is (dev, ino). The path is resolved first. */
+static bool lies_inside(const char *dir, u64 dev, u64 ino) {
+    char *real = realpath(dir, NULL);
+    bool found = false;
+    if (!real)
+        return false;
+    for (size_t n = strlen(real); n > 0 && !found; n--) {
+        if (real[n] != '/' && real[n] != '\0')
+            continue;
+        lb_fstat st;
+        char end = real[n];
+        real[n] = '\0';
+        found = lb_os_stat(real, &st, NULL) == LB_OK && same(&st, dev, ino);
+        real[n] = end;
+    }
+    free(real);
+    return found;
+}
+
+static lb_status refuse_input(const lb_sink *s, const char *input, lb_err *err) {
+    return lb_fail(err, LB_E_USAGE,
+                   "output '%s' is, contains or lies inside the input '%s': name another output",
+                   s->o.path, input);
+}
+
+static lb_status check_source(const lb_sink *s, const lb_source *src, bool exists,
+                              const lb_fstat *target, lb_err *err) {
+    lb_fstat in;
+    bool folder = src->format == LB_FORMAT_HF || src->format == LB_FORMAT_MLX;
+    for (u64 f = 0; f < src->n_files && exists; f++)
+        if (same(target, src->files[f].dev, src->files[f].ino) ||
+            (target->is_dir && lies_inside(src->files[f].path, target->dev, target->ino)))
+            return refuse_input(s, src->path, err);
+    if (!folder || lb_os_stat(src->path, &in, NULL) != LB_OK)
+        return LB_OK;
+    if ((exists && same(target, in.dev, in.ino)) || lies_inside(s->dir, in.dev, in.ino) ||
+        (exists && target->is_dir && lies_inside(src->path, target->dev, target->ino)))
+        return refuse_input(s, src->path, err);
+    return LB_OK;
+}
+
+static bool is_model_part(lb_str name) {
+    static const char *const ends[] = {".safetensors", ".json",  ".jinja", ".model", ".txt",
+                                       ".md",          ".py",    ".gguf",  ".npz",   ".bin",
+                                       ".tiktoken",    ".vocab", ".sha256"};
+    static const char *const starts[] = {"LICENSE", "NOTICE", "README", "USE_POLICY",
+                                         ".gitattributes"};
+    for (u32 i = 0; i < LB_LEN(ends); i++)
+        if (lb_str_ends(name, lb_str_c(ends[i])))
+            return true;
+    for (u32 i = 0; i < LB_LEN(starts); i++)
+        if (lb_str_starts(name, lb_str_c(starts[i])))
+            return true;
+    return false;
+}
+
+/* A folder is replaced only if everything in it could have been written as part of a model. */
+static lb_status check_folder(lb_sink *s, lb_err *err) {
+    lb_str *names;
+    u64 n;
+    LB_TRY(lb_os_list(s->target, &s->arena, &names, &n, err));
+    for (u64 i = 0; i < n; i++) {
+        lb_fstat st;
+        const char *path = lb_os_join(&s->arena, s->target, names[i]);
+        if (!path || lb_os_stat(path, &st, NULL) != LB_OK || !st.is_file ||
+            !is_model_part(names[i]))
+            return lb_fail(err, LB_E_USAGE,
+                           "output '%s' holds '%.*s', which is not part of a model: remove it or "
+                           "name another output",
+                           s->o.path, LB_FMT(names[i]));
+    }
+    return LB_OK;
+}
+
+lb_status lb_sink_check_target(lb_sink *s, lb_err *err) {
+    lb_fstat dir, target = {0};
+    if (lb_os_stat(s->dir, &dir, NULL) != LB_OK || !dir.is_dir)
+        return lb_fail(err, LB_E_IO, "output '%s': there is no folder '%s': create it first",
+                       s->o.path, s->dir);
+    bool exists = lb_os_exists(s->target);
+    bool known = exists && lb_os_stat(s->target, &target, NULL) == LB_OK;
+    for (u32 i = 0; i < s->plan->graph.n_sources; i++)
+        LB_TRY(check_source(s, s->plan->graph.sources[i], known, &target, err));
+    if (!exists)
+        return LB_OK;
+    if (!s->o.force)
+        return lb_fail(err, LB_E_USAGE, "output '%s' exists: use --force to replace it", s->o.path);
+    if (known && target.is_dir != s->o.folder)
+        return lb_fail(err, LB_E_USAGE,
+                       "output '%s' is a %s and would become a %s: name another output", s->o.path,
+                       target.is_dir ? "folder" : "file", s->o.folder ? "folder" : "file");
+    return s->o.folder ? check_folder(s, err) : LB_OK;
+}

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* worker.c: one tile from the files through the evaluator to the sink, and its commit. */
+#include "base/os.h"
+#include "plan/run_internal.h"
+#include <stdlib.h>
+
+u64 lb_worker_bytes(const lb_pass *p) {
+    return p->scratch_bytes + p->n_leaves * sizeof(lb_layout_leaf) + p->n_insts * sizeof(u64) +
+           LB_SEGS_MAX * sizeof(lb_seg) + LB_IOV_PIECES * sizeof(lb_iov) + 512;
+}
+
+lb_status lb_worker_init(lb_worker *w, lb_runner *r, lb_err *err) {
+    u64 need = 0;
+    for (u64 i = 0; i < r->plan->n_jobs; i++)
+        need = LB_MAX(need, r->plan->jobs[i].scratch_bytes);
+    w->runner = r;
+    w->scratch_bytes = need;
+    w->scratch = need ? lb_pool_take(r->pool, need) : NULL;
+    if (need && !w->scratch)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for a worker");
+    return LB_OK;
+}
+
+void lb_worker_deinit(lb_worker *w) {
+    if (w->scratch)
+        lb_pool_give(w->runner->pool, w->scratch, w->scratch_bytes);
+    w->scratch = NULL;
+}
+
+static u8 *carve(u8 **at, u64 bytes) {
+    u8 *p = *at;
+    *at += (bytes + 63) & ~(u64)63;
+    return p;
+}
+
+static void set_up(lb_worker *w, const lb_active *a, u64 tile, u8 *slab) {
+    const lb_pass *p = a->pass;
+    u8 *at = w->scratch;
+    lb_eval *e = &w->eval;
+    *e = (lb_eval){.k = w->runner->opt->kernels,
+                   .graph = &w->runner->plan->graph,
+                   .prog = &a->prog,
+                   .pass = p,
+                   .held = a->held,
+                   .round = a->round,
+                   .tile = lb_pass_tile(p, tile),
+                   .slab = slab};
+    e->slots = (float *)(void *)carve(&at, p->n_slots * p->slot_elems * sizeof(float));
+    e->codec = (float *)(void *)carve(&at, p->codec_elems * sizeof(float));
+    e->leaf = (lb_layout_leaf *)(void *)carve(&at, p->n_leaves * sizeof(lb_layout_leaf));
+    e->inst_off = (u64 *)(void *)carve(&at, p->n_insts * sizeof(u64));
+    w->segs = (lb_seg *)(void *)carve(&at, LB_SEGS_MAX * sizeof(lb_seg));
+    w->iov = (lb_iov *)(void *)carve(&at, LB_IOV_PIECES * sizeof(lb_iov));
+    lb_eval_layout(e);
+}
+
+static int by_row(const void *a, const void *b) {
+    u64 x = ((const lb_seg *)a)->row, y = ((const lb_seg *)b)->row;
+    return x < y ? -1 : x > y;
+}
+
+/* Rows [first, first + n) of a leaf's rectangle, in the order of the file. */
+static void list_rows(lb_worker *w, const lb_leaf *l, u64 row0, u64 first, u64 n, u8 *buf,
+                      u64 row_bytes) {
+    bool sorted = true;
+    for (u64 i = 0; i < n; i++) {
+        w->segs[i] =
+            (lb_seg){lb_moves_row(&l->moves, row0 + first + i), buf + (first + i) * row_bytes};
+        sorted &= i == 0 || w->segs[i].row > w->segs[i - 1].row;
+    }
+    if (!sorted)
+        qsort(w->segs, n, sizeof *w->segs, by_row);
+}
+
+typedef struct file_part {
+    int fd;
+    const char *path;
+    u64 off;       /* of row 0, first wanted column */
+    u64 stride;    /* stored bytes of a row */
+    u64 row_bytes; /* wanted bytes of a row */
+} file_part;
+
+/* Reads the listed rows; neighbours in the file go in one call, to their places in memory. */
+static lb_status read_listed(lb_worker *w, const file_part *f, u64 n, lb_err *err) {
+    for (u64 i = 0; i < n;) {
+        u64 first = i;
+        u32 n_iov = 0;
+        do {
+            u8 *p = w->segs[i].ptr;
+            if (n_iov && (u8 *)w->iov[n_iov - 1].ptr + w->iov[n_iov - 1].len == p) {
+                w->iov[n_iov - 1].len += f->row_bytes;
+            } else {
+                if (n_iov == LB_IOV_PIECES)
+                    break;
+                w->iov[n_iov++] = (lb_iov){p, f->row_bytes};
+            }
+            i++;
+        } while (i < n && f->row_bytes == f->stride && w->segs[i].row == w->segs[i - 1].row + 1);
+        LB_TRY(lb_os_preadv(f->fd, f->path, w->iov, n_iov, f->off + w->segs[first].row * f->stride,
+                            err));
+    }
+    return LB_OK;
+}
+
+static lb_status read_part(lb_worker *w, const lb_leaf *l, const lb_layout_leaf *at, u32 k,
+                           lb_err *err) {
+    const lb_source *s = w->runner->plan->graph.sources[l->source];
+    const lb_tensor *t = &s->tensors[l->codec.part[k].tensor];
+    lb_fds *fds = w->runner->fds[l->source];
+    u8 *buf = w->eval.slab + at->part_off[k];
+    file_part f = {.path = s->files[t->file].path};
+    lb_status st = lb_fds_get(fds, t->file, &f.fd, err);
+    if (st != LB_OK)
+        return st;
+    if (l->codec.part[k].kind == LB_PART_MAT) {
+        st = lb_os_pread(f.fd, f.path, buf, t->size_bytes, t->off_bytes, err);
+        w->read_bytes += t->size_bytes;
+        goto done;
+    }
+    u64 unit = l->codec.unit_elems, size = l->codec.part[k].unit_bytes;
+    f.stride = l->n_cols / unit * size;
+    f.row_bytes = at->row_bytes[k];
+    f.off = t->off_bytes + at->rect.c0 / unit * size;
+    w->read_bytes += at->rect.nr * f.row_bytes;
+    if (l->moves.n == 0 && (f.row_bytes == f.stride || at->rect.nr == 1)) {
+        st = lb_os_pread(f.fd, f.path, buf, at->rect.nr * f.row_bytes,
+                         f.off + at->rect.r0 * f.stride, err);
+        goto done;
+    }
+    u64 chunk = LB_SEGS_MAX;
+    if (l->moves.band > 1) /* whole bands, so that each is read in file order */
+        chunk = LB_SEGS_MAX / l->moves.band * l->moves.band;
+    for (u64 i = 0; i < at->rect.nr && st == LB_OK; i += chunk) {
+        u64 n = LB_MIN(chunk, at->rect.nr - i);
+        list_rows(w, l, at->rect.r0, i, n, buf, f.row_bytes);
+        st = read_listed(w, &f, n, err);
+    }
+done:
+    lb_fds_put(fds, t->file);
+    if (st != LB_OK)
+        lb_err_context(err, "tensor '%.*s'", LB_FMT(t->name));
+    return st;
+}
+
+static lb_status read_tile(lb_worker *w, lb_err *err) {
+    const lb_pass *p = w->eval.pass;
+    for (u32 i = 0; i < p->n_leaves; i++)
+        for (u32 k = 0; k < p->leaves[i].codec.n_parts; k++)
+            LB_TRY(read_part(w, &p->leaves[i], &w->eval.leaf[i], k, err));
+    return LB_OK;
+}
+
+/* Asks for the bytes that this job will want `ahead` bytes from here. */
+static void read_ahead(lb_worker *w, const lb_active *a) {
+    const lb_pass *p = a->pass;
+    for (u32 i = 0; i < p->n_leaves; i++) {
+        const lb_leaf *l = &p->leaves[i];
+        const lb_source *s = w->runner->plan->graph.sources[l->source];
+        const lb_tensor *t = &s->tensors[l->codec.part[0].tensor];
+        const lb_layout_leaf *at = &w->eval.leaf[i];
+        u64 tile = at->rect.nr * at->rect.nc / l->codec.unit_elems * l->codec.part[0].unit_bytes;
+        u64 pos = at->rect.r0 * (l->n_cols / l->codec.unit_elems * l->codec.part[0].unit_bytes) +
+                  LB_AHEAD_BYTES;
+        int fd;
+        if (!l->whole || pos >= t->size_bytes ||
+            lb_fds_get(w->runner->fds[l->source], t->file, &fd, NULL) != LB_OK)
+            continue;
+        lb_os_readahead(fd, t->off_bytes + pos, LB_MIN(tile, t->size_bytes - pos));
+        lb_fds_put(w->runner->fds[l->source], t->file);
+    }
+}
+
+static lb_status write_tile(lb_worker *w, const lb_active *a, lb_err *err) {
+    const lb_eval *e = &w->eval;
+    lb_sink *sink = w->runner->opt->sink;
+    for (u32 i = 0; i < e->pass->n_insts; i++) {
+        const lb_inst *x = &e->pass->insts[i];
+        if (x->node->kind != LB_NODE_ENCODE)
+            continue;
+        const lb_stream *s = &a->job->streams[x->root];
+        u64 before = 0, off = 0, len = 0;
+        bool ok = lb_dtype_bytes(s->dtype, a->first_row * e->pass->n_cols, &before) &&
+                  lb_dtype_bytes(s->dtype, e->tile.r0 * e->pass->n_cols + e->tile.c0, &off) &&
+                  lb_dtype_bytes(s->dtype, e->tile.nr * e->tile.nc, &len);
+        LB_ASSERT(ok);
+        w->written_bytes += len;
+        if (sink)
+            LB_TRY(lb_sink_write(sink, s->file, s->off_bytes + before + off,
+                                 e->slab + e->inst_off[i], len, err));
+    }
+    return LB_OK;
+}
+
+/* Masks are drawn in tile order. */
+static void draw(lb_worker *w, lb_active *a, u64 tile) {
+    lb_runner *r = w->runner;
+    lb_lock(&r->mutex);
+    while (a->next_draw != tile && r->err.code == LB_OK)
+        lb_wait(&r->wake, &r->mutex);
+    lb_unlock(&r->mutex);
+    lb_eval_draw(&w->eval, a->mask);
+    lb_lock(&r->mutex);
+    a->next_draw = tile + 1;
+    lb_wake_all(&r->wake);
+    lb_unlock(&r->mutex);
+}
+
+lb_status lb_worker_tile(lb_worker *w, lb_active *a, u64 tile, u8 *slab, lb_err *err) {
+    w->read_bytes = w->written_bytes = 0;
+    set_up(w, a, tile, slab);
+    if (a->round == 0)
+        read_ahead(w, a);
+    LB_TRY(read_tile(w, err));
+    if (a->pass->n_masks)
+        draw(w, a, tile);
+    lb_eval_tile(&w->eval);
+    return write_tile(w, a, err);
+}
+
+/* ---- commit ---- */
+
+static void hash_leaf(lb_worker *w, const lb_leaf *l, const lb_layout_leaf *at, lb_leaf_hash *h) {
+    u64 chunk = l->moves.band > 1 ? LB_SEGS_MAX / l->moves.band * l->moves.band : LB_SEGS_MAX;
+    for (u32 k = 0; k < l->codec.n_parts; k++) {
+        u8 *buf = w->eval.slab + at->part_off[k];
+        u64 row_bytes = at->row_bytes[k];
+        if (l->moves.n == 0) {
+            lb_xxh_update(&h->state[k], buf, at->rect.nr * row_bytes);
+            continue;
+        }
+        for (u64 i = 0; i < at->rect.nr; i += chunk) {
+            u64 n = LB_MIN(chunk, at->rect.nr - i);
+            list_rows(w, l, at->rect.r0, i, n, buf, row_bytes);
+            for (u64 j = 0; j < n; j++)
+                lb_xxh_update(&h->state[k], w->segs[j].ptr, row_bytes);
+        }
+    }
+}
+
+void lb_worker_commit(lb_worker *w, lb_active *a, u64 tile, u8 *slab) {
+    set_up(w, a, tile, slab);
+    const lb_eval *e = &w->eval;
+    lb_eval_commit(e);
+    for (u32 i = 0; i < e->pass->n_leaves && a->leaf_hash; i++)
+        if (a->leaf_hash[i].on && !a->leaf_hash[i].shared && a->round == 0)
+            hash_leaf(w, &e->pass->leaves[i], &e->leaf[i], &a->leaf_hash[i]);
+    for (u32 i = 0; i < e->pass->n_insts; i++) {
+        const lb_inst *x = &e->pass->insts[i];
+        u64 len = 0;
+        if (x->node->kind == LB_NODE_ENCODE &&
+            lb_dtype_bytes((lb_dtype)x->node->op, e->tile.nr * e->tile.nc, &len))
+            lb_xxh_update(&a->hash[x->root], slab + e->inst_off[i], len);
+    }
+}

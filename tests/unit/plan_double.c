@@ -1,0 +1,445 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* plan_double.c: see plan_double.h. Slow and plain on purpose; shares only the scalar kernels and
+ * the layout of stored groups with the engine. */
+#include "plan_double.h"
+#include "test.h"
+#include "base/os.h"
+#include "plan/eval.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static lb_kernels ref;
+
+static void fill(u8 *p, u64 n, lb_dtype t) {
+    if (t == LB_F32 || t == LB_F16 || t == LB_BF16) {
+        u64 size = lb_dtype_get(t)->block_bytes;
+        for (u64 i = 0; i < n / size; i++) {
+            float v = lb_test_normal();
+            u64 counts[2] = {0};
+            lb_kernels_encode(&ref, t)(1, p + i * size, &v, counts);
+        }
+        return;
+    }
+    for (u64 i = 0; i < n; i++)
+        p[i] = (u8)lb_test_rand();
+    u32 size = lb_dtype_get(t)->block_bytes;
+    u32 d = t == LB_Q4_K                   ? 4
+            : t == LB_Q4_0 || t == LB_Q8_0 ? 2
+                                           : 0; /* half scales at the start: keep finite */
+    for (u64 b = 0; d && b < n / size; b++)
+        for (u32 i = 1; i < d; i += 2)
+            p[b * size + i] = (u8)(p[b * size + i] & 0x3b);
+}
+
+static bool add(lb_double_source *d, const char *name, lb_dtype t, u64 rows, u64 cols, u32 *index) {
+    lb_err err = {0};
+    lb_tensor x = {
+        .dtype = t, .shape = {2, {rows, cols}}, .n_elems = rows * cols, .off_bytes = d->len};
+    x.name = lb_arena_str(&d->src->perm, lb_str_c(name));
+    if (!lb_dtype_bytes(t, rows * cols, &x.size_bytes))
+        return false;
+    *index = (u32)d->src->n_tensors;
+    d->len += x.size_bytes;
+    return lb_source_add_tensor(d->src, &x, &err) == LB_OK;
+}
+
+static u64 decl_bytes(const lb_double_decl *c) {
+    u64 n = 0;
+    if (c->enc.kind == LB_ENC_PLAIN)
+        n = lb_dtype_bytes(c->dtype, c->n_rows * c->n_cols, &n) ? n : 0;
+    else
+        n = c->n_rows * (c->n_cols * c->enc.bits / 8 + c->n_cols / c->enc.group_size * 4);
+    return n;
+}
+
+bool lb_double_open(lb_double_source *d, const lb_double_decl *decl, u32 n, const char *path) {
+    lb_err err = {0};
+    u32 file;
+    lb_kernels_init(&ref, 0);
+    *d = (lb_double_source){.path = path};
+    for (u32 i = 0; i < n; i++)
+        d->cap += decl_bytes(&decl[i]) + 3;
+    d->bytes = malloc(d->cap + 1);
+    for (u64 i = 0; i < d->cap; i++)
+        d->bytes[i] = (u8)lb_test_rand();
+    FILE *f = fopen(path, "wb");
+    if (!f || fwrite(d->bytes, 1, d->cap, f) != d->cap || fclose(f) != 0)
+        return false;
+    d->src = lb_source_new(LB_FORMAT_SAFETENSORS, path);
+    if (lb_source_add_file(d->src, path, LB_STR("double.bin"), &file, &err) != LB_OK)
+        return false;
+    for (u32 i = 0; i < n; i++) {
+        const lb_double_decl *c = &decl[i];
+        char name[64];
+        lb_weight w = {.enc = c->enc, .shape = {2, {c->n_rows, c->n_cols}}, .n_parts = 1};
+        snprintf(name, sizeof name, "t%u.weight", i);
+        w.name = lb_arena_str(&d->src->perm, lb_str_c(name));
+        bool ok = c->enc.kind == LB_ENC_PLAIN
+                      ? add(d, name, c->dtype, c->n_rows, c->n_cols, &w.part[0])
+                      : add(d, name, LB_U32, c->n_rows, c->n_cols * c->enc.bits / 32, &w.part[0]);
+        for (u32 k = 1; ok && k < 3 && c->enc.kind == LB_ENC_MLX_AFFINE; k++) {
+            snprintf(name, sizeof name, "t%u.%s", i, k == 1 ? "scales" : "biases");
+            ok = add(d, name, LB_BF16, c->n_rows, c->n_cols / c->enc.group_size, &w.part[k]);
+            w.n_parts = k + 1;
+        }
+        if (!ok || lb_source_add_weight(d->src, &w, &err) != LB_OK)
+            return false;
+        d->len += lb_test_rand_below(3); /* odd alignments */
+    }
+    for (u64 t = 0; t < d->src->n_tensors; t++)
+        fill(d->bytes + d->src->tensors[t].off_bytes, d->src->tensors[t].size_bytes,
+             d->src->tensors[t].dtype);
+    f = fopen(path, "r+b");
+    bool ok = f && fwrite(d->bytes, 1, d->cap, f) == d->cap && fclose(f) == 0;
+    lb_fstat st;
+    ok = ok && lb_os_stat(path, &st, &err) == LB_OK;
+    if (ok)
+        d->src->files[0].mtime_ns = st.mtime_ns;
+    return ok;
+}
+
+void lb_double_close(lb_double_source *d) {
+    lb_source_close(&d->src);
+    free(d->bytes);
+    d->bytes = NULL;
+}
+
+/* ---- the evaluator ---- */
+
+static u64 moved_row(const lb_node *n, u64 i) {
+    u64 h = n->u.index.half;
+    switch (n->op) {
+    case LB_INDEX_ROWS:
+        return n->u.index.from + i * n->u.index.step;
+    case LB_INDEX_GATHER:
+        return n->u.index.table[i];
+    case LB_INDEX_HEADS:
+        return i / (2 * h) * 2 * h + (i % 2) * h + i % (2 * h) / 2;
+    case LB_INDEX_UNHEADS:
+        return i / (2 * h) * 2 * h + i % h * 2 + i % (2 * h) / h;
+    default:
+        return i;
+    }
+}
+
+static const u8 *content(const lb_graph *g, const lb_tensor *t) {
+    (void)g;
+    static u8 *bytes;
+    static u64 cap;
+    lb_err err = {0};
+    int fd = -1;
+    const lb_source *s = g->sources[0];
+    if (cap < t->size_bytes)
+        bytes = realloc(bytes, cap = t->size_bytes + 1);
+    if (lb_os_open_read(s->files[t->file].path, &fd, &err) != LB_OK ||
+        lb_os_pread(fd, s->files[t->file].path, bytes, t->size_bytes, t->off_bytes, &err) != LB_OK)
+        abort();
+    lb_os_close(&fd);
+    return bytes;
+}
+
+static float *decoded(const lb_graph *g, const lb_node *n) {
+    const lb_weight *w = n->u.read.weight;
+    const lb_source *s = g->sources[n->u.read.source];
+    u64 elems = n->n_rows * n->n_cols;
+    float *out = malloc((elems + 1) * sizeof *out);
+    lb_codec c;
+    lb_err err = {0};
+    u8 *copy[LB_PARTS_MAX] = {0};
+    const u8 *part[LB_PARTS_MAX] = {0};
+    if (lb_codec_of(&c, s, w, &err) != LB_OK)
+        abort();
+    for (u32 k = 0; k < c.n_parts; k++) {
+        const lb_tensor *t = &s->tensors[w->part[k]];
+        copy[k] = malloc(t->size_bytes + 1);
+        memcpy(copy[k], content(g, t), t->size_bytes);
+        part[k] = copy[k];
+    }
+    float *scratch = malloc((lb_codec_scratch_elems(&c, elems) + 1) * sizeof *scratch);
+    lb_codec_decode(&c, &ref, elems, out, part, scratch);
+    for (u32 k = 0; k < c.n_parts; k++)
+        free(copy[k]);
+    free(scratch);
+    return out;
+}
+
+static float *eval(const lb_graph *g, lb_node_id id);
+
+static float *eval_index(const lb_graph *g, const lb_node *n) {
+    const lb_node *in = lb_graph_node(g, n->in[0]);
+    float *x = eval(g, n->in[0]), *out = malloc((n->n_rows * n->n_cols + 1) * sizeof *out);
+    for (u64 i = 0; i < n->n_rows; i++)
+        for (u64 j = 0; j < n->n_cols; j++)
+            out[i * n->n_cols + j] = n->op == LB_INDEX_TRANSPOSE ? x[j * in->n_cols + i]
+                                     : n->op == LB_INDEX_COLS
+                                         ? x[i * in->n_cols + n->u.index.from + j]
+                                         : x[moved_row(n, i) * in->n_cols + j];
+    free(x);
+    return out;
+}
+
+static float scalar(const lb_graph *g, const lb_scalar *s) {
+    double v = s->value, res[LB_STAT_RESULTS];
+    if (s->stat != LB_NODE_NONE) {
+        lb_double_stat(g, s->stat, res);
+        v = res[s->result];
+    }
+    switch (s->fn) {
+    case LB_SCALAR_ID:
+        break;
+    case LB_SCALAR_NEG:
+        v = -v;
+        break;
+    case LB_SCALAR_INV:
+        v = v == 0 ? 0 : 1 / v;
+        break;
+    case LB_SCALAR_SQRT:
+        v = sqrt(v);
+        break;
+    case LB_SCALAR_INV_SQRT:
+        v = v == 0 ? 0 : 1 / sqrt(v);
+        break;
+    }
+    return (float)v;
+}
+
+static float round_to(lb_dtype t, float v) {
+    u8 b[4];
+    u64 counts[2] = {0};
+    lb_kernels_encode(&ref, t)(1, b, &v, counts);
+    lb_kernels_decode(&ref, t)(1, &v, b);
+    return v;
+}
+
+static float *eval_map(const lb_graph *g, const lb_node *n) {
+    const lb_node *na = lb_graph_node(g, n->in[0]), *nb = lb_graph_node(g, n->in[n->n_in - 1]);
+    float *a = eval(g, n->in[0]), *b = n->n_in > 1 ? eval(g, n->in[1]) : NULL,
+          c = scalar(g, &n->u.scalar);
+    float *out = malloc((n->n_rows * n->n_cols + 1) * sizeof *out);
+    for (u64 i = 0; i < n->n_rows; i++)
+        for (u64 j = 0; j < n->n_cols; j++) {
+            float x = a[(na->n_rows == 1 ? 0 : i) * na->n_cols + (na->n_cols == 1 ? 0 : j)];
+            float y = b ? b[(nb->n_rows == 1 ? 0 : i) * nb->n_cols + (nb->n_cols == 1 ? 0 : j)] : 0;
+            float v = 0;
+            switch (n->op) {
+            case LB_MAP_ADD:
+                v = x + y;
+                break;
+            case LB_MAP_SUB:
+                v = x - y;
+                break;
+            case LB_MAP_MUL:
+                v = x * y;
+                break;
+            case LB_MAP_ADD_C:
+                v = x + c;
+                break;
+            case LB_MAP_MUL_C:
+                v = x * c;
+                break;
+            case LB_MAP_FMA_C:
+                v = fmaf(x, c, y);
+                break;
+            case LB_MAP_ROUND_F16:
+                v = round_to(LB_F16, x);
+                break;
+            case LB_MAP_ROUND_BF16:
+                v = round_to(LB_BF16, x);
+                break;
+            }
+            out[i * n->n_cols + j] =
+                v == v ? v : lb_f32_from_bits(0x7fc00000); /* the kernels' one NaN */
+        }
+    free(a);
+    free(b);
+    return out;
+}
+
+/* Leaves of at most LB_FOLD_LEAF elements of a row, added in order. */
+static double fold(const float *a, const float *b, u64 rows, u64 cols, lb_stat_op op) {
+    double s = 0;
+    for (u64 i = 0; i < rows; i++)
+        for (u64 j = 0; j < cols; j += LB_FOLD_LEAF) {
+            u64 m = LB_MIN(cols - j, LB_FOLD_LEAF), at = i * cols + j;
+            s += op == LB_STAT_SUM      ? ref.fold_sum_f32(m, a + at)
+                 : op == LB_STAT_SUMABS ? ref.fold_sumabs_f32(m, a + at)
+                                        : ref.fold_dot_f32(m, a + at, b + at);
+        }
+    return s;
+}
+
+static float *eval_row(const lb_graph *g, const lb_node *n) {
+    float *x = eval(g, n->in[0]);
+    for (u64 i = 0; i < n->n_rows; i++) {
+        float *r = x + i * n->n_cols;
+        if (n->op == LB_ROW_L2) {
+            double s = fold(r, r, 1, n->n_cols, LB_STAT_DOT);
+            ref.map_mulc_f32(n->n_cols, r, r, s == 0 ? 0 : (float)(1 / sqrt(s)));
+        } else {
+            double s = fold(r, r, 1, n->n_cols, LB_STAT_SUM);
+            ref.map_addc_f32(n->n_cols, r, r, -(float)(s / (double)n->n_cols));
+        }
+    }
+    return x;
+}
+
+static float *eval_lowrank(const lb_graph *g, const lb_node *n) {
+    float *x = eval(g, n->in[0]), *b = eval(g, n->in[1]), *a = eval(g, n->in[2]);
+    u64 rank = lb_graph_node(g, n->in[1])->n_cols;
+    for (u64 i = 0; i < n->n_rows; i++)
+        for (u64 j = 0; j < n->n_cols; j++) {
+            float acc = 0;
+            for (u64 k = 0; k < rank; k++)
+                acc = fmaf(a[k * n->n_cols + j], b[i * rank + k], acc);
+            x[i * n->n_cols + j] = fmaf(acc, n->u.scale, x[i * n->n_cols + j]);
+        }
+    free(a);
+    free(b);
+    return x;
+}
+
+static float *eval_gram(const lb_graph *g, const lb_node *n) {
+    u64 m = lb_graph_node(g, n->in[0])->n_cols;
+    float *x = eval(g, n->in[0]), *out = malloc((n->n_rows * n->n_rows + 1) * sizeof *out);
+    for (u64 i = 0; i < n->n_rows; i++)
+        for (u64 j = 0; j < n->n_rows; j++)
+            out[i * n->n_rows + j] =
+                (float)fold(x + LB_MAX(i, j) * m, x + LB_MIN(i, j) * m, 1, m, LB_STAT_DOT);
+    free(x);
+    return out;
+}
+
+/* Draws before each mask: masks are drawn whole, job after job, in the order in which a job's
+ * program lists them (that order is the definition; where tiles begin is not). */
+static u64 mask_start[4096];
+
+void lb_double_masks(const lb_plan *p) {
+    u64 at[16] = {0};
+    lb_err err = {0};
+    for (u64 j = 0; j < p->n_jobs; j++) {
+        lb_arena scratch = {0};
+        lb_prog prog;
+        if (lb_prog_compile(&prog, &p->graph, p->jobs[j].segments[0].root, p->jobs[j].n_streams,
+                            &scratch, &err) == LB_OK)
+            for (u32 i = 0; i < prog.n_masks; i++) {
+                const lb_node *n = prog.masks[i];
+                mask_start[n - p->graph.nodes] = at[n->u.make.carry];
+                at[n->u.make.carry] += n->n_rows * n->n_cols;
+            }
+        lb_arena_deinit(&scratch);
+    }
+}
+
+static float *eval_mask(const lb_graph *g, lb_node_id id) {
+    const lb_node *n = lb_graph_node(g, id);
+    lb_mt19937 m;
+    lb_mt19937_init(&m, g->carries[n->u.make.carry].seed);
+    for (u64 k = 0; k < mask_start[id]; k++)
+        (void)lb_mt19937_next(&m);
+    float *out = malloc((n->n_rows * n->n_cols + 1) * sizeof *out);
+    for (u64 k = 0; k < n->n_rows * n->n_cols; k++)
+        out[k] = (double)(lb_mt19937_next(&m) & 0xffffffu) / 16777216.0 < n->u.make.p;
+    return out;
+}
+
+static float *eval(const lb_graph *g, lb_node_id id) {
+    const lb_node *n = lb_graph_node(g, id);
+    u64 elems = n->n_rows * n->n_cols;
+    float *out;
+    switch (n->kind) {
+    case LB_NODE_READ:
+        return decoded(g, n);
+    case LB_NODE_DECODE:
+        return eval(g, n->in[0]);
+    case LB_NODE_INDEX:
+        return eval_index(g, n);
+    case LB_NODE_MAP:
+        return eval_map(g, n);
+    case LB_NODE_ROW:
+        return eval_row(g, n);
+    case LB_NODE_LOWRANK:
+        return eval_lowrank(g, n);
+    case LB_NODE_DENSE:
+        return eval_gram(g, n);
+    case LB_NODE_MAKE:
+        if (n->op == LB_MAKE_BERNOULLI)
+            return eval_mask(g, id);
+        out = malloc((elems + 1) * sizeof *out);
+        for (u64 i = 0; i < elems; i++)
+            out[i] = n->op == LB_MAKE_CONST ? n->u.make.values[i] : (float)n->u.make.p;
+        return out;
+    default:
+        abort();
+    }
+}
+
+static int descending(const void *a, const void *b) {
+    u32 x = *(const u32 *)a, y = *(const u32 *)b;
+    return x < y ? 1 : x > y ? -1 : 0;
+}
+
+void lb_double_stat(const lb_graph *g, lb_node_id stat, double out[LB_STAT_RESULTS]) {
+    const lb_node *n = lb_graph_node(g, stat), *in = lb_graph_node(g, n->in[0]);
+    float *a = eval(g, n->in[0]), *b = n->n_in > 1 ? eval(g, n->in[1]) : NULL;
+    u64 elems = in->n_rows * in->n_cols;
+    memset(out, 0, LB_STAT_RESULTS * sizeof *out);
+    if (n->op == LB_STAT_KTH) {
+        u32 *bits = malloc((elems + 1) * sizeof *bits);
+        for (u64 i = 0; i < elems; i++)
+            bits[i] = lb_f32_bits(a[i]) & 0x7fffffffu;
+        qsort(bits, elems, sizeof *bits, descending);
+        out[0] = lb_f32_from_bits(bits[n->u.stat.k - 1]);
+        while (bits[(u64)out[1]] != bits[n->u.stat.k - 1])
+            out[1]++;
+        free(bits);
+    } else if (n->op == LB_STAT_RANGE) {
+        bool any = false;
+        for (u64 i = 0; i < elems; i++) {
+            out[2] += !isfinite(a[i]);
+            if (a[i] == a[i]) {
+                out[0] = any ? fmin(out[0], a[i]) : a[i];
+                out[1] = any ? fmax(out[1], a[i]) : a[i];
+                any = true;
+            }
+        }
+    } else {
+        out[0] = fold(a, b ? b : a, in->n_rows, in->n_cols, (lb_stat_op)n->op);
+    }
+    free(a);
+    free(b);
+}
+
+/* Stored bytes moved by rows and whole columns of blocks. */
+static u8 *eval_stored(const lb_graph *g, lb_node_id id, u64 block, u64 size) {
+    const lb_node *n = lb_graph_node(g, id);
+    u64 row = n->n_cols / block * size;
+    u8 *out = malloc(n->n_rows * row + 1);
+    if (n->kind == LB_NODE_READ) {
+        memcpy(out, content(g, &g->sources[n->u.read.source]->tensors[n->u.read.weight->part[0]]),
+               n->n_rows * row);
+        return out;
+    }
+    u64 in_row = lb_graph_node(g, n->in[0])->n_cols / block * size;
+    u8 *in = eval_stored(g, n->in[0], block, size);
+    u64 from = n->op == LB_INDEX_COLS ? n->u.index.from / block * size : 0;
+    for (u64 i = 0; i < n->n_rows; i++)
+        memcpy(out + i * row, in + moved_row(n, i) * in_row + from, row);
+    free(in);
+    return out;
+}
+
+u8 *lb_double_bytes(const lb_graph *g, lb_node_id encode, u64 *len) {
+    const lb_node *n = lb_graph_node(g, encode);
+    lb_dtype t = (lb_dtype)n->op;
+    u64 counts[2] = {0}, elems = n->n_rows * n->n_cols;
+    if (!lb_dtype_bytes(t, elems, len))
+        abort();
+    if (lb_graph_node(g, n->in[0])->value == LB_VALUE_STORED)
+        return eval_stored(g, n->in[0], lb_dtype_get(t)->block_elems, lb_dtype_get(t)->block_bytes);
+    float *x = eval(g, n->in[0]);
+    u8 *out = malloc(*len + 1);
+    lb_kernels_encode(&ref, t)(elems, out, x, counts);
+    free(x);
+    return out;
+}

@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_plan.c: random expressions through the engine and through the double: bytes equal for every
+ * tile size, thread count and budget; counters equal the plan's figures. */
+#include "plan_double.h"
+#include "test.h"
+#include "base/cpu.h"
+#include "base/os.h"
+#include "plan/run.h"
+#include "plan/sink.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+#define N_DECL 14
+static lb_double_decl decls[N_DECL];
+static lb_double_source src;
+static char path[300];
+
+static void choose_decls(u64 r, u64 c) {
+    static const lb_dtype plain[] = {LB_F32, LB_F16, LB_BF16, LB_BF16, LB_Q8_0, LB_Q4_0, LB_Q4_K};
+    for (u32 i = 0; i < N_DECL; i++) {
+        u64 rows = i % 3 == 1 ? c : r, cols = i % 3 == 1 ? r : c;
+        decls[i] =
+            (lb_double_decl){.dtype = plain[i % LB_LEN(plain)], .n_rows = rows, .n_cols = cols};
+        if (i == 12) /* a vector: one value a column; and one value a row */
+            decls[i] = (lb_double_decl){.dtype = LB_F32, .n_rows = 1, .n_cols = c};
+        if (i == 13)
+            decls[i] = (lb_double_decl){.dtype = LB_BF16, .n_rows = r, .n_cols = 1};
+        if (i == 10 && cols % 64 == 0)
+            decls[i].enc = (lb_enc){LB_ENC_MLX_AFFINE, 3, 64};
+        if (decls[i].enc.kind == LB_ENC_PLAIN &&
+            decls[i].n_cols % lb_dtype_get(decls[i].dtype)->block_elems)
+            decls[i].dtype = LB_F16;
+    }
+}
+
+static lb_node_id any_read(lb_graph *g, u64 rows, u64 cols) {
+    for (u32 tries = 0; tries < 100; tries++) {
+        u32 i = (u32)lb_test_rand_below(N_DECL);
+        if (decls[i].n_rows == rows && decls[i].n_cols == cols)
+            return lb_expr_read(g, 0, &src.src->weights[i]);
+    }
+    return LB_NODE_NONE;
+}
+
+static lb_node_id gen(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry);
+
+static lb_scalar gen_scalar(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry) {
+    if (depth == 0 || lb_test_rand_below(3))
+        return LB_CONST((double)lb_test_normal());
+    static const lb_stat_op ops[] = {LB_STAT_SUM, LB_STAT_SUMABS, LB_STAT_DOT, LB_STAT_RANGE,
+                                     LB_STAT_KTH};
+    lb_stat_op op = ops[lb_test_rand_below(LB_LEN(ops))];
+    lb_node_id a = gen(g, rows, cols, depth - 1, carry);
+    lb_node_id b = op == LB_STAT_DOT ? gen(g, rows, cols, depth - 1, carry) : LB_NODE_NONE;
+    lb_node_id s = lb_expr_stat(g, op, a, b, 1 + lb_test_rand_below(rows * cols));
+    u32 result = op == LB_STAT_RANGE ? (u32)lb_test_rand_below(3)
+                 : op == LB_STAT_KTH ? (u32)lb_test_rand_below(2)
+                                     : 0;
+    return (lb_scalar){.stat = s, .result = result, .fn = (lb_scalar_fn)lb_test_rand_below(3)};
+}
+
+static lb_node_id gen_move(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry) {
+    lb_node_id x = gen(g, rows, cols, depth - 1, carry);
+    u64 table[512];
+    switch (lb_test_rand_below(4)) {
+    case 0:
+        if (rows % 8 == 0)
+            return lb_expr_heads(g, x, rows / 8, lb_test_rand_below(2));
+        return x;
+    case 1:
+        for (u64 i = 0; i < rows && rows <= 512; i++)
+            table[i] = lb_test_rand_below(rows);
+        return rows <= 512 ? lb_expr_gather(g, x, table, rows) : x;
+    case 2:
+        return lb_expr_transpose(g, gen(g, cols, rows, depth - 1, carry));
+    default:
+        return x;
+    }
+}
+
+static lb_node_id gen(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry) {
+    if (depth == 0) {
+        lb_node_id r = any_read(g, rows, cols);
+        return r == LB_NODE_NONE ? lb_expr_fill(g, rows, cols, 0.5) : lb_expr_decode(g, r);
+    }
+    switch (lb_test_rand_below(9)) {
+    case 0:
+    case 1:
+        return gen_move(g, rows, cols, depth, carry);
+    case 2:
+        return lb_expr_map1(g, (lb_map_op)(LB_MAP_ADD_C + lb_test_rand_below(2)),
+                            gen(g, rows, cols, depth - 1, carry),
+                            gen_scalar(g, rows, cols, depth, carry));
+    case 3:
+        return lb_expr_map2(
+            g, (lb_map_op)lb_test_rand_below(3), gen(g, rows, cols, depth - 1, carry),
+            gen(g, lb_test_rand_below(2) ? rows : 1, cols, depth - 1, carry), LB_CONST(0));
+    case 4:
+        return lb_expr_map2(g, LB_MAP_FMA_C, gen(g, rows, cols, depth - 1, carry),
+                            gen(g, rows, lb_test_rand_below(2) ? cols : 1, depth - 1, carry),
+                            gen_scalar(g, rows, cols, depth, carry));
+    case 5:
+        return lb_expr_row(g, (lb_row_op)lb_test_rand_below(LB_ROW_OP_COUNT),
+                           gen(g, rows, cols, depth - 1, carry));
+    case 6:
+        if (rows < 8 || cols < 8)
+            return gen(g, rows, cols, depth - 1, carry);
+        return lb_expr_lowrank(
+            g, gen(g, rows, cols, depth - 1, carry),
+            lb_expr_cols(g, gen(g, rows, cols, depth - 1, carry), lb_test_rand_below(cols - 2), 3),
+            lb_expr_rows(g, gen(g, rows, cols, depth - 1, carry), 0, 1 + (rows > 6), 3), 0.25f);
+    case 7:
+        if (rows == cols)
+            return lb_expr_dense(g, LB_DENSE_GRAM, gen(g, rows, cols, depth - 1, carry));
+        return lb_expr_map1(g, LB_MAP_ROUND_BF16, gen(g, rows, cols, depth - 1, carry),
+                            LB_CONST(0));
+    default:
+        if (lb_test_rand_below(3) == 0)
+            return lb_expr_map2(g, LB_MAP_MUL, lb_expr_bernoulli(g, rows, cols, 0.7, carry),
+                                gen(g, rows, cols, depth - 1, carry), LB_CONST(0));
+        return gen(g, rows, cols, depth - 1, carry);
+    }
+}
+
+/* Runs the plan into a file and compares every stream with the double. */
+typedef struct expected {
+    u8 *bytes;
+    u64 len;
+} expected;
+
+static void build_plan(lb_plan **out, u64 seed, u32 n_jobs, u64 r, u64 c, lb_status *st,
+                       lb_err *err) {
+    (void)seed;
+    const lb_source *s = src.src;
+    *st = lb_plan_new(out, &s, 1, err);
+    if (*st != LB_OK)
+        return;
+    lb_plan *p = *out;
+    u32 carry = lb_expr_carry(&p->graph, 7);
+    u64 at = 0;
+    u32 file = lb_plan_file(p, LB_STR(""), 0);
+    for (u32 i = 0; i < n_jobs; i++) {
+        static const lb_dtype types[] = {LB_F32, LB_F16, LB_BF16};
+        u64 rows = lb_test_rand_below(3) ? r : c, cols = rows == r ? c : r;
+        lb_stream st1[2];
+        lb_node_id root[2];
+        u32 n = 1 + (u32)lb_test_rand_below(2);
+        for (u32 k = 0; k < n; k++) {
+            lb_dtype t = types[lb_test_rand_below(3)];
+            lb_node_id x = gen(&p->graph, rows, cols, (u32)lb_test_rand_below(4), carry);
+            lb_node_id raw = any_read(&p->graph, rows, cols);
+            if (lb_test_rand_below(4) == 0 &&
+                raw != LB_NODE_NONE) { /* stored bytes, maybe permuted */
+                const lb_weight *w = lb_graph_node(&p->graph, raw)->u.read.weight;
+                if (w->enc.kind == LB_ENC_PLAIN) {
+                    t = src.src->tensors[w->part[0]].dtype;
+                    x = rows % 8 == 0 && lb_test_rand_below(2)
+                            ? lb_expr_heads(&p->graph, raw, rows / 8, false)
+                            : raw;
+                }
+            }
+            root[k] = lb_expr_encode(&p->graph, x, t);
+            st1[k] = (lb_stream){.file = file,
+                                 .off_bytes = at,
+                                 .dtype = t,
+                                 .name = LB_STR("out"),
+                                 .shape = {2, {rows, cols}}};
+            if (!lb_dtype_bytes(t, rows * cols, &st1[k].size_bytes))
+                abort();
+            at += st1[k].size_bytes + lb_test_rand_below(5);
+        }
+        if (lb_plan_job(p, LB_STR("out"), st1, n))
+            lb_plan_segment(p, root);
+    }
+    p->files[0].size_bytes = at;
+    *st = lb_graph_status(&p->graph, err);
+}
+
+static bool compare(const lb_plan *p, const char *file, const expected *want, char *why,
+                    size_t n_why) {
+    FILE *f = fopen(file, "rb");
+    u32 at = 0;
+    bool ok = f != NULL;
+    for (u64 j = 0; j < p->n_jobs && ok; j++)
+        for (u32 k = 0; k < p->jobs[j].n_streams && ok; k++, at++) {
+            const lb_stream *s = &p->jobs[j].streams[k];
+            u8 *got = malloc(s->size_bytes + 1);
+            ok = fseek(f, (long)s->off_bytes, SEEK_SET) == 0 &&
+                 fread(got, 1, s->size_bytes, f) == s->size_bytes &&
+                 s->size_bytes == want[at].len && memcmp(got, want[at].bytes, want[at].len) == 0 &&
+                 lb_hash_eq(s->hash, lb_xxh128(want[at].bytes, want[at].len));
+            if (!ok) {
+                lb_buf b = {0};
+                lb_plan_print_job(p, &p->jobs[j], &b);
+                snprintf(why, n_why, "stream %u of job %llu: %.*s", k, (unsigned long long)j,
+                         LB_FMT(lb_buf_str(&b)));
+                lb_buf_deinit(&b);
+            }
+            free(got);
+        }
+    if (f)
+        fclose(f);
+    return ok;
+}
+
+static lb_status run_once(lb_plan *p, const lb_plan_limits *lim, const char *out,
+                          lb_run_report *rep, lb_err *err) {
+    lb_kernels k;
+    lb_sink *sink = NULL;
+    lb_kernels_init(&k, lb_cpu_isa());
+    LB_TRY(lb_plan_close(p, lim, err));
+    LB_TRY(lb_sink_open(&sink, p, &(lb_sink_options){.path = out, .force = true}, err));
+    lb_status st = lb_run(p, &(lb_run_options){.kernels = &k, .sink = sink}, rep, err);
+    if (st == LB_OK)
+        st = lb_sink_finish(sink, &(lb_str){"", 0}, NULL, 0, err);
+    lb_sink_close(&sink, NULL);
+    return st;
+}
+
+static u32 n_compared, n_refused;
+
+static void one_case(u64 seed, u64 r, u64 c, u32 n_jobs) {
+    static const u64 tiles[] = {1, 300, 4096, 100000, 0};
+    char out[320], why[2000];
+    lb_err err = {0};
+    expected want[64] = {0};
+    snprintf(path, sizeof path, "%s/src.bin", lb_test_dir());
+    snprintf(out, sizeof out, "%s/out.bin", lb_test_dir());
+    choose_decls(r, c);
+    CHECK(lb_double_open(&src, decls, N_DECL, path));
+    lb_plan *p = NULL;
+    lb_status st;
+    build_plan(&p, seed, n_jobs, r, c, &st, &err);
+    CHECK_OK(st);
+    u32 n = 0;
+    lb_double_masks(p);
+    for (u64 j = 0; j < p->n_jobs; j++)
+        for (u32 k = 0; k < p->jobs[j].n_streams; k++, n++)
+            want[n].bytes =
+                lb_double_bytes(&p->graph, p->jobs[j].segments[0].root[k], &want[n].len);
+    p->want_digests = true;
+    lb_hash128 digest = {0};
+    for (u32 i = 0; i < LB_LEN(tiles); i++) {
+        lb_run_report rep = {0};
+        lb_plan_limits lim = {.memory_bytes = LB_GIB,
+                              .threads = 1 + (u32)lb_test_rand_below(7),
+                              .tile_bytes = tiles[i]};
+        memset(&err, 0, sizeof err);
+        for (u64 t = 0; t < src.src->n_tensors; t++)
+            p->src[0].used[t] = 0;
+        st = run_once(p, &lim, out, &rep, &err);
+        if (st == LB_E_UNSUPPORTED) { /* a combination that the engine names and refuses */
+            n_refused++;
+            break;
+        }
+        CHECK_OK(st);
+        if (!compare(p, out, want, why, sizeof why)) {
+            lb_test_fail(__FILE__, __LINE__,
+                         "case %llu (%llu x %llu), tiles of %llu, %u threads: %s",
+                         (unsigned long long)seed, (unsigned long long)r, (unsigned long long)c,
+                         (unsigned long long)tiles[i], lim.threads, why);
+            break;
+        }
+        CHECK_U64(rep.bytes_read, p->read_bytes);
+        CHECK_U64(rep.bytes_written, p->write_bytes);
+        CHECK_U64(rep.pool.outstanding, 0);
+        CHECK(i == 0 || lb_hash_eq(digest, p->src[0].digest));
+        digest = p->src[0].digest;
+        n_compared++;
+    }
+    for (u32 i = 0; i < n; i++)
+        free(want[i].bytes);
+    lb_plan_free(&p);
+    lb_double_close(&src);
+}
+
+LB_TEST(random_graphs) {
+    static const u64 shape[][2] = {{8, 64}, {16, 256}, {64, 64}, {13, 33}, {256, 40}, {32, 512}};
+    const char *n = getenv("LB_TEST_CASES");
+    u64 cases = n ? strtoull(n, NULL, 10) : 90;
+    for (u64 i = 0; i < cases; i++) {
+        const u64 *s = shape[i % LB_LEN(shape)];
+        one_case(i, s[0], s[1], 1 + (u32)lb_test_rand_below(4));
+    }
+    fprintf(stderr, "compared %u runs; %u graphs refused by name\n", n_compared, n_refused);
+    CHECK(n_compared > cases * 2);
+}
+
+LB_TEST_MAIN("slow")
