@@ -4,9 +4,12 @@ CC ?= cc
 SAN ?=
 CONFIG := $(notdir $(CC))$(if $(SAN),-$(SAN))
 B ?= build/$(CONFIG)
+# Not under sanitizers: gcc 12 warns falsely there.
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
-        -Wundef -Wvla $(if $(RELEASE_TARBALL)$(SAN),,-Werror) # gcc warns falsely under sanitizers
+        -Wundef -Wvla $(if $(RELEASE_TARBALL)$(SAN),,-Werror)
 OPT ?= -O2
+# V=1 shows whole command lines.
+Q = $(if $(V),,@echo '  $@';)
 CFLAGS_ALL := -std=c11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 $(OPT) -g -ffp-contract=off -fno-strict-aliasing \
               -fvisibility=hidden $(WARN) -Isrc -DLB_VERSION='"$(VERSION)"' $(CFLAGS)
 SAN_FLAGS_address := -fsanitize=address,undefined -fno-sanitize-recover=all
@@ -43,7 +46,7 @@ all: build/lbrx
 build/lbrx: $(B)/lbrx
 	@mkdir -p build && cp -f $< $@
 $(B)/lbrx: $(MAIN_OBJ) $(LIB)
-	$(CC) $(LDFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(LIBS)
+	$(Q)$(CC) $(LDFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(LIBS)
 lib: $(LIB)
 $(LIB): $(filter-out $(MAIN_OBJ),$(OBJ))
 	@rm -f $@ && $(AR) rcs $@ $^
@@ -51,7 +54,7 @@ $(B)/%_avx2.o: CFLAGS_ISA = -mavx2 -mfma -mf16c -mbmi2
 $(B)/%_avx512.o: CFLAGS_ISA = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mbmi2
 $(B)/%.o: src/%.c VERSION
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) $(CFLAGS_ISA) -MMD -MP -c $< -o $@
+	$(Q)$(CC) $(CFLAGS_ALL) $(CFLAGS_ISA) -MMD -MP -c $< -o $@
 
 include tests/tests.mk
 -include $(OBJ:.o=.d)

@@ -6,12 +6,12 @@ UNIT_COMMON := $(patsubst tests/unit/%.c,$(B)/tests/%.o,$(filter-out tests/unit/
 CFLAGS_TEST := -Itests
 $(B)/tests/%.o: tests/unit/%.c
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) $(CFLAGS_TEST) -MMD -MP -c $< -o $@
+	$(Q)$(CC) $(CFLAGS_ALL) $(CFLAGS_TEST) -MMD -MP -c $< -o $@
 $(B)/tests/runner.o: tests/test.c tests/test.h
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) $(CFLAGS_TEST) -c $< -o $@
+	$(Q)$(CC) $(CFLAGS_ALL) $(CFLAGS_TEST) -c $< -o $@
 $(UNIT): $(B)/tests/%: $(B)/tests/%.o $(B)/tests/runner.o $(UNIT_COMMON) $(LIB)
-	$(CC) $(LDFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(LIBS)
+	$(Q)$(CC) $(LDFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(LIBS)
 .PRECIOUS: $(B)/tests/%.o $(B)/tests/fuzz/%.o
 
 KERN_SRC := $(wildcard tests/kern/*.c)
@@ -19,19 +19,19 @@ CHECKKERN := $(if $(KERN_SRC),$(B)/checkkern)
 KERN_DEP := $(patsubst src/%.c,$(B)/%.o,$(filter src/kernel/%,$(SRC))) $(B)/base/cpu.o $(B)/base/error.o $(B)/tensor/dtype.o
 $(B)/tests/kern/%.o: tests/kern/%.c
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) $(CFLAGS_TEST) -MMD -MP -c $< -o $@
+	$(Q)$(CC) $(CFLAGS_ALL) $(CFLAGS_TEST) -MMD -MP -c $< -o $@
 $(B)/checkkern: $(patsubst tests/kern/%.c,$(B)/tests/kern/%.o,$(KERN_SRC)) $(KERN_DEP)
-	$(CC) $(LDFLAGS_ALL) $(LDFLAGS) -o $@ $^ -lm
+	$(Q)$(CC) $(LDFLAGS_ALL) $(LDFLAGS) -o $@ $^ -lm
 
 FUZZ_NAMES := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ := $(FUZZ_NAMES:%=$(B)/tests/fuzz_%)
 $(B)/tests/fuzz/%.o: tests/fuzz/%.c
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) $(CFLAGS_TEST) -MMD -MP -c $< -o $@
+	$(Q)$(CC) $(CFLAGS_ALL) $(CFLAGS_TEST) -MMD -MP -c $< -o $@
 # With SAN=fuzz libFuzzer brings main; else corpus.c runs every file of tests/fuzz/corpus/<name>.
 FUZZ_MAIN := $(if $(filter fuzz,$(SAN)),,$(B)/tests/fuzz/corpus.o)
 $(FUZZ): $(B)/tests/%: $(B)/tests/fuzz/%.o $(FUZZ_MAIN) $(LIB)
-	$(CC) $(LDFLAGS_ALL) $(if $(FUZZ_MAIN),,-fsanitize=fuzzer) $(LDFLAGS) -o $@ $^ $(LIBS)
+	$(Q)$(CC) $(LDFLAGS_ALL) $(if $(FUZZ_MAIN),,-fsanitize=fuzzer) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 CLI_TESTS := $(wildcard tests/cli/*.sh)
 PEER_TESTS := $(wildcard tests/peers/*.py)

@@ -10,22 +10,21 @@
 /* Appends words, wrapped at HELP_COLUMNS; col is where the cursor stands, indent where lines start.
  */
 static void put_wrapped(lb_buf *out, const char *text, u32 col, u32 indent) {
+    bool first = true;
     while (*text) {
         size_t n = strcspn(text, " ");
-        if (col + n > HELP_COLUMNS && col > indent) {
+        if (!first && col + 1 + n > HELP_COLUMNS) {
             lb_buf_printf(out, "\n%*s", (int)indent, "");
             col = indent;
+        } else if (!first) {
+            lb_buf_put_c(out, " ");
+            col++;
         }
         lb_buf_put(out, text, n);
         col += (u32)n;
         text += n;
-        if (*text == ' ') {
-            if (col + 1 + strcspn(text + 1, " ") <= HELP_COLUMNS) {
-                lb_buf_put_c(out, " ");
-                col++;
-            }
-            text++;
-        }
+        text += strspn(text, " ");
+        first = false;
     }
     lb_buf_put_c(out, "\n");
 }

@@ -46,6 +46,7 @@ exits 2 "unknown shell" "$LBRX" completion csh
 ok info "$LBRX" info
 says info "cpu families"
 ok "info --json" "$LBRX" info --json --kernels
+cp "$W/out" "$W/info.json"
 if command -v python3 >/dev/null 2>&1; then
     ok "info is JSON" python3 -c 'import json,sys
 d = json.load(open(sys.argv[1]))
@@ -53,7 +54,7 @@ assert d["version"] == sys.argv[2], d["version"]
 assert d["cpu"]["cores"] >= 1 and d["page_bytes"] >= 4096 and d["memory_bytes"] > 0
 assert "cpu" in d["devices"] and "LBRX_CPU" in d["environment"]
 assert all(k["isa"] in ("ref", "avx2", "avx512", "neon") for k in d["kernels"]) and d["kernels"]' \
-        "$W/out" "$(cat "$root/VERSION")"
+        "$W/info.json" "$(cat "$root/VERSION")"
 else
     skip "info is JSON" "no python3"
 fi

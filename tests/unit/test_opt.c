@@ -64,7 +64,7 @@ static const lb_opt own_rows[] = {
     {.name = "temp",
      .kind = LB_OPT_FLOAT,
      .arg = "T",
-     .help = "temperature",
+     .help = "words of a help text that is so long that its words are wrapped at the end",
      .off = offsetof(opts, temp)},
     {.name = "rule",
      .kind = LB_OPT_STR,
@@ -245,6 +245,7 @@ LB_TEST(help_reads_the_table) {
     CHECK(contains(t, "      --max-shard-size SIZE   bytes of a shard (default 5GB)"));
     CHECK(contains(t, "Common options:"));
     CHECK(!contains(t, "outfile"));
+    CHECK(contains(t, " that its\n                              words are wrapped at the end\n"));
     for (const char *line = t; *line; line += strcspn(line, "\n") + 1)
         CHECK(strcspn(line, "\n") <= 80);
     lb_buf_deinit(&b);
