@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cmd_inspect.c: `lbrx inspect MODEL`: ops/inspect.h for people and for scripts. */
+#include "cli/cli.h"
+#include "cli/text.h"
+#include "format/gguf.h"
+#include "ops/inspect.h"
+#include "ops/open.h"
+
+typedef struct inspect_opts {
+    lb_common common;
+    bool tensors, metadata, hash;
+} inspect_opts;
+
+static const lb_opt rows[] = {
+    {.name = "tensors",
+     .kind = LB_OPT_FLAG,
+     .help = "list every tensor: name, type, shape, bytes, file",
+     .off = offsetof(inspect_opts, tensors)},
+    {.name = "metadata",
+     .kind = LB_OPT_FLAG,
+     .help = "list the metadata: GGUF's keys, a folder's config.json",
+     .off = offsetof(inspect_opts, metadata)},
+    {.name = "hash",
+     .kind = LB_OPT_FLAG,
+     .help = "read every tensor and print the SHA-256 of its bytes",
+     .off = offsetof(inspect_opts, hash)},
+};
+
+static void put_head(lb_cli *cli, const lb_inspect *in) {
+    const lb_source *s = in->source;
+    lb_buf *out = &cli->out;
+    char a[LB_TEXT_BYTES], b[LB_TEXT_BYTES];
+    lb_buf_put_c(out, "model         ");
+    lb_put_safe(out, s->label);
+    lb_buf_printf(out, "\nformat        %s", lb_format_name(s->format));
+    if (s->format == LB_FORMAT_GGUF) {
+        const lb_gguf_info *g = lb_gguf_info_get(s);
+        lb_buf_printf(out, " (version %u, alignment %u)", g->version, g->align_bytes);
+    }
+    lb_buf_put_c(out, "\narchitecture  ");
+    if (in->architecture.len)
+        lb_put_safe(out, in->architecture);
+    else
+        lb_buf_put_c(out, "unknown");
+    lb_buf_printf(out, "\nparameters    %s (%s)\n", lb_count_text(in->n_params, a),
+                  lb_digits_text(in->n_params, b));
+    lb_buf_printf(out, "size          %s (%s bytes)\n", lb_size_text(in->size_bytes, a),
+                  lb_digits_text(in->size_bytes, b));
+    lb_buf_printf(out, "bits/weight   %.3f\n", lb_inspect_bpw(in));
+    lb_buf_printf(out, "files         %llu\ntensors       %llu\n", (unsigned long long)s->n_files,
+                  (unsigned long long)s->n_tensors);
+    if (s->n_weights != s->n_tensors)
+        lb_buf_printf(out, "weights       %llu\n", (unsigned long long)s->n_weights);
+}
+
+static void put_types(lb_cli *cli, const lb_inspect *in) {
+    lb_table t = {.n_columns = 4, .right = 1u << 1 | 1u << 2 | 1u << 3};
+    char a[LB_TEXT_BYTES];
+    lb_table_cell(&t, LB_STR("type"));
+    lb_table_cell(&t, LB_STR("tensors"));
+    lb_table_cell(&t, LB_STR("size"));
+    lb_table_cell(&t, LB_STR("share"));
+    for (u32 d = 0; d < LB_DTYPE_COUNT; d++) {
+        const lb_inspect_type *sum = &in->type[d];
+        if (sum->n_tensors == 0)
+            continue;
+        lb_table_cell(&t, lb_str_c(lb_dtype_get((lb_dtype)d)->name));
+        lb_table_printf(&t, "%llu", (unsigned long long)sum->n_tensors);
+        lb_table_cell(&t, lb_str_c(lb_size_text(sum->size_bytes, a)));
+        lb_table_printf(&t, "%.1f %%",
+                        in->size_bytes ? 100.0 * (double)sum->size_bytes / (double)in->size_bytes
+                                       : 0.0);
+    }
+    lb_buf_put_c(&cli->out, "\n");
+    lb_table_end(&t, 0, &cli->out);
+}
+
+static void put_notes(lb_cli *cli, lb_str notes) {
+    while (notes.len) {
+        const char *end = memchr(notes.ptr, '\n', notes.len);
+        size_t n = end ? (size_t)(end - notes.ptr) : notes.len;
+        if (n) {
+            lb_buf_put_c(&cli->out, "note: ");
+            lb_put_safe(&cli->out, (lb_str){notes.ptr, n});
+            lb_buf_put_c(&cli->out, "\n");
+        }
+        n += end ? 1 : 0;
+        notes = (lb_str){notes.ptr + n, notes.len - n};
+    }
+}
+
+static void put_tensors(lb_cli *cli, const lb_inspect *in) {
+    const lb_source *s = in->source;
+    bool many = s->n_files > 1;
+    lb_table t = {.n_columns = 4u + many + (in->sha256 != NULL), .right = 1u << 3};
+    char a[LB_TEXT_BYTES], shape[LB_SHAPE_TEXT];
+    for (u64 i = 0; i < s->n_tensors; i++) {
+        const lb_tensor *x = &s->tensors[i];
+        lb_table_cell(&t, x->name);
+        lb_table_cell(&t, lb_str_c(lb_dtype_get(x->dtype)->name));
+        lb_table_cell(&t, lb_str_c(lb_shape_text(&x->shape, shape)));
+        lb_table_cell(&t, lb_str_c(lb_size_text(x->size_bytes, a)));
+        if (many)
+            lb_table_cell(&t, s->files[x->file].name);
+        if (in->sha256)
+            lb_table_cell(&t, lb_str_c(in->sha256[i]));
+    }
+    lb_buf_put_c(&cli->out, "\n");
+    lb_table_end(&t, 0, &cli->out);
+}
+
+static void put_metadata(lb_cli *cli, const lb_inspect *in) {
+    const lb_gguf_meta *m = in->source->gguf;
+    lb_buf value = {0};
+    lb_buf_put_c(&cli->out, "\n");
+    if (!m) {
+        if (in->config) {
+            lb_json_write(&cli->out, in->config, (lb_json_style){.indent = 2, .ascii = true});
+            lb_buf_put_c(&cli->out, "\n");
+        }
+        return;
+    }
+    for (u64 i = 0; i < m->n; i++) {
+        const lb_gguf_kv *kv = &m->kv[i];
+        lb_buf_reset(&value);
+        lb_put_safe(&cli->out, kv->key);
+        if (kv->type == LB_GGUF_ARRAY)
+            lb_buf_printf(&cli->out, " [%s x %llu]", lb_gguf_type_name(kv->elem),
+                          (unsigned long long)kv->n);
+        else
+            lb_buf_printf(&cli->out, " %s", lb_gguf_type_name(kv->type));
+        lb_buf_put_c(&cli->out, " = ");
+        lb_inspect_kv(kv, &value);
+        lb_put_safe(&cli->out, lb_buf_str(&value));
+        lb_buf_put_c(&cli->out, "\n");
+        cli->out.oom = cli->out.oom || value.oom;
+    }
+    lb_buf_deinit(&value);
+}
+
+static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32 n_args,
+                     lb_err *err) {
+    inspect_opts o = *(const inspect_opts *)opts;
+    lb_source *s = NULL;
+    lb_inspect in;
+    lb_status st;
+    (void)n_args;
+    LB_TRY(lb_common_finish(&o.common, err));
+    LB_TRY_DONE(st, lb_open(&s, args[0], err));
+    LB_TRY_DONE(st, lb_inspect_run(&in, s, &cli->arena, err));
+    if (o.hash)
+        LB_TRY_DONE(st, lb_inspect_hash(&in, (u32)o.common.n_threads, &cli->arena, err));
+    if (o.common.json) {
+        LB_TRY_DONE(st, lb_inspect_json(&in, &cli->out, err));
+    } else {
+        put_head(cli, &in);
+        put_types(cli, &in);
+        put_notes(cli, s->notes);
+        if (o.metadata)
+            put_metadata(cli, &in);
+        if (o.tensors || o.hash)
+            put_tensors(cli, &in);
+    }
+done:
+    lb_source_close(&s);
+    return st;
+}
+
+const lb_command lb_cmd_inspect = {
+    .name = "inspect",
+    .summary = "Shows what a model holds: format, architecture, types, metadata, tensors.",
+    .args = "MODEL",
+    .examples = {{"a summary", "lbrx inspect model.gguf"},
+                 {"all tensors and the config of a folder",
+                  "lbrx inspect model/ --tensors --metadata"},
+                 {"names and hashes for a script", "lbrx inspect model/ --hash --json"}},
+    .details =
+        "With --json: format, architecture, parameters, bytes, bpw, metadata and tensors, always "
+        "all of them. Shapes are row-major, slowest first, for every format. Long arrays of GGUF "
+        "metadata stand as their type, length and the SHA-256 of their elements as stored.",
+    .n_args_min = 1,
+    .n_args_max = 1,
+    .group = {LB_GROUP("Options", rows, 0), LB_GROUP_COMMON(offsetof(inspect_opts, common))},
+    .size_bytes = sizeof(inspect_opts),
+    .run = run,
+};

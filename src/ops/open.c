@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* open.c: looks at the first bytes of what a MODEL argument names and hands it to its reader. */
+#include "ops/open.h"
+#include "base/os.h"
+#include "format/folder.h"
+#include "format/gguf.h"
+#include "format/safetensors.h"
+
+#define HEAD_BYTES 16
+
+/* A path that exists is taken as it stands, so this only words the refusal of one that doesn't. */
+static lb_status absent(const char *arg, lb_err *err) {
+    const char *plus = strrchr(arg, '+');
+    if (strncmp(arg, "hf://", 5) == 0)
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "%s: hf:// is not in this version: give the folder of the model", arg);
+    if (plus && plus != arg && plus[1]) {
+        lb_arena a = {0};
+        lb_str base = lb_arena_str(&a, (lb_str){arg, (size_t)(plus - arg)});
+        bool both = base.ptr && lb_os_exists(base.ptr) && lb_os_exists(plus + 1);
+        lb_arena_deinit(&a);
+        if (both)
+            return lb_fail(err, LB_E_UNSUPPORTED,
+                           "%s: MODEL+ADAPTER is not in this version: give a model without adapter",
+                           arg);
+    }
+    return lb_fail(err, LB_E_NOT_FOUND, "%s: no such file or folder", arg);
+}
+
+static bool has_ending(const char *path, const char *ending) {
+    return lb_str_ends(lb_str_c(path), lb_str_c(ending));
+}
+
+/* 8 bytes of header length, little-endian, then a JSON object. */
+static bool is_safetensors(const u8 *head, size_t n, u64 size_bytes) {
+    u64 len;
+    if (n < 9 || head[8] != '{')
+        return false;
+    len = lb_load_u64(head);
+    return len >= 2 && len <= size_bytes - 8;
+}
+
+/* What a file is that is neither of ours; zip and pickle by their first bytes. */
+static lb_status refuse_file(const char *path, const u8 *head, size_t n, u64 size_bytes,
+                             lb_err *err) {
+    bool is_zip = n >= 4 && memcmp(head, "PK\3\4", 4) == 0;
+    bool is_pickle = n >= 2 && head[0] == 0x80 && head[1] >= 2 && head[1] <= 5;
+    if (is_zip || is_pickle)
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "%s: PyTorch files are not in this version: use the model's safetensors",
+                       path);
+    if (has_ending(path, ".yml") || has_ending(path, ".yaml"))
+        return lb_fail(err, LB_E_UNSUPPORTED, "%s: a merge file as a MODEL is not in this version",
+                       path);
+    if (n >= 9 && head[8] == '{')
+        return lb_fail(
+            err, LB_E_FORMAT,
+            "%s: the header of a safetensors file says %llu bytes and the file has %llu: "
+            "is it complete?",
+            path, (unsigned long long)lb_load_u64(head), (unsigned long long)size_bytes);
+    return lb_fail(err, LB_E_FORMAT, "%s: neither GGUF nor safetensors, nor a folder of a model",
+                   path);
+}
+
+lb_status lb_open(lb_source **out, const char *arg, lb_err *err) {
+    lb_fstat st;
+    u8 head[HEAD_BYTES] = {0};
+    int fd = -1;
+    *out = NULL;
+    lb_status s = lb_os_stat(arg, &st, err);
+    if (s == LB_E_NOT_FOUND)
+        return absent(arg, err);
+    LB_TRY(s);
+    if (st.is_dir)
+        return lb_folder_open(out, arg, err);
+    if (!st.is_file)
+        return lb_fail(err, LB_E_FORMAT, "%s: neither a file nor a folder", arg);
+    size_t n = (size_t)LB_MIN(st.size_bytes, (u64)HEAD_BYTES);
+    LB_TRY(lb_os_open_read(arg, &fd, err));
+    s = lb_os_pread(fd, arg, head, n, 0, err);
+    lb_os_close(&fd);
+    LB_TRY(s);
+    if (lb_gguf_probe(head, n))
+        return lb_gguf_open(out, arg, err);
+    if (is_safetensors(head, n, st.size_bytes))
+        return lb_st_open(out, arg, err);
+    return refuse_file(arg, head, n, st.size_bytes, err);
+}

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* open.h: any MODEL argument to an opened source, by what the path holds. */
+#ifndef LB_OPS_OPEN_H
+#define LB_OPS_OPEN_H
+
+#include "base/base.h"
+#include "tensor/source.h"
+
+/* A folder (HF, MLX), a GGUF file (one, or the first of a split), a safetensors file. Names decide
+ * nothing but the wording of refusals. What is recognised and not supported (PyTorch files, merge
+ * files, MODEL+ADAPTER, hf://) is LB_E_UNSUPPORTED and says so by name.
+ *   errors LB_E_NOT_FOUND, LB_E_FORMAT, LB_E_UNSUPPORTED, LB_E_IO, LB_E_LIMIT, LB_E_NOMEM.
+ *   *out is the caller's: lb_source_close. */
+lb_status lb_open(lb_source **out, const char *arg, lb_err *err);
+
+#endif
