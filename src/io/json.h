@@ -57,7 +57,8 @@ struct lb_json {
     u64 n;           /* children */
 };
 
-/* Parses a whole text. perm->max_bytes (if set) bounds the memory. what names the text in errors. */
+/* Parses a whole text, which must live as long as the tree: strings without escapes and numbers are views
+ * of it. perm->max_bytes (if set) bounds the memory. what names the text in errors. */
 lb_status lb_json_parse(lb_str text, const char *what, lb_arena *perm, lb_json **out, lb_err *err);
 /* All getters accept NULL and a value of another type: they say "absent". */
 lb_json *lb_json_get(const lb_json *object, const char *key);
@@ -80,7 +81,8 @@ lb_json *lb_json_new_f64(lb_arena *perm, double v); /* text as Python's repr pri
 lb_json *lb_json_new_bool(lb_arena *perm, bool v);
 lb_json *lb_json_new_null(lb_arena *perm);
 lb_json *lb_json_copy(lb_arena *perm, const lb_json *v);           /* deep */
-/* Replaces a member in place or appends it. False when out of memory. */
+/* Replaces a member in place or appends it. False when out of memory. A value has one parent: to put it in
+ * a second place, copy it. Trees are at most 2 x LB_JSON_DEPTH deep (asserted). */
 bool lb_json_set(lb_arena *perm, lb_json *object, const char *key, lb_json *value);
 bool lb_json_push(lb_json *array, lb_json *value);
 void lb_json_remove(lb_json *object, const char *key);
