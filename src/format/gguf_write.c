@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* gguf_write.c: GGUF headers and the places of tensors.
+ *
+ * A header is produced by one function that runs twice over the same data: first with no memory,
+ * which counts the bytes, then into a block of that size. What this file accepts, gguf.c reads
+ * back. */
+#include "format/gguf_write.h"
+#include "format/gguf.h"
+#include "format/gguf_split.h"
+
+/* ---- bytes ---- */
+
+typedef struct sink {
+    u8 *ptr; /* NULL: only count */
+    u64 len;
+} sink;
+
+static void put(sink *w, const void *bytes, u64 n) {
+    if (w->ptr && n > 0)
+        memcpy(w->ptr + w->len, bytes, n);
+    w->len += n;
+}
+
+static void put_u32(sink *w, u32 v) {
+    put(w, &v, sizeof v);
+}
+
+static void put_u64(sink *w, u64 v) {
+    put(w, &v, sizeof v);
+}
+
+static void put_str(sink *w, lb_str s) {
+    put_u64(w, s.len);
+    put(w, s.ptr, s.len);
+}
+
+static void put_zeros_to(sink *w, u64 end) {
+    if (w->ptr)
+        memset(w->ptr + w->len, 0, end - w->len);
+    w->len = end;
+}
+
+/* ---- key-value pairs ---- */
+
+static void put_array(sink *w, const lb_gguf_kv *kv) {
+    put_u32(w, (u32)kv->elem);
+    put_u64(w, kv->n);
+    if (kv->elem != LB_GGUF_STR) {
+        put(w, kv->v.array, kv->n * lb_gguf_type_bytes(kv->elem));
+        return;
+    }
+    const lb_str *s = kv->v.array;
+    for (u64 i = 0; i < kv->n; i++)
+        put_str(w, s[i]);
+}
+
+static void put_kv(sink *w, const lb_gguf_kv *kv) {
+    put_str(w, kv->key);
+    put_u32(w, (u32)kv->type);
+    if (kv->type == LB_GGUF_STR) {
+        put_str(w, kv->v.s);
+    } else if (kv->type == LB_GGUF_ARRAY) {
+        put_array(w, kv);
+    } else if (kv->type == LB_GGUF_F32) {
+        put_u32(w, lb_f32_bits((float)kv->v.f));
+    } else if (kv->type == LB_GGUF_F64) {
+        put(w, &kv->v.f, sizeof kv->v.f);
+    } else { /* integers: the low bytes, little-endian; lb_meta_set has checked that they fit */
+        put(w, &kv->v.u, lb_gguf_type_bytes(kv->type));
+    }
+}
+
+static bool is_split_key(lb_str key) {
+    return lb_str_eq_c(key, LB_GGUF_KEY_SPLIT_NO) || lb_str_eq_c(key, LB_GGUF_KEY_SPLIT_COUNT) ||
+           lb_str_eq_c(key, LB_GGUF_KEY_SPLIT_TENSORS);
+}
+
+/* ---- one file's header ---- */
+
+typedef struct writer {
+    const lb_gguf_item *items;
+    u64 n_items;
+    const lb_gguf_layout_opts *opts;
+    lb_gguf_layout *out;
+    u64 header_left; /* of LB_GGUF_HEADER_MAX, over all files, as the reader counts */
+    u64 *file_first; /* [n_files + 1]: index of each file's first item */
+    u64 *padded;     /* [n_items] */
+} writer;
+
+/* Pairs of a file. A split's first file has the model's pairs and then its own three; the others
+ * have their own, in the order in which llama-gguf-split sets them (split.count is set again at its
+ * end), and the alignment where it is not the default, which a reader would otherwise assume. */
+static u64 put_pairs(const writer *s, sink *w, u32 no) {
+    u64 n = 0;
+    for (u64 i = 0; no == 0 && i < s->opts->meta->n; i++) {
+        if (!is_split_key(s->opts->meta->kv[i].key)) {
+            put_kv(w, &s->opts->meta->kv[i]);
+            n++;
+        }
+    }
+    if (s->out->n_files == 1)
+        return n;
+    lb_gguf_kv own[] = {
+        {.key = LB_STR(LB_GGUF_KEY_ALIGN), .type = LB_GGUF_U32, .v.u = s->out->align_bytes},
+        {.key = LB_STR(LB_GGUF_KEY_SPLIT_NO), .type = LB_GGUF_U16, .v.u = no},
+        {.key = LB_STR(LB_GGUF_KEY_SPLIT_TENSORS), .type = LB_GGUF_I32, .v.u = s->n_items},
+        {.key = LB_STR(LB_GGUF_KEY_SPLIT_COUNT), .type = LB_GGUF_U16, .v.u = s->out->n_files},
+    };
+    bool align = no > 0 && s->out->align_bytes != LB_GGUF_ALIGN_DEFAULT;
+    for (u64 i = align ? 0 : 1; i < LB_LEN(own); i++) {
+        put_kv(w, &own[i]);
+        n++;
+    }
+    return n;
+}
+
+static void put_info(const writer *s, sink *w, const lb_gguf_item *item, u64 off) {
+    const lb_shape *shape = &item->shape;
+    u32 skip = 0, rank = shape->rank;
+    put_str(w, item->name);
+    if (s->opts->trim_dims) {
+        while (skip + 1 < rank && shape->dim[skip] == 1) /* ggml_n_dims: at least one */
+            skip++;
+        rank = LB_MAX(rank, 1u);
+    }
+    put_u32(w, rank - skip);
+    if (shape->rank < rank)
+        put_u64(w, 1);
+    for (u32 i = shape->rank; i > skip; i--)
+        put_u64(w, shape->dim[i - 1]);
+    put_u32(w, (u32)lb_dtype_get(item->dtype)->ggml);
+    put_u64(w, off);
+}
+
+/* Writes the header of file no; returns the number of its pairs for the header's own count, which
+ * is known only after a first run. */
+static u64 put_header(const writer *s, sink *w, u32 no, u64 n_pairs) {
+    u64 first = s->file_first[no], end = s->file_first[no + 1], off = 0;
+    put_u32(w, LB_GGUF_MAGIC);
+    put_u32(w, 3);
+    put_u64(w, end - first);
+    put_u64(w, n_pairs);
+    n_pairs = put_pairs(s, w, no);
+    for (u64 i = first; i < end; i++) {
+        put_info(s, w, &s->items[i], off);
+        off += s->padded[i];
+    }
+    u64 align = s->out->align_bytes;
+    put_zeros_to(w, (w->len + align - 1) & ~(align - 1));
+    return n_pairs;
+}
+
+/* ---- checks ---- */
+
+static lb_status no_memory(lb_err *err) {
+    return lb_fail(err, LB_E_NOMEM, "out of memory for a GGUF header");
+}
+
+static lb_status check_name(lb_str name, lb_map *names, u64 i, lb_err *err) {
+    bool existed;
+    lb_str shown = lb_str_sub(name, 0, 100);
+    if (name.len == 0)
+        return lb_fail(err, LB_E_FORMAT, "tensor %llu has no name", (unsigned long long)i);
+    if (name.len > LB_GGUF_NAME_MAX)
+        return lb_fail(err, LB_E_FORMAT, "tensor '%.*s': a GGUF name has at most %d bytes, not %zu",
+                       LB_FMT(shown), LB_GGUF_NAME_MAX, name.len);
+    if (memchr(name.ptr, 0, name.len) || !lb_str_is_utf8(name))
+        return lb_fail(err, LB_E_FORMAT, "the name of tensor %llu is not UTF-8 or holds a NUL byte",
+                       (unsigned long long)i);
+    LB_TRY(lb_map_put(names, name, i, &existed, err));
+    if (existed)
+        return lb_fail(err, LB_E_FORMAT, "tensor '%.*s' appears twice", LB_FMT(shown));
+    return LB_OK;
+}
+
+/* Type and shape; sets size_bytes. Readers take elements and padded sums below 2^63. */
+static lb_status check_item(lb_gguf_item *t, u32 align, u64 *padded, lb_err *err) {
+    const lb_dtype_info *info = lb_dtype_get(t->dtype);
+    const lb_shape *shape = &t->shape;
+    u64 n = 1;
+    if (info->ggml < 0)
+        return lb_fail(err, LB_E_UNSUPPORTED, "tensor '%.*s': GGUF has no type %s", LB_FMT(t->name),
+                       info->name);
+    if (shape->rank > LB_GGUF_RANK_MAX)
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "tensor '%.*s': GGUF has at most %d dimensions, not %u", LB_FMT(t->name),
+                       LB_GGUF_RANK_MAX, shape->rank);
+    u64 row = shape->rank ? shape->dim[shape->rank - 1] : 1;
+    if (row % info->block_elems != 0)
+        return lb_fail(err, LB_E_FORMAT,
+                       "tensor '%.*s': rows of %llu elements are no whole blocks of %s (%u)",
+                       LB_FMT(t->name), (unsigned long long)row, info->name, info->block_elems);
+    bool empty = false;
+    for (u32 i = 0; i < shape->rank; i++) {
+        u64 d = shape->dim[i];
+        if (d > INT64_MAX || (d > 0 && INT64_MAX / d < n))
+            return lb_fail(err, LB_E_LIMIT, "tensor '%.*s' has more than 2^63 elements",
+                           LB_FMT(t->name));
+        n *= d > 0 ? d : 1;
+        empty |= d == 0;
+    }
+    if (!lb_dtype_bytes(t->dtype, empty ? 0 : n, &t->size_bytes) ||
+        !lb_align_u64(t->size_bytes, align, padded) || *padded > INT64_MAX)
+        return lb_fail(err, LB_E_LIMIT, "tensor '%.*s' has more than 2^63 bytes", LB_FMT(t->name));
+    return LB_OK;
+}
+
+static lb_status check_items(writer *s, lb_gguf_item *items, lb_err *err) {
+    lb_map names = {0};
+    lb_status st = LB_OK;
+    u64 sum = 0;
+    for (u64 i = 0; st == LB_OK && i < s->n_items; i++) {
+        st = check_name(items[i].name, &names, i, err);
+        if (st == LB_OK)
+            st = check_item(&items[i], s->out->align_bytes, &s->padded[i], err);
+        if (st != LB_OK)
+            break;
+        s->out->total_bytes += items[i].size_bytes;
+        if (!lb_add_u64(sum, s->padded[i], &sum) || sum > INT64_MAX)
+            st = lb_fail(err, LB_E_LIMIT, "the tensors have more than 2^63 bytes");
+    }
+    lb_map_deinit(&names);
+    return st;
+}
+
+static lb_status find_alignment(writer *s, lb_err *err) {
+    const lb_gguf_kv *kv = lb_meta_find(s->opts->meta, LB_GGUF_KEY_ALIGN);
+    s->out->align_bytes = LB_GGUF_ALIGN_DEFAULT;
+    if (!kv)
+        return LB_OK;
+    if (kv->type != LB_GGUF_U32 || kv->v.u == 0 || (kv->v.u & (kv->v.u - 1)) != 0)
+        return lb_fail(err, LB_E_FORMAT, "key '%s' must be a u32 and a power of two",
+                       LB_GGUF_KEY_ALIGN);
+    s->out->align_bytes = (u32)kv->v.u;
+    return LB_OK;
+}
+
+/* ---- layout ---- */
+
+/* Decides the number of files and each item's file. */
+static lb_status cut(writer *s, lb_gguf_item *items, lb_arena *perm, lb_err *err) {
+    u64 n_files = 1, max = s->opts->max_file_bytes;
+    u32 *file = lb_arena_new(perm, u32, s->n_items + 1);
+    if (!file)
+        return no_memory(err);
+    if (max > 0)
+        n_files = lb_gguf_split_cut(s->padded, s->n_items, max, 0, file);
+    if (n_files > 1 && s->opts->first_no_tensors)
+        n_files = lb_gguf_split_cut(s->padded, s->n_items, max, 1, file);
+    if (n_files > LB_GGUF_SPLIT_MAX || (n_files > 1 && s->n_items > INT32_MAX))
+        return lb_fail(
+            err, LB_E_LIMIT,
+            "a split into %llu files of %llu tensors: the limits are %d and 2^31: choose a "
+            "larger size",
+            (unsigned long long)n_files, (unsigned long long)s->n_items, LB_GGUF_SPLIT_MAX);
+    s->out->n_files = (u32)n_files;
+    s->out->files = lb_arena_new(perm, lb_gguf_file, n_files);
+    s->file_first = lb_arena_new(perm, u64, n_files + 1);
+    if (!s->out->files || !s->file_first)
+        return no_memory(err);
+    for (u64 i = 0; i < s->n_items; i++) {
+        items[i].file = file[i];
+        s->out->files[file[i]].n_items++;
+    }
+    for (u64 i = 0; i < n_files; i++)
+        s->file_first[i + 1] = s->file_first[i] + s->out->files[i].n_items;
+    return LB_OK;
+}
+
+static lb_status build_file(writer *s, lb_gguf_item *items, u32 no, lb_arena *perm, lb_err *err) {
+    lb_gguf_file *f = &s->out->files[no];
+    sink w = {0};
+    u64 n_pairs = put_header(s, &w, no, 0);
+    if (w.len - LB_MIN(w.len, s->out->align_bytes) > s->header_left)
+        return lb_fail(err, LB_E_LIMIT,
+                       "GGUF metadata and tensor list above the limit of %llu bytes",
+                       (unsigned long long)LB_GGUF_HEADER_MAX);
+    s->header_left -= LB_MIN(s->header_left, w.len);
+    u8 *bytes = lb_arena_push_array(perm, w.len, 1, 1);
+    f->name = s->out->n_files > 1 ? lb_gguf_split_format(perm, s->opts->stem, no, s->out->n_files)
+                                  : lb_arena_printf(perm, "%.*s.gguf", LB_FMT(s->opts->stem));
+    if (!bytes || !f->name.ptr)
+        return no_memory(err);
+    w = (sink){.ptr = bytes};
+    (void)put_header(s, &w, no, n_pairs);
+    f->header = (lb_str){(const char *)bytes, w.len};
+    f->size_bytes = w.len;
+    for (u64 i = s->file_first[no]; i < s->file_first[no + 1]; i++) {
+        items[i].off_bytes = f->size_bytes;
+        if (!lb_add_u64(f->size_bytes, s->padded[i], &f->size_bytes) || f->size_bytes > INT64_MAX)
+            return lb_fail(err, LB_E_LIMIT, "a GGUF file of more than 2^63 bytes");
+    }
+    return LB_OK;
+}
+
+/* The place of a string's bytes: what stands before them in the header of the first file. */
+static lb_status find_field(const writer *s, const char *key, u64 *off, lb_err *err) {
+    sink w = {.len = 4 + 4 + 8 + 8};
+    for (u64 i = 0; i < s->opts->meta->n; i++) {
+        const lb_gguf_kv *kv = &s->opts->meta->kv[i];
+        if (is_split_key(kv->key))
+            continue;
+        if (lb_str_eq_c(kv->key, key) && kv->type == LB_GGUF_STR) {
+            *off = w.len + 8 + kv->key.len + 4 + 8;
+            return LB_OK;
+        }
+        put_kv(&w, kv);
+    }
+    return lb_fail(err, LB_E_NOT_FOUND, "the GGUF metadata have no string '%s'", key);
+}
+
+lb_status lb_gguf_layout_plan(lb_gguf_item *items, u64 n_items, const lb_gguf_layout_opts *opts,
+                              lb_arena *perm, lb_gguf_layout *out, lb_err *err) {
+    writer s = {.items = items,
+                .n_items = n_items,
+                .opts = opts,
+                .out = out,
+                .header_left = LB_GGUF_HEADER_MAX};
+    *out = (lb_gguf_layout){0};
+    s.padded = lb_arena_new(perm, u64, n_items + 1);
+    out->field_off = lb_arena_new(perm, u64, (u64)opts->n_fields + 1);
+    if (!s.padded || !out->field_off)
+        return no_memory(err);
+    LB_TRY(find_alignment(&s, err));
+    LB_TRY(check_items(&s, items, err));
+    LB_TRY(cut(&s, items, perm, err));
+    for (u32 i = 0; i < out->n_files; i++)
+        LB_TRY(build_file(&s, items, i, perm, err));
+    for (u32 i = 0; i < opts->n_fields; i++)
+        LB_TRY(find_field(&s, opts->fields[i], &out->field_off[i], err));
+    return LB_OK;
+}
