@@ -231,6 +231,9 @@ static lb_status find_alignment(writer *s, lb_err *err) {
     if (kv->type != LB_GGUF_U32 || kv->v.u == 0 || (kv->v.u & (kv->v.u - 1)) != 0)
         return lb_fail(err, LB_E_FORMAT, "key '%s' must be a u32 and a power of two",
                        LB_GGUF_KEY_ALIGN);
+    if (kv->v.u > LB_GGUF_ALIGN_MAX)
+        return lb_fail(err, LB_E_LIMIT, "key '%s' is %llu, at most %u is written",
+                       LB_GGUF_KEY_ALIGN, (unsigned long long)kv->v.u, LB_GGUF_ALIGN_MAX);
     s->out->align_bytes = (u32)kv->v.u;
     return LB_OK;
 }

@@ -14,6 +14,9 @@
 #include "tensor/dtype.h"
 #include "tensor/source.h"
 
+/* Largest general.alignment that is written: a header is padded to it. */
+#define LB_GGUF_ALIGN_MAX (1u << 20)
+
 /* One output tensor. name, dtype and shape are the caller's; the rest is filled by the layout. */
 typedef struct lb_gguf_item {
     lb_str name;
@@ -54,8 +57,8 @@ typedef struct lb_gguf_layout {
  * meta's general.alignment, else 32. split.* keys of the meta are replaced. What fits one file
  * becomes one plain file. Errors: LB_E_UNSUPPORTED (type or rank that GGUF cannot hold),
  * LB_E_FORMAT (names: empty, above 63 bytes, not UTF-8, twice; rows that are no whole blocks;
- * alignment; a key twice), LB_E_LIMIT (files, sizes), LB_E_NOT_FOUND (a field that is no string of
- * the meta), LB_E_NOMEM. */
+ * alignment; a key twice), LB_E_LIMIT (files, sizes, alignment), LB_E_NOT_FOUND (a field that is no
+ * string of the meta), LB_E_NOMEM. */
 lb_status lb_gguf_layout_plan(lb_gguf_item *items, u64 n_items, const lb_gguf_layout_opts *opts,
                               lb_arena *perm, lb_gguf_layout *out, lb_err *err);
 

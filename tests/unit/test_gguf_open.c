@@ -110,6 +110,34 @@ LB_TEST(nvfp4_scale_shapes) {
     CHECK(open_scaled(0, 1, (u64[]){0}) == LB_E_FORMAT);
 }
 
+/* Flipped bits through the whole of opening: names of companions, shapes of scales, split keys. */
+LB_TEST(flipped_bits) {
+    static const char *const files[] = {"nvfp4.gguf", "split4000first-00001-of-00006.gguf"};
+    u64 n_ok = 0, n_refused = 0;
+    for (size_t k = 0; k < LB_LEN(files); k++) {
+        lb_arena a = {0};
+        lb_str file;
+        CHECK_OK(lb_os_read_file(golden(files[k]), LB_MIB, &a, &file, &err));
+        for (u32 i = 0; i < 1500; i++) {
+            lb_buf b = {0};
+            lb_source *s = NULL;
+            lb_buf_put_str(&b, file);
+            for (u64 n = 1 + lb_test_rand_below(2); n > 0; n--)
+                b.ptr[lb_test_rand_below(b.len)] ^= (u8)(1u << lb_test_rand_below(8));
+            lb_status st = lb_gguf_open(&s, gb_save(&b, lb_test_dir(), files[k]), &err);
+            CHECK((st == LB_OK) == (s != NULL));
+            for (u64 w = 0; s && w < s->n_weights; w++)
+                CHECK(lb_source_weight(s, s->weights[w].name) == &s->weights[w]);
+            n_ok += st == LB_OK;
+            n_refused += st != LB_OK;
+            lb_source_close(&s);
+            lb_buf_deinit(&b);
+        }
+        lb_arena_deinit(&a);
+    }
+    CHECK(n_ok > 100 && n_refused > 500);
+}
+
 /* ---- split files ---- */
 
 /* The bytes of every tensor, in order, hashed by name: equal however a model is cut. */

@@ -217,6 +217,10 @@ LB_TEST(refused) {
         CHECK(plan(&m, two, 2, (lb_gguf_layout_opts){0}) == (good ? LB_OK : LB_E_FORMAT));
         CHECK(!good || two[0].off_bytes % align == 0);
     }
+    CHECK_OK(lb_meta_set_u32(&m, "general.alignment", 1u << 20, &err));
+    CHECK_OK(plan(&m, two, 2, (lb_gguf_layout_opts){0}));
+    CHECK_OK(lb_meta_set_u32(&m, "general.alignment", 1u << 21, &err));
+    CHECK(plan(&m, two, 2, (lb_gguf_layout_opts){0}) == LB_E_LIMIT);
     CHECK_OK(lb_meta_set_u64(&m, "general.alignment", 32, &err));
     CHECK(plan(&m, two, 2, (lb_gguf_layout_opts){0}) == LB_E_FORMAT);
     lb_meta_deinit(&m);
