@@ -3,7 +3,8 @@
  *
  * Nothing here allocates or does I/O. A function that can fail returns lb_status and takes a
  * `lb_err *` as its last argument (may be NULL); the message is written where the fact is known.
- * Sizes that come from a file go through lb_mul_u64 / lb_add_u64; ranges are tested by subtraction. */
+ * Sizes that come from a file go through lb_mul_u64 / lb_add_u64; ranges are tested by
+ * subtraction. */
 #ifndef LB_BASE_BASE_H
 #define LB_BASE_BASE_H
 
@@ -59,7 +60,8 @@ typedef struct lb_err {
 const char *lb_status_text(lb_status s);
 int lb_status_exit(lb_status s);
 
-/* Records an error and returns its code, so that a caller can `return lb_fail(...)`. err may be NULL. */
+/* Records an error and returns its code, so that a caller can `return lb_fail(...)`. err may be
+ * NULL. */
 lb_status lb_fail(lb_err *err, lb_status code, const char *fmt, ...) LB_PRINTF(3, 4);
 /* The same with the byte offset in the file. */
 lb_status lb_fail_at(lb_err *err, lb_status code, u64 off, const char *fmt, ...) LB_PRINTF(4, 5);
@@ -67,18 +69,18 @@ lb_status lb_fail_at(lb_err *err, lb_status code, u64 off, const char *fmt, ...)
 void lb_err_context(lb_err *err, const char *fmt, ...) LB_PRINTF(2, 3);
 
 /* Leaves the function (through `return`) with a status that is not LB_OK. */
-#define LB_TRY(call)                                                                               \
-    do {                                                                                           \
-        lb_status lb_try_ = (call);                                                                \
-        if (lb_try_ != LB_OK)                                                                      \
-            return lb_try_;                                                                        \
+#define LB_TRY(call)                \
+    do {                            \
+        lb_status lb_try_ = (call); \
+        if (lb_try_ != LB_OK)       \
+            return lb_try_;         \
     } while (0)
 /* The same for functions that own something: jumps to `done` with `st` set. */
-#define LB_TRY_DONE(st, call)                                                                      \
-    do {                                                                                           \
-        (st) = (call);                                                                             \
-        if ((st) != LB_OK)                                                                         \
-            goto done;                                                                             \
+#define LB_TRY_DONE(st, call) \
+    do {                      \
+        (st) = (call);        \
+        if ((st) != LB_OK)    \
+            goto done;        \
     } while (0)
 
 /* ---- strings: views, not NUL-terminated unless said so ---- */
@@ -102,14 +104,14 @@ static inline bool lb_str_eq(lb_str a, lb_str b) {
 static inline bool lb_str_eq_c(lb_str a, const char *b) {
     return lb_str_eq(a, lb_str_c(b));
 }
-int lb_str_cmp(lb_str a, lb_str b);                /* bytewise, as memcmp; shorter first */
-int lb_str_cmp_natural(lb_str a, lb_str b);        /* digit runs compare as numbers: layer 2 < layer 10 */
+int lb_str_cmp(lb_str a, lb_str b);         /* bytewise, as memcmp; shorter first */
+int lb_str_cmp_natural(lb_str a, lb_str b); /* digit runs compare as numbers: layer 2 < layer 10 */
 bool lb_str_starts(lb_str s, lb_str prefix);
 bool lb_str_ends(lb_str s, lb_str suffix);
 bool lb_str_find(lb_str s, lb_str needle, size_t *pos); /* first place; false if absent */
 lb_str lb_str_sub(lb_str s, size_t from, size_t to);    /* clamped to the string */
-bool lb_str_to_u64(lb_str s, u64 *out);                 /* decimal digits only, no sign, no overflow */
-bool lb_str_is_utf8(lb_str s);                          /* strict: no surrogates, no overlong forms */
+bool lb_str_to_u64(lb_str s, u64 *out); /* decimal digits only, no sign, no overflow */
+bool lb_str_is_utf8(lb_str s);          /* strict: no surrogates, no overlong forms */
 /* A plain file name: not empty, not . or .., no slash, backslash, NUL or control byte. */
 bool lb_str_is_file_name(lb_str s);
 

@@ -12,7 +12,7 @@ typedef enum lb_isa {
     LB_ISA_NEON = 1u << 2,   /* Armv8-A Advanced SIMD */
 } lb_isa;
 
-u32 lb_cpu_isa(void);             /* mask of what runs here, operating system support included */
+u32 lb_cpu_isa(void);              /* mask of what runs here, operating system support included */
 const char *lb_isa_name(lb_isa i); /* "ref", "avx2", "avx512", "neon" */
 /* "ref", "avx2", "avx512", "neon" -> the mask up to and including that family (ref = 0). */
 bool lb_isa_parse(lb_str name, u32 *mask);

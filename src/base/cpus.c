@@ -30,8 +30,8 @@ static bool read_small(const char *path, char *out, size_t cap) {
     return n == 0;
 }
 
-/* Whole processors that quota microseconds in each period give, at least 1; UINT32_MAX: no limit.
- */
+/* Whole processors that quota microseconds in each period give, at least 1; UINT32_MAX: no
+ * limit. */
 static u32 quota_cpus(const char *quota, const char *period) {
     u64 q, p;
     lb_str qs = {quota, strspn(quota, "0123456789")}, ps = {period, strspn(period, "0123456789")};

@@ -39,8 +39,8 @@ static void clean_msg(char *msg) {
     }
 }
 
-/* Formats into msg; a text that does not fit ends in "..." so that nobody takes it for the whole.
- */
+/* Formats into msg; a text that does not fit ends in "..." so that nobody takes it for the
+ * whole. */
 static void format_msg(char *msg, const char *fmt, va_list ap) {
     int n = vsnprintf(msg, LB_ERR_MSG_MAX, fmt, ap);
     if (n < 0)

@@ -10,13 +10,13 @@
 
 /* ---- heap ---- */
 
-void *lb_alloc(size_t size_bytes);                       /* uninitialised; NULL when out of memory */
-void *lb_alloc_zero(size_t count, size_t size_bytes);    /* product checked */
-void *lb_realloc(void *ptr, size_t size_bytes);          /* NULL leaves ptr valid */
-void lb_free(void *ptr);                                 /* NULL is fine */
+void *lb_alloc(size_t size_bytes);                    /* uninitialised; NULL when out of memory */
+void *lb_alloc_zero(size_t count, size_t size_bytes); /* product checked */
+void *lb_realloc(void *ptr, size_t size_bytes);       /* NULL leaves ptr valid */
+void lb_free(void *ptr);                              /* NULL is fine */
 /* Tests only: the n-th allocation from now (1 = next) fails, once; 0 turns it off. */
 void lb_mem_fail_at(u64 n);
-u64 lb_mem_count(void);                                  /* allocations so far */
+u64 lb_mem_count(void); /* allocations so far */
 
 /* ---- arena: chunks from the heap, all freed by deinit; zero-initialised is an empty arena ---- */
 
@@ -27,14 +27,16 @@ typedef struct lb_arena {
     u64 max_bytes;  /* 0: no limit; else a push beyond it fails */
 } lb_arena;
 
-void *lb_arena_push(lb_arena *a, size_t size_bytes, size_t align); /* zeroed; NULL when out of memory */
+void *lb_arena_push(lb_arena *a, size_t size_bytes,
+                    size_t align); /* zeroed; NULL when out of memory */
 #define lb_arena_new(a, type, count) \
     ((type *)lb_arena_push_array((a), (count), sizeof(type), _Alignof(type)))
-void *lb_arena_push_array(lb_arena *a, u64 count, size_t size_bytes, size_t align); /* product checked */
+void *lb_arena_push_array(lb_arena *a, u64 count, size_t size_bytes,
+                          size_t align); /* product checked */
 /* Copies; the copy is NUL-terminated beyond its length. ptr is NULL when out of memory. */
 lb_str lb_arena_str(lb_arena *a, lb_str s);
 lb_str lb_arena_printf(lb_arena *a, const char *fmt, ...) LB_PRINTF(2, 3);
-void lb_arena_reset(lb_arena *a);  /* keeps one chunk */
+void lb_arena_reset(lb_arena *a); /* keeps one chunk */
 void lb_arena_deinit(lb_arena *a);
 
 /* ---- growable bytes; zero-initialised is empty. A failed append is remembered (oom) so that a
@@ -58,7 +60,7 @@ lb_status lb_buf_status(const lb_buf *b, lb_err *err); /* LB_E_NOMEM if an appen
 static inline lb_str lb_buf_str(const lb_buf *b) {
     return (lb_str){(const char *)b->ptr, b->len};
 }
-void lb_buf_reset(lb_buf *b);  /* len = 0, keeps memory */
+void lb_buf_reset(lb_buf *b); /* len = 0, keeps memory */
 void lb_buf_deinit(lb_buf *b);
 
 /* ---- hash map: string -> u64, insertion only; keys are not copied. Zero-initialised is empty.
@@ -69,7 +71,8 @@ typedef struct lb_map {
     u64 n, cap;
 } lb_map;
 
-/* Adds key -> value. *existed (may be NULL) tells that the key was there; its value is then left. */
+/* Adds key -> value. *existed (may be NULL) tells that the key was there; its value is then
+ * left. */
 lb_status lb_map_put(lb_map *m, lb_str key, u64 value, bool *existed, lb_err *err);
 bool lb_map_find(const lb_map *m, lb_str key, u64 *value); /* value may be NULL */
 void lb_map_deinit(lb_map *m);

@@ -19,57 +19,66 @@ lb_status lb_os_stat(const char *path, lb_fstat *out, lb_err *err); /* follows l
 bool lb_os_exists(const char *path);                                /* links not followed */
 
 lb_status lb_os_open_read(const char *path, int *fd, lb_err *err);
-lb_status lb_os_open_write(const char *path, bool create_new, int *fd, lb_err *err); /* read-write, 0644; create_new: O_EXCL */
-void lb_os_close(int *fd);                                          /* sets -1; -1 is fine */
+/* Read-write, 0644; create_new: O_EXCL. */
+lb_status lb_os_open_write(const char *path, bool create_new, int *fd, lb_err *err);
+void lb_os_close(int *fd); /* sets -1; -1 is fine */
 lb_status lb_os_fstat(int fd, const char *path, lb_fstat *out, lb_err *err);
 
-/* Exactly len bytes at off, or an error ("file ends at ..." when short). path is for the message. */
+/* Exactly len bytes at off, or an error ("file ends at ..." when short). path is for the
+ * message. */
 lb_status lb_os_pread(int fd, const char *path, void *buf, u64 len, u64 off, lb_err *err);
 lb_status lb_os_pwrite(int fd, const char *path, const void *buf, u64 len, u64 off, lb_err *err);
-/* Scatter: file bytes from off go to the pieces in order. Splits at the system's limit of pieces. */
+/* Scatter: file bytes from off go to the pieces in order. Splits at the system's limit of
+ * pieces. */
 typedef struct lb_iov {
     void *ptr;
     size_t len;
 } lb_iov;
-lb_status lb_os_preadv(int fd, const char *path, const lb_iov *iov, size_t n_iov, u64 off, lb_err *err);
+lb_status lb_os_preadv(int fd, const char *path, const lb_iov *iov, size_t n_iov, u64 off,
+                       lb_err *err);
 
 lb_status lb_os_truncate(int fd, const char *path, u64 size_bytes, lb_err *err);
-lb_status lb_os_sync(int fd, const char *path, lb_err *err);        /* fsync; F_FULLFSYNC on macOS */
+lb_status lb_os_sync(int fd, const char *path, lb_err *err); /* fsync; F_FULLFSYNC on macOS */
 lb_status lb_os_sync_dir(const char *path, lb_err *err);
-void lb_os_readahead(int fd, u64 off, u64 len);                     /* a hint; may block a little */
-void lb_os_writeback(int fd, u64 off, u64 len);                     /* start writing dirty pages; a hint */
+void lb_os_readahead(int fd, u64 off, u64 len); /* a hint; may block a little */
+void lb_os_writeback(int fd, u64 off, u64 len); /* start writing dirty pages; a hint */
 
 lb_status lb_os_rename(const char *from, const char *to, lb_err *err);
-lb_status lb_os_exchange(const char *a, const char *b, lb_err *err); /* LB_E_UNSUPPORTED where the file system cannot */
-lb_status lb_os_unlink(const char *path, lb_err *err);              /* absent is fine */
+/* LB_E_UNSUPPORTED where the file system cannot. */
+lb_status lb_os_exchange(const char *a, const char *b, lb_err *err);
+lb_status lb_os_unlink(const char *path, lb_err *err); /* absent is fine */
 lb_status lb_os_mkdir(const char *path, bool exist_ok, lb_err *err);
 lb_status lb_os_rmdir(const char *path, lb_err *err);
-lb_status lb_os_remove_tree(const char *path, lb_err *err);         /* never follows links */
+lb_status lb_os_remove_tree(const char *path, lb_err *err); /* never follows links */
 /* Advisory exclusive lock on an open file; LB_E_LIMIT if another process holds it. */
 lb_status lb_os_lock(int fd, const char *path, lb_err *err);
 
 /* Names in a folder (no . and ..), sorted bytewise, in the arena. */
 lb_status lb_os_list(const char *path, lb_arena *perm, lb_str **names, u64 *n, lb_err *err);
 
-/* A small file at once; refused with LB_E_LIMIT above max_bytes. NUL-terminated beyond its length. */
-lb_status lb_os_read_file(const char *path, u64 max_bytes, lb_arena *perm, lb_str *out, lb_err *err);
+/* A small file at once; refused with LB_E_LIMIT above max_bytes. NUL-terminated beyond its
+ * length. */
+lb_status lb_os_read_file(const char *path, u64 max_bytes, lb_arena *perm, lb_str *out,
+                          lb_err *err);
 
 /* "dir/name" in the arena, NUL-terminated. */
 const char *lb_os_join(lb_arena *perm, const char *dir, lb_str name);
-lb_str lb_os_base_name(lb_str path);                                /* last component, trailing slashes ignored */
-lb_str lb_os_dir_name(lb_str path);                                 /* "." where there is none */
+lb_str lb_os_base_name(lb_str path); /* last component, trailing slashes ignored */
+lb_str lb_os_dir_name(lb_str path);  /* "." where there is none */
 
-u64 lb_os_disk_free(const char *dir);                               /* bytes; UINT64_MAX if unknown */
-u64 lb_os_now_us(void);                                             /* monotonic */
-u64 lb_os_peak_rss(void);                                           /* bytes */
+u64 lb_os_disk_free(const char *dir); /* bytes; UINT64_MAX if unknown */
+u64 lb_os_now_us(void);               /* monotonic */
+u64 lb_os_peak_rss(void);             /* bytes */
 u64 lb_os_page_size(void);
-u64 lb_os_max_open_files(void);                                     /* of this process; 256 if unknown */
-void lb_os_random(void *out, size_t len);                            /* from the system; for hash seeds and names of partial files */
+u64 lb_os_max_open_files(void); /* of this process; 256 if unknown */
+/* From the system; for hash seeds and names of partial files. */
+void lb_os_random(void *out, size_t len);
 bool lb_os_is_terminal(int fd);
-u32 lb_os_terminal_columns(int fd);                                 /* 80 if unknown */
+u32 lb_os_terminal_columns(int fd); /* 80 if unknown */
 
-/* Page-aligned zero memory straight from the system, outside the heap; counted by the kernel as data. */
-void *lb_os_map_anon(u64 size_bytes);                               /* NULL when out of memory */
+/* Page-aligned zero memory straight from the system, outside the heap; counted by the kernel as
+ * data. */
+void *lb_os_map_anon(u64 size_bytes); /* NULL when out of memory */
 void lb_os_unmap(void *ptr, u64 size_bytes);
 
 #endif

@@ -8,8 +8,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-/* One call moves at most this much: macOS refuses more than INT_MAX, Linux stops at 2 GiB - 4 KiB.
- */
+/* One call moves at most this much: macOS refuses more than INT_MAX, Linux stops at 2 GiB - 4
+ * KiB. */
 #define TRANSFER_BYTES_MAX ((u64)1 << 30)
 #define IOV_MAX_PIECES 256 /* IOV_MAX is 1024 on both systems; 256 pieces are 4 KiB of stack */
 

@@ -65,8 +65,8 @@ static bool has_hw(void) {
     return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b >> 29 & 1);
 }
 
-/* sha256rnds2 keeps the state as (A,B,E,F) and (C,D,G,H), highest lane first, and does two rounds.
- */
+/* sha256rnds2 keeps the state as (A,B,E,F) and (C,D,G,H), highest lane first, and does two
+ * rounds. */
 __attribute__((target("sha,sse4.1,ssse3"))) static void blocks_hw(u32 state[8], const u8 *p,
                                                                   size_t n_blocks) {
     const __m128i swap = _mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203);

@@ -20,14 +20,24 @@ typedef struct lb_thread {
 
 void lb_mutex_init(lb_mutex *m);
 void lb_mutex_deinit(lb_mutex *m);
-static inline void lb_lock(lb_mutex *m) { (void)pthread_mutex_lock(m); }
-static inline void lb_unlock(lb_mutex *m) { (void)pthread_mutex_unlock(m); }
+static inline void lb_lock(lb_mutex *m) {
+    (void)pthread_mutex_lock(m);
+}
+static inline void lb_unlock(lb_mutex *m) {
+    (void)pthread_mutex_unlock(m);
+}
 void lb_cond_init(lb_cond *c);
 void lb_cond_deinit(lb_cond *c);
-static inline void lb_wait(lb_cond *c, lb_mutex *m) { (void)pthread_cond_wait(c, m); }
+static inline void lb_wait(lb_cond *c, lb_mutex *m) {
+    (void)pthread_cond_wait(c, m);
+}
 bool lb_wait_us(lb_cond *c, lb_mutex *m, u64 us); /* false on time-out */
-static inline void lb_wake_one(lb_cond *c) { (void)pthread_cond_signal(c); }
-static inline void lb_wake_all(lb_cond *c) { (void)pthread_cond_broadcast(c); }
+static inline void lb_wake_one(lb_cond *c) {
+    (void)pthread_cond_signal(c);
+}
+static inline void lb_wake_all(lb_cond *c) {
+    (void)pthread_cond_broadcast(c);
+}
 
 lb_status lb_thread_start(lb_thread *t, void *(*run)(void *), void *arg, lb_err *err);
 void lb_thread_join(lb_thread *t); /* a thread that was not started is fine */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cur.c: the bounded cursor: a window over a file, refilled by pread where the position leaves it.
- */
+/* cur.c: the bounded cursor: a window over a file, refilled by pread where the position leaves
+ * it. */
 #include "io/cur.h"
 #include "base/os.h"
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* json_num.c: text of numbers to integers and doubles, and doubles to their shortest text.
  *
- * The C library does the correct rounding, fed with "digits e exponent" and read the same way, so that no
- * decimal point and with it no locale is involved. Digits beyond those that can decide a rounding become
- * one: the middle between two doubles is m x 2^-1075 (or a larger power of two) with m < 2^54, which is
- * m x 5^1075 x 10^-1075: at most 54 log10(2) + 1075 log10(5) = 767.7, so 768 digits. */
+ * The C library does the correct rounding, fed with "digits e exponent" and read the same way, so
+ * that no decimal point and with it no locale is involved. Digits beyond those that can decide a
+ * rounding become one: the middle between two doubles is m x 2^-1075 (or a larger power of two)
+ * with m < 2^54, which is m x 5^1075 x 10^-1075: at most 54 log10(2) + 1075 log10(5) = 767.7, so
+ * 768 digits. */
 #include "io/json.h"
 #include <math.h>
 #include <stdio.h>

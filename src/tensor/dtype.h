@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* dtype.h: the tensor-type table: what a stored element or block is, its size and its names.
  *
- * Does not know how to decode (kernel/) nor in which file a type may stand beyond its name there. */
+ * Does not know how to decode (kernel/) nor in which file a type may stand beyond its name
+ * there. */
 #ifndef LB_TENSOR_DTYPE_H
 #define LB_TENSOR_DTYPE_H
 
@@ -14,7 +15,12 @@ typedef enum lb_dtype {
     LB_DTYPE_COUNT
 } lb_dtype;
 
-typedef enum lb_dtype_class { LB_CLASS_FLOAT, LB_CLASS_INT, LB_CLASS_BLOCK, LB_CLASS_OPAQUE } lb_dtype_class;
+typedef enum lb_dtype_class {
+    LB_CLASS_FLOAT,
+    LB_CLASS_INT,
+    LB_CLASS_BLOCK,
+    LB_CLASS_OPAQUE
+} lb_dtype_class;
 
 typedef struct lb_dtype_info {
     const char *name;        /* "q4_k" */
@@ -33,7 +39,8 @@ bool lb_dtype_find_ggml(u32 id, lb_dtype *out);
 /* Text for an id that ggml once had ("Q4_2, removed in 2023"), else NULL. */
 const char *lb_dtype_ggml_removed(u32 id);
 
-/* Bytes of n_elems elements that start at a block limit; false if they end inside a block or overflow. */
+/* Bytes of n_elems elements that start at a block limit; false if they end inside a block or
+ * overflow. */
 bool LB_MUST_CHECK lb_dtype_bytes(lb_dtype t, u64 n_elems, u64 *out);
 
 #endif

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fds.c: open descriptors of a source's files: at most max_open, the longest idle one closed first.
  *
- *   closed ──get──► opening ──► borrowed (n_users > 0) ──last put──► idle (in the list) ──get──►
- * borrowed ▲                                                                  │ └──────────────
- * evicted when another file needs the place ◄────────┘ The lock is not held while a file is opened:
- * a slow disk delays those who want that file, no others. */
+ *   closed --get--> opening --> borrowed (n_users > 0) --last put--> idle (in the list)
+ *      ^                              ^-------------get----------------|  |
+ *      +-------------- evicted when another file needs the place ---------+
+ *
+ * The lock is not held while a file is opened: a slow disk delays those who want that file, no
+ * others. */
 #include "base/os.h"
 #include "base/thread.h"
 #include "tensor/source.h"

@@ -2,13 +2,15 @@
 /* source.h: an opened model: its files, stored tensors, weights and texts, whatever the format.
  *
  * Three levels:
- *   file    a path, checked size and identity. Bytes are read through lb_fds (at most 256 open files).
- *   tensor  one named byte range of one file with a type and a shape: what the file's directory says,
- *           checked against the file's size, so that reading it needs no further check.
- *   weight  what the model means: one matrix (or vector) of values, stored in one tensor or in several
- *           (MLX: weight + scales + biases), with the encoding that decodes it.
+ *   file    a path, checked size and identity. Bytes are read through lb_fds (at most 256 open).
+ *   tensor  one named byte range of one file with a type and a shape: what the file's directory
+ *           says, checked against the file's size, so that reading it needs no further check.
+ *   weight  what the model means: one matrix (or vector) of values, stored in one tensor or in
+ *           several (MLX: weight + scales + biases), with the encoding that decodes it.
+ *
  * Shapes are row-major, slowest first, for every format: GGUF's reversed order ends at its reader.
- * Everything lives in the source's arena until lb_source_close. Read-only after opening: threads share it. */
+ * Everything lives in the source's arena until lb_source_close. Read-only after opening: threads
+ * share it. */
 #ifndef LB_TENSOR_SOURCE_H
 #define LB_TENSOR_SOURCE_H
 
@@ -31,8 +33,8 @@ typedef struct lb_shape {
     u64 dim[LB_RANK_MAX];
 } lb_shape;
 
-/* Product of the dims; rank 0 gives 1. False if the dims that are not 0 overflow, so that the product of
- * any of them (rows, row length) can be formed without a check once this was true. */
+/* Product of the dims; rank 0 gives 1. False if the dims that are not 0 overflow, so that the
+ * product of any of them (rows, row length) can be formed without a check once this was true. */
 bool LB_MUST_CHECK lb_shape_elems(const lb_shape *s, u64 *out);
 bool lb_shape_eq(const lb_shape *a, const lb_shape *b);
 /* "[2, 3]" into a buffer of at least LB_SHAPE_TEXT bytes. */
@@ -42,21 +44,27 @@ const char *lb_shape_text(const lb_shape *s, char *out);
 typedef struct lb_tensor {
     lb_str name;
     lb_dtype dtype;
-    lb_shape shape;  /* in elements */
+    lb_shape shape; /* in elements */
     u64 n_elems;
-    u32 file;        /* index into lb_source.files */
-    u64 off_bytes;   /* absolute, in that file */
+    u32 file;      /* index into lb_source.files */
+    u64 off_bytes; /* absolute, in that file */
     u64 size_bytes;
 } lb_tensor;
 
 /* How the parts of a weight decode to values. */
 typedef enum lb_enc_kind {
-    LB_ENC_PLAIN,      /* part[0]: the dtype's own decoding (floats and GGUF blocks); INT: carried only */
-    LB_ENC_MLX_AFFINE, /* part: weight u32, scales, biases; bits 1,2,3,4,5,6,8; group 32, 64, 128 */
-    LB_ENC_MLX_MXFP4,  /* part: weight u32, scales u8 (E8M0), group 32 */
-    LB_ENC_MLX_MXFP8,  /* the same, E4M3 elements */
-    LB_ENC_MLX_NVFP4,  /* part: weight u32, scales u8 (E4M3), group 16; optional part[2] global_scale f32 */
-    LB_ENC_GGUF_SCALED /* part: NVFP4 blocks, then one f32 `<name>.scale` that multiplies every value */
+    /* part[0]: the dtype's own decoding (floats and GGUF blocks); INT: carried only. */
+    LB_ENC_PLAIN,
+    /* part: weight u32, scales, biases; bits 1,2,3,4,5,6,8; group 32, 64, 128. */
+    LB_ENC_MLX_AFFINE,
+    /* part: weight u32, scales u8 (E8M0), group 32. */
+    LB_ENC_MLX_MXFP4,
+    /* The same, E4M3 elements. */
+    LB_ENC_MLX_MXFP8,
+    /* part: weight u32, scales u8 (E4M3), group 16; optional part[2] global_scale f32. */
+    LB_ENC_MLX_NVFP4,
+    /* part: NVFP4 blocks, then one f32 `<name>.scale` that multiplies every value. */
+    LB_ENC_GGUF_SCALED
 } lb_enc_kind;
 
 typedef struct lb_enc {
@@ -65,17 +73,22 @@ typedef struct lb_enc {
 } lb_enc;
 
 typedef struct lb_weight {
-    lb_str name;     /* of part[0], as stored ("model.layers.0.self_attn.q_proj.weight") */
-    lb_shape shape;  /* of the values, in elements */
+    lb_str name;    /* of part[0], as stored ("model.layers.0.self_attn.q_proj.weight") */
+    lb_shape shape; /* of the values, in elements */
     lb_enc enc;
     u32 n_parts;
     u32 part[LB_PARTS_MAX]; /* indices into lb_source.tensors */
 } lb_weight;
 
-typedef enum lb_format { LB_FORMAT_SAFETENSORS, LB_FORMAT_HF, LB_FORMAT_MLX, LB_FORMAT_GGUF } lb_format;
+typedef enum lb_format {
+    LB_FORMAT_SAFETENSORS,
+    LB_FORMAT_HF,
+    LB_FORMAT_MLX,
+    LB_FORMAT_GGUF
+} lb_format;
 const char *lb_format_name(lb_format f); /* "safetensors", "hf", "mlx", "gguf" */
 
-/* A small text or binary file that travels with a folder (config.json, tokenizer.json, *.jinja...). */
+/* A small file that travels with a folder: config.json, tokenizer.json, *.jinja... */
 typedef struct lb_side_file {
     lb_str name;
     const char *path;
@@ -87,46 +100,48 @@ struct lb_gguf_meta; /* format/gguf.h */
 typedef struct lb_source {
     lb_arena perm;
     lb_format format;
-    lb_str label;            /* base name of the path: what provenance and messages show */
-    const char *path;        /* as given */
+    lb_str label;     /* base name of the path: what provenance and messages show */
+    const char *path; /* as given */
     lb_file *files;
     u64 n_files;
-    lb_tensor *tensors;      /* in file order: by file, then offset */
+    lb_tensor *tensors; /* in file order: by file, then offset */
     u64 n_tensors;
     lb_map tensor_by_name;
-    lb_weight *weights;      /* in the order of their first part */
+    lb_weight *weights; /* in the order of their first part */
     u64 n_weights;
     lb_map weight_by_name;
-    lb_side_file *sides;     /* folders only, sorted by name; weight files and the index are not in it */
+    /* Folders only, sorted by name; weight files and the index are not in it. */
+    lb_side_file *sides;
     u64 n_sides;
     const struct lb_gguf_meta *gguf; /* GGUF only: the key-value pairs */
-    lb_str config;           /* folders: bytes of config.json (may be empty: a folder without one) */
-    lb_str st_metadata;      /* safetensors: the raw JSON object of __metadata__ of the first file, or empty */
-    lb_str notes;            /* what the reader decided or left aside, one line each; may be empty */
+    lb_str config;      /* folders: bytes of config.json (may be empty: a folder without one) */
+    lb_str st_metadata; /* safetensors: raw JSON object __metadata__ of the first file */
+    lb_str notes;       /* what the reader decided or left aside, one line each; may be empty */
 } lb_source;
 
-const lb_tensor *lb_source_tensor(const lb_source *s, lb_str name); /* NULL if absent */
-const lb_weight *lb_source_weight(const lb_source *s, lb_str name); /* NULL if absent */
+const lb_tensor *lb_source_tensor(const lb_source *s, lb_str name);  /* NULL if absent */
+const lb_weight *lb_source_weight(const lb_source *s, lb_str name);  /* NULL if absent */
 const lb_side_file *lb_source_side(const lb_source *s, lb_str name); /* NULL if absent */
 void lb_source_close(lb_source **s);
 
 /* Readers fill these; names are checked for duplicates, ranges against the file: see source.c.
- * A name handed in must live in s->perm. Growing a list moves it: keep indices, not pointers. Tensors are
- * added in file order. */
+ * A name handed in must live in s->perm. Growing a list moves it: keep indices, not pointers.
+ * Tensors are added in file order. */
 lb_source *lb_source_new(lb_format format, const char *path); /* NULL when out of memory */
 lb_status lb_source_add_file(lb_source *s, const char *path, lb_str name, u32 *index, lb_err *err);
-/* Checks type x shape against size_bytes and the range against the file; sets n_elems; grows the list. */
+/* Checks type x shape against size_bytes and the range against the file; sets n_elems; grows the
+ * list. */
 lb_status lb_source_add_tensor(lb_source *s, const lb_tensor *t, lb_err *err);
 lb_status lb_source_add_weight(lb_source *s, const lb_weight *w, lb_err *err);
 
 /* ---- file descriptors: at most `max_open` at a time (256), opened on demand, thread-safe ---- */
 
 typedef struct lb_fds lb_fds;
-/* files must outlive it. Every open compares size, inode and mtime with what the plan saw: a file that
- * was changed meanwhile is LB_E_IO by name. */
+/* files must outlive it. Every open compares size, inode and mtime with what the plan saw: a file
+ * that was changed meanwhile is LB_E_IO by name. */
 lb_status lb_fds_new(lb_fds **out, const lb_file *files, u64 n_files, u32 max_open, lb_err *err);
-/* Borrow: the descriptor stays open until given back. Waits where max_open are borrowed: a thread that
- * holds k descriptors while it asks for another needs max_open > k x threads. */
+/* Borrow: the descriptor stays open until given back. Waits where max_open are borrowed: a thread
+ * that holds k descriptors while it asks for another needs max_open > k x threads. */
 lb_status lb_fds_get(lb_fds *f, u64 file, int *fd, lb_err *err);
 void lb_fds_put(lb_fds *f, u64 file);
 void lb_fds_free(lb_fds **f);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* test_json.c: what is accepted and refused, hostile input, the pull reader, limits, memory faults.
- */
+/* test_json.c: what is accepted and refused, hostile input, the pull reader, limits, memory
+ * faults. */
 #include "test.h"
 #include "io/json.h"
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* test_json_tree.c: finding, numbers, building, sorting, and the writer against Python's goldens.
- */
+/* test_json_tree.c: finding, numbers, building, sorting, and the writer against Python's
+ * goldens. */
 #include "test.h"
 #include "base/os.h"
 #include "io/json.h"

@@ -4,8 +4,25 @@
 #include "base/os.h"
 #include "tensor/source.h"
 
-/* Product limits and names; sizes of GGUF types against their id in another table (ggml-common.h).
- */
+/* {id, elements, bytes} of a block: GGML_QUANT_SIZES of the Python package gguf 0.19.0. */
+static const u32 ggml_sizes[][3] = {
+    {0, 1, 4},      {1, 1, 2},      {2, 32, 18},   {3, 32, 20},    {6, 32, 22},    {7, 32, 24},
+    {8, 32, 34},    {9, 32, 40},    {10, 256, 84}, {11, 256, 110}, {12, 256, 144}, {13, 256, 176},
+    {14, 256, 210}, {15, 256, 292}, {16, 256, 66}, {17, 256, 74},  {18, 256, 98},  {19, 256, 50},
+    {20, 32, 18},   {21, 256, 110}, {22, 256, 82}, {23, 256, 136}, {24, 1, 1},     {25, 1, 2},
+    {26, 1, 4},     {27, 1, 8},     {28, 1, 8},    {29, 256, 56},  {30, 1, 2},     {34, 256, 54},
+    {35, 256, 66},  {39, 32, 17},   {40, 64, 36},  {41, 128, 18}};
+
+LB_TEST(dtype_sizes) {
+    lb_dtype t;
+    for (size_t i = 0; i < LB_LEN(ggml_sizes); i++) {
+        CHECK(lb_dtype_find_ggml(ggml_sizes[i][0], &t));
+        CHECK_U64(lb_dtype_get(t)->block_elems, ggml_sizes[i][1]);
+        CHECK_U64(lb_dtype_get(t)->block_bytes, ggml_sizes[i][2]);
+    }
+}
+
+/* Every row is found by its names; bytes of whole blocks; removed ids. */
 LB_TEST(dtype_table) {
     lb_dtype t;
     u64 n = 0;
