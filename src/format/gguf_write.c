@@ -193,7 +193,7 @@ static lb_status check_item(lb_gguf_item *t, u32 align, u64 *padded, lb_err *err
     bool empty = false;
     for (u32 i = 0; i < shape->rank; i++) {
         u64 d = shape->dim[i];
-        if (d > INT64_MAX || (d > 0 && INT64_MAX / d < n))
+        if (d > INT64_MAX || (d > 1 && INT64_MAX / d <= n))
             return lb_fail(err, LB_E_LIMIT, "tensor '%.*s' has more than 2^63 elements",
                            LB_FMT(t->name));
         n *= d > 0 ? d : 1;
