@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* safetensors.h: reading safetensors files: header bytes to lb_tensor, one file to lb_source.
  *
- * Accepts what the Rust crate safetensors 0.8 accepts (safetensors/src/tensor.rs: read_metadata,
- * Metadata::validate) and refuses more where a second parser could see something else: names that
- * stand twice, white space before the brace, the array form of an entry, nesting beyond
- * LB_JSON_DEPTH. Files need no alignment (mlx writes unpadded headers). Tensor bytes are not read.
+ * Accepts what the Rust crate safetensors 0.8.0 accepts when run (safetensors/src/tensor.rs:
+ * read_metadata, Metadata::validate; white space around the JSON is its documented tolerance) and
+ * refuses more where a second parser could see something else: names and metadata keys that stand
+ * twice, an entry written as an array or its dtype as an object, nesting beyond LB_JSON_DEPTH.
+ * Files need no alignment (mlx writes unpadded headers). Tensor bytes are not read.
  * Limits: header 100,000,000 bytes (as the crate), rank LB_RANK_MAX. */
 #ifndef LB_FORMAT_SAFETENSORS_H
 #define LB_FORMAT_SAFETENSORS_H
@@ -25,9 +26,11 @@ typedef struct lb_st_dir {
 
 /* Parses the JSON text of a header (the 8 length bytes not included) of a file of size_bytes.
  * Pure: reads no file. Memory is bounded by a small multiple of header.len.
+ *   perm     owns the names and the metadata;  scratch  owns out->tensors itself.
  * Errors: LB_E_FORMAT (off = place in the file), LB_E_UNSUPPORTED (unknown dtype), LB_E_LIMIT
  * (rank), LB_E_NOMEM. */
-lb_status lb_st_parse(lb_str header, u64 size_bytes, lb_arena *perm, lb_st_dir *out, lb_err *err);
+lb_status lb_st_parse(lb_str header, u64 size_bytes, lb_arena *perm, lb_arena *scratch,
+                      lb_st_dir *out, lb_err *err);
 
 /* Adds the file and its tensors to s; s->st_metadata is set from the first file that is added.
  * name: plain name inside the model's folder. */

@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* st_layout.c: cuts an ordered list of tensors into shards and writes their headers and the index.
+ *
+ * Steps: sizes and names checked; a shard number for each tensor by the style's rule; offsets in
+ * list order inside each shard; header text; index text. Nothing depends on tensor bytes. Rules
+ * read from huggingface_hub 2.4.0 serialization/_base.py (split_state_dict_into_shards_factory),
+ * transformers 5.23.0 modeling_utils.py (save_pretrained), mlx-lm 0.32.2 utils.py (make_shards,
+ * save_model), the crate safetensors 0.8.0 (prepare). */
+#include "format/st_layout.h"
+
+#include "format/safetensors.h"
+#include "io/json.h"
+
+#include <stdlib.h>
+
+#define LEN_BYTES 8
+
+typedef unsigned long long ull;
+
+typedef struct layout {
+    lb_st_item *items;
+    u64 n_items;
+    const lb_st_layout_opts *o;
+    lb_arena *perm;
+    lb_arena scratch;
+    lb_st_layout *out;
+    u64 *by_shard; /* item indices, shard after shard, list order inside */
+    lb_err *err;
+} layout;
+
+static lb_status no_mem(lb_err *err) {
+    return lb_fail(err, LB_E_NOMEM, "safetensors layout: out of memory");
+}
+
+/* ---- checks ---- */
+
+static lb_status check_item(lb_st_item *it, lb_map *names, u64 index, lb_err *err) {
+    char text[LB_SHAPE_TEXT];
+    bool existed = false;
+    u64 n;
+    if (!lb_dtype_get(it->dtype)->safetensors)
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "tensor '%.*s': type %s cannot stand in a safetensors file",
+                       LB_FMT(it->name), lb_dtype_get(it->dtype)->name);
+    if (!lb_str_is_utf8(it->name) || lb_str_eq_c(it->name, "__metadata__"))
+        return lb_fail(err, LB_E_FORMAT,
+                       "tensor '%.*s': the name cannot stand in a safetensors file",
+                       LB_FMT(it->name));
+    if (!lb_shape_elems(&it->shape, &n) || !lb_dtype_bytes(it->dtype, n, &it->size_bytes))
+        return lb_fail(
+            err, LB_E_FORMAT, "tensor '%.*s': %s %s does not fill whole bytes or overflows",
+            LB_FMT(it->name), lb_dtype_get(it->dtype)->name, lb_shape_text(&it->shape, text));
+    LB_TRY(lb_map_put(names, it->name, index, &existed, err));
+    if (existed)
+        return lb_fail(err, LB_E_FORMAT, "tensor '%.*s' stands twice in the output",
+                       LB_FMT(it->name));
+    return LB_OK;
+}
+
+static lb_status check_meta(const lb_st_layout_opts *o, lb_err *err) {
+    for (u64 i = 0; i < o->n_meta; i++) {
+        const lb_st_meta *m = &o->meta[i];
+        if (!lb_str_is_utf8(m->key) || (!m->field_len && !lb_str_is_utf8(m->value)))
+            return lb_fail(err, LB_E_FORMAT, "metadata '%.*s': not UTF-8", LB_FMT(m->key));
+        for (u64 j = 0; j < i; j++)
+            if (lb_str_eq(o->meta[j].key, m->key))
+                return lb_fail(err, LB_E_FORMAT, "metadata '%.*s' stands twice", LB_FMT(m->key));
+    }
+    return LB_OK;
+}
+
+static lb_status check(layout *l) {
+    lb_map names = {0};
+    lb_status st = check_meta(l->o, l->err);
+    for (u64 i = 0; st == LB_OK && i < l->n_items; i++) {
+        st = check_item(&l->items[i], &names, i, l->err);
+        if (st == LB_OK &&
+            !lb_add_u64(l->out->total_bytes, l->items[i].size_bytes, &l->out->total_bytes))
+            st = lb_fail(l->err, LB_E_LIMIT, "the output's size overflows");
+    }
+    lb_map_deinit(&names);
+    return st;
+}
+
+/* ---- shards ---- */
+
+/* A group is a shard that is being filled; its number is its turn to be closed. mlx-lm closes it
+ * when the next tensor does not fit. huggingface_hub gives a tensor above the limit a shard that is
+ * closed at once, while the open one goes on: [6, 6, 2, 11, 2] with limit 10 is [6] [11] [6, 2, 2].
+ */
+static void cut(layout *l, u32 *number_of_group, u32 *n_shards) {
+    u64 max = l->o->max_shard_bytes ? l->o->max_shard_bytes : UINT64_MAX;
+    u64 size = 0;
+    u32 n_groups = 0, n_closed = 0, open = UINT32_MAX;
+    for (u64 i = 0; i < l->n_items; i++) {
+        u64 item = l->items[i].size_bytes;
+        if (l->o->style == LB_ST_HF && item > max) {
+            l->items[i].shard = n_groups;
+            number_of_group[n_groups++] = n_closed++;
+            continue;
+        }
+        if (open == UINT32_MAX || size > max || item > max - size) {
+            if (open != UINT32_MAX)
+                number_of_group[open] = n_closed++;
+            open = n_groups++;
+            size = 0;
+        }
+        l->items[i].shard = open;
+        size += item;
+    }
+    if (open != UINT32_MAX)
+        number_of_group[open] = n_closed++;
+    for (u64 i = 0; i < l->n_items; i++)
+        l->items[i].shard = number_of_group[l->items[i].shard];
+    *n_shards = n_closed ? n_closed : 1; /* a model without tensors is one empty file */
+}
+
+static lb_status name_shards(layout *l) {
+    const char *stem = l->o->stem ? l->o->stem : "model";
+    u32 n = l->out->n_shards;
+    for (u32 i = 0; i < n; i++) {
+        lb_st_shard *sh = &l->out->shards[i];
+        sh->name = n == 1 ? lb_arena_printf(l->perm, "%s.safetensors", stem)
+                          : lb_arena_printf(l->perm, "%s-%05u-of-%05u.safetensors", stem, i + 1, n);
+        sh->field_off = lb_arena_new(l->perm, u64, l->o->n_meta);
+        if (!sh->name.ptr || !sh->field_off)
+            return no_mem(l->err);
+    }
+    return LB_OK;
+}
+
+static lb_status make_shards(layout *l) {
+    if (l->n_items >= UINT32_MAX)
+        return lb_fail(l->err, LB_E_LIMIT, "%llu tensors are more than a layout holds",
+                       (ull)l->n_items);
+    u32 *numbers = lb_arena_new(&l->scratch, u32, l->n_items + 1);
+    l->by_shard = lb_arena_new(&l->scratch, u64, l->n_items + 1);
+    if (!numbers || !l->by_shard)
+        return no_mem(l->err);
+    cut(l, numbers, &l->out->n_shards);
+    l->out->shards = lb_arena_new(l->perm, lb_st_shard, l->out->n_shards);
+    u64 *fill = lb_arena_new(&l->scratch, u64, l->out->n_shards);
+    if (!l->out->shards || !fill)
+        return no_mem(l->err);
+    for (u64 i = 0; i < l->n_items; i++)
+        l->out->shards[l->items[i].shard].n_items++;
+    for (u32 s = 1; s < l->out->n_shards; s++)
+        fill[s] = fill[s - 1] + l->out->shards[s - 1].n_items;
+    for (u64 i = 0; i < l->n_items; i++)
+        l->by_shard[fill[l->items[i].shard]++] = i;
+    return name_shards(l);
+}
+
+/* ---- headers ---- */
+
+static void put_meta(layout *l, lb_st_shard *sh, lb_buf *b) {
+    lb_buf_put_c(b, "\"__metadata__\":{");
+    for (u64 i = 0; i < l->o->n_meta; i++) {
+        const lb_st_meta *m = &l->o->meta[i];
+        if (i)
+            lb_buf_put_u8(b, ',');
+        lb_json_write_str(b, m->key, false);
+        lb_buf_put_u8(b, ':');
+        if (!m->field_len) {
+            lb_json_write_str(b, m->value, false);
+            continue;
+        }
+        lb_buf_put_u8(b, '"');
+        sh->field_off[i] = b->len;
+        for (u32 j = 0; j < m->field_len; j++)
+            lb_buf_put_u8(b, ' ');
+        lb_buf_put_u8(b, '"');
+    }
+    lb_buf_put_u8(b, '}');
+}
+
+static void put_u64(lb_buf *b, u64 v) {
+    char digits[20];
+    size_t n = sizeof digits;
+    do {
+        digits[--n] = (char)('0' + v % 10);
+        v /= 10;
+    } while (v);
+    lb_buf_put(b, digits + n, sizeof digits - n);
+}
+
+/* b->len counts from the start of the file, so that positions in it are file offsets. */
+static void put_tensor(lb_buf *b, const lb_st_item *it, u64 off) {
+    lb_json_write_str(b, it->name, false);
+    lb_buf_put_c(b, ":{\"dtype\":\"");
+    lb_buf_put_c(b, lb_dtype_get(it->dtype)->safetensors);
+    lb_buf_put_c(b, "\",\"shape\":[");
+    for (u32 d = 0; d < it->shape.rank; d++) {
+        if (d)
+            lb_buf_put_u8(b, ',');
+        put_u64(b, it->shape.dim[d]);
+    }
+    lb_buf_put_c(b, "],\"data_offsets\":[");
+    put_u64(b, off);
+    lb_buf_put_u8(b, ',');
+    put_u64(b, off + it->size_bytes);
+    lb_buf_put_c(b, "]}");
+}
+
+static lb_status write_header(layout *l, lb_st_shard *sh, const u64 *members, lb_buf *b) {
+    u64 data = 0, end;
+    lb_buf_reset(b);
+    lb_buf_put_zeros(b, LEN_BYTES);
+    lb_buf_put_u8(b, '{');
+    if (l->o->n_meta)
+        put_meta(l, sh, b);
+    for (u64 i = 0; i < sh->n_items; i++) {
+        lb_st_item *it = &l->items[members[i]];
+        if (i || l->o->n_meta)
+            lb_buf_put_u8(b, ',');
+        put_tensor(b, it, data);
+        it->off_bytes = data;
+        data += it->size_bytes;
+    }
+    lb_buf_put_u8(b, '}');
+    LB_TRY(lb_buf_status(b, l->err));
+    if (!lb_align_u64(b->len, l->o->data_align, &end) || end - LEN_BYTES > LB_ST_HEADER_MAX)
+        return lb_fail(
+            l->err, LB_E_LIMIT,
+            "%.*s: a header of %llu bytes is above the limit of %llu: use smaller shards",
+            LB_FMT(sh->name), (ull)b->len - LEN_BYTES, (ull)LB_ST_HEADER_MAX);
+    while (b->len < end && !b->oom)
+        lb_buf_put_u8(b, ' ');
+    LB_TRY(lb_buf_status(b, l->err));
+    lb_store_u64(b->ptr, end - LEN_BYTES);
+    sh->header = lb_arena_str(l->perm, lb_buf_str(b));
+    if (!sh->header.ptr)
+        return no_mem(l->err);
+    for (u64 i = 0; i < sh->n_items; i++)
+        l->items[members[i]].off_bytes += end;
+    if (!lb_add_u64(end, data, &sh->size_bytes))
+        return lb_fail(l->err, LB_E_LIMIT, "%.*s: the file's size overflows", LB_FMT(sh->name));
+    return LB_OK;
+}
+
+static lb_status write_headers(layout *l) {
+    lb_buf b = {0};
+    lb_status st = LB_OK;
+    u64 first = 0;
+    for (u32 i = 0; st == LB_OK && i < l->out->n_shards; i++) {
+        st = write_header(l, &l->out->shards[i], l->by_shard + first, &b);
+        first += l->out->shards[i].n_items;
+    }
+    lb_buf_deinit(&b);
+    return st;
+}
+
+/* ---- index ---- */
+
+static int item_cmp_name(const void *va, const void *vb) {
+    const lb_st_item *const *a = va, *const *b = vb;
+    return lb_str_cmp((*a)->name, (*b)->name);
+}
+
+static void put_indent(lb_buf *b, u32 n) {
+    lb_buf_put_c(b, "\n");
+    for (u32 i = 0; i < n; i++)
+        lb_buf_put_u8(b, ' ');
+}
+
+static void put_count(lb_buf *b, u32 indent, const char *key, u64 v, const char *end) {
+    put_indent(b, 2 * indent);
+    lb_buf_printf(b, "\"%s\": %llu%s", key, (ull)v, end);
+}
+
+/* As Python's json.dump(indent) with ensure_ascii; transformers sorts all keys and ends the line.
+ */
+static lb_status put_index(layout *l, const lb_st_item **sorted, lb_buf *b) {
+    bool hf = l->o->style == LB_ST_HF;
+    u32 indent = hf ? 2 : 4;
+    lb_buf_put_u8(b, '{');
+    put_indent(b, indent);
+    lb_buf_put_c(b, "\"metadata\": {");
+    put_count(b, indent, hf ? "total_parameters" : "total_size",
+              hf ? l->o->n_parameters : l->out->total_bytes, ",");
+    put_count(b, indent, hf ? "total_size" : "total_parameters",
+              hf ? l->out->total_bytes : l->o->n_parameters, "");
+    put_indent(b, indent);
+    lb_buf_put_c(b, "},");
+    put_indent(b, indent);
+    lb_buf_put_c(b, "\"weight_map\": {");
+    for (u64 i = 0; i < l->n_items; i++) {
+        if (i)
+            lb_buf_put_u8(b, ',');
+        put_indent(b, 2 * indent);
+        lb_json_write_str(b, sorted[i]->name, true);
+        lb_buf_put_c(b, ": ");
+        lb_json_write_str(b, l->out->shards[sorted[i]->shard].name, true);
+    }
+    if (l->n_items)
+        put_indent(b, indent);
+    lb_buf_put_c(b, hf ? "}\n}\n" : "}\n}");
+    return lb_buf_status(b, l->err);
+}
+
+static lb_status write_index(layout *l) {
+    lb_buf b = {0};
+    lb_status st = LB_OK;
+    if (l->o->style == LB_ST_HF && l->out->n_shards == 1)
+        return LB_OK;
+    const lb_st_item **sorted = lb_arena_new(&l->scratch, const lb_st_item *, l->n_items + 1);
+    if (!sorted)
+        return no_mem(l->err);
+    for (u64 i = 0; i < l->n_items; i++)
+        sorted[i] = &l->items[i];
+    qsort(sorted, (size_t)l->n_items, sizeof *sorted, item_cmp_name);
+    LB_TRY_DONE(st, put_index(l, sorted, &b));
+    l->out->index = lb_arena_str(l->perm, lb_buf_str(&b));
+    l->out->index_name =
+        lb_arena_printf(l->perm, "%s.safetensors.index.json", l->o->stem ? l->o->stem : "model");
+    if (!l->out->index.ptr || !l->out->index_name.ptr)
+        st = no_mem(l->err);
+done:
+    lb_buf_deinit(&b);
+    return st;
+}
+
+lb_status lb_st_layout_plan(lb_st_item *items, u64 n_items, const lb_st_layout_opts *opts,
+                            lb_arena *perm, lb_st_layout *out, lb_err *err) {
+    layout l = {
+        .items = items, .n_items = n_items, .o = opts, .perm = perm, .out = out, .err = err};
+    lb_status st = LB_OK;
+    LB_ASSERT(opts->data_align >= LEN_BYTES && (opts->data_align & (opts->data_align - 1)) == 0);
+    *out = (lb_st_layout){0};
+    LB_TRY_DONE(st, check(&l));
+    LB_TRY_DONE(st, make_shards(&l));
+    LB_TRY_DONE(st, write_headers(&l));
+    LB_TRY_DONE(st, write_index(&l));
+done:
+    lb_arena_deinit(&l.scratch);
+    return st;
+}
