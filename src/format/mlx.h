@@ -35,7 +35,7 @@ lb_status lb_mlx_quant_parse(const lb_json *config, lb_arena *perm, lb_mlx_quant
 void lb_mlx_quant_deinit(lb_mlx_quant *q);
 
 /* Whether s has a u32 `<path>.weight` with `<path>.scales`: MLX's packed form and nobody else's. */
-bool lb_mlx_is_packed(const lb_source *s);
+lb_status lb_mlx_is_packed(const lb_source *s, bool *out, lb_err *err);
 
 /* Fills s->weights from s->tensors; companions of a packed weight get no weight of their own.
  * Every inconsistency is an error that names the tensor and the shapes. */

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* foreign.c: which tool quantized this model.
+ *
+ * Three witnesses: a quantization_config (or compression_config) with a method, at the top of the
+ * config or in one of its sub-configs; ModelOpt's own file; and tensors that only a packed format
+ * has. The last one catches folders whose config lost the method. */
+#include "format/foreign.h"
+
+/* ---- config ---- */
+
+/* "quant_method", or what older configs have instead. */
+static lb_str method_of(const lb_json *object) {
+    lb_str method;
+    if (lb_json_as_str(lb_json_get(object, "quant_method"), &method))
+        return method;
+    if (lb_json_get(object, "load_in_4bit") || lb_json_get(object, "load_in_8bit"))
+        return LB_STR("bitsandbytes");
+    if (lb_json_get(object, "config_groups"))
+        return LB_STR("compressed-tensors");
+    if (lb_json_get(object, "quant_algo"))
+        return LB_STR("modelopt");
+    return LB_STR("no quant_method");
+}
+
+static const lb_json *non_empty(const lb_json *v) {
+    return v && v->type == LB_JOBJECT && v->n > 0 ? v : NULL;
+}
+
+static const lb_json *direct(const lb_json *config) {
+    static const char *const keys[] = {"quantization_config", "compression_config"};
+    for (size_t i = 0; i < LB_LEN(keys); i++) {
+        const lb_json *v = non_empty(lb_json_get(config, keys[i]));
+        if (v)
+            return v;
+    }
+    return NULL;
+}
+
+/* At the top, else in a sub-config (text_config, vision_config, thinker_config...). */
+static const lb_json *find_config(const lb_json *config) {
+    const lb_json *v = direct(config);
+    if (v || !config || config->type != LB_JOBJECT)
+        return v;
+    for (const lb_json *sub = config->first; sub && !v; sub = sub->next)
+        if (sub->type == LB_JOBJECT)
+            v = direct(sub);
+    return v;
+}
+
+/* {"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "FP8" or null...}} */
+static bool modelopt_packs(const lb_json *modelopt, lb_str *algo) {
+    const lb_json *object = lb_json_get(modelopt, "quantization");
+    return lb_json_as_str(lb_json_get(object ? object : modelopt, "quant_algo"), algo) &&
+           algo->len > 0;
+}
+
+/* ---- tensors ---- */
+
+static bool is_float(lb_dtype t) {
+    return t == LB_F16 || t == LB_BF16 || t == LB_F32 || t == LB_F64;
+}
+
+/* Names that stand beside packed weights and nowhere else. */
+static const struct {
+    const char *suffix, *method;
+} markers[] = {
+    {".qweight", "gptq or awq"},
+    {".weight_packed", "compressed-tensors"},
+    {".weight_scale_inv", "fp8 blocks"},
+    {".weight.absmax", "bitsandbytes"},
+    {".SCB", "bitsandbytes"},
+    {"_proj_blocks", "mxfp4"},
+};
+
+static const char *marked(const lb_tensor *t) {
+    for (size_t i = 0; i < LB_LEN(markers); i++)
+        if (lb_str_ends(t->name, lb_str_c(markers[i].suffix)))
+            return markers[i].method;
+    return NULL;
+}
+
+/* A weight of 8 bits or less with "<name>_scale" beside it: fp8 and int8 of several tools. */
+static lb_status scaled(const lb_source *s, const lb_tensor *t, lb_buf *buf, bool *out,
+                        lb_err *err) {
+    const lb_dtype_info *info = lb_dtype_get(t->dtype);
+    *out = false;
+    if (is_float(t->dtype) || info->block_bytes > info->block_elems ||
+        !lb_str_ends(t->name, LB_STR(".weight")))
+        return LB_OK;
+    lb_buf_reset(buf);
+    lb_buf_put_str(buf, t->name);
+    lb_buf_put_c(buf, "_scale");
+    LB_TRY(lb_buf_status(buf, err));
+    *out = lb_source_tensor(s, lb_buf_str(buf)) != NULL;
+    return LB_OK;
+}
+
+static lb_status check_tensors(const lb_source *s, lb_err *err) {
+    lb_buf buf = {0};
+    lb_status st = LB_OK;
+    for (u64 i = 0; st == LB_OK && i < s->n_tensors; i++) {
+        const lb_tensor *t = &s->tensors[i];
+        const char *method = marked(t);
+        bool has_scale = false;
+        if (!method)
+            st = scaled(s, t, &buf, &has_scale, err);
+        if (method || has_scale)
+            st =
+                lb_fail(err, LB_E_UNSUPPORTED,
+                        "tensor '%.*s' (%s) belongs to a model quantized by another tool (%s): not "
+                        "supported yet",
+                        LB_FMT(t->name), lb_dtype_get(t->dtype)->name,
+                        method ? method : "a scale for each weight");
+    }
+    lb_buf_deinit(&buf);
+    return st;
+}
+
+/* MLX wrote it: what the config names was undone if only plain floats are left. */
+static lb_status check_plain(const lb_source *s, lb_str method, lb_err *err) {
+    for (u64 i = 0; i < s->n_tensors; i++)
+        if (!is_float(s->tensors[i].dtype))
+            return lb_fail(
+                err, LB_E_UNSUPPORTED,
+                "quantized with '%.*s' (config.json), and tensor '%.*s' is still %s: not "
+                "supported yet",
+                LB_FMT(method), LB_FMT(s->tensors[i].name),
+                lb_dtype_get(s->tensors[i].dtype)->name);
+    return LB_OK;
+}
+
+lb_status lb_foreign_check(const lb_source *s, const lb_json *config, const lb_json *modelopt,
+                           bool mlx, lb_err *err) {
+    const lb_json *object = find_config(config);
+    lb_str method = LB_STR_NONE;
+    if (object)
+        method = method_of(object);
+    else if (modelopt_packs(modelopt, &method))
+        method = LB_STR("modelopt");
+    if (method.ptr && mlx)
+        LB_TRY(check_plain(s, method, err));
+    else if (method.ptr)
+        return lb_fail(err, LB_E_UNSUPPORTED, "quantized with '%.*s' (%s): not supported yet",
+                       LB_FMT(method), object ? "config.json" : "hf_quant_config.json");
+    return check_tensors(s, err);
+}
