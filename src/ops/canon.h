@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* canon.h: under which name and layout of the Hugging Face world a stored weight stands, by the
+ * table of its architecture. */
+#ifndef LB_OPS_CANON_H
+#define LB_OPS_CANON_H
+
+#include "arch/arch.h"
+#include "base/base.h"
+#include "base/mem.h"
+#include "tensor/source.h"
+
+typedef struct lb_canon {
+    const lb_arch *arch; /* NULL: not known; every name stands for itself */
+    lb_hparams hparams;
+    lb_world world;
+} lb_canon;
+
+typedef struct lb_canon_weight {
+    lb_str name;    /* canonical; as stored where the table does not have it */
+    u64 heads;      /* rows of so many heads are interleaved as stored; 0: in order */
+    bool plus_one;  /* stored as value + 1 */
+    bool cut_vocab; /* rows beyond the tokenizer's may be missing in GGUF */
+    bool may_lack;  /* other formats compute it or leave it out */
+} lb_canon_weight;
+
+/* Never fails for an unknown architecture: *out then knows none. LB_E_NOMEM, LB_E_FORMAT for a
+ * config that is no JSON. */
+lb_status lb_canon_init(lb_canon *out, const lb_source *s, lb_arena *perm, lb_err *err);
+lb_status lb_canon_find(const lb_canon *c, const lb_weight *w, lb_arena *perm, lb_canon_weight *out,
+                        lb_err *err);
+
+#endif

@@ -1,0 +1,458 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* diff.c: pairs the weights of two models, compares them in chunks on all threads, adds the chunks'
+ * sums in order. */
+#include "ops/diff.h"
+#include "base/interrupt.h"
+#include "base/os.h"
+#include "base/thread.h"
+#include "io/json.h"
+#include "kernel/kernel.h"
+#include "ops/canon.h"
+#include "ops/values.h"
+#include "ops/work.h"
+#include <math.h>
+
+/* Elements of a chunk: what one thread compares at a time. One partial result each (64 bytes), so a
+ * trillion values need 16 MB of them. */
+#define CHUNK_ELEMS ((u64)4 << 20)
+
+typedef struct partial {
+    double max_abs, sum_dd, sum_aa, sum_bb, sum_ab;
+    u64 n_different;
+    bool infinite; /* a difference is not finite */
+} partial;
+
+typedef struct pair {
+    lb_diff_row *row;
+    lb_values a, b;
+    lb_values_cut cut;
+    bool wide; /* integers or f64: compared as double */
+    u64 chunk0, n_chunks, tiles_per_chunk;
+} pair;
+
+typedef struct diff_job {
+    const lb_diff_options *o;
+    const lb_source *a, *b;
+    lb_fds *fds_a, *fds_b;
+    pair *pairs;
+    u64 n_pairs;
+    partial *partials; /* one a chunk */
+    u32 *chunk_pair;
+    u64 n_chunks;
+    u8 *memory; /* worker_bytes a worker: scratch a, scratch b, three tiles */
+    u64 worker_bytes, scratch_a_bytes, scratch_b_bytes, tile_elems;
+    lb_mutex progress_lock; /* of the next */
+    u64 done_bytes;
+    u64 total_bytes;
+} diff_job;
+
+/* ---- values that f32 cannot hold ---- */
+
+static bool is_wide(const lb_values *v) {
+    return !v->codec.decodes || v->codec.dtype == LB_F64;
+}
+
+/* Integers beyond 2^53 lose their last bits here; equality is decided on the bytes (add_wide). */
+static double wide_value(lb_dtype t, const u8 *p) {
+    u64 u = 0;
+    double d;
+    memcpy(&u, p, lb_dtype_get(t)->block_bytes);
+    switch (t) {
+    case LB_F64:
+        memcpy(&d, p, sizeof d);
+        return d;
+    case LB_I8:
+        return (i8)u;
+    case LB_I16:
+        return (i16)u;
+    case LB_I32:
+        return (i32)u;
+    case LB_I64:
+        return (double)(i64)u;
+    default:
+        return (double)u;
+    }
+}
+
+typedef struct wide_tile {
+    const u8 *stored; /* NULL: values holds f32 */
+    const float *values;
+    lb_dtype dtype;
+    u32 elem_bytes;
+} wide_tile;
+
+static double wide_get(const wide_tile *t, u64 i) {
+    return t->stored ? wide_value(t->dtype, t->stored + i * t->elem_bytes) : (double)t->values[i];
+}
+
+static void add_scalar(partial *p, double a, double b, bool equal) {
+    if (isfinite(a) && isfinite(b)) {
+        double d = equal ? 0 : fabs(a - b);
+        p->sum_aa += a * a;
+        p->sum_bb += b * b;
+        p->sum_ab += a * b;
+        p->sum_dd += d * d;
+        p->max_abs = fmax(p->max_abs, d);
+    } else if (!equal) {
+        p->infinite = true;
+    }
+    p->n_different += !equal;
+}
+
+static void add_wide(partial *p, const wide_tile *a, const wide_tile *b, u64 n) {
+    bool by_bytes = a->stored && b->stored && a->dtype == b->dtype && a->dtype != LB_F64;
+    for (u64 i = 0; i < n; i++) {
+        double x = wide_get(a, i), y = wide_get(b, i);
+        bool equal = by_bytes ? memcmp(a->stored + i * a->elem_bytes, b->stored + i * b->elem_bytes,
+                                       a->elem_bytes) == 0
+                              : x == y || (isnan(x) && isnan(y));
+        add_scalar(p, x, y, equal);
+    }
+}
+
+/* ---- the usual case ---- */
+
+/* One leaf of a row. d: room for the differences. */
+static void add_leaf(partial *p, const lb_kernels *k, u64 n, const float *a, const float *b,
+                     float *d) {
+    float ra[2] = {INFINITY, -INFINITY}, rb[2] = {INFINITY, -INFINITY};
+    float rd[2] = {INFINITY, -INFINITY};
+    if (k->fold_range_f32((size_t)n, a, ra) | k->fold_range_f32((size_t)n, b, rb)) {
+        for (u64 i = 0; i < n; i++)
+            add_scalar(p, (double)a[i], (double)b[i], a[i] == b[i] || (isnan(a[i]) && isnan(b[i])));
+        return;
+    }
+    k->map_sub_f32((size_t)n, d, a, b);
+    p->infinite |= k->fold_range_f32((size_t)n, d, rd) != 0; /* huge minus minus huge */
+    double m = fmax(fabs((double)rd[0]), fabs((double)rd[1]));
+    p->max_abs = fmax(p->max_abs, m);
+    p->n_different += m > 0; /* a difference of two f32 is zero only if they are equal */
+    if (m > 0)
+        p->sum_dd += k->fold_dot_f32((size_t)n, d, d);
+    p->sum_aa += k->fold_dot_f32((size_t)n, a, a);
+    p->sum_bb += k->fold_dot_f32((size_t)n, b, b);
+    p->sum_ab += k->fold_dot_f32((size_t)n, a, b);
+}
+
+static void add_tile(partial *p, const lb_kernels *k, const lb_values_tile *t, const float *a,
+                     const float *b, float *d) {
+    for (u64 r = 0; r < t->nr; r++)
+        for (u64 c = 0; c < t->nc; c += LB_FOLD_LEAF) {
+            u64 at = r * t->nc + c;
+            add_leaf(p, k, LB_MIN(t->nc - c, LB_FOLD_LEAF), a + at, b + at, d);
+        }
+}
+
+/* Reads one side of a wide pair: as stored where f32 cannot hold it. */
+static lb_status read_wide(const diff_job *j, const lb_values *v, lb_fds *fds,
+                           const lb_values_tile *t, u8 *scratch, float *values, wide_tile *out,
+                           lb_err *err) {
+    u64 len;
+    if (!is_wide(v)) {
+        *out = (wide_tile){.values = values};
+        return lb_values_read(v, fds, j->o->kernels, t, scratch, values, err);
+    }
+    lb_dtype dtype = v->codec.dtype;
+    *out = (wide_tile){scratch, NULL, dtype, lb_dtype_get(dtype)->block_bytes};
+    return lb_values_read_stored(v, fds, t, scratch, &len, err);
+}
+
+static void report_progress(diff_job *j, u64 bytes) {
+    lb_lock(&j->progress_lock);
+    j->done_bytes += bytes;
+    if (j->o->progress)
+        j->o->progress(j->o->user, j->done_bytes, j->total_bytes);
+    lb_unlock(&j->progress_lock);
+}
+
+static lb_status compare_chunk(void *ctx, u32 worker, u64 chunk, lb_err *err) {
+    diff_job *j = ctx;
+    pair *x = &j->pairs[j->chunk_pair[chunk]];
+    partial p = {0};
+    u8 *scratch_a = j->memory + worker * j->worker_bytes;
+    u8 *scratch_b = scratch_a + j->scratch_a_bytes;
+    float *a = (float *)(void *)(scratch_b + j->scratch_b_bytes);
+    float *b = a + j->tile_elems, *d = b + j->tile_elems;
+    u64 first = (chunk - x->chunk0) * x->tiles_per_chunk;
+    u64 last = LB_MIN(first + x->tiles_per_chunk, x->cut.n_tiles);
+    for (u64 i = first; i < last; i++) {
+        lb_values_tile t = lb_values_cut_get(&x->cut, i);
+        LB_TRY(lb_interrupt_check(err));
+        if (x->wide) {
+            wide_tile wa, wb;
+            LB_TRY(read_wide(j, &x->a, j->fds_a, &t, scratch_a, a, &wa, err));
+            LB_TRY(read_wide(j, &x->b, j->fds_b, &t, scratch_b, b, &wb, err));
+            add_wide(&p, &wa, &wb, t.nr * t.nc);
+        } else {
+            LB_TRY(lb_values_read(&x->a, j->fds_a, j->o->kernels, &t, scratch_a, a, err));
+            LB_TRY(lb_values_read(&x->b, j->fds_b, j->o->kernels, &t, scratch_b, b, err));
+            add_tile(&p, j->o->kernels, &t, a, b, d);
+        }
+        report_progress(j, lb_values_stored_bytes(&x->a, &t) + lb_values_stored_bytes(&x->b, &t));
+    }
+    j->partials[chunk] = p;
+    return LB_OK;
+}
+
+/* ---- pairing ---- */
+
+typedef struct side {
+    const lb_source *source;
+    lb_canon_weight *canon; /* one a weight */
+    lb_map by_name;
+    u8 *met; /* one a weight: has a partner */
+} side;
+
+static lb_status name_weights(side *x, bool use_arch, lb_arena *perm, lb_err *err) {
+    const lb_source *s = x->source;
+    lb_canon canon = {0};
+    x->canon = lb_arena_push_array(perm, s->n_weights, sizeof *x->canon, _Alignof(lb_canon_weight));
+    x->met = lb_arena_push_array(perm, s->n_weights, 1, 1);
+    if (!x->canon || !x->met)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for %llu weights",
+                       (unsigned long long)s->n_weights);
+    if (use_arch)
+        LB_TRY(lb_canon_init(&canon, s, perm, err));
+    for (u64 i = 0; i < s->n_weights; i++) {
+        bool existed;
+        LB_TRY(lb_canon_find(&canon, &s->weights[i], perm, &x->canon[i], err));
+        LB_TRY(lb_map_put(&x->by_name, x->canon[i].name, i, &existed, err));
+        if (existed) { /* two stored names for one role: each keeps its own */
+            x->canon[i] = (lb_canon_weight){.name = s->weights[i].name};
+            LB_TRY(lb_map_put(&x->by_name, x->canon[i].name, i, NULL, err));
+        }
+    }
+    return LB_OK;
+}
+
+static lb_status set_up_pair(pair *x, const side *a, u64 i, const side *b, u64 k, lb_err *err) {
+    const lb_canon_weight *ca = &a->canon[i], *cb = &b->canon[k];
+    lb_diff_row *row = x->row;
+    row->name = ca->name;
+    row->a = &a->source->weights[i];
+    row->b = &b->source->weights[k];
+    LB_TRY(lb_values_init(&x->a, a->source, row->a, ca->heads, err));
+    LB_TRY(lb_values_init(&x->b, b->source, row->b, cb->heads, err));
+    x->a.add_one = cb->plus_one && !ca->plus_one;
+    x->b.add_one = ca->plus_one && !cb->plus_one;
+    if (x->a.head_rows || x->b.head_rows) {
+        lb_values_as_column(&x->a);
+        lb_values_as_column(&x->b);
+    }
+    bool cut = ca->cut_vocab || cb->cut_vocab;
+    row->same_shape =
+        lb_shape_eq(&row->a->shape, &row->b->shape) ||
+        (cut && x->a.n_cols == x->b.n_cols && row->a->shape.rank == 2 && row->b->shape.rank == 2);
+    x->wide = is_wide(&x->a) || is_wide(&x->b);
+    if (x->a.codec.dtype == LB_C64 || x->b.codec.dtype == LB_C64)
+        return lb_fail(err, LB_E_UNSUPPORTED, "tensor '%.*s': complex values are not compared",
+                       LB_FMT(row->a->name));
+    if (row->same_shape)
+        lb_values_cut_init(&x->cut, &x->a, &x->b);
+    return LB_OK;
+}
+
+/* Weights of x without partner go to `only`, or to out->left_out. */
+static lb_status list_rest(lb_diff *out, const side *x, lb_str **only, u64 *n_only, lb_arena *perm,
+                           lb_err *err) {
+    const lb_source *s = x->source;
+    *only = lb_arena_new(perm, lb_str, s->n_weights + 1);
+    if (!*only)
+        return lb_fail(err, LB_E_NOMEM, "out of memory");
+    for (u64 i = 0; i < s->n_weights; i++) {
+        if (x->met[i])
+            continue;
+        if (x->canon[i].may_lack)
+            out->left_out[out->n_left_out++] = s->weights[i].name;
+        else
+            (*only)[(*n_only)++] = s->weights[i].name;
+    }
+    return LB_OK;
+}
+
+static lb_status make_pairs(lb_diff *out, diff_job *j, side *a, side *b, lb_arena *perm,
+                            lb_err *err) {
+    /* Within one format names and layouts are the same by themselves. */
+    bool use_arch = a->source->format != b->source->format;
+    u64 n_a = a->source->n_weights, n_b = b->source->n_weights;
+    LB_TRY(name_weights(a, use_arch, perm, err));
+    LB_TRY(name_weights(b, use_arch, perm, err));
+    out->rows = lb_arena_new(perm, lb_diff_row, n_a + 1);
+    j->pairs = lb_arena_new(perm, pair, n_a + 1);
+    out->left_out = lb_arena_new(perm, lb_str, n_a + n_b + 1);
+    if (!out->rows || !j->pairs || !out->left_out)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for %llu weights", (unsigned long long)n_a);
+    for (u64 i = 0; i < n_a; i++) {
+        u64 k;
+        if (!lb_map_find(&b->by_name, a->canon[i].name, &k))
+            continue;
+        a->met[i] = b->met[k] = 1;
+        pair *x = &j->pairs[j->n_pairs++];
+        x->row = &out->rows[out->n_rows++];
+        LB_TRY(set_up_pair(x, a, i, b, k, err));
+    }
+    LB_TRY(list_rest(out, a, &out->only_in_a, &out->n_only_in_a, perm, err));
+    return list_rest(out, b, &out->only_in_b, &out->n_only_in_b, perm, err);
+}
+
+/* ---- chunks and memory ---- */
+
+static lb_status make_chunks(diff_job *j, lb_arena *perm, lb_err *err) {
+    for (u64 i = 0; i < j->n_pairs; i++) {
+        pair *x = &j->pairs[i];
+        if (!x->row->same_shape || x->cut.n_tiles == 0)
+            continue;
+        u64 elems = x->cut.tile_rows * x->cut.tile_cols;
+        x->tiles_per_chunk = LB_MAX(CHUNK_ELEMS / elems, (u64)1);
+        x->chunk0 = j->n_chunks;
+        x->n_chunks = lb_ceil_div_u64(x->cut.n_tiles, x->tiles_per_chunk);
+        j->n_chunks += x->n_chunks;
+        j->tile_elems =
+            LB_MAX(j->tile_elems, LB_MIN(x->cut.tile_rows, x->cut.n_rows) * x->cut.tile_cols);
+        j->scratch_a_bytes = LB_MAX(j->scratch_a_bytes, lb_values_scratch_bytes(&x->a, &x->cut));
+        j->scratch_b_bytes = LB_MAX(j->scratch_b_bytes, lb_values_scratch_bytes(&x->b, &x->cut));
+        lb_values_tile all = {0, x->cut.n_rows, 0, x->cut.n_cols};
+        j->total_bytes += lb_values_stored_bytes(&x->a, &all) + lb_values_stored_bytes(&x->b, &all);
+    }
+    j->tile_elems = (j->tile_elems + 15) & ~(u64)15; /* keeps the third tile aligned to 64 bytes */
+    j->worker_bytes = j->scratch_a_bytes + j->scratch_b_bytes + 2 * j->tile_elems * sizeof(float) +
+                      LB_FOLD_LEAF * sizeof(float);
+    j->partials = lb_arena_new(perm, partial, j->n_chunks + 1);
+    j->chunk_pair = lb_arena_new(perm, u32, j->n_chunks + 1);
+    if (!j->partials || !j->chunk_pair)
+        return lb_fail(err, LB_E_NOMEM, "out of memory");
+    for (u64 i = 0; i < j->n_pairs; i++)
+        for (u64 c = 0; c < j->pairs[i].n_chunks; c++)
+            j->chunk_pair[j->pairs[i].chunk0 + c] = (u32)i;
+    return LB_OK;
+}
+
+/* Threads that half of the budget holds; the rest is for directories. */
+static lb_status choose_threads(const diff_job *j, u32 *n, lb_err *err) {
+    u64 room = j->o->memory_bytes / 2, fit = room / LB_MAX(j->worker_bytes, (u64)1);
+    if (fit == 0)
+        return lb_fail(err, LB_E_LIMIT, "--memory: comparing these models needs at least %llu MB",
+                       (unsigned long long)(2 * j->worker_bytes / 1000000 + 1));
+    *n = (u32)LB_MIN((u64)LB_MAX(j->o->n_threads, 1u), LB_MIN(fit, (u64)LB_WORK_THREADS_MAX));
+    return LB_OK;
+}
+
+static void finish_row(const diff_job *j, const pair *x, double tolerance) {
+    lb_diff_row *row = x->row;
+    partial sum = {0};
+    if (!row->same_shape)
+        return;
+    for (u64 c = 0; c < x->n_chunks; c++) {
+        const partial *p = &j->partials[x->chunk0 + c];
+        sum.max_abs = fmax(sum.max_abs, p->max_abs);
+        sum.sum_dd += p->sum_dd;
+        sum.sum_aa += p->sum_aa;
+        sum.sum_bb += p->sum_bb;
+        sum.sum_ab += p->sum_ab;
+        sum.n_different += p->n_different;
+        sum.infinite |= p->infinite;
+    }
+    double n = (double)x->cut.n_rows * (double)x->cut.n_cols;
+    double norm_a = sqrt(sum.sum_aa), norm_b = sqrt(sum.sum_bb), norm_d = sqrt(sum.sum_dd);
+    row->max_abs = sum.infinite ? INFINITY : sum.max_abs;
+    row->rmse = sum.infinite ? INFINITY : n > 0 ? norm_d / sqrt(n) : 0;
+    row->rel = sum.infinite ? INFINITY : norm_d == 0 ? 0 : norm_d / norm_a;
+    row->cosine = norm_a == 0 && norm_b == 0   ? 1
+                  : norm_a == 0 || norm_b == 0 ? 0
+                                               : sum.sum_ab / (norm_a * norm_b);
+    row->cosine = sum.n_different == 0 ? 1 : fmax(-1, fmin(1, row->cosine));
+    row->identical = sum.n_different == 0 || (tolerance > 0 && row->rel <= tolerance);
+}
+
+lb_status lb_diff_run(lb_diff *out, const lb_source *a, const lb_source *b,
+                      const lb_diff_options *o, lb_arena *perm, lb_err *err) {
+    side sa = {.source = a}, sb = {.source = b};
+    diff_job j = {.o = o, .a = a, .b = b};
+    u32 n_threads = 0;
+    u64 size = 0;
+    lb_status st;
+    memset(out, 0, sizeof *out);
+    lb_mutex_init(&j.progress_lock);
+    LB_TRY_DONE(st, make_pairs(out, &j, &sa, &sb, perm, err));
+    LB_TRY_DONE(st, make_chunks(&j, perm, err));
+    LB_TRY_DONE(st, choose_threads(&j, &n_threads, err));
+    LB_TRY_DONE(st, lb_fds_new(&j.fds_a, a->files, a->n_files, LB_WORK_FILES_MAX / 2, err));
+    LB_TRY_DONE(st, lb_fds_new(&j.fds_b, b->files, b->n_files, LB_WORK_FILES_MAX / 2, err));
+    size = n_threads * j.worker_bytes;
+    j.memory = lb_os_map_anon(size);
+    if (size && !j.memory) {
+        st = lb_fail(err, LB_E_NOMEM, "out of memory for %u threads", n_threads);
+        goto done;
+    }
+    LB_TRY_DONE(st, lb_work_run(n_threads, j.n_chunks, compare_chunk, &j, err));
+    out->identical = out->n_only_in_a == 0 && out->n_only_in_b == 0;
+    for (u64 i = 0; i < j.n_pairs; i++) {
+        finish_row(&j, &j.pairs[i], o->tolerance);
+        out->n_different += !j.pairs[i].row->identical;
+    }
+    out->identical &= out->n_different == 0;
+    out->bytes_read = j.done_bytes;
+done:
+    lb_os_unmap(j.memory, size);
+    lb_fds_free(&j.fds_a);
+    lb_fds_free(&j.fds_b);
+    lb_map_deinit(&sa.by_name);
+    lb_map_deinit(&sb.by_name);
+    lb_mutex_deinit(&j.progress_lock);
+    return st;
+}
+
+/* ---- JSON ---- */
+
+static void put_shape(lb_buf *out, const lb_shape *s) {
+    lb_buf_put_c(out, "[");
+    for (u32 d = 0; d < s->rank; d++)
+        lb_buf_printf(out, "%s%llu", d ? ", " : "", (unsigned long long)s->dim[d]);
+    lb_buf_put_c(out, "]");
+}
+
+static void put_row(lb_buf *out, const lb_diff_row *r) {
+    lb_buf_put_c(out, "{\"name\": ");
+    lb_json_write_str(out, r->name, false);
+    if (r->same_shape) {
+        lb_buf_put_c(out, ", \"max_abs\": ");
+        lb_json_write_f64(out, r->max_abs);
+        lb_buf_put_c(out, ", \"rmse\": ");
+        lb_json_write_f64(out, r->rmse);
+        lb_buf_put_c(out, ", \"rel\": ");
+        lb_json_write_f64(out, r->rel);
+        lb_buf_put_c(out, ", \"cosine\": ");
+        lb_json_write_f64(out, r->cosine);
+    } else {
+        lb_buf_put_c(out, ", \"max_abs\": null, \"rmse\": null, \"rel\": null, \"cosine\": null, "
+                          "\"shape_a\": ");
+        put_shape(out, &r->a->shape);
+        lb_buf_put_c(out, ", \"shape_b\": ");
+        put_shape(out, &r->b->shape);
+    }
+    lb_buf_printf(out, ", \"identical\": %s}", r->identical ? "true" : "false");
+}
+
+static void put_names(lb_buf *out, const char *key, const lb_str *names, u64 n) {
+    lb_buf_printf(out, ", \"%s\": [", key);
+    for (u64 i = 0; i < n; i++) {
+        if (i)
+            lb_buf_put_c(out, ", ");
+        lb_json_write_str(out, names[i], false);
+    }
+    lb_buf_put_c(out, "]");
+}
+
+lb_status lb_diff_json(const lb_diff *d, lb_buf *out, lb_err *err) {
+    lb_buf_printf(out, "{\"identical\": %s, \"tensors\": [", d->identical ? "true" : "false");
+    for (u64 i = 0; i < d->n_rows; i++) {
+        lb_buf_put_c(out, i ? ",\n" : "\n");
+        put_row(out, &d->rows[i]);
+    }
+    lb_buf_put_c(out, "]");
+    put_names(out, "only_in_a", d->only_in_a, d->n_only_in_a);
+    put_names(out, "only_in_b", d->only_in_b, d->n_only_in_b);
+    put_names(out, "left_out", d->left_out, d->n_left_out);
+    lb_buf_put_c(out, "}\n");
+    return lb_buf_status(out, err);
+}

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* values.c: cutting a weight into tiles, reading their stored parts, decoding, undoing layouts. */
+#include "ops/values.h"
+#include "base/os.h"
+#include "plan/expr.h"
+
+#define ALIGN 64
+
+static u64 aligned(u64 n) {
+    return (n + ALIGN - 1) & ~(u64)(ALIGN - 1);
+}
+
+lb_status lb_values_init(lb_values *v, const lb_source *s, const lb_weight *w, u64 heads,
+                         lb_err *err) {
+    *v = (lb_values){.source = s, .weight = w};
+    LB_TRY(lb_codec_of(&v->codec, s, w, err));
+    lb_shape_matrix(&w->shape, &v->n_rows, &v->n_cols);
+    if (heads == 0)
+        return LB_OK;
+    lb_values_as_column(v);
+    if (v->n_rows % heads || v->n_rows / heads % 2 || v->n_cols % v->codec.unit_elems)
+        return lb_fail(err, LB_E_FORMAT, "weight '%.*s': %llu rows are not %llu heads of pairs",
+                       LB_FMT(w->name), (unsigned long long)v->n_rows, (unsigned long long)heads);
+    v->head_rows = v->n_rows / heads;
+    return LB_OK;
+}
+
+void lb_values_as_column(lb_values *v) {
+    if (v->weight->shape.rank > 1 || v->codec.unit_elems != 1 || v->n_rows != 1)
+        return;
+    v->n_rows = v->n_cols;
+    v->n_cols = 1;
+}
+
+static u64 gcd(u64 a, u64 b) {
+    while (b) {
+        u64 r = a % b;
+        a = b;
+        b = r;
+    }
+    return a;
+}
+
+/* Rows that must stay together, and rows at whose multiples every tile ends. */
+static u64 together(const lb_values *v) {
+    return v && v->head_rows ? v->head_rows : 1;
+}
+
+/* 0, the neutral element of gcd, where a tile may end anywhere. */
+static u64 mat_rows(const lb_values *v) {
+    return v->codec.rows_per_mat > 1 ? v->codec.rows_per_mat : 0;
+}
+
+void lb_values_cut_init(lb_values_cut *c, const lb_values *a, const lb_values *b) {
+    u64 keep = LB_MAX(together(a), together(b));
+    *c = (lb_values_cut){.n_rows = a->n_rows, .n_cols = a->n_cols};
+    if (b)
+        c->n_rows = LB_MIN(a->n_rows, b->n_rows);
+    c->band_rows = b ? gcd(mat_rows(a), mat_rows(b)) : mat_rows(a);
+    if (c->band_rows == 0)
+        c->band_rows = LB_MAX(c->n_rows, (u64)1);
+    if (c->n_rows == 0 || c->n_cols == 0)
+        return;
+    c->tile_rows = LB_MAX(LB_VALUES_TILE / c->n_cols, (u64)1);
+    c->tile_cols = c->n_cols;
+    if (keep > 1)
+        c->tile_rows = LB_MAX(c->tile_rows / keep, (u64)1) * keep;
+    else if (c->n_cols > LB_VALUES_TILE)
+        c->tile_cols = LB_VALUES_TILE;
+    c->tiles_per_row = lb_ceil_div_u64(c->n_cols, c->tile_cols);
+    c->tiles_per_band = lb_ceil_div_u64(c->band_rows, c->tile_rows) * c->tiles_per_row;
+    u64 full = c->n_rows / c->band_rows, rest = c->n_rows % c->band_rows;
+    c->n_tiles = full * c->tiles_per_band + lb_ceil_div_u64(rest, c->tile_rows) * c->tiles_per_row;
+}
+
+lb_values_tile lb_values_cut_get(const lb_values_cut *c, u64 tile) {
+    lb_values_tile t;
+    u64 band = tile / c->tiles_per_band, in_band = tile % c->tiles_per_band;
+    u64 row = in_band / c->tiles_per_row * c->tile_rows, end;
+    t.r0 = band * c->band_rows + row;
+    end = LB_MIN(c->n_rows, (band + 1) * c->band_rows);
+    t.nr = LB_MIN(c->tile_rows, end - t.r0);
+    t.c0 = in_band % c->tiles_per_row * c->tile_cols;
+    t.nc = LB_MIN(c->tile_cols, c->n_cols - t.c0);
+    return t;
+}
+
+static u64 part_bytes(const lb_values *v, u32 p, u64 n_elems) {
+    const lb_codec_part *part = &v->codec.part[p];
+    return part->kind == LB_PART_MAT ? part->unit_bytes
+                                     : n_elems / v->codec.unit_elems * part->unit_bytes;
+}
+
+u64 lb_values_stored_bytes(const lb_values *v, const lb_values_tile *t) {
+    u64 n = 0;
+    for (u32 p = 0; p < v->codec.n_parts; p++)
+        n += aligned(part_bytes(v, p, t->nr * t->nc));
+    return n;
+}
+
+u64 lb_values_scratch_bytes(const lb_values *v, const lb_values_cut *c) {
+    lb_values_tile t = {0, LB_MIN(c->tile_rows, c->n_rows), 0, c->tile_cols};
+    u64 elems = t.nr * t.nc;
+    return lb_values_stored_bytes(v, &t) +
+           aligned(lb_codec_scratch_elems(&v->codec, elems) * sizeof(float)) +
+           (v->head_rows ? aligned(elems * sizeof(float)) : 0);
+}
+
+/* A tile is whole rows or a stretch of one row: its bytes in each part are one range. */
+static lb_status read_part(const lb_values *v, lb_fds *fds, const lb_values_tile *t, u32 p, u8 *to,
+                           lb_err *err) {
+    const lb_codec_part *part = &v->codec.part[p];
+    const lb_tensor *x = &v->source->tensors[part->tensor];
+    const char *path = v->source->files[x->file].path;
+    u64 unit = v->codec.unit_elems, off, len = part_bytes(v, p, t->nr * t->nc);
+    int fd;
+    if (part->kind == LB_PART_MAT)
+        off = t->r0 / v->codec.rows_per_mat * part->unit_bytes;
+    else
+        off = (t->r0 * v->n_cols + t->c0) / unit * part->unit_bytes;
+    /* The shape agreed with the parts when the model was opened; a slip here must not read beyond.
+     */
+    if (off > x->size_bytes || len > x->size_bytes - off)
+        return lb_fail(err, LB_E_FORMAT, "tensor '%.*s': its parts do not have the same rows",
+                       LB_FMT(x->name));
+    LB_TRY(lb_fds_get(fds, x->file, &fd, err));
+    lb_status st = lb_os_pread(fd, path, to, len, x->off_bytes + off, err);
+    lb_fds_put(fds, x->file);
+    return st;
+}
+
+/* GGUF's row 2i+h of a head to h*half+i. */
+static void undo_heads(u64 head_rows, u64 n_rows, u64 n_cols, float *out, const float *in) {
+    u64 half = head_rows / 2;
+    for (u64 r = 0; r < n_rows; r++) {
+        u64 head = r / head_rows, in_head = r % head_rows;
+        u64 from = head * head_rows + in_head % half * 2 + in_head / half;
+        memcpy(out + r * n_cols, in + from * n_cols, (size_t)n_cols * sizeof *out);
+    }
+}
+
+lb_status lb_values_read(const lb_values *v, lb_fds *fds, const lb_kernels *k,
+                         const lb_values_tile *t, u8 *scratch, float *out, lb_err *err) {
+    const u8 *part[LB_PARTS_MAX] = {0};
+    u64 n = t->nr * t->nc;
+    u8 *at = scratch;
+    for (u32 p = 0; p < v->codec.n_parts; p++) {
+        LB_TRY(read_part(v, fds, t, p, at, err));
+        part[p] = at;
+        at += aligned(part_bytes(v, p, n));
+    }
+    float *scales = (float *)(void *)at;
+    at += aligned(lb_codec_scratch_elems(&v->codec, n) * sizeof(float));
+    float *values = v->head_rows ? (float *)(void *)at : out;
+    lb_codec_decode(&v->codec, k, n, values, part, scales);
+    if (v->head_rows)
+        undo_heads(v->head_rows, t->nr, t->nc, out, values);
+    if (v->add_one) {
+        k->map_addc_f32((size_t)n, out, out, 1.0f);
+        if (v->codec.dtype == LB_F16)
+            k->map_round_f16_f32((size_t)n, out, out);
+    }
+    return LB_OK;
+}
+
+lb_status lb_values_read_stored(const lb_values *v, lb_fds *fds, const lb_values_tile *t,
+                                u8 *scratch, u64 *len, lb_err *err) {
+    *len = part_bytes(v, 0, t->nr * t->nc);
+    return read_part(v, fds, t, 0, scratch, err);
+}

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* values.h: the values of a weight as f32, tile by tile, in canonical layout: for operations that
+ * look at every value and write no model (diff, verify).
+ *
+ * A tile is a run of whole rows, or a stretch of one row that is too long. Tiles depend on the
+ * weight alone, never on threads or budget, so results folded tile by tile do not either. */
+#ifndef LB_OPS_VALUES_H
+#define LB_OPS_VALUES_H
+
+#include "base/base.h"
+#include "base/mem.h"
+#include "kernel/kernel.h"
+#include "plan/codec.h"
+#include "tensor/source.h"
+
+#define LB_VALUES_TILE \
+    65536 /* elements aimed at: f32 of two tiles and their difference share an L2 */
+
+typedef struct lb_values {
+    const lb_source *source;
+    const lb_weight *weight;
+    lb_codec codec;
+    u64 n_rows, n_cols;
+    /* Stored -> canonical: rows 2i+h of each head (GGUF) come to h*half+i. */
+    u64 head_rows; /* rows of a head; 0: rows stand in order */
+    /* Adds one, in f32, and for f16 values rounds the sum to f16: as GGUF stores gemma's norms. The
+     * way there is exact to repeat; the way back is not. */
+    bool add_one;
+} lb_values;
+
+typedef struct lb_values_tile {
+    u64 r0, nr, c0, nc;
+} lb_values_tile;
+
+/* heads: 0, or the number of heads whose rows are interleaved. LB_E_FORMAT if they do not divide
+ * the rows. A vector with heads is seen as one column. */
+lb_status lb_values_init(lb_values *v, const lb_source *s, const lb_weight *w, u64 heads,
+                         lb_err *err);
+
+/* The elements of a vector as rows of one element; nothing for a matrix. */
+void lb_values_as_column(lb_values *v);
+
+/* Cuts n_rows x n_cols into tiles; rows of one head are never separated, a row that is too long is
+ * cut at multiples of LB_VALUES_TILE, and no tile crosses into the next matrix of a stack whose
+ * matrices have scales of their own. */
+typedef struct lb_values_cut {
+    u64 n_rows, n_cols, tile_rows, tile_cols, tiles_per_row, n_tiles, band_rows, tiles_per_band;
+} lb_values_cut;
+void lb_values_cut_init(lb_values_cut *c, const lb_values *a, const lb_values *b);
+lb_values_tile lb_values_cut_get(const lb_values_cut *c, u64 tile);
+
+/* Buffers for reading tiles of up to n_elems of either weight. */
+u64 lb_values_stored_bytes(const lb_values *v,
+                           const lb_values_tile *t); /* all parts, each aligned */
+/* Bytes of scratch for lb_values_read: stored parts, scales, one tile where rows are permuted. */
+u64 lb_values_scratch_bytes(const lb_values *v, const lb_values_cut *c);
+
+/* Reads a tile and decodes it to out [nr * nc]. scratch: lb_values_scratch_bytes, 64-aligned. Only
+ * for weights whose codec decodes. */
+lb_status lb_values_read(const lb_values *v, lb_fds *fds, const lb_kernels *k,
+                         const lb_values_tile *t, u8 *scratch, float *out, lb_err *err);
+/* The stored bytes of part 0 instead: for integers. *len: their number. */
+lb_status lb_values_read_stored(const lb_values *v, lb_fds *fds, const lb_values_tile *t,
+                                u8 *scratch, u64 *len, lb_err *err);
+
+#endif
