@@ -408,6 +408,20 @@ static lb_status plain_weights(folder *f) {
     return LB_OK;
 }
 
+/* transformers reads another file if the config names one: that must be the one read here. */
+static lb_status check_named_file(folder *f, const lb_json *config) {
+    lb_str name;
+    if (!lb_json_as_str(lb_json_get(config, "transformers_weights"), &name))
+        return LB_OK;
+    if (f->use_index ? lb_str_eq_c(name, LB_INDEX_NAME)
+                     : f->n_chosen == 1 && lb_str_eq(name, f->chosen[0]))
+        return LB_OK;
+    return lb_fail(
+        f->err, LB_E_UNSUPPORTED,
+        "config.json names '%.*s' as the weights (transformers_weights): not supported yet",
+        LB_FMT(name));
+}
+
 /* HF or MLX, other tools' work refused, weights made. */
 static lb_status interpret(folder *f) {
     lb_source *s = f->s;
@@ -417,6 +431,7 @@ static lb_status interpret(folder *f) {
     lb_str written_by = {0};
     bool packed;
     LB_TRY_DONE(st, read_json(f, "config.json", &s->perm, &s->config, &config));
+    LB_TRY_DONE(st, check_named_file(f, config));
     LB_TRY_DONE(st, read_json(f, "hf_quant_config.json", &f->scratch, NULL, &modelopt));
     LB_TRY_DONE(st, lb_mlx_quant_parse(config, &f->scratch, &quant, f->err));
     LB_TRY_DONE(st, lb_mlx_is_packed(s, &packed, f->err));

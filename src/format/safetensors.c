@@ -12,6 +12,7 @@
 #include "format/safetensors.h"
 
 #include "base/os.h"
+#include "format/foreign.h"
 #include "io/json.h"
 
 #include <math.h>
@@ -461,6 +462,11 @@ lb_status lb_st_open(lb_source **out, const char *path, lb_err *err) {
     if (!s)
         return lb_fail(err, LB_E_NOMEM, "%s: out of memory", path);
     LB_TRY_DONE(st, lb_st_read(s, path, lb_os_base_name(lb_str_c(path)), err));
+    st = lb_foreign_check(s, NULL, NULL, false, err);
+    if (st != LB_OK) {
+        lb_err_context(err, "%s", path);
+        goto done;
+    }
     for (u64 i = 0; i < s->n_tensors; i++) {
         const lb_tensor *t = &s->tensors[i];
         lb_weight w = {.name = t->name, .shape = t->shape, .n_parts = 1, .part = {(u32)i}};

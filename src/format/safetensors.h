@@ -36,8 +36,9 @@ lb_status lb_st_parse(lb_str header, u64 size_bytes, lb_arena *perm, lb_arena *s
  * name: plain name inside the model's folder. */
 lb_status lb_st_read(lb_source *s, const char *path, lb_str name, lb_err *err);
 
-/* A single .safetensors file as a model: format SAFETENSORS, one plain weight a tensor. Companions
- * (scales of a quantized shard) stay tensors of their own: without a config nothing says more. */
+/* A single .safetensors file as a model: format SAFETENSORS, one plain weight a tensor. MLX's
+ * packed tensors stay integers of their own: without a config nothing says more. Tensors that only
+ * other tools' quantization has are refused (foreign.h). */
 lb_status lb_st_open(lb_source **out, const char *path, lb_err *err);
 
 /* The value of key in a raw __metadata__ object, decoded; false if absent or out of memory. */

@@ -2,6 +2,7 @@
 /* Model folders: which files are read, the index, other tools' quantization, side files, size. */
 #include "base/os.h"
 #include "format/folder.h"
+#include "format/safetensors.h"
 #include "format/st_layout.h"
 #include "st_files.h"
 #include "test.h"
@@ -309,6 +310,16 @@ LB_TEST(configs) {
     lb_source_close(&s);
 }
 
+LB_TEST(config_names_the_weights) {
+    const char *dir = st_dir("m");
+    st_file(dir, "model.safetensors", "pt", "a F32 2");
+    st_text(dir, "config.json", "{\"transformers_weights\":\"model.safetensors\"}");
+    lb_source *s = OPENS(dir, NULL);
+    lb_source_close(&s);
+    st_text(dir, "config.json", "{\"transformers_weights\":\"other.safetensors\"}");
+    REFUSES(dir, LB_E_UNSUPPORTED, "names 'other.safetensors' as the weights");
+}
+
 LB_TEST(other_tools_quantization) {
     static const struct {
         const char *config, *says;
@@ -365,8 +376,11 @@ LB_TEST(other_tools_tensors) {
     };
     for (size_t i = 0; i < LB_LEN(list); i++) {
         const char *dir = st_dir("m");
+        lb_err err = {0};
+        lb_source *s;
         st_file(dir, "model.safetensors", "pt", list[i]);
         REFUSES(dir, LB_E_UNSUPPORTED, "quantized by another tool");
+        CHECK(lb_st_open(&s, st_path(dir, "model.safetensors"), &err) == LB_E_UNSUPPORTED && !s);
     }
     const char *dir = st_dir("m");
     st_file(dir, "model.safetensors", "pt",
