@@ -249,7 +249,7 @@ static lb_status read_shape(reader *r, lb_tensor *t) {
     for (u32 i = 0; i < rank; i++) {
         u64 d;
         LB_TRY(read_u64(r, &d, "a dimension"));
-        if (d > INT64_MAX || (d > 1 && INT64_MAX / d <= n))
+        if (d > INT64_MAX || (i > 0 && d > 1 && INT64_MAX / d <= n))
             return lb_fail_at(r->err, LB_E_FORMAT, off,
                               "tensor '%.*s': dimension %u is %llu: more elements than 2^63",
                               LB_FMT(t->name), i, (unsigned long long)d);

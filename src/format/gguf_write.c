@@ -191,9 +191,9 @@ static lb_status check_item(lb_gguf_item *t, u32 align, u64 *padded, lb_err *err
                        "tensor '%.*s': rows of %llu elements are no whole blocks of %s (%u)",
                        LB_FMT(t->name), (unsigned long long)row, info->name, info->block_elems);
     bool empty = false;
-    for (u32 i = 0; i < shape->rank; i++) {
-        u64 d = shape->dim[i];
-        if (d > INT64_MAX || (d > 1 && INT64_MAX / d <= n))
+    for (u32 i = 0; i < shape->rank; i++) { /* fastest first: the order of the reader's test */
+        u64 d = shape->dim[shape->rank - 1 - i];
+        if (d > INT64_MAX || (i > 0 && d > 1 && INT64_MAX / d <= n))
             return lb_fail(err, LB_E_LIMIT, "tensor '%.*s' has more than 2^63 elements",
                            LB_FMT(t->name));
         n *= d > 0 ? d : 1;

@@ -462,8 +462,10 @@ LB_TEST(hostile_shapes) {
         {1, {INT64_MAX}, 28},                 /* f64: 2^66 bytes */
         {2, {(u64)1 << 31, (u64)1 << 31}, 0}, /* 2^64 bytes: wraps to 0 */
         {2, {((u64)1 << 31) + 1, (u64)1 << 31}, 0},
-        {1, {(u64)1 << 62}, 24}, /* fits 64 bits, not the file */
-        {1, {1025}, 0},          /* one element more than there is */
+        {1, {(u64)1 << 62}, 24},    /* fits 64 bits, not the file */
+        {2, {1, (u64)1 << 62}, 24}, /* ggml_new_tensor asserts less than 2^63 by division */
+        {3, {0, (u64)1 << 62, 2}, 24},
+        {1, {1025}, 0}, /* one element more than there is */
         {2, {32, 1000}, 2},
     };
     for (size_t i = 0; i < LB_LEN(cases); i++) {
