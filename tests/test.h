@@ -28,51 +28,52 @@ u64 lb_test_rand(void);
 u64 lb_test_rand_below(u64 n);
 float lb_test_normal(void);
 
-#define LB_TEST(id)                                                                                \
-    static void test_##id(void);                                                                   \
-    __attribute__((constructor)) static void register_##id(void) {                                 \
-        static lb_test_case c = {#id, test_##id, NULL};                                            \
-        lb_test_register(&c);                                                                      \
-    }                                                                                              \
+#define LB_TEST(id)                                                \
+    static void test_##id(void);                                   \
+    __attribute__((constructor)) static void register_##id(void) { \
+        static lb_test_case c = {#id, test_##id, NULL};            \
+        lb_test_register(&c);                                      \
+    }                                                              \
     static void test_##id(void)
-#define LB_TEST_MAIN(cost)                                                                         \
-    int main(int argc, char **argv) {                                                              \
-        return lb_test_main(argc, argv, cost);                                                     \
+#define LB_TEST_MAIN(cost)                     \
+    int main(int argc, char **argv) {          \
+        return lb_test_main(argc, argv, cost); \
     }
 
 /* Each returns from the test on failure. */
-#define CHECK(cond)                                                                                \
-    do {                                                                                           \
-        if (!(cond)) {                                                                             \
-            lb_test_fail(__FILE__, __LINE__, "%s", #cond);                                         \
-            return;                                                                                \
-        }                                                                                          \
+#define CHECK(cond)                                        \
+    do {                                                   \
+        if (!(cond)) {                                     \
+            lb_test_fail(__FILE__, __LINE__, "%s", #cond); \
+            return;                                        \
+        }                                                  \
     } while (0)
-#define CHECK_OK(call)                                                                             \
-    do {                                                                                           \
-        lb_status check_st_ = (call);                                                              \
-        if (check_st_ != LB_OK) {                                                                  \
-            lb_test_fail(__FILE__, __LINE__, "%s -> %s: %s", #call, lb_status_text(check_st_), err.msg); \
-            return;                                                                                \
-        }                                                                                          \
+#define CHECK_OK(call)                                                                         \
+    do {                                                                                       \
+        lb_status check_st_ = (call);                                                          \
+        if (check_st_ != LB_OK) {                                                              \
+            lb_test_fail(__FILE__, __LINE__, "%s -> %s: %s", #call, lb_status_text(check_st_), \
+                         err.msg);                                                             \
+            return;                                                                            \
+        }                                                                                      \
     } while (0)
-#define CHECK_U64(a, b)                                                                            \
-    do {                                                                                           \
-        u64 check_a_ = (u64)(a), check_b_ = (u64)(b);                                              \
-        if (check_a_ != check_b_) {                                                                \
-            lb_test_fail(__FILE__, __LINE__, "%s = %llu, expected %s = %llu", #a,                  \
-                         (unsigned long long)check_a_, #b, (unsigned long long)check_b_);          \
-            return;                                                                                \
-        }                                                                                          \
+#define CHECK_U64(a, b)                                                                   \
+    do {                                                                                  \
+        u64 check_a_ = (u64)(a), check_b_ = (u64)(b);                                     \
+        if (check_a_ != check_b_) {                                                       \
+            lb_test_fail(__FILE__, __LINE__, "%s = %llu, expected %s = %llu", #a,         \
+                         (unsigned long long)check_a_, #b, (unsigned long long)check_b_); \
+            return;                                                                       \
+        }                                                                                 \
     } while (0)
-#define CHECK_STR(a, b)                                                                            \
-    do {                                                                                           \
-        lb_str check_a_ = (a), check_b_ = lb_str_c(b);                                             \
-        if (!lb_str_eq(check_a_, check_b_)) {                                                      \
-            lb_test_fail(__FILE__, __LINE__, "%s = \"%.*s\", expected \"%.*s\"", #a,               \
-                         LB_FMT(check_a_), LB_FMT(check_b_));                                      \
-            return;                                                                                \
-        }                                                                                          \
+#define CHECK_STR(a, b)                                                              \
+    do {                                                                             \
+        lb_str check_a_ = (a), check_b_ = lb_str_c(b);                               \
+        if (!lb_str_eq(check_a_, check_b_)) {                                        \
+            lb_test_fail(__FILE__, __LINE__, "%s = \"%.*s\", expected \"%.*s\"", #a, \
+                         LB_FMT(check_a_), LB_FMT(check_b_));                        \
+            return;                                                                  \
+        }                                                                            \
     } while (0)
 
 #endif

@@ -5,7 +5,7 @@
 #   .c <= 1500 lines, above 1000 with a first comment `size: why`; .h <= 250, public 400;
 #   *_tables.[ch] hold only tables and are exempt from the file limit; a line <= 100 columns;
 #   a function <= 120 lines (aim 70) unless marked `long: ` on the lines before it;
-#   at most 6 arguments (8 in kernel/, whose signatures are shapes and pointers).
+#   at most 6 arguments beside lb_err *err (8 in kernel/, whose signatures are shapes and pointers).
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
@@ -62,6 +62,8 @@ length($0) > 100 { fail(FNR, "line of " length($0) " columns") }
             args++
     }
     max_args = FILENAME ~ /^src\/kernel\// || FILENAME ~ /^tests\/kern\// ? 8 : 6
+    if (head ~ /lb_err \*err\) \{$/)
+        args--
     if (args > max_args && head !~ /^LB_/)
         fail(start, args " arguments, limit " max_args)
     head = ""

@@ -144,17 +144,15 @@ static void add_tile(partial *p, const lb_kernels *k, const lb_values_tile *t, c
 }
 
 /* Reads one side of a wide pair: as stored where f32 cannot hold it. */
-static lb_status read_wide(const diff_job *j, const lb_values *v, lb_fds *fds,
-                           const lb_values_tile *t, u8 *scratch, float *values, wide_tile *out,
-                           lb_err *err) {
-    u64 len;
+static lb_status read_wide(const lb_values *v, const lb_values_io *io, const lb_values_tile *t,
+                           float *values, wide_tile *out, lb_err *err) {
+    lb_dtype dtype = v->codec.dtype;
     if (!is_wide(v)) {
         *out = (wide_tile){.values = values};
-        return lb_values_read(v, fds, j->o->kernels, t, scratch, values, err);
+        return lb_values_read(v, io, t, values, err);
     }
-    lb_dtype dtype = v->codec.dtype;
-    *out = (wide_tile){scratch, NULL, dtype, lb_dtype_get(dtype)->block_bytes};
-    return lb_values_read_stored(v, fds, t, scratch, &len, err);
+    *out = (wide_tile){io->scratch, NULL, dtype, lb_dtype_get(dtype)->block_bytes};
+    return lb_values_read_stored(v, io, t, err);
 }
 
 static void report_progress(diff_job *j, u64 bytes) {
@@ -169,9 +167,10 @@ static lb_status compare_chunk(void *ctx, u32 worker, u64 chunk, lb_err *err) {
     diff_job *j = ctx;
     pair *x = &j->pairs[j->chunk_pair[chunk]];
     partial p = {0};
-    u8 *scratch_a = j->memory + worker * j->worker_bytes;
-    u8 *scratch_b = scratch_a + j->scratch_a_bytes;
-    float *a = (float *)(void *)(scratch_b + j->scratch_b_bytes);
+    u8 *memory = j->memory + worker * j->worker_bytes;
+    lb_values_io io_a = {j->fds_a, j->o->kernels, memory};
+    lb_values_io io_b = {j->fds_b, j->o->kernels, memory + j->scratch_a_bytes};
+    float *a = (float *)(void *)(io_b.scratch + j->scratch_b_bytes);
     float *b = a + j->tile_elems, *d = b + j->tile_elems;
     u64 first = (chunk - x->chunk0) * x->tiles_per_chunk;
     u64 last = LB_MIN(first + x->tiles_per_chunk, x->cut.n_tiles);
@@ -180,12 +179,12 @@ static lb_status compare_chunk(void *ctx, u32 worker, u64 chunk, lb_err *err) {
         LB_TRY(lb_interrupt_check(err));
         if (x->wide) {
             wide_tile wa, wb;
-            LB_TRY(read_wide(j, &x->a, j->fds_a, &t, scratch_a, a, &wa, err));
-            LB_TRY(read_wide(j, &x->b, j->fds_b, &t, scratch_b, b, &wb, err));
+            LB_TRY(read_wide(&x->a, &io_a, &t, a, &wa, err));
+            LB_TRY(read_wide(&x->b, &io_b, &t, b, &wb, err));
             add_wide(&p, &wa, &wb, t.nr * t.nc);
         } else {
-            LB_TRY(lb_values_read(&x->a, j->fds_a, j->o->kernels, &t, scratch_a, a, err));
-            LB_TRY(lb_values_read(&x->b, j->fds_b, j->o->kernels, &t, scratch_b, b, err));
+            LB_TRY(lb_values_read(&x->a, &io_a, &t, a, err));
+            LB_TRY(lb_values_read(&x->b, &io_b, &t, b, err));
             add_tile(&p, j->o->kernels, &t, a, b, d);
         }
         report_progress(j, lb_values_stored_bytes(&x->a, &t) + lb_values_stored_bytes(&x->b, &t));

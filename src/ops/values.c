@@ -139,13 +139,14 @@ static void undo_heads(u64 head_rows, u64 n_rows, u64 n_cols, float *out, const 
     }
 }
 
-lb_status lb_values_read(const lb_values *v, lb_fds *fds, const lb_kernels *k,
-                         const lb_values_tile *t, u8 *scratch, float *out, lb_err *err) {
+lb_status lb_values_read(const lb_values *v, const lb_values_io *io, const lb_values_tile *t,
+                         float *out, lb_err *err) {
+    const lb_kernels *k = io->kernels;
     const u8 *part[LB_PARTS_MAX] = {0};
     u64 n = t->nr * t->nc;
-    u8 *at = scratch;
+    u8 *at = io->scratch;
     for (u32 p = 0; p < v->codec.n_parts; p++) {
-        LB_TRY(read_part(v, fds, t, p, at, err));
+        LB_TRY(read_part(v, io->fds, t, p, at, err));
         part[p] = at;
         at += aligned(part_bytes(v, p, n));
     }
@@ -163,8 +164,7 @@ lb_status lb_values_read(const lb_values *v, lb_fds *fds, const lb_kernels *k,
     return LB_OK;
 }
 
-lb_status lb_values_read_stored(const lb_values *v, lb_fds *fds, const lb_values_tile *t,
-                                u8 *scratch, u64 *len, lb_err *err) {
-    *len = part_bytes(v, 0, t->nr * t->nc);
-    return read_part(v, fds, t, 0, scratch, err);
+lb_status lb_values_read_stored(const lb_values *v, const lb_values_io *io, const lb_values_tile *t,
+                                lb_err *err) {
+    return read_part(v, io->fds, t, 0, io->scratch, err);
 }

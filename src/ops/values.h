@@ -55,12 +55,18 @@ u64 lb_values_stored_bytes(const lb_values *v,
 /* Bytes of scratch for lb_values_read: stored parts, scales, one tile where rows are permuted. */
 u64 lb_values_scratch_bytes(const lb_values *v, const lb_values_cut *c);
 
-/* Reads a tile and decodes it to out [nr * nc]. scratch: lb_values_scratch_bytes, 64-aligned. Only
- * for weights whose codec decodes. */
-lb_status lb_values_read(const lb_values *v, lb_fds *fds, const lb_kernels *k,
-                         const lb_values_tile *t, u8 *scratch, float *out, lb_err *err);
-/* The stored bytes of part 0 instead: for integers. *len: their number. */
-lb_status lb_values_read_stored(const lb_values *v, lb_fds *fds, const lb_values_tile *t,
-                                u8 *scratch, u64 *len, lb_err *err);
+/* What a reading thread brings. scratch: lb_values_scratch_bytes, 64-aligned, its own. */
+typedef struct lb_values_io {
+    lb_fds *fds; /* of the weight's source */
+    const lb_kernels *kernels;
+    u8 *scratch;
+} lb_values_io;
+
+/* Reads a tile and decodes it to out [nr * nc]. Only for weights whose codec decodes. */
+lb_status lb_values_read(const lb_values *v, const lb_values_io *io, const lb_values_tile *t,
+                         float *out, lb_err *err);
+/* The stored bytes of part 0 to the scratch instead: for integers. */
+lb_status lb_values_read_stored(const lb_values *v, const lb_values_io *io, const lb_values_tile *t,
+                                lb_err *err);
 
 #endif
