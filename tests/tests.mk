@@ -60,6 +60,13 @@ check: $(B)/lbrx
 	@sh tools/check.sh $(B)/lbrx
 checkkern: $(B)/checkkern
 	$< --long
+# The NEON kernels on another machine: a static cross build, run by qemu's user mode.
+ARM_CC ?= aarch64-linux-gnu-gcc
+QEMU_ARM ?= qemu-aarch64-static
+.PHONY: checkkern-arm
+checkkern-arm:
+	@$(MAKE) --no-print-directory CC=$(ARM_CC) CFLAGS=-static LDFLAGS=-static build/$(ARM_CC)/checkkern
+	$(QEMU_ARM) build/$(ARM_CC)/checkkern $(KERNFLAGS)
 T ?= 60
 fuzz:
 	@$(MAKE) --no-print-directory CC=clang SAN=fuzz fuzzers

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* bench.c: times of kernels: warm (data in the first caches) and cold (from memory). */
+#include "checkkern.h"
+#if defined(__x86_64__)
+#include <x86intrin.h>
+#endif
+
+/* Ticks of the processor's constant clock: near to cycles on x86, a slow counter on Arm. */
+static u64 ticks(void) {
+#if defined(__x86_64__)
+    return __rdtsc();
+#elif defined(__aarch64__)
+    u64 t;
+    __asm__ volatile("mrs %0, cntvct_el0" : "=r"(t));
+    return t;
+#else
+    return (u64)(seconds() * 1e9);
+#endif
+}
+
+static double root(double x) { /* Newton; nothing here needs more */
+    double r = x > 1 ? x : 1;
+    for (int i = 0; i < 60; i++)
+        r = (r + x / r) / 2;
+    return x > 0 ? r : 0;
+}
+
+enum { N_ROUNDS = 9, WARM_ELEMS = 4096, COLD_ELEMS = 1 << 20 };
+
+typedef struct timing {
+    double ns, ticks, dev; /* an element; deviation of the rounds in % */
+} timing;
+
+/* n_sets places are walked in turn, so that with many of them none is in a cache. */
+static timing measure(const kern *w, any_fn *fn, const kcase *c, const area *out, const area in[3],
+                      size_t n_sets, double seconds_min) {
+    const size_t elems = kcase_elems(w, c);
+    double ns[N_ROUNDS], tk = 0, sum = 0, var = 0;
+    for (int r = 0; r < N_ROUNDS; r++) {
+        u64 calls = 0;
+        const double t0 = seconds();
+        const u64 k0 = ticks();
+        do {
+            for (size_t s = 0; s < n_sets; s++, calls++) {
+                const void *src[3];
+                result res = {0};
+                for (u32 i = 0; i < 3; i++)
+                    src[i] = in[i].lo + s * ((c->in_bytes[i] + 63) / 64 * 64);
+                kcase_call(w, fn, c, out->lo + s * ((c->out_bytes + 63) / 64 * 64), src, &res);
+            }
+        } while (seconds() - t0 < seconds_min / N_ROUNDS);
+        const double n = (double)calls * (double)elems;
+        ns[r] = (seconds() - t0) * 1e9 / n;
+        tk += (double)(ticks() - k0) / n / N_ROUNDS;
+        sum += ns[r] / N_ROUNDS;
+    }
+    double best = ns[0];
+    for (int r = 0; r < N_ROUNDS; r++) {
+        var += (ns[r] - sum) * (ns[r] - sum) / N_ROUNDS;
+        best = LB_MIN(best, ns[r]);
+    }
+    return (timing){best, tk * best / sum, 100 * root(var) / sum};
+}
+
+void bench(const options *o, const ladder *l) {
+    static const struct {
+        const char *name;
+        size_t elems, sets;
+    } sizes[] = {{"warm", WARM_ELEMS, 1}, {"cold", 16384, COLD_ELEMS * 16 / 16384}};
+    area out, in[3];
+    area_init(&out, sizes[1].sets * 16384 * 4 + 4096);
+    for (int i = 0; i < 3; i++)
+        area_init(&in[i], sizes[1].sets * 16384 * 4 + 4096);
+    printf("%-24s %-7s %-5s %9s %9s %6s %8s %7s\n", "kernel", "isa", "data", "ns/elem", "tick/elem",
+           "+-%", "GB/s", "x ref");
+    for (size_t i = 0; i < n_kerns(); i++) {
+        const kern w = get_kern(i);
+        if (o->only && !strstr(w.name, o->only))
+            continue;
+        for (size_t z = 0; z < LB_LEN(sizes); z++) {
+            double ref_ns = 0;
+            kcase c;
+            kcase_bench(&w, sizes[z].elems, &c);
+            for (u32 k = 0; k < c.n_in; k++)
+                for (size_t s = 0; s < sizes[z].sets; s++)
+                    kcase_fill(&w, &c, k, in[k].lo + s * ((c.in_bytes[k] + 63) / 64 * 64));
+            size_t bytes = c.out_bytes;
+            for (u32 k = 0; k < c.n_in; k++)
+                bytes += c.in_bytes[k];
+            for (size_t s = 0; s < l->n_steps; s++) {
+                any_fn *const fn = kern_fn(&l->step[s].k, &w);
+                if (s && fn == kern_fn(&l->step[s - 1].k, &w))
+                    continue;
+                if (s && o->isa && strcmp(o->isa, l->step[s].name) != 0)
+                    continue;
+                const timing t = measure(&w, fn, &c, &out, in, sizes[z].sets, 0.045);
+                if (s == 0)
+                    ref_ns = t.ns;
+                printf("%-24s %-7s %-5s %9.4f %9.3f %6.1f %8.2f %7.2f\n", w.name, l->step[s].name,
+                       sizes[z].name, t.ns, t.ticks, t.dev,
+                       (double)bytes / (double)kcase_elems(&w, &c) / t.ns, ref_ns / t.ns);
+            }
+        }
+    }
+}

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* broken.c: kernels with one fault each, as one makes them; checkkern must catch every one. */
+#include "checkkern.h"
+#include "kernel/fold.h"
+#include "kernel/half.h"
+
+/* ---- tails, bounds ---- */
+
+static void f16_tail_short(size_t n, float *out, const void *in) {
+    const size_t done = n % 8 == 7 ? n - 1 : n; /* the last element of a full tail is forgotten */
+    lb_k_decode_f32_f16_ref(done, out, in);
+}
+
+static void bf16_writes_past(size_t n, float *out, const void *in) {
+    lb_k_decode_f32_bf16_ref(n, out, in);
+    if (n % 8 == 5)
+        out[n] = 0;
+}
+
+static void q8_0_writes_before(size_t n, float *out, const void *in) {
+    lb_k_decode_f32_q8_0_ref(n, out, in);
+    if (n)
+        out[-1] = out[0];
+}
+
+static void f16_reads_past(size_t n, float *out, const void *in) {
+    volatile const u8 *p = in;
+    (void)p[2 * n];
+    lb_k_decode_f32_f16_ref(n, out, in);
+}
+
+static double sum_reads_before(size_t n, const float *a) {
+    volatile const float *p = a;
+    if (n)
+        (void)p[-1];
+    return lb_k_fold_sum_f32_ref(n, a);
+}
+
+static void mulc_writes_input(size_t n, float *out, const float *a, float c) {
+    lb_k_map_mulc_f32_ref(n, out, a, c);
+    float *evil;
+    memcpy(&evil, &a, sizeof evil);
+    if (n && evil != out)
+        evil[n - 1] = 0;
+}
+
+/* ---- arithmetic ---- */
+
+static void q4_0_nibbles_swapped(size_t n, float *out, const void *in) {
+    lb_k_decode_f32_q4_0_ref(n, out, in);
+    for (size_t i = 0; i < n; i++) {
+        const size_t j = i ^ 16;
+        if (j > i) {
+            const float t = out[i];
+            out[i] = out[j];
+            out[j] = t;
+        }
+    }
+}
+
+static void mlx_fused(size_t n_groups, size_t group_elems, float *out, const void *codes,
+                      const float *scale, const float *bias, u32 round) {
+    lb_k_decode_f32_mlx_q8_ref(n_groups, group_elems, out, codes, scale, bias, round);
+    const u8 *p = codes;
+    for (size_t i = 0; round == 0 && i < n_groups * group_elems; i++) {
+        const size_t g = i / group_elems;
+        out[i] = lb_canon_f32((float)((double)p[i] * (double)scale[g] + (double)bias[g]));
+    }
+}
+
+static void f16_no_clamp(size_t n, void *out, const float *in, u64 counts[2]) {
+    lb_k_encode_f16_f32_ref(n, out, in, counts);
+    for (size_t i = 0; i < n; i++) /* the exponent of a large value runs into the sign */
+        if (in[i] > 65536.0f)
+            lb_store_u16((u8 *)out + 2 * i,
+                         (u16)((lb_f32_bits(in[i]) - (112u << 23) + 0x1000u) >> 13));
+}
+
+static void bf16_truncates(size_t n, void *out, const float *in, u64 counts[2]) {
+    lb_k_encode_bf16_f32_ref(n, out, in, counts);
+    for (size_t i = 0; i < n; i++)
+        lb_store_u16((u8 *)out + 2 * i, (u16)(lb_f32_bits(in[i]) >> 16));
+}
+
+static void bf16_ties_away(size_t n, void *out, const float *in, u64 counts[2]) {
+    lb_k_encode_bf16_f32_ref(n, out, in, counts);
+    for (size_t i = 0; i < n; i++)
+        if (in[i] == in[i])
+            lb_store_u16((u8 *)out + 2 * i, (u16)((lb_f32_bits(in[i]) + 0x8000u) >> 16));
+}
+
+static void f16_counts_set(size_t n, void *out, const float *in, u64 counts[2]) {
+    counts[0] = counts[1] = 0;
+    lb_k_encode_f16_f32_ref(n, out, in, counts);
+}
+
+static void mlx_one_rounding(size_t n_groups, size_t group_elems, float *out, const void *codes,
+                             const float *scale, const float *bias, u32 round) {
+    lb_k_decode_f32_mlx_q4_ref(n_groups, group_elems, out, codes, scale, bias,
+                               LB_MLX_ROUND(LB_ROUND_NONE, round >> 4));
+}
+
+static void add_keeps_nan(size_t n, float *out, const float *a, const float *b) {
+    for (size_t i = 0; i < n; i++)
+        out[i] = a[i] + b[i];
+}
+
+static void sub_not_in_place(size_t n, float *out, const float *a, const float *b) {
+    for (size_t i = 0; i < n; i++) {
+        out[i] = 0; /* b may stand here */
+        out[i] = lb_canon_f32(a[i] - b[i]);
+    }
+}
+
+static void fmac_unfused(size_t n, float *out, const float *a, float c, const float *b) {
+    for (size_t i = 0; i < n; i++)
+        out[i] = lb_canon_f32(a[i] * c + b[i]);
+}
+
+static double sum_in_8_lanes(size_t n, const float *a) {
+    double lane[LB_FOLD_LANES] = {0};
+    for (size_t i = 0; i < n; i++)
+        lane[i % 8] += (double)a[i];
+    return lb_fold_lanes(lane);
+}
+
+static double dot_in_float(size_t n, const float *a, const float *b) {
+    double lane[LB_FOLD_LANES] = {0};
+    for (size_t i = 0; i < n; i++)
+        lane[i % LB_FOLD_LANES] += (double)(a[i] * b[i]);
+    return lb_fold_lanes(lane);
+}
+
+static u64 range_takes_zeros_alike(size_t n, const float *a, float minmax[2]) {
+    const u64 odd = lb_k_fold_range_f32_ref(n, a, minmax);
+    if (n && minmax[0] == 0)
+        minmax[0] = 0;
+    return odd;
+}
+
+static void transpose_fills_gaps(size_t n_rows, size_t n_cols, size_t elem_bytes, void *out,
+                                 size_t out_stride, const void *in, size_t in_stride) {
+    lb_k_transpose_ref(n_rows, n_cols, elem_bytes, out, out_stride, in, in_stride);
+    for (size_t c = 0; c + 1 < n_cols; c++)
+        memset((u8 *)out + (c * out_stride + n_rows) * elem_bytes, 0,
+               (out_stride - n_rows) * elem_bytes);
+}
+
+void selftest(const options *o, u32 *n_caught, u32 *n_missed) {
+    static const struct {
+        const char *kernel;
+        const char *fault;
+        any_fn *fn;
+    } broken[] = {
+        {"decode_f32_f16", "forgets the last element of a tail", (any_fn *)f16_tail_short},
+        {"decode_f32_bf16", "writes one past the end", (any_fn *)bf16_writes_past},
+        {"decode_f32_q8_0", "writes one before the start", (any_fn *)q8_0_writes_before},
+        {"decode_f32_f16", "reads one past the end", (any_fn *)f16_reads_past},
+        {"fold_sum_f32", "reads one before the start", (any_fn *)sum_reads_before},
+        {"map_mulc_f32", "writes to its input", (any_fn *)mulc_writes_input},
+        {"decode_f32_q4_0", "swaps the nibbles", (any_fn *)q4_0_nibbles_swapped},
+        {"decode_f32_mlx_q8", "fuses product and sum", (any_fn *)mlx_fused},
+        {"encode_f16_f32", "does not clamp", (any_fn *)f16_no_clamp},
+        {"encode_bf16_f32", "truncates", (any_fn *)bf16_truncates},
+        {"encode_bf16_f32", "rounds ties away from zero", (any_fn *)bf16_ties_away},
+        {"encode_f16_f32", "sets the counts instead of adding", (any_fn *)f16_counts_set},
+        {"decode_f32_mlx_q4", "rounds once instead of twice", (any_fn *)mlx_one_rounding},
+        {"map_add_f32", "lets a NaN through as it is", (any_fn *)add_keeps_nan},
+        {"map_sub_f32", "writes before it has read", (any_fn *)sub_not_in_place},
+        {"map_fmac_f32", "does not fuse", (any_fn *)fmac_unfused},
+        {"fold_sum_f32", "adds in another order", (any_fn *)sum_in_8_lanes},
+        {"fold_dot_f32", "multiplies in float", (any_fn *)dot_in_float},
+        {"fold_range_f32", "takes -0 for +0", (any_fn *)range_takes_zeros_alike},
+        {"transpose", "writes between the rows", (any_fn *)transpose_fills_gaps},
+    };
+    lb_kernels ref;
+    lb_kernels_init(&ref, 0);
+    *n_caught = *n_missed = 0;
+    for (size_t b = 0; b < LB_LEN(broken); b++) {
+        bool caught = false;
+        for (size_t i = 0; i < n_kerns(); i++) {
+            const kern w = get_kern(i);
+            if (!strcmp(w.name, broken[b].kernel))
+                caught = !check_kern(o, &w, "broken", kern_fn(&ref, &w), broken[b].fn);
+        }
+        if (caught)
+            ++*n_caught;
+        else
+            ++*n_missed;
+        if (!caught)
+            printf("FAIL selftest: a %s that %s was not caught\n", broken[b].kernel,
+                   broken[b].fault);
+    }
+}

@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cases.c: which shapes, fills, places and variants each signature is tested with, and the calls.
+ *
+ * A case is an index. The short run crosses every shape with every fill and lets place and variant
+ * rotate, so that each shape meets each place and, over the shapes, each variant; the long run
+ * crosses all four and adds larger shapes. */
+#include "checkkern.h"
+
+/* Around the widths of the loops: 8, 16, 32, 64, 128 elements a step, and longer. */
+static size_t elem_shape(size_t i, bool is_long) {
+    static const u32 some[] = {42,  47,  48,  49,   63,   64,   65,   79,    80,
+                               95,  96,  97,  127,  128,  129,  130,  255,   256,
+                               257, 511, 513, 1000, 1023, 1025, 4097, 16384, 65539};
+    if (is_long)
+        return i <= 300                  ? i
+               : i <= 300 + LB_LEN(some) ? some[i - 301]
+               : i == 328                ? 250007
+                                         : SIZE_MAX;
+    return i <= 40 ? i : i <= 40 + LB_LEN(some) ? some[i - 41] : SIZE_MAX;
+}
+
+static size_t block_shape(size_t i, u32 block_elems, bool is_long) {
+    static const u32 some[] = {0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 33, 64};
+    if (is_long)
+        return i < 70 ? i : i == 70 ? 262144 / block_elems + 1 : SIZE_MAX;
+    return i < LB_LEN(some) ? some[i] : i == LB_LEN(some) ? 8192 / block_elems + 1 : SIZE_MAX;
+}
+
+/* Folds take one leaf at most. */
+static size_t fold_shape(size_t i, bool is_long) {
+    const size_t n = elem_shape(i, is_long);
+    return n == SIZE_MAX ? n : LB_MIN(n, (size_t)LB_FOLD_LEAF);
+}
+
+static const u32 edges[] = {0,  1,  2,  3,  4,  5,  7,  8,  9,   15,
+                            16, 17, 31, 32, 33, 63, 64, 65, 100, 257};
+
+static bool transpose_shape(size_t i, bool is_long, size_t *n_rows, size_t *n_cols) {
+    const size_t n = is_long ? LB_LEN(edges) : 12;
+    if (i < n * n) {
+        *n_rows = edges[i / n];
+        *n_cols = edges[i % n];
+        return true;
+    }
+    i -= n * n;
+    if (is_long || i >= 2 * LB_LEN(edges)) /* short: each edge against one odd size, both ways */
+        return false;
+    *n_rows = i % 2 ? 37 : edges[i / 2];
+    *n_cols = i % 2 ? edges[i / 2] : 37;
+    return true;
+}
+
+static u32 n_variants(const kern *w) {
+    switch (w->sig) {
+    case SIG_MLX_AFFINE:
+        return 27; /* three groups, three roundings of the product, three of the sum */
+    case SIG_MLX_FP:
+        return 2; /* groups */
+    case SIG_MAP1:
+    case SIG_MAPC:
+        return 2; /* out apart, out = a */
+    case SIG_MAP2:
+    case SIG_FMAC:
+        return 3; /* and out = b */
+    case SIG_TRANSPOSE:
+        return 8; /* four element sizes, dense or with strides */
+    default:
+        return 1;
+    }
+}
+
+static void set_floats(kcase *c, u32 n_in, size_t n_elems) {
+    c->n_in = n_in;
+    for (u32 i = 0; i < n_in; i++) {
+        c->in_bytes[i] = n_elems * sizeof(float);
+        c->in_step[i] = sizeof(float);
+    }
+}
+
+static void set_mlx(const kern *w, kcase *c, u32 variant) {
+    c->n_in = w->sig == SIG_MLX_AFFINE ? 3 : 2;
+    if (w->sig == SIG_MLX_AFFINE) {
+        c->group_elems = (size_t)32 << variant % 3;
+        c->round = LB_MLX_ROUND(variant / 3 % 3, variant / 9);
+    } else {
+        c->group_elems = (size_t)16 << variant;
+    }
+    c->in_bytes[0] = c->n * c->group_elems * w->code_bits / 8;
+    c->in_step[0] = 1;
+    for (u32 i = 1; i < c->n_in; i++) {
+        c->in_bytes[i] = c->n * sizeof(float);
+        c->in_step[i] = sizeof(float);
+    }
+    c->out_bytes = c->n * c->group_elems * sizeof(float);
+    c->out_step = sizeof(float);
+}
+
+static void set_transpose(kcase *c, u32 variant) {
+    const size_t gap = variant / 4 ? 3 : 0;
+    c->elem_bytes = (size_t)1 << variant % 4;
+    c->in_stride = c->n_cols + gap;
+    c->out_stride = c->n + 2 * gap;
+    c->n_in = 1;
+    if (c->n && c->n_cols) {
+        c->in_bytes[0] = ((c->n - 1) * c->in_stride + c->n_cols) * c->elem_bytes;
+        c->out_bytes = ((c->n_cols - 1) * c->out_stride + c->n) * c->elem_bytes;
+    }
+    c->in_step[0] = c->out_step = 1;
+}
+
+/* Fills in sizes from n (and n_cols) and the variant. */
+static void set_sizes(const kern *w, kcase *c, u32 variant) {
+    c->out_bytes = c->n * sizeof(float);
+    c->out_step = sizeof(float);
+    switch (w->sig) {
+    case SIG_DECODE:
+        c->n_in = 1;
+        c->in_bytes[0] = c->n / w->block_elems * w->block_bytes;
+        c->in_step[0] = 1;
+        break;
+    case SIG_ENCODE:
+        set_floats(c, 1, c->n);
+        c->out_bytes = c->n * w->block_bytes;
+        c->out_step = 1;
+        break;
+    case SIG_MLX_AFFINE:
+    case SIG_MLX_FP:
+        set_mlx(w, c, variant);
+        break;
+    case SIG_MAP1:
+    case SIG_MAPC:
+        set_floats(c, 1, c->n);
+        c->alias = variant;
+        break;
+    case SIG_MAP2:
+    case SIG_FMAC:
+        set_floats(c, 2, c->n);
+        c->alias = variant;
+        break;
+    case SIG_FOLD1:
+    case SIG_RANGE:
+        set_floats(c, 1, c->n);
+        c->out_bytes = 0;
+        break;
+    case SIG_FOLD2:
+        set_floats(c, 2, c->n);
+        c->out_bytes = 0;
+        break;
+    case SIG_TRANSPOSE:
+        set_transpose(c, variant);
+        break;
+    }
+}
+
+static bool set_shape(const kern *w, bool is_long, size_t shape, kcase *c) {
+    switch (w->sig) {
+    case SIG_TRANSPOSE:
+        return transpose_shape(shape, is_long, &c->n, &c->n_cols);
+    case SIG_FOLD1:
+    case SIG_FOLD2:
+    case SIG_RANGE:
+        c->n = fold_shape(shape, is_long);
+        return c->n != SIZE_MAX;
+    case SIG_MLX_AFFINE:
+    case SIG_MLX_FP:
+        c->n = block_shape(shape, 64, is_long);
+        return c->n != SIZE_MAX;
+    default:
+        if (w->sig == SIG_DECODE && w->block_elems > 4)
+            c->n = block_shape(shape, w->block_elems, is_long);
+        else
+            c->n = elem_shape(shape, is_long);
+        if (c->n == SIZE_MAX)
+            return false;
+        c->n *= w->sig == SIG_DECODE ? w->block_elems : 1;
+        return true;
+    }
+}
+
+static float pick_c(rng *r) {
+    static const float odd[] = {0.0f,      -0.0f,           1.0f,     -1.0f,
+                                0x1p-149f, 0x1.fffffep127f, 0x1p-14f, 3.0f};
+    const u64 i = rng_below(r, 12);
+    if (i < LB_LEN(odd))
+        return odd[i];
+    return i == 8   ? lb_f32_from_bits(0xffc12345u)
+           : i == 9 ? lb_f32_from_bits(0x7f800000u)
+                    : rng_normal(r);
+}
+
+bool kcase_make(const kern *w, bool is_long, u64 seed, size_t index, kcase *c) {
+    memset(c, 0, sizeof *c);
+    rng mix = {seed + index};
+    for (const char *s = w->name; *s; s++)
+        mix.state = rng_next(&mix) ^ (u8)*s;
+    c->seed = rng_next(&mix);
+    const u32 n_var = n_variants(w);
+    size_t shape;
+    u32 variant;
+    c->fill = (u32)(index % N_FILLS);
+    if (is_long) {
+        const u32 n_cross =
+            n_var > 8 ? 3 : n_var; /* MLX: three of 27 a shape, others at the next */
+        const size_t rest = index / N_FILLS;
+        c->place = (u32)(rest % N_PLACES);
+        shape = rest / N_PLACES / n_cross;
+        variant = (u32)((n_var > 8 ? 9 * (rest / N_PLACES % n_cross) + shape + c->fill
+                                   : rest / N_PLACES) %
+                        n_var);
+    } else {
+        shape = index / N_FILLS;
+        c->place = (u32)((shape + c->fill) % N_PLACES);
+        variant = (u32)((7 * shape + 3 * c->fill) % n_var);
+    }
+    if (!set_shape(w, is_long, shape, c))
+        return false;
+    c->c = pick_c(&mix);
+    set_sizes(w, c, variant);
+    return true;
+}
+
+void kcase_bench(const kern *w, size_t n_elems, kcase *c) {
+    memset(c, 0, sizeof *c);
+    c->seed = 1;
+    c->c = 0.75f;
+    c->n = n_elems;
+    c->place = PLACE_ROOMY;
+    if (w->sig == SIG_TRANSPOSE) {
+        for (c->n = 64; 4 * c->n * c->n <= n_elems; c->n *= 2)
+            ;
+        c->n_cols = c->n;
+    } else if (w->sig == SIG_MLX_AFFINE || w->sig == SIG_MLX_FP) {
+        c->n = n_elems / 64;
+    }
+    /* MLX affine: groups of 64, both operations to bf16; transpose: f32, dense */
+    set_sizes(w, c, w->sig == SIG_MLX_AFFINE ? 13 : w->sig == SIG_TRANSPOSE ? 2 : 0);
+}
+
+size_t kcase_elems(const kern *w, const kcase *c) {
+    if (w->sig == SIG_TRANSPOSE)
+        return c->n * c->n_cols;
+    return c->group_elems ? c->n * c->group_elems : c->n;
+}
+
+void kcase_fill(const kern *w, const kcase *c, u32 input, u8 *out) {
+    rng r = {c->seed + input * 0x1234567u};
+    const bool codes = input == 0 && (w->sig == SIG_DECODE || w->sig == SIG_MLX_AFFINE ||
+                                      w->sig == SIG_MLX_FP || w->sig == SIG_TRANSPOSE);
+    if (codes) {
+        const u32 unit = w->sig == SIG_DECODE && w->block_elems == 1 ? w->block_bytes : 1;
+        fill_codes(&r, w->sig == SIG_TRANSPOSE ? 0 : c->fill, out, c->in_bytes[input], unit);
+    } else {
+        fill_f32(&r, c->fill, (float *)(void *)out, c->in_bytes[input] / sizeof(float));
+    }
+}
+
+void kcase_call(const kern *w, any_fn *fn, const kcase *c, void *out, const void *const in[3],
+                result *r) {
+    switch (w->sig) {
+    case SIG_DECODE:
+        ((lb_decode_fn *)fn)(c->n, out, in[0]);
+        break;
+    case SIG_ENCODE:
+        ((lb_encode_fn *)fn)(c->n, out, in[0], r->counts);
+        break;
+    case SIG_MLX_AFFINE:
+        ((lb_k_decode_f32_mlx_q4_fn *)fn)(c->n, c->group_elems, out, in[0], in[1], in[2], c->round);
+        break;
+    case SIG_MLX_FP:
+        ((lb_k_decode_f32_mlx_fp4_fn *)fn)(c->n, c->group_elems, out, in[0], in[1]);
+        break;
+    case SIG_MAP1:
+        ((lb_k_map_round_f16_f32_fn *)fn)(c->n, out, in[0]);
+        break;
+    case SIG_MAP2:
+        ((lb_k_map_add_f32_fn *)fn)(c->n, out, in[0], in[1]);
+        break;
+    case SIG_MAPC:
+        ((lb_k_map_addc_f32_fn *)fn)(c->n, out, in[0], c->c);
+        break;
+    case SIG_FMAC:
+        ((lb_k_map_fmac_f32_fn *)fn)(c->n, out, in[0], c->c, in[1]);
+        break;
+    case SIG_FOLD1:
+        r->fold = ((lb_k_fold_sum_f32_fn *)fn)(c->n, in[0]);
+        break;
+    case SIG_FOLD2:
+        r->fold = ((lb_k_fold_dot_f32_fn *)fn)(c->n, in[0], in[1]);
+        break;
+    case SIG_RANGE:
+        r->n = ((lb_k_fold_range_f32_fn *)fn)(c->n, in[0], r->minmax);
+        break;
+    case SIG_TRANSPOSE:
+        ((lb_k_transpose_fn *)fn)(c->n, c->n_cols, c->elem_bytes, out, c->out_stride, in[0],
+                                  c->in_stride);
+        break;
+    }
+}
+
+void kcase_print(FILE *f, const kern *w, const kcase *c) {
+    static const char *const places[N_PLACES] = {"roomy", "before a guard page",
+                                                 "after a guard page", "shifted"};
+    fprintf(f, "n=%zu", c->n);
+    if (w->sig == SIG_TRANSPOSE)
+        fprintf(f, "x%zu elem_bytes=%zu in_stride=%zu out_stride=%zu", c->n_cols, c->elem_bytes,
+                c->in_stride, c->out_stride);
+    if (c->group_elems)
+        fprintf(f, " group=%zu round=0x%02x", c->group_elems, c->round);
+    if (w->sig == SIG_MAPC || w->sig == SIG_FMAC)
+        fprintf(f, " c=%08x", lb_f32_bits(c->c));
+    if (c->alias)
+        fprintf(f, " out=input %u", c->alias - 1);
+    fprintf(f, ", fill %s, %s", fill_name(c->fill), places[c->place]);
+}

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* checkkern.h: every kernel of every instruction set against its scalar reference.
+ *
+ * table.c lists the kernels from kernel.def; a kernel's shape of arguments (its signature) alone
+ * decides how it is tested, so a new decoder needs no line here. cases.c enumerates cases and calls
+ * kernels, fill.c makes the data, guard.c the memory, run.c compares, broken.c proves that faults
+ * are caught, bench.c times. Nothing but base, tensor/dtype and kernel is linked. */
+#ifndef LB_TESTS_KERN_CHECKKERN_H
+#define LB_TESTS_KERN_CHECKKERN_H
+
+#include "base/base.h"
+#include "base/cpu.h"
+#include "kernel/kernel.h"
+#include <stdio.h>
+
+/* ---- table.c: kernels ---- */
+
+typedef enum sig {
+    SIG_DECODE,
+    SIG_ENCODE,
+    SIG_MLX_AFFINE,
+    SIG_MLX_FP,
+    SIG_MAP1,
+    SIG_MAP2,
+    SIG_MAPC,
+    SIG_FMAC,
+    SIG_FOLD1,
+    SIG_FOLD2,
+    SIG_RANGE,
+    SIG_TRANSPOSE,
+} sig;
+
+typedef void(any_fn)(void); /* cast back by signature before a call */
+
+typedef struct kern {
+    const char *name;
+    size_t slot; /* offset in lb_kernels */
+    sig sig;
+    u32 block_elems; /* DECODE: elements and bytes of a block */
+    u32 block_bytes; /* ENCODE: bytes of an element */
+    u32 code_bits;   /* MLX */
+} kern;
+
+size_t n_kerns(void);
+kern get_kern(size_t i);
+any_fn *kern_fn(const lb_kernels *k, const kern *w);
+
+/* One table per step of the ladder that this build and this machine have; [0] is the reference. */
+typedef struct ladder {
+    struct {
+        const char *name;
+        lb_kernels k;
+    } step[4];
+    size_t n_steps;
+    u32 n_absent; /* family files of this build whose instructions the machine lacks */
+} ladder;
+
+void ladder_init(ladder *l);
+
+/* ---- fill.c: deterministic data ---- */
+
+typedef struct rng {
+    u64 state;
+} rng;
+
+u64 rng_next(rng *r);
+u64 rng_below(rng *r, u64 n);
+float rng_normal(rng *r);
+
+enum { N_FILLS = 10 };
+void fill_f32(rng *r, u32 fill, float *out, size_t n);
+/* unit_bytes: bytes of a stored element, 8 for f64, or 1 for blocks. */
+void fill_codes(rng *r, u32 fill, u8 *out, size_t bytes, u32 unit_bytes);
+const char *fill_name(u32 fill);
+
+/* ---- guard.c: memory that faults on both sides ---- */
+
+typedef struct area {
+    u8 *lo; /* bytes from lo are usable; the pages before and after are not */
+    size_t bytes;
+} area;
+
+enum { PLACE_ROOMY, PLACE_END, PLACE_START, PLACE_SHIFTED, N_PLACES };
+
+void area_init(area *a, size_t bytes);
+/* Room for `bytes` at: 64-byte aligned and roomy; flush with the page after; flush with the page
+ * before; one `step` beside an aligned place. The bytes around it become canaries. */
+u8 *area_place(const area *a, size_t bytes, u32 place, size_t step);
+/* Whether the canaries around p[bytes] stand. */
+bool area_intact(const area *a, const u8 *p, size_t bytes);
+
+/* Runs fn(arg); false if it touched memory that it may not. */
+bool guarded(void (*fn)(void *), void *arg);
+
+/* ---- cases.c ---- */
+
+typedef struct kcase {
+    u64 seed;
+    size_t n;      /* elements; MLX: groups; transpose: rows */
+    size_t n_cols; /* transpose */
+    size_t in_stride, out_stride, elem_bytes;
+    size_t group_elems;
+    u32 round;
+    float c;
+    u32 fill, place;
+    u32 alias; /* 0: none, i + 1: out is input i */
+    u32 n_in;
+    size_t out_bytes, in_bytes[3];
+    size_t out_step, in_step[3]; /* alignment that the kernel may count on */
+} kcase;
+
+/* Results that do not go through `out`. */
+typedef struct result {
+    double fold;
+    u64 n;
+    float minmax[2];
+    u64 counts[2];
+} result;
+
+/* false: no case of that index. */
+bool kcase_make(const kern *w, bool is_long, u64 seed, size_t index, kcase *c);
+void kcase_fill(const kern *w, const kcase *c, u32 input, u8 *out);
+void kcase_call(const kern *w, any_fn *fn, const kcase *c, void *out, const void *const in[3],
+                result *r);
+void kcase_print(FILE *f, const kern *w, const kcase *c);
+/* A case of about n_elems elements for timing. */
+void kcase_bench(const kern *w, size_t n_elems, kcase *c);
+size_t kcase_elems(const kern *w, const kcase *c);
+
+/* ---- run.c ---- */
+
+typedef struct options {
+    const char *only; /* part of a kernel's name */
+    const char *isa;
+    bool is_long, selftest, bench, quiet;
+    bool has_case;
+    size_t one_case;
+    u64 seed;
+} options;
+
+#define DEFAULT_SEED 1
+
+/* All cases of one kernel; false on the first failure, which is printed unless o->quiet. */
+bool check_kern(const options *o, const kern *w, const char *isa, any_fn *ref, any_fn *fn);
+
+/* ---- broken.c, bench.c ---- */
+
+/* Counts of deliberately broken kernels that were caught and missed. */
+void selftest(const options *o, u32 *n_caught, u32 *n_missed);
+void bench(const options *o, const ladder *l);
+double seconds(void);
+
+#endif

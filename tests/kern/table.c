@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* table.c: the kernels of kernel.def with the signature that decides how each is tested. */
+#include "checkkern.h"
+
+/* The types of one kernel of each signature; _Generic maps every other kernel of that type to it. A
+ * kernel with a new signature does not compile here until somebody says how it is tested. */
+#define SIG_OF(slot)                                        \
+    _Generic((slot), lb_decode_fn *                         \
+             : SIG_DECODE, lb_encode_fn *                   \
+             : SIG_ENCODE, lb_k_decode_f32_mlx_q4_fn *      \
+             : SIG_MLX_AFFINE, lb_k_decode_f32_mlx_fp4_fn * \
+             : SIG_MLX_FP, lb_k_map_round_f16_f32_fn *      \
+             : SIG_MAP1, lb_k_map_add_f32_fn *              \
+             : SIG_MAP2, lb_k_map_addc_f32_fn *             \
+             : SIG_MAPC, lb_k_map_fmac_f32_fn *             \
+             : SIG_FMAC, lb_k_fold_sum_f32_fn *             \
+             : SIG_FOLD1, lb_k_fold_dot_f32_fn *            \
+             : SIG_FOLD2, lb_k_fold_range_f32_fn *          \
+             : SIG_RANGE, lb_k_transpose_fn *               \
+             : SIG_TRANSPOSE)
+
+/* Both classes compare bytes; another class would need its own comparison in run.c. */
+enum { COMPARE_EXACT, COMPARE_FOLD };
+
+static const struct {
+    const char *name;
+    size_t slot;
+    sig sig;
+    int compare;
+} kerns[] = {
+#define LB_KERNEL(name, ret, args, cmp) \
+    {#name, offsetof(lb_kernels, name), SIG_OF(((lb_kernels *)NULL)->name), COMPARE_##cmp},
+#include "kernel/kernel.def"
+#undef LB_KERNEL
+};
+
+size_t n_kerns(void) {
+    return LB_LEN(kerns);
+}
+
+/* The storage type whose name the kernel ends or goes on with; bytes where it is none (E8M0 of
+ * MLX). */
+static void find_type(kern *w, const char *type, size_t len) {
+    w->block_elems = 1;
+    w->block_bytes = 1;
+    for (int t = 0; t < LB_DTYPE_COUNT; t++) {
+        const lb_dtype_info *info = lb_dtype_get((lb_dtype)t);
+        if (strlen(info->name) == len && memcmp(info->name, type, len) == 0) {
+            w->block_elems = info->block_elems;
+            w->block_bytes = info->block_bytes;
+        }
+    }
+}
+
+kern get_kern(size_t i) {
+    kern w = {.name = kerns[i].name, .slot = kerns[i].slot, .sig = kerns[i].sig};
+    const size_t len = strlen(w.name);
+    if (w.sig == SIG_DECODE) /* decode_f32_<type> */
+        find_type(&w, w.name + 11, len - 11);
+    else if (w.sig == SIG_ENCODE) /* encode_<type>_f32 */
+        find_type(&w, w.name + 7, len - 11);
+    else if (w.sig == SIG_MLX_AFFINE || w.sig == SIG_MLX_FP)
+        w.code_bits = (u32)(w.name[len - 1] - '0');
+    return w;
+}
+
+any_fn *kern_fn(const lb_kernels *k, const kern *w) {
+    any_fn *fn;
+    memcpy(&fn, (const u8 *)k + w->slot, sizeof fn);
+    return fn;
+}
+
+#if defined(__x86_64__)
+#define BUILT_avx2 LB_ISA_AVX2
+#define BUILT_avx512 LB_ISA_AVX512
+#define BUILT_neon 0u
+#elif defined(__aarch64__)
+#define BUILT_avx2 0u
+#define BUILT_avx512 0u
+#define BUILT_neon LB_ISA_NEON
+#else
+#define BUILT_avx2 0u
+#define BUILT_avx512 0u
+#define BUILT_neon 0u
+#endif
+
+void ladder_init(ladder *l) {
+    static const u32 isas[] = {LB_ISA_AVX2, LB_ISA_AVX512, LB_ISA_NEON};
+    const u32 have = lb_cpu_isa();
+    u32 mask = 0;
+    memset(l, 0, sizeof *l);
+    l->step[0].name = lb_isa_name(LB_ISA_REF);
+    lb_kernels_init(&l->step[0].k, 0);
+    l->n_steps = 1;
+    for (size_t i = 0; i < LB_LEN(isas); i++) {
+        if (!(have & isas[i]))
+            continue;
+        mask |= isas[i];
+        l->step[l->n_steps].name = lb_isa_name((lb_isa)isas[i]);
+        lb_kernels_init(&l->step[l->n_steps++].k, mask);
+    }
+    static const u32 built[] = {
+        0,
+#define LB_FAMILY(family, isa) BUILT_##isa,
+#include "kernel/families.def"
+#undef LB_FAMILY
+    };
+    for (size_t i = 0; i < LB_LEN(built); i++)
+        l->n_absent += (built[i] & ~have) != 0;
+}
