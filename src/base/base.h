@@ -67,6 +67,8 @@ lb_status lb_fail(lb_err *err, lb_status code, const char *fmt, ...) LB_PRINTF(3
 lb_status lb_fail_at(lb_err *err, lb_status code, u64 off, const char *fmt, ...) LB_PRINTF(4, 5);
 /* Puts "<prefix>: " before the message of an error that is set; never replaces it. */
 void lb_err_context(lb_err *err, const char *fmt, ...) LB_PRINTF(2, 3);
+/* Puts text after the message of an error that is set: what to do next. */
+void lb_err_note(lb_err *err, const char *text);
 
 /* Leaves the function (through `return`) with a status that is not LB_OK. */
 #define LB_TRY(call)                \

@@ -90,3 +90,12 @@ void lb_err_context(lb_err *err, const char *fmt, ...) {
     if (n >= LB_ERR_MSG_MAX)
         memcpy(err->msg + LB_ERR_MSG_MAX - 4, "...", 4);
 }
+
+void lb_err_note(lb_err *err, const char *text) {
+    if (!err || err->code == LB_OK)
+        return;
+    size_t at = strlen(err->msg), n = strlen(text);
+    if (n >= sizeof err->msg - at)
+        return; /* better the whole message than half a note */
+    memcpy(err->msg + at, text, n + 1);
+}

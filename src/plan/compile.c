@@ -114,7 +114,7 @@ static u32 find_result(const builder *b, lb_result_kind kind, lb_node_id id) {
     for (u32 i = 0; i < b->prog->n_results; i++)
         if (b->prog->results[i].kind == kind && b->prog->results[i].node == id)
             return i;
-    LB_ASSERT(!"a result that was not collected");
+    LB_ASSERT(false && "a result that was not collected");
     return 0;
 }
 

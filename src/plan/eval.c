@@ -178,37 +178,41 @@ static float scalar_of(const lb_eval *e, const lb_inst *x) {
     return (float)v;
 }
 
-static void map_op(const lb_kernels *k, lb_map_op op, u64 n, float *out, const float *a,
-                   const float *b, float c) {
+typedef struct map_args {
+    const float *a, *b;
+    float c;
+} map_args;
+
+static void map_op(const lb_kernels *k, lb_map_op op, u64 n, float *out, const map_args *x) {
     switch (op) {
     case LB_MAP_ADD:
-        k->map_add_f32(n, out, a, b);
+        k->map_add_f32(n, out, x->a, x->b);
         return;
     case LB_MAP_SUB:
-        k->map_sub_f32(n, out, a, b);
+        k->map_sub_f32(n, out, x->a, x->b);
         return;
     case LB_MAP_MUL:
-        k->map_mul_f32(n, out, a, b);
+        k->map_mul_f32(n, out, x->a, x->b);
         return;
     case LB_MAP_ADD_C:
-        k->map_addc_f32(n, out, a, c);
+        k->map_addc_f32(n, out, x->a, x->c);
         return;
     case LB_MAP_MUL_C:
-        k->map_mulc_f32(n, out, a, c);
+        k->map_mulc_f32(n, out, x->a, x->c);
         return;
     case LB_MAP_FMA_C:
-        k->map_fmac_f32(n, out, a, c, b);
+        k->map_fmac_f32(n, out, x->a, x->c, x->b);
         return;
     case LB_MAP_ROUND_F16:
-        k->map_round_f16_f32(n, out, a);
+        k->map_round_f16_f32(n, out, x->a);
         return;
     case LB_MAP_ROUND_BF16:
-        k->map_round_bf16_f32(n, out, a);
+        k->map_round_bf16_f32(n, out, x->a);
         return;
     case LB_MAP_OP_COUNT:
         break;
     }
-    LB_ASSERT(!"a map operation");
+    LB_ASSERT(false && "a map operation");
 }
 
 /* Row i of an input: in place, or its one value spread over `spread`. */
@@ -228,7 +232,7 @@ static void run_map(lb_eval *e, const lb_inst *x, lb_rect strip, lb_rect r, floa
             br = x->n_in > 1 ? inst_rect(e, x->in[1], strip) : ar;
     const float *a = slot(e, x->in[0]), *b = x->n_in > 1 ? slot(e, x->in[1]) : NULL;
     if (ar.nr == r.nr && ar.nc == r.nc && br.nr == r.nr && br.nc == r.nc) {
-        map_op(e->k, op, r.nr * r.nc, out, a, b, c);
+        map_op(e->k, op, r.nr * r.nc, out, &(map_args){a, b, c});
         return;
     }
     for (u64 i = 0; i < r.nr; i++) {
@@ -236,7 +240,7 @@ static void run_map(lb_eval *e, const lb_inst *x, lb_rect strip, lb_rect r, floa
         /* at most one input lacks columns, unless both are one column wide: then r.nc is 1 */
         const float *ra = map_row(a, ar, i, r.nc, row);
         const float *rb = b ? map_row(b, br, i, r.nc, row) : NULL;
-        map_op(e->k, op, r.nc, row, ra, rb, c);
+        map_op(e->k, op, r.nc, row, &(map_args){ra, rb, c});
     }
 }
 
@@ -396,7 +400,7 @@ static void run_inst(lb_eval *e, u32 i, lb_rect strip) {
             run_encode(e, i, r);
         return;
     default:
-        LB_ASSERT(!"an instance of this kind");
+        LB_ASSERT(false && "an instance of this kind");
     }
 }
 

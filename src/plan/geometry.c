@@ -15,7 +15,7 @@ lb_rect lb_frame_rect(const lb_frame *f, lb_rect d) {
         r.nr = 1;
         break;
     case LB_AXIS_ALL:
-        LB_ASSERT(!"all rows");
+        LB_ASSERT(false && "all rows");
         break;
     }
     switch (f->col) {
@@ -55,7 +55,7 @@ u64 lb_moves_row(const lb_moves *m, u64 row) {
             row = s->table[row];
             break;
         default:
-            LB_ASSERT(!"a move of rows");
+            LB_ASSERT(false && "a move of rows");
         }
     }
     return row;

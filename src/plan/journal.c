@@ -177,18 +177,19 @@ lb_status lb_journal_read(lb_sink *s, bool *fresh, lb_err *err) {
     return LB_OK;
 }
 
-static lb_status hash_range(lb_sink *s, u32 file, u64 off, u64 len, u8 *buf, u64 cap,
-                            lb_hash128 *out, lb_err *err) {
+static lb_status hash_stream(lb_sink *s, const lb_stream *t, lb_buf *window, lb_hash128 *out,
+                             lb_err *err) {
+    const char *path = s->file[t->file].path;
     lb_xxh h;
     int fd = -1;
     lb_xxh_init(&h);
-    LB_TRY(lb_os_open_read(s->file[file].path, &fd, err));
+    LB_TRY(lb_os_open_read(path, &fd, err));
     lb_status st = LB_OK;
-    for (u64 at = 0; at < len && st == LB_OK; at += cap) {
-        u64 n = LB_MIN(cap, len - at);
-        st = lb_os_pread(fd, s->file[file].path, buf, n, off + at, err);
+    for (u64 at = 0; at < t->size_bytes && st == LB_OK; at += window->cap) {
+        u64 n = LB_MIN(window->cap, t->size_bytes - at);
+        st = lb_os_pread(fd, path, window->ptr, n, t->off_bytes + at, err);
         if (st == LB_OK)
-            lb_xxh_update(&h, buf, n);
+            lb_xxh_update(&h, window->ptr, n);
     }
     lb_os_close(&fd);
     *out = lb_xxh_digest(&h);
@@ -196,22 +197,21 @@ static lb_status hash_range(lb_sink *s, u32 file, u64 off, u64 len, u8 *buf, u64
 }
 
 lb_status lb_journal_verify(lb_sink *s, lb_err *err) {
-    u64 cap = LB_MIB;
-    u8 *buf = lb_alloc(cap);
-    lb_status st =
-        buf ? LB_OK : lb_fail(err, LB_E_NOMEM, "out of memory for checking the partial output");
+    lb_buf window = {.ptr = lb_alloc(LB_MIB), .cap = LB_MIB};
+    lb_status st = window.ptr
+                       ? LB_OK
+                       : lb_fail(err, LB_E_NOMEM, "out of memory for checking the partial output");
     for (u64 i = 0; i < s->plan->n_jobs && st == LB_OK; i++) {
         const lb_job *j = &s->plan->jobs[i];
         for (u32 k = 0; k < j->n_streams && s->kept[i] && st == LB_OK; k++) {
             lb_hash128 h;
-            st = hash_range(s, j->streams[k].file, j->streams[k].off_bytes,
-                            j->streams[k].size_bytes, buf, cap, &h, err);
+            st = hash_stream(s, &j->streams[k], &window, &h, err);
             if (st == LB_OK && !lb_hash_eq(h, j->streams[k].hash)) {
                 s->kept[i] = 0;
                 s->n_done--;
             }
         }
     }
-    lb_free(buf);
+    lb_buf_deinit(&window);
     return st;
 }

@@ -172,22 +172,124 @@ bool lb_sink_kept(const lb_sink *s, u64 job) {
 
 /* ---- finishing ---- */
 
-static lb_status write_text(lb_sink *s, const lb_sink_text *t, lb_err *err) {
-    const char *path = lb_os_join(&s->arena, s->partial, t->name);
+/* Copies a whole file; the source may have been replaced meanwhile: its size now counts. */
+static lb_status copy_file(const char *from, int fd, const char *path, lb_err *err) {
+    lb_fstat st;
+    int in = -1;
+    u64 cap = 256 * LB_KIB;
+    LB_TRY(lb_os_open_read(from, &in, err));
+    u8 *buf = lb_alloc(cap);
+    lb_status r = buf ? lb_os_fstat(in, from, &st, err)
+                      : lb_fail(err, LB_E_NOMEM, "out of memory for copying '%s'", from);
+    for (u64 at = 0; r == LB_OK && at < st.size_bytes; at += cap) {
+        u64 n = LB_MIN(cap, st.size_bytes - at);
+        r = lb_os_pread(in, from, buf, n, at, err);
+        if (r == LB_OK)
+            r = lb_os_pwrite(fd, path, buf, n, at, err);
+    }
+    lb_free(buf);
+    lb_os_close(&in);
+    return r;
+}
+
+static lb_status write_text(lb_sink *s, const char *dir, const lb_sink_text *t, lb_err *err) {
+    size_t slash;
+    const char *path = lb_os_join(&s->arena, dir, t->name);
     int fd = -1;
+    if (path && lb_str_find(t->name, LB_STR("/"), &slash)) {
+        const char *sub = lb_os_join(&s->arena, dir, lb_str_sub(t->name, 0, slash));
+        if (sub)
+            LB_TRY(lb_os_mkdir(sub, true, err));
+    }
     if (!path)
         return lb_fail(err, LB_E_NOMEM, "out of memory for output names");
     LB_TRY(lb_os_open_write(path, false, &fd, err));
     lb_status st = lb_os_truncate(fd, path, 0, err);
     if (st == LB_OK)
-        st = lb_os_pwrite(fd, path, t->bytes.ptr, t->bytes.len, 0, err);
+        st = t->copy_from ? copy_file(t->copy_from, fd, path, err)
+                          : lb_os_pwrite(fd, path, t->bytes.ptr, t->bytes.len, 0, err);
     if (st == LB_OK && s->o.sync)
         st = lb_os_sync(fd, path, err);
     lb_os_close(&fd);
     return st;
 }
 
+static lb_status sha_file(lb_sink *s, const char *path, char hex[65], lb_err *err) {
+    lb_fstat st;
+    int fd = -1;
+    u64 cap = LB_MIB;
+    lb_sha256 h;
+    LB_TRY(lb_os_open_read(path, &fd, err));
+    u8 *buf = lb_alloc(cap);
+    lb_status r = buf ? lb_os_fstat(fd, path, &st, err)
+                      : lb_fail(err, LB_E_NOMEM, "out of memory for hashing '%s'", path);
+    (void)s;
+    lb_sha256_init(&h);
+    for (u64 at = 0; r == LB_OK && at < st.size_bytes; at += cap) {
+        u64 n = LB_MIN(cap, st.size_bytes - at);
+        r = lb_os_pread(fd, path, buf, n, at, err);
+        if (r == LB_OK)
+            lb_sha256_update(&h, buf, n);
+    }
+    lb_sha256_hex(&h, hex);
+    lb_free(buf);
+    lb_os_close(&fd);
+    return r;
+}
+
+/* "hash  name" a line, as sha256sum prints and checks it. */
+static lb_status write_sums(lb_sink *s, lb_err *err) {
+    lb_buf text = {0};
+    lb_str *names, base = lb_os_base_name(lb_str_c(s->target));
+    u64 n = 0;
+    char hex[65];
+    lb_status st = LB_OK;
+    if (!s->o.folder) {
+        LB_TRY(sha_file(s, s->partial, s->sha256, err));
+        lb_buf_printf(&text, "%s  %.*s\n", s->sha256, LB_FMT(base));
+        lb_str name = lb_arena_printf(&s->arena, "%.*s.sha256", LB_FMT(base));
+        st = lb_buf_status(&text, err);
+        if (st == LB_OK)
+            st = write_text(s, s->dir, &(lb_sink_text){name, lb_buf_str(&text), NULL}, err);
+        lb_buf_deinit(&text);
+        return st;
+    }
+    LB_TRY(lb_os_list(s->partial, &s->arena, &names, &n, err));
+    for (u64 i = 0; i < n && st == LB_OK; i++) {
+        lb_fstat f;
+        const char *path = lb_os_join(&s->arena, s->partial, names[i]);
+        if (!path || lb_os_stat(path, &f, NULL) != LB_OK || !f.is_file)
+            continue;
+        st = sha_file(s, path, hex, err);
+        lb_buf_printf(&text, "%s  %.*s\n", hex, LB_FMT(names[i]));
+    }
+    if (st == LB_OK)
+        st = lb_buf_status(&text, err);
+    if (st == LB_OK)
+        st = write_text(s, s->partial,
+                        &(lb_sink_text){LB_STR("SHA256SUMS"), lb_buf_str(&text), NULL}, err);
+    lb_buf_deinit(&text);
+    return st;
+}
+
+const char *lb_sink_sha256(const lb_sink *s) {
+    return s->sha256;
+}
+
+/* The first file last: whoever sees it sees all. */
+static lb_status put_beside(lb_sink *s, lb_err *err) {
+    for (u64 i = s->plan->n_files; i-- > 0;) {
+        const char *to = lb_os_join(&s->arena, s->dir, s->plan->files[i].name);
+        if (!to)
+            return lb_fail(err, LB_E_NOMEM, "out of memory for output names");
+        LB_TRY(lb_os_rename(s->file[i].path, to, err));
+    }
+    return lb_os_remove_tree(s->partial, err);
+}
+
 static lb_status put_in_place(lb_sink *s, lb_err *err) {
+    if (s->o.spread)
+        return put_beside(s, err);
     bool exists = lb_os_exists(s->target);
     if (!exists || !s->o.folder)
         return lb_os_rename(s->partial, s->target, err);
@@ -217,7 +319,9 @@ lb_status lb_sink_finish(lb_sink *s, const lb_str *heads, const lb_sink_text *te
         LB_TRY(st);
     }
     for (u32 i = 0; i < n_texts; i++)
-        LB_TRY(write_text(s, &texts[i], err));
+        LB_TRY(write_text(s, s->partial, &texts[i], err));
+    if (s->o.sha256)
+        LB_TRY(write_sums(s, err));
     if (s->o.sync && s->o.folder)
         LB_TRY(lb_os_sync_dir(s->partial, err));
     LB_TRY(put_in_place(s, err));

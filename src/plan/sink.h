@@ -19,6 +19,9 @@ typedef struct lb_sink_options {
     const char *path; /* the final name */
     bool folder;      /* files of the plan stand in a folder of that name */
     bool resume, force, sync;
+    bool spread; /* folder: its files are put beside each other in the target's folder (a split
+                    GGUF); the first one last */
+    bool sha256; /* also write SHA-256 sums: SHA256SUMS in a folder, OUT.sha256 beside a file */
 } lb_sink_options;
 
 /* Creates (or with resume reopens and checks) the partial. Errors: LB_E_USAGE where the target
@@ -40,14 +43,18 @@ typedef struct lb_sink_hash {
 lb_status lb_sink_job_done(lb_sink *s, u64 job, const lb_sink_hash *hashes, u32 n_hashes,
                            lb_err *err);
 
-/* Text files (config.json...) of the output, written at the end; bytes must outlive the sink. */
+/* Small files (config.json...) of the output, written at the end: bytes, or the content of the file
+ * copy_from. A name may have one folder in front. Both must outlive the sink. */
 typedef struct lb_sink_text {
     lb_str name, bytes;
+    const char *copy_from; /* NULL: bytes */
 } lb_sink_text;
 /* Writes heads (one per file of the plan, at offset 0; may be empty) and texts, syncs, renames,
  * removes the journal. After success the sink is finished; lb_sink_close frees it. */
 lb_status lb_sink_finish(lb_sink *s, const lb_str *heads, const lb_sink_text *texts, u32 n_texts,
                          lb_err *err);
+/* SHA-256 of the first file, after lb_sink_finish with sha256. */
+const char *lb_sink_sha256(const lb_sink *s);
 /* Without finish: keeps the partial when some job is done, else removes it. *kept tells (may be
  * NULL). */
 void lb_sink_close(lb_sink **s, bool *kept);

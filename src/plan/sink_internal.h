@@ -29,6 +29,7 @@ struct lb_sink {
     u64 journal_len;
     u64 n_done; /* jobs in the journal */
     bool created, finished, journal_new;
+    char sha256[65];
 };
 
 /* target.c: refuses to overwrite what must not be. */

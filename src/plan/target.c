@@ -83,11 +83,31 @@ static lb_status check_folder(lb_sink *s, lb_err *err) {
     return LB_OK;
 }
 
+/* Parts of a split: each of their names. */
+static lb_status check_spread(lb_sink *s, lb_err *err) {
+    for (u64 i = 0; i < s->plan->n_files; i++) {
+        lb_fstat st = {0};
+        const char *path = lb_os_join(&s->arena, s->dir, s->plan->files[i].name);
+        if (!path)
+            return lb_fail(err, LB_E_NOMEM, "out of memory for output names");
+        if (!lb_os_exists(path))
+            continue;
+        bool known = lb_os_stat(path, &st, NULL) == LB_OK;
+        for (u32 k = 0; k < s->plan->graph.n_sources; k++)
+            LB_TRY(check_source(s, s->plan->graph.sources[k], known, &st, err));
+        if (!s->o.force || st.is_dir)
+            return lb_fail(err, LB_E_USAGE, "output '%s' exists: use --force to replace it", path);
+    }
+    return LB_OK;
+}
+
 lb_status lb_sink_check_target(lb_sink *s, lb_err *err) {
     lb_fstat dir, target = {0};
     if (lb_os_stat(s->dir, &dir, NULL) != LB_OK || !dir.is_dir)
         return lb_fail(err, LB_E_IO, "output '%s': there is no folder '%s': create it first",
                        s->o.path, s->dir);
+    if (s->o.spread)
+        return check_spread(s, err);
     bool exists = lb_os_exists(s->target);
     bool known = exists && lb_os_stat(s->target, &target, NULL) == LB_OK;
     for (u32 i = 0; i < s->plan->graph.n_sources; i++)

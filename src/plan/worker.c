@@ -59,17 +59,16 @@ static int by_row(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
-/* Rows [first, first + n) of a leaf's rectangle, in the order of the file. */
-static void list_rows(lb_worker *w, const lb_leaf *l, u64 row0, u64 first, u64 n, u8 *buf,
-                      u64 row_bytes) {
+/* Rows of a leaf's rectangle (buf: the first of them) in the order of the file; at most
+ * LB_SEGS_MAX. */
+static void list_rows(lb_worker *w, const lb_leaf *l, lb_rect r, u8 *buf, u64 row_bytes) {
     bool sorted = true;
-    for (u64 i = 0; i < n; i++) {
-        w->segs[i] =
-            (lb_seg){lb_moves_row(&l->moves, row0 + first + i), buf + (first + i) * row_bytes};
+    for (u64 i = 0; i < r.nr; i++) {
+        w->segs[i] = (lb_seg){lb_moves_row(&l->moves, r.r0 + i), buf + i * row_bytes};
         sorted &= i == 0 || w->segs[i].row > w->segs[i - 1].row;
     }
     if (!sorted)
-        qsort(w->segs, n, sizeof *w->segs, by_row);
+        qsort(w->segs, r.nr, sizeof *w->segs, by_row);
 }
 
 typedef struct file_part {
@@ -132,7 +131,8 @@ static lb_status read_part(lb_worker *w, const lb_leaf *l, const lb_layout_leaf 
         chunk = LB_SEGS_MAX / l->moves.band * l->moves.band;
     for (u64 i = 0; i < at->rect.nr && st == LB_OK; i += chunk) {
         u64 n = LB_MIN(chunk, at->rect.nr - i);
-        list_rows(w, l, at->rect.r0, i, n, buf, f.row_bytes);
+        list_rows(w, l, (lb_rect){.r0 = at->rect.r0 + i, .nr = n}, buf + i * f.row_bytes,
+                  f.row_bytes);
         st = read_listed(w, &f, n, err);
     }
 done:
@@ -230,7 +230,8 @@ static void hash_leaf(lb_worker *w, const lb_leaf *l, const lb_layout_leaf *at, 
         }
         for (u64 i = 0; i < at->rect.nr; i += chunk) {
             u64 n = LB_MIN(chunk, at->rect.nr - i);
-            list_rows(w, l, at->rect.r0, i, n, buf, row_bytes);
+            list_rows(w, l, (lb_rect){.r0 = at->rect.r0 + i, .nr = n}, buf + i * row_bytes,
+                      row_bytes);
             for (u64 j = 0; j < n; j++)
                 lb_xxh_update(&h->state[k], w->segs[j].ptr, row_bytes);
         }

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* write.c: what all commands that write a model share. */
+#include "cli/write.h"
+#include "base/interrupt.h"
+#include <stdio.h>
+
+const lb_opt lb_write_opts[LB_WRITE_OPTS] = {
+    {.name = "output",
+     .short_name = 'o',
+     .kind = LB_OPT_PATH,
+     .arg = "PATH",
+     .help = "write the result here",
+     .off = offsetof(lb_writing, output)},
+    {.name = "to",
+     .kind = LB_OPT_ENUM,
+     .arg = "auto|hf|mlx|gguf|none",
+     .initial = "auto",
+     .help = "format of the result; auto: gguf for a name that ends so, else the input's; none: "
+             "run everything, write nothing",
+     .off = offsetof(lb_writing, to)},
+    {.name = "max-shard-size",
+     .kind = LB_OPT_SIZE,
+     .arg = "SIZE",
+     .help = "cut the weights into files of at most this size: HF 5GB, MLX 5GiB, GGUF one file "
+             "unless given",
+     .off = offsetof(lb_writing, max_shard_bytes)},
+    {.name = "dry-run",
+     .kind = LB_OPT_FLAG,
+     .help = "print the plan and write nothing",
+     .off = offsetof(lb_writing, dry_run)},
+    {.name = "resume",
+     .kind = LB_OPT_FLAG,
+     .help = "go on after an interruption: finished tensors are checked and kept",
+     .off = offsetof(lb_writing, resume)},
+    {.name = "force",
+     .kind = LB_OPT_FLAG,
+     .help = "replace an existing output once the new one is complete",
+     .off = offsetof(lb_writing, force)},
+    {.name = "no-sync",
+     .kind = LB_OPT_FLAG,
+     .help = "do not wait until the data are on the disk",
+     .off = offsetof(lb_writing, no_sync)},
+    {.name = "sha256",
+     .kind = LB_OPT_FLAG,
+     .help = "also write SHA-256 sums of the files",
+     .off = offsetof(lb_writing, sha256)},
+    {.name = "no-provenance",
+     .kind = LB_OPT_FLAG,
+     .help = "leave out where the model comes from and by what it was made",
+     .off = offsetof(lb_writing, no_provenance)},
+};
+
+static bool stop(void *user) {
+    (void)user;
+    return lb_interrupted();
+}
+
+static void progress(void *user, u64 done, u64 total) {
+    lb_writer *w = user;
+    lb_progress_update(&w->progress, done, total);
+}
+
+lb_status lb_writer_begin(lb_writer *w, const lb_cli *cli, const lb_writing *o, lb_common *common,
+                          const char *verb, lb_err *err) {
+    static const lb_to to[] = {LB_TO_AUTO, LB_TO_HF, LB_TO_MLX, LB_TO_GGUF, LB_TO_NONE};
+    LB_TRY(lb_common_finish(common, err));
+    *w = (lb_writer){0};
+    lb_kernels_init(&w->kernels, cli->isa_mask);
+    w->opts = (lb_writer_opts){.output = o->output,
+                               .to = to[o->to],
+                               .memory_bytes = common->memory_bytes,
+                               .threads = (u32)common->n_threads,
+                               .max_shard_bytes = o->max_shard_bytes,
+                               .dry_run = o->dry_run,
+                               .resume = o->resume,
+                               .force = o->force,
+                               .no_sync = o->no_sync,
+                               .no_provenance = o->no_provenance,
+                               .sha256 = o->sha256,
+                               .kernels = &w->kernels,
+                               .stop = stop,
+                               .progress = progress,
+                               .user = w};
+    if (!o->output && w->opts.to != LB_TO_NONE)
+        return lb_fail(err, LB_E_USAGE, "no output: name it with -o PATH, or use --to none");
+    lb_progress_begin(&w->progress, common->progress, verb);
+    return LB_OK;
+}
+
+void lb_writer_end(lb_writer *w, lb_cli *cli, const lb_common *common, const lb_out_report *r,
+                   const lb_buf *plan, lb_status st) {
+    lb_progress_end(&w->progress);
+    if (w->remarks.len && !common->quiet && !(r && r->dry_run))
+        (void)fwrite(w->remarks.ptr, 1, w->remarks.len, stderr);
+    lb_buf_deinit(&w->remarks);
+    if (st != LB_OK)
+        return;
+    if (r->dry_run)
+        lb_buf_put(&cli->out, plan->ptr, plan->len);
+    else if (common->json)
+        lb_output_json(&w->opts, r, &cli->out);
+    else
+        lb_output_text(&w->opts, r, &cli->out);
+}

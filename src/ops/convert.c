@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* convert.c: chooses the way from the source's format to the target's and writes the result. */
+#include "ops/convert.h"
+#include "base/os.h"
+#include "ops/convert_internal.h"
+#include <stdio.h>
+
+void lb_conv_remark(lb_conv *c, const char *fmt, ...) {
+    char line[1024];
+    va_list ap;
+    va_start(ap, fmt);
+    (void)vsnprintf(line, sizeof line, fmt, ap);
+    va_end(ap);
+    if (c->remarks)
+        lb_buf_printf(c->remarks, "%s\n", line);
+    u32 n = c->model.n_remarks;
+    if ((n & (n - 1)) == 0) {
+        lb_str *r = lb_arena_new(c->perm, lb_str, n ? 2 * (u64)n : 1);
+        if (!r)
+            return;
+        if (n)
+            memcpy(r, c->model.remarks, n * sizeof *r);
+        c->model.remarks = r;
+    }
+    c->model.remarks[n] = lb_arena_str(c->perm, lb_str_c(line));
+    c->model.n_remarks++;
+}
+
+lb_status lb_conv_push(lb_conv *c, const lb_out_tensor *t, lb_err *err) {
+    u64 n = c->model.n_tensors, elems = 0;
+    if ((n & (n - 1)) == 0) {
+        lb_out_tensor *p = lb_arena_new(c->perm, lb_out_tensor, n ? 2 * n : 1);
+        if (!p)
+            return lb_fail(err, LB_E_NOMEM, "out of memory for the list of tensors");
+        if (n)
+            memcpy(p, c->model.tensors, n * sizeof *p);
+        c->model.tensors = p;
+    }
+    c->model.tensors[n] = *t;
+    c->model.n_tensors++;
+    if (lb_shape_elems(&t->shape, &elems))
+        c->model.n_parameters += elems;
+    return LB_OK;
+}
+
+/* Every stored tensor is a weight of its own here: codes, scales and biases are copied like any
+ * other. */
+lb_status lb_conv_same_tensors(lb_conv *c, lb_err *err) {
+    lb_weight *w = lb_arena_new(c->perm, lb_weight, c->src->n_tensors + 1);
+    if (!w)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for the list of tensors");
+    for (u64 i = 0; i < c->src->n_tensors; i++) {
+        const lb_tensor *t = &c->src->tensors[i];
+        w[i] = (lb_weight){.name = t->name, .shape = t->shape, .n_parts = 1, .part = {(u32)i}};
+        lb_node_id x =
+            lb_expr_encode(&c->plan->graph, lb_expr_read(&c->plan->graph, 0, &w[i]), t->dtype);
+        LB_TRY(lb_conv_push(
+            c, &(lb_out_tensor){.name = t->name, .dtype = t->dtype, .shape = t->shape, .node = x},
+            err));
+    }
+    /* the index counts values, not packed words */
+    c->model.n_parameters = 0;
+    for (u64 i = 0; i < c->src->n_weights; i++) {
+        u64 n = 0;
+        if (lb_shape_elems(&c->src->weights[i].shape, &n))
+            c->model.n_parameters += n;
+    }
+    return LB_OK;
+}
+
+static lb_format target_format(const lb_source *s, const lb_writer_opts *w) {
+    switch (w->to) {
+    case LB_TO_HF:
+        return LB_FORMAT_HF;
+    case LB_TO_MLX:
+        return LB_FORMAT_MLX;
+    case LB_TO_GGUF:
+        return LB_FORMAT_GGUF;
+    default:
+        break;
+    }
+    if (w->output && lb_str_ends(lb_str_c(w->output), LB_STR(".gguf")))
+        return LB_FORMAT_GGUF;
+    return s->format;
+}
+
+static lb_status operation_text(lb_conv *c, lb_err *err) {
+    lb_buf b = {0};
+    const lb_convert_opts *o = c->o;
+    lb_buf_printf(&b, "%s --to %s", o->verb, lb_format_name(c->model.format));
+    if (o->cast)
+        lb_buf_printf(&b, " --dtype %s", lb_dtype_get(o->dtype)->name);
+    for (u32 i = 0; i < o->n_set; i++)
+        lb_buf_printf(&b, " --set %s", o->set[i]);
+    for (u32 i = 0; i < o->n_unset; i++)
+        lb_buf_printf(&b, " --unset %s", o->unset[i]);
+    if (o->chat_template)
+        lb_buf_printf(&b, " --chat-template %.*s",
+                      LB_FMT(lb_os_base_name(lb_str_c(o->chat_template))));
+    if (o->w.max_shard_bytes)
+        lb_buf_printf(&b, " --max-shard-size %llu", (unsigned long long)o->w.max_shard_bytes);
+    lb_status st = lb_buf_status(&b, err);
+    c->model.operation = lb_arena_str(c->perm, lb_buf_str(&b));
+    lb_buf_deinit(&b);
+    return st;
+}
+
+static lb_status choose_way(lb_conv *c, lb_err *err) {
+    lb_format to = c->model.format, from = c->src->format;
+    if (to == LB_FORMAT_GGUF)
+        return from == LB_FORMAT_GGUF ? lb_conv_gguf_to_gguf(c, err) : lb_conv_to_gguf(c, err);
+    if (c->o->n_set || c->o->n_unset)
+        return lb_fail(err, LB_E_USAGE, "--set and --unset change GGUF metadata: the output is %s",
+                       lb_format_name(to));
+    return lb_conv_to_folder(c, err);
+}
+
+lb_status lb_convert(const lb_source *src, const lb_convert_opts *o, lb_buf *text, lb_buf *remarks,
+                     lb_out_report *report, lb_err *err) {
+    lb_conv c = {.src = src, .o = o, .remarks = remarks};
+    lb_status st;
+    LB_TRY(lb_plan_new(&c.plan, &src, 1, err));
+    c.perm = &c.plan->perm;
+    lb_meta_init(&c.meta, c.perm);
+    c.model.format = target_format(src, &o->w);
+    if (src->notes.len && remarks)
+        lb_buf_put_str(remarks, src->notes);
+    LB_TRY_DONE(st, operation_text(&c, err));
+    LB_TRY_DONE(st, choose_way(&c, err));
+    LB_TRY_DONE(st, lb_graph_status(&c.plan->graph, err));
+    st = lb_output_write(c.plan, &c.model, &o->w, text, report, err);
+done:
+    lb_meta_deinit(&c.meta);
+    lb_plan_free(&c.plan);
+    return st;
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* convert.h: any model to any format: the canonical tensors of the source, written as the target
+ * wants them. Also split and join, which are conversions to the same format with another cut into
+ * files. */
+#ifndef LB_OPS_CONVERT_H
+#define LB_OPS_CONVERT_H
+
+#include "ops/output.h"
+
+typedef struct lb_convert_opts {
+    lb_writer_opts w;
+    bool cast;              /* --dtype was given and is not keep */
+    lb_dtype dtype;         /* F32, F16, BF16 */
+    const char *const *set; /* [n_set] "KEY=TYPE:VALUE": GGUF metadata */
+    u32 n_set;
+    const char *const *unset; /* [n_unset] keys */
+    u32 n_unset;
+    const char *chat_template; /* file, or NULL */
+    const char *verb;          /* "convert", "split", "join": provenance */
+    bool one_file;             /* join: whatever the size */
+} lb_convert_opts;
+
+/* remarks (may be NULL) gets what a person should know: tensors left out, assumptions made; one a
+ * line. */
+lb_status lb_convert(const lb_source *src, const lb_convert_opts *o, lb_buf *text, lb_buf *remarks,
+                     lb_out_report *report, lb_err *err);
+
+#endif

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* convert_folder.c: canonical tensors -> an HF or MLX folder (or one safetensors file). */
+#include "base/os.h"
+#include "ops/convert_internal.h"
+#include "text/tokdata.h"
+#include <stdlib.h>
+
+/* ---- texts ---- */
+
+static lb_status push_text(lb_conv *c, lb_sink_text t, lb_err *err) {
+    u32 n = c->model.n_texts;
+    for (u32 i = 0; i < n; i++) /* a later one replaces: --chat-template over the source's */
+        if (lb_str_eq(c->model.texts[i].name, t.name)) {
+            c->model.texts[i] = t;
+            return LB_OK;
+        }
+    if ((n & (n - 1)) == 0) {
+        lb_sink_text *p = lb_arena_new(c->perm, lb_sink_text, n ? 2 * (u64)n : 1);
+        if (!p)
+            return lb_fail(err, LB_E_NOMEM, "out of memory for the folder's files");
+        if (n)
+            memcpy(p, c->model.texts, n * sizeof *p);
+        c->model.texts = p;
+    }
+    c->model.texts[n] = t;
+    c->model.n_texts++;
+    return LB_OK;
+}
+
+static lb_status push_buf(lb_conv *c, const char *name, lb_buf *b, lb_err *err) {
+    lb_status st = lb_buf_status(b, err);
+    if (st == LB_OK)
+        st = push_text(
+            c, (lb_sink_text){lb_str_c(name), lb_arena_str(c->perm, lb_buf_str(b)), NULL}, err);
+    lb_buf_deinit(b);
+    return st;
+}
+
+static lb_dtype matrices_dtype(const lb_conv *c) {
+    return c->o->cast ? c->o->dtype : c->canon.main_dtype;
+}
+
+/* config.json of a folder for another folder. */
+static lb_status config_of_folder(lb_conv *c, bool plain_copy, lb_err *err) {
+    lb_buf b = {0};
+    lb_json *generation = NULL;
+    if (c->src->config.len == 0)
+        return LB_OK;
+    if (plain_copy)
+        return push_text(c, (lb_sink_text){LB_STR("config.json"), c->src->config, NULL}, err);
+    lb_status st;
+    if (c->model.format == LB_FORMAT_MLX) {
+        const lb_side_file *f = lb_source_side(c->src, LB_STR("generation_config.json"));
+        lb_str text;
+        if (f) {
+            LB_TRY(lb_os_read_file(f->path, 16 * LB_MIB, c->perm, &text, err));
+            LB_TRY(lb_json_parse(text, "generation_config.json", c->perm, &generation, err));
+        }
+        st = lb_arch_config_to_mlx(c->src->config, generation, NULL, &b, err);
+    } else {
+        st = lb_arch_config_to_hf(c->src->config, matrices_dtype(c), &b, err);
+    }
+    if (st == LB_OK)
+        return push_buf(c, "config.json", &b, err);
+    lb_buf_deinit(&b);
+    return st;
+}
+
+static lb_status texts_of_folder(lb_conv *c, bool plain_copy, lb_err *err) {
+    for (u64 i = 0; i < c->src->n_sides; i++) {
+        const lb_side_file *f = &c->src->sides[i];
+        if (lb_str_eq_c(f->name, "config.json") || lb_str_eq_c(f->name, "lbrx.json") ||
+            lb_str_eq_c(f->name, "SHA256SUMS"))
+            continue;
+        LB_TRY(push_text(c, (lb_sink_text){f->name, LB_STR_NONE, f->path}, err));
+    }
+    return config_of_folder(c, plain_copy, err);
+}
+
+/* A GGUF's rope_freqs as f32 values: small, read at planning. */
+static lb_status rope_freqs(lb_conv *c, lb_arch_config_in *in, lb_err *err) {
+    const lb_weight *w = lb_source_weight(c->src, LB_STR("rope_freqs.weight"));
+    if (!w)
+        return LB_OK;
+    const lb_tensor *t = &c->src->tensors[w->part[0]];
+    if (t->dtype != LB_F32 || t->n_elems > 65536)
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "tensor 'rope_freqs.weight': expected a short vector of f32");
+    float *v = lb_arena_new(c->perm, float, t->n_elems + 1);
+    int fd = -1;
+    if (!v)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for rope factors");
+    LB_TRY(lb_os_open_read(c->src->files[t->file].path, &fd, err));
+    lb_status st =
+        lb_os_pread(fd, c->src->files[t->file].path, v, t->size_bytes, t->off_bytes, err);
+    lb_os_close(&fd);
+    in->rope_freqs = v;
+    in->n_rope_freqs = t->n_elems;
+    return st;
+}
+
+static lb_status texts_of_gguf(lb_conv *c, lb_err *err) {
+    lb_arch_config_in in = {
+        .meta = c->src->gguf, .seen = &c->canon.seen, .dtype = matrices_dtype(c)};
+    lb_arch_config_out out;
+    lb_tok_file *files = NULL;
+    lb_buf b = {0};
+    u64 n_files = 0;
+    LB_TRY(rope_freqs(c, &in, err));
+    LB_TRY(lb_arch_config_from_meta(&in, c->perm, &out, err));
+    for (u32 i = 0; i < out.n_notices; i++)
+        lb_conv_remark(c, "config.json: %s", out.notices[i]);
+    lb_str config = out.config;
+    if (c->model.format == LB_FORMAT_MLX) {
+        lb_json *generation = NULL;
+        if (out.generation.len)
+            LB_TRY(
+                lb_json_parse(out.generation, "generation_config.json", c->perm, &generation, err));
+        lb_status st = lb_arch_config_to_mlx(config, generation, NULL, &b, err);
+        if (st != LB_OK) {
+            lb_buf_deinit(&b);
+            return st;
+        }
+        LB_TRY(push_buf(c, "config.json", &b, err));
+    } else if (out.original) {
+        /* the text of the model that lbrx converted: its type may have been another */
+        lb_status st = lb_arch_config_to_hf(config, in.dtype, &b, err);
+        if (st != LB_OK) {
+            lb_buf_deinit(&b);
+            return st;
+        }
+        LB_TRY(push_buf(c, "config.json", &b, err));
+    } else {
+        LB_TRY(push_text(c, (lb_sink_text){LB_STR("config.json"), config, NULL}, err));
+    }
+    if (out.generation.len)
+        LB_TRY(push_text(c, (lb_sink_text){LB_STR("generation_config.json"), out.generation, NULL},
+                         err));
+    LB_TRY(lb_tok_files_from_meta(c->src->gguf, c->perm, &files, &n_files, err));
+    for (u64 i = 0; i < n_files; i++)
+        LB_TRY(push_text(c, (lb_sink_text){files[i].name, files[i].bytes, NULL}, err));
+    return LB_OK;
+}
+
+static lb_status chat_template(lb_conv *c, lb_err *err) {
+    lb_str text;
+    if (!c->o->chat_template)
+        return LB_OK;
+    LB_TRY(lb_os_read_file(c->o->chat_template, 16 * LB_MIB, c->perm, &text, err));
+    return push_text(c, (lb_sink_text){LB_STR("chat_template.jinja"), text, NULL}, err);
+}
+
+/* ---- tensors ---- */
+
+/* The type that a GGUF of ours recorded for a tensor that it had to store as F32. */
+static bool recorded_dtype(const lb_conv *c, lb_str name, lb_dtype *out) {
+    const lb_gguf_kv *kv = c->src->gguf ? lb_meta_find(c->src->gguf, LB_KEY_HF_DTYPES) : NULL;
+    if (!kv || kv->type != LB_GGUF_ARRAY || kv->elem != LB_GGUF_STR)
+        return false;
+    for (u64 i = 0; i < kv->n; i++) {
+        lb_str s;
+        if (lb_kv_elem_str(kv, i, &s) && s.len > name.len && lb_str_starts(s, name) &&
+            s.ptr[name.len] == ' ')
+            return lb_dtype_find(lb_str_sub(s, name.len + 1, s.len), out) &&
+                   lb_ctensor_is_float(*out);
+    }
+    return false;
+}
+
+static lb_dtype target_dtype(const lb_conv *c, const lb_ctensor *t) {
+    lb_dtype recorded;
+    if (t->carried)
+        return t->dtype;
+    if (c->o->cast)
+        return c->o->dtype;
+    if (c->src->format == LB_FORMAT_GGUF) {
+        if (recorded_dtype(c, t->name, &recorded))
+            return recorded;
+        bool forced =
+            t->dtype == LB_F32 && lb_arch_gguf_is_f32(t->match.row, t->match.suffix, t->shape.rank);
+        if (t->quantized || forced)
+            return t->quantized ? LB_BF16 : c->canon.main_dtype;
+    }
+    return t->quantized ? LB_BF16 : t->dtype;
+}
+
+static lb_status add_tensor(lb_conv *c, const lb_ctensor *t, lb_err *err) {
+    lb_world world = c->model.format == LB_FORMAT_MLX ? LB_WORLD_MLX : LB_WORLD_HF;
+    lb_out_tensor out = {.name = t->name, .dtype = target_dtype(c, t), .shape = t->shape};
+    if (t->known && world == LB_WORLD_MLX) {
+        if (lb_arch_is_dropped(t->match.row, world, &c->canon.hp)) {
+            lb_conv_remark(c, "left out: %.*s (mlx-lm does not keep it)", LB_FMT(t->name));
+            return LB_OK;
+        }
+        if (c->src->format != LB_FORMAT_MLX)
+            out.name = lb_arch_tensor_name(t->match.row, world, &t->match, c->perm);
+    } else if (t->known && c->src->format == LB_FORMAT_MLX && world == LB_WORLD_HF) {
+        out.name = lb_arch_tensor_name(t->match.row, world, &t->match, c->perm);
+    }
+    if (!out.name.ptr)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for names");
+    out.node = lb_ctensor_encode(c->plan, t, out.dtype);
+    return lb_conv_push(c, &out, err);
+}
+
+static int by_natural_name(const void *a, const void *b) {
+    return lb_str_cmp_natural(((const lb_ctensor *)a)->name, ((const lb_ctensor *)b)->name);
+}
+
+static bool same_form(const lb_conv *c) {
+    bool folders = c->src->format != LB_FORMAT_GGUF;
+    bool mlx_in = c->src->format == LB_FORMAT_MLX, mlx_out = c->model.format == LB_FORMAT_MLX;
+    return folders && mlx_in == mlx_out && !c->o->cast;
+}
+
+lb_status lb_conv_to_folder(lb_conv *c, lb_err *err) {
+    bool same = same_form(c);
+    c->model.st_metadata = c->src->st_metadata;
+    if (same) {
+        LB_TRY(lb_conv_same_tensors(c, err));
+    } else {
+        LB_TRY(lb_ctensors_build(c->plan, 0, &c->canon, err));
+        if (c->src->format == LB_FORMAT_GGUF)
+            qsort(c->canon.tensors, c->canon.n_tensors, sizeof *c->canon.tensors, by_natural_name);
+        for (u64 i = 0; i < c->canon.n_tensors; i++)
+            LB_TRY(add_tensor(c, &c->canon.tensors[i], err));
+        for (u64 i = 0; i < c->canon.n_dropped; i++)
+            lb_conv_remark(c, "left out: %.*s (in the config)", LB_FMT(c->canon.dropped[i]));
+    }
+    if (c->src->format == LB_FORMAT_GGUF)
+        LB_TRY(texts_of_gguf(c, err));
+    else
+        LB_TRY(texts_of_folder(c, same, err));
+    return chat_template(c, err);
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* convert_internal.h: shared by convert.c (what goes where), convert_gguf.c and convert_folder.c.
+ */
+#ifndef LB_OPS_CONVERT_INTERNAL_H
+#define LB_OPS_CONVERT_INTERNAL_H
+
+#include "ops/ctensor.h"
+#include "ops/convert.h"
+
+typedef struct lb_conv {
+    const lb_source *src;
+    const lb_convert_opts *o;
+    lb_plan *plan;
+    lb_arena *perm; /* the plan's */
+    lb_ctensors canon;
+    lb_out_model model;
+    lb_gguf_meta meta; /* GGUF output */
+    lb_buf *remarks;
+} lb_conv;
+
+/* Original types of tensors that GGUF forces to F32, where they differ from the matrices': one
+ * string "name type" each. */
+#define LB_KEY_HF_DTYPES "lbrx.hf.dtypes"
+
+void lb_conv_remark(lb_conv *c, const char *fmt, ...) LB_PRINTF(2, 3);
+lb_status lb_conv_push(lb_conv *c, const lb_out_tensor *t, lb_err *err);
+
+/* The source's stored tensors as they are: same format in and out. */
+lb_status lb_conv_same_tensors(lb_conv *c, lb_err *err);
+lb_status lb_conv_to_gguf(lb_conv *c, lb_err *err); /* from HF or MLX */
+lb_status lb_conv_gguf_to_gguf(lb_conv *c, lb_err *err);
+lb_status lb_conv_to_folder(lb_conv *c, lb_err *err); /* HF or MLX, from anything */
+lb_status lb_conv_edit_meta(lb_conv *c, lb_err *err); /* --set, --unset, --chat-template */
+
+#endif

@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* output.c: layout -> plan -> run -> finished files, for every operation that writes a model. */
+#include "ops/output.h"
+#include "base/os.h"
+#include "format/gguf_write.h"
+#include "format/st_layout.h"
+#include "io/json.h"
+#include "ops/output_internal.h"
+
+/* ---- layouts ---- */
+
+static lb_status oom(lb_err *err) {
+    return lb_fail(err, LB_E_NOMEM, "out of memory for the output's layout");
+}
+
+/* Fields of 32 characters, one a source, whose digests are known after the run. */
+static lb_status source_keys(lb_output *x, lb_err *err) {
+    const lb_plan *p = x->plan;
+    x->keys = lb_arena_new(&x->plan->perm, lb_str, 2 * (u64)p->graph.n_sources + 1);
+    if (!x->keys)
+        return oom(err);
+    for (u32 i = 0; i < p->graph.n_sources; i++) {
+        x->keys[2 * i] = lb_arena_printf(&x->plan->perm, "lbrx.source.%u.name", i);
+        x->keys[2 * i + 1] = lb_arena_printf(&x->plan->perm, "lbrx.source.%u.digest", i);
+        if (!x->keys[2 * i].ptr || !x->keys[2 * i + 1].ptr)
+            return oom(err);
+    }
+    return LB_OK;
+}
+
+static lb_status add_job(lb_output *x, const lb_out_tensor *t, u32 file, u64 off, u64 size,
+                         lb_err *err) {
+    lb_stream s = {.file = file,
+                   .off_bytes = off,
+                   .size_bytes = size,
+                   .name = t->name,
+                   .dtype = t->dtype,
+                   .shape = t->shape};
+    if (!lb_plan_job(x->plan, t->name, &s, 1))
+        return oom(err);
+    for (u32 i = 0; i < LB_MAX(t->n_segments, 1); i++)
+        lb_plan_segment(x->plan, t->segments ? &t->segments[i] : &t->node);
+    return LB_OK;
+}
+
+static lb_status put_field(lb_output *x, u32 file, u64 off, u32 source, lb_err *err) {
+    if (x->n_fields == x->cap_fields) {
+        u32 cap = x->cap_fields ? 2 * x->cap_fields : 8;
+        lb_out_field *f = lb_arena_new(&x->plan->perm, lb_out_field, cap);
+        if (!f)
+            return oom(err);
+        if (x->n_fields)
+            memcpy(f, x->fields, x->n_fields * sizeof *f);
+        x->fields = f;
+        x->cap_fields = cap;
+    }
+    x->fields[x->n_fields++] = (lb_out_field){file, off, source};
+    return LB_OK;
+}
+
+static lb_status provenance_gguf(lb_output *x, const char **fields, lb_err *err) {
+    static const char blank[] = "00000000000000000000000000000000";
+    lb_gguf_meta *m = x->model->meta;
+    LB_TRY(lb_meta_set_str(m, "lbrx.version", LB_STR(LB_VERSION), err));
+    LB_TRY(lb_meta_set_str(m, "lbrx.operation", x->model->operation, err));
+    for (u32 i = 0; i < x->plan->graph.n_sources; i++) {
+        LB_TRY(lb_meta_set_str(m, x->keys[2 * i].ptr, x->plan->graph.sources[i]->label, err));
+        LB_TRY(lb_meta_set_str(m, x->keys[2 * i + 1].ptr, lb_str_c(blank), err));
+        fields[i] = x->keys[2 * i + 1].ptr;
+    }
+    return LB_OK;
+}
+
+static lb_str gguf_stem(lb_output *x) {
+    lb_str base =
+        x->opts->output ? lb_os_base_name(lb_str_c(x->opts->output)) : LB_STR("model.gguf");
+    lb_str dot = LB_STR(".gguf");
+    return lb_str_ends(base, dot) ? lb_str_sub(base, 0, base.len - dot.len) : base;
+}
+
+static lb_status layout_gguf(lb_output *x, lb_err *err) {
+    const lb_out_model *m = x->model;
+    lb_arena *perm = &x->plan->perm;
+    u32 n_sources = x->plan->graph.n_sources;
+    lb_gguf_item *items = lb_arena_new(perm, lb_gguf_item, m->n_tensors + 1);
+    const char **fields = lb_arena_new(perm, const char *, n_sources + 1);
+    lb_gguf_layout l;
+    if (!items || !fields)
+        return oom(err);
+    if (!x->opts->no_provenance)
+        LB_TRY(provenance_gguf(x, fields, err));
+    for (u64 i = 0; i < m->n_tensors; i++)
+        items[i] = (lb_gguf_item){
+            .name = m->tensors[i].name, .dtype = m->tensors[i].dtype, .shape = m->tensors[i].shape};
+    lb_gguf_layout_opts o = {.meta = m->meta,
+                             .stem = gguf_stem(x),
+                             .max_file_bytes = x->opts->max_shard_bytes,
+                             .fields = fields,
+                             .n_fields = x->opts->no_provenance ? 0 : n_sources};
+    LB_TRY(lb_gguf_layout_plan(items, m->n_tensors, &o, perm, &l, err));
+    x->heads = lb_arena_new(perm, lb_str, l.n_files + 1);
+    if (!x->heads)
+        return oom(err);
+    x->folder = l.n_files >
+                1; /* the parts of a split are written into a folder, then put beside each other */
+    for (u32 i = 0; i < l.n_files; i++) {
+        (void)lb_plan_file(x->plan, l.n_files > 1 ? l.files[i].name : LB_STR_NONE,
+                           l.files[i].size_bytes);
+        x->heads[i] = l.files[i].header;
+    }
+    for (u32 i = 0; i < o.n_fields; i++)
+        LB_TRY(put_field(x, 0, l.field_off[i], i, err));
+    for (u64 i = 0; i < m->n_tensors; i++)
+        LB_TRY(add_job(x, &m->tensors[i], items[i].file, items[i].off_bytes, items[i].size_bytes,
+                       err));
+    return LB_OK;
+}
+
+/* __metadata__: what loaders ask for ("format"), the source's own strings, then provenance. */
+static lb_status st_metadata(lb_output *x, lb_st_meta **out, u64 *n_out, lb_err *err) {
+    lb_arena *perm = &x->plan->perm;
+    lb_json *old = NULL;
+    u64 n = 0;
+    if (x->model->st_metadata.len)
+        LB_TRY(lb_json_parse(x->model->st_metadata, "__metadata__", perm, &old, err));
+    lb_st_meta *m =
+        lb_arena_new(perm, lb_st_meta, (old ? old->n : 0) + 2 * (u64)x->plan->graph.n_sources + 3);
+    if (!m)
+        return oom(err);
+    if (x->model->format != LB_FORMAT_SAFETENSORS)
+        m[n++] = (lb_st_meta){LB_STR("format"),
+                              x->model->format == LB_FORMAT_MLX ? LB_STR("mlx") : LB_STR("pt"), 0};
+    for (const lb_json *v = old ? old->first : NULL; v; v = v->next)
+        if (v->type == LB_JSTRING && !lb_str_starts(v->key, LB_STR("lbrx.")) &&
+            (x->model->format == LB_FORMAT_SAFETENSORS || !lb_str_eq_c(v->key, "format")))
+            m[n++] = (lb_st_meta){v->key, v->text, 0};
+    if (!x->opts->no_provenance) {
+        m[n++] = (lb_st_meta){LB_STR("lbrx.version"), LB_STR(LB_VERSION), 0};
+        m[n++] = (lb_st_meta){LB_STR("lbrx.operation"), x->model->operation, 0};
+        x->first_field = n;
+        for (u32 i = 0; i < x->plan->graph.n_sources; i++) {
+            m[n++] = (lb_st_meta){x->keys[2 * i], x->plan->graph.sources[i]->label, 0};
+            m[n++] = (lb_st_meta){x->keys[2 * i + 1], LB_STR_NONE, 32};
+        }
+    }
+    *out = m;
+    *n_out = n;
+    return LB_OK;
+}
+
+static lb_status layout_st(lb_output *x, lb_err *err) {
+    const lb_out_model *m = x->model;
+    lb_arena *perm = &x->plan->perm;
+    bool mlx = m->format == LB_FORMAT_MLX, one = m->format == LB_FORMAT_SAFETENSORS;
+    lb_st_item *items = lb_arena_new(perm, lb_st_item, m->n_tensors + 1);
+    lb_st_meta *meta = NULL;
+    u64 n_meta = 0;
+    lb_st_layout l;
+    if (!items)
+        return oom(err);
+    LB_TRY(st_metadata(x, &meta, &n_meta, err));
+    for (u64 i = 0; i < m->n_tensors; i++)
+        items[i] = (lb_st_item){
+            .name = m->tensors[i].name, .dtype = m->tensors[i].dtype, .shape = m->tensors[i].shape};
+    u64 max = x->opts->max_shard_bytes;
+    if (max == 0 && !one)
+        max = mlx ? 5 * LB_GIB : 5000000000u; /* mlx-lm's and transformers' defaults */
+    lb_st_layout_opts o = {.style = mlx ? LB_ST_MLX : LB_ST_HF,
+                           .max_shard_bytes = max,
+                           .data_align = mlx ? 16384 : 8,
+                           .meta = meta,
+                           .n_meta = n_meta,
+                           .n_parameters = m->n_parameters};
+    LB_TRY(lb_st_layout_plan(items, m->n_tensors, &o, perm, &l, err));
+    x->heads = lb_arena_new(perm, lb_str, l.n_shards + 1);
+    if (!x->heads)
+        return oom(err);
+    x->folder = !one;
+    for (u32 i = 0; i < l.n_shards; i++) {
+        (void)lb_plan_file(x->plan, one ? LB_STR_NONE : l.shards[i].name, l.shards[i].size_bytes);
+        x->heads[i] = l.shards[i].header;
+        for (u32 k = 0; k < x->plan->graph.n_sources && !x->opts->no_provenance; k++)
+            LB_TRY(put_field(x, i, l.shards[i].field_off[x->first_field + 2 * (u64)k + 1], k, err));
+    }
+    x->index = (lb_sink_text){l.index_name, l.index, NULL};
+    for (u64 i = 0; i < m->n_tensors; i++)
+        LB_TRY(add_job(x, &m->tensors[i], items[i].shard, items[i].off_bytes, items[i].size_bytes,
+                       err));
+    return LB_OK;
+}
+
+/* ---- after the run ---- */
+
+/* lbrx.json of a folder: what made it, from what, and the hash of every tensor. Schema 1. */
+static lb_status write_json(lb_output *x, lb_buf *out, lb_err *err) {
+    const lb_plan *p = x->plan;
+    char hex[33];
+    lb_buf_put_c(out, "{\n  \"schema\": 1,\n  \"lbrx\": \"" LB_VERSION "\",\n  \"operation\": ");
+    lb_json_write_str(out, x->model->operation, true);
+    lb_buf_put_c(out, ",\n  \"sources\": [");
+    for (u32 i = 0; i < p->graph.n_sources; i++) {
+        lb_hash_hex(p->src[i].digest, hex);
+        lb_buf_put_c(out, i ? ",\n    {\"name\": " : "\n    {\"name\": ");
+        lb_json_write_str(out, p->graph.sources[i]->label, true);
+        lb_buf_printf(out, ", \"digest\": \"%s\"}", hex);
+    }
+    lb_buf_put_c(out, "\n  ],\n  \"hash\": \"xxh3-128\",\n  \"tensors\": {");
+    bool first = true;
+    for (u64 j = 0; j < p->n_jobs; j++)
+        for (u32 s = 0; s < p->jobs[j].n_streams; s++, first = false) {
+            lb_hash_hex(p->jobs[j].streams[s].hash, hex);
+            lb_buf_put_c(out, first ? "\n    " : ",\n    ");
+            lb_json_write_str(out, p->jobs[j].streams[s].name, true);
+            lb_buf_printf(out, ": \"%s\"", hex);
+        }
+    lb_buf_put_c(out, "\n  }\n}\n");
+    return lb_buf_status(out, err);
+}
+
+/* Digests into their places in the heads. */
+static lb_status fill_fields(lb_output *x, lb_err *err) {
+    for (u32 i = 0; i < x->n_fields; i++) {
+        const lb_out_field *f = &x->fields[i];
+        lb_str *head = &x->heads[f->file];
+        char hex[33];
+        LB_ASSERT(f->off <= head->len && 32 <= head->len - f->off);
+        if (!x->copied || !x->copied[f->file]) {
+            u8 *copy = lb_arena_push(&x->plan->perm, head->len, 1);
+            if (!x->copied)
+                x->copied = lb_arena_new(&x->plan->perm, u8, x->plan->n_files + 1);
+            if (!copy || !x->copied)
+                return oom(err);
+            memcpy(copy, head->ptr, head->len);
+            head->ptr = (const char *)copy;
+            x->copied[f->file] = 1;
+        }
+        lb_hash_hex(x->plan->src[f->source].digest, hex);
+        memcpy((char *)(uintptr_t)head->ptr + f->off, hex, 32);
+    }
+    return LB_OK;
+}
+
+static lb_status finish(lb_output *x, lb_err *err) {
+    const lb_out_model *m = x->model;
+    bool folder = m->format == LB_FORMAT_HF || m->format == LB_FORMAT_MLX;
+    u32 n = 0;
+    lb_sink_text *texts = lb_arena_new(&x->plan->perm, lb_sink_text, m->n_texts + 3);
+    lb_buf json = {0};
+    if (!texts)
+        return oom(err);
+    for (u32 i = 0; i < m->n_texts && folder; i++)
+        texts[n++] = m->texts[i];
+    if (x->index.name.len)
+        texts[n++] = x->index;
+    lb_status st = fill_fields(x, err);
+    if (st == LB_OK && folder && !x->opts->no_provenance) {
+        st = write_json(x, &json, err);
+        texts[n++] = (lb_sink_text){LB_STR("lbrx.json"), lb_buf_str(&json), NULL};
+    }
+    if (st == LB_OK && x->sink)
+        st = lb_sink_finish(x->sink, x->heads, texts, n, err);
+    lb_buf_deinit(&json);
+    return st;
+}
+
+static void sum_up(const lb_output *x, const lb_run_report *run, lb_out_report *r) {
+    r->bytes_read = run->bytes_read;
+    r->bytes_written = run->bytes_written;
+    r->bytes_moved = run->bytes_moved;
+    r->n_jobs_kept = run->resumed_jobs;
+    r->pool = run->pool;
+    for (u64 j = 0; j < x->plan->n_jobs; j++)
+        for (u32 s = 0; s < x->plan->jobs[j].n_streams; s++) {
+            r->n_rounded += x->plan->jobs[j].streams[s].n_rounded;
+            r->n_overflowed += x->plan->jobs[j].streams[s].n_overflowed;
+            r->n_rounded_tensors += x->plan->jobs[j].streams[s].n_rounded != 0;
+        }
+}
+
+static lb_status check_lossless(const lb_output *x, lb_err *err) {
+    for (u64 j = 0; j < x->plan->n_jobs; j++)
+        for (u32 s = 0; s < x->plan->jobs[j].n_streams; s++) {
+            const lb_stream *t = &x->plan->jobs[j].streams[s];
+            if (t->n_rounded)
+                return lb_fail(err, LB_E_UNSUPPORTED,
+                               "--lossless: %llu values of '%.*s' cannot be held exactly as %s: "
+                               "choose another --dtype",
+                               (unsigned long long)t->n_rounded, LB_FMT(t->name),
+                               lb_dtype_get(t->dtype)->name);
+        }
+    return LB_OK;
+}
+
+static lb_status run(lb_output *x, lb_out_report *report, lb_err *err) {
+    const lb_writer_opts *o = x->opts;
+    lb_run_report rr = {0};
+    lb_status st = LB_OK;
+    if (o->to != LB_TO_NONE) {
+        lb_sink_options so = {.path = o->output,
+                              .folder = x->folder,
+                              .resume = o->resume,
+                              .force = o->force,
+                              .sync = !o->no_sync,
+                              .sha256 = o->sha256,
+                              .spread = x->folder && x->model->format == LB_FORMAT_GGUF};
+        LB_TRY(lb_sink_open(&x->sink, x->plan, &so, err));
+    }
+    lb_run_options ro = {.kernels = o->kernels,
+                         .sink = x->sink,
+                         .stop = o->stop,
+                         .progress = o->progress,
+                         .user = o->user};
+    st = lb_run(x->plan, &ro, &rr, err);
+    if (st == LB_OK && o->lossless)
+        st = check_lossless(x, err);
+    if (st == LB_OK)
+        st = finish(x, err);
+    if (st == LB_OK && x->sink && o->sha256)
+        memcpy(report->sha256, lb_sink_sha256(x->sink), sizeof report->sha256);
+    bool kept = false;
+    lb_sink_close(&x->sink, &kept);
+    report->kept_partial = kept;
+    sum_up(x, &rr, report);
+    if (st != LB_OK && kept)
+        lb_err_note(err, "; finished tensors are kept: run again with --resume");
+    return st;
+}
+
+lb_status lb_output_write(lb_plan *p, const lb_out_model *m, const lb_writer_opts *o, lb_buf *text,
+                          lb_out_report *report, lb_err *err) {
+    lb_output x = {.plan = p, .model = m, .opts = o};
+    u64 begin = lb_os_now_us();
+    *report =
+        (lb_out_report){.format = m->format, .n_tensors = m->n_tensors, .dry_run = o->dry_run};
+    p->options = m->operation;
+    p->want_digests = !o->no_provenance;
+    LB_TRY(source_keys(&x, err));
+    LB_TRY(m->format == LB_FORMAT_GGUF ? layout_gguf(&x, err) : layout_st(&x, err));
+    LB_TRY(lb_plan_close(
+        p, &(lb_plan_limits){.memory_bytes = o->memory_bytes, .threads = o->threads}, err));
+    if (o->dry_run) {
+        lb_output_print_plan(&x, text);
+        return lb_buf_status(text, err);
+    }
+    lb_status st = run(&x, report, err);
+    report->seconds = (double)(lb_os_now_us() - begin) * 1e-6;
+    report->peak_rss_bytes = lb_os_peak_rss();
+    return st;
+}

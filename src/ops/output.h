@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* output.h: from a list of tensors to a written model: files are laid out, planned, run and
+ * finished.
+ *
+ * Shared by every operation that writes one. The operation makes the list (names, types, shapes,
+ * encode nodes) and the metadata or texts; here are the two containers (GGUF files, safetensors
+ * folders), the dry run, the sink, the provenance and the report. */
+#ifndef LB_OPS_OUTPUT_H
+#define LB_OPS_OUTPUT_H
+
+#include "format/gguf_meta.h"
+#include "plan/run.h"
+#include "plan/sink.h"
+
+typedef enum lb_to { LB_TO_AUTO, LB_TO_HF, LB_TO_MLX, LB_TO_GGUF, LB_TO_NONE } lb_to;
+
+/* What every writing command takes from its user. */
+typedef struct lb_writer_opts {
+    const char *output; /* NULL with LB_TO_NONE */
+    lb_to to;
+    u64 memory_bytes;
+    u32 threads;
+    u64 max_shard_bytes; /* 0: the format's rule (HF 5 GB, MLX 5 GiB, GGUF one file) */
+    bool dry_run, resume, force, no_sync, no_provenance, sha256;
+    bool lossless; /* refuse when any value would be rounded */
+    const lb_kernels *kernels;
+    bool (*stop)(void *);
+    void (*progress)(void *, u64 done_bytes, u64 total_bytes);
+    void *user;
+} lb_writer_opts;
+
+/* One tensor of the result. segments: encode nodes whose rows follow each other (one: most of
+ * them). */
+typedef struct lb_out_tensor {
+    lb_str name;
+    lb_dtype dtype;
+    lb_shape shape;
+    const lb_node_id *segments;
+    u32 n_segments;
+    lb_node_id node; /* the one segment, when segments is NULL */
+} lb_out_tensor;
+
+/* The model to be written, format-specific parts beside the tensors. */
+typedef struct lb_out_model {
+    lb_format format;       /* LB_FORMAT_GGUF, _HF, _MLX or _SAFETENSORS (one file) */
+    lb_out_tensor *tensors; /* in file order */
+    u64 n_tensors;
+    lb_gguf_meta *meta;  /* GGUF */
+    lb_sink_text *texts; /* folders; the index and lbrx.json are added */
+    u32 n_texts;
+    u64 n_parameters;   /* for the index */
+    lb_str operation;   /* "convert --dtype bf16": provenance, part of the plan's identity */
+    lb_str st_metadata; /* kept: raw JSON of the source's __metadata__, or empty */
+    lb_str *remarks;    /* for people: what was left out or changed */
+    u32 n_remarks;
+} lb_out_model;
+
+typedef struct lb_out_report {
+    lb_format format;
+    u64 n_tensors, bytes_read, bytes_written, bytes_moved;
+    u64 n_rounded, n_overflowed; /* values that the output's types could not hold exactly */
+    u64 n_rounded_tensors;
+    u64 n_jobs_kept; /* by --resume */
+    double seconds;
+    u64 peak_rss_bytes;
+    lb_pool_stats pool;
+    bool dry_run, kept_partial;
+    char sha256[65]; /* of a single-file output, when asked for */
+} lb_out_report;
+
+/* Lays out, plans and writes. With dry_run the plan's text goes to *text and nothing is written. */
+lb_status lb_output_write(lb_plan *p, const lb_out_model *m, const lb_writer_opts *o, lb_buf *text,
+                          lb_out_report *report, lb_err *err);
+
+/* The report as CLI.md's JSON object, and as one line for people. */
+void lb_output_json(const lb_writer_opts *o, const lb_out_report *r, lb_buf *out);
+void lb_output_text(const lb_writer_opts *o, const lb_out_report *r, lb_buf *out);
+
+#endif

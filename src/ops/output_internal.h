@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* output_internal.h: the state of one output, shared by output.c and output_print.c. */
+#ifndef LB_OPS_OUTPUT_INTERNAL_H
+#define LB_OPS_OUTPUT_INTERNAL_H
+
+#include "ops/output.h"
+
+/* 32 characters of a head that take a source's digest after the run. */
+typedef struct lb_out_field {
+    u32 file;
+    u64 off;
+    u32 source;
+} lb_out_field;
+
+typedef struct lb_output {
+    lb_plan *plan;
+    const lb_out_model *model;
+    const lb_writer_opts *opts;
+    lb_sink *sink;
+    lb_str *keys;  /* [2 * n_sources] "lbrx.source.N.name", "...digest" */
+    lb_str *heads; /* [n_files] first bytes of each file */
+    u8 *copied;    /* [n_files] heads that may be written to */
+    lb_out_field *fields;
+    u32 n_fields, cap_fields;
+    u64 first_field; /* safetensors: index of the first source's pair in the metadata list */
+    lb_sink_text index;
+    bool folder;
+} lb_output;
+
+void lb_output_print_plan(const lb_output *x, lb_buf *out);
+
+#endif

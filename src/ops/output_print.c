@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* output_print.c: the plan as --dry-run shows it, and the report of a finished run. */
+#include "base/os.h"
+#include "io/json.h"
+#include "ops/output_internal.h"
+
+static void put_size(lb_buf *out, u64 bytes) {
+    static const char *const unit[] = {"B", "kB", "MB", "GB", "TB", "PB"};
+    double v = (double)bytes;
+    u32 u = 0;
+    while (v >= 1000 && u + 1 < LB_LEN(unit)) {
+        v /= 1000;
+        u++;
+    }
+    lb_buf_printf(out, u ? "%.2f %s" : "%.0f %s", v, unit[u]);
+}
+
+static void put_line(lb_buf *out, const char *what, u64 bytes) {
+    lb_buf_printf(out, "%-12s ", what);
+    put_size(out, bytes);
+    lb_buf_put_c(out, "\n");
+}
+
+void lb_output_print_plan(const lb_output *x, lb_buf *out) {
+    const lb_plan *p = x->plan;
+    u64 disk = 0;
+    for (u32 i = 0; i < p->graph.n_sources; i++) {
+        const lb_source *s = p->graph.sources[i];
+        lb_buf_printf(out, "input        %.*s (%s, %llu tensors)\n", LB_FMT(s->label),
+                      lb_format_name(s->format), (unsigned long long)s->n_tensors);
+    }
+    lb_buf_printf(out, "output       %s (%s, %llu tensors, %llu files)\n",
+                  x->opts->output ? x->opts->output : "none", lb_format_name(x->model->format),
+                  (unsigned long long)x->model->n_tensors, (unsigned long long)p->n_files);
+    for (u64 i = 0; i < p->n_jobs; i++)
+        lb_plan_print_job(p, &p->jobs[i], out);
+    for (u32 i = 0; i < x->model->n_remarks; i++)
+        lb_buf_printf(out, "remark       %.*s\n", LB_FMT(x->model->remarks[i]));
+    for (u64 i = 0; i < p->n_files; i++)
+        disk += p->files[i].size_bytes;
+    put_line(out, "read", p->read_bytes);
+    put_line(out, "write", p->write_bytes);
+    put_line(out, "disk", disk);
+    put_line(out, "peak memory", p->peak_bytes);
+    lb_buf_printf(out, "threads      %u, %u tiles of up to %llu KiB in flight\n", p->threads,
+                  p->window, (unsigned long long)(p->target_bytes / LB_KIB));
+}
+
+void lb_output_json(const lb_writer_opts *o, const lb_out_report *r, lb_buf *out) {
+    lb_buf_put_c(out, "{\"output\": ");
+    if (o->output && o->to != LB_TO_NONE)
+        lb_json_write_str(out, lb_str_c(o->output), true);
+    else
+        lb_buf_put_c(out, "null");
+    lb_buf_printf(out,
+                  ", \"format\": \"%s\", \"tensors\": %llu, \"bytes_read\": %llu, "
+                  "\"bytes_written\": %llu, \"seconds\": %.6f, "
+                  "\"peak_rss_bytes\": %llu, \"pool\": {\"allocations\": %llu, \"reuses\": %llu, "
+                  "\"peak_bytes\": %llu, "
+                  "\"outstanding\": %llu}, \"bytes_moved\": %llu, \"values_rounded\": %llu, "
+                  "\"values_overflowed\": %llu, "
+                  "\"tensors_rounded\": %llu, \"tensors_kept\": %llu",
+                  lb_format_name(r->format), (unsigned long long)r->n_tensors,
+                  (unsigned long long)r->bytes_read, (unsigned long long)r->bytes_written,
+                  r->seconds, (unsigned long long)r->peak_rss_bytes,
+                  (unsigned long long)r->pool.allocations, (unsigned long long)r->pool.reuses,
+                  (unsigned long long)r->pool.peak_bytes, (unsigned long long)r->pool.outstanding,
+                  (unsigned long long)r->bytes_moved, (unsigned long long)r->n_rounded,
+                  (unsigned long long)r->n_overflowed, (unsigned long long)r->n_rounded_tensors,
+                  (unsigned long long)r->n_jobs_kept);
+    if (r->sha256[0])
+        lb_buf_printf(out, ", \"sha256\": \"%s\"", r->sha256);
+    lb_buf_put_c(out, "}\n");
+}
+
+void lb_output_text(const lb_writer_opts *o, const lb_out_report *r, lb_buf *out) {
+    lb_buf_printf(out, "%s: %s, %llu tensors, read ",
+                  o->output && o->to != LB_TO_NONE ? o->output : "(nothing written)",
+                  lb_format_name(r->format), (unsigned long long)r->n_tensors);
+    put_size(out, r->bytes_read);
+    lb_buf_put_c(out, ", wrote ");
+    put_size(out, o->to == LB_TO_NONE ? 0 : r->bytes_written);
+    lb_buf_printf(out, " in %.2f s", r->seconds);
+    if (r->seconds > 0) {
+        lb_buf_put_c(out, " (");
+        put_size(out, (u64)((double)r->bytes_written / r->seconds));
+        lb_buf_put_c(out, "/s)");
+    }
+    lb_buf_put_c(out, ", peak memory ");
+    put_size(out, r->peak_rss_bytes);
+    lb_buf_put_c(out, "\n");
+    if (r->n_rounded)
+        lb_buf_printf(
+            out, "rounded: %llu values of %llu tensors were rounded once to the output's type%s\n",
+            (unsigned long long)r->n_rounded, (unsigned long long)r->n_rounded_tensors,
+            r->n_overflowed ? "" : "; none overflowed");
+    if (r->n_overflowed)
+        lb_buf_printf(out, "overflow: %llu finite values became infinite: use a wider --dtype\n",
+                      (unsigned long long)r->n_overflowed);
+    if (r->n_jobs_kept)
+        lb_buf_printf(out, "resumed: %llu tensors of the interrupted run were kept\n",
+                      (unsigned long long)r->n_jobs_kept);
+}
