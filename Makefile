@@ -6,7 +6,7 @@ CONFIG := $(notdir $(CC))$(if $(SAN),-$(SAN))
 B ?= build/$(CONFIG)
 # Not under sanitizers: gcc 12 warns falsely there.
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
-        -Wundef -Wvla $(if $(RELEASE_TARBALL)$(SAN),,-Werror)
+        -Wundef -Wvla -Wno-string-conversion $(if $(RELEASE_TARBALL)$(SAN),,-Werror)
 OPT ?= -O2
 # V=1 shows whole command lines.
 Q = $(if $(V),,@echo '  $@';)
