@@ -182,7 +182,14 @@ static void decode_q6_k(size_t n_elems, float *out, const void *in) {
     }
 }
 
-/* One product of an f32 scale: the reference's own operation, eight at a time. */
+/* out[0..8) = d * 8 signed bytes. */
+static inline void put8(float *out, const u8 *q, __m256 d) {
+    const __m256i v = _mm256_cvtepi8_epi32(lb_load8(q));
+    _mm256_storeu_ps(out, _mm256_mul_ps(d, _mm256_cvtepi32_ps(v)));
+}
+
+/* The scale is an f32 and may be subnormal, so nothing is taken out of it: the reference's product.
+ */
 static void decode_q8_k(size_t n_elems, float *out, const void *in) {
     const lb_block_q8_k *b = in;
     for (size_t i = 0; i < n_elems; i += LB_QK, b++, out += LB_QK) {
@@ -192,9 +199,11 @@ static void decode_q8_k(size_t n_elems, float *out, const void *in) {
             continue;
         }
         const __m256 d = _mm256_set1_ps(lb_f32_from_bits(bits_d));
-        for (unsigned j = 0; j < LB_QK; j += 8) {
-            const __m256i q = _mm256_cvtepi8_epi32(lb_load8(b->qs + j));
-            _mm256_storeu_ps(out + j, _mm256_mul_ps(d, _mm256_cvtepi32_ps(q)));
+        for (unsigned j = 0; j < LB_QK; j += 32) {
+            put8(out + j, b->qs + j, d);
+            put8(out + j + 8, b->qs + j + 8, d);
+            put8(out + j + 16, b->qs + j + 16, d);
+            put8(out + j + 24, b->qs + j + 24, d);
         }
     }
 }
