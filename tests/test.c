@@ -59,6 +59,14 @@ const char *lb_test_golden(const char *name) {
     return golden;
 }
 
+bool lb_test_timed(void) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__OPTIMIZE__)
+    return false;
+#else
+    return getenv("LB_TEST_NO_TIMING") == NULL;
+#endif
+}
+
 /* splitmix64 */
 u64 lb_test_rand(void) {
     u64 z = (rng_state += 0x9e3779b97f4a7c15u);

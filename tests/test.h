@@ -23,6 +23,9 @@ void lb_test_skip(const char *reason); /* marks the running test as skipped; ret
 const char *lb_test_dir(void);
 /* Path of a file under tests/golden. */
 const char *lb_test_golden(const char *name);
+/* Whether a limit of seconds means something: false when LB_TEST_NO_TIMING is set (valgrind,
+ * emulators, busy machines) and under sanitizers. */
+bool lb_test_timed(void);
 /* Deterministic random numbers; the seed (LB_TEST_SEED or fixed) is printed on failure. */
 u64 lb_test_rand(void);
 u64 lb_test_rand_below(u64 n);

@@ -49,7 +49,7 @@ test-threads: $(filter $(B)/tests/test_plan% $(B)/tests/test_pool% $(B)/tests/te
 # Parsers, for valgrind (set VALGRIND to its command line in the environment of run.sh).
 PARSERS := json cur gguf safetensors st folder yaml meta
 test-parsers: $(filter $(foreach p,$(PARSERS),$(B)/tests/test_$(p)%),$(UNIT))
-	@RUNNER="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite" $(RUN) $^
+	@LB_TEST_NO_TIMING=1 RUNNER="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite" $(RUN) $^
 # One program: make t-<name> runs tests/unit/test_<name>.c, c-<name> tests/cli/<name>.sh
 t-%: $(B)/tests/test_%
 	$<

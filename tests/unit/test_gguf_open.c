@@ -370,7 +370,7 @@ LB_TEST(large_vocabulary) {
     double t = seconds_to_open(gb_save(&b, lb_test_dir(), "vocab.gguf"));
     lb_buf_deinit(&b);
     printf("open 260,000 tokens and merges: %.3f s\n", t);
-    CHECK(t < 1.0);
+    CHECK(!lb_test_timed() || t < 1.0);
 }
 
 LB_TEST(many_tensors) {
@@ -387,7 +387,7 @@ LB_TEST(many_tensors) {
     double t = seconds_to_open(gb_save(&b, lb_test_dir(), "many.gguf"));
     lb_buf_deinit(&b);
     printf("open 100,000 tensors: %.3f s\n", t);
-    CHECK(t < 1.5);
+    CHECK(!lb_test_timed() || t < 1.5);
 }
 
 LB_TEST_MAIN("fast")
