@@ -68,9 +68,9 @@ void bench(const options *o, const ladder *l) {
         size_t elems, sets;
     } sizes[] = {{"warm", WARM_ELEMS, 1}, {"cold", 16384, COLD_ELEMS * 16 / 16384}};
     area out, in[3];
-    area_init(&out, sizes[1].sets * 16384 * 4 + 4096);
+    area_init(&out, sizes[1].sets * 16384 * 8 + 4096);
     for (int i = 0; i < 3; i++)
-        area_init(&in[i], sizes[1].sets * 16384 * 4 + 4096);
+        area_init(&in[i], sizes[1].sets * 16384 * 8 + 4096);
     printf("%-24s %-7s %-5s %9s %9s %6s %8s %7s\n", "kernel", "isa", "data", "ns/elem", "tick/elem",
            "+-%", "GB/s", "x ref");
     for (size_t i = 0; i < n_kerns(); i++) {
