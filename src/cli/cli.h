@@ -39,6 +39,6 @@ lb_status lb_common_finish(lb_common *c, lb_err *err);
 extern const lb_opt lb_common_opts[LB_COMMON_OPTS];
 
 extern const lb_command lb_cmd_completion, lb_cmd_convert, lb_cmd_diff, lb_cmd_help, lb_cmd_info,
-    lb_cmd_inspect, lb_cmd_join, lb_cmd_split;
+    lb_cmd_inspect, lb_cmd_join, lb_cmd_split, lb_cmd_verify;
 
 #endif
