@@ -161,7 +161,7 @@ static void add(list *l, const row *r, i64 block) {
     if (s->tied && strcmp(r->hf, "lm_head.weight") == 0)
         return;
     LB_ASSERT(l->n < l->cap);
-    *t = (fm_tensor){.fill = r->fill, .rank = (u32)strlen(r->shape)};
+    *t = (fm_tensor){.seed = s->seed, .fill = r->fill, .rank = (u32)strlen(r->shape)};
     if (block < 0) {
         t->hf = lb_str_c(r->hf);
         t->gguf = lb_str_c(r->gguf);
@@ -213,8 +213,8 @@ static u64 mix(u64 z) { /* splitmix64's output function */
     return z ^ (z >> 31);
 }
 
-static u64 name_seed(const fm_spec *s, const fm_tensor *t, u32 expert) {
-    u64 h = s->seed * 0x9e3779b97f4a7c15u + expert;
+static u64 name_seed(const fm_tensor *t, u32 expert) {
+    u64 h = t->seed * 0x9e3779b97f4a7c15u + expert;
     for (size_t i = 0; i < t->hf.len; i++)
         h = mix(h + (u8)t->hf.ptr[i]);
     return h;
@@ -297,10 +297,9 @@ static void fill_blocks(u64 seed, lb_dtype dtype, u64 first, u64 n, u8 *out) {
     }
 }
 
-void fm_values(const fm_spec *spec, const fm_tensor *t, u32 expert, lb_dtype dtype, u64 from,
-               u64 n_elems, u8 *out) {
+void fm_values(const fm_tensor *t, u32 expert, lb_dtype dtype, u64 from, u64 n_elems, u8 *out) {
     const lb_dtype_info *info = lb_dtype_get(dtype);
-    u64 seed = name_seed(spec, t, expert);
+    u64 seed = name_seed(t, expert);
     LB_ASSERT(fm_can_fill(dtype));
     if (info->block_elems > 1) {
         fill_blocks(seed, dtype, from / info->block_elems, n_elems / info->block_elems, out);

@@ -63,6 +63,7 @@ typedef struct fm_tensor {
     bool f32_in_gguf;
     u32 rank; /* of the HF tensor */
     u64 dim[2];
+    u64 seed;    /* of the spec */
     u64 n_stack; /* 0: one tensor; else experts: n_stack HF tensors, one of one more rank in GGUF */
 } fm_tensor;
 
@@ -71,7 +72,6 @@ lb_status fm_tensors(const fm_spec *spec, lb_arena *perm, fm_tensor **out, u64 *
 u64 fm_parameters(const fm_tensor *t, u64 n);
 /* Values from..from+n_elems of one HF matrix, stored as dtype; from and n_elems are whole blocks.
  */
-void fm_values(const fm_spec *spec, const fm_tensor *t, u32 expert, lb_dtype dtype, u64 from,
-               u64 n_elems, u8 *out);
+void fm_values(const fm_tensor *t, u32 expert, lb_dtype dtype, u64 from, u64 n_elems, u8 *out);
 
 #endif

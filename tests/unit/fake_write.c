@@ -40,7 +40,7 @@ static lb_status fill_piece(const output *o, const piece *p, int fd, const char 
             u64 count = LB_MIN(PIECE_ELEMS, n - from), bytes = 0;
             if (!lb_dtype_bytes(p->dtype, count, &bytes))
                 return lb_fail(o->err, LB_E_FORMAT, "%.*s: no whole blocks", LB_FMT(p->t->hf));
-            fm_values(o->spec, p->t, p->expert + m, p->dtype, from, count, buffer);
+            fm_values(p->t, p->expert + m, p->dtype, from, count, buffer);
             LB_TRY(lb_os_pwrite(fd, path, buffer, bytes, off, o->err));
             off += bytes;
         }

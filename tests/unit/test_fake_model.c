@@ -93,9 +93,9 @@ LB_TEST(values_are_exact_in_every_float_type) {
     for (u64 i = 0; i < n; i++) {
         u64 count = LB_MIN(t[i].dim[0] * (t[i].rank == 2 ? t[i].dim[1] : 1), (u64)N);
         double sum2 = 0;
-        fm_values(&spec, &t[i], 0, LB_BF16, 0, count, b);
-        fm_values(&spec, &t[i], 0, LB_F16, 0, count, h);
-        fm_values(&spec, &t[i], 0, LB_F32, 0, count, f);
+        fm_values(&t[i], 0, LB_BF16, 0, count, b);
+        fm_values(&t[i], 0, LB_F16, 0, count, h);
+        fm_values(&t[i], 0, LB_F32, 0, count, f);
         for (u64 k = 0; k < count; k++) {
             u32 bits = lb_load_u32(f + 4 * k), half = lb_load_u16(h + 2 * k);
             CHECK_U64(bits, (u32)lb_load_u16(b + 2 * k) << 16);
