@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "cli/opt.h"
 #include "io/json.h"
+#include "io/progress.h"
 
 struct lb_cli {
     lb_arena arena; /* lives as long as the command */
@@ -26,8 +27,6 @@ typedef struct lb_common {
     u32 progress;       /* LB_PROGRESS_* */
     bool json, quiet;
 } lb_common;
-
-enum { LB_PROGRESS_AUTO, LB_PROGRESS_BAR, LB_PROGRESS_PLAIN, LB_PROGRESS_JSON, LB_PROGRESS_NONE };
 
 /* Checks what a table cannot say (a device that this build does not have) and fills in n_threads.
  */

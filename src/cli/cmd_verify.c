@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cmd_verify.c: `lbrx verify MODEL`: ops/verify.h for people and for scripts. */
 #include "cli/cli.h"
-#include "cli/progress.h"
+#include "io/progress.h"
 #include "cli/text.h"
 #include "ops/open.h"
 #include "ops/verify.h"
