@@ -9,6 +9,7 @@
 #ifndef __AVX2__
 #error "compile with -mavx2 -mfma -mf16c"
 #endif
+#include "kernel/e4m3_avx2.h"
 #include "kernel/half.h"
 #include "kernel/kernel.h"
 #include "kernel/spread_avx2.h"
@@ -51,30 +52,11 @@ static void decode_f64(size_t n_elems, float *out, const void *in) {
 
 /* ---- 8 bits ---- */
 
-/* x, and NaN with x's sign where the byte, widened to 32 bits and masked, is `code`. */
-static inline __m256 nan_where(__m256 x, __m128i bytes, int mask, int code) {
-    const __m256i c = _mm256_and_si256(_mm256_cvtepu8_epi32(bytes), _mm256_set1_epi32(mask));
-    const __m256 at = _mm256_castsi256_ps(_mm256_cmpeq_epi32(c, _mm256_set1_epi32(code)));
-    const __m256 sign = _mm256_and_ps(x, _mm256_set1_ps(-0.0f));
-    const __m256 nan = _mm256_or_ps(sign, _mm256_castsi256_ps(_mm256_set1_epi32(LB_NAN_BITS)));
-    return _mm256_blendv_ps(x, nan, at);
-}
-
-/* S.EEEE.MMM to the f16 S.0EEEE.MMM0000000, which is the value times 2^(bias - 15). */
-static inline __m256 e4m3_times(__m128i bytes, float scale) {
-    const __m128i w = _mm_cvtepu8_epi16(bytes);
-    const __m128i mag = _mm_slli_epi16(_mm_and_si128(w, _mm_set1_epi16(0x7f)), 7);
-    const __m128i sign = _mm_slli_epi16(_mm_and_si128(w, _mm_set1_epi16(0x80)), 8);
-    return _mm256_mul_ps(_mm256_cvtph_ps(_mm_or_si128(mag, sign)), _mm256_set1_ps(scale));
-}
-
 static void decode_f8_e4m3(size_t n_elems, float *out, const void *in) {
     const u8 *p = in;
     size_t i = 0;
-    for (; i + 8 <= n_elems; i += 8) {
-        const __m128i b = lb_load8(p + i);
-        _mm256_storeu_ps(out + i, nan_where(e4m3_times(b, 0x1p8f), b, 0x7f, 0x7f));
-    }
+    for (; i + 8 <= n_elems; i += 8)
+        _mm256_storeu_ps(out + i, lb_e4m3(lb_load8(p + i)));
     lb_k_decode_f32_f8_e4m3_ref(n_elems - i, out + i, p + i);
 }
 
@@ -83,7 +65,8 @@ static void decode_f8_e4m3fnuz(size_t n_elems, float *out, const void *in) {
     const __m256 nan = _mm256_castsi256_ps(_mm256_set1_epi32(LB_NAN_BITS));
     size_t i = 0;
     for (; i + 8 <= n_elems; i += 8) {
-        const __m256 x = e4m3_times(lb_load8(p + i), 0x1p7f);
+        const __m256 x =
+            _mm256_mul_ps(_mm256_cvtph_ps(lb_e4m3_as_f16(lb_load8(p + i))), _mm256_set1_ps(0x1p7f));
         /* 0x80 has come out as -0, which no other code gives */
         const __m256i at = _mm256_cmpeq_epi32(_mm256_castps_si256(x), _mm256_set1_epi32(INT32_MIN));
         _mm256_storeu_ps(out + i, _mm256_blendv_ps(x, nan, _mm256_castsi256_ps(at)));
