@@ -88,6 +88,7 @@ typedef struct lb_hparams {
     u64 n_layers, n_embd, n_ff, n_head, n_head_kv, head_dim, n_vocab, n_ctx;
     u64 n_expert, n_expert_used; /* 0: dense */
     bool tied;                   /* no output matrix: the embedding is used */
+    bool headless;               /* the class has no output matrix at all (LlamaModel) */
 } lb_hparams;
 
 const char *lb_arch_name(const lb_arch *a); /* GGUF's general.architecture: "llama", "qwen2"... */
@@ -169,6 +170,8 @@ typedef struct lb_arch_meta_in {
     u64 n_params_expert; /* those of one expert: sum of elements / n_expert over the stacks */
     u64 n_expert;        /* mean number of experts of the stacks; 0: dense */
     u32 file_type;       /* general.file_type (llama.h's LLAMA_FTYPE_*) */
+    lb_err *card_err; /* set when the README's YAML cannot be read (it is then passed over); may be
+                         NULL */
 } lb_arch_meta_in;
 
 /* Appends every key that the reference converter writes before tokenizer.*, in its order and types:
@@ -213,12 +216,13 @@ lb_status lb_arch_config_from_meta(const lb_arch_config_in *in, lb_arena *perm,
 
 /* As mlx-lm writes it: keys sorted, indent 4, without `_name_or_path` and `vision_config`;
  * eos_token_id taken from generation (may be NULL); quantization (may be NULL) under its two names.
- */
+ * What mlx-lm's model class would otherwise take from a default of its own that is not the model's
+ * (rope_theta and rope_scaling, where the config has transformers 5's rope_parameters;
+ * tie_word_embeddings) is added. */
 lb_status lb_arch_config_to_mlx(lb_str config, const lb_json *generation,
                                 const lb_json *quantization, lb_buf *out, lb_err *err);
-/* For an HF folder: `quantization` and `quantization_config` removed, the type of the matrices set
- * where the config names one. The same bytes when there is nothing to change; else only those
- * members change. */
+/* For an HF folder: `quantization` and `quantization_config` removed, `dtype` and `torch_dtype` set
+ * where the config names them. All other bytes stay as they are. */
 lb_status lb_arch_config_to_hf(lb_str config, lb_dtype dtype, lb_buf *out, lb_err *err);
 
 #endif

@@ -3,7 +3,6 @@
  * --force only a file, or a folder that holds nothing but parts of a model. */
 #include "base/os.h"
 #include "plan/sink_internal.h"
-#include <limits.h>
 #include <stdlib.h>
 
 static bool same(const lb_fstat *a, u64 dev, u64 ino) {
@@ -12,9 +11,9 @@ static bool same(const lb_fstat *a, u64 dev, u64 ino) {
 
 /* Whether dir or a folder above it is (dev, ino). The path is resolved first. */
 static bool lies_inside(const char *dir, u64 dev, u64 ino) {
-    char real[PATH_MAX];
+    char *real = realpath(dir, NULL);
     bool found = false;
-    if (!realpath(dir, real))
+    if (!real)
         return false;
     for (size_t n = strlen(real); n > 0 && !found; n--) {
         if (real[n] != '/' && real[n] != '\0')
@@ -25,6 +24,7 @@ static bool lies_inside(const char *dir, u64 dev, u64 ino) {
         found = lb_os_stat(real, &st, NULL) == LB_OK && same(&st, dev, ino);
         real[n] = end;
     }
+    free(real);
     return found;
 }
 

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* arch_internal.h: what a family's table consists of, and the pieces that read it.
+ *
+ * A family is one const lb_arch in family_<name>.c and one line in families.c; no code asks which
+ * family it is. What families do differently stands in rows (tensors, metadata) and in flags. */
+#ifndef LB_ARCH_ARCH_INTERNAL_H
+#define LB_ARCH_ARCH_INTERNAL_H
+
+#include "arch/arch.h"
+
+/* For tables: an lb_str initialiser. */
+#define LB_N(literal) \
+    { "" literal "", sizeof(literal) - 1 }
+#define LB_N_NONE \
+    { NULL, 0 }
+
+/* ---- rows of metadata: config.json -> <arch>.*, and back ---- */
+
+typedef enum lb_arch_kv_op {
+    LB_KV_VALUE,    /* the first of `names` that the config has; null: left out */
+    LB_KV_ROPE,     /* the rope scaling block */
+    LB_KV_HEAD_DIM, /* as VALUE; else hidden size / heads */
+    LB_KV_FILE_TYPE,
+    LB_KV_POOLING, /* of an embedding model, from its pooling module */
+    LB_KV_GATING,  /* expert gating function by its name */
+    LB_KV_FALSE,   /* bool false when the config says false; else left out */
+    LB_KV_REFUSE   /* a config in which one of `names` is not null is refused: `hf` says why */
+} lb_arch_kv_op;
+
+enum {
+    LB_KVF_REQUIRED = 1,
+    LB_KVF_TRUTHY = 2,     /* left out when 0 or false */
+    LB_KVF_ONE_LAYER = 4,  /* REFUSE: only when the model has one layer */
+    LB_KVF_ROPE_LOCAL = 8, /* back: only families with LB_ARCH_ROPE_BY_LAYER */
+    LB_KVF_NO_BACK = 16    /* back: says nothing that another row does not */
+};
+
+typedef struct lb_arch_kv {
+    lb_arch_kv_op op;
+    const char *key;   /* "<arch>." stands before it */
+    lb_gguf_type type; /* U32, F32; lists of integers become arrays of I32 */
+    const char *names; /* config keys, '|' between; "@x": of the global rope parameters, "%x": of
+                          the local ones */
+    const char *hf;    /* back: the config's key; NULL: handled elsewhere or has none */
+    const char
+        *absent; /* back: JSON value that the reference assumes without the key; NULL: left out */
+    const char *unless_one; /* left out when this key of the config is 1 */
+    u8 flags;
+} lb_arch_kv;
+
+/* ---- a family ---- */
+
+enum {
+    LB_ARCH_ROPE_FREQS = 1,     /* llama3 rope scaling becomes rope_freqs.weight */
+    LB_ARCH_ROPE_BY_LAYER = 2,  /* rope parameters for "full_attention" and "sliding_attention" */
+    LB_ARCH_HEAD_DIM_SPLIT = 4, /* config class: head_dim null means hidden size / heads */
+    LB_ARCH_HEADS_DIVIDE = 8,   /* config class: refuses a hidden size that heads do not divide */
+    LB_ARCH_SCALAR_IS_HEAD_DIM = 16 /* back: query_pre_attn_scalar as llama.cpp's graph has it */
+};
+
+/* A config key whose truth is whether tensors of a role have a bias. */
+typedef struct lb_arch_bias {
+    const char *hf;
+    lb_role role;
+} lb_arch_bias;
+
+struct lb_arch {
+    const char *family; /* for people */
+    const char *gguf;   /* general.architecture */
+    const char *const
+        *classes; /* entries of "architectures" that are this family, NULL at the end */
+    const char *const *model_types;  /* whose config class has `defaults`, NULL at the end */
+    const char *defaults;            /* JSON object: fields of that class; "x?": x may be null */
+    const char *local_theta;         /* config key of the local rope base; NULL */
+    const char *theta, *theta_local; /* JSON defaults of the rope bases */
+    const lb_arch_tensor *rows;
+    u32 n_rows;
+    const lb_arch_kv *kv; /* after the common rows */
+    u32 n_kv;
+    /* back to a config */
+    const char *constants; /* JSON object: keys that metadata does not carry */
+    const lb_arch_bias *biases;
+    u32 n_biases;
+    const char *mlx; /* JSON object: what mlx-lm's class assumes for keys that a config lacks; null:
+                        the key must be there */
+    const char *refused_label; /* a folder or model card of this kind needs more; NULL */
+    u32 flags;
+};
+
+/* Rows that every text model has, in the order of the reference (TextModel.set_gguf_parameters). */
+extern const lb_arch_kv lb_arch_common_kv[];
+extern const u32 lb_arch_common_n_kv;
+
+extern const lb_arch lb_arch_llama, lb_arch_mistral, lb_arch_qwen2, lb_arch_qwen3, lb_arch_gemma3;
+
+/* NULL: no such family. */
+const lb_arch *lb_arch_by_class(lb_str class_name);
+const lb_arch *lb_arch_by_model_type(lb_str model_type);
+const lb_arch *lb_arch_by_gguf(lb_str name);
+lb_status lb_arch_unknown(lb_err *err, const char *what, lb_str name);
+
+/* ---- a config as the reference's classes see it ---- */
+
+typedef struct lb_arch_normal {
+    lb_json *config;     /* a copy: defaults of the config class added, rope keys as below */
+    lb_json *rope;       /* parameters of full attention; never NULL, may be empty */
+    lb_json *rope_local; /* of sliding attention; NULL: none */
+} lb_arch_normal;
+
+lb_status lb_arch_normalise(const lb_json *config, lb_arena *scratch, lb_arch_normal *out,
+                            lb_err *err);
+/* The value under the first of `names` ("a|b|@c") that exists; NULL if absent. */
+const lb_json *lb_arch_pick(const lb_arch_normal *n, const char *names);
+/* An integer that the config must have, above 0. */
+lb_status lb_arch_pick_u64(const lb_arch_normal *n, const char *names, u64 *out, lb_err *err);
+
+/* <arch>.* and, when in is given, general.file_type. */
+lb_status lb_arch_meta_rows(const lb_arch *a, const lb_arch_normal *n, const lb_arch_meta_in *in,
+                            lb_gguf_meta *out, lb_err *err);
+/* general.* up to general.languages. */
+lb_status lb_arch_meta_general(const lb_arch_meta_in *in, lb_arena *scratch, lb_gguf_meta *out,
+                               lb_err *err);
+
+/* ---- rope factors (rope_factors.c) ---- */
+
+typedef struct lb_rope_llama3 {
+    double theta, factor, low, high, orig;
+} lb_rope_llama3;
+
+/* n = head_dim / 2 factors, with the reference's steps of rounding. */
+void lb_rope_llama3_factors(const lb_rope_llama3 *p, u64 head_dim, float *out);
+/* Parameters that give exactly these factors (theta is given in p); false: none found. */
+bool lb_rope_llama3_solve(lb_rope_llama3 *p, u64 head_dim, const float *factors);
+
+/* ---- names of models (model_id.c): the heuristics behind general.name, basename... ---- */
+
+typedef struct lb_model_id { /* ptr NULL: none */
+    lb_str name, organization, basename, finetune, version, size_label;
+} lb_model_id;
+
+/* n_params: of the model, negative for an adapter, 0: not known. */
+lb_status lb_model_id_parse(lb_str id, i64 n_params, lb_arena *perm, lb_model_id *out, lb_err *err);
+lb_str lb_model_id_title(lb_str id, lb_arena *perm); /* ptr NULL: out of memory */
+lb_str lb_model_size_label(u64 n_params, u64 n_experts, lb_arena *perm); /* "7.2B", "8x7.1B" */
+
+/* Shortest decimal that reads back as this float, as a JSON number ("1e-05"). */
+lb_json *lb_arch_json_f32(lb_arena *perm, float v);
+
+#endif

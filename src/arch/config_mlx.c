@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* config_mlx.c: config.json between HF and MLX folders.
+ *
+ * To MLX: mlx_lm/utils.py (load_config, save_config) of mlx-lm 0.32.2. To HF: only the members that
+ * must change are touched, in the text itself, so that what a person wrote stays as it is. */
+#include "arch/arch_internal.h"
+#include <stdlib.h>
+
+static lb_status no_memory(lb_err *err) {
+    return lb_fail(err, LB_E_NOMEM, "config.json: out of memory");
+}
+
+/* ---- to MLX ---- */
+
+/* Python's truth: 0, "", [] and false say nothing. */
+static bool is_truthy(const lb_json *v) {
+    double f;
+    if (!v || v->type == LB_JNULL)
+        return false;
+    if (v->type == LB_JBOOL)
+        return v->truth;
+    if (v->type == LB_JNUMBER)
+        return !lb_json_as_f64(v, &f) || f != 0;
+    return v->type == LB_JSTRING ? v->text.len != 0 : v->n != 0;
+}
+
+/* Non-finite numbers are written as {"__float__": "Infinity"}. The tree's depth bounds the
+ * recursion. */
+static bool tag_floats(lb_json *v, lb_arena *s, u32 depth) {
+    LB_ASSERT(depth <= 2 * LB_JSON_DEPTH);
+    for (lb_json *c = v->first; c; c = c->next) {
+        if (c->type == LB_JARRAY || c->type == LB_JOBJECT) {
+            if (!tag_floats(c, s, depth + 1))
+                return false;
+            continue;
+        }
+        if (c->type != LB_JNUMBER ||
+            !(lb_str_eq_c(c->text, "NaN") || lb_str_ends(c->text, LB_STR("Infinity"))))
+            continue;
+        lb_json *name = lb_json_new_str(s, c->text);
+        c->type = LB_JOBJECT;
+        c->text = LB_STR_NONE;
+        if (!lb_json_set(s, c, "__float__", name))
+            return false;
+    }
+    return true;
+}
+
+static bool same_value(const lb_json *a, const lb_json *b) {
+    double x, y;
+    if (lb_json_as_f64(a, &x) && lb_json_as_f64(b, &y))
+        return x == y;
+    return a->type == b->type && a->truth == b->truth && lb_str_eq(a->text, b->text);
+}
+
+/* The regular pattern of layer_types: every p-th layer is full. 0: irregular. */
+static u64 layer_pattern(const lb_json *types) {
+    lb_str s;
+    u64 i = 0, p = 0;
+    for (const lb_json *t = types->first; t && !p; t = t->next, i++)
+        if (lb_json_as_str(t, &s) && lb_str_eq_c(s, "full_attention"))
+            p = i + 1;
+    p = p ? p : types->n + 1;
+    i = 0;
+    for (const lb_json *t = types->first; t; t = t->next, i++)
+        if (!lb_json_as_str(t, &s) || lb_str_eq_c(s, "full_attention") != ((i + 1) % p == 0))
+            return 0;
+    return p;
+}
+
+/* The model's value under a key that mlx-lm reads; NULL: there is none to add. */
+static lb_json *model_value(const lb_arch_normal *n, const lb_json *config, lb_str key,
+                            lb_arena *s) {
+    if (lb_str_eq_c(key, "rope_theta"))
+        return lb_json_get(n->rope, "rope_theta");
+    if (lb_str_eq_c(key, "rope_local_base_freq"))
+        return lb_json_get(n->rope_local, "rope_theta");
+    if (lb_str_eq_c(key, "sliding_window_pattern")) {
+        const lb_json *types = lb_json_get(config, "layer_types");
+        u64 p = types && types->type == LB_JARRAY ? layer_pattern(types) : 0;
+        return p ? lb_json_new_u64(s, p) : NULL;
+    }
+    return lb_json_get_str(n->config, key);
+}
+
+static bool add(lb_json *config, lb_str key, const lb_json *v, lb_arena *s) {
+    lb_str name = lb_arena_str(s, key);
+    return name.ptr && lb_json_set(s, config, name.ptr, lb_json_copy(s, v));
+}
+
+/* Rope scaling as transformers 4 had it, for a config that has only rope_parameters. */
+static bool add_scaling(lb_json *config, const lb_arch_normal *n, lb_arena *s) {
+    lb_str type;
+    if (lb_json_get(config, "rope_scaling") ||
+        !lb_json_as_str(lb_json_get(n->rope, "rope_type"), &type) || lb_str_eq_c(type, "default"))
+        return true;
+    lb_json *scaling = lb_json_copy(s, n->rope);
+    lb_json_remove(scaling, "rope_theta");
+    return lb_json_set(s, config, "rope_scaling", scaling);
+}
+
+/* Adds what mlx-lm would take from its own defaults; an unknown family is left as it is. */
+static lb_status complete(lb_json *config, lb_arena *s, lb_err *err) {
+    lb_str type;
+    lb_arch_normal n;
+    lb_json *mlx = NULL;
+    if (!lb_json_as_str(lb_json_get(config, "model_type"), &type))
+        return LB_OK;
+    const lb_arch *a = lb_arch_by_model_type(type);
+    if (!a || !a->mlx)
+        return LB_OK;
+    LB_TRY(lb_arch_normalise(config, s, &n, err));
+    LB_TRY(lb_json_parse(lb_str_c(a->mlx), "a table", s, &mlx, err));
+    for (const lb_json *d = mlx->first; d; d = d->next) {
+        if (lb_json_get_str(config, d->key))
+            continue;
+        const lb_json *v = model_value(&n, config, d->key, s);
+        if (v && v->type != LB_JNULL && !same_value(v, d) && !add(config, d->key, v, s))
+            return no_memory(err);
+    }
+    return add_scaling(config, &n, s) ? LB_OK : no_memory(err);
+}
+
+static int by_key(const void *a, const void *b) {
+    const lb_json *const *x = a, *const *y = b;
+    return lb_str_cmp((*x)->key, (*y)->key);
+}
+
+/* Only the outer object: what it holds keeps its order. */
+static bool sort_members(lb_json *object, lb_arena *s) {
+    lb_json **list = lb_arena_new(s, lb_json *, object->n), **at = list;
+    if (!list)
+        return false;
+    for (lb_json *c = object->first; c; c = c->next)
+        *at++ = c;
+    qsort(list, (size_t)object->n, sizeof *list, by_key);
+    object->first = object->last = NULL;
+    for (u64 i = 0; i < object->n; i++) {
+        list[i]->next = NULL;
+        if (object->last)
+            object->last->next = list[i];
+        else
+            object->first = list[i];
+        object->last = list[i];
+    }
+    return true;
+}
+
+lb_status lb_arch_config_to_mlx(lb_str config, const lb_json *generation,
+                                const lb_json *quantization, lb_buf *out, lb_err *err) {
+    lb_arena s = {.max_bytes = 64 * LB_MIB};
+    lb_json *c = NULL;
+    lb_status st = lb_json_parse(config, "config.json", &s, &c, err);
+    const lb_json *eos = lb_json_get(generation, "eos_token_id");
+    if (st == LB_OK && c->type != LB_JOBJECT)
+        st = lb_fail(err, LB_E_FORMAT, "config.json: not an object");
+    if (st != LB_OK)
+        goto done;
+    LB_TRY_DONE(st, complete(c, &s, err));
+    if (is_truthy(eos) && !lb_json_set(&s, c, "eos_token_id", lb_json_copy(&s, eos)))
+        LB_TRY_DONE(st, no_memory(err));
+    lb_json_remove(c, "_name_or_path");
+    lb_json_remove(c, "vision_config");
+    if (quantization && !lb_json_set(&s, c, "quantization", lb_json_copy(&s, quantization)))
+        LB_TRY_DONE(st, no_memory(err));
+    quantization = lb_json_get(c, "quantization");
+    if (quantization && !lb_json_set(&s, c, "quantization_config", lb_json_copy(&s, quantization)))
+        LB_TRY_DONE(st, no_memory(err));
+    if (!tag_floats(c, &s, 0) || !sort_members(c, &s))
+        LB_TRY_DONE(st, no_memory(err));
+    lb_json_write(out, c, (lb_json_style){.indent = 4, .ascii = true});
+    st = lb_buf_status(out, err);
+done:
+    lb_arena_deinit(&s);
+    return st;
+}
+
+/* ---- to HF ---- */
+
+static bool is_removed(lb_str key) {
+    return lb_str_eq_c(key, "quantization") || lb_str_eq_c(key, "quantization_config");
+}
+
+static bool is_dtype(lb_str key) {
+    return lb_str_eq_c(key, "dtype") || lb_str_eq_c(key, "torch_dtype");
+}
+
+static size_t skip_space(lb_str s, size_t at) {
+    while (at < s.len && strchr(" \t\r\n", s.ptr[at]) && s.ptr[at])
+        at++;
+    return at;
+}
+
+/* The first member that is kept has no comma before it. */
+static size_t skip_comma(lb_str s, size_t at, size_t end) {
+    const char *comma = memchr(s.ptr + at, ',', end - at);
+    return comma ? (size_t)(comma - s.ptr) + 1 : at;
+}
+
+static void put_range(lb_buf *out, lb_str s, size_t from, size_t to) {
+    lb_buf_put(out, s.ptr + from, to - from);
+}
+
+/* Copies the text member by member; a removed one goes with the comma and the white space before
+ * it. */
+lb_status lb_arch_config_to_hf(lb_str config, lb_dtype dtype, lb_buf *out, lb_err *err) {
+    const char *name = dtype == LB_F32   ? "\"float32\""
+                       : dtype == LB_F16 ? "\"float16\""
+                                         : "\"bfloat16\"";
+    lb_json_reader r;
+    lb_json_tok tok;
+    size_t end = 0; /* of the member before */
+    bool any = false;
+    lb_json_begin(&r, config);
+    LB_TRY(lb_json_next(&r, &tok, err));
+    if (tok != LB_JSON_OBJECT)
+        return lb_fail(err, LB_E_FORMAT, "config.json: not an object");
+    put_range(out, config, 0, r.pos);
+    for (end = r.pos;;) {
+        LB_TRY(lb_json_next(&r, &tok, err));
+        if (tok == LB_JSON_OBJECT_END)
+            break;
+        lb_str key = r.raw;
+        size_t start = (size_t)(key.ptr - config.ptr) - 1; /* the quote */
+        size_t value = skip_space(config, r.pos);
+        LB_TRY(lb_json_skip(&r, err));
+        if (!is_removed(key)) {
+            size_t from = any ? end : skip_comma(config, end, start);
+            put_range(out, config, from, is_dtype(key) ? value : r.pos);
+            if (is_dtype(key))
+                lb_buf_put_c(out, name);
+            any = true;
+        }
+        end = r.pos;
+    }
+    put_range(out, config, end, config.len);
+    LB_TRY(lb_json_next(&r, &tok, err)); /* nothing may follow */
+    return lb_buf_status(out, err);
+}

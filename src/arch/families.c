@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* families.c: the list of families, the rows of metadata that all of them share, look-ups by name.
+ *
+ * Where one GGUF architecture is written by several families (llama: llama and mistral), the first
+ * in the list reads it back. */
+#include "arch/arch_internal.h"
+
+static const lb_arch *const families[] = {
+    &lb_arch_llama, &lb_arch_mistral, &lb_arch_qwen2, &lb_arch_qwen3, &lb_arch_gemma3,
+};
+
+/* Classes that one would take for a family above but that need more than its table says. */
+static const struct {
+    const char *class_name, *why;
+} refused[] = {
+    {"Gemma3ForConditionalGeneration", "gemma3 with vision: only text models of it are supported"},
+    {"Gemma3TextModel", "gemma3 as an embedding model is not supported yet"},
+    {"LlamaForCausalLMEagle3", "an EAGLE-3 draft model is not a model of its own"},
+    {"Eagle3LlamaForCausalLM", "an EAGLE-3 draft model is not a model of its own"},
+    {"Eagle3Speculator", "an EAGLE-3 draft model is not a model of its own"},
+    {"Eagle3DraftModel", "an EAGLE-3 draft model is not a model of its own"},
+};
+
+/* conversion/base.py, TextModel.set_gguf_parameters; types: gguf-py/gguf/gguf_writer.py. */
+const lb_arch_kv lb_arch_common_kv[] = {
+    {.key = "block_count",
+     .type = LB_GGUF_U32,
+     .names = "n_layers|num_hidden_layers|n_layer|num_layers",
+     .hf = "num_hidden_layers",
+     .flags = LB_KVF_REQUIRED},
+    {.key = "context_length",
+     .type = LB_GGUF_U32,
+     .names = "max_position_embeddings|n_ctx|n_positions|max_length|max_sequence_length|"
+              "model_max_length",
+     .hf = "max_position_embeddings"},
+    {.key = "embedding_length",
+     .type = LB_GGUF_U32,
+     .names = "hidden_size|n_embd|dim",
+     .hf = "hidden_size"},
+    {.key = "feed_forward_length",
+     .type = LB_GGUF_U32,
+     .names = "prefix_dense_intermediate_size|dense_intermediate_size|intermediate_size|n_inner|"
+              "hidden_dim",
+     .hf = "intermediate_size"},
+    {.key = "attention.head_count",
+     .type = LB_GGUF_U32,
+     .names = "num_attention_heads|n_head|n_heads",
+     .hf = "num_attention_heads"},
+    {.key = "attention.head_count_kv",
+     .type = LB_GGUF_U32,
+     .names = "num_key_value_heads|n_kv_heads",
+     .hf = "num_key_value_heads"},
+    {.op = LB_KV_FALSE, .key = "attention.causal", .type = LB_GGUF_BOOL, .names = "is_causal"},
+    {.op = LB_KV_ROPE, .key = "rope.scaling"},
+    {.key = "rope.freq_base",
+     .type = LB_GGUF_F32,
+     .names = "@rope_theta",
+     .hf = "rope_theta",
+     .absent = "10000.0"},
+    {.key = "rope.freq_base_swa",
+     .type = LB_GGUF_F32,
+     .names = "%rope_theta",
+     .hf = "rope_local_base_freq",
+     .absent = "10000.0",
+     .flags = LB_KVF_ROPE_LOCAL},
+    {.key = "attention.layer_norm_rms_epsilon",
+     .type = LB_GGUF_F32,
+     .names = "rms_norm_eps|norm_eps",
+     .hf = "rms_norm_eps"},
+    {.key = "attention.layer_norm_epsilon",
+     .type = LB_GGUF_F32,
+     .names = "layer_norm_eps|layer_norm_epsilon|norm_epsilon",
+     .hf = "layer_norm_eps"},
+    {.key = "expert_count",
+     .type = LB_GGUF_U32,
+     .names = "num_local_experts|num_experts|n_routed_experts"},
+    {.key = "expert_used_count",
+     .type = LB_GGUF_U32,
+     .names = "num_experts_per_tok|num_experts_per_token|top_k_experts"},
+    {.key = "expert_group_count", .type = LB_GGUF_U32, .names = "n_group"},
+    {.key = "expert_group_used_count", .type = LB_GGUF_U32, .names = "topk_group"},
+    {.op = LB_KV_GATING,
+     .key = "expert_gating_func",
+     .type = LB_GGUF_U32,
+     .names = "score_function|scoring_func|score_func|moe_router_activation|"
+              "moe_router_activation_func|expert_selection_fn"},
+    {.key = "attention.key_length", .type = LB_GGUF_U32, .names = "head_dim", .hf = "head_dim"},
+    {.key = "attention.value_length",
+     .type = LB_GGUF_U32,
+     .names = "head_dim",
+     .flags = LB_KVF_NO_BACK},
+    {.op = LB_KV_FILE_TYPE, .key = "general.file_type", .type = LB_GGUF_U32},
+};
+const u32 lb_arch_common_n_kv = LB_LEN(lb_arch_common_kv);
+
+const char *lb_arch_name(const lb_arch *a) {
+    return a->gguf;
+}
+
+const lb_arch_tensor *lb_arch_rows(const lb_arch *a, u32 *n) {
+    *n = a->n_rows;
+    return a->rows;
+}
+
+const lb_arch *lb_arch_at(u32 i, const char **family) {
+    if (i >= LB_LEN(families))
+        return NULL;
+    if (family)
+        *family = families[i]->family;
+    return families[i];
+}
+
+static bool in_list(const char *const *list, lb_str name) {
+    for (; *list; list++)
+        if (lb_str_eq_c(name, *list))
+            return true;
+    return false;
+}
+
+const lb_arch *lb_arch_by_class(lb_str class_name) {
+    for (size_t i = 0; i < LB_LEN(families); i++)
+        if (in_list(families[i]->classes, class_name))
+            return families[i];
+    return NULL;
+}
+
+const lb_arch *lb_arch_by_model_type(lb_str model_type) {
+    for (size_t i = 0; i < LB_LEN(families); i++)
+        if (in_list(families[i]->model_types, model_type))
+            return families[i];
+    return NULL;
+}
+
+const lb_arch *lb_arch_by_gguf(lb_str name) {
+    for (size_t i = 0; i < LB_LEN(families); i++)
+        if (lb_str_eq_c(name, families[i]->gguf))
+            return families[i];
+    return NULL;
+}
+
+lb_status lb_arch_unknown(lb_err *err, const char *what, lb_str name) {
+    char list[256];
+    size_t len = 0;
+    for (size_t i = 0; i < LB_LEN(refused); i++)
+        if (lb_str_eq_c(name, refused[i].class_name))
+            return lb_fail(err, LB_E_UNSUPPORTED, "%s: %s", refused[i].class_name, refused[i].why);
+    for (size_t i = 0; i < LB_LEN(families); i++) {
+        const char *f = families[i]->family;
+        size_t n = strlen(f);
+        LB_ASSERT(len + n + 3 < sizeof list);
+        memcpy(list + len, ", ", 2);
+        memcpy(list + len + 2, f, n);
+        len += n + 2;
+    }
+    return lb_fail(err, LB_E_UNSUPPORTED, "%s '%.*s' is not a known architecture (known: %.*s)",
+                   what, LB_FMT(lb_str_sub(name, 0, 100)), (int)(len - 2), list + 2);
+}

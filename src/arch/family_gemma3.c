@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* family_gemma3.c: Gemma 3, text: norms stored as w - 1, four norms a layer, one global layer in
+ * six.
+ *
+ * Source: conversion/gemma.py (Gemma3Model) of llama-cpp-python 0.3.36 and its
+ * src/models/gemma3.cpp; defaults: transformers 5.23, models/gemma3/configuration_gemma3.py; mlx-lm
+ * 0.32.2 gemma3_text.py. */
+#include "arch/family_rows.h"
+
+static const lb_arch_tensor rows[] = {
+    {LB_ROLE_TOKEN_EMBD, LB_N("model.embed_tokens"), LB_N("token_embd"), LB_N("model.embed_tokens"),
+     LB_RL_NONE, LB_SUFFIX_WEIGHT, LB_ROW_GGUF_TQ_F16 | LB_ROW_CUT_VOCAB},
+    {LB_ROLE_OUTPUT, LB_N("lm_head"), LB_N("output"), LB_N("lm_head"), LB_RL_NONE, LB_SUFFIX_WEIGHT,
+     LB_ROW_GGUF_TQ_F16 | LB_ROW_OPTIONAL},
+    LB_ROW_NORM(LB_ROLE_OUTPUT_NORM, "model.norm", "output_norm", LB_RL_ADD_ONE),
+    LB_ROW_NORM(LB_ROLE_ATTN_NORM, "model.layers.{b}.input_layernorm", "blk.{b}.attn_norm",
+                LB_RL_ADD_ONE),
+    LB_ROWS_ATTN(LB_RL_NONE, LB_RL_NONE),
+    LB_ROW_Q_NORM(LB_RL_ADD_ONE),
+    LB_ROW_K_NORM(LB_RL_ADD_ONE),
+    LB_ROW_NORM(LB_ROLE_ATTN_POST_NORM, "model.layers.{b}.post_attention_layernorm",
+                "blk.{b}.post_attention_norm", LB_RL_ADD_ONE),
+    LB_ROW_NORM(LB_ROLE_FFN_NORM, "model.layers.{b}.pre_feedforward_layernorm", "blk.{b}.ffn_norm",
+                LB_RL_ADD_ONE),
+    LB_ROWS_FFN,
+    LB_ROW_NORM(LB_ROLE_FFN_POST_NORM, "model.layers.{b}.post_feedforward_layernorm",
+                "blk.{b}.post_ffw_norm", LB_RL_ADD_ONE),
+    LB_ROWS_INV_FREQ,
+};
+
+static const char *const classes[] = {"Gemma3ForCausalLM", NULL};
+static const char *const model_types[] = {"gemma3_text", NULL};
+
+static const lb_arch_kv kv[] = {
+    {.op = LB_KV_REFUSE,
+     .names = "attn_logit_softcapping",
+     .hf = "gemma3 with attn_logit_softcapping has no form in GGUF"},
+    {.key = "final_logit_softcapping",
+     .type = LB_GGUF_F32,
+     .names = "final_logit_softcapping",
+     .hf = "final_logit_softcapping",
+     .flags = LB_KVF_TRUTHY},
+    {.key = "attention.sliding_window",
+     .type = LB_GGUF_U32,
+     .names = "sliding_window",
+     .hf = "sliding_window",
+     .unless_one = "sliding_window_pattern"},
+};
+
+static const lb_arch_bias biases[] = {{"attention_bias", LB_ROLE_ATTN_Q}};
+
+const lb_arch lb_arch_gemma3 = {
+    .family = "gemma3",
+    .gguf = "gemma3",
+    .classes = classes,
+    .model_types = model_types,
+    .defaults = "{\"vocab_size\": 262208, \"hidden_size\": 2304, \"intermediate_size\": 9216,"
+                "\"num_hidden_layers\": 26, \"num_attention_heads\": 8,"
+                "\"num_key_value_heads\": 4, \"head_dim\": 256,"
+                "\"hidden_activation\": \"gelu_pytorch_tanh\","
+                "\"max_position_embeddings\": 131072, \"rms_norm_eps\": 1e-06,"
+                "\"tie_word_embeddings\": true, \"attention_bias\": false,"
+                "\"query_pre_attn_scalar\": 256, \"sliding_window?\": 4096}",
+    .local_theta = "rope_local_base_freq",
+    .theta = "1000000.0",
+    .theta_local = "10000.0",
+    .rows = rows,
+    .n_rows = LB_LEN(rows),
+    .kv = kv,
+    .n_kv = LB_LEN(kv),
+    .constants = "{\"hidden_activation\": \"gelu_pytorch_tanh\"}",
+    .mlx = "{\"hidden_size\": 1152, \"num_hidden_layers\": 26, \"intermediate_size\": 6912,"
+           "\"num_attention_heads\": 4, \"head_dim\": 256, \"rms_norm_eps\": 1e-06,"
+           "\"vocab_size\": 262144, \"num_key_value_heads\": 1, \"rope_theta\": 1000000,"
+           "\"rope_local_base_freq\": 10000, \"query_pre_attn_scalar\": 256,"
+           "\"sliding_window\": 512, \"sliding_window_pattern\": 6,"
+           "\"max_position_embeddings\": 32768}",
+    .biases = biases,
+    .n_biases = LB_LEN(biases),
+    .flags = LB_ARCH_ROPE_BY_LAYER | LB_ARCH_HEADS_DIVIDE | LB_ARCH_SCALAR_IS_HEAD_DIM,
+};

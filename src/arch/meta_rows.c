@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* meta_rows.c: <arch>.* metadata from a normalised config, by the rows of the tables.
+ *
+ * Source: conversion/base.py (TextModel.set_gguf_parameters, _try_set_pooling_type), gguf_writer.py
+ * (types) and constants.py (keys, enums) of llama-cpp-python 0.3.36. */
+#include "arch/arch_internal.h"
+#include <float.h>
+#include <math.h>
+#include <stdio.h>
+
+#define KEY_BYTES_MAX 128
+
+typedef struct writer {
+    const lb_arch *arch;
+    const lb_arch_normal *n;
+    const lb_arch_meta_in *in; /* NULL: no general.* */
+    lb_gguf_meta *out;
+} writer;
+
+static const char *full_key(const writer *w, const char *key, char *buf) {
+    if (strncmp(key, "general.", 8) == 0)
+        return key;
+    int len = snprintf(buf, KEY_BYTES_MAX, "%s.%s", w->arch->gguf, key);
+    LB_ASSERT(len > 0 && len < KEY_BYTES_MAX);
+    return buf;
+}
+
+static bool is_set(const lb_json *v) {
+    return v && v->type != LB_JNULL;
+}
+
+static bool is_truthy(const lb_json *v) {
+    double f;
+    if (v->type == LB_JBOOL)
+        return v->truth;
+    return !lb_json_as_f64(v, &f) || f != 0;
+}
+
+static lb_status put_u32(const writer *w, const char *key, u64 v, lb_err *err) {
+    char buf[KEY_BYTES_MAX];
+    if (v > UINT32_MAX)
+        return lb_fail(err, LB_E_FORMAT, "config.json: %llu does not fit '%s.%s', 32 bits wide",
+                       (unsigned long long)v, w->arch->gguf, key);
+    return lb_meta_set_u32(w->out, full_key(w, key, buf), (u32)v, err);
+}
+
+static lb_status put_f32(const writer *w, const char *key, const lb_json *v, const char *name,
+                         lb_err *err) {
+    char buf[KEY_BYTES_MAX];
+    double f;
+    if (!lb_json_as_f64(v, &f))
+        return lb_fail(err, LB_E_FORMAT, "config.json: '%s' is not a number", name);
+    if (isfinite(f) && fabs(f) > (double)FLT_MAX)
+        return lb_fail(err, LB_E_FORMAT, "config.json: '%s' does not fit a 32-bit float", name);
+    return lb_meta_set_f32(w->out, full_key(w, key, buf), (float)f, err);
+}
+
+static lb_status put_str(const writer *w, const char *key, const char *v, lb_err *err) {
+    char buf[KEY_BYTES_MAX];
+    return lb_meta_set_str(w->out, full_key(w, key, buf), lb_str_c(v), err);
+}
+
+/* A value a layer: the reference writes such lists as arrays of I32. */
+static lb_status put_list(const writer *w, const char *key, const lb_json *v, const char *name,
+                          lb_err *err) {
+    char buf[KEY_BYTES_MAX];
+    lb_arena scratch = {0};
+    lb_status st = LB_OK;
+    i32 *list = lb_arena_new(&scratch, i32, v->n);
+    u64 n = 0;
+    if (!list)
+        st = lb_fail(err, LB_E_NOMEM, "config.json: out of memory");
+    for (const lb_json *e = v->first; st == LB_OK && e; e = e->next) {
+        i64 x;
+        if (!lb_json_as_i64(e, &x) || x < INT32_MIN || x > INT32_MAX)
+            st = lb_fail(err, LB_E_FORMAT, "config.json: '%s' is not a list of integers", name);
+        else
+            list[n++] = (i32)x;
+    }
+    if (st == LB_OK && n)
+        st = lb_meta_set_array(w->out, full_key(w, key, buf), LB_GGUF_I32, n, list, err);
+    lb_arena_deinit(&scratch);
+    return st;
+}
+
+static lb_status put_value(const writer *w, const lb_arch_kv *row, const lb_json *v, lb_err *err) {
+    u64 u;
+    if (row->type == LB_GGUF_F32)
+        return put_f32(w, row->key, v, row->names, err);
+    if (v->type == LB_JARRAY)
+        return put_list(w, row->key, v, row->names, err);
+    if (!lb_json_as_u64(v, &u))
+        return lb_fail(err, LB_E_FORMAT, "config.json: '%s' is not a whole number of 0 or more",
+                       row->names);
+    return put_u32(w, row->key, u, err);
+}
+
+/* ---- rope scaling ---- */
+
+static lb_status put_yarn(const writer *w, lb_err *err) {
+    static const struct {
+        const char *names, *key;
+    } opt[] = {
+        {"@extrapolation_factor", "rope.scaling.yarn_ext_factor"},
+        {"@attention_factor|@attn_factor", "rope.scaling.yarn_attn_factor"},
+        {"@beta_fast", "rope.scaling.yarn_beta_fast"},
+        {"@beta_slow", "rope.scaling.yarn_beta_slow"},
+    };
+    u64 orig;
+    LB_TRY(lb_arch_pick_u64(w->n, "@original_max_position_embeddings", &orig, err));
+    LB_TRY(put_u32(w, "rope.scaling.original_context_length", orig, err));
+    for (size_t i = 0; i < LB_LEN(opt); i++) {
+        const lb_json *v = lb_arch_pick(w->n, opt[i].names);
+        if (is_set(v))
+            LB_TRY(put_f32(w, opt[i].key, v, opt[i].names, err));
+    }
+    return LB_OK;
+}
+
+/* Types that the reference passes over in silence although they change the model are refused. */
+static lb_status put_rope_scaling(const writer *w, lb_err *err) {
+    lb_str type;
+    const lb_json *factor = lb_arch_pick(w->n, "@factor");
+    const lb_json *t = lb_arch_pick(w->n, "@rope_type");
+    if (!is_set(t))
+        return LB_OK;
+    if (!lb_json_as_str(t, &type))
+        return lb_fail(err, LB_E_FORMAT, "config.json: the rope type is not a name");
+    bool linear = lb_str_eq_c(type, "linear"), yarn = lb_str_eq_c(type, "yarn");
+    if (linear || yarn) {
+        LB_TRY(put_str(w, "rope.scaling.type", linear ? "linear" : "yarn", err));
+        LB_TRY(put_f32(w, "rope.scaling.factor", factor, "rope_parameters.factor", err));
+        return yarn ? put_yarn(w, err) : LB_OK;
+    }
+    /* dynamic: only changes what lies beyond the trained context */
+    if (lb_str_eq_c(type, "default") || lb_str_eq_c(type, "dynamic") ||
+        (lb_str_eq_c(type, "llama3") && (w->arch->flags & LB_ARCH_ROPE_FREQS)))
+        return LB_OK;
+    return lb_fail(err, LB_E_UNSUPPORTED,
+                   "config.json: rope type '%.*s' has no form in GGUF for '%s'",
+                   LB_FMT(lb_str_sub(type, 0, 40)), w->arch->gguf);
+}
+
+/* ---- rows with a rule of their own ---- */
+
+/* constants.py: PoolingType MEAN 1, CLS 2, LAST 3. */
+static lb_status put_pooling(const writer *w, const lb_arch_kv *row, lb_err *err) {
+    static const struct {
+        const char *flag, *mode;
+        u32 type;
+    } kind[] = {{"pooling_mode_mean_tokens", "mean", 1},
+                {"pooling_mode_cls_token", "cls", 2},
+                {"pooling_mode_lasttoken", "lasttoken", 3}};
+    const lb_json *p = w->in ? w->in->pooling : NULL;
+    lb_str mode = LB_STR_NONE;
+    if (!p)
+        return LB_OK;
+    lb_json_as_str(lb_json_get(p, "pooling_mode"), &mode);
+    for (size_t i = 0; i < LB_LEN(kind); i++) {
+        const lb_json *flag = lb_json_get(p, kind[i].flag);
+        if (is_set(flag) && is_truthy(flag))
+            return put_u32(w, row->key, kind[i].type, err);
+    }
+    for (size_t i = 0; i < LB_LEN(kind); i++)
+        if (mode.ptr && lb_str_eq_c(mode, kind[i].mode))
+            return put_u32(w, row->key, kind[i].type, err);
+    return lb_fail(err, LB_E_UNSUPPORTED, "pooling is neither mean, cls nor last token");
+}
+
+/* constants.py: ExpertGatingFuncType SOFTMAX 1, SIGMOID 2, SQRTSOFTPLUS 4. */
+static lb_status put_gating(const writer *w, const lb_arch_kv *row, const lb_json *v, lb_err *err) {
+    lb_str name;
+    if (!lb_json_as_str(v, &name))
+        return lb_fail(err, LB_E_FORMAT, "config.json: '%s' is not a name", row->names);
+    u32 type = lb_str_eq_c(name, "softmax")        ? 1
+               : lb_str_eq_c(name, "sigmoid")      ? 2
+               : lb_str_eq_c(name, "sqrtsoftplus") ? 4
+                                                   : 0;
+    if (!type)
+        return lb_fail(err, LB_E_UNSUPPORTED, "expert gating function '%.*s' has no form in GGUF",
+                       LB_FMT(name));
+    return put_u32(w, row->key, type, err);
+}
+
+static lb_status put_head_dim(const writer *w, const lb_arch_kv *row, const lb_json *v,
+                              lb_err *err) {
+    u64 n_embd, n_head;
+    if (is_set(v))
+        return put_value(w, row, v, err);
+    LB_TRY(lb_arch_pick_u64(w->n, "hidden_size", &n_embd, err));
+    LB_TRY(lb_arch_pick_u64(w->n, "num_attention_heads", &n_head, err));
+    return put_u32(w, row->key, n_embd / n_head, err);
+}
+
+static lb_status check_refused(const writer *w, const lb_arch_kv *row, const lb_json *v,
+                               lb_err *err) {
+    u64 n_layers = 0;
+    if (!is_set(v))
+        return LB_OK;
+    lb_json_as_u64(lb_arch_pick(w->n, "num_hidden_layers"), &n_layers);
+    if ((row->flags & LB_KVF_ONE_LAYER) && n_layers != 1)
+        return LB_OK;
+    return lb_fail(err, LB_E_UNSUPPORTED, "config.json: '%s' is set: %s", row->names, row->hf);
+}
+
+static lb_status put_row(const writer *w, const lb_arch_kv *row, lb_err *err) {
+    char buf[KEY_BYTES_MAX];
+    const lb_json *v = row->names ? lb_arch_pick(w->n, row->names) : NULL;
+    u64 one = 0;
+    if (row->unless_one && lb_json_as_u64(lb_arch_pick(w->n, row->unless_one), &one) && one == 1)
+        return LB_OK;
+    switch (row->op) {
+    case LB_KV_VALUE:
+        break;
+    case LB_KV_ROPE:
+        return put_rope_scaling(w, err);
+    case LB_KV_HEAD_DIM:
+        return put_head_dim(w, row, v, err);
+    case LB_KV_FILE_TYPE:
+        return w->in ? put_u32(w, row->key, w->in->file_type, err) : LB_OK;
+    case LB_KV_POOLING:
+        return put_pooling(w, row, err);
+    case LB_KV_GATING:
+        return is_set(v) ? put_gating(w, row, v, err) : LB_OK;
+    case LB_KV_FALSE:
+        if (v && v->type == LB_JBOOL && !v->truth)
+            return lb_meta_set_bool(w->out, full_key(w, row->key, buf), false, err);
+        return LB_OK;
+    case LB_KV_REFUSE:
+        return check_refused(w, row, v, err);
+    }
+    if (is_set(v) && ((row->flags & LB_KVF_TRUTHY) == 0 || is_truthy(v)))
+        return put_value(w, row, v, err);
+    if (row->flags & LB_KVF_REQUIRED)
+        return lb_fail(err, LB_E_FORMAT, "config.json: '%s' is missing", row->names);
+    return LB_OK;
+}
+
+lb_status lb_arch_meta_rows(const lb_arch *a, const lb_arch_normal *n, const lb_arch_meta_in *in,
+                            lb_gguf_meta *out, lb_err *err) {
+    writer w = {a, n, in, out};
+    for (u32 i = 0; i < lb_arch_common_n_kv; i++)
+        LB_TRY(put_row(&w, &lb_arch_common_kv[i], err));
+    for (u32 i = 0; i < a->n_kv; i++)
+        LB_TRY(put_row(&w, &a->kv[i], err));
+    return LB_OK;
+}
+
+/* Case-blind search: is `needle` (lower case) in s, right after `before`? */
+static bool has_word(lb_str s, const char *needle, const char *before) {
+    size_t n = strlen(needle), n_before = strlen(before);
+    for (size_t i = n_before; i + n <= s.len; i++) {
+        if (memcmp(s.ptr + i - n_before, before, n_before) != 0)
+            continue;
+        size_t k = 0;
+        while (k < n &&
+               (s.ptr[i + k] | (s.ptr[i + k] >= 'A' && s.ptr[i + k] <= 'Z' ? 32 : 0)) == needle[k])
+            k++;
+        if (k == n)
+            return true;
+    }
+    return false;
+}
+
+lb_status lb_arch_meta_model(const lb_arch *a, const lb_json *config, lb_gguf_meta *out,
+                             lb_err *err) {
+    lb_arena scratch = {.max_bytes = 64 * LB_MIB};
+    lb_arch_normal n;
+    lb_status st = lb_arch_normalise(config, &scratch, &n, err);
+    if (st == LB_OK)
+        st = lb_meta_set_str(out, "general.architecture", lb_str_c(a->gguf), err);
+    if (st == LB_OK)
+        st = lb_arch_meta_rows(a, &n, NULL, out, err);
+    lb_arena_deinit(&scratch);
+    return st;
+}
+
+lb_status lb_arch_meta_from_config(const lb_arch *a, const lb_arch_meta_in *in, lb_gguf_meta *out,
+                                   lb_err *err) {
+    lb_arena scratch = {.max_bytes = 64 * LB_MIB};
+    lb_arch_normal n;
+    lb_status st = LB_OK;
+    if (a->refused_label &&
+        (has_word(in->label, a->refused_label, "") || has_word(in->readme, a->refused_label, "# ")))
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "'%.*s' is a reranker: its classifier has no conversion yet",
+                       LB_FMT(in->label));
+    LB_TRY_DONE(st, lb_arch_normalise(in->config, &scratch, &n, err));
+    LB_TRY_DONE(st, lb_meta_set_str(out, "general.architecture", lb_str_c(a->gguf), err));
+    LB_TRY_DONE(st, lb_meta_set_str(out, "general.type", LB_STR("model"), err));
+    LB_TRY_DONE(st, lb_arch_meta_general(in, &scratch, out, err));
+    LB_TRY_DONE(st, lb_arch_meta_rows(a, &n, in, out, err));
+    /* constants.py: GGML_QUANT_VERSION */
+    LB_TRY_DONE(st, lb_meta_set_u32(out, "general.quantization_version", 2, err));
+done:
+    lb_arena_deinit(&scratch);
+    return st;
+}

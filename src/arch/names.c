@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* names.c: stored tensor names <-> rows of a family's table.
+ *
+ * A name is reduced once to its skeleton (its first two all-digit components become {b} and {e},
+ * the suffix is set aside); rows are then compared by length first, so a look-up costs some tens of
+ * nanoseconds however many layers and experts a model has. */
+#include "arch/arch_internal.h"
+
+/* Longer names belong to no family; GGUF allows 63 bytes. */
+#define NAME_BYTES_MAX 256
+
+typedef struct skeleton {
+    char text[NAME_BYTES_MAX + 8]; /* both numbers may grow from "0" to "{b}" */
+    size_t len;
+    size_t suffix_len; /* of text, when the name ends with a suffix */
+    u8 suffix;         /* LB_SUFFIX_WEIGHT, LB_SUFFIX_BIAS or 0 */
+    u32 index[2];
+    u32 n_index;
+} skeleton;
+
+/* A layer's or an expert's number: decimal digits as printf writes them. */
+static bool parse_index(lb_str s, u32 *out) {
+    u64 v;
+    if (s.len > 10 || (s.len > 1 && s.ptr[0] == '0') || !lb_str_to_u64(s, &v) || v >= LB_NO_INDEX)
+        return false;
+    *out = (u32)v;
+    return true;
+}
+
+static bool make_skeleton(lb_str name, skeleton *sk) {
+    static const char hole[2][4] = {"{b}", "{e}"};
+    size_t at = 0;
+    sk->len = 0;
+    sk->n_index = 0;
+    sk->index[0] = sk->index[1] = LB_NO_INDEX;
+    if (name.len == 0 || name.len > NAME_BYTES_MAX || memchr(name.ptr, '{', name.len))
+        return false; /* a brace would pass for a hole of the pattern */
+    while (at <= name.len) {
+        const char *dot = at < name.len ? memchr(name.ptr + at, '.', name.len - at) : NULL;
+        size_t end = dot ? (size_t)(dot - name.ptr) : name.len;
+        lb_str part = {name.ptr + at, end - at};
+        if (sk->n_index < 2 && parse_index(part, &sk->index[sk->n_index]))
+            part = (lb_str){hole[sk->n_index++], 3};
+        memcpy(sk->text + sk->len, part.ptr, part.len);
+        sk->len += part.len;
+        if (end < name.len)
+            sk->text[sk->len++] = '.';
+        at = end + 1;
+    }
+    lb_str all = {sk->text, sk->len};
+    sk->suffix = lb_str_ends(all, LB_STR(".weight")) ? LB_SUFFIX_WEIGHT
+                 : lb_str_ends(all, LB_STR(".bias")) ? LB_SUFFIX_BIAS
+                                                     : 0;
+    sk->suffix_len = sk->suffix == LB_SUFFIX_WEIGHT ? 7 : sk->suffix == LB_SUFFIX_BIAS ? 5 : 0;
+    return true;
+}
+
+static lb_str row_name(const lb_arch_tensor *row, lb_world world) {
+    return world == LB_WORLD_HF ? row->hf : world == LB_WORLD_MLX ? row->mlx : row->gguf;
+}
+
+static bool find_skeleton(const lb_arch *a, lb_world world, const skeleton *sk,
+                          lb_arch_match *out) {
+    lb_str stem = {sk->text, sk->len - sk->suffix_len}, whole = {sk->text, sk->len};
+    for (u32 i = 0; i < a->n_rows; i++) {
+        const lb_arch_tensor *row = &a->rows[i];
+        lb_str name = row_name(row, world);
+        if (name.len == 0)
+            continue;
+        u8 suffix = 0;
+        if ((row->suffixes & sk->suffix) && lb_str_eq(name, stem))
+            suffix = sk->suffix;
+        else if ((row->suffixes & LB_SUFFIX_NONE) && lb_str_eq(name, whole))
+            suffix = LB_SUFFIX_NONE;
+        if (!suffix)
+            continue;
+        *out = (lb_arch_match){.row = row, .n_rows = 1, .suffix = suffix};
+        out->layer = sk->index[0];
+        out->expert = sk->index[1];
+        while (i + out->n_rows < a->n_rows && lb_str_eq(row_name(row + out->n_rows, world), name))
+            out->n_rows++;
+        return true;
+    }
+    return false;
+}
+
+/* The name without the first "<part>" in it; false when it has none. */
+static bool without(const skeleton *sk, lb_str part, skeleton *out) {
+    size_t pos;
+    if (!lb_str_find((lb_str){sk->text, sk->len}, part, &pos))
+        return false;
+    *out = *sk;
+    memmove(out->text + pos, out->text + pos + part.len, out->len - pos - part.len);
+    out->len -= part.len;
+    return true;
+}
+
+/* Prefixes as the reference takes them: conversion/base.py filter_tensors ("language_model."),
+ * conversion/llama.py ("text_model.", "model." for classes without a head). */
+static bool find_prefixed(const lb_arch *a, lb_world world, const skeleton *sk,
+                          lb_arch_match *out) {
+    static const lb_str prefixes[] = {LB_N("language_model."), LB_N("text_model.")};
+    skeleton s;
+    for (size_t i = 0; i < LB_LEN(prefixes); i++)
+        if (without(sk, prefixes[i], &s) && find_skeleton(a, world, &s, out))
+            return true;
+    if (sk->len + 6 > sizeof s.text || lb_str_starts((lb_str){sk->text, sk->len}, LB_STR("model.")))
+        return false;
+    s = *sk;
+    memcpy(s.text, "model.", 6);
+    memcpy(s.text + 6, sk->text, sk->len);
+    s.len += 6;
+    return find_skeleton(a, world, &s, out);
+}
+
+bool lb_arch_find(const lb_arch *a, lb_world world, lb_str name, lb_arch_match *out) {
+    skeleton sk;
+    if (!make_skeleton(name, &sk))
+        return false;
+    if (find_skeleton(a, world, &sk, out))
+        return true;
+    return world != LB_WORLD_GGUF && find_prefixed(a, world, &sk, out);
+}
+
+lb_str lb_arch_tensor_name(const lb_arch_tensor *row, lb_world world, const lb_arch_match *m,
+                           lb_arena *perm) {
+    char text[NAME_BYTES_MAX + 32];
+    lb_str pattern = row_name(row, world);
+    size_t len = 0;
+    if (pattern.len == 0)
+        return LB_STR("");
+    for (size_t i = 0; i < pattern.len;) {
+        lb_str rest = lb_str_sub(pattern, i, pattern.len);
+        bool layer = lb_str_starts(rest, LB_STR("{b}"));
+        if (!layer && !lb_str_starts(rest, LB_STR("{e}"))) {
+            text[len++] = pattern.ptr[i++];
+            continue;
+        }
+        char digits[10];
+        size_t n = 0;
+        u32 v = layer ? m->layer : m->expert;
+        do
+            digits[n++] = (char)('0' + v % 10);
+        while ((v /= 10) != 0);
+        while (n)
+            text[len++] = digits[--n];
+        i += 3;
+        LB_ASSERT(len < NAME_BYTES_MAX);
+    }
+    lb_str suffix = m->suffix == LB_SUFFIX_WEIGHT ? LB_STR(".weight")
+                    : m->suffix == LB_SUFFIX_BIAS ? LB_STR(".bias")
+                                                  : LB_STR("");
+    if (suffix.len)
+        memcpy(text + len, suffix.ptr, suffix.len);
+    return lb_arena_str(perm, (lb_str){text, len + suffix.len});
+}
+
+bool lb_arch_is_dropped(const lb_arch_tensor *row, lb_world world, const lb_hparams *hp) {
+    if (row->role == LB_ROLE_DROPPED || row_name(row, world).len == 0)
+        return true;
+    return world == LB_WORLD_MLX && hp->tied && (row->flags & LB_ROW_MLX_DROP_TIED);
+}
+
+/* conversion/base.py, prepare_tensors: what has at most one dimension, norms by their names, rows
+ * of the list, and all whose names end neither in .weight nor in a LoRA suffix. */
+bool lb_arch_gguf_is_f32(const lb_arch_tensor *row, u8 suffix, u32 rank) {
+    bool weight = suffix == LB_SUFFIX_WEIGHT ||
+                  (suffix == LB_SUFFIX_NONE && lb_str_ends(row->gguf, LB_STR(".weight")));
+    lb_str stem = row->gguf;
+    if (suffix == LB_SUFFIX_NONE && weight)
+        stem.len -= 7;
+    return rank <= 1 || !weight || lb_str_ends(stem, LB_STR("_norm")) ||
+           (row->flags & LB_ROW_GGUF_F32);
+}
+
+u64 lb_arch_relayout_heads(lb_relayout r, const lb_hparams *hp) {
+    return r == LB_RL_ROPE_Q ? hp->n_head : r == LB_RL_ROPE_K ? hp->n_head_kv : 0;
+}
+
+void lb_arch_seen_add(lb_arch_seen *seen, const lb_arch_match *m, const lb_shape *shape) {
+    for (u32 i = 0; i < m->n_rows; i++) {
+        lb_role role = m->row[i].role;
+        seen->suffixes[role] |= m->suffix;
+        if (m->suffix != LB_SUFFIX_BIAS)
+            seen->count[role]++;
+        if (role == LB_ROLE_TOKEN_EMBD && shape->rank)
+            seen->vocab_rows = shape->dim[0];
+    }
+}
+
+lb_status lb_arch_seen_check(const lb_arch *a, const lb_hparams *hp, const lb_arch_seen *seen,
+                             lb_world world, lb_err *err) {
+    for (u32 i = 0; i < a->n_rows; i++) {
+        const lb_arch_tensor *row = &a->rows[i];
+        lb_str name = row_name(row, world);
+        size_t at;
+        if ((row->flags & LB_ROW_OPTIONAL) || name.len == 0)
+            continue;
+        u64 want = lb_str_find(name, LB_STR("{b}"), &at) ? hp->n_layers : 1;
+        if (seen->count[row->role] < want)
+            return lb_fail(err, LB_E_FORMAT,
+                           "the model is incomplete: %llu of %llu tensors '%.*s.weight' are there",
+                           (unsigned long long)seen->count[row->role], (unsigned long long)want,
+                           LB_FMT(name));
+    }
+    if (!hp->tied && !hp->headless && seen->count[LB_ROLE_OUTPUT] == 0)
+        return lb_fail(err, LB_E_FORMAT,
+                       "the model is incomplete: its embeddings are not tied, but it has no output "
+                       "matrix (lm_head.weight)");
+    return LB_OK;
+}

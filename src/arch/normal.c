@@ -1,0 +1,417 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* normal.c: config.json as the reference's classes see it, and the parameters read from it.
+ *
+ * The converter reads a config through transformers' config class, which fills in defaults and
+ * moves rope_theta and rope_scaling into rope_parameters; only when that class refuses the file (a
+ * type it does not know, a field of the wrong type) it takes the JSON as it is. Both ways are
+ * followed here. Source: conversion/base.py (load_hparams, TextModel.__init__) of llama-cpp-python
+ * 0.3.36; transformers 5.23: configuration_utils.py, modeling_rope_utils.py, models/gemma3. */
+#include "arch/arch_internal.h"
+
+static lb_status no_memory(lb_err *err) {
+    return lb_fail(err, LB_E_NOMEM, "config.json: out of memory");
+}
+
+static bool is_set(const lb_json *v) {
+    return v && v->type != LB_JNULL;
+}
+
+/* ---- reading a normalised config ---- */
+
+const lb_json *lb_arch_pick(const lb_arch_normal *n, const char *names) {
+    while (*names) {
+        size_t len = strcspn(names, "|");
+        lb_str name = {names, len};
+        const lb_json *from = n->config;
+        if (*names == '@' || *names == '%') {
+            from = *names == '@' ? n->rope : n->rope_local;
+            name = lb_str_sub(name, 1, len);
+        }
+        const lb_json *v = lb_json_get_str(from, name);
+        if (v)
+            return v;
+        names += len + (names[len] == '|');
+    }
+    return NULL;
+}
+
+lb_status lb_arch_pick_u64(const lb_arch_normal *n, const char *names, u64 *out, lb_err *err) {
+    const lb_json *v = lb_arch_pick(n, names);
+    if (lb_json_as_u64(v, out) && *out > 0)
+        return LB_OK;
+    return lb_fail(err, LB_E_FORMAT, "config.json: '%s' is %s: a number above 0 is needed", names,
+                   is_set(v) ? "not a positive integer" : "missing");
+}
+
+/* ---- would the config class take this file? ---- */
+
+/* Fields are typed: an integer where a float belongs is refused, and the other way round. A field
+ * that is null by default or whose name ends in "?" in the table may be null. */
+static bool fits(const lb_json *field, bool optional, const lb_json *v) {
+    if (v->type == LB_JNULL)
+        return optional || field->type == LB_JNULL;
+    if (field->type == LB_JNULL)
+        return v->type == LB_JNUMBER && lb_json_is_int(v);
+    if (field->type == LB_JNUMBER)
+        return v->type == LB_JNUMBER && lb_json_is_int(v) == lb_json_is_int(field);
+    return v->type == field->type;
+}
+
+/* Keys that a rope type must have: _validate_*_rope_parameters. */
+static bool rope_complete(const lb_json *rope) {
+    static const struct {
+        const char *type, *keys[5];
+    } need[] = {
+        {"linear", {"factor"}},
+        {"dynamic", {"factor"}},
+        {"yarn", {"factor", "original_max_position_embeddings"}},
+        {"longrope", {"short_factor", "long_factor", "original_max_position_embeddings"}},
+        {"llama3",
+         {"factor", "original_max_position_embeddings", "low_freq_factor", "high_freq_factor"}},
+    };
+    lb_str type;
+    const lb_json *t = lb_json_get(rope, "rope_type");
+    if (!lb_json_as_str(t ? t : lb_json_get(rope, "type"), &type))
+        return true;
+    for (size_t i = 0; i < LB_LEN(need); i++)
+        for (size_t k = 0; lb_str_eq_c(type, need[i].type) && need[i].keys[k]; k++)
+            if (!lb_json_get(rope, need[i].keys[k]))
+                return false;
+    return true;
+}
+
+static bool shape_accepted(const lb_arch *a, const lb_json *c) {
+    u64 n_embd, n_head, head_dim;
+    if (!lb_json_as_u64(lb_json_get(c, "hidden_size"), &n_embd) ||
+        !lb_json_as_u64(lb_json_get(c, "num_attention_heads"), &n_head) || n_head == 0)
+        return false;
+    if ((a->flags & LB_ARCH_HEADS_DIVIDE) && n_embd % n_head != 0)
+        return false;
+    return !lb_json_as_u64(lb_json_get(c, "head_dim"), &head_dim) || head_dim <= 4 ||
+           head_dim % 2 == 0;
+}
+
+/* ---- the config class ---- */
+
+static bool set_default(lb_arena *perm, lb_json *object, const char *key, const lb_json *value) {
+    return lb_json_get(object, key) != NULL ||
+           lb_json_set(perm, object, key, lb_json_copy(perm, value));
+}
+
+/* A JSON literal of a table. */
+static lb_json *literal(lb_arena *perm, const char *text) {
+    lb_json *v = NULL;
+    return lb_json_parse(lb_str_c(text), "a table", perm, &v, NULL) == LB_OK ? v : NULL;
+}
+
+static bool fill_shape(const lb_arch *a, lb_json *c, lb_arena *s) {
+    u64 n_embd, n_head;
+    lb_json *heads = lb_json_get(c, "num_attention_heads");
+    if (lb_json_get(c, "num_key_value_heads") && !is_set(lb_json_get(c, "num_key_value_heads")) &&
+        !lb_json_set(s, c, "num_key_value_heads", lb_json_copy(s, heads)))
+        return false;
+    if (!(a->flags & LB_ARCH_HEAD_DIM_SPLIT) || is_set(lb_json_get(c, "head_dim")))
+        return true;
+    if (!lb_json_as_u64(lb_json_get(c, "hidden_size"), &n_embd) ||
+        !lb_json_as_u64(heads, &n_head) || n_head == 0)
+        return true;
+    return lb_json_set(s, c, "head_dim", lb_json_new_u64(s, n_embd / n_head));
+}
+
+/* Type and original length of one set of rope parameters. */
+static bool standardise(lb_json *rope, const lb_json *c, lb_arena *s) {
+    lb_str type;
+    const lb_json *t = lb_json_get(rope, "type");
+    if (!lb_json_get(rope, "rope_type") &&
+        !lb_json_set(s, rope, "rope_type",
+                     t ? lb_json_copy(s, t) : lb_json_new_str(s, LB_STR("default"))))
+        return false;
+    if (!lb_json_as_str(lb_json_get(rope, "rope_type"), &type))
+        return true;
+    if (!lb_str_eq_c(type, "llama3") && !lb_str_eq_c(type, "yarn") &&
+        !lb_str_eq_c(type, "longrope"))
+        return true;
+    const lb_json *length = lb_json_get(c, "max_position_embeddings");
+    return !length || set_default(s, rope, "original_max_position_embeddings", length);
+}
+
+static lb_json *move_theta(lb_json *c, const char *key, const char *fallback, lb_arena *s) {
+    lb_json *v = lb_json_get(c, key);
+    lb_json *copy = v ? lb_json_copy(s, v) : literal(s, fallback);
+    lb_json_remove(c, key);
+    return copy;
+}
+
+/* Whether any layer has full attention: parameters of absent kinds are not standardised. */
+static bool has_full_layer(const lb_json *c) {
+    const lb_json *types = lb_json_get(c, "layer_types");
+    u64 n_layers = 0, pattern = 6;
+    lb_str s;
+    if (types && types->type == LB_JARRAY) {
+        for (const lb_json *t = types->first; t; t = t->next)
+            if (lb_json_as_str(t, &s) && lb_str_eq_c(s, "full_attention"))
+                return true;
+        return false;
+    }
+    lb_json_as_u64(lb_json_get(c, "num_hidden_layers"), &n_layers);
+    if (!lb_json_as_u64(lb_json_get(c, "sliding_window_pattern"), &pattern) || pattern == 0)
+        pattern = 6;
+    return n_layers >= pattern;
+}
+
+/* One set of parameters a kind of layer (gemma3). */
+static bool rope_by_layer(const lb_arch *a, lb_json *c, lb_arena *s, lb_arch_normal *out) {
+    lb_json *outer = lb_json_get(c, "rope_parameters"), *scaling = lb_json_get(c, "rope_scaling");
+    if (!outer || outer->type != LB_JOBJECT)
+        outer = lb_json_new_object(s);
+    lb_json *full = lb_json_get(outer, "full_attention");
+    lb_json *local = lb_json_get(outer, "sliding_attention");
+    if (!full || full->type != LB_JOBJECT) {
+        full = lb_json_new_object(s);
+        if (!lb_json_set(s, full, "rope_type", lb_json_new_str(s, LB_STR("default"))))
+            return false;
+    }
+    if (!local || local->type != LB_JOBJECT) {
+        local = lb_json_new_object(s);
+        if (!lb_json_set(s, local, "rope_type", lb_json_new_str(s, LB_STR("default"))))
+            return false;
+    }
+    for (const lb_json *m = scaling && scaling->type == LB_JOBJECT ? scaling->first : NULL; m;
+         m = m->next) {
+        lb_str key = lb_arena_str(s, m->key);
+        if (!key.ptr || !lb_json_set(s, full, key.ptr, lb_json_copy(s, m)))
+            return false;
+    }
+    lb_json_remove(c, "rope_scaling");
+    lb_json_remove(c, "rope_parameters");
+    lb_json *theta = move_theta(c, "rope_theta", a->theta, s);
+    lb_json *theta_local = move_theta(c, a->local_theta, a->theta_local, s);
+    out->rope = full;
+    out->rope_local = local;
+    return theta && theta_local && set_default(s, full, "rope_theta", theta) &&
+           set_default(s, local, "rope_theta", theta_local) &&
+           (!has_full_layer(c) || standardise(full, c, s));
+}
+
+/* One set of parameters for all layers, unless the config itself nests them. */
+static bool rope_global(const lb_arch *a, lb_json *c, lb_arena *s, lb_arch_normal *out) {
+    lb_json *scaling = lb_json_get(c, "rope_scaling"), *params = lb_json_get(c, "rope_parameters");
+    lb_json *rope = scaling && scaling->type == LB_JOBJECT && scaling->n ? scaling : params;
+    rope = rope && rope->type == LB_JOBJECT ? lb_json_copy(s, rope) : lb_json_new_object(s);
+    lb_json_remove(c, "rope_scaling");
+    lb_json_remove(c, "rope_parameters");
+    lb_json *theta = move_theta(c, "rope_theta", a->theta, s);
+    lb_json *full = lb_json_get(rope, "full_attention");
+    out->rope = full && full->type == LB_JOBJECT ? full : rope;
+    lb_json *local = lb_json_get(rope, "sliding_attention");
+    out->rope_local = local && local->type == LB_JOBJECT ? local : NULL;
+    return rope && theta && set_default(s, out->rope, "rope_theta", theta) &&
+           standardise(out->rope, c, s);
+}
+
+/* Whether every field of the class is there with its type, once defaults are added. */
+static bool accepts(const lb_arch *a, lb_json *c, lb_arena *s, bool *oom) {
+    lb_json *defaults = literal(s, a->defaults);
+    *oom = !defaults;
+    for (lb_json *d = defaults ? defaults->first : NULL; d; d = d->next) {
+        bool optional = lb_str_ends(d->key, LB_STR("?"));
+        lb_str key = lb_arena_str(s, lb_str_sub(d->key, 0, d->key.len - optional));
+        lb_json *v = lb_json_get_str(c, key);
+        if (v && !fits(d, optional, v))
+            return false;
+        if (!v && (!key.ptr || !lb_json_set(s, c, key.ptr, lb_json_copy(s, d)))) {
+            *oom = true;
+            return false;
+        }
+    }
+    return !*oom && shape_accepted(a, c);
+}
+
+/* ---- what the converter adds to either ---- */
+
+static bool mirror(const lb_json *c, const char *const *names, lb_json *rope, const char *key,
+                   lb_arena *s) {
+    for (; *names; names++) {
+        const lb_json *v = lb_json_get(c, *names);
+        if (v) /* the first name that exists counts, null or not */
+            return v->type == LB_JNULL || set_default(s, rope, key, v);
+    }
+    return true;
+}
+
+static bool mirror_globals(const lb_json *c, lb_arena *s, lb_arch_normal *out) {
+    static const char *const theta[] = {"global_rope_theta", "rope_global_theta",
+                                        "rope_theta_global", "rope_theta",
+                                        "rotary_emb_base",   NULL};
+    static const char *const local[] = {"local_rope_theta",     "rope_local_theta",
+                                        "rope_theta_local",     "swa_rope_theta",
+                                        "rope_local_base_freq", NULL};
+    static const char *const length[] = {"original_max_position_embeddings", NULL};
+    static const char *const type[] = {"type", NULL};
+    lb_json *holder = lb_json_new_object(s);
+    if (!holder || !out->rope)
+        return false;
+    if (!mirror(c, local, holder, "rope_theta", s))
+        return false;
+    if (holder->n)
+        out->rope_local = holder;
+    return mirror(c, theta, out->rope, "rope_theta", s) &&
+           mirror(out->rope, type, out->rope, "rope_type", s) &&
+           mirror(c, length, out->rope, "original_max_position_embeddings", s);
+}
+
+/* The JSON as it is. */
+static bool take_raw(const lb_json *config, lb_arena *s, lb_arch_normal *out) {
+    lb_json *c = lb_json_copy(s, config);
+    lb_json *rope = lb_json_get(c, "rope_parameters");
+    if (!rope)
+        rope = lb_json_get(c, "rope_scaling");
+    if (!rope || rope->type != LB_JOBJECT)
+        rope = lb_json_new_object(s);
+    out->config = c;
+    lb_json *full = lb_json_get(rope, "full_attention");
+    lb_json *local = lb_json_get(rope, "sliding_attention");
+    out->rope = full && full->type == LB_JOBJECT ? full : rope;
+    out->rope_local = local && local->type == LB_JOBJECT ? local : NULL;
+    return c && rope && (full || local || mirror_globals(c, s, out));
+}
+
+lb_status lb_arch_normalise(const lb_json *config, lb_arena *scratch, lb_arch_normal *out,
+                            lb_err *err) {
+    lb_str type = LB_STR_NONE;
+    lb_json_as_str(lb_json_get(config, "model_type"), &type);
+    *out = (lb_arch_normal){0};
+    if (!config || config->type != LB_JOBJECT)
+        return lb_fail(err, LB_E_FORMAT, "config.json: not an object");
+    /* The config class goes by model_type, which may be another family's. */
+    const lb_arch *cls = lb_arch_by_model_type(type);
+    if (cls) {
+        bool oom = false;
+        lb_json *c = lb_json_copy(scratch, config);
+        if (!c)
+            return no_memory(err);
+        bool ok = accepts(cls, c, scratch, &oom);
+        if (!oom && ok) {
+            out->config = c;
+            bool nested = (cls->flags & LB_ARCH_ROPE_BY_LAYER) != 0;
+            if (!fill_shape(cls, c, scratch) ||
+                !(nested ? rope_by_layer(cls, c, scratch, out) : rope_global(cls, c, scratch, out)))
+                return no_memory(err);
+            if (rope_complete(out->rope))
+                return nested || out->rope_local || mirror_globals(c, scratch, out)
+                           ? LB_OK
+                           : no_memory(err);
+        } else if (oom) {
+            return no_memory(err);
+        }
+        *out = (lb_arch_normal){0};
+    }
+    return take_raw(config, scratch, out) ? LB_OK : no_memory(err);
+}
+
+/* ---- family and parameters ---- */
+
+static lb_status find_family(const lb_json *config, const lb_arch **out, lb_str *class_name,
+                             lb_err *err) {
+    const lb_json *classes = lb_json_get(config, "architectures");
+    lb_str type = LB_STR_NONE;
+    *class_name = LB_STR_NONE;
+    if (lb_json_as_str(classes && classes->type == LB_JARRAY ? classes->first : NULL, class_name)) {
+        *out = lb_arch_by_class(*class_name);
+        return *out ? LB_OK : lb_arch_unknown(err, "config.json: the class", *class_name);
+    }
+    if (!lb_json_as_str(lb_json_get(config, "model_type"), &type))
+        return lb_fail(err, LB_E_FORMAT,
+                       "config.json: names neither 'architectures' nor 'model_type'");
+    *out = lb_arch_by_model_type(type);
+    return *out ? LB_OK : lb_arch_unknown(err, "config.json: the model_type", type);
+}
+
+static lb_status read_hparams(const lb_arch_normal *n, lb_hparams *hp, lb_err *err) {
+    LB_TRY(
+        lb_arch_pick_u64(n, "num_hidden_layers|n_layers|n_layer|num_layers", &hp->n_layers, err));
+    LB_TRY(lb_arch_pick_u64(n, "hidden_size|n_embd|dim", &hp->n_embd, err));
+    LB_TRY(lb_arch_pick_u64(n, "intermediate_size|n_inner|hidden_dim", &hp->n_ff, err));
+    LB_TRY(lb_arch_pick_u64(n, "num_attention_heads|n_head|n_heads", &hp->n_head, err));
+    LB_TRY(lb_arch_pick_u64(n, "vocab_size", &hp->n_vocab, err));
+    if (is_set(lb_arch_pick(n, "num_key_value_heads|n_kv_heads")))
+        LB_TRY(lb_arch_pick_u64(n, "num_key_value_heads|n_kv_heads", &hp->n_head_kv, err));
+    else
+        hp->n_head_kv = hp->n_head;
+    if (is_set(lb_arch_pick(n, "head_dim")))
+        LB_TRY(lb_arch_pick_u64(n, "head_dim", &hp->head_dim, err));
+    else
+        hp->head_dim = hp->n_embd / hp->n_head;
+    lb_json_as_u64(lb_arch_pick(n, "max_position_embeddings|n_ctx|n_positions"), &hp->n_ctx);
+    lb_json_as_bool(lb_arch_pick(n, "tie_word_embeddings"), &hp->tied);
+    if (hp->head_dim == 0 || hp->n_head % hp->n_head_kv != 0)
+        return lb_fail(err, LB_E_FORMAT,
+                       "config.json: %llu heads with %llu key-value heads on a hidden size of %llu "
+                       "make no model",
+                       (unsigned long long)hp->n_head, (unsigned long long)hp->n_head_kv,
+                       (unsigned long long)hp->n_embd);
+    return LB_OK;
+}
+
+lb_status lb_arch_from_config(const lb_json *config, const lb_arch **out, lb_hparams *hp,
+                              lb_err *err) {
+    lb_arena scratch = {.max_bytes = 64 * LB_MIB};
+    lb_arch_normal n;
+    lb_str class_name;
+    *hp = (lb_hparams){0};
+    lb_status st = find_family(config, out, &class_name, err);
+    if (st == LB_OK)
+        st = lb_arch_normalise(config, &scratch, &n, err);
+    if (st == LB_OK)
+        st = read_hparams(&n, hp, err);
+    hp->headless = lb_str_ends(class_name, LB_STR("Model"));
+    lb_arena_deinit(&scratch);
+    return st;
+}
+
+static lb_status meta_u64(const lb_gguf_meta *m, lb_str arch, const char *key, u64 *out,
+                          lb_err *err) {
+    const lb_gguf_kv *kv = lb_meta_find_arch(m, arch, key);
+    if (lb_kv_as_u64(kv, out) && *out > 0)
+        return LB_OK;
+    return lb_fail(err, LB_E_FORMAT, "GGUF metadata: '%.*s.%s' is %s: a number above 0 is needed",
+                   LB_FMT(arch), key, kv ? "not a positive integer" : "missing");
+}
+
+lb_status lb_arch_from_gguf(const lb_gguf_meta *meta, bool has_output, const lb_arch **out,
+                            lb_hparams *hp, lb_err *err) {
+    lb_str arch;
+    *hp = (lb_hparams){.tied = !has_output};
+    if (!lb_kv_as_str(lb_meta_find(meta, "general.architecture"), &arch))
+        return lb_fail(err, LB_E_FORMAT, "GGUF metadata: 'general.architecture' is missing");
+    *out = lb_arch_by_gguf(arch);
+    if (!*out)
+        return lb_arch_unknown(err, "GGUF metadata: the architecture", arch);
+    LB_TRY(meta_u64(meta, arch, "block_count", &hp->n_layers, err));
+    LB_TRY(meta_u64(meta, arch, "embedding_length", &hp->n_embd, err));
+    LB_TRY(meta_u64(meta, arch, "feed_forward_length", &hp->n_ff, err));
+    LB_TRY(meta_u64(meta, arch, "attention.head_count", &hp->n_head, err));
+    lb_kv_as_u64(lb_meta_find_arch(meta, arch, "context_length"), &hp->n_ctx);
+    hp->n_head_kv = hp->n_head;
+    if (lb_meta_find_arch(meta, arch, "attention.head_count_kv"))
+        LB_TRY(meta_u64(meta, arch, "attention.head_count_kv", &hp->n_head_kv, err));
+    hp->head_dim = hp->n_embd / hp->n_head;
+    if (lb_meta_find_arch(meta, arch, "attention.key_length"))
+        LB_TRY(meta_u64(meta, arch, "attention.key_length", &hp->head_dim, err));
+    const lb_gguf_kv *tokens = lb_meta_find(meta, "tokenizer.ggml.tokens");
+    if (tokens && tokens->type == LB_GGUF_ARRAY)
+        hp->n_vocab = tokens->n;
+    lb_kv_as_u64(lb_meta_find_arch(meta, arch, "vocab_size"), &hp->n_vocab);
+    if (lb_meta_find_arch(meta, arch, "expert_count") &&
+        !lb_kv_as_u64(lb_meta_find_arch(meta, arch, "expert_count"), &hp->n_expert))
+        return lb_fail(err, LB_E_FORMAT, "GGUF metadata: '%.*s.expert_count' is not a number",
+                       LB_FMT(arch));
+    if (hp->n_expert)
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "GGUF architecture '%.*s' with %llu experts is not supported yet",
+                       LB_FMT(arch), (unsigned long long)hp->n_expert);
+    if (hp->head_dim == 0 || hp->n_head % hp->n_head_kv != 0)
+        return lb_fail(err, LB_E_FORMAT, "GGUF metadata: %llu heads, %llu key-value heads",
+                       (unsigned long long)hp->n_head, (unsigned long long)hp->n_head_kv);
+    return LB_OK;
+}

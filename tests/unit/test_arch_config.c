@@ -1,0 +1,547 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_arch_config.c: configs as transformers and mlx-lm see them (tests/golden/arch/config.json)
+ * and back from GGUF metadata (convert.json, recovered.json).
+ *
+ * recovered.json holds the configs that this code makes; check_recovered.py, beside it, has loaded
+ * each with transformers and mlx-lm and compared it with the original. LB_TEST_WRITE=FILE writes it
+ * anew. */
+#include "arch/arch_internal.h"
+#include "arch_util.h"
+#include "test.h"
+#include <stdlib.h>
+
+static lb_arena arena;
+static lb_err err;
+
+static bool same_number(const lb_json *a, const lb_json *b) {
+    double x, y;
+    if (a && b && a->type == LB_JBOOL && b->type == LB_JBOOL)
+        return a->truth == b->truth;
+    return lb_json_as_f64(a, &x) && lb_json_as_f64(b, &y) && x == y;
+}
+
+static bool same_value(const lb_json *a, const lb_json *b) {
+    if (a && b && a->type == LB_JSTRING)
+        return b->type == LB_JSTRING && lb_str_eq(a->text, b->text);
+    return same_number(a, b);
+}
+
+static bool is_set(const lb_json *v) {
+    return v && v->type != LB_JNULL;
+}
+
+LB_TEST(normal_form) {
+    const lb_json *cases = lb_json_get(arch_golden("config.json", &arena), "normal");
+    u32 n_raw = 0;
+    CHECK(cases && cases->n >= 40);
+    for (const lb_json *c = cases->first; c; c = c->next) {
+        static const char *const rope_keys[] = {"rope_type", "rope_theta", "factor",
+                                                "original_max_position_embeddings"};
+        lb_arch_normal n;
+        lb_str text = arch_str(c, "config");
+        CHECK_OK(lb_arch_normalise(arch_text(c, "config", &arena), &arena, &n, &err));
+        const lb_json *rope = lb_json_get(c, "rope"), *local = lb_json_get(c, "local_theta");
+        bool raw = false;
+        lb_json_as_bool(lb_json_get(c, "raw"), &raw);
+        n_raw += raw;
+        bool ok = true;
+        for (const lb_json *f = lb_json_get(c, "fields")->first; f; f = f->next)
+            /* fields that only the model uses are not kept in the tables' defaults */
+            ok = ok && (same_value(lb_json_get_str(n.config, f->key), f) ||
+                        lb_str_eq_c(f->key, "sliding_window"));
+        ok = ok && is_set(lb_json_get(n.config, "head_dim")) ==
+                       is_set(lb_json_get(lb_json_get(c, "fields"), "head_dim"));
+        for (size_t k = 0; k < LB_LEN(rope_keys); k++) {
+            const lb_json *want = lb_json_get(rope, rope_keys[k]);
+            const lb_json *got = lb_json_get(n.rope, rope_keys[k]);
+            ok = ok && is_set(got) == is_set(want) && (!want || same_value(got, want));
+        }
+        const lb_json *got_local = lb_json_get(n.rope_local, "rope_theta");
+        ok = ok && is_set(got_local) == is_set(local) &&
+             (!is_set(local) || same_number(got_local, local));
+        if (!ok) {
+            lb_buf b = {0};
+            lb_json_write(&b, n.config, (lb_json_style){0});
+            lb_json_write(&b, n.rope, (lb_json_style){0});
+            lb_test_fail(__FILE__, __LINE__, "%.*s gives %.*s", LB_FMT(text),
+                         LB_FMT(lb_buf_str(&b)));
+            lb_buf_deinit(&b);
+        }
+    }
+    CHECK(n_raw >= 10);
+}
+
+LB_TEST(rope_factors) {
+    const lb_json *cases = lb_json_get(arch_golden("config.json", &arena), "rope");
+    CHECK(cases && cases->n >= 30);
+    for (const lb_json *c = cases->first; c; c = c->next) {
+        double p[6];
+        float got[64], want[64];
+        u64 bits, n = 0;
+        const lb_json *v = c->first;
+        for (size_t i = 0; i < 6; i++, v = v->next)
+            CHECK(lb_json_as_f64(v, &p[i]));
+        for (const lb_json *f = v->first; f; f = f->next) {
+            CHECK(lb_json_as_u64(f, &bits));
+            want[n++] = lb_f32_from_bits((u32)bits);
+        }
+        lb_rope_llama3 q = {p[1], p[2], p[3], p[4], p[5]}, back = {.theta = p[1]};
+        lb_rope_llama3_factors(&q, (u64)p[0], got);
+        for (u64 i = 0; i < n; i++) {
+            /* the reference's own code paths differ by a unit of the power */
+            double d = ((double)got[i] - (double)want[i]) / (double)want[i];
+            CHECK(d < 3e-7 && d > -3e-7);
+        }
+        bool usual = p[3] == 1 && (p[4] == 4 || p[4] == 8);
+        bool found = lb_rope_llama3_solve(&back, (u64)p[0], want);
+        CHECK(found || !usual);
+        if (usual)
+            CHECK(back.factor == p[2] && back.high == p[4] && back.orig == p[5]);
+        if (found) {
+            lb_rope_llama3_factors(&back, (u64)p[0], got);
+            for (u64 i = 0; i < n; i++) {
+                double d = ((double)got[i] - (double)want[i]) / (double)want[i];
+                CHECK(d < 3e-7 && d > -3e-7);
+            }
+        }
+    }
+}
+
+LB_TEST(no_rule_for_factors) {
+    float f[32];
+    lb_rope_llama3 p = {.theta = 500000};
+    for (int i = 0; i < 32; i++)
+        f[i] = i < 12 ? 1.0f : i < 18 ? 1.0f + (float)(i * i % 7) : 8.0f;
+    CHECK(!lb_rope_llama3_solve(&p, 64, f));
+    f[31] = 0.5f;
+    CHECK(!lb_rope_llama3_solve(&p, 64, f));
+    f[31] = __builtin_nanf("");
+    CHECK(!lb_rope_llama3_solve(&p, 64, f));
+}
+
+/* ---- MLX ---- */
+
+LB_TEST(to_mlx) {
+    const lb_json *cases = lb_json_get(arch_golden("config.json", &arena), "mlx");
+    u32 n_same = 0;
+    CHECK(cases && cases->n >= 28);
+    for (const lb_json *c = cases->first; c; c = c->next) {
+        lb_buf b = {0};
+        lb_str want = arch_str(c, "text");
+        lb_json *ours, *theirs;
+        CHECK_OK(lb_arch_config_to_mlx(arch_str(c, "config"), arch_text(c, "generation", &arena),
+                                       arch_text(c, "quantization", &arena), &b, &err));
+        if (lb_str_eq(lb_buf_str(&b), want)) {
+            n_same++;
+            lb_buf_deinit(&b);
+            continue;
+        }
+        /* Else it has what mlx-lm's class would take from a default that is not the model's. */
+        CHECK_OK(lb_json_parse(lb_buf_str(&b), "ours", &arena, &ours, &err));
+        CHECK_OK(lb_json_parse(want, "theirs", &arena, &theirs, &err));
+        u64 n_added = 0;
+        for (lb_json *m = ours->first, *next; m; m = next) {
+            next = m->next;
+            if (lb_json_get_str(theirs, m->key))
+                continue;
+            CHECK(lb_str_starts(m->key, LB_STR("rope_")) ||
+                  lb_str_eq_c(m->key, "tie_word_embeddings") ||
+                  lb_str_eq_c(m->key, "sliding_window_pattern") ||
+                  lb_str_eq_c(m->key, "num_key_value_heads") ||
+                  lb_str_eq_c(m->key, "rms_norm_eps") || lb_str_eq_c(m->key, "head_dim") ||
+                  lb_str_eq_c(m->key, "max_position_embeddings"));
+            lb_str key = lb_arena_str(&arena, m->key);
+            lb_json_remove(ours, key.ptr);
+            n_added++;
+        }
+        CHECK(n_added > 0);
+        lb_buf again = {0};
+        lb_json_write(&again, ours, (lb_json_style){.indent = 4, .ascii = true});
+        CHECK(lb_str_eq(lb_buf_str(&again), want));
+        lb_buf_deinit(&again);
+        lb_buf_deinit(&b);
+    }
+    CHECK(n_same >= 6);
+}
+
+static bool mlx_has(const char *config, const char *key, const char *value) {
+    lb_buf b = {0};
+    lb_json *c, *v = NULL;
+    bool ok = lb_arch_config_to_mlx(lb_str_c(config), NULL, NULL, &b, &err) == LB_OK &&
+              lb_json_parse(lb_arena_str(&arena, lb_buf_str(&b)), "mlx", &arena, &c, &err) == LB_OK;
+    lb_buf_reset(&b);
+    if (ok && (v = lb_json_get(c, key)) != NULL)
+        lb_json_write(&b, v, (lb_json_style){0});
+    ok = ok && (value ? lb_str_eq_c(lb_buf_str(&b), value) : v == NULL);
+    if (!ok)
+        lb_test_fail(__FILE__, __LINE__, "%s is %.*s", key, LB_FMT(lb_buf_str(&b)));
+    lb_buf_deinit(&b);
+    return ok;
+}
+
+LB_TEST(mlx_gets_what_it_reads) {
+#define LLAMA                                                                      \
+    "\"model_type\": \"llama\", \"hidden_size\": 64, \"num_attention_heads\": 4, " \
+    "\"tie_word_embeddings\": false, "
+    static const char c[] = "{" LLAMA "\"rope_parameters\": {\"rope_type\": \"llama3\", "
+                            "\"rope_theta\": 500000.0, \"factor\": 8.0, \"low_freq_factor\": 1.0, "
+                            "\"high_freq_factor\": 4.0, "
+                            "\"original_max_position_embeddings\": 8192}}";
+    CHECK(mlx_has(c, "rope_theta", "500000.0"));
+    CHECK(mlx_has(c, "rope_scaling",
+                  "{\"rope_type\": \"llama3\", \"factor\": 8.0, \"low_freq_factor\": 1.0, "
+                  "\"high_freq_factor\": 4.0, \"original_max_position_embeddings\": 8192}"));
+    CHECK(mlx_has("{" LLAMA "\"rope_parameters\": {\"rope_type\": \"default\", "
+                  "\"rope_theta\": 10000.0}}",
+                  "rope_theta", NULL));
+    CHECK(mlx_has("{" LLAMA "\"rope_theta\": 5.0}", "rope_scaling", NULL));
+    CHECK(mlx_has("{\"model_type\": \"llama\"}", "tie_word_embeddings", "false"));
+    CHECK(mlx_has("{\"model_type\": \"qwen2\", \"num_key_value_heads\": 2}", "rope_theta",
+                  "10000.0"));
+    CHECK(mlx_has("{\"model_type\": \"gemma3_text\", \"rope_parameters\": {\"sliding_attention\": "
+                  "{\"rope_theta\": 5.0}, \"full_attention\": {\"rope_theta\": 7.0}}, "
+                  "\"layer_types\": [\"sliding_attention\", \"full_attention\", "
+                  "\"sliding_attention\", \"full_attention\"]}",
+                  "rope_local_base_freq", "5.0"));
+    CHECK(mlx_has("{\"model_type\": \"gemma3_text\", \"layer_types\": [\"sliding_attention\", "
+                  "\"full_attention\", \"sliding_attention\", \"full_attention\"]}",
+                  "sliding_window_pattern", "2"));
+}
+
+/* ---- HF ---- */
+
+static bool to_hf(const char *in, lb_dtype t, const char *want) {
+    lb_buf b = {0};
+    lb_status st = lb_arch_config_to_hf(lb_str_c(in), t, &b, &err);
+    bool ok = st == LB_OK && lb_str_eq_c(lb_buf_str(&b), want);
+    if (!ok)
+        lb_test_fail(__FILE__, __LINE__, "%s -> %.*s %s", in, LB_FMT(lb_buf_str(&b)), err.msg);
+    lb_buf_deinit(&b);
+    return ok;
+}
+
+LB_TEST(text_stays) {
+    CHECK(to_hf("{}", LB_F16, "{}"));
+    CHECK(to_hf(" {\"a\" : 1e-05 ,\n\t\"b\":[ 1,2 ] } \n", LB_F16,
+                " {\"a\" : 1e-05 ,\n\t\"b\":[ 1,2 ] } \n"));
+    CHECK(to_hf("{\"dtype\": \"bfloat16\", \"x\": {\"dtype\": \"y\"}}", LB_BF16,
+                "{\"dtype\": \"bfloat16\", \"x\": {\"dtype\": \"y\"}}"));
+    CHECK(to_hf("{\"torch_dtype\" :  \"bfloat16\" ,\"a\":1}", LB_F32,
+                "{\"torch_dtype\" :  \"float32\" ,\"a\":1}"));
+    CHECK(to_hf("{\"quantization\": {\"bits\": 4}}", LB_F16, "{}"));
+    CHECK(to_hf("{\"quantization\": 1, \"quantization_config\": {\"x\": [1, {}]}, \"a\": 1}",
+                LB_F16, "{ \"a\": 1}"));
+    CHECK(to_hf("{\n  \"a\": 1,\n  \"quantization\": 1,\n  \"quantization_config\": 2\n}\n", LB_F16,
+                "{\n  \"a\": 1\n}\n"));
+    CHECK(to_hf("{\"a\":1,\"quantization\":2,\"b\":3}", LB_F16, "{\"a\":1,\"b\":3}"));
+    lb_buf b = {0};
+    CHECK_U64(lb_arch_config_to_hf(LB_STR("[1]"), LB_F16, &b, &err), LB_E_FORMAT);
+    CHECK_U64(lb_arch_config_to_hf(LB_STR("{\"a\": 1} x"), LB_F16, &b, &err), LB_E_FORMAT);
+    CHECK_U64(lb_arch_config_to_hf(LB_STR("{\"a\": "), LB_F16, &b, &err), LB_E_FORMAT);
+    CHECK_U64(lb_arch_config_to_hf(LB_STR(""), LB_F16, &b, &err), LB_E_FORMAT);
+    lb_buf_deinit(&b);
+}
+
+/* ---- from metadata ---- */
+
+static void read_meta(const lb_json *kv, lb_gguf_meta *m) {
+    lb_meta_init(m, &arena);
+    for (const lb_json *k = kv->first; k; k = k->next) {
+        const lb_json *type = k->first->next, *v = type->next;
+        lb_str key = lb_arena_str(&arena, k->first->text);
+        u64 u = 0;
+        lb_json_as_u64(v, &u);
+        if (lb_str_eq_c(type->text, "uint32"))
+            lb_meta_set_u32(m, key.ptr, (u32)u, &err);
+        else if (lb_str_eq_c(type->text, "int32"))
+            lb_meta_set_i32(m, key.ptr, (i32)u, &err);
+        else if (lb_str_eq_c(type->text, "float32"))
+            lb_meta_set_f32(m, key.ptr, lb_f32_from_bits((u32)u), &err);
+        else if (lb_str_eq_c(type->text, "string") && v->type == LB_JSTRING)
+            lb_meta_set_str(m, key.ptr, v->text, &err);
+    }
+}
+
+/* What the GGUF of a golden case shows of its tensors, and its rope factors. */
+static void read_tensors(const lb_json *c, const lb_arch *a, lb_arch_seen *seen, float *freqs,
+                         u64 *n_freqs) {
+    const lb_json *list = lb_json_get(c, "rope_freqs");
+    *seen = (lb_arch_seen){0};
+    *n_freqs = 0;
+    for (const lb_json *t = lb_json_get(c, "tensors")->first; t; t = t->next) {
+        lb_arch_match x;
+        lb_shape s = {.rank = 1};
+        lb_json_as_u64(t->last->first, &s.dim[0]);
+        if (lb_arch_find(a, LB_WORLD_GGUF, t->first->text, &x))
+            lb_arch_seen_add(seen, &x, &s);
+    }
+    for (const lb_json *v = list ? list->first : NULL; v; v = v->next) {
+        u64 bits = 0;
+        lb_json_as_u64(v, &bits);
+        freqs[(*n_freqs)++] = lb_f32_from_bits((u32)bits);
+    }
+}
+
+static bool same_rope(const lb_json *want, const lb_json *got) {
+    static const char *const keys[] = {"rope_type",        "rope_theta", "factor",
+                                       "attention_factor", "beta_fast",  "beta_slow"};
+    const lb_json *full = lb_json_get(want, "full_attention");
+    want = full ? full : want;
+    for (size_t i = 0; i < LB_LEN(keys); i++) {
+        const lb_json *w = lb_json_get(want, keys[i]), *g = lb_json_get(got, keys[i]);
+        if (is_set(w) && !same_value(w, g))
+            return false;
+    }
+    return true;
+}
+
+/* The config that comes from the metadata of a golden case, with the parameters it gives. */
+static bool recover(const lb_json *c, lb_arch_config_out *out, lb_arch_normal *n) {
+    lb_gguf_meta m;
+    lb_arch_seen seen;
+    float freqs[256];
+    u64 n_freqs;
+    lb_hparams hp;
+    const lb_arch *a = NULL;
+    lb_json *config;
+    read_meta(lb_json_get(c, "kv"), &m);
+    lb_status st = lb_arch_from_gguf(&m, true, &a, &hp, &err);
+    if (st == LB_OK) {
+        read_tensors(c, a, &seen, freqs, &n_freqs);
+        lb_arch_config_in in = {.meta = &m,
+                                .seen = &seen,
+                                .rope_freqs = n_freqs ? freqs : NULL,
+                                .n_rope_freqs = n_freqs,
+                                .dtype = LB_BF16};
+        st = lb_arch_config_from_meta(&in, &arena, out, &err);
+    }
+    if (st == LB_OK)
+        st = lb_json_parse(out->config, "config.json", &arena, &config, &err);
+    if (st == LB_OK)
+        st = lb_arch_from_config(config, &a, &hp, &err);
+    if (st == LB_OK)
+        st = lb_arch_normalise(config, &arena, n, &err);
+    lb_meta_deinit(&m);
+    if (st != LB_OK || hp.n_vocab != seen.vocab_rows)
+        lb_test_fail(__FILE__, __LINE__, "%.*s: %s", LB_FMT(arch_str(c, "label")), err.msg);
+    return st == LB_OK;
+}
+
+/* Writes the result, or compares it with what was written before. */
+static bool same_recovered(FILE *f, const lb_arch_config_out *out, const lb_json *golden,
+                           bool last) {
+    lb_buf t = {0};
+    lb_buf_put_c(&t, "{\"config\": ");
+    lb_json_write_str(&t, out->config, true);
+    lb_buf_put_c(&t, ", \"generation\": ");
+    lb_json_write_str(&t, out->generation, true);
+    lb_buf_put_c(&t, ", \"notices\": [");
+    for (u32 i = 0; i < out->n_notices; i++) {
+        lb_buf_put_c(&t, i ? ", " : "");
+        lb_json_write_str(&t, lb_str_c(out->notices[i]), true);
+    }
+    lb_buf_put_c(&t, "]}");
+    bool ok = true;
+    if (f) {
+        fprintf(f, "%.*s%s\n", LB_FMT(lb_buf_str(&t)), last ? "" : ",");
+    } else {
+        lb_buf g = {0};
+        lb_json_write(&g, golden, (lb_json_style){.ascii = true});
+        ok = lb_str_eq(lb_buf_str(&g), lb_buf_str(&t));
+        if (!ok)
+            lb_test_fail(__FILE__, __LINE__, "%.*s, expected %.*s", LB_FMT(lb_buf_str(&t)),
+                         LB_FMT(lb_buf_str(&g)));
+        lb_buf_deinit(&g);
+    }
+    lb_buf_deinit(&t);
+    return ok;
+}
+
+static void check_fields(const lb_json *c, const lb_arch_normal *n) {
+    static const char *const fields[] = {"hidden_size",
+                                         "intermediate_size",
+                                         "num_hidden_layers",
+                                         "num_attention_heads",
+                                         "num_key_value_heads",
+                                         "max_position_embeddings",
+                                         "attention_bias",
+                                         "mlp_bias",
+                                         "final_logit_softcapping"};
+    const lb_json *normal = lb_json_get(c, "normal");
+    for (size_t i = 0; i < LB_LEN(fields); i++) {
+        const lb_json *want = lb_json_get(normal, fields[i]);
+        if (is_set(want) && !same_value(want, lb_json_get(n->config, fields[i])))
+            lb_test_fail(__FILE__, __LINE__, "%.*s: %s differs", LB_FMT(arch_str(c, "label")),
+                         fields[i]);
+    }
+    if (!same_rope(lb_json_get(normal, "rope_parameters"), n->rope) ||
+        !same_rope(lb_json_path(normal, "rope_parameters.sliding_attention"), n->rope_local))
+        lb_test_fail(__FILE__, __LINE__, "%.*s: rope differs", LB_FMT(arch_str(c, "label")));
+}
+
+LB_TEST(from_metadata) {
+    const lb_json *all = arch_golden("recovered.json", &arena);
+    const char *lists[2][3] = {{"convert.json", "cases", "configs"},
+                               {"foreign.json", "cases", "foreign"}};
+    FILE *f = getenv("LB_TEST_WRITE") ? fopen(getenv("LB_TEST_WRITE"), "w") : NULL;
+    for (size_t l = 0; l < 2; l++) {
+        const lb_json *cases = lb_json_get(arch_golden(lists[l][0], &arena), lists[l][1]);
+        const lb_json *golden = lb_json_get(all, lists[l][2]);
+        const lb_json *g = golden ? golden->first : NULL;
+        CHECK(cases && cases->n && (f || (golden && golden->n == cases->n)));
+        if (f)
+            fprintf(f, "%s\"%s\": [\n", l ? "],\n" : "{", lists[l][2]);
+        for (const lb_json *c = cases->first; c; c = c->next) {
+            lb_arch_config_out out;
+            lb_arch_normal n;
+            CHECK(recover(c, &out, &n));
+            CHECK(!out.original);
+            if (l == 0)
+                check_fields(c, &n);
+            CHECK(same_recovered(f, &out, g, !c->next));
+            g = g ? g->next : NULL;
+        }
+    }
+    if (f) {
+        fprintf(f, "]}\n");
+        fclose(f);
+    }
+}
+
+/* ---- what has no form in config.json is refused or reported ---- */
+
+static lb_status back_with(const char *key, lb_gguf_kv kv, lb_arch_config_out *out) {
+    static const struct {
+        const char *key;
+        u32 v;
+    } base[] = {{"llama.block_count", 2},          {"llama.context_length", 128},
+                {"llama.embedding_length", 64},    {"llama.feed_forward_length", 96},
+                {"llama.attention.head_count", 4}, {"llama.attention.head_count_kv", 2}};
+    lb_gguf_meta m;
+    lb_arch_seen seen = {.vocab_rows = 100};
+    lb_arch_config_in in = {.meta = &m, .seen = &seen, .dtype = LB_F16};
+    lb_meta_init(&m, &arena);
+    lb_meta_set_str(&m, "general.architecture", LB_STR("llama"), NULL);
+    for (size_t i = 0; i < LB_LEN(base); i++)
+        lb_meta_set_u32(&m, base[i].key, base[i].v, NULL);
+    lb_meta_set_f32(&m, "llama.attention.layer_norm_rms_epsilon", 1e-5f, NULL);
+    kv.key = lb_str_c(key);
+    lb_meta_set(&m, &kv, NULL);
+    err = (lb_err){0};
+    lb_status st = lb_arch_config_from_meta(&in, &arena, out, &err);
+    lb_meta_deinit(&m);
+    return st;
+}
+
+#define U32(x) ((lb_gguf_kv){.type = LB_GGUF_U32, .v.u = (x)})
+#define F32(x) ((lb_gguf_kv){.type = LB_GGUF_F32, .v.f = (x)})
+#define STR(x) ((lb_gguf_kv){.type = LB_GGUF_STR, .v.s = LB_STR(x)})
+
+LB_TEST(refusals) {
+    lb_arch_config_out out;
+    static const i32 differs[] = {96, 128}, equal[] = {96, 96};
+    lb_gguf_kv list = {.type = LB_GGUF_ARRAY, .elem = LB_GGUF_I32, .n = 2, .v.array = differs};
+    CHECK_OK(back_with("general.file_type", U32(1), &out));
+    CHECK_U64(out.n_notices, 0);
+    CHECK_U64(back_with("llama.rope.dimension_count", U32(8), &out), LB_E_UNSUPPORTED);
+    CHECK_U64(back_with("llama.attention.value_length", U32(8), &out), LB_E_UNSUPPORTED);
+    CHECK_U64(back_with("llama.rope.scaling.type", STR("longrope"), &out), LB_E_UNSUPPORTED);
+    CHECK_U64(back_with("llama.expert_count", U32(8), &out), LB_E_UNSUPPORTED);
+    CHECK_U64(back_with("llama.attention.head_count_kv", U32(3), &out), LB_E_FORMAT);
+    CHECK_U64(back_with("llama.attention.head_count", U32(0), &out), LB_E_FORMAT);
+    CHECK_U64(back_with("llama.block_count", STR("x"), &out), LB_E_FORMAT);
+    CHECK_U64(back_with("general.architecture", STR("mamba"), &out), LB_E_UNSUPPORTED);
+    CHECK(strstr(err.msg, "mamba") && strstr(err.msg, "gemma3"));
+    CHECK_U64(back_with("llama.context_length", list, &out), LB_E_UNSUPPORTED);
+    list.v.array = equal;
+    CHECK_OK(back_with("llama.context_length", list, &out));
+    CHECK_OK(back_with("llama.logit_scale", F32(2), &out));
+    CHECK_U64(out.n_notices, 1);
+    CHECK(strstr(out.notices[0], "llama.logit_scale"));
+    /* the loader's rule: without a type a factor is linear, under its old name too */
+    CHECK_OK(back_with("llama.rope.scale_linear", F32(4), &out));
+    CHECK(strstr(out.config.ptr, "\"rope_scaling\": {\n    \"factor\": 4.0"));
+    CHECK_OK(back_with("llama.rope.scaling.type", STR("none"), &out));
+    CHECK(!strstr(out.config.ptr, "rope_scaling"));
+}
+
+LB_TEST(original_text_comes_back) {
+    lb_arch_config_out out;
+    CHECK_OK(back_with(LB_KEY_HF_CONFIG, STR("{ \"x\":1,\"torch_dtype\":\"bfloat16\" }\n"), &out));
+    CHECK(out.original);
+    CHECK_STR(out.config, "{ \"x\":1,\"torch_dtype\":\"float16\" }\n");
+    CHECK_U64(back_with(LB_KEY_HF_CONFIG, STR("{ \"x\":"), &out), LB_E_FORMAT);
+    CHECK(strstr(err.msg, LB_KEY_HF_CONFIG));
+}
+
+/* ---- families ---- */
+
+static lb_status family_of(const char *text, const char **name) {
+    lb_json *c;
+    const lb_arch *a = NULL;
+    lb_hparams hp;
+    err = (lb_err){0};
+    if (lb_json_parse(lb_str_c(text), "t", &arena, &c, &err) != LB_OK)
+        return LB_E_FORMAT;
+    lb_status st = lb_arch_from_config(c, &a, &hp, &err);
+    *name = a ? lb_arch_name(a) : NULL;
+    return st;
+}
+
+LB_TEST(families) {
+    const char *n;
+    CHECK_OK(family_of("{\"architectures\": [\"MistralForCausalLM\"], \"model_type\": \"mistral\"}",
+                       &n));
+    CHECK(strcmp(n, "llama") == 0);
+    CHECK_OK(family_of("{\"model_type\": \"qwen3\"}", &n));
+    CHECK(strcmp(n, "qwen3") == 0);
+    CHECK_U64(family_of("{\"architectures\": [\"Gemma3ForConditionalGeneration\"]}", &n),
+              LB_E_UNSUPPORTED);
+    CHECK(strstr(err.msg, "Gemma3ForConditionalGeneration: gemma3 with vision"));
+    CHECK_U64(family_of("{\"architectures\": [\"FooForCausalLM\"]}", &n), LB_E_UNSUPPORTED);
+    CHECK(strstr(err.msg, "FooForCausalLM") &&
+          strstr(err.msg, "(known: llama, mistral, qwen2, qwen3, gemma3)"));
+    CHECK_U64(family_of("{\"model_type\": \"mamba\"}", &n), LB_E_UNSUPPORTED);
+    CHECK_U64(family_of("{}", &n), LB_E_FORMAT);
+    CHECK_U64(family_of("[]", &n), LB_E_FORMAT);
+    CHECK_U64(family_of("{\"architectures\": [\"LlamaForCausalLM\"]}", &n), LB_E_FORMAT);
+    CHECK_U64(family_of("{\"model_type\": \"llama\", \"num_key_value_heads\": 3}", &n),
+              LB_E_FORMAT);
+}
+
+static lb_status meta_of(const char *text, const char *label) {
+    lb_json *c;
+    const lb_arch *a;
+    lb_hparams hp;
+    lb_gguf_meta m;
+    err = (lb_err){0};
+    LB_TRY(lb_json_parse(lb_str_c(text), "t", &arena, &c, &err));
+    LB_TRY(lb_arch_from_config(c, &a, &hp, &err));
+    lb_arch_meta_in in = {.config = c, .label = lb_str_c(label), .n_params = 1000};
+    lb_meta_init(&m, &arena);
+    lb_status st = lb_arch_meta_from_config(a, &in, &m, &err);
+    lb_meta_deinit(&m);
+    return st;
+}
+
+/* What the reference would lose in silence. */
+LB_TEST(refused_configs) {
+    CHECK_OK(meta_of("{\"model_type\": \"qwen2\"}", "x"));
+    CHECK_U64(meta_of("{\"model_type\": \"qwen2\", \"rope_scaling\": {\"rope_type\": \"llama3\", "
+                      "\"factor\": 8.0, \"low_freq_factor\": 1.0, \"high_freq_factor\": 4.0}}",
+                      "x"),
+              LB_E_UNSUPPORTED);
+    CHECK_U64(meta_of("{\"model_type\": \"llama\", \"rope_scaling\": {\"type\": \"mrope\"}}", "x"),
+              LB_E_UNSUPPORTED);
+    CHECK_U64(meta_of("{\"model_type\": \"qwen3\"}", "Qwen3-Reranker-0.6B"), LB_E_UNSUPPORTED);
+    CHECK_U64(meta_of("{\"model_type\": \"gemma3_text\", \"attn_logit_softcapping\": 50.0}", "x"),
+              LB_E_UNSUPPORTED);
+    CHECK_U64(meta_of("{\"model_type\": \"llama\", \"draft_vocab_size\": 5, "
+                      "\"num_hidden_layers\": 1}",
+                      "x"),
+              LB_E_UNSUPPORTED);
+    CHECK_U64(meta_of("{\"model_type\": \"llama\", \"vocab_size\": 99999999999}", "x"),
+              LB_E_FORMAT);
+}
+
+LB_TEST_MAIN("fast")

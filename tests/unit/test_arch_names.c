@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_arch_names.c: tensor names in three worlds, type policy, completeness, 100,000 look-ups; the
+ * tables themselves; allocations that fail anywhere in arch. */
+#include "arch/arch_internal.h"
+#include "arch_util.h"
+#include "test.h"
+#include <time.h>
+
+static lb_arena arena;
+static lb_err err;
+
+static const lb_arch *family(const char *name) {
+    const char *f;
+    const lb_arch *a;
+    for (u32 i = 0; (a = lb_arch_at(i, &f)) != NULL; i++)
+        if (strcmp(f, name) == 0)
+            return a;
+    return NULL;
+}
+
+static bool maps(const char *fam, lb_world from, const char *name, lb_world to, const char *want) {
+    lb_arch_match m;
+    const lb_arch *a = family(fam);
+    if (!lb_arch_find(a, from, lb_str_c(name), &m)) {
+        if (want)
+            lb_test_fail(__FILE__, __LINE__, "%s: '%s' is not found", fam, name);
+        return want == NULL;
+    }
+    lb_str got = lb_arch_tensor_name(m.row, to, &m, &arena);
+    if (!want || !lb_str_eq_c(got, want))
+        lb_test_fail(__FILE__, __LINE__, "%s: '%s' is '%.*s', expected '%s'", fam, name,
+                     LB_FMT(got), want ? want : "none");
+    return want && lb_str_eq_c(got, want);
+}
+
+#define HF LB_WORLD_HF
+#define MLX LB_WORLD_MLX
+#define GGUF LB_WORLD_GGUF
+
+LB_TEST(worlds) {
+    CHECK(maps("llama", HF, "model.layers.0.self_attn.q_proj.weight", GGUF, "blk.0.attn_q.weight"));
+    CHECK(maps("llama", HF, "model.layers.79.mlp.down_proj.bias", GGUF, "blk.79.ffn_down.bias"));
+    CHECK(maps("llama", GGUF, "output_norm.weight", HF, "model.norm.weight"));
+    CHECK(maps("llama", GGUF, "blk.4294967294.attn_v.weight", HF,
+               "model.layers.4294967294.self_attn.v_proj.weight"));
+    CHECK(maps("llama", GGUF, "rope_freqs.weight", HF, ""));
+    CHECK(maps("llama", HF, "model.layers.3.self_attn.rotary_emb.inv_freq", GGUF, ""));
+    CHECK(
+        maps("mistral", MLX, "model.layers.1.mlp.gate_proj.weight", GGUF, "blk.1.ffn_gate.weight"));
+    CHECK(maps("qwen2", HF, "model.layers.1.self_attn.k_proj.bias", MLX,
+               "model.layers.1.self_attn.k_proj.bias"));
+    CHECK(maps("qwen3", HF, "model.layers.1.self_attn.k_norm.weight", GGUF,
+               "blk.1.attn_k_norm.weight"));
+    CHECK(maps("gemma3", HF, "model.layers.1.post_attention_layernorm.weight", GGUF,
+               "blk.1.post_attention_norm.weight"));
+    CHECK(maps("llama", HF, "model.layers.1.post_attention_layernorm.weight", GGUF,
+               "blk.1.ffn_norm.weight"));
+    CHECK(maps("gemma3", GGUF, "blk.1.ffn_norm.weight", HF,
+               "model.layers.1.pre_feedforward_layernorm.weight"));
+}
+
+LB_TEST(prefixes) {
+    CHECK(maps("llama", HF, "layers.2.input_layernorm.weight", GGUF, "blk.2.attn_norm.weight"));
+    CHECK(maps("llama", HF, "norm.weight", GGUF, "output_norm.weight"));
+    CHECK(maps("llama", HF, "language_model.model.layers.2.mlp.up_proj.weight", GGUF,
+               "blk.2.ffn_up.weight"));
+    CHECK(maps("llama", HF, "model.text_model.layers.2.mlp.up_proj.weight", GGUF,
+               "blk.2.ffn_up.weight"));
+    CHECK(maps("qwen2", HF, "language_model.lm_head.weight", GGUF, "output.weight"));
+    CHECK(maps("llama", GGUF, "layers.2.input_layernorm.weight", GGUF, NULL));
+}
+
+LB_TEST(unknown_names) {
+    static const char *const names[] = {
+        "",
+        ".",
+        "..",
+        "model",
+        "model.layers",
+        "model.layers.x.mlp.up_proj.weight",
+        "model.layers.01.mlp.up_proj.weight",
+        "model.layers.4294967295.mlp.up_proj.weight",
+        "model.layers.99999999999.mlp.up_proj.weight",
+        "model.layers.-1.mlp.up_proj.weight",
+        "model.layers.1.mlp.up_proj",
+        "model.layers.1.mlp.up_proj.weight.weight",
+        "model.layers.1.mlp.up_proj.scales",
+        "model.layers.1.mlp.experts.3.up_proj.weight",
+        "model.layers.1.self_attn.q_norm.weight",
+        "model.layers.{b}.mlp.up_proj.weight",
+        "model.norm.bias",
+        "model.model.norm.weight",
+        "vision_tower.x.weight",
+        ".weight",
+    };
+    lb_arch_match m;
+    char longest[400];
+    for (size_t i = 0; i < LB_LEN(names); i++)
+        CHECK(!lb_arch_find(family("llama"), HF, lb_str_c(names[i]), &m));
+    memset(longest, 'a', sizeof longest);
+    for (size_t n = 240; n <= sizeof longest; n++)
+        CHECK(!lb_arch_find(family("llama"), HF, (lb_str){longest, n}, &m));
+    memset(longest, '.', sizeof longest);
+    for (size_t n = 0; n <= sizeof longest; n++)
+        CHECK(!lb_arch_find(family("llama"), HF, (lb_str){longest, n}, &m));
+    for (size_t n = 0; n + 1 < sizeof longest; n += 2) { /* numbers only: both grow */
+        memcpy(longest + n, "0.", 2);
+        CHECK(!lb_arch_find(family("llama"), HF, (lb_str){longest, n + 2}, &m));
+        CHECK(!lb_arch_find(family("llama"), HF, (lb_str){longest, n + 1}, &m));
+    }
+}
+
+static bool is_f32(const char *fam, const char *gguf, u32 rank) {
+    lb_arch_match m;
+    return lb_arch_find(family(fam), GGUF, lb_str_c(gguf), &m) &&
+           lb_arch_gguf_is_f32(m.row, m.suffix, rank);
+}
+
+LB_TEST(type_policy) {
+    CHECK(is_f32("llama", "blk.0.attn_norm.weight", 1));
+    CHECK(is_f32("gemma3", "blk.0.post_ffw_norm.weight", 2)); /* by its name */
+    CHECK(is_f32("llama", "blk.0.attn_q.bias", 1));
+    CHECK(is_f32("llama", "blk.0.attn_q.bias", 2)); /* by its suffix */
+    CHECK(is_f32("llama", "blk.0.attn_q.weight", 1));
+    CHECK(!is_f32("llama", "blk.0.attn_q.weight", 2));
+    CHECK(!is_f32("llama", "token_embd.weight", 2));
+    lb_arch_tensor router = {.gguf = LB_N("blk.{b}.ffn_gate_inp"), .flags = LB_ROW_GGUF_F32};
+    CHECK(lb_arch_gguf_is_f32(&router, LB_SUFFIX_WEIGHT, 2));
+    lb_arch_tensor raw = {.gguf = LB_N("blk.{b}.ssm_a")};
+    CHECK(lb_arch_gguf_is_f32(&raw, LB_SUFFIX_NONE, 2));
+    raw.gguf = LB_STR("blk.{b}.attn_sinks.weight");
+    CHECK(!lb_arch_gguf_is_f32(&raw, LB_SUFFIX_NONE, 2));
+    raw.gguf = LB_STR("blk.{b}.x_norm.weight");
+    CHECK(lb_arch_gguf_is_f32(&raw, LB_SUFFIX_NONE, 2));
+}
+
+LB_TEST(dropped) {
+    lb_arch_match m;
+    lb_hparams tied = {.tied = true}, untied = {0};
+    CHECK(lb_arch_find(family("llama"), HF, LB_STR("lm_head.weight"), &m));
+    CHECK(lb_arch_is_dropped(m.row, MLX, &tied) && !lb_arch_is_dropped(m.row, MLX, &untied));
+    CHECK(!lb_arch_is_dropped(m.row, GGUF, &tied)); /* the reference writes it */
+    CHECK(lb_arch_find(family("gemma3"), HF, LB_STR("lm_head.weight"), &m));
+    CHECK(!lb_arch_is_dropped(m.row, MLX, &tied)); /* mlx-lm unties by it */
+    CHECK(lb_arch_find(family("llama"), HF, LB_STR("model.rotary_emb.inv_freq"), &m));
+    CHECK(lb_arch_is_dropped(m.row, MLX, &untied) && lb_arch_is_dropped(m.row, GGUF, &untied));
+    CHECK(lb_arch_find(family("llama"), GGUF, LB_STR("rope_freqs.weight"), &m));
+    CHECK(lb_arch_is_dropped(m.row, HF, &untied) && !lb_arch_is_dropped(m.row, GGUF, &untied));
+}
+
+LB_TEST(completeness) {
+    const lb_arch *a = family("llama");
+    lb_hparams hp = {.n_layers = 3, .tied = true};
+    lb_arch_seen seen = {0};
+    u32 n_rows;
+    const lb_arch_tensor *rows = lb_arch_rows(a, &n_rows);
+    lb_shape shape = {.rank = 2, .dim = {100, 8}};
+    CHECK(n_rows > 10);
+    for (u32 layer = 0; layer < 3; layer++)
+        for (u32 i = 0; i < n_rows; i++) {
+            size_t at;
+            lb_arch_match m = {
+                .row = &rows[i], .n_rows = 1, .layer = layer, .suffix = LB_SUFFIX_WEIGHT};
+            bool per_layer = lb_str_find(rows[i].hf, LB_STR("{b}"), &at);
+            bool skip = (!per_layer && layer) || (layer == 2 && rows[i].role == LB_ROLE_FFN_DOWN) ||
+                        rows[i].role == LB_ROLE_OUTPUT;
+            if (!skip)
+                lb_arch_seen_add(&seen, &m, &shape);
+        }
+    CHECK_U64(seen.vocab_rows, 100);
+    CHECK_U64(lb_arch_seen_check(a, &hp, &seen, HF, &err), LB_E_FORMAT);
+    CHECK(strstr(err.msg, "2 of 3 tensors 'model.layers.{b}.mlp.down_proj.weight'"));
+    lb_arch_match m;
+    CHECK(lb_arch_find(a, HF, LB_STR("model.layers.2.mlp.down_proj.weight"), &m));
+    lb_arch_seen_add(&seen, &m, &shape);
+    CHECK_OK(lb_arch_seen_check(a, &hp, &seen, HF, &err));
+    hp.tied = false;
+    CHECK_U64(lb_arch_seen_check(a, &hp, &seen, HF, &err), LB_E_FORMAT);
+    CHECK(strstr(err.msg, "lm_head.weight"));
+    hp.headless = true;
+    CHECK_OK(lb_arch_seen_check(a, &hp, &seen, HF, &err));
+}
+
+/* Several GGUF tensors from one HF tensor: the rows are found together. */
+LB_TEST(fused_rows) {
+    static const lb_arch_tensor rows[] = {
+        {LB_ROLE_ATTN_Q, LB_N("h.{b}.qkv"), LB_N("blk.{b}.attn_q"), LB_N_NONE, LB_RL_NONE,
+         LB_SUFFIX_WEIGHT, 0},
+        {LB_ROLE_ATTN_K, LB_N("h.{b}.qkv"), LB_N("blk.{b}.attn_k"), LB_N_NONE, LB_RL_NONE,
+         LB_SUFFIX_WEIGHT, 0},
+        {LB_ROLE_FFN_UP, LB_N("h.{b}.experts.{e}.up"), LB_N("blk.{b}.ffn_up_exps"), LB_N_NONE,
+         LB_RL_NONE, LB_SUFFIX_WEIGHT, 0},
+        {LB_ROLE_FFN_DOWN, LB_N("h.{b}.A_log"), LB_N("blk.{b}.ssm_a"), LB_N_NONE, LB_RL_NONE,
+         LB_SUFFIX_NONE, 0},
+    };
+    lb_arch a = {.rows = rows, .n_rows = LB_LEN(rows)};
+    lb_arch_match m;
+    CHECK(lb_arch_find(&a, HF, LB_STR("h.7.qkv.weight"), &m));
+    CHECK(m.n_rows == 2 && m.row == rows && m.layer == 7 && m.expert == LB_NO_INDEX);
+    CHECK_STR(lb_arch_tensor_name(m.row + 1, GGUF, &m, &arena), "blk.7.attn_k.weight");
+    CHECK(lb_arch_find(&a, GGUF, LB_STR("blk.7.attn_k.weight"), &m) && m.n_rows == 1);
+    CHECK(lb_arch_find(&a, HF, LB_STR("h.7.experts.511.up.weight"), &m));
+    CHECK(m.layer == 7 && m.expert == 511);
+    CHECK_STR(lb_arch_tensor_name(m.row, GGUF, &m, &arena), "blk.7.ffn_up_exps.weight");
+    CHECK_STR(lb_arch_tensor_name(m.row, HF, &m, &arena), "h.7.experts.511.up.weight");
+    CHECK(lb_arch_find(&a, HF, LB_STR("h.0.A_log"), &m) && m.suffix == LB_SUFFIX_NONE);
+    CHECK_STR(lb_arch_tensor_name(m.row, GGUF, &m, &arena), "blk.0.ssm_a");
+    CHECK(!lb_arch_find(&a, HF, LB_STR("h.0.A_log.weight"), &m));
+}
+
+/* Every row of every table is found under its own name in each world, and nowhere twice. */
+LB_TEST(tables) {
+    const lb_arch *a;
+    for (u32 f = 0; (a = lb_arch_at(f, NULL)) != NULL; f++) {
+        u32 n;
+        const lb_arch_tensor *rows = lb_arch_rows(a, &n);
+        for (u32 i = 0; i < n; i++)
+            for (int w = HF; w <= GGUF; w++) {
+                u8 suffix = rows[i].suffixes & LB_SUFFIX_NONE ? LB_SUFFIX_NONE : LB_SUFFIX_WEIGHT;
+                lb_arch_match m = {.row = &rows[i], .layer = 12, .suffix = suffix}, got;
+                lb_str name = lb_arch_tensor_name(&rows[i], (lb_world)w, &m, &arena);
+                if (name.len == 0)
+                    continue;
+                CHECK(lb_arch_find(a, (lb_world)w, name, &got));
+                CHECK(got.row == &rows[i] && got.n_rows == 1);
+                CHECK(w != GGUF || name.len < 64); /* ggml's limit */
+            }
+        lb_json *v;
+        CHECK_OK(lb_json_parse(lb_str_c(a->defaults), "defaults", &arena, &v, &err));
+        CHECK_OK(lb_json_parse(lb_str_c(a->constants), "constants", &arena, &v, &err));
+        CHECK_OK(lb_json_parse(lb_str_c(a->mlx), "mlx", &arena, &v, &err));
+    }
+}
+
+LB_TEST(many_names) {
+    enum { N = 100000 };
+    lb_str *names = lb_arena_new(&arena, lb_str, N);
+    static const char *const parts[] = {"self_attn.q_proj", "self_attn.o_proj", "mlp.up_proj",
+                                        "mlp.down_proj", "post_attention_layernorm"};
+    for (u32 i = 0; i < N; i++)
+        names[i] = lb_arena_printf(&arena, "model.layers.%u.%s.weight", i / 5, parts[i % 5]);
+    struct timespec t0, t1;
+    clock_gettime(CLOCK_MONOTONIC, &t0);
+    u64 n = 0;
+    lb_arch_match m;
+    for (u32 i = 0; i < N; i++)
+        n += lb_arch_find(family("llama"), HF, names[i], &m) && m.layer == i / 5;
+    clock_gettime(CLOCK_MONOTONIC, &t1);
+    CHECK_U64(n, N);
+    double s = (double)(t1.tv_sec - t0.tv_sec) + (double)(t1.tv_nsec - t0.tv_nsec) * 1e-9;
+    if (s > 2) /* 10 ms here; a limit for the slowest sanitizer build */
+        lb_test_fail(__FILE__, __LINE__, "100,000 look-ups took %.2f s", s);
+}
+
+/* ---- memory ---- */
+
+static lb_status whole_trip(const char *text, const char *readme) {
+    lb_arena a = {0};
+    lb_json *c = NULL;
+    lb_gguf_meta m;
+    const lb_arch *arch;
+    lb_hparams hp;
+    lb_arch_made_tensor *made;
+    lb_arch_config_out out;
+    lb_arch_seen seen = {.vocab_rows = 5};
+    lb_buf b = {0};
+    u32 n;
+    lb_status st;
+    lb_meta_init(&m, &a);
+    LB_TRY_DONE(st, lb_json_parse(lb_str_c(text), "t", &a, &c, &err));
+    LB_TRY_DONE(st, lb_arch_from_config(c, &arch, &hp, &err));
+    lb_arch_meta_in in = {.config = c,
+                          .generation = c,
+                          .readme = lb_str_c(readme),
+                          .label = LB_STR("Some-Model-7B-v1"),
+                          .n_params = 7};
+    LB_TRY_DONE(st, lb_arch_meta_from_config(arch, &in, &m, &err));
+    LB_TRY_DONE(st, lb_arch_made(arch, c, &a, &made, &n, &err));
+    lb_arch_config_in back = {.meta = &m,
+                              .seen = &seen,
+                              .rope_freqs = n ? made->values : NULL,
+                              .n_rope_freqs = n ? made->shape.dim[0] : 0,
+                              .dtype = LB_F16};
+    LB_TRY_DONE(st, lb_arch_config_from_meta(&back, &a, &out, &err));
+    LB_TRY_DONE(st, lb_arch_config_to_mlx(lb_str_c(text), c, c, &b, &err));
+    LB_TRY_DONE(st, lb_arch_config_to_hf(lb_str_c(text), LB_F16, &b, &err));
+done:
+    lb_buf_deinit(&b);
+    lb_meta_deinit(&m);
+    lb_arena_deinit(&a);
+    return st;
+}
+
+LB_TEST(failing_memory) {
+    static const char *const configs[] = {
+        "{\"model_type\": \"llama\", \"rope_parameters\": {\"rope_type\": \"llama3\", "
+        "\"rope_theta\": 500000.0, \"factor\": 8.0, \"low_freq_factor\": 1.0, \"high_freq_factor\":"
+        " 4.0, \"original_max_position_embeddings\": 8192}, \"top_k\": 5, \"_name_or_path\": "
+        "\"a/b-7B\"}",
+        "{\"model_type\": \"gemma3_text\", \"rope_scaling\": {\"type\": \"linear\", \"factor\": "
+        "2.0}}",
+        "{\"architectures\": [\"IQuestCoderForCausalLM\"], \"hidden_size\": 64, "
+        "\"intermediate_size\": 9, \"num_attention_heads\": 4, \"num_hidden_layers\": 1, "
+        "\"vocab_size\": 9, \"rope_theta\": 3.0, \"rms_norm_eps\": 1e-5}"};
+    static const char readme[] = "---\ntags: [a, b]\nlicense: [x, y]\nbase_model: a/b-7B\n---\n";
+    for (size_t i = 0; i < LB_LEN(configs); i++) {
+        u64 before = lb_mem_count();
+        CHECK_OK(whole_trip(configs[i], readme));
+        u64 n = lb_mem_count() - before;
+        CHECK(n > 10 && n < 2000);
+        for (u64 k = 1; k <= n; k++) {
+            err = (lb_err){0};
+            lb_mem_fail_at(k);
+            lb_status st = whole_trip(configs[i], readme);
+            lb_mem_fail_at(0);
+            if (st != LB_E_NOMEM)
+                lb_test_fail(__FILE__, __LINE__, "config %zu, allocation %llu: %s (%s)", i,
+                             (unsigned long long)k, lb_status_text(st), err.msg);
+        }
+    }
+}
+
+LB_TEST_MAIN("fast")
