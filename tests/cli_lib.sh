@@ -3,14 +3,16 @@
 # cli_lib.sh: what the scripts in tests/cli share. A script sources it, calls `ok NAME COMMAND...` and
 # the like, and ends with `finish`.
 #
-#   LBRX  the program (absolute path)      W  an empty folder of this script, removed when all is well
+#   LBRX        the program (absolute path)    W  an empty folder, removed when all is well
+#   MAKE_MODEL  makes models up (tests/tool/make_model.c)
 set -u
 name=$(basename "$0" .sh)
 root=$(cd "$(dirname "$0")/../.." && pwd)
 LBRX=${LBRX:-$root/build/lbrx}
+MAKE_MODEL=${MAKE_MODEL:-$root/build/cc/tests/make_model}
 GOLDEN=${LB_TEST_GOLDEN:-$root/tests/golden}
 W=$(mktemp -d "${TMPDIR:-/tmp}/lbrx-cli-XXXXXX") || exit 1
-export LBRX W GOLDEN
+export LBRX W GOLDEN MAKE_MODEL
 passed=0 failed=0 skipped=0 cost=${cost:-fast}
 begin=$(date +%s)
 
@@ -71,6 +73,32 @@ says() {
 
 complains() {
     if grep -qF -e "$2" "$W/err"; then pass; else fail "$1" "stderr does not hold '$2'"; fi
+}
+
+# make_model hf|gguf FAMILY DIR KEY=VALUE...: a made-up model, or the script ends.
+make_model() {
+    "$MAKE_MODEL" "$@" >/dev/null || {
+        echo "$name: cannot make a model: $*"
+        exit 1
+    }
+}
+
+# safetensors FILE HEADER DATA: a file by hand; DATA with printf's escapes (\\000 for a zero byte).
+safetensors() {
+    n=${#2}
+    # shellcheck disable=SC2059 # the format is the point
+    {
+        printf "\\$(printf %03o $((n % 256)))\\$(printf %03o $((n / 256)))\\000\\000\\000\\000\\000\\000"
+        printf %s "$2"
+        printf "$3"
+    } >"$1"
+}
+
+# flip FILE OFFSET: changes one byte.
+flip() {
+    byte=$(od -An -tu1 -j "$2" -N 1 "$1" | tr -d ' ')
+    # shellcheck disable=SC2059
+    printf "\\$(printf %03o $(((byte + 1) % 256)))" | dd of="$1" bs=1 seek="$2" conv=notrunc 2>/dev/null
 }
 
 # same NAME A B: equal files.

@@ -33,13 +33,21 @@ FUZZ_MAIN := $(if $(filter fuzz,$(SAN)),,$(B)/tests/fuzz/corpus.o)
 $(FUZZ): $(B)/tests/%: $(B)/tests/fuzz/%.o $(FUZZ_MAIN) $(LIB)
 	$(Q)$(CC) $(LDFLAGS_ALL) $(if $(FUZZ_MAIN),,-fsanitize=fuzzer) $(LDFLAGS) -o $@ $^ $(LIBS)
 
+# Programs that scripts use.
+MAKE_MODEL := $(B)/tests/make_model
+$(B)/tests/tool/%.o: tests/tool/%.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS_ALL) $(CFLAGS_TEST) -Itests/unit -MMD -MP -c $< -o $@
+$(MAKE_MODEL): $(B)/tests/tool/make_model.o $(patsubst tests/unit/%.c,$(B)/tests/%.o,$(wildcard tests/unit/fake_*.c)) $(LIB)
+	$(Q)$(CC) $(LDFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(LIBS)
+
 CLI_TESTS := $(wildcard tests/cli/*.sh)
 PEER_TESTS := $(wildcard tests/peers/*.py)
 PROGRAMS := $(UNIT) $(CHECKKERN) $(FUZZ)
-RUN := LBRX=$(abspath $(B)/lbrx) LB_TEST_GOLDEN=$(abspath tests/golden) LB_TEST_FUZZ=$(abspath tests/fuzz) sh tests/run.sh
+RUN := LBRX=$(abspath $(B)/lbrx) MAKE_MODEL=$(abspath $(MAKE_MODEL)) LB_TEST_GOLDEN=$(abspath tests/golden) LB_TEST_FUZZ=$(abspath tests/fuzz) sh tests/run.sh
 
 .PHONY: tests test unit check checkkern fuzz long bench docs
-tests: $(PROGRAMS) $(B)/lbrx
+tests: $(PROGRAMS) $(MAKE_MODEL) $(B)/lbrx
 test: tests
 	@$(RUN) $(CHECKKERN) $(UNIT) $(FUZZ) $(CLI_TESTS) $(PEER_TESTS)
 unit: $(UNIT)
@@ -53,8 +61,8 @@ test-parsers: $(filter $(foreach p,$(PARSERS),$(B)/tests/test_$(p)%),$(UNIT))
 # One program: make t-<name> runs tests/unit/test_<name>.c, c-<name> tests/cli/<name>.sh
 t-%: $(B)/tests/test_%
 	$<
-c-%: $(B)/lbrx
-	LBRX=$(abspath $<) sh tests/cli/$*.sh
+c-%: $(B)/lbrx $(MAKE_MODEL)
+	LBRX=$(abspath $<) MAKE_MODEL=$(abspath $(MAKE_MODEL)) sh tests/cli/$*.sh
 
 check: $(B)/lbrx
 	@sh tools/check.sh $(B)/lbrx
@@ -84,4 +92,4 @@ docs: $(B)/lbrx
 	$(B)/lbrx help --format=md >docs/cli.md
 	$(B)/lbrx help --format=man >docs/lbrx.1
 
--include $(wildcard $(B)/tests/*.d $(B)/tests/kern/*.d $(B)/tests/fuzz/*.d)
+-include $(wildcard $(B)/tests/*.d $(B)/tests/kern/*.d $(B)/tests/fuzz/*.d $(B)/tests/tool/*.d)

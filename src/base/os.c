@@ -74,6 +74,16 @@ void lb_os_random(void *out, size_t len) {
     }
 }
 
+void lb_os_write_text(int fd, lb_str text) {
+    while (text.len) {
+        ssize_t n = write(fd, text.ptr, text.len);
+        if (n > 0)
+            text = lb_str_sub(text, (size_t)n, text.len);
+        else if (n == 0 || errno != EINTR)
+            return;
+    }
+}
+
 bool lb_os_is_terminal(int fd) {
     return isatty(fd) == 1;
 }

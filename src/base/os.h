@@ -73,6 +73,8 @@ u64 lb_os_page_size(void);
 u64 lb_os_max_open_files(void); /* of this process; 256 if unknown */
 /* From the system; for hash seeds and names of partial files. */
 void lb_os_random(void *out, size_t len);
+/* To a terminal or log: what cannot be written is lost. */
+void lb_os_write_text(int fd, lb_str text);
 bool lb_os_is_terminal(int fd);
 u32 lb_os_terminal_columns(int fd); /* 80 if unknown */
 

@@ -234,38 +234,39 @@ static lb_status read_stream(int fd, const char *path, u64 max_bytes, lb_buf *ou
 }
 
 static lb_status read_open_file(int fd, const char *path, u64 max_bytes, lb_arena *perm,
-                                lb_buf *heap, lb_str *out, lb_err *err) {
+                                lb_str *out, lb_err *err) {
     lb_fstat info;
+    lb_buf heap = {0};
     LB_TRY(lb_os_fstat(fd, path, &info, err));
     if (info.is_dir)
         return lb_fail(err, LB_E_IO, "%s: is a folder; a file is needed", path);
     if (info.is_file && info.size_bytes > 0) {
         if (info.size_bytes > max_bytes)
             return too_large(err, path, max_bytes);
-        char *p = info.size_bytes < SIZE_MAX ? lb_arena_push(perm, (size_t)info.size_bytes + 1, 16)
-                                             : NULL;
+        u64 cap = info.size_bytes + 1; /* a file's size is below 2^63 */
+        char *p = cap <= SIZE_MAX ? lb_arena_push(perm, (size_t)cap, 16) : NULL;
         if (!p)
             return lb_fail(err, LB_E_NOMEM, "%s: out of memory while reading it", path);
         *out = (lb_str){p, (size_t)info.size_bytes};
         return lb_os_pread(fd, path, p, info.size_bytes, 0, err);
     }
-    LB_TRY(read_stream(fd, path, max_bytes, heap, err));
-    *out = lb_arena_str(perm, lb_buf_str(heap));
-    if (!out->ptr)
-        return lb_fail(err, LB_E_NOMEM, "%s: out of memory while reading it", path);
-    return LB_OK;
+    lb_status st = read_stream(fd, path, max_bytes, &heap, err);
+    if (st == LB_OK)
+        *out = lb_arena_str(perm, lb_buf_str(&heap));
+    if (st == LB_OK && !out->ptr)
+        st = lb_fail(err, LB_E_NOMEM, "%s: out of memory while reading it", path);
+    lb_buf_deinit(&heap);
+    return st;
 }
 
 lb_status lb_os_read_file(const char *path, u64 max_bytes, lb_arena *perm, lb_str *out,
                           lb_err *err) {
     int fd = -1;
-    lb_buf heap = {0};
     *out = LB_STR_NONE;
     LB_TRY(lb_os_open_read(path, &fd, err));
-    lb_status st = read_open_file(fd, path, max_bytes, perm, &heap, out, err);
+    lb_status st = read_open_file(fd, path, max_bytes, perm, out, err);
     if (st != LB_OK)
         *out = LB_STR_NONE;
-    lb_buf_deinit(&heap);
     lb_os_close(&fd);
     return st;
 }

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "cli/opt.h"
 #include "io/json.h"
+#include "io/progress.h"
 
 struct lb_cli {
     lb_arena arena; /* lives as long as the command */
@@ -27,8 +28,6 @@ typedef struct lb_common {
     bool json, quiet;
 } lb_common;
 
-enum { LB_PROGRESS_AUTO, LB_PROGRESS_BAR, LB_PROGRESS_PLAIN, LB_PROGRESS_JSON, LB_PROGRESS_NONE };
-
 /* Checks what a table cannot say (a device that this build does not have) and fills in n_threads.
  */
 lb_status lb_common_finish(lb_common *c, lb_err *err);
@@ -39,6 +38,6 @@ lb_status lb_common_finish(lb_common *c, lb_err *err);
 extern const lb_opt lb_common_opts[LB_COMMON_OPTS];
 
 extern const lb_command lb_cmd_completion, lb_cmd_convert, lb_cmd_diff, lb_cmd_help, lb_cmd_info,
-    lb_cmd_inspect, lb_cmd_join, lb_cmd_split;
+    lb_cmd_inspect, lb_cmd_join, lb_cmd_split, lb_cmd_verify;
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cmd_diff.c: `lbrx diff A B`: ops/diff.h for people and for scripts. */
 #include "cli/cli.h"
-#include "cli/progress.h"
+#include "io/progress.h"
 #include "cli/text.h"
 #include "ops/diff.h"
 #include "ops/open.h"

@@ -6,6 +6,7 @@
  * wins, except for a repeatable option, which keeps all. Names are never abbreviated: a script that
  * relied on it would break with the next option. */
 #include "cli/opt.h"
+#include "io/size.h"
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -62,52 +63,6 @@ lb_str lb_choice(const char *choices, u32 i) {
         choices = end ? end + 1 : NULL;
     }
     return LB_STR_NONE;
-}
-
-bool lb_parse_size(const char *text, u64 *out) {
-    static const struct {
-        const char *name;
-        u64 scale;
-    } units[] = {{"", 1},
-                 {"b", 1},
-                 {"k", 1000},
-                 {"kb", 1000},
-                 {"kib", LB_KIB},
-                 {"m", 1000000},
-                 {"mb", 1000000},
-                 {"mib", LB_MIB},
-                 {"g", 1000000000},
-                 {"gb", 1000000000},
-                 {"gib", LB_GIB},
-                 {"t", 1000000000000},
-                 {"tb", 1000000000000},
-                 {"tib", (u64)1 << 40}};
-    u64 whole = 0, frac = 0, frac_scale = 1;
-    const char *p = text;
-    if (*p < '0' || *p > '9')
-        return false;
-    for (; *p >= '0' && *p <= '9'; p++)
-        if (!lb_mul_u64(whole, 10, &whole) || !lb_add_u64(whole, (u64)(*p - '0'), &whole))
-            return false;
-    if (*p == '.')
-        for (p++; *p >= '0' && *p <= '9'; p++)
-            if (frac_scale < 1000000) { /* more digits than a MB has bytes say nothing */
-                frac = frac * 10 + (u64)(*p - '0');
-                frac_scale *= 10;
-            }
-    while (*p == ' ')
-        p++;
-    for (u32 i = 0; i < LB_LEN(units); i++) {
-        const char *a = p, *b = units[i].name;
-        while (*a && *b && (*a | 0x20) == *b)
-            a++, b++;
-        if (*a || *b)
-            continue;
-        /* scale <= 2^40 and frac < 10^6 < 2^20: the product fits */
-        u64 part = frac * units[i].scale / frac_scale;
-        return lb_mul_u64(whole, units[i].scale, &whole) && lb_add_u64(whole, part, out);
-    }
-    return false;
 }
 
 static void nearest_option(const lb_command *c, const char *word, char *out, size_t cap) {
@@ -220,7 +175,7 @@ static lb_status put(const parser *p, const lb_opt *o, u32 group, const char *te
         *(const char **)field = text;
         return LB_OK;
     case LB_OPT_SIZE:
-        if (!lb_parse_size(text, field))
+        if (!lb_size_parse(lb_str_c(text), field))
             return bad_value(p, o, text, "a size such as 512MB or 4GiB");
         return LB_OK;
     case LB_OPT_INT:

@@ -86,9 +86,6 @@ typedef struct lb_parsed {
 lb_status lb_opt_parse(const lb_command *c, char **argv, int argc, lb_arena *arena, lb_parsed *out,
                        lb_err *err);
 
-/* "512MB", "4GiB", "1.5GB", "5G" (= 5GB), "4096"; SI units decimal, IEC binary; any case. */
-bool lb_parse_size(const char *text, u64 *out);
-
 /* Edits (insert, delete, replace, swap neighbours) between two words, up to 63 bytes each. */
 u32 lb_edit_distance(const char *a, const char *b);
 /* Whether b is close enough to a to be what was meant. */

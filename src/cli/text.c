@@ -3,28 +3,6 @@
 #include "cli/text.h"
 #include <stdio.h>
 
-static const char *scaled(double v, const char *const *units, u32 n_units, char *out) {
-    u32 u = 0;
-    for (; v >= 999.5 && u + 1 < n_units; u++)
-        v /= 1000;
-    (void)snprintf(out, LB_TEXT_BYTES,
-                   u == 0 || v >= 99.95 ? "%.0f%s"
-                   : v >= 9.995         ? "%.1f%s"
-                                        : "%.2f%s",
-                   v, units[u]);
-    return out;
-}
-
-const char *lb_size_text(u64 size_bytes, char *out) {
-    static const char *const units[] = {" B", " kB", " MB", " GB", " TB", " PB", " EB"};
-    return scaled((double)size_bytes, units, LB_LEN(units), out);
-}
-
-const char *lb_count_text(u64 n, char *out) {
-    static const char *const units[] = {"", " k", " M", " B", " T"};
-    return scaled((double)n, units, LB_LEN(units), out);
-}
-
 const char *lb_digits_text(u64 n, char *out) {
     char digits[LB_TEXT_BYTES];
     int len = snprintf(digits, sizeof digits, "%llu", (unsigned long long)n), k = 0;

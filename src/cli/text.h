@@ -1,17 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* text.h: how results are written for people: sizes, names from files, columns. */
+/* text.h: how results are written for people: digits, names from files, columns. */
 #ifndef LB_CLI_TEXT_H
 #define LB_CLI_TEXT_H
 
 #include "base/base.h"
 #include "base/mem.h"
+#include "io/size.h"
 
-#define LB_TEXT_BYTES 32
+#define LB_TEXT_BYTES LB_SIZE_TEXT
 
-/* "1.23 GB": decimal, as disks are counted; into out[LB_TEXT_BYTES]. */
-const char *lb_size_text(u64 size_bytes, char *out);
-/* "134.5 M", "1.24 B". */
-const char *lb_count_text(u64 n, char *out);
 /* "1,234,567" */
 const char *lb_digits_text(u64 n, char *out);
 

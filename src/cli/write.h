@@ -5,7 +5,7 @@
 #define LB_CLI_WRITE_H
 
 #include "cli/cli.h"
-#include "cli/progress.h"
+#include "io/progress.h"
 #include "ops/output.h"
 
 typedef struct lb_writing {

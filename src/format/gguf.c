@@ -234,8 +234,8 @@ static lb_status read_name(reader *r, u64 i, lb_str *name) {
     return LB_OK;
 }
 
-/* Reads ne, fastest first, into t->shape, slowest first. The product of the dims that are not 0 stays
- * below 2^63 by the test of ggml_new_tensor, which aborts where it fails. */
+/* Reads ne, fastest first, into t->shape, slowest first. The product of the dims that are not 0
+ * stays below 2^63 by the test of ggml_new_tensor, which aborts where it fails. */
 static lb_status read_shape(reader *r, lb_tensor *t) {
     u64 off = r->c->pos, n = 1;
     bool empty = false;

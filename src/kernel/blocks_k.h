@@ -9,6 +9,7 @@
 #define LB_KERNEL_BLOCKS_K_H
 
 #include "base/base.h"
+#include "kernel/half.h" /* lb_f16_is_finite */
 #include "tensor/dtype.h"
 
 #define LB_QK 256 /* values in a block of every type here but iq4_nl */
@@ -167,12 +168,6 @@ static inline void lb_k3_scales(const u8 packed[12], u8 sc[16]) {
     lb_store_u32(sc + 4, (b & 0x0f0f0f0fu) | (c << 2 & 0x30303030u));
     lb_store_u32(sc + 8, (a >> 4 & 0x0f0f0f0fu) | (c & 0x30303030u));
     lb_store_u32(sc + 12, (b >> 4 & 0x0f0f0f0fu) | (c >> 2 & 0x30303030u));
-}
-
-/* False for Inf and NaN. SIMD decoders hand blocks with such a scale to the reference: only there
- * can a NaN appear, whose one form they need not think of then. */
-static inline bool lb_f16_is_finite(u16 h) {
-    return (h & 0x7c00u) != 0x7c00u;
 }
 
 /* iq1_m keeps its f16 scale in the high nibbles of four u16. */

@@ -31,4 +31,24 @@ static inline i32 lb_fold_ordered(i32 float_bits) {
     return float_bits ^ (i32)((u32)(float_bits >> 31) >> 1);
 }
 
+/* One value into the images of minimum and maximum (start: INT32_MAX, INT32_MIN, which are images
+ * of NaN bits only); returns 1 for NaN and Inf. */
+static inline u32 lb_fold_range_one(float x, i32 *lo, i32 *hi) {
+    const u32 bits = lb_f32_bits(x);
+    const u32 mag = bits & 0x7fffffffu;
+    if (mag <= 0x7f800000u) {
+        const i32 v = lb_fold_ordered((i32)bits);
+        *lo = LB_MIN(*lo, v);
+        *hi = LB_MAX(*hi, v);
+    }
+    return mag >= 0x7f800000u;
+}
+
+static inline void lb_fold_range_put(i32 lo, i32 hi, float minmax[2]) {
+    if (lo > hi)
+        return;
+    minmax[0] = lb_f32_from_bits((u32)lb_fold_ordered(lo));
+    minmax[1] = lb_f32_from_bits((u32)lb_fold_ordered(hi));
+}
+
 #endif

@@ -26,21 +26,10 @@ double lb_k_fold_dot_f32_ref(size_t n_elems, const float *a, const float *b) {
 }
 
 u64 lb_k_fold_range_f32_ref(size_t n_elems, const float *a, float minmax[2]) {
-    i32 lo = INT32_MAX, hi = INT32_MIN; /* ordered images of NaN bits: never those of a number */
+    i32 lo = INT32_MAX, hi = INT32_MIN;
     u64 n_odd = 0;
-    for (size_t i = 0; i < n_elems; i++) {
-        const u32 bits = lb_f32_bits(a[i]);
-        const u32 mag = bits & 0x7fffffffu;
-        n_odd += mag >= 0x7f800000u;
-        if (mag > 0x7f800000u)
-            continue;
-        const i32 v = lb_fold_ordered((i32)bits);
-        lo = LB_MIN(lo, v);
-        hi = LB_MAX(hi, v);
-    }
-    if (lo <= hi) {
-        minmax[0] = lb_f32_from_bits((u32)lb_fold_ordered(lo));
-        minmax[1] = lb_f32_from_bits((u32)lb_fold_ordered(hi));
-    }
+    for (size_t i = 0; i < n_elems; i++)
+        n_odd += lb_fold_range_one(a[i], &lo, &hi);
+    lb_fold_range_put(lo, hi, minmax);
     return n_odd;
 }

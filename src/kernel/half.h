@@ -29,6 +29,12 @@ static inline float lb_f16_to_f32(u16 h) {
     return lb_f32_from_bits(sign | ((mag << 13) + ((127u - 15u) << 23)));
 }
 
+/* False for Inf and NaN. SIMD decoders hand blocks with such a scale to the reference: only there
+ * can a NaN appear, whose one form they need not think of then. */
+static inline bool lb_f16_is_finite(u16 h) {
+    return (h & 0x7c00u) != 0x7c00u;
+}
+
 static inline u16 lb_f16_from_f32(float x) {
     const u32 bits = lb_f32_bits(x);
     const u32 sign = bits >> 16 & 0x8000u;

@@ -28,13 +28,15 @@ void lb_conv_remark(lb_conv *c, const char *fmt, ...) {
 
 lb_status lb_conv_push(lb_conv *c, const lb_out_tensor *t, lb_err *err) {
     u64 n = c->model.n_tensors, elems = 0;
-    if ((n & (n - 1)) == 0) {
-        lb_out_tensor *p = lb_arena_new(c->perm, lb_out_tensor, n ? 2 * n : 1);
+    if (n == c->cap_tensors) {
+        u64 cap = n ? 2 * n : c->src->n_tensors + 8; /* made tensors are few */
+        lb_out_tensor *p = lb_arena_new(c->perm, lb_out_tensor, cap);
         if (!p)
             return lb_fail(err, LB_E_NOMEM, "out of memory for the list of tensors");
         if (n)
             memcpy(p, c->model.tensors, n * sizeof *p);
         c->model.tensors = p;
+        c->cap_tensors = cap;
     }
     c->model.tensors[n] = *t;
     c->model.n_tensors++;
@@ -123,6 +125,7 @@ lb_status lb_convert(const lb_source *src, const lb_convert_opts *o, lb_buf *tex
     c.perm = &c.plan->perm;
     lb_meta_init(&c.meta, c.perm);
     c.model.format = target_format(src, &o->w);
+    lb_graph_reserve(&c.plan->graph, 3 * src->n_tensors);
     if (src->notes.len && remarks)
         lb_buf_put_str(remarks, src->notes);
     LB_TRY_DONE(st, operation_text(&c, err));

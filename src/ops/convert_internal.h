@@ -14,6 +14,7 @@ typedef struct lb_conv {
     lb_arena *perm; /* the plan's */
     lb_ctensors canon;
     lb_out_model model;
+    u64 cap_tensors;
     lb_gguf_meta meta; /* GGUF output */
     lb_buf *remarks;
 } lb_conv;

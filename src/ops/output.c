@@ -335,6 +335,7 @@ lb_status lb_output_write(lb_plan *p, const lb_out_model *m, const lb_writer_opt
     p->options = m->operation;
     p->want_digests = !o->no_provenance;
     LB_TRY(source_keys(&x, err));
+    lb_plan_reserve(p, m->n_tensors);
     LB_TRY(m->format == LB_FORMAT_GGUF ? layout_gguf(&x, err) : layout_st(&x, err));
     LB_TRY(lb_plan_close(
         p, &(lb_plan_limits){.memory_bytes = o->memory_bytes, .threads = o->threads}, err));

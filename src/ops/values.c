@@ -164,6 +164,16 @@ lb_status lb_values_read(const lb_values *v, const lb_values_io *io, const lb_va
     return LB_OK;
 }
 
+const u8 *lb_values_part(const lb_values *v, const lb_values_io *io, const lb_values_tile *t, u32 p,
+                         u64 *len) {
+    const u8 *at = io->scratch;
+    u64 n = t->nr * t->nc;
+    for (u32 i = 0; i < p; i++)
+        at += aligned(part_bytes(v, i, n));
+    *len = part_bytes(v, p, n);
+    return at;
+}
+
 lb_status lb_values_read_stored(const lb_values *v, const lb_values_io *io, const lb_values_tile *t,
                                 lb_err *err) {
     return read_part(v, io->fds, t, 0, io->scratch, err);

@@ -65,6 +65,9 @@ typedef struct lb_values_io {
 /* Reads a tile and decodes it to out [nr * nc]. Only for weights whose codec decodes. */
 lb_status lb_values_read(const lb_values *v, const lb_values_io *io, const lb_values_tile *t,
                          float *out, lb_err *err);
+/* Where lb_values_read left the stored bytes of a part: for hashing what was read. */
+const u8 *lb_values_part(const lb_values *v, const lb_values_io *io, const lb_values_tile *t, u32 p,
+                         u64 *len);
 /* The stored bytes of part 0 to the scratch instead: for integers. */
 lb_status lb_values_read_stored(const lb_values *v, const lb_values_io *io, const lb_values_tile *t,
                                 lb_err *err);

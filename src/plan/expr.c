@@ -43,20 +43,28 @@ void lb_shape_matrix(const lb_shape *s, u64 *n_rows, u64 *n_cols) {
             (void)lb_fail(&(g)->err, status, __VA_ARGS__); \
     } while (0)
 
+static bool grow(lb_graph *g, u64 cap) {
+    lb_node *p = cap > g->cap && cap < LB_NODE_NONE ? lb_arena_new(g->arena, lb_node, cap) : NULL;
+    if (!p)
+        return false;
+    if (g->n)
+        memcpy(p, g->nodes, g->n * sizeof *p);
+    g->nodes = p;
+    g->cap = (u32)cap;
+    return true;
+}
+
+void lb_graph_reserve(lb_graph *g, u64 n_nodes) {
+    if (n_nodes > g->cap)
+        (void)grow(g, n_nodes);
+}
+
 static lb_node_id push(lb_graph *g, const lb_node *n) {
     if (g->err.code != LB_OK)
         return LB_NODE_NONE;
-    if (g->n == g->cap) {
-        u32 cap = g->cap ? g->cap * 2 : 64;
-        lb_node *p = cap > g->cap ? lb_arena_new(g->arena, lb_node, cap) : NULL;
-        if (!p) {
-            FAULT(g, LB_E_NOMEM, "out of memory for %u expression nodes", cap);
-            return LB_NODE_NONE;
-        }
-        if (g->n)
-            memcpy(p, g->nodes, g->n * sizeof *p);
-        g->nodes = p;
-        g->cap = cap;
+    if (g->n == g->cap && !grow(g, g->cap ? (u64)g->cap * 2 : 64)) {
+        FAULT(g, LB_E_NOMEM, "out of memory for expression nodes");
+        return LB_NODE_NONE;
     }
     g->nodes[g->n] = *n;
     return g->n++;

@@ -149,6 +149,8 @@ typedef struct lb_graph {
 } lb_graph;
 
 void lb_graph_init(lb_graph *g, lb_arena *arena, const lb_source *const *sources, u32 n_sources);
+/* Room for so many nodes in all: lists that grow leave their old copies in the arena. A hint. */
+void lb_graph_reserve(lb_graph *g, u64 n_nodes);
 /* LB_OK, or the first fault of any builder. */
 lb_status lb_graph_status(const lb_graph *g, lb_err *err);
 const lb_node *lb_graph_node(const lb_graph *g, lb_node_id id);

@@ -53,6 +53,16 @@ static void *grow(lb_plan *p, void *old, u64 n, u64 *cap, size_t size) {
     return q;
 }
 
+void lb_plan_reserve(lb_plan *p, u64 n_jobs) {
+    lb_job *j = n_jobs > p->cap_jobs ? lb_arena_new(&p->perm, lb_job, n_jobs) : NULL;
+    if (!j)
+        return;
+    if (p->n_jobs)
+        memcpy(j, p->jobs, p->n_jobs * sizeof *j);
+    p->jobs = j;
+    p->cap_jobs = n_jobs;
+}
+
 u32 lb_plan_file(lb_plan *p, lb_str name, u64 size_bytes) {
     lb_out_file *f = grow(p, p->files, p->n_files, &p->cap_files, sizeof *f);
     if (!f)

@@ -86,6 +86,8 @@ typedef struct lb_plan {
 lb_status lb_plan_new(lb_plan **out, const lb_source *const *sources, u32 n_sources, lb_err *err);
 void lb_plan_free(lb_plan **p);
 
+/* Room for so many jobs in all. A hint. */
+void lb_plan_reserve(lb_plan *p, u64 n_jobs);
 /* Index of the new file. */
 u32 lb_plan_file(lb_plan *p, lb_str name, u64 size_bytes);
 /* A job with n_streams streams (copied). Returns NULL after a fault (kept in p->err). */

@@ -3,6 +3,7 @@
  * --force only a file, or a folder that holds nothing but parts of a model. */
 #include "base/os.h"
 #include "plan/sink_internal.h"
+#include <limits.h>
 #include <stdlib.h>
 
 static bool same(const lb_fstat *a, u64 dev, u64 ino) {
@@ -11,9 +12,9 @@ static bool same(const lb_fstat *a, u64 dev, u64 ino) {
 
 /* Whether dir or a folder above it is (dev, ino). The path is resolved first. */
 static bool lies_inside(const char *dir, u64 dev, u64 ino) {
-    char *real = realpath(dir, NULL);
+    char real[PATH_MAX];
     bool found = false;
-    if (!real)
+    if (!realpath(dir, real))
         return false;
     for (size_t n = strlen(real); n > 0 && !found; n--) {
         if (real[n] != '/' && real[n] != '\0')
@@ -24,7 +25,6 @@ static bool lies_inside(const char *dir, u64 dev, u64 ino) {
         found = lb_os_stat(real, &st, NULL) == LB_OK && same(&st, dev, ino);
         real[n] = end;
     }
-    free(real);
     return found;
 }
 

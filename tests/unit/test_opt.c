@@ -184,38 +184,6 @@ LB_TEST(refusals_name_the_option) {
     }
 }
 
-LB_TEST(sizes) {
-    static const struct {
-        const char *text;
-        u64 size;
-    } good[] = {{"0", 0},
-                {"4096", 4096},
-                {"1B", 1},
-                {"1k", 1000},
-                {"1KB", 1000},
-                {"1KiB", 1024},
-                {"512MB", 512000000},
-                {"1.5GiB", 3 * LB_GIB / 2},
-                {"2 GB", 2000000000},
-                {"3t", 3000000000000},
-                {"1TiB", (u64)1 << 40},
-                {"0.5k", 500},
-                {"18446744073709551615", UINT64_MAX}};
-    static const char *const bad[] = {
-        "",     "GB", "-1", "1.2.3", "5 X", "18446744073709551616", "18446744073709551615k",
-        "1GBB", " 1", "1e9"};
-    for (u32 i = 0; i < LB_LEN(good); i++) {
-        u64 v = 1;
-        CHECK(lb_parse_size(good[i].text, &v));
-        CHECK_U64(v, good[i].size);
-    }
-    for (u32 i = 0; i < LB_LEN(bad); i++) {
-        u64 v;
-        if (lb_parse_size(bad[i], &v))
-            lb_test_fail(__FILE__, __LINE__, "'%s' was taken as a size", bad[i]);
-    }
-}
-
 LB_TEST(distances) {
     u32 d;
     CHECK_U64(lb_edit_distance("", ""), 0);

@@ -5,7 +5,7 @@
     make_gguf.py [GGUF_SPLIT]
 
 Needs numpy and the gguf package of llama-cpp-python 0.3.36 (vendor/llama.cpp/gguf-py; the package on
-PyPI is older and lacks q1_0 and q2_0). GGUF_SPLIT is llama-gguf-split of the same version with one
+PyPI, 0.19, lacks q2_0 and gives q8_1 40 bytes a block). GGUF_SPLIT is llama-gguf-split of the same version with one
 more unit, `B` for bytes, in split_str_to_n_bytes (its own smallest is 1 MB); without it the split sets
 are left as they are. The dump's lines, which tests/unit/test_gguf.c prints too:
     version N / align N / data OFFSET

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cmd_verify.c: `lbrx verify MODEL`: ops/verify.h for people and for scripts. */
+#include "cli/cli.h"
+#include "io/progress.h"
+#include "cli/text.h"
+#include "ops/open.h"
+#include "ops/verify.h"
+
+typedef struct verify_opts {
+    lb_common common;
+} verify_opts;
+
+static void put_text(lb_cli *cli, const lb_verify *v) {
+    lb_buf *out = &cli->out;
+    char n[LB_TEXT_BYTES];
+    for (u64 i = 0; i < v->n_problems; i++) {
+        lb_put_safe(out, v->problems[i].where);
+        lb_buf_put_c(out, v->problems[i].where.len ? ": " : "");
+        lb_put_safe(out, v->problems[i].what);
+        lb_buf_put_c(out, "\n");
+    }
+    lb_buf_printf(out, "%llu tensors, %s values: %llu NaN, %llu infinite\n",
+                  (unsigned long long)v->n_tensors, lb_digits_text(v->n_values, n),
+                  (unsigned long long)v->n_nan, (unsigned long long)v->n_inf);
+    if (v->architecture.len) {
+        lb_buf_put_c(out, "architecture ");
+        lb_put_safe(out, v->architecture);
+        lb_buf_put_c(out, ": what it needs was looked for\n");
+    } else {
+        lb_buf_put_c(out, "architecture unknown: whether tensors are missing was not checked\n");
+    }
+    if (v->n_hashes)
+        lb_buf_printf(out, "lbrx.json: %llu hashes checked, %llu different\n",
+                      (unsigned long long)v->n_hashes, (unsigned long long)v->n_hashes_different);
+    if (v->n_files)
+        lb_buf_printf(out, "SHA-256: %llu files checked, %llu different\n",
+                      (unsigned long long)v->n_files, (unsigned long long)v->n_files_different);
+    lb_buf_put_c(out, v->n_problems ? "problems found\n" : "no problem found\n");
+}
+
+static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32 n_args,
+                     lb_err *err) {
+    verify_opts o = *(const verify_opts *)opts;
+    lb_source *s = NULL;
+    lb_kernels *kernels = lb_arena_new(&cli->arena, lb_kernels, 1);
+    lb_progress progress;
+    lb_verify v;
+    lb_status st;
+    (void)n_args;
+    if (!kernels)
+        return lb_fail(err, LB_E_NOMEM, "out of memory");
+    LB_TRY(lb_common_finish(&o.common, err));
+    lb_kernels_init(kernels, cli->isa_mask);
+    LB_TRY_DONE(st, lb_open(&s, args[0], err));
+    lb_progress_begin(&progress, o.common.progress, "verify");
+    st = lb_verify_run(&v, s,
+                       &(lb_verify_options){.kernels = kernels,
+                                            .n_threads = (u32)o.common.n_threads,
+                                            .memory_bytes = o.common.memory_bytes,
+                                            .progress = lb_progress_update,
+                                            .user = &progress},
+                       &cli->arena, err);
+    lb_progress_end(&progress);
+    if (st != LB_OK)
+        goto done;
+    if (o.common.json)
+        LB_TRY_DONE(st, lb_verify_json(&v, &cli->out, err));
+    else
+        put_text(cli, &v);
+    if (v.n_problems)
+        st = lb_fail(err, LB_E_DIFFERENT, "verify: %s: %llu problems", args[0],
+                     (unsigned long long)v.n_problems);
+done:
+    lb_source_close(&s);
+    return st;
+}
+
+const lb_command lb_cmd_verify = {
+    .name = "verify",
+    .summary = "Checks a model: structure, missing tensors, values that are no numbers, sums.",
+    .args = "MODEL",
+    .examples = {{"after a download", "lbrx verify model.gguf"},
+                 {"a converted folder, with the hashes of its lbrx.json", "lbrx verify model/"},
+                 {"for a script", "lbrx verify model/ --json"}},
+    .details =
+        "Every tensor is read once. Sums are those of lbrx.json (XXH3-128 of each tensor), of "
+        "SHA256SUMS in the folder and of FILE.sha256 beside a file. Exit code 5 when something is "
+        "wrong, 3 when the model cannot be opened at all.",
+    .n_args_min = 1,
+    .n_args_max = 1,
+    .group = {LB_GROUP_COMMON(offsetof(verify_opts, common))},
+    .size_bytes = sizeof(verify_opts),
+    .run = run,
+};

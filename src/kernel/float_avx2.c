@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* float_avx2.c: plain floats to and from f32 with AVX2 and F16C.
+ *
+ * The 8-bit floats with four or five exponent bits go through f16: their bits, moved so that the
+ * exponent ends where f16's does, are an f16 whose exponent bias is off by a constant, and one
+ * exact product by a power of two puts that right, subnormals included. F6 and F4 are looked up or
+ * built in f32. Rests of less than a vector go to the reference. f32 to f32 is memcpy there
+ * already. */
+#ifndef __AVX2__
+#error "compile with -mavx2 -mfma -mf16c"
+#endif
+#include "kernel/e4m3_avx2.h"
+#include "kernel/half.h"
+#include "kernel/kernel.h"
+#include "kernel/spread_avx2.h"
+
+void lb_kinit_float_avx2(lb_kernels *k);
+
+static void decode_f16(size_t n_elems, float *out, const void *in) {
+    const u8 *p = in;
+    size_t i = 0;
+    for (; i + 16 <= n_elems; i += 16) {
+        _mm256_storeu_ps(out + i, _mm256_cvtph_ps(lb_load16(p + 2 * i)));
+        _mm256_storeu_ps(out + i + 8, _mm256_cvtph_ps(lb_load16(p + 2 * i + 16)));
+    }
+    lb_k_decode_f32_f16_ref(n_elems - i, out + i, p + 2 * i);
+}
+
+static void decode_bf16(size_t n_elems, float *out, const void *in) {
+    const u8 *p = in;
+    size_t i = 0;
+    for (; i + 16 <= n_elems; i += 16) {
+        const __m256i a = _mm256_cvtepu16_epi32(lb_load16(p + 2 * i));
+        const __m256i b = _mm256_cvtepu16_epi32(lb_load16(p + 2 * i + 16));
+        _mm256_storeu_ps(out + i, _mm256_castsi256_ps(_mm256_slli_epi32(a, 16)));
+        _mm256_storeu_ps(out + i + 8, _mm256_castsi256_ps(_mm256_slli_epi32(b, 16)));
+    }
+    lb_k_decode_f32_bf16_ref(n_elems - i, out + i, p + 2 * i);
+}
+
+static void decode_f64(size_t n_elems, float *out, const void *in) {
+    const u8 *p = in;
+    size_t i = 0;
+    for (; i + 8 <= n_elems; i += 8) {
+        const __m256d a = _mm256_castsi256_pd(lb_load32(p + 8 * i));
+        const __m256d b = _mm256_castsi256_pd(lb_load32(p + 8 * i + 32));
+        _mm_storeu_ps(out + i, _mm256_cvtpd_ps(a));
+        _mm_storeu_ps(out + i + 4, _mm256_cvtpd_ps(b));
+    }
+    lb_k_decode_f32_f64_ref(n_elems - i, out + i, p + 8 * i);
+}
+
+/* ---- 8 bits ---- */
+
+static void decode_f8_e4m3(size_t n_elems, float *out, const void *in) {
+    const u8 *p = in;
+    size_t i = 0;
+    for (; i + 8 <= n_elems; i += 8)
+        _mm256_storeu_ps(out + i, lb_e4m3(lb_load8(p + i)));
+    lb_k_decode_f32_f8_e4m3_ref(n_elems - i, out + i, p + i);
+}
+
+static void decode_f8_e4m3fnuz(size_t n_elems, float *out, const void *in) {
+    const u8 *p = in;
+    const __m256 nan = _mm256_castsi256_ps(_mm256_set1_epi32(LB_NAN_BITS));
+    size_t i = 0;
+    for (; i + 8 <= n_elems; i += 8) {
+        const __m256 x =
+            _mm256_mul_ps(_mm256_cvtph_ps(lb_e4m3_as_f16(lb_load8(p + i))), _mm256_set1_ps(0x1p7f));
+        /* 0x80 has come out as -0, which no other code gives */
+        const __m256i at = _mm256_cmpeq_epi32(_mm256_castps_si256(x), _mm256_set1_epi32(INT32_MIN));
+        _mm256_storeu_ps(out + i, _mm256_blendv_ps(x, nan, _mm256_castsi256_ps(at)));
+    }
+    lb_k_decode_f32_f8_e4m3fnuz_ref(n_elems - i, out + i, p + i);
+}
+
+static void decode_f8_e5m2(size_t n_elems, float *out, const void *in) {
+    const u8 *p = in;
+    size_t i = 0;
+    for (; i + 16 <= n_elems; i += 16) {
+        const __m128i b = lb_load16(p + i), zero = _mm_setzero_si128();
+        _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_unpacklo_epi8(zero, b)));
+        _mm256_storeu_ps(out + i + 8, _mm256_cvtph_ps(_mm_unpackhi_epi8(zero, b)));
+    }
+    lb_k_decode_f32_f8_e5m2_ref(n_elems - i, out + i, p + i);
+}
+
+/* A magnitude of codes in dwords, exponent above man_bits: normal codes by moving the bits, those
+ * with exponent 0 as an integer times the smallest step. */
+static inline __m256 small_float(__m256i mag, int man_bits, int bias) {
+    const __m256i bits = _mm256_add_epi32(_mm256_slli_epi32(mag, 23 - man_bits),
+                                          _mm256_set1_epi32((127 - bias) << 23));
+    const __m256 step = _mm256_castsi256_ps(_mm256_set1_epi32((128 - bias - man_bits) << 23));
+    const __m256 low = _mm256_mul_ps(_mm256_cvtepi32_ps(mag), step);
+    const __m256i is_low = _mm256_cmpgt_epi32(_mm256_set1_epi32(1 << man_bits), mag);
+    return _mm256_blendv_ps(_mm256_castsi256_ps(bits), low, _mm256_castsi256_ps(is_low));
+}
+
+/* E5M2FNUZ has ordinary values where f16 has Inf and NaN. */
+static void decode_f8_e5m2fnuz(size_t n_elems, float *out, const void *in) {
+    const u8 *p = in;
+    const __m256 nan = _mm256_castsi256_ps(_mm256_set1_epi32(LB_NAN_BITS));
+    size_t i = 0;
+    for (; i + 8 <= n_elems; i += 8) {
+        const __m256i c = _mm256_cvtepu8_epi32(lb_load8(p + i));
+        const __m256 x = small_float(_mm256_and_si256(c, _mm256_set1_epi32(0x7f)), 2, 16);
+        const __m256i sign = _mm256_slli_epi32(_mm256_and_si256(c, _mm256_set1_epi32(0x80)), 24);
+        const __m256 at = _mm256_castsi256_ps(_mm256_cmpeq_epi32(c, _mm256_set1_epi32(0x80)));
+        const __m256 y = _mm256_or_ps(x, _mm256_castsi256_ps(sign));
+        _mm256_storeu_ps(out + i, _mm256_blendv_ps(y, nan, at));
+    }
+    lb_k_decode_f32_f8_e5m2fnuz_ref(n_elems - i, out + i, p + i);
+}
+
+/* 2^(code - 127); the smallest is subnormal: 0x400000 where the moved bits are 0. */
+static inline __m256i e8m0_bits(const u8 *p) {
+    const __m256i bits = _mm256_slli_epi32(_mm256_cvtepu8_epi32(lb_load8(p)), 23);
+    const __m256i zero = _mm256_cmpeq_epi32(bits, _mm256_setzero_si256());
+    return _mm256_or_si256(bits, _mm256_and_si256(zero, _mm256_set1_epi32(0x400000)));
+}
+
+static void decode_mlx_e8m0(size_t n_elems, float *out, const void *in) {
+    const u8 *p = in;
+    size_t i = 0;
+    for (; i + 8 <= n_elems; i += 8)
+        _mm256_storeu_ps(out + i, _mm256_castsi256_ps(e8m0_bits(p + i)));
+    lb_k_decode_f32_mlx_e8m0_ref(n_elems - i, out + i, p + i);
+}
+
+static void decode_f8_e8m0(size_t n_elems, float *out, const void *in) {
+    const u8 *p = in;
+    size_t i = 0;
+    for (; i + 8 <= n_elems; i += 8) {
+        const __m256i bits = e8m0_bits(p + i); /* 0xff: Inf so far */
+        const __m256i inf = _mm256_cmpeq_epi32(bits, _mm256_set1_epi32(0x7f800000));
+        const __m256i nan = _mm256_and_si256(inf, _mm256_set1_epi32(LB_NAN_BITS));
+        _mm256_storeu_ps(out + i, _mm256_castsi256_ps(_mm256_or_si256(bits, nan)));
+    }
+    lb_k_decode_f32_f8_e8m0_ref(n_elems - i, out + i, p + i);
+}
+
+/* ---- 6 and 4 bits ---- */
+
+/* Eight 6-bit codes of six bytes (eight are read) to dwords. Code i starts in byte 6i / 8. */
+static inline __m256i six_bits(const u8 *p) {
+    const __m256i at = _mm256_setr_epi8(0, 1, -1, -1, 0, 1, -1, -1, 1, 2, -1, -1, 2, 3, -1, -1, //
+                                        3, 4, -1, -1, 3, 4, -1, -1, 4, 5, -1, -1, 5, 6, -1, -1);
+    const __m256i shift = _mm256_setr_epi32(0, 6, 4, 2, 0, 6, 4, 2);
+    const __m256i two = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(lb_load8(p)), at);
+    return _mm256_and_si256(_mm256_srlv_epi32(two, shift), _mm256_set1_epi32(63));
+}
+
+static inline void put_f6(float *out, const u8 *p, int man_bits, int bias) {
+    const __m256i c = six_bits(p);
+    const __m256 x = small_float(_mm256_and_si256(c, _mm256_set1_epi32(31)), man_bits, bias);
+    const __m256i sign = _mm256_slli_epi32(_mm256_and_si256(c, _mm256_set1_epi32(32)), 26);
+    _mm256_storeu_ps(out, _mm256_or_ps(x, _mm256_castsi256_ps(sign)));
+}
+
+static void decode_f6_e2m3(size_t n_elems, float *out, const void *in) {
+    const u8 *p = in;
+    size_t i = 0;
+    for (; i + 12 <= n_elems; i += 8, p += 6)
+        put_f6(out + i, p, 3, 1);
+    lb_k_decode_f32_f6_e2m3_ref(n_elems - i, out + i, p);
+}
+
+static void decode_f6_e3m2(size_t n_elems, float *out, const void *in) {
+    const u8 *p = in;
+    size_t i = 0;
+    for (; i + 12 <= n_elems; i += 8, p += 6)
+        put_f6(out + i, p, 2, 3);
+    lb_k_decode_f32_f6_e3m2_ref(n_elems - i, out + i, p);
+}
+
+/* vpermps looks at the low three bits of each dword only: the magnitude. */
+static void decode_f4(size_t n_elems, float *out, const void *in) {
+    const u8 *p = in;
+    const __m256 mag = _mm256_setr_ps(0, 0.5f, 1, 1.5f, 2, 3, 4, 6);
+    const __m256i shift = _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
+    size_t i = 0;
+    for (; i + 8 <= n_elems; i += 8, p += 4) {
+        const __m256i c = _mm256_srlv_epi32(_mm256_set1_epi32((int)lb_load_u32(p)), shift);
+        const __m256 sign =
+            _mm256_and_ps(_mm256_castsi256_ps(_mm256_slli_epi32(c, 28)), _mm256_set1_ps(-0.0f));
+        _mm256_storeu_ps(out + i, _mm256_or_ps(_mm256_permutevar8x32_ps(mag, c), sign));
+    }
+    lb_k_decode_f32_f4_ref(n_elems - i, out + i, p);
+}
+
+/* ---- encode ---- */
+
+enum { COUNT_ELEMS = 1 << 24 }; /* a lane counts fewer than 2^31 of so many */
+
+static inline u64 add_lanes(__m256i v) {
+    u32 lane[8];
+    u64 sum = 0;
+    _mm256_storeu_si256((__m256i *)(void *)lane, v);
+    for (int i = 0; i < 8; i++)
+        sum += lane[i];
+    return sum;
+}
+
+/* Adds to the lanes: back differs from x (never for NaN); back is Inf and x was finite. */
+static inline void count(__m256i lanes[2], __m256 x, __m256 back) {
+    const __m256 abs = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
+    const __m256 inf = _mm256_castsi256_ps(_mm256_set1_epi32(0x7f800000));
+    const __m256 differs = _mm256_cmp_ps(x, back, _CMP_NEQ_OQ);
+    const __m256 is_inf = _mm256_cmp_ps(_mm256_and_ps(back, abs), inf, _CMP_EQ_OQ);
+    lanes[0] = _mm256_sub_epi32(lanes[0], _mm256_castps_si256(differs));
+    lanes[1] = _mm256_sub_epi32(lanes[1], _mm256_castps_si256(_mm256_and_ps(differs, is_inf)));
+}
+
+static void encode_f16(size_t n_elems, void *out, const float *in, u64 counts[2]) {
+    u8 *p = out;
+    size_t i = 0;
+    while (n_elems - i >= 8) {
+        const size_t end = i + LB_MIN(n_elems - i, (size_t)COUNT_ELEMS) / 8 * 8;
+        __m256i lanes[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+        for (; i < end; i += 8) {
+            const __m256 x = _mm256_loadu_ps(in + i);
+            const __m128i h = _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT);
+            count(lanes, x, _mm256_cvtph_ps(h));
+            _mm_storeu_si128((__m128i *)(void *)(p + 2 * i), h);
+        }
+        counts[0] += add_lanes(lanes[0]);
+        counts[1] += add_lanes(lanes[1]);
+    }
+    lb_k_encode_f16_f32_ref(n_elems - i, p + 2 * i, in + i, counts);
+}
+
+/* Rounded bits with the code in the high half of each dword, the low half zero. */
+static inline __m256i to_bf16(__m256 x) {
+    const __m256i bits = _mm256_castps_si256(x);
+    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    const __m256i up = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+    const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+    const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+    return _mm256_and_si256(_mm256_blendv_epi8(up, quiet, nan),
+                            _mm256_set1_epi32((int)0xffff0000u));
+}
+
+static void encode_bf16(size_t n_elems, void *out, const float *in, u64 counts[2]) {
+    u8 *p = out;
+    size_t i = 0;
+    while (n_elems - i >= 16) {
+        const size_t end = i + LB_MIN(n_elems - i, (size_t)COUNT_ELEMS) / 16 * 16;
+        __m256i lanes[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+        for (; i < end; i += 16) {
+            const __m256 x = _mm256_loadu_ps(in + i), y = _mm256_loadu_ps(in + i + 8);
+            const __m256i a = to_bf16(x), b = to_bf16(y);
+            count(lanes, x, _mm256_castsi256_ps(a));
+            count(lanes, y, _mm256_castsi256_ps(b));
+            const __m256i both =
+                _mm256_packus_epi32(_mm256_srli_epi32(a, 16), _mm256_srli_epi32(b, 16));
+            _mm256_storeu_si256((__m256i *)(void *)(p + 2 * i),
+                                _mm256_permute4x64_epi64(both, 0xd8));
+        }
+        counts[0] += add_lanes(lanes[0]);
+        counts[1] += add_lanes(lanes[1]);
+    }
+    lb_k_encode_bf16_f32_ref(n_elems - i, p + 2 * i, in + i, counts);
+}
+
+void lb_kinit_float_avx2(lb_kernels *k) {
+    k->decode_f32_f16 = decode_f16;
+    k->decode_f32_bf16 = decode_bf16;
+    k->decode_f32_f64 = decode_f64;
+    k->decode_f32_f8_e4m3 = decode_f8_e4m3;
+    k->decode_f32_f8_e5m2 = decode_f8_e5m2;
+    k->decode_f32_f8_e8m0 = decode_f8_e8m0;
+    k->decode_f32_mlx_e8m0 = decode_mlx_e8m0;
+    k->decode_f32_f8_e4m3fnuz = decode_f8_e4m3fnuz;
+    k->decode_f32_f8_e5m2fnuz = decode_f8_e5m2fnuz;
+    k->decode_f32_f6_e2m3 = decode_f6_e2m3;
+    k->decode_f32_f6_e3m2 = decode_f6_e3m2;
+    k->decode_f32_f4 = decode_f4;
+    k->encode_f16_f32 = encode_f16;
+    k->encode_bf16_f32 = encode_bf16;
+}

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* map_avx2.c: the element-by-element kernels with AVX2; NaN results become LB_NAN_BITS. */
+#ifndef __AVX2__
+#error "compile with -mavx2 -mfma -mf16c"
+#endif
+#include "kernel/half.h"
+#include "kernel/kernel.h"
+#include <immintrin.h>
+
+void lb_kinit_map_avx2(lb_kernels *k);
+
+static inline void put(float *out, __m256 x) {
+    const __m256 nan = _mm256_castsi256_ps(_mm256_set1_epi32(LB_NAN_BITS));
+    _mm256_storeu_ps(out, _mm256_blendv_ps(x, nan, _mm256_cmp_ps(x, x, _CMP_UNORD_Q)));
+}
+
+static void add(size_t n_elems, float *out, const float *a, const float *b) {
+    size_t i = 0;
+    for (; i + 8 <= n_elems; i += 8)
+        put(out + i, _mm256_add_ps(_mm256_loadu_ps(a + i), _mm256_loadu_ps(b + i)));
+    lb_k_map_add_f32_ref(n_elems - i, out + i, a + i, b + i);
+}
+
+static void sub(size_t n_elems, float *out, const float *a, const float *b) {
+    size_t i = 0;
+    for (; i + 8 <= n_elems; i += 8)
+        put(out + i, _mm256_sub_ps(_mm256_loadu_ps(a + i), _mm256_loadu_ps(b + i)));
+    lb_k_map_sub_f32_ref(n_elems - i, out + i, a + i, b + i);
+}
+
+static void mul(size_t n_elems, float *out, const float *a, const float *b) {
+    size_t i = 0;
+    for (; i + 8 <= n_elems; i += 8)
+        put(out + i, _mm256_mul_ps(_mm256_loadu_ps(a + i), _mm256_loadu_ps(b + i)));
+    lb_k_map_mul_f32_ref(n_elems - i, out + i, a + i, b + i);
+}
+
+static void addc(size_t n_elems, float *out, const float *a, float c) {
+    size_t i = 0;
+    for (; i + 8 <= n_elems; i += 8)
+        put(out + i, _mm256_add_ps(_mm256_loadu_ps(a + i), _mm256_set1_ps(c)));
+    lb_k_map_addc_f32_ref(n_elems - i, out + i, a + i, c);
+}
+
+static void mulc(size_t n_elems, float *out, const float *a, float c) {
+    size_t i = 0;
+    for (; i + 8 <= n_elems; i += 8)
+        put(out + i, _mm256_mul_ps(_mm256_loadu_ps(a + i), _mm256_set1_ps(c)));
+    lb_k_map_mulc_f32_ref(n_elems - i, out + i, a + i, c);
+}
+
+static void fmac(size_t n_elems, float *out, const float *a, float c, const float *b) {
+    size_t i = 0;
+    for (; i + 8 <= n_elems; i += 8)
+        put(out + i,
+            _mm256_fmadd_ps(_mm256_loadu_ps(a + i), _mm256_set1_ps(c), _mm256_loadu_ps(b + i)));
+    lb_k_map_fmac_f32_ref(n_elems - i, out + i, a + i, c, b + i);
+}
+
+static void round_f16(size_t n_elems, float *out, const float *a) {
+    size_t i = 0;
+    for (; i + 8 <= n_elems; i += 8) {
+        const __m128i h = _mm256_cvtps_ph(_mm256_loadu_ps(a + i), _MM_FROUND_TO_NEAREST_INT);
+        put(out + i, _mm256_cvtph_ps(h));
+    }
+    lb_k_map_round_f16_f32_ref(n_elems - i, out + i, a + i);
+}
+
+static void round_bf16(size_t n_elems, float *out, const float *a) {
+    const __m256i nan_bits = _mm256_set1_epi32(LB_NAN_BITS);
+    size_t i = 0;
+    for (; i + 8 <= n_elems; i += 8) {
+        const __m256 x = _mm256_loadu_ps(a + i);
+        const __m256i bits = _mm256_castps_si256(x);
+        const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+        const __m256i up = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+        const __m256i r = _mm256_and_si256(up, _mm256_set1_epi32((int)0xffff0000u));
+        const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+        _mm256_storeu_ps(out + i, _mm256_castsi256_ps(_mm256_blendv_epi8(r, nan_bits, nan)));
+    }
+    lb_k_map_round_bf16_f32_ref(n_elems - i, out + i, a + i);
+}
+
+void lb_kinit_map_avx2(lb_kernels *k) {
+    k->map_add_f32 = add;
+    k->map_sub_f32 = sub;
+    k->map_mul_f32 = mul;
+    k->map_addc_f32 = addc;
+    k->map_mulc_f32 = mulc;
+    k->map_fmac_f32 = fmac;
+    k->map_round_f16_f32 = round_f16;
+    k->map_round_bf16_f32 = round_bf16;
+}
