@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_thread.c: threads, waiting, processors, the quota of control groups. */
+#include "test.h"
+#include "base/cpu.h"
+#include "base/os.h"
+#include "base/thread.h"
+#include <stdlib.h>
+#if defined(__linux__)
+#include <sched.h>
+#endif
+
+typedef struct counter {
+    lb_mutex lock;
+    lb_cond cond;
+    u64 n, turn;
+} counter;
+
+static void *count_up(void *arg) {
+    counter *c = arg;
+    for (int i = 0; i < 5000; i++) {
+        lb_lock(&c->lock);
+        c->n++;
+        lb_unlock(&c->lock);
+    }
+    return NULL;
+}
+
+LB_TEST(mutex) {
+    lb_err err = {0};
+    counter c = {.n = 0};
+    lb_thread t[8] = {0};
+    lb_mutex_init(&c.lock);
+    for (int i = 0; i < 8; i++)
+        CHECK_OK(lb_thread_start(&t[i], count_up, &c, &err));
+    for (int i = 0; i < 8; i++)
+        lb_thread_join(&t[i]);
+    CHECK_U64(c.n, 8 * 5000);
+    lb_thread_join(&t[0]); /* again: fine */
+    lb_thread never = {0};
+    lb_thread_join(&never);
+    lb_mutex_deinit(&c.lock);
+}
+
+static void *ping(void *arg) {
+    counter *c = arg;
+    lb_lock(&c->lock);
+    for (int i = 0; i < 1000; i++) {
+        while (c->turn != 1)
+            lb_wait(&c->cond, &c->lock);
+        c->turn = 0;
+        c->n++;
+        lb_wake_all(&c->cond);
+    }
+    lb_unlock(&c->lock);
+    return NULL;
+}
+
+LB_TEST(condition) {
+    lb_err err = {0};
+    counter c = {.n = 0};
+    lb_thread t;
+    lb_mutex_init(&c.lock);
+    lb_cond_init(&c.cond);
+    CHECK_OK(lb_thread_start(&t, ping, &c, &err));
+    lb_lock(&c.lock);
+    for (int i = 0; i < 1000; i++) {
+        c.turn = 1;
+        lb_wake_one(&c.cond);
+        while (c.turn != 0)
+            lb_wait(&c.cond, &c.lock);
+    }
+    /* Nobody wakes us: at least the time passes. */
+    u64 begin = lb_os_now_us();
+    while (lb_wait_us(&c.cond, &c.lock, 30000)) {
+    }
+    u64 took = lb_os_now_us() - begin;
+    CHECK(took >= 29000 && took < 20000000);
+    lb_unlock(&c.lock);
+    lb_thread_join(&t);
+    CHECK_U64(c.n, 1000);
+    lb_cond_deinit(&c.cond);
+    lb_mutex_deinit(&c.lock);
+}
+
+/* The planned stack is really there: three quarters of it can be written. */
+static void *use_stack(void *arg) {
+    volatile u8 room[LB_STACK_BYTES * 3 / 4];
+    for (size_t i = 0; i < sizeof room; i += 512)
+        room[i] = (u8)i;
+    *(u64 *)arg = room[512 * 3];
+    return NULL;
+}
+
+LB_TEST(stack) {
+    lb_err err = {0};
+    lb_thread t;
+    u64 out = 99;
+    CHECK_OK(lb_thread_start(&t, use_stack, &out, &err));
+    lb_thread_join(&t);
+    CHECK_U64(out, 0);
+}
+
+LB_TEST(isa) {
+    u32 mask = 99, here = lb_cpu_isa();
+    static const lb_isa all[] = {LB_ISA_REF, LB_ISA_AVX2, LB_ISA_AVX512, LB_ISA_NEON};
+    for (size_t i = 0; i < LB_LEN(all); i++) {
+        CHECK(lb_isa_parse(lb_str_c(lb_isa_name(all[i])), &mask));
+        CHECK((mask & all[i]) == (u32)all[i]);
+    }
+    CHECK(lb_isa_parse(LB_STR("ref"), &mask) && mask == 0);
+    CHECK(lb_isa_parse(LB_STR("avx512"), &mask) && mask == (LB_ISA_AVX2 | LB_ISA_AVX512));
+    CHECK(!lb_isa_parse(LB_STR("avx"), &mask) && !lb_isa_parse(LB_STR(""), &mask));
+    CHECK(!lb_isa_parse(LB_STR("AVX2"), &mask));
+    if (here & LB_ISA_AVX512)
+        CHECK(here & LB_ISA_AVX2);
+#if defined(__x86_64__) && defined(__linux__)
+    /* The kernel's own list agrees. */
+    lb_arena a = {0};
+    lb_err err = {0};
+    lb_str text;
+    size_t pos;
+    CHECK_OK(lb_os_read_file("/proc/cpuinfo", 16 * LB_MIB, &a, &text, &err));
+    bool avx2 =
+        lb_str_find(text, LB_STR(" avx2 "), &pos) && lb_str_find(text, LB_STR(" fma "), &pos) &&
+        lb_str_find(text, LB_STR(" f16c "), &pos) && lb_str_find(text, LB_STR(" bmi2 "), &pos);
+    bool avx512 = avx2 && lb_str_find(text, LB_STR(" avx512bw "), &pos) &&
+                  lb_str_find(text, LB_STR(" avx512dq "), &pos) &&
+                  lb_str_find(text, LB_STR(" avx512vl "), &pos);
+    CHECK(((here & LB_ISA_AVX2) != 0) == avx2 && ((here & LB_ISA_AVX512) != 0) == avx512);
+    lb_arena_deinit(&a);
+#elif defined(__aarch64__)
+    CHECK_U64(here, LB_ISA_NEON);
+#endif
+}
+
+LB_TEST(cpu_count) {
+    u32 n = lb_cpu_count();
+    CHECK(n >= 1 && n <= 1 << 16);
+#if defined(__linux__)
+    cpu_set_t old, one;
+    if (sched_getaffinity(0, sizeof old, &old) != 0) {
+        lb_test_skip("more processors than cpu_set_t holds");
+        return;
+    }
+    CHECK(n <= (u32)CPU_COUNT(&old));
+    CPU_ZERO(&one);
+    for (size_t i = 0; i < CPU_SETSIZE; i++)
+        if (CPU_ISSET(i, &old)) {
+            CPU_SET(i, &one);
+            break;
+        }
+    CHECK(sched_setaffinity(0, sizeof one, &one) == 0);
+    u32 pinned = lb_cpu_count();
+    CHECK(sched_setaffinity(0, sizeof old, &old) == 0);
+    CHECK_U64(pinned, 1);
+    CHECK_U64(lb_cpu_count(), n);
+#endif
+}
+
+#if defined(__linux__)
+/* A folder that stands for "/": files are made with the folders above them. */
+static bool put(const char *root, const char *name, const char *text) {
+    char path[1000];
+    lb_err err = {0};
+    int fd;
+    int n = snprintf(path, sizeof path, "%s%s", root, name);
+    for (int i = (int)strlen(root) + 1; i < n; i++)
+        if (path[i] == '/') {
+            path[i] = 0;
+            if (lb_os_mkdir(path, true, &err) != LB_OK)
+                return false;
+            path[i] = '/';
+        }
+    bool ok = lb_os_open_write(path, false, &fd, &err) == LB_OK &&
+              lb_os_truncate(fd, path, 0, &err) == LB_OK &&
+              lb_os_pwrite(fd, path, text, strlen(text), 0, &err) == LB_OK;
+    lb_os_close(&fd);
+    return ok;
+}
+
+static const char *new_root(const char *name) {
+    static char root[600];
+    lb_err err = {0};
+    snprintf(root, sizeof root, "%s/%s", lb_test_dir(), name);
+    (void)lb_os_mkdir(root, false, &err);
+    return root;
+}
+
+LB_TEST(quota_v2) {
+    const char *r = new_root("v2");
+    CHECK_U64(lb_cpu_quota(r), UINT32_MAX); /* no such system */
+    CHECK(put(r, "/proc/self/cgroup", "0::/user/app\n"));
+    CHECK_U64(lb_cpu_quota(r), UINT32_MAX);
+    CHECK(put(r, "/sys/fs/cgroup/user/app/cpu.max", "max 100000\n"));
+    CHECK_U64(lb_cpu_quota(r), UINT32_MAX);
+    CHECK(put(r, "/sys/fs/cgroup/user/app/cpu.max", "400000 100000\n"));
+    CHECK_U64(lb_cpu_quota(r), 4);
+    CHECK(put(r, "/sys/fs/cgroup/user/app/cpu.max", "250000 100000\n"));
+    CHECK_U64(lb_cpu_quota(r), 3);
+    CHECK(put(r, "/sys/fs/cgroup/user/cpu.max", "150000 100000\n")); /* the group above */
+    CHECK_U64(lb_cpu_quota(r), 2);
+    CHECK(put(r, "/sys/fs/cgroup/user/app/cpu.max", "1000 100000\n"));
+    CHECK_U64(lb_cpu_quota(r), 1);
+}
+
+LB_TEST(quota_v2_in_a_container) {
+    const char *r = new_root("box");
+    CHECK(put(r, "/proc/self/cgroup", "0::/\n"));
+    CHECK(put(r, "/sys/fs/cgroup/cpu.max", "600000 100000\n"));
+    CHECK_U64(lb_cpu_quota(r), 6);
+    CHECK(put(r, "/proc/self/cgroup", "0::/../../docker/0123456789abcdef\n")); /* not visible */
+    CHECK_U64(lb_cpu_quota(r), 6);
+}
+
+LB_TEST(quota_v1) {
+    const char *r = new_root("v1");
+    CHECK(put(r, "/proc/self/cgroup",
+              "12:cpuset:/docker/abc\n5:cpuacct,cpu:/docker/abc\n1:name=systemd:/x\n0::/x\n"));
+    CHECK(put(r, "/sys/fs/cgroup/cpu/docker/abc/cpu.cfs_quota_us", "-1\n"));
+    CHECK(put(r, "/sys/fs/cgroup/cpu/docker/abc/cpu.cfs_period_us", "100000\n"));
+    CHECK_U64(lb_cpu_quota(r), UINT32_MAX);
+    CHECK(put(r, "/sys/fs/cgroup/cpu/docker/abc/cpu.cfs_quota_us", "350000\n"));
+    CHECK_U64(lb_cpu_quota(r), 4);
+    CHECK(put(r, "/sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us", "200000\n"));
+    CHECK(put(r, "/sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us", "100000\n"));
+    CHECK_U64(lb_cpu_quota(r), 2);
+    /* Only groups of the controller "cpu" count. */
+    CHECK(put(r, "/proc/self/cgroup", "12:cpuset:/docker/abc\n3:memory:/docker/abc\n"));
+    CHECK_U64(lb_cpu_quota(r), UINT32_MAX);
+}
+
+LB_TEST(quota_nonsense) {
+    static const char *const files[] = {"",          "\n",       "max",
+                                        "100000",    "100000 0", "0 100000",
+                                        "-5 100000", "x y",      "99999999999999999999999 1",
+                                        "100000 "};
+    const char *r = new_root("odd");
+    CHECK(put(r, "/proc/self/cgroup", "0::/\n\nnocolon\n:\n::\n0::/a\n"));
+    for (size_t i = 0; i < LB_LEN(files); i++) {
+        CHECK(put(r, "/sys/fs/cgroup/cpu.max", files[i]));
+        CHECK_U64(lb_cpu_quota(r), UINT32_MAX);
+    }
+    CHECK(put(r, "/sys/fs/cgroup/cpu.max", "18446744073709551615 1\n"));
+    CHECK_U64(lb_cpu_quota(r), UINT32_MAX);
+    char longer[3000];
+    memset(longer, 'd', sizeof longer - 1);
+    longer[0] = '0', longer[1] = longer[2] = ':', longer[3] = '/', longer[sizeof longer - 1] = 0;
+    CHECK(put(r, "/proc/self/cgroup", longer));
+    CHECK(put(r, "/sys/fs/cgroup/cpu.max", "300000 100000\n"));
+    CHECK_U64(lb_cpu_quota(r), 3); /* a path too long for us: the mount itself */
+}
+#endif
+
+LB_TEST_MAIN("fast")
