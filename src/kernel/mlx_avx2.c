@@ -191,8 +191,10 @@ static inline void put_group(float *out, const u8 *p, size_t group_elems, int bi
 
 /* With `round` a constant in the three calls that matter. */
 static inline void decode_wide(size_t n_groups, size_t group_elems, float *out, const u8 *p,
-                               const float *scale, const float *bias, u32 round, int bits,
-                               lb_k_decode_f32_mlx_q8_fn *ref) {
+                               const float *scale, const float *bias, u32 round, int bits) {
+    lb_k_decode_f32_mlx_q8_fn *const ref = bits == 5   ? lb_k_decode_f32_mlx_q5_ref
+                                           : bits == 6 ? lb_k_decode_f32_mlx_q6_ref
+                                                       : lb_k_decode_f32_mlx_q8_ref;
     const u32 both_bf16 = LB_MLX_ROUND(LB_ROUND_BF16, LB_ROUND_BF16);
     const u32 both_f16 = LB_MLX_ROUND(LB_ROUND_F16, LB_ROUND_F16);
     for (size_t g = 0; g < n_groups; g++) {
@@ -213,20 +215,17 @@ static inline void decode_wide(size_t n_groups, size_t group_elems, float *out, 
 
 static void decode_q5(size_t n_groups, size_t group_elems, float *out, const void *codes,
                       const float *scale, const float *bias, u32 round) {
-    decode_wide(n_groups, group_elems, out, codes, scale, bias, round, 5,
-                lb_k_decode_f32_mlx_q5_ref);
+    decode_wide(n_groups, group_elems, out, codes, scale, bias, round, 5);
 }
 
 static void decode_q6(size_t n_groups, size_t group_elems, float *out, const void *codes,
                       const float *scale, const float *bias, u32 round) {
-    decode_wide(n_groups, group_elems, out, codes, scale, bias, round, 6,
-                lb_k_decode_f32_mlx_q6_ref);
+    decode_wide(n_groups, group_elems, out, codes, scale, bias, round, 6);
 }
 
 static void decode_q8(size_t n_groups, size_t group_elems, float *out, const void *codes,
                       const float *scale, const float *bias, u32 round) {
-    decode_wide(n_groups, group_elems, out, codes, scale, bias, round, 8,
-                lb_k_decode_f32_mlx_q8_ref);
+    decode_wide(n_groups, group_elems, out, codes, scale, bias, round, 8);
 }
 
 /* ---- floating codes ---- */
