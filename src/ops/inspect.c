@@ -4,6 +4,7 @@
 #include "base/hash.h"
 #include "base/interrupt.h"
 #include "base/os.h"
+#include "ops/canon.h"
 #include "ops/work.h"
 
 #define HASH_CHUNK_BYTES LB_MIB
@@ -20,22 +21,28 @@ static lb_status read_config(lb_inspect *out, const lb_source *s, lb_arena *perm
     return LB_OK;
 }
 
-static lb_str find_architecture(const lb_inspect *in) {
-    lb_str name = LB_STR_NONE;
+/* GGUF's own word for it; for a folder the table's name where the family is known, else the
+ * config's. */
+static lb_status find_architecture(lb_inspect *in, lb_arena *perm, lb_err *err) {
+    lb_canon canon;
+    lb_str *name = &in->architecture;
     if (in->source->gguf) {
-        (void)lb_kv_as_str(lb_meta_find(in->source->gguf, "general.architecture"), &name);
-        return name;
+        (void)lb_kv_as_str(lb_meta_find(in->source->gguf, "general.architecture"), name);
+        return LB_OK;
     }
-    if (!lb_json_as_str(lb_json_get(in->config, "model_type"), &name))
-        (void)lb_json_as_str(lb_json_path(in->config, "text_config.model_type"), &name);
-    return name;
+    LB_TRY(lb_canon_init(&canon, in->source, perm, err));
+    if (canon.arch)
+        *name = lb_str_c(lb_arch_name(canon.arch));
+    else if (!lb_json_as_str(lb_json_get(in->config, "model_type"), name))
+        (void)lb_json_as_str(lb_json_path(in->config, "text_config.model_type"), name);
+    return LB_OK;
 }
 
 lb_status lb_inspect_run(lb_inspect *out, const lb_source *s, lb_arena *perm, lb_err *err) {
     memset(out, 0, sizeof *out);
     out->source = s;
     LB_TRY(read_config(out, s, perm, err));
-    out->architecture = find_architecture(out);
+    LB_TRY(find_architecture(out, perm, err));
     for (u64 i = 0; i < s->n_tensors; i++) {
         const lb_tensor *t = &s->tensors[i];
         lb_inspect_type *sum = &out->type[t->dtype];

@@ -1,0 +1,53 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# diff.sh: exit codes and forms of `lbrx diff`; its figures are checked by tests/peers/peer_diff.py.
+# shellcheck source=tests/cli_lib.sh
+. "$(dirname "$0")/../cli_lib.sh"
+
+exits 2 "one model" "$LBRX" diff "$W"
+exits 3 absent "$LBRX" diff "$W/a" "$W/b"
+for family in qwen2 qwen3; do
+    make_model hf $family "$W/$family"
+    make_model gguf $family "$W/$family-gguf"
+    ok "$family by value" "$LBRX" diff "$W/$family" "$W/$family-gguf/model.gguf"
+    says "$family" ", 0 different; 0 only in A, 0 only in B"
+    ok "$family the other way" "$LBRX" diff "$W/$family-gguf/model.gguf" "$W/$family"
+done
+# The same values in other types and files.
+make_model hf qwen2 "$W/f32" dtype=f32 shard=500000
+ok "bf16 in f32, sharded" "$LBRX" diff "$W/qwen2" "$W/f32"
+make_model hf qwen2 "$W/other" seed=2
+exits 5 "other values" "$LBRX" diff "$W/qwen2" "$W/other"
+complains "other values" "are different"
+says "other values" "model.layers.1.mlp.up_proj.weight"
+cp "$W/out" "$W/text"
+exits 5 "two threads" "$LBRX" diff "$W/qwen2" "$W/other" -t 2
+same "threads" "$W/text" "$W/out"
+ok tolerance "$LBRX" diff "$W/qwen2" "$W/other" --tolerance 100
+exits 2 "negative tolerance" "$LBRX" diff "$W/qwen2" "$W/other" --tolerance -1
+exits 5 "other model" "$LBRX" diff "$W/qwen2" "$W/qwen3"
+says "other model" "only in A: model.layers.0.self_attn.q_proj.bias"
+says "other model" "only in B: model.layers.0.self_attn.q_norm.weight"
+exits 4 "no memory" "$LBRX" diff "$W/qwen2" "$W/other" --memory 1kB
+complains "no memory" "at least"
+if command -v python3 >/dev/null 2>&1; then
+    exits 5 json "$LBRX" diff "$W/qwen2" "$W/other" --json
+    cp "$W/out" "$W/d.json"
+    ok "json form" python3 -c 'import json, sys
+d = json.load(open(sys.argv[1]))
+assert d["identical"] is False and d["only_in_a"] == d["only_in_b"] == []
+assert len(d["tensors"]) == 27
+for t in d["tensors"]:
+    assert set(t) == {"name", "max_abs", "rmse", "rel", "cosine", "identical"}, t
+assert all(t["rel"] > 0 and t["cosine"] < 1 for t in d["tensors"] if not t["identical"])' "$W/d.json"
+fi
+
+# One value of one tensor.
+safetensors "$W/a.safetensors" '{"x":{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]}}' '\000\000\200\077\000\000\000\100'
+cp "$W/a.safetensors" "$W/b.safetensors"
+ok "by hand" "$LBRX" diff "$W/a.safetensors" "$W/b.safetensors"
+size=$(wc -c <"$W/b.safetensors")
+flip "$W/b.safetensors" $((size - 1)) # 2 becomes 2 * 2^126: another exponent
+exits 5 "one byte" "$LBRX" diff "$W/a.safetensors" "$W/b.safetensors" --json
+says "one byte" '"identical": false}'
+finish

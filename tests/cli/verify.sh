@@ -1,0 +1,58 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# verify.sh: what `lbrx verify` finds, and that it finds nothing in a good model.
+# shellcheck source=tests/cli_lib.sh
+. "$(dirname "$0")/../cli_lib.sh"
+
+for family in llama gemma3 qwen3moe; do
+    make_model gguf $family "$W/$family" dtype=q4_k
+    ok "$family" "$LBRX" verify "$W/$family/model.gguf"
+    says "$family" "no problem found"
+    make_model hf $family "$W/$family-hf" shard=300000
+    ok "$family folder" "$LBRX" verify "$W/$family-hf" --json
+    says "$family folder" '"ok": true'
+done
+
+# Values that are no numbers: 1, NaN, -Inf, 2.
+safetensors "$W/nan.safetensors" '{"x":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}' \
+    '\000\000\200\077\000\000\300\177\000\000\200\377\000\000\000\100'
+exits 5 NaN "$LBRX" verify "$W/nan.safetensors"
+says NaN "x: 1 NaN and 1 infinite values"
+exits 5 "NaN json" "$LBRX" verify "$W/nan.safetensors" --json
+says "NaN json" '"nan": 1, "inf": 1'
+
+# SHA-256 sums beside files.
+if command -v sha256sum >/dev/null 2>&1; then
+    (cd "$W/llama" && sha256sum model.gguf >model.gguf.sha256)
+    ok "sum of a file" "$LBRX" verify "$W/llama/model.gguf"
+    says "sum of a file" "SHA-256: 1 files checked, 0 different"
+    flip "$W/llama/model.gguf" $(($(wc -c <"$W/llama/model.gguf") - 9))
+    exits 5 "changed file" "$LBRX" verify "$W/llama/model.gguf"
+    says "changed file" "model.gguf: its SHA-256 is not the one beside it"
+    (cd "$W/gemma3-hf" && sha256sum ./*.safetensors | sed 's|\./||' >SHA256SUMS)
+    ok "sums of a folder" "$LBRX" verify "$W/gemma3-hf"
+    says "sums of a folder" "different"
+    echo nonsense >"$W/gemma3-hf/SHA256SUMS"
+    exits 3 "broken sums" "$LBRX" verify "$W/gemma3-hf"
+else
+    skip "sums" "no sha256sum"
+fi
+
+# The hashes that a conversion leaves in lbrx.json.
+if "$LBRX" help convert >/dev/null 2>&1; then
+    make_model gguf qwen2 "$W/src"
+    ok convert "$LBRX" convert "$W/src/model.gguf" -o "$W/made" --to hf -q
+    ok "made" "$LBRX" verify "$W/made"
+    says "made" "27 hashes checked, 0 different"
+    flip "$W/made/model.safetensors" $(($(wc -c <"$W/made/model.safetensors") - 5))
+    exits 5 "changed tensor" "$LBRX" verify "$W/made"
+    says "changed tensor" "its bytes are not those of its hash in lbrx.json"
+fi
+
+# A tensor that the architecture needs is not there.
+mkdir "$W/gone"
+cp "$W/llama-hf/config.json" "$W/gone"
+safetensors "$W/gone/model.safetensors" \
+    '{"model.norm.weight":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}' '\000\000\200\077'
+exits 5 "missing tensors" "$LBRX" verify "$W/gone"
+finish
