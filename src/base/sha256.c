@@ -8,7 +8,9 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 #include <immintrin.h>
-#elif defined(__aarch64__)
+#elif defined(__aarch64__) && (defined(__ARM_FEATURE_SHA2) || !defined(__clang__))
+/* clang declares the instructions only where they are switched on for the whole file. */
+#define ARM_SHA2 1
 #include <arm_neon.h>
 #if defined(__linux__)
 #include <sys/auxv.h>
@@ -99,7 +101,7 @@ __attribute__((target("sha,sse4.1,ssse3"))) static void blocks_hw(u32 state[8], 
     _mm_storeu_si128((__m128i *)(void *)state, _mm_blend_epi16(lo, hi, 0xf0));
     _mm_storeu_si128((__m128i *)(void *)(state + 4), _mm_alignr_epi8(hi, lo, 8));
 }
-#elif defined(__aarch64__)
+#elif defined(ARM_SHA2)
 static bool has_hw(void) {
 #if defined(__APPLE__)
     return true; /* every 64-bit Apple processor since the A7 */
@@ -110,8 +112,8 @@ static bool has_hw(void) {
 #endif
 }
 
-#if defined(__clang__)
-#define TARGET_SHA2 __attribute__((target("sha2")))
+#if defined(__ARM_FEATURE_SHA2)
+#define TARGET_SHA2
 #else
 #define TARGET_SHA2 __attribute__((target("+crypto")))
 #endif
