@@ -1,22 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* transpose_avx2.c: matrix transpose in register tiles, tiles grouped so that lines stay in the
- * cache.
- *
- * A tile of 8 x 8 elements (8 bytes: 4 x 4) is loaded by rows, transposed by unpacks and stored. A
- * block of 64 x 64 elements (8 bytes: 32 x 32) is finished before the next, so that each line of
- * the output, which a tile fills only in part, is still near when its rest comes. (A buffer
- * between, for strides of a power of two, was slower: AMD Zen 4, 4096 x 4096.) What does not fill a
- * tile goes to the reference. */
+/* transpose_avx2.c: matrix transpose in register tiles of 8 x 8 elements (8 bytes: 4 x 4), loaded
+ * by rows, transposed by unpacks and stored. A buffer between, for strides of a power of two, was
+ * slower (AMD Zen 4, 4096 x 4096). */
 #ifndef __AVX2__
 #error "compile with -mavx2 -mfma -mf16c"
 #endif
 #include "kernel/kernel.h"
+#include "kernel/transpose_tiles.h"
 #include <immintrin.h>
 
 void lb_kinit_transpose_avx2(lb_kernels *k);
-
-/* Strides of a tile are in bytes. */
-typedef void(tile_fn)(u8 *out, size_t out_stride, const u8 *in, size_t in_stride);
 
 static inline __m128i load128(const u8 *p) {
     return _mm_loadu_si128((const __m128i *)(const void *)p);
@@ -117,43 +110,18 @@ static void tile_8(u8 *out, size_t out_stride, const u8 *in, size_t in_stride) {
     }
 }
 
-typedef struct matrix {
-    u8 *out;
-    const u8 *in;
-    size_t out_stride, in_stride, elem_bytes; /* strides in bytes */
-} matrix;
-
-static void rest(const matrix *m, size_t r, size_t n_rows, size_t c, size_t n_cols) {
-    const size_t e = m->elem_bytes;
-    if (n_rows && n_cols)
-        lb_k_transpose_ref(n_rows, n_cols, e, m->out + c * m->out_stride + r * e, m->out_stride / e,
-                           m->in + r * m->in_stride + c * e, m->in_stride / e);
-}
-
-/* A block of whole tiles. */
-static void transpose_block(const matrix *m, tile_fn *tile, size_t side, size_t r, size_t n_rows,
-                            size_t c, size_t n_cols) {
-    const size_t e = m->elem_bytes;
-    const u8 *const in = m->in + r * m->in_stride + c * e;
-    u8 *const out = m->out + c * m->out_stride + r * e;
-    for (size_t j = 0; j < n_cols; j += side)
-        for (size_t i = 0; i < n_rows; i += side)
-            tile(out + j * m->out_stride + i * e, m->out_stride, in + i * m->in_stride + j * e,
-                 m->in_stride);
-}
-
 static void transpose(size_t n_rows, size_t n_cols, size_t elem_bytes, void *out, size_t out_stride,
                       const void *in, size_t in_stride) {
-    static tile_fn *const tiles[9] = {NULL, tile_1, tile_2, NULL, tile_4, NULL, NULL, NULL, tile_8};
-    const size_t side = elem_bytes == 8 ? 4 : 8, block = elem_bytes == 8 ? 32 : 64;
-    const size_t full_rows = n_rows / side * side, full_cols = n_cols / side * side;
-    const matrix m = {out, in, out_stride * elem_bytes, in_stride * elem_bytes, elem_bytes};
-    for (size_t r = 0; r < full_rows; r += block)
-        for (size_t c = 0; c < full_cols; c += block)
-            transpose_block(&m, tiles[elem_bytes], side, r, LB_MIN(block, full_rows - r), c,
-                            LB_MIN(block, full_cols - c));
-    rest(&m, 0, full_rows, full_cols, n_cols - full_cols);
-    rest(&m, full_rows, n_rows - full_rows, 0, n_cols);
+    static lb_tile_fn *const tiles[9] = {NULL, tile_1, tile_2, NULL,  tile_4,
+                                         NULL, NULL,   NULL,   tile_8};
+    const lb_tile_walk w = {.out = out,
+                            .in = in,
+                            .out_stride = out_stride * elem_bytes,
+                            .in_stride = in_stride * elem_bytes,
+                            .elem_bytes = elem_bytes,
+                            .tile = tiles[elem_bytes],
+                            .side = elem_bytes == 8 ? 4 : 8};
+    lb_tile_all(&w, n_rows, n_cols);
 }
 
 void lb_kinit_transpose_avx2(lb_kernels *k) {

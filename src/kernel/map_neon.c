@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* map_neon.c: the element-by-element kernels with Advanced SIMD; NaN results become LB_NAN_BITS. */
+#ifndef __aarch64__
+#error "for AArch64"
+#endif
+#include "kernel/half.h"
+#include "kernel/kernel.h"
+#include <arm_neon.h>
+
+void lb_kinit_map_neon(lb_kernels *k);
+
+static inline void put(float *out, float32x4_t x) {
+    const float32x4_t nan = vreinterpretq_f32_u32(vdupq_n_u32(LB_NAN_BITS));
+    vst1q_f32(out, vbslq_f32(vceqq_f32(x, x), x, nan));
+}
+
+static void add(size_t n_elems, float *out, const float *a, const float *b) {
+    size_t i = 0;
+    for (; i + 4 <= n_elems; i += 4)
+        put(out + i, vaddq_f32(vld1q_f32(a + i), vld1q_f32(b + i)));
+    lb_k_map_add_f32_ref(n_elems - i, out + i, a + i, b + i);
+}
+
+static void sub(size_t n_elems, float *out, const float *a, const float *b) {
+    size_t i = 0;
+    for (; i + 4 <= n_elems; i += 4)
+        put(out + i, vsubq_f32(vld1q_f32(a + i), vld1q_f32(b + i)));
+    lb_k_map_sub_f32_ref(n_elems - i, out + i, a + i, b + i);
+}
+
+static void mul(size_t n_elems, float *out, const float *a, const float *b) {
+    size_t i = 0;
+    for (; i + 4 <= n_elems; i += 4)
+        put(out + i, vmulq_f32(vld1q_f32(a + i), vld1q_f32(b + i)));
+    lb_k_map_mul_f32_ref(n_elems - i, out + i, a + i, b + i);
+}
+
+static void addc(size_t n_elems, float *out, const float *a, float c) {
+    size_t i = 0;
+    for (; i + 4 <= n_elems; i += 4)
+        put(out + i, vaddq_f32(vld1q_f32(a + i), vdupq_n_f32(c)));
+    lb_k_map_addc_f32_ref(n_elems - i, out + i, a + i, c);
+}
+
+static void mulc(size_t n_elems, float *out, const float *a, float c) {
+    size_t i = 0;
+    for (; i + 4 <= n_elems; i += 4)
+        put(out + i, vmulq_n_f32(vld1q_f32(a + i), c));
+    lb_k_map_mulc_f32_ref(n_elems - i, out + i, a + i, c);
+}
+
+static void fmac(size_t n_elems, float *out, const float *a, float c, const float *b) {
+    size_t i = 0;
+    for (; i + 4 <= n_elems; i += 4)
+        put(out + i, vfmaq_n_f32(vld1q_f32(b + i), vld1q_f32(a + i), c));
+    lb_k_map_fmac_f32_ref(n_elems - i, out + i, a + i, c, b + i);
+}
+
+static void round_f16(size_t n_elems, float *out, const float *a) {
+    size_t i = 0;
+    for (; i + 4 <= n_elems; i += 4)
+        put(out + i, vcvt_f32_f16(vcvt_f16_f32(vld1q_f32(a + i))));
+    lb_k_map_round_f16_f32_ref(n_elems - i, out + i, a + i);
+}
+
+static void round_bf16(size_t n_elems, float *out, const float *a) {
+    const uint32x4_t nan = vdupq_n_u32(LB_NAN_BITS);
+    size_t i = 0;
+    for (; i + 4 <= n_elems; i += 4) {
+        const float32x4_t x = vld1q_f32(a + i);
+        const uint32x4_t bits = vreinterpretq_u32_f32(x);
+        const uint32x4_t odd = vandq_u32(vshrq_n_u32(bits, 16), vdupq_n_u32(1));
+        const uint32x4_t up = vaddq_u32(bits, vaddq_u32(odd, vdupq_n_u32(0x7fff)));
+        const uint32x4_t r = vandq_u32(up, vdupq_n_u32(0xffff0000u));
+        vst1q_f32(out + i, vreinterpretq_f32_u32(vbslq_u32(vceqq_f32(x, x), r, nan)));
+    }
+    lb_k_map_round_bf16_f32_ref(n_elems - i, out + i, a + i);
+}
+
+void lb_kinit_map_neon(lb_kernels *k) {
+    k->map_add_f32 = add;
+    k->map_sub_f32 = sub;
+    k->map_mul_f32 = mul;
+    k->map_addc_f32 = addc;
+    k->map_mulc_f32 = mulc;
+    k->map_fmac_f32 = fmac;
+    k->map_round_f16_f32 = round_f16;
+    k->map_round_bf16_f32 = round_bf16;
+}
