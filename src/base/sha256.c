@@ -34,7 +34,7 @@ static inline u32 rotr(u32 x, int n) {
 
 static void blocks_scalar(u32 state[8], const u8 *p, size_t n_blocks) {
     for (; n_blocks; n_blocks--, p += 64) {
-        u32 w[64], s[8];
+        u32 w[64];
         for (int t = 0; t < 16; t++)
             w[t] = __builtin_bswap32(lb_load_u32(p + 4 * t));
         for (int t = 16; t < 64; t++) {
@@ -42,17 +42,16 @@ static void blocks_scalar(u32 state[8], const u8 *p, size_t n_blocks) {
             u32 s0 = rotr(x, 7) ^ rotr(x, 18) ^ x >> 3, s1 = rotr(y, 17) ^ rotr(y, 19) ^ y >> 10;
             w[t] = s1 + w[t - 7] + s0 + w[t - 16];
         }
-        memcpy(s, state, sizeof s);
+        u32 a = state[0], b = state[1], c = state[2], d = state[3];
+        u32 e = state[4], f = state[5], g = state[6], h = state[7];
         for (int t = 0; t < 64; t++) {
-            u32 a = s[0], e = s[4];
-            u32 t1 = s[7] + (rotr(e, 6) ^ rotr(e, 11) ^ rotr(e, 25)) + ((e & s[5]) ^ (~e & s[6])) +
-                     K[t] + w[t];
-            u32 t2 = (rotr(a, 2) ^ rotr(a, 13) ^ rotr(a, 22)) +
-                     ((a & s[1]) ^ (a & s[2]) ^ (s[1] & s[2]));
-            memmove(s + 1, s, 7 * sizeof s[0]);
-            s[4] += t1;
-            s[0] = t1 + t2;
+            u32 t1 =
+                h + (rotr(e, 6) ^ rotr(e, 11) ^ rotr(e, 25)) + ((e & f) ^ (~e & g)) + K[t] + w[t];
+            u32 t2 = (rotr(a, 2) ^ rotr(a, 13) ^ rotr(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
+            h = g, g = f, f = e, e = d + t1;
+            d = c, c = b, b = a, a = t1 + t2;
         }
+        const u32 s[8] = {a, b, c, d, e, f, g, h};
         for (int i = 0; i < 8; i++)
             state[i] += s[i];
     }
