@@ -201,7 +201,9 @@ LB_TEST(threads) {
         CHECK(!bad);
         CHECK_U64(s.outstanding, 0);
         CHECK_U64(s.allocations + s.reuses, taken);
-        CHECK(limits[l] == 64 * LB_MIB ? refused == 0 : refused > 0);
+        /* one thread alone meets the smallest limit; the middle one only if several run at once */
+        CHECK(limits[l] != 64 * LB_MIB || refused == 0);
+        CHECK(limits[l] != 200 * LB_KIB || refused > 0);
         CHECK(limits[l] != 64 * LB_MIB || s.reuses > s.allocations);
     }
 }
