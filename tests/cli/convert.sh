@@ -1,0 +1,193 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# convert.sh: `lbrx convert`, `split`, `join`: exit codes, one-line errors, what is left on the disk,
+# interruption and --resume. Values are compared in test_convert.c and tests/peers.
+# shellcheck source=tests/cli_lib.sh
+. "$(dirname "$0")/../cli_lib.sh"
+
+# gone NAME PATH: nothing stands there, nor beside it under the names of an unfinished output.
+gone() {
+    for left in "$2" "$2".lbrx-*; do
+        if [ -e "$left" ]; then
+            fail "$1" "$left exists"
+            return
+        fi
+    done
+    pass
+}
+
+# tree NAME A B: two folders with equal files.
+tree() {
+    if diff -r "$2" "$3" >"$W/out" 2>"$W/err"; then pass; else fail "$1" "$2 and $3 differ"; fi
+}
+
+if ! "$LBRX" help convert >"$W/out" 2>"$W/err"; then
+    skip "everything" "this build does not list the command"
+    finish
+fi
+mkdir "$W/g"
+make_model gguf llama "$W/g"
+make_model hf llama "$W/hf" shard=300000
+G=$W/g/model.gguf
+
+# ---- usage ----
+exits 2 "no model" "$LBRX" convert -o "$W/x"
+exits 2 "no output" "$LBRX" convert "$W/hf"
+complains "no output" "-o PATH"
+exits 2 "unknown target" "$LBRX" convert "$W/hf" -o "$W/x" --to onnx
+complains "unknown target" "onnx"
+exits 2 "unknown dtype" "$LBRX" convert "$W/hf" -o "$W/x" --dtype f8
+complains "unknown dtype" "f8"
+exits 2 "set without a type" "$LBRX" convert "$G" -o "$W/x.gguf" --set general.name=x
+complains "set without a type" "KEY=TYPE:VALUE"
+exits 2 "set with a wrong type" "$LBRX" convert "$G" -o "$W/x.gguf" --set general.name=text:x
+complains "set with a wrong type" "text"
+exits 2 "set out of range" "$LBRX" convert "$G" -o "$W/x.gguf" --set a.b=u8:256
+exits 2 "set no number" "$LBRX" convert "$G" -o "$W/x.gguf" --set a.b=f32:1.5x
+exits 2 "set no truth" "$LBRX" convert "$G" -o "$W/x.gguf" --set a.b=bool:maybe
+exits 2 "unset an absent key" "$LBRX" convert "$G" -o "$W/x.gguf" --unset no.such
+complains "unset an absent key" "no.such"
+exits 2 "set for a folder" "$LBRX" convert "$G" -o "$W/x" --to hf --set a.b=u8:1
+exits 2 "split without a size" "$LBRX" split "$G" -o "$W/x.gguf"
+complains "split without a size" "--max-shard-size"
+exits 2 "join with a size" "$LBRX" join "$G" -o "$W/x.gguf" --max-shard-size 1MB
+gone "usage leaves nothing" "$W/x"
+gone "usage leaves no file" "$W/x.gguf"
+
+# ---- outputs that must not be written ----
+mkdir "$W/there"
+echo mine >"$W/there/thesis.tex"
+exits 2 "folder exists" "$LBRX" convert "$W/hf" -o "$W/there"
+complains "folder exists" "--force"
+exits 2 "force keeps strangers" "$LBRX" convert "$W/hf" -o "$W/there" --force
+complains "force keeps strangers" "thesis.tex"
+[ "$(ls "$W/there")" = thesis.tex ] && pass || fail "the folder was touched" "$(ls "$W/there")"
+echo mine >"$W/there.gguf"
+exits 2 "file exists" "$LBRX" convert "$G" -o "$W/there.gguf"
+complains "file exists" "--force"
+[ "$(cat "$W/there.gguf")" = mine ] && pass || fail "the file was touched" ""
+ok "force replaces a file" "$LBRX" convert "$G" -o "$W/there.gguf" --force
+ok "the replaced file is a model" "$LBRX" inspect "$W/there.gguf"
+exits 2 "output is the input" "$LBRX" convert "$W/hf" -o "$W/hf" --force
+exits 2 "output inside the input" "$LBRX" convert "$W/hf" -o "$W/hf/out"
+exits 2 "file inside the input" "$LBRX" convert "$W/hf" -o "$W/hf/out.safetensors"
+exits 2 "output holds the input" "$LBRX" convert "$W/hf" -o "$W" --force
+ln -s "$W/hf" "$W/link"
+exits 2 "output inside, by a link" "$LBRX" convert "$W/hf" -o "$W/link/out"
+ln "$G" "$W/hard.gguf"
+exits 2 "output is the input, by another name" "$LBRX" convert "$G" -o "$W/hard.gguf" --force
+gone "nothing inside the input" "$W/hf/out"
+
+# ---- inputs that cannot be read ----
+exits 3 "missing input" "$LBRX" convert "$W/absent" -o "$W/x"
+complains "missing input" "absent"
+head -c 100000 "$G" >"$W/cut.gguf"
+exits 3 "cut GGUF" "$LBRX" convert "$W/cut.gguf" -o "$W/x" --to hf
+complains "cut GGUF" "cut.gguf"
+cp -R "$W/hf" "$W/cut"
+for f in "$W"/cut/model-00002*; do
+    head -c 5000 "$f" >"$W/short"
+    mv "$W/short" "$f"
+done
+exits 3 "cut shard" "$LBRX" convert "$W/cut" -o "$W/x"
+complains "cut shard" "model-00002"
+cp -R "$W/hf" "$W/lost"
+rm "$W"/lost/model-00001*
+exits 3 "missing shard" "$LBRX" convert "$W/lost" -o "$W/x"
+complains "missing shard" "model-00001"
+mkdir "$W/odd"
+safetensors "$W/odd/model.safetensors" '{"a.weight":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]}}' \
+    '\000\000\200\077\001\000\200\077\000\000\000\000\000\000\000\000'
+echo '{"architectures":["OddForCausalLM"],"model_type":"odd"}' >"$W/odd/config.json"
+exits 3 "unknown family to GGUF" "$LBRX" convert "$W/odd" -o "$W/x.gguf"
+complains "unknown family to GGUF" "dd"
+ok "unknown family to MLX" "$LBRX" convert "$W/odd" -o "$W/odd-mlx" --to mlx
+exits 3 "lossless" "$LBRX" convert "$W/odd" -o "$W/x" --dtype bf16 --lossless
+complains "lossless" "a.weight"
+gone "lossless leaves nothing under the name" "$W/x/config.json"
+rm -rf "$W"/x.lbrx-*
+gone "malformed input leaves nothing" "$W/x"
+
+# ---- limits ----
+exits 4 "tiny budget" "$LBRX" convert "$G" -o "$W/x" --to hf --memory 64KiB
+complains "tiny budget" "at least"
+gone "a plan that cannot fit leaves nothing" "$W/x"
+least=$(sed -n 's/.*at least \([0-9]*\) MiB.*/\1/p' "$W/err")
+ok "the named budget fits" "$LBRX" convert "$G" -o "$W/least" --to hf --memory "${least:-1}MiB"
+ok "plenty" "$LBRX" convert "$G" -o "$W/most" --to hf
+tree "budget changes no byte" "$W/least" "$W/most"
+
+# ---- forms of the result ----
+ok "json" "$LBRX" convert "$W/hf" -o "$W/j" --json --sha256
+for field in output format tensors bytes_read bytes_written seconds peak_rss_bytes pool allocations \
+    reuses peak_bytes outstanding bytes_moved; do
+    says "json" "\"$field\":"
+done
+says "json" '"outstanding": 0'
+[ "$(wc -l <"$W/out")" -eq 1 ] && pass || fail json "not one line"
+[ -s "$W/j/SHA256SUMS" ] && pass || fail sha256 "no SHA256SUMS"
+ok "json of one file" "$LBRX" convert "$G" -o "$W/j.gguf" --json --sha256
+says "json of one file" '"sha256":'
+ok "none" "$LBRX" convert "$W/hf" --to none --json
+says "none" '"output": null'
+ok "dry run" "$LBRX" convert "$G" -o "$W/dry" --to hf --dry-run
+says "dry run" "model.layers.0.self_attn.q_proj.weight"
+says "dry run" "peak memory"
+gone "dry run" "$W/dry"
+ok "quiet" "$LBRX" convert "$W/hf" -o "$W/q" -q
+[ ! -s "$W/err" ] && pass || fail quiet "something on stderr"
+
+# ---- split and join ----
+P="--no-provenance --no-sync"
+# shellcheck disable=SC2086 # P is a list
+{
+    ok "plain copy" "$LBRX" convert "$G" -o "$W/one.gguf" $P
+    ok split "$LBRX" split "$W/one.gguf" -o "$W/cuts.gguf" --max-shard-size 700KB $P
+    n=$(find "$W" -name 'cuts-0*-of-*.gguf' | wc -l)
+    [ "$n" -ge 3 ] && pass || fail split "$n files"
+    ok join "$LBRX" join "$W"/cuts-00001-of-*.gguf -o "$W/again.gguf" $P
+    same "split and join of GGUF" "$W/one.gguf" "$W/again.gguf"
+    exits 2 "a part that is not the first" "$LBRX" convert "$W"/cuts-00002-of-*.gguf -o "$W/x.gguf"
+    exits 2 "parts exist" "$LBRX" split "$W/one.gguf" -o "$W/cuts.gguf" --max-shard-size 700KB $P
+    ok "join a folder" "$LBRX" join "$W/hf" -o "$W/whole" $P
+    [ -f "$W/whole/model.safetensors" ] && pass || fail "join a folder" "no model.safetensors"
+    ok "split a folder" "$LBRX" split "$W/whole" -o "$W/parts" --max-shard-size 300KB $P
+    ok "join it again" "$LBRX" join "$W/parts" -o "$W/whole2" $P
+    tree "split and join of a folder" "$W/whole" "$W/whole2"
+}
+
+# ---- interruption ----
+make_model hf qwen3 "$W/big" sparse=1 layers=8 hidden=768 ffn=2048 heads=12 vocab=16000
+ok "uninterrupted" "$LBRX" convert "$W/big" -o "$W/straight" --dtype f32 --no-sync
+tries=0 code=0
+while [ "$tries" -lt 8 ]; do
+    tries=$((tries + 1))
+    "$LBRX" convert "$W/big" -o "$W/stopped" --dtype f32 --no-sync -t 1 -q >"$W/out" 2>"$W/err" &
+    pid=$!
+    while kill -0 $pid 2>/dev/null; do
+        if [ -f "$W/stopped.lbrx-journal" ] && [ "$(wc -l <"$W/stopped.lbrx-journal")" -gt 3 ]; then
+            kill -INT $pid 2>/dev/null
+            break
+        fi
+    done
+    wait $pid
+    code=$?
+    [ "$code" = 130 ] && break
+    rm -rf "$W/stopped" "$W"/stopped.lbrx-*
+done
+if [ "$code" = 130 ]; then
+    pass
+    complains interrupted "--resume"
+    [ "$(wc -l <"$W/err")" -eq 1 ] && pass || fail interrupted "not one line on stderr"
+    [ ! -e "$W/stopped" ] && pass || fail interrupted "the output stands under its name"
+    exits 3 "another plan's journal" "$LBRX" convert "$W/big" -o "$W/stopped" --dtype f16 --resume
+    complains "another plan's journal" "without --resume"
+    ok resume "$LBRX" convert "$W/big" -o "$W/stopped" --dtype f32 --no-sync --resume --json
+    if grep -q '"tensors_kept": 0' "$W/out"; then fail resume "nothing was kept"; else pass; fi
+    tree "resumed bytes" "$W/straight" "$W/stopped"
+    gone "resume clears up" "$W/stopped.lbrx-journal"
+else
+    fail interrupted "exit $code in each of $tries runs"
+fi
+
+finish
