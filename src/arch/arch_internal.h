@@ -44,6 +44,7 @@ typedef struct lb_arch_kv {
     const char *hf;    /* back: the config's key; NULL: handled elsewhere or has none */
     const char
         *absent; /* back: JSON value that the reference assumes without the key; NULL: left out */
+    const char *fallback; /* forward: JSON value for a config that lacks the key; NULL: left out */
     const char *unless_one; /* left out when this key of the config is 1 */
     u8 flags;
 } lb_arch_kv;
@@ -55,6 +56,7 @@ enum {
     LB_ARCH_ROPE_BY_LAYER = 2,  /* rope parameters for "full_attention" and "sliding_attention" */
     LB_ARCH_HEAD_DIM_SPLIT = 4, /* config class: head_dim null means hidden size / heads */
     LB_ARCH_HEADS_DIVIDE = 8,   /* config class: refuses a hidden size that heads do not divide */
+    LB_ARCH_LAYER_TYPES = 32,   /* config class: has layer_types */
     LB_ARCH_SCALAR_IS_HEAD_DIM = 16 /* back: query_pre_attn_scalar as llama.cpp's graph has it */
 };
 
@@ -65,12 +67,12 @@ typedef struct lb_arch_bias {
 } lb_arch_bias;
 
 struct lb_arch {
-    const char *family; /* for people */
-    const char *gguf;   /* general.architecture */
-    const char *const
-        *classes; /* entries of "architectures" that are this family, NULL at the end */
-    const char *const *model_types;  /* whose config class has `defaults`, NULL at the end */
+    const char *family;         /* for people */
+    const char *gguf;           /* general.architecture */
+    const char *const *classes; /* entries of "architectures", the one written first; NULL-ended */
+    const char *const *model_types;  /* whose config class has `defaults`; NULL-ended */
     const char *defaults;            /* JSON object: fields of that class; "x?": x may be null */
+    const char *split_unless;        /* config key with which head_dim null stays null; NULL */
     const char *local_theta;         /* config key of the local rope base; NULL */
     const char *theta, *theta_local; /* JSON defaults of the rope bases */
     const lb_arch_tensor *rows;

@@ -105,11 +105,15 @@ static lb_status read_value(back *b, const lb_gguf_kv *kv, lb_json **out) {
     return LB_OK;
 }
 
+static bool reads(const back *b, const lb_arch_kv *row) {
+    bool local = (row->flags & LB_KVF_ROPE_LOCAL) != 0;
+    return row->op == LB_KV_VALUE && row->hf && !(row->flags & LB_KVF_NO_BACK) &&
+           (!local || (b->arch->flags & LB_ARCH_ROPE_BY_LAYER));
+}
+
 static lb_status take_row(back *b, const lb_arch_kv *row) {
     lb_json *v = NULL;
-    if (row->op != LB_KV_VALUE || !row->hf || (row->flags & LB_KVF_NO_BACK))
-        return LB_OK;
-    if ((row->flags & LB_KVF_ROPE_LOCAL) && !(b->arch->flags & LB_ARCH_ROPE_BY_LAYER))
+    if (!reads(b, row))
         return LB_OK;
     const lb_gguf_kv *kv = find(b, row->key);
     if (kv)
@@ -422,7 +426,6 @@ static void report_unknown(back *b) {
         "attention.value_length",
         "attention.sliding_window_pattern",
         "expert_count", /* 0, or the family is refused */
-        "expert_used_count",
         "tensor_data_layout",
     };
     for (u64 i = 0; i < b->meta->n; i++) {
@@ -434,10 +437,9 @@ static void report_unknown(back *b) {
         for (size_t k = 0; k < LB_LEN(known) && !found; k++)
             found = lb_str_eq_c(rest, known[k]);
         for (u32 k = 0; k < lb_arch_common_n_kv && !found; k++)
-            found = lb_arch_common_kv[k].hf && lb_str_eq_c(rest, lb_arch_common_kv[k].key);
+            found = reads(b, &lb_arch_common_kv[k]) && lb_str_eq_c(rest, lb_arch_common_kv[k].key);
         for (u32 k = 0; k < b->arch->n_kv && !found; k++)
-            found =
-                b->arch->kv[k].hf && b->arch->kv[k].key && lb_str_eq_c(rest, b->arch->kv[k].key);
+            found = reads(b, &b->arch->kv[k]) && lb_str_eq_c(rest, b->arch->kv[k].key);
         if (!found)
             notice(b, "'%.*s' has no place in config.json", LB_FMT(lb_str_sub(key, 0, 100)));
     }

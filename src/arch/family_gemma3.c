@@ -31,7 +31,24 @@ static const lb_arch_tensor rows[] = {
 static const char *const classes[] = {"Gemma3ForCausalLM", NULL};
 static const char *const model_types[] = {"gemma3_text", NULL};
 
+/* The reference writes some keys again, with fallbacks of its own for a config that the class
+ * refuses. */
 static const lb_arch_kv kv[] = {
+    {.key = "context_length",
+     .type = LB_GGUF_U32,
+     .names = "max_position_embeddings",
+     .fallback = "131072"},
+    {.key = "attention.head_count",
+     .type = LB_GGUF_U32,
+     .names = "num_attention_heads",
+     .fallback = "8"},
+    {.key = "attention.layer_norm_rms_epsilon",
+     .type = LB_GGUF_F32,
+     .names = "rms_norm_eps",
+     .fallback = "1e-06"},
+    {.key = "attention.key_length", .type = LB_GGUF_U32, .names = "head_dim", .fallback = "256"},
+    {.key = "attention.value_length", .type = LB_GGUF_U32, .names = "head_dim", .fallback = "256"},
+    {.key = "rope.freq_base", .type = LB_GGUF_F32, .names = "@rope_theta", .fallback = "1000000.0"},
     {.op = LB_KV_REFUSE,
      .names = "attn_logit_softcapping",
      .hf = "gemma3 with attn_logit_softcapping has no form in GGUF"},
@@ -45,6 +62,10 @@ static const lb_arch_kv kv[] = {
      .names = "sliding_window",
      .hf = "sliding_window",
      .unless_one = "sliding_window_pattern"},
+    {.key = "attention.head_count_kv",
+     .type = LB_GGUF_U32,
+     .names = "num_key_value_heads",
+     .fallback = "4"},
 };
 
 static const lb_arch_bias biases[] = {{"attention_bias", LB_ROLE_ATTN_Q}};

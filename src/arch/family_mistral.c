@@ -20,11 +20,13 @@ const lb_arch lb_arch_mistral = {
     .gguf = "llama",
     .classes = classes,
     .model_types = model_types,
-    .defaults = "{\"vocab_size\": 32000, \"hidden_size\": 4096, \"intermediate_size\": 14336,"
-                "\"num_hidden_layers\": 32, \"num_attention_heads\": 32,"
-                "\"num_key_value_heads\": 8, \"head_dim\": null, \"hidden_act\": \"silu\","
-                "\"max_position_embeddings\": 131072, \"rms_norm_eps\": 1e-06,"
-                "\"tie_word_embeddings\": false}",
+    .defaults =
+        "{\"vocab_size\": 32000, \"hidden_size\": 4096, \"intermediate_size\": 14336,"
+        "\"num_hidden_layers\": 32, \"num_attention_heads\": 32,"
+        "\"num_key_value_heads\": 8, \"head_dim\": null, \"hidden_act\": \"silu\","
+        "\"max_position_embeddings\": 131072, \"rms_norm_eps\": 1e-06, \"sliding_window?\": 4096,"
+        "\"tie_word_embeddings\": false}",
+    .split_unless = "layer_types", /* transformers then takes Ministral's class */
     .theta = "10000.0",
     .rows = rows,
     .n_rows = LB_LEN(rows),

@@ -33,4 +33,5 @@ const lb_arch lb_arch_qwen2 = {
            "\"num_attention_heads\": null, \"rms_norm_eps\": null, \"vocab_size\": null,"
            "\"num_key_value_heads\": null, \"max_position_embeddings\": 32768,"
            "\"rope_theta\": 1000000, \"tie_word_embeddings\": true}",
+    .flags = LB_ARCH_LAYER_TYPES,
 };

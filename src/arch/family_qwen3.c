@@ -40,4 +40,5 @@ const lb_arch lb_arch_qwen3 = {
     .biases = biases,
     .n_biases = LB_LEN(biases),
     .refused_label = "qwen3-reranker",
+    .flags = LB_ARCH_LAYER_TYPES,
 };

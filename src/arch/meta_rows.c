@@ -231,6 +231,10 @@ static lb_status put_row(const writer *w, const lb_arch_kv *row, lb_err *err) {
     }
     if (is_set(v) && ((row->flags & LB_KVF_TRUTHY) == 0 || is_truthy(v)))
         return put_value(w, row, v, err);
+    if (!v && row->fallback) {
+        const lb_json number = {.type = LB_JNUMBER, .text = lb_str_c(row->fallback)};
+        return put_value(w, row, &number, err);
+    }
     if (row->flags & LB_KVF_REQUIRED)
         return lb_fail(err, LB_E_FORMAT, "config.json: '%s' is missing", row->names);
     return LB_OK;

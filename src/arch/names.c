@@ -21,7 +21,8 @@ typedef struct skeleton {
 /* A layer's or an expert's number: decimal digits as printf writes them. */
 static bool parse_index(lb_str s, u32 *out) {
     u64 v;
-    if (s.len > 10 || (s.len > 1 && s.ptr[0] == '0') || !lb_str_to_u64(s, &v) || v >= LB_NO_INDEX)
+    if (s.len == 0 || s.len > 10 || s.ptr[0] < '0' || s.ptr[0] > '9' ||
+        (s.len > 1 && s.ptr[0] == '0') || !lb_str_to_u64(s, &v) || v >= LB_NO_INDEX)
         return false;
     *out = (u32)v;
     return true;

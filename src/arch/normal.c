@@ -80,15 +80,36 @@ static bool rope_complete(const lb_json *rope) {
     return true;
 }
 
+/* layer_types, where there is one, names every layer. */
+static bool layers_named(const lb_json *c) {
+    const lb_json *types = lb_json_get(c, "layer_types");
+    lb_str s;
+    u64 n;
+    if (!is_set(types))
+        return true;
+    for (const lb_json *t = types->first; t; t = t->next)
+        if (!lb_json_as_str(t, &s))
+            return false;
+    return types->type == LB_JARRAY && lb_json_as_u64(lb_json_get(c, "num_hidden_layers"), &n) &&
+           n == types->n;
+}
+
 static bool shape_accepted(const lb_arch *a, const lb_json *c) {
-    u64 n_embd, n_head, head_dim;
+    u64 n_embd, n_head;
     if (!lb_json_as_u64(lb_json_get(c, "hidden_size"), &n_embd) ||
         !lb_json_as_u64(lb_json_get(c, "num_attention_heads"), &n_head) || n_head == 0)
         return false;
-    if ((a->flags & LB_ARCH_HEADS_DIVIDE) && n_embd % n_head != 0)
-        return false;
-    return !lb_json_as_u64(lb_json_get(c, "head_dim"), &head_dim) || head_dim <= 4 ||
-           head_dim % 2 == 0;
+    return (!(a->flags & LB_ARCH_HEADS_DIVIDE) || n_embd % n_head == 0) && layers_named(c);
+}
+
+/* An odd head is taken only where a part of it is rotated. */
+static bool head_rotates(const lb_json *c, const lb_json *rope) {
+    u64 dim;
+    double part = 1;
+    if (!lb_json_as_u64(lb_json_get(c, "head_dim"), &dim) || dim <= 4 || dim % 2 == 0)
+        return true;
+    lb_json_as_f64(lb_json_get(rope, "partial_rotary_factor"), &part);
+    return part >= 0 && (u64)((double)LB_MIN(dim, UINT32_MAX) * LB_MIN(part, 1e6)) != dim;
 }
 
 /* ---- the config class ---- */
@@ -110,7 +131,8 @@ static bool fill_shape(const lb_arch *a, lb_json *c, lb_arena *s) {
     if (lb_json_get(c, "num_key_value_heads") && !is_set(lb_json_get(c, "num_key_value_heads")) &&
         !lb_json_set(s, c, "num_key_value_heads", lb_json_copy(s, heads)))
         return false;
-    if (!(a->flags & LB_ARCH_HEAD_DIM_SPLIT) || is_set(lb_json_get(c, "head_dim")))
+    if (!(a->flags & LB_ARCH_HEAD_DIM_SPLIT) || is_set(lb_json_get(c, "head_dim")) ||
+        (a->split_unless && is_set(lb_json_get(c, a->split_unless))))
         return true;
     if (!lb_json_as_u64(lb_json_get(c, "hidden_size"), &n_embd) ||
         !lb_json_as_u64(heads, &n_head) || n_head == 0)
@@ -143,7 +165,7 @@ static lb_json *move_theta(lb_json *c, const char *key, const char *fallback, lb
 }
 
 /* Whether any layer has full attention: parameters of absent kinds are not standardised. */
-static bool has_full_layer(const lb_json *c) {
+static bool has_full_layer(const lb_arch *a, const lb_json *c) {
     const lb_json *types = lb_json_get(c, "layer_types");
     u64 n_layers = 0, pattern = 6;
     lb_str s;
@@ -153,6 +175,8 @@ static bool has_full_layer(const lb_json *c) {
                 return true;
         return false;
     }
+    if (!(a->flags & LB_ARCH_ROPE_BY_LAYER))
+        return true;
     lb_json_as_u64(lb_json_get(c, "num_hidden_layers"), &n_layers);
     if (!lb_json_as_u64(lb_json_get(c, "sliding_window_pattern"), &pattern) || pattern == 0)
         pattern = 6;
@@ -190,10 +214,18 @@ static bool rope_by_layer(const lb_arch *a, lb_json *c, lb_arena *s, lb_arch_nor
     out->rope_local = local;
     return theta && theta_local && set_default(s, full, "rope_theta", theta) &&
            set_default(s, local, "rope_theta", theta_local) &&
-           (!has_full_layer(c) || standardise(full, c, s));
+           (!has_full_layer(a, c) || standardise(full, c, s));
 }
 
-/* One set of parameters for all layers, unless the config itself nests them. */
+static bool set_theta(lb_json *rope, lb_json *c, const lb_json *theta, const lb_json *part,
+                      lb_arena *s) {
+    return theta && set_default(s, rope, "rope_theta", theta) &&
+           (!is_set(part) || set_default(s, rope, "partial_rotary_factor", part)) &&
+           standardise(rope, c, s);
+}
+
+/* One set of parameters for all layers, unless the config itself nests them by the kinds of layers
+ * that its class knows. */
 static bool rope_global(const lb_arch *a, lb_json *c, lb_arena *s, lb_arch_normal *out) {
     lb_json *scaling = lb_json_get(c, "rope_scaling"), *params = lb_json_get(c, "rope_parameters");
     lb_json *rope = scaling && scaling->type == LB_JOBJECT && scaling->n ? scaling : params;
@@ -201,12 +233,17 @@ static bool rope_global(const lb_arch *a, lb_json *c, lb_arena *s, lb_arch_norma
     lb_json_remove(c, "rope_scaling");
     lb_json_remove(c, "rope_parameters");
     lb_json *theta = move_theta(c, "rope_theta", a->theta, s);
+    const lb_json *part = lb_json_get(c, "partial_rotary_factor");
     lb_json *full = lb_json_get(rope, "full_attention");
-    out->rope = full && full->type == LB_JOBJECT ? full : rope;
     lb_json *local = lb_json_get(rope, "sliding_attention");
+    full = full && full->type == LB_JOBJECT ? full : NULL;
+    out->rope = full ? full : rope;
     out->rope_local = local && local->type == LB_JOBJECT ? local : NULL;
-    return rope && theta && set_default(s, out->rope, "rope_theta", theta) &&
-           standardise(out->rope, c, s);
+    if (!rope)
+        return false;
+    if (full && (a->flags & LB_ARCH_LAYER_TYPES) && has_full_layer(a, c))
+        return set_theta(full, c, theta, part, s);
+    return set_theta(rope, c, theta, part, s);
 }
 
 /* Whether every field of the class is there with its type, once defaults are added. */
@@ -225,6 +262,14 @@ static bool accepts(const lb_arch *a, lb_json *c, lb_arena *s, bool *oom) {
         }
     }
     return !*oom && shape_accepted(a, c);
+}
+
+/* Only the parameters of kinds of layers that there are are looked at. */
+static bool rope_accepted(const lb_arch *a, const lb_json *c, const lb_arch_normal *n) {
+    bool nested = (a->flags & LB_ARCH_ROPE_BY_LAYER) != 0;
+    if ((!nested || has_full_layer(a, c)) && (!rope_complete(n->rope) || !head_rotates(c, n->rope)))
+        return false;
+    return !nested || (rope_complete(n->rope_local) && head_rotates(c, n->rope_local));
 }
 
 /* ---- what the converter adds to either ---- */
@@ -297,7 +342,7 @@ lb_status lb_arch_normalise(const lb_json *config, lb_arena *scratch, lb_arch_no
             if (!fill_shape(cls, c, scratch) ||
                 !(nested ? rope_by_layer(cls, c, scratch, out) : rope_global(cls, c, scratch, out)))
                 return no_memory(err);
-            if (rope_complete(out->rope))
+            if (rope_accepted(cls, c, out))
                 return nested || out->rope_local || mirror_globals(c, scratch, out)
                            ? LB_OK
                            : no_memory(err);

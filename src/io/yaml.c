@@ -152,11 +152,13 @@ static bool resolve_float(builder *b, lb_str s, lb_str *out) {
 }
 
 /* A leading zero in a float ("01.5") is YAML but not JSON. */
-static lb_str json_number(lb_str s) {
+static lb_str json_number(builder *b, lb_str s) {
     size_t sign = s.len && s.ptr[0] == '-', at = sign;
     while (at + 1 < s.len && s.ptr[at] == '0' && s.ptr[at + 1] >= '0' && s.ptr[at + 1] <= '9')
         at++;
-    return at == sign || sign ? s : lb_str_sub(s, at, s.len);
+    if (at == sign)
+        return s;
+    return lb_arena_printf(b->perm, "%s%.*s", sign ? "-" : "", LB_FMT(lb_str_sub(s, at, s.len)));
 }
 
 static bool resolve_plain(builder *b, lb_json *node, lb_str s) {
@@ -175,9 +177,10 @@ static bool resolve_plain(builder *b, lb_json *node, lb_str s) {
         node->truth = one_of(s, yes);
     } else if (resolve_int(b, s, &text) || resolve_float(b, s, &text)) {
         node->type = LB_JNUMBER;
+        if (text.ptr)
+            text = json_number(b, text);
         if (!text.ptr)
             return false;
-        text = json_number(text);
     } else {
         node->type = LB_JSTRING;
     }
@@ -291,7 +294,7 @@ static lb_status attach(builder *b, const yaml_event_t *e, lb_json *node) {
             return bad(b, e, LB_E_FORMAT, "a key must be a plain value");
         f->key = node->type == LB_JNULL ? LB_STR("null") : node->text;
         f->has_key = true;
-        f->merge = e->type == YAML_SCALAR_EVENT &&
+        f->merge = e->type == YAML_SCALAR_EVENT && !e->data.scalar.tag &&
                    e->data.scalar.style == YAML_PLAIN_SCALAR_STYLE && lb_str_eq_c(f->key, "<<");
         return LB_OK;
     }

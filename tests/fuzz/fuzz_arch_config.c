@@ -107,16 +107,18 @@ static void metadata(lb_str rest, lb_arena *a) {
     while (rest.len) {
         lb_str line = field(&rest, '\n'), key = field(&line, '='), type = field(&line, ':');
         lb_gguf_kv kv = {.key = key, .type = LB_GGUF_STR, .v.s = line};
-        lb_json number = {.type = LB_JNUMBER, .text = line};
+        lb_json *number = NULL;
         i32 list[8] = {0};
+        lb_json_parse(line, "number", a, &number, NULL);
         if (lb_str_eq_c(type, "u32")) {
             kv.type = LB_GGUF_U32;
-            lb_json_as_u64(&number, &kv.v.u);
+            kv.v.u = 0;
+            lb_json_as_u64(number, &kv.v.u);
             kv.v.u &= UINT32_MAX;
         } else if (lb_str_eq_c(type, "f32")) {
             kv.type = LB_GGUF_F32;
             kv.v.f = 0;
-            lb_json_as_f64(&number, &kv.v.f);
+            lb_json_as_f64(number, &kv.v.f);
             kv.v.f = (double)(float)kv.v.f;
         } else if (lb_str_eq_c(type, "i32s")) {
             kv.type = LB_GGUF_ARRAY;

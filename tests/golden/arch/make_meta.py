@@ -103,7 +103,7 @@ def cards():
     combos = [(c, {}, None, "Some-Model-7B-Instruct-v0.2", 7 * 10**9) for c in CARDS]
     combos += [
         ("", {"_name_or_path": "mistralai/Mistral-7B-v0.1"}, None, "out", 7241732096),
-        ("", {"_name_or_path": "/home/x/y/z"}, None, "Llama-3-8B", 8030261248),
+        ("", {"_name_or_path": "/data/x/y/z"}, None, "Llama-3-8B", 8030261248),
         ("", {"_name_or_path": "./local-3b"}, None, "x", 3 * 10**9),
         ("", {"_name_or_path": ""}, None, "SmolLM2-135M-Instruct", 134515008),
         ("", {}, None, "a b c", 10**6), ("", {}, None, "plain", 10**6),
