@@ -1,0 +1,94 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# roundtrip.sh: conversions end to end: GGUF, HF, MLX, GGUF, HF with equal tensors; the same bytes for
+# any number of threads and any budget; killed at any time, --resume ends with the same bytes.
+# LB_TEST_LONG=1 kills more often.
+# shellcheck source=tests/cli_lib.sh
+cost=slow
+. "$(dirname "$0")/../cli_lib.sh"
+
+# The name, type, shape and SHA-256 of every tensor, one a line, sorted.
+tensors() {
+    "$LBRX" inspect "$1" --hash --json |
+        sed -n 's/^{"name": \(.*\), "bytes": .*"sha256": \("[0-9a-f]*"\)}.*/\1 \2/p' | sort
+}
+
+# same_tree NAME A B: equal folders or files.
+same_tree() {
+    if diff -r "$2" "$3" >"$W/out" 2>&1; then pass; else fail "$1" "$2 and $3 differ"; fi
+}
+
+# nothing_left NAME: no partial and no journal in $W/o.
+nothing_left() {
+    if find "$W/o" -name '*.lbrx-*' | grep . >"$W/out"; then fail "$1" "left behind"; else pass; fi
+}
+
+if ! "$LBRX" help convert >/dev/null 2>&1; then
+    skip everything "this build does not list convert"
+    finish
+fi
+mkdir "$W/o"
+for family in llama qwen2 qwen3 gemma3; do
+    tolerance=0
+    # Its made-up norms are w + 1 for a w that bf16 rounds.
+    [ $family != gemma3 ] || tolerance=2e-2
+    make_model gguf $family "$W/$family"
+    ok "$family to HF" "$LBRX" convert "$W/$family/model.gguf" -o "$W/o/$family" --to hf -q
+    ok "$family to MLX" "$LBRX" convert "$W/o/$family" -o "$W/o/$family-mlx" --to mlx -q
+    ok "$family to GGUF" "$LBRX" convert "$W/o/$family-mlx" -o "$W/o/$family.gguf" -q
+    ok "$family again" "$LBRX" convert "$W/o/$family.gguf" -o "$W/o/$family-again" --to hf -q
+    tensors "$W/o/$family" >"$W/first"
+    tensors "$W/o/$family-again" >"$W/last"
+    [ -s "$W/first" ] || fail "$family" "no tensors listed"
+    same "$family: HF, MLX, GGUF, HF" "$W/first" "$W/last"
+    ok "$family values" "$LBRX" diff "$W/$family/model.gguf" "$W/o/$family" --tolerance "$tolerance"
+    ok "$family verified" "$LBRX" verify "$W/o/$family-mlx"
+done
+nothing_left "round trips"
+
+# Threads and budgets cannot be seen in the result.
+make_model gguf llama "$W/big" dtype=q4_k layers=3 hidden=512 heads=8 kv_heads=4 ffn=1024
+ok "one thread" "$LBRX" convert "$W/big/model.gguf" -o "$W/o/t1" --to hf -t 1 -q
+for flags in "-t 2" "-t 7" "-t 3 --memory 32MB" "--no-sync"; do
+    rm -rf "$W/o/t2"
+    # shellcheck disable=SC2086
+    ok "$flags" "$LBRX" convert "$W/big/model.gguf" -o "$W/o/t2" --to hf -q $flags
+    same_tree "$flags" "$W/o/t1" "$W/o/t2"
+done
+
+# Interrupted at any time, --resume ends with the same bytes; nothing under the final name before.
+make_model gguf llama "$W/huge" layers=8 hidden=1024 heads=16 kv_heads=4 ffn=4096 vocab=4096
+ok whole "$LBRX" convert "$W/huge/model.gguf" -o "$W/o/whole" --to hf -q
+rounds=6
+[ -z "${LB_TEST_LONG:-}" ] || rounds=200
+i=0
+resumed=0
+while [ $i -lt $rounds ]; do
+    i=$((i + 1))
+    signal=KILL
+    [ $((i % 3)) -ne 0 ] || signal=INT
+    rm -rf "$W/o/cut" "$W/o/cut.lbrx-partial" "$W/o/cut.lbrx-journal"
+    tries=0
+    while [ ! -e "$W/o/cut" ] && [ $tries -lt 40 ]; do
+        tries=$((tries + 1))
+        "$LBRX" convert "$W/huge/model.gguf" -o "$W/o/cut" --to hf -q -t 1 --resume >"$W/out" \
+            2>"$W/err" &
+        pid=$!
+        # 5 to 75 ms and growing: the first tries are cut early, a later one comes through.
+        sleep "0.0$(((i * 7 + tries * 3) % 8))5"
+        [ $tries -gt 12 ] || kill -s $signal $pid 2>/dev/null
+        wait $pid 2>/dev/null # the shell would say "Killed"
+        rc=$?
+        case $rc in
+        0 | 130 | 137) ;;
+        *) fail "cut $i" "exit $rc" ;;
+        esac
+        [ ! -s "$W/o/cut.lbrx-journal" ] || resumed=$((resumed + 1))
+        if [ $rc -ne 0 ] && [ -e "$W/o/cut" ] && [ $rc -ne 137 ]; then
+            fail "cut $i" "something stands under the final name"
+        fi
+    done
+    same_tree "cut $i" "$W/o/whole" "$W/o/cut"
+done
+[ $resumed -gt 0 ] || fail cut "no run was ever cut in its middle"
+finish
