@@ -4,6 +4,7 @@
 #include "base/os.h"
 #include "ops/convert_internal.h"
 #include "text/tokdata.h"
+#include <errno.h>
 #include <stdlib.h>
 
 /* ---- metadata edits ---- */
@@ -12,31 +13,33 @@ static lb_status parse_number(lb_gguf_kv *kv, const char *type, const char *valu
     static const struct {
         const char *name;
         lb_gguf_type type;
-        double lo, hi;
-    } kinds[] = {
-        {"u8", LB_GGUF_U8, 0, 255},           {"i8", LB_GGUF_I8, -128, 127},
-        {"u16", LB_GGUF_U16, 0, 65535},       {"i16", LB_GGUF_I16, -32768, 32767},
-        {"u32", LB_GGUF_U32, 0, 4294967295.}, {"i32", LB_GGUF_I32, -2147483648., 2147483647.},
-        {"u64", LB_GGUF_U64, 0, 1.8e19},      {"i64", LB_GGUF_I64, -9.2e18, 9.2e18},
-        {"f32", LB_GGUF_F32, 0, 0},           {"f64", LB_GGUF_F64, 0, 0}};
-    char *end;
+        u32 bits; /* 0: a float */
+        bool is_signed;
+    } kinds[] = {{"u8", LB_GGUF_U8, 8, false},    {"i8", LB_GGUF_I8, 8, true},
+                 {"u16", LB_GGUF_U16, 16, false}, {"i16", LB_GGUF_I16, 16, true},
+                 {"u32", LB_GGUF_U32, 32, false}, {"i32", LB_GGUF_I32, 32, true},
+                 {"u64", LB_GGUF_U64, 64, false}, {"i64", LB_GGUF_I64, 64, true},
+                 {"f32", LB_GGUF_F32, 0, true},   {"f64", LB_GGUF_F64, 0, true}};
+    char *end = NULL;
     for (u32 i = 0; i < LB_LEN(kinds); i++) {
         if (strcmp(type, kinds[i].name) != 0)
             continue;
+        u32 bits = kinds[i].bits;
+        bool fits = true;
         kv->type = kinds[i].type;
-        double d = strtod(value, &end);
-        bool number = *value && !*end;
-        if (kinds[i].hi == 0) {
+        errno = 0;
+        if (bits == 0) {
+            double d = strtod(value, &end);
             kv->v.f = kinds[i].type == LB_GGUF_F32 ? (double)(float)d : d;
-        } else {
-            number = number && d >= kinds[i].lo && d <= kinds[i].hi;
-            if (kinds[i].lo < 0)
-                kv->v.i = strtoll(value, &end, 10);
-            else
-                kv->v.u = strtoull(value, &end, 10);
-            number = number && !*end;
+        } else if (kinds[i].is_signed) {
+            kv->v.i = strtoll(value, &end, 10);
+            i64 max = (i64)(UINT64_MAX >> (65 - bits));
+            fits = errno == 0 && kv->v.i <= max && kv->v.i >= -max - 1;
+        } else { /* strtoull takes a sign */
+            kv->v.u = strtoull(value, &end, 10);
+            fits = errno == 0 && kv->v.u <= UINT64_MAX >> (64 - bits) && !strchr(value, '-');
         }
-        if (!number)
+        if (!*value || *end || !fits)
             return lb_fail(err, LB_E_USAGE, "--set: '%s' is not a value of type %s", value, type);
         return LB_OK;
     }
