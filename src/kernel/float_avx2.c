@@ -201,43 +201,53 @@ static inline u64 add_lanes(__m256i v) {
     return sum;
 }
 
-/* Adds to the lanes: back differs from x (never for NaN); back is Inf and x was finite. */
-static inline void count(__m256i lanes[2], __m256 x, __m256 back) {
-    const __m256 abs = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
-    const __m256 inf = _mm256_castsi256_ps(_mm256_set1_epi32(0x7f800000));
-    const __m256 differs = _mm256_cmp_ps(x, back, _CMP_NEQ_OQ);
-    const __m256 is_inf = _mm256_cmp_ps(_mm256_and_ps(back, abs), inf, _CMP_EQ_OQ);
-    lanes[0] = _mm256_sub_epi32(lanes[0], _mm256_castps_si256(differs));
-    lanes[1] = _mm256_sub_epi32(lanes[1], _mm256_castps_si256(_mm256_and_ps(differs, is_inf)));
+/* Whether a magnitude in x or y is NaN, Inf, or so large that it rounds to Inf. */
+static inline bool any_reaches(__m256 x, __m256 y, u32 first_inf) {
+    const __m256i abs = _mm256_set1_epi32(0x7fffffff);
+    const __m256i a = _mm256_and_si256(_mm256_castps_si256(x), abs);
+    const __m256i b = _mm256_and_si256(_mm256_castps_si256(y), abs);
+    const __m256i last = _mm256_set1_epi32((int)first_inf - 1);
+    return _mm256_movemask_epi8(_mm256_cmpgt_epi32(_mm256_max_epi32(a, b), last)) != 0;
 }
 
+/* Sixteen at a time; where all are finite and stay so, only what differs has to be counted. */
 static void encode_f16(size_t n_elems, void *out, const float *in, u64 counts[2]) {
     u8 *p = out;
     size_t i = 0;
-    while (n_elems - i >= 8) {
-        const size_t end = i + LB_MIN(n_elems - i, (size_t)COUNT_ELEMS) / 8 * 8;
-        __m256i lanes[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
-        for (; i < end; i += 8) {
-            const __m256 x = _mm256_loadu_ps(in + i);
+    while (n_elems - i >= 16) {
+        const size_t end = i + LB_MIN(n_elems - i, (size_t)COUNT_ELEMS) / 16 * 16;
+        __m256i differ = _mm256_setzero_si256();
+        for (; i < end; i += 16) {
+            const __m256 x = _mm256_loadu_ps(in + i), y = _mm256_loadu_ps(in + i + 8);
+            if (any_reaches(x, y, 0x477ff000u)) { /* 65520 */
+                lb_k_encode_f16_f32_ref(16, p + 2 * i, in + i, counts);
+                continue;
+            }
             const __m128i h = _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT);
-            count(lanes, x, _mm256_cvtph_ps(h));
+            const __m128i g = _mm256_cvtps_ph(y, _MM_FROUND_TO_NEAREST_INT);
+            const __m256 dx = _mm256_cmp_ps(x, _mm256_cvtph_ps(h), _CMP_NEQ_OQ);
+            const __m256 dy = _mm256_cmp_ps(y, _mm256_cvtph_ps(g), _CMP_NEQ_OQ);
+            differ = _mm256_sub_epi32(differ, _mm256_castps_si256(dx));
+            differ = _mm256_sub_epi32(differ, _mm256_castps_si256(dy));
             _mm_storeu_si128((__m128i *)(void *)(p + 2 * i), h);
+            _mm_storeu_si128((__m128i *)(void *)(p + 2 * i + 16), g);
         }
-        counts[0] += add_lanes(lanes[0]);
-        counts[1] += add_lanes(lanes[1]);
+        counts[0] += add_lanes(differ);
     }
     lb_k_encode_f16_f32_ref(n_elems - i, p + 2 * i, in + i, counts);
 }
 
-/* Rounded bits with the code in the high half of each dword, the low half zero. */
-static inline __m256i to_bf16(__m256 x) {
-    const __m256i bits = _mm256_castps_si256(x);
+/* Rounded code of a finite value in the low half of each dword. */
+static inline __m256i to_bf16(__m256i bits) {
     const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
-    const __m256i up = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
-    const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
-    const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
-    return _mm256_and_si256(_mm256_blendv_epi8(up, quiet, nan),
-                            _mm256_set1_epi32((int)0xffff0000u));
+    const __m256i up = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
+    return _mm256_srli_epi32(up, 16);
+}
+
+/* -1 in each dword whose low half is not empty. */
+static inline __m256i has_low_half(__m256i bits) {
+    const __m256i zero = _mm256_setzero_si256();
+    return _mm256_cmpgt_epi32(_mm256_blend_epi16(bits, zero, 0xaa), zero);
 }
 
 static void encode_bf16(size_t n_elems, void *out, const float *in, u64 counts[2]) {
@@ -245,19 +255,21 @@ static void encode_bf16(size_t n_elems, void *out, const float *in, u64 counts[2
     size_t i = 0;
     while (n_elems - i >= 16) {
         const size_t end = i + LB_MIN(n_elems - i, (size_t)COUNT_ELEMS) / 16 * 16;
-        __m256i lanes[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+        __m256i differ = _mm256_setzero_si256();
         for (; i < end; i += 16) {
             const __m256 x = _mm256_loadu_ps(in + i), y = _mm256_loadu_ps(in + i + 8);
-            const __m256i a = to_bf16(x), b = to_bf16(y);
-            count(lanes, x, _mm256_castsi256_ps(a));
-            count(lanes, y, _mm256_castsi256_ps(b));
-            const __m256i both =
-                _mm256_packus_epi32(_mm256_srli_epi32(a, 16), _mm256_srli_epi32(b, 16));
+            if (any_reaches(x, y, 0x7f7f8000u)) { /* the middle between the largest and 2^128 */
+                lb_k_encode_bf16_f32_ref(16, p + 2 * i, in + i, counts);
+                continue;
+            }
+            const __m256i a = _mm256_castps_si256(x), b = _mm256_castps_si256(y);
+            differ = _mm256_sub_epi32(differ, has_low_half(a));
+            differ = _mm256_sub_epi32(differ, has_low_half(b));
+            const __m256i both = _mm256_packus_epi32(to_bf16(a), to_bf16(b));
             _mm256_storeu_si256((__m256i *)(void *)(p + 2 * i),
                                 _mm256_permute4x64_epi64(both, 0xd8));
         }
-        counts[0] += add_lanes(lanes[0]);
-        counts[1] += add_lanes(lanes[1]);
+        counts[0] += add_lanes(differ);
     }
     lb_k_encode_bf16_f32_ref(n_elems - i, p + 2 * i, in + i, counts);
 }
