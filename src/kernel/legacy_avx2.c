@@ -5,7 +5,7 @@
  * at most, vpermilps looks the scaled value up instead. Same bits as the reference: code * scale is
  * exact in f32 for an f16 scale (11 bits and 8), so q4_1 and q5_1 may fuse, and a scale smaller by
  * 2^-24 gives the same products from codes that stand in the top byte. Blocks with a scale of Inf
- * or NaN go to the reference, MXFP4 blocks whose smaller scale would be subnormal too. */
+ * or NaN go to the reference. */
 #ifndef __AVX2__
 #error "compile with -mavx2 -mfma -mf16c"
 #endif
@@ -237,15 +237,26 @@ static inline __m256i fp4_doubled(__m256i codes) {
     return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(v), codes);
 }
 
+/* out[0..32) = d q where d * 2^-24 would be subnormal: the codes are brought down first. */
+static inline void put32_tiny(float *out, __m256i q, float d) {
+    const __m256 down = _mm256_set1_ps(0x1p-24f), d8 = _mm256_set1_ps(d);
+    const __m256i dealt = lb_deal(q);
+    _mm256_storeu_ps(out, _mm256_mul_ps(d8, _mm256_mul_ps(down, lb_high8(dealt, 0))));
+    _mm256_storeu_ps(out + 8, _mm256_mul_ps(d8, _mm256_mul_ps(down, lb_high8(dealt, 1))));
+    _mm256_storeu_ps(out + 16, _mm256_mul_ps(d8, _mm256_mul_ps(down, lb_high8(dealt, 2))));
+    _mm256_storeu_ps(out + 24, _mm256_mul_ps(d8, _mm256_mul_ps(down, lb_high8(dealt, 3))));
+}
+
 static void decode_mxfp4(size_t n_elems, float *out, const void *in) {
     const u8 *p = in;
     for (size_t i = 0; i < n_elems; i += 32, p += 17) {
-        if (p[0] > 25) { /* 2^(e - 128) * 2^-24 has the exponent e - 25 */
-            const float small = lb_f32_from_bits((u32)(p[0] - 25) << 23);
-            lb_put_scaled(out + i, lb_deal(fp4_doubled(nibbles(p + 1))), &small, 0);
-        } else {
-            lb_k_decode_f32_mxfp4_ref(32, out + i, p);
-        }
+        const u32 e = p[0];
+        const __m256i q = fp4_doubled(nibbles(p + 1));
+        const float d = lb_f32_from_bits(e < 2 ? 0x200000u << e : (e - 1) << 23);
+        if (e > 25) /* 2^(e - 128) * 2^-24 has the exponent e - 25 */
+            put32(out + i, q, d);
+        else
+            put32_tiny(out + i, q, d);
     }
 }
 

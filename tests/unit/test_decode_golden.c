@@ -123,6 +123,21 @@ LB_TEST(mlx) {
     golden_close(data);
 }
 
+/* Every float and block type decodes, nothing else does; three types are encoded. */
+LB_TEST(every_type_has_its_decoder) {
+    lb_kernels k;
+    lb_kernels_init(&k, lb_cpu_isa());
+    for (int i = 0; i < LB_DTYPE_COUNT; i++) {
+        const lb_dtype t = (lb_dtype)i;
+        const lb_dtype_class c = lb_dtype_get(t)->cls;
+        CHECK_U64(lb_kernels_decode(&k, t) != NULL, c == LB_CLASS_FLOAT || c == LB_CLASS_BLOCK);
+        CHECK_U64(lb_kernels_encode(&k, t) != NULL, t == LB_F32 || t == LB_F16 || t == LB_BF16);
+    }
+    CHECK(lb_kernels_encode(&k, LB_F32) == k.encode_f32_f32);
+    CHECK(lb_kernels_encode(&k, LB_F16) == k.encode_f16_f32);
+    CHECK(lb_kernels_encode(&k, LB_BF16) == k.encode_bf16_f32);
+}
+
 /* ---- encoders and arithmetic against the compiler's and the C library's ---- */
 
 /* All 65,536 codes come back from f32 as they were (NaN: quiet). */
