@@ -173,7 +173,7 @@ static lb_dtype target_dtype(const lb_conv *c, const lb_ctensor *t) {
         return t->dtype;
     if (c->o->cast)
         return c->o->dtype;
-    if (c->src->format == LB_FORMAT_GGUF) {
+    if (c->src->format == LB_FORMAT_GGUF && !t->original) {
         if (recorded_dtype(c, t->name, &recorded))
             return recorded;
         bool forced =

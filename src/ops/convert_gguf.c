@@ -207,6 +207,18 @@ static lb_status note_dtype(lb_conv *c, const lb_ctensor *t, lb_dtype dtype, dty
     return LB_OK;
 }
 
+/* Not for llama.cpp, which refuses files with tensors that it does not know. */
+static lb_status keep_original(lb_conv *c, const lb_ctensor *t, lb_err *err) {
+    lb_out_tensor out = {.dtype = t->dtype, .shape = t->shape};
+    out.name = lb_arena_printf(c->perm, LB_ORIG_PREFIX "%.*s", LB_FMT(t->name));
+    if (!out.name.ptr)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for names");
+    if (t->quantized)
+        return LB_OK;
+    out.node = lb_ctensor_encode(c->plan, t, t->dtype);
+    return lb_conv_push(c, &out, err);
+}
+
 static lb_status add_tensor(lb_conv *c, const lb_ctensor *t, u64 vocab_rows, dtype_notes *notes,
                             lb_err *err) {
     if (!t->known)
@@ -238,7 +250,9 @@ static lb_status add_tensor(lb_conv *c, const lb_ctensor *t, u64 vocab_rows, dty
     if (t->match.row->relayout == LB_RL_ADD_ONE && c->o->w.dry_run)
         lb_conv_remark(c, "%.*s: stored as value + 1 in f32; values below 2^-16 lose bits",
                        LB_FMT(t->name));
-    return lb_conv_push(c, &out, err);
+    LB_TRY(lb_conv_push(c, &out, err));
+    return t->match.row->relayout == LB_RL_ADD_ONE && c->o->w.lossless ? keep_original(c, t, err)
+                                                                       : LB_OK;
 }
 
 static lb_status side_json(lb_conv *c, const char *name, lb_json **out, lb_err *err) {
@@ -266,7 +280,8 @@ static lb_status keep_texts(lb_conv *c, lb_err *err) {
 static void count_params(lb_conv *c, lb_arch_meta_in *in) {
     for (u64 i = 0; i < c->model.n_tensors; i++) {
         u64 n = 0;
-        if (!lb_shape_elems(&c->model.tensors[i].shape, &n))
+        if (lb_str_starts(c->model.tensors[i].name, LB_STR(LB_ORIG_PREFIX)) ||
+            !lb_shape_elems(&c->model.tensors[i].shape, &n))
             continue;
         in->n_params += n;
         in->n_params_shared += n;

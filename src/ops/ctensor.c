@@ -63,6 +63,24 @@ static lb_status from_gguf(lb_plan *p, const lb_ctensors *c, const lb_weight *w,
     }
 }
 
+/* The original bytes kept beside a tensor that was changed; NULL where there are none. */
+static lb_status take_original(lb_plan *p, const lb_ctensors *c, lb_ctensor *t, lb_err *err) {
+    lb_str name = lb_arena_printf(&p->perm, LB_ORIG_PREFIX "%.*s", LB_FMT(t->name));
+    if (!name.ptr)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for names");
+    const lb_weight *w = lb_source_weight(c->source, name);
+    if (!w)
+        return LB_OK;
+    if (!lb_shape_eq(&w->shape, &t->shape))
+        return lb_fail(err, LB_E_FORMAT, "tensor '%.*s' does not have the shape of '%.*s'",
+                       LB_FMT(name), LB_FMT(t->name));
+    t->dtype = c->source->tensors[w->part[0]].dtype;
+    t->node = lb_expr_read(&p->graph, c->source_index, w);
+    t->values = false;
+    t->original = true;
+    return LB_OK;
+}
+
 static lb_status add_dropped(lb_plan *p, lb_ctensors *c, lb_str name, lb_err *err) {
     if ((c->n_dropped & (c->n_dropped - 1)) == 0) { /* grows at powers of two */
         lb_str *n = lb_arena_new(&p->perm, lb_str, c->n_dropped ? 2 * c->n_dropped : 1);
@@ -85,6 +103,8 @@ static lb_status add_tensor(lb_plan *p, lb_ctensors *c, u32 weight, lb_err *err)
     t.carried = !t.quantized && (cls == LB_CLASS_INT || cls == LB_CLASS_OPAQUE);
     t.known = c->arch && lb_arch_find(c->arch, world_of(c->source), w->name, &t.match);
     if (c->source->format == LB_FORMAT_GGUF) {
+        if (lb_str_starts(w->name, LB_STR(LB_ORIG_PREFIX)))
+            return LB_OK;
         if (!t.known)
             return lb_fail(err, LB_E_UNSUPPORTED,
                            "tensor '%.*s' has no place in the %s family: it would be lost",
@@ -99,6 +119,8 @@ static lb_status add_tensor(lb_plan *p, lb_ctensors *c, u32 weight, lb_err *err)
         t.name = lb_arch_tensor_name(t.match.row, LB_WORLD_HF, &t.match, &p->perm);
         if (!t.name.ptr)
             return lb_fail(err, LB_E_NOMEM, "out of memory for names");
+        if (t.values)
+            LB_TRY(take_original(p, c, &t, err));
     } else {
         if (t.known)
             lb_arch_seen_add(&c->seen, &t.match, &w->shape);

@@ -11,10 +11,16 @@
 #include "arch/arch.h"
 #include "plan/plan.h"
 
+/* A GGUF written with --lossless also holds, under this prefix and the Hugging Face name, the
+ * original bytes of tensors whose GGUF form cannot be turned back exactly (norms stored as value +
+ * 1). */
+#define LB_ORIG_PREFIX "lbrx.orig."
+
 typedef struct lb_ctensor {
     lb_str name; /* Hugging Face's */
     lb_shape shape;
     lb_node_id node; /* stored bytes or f32 values, in canonical layout */
+    bool original;   /* the original bytes, kept beside: its type is the one to write */
     bool values;     /* node holds f32 values: something was computed */
     bool quantized;  /* stored in a type whose values must be decoded to be kept elsewhere */
     bool carried;    /* integers: bytes can only be copied */
