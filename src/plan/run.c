@@ -240,6 +240,7 @@ static void runner_deinit(lb_runner *r) {
             if (a->ring[k].slab)
                 lb_pool_give(r->pool, a->ring[k].slab, a->pass->slab_bytes);
         lb_arena_deinit(&a->arena);
+        lb_arena_deinit(&a->hashes_arena);
     }
     for (u32 i = 0; i < r->n_active; i++)
         lb_pool_give(r->pool, r->active[i]->fixed, r->active[i]->job->fixed_bytes);
