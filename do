@@ -60,9 +60,12 @@ missing() {
     [ "$(uname -s)" = Linux ] || return 0
     have ldd && have objdump || echo binutils
     have valgrind || echo valgrind
+    have shellcheck || echo shellcheck
     has_libfuzzer || echo libclang-rt-14-dev
     [ "$(uname -m)" = x86_64 ] || return 0
     have aarch64-linux-gnu-gcc || echo gcc-aarch64-linux-gnu
+    echo '#include <stdio.h>' | aarch64-linux-gnu-gcc -fsyntax-only -x c - >/dev/null 2>&1 ||
+        echo libc6-dev-arm64-cross
     have qemu-aarch64-static || have qemu-aarch64 || echo qemu-user-static
 }
 

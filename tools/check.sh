@@ -44,7 +44,8 @@ shell_scripts() {
         echo "shellcheck is not installed"
         return 77
     }
-    git ls-files -co --exclude-standard '*.sh' 'do' .ci/run | xargs shellcheck -x -S warning
+    find tools tests ./do .ci/run -type f \( -name '*.sh' -o -name 'do' -o -name run \) \
+        -exec shellcheck -x -S warning {} +
 }
 
 # shellcheck disable=SC2317
@@ -56,8 +57,8 @@ formatted() {
         return 77
         ;;
     esac
-    git ls-files -co --exclude-standard 'src/*.[ch]' 'tests/*.[ch]' ':!tests/golden' |
-        xargs clang-format --dry-run -Werror 2>&1 | grep 'error:' | cut -d: -f1 | sort | uniq -c |
+    find src tests -path tests/golden -prune -o -name '*.[ch]' \
+        -exec clang-format --dry-run -Werror {} + 2>&1 | grep 'error:' | cut -d: -f1 | sort | uniq -c |
         sed 's/$/: run clang-format -i/' | grep . && return 1
     return 0
 }

@@ -82,4 +82,4 @@ END {
         printf "remark: %d functions of more than 70 lines\n", long
     exit failed
 }
-' $(git ls-files -co --exclude-standard 'src/*.[ch]' 'include/*.h' 'tests/*.[ch]')
+' $(find src tests -path tests/golden -prune -o -name '*.[ch]' -print | sort)

@@ -138,6 +138,19 @@ static void put_metadata(lb_cli *cli, const lb_inspect *in) {
     lb_buf_deinit(&value);
 }
 
+static lb_status hash(lb_cli *cli, lb_inspect *in, const lb_common *common, lb_err *err) {
+    lb_progress progress;
+    lb_progress_begin(&progress, common->progress, "hash");
+    lb_status st = lb_inspect_hash(in,
+                                   &(lb_inspect_hash_options){.n_threads = (u32)common->n_threads,
+                                                              .memory_bytes = common->memory_bytes,
+                                                              .progress = lb_progress_update,
+                                                              .user = &progress},
+                                   &cli->arena, err);
+    lb_progress_end(&progress);
+    return st;
+}
+
 static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32 n_args,
                      lb_err *err) {
     inspect_opts o = *(const inspect_opts *)opts;
@@ -149,7 +162,7 @@ static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32
     LB_TRY_DONE(st, lb_open(&s, args[0], err));
     LB_TRY_DONE(st, lb_inspect_run(&in, s, &cli->arena, err));
     if (o.hash)
-        LB_TRY_DONE(st, lb_inspect_hash(&in, (u32)o.common.n_threads, &cli->arena, err));
+        LB_TRY_DONE(st, hash(cli, &in, &o.common, err));
     if (o.common.json) {
         LB_TRY_DONE(st, lb_inspect_json(&in, &cli->out, err));
     } else {

@@ -4,6 +4,7 @@
 #include "base/hash.h"
 #include "base/interrupt.h"
 #include "base/os.h"
+#include "base/thread.h"
 #include "ops/canon.h"
 #include "ops/work.h"
 
@@ -73,10 +74,22 @@ typedef struct hash_job {
     lb_fds *fds;
     u8 *buffers; /* HASH_CHUNK_BYTES a worker */
     char (*sha256)[65];
+    const lb_inspect_hash_options *o;
+    u64 total_bytes;
+    lb_mutex lock; /* of the next */
+    u64 done_bytes;
 } hash_job;
 
+static void report_progress(hash_job *job, u64 bytes) {
+    lb_lock(&job->lock);
+    job->done_bytes += bytes;
+    if (job->o->progress)
+        job->o->progress(job->o->user, job->done_bytes, job->total_bytes);
+    lb_unlock(&job->lock);
+}
+
 static lb_status hash_tensor(void *ctx, u32 worker, u64 item, lb_err *err) {
-    const hash_job *job = ctx;
+    hash_job *job = ctx;
     const lb_tensor *t = &job->source->tensors[item];
     const char *path = job->source->files[t->file].path;
     u8 *buffer = job->buffers + (size_t)worker * HASH_CHUNK_BYTES;
@@ -93,17 +106,20 @@ static lb_status hash_tensor(void *ctx, u32 worker, u64 item, lb_err *err) {
         if (st == LB_OK)
             st = lb_interrupt_check(err);
         done += n;
+        report_progress(job, n);
     }
     lb_fds_put(job->fds, t->file);
     lb_sha256_hex(&sha, job->sha256[item]);
     return st;
 }
 
-lb_status lb_inspect_hash(lb_inspect *out, u32 n_threads, lb_arena *perm, lb_err *err) {
+lb_status lb_inspect_hash(lb_inspect *out, const lb_inspect_hash_options *o, lb_arena *perm,
+                          lb_err *err) {
     const lb_source *s = out->source;
-    hash_job job = {.source = s};
+    hash_job job = {.source = s, .o = o, .total_bytes = out->size_bytes};
     lb_status st;
-    n_threads = LB_MAX(1u, LB_MIN(n_threads, LB_WORK_THREADS_MAX));
+    u64 fit = LB_MIN(o->memory_bytes / 2 / HASH_CHUNK_BYTES, (u64)LB_WORK_THREADS_MAX);
+    u32 n_threads = LB_MAX(1u, LB_MIN(o->n_threads, (u32)fit));
     u64 size = n_threads * HASH_CHUNK_BYTES;
     job.sha256 = lb_arena_push_array(perm, s->n_tensors, sizeof *job.sha256, 1);
     job.buffers = lb_os_map_anon(size);
@@ -111,10 +127,12 @@ lb_status lb_inspect_hash(lb_inspect *out, u32 n_threads, lb_arena *perm, lb_err
         lb_os_unmap(job.buffers, size);
         return lb_fail(err, LB_E_NOMEM, "out of memory for %u threads", n_threads);
     }
+    lb_mutex_init(&job.lock);
     LB_TRY_DONE(st, lb_fds_new(&job.fds, s->files, s->n_files, LB_WORK_FILES_MAX, err));
     LB_TRY_DONE(st, lb_work_run(n_threads, s->n_tensors, hash_tensor, &job, err));
     out->sha256 = (const char(*)[65])job.sha256;
 done:
+    lb_mutex_deinit(&job.lock);
     lb_fds_free(&job.fds);
     lb_os_unmap(job.buffers, size);
     return st;

@@ -29,8 +29,15 @@ typedef struct lb_inspect {
 
 /* Everything lives in the arena and in the source. */
 lb_status lb_inspect_run(lb_inspect *out, const lb_source *s, lb_arena *perm, lb_err *err);
-/* SHA-256 of every tensor's bytes, read once, tensors in parallel; n_threads MiB of buffers. */
-lb_status lb_inspect_hash(lb_inspect *out, u32 n_threads, lb_arena *perm, lb_err *err);
+typedef struct lb_inspect_hash_options {
+    u32 n_threads;
+    u64 memory_bytes; /* fewer threads rather than more than half of it */
+    void (*progress)(void *user, u64 done_bytes, u64 total_bytes); /* may be NULL */
+    void *user;
+} lb_inspect_hash_options;
+/* SHA-256 of every tensor's bytes, read once, tensors in parallel; a MiB a thread. */
+lb_status lb_inspect_hash(lb_inspect *out, const lb_inspect_hash_options *o, lb_arena *perm,
+                          lb_err *err);
 
 /* Bits a weight; 0 for a model without weights. */
 double lb_inspect_bpw(const lb_inspect *i);
