@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* bpe.c: the table of merges and the merging of one word with a heap of candidates. */
+#include "text/bpe.h"
+
+#include "text/bytelevel.h"
+#include <stdio.h>
+
+struct lb_bpe_pair {
+    u32 left, right; /* left == LB_NO_TOKEN: free */
+    u32 rank, merged;
+};
+
+typedef struct symbol {
+    u32 id, prev, next; /* prev, next: indices; LB_NO_TOKEN at the ends */
+    bool dead;
+} symbol;
+
+typedef struct candidate {
+    u32 rank, at, merged;
+} candidate;
+
+/* ---- the table ---- */
+
+static u64 pair_hash(u32 left, u32 right) { /* ids are dense and not chosen: one multiplication */
+    u64 h = ((u64)left << 32 | right) * 0x9e3779b97f4a7c15u;
+    return h ^ h >> 29;
+}
+
+static struct lb_bpe_pair *find_slot(const lb_bpe *b, u32 left, u32 right) {
+    for (u64 i = pair_hash(left, right) & (b->cap - 1);; i = (i + 1) & (b->cap - 1)) {
+        struct lb_bpe_pair *p = &b->pairs[i];
+        if (p->left == LB_NO_TOKEN || (p->left == left && p->right == right))
+            return p;
+    }
+}
+
+static const struct lb_bpe_pair *find_pair(const lb_bpe *b, u32 left, u32 right) {
+    const struct lb_bpe_pair *p = b->cap ? find_slot(b, left, right) : NULL;
+    return p && p->left != LB_NO_TOKEN ? p : NULL;
+}
+
+static lb_status merge_id(const lb_bpe *b, lb_str text, u64 i, u32 *id, lb_err *err) {
+    u64 v;
+    if (!lb_map_find(&b->tok->id_of, text, &v))
+        return lb_fail(err, LB_E_FORMAT,
+                       "model.merges: entry %llu: \"%.*s\" is not in the vocabulary",
+                       (unsigned long long)i, (int)LB_MIN(text.len, (size_t)80), text.ptr);
+    *id = (u32)v;
+    return LB_OK;
+}
+
+static lb_status add_merges(lb_bpe *b, lb_err *err) {
+    const lb_hf_tok *t = b->tok;
+    lb_buf joined = {0};
+    lb_status st = LB_OK;
+    for (u64 i = 0; i < t->n_merges; i++) {
+        lb_str left = t->merge[2 * i], right = t->merge[2 * i + 1];
+        u32 l = 0, r = 0, m = 0;
+        LB_TRY_DONE(st, merge_id(b, left, i, &l, err));
+        LB_TRY_DONE(st, merge_id(b, right, i, &r, err));
+        lb_buf_reset(&joined);
+        lb_buf_put_str(&joined, left);
+        lb_buf_put_str(&joined, lb_str_sub(right, LB_MIN(b->prefix.len, right.len), right.len));
+        LB_TRY_DONE(st, lb_buf_status(&joined, err));
+        LB_TRY_DONE(st, merge_id(b, lb_buf_str(&joined), i, &m, err));
+        *find_slot(b, l, r) = (struct lb_bpe_pair){l, r, (u32)i, m};
+    }
+done:
+    lb_buf_deinit(&joined);
+    return st;
+}
+
+static void read_options(lb_bpe *b) {
+    const lb_json *model = b->tok->model;
+    lb_str unk;
+    (void)lb_json_as_bool(lb_json_get(model, "byte_fallback"), &b->byte_fallback);
+    (void)lb_json_as_bool(lb_json_get(model, "fuse_unk"), &b->fuse_unk);
+    (void)lb_json_as_bool(lb_json_get(model, "ignore_merges"), &b->ignore_merges);
+    (void)lb_json_as_str(lb_json_get(model, "continuing_subword_prefix"), &b->prefix);
+    (void)lb_json_as_str(lb_json_get(model, "end_of_word_suffix"), &b->suffix);
+    b->unk = LB_NO_TOKEN;
+    u64 id;
+    if (lb_json_as_str(lb_json_get(model, "unk_token"), &unk) &&
+        lb_map_find(&b->tok->id_of, unk, &id))
+        b->unk = (u32)id;
+    for (u32 i = 0; i < 256; i++) {
+        char name[8];
+        int n = snprintf(name, sizeof name, "<0x%02X>", i);
+        bool there = lb_map_find(&b->tok->id_of, (lb_str){name, (size_t)n}, &id);
+        b->byte_token[i] = there ? (u32)id : LB_NO_TOKEN;
+    }
+}
+
+lb_status lb_bpe_init(lb_bpe *b, const lb_hf_tok *tok, lb_err *err) {
+    *b = (lb_bpe){.tok = tok};
+    if (tok->kind != LB_HF_BPE)
+        return lb_fail(err, LB_E_UNSUPPORTED, "the model is no BPE");
+    read_options(b);
+    b->cap = 16;
+    while (b->cap < tok->n_merges * 2) /* at most half full; n_merges is bounded by the file */
+        b->cap *= 2;
+    b->pairs = lb_alloc((size_t)b->cap * sizeof *b->pairs);
+    if (!b->pairs)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for %llu merges",
+                       (unsigned long long)tok->n_merges);
+    for (u64 i = 0; i < b->cap; i++)
+        b->pairs[i].left = LB_NO_TOKEN;
+    lb_status st = add_merges(b, err);
+    if (st != LB_OK)
+        lb_bpe_deinit(b);
+    return st;
+}
+
+void lb_bpe_deinit(lb_bpe *b) {
+    lb_free(b->pairs);
+    b->pairs = NULL;
+    b->cap = 0;
+}
+
+/* ---- the heap: smallest rank first, then leftmost ---- */
+
+static bool before(const candidate *a, const candidate *b) {
+    return a->rank != b->rank ? a->rank < b->rank : a->at < b->at;
+}
+
+static void heap_push(lb_buf *heap, candidate c) {
+    size_t i = heap->len / sizeof c;
+    lb_buf_put(heap, &c, sizeof c);
+    if (heap->oom)
+        return;
+    candidate *v = (candidate *)(void *)heap->ptr;
+    while (i && before(&c, &v[(i - 1) / 2])) {
+        v[i] = v[(i - 1) / 2];
+        i = (i - 1) / 2;
+    }
+    v[i] = c;
+}
+
+static candidate heap_pop(lb_buf *heap) {
+    candidate *v = (candidate *)(void *)heap->ptr, top = v[0];
+    heap->len -= sizeof top;
+    size_t n = heap->len / sizeof top, i = 0;
+    candidate c = v[n];
+    for (;;) {
+        size_t child = 2 * i + 1;
+        if (child >= n)
+            break;
+        if (child + 1 < n && before(&v[child + 1], &v[child]))
+            child++;
+        if (!before(&v[child], &c))
+            break;
+        v[i] = v[child];
+        i = child;
+    }
+    v[i] = c;
+    return top;
+}
+
+/* ---- one word ---- */
+
+static void push_symbol(lb_bpe_work *w, u32 id) {
+    u32 n = (u32)(w->symbols.len / sizeof(symbol));
+    symbol s = {id, n ? n - 1 : LB_NO_TOKEN, n + 1, false};
+    lb_buf_put(&w->symbols, &s, sizeof s);
+}
+
+/* The characters of a word as symbols. */
+static void push_chars(const lb_bpe *b, lb_bpe_work *w, lb_str word) {
+    bool last_unk = false;
+    for (size_t i = 0; i < word.len;) {
+        size_t from = i;
+        (void)lb_utf8_next(word, &i);
+        lb_str c = lb_str_sub(word, from, i);
+        if ((from && b->prefix.len) || (i == word.len && b->suffix.len)) {
+            lb_buf_reset(&w->text);
+            if (from)
+                lb_buf_put_str(&w->text, b->prefix);
+            lb_buf_put_str(&w->text, c);
+            if (i == word.len)
+                lb_buf_put_str(&w->text, b->suffix);
+            c = lb_buf_str(&w->text);
+        }
+        u64 id;
+        if (lb_map_find(&b->tok->id_of, c, &id)) {
+            push_symbol(w, (u32)id);
+            last_unk = false;
+            continue;
+        }
+        bool bytes = b->byte_fallback;
+        for (size_t j = 0; j < c.len && bytes; j++)
+            bytes = b->byte_token[(u8)c.ptr[j]] != LB_NO_TOKEN;
+        if (bytes) {
+            for (size_t j = 0; j < c.len; j++)
+                push_symbol(w, b->byte_token[(u8)c.ptr[j]]);
+            last_unk = false;
+        } else if (b->unk != LB_NO_TOKEN) {
+            if (!(b->fuse_unk && last_unk))
+                push_symbol(w, b->unk);
+            last_unk = true;
+        }
+    }
+}
+
+static void consider(const lb_bpe *b, lb_bpe_work *w, u32 at) {
+    const symbol *v = (const symbol *)(const void *)w->symbols.ptr;
+    if (at == LB_NO_TOKEN || v[at].next == LB_NO_TOKEN)
+        return;
+    const struct lb_bpe_pair *p = find_pair(b, v[at].id, v[v[at].next].id);
+    if (p)
+        heap_push(&w->heap, (candidate){p->rank, at, p->merged});
+}
+
+static void merge_all(const lb_bpe *b, lb_bpe_work *w) {
+    u32 n = (u32)(w->symbols.len / sizeof(symbol));
+    symbol *v = (symbol *)(void *)w->symbols.ptr;
+    v[n - 1].next = LB_NO_TOKEN;
+    lb_buf_reset(&w->heap);
+    for (u32 i = 0; i + 1 < n; i++)
+        consider(b, w, i);
+    while (w->heap.len && !w->heap.oom) {
+        candidate c = heap_pop(&w->heap);
+        symbol *s = &v[c.at];
+        if (s->dead || s->next == LB_NO_TOKEN)
+            continue;
+        symbol *right = &v[s->next];
+        const struct lb_bpe_pair *p = find_pair(b, s->id, right->id);
+        if (!p || p->merged != c.merged) /* one of the two was merged meanwhile */
+            continue;
+        s->id = c.merged;
+        right->dead = true;
+        s->next = right->next;
+        if (s->next != LB_NO_TOKEN)
+            v[s->next].prev = c.at;
+        consider(b, w, s->prev);
+        consider(b, w, c.at);
+    }
+}
+
+lb_status lb_bpe_encode(const lb_bpe *b, lb_bpe_work *w, lb_str word, lb_buf *ids, lb_err *err) {
+    u64 whole;
+    if (word.len == 0)
+        return LB_OK;
+    if (word.len > UINT32_MAX / 4)
+        return lb_fail(err, LB_E_LIMIT, "a word of %zu bytes: at most 1 GiB is taken", word.len);
+    if (b->ignore_merges && lb_map_find(&b->tok->id_of, word, &whole)) {
+        lb_buf_put_u32(ids, (u32)whole);
+        return lb_buf_status(ids, err);
+    }
+    lb_buf_reset(&w->symbols);
+    push_chars(b, w, word);
+    LB_TRY(lb_buf_status(&w->symbols, err));
+    LB_TRY(lb_buf_status(&w->text, err));
+    if (w->symbols.len == 0)
+        return LB_OK;
+    merge_all(b, w);
+    LB_TRY(lb_buf_status(&w->heap, err));
+    const symbol *v = (const symbol *)(const void *)w->symbols.ptr;
+    for (u32 i = 0; i != LB_NO_TOKEN; i = v[i].next)
+        lb_buf_put_u32(ids, v[i].id);
+    return lb_buf_status(ids, err);
+}
+
+void lb_bpe_work_deinit(lb_bpe_work *w) {
+    lb_buf_deinit(&w->symbols);
+    lb_buf_deinit(&w->heap);
+    lb_buf_deinit(&w->text);
+}

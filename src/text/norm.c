@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* norm.c: steps of a normalizer, run one after the other over two buffers. */
+#include "text/norm.h"
+
+#include "text/bytelevel.h"
+#include "text/regex.h"
+#include <utf8proc.h>
+
+#define STEPS_MAX 64
+/* NFKD of U+FDFA is 18 code points; nothing expands more. */
+#define DECOMPOSED_MAX 18
+
+typedef enum step_kind {
+    STEP_FORM,
+    STEP_LOWER,
+    STEP_STRIP,
+    STEP_STRIP_ACCENTS,
+    STEP_REPLACE,
+    STEP_PREPEND,
+    STEP_BYTELEVEL
+} step_kind;
+
+typedef struct step {
+    step_kind kind;
+    utf8proc_option_t form;
+    bool left, right;
+    lb_regex *re;
+    lb_str content;
+} step;
+
+struct lb_norm {
+    step steps[STEPS_MAX];
+    u32 n;
+    lb_arena arena;
+};
+
+bool lb_cp_is_space(u32 cp) {
+    return (cp >= 9 && cp <= 13) || cp == 0x20 || cp == 0x85 || cp == 0xa0 || cp == 0x1680 ||
+           (cp >= 0x2000 && cp <= 0x200a) || cp == 0x2028 || cp == 0x2029 || cp == 0x202f ||
+           cp == 0x205f || cp == 0x3000;
+}
+
+/* ---- compiling ---- */
+
+static lb_status member_str(lb_norm *n, const lb_json *json, const char *key, lb_str *out,
+                            lb_err *err) {
+    lb_str s;
+    if (!lb_json_as_str(lb_json_get(json, key), &s))
+        return lb_fail(err, LB_E_FORMAT, "normalizer: \"%s\" missing", key);
+    *out = lb_arena_str(&n->arena, s);
+    if (!out->ptr)
+        return lb_fail(err, LB_E_NOMEM, "normalizer: out of memory");
+    return LB_OK;
+}
+
+static lb_status replace_step(lb_norm *n, const lb_json *json, step *s, lb_err *err) {
+    lb_str pattern;
+    s->kind = STEP_REPLACE;
+    LB_TRY(member_str(n, json, "content", &s->content, err));
+    if (lb_json_as_str(lb_json_path(json, "pattern.String"), &pattern))
+        return lb_regex_new(&s->re, pattern, true, err);
+    if (lb_json_as_str(lb_json_path(json, "pattern.Regex"), &pattern))
+        return lb_regex_new(&s->re, pattern, false, err);
+    return lb_fail(err, LB_E_FORMAT, "normalizer Replace: no pattern");
+}
+
+static lb_status one_step(lb_norm *n, const lb_json *json, lb_str type, step *s, lb_err *err) {
+    static const struct {
+        const char *name;
+        int form;
+    } forms[] = {
+        {"NFC", UTF8PROC_STABLE | UTF8PROC_COMPOSE},
+        {"NFD", UTF8PROC_STABLE | UTF8PROC_DECOMPOSE},
+        {"NFKC", UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT},
+        {"NFKD", UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT},
+    };
+    for (u32 i = 0; i < LB_LEN(forms); i++) {
+        if (lb_str_eq_c(type, forms[i].name)) {
+            s->kind = STEP_FORM;
+            s->form = (utf8proc_option_t)forms[i].form;
+            return LB_OK;
+        }
+    }
+    if (lb_str_eq_c(type, "Replace"))
+        return replace_step(n, json, s, err);
+    if (lb_str_eq_c(type, "Prepend")) {
+        s->kind = STEP_PREPEND;
+        return member_str(n, json, "prepend", &s->content, err);
+    }
+    if (lb_str_eq_c(type, "Strip")) {
+        s->kind = STEP_STRIP;
+        s->left = s->right = true;
+        (void)lb_json_as_bool(lb_json_get(json, "strip_left"), &s->left);
+        (void)lb_json_as_bool(lb_json_get(json, "strip_right"), &s->right);
+        return LB_OK;
+    }
+    if (lb_str_eq_c(type, "Lowercase"))
+        s->kind = STEP_LOWER;
+    else if (lb_str_eq_c(type, "StripAccents"))
+        s->kind = STEP_STRIP_ACCENTS;
+    else if (lb_str_eq_c(type, "ByteLevel"))
+        s->kind = STEP_BYTELEVEL;
+    else
+        return lb_fail(err, LB_E_UNSUPPORTED, "normalizer \"%.*s\" is not known here",
+                       LB_FMT(type));
+    return LB_OK;
+}
+
+/* Recursion: as deep as the JSON, LB_JSON_DEPTH. */
+static lb_status add_steps(lb_norm *n, const lb_json *json, lb_err *err) {
+    lb_str type;
+    if (!json || json->type == LB_JNULL)
+        return LB_OK;
+    if (!lb_json_as_str(lb_json_get(json, "type"), &type))
+        return lb_fail(err, LB_E_FORMAT, "normalizer without \"type\"");
+    if (lb_str_eq_c(type, "Sequence")) {
+        const lb_json *list = lb_json_get(json, "normalizers");
+        for (const lb_json *v = list ? list->first : NULL; v; v = v->next)
+            LB_TRY(add_steps(n, v, err));
+        return LB_OK;
+    }
+    if (n->n == STEPS_MAX)
+        return lb_fail(err, LB_E_LIMIT, "normalizer: more than %d steps", STEPS_MAX);
+    return one_step(n, json, type, &n->steps[n->n++], err);
+}
+
+lb_status lb_norm_new(lb_norm **out, const lb_json *json, lb_err *err) {
+    *out = NULL;
+    lb_norm *n = lb_alloc_zero(1, sizeof *n);
+    if (!n)
+        return lb_fail(err, LB_E_NOMEM, "normalizer: out of memory");
+    lb_status st = add_steps(n, json, err);
+    if (st != LB_OK)
+        lb_norm_free(&n);
+    *out = n;
+    return st;
+}
+
+void lb_norm_free(lb_norm **n) {
+    if (!n || !*n)
+        return;
+    for (u32 i = 0; i < (*n)->n; i++)
+        lb_regex_free(&(*n)->steps[i].re);
+    lb_arena_deinit(&(*n)->arena);
+    lb_free(*n);
+    *n = NULL;
+}
+
+/* ---- running ---- */
+
+static lb_status run_form(const step *s, lb_str in, lb_buf *out, lb_err *err) {
+    if (in.len > SIZE_MAX / (DECOMPOSED_MAX * sizeof(utf8proc_int32_t)) || in.len > INT32_MAX / 64)
+        return lb_fail(err, LB_E_LIMIT, "normalizer: a text of %zu bytes", in.len);
+    utf8proc_ssize_t cap = (utf8proc_ssize_t)in.len + DECOMPOSED_MAX, n;
+    utf8proc_int32_t *cps = NULL;
+    for (;;) {
+        lb_free(cps);
+        cps = lb_alloc((size_t)cap * sizeof *cps);
+        if (!cps)
+            return lb_fail(err, LB_E_NOMEM, "normalizer: out of memory");
+        n = utf8proc_decompose((const utf8proc_uint8_t *)in.ptr, (utf8proc_ssize_t)in.len, cps, cap,
+                               s->form);
+        if (n <= cap)
+            break;
+        cap = n;
+    }
+    if (n >= 0)
+        n = utf8proc_normalize_utf32(cps, n, s->form);
+    if (n < 0) {
+        lb_free(cps);
+        return lb_fail(err, LB_E_FORMAT, "normalizer: %s", utf8proc_errmsg(n));
+    }
+    for (utf8proc_ssize_t i = 0; i < n; i++)
+        lb_utf8_put(out, (u32)cps[i]);
+    lb_free(cps);
+    return LB_OK;
+}
+
+static lb_status run_replace(const step *s, lb_str in, lb_buf *out, lb_err *err) {
+    lb_regex_iter it;
+    size_t from, to, pos = 0;
+    bool found;
+    lb_status st = lb_regex_begin(&it, s->re, in, err);
+    while (st == LB_OK) {
+        st = lb_regex_next(&it, &from, &to, &found, err);
+        if (st != LB_OK || !found)
+            break;
+        lb_buf_put(out, in.ptr + pos, from - pos);
+        lb_buf_put_str(out, s->content);
+        pos = to;
+    }
+    lb_regex_end(&it);
+    lb_buf_put_str(out, lb_str_sub(in, pos, in.len));
+    return st;
+}
+
+/* The text without its white space at the ends. */
+static lb_str strip(lb_str in, bool left, bool right) {
+    size_t from = 0, to = 0, behind_last = 0;
+    bool inside = false;
+    while (to < in.len) {
+        size_t at = to;
+        if (!lb_cp_is_space(lb_utf8_next(in, &to))) {
+            if (!inside)
+                from = at;
+            inside = true;
+            behind_last = to;
+        }
+    }
+    if (!inside)
+        return left || right ? LB_STR_NONE : in;
+    return lb_str_sub(in, left ? from : 0, right ? behind_last : in.len);
+}
+
+static void run_chars(const step *s, lb_str in, lb_buf *out) {
+    for (size_t i = 0; i < in.len;) {
+        u32 cp = lb_utf8_next(in, &i);
+        if (s->kind == STEP_STRIP_ACCENTS) {
+            if (utf8proc_category((utf8proc_int32_t)cp) != UTF8PROC_CATEGORY_MN)
+                lb_utf8_put(out, cp);
+        } else {
+            lb_utf8_put(out, (u32)utf8proc_tolower((utf8proc_int32_t)cp));
+            if (cp == 0x130) /* the one code point whose lower case is two: i, dot above */
+                lb_utf8_put(out, 0x307);
+        }
+    }
+}
+
+static lb_status run_step(const step *s, lb_str in, lb_buf *out, lb_err *err) {
+    switch (s->kind) {
+    case STEP_FORM:
+        return run_form(s, in, out, err);
+    case STEP_REPLACE:
+        return run_replace(s, in, out, err);
+    case STEP_STRIP:
+        lb_buf_put_str(out, strip(in, s->left, s->right));
+        break;
+    case STEP_PREPEND:
+        if (in.len)
+            lb_buf_put_str(out, s->content);
+        lb_buf_put_str(out, in);
+        break;
+    case STEP_BYTELEVEL:
+        lb_bytelevel_encode(out, in);
+        break;
+    case STEP_LOWER:
+    case STEP_STRIP_ACCENTS:
+        run_chars(s, in, out);
+        break;
+    }
+    return LB_OK;
+}
+
+lb_status lb_norm_run(const lb_norm *n, lb_str in, lb_buf *out, lb_err *err) {
+    lb_buf other = {0};
+    lb_status st = LB_OK;
+    lb_buf_reset(out);
+    lb_buf_put_str(out, in);
+    for (u32 i = 0; i < n->n && st == LB_OK; i++) {
+        lb_buf_reset(&other);
+        st = run_step(&n->steps[i], lb_buf_str(out), &other, err);
+        lb_buf swap = *out;
+        *out = other;
+        other = swap;
+    }
+    if (st == LB_OK)
+        st = lb_buf_status(out, err);
+    lb_buf_deinit(&other);
+    return st;
+}

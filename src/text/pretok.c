@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pretok.c: steps of a pre-tokenizer. A step turns each piece of text into parts; most only cut. */
+#include "text/pretok.h"
+
+#include "text/bytelevel.h"
+#include "text/norm.h"
+#include "text/regex.h"
+#include <utf8proc.h>
+
+#define STEPS_MAX 64
+
+typedef enum step_kind { STEP_SPLIT, STEP_BYTELEVEL, STEP_METASPACE } step_kind;
+typedef enum behavior {
+    REMOVED,
+    ISOLATED,
+    MERGED_WITH_PREVIOUS,
+    MERGED_WITH_NEXT,
+    CONTIGUOUS
+} behavior;
+typedef enum prepend { PREPEND_NEVER, PREPEND_FIRST, PREPEND_ALWAYS } prepend;
+
+typedef struct step {
+    step_kind kind;
+    behavior behavior;
+    bool invert;
+    lb_regex *re;       /* SPLIT; BYTELEVEL and METASPACE: NULL where they do not cut */
+    bool prefix_space;  /* BYTELEVEL */
+    prepend prepend;    /* METASPACE */
+    lb_str replacement; /* METASPACE */
+} step;
+
+struct lb_pretok {
+    step steps[STEPS_MAX];
+    u32 n;
+    lb_arena arena;
+};
+
+lb_status lb_pieces_push(lb_pieces *p, lb_str text, u32 id, bool first, lb_err *err) {
+    if (p->n == p->cap) {
+        u64 cap = p->cap ? p->cap * 2 : 64, bytes;
+        lb_piece *v = lb_mul_u64(cap, sizeof *v, &bytes) ? lb_realloc(p->v, (size_t)bytes) : NULL;
+        if (!v)
+            return lb_fail(err, LB_E_NOMEM, "pre-tokenizer: out of memory");
+        p->v = v;
+        p->cap = cap;
+    }
+    p->v[p->n++] = (lb_piece){text, id, first};
+    return LB_OK;
+}
+
+void lb_pieces_deinit(lb_pieces *p) {
+    lb_free(p->v);
+    *p = (lb_pieces){0};
+}
+
+/* ---- compiling ---- */
+
+static lb_status read_behavior(const lb_json *json, step *s, lb_err *err) {
+    static const char *const names[] = {"Removed", "Isolated", "MergedWithPrevious",
+                                        "MergedWithNext", "Contiguous"};
+    lb_str name;
+    if (!lb_json_as_str(lb_json_get(json, "behavior"), &name))
+        return LB_OK;
+    for (u32 i = 0; i < LB_LEN(names); i++) {
+        if (lb_str_eq_c(name, names[i])) {
+            s->behavior = (behavior)i;
+            return LB_OK;
+        }
+    }
+    return lb_fail(err, LB_E_FORMAT, "pre_tokenizer: behavior \"%.*s\"", LB_FMT(name));
+}
+
+static bool flag(const lb_json *json, const char *key, bool otherwise) {
+    (void)lb_json_as_bool(lb_json_get(json, key), &otherwise);
+    return otherwise;
+}
+
+static lb_status split_step(const lb_json *json, step *s, lb_err *err) {
+    lb_str pattern;
+    bool literal = true;
+    if (!lb_json_as_str(lb_json_path(json, "pattern.String"), &pattern)) {
+        literal = false;
+        if (!lb_json_as_str(lb_json_path(json, "pattern.Regex"), &pattern))
+            return lb_fail(err, LB_E_FORMAT, "pre_tokenizer Split: no pattern");
+    }
+    s->invert = flag(json, "invert", false);
+    LB_TRY(read_behavior(json, s, err));
+    return lb_regex_new(&s->re, pattern, literal, err);
+}
+
+static lb_status metaspace_step(lb_pretok *p, const lb_json *json, step *s, lb_err *err) {
+    lb_str replacement, scheme;
+    s->kind = STEP_METASPACE;
+    s->behavior = MERGED_WITH_NEXT;
+    if (!lb_json_as_str(lb_json_get(json, "replacement"), &replacement) || replacement.len == 0)
+        return lb_fail(err, LB_E_FORMAT, "pre_tokenizer Metaspace: no replacement");
+    s->replacement = lb_arena_str(&p->arena, replacement);
+    if (!s->replacement.ptr)
+        return lb_fail(err, LB_E_NOMEM, "pre-tokenizer: out of memory");
+    s->prepend = flag(json, "add_prefix_space", true) ? PREPEND_ALWAYS : PREPEND_NEVER;
+    if (lb_json_as_str(lb_json_get(json, "prepend_scheme"), &scheme))
+        s->prepend = lb_str_eq_c(scheme, "always")  ? PREPEND_ALWAYS
+                     : lb_str_eq_c(scheme, "first") ? PREPEND_FIRST
+                                                    : PREPEND_NEVER;
+    if (flag(json, "split", true))
+        return lb_regex_new(&s->re, replacement, true, err);
+    return LB_OK;
+}
+
+static lb_status bytelevel_step(const lb_json *json, step *s, lb_err *err) {
+    s->kind = STEP_BYTELEVEL;
+    s->behavior = ISOLATED;
+    s->prefix_space = flag(json, "add_prefix_space", true);
+    if (flag(json, "use_regex", true))
+        return lb_regex_new(&s->re, LB_STR(LB_GPT2_PATTERN), false, err);
+    return LB_OK;
+}
+
+static lb_status one_step(lb_pretok *p, const lb_json *json, lb_str type, step *s, lb_err *err) {
+    s->behavior = ISOLATED;
+    if (lb_str_eq_c(type, "Split"))
+        return split_step(json, s, err);
+    if (lb_str_eq_c(type, "ByteLevel"))
+        return bytelevel_step(json, s, err);
+    if (lb_str_eq_c(type, "Metaspace"))
+        return metaspace_step(p, json, s, err);
+    if (lb_str_eq_c(type, "Digits")) { /* Rust's char::is_numeric */
+        s->behavior = flag(json, "individual_digits", false) ? ISOLATED : CONTIGUOUS;
+        return lb_regex_new(&s->re, LB_STR("\\p{N}"), false, err);
+    }
+    if (lb_str_eq_c(type, "Punctuation")) {
+        LB_TRY(read_behavior(json, s, err));
+        return lb_regex_new(&s->re, LB_STR("[\\p{P}!-/:-@\\[-`{-~]"), false, err);
+    }
+    if (lb_str_eq_c(type, "Whitespace")) {
+        s->behavior = REMOVED;
+        s->invert = true;
+        return lb_regex_new(&s->re, LB_STR("\\w+|[^\\w\\s]+"), false, err);
+    }
+    if (lb_str_eq_c(type, "WhitespaceSplit")) {
+        s->behavior = REMOVED;
+        return lb_regex_new(&s->re, LB_STR("\\s"), false, err);
+    }
+    if (lb_str_eq_c(type, "CharDelimiterSplit")) {
+        lb_str delimiter;
+        s->behavior = REMOVED;
+        if (!lb_json_as_str(lb_json_get(json, "delimiter"), &delimiter))
+            return lb_fail(err, LB_E_FORMAT, "pre_tokenizer CharDelimiterSplit: no delimiter");
+        return lb_regex_new(&s->re, delimiter, true, err);
+    }
+    return lb_fail(err, LB_E_UNSUPPORTED, "pre_tokenizer \"%.*s\" is not known here", LB_FMT(type));
+}
+
+/* Recursion: as deep as the JSON, LB_JSON_DEPTH. */
+static lb_status add_steps(lb_pretok *p, const lb_json *json, lb_err *err) {
+    lb_str type;
+    if (!json || json->type == LB_JNULL)
+        return LB_OK;
+    if (!lb_json_as_str(lb_json_get(json, "type"), &type))
+        return lb_fail(err, LB_E_FORMAT, "pre_tokenizer without \"type\"");
+    if (lb_str_eq_c(type, "Sequence")) {
+        const lb_json *list = lb_json_get(json, "pretokenizers");
+        for (const lb_json *v = list ? list->first : NULL; v; v = v->next)
+            LB_TRY(add_steps(p, v, err));
+        return LB_OK;
+    }
+    if (p->n == STEPS_MAX)
+        return lb_fail(err, LB_E_LIMIT, "pre_tokenizer: more than %d steps", STEPS_MAX);
+    return one_step(p, json, type, &p->steps[p->n++], err);
+}
+
+lb_status lb_pretok_new(lb_pretok **out, const lb_json *json, lb_err *err) {
+    *out = NULL;
+    lb_pretok *p = lb_alloc_zero(1, sizeof *p);
+    if (!p)
+        return lb_fail(err, LB_E_NOMEM, "pre-tokenizer: out of memory");
+    lb_status st = add_steps(p, json, err);
+    if (st != LB_OK)
+        lb_pretok_free(&p);
+    *out = p;
+    return st;
+}
+
+void lb_pretok_free(lb_pretok **p) {
+    if (!p || !*p)
+        return;
+    for (u32 i = 0; i < (*p)->n; i++)
+        lb_regex_free(&(*p)->steps[i].re);
+    lb_arena_deinit(&(*p)->arena);
+    lb_free(*p);
+    *p = NULL;
+}
+
+/* ---- running ---- */
+
+/* Where a cut piece is being put together from the parts between and at the matches. */
+typedef struct cutter {
+    const step *s;
+    lb_str text;
+    bool first;
+    lb_pieces *out;
+    size_t from, to;     /* the part not yet pushed; from == to: none */
+    bool last_was_match; /* of the part before */
+} cutter;
+
+static lb_status flush(cutter *c, lb_err *err) {
+    size_t from = c->from;
+    c->from = c->to;
+    if (from == c->to)
+        return LB_OK;
+    return lb_pieces_push(c->out, lb_str_sub(c->text, from, c->to), LB_PIECE_TEXT,
+                          c->first && from == 0, err);
+}
+
+/* The next part in order; parts follow each other without holes. */
+static lb_status take(cutter *c, size_t from, size_t to, bool is_match, lb_err *err) {
+    is_match = is_match != c->s->invert;
+    bool joined = false; /* to the part before */
+    switch (c->s->behavior) {
+    case REMOVED:
+    case ISOLATED:
+        break;
+    case CONTIGUOUS:
+        joined = is_match == c->last_was_match;
+        break;
+    case MERGED_WITH_PREVIOUS:
+        joined = is_match && !c->last_was_match;
+        break;
+    case MERGED_WITH_NEXT:
+        joined = !is_match && c->last_was_match;
+        break;
+    }
+    c->last_was_match = is_match;
+    if (c->s->behavior == REMOVED && is_match) {
+        LB_TRY(flush(c, err));
+        c->from = c->to = to;
+        return LB_OK;
+    }
+    if (!joined)
+        LB_TRY(flush(c, err));
+    if (c->from == c->to)
+        c->from = from;
+    c->to = to;
+    return LB_OK;
+}
+
+static lb_status cut(const step *s, const lb_piece *piece, lb_pieces *out, lb_err *err) {
+    lb_regex_iter it;
+    size_t from, to, pos = 0;
+    bool found = true;
+    cutter c = {.s = s, .text = piece->text, .first = piece->first, .out = out};
+    lb_status st = lb_regex_begin(&it, s->re, piece->text, err);
+    while (st == LB_OK) {
+        LB_TRY_DONE(st, lb_regex_next(&it, &from, &to, &found, err));
+        if (!found)
+            break;
+        if (pos < from)
+            LB_TRY_DONE(st, take(&c, pos, from, false, err));
+        LB_TRY_DONE(st, take(&c, from, to, true, err));
+        pos = to;
+    }
+    if (st == LB_OK && pos < piece->text.len)
+        st = take(&c, pos, piece->text.len, false, err);
+    if (st == LB_OK)
+        st = flush(&c, err);
+done:
+    lb_regex_end(&it);
+    return st;
+}
+
+static lb_status keep(lb_buf *text, lb_arena *scratch, lb_str *out, lb_err *err) {
+    LB_TRY(lb_buf_status(text, err));
+    *out = lb_arena_str(scratch, lb_buf_str(text));
+    if (!out->ptr)
+        return lb_fail(err, LB_E_NOMEM, "pre-tokenizer: out of memory");
+    return LB_OK;
+}
+
+static lb_status run_bytelevel(const step *s, lb_piece piece, lb_pieces *out, lb_arena *scratch,
+                               lb_err *err) {
+    lb_buf text = {0};
+    u64 n = out->n;
+    lb_status st = LB_OK;
+    if (s->prefix_space && !lb_str_starts(piece.text, LB_STR(" "))) {
+        lb_buf_put_u8(&text, ' ');
+        lb_buf_put_str(&text, piece.text);
+        LB_TRY_DONE(st, keep(&text, scratch, &piece.text, err));
+    }
+    st = s->re ? cut(s, &piece, out, err)
+               : lb_pieces_push(out, piece.text, LB_PIECE_TEXT, piece.first, err);
+    for (; st == LB_OK && n < out->n; n++) {
+        lb_buf_reset(&text);
+        lb_bytelevel_encode(&text, out->v[n].text);
+        st = keep(&text, scratch, &out->v[n].text, err);
+    }
+done:
+    lb_buf_deinit(&text);
+    return st;
+}
+
+static lb_status run_metaspace(const step *s, lb_piece piece, lb_pieces *out, lb_arena *scratch,
+                               lb_err *err) {
+    lb_buf text = {0};
+    lb_status st;
+    bool wanted = s->prepend == PREPEND_ALWAYS || (s->prepend == PREPEND_FIRST && piece.first);
+    bool there =
+        lb_str_starts(piece.text, LB_STR(" ")) || lb_str_starts(piece.text, s->replacement);
+    if (wanted && !there)
+        lb_buf_put_str(&text, s->replacement);
+    for (size_t i = 0; i < piece.text.len; i++) {
+        if (piece.text.ptr[i] == ' ')
+            lb_buf_put_str(&text, s->replacement);
+        else
+            lb_buf_put_u8(&text, (u8)piece.text.ptr[i]);
+    }
+    LB_TRY_DONE(st, keep(&text, scratch, &piece.text, err));
+    st = s->re ? cut(s, &piece, out, err)
+               : lb_pieces_push(out, piece.text, LB_PIECE_TEXT, piece.first, err);
+done:
+    lb_buf_deinit(&text);
+    return st;
+}
+
+lb_status lb_pretok_run(const lb_pretok *p, lb_pieces *pieces, lb_arena *scratch, lb_err *err) {
+    lb_pieces next = {0};
+    lb_status st = LB_OK;
+    for (u32 i = 0; i < p->n && st == LB_OK; i++) {
+        const step *s = &p->steps[i];
+        next.n = 0;
+        for (u64 j = 0; j < pieces->n && st == LB_OK; j++) {
+            lb_piece piece = pieces->v[j];
+            if (piece.id != LB_PIECE_TEXT)
+                st = lb_pieces_push(&next, piece.text, piece.id, piece.first, err);
+            else if (s->kind == STEP_BYTELEVEL)
+                st = run_bytelevel(s, piece, &next, scratch, err);
+            else if (s->kind == STEP_METASPACE)
+                st = run_metaspace(s, piece, &next, scratch, err);
+            else
+                st = cut(s, &piece, &next, err);
+        }
+        lb_pieces swap = *pieces;
+        *pieces = next;
+        next = swap;
+    }
+    lb_pieces_deinit(&next);
+    return st;
+}

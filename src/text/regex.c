@@ -1,0 +1,366 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* regex.c: rewriting of Oniguruma patterns, and bounded matching with PCRE2.
+ *
+ * Oniguruma in its Ruby dialect and UTF-8: \s is Unicode's White_Space; \w is letters, marks,
+ * decimal digits and connector punctuation; \h is a hexadecimal digit; (?m) makes the dot match a
+ * newline; ^ and $ stand at every line. Source: Oniguruma's doc/RE (6.9), compared by tests/peers
+ * with the tokenizers library on every pattern of pre_tables.c. PCRE2: pcre2pattern(3), 10.42. */
+#include "text/regex.h"
+
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+
+/* White_Space of Unicode 15: inside a class, without its brackets. */
+#define SPACE_CLASS                                                                         \
+    "\\x09-\\x0d\\x20\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}" \
+    "\\x{205f}\\x{3000}"
+#define WORD_CLASS "\\p{L}\\p{M}\\p{Nd}\\p{Pc}"
+#define HEX_CLASS "0-9a-fA-F"
+
+/* Steps of one match attempt: a tokenizer's pattern takes a few per byte. */
+#define MATCH_STEPS_MAX 10000000
+#define MATCH_DEPTH_MAX 100000
+#define MATCH_HEAP_KIB 65536
+#define PATTERN_BYTES_MAX ((size_t)1 << 20)
+
+struct lb_regex {
+    pcre2_code *code;
+    pcre2_match_context *match;
+};
+
+static void *pcre_alloc(PCRE2_SIZE size, void *unused) {
+    (void)unused;
+    return lb_alloc(size);
+}
+
+static void pcre_free(void *ptr, void *unused) {
+    (void)unused;
+    lb_free(ptr);
+}
+
+/* ---- rewriting ---- */
+
+static lb_status unsupported(lb_err *err, lb_str pattern, const char *why) {
+    return lb_fail(err, LB_E_UNSUPPORTED, "regular expression \"%.*s\": %s",
+                   (int)LB_MIN(pattern.len, (size_t)120), pattern.ptr, why);
+}
+
+/* The escape at pattern[*i] == '\\'; *i moves behind it. */
+static lb_status put_escape(lb_str pattern, size_t *i, bool in_class, lb_buf *out, lb_err *err) {
+    if (*i + 1 >= pattern.len)
+        return unsupported(err, pattern, "ends in a backslash");
+    char c = pattern.ptr[*i + 1];
+    const char *inside = NULL;
+    switch (c) {
+    case 's':
+    case 'S':
+        inside = SPACE_CLASS;
+        break;
+    case 'w':
+    case 'W':
+        inside = WORD_CLASS;
+        break;
+    case 'h':
+    case 'H':
+        inside = HEX_CLASS;
+        break;
+    case 'b':
+    case 'B':
+        if (in_class)
+            break;
+        lb_buf_put_c(out, c == 'b' ? "(?:(?<=[" WORD_CLASS "])(?![" WORD_CLASS "])|"
+                                     "(?<![" WORD_CLASS "])(?=[" WORD_CLASS "]))"
+                                   : "(?:(?<=[" WORD_CLASS "])(?=[" WORD_CLASS "])|"
+                                     "(?<![" WORD_CLASS "])(?![" WORD_CLASS "]))");
+        *i += 2;
+        return LB_OK;
+    default:
+        break;
+    }
+    if (inside) {
+        bool negated = c < 'a';
+        if (in_class && negated)
+            return unsupported(err, pattern,
+                               "a negated shorthand inside a class is not known here");
+        if (!in_class)
+            lb_buf_put_c(out, negated ? "[^" : "[");
+        lb_buf_put_c(out, inside);
+        if (!in_class)
+            lb_buf_put_c(out, "]");
+    } else {
+        lb_buf_put(out, pattern.ptr + *i, 2);
+    }
+    *i += 2;
+    return LB_OK;
+}
+
+/* "(?im-x:": the option letters of a group; m is PCRE2's s. *i stands behind "(?". */
+static void put_group_options(lb_str pattern, size_t *i, lb_buf *out) {
+    size_t j = *i;
+    while (j < pattern.len && strchr("imx-", pattern.ptr[j]))
+        j++;
+    if (j == *i || j >= pattern.len || (pattern.ptr[j] != ':' && pattern.ptr[j] != ')'))
+        return;
+    for (; *i < j; ++*i)
+        lb_buf_put_u8(out, (u8)(pattern.ptr[*i] == 'm' ? 's' : pattern.ptr[*i]));
+}
+
+/* "[X&&[^Y]]" at pattern[i]: where X, Y and the end are. False: a class of another form. */
+static bool find_difference(lb_str pattern, size_t i, lb_str *x, lb_str *y, size_t *end) {
+    size_t j = i + 1;
+    while (j + 1 < pattern.len && pattern.ptr[j] != ']' && pattern.ptr[j] != '[' &&
+           !(pattern.ptr[j] == '&' && pattern.ptr[j + 1] == '&'))
+        j += pattern.ptr[j] == '\\' ? 2 : 1;
+    if (!lb_str_starts(lb_str_sub(pattern, j, pattern.len), LB_STR("&&[^")))
+        return false;
+    size_t k = j + 4;
+    while (k < pattern.len && pattern.ptr[k] != ']' && pattern.ptr[k] != '[')
+        k += pattern.ptr[k] == '\\' ? 2 : 1;
+    if (!lb_str_starts(lb_str_sub(pattern, k, pattern.len), LB_STR("]]")))
+        return false;
+    *x = lb_str_sub(pattern, i + 1, j);
+    *y = lb_str_sub(pattern, j + 4, k);
+    *end = k + 2;
+    return true;
+}
+
+/* The inside of a class, without its brackets, up to the end of text. A class inside it is a union:
+ * its brackets go. */
+static lb_status put_class(lb_str pattern, lb_str text, lb_buf *out, lb_err *err) {
+    u32 depth = 0;
+    for (size_t i = 0; i < text.len;) {
+        char c = text.ptr[i];
+        if (c == '\\') {
+            LB_TRY(put_escape(text, &i, true, out, err));
+            continue;
+        }
+        if (c == '[' && i + 1 < text.len && text.ptr[i + 1] == ':') { /* "[:alpha:]" */
+            size_t end = i;
+            while (end < text.len && text.ptr[end] != ']')
+                end++;
+            end = LB_MIN(end + 1, text.len);
+            lb_buf_put_str(out, lb_str_sub(text, i, end));
+            i = end;
+            continue;
+        }
+        if (c == '[') {
+            if (i + 1 < text.len && text.ptr[i + 1] == '^')
+                return unsupported(err, pattern, "a negated class inside a class");
+            depth++;
+        } else if (c == ']' && depth) {
+            depth--;
+        } else if (c == '&' && i + 1 < text.len && text.ptr[i + 1] == '&') {
+            return unsupported(err, pattern, "&& inside a class, of a form not known here");
+        } else {
+            lb_buf_put_u8(out, (u8)c);
+        }
+        i++;
+    }
+    return LB_OK;
+}
+
+/* Where the class that starts at pattern[i] ends: behind its bracket. 0: it does not. */
+static size_t class_end(lb_str pattern, size_t i) {
+    u32 depth = 0;
+    for (size_t j = i; j < pattern.len; j++) {
+        char c = pattern.ptr[j];
+        if (c == '\\')
+            j++;
+        else if (c == '[' && depth && j + 1 < pattern.len && pattern.ptr[j + 1] == ':')
+            while (j < pattern.len && pattern.ptr[j] != ']')
+                j++;
+        else if (c == '[')
+            depth++;
+        else if (c == ']' && --depth == 0)
+            return j + 1;
+        /* a first ] is itself, in both dialects */
+        if (depth == 1 && (j == i || (j == i + 1 && pattern.ptr[j] == '^')) &&
+            j + 1 < pattern.len && pattern.ptr[j + 1] == ']')
+            j++;
+    }
+    return 0;
+}
+
+static lb_status translate_class(lb_str pattern, size_t *i, lb_buf *out, lb_err *err) {
+    lb_str x, y;
+    size_t end;
+    if (find_difference(pattern, *i, &x, &y, &end)) {
+        lb_buf_put_c(out, "(?:(?![");
+        LB_TRY(put_class(pattern, y, out, err));
+        lb_buf_put_c(out, "])[");
+        LB_TRY(put_class(pattern, x, out, err));
+        lb_buf_put_c(out, "])");
+        *i = end;
+        return LB_OK;
+    }
+    end = class_end(pattern, *i);
+    if (!end)
+        return unsupported(err, pattern, "a class without end");
+    size_t from = *i + 1;
+    lb_buf_put_u8(out, '[');
+    if (from < end && pattern.ptr[from] == '^') {
+        lb_buf_put_u8(out, '^');
+        from++;
+    }
+    if (from + 1 < end && pattern.ptr[from] == ']') {
+        lb_buf_put_c(out, "\\]");
+        from++;
+    }
+    LB_TRY(put_class(pattern, lb_str_sub(pattern, from, end - 1), out, err));
+    lb_buf_put_u8(out, ']');
+    *i = end;
+    return LB_OK;
+}
+
+lb_status lb_regex_translate(lb_str pattern, lb_buf *out, lb_err *err) {
+    if (pattern.len > PATTERN_BYTES_MAX)
+        return lb_fail(err, LB_E_LIMIT, "regular expression of %zu bytes: at most %zu are taken",
+                       pattern.len, PATTERN_BYTES_MAX);
+    for (size_t i = 0; i < pattern.len;) {
+        char c = pattern.ptr[i];
+        if (c == '\\') {
+            LB_TRY(put_escape(pattern, &i, false, out, err));
+        } else if (c == '[') {
+            LB_TRY(translate_class(pattern, &i, out, err));
+        } else if (c == '(' && i + 1 < pattern.len && pattern.ptr[i + 1] == '?') {
+            lb_buf_put_c(out, "(?");
+            i += 2;
+            put_group_options(pattern, &i, out);
+        } else {
+            lb_buf_put_u8(out, (u8)c);
+            i++;
+        }
+    }
+    return lb_buf_status(out, err);
+}
+
+/* ---- compiling ---- */
+
+static lb_status compile(lb_regex *re, lb_str pattern, lb_str rewritten, bool literal,
+                         lb_err *err) {
+    lb_status st = LB_OK;
+    pcre2_general_context *general = pcre2_general_context_create(pcre_alloc, pcre_free, NULL);
+    pcre2_compile_context *cc = general ? pcre2_compile_context_create(general) : NULL;
+    if (!cc) {
+        st = lb_fail(err, LB_E_NOMEM, "regular expression: out of memory");
+        goto done;
+    }
+    pcre2_set_newline(cc, PCRE2_NEWLINE_LF);
+    pcre2_set_parens_nest_limit(cc, 100);
+    u32 options = PCRE2_UTF | (literal ? PCRE2_LITERAL : PCRE2_UCP | PCRE2_MULTILINE);
+    int code;
+    PCRE2_SIZE at;
+    re->code = pcre2_compile((PCRE2_SPTR)rewritten.ptr, rewritten.len, options, &code, &at, cc);
+    if (!re->code) {
+        char text[128];
+        pcre2_get_error_message(code, (PCRE2_UCHAR *)text, sizeof text);
+        st = unsupported(err, pattern, text);
+        goto done;
+    }
+    re->match = pcre2_match_context_create(general);
+    if (!re->match) {
+        st = lb_fail(err, LB_E_NOMEM, "regular expression: out of memory");
+        goto done;
+    }
+    pcre2_set_match_limit(re->match, MATCH_STEPS_MAX);
+    pcre2_set_depth_limit(re->match, MATCH_DEPTH_MAX);
+    pcre2_set_heap_limit(re->match, MATCH_HEAP_KIB);
+done:
+    pcre2_compile_context_free(cc);
+    pcre2_general_context_free(general);
+    return st;
+}
+
+lb_status lb_regex_new(lb_regex **out, lb_str pattern, bool literal, lb_err *err) {
+    *out = NULL;
+    if (!lb_str_is_utf8(pattern))
+        return lb_fail(err, LB_E_FORMAT, "regular expression: not valid UTF-8");
+    if (literal && pattern.len == 0)
+        return lb_fail(err, LB_E_FORMAT, "pattern: an empty string splits nothing");
+    lb_buf rewritten = {0};
+    lb_regex *re = lb_alloc_zero(1, sizeof *re);
+    lb_status st = LB_OK;
+    if (!re) {
+        st = lb_fail(err, LB_E_NOMEM, "regular expression: out of memory");
+        goto done;
+    }
+    if (literal)
+        lb_buf_put_str(&rewritten, pattern);
+    else
+        LB_TRY_DONE(st, lb_regex_translate(pattern, &rewritten, err));
+    LB_TRY_DONE(st, lb_buf_status(&rewritten, err));
+    LB_TRY_DONE(st, compile(re, pattern, lb_buf_str(&rewritten), literal, err));
+    *out = re;
+    re = NULL;
+done:
+    lb_regex_free(&re);
+    lb_buf_deinit(&rewritten);
+    return st;
+}
+
+void lb_regex_free(lb_regex **re) {
+    if (!re || !*re)
+        return;
+    pcre2_match_context_free((*re)->match);
+    pcre2_code_free((*re)->code);
+    lb_free(*re);
+    *re = NULL;
+}
+
+/* ---- matching ---- */
+
+lb_status lb_regex_begin(lb_regex_iter *it, const lb_regex *re, lb_str text, lb_err *err) {
+    *it = (lb_regex_iter){.re = re, .text = text};
+    it->data = pcre2_match_data_create_from_pattern(re->code, NULL);
+    if (!it->data)
+        return lb_fail(err, LB_E_NOMEM, "regular expression: out of memory");
+    return LB_OK;
+}
+
+static size_t char_len(lb_str text, size_t at) {
+    size_t n = 1;
+    while (at + n < text.len && ((u8)text.ptr[at + n] & 0xc0) == 0x80)
+        n++;
+    return n;
+}
+
+lb_status lb_regex_next(lb_regex_iter *it, size_t *from, size_t *to, bool *found, lb_err *err) {
+    *found = false;
+    while (!it->done && it->next <= it->text.len) {
+        int rc = pcre2_match(it->re->code, (PCRE2_SPTR)(it->text.ptr ? it->text.ptr : ""),
+                             it->text.len, it->next, PCRE2_NO_UTF_CHECK, it->data, it->re->match);
+        if (rc == PCRE2_ERROR_NOMATCH)
+            break;
+        if (rc == PCRE2_ERROR_NOMEMORY)
+            return lb_fail(err, LB_E_NOMEM, "regular expression: out of memory");
+        if (rc < 0) {
+            char text[128];
+            pcre2_get_error_message(rc, (PCRE2_UCHAR *)text, sizeof text);
+            return lb_fail_at(err, LB_E_LIMIT, it->next,
+                              "regular expression: gave up on a text of %zu bytes: %s",
+                              it->text.len, text);
+        }
+        const PCRE2_SIZE *at = pcre2_get_ovector_pointer(it->data);
+        /* \K in a look-ahead can end before it starts; an end that moves back would loop. */
+        if (at[1] < at[0] || at[0] < it->next)
+            break;
+        if (at[0] == at[1] && it->any && at[1] == it->last_end) {
+            it->next = it->next < it->text.len ? it->next + char_len(it->text, it->next)
+                                               : it->text.len + 1;
+            continue;
+        }
+        it->any = true;
+        it->next = it->last_end = at[1];
+        *from = at[0];
+        *to = at[1];
+        *found = true;
+        return LB_OK;
+    }
+    it->done = true;
+    return LB_OK;
+}
+
+void lb_regex_end(lb_regex_iter *it) {
+    pcre2_match_data_free(it->data);
+    it->data = NULL;
+}
