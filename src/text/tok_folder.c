@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tok_folder.c: reading the small files, and transformers' additions to the vocabulary. */
+#include "text/tok_folder.h"
+
+#include "base/os.h"
+#include <stdlib.h>
+
+bool lb_tok_folder_has(const lb_tok_folder *f, const char *name) {
+    return lb_source_side(f->src, lb_str_c(name)) != NULL;
+}
+
+lb_status lb_tok_folder_read(lb_tok_folder *f, const char *name, lb_str *text, bool *found,
+                             lb_err *err) {
+    const lb_side_file *side = lb_source_side(f->src, lb_str_c(name));
+    *found = side != NULL;
+    *text = LB_STR_NONE;
+    return side ? lb_os_read_file(side->path, LB_TOK_FILE_MAX, &f->arena, text, err) : LB_OK;
+}
+
+lb_status lb_tok_folder_json(lb_tok_folder *f, const char *name, lb_json **out, lb_err *err) {
+    lb_str text;
+    bool found;
+    *out = NULL;
+    LB_TRY(lb_tok_folder_read(f, name, &text, &found, err));
+    return found ? lb_json_parse(text, name, &f->arena, out, err) : LB_OK;
+}
+
+lb_status lb_tok_folder_open(lb_tok_folder *f, const lb_source *src, lb_err *err) {
+    *f = (lb_tok_folder){.src = src};
+    lb_status st = LB_OK;
+    if (src->config.len)
+        LB_TRY_DONE(st, lb_json_parse(src->config, "config.json", &f->arena, &f->config, err));
+    st = lb_tok_folder_json(f, "tokenizer_config.json", &f->tok_config, err);
+done:
+    if (st != LB_OK)
+        lb_tok_folder_close(f);
+    return st;
+}
+
+void lb_tok_folder_close(lb_tok_folder *f) {
+    if (f->has_tokenizer)
+        lb_hf_tok_deinit(&f->tok);
+    f->has_tokenizer = false;
+    lb_arena_deinit(&f->arena);
+}
+
+lb_status lb_tok_folder_tokenizer(lb_tok_folder *f, bool arrays, lb_err *err) {
+    bool found = f->tokenizer_text.ptr != NULL;
+    if (f->has_tokenizer && (f->has_arrays || !arrays))
+        return LB_OK;
+    if (!found)
+        LB_TRY(lb_tok_folder_read(f, "tokenizer.json", &f->tokenizer_text, &found, err));
+    if (!found)
+        return lb_fail(err, LB_E_NOT_FOUND, "%s: no tokenizer.json", f->src->path);
+    if (f->has_tokenizer)
+        lb_hf_tok_deinit(&f->tok);
+    f->has_tokenizer = false;
+    if (arrays)
+        LB_TRY(lb_hf_tok_parse(&f->tok, f->tokenizer_text, "tokenizer.json", &f->arena, err));
+    else
+        LB_TRY(lb_hf_tok_parse_rest(&f->tok, f->tokenizer_text, "tokenizer.json", &f->arena, err));
+    f->has_tokenizer = true;
+    f->has_arrays = arrays;
+    return LB_OK;
+}
+
+/* ---- tokens that tokenizer_config.json adds ---- */
+
+bool lb_tok_token_text(const lb_json *v, lb_str *out) {
+    return lb_json_as_str(v, out) || lb_json_as_str(lb_json_get(v, "content"), out);
+}
+
+static bool flag(const lb_json *o, const char *key, bool otherwise) {
+    (void)lb_json_as_bool(lb_json_get(o, key), &otherwise);
+    return otherwise;
+}
+
+static lb_status add_token(lb_tok_folder *f, const lb_json *v, bool special, lb_err *err) {
+    lb_hf_added a = {.file_id = UINT64_MAX};
+    if (!lb_tok_token_text(v, &a.content))
+        return LB_OK;
+    a.special = special || flag(v, "special", false);
+    a.normalized = flag(v, "normalized", !a.special);
+    a.single_word = flag(v, "single_word", false);
+    a.lstrip = flag(v, "lstrip", false);
+    a.rstrip = flag(v, "rstrip", false);
+    return lb_hf_tok_add(&f->tok, &a, &f->arena, err);
+}
+
+typedef struct numbered {
+    u64 id;
+    const lb_json *token;
+} numbered;
+
+static int compare_numbers(const void *a, const void *b) {
+    const numbered *x = a, *y = b;
+    return (x->id > y->id) - (x->id < y->id);
+}
+
+/* added_tokens_decoder: {"id": token}, in the order of the numbers. */
+static lb_status add_decoder(lb_tok_folder *f, const lb_json *decoder, lb_err *err) {
+    if (!decoder || decoder->type != LB_JOBJECT || decoder->n == 0)
+        return LB_OK;
+    numbered *v = lb_arena_new(&f->arena, numbered, decoder->n);
+    if (!v)
+        return lb_fail(err, LB_E_NOMEM, "tokenizer_config.json: out of memory");
+    u64 n = 0;
+    for (const lb_json *o = decoder->first; o; o = o->next) {
+        if (!lb_str_to_u64(o->key, &v[n].id))
+            return lb_fail(err, LB_E_FORMAT,
+                           "tokenizer_config.json: added_tokens_decoder: \"%.*s\" is no id",
+                           LB_FMT(o->key));
+        v[n++].token = o;
+    }
+    qsort(v, (size_t)n, sizeof *v, compare_numbers);
+    for (u64 i = 0; i < n; i++)
+        LB_TRY(add_token(f, v[i].token, false, err));
+    return LB_OK;
+}
+
+lb_status lb_tok_folder_add_configured(lb_tok_folder *f, lb_err *err) {
+    static const char *const named[] = {"bos_token", "eos_token", "unk_token", "sep_token",
+                                        "pad_token", "cls_token", "mask_token"};
+    static const char *const lists[] = {"additional_special_tokens", "extra_special_tokens"};
+    const lb_json *c = f->tok_config;
+    LB_TRY(add_decoder(f, lb_json_get(c, "added_tokens_decoder"), err));
+    for (u32 i = 0; i < LB_LEN(named); i++)
+        LB_TRY(add_token(f, lb_json_get(c, named[i]), true, err));
+    for (u32 i = 0; i < LB_LEN(lists); i++) {
+        const lb_json *list = lb_json_get(c, lists[i]);
+        for (const lb_json *v = list ? list->first : NULL; v; v = v->next)
+            LB_TRY(add_token(f, v, true, err));
+    }
+    return LB_OK;
+}

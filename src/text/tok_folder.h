@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tok_folder.h: the files of a folder that describe its tokenizer, opened on demand. Internal to
+ * text/. */
+#ifndef LB_TEXT_TOK_FOLDER_H
+#define LB_TEXT_TOK_FOLDER_H
+
+#include "base/base.h"
+#include "base/mem.h"
+#include "io/json.h"
+#include "tensor/source.h"
+#include "text/hf_tok.h"
+
+/* The largest file that is read whole: ten times the largest tokenizer.json there is (2026). */
+#define LB_TOK_FILE_MAX ((u64)512 << 20)
+
+typedef struct lb_tok_folder {
+    const lb_source *src;
+    lb_arena arena;        /* everything below */
+    lb_json *config;       /* config.json; NULL: none */
+    lb_json *tok_config;   /* tokenizer_config.json; NULL: none */
+    lb_str tokenizer_text; /* tokenizer.json; empty: none */
+    bool has_tokenizer;    /* tok was parsed */
+    bool has_arrays;       /* with vocabulary and merges */
+    lb_hf_tok tok;
+} lb_tok_folder;
+
+/* Reads config.json and tokenizer_config.json. lb_tok_folder_close frees in any state. */
+lb_status lb_tok_folder_open(lb_tok_folder *f, const lb_source *src, lb_err *err);
+void lb_tok_folder_close(lb_tok_folder *f);
+bool lb_tok_folder_has(const lb_tok_folder *f, const char *name);
+/* *found = false and an empty text where there is no such file. */
+lb_status lb_tok_folder_read(lb_tok_folder *f, const char *name, lb_str *text, bool *found,
+                             lb_err *err);
+/* *out = NULL where there is no such file. */
+lb_status lb_tok_folder_json(lb_tok_folder *f, const char *name, lb_json **out, lb_err *err);
+/* Parses tokenizer.json (f->tok); arrays = false: only the tree and the counts. LB_E_NOT_FOUND
+ * where there is none. */
+lb_status lb_tok_folder_tokenizer(lb_tok_folder *f, bool arrays, lb_err *err);
+/* Adds to f->tok the tokens that transformers adds when it opens the folder: those of
+ * tokenizer_config.json that tokenizer.json does not know. */
+lb_status lb_tok_folder_add_configured(lb_tok_folder *f, lb_err *err);
+
+/* The text of a special token: a string, or the content of an object. */
+bool lb_tok_token_text(const lb_json *v, lb_str *out);
+
+#endif

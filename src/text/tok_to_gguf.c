@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tok_to_gguf.c: the files of a folder -> tokenizer.* keys, as the reference converter writes them.
+ *
+ * Three ways, tried in the order of the architecture's row: SPM (tokenizer.model), HF (a
+ * tokenizer.json whose BPE has byte fallback, written as GGUF "llama"), BPE (a tokenizer.json of
+ * byte-level BPE, GGUF "gpt2"). Source: conversion/base.py (_set_vocab_sentencepiece,
+ * _set_vocab_llama_hf, _set_vocab_gpt2), conversion/llama.py, qwen.py, gemma.py and
+ * gguf-py/gguf/vocab.py of llama-cpp-python 0.3.36. */
+#include "text/tokdata.h"
+
+#include "text/special.h"
+#include "text/spm.h"
+#include "text/tok_job.h"
+
+typedef enum way { WAY_NONE, WAY_SPM, WAY_HF, WAY_BPE } way;
+
+enum {
+    ROW_CONFIG_PREFIX = 1, /* add_prefix_space of tokenizer_config.json is written */
+    ROW_NO_PREFIX = 2,     /* add_space_prefix = false after an SPM vocabulary */
+    ROW_LLAMA_SIZES = 4    /* vocabularies of 32016 (CodeLlama) and 49152 (Granite, SmolLM) */
+};
+
+static const struct row {
+    const char *arch;
+    way ways[3];
+    u32 flags;
+} rows[] = {
+    {"llama", {WAY_SPM, WAY_HF, WAY_BPE}, ROW_CONFIG_PREFIX | ROW_LLAMA_SIZES},
+    {"qwen2", {WAY_SPM, WAY_BPE}, 0},
+    {"qwen3", {WAY_SPM, WAY_BPE}, 0},
+    {"gemma2", {WAY_SPM}, ROW_NO_PREFIX},
+    {"gemma3", {WAY_SPM, WAY_BPE}, ROW_NO_PREFIX},
+};
+static const struct row default_row = {"", {WAY_BPE}, 0};
+
+/* ---- SPM: tokenizer.model ---- */
+
+static void set_token(lb_tok_job *j, u64 id, lb_str text, i32 type) {
+    j->tokens[id] = text;
+    j->types[id] = type;
+    j->scores[id] = -1000.0f; /* the reference's score of an added token */
+}
+
+static lb_status spm_pieces(lb_tok_job *j, lb_err *err) {
+    lb_str bytes;
+    bool found;
+    lb_spm spm;
+    LB_TRY(lb_tok_folder_read(&j->f, "tokenizer.model", &bytes, &found, err));
+    LB_TRY(lb_spm_parse(&spm, bytes, "tokenizer.model", &j->f.arena, err));
+    LB_TRY(lb_tok_make_arrays(j, j->opts->n_vocab ? j->opts->n_vocab : spm.n_pieces, true, err));
+    for (u64 i = 0; i < j->n; i++) {
+        if (i < spm.n_pieces) {
+            j->tokens[i] = spm.pieces[i].text;
+            j->scores[i] = spm.pieces[i].score;
+            /* the reference asks for the other types only */
+            j->types[i] =
+                spm.pieces[i].type == LB_SPM_USER_DEFINED ? LB_SPM_NORMAL : (i32)spm.pieces[i].type;
+        } else {
+            LB_TRY(lb_tok_pad(j, i, err));
+            j->scores[i] = -10000.0f;
+        }
+    }
+    return LB_OK;
+}
+
+static lb_status spm_added(lb_tok_job *j, lb_err *err) {
+    lb_json *added;
+    LB_TRY(lb_tok_folder_json(&j->f, "added_tokens.json", &added, err));
+    for (const lb_json *o = added ? added->first : NULL; o; o = o->next) {
+        u64 id;
+        if (!lb_json_as_u64(o, &id))
+            return lb_fail(err, LB_E_FORMAT, "added_tokens.json: \"%.*s\": no id", LB_FMT(o->key));
+        if (id < j->n)
+            set_token(j, id, o->key, LB_SPM_USER_DEFINED);
+    }
+    const lb_json *decoder = lb_json_get(j->f.tok_config, "added_tokens_decoder");
+    for (const lb_json *o = decoder ? decoder->first : NULL; o; o = o->next) {
+        u64 id;
+        lb_str text;
+        bool special = false;
+        if (!lb_str_to_u64(o->key, &id) || !lb_json_as_str(lb_json_get(o, "content"), &text))
+            return lb_fail(err, LB_E_FORMAT,
+                           "tokenizer_config.json: added_tokens_decoder: \"%.*s\": an id with a "
+                           "content is expected",
+                           LB_FMT(o->key));
+        if (id >= j->n)
+            continue;
+        (void)lb_json_as_bool(lb_json_get(o, "special"), &special);
+        special |= lb_tok_looks_special(text);
+        if (!special)
+            LB_TRY(lb_tok_with_spaces(j, text, &text, err));
+        set_token(j, id, text, special ? LB_SPM_CONTROL : LB_SPM_USER_DEFINED);
+    }
+    return LB_OK;
+}
+
+static lb_status load_rest(lb_tok_job *j, lb_err *err) {
+    return lb_tok_folder_has(&j->f, "tokenizer.json") ? lb_tok_folder_tokenizer(&j->f, false, err)
+                                                      : LB_OK;
+}
+
+static lb_status way_spm(lb_tok_job *j, lb_err *err) {
+    LB_TRY(spm_pieces(j, err));
+    LB_TRY(spm_added(j, err));
+    LB_TRY(lb_tok_put_vocab(j, "llama", lb_tok_pre(j, LB_STR("default"), "fixed"), err));
+    j->info.n_embd_rows = j->n;
+    LB_TRY(load_rest(j, err));
+    lb_special_opts special = {.n_vocab = j->n};
+    return lb_special_put(&j->f, &special, j->meta, err);
+}
+
+/* ---- HF: a tokenizer.json with byte fallback ---- */
+
+static lb_status mark(lb_map *specials, const lb_json *v, lb_err *err) {
+    lb_str text;
+    return lb_tok_token_text(v, &text) ? lb_map_put(specials, text, 1, NULL, err) : LB_OK;
+}
+
+static lb_status mark_all(lb_map *specials, const lb_json *config, lb_err *err) {
+    static const char *const lists[] = {"additional_special_tokens", "extra_special_tokens"};
+    for (const lb_json *o = config ? config->first : NULL; o; o = o->next)
+        if (lb_str_ends(o->key, LB_STR("_token")))
+            LB_TRY(mark(specials, o, err));
+    for (u32 i = 0; i < LB_LEN(lists); i++) {
+        const lb_json *list = lb_json_get(config, lists[i]);
+        for (const lb_json *v = list ? list->first : NULL; v; v = v->next)
+            LB_TRY(mark(specials, v, err));
+    }
+    return LB_OK;
+}
+
+/* transformers' all_special_tokens: those that the configuration names, and the defaults of Llama's
+ * class where the folder asks for it. */
+static lb_status find_specials(lb_tok_job *j, lb_map *specials, lb_err *err) {
+    static const char *const defaults[] = {"unk_token", "<unk>",     "bos_token",
+                                           "<s>",       "eos_token", "</s>"};
+    const lb_json *c = j->f.tok_config;
+    lb_json *map = NULL;
+    lb_str class = LB_STR("LlamaTokenizer");
+    (void)lb_json_as_str(lb_json_get(c, "tokenizer_class"), &class);
+    LB_TRY(mark_all(specials, c, err));
+    if (!lb_json_get(c, "added_tokens_decoder"))
+        LB_TRY(lb_tok_folder_json(&j->f, "special_tokens_map.json", &map, err));
+    LB_TRY(mark_all(specials, map, err));
+    if (!lb_str_starts(class, LB_STR("LlamaTokenizer")))
+        return LB_OK;
+    for (u32 i = 0; i < LB_LEN(defaults); i += 2)
+        if (!lb_json_get(c, defaults[i]) && !lb_json_get(map, defaults[i]))
+            LB_TRY(lb_map_put(specials, lb_str_c(defaults[i + 1]), 1, NULL, err));
+    return LB_OK;
+}
+
+static lb_status hf_tokens(lb_tok_job *j, const lb_map *specials, lb_err *err) {
+    const lb_hf_tok *t = &j->f.tok;
+    u64 n = t->n_vocab;
+    for (u64 i = 0; i < t->n_added; i++)
+        n += t->added[i].id >= t->n_vocab;
+    LB_TRY(lb_tok_make_arrays(j, n, true, err));
+    for (u64 i = 0; i < t->n_vocab; i++) {
+        if (i >= t->n_ids || !t->token[i].ptr)
+            return lb_fail(err, LB_E_FORMAT, "tokenizer.json: model.vocab: no token %llu",
+                           (unsigned long long)i);
+        bool special = lb_map_find(specials, t->token[i], NULL);
+        set_token(j, i, t->token[i],
+                  lb_tok_is_byte(t->token[i]) ? LB_SPM_BYTE
+                  : special                   ? LB_SPM_CONTROL
+                                              : LB_SPM_NORMAL);
+    }
+    for (u64 i = 0; i < t->n_added; i++) {
+        const lb_hf_added *a = &t->added[i];
+        if (a->id < t->n_vocab)
+            continue;
+        if (a->id >= n)
+            return lb_fail(err, LB_E_FORMAT, "tokenizer.json: added_tokens: id %u leaves a hole",
+                           a->id);
+        bool special = lb_map_find(specials, a->content, NULL);
+        set_token(j, a->id, a->content, special ? LB_SPM_CONTROL : LB_SPM_USER_DEFINED);
+    }
+    return LB_OK;
+}
+
+/* Whether the reference takes this way: BPE with byte fallback and a sequence of decoders. */
+static bool is_llama_hf(const lb_hf_tok *t) {
+    bool byte_fallback = false;
+    lb_str type, decoder;
+    (void)lb_json_as_bool(lb_json_get(t->model, "byte_fallback"), &byte_fallback);
+    return lb_json_as_str(lb_json_get(t->model, "type"), &type) && lb_str_eq_c(type, "BPE") &&
+           byte_fallback && lb_json_as_str(lb_json_path(t->rest, "decoder.type"), &decoder) &&
+           lb_str_eq_c(decoder, "Sequence");
+}
+
+static lb_status way_hf(lb_tok_job *j, lb_err *err) {
+    lb_map specials = {0};
+    lb_status st;
+    LB_TRY(lb_tok_folder_tokenizer(&j->f, true, err));
+    LB_TRY(lb_tok_folder_add_configured(&j->f, err));
+    LB_TRY_DONE(st, find_specials(j, &specials, err));
+    LB_TRY_DONE(st, hf_tokens(j, &specials, err));
+    LB_TRY_DONE(st, lb_tok_put_vocab(j, "llama", lb_tok_pre(j, LB_STR("default"), "fixed"), err));
+    lb_special_opts special = {.n_vocab = j->n};
+    st = lb_special_put(&j->f, &special, j->meta, err);
+done:
+    lb_map_deinit(&specials);
+    return st;
+}
+
+/* ---- ---- */
+
+static const struct row *find_row(lb_str arch) {
+    for (u32 i = 0; i < LB_LEN(rows); i++)
+        if (lb_str_eq_c(arch, rows[i].arch))
+            return &rows[i];
+    return &default_row;
+}
+
+/* The first way of the row whose files are there. */
+static lb_status choose(lb_tok_job *j, const struct row *row, way *out, lb_err *err) {
+    bool has_json = lb_tok_folder_has(&j->f, "tokenizer.json");
+    for (u32 i = 0; i < LB_LEN(row->ways) && row->ways[i] != WAY_NONE; i++) {
+        *out = row->ways[i];
+        if (*out == WAY_SPM && lb_tok_folder_has(&j->f, "tokenizer.model"))
+            return LB_OK;
+        if (*out == WAY_SPM || !has_json)
+            continue;
+        if (*out == WAY_BPE)
+            return LB_OK;
+        LB_TRY(lb_tok_folder_tokenizer(&j->f, true, err));
+        if (is_llama_hf(&j->f.tok))
+            return LB_OK;
+    }
+    if (lb_tok_folder_has(&j->f, "tekken.json"))
+        return lb_fail(
+            err, LB_E_UNSUPPORTED,
+            "%s: a tekken.json without tokenizer.json: Mistral's own format is not read; "
+            "add the tokenizer.json that goes with the model",
+            j->f.src->path);
+    return lb_fail(err, LB_E_NOT_FOUND,
+                   "%s: no tokenizer.json%s: the tokenizer files of the model are missing",
+                   j->f.src->path, row->ways[0] == WAY_SPM ? " and no tokenizer.model" : "");
+}
+
+static lb_status llama_sizes(lb_tok_job *j, lb_err *err) {
+    u64 n = j->opts->n_vocab ? j->opts->n_vocab : 32000;
+    if (n == 32016 && !lb_meta_find(j->meta, "tokenizer.ggml.eot_token_id"))
+        LB_TRY(lb_meta_set_u32(j->meta, "tokenizer.ggml.eot_token_id", 32010, err));
+    if (n == 49152)
+        LB_TRY(lb_meta_set_bool(j->meta, "tokenizer.ggml.add_bos_token", false, err));
+    return LB_OK;
+}
+
+static lb_status run(lb_tok_job *j, lb_err *err) {
+    const struct row *row = find_row(j->opts->arch);
+    way w = WAY_NONE;
+    bool prefix;
+    LB_TRY(choose(j, row, &w, err));
+    if ((row->flags & ROW_CONFIG_PREFIX) &&
+        lb_json_as_bool(lb_json_get(j->f.tok_config, "add_prefix_space"), &prefix))
+        LB_TRY(lb_meta_set_bool(j->meta, "tokenizer.ggml.add_space_prefix", prefix, err));
+    LB_TRY(w == WAY_SPM ? way_spm(j, err) : w == WAY_HF ? way_hf(j, err) : lb_tok_way_bpe(j, err));
+    if ((row->flags & ROW_NO_PREFIX) && w == WAY_SPM)
+        LB_TRY(lb_meta_set_bool(j->meta, "tokenizer.ggml.add_space_prefix", false, err));
+    return row->flags & ROW_LLAMA_SIZES ? llama_sizes(j, err) : LB_OK;
+}
+
+lb_status lb_tok_meta_from_folder(const lb_source *src, const lb_tok_opts *opts, lb_gguf_meta *meta,
+                                  lb_tok_info *info, lb_err *err) {
+    lb_tok_job j = {.opts = opts, .meta = meta, .info = {.n_embd_rows = UINT64_MAX}};
+    LB_TRY(lb_tok_folder_open(&j.f, src, err));
+    lb_status st = run(&j, err);
+    if (st == LB_OK && info)
+        *info = j.info;
+    lb_tok_folder_close(&j.f);
+    return st;
+}
