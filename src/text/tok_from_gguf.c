@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tok_from_gguf.c: the tokenizer files of a folder from the keys of a GGUF. */
+#include "text/tokdata.h"
+
+#include "io/json.h"
+#include "text/tok_keep.h"
+
+typedef struct list {
+    const lb_gguf_meta *meta;
+    lb_arena *perm;
+    lb_tok_file *v;
+    u64 n, cap;
+} list;
+
+static lb_status no_memory(lb_err *err) {
+    return lb_fail(err, LB_E_NOMEM, "tokenizer files: out of memory");
+}
+
+static lb_status add(list *l, lb_str name, lb_str bytes, lb_err *err) {
+    if (l->n == l->cap) {
+        u64 cap = l->cap ? l->cap * 2 : 16;
+        lb_tok_file *v = lb_arena_new(l->perm, lb_tok_file, cap);
+        if (!v)
+            return no_memory(err);
+        if (l->n)
+            memcpy(v, l->v, (size_t)l->n * sizeof *v);
+        l->v = v;
+        l->cap = cap;
+    }
+    l->v[l->n++] = (lb_tok_file){name, bytes};
+    return LB_OK;
+}
+
+/* ---- chat templates ---- */
+
+/* Names come from a file: they become part of a path. */
+static bool is_plain_name(lb_str s) {
+    for (size_t i = 0; i < s.len; i++) {
+        char c = s.ptr[i];
+        bool ok = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
+                  c == '_' || c == '-';
+        if (!ok)
+            return false;
+    }
+    return s.len > 0 && s.len <= 200;
+}
+
+static lb_status add_templates(list *l, lb_err *err) {
+    static const lb_str prefix = {"tokenizer.chat_template.", 24};
+    lb_str text;
+    if (lb_kv_as_str(lb_meta_find(l->meta, "tokenizer.chat_template"), &text))
+        LB_TRY(add(l, LB_STR("chat_template.jinja"), text, err));
+    for (u64 i = 0; i < l->meta->n; i++) {
+        const lb_gguf_kv *kv = &l->meta->kv[i];
+        if (!lb_str_starts(kv->key, prefix) || !lb_kv_as_str(kv, &text))
+            continue;
+        lb_str name = lb_str_sub(kv->key, prefix.len, kv->key.len);
+        if (!is_plain_name(name))
+            return lb_fail(err, LB_E_FORMAT, "%.*s: a name of letters, digits, _ and - is expected",
+                           LB_FMT(kv->key));
+        lb_str file =
+            lb_arena_printf(l->perm, "additional_chat_templates/%.*s.jinja", LB_FMT(name));
+        if (!file.ptr)
+            return no_memory(err);
+        LB_TRY(add(l, file, text, err));
+    }
+    return LB_OK;
+}
+
+/* ---- rebuilding ---- */
+
+static lb_status rebuild(list *l, lb_err *err) {
+    lb_tok_arrays a;
+    lb_arena scratch = {0};
+    lb_str json = LB_STR_NONE, config, map, spm = LB_STR_NONE;
+    bool verbatim = lb_kv_as_str(lb_meta_find(l->meta, "tokenizer.huggingface.json"), &json);
+    lb_status st = lb_tok_arrays_read(&a, l->meta, &scratch, err);
+    if (st != LB_OK)
+        goto done;
+    if (!verbatim)
+        LB_TRY_DONE(st, lb_tok_rebuild_json(&a, &json, err));
+    LB_TRY_DONE(st, lb_tok_rebuild_config(&a, &config, &map, err));
+    if (lb_tok_is_spm(&a) && a.has_scores)
+        LB_TRY_DONE(st, lb_tok_rebuild_spm(&a, &spm, err));
+    lb_str *texts[] = {&json, &config, &map, &spm};
+    for (u32 i = 0; i < LB_LEN(texts); i++) {
+        if (!texts[i]->ptr)
+            continue;
+        *texts[i] = lb_arena_str(l->perm, *texts[i]);
+        if (!texts[i]->ptr) {
+            st = no_memory(err);
+            goto done;
+        }
+    }
+    LB_TRY_DONE(st, add(l, LB_STR("tokenizer.json"), json, err));
+    LB_TRY_DONE(st, add(l, LB_STR("tokenizer_config.json"), config, err));
+    LB_TRY_DONE(st, add(l, LB_STR("special_tokens_map.json"), map, err));
+    if (spm.ptr)
+        LB_TRY_DONE(st, add(l, LB_STR("tokenizer.model"), spm, err));
+    st = add_templates(l, err);
+done:
+    lb_tok_arrays_deinit(&a);
+    lb_arena_deinit(&scratch);
+    return st;
+}
+
+/* ---- what lbrx kept ---- */
+
+static lb_status add_small_files(list *l, bool *has_template, lb_err *err) {
+    const char *name, *key;
+    lb_str text;
+    for (u32 i = 0; lb_tok_small_file(i, &name, &key); i++) {
+        if (!lb_kv_as_str(lb_meta_find(l->meta, key), &text))
+            continue;
+        LB_TRY(add(l, lb_str_c(name), text, err));
+        *has_template |= strncmp(name, "chat_template", 13) == 0;
+    }
+    return LB_OK;
+}
+
+static lb_status config_has_template(list *l, bool *has_template, lb_err *err) {
+    lb_str text;
+    lb_json *config;
+    lb_arena scratch = {0};
+    if (!lb_kv_as_str(lb_meta_find(l->meta, "lbrx.hf.tokenizer_config"), &text))
+        return LB_OK;
+    lb_status st = lb_json_parse(text, "lbrx.hf.tokenizer_config", &scratch, &config, err);
+    if (st == LB_OK)
+        *has_template |= lb_json_get(config, "chat_template") != NULL;
+    lb_arena_deinit(&scratch);
+    return st;
+}
+
+static lb_status restore(list *l, lb_err *err) {
+    lb_tok_arrays a;
+    lb_arena scratch = {0};
+    lb_str json, spm;
+    bool has_template = false;
+    lb_status st = lb_tok_arrays_read(&a, l->meta, &scratch, err);
+    if (st != LB_OK)
+        goto done;
+    LB_TRY_DONE(st, lb_tok_restore_json(&a, &json, err));
+    if (!json.ptr)
+        (void)lb_kv_as_str(lb_meta_find(l->meta, "tokenizer.huggingface.json"), &json);
+    LB_TRY_DONE(st, lb_tok_restore_spm(&a, &spm, err));
+    const struct {
+        lb_str name, bytes;
+    } made[] = {{LB_STR("tokenizer.json"), json}, {LB_STR("tokenizer.model"), spm}};
+    for (u32 i = 0; i < LB_LEN(made); i++) {
+        if (!made[i].bytes.ptr)
+            continue;
+        lb_str copy = lb_arena_str(l->perm, made[i].bytes);
+        if (!copy.ptr) {
+            st = no_memory(err);
+            goto done;
+        }
+        LB_TRY_DONE(st, add(l, made[i].name, copy, err));
+    }
+    LB_TRY_DONE(st, add_small_files(l, &has_template, err));
+    LB_TRY_DONE(st, config_has_template(l, &has_template, err));
+    if (!has_template)
+        st = add_templates(l, err);
+done:
+    lb_tok_arrays_deinit(&a);
+    lb_arena_deinit(&scratch);
+    return st;
+}
+
+lb_status lb_tok_files_from_meta(const lb_gguf_meta *meta, lb_arena *perm, lb_tok_file **files,
+                                 u64 *n_files, lb_err *err) {
+    list l = {.meta = meta, .perm = perm};
+    LB_TRY(lb_tok_kept(meta) ? restore(&l, err) : rebuild(&l, err));
+    *files = l.v;
+    *n_files = l.n;
+    return LB_OK;
+}
