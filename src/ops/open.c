@@ -52,6 +52,9 @@ static lb_status refuse_file(const char *path, const u8 *head, size_t n, u64 siz
     if (has_ending(path, ".yml") || has_ending(path, ".yaml"))
         return lb_fail(err, LB_E_UNSUPPORTED, "%s: a merge file as a MODEL is not in this version",
                        path);
+    if (has_ending(path, ".json"))
+        return lb_fail(err, LB_E_FORMAT, "%s: not a model: give the folder that it stands in",
+                       path);
     if (n >= 9 && head[8] == '{')
         return lb_fail(
             err, LB_E_FORMAT,
