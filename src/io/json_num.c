@@ -38,7 +38,7 @@ static void add_digit(decimal *d, char c, bool behind_point) {
 static i64 read_exponent(lb_str s) {
     size_t i = s.len && (s.ptr[0] == '-' || s.ptr[0] == '+');
     i64 e = 0;
-    for (; i < s.len; i++)
+    for (; i < s.len && s.ptr[i] >= '0' && s.ptr[i] <= '9'; i++)
         if (e < EXP_MAX)
             e = e * 10 + (s.ptr[i] - '0');
     return s.len && s.ptr[0] == '-' ? -e : e;

@@ -70,7 +70,7 @@ static void retire(lb_runner *r) {
     u32 n = 0;
     for (u32 i = 0; i < r->n_active; i++) {
         lb_active *a = r->active[i];
-        if (!a->done || a->busy) {
+        if (a->busy || !a->done) { /* done is written while busy */
             r->active[n++] = a;
             continue;
         }
