@@ -61,7 +61,7 @@ def check(ok, what):
         passed += 1
     else:
         failed += 1
-        print("FAILED: " + what)
+        print("FAILED: " + what, flush=True)
     return bool(ok)
 
 
@@ -425,12 +425,17 @@ def mlx_part(work, name, src, dtype, want):
     if lbrx(what, "convert", src, "-o", ours, "--to", "mlx", "--no-sync", "-q"):
         compare_states(what, mlx_state(ours), mlx_state(theirs))
         a, b = (json.loads((f / "config.json").read_text()) for f in (ours, theirs))
-        # mlx-lm reads rope_scaling, transformers 5 writes rope_parameters: ours has both
-        scaled = a.get("rope_scaling") is not None and b.get("rope_scaling") is None
+        # what mlx-lm would take from its own defaults, transformers 5 having it under other names, is added
+        extra = {k: a.pop(k) for k in a.keys() - b.keys()}
+        rope = b.get("rope_parameters") or {}
+        scaled = "rope_scaling" in extra
         if scaled:
-            rope = {k: v for k, v in b["rope_parameters"].items() if k != "rope_theta"}
-            check(a.pop("rope_scaling") == rope, what + ": rope_scaling")
-            b.pop("rope_scaling", None)
+            want_rope = {k: v for k, v in rope.items() if k != "rope_theta"}
+            check(extra.pop("rope_scaling") == want_rope, what + ": rope_scaling")
+        if "rope_theta" in extra:
+            check(extra.pop("rope_theta") == rope.get("rope_theta"), what + ": rope_theta")
+        check(extra.keys() <= {"rope_local_base_freq", "sliding_window_pattern", "query_pre_attn_scalar"},
+              "%s: config.json has more: %s" % (what, extra))
         check(a == b, "%s: config.json: %s" % (what, {k: (a.get(k), b.get(k)) for k in a.keys() | b.keys()
                                                       if a.get(k) != b.get(k)}))
         model, _ = mlx_lm.load(str(ours))

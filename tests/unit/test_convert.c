@@ -541,6 +541,41 @@ LB_TEST(lossless_refuses_rounding) {
     CHECK_OK(convert_to(dir, out, &o, NULL, &err));
 }
 
+/* Norms that a sum with 1 in f32 cannot hold: their bytes travel beside it, and only if asked. */
+LB_TEST(lossless_keeps_small_norms) {
+    lb_err err = {0};
+    lb_source *s = NULL;
+    fm_spec spec = fm_tiny(FM_GEMMA3);
+    const char *hf = folder_at("hf"), *gguf = fresh("m.gguf"), *back = fresh("back");
+    spec.dtype = LB_F32;
+    spec.tied = true;
+    CHECK_OK(model(hf, &spec, &err));
+    CHECK_OK(lb_open(&s, hf, &err));
+    const lb_tensor *t = lb_source_tensor(s, LB_STR("model.norm.weight"));
+    CHECK(t != NULL && t->dtype == LB_F32);
+    float *v = lb_alloc(t->size_bytes);
+    CHECK(v != NULL);
+    for (u64 i = 0; i < t->n_elems; i++)
+        v[i] = (float)(i + 1) * 1.1e-9f;
+    int fd = -1;
+    const char *path = s->files[t->file].path;
+    CHECK_OK(lb_os_open_write(path, false, &fd, &err));
+    CHECK_OK(lb_os_pwrite(fd, path, v, t->size_bytes, t->off_bytes, &err));
+    lb_os_close(&fd);
+    lb_free(v);
+    lb_source_close(&s);
+    CHECK_OK(convert_to(hf, gguf, TO_GGUF, NULL, &err));
+    CHECK_OK(convert_to(gguf, back, TO(HF), NULL, &err));
+    CHECK(!same_tensors(hf, back));
+    lb_convert_opts o = *TO_GGUF;
+    o.w.lossless = true;
+    gguf = fresh("exact.gguf");
+    back = fresh("exact");
+    CHECK_OK(convert_to(hf, gguf, &o, NULL, &err));
+    CHECK_OK(convert_to(gguf, back, TO(HF), NULL, &err));
+    CHECK(same_tensors(hf, back));
+}
+
 LB_TEST(dry_run_and_none_write_nothing) {
     lb_err err = {0};
     lb_arena arena = {0};
