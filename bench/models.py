@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """models.py: writes Llama-shaped Hugging Face folders for the benchmarks: random bf16 weights, or sparse
-files (holes) for shapes that no disk holds. Needs numpy only for the random ones.
+files (holes) for shapes that no disk holds. Standard library only.
 
     python3 bench/models.py SHAPE OUT [--sparse] [--tokenizer FOLDER]
 
 SHAPE is one of the names below. --tokenizer copies the tokenizer files of an existing folder, so that the
 reference converters accept the model; its vocabulary sets the number of rows of the embedding."""
+import array
 import json
 import os
+import random
 import shutil
 import struct
 import sys
@@ -65,10 +67,9 @@ def write_shard(path, items, sparse):
         if sparse:
             f.truncate(8 + len(text) + at)
             return
-        import numpy as np
-        rng = np.random.default_rng(1)
-        block = (rng.standard_normal(1 << 22, dtype=np.float32) * 0.02).view(np.uint32) >> 16
-        block = block.astype(np.uint16).tobytes()
+        # bf16 values of random sign and mantissa, exponents around 2^-6
+        raw = array.array("H", random.Random(1).randbytes(1 << 21))
+        block = array.array("H", ((v & 0x807F) | (114 + (v >> 7 & 7)) << 7 for v in raw)).tobytes() * 4
         left = at
         while left:
             n = min(left, len(block))
