@@ -67,6 +67,10 @@ bool lb_test_timed(void) {
 #endif
 }
 
+bool lb_test_emulated(void) {
+    return getenv("LB_TEST_EMULATED") != NULL;
+}
+
 /* splitmix64 */
 u64 lb_test_rand(void) {
     u64 z = (rng_state += 0x9e3779b97f4a7c15u);

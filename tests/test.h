@@ -26,6 +26,9 @@ const char *lb_test_golden(const char *name);
 /* Whether a limit of seconds means something: false when LB_TEST_NO_TIMING is set (valgrind,
  * emulators, busy machines) and under sanitizers. */
 bool lb_test_timed(void);
+/* Whether LB_TEST_EMULATED says that a user-mode emulator runs this: limits of the system and
+ * faults are not what they are on a machine. */
+bool lb_test_emulated(void);
 /* Deterministic random numbers; the seed (LB_TEST_SEED or fixed) is printed on failure. */
 u64 lb_test_rand(void);
 u64 lb_test_rand_below(u64 n);

@@ -58,6 +58,9 @@ test-threads: $(filter $(B)/tests/test_plan% $(B)/tests/test_pool% $(B)/tests/te
 PARSERS := json cur gguf safetensors st folder yaml meta
 test-parsers: $(filter $(foreach p,$(PARSERS),$(B)/tests/test_$(p)%),$(UNIT))
 	@LB_TEST_NO_TIMING=1 RUNNER="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite" $(RUN) $^
+# On an emulator: the programs that could be linked without the foreign libraries (make -k unit).
+test-linked:
+	@$(RUN) $(wildcard $(UNIT))
 # One program: make t-<name> runs tests/unit/test_<name>.c, c-<name> tests/cli/<name>.sh
 t-%: $(B)/tests/test_%
 	$<
@@ -79,7 +82,7 @@ T ?= 60
 fuzz:
 	@$(MAKE) --no-print-directory CC=clang SAN=fuzz fuzzers
 	@T=$(T) RUNS=$(RUNS) sh tests/fuzz.sh $(or $(P:%=build/clang-fuzz/tests/fuzz_%),$(FUZZ_NAMES:%=build/clang-fuzz/tests/fuzz_%))
-.PHONY: fuzzers test-threads test-parsers
+.PHONY: fuzzers test-threads test-parsers test-linked
 fuzzers: $(FUZZ)
 long: all
 	$(if $(CHECKKERN),$(MAKE) checkkern)
