@@ -221,7 +221,9 @@ static lb_status end_job(lb_runner *r, lb_active *a, lb_err *err) {
             memcpy(j->stat, a->held[i].stat, sizeof j->stat);
     if (r->opt->sink)
         LB_TRY(lb_sink_job_done(r->opt->sink, a->index, a->hashes, a->n_hashes, err));
+    lb_lock(&r->mutex); /* the scheduler reads the flags beside it at any time */
     a->done = true;
+    lb_unlock(&r->mutex);
     return LB_OK;
 }
 
