@@ -372,7 +372,16 @@ static lb_status find_family(const lb_json *config, const lb_arch **out, lb_str 
     return *out ? LB_OK : lb_arch_unknown(err, "config.json: the model_type", type);
 }
 
-static lb_status read_hparams(const lb_arch_normal *n, lb_hparams *hp, lb_err *err) {
+/* What the family writes for a key that the config lacks. */
+static bool fallback_u64(const lb_arch *a, const char *key, u64 *out) {
+    for (u32 i = 0; i < a->n_kv; i++)
+        if (a->kv[i].key && a->kv[i].fallback && strcmp(a->kv[i].key, key) == 0)
+            return lb_str_to_u64(lb_str_c(a->kv[i].fallback), out);
+    return false;
+}
+
+static lb_status read_hparams(const lb_arch *a, const lb_arch_normal *n, lb_hparams *hp,
+                              lb_err *err) {
     LB_TRY(
         lb_arch_pick_u64(n, "num_hidden_layers|n_layers|n_layer|num_layers", &hp->n_layers, err));
     LB_TRY(lb_arch_pick_u64(n, "hidden_size|n_embd|dim", &hp->n_embd, err));
@@ -385,7 +394,7 @@ static lb_status read_hparams(const lb_arch_normal *n, lb_hparams *hp, lb_err *e
         hp->n_head_kv = hp->n_head;
     if (is_set(lb_arch_pick(n, "head_dim")))
         LB_TRY(lb_arch_pick_u64(n, "head_dim", &hp->head_dim, err));
-    else
+    else if (!fallback_u64(a, "attention.key_length", &hp->head_dim))
         hp->head_dim = hp->n_embd / hp->n_head;
     lb_json_as_u64(lb_arch_pick(n, "max_position_embeddings|n_ctx|n_positions"), &hp->n_ctx);
     lb_json_as_bool(lb_arch_pick(n, "tie_word_embeddings"), &hp->tied);
@@ -408,7 +417,7 @@ lb_status lb_arch_from_config(const lb_json *config, const lb_arch **out, lb_hpa
     if (st == LB_OK)
         st = lb_arch_normalise(config, &scratch, &n, err);
     if (st == LB_OK)
-        st = read_hparams(&n, hp, err);
+        st = read_hparams(*out, &n, hp, err);
     hp->headless = lb_str_ends(class_name, LB_STR("Model"));
     lb_arena_deinit(&scratch);
     return st;
