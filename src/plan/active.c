@@ -7,9 +7,41 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-u64 lb_run_state_bytes(u32 threads, u64 program_bytes) {
-    u64 active = sizeof(lb_active) + 2 * program_bytes + 256 * LB_KIB;
-    return 2 * active + threads * sizeof(lb_worker) + 512 * LB_KIB;
+/* A tensor in the digest of its source. */
+typedef struct named {
+    const lb_tensor *t;
+    lb_hash128 hash;
+} named;
+
+u64 lb_active_bytes(const lb_prog *p, bool digests, u32 n_segments) {
+    u64 n = (p->n_results + 1) * sizeof(lb_held) + 2 * ((u64)p->n_masks + 1) * sizeof(lb_mt19937);
+    for (u32 i = 0; i < p->n_passes && digests; i++)
+        for (u32 k = 0; k < p->passes[i].n_leaves; k++) {
+            const lb_leaf *l = &p->passes[i].leaves[k];
+            n += sizeof(lb_leaf_hash); /* the list of hashes grows by doubling */
+            n += 4 * (u64)n_segments * l->codec.n_parts * sizeof(lb_sink_hash);
+        }
+    return n;
+}
+
+/* Heap of one thread: glibc gives each one an arena, which takes 132 KiB at its first allocation;
+ * records of the journal are made there, and qsort takes 64 KiB for LB_SEGS_MAX rows. */
+#define THREAD_HEAP_BYTES (256 * LB_KIB)
+#define FD_SLOT_BYTES 64 /* of lb_fds, for each file */
+
+u64 lb_run_state_bytes(const lb_plan *p, u64 program_bytes) {
+    u64 tables = 0, list = 0, actives = p->threads > 1 ? 2 : 1;
+    for (u32 i = 0; i < p->graph.n_sources; i++) {
+        tables += p->graph.sources[i]->n_files * FD_SLOT_BYTES;
+        if (p->want_digests)
+            list = LB_MAX(list, p->graph.sources[i]->n_tensors * 2 * sizeof(named)); /* qsort's */
+    }
+    u64 masks = (actives + 1) * p->graph.n_carries * sizeof(lb_mt19937);
+    /* an arena keeps its largest chunk over a reset: at worst twice what it needs; and a freed
+     * chunk may stay with the heap of the thread that made it */
+    u64 active = sizeof(lb_active) + p->window * sizeof(lb_slot) + 2 * program_bytes;
+    return actives * active + p->threads * (sizeof(lb_worker) + THREAD_HEAP_BYTES) + masks +
+           tables + list + 256 * LB_KIB;
 }
 
 u64 lb_run_base_bytes(void) {
@@ -37,8 +69,10 @@ u64 lb_run_base_bytes(void) {
 void lb_active_begin(lb_runner *r, lb_active *a, u64 job, u8 *fixed) {
     lb_arena arena = a->arena, hashes_arena = a->hashes_arena;
     lb_slot *ring = a->ring;
+    lb_mt19937 *generators = a->generators;
     *a = (lb_active){.arena = arena,
                      .ring = ring,
+                     .generators = generators,
                      .hashes_arena = hashes_arena,
                      .fixed = fixed,
                      .index = job,
@@ -48,6 +82,15 @@ void lb_active_begin(lb_runner *r, lb_active *a, u64 job, u8 *fixed) {
     for (u32 i = 0; i < a->job->n_streams; i++)
         lb_xxh_init(&a->hash[i]);
     a->segment = UINT32_MAX; /* before the first */
+    if (a->job->draws) {
+        memcpy(a->generators, r->masks, r->plan->graph.n_carries * sizeof *r->masks);
+        lb_active_skip_masks(r, a->job);
+    }
+}
+
+void lb_active_skip_masks(lb_runner *r, const lb_job *job) {
+    for (u32 i = 0; job->draws && i < r->plan->graph.n_carries; i++)
+        lb_mt19937_skip(&r->masks[i], job->draws[i]);
 }
 
 /* ---- digests of what is read ---- */
@@ -147,17 +190,14 @@ static u8 *carve(u8 **at, u64 bytes) {
     return p;
 }
 
-/* Each mask of a job begins where the one before it ended; the next job goes on from there. */
-static void start_masks(lb_runner *r, const lb_prog *p, lb_mt19937 *start) {
-    lb_lock(&r->mutex);
-    for (u32 i = 0; i < p->n_masks; i++) {
-        const lb_node *n = p->masks[i];
-        lb_mt19937 *m = &r->masks[n->u.make.carry];
-        if (start)
-            start[i] = *m;
+/* Each mask of a job begins where the one before it ended. */
+static void start_masks(lb_active *a) {
+    for (u32 i = 0; i < a->prog.n_masks; i++) {
+        const lb_node *n = a->prog.masks[i];
+        lb_mt19937 *m = &a->generators[n->u.make.carry];
+        a->mask_start[i] = *m;
         lb_mt19937_skip(m, n->n_rows * n->n_cols);
     }
-    lb_unlock(&r->mutex);
 }
 
 static lb_status begin_segment(lb_runner *r, lb_active *a, lb_err *err) {
@@ -185,28 +225,9 @@ static lb_status begin_segment(lb_runner *r, lb_active *a, lb_err *err) {
         if (bins)
             a->held[i].bins = (u64 *)(void *)carve(&at, bins);
     }
-    if (p->n_masks)
-        start_masks(r, p, a->mask_start);
+    start_masks(a);
     a->pass_index = 0;
     return LB_OK;
-}
-
-void lb_active_skip_masks(lb_runner *r, const lb_job *job) {
-    /* The lock is held by the caller; a kept job only moves the generators on. */
-    if (r->plan->graph.n_carries == 0)
-        return;
-    lb_arena scratch = {0};
-    for (u32 s = 0; s < job->n_segments; s++) {
-        lb_prog p;
-        lb_err err = {0};
-        if (lb_prog_compile(&p, &r->plan->graph, job->segments[s].root, LB_MAX(job->n_streams, 1),
-                            &scratch, &err) != LB_OK)
-            r->err = err;
-        for (u32 i = 0; r->err.code == LB_OK && i < p.n_masks; i++)
-            lb_mt19937_skip(&r->masks[p.masks[i]->u.make.carry],
-                            p.masks[i]->n_rows * p.masks[i]->n_cols);
-    }
-    lb_arena_deinit(&scratch);
 }
 
 static lb_status end_job(lb_runner *r, lb_active *a, lb_err *err) {
@@ -277,18 +298,14 @@ static lb_status digest_tensor(lb_runner *r, u32 source, u64 tensor, u8 *buf, u6
         u64 n = LB_MIN(cap, t->size_bytes - at);
         st = lb_os_pread(fd, s->files[t->file].path, buf, n, t->off_bytes + at, err);
         if (st == LB_OK)
+            st = lb_run_note_read(r, n, err);
+        if (st == LB_OK)
             lb_xxh_update(&h, buf, n);
     }
     lb_fds_put(r->fds[source], t->file);
     r->plan->src[source].tensor_hash[tensor] = lb_xxh_digest(&h);
-    r->report.bytes_read += t->size_bytes;
     return st;
 }
-
-typedef struct named {
-    const lb_tensor *t;
-    lb_hash128 hash;
-} named;
 
 static int by_name(const void *a, const void *b) {
     return lb_str_cmp(((const named *)a)->t->name, ((const named *)b)->t->name);
@@ -299,7 +316,7 @@ static int by_name(const void *a, const void *b) {
 static lb_status digest_source(lb_runner *r, u32 source, lb_err *err) {
     lb_plan_source *ps = &r->plan->src[source];
     const lb_source *s = r->plan->graph.sources[source];
-    named *list = lb_arena_new(&r->arena, named, s->n_tensors + 1);
+    named *list = lb_alloc((s->n_tensors + 1) * sizeof *list);
     u64 n = 0;
     if (!list)
         return lb_fail(err, LB_E_NOMEM, "out of memory for hashes");
@@ -319,11 +336,12 @@ static lb_status digest_source(lb_runner *r, u32 source, lb_err *err) {
         lb_xxh_update(&h, line, (size_t)len);
     }
     ps->digest = lb_xxh_digest(&h);
+    lb_free(list);
     return LB_OK;
 }
 
 lb_status lb_run_digests(lb_runner *r, lb_err *err) {
-    u64 cap = LB_MIB;
+    u64 cap = LB_DIGEST_BYTES;
     u8 *buf = lb_pool_take(r->pool, cap);
     if (!buf)
         return lb_fail(err, LB_E_NOMEM, "out of memory for hashing");

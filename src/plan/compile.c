@@ -7,7 +7,13 @@
  * are linear. */
 #include "plan/prog.h"
 
-#define DEPTH_MAX 4096
+/* Of an expression: build() takes about 500 bytes of stack a level, a worker's stack is 256 KiB. */
+#define DEPTH_MAX 256
+
+typedef struct seen {
+    u32 node_plus_1; /* 0: empty */
+    u32 level;
+} seen;
 
 typedef struct builder {
     const lb_graph *g;
@@ -15,6 +21,8 @@ typedef struct builder {
     lb_prog *prog;
     lb_pass *pass;
     u32 cap_insts, cap_leaves, cap_results, cap_masks, depth;
+    seen *seen; /* [cap_seen] open addressing: nodes that need() has seen */
+    u32 n_seen, cap_seen;
     lb_err *err;
     lb_status st;
 } builder;
@@ -83,11 +91,43 @@ static u32 result_level(builder *b, u32 result) {
     return b->st == LB_OK ? b->prog->results[result].level + 1 : 0;
 }
 
+/* The place of a node in the table of levels: its own, or an empty one. */
+static seen *find_seen(seen *t, u32 cap, lb_node_id id) {
+    u32 i = (id * 2654435769u) & (cap - 1);
+    while (t[i].node_plus_1 && t[i].node_plus_1 != id + 1)
+        i = (i + 1) & (cap - 1);
+    return &t[i];
+}
+
+/* A node that is wanted in several places is looked into once: a graph may share at every level. */
+static void note_level(builder *b, lb_node_id id, u32 value) {
+    if (2 * b->n_seen >= b->cap_seen) {
+        u32 cap = b->cap_seen ? 2 * b->cap_seen : 16;
+        seen *t = lb_arena_new(b->arena, seen, cap);
+        if (!t) {
+            (void)fail_oom(b);
+            return;
+        }
+        for (u32 i = 0; i < b->cap_seen; i++)
+            if (b->seen[i].node_plus_1)
+                *find_seen(t, cap, b->seen[i].node_plus_1 - 1) = b->seen[i];
+        b->seen = t;
+        b->cap_seen = cap;
+    }
+    *find_seen(b->seen, b->cap_seen, id) = (seen){id + 1, value};
+    b->n_seen++;
+}
+
 static u32 need(builder *b, lb_node_id id) {
     const lb_node *n = lb_graph_node(b->g, id);
     u32 level = 0;
-    if (b->st != LB_OK)
+    if (b->st != LB_OK || n->kind == LB_NODE_READ)
         return 0;
+    if (b->cap_seen) {
+        const seen *known = find_seen(b->seen, b->cap_seen, id);
+        if (known->node_plus_1)
+            return known->level;
+    }
     if (++b->depth > DEPTH_MAX) {
         b->st = lb_fail(b->err, LB_E_LIMIT, "expression deeper than %d nodes", DEPTH_MAX);
         return 0;
@@ -107,6 +147,8 @@ static u32 need(builder *b, lb_node_id id) {
             level = LB_MAX(level, need(b, n->u.scalar.stat));
     }
     b->depth--;
+    if (b->st == LB_OK)
+        note_level(b, id, level);
     return level;
 }
 

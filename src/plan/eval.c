@@ -13,11 +13,18 @@ void lb_mt19937_init(lb_mt19937 *m, u64 seed) {
     m->at = 624;
 }
 
+static u32 mt_mix(u32 high, u32 low, u32 far) {
+    u32 y = (high & 0x80000000u) | (low & 0x7fffffffu);
+    return far ^ (y >> 1) ^ (-(y & 1) & 0x9908b0dfu);
+}
+
 static void mt_twist(lb_mt19937 *m) {
-    for (u32 i = 0; i < 624; i++) {
-        u32 y = (m->state[i] & 0x80000000u) | (m->state[(i + 1) % 624] & 0x7fffffffu);
-        m->state[i] = m->state[(i + 397) % 624] ^ (y >> 1) ^ ((y & 1) ? 0x9908b0dfu : 0);
-    }
+    u32 *s = m->state, i = 0;
+    for (; i < 227; i++) /* 624 - 397 */
+        s[i] = mt_mix(s[i], s[i + 1], s[i + 397]);
+    for (; i < 623; i++)
+        s[i] = mt_mix(s[i], s[i + 1], s[i - 227]);
+    s[623] = mt_mix(s[623], s[0], s[396]);
     m->at = 0;
 }
 

@@ -80,7 +80,7 @@ lb_job *lb_plan_job(lb_plan *p, lb_str name, const lb_stream *streams, u32 n_str
     p->jobs = j;
     j += p->n_jobs;
     *j = (lb_job){.name = lb_arena_str(&p->perm, name), .n_streams = n_streams};
-    j->streams = lb_arena_new(&p->perm, lb_stream, n_streams + 1);
+    j->streams = lb_arena_new(&p->perm, lb_stream, n_streams);
     if (!j->streams) {
         (void)lb_fail(&p->err, LB_E_NOMEM, "out of memory while planning");
         return NULL;
@@ -164,13 +164,33 @@ static u64 digest_bytes(const lb_plan *p) {
     return n;
 }
 
+typedef struct lb_need {
+    u64 fixed, fixed_pair; /* held matrices: the largest of any job, of any two neighbours */
+    u64 slab, scratch;     /* largest of any job */
+    u64 digest;            /* a buffer for what is hashed after the jobs */
+    u64 program;           /* what a running job keeps beside its buffers, at most */
+} lb_need;
+
+static lb_status note_draws(lb_plan *p, lb_job *j, const lb_prog *prog, lb_err *err) {
+    if (prog->n_masks && !j->draws)
+        j->draws = lb_arena_new(&p->perm, u64, p->graph.n_carries);
+    if (prog->n_masks && !j->draws)
+        return lb_fail(err, LB_E_NOMEM, "out of memory while planning");
+    for (u32 i = 0; i < prog->n_masks; i++) {
+        const lb_node *n = prog->masks[i];
+        j->draws[n->u.make.carry] += n->n_rows * n->n_cols;
+    }
+    return LB_OK;
+}
+
 /* Compiles one segment, cuts it for a tile size and adds its figures to the job's. */
-static lb_status measure_segment(lb_plan *p, lb_job *j, const lb_segment *s, u64 target,
-                                 lb_arena *scratch, lb_err *err) {
+static lb_status measure_segment(lb_plan *p, lb_job *j, const lb_segment *s, lb_arena *scratch,
+                                 lb_need *need, lb_err *err) {
     lb_prog prog;
     lb_arena_reset(scratch);
     LB_TRY(lb_prog_compile(&prog, &p->graph, s->root, LB_MAX(j->n_streams, 1), scratch, err));
-    LB_TRY(lb_prog_fit(&prog, target, err));
+    LB_TRY(lb_prog_fit(&prog, p->target_bytes, err));
+    LB_TRY(note_draws(p, j, &prog, err));
     u64 fixed = prog.fixed_bytes;
     for (u32 i = 0; i < prog.n_results; i++)
         fixed += lb_held_bins_bytes(&p->graph, &prog.results[i]);
@@ -184,14 +204,17 @@ static lb_status measure_segment(lb_plan *p, lb_job *j, const lb_segment *s, u64
         for (u32 k = 0; k < q->n_leaves; k++)
             note_use(p, &q->leaves[k]);
     }
+    u64 program = scratch->size_bytes + lb_active_bytes(&prog, p->want_digests, j->n_segments);
+    need->program = LB_MAX(need->program, program);
     return LB_OK;
 }
 
-typedef struct lb_need {
-    u64 fixed, slab, scratch, state; /* largest of any job */
-} lb_need;
+static u64 held_class(u64 bytes) {
+    return bytes ? lb_pool_class(bytes) : 0;
+}
 
-static lb_status measure(lb_plan *p, u64 target, lb_need *need, lb_err *err) {
+/* The figures of every job for tiles of p->target_bytes. */
+static lb_status measure(lb_plan *p, lb_need *need, lb_err *err) {
     lb_arena scratch = {0};
     lb_status st = LB_OK;
     *need = (lb_need){0};
@@ -200,90 +223,83 @@ static lb_status measure(lb_plan *p, u64 target, lb_need *need, lb_err *err) {
         lb_job *j = &p->jobs[i];
         j->read_bytes = j->write_bytes = j->fixed_bytes = j->slab_bytes = j->scratch_bytes =
             j->n_tiles = 0;
+        if (j->draws)
+            memset(j->draws, 0, p->graph.n_carries * sizeof j->draws[0]);
         for (u32 s = 0; s < j->n_segments && st == LB_OK; s++)
-            st = measure_segment(p, j, &j->segments[s], target, &scratch, err);
+            st = measure_segment(p, j, &j->segments[s], &scratch, need, err);
         if (st != LB_OK)
             lb_err_context(err, "tensor '%.*s'", LB_FMT(j->name));
         for (u32 s = 0; s < j->n_streams; s++)
             j->write_bytes += j->streams[s].size_bytes;
         p->read_bytes += j->read_bytes;
         p->write_bytes += j->write_bytes;
-        need->fixed = LB_MAX(need->fixed, j->fixed_bytes);
+        u64 fixed = held_class(j->fixed_bytes);
+        need->fixed = LB_MAX(need->fixed, fixed);
+        need->fixed_pair =
+            LB_MAX(need->fixed_pair, fixed + (i ? held_class(p->jobs[i - 1].fixed_bytes) : 0));
         need->slab = LB_MAX(need->slab, j->slab_bytes);
         need->scratch = LB_MAX(need->scratch, j->scratch_bytes);
     }
     p->read_bytes += digest_bytes(p);
-    need->state = scratch.size_bytes; /* what a running job's program takes, at most */
+    need->digest = p->want_digests ? LB_DIGEST_BYTES : 0;
     lb_arena_deinit(&scratch);
     return st;
 }
 
-/* What a run takes beyond the process's base. Two jobs' fixed parts: the next job's first pass may
- * start while the last tiles of one still run (not when there is one job, or at one thread). */
-static u64 run_bytes(const lb_need *n, u32 threads, u32 window) {
-    u64 jobs = threads > 1 ? 2 : 1;
-    return jobs * lb_pool_class(n->fixed) * (n->fixed != 0) + window * lb_pool_class(n->slab) +
-           threads * (lb_pool_class(n->scratch) + LB_STACK_BYTES) +
-           lb_run_state_bytes(threads, n->state);
+/* Buffers of a run. Two jobs may hold matrices at a time: the first pass of the next one starts
+ * while the last tiles of one still run; where that is too much, the next one waits. */
+static u64 pool_bytes(const lb_plan *p, const lb_need *n, bool pair) {
+    u64 slabs = n->slab ? p->window * lb_pool_class(n->slab) : 0;
+    return (pair ? n->fixed_pair : n->fixed) + LB_MAX(slabs, n->digest) +
+           p->threads * lb_pool_class(n->scratch);
+}
+
+/* Sets the figures for p->threads and p->window; true when they stay in the budget. */
+static bool fits(lb_plan *p, const lb_need *n, bool pair) {
+    p->slab_bytes = n->slab;
+    p->scratch_bytes = n->scratch;
+    p->pool_bytes = pool_bytes(p, n, pair);
+    p->peak_bytes = p->base_bytes + p->pool_bytes + (p->threads - 1) * LB_STACK_BYTES +
+                    lb_run_state_bytes(p, n->program);
+    return p->peak_bytes <= p->memory_bytes;
+}
+
+/* The retreat: smaller tiles, fewer of them in flight, one job's matrices, fewer threads. */
+static bool fit_window(lb_plan *p, const lb_need *n) {
+    for (u32 pair = p->threads > 1 && n->fixed_pair > n->fixed ? 2 : 1; pair-- > 0;)
+        for (u32 extra = p->threads + 2; extra > 0; extra /= 2) {
+            p->window = p->threads + extra - 1;
+            if (fits(p, n, pair))
+                return true;
+        }
+    return false;
 }
 
 static lb_status solve(lb_plan *p, const lb_plan_limits *lim, lb_err *err) {
-    static const u64 targets[] = {
-        LB_MIB, 512 * LB_KIB, 256 * LB_KIB, 128 * LB_KIB, 64 * LB_KIB, 16 * LB_KIB, 1};
-    lb_need need = {0};
-    u64 smallest = 0;
+    /* Down to the smallest buffer there is: less would only make more tiles; below 64 KiB a thread
+     * less costs less than the many small reads. */
+    static const u64 targets[] = {LB_MIB,      512 * LB_KIB, 256 * LB_KIB, 128 * LB_KIB,
+                                  64 * LB_KIB, 16 * LB_KIB,  4 * LB_KIB};
+    enum { N = LB_LEN(targets), N_MANY = 5 };
+    lb_need need[N];
+    u32 n_measured = 0, n_targets = lim->tile_bytes ? 1 : N;
     p->memory_bytes = lim->memory_bytes;
-    p->base_bytes = lb_run_base_bytes();
-    for (u32 t = 0; t < LB_LEN(targets); t++) {
-        u64 target = lim->tile_bytes ? lim->tile_bytes : targets[t];
-        LB_TRY(measure(p, target, &need, err));
-        for (u32 threads = LB_MAX(lim->threads, 1); threads >= 1;
-             threads = t < 3 && threads > 1 ? 0 : threads / 2) {
-            for (u32 extra = threads + 2; extra > 0; extra /= 2) {
-                u64 bytes = p->base_bytes + run_bytes(&need, threads, threads + extra - 1);
-                p->target_bytes = target;
-                p->threads = threads;
-                p->window = threads + extra - 1;
-                p->peak_bytes = smallest = bytes;
-                if (bytes <= lim->memory_bytes)
-                    return LB_OK;
+    for (p->threads = LB_MAX(lim->threads, 1); p->threads >= 1; p->threads /= 2)
+        for (u32 t = 0; t < (p->threads > 1 ? LB_MIN(n_targets, N_MANY) : n_targets); t++) {
+            p->target_bytes = lim->tile_bytes ? lim->tile_bytes : targets[t];
+            if (t == n_measured) {
+                LB_TRY(measure(p, &need[n_measured++], err));
+                /* after measuring: what that took from the system may stay with the heap */
+                p->base_bytes = lb_run_base_bytes();
             }
+            if (fit_window(p, &need[t])) /* the jobs' figures are those of the last measure */
+                return t + 1 == n_measured ? LB_OK : measure(p, &need[t], err);
         }
-        if (lim->tile_bytes)
-            break;
-    }
     return lb_fail(
         err, LB_E_LIMIT,
         "a memory budget of %llu MiB is too small: this needs at least %llu MiB (--memory)",
         (unsigned long long)(lim->memory_bytes / LB_MIB),
-        (unsigned long long)lb_ceil_div_u64(smallest, LB_MIB));
-}
-
-static void identify(lb_plan *p) {
-    lb_xxh h;
-    lb_buf text = {0};
-    lb_xxh_init(&h);
-    lb_xxh_update(&h, LB_VERSION, sizeof LB_VERSION);
-    lb_xxh_update(&h, p->options.ptr, p->options.len);
-    for (u32 i = 0; i < p->graph.n_sources; i++)
-        for (u64 f = 0; f < p->graph.sources[i]->n_files; f++) {
-            const lb_file *x = &p->graph.sources[i]->files[f];
-            u64 id[4] = {x->size_bytes, x->ino, x->dev, (u64)x->mtime_ns};
-            lb_xxh_update(&h, id, sizeof id);
-        }
-    for (u64 i = 0; i < p->n_jobs; i++) {
-        lb_buf_reset(&text);
-        lb_plan_print_job(p, &p->jobs[i], &text);
-        for (u32 s = 1; s < p->jobs[i].n_segments; s++)
-            lb_plan_print_segment(p, &p->jobs[i], s, &text);
-        for (u32 s = 0; s < p->jobs[i].n_streams; s++) {
-            u64 at[2] = {p->jobs[i].streams[s].file, p->jobs[i].streams[s].off_bytes};
-            lb_xxh_update(&h, at, sizeof at);
-        }
-        lb_xxh_update(&h, text.ptr, text.len);
-    }
-    lb_buf_deinit(&text);
-    p->identity = lb_xxh_digest(&h);
+        (unsigned long long)lb_ceil_div_u64(p->peak_bytes, LB_MIB));
 }
 
 lb_status lb_plan_close(lb_plan *p, const lb_plan_limits *limits, lb_err *err) {
@@ -296,6 +312,6 @@ lb_status lb_plan_close(lb_plan *p, const lb_plan_limits *limits, lb_err *err) {
     for (u64 i = 0; i < p->n_jobs; i++)
         LB_TRY(check_job(p, &p->jobs[i], err));
     LB_TRY(solve(p, limits, err));
-    identify(p);
+    lb_plan_identify(p);
     return LB_OK;
 }

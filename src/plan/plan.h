@@ -42,6 +42,7 @@ typedef struct lb_job {
     u64 read_bytes, write_bytes;
     u64 fixed_bytes, slab_bytes, scratch_bytes;
     u64 n_tiles;
+    u64 *draws; /* [n_carries] random numbers that its masks take; NULL: it has none */
 } lb_job;
 
 /* An output file. Bytes [0, head) and any other gap between streams are written by the sink. */
@@ -78,6 +79,9 @@ typedef struct lb_plan {
     u64 memory_bytes;    /* the budget */
     u64 base_bytes;      /* what the process holds before the run: program, headers, vocabularies */
     u64 peak_bytes;      /* base + what the run may take */
+    u64 pool_bytes;      /* of that, buffers */
+    u64 slab_bytes;      /* of the largest tile: all slabs are of this size */
+    u64 scratch_bytes;   /* of a worker, for any job */
     u64 target_bytes;    /* tile size aimed at */
     u32 threads, window; /* workers; tiles in flight */
     lb_hash128 identity;
@@ -105,6 +109,11 @@ typedef struct lb_plan_limits {
 /* Checks every job, solves for tile size, threads and window under the budget. LB_E_LIMIT names the
  * smallest budget that would do. */
 lb_status lb_plan_close(lb_plan *p, const lb_plan_limits *limits, lb_err *err);
+
+/* Sets p->identity: a hash of everything that the bytes of the output follow from: version,
+ * options, the input files (size, inode, time), every node, where each stream lies. Part of
+ * closing. */
+void lb_plan_identify(lb_plan *p);
 
 /* One line for each job: "name type [shape] <- expression [and n more]". */
 void lb_plan_print_job(const lb_plan *p, const lb_job *j, lb_buf *out);

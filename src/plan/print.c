@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* print.c: a job as one line of text, as --dry-run shows it. Its hash is part of the plan's
- * identity. */
+/* print.c: a job as one line of text, as --dry-run shows it. */
 #include "plan/plan.h"
 
 static const char *const index_names[] = {"rows",   "heads",     "unheads",
@@ -11,16 +10,27 @@ static const char *const map_names[] = {"add", "sub", "mul",       "add",
 static const char *const row_names[] = {"l2", "mean"};
 static const char *const stat_names[] = {"sum", "sumabs", "dot", "range", "kth"};
 
-static void print_node(const lb_plan *p, lb_node_id id, lb_buf *out, u32 depth);
+/* A graph may share at every level, its text would double each time: it ends at a length. */
+#define DEPTH_MAX 64
+#define TEXT_MAX ((size_t)16 << 10)
 
-static void print_inputs(const lb_plan *p, const lb_node *n, lb_buf *out, u32 depth) {
+typedef struct printer {
+    const lb_plan *plan;
+    lb_buf *out;
+    size_t end; /* beyond it no more nodes are begun */
+    u32 depth;
+} printer;
+
+static void print_node(printer *p, lb_node_id id);
+
+static void print_inputs(printer *p, const lb_node *n) {
     for (u32 i = 0; i < n->n_in; i++) {
-        lb_buf_put_c(out, i ? " ; " : " <- ");
+        lb_buf_put_c(p->out, i ? " ; " : " <- ");
         if (n->n_in > 1)
-            lb_buf_put_c(out, "(");
-        print_node(p, n->in[i], out, depth + 1);
+            lb_buf_put_c(p->out, "(");
+        print_node(p, n->in[i]);
         if (n->n_in > 1)
-            lb_buf_put_c(out, ")");
+            lb_buf_put_c(p->out, ")");
     }
 }
 
@@ -51,7 +61,8 @@ static void print_make(const lb_node *n, lb_buf *out) {
     }
 }
 
-static void print_scalar(const lb_plan *p, const lb_node *n, lb_buf *out, u32 depth) {
+static void print_scalar(printer *p, const lb_node *n) {
+    lb_buf *out = p->out;
     const lb_scalar *s = &n->u.scalar;
     if (n->op != LB_MAP_ADD_C && n->op != LB_MAP_MUL_C && n->op != LB_MAP_FMA_C)
         return;
@@ -60,41 +71,51 @@ static void print_scalar(const lb_plan *p, const lb_node *n, lb_buf *out, u32 de
         return;
     }
     lb_buf_printf(out, " fn%d[%u] of (", (int)s->fn, s->result);
-    print_node(p, s->stat, out, depth + 1);
+    print_node(p, s->stat);
     lb_buf_put_c(out, ")");
 }
 
-static void print_node(const lb_plan *p, lb_node_id id, lb_buf *out, u32 depth) {
-    const lb_node *n = lb_graph_node(&p->graph, id);
-    if (depth > 64) {
+static void print_read(const lb_plan *p, const lb_node *n, lb_buf *out) {
+    lb_buf_printf(out, "read %.*s", LB_FMT(n->u.read.weight->name));
+    if (p->graph.n_sources > 1)
+        lb_buf_printf(out, " of %.*s", LB_FMT(p->graph.sources[n->u.read.source]->label));
+}
+
+static void print_decode(const lb_plan *p, const lb_node *n, lb_buf *out) {
+    while (n->kind != LB_NODE_READ)
+        n = lb_graph_node(&p->graph, n->in[0]);
+    const lb_weight *w = n->u.read.weight;
+    const lb_tensor *t = &p->graph.sources[n->u.read.source]->tensors[w->part[0]];
+    if (w->enc.bits)
+        lb_buf_printf(out, "decode mlx %u bit g%u", w->enc.bits, w->enc.group_size);
+    else
+        lb_buf_printf(out, "decode %s", lb_dtype_get(t->dtype)->name);
+}
+
+static void print_node(printer *p, lb_node_id id) {
+    const lb_node *n = lb_graph_node(&p->plan->graph, id);
+    lb_buf *out = p->out;
+    if (p->depth == DEPTH_MAX || out->len > p->end) {
         lb_buf_put_c(out, "...");
         return;
     }
+    p->depth++;
     switch (n->kind) {
     case LB_NODE_READ:
-        lb_buf_printf(out, "read %.*s", LB_FMT(n->u.read.weight->name));
-        return;
+        print_read(p->plan, n, out);
+        break;
     case LB_NODE_MAKE:
         print_make(n, out);
-        return;
+        break;
     case LB_NODE_INDEX:
         print_index(n, out);
         break;
-    case LB_NODE_DECODE: {
-        const lb_node *r = n;
-        while (r->kind != LB_NODE_READ)
-            r = lb_graph_node(&p->graph, r->in[0]);
-        const lb_weight *w = r->u.read.weight;
-        const lb_tensor *t = &p->graph.sources[r->u.read.source]->tensors[w->part[0]];
-        if (w->enc.bits)
-            lb_buf_printf(out, "decode mlx %u bit g%u", w->enc.bits, w->enc.group_size);
-        else
-            lb_buf_printf(out, "decode %s", lb_dtype_get(t->dtype)->name);
+    case LB_NODE_DECODE:
+        print_decode(p->plan, n, out);
         break;
-    }
     case LB_NODE_MAP:
         lb_buf_printf(out, "map(%s", map_names[n->op]);
-        print_scalar(p, n, out, depth);
+        print_scalar(p, n);
         lb_buf_put_c(out, ")");
         break;
     case LB_NODE_ROW:
@@ -113,19 +134,22 @@ static void print_node(const lb_plan *p, lb_node_id id, lb_buf *out, u32 depth) 
         lb_buf_put_c(out, "dense(gram)");
         break;
     case LB_NODE_ENCODE:
-        lb_buf_put_c(out, lb_graph_node(&p->graph, n->in[0])->value == LB_VALUE_STORED ? "copy"
-                                                                                       : "encode");
+        lb_buf_put_c(out, lb_graph_node(&p->plan->graph, n->in[0])->value == LB_VALUE_STORED
+                              ? "copy"
+                              : "encode");
         break;
     default:
         break;
     }
-    print_inputs(p, n, out, depth);
+    print_inputs(p, n);
+    p->depth--;
 }
 
 void lb_plan_print_segment(const lb_plan *p, const lb_job *j, u32 segment, lb_buf *out) {
     for (u32 s = 0; s < LB_MAX(j->n_streams, 1); s++) {
+        printer x = {.plan = p, .out = out, .end = out->len + TEXT_MAX};
         lb_buf_put_c(out, " <- ");
-        print_node(p, j->segments[segment].root[s], out, 0);
+        print_node(&x, j->segments[segment].root[s]);
     }
 }
 

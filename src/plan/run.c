@@ -29,6 +29,15 @@ static void progress(lb_runner *r, u64 bytes) {
         r->opt->progress(r->opt->user, r->done_bytes, r->plan->read_bytes + r->plan->write_bytes);
 }
 
+lb_status lb_run_note_read(lb_runner *r, u64 bytes, lb_err *err) {
+    lb_lock(&r->mutex);
+    r->report.bytes_read += bytes;
+    progress(r, bytes);
+    bool stop = r->opt->stop && r->opt->stop(r->opt->user);
+    lb_unlock(&r->mutex);
+    return stop ? lb_fail(err, LB_E_INTERRUPTED, "interrupted") : LB_OK;
+}
+
 /* Lock held. Starts the next job if there is one and its held memory can be had. */
 static bool start_next(lb_runner *r) {
     while (r->n_active < r->max_active && r->next_job < r->plan->n_jobs) {
@@ -90,7 +99,7 @@ static lb_active *take_tile(lb_runner *r, u64 *tile, u8 **slab) {
             continue;
         if (r->in_flight >= r->window)
             return NULL;
-        *slab = lb_pool_take(r->pool, a->pass->slab_bytes);
+        *slab = lb_pool_take(r->pool, r->plan->slab_bytes);
         if (!*slab) {
             if (r->in_flight == 0)
                 set_error(r, &(lb_err){.code = LB_E_NOMEM, .msg = "out of memory for a tile"});
@@ -116,7 +125,7 @@ static void commit_ready(lb_runner *r, lb_active *a, lb_worker *w) {
         u8 *slab = a->ring[t % r->window].slab;
         lb_unlock(&r->mutex);
         lb_worker_commit(w, a, t, slab);
-        lb_pool_give(r->pool, slab, a->pass->slab_bytes);
+        lb_pool_give(r->pool, slab, r->plan->slab_bytes);
         lb_lock(&r->mutex);
         a->ring[t % r->window] = (lb_slot){0};
         a->n_committed++;
@@ -211,7 +220,8 @@ static lb_status runner_init(lb_runner *r, lb_err *err) {
         return lb_fail(err, LB_E_NOMEM, "out of memory for the run");
     for (u32 i = 0; i < r->max_active; i++) {
         actives[i].ring = lb_arena_new(&r->arena, lb_slot, r->window);
-        if (!actives[i].ring)
+        actives[i].generators = lb_arena_new(&r->arena, lb_mt19937, p->graph.n_carries + 1);
+        if (!actives[i].ring || !actives[i].generators)
             return lb_fail(err, LB_E_NOMEM, "out of memory for the run");
         actives[i].next = r->free_list;
         r->free_list = &actives[i];
@@ -224,9 +234,7 @@ static lb_status runner_init(lb_runner *r, lb_err *err) {
         u32 share = LB_MAX(LB_OPEN_FILES / LB_MAX(n_sources, 1), p->threads + 1);
         LB_TRY(lb_fds_new(&r->fds[i], s->files, s->n_files, share, err));
     }
-    u64 base = lb_run_base_bytes() + p->threads * LB_STACK_BYTES;
-    u64 limit = p->memory_bytes > base ? p->memory_bytes - base : 0;
-    return lb_pool_new(&r->pool, limit, err);
+    return lb_pool_new(&r->pool, p->pool_bytes, err);
 }
 
 static void runner_deinit(lb_runner *r) {
@@ -238,7 +246,7 @@ static void runner_deinit(lb_runner *r) {
         lb_active *a = &r->actives[i];
         for (u32 k = 0; a->ring && k < r->window; k++)
             if (a->ring[k].slab)
-                lb_pool_give(r->pool, a->ring[k].slab, a->pass->slab_bytes);
+                lb_pool_give(r->pool, a->ring[k].slab, r->plan->slab_bytes);
         lb_arena_deinit(&a->arena);
         lb_arena_deinit(&a->hashes_arena);
     }
@@ -252,6 +260,22 @@ static void runner_deinit(lb_runner *r) {
     lb_arena_deinit(&r->arena);
     lb_mutex_deinit(&r->mutex);
     lb_cond_deinit(&r->wake);
+}
+
+/* A descriptor that stays open follows its file: what was written into it while the run read would
+ * be in the output. A file that was replaced by another one was read to its end as it was. */
+static lb_status check_inputs(const lb_plan *p, lb_err *err) {
+    for (u32 i = 0; i < p->graph.n_sources; i++)
+        for (u64 f = 0; f < p->graph.sources[i]->n_files; f++) {
+            const lb_file *x = &p->graph.sources[i]->files[f];
+            lb_fstat now;
+            if (lb_os_stat(x->path, &now, NULL) == LB_OK && now.ino == x->ino &&
+                now.dev == x->dev &&
+                (now.size_bytes != x->size_bytes || now.mtime_ns != x->mtime_ns))
+                return lb_fail(err, LB_E_IO,
+                               "%s: the file was changed while it was read: start again", x->path);
+        }
+    return LB_OK;
 }
 
 lb_status lb_run(lb_plan *p, const lb_run_options *o, lb_run_report *report, lb_err *err) {
@@ -273,6 +297,11 @@ lb_status lb_run(lb_plan *p, const lb_run_options *o, lb_run_report *report, lb_
         lb_thread_join(&r.workers[i].thread);
     if (r.err.code == LB_OK && p->want_digests) {
         st = lb_run_digests(&r, &first);
+        if (st != LB_OK)
+            r.err = first;
+    }
+    if (r.err.code == LB_OK) {
+        st = check_inputs(p, &first);
         if (st != LB_OK)
             r.err = first;
     }

@@ -32,8 +32,13 @@ typedef struct lb_run_report {
 lb_status lb_run(lb_plan *p, const lb_run_options *o, lb_run_report *report, lb_err *err);
 
 /* ---- for the planner ---- */
-u64 lb_worker_bytes(const lb_pass *p);                  /* scratch of one worker */
-u64 lb_run_state_bytes(u32 threads, u64 program_bytes); /* bookkeeping of a run */
+#define LB_DIGEST_BYTES (256 * LB_KIB) /* the buffer of what is hashed after the jobs */
+u64 lb_worker_bytes(const lb_pass *p); /* scratch of one worker */
+/* What a running job keeps in the heap beside its program. */
+u64 lb_active_bytes(const lb_prog *p, bool digests, u32 n_segments);
+/* Bookkeeping of a run of p->threads and p->window; program_bytes: the largest job's program and
+ * lb_active_bytes. */
+u64 lb_run_state_bytes(const lb_plan *p, u64 program_bytes);
 u64 lb_run_base_bytes(void); /* data of this process now (heap, program's variables) */
 
 #endif

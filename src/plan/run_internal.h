@@ -30,7 +30,8 @@ struct lb_active {
     u32 segment, pass_index, round;
     lb_held *held;          /* [n_results] */
     u8 *fixed;              /* the held matrices' memory */
-    lb_mt19937 *mask_start; /* [n_masks] at the start of the job */
+    lb_mt19937 *generators; /* [n_carries] where the next segment's masks begin */
+    lb_mt19937 *mask_start; /* [n_masks] at the start of the segment */
     lb_mt19937 *mask;       /* [n_masks] in the current pass */
     u64 next_draw;          /* tile whose masks are drawn next */
     u64 next_tile, n_committed;
@@ -89,11 +90,15 @@ struct lb_runner {
     lb_run_report report;
 };
 
+/* run.c: after the jobs: counts and reports bytes read; LB_E_INTERRUPTED when asked to stop. */
+lb_status lb_run_note_read(lb_runner *r, u64 bytes, lb_err *err);
+
 /* active.c */
 void lb_active_begin(lb_runner *r, lb_active *a, u64 job, u8 *fixed);
 /* Goes on to the next round, pass or segment that has tiles, or finishes the job. Not locked. */
 lb_status lb_active_advance(lb_runner *r, lb_active *a, lb_err *err);
 void lb_active_end_round(lb_runner *r, lb_active *a);
+/* Moves the generators on to where the next job's masks begin. Lock held. */
 void lb_active_skip_masks(lb_runner *r, const lb_job *job);
 /* Hashes the tensors that no job read whole. */
 lb_status lb_run_digests(lb_runner *r, lb_err *err);

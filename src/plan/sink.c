@@ -48,6 +48,21 @@ static void put_fd(lb_sink *s, u32 file) {
     lb_unlock(&s->mutex);
 }
 
+/* Notes what was written; tells when enough has come together, and where. */
+static bool note_dirty(lb_sink *s, lb_sink_file *f, u64 *off_bytes, u64 *len) {
+    lb_lock(&s->mutex);
+    f->dirty_from = f->dirty_bytes ? LB_MIN(f->dirty_from, *off_bytes) : *off_bytes;
+    f->dirty_to = f->dirty_bytes ? LB_MAX(f->dirty_to, *off_bytes + *len) : *off_bytes + *len;
+    f->dirty_bytes += *len;
+    bool enough = f->dirty_bytes >= LB_SINK_WRITEBACK;
+    *off_bytes = f->dirty_from;
+    *len = f->dirty_to - f->dirty_from;
+    if (enough)
+        f->dirty_bytes = 0;
+    lb_unlock(&s->mutex);
+    return enough;
+}
+
 lb_status lb_sink_write(lb_sink *s, u32 file, u64 off_bytes, const void *ptr, u64 len,
                         lb_err *err) {
     int fd;
@@ -55,7 +70,7 @@ lb_status lb_sink_write(lb_sink *s, u32 file, u64 off_bytes, const void *ptr, u6
         return LB_OK;
     LB_TRY(get_fd(s, file, &fd, err));
     lb_status st = lb_os_pwrite(fd, s->file[file].path, ptr, len, off_bytes, err);
-    if (st == LB_OK && s->o.sync)
+    if (st == LB_OK && s->o.sync && note_dirty(s, &s->file[file], &off_bytes, &len))
         lb_os_writeback(fd, off_bytes, len);
     put_fd(s, file);
     return st;

@@ -7,12 +7,16 @@
 #include "plan/sink.h"
 
 #define LB_SINK_OPEN 24 /* output files open at a time */
+/* Write-back is started for so much at a time: for each of 100,000 small tensors it took most of
+ * the run, a page being sent to the disk 64 times. */
+#define LB_SINK_WRITEBACK (4 * LB_MIB)
 
 typedef struct lb_sink_file {
     const char *path;
     int fd;
     u32 refs;
     u64 used;
+    u64 dirty_bytes, dirty_from, dirty_to; /* written since write-back was last started */
 } lb_sink_file;
 
 struct lb_sink {

@@ -10,9 +10,7 @@ u64 lb_worker_bytes(const lb_pass *p) {
 }
 
 lb_status lb_worker_init(lb_worker *w, lb_runner *r, lb_err *err) {
-    u64 need = 0;
-    for (u64 i = 0; i < r->plan->n_jobs; i++)
-        need = LB_MAX(need, r->plan->jobs[i].scratch_bytes);
+    u64 need = r->plan->scratch_bytes;
     w->runner = r;
     w->scratch_bytes = need;
     w->scratch = need ? lb_pool_take(r->pool, need) : NULL;
