@@ -38,7 +38,7 @@ lb_status lb_os_open_read(const char *path, int *fd, lb_err *err) {
 }
 
 lb_status lb_os_open_write(const char *path, bool create_new, int *fd, lb_err *err) {
-    int flags = O_RDWR | O_CREAT | O_CLOEXEC | (create_new ? O_EXCL : 0);
+    int flags = O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | (create_new ? O_EXCL : 0);
     do
         *fd = open(path, flags, 0644);
     while (*fd < 0 && errno == EINTR);

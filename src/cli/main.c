@@ -3,6 +3,7 @@
  * to stdout and the error, one line, to stderr. */
 #include "base/cpu.h"
 #include "base/interrupt.h"
+#include "base/os.h"
 #include "cli/cli.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -110,9 +111,21 @@ static void print_error(const char *msg) {
     (void)fputc('\n', stderr);
 }
 
+/* A process may be started with 0, 1 or 2 closed; the next file opened would take that number, and
+ * a remark meant for stderr would end up in the model. Open for reading alone: a result written
+ * there fails, as it should. */
+static void hold_standard_fds(void) {
+    int fd = -1;
+    while (lb_os_open_read("/dev/null", &fd, NULL) == LB_OK && fd <= 2)
+        ;
+    if (fd > 2)
+        lb_os_close(&fd);
+}
+
 int main(int argc, char **argv) {
     lb_cli cli = {.commands = commands, .n_commands = LB_LEN(commands)};
     lb_err err = {0}, print_err = {0};
+    hold_standard_fds();
     lb_interrupt_install();
     lb_status st = run_command(&cli, argc, argv, &err);
     /* A comparison that found differences has a result too. */

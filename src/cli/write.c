@@ -2,6 +2,7 @@
 /* write.c: what all commands that write a model share. */
 #include "cli/write.h"
 #include "base/interrupt.h"
+#include "cli/text.h"
 #include <stdio.h>
 
 const lb_opt lb_write_opts[LB_WRITE_OPTS] = {
@@ -87,16 +88,36 @@ lb_status lb_writer_begin(lb_writer *w, const lb_cli *cli, const lb_writing *o, 
     return LB_OK;
 }
 
+/* Remarks and plans quote names that stand in files: no control byte of theirs reaches the
+ * terminal, but a line's end. */
+static void put_lines(lb_buf *out, lb_str text) {
+    while (text.len) {
+        size_t end = text.len;
+        (void)lb_str_find(text, LB_STR("\n"), &end);
+        lb_put_safe(out, lb_str_sub(text, 0, end));
+        lb_buf_put_u8(out, '\n');
+        text = lb_str_sub(text, end + 1, text.len);
+    }
+}
+
+static void print_remarks(lb_str text) {
+    lb_buf safe = {0};
+    put_lines(&safe, text);
+    if (!safe.oom)
+        (void)fwrite(safe.ptr, 1, safe.len, stderr);
+    lb_buf_deinit(&safe);
+}
+
 void lb_writer_end(lb_writer *w, lb_cli *cli, const lb_common *common, const lb_out_report *r,
                    const lb_buf *plan, lb_status st) {
     lb_progress_end(&w->progress);
     if (w->remarks.len && !common->quiet && !(r && r->dry_run))
-        (void)fwrite(w->remarks.ptr, 1, w->remarks.len, stderr);
+        print_remarks(lb_buf_str(&w->remarks));
     lb_buf_deinit(&w->remarks);
     if (st != LB_OK)
         return;
     if (r->dry_run)
-        lb_buf_put(&cli->out, plan->ptr, plan->len);
+        put_lines(&cli->out, lb_buf_str(plan));
     else if (common->json)
         lb_output_json(&w->opts, r, &cli->out);
     else

@@ -127,7 +127,7 @@ lb_status lb_convert(const lb_source *src, const lb_convert_opts *o, lb_buf *tex
     c.model.format = target_format(src, &o->w);
     lb_graph_reserve(&c.plan->graph, 3 * src->n_tensors);
     if (src->notes.len && remarks)
-        lb_buf_put_str(remarks, src->notes);
+        lb_buf_printf(remarks, "%.*s\n", LB_FMT(src->notes));
     LB_TRY_DONE(st, operation_text(&c, err));
     LB_TRY_DONE(st, choose_way(&c, err));
     LB_TRY_DONE(st, lb_graph_status(&c.plan->graph, err));

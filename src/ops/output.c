@@ -163,6 +163,10 @@ static lb_status layout_st(lb_output *x, lb_err *err) {
         items[i] = (lb_st_item){
             .name = m->tensors[i].name, .dtype = m->tensors[i].dtype, .shape = m->tensors[i].shape};
     u64 max = x->opts->max_shard_bytes;
+    if (one && max != 0 && max != UINT64_MAX)
+        return lb_fail(err, LB_E_USAGE,
+                       "--max-shard-size: a lone safetensors file stays one file: --to hf makes a "
+                       "folder of shards");
     if (max == 0 && !one)
         max = mlx ? 5 * LB_GIB : 5000000000u; /* mlx-lm's and transformers' defaults */
     lb_st_layout_opts o = {.style = mlx ? LB_ST_MLX : LB_ST_HF,
@@ -334,6 +338,8 @@ lb_status lb_output_write(lb_plan *p, const lb_out_model *m, const lb_writer_opt
         (lb_out_report){.format = m->format, .n_tensors = m->n_tensors, .dry_run = o->dry_run};
     p->options = m->operation;
     p->want_digests = !o->no_provenance;
+    for (u32 i = 0; i < m->n_texts; i++)
+        LB_TRY(lb_sink_check_name(m->texts[i].name, err));
     LB_TRY(source_keys(&x, err));
     lb_plan_reserve(p, m->n_tensors);
     LB_TRY(m->format == LB_FORMAT_GGUF ? layout_gguf(&x, err) : layout_st(&x, err));

@@ -118,7 +118,8 @@ static lb_status check_space(lb_sink *s, lb_err *err) {
 }
 
 static lb_status remove_partial(lb_sink *s, lb_err *err) {
-    return s->o.folder ? lb_os_remove_tree(s->partial, err) : lb_os_unlink(s->partial, err);
+    return lb_os_remove_tree(s->partial,
+                             err); /* a file too: a run before may have made the other */
 }
 
 static lb_status make_names(lb_sink *s, lb_err *err) {
@@ -130,10 +131,11 @@ static lb_status make_names(lb_sink *s, lb_err *err) {
     s->partial = lb_arena_printf(&s->arena, "%s.lbrx-partial", s->target).ptr;
     s->aside = lb_arena_printf(&s->arena, "%s.lbrx-old", s->target).ptr;
     s->journal_path = lb_arena_printf(&s->arena, "%s.lbrx-journal", s->target).ptr;
+    s->sums = lb_arena_printf(&s->arena, "%s.sha256", s->target).ptr;
     s->file = lb_arena_new(&s->arena, lb_sink_file, s->plan->n_files + 1);
     s->kept = lb_arena_new(&s->arena, u8, s->plan->n_jobs + 1);
-    if (!s->dir || !s->target || !s->partial || !s->aside || !s->journal_path || !s->file ||
-        !s->kept)
+    if (!s->dir || !s->target || !s->partial || !s->aside || !s->journal_path || !s->sums ||
+        !s->file || !s->kept)
         return lb_fail(err, LB_E_NOMEM, "out of memory for output names");
     for (u64 i = 0; i < s->plan->n_files; i++)
         s->file[i].fd = -1;
@@ -159,9 +161,11 @@ lb_status lb_sink_open(lb_sink **out, lb_plan *plan, const lb_sink_options *o, l
     lb_status st;
     bool fresh = true;
     LB_TRY_DONE(st, make_names(s, err));
-    LB_TRY_DONE(st, mend_aside(s, err));
     LB_TRY_DONE(st, lb_sink_check_target(s, err));
     LB_TRY_DONE(st, lb_journal_lock(s, err));
+    LB_TRY_DONE(st, mend_aside(s, err));
+    /* Another process may have finished between the check and the lock; or the old one is back. */
+    LB_TRY_DONE(st, lb_sink_check_target(s, err));
     if (o->resume)
         LB_TRY_DONE(st, lb_journal_read(s, &fresh, err));
     if (fresh) {
@@ -207,10 +211,21 @@ static lb_status copy_file(const char *from, int fd, const char *path, lb_err *e
     return r;
 }
 
+lb_status lb_sink_check_name(lb_str name, lb_err *err) {
+    size_t slash;
+    bool sub = lb_str_find(name, LB_STR("/"), &slash);
+    if (sub ? lb_str_is_file_name(lb_str_sub(name, 0, slash)) &&
+                  lb_str_is_file_name(lb_str_sub(name, slash + 1, name.len))
+            : lb_str_is_file_name(name))
+        return LB_OK;
+    return lb_fail(err, LB_E_FORMAT, "'%.*s' is no name for a file of the output", LB_FMT(name));
+}
+
 static lb_status write_text(lb_sink *s, const char *dir, const lb_sink_text *t, lb_err *err) {
     size_t slash;
     const char *path = lb_os_join(&s->arena, dir, t->name);
     int fd = -1;
+    LB_TRY(lb_sink_check_name(t->name, err));
     if (path && lb_str_find(t->name, LB_STR("/"), &slash)) {
         const char *sub = lb_os_join(&s->arena, dir, lb_str_sub(t->name, 0, slash));
         if (sub)
@@ -252,6 +267,17 @@ static lb_status sha_file(lb_sink *s, const char *path, char hex[65], lb_err *er
     return r;
 }
 
+/* Sums of files that have no folder of their own: kept, written when the files stand in place.
+ * Frees the text. */
+static lb_status keep_sums(lb_sink *s, lb_buf *text, lb_err *err) {
+    lb_status st = lb_buf_status(text, err);
+    s->sums_text = lb_arena_str(&s->arena, lb_buf_str(text));
+    lb_buf_deinit(text);
+    if (st == LB_OK && !s->sums_text.ptr)
+        st = lb_fail(err, LB_E_NOMEM, "out of memory for SHA-256 sums");
+    return st;
+}
+
 /* "hash  name" a line, as sha256sum prints and checks it. */
 static lb_status write_sums(lb_sink *s, lb_err *err) {
     lb_buf text = {0};
@@ -262,12 +288,7 @@ static lb_status write_sums(lb_sink *s, lb_err *err) {
     if (!s->o.folder) {
         LB_TRY(sha_file(s, s->partial, s->sha256, err));
         lb_buf_printf(&text, "%s  %.*s\n", s->sha256, LB_FMT(base));
-        lb_str name = lb_arena_printf(&s->arena, "%.*s.sha256", LB_FMT(base));
-        st = lb_buf_status(&text, err);
-        if (st == LB_OK)
-            st = write_text(s, s->dir, &(lb_sink_text){name, lb_buf_str(&text), NULL}, err);
-        lb_buf_deinit(&text);
-        return st;
+        return keep_sums(s, &text, err);
     }
     LB_TRY(lb_os_list(s->partial, &s->arena, &names, &n, err));
     for (u64 i = 0; i < n && st == LB_OK; i++) {
@@ -278,6 +299,8 @@ static lb_status write_sums(lb_sink *s, lb_err *err) {
         st = sha_file(s, path, hex, err);
         lb_buf_printf(&text, "%s  %.*s\n", hex, LB_FMT(names[i]));
     }
+    if (st == LB_OK && s->o.spread)
+        return keep_sums(s, &text, err);
     if (st == LB_OK)
         st = lb_buf_status(&text, err);
     if (st == LB_OK)
@@ -309,15 +332,19 @@ static lb_status put_in_place(lb_sink *s, lb_err *err) {
     if (!exists || !s->o.folder)
         return lb_os_rename(s->partial, s->target, err);
     lb_err e = {0};
-    if (lb_os_exchange(s->partial, s->target, &e) == LB_OK)
-        return lb_os_remove_tree(s->partial, err); /* the old one stands under that name now */
+    if (lb_os_exchange(s->partial, s->target, &e) == LB_OK) {
+        s->finished = true; /* the old one stands under the partial's name now */
+        return lb_os_remove_tree(s->partial, err);
+    }
     if (e.code != LB_E_UNSUPPORTED) {
         if (err)
             *err = e;
         return e.code;
     }
+    LB_TRY(lb_os_remove_tree(s->aside, err)); /* left by a crash after the renames below */
     LB_TRY(lb_os_rename(s->target, s->aside, err));
     LB_TRY(lb_os_rename(s->partial, s->target, err));
+    s->finished = true;
     return lb_os_remove_tree(s->aside, err);
 }
 
@@ -339,8 +366,13 @@ lb_status lb_sink_finish(lb_sink *s, const lb_str *heads, const lb_sink_text *te
         LB_TRY(write_sums(s, err));
     if (s->o.sync && s->o.folder)
         LB_TRY(lb_os_sync_dir(s->partial, err));
+    LB_TRY(lb_sink_check_target(s, err)); /* what appeared there meanwhile is not ours to remove */
     LB_TRY(put_in_place(s, err));
     s->finished = true;
+    if (s->sums_text.len)
+        LB_TRY(write_text(s, s->dir,
+                          &(lb_sink_text){lb_os_base_name(lb_str_c(s->sums)), s->sums_text, NULL},
+                          err));
     if (s->o.sync)
         LB_TRY(lb_os_sync_dir(s->dir, err));
     return lb_os_unlink(s->journal_path, err);

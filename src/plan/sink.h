@@ -49,6 +49,8 @@ typedef struct lb_sink_text {
     lb_str name, bytes;
     const char *copy_from; /* NULL: bytes */
 } lb_sink_text;
+/* Names may come from a model: a plain file name, or one in one plain folder; else LB_E_FORMAT. */
+lb_status lb_sink_check_name(lb_str name, lb_err *err);
 /* Writes heads (one per file of the plan, at offset 0; may be empty) and texts, syncs, renames,
  * removes the journal. After success the sink is finished; lb_sink_close frees it. */
 lb_status lb_sink_finish(lb_sink *s, const lb_str *heads, const lb_sink_text *texts, u32 n_texts,

@@ -25,6 +25,8 @@ struct lb_sink {
     lb_arena arena;
     lb_mutex mutex;
     const char *dir, *target, *partial, *aside, *journal_path;
+    const char *sums; /* OUT.sha256, for what is no folder */
+    lb_str sums_text;
     lb_sink_file *file; /* [n_files] */
     u32 n_open;
     u64 clock;

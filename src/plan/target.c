@@ -106,6 +106,9 @@ lb_status lb_sink_check_target(lb_sink *s, lb_err *err) {
     if (lb_os_stat(s->dir, &dir, NULL) != LB_OK || !dir.is_dir)
         return lb_fail(err, LB_E_IO, "output '%s': there is no folder '%s': create it first",
                        s->o.path, s->dir);
+    bool sums = s->o.sha256 && (!s->o.folder || s->o.spread);
+    if (sums && !s->o.force && lb_os_exists(s->sums))
+        return lb_fail(err, LB_E_USAGE, "output '%s' exists: use --force to replace it", s->sums);
     if (s->o.spread)
         return check_spread(s, err);
     bool exists = lb_os_exists(s->target);
