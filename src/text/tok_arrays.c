@@ -69,6 +69,23 @@ static lb_status read_tokens(lb_tok_arrays *a, lb_err *err) {
     return LB_OK;
 }
 
+/* Some converters give all tokens one score. A SentencePiece vocabulary stands in the order of its
+ * scores, so the places stand in for them. */
+static void replace_flat_scores(lb_tok_arrays *a) {
+    u64 first = UINT64_MAX;
+    bool flat = a->has_scores;
+    for (u64 i = 0; i < a->n && flat; i++) {
+        if (a->type[i] != LB_SPM_NORMAL)
+            continue;
+        if (first == UINT64_MAX)
+            first = i;
+        flat = a->score[i] == a->score[first];
+    }
+    a->flat_scores = flat && first != UINT64_MAX;
+    for (u64 i = 0; i < a->n && a->flat_scores; i++)
+        a->score[i] = -(float)i;
+}
+
 /* "left right": cut at the first space behind the first byte, as llama.cpp does. */
 static lb_status read_merges(lb_tok_arrays *a, lb_err *err) {
     const lb_gguf_kv *merges;
@@ -123,7 +140,9 @@ lb_status lb_tok_arrays_read(lb_tok_arrays *a, const lb_gguf_meta *meta, lb_aren
     lb_status st = read_tokens(a, err);
     if (st == LB_OK)
         st = read_merges(a, err);
-    if (st == LB_OK && !lb_tok_is_spm(a))
+    if (st == LB_OK && lb_tok_is_spm(a))
+        replace_flat_scores(a);
+    else if (st == LB_OK)
         mark_named(a);
     if (st != LB_OK)
         lb_tok_arrays_deinit(a);

@@ -80,7 +80,7 @@ static lb_status rebuild(list *l, lb_err *err) {
     if (!verbatim)
         LB_TRY_DONE(st, lb_tok_rebuild_json(&a, &json, err));
     LB_TRY_DONE(st, lb_tok_rebuild_config(&a, &config, &map, err));
-    if (lb_tok_is_spm(&a) && a.has_scores)
+    if (lb_tok_is_spm(&a) && a.has_scores && !a.flat_scores)
         LB_TRY_DONE(st, lb_tok_rebuild_spm(&a, &spm, err));
     lb_str *texts[] = {&json, &config, &map, &spm};
     for (u32 i = 0; i < LB_LEN(texts); i++) {

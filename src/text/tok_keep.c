@@ -215,7 +215,7 @@ lb_status lb_tok_keep_from_folder(const lb_source *src, lb_gguf_meta *meta, lb_e
     LB_TRY_DONE(st, keep_small(&k, err));
     if (lb_tok_folder_has(&k.f, "tokenizer.json"))
         LB_TRY_DONE(st, keep_tokenizer(&k, err));
-    if (lb_tok_is_spm(&k.a))
+    if (lb_tok_is_spm(&k.a) && !k.a.flat_scores)
         LB_TRY_DONE(st, keep_model(&k, err));
     lb_tok_sum(meta, sum);
     st = lb_meta_set_str(meta, "lbrx.hf.tokenizer_sum", lb_str_c(sum), err);

@@ -15,8 +15,8 @@ typedef struct lb_tok_arrays {
     u8 *type;          /* [n] lb_spm_type; NORMAL where the GGUF has no types */
     float *score;      /* [n]; 0 where the GGUF has none */
     u64 n;
-    bool has_scores;
-    bool has_twice; /* token `twice` has the text of one before it */
+    bool has_scores, flat_scores; /* flat: all one score in the GGUF; score holds places */
+    bool has_twice;               /* token `twice` has the text of one before it */
     u64 twice;
     lb_map id_of;  /* text -> id */
     lb_str *merge; /* [2 * n_merges] left, right */

@@ -36,7 +36,8 @@ static const struct {
 static bool is_listed(const lb_tok_arrays *a, u64 i) {
     u8 type = a->type[i];
     if (lb_tok_is_spm(a))
-        return type == LB_SPM_USER_DEFINED || (type == LB_SPM_CONTROL && a->score[i] == -1000.0f);
+        return type == LB_SPM_USER_DEFINED ||
+               (type == LB_SPM_CONTROL && (a->flat_scores || a->score[i] == -1000.0f));
     return type == LB_SPM_CONTROL || type == LB_SPM_USER_DEFINED || type == LB_SPM_UNKNOWN;
 }
 

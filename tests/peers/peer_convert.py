@@ -337,7 +337,8 @@ def compare_tokenizers(what, got, want, exact=True):
         x, y = getattr(a, key), getattr(b, key)
         check(x == y, "%s: %s is %r, expected %r" % (what, key, x, y))
     check(a.chat_template == b.chat_template, "%s: chat template %r" % (what, a.chat_template))
-    check(a.get_vocab() == b.get_vocab(), what + ": vocabulary")
+    x, y = a.get_vocab(), b.get_vocab()
+    check(x == y, "%s: vocabulary: %s" % (what, sorted(x.items() ^ y.items())[:6]))
 
 
 def one(module, work, name, family, tok, vocab, tok_dir, dtype, kw, shard):
@@ -520,17 +521,21 @@ def real_gguf(work, path):
 
 
 def same_text(path, hf):
-    """Greedy continuation by transformers: our folder, and its own reading of the GGUF."""
+    """Greedy continuation by transformers: our folder, and (with accelerate) its own reading of the GGUF."""
     prompt = "The capital of France is"
     texts = []
     for args in ((hf, {}), (path.parent, {"gguf_file": path.name})):
+        if args[1] and importlib.util.find_spec("accelerate") is None:
+            skip(path.name + ": transformers reads GGUF with the package accelerate only")
+            continue
         tok = transformers.AutoTokenizer.from_pretrained(args[0], **args[1])
         model = transformers.AutoModelForCausalLM.from_pretrained(args[0], dtype=torch.bfloat16, **args[1]).eval()
         ids = tok(prompt, return_tensors="pt")["input_ids"]
         with torch.no_grad():
             out = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False)
         texts.append((ids.tolist(), tok.decode(out[0])))
-    check(texts[0] == texts[1], "%s: text %r, expected %r" % (path.name, texts[0], texts[1]))
+    check("Paris" in texts[0][1], "%s: it says %r" % (path.name, texts[0][1]))
+    check(texts[0] == texts[-1], "%s: text %r, expected %r" % (path.name, texts[0], texts[-1]))
 
 
 def main():
