@@ -72,31 +72,36 @@ static lb_status add_templates(list *l, lb_err *err) {
 static lb_status rebuild(list *l, lb_err *err) {
     lb_tok_arrays a;
     lb_arena scratch = {0};
-    lb_str json = LB_STR_NONE, config, map, spm = LB_STR_NONE;
+    lb_str json = LB_STR_NONE, spm = LB_STR_NONE;
+    lb_tok_texts small = {0};
     bool verbatim = lb_kv_as_str(lb_meta_find(l->meta, "tokenizer.huggingface.json"), &json);
     lb_status st = lb_tok_arrays_read(&a, l->meta, &scratch, err);
     if (st != LB_OK)
         goto done;
     if (!verbatim)
         LB_TRY_DONE(st, lb_tok_rebuild_json(&a, &json, err));
-    LB_TRY_DONE(st, lb_tok_rebuild_config(&a, &config, &map, err));
+    LB_TRY_DONE(st, lb_tok_rebuild_config(&a, &small, err));
     if (lb_tok_is_spm(&a) && a.has_scores && !a.flat_scores)
         LB_TRY_DONE(st, lb_tok_rebuild_spm(&a, &spm, err));
-    lb_str *texts[] = {&json, &config, &map, &spm};
-    for (u32 i = 0; i < LB_LEN(texts); i++) {
-        if (!texts[i]->ptr)
+    const struct {
+        lb_str name, bytes;
+    } made[] = {
+        {LB_STR("tokenizer.json"), json},
+        {LB_STR("tokenizer_config.json"), small.config},
+        {LB_STR("special_tokens_map.json"), small.map},
+        {LB_STR("added_tokens.json"), small.added},
+        {LB_STR("tokenizer.model"), spm},
+    };
+    for (u32 i = 0; i < LB_LEN(made); i++) {
+        if (!made[i].bytes.ptr)
             continue;
-        *texts[i] = lb_arena_str(l->perm, *texts[i]);
-        if (!texts[i]->ptr) {
+        lb_str copy = lb_arena_str(l->perm, made[i].bytes);
+        if (!copy.ptr) {
             st = no_memory(err);
             goto done;
         }
+        LB_TRY_DONE(st, add(l, made[i].name, copy, err));
     }
-    LB_TRY_DONE(st, add(l, LB_STR("tokenizer.json"), json, err));
-    LB_TRY_DONE(st, add(l, LB_STR("tokenizer_config.json"), config, err));
-    LB_TRY_DONE(st, add(l, LB_STR("special_tokens_map.json"), map, err));
-    if (spm.ptr)
-        LB_TRY_DONE(st, add(l, LB_STR("tokenizer.model"), spm, err));
     st = add_templates(l, err);
 done:
     lb_tok_arrays_deinit(&a);

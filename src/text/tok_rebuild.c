@@ -381,7 +381,6 @@ static lb_status spm_merges(maker *m, bool prefix, lb_err *err) {
         bool existed = false;
         if (!m->token[i].ptr)
             continue;
-        LB_TRY_DONE(st, lb_tok_piece_text(a, i, &m->token[i], err));
         LB_TRY_DONE(st, lb_map_put(&id_of, m->token[i], i, &existed, err));
         if (existed) {
             st = lb_fail(err, LB_E_FORMAT,
@@ -390,8 +389,7 @@ static lb_status spm_merges(maker *m, bool prefix, lb_err *err) {
             goto done;
         }
     }
-    lb_str *text = m->token;
-    lb_tok_pieces pieces = {text, a->type, a->score, a->n, &id_of};
+    lb_tok_pieces pieces = {m->token, a->type, a->score, a->n, &id_of};
     st = lb_tok_make_merges(&pieces, !prefix, a->arena, &m->merge, &m->n_merges, err);
 done:
     lb_map_deinit(&id_of);
@@ -404,8 +402,15 @@ static lb_status make_spm(maker *m, lb_err *err) {
     (void)flag_of(a, "tokenizer.ggml.add_space_prefix", &prefix);
     if (!a->has_scores)
         return lb_fail(err, LB_E_FORMAT, "tokenizer.ggml.scores: a \"llama\" tokenizer needs them");
-    LB_TRY(spm_merges(m, prefix, err));
+    for (u64 i = 0; i < a->n; i++)
+        if (m->token[i].ptr)
+            LB_TRY(lb_tok_piece_text(a, i, &m->token[i], err));
     LB_TRY(put_added(m, m->token, err));
+    /* Flat scores come from a tokenizer.json, where what was added stands outside the vocabulary.
+     */
+    if (a->flat_scores)
+        leave_out_last(m);
+    LB_TRY(spm_merges(m, prefix, err));
     LB_TRY(put_literal(m, m->root, "normalizer", prefix ? normalizer_spm_prefix : normalizer_spm,
                        err));
     if (!prefix)
@@ -419,7 +424,7 @@ static lb_status make_spm(maker *m, lb_err *err) {
         bytes |= a->type[i] == LB_SPM_BYTE;
         if (!has_unk && a->type[i] == LB_SPM_UNKNOWN) {
             has_unk = true;
-            unk = m->token[i];
+            unk = a->token[i];
         }
     }
     if (has_unk)

@@ -45,8 +45,11 @@ lb_status lb_tok_make_merges(const lb_tok_pieces *p, bool by_length, lb_arena *a
 
 /* tokenizer.json; LB_E_UNSUPPORTED: a kind that has no form there. */
 lb_status lb_tok_rebuild_json(const lb_tok_arrays *a, lb_str *out, lb_err *err);
-/* tokenizer_config.json and special_tokens_map.json. */
-lb_status lb_tok_rebuild_config(const lb_tok_arrays *a, lb_str *config, lb_str *map, lb_err *err);
+/* The small JSON files; added.ptr is NULL where no added_tokens.json is needed. */
+typedef struct lb_tok_texts {
+    lb_str config, map, added;
+} lb_tok_texts;
+lb_status lb_tok_rebuild_config(const lb_tok_arrays *a, lb_tok_texts *out, lb_err *err);
 /* tokenizer.model: the pieces with their scores, and the options that the keys tell. */
 lb_status lb_tok_rebuild_spm(const lb_tok_arrays *a, lb_str *out, lb_err *err);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tok_rebuild_config.c: tokenizer_config.json, special_tokens_map.json and tokenizer.model from the
- * keys of a GGUF.
+/* tok_rebuild_config.c: tokenizer_config.json, special_tokens_map.json, added_tokens.json and
+ * tokenizer.model from the keys of a GGUF.
  *
  * The class is PreTrainedTokenizerFast for all: transformers then takes tokenizer.json as it
  * stands, while classes of families build parts of it anew (5.x) and lose what a GGUF says
@@ -10,6 +10,7 @@
 #include "io/json.h"
 #include "text/pre.h"
 #include "text/spm.h"
+#include "text/tok_job.h"
 
 static lb_status no_memory(lb_err *err) {
     return lb_fail(err, LB_E_NOMEM, "tokenizer_config.json: out of memory");
@@ -31,12 +32,21 @@ static const struct {
     {"unk_token", "tokenizer.ggml.unknown_token_id"},
 };
 
+/* A user-defined token whose text or type added_tokens_decoder would change (the reference holds
+ * "<|x|>" to be a control token and makes U+2581 a space): it goes to added_tokens.json. */
+static bool is_plain_added(const lb_tok_arrays *a, u64 i) {
+    size_t at;
+    return lb_tok_is_spm(a) && a->type[i] == LB_SPM_USER_DEFINED &&
+           (lb_tok_looks_special(a->token[i]) ||
+            lb_str_find(a->token[i], LB_STR("\xe2\x96\x81"), &at));
+}
+
 /* Which tokens added_tokens_decoder lists. For SentencePiece it overrides tokenizer.model and sets
  * the score to -1000 (the reference's rule): only those that were set so are listed. */
 static bool is_listed(const lb_tok_arrays *a, u64 i) {
     u8 type = a->type[i];
     if (lb_tok_is_spm(a))
-        return type == LB_SPM_USER_DEFINED ||
+        return (type == LB_SPM_USER_DEFINED && !is_plain_added(a, i)) ||
                (type == LB_SPM_CONTROL && (a->flat_scores || a->score[i] == -1000.0f));
     return type == LB_SPM_CONTROL || type == LB_SPM_USER_DEFINED || type == LB_SPM_UNKNOWN;
 }
@@ -76,6 +86,24 @@ static lb_status put_decoder(const lb_tok_arrays *a, lb_json *config, lb_err *er
     return decoder->n ? put(p, config, "added_tokens_decoder", decoder, err) : LB_OK;
 }
 
+/* {"text": id, ...}; *out = NULL where there is none. */
+static lb_status make_added(const lb_tok_arrays *a, lb_json **out, lb_err *err) {
+    lb_json *added = lb_json_new_object(a->arena);
+    if (!added)
+        return no_memory(err);
+    for (u64 i = 0; i < a->n; i++) {
+        if (!is_plain_added(a, i))
+            continue;
+        lb_json *id = lb_json_new_u64(a->arena, i);
+        if (!id)
+            return no_memory(err);
+        id->key = a->token[i];
+        append(added, id);
+    }
+    *out = added->n ? added : NULL;
+    return LB_OK;
+}
+
 /* The add_*_token flags and add_prefix_space, where the GGUF has them. */
 static lb_status put_flags(const lb_tok_arrays *a, lb_json *config, lb_err *err) {
     static const char *const flags[][2] = {
@@ -104,6 +132,19 @@ static lb_status put_specials(const lb_tok_arrays *a, lb_json *config, lb_json *
     return LB_OK;
 }
 
+/* Where the scores are flat there is no tokenizer.model, and the reference takes for control tokens
+ * those that the configuration names. */
+static lb_status put_more_specials(const lb_tok_arrays *a, lb_json *config, lb_err *err) {
+    lb_json *list = lb_json_new_array(a->arena);
+    if (!list)
+        return no_memory(err);
+    for (u64 i = 0; i < a->n; i++)
+        if (a->type[i] == LB_SPM_CONTROL &&
+            !lb_json_push(list, lb_json_new_str(a->arena, a->token[i])))
+            return no_memory(err);
+    return list->n ? put(a->arena, config, "additional_special_tokens", list, err) : LB_OK;
+}
+
 static lb_status to_text(lb_arena *p, const lb_json *v, lb_str *out, lb_err *err) {
     lb_buf b = {0};
     lb_json_write(&b, v, (lb_json_style){.indent = 2});
@@ -118,10 +159,9 @@ static lb_status to_text(lb_arena *p, const lb_json *v, lb_str *out, lb_err *err
     return st;
 }
 
-lb_status lb_tok_rebuild_config(const lb_tok_arrays *a, lb_str *config_text, lb_str *map_text,
-                                lb_err *err) {
+lb_status lb_tok_rebuild_config(const lb_tok_arrays *a, lb_tok_texts *out, lb_err *err) {
     lb_arena *p = a->arena;
-    lb_json *config = lb_json_new_object(p), *map = lb_json_new_object(p);
+    lb_json *config = lb_json_new_object(p), *map = lb_json_new_object(p), *added = NULL;
     const lb_pre_form *f = lb_tok_is_spm(a) ? NULL : lb_pre_form_by_name(a->pre);
     lb_str arch = LB_STR_NONE;
     u64 n_ctx;
@@ -130,13 +170,17 @@ lb_status lb_tok_rebuild_config(const lb_tok_arrays *a, lb_str *config_text, lb_
     LB_TRY(put(p, config, "clean_up_tokenization_spaces",
                lb_json_new_bool(p, f && (f->flags & LB_PRE_CLEAN)), err));
     LB_TRY(put_specials(a, config, map, err));
+    if (a->flat_scores)
+        LB_TRY(put_more_specials(a, config, err));
     (void)lb_kv_as_str(lb_meta_find(a->meta, "general.architecture"), &arch);
     if (lb_kv_as_u64(lb_meta_find_arch(a->meta, arch, "context_length"), &n_ctx))
         LB_TRY(put(p, config, "model_max_length", lb_json_new_u64(p, n_ctx), err));
     LB_TRY(put(p, config, "tokenizer_class", lb_json_new_str(p, LB_STR("PreTrainedTokenizerFast")),
                err));
-    LB_TRY(to_text(p, config, config_text, err));
-    return to_text(p, map, map_text, err);
+    LB_TRY(make_added(a, &added, err));
+    LB_TRY(to_text(p, config, &out->config, err));
+    LB_TRY(to_text(p, map, &out->map, err));
+    return added ? to_text(p, added, &out->added, err) : LB_OK;
 }
 
 /* ---- tokenizer.model ---- */
