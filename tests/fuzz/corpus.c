@@ -7,16 +7,30 @@
  * failure. */
 #include "base/base.h"
 #include <dirent.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define CORPUS_FILE_MAX ((size_t)1 << 20)
 #define CORPUS_VARIANTS \
     64 /* prefixes and flips of each file: the whole suite stays under a second */
+
+static char running[2048]; /* "FILE: first 12 bytes", for the message of a crash */
+static size_t running_file_len;
+
+static void on_crash(int sig) {
+    static const char what[] = "crashed on ";
+    (void)!write(2, what, sizeof what - 1);
+    (void)!write(2, running, strlen(running));
+    (void)!write(2, "\n", 1);
+    (void)signal(sig, SIG_DFL);
+    (void)raise(sig);
+}
 
 static u64 next_random(u64 *state) { /* splitmix64 */
     u64 z = (*state += 0x9e3779b97f4a7c15u);
@@ -30,6 +44,12 @@ static void run_copy(const u8 *data, size_t size, u64 flip_bit) {
     u8 *copy = malloc(size ? size : 1);
     if (!copy)
         return;
+    if (flip_bit == UINT64_MAX)
+        (void)snprintf(running + running_file_len, sizeof running - running_file_len,
+                       ": its first %zu bytes", size);
+    else
+        (void)snprintf(running + running_file_len, sizeof running - running_file_len,
+                       ": bit %llu flipped", (unsigned long long)flip_bit);
     if (size)
         memcpy(copy, data, size);
     if (flip_bit < (u64)size * 8)
@@ -44,6 +64,8 @@ static bool run_file(const char *path) {
     bool ok = f && data;
     size_t size = ok ? fread(data, 1, CORPUS_FILE_MAX, f) : 0;
     u64 rng = size;
+    int n = snprintf(running, sizeof running, "%s", path);
+    running_file_len = n > 0 && (size_t)n < sizeof running ? (size_t)n : 0;
     if (ok)
         run_copy(data, size, UINT64_MAX);
     for (u32 i = 0; ok && size && i < CORPUS_VARIANTS; i++) {
@@ -67,6 +89,10 @@ int main(int argc, char **argv) {
     (void)clock_gettime(CLOCK_MONOTONIC, &a);
     (void)snprintf(dir, sizeof dir, "%s/corpus/%s", root ? root : "tests/fuzz",
                    strncmp(base, "fuzz_", 5) == 0 ? base + 5 : base);
+#ifndef __SANITIZE_ADDRESS__ /* a sanitizer has more to say itself */
+    (void)signal(SIGABRT, on_crash);
+    (void)signal(SIGSEGV, on_crash);
+#endif
     run_copy((const u8 *)"", 0, UINT64_MAX);
     DIR *d = opendir(dir);
     for (struct dirent *e = d ? readdir(d) : NULL; e; e = readdir(d)) {
