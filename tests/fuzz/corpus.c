@@ -23,6 +23,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static char running[2048]; /* "FILE: first 12 bytes", for the message of a crash */
 static size_t running_file_len;
 
+#ifndef __SANITIZE_ADDRESS__ /* a sanitizer has more to say itself */
 static void on_crash(int sig) {
     static const char what[] = "crashed on ";
     (void)!write(2, what, sizeof what - 1);
@@ -31,6 +32,7 @@ static void on_crash(int sig) {
     (void)signal(sig, SIG_DFL);
     (void)raise(sig);
 }
+#endif
 
 static u64 next_random(u64 *state) { /* splitmix64 */
     u64 z = (*state += 0x9e3779b97f4a7c15u);
@@ -89,7 +91,7 @@ int main(int argc, char **argv) {
     (void)clock_gettime(CLOCK_MONOTONIC, &a);
     (void)snprintf(dir, sizeof dir, "%s/corpus/%s", root ? root : "tests/fuzz",
                    strncmp(base, "fuzz_", 5) == 0 ? base + 5 : base);
-#ifndef __SANITIZE_ADDRESS__ /* a sanitizer has more to say itself */
+#ifndef __SANITIZE_ADDRESS__
     (void)signal(SIGABRT, on_crash);
     (void)signal(SIGSEGV, on_crash);
 #endif
