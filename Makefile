@@ -4,9 +4,10 @@ CC ?= cc
 SAN ?=
 CONFIG := $(notdir $(CC))$(if $(SAN),-$(SAN))
 B ?= build/$(CONFIG)
+CLANG := $(findstring clang,$(shell $(CC) --version 2>/dev/null))
 # Not under sanitizers: gcc 12 warns falsely there.
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
-        -Wundef -Wvla -Wno-string-conversion $(if $(RELEASE_TARBALL)$(SAN),,-Werror)
+        -Wundef -Wvla $(CLANG:clang=-Wno-string-conversion) $(if $(RELEASE_TARBALL)$(SAN),,-Werror)
 OPT ?= -O2
 # V=1 shows whole command lines.
 Q = $(if $(V),,@echo '  $@';)

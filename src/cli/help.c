@@ -100,9 +100,8 @@ void lb_help_command(lb_buf *out, const lb_command *c) {
 }
 
 void lb_help_all(lb_buf *out, const lb_command *const *commands, u32 n) {
-    lb_buf_put_c(out,
-                 "lbrx converts, quantizes, merges and runs language models, streamed, in a memory "
-                 "budget.\n\nUsage: lbrx COMMAND [ARGUMENT]... [OPTION]...\n\nCommands:\n");
+    lb_buf_put_c(out, "lbrx converts, compares and checks language models, streamed, in a memory "
+                      "budget.\n\nUsage: lbrx COMMAND [ARGUMENT]... [OPTION]...\n\nCommands:\n");
     for (u32 i = 0; i < n; i++)
         if (!commands[i]->hidden) {
             lb_buf_printf(out, "  %-16s ", commands[i]->name);
@@ -220,7 +219,7 @@ static void put_man_command(lb_buf *out, const lb_command *c) {
 void lb_help_man(lb_buf *out, const lb_command *const *commands, u32 n) {
     lb_buf_put_c(out,
                  ".TH LBRX 1 \"\" \"lbrx " LB_VERSION "\"\n.SH NAME\n"
-                 "lbrx \\- converts, quantizes, merges and runs language models\n"
+                 "lbrx \\- converts, compares and checks language models\n"
                  ".SH SYNOPSIS\n.B lbrx\n.I COMMAND\n[ARGUMENT]... [OPTION]...\n.SH COMMANDS\n");
     for (u32 i = 0; i < n; i++)
         if (!commands[i]->hidden)

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # docs.sh: the commands that the documents show as runnable (blocks ```sh) run, in order, in one
-# folder a document, with `lbrx` as this build. What a block needs it makes itself, or the document
-# names its model on a line `<!-- needs: NAME -->`, a folder or file of tests/golden.
+# folder a document, with `lbrx` as this build. A document says what model its commands meet on a line
+# `<!-- model: NAME.gguf FAMILY -->`: a made-up one of that family stands there under that name.
 # shellcheck source=tests/cli_lib.sh
 . "$(dirname "$0")/../cli_lib.sh"
 
@@ -19,8 +19,9 @@ for document in "$root"/README.md "$root"/docs/*.md; do
     found=$((found + 1))
     work=$W/work.$found
     mkdir "$work"
-    for need in $(sed -n 's/^<!-- needs: \(.*\) -->$/\1/p' "$document"); do
-        cp -R "$GOLDEN/$need" "$work/"
+    sed -n 's/^<!-- model: \(.*\) -->$/\1/p' "$document" | while read -r file family; do
+        "$MAKE_MODEL" gguf "$family" "$work/made" >/dev/null && mv "$work/made/model.gguf" "$work/$file" &&
+            rmdir "$work/made"
     done
     exits 0 "$(basename "$document")" sh -c "cd '$work' && set -eu && . '$block'"
 done
