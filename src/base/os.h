@@ -22,6 +22,8 @@ lb_status lb_os_open_read(const char *path, int *fd, lb_err *err);
 /* Read-write, 0644; create_new: O_EXCL. A link as the last component is refused: nobody else's file
  * is written by way of a name that we made up. */
 lb_status lb_os_open_write(const char *path, bool create_new, int *fd, lb_err *err);
+/* A file without a name in dir (NULL: TMPDIR, else /tmp), gone when it is closed. */
+lb_status lb_os_open_temp(const char *dir, int *fd, lb_err *err);
 void lb_os_close(int *fd); /* sets -1; -1 is fine */
 lb_status lb_os_fstat(int fd, const char *path, lb_fstat *out, lb_err *err);
 

@@ -3,6 +3,8 @@
 #include "base/os.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -45,6 +47,23 @@ lb_status lb_os_open_write(const char *path, bool create_new, int *fd, lb_err *e
     if (*fd >= 0)
         return LB_OK;
     return lb_fail(err, LB_E_IO, "%s: cannot be opened for writing: %s", path, strerror(errno));
+}
+
+lb_status lb_os_open_temp(const char *dir, int *fd, lb_err *err) {
+    char path[4096];
+    if (!dir)
+        dir = getenv("TMPDIR");
+    if (!dir || !*dir)
+        dir = "/tmp";
+    int n = snprintf(path, sizeof path, "%s/lbrx-XXXXXX", dir);
+    if (n < 0 || (size_t)n >= sizeof path)
+        return lb_fail(err, LB_E_IO, "%s: too long a path for a temporary file", dir);
+    *fd = mkostemp(path, O_CLOEXEC);
+    if (*fd < 0)
+        return lb_fail(err, LB_E_IO, "%s: a temporary file cannot be made there: %s", dir,
+                       strerror(errno));
+    (void)unlink(path);
+    return LB_OK;
 }
 
 /* EINTR is not repeated: Linux has freed the number already, another thread may own it by now. */

@@ -311,6 +311,7 @@ static lb_status run(lb_output *x, lb_out_report *report, lb_err *err) {
     }
     lb_run_options ro = {.kernels = o->kernels,
                          .sink = x->sink,
+                         .temp_dir = x->sink ? lb_sink_dir(x->sink) : NULL,
                          .stop = o->stop,
                          .progress = o->progress,
                          .user = o->user};
@@ -330,6 +331,9 @@ static lb_status run(lb_output *x, lb_out_report *report, lb_err *err) {
     return st;
 }
 
+/* What conversions take at most where the budget is larger: more memory makes them no faster. */
+#define LB_OUTPUT_ENOUGH_BYTES (256 * LB_MIB)
+
 lb_status lb_output_write(lb_plan *p, const lb_out_model *m, const lb_writer_opts *o, lb_buf *text,
                           lb_out_report *report, lb_err *err) {
     lb_output x = {.plan = p, .model = m, .opts = o};
@@ -343,8 +347,11 @@ lb_status lb_output_write(lb_plan *p, const lb_out_model *m, const lb_writer_opt
     LB_TRY(source_keys(&x, err));
     lb_plan_reserve(p, m->n_tensors);
     LB_TRY(m->format == LB_FORMAT_GGUF ? layout_gguf(&x, err) : layout_st(&x, err));
-    LB_TRY(lb_plan_close(
-        p, &(lb_plan_limits){.memory_bytes = o->memory_bytes, .threads = o->threads}, err));
+    LB_TRY(lb_plan_close(p,
+                         &(lb_plan_limits){.memory_bytes = o->memory_bytes,
+                                           .enough_bytes = LB_OUTPUT_ENOUGH_BYTES,
+                                           .threads = o->threads},
+                         err));
     if (o->dry_run) {
         lb_output_print_plan(&x, text);
         return lb_buf_status(text, err);

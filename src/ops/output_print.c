@@ -41,6 +41,8 @@ void lb_output_print_plan(const lb_output *x, lb_buf *out) {
     put_line(out, "read", p->read_bytes);
     put_line(out, "write", p->write_bytes);
     put_line(out, "disk", disk);
+    if (p->spill_bytes)
+        put_line(out, "temporary", p->spill_bytes);
     put_line(out, "peak memory", p->peak_bytes);
     lb_buf_printf(out, "threads      %u, %u tiles of up to %llu KiB in flight\n", p->threads,
                   p->window, (unsigned long long)(p->target_bytes / LB_KIB));

@@ -75,6 +75,7 @@ void lb_active_begin(lb_runner *r, lb_active *a, u64 job, u8 *fixed) {
                      .generators = generators,
                      .hashes_arena = hashes_arena,
                      .fixed = fixed,
+                     .spill_fd = -1,
                      .index = job,
                      .busy = true};
     a->job = &r->plan->jobs[job];
@@ -121,8 +122,10 @@ static lb_status begin_leaf_hashes(lb_runner *r, lb_active *a, lb_err *err) {
     lb_lock(&r->mutex);
     for (u32 i = 0; i < p->n_leaves; i++) {
         const lb_leaf *l = &p->leaves[i];
+        if (!l->whole)
+            continue;
         u8 *used = r->plan->src[l->source].used;
-        on[i] = l->whole;
+        on[i] = true;
         for (u32 k = 0; k < l->codec.n_parts; k++)
             on[i] = on[i] && !(used[l->codec.part[k].tensor] & LB_USED_HASHED);
         for (u32 k = 0; on[i] && k < l->codec.n_parts; k++)
@@ -204,7 +207,7 @@ static lb_status begin_segment(lb_runner *r, lb_active *a, lb_err *err) {
     const lb_segment *s = &a->job->segments[a->segment];
     lb_arena_reset(&a->arena);
     LB_TRY(lb_prog_compile(&a->prog, &r->plan->graph, s->root, LB_MAX(a->job->n_streams, 1),
-                           &a->arena, err));
+                           r->plan->hold_max_bytes, &a->arena, err));
     LB_TRY(lb_prog_fit(&a->prog, r->plan->target_bytes, err));
     lb_prog *p = &a->prog;
     a->held = lb_arena_new(&a->arena, lb_held, p->n_results + 1);
@@ -216,6 +219,8 @@ static lb_status begin_segment(lb_runner *r, lb_active *a, lb_err *err) {
     for (u32 i = 0; i < p->n_results; i++) {
         const lb_result *res = &p->results[i];
         u64 bins = lb_held_bins_bytes(&r->plan->graph, res);
+        if (res->spilled)
+            continue;
         if (res->kind == LB_RESULT_DENSE)
             a->held[i].input =
                 (float *)(void *)carve(&at, res->in_rows * res->in_cols * sizeof(float));
@@ -227,7 +232,13 @@ static lb_status begin_segment(lb_runner *r, lb_active *a, lb_err *err) {
     }
     start_masks(a);
     a->pass_index = 0;
-    return LB_OK;
+    if (p->spill_bytes == 0 || a->spill_fd >= 0)
+        return LB_OK;
+    return lb_os_open_temp(r->opt->temp_dir, &a->spill_fd, err);
+}
+
+void lb_active_end(lb_active *a) {
+    lb_os_close(&a->spill_fd);
 }
 
 static lb_status end_job(lb_runner *r, lb_active *a, lb_err *err) {

@@ -60,6 +60,16 @@ lb_status lb_codec_of(lb_codec *c, const lb_source *s, const lb_weight *w, lb_er
     return LB_OK;
 }
 
+void lb_codec_f32(lb_codec *c) {
+    *c = (lb_codec){.enc = {.kind = LB_ENC_PLAIN},
+                    .dtype = LB_F32,
+                    .unit_elems = 1,
+                    .n_parts = 1,
+                    .rows_per_mat = 1,
+                    .decodes = true};
+    c->part[0] = (lb_codec_part){LB_PART_ROWS, 0, LB_F32, sizeof(float)};
+}
+
 u64 lb_codec_scratch_elems(const lb_codec *c, u64 n_elems) {
     if (c->enc.kind == LB_ENC_PLAIN || c->enc.kind == LB_ENC_GGUF_SCALED)
         return 0;

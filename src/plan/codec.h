@@ -32,6 +32,9 @@ typedef struct lb_codec {
 
 lb_status lb_codec_of(lb_codec *c, const lb_source *s, const lb_weight *w, lb_err *err);
 
+/* Plain f32, of no tensor: what the engine itself has written. */
+void lb_codec_f32(lb_codec *c);
+
 /* Scratch (f32) that decoding n_elems needs beside its output: MLX scales and biases. */
 u64 lb_codec_scratch_elems(const lb_codec *c, u64 n_elems);
 

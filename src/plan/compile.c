@@ -23,6 +23,12 @@ typedef struct builder {
     u32 cap_insts, cap_leaves, cap_results, cap_masks, depth;
     seen *seen; /* [cap_seen] open addressing: nodes that need() has seen */
     u32 n_seen, cap_seen;
+    u64 hold_max_bytes;
+    /* Nodes that are computed by themselves and held. Found while building, which then begins
+     * anew. */
+    lb_node_id *apart;
+    u32 n_apart, cap_apart;
+    bool again;
     lb_err *err;
     lb_status st;
 } builder;
@@ -49,8 +55,17 @@ static void *grow(builder *b, void *old, u32 n, u32 *cap, size_t size) {
 
 /* ---- results: which stats and held matrices the roots need, dependencies first ---- */
 
-static u32 need(builder *b,
-                lb_node_id id); /* returns the level above which the node can be computed */
+/* Both return the level above which the node can be computed: as it stands in the graph, and by
+ * itself. */
+static u32 need(builder *b, lb_node_id id);
+static u32 need_inside(builder *b, lb_node_id id);
+
+static bool is_apart(const builder *b, lb_node_id id) {
+    for (u32 i = 0; i < b->n_apart; i++)
+        if (b->apart[i] == id)
+            return true;
+    return false;
+}
 
 static u32 add_result(builder *b, lb_result_kind kind, lb_node_id id) {
     for (u32 i = 0; i < b->prog->n_results; i++)
@@ -59,7 +74,7 @@ static u32 add_result(builder *b, lb_result_kind kind, lb_node_id id) {
     const lb_node *n = lb_graph_node(b->g, id);
     u32 level = 0;
     if (kind == LB_RESULT_HOLD) {
-        level = need(b, id);
+        level = need_inside(b, id);
     } else {
         for (u32 i = 0; i < n->n_in; i++)
             level = LB_MAX(level, need(b, n->in[i]));
@@ -79,12 +94,30 @@ static u32 add_result(builder *b, lb_result_kind kind, lb_node_id id) {
                      .in_cols = in->n_cols,
                      .out_rows = n->n_rows,
                      .out_cols = n->n_cols};
-    if (kind != LB_RESULT_STAT)
-        r->fixed_bytes = r->in_rows * r->in_cols * sizeof(float);
-    if (kind == LB_RESULT_DENSE)
-        r->fixed_bytes += r->out_rows * r->out_cols * sizeof(float);
-    b->prog->fixed_bytes += (r->fixed_bytes + 63) & ~(u64)63;
     return b->prog->n_results++;
+}
+
+/* Where held matrices lie: in the job's memory, or in its spill file. */
+static lb_status place_results(builder *b) {
+    lb_prog *p = b->prog;
+    for (u32 i = 0; i < p->n_results; i++) {
+        lb_result *r = &p->results[i];
+        u64 in, out = 0;
+        if (r->kind == LB_RESULT_STAT)
+            continue;
+        if (!lb_mul_u64(r->in_rows, r->in_cols, &in) || in > UINT64_MAX / 16 ||
+            !lb_mul_u64(r->out_rows, r->out_cols, &out) || out > UINT64_MAX / 16)
+            return lb_fail(b->err, LB_E_LIMIT, "a matrix of %llu x %llu",
+                           (unsigned long long)r->in_rows, (unsigned long long)r->in_cols);
+        in *= sizeof(float);
+        out *= sizeof(float);
+        r->spilled = r->kind == LB_RESULT_HOLD && !r->direct && in > b->hold_max_bytes;
+        r->fixed_bytes = r->spilled ? 0 : in + (r->kind == LB_RESULT_DENSE ? out : 0);
+        r->spill_off = p->spill_bytes;
+        p->spill_bytes += r->spilled ? in : 0;
+        p->fixed_bytes += (r->fixed_bytes + 63) & ~(u64)63;
+    }
+    return LB_OK;
 }
 
 static u32 result_level(builder *b, u32 result) {
@@ -118,7 +151,20 @@ static void note_level(builder *b, lb_node_id id, u32 value) {
     b->n_seen++;
 }
 
+/* A low-rank term reads all of A for each of its rows. */
+static u32 add_direct(builder *b, lb_node_id id) {
+    u32 r = add_result(b, LB_RESULT_HOLD, id);
+    if (b->st == LB_OK)
+        b->prog->results[r].direct = true;
+    return r;
+}
+
 static u32 need(builder *b, lb_node_id id) {
+    return is_apart(b, id) ? result_level(b, add_result(b, LB_RESULT_HOLD, id))
+                           : need_inside(b, id);
+}
+
+static u32 need_inside(builder *b, lb_node_id id) {
     const lb_node *n = lb_graph_node(b->g, id);
     u32 level = 0;
     if (b->st != LB_OK || n->kind == LB_NODE_READ)
@@ -138,9 +184,8 @@ static u32 need(builder *b, lb_node_id id) {
         level = result_level(b, add_result(b, LB_RESULT_DENSE, id));
     } else {
         for (u32 i = 0; i < n->n_in; i++) {
-            u32 l = n->kind == LB_NODE_LOWRANK && i == 2
-                        ? result_level(b, add_result(b, LB_RESULT_HOLD, n->in[i]))
-                        : need(b, n->in[i]);
+            u32 l = n->kind == LB_NODE_LOWRANK && i == 2 ? result_level(b, add_direct(b, n->in[i]))
+                                                         : need(b, n->in[i]);
             level = LB_MAX(level, l);
         }
         if (n->kind == LB_NODE_MAP && n->u.scalar.stat != LB_NODE_NONE)
@@ -226,10 +271,37 @@ static u32 find_inst(const builder *b, const lb_node *n, const lb_moves *moves,
                      const lb_frame *frame) {
     for (u32 i = 0; i < b->pass->n_insts; i++) {
         const lb_inst *x = &b->pass->insts[i];
-        if (x->node == n && !x->hold && moves_eq(&x->moves, moves) && frame_eq(&x->frame, frame))
+        if (x->node == n && x->role != LB_INST_HOLD && moves_eq(&x->moves, moves) &&
+            frame_eq(&x->frame, frame))
             return i;
     }
     return UINT32_MAX;
+}
+
+static u32 add_leaf(builder *b, const lb_leaf *leaf) {
+    for (u32 i = 0; i < b->pass->n_leaves; i++) {
+        const lb_leaf *l = &b->pass->leaves[i];
+        if (l->weight == leaf->weight && l->source == leaf->source && l->spilled == leaf->spilled &&
+            l->spill_off == leaf->spill_off && l->n_cols == leaf->n_cols &&
+            moves_eq(&l->moves, &leaf->moves) && frame_eq(&l->frame, &leaf->frame))
+            return i;
+    }
+    if (b->pass->n_leaves == LB_LEAVES_MAX) {
+        b->st =
+            lb_fail(b->err, LB_E_LIMIT, "more than %d tensors read by one output", LB_LEAVES_MAX);
+        return UINT32_MAX;
+    }
+    lb_leaf *p = grow(b, b->pass->leaves, b->pass->n_leaves, &b->cap_leaves, sizeof *p);
+    if (!p)
+        return UINT32_MAX;
+    b->pass->leaves = p;
+    p += b->pass->n_leaves;
+    *p = *leaf;
+    if (p->moves.band > LB_SEGS_MAX) /* too wide a band to be put in file order within a tile */
+        p->moves.band = 0;
+    if (p->frame.row == LB_AXIS_COLS || p->frame.col == LB_AXIS_ROWS)
+        b->pass->swapped = true;
+    return b->pass->n_leaves++;
 }
 
 /* A stored value: walks its index nodes down to the read and adds (or finds) the leaf. */
@@ -243,42 +315,34 @@ static u32 build_leaf(builder *b, lb_node_id id, lb_moves moves, lb_frame frame)
         if (b->st != LB_OK)
             return UINT32_MAX;
     }
-    for (u32 i = 0; i < b->pass->n_leaves; i++) {
-        const lb_leaf *l = &b->pass->leaves[i];
-        if (l->weight == n->u.read.weight && l->source == n->u.read.source &&
-            l->n_cols == n->n_cols && moves_eq(&l->moves, &moves) && frame_eq(&l->frame, &frame))
-            return i;
-    }
-    if (b->pass->n_leaves == LB_LEAVES_MAX) {
-        b->st =
-            lb_fail(b->err, LB_E_LIMIT, "more than %d tensors read by one output", LB_LEAVES_MAX);
-        return UINT32_MAX;
-    }
-    lb_leaf *p = grow(b, b->pass->leaves, b->pass->n_leaves, &b->cap_leaves, sizeof *p);
-    if (!p)
-        return UINT32_MAX;
-    b->pass->leaves = p;
-    p += b->pass->n_leaves;
-    *p = (lb_leaf){.source = n->u.read.source,
-                   .weight = n->u.read.weight,
-                   .n_rows = n->n_rows,
-                   .n_cols = n->n_cols,
-                   .frame = frame,
-                   .moves = moves};
-    b->st = lb_codec_of(&p->codec, b->g->sources[p->source], p->weight, b->err);
+    lb_leaf l = {.source = n->u.read.source,
+                 .weight = n->u.read.weight,
+                 .n_rows = n->n_rows,
+                 .n_cols = n->n_cols,
+                 .frame = frame,
+                 .moves = moves};
+    b->st = lb_codec_of(&l.codec, b->g->sources[l.source], l.weight, b->err);
     if (b->st != LB_OK)
         return UINT32_MAX;
-    p->whole = moves.band > 0 && frame.row == LB_AXIS_ROWS && frame.col == LB_AXIS_COLS &&
-               frame.col_shift == 0 && b->pass->n_rows == n->n_rows && b->pass->n_cols == n->n_cols;
-    for (u32 i = 0; i < p->codec.n_parts; i++)
-        if (p->codec.part[i].kind == LB_PART_MAT)
-            p->whole = false;
-    if (p->moves.band > LB_SEGS_MAX) /* too wide a band to be put in file order within a tile */
-        p->moves.band = 0;
-    p->whole &= p->moves.band > 0;
-    if (frame.row == LB_AXIS_COLS || frame.col == LB_AXIS_ROWS)
-        b->pass->swapped = true;
-    return b->pass->n_leaves++;
+    l.whole = moves.band > 0 && moves.band <= LB_SEGS_MAX && frame.row == LB_AXIS_ROWS &&
+              frame.col == LB_AXIS_COLS && frame.col_shift == 0 && b->pass->n_rows == n->n_rows &&
+              b->pass->n_cols == n->n_cols;
+    for (u32 i = 0; i < l.codec.n_parts; i++)
+        if (l.codec.part[i].kind == LB_PART_MAT)
+            l.whole = false;
+    return add_leaf(b, &l);
+}
+
+/* A matrix in the spill file, seen through moves and a frame. */
+static u32 build_spilled(builder *b, const lb_result *r, const lb_moves *moves, lb_frame frame) {
+    lb_leaf l = {.n_rows = r->out_rows,
+                 .n_cols = r->out_cols,
+                 .frame = frame,
+                 .moves = *moves,
+                 .spilled = true,
+                 .spill_off = r->spill_off};
+    lb_codec_f32(&l.codec);
+    return add_leaf(b, &l);
 }
 
 /* The frame of a map's input that is broadcast along an axis. */
@@ -296,12 +360,54 @@ static u32 build_input(builder *b, const lb_node *n, u32 i, const lb_moves *move
     return build(b, n->in[i], moves, frame);
 }
 
-static void build_inputs(builder *b, lb_inst *x, const lb_node *n, const lb_moves *moves,
-                         lb_frame frame) {
+/* The node cannot be evaluated where it is wanted: it becomes a result of its own, and the program
+ * is made anew. */
+static void set_apart(builder *b, const lb_node *n) {
+    lb_node_id *p = grow(b, b->apart, b->n_apart, &b->cap_apart, sizeof *p);
+    if (!p)
+        return;
+    b->apart = p;
+    p[b->n_apart++] = (lb_node_id)(n - b->g->nodes);
+    b->again = true;
+    b->st = LB_E_UNSUPPORTED;
+}
+
+static bool is_upright(const lb_frame *f) {
+    return f->row == LB_AXIS_ROWS && f->col == LB_AXIS_COLS;
+}
+
+static void build_lowrank(builder *b, lb_inst *x, const lb_moves *moves, lb_frame frame) {
+    const lb_node *n = x->node;
     lb_frame all = frame;
     all.col = LB_AXIS_ALL;
     all.col_shift = 0;
-    all.n_all = n->kind == LB_NODE_LOWRANK ? lb_graph_node(b->g, n->in[1])->n_cols : 0;
+    all.n_all = lb_graph_node(b->g, n->in[1])->n_cols;
+    if (!is_upright(&frame)) {
+        set_apart(b, n);
+        return;
+    }
+    x->in[x->n_in++] = build(b, n->in[0], moves, frame);
+    if (b->st == LB_OK)
+        x->in[x->n_in++] = build(b, n->in[1], moves, all);
+    x->result = find_result(b, LB_RESULT_HOLD, n->in[2]);
+}
+
+/* Below a transposition rows are columns; below a second one they are rows again. */
+static void build_transpose(builder *b, lb_inst *x, const lb_moves *moves, lb_frame frame) {
+    static const lb_moves none = {.band = 1};
+    bool swapped = frame.row == LB_AXIS_COLS && frame.col == LB_AXIS_ROWS;
+    if (moves->n || frame.col_shift || (!is_upright(&frame) && !swapped)) {
+        set_apart(b, x->node);
+        return;
+    }
+    b->pass->swapped = true;
+    lb_frame below = {swapped ? LB_AXIS_ROWS : LB_AXIS_COLS, swapped ? LB_AXIS_COLS : LB_AXIS_ROWS,
+                      0, 0};
+    x->in[x->n_in++] = build(b, x->node->in[0], &none, below);
+}
+
+static void build_inputs(builder *b, lb_inst *x, const lb_node *n, const lb_moves *moves,
+                         lb_frame frame) {
     switch (n->kind) {
     case LB_NODE_DECODE:
         x->leaf = build_leaf(b, n->in[0], *moves, frame);
@@ -320,32 +426,19 @@ static void build_inputs(builder *b, lb_inst *x, const lb_node *n, const lb_move
             x->result = find_result(b, LB_RESULT_STAT, n->u.scalar.stat);
         return;
     case LB_NODE_ROW:
+        if (frame.col != LB_AXIS_COLS || frame.col_shift != 0 || n->n_cols != b->pass->n_cols) {
+            set_apart(b, n);
+            return;
+        }
         x->in[x->n_in++] = build(b, n->in[0], moves, frame);
-        if (frame.col != LB_AXIS_COLS || frame.col_shift != 0 || n->n_cols != b->pass->n_cols)
-            b->st = lb_fail(b->err, LB_E_UNSUPPORTED,
-                            "a row operation below a transposition or column slice");
         b->pass->full_cols = true;
         return;
     case LB_NODE_LOWRANK:
-        if (frame.row != LB_AXIS_ROWS || frame.col != LB_AXIS_COLS) {
-            b->st = lb_fail(b->err, LB_E_UNSUPPORTED, "a low-rank term below a transposition");
-            return;
-        }
-        x->in[x->n_in++] = build(b, n->in[0], moves, frame);
-        if (b->st == LB_OK)
-            x->in[x->n_in++] = build(b, n->in[1], moves, all);
-        x->result = find_result(b, LB_RESULT_HOLD, n->in[2]);
+        build_lowrank(b, x, moves, frame);
         return;
-    case LB_NODE_INDEX: { /* a transposition: below it rows are columns */
-        static const lb_moves none = {.band = 1};
-        if (moves->n || frame.col_shift || frame.row != LB_AXIS_ROWS || frame.col != LB_AXIS_COLS) {
-            b->st = lb_fail(b->err, LB_E_UNSUPPORTED, "moves above a transposition");
-            return;
-        }
-        b->pass->swapped = true;
-        x->in[x->n_in++] = build(b, n->in[0], &none, (lb_frame){LB_AXIS_COLS, LB_AXIS_ROWS, 0, 0});
+    case LB_NODE_INDEX:
+        build_transpose(b, x, moves, frame);
         return;
-    }
     default:
         return;
     }
@@ -364,15 +457,42 @@ static u32 find_mask(builder *b, const lb_node *n) {
     return b->prog->n_masks++;
 }
 
-static u32 build(builder *b, lb_node_id id, const lb_moves *moves, lb_frame frame) {
+/* A mask is drawn row by row, once a pass. */
+static void build_mask(builder *b, lb_inst *x) {
+    x->result = find_mask(b, x->node);
+    if (x->moves.band == 0 || !is_upright(&x->frame) || x->frame.col_shift ||
+        x->node->n_rows != b->pass->n_rows || x->node->n_cols != b->pass->n_cols) {
+        set_apart(b, x->node);
+        return;
+    }
+    for (u32 i = 0; i < b->pass->n_insts; i++)
+        if (b->pass->insts[i].node == x->node && b->pass->insts[i].role == LB_INST_COMPUTE) {
+            set_apart(b, x->node); /* seen in two orders */
+            return;
+        }
+    b->pass->n_masks++;
+}
+
+/* A value that an earlier pass has left. */
+static void build_held(builder *b, lb_inst *x, lb_result_kind kind, lb_node_id id) {
+    x->result = find_result(b, kind, id);
+    const lb_result *r = &b->prog->results[x->result];
+    x->role = r->spilled ? LB_INST_SPILLED : LB_INST_HELD;
+    if (r->spilled)
+        x->leaf = build_spilled(b, r, &x->moves, x->frame);
+}
+
+/* top: the node of a result is computed here. */
+static u32 build_node(builder *b, lb_node_id id, const lb_moves *moves, lb_frame frame, bool top) {
     const lb_node *n = lb_graph_node(b->g, id);
+    bool apart = !top && is_apart(b, id);
     if (b->st != LB_OK)
         return UINT32_MAX;
-    if (n->kind == LB_NODE_INDEX && n->op == LB_INDEX_COLS) {
+    if (n->kind == LB_NODE_INDEX && n->op == LB_INDEX_COLS && !apart) {
         frame.col_shift += n->u.index.from;
         return build(b, n->in[0], moves, frame);
     }
-    if (n->kind == LB_NODE_INDEX && n->op != LB_INDEX_TRANSPOSE) {
+    if (n->kind == LB_NODE_INDEX && n->op != LB_INDEX_TRANSPOSE && !apart) {
         lb_moves below = moves_below(b, moves, n);
         return b->st == LB_OK ? build(b, n->in[0], &below, frame) : UINT32_MAX;
     }
@@ -385,23 +505,19 @@ static u32 build(builder *b, lb_node_id id, const lb_moves *moves, lb_frame fram
                  .leaf = UINT32_MAX,
                  .slot = LB_NO_SLOT,
                  .result = UINT32_MAX};
-    if (n->kind == LB_NODE_DENSE) {
-        x.held = true;
-        x.result = find_result(b, LB_RESULT_DENSE, id);
-    } else if (n->kind == LB_NODE_MAKE && n->op == LB_MAKE_BERNOULLI) {
-        x.result = find_mask(b, n);
-        if (moves->band == 0 || frame.row != LB_AXIS_ROWS || frame.col != LB_AXIS_COLS ||
-            frame.col_shift || n->n_rows != b->pass->n_rows || n->n_cols != b->pass->n_cols)
-            b->st = lb_fail(b->err, LB_E_UNSUPPORTED,
-                            "a random mask below moves that change its order");
-        for (u32 i = 0; i < b->pass->n_insts; i++)
-            if (b->pass->insts[i].node == n)
-                b->st = lb_fail(b->err, LB_E_UNSUPPORTED, "one random mask seen in two orders");
-        b->pass->n_masks++;
-    } else {
+    if (apart)
+        build_held(b, &x, LB_RESULT_HOLD, id);
+    else if (n->kind == LB_NODE_DENSE)
+        build_held(b, &x, LB_RESULT_DENSE, id);
+    else if (n->kind == LB_NODE_MAKE && n->op == LB_MAKE_BERNOULLI)
+        build_mask(b, &x);
+    else
         build_inputs(b, &x, n, moves, frame);
-    }
     return b->st == LB_OK ? add_inst(b, &x) : UINT32_MAX;
+}
+
+static u32 build(builder *b, lb_node_id id, const lb_moves *moves, lb_frame frame) {
+    return build_node(b, id, moves, frame, false);
 }
 
 /* ---- units and slots ---- */
@@ -424,6 +540,8 @@ static lb_status units(builder *b, lb_pass *p) {
         unit_of_leaf(p, &p->leaves[i]);
     for (u32 i = 0; i < p->n_insts; i++) {
         const lb_inst *x = &p->insts[i];
+        if (x->role == LB_INST_HOLD || x->role == LB_INST_SPILLED)
+            continue;
         if (x->node->kind == LB_NODE_STAT && x->node->op != LB_STAT_KTH &&
             x->node->op != LB_STAT_RANGE)
             p->folds = true;
@@ -455,7 +573,7 @@ static lb_status slots(builder *b, lb_pass *p) {
             last[p->insts[i].in[k]] = i;
     for (u32 i = 0; i < p->n_insts; i++) {
         lb_inst *x = &p->insts[i];
-        if (x->node->value == LB_VALUE_F32 && !x->hold)
+        if (x->node->value == LB_VALUE_F32 && x->role != LB_INST_HOLD)
             x->slot = n_free ? free_slot[--n_free] : p->n_slots++;
         for (u32 k = 0; k < x->n_in; k++) {
             u32 in = x->in[k];
@@ -501,9 +619,12 @@ static void build_result(builder *b, u32 result) {
         build_inputs(b, &x, n, &none, frame);
         x.result = result;
     } else {
-        x.hold = true;
+        bool itself = r->kind == LB_RESULT_HOLD;
+        x.role = LB_INST_HOLD;
+        x.spill = r->spilled;
+        x.spill_off = r->spill_off;
         x.n_in = 1;
-        x.in[0] = build(b, r->kind == LB_RESULT_HOLD ? r->node : n->in[0], &none, frame);
+        x.in[0] = build_node(b, itself ? r->node : n->in[0], &none, frame, itself);
     }
     if (b->st == LB_OK)
         (void)add_inst(b, &x);
@@ -539,30 +660,14 @@ static lb_status build_results(builder *b) {
     return LB_OK;
 }
 
-lb_status lb_prog_compile(lb_prog *p, const lb_graph *g, const lb_node_id *roots, u32 n_roots,
-                          lb_arena *arena, lb_err *err) {
+static lb_status build_roots(builder *b, const lb_node_id *roots, u32 n_roots) {
     static const lb_moves none = {.band = 1};
-    builder b = {.g = g, .arena = arena, .prog = p, .err = err};
-    *p = (lb_prog){0};
-    LB_ASSERT(n_roots >= 1 && n_roots <= LB_ROOTS_MAX);
-    for (u32 i = 0; i < n_roots; i++)
-        (void)need(&b, roots[i]);
-    if (b.st != LB_OK)
-        return b.st;
-    for (u32 i = 0; i < p->n_results; i++)
-        p->results[i].pass = UINT32_MAX;
-    p->passes = lb_arena_new(arena, lb_pass, p->n_results + 1);
-    if (!p->passes)
-        return lb_fail(err, LB_E_NOMEM, "out of memory while planning");
-    LB_TRY(build_results(&b));
-    const lb_node *first = lb_graph_node(g, roots[0]);
-    if (first->kind == LB_NODE_STAT) /* a survey: the passes of its results are all there is */
-        return LB_OK;
-    begin_pass(&b, first->n_rows, first->n_cols);
-    for (u32 i = 0; i < n_roots && b.st == LB_OK; i++) {
-        const lb_node *n = lb_graph_node(g, roots[i]);
+    const lb_node *first = lb_graph_node(b->g, roots[0]);
+    begin_pass(b, first->n_rows, first->n_cols);
+    for (u32 i = 0; i < n_roots && b->st == LB_OK; i++) {
+        const lb_node *n = lb_graph_node(b->g, roots[i]);
         if (n->kind != LB_NODE_ENCODE || n->n_rows != first->n_rows || n->n_cols != first->n_cols)
-            return lb_fail(err, LB_E_USAGE,
+            return lb_fail(b->err, LB_E_USAGE,
                            "the outputs of a job must be encode nodes of one shape");
         lb_inst x = {.node = n,
                      .frame = {LB_AXIS_ROWS, LB_AXIS_COLS, 0, 0},
@@ -571,9 +676,44 @@ lb_status lb_prog_compile(lb_prog *p, const lb_graph *g, const lb_node_id *roots
                      .slot = LB_NO_SLOT,
                      .result = UINT32_MAX,
                      .root = i};
-        build_inputs(&b, &x, n, &none, x.frame);
-        if (b.st == LB_OK)
-            (void)add_inst(&b, &x);
+        build_inputs(b, &x, n, &none, x.frame);
+        if (b->st == LB_OK)
+            (void)add_inst(b, &x);
     }
-    return end_pass(&b);
+    return end_pass(b);
+}
+
+/* One attempt: b->again tells that a node was set apart. */
+static lb_status compile(builder *b, const lb_node_id *roots, u32 n_roots) {
+    lb_prog *p = b->prog;
+    *p = (lb_prog){0};
+    b->seen = NULL;
+    b->cap_results = b->cap_masks = b->n_seen = b->cap_seen = 0;
+    b->again = false;
+    b->st = LB_OK;
+    for (u32 i = 0; i < n_roots; i++)
+        (void)need(b, roots[i]);
+    if (b->st != LB_OK)
+        return b->st;
+    for (u32 i = 0; i < p->n_results; i++)
+        p->results[i].pass = UINT32_MAX;
+    LB_TRY(place_results(b));
+    p->passes = lb_arena_new(b->arena, lb_pass, p->n_results + 1);
+    if (!p->passes)
+        return lb_fail(b->err, LB_E_NOMEM, "out of memory while planning");
+    LB_TRY(build_results(b));
+    /* of a survey the passes of its results are all there is */
+    bool survey = lb_graph_node(b->g, roots[0])->kind == LB_NODE_STAT;
+    return survey ? LB_OK : build_roots(b, roots, n_roots);
+}
+
+lb_status lb_prog_compile(lb_prog *p, const lb_graph *g, const lb_node_id *roots, u32 n_roots,
+                          u64 hold_max_bytes, lb_arena *arena, lb_err *err) {
+    builder b = {.g = g, .arena = arena, .prog = p, .hold_max_bytes = hold_max_bytes, .err = err};
+    lb_status st;
+    LB_ASSERT(n_roots >= 1 && n_roots <= LB_ROOTS_MAX);
+    do
+        st = compile(&b, roots, n_roots);
+    while (st == LB_E_UNSUPPORTED && b.again);
+    return st;
 }

@@ -53,7 +53,8 @@ void lb_eval_layout(lb_eval *e) {
 void lb_eval_draw(const lb_eval *e, lb_mt19937 *masks) {
     for (u32 i = 0; i < e->pass->n_insts; i++) {
         const lb_node *n = e->pass->insts[i].node;
-        if (n->kind != LB_NODE_MAKE || n->op != LB_MAKE_BERNOULLI)
+        if (n->kind != LB_NODE_MAKE || n->op != LB_MAKE_BERNOULLI ||
+            e->pass->insts[i].role != LB_INST_COMPUTE)
             continue;
         lb_mt19937 *m = &masks[e->pass->insts[i].result];
         u8 *bits = e->slab + e->inst_off[i];
@@ -345,7 +346,7 @@ static void begin_stats(lb_eval *e) {
     const float mm[2] = {INFINITY, -INFINITY};
     for (u32 i = 0; i < e->pass->n_insts; i++) {
         const lb_inst *x = &e->pass->insts[i];
-        if (x->node->kind != LB_NODE_STAT || x->hold)
+        if (x->node->kind != LB_NODE_STAT || x->role == LB_INST_HOLD)
             continue;
         if (x->node->op == LB_STAT_KTH)
             memset(e->slab + e->inst_off[i], 0, LB_KTH_BINS * sizeof(u32));
@@ -356,25 +357,37 @@ static void begin_stats(lb_eval *e) {
     }
 }
 
-static void run_hold(lb_eval *e, const lb_inst *x, lb_rect r) {
+static void run_hold(lb_eval *e, u32 inst, lb_rect r) {
+    const lb_inst *x = &e->pass->insts[inst];
     const lb_held *h = &e->held[x->result];
     const lb_result *res = &e->prog->results[x->result];
     float *to = h->input ? h->input : h->values;
     const float *from = slot(e, x->in[0]);
+    if (x->spill) { /* as a tile of its own: written like an output's */
+        to = (float *)(void *)(e->slab + e->inst_off[inst]);
+        for (u64 i = 0; i < r.nr; i++)
+            memcpy(to + (r.r0 - e->tile.r0 + i) * e->tile.nc + (r.c0 - e->tile.c0), from + i * r.nc,
+                   r.nc * sizeof *to);
+        return;
+    }
     for (u64 i = 0; i < r.nr; i++)
         memcpy(to + (r.r0 + i) * res->in_cols + r.c0, from + i * r.nc, r.nc * sizeof *to);
 }
 
 static void run_inst(lb_eval *e, u32 i, lb_rect strip) {
     const lb_inst *x = &e->pass->insts[i];
-    if (x->hold) {
-        run_hold(e, x, strip);
+    if (x->role == LB_INST_HOLD) {
+        run_hold(e, i, strip);
         return;
     }
     lb_rect r = inst_rect(e, i, strip);
     float *out = x->slot == LB_NO_SLOT ? NULL : slot(e, i);
-    if (x->held) {
+    if (x->role == LB_INST_HELD) {
         run_rows_of(e, x, e->held[x->result].values, r, out);
+        return;
+    }
+    if (x->role == LB_INST_SPILLED) {
+        run_decode(e, x, r, out);
         return;
     }
     switch (x->node->kind) {
@@ -416,7 +429,8 @@ void lb_eval_tile(lb_eval *e) {
     lb_rect t = e->tile;
     bool computes = false;
     for (u32 i = 0; i < p->n_insts; i++)
-        computes |= p->insts[i].node->kind != LB_NODE_ENCODE || p->insts[i].leaf == UINT32_MAX;
+        computes |= p->insts[i].role != LB_INST_COMPUTE ||
+                    p->insts[i].node->kind != LB_NODE_ENCODE || p->insts[i].leaf == UINT32_MAX;
     if (!computes) /* stored bytes go out as they came in */
         return;
     begin_stats(e);

@@ -120,12 +120,17 @@ u64 lb_tile_layout(const lb_pass *p, lb_rect tile, lb_layout_leaf *leaf, u64 *in
         u64 size = 0;
         if (inst_off)
             inst_off[i] = at;
-        if (x->node->kind == LB_NODE_ENCODE) {
+        if (x->role == LB_INST_HOLD) {
+            if (x->spill)
+                size = tile.nr * tile.nc * sizeof(float);
+        } else if (x->role != LB_INST_COMPUTE) {
+            size = 0;
+        } else if (x->node->kind == LB_NODE_ENCODE) {
             if (x->leaf == UINT32_MAX)
                 size = tile.nr * tile.nc * lb_dtype_get((lb_dtype)x->node->op)->block_bytes;
             else if (inst_off)
                 inst_off[i] = first_part[x->leaf];
-        } else if (x->node->kind == LB_NODE_STAT && !x->hold) {
+        } else if (x->node->kind == LB_NODE_STAT) {
             size = stat_bytes(x->node, tile);
         } else if (x->node->kind == LB_NODE_MAKE && x->node->op == LB_MAKE_BERNOULLI) {
             size = tile.nr * tile.nc / 8 + 1;
@@ -211,7 +216,8 @@ static void fit_scratch(lb_pass *p) {
         lb_rect r = lb_frame_rect(&x->frame, strip);
         if (x->slot != LB_NO_SLOT)
             p->slot_elems = LB_MAX(p->slot_elems, r.nr * r.nc);
-        if (x->node->kind == LB_NODE_DECODE && !x->hold) {
+        if (x->role == LB_INST_SPILLED ||
+            (x->role == LB_INST_COMPUTE && x->node->kind == LB_NODE_DECODE)) {
             const lb_leaf *l = &p->leaves[x->leaf];
             u64 wide = r.nr * (r.nc + 2 * l->codec.unit_elems);
             u64 n = lb_codec_scratch_elems(&l->codec, wide) + 2;

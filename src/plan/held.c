@@ -43,7 +43,7 @@ static void commit_range(lb_held *h, const u8 *part) {
 void lb_eval_commit(const lb_eval *e) {
     for (u32 i = 0; i < e->pass->n_insts; i++) {
         const lb_inst *x = &e->pass->insts[i];
-        if (x->node->kind != LB_NODE_STAT || x->hold)
+        if (x->node->kind != LB_NODE_STAT || x->role == LB_INST_HOLD)
             continue;
         lb_held *h = &e->held[x->result];
         const u8 *part = e->slab + e->inst_off[i];

@@ -149,6 +149,8 @@ static lb_status check_job(const lb_plan *p, const lb_job *j, lb_err *err) {
 }
 
 static void note_use(lb_plan *p, const lb_leaf *l) {
+    if (l->spilled)
+        return;
     for (u32 k = 0; k < l->codec.n_parts; k++)
         p->src[l->source].used[l->codec.part[k].tensor] |=
             (u8)(LB_USED | (l->whole ? LB_USED_WHOLE : 0));
@@ -169,6 +171,8 @@ typedef struct lb_need {
     u64 slab, scratch;     /* largest of any job */
     u64 digest;            /* a buffer for what is hashed after the jobs */
     u64 program;           /* what a running job keeps beside its buffers, at most */
+    u64 held_max;          /* the largest held matrix that could be spilled */
+    u64 spill;             /* temporary files of two neighbours, at most */
 } lb_need;
 
 static lb_status note_draws(lb_plan *p, lb_job *j, const lb_prog *prog, lb_err *err) {
@@ -188,12 +192,20 @@ static lb_status measure_segment(lb_plan *p, lb_job *j, const lb_segment *s, lb_
                                  lb_need *need, lb_err *err) {
     lb_prog prog;
     lb_arena_reset(scratch);
-    LB_TRY(lb_prog_compile(&prog, &p->graph, s->root, LB_MAX(j->n_streams, 1), scratch, err));
+    LB_TRY(lb_prog_compile(&prog, &p->graph, s->root, LB_MAX(j->n_streams, 1), p->hold_max_bytes,
+                           scratch, err));
     LB_TRY(lb_prog_fit(&prog, p->target_bytes, err));
     LB_TRY(note_draws(p, j, &prog, err));
     u64 fixed = prog.fixed_bytes;
-    for (u32 i = 0; i < prog.n_results; i++)
-        fixed += lb_held_bins_bytes(&p->graph, &prog.results[i]);
+    for (u32 i = 0; i < prog.n_results; i++) {
+        const lb_result *r = &prog.results[i];
+        fixed += lb_held_bins_bytes(&p->graph, r);
+        if (r->kind == LB_RESULT_HOLD && !r->direct && !r->spilled)
+            need->held_max = LB_MAX(need->held_max, r->fixed_bytes);
+        if (r->spilled)
+            j->write_bytes += r->in_rows * r->in_cols * sizeof(float);
+    }
+    j->spill_bytes = LB_MAX(j->spill_bytes, prog.spill_bytes);
     j->fixed_bytes = LB_MAX(j->fixed_bytes, fixed + (fixed ? 64 * prog.n_results : 0));
     for (u32 i = 0; i < prog.n_passes; i++) {
         const lb_pass *q = &prog.passes[i];
@@ -209,6 +221,8 @@ static lb_status measure_segment(lb_plan *p, lb_job *j, const lb_segment *s, lb_
     return LB_OK;
 }
 
+#define LB_HOLD_MIN_BYTES (64 * LB_KIB) /* smaller ones are not worth a file */
+
 static u64 held_class(u64 bytes) {
     return bytes ? lb_pool_class(bytes) : 0;
 }
@@ -222,7 +236,7 @@ static lb_status measure(lb_plan *p, lb_need *need, lb_err *err) {
     for (u64 i = 0; i < p->n_jobs && st == LB_OK; i++) {
         lb_job *j = &p->jobs[i];
         j->read_bytes = j->write_bytes = j->fixed_bytes = j->slab_bytes = j->scratch_bytes =
-            j->n_tiles = 0;
+            j->n_tiles = j->spill_bytes = 0;
         if (j->draws)
             memset(j->draws, 0, p->graph.n_carries * sizeof j->draws[0]);
         for (u32 s = 0; s < j->n_segments && st == LB_OK; s++)
@@ -237,6 +251,7 @@ static lb_status measure(lb_plan *p, lb_need *need, lb_err *err) {
         need->fixed = LB_MAX(need->fixed, fixed);
         need->fixed_pair =
             LB_MAX(need->fixed_pair, fixed + (i ? held_class(p->jobs[i - 1].fixed_bytes) : 0));
+        need->spill = LB_MAX(need->spill, j->spill_bytes + (i ? p->jobs[i - 1].spill_bytes : 0));
         need->slab = LB_MAX(need->slab, j->slab_bytes);
         need->scratch = LB_MAX(need->scratch, j->scratch_bytes);
     }
@@ -258,6 +273,7 @@ static u64 pool_bytes(const lb_plan *p, const lb_need *n, bool pair) {
 static bool fits(lb_plan *p, const lb_need *n, bool pair) {
     p->slab_bytes = n->slab;
     p->scratch_bytes = n->scratch;
+    p->spill_bytes = n->spill;
     p->pool_bytes = pool_bytes(p, n, pair);
     p->peak_bytes = p->base_bytes + p->pool_bytes + (p->threads - 1) * LB_STACK_BYTES +
                     lb_run_state_bytes(p, n->program);
@@ -275,7 +291,10 @@ static bool fit_window(lb_plan *p, const lb_need *n) {
     return false;
 }
 
-static lb_status solve(lb_plan *p, const lb_plan_limits *lim, lb_err *err) {
+/* Tile size, window and threads for p->memory_bytes and p->hold_max_bytes. *found: they fit;
+ * *held_max: the largest matrix that a smaller hold_max_bytes would spill. */
+static lb_status solve_tiles(lb_plan *p, const lb_plan_limits *lim, bool *found, u64 *held_max,
+                             lb_err *err) {
     /* Down to the smallest buffer there is: less would only make more tiles; below 64 KiB a thread
      * less costs less than the many small reads. */
     static const u64 targets[] = {LB_MIB,      512 * LB_KIB, 256 * LB_KIB, 128 * LB_KIB,
@@ -283,7 +302,8 @@ static lb_status solve(lb_plan *p, const lb_plan_limits *lim, lb_err *err) {
     enum { N = LB_LEN(targets), N_MANY = 5 };
     lb_need need[N];
     u32 n_measured = 0, n_targets = lim->tile_bytes ? 1 : N;
-    p->memory_bytes = lim->memory_bytes;
+    *found = false;
+    *held_max = 0;
     for (p->threads = LB_MAX(lim->threads, 1); p->threads >= 1; p->threads /= 2)
         for (u32 t = 0; t < (p->threads > 1 ? LB_MIN(n_targets, N_MANY) : n_targets); t++) {
             p->target_bytes = lim->tile_bytes ? lim->tile_bytes : targets[t];
@@ -292,9 +312,38 @@ static lb_status solve(lb_plan *p, const lb_plan_limits *lim, lb_err *err) {
                 /* after measuring: what that took from the system may stay with the heap */
                 p->base_bytes = lb_run_base_bytes();
             }
-            if (fit_window(p, &need[t])) /* the jobs' figures are those of the last measure */
+            *held_max = LB_MAX(*held_max, need[t].held_max);
+            if (fit_window(p, &need[t])) { /* the jobs' figures are those of the last measure */
+                *found = true;
                 return t + 1 == n_measured ? LB_OK : measure(p, &need[t], err);
+            }
         }
+    return LB_OK;
+}
+
+/* Held matrices stay in memory if that fits; else the larger ones are spilled, and more of them
+ * each time. */
+static lb_status solve_holds(lb_plan *p, const lb_plan_limits *lim, u64 memory_bytes, bool *found,
+                             lb_err *err) {
+    u64 held_max;
+    p->memory_bytes = memory_bytes;
+    p->hold_max_bytes = lim->hold_max_bytes ? lim->hold_max_bytes : UINT64_MAX;
+    for (;;) {
+        LB_TRY(solve_tiles(p, lim, found, &held_max, err));
+        if (*found || held_max <= LB_HOLD_MIN_BYTES || lim->hold_max_bytes)
+            return LB_OK;
+        p->hold_max_bytes = held_max / 4;
+    }
+}
+
+static lb_status solve(lb_plan *p, const lb_plan_limits *lim, lb_err *err) {
+    bool found = false;
+    if (lim->enough_bytes && lim->enough_bytes < lim->memory_bytes)
+        LB_TRY(solve_holds(p, lim, lim->enough_bytes, &found, err));
+    if (!found)
+        LB_TRY(solve_holds(p, lim, lim->memory_bytes, &found, err));
+    if (found)
+        return LB_OK;
     return lb_fail(
         err, LB_E_LIMIT,
         "a memory budget of %llu MiB is too small: this needs at least %llu MiB (--memory)",

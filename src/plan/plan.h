@@ -41,6 +41,7 @@ typedef struct lb_job {
     /* known when the plan is closed */
     u64 read_bytes, write_bytes;
     u64 fixed_bytes, slab_bytes, scratch_bytes;
+    u64 spill_bytes; /* of its temporary file; read_bytes and write_bytes count its traffic */
     u64 n_tiles;
     u64 *draws; /* [n_carries] random numbers that its masks take; NULL: it has none */
 } lb_job;
@@ -83,6 +84,8 @@ typedef struct lb_plan {
     u64 slab_bytes;      /* of the largest tile: all slabs are of this size */
     u64 scratch_bytes;   /* of a worker, for any job */
     u64 target_bytes;    /* tile size aimed at */
+    u64 hold_max_bytes;  /* matrices above it that must be held go to a temporary file */
+    u64 spill_bytes;     /* of temporary files at a time */
     u32 threads, window; /* workers; tiles in flight */
     lb_hash128 identity;
 } lb_plan;
@@ -103,8 +106,10 @@ void lb_plan_output(lb_plan *p, const lb_stream *stream, lb_node_id root);
 
 typedef struct lb_plan_limits {
     u64 memory_bytes;
+    u64 enough_bytes; /* no more is taken, if the plan can be carried out in it; 0: no such limit */
     u32 threads;
-    u64 tile_bytes; /* 0: chosen; tests force it */
+    u64 tile_bytes;     /* 0: chosen; tests force it */
+    u64 hold_max_bytes; /* 0: chosen; tests force it */
 } lb_plan_limits;
 /* Checks every job, solves for tile size, threads and window under the budget. LB_E_LIMIT names the
  * smallest budget that would do. */

@@ -51,31 +51,48 @@ typedef struct lb_leaf {
     lb_frame frame;
     lb_moves moves;
     bool whole; /* every byte of the stored parts is read once a pass, in order within tiles */
+    bool spilled;
+    u64 spill_off; /* spilled: f32 rows in the job's spill file from here; weight is NULL */
 } lb_leaf;
+
+/* What an instance does about its node's value. */
+typedef enum lb_inst_role {
+    LB_INST_COMPUTE,
+    LB_INST_HELD,    /* takes it from a result's matrix in memory */
+    LB_INST_SPILLED, /* reads it from the spill file: its leaf */
+    LB_INST_HOLD /* collects its one input into a result's matrix, or writes it to the spill file */
+} lb_inst_role;
 
 #define LB_NO_SLOT UINT32_MAX
 typedef struct lb_inst {
     const lb_node *node;
     lb_frame frame;
+    lb_inst_role role;
     lb_moves moves;  /* MAKE and held values: the rows seen */
     u32 n_in, in[3]; /* instances */
-    u32 leaf;        /* DECODE, ENCODE of stored bytes */
+    u32 leaf;        /* DECODE, ENCODE of stored bytes, SPILLED */
     u32 slot;        /* f32 slot of the result */
     u32 result; /* STAT, HOLD: what it fills; held value: what it reads; MAP: the scalar's stat;
                    mask: its number */
     u32 root;   /* ENCODE: index of the root */
-    bool held;  /* the value is a result's held matrix, not computed here */
-    bool hold;  /* collects its input into a result's held matrix */
+    bool spill; /* HOLD: into the spill file, from spill_off on */
+    u64 spill_off;
 } lb_inst;
 
+/* HOLD: a matrix computed by itself, before what needs it: because that reads it again and again
+ * (A of a low-rank term), or in an order or through a transposition in which its node cannot be
+ * evaluated. */
 typedef enum lb_result_kind { LB_RESULT_STAT, LB_RESULT_HOLD, LB_RESULT_DENSE } lb_result_kind;
 typedef struct lb_result {
     lb_result_kind kind;
+    bool direct;  /* HOLD: wanted as a whole in memory */
+    bool spilled; /* HOLD: in the spill file */
+    u64 spill_off;
     lb_node_id node; /* STAT: the stat; HOLD, DENSE: whose input is collected */
     u32 level, pass;
     u64 in_rows, in_cols; /* of what is collected */
     u64 out_rows, out_cols;
-    u64 fixed_bytes; /* held while the job runs */
+    u64 fixed_bytes; /* held in memory while the job runs */
 } lb_result;
 
 typedef struct lb_pass {
@@ -110,12 +127,14 @@ typedef struct lb_prog {
         *masks; /* random masks, in the order of their draws: each begins where the last ended */
     u32 n_masks;
     u64 fixed_bytes;
+    u64 spill_bytes; /* of the spill file */
 } lb_prog;
 
-/* Compiles n_roots encode nodes (same rows and columns) or, with none, `stat` (a survey). All
- * memory is the arena's. LB_E_UNSUPPORTED names a combination that the engine cannot evaluate. */
+/* Compiles n_roots encode nodes (same rows and columns) or one `stat` (a survey). Held matrices
+ * above hold_max_bytes go to a spill file, but for those that are wanted in memory. All memory is
+ * the arena's. LB_E_UNSUPPORTED: stored columns that are cut inside a block. */
 lb_status lb_prog_compile(lb_prog *p, const lb_graph *g, const lb_node_id *roots, u32 n_roots,
-                          lb_arena *arena, lb_err *err);
+                          u64 hold_max_bytes, lb_arena *arena, lb_err *err);
 /* Cuts every pass into tiles of about target_bytes (at least one unit). */
 lb_status lb_prog_fit(lb_prog *p, u64 target_bytes, lb_err *err);
 
@@ -134,7 +153,8 @@ typedef struct lb_layout_leaf {
 #define LB_KTH_ROUNDS 3  /* 11 + 10 + 10 bits of the magnitude */
 #define LB_SEGS_MAX 4096 /* file ranges that a worker sorts and reads at a time */
 /* Offsets for a tile: leaf[n_leaves]; inst_off[n_insts]: an encode node's output (a copy: the
- * leaf's part itself), a stat's partial results, a random mask's bits. Returns the slab's size. */
+ * leaf's part itself), rows for the spill file, a stat's partial results, a random mask's bits.
+ * Returns the slab's size. */
 u64 lb_tile_layout(const lb_pass *p, lb_rect tile, lb_layout_leaf *leaf, u64 *inst_off);
 /* Bytes that the tile reads from files. */
 u64 lb_tile_read_bytes(const lb_pass *p, lb_rect tile);

@@ -84,6 +84,7 @@ static void retire(lb_runner *r) {
             continue;
         }
         lb_pool_give(r->pool, a->fixed, a->job->fixed_bytes);
+        lb_active_end(a);
         a->next = r->free_list;
         r->free_list = a;
     }
@@ -250,8 +251,10 @@ static void runner_deinit(lb_runner *r) {
         lb_arena_deinit(&a->arena);
         lb_arena_deinit(&a->hashes_arena);
     }
-    for (u32 i = 0; i < r->n_active; i++)
+    for (u32 i = 0; i < r->n_active; i++) {
         lb_pool_give(r->pool, r->active[i]->fixed, r->active[i]->job->fixed_bytes);
+        lb_active_end(r->active[i]);
+    }
     for (u32 i = 0; r->fds && i < r->plan->graph.n_sources; i++)
         lb_fds_free(&r->fds[i]);
     if (r->pool)

@@ -30,6 +30,7 @@ struct lb_active {
     u32 segment, pass_index, round;
     lb_held *held;          /* [n_results] */
     u8 *fixed;              /* the held matrices' memory */
+    int spill_fd;           /* those that are too large for it; -1: none */
     lb_mt19937 *generators; /* [n_carries] where the next segment's masks begin */
     lb_mt19937 *mask_start; /* [n_masks] at the start of the segment */
     lb_mt19937 *mask;       /* [n_masks] in the current pass */
@@ -68,6 +69,7 @@ typedef struct lb_worker {
     u64 scratch_bytes;
     u64 read_bytes, written_bytes; /* of the last tile */
 } lb_worker;
+#define LB_SPILL_NAME "temporary file" /* it has no name: for messages */
 #define LB_IOV_PIECES 512
 #define LB_AHEAD_BYTES (16 * LB_MIB) /* how far before a tile its bytes are asked for */
 
@@ -98,6 +100,8 @@ void lb_active_begin(lb_runner *r, lb_active *a, u64 job, u8 *fixed);
 /* Goes on to the next round, pass or segment that has tiles, or finishes the job. Not locked. */
 lb_status lb_active_advance(lb_runner *r, lb_active *a, lb_err *err);
 void lb_active_end_round(lb_runner *r, lb_active *a);
+/* After the job, or after a failure: gives the spill file back. */
+void lb_active_end(lb_active *a);
 /* Moves the generators on to where the next job's masks begin. Lock held. */
 void lb_active_skip_masks(lb_runner *r, const lb_job *job);
 /* Hashes the tensors that no job read whole. */

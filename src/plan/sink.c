@@ -105,7 +105,7 @@ static lb_status create_files(lb_sink *s, bool fresh, lb_err *err) {
 }
 
 static lb_status check_space(lb_sink *s, lb_err *err) {
-    u64 need = 0, have;
+    u64 need = s->plan->spill_bytes, have;
     for (u64 i = 0; i < s->plan->n_files; i++)
         need += s->plan->files[i].size_bytes;
     have = lb_os_disk_free(s->dir);
@@ -183,6 +183,10 @@ done:
     if (st != LB_OK)
         lb_sink_close(out, NULL);
     return st;
+}
+
+const char *lb_sink_dir(const lb_sink *s) {
+    return s->dir;
 }
 
 bool lb_sink_kept(const lb_sink *s, u64 job) {

@@ -30,6 +30,8 @@ typedef struct lb_sink_options {
  * must be closed and must outlive the sink. */
 lb_status lb_sink_open(lb_sink **out, lb_plan *plan, const lb_sink_options *o, lb_err *err);
 
+/* The folder that the output stands in: for temporary files. */
+const char *lb_sink_dir(const lb_sink *s);
 /* Thread-safe; any order. */
 lb_status lb_sink_write(lb_sink *s, u32 file, u64 off_bytes, const void *ptr, u64 len, lb_err *err);
 /* A job kept from before: its streams' hashes are set in the plan. */

@@ -99,31 +99,19 @@ static lb_status read_listed(lb_worker *w, const file_part *f, u64 n, lb_err *er
     return LB_OK;
 }
 
-static lb_status read_part(lb_worker *w, const lb_leaf *l, const lb_layout_leaf *at, u32 k,
-                           lb_err *err) {
-    const lb_source *s = w->runner->plan->graph.sources[l->source];
-    const lb_tensor *t = &s->tensors[l->codec.part[k].tensor];
-    lb_fds *fds = w->runner->fds[l->source];
+/* Rows of one part; f: the file, and where the part begins in it. */
+static lb_status read_rows(lb_worker *w, const lb_leaf *l, const lb_layout_leaf *at, u32 k,
+                           file_part f, lb_err *err) {
     u8 *buf = w->eval.slab + at->part_off[k];
-    file_part f = {.path = s->files[t->file].path};
-    lb_status st = lb_fds_get(fds, t->file, &f.fd, err);
-    if (st != LB_OK)
-        return st;
-    if (l->codec.part[k].kind == LB_PART_MAT) {
-        st = lb_os_pread(f.fd, f.path, buf, t->size_bytes, t->off_bytes, err);
-        w->read_bytes += t->size_bytes;
-        goto done;
-    }
+    lb_status st = LB_OK;
     u64 unit = l->codec.unit_elems, size = l->codec.part[k].unit_bytes;
     f.stride = l->n_cols / unit * size;
     f.row_bytes = at->row_bytes[k];
-    f.off = t->off_bytes + at->rect.c0 / unit * size;
+    f.off += at->rect.c0 / unit * size;
     w->read_bytes += at->rect.nr * f.row_bytes;
-    if (l->moves.n == 0 && (f.row_bytes == f.stride || at->rect.nr == 1)) {
-        st = lb_os_pread(f.fd, f.path, buf, at->rect.nr * f.row_bytes,
-                         f.off + at->rect.r0 * f.stride, err);
-        goto done;
-    }
+    if (l->moves.n == 0 && (f.row_bytes == f.stride || at->rect.nr == 1))
+        return lb_os_pread(f.fd, f.path, buf, at->rect.nr * f.row_bytes,
+                           f.off + at->rect.r0 * f.stride, err);
     u64 chunk = LB_SEGS_MAX;
     if (l->moves.band > 1) /* whole bands, so that each is read in file order */
         chunk = LB_SEGS_MAX / l->moves.band * l->moves.band;
@@ -133,18 +121,39 @@ static lb_status read_part(lb_worker *w, const lb_leaf *l, const lb_layout_leaf 
                   f.row_bytes);
         st = read_listed(w, &f, n, err);
     }
-done:
+    return st;
+}
+
+static lb_status read_part(lb_worker *w, const lb_active *a, const lb_leaf *l,
+                           const lb_layout_leaf *at, u32 k, lb_err *err) {
+    if (l->spilled)
+        return read_rows(w, l, at, k,
+                         (file_part){.fd = a->spill_fd, .path = LB_SPILL_NAME, .off = l->spill_off},
+                         err);
+    const lb_source *s = w->runner->plan->graph.sources[l->source];
+    const lb_tensor *t = &s->tensors[l->codec.part[k].tensor];
+    lb_fds *fds = w->runner->fds[l->source];
+    file_part f = {.path = s->files[t->file].path, .off = t->off_bytes};
+    LB_TRY(lb_fds_get(fds, t->file, &f.fd, err));
+    lb_status st;
+    if (l->codec.part[k].kind == LB_PART_MAT) {
+        st = lb_os_pread(f.fd, f.path, w->eval.slab + at->part_off[k], t->size_bytes, t->off_bytes,
+                         err);
+        w->read_bytes += t->size_bytes;
+    } else {
+        st = read_rows(w, l, at, k, f, err);
+    }
     lb_fds_put(fds, t->file);
     if (st != LB_OK)
         lb_err_context(err, "tensor '%.*s'", LB_FMT(t->name));
     return st;
 }
 
-static lb_status read_tile(lb_worker *w, lb_err *err) {
+static lb_status read_tile(lb_worker *w, const lb_active *a, lb_err *err) {
     const lb_pass *p = w->eval.pass;
     for (u32 i = 0; i < p->n_leaves; i++)
         for (u32 k = 0; k < p->leaves[i].codec.n_parts; k++)
-            LB_TRY(read_part(w, &p->leaves[i], &w->eval.leaf[i], k, err));
+            LB_TRY(read_part(w, a, &p->leaves[i], &w->eval.leaf[i], k, err));
     return LB_OK;
 }
 
@@ -153,6 +162,8 @@ static void read_ahead(lb_worker *w, const lb_active *a) {
     const lb_pass *p = a->pass;
     for (u32 i = 0; i < p->n_leaves; i++) {
         const lb_leaf *l = &p->leaves[i];
+        if (!l->whole)
+            continue;
         const lb_source *s = w->runner->plan->graph.sources[l->source];
         const lb_tensor *t = &s->tensors[l->codec.part[0].tensor];
         const lb_layout_leaf *at = &w->eval.leaf[i];
@@ -160,7 +171,7 @@ static void read_ahead(lb_worker *w, const lb_active *a) {
         u64 pos = at->rect.r0 * (l->n_cols / l->codec.unit_elems * l->codec.part[0].unit_bytes) +
                   LB_AHEAD_BYTES;
         int fd;
-        if (!l->whole || pos >= t->size_bytes ||
+        if (pos >= t->size_bytes ||
             lb_fds_get(w->runner->fds[l->source], t->file, &fd, NULL) != LB_OK)
             continue;
         lb_os_readahead(fd, t->off_bytes + pos, LB_MIN(tile, t->size_bytes - pos));
@@ -168,11 +179,21 @@ static void read_ahead(lb_worker *w, const lb_active *a) {
     }
 }
 
+static lb_status write_spill(lb_worker *w, const lb_active *a, u32 inst, lb_err *err) {
+    const lb_eval *e = &w->eval;
+    u64 off = e->tile.r0 * e->pass->n_cols + e->tile.c0, n = e->tile.nr * e->tile.nc;
+    w->written_bytes += n * sizeof(float);
+    return lb_os_pwrite(a->spill_fd, LB_SPILL_NAME, e->slab + e->inst_off[inst], n * sizeof(float),
+                        e->pass->insts[inst].spill_off + off * sizeof(float), err);
+}
+
 static lb_status write_tile(lb_worker *w, const lb_active *a, lb_err *err) {
     const lb_eval *e = &w->eval;
     lb_sink *sink = w->runner->opt->sink;
     for (u32 i = 0; i < e->pass->n_insts; i++) {
         const lb_inst *x = &e->pass->insts[i];
+        if (x->spill)
+            LB_TRY(write_spill(w, a, i, err));
         if (x->node->kind != LB_NODE_ENCODE)
             continue;
         const lb_stream *s = &a->job->streams[x->root];
@@ -208,7 +229,7 @@ lb_status lb_worker_tile(lb_worker *w, lb_active *a, u64 tile, u8 *slab, lb_err 
     set_up(w, a, tile, slab);
     if (a->round == 0)
         read_ahead(w, a);
-    LB_TRY(read_tile(w, err));
+    LB_TRY(read_tile(w, a, err));
     if (a->pass->n_masks)
         draw(w, a, tile);
     lb_eval_tile(&w->eval);

@@ -321,7 +321,7 @@ void lb_double_masks(const lb_plan *p) {
         lb_arena scratch = {0};
         lb_prog prog;
         if (lb_prog_compile(&prog, &p->graph, p->jobs[j].segments[0].root, p->jobs[j].n_streams,
-                            &scratch, &err) == LB_OK)
+                            UINT64_MAX, &scratch, &err) == LB_OK)
             for (u32 i = 0; i < prog.n_masks; i++) {
                 const lb_node *n = prog.masks[i];
                 mask_start[n - p->graph.nodes] = at[n->u.make.carry];

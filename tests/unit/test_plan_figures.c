@@ -25,8 +25,9 @@ static double seconds(u64 since_us) {
 
 /* ---- plans that use all kinds of memory ---- */
 
-enum { COPY, CAST, HELD, MASKS, TURNED, MANY, N_KINDS };
-static const char *const kind_names[] = {"copy", "cast", "held", "masks", "turned", "many"};
+enum { COPY, CAST, HELD, MASKS, TURNED, MANY, APART, N_KINDS };
+static const char *const kind_names[] = {"copy",   "cast", "held", "masks",
+                                         "turned", "many", "apart"};
 
 /* 8 matrices of 500 x 1024 and 300 vectors: about 9 MiB. */
 static lb_source *small_model(void) {
@@ -104,6 +105,22 @@ static void add_many(lb_plan *p) {
     }
 }
 
+/* What cannot be evaluated where it is wanted: whole matrices held, or in a temporary file. */
+static void add_apart(lb_plan *p) {
+    lb_graph *g = &p->graph;
+    u64 table[2000];
+    u32 carry = lb_expr_carry(g, 3);
+    for (u32 i = 0; i < LB_LEN(table); i++)
+        table[i] = i * 7919 % 1024;
+    for (u32 i = 0; i < 4; i++) {
+        lb_node_id x = lb_expr_transpose(g, lb_expr_row(g, LB_ROW_MEAN, values_of(p, i)));
+        add_output(p, lb_expr_gather(g, x, table, LB_LEN(table)), LB_BF16);
+        lb_node_id m = lb_expr_bernoulli(g, 500, 1024 + i % 2, 0.3, carry);
+        lb_node_id y = lb_expr_map2(g, LB_MAP_MUL, values_of(p, i), m, LB_CONST(0));
+        add_output(p, lb_expr_row(g, LB_ROW_L2, lb_expr_transpose(g, y)), LB_F32);
+    }
+}
+
 static lb_plan *make_kind(const lb_source *s, u32 kind) {
     lb_err err = {0};
     lb_plan *p = NULL;
@@ -119,6 +136,8 @@ static lb_plan *make_kind(const lb_source *s, u32 kind) {
         add_masks(p);
     else if (kind == TURNED)
         add_turned(p);
+    else if (kind == APART)
+        add_apart(p);
     else
         add_many(p);
     return p;
