@@ -372,30 +372,43 @@ static lb_status find_family(const lb_json *config, const lb_arch **out, lb_str 
     return *out ? LB_OK : lb_arch_unknown(err, "config.json: the model_type", type);
 }
 
-/* What the family writes for a key that the config lacks. */
-static bool fallback_u64(const lb_arch *a, const char *key, u64 *out) {
-    for (u32 i = 0; i < a->n_kv; i++)
-        if (a->kv[i].key && a->kv[i].fallback && strcmp(a->kv[i].key, key) == 0)
-            return lb_str_to_u64(lb_str_c(a->kv[i].fallback), out);
-    return false;
+/* A number of the model is the one that the rows write under its key of the metadata: the last row
+ * that writes counts, and a row's fallback stands in for a config that has none of its names. Read
+ * any other way, a config with two names of a number or with none would be another model in GGUF.
+ * A key that no row writes leaves *out as it is, which is an error where `needed`. */
+static lb_status row_u64(const lb_arch *a, const lb_arch_normal *n, const char *key, bool needed,
+                         u64 *out, lb_err *err) {
+    const char *names = key, *fault = needed ? "missing" : NULL;
+    for (u32 i = 0; i < lb_arch_common_n_kv + a->n_kv; i++) {
+        const lb_arch_kv *row =
+            i < lb_arch_common_n_kv ? &lb_arch_common_kv[i] : &a->kv[i - lb_arch_common_n_kv];
+        if (row->op != LB_KV_VALUE || strcmp(row->key, key) != 0)
+            continue;
+        const lb_json *v = lb_arch_pick(n, row->names);
+        lb_json number = {.type = LB_JNUMBER, .text = lb_str_c(row->fallback)};
+        names = row->names;
+        if (!v && row->fallback)
+            v = &number;
+        if (is_set(v))
+            fault = lb_json_as_u64(v, out) && *out > 0 ? NULL : "not a positive integer";
+    }
+    if (!fault)
+        return LB_OK;
+    return lb_fail(err, LB_E_FORMAT, "config.json: '%s' is %s: a number above 0 is needed", names,
+                   fault);
 }
 
 static lb_status read_hparams(const lb_arch *a, const lb_arch_normal *n, lb_hparams *hp,
                               lb_err *err) {
-    LB_TRY(
-        lb_arch_pick_u64(n, "num_hidden_layers|n_layers|n_layer|num_layers", &hp->n_layers, err));
-    LB_TRY(lb_arch_pick_u64(n, "hidden_size|n_embd|dim", &hp->n_embd, err));
-    LB_TRY(lb_arch_pick_u64(n, "intermediate_size|n_inner|hidden_dim", &hp->n_ff, err));
-    LB_TRY(lb_arch_pick_u64(n, "num_attention_heads|n_head|n_heads", &hp->n_head, err));
+    LB_TRY(row_u64(a, n, "block_count", true, &hp->n_layers, err));
+    LB_TRY(row_u64(a, n, "embedding_length", true, &hp->n_embd, err));
+    LB_TRY(row_u64(a, n, "feed_forward_length", true, &hp->n_ff, err));
+    LB_TRY(row_u64(a, n, "attention.head_count", true, &hp->n_head, err));
     LB_TRY(lb_arch_pick_u64(n, "vocab_size", &hp->n_vocab, err));
-    if (is_set(lb_arch_pick(n, "num_key_value_heads|n_kv_heads")))
-        LB_TRY(lb_arch_pick_u64(n, "num_key_value_heads|n_kv_heads", &hp->n_head_kv, err));
-    else
-        hp->n_head_kv = hp->n_head;
-    if (is_set(lb_arch_pick(n, "head_dim")))
-        LB_TRY(lb_arch_pick_u64(n, "head_dim", &hp->head_dim, err));
-    else if (!fallback_u64(a, "attention.key_length", &hp->head_dim))
-        hp->head_dim = hp->n_embd / hp->n_head;
+    hp->n_head_kv = hp->n_head;
+    LB_TRY(row_u64(a, n, "attention.head_count_kv", false, &hp->n_head_kv, err));
+    hp->head_dim = hp->n_embd / hp->n_head;
+    LB_TRY(row_u64(a, n, "attention.key_length", false, &hp->head_dim, err));
     lb_json_as_u64(lb_arch_pick(n, "max_position_embeddings|n_ctx|n_positions"), &hp->n_ctx);
     lb_json_as_bool(lb_arch_pick(n, "tie_word_embeddings"), &hp->tied);
     if (hp->head_dim == 0 || hp->n_head % hp->n_head_kv != 0)
