@@ -5,10 +5,10 @@
  * The canonical form of a matrix is the Hugging Face one: its name, layout and shape, one matrix
  * per expert. A row of a family's table names one tensor role in the three worlds and says by which
  * relayout the GGUF form is made from the canonical one. Tables are data (family_<name>.c); a
- * relayout is a small entry that ops/ turns into expression nodes, in both directions. Also here:
- * config.json <-> GGUF metadata (all but tokenizer.*, which is text/'s) <-> MLX config. Source of
- * names, keys, types and their order: the converter of llama-cpp-python 0.3.36 (conversion/,
- * gguf-py/gguf), transformers 5.23 (defaults of configs), mlx-lm 0.32.2. */
+ * relayout is a small entry that ops/ turns into expression nodes, in both directions. Configs and
+ * metadata: arch_config.h. Source of names, keys, types and their order: the converter of
+ * llama-cpp-python 0.3.36 (conversion/, gguf-py/gguf), transformers 5.23 (defaults of configs),
+ * mlx-lm 0.32.2. */
 #ifndef LB_ARCH_ARCH_H
 #define LB_ARCH_ARCH_H
 
@@ -59,18 +59,32 @@ typedef enum lb_role {
 /* NONE: the names of the row are whole names (raw parameters such as "A_log"), nothing is added. */
 enum { LB_SUFFIX_WEIGHT = 1, LB_SUFFIX_BIAS = 2, LB_SUFFIX_NONE = 4 };
 
+/* Which rows of a world's matrix are the row's: Q, K, V: n_head, n_head_kv, n_head_kv heads one
+ * after the other; FIRST, SECOND: two halves; EVEN, ODD: every second row. */
+typedef enum lb_part {
+    LB_PART_ALL,
+    LB_PART_Q,
+    LB_PART_K,
+    LB_PART_V,
+    LB_PART_FIRST,
+    LB_PART_SECOND,
+    LB_PART_EVEN,
+    LB_PART_ODD
+} lb_part;
+
 enum {
     LB_ROW_GGUF_F32 = 1,    /* F32 in GGUF whatever the output type (routers, short convolutions) */
     LB_ROW_GGUF_TQ_F16 = 2, /* F16 in GGUF under tq1_0 and tq2_0 (embeddings, output) */
     LB_ROW_MLX_DROP_TIED = 4, /* left out of MLX when the embeddings are tied, though stored */
     LB_ROW_CUT_VOCAB = 8,     /* GGUF keeps only the rows that the tokenizer knows (gemma3) */
-    LB_ROW_OPTIONAL = 16      /* a complete model may lack it */
+    LB_ROW_OPTIONAL = 16,     /* a complete model may lack it */
+    LB_ROW_EXPERT = 32        /* one matrix an expert: stacked in a world whose name lacks {e} */
 };
 
 /* "{b}" stands for the layer number, "{e}" for the expert's. Names stand without the suffix. An
- * empty name: this world has no such tensor (gguf, mlx: dropped; hf: made). Rows that read the same
- * HF tensor (one fused matrix, several GGUF tensors) are neighbours. Several rows may give one GGUF
- * name: the first is the one written back. */
+ * empty name: this world has no such tensor (gguf, mlx: dropped; hf: made). Rows that share a
+ * world's matrix have its name there, are neighbours in its order and differ in part[world]; rows
+ * of one name and no parts are forms of the other world over time: the first is written back. */
 typedef struct lb_arch_tensor {
     lb_role role;
     lb_str hf;   /* "model.layers.{b}.self_attn.q_proj" */
@@ -79,6 +93,8 @@ typedef struct lb_arch_tensor {
     lb_relayout relayout;
     u8 suffixes; /* which exist */
     u8 flags;    /* LB_ROW_* */
+    u8 part[3];  /* lb_part, by lb_world */
+    lb_relayout mlx_relayout;
 } lb_arch_tensor;
 
 typedef struct lb_arch lb_arch; /* arch_internal.h */
@@ -119,6 +135,16 @@ typedef struct lb_arch_match {
  * worlds the prefixes that the reference takes are understood ("language_model.", "text_model.", a
  * missing "model."). False: this family has no such tensor. */
 bool lb_arch_find(const lb_arch *a, lb_world world, lb_str name, lb_arch_match *out);
+lb_str lb_arch_row_name(const lb_arch_tensor *row, lb_world world);          /* with its holes */
+lb_relayout lb_arch_row_relayout(const lb_arch_tensor *row, lb_world world); /* HF: NONE */
+/* Whether the world keeps the experts' matrices of this row in one tensor. */
+bool lb_arch_is_stacked(const lb_arch_tensor *row, lb_world world);
+/* The rows of a part in a matrix of n_rows. LB_E_FORMAT: it cannot be cut so. */
+typedef struct lb_part_rows {
+    u64 from, step, n;
+} lb_part_rows;
+lb_status lb_arch_part_rows(lb_part part, const lb_hparams *hp, u64 n_rows, lb_part_rows *out,
+                            lb_err *err);
 /* The name of a row in a world, in the arena; ptr NULL when out of memory; empty where the row has
  * none. */
 lb_str lb_arch_tensor_name(const lb_arch_tensor *row, lb_world world, const lb_arch_match *m,
@@ -154,75 +180,5 @@ typedef struct lb_arch_made_tensor {
  * folder. */
 lb_status lb_arch_made(const lb_arch *a, const lb_json *config, lb_arena *perm,
                        lb_arch_made_tensor **out, u32 *n, lb_err *err);
-
-/* ---- config.json -> GGUF metadata ---- */
-
-typedef struct lb_arch_meta_in {
-    const lb_json *config;     /* config.json */
-    const lb_json *generation; /* generation_config.json; NULL: none */
-    lb_str readme;             /* README.md; may be empty */
-    lb_str label;              /* name of the model's folder: feeds the heuristics of general.* */
-    lb_str name;               /* general.name as the user wants it; empty: by the heuristics */
-    const lb_json
-        *pooling;        /* config.json of the pooling module of an embedding model; NULL: none */
-    u64 n_params;        /* elements of all tensors that the GGUF will hold, made ones too */
-    u64 n_params_shared; /* those of tensors without "_exps." in their GGUF names */
-    u64 n_params_expert; /* those of one expert: sum of elements / n_expert over the stacks */
-    u64 n_expert;        /* mean number of experts of the stacks; 0: dense */
-    u32 file_type;       /* general.file_type (llama.h's LLAMA_FTYPE_*) */
-    lb_err *card_err; /* set when the README's YAML cannot be read (it is then passed over); may be
-                         NULL */
-} lb_arch_meta_in;
-
-/* Appends every key that the reference converter writes before tokenizer.*, in its order and types:
- * general.*, <arch>.*, general.quantization_version. Strings are copied into the meta's arena. */
-lb_status lb_arch_meta_from_config(const lb_arch *a, const lb_arch_meta_in *in, lb_gguf_meta *out,
-                                   lb_err *err);
-/* Only general.architecture and <arch>.*: what inference reads, whatever the format of the model.
- */
-lb_status lb_arch_meta_model(const lb_arch *a, const lb_json *config, lb_gguf_meta *out,
-                             lb_err *err);
-
-/* ---- GGUF metadata -> config.json ---- */
-
-/* Keys that lbrx adds to a GGUF made from an HF or MLX folder: the texts of the files, byte for
- * byte. */
-#define LB_KEY_HF_CONFIG "lbrx.hf.config"
-#define LB_KEY_HF_GENERATION "lbrx.hf.generation_config"
-
-typedef struct lb_arch_config_in {
-    const lb_gguf_meta *meta;
-    const lb_arch_seen *seen; /* of the GGUF's tensors */
-    const float *rope_freqs;  /* values of rope_freqs.weight; NULL: the file has none */
-    u64 n_rope_freqs;
-    lb_dtype dtype; /* of the matrices that will be written: F32, F16, BF16 */
-} lb_arch_config_in;
-
-typedef struct lb_arch_config_out {
-    lb_str config;        /* text of config.json */
-    lb_str generation;    /* text of generation_config.json; empty: nothing is known */
-    bool original;        /* config is LB_KEY_HF_CONFIG's text */
-    const char **notices; /* what the GGUF did not say and was assumed; in the arena */
-    u32 n_notices;
-} lb_arch_config_out;
-
-/* A config that transformers (4.40 and newer, 5 too) and mlx-lm load and that gives the same model.
- * LB_E_UNSUPPORTED: the metadata says what HF's config can't (rope factors that no llama3 rule
- * gives). */
-lb_status lb_arch_config_from_meta(const lb_arch_config_in *in, lb_arena *perm,
-                                   lb_arch_config_out *out, lb_err *err);
-
-/* ---- config.json between HF and MLX folders ---- */
-
-/* As mlx-lm writes it: keys sorted, indent 4, without `_name_or_path` and `vision_config`;
- * eos_token_id taken from generation (may be NULL); quantization (may be NULL) under its two names.
- * What mlx-lm's model class would otherwise take from a default of its own that is not the model's
- * (rope_theta and rope_scaling, where the config has transformers 5's rope_parameters;
- * tie_word_embeddings) is added. */
-lb_status lb_arch_config_to_mlx(lb_str config, const lb_json *generation,
-                                const lb_json *quantization, lb_buf *out, lb_err *err);
-/* For an HF folder: `quantization` and `quantization_config` removed, `dtype` and `torch_dtype` set
- * where the config names them. All other bytes stay as they are. */
-lb_status lb_arch_config_to_hf(lb_str config, lb_dtype dtype, lb_buf *out, lb_err *err);
 
 #endif

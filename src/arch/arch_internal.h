@@ -6,7 +6,7 @@
 #ifndef LB_ARCH_ARCH_INTERNAL_H
 #define LB_ARCH_ARCH_INTERNAL_H
 
-#include "arch/arch.h"
+#include "arch/arch_config.h"
 
 /* For tables: an lb_str initialiser. */
 #define LB_N(literal) \

@@ -8,10 +8,10 @@
 #include "arch/family_rows.h"
 
 static const lb_arch_tensor rows[] = {
-    {LB_ROLE_TOKEN_EMBD, LB_N("model.embed_tokens"), LB_N("token_embd"), LB_N("model.embed_tokens"),
-     LB_RL_NONE, LB_SUFFIX_WEIGHT, LB_ROW_GGUF_TQ_F16 | LB_ROW_CUT_VOCAB},
-    {LB_ROLE_OUTPUT, LB_N("lm_head"), LB_N("output"), LB_N("lm_head"), LB_RL_NONE, LB_SUFFIX_WEIGHT,
-     LB_ROW_GGUF_TQ_F16 | LB_ROW_OPTIONAL},
+    LB_ROW(LB_ROLE_TOKEN_EMBD, "model.embed_tokens", "token_embd", LB_RL_NONE, LB_SUFFIX_WEIGHT,
+           LB_ROW_GGUF_TQ_F16 | LB_ROW_CUT_VOCAB),
+    LB_ROW(LB_ROLE_OUTPUT, "lm_head", "output", LB_RL_NONE, LB_SUFFIX_WEIGHT,
+           LB_ROW_GGUF_TQ_F16 | LB_ROW_OPTIONAL),
     LB_ROW_NORM(LB_ROLE_OUTPUT_NORM, "model.norm", "output_norm", LB_RL_ADD_ONE),
     LB_ROW_NORM(LB_ROLE_ATTN_NORM, "model.layers.{b}.input_layernorm", "blk.{b}.attn_norm",
                 LB_RL_ADD_ONE),

@@ -7,21 +7,24 @@
 
 #define LB_WB (LB_SUFFIX_WEIGHT | LB_SUFFIX_BIAS)
 
-/* The same name in HF and MLX. */
-#define LB_ROW(role, hf, gguf, relayout, suffixes, flags) \
-    { role, LB_N(hf), LB_N(gguf), LB_N(hf), relayout, suffixes, flags }
-#define LB_ROW_NORM(role, hf, gguf, relayout) LB_ROW(role, hf, gguf, relayout, LB_SUFFIX_WEIGHT, 0)
+/* Fields that a row leaves out are 0: LB_PART_ALL, LB_RL_NONE. LB_ROW: the same name in HF and MLX.
+ */
+#define LB_ROW3(role_, hf_, gguf_, mlx_, relayout_, suffixes_, flags_)               \
+    {                                                                                \
+        .role = role_, .hf = hf_, .gguf = gguf_, .mlx = mlx_, .relayout = relayout_, \
+        .suffixes = suffixes_, .flags = flags_                                       \
+    }
+#define LB_ROW(role_, hf_, gguf_, relayout_, suffixes_, flags_) \
+    LB_ROW3(role_, LB_N(hf_), LB_N(gguf_), LB_N(hf_), relayout_, suffixes_, flags_)
+#define LB_ROW_NORM(role_, hf_, gguf_, relayout_) \
+    LB_ROW(role_, hf_, gguf_, relayout_, LB_SUFFIX_WEIGHT, 0)
 
 /* Rotary frequencies that old checkpoints store; every reader recomputes them. */
-#define LB_ROWS_INV_FREQ                                                                      \
-    {LB_ROLE_DROPPED, LB_N("model.layers.{b}.self_attn.rotary_emb.inv_freq"),                 \
-     LB_N_NONE,       LB_N_NONE,                                                              \
-     LB_RL_NONE,      LB_SUFFIX_NONE,                                                         \
-     LB_ROW_OPTIONAL},                                                                        \
-    {                                                                                         \
-        LB_ROLE_DROPPED, LB_N("model.rotary_emb.inv_freq"), LB_N_NONE, LB_N_NONE, LB_RL_NONE, \
-            LB_SUFFIX_NONE, LB_ROW_OPTIONAL                                                   \
-    }
+#define LB_ROWS_INV_FREQ                                                                        \
+    LB_ROW3(LB_ROLE_DROPPED, LB_N("model.layers.{b}.self_attn.rotary_emb.inv_freq"), LB_N_NONE, \
+            LB_N_NONE, LB_RL_NONE, LB_SUFFIX_NONE, LB_ROW_OPTIONAL),                            \
+        LB_ROW3(LB_ROLE_DROPPED, LB_N("model.rotary_emb.inv_freq"), LB_N_NONE, LB_N_NONE,       \
+                LB_RL_NONE, LB_SUFFIX_NONE, LB_ROW_OPTIONAL)
 
 #define LB_ROWS_ATTN(q_relayout, k_relayout)                                                      \
     LB_ROW(LB_ROLE_ATTN_Q, "model.layers.{b}.self_attn.q_proj", "blk.{b}.attn_q", q_relayout,     \
@@ -60,10 +63,9 @@
         LB_ROWS_ATTN(q_relayout, k_relayout),                                                    \
         LB_ROW_NORM(LB_ROLE_FFN_NORM, "model.layers.{b}.post_attention_layernorm",               \
                     "blk.{b}.ffn_norm", LB_RL_NONE),                                             \
-        LB_ROWS_FFN, LB_ROWS_INV_FREQ, {                                                         \
-        LB_ROLE_ROPE_FREQS, LB_N_NONE, LB_N("rope_freqs"), LB_N_NONE, LB_RL_MADE,                \
-            LB_SUFFIX_WEIGHT, LB_ROW_OPTIONAL                                                    \
-    }
+        LB_ROWS_FFN, LB_ROWS_INV_FREQ,                                                           \
+        LB_ROW3(LB_ROLE_ROPE_FREQS, LB_N_NONE, LB_N("rope_freqs"), LB_N_NONE, LB_RL_MADE,        \
+                LB_SUFFIX_WEIGHT, LB_ROW_OPTIONAL)
 
 #define LB_KV_ROWS_LLAMA                                                          \
     {.key = "vocab_size",                                                         \

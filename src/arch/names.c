@@ -56,8 +56,57 @@ static bool make_skeleton(lb_str name, skeleton *sk) {
     return true;
 }
 
-static lb_str row_name(const lb_arch_tensor *row, lb_world world) {
+lb_str lb_arch_row_name(const lb_arch_tensor *row, lb_world world) {
     return world == LB_WORLD_HF ? row->hf : world == LB_WORLD_MLX ? row->mlx : row->gguf;
+}
+
+lb_relayout lb_arch_row_relayout(const lb_arch_tensor *row, lb_world world) {
+    return world == LB_WORLD_GGUF  ? row->relayout
+           : world == LB_WORLD_MLX ? row->mlx_relayout
+                                   : LB_RL_NONE;
+}
+
+static bool has_hole(lb_str name, const char *hole) {
+    size_t at;
+    return lb_str_find(name, lb_str_c(hole), &at);
+}
+
+bool lb_arch_is_stacked(const lb_arch_tensor *row, lb_world world) {
+    return (row->flags & LB_ROW_EXPERT) && !has_hole(lb_arch_row_name(row, world), "{e}");
+}
+
+lb_status lb_arch_part_rows(lb_part part, const lb_hparams *hp, u64 n_rows, lb_part_rows *out,
+                            lb_err *err) {
+    u64 q = 0, kv = 0, want = n_rows;
+    *out = (lb_part_rows){0, 1, n_rows};
+    switch (part) {
+    case LB_PART_ALL:
+        return LB_OK;
+    case LB_PART_Q:
+    case LB_PART_K:
+    case LB_PART_V:
+        if (!lb_mul_u64(hp->n_head, hp->head_dim, &q) ||
+            !lb_mul_u64(hp->n_head_kv, hp->head_dim, &kv) || !lb_add_u64(q, kv, &want) ||
+            !lb_add_u64(want, kv, &want) || want != n_rows)
+            break;
+        *out = part == LB_PART_Q ? (lb_part_rows){0, 1, q}
+                                 : (lb_part_rows){part == LB_PART_K ? q : q + kv, 1, kv};
+        return LB_OK;
+    case LB_PART_FIRST:
+    case LB_PART_SECOND:
+        if (n_rows % 2 != 0)
+            break;
+        *out = (lb_part_rows){part == LB_PART_FIRST ? 0 : n_rows / 2, 1, n_rows / 2};
+        return LB_OK;
+    case LB_PART_EVEN:
+    case LB_PART_ODD:
+        if (n_rows % 2 != 0)
+            break;
+        *out = (lb_part_rows){part == LB_PART_ODD, 2, n_rows / 2};
+        return LB_OK;
+    }
+    return lb_fail(err, LB_E_FORMAT, "%llu rows do not divide into the parts that the config says",
+                   (unsigned long long)n_rows);
 }
 
 static bool find_skeleton(const lb_arch *a, lb_world world, const skeleton *sk,
@@ -65,7 +114,7 @@ static bool find_skeleton(const lb_arch *a, lb_world world, const skeleton *sk,
     lb_str stem = {sk->text, sk->len - sk->suffix_len}, whole = {sk->text, sk->len};
     for (u32 i = 0; i < a->n_rows; i++) {
         const lb_arch_tensor *row = &a->rows[i];
-        lb_str name = row_name(row, world);
+        lb_str name = lb_arch_row_name(row, world);
         if (name.len == 0)
             continue;
         u8 suffix = 0;
@@ -78,7 +127,8 @@ static bool find_skeleton(const lb_arch *a, lb_world world, const skeleton *sk,
         *out = (lb_arch_match){.row = row, .n_rows = 1, .suffix = suffix};
         out->layer = sk->index[0];
         out->expert = sk->index[1];
-        while (i + out->n_rows < a->n_rows && lb_str_eq(row_name(row + out->n_rows, world), name))
+        while (i + out->n_rows < a->n_rows &&
+               lb_str_eq(lb_arch_row_name(row + out->n_rows, world), name))
             out->n_rows++;
         return true;
     }
@@ -126,7 +176,7 @@ bool lb_arch_find(const lb_arch *a, lb_world world, lb_str name, lb_arch_match *
 lb_str lb_arch_tensor_name(const lb_arch_tensor *row, lb_world world, const lb_arch_match *m,
                            lb_arena *perm) {
     char text[NAME_BYTES_MAX + 32];
-    lb_str pattern = row_name(row, world);
+    lb_str pattern = lb_arch_row_name(row, world);
     size_t len = 0;
     if (pattern.len == 0)
         return LB_STR("");
@@ -157,7 +207,7 @@ lb_str lb_arch_tensor_name(const lb_arch_tensor *row, lb_world world, const lb_a
 }
 
 bool lb_arch_is_dropped(const lb_arch_tensor *row, lb_world world, const lb_hparams *hp) {
-    if (row->role == LB_ROLE_DROPPED || row_name(row, world).len == 0)
+    if (row->role == LB_ROLE_DROPPED || lb_arch_row_name(row, world).len == 0)
         return true;
     return world == LB_WORLD_MLX && hp->tied && (row->flags & LB_ROW_MLX_DROP_TIED);
 }
@@ -193,11 +243,12 @@ lb_status lb_arch_seen_check(const lb_arch *a, const lb_hparams *hp, const lb_ar
                              lb_world world, lb_err *err) {
     for (u32 i = 0; i < a->n_rows; i++) {
         const lb_arch_tensor *row = &a->rows[i];
-        lb_str name = row_name(row, world);
-        size_t at;
+        lb_str name = lb_arch_row_name(row, world);
         if ((row->flags & LB_ROW_OPTIONAL) || name.len == 0)
             continue;
-        u64 want = lb_str_find(name, LB_STR("{b}"), &at) ? hp->n_layers : 1;
+        u64 want = has_hole(name, "{b}") ? hp->n_layers : 1;
+        if (has_hole(name, "{e}") && !lb_mul_u64(want, hp->n_expert, &want))
+            want = UINT64_MAX;
         if (seen->count[row->role] < want)
             return lb_fail(err, LB_E_FORMAT,
                            "the model is incomplete: %llu of %llu tensors '%.*s.weight' are there",

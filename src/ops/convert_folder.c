@@ -167,44 +167,51 @@ static bool recorded_dtype(const lb_conv *c, lb_str name, lb_dtype *out) {
     return false;
 }
 
-static lb_dtype target_dtype(const lb_conv *c, const lb_ctensor *t) {
+/* What an F32 tensor of a GGUF was, as far as it can be told. */
+static lb_dtype dtype_of_gguf(const lb_conv *c, const lb_assembly *a, const lb_made_of *m,
+                              lb_str name) {
+    const lb_ctensor *t = m->first;
     lb_dtype recorded;
-    if (t->carried)
-        return t->dtype;
-    if (c->o->cast)
-        return c->o->dtype;
-    if (c->src->format == LB_FORMAT_GGUF && !t->original) {
-        if (recorded_dtype(c, t->name, &recorded))
-            return recorded;
-        bool forced =
-            t->dtype == LB_F32 && lb_arch_gguf_is_f32(t->match.row, t->match.suffix, t->shape.rank);
-        if (t->quantized || forced)
-            return t->quantized ? LB_BF16 : c->canon.main_dtype;
-    }
-    return t->quantized ? LB_BF16 : t->dtype;
+    if (recorded_dtype(c, name, &recorded))
+        return recorded;
+    bool forced = t->dtype == LB_F32 &&
+                  lb_arch_gguf_is_f32(t->match.row, t->match.suffix, lb_assembly_rank(a, m));
+    return t->quantized ? LB_BF16 : forced ? c->canon.main_dtype : t->dtype;
 }
 
-static lb_status add_tensor(lb_conv *c, const lb_ctensor *t, lb_err *err) {
-    lb_world world = c->model.format == LB_FORMAT_MLX ? LB_WORLD_MLX : LB_WORLD_HF;
-    lb_out_tensor out = {.name = t->name, .dtype = target_dtype(c, t), .shape = t->shape};
-    if (t->known && world == LB_WORLD_MLX) {
-        if (lb_arch_is_dropped(t->match.row, world, &c->canon.hp)) {
-            lb_conv_remark(c, "left out: %.*s (mlx-lm does not keep it)", LB_FMT(t->name));
-            return LB_OK;
-        }
-        if (c->src->format != LB_FORMAT_MLX)
-            out.name = lb_arch_tensor_name(t->match.row, world, &t->match, c->perm);
-    } else if (t->known && c->src->format == LB_FORMAT_MLX && world == LB_WORLD_HF) {
-        out.name = lb_arch_tensor_name(t->match.row, world, &t->match, c->perm);
+static lb_status target_dtype(lb_conv *c, const lb_assembly *a, const lb_made_of *m, lb_dtype *out,
+                              lb_err *err) {
+    const lb_ctensor *t = m->first;
+    const lb_weight *original = NULL;
+    *out = t->carried ? t->dtype : c->o->cast ? c->o->dtype : t->quantized ? LB_BF16 : t->dtype;
+    if (t->carried || c->o->cast || c->src->format != LB_FORMAT_GGUF)
+        return LB_OK;
+    if (!m->stored)
+        LB_TRY(lb_ctensor_original(&c->canon, t, c->perm, &original, err));
+    if (original) {
+        *out = c->src->tensors[original->part[0]].dtype;
+        return LB_OK;
     }
-    if (!out.name.ptr)
+    lb_str name = lb_ctensor_hf_name(&c->canon, t, m->ref[0].expert, c->perm);
+    if (!name.ptr)
         return lb_fail(err, LB_E_NOMEM, "out of memory for names");
-    out.node = lb_ctensor_encode(c->plan, t, out.dtype);
+    *out = dtype_of_gguf(c, a, m, name);
+    return LB_OK;
+}
+
+static lb_status add_tensor(lb_conv *c, const lb_assembly *a, const lb_made_of *m, lb_err *err) {
+    lb_out_tensor out = {.name = m->name};
+    lb_made made;
+    LB_TRY(target_dtype(c, a, m, &out.dtype, err));
+    LB_TRY(lb_assembly_make(a, m, out.dtype, UINT64_MAX, &made, err));
+    out.shape = made.shape;
+    out.segments = made.segments;
+    out.n_segments = made.n_segments;
     return lb_conv_push(c, &out, err);
 }
 
 static int by_natural_name(const void *a, const void *b) {
-    return lb_str_cmp_natural(((const lb_ctensor *)a)->name, ((const lb_ctensor *)b)->name);
+    return lb_str_cmp_natural(((const lb_made_of *)a)->name, ((const lb_made_of *)b)->name);
 }
 
 static bool same_form(const lb_conv *c) {
@@ -213,19 +220,30 @@ static bool same_form(const lb_conv *c) {
     return folders && mlx_in == mlx_out && !c->o->cast;
 }
 
+static lb_status add_tensors(lb_conv *c, lb_err *err) {
+    lb_world world = c->model.format == LB_FORMAT_MLX ? LB_WORLD_MLX : LB_WORLD_HF;
+    lb_assembly a;
+    LB_TRY(lb_ctensors_build(c->plan, 0, &c->canon, err));
+    LB_TRY(lb_assemble(c->plan, &c->canon, world, NULL, &a, err));
+    if (c->src->format == LB_FORMAT_GGUF)
+        qsort(a.tensor, a.n, sizeof *a.tensor, by_natural_name);
+    for (u64 i = 0; i < a.n_left_out; i++)
+        lb_conv_remark(c, "left out: %.*s (mlx-lm does not keep it)",
+                       LB_FMT(c->src->weights[c->canon.tensors[a.left_out[i]].weight].name));
+    for (u64 i = 0; i < a.n; i++)
+        LB_TRY(add_tensor(c, &a, &a.tensor[i], err));
+    for (u64 i = 0; i < c->canon.n_dropped; i++)
+        lb_conv_remark(c, "left out: %.*s (in the config)", LB_FMT(c->canon.dropped[i]));
+    return LB_OK;
+}
+
 lb_status lb_conv_to_folder(lb_conv *c, lb_err *err) {
     bool same = same_form(c);
     c->model.st_metadata = c->src->st_metadata;
     if (same) {
         LB_TRY(lb_conv_same_tensors(c, err));
     } else {
-        LB_TRY(lb_ctensors_build(c->plan, 0, &c->canon, err));
-        if (c->src->format == LB_FORMAT_GGUF)
-            qsort(c->canon.tensors, c->canon.n_tensors, sizeof *c->canon.tensors, by_natural_name);
-        for (u64 i = 0; i < c->canon.n_tensors; i++)
-            LB_TRY(add_tensor(c, &c->canon.tensors[i], err));
-        for (u64 i = 0; i < c->canon.n_dropped; i++)
-            lb_conv_remark(c, "left out: %.*s (in the config)", LB_FMT(c->canon.dropped[i]));
+        LB_TRY(add_tensors(c, err));
     }
     if (c->src->format == LB_FORMAT_GGUF)
         LB_TRY(texts_of_gguf(c, err));

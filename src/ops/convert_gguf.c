@@ -99,47 +99,13 @@ static u32 file_type(lb_dtype t) {
     return t == LB_F32 ? 0 : t == LB_F16 ? 1 : 32;
 }
 
-static lb_dtype target_dtype(const lb_conv *c, const lb_ctensor *t) {
-    if (lb_arch_gguf_is_f32(t->match.row, t->match.suffix, t->shape.rank))
+static lb_dtype target_dtype(const lb_conv *c, const lb_assembly *a, const lb_made_of *m) {
+    const lb_ctensor *t = m->first;
+    if (lb_arch_gguf_is_f32(t->match.row, t->match.suffix, lb_assembly_rank(a, m)))
         return LB_F32;
     if (c->o->cast)
         return c->o->dtype;
     return !t->quantized && lb_ctensor_is_float(t->dtype) ? t->dtype : c->canon.main_dtype;
-}
-
-/* The canonical tensor in GGUF's layout, as an encode node. */
-static lb_status to_gguf_node(lb_conv *c, const lb_ctensor *t, lb_dtype dtype, u64 *rows,
-                              lb_node_id *out, lb_err *err) {
-    lb_graph *g = &c->plan->graph;
-    const lb_weight *w = &c->src->weights[t->weight];
-    lb_ctensor x = *t;
-    lb_relayout r = t->match.row->relayout;
-    switch (r) {
-    case LB_RL_NONE:
-        break;
-    case LB_RL_ROPE_Q:
-    case LB_RL_ROPE_K:
-        if (w->shape.rank == 1)
-            x.node = lb_expr_read_as(g, c->canon.source_index, w, w->shape.dim[0], 1);
-        x.node = lb_expr_heads(g, x.node, lb_arch_relayout_heads(r, &c->canon.hp), false);
-        break;
-    case LB_RL_ADD_ONE:
-        x.node = lb_expr_map1(g, LB_MAP_ADD_C, lb_expr_decode(g, x.node), LB_CONST(1));
-        x.values = true;
-        if (t->dtype == LB_F16) /* the reference adds in f16 */
-            x.node = lb_expr_map1(g, LB_MAP_ROUND_F16, x.node, LB_CONST(0));
-        break;
-    default:
-        return lb_fail(err, LB_E_UNSUPPORTED, "tensor '%.*s': its relayout is not known",
-                       LB_FMT(t->name));
-    }
-    if (*rows < t->shape.dim[0]) { /* rows that the tokenizer does not know (gemma) */
-        u64 n_rows =
-            lb_graph_node(g, x.node == LB_NODE_NONE ? 0 : x.node)->n_rows / t->shape.dim[0] * *rows;
-        x.node = lb_expr_rows(g, x.node, 0, 1, n_rows);
-    }
-    *out = lb_ctensor_encode(c->plan, &x, dtype);
-    return LB_OK;
 }
 
 typedef struct order {
@@ -151,20 +117,25 @@ typedef struct order {
 static int by_file_and_name(const void *a, const void *b) {
     const order *x = a, *y = b;
     int d = lb_str_cmp(x->file, y->file);
-    return d ? d : lb_str_cmp(x->name, y->name);
+    d = d ? d : lb_str_cmp(x->name, y->name);
+    return d ? d : x->index < y->index ? -1 : x->index > y->index;
 }
 
-static lb_status sorted(lb_conv *c, order **out, lb_err *err) {
-    order *o = lb_arena_new(c->perm, order, c->canon.n_tensors + 1);
-    if (!o)
+/* The places of the canonical tensors in that sequence; u64 list[n_tensors]. */
+static lb_status sorted(lb_conv *c, u64 **out, lb_err *err) {
+    u64 n = c->canon.n_tensors;
+    order *o = lb_arena_new(c->perm, order, n + 1);
+    u64 *list = lb_arena_new(c->perm, u64, n + 1);
+    if (!o || !list)
         return lb_fail(err, LB_E_NOMEM, "out of memory for the list of tensors");
-    for (u64 i = 0; i < c->canon.n_tensors; i++) {
-        const lb_ctensor *t = &c->canon.tensors[i];
-        u32 file = c->src->tensors[c->src->weights[t->weight].part[0]].file;
-        o[i] = (order){c->src->files[file].name, t->name, i};
+    for (u64 i = 0; i < n; i++) {
+        const lb_weight *w = &c->src->weights[c->canon.tensors[i].weight];
+        o[i] = (order){c->src->files[c->src->tensors[w->part[0]].file].name, w->name, i};
     }
-    qsort(o, c->canon.n_tensors, sizeof *o, by_file_and_name);
-    *out = o;
+    qsort(o, n, sizeof *o, by_file_and_name);
+    for (u64 i = 0; i < n; i++)
+        list[i] = o[i].index;
+    *out = list;
     return LB_OK;
 }
 
@@ -192,16 +163,18 @@ typedef struct dtype_notes {
 } dtype_notes;
 
 /* What the way back could not know: a tensor that is F32 here and was not of the matrices' type. */
-static lb_status note_dtype(lb_conv *c, const lb_ctensor *t, lb_dtype dtype, dtype_notes *notes,
+static lb_status note_dtype(lb_conv *c, const lb_made_of *m, lb_dtype dtype, dtype_notes *notes,
                             lb_err *err) {
+    const lb_ctensor *t = m->first;
     if (t->quantized || !lb_ctensor_is_float(t->dtype) || c->o->cast)
         return LB_OK;
     bool back_as_main = dtype == LB_F32 && c->canon.main_dtype != LB_F32;
     if (back_as_main ? t->dtype == c->canon.main_dtype : t->dtype == dtype)
         return LB_OK;
+    lb_str name = lb_ctensor_hf_name(&c->canon, t, m->ref[0].expert, c->perm);
     notes->text[notes->n] =
-        lb_arena_printf(c->perm, "%.*s %s", LB_FMT(t->name), lb_dtype_get(t->dtype)->name);
-    if (!notes->text[notes->n].ptr)
+        lb_arena_printf(c->perm, "%.*s %s", LB_FMT(name), lb_dtype_get(t->dtype)->name);
+    if (!name.ptr || !notes->text[notes->n].ptr)
         return lb_fail(err, LB_E_NOMEM, "out of memory for metadata");
     notes->n++;
     return LB_OK;
@@ -210,46 +183,42 @@ static lb_status note_dtype(lb_conv *c, const lb_ctensor *t, lb_dtype dtype, dty
 /* Not for llama.cpp, which refuses files with tensors that it does not know. */
 static lb_status keep_original(lb_conv *c, const lb_ctensor *t, lb_err *err) {
     lb_out_tensor out = {.dtype = t->dtype, .shape = t->shape};
-    out.name = lb_arena_printf(c->perm, LB_ORIG_PREFIX "%.*s", LB_FMT(t->name));
-    if (!out.name.ptr)
+    lb_str hf = lb_ctensor_hf_name(&c->canon, t, LB_NO_INDEX, c->perm);
+    lb_piece x;
+    out.name = lb_arena_printf(c->perm, LB_ORIG_PREFIX "%.*s", LB_FMT(hf));
+    if (!hf.ptr || !out.name.ptr)
         return lb_fail(err, LB_E_NOMEM, "out of memory for names");
     if (t->quantized)
         return LB_OK;
-    out.node = lb_ctensor_encode(c->plan, t, t->dtype);
+    LB_TRY(lb_ctensor_piece(c->plan, &c->canon, t, LB_NO_INDEX, false, &x, err));
+    out.node = lb_piece_encode(c->plan, t, &x, t->dtype);
     return lb_conv_push(c, &out, err);
 }
 
-static lb_status add_tensor(lb_conv *c, const lb_ctensor *t, u64 vocab_rows, dtype_notes *notes,
-                            lb_err *err) {
+static lb_status add_tensor(lb_conv *c, const lb_assembly *a, const lb_made_of *m, u64 vocab_rows,
+                            dtype_notes *notes, lb_err *err) {
+    const lb_ctensor *t = m->first;
     if (!t->known)
         return lb_fail(err, LB_E_UNSUPPORTED,
                        "tensor '%.*s' has no place in the %s family of GGUF: it would be lost",
-                       LB_FMT(t->name), lb_arch_name(c->canon.arch));
-    if (lb_arch_is_dropped(t->match.row, LB_WORLD_GGUF, &c->canon.hp)) {
-        lb_conv_remark(c, "left out: %.*s (made again at run time)", LB_FMT(t->name));
-        return LB_OK;
-    }
-    if (t->match.n_rows > 1)
-        return lb_fail(err, LB_E_UNSUPPORTED, "tensor '%.*s': fused tensors are not supported yet",
-                       LB_FMT(t->name));
-    lb_dtype dtype = target_dtype(c, t);
-    u64 rows = t->shape.rank ? t->shape.dim[0] : 1;
-    if (t->match.row->flags & LB_ROW_CUT_VOCAB && vocab_rows < rows) {
+                       LB_FMT(m->name), lb_arch_name(c->canon.arch));
+    lb_out_tensor out = {.name = m->name, .dtype = target_dtype(c, a, m)};
+    u64 rows = UINT64_MAX, had = t->shape.rank ? t->shape.dim[0] : 1;
+    lb_made made;
+    if (t->match.row->flags & LB_ROW_CUT_VOCAB && vocab_rows < had) {
         lb_conv_remark(c, "%.*s: %llu of %llu rows kept (the tokenizer has no more tokens)",
-                       LB_FMT(t->name), (unsigned long long)vocab_rows, (unsigned long long)rows);
+                       LB_FMT(c->src->weights[t->weight].name), (unsigned long long)vocab_rows,
+                       (unsigned long long)had);
         rows = vocab_rows;
     }
-    lb_out_tensor out = {.dtype = dtype, .shape = t->shape};
-    LB_TRY(to_gguf_node(c, t, dtype, &rows, &out.node, err));
-    if (out.shape.rank)
-        out.shape.dim[0] = rows;
-    out.name = lb_arch_tensor_name(t->match.row, LB_WORLD_GGUF, &t->match, c->perm);
-    if (!out.name.ptr)
-        return lb_fail(err, LB_E_NOMEM, "out of memory for names");
-    LB_TRY(note_dtype(c, t, dtype, notes, err));
+    LB_TRY(lb_assembly_make(a, m, out.dtype, rows, &made, err));
+    out.shape = made.shape;
+    out.segments = made.segments;
+    out.n_segments = made.n_segments;
+    LB_TRY(note_dtype(c, m, out.dtype, notes, err));
     if (t->match.row->relayout == LB_RL_ADD_ONE && c->o->w.dry_run)
         lb_conv_remark(c, "%.*s: stored as value + 1 in f32; values below 2^-16 lose bits",
-                       LB_FMT(t->name));
+                       LB_FMT(c->src->weights[t->weight].name));
     LB_TRY(lb_conv_push(c, &out, err));
     return t->match.row->relayout == LB_RL_ADD_ONE && c->o->w.lossless ? keep_original(c, t, err)
                                                                        : LB_OK;
@@ -302,6 +271,16 @@ static lb_status model_meta(lb_conv *c, lb_err *err) {
     return lb_arch_meta_from_config(c->canon.arch, &in, &c->meta, err);
 }
 
+static lb_status assemble(lb_conv *c, lb_assembly *a, lb_err *err) {
+    u64 *list = NULL;
+    LB_TRY(sorted(c, &list, err));
+    LB_TRY(lb_assemble(c->plan, &c->canon, LB_WORLD_GGUF, list, a, err));
+    for (u64 i = 0; i < a->n_left_out; i++)
+        lb_conv_remark(c, "left out: %.*s (made again at run time)",
+                       LB_FMT(c->src->weights[c->canon.tensors[a->left_out[i]].weight].name));
+    return LB_OK;
+}
+
 lb_status lb_conv_to_gguf(lb_conv *c, lb_err *err) {
     LB_TRY(lb_ctensors_build(c->plan, 0, &c->canon, err));
     if (!c->canon.arch) {
@@ -324,15 +303,15 @@ lb_status lb_conv_to_gguf(lb_conv *c, lb_err *err) {
     lb_meta_init(&tok, c->perm);
     lb_status st = lb_tok_meta_from_folder(c->src, &to, &tok, &info, err);
     dtype_notes notes = {0};
-    order *list = NULL;
+    lb_assembly a = {0};
     if (st == LB_OK)
-        st = sorted(c, &list, err);
-    if (st == LB_OK && !(notes.text = lb_arena_new(c->perm, lb_str, c->canon.n_tensors + 1)))
+        st = assemble(c, &a, err);
+    if (st == LB_OK && !(notes.text = lb_arena_new(c->perm, lb_str, a.n + 1)))
         st = lb_fail(err, LB_E_NOMEM, "out of memory for metadata");
     if (st == LB_OK)
         st = add_made(c, err);
-    for (u64 i = 0; i < c->canon.n_tensors && st == LB_OK; i++)
-        st = add_tensor(c, &c->canon.tensors[list[i].index], info.n_embd_rows, &notes, err);
+    for (u64 i = 0; i < a.n && st == LB_OK; i++)
+        st = add_tensor(c, &a, &a.tensor[i], info.n_embd_rows, &notes, err);
     if (st == LB_OK)
         st = lb_graph_status(&c->plan->graph, err);
     if (st == LB_OK)

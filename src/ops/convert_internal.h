@@ -4,7 +4,8 @@
 #ifndef LB_OPS_CONVERT_INTERNAL_H
 #define LB_OPS_CONVERT_INTERNAL_H
 
-#include "ops/ctensor.h"
+#include "arch/arch_config.h"
+#include "ops/assemble.h"
 #include "ops/convert.h"
 
 typedef struct lb_conv {

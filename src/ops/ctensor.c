@@ -16,6 +16,7 @@ static lb_world world_of(const lb_source *s) {
 static lb_status find_family(lb_plan *p, lb_ctensors *c, lb_err *err) {
     const lb_source *s = c->source;
     lb_status st = LB_E_UNSUPPORTED;
+    c->world = world_of(s);
     if (s->format == LB_FORMAT_GGUF) {
         st = lb_arch_from_gguf(s->gguf, lb_source_weight(s, LB_STR("output.weight")) != NULL,
                                &c->arch, &c->hp, &c->arch_err);
@@ -37,50 +38,6 @@ static lb_status find_family(lb_plan *p, lb_ctensors *c, lb_err *err) {
     return LB_OK;
 }
 
-/* GGUF -> canonical: the inverse of the row's relayout. */
-static lb_status from_gguf(lb_plan *p, const lb_ctensors *c, const lb_weight *w, lb_ctensor *t,
-                           lb_err *err) {
-    lb_graph *g = &p->graph;
-    u64 heads = lb_arch_relayout_heads(t->match.row->relayout, &c->hp);
-    switch (t->match.row->relayout) {
-    case LB_RL_NONE:
-        t->node = lb_expr_read(g, c->source_index, w);
-        return LB_OK;
-    case LB_RL_ROPE_Q:
-    case LB_RL_ROPE_K:
-        t->node = w->shape.rank == 1 ? lb_expr_read_as(g, c->source_index, w, w->shape.dim[0], 1)
-                                     : lb_expr_read(g, c->source_index, w);
-        t->node = lb_expr_heads(g, t->node, heads, true);
-        return LB_OK;
-    case LB_RL_ADD_ONE:
-        t->node = lb_expr_map1(
-            g, LB_MAP_ADD_C, lb_expr_decode(g, lb_expr_read(g, c->source_index, w)), LB_CONST(-1));
-        t->values = true;
-        return LB_OK;
-    default:
-        return lb_fail(err, LB_E_UNSUPPORTED, "tensor '%.*s': its relayout has no way back yet",
-                       LB_FMT(w->name));
-    }
-}
-
-/* The original bytes kept beside a tensor that was changed; NULL where there are none. */
-static lb_status take_original(lb_plan *p, const lb_ctensors *c, lb_ctensor *t, lb_err *err) {
-    lb_str name = lb_arena_printf(&p->perm, LB_ORIG_PREFIX "%.*s", LB_FMT(t->name));
-    if (!name.ptr)
-        return lb_fail(err, LB_E_NOMEM, "out of memory for names");
-    const lb_weight *w = lb_source_weight(c->source, name);
-    if (!w)
-        return LB_OK;
-    if (!lb_shape_eq(&w->shape, &t->shape))
-        return lb_fail(err, LB_E_FORMAT, "tensor '%.*s' does not have the shape of '%.*s'",
-                       LB_FMT(name), LB_FMT(t->name));
-    t->dtype = c->source->tensors[w->part[0]].dtype;
-    t->node = lb_expr_read(&p->graph, c->source_index, w);
-    t->values = false;
-    t->original = true;
-    return LB_OK;
-}
-
 static lb_status add_dropped(lb_plan *p, lb_ctensors *c, lb_str name, lb_err *err) {
     if ((c->n_dropped & (c->n_dropped - 1)) == 0) { /* grows at powers of two */
         lb_str *n = lb_arena_new(&p->perm, lb_str, c->n_dropped ? 2 * c->n_dropped : 1);
@@ -94,39 +51,98 @@ static lb_status add_dropped(lb_plan *p, lb_ctensors *c, lb_str name, lb_err *er
     return LB_OK;
 }
 
+static lb_status push(lb_plan *p, lb_ctensors *c, const lb_ctensor *t, lb_err *err) {
+    if (c->n_tensors == c->cap_tensors) {
+        u64 cap = c->cap_tensors ? 2 * c->cap_tensors : c->source->n_weights + 1;
+        lb_ctensor *n = lb_arena_new(&p->perm, lb_ctensor, cap);
+        if (!n)
+            return lb_fail(err, LB_E_NOMEM, "out of memory for %llu tensors",
+                           (unsigned long long)cap);
+        if (c->n_tensors)
+            memcpy(n, c->tensors, c->n_tensors * sizeof *n);
+        c->tensors = n;
+        c->cap_tensors = cap;
+    }
+    c->tensors[c->n_tensors++] = *t;
+    return LB_OK;
+}
+
+/* Rows, and matrices of a stack, of the weight. */
+static lb_status set_shape(const lb_ctensors *c, const lb_weight *w, lb_ctensor *t, lb_err *err) {
+    u64 cols;
+    bool stacked = t->known && lb_arch_is_stacked(t->match.row, c->world);
+    t->n_stack = 1;
+    t->shape = w->shape;
+    if (stacked) {
+        if (w->shape.rank < 2 || (t->match.suffix != LB_SUFFIX_BIAS && w->shape.rank < 3))
+            return lb_fail(err, LB_E_FORMAT, "tensor '%.*s': expected one matrix for each expert",
+                           LB_FMT(w->name));
+        t->n_stack = w->shape.dim[0];
+        t->shape.rank--;
+        memmove(t->shape.dim, w->shape.dim + 1, t->shape.rank * sizeof t->shape.dim[0]);
+        t->match.expert = LB_NO_INDEX;
+    }
+    lb_shape_matrix(&t->shape, &t->matrix_rows, &cols);
+    if (t->shape.rank == 1)
+        t->matrix_rows = cols;
+    t->rows = (lb_part_rows){0, 1, t->matrix_rows};
+    if (!t->known || t->shape.rank == 0)
+        return LB_OK;
+    lb_status st = lb_arch_part_rows((lb_part)t->match.row->part[c->world], &c->hp, t->matrix_rows,
+                                     &t->rows, err);
+    if (st != LB_OK)
+        lb_err_context(err, "tensor '%.*s'", LB_FMT(w->name));
+    if (t->rows.n != t->matrix_rows) {
+        t->shape.dim[0] = t->rows.n;
+        if (t->shape.rank > 2)
+            return lb_fail(err, LB_E_FORMAT, "tensor '%.*s' has more than two dimensions",
+                           LB_FMT(w->name));
+    }
+    return st;
+}
+
+/* Forms that a world has had over time share a name without parts: the first one counts. */
+static bool is_other_form(const lb_ctensors *c, const lb_arch_match *m, u32 i) {
+    for (u32 k = 0; k < i; k++)
+        if (m->row[k].part[c->world] == m->row[i].part[c->world])
+            return true;
+    return false;
+}
+
 static lb_status add_tensor(lb_plan *p, lb_ctensors *c, u32 weight, lb_err *err) {
     const lb_weight *w = &c->source->weights[weight];
     const lb_tensor *stored = &c->source->tensors[w->part[0]];
     lb_dtype_class cls = lb_dtype_get(stored->dtype)->cls;
-    lb_ctensor t = {.name = w->name, .shape = w->shape, .dtype = stored->dtype, .weight = weight};
+    lb_arch_match m;
+    lb_ctensor t = {.dtype = stored->dtype, .weight = weight, .first_row = true};
     t.quantized = w->enc.kind != LB_ENC_PLAIN || cls == LB_CLASS_BLOCK;
     t.carried = !t.quantized && (cls == LB_CLASS_INT || cls == LB_CLASS_OPAQUE);
-    t.known = c->arch && lb_arch_find(c->arch, world_of(c->source), w->name, &t.match);
-    if (c->source->format == LB_FORMAT_GGUF) {
+    t.known = c->arch && lb_arch_find(c->arch, c->world, w->name, &m);
+    if (c->world == LB_WORLD_GGUF) {
         if (lb_str_starts(w->name, LB_STR(LB_ORIG_PREFIX)))
             return LB_OK;
         if (!t.known)
             return lb_fail(err, LB_E_UNSUPPORTED,
                            "tensor '%.*s' has no place in the %s family: it would be lost",
                            LB_FMT(w->name), lb_arch_name(c->arch));
-        if (t.match.n_rows > 1)
-            return lb_fail(err, LB_E_UNSUPPORTED,
-                           "tensor '%.*s': fused tensors are not read back yet", LB_FMT(w->name));
-        lb_arch_seen_add(&c->seen, &t.match, &w->shape);
-        if (t.match.row->relayout == LB_RL_MADE)
-            return add_dropped(p, c, w->name, err);
-        LB_TRY(from_gguf(p, c, w, &t, err));
-        t.name = lb_arch_tensor_name(t.match.row, LB_WORLD_HF, &t.match, &p->perm);
-        if (!t.name.ptr)
-            return lb_fail(err, LB_E_NOMEM, "out of memory for names");
-        if (t.values)
-            LB_TRY(take_original(p, c, &t, err));
-    } else {
-        if (t.known)
-            lb_arch_seen_add(&c->seen, &t.match, &w->shape);
-        t.node = lb_expr_read(&p->graph, c->source_index, w);
     }
-    c->tensors[c->n_tensors++] = t;
+    if (!t.known) {
+        LB_TRY(set_shape(c, w, &t, err));
+        return push(p, c, &t, err);
+    }
+    lb_arch_seen_add(&c->seen, &m, &w->shape);
+    if (m.row->relayout == LB_RL_MADE)
+        return add_dropped(p, c, w->name, err);
+    for (u32 i = 0; i < m.n_rows; i++) {
+        if (is_other_form(c, &m, i))
+            continue;
+        t.match = m;
+        t.match.row = m.row + i;
+        t.match.n_rows = 1;
+        t.first_row = i == 0;
+        LB_TRY(set_shape(c, w, &t, err));
+        LB_TRY(push(p, c, &t, err));
+    }
     return LB_OK;
 }
 
@@ -135,8 +151,9 @@ static void find_main_dtype(lb_ctensors *c) {
     c->main_dtype = LB_BF16;
     for (u64 i = 0; i < c->n_tensors; i++) {
         const lb_ctensor *t = &c->tensors[i];
+        const lb_shape *shape = &c->source->weights[t->weight].shape;
         u64 n = 0;
-        if (t->shape.rank < 2 || t->carried || !lb_shape_elems(&t->shape, &n))
+        if (!t->first_row || shape->rank < 2 || t->carried || !lb_shape_elems(shape, &n))
             continue;
         if (t->quantized || !lb_ctensor_is_float(t->dtype))
             quantized += n;
@@ -161,19 +178,71 @@ lb_status lb_ctensors_build(lb_plan *p, u32 source_index, lb_ctensors *c, lb_err
             *err = c->arch_err;
         return c->arch_err.code;
     }
-    c->tensors = lb_arena_new(&p->perm, lb_ctensor, s->n_weights + 1);
-    if (!c->tensors)
-        return lb_fail(err, LB_E_NOMEM, "out of memory for %llu tensors",
-                       (unsigned long long)s->n_weights);
     for (u64 i = 0; i < s->n_weights; i++)
         LB_TRY(add_tensor(p, c, (u32)i, err));
     find_main_dtype(c);
     return LB_OK;
 }
 
-lb_node_id lb_ctensor_encode(lb_plan *p, const lb_ctensor *t, lb_dtype dtype) {
-    lb_node_id x = t->node;
-    if (!t->values && (t->quantized || t->dtype != dtype))
-        x = lb_expr_decode(&p->graph, x);
-    return lb_expr_encode(&p->graph, x, dtype);
+void lb_ctensor_stored(lb_plan *p, const lb_ctensors *c, const lb_ctensor *t, lb_piece *out) {
+    const lb_weight *w = &c->source->weights[t->weight];
+    *out = (lb_piece){
+        .node = lb_expr_read(&p->graph, c->source_index, w), .shape = w->shape, .dtype = t->dtype};
+}
+
+lb_status lb_ctensor_piece(lb_plan *p, const lb_ctensors *c, const lb_ctensor *t, u32 expert,
+                           bool keep_vector, lb_piece *out, lb_err *err) {
+    const lb_weight *w = &c->source->weights[t->weight];
+    lb_graph *g = &p->graph;
+    lb_relayout_in in = {g, &c->hp, LB_RL_NONE, 0, w->name};
+    if (t->known) {
+        in.op = lb_arch_row_relayout(t->match.row, c->world);
+        in.suffix = t->match.suffix;
+    }
+    bool all = expert == LB_NO_INDEX || t->n_stack == 1;
+    bool sliced = !all || t->rows.n != t->matrix_rows;
+    *out = (lb_piece){.shape = t->shape, .dtype = t->dtype};
+    if (t->shape.rank == 1 && (sliced || keep_vector || lb_relayout_moves_rows(in.op)))
+        out->node = lb_expr_read_as(g, c->source_index, w, t->n_stack * t->matrix_rows, 1);
+    else
+        out->node = lb_expr_read(g, c->source_index, w);
+    if (all && t->n_stack > 1)
+        out->shape = w->shape;
+    if (sliced)
+        out->node = lb_expr_rows(g, out->node, (all ? 0 : expert * t->matrix_rows) + t->rows.from,
+                                 t->rows.step, t->rows.n);
+    return lb_relayout_apply(&in, true, out, err);
+}
+
+lb_node_id lb_piece_encode(lb_plan *p, const lb_ctensor *t, const lb_piece *x, lb_dtype dtype) {
+    lb_node_id n = x->node;
+    if (!x->values && (t->quantized || x->dtype != dtype))
+        n = lb_expr_decode(&p->graph, n);
+    return lb_expr_encode(&p->graph, n, dtype);
+}
+
+lb_str lb_ctensor_hf_name(const lb_ctensors *c, const lb_ctensor *t, u32 expert, lb_arena *perm) {
+    lb_arch_match m = t->match;
+    if (!t->known || (c->world == LB_WORLD_HF && expert == LB_NO_INDEX))
+        return c->source->weights[t->weight].name;
+    if (expert != LB_NO_INDEX)
+        m.expert = expert;
+    return lb_arch_tensor_name(m.row, LB_WORLD_HF, &m, perm);
+}
+
+lb_status lb_ctensor_original(const lb_ctensors *c, const lb_ctensor *t, lb_arena *perm,
+                              const lb_weight **out, lb_err *err) {
+    *out = NULL;
+    if (c->world != LB_WORLD_GGUF || !t->known || t->n_stack != 1)
+        return LB_OK;
+    lb_str hf = lb_ctensor_hf_name(c, t, LB_NO_INDEX, perm);
+    lb_str name = lb_arena_printf(perm, LB_ORIG_PREFIX "%.*s", LB_FMT(hf));
+    if (!hf.ptr || !name.ptr)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for names");
+    const lb_weight *w = lb_source_weight(c->source, name);
+    if (w && !lb_shape_eq(&w->shape, &t->shape))
+        return lb_fail(err, LB_E_FORMAT, "tensor '%.*s' does not have the shape of '%.*s'",
+                       LB_FMT(name), LB_FMT(c->source->weights[t->weight].name));
+    *out = w;
+    return LB_OK;
 }

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ctensor.h: a source seen as canonical tensors: Hugging Face names, layouts and shapes, whatever
- * the format it is stored in. Every writer starts from this list, so that each format is mapped to
- * the canonical form once and from it once.
+/* ctensor.h: a source seen as canonical tensors: Hugging Face layouts and shapes, one matrix a
+ * role, layer and expert, whatever the format it is stored in. Every writer starts from this list,
+ * so that each format is mapped to the canonical form once and from it once.
+ *
+ * A stored tensor may hold several of them (a stack of experts, fused projections), and several of
+ * them may go into one tensor of another world: assemble.h puts them together.
  *
  * A source whose family is not in the architecture table is its own canonical form (HF, MLX); a
  * GGUF of an unknown family has none and can only be copied to GGUF. */
@@ -9,6 +12,7 @@
 #define LB_OPS_CTENSOR_H
 
 #include "arch/arch.h"
+#include "ops/relayout.h"
 #include "plan/plan.h"
 
 /* A GGUF written with --lossless also holds, under this prefix and the Hugging Face name, the
@@ -17,39 +21,52 @@
 #define LB_ORIG_PREFIX "lbrx.orig."
 
 typedef struct lb_ctensor {
-    lb_str name; /* Hugging Face's */
-    lb_shape shape;
-    lb_node_id node; /* stored bytes or f32 values, in canonical layout */
-    bool original;   /* the original bytes, kept beside: its type is the one to write */
-    bool values;     /* node holds f32 values: something was computed */
-    bool quantized;  /* stored in a type whose values must be decoded to be kept elsewhere */
-    bool carried;    /* integers: bytes can only be copied */
-    lb_dtype dtype;  /* stored type of the first part */
-    u32 weight;      /* index into the source's weights */
-    bool known;      /* match is set */
-    lb_arch_match match;
+    u32 weight;          /* index into the source's weights */
+    bool known;          /* match is set */
+    lb_arch_match match; /* of one row; a stack has no expert */
+    bool first_row;      /* of the rows that share the weight */
+    bool quantized;      /* stored in a type whose values must be decoded to be kept elsewhere */
+    bool carried;        /* integers: bytes can only be copied */
+    lb_dtype dtype;      /* stored type of the first part */
+    u64 n_stack;         /* matrices one after the other in the weight, one an expert; else 1 */
+    u64 matrix_rows;     /* of one stored matrix; a vector's elements */
+    lb_part_rows rows;   /* those of them that are the row's */
+    lb_shape shape;      /* of the row's matrix as stored */
 } lb_ctensor;
 
 typedef struct lb_ctensors {
     const lb_source *source;
     u32 source_index;
+    lb_world world;
     const lb_arch *arch; /* NULL: the family is not in the table */
     lb_err arch_err;     /* why not */
     lb_hparams hp;
     lb_json *config; /* HF, MLX: parsed config.json; NULL: none */
     lb_arch_seen seen;
     lb_ctensor *tensors;
-    u64 n_tensors;
+    u64 n_tensors, cap_tensors;
     lb_dtype
         main_dtype;  /* of most matrix bytes: f32, f16 or bf16; bf16 where matrices are quantized */
     lb_str *dropped; /* stored names that the canonical form leaves out (recomputed at run time) */
     u64 n_dropped;
 } lb_ctensors;
 
-/* Looks up the family and builds a canonical tensor for each weight of the plan's source. */
+/* Looks up the family and lists the canonical tensors of each weight of the plan's source. */
 lb_status lb_ctensors_build(lb_plan *p, u32 source_index, lb_ctensors *out, lb_err *err);
+/* Canonical form of one matrix: of an expert of a stack, or with LB_NO_INDEX of all that is stored.
+ * keep_vector: rows of one element, because rows will be moved. */
+lb_status lb_ctensor_piece(lb_plan *p, const lb_ctensors *c, const lb_ctensor *t, u32 expert,
+                           bool keep_vector, lb_piece *out, lb_err *err);
+/* The stored weight as it is. */
+void lb_ctensor_stored(lb_plan *p, const lb_ctensors *c, const lb_ctensor *t, lb_piece *out);
 /* The encode node for a type: the stored bytes themselves where nothing changes. */
-lb_node_id lb_ctensor_encode(lb_plan *p, const lb_ctensor *t, lb_dtype dtype);
+lb_node_id lb_piece_encode(lb_plan *p, const lb_ctensor *t, const lb_piece *x, lb_dtype dtype);
+/* The Hugging Face name; of a stack, that of an expert. ptr NULL: out of memory. */
+lb_str lb_ctensor_hf_name(const lb_ctensors *c, const lb_ctensor *t, u32 expert, lb_arena *perm);
+/* The original bytes that a GGUF of ours holds beside a changed tensor; NULL: none. LB_E_FORMAT for
+ * one of another shape. */
+lb_status lb_ctensor_original(const lb_ctensors *c, const lb_ctensor *t, lb_arena *perm,
+                              const lb_weight **out, lb_err *err);
 /* Float types that every target holds. */
 bool lb_ctensor_is_float(lb_dtype t);
 

@@ -2,7 +2,7 @@
 /* test_arch_convert.c: tiny models of every family against the reference converter's output
  * (tests/golden/arch/convert.json): every key, type and value before tokenizer.*; the tensor
  * directory with names, order, shapes and types; made tensors; the order of q and k rows. */
-#include "arch/arch.h"
+#include "arch/arch_config.h"
 #include "arch_util.h"
 #include "test.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_arch_names.c: tensor names in three worlds, type policy, completeness, 100,000 look-ups; the
  * tables themselves; allocations that fail anywhere in arch. */
-#include "arch/arch_internal.h"
+#include "arch/family_rows.h"
 #include "arch_util.h"
 #include "test.h"
 #include <time.h>
@@ -184,14 +184,14 @@ LB_TEST(completeness) {
 /* Several GGUF tensors from one HF tensor: the rows are found together. */
 LB_TEST(fused_rows) {
     static const lb_arch_tensor rows[] = {
-        {LB_ROLE_ATTN_Q, LB_N("h.{b}.qkv"), LB_N("blk.{b}.attn_q"), LB_N_NONE, LB_RL_NONE,
-         LB_SUFFIX_WEIGHT, 0},
-        {LB_ROLE_ATTN_K, LB_N("h.{b}.qkv"), LB_N("blk.{b}.attn_k"), LB_N_NONE, LB_RL_NONE,
-         LB_SUFFIX_WEIGHT, 0},
-        {LB_ROLE_FFN_UP, LB_N("h.{b}.experts.{e}.up"), LB_N("blk.{b}.ffn_up_exps"), LB_N_NONE,
-         LB_RL_NONE, LB_SUFFIX_WEIGHT, 0},
-        {LB_ROLE_FFN_DOWN, LB_N("h.{b}.A_log"), LB_N("blk.{b}.ssm_a"), LB_N_NONE, LB_RL_NONE,
-         LB_SUFFIX_NONE, 0},
+        LB_ROW3(LB_ROLE_ATTN_Q, LB_N("h.{b}.qkv"), LB_N("blk.{b}.attn_q"), LB_N_NONE, LB_RL_NONE,
+                LB_SUFFIX_WEIGHT, 0),
+        LB_ROW3(LB_ROLE_ATTN_K, LB_N("h.{b}.qkv"), LB_N("blk.{b}.attn_k"), LB_N_NONE, LB_RL_NONE,
+                LB_SUFFIX_WEIGHT, 0),
+        LB_ROW3(LB_ROLE_FFN_UP, LB_N("h.{b}.experts.{e}.up"), LB_N("blk.{b}.ffn_up_exps"),
+                LB_N_NONE, LB_RL_NONE, LB_SUFFIX_WEIGHT, LB_ROW_EXPERT),
+        LB_ROW3(LB_ROLE_FFN_DOWN, LB_N("h.{b}.A_log"), LB_N("blk.{b}.ssm_a"), LB_N_NONE, LB_RL_NONE,
+                LB_SUFFIX_NONE, 0),
     };
     lb_arch a = {.rows = rows, .n_rows = LB_LEN(rows)};
     lb_arch_match m;

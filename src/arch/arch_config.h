@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* arch_config.h: config.json <-> GGUF metadata (all but tokenizer.*, which is text/'s) <-> MLX
+ * config, by the rows of the families' tables. */
+#ifndef LB_ARCH_ARCH_CONFIG_H
+#define LB_ARCH_ARCH_CONFIG_H
+
+#include "arch/arch.h"
+
+/* ---- config.json -> GGUF metadata ---- */
+
+typedef struct lb_arch_meta_in {
+    const lb_json *config;     /* config.json */
+    const lb_json *generation; /* generation_config.json; NULL: none */
+    lb_str readme;             /* README.md; may be empty */
+    lb_str label;              /* name of the model's folder: feeds the heuristics of general.* */
+    lb_str name;               /* general.name as the user wants it; empty: by the heuristics */
+    const lb_json
+        *pooling;        /* config.json of the pooling module of an embedding model; NULL: none */
+    u64 n_params;        /* elements of all tensors that the GGUF will hold, made ones too */
+    u64 n_params_shared; /* those of tensors without "_exps." in their GGUF names */
+    u64 n_params_expert; /* those of one expert: sum of elements / n_expert over the stacks */
+    u64 n_expert;        /* mean number of experts of the stacks; 0: dense */
+    u32 file_type;       /* general.file_type (llama.h's LLAMA_FTYPE_*) */
+    lb_err *card_err; /* set when the README's YAML cannot be read (it is then passed over); may be
+                         NULL */
+} lb_arch_meta_in;
+
+/* Appends every key that the reference converter writes before tokenizer.*, in its order and types:
+ * general.*, <arch>.*, general.quantization_version. Strings are copied into the meta's arena. */
+lb_status lb_arch_meta_from_config(const lb_arch *a, const lb_arch_meta_in *in, lb_gguf_meta *out,
+                                   lb_err *err);
+/* Only general.architecture and <arch>.*: what inference reads, whatever the format of the model.
+ */
+lb_status lb_arch_meta_model(const lb_arch *a, const lb_json *config, lb_gguf_meta *out,
+                             lb_err *err);
+
+/* ---- GGUF metadata -> config.json ---- */
+
+/* Keys that lbrx adds to a GGUF made from an HF or MLX folder: the texts of the files, byte for
+ * byte. */
+#define LB_KEY_HF_CONFIG "lbrx.hf.config"
+#define LB_KEY_HF_GENERATION "lbrx.hf.generation_config"
+
+typedef struct lb_arch_config_in {
+    const lb_gguf_meta *meta;
+    const lb_arch_seen *seen; /* of the GGUF's tensors */
+    const float *rope_freqs;  /* values of rope_freqs.weight; NULL: the file has none */
+    u64 n_rope_freqs;
+    lb_dtype dtype; /* of the matrices that will be written: F32, F16, BF16 */
+} lb_arch_config_in;
+
+typedef struct lb_arch_config_out {
+    lb_str config;        /* text of config.json */
+    lb_str generation;    /* text of generation_config.json; empty: nothing is known */
+    bool original;        /* config is LB_KEY_HF_CONFIG's text */
+    const char **notices; /* what the GGUF did not say and was assumed; in the arena */
+    u32 n_notices;
+} lb_arch_config_out;
+
+/* A config that transformers (4.40 and newer, 5 too) and mlx-lm load and that gives the same model.
+ * LB_E_UNSUPPORTED: the metadata says what HF's config can't (rope factors that no llama3 rule
+ * gives). */
+lb_status lb_arch_config_from_meta(const lb_arch_config_in *in, lb_arena *perm,
+                                   lb_arch_config_out *out, lb_err *err);
+
+/* ---- config.json between HF and MLX folders ---- */
+
+/* As mlx-lm writes it: keys sorted, indent 4, without `_name_or_path` and `vision_config`;
+ * eos_token_id taken from generation (may be NULL); quantization (may be NULL) under its two names.
+ * What mlx-lm's model class would otherwise take from a default of its own that is not the model's
+ * (rope_theta and rope_scaling, where the config has transformers 5's rope_parameters;
+ * tie_word_embeddings) is added. */
+lb_status lb_arch_config_to_mlx(lb_str config, const lb_json *generation,
+                                const lb_json *quantization, lb_buf *out, lb_err *err);
+/* For an HF folder: `quantization` and `quantization_config` removed, `dtype` and `torch_dtype` set
+ * where the config names them. All other bytes stay as they are. */
+lb_status lb_arch_config_to_hf(lb_str config, lb_dtype dtype, lb_buf *out, lb_err *err);
+
+#endif

@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* assemble.c: groups canonical tensors by the name of what they become, then makes each.
+ *
+ * A tensor that is stored as the world wants it is one segment, read whole; a stack of experts has
+ * one segment an expert (and part), so that no tile crosses from one to the next. */
+#include "ops/assemble.h"
+#include <stdlib.h>
+
+static lb_status oom(lb_err *err) {
+    return lb_fail(err, LB_E_NOMEM, "out of memory for the list of tensors");
+}
+
+static void *grown(lb_arena *perm, const void *old, u64 n, u64 want, size_t size) {
+    void *p = lb_arena_push_array(perm, want, size, 16);
+    if (p && n)
+        memcpy(p, old, n * size);
+    return p;
+}
+
+typedef struct grouping {
+    lb_assembly *out;
+    lb_map by_name;
+    u64 place; /* in the order */
+} grouping;
+
+static lb_status add_group(grouping *g, lb_str name, lb_made_of **out, lb_err *err) {
+    lb_assembly *a = g->out;
+    bool existed;
+    u64 i;
+    LB_TRY(lb_map_put(&g->by_name, name, a->n, &existed, err));
+    if (existed) {
+        (void)lb_map_find(&g->by_name, name, &i);
+        *out = &a->tensor[i];
+        return LB_OK;
+    }
+    if (a->n == a->cap) {
+        u64 cap = a->cap ? 2 * a->cap : g->out->source->n_tensors + 1;
+        lb_made_of *t = grown(&g->out->plan->perm, a->tensor, a->n, cap, sizeof *t);
+        if (!t)
+            return oom(err);
+        a->tensor = t;
+        a->cap = cap;
+    }
+    *out = &a->tensor[a->n++];
+    **out = (lb_made_of){.name = name};
+    return LB_OK;
+}
+
+static lb_status add_ref(grouping *g, lb_made_of *m, u32 tensor, u32 expert, lb_err *err) {
+    if (m->n_ref == m->cap_ref) {
+        u32 cap = m->cap_ref ? 2 * m->cap_ref : 1;
+        lb_made_ref *r = grown(&g->out->plan->perm, m->ref, m->n_ref, cap, sizeof *r);
+        if (!r)
+            return oom(err);
+        m->ref = r;
+        m->cap_ref = cap;
+    }
+    if (m->n_ref == 0)
+        m->first = &g->out->source->tensors[tensor];
+    m->ref[m->n_ref++] = (lb_made_ref){tensor, expert};
+    m->last = g->place;
+    return LB_OK;
+}
+
+static lb_status leave_out(grouping *g, u32 tensor, lb_err *err) {
+    lb_assembly *a = g->out;
+    if ((a->n_left_out & (a->n_left_out - 1)) == 0) {
+        u64 cap = a->n_left_out ? 2 * a->n_left_out : 1;
+        u32 *l = grown(&g->out->plan->perm, a->left_out, a->n_left_out, cap, sizeof *l);
+        if (!l)
+            return oom(err);
+        a->left_out = l;
+    }
+    a->left_out[a->n_left_out++] = tensor;
+    return LB_OK;
+}
+
+/* Whether a stored stack becomes a stack as it stands. */
+static bool whole_stack(const grouping *g, const lb_ctensor *t) {
+    const lb_arch_tensor *row = t->match.row;
+    return lb_arch_is_stacked(row, g->out->world) && t->rows.n == t->matrix_rows &&
+           row->part[g->out->world] == LB_PART_ALL &&
+           lb_relayout_is_map(lb_arch_row_relayout(row, g->out->world)) &&
+           lb_relayout_is_map(lb_arch_row_relayout(row, g->out->source->world));
+}
+
+static lb_status add_known(grouping *g, u32 tensor, lb_err *err) {
+    const lb_ctensor *t = &g->out->source->tensors[tensor];
+    lb_arch_match m = t->match;
+    lb_made_of *to;
+    if (lb_arch_is_dropped(m.row, g->out->world, &g->out->source->hp))
+        return leave_out(g, tensor, err);
+    bool each = t->n_stack > 1 && !whole_stack(g, t);
+    bool stacked = lb_arch_is_stacked(m.row, g->out->world);
+    for (u64 e = 0; e < (each ? t->n_stack : 1); e++) {
+        if (each || (t->n_stack == 1 && (m.row->flags & LB_ROW_EXPERT) &&
+                     m.expert == LB_NO_INDEX)) /* a stack of one */
+            m.expert = (u32)e;
+        lb_str name = lb_arch_tensor_name(m.row, g->out->world, &m, &g->out->plan->perm);
+        if (!name.ptr)
+            return oom(err);
+        LB_TRY(add_group(g, name, &to, err));
+        to->stacked |= stacked;
+        LB_TRY(add_ref(g, to, tensor, each ? (u32)e : LB_NO_INDEX, err));
+    }
+    return LB_OK;
+}
+
+static lb_status add_stored(grouping *g, u32 tensor, lb_err *err) {
+    const lb_ctensor *t = &g->out->source->tensors[tensor];
+    lb_made_of *to;
+    if (!t->first_row)
+        return LB_OK;
+    if (t->known && g->out->world != LB_WORLD_HF &&
+        lb_arch_is_dropped(t->match.row, g->out->world, &g->out->source->hp))
+        return leave_out(g, tensor, err);
+    LB_TRY(add_group(g, g->out->source->source->weights[t->weight].name, &to, err));
+    to->stored = true;
+    return add_ref(g, to, tensor, LB_NO_INDEX, err);
+}
+
+/* ---- completeness ---- */
+
+static u32 expert_of(const lb_ctensors *c, const lb_made_ref *r) {
+    const lb_ctensor *t = &c->tensors[r->tensor];
+    return r->expert != LB_NO_INDEX         ? r->expert
+           : t->match.expert != LB_NO_INDEX ? t->match.expert
+                                            : 0;
+}
+
+typedef struct sort_key {
+    u32 expert, row;
+    lb_made_ref ref;
+} sort_key;
+
+static int by_expert_and_row(const void *a, const void *b) {
+    const sort_key *x = a, *y = b;
+    if (x->expert != y->expert)
+        return x->expert < y->expert ? -1 : 1;
+    return x->row < y->row ? -1 : x->row > y->row;
+}
+
+/* How many different parts the table has for a name of the world. */
+static u32 count_parts(const lb_ctensors *c, lb_world world, const lb_arch_tensor *row) {
+    u32 n_rows, seen = 0, n = 0;
+    const lb_arch_tensor *rows = lb_arch_rows(c->arch, &n_rows);
+    lb_str name = lb_arch_row_name(row, world);
+    for (u32 i = 0; i < n_rows; i++)
+        if (lb_str_eq(lb_arch_row_name(&rows[i], world), name) &&
+            !(seen & 1u << rows[i].part[world])) {
+            seen |= 1u << rows[i].part[world];
+            n++;
+        }
+    return n;
+}
+
+/* One stored stack that stays one. */
+static bool is_stored_stack(const lb_made_of *m) {
+    return m->n_ref == 1 && m->ref[0].expert == LB_NO_INDEX && m->first->n_stack > 1;
+}
+
+static lb_status put_in_order(grouping *g, lb_made_of *m, lb_err *err) {
+    if (m->stored || (m->n_ref == 1 && m->first->rows.n == m->first->matrix_rows &&
+                      m->first->match.row->part[g->out->world] == LB_PART_ALL && !m->stacked))
+        return LB_OK;
+    u32 n_parts = count_parts(g->out->source, g->out->world, m->first->match.row);
+    u64 n_expert = m->stacked && g->out->source->hp.n_expert ? g->out->source->hp.n_expert : 1;
+    if (is_stored_stack(m))
+        n_expert = 1;
+    sort_key *keys = lb_alloc(m->n_ref * sizeof *keys);
+    if (!keys)
+        return oom(err);
+    for (u32 i = 0; i < m->n_ref; i++)
+        keys[i] = (sort_key){expert_of(g->out->source, &m->ref[i]),
+                             (u32)(g->out->source->tensors[m->ref[i].tensor].match.row -
+                                   m->first->match.row + 0x10000),
+                             m->ref[i]};
+    qsort(keys, m->n_ref, sizeof *keys, by_expert_and_row);
+    lb_status st = LB_OK;
+    for (u32 i = 0; i < m->n_ref; i++) {
+        if (st == LB_OK && keys[i].expert != i / n_parts)
+            st = lb_fail(err, LB_E_FORMAT,
+                         "tensor '%.*s': a part of expert %u is missing or is there twice",
+                         LB_FMT(m->name), LB_MIN(keys[i].expert, i / n_parts));
+        m->ref[i] = keys[i].ref;
+    }
+    lb_free(keys);
+    if (st == LB_OK && m->n_ref != n_parts * n_expert)
+        st = lb_fail(err, LB_E_FORMAT,
+                     "tensor '%.*s': %u of the %llu matrices that it is made of are there",
+                     LB_FMT(m->name), m->n_ref, (unsigned long long)(n_parts * n_expert));
+    m->first = &g->out->source->tensors[m->ref[0].tensor];
+    return st;
+}
+
+static int by_last(const void *a, const void *b) {
+    const lb_made_of *x = a, *y = b;
+    return x->last < y->last ? -1 : x->last > y->last;
+}
+
+lb_status lb_assemble(lb_plan *p, const lb_ctensors *c, lb_world world, const u64 *order,
+                      lb_assembly *out, lb_err *err) {
+    grouping g = {.out = out};
+    lb_status st = LB_OK;
+    bool sorted = true;
+    *out = (lb_assembly){.plan = p, .source = c, .world = world};
+    for (g.place = 0; g.place < c->n_tensors && st == LB_OK; g.place++) {
+        u32 i = (u32)(order ? order[g.place] : g.place);
+        bool as_stored = !c->tensors[i].known || world == c->world;
+        st = as_stored ? add_stored(&g, i, err) : add_known(&g, i, err);
+    }
+    for (u64 i = 0; i < out->n && st == LB_OK; i++) {
+        st = put_in_order(&g, &out->tensor[i], err);
+        sorted &= i == 0 || out->tensor[i].last >= out->tensor[i - 1].last;
+    }
+    if (!sorted)
+        qsort(out->tensor, out->n, sizeof *out->tensor, by_last);
+    lb_map_deinit(&g.by_name);
+    return st;
+}
+
+/* ---- making ---- */
+
+static lb_status make_piece(const lb_assembly *a, const lb_made_of *m, const lb_made_ref *r,
+                            lb_piece *x, lb_err *err) {
+    lb_plan *p = a->plan;
+    const lb_ctensors *c = a->source;
+    const lb_ctensor *t = &c->tensors[r->tensor];
+    if (m->stored) {
+        lb_ctensor_stored(p, c, t, x);
+        return LB_OK;
+    }
+    lb_relayout_in in = {&p->graph, &c->hp, LB_RL_NONE, 0, m->name};
+    if (t->known) {
+        in.op = lb_arch_row_relayout(t->match.row, a->world);
+        in.suffix = t->match.suffix;
+    }
+    LB_TRY(lb_ctensor_piece(p, c, t, r->expert, lb_relayout_moves_rows(in.op), x, err));
+    if (x->changed) { /* the way back was computed: are the original bytes kept beside? */
+        const lb_weight *w;
+        LB_TRY(lb_ctensor_original(c, t, &p->perm, &w, err));
+        if (w)
+            *x = (lb_piece){.node = lb_expr_read(&p->graph, c->source_index, w),
+                            .shape = t->shape,
+                            .dtype = c->source->tensors[w->part[0]].dtype};
+    }
+    return lb_relayout_apply(&in, false, x, err);
+}
+
+/* Rows add up over the parts of a matrix; matrices become one more dimension. */
+static lb_status add_shape(const lb_made_of *m, u32 i, u32 n_parts, const lb_piece *x,
+                           lb_shape *out, lb_err *err) {
+    if (i == 0) {
+        *out = x->shape;
+        return LB_OK;
+    }
+    if (i < n_parts) { /* parts of the first matrix */
+        lb_shape s = x->shape;
+        if (s.rank != out->rank || s.rank == 0)
+            goto differ;
+        u64 rows = out->dim[0];
+        out->dim[0] = s.dim[0];
+        if (!lb_shape_eq(out, &s))
+            goto differ;
+        out->dim[0] = rows + s.dim[0];
+        return LB_OK;
+    }
+    if (x->shape.rank != out->rank)
+        goto differ;
+    for (u32 d = 1; d < out->rank; d++)
+        if (x->shape.dim[d] != out->dim[d])
+            goto differ;
+    return LB_OK;
+differ:
+    return lb_fail(err, LB_E_FORMAT,
+                   "tensor '%.*s': the matrices that it is made of differ in shape",
+                   LB_FMT(m->name));
+}
+
+u32 lb_assembly_rank(const lb_assembly *a, const lb_made_of *m) {
+    if (m->stored)
+        return a->source->source->weights[m->first->weight].shape.rank;
+    return m->first->shape.rank + (m->stacked || is_stored_stack(m));
+}
+
+lb_status lb_assembly_make(const lb_assembly *a, const lb_made_of *m, lb_dtype dtype, u64 n_rows,
+                           lb_made *out, lb_err *err) {
+    lb_plan *p = a->plan;
+    u32 n_parts =
+        m->stored || m->n_ref == 1 ? 1 : count_parts(a->source, a->world, m->first->match.row);
+    *out =
+        (lb_made){.segments = lb_arena_new(&p->perm, lb_node_id, m->n_ref), .n_segments = m->n_ref};
+    if (!out->segments)
+        return oom(err);
+    for (u32 i = 0; i < m->n_ref; i++) {
+        const lb_ctensor *t = &a->source->tensors[m->ref[i].tensor];
+        lb_piece x;
+        LB_TRY(make_piece(a, m, &m->ref[i], &x, err));
+        LB_TRY(add_shape(m, i, n_parts, &x, &out->shape, err));
+        if (m->n_ref == 1 && x.shape.rank && n_rows < x.shape.dim[0] && x.node != LB_NODE_NONE) {
+            u64 rows = lb_graph_node(&p->graph, x.node)->n_rows / x.shape.dim[0] * n_rows;
+            x.node = lb_expr_rows(&p->graph, x.node, 0, 1, rows);
+            out->shape.dim[0] = n_rows;
+        }
+        if (p->graph.err.code != LB_OK)
+            return lb_graph_status(&p->graph, err);
+        out->segments[i] = lb_piece_encode(p, t, &x, dtype);
+    }
+    if (m->stacked && !is_stored_stack(m) && !m->stored) {
+        if (out->shape.rank == LB_RANK_MAX)
+            return lb_fail(err, LB_E_FORMAT, "tensor '%.*s' has too many dimensions",
+                           LB_FMT(m->name));
+        memmove(out->shape.dim + 1, out->shape.dim, out->shape.rank * sizeof out->shape.dim[0]);
+        out->shape.dim[0] = m->n_ref / n_parts;
+        out->shape.rank++;
+    }
+    return LB_OK;
+}

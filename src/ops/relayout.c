@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* relayout.c: the table of relayouts. Source of each: arch.h names it. */
+#include "ops/relayout.h"
+
+typedef lb_status(relayout_fn)(const lb_relayout_in *in, bool inverse, lb_piece *p, lb_err *err);
+
+static void to_values(const lb_relayout_in *in, lb_piece *p) {
+    if (!p->values)
+        p->node = lb_expr_decode(in->graph, p->node);
+    p->values = true;
+}
+
+static lb_status none(const lb_relayout_in *in, bool inverse, lb_piece *p, lb_err *err) {
+    (void)in;
+    (void)inverse;
+    (void)p;
+    (void)err;
+    return LB_OK;
+}
+
+static lb_status rope(const lb_relayout_in *in, bool inverse, lb_piece *p, lb_err *err) {
+    (void)err;
+    p->node = lb_expr_heads(in->graph, p->node, lb_arch_relayout_heads(in->op, in->hp), inverse);
+    return LB_OK;
+}
+
+static lb_status add_one(const lb_relayout_in *in, bool inverse, lb_piece *p, lb_err *err) {
+    (void)err;
+    to_values(in, p);
+    p->node = lb_expr_map1(in->graph, LB_MAP_ADD_C, p->node, LB_CONST(inverse ? -1 : 1));
+    p->changed = true;
+    if (!inverse && p->dtype == LB_F16) /* the reference adds in f16 */
+        p->node = lb_expr_map1(in->graph, LB_MAP_ROUND_F16, p->node, LB_CONST(0));
+    return LB_OK;
+}
+
+static lb_status made(const lb_relayout_in *in, bool inverse, lb_piece *p, lb_err *err) {
+    (void)inverse;
+    (void)p;
+    return lb_fail(err, LB_E_UNSUPPORTED, "tensor '%.*s' is made, it has no canonical form",
+                   LB_FMT(in->name));
+}
+
+static const struct {
+    relayout_fn *apply;
+    bool moves_rows, is_map;
+} table[LB_RL_COUNT] = {
+    [LB_RL_NONE] = {none, false, true},   [LB_RL_ROPE_Q] = {rope, true, false},
+    [LB_RL_ROPE_K] = {rope, true, false}, [LB_RL_ADD_ONE] = {add_one, false, true},
+    [LB_RL_MADE] = {made, false, false},
+};
+
+bool lb_relayout_moves_rows(lb_relayout r) {
+    return table[r].moves_rows;
+}
+
+bool lb_relayout_is_map(lb_relayout r) {
+    return table[r].is_map;
+}
+
+lb_status lb_relayout_apply(const lb_relayout_in *in, bool inverse, lb_piece *p, lb_err *err) {
+    return table[in->op].apply(in, inverse, p, err);
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* relayout.h: how a world's matrix is made from the canonical one, and back, as expression nodes.
+ *
+ * One table (relayout.c) has both directions of every LB_RL_ entry; nothing else asks which it is.
+ */
+#ifndef LB_OPS_RELAYOUT_H
+#define LB_OPS_RELAYOUT_H
+
+#include "arch/arch.h"
+#include "plan/plan.h"
+
+/* A matrix on its way from one world to another. */
+typedef struct lb_piece {
+    lb_node_id node;
+    lb_shape shape;
+    bool values;    /* node holds f32 values; else stored bytes */
+    bool changed;   /* values were computed: the stored bytes are not theirs any more */
+    lb_dtype dtype; /* as stored in the source */
+} lb_piece;
+
+typedef struct lb_relayout_in {
+    lb_graph *graph;
+    const lb_hparams *hp;
+    lb_relayout op;
+    u8 suffix;
+    lb_str name; /* for messages */
+} lb_relayout_in;
+
+/* Whether rows are moved: a vector is then read as one element a row. */
+bool lb_relayout_moves_rows(lb_relayout r);
+/* Whether each value depends on its own alone, so that a stack may be done at once. */
+bool lb_relayout_is_map(lb_relayout r);
+/* canonical -> the world's form, or with inverse back. Changes p->node, p->shape, p->values. */
+lb_status lb_relayout_apply(const lb_relayout_in *in, bool inverse, lb_piece *p, lb_err *err);
+
+#endif
