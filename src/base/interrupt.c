@@ -22,6 +22,10 @@ void lb_interrupt_install(void) {
     (void)sigemptyset(&sa.sa_mask);
     (void)sigaction(SIGINT, &sa, NULL);
     (void)sigaction(SIGTERM, &sa, NULL);
+    /* A file that may not grow further (ulimit -f) is an error of the write, as a full disk is. */
+    sa.sa_handler = SIG_IGN;
+    sa.sa_flags = 0;
+    (void)sigaction(SIGXFSZ, &sa, NULL);
 }
 
 bool lb_interrupted(void) {

@@ -3,7 +3,7 @@
  *
  * The first signal sets the flag: the operation returns LB_E_INTERRUPTED, leaves its journal and
  * its partial output for --resume, and the program ends with 130. A second one ends the process at
- * once. */
+ * once. A file that hits its size limit (SIGXFSZ) fails its write instead of ending the process. */
 #ifndef LB_BASE_INTERRUPT_H
 #define LB_BASE_INTERRUPT_H
 

@@ -16,7 +16,9 @@ typedef struct lb_fstat {
 } lb_fstat;
 
 lb_status lb_os_stat(const char *path, lb_fstat *out, lb_err *err); /* follows links */
-bool lb_os_exists(const char *path);                                /* links not followed */
+/* Of the name itself: a link is neither file nor folder. */
+lb_status lb_os_stat_link(const char *path, lb_fstat *out, lb_err *err);
+bool lb_os_exists(const char *path); /* links not followed */
 
 lb_status lb_os_open_read(const char *path, int *fd, lb_err *err);
 /* Read-write, 0644; create_new: O_EXCL. A link as the last component is refused: nobody else's file
@@ -25,6 +27,8 @@ lb_status lb_os_open_write(const char *path, bool create_new, int *fd, lb_err *e
 /* A file without a name in dir (NULL: TMPDIR, else /tmp), gone when it is closed. */
 lb_status lb_os_open_temp(const char *dir, int *fd, lb_err *err);
 void lb_os_close(int *fd); /* sets -1; -1 is fine */
+/* Of a file that was written: a network's file system tells only here that it could not keep it. */
+lb_status lb_os_close_written(int *fd, const char *path, lb_err *err);
 lb_status lb_os_fstat(int fd, const char *path, lb_fstat *out, lb_err *err);
 
 /* Exactly len bytes at off, or an error ("file ends at ..." when short). path is for the
@@ -45,6 +49,8 @@ lb_status lb_os_sync(int fd, const char *path, lb_err *err); /* fsync; F_FULLFSY
 lb_status lb_os_sync_dir(const char *path, lb_err *err);
 void lb_os_readahead(int fd, u64 off, u64 len); /* a hint; may block a little */
 void lb_os_writeback(int fd, u64 off, u64 len); /* start writing dirty pages; a hint */
+/* Forgets what the memory holds of a whole file, so that it is read from the disk; a hint. */
+void lb_os_drop_cache(int fd);
 
 lb_status lb_os_rename(const char *from, const char *to, lb_err *err);
 /* LB_E_UNSUPPORTED where the file system cannot. */

@@ -73,6 +73,14 @@ void lb_os_close(int *fd) {
     *fd = -1;
 }
 
+lb_status lb_os_close_written(int *fd, const char *path, lb_err *err) {
+    int r = *fd >= 0 ? close(*fd) : 0;
+    *fd = -1;
+    if (r == 0 || errno == EINTR)
+        return LB_OK;
+    return lb_fail(err, LB_E_IO, "%s: closing it failed: %s", path, strerror(errno));
+}
+
 static void fill_stat(const struct stat *st, lb_fstat *out) {
     *out = (lb_fstat) {
         .size_bytes = st->st_size > 0 ? (u64)st->st_size : 0, .dev = (u64)st->st_dev,
@@ -86,11 +94,23 @@ static void fill_stat(const struct stat *st, lb_fstat *out) {
     };
 }
 
+static lb_status stat_fail(lb_err *err, const char *path) {
+    return lb_fail(err, errno == ENOENT || errno == ENOTDIR ? LB_E_NOT_FOUND : LB_E_IO, "%s: %s",
+                   path, strerror(errno));
+}
+
 lb_status lb_os_stat(const char *path, lb_fstat *out, lb_err *err) {
     struct stat st;
     if (stat(path, &st) != 0)
-        return lb_fail(err, errno == ENOENT || errno == ENOTDIR ? LB_E_NOT_FOUND : LB_E_IO,
-                       "%s: %s", path, strerror(errno));
+        return stat_fail(err, path);
+    fill_stat(&st, out);
+    return LB_OK;
+}
+
+lb_status lb_os_stat_link(const char *path, lb_fstat *out, lb_err *err) {
+    struct stat st;
+    if (lstat(path, &st) != 0)
+        return stat_fail(err, path);
     fill_stat(&st, out);
     return LB_OK;
 }
@@ -240,6 +260,14 @@ void lb_os_writeback(int fd, u64 off, u64 len) {
         return;
 #if defined(__linux__)
     (void)sync_file_range(fd, (off_t)off, (off_t)len, SYNC_FILE_RANGE_WRITE);
+#else
+    (void)fd;
+#endif
+}
+
+void lb_os_drop_cache(int fd) {
+#if defined(POSIX_FADV_DONTNEED)
+    (void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
 #else
     (void)fd;
 #endif
