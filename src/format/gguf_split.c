@@ -31,6 +31,24 @@ bool lb_gguf_split_parse(lb_str name, u32 no, u32 count, lb_str *stem) {
     return true;
 }
 
+bool lb_gguf_split_is_part(lb_str name, lb_str stem, u32 *no, u32 *count) {
+    size_t of, dot;
+    u64 part, parts;
+    if (!lb_str_starts(name, stem) || name.len <= stem.len || name.ptr[stem.len] != '-')
+        return false;
+    lb_str end = lb_str_sub(name, stem.len + 1, name.len);
+    if (!lb_str_find(end, LB_STR("-of-"), &of) || !lb_str_find(end, LB_STR(".gguf"), &dot) ||
+        dot < of + 4 || !lb_str_to_u64(lb_str_sub(end, 0, of), &part) ||
+        !lb_str_to_u64(lb_str_sub(end, of + 4, dot), &parts) || part == 0 || part > parts ||
+        parts > LB_GGUF_SPLIT_MAX)
+        return false;
+    *no = (u32)part - 1;
+    *count = (u32)parts;
+    /* written in this one way only */
+    lb_str same;
+    return lb_gguf_split_parse(name, *no, *count, &same) && same.len == stem.len;
+}
+
 u64 lb_gguf_split_cut(const u64 *padded_bytes, u64 n, u64 max_bytes, u32 first, u32 *file) {
     u64 at = first, sum = 0;
     for (u64 i = 0; i < n; i++) {

@@ -18,6 +18,9 @@ lb_str lb_gguf_split_format(lb_arena *perm, lb_str stem, u32 no, u32 count);
 /* The stem of a name that is that of file no of count; false for any other name. */
 bool lb_gguf_split_parse(lb_str name, u32 no, u32 count, lb_str *stem);
 
+/* Whether a name is that of some part of some split with this stem. */
+bool lb_gguf_split_is_part(lb_str name, lb_str stem, u32 *no, u32 *count);
+
 /* Where a list of tensors is cut into files. padded_bytes[i] is tensor i's size rounded up; file[i]
  * gets its file's number. A file is closed when the next tensor would bring the sum of its tensors
  * above max_bytes (llama-gguf-split --split-max-size); a tensor above the limit stands alone. first

@@ -34,6 +34,27 @@ LB_TEST(names) {
     lb_arena_deinit(&a);
 }
 
+LB_TEST(parts_of_a_stem) {
+    u32 no, count;
+    CHECK(lb_gguf_split_is_part(LB_STR("m-00001-of-00003.gguf"), LB_STR("m"), &no, &count));
+    CHECK(no == 0 && count == 3);
+    CHECK(lb_gguf_split_is_part(LB_STR("m-65535-of-65535.gguf"), LB_STR("m"), &no, &count));
+    CHECK(no == 65534 && count == 65535);
+    static const char *const others[] = {"m",
+                                         "m.gguf",
+                                         "m-00000-of-00003.gguf",
+                                         "m-00004-of-00003.gguf",
+                                         "m-1-of-3.gguf",
+                                         "m-000001-of-00003.gguf",
+                                         "m-00001-of-00003.gguf.bak",
+                                         "m-00001-of-.gguf",
+                                         "m-x-00001-of-00003.gguf",
+                                         "mm-00001-of-00003.gguf",
+                                         "m-00001-of-65536.gguf"};
+    for (size_t i = 0; i < LB_LEN(others); i++)
+        CHECK(!lb_gguf_split_is_part(lb_str_c(others[i]), LB_STR("m"), &no, &count));
+}
+
 /* The cut as a plain walk with its own bookkeeping: close the file when adding would exceed max and
  * the file is not empty. */
 LB_TEST(cut) {
