@@ -306,6 +306,8 @@ static lb_status run(lb_output *x, lb_out_report *report, lb_err *err) {
                               .force = o->force,
                               .sync = !o->no_sync,
                               .sha256 = o->sha256,
+                              .stop = o->stop,
+                              .user = o->user,
                               .spread = x->folder && x->model->format == LB_FORMAT_GGUF};
         LB_TRY(lb_sink_open(&x->sink, x->plan, &so, err));
     }

@@ -66,6 +66,16 @@ u64 lb_run_base_bytes(void) {
     return 16 * LB_MIB;
 }
 
+/* The part that a run before has written: its hashes and counts go on. */
+static void keep_part(lb_active *a, const lb_sink_part *part) {
+    a->kept_elems = part ? part->n_elems : 0;
+    for (u32 i = 0; part && i < a->job->n_streams; i++) {
+        a->hash[i] = part->hash[i];
+        a->counts[i][0] = part->prefix[i].n_rounded;
+        a->counts[i][1] = part->prefix[i].n_overflowed;
+    }
+}
+
 void lb_active_begin(lb_runner *r, lb_active *a, u64 job, u8 *fixed) {
     lb_arena arena = a->arena, hashes_arena = a->hashes_arena;
     lb_slot *ring = a->ring;
@@ -83,6 +93,11 @@ void lb_active_begin(lb_runner *r, lb_active *a, u64 job, u8 *fixed) {
     for (u32 i = 0; i < a->job->n_streams; i++)
         lb_xxh_init(&a->hash[i]);
     a->segment = UINT32_MAX; /* before the first */
+    a->span_bytes = UINT64_MAX;
+    if (r->opt->sink) {
+        a->span_bytes = lb_sink_span_bytes(r->opt->sink, job);
+        keep_part(a, lb_sink_kept_part(r->opt->sink, job));
+    }
     if (a->job->draws) {
         memcpy(a->generators, r->masks, r->plan->graph.n_carries * sizeof *r->masks);
         lb_active_skip_masks(r, a->job);
@@ -111,7 +126,16 @@ static lb_status note_hash(lb_active *a, u32 source, u32 tensor, lb_hash128 h, l
     return LB_OK;
 }
 
-/* A leaf that reads whole tensors in order hashes them, unless another leaf has promised to. */
+/* The stream's bytes are the leaf's: one hash for both. */
+static bool is_shared(const lb_active *a, u32 leaf) {
+    for (u32 i = 0; i < a->pass->n_insts && a->job->n_segments == 1; i++)
+        if (a->pass->insts[i].node->kind == LB_NODE_ENCODE && a->pass->insts[i].leaf == leaf)
+            return a->pass->leaves[leaf].moves.n == 0;
+    return false;
+}
+
+/* A leaf that reads whole tensors in order hashes them, unless another leaf has promised to. In a
+ * pass that goes on in its middle, only where the stream's hash will do. */
 static lb_status begin_leaf_hashes(lb_runner *r, lb_active *a, lb_err *err) {
     lb_pass *p = a->pass;
     a->leaf_hash = NULL;
@@ -125,7 +149,7 @@ static lb_status begin_leaf_hashes(lb_runner *r, lb_active *a, lb_err *err) {
         if (!l->whole)
             continue;
         u8 *used = r->plan->src[l->source].used;
-        on[i] = true;
+        on[i] = a->skip == 0 || is_shared(a, i);
         for (u32 k = 0; k < l->codec.n_parts; k++)
             on[i] = on[i] && !(used[l->codec.part[k].tensor] & LB_USED_HASHED);
         for (u32 k = 0; on[i] && k < l->codec.n_parts; k++)
@@ -140,14 +164,9 @@ static lb_status begin_leaf_hashes(lb_runner *r, lb_active *a, lb_err *err) {
         return lb_fail(err, LB_E_NOMEM, "out of memory for hashes");
     for (u32 i = 0; i < p->n_leaves; i++) {
         a->leaf_hash[i].on = on[i] != 0;
+        a->leaf_hash[i].shared = is_shared(a, i);
         for (u32 k = 0; k < LB_PARTS_MAX; k++)
             lb_xxh_init(&a->leaf_hash[i].state[k]);
-    }
-    for (u32 i = 0; i < p->n_insts; i++) {
-        const lb_inst *x = &p->insts[i];
-        if (x->node->kind == LB_NODE_ENCODE && x->leaf != UINT32_MAX && a->job->n_segments == 1 &&
-            p->leaves[x->leaf].moves.n == 0)
-            a->leaf_hash[x->leaf].shared = true;
     }
     return LB_OK;
 }
@@ -172,16 +191,67 @@ static lb_status end_leaf_hashes(lb_runner *r, lb_active *a, lb_err *err) {
 
 /* ---- course ---- */
 
+static u64 stream_bytes(const lb_job *j, u64 n_elems) {
+    u64 sum = 0, n;
+    for (u32 i = 0; i < j->n_streams; i++)
+        sum += lb_dtype_bytes(j->streams[i].dtype, n_elems, &n) ? n : 0;
+    return sum;
+}
+
+/* For the bar: bytes that a run before has read and written. */
+static void note_kept(lb_runner *r, u64 bytes) {
+    lb_lock(&r->mutex);
+    r->done_bytes += bytes;
+    lb_unlock(&r->mutex);
+}
+
+/* Rows and columns of the current segment: those of its last pass, which encodes. */
+static const lb_pass *last_pass(const lb_active *a) {
+    return &a->prog.passes[a->prog.n_passes - 1];
+}
+
+/* Elements of the current segment that are kept. */
+static u64 kept_here(const lb_active *a) {
+    u64 before = a->first_row * last_pass(a)->n_cols;
+    return a->kept_elems > before ? a->kept_elems - before : 0;
+}
+
 static lb_status begin_pass(lb_runner *r, lb_active *a, lb_err *err) {
     a->pass = &a->prog.passes[a->pass_index];
     a->round = 0;
-    for (u32 i = 0; i < a->prog.n_masks && a->pass->n_masks; i++)
+    a->skip = a->pass_index + 1 == a->prog.n_passes ? kept_here(a) : 0;
+    for (u32 i = 0; i < a->prog.n_masks && a->pass->n_masks; i++) {
         a->mask[i] = a->mask_start[i];
+        lb_mt19937_skip(&a->mask[i], a->skip);
+    }
+    if (a->skip)
+        note_kept(r, stream_bytes(a->job, a->skip) +
+                         (u64)((double)a->pass->read_bytes * (double)a->skip /
+                               ((double)a->pass->n_rows * (double)a->pass->n_cols)));
     return begin_leaf_hashes(r, a, err);
 }
 
+lb_rect lb_active_tile(const lb_active *a, u64 tile) {
+    lb_rect t = lb_pass_tile(a->pass, tile);
+    if (a->skip == 0)
+        return t;
+    u64 row = a->skip / a->pass->n_cols, col = a->skip % a->pass->n_cols;
+    if (t.r0 < row) {
+        t.nr -= row - t.r0;
+        t.r0 = row;
+    } else if (t.r0 == row && t.c0 < col) {
+        t.nc -= col - t.c0;
+        t.c0 = col;
+    }
+    return t;
+}
+
 static void begin_round(lb_runner *r, lb_active *a) {
-    a->next_tile = a->n_committed = a->next_draw = 0;
+    const lb_pass *p = a->pass;
+    u64 first = a->skip ? a->skip / p->n_cols / p->tile_rows * p->tiles_per_row +
+                              a->skip % p->n_cols / p->tile_cols
+                        : 0;
+    a->next_tile = a->n_committed = a->next_draw = first;
     for (u32 i = 0; i < a->prog.n_results; i++)
         if (a->prog.results[i].pass == a->pass_index)
             lb_held_begin(&r->plan->graph, &a->prog.results[i], &a->held[i], a->round);
@@ -232,6 +302,15 @@ static lb_status begin_segment(lb_runner *r, lb_active *a, lb_err *err) {
     }
     start_masks(a);
     a->pass_index = 0;
+    const lb_pass *last = last_pass(a);
+    if (kept_here(a) % LB_MAX(last->n_cols, 1) && last->tile_cols == last->n_cols) {
+        /* Recorded within a row; tiles are whole rows now: the job, of one segment, is done anew.
+         */
+        for (u32 i = 0; i < a->job->n_streams; i++)
+            lb_xxh_init(&a->hash[i]);
+        memset(a->counts, 0, sizeof a->counts);
+        a->kept_elems = 0;
+    }
     if (p->spill_bytes == 0 || a->spill_fd >= 0)
         return LB_OK;
     return lb_os_open_temp(r->opt->temp_dir, &a->spill_fd, err);
@@ -252,10 +331,33 @@ static lb_status end_job(lb_runner *r, lb_active *a, lb_err *err) {
         if (a->prog.results[i].node == j->segments[a->segment].root[0])
             memcpy(j->stat, a->held[i].stat, sizeof j->stat);
     if (r->opt->sink)
-        LB_TRY(lb_sink_job_done(r->opt->sink, a->index, a->hashes, a->n_hashes, err));
+        LB_TRY(lb_sink_job_done(r->opt->sink, a->index, a->hashes + a->n_recorded,
+                                a->n_hashes - a->n_recorded, err));
     lb_lock(&r->mutex); /* the scheduler reads the flags beside it at any time */
     a->done = true;
     lb_unlock(&r->mutex);
+    return LB_OK;
+}
+
+lb_status lb_active_span(lb_runner *r, lb_active *a, lb_rect tile, lb_err *err) {
+    const lb_job *j = a->job;
+    lb_sink_prefix prefix[LB_ROOTS_MAX];
+    u64 n_cols = a->pass->n_cols, bytes = 0;
+    if (a->span_bytes == UINT64_MAX || a->pass_index + 1 != a->prog.n_passes)
+        return LB_OK;
+    a->since_span += stream_bytes(j, tile.nr * tile.nc);
+    u64 end = (tile.r0 + tile.nr - 1) * n_cols + tile.c0 + tile.nc;
+    if (a->since_span < a->span_bytes || (end % n_cols && j->n_segments > 1))
+        return LB_OK;
+    end += a->first_row * n_cols;
+    if (!lb_dtype_bytes(j->streams[0].dtype, end, &bytes) || bytes >= j->streams[0].size_bytes)
+        return LB_OK; /* the job's own record follows */
+    a->since_span = 0;
+    for (u32 i = 0; i < j->n_streams; i++)
+        prefix[i] = (lb_sink_prefix){lb_xxh_digest(&a->hash[i]), a->counts[i][0], a->counts[i][1]};
+    LB_TRY(lb_sink_span_done(r->opt->sink, a->index, end, prefix, a->hashes + a->n_recorded,
+                             a->n_hashes - a->n_recorded, err));
+    a->n_recorded = a->n_hashes;
     return LB_OK;
 }
 
@@ -264,6 +366,23 @@ void lb_active_end_round(lb_runner *r, lb_active *a) {
         if (a->prog.results[i].pass == a->pass_index)
             lb_held_finish(&r->plan->graph, r->opt->kernels, &a->prog.results[i], &a->held[i],
                            a->round);
+}
+
+/* The next one that is not kept whole. */
+static lb_status next_segment(lb_runner *r, lb_active *a, lb_err *err) {
+    for (;;) {
+        a->segment++;
+        LB_ASSERT(a->segment < a->job->n_segments); /* of what is kept, something is missing */
+        LB_TRY(begin_segment(r, a, err));
+        const lb_pass *p = last_pass(a);
+        u64 kept = kept_here(a), bytes = stream_bytes(a->job, p->n_rows * p->n_cols);
+        if (kept == 0 || kept < p->n_rows * p->n_cols)
+            return LB_OK;
+        a->first_row += p->n_rows;
+        for (u32 i = 0; i < a->prog.n_passes; i++)
+            bytes += a->prog.passes[i].read_bytes * a->prog.passes[i].n_rounds;
+        note_kept(r, bytes);
+    }
 }
 
 /* State on entry: before the first segment, or a round has just ended (and was finished). */
@@ -282,8 +401,7 @@ lb_status lb_active_advance(lb_runner *r, lb_active *a, lb_err *err) {
                 a->first_row += a->job->n_streams ? a->pass->n_rows : 0;
             if (started && a->segment + 1 >= a->job->n_segments)
                 return end_job(r, a, err);
-            a->segment++;
-            LB_TRY(begin_segment(r, a, err));
+            LB_TRY(next_segment(r, a, err));
             LB_TRY(begin_pass(r, a, err));
             begin_round(r, a);
         }

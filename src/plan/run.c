@@ -123,14 +123,22 @@ static void commit_ready(lb_runner *r, lb_active *a, lb_worker *w) {
     while (!failed(r) && a->n_committed < a->next_tile &&
            a->ring[a->n_committed % r->window].ready) {
         u64 t = a->n_committed;
-        u8 *slab = a->ring[t % r->window].slab;
+        const lb_slot *slot = &a->ring[t % r->window];
+        u8 *slab = slot->slab;
+        for (u32 i = 0; i < LB_ROOTS_MAX; i++) {
+            a->counts[i][0] += slot->counts[i][0];
+            a->counts[i][1] += slot->counts[i][1];
+        }
         lb_unlock(&r->mutex);
-        lb_worker_commit(w, a, t, slab);
+        lb_err err = {0};
+        lb_status st = lb_worker_commit(w, a, t, slab, &err);
         lb_pool_give(r->pool, slab, r->plan->slab_bytes);
         lb_lock(&r->mutex);
         a->ring[t % r->window] = (lb_slot){0};
         a->n_committed++;
         r->in_flight--;
+        if (st != LB_OK)
+            set_error(r, &err);
         lb_wake_all(&r->wake);
     }
     if (!failed(r) && a->n_committed == a->pass->n_tiles) {
@@ -174,10 +182,7 @@ static void work(lb_runner *r, lb_worker *w) {
         lb_status st = lb_worker_tile(w, a, tile, slab, &err);
         lb_lock(&r->mutex);
         a->ring[tile % r->window].ready = true;
-        for (u32 i = 0; i < LB_ROOTS_MAX; i++) {
-            a->counts[i][0] += w->eval.counts[i][0];
-            a->counts[i][1] += w->eval.counts[i][1];
-        }
+        memcpy(a->ring[tile % r->window].counts, w->eval.counts, sizeof w->eval.counts);
         r->report.bytes_moved += w->eval.moved_bytes;
         r->report.bytes_read += w->read_bytes;
         r->report.bytes_written += w->written_bytes;

@@ -17,6 +17,7 @@ typedef struct lb_active lb_active;
 typedef struct lb_slot {
     u8 *slab;
     bool ready;
+    u64 counts[LB_ROOTS_MAX][2]; /* its values rounded and overflowed */
 } lb_slot;
 
 /* A running job. busy: its pass is being changed, no tile may be issued. */
@@ -40,10 +41,13 @@ struct lb_active {
     lb_slot *ring; /* [window] */
     u64 first_row; /* rows of the segments before */
     lb_xxh hash[LB_ROOTS_MAX];
-    u64 counts[LB_ROOTS_MAX][2];
+    u64 counts[LB_ROOTS_MAX][2]; /* of the committed tiles */
+    u64 kept_elems;              /* of each stream, written by a run before; 0: none */
+    u64 skip;                    /* of the current pass's elements, those that are kept */
+    u64 span_bytes, since_span;  /* committed bytes after which a record is made; since the last */
     struct lb_leaf_hash *leaf_hash; /* [n_leaves] of the current pass; NULL: none is hashed */
     lb_sink_hash *hashes;           /* of source tensors, for the journal; grows over segments */
-    u32 n_hashes, cap_hashes;
+    u32 n_hashes, cap_hashes, n_recorded; /* n_recorded: of them in the journal */
     lb_arena hashes_arena;
 };
 
@@ -102,6 +106,10 @@ lb_status lb_active_advance(lb_runner *r, lb_active *a, lb_err *err);
 void lb_active_end_round(lb_runner *r, lb_active *a);
 /* After the job, or after a failure: gives the spill file back. */
 void lb_active_end(lb_active *a);
+/* The tile's place; of the first one after an interruption, what is left of it. */
+lb_rect lb_active_tile(const lb_active *a, u64 tile);
+/* After a tile's commit: records how far the job has come, if it is large and it is time. */
+lb_status lb_active_span(lb_runner *r, lb_active *a, lb_rect tile, lb_err *err);
 /* Moves the generators on to where the next job's masks begin. Lock held. */
 void lb_active_skip_masks(lb_runner *r, const lb_job *job);
 /* Hashes the tensors that no job read whole. */
@@ -111,6 +119,6 @@ lb_status lb_run_digests(lb_runner *r, lb_err *err);
 lb_status lb_worker_init(lb_worker *w, lb_runner *r, lb_err *err);
 void lb_worker_deinit(lb_worker *w);
 lb_status lb_worker_tile(lb_worker *w, lb_active *a, u64 tile, u8 *slab, lb_err *err);
-void lb_worker_commit(lb_worker *w, lb_active *a, u64 tile, u8 *slab);
+lb_status lb_worker_commit(lb_worker *w, lb_active *a, u64 tile, u8 *slab, lb_err *err);
 
 #endif

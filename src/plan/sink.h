@@ -5,9 +5,9 @@
  *   OUT.gguf       <- OUT.gguf.lbrx-partial      journal OUT.gguf.lbrx-journal
  *   OUT/           <- OUT.lbrx-partial/          journal OUT.lbrx-journal
  * The journal is locked while a process works on OUT; it records finished jobs with the hashes of
- * their streams, so that --resume can check and keep them. Nothing stands under the final name
- * before all is written and synced. After a failure the partial stays for --resume, unless nothing
- * was finished. */
+ * their streams, and of large jobs how far they have come, so that --resume can check and keep
+ * them. Nothing stands under the final name before all is written and synced. After a failure the
+ * partial stays for --resume, unless nothing was finished. */
 #ifndef LB_PLAN_SINK_H
 #define LB_PLAN_SINK_H
 
@@ -19,9 +19,13 @@ typedef struct lb_sink_options {
     const char *path; /* the final name */
     bool folder;      /* files of the plan stand in a folder of that name */
     bool resume, force, sync;
-    bool spread; /* folder: its files are put beside each other in the target's folder (a split
-                    GGUF); the first one last */
-    bool sha256; /* also write SHA-256 sums: SHA256SUMS in a folder, OUT.sha256 beside a file */
+    bool spread;    /* folder: its files are put beside each other in the target's folder (a split
+                       GGUF); the first one last */
+    bool sha256;    /* also write SHA-256 sums: SHA256SUMS in a folder, OUT.sha256 beside a file */
+    u64 span_bytes; /* a job is recorded whenever so much more of it is written; 0: 1 GiB */
+    u64 sync_bytes; /* synced before a record when so much was written; 0: 256 MiB */
+    bool (*stop)(void *); /* polled while kept bytes are checked and sums made; may be NULL */
+    void *user;
 } lb_sink_options;
 
 /* Creates (or with resume reopens and checks) the partial. Errors: LB_E_USAGE where the target
@@ -36,14 +40,32 @@ const char *lb_sink_dir(const lb_sink *s);
 lb_status lb_sink_write(lb_sink *s, u32 file, u64 off_bytes, const void *ptr, u64 len, lb_err *err);
 /* A job kept from before: its streams' hashes are set in the plan. */
 bool lb_sink_kept(const lb_sink *s, u64 job);
-/* All streams of the job are written and their hashes set: appends to the journal. source_hashes:
- * those of the tensors that this job hashed. */
+/* All streams of the job are written and their hashes set: appends to the journal. hashes: those of
+ * the tensors that this job hashed and that no record has yet. */
 typedef struct lb_sink_hash {
     u32 source, tensor;
     lb_hash128 hash;
 } lb_sink_hash;
 lb_status lb_sink_job_done(lb_sink *s, u64 job, const lb_sink_hash *hashes, u32 n_hashes,
                            lb_err *err);
+
+/* How far a stream has come: of its first elements, the hash and the counts. */
+typedef struct lb_sink_prefix {
+    lb_hash128 hash;
+    u64 n_rounded, n_overflowed;
+} lb_sink_prefix;
+/* Bytes after which a job in progress is recorded; UINT64_MAX: this one is too small for that. */
+u64 lb_sink_span_bytes(const lb_sink *s, u64 job);
+/* The first n_elems elements of each stream are written; prefix: one a stream. */
+lb_status lb_sink_span_done(lb_sink *s, u64 job, u64 n_elems, const lb_sink_prefix *prefix,
+                            const lb_sink_hash *hashes, u32 n_hashes, lb_err *err);
+/* Where a job goes on that was recorded so; NULL: at its start. */
+typedef struct lb_sink_part {
+    u64 n_elems;
+    lb_xxh *hash;           /* [n_streams] over these elements */
+    lb_sink_prefix *prefix; /* [n_streams] */
+} lb_sink_part;
+const lb_sink_part *lb_sink_kept_part(const lb_sink *s, u64 job);
 
 /* Small files (config.json...) of the output, written at the end: bytes, or the content of the file
  * copy_from. A name may have one folder in front. Both must outlive the sink. */

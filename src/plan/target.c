@@ -2,6 +2,7 @@
 /* target.c: what an output may replace: never an input, never what lies around one, and with
  * --force only a file, or a folder that holds nothing but parts of a model. */
 #include "base/os.h"
+#include "format/gguf_split.h"
 #include "plan/sink_internal.h"
 #include <limits.h>
 #include <stdlib.h>
@@ -83,43 +84,90 @@ static lb_status check_folder(lb_sink *s, lb_err *err) {
     return LB_OK;
 }
 
-/* Parts of a split: each of their names. */
+static lb_status check_sources(const lb_sink *s, const char *path, lb_err *err) {
+    lb_fstat st = {0};
+    bool known = lb_os_exists(path) && lb_os_stat(path, &st, NULL) == LB_OK;
+    for (u32 i = 0; i < s->plan->graph.n_sources; i++)
+        LB_TRY(check_source(s, s->plan->graph.sources[i], known, &st, err));
+    return LB_OK;
+}
+
+static lb_status exists(const char *path, lb_err *err) {
+    return lb_fail(err, LB_E_USAGE, "output '%s' exists: use --force to replace it", path);
+}
+
+/* Whether a name is a part of another split of this output: it would stand beside the new parts. */
+static bool is_stale(const lb_sink *s, lb_str name) {
+    lb_str stem;
+    u32 no, count;
+    return lb_gguf_split_parse(s->plan->files[0].name, 0, (u32)s->plan->n_files, &stem) &&
+           lb_gguf_split_is_part(name, stem, &no, &count) && count != s->plan->n_files;
+}
+
+lb_status lb_sink_list_stale(lb_sink *s, lb_err *err) {
+    lb_str *names;
+    u64 n;
+    lb_arena tmp = {0};
+    lb_status st = lb_os_list(s->dir, &tmp, &names, &n, err);
+    s->n_stale = 0;
+    for (u64 i = 0; i < n && st == LB_OK; i++)
+        s->n_stale += is_stale(s, names[i]);
+    s->stale = lb_arena_new(&s->arena, lb_str, s->n_stale + 1);
+    if (st == LB_OK && !s->stale)
+        st = lb_fail(err, LB_E_NOMEM, "out of memory for output names");
+    for (u64 i = 0, k = 0; i < n && st == LB_OK; i++)
+        if (is_stale(s, names[i])) {
+            s->stale[k] = lb_arena_str(&s->arena, names[i]);
+            if (!s->stale[k++].ptr)
+                st = lb_fail(err, LB_E_NOMEM, "out of memory for output names");
+        }
+    lb_arena_deinit(&tmp);
+    return st;
+}
+
+/* Parts of a split: each of their names, and those of another split under the same name. */
 static lb_status check_spread(lb_sink *s, lb_err *err) {
-    for (u64 i = 0; i < s->plan->n_files; i++) {
+    LB_TRY(lb_sink_list_stale(s, err));
+    for (u64 i = 0; i < s->plan->n_files + s->n_stale; i++) {
         lb_fstat st = {0};
-        const char *path = lb_os_join(&s->arena, s->dir, s->plan->files[i].name);
+        lb_str name =
+            i < s->plan->n_files ? s->plan->files[i].name : s->stale[i - s->plan->n_files];
+        const char *path = lb_os_join(&s->arena, s->dir, name);
         if (!path)
             return lb_fail(err, LB_E_NOMEM, "out of memory for output names");
         if (!lb_os_exists(path))
             continue;
-        bool known = lb_os_stat(path, &st, NULL) == LB_OK;
-        for (u32 k = 0; k < s->plan->graph.n_sources; k++)
-            LB_TRY(check_source(s, s->plan->graph.sources[k], known, &st, err));
-        if (!s->o.force || st.is_dir)
-            return lb_fail(err, LB_E_USAGE, "output '%s' exists: use --force to replace it", path);
+        LB_TRY(check_sources(s, path, err));
+        if (!s->o.force || (lb_os_stat(path, &st, NULL) == LB_OK && st.is_dir))
+            return exists(path, err);
     }
     return LB_OK;
 }
 
-lb_status lb_sink_check_target(lb_sink *s, lb_err *err) {
-    lb_fstat dir, target = {0};
+lb_status lb_sink_check_inputs(lb_sink *s, lb_err *err) {
+    lb_fstat dir;
     if (lb_os_stat(s->dir, &dir, NULL) != LB_OK || !dir.is_dir)
         return lb_fail(err, LB_E_IO, "output '%s': there is no folder '%s': create it first",
                        s->o.path, s->dir);
+    /* what is removed at the start and at the end */
+    LB_TRY(check_sources(s, s->partial, err));
+    LB_TRY(check_sources(s, s->aside, err));
+    return s->o.spread ? LB_OK : check_sources(s, s->target, err);
+}
+
+lb_status lb_sink_check_target(lb_sink *s, lb_err *err) {
+    lb_fstat target = {0};
+    LB_TRY(lb_sink_check_inputs(s, err));
     bool sums = s->o.sha256 && (!s->o.folder || s->o.spread);
     if (sums && !s->o.force && lb_os_exists(s->sums))
-        return lb_fail(err, LB_E_USAGE, "output '%s' exists: use --force to replace it", s->sums);
+        return exists(s->sums, err);
     if (s->o.spread)
         return check_spread(s, err);
-    bool exists = lb_os_exists(s->target);
-    bool known = exists && lb_os_stat(s->target, &target, NULL) == LB_OK;
-    for (u32 i = 0; i < s->plan->graph.n_sources; i++)
-        LB_TRY(check_source(s, s->plan->graph.sources[i], known, &target, err));
-    if (!exists)
+    if (!lb_os_exists(s->target))
         return LB_OK;
     if (!s->o.force)
-        return lb_fail(err, LB_E_USAGE, "output '%s' exists: use --force to replace it", s->o.path);
-    if (known && target.is_dir != s->o.folder)
+        return exists(s->o.path, err);
+    if (lb_os_stat(s->target, &target, NULL) == LB_OK && target.is_dir != s->o.folder)
         return lb_fail(err, LB_E_USAGE,
                        "output '%s' is a %s and would become a %s: name another output", s->o.path,
                        target.is_dir ? "folder" : "file", s->o.folder ? "folder" : "file");

@@ -41,7 +41,7 @@ static void set_up(lb_worker *w, const lb_active *a, u64 tile, u8 *slab) {
                    .pass = p,
                    .held = a->held,
                    .round = a->round,
-                   .tile = lb_pass_tile(p, tile),
+                   .tile = lb_active_tile(a, tile),
                    .slab = slab};
     e->slots = (float *)(void *)carve(&at, p->n_slots * p->slot_elems * sizeof(float));
     e->codec = (float *)(void *)carve(&at, p->codec_elems * sizeof(float));
@@ -257,7 +257,7 @@ static void hash_leaf(lb_worker *w, const lb_leaf *l, const lb_layout_leaf *at, 
     }
 }
 
-void lb_worker_commit(lb_worker *w, lb_active *a, u64 tile, u8 *slab) {
+lb_status lb_worker_commit(lb_worker *w, lb_active *a, u64 tile, u8 *slab, lb_err *err) {
     set_up(w, a, tile, slab);
     const lb_eval *e = &w->eval;
     lb_eval_commit(e);
@@ -271,4 +271,5 @@ void lb_worker_commit(lb_worker *w, lb_active *a, u64 tile, u8 *slab) {
             lb_dtype_bytes((lb_dtype)x->node->op, e->tile.nr * e->tile.nc, &len))
             lb_xxh_update(&a->hash[x->root], slab + e->inst_off[i], len);
     }
+    return lb_active_span(w->runner, a, e->tile, err);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_plan.c: random expressions through the engine and through the double: bytes equal for every
- * tile size, thread count and budget; counters equal the plan's figures. */
+ * tile size, thread count and budget, and after any interruption; counters equal the plan's
+ * figures. */
 #include "plan_double.h"
 #include "test.h"
 #include "base/cpu.h"
@@ -217,11 +218,73 @@ static lb_status run_once(lb_plan *p, const lb_plan_limits *lim, const char *out
     return st;
 }
 
-static u32 n_compared, n_spilled;
+static u32 n_compared, n_spilled, n_interrupted, n_parts;
+
+/* ---- interrupted and resumed ---- */
+
+static bool stop_after(void *left) {
+    u32 *n = left;
+    return *n == 0 || --*n == 0;
+}
+
+static u64 sum_counts(const lb_plan *p) {
+    u64 sum = 0;
+    for (u64 j = 0; j < p->n_jobs; j++)
+        for (u32 k = 0; k < p->jobs[j].n_streams; k++)
+            sum =
+                31 * sum + 7 * p->jobs[j].streams[k].n_rounded + p->jobs[j].streams[k].n_overflowed;
+    return sum;
+}
+
+static lb_status run_some(lb_plan *p, const char *out, u32 polls, lb_err *err) {
+    static const u64 tiles[] = {1, 300, 4096, 100000};
+    lb_kernels k;
+    lb_sink *sink = NULL;
+    lb_plan_limits lim = {.memory_bytes = LB_GIB,
+                          .threads = 1 + (u32)lb_test_rand_below(4),
+                          .tile_bytes = tiles[lb_test_rand_below(LB_LEN(tiles))],
+                          .hold_max_bytes = lb_test_rand_below(2) ? 1 : 0};
+    lb_sink_options so = {.path = out,
+                          .resume = true,
+                          .force = true,
+                          .sync = lb_test_rand_below(4) == 0,
+                          .sync_bytes = 1000,
+                          .span_bytes = 1 + lb_test_rand_below(3000)};
+    lb_kernels_init(&k, lb_cpu_isa());
+    for (u64 t = 0; t < src.src->n_tensors; t++)
+        p->src[0].used[t] = 0;
+    LB_TRY(lb_plan_close(p, &lim, err));
+    LB_TRY(lb_sink_open(&sink, p, &so, err));
+    for (u64 j = 0; j < p->n_jobs; j++)
+        n_parts += lb_sink_kept_part(sink, j) != NULL;
+    lb_status st = lb_run(
+        p, &(lb_run_options){.kernels = &k, .sink = sink, .stop = stop_after, .user = &polls}, NULL,
+        err);
+    if (st == LB_OK)
+        st = lb_sink_finish(sink, &(lb_str){"", 0}, NULL, 0, err);
+    lb_sink_close(&sink, NULL);
+    return st;
+}
+
+/* Cut off again and again, each time with other tiles and threads: the same bytes, digests and
+ * counts. */
+static bool resumed(lb_plan *p, const char *out, lb_err *err) {
+    (void)remove(out);
+    for (u32 i = 0; i < 1000; i++) {
+        *err = (lb_err){0};
+        lb_status st = run_some(p, out, 1 + (u32)lb_test_rand_below(8) + i / 4 * 3, err);
+        if (st == LB_OK)
+            return true;
+        if (st != LB_E_INTERRUPTED)
+            return false;
+        n_interrupted++;
+    }
+    return false;
+}
 
 static void one_case(u64 seed, u64 r, u64 c, u32 n_jobs) {
     static const u64 tiles[] = {1, 300, 4096, 100000, 0};
-    char out[320], why[2000];
+    char out[320], why[2000] = "";
     lb_err err = {0};
     expected want[64] = {0};
     snprintf(path, sizeof path, "%s/src.bin", lb_test_dir());
@@ -266,6 +329,14 @@ static void one_case(u64 seed, u64 r, u64 c, u32 n_jobs) {
         n_compared++;
         n_spilled += p->spill_bytes > 0;
     }
+    if (st == LB_OK) {
+        u64 counts = sum_counts(p);
+        bool ok = resumed(p, out, &err) && compare(p, out, want, why, sizeof why);
+        if (!ok || !lb_hash_eq(digest, p->src[0].digest) || counts != sum_counts(p))
+            lb_test_fail(__FILE__, __LINE__, "case %llu (%llu x %llu), resumed: %s %s",
+                         (unsigned long long)seed, (unsigned long long)r, (unsigned long long)c,
+                         err.msg, ok ? "counts or digests" : why);
+    }
     for (u32 i = 0; i < n; i++)
         free(want[i].bytes);
     lb_plan_free(&p);
@@ -280,9 +351,13 @@ LB_TEST(random_graphs) {
         const u64 *s = shape[i % LB_LEN(shape)];
         one_case(i, s[0], s[1], 1 + (u32)lb_test_rand_below(4));
     }
-    fprintf(stderr, "compared %u runs, %u with a spill file\n", n_compared, n_spilled);
+    fprintf(
+        stderr,
+        "compared %u runs, %u with a spill file; %u interruptions, %u jobs gone on with in their "
+        "middle\n",
+        n_compared, n_spilled, n_interrupted, n_parts);
     CHECK_U64(n_compared, cases * 5);
-    CHECK(n_spilled > 0);
+    CHECK(n_spilled > 0 && n_interrupted > cases && n_parts > cases);
 }
 
 LB_TEST_MAIN("slow")
