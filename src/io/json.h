@@ -114,11 +114,14 @@ typedef struct lb_json_style {
     u32 indent;   /* 0: one line, Python's separators ", " and ": "; else spaces a level */
     bool compact; /* "," and ":" (indent 0 only) */
     bool ascii;   /* escape non-ASCII as \u and four digits (Python's ensure_ascii) */
+    bool strict;  /* Python's words for what is no finite number become null and 1e999 */
 } lb_json_style;
 
 /* Exactly as Python's json.dumps writes the same tree with that style. */
 void lb_json_write(lb_buf *out, const lb_json *v, lb_json_style style);
 void lb_json_write_str(lb_buf *out, lb_str s, bool ascii); /* with quotes */
 void lb_json_write_f64(lb_buf *out, double v); /* shortest text that reads back, as repr */
+/* The same for readers that are not Python: NaN is null, infinity 1e999. */
+void lb_json_write_number(lb_buf *out, double v);
 
 #endif

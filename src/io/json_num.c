@@ -212,6 +212,16 @@ static int shortest(double x, char digits[17], int *point) {
     return n;
 }
 
+/* JSON has no word for them; 1e999 is a number for every reader, and infinite as a double. */
+void lb_json_write_number(lb_buf *out, double v) {
+    if (isnan(v))
+        lb_buf_put_c(out, "null");
+    else if (isinf(v))
+        lb_buf_put_c(out, v < 0 ? "-1e999" : "1e999");
+    else
+        lb_json_write_f64(out, v);
+}
+
 /* Python's repr (format_float_short, code 'r'): exponent form where the value is below 1e-4 or at
  * least 1e16, with a sign and at least two digits in the exponent; ".0" behind whole numbers. */
 void lb_json_write_f64(lb_buf *out, double v) {

@@ -126,7 +126,12 @@ static void write_value(lb_buf *out, const lb_json *v, const lb_json_style *styl
         lb_buf_put_c(out, v->truth ? "true" : "false");
         break;
     case LB_JNUMBER:
-        lb_buf_put_str(out, v->text);
+        if (style->strict && lb_str_eq_c(v->text, "NaN"))
+            lb_buf_put_c(out, "null");
+        else if (style->strict && lb_str_ends(v->text, LB_STR("Infinity")))
+            lb_buf_put_c(out, v->text.ptr[0] == '-' ? "-1e999" : "1e999");
+        else
+            lb_buf_put_str(out, v->text);
         break;
     case LB_JSTRING:
         lb_json_write_str(out, v->text, style->ascii);

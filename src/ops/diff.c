@@ -415,13 +415,13 @@ static void put_row(lb_buf *out, const lb_diff_row *r) {
     lb_json_write_str(out, r->name, false);
     if (r->same_shape) {
         lb_buf_put_c(out, ", \"max_abs\": ");
-        lb_json_write_f64(out, r->max_abs);
+        lb_json_write_number(out, r->max_abs);
         lb_buf_put_c(out, ", \"rmse\": ");
-        lb_json_write_f64(out, r->rmse);
+        lb_json_write_number(out, r->rmse);
         lb_buf_put_c(out, ", \"rel\": ");
-        lb_json_write_f64(out, r->rel);
+        lb_json_write_number(out, r->rel);
         lb_buf_put_c(out, ", \"cosine\": ");
-        lb_json_write_f64(out, r->cosine);
+        lb_json_write_number(out, r->cosine);
     } else {
         lb_buf_put_c(out, ", \"max_abs\": null, \"rmse\": null, \"rel\": null, \"cosine\": null, "
                           "\"shape_a\": ");

@@ -150,7 +150,7 @@ static void put_kv_scalar(lb_buf *out, const lb_gguf_kv *kv) {
         break;
     case LB_GGUF_F32:
     case LB_GGUF_F64:
-        lb_json_write_f64(out, kv->v.f);
+        lb_json_write_number(out, kv->v.f);
         break;
     case LB_GGUF_I8:
     case LB_GGUF_I16:
@@ -216,7 +216,7 @@ static void put_metadata(const lb_inspect *in, lb_buf *out) {
     const lb_gguf_meta *m = in->source->gguf;
     if (!m) {
         if (in->config)
-            lb_json_write(out, in->config, (lb_json_style){0});
+            lb_json_write(out, in->config, (lb_json_style){.strict = true});
         else
             lb_buf_put_c(out, "{}");
         return;
@@ -256,7 +256,7 @@ lb_status lb_inspect_json(const lb_inspect *in, lb_buf *out, lb_err *err) {
         lb_buf_put_c(out, "null");
     lb_buf_printf(out, ", \"parameters\": %llu, \"bytes\": %llu, \"bpw\": ",
                   (unsigned long long)in->n_params, (unsigned long long)in->size_bytes);
-    lb_json_write_f64(out, lb_inspect_bpw(in));
+    lb_json_write_number(out, lb_inspect_bpw(in));
     lb_buf_put_c(out, ", \"metadata\": ");
     put_metadata(in, out);
     lb_buf_put_c(out, ", \"tensors\": [");

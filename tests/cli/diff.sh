@@ -50,4 +50,7 @@ size=$(wc -c <"$W/b.safetensors")
 flip "$W/b.safetensors" $((size - 1)) # 2 becomes 2 * 2^126: another exponent
 exits 5 "one byte" "$LBRX" diff "$W/a.safetensors" "$W/b.safetensors" --json
 says "one byte" '"identical": false}'
+safetensors "$W/c.safetensors" '{"x":{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]}}' '\000\000\000\000\000\000\000\000'
+exits 5 "from zero" "$LBRX" diff "$W/c.safetensors" "$W/a.safetensors" --json
+says "from zero" '"rel": 1e999, "cosine": 0.0'
 finish

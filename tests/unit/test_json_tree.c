@@ -247,7 +247,8 @@ LB_TEST(dumps_as_python) {
         lb_str in = {p, f[3]}, want = {p + f[3] + 1, f[4]};
         lb_json *v;
         CHECK_OK(lb_json_parse(in, "golden", &arena, &v, &err));
-        lb_str got = text_of(v, (lb_json_style){(u32)f[0], f[1] != 0, f[2] != 0});
+        lb_str got = text_of(
+            v, (lb_json_style){.indent = (u32)f[0], .compact = f[1] != 0, .ascii = f[2] != 0});
         if (!lb_str_eq(got, want)) {
             lb_test_fail(__FILE__, __LINE__, "record %llu: got\n%.*s\nexpected\n%.*s",
                          (unsigned long long)n, LB_FMT(got), LB_FMT(want));
@@ -257,6 +258,17 @@ LB_TEST(dumps_as_python) {
         n++;
     }
     CHECK_U64(n, 150);
+    lb_arena_deinit(&arena);
+}
+
+LB_TEST(strict_has_no_words_for_numbers) {
+    lb_err err = {0};
+    lb_json *v;
+    CHECK_OK(lb_json_parse(LB_STR("[NaN, Infinity, -Infinity, 1e5, \"NaN\"]"), "test", &arena, &v,
+                           &err));
+    CHECK(lb_str_eq_c(text_of(v, (lb_json_style){.strict = true}),
+                      "[null, 1e999, -1e999, 1e5, \"NaN\"]"));
+    CHECK(lb_str_eq_c(text_of(v, (lb_json_style){0}), "[NaN, Infinity, -Infinity, 1e5, \"NaN\"]"));
     lb_arena_deinit(&arena);
 }
 
