@@ -68,8 +68,8 @@ static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32
     else
         put_text(cli, &v);
     if (v.n_problems)
-        st = lb_fail(err, LB_E_DIFFERENT, "verify: %s: %llu problems", args[0],
-                     (unsigned long long)v.n_problems);
+        st = lb_fail(err, LB_E_DIFFERENT, "verify: %s: %llu problem%s", args[0],
+                     (unsigned long long)v.n_problems, v.n_problems == 1 ? "" : "s");
 done:
     lb_source_close(&s);
     return st;

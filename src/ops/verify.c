@@ -24,8 +24,10 @@ typedef struct scan {
 } scan;
 
 typedef struct sum_file { /* a file with a SHA-256 */
-    u64 file;             /* index into the source's files */
-    lb_str want;          /* 64 hex digits */
+    lb_str name;
+    const char *path;
+    u64 size_bytes;
+    lb_str want; /* 64 hex digits */
     char got[65];
 } sum_file;
 
@@ -37,7 +39,7 @@ typedef struct verify_job {
     scan *scans;
     u64 *order; /* weights, large ones first */
     sum_file *sums;
-    u64 n_sums;
+    u64 n_sums, cap_sums;
     u8 *memory;
     u64 worker_bytes, scratch_bytes, total_bytes;
     lb_mutex lock; /* of the next */
@@ -165,36 +167,71 @@ static lb_status scan_weight(void *ctx, u32 worker, u64 item, lb_err *err) {
 static lb_status hash_file(void *ctx, u32 worker, u64 item, lb_err *err) {
     verify_job *j = ctx;
     sum_file *f = &j->sums[item];
-    const lb_file *file = &j->s->files[f->file];
     u8 *buffer = j->memory + worker * j->worker_bytes;
     lb_sha256 sha;
     lb_status st = LB_OK;
-    int fd;
+    int fd = -1;
     lb_sha256_init(&sha);
-    LB_TRY(lb_fds_get(j->fds, f->file, &fd, err));
-    for (u64 at = 0; at < file->size_bytes && st == LB_OK;) {
-        u64 n = LB_MIN(file->size_bytes - at, FILE_CHUNK_BYTES);
+    LB_TRY(lb_os_open_read(f->path, &fd, err));
+    for (u64 at = 0; at < f->size_bytes && st == LB_OK;) {
+        u64 n = LB_MIN(f->size_bytes - at, FILE_CHUNK_BYTES);
         st = lb_interrupt_check(err);
         if (st == LB_OK)
-            st = lb_os_pread(fd, file->path, buffer, n, at, err);
+            st = lb_os_pread(fd, f->path, buffer, n, at, err);
         if (st == LB_OK)
             lb_sha256_update(&sha, buffer, (size_t)n);
         at += n;
         report_progress(j, n);
     }
-    lb_fds_put(j->fds, f->file);
+    lb_os_close(&fd);
     lb_sha256_hex(&sha, f->got);
     return st;
 }
 
 /* ---- sums that stand beside the weights ---- */
 
-/* "HEX  NAME" lines: of SHA256SUMS, or of FILE.sha256. Lines for files that are no weights (texts)
- * are left to sha256sum -c. */
-static lb_status parse_sums(verify_job *j, lb_str text, lb_err *err) {
+static lb_status add_sum(verify_job *j, const sum_file *f, lb_arena *perm, lb_err *err) {
+    if (j->n_sums == j->cap_sums) {
+        u64 cap = j->cap_sums ? 2 * j->cap_sums : 16;
+        sum_file *p = lb_arena_new(perm, sum_file, cap);
+        if (!p)
+            return lb_fail(err, LB_E_NOMEM, "out of memory");
+        if (j->n_sums)
+            memcpy(p, j->sums, j->n_sums * sizeof *p);
+        j->sums = p;
+        j->cap_sums = cap;
+    }
+    j->sums[j->n_sums++] = *f;
+    j->total_bytes += f->size_bytes;
+    return LB_OK;
+}
+
+/* One line's file: a weight file, or another one of the same folder. */
+static lb_status find_summed(verify_job *j, lb_verify *v, lb_str want, lb_str name, lb_arena *perm,
+                             lb_err *err) {
+    const lb_source *s = j->s;
+    sum_file f = {.name = name, .want = want};
+    lb_fstat info = {0};
+    for (u64 i = 0; i < s->n_files && !f.path; i++)
+        if (lb_str_eq(s->files[i].name, name))
+            f.path = s->files[i].path;
+    if (!f.path && s->n_files) {
+        lb_str dir = lb_arena_str(perm, lb_os_dir_name(lb_str_c(s->files[0].path)));
+        if (!dir.ptr || !(f.path = lb_os_join(perm, dir.ptr, name)))
+            return lb_fail(err, LB_E_NOMEM, "out of memory");
+    }
+    if (!f.path || lb_os_stat(f.path, &info, NULL) != LB_OK || !info.is_file)
+        return add_problem(v, name, LB_STR("has a SHA-256 and is not there"), perm, err);
+    f.size_bytes = info.size_bytes;
+    return add_sum(j, &f, perm, err);
+}
+
+/* "HEX  NAME" lines: of SHA256SUMS, or of FILE.sha256. Names in other folders are left to sha256sum
+ * -c: a name that stands in a file does not lead out of the model. */
+static lb_status parse_sums(verify_job *j, lb_verify *v, lb_str text, lb_arena *perm, lb_err *err) {
     while (text.len) {
         const char *end = memchr(text.ptr, '\n', text.len);
-        size_t n = end ? (size_t)(end - text.ptr) : text.len;
+        size_t n = end ? (size_t)(end - text.ptr) : text.len, slash;
         lb_str line = {text.ptr, n};
         text = lb_str_sub(text, n + (end != NULL), text.len);
         if (line.len == 0)
@@ -202,37 +239,40 @@ static lb_status parse_sums(verify_job *j, lb_str text, lb_err *err) {
         if (line.len < 67 || line.ptr[64] != ' ')
             return lb_fail(err, LB_E_FORMAT, "SHA-256 sums: a line is not 'HEX  NAME'");
         lb_str name = lb_str_sub(line, 66, line.len);
-        for (u64 i = 0; i < j->s->n_files; i++)
-            if (lb_str_eq(j->s->files[i].name, name)) {
-                j->sums[j->n_sums++] = (sum_file){.file = i, .want = lb_str_sub(line, 0, 64)};
-                j->total_bytes += j->s->files[i].size_bytes;
-                break;
-            }
-        if (j->n_sums > j->s->n_files)
-            return lb_fail(err, LB_E_FORMAT, "SHA-256 sums: a file stands in them twice");
+        if (lb_str_starts(name, LB_STR("./")))
+            name = lb_str_sub(name, 2, name.len);
+        if (!lb_str_find(name, LB_STR("/"), &slash))
+            LB_TRY(find_summed(j, v, lb_str_sub(line, 0, 64), name, perm, err));
     }
     return LB_OK;
 }
 
-static lb_status find_sums(verify_job *j, lb_arena *perm, lb_err *err) {
+/* The sums of the parts of a split GGUF stand under the name that was asked for: x.gguf.sha256. */
+static lb_str sums_of_parts(const lb_source *s, lb_arena *perm) {
+    lb_str path = lb_str_c(s->files[0].path);
+    size_t at;
+    if (s->n_files < 2 || !lb_str_find(path, LB_STR("-00001-of-"), &at))
+        return LB_STR_NONE;
+    return lb_arena_printf(perm, "%.*s.gguf.sha256", LB_FMT(lb_str_sub(path, 0, at)));
+}
+
+static lb_status find_sums(verify_job *j, lb_verify *v, lb_arena *perm, lb_err *err) {
     const lb_source *s = j->s;
     const lb_side_file *side = lb_source_side(s, LB_STR("SHA256SUMS"));
     lb_str text;
-    j->sums = lb_arena_new(perm, sum_file, s->n_files + 2);
-    if (!j->sums)
-        return lb_fail(err, LB_E_NOMEM, "out of memory");
     if (side) {
         LB_TRY(lb_os_read_file(side->path, SUMS_MAX, perm, &text, err));
-        return parse_sums(j, text, err);
+        return parse_sums(j, v, text, perm, err);
     }
-    for (u64 i = 0; i < s->n_files; i++) {
-        lb_str path = lb_arena_printf(perm, "%s.sha256", s->files[i].path);
-        if (!path.ptr)
+    for (u64 i = 0; i <= s->n_files && s->n_files; i++) {
+        lb_str path = i < s->n_files ? lb_arena_printf(perm, "%s.sha256", s->files[i].path)
+                                     : sums_of_parts(s, perm);
+        if (i < s->n_files && !path.ptr)
             return lb_fail(err, LB_E_NOMEM, "out of memory");
-        if (!lb_os_exists(path.ptr))
+        if (!path.ptr || !lb_os_exists(path.ptr))
             continue;
         LB_TRY(lb_os_read_file(path.ptr, SUMS_MAX, perm, &text, err));
-        LB_TRY(parse_sums(j, text, err));
+        LB_TRY(parse_sums(j, v, text, perm, err));
     }
     return LB_OK;
 }
@@ -364,8 +404,8 @@ static lb_status sum_up(lb_verify *v, const verify_job *j, lb_arena *perm, lb_er
         if (lb_str_eq_c(j->sums[i].want, j->sums[i].got))
             continue;
         v->n_files_different++;
-        LB_TRY(add_problem(v, s->files[j->sums[i].file].name,
-                           LB_STR("its SHA-256 is not the one beside it"), perm, err));
+        LB_TRY(add_problem(v, j->sums[i].name, LB_STR("its SHA-256 is not the one beside it"), perm,
+                           err));
     }
     return LB_OK;
 }
@@ -382,7 +422,7 @@ lb_status lb_verify_run(lb_verify *out, const lb_source *s, const lb_verify_opti
     LB_TRY_DONE(st, check_architecture(out, s, perm, err));
     LB_TRY_DONE(st, set_up(&j, perm, err));
     sort_by_size(&j);
-    LB_TRY_DONE(st, find_sums(&j, perm, err));
+    LB_TRY_DONE(st, find_sums(&j, out, perm, err));
     fit = o->memory_bytes / 2 / j.worker_bytes;
     if (fit == 0) {
         st = lb_fail(err, LB_E_LIMIT, "--memory: verifying this model needs at least %llu MB",

@@ -7,7 +7,8 @@
 #include "base/base.h"
 
 #define LB_WORK_THREADS_MAX 256
-#define LB_WORK_FILES_MAX 256 /* open at a time, for lb_fds_new */
+/* Files open at a time, for lb_fds_new: below 256 with all else that a process holds. */
+#define LB_WORK_FILES_MAX 240
 
 /* Runs on thread `worker` (0..n_threads-1); items are handed out in rising order, each once. */
 typedef lb_status lb_work_fn(void *ctx, u32 worker, u64 item, lb_err *err);

@@ -32,6 +32,16 @@ if command -v sha256sum >/dev/null 2>&1; then
     (cd "$W/gemma3-hf" && sha256sum ./*.safetensors | sed 's|\./||' >SHA256SUMS)
     ok "sums of a folder" "$LBRX" verify "$W/gemma3-hf"
     says "sums of a folder" "different"
+    (cd "$W/gemma3-hf" && sha256sum ./* >../sums && mv ../sums SHA256SUMS)
+    sed -i.bak '/SHA256SUMS/d' "$W/gemma3-hf/SHA256SUMS" && rm "$W/gemma3-hf/SHA256SUMS.bak"
+    ok "sums of all files" "$LBRX" verify "$W/gemma3-hf"
+    says "sums of all files" "SHA-256: $(wc -l <"$W/gemma3-hf/SHA256SUMS" | tr -d ' ') files checked, 0 different"
+    echo >>"$W/gemma3-hf/config.json"
+    exits 5 "changed text" "$LBRX" verify "$W/gemma3-hf"
+    says "changed text" "config.json: its SHA-256 is not"
+    rm "$W/gemma3-hf/model.safetensors.index.json"
+    exits 5 "a file that is gone" "$LBRX" verify "$W/gemma3-hf"
+    says "a file that is gone" "model.safetensors.index.json: has a SHA-256 and is not there"
     echo nonsense >"$W/gemma3-hf/SHA256SUMS"
     exits 3 "broken sums" "$LBRX" verify "$W/gemma3-hf"
 else
@@ -47,6 +57,14 @@ if "$LBRX" help convert >/dev/null 2>&1; then
     flip "$W/made/model.safetensors" $(($(wc -c <"$W/made/model.safetensors") - 5))
     exits 5 "changed tensor" "$LBRX" verify "$W/made"
     says "changed tensor" "its bytes are not those of its hash in lbrx.json"
+fi
+
+# The sums of a split GGUF stand under the name that was asked for.
+if command -v sha256sum >/dev/null 2>&1; then
+    make_model gguf qwen2 "$W/parts"
+    ok split "$LBRX" split "$W/parts/model.gguf" -o "$W/parts/x.gguf" --max-shard-size 700kB --sha256 -q
+    ok "sums of parts" "$LBRX" verify "$W"/parts/x-00001-of-*.gguf
+    says "sums of parts" "files checked, 0 different"
 fi
 
 # A tensor that the architecture needs is not there.
