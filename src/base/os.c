@@ -51,6 +51,11 @@ u64 lb_os_page_size(void) {
     return n > 0 ? (u64)n : 4096;
 }
 
+const char *lb_os_env(const char *name) {
+    const char *value = getenv(name);
+    return value && *value ? value : NULL;
+}
+
 u64 lb_os_max_open_files(void) {
     struct rlimit r;
     if (getrlimit(RLIMIT_NOFILE, &r) != 0)

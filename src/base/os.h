@@ -79,6 +79,8 @@ u64 lb_os_disk_free(const char *dir); /* bytes; UINT64_MAX if unknown */
 u64 lb_os_now_us(void);               /* monotonic */
 u64 lb_os_peak_rss(void);             /* bytes */
 u64 lb_os_page_size(void);
+/* A variable of the environment; NULL where it is unset or empty. `lbrx info` lists those read. */
+const char *lb_os_env(const char *name);
 u64 lb_os_max_open_files(void); /* of this process; 256 if unknown */
 /* From the system; for hash seeds and names of partial files. */
 void lb_os_random(void *out, size_t len);

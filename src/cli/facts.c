@@ -14,6 +14,9 @@ static const lb_exit_fact exits[] = {
 
 static const lb_env_fact envs[] = {
     {"LBRX_CPU", "masks CPU features: ref, avx2, avx512, neon", false},
+    {"HF_HUB_CACHE", "where hf://OWNER/NAME is looked for", false},
+    {"HF_HOME", "the same, in its folder hub", false},
+    {"XDG_CACHE_HOME", "the same, in its folder huggingface/hub; else ~/.cache", false},
 };
 
 u32 lb_exit_count(void) {

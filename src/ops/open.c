@@ -5,15 +5,15 @@
 #include "format/folder.h"
 #include "format/gguf.h"
 #include "format/safetensors.h"
+#include "ops/hub.h"
 
 #define HEAD_BYTES 16
 
 /* A path that exists is taken as it stands, so this only words the refusal of one that doesn't. */
 static lb_status absent(const char *arg, lb_err *err) {
     const char *plus = strrchr(arg, '+');
-    if (strncmp(arg, "hf://", 5) == 0)
-        return lb_fail(err, LB_E_UNSUPPORTED,
-                       "%s: hf:// is not in this version: give the folder of the model", arg);
+    if (!*arg)
+        return lb_fail(err, LB_E_USAGE, "the name of a model is empty");
     if (plus && plus != arg && plus[1]) {
         lb_arena a = {0};
         lb_str base = lb_arena_str(&a, (lb_str){arg, (size_t)(plus - arg)});
@@ -65,6 +65,25 @@ static lb_status refuse_file(const char *path, const u8 *head, size_t n, u64 siz
                    path);
 }
 
+/* A model in the hub's cache is called by its id: the snapshot's folder has a commit's name. */
+static lb_status open_hub(lb_source **out, const char *arg, lb_err *err) {
+    lb_arena a = {0};
+    const char *path;
+    lb_str id;
+    lb_status st = lb_hub_find(arg, &a, &path, &id, err);
+    if (st == LB_OK)
+        st = lb_open(out, path, err);
+    if (st == LB_OK) {
+        (*out)->label = lb_arena_str(&(*out)->perm, id);
+        if (!(*out)->label.ptr) {
+            lb_source_close(out);
+            st = lb_fail(err, LB_E_NOMEM, "out of memory");
+        }
+    }
+    lb_arena_deinit(&a);
+    return st;
+}
+
 lb_status lb_open(lb_source **out, const char *arg, lb_err *err) {
     lb_fstat st;
     u8 head[HEAD_BYTES] = {0};
@@ -72,7 +91,7 @@ lb_status lb_open(lb_source **out, const char *arg, lb_err *err) {
     *out = NULL;
     lb_status s = lb_os_stat(arg, &st, err);
     if (s == LB_E_NOT_FOUND)
-        return absent(arg, err);
+        return lb_hub_is(arg) ? open_hub(out, arg, err) : absent(arg, err);
     LB_TRY(s);
     if (st.is_dir)
         return lb_folder_open(out, arg, err);

@@ -6,9 +6,10 @@
 #include "base/base.h"
 #include "tensor/source.h"
 
-/* A folder (HF, MLX), a GGUF file (one, or the first of a split), a safetensors file. Names decide
- * nothing but the wording of refusals. What is recognised and not supported (PyTorch files, merge
- * files, MODEL+ADAPTER, hf://) is LB_E_UNSUPPORTED and says so by name.
+/* A folder (HF, MLX), a GGUF file (one, or the first of a split), a safetensors file, or hf:// with
+ * a model in the local cache (ops/hub.h). Names decide nothing but the wording of refusals. What is
+ * recognised and not supported (PyTorch files, merge files, MODEL+ADAPTER) is LB_E_UNSUPPORTED and
+ * says so by name.
  *   errors LB_E_NOT_FOUND, LB_E_FORMAT, LB_E_UNSUPPORTED, LB_E_IO, LB_E_LIMIT, LB_E_NOMEM.
  *   *out is the caller's: lb_source_close. */
 lb_status lb_open(lb_source **out, const char *arg, lb_err *err);

@@ -100,7 +100,7 @@ struct lb_gguf_meta; /* format/gguf.h */
 typedef struct lb_source {
     lb_arena perm;
     lb_format format;
-    lb_str label;     /* base name of the path: what provenance and messages show */
+    lb_str label;     /* base name of the path, or hub id: what provenance and messages show */
     const char *path; /* as given */
     lb_file *files;
     u64 n_files;

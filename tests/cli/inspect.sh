@@ -7,8 +7,7 @@
 exits 2 "no model" "$LBRX" inspect
 exits 3 absent "$LBRX" inspect "$W/absent"
 complains absent "no such file or folder"
-exits 3 hub "$LBRX" inspect hf://owner/name
-complains hub "hf://"
+exits 2 "empty name" "$LBRX" inspect ""
 : >"$W/empty"
 exits 3 "empty file" "$LBRX" inspect "$W/empty"
 echo "merge_method: linear" >"$W/m.yml"
@@ -32,4 +31,35 @@ for device in cuda cuda:1 metal; do
 done
 exits 2 "unknown device" "$LBRX" inspect "$W/empty" --device tpu
 
+# ---- the hub's local cache ----
+make_model hf qwen2 "$W/made"
+repo=$W/cache/models--some--Tiny-Model
+commit=0123456789abcdef0123456789abcdef01234567
+mkdir -p "$repo/blobs" "$repo/refs" "$repo/snapshots/$commit"
+printf %s "$commit" >"$repo/refs/main"
+for file in "$W"/made/*; do
+    cp "$file" "$repo/blobs/blob-of-$(basename "$file")"
+    ln -s "../../blobs/blob-of-$(basename "$file")" "$repo/snapshots/$commit/$(basename "$file")"
+done
+mkdir -p "$W/home/.cache/huggingface" "$W/hf_home"
+ln -s "$W/cache" "$W/home/.cache/huggingface/hub"
+ln -s "$W/cache" "$W/hf_home/hub"
+unset HF_HUB_CACHE HF_HOME XDG_CACHE_HOME
+ok "HF_HUB_CACHE" env HF_HUB_CACHE="$W/cache" "$LBRX" inspect hf://some/Tiny-Model
+says "HF_HUB_CACHE" "some/Tiny-Model"
+ok "HF_HOME" env HF_HOME="$W/hf_home" "$LBRX" inspect hf://some/Tiny-Model@main
+ok "XDG_CACHE_HOME" env XDG_CACHE_HOME="$W/home/.cache" "$LBRX" inspect "hf://some/Tiny-Model@$commit"
+ok "HOME" env HOME="$W/home" "$LBRX" diff hf://some/Tiny-Model "$W/made"
+ok "a file of it" env HOME="$W/home" "$LBRX" inspect hf://some/Tiny-Model/model.safetensors
+ok "convert" env HOME="$W/home" "$LBRX" convert hf://some/Tiny-Model -o "$W/copy" -q
+grep -q '"name": "some/Tiny-Model"' "$W/copy/lbrx.json" && pass || fail convert "no hub id in lbrx.json"
+grep -q "$commit" "$W/copy/lbrx.json" && fail convert "a part of a path in lbrx.json" || pass
+exits 2 "into the snapshot" env HOME="$W/home" "$LBRX" convert hf://some/Tiny-Model \
+    -o "$repo/snapshots/$commit/x"
+HOME=$W/home exits 3 "not in the cache" "$LBRX" inspect hf://some/other
+complains "not in the cache" "hf download some/other"
+HOME=$W/home exits 3 "no such revision" "$LBRX" inspect hf://some/Tiny-Model@v2
+for bad in hf:// hf:///x hf://a/../b hf://../b hf://a/b@ hf://a/b/../../c "hf://a b/c" hf://a/b@../x; do
+    HOME=$W/home exits 2 "$bad" "$LBRX" inspect "$bad"
+done
 finish

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* hub.c: the layout of the hub's cache, as huggingface_hub 1.x keeps it:
+ *   CACHE/models--OWNER--NAME/refs/REVISION        the commit that a branch or tag stood for
+ *   CACHE/models--OWNER--NAME/snapshots/COMMIT/    links into ../../blobs
+ * CACHE is $HF_HUB_CACHE, else $HF_HOME/hub, else huggingface/hub in $XDG_CACHE_HOME or ~/.cache.
+ */
+#include "ops/hub.h"
+#include "base/os.h"
+
+#define SCHEME "hf://"
+#define REF_MAX 256
+
+bool lb_hub_is(const char *arg) {
+    return strncmp(arg, SCHEME, sizeof SCHEME - 1) == 0;
+}
+
+/* Of a name on the hub, a revision or a file: nothing that leads out of its folder. */
+static bool is_plain(lb_str s) {
+    if (s.len == 0 || s.ptr[0] == '.')
+        return false;
+    for (size_t i = 0; i < s.len; i++) {
+        char c = s.ptr[i];
+        bool word = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+        if (!word && c != '-' && c != '_' && c != '.')
+            return false;
+    }
+    return true;
+}
+
+typedef struct hub_name {
+    lb_str owner, name, revision, file; /* owner and file may be empty */
+} hub_name;
+
+/* The next part of *rest, up to a slash. */
+static lb_str next_part(lb_str *rest) {
+    size_t slash;
+    lb_str part = *rest;
+    if (lb_str_find(*rest, LB_STR("/"), &slash)) {
+        part = lb_str_sub(*rest, 0, slash);
+        *rest = lb_str_sub(*rest, slash + 1, rest->len);
+    } else {
+        *rest = LB_STR_NONE;
+    }
+    return part;
+}
+
+static bool parse(const char *arg, hub_name *out) {
+    lb_str rest = lb_str_c(arg + sizeof SCHEME - 1);
+    size_t at;
+    bool has_owner = lb_str_find(rest, LB_STR("/"), &at);
+    *out = (hub_name){.owner = next_part(&rest), .revision = LB_STR("main")};
+    if (!has_owner) { /* the first models of the hub have none: hf://gpt2 */
+        out->name = out->owner;
+        out->owner = LB_STR_NONE;
+    } else {
+        out->name = next_part(&rest);
+    }
+    if (lb_str_find(out->name, LB_STR("@"), &at)) {
+        out->revision = lb_str_sub(out->name, at + 1, out->name.len);
+        out->name = lb_str_sub(out->name, 0, at);
+    }
+    out->file = rest;
+    while (rest.len)
+        if (!is_plain(next_part(&rest)))
+            return false;
+    return is_plain(out->name) && is_plain(out->revision) && (!has_owner || is_plain(out->owner));
+}
+
+static lb_str cache_folder(lb_arena *arena) {
+    const char *cache = lb_os_env("HF_HUB_CACHE"), *home = lb_os_env("HF_HOME");
+    const char *xdg = lb_os_env("XDG_CACHE_HOME"), *user = lb_os_env("HOME");
+    if (cache)
+        return lb_str_c(cache);
+    if (home)
+        return lb_arena_printf(arena, "%s/hub", home);
+    if (xdg)
+        return lb_arena_printf(arena, "%s/huggingface/hub", xdg);
+    if (user)
+        return lb_arena_printf(arena, "%s/.cache/huggingface/hub", user);
+    return LB_STR_NONE;
+}
+
+/* The commit of a branch or tag; a revision without such a file is taken for a commit. */
+static lb_str commit_of(const char *repo, lb_str revision, lb_arena *arena) {
+    lb_str ref = lb_arena_printf(arena, "%s/refs/%.*s", repo, LB_FMT(revision)), text;
+    if (!ref.ptr || !lb_os_exists(ref.ptr) ||
+        lb_os_read_file(ref.ptr, REF_MAX, arena, &text, NULL) != LB_OK)
+        return revision;
+    while (text.len && (u8)text.ptr[text.len - 1] <= ' ')
+        text.len--;
+    return is_plain(text) ? text : revision;
+}
+
+lb_status lb_hub_find(const char *arg, lb_arena *arena, const char **path, lb_str *id,
+                      lb_err *err) {
+    hub_name n;
+    if (!parse(arg, &n))
+        return lb_fail(err, LB_E_USAGE,
+                       "%s: not a name on the hub: write hf://OWNER/NAME, hf://OWNER/NAME@REVISION "
+                       "or hf://OWNER/NAME/FILE",
+                       arg);
+    lb_str cache = cache_folder(arena);
+    if (!cache.len)
+        return lb_fail(err, LB_E_NOT_FOUND,
+                       "%s: where is the cache? Neither HF_HUB_CACHE, HF_HOME nor HOME is set",
+                       arg);
+    const char *dash = n.owner.len ? "--" : "", *slash = n.owner.len ? "/" : "";
+    lb_str repo = lb_arena_printf(arena, "%.*s/models--%.*s%s%.*s", LB_FMT(cache), LB_FMT(n.owner),
+                                  dash, LB_FMT(n.name));
+    *id = lb_arena_printf(arena, "%.*s%s%.*s", LB_FMT(n.owner), slash, LB_FMT(n.name));
+    if (!repo.ptr || !id->ptr)
+        return lb_fail(err, LB_E_NOMEM, "out of memory");
+    lb_str commit = commit_of(repo.ptr, n.revision, arena);
+    lb_str found = lb_arena_printf(arena, "%s/snapshots/%.*s%s%.*s", repo.ptr, LB_FMT(commit),
+                                   n.file.len ? "/" : "", LB_FMT(n.file));
+    if (!found.ptr)
+        return lb_fail(err, LB_E_NOMEM, "out of memory");
+    if (!lb_os_exists(found.ptr))
+        return lb_fail(err, LB_E_NOT_FOUND,
+                       "%s: not in the local cache: there is no '%s': fetch it first (hf download "
+                       "%.*s)",
+                       arg, found.ptr, LB_FMT(*id));
+    *path = found.ptr;
+    return LB_OK;
+}
