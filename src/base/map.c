@@ -61,6 +61,11 @@ static u64 sip13(lb_str s) {
     return v[0] ^ v[1] ^ v[2] ^ v[3];
 }
 
+u64 lb_map_hash(lb_str key) {
+    (void)pthread_once(&sip_once, draw_key);
+    return sip13(key);
+}
+
 /* The slot that holds the key, or the free one where it belongs. There is always a free one. */
 static struct lb_map_slot *find_slot(struct lb_map_slot *slots, u64 cap, lb_str key, u64 hash) {
     for (u64 i = hash & (cap - 1);; i = (i + 1) & (cap - 1)) {

@@ -1,13 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* mem.c: heap blocks with fault injection, arenas, growable byte buffers.
  *
- * Mutable state: the two allocation counters, which are atomic; they serve fault tests and reports
- * and never change a result. Under AddressSanitizer what an arena has not handed out is poisoned,
- * so that a write beyond a pushed object is caught as if it had been a heap block. */
+ * Mutable state: the allocation counters and the account, which are atomic; they serve fault tests,
+ * budgets and reports and never change a result. Under AddressSanitizer what an arena has not
+ * handed out is poisoned, so that a write beyond a pushed object is caught as if it had been a heap
+ * block. */
 #include "base/mem.h"
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#if defined(__APPLE__)
+#include <malloc/malloc.h>
+#define BLOCK_BYTES(ptr) malloc_size(ptr)
+#else
+#include <malloc.h>
+#define BLOCK_BYTES(ptr) malloc_usable_size(ptr)
+#endif
 
 #if defined(__SANITIZE_ADDRESS__)
 #define ASAN 1
@@ -43,22 +51,92 @@ static bool may_allocate(u64 size_bytes) {
     return false;
 }
 
+/* ---- the account ---- */
+
+static _Atomic u64 used_bytes, peak_bytes, limit_bytes;
+static atomic_bool refused;
+
+static bool within_limit(u64 size_bytes) {
+    u64 limit = atomic_load_explicit(&limit_bytes, memory_order_relaxed);
+    u64 now = atomic_load_explicit(&used_bytes, memory_order_relaxed);
+    if (!limit || (now <= limit && size_bytes <= limit - now))
+        return true;
+    atomic_store_explicit(&refused, true, memory_order_relaxed);
+    return false;
+}
+
+static void *enter(void *ptr) {
+    if (!ptr)
+        return NULL;
+    u64 n = BLOCK_BYTES(ptr);
+    u64 now = atomic_fetch_add_explicit(&used_bytes, n, memory_order_relaxed) + n;
+    u64 peak = atomic_load_explicit(&peak_bytes, memory_order_relaxed);
+    while (now > peak && !atomic_compare_exchange_weak_explicit(
+                             &peak_bytes, &peak, now, memory_order_relaxed, memory_order_relaxed)) {
+    }
+    return ptr;
+}
+
+static void leave(u64 size_bytes) {
+    atomic_fetch_sub_explicit(&used_bytes, size_bytes, memory_order_relaxed);
+}
+
+void lb_mem_limit(u64 bytes) {
+    atomic_store_explicit(&limit_bytes, bytes, memory_order_relaxed);
+    atomic_store_explicit(&refused, false, memory_order_relaxed);
+}
+
+u64 lb_mem_used(void) {
+    return atomic_load_explicit(&used_bytes, memory_order_relaxed);
+}
+
+u64 lb_mem_peak(void) {
+    return atomic_load_explicit(&peak_bytes, memory_order_relaxed);
+}
+
+void lb_mem_peak_reset(void) {
+    atomic_store_explicit(&peak_bytes, lb_mem_used(), memory_order_relaxed);
+}
+
+bool lb_mem_refused(void) {
+    return atomic_load_explicit(&refused, memory_order_relaxed);
+}
+
+/* glibc raises its thresholds when a large block is freed: the next one would come from the heap,
+ * which only shrinks from its end. */
+void lb_mem_init(void) {
+#ifdef M_MMAP_THRESHOLD
+    (void)mallopt(M_MMAP_THRESHOLD, 128 << 10);
+    (void)mallopt(M_TRIM_THRESHOLD, 128 << 10);
+#endif
+}
+
 void *lb_alloc(size_t size_bytes) {
-    return may_allocate(size_bytes) ? malloc(size_bytes ? size_bytes : 1) : NULL;
+    bool ok = may_allocate(size_bytes) && within_limit(size_bytes);
+    return ok ? enter(malloc(size_bytes ? size_bytes : 1)) : NULL;
 }
 
 void *lb_alloc_zero(size_t count, size_t size_bytes) {
     u64 bytes = UINT64_MAX;
-    if (!lb_mul_u64(count, size_bytes, &bytes) || !may_allocate(bytes))
+    if (!lb_mul_u64(count, size_bytes, &bytes) || !may_allocate(bytes) || !within_limit(bytes))
         return NULL;
-    return bytes ? calloc(count, size_bytes) : calloc(1, 1);
+    return enter(bytes ? calloc(count, size_bytes) : calloc(1, 1));
 }
 
 void *lb_realloc(void *ptr, size_t size_bytes) {
-    return may_allocate(size_bytes) ? realloc(ptr, size_bytes ? size_bytes : 1) : NULL;
+    u64 old = ptr ? BLOCK_BYTES(ptr) : 0;
+    if (!may_allocate(size_bytes) || (size_bytes > old && !within_limit(size_bytes - old)))
+        return NULL;
+    void *p = realloc(ptr, size_bytes ? size_bytes : 1);
+    if (!p)
+        return NULL;
+    leave(old);
+    return enter(p);
 }
 
 void lb_free(void *ptr) {
+    if (ptr)
+        leave(BLOCK_BYTES(ptr));
     free(ptr);
 }
 
@@ -170,9 +248,37 @@ lb_str lb_arena_printf(lb_arena *a, const char *fmt, ...) {
     return p ? (lb_str){p, (size_t)n} : LB_STR_NONE;
 }
 
+/* ---- blocks made elsewhere ---- */
+
+struct lb_arena_block {
+    struct lb_arena_block *prev;
+    void *ptr;
+};
+
+bool lb_arena_keep(lb_arena *a, void *ptr, u64 size_bytes) {
+    bool fits = !a->max_bytes ||
+                (a->size_bytes <= a->max_bytes && size_bytes <= a->max_bytes - a->size_bytes);
+    struct lb_arena_block *b = fits ? lb_arena_new(a, struct lb_arena_block, 1) : NULL;
+    if (!b) {
+        lb_free(ptr);
+        return false;
+    }
+    *b = (struct lb_arena_block){a->blocks, ptr};
+    a->blocks = b;
+    a->size_bytes += size_bytes;
+    return true;
+}
+
+static void free_blocks(lb_arena *a) {
+    for (struct lb_arena_block *b = a->blocks; b; b = b->prev)
+        lb_free(b->ptr);
+    a->blocks = NULL;
+}
+
 /* Keeps the largest chunk: what an arena held once it will most likely hold again. */
 void lb_arena_reset(lb_arena *a) {
     lb_arena_chunk *keep = NULL;
+    free_blocks(a);
     for (lb_arena_chunk *c = a->last, *prev; c; c = prev) {
         prev = c->prev;
         if (!keep || c->cap > keep->cap) {
@@ -194,6 +300,7 @@ void lb_arena_reset(lb_arena *a) {
 }
 
 void lb_arena_deinit(lb_arena *a) {
+    free_blocks(a);
     for (lb_arena_chunk *c = a->last, *prev; c; c = prev) {
         prev = c->prev;
         free_chunk(c);
@@ -205,7 +312,7 @@ void lb_arena_deinit(lb_arena *a) {
 /* ---- growable bytes ---- */
 
 /* Makes room for len more bytes; on failure the buffer stays what it was and oom is set. */
-static bool buf_reserve(lb_buf *b, size_t len) {
+bool lb_buf_reserve(lb_buf *b, size_t len) {
     if (b->oom)
         return false;
     if (len <= b->cap - b->len)
@@ -228,7 +335,7 @@ static bool buf_reserve(lb_buf *b, size_t len) {
 }
 
 void lb_buf_put(lb_buf *b, const void *ptr, size_t len) {
-    if (len == 0 || !buf_reserve(b, len))
+    if (len == 0 || !lb_buf_reserve(b, len))
         return;
     memcpy(b->ptr + b->len, ptr, len);
     b->len += len;
@@ -255,7 +362,7 @@ void lb_buf_put_u64(lb_buf *b, u64 v) {
 }
 
 void lb_buf_put_zeros(lb_buf *b, size_t n) {
-    if (n == 0 || !buf_reserve(b, n))
+    if (n == 0 || !lb_buf_reserve(b, n))
         return;
     memset(b->ptr + b->len, 0, n);
     b->len += n;
@@ -269,7 +376,7 @@ void lb_buf_printf(lb_buf *b, const char *fmt, ...) {
     va_end(ap);
     if (n < 0) {
         b->oom = true;
-    } else if (buf_reserve(b, (size_t)n + 1)) { /* vsnprintf writes a NUL behind */
+    } else if (lb_buf_reserve(b, (size_t)n + 1)) { /* vsnprintf writes a NUL behind */
         vsnprintf((char *)b->ptr + b->len, (size_t)n + 1, fmt, again);
         b->len += (size_t)n;
     }

@@ -18,13 +18,25 @@ void lb_free(void *ptr);                              /* NULL is fine */
 void lb_mem_fail_at(u64 n);
 u64 lb_mem_count(void); /* allocations so far */
 
+/* The account of the process: bytes of all heap blocks that stand. With a limit an allocation
+ * beyond it fails as if memory were out, and lb_mem_refused tells of it. */
+void lb_mem_limit(u64 bytes); /* 0: none (the default) */
+u64 lb_mem_used(void);
+u64 lb_mem_peak(void); /* the most since the start or lb_mem_peak_reset */
+void lb_mem_peak_reset(void);
+bool lb_mem_refused(void); /* whether the limit made an allocation fail */
+/* Blocks come from the system and go back to it, also when others were made after them; for a
+ * program's start. */
+void lb_mem_init(void);
+
 /* ---- arena: chunks from the heap, all freed by deinit; zero-initialised is an empty arena ---- */
 
 typedef struct lb_arena_chunk lb_arena_chunk;
 typedef struct lb_arena {
     lb_arena_chunk *last;
-    u64 size_bytes; /* of all chunks */
-    u64 max_bytes;  /* 0: no limit; else a push beyond it fails */
+    struct lb_arena_block *blocks; /* of lb_arena_keep */
+    u64 size_bytes;                /* of all chunks and blocks */
+    u64 max_bytes;                 /* 0: no limit; else a push beyond it fails */
 } lb_arena;
 
 void *lb_arena_push(lb_arena *a, size_t size_bytes,
@@ -36,6 +48,9 @@ void *lb_arena_push_array(lb_arena *a, u64 count, size_t size_bytes,
 /* Copies; the copy is NUL-terminated beyond its length. ptr is NULL when out of memory. */
 lb_str lb_arena_str(lb_arena *a, lb_str s);
 lb_str lb_arena_printf(lb_arena *a, const char *fmt, ...) LB_PRINTF(2, 3);
+/* A block of the heap is the arena's from now on: freed with it. False when out of memory or beyond
+ * max_bytes: it is freed at once. */
+bool lb_arena_keep(lb_arena *a, void *ptr, u64 size_bytes);
 void lb_arena_reset(lb_arena *a); /* keeps one chunk */
 void lb_arena_deinit(lb_arena *a);
 
@@ -48,6 +63,7 @@ typedef struct lb_buf {
     bool oom;
 } lb_buf;
 
+bool lb_buf_reserve(lb_buf *b, size_t len); /* room for len more bytes; false: oom is set */
 void lb_buf_put(lb_buf *b, const void *ptr, size_t len);
 void lb_buf_put_str(lb_buf *b, lb_str s);
 void lb_buf_put_c(lb_buf *b, const char *s);
@@ -76,5 +92,6 @@ typedef struct lb_map {
 lb_status lb_map_put(lb_map *m, lb_str key, u64 value, bool *existed, lb_err *err);
 bool lb_map_find(const lb_map *m, lb_str key, u64 *value); /* value may be NULL */
 void lb_map_deinit(lb_map *m);
+u64 lb_map_hash(lb_str key); /* of this process: other tables may use it */
 
 #endif

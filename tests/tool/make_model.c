@@ -6,7 +6,9 @@
  *
  * FAMILY: llama, qwen2, qwen3, gemma3, qwen3moe. Keys: layers, hidden, ffn, heads, kv_heads,
  * head_dim, vocab, experts, seed, shard (bytes of a file), dtype, sparse (1: holes instead of
- * values), tied. Prints the path of what it wrote: the folder, or the (first) GGUF file. */
+ * values), tied; tok (hf only): bytes, pieces or model adds a tokenizer of vocab tokens,
+ * byte-level, SentencePiece-like, and that with a tokenizer.model. Prints the path of what it
+ * wrote: the folder, or the (first) GGUF file. */
 #include "fake_model.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +18,7 @@ static int fail(const char *what, const char *arg) {
     return 2;
 }
 
-static bool set(fm_spec *s, lb_str key, const char *value) {
+static bool set(fm_spec *s, fm_tok *tok, lb_str key, const char *value) {
     const struct {
         const char *name;
         u64 *field;
@@ -28,6 +30,12 @@ static bool set(fm_spec *s, lb_str key, const char *value) {
     u64 n;
     if (lb_str_eq_c(key, "dtype"))
         return lb_dtype_find(lb_str_c(value), &s->dtype);
+    if (lb_str_eq_c(key, "tok")) {
+        tok->n_vocab = 1;
+        tok->bytes = strcmp(value, "bytes") == 0;
+        tok->model = strcmp(value, "model") == 0;
+        return tok->bytes || tok->model || strcmp(value, "pieces") == 0;
+    }
     if (!lb_str_to_u64(lb_str_c(value), &n))
         return false;
     if (lb_str_eq_c(key, "sparse")) {
@@ -58,14 +66,19 @@ int main(int argc, char **argv) {
     if (family == FM_FAMILIES)
         return fail("no such family", argv[2]);
     fm_spec spec = fm_tiny((fm_family)family);
+    fm_tok tok = {0};
     for (int i = 4; i < argc; i++) {
         const char *eq = strchr(argv[i], '=');
-        if (!eq || !set(&spec, (lb_str){argv[i], (size_t)(eq - argv[i])}, eq + 1))
+        if (!eq || !set(&spec, &tok, (lb_str){argv[i], (size_t)(eq - argv[i])}, eq + 1))
             return fail("not a KEY=VALUE", argv[i]);
     }
     lb_status st = strcmp(argv[1], "gguf") == 0
                        ? fm_write_gguf(path, "model", &spec, &perm, &path, &err)
                        : fm_write_hf(path, &spec, &err);
+    if (st == LB_OK && tok.n_vocab) {
+        tok.n_vocab = spec.vocab;
+        st = fm_write_tokenizer(path, &tok, &err);
+    }
     if (st == LB_OK)
         puts(path);
     else

@@ -52,6 +52,15 @@ lb_status fm_write_hf(const char *dir, const fm_spec *spec, lb_err *err);
 lb_status fm_write_gguf(const char *dir, const char *stem, const fm_spec *spec, lb_arena *perm,
                         const char **path, lb_err *err);
 
+/* Adds tokenizer.json and tokenizer_config.json to dir, as large as real ones (n_vocab from 4096):
+ * byte-level BPE with merges as strings, or SentencePiece-like with merges as lists and a
+ * tokenizer.model. */
+typedef struct fm_tok {
+    u64 n_vocab;
+    bool bytes, model;
+} fm_tok;
+lb_status fm_write_tokenizer(const char *dir, const fm_tok *tok, lb_err *err);
+
 /* ---- for fake_write.c and for tests that want the list ---- */
 
 typedef enum fm_fill { FM_MATRIX, FM_EMBEDDING, FM_NORM, FM_NORM_PLUS_ONE, FM_BIAS } fm_fill;

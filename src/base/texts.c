@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* texts.c: see texts.h. The index keeps 32 bits of each hash, so that a string is only looked at
+ * when it is most likely the one. */
+#include "base/texts.h"
+
+#define VARINT_MAX 5
+
+static lb_status no_memory(const lb_texts *t, lb_err *err) {
+    return lb_fail(err, LB_E_NOMEM, "out of memory: a list of %llu strings could not grow",
+                   (unsigned long long)t->n);
+}
+
+lb_status lb_texts_resize(lb_texts *t, u64 n, lb_err *err) {
+    if (n > UINT32_MAX)
+        return lb_fail(err, LB_E_LIMIT, "%llu strings in a list: at most 2^32 are taken",
+                       (unsigned long long)n);
+    if (n > t->cap) {
+        u64 cap = LB_MAX(n, t->cap + t->cap / 2);
+        u32 *at = lb_realloc(t->at, (size_t)LB_MAX(cap, (u64)16) * sizeof *at);
+        if (!at)
+            return no_memory(t, err);
+        t->at = at;
+        t->cap = LB_MAX(cap, (u64)16);
+    }
+    if (n > t->n)
+        memset(t->at + t->n, 0, (size_t)(n - t->n) * sizeof *t->at);
+    t->n = n;
+    return LB_OK;
+}
+
+void lb_texts_reserve(lb_texts *t, u64 n, u64 bytes) {
+    u64 was = t->n;
+    if (n > was && lb_texts_resize(t, n, NULL) == LB_OK)
+        t->n = was;
+    if (bytes < UINT32_MAX)
+        (void)lb_buf_reserve(&t->pool, (size_t)bytes + 1);
+}
+
+lb_status lb_texts_put(lb_texts *t, lb_str s, u32 *ref, lb_err *err) {
+    u8 head[VARINT_MAX];
+    u32 n = 0;
+    if (s.len > UINT32_MAX - VARINT_MAX - 1 || t->pool.len > UINT32_MAX - VARINT_MAX - 1 - s.len)
+        return lb_fail(err, LB_E_LIMIT, "a list of strings of more than 4 GiB");
+    if (t->pool.len == 0)
+        lb_buf_put_u8(&t->pool, 0);
+    *ref = (u32)t->pool.len;
+    for (size_t v = s.len; n == 0 || v; v >>= 7)
+        head[n++] = (u8)((v & 0x7f) | (v > 0x7f ? 0x80 : 0));
+    if (!lb_buf_reserve(&t->pool, n + s.len))
+        return no_memory(t, err);
+    lb_buf_put(&t->pool, head, n);
+    lb_buf_put_str(&t->pool, s);
+    return LB_OK;
+}
+
+lb_status lb_texts_set(lb_texts *t, u64 i, lb_str s, lb_err *err) {
+    u32 ref;
+    LB_TRY(lb_texts_put(t, s, &ref, err));
+    if (i >= t->n)
+        LB_TRY(lb_texts_resize(t, i + 1, err));
+    t->at[i] = ref;
+    return LB_OK;
+}
+
+lb_status lb_texts_add(lb_texts *t, lb_str s, lb_err *err) {
+    return lb_texts_set(t, t->n, s, err);
+}
+
+void lb_texts_unset(lb_texts *t, u64 i) {
+    t->at[i] = 0;
+}
+
+lb_str lb_texts_at(const lb_texts *t, u32 ref) {
+    const u8 *p = t->pool.ptr + ref;
+    size_t len = *p & 0x7f;
+    for (u32 shift = 7; *p++ & 0x80; shift += 7)
+        len |= (size_t)(*p & 0x7f) << shift;
+    return (lb_str){(const char *)p, len};
+}
+
+lb_status lb_texts_copy(lb_texts *out, const lb_texts *t, lb_err *err) {
+    *out = (lb_texts){0};
+    lb_status st = lb_texts_resize(out, t->n, err);
+    lb_buf_put(&out->pool, t->pool.ptr, t->pool.len);
+    if (st == LB_OK)
+        st = lb_buf_status(&out->pool, err);
+    if (st != LB_OK)
+        lb_texts_deinit(out);
+    else if (t->n)
+        memcpy(out->at, t->at, (size_t)t->n * sizeof *out->at);
+    return st;
+}
+
+bool lb_texts_keep(lb_texts *t, lb_arena *perm) {
+    void *at = t->cap ? lb_realloc(t->at, (size_t)LB_MAX(t->n, (u64)1) * sizeof *t->at) : NULL;
+    void *pool = t->pool.cap ? lb_realloc(t->pool.ptr, LB_MAX(t->pool.len, (size_t)1)) : NULL;
+    t->at = at ? at : t->at; /* could not be cut: goes as it is */
+    t->pool.ptr = pool ? pool : t->pool.ptr;
+    t->cap = t->n;
+    t->pool.cap = t->pool.len;
+    if (t->at && !lb_arena_keep(perm, t->at, t->n * sizeof *t->at)) {
+        lb_texts_deinit(t);
+        return false;
+    }
+    if (t->pool.ptr && !lb_arena_keep(perm, t->pool.ptr, t->pool.len)) {
+        lb_buf_deinit(&t->pool);
+        *t = (lb_texts){0};
+        return false;
+    }
+    return true;
+}
+
+void lb_texts_deinit(lb_texts *t) {
+    lb_free(t->at);
+    lb_buf_deinit(&t->pool);
+    *t = (lb_texts){0};
+}
+
+/* ---- index ---- */
+
+struct lb_texts_slot {
+    u32 hash, place; /* place: 1 + i; 0: free */
+};
+
+static bool grow(lb_texts_index *x) {
+    u64 cap = x->cap ? x->cap * 2 : 64;
+    struct lb_texts_slot *slots =
+        cap > SIZE_MAX / sizeof *slots ? NULL : lb_alloc_zero((size_t)cap, sizeof *slots);
+    if (!slots)
+        return false;
+    for (u64 i = 0; i < x->cap; i++) {
+        u64 j = x->slots[i].hash & (cap - 1);
+        if (!x->slots[i].place)
+            continue;
+        while (slots[j].place)
+            j = (j + 1) & (cap - 1);
+        slots[j] = x->slots[i];
+    }
+    lb_free(x->slots);
+    x->slots = slots;
+    x->cap = cap;
+    return true;
+}
+
+static struct lb_texts_slot *find_slot(const lb_texts_index *x, const lb_texts *t, lb_str s,
+                                       u32 hash) {
+    for (u64 j = hash & (x->cap - 1);; j = (j + 1) & (x->cap - 1)) {
+        struct lb_texts_slot *p = &x->slots[j];
+        if (!p->place || (p->hash == hash && lb_str_eq(lb_texts_get(t, p->place - 1), s)))
+            return p;
+    }
+}
+
+lb_status lb_texts_index_put(lb_texts_index *x, const lb_texts *t, u64 i, u64 *first, lb_err *err) {
+    if (x->n >= x->cap / 4 * 3 && !grow(x))
+        return lb_fail(err, LB_E_NOMEM, "out of memory: an index of %llu strings could not grow",
+                       (unsigned long long)x->n);
+    lb_str s = lb_texts_get(t, i);
+    u32 hash = (u32)lb_map_hash(s);
+    struct lb_texts_slot *p = find_slot(x, t, s, hash);
+    if (!p->place) {
+        *p = (struct lb_texts_slot){hash, (u32)i + 1};
+        x->n++;
+    }
+    if (first)
+        *first = p->place - 1;
+    return LB_OK;
+}
+
+bool lb_texts_index_find(const lb_texts_index *x, const lb_texts *t, lb_str s, u64 *i) {
+    if (!x->n)
+        return false;
+    const struct lb_texts_slot *p = find_slot(x, t, s, (u32)lb_map_hash(s));
+    *i = (u64)p->place - 1;
+    return p->place != 0;
+}
+
+void lb_texts_index_deinit(lb_texts_index *x) {
+    lb_free(x->slots);
+    *x = (lb_texts_index){0};
+}
