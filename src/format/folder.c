@@ -14,6 +14,7 @@
 #include "io/json.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 typedef unsigned long long ull;
 
@@ -23,8 +24,8 @@ typedef unsigned long long ull;
 typedef struct folder {
     lb_source *s;
     lb_arena scratch;
-    lb_buf notes;
-    lb_str *st_files; /* *.safetensors, sorted */
+    lb_buf notes, sides; /* sides: lb_side_file, unsorted */
+    lb_str *st_files;    /* *.safetensors, sorted */
     u64 n_st_files;
     lb_map st_by_name;
     lb_str *others; /* weights in other formats, sorted */
@@ -91,8 +92,16 @@ static bool is_st(lb_str name) {
     return lb_str_ends(name, LB_STR(".safetensors"));
 }
 
-static lb_status add_file(folder *f, lb_str name, u64 size_bytes) {
+static lb_status add_side(folder *f, lb_str name, u64 size_bytes) {
     lb_source *s = f->s;
+    lb_side_file side = {.name = lb_arena_str(&s->perm, name),
+                         .path = lb_os_join(&s->perm, s->path, name),
+                         .size_bytes = size_bytes};
+    lb_buf_put(&f->sides, &side, sizeof side);
+    return side.name.ptr && side.path && !f->sides.oom ? LB_OK : no_mem(f);
+}
+
+static lb_status add_file(folder *f, lb_str name, u64 size_bytes) {
     if (is_st(name)) {
         LB_TRY(lb_map_put(&f->st_by_name, name, f->n_st_files, NULL, f->err));
         f->has_single = f->has_single || lb_str_eq_c(name, SINGLE_NAME);
@@ -102,14 +111,44 @@ static lb_status add_file(folder *f, lb_str name, u64 size_bytes) {
     } else if (ends_with_any(name, torch_suffixes) || ends_with_any(name, other_suffixes)) {
         f->others[f->n_others++] = name;
     } else {
-        lb_side_file *side = &s->sides[s->n_sides];
-        side->name = lb_arena_str(&s->perm, name);
-        side->path = lb_os_join(&s->perm, s->path, name);
-        side->size_bytes = size_bytes;
-        if (!side->name.ptr || !side->path)
-            return no_mem(f);
-        s->n_sides++;
+        return add_side(f, name, size_bytes);
     }
+    return LB_OK;
+}
+
+/* additional_chat_templates: its files are named "additional_chat_templates/NAME.jinja". */
+static lb_status add_templates(folder *f, const char *dir) {
+    lb_str *names;
+    u64 n;
+    LB_TRY(lb_os_list(dir, &f->scratch, &names, &n, f->err));
+    for (u64 i = 0; i < n; i++) {
+        lb_fstat st;
+        const char *path = lb_os_join(&f->scratch, dir, names[i]);
+        lb_str name = lb_arena_printf(&f->scratch, LB_CHAT_TEMPLATES_DIR "/%.*s", LB_FMT(names[i]));
+        if (!path || !name.ptr)
+            return no_mem(f);
+        if (lb_str_is_file_name(names[i]) && lb_str_ends(name, LB_STR(".jinja")) &&
+            lb_os_stat(path, &st, NULL) == LB_OK && st.is_file)
+            LB_TRY(add_side(f, name, st.size_bytes));
+    }
+    return LB_OK;
+}
+
+static int by_name(const void *a, const void *b) {
+    return lb_str_cmp(((const lb_side_file *)a)->name, ((const lb_side_file *)b)->name);
+}
+
+/* lb_source_side searches by bisection. */
+static lb_status sort_sides(folder *f) {
+    u64 n = f->sides.len / sizeof(lb_side_file);
+    f->s->sides = lb_arena_new(&f->s->perm, lb_side_file, n);
+    if (!f->s->sides && n)
+        return no_mem(f);
+    if (n) {
+        memcpy(f->s->sides, f->sides.ptr, f->sides.len);
+        qsort(f->s->sides, (size_t)n, sizeof *f->s->sides, by_name);
+    }
+    f->s->n_sides = n;
     return LB_OK;
 }
 
@@ -120,8 +159,7 @@ static lb_status list(folder *f) {
     f->st_files = lb_arena_new(&f->scratch, lb_str, n);
     f->others = lb_arena_new(&f->scratch, lb_str, n);
     f->chosen = lb_arena_new(&f->scratch, lb_str, n);
-    f->s->sides = lb_arena_new(&f->s->perm, lb_side_file, n);
-    if (!f->st_files || !f->others || !f->chosen || !f->s->sides)
+    if (!f->st_files || !f->others || !f->chosen)
         return no_mem(f);
     for (u64 i = 0; i < n; i++) {
         lb_fstat st;
@@ -137,7 +175,9 @@ static lb_status list(folder *f) {
         }
         if (rc != LB_OK)
             return lb_os_stat(path, &st, f->err);
-        if (st.is_dir)
+        if (st.is_dir && lb_str_eq_c(names[i], LB_CHAT_TEMPLATES_DIR))
+            LB_TRY(add_templates(f, path));
+        else if (st.is_dir)
             n_dirs++;
         else if (st.is_file)
             LB_TRY(add_file(f, names[i], st.size_bytes));
@@ -145,7 +185,7 @@ static lb_status list(folder *f) {
     if (n_dirs)
         note(f, "%llu folder%s inside %s not looked into", (ull)n_dirs, n_dirs == 1 ? "" : "s",
              n_dirs == 1 ? "was" : "were");
-    return LB_OK;
+    return sort_sides(f);
 }
 
 /* ---- which files are the weights ---- */
@@ -486,6 +526,7 @@ done:
     lb_source_close(&f.s);
     lb_map_deinit(&f.st_by_name);
     lb_buf_deinit(&f.notes);
+    lb_buf_deinit(&f.sides);
     lb_arena_deinit(&f.scratch);
     return st;
 }

@@ -113,10 +113,30 @@ static lb_status put_sum(lb_sink *s, const char *path, lb_str name, lb_buf *text
     return LB_OK;
 }
 
-/* "hash  name" a line, as sha256sum prints and checks it. */
-static lb_status list_sums(lb_sink *s, lb_buf *text, lb_err *err) {
+/* prefix: "" or a folder inside, with its slash. */
+static lb_status sum_folder(lb_sink *s, const char *folder, const char *prefix, lb_buf *text,
+                            lb_err *err) {
     lb_str *names;
     u64 n = 0;
+    LB_TRY(lb_os_list(folder, &s->arena, &names, &n, err));
+    for (u64 i = 0; i < n; i++) {
+        lb_fstat f;
+        const char *path = lb_os_join(&s->arena, folder, names[i]);
+        lb_str name = lb_arena_printf(&s->arena, "%s%.*s", prefix, LB_FMT(names[i]));
+        if (!path || !name.ptr)
+            return oom(err);
+        if (lb_os_stat(path, &f, NULL) != LB_OK)
+            continue;
+        if (f.is_dir && lb_str_eq_c(names[i], LB_CHAT_TEMPLATES_DIR)) /* recursion: one level */
+            LB_TRY(sum_folder(s, path, LB_CHAT_TEMPLATES_DIR "/", text, err));
+        else if (f.is_file)
+            LB_TRY(put_sum(s, path, name, text, err));
+    }
+    return LB_OK;
+}
+
+/* "hash  name" a line, as sha256sum prints and checks it. */
+static lb_status list_sums(lb_sink *s, lb_buf *text, lb_err *err) {
     if (!s->o.folder)
         return put_sum(s, s->placed ? s->target : s->partial, lb_os_base_name(lb_str_c(s->target)),
                        text, err);
@@ -124,14 +144,7 @@ static lb_status list_sums(lb_sink *s, lb_buf *text, lb_err *err) {
         LB_TRY(put_sum(s, s->file[i].path, s->plan->files[i].name, text, err));
     if (s->o.spread)
         return LB_OK;
-    LB_TRY(lb_os_list(s->partial, &s->arena, &names, &n, err));
-    for (u64 i = 0; i < n; i++) {
-        lb_fstat f;
-        const char *path = lb_os_join(&s->arena, s->partial, names[i]);
-        if (path && lb_os_stat(path, &f, NULL) == LB_OK && f.is_file)
-            LB_TRY(put_sum(s, path, names[i], text, err));
-    }
-    return LB_OK;
+    return sum_folder(s, s->partial, "", text, err);
 }
 
 /* Of what has no folder of its own: under another name until the files stand in place. */

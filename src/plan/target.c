@@ -55,8 +55,8 @@ static bool is_model_part(lb_str name) {
     static const char *const ends[] = {".safetensors", ".json",  ".jinja", ".model", ".txt",
                                        ".md",          ".py",    ".gguf",  ".npz",   ".bin",
                                        ".tiktoken",    ".vocab", ".sha256"};
-    static const char *const starts[] = {"LICENSE", "NOTICE", "README", "USE_POLICY",
-                                         ".gitattributes"};
+    static const char *const starts[] = {"LICENSE",    "NOTICE",         "README",
+                                         "USE_POLICY", ".gitattributes", "SHA256SUMS"};
     for (u32 i = 0; i < LB_LEN(ends); i++)
         if (lb_str_ends(name, lb_str_c(ends[i])))
             return true;
@@ -66,16 +66,19 @@ static bool is_model_part(lb_str name) {
     return false;
 }
 
-/* A folder is replaced only if everything in it could have been written as part of a model. */
-static lb_status check_folder(lb_sink *s, lb_err *err) {
+/* A folder is replaced only if everything in it could have been written as part of a model; of
+ * folders inside only the one of chat templates. */
+static lb_status check_folder(lb_sink *s, const char *folder, bool top, lb_err *err) {
     lb_str *names;
     u64 n;
-    LB_TRY(lb_os_list(s->target, &s->arena, &names, &n, err));
+    LB_TRY(lb_os_list(folder, &s->arena, &names, &n, err));
     for (u64 i = 0; i < n; i++) {
-        lb_fstat st;
-        const char *path = lb_os_join(&s->arena, s->target, names[i]);
-        if (!path || lb_os_stat(path, &st, NULL) != LB_OK || !st.is_file ||
-            !is_model_part(names[i]))
+        lb_fstat st = {0};
+        const char *path = lb_os_join(&s->arena, folder, names[i]);
+        bool known = path && lb_os_stat(path, &st, NULL) == LB_OK;
+        if (known && top && st.is_dir && lb_str_eq_c(names[i], LB_CHAT_TEMPLATES_DIR))
+            LB_TRY(check_folder(s, path, false, err)); /* recursion: one level */
+        else if (!known || !st.is_file || !is_model_part(names[i]))
             return lb_fail(err, LB_E_USAGE,
                            "output '%s' holds '%.*s', which is not part of a model: remove it or "
                            "name another output",
@@ -171,5 +174,5 @@ lb_status lb_sink_check_target(lb_sink *s, lb_err *err) {
         return lb_fail(err, LB_E_USAGE,
                        "output '%s' is a %s and would become a %s: name another output", s->o.path,
                        target.is_dir ? "folder" : "file", s->o.folder ? "folder" : "file");
-    return s->o.folder ? check_folder(s, err) : LB_OK;
+    return s->o.folder ? check_folder(s, s->target, true, err) : LB_OK;
 }

@@ -20,6 +20,8 @@
 
 #define LB_RANK_MAX 8
 #define LB_PARTS_MAX 6
+/* The one folder inside a model's folder that belongs to it: NAME.jinja for each named template. */
+#define LB_CHAT_TEMPLATES_DIR "additional_chat_templates"
 
 typedef struct lb_file {
     const char *path; /* NUL-terminated, as opened */

@@ -45,11 +45,21 @@ static bool is_plain_name(lb_str s) {
     return s.len > 0 && s.len <= 200;
 }
 
-static lb_status add_templates(list *l, lb_err *err) {
+static lb_status add_named(list *l, lb_str name, lb_str text, lb_err *err) {
+    lb_str file = lb_arena_printf(l->perm, LB_CHAT_TEMPLATES_DIR "/%.*s.jinja", LB_FMT(name));
+    return file.ptr ? add(l, file, text, err) : no_memory(err);
+}
+
+static lb_status add_default_template(list *l, lb_err *err) {
+    lb_str text;
+    return lb_kv_as_str(lb_meta_find(l->meta, "tokenizer.chat_template"), &text)
+               ? add(l, LB_STR("chat_template.jinja"), text, err)
+               : LB_OK;
+}
+
+static lb_status add_named_templates(list *l, lb_err *err) {
     static const lb_str prefix = {"tokenizer.chat_template.", 24};
     lb_str text;
-    if (lb_kv_as_str(lb_meta_find(l->meta, "tokenizer.chat_template"), &text))
-        LB_TRY(add(l, LB_STR("chat_template.jinja"), text, err));
     for (u64 i = 0; i < l->meta->n; i++) {
         const lb_gguf_kv *kv = &l->meta->kv[i];
         if (!lb_str_starts(kv->key, prefix) || !lb_kv_as_str(kv, &text))
@@ -58,11 +68,26 @@ static lb_status add_templates(list *l, lb_err *err) {
         if (!is_plain_name(name))
             return lb_fail(err, LB_E_FORMAT, "%.*s: a name of letters, digits, _ and - is expected",
                            LB_FMT(kv->key));
-        lb_str file =
-            lb_arena_printf(l->perm, "additional_chat_templates/%.*s.jinja", LB_FMT(name));
-        if (!file.ptr)
-            return no_memory(err);
-        LB_TRY(add(l, file, text, err));
+        LB_TRY(add_named(l, name, text, err));
+    }
+    return LB_OK;
+}
+
+static lb_status add_templates(list *l, lb_err *err) {
+    LB_TRY(add_default_template(l, err));
+    return add_named_templates(l, err);
+}
+
+/* Those that lbrx kept with their own names; false: none. */
+static lb_status add_kept_templates(list *l, bool *found, lb_err *err) {
+    const lb_gguf_kv *kv = lb_meta_find(l->meta, "lbrx.hf.chat_templates");
+    *found = kv && kv->type == LB_GGUF_ARRAY && kv->elem == LB_GGUF_STR;
+    for (u64 i = 0; *found && i + 1 < kv->n; i += 2) {
+        lb_str name, text;
+        if (!lb_kv_elem_str(kv, i, &name) || !lb_kv_elem_str(kv, i + 1, &text) ||
+            !lb_str_is_file_name(name))
+            return lb_fail(err, LB_E_FORMAT, "lbrx.hf.chat_templates: no name of a file");
+        LB_TRY(add_named(l, name, text, err));
     }
     return LB_OK;
 }
@@ -140,7 +165,7 @@ static lb_status restore(list *l, lb_err *err) {
     lb_tok_arrays a;
     lb_arena scratch = {0};
     lb_str json, spm;
-    bool has_template = false;
+    bool has_template = false, named;
     lb_status st = lb_tok_arrays_read(&a, l->meta, &scratch, err);
     if (st != LB_OK)
         goto done;
@@ -163,8 +188,9 @@ static lb_status restore(list *l, lb_err *err) {
     }
     LB_TRY_DONE(st, add_small_files(l, &has_template, err));
     LB_TRY_DONE(st, config_has_template(l, &has_template, err));
+    LB_TRY_DONE(st, add_kept_templates(l, &named, err));
     if (!has_template)
-        st = add_templates(l, err);
+        st = named ? add_default_template(l, err) : add_templates(l, err);
 done:
     lb_tok_arrays_deinit(&a);
     lb_arena_deinit(&scratch);

@@ -205,6 +205,39 @@ static lb_status keep_small(keeper *k, lb_err *err) {
     return LB_OK;
 }
 
+/* The named templates, [name, text, ...]: where their keys would not give them back, name and all.
+ */
+static lb_status keep_templates(keeper *k, lb_err *err) {
+    static const lb_str dir = {LB_CHAT_TEMPLATES_DIR "/", sizeof LB_CHAT_TEMPLATES_DIR},
+                        suffix = {".jinja", 6};
+    const lb_source *src = k->f.src;
+    lb_str *list = lb_arena_new(&k->f.arena, lb_str, 2 * src->n_sides), told;
+    u64 n = 0;
+    bool all_told = true;
+    if (!list && src->n_sides)
+        return no_memory(err);
+    for (u64 i = 0; i < src->n_sides; i++) {
+        const lb_side_file *side = &src->sides[i];
+        lb_str text;
+        bool found;
+        if (!lb_str_starts(side->name, dir) || side->size_bytes > SMALL_FILE_MAX)
+            continue;
+        LB_TRY(lb_tok_folder_read(&k->f, side->name.ptr, &text, &found, err));
+        lb_str name = lb_str_sub(side->name, dir.len, side->name.len - suffix.len);
+        lb_str key = lb_arena_printf(&k->f.arena, "tokenizer.chat_template.%.*s", LB_FMT(name));
+        if (!key.ptr)
+            return no_memory(err);
+        if (!found || !lb_str_is_utf8(text) || !lb_str_is_utf8(name))
+            continue;
+        all_told &= lb_kv_as_str(lb_meta_find(k->meta, key.ptr), &told) && lb_str_eq(told, text);
+        list[n++] = name;
+        list[n++] = text;
+    }
+    return all_told
+               ? LB_OK
+               : lb_meta_set_array(k->meta, "lbrx.hf.chat_templates", LB_GGUF_STR, n, list, err);
+}
+
 lb_status lb_tok_keep_from_folder(const lb_source *src, lb_gguf_meta *meta, lb_err *err) {
     keeper k = {.meta = meta};
     char sum[33];
@@ -213,6 +246,7 @@ lb_status lb_tok_keep_from_folder(const lb_source *src, lb_gguf_meta *meta, lb_e
     if (st != LB_OK)
         goto done;
     LB_TRY_DONE(st, keep_small(&k, err));
+    LB_TRY_DONE(st, keep_templates(&k, err));
     if (lb_tok_folder_has(&k.f, "tokenizer.json"))
         LB_TRY_DONE(st, keep_tokenizer(&k, err));
     if (lb_tok_is_spm(&k.a) && !k.a.flat_scores)

@@ -133,6 +133,32 @@ gone "dry run" "$W/dry"
 ok "quiet" "$LBRX" convert "$W/hf" -o "$W/q" -q
 [ ! -s "$W/err" ] && pass || fail quiet "something on stderr"
 
+# ---- named chat templates: a folder inside, which belongs to the model ----
+cp -R "$W/hf" "$W/named"
+mkdir "$W/named/additional_chat_templates"
+printf '{{ a }}' >"$W/named/chat_template.jinja"
+printf '{{ b }}' >"$W/named/additional_chat_templates/tool-use.jinja"
+cat >"$W/named/tokenizer.json" <<'END'
+{"version":"1.0","added_tokens":[],"normalizer":null,"post_processor":null,"decoder":{"type":"ByteLevel"},
+"pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true},
+"model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2},"merges":["a b"]}}
+END
+echo '{}' >"$W/named/tokenizer_config.json"
+for to in hf mlx; do
+    ok "templates to $to" "$LBRX" convert "$W/named" -o "$W/named-$to" --to $to --sha256
+    tree "templates to $to" "$W/named/additional_chat_templates" "$W/named-$to/additional_chat_templates"
+    ok "templates are part of a model" "$LBRX" convert "$W/named" -o "$W/named-$to" --to $to --force
+done
+ok "templates to gguf" "$LBRX" convert "$W/named-mlx" -o "$W/named.gguf" --to gguf
+ok "templates from gguf" "$LBRX" convert "$W/named.gguf" -o "$W/named-hf" --to hf --force --sha256
+ok "the tokenizer from gguf" cmp "$W/named/tokenizer.json" "$W/named-hf/tokenizer.json"
+tree "templates from gguf" "$W/named/additional_chat_templates" "$W/named-hf/additional_chat_templates"
+grep -q '  additional_chat_templates/tool-use.jinja$' "$W/named-hf/SHA256SUMS" && pass ||
+    fail "sums of templates" "none in SHA256SUMS"
+echo mine >"$W/named-hf/additional_chat_templates/notes.tex"
+exits 2 "strangers among templates" "$LBRX" convert "$W/named" -o "$W/named-hf" --to hf --force
+rm -r "$W"/named*
+
 # ---- split and join ----
 P="--no-provenance --no-sync"
 # shellcheck disable=SC2086 # P is a list

@@ -338,6 +338,9 @@ def compare_tokenizers(what, got, want, exact=True):
         check(x == y, "%s: %s is %r, expected %r" % (what, key, x, y))
     check(a.chat_template == b.chat_template, "%s: chat template %r" % (what, a.chat_template))
     x, y = a.get_vocab(), b.get_vocab()
+    if not exact:  # a class of transformers adds tokens of its own (gemma's <mask>) behind the model's vocabulary
+        n = json.loads((pathlib.Path(want) / "config.json").read_text())["vocab_size"]
+        x, y = ({t: i for t, i in v.items() if i < n} for v in (x, y))
     check(x == y, "%s: vocabulary: %s" % (what, sorted(x.items() ^ y.items())[:6]))
 
 
@@ -575,4 +578,5 @@ def main():
           (passed, failed, skipped, time.time() - START))
     sys.exit(failed != 0)
 
-main()
+if __name__ == "__main__":
+    main()
