@@ -175,7 +175,7 @@ static lb_status put(const parser *p, const lb_opt *o, u32 group, const char *te
         *(const char **)field = text;
         return LB_OK;
     case LB_OPT_SIZE:
-        if (!lb_size_parse(lb_str_c(text), field))
+        if (!lb_size_parse(lb_str_c(text), field) || *(const u64 *)field < o->min)
             return bad_value(p, o, text, "a size such as 512MB or 4GiB");
         return LB_OK;
     case LB_OPT_INT:

@@ -36,7 +36,7 @@ typedef struct lb_opt {
     const char *help;     /* what it does, with its unit; the default is added from `initial` */
     const char *initial;  /* value when not given, as a user would write it; NULL: zero */
     const char *alias_of; /* hidden: another name for that option of the same group */
-    u64 min, max;         /* INT; max 0: no limit */
+    u64 min, max;         /* INT; max 0: no limit. SIZE: min */
     bool required, repeatable, hidden;
     size_t off; /* offsetof the field in the group's struct */
 } lb_opt;

@@ -10,7 +10,7 @@ const lb_opt lb_write_opts[LB_WRITE_OPTS] = {
      .short_name = 'o',
      .kind = LB_OPT_PATH,
      .arg = "PATH",
-     .help = "write the result here",
+     .help = "write the result here: a folder, or a file NAME.gguf",
      .off = offsetof(lb_writing, output)},
     {.name = "to",
      .kind = LB_OPT_ENUM,
@@ -22,12 +22,13 @@ const lb_opt lb_write_opts[LB_WRITE_OPTS] = {
     {.name = "max-shard-size",
      .kind = LB_OPT_SIZE,
      .arg = "SIZE",
+     .min = 1,
      .help = "cut the weights into files of at most this size: HF 5GB, MLX 5GiB, GGUF one file "
              "unless given",
      .off = offsetof(lb_writing, max_shard_bytes)},
     {.name = "dry-run",
      .kind = LB_OPT_FLAG,
-     .help = "print the plan and write nothing",
+     .help = "print the plan (inputs, every tensor, bytes, peak memory) and write nothing",
      .off = offsetof(lb_writing, dry_run)},
     {.name = "resume",
      .kind = LB_OPT_FLAG,
@@ -78,12 +79,19 @@ lb_status lb_writer_begin(lb_writer *w, const lb_cli *cli, const lb_writing *o, 
                                .no_sync = o->no_sync,
                                .no_provenance = o->no_provenance,
                                .sha256 = o->sha256,
+                               .json = common->json,
                                .kernels = &w->kernels,
                                .stop = stop,
                                .progress = progress,
                                .user = w};
     if (!o->output && w->opts.to != LB_TO_NONE)
-        return lb_fail(err, LB_E_USAGE, "no output: name it with -o PATH, or use --to none");
+        return lb_fail(err, LB_E_USAGE, "%s: no output: name it with -o PATH, or use --to none",
+                       verb);
+    if (o->output && strcmp(o->output, "-") == 0)
+        return lb_fail(err, LB_E_USAGE,
+                       "%s: a model is not written from front to end, so not to standard output: "
+                       "name a file (./- is one)",
+                       verb);
     lb_progress_begin(&w->progress, common->progress, verb);
     return LB_OK;
 }
@@ -116,7 +124,9 @@ void lb_writer_end(lb_writer *w, lb_cli *cli, const lb_common *common, const lb_
     lb_buf_deinit(&w->remarks);
     if (st != LB_OK)
         return;
-    if (r->dry_run)
+    if (r->dry_run && common->json)
+        lb_buf_put_str(&cli->out, lb_buf_str(plan));
+    else if (r->dry_run)
         put_lines(&cli->out, lb_buf_str(plan));
     else if (common->json)
         lb_output_json(&w->opts, r, &cli->out);

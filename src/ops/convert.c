@@ -45,6 +45,14 @@ lb_status lb_conv_push(lb_conv *c, const lb_out_tensor *t, lb_err *err) {
     return LB_OK;
 }
 
+lb_status lb_conv_read_template(lb_conv *c, lb_str *out, lb_err *err) {
+    const char *path = c->o->chat_template;
+    LB_TRY(lb_os_read_file(path, 16 * LB_MIB, c->perm, out, err));
+    if (!lb_str_is_utf8(*out))
+        return lb_fail(err, LB_E_FORMAT, "--chat-template %s: the text is not UTF-8", path);
+    return LB_OK;
+}
+
 /* Every stored tensor is a weight of its own here: codes, scales and biases are copied like any
  * other. */
 lb_status lb_conv_same_tensors(lb_conv *c, lb_err *err) {

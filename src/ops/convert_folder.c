@@ -146,7 +146,11 @@ static lb_status chat_template(lb_conv *c, lb_err *err) {
     lb_str text;
     if (!c->o->chat_template)
         return LB_OK;
-    LB_TRY(lb_os_read_file(c->o->chat_template, 16 * LB_MIB, c->perm, &text, err));
+    if (c->model.format == LB_FORMAT_SAFETENSORS)
+        return lb_fail(
+            err, LB_E_USAGE,
+            "--chat-template: a lone safetensors file holds none: --to hf makes a folder");
+    LB_TRY(lb_conv_read_template(c, &text, err));
     return push_text(c, (lb_sink_text){LB_STR("chat_template.jinja"), text, NULL}, err);
 }
 
@@ -237,14 +241,52 @@ static lb_status add_tensors(lb_conv *c, lb_err *err) {
     return LB_OK;
 }
 
+/* What is no language model keeps the name that its loader looks for: peft's adapters, diffusers'
+ * parts. Else NULL: "model". */
+static const char *stem_of(const lb_conv *c) {
+    static const char *const stems[] = {"adapter_model", "adapters", "diffusion_pytorch_model"};
+    lb_str name = c->src->n_files ? c->src->files[0].name : LB_STR_NONE;
+    if (c->src->format != LB_FORMAT_HF || c->model.format != LB_FORMAT_HF)
+        return NULL;
+    for (u32 i = 0; i < LB_LEN(stems); i++) {
+        size_t n = strlen(stems[i]);
+        if (lb_str_starts(name, lb_str_c(stems[i])) && (name.ptr[n] == '.' || name.ptr[n] == '-'))
+            return stems[i];
+    }
+    return NULL;
+}
+
+/* mlx 0.32 refuses some types of safetensors and reads eight-bit floats as integers. */
+static lb_status check_mlx(const lb_conv *c, lb_err *err) {
+    if (c->model.format != LB_FORMAT_MLX || c->src->format == LB_FORMAT_MLX)
+        return LB_OK;
+    if (!c->src->config.len && lb_source_side(c->src, LB_STR("adapter_config.json")))
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "'%.*s' is an adapter (adapter_config.json): adapters do not change their "
+                       "format in this version",
+                       LB_FMT(c->src->label));
+    for (u64 i = 0; i < c->model.n_tensors; i++) {
+        const lb_out_tensor *t = &c->model.tensors[i];
+        lb_dtype_class cls = lb_dtype_get(t->dtype)->cls;
+        if (t->dtype == LB_F64 || cls == LB_CLASS_OPAQUE ||
+            (cls == LB_CLASS_FLOAT && !lb_ctensor_is_float(t->dtype)))
+            return lb_fail(err, LB_E_UNSUPPORTED,
+                           "tensor '%.*s': MLX has no type %s: choose --dtype f32, f16 or bf16",
+                           LB_FMT(t->name), lb_dtype_get(t->dtype)->name);
+    }
+    return LB_OK;
+}
+
 lb_status lb_conv_to_folder(lb_conv *c, lb_err *err) {
     bool same = same_form(c);
     c->model.st_metadata = c->src->st_metadata;
+    c->model.stem = stem_of(c);
     if (same) {
         LB_TRY(lb_conv_same_tensors(c, err));
     } else {
         LB_TRY(add_tensors(c, err));
     }
+    LB_TRY(check_mlx(c, err));
     if (c->src->format == LB_FORMAT_GGUF)
         LB_TRY(texts_of_gguf(c, err));
     else

@@ -5,6 +5,7 @@
 #include "ops/convert_internal.h"
 #include "text/tokdata.h"
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 
 /* ---- metadata edits ---- */
@@ -31,6 +32,7 @@ static lb_status parse_number(lb_gguf_kv *kv, const char *type, const char *valu
         if (bits == 0) {
             double d = strtod(value, &end);
             kv->v.f = kinds[i].type == LB_GGUF_F32 ? (double)(float)d : d;
+            fits = !isinf(kv->v.f) || !strpbrk(value, "0123456789"); /* "inf" is meant so */
         } else if (kinds[i].is_signed) {
             kv->v.i = strtoll(value, &end, 10);
             i64 max = (i64)(UINT64_MAX >> (65 - bits));
@@ -39,13 +41,27 @@ static lb_status parse_number(lb_gguf_kv *kv, const char *type, const char *valu
             kv->v.u = strtoull(value, &end, 10);
             fits = errno == 0 && kv->v.u <= UINT64_MAX >> (64 - bits) && !strchr(value, '-');
         }
-        if (!*value || *end || !fits)
+        if (!*value || *end || !fits || (u8)*value <= ' ')
             return lb_fail(err, LB_E_USAGE, "--set: '%s' is not a value of type %s", value, type);
         return LB_OK;
     }
     return lb_fail(err, LB_E_USAGE,
                    "--set: '%s' is not one of u8|i8|u16|i16|u32|i32|u64|i64|f32|f64|bool|str",
                    type);
+}
+
+/* As GGUF has keys: ASCII without blanks. The keys of a split file say what lies where. */
+static lb_status check_key(lb_str key, lb_err *err) {
+    for (size_t i = 0; i < key.len; i++)
+        if ((u8)key.ptr[i] <= ' ' || (u8)key.ptr[i] >= 0x7f)
+            return lb_fail(err, LB_E_USAGE,
+                           "--set: '%.*s' is not a key: letters, digits, dots and the like",
+                           LB_FMT(key));
+    if (lb_str_starts(key, LB_STR("split.")))
+        return lb_fail(err, LB_E_USAGE,
+                       "--set: '%.*s' belongs to the files' layout: see --max-shard-size",
+                       LB_FMT(key));
+    return LB_OK;
 }
 
 static lb_status set_one(lb_conv *c, const char *text, lb_err *err) {
@@ -60,7 +76,11 @@ static lb_status set_one(lb_conv *c, const char *text, lb_err *err) {
     lb_gguf_kv kv = {.key = lb_str_sub(s, 0, eq)};
     if (!type.ptr)
         return lb_fail(err, LB_E_NOMEM, "out of memory for metadata");
+    LB_TRY(check_key(kv.key, err));
     if (lb_str_eq_c(type, "str") || lb_str_eq_c(type, "string")) {
+        if (!lb_str_is_utf8(value))
+            return lb_fail(err, LB_E_USAGE, "--set: the value of '%.*s' is not UTF-8",
+                           LB_FMT(kv.key));
         kv.type = LB_GGUF_STR;
         kv.v.s = value;
     } else if (lb_str_eq_c(type, "bool")) {
@@ -86,7 +106,7 @@ lb_status lb_conv_edit_meta(lb_conv *c, lb_err *err) {
         LB_TRY(set_one(c, o->set[i], err));
     if (o->chat_template) {
         lb_str text;
-        LB_TRY(lb_os_read_file(o->chat_template, 16 * LB_MIB, c->perm, &text, err));
+        LB_TRY(lb_conv_read_template(c, &text, err));
         LB_TRY(lb_meta_set_str(&c->meta, "tokenizer.chat_template", text, err));
     }
     return LB_OK;
@@ -258,10 +278,9 @@ static void count_params(lb_conv *c, lb_arch_meta_in *in) {
 }
 
 static lb_status model_meta(lb_conv *c, lb_err *err) {
-    lb_json *generation, *readme = NULL;
-    lb_arch_meta_in in = {.config = c->canon.config, .label = c->src->label};
+    lb_json *generation;
+    lb_arch_meta_in in = {.config = c->canon.config, .label = lb_os_base_name(c->src->label)};
     const lb_side_file *f = lb_source_side(c->src, LB_STR("README.md"));
-    (void)readme;
     LB_TRY(side_json(c, "generation_config.json", &generation, err));
     in.generation = generation;
     if (f && f->size_bytes <= 4 * LB_MIB)

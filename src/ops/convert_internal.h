@@ -27,6 +27,9 @@ typedef struct lb_conv {
 void lb_conv_remark(lb_conv *c, const char *fmt, ...) LB_PRINTF(2, 3);
 lb_status lb_conv_push(lb_conv *c, const lb_out_tensor *t, lb_err *err);
 
+/* The text of --chat-template; must be UTF-8. */
+lb_status lb_conv_read_template(lb_conv *c, lb_str *out, lb_err *err);
+
 /* The source's stored tensors as they are: same format in and out. */
 lb_status lb_conv_same_tensors(lb_conv *c, lb_err *err);
 lb_status lb_conv_to_gguf(lb_conv *c, lb_err *err); /* from HF or MLX */

@@ -174,6 +174,7 @@ static lb_status layout_st(lb_output *x, lb_err *err) {
                            .data_align = mlx ? 16384 : 8,
                            .meta = meta,
                            .n_meta = n_meta,
+                           .stem = m->stem,
                            .n_parameters = m->n_parameters};
     LB_TRY(lb_st_layout_plan(items, m->n_tensors, &o, perm, &l, err));
     x->heads = lb_arena_new(perm, lb_str, l.n_shards + 1);
@@ -195,8 +196,23 @@ static lb_status layout_st(lb_output *x, lb_err *err) {
 
 /* ---- after the run ---- */
 
-/* lbrx.json of a folder: what made it, from what, and the hash of every tensor. Schema 1. */
-static lb_status write_json(lb_output *x, lb_buf *out, lb_err *err) {
+/* The files of the folder: --force may replace them all later. */
+static void put_files(const lb_output *x, const lb_sink_text *texts, u32 n_texts, lb_buf *out) {
+    lb_buf_put_c(out, ",\n  \"files\": [\n    \"lbrx.json\"");
+    if (x->opts->sha256)
+        lb_buf_put_c(out, ",\n    \"SHA256SUMS\"");
+    for (u64 i = 0; i < x->plan->n_files + n_texts; i++) {
+        lb_buf_put_c(out, ",\n    ");
+        lb_json_write_str(
+            out, i < x->plan->n_files ? x->plan->files[i].name : texts[i - x->plan->n_files].name,
+            true);
+    }
+    lb_buf_put_c(out, "\n  ]");
+}
+
+/* lbrx.json of a folder: what made it, from what, its files, the hash of every tensor. Schema 1. */
+static lb_status write_json(lb_output *x, const lb_sink_text *texts, u32 n_texts, lb_buf *out,
+                            lb_err *err) {
     const lb_plan *p = x->plan;
     char hex[33];
     lb_buf_put_c(out, "{\n  \"schema\": 1,\n  \"lbrx\": \"" LB_VERSION "\",\n  \"operation\": ");
@@ -208,7 +224,9 @@ static lb_status write_json(lb_output *x, lb_buf *out, lb_err *err) {
         lb_json_write_str(out, p->graph.sources[i]->label, true);
         lb_buf_printf(out, ", \"digest\": \"%s\"}", hex);
     }
-    lb_buf_put_c(out, "\n  ],\n  \"hash\": \"xxh3-128\",\n  \"tensors\": {");
+    lb_buf_put_c(out, "\n  ]");
+    put_files(x, texts, n_texts, out);
+    lb_buf_put_c(out, ",\n  \"hash\": \"xxh3-128\",\n  \"tensors\": {");
     bool first = true;
     for (u64 j = 0; j < p->n_jobs; j++)
         for (u32 s = 0; s < p->jobs[j].n_streams; s++, first = false) {
@@ -258,7 +276,7 @@ static lb_status finish(lb_output *x, lb_err *err) {
         texts[n++] = x->index;
     lb_status st = fill_fields(x, err);
     if (st == LB_OK && folder && !x->opts->no_provenance) {
-        st = write_json(x, &json, err);
+        st = write_json(x, texts, n, &json, err);
         texts[n++] = (lb_sink_text){LB_STR("lbrx.json"), lb_buf_str(&json), NULL};
     }
     if (st == LB_OK && x->sink)
@@ -269,7 +287,7 @@ static lb_status finish(lb_output *x, lb_err *err) {
 
 static void sum_up(const lb_output *x, const lb_run_report *run, lb_out_report *r) {
     r->bytes_read = run->bytes_read;
-    r->bytes_written = run->bytes_written;
+    r->bytes_written = x->opts->to == LB_TO_NONE ? 0 : run->bytes_written;
     r->bytes_moved = run->bytes_moved;
     r->n_jobs_kept = run->resumed_jobs;
     r->pool = run->pool;
@@ -295,22 +313,26 @@ static lb_status check_lossless(const lb_output *x, lb_err *err) {
     return LB_OK;
 }
 
+static lb_sink_options sink_options(const lb_output *x) {
+    const lb_writer_opts *o = x->opts;
+    return (lb_sink_options){.path = o->output,
+                             .folder = x->folder,
+                             .resume = o->resume,
+                             .force = o->force,
+                             .sync = !o->no_sync,
+                             .sha256 = o->sha256,
+                             .stop = o->stop,
+                             .user = o->user,
+                             .spread = x->folder && x->model->format == LB_FORMAT_GGUF};
+}
+
 static lb_status run(lb_output *x, lb_out_report *report, lb_err *err) {
     const lb_writer_opts *o = x->opts;
     lb_run_report rr = {0};
     lb_status st = LB_OK;
-    if (o->to != LB_TO_NONE) {
-        lb_sink_options so = {.path = o->output,
-                              .folder = x->folder,
-                              .resume = o->resume,
-                              .force = o->force,
-                              .sync = !o->no_sync,
-                              .sha256 = o->sha256,
-                              .stop = o->stop,
-                              .user = o->user,
-                              .spread = x->folder && x->model->format == LB_FORMAT_GGUF};
+    lb_sink_options so = sink_options(x);
+    if (o->to != LB_TO_NONE)
         LB_TRY(lb_sink_open(&x->sink, x->plan, &so, err));
-    }
     lb_run_options ro = {.kernels = o->kernels,
                          .sink = x->sink,
                          .temp_dir = x->sink ? lb_sink_dir(x->sink) : NULL,
@@ -355,7 +377,13 @@ lb_status lb_output_write(lb_plan *p, const lb_out_model *m, const lb_writer_opt
                                            .threads = o->threads},
                          err));
     if (o->dry_run) {
-        lb_output_print_plan(&x, text);
+        lb_sink_options so = sink_options(&x);
+        if (o->to != LB_TO_NONE && o->output)
+            LB_TRY(lb_sink_check(p, &so, err));
+        if (o->json)
+            lb_output_json_plan(&x, text);
+        else
+            lb_output_print_plan(&x, text);
         return lb_buf_status(text, err);
     }
     lb_status st = run(&x, report, err);

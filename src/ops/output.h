@@ -22,6 +22,7 @@ typedef struct lb_writer_opts {
     u32 threads;
     u64 max_shard_bytes; /* 0: the format's rule (HF 5 GB, MLX 5 GiB, GGUF one file) */
     bool dry_run, resume, force, no_sync, no_provenance, sha256;
+    bool json;     /* form of a dry run's text */
     bool lossless; /* refuse when any value would be rounded */
     const lb_kernels *kernels;
     bool (*stop)(void *);
@@ -48,6 +49,7 @@ typedef struct lb_out_model {
     lb_gguf_meta *meta;  /* GGUF */
     lb_sink_text *texts; /* folders; the index and lbrx.json are added */
     u32 n_texts;
+    const char *stem;   /* of the weight files' names in a folder; NULL: "model" */
     u64 n_parameters;   /* for the index */
     lb_str operation;   /* "convert --dtype bf16": provenance, part of the plan's identity */
     lb_str st_metadata; /* kept: raw JSON of the source's __metadata__, or empty */
@@ -68,7 +70,8 @@ typedef struct lb_out_report {
     char sha256[65]; /* of a single-file output, when asked for */
 } lb_out_report;
 
-/* Lays out, plans and writes. With dry_run the plan's text goes to *text and nothing is written. */
+/* Lays out, plans and writes. With dry_run the plan's text goes to *text, nothing is written, and
+ * an output that would be refused is refused. */
 lb_status lb_output_write(lb_plan *p, const lb_out_model *m, const lb_writer_opts *o, lb_buf *text,
                           lb_out_report *report, lb_err *err);
 

@@ -27,6 +27,8 @@ typedef struct lb_output {
     bool folder;
 } lb_output;
 
+/* The plan for people and as one JSON object. */
 void lb_output_print_plan(const lb_output *x, lb_buf *out);
+void lb_output_json_plan(const lb_output *x, lb_buf *out);
 
 #endif

@@ -21,26 +21,32 @@ static void put_line(lb_buf *out, const char *what, u64 bytes) {
     lb_buf_put_c(out, "\n");
 }
 
+static u64 disk_bytes(const lb_plan *p) {
+    u64 n = 0;
+    for (u64 i = 0; i < p->n_files; i++)
+        n += p->files[i].size_bytes;
+    return n;
+}
+
 void lb_output_print_plan(const lb_output *x, lb_buf *out) {
     const lb_plan *p = x->plan;
-    u64 disk = 0;
+    bool none = x->opts->to == LB_TO_NONE;
     for (u32 i = 0; i < p->graph.n_sources; i++) {
         const lb_source *s = p->graph.sources[i];
         lb_buf_printf(out, "input        %.*s (%s, %llu tensors)\n", LB_FMT(s->label),
                       lb_format_name(s->format), (unsigned long long)s->n_tensors);
     }
-    lb_buf_printf(out, "output       %s (%s, %llu tensors, %llu files)\n",
-                  x->opts->output ? x->opts->output : "none", lb_format_name(x->model->format),
-                  (unsigned long long)x->model->n_tensors, (unsigned long long)p->n_files);
+    lb_buf_printf(out, "output       %s (%s, %llu tensors, %llu file%s)\n",
+                  none || !x->opts->output ? "none" : x->opts->output,
+                  lb_format_name(x->model->format), (unsigned long long)x->model->n_tensors,
+                  (unsigned long long)p->n_files, p->n_files == 1 ? "" : "s");
     for (u64 i = 0; i < p->n_jobs; i++)
         lb_plan_print_job(p, &p->jobs[i], out);
     for (u32 i = 0; i < x->model->n_remarks; i++)
         lb_buf_printf(out, "remark       %.*s\n", LB_FMT(x->model->remarks[i]));
-    for (u64 i = 0; i < p->n_files; i++)
-        disk += p->files[i].size_bytes;
     put_line(out, "read", p->read_bytes);
-    put_line(out, "write", p->write_bytes);
-    put_line(out, "disk", disk);
+    put_line(out, "write", none ? 0 : p->write_bytes);
+    put_line(out, "disk", none ? 0 : disk_bytes(p));
     if (p->spill_bytes)
         put_line(out, "temporary", p->spill_bytes);
     put_line(out, "peak memory", p->peak_bytes);
@@ -48,12 +54,71 @@ void lb_output_print_plan(const lb_output *x, lb_buf *out) {
                   p->window, (unsigned long long)(p->target_bytes / LB_KIB));
 }
 
-void lb_output_json(const lb_writer_opts *o, const lb_out_report *r, lb_buf *out) {
-    lb_buf_put_c(out, "{\"output\": ");
+static void json_tensors(const lb_plan *p, lb_buf *out) {
+    bool first = true;
+    lb_buf text = {0};
+    for (u64 i = 0; i < p->n_jobs; i++)
+        for (u32 k = 0; k < p->jobs[i].n_streams; k++, first = false) {
+            const lb_stream *t = &p->jobs[i].streams[k];
+            lb_buf_put_c(out, first ? "\n{\"name\": " : ",\n{\"name\": ");
+            lb_json_write_str(out, t->name, false);
+            lb_buf_printf(out, ", \"type\": \"%s\", \"shape\": [", lb_dtype_get(t->dtype)->name);
+            for (u32 d = 0; d < t->shape.rank; d++)
+                lb_buf_printf(out, "%s%llu", d ? ", " : "", (unsigned long long)t->shape.dim[d]);
+            lb_buf_reset(&text);
+            for (u32 s = 0; s < p->jobs[i].n_segments; s++)
+                lb_plan_print_segment(p, &p->jobs[i], s, &text);
+            lb_buf_put_c(out, "], \"source\": ");
+            lb_json_write_str(
+                out, text.len > 4 ? lb_str_sub(lb_buf_str(&text), 4, text.len) : LB_STR_NONE,
+                false); /* without the first arrow */
+            lb_buf_put_c(out, "}");
+            out->oom = out->oom || text.oom;
+        }
+    lb_buf_deinit(&text);
+}
+
+static void json_output(const lb_writer_opts *o, lb_buf *out) {
     if (o->output && o->to != LB_TO_NONE)
         lb_json_write_str(out, lb_str_c(o->output), true);
     else
         lb_buf_put_c(out, "null");
+}
+
+void lb_output_json_plan(const lb_output *x, lb_buf *out) {
+    const lb_plan *p = x->plan;
+    bool none = x->opts->to == LB_TO_NONE;
+    lb_buf_put_c(out, "{\"dry_run\": true, \"output\": ");
+    json_output(x->opts, out);
+    lb_buf_printf(out, ", \"format\": \"%s\", \"tensors\": %llu, \"files\": %llu, \"inputs\": [",
+                  lb_format_name(x->model->format), (unsigned long long)x->model->n_tensors,
+                  (unsigned long long)p->n_files);
+    for (u32 i = 0; i < p->graph.n_sources; i++) {
+        const lb_source *s = p->graph.sources[i];
+        lb_buf_put_c(out, i ? ", {\"name\": " : "{\"name\": ");
+        lb_json_write_str(out, s->label, true);
+        lb_buf_printf(out, ", \"format\": \"%s\", \"tensors\": %llu}", lb_format_name(s->format),
+                      (unsigned long long)s->n_tensors);
+    }
+    lb_buf_printf(out,
+                  "], \"bytes_read\": %llu, \"bytes_written\": %llu, \"disk_bytes\": %llu, "
+                  "\"peak_memory_bytes\": %llu, \"threads\": %u, \"remarks\": [",
+                  (unsigned long long)p->read_bytes,
+                  (unsigned long long)(none ? 0 : p->write_bytes),
+                  (unsigned long long)(none ? 0 : disk_bytes(p)), (unsigned long long)p->peak_bytes,
+                  p->threads);
+    for (u32 i = 0; i < x->model->n_remarks; i++) {
+        lb_buf_put_c(out, i ? ", " : "");
+        lb_json_write_str(out, x->model->remarks[i], true);
+    }
+    lb_buf_put_c(out, "], \"plan\": [");
+    json_tensors(p, out);
+    lb_buf_put_c(out, "]}\n");
+}
+
+void lb_output_json(const lb_writer_opts *o, const lb_out_report *r, lb_buf *out) {
+    lb_buf_put_c(out, "{\"output\": ");
+    json_output(o, out);
     lb_buf_printf(out,
                   ", \"format\": \"%s\", \"tensors\": %llu, \"bytes_read\": %llu, "
                   "\"bytes_written\": %llu, \"seconds\": %.6f, "
@@ -81,11 +146,11 @@ void lb_output_text(const lb_writer_opts *o, const lb_out_report *r, lb_buf *out
                   lb_format_name(r->format), (unsigned long long)r->n_tensors);
     put_size(out, r->bytes_read);
     lb_buf_put_c(out, ", wrote ");
-    put_size(out, o->to == LB_TO_NONE ? 0 : r->bytes_written);
+    put_size(out, r->bytes_written);
     lb_buf_printf(out, " in %.2f s", r->seconds);
     if (r->seconds > 0) {
         lb_buf_put_c(out, " (");
-        put_size(out, (u64)((double)r->bytes_written / r->seconds));
+        put_size(out, (u64)((double)(r->bytes_read + r->bytes_written) / r->seconds));
         lb_buf_put_c(out, "/s)");
     }
     lb_buf_put_c(out, ", peak memory ");

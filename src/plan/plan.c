@@ -3,6 +3,7 @@
 #include "plan/plan.h"
 #include "base/os.h"
 #include "base/thread.h"
+#include "io/size.h"
 #include "plan/eval.h"
 #include "plan/pool.h"
 #include "plan/run.h"
@@ -344,11 +345,11 @@ static lb_status solve(lb_plan *p, const lb_plan_limits *lim, lb_err *err) {
         LB_TRY(solve_holds(p, lim, lim->memory_bytes, &found, err));
     if (found)
         return LB_OK;
-    return lb_fail(
-        err, LB_E_LIMIT,
-        "a memory budget of %llu MiB is too small: this needs at least %llu MiB (--memory)",
-        (unsigned long long)(lim->memory_bytes / LB_MIB),
-        (unsigned long long)lb_ceil_div_u64(p->peak_bytes, LB_MIB));
+    char have[LB_SIZE_TEXT];
+    return lb_fail(err, LB_E_LIMIT,
+                   "a memory budget of %s is too small: this needs at least %llu MiB (--memory)",
+                   lb_size_text(lim->memory_bytes, have),
+                   (unsigned long long)lb_ceil_div_u64(p->peak_bytes, LB_MIB));
 }
 
 lb_status lb_plan_close(lb_plan *p, const lb_plan_limits *limits, lb_err *err) {

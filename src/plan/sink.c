@@ -275,6 +275,15 @@ static lb_status start_anew(lb_sink *s, lb_err *err) {
     return lb_journal_begin(s, err);
 }
 
+lb_status lb_sink_check(lb_plan *plan, const lb_sink_options *o, lb_err *err) {
+    lb_sink s = {.plan = plan, .o = *o, .journal_fd = -1};
+    lb_status st = make_names(&s, err);
+    if (st == LB_OK)
+        st = lb_sink_check_target(&s, err);
+    lb_arena_deinit(&s.arena);
+    return st;
+}
+
 lb_status lb_sink_open(lb_sink **out, lb_plan *plan, const lb_sink_options *o, lb_err *err) {
     lb_sink *s = lb_alloc_zero(1, sizeof *s);
     if (!s)

@@ -36,6 +36,9 @@ lb_status lb_sink_open(lb_sink **out, lb_plan *plan, const lb_sink_options *o, l
 
 /* The folder that the output stands in: for temporary files. */
 const char *lb_sink_dir(const lb_sink *s);
+/* Only what lb_sink_open refuses about the target; touches nothing: for a dry run. */
+lb_status lb_sink_check(lb_plan *plan, const lb_sink_options *o, lb_err *err);
+
 /* Thread-safe; any order. */
 lb_status lb_sink_write(lb_sink *s, u32 file, u64 off_bytes, const void *ptr, u64 len, lb_err *err);
 /* A job kept from before: its streams' hashes are set in the plan. */

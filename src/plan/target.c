@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* target.c: what an output may replace: never an input, never what lies around one, and with
- * --force only a file, or a folder that holds nothing but parts of a model. */
+ * --force only a file, or a folder that holds nothing but parts of a model: what lbrx.json lists,
+ * and names that model folders have by convention. Whatever else stands there is somebody's. */
 #include "base/os.h"
 #include "format/gguf_split.h"
+#include "io/json.h"
 #include "plan/sink_internal.h"
 #include <limits.h>
 #include <stdlib.h>
@@ -35,13 +37,20 @@ static lb_status refuse_input(const lb_sink *s, const char *input, lb_err *err) 
                    s->o.path, input);
 }
 
-static lb_status check_source(const lb_sink *s, const lb_source *src, bool exists,
-                              const lb_fstat *target, lb_err *err) {
+/* Both where a link to the file stands and where the file itself does. */
+static bool file_lies_inside(const char *path, const lb_fstat *target, lb_arena *arena) {
+    lb_str dir = lb_arena_str(arena, lb_os_dir_name(lb_str_c(path)));
+    return lies_inside(path, target->dev, target->ino) ||
+           (dir.ptr && lies_inside(dir.ptr, target->dev, target->ino));
+}
+
+static lb_status check_source(lb_sink *s, const lb_source *src, bool exists, const lb_fstat *target,
+                              lb_err *err) {
     lb_fstat in;
     bool folder = src->format == LB_FORMAT_HF || src->format == LB_FORMAT_MLX;
     for (u64 f = 0; f < src->n_files && exists; f++)
         if (same(target, src->files[f].dev, src->files[f].ino) ||
-            (target->is_dir && lies_inside(src->files[f].path, target->dev, target->ino)))
+            (target->is_dir && file_lies_inside(src->files[f].path, target, &s->arena)))
             return refuse_input(s, src->path, err);
     if (!folder || lb_os_stat(src->path, &in, NULL) != LB_OK)
         return LB_OK;
@@ -52,16 +61,50 @@ static lb_status check_source(const lb_sink *s, const lb_source *src, bool exist
 }
 
 static bool is_model_part(lb_str name) {
-    static const char *const ends[] = {".safetensors", ".json",  ".jinja", ".model", ".txt",
-                                       ".md",          ".py",    ".gguf",  ".npz",   ".bin",
-                                       ".tiktoken",    ".vocab", ".sha256"};
-    static const char *const starts[] = {"LICENSE",    "NOTICE",         "README",
-                                         "USE_POLICY", ".gitattributes", "SHA256SUMS"};
+    static const char *const ends[] = {".safetensors", ".index.json", "_config.json",
+                                       ".gguf",        ".jinja",      ".model",
+                                       ".tiktoken",    ".npz",        ".sha256"};
+    static const char *const starts[] = {"LICENSE", "NOTICE", "USE_POLICY", "README",
+                                         "pytorch_model"};
+    static const char *const code[] = {"modeling_", "configuration_", "tokenization_",
+                                       "processing_", "image_processing_"};
+    static const char *const names[] = {"config.json",       "tokenizer.json",
+                                        "vocab.json",        "special_tokens_map.json",
+                                        "params.json",       "tekken.json",
+                                        "added_tokens.json", "chat_template.json",
+                                        "lbrx.json",         "merges.txt",
+                                        "vocab.txt",         "SHA256SUMS",
+                                        ".gitattributes",    "sentencepiece.bpe.vocab"};
+    for (u32 i = 0; i < LB_LEN(names); i++)
+        if (lb_str_eq_c(name, names[i]))
+            return true;
     for (u32 i = 0; i < LB_LEN(ends); i++)
         if (lb_str_ends(name, lb_str_c(ends[i])))
             return true;
     for (u32 i = 0; i < LB_LEN(starts); i++)
         if (lb_str_starts(name, lb_str_c(starts[i])))
+            return true;
+    for (u32 i = 0; i < LB_LEN(code); i++)
+        if (lb_str_starts(name, lb_str_c(code[i])) && lb_str_ends(name, LB_STR(".py")))
+            return true;
+    return false;
+}
+
+/* What lbrx.json says that it stands with: copied side files may have any name. NULL: no list. */
+static const lb_json *listed_files(lb_sink *s) {
+    const char *path = lb_os_join(&s->arena, s->target, LB_STR("lbrx.json"));
+    lb_str text;
+    lb_json *root = NULL;
+    if (!path || lb_os_read_file(path, 256 * LB_MIB, &s->arena, &text, NULL) != LB_OK ||
+        lb_json_parse(text, "lbrx.json", &s->arena, &root, NULL) != LB_OK)
+        return NULL;
+    return lb_json_get(root, "files");
+}
+
+static bool is_listed(const lb_json *files, lb_str name) {
+    lb_str text;
+    for (const lb_json *f = files ? files->first : NULL; f; f = f->next)
+        if (lb_json_as_str(f, &text) && lb_str_eq(text, name))
             return true;
     return false;
 }
@@ -71,14 +114,24 @@ static bool is_model_part(lb_str name) {
 static lb_status check_folder(lb_sink *s, const char *folder, bool top, lb_err *err) {
     lb_str *names;
     u64 n;
+    const lb_json *files = NULL;
+    bool asked = false;
     LB_TRY(lb_os_list(folder, &s->arena, &names, &n, err));
     for (u64 i = 0; i < n; i++) {
         lb_fstat st = {0};
         const char *path = lb_os_join(&s->arena, folder, names[i]);
-        bool known = path && lb_os_stat(path, &st, NULL) == LB_OK;
-        if (known && top && st.is_dir && lb_str_eq_c(names[i], LB_CHAT_TEMPLATES_DIR))
+        bool known = path && lb_os_stat(path, &st, NULL) == LB_OK, is_file = known && st.is_file;
+        if (known && top && st.is_dir && lb_str_eq_c(names[i], LB_CHAT_TEMPLATES_DIR)) {
             LB_TRY(check_folder(s, path, false, err)); /* recursion: one level */
-        else if (!known || !st.is_file || !is_model_part(names[i]))
+            continue;
+        }
+        if (is_file && is_model_part(names[i]))
+            continue;
+        if (is_file && !asked) {
+            files = listed_files(s);
+            asked = true;
+        }
+        if (!is_file || !is_listed(files, names[i]))
             return lb_fail(err, LB_E_USAGE,
                            "output '%s' holds '%.*s', which is not part of a model: remove it or "
                            "name another output",
@@ -87,7 +140,7 @@ static lb_status check_folder(lb_sink *s, const char *folder, bool top, lb_err *
     return LB_OK;
 }
 
-static lb_status check_sources(const lb_sink *s, const char *path, lb_err *err) {
+static lb_status check_sources(lb_sink *s, const char *path, lb_err *err) {
     lb_fstat st = {0};
     bool known = lb_os_exists(path) && lb_os_stat(path, &st, NULL) == LB_OK;
     for (u32 i = 0; i < s->plan->graph.n_sources; i++)
@@ -128,6 +181,16 @@ lb_status lb_sink_list_stale(lb_sink *s, lb_err *err) {
     return st;
 }
 
+/* A device or a pipe: its name would come to stand for a file. */
+static lb_status refuse_special(const char *path, bool known, const lb_fstat *st, lb_err *err) {
+    if (!known || st->is_file || st->is_dir)
+        return LB_OK;
+    return lb_fail(err, LB_E_USAGE,
+                   "output '%s' is neither a file nor a folder: name another output (--to none "
+                   "writes nothing)",
+                   path);
+}
+
 /* Parts of a split: each of their names, and those of another split under the same name. */
 static lb_status check_spread(lb_sink *s, lb_err *err) {
     LB_TRY(lb_sink_list_stale(s, err));
@@ -140,8 +203,10 @@ static lb_status check_spread(lb_sink *s, lb_err *err) {
             return lb_fail(err, LB_E_NOMEM, "out of memory for output names");
         if (!lb_os_exists(path))
             continue;
+        bool known = lb_os_stat(path, &st, NULL) == LB_OK;
         LB_TRY(check_sources(s, path, err));
-        if (!s->o.force || (lb_os_stat(path, &st, NULL) == LB_OK && st.is_dir))
+        LB_TRY(refuse_special(path, known, &st, err));
+        if (!s->o.force || (known && st.is_dir))
             return exists(path, err);
     }
     return LB_OK;
@@ -168,9 +233,11 @@ lb_status lb_sink_check_target(lb_sink *s, lb_err *err) {
         return check_spread(s, err);
     if (!lb_os_exists(s->target))
         return LB_OK;
+    bool known = lb_os_stat(s->target, &target, NULL) == LB_OK;
+    LB_TRY(refuse_special(s->o.path, known, &target, err));
     if (!s->o.force)
         return exists(s->o.path, err);
-    if (lb_os_stat(s->target, &target, NULL) == LB_OK && target.is_dir != s->o.folder)
+    if (known && target.is_dir != s->o.folder)
         return lb_fail(err, LB_E_USAGE,
                        "output '%s' is a %s and would become a %s: name another output", s->o.path,
                        target.is_dir ? "folder" : "file", s->o.folder ? "folder" : "file");

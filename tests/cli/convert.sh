@@ -41,6 +41,15 @@ complains "set with a wrong type" "text"
 exits 2 "set out of range" "$LBRX" convert "$G" -o "$W/x.gguf" --set a.b=u8:256
 exits 2 "set no number" "$LBRX" convert "$G" -o "$W/x.gguf" --set a.b=f32:1.5x
 exits 2 "set no truth" "$LBRX" convert "$G" -o "$W/x.gguf" --set a.b=bool:maybe
+exits 2 "set beyond f32" "$LBRX" convert "$G" -o "$W/x.gguf" --set a.b=f32:1e39
+exits 2 "set a blank" "$LBRX" convert "$G" -o "$W/x.gguf" --set "a.b=u8: 5"
+exits 2 "set a key with a blank" "$LBRX" convert "$G" -o "$W/x.gguf" --set "a b=u8:5"
+exits 2 "set a key of the layout" "$LBRX" convert "$G" -o "$W/x.gguf" --set split.count=u16:3
+exits 2 "no room in a file" "$LBRX" convert "$W/hf" -o "$W/x" --max-shard-size 0
+printf '\377\376' >"$W/bad.jinja"
+exits 3 "template that is no text" "$LBRX" convert "$G" -o "$W/x.gguf" --chat-template "$W/bad.jinja"
+exits 2 "template for a lone file" "$LBRX" convert "$W"/hf/model-00001-of-*.safetensors \
+    -o "$W/x.safetensors" --chat-template "$W/bad.jinja"
 exits 2 "unset an absent key" "$LBRX" convert "$G" -o "$W/x.gguf" --unset no.such
 complains "unset an absent key" "no.such"
 exits 2 "set for a folder" "$LBRX" convert "$G" -o "$W/x" --to hf --set a.b=u8:1
@@ -107,6 +116,8 @@ gone "malformed input leaves nothing" "$W/x"
 # ---- limits ----
 exits 4 "tiny budget" "$LBRX" convert "$G" -o "$W/x" --to hf --memory 64KiB
 complains "tiny budget" "at least"
+exits 4 "no budget" "$LBRX" convert "$G" -o "$W/x" --to hf --memory 5
+complains "no budget" "5 B"
 gone "a plan that cannot fit leaves nothing" "$W/x"
 least=$(sed -n 's/.*at least \([0-9]*\) MiB.*/\1/p' "$W/err")
 ok "the named budget fits" "$LBRX" convert "$G" -o "$W/least" --to hf --memory "${least:-1}MiB"
@@ -177,6 +188,22 @@ P="--no-provenance --no-sync"
     ok "join it again" "$LBRX" join "$W/parts" -o "$W/whole2" $P
     tree "split and join of a folder" "$W/whole" "$W/whole2"
 }
+
+# ---- a plain copy ----
+cp -R "$W/hf" "$W/texts"
+printf '{"a" :  1e-05, "model_type": "llama", "x": 1000000000000000019884624838656,\n\t"y": [ ] }' \
+    >"$W/texts/config.json"
+printf '{"tokenizer_class":"X", "model_max_length": 1000000000000000019884624838656}' \
+    >"$W/texts/tokenizer_config.json"
+printf '\357\273\277 no JSON at all' >"$W/texts/notes.txt"
+for flags in "" "--max-shard-size 300KB" "--to hf --no-sync"; do
+    rm -rf "$W/texts2"
+    # shellcheck disable=SC2086
+    ok "plain copy $flags" "$LBRX" convert "$W/texts" -o "$W/texts2" $flags
+    for f in config.json tokenizer_config.json notes.txt; do
+        same "plain copy $flags: $f" "$W/texts/$f" "$W/texts2/$f"
+    done
+done
 
 # ---- interruption ----
 make_model hf qwen3 "$W/big" sparse=1 layers=8 hidden=768 ffn=2048 heads=12 vocab=16000
