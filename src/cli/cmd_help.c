@@ -43,8 +43,8 @@ static lb_status help_run(lb_cli *cli, const void *opts, const char *const *args
     } else {
         const lb_command *c = find_named(cli, args, n_args);
         if (!c)
-            return lb_fail(err, LB_E_USAGE, "help: no command '%s': 'lbrx help' lists them",
-                           args[0]);
+            return lb_fail(err, LB_E_USAGE, "help: no command '%s%s%s': 'lbrx help' lists them",
+                           args[0], n_args > 1 ? " " : "", n_args > 1 ? args[1] : "");
         lb_help_command(&cli->out, c);
     }
     return LB_OK;

@@ -41,6 +41,10 @@ static lb_status unknown_command(const char *word, lb_err *err) {
             best_distance = d;
         }
     }
+    if (word[0] == '-')
+        return lb_fail(err, LB_E_USAGE,
+                       "unknown option '%s': options follow a command: 'lbrx help' lists them",
+                       word);
     if (best)
         return lb_fail(err, LB_E_USAGE, "no command '%s'; did you mean '%s'?", word, best->name);
     return lb_fail(err, LB_E_USAGE, "no command '%s': 'lbrx help' lists them", word);
@@ -62,12 +66,9 @@ static lb_status read_environment(lb_cli *cli, lb_err *err) {
 static lb_status run_command(lb_cli *cli, int argc, char **argv, lb_err *err) {
     lb_parsed parsed;
     int used = 0;
-    if (argc < 2) {
-        lb_help_all(&cli->out, cli->commands, cli->n_commands);
-        (void)fwrite(cli->out.ptr, 1, cli->out.len, stderr);
-        lb_buf_reset(&cli->out);
-        return lb_fail(err, LB_E_USAGE, "no command given");
-    }
+    if (argc < 2)
+        return lb_fail(err, LB_E_USAGE,
+                       "no command given: lbrx COMMAND [ARGUMENT]...: 'lbrx help' lists them");
     if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0) {
         lb_buf_put_c(&cli->out, "lbrx " LB_VERSION "\n");
         return LB_OK;
