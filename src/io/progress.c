@@ -68,12 +68,25 @@ static void format_numbers(const lb_progress *p, char out[NUMBERS_BYTES]) {
         snprintf(out + n, NUMBERS_BYTES - (size_t)n, ", %s left", lb_clock_text(s, left));
 }
 
+/* "1.20 GB, 830 MB/s, 0:02 left": what a narrow terminal holds. */
+static void format_few_numbers(const lb_progress *p, char out[NUMBERS_BYTES]) {
+    char done[LB_SIZE_TEXT], rate[LB_SIZE_TEXT], left[LB_SIZE_TEXT];
+    u64 s;
+    int n = snprintf(out, NUMBERS_BYTES, "%s", lb_size_text(p->done, done));
+    if (p->rate >= 1)
+        n += snprintf(out + n, NUMBERS_BYTES - (size_t)n, ", %s/s",
+                      lb_size_text((u64)p->rate, rate));
+    if (seconds_left(p, &s))
+        snprintf(out + n, NUMBERS_BYTES - (size_t)n, ", %s left", lb_clock_text(s, left));
+}
+
 /* The richest form that fits in the columns: the bar goes first, then the operation's name, then
- * all but the percentage. Returns its length. */
+ * the total, then all but the percentage. Returns its length. */
 static size_t format_bar(const lb_progress *p, u32 columns, char out[LINE_MAX_BYTES]) {
-    char numbers[NUMBERS_BYTES], percent[16] = "", bar[BAR_WIDTH_MAX + 1];
+    char numbers[NUMBERS_BYTES], few[NUMBERS_BYTES], percent[16] = "", bar[BAR_WIDTH_MAX + 1];
     double part = p->total ? (double)LB_MIN(p->done, p->total) / (double)p->total : 0;
     format_numbers(p, numbers);
+    format_few_numbers(p, few);
     if (p->total)
         snprintf(percent, sizeof percent, "%3.0f %% ", floor(100 * part));
     size_t name = strnlen(p->what, 64) + 1, rest = strlen(percent) + strlen(numbers);
@@ -88,6 +101,8 @@ static size_t format_bar(const lb_progress *p, u32 columns, char out[LINE_MAX_BY
         snprintf(out, LINE_MAX_BYTES, "%.64s %s%s", p->what, percent, numbers);
     } else if (rest <= columns) {
         snprintf(out, LINE_MAX_BYTES, "%s%s", percent, numbers);
+    } else if (strlen(percent) + strlen(few) <= columns) {
+        snprintf(out, LINE_MAX_BYTES, "%s%s", percent, few);
     } else {
         snprintf(out, LINE_MAX_BYTES, "%s", *percent ? percent : numbers);
     }
