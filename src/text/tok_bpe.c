@@ -81,9 +81,31 @@ static lb_status bpe_added(lb_tok_job *j, const lb_hf_added *a, lb_err *err) {
     return LB_OK;
 }
 
-static lb_status bpe_tokens(lb_tok_job *j, lb_err *err) {
+/* Whether a token beyond the model's vocabulary only came with transformers' class (the first
+ * n_listed are the file's own): no text ever gave it, and the model has no row for it. */
+static bool is_of_class(const lb_tok_job *j, u64 i, u64 n_listed) {
+    const lb_tok_default *d = lb_tok_class_defaults(&j->f);
+    while (d->key && !lb_str_eq_c(j->f.tok.added[i].content, d->text))
+        d++;
+    return i >= n_listed || d->key;
+}
+
+static u64 leave_out_beyond(lb_tok_job *j, u64 n_listed, u64 size) {
+    lb_hf_tok *t = &j->f.tok;
+    u64 kept = 0, n = t->n_ids;
+    for (u64 i = 0; i < t->n_added; i++) {
+        if (size && t->added[i].id >= size && is_of_class(j, i, n_listed))
+            continue;
+        n = LB_MAX(n, (u64)t->added[i].id + 1);
+        t->added[kept++] = t->added[i];
+    }
+    t->n_added = kept;
+    return n;
+}
+
+static lb_status bpe_tokens(lb_tok_job *j, u64 n_listed, lb_err *err) {
     const lb_hf_tok *t = &j->f.tok;
-    u64 n = lb_hf_tok_n_all(t), size = j->opts->n_vocab;
+    u64 size = j->opts->n_vocab, n = leave_out_beyond(j, n_listed, size);
     if (!size) { /* Python: len(tokenizer.vocab) */
         size = t->n_vocab;
         for (u64 i = 0; i < t->n_added; i++)
@@ -201,7 +223,9 @@ lb_status lb_tok_way_bpe(lb_tok_job *j, lb_err *err) {
                        "tokenizer.json: its model is no BPE, which is all that this architecture "
                        "takes");
     j->info.n_embd_rows = t->n_vocab + t->n_added; /* counted as the reference counts (gemma3) */
+    u64 n_listed = t->n_added;
     LB_TRY(lb_tok_folder_add_configured(&j->f, err));
+    u64 n_added = t->n_added;
     lb_pre_found pre = {0};
     if (!j->opts->pre.len) {
         lb_status st = lb_pre_detect(t, j->f.tok_config, &pre, err);
@@ -210,9 +234,9 @@ lb_status lb_tok_way_bpe(lb_tok_job *j, lb_err *err) {
             return st;
         }
     }
-    LB_TRY(bpe_tokens(j, err));
+    LB_TRY(bpe_tokens(j, n_listed, err));
     LB_TRY(lb_tok_put_vocab(j, "gpt2", lb_tok_pre(j, pre.pre, pre.how), err));
-    lb_special_opts special = {.n_merges = t->n_merges};
+    lb_special_opts special = {.n_vocab = t->n_added < n_added ? j->n : 0, .n_merges = t->n_merges};
     if (t->n_merges)
         LB_TRY(bpe_merges(j, &special.merges, err));
     else

@@ -118,18 +118,97 @@ static lb_status add_decoder(lb_tok_folder *f, const lb_json *decoder, lb_err *e
     return LB_OK;
 }
 
-lb_status lb_tok_folder_add_configured(lb_tok_folder *f, lb_err *err) {
-    static const char *const named[] = {"bos_token", "eos_token", "unk_token", "sep_token",
-                                        "pad_token", "cls_token", "mask_token"};
-    static const char *const lists[] = {"additional_special_tokens", "extra_special_tokens"};
-    const lb_json *c = f->tok_config;
-    LB_TRY(add_decoder(f, lb_json_get(c, "added_tokens_decoder"), err));
-    for (u32 i = 0; i < LB_LEN(named); i++)
-        LB_TRY(add_token(f, lb_json_get(c, named[i]), true, err));
-    for (u32 i = 0; i < LB_LEN(lists); i++) {
-        const lb_json *list = lb_json_get(c, lists[i]);
-        for (const lb_json *v = list ? list->first : NULL; v; v = v->next)
-            LB_TRY(add_token(f, v, true, err));
+/* added_tokens.json: {"text": id}, read where there is no added_tokens_decoder. */
+static lb_status add_older(lb_tok_folder *f, lb_err *err) {
+    lb_json *added;
+    LB_TRY(lb_tok_folder_json(f, "added_tokens.json", &added, err));
+    numbered *v = added && added->n ? lb_arena_new(&f->arena, numbered, added->n) : NULL;
+    u64 n = 0;
+    if (!v)
+        return LB_OK;
+    for (const lb_json *o = added->first; o; o = o->next) {
+        lb_json *text = lb_json_new_str(&f->arena, o->key);
+        if (!text || !lb_json_as_u64(o, &v[n].id))
+            return lb_fail(err, LB_E_FORMAT, "added_tokens.json: \"%.*s\": no id", LB_FMT(o->key));
+        v[n++].token = text;
     }
+    qsort(v, (size_t)n, sizeof *v, compare_numbers);
+    for (u64 i = 0; i < n; i++)
+        LB_TRY(add_token(f, v[i].token, false, err));
     return LB_OK;
+}
+
+lb_status lb_tok_folder_map(lb_tok_folder *f, lb_json **out, lb_err *err) {
+    *out = NULL;
+    return lb_json_get(f->tok_config, "added_tokens_decoder")
+               ? LB_OK
+               : lb_tok_folder_json(f, "special_tokens_map.json", out, err);
+}
+
+/* The member that counts; NULL: neither file has it. */
+static const lb_json *member(const lb_json *map, const lb_json *config, const char *key) {
+    const lb_json *v = lb_json_get(map, key);
+    return v ? v : lb_json_get(config, key);
+}
+
+/* NAME_token of the files, else of the class. */
+static lb_status add_named(lb_tok_folder *f, const lb_json *map, const char *key, lb_err *err) {
+    const lb_json *v = member(map, f->tok_config, key);
+    const lb_tok_default *d = lb_tok_class_defaults(f);
+    if (v)
+        return add_token(f, v, true, err);
+    while (d->key && strcmp(d->key, key) != 0)
+        d++;
+    if (!d->key)
+        return LB_OK;
+    v = lb_json_new_str(&f->arena, lb_str_c(d->text));
+    return v ? add_token(f, v, true, err)
+             : lb_fail(err, LB_E_NOMEM, "tokenizer_config.json: out of memory");
+}
+
+static const char *const named[] = {"bos_token", "eos_token", "unk_token", "sep_token",
+                                    "pad_token", "cls_token", "mask_token"};
+
+static bool is_named(lb_str key) {
+    for (u32 i = 0; i < LB_LEN(named); i++)
+        if (lb_str_eq_c(key, named[i]))
+            return true;
+    return false;
+}
+
+/* The model's own: "image_token" and the like. */
+static lb_status add_own(lb_tok_folder *f, const lb_json *members, lb_err *err) {
+    for (const lb_json *o = members ? members->first : NULL; o; o = o->next)
+        if (lb_str_ends(o->key, LB_STR("_token")) && !is_named(o->key))
+            LB_TRY(add_token(f, o, true, err));
+    return LB_OK;
+}
+
+static lb_status add_list(lb_tok_folder *f, const lb_json *list, lb_err *err) {
+    for (const lb_json *v = list ? list->first : NULL; v; v = v->next)
+        LB_TRY(add_token(f, v, true, err));
+    return LB_OK;
+}
+
+/* extra_special_tokens, once called additional_special_tokens. */
+static lb_status add_extra(lb_tok_folder *f, const lb_json *map, lb_err *err) {
+    const lb_json *own = lb_json_get(f->tok_config, "extra_special_tokens");
+    const lb_json *older = lb_json_get(map, "extra_special_tokens");
+    if (!own || !own->n)
+        own = lb_json_get(f->tok_config, "additional_special_tokens");
+    LB_TRY(add_list(f, own, err));
+    LB_TRY(add_list(f, older, err));
+    return own || older ? LB_OK : add_list(f, lb_json_get(map, "additional_special_tokens"), err);
+}
+
+lb_status lb_tok_folder_add_configured(lb_tok_folder *f, lb_err *err) {
+    const lb_json *decoder = lb_json_get(f->tok_config, "added_tokens_decoder");
+    lb_json *map;
+    LB_TRY(lb_tok_folder_map(f, &map, err));
+    LB_TRY(decoder ? add_decoder(f, decoder, err) : add_older(f, err));
+    for (u32 i = 0; i < LB_LEN(named); i++)
+        LB_TRY(add_named(f, map, named[i], err));
+    LB_TRY(add_own(f, map, err));
+    LB_TRY(add_own(f, f->tok_config, err));
+    return add_extra(f, map, err);
 }

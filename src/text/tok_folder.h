@@ -37,8 +37,19 @@ lb_status lb_tok_folder_json(lb_tok_folder *f, const char *name, lb_json **out, 
  * where there is none. */
 lb_status lb_tok_folder_tokenizer(lb_tok_folder *f, bool arrays, lb_err *err);
 /* Adds to f->tok the tokens that transformers adds when it opens the folder: those of
- * tokenizer_config.json that tokenizer.json does not know. */
+ * tokenizer_config.json, of the older files beside it and of the tokenizer's class that
+ * tokenizer.json does not know. */
 lb_status lb_tok_folder_add_configured(lb_tok_folder *f, lb_err *err);
+/* special_tokens_map.json where transformers reads it: without an added_tokens_decoder in
+ * tokenizer_config.json. Its members count before tokenizer_config.json's. *out NULL: none. */
+lb_status lb_tok_folder_map(lb_tok_folder *f, lb_json **out, lb_err *err);
+
+/* A special token that a class has where the folder has no member of that name. */
+typedef struct lb_tok_default {
+    const char *key, *text; /* "bos_token", "<s>"; key NULL: the end */
+} lb_tok_default;
+/* Those of the class that transformers takes; tokenizer.json was read where there is one. */
+const lb_tok_default *lb_tok_class_defaults(const lb_tok_folder *f);
 
 /* The text of a special token: a string, or the content of an object. */
 bool lb_tok_token_text(const lb_json *v, lb_str *out);

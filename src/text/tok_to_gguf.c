@@ -116,37 +116,31 @@ static lb_status mark(lb_map *specials, const lb_json *v, lb_err *err) {
     return lb_tok_token_text(v, &text) ? lb_map_put(specials, text, 1, NULL, err) : LB_OK;
 }
 
-static lb_status mark_all(lb_map *specials, const lb_json *config, lb_err *err) {
+/* Members that `over` has too count there. */
+static lb_status mark_all(lb_map *specials, const lb_json *config, const lb_json *over,
+                          lb_err *err) {
     static const char *const lists[] = {"additional_special_tokens", "extra_special_tokens"};
     for (const lb_json *o = config ? config->first : NULL; o; o = o->next)
-        if (lb_str_ends(o->key, LB_STR("_token")))
+        if (lb_str_ends(o->key, LB_STR("_token")) && !lb_json_get_str(over, o->key))
             LB_TRY(mark(specials, o, err));
     for (u32 i = 0; i < LB_LEN(lists); i++) {
-        const lb_json *list = lb_json_get(config, lists[i]);
+        const lb_json *list = lb_json_get(over, lists[i]) ? NULL : lb_json_get(config, lists[i]);
         for (const lb_json *v = list ? list->first : NULL; v; v = v->next)
             LB_TRY(mark(specials, v, err));
     }
     return LB_OK;
 }
 
-/* transformers' all_special_tokens: those that the configuration names, and the defaults of Llama's
- * class where the folder asks for it. */
+/* transformers' all_special_tokens: those that the configuration names, and the class's. */
 static lb_status find_specials(lb_tok_job *j, lb_map *specials, lb_err *err) {
-    static const char *const defaults[] = {"unk_token", "<unk>",     "bos_token",
-                                           "<s>",       "eos_token", "</s>"};
     const lb_json *c = j->f.tok_config;
-    lb_json *map = NULL;
-    lb_str class = LB_STR("LlamaTokenizer");
-    (void)lb_json_as_str(lb_json_get(c, "tokenizer_class"), &class);
-    LB_TRY(mark_all(specials, c, err));
-    if (!lb_json_get(c, "added_tokens_decoder"))
-        LB_TRY(lb_tok_folder_json(&j->f, "special_tokens_map.json", &map, err));
-    LB_TRY(mark_all(specials, map, err));
-    if (!lb_str_starts(class, LB_STR("LlamaTokenizer")))
-        return LB_OK;
-    for (u32 i = 0; i < LB_LEN(defaults); i += 2)
-        if (!lb_json_get(c, defaults[i]) && !lb_json_get(map, defaults[i]))
-            LB_TRY(lb_map_put(specials, lb_str_c(defaults[i + 1]), 1, NULL, err));
+    lb_json *map;
+    LB_TRY(lb_tok_folder_map(&j->f, &map, err));
+    LB_TRY(mark_all(specials, c, map, err));
+    LB_TRY(mark_all(specials, map, NULL, err));
+    for (const lb_tok_default *d = lb_tok_class_defaults(&j->f); d->key; d++)
+        if (!lb_json_get(c, d->key) && !lb_json_get(map, d->key))
+            LB_TRY(lb_map_put(specials, lb_str_c(d->text), 1, NULL, err));
     return LB_OK;
 }
 

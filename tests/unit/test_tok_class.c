@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_tok_class.c: the tokens that transformers' classes and the older files bring along, against
+ * tests/golden/text/class.json (made by make_class.py there). */
+#include "base/os.h"
+#include "io/json.h"
+#include "test.h"
+#include "text/tokdata.h"
+#include "tokhelp.h"
+#include <stdio.h>
+
+static lb_status write_json(const char *dir, lb_str name, const lb_json *v, lb_err *err) {
+    lb_buf text = {0};
+    lb_arena a = {0};
+    const char *path = lb_os_join(&a, dir, name);
+    int fd = -1;
+    lb_json_write(&text, v, (lb_json_style){.compact = true});
+    lb_status st = lb_os_open_write(path, true, &fd, err);
+    if (st == LB_OK)
+        st = lb_os_pwrite(fd, path, text.ptr, text.len, 0, err);
+    lb_os_close(&fd);
+    lb_buf_deinit(&text);
+    lb_arena_deinit(&a);
+    return st;
+}
+
+static bool same_tokens(const lb_gguf_kv *have, const lb_json *want) {
+    u64 i = 0;
+    if (!have || have->n != want->n)
+        return false;
+    for (const lb_json *o = want->first; o; o = o->next, i++) {
+        lb_str token;
+        if (!lb_kv_elem_str(have, i, &token) || !lb_str_eq(token, o->text))
+            return false;
+    }
+    return true;
+}
+
+static lb_status make_keys(const char *dir, u64 n_vocab, lb_gguf_meta *meta, lb_err *err) {
+    lb_tok_opts opts = {
+        .arch = LB_STR("qwen2"), .n_vocab = n_vocab, .pre = LB_STR("gpt-2")}; /* BPE for all */
+    lb_source *src = tok_source(dir, err);
+    if (!src)
+        return LB_E_IO;
+    lb_status st = lb_tok_meta_from_folder(src, &opts, meta, NULL, err);
+    lb_source_close(&src);
+    return st;
+}
+
+LB_TEST(classes_bring_their_tokens) {
+    lb_err err = {0};
+    lb_arena a = {0};
+    lb_str text;
+    lb_json *golden;
+    u32 n = 0;
+    CHECK_OK(lb_os_read_file(lb_test_golden("text/class.json"), LB_MIB, &a, &text, &err));
+    CHECK_OK(lb_json_parse(text, "class.json", &a, &golden, &err));
+    for (const lb_json *row = lb_json_get(golden, "rows")->first; row; row = row->next, n++) {
+        const lb_json *want = lb_json_get(row, "tokens");
+        lb_gguf_meta meta;
+        lb_meta_init(&meta, &a);
+        lb_str dir = lb_arena_printf(&a, "%s/class-%u", lb_test_dir(), n);
+        CHECK_OK(lb_os_mkdir(dir.ptr, false, &err));
+        CHECK_OK(
+            write_json(dir.ptr, LB_STR("tokenizer.json"), lb_json_get(golden, "tokenizer"), &err));
+        for (const lb_json *f = lb_json_get(row, "files")->first; f; f = f->next)
+            CHECK_OK(write_json(dir.ptr, f->key, f, &err));
+        CHECK_OK(make_keys(dir.ptr, 0, &meta, &err));
+        const lb_gguf_kv *have = lb_meta_find(&meta, "tokenizer.ggml.tokens");
+        if (!same_tokens(have, want))
+            fprintf(stderr, "row %u of class.json\n", n);
+        CHECK(same_tokens(have, want));
+        lb_meta_deinit(&meta);
+    }
+    CHECK(n > 15);
+    lb_arena_deinit(&a);
+}
+
+/* A model without rows for what the class brought along: the tokens stay out. */
+LB_TEST(tokens_without_a_row_stay_out) {
+    lb_err err = {0};
+    lb_arena a = {0};
+    lb_gguf_meta meta;
+    lb_meta_init(&meta, &a);
+    lb_str dir = lb_arena_printf(&a, "%s/class-0", lb_test_dir());
+    CHECK_OK(make_keys(dir.ptr, 4, &meta, &err));
+    CHECK(lb_meta_find(&meta, "tokenizer.ggml.tokens")->n == 4);
+    lb_meta_deinit(&meta);
+    lb_meta_init(&meta, &a);
+    CHECK(make_keys(dir.ptr, 3, &meta, &err) == LB_E_FORMAT); /* the file's own */
+    lb_meta_deinit(&meta);
+    lb_arena_deinit(&a);
+}
+
+LB_TEST_MAIN("fast")
