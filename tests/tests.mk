@@ -13,6 +13,19 @@ $(B)/tests/runner.o: tests/test.c tests/test.h
 $(UNIT): $(B)/tests/%: $(B)/tests/%.o $(B)/tests/runner.o $(UNIT_COMMON) $(LIB)
 	$(Q)$(CC) $(LDFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(LIBS)
 .PRECIOUS: $(B)/tests/%.o $(B)/tests/fuzz/%.o
+# test_fault_*: the library's calls of the system go through tests/fault/seam.c (not on macOS, whose
+# linker has no --wrap: they skip).
+WRAPPED := open open64 close pread pread64 preadv preadv64 pwrite pwrite64 ftruncate ftruncate64 fsync \
+           rename unlink unlinkat rmdir mkdir syscall
+FAULT := $(filter $(B)/tests/test_fault_%,$(UNIT))
+FAULT_OBJ := $(patsubst tests/fault/%.c,$(B)/tests/fault/%.o,$(wildcard tests/fault/*.c))
+CFLAGS_SEAM := -Itests/fault -Itests/unit $(if $(filter Linux,$(UNAME)),-DLB_SEAM)
+$(B)/tests/fault/%.o: tests/fault/%.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS_ALL) $(CFLAGS_TEST) $(CFLAGS_SEAM) -MMD -MP -c $< -o $@
+$(FAULT:%=%.o): CFLAGS_TEST += -Itests/fault -Itests/unit
+$(FAULT): $(FAULT_OBJ)
+$(FAULT): LDFLAGS_ALL += $(if $(filter Linux,$(UNAME)),$(WRAPPED:%=-Wl,--wrap=%))
 
 KERN_SRC := $(wildcard tests/kern/*.c)
 CHECKKERN := $(if $(KERN_SRC),$(B)/checkkern)
@@ -96,4 +109,4 @@ docs: $(B)/lbrx
 	$(B)/lbrx help --format=md >docs/cli.md
 	$(B)/lbrx help --format=man >docs/lbrx.1
 
--include $(wildcard $(B)/tests/*.d $(B)/tests/kern/*.d $(B)/tests/fuzz/*.d $(B)/tests/tool/*.d)
+-include $(wildcard $(B)/tests/*.d $(B)/tests/kern/*.d $(B)/tests/fuzz/*.d $(B)/tests/fault/*.d $(B)/tests/tool/*.d)
