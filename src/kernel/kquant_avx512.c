@@ -9,14 +9,22 @@
 #ifndef __AVX512BW__
 #error "compile with -mavx512f -mavx512bw -mavx512dq -mavx512vl"
 #endif
-#include "kernel/blocks_k.h"
-#include "kernel/kernel.h"
-#include "kernel/spread_avx512.h"
+#include "kernel/blocks_avx512.h"
 
 void lb_kinit_kquant_avx512(lb_kernels *k);
 
+#define DECODE(type)                                                                             \
+    static void decode_##type(size_t n_elems, float *out, const void *in) {                      \
+        lb_decode_blocks(n_elems, out, in, sizeof(lb_block_##type), fields_##type, block_##type, \
+                         lb_k_decode_f32_##type##_ref);                                          \
+    }
+
 static inline __m512i set8(int x) {
     return _mm512_set1_epi8((char)x);
+}
+
+static inline __m128 two_f16(u32 a, u32 b) {
+    return _mm_cvtph_ps(_mm_cvtsi32_si128((int)(a | b << 16)));
 }
 
 /* `low` for the first 32 bytes, `high` for the others, as counts of 16-bit shifts. */
@@ -31,30 +39,31 @@ static inline void put4(float *out, __m512i q, const float *d, const float *m) {
     _mm512_storeu_ps(out, _mm512_permutevar_ps(v, q));
 }
 
-static void decode_q2_k(size_t n_elems, float *out, const void *in) {
-    const lb_block_q2_k *b = in;
-    for (size_t i = 0; i < n_elems; i += LB_QK, b++, out += LB_QK) {
-        const u16 hd = lb_load_u16(b->d), hm = lb_load_u16(b->dmin);
-        if (!lb_f16_is_finite(hd) || !lb_f16_is_finite(hm)) {
-            lb_k_decode_f32_q2_k_ref(LB_QK, out, b);
-            continue;
-        }
-        alignas(64) float dl[16], ml[16];
-        const __m512i s = lb_dwords16(b->scales);
-        const __m512 sc = _mm512_cvtepi32_ps(_mm512_and_si512(s, _mm512_set1_epi32(15)));
-        const __m512 m = _mm512_cvtepi32_ps(_mm512_srli_epi32(s, 4));
-        _mm512_store_ps(dl, _mm512_mul_ps(_mm512_set1_ps(_cvtsh_ss(hd)), sc));
-        _mm512_store_ps(ml, _mm512_mul_ps(_mm512_set1_ps(_cvtsh_ss(hm)), m));
-        for (unsigned c = 0; c < 4; c++) { /* 16 bytes: a quarter of the codes */
-            const __m512i q = lb_dwords16(b->qs + 16 * c);
-            const unsigned s0 = c / 2 * 8 + c % 2;
-            put4(out + 16 * s0, q, dl + s0, ml + s0);
-            put4(out + 16 * s0 + 32, _mm512_srli_epi32(q, 2), dl + s0 + 2, ml + s0 + 2);
-            put4(out + 16 * s0 + 64, _mm512_srli_epi32(q, 4), dl + s0 + 4, ml + s0 + 4);
-            put4(out + 16 * s0 + 96, _mm512_srli_epi32(q, 6), dl + s0 + 6, ml + s0 + 6);
-        }
+static inline void fields_q2_k(lb_block_fields *f, const void *block) {
+    const lb_block_q2_k *const b = block;
+    const u16 hd = lb_load_u16(b->d), hm = lb_load_u16(b->dmin);
+    const __m128 both = two_f16(hd, hm);
+    const __m512i s = lb_dwords16(b->scales);
+    const __m512 sc = _mm512_cvtepi32_ps(_mm512_and_si512(s, _mm512_set1_epi32(15)));
+    const __m512 m = _mm512_cvtepi32_ps(_mm512_srli_epi32(s, 4));
+    f->is_finite = lb_f16_is_finite(hd) && lb_f16_is_finite(hm);
+    _mm512_store_ps(f->d, _mm512_mul_ps(_mm512_broadcastss_ps(both), sc));
+    _mm512_store_ps(f->m, _mm512_mul_ps(_mm512_broadcastss_ps(_mm_movehdup_ps(both)), m));
+}
+
+static inline void block_q2_k(float *out, const void *block, const lb_block_fields *f) {
+    const lb_block_q2_k *const b = block;
+    for (unsigned c = 0; c < 4; c++) { /* 16 bytes: a quarter of the codes */
+        const __m512i q = lb_dwords16(b->qs + 16 * c);
+        const unsigned s = c / 2 * 8 + c % 2;
+        put4(out + 16 * s, q, f->d + s, f->m + s);
+        put4(out + 16 * s + 32, _mm512_srli_epi32(q, 2), f->d + s + 2, f->m + s + 2);
+        put4(out + 16 * s + 64, _mm512_srli_epi32(q, 4), f->d + s + 4, f->m + s + 4);
+        put4(out + 16 * s + 96, _mm512_srli_epi32(q, 6), f->d + s + 6, f->m + s + 6);
     }
 }
+
+DECODE(q2_k)
 
 /* out[0..16) and out[16..32) = d[0] q and d[1] q for codes at 16k, `far` on: d[8] and d[9]. */
 static inline void put_pair(float *out, __m512i dealt, const float *d, size_t next, size_t far,
@@ -87,93 +96,91 @@ static inline __m512i code_q3_k(__m512i qs_moved, __m512i not_high_moved) {
                                      set8(0x80), 0xf8); /* a | (b & c) */
 }
 
-static void decode_q3_k(size_t n_elems, float *out, const void *in) {
-    const lb_block_q3_k *b = in;
-    for (size_t i = 0; i < n_elems; i += LB_QK, b++, out += LB_QK) {
-        const u16 hd = lb_load_u16(b->d);
-        if (!lb_f16_is_finite(hd)) {
-            lb_k_decode_f32_q3_k_ref(LB_QK, out, b);
-            continue;
-        }
-        alignas(64) float dl[16];
-        const __m512 d = _mm512_set1_ps(_cvtsh_ss(hd) * 0x1p-29f);
-        _mm512_store_ps(dl, _mm512_mul_ps(d, scales_k3(b->scales)));
-        /* Bits 0-3 of the planes for the first half of the block, 4-7 for the second. */
-        const __m512i h = _mm512_srlv_epi16(lb_load32_twice(b->hmask), counts(0, 4));
-        __m512i nh = lb_deal64(_mm512_slli_epi16(_mm512_xor_si512(h, set8(-1)), 4));
-        __m512i q = lb_deal64(lb_load64(b->qs));
-        for (unsigned p = 4;
-             p-- > 0;) { /* the highest plane first: shifts to the left keep all bits */
-            put_pair(out + 32 * p, code_q3_k(_mm512_srli_epi16(q, 1), nh), dl + 2 * p, 1, 128, 8);
-            q = _mm512_slli_epi16(q, 2);
-            nh = _mm512_slli_epi16(nh, 1);
-        }
+static inline void fields_q3_k(lb_block_fields *f, const void *block) {
+    const lb_block_q3_k *const b = block;
+    const u16 hd = lb_load_u16(b->d);
+    f->is_finite = lb_f16_is_finite(hd);
+    const __m512 d = _mm512_set1_ps(_cvtsh_ss(hd) * 0x1p-29f);
+    _mm512_store_ps(f->d, _mm512_mul_ps(d, scales_k3(b->scales)));
+}
+
+static inline void block_q3_k(float *out, const void *block, const lb_block_fields *f) {
+    const lb_block_q3_k *const b = block;
+    /* Bits 0-3 of the planes for the first half of the block, 4-7 for the second. */
+    const __m512i h = _mm512_srlv_epi16(lb_load32_twice(b->hmask), counts(0, 4));
+    __m512i nh = lb_deal64(_mm512_slli_epi16(_mm512_xor_si512(h, set8(-1)), 4));
+    __m512i q = lb_deal64(lb_load64(b->qs));
+    for (unsigned p = 4; p-- > 0;) { /* the highest plane first: shifts to the left keep all bits */
+        put_pair(out + 32 * p, code_q3_k(_mm512_srli_epi16(q, 1), nh), f->d + 2 * p, 1, 128, 8);
+        q = _mm512_slli_epi16(q, 2);
+        nh = _mm512_slli_epi16(nh, 1);
     }
 }
 
+DECODE(q3_k)
+
 /* Scales of q4_k and q5_k, d sc and dmin m: lb_k4_scales in registers. */
-static inline void scales_k4(const u8 packed[12], u16 hd, u16 hm, float dl[8], float ml[8]) {
+static inline void scales_k4(lb_block_fields *f, const u8 packed[12], u16 hd, u16 hm) {
     const u32 a = lb_load_u32(packed), b = lb_load_u32(packed + 4), c = lb_load_u32(packed + 8);
     const u32 sc4 = (c & 0x0f0f0f0fu) | (a >> 2 & 0x30303030u);
     const u32 m4 = (c >> 4 & 0x0f0f0f0fu) | (b >> 2 & 0x30303030u);
     const __m128i sc = _mm_cvtsi64_si128((i64)((u64)sc4 << 32 | (a & 0x3f3f3f3fu)));
     const __m128i m = _mm_cvtsi64_si128((i64)((u64)m4 << 32 | (b & 0x3f3f3f3fu)));
-    const __m256 d = _mm256_set1_ps(_cvtsh_ss(hd)), dmin = _mm256_set1_ps(_cvtsh_ss(hm));
-    _mm256_store_ps(dl, _mm256_mul_ps(d, _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(sc))));
-    _mm256_store_ps(ml, _mm256_mul_ps(dmin, _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(m))));
+    const __m128 both = two_f16(hd, hm);
+    const __m256 d = _mm256_broadcastss_ps(both),
+                 dmin = _mm256_broadcastss_ps(_mm_movehdup_ps(both));
+    f->is_finite = lb_f16_is_finite(hd) && lb_f16_is_finite(hm);
+    _mm256_store_ps(f->d, _mm256_mul_ps(d, _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(sc))));
+    _mm256_store_ps(f->m, _mm256_mul_ps(dmin, _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(m))));
 }
 
-static void decode_q4_k(size_t n_elems, float *out, const void *in) {
-    const lb_block_q4_k *b = in;
+static inline void fields_q4_k(lb_block_fields *f, const void *block) {
+    const lb_block_q4_k *const b = block;
+    scales_k4(f, b->scales, lb_load_u16(b->d), lb_load_u16(b->dmin));
+}
+
+static inline void block_q4_k(float *out, const void *block, const lb_block_fields *f) {
+    const lb_block_q4_k *const b = block;
     const __m512 code = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    for (size_t i = 0; i < n_elems; i += LB_QK, b++, out += LB_QK) {
-        const u16 hd = lb_load_u16(b->d), hm = lb_load_u16(b->dmin);
-        if (!lb_f16_is_finite(hd) || !lb_f16_is_finite(hm)) {
-            lb_k_decode_f32_q4_k_ref(LB_QK, out, b);
-            continue;
-        }
-        alignas(32) float dl[8], ml[8];
-        scales_k4(b->scales, hd, hm, dl, ml);
-        for (unsigned j = 0; j < 8; j += 2) {
-            const __m512i q0 = lb_dwords16(b->qs + 16 * j), q1 = lb_dwords16(b->qs + 16 * j + 16);
-            const __m512 v = _mm512_fmsub_ps(_mm512_set1_ps(dl[j]), code, _mm512_set1_ps(ml[j]));
-            const __m512 w =
-                _mm512_fmsub_ps(_mm512_set1_ps(dl[j + 1]), code, _mm512_set1_ps(ml[j + 1]));
-            float *const o = out + 32 * j;
-            _mm512_storeu_ps(o, _mm512_permutexvar_ps(q0, v));
-            _mm512_storeu_ps(o + 16, _mm512_permutexvar_ps(q1, v));
-            _mm512_storeu_ps(o + 32, _mm512_permutexvar_ps(_mm512_srli_epi32(q0, 4), w));
-            _mm512_storeu_ps(o + 48, _mm512_permutexvar_ps(_mm512_srli_epi32(q1, 4), w));
-        }
+    for (unsigned j = 0; j < 8; j += 2) {
+        const __m512i q0 = lb_dwords16(b->qs + 16 * j), q1 = lb_dwords16(b->qs + 16 * j + 16);
+        const __m512 v = _mm512_fmsub_ps(_mm512_set1_ps(f->d[j]), code, _mm512_set1_ps(f->m[j]));
+        const __m512 w =
+            _mm512_fmsub_ps(_mm512_set1_ps(f->d[j + 1]), code, _mm512_set1_ps(f->m[j + 1]));
+        float *const o = out + 32 * j;
+        _mm512_storeu_ps(o, _mm512_permutexvar_ps(q0, v));
+        _mm512_storeu_ps(o + 16, _mm512_permutexvar_ps(q1, v));
+        _mm512_storeu_ps(o + 32, _mm512_permutexvar_ps(_mm512_srli_epi32(q0, 4), w));
+        _mm512_storeu_ps(o + 48, _mm512_permutexvar_ps(_mm512_srli_epi32(q1, 4), w));
     }
 }
 
-static void decode_q5_k(size_t n_elems, float *out, const void *in) {
-    const lb_block_q5_k *b = in;
-    for (size_t i = 0; i < n_elems; i += LB_QK, b++, out += LB_QK) {
-        const u16 hd = lb_load_u16(b->d), hm = lb_load_u16(b->dmin);
-        if (!lb_f16_is_finite(hd) || !lb_f16_is_finite(hm)) {
-            lb_k_decode_f32_q5_k_ref(LB_QK, out, b);
-            continue;
-        }
-        alignas(32) float dl[8], ml[8];
-        scales_k4(b->scales, hd, hm, dl, ml);
-        __m512i high = lb_deal64(_mm512_srlv_epi16(lb_load32_twice(b->qh), counts(0, 1)));
-        for (unsigned j = 0; j < 8; j += 2) {
-            const __m512i low = _mm512_srlv_epi16(lb_load32_twice(b->qs + 16 * j), counts(0, 4));
-            const __m512i q = _mm512_ternarylogic_epi32(_mm512_and_si512(lb_deal64(low), set8(15)),
-                                                        _mm512_slli_epi16(high, 4), set8(16), 0xf8);
-            const __m512 d0 = _mm512_set1_ps(dl[j]), m0 = _mm512_set1_ps(ml[j]);
-            const __m512 d1 = _mm512_set1_ps(dl[j + 1]), m1 = _mm512_set1_ps(ml[j + 1]);
-            float *const o = out + 32 * j;
-            _mm512_storeu_ps(o, _mm512_fmsub_ps(d0, lb_low16(q, 0), m0));
-            _mm512_storeu_ps(o + 16, _mm512_fmsub_ps(d0, lb_low16(q, 1), m0));
-            _mm512_storeu_ps(o + 32, _mm512_fmsub_ps(d1, lb_low16(q, 2), m1));
-            _mm512_storeu_ps(o + 48, _mm512_fmsub_ps(d1, lb_low16(q, 3), m1));
-            high = _mm512_srli_epi16(high, 2);
-        }
+DECODE(q4_k)
+
+static inline void fields_q5_k(lb_block_fields *f, const void *block) {
+    const lb_block_q5_k *const b = block;
+    scales_k4(f, b->scales, lb_load_u16(b->d), lb_load_u16(b->dmin));
+}
+
+static inline void block_q5_k(float *out, const void *block, const lb_block_fields *f) {
+    const lb_block_q5_k *const b = block;
+    __m512i high = lb_deal64(_mm512_srlv_epi16(lb_load32_twice(b->qh), counts(0, 1)));
+    for (unsigned j = 0; j < 8; j += 2) {
+        const __m512i low = _mm512_srlv_epi16(lb_load32_twice(b->qs + 16 * j), counts(0, 4));
+        const __m512i q = _mm512_ternarylogic_epi32(_mm512_and_si512(lb_deal64(low), set8(15)),
+                                                    _mm512_slli_epi16(high, 4), set8(16), 0xf8);
+        const __m512 d0 = _mm512_set1_ps(f->d[j]), m0 = _mm512_set1_ps(f->m[j]);
+        const __m512 d1 = _mm512_set1_ps(f->d[j + 1]), m1 = _mm512_set1_ps(f->m[j + 1]);
+        float *const o = out + 32 * j;
+        _mm512_storeu_ps(o, _mm512_fmsub_ps(d0, lb_low16(q, 0), m0));
+        _mm512_storeu_ps(o + 16, _mm512_fmsub_ps(d0, lb_low16(q, 1), m0));
+        _mm512_storeu_ps(o + 32, _mm512_fmsub_ps(d1, lb_low16(q, 2), m1));
+        _mm512_storeu_ps(o + 48, _mm512_fmsub_ps(d1, lb_low16(q, 3), m1));
+        high = _mm512_srli_epi16(high, 2);
     }
 }
+
+DECODE(q5_k)
 
 /* 64 codes (q - 32) * 4: bits 0-3 at bits 2-5, bits 4-5 (their upper one inverted) at the top. */
 static inline __m512i code_q6_k(__m512i low_moved, __m512i high_moved) {
@@ -181,28 +188,28 @@ static inline __m512i code_q6_k(__m512i low_moved, __m512i high_moved) {
                                      set8(0xc0), 0xf8);
 }
 
-static void decode_q6_k(size_t n_elems, float *out, const void *in) {
-    const lb_block_q6_k *b = in;
-    for (size_t i = 0; i < n_elems; i += LB_QK, b++, out += LB_QK) {
-        const u16 hd = lb_load_u16(b->d);
-        if (!lb_f16_is_finite(hd)) {
-            lb_k_decode_f32_q6_k_ref(LB_QK, out, b);
-            continue;
-        }
-        alignas(64) float dl[16];
-        const __m512 d = _mm512_set1_ps(_cvtsh_ss(hd) * 0x1p-26f);
-        _mm512_store_ps(dl, _mm512_mul_ps(d, lb_signed16(b->scales)));
-        for (unsigned h = 0; h < 2; h++) {
-            const __m512i low = lb_deal64(lb_load64(b->ql + 64 * h));
-            __m512i high = _mm512_xor_si512(lb_load32_twice(b->qh + 32 * h), set8(0xaa));
-            high = lb_deal64(_mm512_srlv_epi16(high, counts(0, 2)));
-            const __m512i q0 = code_q6_k(_mm512_slli_epi16(low, 2), _mm512_slli_epi16(high, 6));
-            const __m512i q1 = code_q6_k(_mm512_srli_epi16(low, 2), _mm512_slli_epi16(high, 2));
-            put_pair(out + 128 * h, q0, dl + 8 * h, 1, 32, 2);
-            put_pair(out + 128 * h + 64, q1, dl + 8 * h + 4, 1, 32, 2);
-        }
+static inline void fields_q6_k(lb_block_fields *f, const void *block) {
+    const lb_block_q6_k *const b = block;
+    const u16 hd = lb_load_u16(b->d);
+    f->is_finite = lb_f16_is_finite(hd);
+    const __m512 d = _mm512_set1_ps(_cvtsh_ss(hd) * 0x1p-26f);
+    _mm512_store_ps(f->d, _mm512_mul_ps(d, lb_signed16(b->scales)));
+}
+
+static inline void block_q6_k(float *out, const void *block, const lb_block_fields *f) {
+    const lb_block_q6_k *const b = block;
+    for (unsigned h = 0; h < 2; h++) {
+        const __m512i low = lb_deal64(lb_load64(b->ql + 64 * h));
+        __m512i high = _mm512_xor_si512(lb_load32_twice(b->qh + 32 * h), set8(0xaa));
+        high = lb_deal64(_mm512_srlv_epi16(high, counts(0, 2)));
+        const __m512i q0 = code_q6_k(_mm512_slli_epi16(low, 2), _mm512_slli_epi16(high, 6));
+        const __m512i q1 = code_q6_k(_mm512_srli_epi16(low, 2), _mm512_slli_epi16(high, 2));
+        put_pair(out + 128 * h, q0, f->d + 8 * h, 1, 32, 2);
+        put_pair(out + 128 * h + 64, q1, f->d + 8 * h + 4, 1, 32, 2);
     }
 }
+
+DECODE(q6_k)
 
 /* The scale is an f32 and may be subnormal, so nothing is taken out of it: the reference's product.
  */
