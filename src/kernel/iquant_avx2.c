@@ -10,6 +10,7 @@
 #error "compile with -mavx2 -mfma -mf16c"
 #endif
 #include "kernel/blocks_k.h"
+#include "kernel/iq_fields_avx2.h"
 #include "kernel/iq_tables.h"
 #include "kernel/kernel.h"
 #include "kernel/spread_avx2.h"
@@ -37,41 +38,6 @@ static inline __m256i sign_mask(const u8 signs[4]) {
     return _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(s, at), bit), bit);
 }
 
-/* 7 signs in each byte (bit 7 zero): bit 7 becomes their parity. */
-static inline __m256i add_parity(__m256i s) {
-    const __m256i nibble = _mm256_set1_epi8(15);
-    const __m256i parity =
-        _mm256_broadcastsi128_si256(/* of 0..15, at bit 7 */
-                                    _mm_setr_epi8(0, -128, -128, 0, -128, 0, 0, -128, -128, 0, 0,
-                                                  -128, 0, -128, -128, 0));
-    const __m256i x = _mm256_xor_si256(s, _mm256_srli_epi16(s, 4));
-    return _mm256_or_si256(s, _mm256_shuffle_epi8(parity, _mm256_and_si256(x, nibble)));
-}
-
-/* Eight u32 of four packed signs each (28 bits) to 32 sign bytes. */
-static inline __m256i unpack_signs(__m256i aux) {
-    const __m256i a = _mm256_and_si256(aux, _mm256_set1_epi32(0x7f));
-    const __m256i b = _mm256_and_si256(_mm256_slli_epi32(aux, 1), _mm256_set1_epi32(0x7f00));
-    const __m256i c = _mm256_and_si256(_mm256_slli_epi32(aux, 2), _mm256_set1_epi32(0x7f0000));
-    const __m256i d = _mm256_and_si256(_mm256_slli_epi32(aux, 3), _mm256_set1_epi32(0x7f000000));
-    return add_parity(_mm256_or_si256(_mm256_or_si256(a, b), _mm256_or_si256(c, d)));
-}
-
-/* d (sc + half) for eight sc. */
-static inline __m256 scales8(float d, __m256i sc, float half) {
-    return _mm256_mul_ps(_mm256_set1_ps(d),
-                         _mm256_add_ps(_mm256_cvtepi32_ps(sc), _mm256_set1_ps(half)));
-}
-
-/* 8 bytes of two nibbles, low first: 16 scales d (0.5 + sc). */
-static inline void scales_nibbles(float *out, const u8 packed[8], float d) {
-    const __m128i v = lb_load8(packed), nibble = _mm_set1_epi8(15);
-    const __m128i sc =
-        _mm_unpacklo_epi8(_mm_and_si128(v, nibble), _mm_and_si128(_mm_srli_epi16(v, 4), nibble));
-    _mm256_store_ps(out, scales8(d, _mm256_cvtepu8_epi32(sc), 0.5f));
-    _mm256_store_ps(out + 8, scales8(d, _mm256_cvtepu8_epi32(_mm_srli_si128(sc, 8)), 0.5f));
-}
-
 static void decode_iq2_xxs(size_t n_elems, float *out, const void *in) {
     const lb_block_iq2_xxs *b = in;
     for (size_t i = 0; i < n_elems; i += LB_QK, b++) {
@@ -83,14 +49,7 @@ static void decode_iq2_xxs(size_t n_elems, float *out, const void *in) {
         }
         alignas(32) float dl[8];
         alignas(32) u8 signs[32];
-        /* The second dword of each group of 8 bytes, as lanes 0 1 4 5 2 3 6 7 and back in order. */
-        const __m256i aux =
-            _mm256_permute4x64_epi64(_mm256_castps_si256(_mm256_shuffle_ps(
-                                         _mm256_castsi256_ps(lb_load32(b->qs)),
-                                         _mm256_castsi256_ps(lb_load32(b->qs + 32)), 0xdd)),
-                                     0xd8);
-        _mm256_store_ps(dl, scales8(_cvtsh_ss(hd) * 0x1p-26f, _mm256_srli_epi32(aux, 28), 0.5f));
-        _mm256_store_si256((__m256i *)(void *)signs, unpack_signs(aux));
+        lb_iq2_xxs_fields(b, _cvtsh_ss(hd) * 0x1p-26f, dl, signs);
         for (unsigned g = 0; g < 8; g++, out += 32) {
             const u8 *q = b->qs + 8 * g;
             const __m256i v = points8(lb_iq2xxs_grid[q[0]], lb_iq2xxs_grid[q[1]],
@@ -111,11 +70,7 @@ static void decode_iq2_xs(size_t n_elems, float *out, const void *in) {
         }
         alignas(32) float dl[16];
         alignas(32) u8 signs[32];
-        scales_nibbles(dl, b->scales, _cvtsh_ss(hd) * 0x1p-26f);
-        /* vpackuswb works within lanes: 64-bit quarters 0 2 1 3 restore the order. */
-        const __m256i s = _mm256_packus_epi16(_mm256_srli_epi16(lb_load32(b->qs), 9),
-                                              _mm256_srli_epi16(lb_load32(b->qs + 32), 9));
-        _mm256_store_si256((__m256i *)(void *)signs, add_parity(_mm256_permute4x64_epi64(s, 0xd8)));
+        lb_iq2_xs_fields(b, _cvtsh_ss(hd) * 0x1p-26f, dl, signs);
         for (unsigned g = 0; g < 8; g++, out += 32) {
             const u8 *q = b->qs + 8 * g;
             const __m256i v = points8(
@@ -136,7 +91,7 @@ static void decode_iq2_s(size_t n_elems, float *out, const void *in) {
             continue;
         }
         alignas(32) float dl[16];
-        scales_nibbles(dl, b->scales, _cvtsh_ss(hd) * 0x1p-26f);
+        lb_iq_scales_nibbles(dl, b->scales, _cvtsh_ss(hd) * 0x1p-26f);
         for (unsigned g = 0; g < 8; g++, out += 32) {
             const u8 *q = b->qs + 4 * g;
             const u32 h = b->qh[g];
@@ -159,9 +114,7 @@ static void decode_iq3_xxs(size_t n_elems, float *out, const void *in) {
         }
         alignas(32) float dl[8];
         alignas(32) u8 signs[32];
-        const __m256i aux = lb_load32(b->aux);
-        _mm256_store_ps(dl, scales8(_cvtsh_ss(hd) * 0x1p-25f, _mm256_srli_epi32(aux, 28), 0.5f));
-        _mm256_store_si256((__m256i *)(void *)signs, unpack_signs(aux));
+        lb_iq3_xxs_fields(b, _cvtsh_ss(hd) * 0x1p-25f, dl, signs);
         for (unsigned g = 0; g < 8; g++, out += 32) {
             const u8 *q = b->qs + 8 * g;
             const u32 *t = lb_iq3xxs_grid;
@@ -183,11 +136,7 @@ static void decode_iq3_s(size_t n_elems, float *out, const void *in) {
             continue;
         }
         alignas(32) float dl[8];
-        const __m256i nibbles = _mm256_srlv_epi32(_mm256_set1_epi32((int)lb_load_u32(b->scales)),
-                                                  _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28));
-        /* 1 + 2 sc = 2 (sc + 0.5) */
-        const __m256i sc = _mm256_and_si256(nibbles, _mm256_set1_epi32(15));
-        _mm256_store_ps(dl, scales8(_cvtsh_ss(hd) * 0x1p-23f, sc, 0.5f));
+        lb_iq3_s_scales(b, _cvtsh_ss(hd) * 0x1p-23f, dl); /* 1 + 2 sc = 2 (0.5 + sc) */
         for (unsigned g = 0; g < 8; g++, out += 32) {
             const u8 *q = b->qs + 8 * g;
             const u32 *t = lb_iq3s_grid, h = b->qh[g];
@@ -217,10 +166,7 @@ static void decode_iq1_s(size_t n_elems, float *out, const void *in) {
             continue;
         }
         alignas(32) float dl[8];
-        const __m128i high = lb_load16(b->qh);
-        const __m256i sc =
-            _mm256_cvtepu16_epi32(_mm_and_si128(_mm_srli_epi16(high, 12), _mm_set1_epi16(7)));
-        _mm256_store_ps(dl, scales8(_cvtsh_ss(hd) * 0x1p-26f, sc, 0.5f)); /* 2 (sc + 0.5) / 8 */
+        lb_iq1_s_scales(b, _cvtsh_ss(hd) * 0x1p-26f, dl); /* 2 (0.5 + sc) / 8 */
         for (unsigned g = 0; g < 8; g++, out += 32) {
             const u8 *q = b->qs + 4 * g;
             const u32 h = lb_load_u16(b->qh + 2 * g);
@@ -243,15 +189,8 @@ static void decode_iq1_m(size_t n_elems, float *out, const void *in) {
             out += LB_QK;
             continue;
         }
-        const float d = _cvtsh_ss(hd) * 0x1p-26f;
         alignas(32) float dl[16];
-        for (unsigned j = 0; j < 2; j++) {
-            const int s0 = lb_load_u16(b->scales + 4 * j), s1 = lb_load_u16(b->scales + 4 * j + 2);
-            const __m256i s = _mm256_srlv_epi32(_mm256_setr_epi32(s0, s0, s0, s0, s1, s1, s1, s1),
-                                                _mm256_setr_epi32(0, 3, 6, 9, 0, 3, 6, 9));
-            _mm256_store_ps(dl + 8 * j,
-                            scales8(d, _mm256_and_si256(s, _mm256_set1_epi32(7)), 0.5f));
-        }
+        lb_iq1_m_scales(b, _cvtsh_ss(hd) * 0x1p-26f, dl);
         for (unsigned g = 0; g < 8; g++, out += 32) {
             const u8 *q = b->qs + 4 * g;
             const u32 h = lb_load_u16(b->qh + 2 * g);
@@ -296,14 +235,7 @@ static void decode_iq4_xs(size_t n_elems, float *out, const void *in) {
             continue;
         }
         alignas(32) float dl[8];
-        const __m256i low = _mm256_srlv_epi32(_mm256_set1_epi32((int)lb_load_u32(b->scales_l)),
-                                              _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28));
-        /* bits 4-5 of the scales: up by 4 first, so that every shift is to the right */
-        const __m256i high = _mm256_srlv_epi32(_mm256_set1_epi32(lb_load_u16(b->scales_h) << 4),
-                                               _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14));
-        const __m256i sc = _mm256_or_si256(_mm256_and_si256(low, _mm256_set1_epi32(15)),
-                                           _mm256_and_si256(high, _mm256_set1_epi32(48)));
-        _mm256_store_ps(dl, scales8(_cvtsh_ss(hd) * 0x1p-24f, sc, -32.0f));
+        lb_iq4_xs_scales(b, _cvtsh_ss(hd) * 0x1p-24f, dl);
         for (unsigned g = 0; g < 8; g++)
             lb_put_scaled(out + 32 * g, nonlinear(b->qs + 16 * g), dl + g, 0);
     }
