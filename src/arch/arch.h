@@ -51,6 +51,14 @@ typedef enum lb_role {
     LB_ROLE_FFN_UP,
     LB_ROLE_FFN_DOWN,
     LB_ROLE_FFN_POST_NORM,
+    LB_ROLE_FFN_ROUTER,
+    LB_ROLE_FFN_GATE_EXPS, /* of experts */
+    LB_ROLE_FFN_UP_EXPS,
+    LB_ROLE_FFN_DOWN_EXPS,
+    LB_ROLE_FFN_SHARED_ROUTER, /* of an expert that all tokens use */
+    LB_ROLE_FFN_GATE_SHARED,
+    LB_ROLE_FFN_UP_SHARED,
+    LB_ROLE_FFN_DOWN_SHARED,
     LB_ROLE_ROPE_FREQS,
     LB_ROLE_DROPPED, /* recomputed at run time (inv_freq); counted and named when left out */
     LB_ROLE_COUNT
@@ -98,6 +106,8 @@ typedef struct lb_arch_tensor {
 } lb_arch_tensor;
 
 typedef struct lb_arch lb_arch; /* arch_internal.h */
+
+#define LB_EXPERTS_MAX 65536 /* the largest model has 512 */
 
 /* What relayouts and checks need, read from a config or from metadata. */
 typedef struct lb_hparams {

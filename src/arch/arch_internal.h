@@ -18,6 +18,7 @@
 
 typedef enum lb_arch_kv_op {
     LB_KV_VALUE,    /* the first of `names` that the config has; null: left out */
+    LB_KV_BACK,     /* written by a common row; back under this family's own `hf` */
     LB_KV_ROPE,     /* the rope scaling block */
     LB_KV_HEAD_DIM, /* as VALUE; else hidden size / heads */
     LB_KV_FILE_TYPE,
@@ -93,7 +94,8 @@ struct lb_arch {
 extern const lb_arch_kv lb_arch_common_kv[];
 extern const u32 lb_arch_common_n_kv;
 
-extern const lb_arch lb_arch_llama, lb_arch_mistral, lb_arch_qwen2, lb_arch_qwen3, lb_arch_gemma3;
+extern const lb_arch lb_arch_llama, lb_arch_mistral, lb_arch_qwen2, lb_arch_qwen3, lb_arch_qwen3moe,
+    lb_arch_gemma3;
 
 /* NULL: no such family. */
 const lb_arch *lb_arch_by_class(lb_str class_name);

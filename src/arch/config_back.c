@@ -107,8 +107,8 @@ static lb_status read_value(back *b, const lb_gguf_kv *kv, lb_json **out) {
 
 static bool reads(const back *b, const lb_arch_kv *row) {
     bool local = (row->flags & LB_KVF_ROPE_LOCAL) != 0;
-    return row->op == LB_KV_VALUE && row->hf && !(row->flags & LB_KVF_NO_BACK) &&
-           (!local || (b->arch->flags & LB_ARCH_ROPE_BY_LAYER));
+    return (row->op == LB_KV_VALUE || row->op == LB_KV_BACK) && row->hf &&
+           !(row->flags & LB_KVF_NO_BACK) && (!local || (b->arch->flags & LB_ARCH_ROPE_BY_LAYER));
 }
 
 static lb_status take_row(back *b, const lb_arch_kv *row) {

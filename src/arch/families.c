@@ -6,7 +6,8 @@
 #include "arch/arch_internal.h"
 
 static const lb_arch *const families[] = {
-    &lb_arch_llama, &lb_arch_mistral, &lb_arch_qwen2, &lb_arch_qwen3, &lb_arch_gemma3,
+    &lb_arch_llama, &lb_arch_mistral,  &lb_arch_qwen2,
+    &lb_arch_qwen3, &lb_arch_qwen3moe, &lb_arch_gemma3,
 };
 
 /* Classes that one would take for a family above but that need more than its table says. */

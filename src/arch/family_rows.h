@@ -43,16 +43,58 @@
     LB_ROW_NORM(LB_ROLE_ATTN_K_NORM, "model.layers.{b}.self_attn.k_norm", "blk.{b}.attn_k_norm", \
                 relayout)
 
-#define LB_ROWS_FFN                                                                                \
+#define LB_ROWS_FFN LB_ROWS_FFN_OR(0)
+/* flags: LB_ROW_OPTIONAL where some layers have experts instead. */
+#define LB_ROWS_FFN_OR(flags_)                                                                     \
     LB_ROW(LB_ROLE_FFN_GATE, "model.layers.{b}.mlp.gate_proj", "blk.{b}.ffn_gate", LB_RL_NONE,     \
-           LB_WB, 0),                                                                              \
+           LB_WB, flags_),                                                                         \
         LB_ROW(LB_ROLE_FFN_UP, "model.layers.{b}.mlp.up_proj", "blk.{b}.ffn_up", LB_RL_NONE,       \
-               LB_WB, 0),                                                                          \
+               LB_WB, flags_),                                                                     \
         LB_ROW(LB_ROLE_FFN_DOWN, "model.layers.{b}.mlp.down_proj", "blk.{b}.ffn_down", LB_RL_NONE, \
-               LB_WB, 0)
+               LB_WB, flags_)
 
-/* Two norms a layer, gated feed-forward, rotary positions: what most families are. */
-#define LB_ROWS_LLAMA(q_relayout, k_relayout)                                                    \
+/* A router, and experts that Hugging Face's checkpoints keep one by one ("experts.{e}"); mlx-lm
+ * stacks them. prefix: the module, without the dot before it ("mlp"). */
+#define LB_ROWS_EXPERTS_AS(prefix, gate, up, down)                                            \
+    LB_ROW3(LB_ROLE_FFN_GATE_EXPS, LB_N("model.layers.{b}." prefix ".experts.{e}." gate),     \
+            LB_N("blk.{b}.ffn_gate_exps"),                                                    \
+            LB_N("model.layers.{b}." prefix ".switch_mlp.gate_proj"), LB_RL_NONE,             \
+            LB_SUFFIX_WEIGHT, LB_ROW_EXPERT),                                                 \
+        LB_ROW3(LB_ROLE_FFN_UP_EXPS, LB_N("model.layers.{b}." prefix ".experts.{e}." up),     \
+                LB_N("blk.{b}.ffn_up_exps"),                                                  \
+                LB_N("model.layers.{b}." prefix ".switch_mlp.up_proj"), LB_RL_NONE,           \
+                LB_SUFFIX_WEIGHT, LB_ROW_EXPERT),                                             \
+        LB_ROW3(LB_ROLE_FFN_DOWN_EXPS, LB_N("model.layers.{b}." prefix ".experts.{e}." down), \
+                LB_N("blk.{b}.ffn_down_exps"),                                                \
+                LB_N("model.layers.{b}." prefix ".switch_mlp.down_proj"), LB_RL_NONE,         \
+                LB_SUFFIX_WEIGHT, LB_ROW_EXPERT)
+#define LB_ROWS_EXPERTS(prefix) LB_ROWS_EXPERTS_AS(prefix, "gate_proj", "up_proj", "down_proj")
+/* The same experts stacked, gate over up, as transformers 5 holds them in memory. */
+#define LB_ROWS_EXPERTS_STACKED(prefix)                                                       \
+    {.role = LB_ROLE_FFN_GATE_EXPS,                                                           \
+     .hf = LB_N("model.layers.{b}." prefix ".experts.gate_up_proj"),                          \
+     .gguf = LB_N("blk.{b}.ffn_gate_exps.weight"),                                            \
+     .mlx = LB_N("model.layers.{b}." prefix ".switch_mlp.gate_proj.weight"),                  \
+     .suffixes = LB_SUFFIX_NONE,                                                              \
+     .flags = LB_ROW_EXPERT | LB_ROW_OPTIONAL,                                                \
+     .part = {LB_PART_FIRST, LB_PART_ALL, LB_PART_ALL}},                                      \
+        {.role = LB_ROLE_FFN_UP_EXPS,                                                         \
+         .hf = LB_N("model.layers.{b}." prefix ".experts.gate_up_proj"),                      \
+         .gguf = LB_N("blk.{b}.ffn_up_exps.weight"),                                          \
+         .mlx = LB_N("model.layers.{b}." prefix ".switch_mlp.up_proj.weight"),                \
+         .suffixes = LB_SUFFIX_NONE,                                                          \
+         .flags = LB_ROW_EXPERT | LB_ROW_OPTIONAL,                                            \
+         .part = {LB_PART_SECOND, LB_PART_ALL, LB_PART_ALL}},                                 \
+        LB_ROW3(LB_ROLE_FFN_DOWN_EXPS, LB_N("model.layers.{b}." prefix ".experts.down_proj"), \
+                LB_N("blk.{b}.ffn_down_exps.weight"),                                         \
+                LB_N("model.layers.{b}." prefix ".switch_mlp.down_proj.weight"), LB_RL_NONE,  \
+                LB_SUFFIX_NONE, LB_ROW_EXPERT | LB_ROW_OPTIONAL)
+#define LB_ROW_ROUTER(hf_)                                                                \
+    LB_ROW(LB_ROLE_FFN_ROUTER, hf_, "blk.{b}.ffn_gate_inp", LB_RL_NONE, LB_SUFFIX_WEIGHT, \
+           LB_ROW_GGUF_F32)
+
+/* Two norms a layer, rotary positions: what most families are. */
+#define LB_ROWS_TWO_NORMS(q_relayout, k_relayout)                                                \
     LB_ROW(LB_ROLE_TOKEN_EMBD, "model.embed_tokens", "token_embd", LB_RL_NONE, LB_SUFFIX_WEIGHT, \
            LB_ROW_GGUF_TQ_F16),                                                                  \
         LB_ROW(LB_ROLE_OUTPUT, "lm_head", "output", LB_RL_NONE, LB_WB,                           \
@@ -63,9 +105,11 @@
         LB_ROWS_ATTN(q_relayout, k_relayout),                                                    \
         LB_ROW_NORM(LB_ROLE_FFN_NORM, "model.layers.{b}.post_attention_layernorm",               \
                     "blk.{b}.ffn_norm", LB_RL_NONE),                                             \
-        LB_ROWS_FFN, LB_ROWS_INV_FREQ,                                                           \
+        LB_ROWS_INV_FREQ,                                                                        \
         LB_ROW3(LB_ROLE_ROPE_FREQS, LB_N_NONE, LB_N("rope_freqs"), LB_N_NONE, LB_RL_MADE,        \
                 LB_SUFFIX_WEIGHT, LB_ROW_OPTIONAL)
+/* ... with a gated feed-forward in every layer. */
+#define LB_ROWS_LLAMA(q_relayout, k_relayout) LB_ROWS_TWO_NORMS(q_relayout, k_relayout), LB_ROWS_FFN
 
 #define LB_KV_ROWS_LLAMA                                                          \
     {.key = "vocab_size",                                                         \

@@ -226,6 +226,8 @@ static lb_status put_row(const writer *w, const lb_arch_kv *row, lb_err *err) {
         if (v && v->type == LB_JBOOL && !v->truth)
             return lb_meta_set_bool(w->out, full_key(w, row->key, buf), false, err);
         return LB_OK;
+    case LB_KV_BACK:
+        return LB_OK;
     case LB_KV_REFUSE:
         return check_refused(w, row, v, err);
     }

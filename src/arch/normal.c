@@ -398,6 +398,20 @@ static lb_status row_u64(const lb_arch *a, const lb_arch_normal *n, const char *
                    fault);
 }
 
+static bool has_experts(const lb_arch *a) {
+    for (u32 i = 0; i < a->n_rows; i++)
+        if (a->rows[i].flags & LB_ROW_EXPERT)
+            return true;
+    return false;
+}
+
+static lb_status check_experts(const lb_hparams *hp, lb_err *err) {
+    if (hp->n_expert <= LB_EXPERTS_MAX)
+        return LB_OK;
+    return lb_fail(err, LB_E_LIMIT, "%llu experts: more than %d are not supported",
+                   (unsigned long long)hp->n_expert, LB_EXPERTS_MAX);
+}
+
 static lb_status read_hparams(const lb_arch *a, const lb_arch_normal *n, lb_hparams *hp,
                               lb_err *err) {
     LB_TRY(row_u64(a, n, "block_count", true, &hp->n_layers, err));
@@ -409,6 +423,11 @@ static lb_status read_hparams(const lb_arch *a, const lb_arch_normal *n, lb_hpar
     LB_TRY(row_u64(a, n, "attention.head_count_kv", false, &hp->n_head_kv, err));
     hp->head_dim = hp->n_embd / hp->n_head;
     LB_TRY(row_u64(a, n, "attention.key_length", false, &hp->head_dim, err));
+    if (has_experts(a)) {
+        LB_TRY(row_u64(a, n, "expert_count", true, &hp->n_expert, err));
+        LB_TRY(row_u64(a, n, "expert_used_count", false, &hp->n_expert_used, err));
+        LB_TRY(check_experts(hp, err));
+    }
     lb_json_as_u64(lb_arch_pick(n, "max_position_embeddings|n_ctx|n_positions"), &hp->n_ctx);
     lb_json_as_bool(lb_arch_pick(n, "tie_word_embeddings"), &hp->tied);
     if (hp->head_dim == 0 || hp->n_head % hp->n_head_kv != 0)
@@ -473,7 +492,8 @@ lb_status lb_arch_from_gguf(const lb_gguf_meta *meta, bool has_output, const lb_
         !lb_kv_as_u64(lb_meta_find_arch(meta, arch, "expert_count"), &hp->n_expert))
         return lb_fail(err, LB_E_FORMAT, "GGUF metadata: '%.*s.expert_count' is not a number",
                        LB_FMT(arch));
-    if (hp->n_expert)
+    LB_TRY(check_experts(hp, err));
+    if (hp->n_expert && !has_experts(*out))
         return lb_fail(err, LB_E_UNSUPPORTED,
                        "GGUF architecture '%.*s' with %llu experts is not supported yet",
                        LB_FMT(arch), (unsigned long long)hp->n_expert);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* canon.c: the architecture tables asked about one source. */
 #include "ops/canon.h"
+#include "plan/expr.h"
 
 static lb_world world_of(const lb_source *s) {
     switch (s->format) {
@@ -32,27 +33,81 @@ lb_status lb_canon_init(lb_canon *out, const lb_source *s, lb_arena *perm, lb_er
     return LB_OK;
 }
 
-lb_status lb_canon_find(const lb_canon *c, const lb_weight *w, lb_arena *perm, lb_canon_weight *out,
-                        lb_err *err) {
-    lb_arch_match m;
-    *out = (lb_canon_weight){.name = w->name};
-    if (!c->arch || !lb_arch_find(c->arch, c->world, w->name, &m))
-        return LB_OK;
-    /* One stored matrix that several rows cut up has no single canonical name: it keeps its own. */
-    if (m.n_rows != 1)
-        return LB_OK;
-    out->may_lack = m.row->relayout == LB_RL_MADE || m.row->role == LB_ROLE_DROPPED;
+/* The canonical tensor of one row; of a stack, of one expert. */
+static lb_status one(const lb_canon *c, const lb_arch_match *m, lb_arena *perm,
+                     lb_canon_weight *out, lb_err *err) {
+    out->may_lack = m->row->relayout == LB_RL_MADE || m->row->role == LB_ROLE_DROPPED;
     for (u32 world = 0; world <= LB_WORLD_GGUF; world++)
-        out->may_lack |= lb_arch_is_dropped(m.row, (lb_world)world, &c->hparams);
-    out->cut_vocab = (m.row->flags & LB_ROW_CUT_VOCAB) != 0;
-    if (m.row->hf.len == 0)
+        out->may_lack |= lb_arch_is_dropped(m->row, (lb_world)world, &c->hparams);
+    out->cut_vocab = (m->row->flags & LB_ROW_CUT_VOCAB) != 0;
+    if (m->row->hf.len == 0)
         return LB_OK;
-    out->name = lb_arch_tensor_name(m.row, LB_WORLD_HF, &m, perm);
+    out->name = lb_arch_tensor_name(m->row, LB_WORLD_HF, m, perm);
     if (!out->name.ptr)
         return lb_fail(err, LB_E_NOMEM, "out of memory");
     if (c->world == LB_WORLD_GGUF) {
-        out->heads = lb_arch_relayout_heads(m.row->relayout, &c->hparams);
-        out->plus_one = m.row->relayout == LB_RL_ADD_ONE && m.suffix != LB_SUFFIX_BIAS;
+        out->heads = lb_arch_relayout_heads(m->row->relayout, &c->hparams);
+        out->plus_one = m->row->relayout == LB_RL_ADD_ONE && m->suffix != LB_SUFFIX_BIAS;
     }
     return LB_OK;
+}
+
+/* Matrices of a stack times rows of the table. Falls back to the weight as it is stored where it
+ * cannot be cut so (another shape, every second row). */
+static lb_status cut(const lb_canon *c, const lb_weight *w, const lb_arch_match *m, lb_arena *perm,
+                     lb_canon_weight *out, u64 *n, lb_err *err) {
+    bool stacked = lb_arch_is_stacked(m->row, c->world);
+    u64 n_stack = stacked && w->shape.rank ? w->shape.dim[0] : 1, rows, cols, k = 0;
+    lb_shape shape = w->shape;
+    if (stacked && shape.rank) {
+        shape.rank--;
+        memmove(shape.dim, w->shape.dim + 1, shape.rank * sizeof shape.dim[0]);
+    }
+    lb_shape_matrix(&shape, &rows, &cols);
+    if (shape.rank == 1)
+        rows = cols;
+    for (u64 e = 0; e < n_stack; e++)
+        for (u32 i = 0; i < m->n_rows; i++) {
+            lb_arch_match x = *m;
+            lb_part_rows part;
+            x.row += i;
+            x.expert = stacked ? (u32)e : m->expert;
+            if (i && x.row->part[c->world] == LB_PART_ALL)
+                continue; /* another form of the first */
+            if (lb_arch_part_rows((lb_part)x.row->part[c->world], &c->hparams, rows, &part, NULL) !=
+                    LB_OK ||
+                part.step != 1 || shape.rank > 2) {
+                *n = 1;
+                return LB_OK;
+            }
+            out[k] = (lb_canon_weight){.weight = out[0].weight,
+                                       .name = w->name,
+                                       .shape = shape,
+                                       .first_row = e * rows + part.from,
+                                       .n_rows = part.n};
+            if (part.n != rows)
+                out[k].shape.dim[0] = part.n;
+            LB_TRY(one(c, &x, perm, &out[k++], err));
+        }
+    *n = k;
+    return LB_OK;
+}
+
+lb_status lb_canon_find(const lb_canon *c, const lb_source *s, u64 weight, lb_arena *perm,
+                        lb_canon_weight **out, u64 *n, lb_err *err) {
+    const lb_weight *w = &s->weights[weight];
+    lb_arch_match m;
+    bool known = c->arch && lb_arch_find(c->arch, c->world, w->name, &m);
+    bool stacked = known && lb_arch_is_stacked(m.row, c->world);
+    bool whole = !known || (m.n_rows == 1 && !stacked && m.row->part[c->world] == LB_PART_ALL) ||
+                 (stacked && (w->shape.rank == 0 || w->shape.dim[0] != c->hparams.n_expert));
+    u64 room = whole ? 1 : (stacked ? c->hparams.n_expert : 1) * m.n_rows;
+    *n = 1;
+    *out = lb_arena_new(perm, lb_canon_weight, room);
+    if (!*out)
+        return lb_fail(err, LB_E_NOMEM, "out of memory");
+    (*out)[0] = (lb_canon_weight){.weight = weight, .name = w->name, .shape = w->shape};
+    if (!known)
+        return LB_OK;
+    return whole ? one(c, &m, perm, *out, err) : cut(c, w, &m, perm, *out, n, err);
 }

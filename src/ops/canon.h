@@ -16,17 +16,22 @@ typedef struct lb_canon {
 } lb_canon;
 
 typedef struct lb_canon_weight {
-    lb_str name;    /* canonical; as stored where the table does not have it */
-    u64 heads;      /* rows of so many heads are interleaved as stored; 0: in order */
-    bool plus_one;  /* stored as value + 1 */
-    bool cut_vocab; /* rows beyond the tokenizer's may be missing in GGUF */
-    bool may_lack;  /* other formats compute it or leave it out */
+    u64 weight;            /* index into the source's weights */
+    lb_str name;           /* canonical; as stored where the table does not have it */
+    lb_shape shape;        /* of what follows */
+    u64 first_row, n_rows; /* of the weight as a matrix (a vector: of elements): one expert of a
+                              stack, one part of a fused matrix; n_rows 0: all of it */
+    u64 heads;             /* rows of so many heads are interleaved as stored; 0: in order */
+    bool plus_one;         /* stored as value + 1 */
+    bool cut_vocab;        /* rows beyond the tokenizer's may be missing in GGUF */
+    bool may_lack;         /* other formats compute it or leave it out */
 } lb_canon_weight;
 
 /* Never fails for an unknown architecture: *out then knows none. LB_E_NOMEM, LB_E_FORMAT for a
  * config that is no JSON. */
 lb_status lb_canon_init(lb_canon *out, const lb_source *s, lb_arena *perm, lb_err *err);
-lb_status lb_canon_find(const lb_canon *c, const lb_weight *w, lb_arena *perm, lb_canon_weight *out,
-                        lb_err *err);
+/* What the weight holds: *n canonical matrices, in the arena. */
+lb_status lb_canon_find(const lb_canon *c, const lb_source *s, u64 weight, lb_arena *perm,
+                        lb_canon_weight **out, u64 *n, lb_err *err);
 
 #endif

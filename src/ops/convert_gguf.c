@@ -267,14 +267,25 @@ static lb_status keep_texts(lb_conv *c, lb_err *err) {
 
 /* Parameters as the reference counts them: elements of what the file will hold. */
 static void count_params(lb_conv *c, lb_arch_meta_in *in) {
+    u64 sum = 0, n_stacks = 0;
     for (u64 i = 0; i < c->model.n_tensors; i++) {
         u64 n = 0;
         if (lb_str_starts(c->model.tensors[i].name, LB_STR(LB_ORIG_PREFIX)) ||
             !lb_shape_elems(&c->model.tensors[i].shape, &n))
             continue;
+        const lb_shape *s = &c->model.tensors[i].shape;
+        size_t at;
         in->n_params += n;
-        in->n_params_shared += n;
+        if (!lb_str_find(c->model.tensors[i].name, LB_STR("_exps."), &at) || s->rank < 3) {
+            in->n_params_shared += n;
+            continue;
+        }
+        u64 experts = s->dim[0];
+        in->n_params_expert += experts ? n / experts : 0;
+        sum += experts;
+        n_stacks++;
     }
+    in->n_expert = n_stacks ? sum / n_stacks : 0;
 }
 
 static lb_status model_meta(lb_conv *c, lb_err *err) {

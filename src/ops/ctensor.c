@@ -78,6 +78,11 @@ static lb_status set_shape(const lb_ctensors *c, const lb_weight *w, lb_ctensor 
             return lb_fail(err, LB_E_FORMAT, "tensor '%.*s': expected one matrix for each expert",
                            LB_FMT(w->name));
         t->n_stack = w->shape.dim[0];
+        if (t->n_stack != c->hp.n_expert)
+            return lb_fail(err, LB_E_FORMAT,
+                           "tensor '%.*s' holds %llu matrices, the config says %llu experts",
+                           LB_FMT(w->name), (unsigned long long)t->n_stack,
+                           (unsigned long long)c->hp.n_expert);
         t->shape.rank--;
         memmove(t->shape.dim, w->shape.dim + 1, t->shape.rank * sizeof t->shape.dim[0]);
         t->match.expert = LB_NO_INDEX;

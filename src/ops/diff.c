@@ -197,51 +197,81 @@ static lb_status compare_chunk(void *ctx, u32 worker, u64 chunk, lb_err *err) {
 
 typedef struct side {
     const lb_source *source;
-    lb_canon_weight *canon; /* one a weight */
+    lb_canon_weight *canon; /* what its weights hold */
+    u64 n, cap;
     lb_map by_name;
-    u8 *met; /* one a weight: has a partner */
+    u8 *met; /* one each: has a partner */
 } side;
+
+static lb_status push(side *x, const lb_canon_weight *w, lb_arena *perm, lb_err *err) {
+    bool existed;
+    if (x->n == x->cap) {
+        u64 cap = x->cap ? 2 * x->cap : x->source->n_weights + 1;
+        lb_canon_weight *c = lb_arena_new(perm, lb_canon_weight, cap);
+        if (!c)
+            return lb_fail(err, LB_E_NOMEM, "out of memory for %llu weights",
+                           (unsigned long long)cap);
+        if (x->n)
+            memcpy(c, x->canon, x->n * sizeof *c);
+        x->canon = c;
+        x->cap = cap;
+    }
+    x->canon[x->n] = *w;
+    LB_TRY(lb_map_put(&x->by_name, w->name, x->n, &existed, err));
+    if (existed) { /* two stored names for one role: each keeps its own */
+        const lb_weight *stored = &x->source->weights[w->weight];
+        x->canon[x->n] =
+            (lb_canon_weight){.weight = w->weight, .name = stored->name, .shape = stored->shape};
+        LB_TRY(lb_map_put(&x->by_name, stored->name, x->n, NULL, err));
+    }
+    x->n++;
+    return LB_OK;
+}
 
 static lb_status name_weights(side *x, bool use_arch, lb_arena *perm, lb_err *err) {
     const lb_source *s = x->source;
     lb_canon canon = {0};
-    x->canon = lb_arena_push_array(perm, s->n_weights, sizeof *x->canon, _Alignof(lb_canon_weight));
-    x->met = lb_arena_push_array(perm, s->n_weights, 1, 1);
-    if (!x->canon || !x->met)
-        return lb_fail(err, LB_E_NOMEM, "out of memory for %llu weights",
-                       (unsigned long long)s->n_weights);
     if (use_arch)
         LB_TRY(lb_canon_init(&canon, s, perm, err));
     for (u64 i = 0; i < s->n_weights; i++) {
-        bool existed;
-        LB_TRY(lb_canon_find(&canon, &s->weights[i], perm, &x->canon[i], err));
-        LB_TRY(lb_map_put(&x->by_name, x->canon[i].name, i, &existed, err));
-        if (existed) { /* two stored names for one role: each keeps its own */
-            x->canon[i] = (lb_canon_weight){.name = s->weights[i].name};
-            LB_TRY(lb_map_put(&x->by_name, x->canon[i].name, i, NULL, err));
-        }
+        lb_canon_weight *list;
+        u64 n;
+        LB_TRY(lb_canon_find(&canon, s, i, perm, &list, &n, err));
+        for (u64 k = 0; k < n; k++)
+            LB_TRY(push(x, &list[k], perm, err));
     }
-    return LB_OK;
+    x->met = lb_arena_push_array(perm, x->n + 1, 1, 1);
+    return x->met ? LB_OK : lb_fail(err, LB_E_NOMEM, "out of memory");
+}
+
+static lb_status values_of(lb_values *v, const lb_source *s, const lb_canon_weight *c,
+                           lb_err *err) {
+    LB_TRY(lb_values_init(v, s, &s->weights[c->weight], err));
+    if (c->n_rows)
+        LB_TRY(lb_values_slice(v, c->first_row, c->n_rows, err));
+    return lb_values_heads(v, c->heads, err);
 }
 
 static lb_status set_up_pair(pair *x, const side *a, u64 i, const side *b, u64 k, lb_err *err) {
     const lb_canon_weight *ca = &a->canon[i], *cb = &b->canon[k];
     lb_diff_row *row = x->row;
     row->name = ca->name;
-    row->a = &a->source->weights[i];
-    row->b = &b->source->weights[k];
-    LB_TRY(lb_values_init(&x->a, a->source, row->a, ca->heads, err));
-    LB_TRY(lb_values_init(&x->b, b->source, row->b, cb->heads, err));
+    row->a = &a->source->weights[ca->weight];
+    row->b = &b->source->weights[cb->weight];
+    row->shape_a = ca->shape;
+    row->shape_b = cb->shape;
+    LB_TRY(values_of(&x->a, a->source, ca, err));
+    LB_TRY(values_of(&x->b, b->source, cb, err));
     x->a.add_one = cb->plus_one && !ca->plus_one;
     x->b.add_one = ca->plus_one && !cb->plus_one;
-    if (x->a.head_rows || x->b.head_rows) {
+    if (ca->shape.rank == 1 && x->a.n_cols != x->b.n_cols) {
         lb_values_as_column(&x->a);
         lb_values_as_column(&x->b);
     }
     bool cut = ca->cut_vocab || cb->cut_vocab;
     row->same_shape =
-        lb_shape_eq(&row->a->shape, &row->b->shape) ||
-        (cut && x->a.n_cols == x->b.n_cols && row->a->shape.rank == 2 && row->b->shape.rank == 2);
+        lb_shape_eq(&ca->shape, &cb->shape) ||
+        (cut && x->a.n_cols == x->b.n_cols && ca->shape.rank == 2 && cb->shape.rank == 2);
     x->wide = is_wide(&x->a) || is_wide(&x->b);
     if (x->a.codec.dtype == LB_C64 || x->b.codec.dtype == LB_C64)
         return lb_fail(err, LB_E_UNSUPPORTED, "tensor '%.*s': complex values are not compared",
@@ -251,20 +281,21 @@ static lb_status set_up_pair(pair *x, const side *a, u64 i, const side *b, u64 k
     return LB_OK;
 }
 
-/* Weights of x without partner go to `only`, or to out->left_out. */
+/* What has no partner goes to `only`, or to out->left_out: a weight that is cut up, once. */
 static lb_status list_rest(lb_diff *out, const side *x, lb_str **only, u64 *n_only, lb_arena *perm,
                            lb_err *err) {
-    const lb_source *s = x->source;
-    *only = lb_arena_new(perm, lb_str, s->n_weights + 1);
+    *only = lb_arena_new(perm, lb_str, x->n + 1);
     if (!*only)
         return lb_fail(err, LB_E_NOMEM, "out of memory");
-    for (u64 i = 0; i < s->n_weights; i++) {
+    for (u64 i = 0; i < x->n; i++) {
         if (x->met[i])
             continue;
+        lb_str name =
+            x->canon[i].n_rows ? x->canon[i].name : x->source->weights[x->canon[i].weight].name;
         if (x->canon[i].may_lack)
-            out->left_out[out->n_left_out++] = s->weights[i].name;
+            out->left_out[out->n_left_out++] = name;
         else
-            (*only)[(*n_only)++] = s->weights[i].name;
+            (*only)[(*n_only)++] = name;
     }
     return LB_OK;
 }
@@ -273,9 +304,9 @@ static lb_status make_pairs(lb_diff *out, diff_job *j, side *a, side *b, lb_aren
                             lb_err *err) {
     /* Within one format names and layouts are the same by themselves. */
     bool use_arch = a->source->format != b->source->format;
-    u64 n_a = a->source->n_weights, n_b = b->source->n_weights;
     LB_TRY(name_weights(a, use_arch, perm, err));
     LB_TRY(name_weights(b, use_arch, perm, err));
+    u64 n_a = a->n, n_b = b->n;
     out->rows = lb_arena_new(perm, lb_diff_row, n_a + 1);
     j->pairs = lb_arena_new(perm, pair, n_a + 1);
     out->left_out = lb_arena_new(perm, lb_str, n_a + n_b + 1);
@@ -425,9 +456,9 @@ static void put_row(lb_buf *out, const lb_diff_row *r) {
     } else {
         lb_buf_put_c(out, ", \"max_abs\": null, \"rmse\": null, \"rel\": null, \"cosine\": null, "
                           "\"shape_a\": ");
-        put_shape(out, &r->a->shape);
+        put_shape(out, &r->shape_a);
         lb_buf_put_c(out, ", \"shape_b\": ");
-        put_shape(out, &r->b->shape);
+        put_shape(out, &r->shape_b);
     }
     lb_buf_printf(out, ", \"identical\": %s}", r->identical ? "true" : "false");
 }

@@ -15,8 +15,9 @@
 typedef struct lb_diff_row {
     lb_str name; /* canonical where known, else as stored in A */
     const lb_weight *a, *b;
-    bool same_shape; /* else nothing below is set but identical = false */
-    bool identical;  /* equal as values (NaN equals NaN, -0 equals +0), or rel <= tolerance */
+    lb_shape shape_a, shape_b; /* of what is compared: of a stack, one matrix */
+    bool same_shape;           /* else nothing below is set but identical = false */
+    bool identical; /* equal as values (NaN equals NaN, -0 equals +0), or rel <= tolerance */
     double max_abs, rmse, rel, cosine;
 } lb_diff_row;
 

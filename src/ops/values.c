@@ -10,11 +10,32 @@ static u64 aligned(u64 n) {
     return (n + ALIGN - 1) & ~(u64)(ALIGN - 1);
 }
 
-lb_status lb_values_init(lb_values *v, const lb_source *s, const lb_weight *w, u64 heads,
-                         lb_err *err) {
+lb_status lb_values_init(lb_values *v, const lb_source *s, const lb_weight *w, lb_err *err) {
     *v = (lb_values){.source = s, .weight = w};
     LB_TRY(lb_codec_of(&v->codec, s, w, err));
     lb_shape_matrix(&w->shape, &v->n_rows, &v->n_cols);
+    return LB_OK;
+}
+
+lb_status lb_values_slice(lb_values *v, u64 first_row, u64 n_rows, lb_err *err) {
+    if (v->codec.unit_elems == 1 && v->n_rows == 1 && v->weight->shape.rank <= 2) {
+        v->n_rows = v->n_cols; /* a vector, or a stack of one */
+        v->n_cols = 1;
+    }
+    if (v->weight->shape.rank == 2 && v->codec.unit_elems == 1 && first_row + n_rows > v->n_rows) {
+        v->n_rows *= v->n_cols; /* a stack of vectors */
+        v->n_cols = 1;
+    }
+    if (first_row > v->n_rows || n_rows > v->n_rows - first_row)
+        return lb_fail(err, LB_E_FORMAT, "weight '%.*s': rows %llu.. are not in it",
+                       LB_FMT(v->weight->name), (unsigned long long)first_row);
+    v->first_row = first_row;
+    v->n_rows = n_rows;
+    return LB_OK;
+}
+
+lb_status lb_values_heads(lb_values *v, u64 heads, lb_err *err) {
+    const lb_weight *w = v->weight;
     if (heads == 0)
         return LB_OK;
     lb_values_as_column(v);
@@ -112,12 +133,13 @@ static lb_status read_part(const lb_values *v, lb_fds *fds, const lb_values_tile
     const lb_codec_part *part = &v->codec.part[p];
     const lb_tensor *x = &v->source->tensors[part->tensor];
     const char *path = v->source->files[x->file].path;
+    u64 row = v->first_row + t->r0;
     u64 unit = v->codec.unit_elems, off, len = part_bytes(v, p, t->nr * t->nc);
     int fd;
     if (part->kind == LB_PART_MAT)
-        off = t->r0 / v->codec.rows_per_mat * part->unit_bytes;
+        off = row / v->codec.rows_per_mat * part->unit_bytes;
     else
-        off = (t->r0 * v->n_cols + t->c0) / unit * part->unit_bytes;
+        off = (row * v->n_cols + t->c0) / unit * part->unit_bytes;
     /* The shape agreed with the parts when the model was opened; a slip here must not read beyond.
      */
     if (off > x->size_bytes || len > x->size_bytes - off)

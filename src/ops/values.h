@@ -21,6 +21,7 @@ typedef struct lb_values {
     const lb_weight *weight;
     lb_codec codec;
     u64 n_rows, n_cols;
+    u64 first_row; /* of the weight: lb_values_slice */
     /* Stored -> canonical: rows 2i+h of each head (GGUF) come to h*half+i. */
     u64 head_rows; /* rows of a head; 0: rows stand in order */
     /* Adds one, in f32, and for f16 values rounds the sum to f16: as GGUF stores gemma's norms. The
@@ -33,9 +34,13 @@ typedef struct lb_values_tile {
 } lb_values_tile;
 
 /* heads: 0, or the number of heads whose rows are interleaved. LB_E_FORMAT if they do not divide
- * the rows. A vector with heads is seen as one column. */
-lb_status lb_values_init(lb_values *v, const lb_source *s, const lb_weight *w, u64 heads,
-                         lb_err *err);
+ * the rows. A vector with heads is seen as one column. All rows unless sliced. */
+lb_status lb_values_init(lb_values *v, const lb_source *s, const lb_weight *w, lb_err *err);
+lb_status lb_values_heads(lb_values *v, u64 heads, lb_err *err);
+
+/* Only so many rows of the weight (a vector: elements). Before heads are set. LB_E_FORMAT if it
+ * does not have them. */
+lb_status lb_values_slice(lb_values *v, u64 first_row, u64 n_rows, lb_err *err);
 
 /* The elements of a vector as rows of one element; nothing for a matrix. */
 void lb_values_as_column(lb_values *v);

@@ -352,7 +352,7 @@ static lb_status set_up(verify_job *j, lb_arena *perm, lb_err *err) {
     j->scratch_bytes = FILE_CHUNK_BYTES;
     for (u64 i = 0; i < s->n_weights; i++) {
         lb_values_cut cut;
-        LB_TRY(lb_values_init(&j->values[i], s, &s->weights[i], 0, err));
+        LB_TRY(lb_values_init(&j->values[i], s, &s->weights[i], err));
         lb_values_cut_init(&cut, &j->values[i], NULL);
         tile = LB_MAX(tile, LB_MIN(cut.tile_rows, cut.n_rows) * cut.tile_cols);
         j->scratch_bytes = LB_MAX(j->scratch_bytes, lb_values_scratch_bytes(&j->values[i], &cut));

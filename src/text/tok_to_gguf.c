@@ -28,6 +28,7 @@ static const struct row {
     {"llama", {WAY_SPM, WAY_HF, WAY_BPE}, ROW_CONFIG_PREFIX | ROW_LLAMA_SIZES},
     {"qwen2", {WAY_SPM, WAY_BPE}, 0},
     {"qwen3", {WAY_SPM, WAY_BPE}, 0},
+    {"qwen3moe", {WAY_SPM, WAY_BPE}, 0}, /* the reference: BPE alone; as qwen3 */
     {"gemma2", {WAY_SPM}, ROW_NO_PREFIX},
     {"gemma3", {WAY_SPM, WAY_BPE}, ROW_NO_PREFIX},
 };

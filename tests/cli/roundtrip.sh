@@ -28,7 +28,7 @@ if ! "$LBRX" help convert >/dev/null 2>&1; then
     finish
 fi
 mkdir "$W/o"
-for family in llama qwen2 qwen3 gemma3; do
+for family in llama qwen2 qwen3 gemma3 qwen3moe; do
     tolerance=0
     # Its made-up norms are w + 1 for a w that bf16 rounds.
     [ $family != gemma3 ] || tolerance=2e-2

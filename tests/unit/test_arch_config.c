@@ -500,7 +500,7 @@ LB_TEST(families) {
     CHECK(strstr(err.msg, "Gemma3ForConditionalGeneration: gemma3 with vision"));
     CHECK_U64(family_of("{\"architectures\": [\"FooForCausalLM\"]}", &n), LB_E_UNSUPPORTED);
     CHECK(strstr(err.msg, "FooForCausalLM") &&
-          strstr(err.msg, "(known: llama, mistral, qwen2, qwen3, gemma3)"));
+          strstr(err.msg, "(known: llama, mistral, qwen2, qwen3, qwen3_moe, gemma3)"));
     CHECK_U64(family_of("{\"model_type\": \"mamba\"}", &n), LB_E_UNSUPPORTED);
     CHECK_U64(family_of("{}", &n), LB_E_FORMAT);
     CHECK_U64(family_of("[]", &n), LB_E_FORMAT);

@@ -156,8 +156,10 @@ LB_TEST(heads_come_apart) {
     lb_values_cut cut;
     lb_fds *fds = NULL;
     CHECK_OK(lb_fds_new(&fds, s->files, s->n_files, 4, &err));
-    CHECK(lb_values_init(&v, s, s->weights, 4, &err) == LB_E_FORMAT);
-    CHECK_OK(lb_values_init(&v, s, s->weights, HEADS, &err));
+    CHECK_OK(lb_values_init(&v, s, s->weights, &err));
+    CHECK(lb_values_heads(&v, 4, &err) == LB_E_FORMAT);
+    CHECK_OK(lb_values_init(&v, s, s->weights, &err));
+    CHECK_OK(lb_values_heads(&v, HEADS, &err));
     lb_values_cut_init(&cut, &v, NULL);
     CHECK_U64(cut.n_tiles, 1);
     CHECK(lb_values_scratch_bytes(&v, &cut) <= sizeof scratch);
@@ -185,7 +187,7 @@ LB_TEST(plus_one_as_gguf_stores_it) {
     lb_source *s = one_tensor(LB_F16, 1, 4, half, &err);
     CHECK(s != NULL);
     CHECK_OK(lb_fds_new(&fds, s->files, s->n_files, 4, &err));
-    CHECK_OK(lb_values_init(&v, s, s->weights, 0, &err));
+    CHECK_OK(lb_values_init(&v, s, s->weights, &err));
     v.add_one = true;
     lb_values_cut_init(&cut, &v, NULL);
     lb_values_tile t = lb_values_cut_get(&cut, 0);
