@@ -30,6 +30,13 @@ static inline __m512 lb_signed16(const u8 *p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(lb_load16(p)));
 }
 
+/* 8 bytes: 16 nibbles, low first, at the bottom of dwords with other bits above. */
+static inline __m512i lb_nibbles16(const u8 *p) {
+    const __m512i at = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+    const __m512i eight = _mm512_broadcastq_epi64(lb_load8(p));
+    return _mm512_srlv_epi32(_mm512_shuffle_epi8(eight, at), _mm512_set1_epi64((i64)4 << 32));
+}
+
 static inline __m512i lb_deal64(__m512i bytes) {
     const __m512i at = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     return _mm512_permutexvar_epi32(at, bytes);
