@@ -247,7 +247,9 @@ static lb_status compile(lb_regex *re, lb_str pattern, lb_str rewritten, bool li
     }
     pcre2_set_newline(cc, PCRE2_NEWLINE_LF);
     pcre2_set_parens_nest_limit(cc, 100);
-    u32 options = PCRE2_UTF | (literal ? PCRE2_LITERAL : PCRE2_UCP | PCRE2_MULTILINE);
+    /* PCRE2's \C would cut a character in two (and is a control character in Oniguruma). */
+    u32 pattern_options = PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C;
+    u32 options = PCRE2_UTF | (literal ? PCRE2_LITERAL : pattern_options);
     int code;
     PCRE2_SIZE at;
     re->code = pcre2_compile((PCRE2_SPTR)rewritten.ptr, rewritten.len, options, &code, &at, cc);

@@ -60,8 +60,8 @@ LB_TEST(patterns_match_as_in_oniguruma) {
 }
 
 LB_TEST(patterns_that_cannot_be_run_are_refused) {
-    static const char *const bad[] = {"a\\",     "[a",    "(",           "[a&&b]",
-                                      "[a[^b]]", "[\\S]", "\\p{Nothing}"};
+    static const char *const bad[] = {"a\\",   "[a",           "(",  "[a&&b]", "[a[^b]]",
+                                      "[\\S]", "\\p{Nothing}", "\\C"};
     for (u32 i = 0; i < LB_LEN(bad); i++) {
         lb_err err = {0};
         lb_regex *re;
