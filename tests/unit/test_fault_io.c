@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_fault_io.c: calls of the system that fail, stop short or are interrupted, at every place of
+ * a run: an error that names the file and leaves what --resume needs; never a half output. */
+#include "fault_kit.h"
+#include "test.h"
+#include "base/os.h"
+#include <errno.h>
+#include <stdlib.h>
+
+static bool ready(void) {
+    if (!seam_available()) {
+        lb_test_skip("not linked with --wrap here");
+        return false;
+    }
+    return fk_sources();
+}
+
+static bool undisturbed(const fk_scene *s, u32 kinds, u64 *n_calls) {
+    if (!fk_reset(s, "old") || !fk_reset(s, "want"))
+        return false;
+    fk_end e = fk_run(s, "want", false, &(seam){.kinds = kinds});
+    *n_calls = e.seam_count;
+    return !e.killed && e.status == LB_OK;
+}
+
+static bool bad(const fk_scene *s, u64 n, const fk_end *e, const char *what) {
+    lb_test_fail(__FILE__, __LINE__, "%s, call %llu fails: %s: %s (%s)", s->name,
+                 (unsigned long long)n, what, lb_status_text(e->status), e->msg);
+    return false;
+}
+
+/* One call fails, or all from there on. Then the disk is well again and the run is resumed. */
+static bool fail_at(const fk_scene *s, const seam *sm, u64 *n_failed) {
+    if (!fk_reset(s, "got"))
+        return false;
+    fk_end e = fk_run(s, "got", false, sm);
+    if (e.killed)
+        return bad(s, sm->at, &e, "died");
+    if (e.status == LB_OK) /* it was only a hint, or a closed input */
+        return fk_same("got", "want") || bad(s, sm->at, &e, "passed over, other bytes");
+    ++*n_failed;
+    if (e.status != LB_E_IO)
+        return bad(s, sm->at, &e, "not a failure of the system");
+    if (!strstr(e.msg, lb_test_dir()) || !strstr(e.msg, strerror(sm->error)))
+        return bad(s, sm->at, &e, "names no file or no reason");
+    if (!fk_nothing_half(s, "got", "want", "old"))
+        return bad(s, sm->at, &e, "half an output");
+    e = fk_run(s, "got", true, NULL);
+    if (e.killed || e.status != LB_OK)
+        return bad(s, sm->at, &e, "cannot be resumed");
+    return fk_same("got", "want") || bad(s, sm->at, &e, "resumed, other bytes");
+}
+
+/* least: percent of the tries that must fail; not all do: there are hints, calls of closed inputs,
+ * and with threads fewer calls than counted before. */
+static void each_call(u32 kinds, int error, bool forever, u64 least) {
+    bool all = getenv("LB_TEST_LONG") != NULL;
+    if (!ready())
+        return;
+    for (u32 i = 0; i < fk_n_scenes; i++) {
+        const fk_scene *s = &fk_scenes[i];
+        u64 n_calls, n_failed = 0, n_tried = 0;
+        CHECK(undisturbed(s, kinds, &n_calls));
+        for (u64 n = 1; n <= n_calls;
+             n += all || n_calls < 40 ? 1 : 1 + lb_test_rand_below(3), n_tried++) {
+            seam sm = {
+                .kinds = kinds, .at = n, .error = error, .forever = forever, .torn = n % 2 == 0};
+            CHECK(fail_at(s, &sm, &n_failed));
+        }
+        fprintf(stderr, "%s: %llu calls, %llu tried, %llu runs failed\n", s->name,
+                (unsigned long long)n_calls, (unsigned long long)n_tried,
+                (unsigned long long)n_failed);
+        CHECK(n_failed * 100 >= n_tried * least);
+    }
+}
+
+LB_TEST(disk_full) {
+    each_call(SEAM_WRITE, ENOSPC, true, 90);
+}
+LB_TEST(one_write_fails) {
+    each_call(SEAM_WRITE | SEAM_TRUNCATE, EIO, false, 90);
+}
+LB_TEST(sync_fails) {
+    each_call(SEAM_SYNC, EIO, false, 90);
+}
+LB_TEST(names_fail) {
+    each_call(SEAM_RENAME | SEAM_REMOVE | SEAM_MAKE, EACCES, false, 50);
+}
+LB_TEST(names_fail_for_good) {
+    each_call(SEAM_RENAME | SEAM_REMOVE, EROFS, true, 50);
+}
+LB_TEST(reads_fail) {
+    each_call(SEAM_READ, EIO, false, 90);
+}
+LB_TEST(opens_fail) {
+    each_call(SEAM_OPEN, EMFILE, false, 50);
+}
+LB_TEST(closes_fail) {
+    each_call(SEAM_CLOSE, EDQUOT, false, 10);
+}
+
+/* Transfers of a few bytes, every third interrupted. */
+LB_TEST(short_transfers) {
+    if (!ready())
+        return;
+    for (u32 i = 0; i < fk_n_scenes; i++) {
+        const fk_scene *s = &fk_scenes[i];
+        u64 n_calls;
+        CHECK(undisturbed(s, SEAM_CHANGE, &n_calls));
+        CHECK(fk_reset(s, "got"));
+        fk_end e = fk_run(s, "got", false, &(seam){.short_io = true});
+        if (e.killed || e.status != LB_OK)
+            lb_test_fail(__FILE__, __LINE__, "%s: %s", s->name, e.msg);
+        CHECK(fk_same("got", "want"));
+        /* and while what was kept is read */
+        CHECK(fk_reset(s, "got"));
+        CHECK(fk_run(s, "got", false, &(seam){.kinds = SEAM_WRITE, .at = n_calls / 3, .kill = true})
+                  .killed);
+        e = fk_run(s, "got", true, &(seam){.short_io = true});
+        CHECK(!e.killed && e.status == LB_OK && e.kept_jobs + e.kept_parts > 0);
+        CHECK(fk_same("got", "want"));
+    }
+}
+
+/* After a failed sync the memory may hold what the disk does not: noted, for the next run. */
+LB_TEST(failed_sync_is_noted) {
+    lb_arena arena = {0};
+    lb_err err = {0};
+    lb_str text;
+    size_t at;
+    if (!ready())
+        return;
+    const fk_scene *s = &fk_scenes[0];
+    u64 n_calls, n_noted = 0;
+    CHECK(undisturbed(s, SEAM_SYNC, &n_calls));
+    for (u64 n = 1; n <= n_calls; n++) {
+        CHECK(fk_reset(s, "got"));
+        fk_end e = fk_run(s, "got", false, &(seam){.kinds = SEAM_SYNC, .at = n, .error = EIO});
+        CHECK(e.status == LB_E_IO);
+        const char *left = fk_beside(s, "got", ".lbrx-journal");
+        if (!strstr(e.msg, "out.gguf.lbrx-partial:") || !lb_os_exists(left))
+            continue; /* a folder, the journal, the sums; or nothing was done yet */
+        CHECK_OK(lb_os_read_file(left, LB_MIB, &arena, &text, &err));
+        CHECK(lb_str_find(text, LB_STR("\nunsynced "), &at));
+        n_noted++;
+    }
+    CHECK(n_noted >= 3);
+    lb_arena_deinit(&arena);
+}
+
+LB_TEST_MAIN("slow")
