@@ -195,7 +195,7 @@ static lb_status run(const fk_scene *s, const char *dir, bool resume, fk_end *en
         lb_source_close(&src);
         return st;
     }
-    p->options = s->spread ? LB_STR("spread") : LB_STR("plain");
+    p->options = lb_str_c(s->options ? s->options : s->spread ? "spread" : "plain");
     lb_plan_limits lim = {
         .memory_bytes = LB_GIB, .threads = s->threads, .tile_bytes = resume ? 2500 : 2000};
     lb_sink_options so = {.path = fk_output(s, dir),
@@ -203,7 +203,8 @@ static lb_status run(const fk_scene *s, const char *dir, bool resume, fk_end *en
                           .spread = s->spread,
                           .resume = resume,
                           .force = s->force,
-                          .sync = true,
+                          .sync = !s->no_sync,
+                          .stop = s->stop,
                           .sync_bytes = 4000,
                           .span_bytes = 3000,
                           .sha256 = s->sha256};
@@ -211,7 +212,8 @@ static lb_status run(const fk_scene *s, const char *dir, bool resume, fk_end *en
     LB_TRY_DONE(st, lb_sink_open(&sink, p, &so, err));
     for (u64 j = 0; j < p->n_jobs; j++)
         end->kept_parts += lb_sink_kept_part(sink, j) != NULL;
-    LB_TRY_DONE(st, lb_run(p, &(lb_run_options){.kernels = &k, .sink = sink}, &rep, err));
+    LB_TRY_DONE(
+        st, lb_run(p, &(lb_run_options){.kernels = &k, .sink = sink, .stop = s->stop}, &rep, err));
     end->kept_jobs = rep.resumed_jobs;
     st = write_out(sink, p, err);
 done:
@@ -234,6 +236,8 @@ fk_end fk_run(const fk_scene *s, const char *dir, bool resume, const seam *sm) {
     if (pid == 0) {
         lb_err err = {0};
         (void)close(pipes[0]);
+        if (s->uid && setuid(s->uid) != 0)
+            _exit(1);
         seam_set(&here);
         end.status = run(s, dir, resume, &end, &err);
         end.seam_count = seam_count();

@@ -16,6 +16,10 @@ typedef struct fk_scene {
     bool sha256;
     bool no_exchange;
     u32 threads;
+    bool (*stop)(void *); /* of run and sink; may be NULL */
+    const char *options;  /* part of the plan's identity; NULL: the usual ones */
+    bool no_sync;
+    u32 uid; /* the child's user; 0: as it is */
 } fk_scene;
 
 extern const fk_scene fk_scenes[];

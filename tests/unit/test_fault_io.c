@@ -5,7 +5,10 @@
 #include "test.h"
 #include "base/os.h"
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 static bool ready(void) {
     if (!seam_available()) {
@@ -146,6 +149,80 @@ LB_TEST(failed_sync_is_noted) {
     }
     CHECK(n_noted >= 3);
     lb_arena_deinit(&arena);
+}
+
+/* ---- inputs that go away or change after the plan was made ---- */
+
+enum { GONE, SHORT, FOLDER, OTHER, FORBIDDEN, TOUCHED, N_CHANGES };
+static u32 change;
+static bool changed; /* in the child */
+
+static bool change_input(void *user) {
+    lb_err err = {0};
+    int fd = -1;
+    const char *in = fk_path("", "in-1.bin");
+    (void)user;
+    if (changed)
+        return false;
+    changed = true;
+    if (change == GONE || change == FOLDER || change == OTHER)
+        (void)rename(in, fk_path("", "in-1.away"));
+    if (change == SHORT)
+        (void)!truncate(in, 3000);
+    if (change == FOLDER)
+        (void)lb_os_mkdir(in, false, &err);
+    if (change == FORBIDDEN)
+        (void)chmod(in, 0);
+    if (change == OTHER || change == TOUCHED) {
+        (void)lb_os_open_write(in, false, &fd, &err);
+        (void)lb_os_truncate(fd, in, 20000, &err);
+        (void)lb_os_pwrite(fd, in, "x", 1, 19999, &err);
+        lb_os_close(&fd);
+    }
+    return false;
+}
+
+LB_TEST(inputs_change_under_the_run) {
+    lb_err err = {0};
+    if (!ready())
+        return;
+    bool root = geteuid() == 0;
+    for (u32 i = 0; i < N_CHANGES; i++) {
+        fk_scene s = fk_scenes[i % 2 ? 1 : 0];
+        const char *in = fk_path("", "in-1.bin"), *away = fk_path("", "in-1.away");
+        s.stop = change_input;
+        change = i;
+        CHECK(fk_sources());
+        CHECK(fk_reset(&s, "got"));
+        if (i == FORBIDDEN && root) { /* the change is root's, the run is nobody's */
+            s.stop = NULL;
+            s.uid = 65534;
+            CHECK(chmod(in, 0) == 0 && chmod(lb_test_dir(), 0755) == 0);
+            CHECK(chmod(fk_path("got", ""), 0777) == 0);
+        }
+        fk_end e = fk_run(&s, "got", false, NULL);
+        if (lb_os_exists(away)) {
+            CHECK_OK(lb_os_remove_tree(in, &err));
+            CHECK_OK(lb_os_rename(away, in, &err));
+        }
+        CHECK(chmod(in, 0644) == 0);
+        bool missing = i == GONE && e.status == LB_E_NOT_FOUND;
+        if (e.killed || (e.status != LB_E_IO && !missing) || !strstr(e.msg, "in-1.bin"))
+            lb_test_fail(__FILE__, __LINE__, "change %u: %s (%s)", i, lb_status_text(e.status),
+                         e.msg);
+        CHECK(!lb_os_exists(fk_output(&s, "got")));
+    }
+    /* and between an interruption and --resume */
+    const fk_scene *s = &fk_scenes[0];
+    CHECK(fk_sources());
+    CHECK(fk_reset(s, "got"));
+    CHECK(fk_run(s, "got", false, &(seam){.kinds = SEAM_RENAME, .at = 1, .kill = true}).killed);
+    change = TOUCHED;
+    changed = false;
+    (void)change_input(NULL);
+    fk_end e = fk_run(s, "got", true, NULL);
+    CHECK(e.status == LB_E_FORMAT && strstr(e.msg, "other inputs") != NULL);
+    CHECK(!lb_os_exists(fk_output(s, "got")));
 }
 
 LB_TEST_MAIN("slow")
