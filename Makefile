@@ -65,6 +65,7 @@ help:
 	@echo 'make test       the whole suite, offline'
 	@echo 'make t-NAME     one program: tests/unit/test_NAME.c, or tests/cli/NAME.sh with make c-NAME'
 	@echo 'make check      layers, sizes, names, headers, format, binary'
+	@echo 'make check-targets  the library for other systems (Linux with glibc 2.28, macOS), by ziglang'
 	@echo 'make checkkern  every kernel against the scalar reference, long form'
 	@echo 'make fuzz       every fuzz target for T=60 seconds each; P=gguf for one'
 	@echo 'make long       the long forms: fuzzing, kernels, interruption'

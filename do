@@ -6,6 +6,7 @@
 #   ./do test     the whole suite, offline; last line: N passed, N failed, N skipped
 #   ./do demo     fetches a small real model and takes it through every format
 #   ./do check    style, layers, names, format: `make check`
+#   ./do release  portable binaries for Linux (x86-64, Arm) and macOS, by the compiler in PyPI's ziglang
 #   ./do deps     only installs what is missing
 #
 # Packages come from apt (Debian, Ubuntu) or Homebrew (macOS), and only where something is missing:
@@ -185,11 +186,15 @@ demo)
     shift
     exec tools/demo.sh "$@"
     ;;
+release)
+    shift
+    exec tools/release.sh "$@"
+    ;;
 help | -h | --help)
-    sed -n '3,13s/^# \{0,1\}//p' "$0"
+    sed -n '3,14s/^# \{0,1\}//p' "$0"
     ;;
 *)
-    say "unknown command '$1': build, test, demo, check, deps"
+    say "unknown command '$1': build, test, demo, check, release, deps"
     exit 2
     ;;
 esac

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# check_binary.sh PROGRAM: it links only the platform's C library, and needs no newer one than 2.34;
-# no build file asks for the machine's own instruction set or for inexact arithmetic.
+# check_binary.sh PROGRAM: it links only the platform's C library, and needs no newer one than 2.34
+# (or OLDEST, for a release); no build file asks for the machine's own instruction set or for inexact arithmetic.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 status=0
@@ -31,10 +31,10 @@ objdump -p "$1" | sed -n 's/^ *NEEDED *//p' |
     status=1
 }
 newest=$(objdump -T "$1" | grep -oE 'GLIBC_[0-9.]+' | sort -u -V | tail -1)
-oldest=$(printf '%s\nGLIBC_2.34\n' "$newest" | sort -V | tail -1)
-if [ "$oldest" != GLIBC_2.34 ]; then
+limit=GLIBC_${OLDEST:-2.34}
+if [ "$(printf '%s\n%s\n' "$newest" "$limit" | sort -V | tail -1)" != "$limit" ]; then
     objdump -T "$1" | grep "$newest"
-    echo "$1 needs $newest; 2.34 is the limit"
+    echo "$1 needs $newest; $limit is the limit"
     status=1
 fi
 exit $status
