@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* fuzz_arch_names.c: the name of a tensor, in every family and world.
+ *
+ * Checked: a name that is found is found again, as the same tensor, under its name in every other
+ * world. */
+#include "arch/arch_internal.h"
+
+int LLVMFuzzerTestOneInput(const u8 *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const u8 *data, size_t size) {
+    lb_arena arena = {.max_bytes = 64 * LB_MIB}, *a = &arena;
+    lb_str name = {(const char *)data, size};
+    const char *family;
+    const lb_arch *arch;
+    for (u32 i = 0; (arch = lb_arch_at(i, &family)) != NULL; i++)
+        for (int w = LB_WORLD_HF; w <= LB_WORLD_GGUF; w++) {
+            lb_arch_match m, n;
+            if (!lb_arch_find(arch, (lb_world)w, name, &m))
+                continue;
+            for (int to = LB_WORLD_HF; to <= LB_WORLD_GGUF; to++) {
+                lb_str t = lb_arch_tensor_name(m.row, (lb_world)to, &m, a);
+                if (t.len == 0)
+                    continue;
+                LB_ASSERT(lb_arch_find(arch, (lb_world)to, t, &n));
+                LB_ASSERT(n.row == m.row && n.layer == m.layer && n.suffix == m.suffix);
+            }
+        }
+    lb_arena_deinit(&arena);
+    return 0;
+}
