@@ -155,6 +155,12 @@ void lb_tok_arrays_deinit(lb_tok_arrays *a) {
 
 /* ---- merges from scores ---- */
 
+/* Tokens a, aa, aaa... give merges whose text grows with the third power of their number: a file of
+ * 5 MB would become one of 15 GB. The vocabularies there are give about
+ * twice their text. */
+#define MERGES_RATIO 32u
+#define MERGES_FREE_BYTES ((u64)16 << 20)
+
 typedef struct made {
     float score;
     u32 left, right, order; /* order: place before sorting */
@@ -193,14 +199,25 @@ static u16 count_chars(lb_str s) {
     return (u16)LB_MIN(n, (u64)UINT16_MAX);
 }
 
+/* [length] whether a token has it: of a token of a megabyte nearly no cut has two parts of lengths
+ * that exist, and hashing all of them would take minutes. */
+static void mark_lengths(const lb_tok_pieces *p, lb_buf *out) {
+    size_t longest = 0;
+    for (u64 i = 0; i < p->n; i++)
+        longest = LB_MAX(longest, p->token[i].len);
+    lb_buf_put_zeros(out, longest + 1);
+    for (u64 i = 0; i < p->n && !out->oom; i++)
+        out->ptr[p->token[i].len] = 1;
+}
+
 /* All ways to cut one token into two others, ordered by their ids. */
-static void cut_token(const lb_tok_pieces *p, u64 id, lb_buf *out) {
+static void cut_token(const lb_tok_pieces *p, u64 id, const u8 *has_length, lb_buf *out) {
     lb_str t = p->token[id];
     u64 left, right;
     size_t first = out->len;
     bool plain = p->type[id] == LB_SPM_NORMAL || p->type[id] == LB_SPM_BYTE;
     for (size_t i = 1; i < t.len; i++) {
-        if (((u8)t.ptr[i] & 0xc0) == 0x80)
+        if (!has_length[i] || !has_length[t.len - i] || ((u8)t.ptr[i] & 0xc0) == 0x80)
             continue;
         lb_str l = lb_str_sub(t, 0, i), r = lb_str_sub(t, i, t.len);
         if (!lb_map_find(p->id_of, l, &left) || !lb_map_find(p->id_of, r, &right))
@@ -218,10 +235,22 @@ static void cut_token(const lb_tok_pieces *p, u64 id, lb_buf *out) {
 
 lb_status lb_tok_make_merges(const lb_tok_pieces *p, bool by_length, lb_arena *arena, lb_str **out,
                              u64 *n_out, lb_err *err) {
-    lb_buf all = {0};
-    for (u64 i = 0; i < p->n; i++)
-        cut_token(p, i, &all);
-    lb_status st = lb_buf_status(&all, err);
+    lb_buf all = {0}, lengths = {0};
+    mark_lengths(p, &lengths);
+    lb_status st = lb_buf_status(&lengths, err);
+    u64 vocab_bytes = 0, merge_bytes = 0;
+    for (u64 i = 0; i < p->n && st == LB_OK; i++) {
+        u64 before = all.len;
+        cut_token(p, i, lengths.ptr, &all);
+        vocab_bytes += p->token[i].len;
+        merge_bytes += (all.len - before) / sizeof(made) * p->token[i].len;
+        st = lb_buf_status(&all, err);
+        if (st == LB_OK && merge_bytes > MERGES_FREE_BYTES + MERGES_RATIO * vocab_bytes)
+            st = lb_fail(err, LB_E_UNSUPPORTED,
+                         "tokenizer: the first %llu tokens give %llu bytes of merges: more than "
+                         "%u times their text is not made",
+                         (unsigned long long)i + 1, (unsigned long long)merge_bytes, MERGES_RATIO);
+    }
     u64 n = all.len / sizeof(made);
     if (st == LB_OK && n > UINT32_MAX)
         st = lb_fail(err, LB_E_LIMIT, "tokenizer: more than 2^32 merges");
@@ -244,6 +273,7 @@ lb_status lb_tok_make_merges(const lb_tok_pieces *p, bool by_length, lb_arena *a
     *out = merges;
     *n_out = n;
 done:
+    lb_buf_deinit(&lengths);
     lb_buf_deinit(&all);
     return st;
 }

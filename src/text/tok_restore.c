@@ -124,15 +124,18 @@ static lb_status apply_texts(const lb_json *texts, lb_str *token, u64 n_ids, lb_
     return LB_OK;
 }
 
-/* [[from, to], ...]: ids that model.vocab lacks. */
+/* [[from, to], ...]: ids that model.vocab lacks, each range behind the last: many that overlap
+ * would take a day to carry out. */
 static lb_status apply_outside(const lb_json *ranges, lb_str *token, u64 n_ids, lb_err *err) {
+    u64 next = 0;
     for (const lb_json *o = ranges ? ranges->first : NULL; o; o = o->next) {
         u64 from, to;
         if (o->type != LB_JARRAY || o->n != 2 || !lb_json_as_u64(o->first, &from) ||
-            !lb_json_as_u64(o->last, &to) || to >= n_ids)
+            !lb_json_as_u64(o->last, &to) || from < next || to < from || to >= n_ids)
             return broken("form: a range that is none", err);
         for (u64 i = from; i <= to; i++)
             token[i] = LB_STR_NONE;
+        next = to + 1;
     }
     return LB_OK;
 }
