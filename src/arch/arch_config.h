@@ -66,7 +66,8 @@ lb_status lb_arch_config_from_meta(const lb_arch_config_in *in, lb_arena *perm,
 /* ---- config.json between HF and MLX folders ---- */
 
 /* As mlx-lm writes it: keys sorted, indent 4, without `_name_or_path` and `vision_config`;
- * eos_token_id taken from generation (may be NULL); quantization (may be NULL) under its two names.
+ * eos_token_id taken from generation (may be NULL); quantization under its two names (NULL: as the
+ * config has it; a JSON null: taken out, the weights are plain now).
  * What mlx-lm's model class would otherwise take from a default of its own that is not the model's
  * (rope_theta and rope_scaling, where the config has transformers 5's rope_parameters;
  * tie_word_embeddings) is added. */

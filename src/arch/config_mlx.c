@@ -161,8 +161,13 @@ lb_status lb_arch_config_to_mlx(lb_str config, const lb_json *generation,
         LB_TRY_DONE(st, no_memory(err));
     lb_json_remove(c, "_name_or_path");
     lb_json_remove(c, "vision_config");
-    if (quantization && !lb_json_set(&s, c, "quantization", lb_json_copy(&s, quantization)))
+    if (quantization && quantization->type == LB_JNULL) {
+        lb_json_remove(c, "quantization");
+        lb_json_remove(c, "quantization_config");
+    } else if (quantization &&
+               !lb_json_set(&s, c, "quantization", lb_json_copy(&s, quantization))) {
         LB_TRY_DONE(st, no_memory(err));
+    }
     quantization = lb_json_get(c, "quantization");
     if (quantization && !lb_json_set(&s, c, "quantization_config", lb_json_copy(&s, quantization)))
         LB_TRY_DONE(st, no_memory(err));

@@ -56,7 +56,8 @@ static lb_status config_of_folder(lb_conv *c, bool plain_copy, lb_err *err) {
             LB_TRY(lb_os_read_file(f->path, 16 * LB_MIB, c->perm, &text, err));
             LB_TRY(lb_json_parse(text, "generation_config.json", c->perm, &generation, err));
         }
-        st = lb_arch_config_to_mlx(c->src->config, generation, NULL, &b, err);
+        static const lb_json plain = {.type = LB_JNULL}; /* codes are dequantized here */
+        st = lb_arch_config_to_mlx(c->src->config, generation, &plain, &b, err);
     } else {
         st = lb_arch_config_to_hf(c->src->config, matrices_dtype(c), &b, err);
     }

@@ -205,6 +205,22 @@ for flags in "" "--max-shard-size 300KB" "--to hf --no-sync"; do
     done
 done
 
+# ---- codes of MLX ----
+mkdir "$W/codes"
+safetensors "$W/codes/model.safetensors" '{"x.weight":{"dtype":"U32","shape":[2,4],"data_offsets":[0,32]},"x.scales":{"dtype":"F16","shape":[2,1],"data_offsets":[32,36]},"x.biases":{"dtype":"F16","shape":[2,1],"data_offsets":[36,40]}}' \
+    "$(printf '\\000%.0s' 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9)"
+echo '{"model_type":"odd","quantization":{"group_size":32,"bits":4}}' >"$W/codes/config.json"
+ok "codes are kept" "$LBRX" convert "$W/codes" -o "$W/codes2"
+same "codes are kept" "$W/codes/config.json" "$W/codes2/config.json"
+for to in hf mlx; do
+    ok "codes to bf16, $to" "$LBRX" convert "$W/codes" -o "$W/plain-$to" --to $to --dtype bf16
+    if grep -q quantization "$W/plain-$to/config.json"; then
+        fail "codes to bf16, $to" "the config still says quantized"
+    else
+        pass
+    fi
+done
+
 # ---- interruption ----
 make_model hf qwen3 "$W/big" sparse=1 layers=8 hidden=768 ffn=2048 heads=12 vocab=16000
 ok "uninterrupted" "$LBRX" convert "$W/big" -o "$W/straight" --dtype f32 --no-sync
