@@ -94,9 +94,10 @@ static void fill_stat(const struct stat *st, lb_fstat *out) {
     };
 }
 
+/* A link that leads in a circle leads to nothing. */
 static lb_status stat_fail(lb_err *err, const char *path) {
-    return lb_fail(err, errno == ENOENT || errno == ENOTDIR ? LB_E_NOT_FOUND : LB_E_IO, "%s: %s",
-                   path, strerror(errno));
+    bool nothing = errno == ENOENT || errno == ENOTDIR || errno == ELOOP;
+    return lb_fail(err, nothing ? LB_E_NOT_FOUND : LB_E_IO, "%s: %s", path, strerror(errno));
 }
 
 lb_status lb_os_stat(const char *path, lb_fstat *out, lb_err *err) {

@@ -6,6 +6,8 @@
 #include "format/gguf.h"
 #include "format/safetensors.h"
 #include "ops/hub.h"
+#include <limits.h>
+#include <stdlib.h>
 
 #define HEAD_BYTES 16
 
@@ -84,6 +86,19 @@ static lb_status open_hub(lb_source **out, const char *arg, lb_err *err) {
     return st;
 }
 
+/* `.` and `model/..` are no names: the folder's own counts. */
+static lb_status name_folder(lb_source **s, lb_err *err) {
+    char real[PATH_MAX];
+    lb_str *label = &(*s)->label;
+    if ((!lb_str_eq_c(*label, ".") && !lb_str_eq_c(*label, "..")) || !realpath((*s)->path, real))
+        return LB_OK;
+    *label = lb_arena_str(&(*s)->perm, lb_os_base_name(lb_str_c(real)));
+    if (label->ptr)
+        return LB_OK;
+    lb_source_close(s);
+    return lb_fail(err, LB_E_NOMEM, "out of memory");
+}
+
 lb_status lb_open(lb_source **out, const char *arg, lb_err *err) {
     lb_fstat st;
     u8 head[HEAD_BYTES] = {0};
@@ -93,8 +108,10 @@ lb_status lb_open(lb_source **out, const char *arg, lb_err *err) {
     if (s == LB_E_NOT_FOUND)
         return lb_hub_is(arg) ? open_hub(out, arg, err) : absent(arg, err);
     LB_TRY(s);
-    if (st.is_dir)
-        return lb_folder_open(out, arg, err);
+    if (st.is_dir) {
+        LB_TRY(lb_folder_open(out, arg, err));
+        return name_folder(out, err);
+    }
     if (!st.is_file)
         return lb_fail(err, LB_E_FORMAT, "%s: neither a file nor a folder", arg);
     size_t n = (size_t)LB_MIN(st.size_bytes, (u64)HEAD_BYTES);

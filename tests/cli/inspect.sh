@@ -31,6 +31,17 @@ for device in cuda cuda:1 metal; do
 done
 exits 2 "unknown device" "$LBRX" inspect "$W/empty" --device tpu
 
+# ---- names that are none ----
+make_model hf qwen2 "$W/called"
+ln -s round "$W/called/round"
+ok "a link in a circle" "$LBRX" inspect "$W/called"
+says "a link in a circle" "'round' is a link to nothing"
+mkdir "$W/called/below"
+for path in . ./ below/.. "$W/called/."; do
+    ok "called $path" sh -c 'cd "$1" && "$LBRX" inspect "$2"' sh "$W/called" "$path"
+    says "called $path" "model         called"
+done
+
 # ---- the hub's local cache ----
 make_model hf qwen2 "$W/made"
 repo=$W/cache/models--some--Tiny-Model
