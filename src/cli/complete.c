@@ -49,7 +49,27 @@ static void put_names(lb_buf *out, const lb_command *const *commands, u32 n) {
         }
 }
 
-static void bash_command(lb_buf *out, const lb_command *c) {
+/* What the words after a command are: files, but for the few that say otherwise. */
+typedef enum words_kind { WORDS_FILES, WORDS_NONE, WORDS_CHOICES, WORDS_COMMANDS } words_kind;
+
+static words_kind words_of(const lb_command *c) {
+    if (!*c->args)
+        return WORDS_NONE;
+    if (strcmp(c->args, "[COMMAND]") == 0)
+        return WORDS_COMMANDS;
+    return strchr(c->args, '|') ? WORDS_CHOICES : WORDS_FILES;
+}
+
+/* The words themselves, where they are not files. */
+static void put_words(lb_buf *out, const lb_command *c, const lb_command *const *commands, u32 n) {
+    if (words_of(c) == WORDS_CHOICES)
+        put_choices(out, c->args);
+    else if (words_of(c) == WORDS_COMMANDS)
+        put_names(out, commands, n);
+}
+
+static void bash_command(lb_buf *out, const lb_command *c, const lb_command *const *commands,
+                         u32 n) {
     lb_buf_printf(out, "    '%s')\n        case $prev in\n", c->name);
     for (u32 g = 0; g < LB_OPT_GROUPS_MAX; g++)
         for (u32 i = 0; i < c->group[g].n; i++) {
@@ -74,7 +94,12 @@ static void bash_command(lb_buf *out, const lb_command *c) {
         for (u32 i = 0; i < c->group[g].n; i++)
             if (is_shown(&c->group[g].opts[i]))
                 lb_buf_printf(out, " --%s", c->group[g].opts[i].name);
-    lb_buf_put_c(out, "'; files=1 ;;\n        esac ;;\n");
+    if (words_of(c) == WORDS_CHOICES || words_of(c) == WORDS_COMMANDS) {
+        lb_buf_put_c(out, " ");
+        put_words(out, c, commands, n);
+    }
+    lb_buf_put_c(out, words_of(c) == WORDS_FILES ? "'; files=1 ;;\n        esac ;;\n"
+                                                 : "'; files= ;;\n        esac ;;\n");
 }
 
 void lb_complete_bash(lb_buf *out, const lb_command *const *commands, u32 n) {
@@ -95,10 +120,8 @@ void lb_complete_bash(lb_buf *out, const lb_command *const *commands, u32 n) {
     lb_buf_put_c(out, "    esac\n    case \"$name\" in\n");
     for (u32 i = 0; i < n; i++)
         if (!commands[i]->hidden)
-            bash_command(out, commands[i]);
-    lb_buf_put_c(out, "    help) words='");
-    put_names(out, commands, n);
-    lb_buf_put_c(out, "' ;;\n    esac\n"
+            bash_command(out, commands[i], commands, n);
+    lb_buf_put_c(out, "    esac\n"
                       "    case $cur in\n    -*) files= ;;\n    esac\n"
                       "    COMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n"
                       "    if [ -n \"$files\" ]; then\n"
@@ -155,7 +178,14 @@ void lb_complete_zsh(lb_buf *out, const lb_command *const *commands, u32 n) {
             for (u32 k = 0; k < c->group[g].n; k++)
                 if (is_shown(&c->group[g].opts[k]))
                     zsh_option(out, &c->group[g].opts[k]);
-        lb_buf_put_c(out, " '*:file:_files' ;;\n");
+        if (words_of(c) == WORDS_FILES) {
+            lb_buf_put_c(out, " '*:file:_files'");
+        } else if (words_of(c) != WORDS_NONE) {
+            lb_buf_put_c(out, " '*:word:(");
+            put_words(out, c, commands, n);
+            lb_buf_put_c(out, ")'");
+        }
+        lb_buf_put_c(out, " ;;\n");
     }
     lb_buf_put_c(out, "    esac\n}\nif [ \"$funcstack[1]\" = _lbrx ]; then\n    _lbrx\nelse\n"
                       "    compdef _lbrx lbrx\nfi\n");
@@ -204,6 +234,12 @@ void lb_complete_fish(lb_buf *out, const lb_command *const *commands, u32 n) {
         if (second)
             lb_buf_printf(out, "complete -c lbrx -n '__fish_seen_subcommand_from %.*s' -a %s\n",
                           (int)(second - c->name), c->name, second + 1);
+        if (words_of(c) != WORDS_FILES) {
+            lb_buf_printf(out, "complete -c lbrx -n '__fish_seen_subcommand_from %s' -f -a '",
+                          c->name);
+            put_words(out, c, commands, n);
+            lb_buf_put_c(out, "'\n");
+        }
         for (u32 g = 0; g < LB_OPT_GROUPS_MAX; g++)
             for (u32 k = 0; k < c->group[g].n; k++)
                 if (is_shown(&c->group[g].opts[k]))

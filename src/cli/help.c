@@ -107,12 +107,29 @@ void lb_help_all(lb_buf *out, const lb_command *const *commands, u32 n) {
             lb_buf_printf(out, "  %-16s ", commands[i]->name);
             put_wrapped(out, commands[i]->summary, 19, 19);
         }
+    lb_buf_put_c(out, "\n");
+    put_wrapped(
+        out,
+        "A MODEL is a Hugging Face or MLX folder, a .gguf file (of a split one the first "
+        "part), a .safetensors file, or hf://OWNER/NAME from the local cache of the Hugging "
+        "Face tools.",
+        0, 0);
     lb_buf_put_c(out,
                  "\n'lbrx help COMMAND' or 'lbrx COMMAND --help' shows one; 'lbrx --version' the "
                  "version.\n");
 }
 
 /* ---- docs/cli.md ---- */
+
+/* A bar would end the cell, also inside of code. */
+static void put_md_cell(lb_buf *out, const lb_buf *text) {
+    for (size_t k = 0; k < text->len; k++) {
+        if (text->ptr[k] == '|')
+            lb_buf_put_c(out, "\\");
+        lb_buf_put_u8(out, text->ptr[k]);
+    }
+    out->oom = out->oom || text->oom;
+}
 
 static void put_md_table(lb_buf *out, const lb_opt_group *g) {
     lb_buf_printf(out, "%s:\n\n| option | meaning |\n|---|---|\n", g->title);
@@ -123,17 +140,12 @@ static void put_md_table(lb_buf *out, const lb_opt_group *g) {
             continue;
         put_option_head(&row, o);
         lb_buf_put_c(out, "| `");
-        lb_buf_put_str(out, lb_buf_str(&row));
+        put_md_cell(out, &row);
         lb_buf_put_c(out, "` | ");
         lb_buf_reset(&row);
         put_option_text(&row, o);
-        for (size_t k = 0; k < row.len; k++) { /* a bar would end the cell */
-            if (row.ptr[k] == '|')
-                lb_buf_put_c(out, "\\");
-            lb_buf_put_u8(out, row.ptr[k]);
-        }
+        put_md_cell(out, &row);
         lb_buf_put_c(out, " |\n");
-        out->oom = out->oom || row.oom;
         lb_buf_deinit(&row);
     }
     lb_buf_put_c(out, "\n");

@@ -115,6 +115,19 @@ static lb_status operation_text(lb_conv *c, lb_err *err) {
     return st;
 }
 
+/* A name may say one format and hold another: allowed, and said. */
+static void remark_on_name(lb_conv *c) {
+    static const struct {
+        const char *ending;
+        lb_format format;
+    } names[] = {{".gguf", LB_FORMAT_GGUF}, {".safetensors", LB_FORMAT_SAFETENSORS}};
+    for (u32 i = 0; i < LB_LEN(names) && c->o->w.output; i++)
+        if (lb_str_ends(lb_str_c(c->o->w.output), lb_str_c(names[i].ending)) &&
+            c->model.format != names[i].format)
+            lb_conv_remark(c, "the output's name ends in %s and its format is %s: see --to",
+                           names[i].ending, lb_format_name(c->model.format));
+}
+
 static lb_status choose_way(lb_conv *c, lb_err *err) {
     lb_format to = c->model.format, from = c->src->format;
     if (to == LB_FORMAT_GGUF)
@@ -137,6 +150,7 @@ lb_status lb_convert(const lb_source *src, const lb_convert_opts *o, lb_buf *tex
     if (src->notes.len && remarks)
         lb_buf_printf(remarks, "%.*s\n", LB_FMT(src->notes));
     LB_TRY_DONE(st, operation_text(&c, err));
+    remark_on_name(&c);
     LB_TRY_DONE(st, choose_way(&c, err));
     LB_TRY_DONE(st, lb_graph_status(&c.plan->graph, err));
     st = lb_output_write(c.plan, &c.model, &o->w, text, report, err);

@@ -105,6 +105,9 @@ if command -v bash >/dev/null 2>&1; then
 source "$W/completion.bash"
 COMP_WORDS=(lbrx inf) COMP_CWORD=1; _lbrx; [ "${COMPREPLY[*]}" = info ] || exit 1
 COMP_WORDS=(lbrx info --ker) COMP_CWORD=2; _lbrx; [ "${COMPREPLY[*]}" = --kernels ] || exit 2
+COMP_WORDS=(lbrx completion z) COMP_CWORD=2; _lbrx; [ "${COMPREPLY[*]}" = zsh ] || exit 4
+COMP_WORDS=(lbrx help insp) COMP_CWORD=2; _lbrx; [ "${COMPREPLY[*]}" = inspect ] || exit 5
+COMP_WORDS=(lbrx info x) COMP_CWORD=2; _lbrx; [ "${COMPREPLY[*]}" = "" ] || exit 6
 COMP_WORDS=(lbrx inspect --progress p) COMP_CWORD=3; _lbrx; [ "${COMPREPLY[*]}" = plain ] || exit 3
 END
     ok "bash completes" bash "$W/try.bash"
