@@ -9,12 +9,14 @@
 #include "cli/opt.h"
 #include "io/json.h"
 #include "io/progress.h"
+#include "tensor/source.h"
 
 struct lb_cli {
     lb_arena arena; /* lives as long as the command */
     lb_buf
         out; /* the result, for stdout: written at the end, also when `run` reports a difference */
     u32 isa_mask; /* what LBRX_CPU leaves of lb_cpu_isa() */
+    bool log;     /* LBRX_LOG */
     const lb_command *const *commands;
     u32 n_commands;
 };
@@ -31,6 +33,11 @@ typedef struct lb_common {
 /* Checks what a table cannot say (a device that this build does not have) and fills in n_threads.
  */
 lb_status lb_common_finish(lb_common *c, lb_err *err);
+
+/* lb_open, told to the log. */
+lb_status lb_cli_open(const lb_cli *cli, lb_source **out, const char *arg, lb_err *err);
+/* With LBRX_LOG one line "log: ..." on stderr; else nothing. */
+void lb_cli_log(const lb_cli *cli, const char *fmt, ...) LB_PRINTF(2, 3);
 
 #define LB_GROUP_COMMON(offset) \
     { .title = "Common options", .opts = lb_common_opts, .n = LB_COMMON_OPTS, .off = (offset) }

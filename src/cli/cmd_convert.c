@@ -2,7 +2,6 @@
 /* cmd_convert.c: `lbrx convert`, `split`, `join`: ops/convert.h for the command line. */
 #include "cli/write.h"
 #include "ops/convert.h"
-#include "ops/open.h"
 
 typedef struct convert_opts {
     lb_common common;
@@ -62,7 +61,7 @@ static lb_status convert(lb_cli *cli, convert_opts *o, const char *model,
     c.unset = o->unset.item;
     c.n_unset = o->unset.n;
     c.chat_template = o->chat_template;
-    lb_status st = lb_open(&src, model, err);
+    lb_status st = lb_cli_open(cli, &src, model, err);
     if (st == LB_OK)
         st = lb_convert(src, &c, &plan, &w.remarks, &report, err);
     lb_writer_end(&w, cli, &o->common, &report, &plan, st);

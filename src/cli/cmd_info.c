@@ -179,9 +179,9 @@ static void info_text(lb_cli *cli, const info_opts *o) {
         const lb_env_fact *e = lb_env_get(i);
         const char *value = getenv(e->name);
         lb_buf_printf(out, "  %-20s %s (%s)\n", e->name,
-                      !value      ? "not set"
-                      : e->secret ? "set"
-                                  : value,
+                      !value || !*value ? "not set"
+                      : e->secret       ? "set"
+                                        : value,
                       e->text);
     }
     if (o->kernels) {

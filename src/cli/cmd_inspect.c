@@ -4,7 +4,6 @@
 #include "cli/text.h"
 #include "format/gguf.h"
 #include "ops/inspect.h"
-#include "ops/open.h"
 
 typedef struct inspect_opts {
     lb_common common;
@@ -159,7 +158,7 @@ static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32
     lb_status st;
     (void)n_args;
     LB_TRY(lb_common_finish(&o.common, err));
-    LB_TRY_DONE(st, lb_open(&s, args[0], err));
+    LB_TRY_DONE(st, lb_cli_open(cli, &s, args[0], err));
     LB_TRY_DONE(st, lb_inspect_run(&in, s, &cli->arena, err));
     if (o.hash)
         LB_TRY_DONE(st, hash(cli, &in, &o.common, err));

@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* common.c: the options of every command that computes. */
+/* common.c: the options of every command that computes; opening a model; the log. */
+#include "base/os.h"
 #include "base/thread.h"
 #include "cli/cli.h"
+#include "cli/text.h"
+#include "ops/open.h"
+#include <stdio.h>
 
 const lb_opt lb_common_opts[LB_COMMON_OPTS] = {
     {.name = "threads",
@@ -52,5 +56,33 @@ lb_status lb_common_finish(lb_common *c, lb_err *err) {
         c->n_threads = lb_cpu_count();
     if (c->quiet)
         c->progress = LB_PROGRESS_NONE;
+    return LB_OK;
+}
+
+void lb_cli_log(const lb_cli *cli, const char *fmt, ...) {
+    char line[1024];
+    lb_buf text = {0};
+    va_list ap;
+    if (!cli->log)
+        return;
+    va_start(ap, fmt);
+    (void)vsnprintf(line, sizeof line, fmt, ap);
+    va_end(ap);
+    lb_buf_put_c(&text, "log: ");
+    lb_put_safe(&text, lb_str_c(line));
+    lb_buf_put_c(&text, "\n");
+    if (!text.oom)
+        (void)fwrite(text.ptr, 1, text.len, stderr);
+    lb_buf_deinit(&text);
+}
+
+lb_status lb_cli_open(const lb_cli *cli, lb_source **out, const char *arg, lb_err *err) {
+    u64 begin = lb_os_now_us();
+    LB_TRY(lb_open(out, arg, err));
+    const lb_source *s = *out;
+    lb_cli_log(cli, "opened %s: %s, %llu files, %llu tensors, %llu weights in %llu us", s->path,
+               lb_format_name(s->format), (unsigned long long)s->n_files,
+               (unsigned long long)s->n_tensors, (unsigned long long)s->n_weights,
+               (unsigned long long)(lb_os_now_us() - begin));
     return LB_OK;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* facts.c: the tables behind facts.h. An environment variable is listed once something reads it. */
+/* facts.c: the tables behind facts.h. Variables that have a meaning and no reader yet say so. */
 #include "cli/facts.h"
 
 static const lb_exit_fact exits[] = {
@@ -14,9 +14,15 @@ static const lb_exit_fact exits[] = {
 
 static const lb_env_fact envs[] = {
     {"LBRX_CPU", "masks CPU features: ref, avx2, avx512, neon", false},
+    {"LBRX_LOG", "1: what is opened, planned and used, on stderr", false},
+    {"LBRX_CACHE", "where ./do demo and ./do release keep what they fetch", false},
     {"HF_HUB_CACHE", "where hf://OWNER/NAME is looked for", false},
     {"HF_HOME", "the same, in its folder hub", false},
     {"XDG_CACHE_HOME", "the same, in its folder huggingface/hub; else ~/.cache", false},
+    {"HF_ENDPOINT", "nothing is downloaded in this version", false},
+    {"HF_TOKEN", "nothing is downloaded in this version; never printed", true},
+    {"NO_COLOR", "no colours: there are none", false},
+    {"TMPDIR", "no temporary files: partial results stand beside the output", false},
 };
 
 u32 lb_exit_count(void) {

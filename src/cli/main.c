@@ -51,8 +51,9 @@ static lb_status unknown_command(const char *word, lb_err *err) {
 }
 
 static lb_status read_environment(lb_cli *cli, lb_err *err) {
-    const char *cpu = getenv("LBRX_CPU");
+    const char *cpu = getenv("LBRX_CPU"), *log = getenv("LBRX_LOG");
     u32 mask;
+    cli->log = log && *log && strcmp(log, "0") != 0;
     cli->isa_mask = lb_cpu_isa();
     if (!cpu || !*cpu)
         return LB_OK;
@@ -86,6 +87,8 @@ static lb_status run_command(lb_cli *cli, int argc, char **argv, lb_err *err) {
         return LB_OK;
     }
     LB_TRY(read_environment(cli, err));
+    lb_cli_log(cli, "lbrx " LB_VERSION ", %s, CPU families %#x of %#x", c->name, cli->isa_mask,
+               lb_cpu_isa());
     return c->run(cli, parsed.opts, parsed.args, parsed.n_args, err);
 }
 

@@ -92,16 +92,19 @@ lb_status lb_writer_begin(lb_writer *w, const lb_cli *cli, const lb_writing *o, 
                        "%s: a model is not written from front to end, so not to standard output: "
                        "name a file (./- is one)",
                        verb);
+    lb_cli_log(cli, "%s: %u threads, memory %llu bytes, output %s", verb, w->opts.threads,
+               (unsigned long long)common->memory_bytes, o->output ? o->output : "none");
     lb_progress_begin(&w->progress, common->progress, verb);
     return LB_OK;
 }
 
 /* Remarks and plans quote names that stand in files: no control byte of theirs reaches the
  * terminal, but a line's end. */
-static void put_lines(lb_buf *out, lb_str text) {
+static void put_lines(lb_buf *out, const char *prefix, lb_str text) {
     while (text.len) {
         size_t end = text.len;
         (void)lb_str_find(text, LB_STR("\n"), &end);
+        lb_buf_put_c(out, prefix);
         lb_put_safe(out, lb_str_sub(text, 0, end));
         lb_buf_put_u8(out, '\n');
         text = lb_str_sub(text, end + 1, text.len);
@@ -110,7 +113,7 @@ static void put_lines(lb_buf *out, lb_str text) {
 
 static void print_remarks(lb_str text) {
     lb_buf safe = {0};
-    put_lines(&safe, text);
+    put_lines(&safe, "note: ", text);
     if (!safe.oom)
         (void)fwrite(safe.ptr, 1, safe.len, stderr);
     lb_buf_deinit(&safe);
@@ -124,10 +127,16 @@ void lb_writer_end(lb_writer *w, lb_cli *cli, const lb_common *common, const lb_
     lb_buf_deinit(&w->remarks);
     if (st != LB_OK)
         return;
+    lb_cli_log(cli,
+               "%llu tensors, pool: %llu allocations, %llu reuses, %llu bytes; %llu bytes moved, "
+               "resident peak %llu bytes",
+               (unsigned long long)r->n_tensors, (unsigned long long)r->pool.allocations,
+               (unsigned long long)r->pool.reuses, (unsigned long long)r->pool.peak_bytes,
+               (unsigned long long)r->bytes_moved, (unsigned long long)r->peak_rss_bytes);
     if (r->dry_run && common->json)
         lb_buf_put_str(&cli->out, lb_buf_str(plan));
     else if (r->dry_run)
-        put_lines(&cli->out, lb_buf_str(plan));
+        put_lines(&cli->out, "", lb_buf_str(plan));
     else if (common->json)
         lb_output_json(&w->opts, r, &cli->out);
     else

@@ -43,7 +43,7 @@ void lb_output_print_plan(const lb_output *x, lb_buf *out) {
     for (u64 i = 0; i < p->n_jobs; i++)
         lb_plan_print_job(p, &p->jobs[i], out);
     for (u32 i = 0; i < x->model->n_remarks; i++)
-        lb_buf_printf(out, "remark       %.*s\n", LB_FMT(x->model->remarks[i]));
+        lb_buf_printf(out, "note         %.*s\n", LB_FMT(x->model->remarks[i]));
     put_line(out, "read", p->read_bytes);
     put_line(out, "write", none ? 0 : p->write_bytes);
     put_line(out, "disk", none ? 0 : disk_bytes(p));

@@ -65,7 +65,8 @@ d = json.load(open(sys.argv[1]))
 assert d["version"] == sys.argv[2], d["version"]
 assert d["cpu"]["cores"] >= 1 and d["page_bytes"] >= 4096 and d["memory_bytes"] > 0
 assert "cpu" in d["devices"]
-assert {"LBRX_CPU", "HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME"} <= set(d["environment"])
+assert set("LBRX_CPU LBRX_LOG LBRX_CACHE HF_HOME HF_HUB_CACHE HF_ENDPOINT HF_TOKEN NO_COLOR TMPDIR "
+           "XDG_CACHE_HOME".split()) <= set(d["environment"])
 assert all(k["isa"] in ("ref", "avx2", "avx512", "neon") for k in d["kernels"]) and d["kernels"]' \
         "$W/info.json" "$(cat "$root/VERSION")"
 else
@@ -79,6 +80,16 @@ else
 fi
 LBRX_CPU=pentium exits 2 "LBRX_CPU unknown" "$LBRX" info
 complains "LBRX_CPU unknown" "LBRX_CPU"
+
+HF_TOKEN=hf_secret ok "a token" "$LBRX" info
+says "a token" "HF_TOKEN"
+if grep -q hf_secret "$W/out"; then fail "a token" "it is printed"; else pass; fi
+HF_TOKEN=hf_secret ok "a token, JSON" "$LBRX" info --json
+if grep -q hf_secret "$W/out"; then fail "a token, JSON" "it is printed"; else pass; fi
+LBRX_LOG=1 ok log "$LBRX" info
+complains log "log: lbrx "
+LBRX_LOG=0 ok "no log" "$LBRX" info
+[ ! -s "$W/err" ] && pass || fail "no log" "something on stderr"
 
 # A result that cannot be written is a failure.
 if [ -w /dev/full ]; then
