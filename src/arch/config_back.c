@@ -12,6 +12,8 @@
 #include <stdio.h>
 
 #define NOTICES_MAX 32
+/* config.json names the kind of every layer. */
+#define LAYERS_MAX 65536
 
 typedef struct back {
     const lb_arch *arch;
@@ -550,8 +552,9 @@ lb_status lb_arch_config_from_meta(const lb_arch_config_in *in, lb_arena *perm,
     bool has_output = in->seen->count[LB_ROLE_OUTPUT] != 0;
     LB_TRY(lb_arch_from_gguf(in->meta, has_output, &b.arch, &b.hp, err));
     lb_kv_as_str(lb_meta_find(in->meta, "general.architecture"), &b.name);
-    if (b.hp.n_layers > 65536)
-        return lb_fail(err, LB_E_LIMIT, "GGUF metadata: %llu layers",
-                       (unsigned long long)b.hp.n_layers);
+    if (b.hp.n_layers > LAYERS_MAX)
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "GGUF metadata: '%.*s.block_count' is %llu: at most %d layers are taken",
+                       LB_FMT(b.name), (unsigned long long)b.hp.n_layers, LAYERS_MAX);
     return build(&b, out);
 }

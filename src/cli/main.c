@@ -104,14 +104,16 @@ static lb_status print_result(lb_cli *cli, lb_err *err) {
 }
 
 /* One line, whatever stands in a file's names: control bytes are shown as \xNN. */
-static void print_error(const char *msg) {
+static void print_error(const lb_err *err) {
     (void)fputs("lbrx: ", stderr);
-    for (const u8 *p = (const u8 *)msg; *p; p++) {
+    for (const u8 *p = (const u8 *)err->msg; *p; p++) {
         if (*p < 0x20 || *p == 0x7f)
             (void)fprintf(stderr, "\\x%02x", (unsigned)*p);
         else
             (void)fputc(*p, stderr);
     }
+    if (err->off && !strstr(err->msg, "byte "))
+        (void)fprintf(stderr, " (byte %llu)", (unsigned long long)err->off);
     (void)fputc('\n', stderr);
 }
 
@@ -141,7 +143,7 @@ int main(int argc, char **argv) {
         }
     }
     if (st != LB_OK && err.msg[0])
-        print_error(err.msg);
+        print_error(&err);
     lb_buf_deinit(&cli.out);
     lb_arena_deinit(&cli.arena);
     exit(lb_status_exit(st));

@@ -153,12 +153,10 @@ static lb_status read_array(reader *r, lb_gguf_kv *kv) {
         return read_str_array(r, kv);
     if (elem == LB_GGUF_ARRAY)
         return lb_fail_at(r->err, LB_E_UNSUPPORTED, r->c->pos,
-                          "key '%.*s': an array of arrays is not supported",
-                          LB_FMT(lb_str_sub(kv->key, 0, SHOWN)));
+                          "an array of arrays is not supported");
     u32 size = lb_gguf_type_bytes(kv->elem);
     if (size == 0)
-        return lb_fail_at(r->err, LB_E_FORMAT, r->c->pos, "key '%.*s': no array type %u",
-                          LB_FMT(lb_str_sub(kv->key, 0, SHOWN)), elem);
+        return lb_fail_at(r->err, LB_E_FORMAT, r->c->pos, "no array type %u", elem);
     LB_TRY(need_array(r, kv->n, size, "an array"));
     u8 *bytes = lb_arena_push_array(r->dir->perm, kv->n, size, 8);
     if (!bytes && kv->n > 0)
@@ -171,29 +169,35 @@ static lb_status read_array(reader *r, lb_gguf_kv *kv) {
     return LB_OK;
 }
 
+static lb_status read_value(reader *r, lb_gguf_kv *kv) {
+    u64 off = r->c->pos;
+    u32 type;
+    LB_TRY(read_u32(r, &type, "the type of a value"));
+    kv->type = (lb_gguf_type)type;
+    if (type == LB_GGUF_STR)
+        return read_str(r, &kv->v.s, "a string value");
+    if (type == LB_GGUF_ARRAY)
+        return read_array(r, kv);
+    u8 bytes[8];
+    u32 size = lb_gguf_type_bytes(kv->type);
+    if (size == 0)
+        return lb_fail_at(r->err, LB_E_FORMAT, off, "no value type %u", type);
+    LB_TRY(need(r, size, "a value"));
+    LB_TRY(lb_cur_bytes(r->c, bytes, size, "a value", r->err));
+    (void)lb_kv_load(kv, kv->type, bytes);
+    return LB_OK;
+}
+
 static lb_status read_kv(reader *r, u64 i) {
     u64 off = r->c->pos;
     lb_gguf_kv kv = {0};
-    u32 type;
     LB_TRY(read_str(r, &kv.key, "a key"));
     LB_TRY(check_text(r, kv.key, "key", i, off));
-    LB_TRY(read_u32(r, &type, "the type of a value"));
-    kv.type = (lb_gguf_type)type;
-    if (type == LB_GGUF_STR) {
-        LB_TRY(read_str(r, &kv.v.s, "a string value"));
-    } else if (type == LB_GGUF_ARRAY) {
-        LB_TRY(read_array(r, &kv));
-    } else {
-        u8 bytes[8];
-        u32 size = lb_gguf_type_bytes(kv.type);
-        if (size == 0)
-            return lb_fail_at(r->err, LB_E_FORMAT, off, "key '%.*s': no value type %u",
-                              LB_FMT(lb_str_sub(kv.key, 0, SHOWN)), type);
-        LB_TRY(need(r, size, "a value"));
-        LB_TRY(lb_cur_bytes(r->c, bytes, size, "a value", r->err));
-        (void)lb_kv_load(&kv, kv.type, bytes);
-    }
-    lb_status st = lb_meta_adopt(&r->dir->meta, &kv, r->err);
+    lb_status st = read_value(r, &kv);
+    if (st == LB_E_FORMAT || st == LB_E_UNSUPPORTED || st == LB_E_LIMIT)
+        lb_err_context(r->err, "key '%.*s'", LB_FMT(lb_str_sub(kv.key, 0, SHOWN)));
+    LB_TRY(st);
+    st = lb_meta_adopt(&r->dir->meta, &kv, r->err);
     if (st == LB_E_FORMAT && r->err)
         r->err->off = off;
     return st;

@@ -138,6 +138,13 @@ static lb_status choose_way(lb_conv *c, lb_err *err) {
     return lb_conv_to_folder(c, err);
 }
 
+/* What metadata and configs say wrong is known without their files. */
+static void name_source(const lb_source *src, lb_err *err) {
+    size_t at;
+    if (err && !lb_str_find(lb_str_c(err->msg), lb_str_c(src->path), &at))
+        lb_err_context(err, "%s", src->path);
+}
+
 lb_status lb_convert(const lb_source *src, const lb_convert_opts *o, lb_buf *text, lb_buf *remarks,
                      lb_out_report *report, lb_err *err) {
     lb_conv c = {.src = src, .o = o, .remarks = remarks};
@@ -151,7 +158,11 @@ lb_status lb_convert(const lb_source *src, const lb_convert_opts *o, lb_buf *tex
         lb_buf_printf(remarks, "%.*s\n", LB_FMT(src->notes));
     LB_TRY_DONE(st, operation_text(&c, err));
     remark_on_name(&c);
-    LB_TRY_DONE(st, choose_way(&c, err));
+    st = choose_way(&c, err);
+    if (st == LB_E_FORMAT || st == LB_E_UNSUPPORTED || st == LB_E_NOT_FOUND)
+        name_source(src, err);
+    if (st != LB_OK)
+        goto done;
     LB_TRY_DONE(st, lb_graph_status(&c.plan->graph, err));
     st = lb_output_write(c.plan, &c.model, &o->w, text, report, err);
 done:

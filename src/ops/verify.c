@@ -228,7 +228,8 @@ static lb_status find_summed(verify_job *j, lb_verify *v, lb_str want, lb_str na
 
 /* "HEX  NAME" lines: of SHA256SUMS, or of FILE.sha256. Names in other folders are left to sha256sum
  * -c: a name that stands in a file does not lead out of the model. */
-static lb_status parse_sums(verify_job *j, lb_verify *v, lb_str text, lb_arena *perm, lb_err *err) {
+static lb_status parse_sums(verify_job *j, lb_verify *v, lb_str text, const char *path,
+                            lb_arena *perm, lb_err *err) {
     while (text.len) {
         const char *end = memchr(text.ptr, '\n', text.len);
         size_t n = end ? (size_t)(end - text.ptr) : text.len, slash;
@@ -237,7 +238,7 @@ static lb_status parse_sums(verify_job *j, lb_verify *v, lb_str text, lb_arena *
         if (line.len == 0)
             continue;
         if (line.len < 67 || line.ptr[64] != ' ')
-            return lb_fail(err, LB_E_FORMAT, "SHA-256 sums: a line is not 'HEX  NAME'");
+            return lb_fail(err, LB_E_FORMAT, "%s: a line is not 'HEX  NAME'", path);
         lb_str name = lb_str_sub(line, 66, line.len);
         if (lb_str_starts(name, LB_STR("./")))
             name = lb_str_sub(name, 2, name.len);
@@ -262,7 +263,7 @@ static lb_status find_sums(verify_job *j, lb_verify *v, lb_arena *perm, lb_err *
     lb_str text;
     if (side) {
         LB_TRY(lb_os_read_file(side->path, SUMS_MAX, perm, &text, err));
-        return parse_sums(j, v, text, perm, err);
+        return parse_sums(j, v, text, side->path, perm, err);
     }
     for (u64 i = 0; i <= s->n_files && s->n_files; i++) {
         lb_str path = i < s->n_files ? lb_arena_printf(perm, "%s.sha256", s->files[i].path)
@@ -272,7 +273,7 @@ static lb_status find_sums(verify_job *j, lb_verify *v, lb_arena *perm, lb_err *
         if (!path.ptr || !lb_os_exists(path.ptr))
             continue;
         LB_TRY(lb_os_read_file(path.ptr, SUMS_MAX, perm, &text, err));
-        LB_TRY(parse_sums(j, v, text, perm, err));
+        LB_TRY(parse_sums(j, v, text, path.ptr, perm, err));
     }
     return LB_OK;
 }
