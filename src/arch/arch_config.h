@@ -73,8 +73,10 @@ lb_status lb_arch_config_from_meta(const lb_arch_config_in *in, lb_arena *perm,
  * tie_word_embeddings) is added. */
 lb_status lb_arch_config_to_mlx(lb_str config, const lb_json *generation,
                                 const lb_json *quantization, lb_buf *out, lb_err *err);
-/* For an HF folder: `quantization` and `quantization_config` removed, `dtype` and `torch_dtype` set
- * where the config names them. All other bytes stay as they are. */
-lb_status lb_arch_config_to_hf(lb_str config, lb_dtype dtype, lb_buf *out, lb_err *err);
+/* For an HF folder: `quantization` and `quantization_config` removed; `dtype`, `torch_dtype` and,
+ * where it differs from n_vocab (rows of the embedding; 0: not known), `vocab_size` set where the
+ * config names them. All other bytes stay as they are. */
+lb_status lb_arch_config_to_hf(lb_str config, lb_dtype dtype, u64 n_vocab, lb_buf *out,
+                               lb_err *err);
 
 #endif

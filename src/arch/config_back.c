@@ -498,7 +498,7 @@ static lb_status to_text(back *b, lb_json *v, lb_str *out) {
 static lb_status take_original(const lb_arch_config_in *in, lb_str text, lb_arena *perm,
                                lb_arch_config_out *out, lb_err *err) {
     lb_buf config = {0};
-    lb_status st = lb_arch_config_to_hf(text, in->dtype, &config, err);
+    lb_status st = lb_arch_config_to_hf(text, in->dtype, in->seen->vocab_rows, &config, err);
     if (st == LB_OK)
         st = lb_buf_status(&config, err);
     if (st == LB_OK) {

@@ -190,6 +190,12 @@ static bool is_dtype(lb_str key) {
     return lb_str_eq_c(key, "dtype") || lb_str_eq_c(key, "torch_dtype");
 }
 
+/* A vocabulary that lost its last rows (gemma3 in GGUF): the model is as large as they are. */
+static bool is_other_vocab(lb_str key, lb_str value, u64 n_vocab) {
+    u64 n;
+    return n_vocab && lb_str_eq_c(key, "vocab_size") && lb_str_to_u64(value, &n) && n != n_vocab;
+}
+
 static size_t skip_space(lb_str s, size_t at) {
     while (at < s.len && strchr(" \t\r\n", s.ptr[at]) && s.ptr[at])
         at++;
@@ -208,7 +214,8 @@ static void put_range(lb_buf *out, lb_str s, size_t from, size_t to) {
 
 /* Copies the text member by member; a removed one goes with the comma and the white space before
  * it. */
-lb_status lb_arch_config_to_hf(lb_str config, lb_dtype dtype, lb_buf *out, lb_err *err) {
+lb_status lb_arch_config_to_hf(lb_str config, lb_dtype dtype, u64 n_vocab, lb_buf *out,
+                               lb_err *err) {
     const char *name = dtype == LB_F32   ? "\"float32\""
                        : dtype == LB_F16 ? "\"float16\""
                                          : "\"bfloat16\"";
@@ -231,9 +238,12 @@ lb_status lb_arch_config_to_hf(lb_str config, lb_dtype dtype, lb_buf *out, lb_er
         LB_TRY(lb_json_skip(&r, err));
         if (!is_removed(key)) {
             size_t from = any ? end : skip_comma(config, end, start);
-            put_range(out, config, from, is_dtype(key) ? value : r.pos);
+            bool vocab = is_other_vocab(key, lb_str_sub(config, value, r.pos), n_vocab);
+            put_range(out, config, from, is_dtype(key) || vocab ? value : r.pos);
             if (is_dtype(key))
                 lb_buf_put_c(out, name);
+            else if (vocab)
+                lb_buf_printf(out, "%llu", (unsigned long long)n_vocab);
             any = true;
         }
         end = r.pos;

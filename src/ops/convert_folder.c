@@ -59,7 +59,7 @@ static lb_status config_of_folder(lb_conv *c, bool plain_copy, lb_err *err) {
         static const lb_json plain = {.type = LB_JNULL}; /* codes are dequantized here */
         st = lb_arch_config_to_mlx(c->src->config, generation, &plain, &b, err);
     } else {
-        st = lb_arch_config_to_hf(c->src->config, matrices_dtype(c), &b, err);
+        st = lb_arch_config_to_hf(c->src->config, matrices_dtype(c), 0, &b, err);
     }
     if (st == LB_OK)
         return push_buf(c, "config.json", &b, err);
@@ -125,7 +125,7 @@ static lb_status texts_of_gguf(lb_conv *c, lb_err *err) {
         LB_TRY(push_buf(c, "config.json", &b, err));
     } else if (out.original) {
         /* the text of the model that lbrx converted: its type may have been another */
-        lb_status st = lb_arch_config_to_hf(config, in.dtype, &b, err);
+        lb_status st = lb_arch_config_to_hf(config, in.dtype, 0, &b, err);
         if (st != LB_OK) {
             lb_buf_deinit(&b);
             return st;

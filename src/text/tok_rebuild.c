@@ -89,9 +89,26 @@ static bool flag_of(const lb_tok_arrays *a, const char *key, bool *v) {
     return lb_kv_as_bool(lb_meta_find(a->meta, key), v);
 }
 
+bool lb_tok_is_whole(const lb_tok_arrays *a, u64 i) {
+    lb_str t = a->token[i];
+    size_t chars = 0;
+    if (!lb_tok_is_spm(a) || !a->has_scores || a->type[i] != LB_SPM_NORMAL ||
+        (!a->flat_scores && lb_f32_bits(a->score[i]) != 0))
+        return false;
+    for (size_t k = 0; k < t.len; k++) {
+        if (((u8)t.ptr[k] & 0xc0) == 0x80)
+            continue;
+        chars++;
+        if (k && lb_map_find(&a->id_of, lb_str_sub(t, 0, k), NULL) &&
+            lb_map_find(&a->id_of, lb_str_sub(t, k, t.len), NULL))
+            return false;
+    }
+    return chars > 1;
+}
+
 static bool is_added(const lb_tok_arrays *a, u64 i) {
     return a->type[i] == LB_SPM_CONTROL || a->type[i] == LB_SPM_USER_DEFINED ||
-           a->type[i] == LB_SPM_UNKNOWN;
+           a->type[i] == LB_SPM_UNKNOWN || lb_tok_is_whole(a, i);
 }
 
 /* ---- the post-processor ---- */
@@ -245,7 +262,8 @@ static lb_status put_added(maker *m, const lb_str *content, lb_err *err) {
         LB_TRY(put_bool(m, o, "lstrip", false, err));
         LB_TRY(put_bool(m, o, "rstrip", false, err));
         LB_TRY(put_bool(m, o, "normalized", changes_when_decoded(a, content[i]), err));
-        LB_TRY(put_bool(m, o, "special", a->type[i] != LB_SPM_USER_DEFINED, err));
+        bool plain = a->type[i] == LB_SPM_USER_DEFINED || a->type[i] == LB_SPM_NORMAL;
+        LB_TRY(put_bool(m, o, "special", !plain, err));
         if (!lb_json_push(list, o))
             return no_memory(err);
     }
@@ -266,7 +284,8 @@ static void leave_out_last(maker *m) {
     u64 end = a->n, first;
     while (end && !m->token[end - 1].ptr)
         end--;
-    for (first = end; first && is_added(a, first - 1); first--) {
+    for (first = end; first && is_added(a, first - 1) && a->type[first - 1] != LB_SPM_NORMAL;
+         first--) {
     }
     u64 in_vocab = 0;
     for (u64 i = 0; i < first; i++)

@@ -55,6 +55,10 @@ lb_status lb_tok_rebuild_spm(const lb_tok_arrays *a, lb_str *out, lb_err *err);
 
 /* The text of a SentencePiece token in a vocabulary: a user-defined run of spaces as U+2581. */
 lb_status lb_tok_piece_text(const lb_tok_arrays *a, u64 i, lb_str *out, lb_err *err);
+/* Whether a SentencePiece token is one that its trainer was told to keep whole: the reference types
+ * these as normal, but no pair of others gives them, and the trainer scores them 0 (flat scores say
+ * nothing). */
+bool lb_tok_is_whole(const lb_tok_arrays *a, u64 i);
 /* "[PAD<id>]", unused: a number without a token. */
 bool lb_tok_is_padding(const lb_tok_arrays *a, u64 i);
 /* Whether the arrays are of SentencePiece ("llama"). */

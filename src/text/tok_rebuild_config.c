@@ -228,6 +228,8 @@ lb_status lb_tok_rebuild_spm(const lb_tok_arrays *a, lb_str *out, lb_err *err) {
     for (u64 i = 0; i < a->n; i++) {
         lb_spm_piece piece = {.score = a->score[i], .type = (lb_spm_type)a->type[i]};
         LB_TRY_DONE(st, lb_tok_piece_text(a, i, &piece.text, err));
+        if (lb_tok_is_whole(a, i))
+            piece.type = LB_SPM_USER_DEFINED;
         lb_spm_put_piece(&b, &part, &piece, true);
         bytes |= piece.type == LB_SPM_BYTE;
     }

@@ -39,7 +39,7 @@ static void from_meta(const lb_gguf_meta *m, const float *freqs, u64 n, const lb
 static void texts(lb_str config, const lb_json *c, const lb_json *generation, lb_arena *a) {
     lb_buf b = {0};
     lb_json *again;
-    lb_arch_config_to_hf(config, LB_F16, &b, NULL);
+    lb_arch_config_to_hf(config, LB_F16, 0, &b, NULL);
     if (c && c->type == LB_JOBJECT && !b.oom) {
         LB_ASSERT(lb_json_parse(lb_buf_str(&b), "hf", a, &again, NULL) == LB_OK);
         LB_ASSERT(!lb_json_get(again, "quantization"));

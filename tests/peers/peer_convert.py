@@ -68,7 +68,7 @@ def check(ok, what):
 def skip(what):
     global skipped
     skipped += 1
-    print("skip: peer_convert: " + what)
+    print("skip: %s: %s" % (pathlib.Path(sys.argv[0]).stem, what))
 
 
 def lbrx(what, *args):

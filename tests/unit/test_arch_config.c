@@ -210,14 +210,26 @@ LB_TEST(mlx_gets_what_it_reads) {
 
 /* ---- HF ---- */
 
-static bool to_hf(const char *in, lb_dtype t, const char *want) {
+static bool to_hf_rows(const char *in, lb_dtype t, u64 n_vocab, const char *want) {
     lb_buf b = {0};
-    lb_status st = lb_arch_config_to_hf(lb_str_c(in), t, &b, &err);
+    lb_status st = lb_arch_config_to_hf(lb_str_c(in), t, n_vocab, &b, &err);
     bool ok = st == LB_OK && lb_str_eq_c(lb_buf_str(&b), want);
     if (!ok)
         lb_test_fail(__FILE__, __LINE__, "%s -> %.*s %s", in, LB_FMT(lb_buf_str(&b)), err.msg);
     lb_buf_deinit(&b);
     return ok;
+}
+
+static bool to_hf(const char *in, lb_dtype t, const char *want) {
+    return to_hf_rows(in, t, 0, want);
+}
+
+/* gemma3's GGUF keeps only the rows that the tokenizer knows. */
+LB_TEST(vocabulary_follows_the_embedding) {
+    CHECK(to_hf_rows("{\"vocab_size\": 64, \"a\": {\"vocab_size\": 64}}", LB_F16, 60,
+                     "{\"vocab_size\": 60, \"a\": {\"vocab_size\": 64}}"));
+    CHECK(to_hf_rows("{\"vocab_size\" :64}", LB_F16, 64, "{\"vocab_size\" :64}"));
+    CHECK(to_hf("{\"vocab_size\": 64}", LB_F16, "{\"vocab_size\": 64}"));
 }
 
 LB_TEST(text_stays) {
@@ -235,10 +247,10 @@ LB_TEST(text_stays) {
                 "{\n  \"a\": 1\n}\n"));
     CHECK(to_hf("{\"a\":1,\"quantization\":2,\"b\":3}", LB_F16, "{\"a\":1,\"b\":3}"));
     lb_buf b = {0};
-    CHECK_U64(lb_arch_config_to_hf(LB_STR("[1]"), LB_F16, &b, &err), LB_E_FORMAT);
-    CHECK_U64(lb_arch_config_to_hf(LB_STR("{\"a\": 1} x"), LB_F16, &b, &err), LB_E_FORMAT);
-    CHECK_U64(lb_arch_config_to_hf(LB_STR("{\"a\": "), LB_F16, &b, &err), LB_E_FORMAT);
-    CHECK_U64(lb_arch_config_to_hf(LB_STR(""), LB_F16, &b, &err), LB_E_FORMAT);
+    CHECK_U64(lb_arch_config_to_hf(LB_STR("[1]"), LB_F16, 0, &b, &err), LB_E_FORMAT);
+    CHECK_U64(lb_arch_config_to_hf(LB_STR("{\"a\": 1} x"), LB_F16, 0, &b, &err), LB_E_FORMAT);
+    CHECK_U64(lb_arch_config_to_hf(LB_STR("{\"a\": "), LB_F16, 0, &b, &err), LB_E_FORMAT);
+    CHECK_U64(lb_arch_config_to_hf(LB_STR(""), LB_F16, 0, &b, &err), LB_E_FORMAT);
     lb_buf_deinit(&b);
 }
 

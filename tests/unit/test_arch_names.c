@@ -286,7 +286,7 @@ static lb_status whole_trip(const char *text, const char *readme) {
                               .dtype = LB_F16};
     LB_TRY_DONE(st, lb_arch_config_from_meta(&back, &a, &out, &err));
     LB_TRY_DONE(st, lb_arch_config_to_mlx(lb_str_c(text), c, c, &b, &err));
-    LB_TRY_DONE(st, lb_arch_config_to_hf(lb_str_c(text), LB_F16, &b, &err));
+    LB_TRY_DONE(st, lb_arch_config_to_hf(lb_str_c(text), LB_F16, 0, &b, &err));
 done:
     lb_buf_deinit(&b);
     lb_meta_deinit(&m);

@@ -91,4 +91,41 @@ LB_TEST(tokens_without_a_row_stay_out) {
     lb_arena_deinit(&a);
 }
 
+/* The reference types what SentencePiece's trainer was told to keep whole as normal; no pair gives
+ * it, so in a tokenizer.json it must stand among the added tokens, in a tokenizer.model as 4. */
+LB_TEST(pieces_kept_whole_stay_whole) {
+    static const lb_str tokens[] = {{"<unk>", 5}, {"<s>", 3}, {"</s>", 4}, {"[INST]", 6},
+                                    {"ab", 2},    {"a", 1},   {"b", 1}};
+    static const float scores[] = {0, 0, 0, 0, -0.0f, -1, -2};
+    static const i32 types[] = {2, 3, 3, 1, 1, 1, 1};
+    lb_err err = {0};
+    lb_arena a = {0};
+    lb_gguf_meta meta;
+    lb_tok_file *files;
+    u64 n, n_added = 0;
+    lb_meta_init(&meta, &a);
+    CHECK_OK(lb_meta_set_str(&meta, "tokenizer.ggml.model", LB_STR("llama"), &err));
+    CHECK_OK(lb_meta_set_array(&meta, "tokenizer.ggml.tokens", LB_GGUF_STR, 7, tokens, &err));
+    CHECK_OK(lb_meta_set_array(&meta, "tokenizer.ggml.scores", LB_GGUF_F32, 7, scores, &err));
+    CHECK_OK(lb_meta_set_array(&meta, "tokenizer.ggml.token_type", LB_GGUF_I32, 7, types, &err));
+    CHECK_OK(lb_tok_files_from_meta(&meta, &a, &files, &n, &err));
+    for (u64 i = 0; i < n; i++) {
+        lb_json *json;
+        size_t at;
+        if (lb_str_eq_c(files[i].name, "tokenizer.model"))
+            CHECK(lb_str_find(files[i].bytes, LB_STR("[INST]\x15\0\0\0\0\x18\x04"), &at));
+        if (!lb_str_eq_c(files[i].name, "tokenizer.json"))
+            continue;
+        CHECK_OK(lb_json_parse(files[i].bytes, "tokenizer.json", &a, &json, &err));
+        const lb_json *o = lb_json_get(json, "added_tokens");
+        for (o = o ? o->first : NULL; o; o = o->next, n_added++) {
+            bool special = true, whole = lb_str_eq_c(lb_json_get(o, "content")->text, "[INST]");
+            CHECK(lb_json_as_bool(lb_json_get(o, "special"), &special) && special != whole);
+        }
+    }
+    CHECK_U64(n_added, 4);
+    lb_meta_deinit(&meta);
+    lb_arena_deinit(&a);
+}
+
 LB_TEST_MAIN("fast")
