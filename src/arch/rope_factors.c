@@ -95,22 +95,26 @@ static double to_step(double x, double step) {
     return rint(x / step) * step;
 }
 
+static double inverse_wavelen(const solver *q, u64 i) {
+    double e = (double)(2 * i) / (double)q->head_dim;
+    return exp_f64(-e * ln_f64(q->p->theta)) / (2 * 3.14159265358979323846);
+}
+
 /* Between two smooth factors, s = (orig / wavelen - low) / (high - low) is linear in 1 / wavelen:
  * slope = orig / (high - low), -intercept = low / (high - low). With low chosen the rest follows.
  */
 static bool solve_smooth(solver *q) {
     lb_rope_llama3 *p = q->p;
     static const double steps[] = {1, 0.5, 0.25, 0.125, 0.1, 0.01};
-    static const double lows[] = {1, 2, 0.5, 0.25, 4};
+    static const double lows[] = {1, 2, 0.5, 0.25, 4, 3, 8, 1.5};
     double x[2] = {0}, s[2] = {0};
     int n = 0;
     for (u64 i = 0; i < q->head_dim / 2; i++) {
         double f = (double)q->factors[i];
         if (f == 1 || f >= p->factor)
             continue;
-        double e = (double)(2 * i) / (double)q->head_dim;
         int at = n == 0 ? 0 : 1;
-        x[at] = exp_f64(-e * ln_f64(p->theta)) / (2 * 3.14159265358979323846);
+        x[at] = inverse_wavelen(q, i);
         s[at] = (1 / f - 1 / p->factor) / (1 - 1 / p->factor);
         n++;
     }
@@ -152,8 +156,76 @@ static bool solve_usual(solver *q) {
     return false;
 }
 
-bool lb_rope_llama3_solve(lb_rope_llama3 *p, u64 head_dim, const float *factors) {
+/* One smooth factor: with low and the length chosen, high follows; it need not be round. */
+static bool solve_one(solver *q, u64 at) {
+    lb_rope_llama3 *p = q->p;
+    static const double steps[] = {1, 0.5, 0.25, 0.125, 0.1, 0.01, 0};
+    static const double lows[] = {1, 2, 0.5, 4, 3, 8};
+    double f = (double)q->factors[at], x = inverse_wavelen(q, at);
+    double s = (1 / f - 1 / p->factor) / (1 - 1 / p->factor);
+    for (size_t l = 0; l < LB_LEN(lows); l++)
+        for (u32 bit = 13; bit != 12; bit = bit == 29 ? 0 : bit + 1) {
+            p->low = lows[l];
+            p->orig = (double)((u32)1 << bit);
+            double high = p->low + (p->orig * x - p->low) / s;
+            for (size_t i = 0; i < LB_LEN(steps); i++) {
+                p->high = steps[i] > 0 ? to_step(high, steps[i]) : high;
+                if (reproduces(q))
+                    return true;
+            }
+        }
+    return false;
+}
+
+/* No smooth factor: the wavelengths jump over the whole span. first: the first one scaled in full.
+ */
+static bool solve_jump(solver *q, u64 first) {
+    lb_rope_llama3 *p = q->p;
+    static const double highs[] = {4, 2, 1.5, 1.25, 1.1, 1.01, 1.001};
+    double beyond = 1 / inverse_wavelen(q, first);
+    for (size_t h = 0; h < LB_LEN(highs); h++) {
+        p->low = 1;
+        p->high = highs[h];
+        for (p->orig = 512 * 1024 * 1024; p->orig >= 1; p->orig /= 2)
+            if (reproduces(q))
+                return true;
+        p->orig = rint(beyond - 1);
+        if (reproduces(q))
+            return true;
+    }
+    return false;
+}
+
+static bool solve_few(solver *q) {
+    u64 n = q->head_dim / 2, first = n, smooth = 0, at = 0;
+    for (u64 i = 0; i < n; i++) {
+        double f = (double)q->factors[i];
+        if (f > 1 && f < q->p->factor) {
+            smooth++;
+            at = i;
+        }
+        if (f >= q->p->factor)
+            first = LB_MIN(first, i);
+    }
+    return smooth == 1 ? solve_one(q, at) : smooth == 0 && first < n && solve_jump(q, first);
+}
+
+/* Whether p->factor can be the rule's: then the others are found. */
+static bool solve_with(lb_rope_llama3 *p, u64 head_dim, const float *factors) {
     static const double tolerances[] = {0, 3e-7};
+    if (!(p->factor > 1) || !(p->factor < 1e6))
+        return false;
+    solver q = {.p = p, .head_dim = head_dim, .factors = factors};
+    for (size_t i = 0; i < LB_LEN(tolerances); i++) {
+        q.tolerance = tolerances[i];
+        if (solve_usual(&q) || solve_smooth(&q) || solve_few(&q))
+            return true;
+    }
+    return false;
+}
+
+bool lb_rope_llama3_solve(lb_rope_llama3 *p, u64 head_dim, const float *factors) {
+    static const double others[] = {8, 32, 4, 16, 2, 64};
     u64 n = head_dim / 2;
     if (n == 0 || head_dim > HEAD_DIM_MAX || !(p->theta > 1) || !(p->theta < 1e30))
         return false;
@@ -162,12 +234,12 @@ bool lb_rope_llama3_solve(lb_rope_llama3 *p, u64 head_dim, const float *factors)
     for (u64 i = 0; i < n; i++)
         if (!(factors[i] >= 1) || !((double)factors[i] <= p->factor))
             return false;
-    if (!(p->factor > 1) || !(p->factor < 1e6))
-        return false;
-    solver q = {.p = p, .head_dim = head_dim, .factors = factors};
-    for (size_t i = 0; i < LB_LEN(tolerances); i++) {
-        q.tolerance = tolerances[i];
-        if (solve_usual(&q) || solve_smooth(&q))
+    if (solve_with(p, head_dim, factors))
+        return true;
+    /* Or it is none of them: no wavelength is long enough. */
+    for (size_t i = 0; i < LB_LEN(others); i++) {
+        p->factor = others[i];
+        if (others[i] > (double)factors[n - 1] && solve_with(p, head_dim, factors))
             return true;
     }
     return false;

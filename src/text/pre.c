@@ -181,6 +181,40 @@ static bool same_steps(const lb_json *a, const lb_json *b, const char *list) {
     return same;
 }
 
+#define LETTERS_AND_DIGITS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+
+/* Whether nothing but given texts is cut out: what transformers makes of a SentencePiece model's
+ * user-defined pieces, "<a>|<b>". */
+static bool cuts_literals(const lb_json *json) {
+    lb_str type = LB_STR_NONE, pattern;
+    if (!json || json->type == LB_JNULL)
+        return true;
+    (void)lb_json_as_str(lb_json_get(json, "type"), &type);
+    if (lb_str_eq_c(type, "Sequence")) { /* recursion: as deep as the JSON */
+        const lb_json *steps = lb_json_get(json, "pretokenizers"), *v = steps ? steps->first : NULL;
+        while (v && cuts_literals(v))
+            v = v->next;
+        return !v;
+    }
+    if (!lb_str_eq_c(type, "Split") ||
+        !lb_json_as_str(lb_json_path(json, "pattern.Regex"), &pattern))
+        return false;
+    for (size_t i = 0; i < pattern.len; i++) {
+        bool escaped = pattern.ptr[i] == '\\' && i + 1 < pattern.len;
+        i += escaped;
+        if (strchr(escaped ? LETTERS_AND_DIGITS : "\\.*+?()[]{}^$", pattern.ptr[i]))
+            return false;
+    }
+    return true;
+}
+
+/* RAW: the normalizer has replaced all spaces, so the form's step cuts nothing; nor does it matter
+ * whether a whole word is looked up first. */
+static bool same_cut(const lb_json *pre, const lb_pre_form *f, lb_arena *scratch) {
+    return ((f->flags & LB_PRE_RAW) && cuts_literals(pre)) ||
+           same_steps(pre, lb_pre_form_pre_tokenizer(f, scratch), "pretokenizers");
+}
+
 /* First with the same normalizer; then, since llama.cpp normalizes no byte-level text, with NFC
  * there or not. */
 const lb_pre_form *lb_pre_form_by_structure(const lb_hf_tok *t) {
@@ -199,12 +233,12 @@ const lb_pre_form *lb_pre_form_by_structure(const lb_hf_tok *t) {
         for (u32 i = 0; i < lb_pre_n_forms && !found; i++) {
             const lb_pre_form *f = &lb_pre_forms[i];
             bool raw = f->flags & LB_PRE_RAW;
-            if (((f->flags & LB_PRE_IGNORE_MERGES) != 0) != ignore_merges)
+            if (!raw && ((f->flags & LB_PRE_IGNORE_MERGES) != 0) != ignore_merges)
                 continue;
             bool normal = pass == 0 ? same_steps(normalizer, lb_pre_form_normalizer(f, &scratch),
                                                  "normalizers")
                                     : plain && !raw;
-            if (normal && same_steps(pre, lb_pre_form_pre_tokenizer(f, &scratch), "pretokenizers"))
+            if (normal && same_cut(pre, f, &scratch))
                 found = f;
         }
     }

@@ -221,7 +221,7 @@ static void read_post_processor(state *s, const lb_json *post) {
 }
 
 static void read_tokenizer(state *s) {
-    const lb_json *rest = s->f->has_tokenizer ? s->f->tok.rest : NULL;
+    const lb_json *rest = s->f->has_tokenizer && !s->f->made ? s->f->tok.rest : NULL;
     if (!rest)
         return;
     read_normalizer(s, lb_json_get(rest, "normalizer"));

@@ -236,8 +236,9 @@ lb_status lb_tok_way_bpe(lb_tok_job *j, lb_err *err) {
     }
     LB_TRY(bpe_tokens(j, n_listed, err));
     LB_TRY(lb_tok_put_vocab(j, "gpt2", lb_tok_pre(j, pre.pre, pre.how), err));
-    lb_special_opts special = {.n_vocab = t->n_added < n_added ? j->n : 0, .n_merges = t->n_merges};
-    if (t->n_merges)
+    lb_special_opts special = {.n_vocab = t->n_added < n_added ? j->n : 0,
+                               .n_merges = j->f.made ? 0 : t->n_merges};
+    if (t->n_merges && !j->f.made)
         LB_TRY(bpe_merges(j, &special.merges, err));
     else
         LB_TRY(file_merges(j, &special.merges, &special.n_merges, err));

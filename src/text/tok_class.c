@@ -73,8 +73,7 @@ static lb_str without_fast(lb_str name) {
     return lb_str_ends(name, fast) ? lb_str_sub(name, 0, name.len - fast.len) : name;
 }
 
-const lb_tok_default *lb_tok_class_defaults(const lb_tok_folder *f) {
-    static const lb_tok_default none[1] = {{NULL, NULL}};
+lb_str lb_tok_class_name(const lb_tok_folder *f) {
     lb_str name = LB_STR_NONE, type = LB_STR_NONE;
     size_t at;
     if (!lb_json_as_str(lb_json_get(f->tok_config, "tokenizer_class"), &name))
@@ -90,7 +89,13 @@ const lb_tok_default *lb_tok_class_defaults(const lb_tok_folder *f) {
     /* LlamaTokenizer over a byte-level file is held to be a mistake of the folder. */
     if (!forced && lb_str_eq_c(name, "LlamaTokenizer") &&
         lb_str_find(f->tokenizer_text, LB_STR("\"ByteLevel\""), &at))
-        return none;
+        return LB_STR_NONE;
+    return name;
+}
+
+const lb_tok_default *lb_tok_class_defaults(const lb_tok_folder *f) {
+    static const lb_tok_default none[1] = {{NULL, NULL}};
+    lb_str name = lb_tok_class_name(f);
     for (u32 i = 0; i < LB_LEN(classes); i++)
         if (lb_str_eq_c(name, classes[i].name))
             return classes[i].token;

@@ -50,6 +50,10 @@ lb_status lb_tok_folder_tokenizer(lb_tok_folder *f, bool arrays, lb_err *err) {
         return LB_OK;
     if (!found)
         LB_TRY(lb_tok_folder_read(f, "tokenizer.json", &f->tokenizer_text, &found, err));
+    if (!found && lb_tok_has_legacy(f)) {
+        LB_TRY(lb_tok_legacy_text(f, &f->tokenizer_text, err));
+        found = f->made = true;
+    }
     if (!found)
         return lb_fail(err, LB_E_NOT_FOUND, "%s: no tokenizer.json", f->src->path);
     if (f->has_tokenizer)

@@ -21,6 +21,7 @@ typedef struct lb_tok_folder {
     lb_str tokenizer_text; /* tokenizer.json; empty: none */
     bool has_tokenizer;    /* tok was parsed */
     bool has_arrays;       /* with vocabulary and merges */
+    bool made;             /* tokenizer_text was made from vocab.json and merges.txt */
     lb_hf_tok tok;
 } lb_tok_folder;
 
@@ -48,8 +49,14 @@ lb_status lb_tok_folder_map(lb_tok_folder *f, lb_json **out, lb_err *err);
 typedef struct lb_tok_default {
     const char *key, *text; /* "bos_token", "<s>"; key NULL: the end */
 } lb_tok_default;
-/* Those of the class that transformers takes; tokenizer.json was read where there is one. */
+/* The class that transformers takes, without "Fast"; empty: the general one. tokenizer.json was
+ * read where there is one. */
+lb_str lb_tok_class_name(const lb_tok_folder *f);
 const lb_tok_default *lb_tok_class_defaults(const lb_tok_folder *f);
+
+/* vocab.json and merges.txt of a class that is known. */
+bool lb_tok_has_legacy(const lb_tok_folder *f);
+lb_status lb_tok_legacy_text(lb_tok_folder *f, lb_str *out, lb_err *err);
 
 /* The text of a special token: a string, or the content of an object. */
 bool lb_tok_token_text(const lb_json *v, lb_str *out);

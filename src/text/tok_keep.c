@@ -245,6 +245,9 @@ lb_status lb_tok_keep_from_folder(const lb_source *src, lb_gguf_meta *meta, lb_e
     lb_status st = lb_tok_arrays_read(&k.a, meta, &k.f.arena, err);
     if (st != LB_OK)
         goto done;
+    if (!lb_tok_is_spm(&k.a) && !lb_tok_folder_has(&k.f, "tokenizer.json"))
+        goto done; /* vocab.json and merges.txt: a tokenizer.json is rebuilt, with what belongs to
+                      it */
     LB_TRY_DONE(st, keep_small(&k, err));
     LB_TRY_DONE(st, keep_templates(&k, err));
     if (lb_tok_folder_has(&k.f, "tokenizer.json"))

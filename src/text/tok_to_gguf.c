@@ -210,7 +210,7 @@ static const struct row *find_row(lb_str arch) {
 
 /* The first way of the row whose files are there. */
 static lb_status choose(lb_tok_job *j, const struct row *row, way *out, lb_err *err) {
-    bool has_json = lb_tok_folder_has(&j->f, "tokenizer.json");
+    bool has_json = lb_tok_folder_has(&j->f, "tokenizer.json") || lb_tok_has_legacy(&j->f);
     for (u32 i = 0; i < LB_LEN(row->ways) && row->ways[i] != WAY_NONE; i++) {
         *out = row->ways[i];
         if (*out == WAY_SPM && lb_tok_folder_has(&j->f, "tokenizer.model"))

@@ -107,6 +107,42 @@ LB_TEST(rope_factors) {
     }
 }
 
+/* Every rule comes back as one that gives the same factors, also where few or no wavelengths lie
+ * inside its span. */
+LB_TEST(rules_come_back) {
+    static const double dims[] = {4, 8, 16, 32, 64, 96, 128}, thetas[] = {10000, 500000, 1e6, 5e6};
+    static const double factors[] = {1.5, 2, 4, 8, 32}, lows[] = {1, 1, 2, 0.5},
+                        origs[] = {64, 512, 4096, 8192, 32768};
+    static const double ratios[] = {1.5, 2, 4, 8};
+    u64 lost = 0, n = 0;
+    for (u32 i = 0; i < 7 * 4 * 5 * 4 * 5 * 4; i += 9) {
+        u32 k = i;
+        lb_rope_llama3 p = {0}, back = {0};
+        float want[64], got[64];
+        u64 dim = (u64)dims[k % 7];
+        back.theta = p.theta = thetas[(k /= 7) % 4];
+        p.factor = factors[(k /= 4) % 5];
+        p.low = lows[(k /= 5) % 4];
+        p.orig = origs[(k /= 4) % 5];
+        p.high = p.low * ratios[(k / 5) % 4];
+        lb_rope_llama3_factors(&p, dim, want);
+        if (want[dim / 2 - 1] == 1)
+            continue; /* no scaling at all */
+        n++;
+        if (!lb_rope_llama3_solve(&back, dim, want)) {
+            lost++;
+            continue;
+        }
+        lb_rope_llama3_factors(&back, dim, got);
+        for (u64 j = 0; j < dim / 2; j++) {
+            double d = ((double)got[j] - (double)want[j]) / (double)want[j];
+            CHECK(d < 3e-7 && d > -3e-7);
+        }
+    }
+    CHECK(n > 700);
+    CHECK_U64(lost, 0);
+}
+
 LB_TEST(no_rule_for_factors) {
     float f[32];
     lb_rope_llama3 p = {.theta = 500000};

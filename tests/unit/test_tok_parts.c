@@ -469,6 +469,36 @@ LB_TEST(every_form_is_found_by_its_structure) {
     }
 }
 
+static bool is_raw(const char *pre_tokenizer) {
+    lb_err err = {0};
+    lb_arena a = {0};
+    lb_json *root;
+    lb_str text = lb_arena_printf(
+        &a,
+        "{\"model\":{\"vocab\":{},\"ignore_merges\":true},\"normalizer\":{\"type\":\"Replace\","
+        "\"pattern\":{\"String\":\" \"},\"content\":\"\xe2\x96\x81\"},\"pre_tokenizer\":%s}",
+        pre_tokenizer);
+    if (lb_json_parse(text, "form", &a, &root, &err) != LB_OK)
+        return false;
+    lb_hf_tok t = {.rest = root, .model = lb_json_get(root, "model")};
+    const lb_pre_form *f = lb_pre_form_by_structure(&t);
+    bool raw = f && (f->flags & LB_PRE_RAW);
+    lb_arena_deinit(&a);
+    return raw;
+}
+
+/* What transformers makes of a SentencePiece model: nothing is cut, or the user-defined pieces. */
+LB_TEST(literal_cuts_leave_the_form) {
+    CHECK(is_raw("null"));
+    CHECK(is_raw("{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":"
+                 "{\"Regex\":\"<a>|\\\\[b\\\\]\"},\"behavior\":\"Isolated\",\"invert\":false}]}"));
+    CHECK(!is_raw("{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[ab]\"},"
+                  "\"behavior\":\"Isolated\",\"invert\":false}"));
+    CHECK(!is_raw("{\"type\":\"Split\",\"pattern\":{\"Regex\":\"\\\\s\"},"
+                  "\"behavior\":\"Isolated\",\"invert\":false}"));
+    CHECK(!is_raw("{\"type\":\"Whitespace\"}"));
+}
+
 /* ---- tokenizer.model ---- */
 
 /* Two pieces, byte fallback, no dummy prefix; then every prefix and flipped bit of it. */
