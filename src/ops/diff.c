@@ -152,6 +152,8 @@ static lb_status read_wide(const lb_values *v, const lb_values_io *io, const lb_
         return lb_values_read(v, io, t, values, err);
     }
     *out = (wide_tile){io->scratch, NULL, dtype, lb_dtype_get(dtype)->block_bytes};
+    if (dtype == LB_C64) /* real and imaginary part, each a value */
+        *out = (wide_tile){.values = (const float *)(const void *)io->scratch};
     return lb_values_read_stored(v, io, t, err);
 }
 
@@ -181,7 +183,7 @@ static lb_status compare_chunk(void *ctx, u32 worker, u64 chunk, lb_err *err) {
             wide_tile wa, wb;
             LB_TRY(read_wide(&x->a, &io_a, &t, a, &wa, err));
             LB_TRY(read_wide(&x->b, &io_b, &t, b, &wb, err));
-            add_wide(&p, &wa, &wb, t.nr * t.nc);
+            add_wide(&p, &wa, &wb, t.nr * t.nc * (x->a.codec.dtype == LB_C64 ? 2 : 1));
         } else {
             LB_TRY(lb_values_read(&x->a, &io_a, &t, a, err));
             LB_TRY(lb_values_read(&x->b, &io_b, &t, b, err));
@@ -273,8 +275,9 @@ static lb_status set_up_pair(pair *x, const side *a, u64 i, const side *b, u64 k
         lb_shape_eq(&ca->shape, &cb->shape) ||
         (cut && x->a.n_cols == x->b.n_cols && ca->shape.rank == 2 && cb->shape.rank == 2);
     x->wide = is_wide(&x->a) || is_wide(&x->b);
-    if (x->a.codec.dtype == LB_C64 || x->b.codec.dtype == LB_C64)
-        return lb_fail(err, LB_E_UNSUPPORTED, "tensor '%.*s': complex values are not compared",
+    if ((x->a.codec.dtype == LB_C64) != (x->b.codec.dtype == LB_C64))
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "tensor '%.*s': complex values are not compared with real ones",
                        LB_FMT(row->a->name));
     if (row->same_shape)
         lb_values_cut_init(&x->cut, &x->a, &x->b);

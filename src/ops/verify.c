@@ -122,6 +122,22 @@ static lb_status hash_small_part(const verify_job *j, const lb_values *v, u32 p,
     return st;
 }
 
+/* What f32 cannot hold is counted as it is stored: F64; C64, a value where either part is none. */
+static void count_wide(const lb_values *v, const u8 *stored, u64 n, scan *s) {
+    for (u64 i = 0; i < n; i++) {
+        double d;
+        float c[2];
+        if (v->codec.dtype == LB_F64) {
+            memcpy(&d, stored + 8 * i, sizeof d);
+        } else {
+            memcpy(c, stored + 8 * i, sizeof c);
+            d = isnan(c[0]) || isnan(c[1]) ? (double)NAN : (double)c[isinf(c[0]) ? 0 : 1];
+        }
+        s->n_nan += isnan(d) != 0;
+        s->n_inf += isinf(d) != 0;
+    }
+}
+
 static lb_status scan_weight(void *ctx, u32 worker, u64 item, lb_err *err) {
     verify_job *j = ctx;
     u64 w = j->order[item];
@@ -139,7 +155,10 @@ static lb_status scan_weight(void *ctx, u32 worker, u64 item, lb_err *err) {
         float mm[2] = {INFINITY, -INFINITY};
         u64 n = t.nr * t.nc, len;
         LB_TRY(lb_interrupt_check(err));
-        if (v->codec.decodes) {
+        if (v->codec.dtype == LB_F64 || v->codec.dtype == LB_C64) {
+            LB_TRY(lb_values_read_stored(v, &io, &t, err));
+            count_wide(v, io.scratch, n, &s);
+        } else if (v->codec.decodes) {
             LB_TRY(lb_values_read(v, &io, &t, values, err));
             u64 bad = j->o->kernels->fold_range_f32((size_t)n, values, mm);
             u64 inf = bad ? count_inf(n, values) : 0;

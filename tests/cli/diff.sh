@@ -53,4 +53,12 @@ says "one byte" '"identical": false}'
 safetensors "$W/c.safetensors" '{"x":{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]}}' '\000\000\000\000\000\000\000\000'
 exits 5 "from zero" "$LBRX" diff "$W/c.safetensors" "$W/a.safetensors" --json
 says "from zero" '"rel": 1e999, "cosine": 0.0'
+# What f32 cannot hold: 2^400 as F64, 1 + 2i as C64.
+wide='{"a":{"dtype":"F64","shape":[1],"data_offsets":[0,8]},"b":{"dtype":"C64","shape":[1],"data_offsets":[8,16]}}'
+safetensors "$W/wide.safetensors" "$wide" '\000\000\000\000\000\000\360\130\000\000\200\077\000\000\000\100'
+cp "$W/wide.safetensors" "$W/other.safetensors"
+ok "wide values" "$LBRX" diff "$W/wide.safetensors" "$W/other.safetensors"
+flip "$W/other.safetensors" $(($(wc -c <"$W/wide.safetensors") - 1))
+exits 5 "another imaginary part" "$LBRX" diff "$W/wide.safetensors" "$W/other.safetensors"
+says "another imaginary part" ", 1 different"
 finish

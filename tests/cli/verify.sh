@@ -73,4 +73,12 @@ cp "$W/llama-hf/config.json" "$W/gone"
 safetensors "$W/gone/model.safetensors" \
     '{"model.norm.weight":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}' '\000\000\200\077'
 exits 5 "missing tensors" "$LBRX" verify "$W/gone"
+# 2^400 as F64, 1 + 2i as C64: finite, though f32 could not hold the first; then infinite both.
+wide='{"a":{"dtype":"F64","shape":[1],"data_offsets":[0,8]},"b":{"dtype":"C64","shape":[1],"data_offsets":[8,16]}}'
+safetensors "$W/wide.safetensors" "$wide" '\000\000\000\000\000\000\360\130\000\000\200\077\000\000\000\100'
+ok "wide values" "$LBRX" verify "$W/wide.safetensors"
+says "wide values" "0 NaN, 0 infinite"
+safetensors "$W/wide.safetensors" "$wide" '\000\000\000\000\000\000\360\177\000\000\200\077\000\000\200\377'
+exits 5 "wide infinities" "$LBRX" verify "$W/wide.safetensors"
+says "wide infinities" "0 NaN, 2 infinite"
 finish
