@@ -41,7 +41,7 @@ u64 lb_run_state_bytes(const lb_plan *p, u64 program_bytes) {
      * chunk may stay with the heap of the thread that made it */
     u64 active = sizeof(lb_active) + p->window * sizeof(lb_slot) + 2 * program_bytes;
     return actives * active + p->threads * (sizeof(lb_worker) + THREAD_HEAP_BYTES) + masks +
-           tables + list + 256 * LB_KIB;
+           tables + list + lb_chains_bytes(p) + 256 * LB_KIB;
 }
 
 u64 lb_run_base_bytes(void) {
@@ -134,6 +134,29 @@ static bool is_shared(const lb_active *a, u32 leaf) {
     return false;
 }
 
+/* A slice that follows the one before, of a tensor that nobody else hashes. All parts, or none:
+ * they are sliced alike. */
+static bool chained(lb_runner *r, const lb_active *a, const lb_leaf *l) {
+    bool on = a->skip == 0;
+    for (u32 k = 0; k < l->codec.n_parts; k++)
+        on = lb_chains_find(&r->chains, l, k, a->pass) && on;
+    return on;
+}
+
+/* After a slice: whether it was the last one, and the tensor's hash is not set yet. */
+static bool end_slice(lb_runner *r, const lb_active *a, u32 leaf, u32 part) {
+    const lb_leaf *l = &a->pass->leaves[leaf];
+    u8 *used = &r->plan->src[l->source].used[l->codec.part[part].tensor];
+    bool last;
+    lb_lock(&r->mutex);
+    lb_chain_advance(a->leaf_hash[leaf].chain[part], l, a->pass, &last);
+    last = last && !(*used & LB_USED_HASHED);
+    if (last)
+        *used |= LB_USED_HASHED;
+    lb_unlock(&r->mutex);
+    return last;
+}
+
 /* A leaf that reads whole tensors in order hashes them, unless another leaf has promised to. In a
  * pass that goes on in its middle, only where the stream's hash will do. */
 static lb_status begin_leaf_hashes(lb_runner *r, lb_active *a, lb_err *err) {
@@ -146,9 +169,14 @@ static lb_status begin_leaf_hashes(lb_runner *r, lb_active *a, lb_err *err) {
     lb_lock(&r->mutex);
     for (u32 i = 0; i < p->n_leaves; i++) {
         const lb_leaf *l = &p->leaves[i];
-        if (!l->whole)
+        if (l->spilled)
             continue;
         u8 *used = r->plan->src[l->source].used;
+        if (!l->whole) {
+            on[i] = chained(r, a, l);
+            any |= on[i] != 0;
+            continue;
+        }
         on[i] = a->skip == 0 || is_shared(a, i);
         for (u32 k = 0; k < l->codec.n_parts; k++)
             on[i] = on[i] && !(used[l->codec.part[k].tensor] & LB_USED_HASHED);
@@ -162,12 +190,18 @@ static lb_status begin_leaf_hashes(lb_runner *r, lb_active *a, lb_err *err) {
     a->leaf_hash = lb_arena_new(&a->arena, lb_leaf_hash, p->n_leaves);
     if (!a->leaf_hash)
         return lb_fail(err, LB_E_NOMEM, "out of memory for hashes");
+    lb_lock(&r->mutex); /* chains belong to all jobs */
     for (u32 i = 0; i < p->n_leaves; i++) {
-        a->leaf_hash[i].on = on[i] != 0;
-        a->leaf_hash[i].shared = is_shared(a, i);
-        for (u32 k = 0; k < LB_PARTS_MAX; k++)
-            lb_xxh_init(&a->leaf_hash[i].state[k]);
+        const lb_leaf *l = &p->leaves[i];
+        lb_leaf_hash *h = &a->leaf_hash[i];
+        h->on = on[i] != 0;
+        h->shared = l->whole && is_shared(a, i);
+        for (u32 k = 0; h->on && k < l->codec.n_parts; k++) {
+            lb_xxh_init(&h->state[k]);
+            h->chain[k] = l->whole ? NULL : lb_chains_find(&r->chains, l, k, p);
+        }
     }
+    lb_unlock(&r->mutex);
     return LB_OK;
 }
 
@@ -176,7 +210,10 @@ static lb_status end_leaf_hashes(lb_runner *r, lb_active *a, lb_err *err) {
     for (u32 i = 0; i < p->n_leaves && a->leaf_hash; i++) {
         const lb_leaf *l = &p->leaves[i];
         for (u32 k = 0; a->leaf_hash[i].on && k < l->codec.n_parts; k++) {
-            lb_hash128 h = lb_xxh_digest(&a->leaf_hash[i].state[k]);
+            lb_chain *chain = a->leaf_hash[i].chain[k];
+            if (chain && !end_slice(r, a, i, k))
+                continue;
+            lb_hash128 h = lb_xxh_digest(chain ? &chain->state : &a->leaf_hash[i].state[k]);
             for (u32 j = 0; a->leaf_hash[i].shared && j < p->n_insts; j++)
                 if (p->insts[j].node->kind == LB_NODE_ENCODE && p->insts[j].leaf == i)
                     h = lb_xxh_digest(&a->hash[p->insts[j].root]);

@@ -4,6 +4,7 @@
 #include "base/os.h"
 #include "base/thread.h"
 #include "io/size.h"
+#include "plan/chain.h"
 #include "plan/eval.h"
 #include "plan/pool.h"
 #include "plan/run.h"
@@ -162,7 +163,7 @@ static u64 digest_bytes(const lb_plan *p) {
     u64 n = 0;
     for (u32 i = 0; i < p->graph.n_sources && p->want_digests; i++)
         for (u64 t = 0; t < p->graph.sources[i]->n_tensors; t++)
-            if (p->src[i].used[t] == LB_USED)
+            if ((p->src[i].used[t] & (LB_USED | LB_USED_WHOLE | LB_USED_CHAINED)) == LB_USED)
                 n += p->graph.sources[i]->tensors[t].size_bytes;
     return n;
 }
@@ -216,6 +217,7 @@ static lb_status measure_segment(lb_plan *p, lb_job *j, const lb_segment *s, lb_
         j->n_tiles += q->n_tiles * q->n_rounds;
         for (u32 k = 0; k < q->n_leaves; k++)
             note_use(p, &q->leaves[k]);
+        LB_TRY(lb_chain_note(p, (u64)(j - p->jobs), q, err));
     }
     u64 program = scratch->size_bytes + lb_active_bytes(&prog, p->want_digests, j->n_segments);
     need->program = LB_MAX(need->program, program);
@@ -234,6 +236,7 @@ static lb_status measure(lb_plan *p, lb_need *need, lb_err *err) {
     lb_status st = LB_OK;
     *need = (lb_need){0};
     p->read_bytes = p->write_bytes = 0;
+    lb_chain_begin(p);
     for (u64 i = 0; i < p->n_jobs && st == LB_OK; i++) {
         lb_job *j = &p->jobs[i];
         j->read_bytes = j->write_bytes = j->fixed_bytes = j->slab_bytes = j->scratch_bytes =
@@ -256,6 +259,7 @@ static lb_status measure(lb_plan *p, lb_need *need, lb_err *err) {
         need->slab = LB_MAX(need->slab, j->slab_bytes);
         need->scratch = LB_MAX(need->scratch, j->scratch_bytes);
     }
+    lb_chain_end(p);
     p->read_bytes += digest_bytes(p);
     need->digest = p->want_digests ? LB_DIGEST_BYTES : 0;
     lb_arena_deinit(&scratch);

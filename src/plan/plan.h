@@ -43,6 +43,7 @@ typedef struct lb_job {
     u64 fixed_bytes, slab_bytes, scratch_bytes;
     u64 spill_bytes; /* of its temporary file; read_bytes and write_bytes count its traffic */
     u64 n_tiles;
+    u64 after;  /* 1 + the job that must have ended before this one begins; 0: none */
     u64 *draws; /* [n_carries] random numbers that its masks take; NULL: it has none */
 } lb_job;
 
@@ -53,14 +54,16 @@ typedef struct lb_out_file {
 } lb_out_file;
 
 enum {
-    LB_USED = 1,        /* some leaf reads it */
-    LB_USED_WHOLE = 2,  /* some leaf reads all of it in order: hashed on the way */
-    LB_USED_HASHED = 4, /* tensor_hash is set, or promised to a leaf */
+    LB_USED = 1,         /* some leaf reads it */
+    LB_USED_WHOLE = 2,   /* some leaf reads all of it in order: hashed on the way */
+    LB_USED_HASHED = 4,  /* tensor_hash is set, or promised to a leaf */
+    LB_USED_CHAINED = 8, /* slices of it are read one after the other: hashed on the way */
 };
 /* Digest over the tensors of one source that the plan used. */
 typedef struct lb_plan_source {
-    lb_hash128 *tensor_hash; /* [n_tensors], set by the run */
-    u8 *used;                /* [n_tensors] LB_USED_* bits */
+    lb_hash128 *tensor_hash;   /* [n_tensors], set by the run */
+    u8 *used;                  /* [n_tensors] LB_USED_* bits */
+    u64 *next_elem, *last_job; /* [n_tensors] of chain.c, while planning; NULL: nothing is sliced */
     lb_hash128 digest;
 } lb_plan_source;
 

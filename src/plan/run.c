@@ -49,6 +49,9 @@ static bool start_next(lb_runner *r) {
             progress(r, job->read_bytes + job->write_bytes);
             continue;
         }
+        for (u32 i = 0; i < r->n_active; i++)
+            if (r->active[i]->index + 1 == job->after)
+                return false;
         lb_active *a = r->free_list;
         u8 *fixed = NULL;
         if (job->fixed_bytes && !(fixed = lb_pool_take(r->pool, job->fixed_bytes))) {
@@ -240,6 +243,7 @@ static lb_status runner_init(lb_runner *r, lb_err *err) {
         u32 share = LB_MAX(LB_OPEN_FILES / LB_MAX(n_sources, 1), p->threads + 1);
         LB_TRY(lb_fds_new(&r->fds[i], s->files, s->n_files, share, err));
     }
+    LB_TRY(lb_chains_init(&r->chains, p, &r->arena, err));
     return lb_pool_new(&r->pool, p->pool_bytes, err);
 }
 

@@ -6,6 +6,7 @@
 
 #include "base/thread.h"
 #include "plan/run.h"
+#include "plan/chain.h"
 #include "plan/sink.h"
 
 #define LB_OPEN_FILES 224 /* input files open at a time; outputs take the rest of 256 */
@@ -53,7 +54,8 @@ struct lb_active {
 
 typedef struct lb_leaf_hash {
     bool on;
-    bool shared; /* the stream's hash is this one: the bytes are copied */
+    bool shared;                   /* the stream's hash is this one: the bytes are copied */
+    lb_chain *chain[LB_PARTS_MAX]; /* goes on from an earlier slice of the tensor; else NULL */
     lb_xxh state[LB_PARTS_MAX];
 } lb_leaf_hash;
 
@@ -84,7 +86,8 @@ struct lb_runner {
     lb_mutex mutex;
     lb_cond wake;
     lb_pool *pool;
-    lb_fds **fds;      /* [n_sources] */
+    lb_fds **fds; /* [n_sources] */
+    lb_chains chains;
     lb_mt19937 *masks; /* [n_carries]: where the next job's masks begin */
     lb_worker *workers;
     lb_active *actives; /* [max_active] */

@@ -243,8 +243,9 @@ static void hash_leaf(lb_worker *w, const lb_leaf *l, const lb_layout_leaf *at, 
     for (u32 k = 0; k < l->codec.n_parts; k++) {
         u8 *buf = w->eval.slab + at->part_off[k];
         u64 row_bytes = at->row_bytes[k];
-        if (l->moves.n == 0) {
-            lb_xxh_update(&h->state[k], buf, at->rect.nr * row_bytes);
+        lb_xxh *x = h->chain[k] ? &h->chain[k]->state : &h->state[k];
+        if (l->moves.n == 0 || h->chain[k]) { /* a slice: rows in order */
+            lb_xxh_update(x, buf, at->rect.nr * row_bytes);
             continue;
         }
         for (u64 i = 0; i < at->rect.nr; i += chunk) {
@@ -252,7 +253,7 @@ static void hash_leaf(lb_worker *w, const lb_leaf *l, const lb_layout_leaf *at, 
             list_rows(w, l, (lb_rect){.r0 = at->rect.r0 + i, .nr = n}, buf + i * row_bytes,
                       row_bytes);
             for (u64 j = 0; j < n; j++)
-                lb_xxh_update(&h->state[k], w->segs[j].ptr, row_bytes);
+                lb_xxh_update(x, w->segs[j].ptr, row_bytes);
         }
     }
 }

@@ -129,6 +129,31 @@ typedef struct expected {
     u64 len;
 } expected;
 
+/* A tensor cut into slices, a job each (sometimes one is left out, or out of order): its hash goes
+ * on from one to the next. */
+static void add_slices(lb_plan *p, u32 file, u64 *at) {
+    const lb_weight *w = &src.src->weights[lb_test_rand_below(12)];
+    lb_dtype t = src.src->tensors[w->part[0]].dtype;
+    u64 rows, cols, n = 1 + lb_test_rand_below(5), odd = lb_test_rand_below(8);
+    lb_shape_matrix(&w->shape, &rows, &cols);
+    for (u64 i = 0; i < n; i++) {
+        u64 k = odd == 0 ? n - 1 - i : i, from = k * rows / n, to = (k + 1) * rows / n;
+        lb_node_id x = lb_expr_read(&p->graph, 0, w);
+        bool copy = w->enc.kind == LB_ENC_PLAIN && lb_test_rand_below(2);
+        lb_stream st = {.file = file, .off_bytes = *at, .dtype = copy ? t : LB_F32};
+        if (odd == 1 && i == n / 2)
+            continue;
+        x = lb_expr_rows(&p->graph, x, from, 1, to - from);
+        x = lb_expr_encode(&p->graph, copy ? x : lb_expr_decode(&p->graph, x), st.dtype);
+        st.name = LB_STR("slice");
+        st.shape = (lb_shape){2, {to - from, cols}};
+        if (!lb_dtype_bytes(st.dtype, (to - from) * cols, &st.size_bytes))
+            abort();
+        *at += st.size_bytes;
+        lb_plan_output(p, &st, x);
+    }
+}
+
 static void build_plan(lb_plan **out, u64 seed, u32 n_jobs, u64 r, u64 c, lb_status *st,
                        lb_err *err) {
     (void)seed;
@@ -172,6 +197,8 @@ static void build_plan(lb_plan **out, u64 seed, u32 n_jobs, u64 r, u64 c, lb_sta
         }
         if (lb_plan_job(p, LB_STR("out"), st1, n))
             lb_plan_segment(p, root);
+        if (lb_test_rand_below(3) == 0)
+            add_slices(p, file, &at);
     }
     p->files[0].size_bytes = at;
     *st = lb_graph_status(&p->graph, err);
@@ -218,7 +245,7 @@ static lb_status run_once(lb_plan *p, const lb_plan_limits *lim, const char *out
     return st;
 }
 
-static u32 n_compared, n_spilled, n_interrupted, n_parts;
+static u32 n_compared, n_spilled, n_interrupted, n_parts, n_chained;
 
 /* ---- interrupted and resumed ---- */
 
@@ -282,6 +309,18 @@ static bool resumed(lb_plan *p, const char *out, lb_err *err) {
     return false;
 }
 
+/* The hash of every tensor that was used, whichever way it was taken. */
+static bool hashes_right(const lb_plan *p) {
+    for (u64 t = 0; t < src.src->n_tensors; t++) {
+        const lb_tensor *x = &src.src->tensors[t];
+        if ((p->src[0].used[t] & LB_USED) &&
+            !lb_hash_eq(p->src[0].tensor_hash[t],
+                        lb_xxh128(src.bytes + x->off_bytes, x->size_bytes)))
+            return false;
+    }
+    return true;
+}
+
 static void one_case(u64 seed, u64 r, u64 c, u32 n_jobs) {
     static const u64 tiles[] = {1, 300, 4096, 100000, 0};
     char out[320], why[2000] = "";
@@ -326,12 +365,16 @@ static void one_case(u64 seed, u64 r, u64 c, u32 n_jobs) {
         CHECK_U64(rep.pool.outstanding, 0);
         CHECK(i == 0 || lb_hash_eq(digest, p->src[0].digest));
         digest = p->src[0].digest;
+        CHECK(hashes_right(p));
+        for (u64 t = 0; t < src.src->n_tensors; t++)
+            n_chained += (p->src[0].used[t] & LB_USED_CHAINED) != 0;
         n_compared++;
         n_spilled += p->spill_bytes > 0;
     }
     if (st == LB_OK) {
         u64 counts = sum_counts(p);
-        bool ok = resumed(p, out, &err) && compare(p, out, want, why, sizeof why);
+        bool ok =
+            resumed(p, out, &err) && compare(p, out, want, why, sizeof why) && hashes_right(p);
         if (!ok || !lb_hash_eq(digest, p->src[0].digest) || counts != sum_counts(p))
             lb_test_fail(__FILE__, __LINE__, "case %llu (%llu x %llu), resumed: %s %s",
                          (unsigned long long)seed, (unsigned long long)r, (unsigned long long)c,
@@ -357,7 +400,7 @@ LB_TEST(random_graphs) {
         "middle\n",
         n_compared, n_spilled, n_interrupted, n_parts);
     CHECK_U64(n_compared, cases * 5);
-    CHECK(n_spilled > 0 && n_interrupted > cases && n_parts > cases);
+    CHECK(n_spilled > 0 && n_interrupted > cases && n_parts > cases && n_chained > cases);
 }
 
 LB_TEST_MAIN("slow")
