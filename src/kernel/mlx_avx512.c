@@ -17,8 +17,8 @@
 void lb_kinit_mlx_avx512(lb_kernels *k);
 
 static inline void put_q1(float *out, const u8 *p, size_t group_elems, float scale, float bias,
-                          u32 round) {
-    const __m512 v = lb_mlx_values(0, scale, bias, round);
+                          u32 round, const lb_mlx_const *c) {
+    const __m512 v = lb_mlx_values(scale, bias, round, c);
     const __m512 v0 = _mm512_broadcastss_ps(_mm512_castps512_ps128(v));
     const __m512 v1 = _mm512_broadcastss_ps(_mm_movehdup_ps(_mm512_castps512_ps128(v)));
     for (size_t i = 0; i < group_elems; i += 32) {
@@ -30,14 +30,16 @@ static inline void put_q1(float *out, const u8 *p, size_t group_elems, float sca
 LB_MLX_DECODE(1, put_q1)
 
 static inline void put_q2(float *out, const u8 *p, size_t group_elems, float scale, float bias,
-                          u32 round) {
+                          u32 round, const lb_mlx_const *c) {
     const __m512i shift =
         _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-    const __m512 v16 = lb_mlx_values(0, scale, bias, round);
+    const __m512 v16 = lb_mlx_values(scale, bias, round, c);
     const __m512 v = _mm512_shuffle_f32x4(v16, v16, 0);
-    for (size_t i = 0; i < group_elems; i += 16) {
-        const __m512i q = _mm512_set1_epi32((int)lb_load_u32(p + i / 4));
-        _mm512_storeu_ps(out + i, _mm512_permutevar_ps(v, _mm512_srlv_epi32(q, shift)));
+    for (size_t i = 0; i < group_elems; i += 32, p += 8, out += 32) {
+        const __m512i q = _mm512_set1_epi32((int)lb_load_u32(p));
+        const __m512i r = _mm512_set1_epi32((int)lb_load_u32(p + 4));
+        _mm512_storeu_ps(out, _mm512_permutevar_ps(v, _mm512_srlv_epi32(q, shift)));
+        _mm512_storeu_ps(out + 16, _mm512_permutevar_ps(v, _mm512_srlv_epi32(r, shift)));
     }
 }
 LB_MLX_DECODE(2, put_q2)
@@ -65,9 +67,9 @@ static inline __m512i cut16(__m128i bytes, const cut *c) {
 }
 
 static inline void put_q3(float *out, const u8 *p, size_t group_elems, float scale, float bias,
-                          u32 round) {
+                          u32 round, const lb_mlx_const *c) {
     const cut a = cut_of(3, 0), b = cut_of(3, 2);
-    const __m512 v8 = lb_mlx_values(0, scale, bias, round);
+    const __m512 v8 = lb_mlx_values(scale, bias, round, c);
     const __m512 v = _mm512_shuffle_f32x4(v8, v8, 0x44); /* bit 3 of an index is the next code's */
     for (size_t i = 0; i < group_elems; i += 32, p += 12, out += 32) {
         const __m512i q = cut16(lb_load8(p), &a), r = cut16(lb_load8(p + 4), &b);
@@ -78,18 +80,22 @@ static inline void put_q3(float *out, const u8 *p, size_t group_elems, float sca
 LB_MLX_DECODE(3, put_q3)
 
 static inline void put_q4(float *out, const u8 *p, size_t group_elems, float scale, float bias,
-                          u32 round) {
-    const __m512 v = lb_mlx_values(0, scale, bias, round);
-    for (size_t i = 0; i < group_elems; i += 16)
-        _mm512_storeu_ps(out + i, _mm512_permutexvar_ps(lb_nibbles16(p + i / 2), v));
+                          u32 round, const lb_mlx_const *c) {
+    const __m512 v = lb_mlx_values(scale, bias, round, c);
+    for (size_t i = 0; i < group_elems; i += 32, p += 16, out += 32) {
+        const __m512i q = lb_nibbles16(p), r = lb_nibbles16(p + 8);
+        _mm512_storeu_ps(out, _mm512_permutexvar_ps(q, v));
+        _mm512_storeu_ps(out + 16, _mm512_permutexvar_ps(r, v));
+    }
 }
 LB_MLX_DECODE(4, put_q4)
 
 static inline void put_q5(float *out, const u8 *p, size_t group_elems, float scale, float bias,
-                          u32 round) {
+                          u32 round, const lb_mlx_const *c) {
     const cut a = cut_of(5, 0), b = cut_of(5, 6);
-    const __m512 v = lb_mlx_values(0, scale, bias, round);
-    const __m512 w = lb_mlx_values(16, scale, bias, round);
+    const __m512 v = lb_mlx_values(scale, bias, round, c);
+    const __m512 w = lb_mlx_value(_mm512_add_ps(c->n, _mm512_set1_ps(16)), _mm512_set1_ps(scale),
+                                  _mm512_set1_ps(bias), round, c);
     for (size_t i = 0; i < group_elems; i += 32, p += 20, out += 32) {
         const __m512i q = cut16(lb_load16(p), &a), r = cut16(lb_load16(p + 4), &b);
         _mm512_storeu_ps(out, _mm512_permutex2var_ps(v, q, w));
@@ -104,35 +110,29 @@ static inline __m512i q6_low(__m512i q) {
 
 /* Groups with finite scale and bias. */
 static inline void put_q6(float *out, const u8 *p, size_t group_elems, float scale, float bias,
-                          u32 round) {
+                          u32 round, const lb_mlx_const *c) {
     const __m512 s = _mm512_set1_ps(scale), b = _mm512_set1_ps(bias);
     const cut x = cut_of(6, 0), y = cut_of(6, 4);
     for (size_t i = 0; i < group_elems; i += 32, p += 24, out += 32) {
         const __m512i q = q6_low(cut16(lb_load16(p), &x));
         const __m512i r = q6_low(cut16(lb_load16(p + 8), &y));
-        _mm512_storeu_ps(out, lb_mlx_value(_mm512_cvtepi32_ps(q), s, b, round));
-        _mm512_storeu_ps(out + 16, lb_mlx_value(_mm512_cvtepi32_ps(r), s, b, round));
+        _mm512_storeu_ps(out, lb_mlx_value(_mm512_cvtepi32_ps(q), s, b, round, c));
+        _mm512_storeu_ps(out + 16, lb_mlx_value(_mm512_cvtepi32_ps(r), s, b, round, c));
     }
 }
 
 static inline void put_q8(float *out, const u8 *p, size_t group_elems, float scale, float bias,
-                          u32 round) {
+                          u32 round, const lb_mlx_const *c) {
     const __m512 s = _mm512_set1_ps(scale), b = _mm512_set1_ps(bias);
     for (size_t i = 0; i < group_elems; i += 16)
         _mm512_storeu_ps(out + i,
-                         lb_mlx_value(_mm512_cvtepi32_ps(lb_dwords16(p + i)), s, b, round));
+                         lb_mlx_value(_mm512_cvtepi32_ps(lb_dwords16(p + i)), s, b, round, c));
 }
 
 LB_MLX_DECODE(6, put_q6)
 LB_MLX_DECODE(8, put_q8)
 
 /* ---- floating codes ---- */
-
-/* NaN in its one form. */
-static inline __m512 canon(__m512 x) {
-    const __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
-    return _mm512_mask_mov_ps(x, nan, _mm512_castsi512_ps(_mm512_set1_epi32(LB_NAN_BITS)));
-}
 
 /* The sixteen values times the scale, looked up. */
 static void decode_fp4(size_t n_groups, size_t group_elems, float *out, const void *codes,
@@ -142,7 +142,7 @@ static void decode_fp4(size_t n_groups, size_t group_elems, float *out, const vo
         _mm512_setr_ps(0, 0.5f, 1, 1.5f, 2, 3, 4, 6, -0.0f, -0.5f, -1, -1.5f, -2, -3, -4, -6);
     const u32 halves = group_elems == 32; /* sixteen elements a step, of groups of 16 or 32 */
     for (size_t i = 0; i < n_groups << halves; i++, p += 8, out += 16) {
-        const __m512 v = canon(_mm512_mul_ps(e2m1, _mm512_set1_ps(scale[i >> halves])));
+        const __m512 v = lb_mlx_canon(_mm512_mul_ps(e2m1, _mm512_set1_ps(scale[i >> halves])));
         _mm512_storeu_ps(out, _mm512_permutexvar_ps(lb_nibbles16(p), v));
     }
 }
@@ -158,12 +158,12 @@ static void decode_fp8(size_t n_groups, size_t group_elems, float *out, const vo
         lb_e4m3_32(lb_load32(p), &a, &b);
         a = _mm512_mul_ps(a, _mm512_set1_ps(scale[i >> halves]));
         b = _mm512_mul_ps(b, _mm512_set1_ps(scale[(i + 1) >> halves]));
-        _mm512_storeu_ps(out, canon(a));
-        _mm512_storeu_ps(out + 16, canon(b));
+        _mm512_storeu_ps(out, lb_mlx_canon(a));
+        _mm512_storeu_ps(out + 16, lb_mlx_canon(b));
     }
     if (i < n) {
         lb_e4m3_32(_mm256_castsi128_si256(lb_load16(p)), &a, &b);
-        _mm512_storeu_ps(out, canon(_mm512_mul_ps(a, _mm512_set1_ps(scale[i >> halves]))));
+        _mm512_storeu_ps(out, lb_mlx_canon(_mm512_mul_ps(a, _mm512_set1_ps(scale[i >> halves]))));
     }
 }
 

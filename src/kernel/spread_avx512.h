@@ -12,6 +12,13 @@
 
 #include "kernel/spread_avx2.h"
 
+/* Hides that x is a constant. gcc 12 makes constants of repeated dwords anew wherever they are
+ * used, through a general register, where a call in the loop keeps it from holding them. */
+static inline __m512i lb_keep(__m512i x) {
+    __asm__("" : "+v"(x));
+    return x;
+}
+
 static inline __m512i lb_load64(const u8 *p) {
     return _mm512_loadu_si512(p);
 }
