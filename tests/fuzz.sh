@@ -43,8 +43,8 @@ run_one() {
     [ "$t" = 0 ] || set -- "$@" "-max_total_time=$t"
     [ "$runs" = 0 ] || set -- "$@" "-runs=$runs"
     # A program's executions are short and give back what they take: a quarantine of 256 MB only
-    # makes the memory cold.
-    ASAN_OPTIONS=${ASAN_OPTIONS:-quarantine_size_mb=8} "$@" "-max_len=$(max_len "$name")" \
+    # makes the memory cold, and four frames of an allocation say where it was made.
+    ASAN_OPTIONS=${ASAN_OPTIONS:-quarantine_size_mb=8:malloc_context_size=4} "$@" "-max_len=$(max_len "$name")" \
         -artifact_prefix="$work/$name.$n." -timeout=10 -rss_limit_mb=1024 -malloc_limit_mb=512 \
         -entropic=$((n == 1)) -print_final_stats=1 >"$log" 2>&1
     rc=$?
