@@ -63,7 +63,8 @@ while [ "$i" -lt "$rounds" ]; do
     rm -rf "$W/k" "$W"/k.lbrx-*
     while [ ! -e "$W/k/SHA256SUMS" ] || [ -e "$W/k.lbrx-journal" ]; do
         tries=$((tries + 1))
-        "$LBRX" convert "$W/hf" -o "$W/k" --dtype f32 --sha256 --resume -q -t $((1 + tries % 3)) >"$W/out" 2>"$W/err" &
+        "$LBRX" convert "$W/hf" -o "$W/k" --dtype f32 --sha256 --resume -q -t $((1 + tries % 3)) \
+            --memory $((64 + tries % 2 * 300))MiB >"$W/out" 2>"$W/err" &
         pid=$!
         if [ "$tries" -lt 40 ]; then
             sleep "0.0$(((i * 7 + tries * 3) % 10))$((i % 10))"
@@ -98,6 +99,18 @@ same "input is the partial" "$G" "$W/p.gguf.lbrx-partial"
 cp -R "$W/hf" "$W/q.lbrx-partial"
 exits 2 "input is the partial folder" "$LBRX" convert "$W/q.lbrx-partial" -o "$W/q"
 tree "input is the partial folder" "$W/hf" "$W/q.lbrx-partial"
+
+# ---- links to the input ----
+ln -s "$G" "$W/link.gguf"
+exits 2 "output is a link to the input" "$LBRX" convert "$G" -o "$W/link.gguf" --force
+ln -s "$W/hf" "$W/link"
+exits 2 "output is a link to the input folder" "$LBRX" convert "$W/hf" -o "$W/link" --force
+echo mine >"$W/other.gguf"
+ln -s "$W/other.gguf" "$W/over.gguf"
+exits 2 "output is a link" "$LBRX" convert "$G" -o "$W/over.gguf"
+ok "a link is replaced, not followed" "$LBRX" convert "$G" -o "$W/over.gguf" --force --no-sync
+same "a link is replaced, not followed" "$W/straight.gguf" "$W/over.gguf"
+[ "$(cat "$W/other.gguf")" = mine ] && pass || fail "a link" "was followed"
 
 # ---- one tensor of more than 1 GiB (long) ----
 if [ -n "${LB_TEST_LONG:-}" ]; then

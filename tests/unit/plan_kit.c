@@ -133,6 +133,17 @@ bool lb_kit_memory_known(void) {
 #endif
 }
 
+bool lb_kit_slow(void) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    return true;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+    return true;
+#endif
+#endif
+    return lb_test_emulated();
+}
+
 static u64 status_line(const char *key) {
     char line[256];
     u64 kib = 0;

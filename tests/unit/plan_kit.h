@@ -30,5 +30,7 @@ u64 lb_kit_open_files(void); /* descriptors of this process; 0 if unknown */
 u64 lb_kit_data_bytes(void); /* VmData + VmStk: what a limit on data counts */
 u64 lb_kit_peak_rss(void);   /* VmHWM */
 bool lb_kit_memory_known(void);
+/* Under a sanitizer or an emulator: tests of many runs take fewer. */
+bool lb_kit_slow(void);
 
 #endif

@@ -60,6 +60,11 @@ static bool kill_at(const fk_scene *s, u64 n, bool torn, u32 again) {
     return false;
 }
 
+/* Every one; where a run is slow (sanitizers, emulators) one of five. */
+static u64 step(void) {
+    return lb_kit_slow() ? 1 + lb_test_rand_below(9) : 1;
+}
+
 static void each_change(const char *name) {
     bool all = getenv("LB_TEST_LONG") != NULL;
     u64 n_calls;
@@ -75,15 +80,16 @@ static void each_change(const char *name) {
         CHECK(undisturbed(s, &n_calls));
         CHECK(n_calls > 30);
         n_killed = n_kept_jobs = n_kept_parts = 0;
-        for (u64 n = 1; n <= n_calls; n++) {
-            CHECK(kill_at(s, n, n % 2 == 0, n % 3 == 0 ? 1 + (u32)(n % 2) : 0));
+        for (u64 n = 1; n <= n_calls; n += step()) {
+            CHECK(kill_at(s, n, lb_test_rand_below(2), n % 3 == 0 ? 1 + (u32)(n % 2) : 0));
             for (u32 k = 0; k < 6 && all; k++)
                 CHECK(kill_at(s, n, k % 2 != 0, k));
         }
         fprintf(stderr, "%s: %llu changes; killed %llu times; %llu jobs and %llu parts kept\n",
                 s->name, (unsigned long long)n_calls, (unsigned long long)n_killed,
                 (unsigned long long)n_kept_jobs, (unsigned long long)n_kept_parts);
-        CHECK(n_killed >= n_calls && n_kept_jobs > 0 && n_kept_parts > 0);
+        CHECK(n_killed * (lb_kit_slow() ? 8 : 1) >= n_calls);
+        CHECK(n_kept_jobs > 0 && n_kept_parts > 0);
     }
 }
 
@@ -100,7 +106,7 @@ LB_TEST(anew_over_a_partial) {
         if (strcmp(s->name, "file") != 0 && strcmp(s->name, "folder-force") != 0)
             continue;
         CHECK(undisturbed(s, &n_calls));
-        for (u64 n = 1; n <= n_calls / 2; n++) {
+        for (u64 n = 1; n <= n_calls / 2; n += step()) {
             seam sm = {.kinds = SEAM_CHANGE, .at = n_calls / 2, .kill = true};
             CHECK(fk_reset(s, "got"));
             CHECK(fk_run(s, "got", false, &sm).killed);
