@@ -7,14 +7,15 @@
 
 typedef enum lb_isa {
     LB_ISA_REF = 0,
-    LB_ISA_AVX2 = 1u << 0,   /* AVX2 + FMA + F16C + BMI2 */
-    LB_ISA_AVX512 = 1u << 1, /* F + BW + DQ + VL (+ VBMI is not assumed) */
-    LB_ISA_NEON = 1u << 2,   /* Armv8-A Advanced SIMD */
+    LB_ISA_AVX2 = 1u << 0,       /* AVX2 + FMA + F16C + BMI2 */
+    LB_ISA_AVX512 = 1u << 1,     /* F + BW + DQ + VL */
+    LB_ISA_NEON = 1u << 2,       /* Armv8-A Advanced SIMD */
+    LB_ISA_AVX512VBMI = 1u << 3, /* AVX-512 with byte permutations (Ice Lake, Zen 4 and later) */
 } lb_isa;
 
 u32 lb_cpu_isa(void);              /* mask of what runs here, operating system support included */
-const char *lb_isa_name(lb_isa i); /* "ref", "avx2", "avx512", "neon" */
-/* "ref", "avx2", "avx512", "neon" -> the mask up to and including that family (ref = 0). */
+const char *lb_isa_name(lb_isa i); /* "ref", "avx2", "avx512", "avx512vbmi", "neon" */
+/* Such a name -> the mask up to and including that family (ref = 0). */
 bool lb_isa_parse(lb_str name, u32 *mask);
 
 #endif

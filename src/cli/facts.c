@@ -13,7 +13,7 @@ static const lb_exit_fact exits[] = {
 };
 
 static const lb_env_fact envs[] = {
-    {"LBRX_CPU", "masks CPU features: ref, avx2, avx512, neon", false},
+    {"LBRX_CPU", "masks CPU features: ref, avx2, avx512, avx512vbmi, neon", false},
     {"LBRX_LOG", "1: what is opened, planned and used, on stderr", false},
     {"LBRX_CACHE", "where ./do demo and ./do release keep what they fetch", false},
     {"HF_HUB_CACHE", "where hf://OWNER/NAME is looked for", false},
@@ -22,7 +22,7 @@ static const lb_env_fact envs[] = {
     {"HF_ENDPOINT", "nothing is downloaded in this version", false},
     {"HF_TOKEN", "nothing is downloaded in this version; never printed", true},
     {"NO_COLOR", "no colours: there are none", false},
-    {"TMPDIR", "no temporary files: partial results stand beside the output", false},
+    {"TMPDIR", "temporary files of --to none; else they stand beside the output", false},
 };
 
 u32 lb_exit_count(void) {

@@ -92,8 +92,8 @@ void bench(const options *o, const ladder *l) {
     area_init(&out, sizes[1].sets * 16384 * 8 + 4096);
     for (int i = 0; i < 3; i++)
         area_init(&in[i], sizes[1].sets * 16384 * 8 + 4096);
-    printf("%-24s %-7s %-5s %9s %9s %6s %8s %7s\n", "kernel", "isa", "data", "ns/elem", "tick/elem",
-           "+-%", "GB/s", "x ref");
+    printf("%-24s %-10s %-5s %9s %9s %6s %8s %7s\n", "kernel", "isa", "data", "ns/elem",
+           "tick/elem", "+-%", "GB/s", "x ref");
     for (size_t i = 0; i < n_kerns(); i++) {
         const kern w = get_kern(i);
         if (o->only && !strstr(w.name, o->only))
@@ -121,7 +121,7 @@ void bench(const options *o, const ladder *l) {
                 const timing t = measure(&w, fn, &c, &out, in, sizes[z].sets, 0.045);
                 if (s == 0)
                     ref_ns = t.ns;
-                printf("%-24s %-7s %-5s %9.4f %9.3f %6.1f %8.2f %7.2f\n", w.name, l->step[s].name,
+                printf("%-24s %-10s %-5s %9.4f %9.3f %6.1f %8.2f %7.2f\n", w.name, l->step[s].name,
                        sizes[z].name, t.ns, t.ticks, t.dev,
                        (double)bytes / (double)kcase_elems(&w, &c) / t.ns, ref_ns / t.ns);
             }

@@ -50,7 +50,7 @@ typedef struct ladder {
     struct {
         const char *name;
         lb_kernels k;
-    } step[4];
+    } step[5];
     size_t n_steps;
     u32 n_absent; /* family files of this build whose instructions the machine lacks */
 } ladder;

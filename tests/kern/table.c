@@ -73,19 +73,22 @@ any_fn *kern_fn(const lb_kernels *k, const kern *w) {
 #if defined(__x86_64__)
 #define BUILT_avx2 LB_ISA_AVX2
 #define BUILT_avx512 LB_ISA_AVX512
+#define BUILT_avx512vbmi LB_ISA_AVX512VBMI
 #define BUILT_neon 0u
 #elif defined(__aarch64__)
 #define BUILT_avx2 0u
 #define BUILT_avx512 0u
+#define BUILT_avx512vbmi 0u
 #define BUILT_neon LB_ISA_NEON
 #else
 #define BUILT_avx2 0u
 #define BUILT_avx512 0u
+#define BUILT_avx512vbmi 0u
 #define BUILT_neon 0u
 #endif
 
 void ladder_init(ladder *l) {
-    static const u32 isas[] = {LB_ISA_AVX2, LB_ISA_AVX512, LB_ISA_NEON};
+    static const u32 isas[] = {LB_ISA_AVX2, LB_ISA_AVX512, LB_ISA_AVX512VBMI, LB_ISA_NEON};
     const u32 have = lb_cpu_isa();
     u32 mask = 0;
     memset(l, 0, sizeof *l);
