@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* map_avx512.c: the element-by-element kernels with AVX-512, rests under masks; NaN results become
+ * LB_NAN_BITS. */
+#ifndef __AVX512BW__
+#error "compile with -mavx512f -mavx512bw -mavx512dq -mavx512vl"
+#endif
+#include "kernel/half.h"
+#include "kernel/kernel.h"
+#include <immintrin.h>
+
+void lb_kinit_map_avx512(lb_kernels *k);
+
+static inline __m512 canon(__m512 x) {
+    const __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+    return _mm512_mask_mov_ps(x, nan, _mm512_castsi512_ps(_mm512_set1_epi32(LB_NAN_BITS)));
+}
+
+/* A loop over `value` of x = a[i ..], y = b[i ..]; kernels of one input pass it twice. */
+#define MAP(value)                                                           \
+    size_t i = 0;                                                            \
+    for (; i + 16 <= n_elems; i += 16) {                                     \
+        const __m512 x = _mm512_loadu_ps(a + i), y = _mm512_loadu_ps(b + i); \
+        (void)y;                                                             \
+        _mm512_storeu_ps(out + i, canon(value));                             \
+    }                                                                        \
+    if (i < n_elems) {                                                       \
+        const __mmask16 m = (__mmask16)((1u << (n_elems - i)) - 1);          \
+        const __m512 x = _mm512_maskz_loadu_ps(m, a + i);                    \
+        const __m512 y = _mm512_maskz_loadu_ps(m, b + i);                    \
+        (void)y;                                                             \
+        _mm512_mask_storeu_ps(out + i, m, canon(value));                     \
+    }
+
+static void add(size_t n_elems, float *out, const float *a, const float *b) {
+    MAP(_mm512_add_ps(x, y))
+}
+
+static void sub(size_t n_elems, float *out, const float *a, const float *b) {
+    MAP(_mm512_sub_ps(x, y))
+}
+
+static void mul(size_t n_elems, float *out, const float *a, const float *b) {
+    MAP(_mm512_mul_ps(x, y))
+}
+
+static void addc(size_t n_elems, float *out, const float *a, float c) {
+    const float *const b = a;
+    const __m512 c16 = _mm512_set1_ps(c);
+    MAP(_mm512_add_ps(x, c16))
+}
+
+static void mulc(size_t n_elems, float *out, const float *a, float c) {
+    const float *const b = a;
+    const __m512 c16 = _mm512_set1_ps(c);
+    MAP(_mm512_mul_ps(x, c16))
+}
+
+static void fmac(size_t n_elems, float *out, const float *a, float c, const float *b) {
+    const __m512 c16 = _mm512_set1_ps(c);
+    MAP(_mm512_fmadd_ps(x, c16, y))
+}
+
+static void round_f16(size_t n_elems, float *out, const float *a) {
+    const float *const b = a;
+    MAP(_mm512_cvtph_ps(_mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT)))
+}
+
+/* NaN is looked for in x: the sum may have made another thing of it. */
+static inline __m512 to_bf16(__m512 x) {
+    const __m512i bits = _mm512_castps_si512(x);
+    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    const __m512i up = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+    const __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+    const __m512i r = _mm512_and_si512(up, _mm512_set1_epi32((int)0xffff0000u));
+    return _mm512_castsi512_ps(_mm512_mask_mov_epi32(r, nan, _mm512_set1_epi32(LB_NAN_BITS)));
+}
+
+static void round_bf16(size_t n_elems, float *out, const float *a) {
+    const float *const b = a;
+    MAP(to_bf16(x))
+}
+
+void lb_kinit_map_avx512(lb_kernels *k) {
+    k->map_add_f32 = add;
+    k->map_sub_f32 = sub;
+    k->map_mul_f32 = mul;
+    k->map_addc_f32 = addc;
+    k->map_mulc_f32 = mulc;
+    k->map_fmac_f32 = fmac;
+    k->map_round_f16_f32 = round_f16;
+    k->map_round_bf16_f32 = round_bf16;
+}
