@@ -53,6 +53,8 @@ void lb_os_writeback(int fd, u64 off, u64 len); /* start writing dirty pages; a 
 void lb_os_drop_cache(int fd);
 
 lb_status lb_os_rename(const char *from, const char *to, lb_err *err);
+/* LB_E_USAGE where `to` exists: nothing is replaced. */
+lb_status lb_os_rename_new(const char *from, const char *to, lb_err *err);
 /* LB_E_UNSUPPORTED where the file system cannot. */
 lb_status lb_os_exchange(const char *a, const char *b, lb_err *err);
 lb_status lb_os_unlink(const char *path, lb_err *err); /* absent is fine */

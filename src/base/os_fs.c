@@ -34,22 +34,43 @@ lb_status lb_os_rename(const char *from, const char *to, lb_err *err) {
     return lb_fail(err, LB_E_IO, "%s: cannot be renamed to %s: %s", from, to, strerror(errno));
 }
 
-lb_status lb_os_exchange(const char *a, const char *b, lb_err *err) {
-    int r;
+/* Of linux/fs.h, whose names musl and old headers lack. */
+enum { NOREPLACE = 1, EXCHANGE = 2 };
+
+static int rename_with(const char *from, const char *to, unsigned flags) {
 #if defined(__APPLE__)
-    r = renamex_np(a, b, RENAME_SWAP);
+    return renamex_np(from, to, flags == EXCHANGE ? RENAME_SWAP : RENAME_EXCL);
 #elif defined(SYS_renameat2)
-    enum { EXCHANGE = 2 }; /* RENAME_EXCHANGE of linux/fs.h; musl and old headers lack the name */
-    r = (int)syscall(SYS_renameat2, AT_FDCWD, a, AT_FDCWD, b, EXCHANGE);
+    return (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, flags);
 #else
+    (void)from;
+    (void)to;
+    (void)flags;
     errno = ENOSYS;
-    r = -1;
+    return -1;
 #endif
-    if (r == 0)
+}
+
+/* The system or the file system has no such renaming. */
+static bool cannot(int e) {
+    return e == EINVAL || e == ENOSYS || e == ENOTSUP || e == EOPNOTSUPP;
+}
+
+lb_status lb_os_rename_new(const char *from, const char *to, lb_err *err) {
+    if (rename_with(from, to, NOREPLACE) == 0)
         return LB_OK;
-    bool cannot = errno == EINVAL || errno == ENOSYS || errno == ENOTSUP || errno == EOPNOTSUPP;
-    return lb_fail(err, cannot ? LB_E_UNSUPPORTED : LB_E_IO, "%s and %s cannot be exchanged: %s", a,
-                   b, strerror(errno));
+    if (errno == EEXIST || (cannot(errno) && lb_os_exists(to)))
+        return lb_fail(err, LB_E_USAGE, "%s exists: it is not replaced", to);
+    if (cannot(errno))
+        return lb_os_rename(from, to, err);
+    return lb_fail(err, LB_E_IO, "%s: cannot be renamed to %s: %s", from, to, strerror(errno));
+}
+
+lb_status lb_os_exchange(const char *a, const char *b, lb_err *err) {
+    if (rename_with(a, b, EXCHANGE) == 0)
+        return LB_OK;
+    return lb_fail(err, cannot(errno) ? LB_E_UNSUPPORTED : LB_E_IO,
+                   "%s and %s cannot be exchanged: %s", a, b, strerror(errno));
 }
 
 lb_status lb_os_unlink(const char *path, lb_err *err) {

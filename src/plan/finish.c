@@ -6,6 +6,8 @@
 #include "base/os.h"
 #include "plan/sink_internal.h"
 
+#define SUMS_MAX (16 * LB_MIB) /* of 65,535 parts: a line of 64 digits and a name each */
+
 static lb_status oom(lb_err *err) {
     return lb_fail(err, LB_E_NOMEM, "out of memory for output names");
 }
@@ -180,22 +182,29 @@ const char *lb_sink_place_to(lb_sink *s, u64 i) {
     return s->o.spread ? lb_os_join(&s->arena, s->dir, s->plan->files[i].name) : s->target;
 }
 
+/* Without --force nothing is replaced, whatever has come there in the last moment. */
+static lb_status rename_to(const lb_sink *s, const char *from, const char *to, lb_err *err) {
+    return s->o.force ? lb_os_rename(from, to, err) : lb_os_rename_new(from, to, err);
+}
+
 /* The first file last: whoever sees it sees all. For the same reason an old first file goes first:
  * else it would stand before parts of two models. */
 static lb_status put_beside(lb_sink *s, lb_err *err) {
+    const char *first = lb_sink_place_to(s, 0);
+    if (!first)
+        return oom(err);
+    if (s->o.force && lb_os_exists(first)) {
+        LB_TRY(lb_os_unlink(first, err));
+        if (s->o.sync)
+            LB_TRY(lb_os_sync_dir(s->dir, err));
+    }
     for (u64 i = s->plan->n_files; i-- > 0;) {
         const char *from = lb_sink_place_from(s, i), *to = lb_sink_place_to(s, i);
-        const char *first = lb_sink_place_to(s, 0);
-        if (!from || !to || !first)
+        if (!from || !to)
             return oom(err);
-        if (i + 1 == s->plan->n_files) {
-            LB_TRY(lb_os_unlink(first, err));
-            if (s->o.sync)
-                LB_TRY(lb_os_sync_dir(s->dir, err));
-        }
-        if (i == 0 && s->o.sync && s->plan->n_files > 1)
+        if (i == 0 && s->o.sync)
             LB_TRY(lb_os_sync_dir(s->dir, err));
-        LB_TRY(lb_os_rename(from, to, err));
+        LB_TRY(rename_to(s, from, to, err));
     }
     return LB_OK;
 }
@@ -204,7 +213,7 @@ static lb_status put_in_place(lb_sink *s, lb_err *err) {
     if (s->o.spread)
         return put_beside(s, err);
     if (!lb_os_exists(s->target) || !s->o.folder)
-        return lb_os_rename(s->partial, s->target, err);
+        return rename_to(s, s->partial, s->target, err);
     lb_err e = {0};
     if (lb_os_exchange(s->partial, s->target, &e) == LB_OK)
         return LB_OK;
@@ -273,6 +282,18 @@ static lb_status remove_old(lb_sink *s, lb_err *err) {
     return LB_OK;
 }
 
+/* After an interruption they may stand there already: the same ones. */
+static lb_status put_sums(lb_sink *s, lb_err *err) {
+    lb_str mine, there;
+    if (s->placed && !s->o.force && lb_os_exists(s->sums)) {
+        LB_TRY(lb_os_read_file(s->sums_partial, SUMS_MAX, &s->arena, &mine, err));
+        LB_TRY(lb_os_read_file(s->sums, SUMS_MAX, &s->arena, &there, err));
+        if (lb_str_eq(mine, there))
+            return lb_os_unlink(s->sums_partial, err);
+    }
+    return rename_to(s, s->sums_partial, s->sums, err);
+}
+
 lb_status lb_sink_finish(lb_sink *s, const lb_str *heads, const lb_sink_text *texts, u32 n_texts,
                          lb_err *err) {
     bool sums = s->o.sha256 && (!s->o.folder || s->o.spread);
@@ -281,7 +302,7 @@ lb_status lb_sink_finish(lb_sink *s, const lb_str *heads, const lb_sink_text *te
         /* what appeared there meanwhile is not ours to remove */
         LB_TRY(lb_sink_check_target(s, err));
         LB_TRY(note_places(s, err));
-        if (sums) /* those of the old output */
+        if (sums && s->o.force) /* those of the old output */
             LB_TRY(lb_os_unlink(s->sums, err));
         LB_TRY(put_in_place(s, err));
         s->finished = true;
@@ -295,7 +316,7 @@ lb_status lb_sink_finish(lb_sink *s, const lb_str *heads, const lb_sink_text *te
         LB_TRY(lb_os_sync_dir(s->dir, err));
     LB_TRY(remove_old(s, err));
     if (sums)
-        LB_TRY(lb_os_rename(s->sums_partial, s->sums, err));
+        LB_TRY(put_sums(s, err));
     else
         LB_TRY(lb_os_unlink(s->sums_partial, err));
     if (s->o.sync)

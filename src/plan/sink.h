@@ -28,10 +28,11 @@ typedef struct lb_sink_options {
     void *user;
 } lb_sink_options;
 
-/* Creates (or with resume reopens and checks) the partial. Errors: LB_E_USAGE where the target
- * exists (without force) or an input would be overwritten, LB_E_LIMIT for too little disk space or
- * a lock held by another process, LB_E_FORMAT for a journal of another plan or version. The plan
- * must be closed and must outlive the sink. */
+/* Creates (or with resume reopens and checks) the partial. A run that was cut off after its output
+ * got its final name is resumed too: all jobs are kept, and lb_sink_finish clears up. Errors:
+ * LB_E_USAGE where the target exists (without force) or an input would be overwritten, LB_E_LIMIT
+ * for too little disk space or a lock held by another process, LB_E_FORMAT for a journal of another
+ * plan or version. The plan must be closed and must outlive the sink. */
 lb_status lb_sink_open(lb_sink **out, lb_plan *plan, const lb_sink_options *o, lb_err *err);
 
 /* The folder that the output stands in: for temporary files. */

@@ -138,6 +138,25 @@ LB_TEST(scatter) {
     lb_os_close(&fd);
 }
 
+LB_TEST(rename_replaces_nothing) {
+    lb_err err = {0};
+    int fd = -1;
+    CHECK_OK(lb_os_open_write(path_of("new"), false, &fd, &err));
+    CHECK_OK(lb_os_pwrite(fd, path_of("new"), "new", 3, 0, &err));
+    lb_os_close(&fd);
+    CHECK_OK(lb_os_rename_new(path_of("new"), path_of("free"), &err));
+    CHECK(!lb_os_exists(path_of("new")) && lb_os_exists(path_of("free")));
+    CHECK_OK(lb_os_open_write(path_of("taken"), false, &fd, &err));
+    lb_os_close(&fd);
+    CHECK(lb_os_rename_new(path_of("free"), path_of("taken"), &err) == LB_E_USAGE);
+    CHECK(strstr(err.msg, "taken") != NULL);
+    CHECK(lb_os_exists(path_of("free")));
+    CHECK_OK(lb_os_mkdir(path_of("dir-taken"), false, &err));
+    CHECK_OK(lb_os_mkdir(path_of("dir-new"), false, &err));
+    CHECK(lb_os_rename_new(path_of("dir-new"), path_of("dir-taken"), &err) == LB_E_USAGE);
+    CHECK(lb_os_rename_new(path_of("absent"), path_of("x"), &err) == LB_E_IO);
+}
+
 LB_TEST(rename_and_exchange) {
     lb_err err = {0};
     lb_arena a = {0};
