@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* float_avx2.c: plain floats to and from f32 with AVX2 and F16C.
  *
- * The 8-bit floats with four or five exponent bits go through f16: their bits, moved so that the
- * exponent ends where f16's does, are an f16 whose exponent bias is off by a constant, and one
- * exact product by a power of two puts that right, subnormals included. F6 and F4 are looked up or
- * built in f32. Rests of less than a vector go to the reference. f32 to f32 is memcpy there
- * already. */
+ * The 8-bit floats with four or five exponent bits and F6 go through f16, sixteen words a step:
+ * their bits, moved so that the exponent ends where f16's does, are an f16 whose exponent bias is
+ * off by a constant, and one exact product by a power of two puts that right, subnormals included.
+ * F4 is looked up, E5M2FNUZ built in f32. Rests of less than a step go to the reference. f32 to f32
+ * is memcpy there already. */
 #ifndef __AVX2__
 #error "compile with -mavx2 -mfma -mf16c"
 #endif
@@ -55,21 +55,30 @@ static void decode_f64(size_t n_elems, float *out, const void *in) {
 static void decode_f8_e4m3(size_t n_elems, float *out, const void *in) {
     const u8 *p = in;
     size_t i = 0;
-    for (; i + 8 <= n_elems; i += 8)
-        _mm256_storeu_ps(out + i, lb_e4m3(lb_load8(p + i)));
+    __m256 a, b;
+    for (; i + 16 <= n_elems; i += 16) {
+        lb_e4m3(lb_load16(p + i), &a, &b);
+        _mm256_storeu_ps(out + i, a);
+        _mm256_storeu_ps(out + i + 8, b);
+    }
     lb_k_decode_f32_f8_e4m3_ref(n_elems - i, out + i, p + i);
+}
+
+/* 0x80 has come out as -0, which no other code gives: NaN. */
+static inline __m256 minus_zero_to_nan(__m256 x) {
+    const __m256 nan = _mm256_castsi256_ps(_mm256_set1_epi32(LB_NAN_BITS));
+    const __m256i at = _mm256_cmpeq_epi32(_mm256_castps_si256(x), _mm256_set1_epi32(INT32_MIN));
+    return _mm256_blendv_ps(x, nan, _mm256_castsi256_ps(at));
 }
 
 static void decode_f8_e4m3fnuz(size_t n_elems, float *out, const void *in) {
     const u8 *p = in;
-    const __m256 nan = _mm256_castsi256_ps(_mm256_set1_epi32(LB_NAN_BITS));
     size_t i = 0;
-    for (; i + 8 <= n_elems; i += 8) {
-        const __m256 x =
-            _mm256_mul_ps(_mm256_cvtph_ps(lb_e4m3_as_f16(lb_load8(p + i))), _mm256_set1_ps(0x1p7f));
-        /* 0x80 has come out as -0, which no other code gives */
-        const __m256i at = _mm256_cmpeq_epi32(_mm256_castps_si256(x), _mm256_set1_epi32(INT32_MIN));
-        _mm256_storeu_ps(out + i, _mm256_blendv_ps(x, nan, _mm256_castsi256_ps(at)));
+    __m256 a, b;
+    for (; i + 16 <= n_elems; i += 16) {
+        lb_f16_16(lb_e4m3_as_f16(lb_load16(p + i)), 0x1p7f, &a, &b);
+        _mm256_storeu_ps(out + i, minus_zero_to_nan(a));
+        _mm256_storeu_ps(out + i + 8, minus_zero_to_nan(b));
     }
     lb_k_decode_f32_f8_e4m3fnuz_ref(n_elems - i, out + i, p + i);
 }
@@ -115,8 +124,7 @@ static void decode_f8_e5m2fnuz(size_t n_elems, float *out, const void *in) {
 /* 2^(code - 127); the smallest is subnormal: 0x400000 where the moved bits are 0. */
 static inline __m256i e8m0_bits(const u8 *p) {
     const __m256i bits = _mm256_slli_epi32(_mm256_cvtepu8_epi32(lb_load8(p)), 23);
-    const __m256i zero = _mm256_cmpeq_epi32(bits, _mm256_setzero_si256());
-    return _mm256_or_si256(bits, _mm256_and_si256(zero, _mm256_set1_epi32(0x400000)));
+    return _mm256_max_epu32(bits, _mm256_set1_epi32(0x400000));
 }
 
 static void decode_mlx_e8m0(size_t n_elems, float *out, const void *in) {
@@ -141,35 +149,42 @@ static void decode_f8_e8m0(size_t n_elems, float *out, const void *in) {
 
 /* ---- 6 and 4 bits ---- */
 
-/* Eight 6-bit codes of six bytes (eight are read) to dwords. Code i starts in byte 6i / 8. */
-static inline __m256i six_bits(const u8 *p) {
-    const __m256i at = _mm256_setr_epi8(0, 1, -1, -1, 0, 1, -1, -1, 1, 2, -1, -1, 2, 3, -1, -1, //
-                                        3, 4, -1, -1, 3, 4, -1, -1, 4, 5, -1, -1, 5, 6, -1, -1);
-    const __m256i shift = _mm256_setr_epi32(0, 6, 4, 2, 0, 6, 4, 2);
-    const __m256i two = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(lb_load8(p)), at);
-    return _mm256_and_si256(_mm256_srlv_epi32(two, shift), _mm256_set1_epi32(63));
-}
-
-static inline void put_f6(float *out, const u8 *p, int man_bits, int bias) {
-    const __m256i c = six_bits(p);
-    const __m256 x = small_float(_mm256_and_si256(c, _mm256_set1_epi32(31)), man_bits, bias);
-    const __m256i sign = _mm256_slli_epi32(_mm256_and_si256(c, _mm256_set1_epi32(32)), 26);
-    _mm256_storeu_ps(out, _mm256_or_ps(x, _mm256_castsi256_ps(sign)));
+/* 16 6-bit codes of 12 bytes (14 are read) as f16 with the exponent bias of their own: each half
+ * has six bytes, words of it the two bytes in which a code begins; a product brings the code to the
+ * top, where the sign stays; exponent and mantissa go to where f16 has them. */
+static inline __m256i f6_as_f16(const u8 *p, int man_bits) {
+    const __m256i begin =
+        _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 0, 1, 1, 2, 2, 3, 3, 4, 3, 4, 4, 5, 5, 6));
+    const __m256i up = _mm256_set1_epi64x(0x0100004000100400); /* 2^10, 2^4, 2^6, 2^8 */
+    const __m256i six = _mm256_setr_m128i(lb_load8(p), lb_load8(p + 6));
+    const __m256i w = _mm256_mullo_epi16(_mm256_shuffle_epi8(six, begin), up);
+    const __m256i mag =
+        _mm256_and_si256(man_bits == 3 ? _mm256_srli_epi16(w, 3) : _mm256_srli_epi16(w, 2),
+                         _mm256_set1_epi16(man_bits == 3 ? 0x0f80 : 0x1f00));
+    return _mm256_or_si256(mag, _mm256_and_si256(w, _mm256_set1_epi16((short)0x8000)));
 }
 
 static void decode_f6_e2m3(size_t n_elems, float *out, const void *in) {
     const u8 *p = in;
     size_t i = 0;
-    for (; i + 12 <= n_elems; i += 8, p += 6)
-        put_f6(out + i, p, 3, 1);
+    __m256 a, b;
+    for (; i + 20 <= n_elems; i += 16, p += 12) {
+        lb_f16_16(f6_as_f16(p, 3), 0x1p14f, &a, &b); /* bias 1 to 15 */
+        _mm256_storeu_ps(out + i, a);
+        _mm256_storeu_ps(out + i + 8, b);
+    }
     lb_k_decode_f32_f6_e2m3_ref(n_elems - i, out + i, p);
 }
 
 static void decode_f6_e3m2(size_t n_elems, float *out, const void *in) {
     const u8 *p = in;
     size_t i = 0;
-    for (; i + 12 <= n_elems; i += 8, p += 6)
-        put_f6(out + i, p, 2, 3);
+    __m256 a, b;
+    for (; i + 20 <= n_elems; i += 16, p += 12) {
+        lb_f16_16(f6_as_f16(p, 2), 0x1p12f, &a, &b); /* bias 3 to 15 */
+        _mm256_storeu_ps(out + i, a);
+        _mm256_storeu_ps(out + i + 8, b);
+    }
     lb_k_decode_f32_f6_e3m2_ref(n_elems - i, out + i, p);
 }
 

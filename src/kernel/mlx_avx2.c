@@ -252,15 +252,21 @@ static void decode_fp4(size_t n_groups, size_t group_elems, float *out, const vo
     }
 }
 
+static inline void put_canon(float *out, __m256 x) {
+    const __m256 nan = _mm256_castsi256_ps(_mm256_set1_epi32(LB_NAN_BITS));
+    _mm256_storeu_ps(out, _mm256_blendv_ps(x, nan, _mm256_cmp_ps(x, x, _CMP_UNORD_Q)));
+}
+
 static void decode_fp8(size_t n_groups, size_t group_elems, float *out, const void *codes,
                        const float *scale) {
     const u8 *p = codes;
-    const __m256 nan = _mm256_castsi256_ps(_mm256_set1_epi32(LB_NAN_BITS));
+    __m256 a, b;
     for (size_t g = 0; g < n_groups; g++, p += group_elems, out += group_elems) {
         const __m256 s = _mm256_set1_ps(scale[g]);
-        for (size_t i = 0; i < group_elems; i += 8) {
-            const __m256 x = _mm256_mul_ps(lb_e4m3(lb_load8(p + i)), s);
-            _mm256_storeu_ps(out + i, _mm256_blendv_ps(x, nan, _mm256_cmp_ps(x, x, _CMP_UNORD_Q)));
+        for (size_t i = 0; i < group_elems; i += 16) {
+            lb_e4m3(lb_load16(p + i), &a, &b);
+            put_canon(out + i, _mm256_mul_ps(a, s));
+            put_canon(out + i + 8, _mm256_mul_ps(b, s));
         }
     }
 }
