@@ -340,8 +340,11 @@ static lb_status run(lb_output *x, lb_out_report *report, lb_err *err) {
                          .progress = o->progress,
                          .user = o->user};
     st = lb_run(x->plan, &ro, &rr, err);
-    if (st == LB_OK && o->lossless)
+    if (st == LB_OK && o->lossless) {
         st = check_lossless(x, err);
+        if (st != LB_OK && x->sink) /* the same again would be refused again */
+            lb_sink_discard(x->sink);
+    }
     if (st == LB_OK)
         st = finish(x, err);
     if (st == LB_OK && x->sink && o->sha256)

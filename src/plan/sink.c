@@ -320,6 +320,10 @@ bool lb_sink_kept(const lb_sink *s, u64 job) {
     return s->kept[job] != 0;
 }
 
+void lb_sink_discard(lb_sink *s) {
+    s->n_done = 0;
+}
+
 void lb_sink_close(lb_sink **sp, bool *kept) {
     lb_sink *s = *sp;
     bool keep = false;

@@ -85,6 +85,8 @@ lb_status lb_sink_finish(lb_sink *s, const lb_str *heads, const lb_sink_text *te
                          lb_err *err);
 /* SHA-256 of the first file, after lb_sink_finish with sha256. */
 const char *lb_sink_sha256(const lb_sink *s);
+/* What was written is of no use: lb_sink_close keeps nothing of it. */
+void lb_sink_discard(lb_sink *s);
 /* Without finish: keeps the partial when some job is done, else removes it. *kept tells (may be
  * NULL). */
 void lb_sink_close(lb_sink **s, bool *kept);
