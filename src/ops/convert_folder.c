@@ -269,7 +269,7 @@ static lb_status check_mlx(const lb_conv *c, lb_err *err) {
     for (u64 i = 0; i < c->model.n_tensors; i++) {
         const lb_out_tensor *t = &c->model.tensors[i];
         lb_dtype_class cls = lb_dtype_get(t->dtype)->cls;
-        if (t->dtype == LB_F64 || cls == LB_CLASS_OPAQUE ||
+        if (t->dtype == LB_F64 || (cls == LB_CLASS_OPAQUE && t->dtype != LB_C64) ||
             (cls == LB_CLASS_FLOAT && !lb_ctensor_is_float(t->dtype)))
             return lb_fail(err, LB_E_UNSUPPORTED,
                            "tensor '%.*s': MLX has no type %s: choose --dtype f32, f16 or bf16",
