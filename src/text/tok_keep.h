@@ -4,10 +4,10 @@
  *
  *   lbrx.hf.tokenizer         skeleton of tokenizer.json (hf_write.h), with its own white space
  *   lbrx.hf.tokenizer_form    JSON: how the arrays of the GGUF fill it
- *   lbrx.hf.tokenizer_merges  left, right, left, right...; only where the GGUF's own cannot tell
- * them lbrx.hf.tokenizer_model   tokenizer.model as a patch on the arrays (spm_patch)
- *   lbrx.hf.tokenizer_sum     sum of the tokenizer.* keys all this was made from: when they were
- * edited since, it is not used
+ *   lbrx.hf.tokenizer_merges  left, right, left...; only where the GGUF's own cannot tell
+ *   lbrx.hf.tokenizer_model   tokenizer.model as a patch on the arrays (spm_patch)
+ *   lbrx.hf.tokenizer_sum     sum of the tokenizer.* keys all this was made from; edited: unused
+ *   lbrx.hf.chat_templates    name, text, name...: named templates, where their keys cannot tell
  *   lbrx.hf.{tokenizer_config,special_tokens_map,added_tokens,chat_template_json,chat_template}
  *                             small files as they are */
 #ifndef LB_TEXT_TOK_KEEP_H
