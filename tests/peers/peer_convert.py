@@ -537,7 +537,8 @@ def same_text(path, hf):
         with torch.no_grad():
             out = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False)
         texts.append((ids.tolist(), tok.decode(out[0])))
-    check("Paris" in texts[0][1], "%s: it says %r" % (path.name, texts[0][1]))
+    if "Instruct" in path.name:  # a small base model may say anything
+        check("Paris" in texts[0][1], "%s: it says %r" % (path.name, texts[0][1]))
     check(texts[0] == texts[-1], "%s: text %r, expected %r" % (path.name, texts[0], texts[-1]))
 
 
