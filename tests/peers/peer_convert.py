@@ -432,8 +432,10 @@ def mlx_part(work, name, src, dtype, want):
         # what mlx-lm would take from its own defaults, transformers 5 having it under other names, is added
         extra = {k: a.pop(k) for k in a.keys() - b.keys()}
         rope = b.get("rope_parameters") or {}
-        scaled = "rope_scaling" in extra
-        if scaled:
+        # qwen2's default theta is another than transformers': without the key mlx-lm computes another model
+        scaled = "rope_scaling" in extra or extra.get("rope_theta", 10000) != 10000 or \
+            "rope_theta" in extra and b["model_type"] == "qwen2"
+        if "rope_scaling" in extra:
             want_rope = {k: v for k, v in rope.items() if k != "rope_theta"}
             check(extra.pop("rope_scaling") == want_rope, what + ": rope_scaling")
         if "rope_theta" in extra:
