@@ -230,7 +230,7 @@ static lb_status add_tensors(lb_conv *c, lb_err *err) {
     lb_assembly a;
     LB_TRY(lb_ctensors_build(c->plan, 0, &c->canon, err));
     LB_TRY(lb_assemble(c->plan, &c->canon, world, NULL, &a, err));
-    if (c->src->format == LB_FORMAT_GGUF)
+    if (c->src->format == LB_FORMAT_GGUF && a.n)
         qsort(a.tensor, a.n, sizeof *a.tensor, by_natural_name);
     for (u64 i = 0; i < a.n_left_out; i++)
         lb_conv_remark(c, "left out: %.*s (mlx-lm does not keep it)",

@@ -210,18 +210,23 @@ static lb_status write_tile(lb_worker *w, const lb_active *a, lb_err *err) {
     return LB_OK;
 }
 
-/* Masks are drawn in tile order. */
-static void draw(lb_worker *w, lb_active *a, u64 tile) {
+/* Masks are drawn in tile order. False: the run has failed meanwhile, and the one before may still
+ * be at it. */
+static bool draw(lb_worker *w, lb_active *a, u64 tile) {
     lb_runner *r = w->runner;
     lb_lock(&r->mutex);
     while (a->next_draw != tile && r->err.code == LB_OK)
         lb_wait(&r->wake, &r->mutex);
+    bool ok = r->err.code == LB_OK;
     lb_unlock(&r->mutex);
+    if (!ok)
+        return false;
     lb_eval_draw(&w->eval, a->mask);
     lb_lock(&r->mutex);
     a->next_draw = tile + 1;
     lb_wake_all(&r->wake);
     lb_unlock(&r->mutex);
+    return true;
 }
 
 lb_status lb_worker_tile(lb_worker *w, lb_active *a, u64 tile, u8 *slab, lb_err *err) {
@@ -230,8 +235,8 @@ lb_status lb_worker_tile(lb_worker *w, lb_active *a, u64 tile, u8 *slab, lb_err 
     if (a->round == 0)
         read_ahead(w, a);
     LB_TRY(read_tile(w, a, err));
-    if (a->pass->n_masks)
-        draw(w, a, tile);
+    if (a->pass->n_masks && !draw(w, a, tile))
+        return lb_fail(err, LB_E_INTERRUPTED, "interrupted");
     lb_eval_tile(&w->eval);
     return write_tile(w, a, err);
 }
