@@ -361,6 +361,16 @@ void lb_buf_put_u64(lb_buf *b, u64 v) {
     lb_buf_put(b, &v, sizeof v);
 }
 
+void lb_buf_put_dec(lb_buf *b, u64 v) {
+    char digits[20];
+    size_t n = sizeof digits;
+    do {
+        digits[--n] = (char)('0' + v % 10);
+        v /= 10;
+    } while (v);
+    lb_buf_put(b, digits + n, sizeof digits - n);
+}
+
 void lb_buf_put_zeros(lb_buf *b, size_t n) {
     if (n == 0 || !lb_buf_reserve(b, n))
         return;

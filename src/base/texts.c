@@ -28,29 +28,56 @@ lb_status lb_texts_resize(lb_texts *t, u64 n, lb_err *err) {
     return LB_OK;
 }
 
-void lb_texts_reserve(lb_texts *t, u64 n, u64 bytes) {
+lb_status lb_texts_reserve(lb_texts *t, u64 n, u64 bytes, lb_err *err) {
     u64 was = t->n;
-    if (n > was && lb_texts_resize(t, n, NULL) == LB_OK)
-        t->n = was;
-    if (bytes < UINT32_MAX)
-        (void)lb_buf_reserve(&t->pool, (size_t)bytes + 1);
+    LB_TRY(lb_texts_resize(t, LB_MAX(n, was), err));
+    t->n = was;
+    return lb_buf_reserve(&t->pool, (size_t)LB_MIN(bytes, (u64)UINT32_MAX)) ? LB_OK
+                                                                            : no_memory(t, err);
+}
+
+/* Room for a string of len bytes behind its length; its place. NULL: out of memory or too much. */
+static u8 *make_room(lb_texts *t, u64 len, u32 *ref, lb_err *err) {
+    if (len > UINT32_MAX - VARINT_MAX - 1 || t->pool.len > UINT32_MAX - VARINT_MAX - 1 - len) {
+        (void)lb_fail(err, LB_E_LIMIT, "a list of strings of more than 4 GiB");
+        return NULL;
+    }
+    if (!lb_buf_reserve(&t->pool, (size_t)len + VARINT_MAX + 1)) {
+        (void)no_memory(t, err);
+        return NULL;
+    }
+    if (t->pool.len == 0)
+        t->pool.ptr[t->pool.len++] = 0;
+    *ref = (u32)t->pool.len;
+    for (u64 v = len; v > 0x7f; v >>= 7)
+        t->pool.ptr[t->pool.len++] = (u8)(v | 0x80);
+    u64 high = len;
+    while (high > 0x7f)
+        high >>= 7;
+    t->pool.ptr[t->pool.len++] = (u8)high;
+    u8 *p = t->pool.ptr + t->pool.len;
+    t->pool.len += (size_t)len;
+    return p;
 }
 
 lb_status lb_texts_put(lb_texts *t, lb_str s, u32 *ref, lb_err *err) {
-    u8 head[VARINT_MAX];
-    u32 n = 0;
-    if (s.len > UINT32_MAX - VARINT_MAX - 1 || t->pool.len > UINT32_MAX - VARINT_MAX - 1 - s.len)
-        return lb_fail(err, LB_E_LIMIT, "a list of strings of more than 4 GiB");
-    if (t->pool.len == 0)
-        lb_buf_put_u8(&t->pool, 0);
-    *ref = (u32)t->pool.len;
-    for (size_t v = s.len; n == 0 || v; v >>= 7)
-        head[n++] = (u8)((v & 0x7f) | (v > 0x7f ? 0x80 : 0));
-    if (!lb_buf_reserve(&t->pool, n + s.len))
-        return no_memory(t, err);
-    lb_buf_put(&t->pool, head, n);
-    lb_buf_put_str(&t->pool, s);
+    lb_err own = {0};
+    u8 *p = make_room(t, s.len, ref, err ? err : &own);
+    if (!p)
+        return err ? err->code : own.code;
+    if (s.len)
+        memcpy(p, s.ptr, s.len);
     return LB_OK;
+}
+
+u8 *lb_texts_push(lb_texts *t, u64 len, lb_err *err) {
+    u32 ref;
+    if (lb_texts_resize(t, t->n + 1, err) != LB_OK)
+        return NULL;
+    u8 *p = make_room(t, len, &ref, err);
+    if (p)
+        t->at[t->n - 1] = ref;
+    return p;
 }
 
 lb_status lb_texts_set(lb_texts *t, u64 i, lb_str s, lb_err *err) {
@@ -91,22 +118,31 @@ lb_status lb_texts_copy(lb_texts *out, const lb_texts *t, lb_err *err) {
     return st;
 }
 
+/* Gives a block of which len bytes are used to the arena. */
+static bool keep_block(lb_arena *perm, void **block, u64 len) {
+    void *cut = lb_realloc(*block, (size_t)LB_MAX(len, (u64)1));
+    if (cut)
+        *block = cut;
+    else
+        lb_free(*block);
+    return cut && lb_arena_keep(perm, cut, len);
+}
+
 bool lb_texts_keep(lb_texts *t, lb_arena *perm) {
-    void *at = t->cap ? lb_realloc(t->at, (size_t)LB_MAX(t->n, (u64)1) * sizeof *t->at) : NULL;
-    void *pool = t->pool.cap ? lb_realloc(t->pool.ptr, LB_MAX(t->pool.len, (size_t)1)) : NULL;
-    t->at = at ? at : t->at; /* could not be cut: goes as it is */
-    t->pool.ptr = pool ? pool : t->pool.ptr;
-    t->cap = t->n;
-    t->pool.cap = t->pool.len;
-    if (t->at && !lb_arena_keep(perm, t->at, t->n * sizeof *t->at)) {
-        lb_texts_deinit(t);
-        return false;
-    }
-    if (t->pool.ptr && !lb_arena_keep(perm, t->pool.ptr, t->pool.len)) {
+    void *at = t->at, *pool = t->pool.ptr;
+    if (at && !keep_block(perm, &at, t->n * sizeof *t->at)) {
         lb_buf_deinit(&t->pool);
         *t = (lb_texts){0};
         return false;
     }
+    if (pool && !keep_block(perm, &pool, t->pool.len)) {
+        *t = (lb_texts){0};
+        return false;
+    }
+    t->at = at;
+    t->pool.ptr = pool;
+    t->cap = t->n;
+    t->pool.cap = t->pool.len;
     return true;
 }
 

@@ -19,12 +19,14 @@ typedef struct lb_texts {
 
 /* LB_E_NOMEM; LB_E_LIMIT: more than 4 GiB of text, or 2^32 strings. */
 lb_status lb_texts_add(lb_texts *t, lb_str s, lb_err *err);
+/* Adds a string of len bytes for the caller to fill; NULL: *err tells. */
+u8 *lb_texts_push(lb_texts *t, u64 len, lb_err *err);
 /* Grows the list to i + 1. */
 lb_status lb_texts_set(lb_texts *t, u64 i, lb_str s, lb_err *err);
 /* The list has n entries from now on; new ones are left out. */
 lb_status lb_texts_resize(lb_texts *t, u64 n, lb_err *err);
-/* Room for so many strings and bytes: less is moved later. A hint. */
-void lb_texts_reserve(lb_texts *t, u64 n, u64 bytes);
+/* Room for so many strings and bytes of pool: less is moved later. */
+lb_status lb_texts_reserve(lb_texts *t, u64 n, u64 bytes, lb_err *err);
 void lb_texts_unset(lb_texts *t, u64 i);
 /* A string for the reference that lb_texts_put gave: kept in the pool, in no list. */
 lb_status lb_texts_put(lb_texts *t, lb_str s, u32 *ref, lb_err *err);

@@ -133,14 +133,34 @@ static lb_status read_counts(reader *r) {
 
 /* ---- key-value pairs ---- */
 
+static lb_status read_strings(reader *r, lb_texts *t, u64 n) {
+    for (u64 i = 0; i < n; i++) {
+        u64 len;
+        LB_TRY(read_u64(r, &len, "a string of an array"));
+        LB_TRY(need(r, len, "a string of an array"));
+        lb_err err = {0};
+        u8 *p = lb_texts_push(t, len, &err);
+        if (!p)
+            return lb_fail_at(r->err, err.code, r->c->pos, "%s", err.msg);
+        LB_TRY(lb_cur_bytes(r->c, p, len, "a string of an array", r->err));
+    }
+    return LB_OK;
+}
+
 static lb_status read_str_array(reader *r, lb_gguf_kv *kv) {
     LB_TRY(need_array(r, kv->n, 8, "an array of strings"));
-    lb_str *s = lb_arena_new(r->dir->perm, lb_str, kv->n);
-    if (!s && kv->n > 0)
+    lb_texts list = {0}, *t = lb_arena_new(r->dir->perm, lb_texts, 1);
+    lb_status st = t ? lb_texts_reserve(&list, kv->n, 0, r->err) : no_memory(r);
+    if (st == LB_OK)
+        st = read_strings(r, &list, kv->n);
+    if (st != LB_OK) {
+        lb_texts_deinit(&list);
+        return st;
+    }
+    if (!lb_texts_keep(&list, r->dir->perm))
         return no_memory(r);
-    for (u64 i = 0; i < kv->n; i++)
-        LB_TRY(read_str(r, &s[i], "a string of an array"));
-    kv->v.array = s;
+    *t = list;
+    kv->v.texts = t;
     return LB_OK;
 }
 

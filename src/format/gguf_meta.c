@@ -213,7 +213,7 @@ bool lb_kv_elem_f64(const lb_gguf_kv *kv, u64 i, double *out) {
 bool lb_kv_elem_str(const lb_gguf_kv *kv, u64 i, lb_str *out) {
     if (!kv || kv->type != LB_GGUF_ARRAY || kv->elem != LB_GGUF_STR || i >= kv->n)
         return false;
-    *out = ((const lb_str *)kv->v.array)[i];
+    *out = lb_texts_get(kv->v.texts, i);
     return true;
 }
 
@@ -298,27 +298,24 @@ lb_status lb_meta_adopt(lb_gguf_meta *m, const lb_gguf_kv *kv, lb_err *err) {
     return LB_OK;
 }
 
-/* One block for the views and one for their bytes, so that 260,000 tokens are two allocations. */
+/* The list is the arena's from here, whatever happens. */
+static const lb_texts *keep_texts(lb_arena *arena, lb_texts *t) {
+    lb_texts *kept = lb_arena_new(arena, lb_texts, 1);
+    if (!kept)
+        lb_texts_deinit(t);
+    else if (!lb_texts_keep(t, arena))
+        kept = NULL;
+    else
+        *kept = *t;
+    *t = (lb_texts){0};
+    return kept;
+}
+
 static lb_status copy_strings(lb_arena *arena, lb_gguf_kv *kv, lb_err *err) {
-    const lb_str *from = kv->v.array;
-    lb_str *to = lb_arena_new(arena, lb_str, kv->n);
-    u64 total = 0;
-    for (u64 i = 0; i < kv->n; i++) {
-        if (!lb_add_u64(total, from[i].len, &total))
-            return no_memory(err);
-    }
-    char *bytes = lb_arena_push_array(arena, total, 1, 1);
-    if ((!to && kv->n > 0) || (!bytes && total > 0))
-        return no_memory(err);
-    for (u64 i = 0; i < kv->n; i++) {
-        to[i] = (lb_str){bytes, from[i].len};
-        if (from[i].len > 0) {
-            memcpy(bytes, from[i].ptr, from[i].len);
-            bytes += from[i].len;
-        }
-    }
-    kv->v.array = to;
-    return LB_OK;
+    lb_texts t = {0};
+    LB_TRY(lb_texts_copy(&t, kv->v.texts, err));
+    kv->v.texts = keep_texts(arena, &t);
+    return kv->v.texts ? LB_OK : no_memory(err);
 }
 
 static lb_status copy_value(lb_arena *arena, lb_gguf_kv *kv, lb_err *err) {
@@ -341,9 +338,15 @@ static lb_status copy_value(lb_arena *arena, lb_gguf_kv *kv, lb_err *err) {
 
 lb_status lb_meta_set(lb_gguf_meta *m, const lb_gguf_kv *kv, lb_err *err) {
     lb_gguf_kv copy = *kv;
-    u64 at;
     LB_TRY(check_kv(kv, err));
     LB_TRY(copy_value(m->arena, &copy, err));
+    return lb_meta_share(m, &copy, err);
+}
+
+lb_status lb_meta_share(lb_gguf_meta *m, const lb_gguf_kv *kv, lb_err *err) {
+    lb_gguf_kv copy = *kv;
+    u64 at;
+    LB_TRY(check_kv(kv, err));
     if (index_of(m, kv->key, &at)) {
         copy.key = m->kv[at].key;
         m->kv[at] = copy;
@@ -380,8 +383,24 @@ lb_status lb_meta_set_str(lb_gguf_meta *m, const char *key, lb_str v, lb_err *er
     return lb_meta_set(m, &(lb_gguf_kv){.key = lb_str_c(key), .type = LB_GGUF_STR, .v.s = v}, err);
 }
 
+lb_status lb_meta_set_texts(lb_gguf_meta *m, const char *key, lb_texts *t, lb_err *err) {
+    lb_gguf_kv kv = {.key = lb_str_c(key), .type = LB_GGUF_ARRAY, .elem = LB_GGUF_STR, .n = t->n};
+    kv.v.texts = keep_texts(m->arena, t);
+    return kv.v.texts ? lb_meta_share(m, &kv, err) : no_memory(err);
+}
+
 lb_status lb_meta_set_array(lb_gguf_meta *m, const char *key, lb_gguf_type elem, u64 n,
                             const void *elems, lb_err *err) {
+    if (elem == LB_GGUF_STR) {
+        lb_texts t = {0};
+        lb_status st = LB_OK;
+        for (u64 i = 0; i < n && st == LB_OK; i++)
+            st = lb_texts_add(&t, ((const lb_str *)elems)[i], err);
+        if (st == LB_OK)
+            return lb_meta_set_texts(m, key, &t, err);
+        lb_texts_deinit(&t);
+        return st;
+    }
     lb_gguf_kv kv = {
         .key = lb_str_c(key), .type = LB_GGUF_ARRAY, .elem = elem, .n = n, .v.array = elems};
     return lb_meta_set(m, &kv, err);

@@ -8,6 +8,7 @@
 
 #include "base/base.h"
 #include "base/mem.h"
+#include "base/texts.h"
 
 typedef enum lb_gguf_type {
     LB_GGUF_U8 = 0,
@@ -36,8 +37,9 @@ typedef struct lb_gguf_kv {
         i64 i;    /* I8, I16, I32, I64 */
         double f; /* F32 (exact), F64 */
         lb_str s; /* STR */
-        const void *
-            array; /* elements as stored (little-endian, packed, maybe unaligned); STR: lb_str[n] */
+        /* elements as stored (little-endian, packed, maybe unaligned); of STR: texts */
+        const void *array;
+        const lb_texts *texts; /* [n], none left out */
     } v;
 } lb_gguf_kv;
 
@@ -70,6 +72,8 @@ bool lb_kv_elem_str(const lb_gguf_kv *kv, u64 i, lb_str *out);
 /* Appends, or replaces the value in place when the key exists. Copies key, string and array bytes.
  * LB_E_NOMEM; LB_E_FORMAT for an empty key or one longer than 65,535 bytes. */
 lb_status lb_meta_set(lb_gguf_meta *m, const lb_gguf_kv *kv, lb_err *err);
+/* The same without copying the value: it must live as long as the meta's arena. */
+lb_status lb_meta_share(lb_gguf_meta *m, const lb_gguf_kv *kv, lb_err *err);
 lb_status lb_meta_set_u32(lb_gguf_meta *m, const char *key, u32 v, lb_err *err);
 lb_status lb_meta_set_u64(lb_gguf_meta *m, const char *key, u64 v, lb_err *err);
 lb_status lb_meta_set_i32(lb_gguf_meta *m, const char *key, i32 v, lb_err *err);
@@ -79,6 +83,9 @@ lb_status lb_meta_set_str(lb_gguf_meta *m, const char *key, lb_str v, lb_err *er
 /* elem != STR: n packed elements; elem == STR: lb_str[n]. */
 lb_status lb_meta_set_array(lb_gguf_meta *m, const char *key, lb_gguf_type elem, u64 n,
                             const void *elems, lb_err *err);
+/* An array of strings; the meta's arena takes the list's memory, on failure too, and *t is empty.
+ */
+lb_status lb_meta_set_texts(lb_gguf_meta *m, const char *key, lb_texts *t, lb_err *err);
 void lb_meta_remove(lb_gguf_meta *m, const char *key); /* keeps the order of the rest */
 
 /* Appends a pair whose key is new, without copying: its key, string or array must live as long as

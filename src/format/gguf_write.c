@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* gguf_write.c: GGUF headers and the places of tensors.
  *
- * A header is produced by one function that runs twice over the same data: first with no memory,
- * which counts the bytes, then into a block of that size. What this file accepts, gguf.c reads
+ * A header is produced by one function that runs twice over the same data: first to nowhere, which
+ * counts the bytes, then to where they go. What this file accepts, gguf.c reads
  * back. */
 #include "format/gguf_write.h"
 #include "format/gguf.h"
@@ -10,51 +10,45 @@
 
 /* ---- bytes ---- */
 
-typedef struct sink {
-    u8 *ptr; /* NULL: only count */
-    u64 len;
-} sink;
-
-static void put(sink *w, const void *bytes, u64 n) {
-    if (w->ptr && n > 0)
-        memcpy(w->ptr + w->len, bytes, n);
-    w->len += n;
+static void put(lb_out *w, const void *bytes, u64 n) {
+    lb_buf_put(&w->buf, bytes, (size_t)n);
+    lb_out_spill(w);
 }
 
-static void put_u32(sink *w, u32 v) {
+static void put_u32(lb_out *w, u32 v) {
     put(w, &v, sizeof v);
 }
 
-static void put_u64(sink *w, u64 v) {
+static void put_u64(lb_out *w, u64 v) {
     put(w, &v, sizeof v);
 }
 
-static void put_str(sink *w, lb_str s) {
+static void put_str(lb_out *w, lb_str s) {
     put_u64(w, s.len);
     put(w, s.ptr, s.len);
 }
 
-static void put_zeros_to(sink *w, u64 end) {
-    if (w->ptr)
-        memset(w->ptr + w->len, 0, end - w->len);
-    w->len = end;
+static void put_zeros_to(lb_out *w, u64 end) {
+    while (lb_out_pos(w) < end && !lb_out_failed(w)) {
+        lb_buf_put_zeros(&w->buf, (size_t)LB_MIN(end - lb_out_pos(w), 4 * LB_KIB));
+        lb_out_spill(w);
+    }
 }
 
 /* ---- key-value pairs ---- */
 
-static void put_array(sink *w, const lb_gguf_kv *kv) {
+static void put_array(lb_out *w, const lb_gguf_kv *kv) {
     put_u32(w, (u32)kv->elem);
     put_u64(w, kv->n);
     if (kv->elem != LB_GGUF_STR) {
         put(w, kv->v.array, kv->n * lb_gguf_type_bytes(kv->elem));
         return;
     }
-    const lb_str *s = kv->v.array;
     for (u64 i = 0; i < kv->n; i++)
-        put_str(w, s[i]);
+        put_str(w, lb_texts_get(kv->v.texts, i));
 }
 
-static void put_kv(sink *w, const lb_gguf_kv *kv) {
+static void put_kv(lb_out *w, const lb_gguf_kv *kv) {
     put_str(w, kv->key);
     put_u32(w, (u32)kv->type);
     if (kv->type == LB_GGUF_STR) {
@@ -77,36 +71,38 @@ static bool is_split_key(lb_str key) {
 
 /* ---- one file's header ---- */
 
-typedef struct writer {
+typedef struct lb_gguf_writer {
     const lb_gguf_item *items;
     u64 n_items;
-    const lb_gguf_layout_opts *opts;
-    lb_gguf_layout *out;
-    u64 header_left; /* of LB_GGUF_HEADER_MAX, over all files, as the reader counts */
-    u64 *file_first; /* [n_files + 1]: index of each file's first item */
-    u64 *padded;     /* [n_items] */
+    lb_gguf_layout_opts opts;
+    u32 n_files, align_bytes;
+    lb_gguf_layout *out; /* while planning */
+    u64 *n_pairs;        /* [n_files] */
+    u64 header_left;     /* of LB_GGUF_HEADER_MAX, over all files, as the reader counts */
+    u64 *file_first;     /* [n_files + 1]: index of each file's first item */
+    u64 *padded;         /* [n_items] */
 } writer;
 
 /* Pairs of a file. A split's first file has the model's pairs and then its own three; the others
  * have their own, in the order in which llama-gguf-split sets them (split.count is set again at its
  * end), and the alignment where it is not the default, which a reader would otherwise assume. */
-static u64 put_pairs(const writer *s, sink *w, u32 no) {
+static u64 put_pairs(const writer *s, lb_out *w, u32 no) {
     u64 n = 0;
-    for (u64 i = 0; no == 0 && i < s->opts->meta->n; i++) {
-        if (!is_split_key(s->opts->meta->kv[i].key)) {
-            put_kv(w, &s->opts->meta->kv[i]);
+    for (u64 i = 0; no == 0 && i < s->opts.meta->n; i++) {
+        if (!is_split_key(s->opts.meta->kv[i].key)) {
+            put_kv(w, &s->opts.meta->kv[i]);
             n++;
         }
     }
-    if (s->out->n_files == 1)
+    if (s->n_files == 1)
         return n;
     lb_gguf_kv own[] = {
-        {.key = LB_STR(LB_GGUF_KEY_ALIGN), .type = LB_GGUF_U32, .v.u = s->out->align_bytes},
+        {.key = LB_STR(LB_GGUF_KEY_ALIGN), .type = LB_GGUF_U32, .v.u = s->align_bytes},
         {.key = LB_STR(LB_GGUF_KEY_SPLIT_NO), .type = LB_GGUF_U16, .v.u = no},
         {.key = LB_STR(LB_GGUF_KEY_SPLIT_TENSORS), .type = LB_GGUF_I32, .v.u = s->n_items},
-        {.key = LB_STR(LB_GGUF_KEY_SPLIT_COUNT), .type = LB_GGUF_U16, .v.u = s->out->n_files},
+        {.key = LB_STR(LB_GGUF_KEY_SPLIT_COUNT), .type = LB_GGUF_U16, .v.u = s->n_files},
     };
-    bool align = no > 0 && s->out->align_bytes != LB_GGUF_ALIGN_DEFAULT;
+    bool align = no > 0 && s->align_bytes != LB_GGUF_ALIGN_DEFAULT;
     for (u64 i = align ? 0 : 1; i < LB_LEN(own); i++) {
         put_kv(w, &own[i]);
         n++;
@@ -114,11 +110,11 @@ static u64 put_pairs(const writer *s, sink *w, u32 no) {
     return n;
 }
 
-static void put_info(const writer *s, sink *w, const lb_gguf_item *item, u64 off) {
+static void put_info(const writer *s, lb_out *w, const lb_gguf_item *item, u64 off) {
     const lb_shape *shape = &item->shape;
     u32 skip = 0, rank = shape->rank;
     put_str(w, item->name);
-    if (s->opts->trim_dims) {
+    if (s->opts.trim_dims) {
         while (skip + 1 < rank && shape->dim[skip] == 1) /* ggml_n_dims: at least one */
             skip++;
         rank = LB_MAX(rank, 1u);
@@ -134,8 +130,8 @@ static void put_info(const writer *s, sink *w, const lb_gguf_item *item, u64 off
 
 /* Writes the header of file no; returns the number of its pairs for the header's own count, which
  * is known only after a first run. */
-static u64 put_header(const writer *s, sink *w, u32 no, u64 n_pairs) {
-    u64 first = s->file_first[no], end = s->file_first[no + 1], off = 0;
+static u64 put_header(const writer *s, lb_out *w, u32 no, u64 n_pairs) {
+    u64 first = s->file_first[no], end = s->file_first[no + 1], off = 0, begin = lb_out_pos(w);
     put_u32(w, LB_GGUF_MAGIC);
     put_u32(w, 3);
     put_u64(w, end - first);
@@ -145,9 +141,13 @@ static u64 put_header(const writer *s, sink *w, u32 no, u64 n_pairs) {
         put_info(s, w, &s->items[i], off);
         off += s->padded[i];
     }
-    u64 align = s->out->align_bytes;
-    put_zeros_to(w, (w->len + align - 1) & ~(align - 1));
+    u64 align = s->align_bytes;
+    put_zeros_to(w, begin + ((lb_out_pos(w) - begin + align - 1) & ~(align - 1)));
     return n_pairs;
+}
+
+void lb_gguf_layout_write(const lb_gguf_layout *l, u32 file, lb_out *out) {
+    (void)put_header(l->writer, out, file, l->writer->n_pairs[file]);
 }
 
 /* ---- checks ---- */
@@ -212,7 +212,7 @@ static lb_status check_items(writer *s, lb_gguf_item *items, lb_err *err) {
     for (u64 i = 0; st == LB_OK && i < s->n_items; i++) {
         st = check_name(items[i].name, &names, i, err);
         if (st == LB_OK)
-            st = check_item(&items[i], s->out->align_bytes, &s->padded[i], err);
+            st = check_item(&items[i], s->align_bytes, &s->padded[i], err);
         if (st != LB_OK)
             break;
         s->out->total_bytes += items[i].size_bytes;
@@ -224,8 +224,8 @@ static lb_status check_items(writer *s, lb_gguf_item *items, lb_err *err) {
 }
 
 static lb_status find_alignment(writer *s, lb_err *err) {
-    const lb_gguf_kv *kv = lb_meta_find(s->opts->meta, LB_GGUF_KEY_ALIGN);
-    s->out->align_bytes = LB_GGUF_ALIGN_DEFAULT;
+    const lb_gguf_kv *kv = lb_meta_find(s->opts.meta, LB_GGUF_KEY_ALIGN);
+    s->out->align_bytes = s->align_bytes = LB_GGUF_ALIGN_DEFAULT;
     if (!kv)
         return LB_OK;
     if (kv->type != LB_GGUF_U32 || kv->v.u == 0 || (kv->v.u & (kv->v.u - 1)) != 0)
@@ -234,7 +234,7 @@ static lb_status find_alignment(writer *s, lb_err *err) {
     if (kv->v.u > LB_GGUF_ALIGN_MAX)
         return lb_fail(err, LB_E_LIMIT, "key '%s' is %llu, at most %u is written",
                        LB_GGUF_KEY_ALIGN, (unsigned long long)kv->v.u, LB_GGUF_ALIGN_MAX);
-    s->out->align_bytes = (u32)kv->v.u;
+    s->out->align_bytes = s->align_bytes = (u32)kv->v.u;
     return LB_OK;
 }
 
@@ -242,13 +242,13 @@ static lb_status find_alignment(writer *s, lb_err *err) {
 
 /* Decides the number of files and each item's file. */
 static lb_status cut(writer *s, lb_gguf_item *items, lb_arena *perm, lb_err *err) {
-    u64 n_files = 1, max = s->opts->max_file_bytes;
+    u64 n_files = 1, max = s->opts.max_file_bytes;
     u32 *file = lb_arena_new(perm, u32, s->n_items + 1);
     if (!file)
         return no_memory(err);
     if (max > 0)
         n_files = lb_gguf_split_cut(s->padded, s->n_items, max, 0, file);
-    if (n_files > 1 && s->opts->first_no_tensors)
+    if (n_files > 1 && s->opts.first_no_tensors)
         n_files = lb_gguf_split_cut(s->padded, s->n_items, max, 1, file);
     if (n_files > LB_GGUF_SPLIT_MAX || (n_files > 1 && s->n_items > INT32_MAX))
         return lb_fail(
@@ -256,10 +256,11 @@ static lb_status cut(writer *s, lb_gguf_item *items, lb_arena *perm, lb_err *err
             "a split into %llu files of %llu tensors: the limits are %d and 2^31: choose a "
             "larger size",
             (unsigned long long)n_files, (unsigned long long)s->n_items, LB_GGUF_SPLIT_MAX);
-    s->out->n_files = (u32)n_files;
+    s->out->n_files = s->n_files = (u32)n_files;
+    s->n_pairs = lb_arena_new(perm, u64, n_files);
     s->out->files = lb_arena_new(perm, lb_gguf_file, n_files);
     s->file_first = lb_arena_new(perm, u64, n_files + 1);
-    if (!s->out->files || !s->file_first)
+    if (!s->out->files || !s->file_first || !s->n_pairs)
         return no_memory(err);
     for (u64 i = 0; i < s->n_items; i++) {
         items[i].file = file[i];
@@ -270,24 +271,43 @@ static lb_status cut(writer *s, lb_gguf_item *items, lb_arena *perm, lb_err *err
     return LB_OK;
 }
 
+static lb_status build_header(writer *s, u32 no, lb_arena *perm, lb_err *err) {
+    lb_gguf_file *f = &s->out->files[no];
+    lb_buf text = {0};
+    lb_out w = {.put = lb_out_to_buf, .ctx = &text};
+    (void)put_header(s, &w, no, s->n_pairs[no]);
+    lb_status st = lb_out_end(&w, err);
+    if (st == LB_OK) {
+        u8 *bytes = lb_arena_push(perm, text.len, 1);
+        if (bytes)
+            memcpy(bytes, text.ptr, text.len);
+        else
+            st = no_memory(err);
+        f->header.ptr = (const char *)bytes;
+    }
+    lb_buf_deinit(&text);
+    return st;
+}
+
 static lb_status build_file(writer *s, lb_gguf_item *items, u32 no, lb_arena *perm, lb_err *err) {
     lb_gguf_file *f = &s->out->files[no];
-    sink w = {0};
-    u64 n_pairs = put_header(s, &w, no, 0);
-    if (w.len - LB_MIN(w.len, s->out->align_bytes) > s->header_left)
+    lb_out w = {0};
+    s->n_pairs[no] = put_header(s, &w, no, 0);
+    u64 len = lb_out_pos(&w);
+    LB_TRY(lb_out_end(&w, err));
+    if (len - LB_MIN(len, s->align_bytes) > s->header_left)
         return lb_fail(err, LB_E_LIMIT,
                        "GGUF metadata and tensor list above the limit of %llu bytes",
                        (unsigned long long)LB_GGUF_HEADER_MAX);
-    s->header_left -= LB_MIN(s->header_left, w.len);
-    u8 *bytes = lb_arena_push_array(perm, w.len, 1, 1);
-    f->name = s->out->n_files > 1 ? lb_gguf_split_format(perm, s->opts->stem, no, s->out->n_files)
-                                  : lb_arena_printf(perm, "%.*s.gguf", LB_FMT(s->opts->stem));
-    if (!bytes || !f->name.ptr)
+    s->header_left -= LB_MIN(s->header_left, len);
+    f->name = s->n_files > 1 ? lb_gguf_split_format(perm, s->opts.stem, no, s->n_files)
+                             : lb_arena_printf(perm, "%.*s.gguf", LB_FMT(s->opts.stem));
+    if (!f->name.ptr)
         return no_memory(err);
-    w = (sink){.ptr = bytes};
-    (void)put_header(s, &w, no, n_pairs);
-    f->header = (lb_str){(const char *)bytes, w.len};
-    f->size_bytes = w.len;
+    f->header = (lb_str){NULL, (size_t)len};
+    if (!s->opts.later)
+        LB_TRY(build_header(s, no, perm, err));
+    f->size_bytes = len;
     for (u64 i = s->file_first[no]; i < s->file_first[no + 1]; i++) {
         items[i].off_bytes = f->size_bytes;
         if (!lb_add_u64(f->size_bytes, s->padded[i], &f->size_bytes) || f->size_bytes > INT64_MAX)
@@ -298,38 +318,45 @@ static lb_status build_file(writer *s, lb_gguf_item *items, u32 no, lb_arena *pe
 
 /* The place of a string's bytes: what stands before them in the header of the first file. */
 static lb_status find_field(const writer *s, const char *key, u64 *off, lb_err *err) {
-    sink w = {.len = 4 + 4 + 8 + 8};
-    for (u64 i = 0; i < s->opts->meta->n; i++) {
-        const lb_gguf_kv *kv = &s->opts->meta->kv[i];
+    lb_out w = {.n_bytes = 4 + 4 + 8 + 8};
+    bool found = false;
+    for (u64 i = 0; i < s->opts.meta->n && !found; i++) {
+        const lb_gguf_kv *kv = &s->opts.meta->kv[i];
         if (is_split_key(kv->key))
             continue;
-        if (lb_str_eq_c(kv->key, key) && kv->type == LB_GGUF_STR) {
-            *off = w.len + 8 + kv->key.len + 4 + 8;
-            return LB_OK;
-        }
-        put_kv(&w, kv);
+        found = lb_str_eq_c(kv->key, key) && kv->type == LB_GGUF_STR;
+        if (found)
+            *off = lb_out_pos(&w) + 8 + kv->key.len + 4 + 8;
+        else
+            put_kv(&w, kv);
     }
-    return lb_fail(err, LB_E_NOT_FOUND, "the GGUF metadata have no string '%s'", key);
+    LB_TRY(lb_out_end(&w, err));
+    return found ? LB_OK
+                 : lb_fail(err, LB_E_NOT_FOUND, "the GGUF metadata have no string '%s'", key);
 }
 
 lb_status lb_gguf_layout_plan(lb_gguf_item *items, u64 n_items, const lb_gguf_layout_opts *opts,
                               lb_arena *perm, lb_gguf_layout *out, lb_err *err) {
-    writer s = {.items = items,
-                .n_items = n_items,
-                .opts = opts,
-                .out = out,
-                .header_left = LB_GGUF_HEADER_MAX};
-    *out = (lb_gguf_layout){0};
-    s.padded = lb_arena_new(perm, u64, n_items + 1);
-    out->field_off = lb_arena_new(perm, u64, (u64)opts->n_fields + 1);
-    if (!s.padded || !out->field_off)
+    writer *s = lb_arena_new(perm, writer, 1);
+    *out = (lb_gguf_layout){.writer = s};
+    if (!s)
         return no_memory(err);
-    LB_TRY(find_alignment(&s, err));
-    LB_TRY(check_items(&s, items, err));
-    LB_TRY(cut(&s, items, perm, err));
+    *s = (writer){.items = items,
+                  .n_items = n_items,
+                  .opts = *opts,
+                  .out = out,
+                  .header_left = LB_GGUF_HEADER_MAX};
+    s->padded = lb_arena_new(perm, u64, n_items + 1);
+    out->field_off = lb_arena_new(perm, u64, (u64)opts->n_fields + 1);
+    if (!s->padded || !out->field_off)
+        return no_memory(err);
+    LB_TRY(find_alignment(s, err));
+    LB_TRY(check_items(s, items, err));
+    LB_TRY(cut(s, items, perm, err));
     for (u32 i = 0; i < out->n_files; i++)
-        LB_TRY(build_file(&s, items, i, perm, err));
+        LB_TRY(build_file(s, items, i, perm, err));
     for (u32 i = 0; i < opts->n_fields; i++)
-        LB_TRY(find_field(&s, opts->fields[i], &out->field_off[i], err));
+        LB_TRY(find_field(s, opts->fields[i], &out->field_off[i], err));
+    s->out = NULL;
     return LB_OK;
 }

@@ -11,6 +11,7 @@
 #include "base/base.h"
 #include "base/mem.h"
 #include "format/gguf_meta.h"
+#include "io/out.h"
 #include "tensor/dtype.h"
 #include "tensor/source.h"
 
@@ -34,13 +35,15 @@ typedef struct lb_gguf_layout_opts {
     bool first_no_tensors;    /* split only: the first file has the metadata and no tensor */
     bool
         trim_dims; /* leave out leading dimensions of 1, as ggml writes shapes (gguf-py does not) */
+    bool later; /* headers are not built but written by lb_gguf_layout_write: items, meta and fields
+                   must stay as they are */
     const char *const *fields; /* [n_fields] keys of strings of the first file, to be overwritten */
     u32 n_fields;
 } lb_gguf_layout_opts;
 
 typedef struct lb_gguf_file {
     lb_str name;    /* plain name */
-    lb_str header;  /* the file's first bytes, up to the first tensor's */
+    lb_str header;  /* the file's first bytes, up to the first tensor's; later: ptr is NULL */
     u64 size_bytes; /* of the whole file, padding after the last tensor included */
     u64 n_items;
 } lb_gguf_file;
@@ -51,6 +54,7 @@ typedef struct lb_gguf_layout {
     u32 align_bytes;
     u64 total_bytes; /* of all tensors, without padding */
     u64 *field_off;  /* [n_fields]: place in the first file of the string's first byte */
+    const struct lb_gguf_writer *writer;
 } lb_gguf_layout;
 
 /* Places items (their order is the order of data) and builds the headers in perm. Alignment is the
@@ -61,5 +65,7 @@ typedef struct lb_gguf_layout {
  * string of the meta), LB_E_NOMEM. */
 lb_status lb_gguf_layout_plan(lb_gguf_item *items, u64 n_items, const lb_gguf_layout_opts *opts,
                               lb_arena *perm, lb_gguf_layout *out, lb_err *err);
+/* Appends a file's header; out's own status tells of failures. */
+void lb_gguf_layout_write(const lb_gguf_layout *l, u32 file, lb_out *out);
 
 #endif

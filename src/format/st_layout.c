@@ -17,6 +17,17 @@
 
 typedef unsigned long long ull;
 
+/* What writes headers and index; in the layout's arena. */
+typedef struct lb_st_writer {
+    const lb_st_item *items;
+    u64 n_items;
+    lb_st_layout_opts o;
+    u32 *by_shard; /* item indices, shard after shard, list order inside */
+    struct place {
+        u64 first, header_bytes; /* first: index into by_shard */
+    } * shards;
+} lb_st_writer;
+
 typedef struct layout {
     lb_st_item *items;
     u64 n_items;
@@ -24,7 +35,7 @@ typedef struct layout {
     lb_arena *perm;
     lb_arena scratch;
     lb_st_layout *out;
-    u64 *by_shard; /* item indices, shard after shard, list order inside */
+    lb_st_writer *w;
     lb_err *err;
 } layout;
 
@@ -134,29 +145,32 @@ static lb_status make_shards(layout *l) {
         return lb_fail(l->err, LB_E_LIMIT, "%llu tensors are more than a layout holds",
                        (ull)l->n_items);
     u32 *numbers = lb_arena_new(&l->scratch, u32, l->n_items + 1);
-    l->by_shard = lb_arena_new(&l->scratch, u64, l->n_items + 1);
-    if (!numbers || !l->by_shard)
+    l->w->by_shard = lb_arena_new(l->perm, u32, l->n_items + 1);
+    if (!numbers || !l->w->by_shard)
         return no_mem(l->err);
     cut(l, numbers, &l->out->n_shards);
     l->out->shards = lb_arena_new(l->perm, lb_st_shard, l->out->n_shards);
+    l->w->shards = lb_arena_new(l->perm, struct place, l->out->n_shards);
     u64 *fill = lb_arena_new(&l->scratch, u64, l->out->n_shards);
-    if (!l->out->shards || !fill)
+    if (!l->out->shards || !fill || !l->w->shards)
         return no_mem(l->err);
     for (u64 i = 0; i < l->n_items; i++)
         l->out->shards[l->items[i].shard].n_items++;
     for (u32 s = 1; s < l->out->n_shards; s++)
-        fill[s] = fill[s - 1] + l->out->shards[s - 1].n_items;
+        l->w->shards[s].first = fill[s] = fill[s - 1] + l->out->shards[s - 1].n_items;
     for (u64 i = 0; i < l->n_items; i++)
-        l->by_shard[fill[l->items[i].shard]++] = i;
+        l->w->by_shard[fill[l->items[i].shard]++] = (u32)i;
     return name_shards(l);
 }
 
 /* ---- headers ---- */
 
-static void put_meta(layout *l, lb_st_shard *sh, lb_buf *b) {
+/* field_off (may be NULL) gets the places of fields in the file. */
+static void put_meta(const lb_st_layout_opts *o, u64 begin, u64 *field_off, lb_out *out) {
+    lb_buf *b = &out->buf;
     lb_buf_put_c(b, "\"__metadata__\":{");
-    for (u64 i = 0; i < l->o->n_meta; i++) {
-        const lb_st_meta *m = &l->o->meta[i];
+    for (u64 i = 0; i < o->n_meta; i++) {
+        const lb_st_meta *m = &o->meta[i];
         if (i)
             lb_buf_put_u8(b, ',');
         lb_json_write_str(b, m->key, false);
@@ -166,7 +180,8 @@ static void put_meta(layout *l, lb_st_shard *sh, lb_buf *b) {
             continue;
         }
         lb_buf_put_u8(b, '"');
-        sh->field_off[i] = b->len;
+        if (field_off)
+            field_off[i] = lb_out_pos(out) - begin;
         for (u32 j = 0; j < m->field_len; j++)
             lb_buf_put_u8(b, ' ');
         lb_buf_put_u8(b, '"');
@@ -174,17 +189,6 @@ static void put_meta(layout *l, lb_st_shard *sh, lb_buf *b) {
     lb_buf_put_u8(b, '}');
 }
 
-static void put_u64(lb_buf *b, u64 v) {
-    char digits[20];
-    size_t n = sizeof digits;
-    do {
-        digits[--n] = (char)('0' + v % 10);
-        v /= 10;
-    } while (v);
-    lb_buf_put(b, digits + n, sizeof digits - n);
-}
-
-/* b->len counts from the start of the file, so that positions in it are file offsets. */
 static void put_tensor(lb_buf *b, const lb_st_item *it, u64 off) {
     lb_json_write_str(b, it->name, false);
     lb_buf_put_c(b, ":{\"dtype\":\"");
@@ -193,61 +197,78 @@ static void put_tensor(lb_buf *b, const lb_st_item *it, u64 off) {
     for (u32 d = 0; d < it->shape.rank; d++) {
         if (d)
             lb_buf_put_u8(b, ',');
-        put_u64(b, it->shape.dim[d]);
+        lb_buf_put_dec(b, it->shape.dim[d]);
     }
     lb_buf_put_c(b, "],\"data_offsets\":[");
-    put_u64(b, off);
+    lb_buf_put_dec(b, off);
     lb_buf_put_u8(b, ',');
-    put_u64(b, off + it->size_bytes);
+    lb_buf_put_dec(b, off + it->size_bytes);
     lb_buf_put_c(b, "]}");
 }
 
-static lb_status write_header(layout *l, lb_st_shard *sh, const u64 *members, lb_buf *b) {
-    u64 data = 0, end;
-    lb_buf_reset(b);
-    lb_buf_put_zeros(b, LEN_BYTES);
+/* Writes a header of header_bytes in all (0: not known yet, no padding). */
+static void put_header(const lb_st_writer *w, u32 shard, u64 n_items, u64 *field_off, lb_out *out) {
+    const lb_st_layout_opts *o = &w->o;
+    lb_buf *b = &out->buf;
+    u64 data = 0, begin = lb_out_pos(out), end = w->shards[shard].header_bytes;
+    lb_buf_put_u64(b, end ? end - LEN_BYTES : 0);
     lb_buf_put_u8(b, '{');
-    if (l->o->n_meta)
-        put_meta(l, sh, b);
-    for (u64 i = 0; i < sh->n_items; i++) {
-        lb_st_item *it = &l->items[members[i]];
-        if (i || l->o->n_meta)
+    if (o->n_meta)
+        put_meta(o, begin, field_off, out);
+    for (u64 i = 0; i < n_items && !lb_out_failed(out); i++) {
+        const lb_st_item *it = &w->items[w->by_shard[w->shards[shard].first + i]];
+        if (i || o->n_meta)
             lb_buf_put_u8(b, ',');
         put_tensor(b, it, data);
-        it->off_bytes = data;
         data += it->size_bytes;
+        lb_out_spill(out);
     }
     lb_buf_put_u8(b, '}');
-    LB_TRY(lb_buf_status(b, l->err));
-    if (!lb_align_u64(b->len, l->o->data_align, &end) || end - LEN_BYTES > LB_ST_HEADER_MAX)
+    while (lb_out_pos(out) - begin < end && !b->oom)
+        lb_buf_put_u8(b, ' ');
+    lb_out_spill(out);
+}
+
+void lb_st_layout_write(const lb_st_layout *l, u32 shard, lb_out *out) {
+    put_header(l->writer, shard, l->shards[shard].n_items, NULL, out);
+}
+
+static lb_status build_header(layout *l, u32 shard) {
+    lb_st_shard *sh = &l->out->shards[shard];
+    lb_buf b = {0};
+    lb_out out = {.put = lb_out_to_buf, .ctx = &b};
+    put_header(l->w, shard, sh->n_items, NULL, &out);
+    lb_status st = lb_out_end(&out, l->err);
+    if (st == LB_OK)
+        sh->header = lb_arena_str(l->perm, lb_buf_str(&b));
+    lb_buf_deinit(&b);
+    return st == LB_OK && !sh->header.ptr ? no_mem(l->err) : st;
+}
+
+/* Sizes and places; the header itself where it is wanted now. */
+static lb_status place_shard(layout *l, u32 shard) {
+    lb_st_shard *sh = &l->out->shards[shard];
+    const u32 *members = l->w->by_shard + l->w->shards[shard].first;
+    lb_out count = {0};
+    u64 end, data = 0;
+    put_header(l->w, shard, sh->n_items, sh->field_off, &count);
+    u64 len = lb_out_pos(&count);
+    LB_TRY(lb_out_end(&count, l->err));
+    if (!lb_align_u64(len, l->o->data_align, &end) || end - LEN_BYTES > LB_ST_HEADER_MAX)
         return lb_fail(
             l->err, LB_E_LIMIT,
             "%.*s: a header of %llu bytes is above the limit of %llu: use smaller shards",
-            LB_FMT(sh->name), (ull)b->len - LEN_BYTES, (ull)LB_ST_HEADER_MAX);
-    while (b->len < end && !b->oom)
-        lb_buf_put_u8(b, ' ');
-    LB_TRY(lb_buf_status(b, l->err));
-    lb_store_u64(b->ptr, end - LEN_BYTES);
-    sh->header = lb_arena_str(l->perm, lb_buf_str(b));
-    if (!sh->header.ptr)
-        return no_mem(l->err);
-    for (u64 i = 0; i < sh->n_items; i++)
-        l->items[members[i]].off_bytes += end;
+            LB_FMT(sh->name), (ull)len - LEN_BYTES, (ull)LB_ST_HEADER_MAX);
+    l->w->shards[shard].header_bytes = end;
+    for (u64 i = 0; i < sh->n_items; i++) {
+        lb_st_item *it = &l->items[members[i]];
+        it->off_bytes = end + data;
+        data += it->size_bytes;
+    }
     if (!lb_add_u64(end, data, &sh->size_bytes))
         return lb_fail(l->err, LB_E_LIMIT, "%.*s: the file's size overflows", LB_FMT(sh->name));
-    return LB_OK;
-}
-
-static lb_status write_headers(layout *l) {
-    lb_buf b = {0};
-    lb_status st = LB_OK;
-    u64 first = 0;
-    for (u32 i = 0; st == LB_OK && i < l->out->n_shards; i++) {
-        st = write_header(l, &l->out->shards[i], l->by_shard + first, &b);
-        first += l->out->shards[i].n_items;
-    }
-    lb_buf_deinit(&b);
-    return st;
+    sh->header = (lb_str){NULL, (size_t)end};
+    return l->o->later ? LB_OK : build_header(l, shard);
 }
 
 /* ---- index ---- */
@@ -270,54 +291,70 @@ static void put_count(lb_buf *b, u32 indent, const char *key, u64 v, const char 
 
 /* As Python's json.dump(indent) with ensure_ascii; transformers sorts all keys and ends the line.
  */
-static lb_status put_index(layout *l, const lb_st_item **sorted, lb_buf *b) {
-    bool hf = l->o->style == LB_ST_HF;
+static void put_index(const lb_st_layout *l, const lb_st_item **sorted, lb_out *out) {
+    const lb_st_writer *w = l->writer;
+    lb_buf *b = &out->buf;
+    bool hf = w->o.style == LB_ST_HF;
     u32 indent = hf ? 2 : 4;
     lb_buf_put_u8(b, '{');
     put_indent(b, indent);
     lb_buf_put_c(b, "\"metadata\": {");
     put_count(b, indent, hf ? "total_parameters" : "total_size",
-              hf ? l->o->n_parameters : l->out->total_bytes, ",");
+              hf ? w->o.n_parameters : l->total_bytes, ",");
     put_count(b, indent, hf ? "total_size" : "total_parameters",
-              hf ? l->out->total_bytes : l->o->n_parameters, "");
+              hf ? l->total_bytes : w->o.n_parameters, "");
     put_indent(b, indent);
     lb_buf_put_c(b, "},");
     put_indent(b, indent);
     lb_buf_put_c(b, "\"weight_map\": {");
-    for (u64 i = 0; i < l->n_items; i++) {
+    for (u64 i = 0; i < w->n_items && !lb_out_failed(out); i++) {
         if (i)
             lb_buf_put_u8(b, ',');
         put_indent(b, 2 * indent);
         lb_json_write_str(b, sorted[i]->name, true);
         lb_buf_put_c(b, ": ");
-        lb_json_write_str(b, l->out->shards[sorted[i]->shard].name, true);
+        lb_json_write_str(b, l->shards[sorted[i]->shard].name, true);
+        lb_out_spill(out);
     }
-    if (l->n_items)
+    if (w->n_items)
         put_indent(b, indent);
     lb_buf_put_c(b, hf ? "}\n}\n" : "}\n}");
-    return lb_buf_status(b, l->err);
 }
 
-static lb_status write_index(layout *l) {
+lb_status lb_st_layout_index(const lb_st_layout *l, lb_out *out, lb_err *err) {
+    const lb_st_writer *w = l->writer;
+    const lb_st_item **sorted = lb_alloc_zero((size_t)w->n_items + 1, sizeof *sorted);
+    if (!sorted)
+        return no_mem(err);
+    for (u64 i = 0; i < w->n_items; i++)
+        sorted[i] = &w->items[i];
+    qsort(sorted, (size_t)w->n_items, sizeof *sorted, item_cmp_name);
+    put_index(l, sorted, out);
+    lb_free(sorted);
+    return LB_OK;
+}
+
+static lb_status build_index(layout *l) {
     lb_buf b = {0};
-    lb_status st = LB_OK;
+    lb_out out = {.put = lb_out_to_buf, .ctx = &b};
+    lb_status st = lb_st_layout_index(l->out, &out, l->err);
+    lb_status end = lb_out_end(&out, st == LB_OK ? l->err : NULL);
+    if (st == LB_OK)
+        st = end;
+    if (st == LB_OK)
+        l->out->index = lb_arena_str(l->perm, lb_buf_str(&b));
+    lb_buf_deinit(&b);
+    return st == LB_OK && !l->out->index.ptr ? no_mem(l->err) : st;
+}
+
+static lb_status place_index(layout *l) {
     if (l->o->style == LB_ST_HF && l->out->n_shards == 1)
         return LB_OK;
-    const lb_st_item **sorted = lb_arena_new(&l->scratch, const lb_st_item *, l->n_items + 1);
-    if (!sorted)
-        return no_mem(l->err);
-    for (u64 i = 0; i < l->n_items; i++)
-        sorted[i] = &l->items[i];
-    qsort(sorted, (size_t)l->n_items, sizeof *sorted, item_cmp_name);
-    LB_TRY_DONE(st, put_index(l, sorted, &b));
-    l->out->index = lb_arena_str(l->perm, lb_buf_str(&b));
     l->out->index_name =
         lb_arena_printf(l->perm, "%s.safetensors.index.json", l->o->stem ? l->o->stem : "model");
-    if (!l->out->index.ptr || !l->out->index_name.ptr)
-        st = no_mem(l->err);
-done:
-    lb_buf_deinit(&b);
-    return st;
+    if (!l->out->index_name.ptr)
+        return no_mem(l->err);
+    return l->o->later ? LB_OK : build_index(l);
 }
 
 lb_status lb_st_layout_plan(lb_st_item *items, u64 n_items, const lb_st_layout_opts *opts,
@@ -326,11 +363,16 @@ lb_status lb_st_layout_plan(lb_st_item *items, u64 n_items, const lb_st_layout_o
         .items = items, .n_items = n_items, .o = opts, .perm = perm, .out = out, .err = err};
     lb_status st = LB_OK;
     LB_ASSERT(opts->data_align >= LEN_BYTES && (opts->data_align & (opts->data_align - 1)) == 0);
-    *out = (lb_st_layout){0};
+    l.w = lb_arena_new(perm, lb_st_writer, 1);
+    *out = (lb_st_layout){.writer = l.w};
+    if (!l.w)
+        return no_mem(err);
+    *l.w = (lb_st_writer){.items = items, .n_items = n_items, .o = *opts};
     LB_TRY_DONE(st, check(&l));
     LB_TRY_DONE(st, make_shards(&l));
-    LB_TRY_DONE(st, write_headers(&l));
-    LB_TRY_DONE(st, write_index(&l));
+    for (u32 i = 0; i < out->n_shards; i++)
+        LB_TRY_DONE(st, place_shard(&l, i));
+    st = place_index(&l);
 done:
     lb_arena_deinit(&l.scratch);
     return st;

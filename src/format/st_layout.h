@@ -10,6 +10,7 @@
 
 #include "base/base.h"
 #include "base/mem.h"
+#include "io/out.h"
 #include "tensor/source.h"
 
 /* How shards are cut and the index is written. */
@@ -45,11 +46,14 @@ typedef struct lb_st_layout_opts {
     u64 n_meta;
     u64 n_parameters; /* for the index; transformers and mlx-lm write it as total_parameters */
     const char *stem; /* NULL: "model" */
+    bool later; /* headers and index are not built but written by lb_st_layout_write and _index:
+                   items and meta must stay as they are */
 } lb_st_layout_opts;
 
 typedef struct lb_st_shard {
-    lb_str name;    /* "model.safetensors" or "model-00001-of-00003.safetensors" */
-    lb_str header;  /* first bytes of the file: 8 length bytes, JSON, spaces; data follow */
+    lb_str name;   /* "model.safetensors" or "model-00001-of-00003.safetensors" */
+    lb_str header; /* first bytes of the file: 8 length bytes, JSON, spaces; data follow. later: ptr
+                      is NULL */
     u64 size_bytes; /* of the whole file */
     u64 n_items;
     u64 *field_off; /* [n_meta]: file offset of a field's first byte; 0 for a fixed value */
@@ -60,7 +64,8 @@ typedef struct lb_st_layout {
     u32 n_shards;
     u64 total_bytes;   /* of all tensors: the index's total_size */
     lb_str index_name; /* "model.safetensors.index.json", or empty: none is written */
-    lb_str index;      /* its bytes */
+    lb_str index;      /* its bytes; later: empty */
+    const struct lb_st_writer *writer;
 } lb_st_layout;
 
 /* Places items (their order is the order of data) and builds headers and index in the arena.
@@ -69,5 +74,9 @@ typedef struct lb_st_layout {
  * LB_ST_HEADER_MAX: smaller shards needed), LB_E_NOMEM. */
 lb_status lb_st_layout_plan(lb_st_item *items, u64 n_items, const lb_st_layout_opts *opts,
                             lb_arena *perm, lb_st_layout *out, lb_err *err);
+/* Append a file's header, and the index (LB_E_NOMEM: it is sorted); out's own status tells of its
+ * failures. */
+void lb_st_layout_write(const lb_st_layout *l, u32 shard, lb_out *out);
+lb_status lb_st_layout_index(const lb_st_layout *l, lb_out *out, lb_err *err);
 
 #endif

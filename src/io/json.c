@@ -24,7 +24,7 @@ void lb_json_begin(lb_json_reader *r, lb_str text) {
 }
 
 static lb_status fail(const lb_json_reader *r, size_t pos, const char *what, lb_err *err) {
-    u64 line = 1;
+    u64 line = r->line_base + 1;
     for (const char *p = r->ptr, *nl; pos && (nl = memchr(p, '\n', (size_t)(r->ptr + pos - p)));
          p = nl + 1)
         line++;
@@ -32,7 +32,8 @@ static lb_status fail(const lb_json_reader *r, size_t pos, const char *what, lb_
                       (unsigned long long)(r->off_base + pos), (unsigned long long)line, what);
 }
 
-static lb_status ends_early(const lb_json_reader *r, lb_err *err) {
+static lb_status ends_early(lb_json_reader *r, lb_err *err) {
+    r->starved = true;
     return fail(r, r->len, "the text ends too early", err);
 }
 
@@ -289,6 +290,7 @@ static lb_status read_key(lb_json_reader *r, lb_json_tok *tok, lb_err *err) {
 
 lb_status lb_json_next(lb_json_reader *r, lb_json_tok *tok, lb_err *err) {
     *tok = LB_JSON_END;
+    r->starved = false;
     size_t pos = skip_space(r->ptr, r->pos, r->len);
     if (pos == r->len) {
         if (r->state != S_DONE)

@@ -32,12 +32,14 @@ typedef enum lb_json_tok {
 typedef struct lb_json_reader {
     const char *ptr;
     size_t len, pos;
-    u64 off_base; /* added to error offsets: where the text stands in its file */
+    u64 off_base;  /* added to error offsets: where the text stands in its file */
+    u64 line_base; /* lines before it, for messages */
     u32 depth;
     u64 is_object; /* bit d: level d is an object */
     u8 state;
     lb_str raw; /* KEY, STRING: bytes between the quotes, escapes not decoded; NUMBER: its text */
     bool has_escape; /* KEY, STRING */
+    bool starved;    /* the last error was that the text ends: more of it may mend that */
 } lb_json_reader;
 
 void lb_json_begin(lb_json_reader *r, lb_str text);

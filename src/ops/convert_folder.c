@@ -31,7 +31,9 @@ static lb_status push_buf(lb_conv *c, const char *name, lb_buf *b, lb_err *err) 
     lb_status st = lb_buf_status(b, err);
     if (st == LB_OK)
         st = push_text(
-            c, (lb_sink_text){lb_str_c(name), lb_arena_str(c->perm, lb_buf_str(b)), NULL}, err);
+            c,
+            (lb_sink_text){.name = lb_str_c(name), .bytes = lb_arena_str(c->perm, lb_buf_str(b))},
+            err);
     lb_buf_deinit(b);
     return st;
 }
@@ -47,7 +49,8 @@ static lb_status config_of_folder(lb_conv *c, bool plain_copy, lb_err *err) {
     if (c->src->config.len == 0)
         return LB_OK;
     if (plain_copy)
-        return push_text(c, (lb_sink_text){LB_STR("config.json"), c->src->config, NULL}, err);
+        return push_text(c, (lb_sink_text){.name = LB_STR("config.json"), .bytes = c->src->config},
+                         err);
     lb_status st;
     if (c->model.format == LB_FORMAT_MLX) {
         const lb_side_file *f = lb_source_side(c->src, LB_STR("generation_config.json"));
@@ -73,7 +76,7 @@ static lb_status texts_of_folder(lb_conv *c, bool plain_copy, lb_err *err) {
         if (lb_str_eq_c(f->name, "config.json") || lb_str_eq_c(f->name, "lbrx.json") ||
             lb_str_eq_c(f->name, "SHA256SUMS"))
             continue;
-        LB_TRY(push_text(c, (lb_sink_text){f->name, LB_STR_NONE, f->path}, err));
+        LB_TRY(push_text(c, (lb_sink_text){.name = f->name, .copy_from = f->path}, err));
     }
     return config_of_folder(c, plain_copy, err);
 }
@@ -98,6 +101,10 @@ static lb_status rope_freqs(lb_conv *c, lb_arch_config_in *in, lb_err *err) {
     in->rope_freqs = v;
     in->n_rope_freqs = t->n_elems;
     return st;
+}
+
+static lb_status make_file(void *ctx, lb_out *out, lb_err *err) {
+    return lb_tok_file_write(ctx, out, err);
 }
 
 static lb_status texts_of_gguf(lb_conv *c, lb_err *err) {
@@ -132,14 +139,20 @@ static lb_status texts_of_gguf(lb_conv *c, lb_err *err) {
         }
         LB_TRY(push_buf(c, "config.json", &b, err));
     } else {
-        LB_TRY(push_text(c, (lb_sink_text){LB_STR("config.json"), config, NULL}, err));
+        LB_TRY(push_text(c, (lb_sink_text){.name = LB_STR("config.json"), .bytes = config}, err));
     }
     if (out.generation.len)
-        LB_TRY(push_text(c, (lb_sink_text){LB_STR("generation_config.json"), out.generation, NULL},
-                         err));
+        LB_TRY(push_text(
+            c, (lb_sink_text){.name = LB_STR("generation_config.json"), .bytes = out.generation},
+            err));
     LB_TRY(lb_tok_files_from_meta(c->src->gguf, c->perm, &files, &n_files, err));
     for (u64 i = 0; i < n_files; i++)
-        LB_TRY(push_text(c, (lb_sink_text){files[i].name, files[i].bytes, NULL}, err));
+        LB_TRY(push_text(c,
+                         (lb_sink_text){.name = files[i].name,
+                                        .bytes = files[i].bytes,
+                                        .make = files[i].meta ? make_file : NULL,
+                                        .ctx = &files[i]},
+                         err));
     return LB_OK;
 }
 
@@ -152,7 +165,7 @@ static lb_status chat_template(lb_conv *c, lb_err *err) {
             err, LB_E_USAGE,
             "--chat-template: a lone safetensors file holds none: --to hf makes a folder");
     LB_TRY(lb_conv_read_template(c, &text, err));
-    return push_text(c, (lb_sink_text){LB_STR("chat_template.jinja"), text, NULL}, err);
+    return push_text(c, (lb_sink_text){.name = LB_STR("chat_template.jinja"), .bytes = text}, err);
 }
 
 /* ---- tensors ---- */

@@ -262,7 +262,37 @@ static lb_status keep_texts(lb_conv *c, lb_err *err) {
         LB_TRY(lb_os_read_file(f->path, 16 * LB_MIB, c->perm, &text, err));
         LB_TRY(lb_meta_set_str(&c->meta, LB_KEY_HF_GENERATION, text, err));
     }
-    return lb_tok_keep_from_folder(c->src, &c->meta, err);
+    return LB_OK;
+}
+
+static lb_status share_all(lb_gguf_meta *to, const lb_gguf_meta *from, lb_err *err) {
+    for (u64 i = 0; i < from->n; i++)
+        LB_TRY(lb_meta_share(to, &from->kv[i], err));
+    return LB_OK;
+}
+
+/* The tokenizer's keys, and those from which its files come back; read once for both. */
+typedef struct tok_keys {
+    lb_gguf_meta keys, kept;
+    lb_tok_info info;
+} tok_keys;
+
+static lb_status read_tokenizer(lb_conv *c, tok_keys *t, lb_err *err) {
+    lb_tok *tok;
+    lb_tok_opts to = {.arch = lb_str_c(lb_arch_name(c->canon.arch)),
+                      .n_vocab = c->canon.hp.n_vocab,
+                      .keep = !c->o->w.no_provenance};
+    for (u32 i = 0; i < c->o->n_set; i++) {
+        lb_str s = lb_str_c(c->o->set[i]), pre = LB_STR("tokenizer.ggml.pre=str:");
+        if (lb_str_starts(s, pre))
+            to.pre = lb_str_sub(s, pre.len, s.len);
+    }
+    LB_TRY(lb_tok_open(&tok, c->src, err));
+    lb_status st = lb_tok_to_meta(tok, &to, &t->keys, &t->info, err);
+    if (st == LB_OK && to.keep)
+        st = lb_tok_keep(tok, &t->keys, &t->kept, err);
+    lb_tok_close(&tok);
+    return st;
 }
 
 /* Parameters as the reference counts them: elements of what the file will hold. */
@@ -311,6 +341,28 @@ static lb_status assemble(lb_conv *c, lb_assembly *a, lb_err *err) {
     return LB_OK;
 }
 
+/* Tensors, then keys. */
+static lb_status all_to_gguf(lb_conv *c, const tok_keys *tok, lb_err *err) {
+    dtype_notes notes = {0};
+    lb_assembly a;
+    LB_TRY(assemble(c, &a, err));
+    notes.text = lb_arena_new(c->perm, lb_str, a.n + 1);
+    if (!notes.text)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for metadata");
+    LB_TRY(add_made(c, err));
+    for (u64 i = 0; i < a.n; i++)
+        LB_TRY(add_tensor(c, &a, &a.tensor[i], tok->info.n_embd_rows, &notes, err));
+    LB_TRY(lb_graph_status(&c->plan->graph, err));
+    LB_TRY(model_meta(c, err));
+    LB_TRY(share_all(&c->meta, &tok->keys, err));
+    if (c->o->w.no_provenance)
+        return LB_OK;
+    LB_TRY(keep_texts(c, err));
+    LB_TRY(share_all(&c->meta, &tok->kept, err));
+    return notes.n ? lb_meta_set_array(&c->meta, LB_KEY_HF_DTYPES, LB_GGUF_STR, notes.n, notes.text,
+                                       err)
+                   : LB_OK;
+}
 lb_status lb_conv_to_gguf(lb_conv *c, lb_err *err) {
     LB_TRY(lb_ctensors_build(c->plan, 0, &c->canon, err));
     if (!c->canon.arch) {
@@ -321,41 +373,15 @@ lb_status lb_conv_to_gguf(lb_conv *c, lb_err *err) {
     LB_TRY(lb_arch_seen_check(c->canon.arch, &c->canon.hp, &c->canon.seen,
                               c->src->format == LB_FORMAT_MLX ? LB_WORLD_MLX : LB_WORLD_HF, err));
     /* the tokenizer first: it says how many rows of the embedding are kept; its keys come last */
-    lb_gguf_meta tok;
-    lb_tok_info info = {.n_embd_rows = UINT64_MAX};
-    lb_tok_opts to = {.arch = lb_str_c(lb_arch_name(c->canon.arch)),
-                      .n_vocab = c->canon.hp.n_vocab};
-    for (u32 i = 0; i < c->o->n_set; i++) {
-        lb_str s = lb_str_c(c->o->set[i]), pre = LB_STR("tokenizer.ggml.pre=str:");
-        if (lb_str_starts(s, pre))
-            to.pre = lb_str_sub(s, pre.len, s.len);
-    }
-    lb_meta_init(&tok, c->perm);
-    lb_status st = lb_tok_meta_from_folder(c->src, &to, &tok, &info, err);
-    dtype_notes notes = {0};
-    lb_assembly a = {0};
+    tok_keys tok = {.info = {.n_embd_rows = UINT64_MAX}};
+    lb_meta_init(&tok.keys, c->perm);
+    lb_meta_init(&tok.kept, c->perm);
+    lb_status st = read_tokenizer(c, &tok, err);
     if (st == LB_OK)
-        st = assemble(c, &a, err);
-    if (st == LB_OK && !(notes.text = lb_arena_new(c->perm, lb_str, a.n + 1)))
-        st = lb_fail(err, LB_E_NOMEM, "out of memory for metadata");
-    if (st == LB_OK)
-        st = add_made(c, err);
-    for (u64 i = 0; i < a.n && st == LB_OK; i++)
-        st = add_tensor(c, &a, &a.tensor[i], info.n_embd_rows, &notes, err);
-    if (st == LB_OK)
-        st = lb_graph_status(&c->plan->graph, err);
-    if (st == LB_OK)
-        st = model_meta(c, err);
-    for (u64 i = 0; i < tok.n && st == LB_OK; i++)
-        st = lb_meta_set(&c->meta, &tok.kv[i], err);
-    lb_meta_deinit(&tok);
+        st = all_to_gguf(c, &tok, err);
+    lb_meta_deinit(&tok.keys);
+    lb_meta_deinit(&tok.kept);
     LB_TRY(st);
-    if (!c->o->w.no_provenance) {
-        LB_TRY(keep_texts(c, err));
-        if (notes.n)
-            LB_TRY(lb_meta_set_array(&c->meta, LB_KEY_HF_DTYPES, LB_GGUF_STR, notes.n, notes.text,
-                                     err));
-    }
     c->model.meta = &c->meta;
     return lb_conv_edit_meta(c, err);
 }
@@ -391,7 +417,7 @@ lb_status lb_conv_gguf_to_gguf(lb_conv *c, lb_err *err) {
     for (u64 i = 0; i < c->src->gguf->n; i++) {
         const lb_gguf_kv *kv = &c->src->gguf->kv[i];
         if (!lb_str_starts(kv->key, LB_STR("lbrx.source.")))
-            LB_TRY(lb_meta_set(&c->meta, kv, err));
+            LB_TRY(lb_meta_share(&c->meta, kv, err));
     }
     if (c->o->cast) {
         LB_TRY(cast_tensors(c, err));

@@ -181,12 +181,12 @@ static void array_sha256(const lb_gguf_kv *kv, char hex[65]) {
     if (kv->elem != LB_GGUF_STR) {
         lb_sha256_update(&sha, kv->v.array, (size_t)(kv->n * lb_gguf_type_bytes(kv->elem)));
     } else {
-        const lb_str *s = kv->v.array;
         for (u64 i = 0; i < kv->n; i++) {
+            lb_str s = lb_texts_get(kv->v.texts, i);
             u8 len[8];
-            lb_store_u64(len, s[i].len);
+            lb_store_u64(len, s.len);
             lb_sha256_update(&sha, len, sizeof len);
-            lb_sha256_update(&sha, s[i].ptr, s[i].len);
+            lb_sha256_update(&sha, s.ptr, s.len);
         }
     }
     lb_sha256_hex(&sha, hex);

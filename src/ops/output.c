@@ -78,13 +78,44 @@ static lb_str gguf_stem(lb_output *x) {
     return lb_str_ends(base, dot) ? lb_str_sub(base, 0, base.len - dot.len) : base;
 }
 
+static lb_status make_gguf_head(void *ctx, lb_out *out, lb_err *err) {
+    const lb_out_head *h = ctx;
+    (void)err;
+    lb_gguf_layout_write(&h->x->gguf, h->file, out);
+    return LB_OK;
+}
+
+static lb_status make_st_head(void *ctx, lb_out *out, lb_err *err) {
+    const lb_out_head *h = ctx;
+    (void)err;
+    lb_st_layout_write(&h->x->st, h->file, out);
+    return LB_OK;
+}
+
+static lb_status make_st_index(void *ctx, lb_out *out, lb_err *err) {
+    const lb_output *x = ctx;
+    return lb_st_layout_index(&x->st, out, err);
+}
+
+static lb_status make_heads(lb_output *x, u32 n_files, lb_sink_make make, lb_err *err) {
+    x->heads = lb_arena_new(&x->plan->perm, lb_sink_head, n_files);
+    lb_out_head *h = lb_arena_new(&x->plan->perm, lb_out_head, n_files);
+    if (!x->heads || !h)
+        return oom(err);
+    for (u32 i = 0; i < n_files; i++) {
+        h[i] = (lb_out_head){x, i};
+        x->heads[i] = (lb_sink_head){.make = make, .ctx = &h[i]};
+    }
+    return LB_OK;
+}
+
 static lb_status layout_gguf(lb_output *x, lb_err *err) {
     const lb_out_model *m = x->model;
     lb_arena *perm = &x->plan->perm;
     u32 n_sources = x->plan->graph.n_sources;
     lb_gguf_item *items = lb_arena_new(perm, lb_gguf_item, m->n_tensors + 1);
     const char **fields = lb_arena_new(perm, const char *, n_sources + 1);
-    lb_gguf_layout l;
+    lb_gguf_layout *l = &x->gguf;
     if (!items || !fields)
         return oom(err);
     if (!x->opts->no_provenance)
@@ -95,21 +126,18 @@ static lb_status layout_gguf(lb_output *x, lb_err *err) {
     lb_gguf_layout_opts o = {.meta = m->meta,
                              .stem = gguf_stem(x),
                              .max_file_bytes = x->opts->max_shard_bytes,
+                             .later = true,
                              .fields = fields,
                              .n_fields = x->opts->no_provenance ? 0 : n_sources};
-    LB_TRY(lb_gguf_layout_plan(items, m->n_tensors, &o, perm, &l, err));
-    x->heads = lb_arena_new(perm, lb_str, l.n_files + 1);
-    if (!x->heads)
-        return oom(err);
-    x->folder = l.n_files >
-                1; /* the parts of a split are written into a folder, then put beside each other */
-    for (u32 i = 0; i < l.n_files; i++) {
-        (void)lb_plan_file(x->plan, l.n_files > 1 ? l.files[i].name : LB_STR_NONE,
-                           l.files[i].size_bytes);
-        x->heads[i] = l.files[i].header;
-    }
+    LB_TRY(lb_gguf_layout_plan(items, m->n_tensors, &o, perm, l, err));
+    /* the parts of a split are written into a folder, then put beside each other */
+    x->folder = l->n_files > 1;
+    LB_TRY(make_heads(x, l->n_files, make_gguf_head, err));
+    for (u32 i = 0; i < l->n_files; i++)
+        (void)lb_plan_file(x->plan, l->n_files > 1 ? l->files[i].name : LB_STR_NONE,
+                           l->files[i].size_bytes);
     for (u32 i = 0; i < o.n_fields; i++)
-        LB_TRY(put_field(x, 0, l.field_off[i], i, err));
+        LB_TRY(put_field(x, 0, l->field_off[i], i, err));
     for (u64 i = 0; i < m->n_tensors; i++)
         LB_TRY(add_job(x, &m->tensors[i], items[i].file, items[i].off_bytes, items[i].size_bytes,
                        err));
@@ -155,7 +183,7 @@ static lb_status layout_st(lb_output *x, lb_err *err) {
     lb_st_item *items = lb_arena_new(perm, lb_st_item, m->n_tensors + 1);
     lb_st_meta *meta = NULL;
     u64 n_meta = 0;
-    lb_st_layout l;
+    lb_st_layout *l = &x->st;
     if (!items)
         return oom(err);
     LB_TRY(st_metadata(x, &meta, &n_meta, err));
@@ -169,25 +197,24 @@ static lb_status layout_st(lb_output *x, lb_err *err) {
                        "folder of shards");
     if (max == 0 && !one)
         max = mlx ? 5 * LB_GIB : 5000000000u; /* mlx-lm's and transformers' defaults */
-    lb_st_layout_opts o = {.style = mlx ? LB_ST_MLX : LB_ST_HF,
+    lb_st_layout_opts o = {.later = true,
+                           .style = mlx ? LB_ST_MLX : LB_ST_HF,
                            .max_shard_bytes = max,
                            .data_align = mlx ? 16384 : 8,
                            .meta = meta,
                            .n_meta = n_meta,
                            .stem = m->stem,
                            .n_parameters = m->n_parameters};
-    LB_TRY(lb_st_layout_plan(items, m->n_tensors, &o, perm, &l, err));
-    x->heads = lb_arena_new(perm, lb_str, l.n_shards + 1);
-    if (!x->heads)
-        return oom(err);
+    LB_TRY(lb_st_layout_plan(items, m->n_tensors, &o, perm, l, err));
     x->folder = !one;
-    for (u32 i = 0; i < l.n_shards; i++) {
-        (void)lb_plan_file(x->plan, one ? LB_STR_NONE : l.shards[i].name, l.shards[i].size_bytes);
-        x->heads[i] = l.shards[i].header;
+    LB_TRY(make_heads(x, l->n_shards, make_st_head, err));
+    for (u32 i = 0; i < l->n_shards; i++) {
+        (void)lb_plan_file(x->plan, one ? LB_STR_NONE : l->shards[i].name, l->shards[i].size_bytes);
         for (u32 k = 0; k < x->plan->graph.n_sources && !x->opts->no_provenance; k++)
-            LB_TRY(put_field(x, i, l.shards[i].field_off[x->first_field + 2 * (u64)k + 1], k, err));
+            LB_TRY(
+                put_field(x, i, l->shards[i].field_off[x->first_field + 2 * (u64)k + 1], k, err));
     }
-    x->index = (lb_sink_text){l.index_name, l.index, NULL};
+    x->index = (lb_sink_text){.name = l->index_name, .make = make_st_index, .ctx = x};
     for (u64 i = 0; i < m->n_tensors; i++)
         LB_TRY(add_job(x, &m->tensors[i], items[i].shard, items[i].off_bytes, items[i].size_bytes,
                        err));
@@ -197,24 +224,27 @@ static lb_status layout_st(lb_output *x, lb_err *err) {
 /* ---- after the run ---- */
 
 /* The files of the folder: --force may replace them all later. */
-static void put_files(const lb_output *x, const lb_sink_text *texts, u32 n_texts, lb_buf *out) {
+static void put_files(const lb_output *x, lb_buf *out) {
     lb_buf_put_c(out, ",\n  \"files\": [\n    \"lbrx.json\"");
     if (x->opts->sha256)
         lb_buf_put_c(out, ",\n    \"SHA256SUMS\"");
-    for (u64 i = 0; i < x->plan->n_files + n_texts; i++) {
+    for (u64 i = 0; i < x->plan->n_files + x->n_texts; i++) {
         lb_buf_put_c(out, ",\n    ");
-        lb_json_write_str(
-            out, i < x->plan->n_files ? x->plan->files[i].name : texts[i - x->plan->n_files].name,
-            true);
+        lb_json_write_str(out,
+                          i < x->plan->n_files ? x->plan->files[i].name
+                                               : x->texts[i - x->plan->n_files].name,
+                          true);
     }
     lb_buf_put_c(out, "\n  ]");
 }
 
 /* lbrx.json of a folder: what made it, from what, its files, the hash of every tensor. Schema 1. */
-static lb_status write_json(lb_output *x, const lb_sink_text *texts, u32 n_texts, lb_buf *out,
-                            lb_err *err) {
+static lb_status write_json(void *ctx, lb_out *to, lb_err *err) {
+    const lb_output *x = ctx;
     const lb_plan *p = x->plan;
+    lb_buf *out = &to->buf;
     char hex[33];
+    (void)err;
     lb_buf_put_c(out, "{\n  \"schema\": 1,\n  \"lbrx\": \"" LB_VERSION "\",\n  \"operation\": ");
     lb_json_write_str(out, x->model->operation, true);
     lb_buf_put_c(out, ",\n  \"sources\": [");
@@ -225,7 +255,7 @@ static lb_status write_json(lb_output *x, const lb_sink_text *texts, u32 n_texts
         lb_buf_printf(out, ", \"digest\": \"%s\"}", hex);
     }
     lb_buf_put_c(out, "\n  ]");
-    put_files(x, texts, n_texts, out);
+    put_files(x, out);
     lb_buf_put_c(out, ",\n  \"hash\": \"xxh3-128\",\n  \"tensors\": {");
     bool first = true;
     for (u64 j = 0; j < p->n_jobs; j++)
@@ -234,31 +264,25 @@ static lb_status write_json(lb_output *x, const lb_sink_text *texts, u32 n_texts
             lb_buf_put_c(out, first ? "\n    " : ",\n    ");
             lb_json_write_str(out, p->jobs[j].streams[s].name, true);
             lb_buf_printf(out, ": \"%s\"", hex);
+            lb_out_spill(to);
         }
     lb_buf_put_c(out, "\n  }\n}\n");
-    return lb_buf_status(out, err);
+    return LB_OK;
 }
 
-/* Digests into their places in the heads. */
-static lb_status fill_fields(lb_output *x, lb_err *err) {
+/* Digests for their places in the heads. */
+static lb_status fill_fields(lb_output *x, lb_sink_patch **out, lb_err *err) {
+    lb_sink_patch *p = lb_arena_new(&x->plan->perm, lb_sink_patch, x->n_fields + 1);
+    if (!p)
+        return oom(err);
     for (u32 i = 0; i < x->n_fields; i++) {
         const lb_out_field *f = &x->fields[i];
-        lb_str *head = &x->heads[f->file];
         char hex[33];
-        LB_ASSERT(f->off <= head->len && 32 <= head->len - f->off);
-        if (!x->copied || !x->copied[f->file]) {
-            u8 *copy = lb_arena_push(&x->plan->perm, head->len, 1);
-            if (!x->copied)
-                x->copied = lb_arena_new(&x->plan->perm, u8, x->plan->n_files + 1);
-            if (!copy || !x->copied)
-                return oom(err);
-            memcpy(copy, head->ptr, head->len);
-            head->ptr = (const char *)copy;
-            x->copied[f->file] = 1;
-        }
         lb_hash_hex(x->plan->src[f->source].digest, hex);
-        memcpy((char *)(uintptr_t)head->ptr + f->off, hex, 32);
+        p[i] = (lb_sink_patch){.file = f->file, .off_bytes = f->off};
+        memcpy(p[i].bytes, hex, sizeof p[i].bytes);
     }
+    *out = p;
     return LB_OK;
 }
 
@@ -267,22 +291,24 @@ static lb_status finish(lb_output *x, lb_err *err) {
     bool folder = m->format == LB_FORMAT_HF || m->format == LB_FORMAT_MLX;
     u32 n = 0;
     lb_sink_text *texts = lb_arena_new(&x->plan->perm, lb_sink_text, m->n_texts + 3);
-    lb_buf json = {0};
+    lb_sink_patch *patches = NULL;
     if (!texts)
         return oom(err);
     for (u32 i = 0; i < m->n_texts && folder; i++)
         texts[n++] = m->texts[i];
     if (x->index.name.len)
         texts[n++] = x->index;
-    lb_status st = fill_fields(x, err);
-    if (st == LB_OK && folder && !x->opts->no_provenance) {
-        st = write_json(x, texts, n, &json, err);
-        texts[n++] = (lb_sink_text){LB_STR("lbrx.json"), lb_buf_str(&json), NULL};
-    }
-    if (st == LB_OK && x->sink)
-        st = lb_sink_finish(x->sink, x->heads, texts, n, err);
-    lb_buf_deinit(&json);
-    return st;
+    x->texts = texts;
+    x->n_texts = n;
+    if (folder && !x->opts->no_provenance)
+        texts[n++] = (lb_sink_text){.name = LB_STR("lbrx.json"), .make = write_json, .ctx = x};
+    LB_TRY(fill_fields(x, &patches, err));
+    lb_sink_ending e = {.heads = x->heads,
+                        .patches = patches,
+                        .n_patches = x->n_fields,
+                        .texts = texts,
+                        .n_texts = n};
+    return x->sink ? lb_sink_finish(x->sink, &e, err) : LB_OK;
 }
 
 static void sum_up(const lb_output *x, const lb_run_report *run, lb_out_report *r) {

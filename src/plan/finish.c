@@ -48,12 +48,48 @@ lb_status lb_sink_check_name(lb_str name, lb_err *err) {
     return lb_fail(err, LB_E_FORMAT, "'%.*s' is no name for a file of the output", LB_FMT(name));
 }
 
+/* ---- what is made while it is written ---- */
+
+typedef struct target {
+    lb_sink *s; /* NULL: fd */
+    u32 file;
+    int fd;
+    const char *path;
+    u64 at;
+} target;
+
+static lb_status put_piece(void *ctx, lb_str piece, lb_err *err) {
+    target *t = ctx;
+    LB_TRY(t->s ? lb_sink_write(t->s, t->file, t->at, piece.ptr, piece.len, err)
+                : lb_os_pwrite(t->fd, t->path, piece.ptr, piece.len, t->at, err));
+    t->at += piece.len;
+    return LB_OK;
+}
+
+static lb_status make_pieces(target *t, lb_sink_make make, void *ctx, lb_err *err) {
+    lb_out out = {.put = put_piece, .ctx = t};
+    lb_status st = make(ctx, &out, err);
+    lb_status end = lb_out_end(&out, st == LB_OK ? err : NULL);
+    return st == LB_OK ? end : st;
+}
+
+static lb_status make_text(const lb_sink_text *t, int fd, const char *path, lb_err *err) {
+    return make_pieces(&(target){.fd = fd, .path = path}, t->make, t->ctx, err);
+}
+
+static lb_status write_head(lb_sink *s, u32 file, const lb_sink_head *h, lb_err *err) {
+    if (h->make)
+        return make_pieces(&(target){.s = s, .file = file}, h->make, h->ctx, err);
+    return lb_sink_write(s, file, 0, h->bytes.ptr, h->bytes.len, err);
+}
+
 static lb_status write_file(lb_sink *s, const char *path, const lb_sink_text *t, lb_err *err) {
     int fd = -1;
     LB_TRY(lb_os_open_write(path, false, &fd, err));
     lb_status st = lb_os_truncate(fd, path, 0, err);
     if (st == LB_OK)
         st = t->copy_from ? copy_file(t->copy_from, fd, path, err)
+             : t->make    ? make_text(t, fd, path, err)
                           : lb_os_pwrite(fd, path, t->bytes.ptr, t->bytes.len, 0, err);
     if (st == LB_OK && s->o.sync)
         st = lb_os_sync(fd, path, err);
@@ -157,7 +193,8 @@ static lb_status write_sums(lb_sink *s, lb_err *err) {
         st = lb_buf_status(&text, err);
     if (st == LB_OK && s->o.folder && !s->o.spread)
         st = write_text(s, s->partial,
-                        &(lb_sink_text){LB_STR("SHA256SUMS"), lb_buf_str(&text), NULL}, err);
+                        &(lb_sink_text){.name = LB_STR("SHA256SUMS"), .bytes = lb_buf_str(&text)},
+                        err);
     else if (st == LB_OK)
         st = write_file(s, s->sums_partial, &(lb_sink_text){.bytes = lb_buf_str(&text)}, err);
     lb_buf_deinit(&text);
@@ -247,10 +284,13 @@ static lb_status note_places(lb_sink *s, lb_err *err) {
 /* ---- the end ---- */
 
 /* Everything that is to be renamed, written and on the disk. */
-static lb_status complete(lb_sink *s, const lb_str *heads, const lb_sink_text *texts, u32 n_texts,
-                          lb_err *err) {
+static lb_status complete(lb_sink *s, const lb_sink_ending *e, lb_err *err) {
+    for (u32 i = 0; i < s->plan->n_files; i++)
+        LB_TRY(write_head(s, i, &e->heads[i], err));
+    for (u32 i = 0; i < e->n_patches; i++)
+        LB_TRY(lb_sink_write(s, e->patches[i].file, e->patches[i].off_bytes, e->patches[i].bytes,
+                             sizeof e->patches[i].bytes, err));
     for (u32 i = 0; i < s->plan->n_files; i++) {
-        LB_TRY(lb_sink_write(s, i, 0, heads[i].ptr, heads[i].len, err));
         if (!s->o.sync)
             continue;
         int fd;
@@ -260,8 +300,8 @@ static lb_status complete(lb_sink *s, const lb_str *heads, const lb_sink_text *t
         LB_TRY(st);
     }
     LB_TRY(lb_sink_close_files(s, err));
-    for (u32 i = 0; i < n_texts; i++)
-        LB_TRY(write_text(s, s->partial, &texts[i], err));
+    for (u32 i = 0; i < e->n_texts; i++)
+        LB_TRY(write_text(s, s->partial, &e->texts[i], err));
     if (s->o.sha256)
         LB_TRY(write_sums(s, err));
     if (s->o.sync && s->o.folder)
@@ -294,11 +334,10 @@ static lb_status put_sums(lb_sink *s, lb_err *err) {
     return rename_to(s, s->sums_partial, s->sums, err);
 }
 
-lb_status lb_sink_finish(lb_sink *s, const lb_str *heads, const lb_sink_text *texts, u32 n_texts,
-                         lb_err *err) {
+lb_status lb_sink_finish(lb_sink *s, const lb_sink_ending *e, lb_err *err) {
     bool sums = s->o.sha256 && (!s->o.folder || s->o.spread);
     if (!s->placed) {
-        LB_TRY(complete(s, heads, texts, n_texts, err));
+        LB_TRY(complete(s, e, err));
         /* what appeared there meanwhile is not ours to remove */
         LB_TRY(lb_sink_check_target(s, err));
         LB_TRY(note_places(s, err));

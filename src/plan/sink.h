@@ -11,6 +11,7 @@
 #ifndef LB_PLAN_SINK_H
 #define LB_PLAN_SINK_H
 
+#include "io/out.h"
 #include "plan/plan.h"
 
 typedef struct lb_sink lb_sink;
@@ -71,18 +72,41 @@ typedef struct lb_sink_part {
 } lb_sink_part;
 const lb_sink_part *lb_sink_kept_part(const lb_sink *s, u64 job);
 
-/* Small files (config.json...) of the output, written at the end: bytes, or the content of the file
- * copy_from. A name may have one folder in front. Both must outlive the sink. */
+/* Appends what is written to out: its failures are out's, others are returned. */
+typedef lb_status (*lb_sink_make)(void *ctx, lb_out *out, lb_err *err);
+
+/* Files (config.json...) of the output, written at the end: bytes, the content of the file
+ * copy_from, or what make gives. A name may have one folder in front. All of it must outlive the
+ * sink. */
 typedef struct lb_sink_text {
     lb_str name, bytes;
-    const char *copy_from; /* NULL: bytes */
+    const char *copy_from; /* NULL: bytes, or make */
+    lb_sink_make make;     /* NULL: bytes */
+    void *ctx;
 } lb_sink_text;
+/* The first bytes of a file of the plan: bytes, or what make gives. */
+typedef struct lb_sink_head {
+    lb_str bytes;
+    lb_sink_make make;
+    void *ctx;
+} lb_sink_head;
+/* Bytes that are put over a head. */
+typedef struct lb_sink_patch {
+    u32 file;
+    u64 off_bytes;
+    u8 bytes[32];
+} lb_sink_patch;
+typedef struct lb_sink_ending {
+    const lb_sink_head *heads; /* [n_files of the plan], at offset 0; may be empty */
+    const lb_sink_patch *patches;
+    const lb_sink_text *texts;
+    u32 n_patches, n_texts;
+} lb_sink_ending;
 /* Names may come from a model: a plain file name, or one in one plain folder; else LB_E_FORMAT. */
 lb_status lb_sink_check_name(lb_str name, lb_err *err);
-/* Writes heads (one per file of the plan, at offset 0; may be empty) and texts, syncs, renames,
- * removes the journal. After success the sink is finished; lb_sink_close frees it. */
-lb_status lb_sink_finish(lb_sink *s, const lb_str *heads, const lb_sink_text *texts, u32 n_texts,
-                         lb_err *err);
+/* Writes heads, patches and texts, syncs, renames, removes the journal. After success the sink is
+ * finished; lb_sink_close frees it. */
+lb_status lb_sink_finish(lb_sink *s, const lb_sink_ending *e, lb_err *err);
 /* SHA-256 of the first file, after lb_sink_finish with sha256. */
 const char *lb_sink_sha256(const lb_sink *s);
 /* What was written is of no use: lb_sink_close keeps nothing of it. */

@@ -5,11 +5,6 @@
 #include "text/bytelevel.h"
 #include <stdio.h>
 
-struct lb_bpe_pair {
-    u32 left, right; /* left == LB_NO_TOKEN: free */
-    u32 rank, merged;
-};
-
 typedef struct symbol {
     u32 id, prev, next; /* prev, next: indices; LB_NO_TOKEN at the ends */
     bool dead;
@@ -26,46 +21,53 @@ static u64 pair_hash(u32 left, u32 right) { /* ids are dense and not chosen: one
     return h ^ h >> 29;
 }
 
-static struct lb_bpe_pair *find_slot(const lb_bpe *b, u32 left, u32 right) {
+/* The slot of a pair, or the free one where it belongs. */
+static u32 *find_slot(const lb_bpe *b, u32 left, u32 right) {
     for (u64 i = pair_hash(left, right) & (b->cap - 1);; i = (i + 1) & (b->cap - 1)) {
-        struct lb_bpe_pair *p = &b->pairs[i];
-        if (p->left == LB_NO_TOKEN || (p->left == left && p->right == right))
+        u32 *p = &b->slots[i];
+        if (!*p)
+            return p;
+        const u32 *pair = &b->tok->merge[2 * ((u64)*p - 1)];
+        if (pair[0] == left && pair[1] == right)
             return p;
     }
 }
 
-static const struct lb_bpe_pair *find_pair(const lb_bpe *b, u32 left, u32 right) {
-    const struct lb_bpe_pair *p = b->cap ? find_slot(b, left, right) : NULL;
-    return p && p->left != LB_NO_TOKEN ? p : NULL;
+/* False: the two are not merged. */
+static bool find_pair(const lb_bpe *b, u32 left, u32 right, u32 *rank) {
+    u32 slot = b->cap ? *find_slot(b, left, right) : 0;
+    *rank = slot - 1;
+    return slot != 0;
 }
 
-static lb_status merge_id(const lb_bpe *b, lb_str text, u64 i, u32 *id, lb_err *err) {
-    u64 v;
-    if (!lb_map_find(&b->tok->id_of, text, &v))
-        return lb_fail(err, LB_E_FORMAT,
-                       "model.merges: entry %llu: \"%.*s\" is not in the vocabulary",
-                       (unsigned long long)i, (int)LB_MIN(text.len, (size_t)80), text.ptr);
-    *id = (u32)v;
-    return LB_OK;
+static lb_status unknown(lb_str text, u64 i, lb_err *err) {
+    return lb_fail(err, LB_E_FORMAT, "model.merges: entry %llu: \"%.*s\" is not in the vocabulary",
+                   (unsigned long long)i, (int)LB_MIN(text.len, (size_t)80), text.ptr);
 }
 
 static lb_status add_merges(lb_bpe *b, lb_err *err) {
     const lb_hf_tok *t = b->tok;
     lb_buf joined = {0};
     lb_status st = LB_OK;
-    for (u64 i = 0; i < t->n_merges; i++) {
-        lb_str left = t->merge[2 * i], right = t->merge[2 * i + 1];
-        u32 l = 0, r = 0, m = 0;
-        LB_TRY_DONE(st, merge_id(b, left, i, &l, err));
-        LB_TRY_DONE(st, merge_id(b, right, i, &r, err));
+    for (u64 i = 0; i < t->n_merges && st == LB_OK; i++) {
+        const u32 *pair = &t->merge[2 * i];
+        u64 id;
+        lb_str left = lb_hf_tok_part(t, i, 0), right = lb_hf_tok_part(t, i, 1);
+        if ((pair[0] | pair[1]) & LB_HF_FOREIGN) {
+            st = unknown(pair[0] & LB_HF_FOREIGN ? left : right, i, err);
+            break;
+        }
         lb_buf_reset(&joined);
         lb_buf_put_str(&joined, left);
         lb_buf_put_str(&joined, lb_str_sub(right, LB_MIN(b->prefix.len, right.len), right.len));
-        LB_TRY_DONE(st, lb_buf_status(&joined, err));
-        LB_TRY_DONE(st, merge_id(b, lb_buf_str(&joined), i, &m, err));
-        *find_slot(b, l, r) = (struct lb_bpe_pair){l, r, (u32)i, m};
+        st = lb_buf_status(&joined, err);
+        if (st == LB_OK && !lb_texts_index_find(&t->id_of, &t->token, lb_buf_str(&joined), &id))
+            st = unknown(lb_buf_str(&joined), i, err);
+        if (st != LB_OK)
+            break;
+        b->merged[i] = (u32)id;
+        *find_slot(b, pair[0], pair[1]) = (u32)i + 1;
     }
-done:
     lb_buf_deinit(&joined);
     return st;
 }
@@ -81,12 +83,13 @@ static void read_options(lb_bpe *b) {
     b->unk = LB_NO_TOKEN;
     u64 id;
     if (lb_json_as_str(lb_json_get(model, "unk_token"), &unk) &&
-        lb_map_find(&b->tok->id_of, unk, &id))
+        lb_texts_index_find(&b->tok->id_of, &b->tok->token, unk, &id))
         b->unk = (u32)id;
     for (u32 i = 0; i < 256; i++) {
         char name[8];
         int n = snprintf(name, sizeof name, "<0x%02X>", i);
-        bool there = lb_map_find(&b->tok->id_of, (lb_str){name, (size_t)n}, &id);
+        bool there =
+            lb_texts_index_find(&b->tok->id_of, &b->tok->token, (lb_str){name, (size_t)n}, &id);
         b->byte_token[i] = there ? (u32)id : LB_NO_TOKEN;
     }
 }
@@ -97,23 +100,22 @@ lb_status lb_bpe_init(lb_bpe *b, const lb_hf_tok *tok, lb_err *err) {
         return lb_fail(err, LB_E_UNSUPPORTED, "the model is no BPE");
     read_options(b);
     b->cap = 16;
-    while (b->cap < tok->n_merges * 2) /* at most half full; n_merges is bounded by the file */
+    while (b->cap / 4 * 3 < tok->n_merges) /* n_merges is bounded by the file */
         b->cap *= 2;
-    b->pairs = lb_alloc((size_t)b->cap * sizeof *b->pairs);
-    if (!b->pairs)
-        return lb_fail(err, LB_E_NOMEM, "out of memory for %llu merges",
-                       (unsigned long long)tok->n_merges);
-    for (u64 i = 0; i < b->cap; i++)
-        b->pairs[i].left = LB_NO_TOKEN;
-    lb_status st = add_merges(b, err);
+    b->slots = lb_alloc_zero((size_t)b->cap, sizeof *b->slots);
+    b->merged = lb_alloc_zero((size_t)tok->n_merges, sizeof *b->merged);
+    lb_status st = b->slots && b->merged ? add_merges(b, err)
+                                         : lb_fail(err, LB_E_NOMEM, "out of memory for %llu merges",
+                                                   (unsigned long long)tok->n_merges);
     if (st != LB_OK)
         lb_bpe_deinit(b);
     return st;
 }
 
 void lb_bpe_deinit(lb_bpe *b) {
-    lb_free(b->pairs);
-    b->pairs = NULL;
+    lb_free(b->slots);
+    lb_free(b->merged);
+    b->slots = b->merged = NULL;
     b->cap = 0;
 }
 
@@ -181,7 +183,7 @@ static void push_chars(const lb_bpe *b, lb_bpe_work *w, lb_str word) {
             c = lb_buf_str(&w->text);
         }
         u64 id;
-        if (lb_map_find(&b->tok->id_of, c, &id)) {
+        if (lb_texts_index_find(&b->tok->id_of, &b->tok->token, c, &id)) {
             push_symbol(w, (u32)id);
             last_unk = false;
             continue;
@@ -205,9 +207,9 @@ static void consider(const lb_bpe *b, lb_bpe_work *w, u32 at) {
     const symbol *v = (const symbol *)(const void *)w->symbols.ptr;
     if (at == LB_NO_TOKEN || v[at].next == LB_NO_TOKEN)
         return;
-    const struct lb_bpe_pair *p = find_pair(b, v[at].id, v[v[at].next].id);
-    if (p)
-        heap_push(&w->heap, (candidate){p->rank, at, p->merged});
+    u32 rank;
+    if (find_pair(b, v[at].id, v[v[at].next].id, &rank))
+        heap_push(&w->heap, (candidate){rank, at, b->merged[rank]});
 }
 
 static void merge_all(const lb_bpe *b, lb_bpe_work *w) {
@@ -223,8 +225,9 @@ static void merge_all(const lb_bpe *b, lb_bpe_work *w) {
         if (s->dead || s->next == LB_NO_TOKEN)
             continue;
         symbol *right = &v[s->next];
-        const struct lb_bpe_pair *p = find_pair(b, s->id, right->id);
-        if (!p || p->merged != c.merged) /* one of the two was merged meanwhile */
+        u32 rank;
+        if (!find_pair(b, s->id, right->id, &rank) ||
+            b->merged[rank] != c.merged) /* one of the two was merged meanwhile */
             continue;
         s->id = c.merged;
         right->dead = true;
@@ -242,7 +245,7 @@ lb_status lb_bpe_encode(const lb_bpe *b, lb_bpe_work *w, lb_str word, lb_buf *id
         return LB_OK;
     if (word.len > UINT32_MAX / 4)
         return lb_fail(err, LB_E_LIMIT, "a word of %zu bytes: at most 1 GiB is taken", word.len);
-    if (b->ignore_merges && lb_map_find(&b->tok->id_of, word, &whole)) {
+    if (b->ignore_merges && lb_texts_index_find(&b->tok->id_of, &b->tok->token, word, &whole)) {
         lb_buf_put_u32(ids, (u32)whole);
         return lb_buf_status(ids, err);
     }

@@ -15,8 +15,9 @@
 #define LB_NO_TOKEN UINT32_MAX
 
 typedef struct lb_bpe {
-    const lb_hf_tok *tok;      /* not owned */
-    struct lb_bpe_pair *pairs; /* open addressing, (left, right) -> (rank, merged) */
+    const lb_hf_tok *tok; /* not owned */
+    u32 *slots;           /* [cap] open addressing, (left, right) -> 1 + rank; 0: free */
+    u32 *merged;          /* [n_merges] */
     u64 cap;
     u32 byte_token[256]; /* "<0xNN>" */
     u32 unk;

@@ -1,143 +1,256 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* hf_tok.c: reading a tokenizer.json.
  *
- * Two passes over the text: the first finds where model.vocab and model.merges stand and counts
- * their entries, the second fills arrays of exactly that size. What remains (a few KiB to a few MiB
- * of added tokens) is parsed as a tree. Layout of the file: the tokenizers library 0.23 (serialised
- * forms of models BPE, Unigram, WordPiece, WordLevel and of AddedVocabulary). */
+ * One pass: entries of model.vocab and model.merges become offsets and ids as they come by, all
+ * other text is copied (a few KiB to a few MiB of added tokens) and parsed as a tree. Layout of the
+ * file: the tokenizers library 0.23 (serialised forms of models BPE, Unigram, WordPiece, WordLevel
+ * and of AddedVocabulary). */
 #include "text/hf_tok.h"
 
 #include "base/mem.h"
+#include "io/json_feed.h"
 
 /* An id may be this far beyond the number of entries: cut-down vocabularies keep their numbers. An
- * array of ids costs 16 bytes a number, so the slack is what a hostile file can make us allocate.
- */
+ * array of ids costs 4 bytes a number, so the slack is what a hostile file can make us allocate. */
 #define ID_SLACK ((u64)1 << 20)
 #define ENTRIES_MAX ((u64)1 << 26)
-
-typedef struct span {
-    size_t from, to; /* of the value's text; from == to: absent */
-    u64 n;           /* entries */
-    bool is_array;
-} span;
+#define ENTRY_BYTES_MIN 5 /* "":0, */
+#define KEPT_ENTRIES 2    /* of the skeleton */
 
 typedef struct reader {
     lb_hf_tok *t;
-    lb_str text;
-    const char *what;
+    const lb_hf_opts *o;
     lb_arena *arena;
+    lb_arena scratch; /* one text with escapes */
+    lb_json_feed f;
+    lb_buf rest;
+    u64 ids_max; /* no id of a file of this size can be above */
+    u64 vocab_from, merges_from;
+    bool has_vocab, has_merges, vocab_is_array, merges_are_array;
 } reader;
 
-/* Consumes the rest of a value whose first token was tok. */
-static lb_status finish_value(lb_json_reader *r, lb_json_tok tok, lb_err *err) {
-    if (tok != LB_JSON_OBJECT && tok != LB_JSON_ARRAY)
-        return LB_OK;
-    u32 depth = r->depth;
-    while (r->depth >= depth)
-        LB_TRY(lb_json_next(r, &tok, err));
-    return LB_OK;
-}
-
-static lb_status expect(const lb_json_reader *r, bool ok, const char *what, lb_err *err) {
+static lb_status expect(const reader *in, bool ok, const char *what, lb_err *err) {
     if (ok)
         return LB_OK;
-    return lb_fail_at(err, LB_E_FORMAT, r->off_base + r->pos, "%s expected", what);
+    return lb_fail_at(err, LB_E_FORMAT, lb_json_feed_pos(&in->f), "%s expected", what);
 }
 
-/* The value behind a key: where it stands and how many entries it has. */
-static lb_status measure(lb_json_reader *r, span *s, lb_err *err) {
-    lb_json_tok tok;
-    LB_TRY(lb_json_next(r, &tok, err));
-    LB_TRY(expect(r, tok == LB_JSON_OBJECT || tok == LB_JSON_ARRAY,
-                  "model.vocab and model.merges: an object or a list", err));
-    *s = (span){.from = r->pos - 1, .is_array = tok == LB_JSON_ARRAY};
-    for (;;) {
-        LB_TRY(lb_json_next(r, &tok, err));
-        if (tok == LB_JSON_OBJECT_END || tok == LB_JSON_ARRAY_END)
-            break;
-        if (tok == LB_JSON_KEY)
-            LB_TRY(lb_json_next(r, &tok, err));
-        LB_TRY(finish_value(r, tok, err));
-        s->n++;
-    }
-    s->to = r->pos;
-    if (s->n > ENTRIES_MAX)
-        return lb_fail_at(err, LB_E_LIMIT, s->from, "%llu entries: at most %llu are taken",
-                          (unsigned long long)s->n, (unsigned long long)ENTRIES_MAX);
+/* The text of the token that was read, good until the next. */
+static lb_status token_text(reader *in, lb_str *out, lb_err *err) {
+    lb_arena_reset(&in->scratch);
+    return lb_json_string(&in->f.r, &in->scratch, out, err);
+}
+
+static lb_status put_token(reader *in, lb_str text, u64 id, lb_err *err) {
+    lb_hf_tok *t = in->t;
+    u64 first;
+    if (lb_texts_has(&t->token, id))
+        return lb_fail_at(err, LB_E_FORMAT, lb_json_feed_pos(&in->f),
+                          "model.vocab: id %llu given twice", (unsigned long long)id);
+    LB_TRY(lb_texts_set(&t->token, id, text, err));
+    LB_TRY(lb_texts_index_put(&t->id_of, &t->token, id, &first, err));
+    if (first != id)
+        return lb_fail_at(err, LB_E_FORMAT, lb_json_feed_pos(&in->f),
+                          "model.vocab: \"%.*s\" given twice", (int)LB_MIN(text.len, (size_t)80),
+                          text.ptr);
     return LB_OK;
 }
 
-static lb_status locate(const reader *in, span *vocab, span *merges, lb_err *err) {
-    lb_json_reader r;
+/* "text": id. The key was read; setting it needs the id, which comes behind it. */
+static lb_status read_id(reader *in, lb_err *err) {
     lb_json_tok tok;
-    lb_json_begin(&r, in->text);
-    LB_TRY(lb_json_next(&r, &tok, err));
-    LB_TRY(expect(&r, tok == LB_JSON_OBJECT, "an object", err));
+    lb_str raw;
+    u64 id;
+    LB_TRY(token_text(in, &raw, err));
+    lb_str key = lb_arena_str(&in->scratch, raw); /* the window may move */
+    if (!key.ptr)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for the vocabulary");
+    LB_TRY(lb_json_feed_next(&in->f, &tok, err));
+    LB_TRY(expect(in, tok == LB_JSON_NUMBER, "model.vocab: a number", err));
+    LB_TRY(lb_json_u64(&in->f.r, &id, err));
+    if (id > in->ids_max)
+        return lb_fail_at(err, LB_E_LIMIT, lb_json_feed_pos(&in->f),
+                          "model.vocab: id %llu: numbers may leave out at most %llu",
+                          (unsigned long long)id, (unsigned long long)ID_SLACK);
+    return put_token(in, key, id, err);
+}
+
+/* ["text", score]: its id is its place. The bracket was read. */
+static lb_status read_piece(reader *in, u64 id, lb_err *err) {
+    lb_json_tok tok;
+    lb_str text;
+    double score = 0;
+    LB_TRY(lb_json_feed_next(&in->f, &tok, err));
+    LB_TRY(expect(in, tok == LB_JSON_STRING, "model.vocab: [text, score]", err));
+    LB_TRY(token_text(in, &text, err));
+    LB_TRY(put_token(in, text, id, err));
+    LB_TRY(lb_json_feed_next(&in->f, &tok, err));
+    LB_TRY(expect(in, tok == LB_JSON_NUMBER, "model.vocab: [text, score]", err));
+    lb_json number = {.type = LB_JNUMBER, .text = in->f.r.raw};
+    LB_TRY(expect(in, lb_json_as_f64(&number, &score), "model.vocab: a score", err));
+    lb_buf_put_u32(&in->t->scores, lb_f32_bits((float)score));
+    LB_TRY(lb_buf_status(&in->t->scores, err));
+    LB_TRY(lb_json_feed_next(&in->f, &tok, err));
+    return expect(in, tok == LB_JSON_ARRAY_END, "model.vocab: [text, score]", err);
+}
+
+static lb_status put_part(reader *in, lb_str text, lb_err *err) {
+    lb_hf_tok *t = in->t;
+    u64 id = 0;
+    u32 ref = 0;
+    if (!lb_texts_index_find(&t->id_of, &t->token, text, &id)) {
+        LB_TRY(lb_texts_put(&t->token, text, &ref, err));
+        if (ref >= LB_HF_FOREIGN)
+            return lb_fail(err, LB_E_LIMIT, "model.merges: more than 2 GiB of text");
+        id = ref | LB_HF_FOREIGN;
+    }
+    lb_buf_put_u32(&t->merges, (u32)id);
+    return lb_buf_status(&t->merges, err);
+}
+
+/* "left right" or ["left", "right"], whose first token was read. */
+static lb_status read_merge(reader *in, lb_json_tok tok, lb_err *err) {
+    lb_str text;
+    if (tok == LB_JSON_STRING) {
+        LB_TRY(token_text(in, &text, err));
+        const char *space = text.len ? memchr(text.ptr, ' ', text.len) : NULL;
+        size_t at = space ? (size_t)(space - text.ptr) : 0;
+        lb_str right = lb_str_sub(text, at + 1, text.len);
+        bool ok = space && !(right.len && memchr(right.ptr, ' ', right.len));
+        LB_TRY(expect(in, ok, "model.merges: two parts with one space between", err));
+        LB_TRY(put_part(in, lb_str_sub(text, 0, at), err));
+        return put_part(in, right, err);
+    }
+    LB_TRY(expect(in, tok == LB_JSON_ARRAY, "model.merges: a string or a list of two", err));
+    for (u32 side = 0; side < 2; side++) {
+        LB_TRY(lb_json_feed_next(&in->f, &tok, err));
+        LB_TRY(expect(in, tok == LB_JSON_STRING, "model.merges: a list of two strings", err));
+        LB_TRY(token_text(in, &text, err));
+        LB_TRY(put_part(in, text, err));
+    }
+    LB_TRY(lb_json_feed_next(&in->f, &tok, err));
+    return expect(in, tok == LB_JSON_ARRAY_END, "model.merges: a list of two strings", err);
+}
+
+static lb_status skip_entry(reader *in, lb_json_tok tok, lb_err *err) {
+    if (tok == LB_JSON_KEY)
+        LB_TRY(lb_json_feed_next(&in->f, &tok, err));
+    return lb_json_feed_finish(&in->f, tok, err);
+}
+
+static lb_status read_entry(reader *in, bool vocab, lb_json_tok tok, u64 i, lb_err *err) {
+    lb_hf_tok *t = in->t;
+    if (in->o->no_arrays)
+        return skip_entry(in, tok, err);
+    if (vocab && !in->vocab_is_array)
+        return read_id(in, err);
+    if (vocab) {
+        LB_TRY(expect(in, tok == LB_JSON_ARRAY, "model.vocab: [text, score]", err));
+        return read_piece(in, i, err);
+    }
+    bool pairs = tok == LB_JSON_ARRAY;
+    if (i == 0)
+        t->merge_pairs = pairs;
+    LB_TRY(expect(in, pairs == t->merge_pairs, "model.merges: entries of one form", err));
+    return read_merge(in, tok, err);
+}
+
+/* The value behind "vocab" or "merges"; entries behind the second are cut out of the skeleton. */
+static lb_status read_large(reader *in, bool vocab, lb_err *err) {
+    lb_json_tok tok;
+    u64 n = 0;
+    LB_TRY(lb_json_feed_next(&in->f, &tok, err));
+    LB_TRY(expect(in, tok == LB_JSON_OBJECT || tok == LB_JSON_ARRAY,
+                  "model.vocab and model.merges: an object or a list", err));
+    u64 from = lb_json_feed_pos(&in->f) - 1;
+    *(vocab ? &in->vocab_from : &in->merges_from) = from;
+    *(vocab ? &in->has_vocab : &in->has_merges) = true;
+    *(vocab ? &in->vocab_is_array : &in->merges_are_array) = tok == LB_JSON_ARRAY;
+    LB_TRY(expect(in, vocab || in->merges_are_array, "model.merges: a list", err));
+    for (;; n++) {
+        LB_TRY(lb_json_feed_next(&in->f, &tok, err));
+        if (tok == LB_JSON_OBJECT_END || tok == LB_JSON_ARRAY_END)
+            break;
+        LB_TRY(read_entry(in, vocab, tok, n, err));
+        if (n + 1 >= KEPT_ENTRIES)
+            lb_json_feed_cut(&in->f);
+    }
+    lb_json_feed_cut_end(&in->f);
+    if (n > ENTRIES_MAX)
+        return lb_fail_at(err, LB_E_LIMIT, from, "%llu entries: at most %llu are taken",
+                          (unsigned long long)n, (unsigned long long)ENTRIES_MAX);
+    *(vocab ? &in->t->n_vocab : &in->t->n_merges) = n;
+    return LB_OK;
+}
+
+static lb_status read_model(reader *in, lb_err *err) {
+    lb_json_tok tok;
     for (;;) {
-        LB_TRY(lb_json_next(&r, &tok, err));
+        LB_TRY(lb_json_feed_next(&in->f, &tok, err));
         if (tok == LB_JSON_OBJECT_END)
             return LB_OK;
-        bool is_model = lb_str_eq_c(r.raw, "model");
-        LB_TRY(lb_json_next(&r, &tok, err));
-        if (!is_model || tok != LB_JSON_OBJECT) {
-            LB_TRY(finish_value(&r, tok, err));
+        bool vocab = lb_str_eq_c(in->f.r.raw, "vocab");
+        if (vocab || lb_str_eq_c(in->f.r.raw, "merges")) {
+            if (vocab ? in->has_vocab : in->has_merges)
+                return lb_fail_at(err, LB_E_FORMAT, lb_json_feed_pos(&in->f),
+                                  "model: the key \"%s\" is there twice",
+                                  vocab ? "vocab" : "merges");
+            LB_TRY(read_large(in, vocab, err));
             continue;
         }
-        for (;;) {
-            LB_TRY(lb_json_next(&r, &tok, err));
-            if (tok == LB_JSON_OBJECT_END)
-                break;
-            if (lb_str_eq_c(r.raw, "vocab"))
-                LB_TRY(measure(&r, vocab, err));
-            else if (lb_str_eq_c(r.raw, "merges"))
-                LB_TRY(measure(&r, merges, err));
-            else
-                LB_TRY(lb_json_skip(&r, err));
-        }
+        LB_TRY(lb_json_feed_next(&in->f, &tok, err));
+        LB_TRY(lb_json_feed_finish(&in->f, tok, err));
+    }
+}
+
+static lb_status read_file(reader *in, lb_err *err) {
+    lb_json_tok tok;
+    LB_TRY(lb_json_feed_next(&in->f, &tok, err));
+    LB_TRY(expect(in, tok == LB_JSON_OBJECT, "an object", err));
+    for (;;) {
+        LB_TRY(lb_json_feed_next(&in->f, &tok, err));
+        if (tok == LB_JSON_OBJECT_END)
+            break;
+        bool is_model = lb_str_eq_c(in->f.r.raw, "model");
+        LB_TRY(lb_json_feed_next(&in->f, &tok, err));
+        LB_TRY(is_model && tok == LB_JSON_OBJECT ? read_model(in, err)
+                                                 : lb_json_feed_finish(&in->f, tok, err));
+    }
+    return lb_json_feed_next(&in->f, &tok, err);
+}
+
+static void make_empty(lb_json *v) {
+    if (v && (v->type == LB_JOBJECT || v->type == LB_JARRAY)) {
+        v->first = v->last = NULL;
+        v->n = 0;
     }
 }
 
 /* The tree of everything but the two large members. */
-static lb_status parse_rest(const reader *in, span vocab, span merges, lb_err *err) {
+static lb_status parse_rest(reader *in, lb_err *err) {
     lb_hf_tok *t = in->t;
-    span first = vocab.from < merges.from ? vocab : merges;
-    span second = vocab.from < merges.from ? merges : vocab;
-    lb_buf text = {0};
-    size_t pos = 0;
-    const span *spans[2] = {&first, &second};
-    for (u32 i = 0; i < 2; i++) {
-        if (spans[i]->from == spans[i]->to)
-            continue;
-        lb_buf_put(&text, in->text.ptr + pos, spans[i]->from - pos);
-        lb_buf_put_c(&text, spans[i]->is_array ? "[]" : "{}");
-        pos = spans[i]->to;
-    }
-    lb_buf_put(&text, in->text.ptr + pos, in->text.len - pos);
-    lb_status st = lb_buf_status(&text, err);
-    lb_str copy = LB_STR_NONE;
-    if (st == LB_OK) {
-        copy = lb_arena_str(in->arena, lb_buf_str(&text));
-        if (!copy.ptr)
-            st = lb_fail(err, LB_E_NOMEM, "out of memory");
-    }
-    lb_buf_deinit(&text);
-    if (st == LB_OK)
-        st = lb_json_parse(copy, in->what, in->arena, &t->rest, err);
-    if (st == LB_OK) {
-        t->model = lb_json_get(t->rest, "model");
-        if (!t->model || t->model->type != LB_JOBJECT)
-            st = lb_fail(err, LB_E_FORMAT, "no \"model\": not a file of the tokenizers library");
-    }
-    return st;
+    LB_TRY(lb_buf_status(&in->rest, err));
+    t->skeleton = lb_arena_str(in->arena, lb_buf_str(&in->rest));
+    if (!t->skeleton.ptr)
+        return lb_fail(err, LB_E_NOMEM, "out of memory");
+    lb_buf_deinit(&in->rest);
+    LB_TRY(lb_json_parse(t->skeleton, in->o->what, in->arena, &t->rest, err));
+    t->model = lb_json_get(t->rest, "model");
+    if (!t->model || t->model->type != LB_JOBJECT)
+        return lb_fail(err, LB_E_FORMAT, "no \"model\": not a file of the tokenizers library");
+    make_empty(lb_json_get(t->model, "vocab"));
+    make_empty(lb_json_get(t->model, "merges"));
+    return LB_OK;
 }
 
 /* Older files have no "type": the library then takes the first model whose members fit. */
-static lb_status model_kind(lb_hf_tok *t, span vocab, span merges, lb_err *err) {
+static lb_status model_kind(const reader *in, lb_err *err) {
     static const char *const names[] = {"BPE", "Unigram", "WordPiece", "WordLevel"};
+    lb_hf_tok *t = in->t;
     lb_str type;
     if (!lb_json_as_str(lb_json_get(t->model, "type"), &type)) {
-        t->kind = merges.from != merges.to                            ? LB_HF_BPE
-                  : vocab.is_array                                    ? LB_HF_UNIGRAM
+        t->kind = in->has_merges                                      ? LB_HF_BPE
+                  : in->vocab_is_array                                ? LB_HF_UNIGRAM
                   : lb_json_get(t->model, "max_input_chars_per_word") ? LB_HF_WORDPIECE
                                                                       : LB_HF_WORDLEVEL;
         return LB_OK;
@@ -153,144 +266,25 @@ static lb_status model_kind(lb_hf_tok *t, span vocab, span merges, lb_err *err) 
                    LB_FMT(type));
 }
 
-static lb_status no_memory(lb_err *err) {
-    return lb_fail(err, LB_E_NOMEM, "out of memory for the vocabulary");
+lb_str lb_hf_tok_part(const lb_hf_tok *t, u64 merge, u32 side) {
+    u32 v = t->merge[2 * merge + side];
+    return v & LB_HF_FOREIGN ? lb_texts_at(&t->token, v & ~LB_HF_FOREIGN)
+                             : lb_texts_get(&t->token, v);
 }
 
-static lb_status put_token(const reader *in, const lb_json_reader *r, lb_str text, u64 id,
-                           lb_err *err) {
-    lb_hf_tok *t = in->t;
-    bool existed;
-    if (t->token[id].ptr)
-        return lb_fail_at(err, LB_E_FORMAT, r->off_base + r->pos,
-                          "model.vocab: id %llu given twice", (unsigned long long)id);
-    t->token[id] = text.ptr ? text : LB_STR("");
-    LB_TRY(lb_map_put(&t->id_of, text, id, &existed, err));
-    if (existed)
-        return lb_fail_at(err, LB_E_FORMAT, r->off_base + r->pos,
-                          "model.vocab: \"%.*s\" given twice", (int)LB_MIN(text.len, (size_t)80),
-                          text.ptr);
+static lb_status next_merge(void *ctx, lb_str pair[2], bool *more, lb_err *err) {
+    lb_hf_tok_iter *it = ctx;
+    (void)err;
+    *more = it->at < it->t->n_merges;
+    for (u32 side = 0; side < 2 && *more; side++)
+        pair[side] = lb_hf_tok_part(it->t, it->at, side);
+    it->at += *more;
     return LB_OK;
 }
 
-/* {"text": id, ...}: two walks, since the ids say how long the array is. */
-static lb_status read_vocab_object(const reader *in, span s, lb_err *err) {
-    lb_hf_tok *t = in->t;
-    lb_str text = lb_str_sub(in->text, s.from, s.to);
-    lb_json_reader r;
-    lb_json_tok tok;
-    for (u32 walk = 0; walk < 2; walk++) {
-        lb_json_begin(&r, text);
-        r.off_base = s.from;
-        LB_TRY(lb_json_next(&r, &tok, err));
-        for (;;) {
-            LB_TRY(lb_json_next(&r, &tok, err));
-            if (tok == LB_JSON_OBJECT_END)
-                break;
-            lb_str key;
-            if (walk)
-                LB_TRY(lb_json_string(&r, in->arena, &key, err));
-            LB_TRY(lb_json_next(&r, &tok, err));
-            LB_TRY(expect(&r, tok == LB_JSON_NUMBER, "model.vocab: a number", err));
-            u64 id;
-            LB_TRY(lb_json_u64(&r, &id, err));
-            if (walk) {
-                LB_TRY(put_token(in, &r, key, id, err));
-            } else {
-                if (id > s.n + ID_SLACK)
-                    return lb_fail_at(err, LB_E_LIMIT, s.from + r.pos,
-                                      "model.vocab: id %llu in a vocabulary of %llu entries: "
-                                      "numbers may leave out at most %llu",
-                                      (unsigned long long)id, (unsigned long long)s.n,
-                                      (unsigned long long)ID_SLACK);
-                t->n_ids = LB_MAX(t->n_ids, id + 1);
-            }
-        }
-        if (walk == 0) {
-            t->token = lb_arena_new(in->arena, lb_str, t->n_ids);
-            if (!t->token && t->n_ids)
-                return no_memory(err);
-        }
-    }
-    return LB_OK;
-}
-
-/* [["text", score], ...]: ids are the places. */
-static lb_status read_vocab_array(const reader *in, span s, lb_err *err) {
-    lb_hf_tok *t = in->t;
-    lb_json_reader r;
-    lb_json_tok tok;
-    t->n_ids = s.n;
-    t->token = lb_arena_new(in->arena, lb_str, s.n);
-    t->score = lb_arena_new(in->arena, float, s.n);
-    if ((!t->token || !t->score) && s.n)
-        return no_memory(err);
-    lb_json_begin(&r, lb_str_sub(in->text, s.from, s.to));
-    r.off_base = s.from;
-    LB_TRY(lb_json_next(&r, &tok, err));
-    for (u64 id = 0; id < s.n; id++) {
-        LB_TRY(lb_json_next(&r, &tok, err));
-        LB_TRY(expect(&r, tok == LB_JSON_ARRAY, "model.vocab: [text, score]", err));
-        LB_TRY(lb_json_next(&r, &tok, err));
-        LB_TRY(expect(&r, tok == LB_JSON_STRING, "model.vocab: [text, score]", err));
-        lb_str text;
-        LB_TRY(lb_json_string(&r, in->arena, &text, err));
-        LB_TRY(lb_json_next(&r, &tok, err));
-        LB_TRY(expect(&r, tok == LB_JSON_NUMBER, "model.vocab: [text, score]", err));
-        lb_json number = {.type = LB_JNUMBER, .text = r.raw};
-        double score = 0;
-        LB_TRY(expect(&r, lb_json_as_f64(&number, &score), "model.vocab: a score", err));
-        t->score[id] = (float)score;
-        LB_TRY(put_token(in, &r, text, id, err));
-        LB_TRY(lb_json_next(&r, &tok, err));
-        LB_TRY(expect(&r, tok == LB_JSON_ARRAY_END, "model.vocab: [text, score]", err));
-    }
-    return LB_OK;
-}
-
-/* One entry of model.merges, whose first token was read: "left right" or ["left", "right"]. */
-static lb_status read_merge(const reader *in, lb_json_reader *r, lb_json_tok tok, lb_str *pair,
-                            lb_err *err) {
-    if (tok == LB_JSON_STRING) {
-        lb_str both;
-        LB_TRY(lb_json_string(r, in->arena, &both, err));
-        const char *space = both.len ? memchr(both.ptr, ' ', both.len) : NULL;
-        size_t at = space ? (size_t)(space - both.ptr) : 0;
-        pair[0] = lb_str_sub(both, 0, at);
-        pair[1] = lb_str_sub(both, at + 1, both.len);
-        bool ok = space && !(pair[1].len && memchr(pair[1].ptr, ' ', pair[1].len));
-        return expect(r, ok, "model.merges: two parts with one space between", err);
-    }
-    LB_TRY(expect(r, tok == LB_JSON_ARRAY, "model.merges: a string or a list of two", err));
-    for (u32 side = 0; side < 2; side++) {
-        LB_TRY(lb_json_next(r, &tok, err));
-        LB_TRY(expect(r, tok == LB_JSON_STRING, "model.merges: a list of two strings", err));
-        LB_TRY(lb_json_string(r, in->arena, &pair[side], err));
-    }
-    LB_TRY(lb_json_next(r, &tok, err));
-    return expect(r, tok == LB_JSON_ARRAY_END, "model.merges: a list of two strings", err);
-}
-
-static lb_status read_merges(const reader *in, span s, lb_err *err) {
-    lb_hf_tok *t = in->t;
-    lb_json_reader r;
-    lb_json_tok tok;
-    t->merge = lb_arena_new(in->arena, lb_str, 2 * s.n);
-    if (!t->merge && s.n)
-        return no_memory(err);
-    lb_json_begin(&r, lb_str_sub(in->text, s.from, s.to));
-    r.off_base = s.from;
-    LB_TRY(lb_json_next(&r, &tok, err));
-    LB_TRY(expect(&r, tok == LB_JSON_ARRAY, "model.merges: a list", err));
-    for (u64 i = 0; i < s.n; i++) {
-        LB_TRY(lb_json_next(&r, &tok, err));
-        bool pairs = tok == LB_JSON_ARRAY;
-        if (i == 0)
-            t->merge_pairs = pairs;
-        LB_TRY(expect(&r, pairs == t->merge_pairs, "model.merges: entries of one form", err));
-        LB_TRY(read_merge(in, &r, tok, &t->merge[2 * i], err));
-    }
-    return LB_OK;
+lb_hf_merges lb_hf_tok_merges(lb_hf_tok_iter *it, const lb_hf_tok *t) {
+    *it = (lb_hf_tok_iter){t, 0};
+    return (lb_hf_merges){next_merge, it};
 }
 
 /* ---- added tokens ---- */
@@ -301,7 +295,7 @@ bool lb_hf_tok_id(const lb_hf_tok *t, lb_str text, u32 *id) {
         *id = t->added[v].id;
         return true;
     }
-    if (!lb_map_find(&t->id_of, text, &v))
+    if (!lb_texts_index_find(&t->id_of, &t->token, text, &v))
         return false;
     *id = (u32)v;
     return true;
@@ -330,7 +324,10 @@ lb_status lb_hf_tok_add(lb_hf_tok *t, const lb_hf_added *token, lb_arena *arena,
         t->cap_added = cap;
     }
     u64 id = LB_MAX(t->n_vocab, t->next_added);
-    bool in_vocab = lb_map_find(&t->id_of, token->content, &id);
+    u64 known;
+    bool in_vocab = lb_texts_index_find(&t->id_of, &t->token, token->content, &known);
+    if (in_vocab)
+        id = known;
     t->next_added = LB_MAX(t->next_added, id + 1);
     LB_TRY(lb_map_put(&t->added_of, token->content, t->n_added, &existed, err));
     lb_hf_added *a = &t->added[t->n_added++];
@@ -363,35 +360,55 @@ static lb_status read_added(const reader *in, lb_err *err) {
     return LB_OK;
 }
 
-static lb_status parse(lb_hf_tok *t, lb_str text, const char *what, lb_arena *arena, bool arrays,
-                       lb_err *err) {
-    *t = (lb_hf_tok){0};
-    reader in = {t, text, what, arena};
-    span vocab = {0}, merges = {0};
-    lb_status st = LB_OK;
-    LB_TRY_DONE(st, locate(&in, &vocab, &merges, err));
-    LB_TRY_DONE(st, parse_rest(&in, vocab, merges, err));
-    LB_TRY_DONE(st, model_kind(t, vocab, merges, err));
-    t->vocab_text = lb_str_sub(text, vocab.from, vocab.to);
-    t->merges_text = lb_str_sub(text, merges.from, merges.to);
-    if (vocab.from == vocab.to)
-        st = lb_fail(err, LB_E_FORMAT, "model without \"vocab\"");
-    else if (vocab.is_array != (t->kind == LB_HF_UNIGRAM))
-        st = lb_fail_at(err, LB_E_FORMAT, vocab.from, "model.vocab: not the form of this type");
-    if (st != LB_OK)
-        goto done;
-    t->n_vocab = vocab.n;
-    t->n_merges = merges.n;
-    if (!arrays)
+/* Where the merges stand before the vocabulary their parts are found now. */
+static void resolve_parts(lb_hf_tok *t) {
+    for (u64 i = 0; i < 2 * t->n_merges; i++) {
+        u64 id;
+        if ((t->merge[i] & LB_HF_FOREIGN) &&
+            lb_texts_index_find(&t->id_of, &t->token, lb_hf_tok_part(t, i / 2, i % 2), &id))
+            t->merge[i] = (u32)id;
+    }
+}
+
+static lb_status read_all(reader *in, lb_err *err) {
+    lb_hf_tok *t = in->t;
+    LB_TRY(read_file(in, err));
+    LB_TRY(parse_rest(in, err));
+    LB_TRY(model_kind(in, err));
+    if (!in->has_vocab)
+        return lb_fail(err, LB_E_FORMAT, "model without \"vocab\"");
+    if (in->vocab_is_array != (t->kind == LB_HF_UNIGRAM))
+        return lb_fail_at(err, LB_E_FORMAT, in->vocab_from,
+                          "model.vocab: not the form of this type");
+    if (in->o->no_arrays)
         return LB_OK;
-    LB_TRY_DONE(st, vocab.is_array ? read_vocab_array(&in, vocab, err)
-                                   : read_vocab_object(&in, vocab, err));
-    if (merges.from != merges.to)
-        LB_TRY_DONE(st, read_merges(&in, merges, err));
-    LB_TRY_DONE(st, read_added(&in, err));
-done:
+    t->n_ids = t->token.n;
+    t->score = in->vocab_is_array ? (float *)(void *)t->scores.ptr : NULL;
+    t->merge = (u32 *)(void *)t->merges.ptr;
+    if (t->n_ids > t->n_vocab + ID_SLACK + 1)
+        return lb_fail_at(err, LB_E_LIMIT, in->vocab_from,
+                          "model.vocab: id %llu in a vocabulary of %llu entries: numbers may leave "
+                          "out at most %llu",
+                          (unsigned long long)t->n_ids - 1, (unsigned long long)t->n_vocab,
+                          (unsigned long long)ID_SLACK);
+    if (in->merges_from < in->vocab_from)
+        resolve_parts(t);
+    return read_added(in, err);
+}
+
+lb_status lb_hf_tok_read(lb_hf_tok *t, lb_cur *c, const lb_hf_opts *o, lb_arena *arena,
+                         lb_err *err) {
+    *t = (lb_hf_tok){0};
+    reader in = {.t = t, .o = o, .arena = arena};
+    in.ids_max = LB_MIN(lb_cur_left(c) / ENTRY_BYTES_MIN + ID_SLACK, (u64)LB_HF_FOREIGN - 1);
+    lb_status st = lb_json_feed_open(&in.f, c, &in.rest, err);
+    if (st == LB_OK)
+        st = read_all(&in, err);
+    lb_json_feed_close(&in.f);
+    lb_buf_deinit(&in.rest);
+    lb_arena_deinit(&in.scratch);
     if (st != LB_OK) {
-        lb_err_context(err, "%s", what);
+        lb_err_context(err, "%s", o->what);
         lb_hf_tok_deinit(t);
     }
     return st;
@@ -399,15 +416,17 @@ done:
 
 lb_status lb_hf_tok_parse(lb_hf_tok *t, lb_str text, const char *what, lb_arena *arena,
                           lb_err *err) {
-    return parse(t, text, what, arena, true, err);
-}
-
-lb_status lb_hf_tok_parse_rest(lb_hf_tok *t, lb_str text, const char *what, lb_arena *arena,
-                               lb_err *err) {
-    return parse(t, text, what, arena, false, err);
+    lb_cur c;
+    lb_cur_mem(&c, what, text.ptr, text.len);
+    return lb_hf_tok_read(t, &c, &(lb_hf_opts){.what = what}, arena, err);
 }
 
 void lb_hf_tok_deinit(lb_hf_tok *t) {
-    lb_map_deinit(&t->id_of);
+    lb_texts_deinit(&t->token);
+    lb_texts_index_deinit(&t->id_of);
+    lb_buf_deinit(&t->scores);
+    lb_buf_deinit(&t->merges);
     lb_map_deinit(&t->added_of);
+    t->score = NULL;
+    t->merge = NULL;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* hf_write.c: cutting a tokenizer.json to its skeleton, and filling one again. */
+/* hf_write.c: filling the skeleton of a tokenizer.json. */
 #include "text/hf_write.h"
 
-#define CHUNK ((size_t)64 << 10)
+#include "io/json.h"
 
 /* How the entries of an object or list are set. Views of the skeleton. */
 typedef struct layout {
@@ -83,155 +83,139 @@ static void learn(lb_str s, size_t from, size_t to, bool vocab, layout *l) {
 
 typedef struct writer {
     const lb_hf_parts *p;
-    const lb_hf_sink *sink;
-    lb_buf buf, joined;
-    bool stopped;
+    lb_out *out;
+    lb_buf joined;
 } writer;
 
-static void flush(writer *w, size_t least) {
-    if (w->buf.len < least || w->stopped || w->buf.oom)
-        return;
-    w->stopped = !w->sink->put(w->sink->ctx, lb_buf_str(&w->buf));
-    lb_buf_reset(&w->buf);
-}
-
 static lb_status put_vocab(writer *w, const layout *l, lb_err *err) {
+    lb_buf *b = &w->out->buf;
     bool first = true;
-    lb_buf_put_str(&w->buf, l->open);
-    for (u64 i = 0; i < w->p->n_ids && !w->stopped; i++) {
-        if (!w->p->token[i].ptr)
+    lb_buf_put_str(b, l->open);
+    for (u64 i = 0; i < w->p->token->n && !lb_out_failed(w->out); i++) {
+        if (!lb_texts_has(w->p->token, i))
             continue;
         if (l->n < (first ? 1 : 2))
             return lb_fail(err, LB_E_FORMAT, "skeleton: model.vocab shows too few entries");
-        lb_buf_put_str(&w->buf, first ? LB_STR_NONE : l->join);
-        lb_json_write_str(&w->buf, w->p->token[i], w->p->ascii);
-        lb_buf_put_str(&w->buf, l->colon);
-        lb_buf_printf(&w->buf, "%llu", (unsigned long long)i);
+        lb_buf_put_str(b, first ? LB_STR_NONE : l->join);
+        lb_json_write_str(b, lb_texts_get(w->p->token, i), w->p->ascii);
+        lb_buf_put_str(b, l->colon);
+        lb_buf_put_dec(b, i);
         first = false;
-        flush(w, CHUNK);
+        lb_out_spill(w->out);
     }
-    lb_buf_put_str(&w->buf, l->close);
+    lb_buf_put_str(b, l->close);
     return LB_OK;
+}
+
+static void put_merge(writer *w, const layout *l, const lb_str pair[2]) {
+    lb_buf *b = &w->out->buf;
+    if (l->pairs) {
+        lb_buf_put_str(b, l->in_open);
+        lb_json_write_str(b, pair[0], w->p->ascii);
+        lb_buf_put_str(b, l->in_join);
+        lb_json_write_str(b, pair[1], w->p->ascii);
+        lb_buf_put_str(b, l->in_close);
+        return;
+    }
+    lb_buf_reset(&w->joined);
+    lb_buf_put_str(&w->joined, pair[0]);
+    lb_buf_put_u8(&w->joined, ' ');
+    lb_buf_put_str(&w->joined, pair[1]);
+    lb_json_write_str(b, lb_buf_str(&w->joined), w->p->ascii);
 }
 
 static lb_status put_merges(writer *w, const layout *l, lb_err *err) {
-    lb_buf_put_str(&w->buf, l->open);
-    for (u64 i = 0; i < w->p->n_merges && !w->stopped; i++) {
-        lb_str left = w->p->merge[2 * i], right = w->p->merge[2 * i + 1];
-        if (l->n < (i ? 2 : 1))
+    const lb_hf_merges *m = &w->p->merges;
+    lb_str pair[2];
+    bool more = m->next != NULL;
+    lb_buf_put_str(&w->out->buf, l->open);
+    for (bool first = true; more && !lb_out_failed(w->out); first = false) {
+        LB_TRY(m->next(m->ctx, pair, &more, err));
+        if (!more)
+            break;
+        if (l->n < (first ? 1 : 2))
             return lb_fail(err, LB_E_FORMAT, "skeleton: model.merges shows too few entries");
-        lb_buf_put_str(&w->buf, i ? l->join : LB_STR_NONE);
-        if (l->pairs) {
-            lb_buf_put_str(&w->buf, l->in_open);
-            lb_json_write_str(&w->buf, left, w->p->ascii);
-            lb_buf_put_str(&w->buf, l->in_join);
-            lb_json_write_str(&w->buf, right, w->p->ascii);
-            lb_buf_put_str(&w->buf, l->in_close);
-        } else {
-            lb_buf_reset(&w->joined);
-            lb_buf_put_str(&w->joined, left);
-            lb_buf_put_u8(&w->joined, ' ');
-            lb_buf_put_str(&w->joined, right);
-            lb_json_write_str(&w->buf, lb_buf_str(&w->joined), w->p->ascii);
-        }
-        flush(w, CHUNK);
+        lb_buf_put_str(&w->out->buf, first ? LB_STR_NONE : l->join);
+        put_merge(w, l, pair);
+        lb_out_spill(w->out);
     }
-    lb_buf_put_str(&w->buf, l->close);
+    lb_buf_put_str(&w->out->buf, l->close);
+    return lb_buf_status(&w->joined, err);
+}
+
+/* ---- where the containers stand ---- */
+
+typedef struct place {
+    size_t from, to; /* from == to: absent */
+    u64 n;
+    bool is_array;
+} place;
+
+static lb_status measure(lb_json_reader *r, place *s, lb_err *err) {
+    lb_json_tok tok;
+    LB_TRY(lb_json_next(r, &tok, err));
+    if (tok != LB_JSON_OBJECT && tok != LB_JSON_ARRAY)
+        return lb_fail(err, LB_E_FORMAT, "skeleton: no vocabulary or merges");
+    *s = (place){.from = r->pos - 1, .is_array = tok == LB_JSON_ARRAY};
+    for (u32 depth = r->depth; r->depth >= depth;) {
+        LB_TRY(lb_json_next(r, &tok, err));
+        s->n += r->depth == depth && tok != LB_JSON_KEY; /* a value, or the end of one */
+    }
+    s->to = r->pos;
     return LB_OK;
 }
 
-/* Where a container of the skeleton stands. */
-static void place(lb_str skeleton, lb_str part, size_t *from, size_t *to) {
-    *from = part.len ? (size_t)(part.ptr - skeleton.ptr) : 0;
-    *to = *from + part.len;
+static lb_status locate(lb_str skeleton, place *vocab, place *merges, lb_err *err) {
+    lb_json_reader r;
+    lb_json_tok tok;
+    lb_json_begin(&r, skeleton);
+    LB_TRY(lb_json_next(&r, &tok, err));
+    for (bool in_model = false; r.depth;) {
+        LB_TRY(lb_json_next(&r, &tok, err));
+        if (tok == LB_JSON_OBJECT_END)
+            in_model = false;
+        if (tok != LB_JSON_KEY)
+            continue;
+        if (r.depth == 1 && lb_str_eq_c(r.raw, "model")) {
+            in_model = true;
+            LB_TRY(lb_json_next(&r, &tok, err));
+        } else if (in_model && r.depth == 2 && lb_str_eq_c(r.raw, "vocab")) {
+            LB_TRY(measure(&r, vocab, err));
+        } else if (in_model && r.depth == 2 && lb_str_eq_c(r.raw, "merges")) {
+            LB_TRY(measure(&r, merges, err));
+        } else {
+            LB_TRY(lb_json_skip(&r, err));
+        }
+    }
+    LB_TRY(lb_json_next(&r, &tok, err));
+    if (vocab->from == vocab->to || vocab->is_array || tok != LB_JSON_END)
+        return lb_fail(err, LB_E_FORMAT, "skeleton: no vocabulary");
+    if (vocab->n > 2 || merges->n > 2)
+        return lb_fail(err, LB_E_FORMAT, "skeleton: more than two entries");
+    return LB_OK;
 }
 
-lb_status lb_hf_write(const lb_hf_parts *p, const lb_hf_sink *sink, lb_err *err) {
-    lb_arena arena = {0};
-    lb_hf_tok t;
-    writer w = {.p = p, .sink = sink};
-    size_t from, to, pos = 0;
+lb_status lb_hf_write(const lb_hf_parts *p, lb_out *out, lb_err *err) {
+    writer w = {.p = p, .out = out};
+    place vocab = {0}, merges = {0};
     layout layouts[2];
-    lb_status st = lb_hf_tok_parse_rest(&t, p->skeleton, "skeleton", &arena, err);
-    if (st != LB_OK)
-        goto done;
-    if (t.n_vocab > 2 || t.n_merges > 2 || t.kind == LB_HF_UNIGRAM) {
-        st = lb_fail(err, LB_E_FORMAT, "skeleton: more than two entries");
-        goto done;
-    }
-    place(p->skeleton, t.vocab_text, &from, &to);
-    learn(p->skeleton, from, to, true, &layouts[0]);
-    place(p->skeleton, t.merges_text, &from, &to);
-    bool has_merges = from != to;
+    size_t pos = 0;
+    lb_status st = LB_OK;
+    LB_TRY(locate(p->skeleton, &vocab, &merges, err));
+    bool has_merges = merges.from != merges.to;
+    learn(p->skeleton, vocab.from, vocab.to, true, &layouts[0]);
     if (has_merges)
-        learn(p->skeleton, from, to, false, &layouts[1]);
-    bool vocab_first = !has_merges || layouts[0].from < layouts[1].from;
-    for (u32 k = 0; k < (has_merges ? 2u : 1u); k++) {
-        bool vocab = (k == 0) == vocab_first;
-        const layout *l = &layouts[vocab ? 0 : 1];
-        lb_buf_put_str(&w.buf, lb_str_sub(p->skeleton, pos, l->from));
-        LB_TRY_DONE(st, vocab ? put_vocab(&w, l, err) : put_merges(&w, l, err));
+        learn(p->skeleton, merges.from, merges.to, false, &layouts[1]);
+    bool vocab_first = !has_merges || vocab.from < merges.from;
+    for (u32 k = 0; k < (has_merges ? 2u : 1u) && st == LB_OK; k++) {
+        bool is_vocab = (k == 0) == vocab_first;
+        const layout *l = &layouts[is_vocab ? 0 : 1];
+        lb_buf_put_str(&out->buf, lb_str_sub(p->skeleton, pos, l->from));
+        st = is_vocab ? put_vocab(&w, l, err) : put_merges(&w, l, err);
         pos = l->to;
     }
-    lb_buf_put_str(&w.buf, lb_str_sub(p->skeleton, pos, p->skeleton.len));
-    LB_TRY_DONE(st, lb_buf_status(&w.buf, err));
-    LB_TRY_DONE(st, lb_buf_status(&w.joined, err));
-    flush(&w, 1);
-done:
-    lb_buf_deinit(&w.buf);
+    lb_buf_put_str(&out->buf, lb_str_sub(p->skeleton, pos, p->skeleton.len));
+    lb_out_spill(out);
     lb_buf_deinit(&w.joined);
-    lb_hf_tok_deinit(&t);
-    lb_arena_deinit(&arena);
-    return st;
-}
-
-/* ---- cutting ---- */
-
-/* The container's text without the entries behind the second. */
-static void cut(lb_str text, lb_str part, bool vocab, lb_buf *out) {
-    layout l;
-    size_t from, to;
-    place(text, part, &from, &to);
-    size_t first = skip_space(text, from + 1), end = first;
-    if (first + 1 >= to) {
-        lb_buf_put_str(out, part);
-        return;
-    }
-    for (u32 n = 0; n < 2; n++) {
-        end = vocab ? vocab_entry(text, first, &l) : merge_entry(text, first, &l);
-        size_t comma = skip_space(text, end);
-        if (comma >= to || text.ptr[comma] != ',')
-            break;
-        first = skip_space(text, comma + 1);
-    }
-    size_t close = to - 1; /* the bracket, with the white space before it */
-    while (close > end && strchr(" \t\r\n", text.ptr[close - 1]))
-        close--;
-    lb_buf_put_str(out, lb_str_sub(text, from, end));
-    lb_buf_put_str(out, lb_str_sub(text, close, to));
-}
-
-lb_status lb_hf_skeleton(const lb_hf_tok *t, lb_str text, lb_arena *arena, lb_str *out,
-                         lb_err *err) {
-    lb_buf b = {0};
-    size_t pos = 0, from, to;
-    bool merges = t->merges_text.len != 0;
-    bool vocab_first = !merges || t->vocab_text.ptr < t->merges_text.ptr;
-    for (u32 k = 0; k < (merges ? 2u : 1u); k++) {
-        bool vocab = (k == 0) == vocab_first;
-        lb_str part = vocab ? t->vocab_text : t->merges_text;
-        place(text, part, &from, &to);
-        lb_buf_put_str(&b, lb_str_sub(text, pos, from));
-        cut(text, part, vocab, &b);
-        pos = to;
-    }
-    lb_buf_put_str(&b, lb_str_sub(text, pos, text.len));
-    lb_status st = lb_buf_status(&b, err);
-    if (st == LB_OK) {
-        *out = lb_arena_str(arena, lb_buf_str(&b));
-        if (!out->ptr)
-            st = lb_fail(err, LB_E_NOMEM, "tokenizer.json: out of memory");
-    }
-    lb_buf_deinit(&b);
     return st;
 }

@@ -9,28 +9,24 @@
 
 #include "base/base.h"
 #include "base/mem.h"
-#include "text/hf_tok.h"
+#include "base/texts.h"
+#include "io/out.h"
+
+/* Merges one after the other. next NULL: none. */
+typedef struct lb_hf_merges {
+    /* *more = false behind the last; pair is good until the next call. */
+    lb_status (*next)(void *ctx, lb_str pair[2], bool *more, lb_err *err);
+    void *ctx;
+} lb_hf_merges;
 
 typedef struct lb_hf_parts {
     lb_str skeleton;
-    bool ascii;          /* non-ASCII characters as \u escapes */
-    const lb_str *token; /* [n_ids]; ptr NULL: not in model.vocab */
-    u64 n_ids;
-    const lb_str *merge; /* [2 * n_merges] */
-    u64 n_merges;
+    bool ascii;            /* non-ASCII characters as \u escapes */
+    const lb_texts *token; /* by id; left out: not in model.vocab */
+    lb_hf_merges merges;
 } lb_hf_parts;
 
-/* Takes the text piece by piece; false ends the writing (LB_OK is returned). */
-typedef struct lb_hf_sink {
-    bool (*put)(void *ctx, lb_str text);
-    void *ctx;
-} lb_hf_sink;
-
-/* LB_E_FORMAT: the skeleton is none. */
-lb_status lb_hf_write(const lb_hf_parts *p, const lb_hf_sink *sink, lb_err *err);
-
-/* The skeleton of a parsed file, in arena. */
-lb_status lb_hf_skeleton(const lb_hf_tok *t, lb_str text, lb_arena *arena, lb_str *out,
-                         lb_err *err);
+/* Appends the file. LB_E_FORMAT: the skeleton is none; failures of out are its own. */
+lb_status lb_hf_write(const lb_hf_parts *p, lb_out *out, lb_err *err);
 
 #endif

@@ -410,9 +410,8 @@ static lb_status put_template(lb_tok_folder *f, lb_gguf_meta *meta, lb_err *err)
 /* ---- ---- */
 
 static lb_status put_all(state *s, lb_gguf_meta *meta, lb_err *err) {
-    if (s->opts->n_merges)
-        LB_TRY(lb_meta_set_array(meta, "tokenizer.ggml.merges", LB_GGUF_STR, s->opts->n_merges,
-                                 s->opts->merges, err));
+    if (s->opts->merges && s->opts->merges->n)
+        LB_TRY(lb_meta_set_texts(meta, "tokenizer.ggml.merges", s->opts->merges, err));
     for (u32 i = 0; i < s->n_ids; i++) {
         u32 t = s->id_order[i];
         if (types[t].id_key)

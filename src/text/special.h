@@ -12,9 +12,8 @@
 
 /* What the reference loads beside the special tokens. */
 typedef struct lb_special_opts {
-    u64 n_vocab;          /* ids must be below; 0: any */
-    const lb_str *merges; /* written first; NULL: none */
-    u64 n_merges;
+    u64 n_vocab;      /* ids must be below; 0: any */
+    lb_texts *merges; /* written first and then empty; NULL: none */
 } lb_special_opts;
 
 /* Appends merges, *_token_id, add_*_token, chat_template* and normalizer.* to meta, in that order.

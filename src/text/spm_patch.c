@@ -123,10 +123,10 @@ done:
     return st;
 }
 
-lb_status lb_spm_patch_apply(const lb_tok_arrays *a, lb_str patch, lb_buf *out, lb_err *err) {
+lb_status lb_spm_patch_apply(const lb_tok_arrays *a, lb_str patch, lb_out *out, lb_err *err) {
     lb_buf scratch = {0};
     lb_status st = LB_OK;
-    u64 id = 0;
+    u64 id = 0, begin = lb_out_pos(out);
     for (size_t pos = 0; pos < patch.len && st == LB_OK;) {
         u64 op = 0, len;
         bool ok = read_varint(patch, &pos, &op);
@@ -134,22 +134,23 @@ lb_status lb_spm_patch_apply(const lb_tok_arrays *a, lb_str patch, lb_buf *out, 
         bool typed = (op & 3) == OP_TYPED_PIECES;
         if (ok && (typed || (op & 3) == OP_PIECES)) {
             ok = id <= a->n && len <= a->n - id;
-            for (u64 end = id + len; ok && id < end && st == LB_OK; id++)
-                st = piece_bytes(a, id, typed, out, &scratch, err);
+            for (u64 end = id + len; ok && id < end && st == LB_OK; id++) {
+                st = piece_bytes(a, id, typed, &out->buf, &scratch, err);
+                lb_out_spill(out);
+            }
         } else if (ok) {
             ok = len <= patch.len - pos;
             if (ok)
-                lb_buf_put(out, patch.ptr + pos, (size_t)len);
+                lb_buf_put(&out->buf, patch.ptr + pos, (size_t)len);
             pos += ok ? (size_t)len : 0;
             id += (op & 3) == OP_PIECE;
         }
-        if (!ok || out->len > MODEL_BYTES_MAX)
+        lb_out_spill(out);
+        if (!ok || lb_out_pos(out) - begin > MODEL_BYTES_MAX)
             st = lb_fail_at(err, LB_E_FORMAT, pos, "lbrx.hf.tokenizer_model: a broken patch");
     }
     if (st == LB_OK)
         st = lb_buf_status(&scratch, err);
-    if (st == LB_OK)
-        st = lb_buf_status(out, err);
     lb_buf_deinit(&scratch);
     return st;
 }

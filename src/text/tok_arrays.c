@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tok_arrays.c: the tokenizer arrays of a GGUF, and merges made from SentencePiece scores. */
+/* tok_arrays.c: the tokenizer arrays of a GGUF. */
 #include "text/tok_rebuild.h"
 
-#include "text/bytelevel.h"
 #include "text/spm.h"
-#include <stdlib.h>
+#include <stdio.h>
 
 static lb_status no_memory(lb_err *err) {
     return lb_fail(err, LB_E_NOMEM, "tokenizer: out of memory");
@@ -29,6 +28,16 @@ static lb_status find_array(const lb_gguf_meta *meta, const char *key, u64 n,
     return LB_OK;
 }
 
+/* llama.cpp's name for it. */
+static lb_status name_empty(lb_tok_arrays *a, u64 i, lb_err *err) {
+    char text[40];
+    if (a->token != &a->own)
+        LB_TRY(lb_texts_copy(&a->own, a->token, err));
+    a->token = &a->own;
+    (void)snprintf(text, sizeof text, "[EMPTY_%llu]", (unsigned long long)i);
+    return lb_texts_set(&a->own, i, lb_str_c(text), err);
+}
+
 static lb_status read_tokens(lb_tok_arrays *a, lb_err *err) {
     const lb_gguf_kv *tokens, *types, *scores;
     LB_TRY(find_array(a->meta, "tokenizer.ggml.tokens", 0, &tokens, err));
@@ -39,32 +48,24 @@ static lb_status read_tokens(lb_tok_arrays *a, lb_err *err) {
     LB_TRY(find_array(a->meta, "tokenizer.ggml.token_type", a->n, &types, err));
     LB_TRY(find_array(a->meta, "tokenizer.ggml.scores", a->n, &scores, err));
     a->has_scores = scores != NULL;
-    a->token = lb_arena_new(a->arena, lb_str, a->n);
+    a->token = tokens->v.texts;
     a->type = lb_arena_new(a->arena, u8, a->n);
     a->score = lb_arena_new(a->arena, float, a->n);
-    if (a->n && (!a->token || !a->type || !a->score))
+    if (a->n && (!a->type || !a->score))
         return no_memory(err);
     for (u64 i = 0; i < a->n; i++) {
         i64 type = LB_SPM_NORMAL;
         double score = 0;
-        bool existed, ok = lb_kv_elem_str(tokens, i, &a->token[i]) &&
-                           (!types || lb_kv_elem_i64(types, i, &type)) &&
-                           (!scores || lb_kv_elem_f64(scores, i, &score));
+        bool ok = (!types || lb_kv_elem_i64(types, i, &type)) &&
+                  (!scores || lb_kv_elem_f64(scores, i, &score));
         if (!ok || type < 0 || type > LB_SPM_BYTE || score != score)
             return lb_fail(err, LB_E_FORMAT,
                            "tokenizer.ggml: token %llu: its type or score is none",
                            (unsigned long long)i);
-        if (a->token[i].len == 0) /* llama.cpp's name for it */
-            a->token[i] = lb_arena_printf(a->arena, "[EMPTY_%llu]", (unsigned long long)i);
-        if (!a->token[i].ptr)
-            return no_memory(err);
+        if (lb_tok_text(a, i).len == 0)
+            LB_TRY(name_empty(a, i, err));
         a->type[i] = (u8)(type ? type : LB_SPM_NORMAL);
         a->score[i] = (float)score;
-        LB_TRY(lb_map_put(&a->id_of, a->token[i], i, &existed, err));
-        if (existed && !a->has_twice) {
-            a->has_twice = true;
-            a->twice = i;
-        }
     }
     return LB_OK;
 }
@@ -87,28 +88,40 @@ static void replace_flat_scores(lb_tok_arrays *a) {
 }
 
 /* "left right": cut at the first space behind the first byte, as llama.cpp does. */
+static bool cut_merge(const lb_gguf_kv *merges, u64 i, lb_str pair[2]) {
+    lb_str both;
+    const char *space = NULL;
+    if (lb_kv_elem_str(merges, i, &both) && both.len > 1)
+        space = memchr(both.ptr + 1, ' ', both.len - 1);
+    if (!space)
+        return false;
+    size_t at = (size_t)(space - both.ptr);
+    pair[0] = lb_str_sub(both, 0, at);
+    pair[1] = lb_str_sub(both, at + 1, both.len);
+    return true;
+}
+
 static lb_status read_merges(lb_tok_arrays *a, lb_err *err) {
-    const lb_gguf_kv *merges;
-    LB_TRY(find_array(a->meta, "tokenizer.ggml.merges", 0, &merges, err));
-    if (!merges)
-        return LB_OK;
-    a->merge = lb_arena_new(a->arena, lb_str, 2 * merges->n);
-    if (!a->merge && merges->n)
-        return no_memory(err);
-    for (u64 i = 0; i < merges->n; i++) {
-        lb_str both;
-        const char *space = NULL;
-        if (lb_kv_elem_str(merges, i, &both) && both.len > 1)
-            space = memchr(both.ptr + 1, ' ', both.len - 1);
-        if (!space)
+    lb_str pair[2];
+    LB_TRY(find_array(a->meta, "tokenizer.ggml.merges", 0, &a->merges, err));
+    for (u64 i = 0; a->merges && i < a->merges->n; i++)
+        if (!cut_merge(a->merges, i, pair))
             return lb_fail(err, LB_E_FORMAT, "tokenizer.ggml.merges: entry %llu has no two parts",
                            (unsigned long long)i);
-        size_t at = (size_t)(space - both.ptr);
-        a->merge[2 * i] = lb_str_sub(both, 0, at);
-        a->merge[2 * i + 1] = lb_str_sub(both, at + 1, both.len);
-    }
-    a->n_merges = merges->n;
     return LB_OK;
+}
+
+static lb_status next_merge(void *ctx, lb_str pair[2], bool *more, lb_err *err) {
+    lb_tok_iter *it = ctx;
+    (void)err;
+    *more = it->a->merges && it->at < it->a->merges->n && cut_merge(it->a->merges, it->at, pair);
+    it->at++;
+    return LB_OK;
+}
+
+lb_hf_merges lb_tok_merges(lb_tok_iter *it, const lb_tok_arrays *a) {
+    *it = (lb_tok_iter){a, 0};
+    return (lb_hf_merges){next_merge, it};
 }
 
 /* In older files the tokens that *_token_id name can be typed as normal; those that look like
@@ -123,7 +136,7 @@ static void mark_named(lb_tok_arrays *a) {
         u64 id;
         if (!lb_kv_as_u64(lb_meta_find(a->meta, keys[i]), &id) || id >= a->n)
             continue;
-        lb_str t = a->token[id];
+        lb_str t = lb_tok_text(a, id);
         bool framed = (t.ptr[0] == '<' && t.ptr[t.len - 1] == '>') ||
                       (t.ptr[0] == '[' && t.ptr[t.len - 1] == ']');
         if (a->type[id] == LB_SPM_NORMAL && t.len > 2 && framed)
@@ -150,130 +163,5 @@ lb_status lb_tok_arrays_read(lb_tok_arrays *a, const lb_gguf_meta *meta, lb_aren
 }
 
 void lb_tok_arrays_deinit(lb_tok_arrays *a) {
-    lb_map_deinit(&a->id_of);
-}
-
-/* ---- merges from scores ---- */
-
-/* Tokens a, aa, aaa... give merges whose text grows with the third power of their number: a file of
- * 5 MB would become one of 15 GB. The vocabularies there are give about
- * twice their text. */
-#define MERGES_RATIO 32u
-#define MERGES_FREE_BYTES ((u64)16 << 20)
-
-typedef struct made {
-    float score;
-    u32 left, right, order; /* order: place before sorting */
-    u16 left_chars, right_chars;
-} made;
-
-static int by_ids(const void *x, const void *y) {
-    const made *a = x, *b = y;
-    if (a->left != b->left)
-        return a->left < b->left ? -1 : 1;
-    return (a->right > b->right) - (a->right < b->right);
-}
-
-static int by_score(const void *x, const void *y) {
-    const made *a = x, *b = y;
-    if (a->score != b->score)
-        return a->score > b->score ? -1 : 1;
-    return (a->order > b->order) - (a->order < b->order);
-}
-
-static int by_score_and_length(const void *x, const void *y) {
-    const made *a = x, *b = y;
-    if (a->score != b->score)
-        return a->score > b->score ? -1 : 1;
-    if (a->left_chars != b->left_chars)
-        return a->left_chars > b->left_chars ? -1 : 1;
-    if (a->right_chars != b->right_chars)
-        return a->right_chars > b->right_chars ? -1 : 1;
-    return (a->order > b->order) - (a->order < b->order);
-}
-
-static u16 count_chars(lb_str s) {
-    u64 n = 0;
-    for (size_t i = 0; i < s.len; i++)
-        n += ((u8)s.ptr[i] & 0xc0) != 0x80;
-    return (u16)LB_MIN(n, (u64)UINT16_MAX);
-}
-
-/* [length] whether a token has it: of a token of a megabyte nearly no cut has two parts of lengths
- * that exist, and hashing all of them would take minutes. */
-static void mark_lengths(const lb_tok_pieces *p, lb_buf *out) {
-    size_t longest = 0;
-    for (u64 i = 0; i < p->n; i++)
-        longest = LB_MAX(longest, p->token[i].len);
-    lb_buf_put_zeros(out, longest + 1);
-    for (u64 i = 0; i < p->n && !out->oom; i++)
-        out->ptr[p->token[i].len] = 1;
-}
-
-/* All ways to cut one token into two others, ordered by their ids. */
-static void cut_token(const lb_tok_pieces *p, u64 id, const u8 *has_length, lb_buf *out) {
-    lb_str t = p->token[id];
-    u64 left, right;
-    size_t first = out->len;
-    bool plain = p->type[id] == LB_SPM_NORMAL || p->type[id] == LB_SPM_BYTE;
-    for (size_t i = 1; i < t.len; i++) {
-        if (!has_length[i] || !has_length[t.len - i] || ((u8)t.ptr[i] & 0xc0) == 0x80)
-            continue;
-        lb_str l = lb_str_sub(t, 0, i), r = lb_str_sub(t, i, t.len);
-        if (!lb_map_find(p->id_of, l, &left) || !lb_map_find(p->id_of, r, &right))
-            continue;
-        made m = {.score = plain ? p->score[id] : 0.0f,
-                  .left = (u32)left,
-                  .right = (u32)right,
-                  .left_chars = count_chars(l),
-                  .right_chars = count_chars(r)};
-        lb_buf_put(out, &m, sizeof m);
-    }
-    if (!out->oom && out->len > first)
-        qsort(out->ptr + first, (out->len - first) / sizeof(made), sizeof(made), by_ids);
-}
-
-lb_status lb_tok_make_merges(const lb_tok_pieces *p, bool by_length, lb_arena *arena, lb_str **out,
-                             u64 *n_out, lb_err *err) {
-    lb_buf all = {0}, lengths = {0};
-    mark_lengths(p, &lengths);
-    lb_status st = lb_buf_status(&lengths, err);
-    u64 vocab_bytes = 0, merge_bytes = 0;
-    for (u64 i = 0; i < p->n && st == LB_OK; i++) {
-        u64 before = all.len;
-        cut_token(p, i, lengths.ptr, &all);
-        vocab_bytes += p->token[i].len;
-        merge_bytes += (all.len - before) / sizeof(made) * p->token[i].len;
-        st = lb_buf_status(&all, err);
-        if (st == LB_OK && merge_bytes > MERGES_FREE_BYTES + MERGES_RATIO * vocab_bytes)
-            st = lb_fail(err, LB_E_UNSUPPORTED,
-                         "tokenizer: the first %llu tokens give %llu bytes of merges: more than "
-                         "%u times their text is not made",
-                         (unsigned long long)i + 1, (unsigned long long)merge_bytes, MERGES_RATIO);
-    }
-    u64 n = all.len / sizeof(made);
-    if (st == LB_OK && n > UINT32_MAX)
-        st = lb_fail(err, LB_E_LIMIT, "tokenizer: more than 2^32 merges");
-    if (st != LB_OK)
-        goto done;
-    made *m = (made *)(void *)all.ptr;
-    for (u64 i = 0; i < n; i++)
-        m[i].order = (u32)i;
-    if (n)
-        qsort(m, (size_t)n, sizeof *m, by_length ? by_score_and_length : by_score);
-    lb_str *merges = lb_arena_new(arena, lb_str, 2 * n);
-    if (!merges && n) {
-        st = no_memory(err);
-        goto done;
-    }
-    for (u64 i = 0; i < n; i++) {
-        merges[2 * i] = p->token[m[i].left];
-        merges[2 * i + 1] = p->token[m[i].right];
-    }
-    *out = merges;
-    *n_out = n;
-done:
-    lb_buf_deinit(&lengths);
-    lb_buf_deinit(&all);
-    return st;
+    lb_texts_deinit(&a->own);
 }

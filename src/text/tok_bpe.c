@@ -22,7 +22,7 @@ static lb_status replace_all(lb_tok_job *j, lb_str *s, lb_str from, lb_str to, l
     }
     lb_status st = lb_buf_status(&b, err);
     if (st == LB_OK) {
-        *s = lb_arena_str(&j->f.arena, lb_buf_str(&b));
+        *s = lb_arena_str(&j->f->arena, lb_buf_str(&b));
         if (!s->ptr)
             st = lb_tok_no_memory(err);
     }
@@ -60,7 +60,7 @@ static lb_status decode_token(lb_tok_job *j, const lb_json *decoder, lb_str *tok
     }
     lb_utf8_put_lossy(&text, lb_buf_str(&raw));
     LB_TRY_DONE(st, lb_buf_status(&text, err));
-    *token = lb_arena_str(&j->f.arena, lb_buf_str(&text));
+    *token = lb_arena_str(&j->f->arena, lb_buf_str(&text));
     if (!token->ptr)
         st = lb_tok_no_memory(err);
 done:
@@ -72,26 +72,24 @@ done:
 static lb_status bpe_added(lb_tok_job *j, const lb_hf_added *a, lb_err *err) {
     lb_str text = a->content;
     if (!a->normalized)
-        LB_TRY(decode_token(j, lb_json_get(j->f.tok.rest, "decoder"), &text, err));
+        LB_TRY(decode_token(j, lb_json_get(j->f->tok.rest, "decoder"), &text, err));
     bool special = a->special || lb_tok_looks_special(text);
     if (!special)
         LB_TRY(lb_tok_with_spaces(j, text, &text, err));
-    j->tokens[a->id] = text;
-    j->types[a->id] = special ? LB_SPM_CONTROL : LB_SPM_USER_DEFINED;
-    return LB_OK;
+    return lb_tok_set(j, a->id, text, special ? LB_SPM_CONTROL : LB_SPM_USER_DEFINED, err);
 }
 
 /* Whether a token beyond the model's vocabulary only came with transformers' class (the first
  * n_listed are the file's own): no text ever gave it, and the model has no row for it. */
 static bool is_of_class(const lb_tok_job *j, u64 i, u64 n_listed) {
-    const lb_tok_default *d = lb_tok_class_defaults(&j->f);
-    while (d->key && !lb_str_eq_c(j->f.tok.added[i].content, d->text))
+    const lb_tok_default *d = lb_tok_class_defaults(j->f);
+    while (d->key && !lb_str_eq_c(j->f->tok.added[i].content, d->text))
         d++;
     return i >= n_listed || d->key;
 }
 
 static u64 leave_out_beyond(lb_tok_job *j, u64 n_listed, u64 size) {
-    lb_hf_tok *t = &j->f.tok;
+    lb_hf_tok *t = &j->f->tok;
     u64 kept = 0, n = t->n_ids;
     for (u64 i = 0; i < t->n_added; i++) {
         if (size && t->added[i].id >= size && is_of_class(j, i, n_listed))
@@ -104,7 +102,7 @@ static u64 leave_out_beyond(lb_tok_job *j, u64 n_listed, u64 size) {
 }
 
 static lb_status bpe_tokens(lb_tok_job *j, u64 n_listed, lb_err *err) {
-    const lb_hf_tok *t = &j->f.tok;
+    const lb_hf_tok *t = &j->f->tok;
     u64 size = j->opts->n_vocab, n = leave_out_beyond(j, n_listed, size);
     if (!size) { /* Python: len(tokenizer.vocab) */
         size = t->n_vocab;
@@ -117,12 +115,9 @@ static lb_status bpe_tokens(lb_tok_job *j, u64 n_listed, lb_err *err) {
                        (unsigned long long)n - 1, (unsigned long long)size);
     LB_TRY(lb_tok_make_arrays(j, size, false, err));
     for (u64 i = 0; i < size; i++) {
-        if (i < t->n_ids && t->token[i].ptr) {
-            j->tokens[i] = t->token[i];
-            j->types[i] = LB_SPM_NORMAL;
-        } else {
-            LB_TRY(lb_tok_pad(j, i, err));
-        }
+        LB_TRY(lb_texts_has(&t->token, i)
+                   ? lb_tok_set(j, i, lb_texts_get(&t->token, i), LB_SPM_NORMAL, err)
+                   : lb_tok_pad(j, i, err));
     }
     for (u64 i = 0; i < t->n_added; i++)
         LB_TRY(bpe_added(j, &t->added[i], err));
@@ -130,22 +125,14 @@ static lb_status bpe_tokens(lb_tok_job *j, u64 n_listed, lb_err *err) {
 }
 
 /* "left right"; a space inside a part becomes U+0120, its character in the byte alphabet. */
-static lb_status bpe_merges(lb_tok_job *j, const lb_str **out, lb_err *err) {
-    const lb_hf_tok *t = &j->f.tok;
-    lb_str *merges = lb_arena_new(&j->f.arena, lb_str, t->n_merges);
-    if (!merges && t->n_merges)
-        return lb_tok_no_memory(err);
+static lb_status bpe_merges(lb_tok_job *j, lb_texts *out, lb_err *err) {
+    const lb_hf_tok *t = &j->f->tok;
     lb_buf b = {0};
-    lb_status st = LB_OK;
-    for (u64 i = 0; i < t->n_merges; i++) {
-        lb_str left = t->merge[2 * i], right = t->merge[2 * i + 1];
-        if (!t->merge_pairs && right.ptr == left.ptr + left.len + 1) {
-            merges[i] = (lb_str){left.ptr, left.len + 1 + right.len}; /* as it stands in the file */
-            continue;
-        }
+    lb_status st = lb_texts_reserve(out, t->n_merges, 0, err);
+    for (u64 i = 0; i < t->n_merges && st == LB_OK; i++) {
         lb_buf_reset(&b);
         for (u32 side = 0; side < 2; side++) {
-            lb_str part = side ? right : left;
+            lb_str part = lb_hf_tok_part(t, i, side);
             if (side)
                 lb_buf_put_u8(&b, ' ');
             for (size_t k = 0; k < part.len; k++) {
@@ -155,92 +142,86 @@ static lb_status bpe_merges(lb_tok_job *j, const lb_str **out, lb_err *err) {
                     lb_buf_put_u8(&b, (u8)part.ptr[k]);
             }
         }
-        LB_TRY_DONE(st, lb_buf_status(&b, err));
-        merges[i] = lb_arena_str(&j->f.arena, lb_buf_str(&b));
-        if (!merges[i].ptr) {
-            st = lb_tok_no_memory(err);
-            goto done;
-        }
+        st = lb_buf_status(&b, err);
+        if (st == LB_OK)
+            st = lb_texts_add(out, lb_buf_str(&b), err);
     }
-    *out = merges;
-done:
     lb_buf_deinit(&b);
     return st;
 }
 
 /* merges.txt: where tokenizer.json has no merges. Lines of two words; others are passed over. */
-static lb_status file_merges(lb_tok_job *j, const lb_str **out, u64 *n, lb_err *err) {
+static lb_status line_merge(lb_str line, lb_buf *both, lb_texts *out, lb_err *err) {
+    lb_str word[2];
+    u32 words = 0;
+    for (size_t i = 0; i < line.len; words++) {
+        while (i < line.len && strchr(" \t\r\v\f", line.ptr[i]))
+            i++;
+        size_t from = i;
+        while (i < line.len && !strchr(" \t\r\v\f", line.ptr[i]))
+            i++;
+        if (from == i)
+            break;
+        if (words < 2)
+            word[words] = lb_str_sub(line, from, i);
+    }
+    if (words != 2)
+        return LB_OK;
+    lb_buf_reset(both);
+    lb_buf_put_str(both, word[0]);
+    lb_buf_put_u8(both, ' ');
+    lb_buf_put_str(both, word[1]);
+    LB_TRY(lb_buf_status(both, err));
+    return lb_texts_add(out, lb_buf_str(both), err);
+}
+
+static lb_status file_merges(lb_tok_job *j, lb_texts *out, lb_err *err) {
+    lb_arena scratch = {0};
+    lb_buf both = {0};
     lb_str text;
-    bool found;
-    *n = 0;
-    LB_TRY(lb_tok_folder_read(&j->f, "merges.txt", &text, &found, err));
-    u64 lines = 1;
-    for (size_t i = 0; i < text.len; i++)
-        lines += text.ptr[i] == '\n';
-    lb_str *merges = found ? lb_arena_new(&j->f.arena, lb_str, lines) : NULL;
-    if (found && !merges)
-        return lb_tok_no_memory(err);
-    bool first = true;
-    for (size_t pos = 0; pos < text.len; first = false) {
-        size_t end = pos, word[2][2], words = 0;
+    bool found, first = true;
+    lb_status st = lb_tok_folder_read_to(j->f, "merges.txt", &scratch, &text, &found, err);
+    for (size_t pos = 0; st == LB_OK && pos < text.len; first = false) {
+        size_t end = pos;
         while (end < text.len && text.ptr[end] != '\n')
             end++;
         lb_str line = lb_str_sub(text, pos, end);
         pos = end + 1;
-        if (first && line.len && line.ptr[0] == '#')
-            continue;
-        for (size_t i = 0; i < line.len;) {
-            while (i < line.len && strchr(" \t\r\v\f", line.ptr[i]))
-                i++;
-            size_t from = i;
-            while (i < line.len && !strchr(" \t\r\v\f", line.ptr[i]))
-                i++;
-            if (from == i)
-                break;
-            if (words < 2) {
-                word[words][0] = from;
-                word[words][1] = i;
-            }
-            words++;
-        }
-        if (words != 2)
-            continue;
-        lb_str a = lb_str_sub(line, word[0][0], word[0][1]);
-        lb_str b = lb_str_sub(line, word[1][0], word[1][1]);
-        merges[*n] = lb_arena_printf(&j->f.arena, "%.*s %.*s", LB_FMT(a), LB_FMT(b));
-        if (!merges[(*n)++].ptr)
-            return lb_tok_no_memory(err);
+        if (!(first && line.len && line.ptr[0] == '#'))
+            st = line_merge(line, &both, out, err);
     }
-    *out = merges;
-    return LB_OK;
+    lb_buf_deinit(&both);
+    lb_arena_deinit(&scratch);
+    return st;
 }
 
 lb_status lb_tok_way_bpe(lb_tok_job *j, lb_err *err) {
-    LB_TRY(lb_tok_folder_tokenizer(&j->f, true, err));
-    const lb_hf_tok *t = &j->f.tok;
+    LB_TRY(lb_tok_folder_tokenizer(j->f, true, err));
+    const lb_hf_tok *t = &j->f->tok;
     if (t->kind != LB_HF_BPE)
         return lb_fail(err, LB_E_UNSUPPORTED,
                        "tokenizer.json: its model is no BPE, which is all that this architecture "
                        "takes");
     j->info.n_embd_rows = t->n_vocab + t->n_added; /* counted as the reference counts (gemma3) */
     u64 n_listed = t->n_added;
-    LB_TRY(lb_tok_folder_add_configured(&j->f, err));
+    LB_TRY(lb_tok_folder_add_configured(j->f, err));
     u64 n_added = t->n_added;
     lb_pre_found pre = {0};
     if (!j->opts->pre.len) {
-        lb_status st = lb_pre_detect(t, j->f.tok_config, &pre, err);
-        if (st != LB_OK) {
+        lb_status found = lb_pre_detect(t, j->f->tok_config, &pre, err);
+        if (found != LB_OK) {
             lb_err_context(err, "tokenizer.json");
-            return st;
+            return found;
         }
     }
     LB_TRY(bpe_tokens(j, n_listed, err));
     LB_TRY(lb_tok_put_vocab(j, "gpt2", lb_tok_pre(j, pre.pre, pre.how), err));
-    lb_special_opts special = {.n_vocab = t->n_added < n_added ? j->n : 0,
-                               .n_merges = j->f.made ? 0 : t->n_merges};
-    if (t->n_merges && !j->f.made)
-        LB_TRY(bpe_merges(j, &special.merges, err));
-    else
-        LB_TRY(file_merges(j, &special.merges, &special.n_merges, err));
-    return lb_special_put(&j->f, &special, j->meta, err);
+    lb_texts merges = {0};
+    lb_special_opts special = {.n_vocab = t->n_added < n_added ? j->n : 0, .merges = &merges};
+    lb_status st =
+        t->n_merges && !j->f->made ? bpe_merges(j, &merges, err) : file_merges(j, &merges, err);
+    if (st == LB_OK)
+        st = lb_special_put(j->f, &special, j->meta, err);
+    lb_texts_deinit(&merges);
+    return st;
 }

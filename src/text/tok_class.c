@@ -73,9 +73,16 @@ static lb_str without_fast(lb_str name) {
     return lb_str_ends(name, fast) ? lb_str_sub(name, 0, name.len - fast.len) : name;
 }
 
+/* As transformers looks for it: anywhere in the file. */
+static bool says_byte_level(const lb_hf_tok *t) {
+    u64 id;
+    size_t at;
+    return lb_str_find(t->skeleton, LB_STR("\"ByteLevel\""), &at) ||
+           lb_texts_index_find(&t->id_of, &t->token, LB_STR("ByteLevel"), &id);
+}
+
 lb_str lb_tok_class_name(const lb_tok_folder *f) {
     lb_str name = LB_STR_NONE, type = LB_STR_NONE;
-    size_t at;
     if (!lb_json_as_str(lb_json_get(f->tok_config, "tokenizer_class"), &name))
         (void)lb_json_as_str(lb_json_get(f->config, "tokenizer_class"), &name);
     (void)lb_json_as_str(lb_json_get(f->config, "model_type"), &type);
@@ -87,8 +94,8 @@ lb_str lb_tok_class_name(const lb_tok_folder *f) {
             forced = true;
         }
     /* LlamaTokenizer over a byte-level file is held to be a mistake of the folder. */
-    if (!forced && lb_str_eq_c(name, "LlamaTokenizer") &&
-        lb_str_find(f->tokenizer_text, LB_STR("\"ByteLevel\""), &at))
+    if (!forced && lb_str_eq_c(name, "LlamaTokenizer") && f->has_tokenizer &&
+        says_byte_level(&f->tok))
         return LB_STR_NONE;
     return name;
 }

@@ -9,12 +9,17 @@ bool lb_tok_folder_has(const lb_tok_folder *f, const char *name) {
     return lb_source_side(f->src, lb_str_c(name)) != NULL;
 }
 
-lb_status lb_tok_folder_read(lb_tok_folder *f, const char *name, lb_str *text, bool *found,
-                             lb_err *err) {
+lb_status lb_tok_folder_read_to(const lb_tok_folder *f, const char *name, lb_arena *arena,
+                                lb_str *text, bool *found, lb_err *err) {
     const lb_side_file *side = lb_source_side(f->src, lb_str_c(name));
     *found = side != NULL;
     *text = LB_STR_NONE;
-    return side ? lb_os_read_file(side->path, LB_TOK_FILE_MAX, &f->arena, text, err) : LB_OK;
+    return side ? lb_os_read_file(side->path, LB_TOK_FILE_MAX, arena, text, err) : LB_OK;
+}
+
+lb_status lb_tok_folder_read(lb_tok_folder *f, const char *name, lb_str *text, bool *found,
+                             lb_err *err) {
+    return lb_tok_folder_read_to(f, name, &f->arena, text, found, err);
 }
 
 lb_status lb_tok_folder_json(lb_tok_folder *f, const char *name, lb_json **out, lb_err *err) {
@@ -44,28 +49,46 @@ void lb_tok_folder_close(lb_tok_folder *f) {
     lb_arena_deinit(&f->arena);
 }
 
+static lb_status read_file(lb_tok_folder *f, const char *path, const lb_hf_opts *o, lb_err *err) {
+    lb_cur c;
+    LB_TRY(lb_cur_open(&c, path, err));
+    lb_status st =
+        c.size_bytes <= LB_TOK_FILE_MAX
+            ? lb_hf_tok_read(&f->tok, &c, o, &f->arena, err)
+            : lb_fail(err, LB_E_LIMIT, "%s: %llu bytes: at most %llu are read", path,
+                      (unsigned long long)c.size_bytes, (unsigned long long)LB_TOK_FILE_MAX);
+    lb_cur_close(&c);
+    return st;
+}
+
+static lb_status read_legacy(lb_tok_folder *f, const lb_hf_opts *o, lb_err *err) {
+    lb_arena scratch = {0};
+    lb_str text;
+    lb_cur c;
+    lb_status st = lb_tok_legacy_text(f, &scratch, &text, err);
+    if (st == LB_OK) {
+        lb_cur_mem(&c, o->what, text.ptr, text.len);
+        st = lb_hf_tok_read(&f->tok, &c, o, &f->arena, err);
+    }
+    lb_arena_deinit(&scratch);
+    return st;
+}
+
 lb_status lb_tok_folder_tokenizer(lb_tok_folder *f, bool arrays, lb_err *err) {
-    bool found = f->tokenizer_text.ptr != NULL;
+    const lb_side_file *side = lb_source_side(f->src, LB_STR("tokenizer.json"));
+    lb_hf_opts o = {.what = "tokenizer.json", .no_arrays = !arrays};
     if (f->has_tokenizer && (f->has_arrays || !arrays))
         return LB_OK;
-    if (!found)
-        LB_TRY(lb_tok_folder_read(f, "tokenizer.json", &f->tokenizer_text, &found, err));
-    if (!found && lb_tok_has_legacy(f)) {
-        LB_TRY(lb_tok_legacy_text(f, &f->tokenizer_text, err));
-        found = f->made = true;
-    }
-    if (!found)
+    if (!side && !lb_tok_has_legacy(f))
         return lb_fail(err, LB_E_NOT_FOUND, "%s: no tokenizer.json", f->src->path);
     if (f->has_tokenizer)
         lb_hf_tok_deinit(&f->tok);
     f->has_tokenizer = false;
-    if (arrays)
-        LB_TRY(lb_hf_tok_parse(&f->tok, f->tokenizer_text, "tokenizer.json", &f->arena, err));
-    else
-        LB_TRY(lb_hf_tok_parse_rest(&f->tok, f->tokenizer_text, "tokenizer.json", &f->arena, err));
-    f->has_tokenizer = true;
-    f->has_arrays = arrays;
-    return LB_OK;
+    f->made = !side;
+    lb_status st = side ? read_file(f, side->path, &o, err) : read_legacy(f, &o, err);
+    f->has_tokenizer = st == LB_OK;
+    f->has_arrays = f->has_tokenizer && arrays;
+    return st;
 }
 
 /* ---- tokens that tokenizer_config.json adds ---- */

@@ -15,13 +15,12 @@
 
 typedef struct lb_tok_folder {
     const lb_source *src;
-    lb_arena arena;        /* everything below */
-    lb_json *config;       /* config.json; NULL: none */
-    lb_json *tok_config;   /* tokenizer_config.json; NULL: none */
-    lb_str tokenizer_text; /* tokenizer.json; empty: none */
-    bool has_tokenizer;    /* tok was parsed */
-    bool has_arrays;       /* with vocabulary and merges */
-    bool made;             /* tokenizer_text was made from vocab.json and merges.txt */
+    lb_arena arena;      /* everything below */
+    lb_json *config;     /* config.json; NULL: none */
+    lb_json *tok_config; /* tokenizer_config.json; NULL: none */
+    bool has_tokenizer;  /* tok was parsed */
+    bool has_arrays;     /* with vocabulary and merges */
+    bool made;           /* from vocab.json and merges.txt */
     lb_hf_tok tok;
 } lb_tok_folder;
 
@@ -29,9 +28,12 @@ typedef struct lb_tok_folder {
 lb_status lb_tok_folder_open(lb_tok_folder *f, const lb_source *src, lb_err *err);
 void lb_tok_folder_close(lb_tok_folder *f);
 bool lb_tok_folder_has(const lb_tok_folder *f, const char *name);
-/* *found = false and an empty text where there is no such file. */
+/* In f->arena. *found = false and an empty text where there is no such file. */
 lb_status lb_tok_folder_read(lb_tok_folder *f, const char *name, lb_str *text, bool *found,
                              lb_err *err);
+/* The same in an arena of the caller's. */
+lb_status lb_tok_folder_read_to(const lb_tok_folder *f, const char *name, lb_arena *arena,
+                                lb_str *text, bool *found, lb_err *err);
 /* *out = NULL where there is no such file. */
 lb_status lb_tok_folder_json(lb_tok_folder *f, const char *name, lb_json **out, lb_err *err);
 /* Parses tokenizer.json (f->tok); arrays = false: only the tree and the counts. LB_E_NOT_FOUND
@@ -56,7 +58,8 @@ const lb_tok_default *lb_tok_class_defaults(const lb_tok_folder *f);
 
 /* vocab.json and merges.txt of a class that is known. */
 bool lb_tok_has_legacy(const lb_tok_folder *f);
-lb_status lb_tok_legacy_text(lb_tok_folder *f, lb_str *out, lb_err *err);
+/* Their text as one file, in arena. */
+lb_status lb_tok_legacy_text(const lb_tok_folder *f, lb_arena *arena, lb_str *out, lb_err *err);
 
 /* The text of a special token: a string, or the content of an object. */
 bool lb_tok_token_text(const lb_json *v, lb_str *out);

@@ -27,7 +27,7 @@ static lb_status add(list *l, lb_str name, lb_str bytes, lb_err *err) {
         l->v = v;
         l->cap = cap;
     }
-    l->v[l->n++] = (lb_tok_file){name, bytes};
+    l->v[l->n++] = (lb_tok_file){.name = name, .bytes = bytes};
     return LB_OK;
 }
 
@@ -92,46 +92,79 @@ static lb_status add_kept_templates(list *l, bool *found, lb_err *err) {
     return LB_OK;
 }
 
-/* ---- rebuilding ---- */
+/* ---- made files ---- */
 
-static lb_status rebuild(list *l, lb_err *err) {
+static lb_status make(const lb_tok_file *f, const lb_tok_arrays *a, lb_out *out, bool *is,
+                      lb_err *err) {
+    *is = true;
+    if (lb_tok_kept(f->meta))
+        return f->made == LB_TOK_MADE_JSON ? lb_tok_restore_json(a, out, is, err)
+                                           : lb_tok_restore_spm(a, out, is, err);
+    return f->made == LB_TOK_MADE_JSON ? lb_tok_rebuild_json(a, out, err)
+                                       : lb_tok_rebuild_spm(a, out, err);
+}
+
+lb_status lb_tok_file_write(const lb_tok_file *f, lb_out *out, lb_err *err) {
     lb_tok_arrays a;
     lb_arena scratch = {0};
-    lb_str json = LB_STR_NONE, spm = LB_STR_NONE;
-    lb_tok_texts small = {0};
-    bool verbatim = lb_kv_as_str(lb_meta_find(l->meta, "tokenizer.huggingface.json"), &json);
-    lb_status st = lb_tok_arrays_read(&a, l->meta, &scratch, err);
-    if (st != LB_OK)
-        goto done;
-    if (!verbatim)
-        LB_TRY_DONE(st, lb_tok_rebuild_json(&a, &json, err));
-    LB_TRY_DONE(st, lb_tok_rebuild_config(&a, &small, err));
-    if (lb_tok_is_spm(&a) && a.has_scores && !a.flat_scores)
-        LB_TRY_DONE(st, lb_tok_rebuild_spm(&a, &spm, err));
-    const struct {
-        lb_str name, bytes;
-    } made[] = {
-        {LB_STR("tokenizer.json"), json},
-        {LB_STR("tokenizer_config.json"), small.config},
-        {LB_STR("special_tokens_map.json"), small.map},
-        {LB_STR("added_tokens.json"), small.added},
-        {LB_STR("tokenizer.model"), spm},
-    };
-    for (u32 i = 0; i < LB_LEN(made); i++) {
-        if (!made[i].bytes.ptr)
-            continue;
-        lb_str copy = lb_arena_str(l->perm, made[i].bytes);
-        if (!copy.ptr) {
-            st = no_memory(err);
-            goto done;
-        }
-        LB_TRY_DONE(st, add(l, made[i].name, copy, err));
+    bool is;
+    if (!f->meta) {
+        lb_buf_put_str(&out->buf, f->bytes);
+        lb_out_spill(out);
+        return LB_OK;
     }
-    st = add_templates(l, err);
-done:
+    lb_status st = lb_tok_arrays_read(&a, f->meta, &scratch, err);
+    if (st == LB_OK && !lb_tok_kept(f->meta))
+        st = lb_tok_find_whole(&a, err);
+    if (st == LB_OK)
+        st = make(f, &a, out, &is, err);
     lb_tok_arrays_deinit(&a);
     lb_arena_deinit(&scratch);
     return st;
+}
+
+/* Makes it once to nowhere. *is = false: there is none. */
+static lb_status add_made(list *l, const lb_tok_arrays *a, const lb_tok_file *f, bool *is,
+                          lb_err *err) {
+    lb_out nowhere = {0};
+    lb_status st = make(f, a, &nowhere, is, err);
+    lb_status end = lb_out_end(&nowhere, st == LB_OK ? err : NULL);
+    LB_TRY(st == LB_OK ? end : st);
+    if (!*is)
+        return LB_OK;
+    LB_TRY(add(l, f->name, LB_STR_NONE, err));
+    l->v[l->n - 1] = *f;
+    return LB_OK;
+}
+
+/* ---- rebuilding ---- */
+
+static lb_status add_copy(list *l, const char *name, lb_str text, lb_err *err) {
+    if (!text.ptr)
+        return LB_OK;
+    lb_str copy = lb_arena_str(l->perm, text);
+    return copy.ptr ? add(l, lb_str_c(name), copy, err) : no_memory(err);
+}
+
+static lb_status rebuild(list *l, lb_tok_arrays *a, lb_err *err) {
+    lb_str json = LB_STR_NONE;
+    lb_tok_texts small = {0};
+    lb_tok_file made = {.name = LB_STR("tokenizer.json"), .meta = l->meta};
+    bool is;
+    LB_TRY(lb_tok_find_whole(a, err));
+    if (lb_kv_as_str(lb_meta_find(l->meta, "tokenizer.huggingface.json"), &json))
+        LB_TRY(add(l, made.name, json, err));
+    else
+        LB_TRY(add_made(l, a, &made, &is, err));
+    LB_TRY(lb_tok_rebuild_config(a, &small, err));
+    LB_TRY(add_copy(l, "tokenizer_config.json", small.config, err));
+    LB_TRY(add_copy(l, "special_tokens_map.json", small.map, err));
+    LB_TRY(add_copy(l, "added_tokens.json", small.added, err));
+    made =
+        (lb_tok_file){.name = LB_STR("tokenizer.model"), .meta = l->meta, .made = LB_TOK_MADE_SPM};
+    if (lb_tok_is_spm(a) && a->has_scores && !a->flat_scores)
+        LB_TRY(add_made(l, a, &made, &is, err));
+    return add_templates(l, err);
 }
 
 /* ---- what lbrx kept ---- */
@@ -161,47 +194,35 @@ static lb_status config_has_template(list *l, bool *has_template, lb_err *err) {
     return st;
 }
 
-static lb_status restore(list *l, lb_err *err) {
-    lb_tok_arrays a;
-    lb_arena scratch = {0};
-    lb_str json, spm;
-    bool has_template = false, named;
-    lb_status st = lb_tok_arrays_read(&a, l->meta, &scratch, err);
-    if (st != LB_OK)
-        goto done;
-    LB_TRY_DONE(st, lb_tok_restore_json(&a, &json, err));
-    if (!json.ptr)
-        (void)lb_kv_as_str(lb_meta_find(l->meta, "tokenizer.huggingface.json"), &json);
-    LB_TRY_DONE(st, lb_tok_restore_spm(&a, &spm, err));
-    const struct {
-        lb_str name, bytes;
-    } made[] = {{LB_STR("tokenizer.json"), json}, {LB_STR("tokenizer.model"), spm}};
-    for (u32 i = 0; i < LB_LEN(made); i++) {
-        if (!made[i].bytes.ptr)
-            continue;
-        lb_str copy = lb_arena_str(l->perm, made[i].bytes);
-        if (!copy.ptr) {
-            st = no_memory(err);
-            goto done;
-        }
-        LB_TRY_DONE(st, add(l, made[i].name, copy, err));
-    }
-    LB_TRY_DONE(st, add_small_files(l, &has_template, err));
-    LB_TRY_DONE(st, config_has_template(l, &has_template, err));
-    LB_TRY_DONE(st, add_kept_templates(l, &named, err));
-    if (!has_template)
-        st = named ? add_default_template(l, err) : add_templates(l, err);
-done:
-    lb_tok_arrays_deinit(&a);
-    lb_arena_deinit(&scratch);
-    return st;
+static lb_status restore(list *l, const lb_tok_arrays *a, lb_err *err) {
+    lb_str json;
+    bool has_template = false, named, is;
+    lb_tok_file made = {.name = LB_STR("tokenizer.json"), .meta = l->meta};
+    LB_TRY(add_made(l, a, &made, &is, err));
+    if (!is && lb_kv_as_str(lb_meta_find(l->meta, "tokenizer.huggingface.json"), &json))
+        LB_TRY(add(l, made.name, json, err));
+    made =
+        (lb_tok_file){.name = LB_STR("tokenizer.model"), .meta = l->meta, .made = LB_TOK_MADE_SPM};
+    LB_TRY(add_made(l, a, &made, &is, err));
+    LB_TRY(add_small_files(l, &has_template, err));
+    LB_TRY(config_has_template(l, &has_template, err));
+    LB_TRY(add_kept_templates(l, &named, err));
+    if (has_template)
+        return LB_OK;
+    return named ? add_default_template(l, err) : add_templates(l, err);
 }
 
 lb_status lb_tok_files_from_meta(const lb_gguf_meta *meta, lb_arena *perm, lb_tok_file **files,
                                  u64 *n_files, lb_err *err) {
     list l = {.meta = meta, .perm = perm};
-    LB_TRY(lb_tok_kept(meta) ? restore(&l, err) : rebuild(&l, err));
+    lb_tok_arrays a;
+    lb_arena scratch = {0};
+    lb_status st = lb_tok_arrays_read(&a, meta, &scratch, err);
+    if (st == LB_OK)
+        st = lb_tok_kept(meta) ? restore(&l, &a, err) : rebuild(&l, &a, err);
+    lb_tok_arrays_deinit(&a);
+    lb_arena_deinit(&scratch);
     *files = l.v;
     *n_files = l.n;
-    return LB_OK;
+    return st;
 }

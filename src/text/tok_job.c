@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* tok_job.c: what the ways of tok_to_gguf.c have in common. */
 #include "text/tok_job.h"
+#include <stdio.h>
 
 /* 16 times the largest vocabulary there is (2026). */
 #define VOCAB_MAX ((u64)1 << 22)
@@ -15,18 +16,23 @@ lb_status lb_tok_make_arrays(lb_tok_job *j, u64 n, bool scores, lb_err *err) {
         return lb_fail(err, LB_E_LIMIT, "a vocabulary of %llu tokens: at most %llu are taken",
                        (unsigned long long)n, (unsigned long long)VOCAB_MAX);
     j->n = n;
-    j->tokens = lb_arena_new(&j->f.arena, lb_str, n);
-    j->types = lb_arena_new(&j->f.arena, i32, n);
-    j->scores = scores ? lb_arena_new(&j->f.arena, float, n) : NULL;
-    if (n && (!j->tokens || !j->types || (scores && !j->scores)))
+    LB_TRY(lb_texts_resize(&j->tokens, n, err));
+    j->types = lb_arena_new(&j->f->arena, i32, n);
+    j->scores = scores ? lb_arena_new(&j->f->arena, float, n) : NULL;
+    if (n && (!j->types || (scores && !j->scores)))
         return lb_tok_no_memory(err);
     return LB_OK;
 }
 
 lb_status lb_tok_pad(lb_tok_job *j, u64 id, lb_err *err) {
-    j->tokens[id] = lb_arena_printf(&j->f.arena, "[PAD%llu]", (unsigned long long)id);
-    j->types[id] = LB_SPM_UNUSED;
-    return j->tokens[id].ptr ? LB_OK : lb_tok_no_memory(err);
+    char text[32];
+    (void)snprintf(text, sizeof text, "[PAD%llu]", (unsigned long long)id);
+    return lb_tok_set(j, id, lb_str_c(text), LB_SPM_UNUSED, err);
+}
+
+lb_status lb_tok_set(lb_tok_job *j, u64 id, lb_str text, i32 type, lb_err *err) {
+    j->types[id] = type;
+    return lb_texts_set(&j->tokens, id, text, err);
 }
 
 /* Added tokens that the reference holds to be control tokens though they are not marked special. */
@@ -61,7 +67,7 @@ lb_status lb_tok_with_spaces(lb_tok_job *j, lb_str t, lb_str *out, lb_err *err) 
     }
     lb_status st = lb_buf_status(&b, err);
     if (st == LB_OK) {
-        *out = lb_arena_str(&j->f.arena, lb_buf_str(&b));
+        *out = lb_arena_str(&j->f->arena, lb_buf_str(&b));
         if (!out->ptr)
             st = lb_tok_no_memory(err);
     }
@@ -75,7 +81,7 @@ lb_status lb_tok_put_vocab(lb_tok_job *j, const char *model, lb_str pre, lb_err 
     LB_TRY(lb_meta_set_str(m, "tokenizer.ggml.pre", pre, err));
     if (j->n == 0)
         return lb_fail(err, LB_E_FORMAT, "the vocabulary is empty");
-    LB_TRY(lb_meta_set_array(m, "tokenizer.ggml.tokens", LB_GGUF_STR, j->n, j->tokens, err));
+    LB_TRY(lb_meta_set_texts(m, "tokenizer.ggml.tokens", &j->tokens, err));
     if (j->scores)
         LB_TRY(lb_meta_set_array(m, "tokenizer.ggml.scores", LB_GGUF_F32, j->n, j->scores, err));
     LB_TRY(lb_meta_set_array(m, "tokenizer.ggml.token_type", LB_GGUF_I32, j->n, j->types, err));

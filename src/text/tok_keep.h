@@ -15,15 +15,15 @@
 
 #include "text/tok_rebuild.h"
 
-/* The tokenizer.* keys of meta, in any order, as 32 hex digits. */
-void lb_tok_sum(const lb_gguf_meta *meta, char out[33]);
+/* The tokenizer.* keys of meta and more (may be NULL), in any order, as 32 hex digits. */
+void lb_tok_sum(const lb_gguf_meta *meta, const lb_gguf_meta *more, char out[33]);
 /* Whether lbrx.hf.* is there and was made from these tokenizer.* keys. */
 bool lb_tok_kept(const lb_gguf_meta *meta);
 
-/* tokenizer.json; out->ptr NULL: not kept. */
-lb_status lb_tok_restore_json(const lb_tok_arrays *a, lb_str *out, lb_err *err);
-/* tokenizer.model; out->ptr NULL: not kept. */
-lb_status lb_tok_restore_spm(const lb_tok_arrays *a, lb_str *out, lb_err *err);
+/* tokenizer.json; *kept = false: nothing is written. */
+lb_status lb_tok_restore_json(const lb_tok_arrays *a, lb_out *out, bool *kept, lb_err *err);
+/* tokenizer.model */
+lb_status lb_tok_restore_spm(const lb_tok_arrays *a, lb_out *out, bool *kept, lb_err *err);
 
 /* The i-th small file that may be kept; false beyond the last. */
 bool lb_tok_small_file(u32 i, const char **name, const char **key);
@@ -32,6 +32,6 @@ bool lb_tok_small_file(u32 i, const char **name, const char **key);
  * follow, 1 the next len pieces made from the arrays, 2 one piece whose bytes follow, 3 as 1 with
  * the type of normal pieces written too. */
 lb_status lb_spm_patch_make(const lb_tok_arrays *a, lb_str model, lb_buf *out, lb_err *err);
-lb_status lb_spm_patch_apply(const lb_tok_arrays *a, lb_str patch, lb_buf *out, lb_err *err);
+lb_status lb_spm_patch_apply(const lb_tok_arrays *a, lb_str patch, lb_out *out, lb_err *err);
 
 #endif

@@ -40,19 +40,19 @@ static void put_merges(lb_buf *out, lb_str text) {
     }
 }
 
-lb_status lb_tok_legacy_text(lb_tok_folder *f, lb_str *out, lb_err *err) {
+lb_status lb_tok_legacy_text(const lb_tok_folder *f, lb_arena *arena, lb_str *out, lb_err *err) {
     const lb_pre_form *form = form_of(f);
     lb_str vocab, merges;
     lb_json *checked;
     bool found;
     lb_buf b = {0};
-    LB_TRY(lb_tok_folder_json(f, "vocab.json", &checked, err));
-    LB_TRY(lb_tok_folder_read(f, "vocab.json", &vocab, &found, err));
-    LB_TRY(lb_tok_folder_read(f, "merges.txt", &merges, &found, err));
+    LB_TRY(lb_tok_folder_read_to(f, "vocab.json", arena, &vocab, &found, err));
+    LB_TRY(lb_json_parse(vocab, "vocab.json", arena, &checked, err));
+    LB_TRY(lb_tok_folder_read_to(f, "merges.txt", arena, &merges, &found, err));
     lb_buf_put_c(&b, "{\"added_tokens\":[],\"normalizer\":");
-    lb_json_write(&b, lb_pre_form_normalizer(form, &f->arena), (lb_json_style){.compact = true});
+    lb_json_write(&b, lb_pre_form_normalizer(form, arena), (lb_json_style){.compact = true});
     lb_buf_put_c(&b, ",\"pre_tokenizer\":");
-    lb_json_write(&b, lb_pre_form_pre_tokenizer(form, &f->arena), (lb_json_style){.compact = true});
+    lb_json_write(&b, lb_pre_form_pre_tokenizer(form, arena), (lb_json_style){.compact = true});
     lb_buf_put_c(&b, ",\"post_processor\":null,\"decoder\":{\"type\":\"ByteLevel\"},"
                      "\"model\":{\"type\":\"BPE\",\"merges\":[");
     put_merges(&b, merges);
@@ -60,7 +60,7 @@ lb_status lb_tok_legacy_text(lb_tok_folder *f, lb_str *out, lb_err *err) {
     lb_buf_put_str(&b, vocab);
     lb_buf_put_c(&b, "}}");
     lb_status st = lb_buf_status(&b, err);
-    *out = lb_arena_str(&f->arena, lb_buf_str(&b));
+    *out = lb_arena_str(arena, lb_buf_str(&b));
     lb_buf_deinit(&b);
     if (st == LB_OK && !out->ptr)
         st = lb_fail(err, LB_E_NOMEM, "tokenizer.json: out of memory");

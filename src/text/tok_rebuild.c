@@ -47,9 +47,13 @@ static const char split_spm[] = "{\"type\":\"Split\",\"pattern\":{\"String\":\" 
 typedef struct maker {
     const lb_tok_arrays *a;
     lb_json *root, *model;
-    lb_str *token; /* model.vocab by id */
-    lb_str *merge; /* those that the vocabulary can hold */
-    u64 n_merges;
+    lb_texts token;         /* model.vocab by id */
+    lb_texts_index all;     /* the GGUF's tokens, text -> id */
+    lb_texts_index in_file; /* SentencePiece: those of token */
+    lb_tok_cuts cuts;       /* SentencePiece: its merges */
+    lb_tok_iter merges;     /* byte-level: the GGUF's, of which the vocabulary can hold some */
+    lb_buf joined;
+    lb_hf_merges out;
 } maker;
 
 static lb_status no_memory(lb_err *err) {
@@ -81,7 +85,7 @@ static lb_status put_str(maker *m, lb_json *object, const char *key, lb_str v, l
 static bool token_of(const lb_tok_arrays *a, const char *key, lb_str *text, u64 *id) {
     if (!lb_kv_as_u64(lb_meta_find(a->meta, key), id) || *id >= a->n)
         return false;
-    *text = a->token[*id];
+    *text = lb_tok_text(a, *id);
     return true;
 }
 
@@ -89,21 +93,40 @@ static bool flag_of(const lb_tok_arrays *a, const char *key, bool *v) {
     return lb_kv_as_bool(lb_meta_find(a->meta, key), v);
 }
 
-bool lb_tok_is_whole(const lb_tok_arrays *a, u64 i) {
-    lb_str t = a->token[i];
+static bool is_whole(const lb_tok_arrays *a, const lb_texts_index *id_of, const u8 *has_length,
+                     u64 i) {
+    lb_str t = lb_tok_text(a, i);
     size_t chars = 0;
-    if (!lb_tok_is_spm(a) || !a->has_scores || a->type[i] != LB_SPM_NORMAL ||
-        (!a->flat_scores && lb_f32_bits(a->score[i]) != 0))
-        return false;
+    u64 id;
     for (size_t k = 0; k < t.len; k++) {
         if (((u8)t.ptr[k] & 0xc0) == 0x80)
             continue;
         chars++;
-        if (k && lb_map_find(&a->id_of, lb_str_sub(t, 0, k), NULL) &&
-            lb_map_find(&a->id_of, lb_str_sub(t, k, t.len), NULL))
+        if (k && has_length[k] && has_length[t.len - k] &&
+            lb_texts_index_find(id_of, a->token, lb_str_sub(t, 0, k), &id) &&
+            lb_texts_index_find(id_of, a->token, lb_str_sub(t, k, t.len), &id))
             return false;
     }
     return chars > 1;
+}
+
+lb_status lb_tok_find_whole(lb_tok_arrays *a, lb_err *err) {
+    lb_texts_index id_of = {0};
+    lb_buf lengths = {0};
+    if (!lb_tok_is_spm(a) || !a->has_scores)
+        return LB_OK;
+    u8 *whole = lb_arena_new(a->arena, u8, a->n);
+    lb_status st = whole || !a->n ? lb_tok_mark_lengths(a->token, &lengths, err) : no_memory(err);
+    for (u64 i = 0; i < a->n && st == LB_OK; i++)
+        st = lb_texts_index_put(&id_of, a->token, i, NULL, err);
+    for (u64 i = 0; i < a->n && st == LB_OK; i++)
+        whole[i] = a->type[i] == LB_SPM_NORMAL &&
+                   (a->flat_scores || lb_f32_bits(a->score[i]) == 0) &&
+                   is_whole(a, &id_of, lengths.ptr, i);
+    a->whole = whole;
+    lb_texts_index_deinit(&id_of);
+    lb_buf_deinit(&lengths);
+    return st;
 }
 
 static bool is_added(const lb_tok_arrays *a, u64 i) {
@@ -248,20 +271,21 @@ static bool changes_when_decoded(const lb_tok_arrays *a, lb_str text) {
     return changes;
 }
 
-static lb_status put_added(maker *m, const lb_str *content, lb_err *err) {
+static lb_status put_added(maker *m, const lb_texts *contents, lb_err *err) {
     const lb_tok_arrays *a = m->a;
     lb_arena *p = a->arena;
     lb_json *list = lb_json_get(m->root, "added_tokens");
     for (u64 i = 0; i < a->n; i++) {
         if (!is_added(a, i))
             continue;
+        lb_str content = lb_texts_get(contents, i);
         lb_json *o = lb_json_new_object(p);
         LB_TRY(put(m, o, "id", lb_json_new_u64(p, i), err));
-        LB_TRY(put_str(m, o, "content", content[i], err));
+        LB_TRY(put_str(m, o, "content", content, err));
         LB_TRY(put_bool(m, o, "single_word", false, err));
         LB_TRY(put_bool(m, o, "lstrip", false, err));
         LB_TRY(put_bool(m, o, "rstrip", false, err));
-        LB_TRY(put_bool(m, o, "normalized", changes_when_decoded(a, content[i]), err));
+        LB_TRY(put_bool(m, o, "normalized", changes_when_decoded(a, content), err));
         bool plain = a->type[i] == LB_SPM_USER_DEFINED || a->type[i] == LB_SPM_NORMAL;
         LB_TRY(put_bool(m, o, "special", !plain, err));
         if (!lb_json_push(list, o))
@@ -272,7 +296,7 @@ static lb_status put_added(maker *m, const lb_str *content, lb_err *err) {
 
 bool lb_tok_is_padding(const lb_tok_arrays *a, u64 i) {
     u64 id;
-    lb_str t = a->token[i];
+    lb_str t = lb_tok_text(a, i);
     return a->type[i] == LB_SPM_UNUSED && t.len > 6 && lb_str_starts(t, LB_STR("[PAD")) &&
            t.ptr[t.len - 1] == ']' && lb_str_to_u64(lb_str_sub(t, 4, t.len - 1), &id) && id == i;
 }
@@ -282,61 +306,68 @@ bool lb_tok_is_padding(const lb_tok_arrays *a, u64 i) {
 static void leave_out_last(maker *m) {
     const lb_tok_arrays *a = m->a;
     u64 end = a->n, first;
-    while (end && !m->token[end - 1].ptr)
+    while (end && !lb_texts_has(&m->token, end - 1))
         end--;
     for (first = end; first && is_added(a, first - 1) && a->type[first - 1] != LB_SPM_NORMAL;
          first--) {
     }
     u64 in_vocab = 0;
     for (u64 i = 0; i < first; i++)
-        in_vocab += m->token[i].ptr != NULL;
+        in_vocab += lb_texts_has(&m->token, i);
     if (in_vocab != first) /* a hole: the library would number them lower */
         return;
     for (u64 i = first; i < end; i++)
-        m->token[i] = LB_STR_NONE;
+        lb_texts_unset(&m->token, i);
+}
+
+static bool in_vocab(const maker *m, lb_str text) {
+    u64 id;
+    return lb_texts_index_find(&m->all, m->a->token, text, &id) && lb_texts_has(&m->token, id);
 }
 
 /* Merges whose parts and result the vocabulary has; the library refuses a file with others, and for
  * llama.cpp they lead nowhere. */
-static lb_status filter_merges(maker *m, lb_err *err) {
+static lb_status next_held(void *ctx, lb_str pair[2], bool *more, lb_err *err) {
+    maker *m = ctx;
+    lb_hf_merges all = {m->out.next, &m->merges};
+    do {
+        LB_TRY(all.next(all.ctx, pair, more, err));
+        if (!*more)
+            return LB_OK;
+        lb_buf_reset(&m->joined);
+        lb_buf_put_str(&m->joined, pair[0]);
+        lb_buf_put_str(&m->joined, pair[1]);
+        LB_TRY(lb_buf_status(&m->joined, err));
+    } while (!in_vocab(m, pair[0]) || !in_vocab(m, pair[1]) ||
+             !in_vocab(m, lb_buf_str(&m->joined)));
+    return LB_OK;
+}
+
+/* Every text has one id. */
+static lb_status index_tokens(maker *m, lb_err *err) {
     const lb_tok_arrays *a = m->a;
-    lb_buf joined = {0};
-    lb_status st = LB_OK;
-    m->merge = lb_arena_new(a->arena, lb_str, 2 * a->n_merges);
-    if (!m->merge && a->n_merges)
-        return no_memory(err);
-    for (u64 i = 0; i < a->n_merges && st == LB_OK; i++) {
-        lb_str parts[3] = {a->merge[2 * i], a->merge[2 * i + 1], LB_STR_NONE};
-        bool known = true;
-        lb_buf_reset(&joined);
-        lb_buf_put_str(&joined, parts[0]);
-        lb_buf_put_str(&joined, parts[1]);
-        st = lb_buf_status(&joined, err);
-        parts[2] = lb_buf_str(&joined);
-        for (u32 k = 0; k < 3 && known; k++) {
-            u64 id;
-            known = lb_map_find(&a->id_of, parts[k], &id) && m->token[id].ptr;
-        }
-        if (!known)
-            continue;
-        m->merge[2 * m->n_merges] = parts[0];
-        m->merge[2 * m->n_merges + 1] = parts[1];
-        m->n_merges++;
+    for (u64 i = 0; i < a->n; i++) {
+        u64 first;
+        LB_TRY(lb_texts_index_put(&m->all, a->token, i, &first, err));
+        if (first != i)
+            return lb_fail(err, LB_E_FORMAT,
+                           "tokenizer.ggml.tokens: token %llu: \"%.*s\" is there twice",
+                           (unsigned long long)i, (int)LB_MIN(lb_tok_text(a, i).len, (size_t)80),
+                           lb_tok_text(a, i).ptr);
     }
-    lb_buf_deinit(&joined);
-    return st;
+    return LB_OK;
 }
 
 static lb_status begin(maker *m, lb_err *err) {
     const lb_tok_arrays *a = m->a;
+    LB_TRY(index_tokens(m, err));
     LB_TRY(lb_json_parse(lb_str_c(skeleton_text), "tokenizer.json", a->arena, &m->root, err));
     m->model = lb_json_get(m->root, "model");
-    m->token = lb_arena_new(a->arena, lb_str, a->n);
-    if (!m->token && a->n)
-        return no_memory(err);
+    LB_TRY(lb_texts_resize(&m->token, a->n, err));
+    LB_TRY(lb_texts_reserve(&m->token, a->n, a->token->pool.len, err));
     for (u64 i = 0; i < a->n; i++)
         if (!lb_tok_is_padding(a, i))
-            m->token[i] = a->token[i];
+            LB_TRY(lb_texts_set(&m->token, i, lb_tok_text(a, i), err));
     return LB_OK;
 }
 
@@ -349,7 +380,7 @@ static lb_status make_bpe(maker *m, const lb_pre_form *f, lb_err *err) {
     LB_TRY(put_added(m, a->token, err));
     if (!raw)
         leave_out_last(m);
-    LB_TRY(filter_merges(m, err));
+    m->out = lb_tok_merges(&m->merges, a);
     LB_TRY(put(m, m->root, "normalizer", lb_pre_form_normalizer(f, p), err));
     LB_TRY(put(m, m->root, "pre_tokenizer", lb_pre_form_pre_tokenizer(f, p), err));
     LB_TRY(put_post(m, (f->flags & LB_PRE_BOS) != 0 || raw, err));
@@ -380,7 +411,7 @@ static bool all_spaces(lb_str t) {
 
 /* User-defined runs of spaces are spaces in a GGUF and U+2581 in a vocabulary. */
 lb_status lb_tok_piece_text(const lb_tok_arrays *a, u64 i, lb_str *out, lb_err *err) {
-    *out = a->token[i];
+    *out = lb_tok_text(a, i);
     if (!lb_tok_is_spm(a) || a->type[i] != LB_SPM_USER_DEFINED || !all_spaces(*out))
         return LB_OK;
     char *text = lb_arena_push(a->arena, out->len * 3 + 1, 1);
@@ -394,25 +425,21 @@ lb_status lb_tok_piece_text(const lb_tok_arrays *a, u64 i, lb_str *out, lb_err *
 
 static lb_status spm_merges(maker *m, bool prefix, lb_err *err) {
     const lb_tok_arrays *a = m->a;
-    lb_map id_of = {0};
-    lb_status st = LB_OK;
+    lb_texts_index_deinit(&m->all); /* by other texts from here */
     for (u64 i = 0; i < a->n; i++) {
-        bool existed = false;
-        if (!m->token[i].ptr)
+        u64 first;
+        if (!lb_texts_has(&m->token, i))
             continue;
-        LB_TRY_DONE(st, lb_map_put(&id_of, m->token[i], i, &existed, err));
-        if (existed) {
-            st = lb_fail(err, LB_E_FORMAT,
-                         "tokenizer.ggml.tokens: token %llu: its text is there twice",
-                         (unsigned long long)i);
-            goto done;
-        }
+        LB_TRY(lb_texts_index_put(&m->in_file, &m->token, i, &first, err));
+        if (first != i)
+            return lb_fail(err, LB_E_FORMAT,
+                           "tokenizer.ggml.tokens: token %llu: its text is there twice",
+                           (unsigned long long)i);
     }
-    lb_tok_pieces pieces = {m->token, a->type, a->score, a->n, &id_of};
-    st = lb_tok_make_merges(&pieces, !prefix, a->arena, &m->merge, &m->n_merges, err);
-done:
-    lb_map_deinit(&id_of);
-    return st;
+    lb_tok_pieces pieces = {&m->token, &m->in_file, a->type, a->score, a->n};
+    LB_TRY(lb_tok_cuts_begin(&m->cuts, &pieces, !prefix, err));
+    m->out = lb_tok_cuts_merges(&m->cuts);
+    return LB_OK;
 }
 
 static lb_status make_spm(maker *m, lb_err *err) {
@@ -421,10 +448,13 @@ static lb_status make_spm(maker *m, lb_err *err) {
     (void)flag_of(a, "tokenizer.ggml.add_space_prefix", &prefix);
     if (!a->has_scores)
         return lb_fail(err, LB_E_FORMAT, "tokenizer.ggml.scores: a \"llama\" tokenizer needs them");
-    for (u64 i = 0; i < a->n; i++)
-        if (m->token[i].ptr)
-            LB_TRY(lb_tok_piece_text(a, i, &m->token[i], err));
-    LB_TRY(put_added(m, m->token, err));
+    for (u64 i = 0; i < a->n; i++) {
+        lb_str text;
+        LB_TRY(lb_tok_piece_text(a, i, &text, err));
+        if (lb_texts_has(&m->token, i) && text.ptr != lb_tok_text(a, i).ptr)
+            LB_TRY(lb_texts_set(&m->token, i, text, err));
+    }
+    LB_TRY(put_added(m, &m->token, err));
     /* Flat scores come from a tokenizer.json, where what was added stands outside the vocabulary.
      */
     if (a->flat_scores)
@@ -443,7 +473,7 @@ static lb_status make_spm(maker *m, lb_err *err) {
         bytes |= a->type[i] == LB_SPM_BYTE;
         if (!has_unk && a->type[i] == LB_SPM_UNKNOWN) {
             has_unk = true;
-            unk = a->token[i];
+            unk = lb_tok_text(a, i);
         }
     }
     if (has_unk)
@@ -454,59 +484,49 @@ static lb_status make_spm(maker *m, lb_err *err) {
 
 /* ---- ---- */
 
-static bool collect(void *ctx, lb_str text) {
-    lb_buf_put_str(ctx, text);
-    return true;
-}
-
-static lb_status write_out(maker *m, lb_str *out, lb_err *err) {
-    lb_buf skeleton = {0}, text = {0};
-    lb_status st;
+static lb_status write_out(maker *m, lb_out *out, lb_err *err) {
+    lb_buf skeleton = {0};
     lb_json_write(&skeleton, m->root, (lb_json_style){.indent = 2});
-    LB_TRY_DONE(st, lb_buf_status(&skeleton, err));
-    lb_hf_parts parts = {.skeleton = lb_buf_str(&skeleton),
-                         .token = m->token,
-                         .n_ids = m->a->n,
-                         .merge = m->merge,
-                         .n_merges = m->n_merges};
-    lb_hf_sink sink = {collect, &text};
-    LB_TRY_DONE(st, lb_hf_write(&parts, &sink, err));
-    LB_TRY_DONE(st, lb_buf_status(&text, err));
-    *out = lb_arena_str(m->a->arena, lb_buf_str(&text));
-    if (!out->ptr)
-        st = no_memory(err);
-done:
+    lb_status st = lb_buf_status(&skeleton, err);
+    lb_hf_parts parts = {.skeleton = lb_buf_str(&skeleton), .token = &m->token, .merges = m->out};
+    if (!lb_tok_is_spm(m->a))
+        parts.merges = (lb_hf_merges){next_held, m};
+    if (st == LB_OK)
+        st = lb_hf_write(&parts, out, err);
     lb_buf_deinit(&skeleton);
-    lb_buf_deinit(&text);
     return st;
 }
 
-lb_status lb_tok_rebuild_json(const lb_tok_arrays *a, lb_str *out, lb_err *err) {
+static lb_status make(maker *m, lb_err *err) {
+    const lb_tok_arrays *a = m->a;
+    LB_TRY(begin(m, err));
+    if (lb_tok_is_spm(a))
+        return make_spm(m, err);
+    lb_str pre = lb_str_eq_c(a->model, "gemma4") ? LB_STR("gemma4") : a->pre;
+    const lb_pre_form *f = lb_pre_form_by_name(pre);
+    if (!f)
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "tokenizer.ggml.pre \"%.*s\": its pattern is not known; name one that "
+                       "cuts alike with --set tokenizer.ggml.pre=str:NAME",
+                       LB_FMT(pre));
+    return make_bpe(m, f, err);
+}
+
+lb_status lb_tok_rebuild_json(const lb_tok_arrays *a, lb_out *out, lb_err *err) {
     maker m = {.a = a};
-    bool gemma4 = lb_str_eq_c(a->model, "gemma4");
-    if (!lb_tok_is_spm(a) && !gemma4 && !lb_str_eq_c(a->model, "gpt2"))
+    if (!lb_tok_is_spm(a) && !lb_str_eq_c(a->model, "gemma4") && !lb_str_eq_c(a->model, "gpt2"))
         return lb_fail(
             err, LB_E_UNSUPPORTED,
             "tokenizer.ggml.model \"%.*s\": only \"gpt2\" (byte-level BPE) and \"llama\" "
             "(SentencePiece) can be written as a tokenizer.json",
             LB_FMT(a->model));
-    if (a->has_twice)
-        return lb_fail(err, LB_E_FORMAT,
-                       "tokenizer.ggml.tokens: token %llu: \"%.*s\" is there twice",
-                       (unsigned long long)a->twice,
-                       (int)LB_MIN(a->token[a->twice].len, (size_t)80), a->token[a->twice].ptr);
-    LB_TRY(begin(&m, err));
-    if (lb_tok_is_spm(a)) {
-        LB_TRY(make_spm(&m, err));
-    } else {
-        lb_str pre = gemma4 ? LB_STR("gemma4") : a->pre;
-        const lb_pre_form *f = lb_pre_form_by_name(pre);
-        if (!f)
-            return lb_fail(err, LB_E_UNSUPPORTED,
-                           "tokenizer.ggml.pre \"%.*s\": its pattern is not known; name one that "
-                           "cuts alike with --set tokenizer.ggml.pre=str:NAME",
-                           LB_FMT(pre));
-        LB_TRY(make_bpe(&m, f, err));
-    }
-    return write_out(&m, out, err);
+    lb_status st = make(&m, err);
+    if (st == LB_OK)
+        st = write_out(&m, out, err);
+    lb_texts_deinit(&m.token);
+    lb_texts_index_deinit(&m.all);
+    lb_texts_index_deinit(&m.in_file);
+    lb_tok_cuts_end(&m.cuts);
+    lb_buf_deinit(&m.joined);
+    return st;
 }

@@ -37,8 +37,8 @@ static const struct {
 static bool is_plain_added(const lb_tok_arrays *a, u64 i) {
     size_t at;
     return lb_tok_is_spm(a) && a->type[i] == LB_SPM_USER_DEFINED &&
-           (lb_tok_looks_special(a->token[i]) ||
-            lb_str_find(a->token[i], LB_STR("\xe2\x96\x81"), &at));
+           (lb_tok_looks_special(lb_tok_text(a, i)) ||
+            lb_str_find(lb_tok_text(a, i), LB_STR("\xe2\x96\x81"), &at));
 }
 
 /* Which tokens added_tokens_decoder lists. For SentencePiece it overrides tokenizer.model and sets
@@ -97,7 +97,7 @@ static lb_status make_added(const lb_tok_arrays *a, lb_json **out, lb_err *err) 
         lb_json *id = lb_json_new_u64(a->arena, i);
         if (!id)
             return no_memory(err);
-        id->key = a->token[i];
+        id->key = lb_tok_text(a, i);
         append(added, id);
     }
     *out = added->n ? added : NULL;
@@ -126,8 +126,8 @@ static lb_status put_specials(const lb_tok_arrays *a, lb_json *config, lb_json *
         u64 id;
         if (!lb_kv_as_u64(lb_meta_find(a->meta, specials[i].key), &id) || id >= a->n)
             continue;
-        LB_TRY(put(p, config, specials[i].name, lb_json_new_str(p, a->token[id]), err));
-        LB_TRY(put(p, map, specials[i].name, lb_json_new_str(p, a->token[id]), err));
+        LB_TRY(put(p, config, specials[i].name, lb_json_new_str(p, lb_tok_text(a, id)), err));
+        LB_TRY(put(p, map, specials[i].name, lb_json_new_str(p, lb_tok_text(a, id)), err));
     }
     return LB_OK;
 }
@@ -140,7 +140,7 @@ static lb_status put_more_specials(const lb_tok_arrays *a, lb_json *config, lb_e
         return no_memory(err);
     for (u64 i = 0; i < a->n; i++)
         if (a->type[i] == LB_SPM_CONTROL &&
-            !lb_json_push(list, lb_json_new_str(a->arena, a->token[i])))
+            !lb_json_push(list, lb_json_new_str(a->arena, lb_tok_text(a, i))))
             return no_memory(err);
     return list->n ? put(a->arena, config, "additional_special_tokens", list, err) : LB_OK;
 }
@@ -219,19 +219,20 @@ static void put_id(lb_buf *b, const lb_tok_arrays *a, u32 field, const char *key
     put_field(b, field, there ? id : UINT64_MAX);
 }
 
-lb_status lb_tok_rebuild_spm(const lb_tok_arrays *a, lb_str *out, lb_err *err) {
-    lb_buf b = {0}, part = {0};
+lb_status lb_tok_rebuild_spm(const lb_tok_arrays *a, lb_out *out, lb_err *err) {
+    lb_buf *b = &out->buf, part = {0};
     lb_status st = LB_OK;
     bool prefix = true, extra = false, bytes = false;
     (void)lb_kv_as_bool(lb_meta_find(a->meta, "tokenizer.ggml.add_space_prefix"), &prefix);
     (void)lb_kv_as_bool(lb_meta_find(a->meta, "tokenizer.ggml.remove_extra_whitespaces"), &extra);
-    for (u64 i = 0; i < a->n; i++) {
+    for (u64 i = 0; i < a->n && !lb_out_failed(out); i++) {
         lb_spm_piece piece = {.score = a->score[i], .type = (lb_spm_type)a->type[i]};
         LB_TRY_DONE(st, lb_tok_piece_text(a, i, &piece.text, err));
         if (lb_tok_is_whole(a, i))
             piece.type = LB_SPM_USER_DEFINED;
-        lb_spm_put_piece(&b, &part, &piece, true);
+        lb_spm_put_piece(b, &part, &piece, true);
         bytes |= piece.type == LB_SPM_BYTE;
+        lb_out_spill(out);
     }
     lb_buf_reset(&part); /* TrainerSpec */
     put_field(&part, 3, LB_SPM_BPE);
@@ -241,20 +242,15 @@ lb_status lb_tok_rebuild_spm(const lb_tok_arrays *a, lb_str *out, lb_err *err) {
     put_id(&part, a, 41, "tokenizer.ggml.bos_token_id");
     put_id(&part, a, 42, "tokenizer.ggml.eos_token_id");
     put_id(&part, a, 43, "tokenizer.ggml.padding_token_id");
-    put_message(&b, 2, lb_buf_str(&part));
+    put_message(b, 2, lb_buf_str(&part));
     lb_buf_reset(&part); /* NormalizerSpec */
     put_message(&part, 1, LB_STR("identity"));
     put_field(&part, 3, prefix);
     put_field(&part, 4, extra);
     put_field(&part, 5, 1);
-    put_message(&b, 3, lb_buf_str(&part));
-    LB_TRY_DONE(st, lb_buf_status(&b, err));
-    LB_TRY_DONE(st, lb_buf_status(&part, err));
-    *out = lb_arena_str(a->arena, lb_buf_str(&b));
-    if (!out->ptr)
-        st = lb_fail(err, LB_E_NOMEM, "tokenizer.model: out of memory");
+    put_message(b, 3, lb_buf_str(&part));
+    st = lb_buf_status(&part, err);
 done:
-    lb_buf_deinit(&b);
     lb_buf_deinit(&part);
     return st;
 }

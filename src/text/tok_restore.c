@@ -37,8 +37,7 @@ static void sum_value(const lb_gguf_kv *kv, lb_xxh *h) {
     }
 }
 
-void lb_tok_sum(const lb_gguf_meta *meta, char out[33]) {
-    lb_hash128 sum = {0, 0};
+static void add_sum(const lb_gguf_meta *meta, lb_hash128 *sum) {
     for (u64 i = 0; i < meta->n; i++) {
         const lb_gguf_kv *kv = &meta->kv[i];
         u32 types[2] = {(u32)kv->type, kv->type == LB_GGUF_ARRAY ? (u32)kv->elem : 0};
@@ -50,9 +49,16 @@ void lb_tok_sum(const lb_gguf_meta *meta, char out[33]) {
         lb_xxh_update(&h, types, sizeof types);
         sum_value(kv, &h);
         lb_hash128 one = lb_xxh_digest(&h);
-        sum.lo += one.lo;
-        sum.hi += one.hi;
+        sum->lo += one.lo;
+        sum->hi += one.hi;
     }
+}
+
+void lb_tok_sum(const lb_gguf_meta *meta, const lb_gguf_meta *more, char out[33]) {
+    lb_hash128 sum = {0, 0};
+    add_sum(meta, &sum);
+    if (more)
+        add_sum(more, &sum);
     lb_hash_hex(sum, out);
 }
 
@@ -61,7 +67,7 @@ bool lb_tok_kept(const lb_gguf_meta *meta) {
     lb_str kept;
     if (!lb_kv_as_str(lb_meta_find(meta, "lbrx.hf.tokenizer_sum"), &kept))
         return false;
-    lb_tok_sum(meta, sum);
+    lb_tok_sum(meta, NULL, sum);
     return lb_str_eq_c(kept, sum);
 }
 
@@ -82,185 +88,155 @@ bool lb_tok_small_file(u32 i, const char **name, const char **key) {
 
 /* ---- vocabulary ---- */
 
-static lb_status no_memory(lb_err *err) {
-    return lb_fail(err, LB_E_NOMEM, "tokenizer.json: out of memory");
-}
-
 static lb_status broken(const char *what, lb_err *err) {
     return lb_fail(err, LB_E_FORMAT, "lbrx.hf.tokenizer: %s", what);
 }
 
 /* What the arrays and the list of added tokens tell; the form's own texts come on top. */
-lb_status lb_tok_guess_vocab(const lb_tok_arrays *a, const lb_json *added, u64 n_ids, lb_str **out,
+lb_status lb_tok_guess_vocab(const lb_tok_arrays *a, const lb_json *added, u64 n_ids, lb_texts *out,
                              lb_err *err) {
-    lb_str *token = lb_arena_new(a->arena, lb_str, n_ids);
-    if (!token && n_ids)
-        return no_memory(err);
-    for (u64 i = 0; i < LB_MIN(n_ids, a->n); i++)
-        if (!lb_tok_is_padding(a, i))
-            LB_TRY(lb_tok_piece_text(a, i, &token[i], err));
+    LB_TRY(lb_texts_resize(out, n_ids, err));
+    LB_TRY(lb_texts_reserve(out, n_ids, a->token->pool.len, err));
+    for (u64 i = 0; i < LB_MIN(n_ids, a->n); i++) {
+        lb_str text;
+        if (lb_tok_is_padding(a, i))
+            continue;
+        LB_TRY(lb_tok_piece_text(a, i, &text, err));
+        LB_TRY(lb_texts_set(out, i, text, err));
+    }
     for (const lb_json *o = added ? added->first : NULL; o; o = o->next) {
         u64 id;
         lb_str text;
         if (lb_json_as_u64(lb_json_get(o, "id"), &id) && id < n_ids &&
-            lb_json_as_str(lb_json_get(o, "content"), &text))
-            token[id] = text.ptr ? text : LB_STR("");
+            lb_json_as_str(lb_json_get(o, "content"), &text) &&
+            !(lb_texts_has(out, id) && lb_str_eq(lb_texts_get(out, id), text)))
+            LB_TRY(lb_texts_set(out, id, text, err));
     }
-    *out = token;
     return LB_OK;
 }
 
 /* {"id": text or null} */
-static lb_status apply_texts(const lb_json *texts, lb_str *token, u64 n_ids, lb_err *err) {
+static lb_status apply_texts(const lb_json *texts, lb_texts *token, lb_err *err) {
     for (const lb_json *o = texts ? texts->first : NULL; o; o = o->next) {
         u64 id;
-        lb_str text = LB_STR_NONE;
-        if (!lb_str_to_u64(o->key, &id) || id >= n_ids)
+        lb_str text;
+        if (!lb_str_to_u64(o->key, &id) || id >= token->n)
             return broken("form: a text for no id", err);
-        if (lb_json_as_str(o, &text) && !text.ptr)
-            text = LB_STR("");
-        token[id] = text;
+        if (lb_json_as_str(o, &text))
+            LB_TRY(lb_texts_set(token, id, text, err));
+        else
+            lb_texts_unset(token, id);
     }
     return LB_OK;
 }
 
 /* [[from, to], ...]: ids that model.vocab lacks, each range behind the last: many that overlap
  * would take a day to carry out. */
-static lb_status apply_outside(const lb_json *ranges, lb_str *token, u64 n_ids, lb_err *err) {
+static lb_status apply_outside(const lb_json *ranges, lb_texts *token, lb_err *err) {
     u64 next = 0;
     for (const lb_json *o = ranges ? ranges->first : NULL; o; o = o->next) {
         u64 from, to;
         if (o->type != LB_JARRAY || o->n != 2 || !lb_json_as_u64(o->first, &from) ||
-            !lb_json_as_u64(o->last, &to) || from < next || to < from || to >= n_ids)
+            !lb_json_as_u64(o->last, &to) || from < next || to < from || to >= token->n)
             return broken("form: a range that is none", err);
         for (u64 i = from; i <= to; i++)
-            token[i] = LB_STR_NONE;
+            lb_texts_unset(token, i);
         next = to + 1;
     }
     return LB_OK;
 }
 
-/* ---- merges ---- */
+/* ---- the whole file ---- */
 
-lb_status lb_tok_made_merges(const lb_tok_arrays *a, const lb_str *token, u64 n_ids, bool by_length,
-                             lb_str **out, u64 *n_out, lb_err *err) {
-    lb_map id_of = {0};
-    lb_status st = LB_OK;
-    u8 *type = lb_arena_new(a->arena, u8, n_ids);
-    float *score = lb_arena_new(a->arena, float, n_ids);
-    if (n_ids && (!type || !score))
-        return no_memory(err);
-    for (u64 i = 0; i < n_ids; i++) {
-        type[i] = i < a->n ? a->type[i] : LB_SPM_UNUSED;
-        score[i] = i < a->n ? a->score[i] : 0;
-        if (token[i].ptr)
-            LB_TRY_DONE(st, lb_map_put(&id_of, token[i], i, NULL, err));
-    }
-    lb_tok_pieces pieces = {token, type, score, n_ids, &id_of};
-    st = lb_tok_make_merges(&pieces, by_length, a->arena, out, n_out, err);
-done:
-    lb_map_deinit(&id_of);
-    return st;
-}
+typedef struct filler {
+    const lb_tok_arrays *a;
+    const lb_json *form;
+    lb_texts token;
+    lb_texts_index id_of;
+    lb_tok_cuts cuts;         /* merges from the scores */
+    lb_tok_iter gguf;         /* those of the GGUF */
+    const lb_gguf_kv *stored; /* stored ones: left, right, left... */
+    u64 at;
+} filler;
 
-static lb_status stored_merges(const lb_tok_arrays *a, lb_str **out, u64 *n_out, lb_err *err) {
-    const lb_gguf_kv *kv = lb_meta_find(a->meta, "lbrx.hf.tokenizer_merges");
-    if (!kv || kv->type != LB_GGUF_ARRAY || kv->elem != LB_GGUF_STR || kv->n % 2)
-        return broken("form: no stored merges", err);
-    lb_str *merge = lb_arena_new(a->arena, lb_str, kv->n);
-    if (!merge && kv->n)
-        return no_memory(err);
-    for (u64 i = 0; i < kv->n; i++)
-        if (!lb_kv_elem_str(kv, i, &merge[i]))
+static lb_status next_stored(void *ctx, lb_str pair[2], bool *more, lb_err *err) {
+    filler *f = ctx;
+    *more = f->at < f->stored->n;
+    for (u32 side = 0; side < 2 && *more; side++)
+        if (!lb_kv_elem_str(f->stored, f->at++, &pair[side]))
             return broken("form: no stored merges", err);
-    *out = merge;
-    *n_out = kv->n / 2;
     return LB_OK;
 }
 
-static lb_status find_merges(const lb_tok_arrays *a, const lb_json *form, lb_hf_parts *p,
-                             lb_err *err) {
-    lb_str how = LB_STR_NONE, *merge = NULL;
-    u64 n = 0;
-    (void)lb_json_as_str(lb_json_get(form, "merges"), &how);
+static lb_status from_scores(filler *f, bool by_length, lb_hf_merges *out, lb_err *err) {
+    const lb_tok_arrays *a = f->a;
+    for (u64 i = 0; i < f->token.n; i++)
+        if (lb_texts_has(&f->token, i))
+            LB_TRY(lb_texts_index_put(&f->id_of, &f->token, i, NULL, err));
+    lb_tok_pieces pieces = {&f->token, &f->id_of, a->type, a->score, a->n};
+    LB_TRY(lb_tok_cuts_begin(&f->cuts, &pieces, by_length, err));
+    *out = lb_tok_cuts_merges(&f->cuts);
+    return LB_OK;
+}
+
+static lb_status find_merges(filler *f, lb_hf_merges *out, lb_err *err) {
+    lb_str how = LB_STR_NONE;
+    (void)lb_json_as_str(lb_json_get(f->form, "merges"), &how);
     if (lb_str_eq_c(how, "gguf")) {
-        p->merge = a->merge;
-        p->n_merges = a->n_merges;
-        return LB_OK;
-    }
-    if (lb_str_eq_c(how, "stored"))
-        LB_TRY(stored_merges(a, &merge, &n, err));
-    else if (lb_str_eq_c(how, "scores") || lb_str_eq_c(how, "lengths"))
-        LB_TRY(lb_tok_made_merges(a, p->token, p->n_ids, lb_str_eq_c(how, "lengths"), &merge, &n,
-                                  err));
-    else if (!lb_str_eq_c(how, "none"))
+        *out = lb_tok_merges(&f->gguf, f->a);
+    } else if (lb_str_eq_c(how, "stored")) {
+        const lb_gguf_kv *kv = lb_meta_find(f->a->meta, "lbrx.hf.tokenizer_merges");
+        if (!kv || kv->type != LB_GGUF_ARRAY || kv->elem != LB_GGUF_STR || kv->n % 2)
+            return broken("form: no stored merges", err);
+        f->stored = kv;
+        *out = (lb_hf_merges){next_stored, f};
+    } else if (lb_str_eq_c(how, "scores") || lb_str_eq_c(how, "lengths")) {
+        return from_scores(f, lb_str_eq_c(how, "lengths"), out, err);
+    } else if (!lb_str_eq_c(how, "none")) {
         return broken("form: merges of an unknown kind", err);
-    p->merge = merge;
-    p->n_merges = n;
+    }
     return LB_OK;
 }
 
-/* ---- ---- */
-
-static bool collect(void *ctx, lb_str text) {
-    lb_buf_put_str(ctx, text);
-    return true;
-}
-
-static lb_status fill(const lb_tok_arrays *a, lb_str skeleton, const lb_json *form, lb_buf *text,
-                      lb_err *err) {
+static lb_status fill(filler *f, lb_str skeleton, lb_out *out, lb_err *err) {
     lb_json *root;
-    lb_str *token;
-    lb_hf_parts p = {.skeleton = skeleton};
-    LB_TRY(lb_json_parse(skeleton, "lbrx.hf.tokenizer", a->arena, &root, err));
-    if (!lb_json_as_u64(lb_json_get(form, "n_ids"), &p.n_ids) || p.n_ids > a->n + LB_TOK_IDS_BEYOND)
+    u64 n_ids;
+    lb_hf_parts p = {.skeleton = skeleton, .token = &f->token};
+    LB_TRY(lb_json_parse(skeleton, "lbrx.hf.tokenizer", f->a->arena, &root, err));
+    if (!lb_json_as_u64(lb_json_get(f->form, "n_ids"), &n_ids) ||
+        n_ids > f->a->n + LB_TOK_IDS_BEYOND)
         return broken("form: n_ids", err);
-    LB_TRY(lb_tok_guess_vocab(a, lb_json_get(root, "added_tokens"), p.n_ids, &token, err));
-    LB_TRY(apply_texts(lb_json_get(form, "texts"), token, p.n_ids, err));
-    LB_TRY(apply_outside(lb_json_get(form, "outside"), token, p.n_ids, err));
-    p.token = token;
-    (void)lb_json_as_bool(lb_json_get(form, "ascii"), &p.ascii);
-    LB_TRY(find_merges(a, form, &p, err));
-    lb_hf_sink sink = {collect, text};
-    return lb_hf_write(&p, &sink, err);
+    LB_TRY(lb_tok_guess_vocab(f->a, lb_json_get(root, "added_tokens"), n_ids, &f->token, err));
+    LB_TRY(apply_texts(lb_json_get(f->form, "texts"), &f->token, err));
+    LB_TRY(apply_outside(lb_json_get(f->form, "outside"), &f->token, err));
+    (void)lb_json_as_bool(lb_json_get(f->form, "ascii"), &p.ascii);
+    LB_TRY(find_merges(f, &p.merges, err));
+    return lb_hf_write(&p, out, err);
 }
 
-lb_status lb_tok_restore_json(const lb_tok_arrays *a, lb_str *out, lb_err *err) {
+lb_status lb_tok_restore_json(const lb_tok_arrays *a, lb_out *out, bool *kept, lb_err *err) {
     lb_str skeleton, form_text;
     lb_json *form;
-    lb_buf text = {0};
-    *out = LB_STR_NONE;
-    if (!lb_kv_as_str(lb_meta_find(a->meta, "lbrx.hf.tokenizer"), &skeleton) ||
-        !lb_kv_as_str(lb_meta_find(a->meta, "lbrx.hf.tokenizer_form"), &form_text))
+    filler f = {.a = a};
+    *kept = lb_kv_as_str(lb_meta_find(a->meta, "lbrx.hf.tokenizer"), &skeleton) &&
+            lb_kv_as_str(lb_meta_find(a->meta, "lbrx.hf.tokenizer_form"), &form_text);
+    if (!*kept)
         return LB_OK;
     LB_TRY(lb_json_parse(form_text, "lbrx.hf.tokenizer_form", a->arena, &form, err));
-    lb_status st = fill(a, skeleton, form, &text, err);
-    if (st == LB_OK)
-        st = lb_buf_status(&text, err);
-    if (st == LB_OK) {
-        *out = lb_arena_str(a->arena, lb_buf_str(&text));
-        if (!out->ptr)
-            st = no_memory(err);
-    }
-    lb_buf_deinit(&text);
+    f.form = form;
+    lb_status st = fill(&f, skeleton, out, err);
+    lb_texts_deinit(&f.token);
+    lb_texts_index_deinit(&f.id_of);
+    lb_tok_cuts_end(&f.cuts);
     return st;
 }
 
-lb_status lb_tok_restore_spm(const lb_tok_arrays *a, lb_str *out, lb_err *err) {
+lb_status lb_tok_restore_spm(const lb_tok_arrays *a, lb_out *out, bool *kept, lb_err *err) {
     const lb_gguf_kv *kv = lb_meta_find(a->meta, "lbrx.hf.tokenizer_model");
-    lb_buf model = {0};
-    *out = LB_STR_NONE;
+    *kept = kv != NULL;
     if (!kv)
         return LB_OK;
     if (kv->type != LB_GGUF_ARRAY || kv->elem != LB_GGUF_U8)
         return lb_fail(err, LB_E_FORMAT, "lbrx.hf.tokenizer_model: an array of u8 is expected");
-    lb_str patch = {kv->v.array, (size_t)kv->n};
-    lb_status st = lb_spm_patch_apply(a, patch, &model, err);
-    if (st == LB_OK) {
-        *out = lb_arena_str(a->arena, lb_buf_str(&model));
-        if (!out->ptr)
-            st = no_memory(err);
-    }
-    lb_buf_deinit(&model);
-    return st;
+    return lb_spm_patch_apply(a, (lb_str){kv->v.array, (size_t)kv->n}, out, err);
 }

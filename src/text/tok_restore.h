@@ -11,11 +11,8 @@
  * vocabulary). */
 #define LB_TOK_IDS_BEYOND ((u64)1 << 20)
 
-/* model.vocab by id as the arrays and the list of added tokens tell it; ptr NULL: a hole. */
-lb_status lb_tok_guess_vocab(const lb_tok_arrays *a, const lb_json *added, u64 n_ids, lb_str **out,
+/* model.vocab by id as the arrays and the list of added tokens tell it. */
+lb_status lb_tok_guess_vocab(const lb_tok_arrays *a, const lb_json *added, u64 n_ids, lb_texts *out,
                              lb_err *err);
-/* Merges made from the scores for this vocabulary. */
-lb_status lb_tok_made_merges(const lb_tok_arrays *a, const lb_str *token, u64 n_ids, bool by_length,
-                             lb_str **out, u64 *n_out, lb_err *err);
 
 #endif

@@ -36,26 +36,20 @@ static const struct row default_row = {"", {WAY_BPE}, 0};
 
 /* ---- SPM: tokenizer.model ---- */
 
-static void set_token(lb_tok_job *j, u64 id, lb_str text, i32 type) {
-    j->tokens[id] = text;
-    j->types[id] = type;
+static lb_status set_token(lb_tok_job *j, u64 id, lb_str text, i32 type, lb_err *err) {
     j->scores[id] = -1000.0f; /* the reference's score of an added token */
+    return lb_tok_set(j, id, text, type, err);
 }
 
-static lb_status spm_pieces(lb_tok_job *j, lb_err *err) {
-    lb_str bytes;
-    bool found;
-    lb_spm spm;
-    LB_TRY(lb_tok_folder_read(&j->f, "tokenizer.model", &bytes, &found, err));
-    LB_TRY(lb_spm_parse(&spm, bytes, "tokenizer.model", &j->f.arena, err));
-    LB_TRY(lb_tok_make_arrays(j, j->opts->n_vocab ? j->opts->n_vocab : spm.n_pieces, true, err));
+static lb_status set_pieces(lb_tok_job *j, const lb_spm *spm, lb_err *err) {
+    LB_TRY(lb_tok_make_arrays(j, j->opts->n_vocab ? j->opts->n_vocab : spm->n_pieces, true, err));
     for (u64 i = 0; i < j->n; i++) {
-        if (i < spm.n_pieces) {
-            j->tokens[i] = spm.pieces[i].text;
-            j->scores[i] = spm.pieces[i].score;
+        if (i < spm->n_pieces) {
             /* the reference asks for the other types only */
-            j->types[i] =
-                spm.pieces[i].type == LB_SPM_USER_DEFINED ? LB_SPM_NORMAL : (i32)spm.pieces[i].type;
+            i32 type = spm->pieces[i].type == LB_SPM_USER_DEFINED ? LB_SPM_NORMAL
+                                                                  : (i32)spm->pieces[i].type;
+            LB_TRY(lb_tok_set(j, i, spm->pieces[i].text, type, err));
+            j->scores[i] = spm->pieces[i].score;
         } else {
             LB_TRY(lb_tok_pad(j, i, err));
             j->scores[i] = -10000.0f;
@@ -64,17 +58,31 @@ static lb_status spm_pieces(lb_tok_job *j, lb_err *err) {
     return LB_OK;
 }
 
+static lb_status spm_pieces(lb_tok_job *j, lb_err *err) {
+    lb_arena scratch = {0};
+    lb_str bytes;
+    bool found;
+    lb_spm spm;
+    lb_status st = lb_tok_folder_read_to(j->f, "tokenizer.model", &scratch, &bytes, &found, err);
+    if (st == LB_OK)
+        st = lb_spm_parse(&spm, bytes, "tokenizer.model", &scratch, err);
+    if (st == LB_OK)
+        st = set_pieces(j, &spm, err);
+    lb_arena_deinit(&scratch);
+    return st;
+}
+
 static lb_status spm_added(lb_tok_job *j, lb_err *err) {
     lb_json *added;
-    LB_TRY(lb_tok_folder_json(&j->f, "added_tokens.json", &added, err));
+    LB_TRY(lb_tok_folder_json(j->f, "added_tokens.json", &added, err));
     for (const lb_json *o = added ? added->first : NULL; o; o = o->next) {
         u64 id;
         if (!lb_json_as_u64(o, &id))
             return lb_fail(err, LB_E_FORMAT, "added_tokens.json: \"%.*s\": no id", LB_FMT(o->key));
         if (id < j->n)
-            set_token(j, id, o->key, LB_SPM_USER_DEFINED);
+            LB_TRY(set_token(j, id, o->key, LB_SPM_USER_DEFINED, err));
     }
-    const lb_json *decoder = lb_json_get(j->f.tok_config, "added_tokens_decoder");
+    const lb_json *decoder = lb_json_get(j->f->tok_config, "added_tokens_decoder");
     for (const lb_json *o = decoder ? decoder->first : NULL; o; o = o->next) {
         u64 id;
         lb_str text;
@@ -90,14 +98,15 @@ static lb_status spm_added(lb_tok_job *j, lb_err *err) {
         special |= lb_tok_looks_special(text);
         if (!special)
             LB_TRY(lb_tok_with_spaces(j, text, &text, err));
-        set_token(j, id, text, special ? LB_SPM_CONTROL : LB_SPM_USER_DEFINED);
+        LB_TRY(set_token(j, id, text, special ? LB_SPM_CONTROL : LB_SPM_USER_DEFINED, err));
     }
     return LB_OK;
 }
 
 static lb_status load_rest(lb_tok_job *j, lb_err *err) {
-    return lb_tok_folder_has(&j->f, "tokenizer.json") ? lb_tok_folder_tokenizer(&j->f, false, err)
-                                                      : LB_OK;
+    return lb_tok_folder_has(j->f, "tokenizer.json")
+               ? lb_tok_folder_tokenizer(j->f, j->opts->keep, err)
+               : LB_OK;
 }
 
 static lb_status way_spm(lb_tok_job *j, lb_err *err) {
@@ -107,7 +116,7 @@ static lb_status way_spm(lb_tok_job *j, lb_err *err) {
     j->info.n_embd_rows = j->n;
     LB_TRY(load_rest(j, err));
     lb_special_opts special = {.n_vocab = j->n};
-    return lb_special_put(&j->f, &special, j->meta, err);
+    return lb_special_put(j->f, &special, j->meta, err);
 }
 
 /* ---- HF: a tokenizer.json with byte fallback ---- */
@@ -134,32 +143,32 @@ static lb_status mark_all(lb_map *specials, const lb_json *config, const lb_json
 
 /* transformers' all_special_tokens: those that the configuration names, and the class's. */
 static lb_status find_specials(lb_tok_job *j, lb_map *specials, lb_err *err) {
-    const lb_json *c = j->f.tok_config;
+    const lb_json *c = j->f->tok_config;
     lb_json *map;
-    LB_TRY(lb_tok_folder_map(&j->f, &map, err));
+    LB_TRY(lb_tok_folder_map(j->f, &map, err));
     LB_TRY(mark_all(specials, c, map, err));
     LB_TRY(mark_all(specials, map, NULL, err));
-    for (const lb_tok_default *d = lb_tok_class_defaults(&j->f); d->key; d++)
+    for (const lb_tok_default *d = lb_tok_class_defaults(j->f); d->key; d++)
         if (!lb_json_get(c, d->key) && !lb_json_get(map, d->key))
             LB_TRY(lb_map_put(specials, lb_str_c(d->text), 1, NULL, err));
     return LB_OK;
 }
 
 static lb_status hf_tokens(lb_tok_job *j, const lb_map *specials, lb_err *err) {
-    const lb_hf_tok *t = &j->f.tok;
+    const lb_hf_tok *t = &j->f->tok;
     u64 n = t->n_vocab;
     for (u64 i = 0; i < t->n_added; i++)
         n += t->added[i].id >= t->n_vocab;
     LB_TRY(lb_tok_make_arrays(j, n, true, err));
     for (u64 i = 0; i < t->n_vocab; i++) {
-        if (i >= t->n_ids || !t->token[i].ptr)
+        if (!lb_texts_has(&t->token, i))
             return lb_fail(err, LB_E_FORMAT, "tokenizer.json: model.vocab: no token %llu",
                            (unsigned long long)i);
-        bool special = lb_map_find(specials, t->token[i], NULL);
-        set_token(j, i, t->token[i],
-                  lb_tok_is_byte(t->token[i]) ? LB_SPM_BYTE
-                  : special                   ? LB_SPM_CONTROL
-                                              : LB_SPM_NORMAL);
+        lb_str text = lb_texts_get(&t->token, i);
+        i32 type = lb_tok_is_byte(text)                ? LB_SPM_BYTE
+                   : lb_map_find(specials, text, NULL) ? LB_SPM_CONTROL
+                                                       : LB_SPM_NORMAL;
+        LB_TRY(set_token(j, i, text, type, err));
     }
     for (u64 i = 0; i < t->n_added; i++) {
         const lb_hf_added *a = &t->added[i];
@@ -169,7 +178,8 @@ static lb_status hf_tokens(lb_tok_job *j, const lb_map *specials, lb_err *err) {
             return lb_fail(err, LB_E_FORMAT, "tokenizer.json: added_tokens: id %u leaves a hole",
                            a->id);
         bool special = lb_map_find(specials, a->content, NULL);
-        set_token(j, a->id, a->content, special ? LB_SPM_CONTROL : LB_SPM_USER_DEFINED);
+        i32 type = special ? LB_SPM_CONTROL : LB_SPM_USER_DEFINED;
+        LB_TRY(set_token(j, a->id, a->content, type, err));
     }
     return LB_OK;
 }
@@ -187,13 +197,13 @@ static bool is_llama_hf(const lb_hf_tok *t) {
 static lb_status way_hf(lb_tok_job *j, lb_err *err) {
     lb_map specials = {0};
     lb_status st;
-    LB_TRY(lb_tok_folder_tokenizer(&j->f, true, err));
-    LB_TRY(lb_tok_folder_add_configured(&j->f, err));
+    LB_TRY(lb_tok_folder_tokenizer(j->f, true, err));
+    LB_TRY(lb_tok_folder_add_configured(j->f, err));
     LB_TRY_DONE(st, find_specials(j, &specials, err));
     LB_TRY_DONE(st, hf_tokens(j, &specials, err));
     LB_TRY_DONE(st, lb_tok_put_vocab(j, "llama", lb_tok_pre(j, LB_STR("default"), "fixed"), err));
     lb_special_opts special = {.n_vocab = j->n};
-    st = lb_special_put(&j->f, &special, j->meta, err);
+    st = lb_special_put(j->f, &special, j->meta, err);
 done:
     lb_map_deinit(&specials);
     return st;
@@ -210,28 +220,28 @@ static const struct row *find_row(lb_str arch) {
 
 /* The first way of the row whose files are there. */
 static lb_status choose(lb_tok_job *j, const struct row *row, way *out, lb_err *err) {
-    bool has_json = lb_tok_folder_has(&j->f, "tokenizer.json") || lb_tok_has_legacy(&j->f);
+    bool has_json = lb_tok_folder_has(j->f, "tokenizer.json") || lb_tok_has_legacy(j->f);
     for (u32 i = 0; i < LB_LEN(row->ways) && row->ways[i] != WAY_NONE; i++) {
         *out = row->ways[i];
-        if (*out == WAY_SPM && lb_tok_folder_has(&j->f, "tokenizer.model"))
+        if (*out == WAY_SPM && lb_tok_folder_has(j->f, "tokenizer.model"))
             return LB_OK;
         if (*out == WAY_SPM || !has_json)
             continue;
         if (*out == WAY_BPE)
             return LB_OK;
-        LB_TRY(lb_tok_folder_tokenizer(&j->f, true, err));
-        if (is_llama_hf(&j->f.tok))
+        LB_TRY(lb_tok_folder_tokenizer(j->f, true, err));
+        if (is_llama_hf(&j->f->tok))
             return LB_OK;
     }
-    if (lb_tok_folder_has(&j->f, "tekken.json"))
+    if (lb_tok_folder_has(j->f, "tekken.json"))
         return lb_fail(
             err, LB_E_UNSUPPORTED,
             "%s: a tekken.json without tokenizer.json: Mistral's own format is not read; "
             "add the tokenizer.json that goes with the model",
-            j->f.src->path);
+            j->f->src->path);
     return lb_fail(err, LB_E_NOT_FOUND,
                    "%s: no tokenizer.json%s: the tokenizer files of the model are missing",
-                   j->f.src->path, row->ways[0] == WAY_SPM ? " and no tokenizer.model" : "");
+                   j->f->src->path, row->ways[0] == WAY_SPM ? " and no tokenizer.model" : "");
 }
 
 static lb_status llama_sizes(lb_tok_job *j, lb_err *err) {
@@ -249,7 +259,7 @@ static lb_status run(lb_tok_job *j, lb_err *err) {
     bool prefix;
     LB_TRY(choose(j, row, &w, err));
     if ((row->flags & ROW_CONFIG_PREFIX) &&
-        lb_json_as_bool(lb_json_get(j->f.tok_config, "add_prefix_space"), &prefix))
+        lb_json_as_bool(lb_json_get(j->f->tok_config, "add_prefix_space"), &prefix))
         LB_TRY(lb_meta_set_bool(j->meta, "tokenizer.ggml.add_space_prefix", prefix, err));
     LB_TRY(w == WAY_SPM ? way_spm(j, err) : w == WAY_HF ? way_hf(j, err) : lb_tok_way_bpe(j, err));
     if ((row->flags & ROW_NO_PREFIX) && w == WAY_SPM)
@@ -257,13 +267,32 @@ static lb_status run(lb_tok_job *j, lb_err *err) {
     return row->flags & ROW_LLAMA_SIZES ? llama_sizes(j, err) : LB_OK;
 }
 
-lb_status lb_tok_meta_from_folder(const lb_source *src, const lb_tok_opts *opts, lb_gguf_meta *meta,
-                                  lb_tok_info *info, lb_err *err) {
-    lb_tok_job j = {.opts = opts, .meta = meta, .info = {.n_embd_rows = UINT64_MAX}};
-    LB_TRY(lb_tok_folder_open(&j.f, src, err));
+/* ---- ---- */
+
+lb_status lb_tok_open(lb_tok **out, const lb_source *src, lb_err *err) {
+    lb_tok *t = lb_alloc_zero(1, sizeof *t);
+    *out = t;
+    if (!t)
+        return lb_tok_no_memory(err);
+    lb_status st = lb_tok_folder_open(&t->f, src, err);
+    if (st != LB_OK)
+        lb_tok_close(out);
+    return st;
+}
+
+void lb_tok_close(lb_tok **t) {
+    if (*t)
+        lb_tok_folder_close(&(*t)->f);
+    lb_free(*t);
+    *t = NULL;
+}
+
+lb_status lb_tok_to_meta(lb_tok *t, const lb_tok_opts *opts, lb_gguf_meta *meta, lb_tok_info *info,
+                         lb_err *err) {
+    lb_tok_job j = {.f = &t->f, .opts = opts, .meta = meta, .info = {.n_embd_rows = UINT64_MAX}};
     lb_status st = run(&j, err);
     if (st == LB_OK && info)
         *info = j.info;
-    lb_tok_folder_close(&j.f);
+    lb_texts_deinit(&j.tokens);
     return st;
 }

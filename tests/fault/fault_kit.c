@@ -171,16 +171,32 @@ static void describe(const lb_plan *p, char out[HEAD_BYTES]) {
                    (unsigned long long)rounded, (unsigned long long)overflowed);
 }
 
+static lb_status make_more(void *ctx, lb_out *out, lb_err *err) {
+    (void)ctx;
+    (void)err;
+    lb_buf_put_c(&out->buf, "[1, 2, 3]\n");
+    return LB_OK;
+}
+
+static lb_status make_head(void *ctx, lb_out *out, lb_err *err) {
+    (void)err;
+    lb_buf_put(&out->buf, ctx, 40);
+    return LB_OK;
+}
+
 static lb_status write_out(lb_sink *sink, lb_plan *p, lb_err *err) {
     static const lb_sink_text texts[] = {
-        {LB_STR("config.json"), LB_STR("{}\n"), NULL},
-        {LB_STR("sub/more.json"), LB_STR("[1, 2, 3]\n"), NULL},
-        {LB_STR("big.txt"), LB_STR("a text that is longer than the others are\n"), NULL}};
+        {.name = LB_STR("config.json"), .bytes = LB_STR("{}\n")},
+        {.name = LB_STR("sub/more.json"), .make = make_more},
+        {.name = LB_STR("big.txt"),
+         .bytes = LB_STR("a text that is longer than the others are\n")}};
     char head[HEAD_BYTES];
-    lb_str heads[N_FILES] = {{head, HEAD_BYTES}, {head, 40}, {"", 0}};
+    lb_sink_head heads[N_FILES] = {
+        {.bytes = {head, HEAD_BYTES}}, {.make = make_head, .ctx = head}, {.bytes = {"", 0}}};
     describe(p, head);
     bool folder = p->n_files > 1 && !lb_str_ends(p->options, LB_STR("spread"));
-    return lb_sink_finish(sink, heads, texts, folder ? LB_LEN(texts) : 0, err);
+    lb_sink_ending e = {.heads = heads, .texts = texts, .n_texts = folder ? LB_LEN(texts) : 0};
+    return lb_sink_finish(sink, &e, err);
 }
 
 static lb_status run(const fk_scene *s, const char *dir, bool resume, fk_end *end, lb_err *err) {

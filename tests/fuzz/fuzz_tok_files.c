@@ -83,13 +83,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         lb_str line = lb_str_sub(text, pos, end);
         pos = end + 1;
         if (lb_str_eq_c(line, "=")) {
-            lb_tok_sum(&meta, sum);
+            lb_tok_sum(&meta, NULL, sum);
             (void)lb_meta_set_str(&meta, "lbrx.hf.tokenizer_sum", lb_str_c(sum), NULL);
         } else if (line.len) {
             put_line(&meta, &arena, line);
         }
     }
-    (void)lb_tok_files_from_meta(&meta, &out, &files, &n, NULL);
+    if (lb_tok_files_from_meta(&meta, &out, &files, &n, NULL) == LB_OK)
+        for (u64 i = 0; i < n; i++) {
+            lb_out again = {0};
+            LB_ASSERT(lb_tok_file_write(&files[i], &again, NULL) == LB_OK);
+            LB_ASSERT(lb_out_end(&again, NULL) == LB_OK);
+        }
     lb_meta_deinit(&meta);
     lb_arena_deinit(&arena);
     lb_arena_deinit(&out);

@@ -28,30 +28,48 @@ static bool same_json(lb_str x, lb_str y, lb_arena *a) {
     return ok;
 }
 
+/* ptr is NULL where the arena is full. */
+static lb_str bytes_of(const lb_tok_file *f, lb_arena *a) {
+    lb_buf b = {0};
+    lb_out out = {.put = lb_out_to_buf, .ctx = &b};
+    LB_ASSERT(lb_tok_file_write(f, &out, NULL) == LB_OK);
+    LB_ASSERT(lb_out_end(&out, NULL) == LB_OK);
+    lb_str s = lb_arena_str(a, lb_buf_str(&b));
+    lb_buf_deinit(&b);
+    return s;
+}
+
 static void compare(const parts *p, const lb_tok_file *files, u64 n, lb_arena *a) {
     for (u64 i = 0; i < n; i++) {
+        lb_str bytes = bytes_of(&files[i], a);
         LB_ASSERT(files[i].name.len > 0);
+        if (!bytes.ptr) /* more than the arena takes */
+            continue;
         if (lb_str_eq_c(files[i].name, "tokenizer.json") && part(p, 'j').ptr)
-            LB_ASSERT(same_json(files[i].bytes, part(p, 'j'), a));
+            LB_ASSERT(same_json(bytes, part(p, 'j'), a));
         if (lb_str_eq_c(files[i].name, "tokenizer_config.json") && part(p, 'k').len)
-            LB_ASSERT(lb_str_eq(files[i].bytes, part(p, 'k')) || !lb_str_is_utf8(part(p, 'k')));
+            LB_ASSERT(lb_str_eq(bytes, part(p, 'k')) || !lb_str_is_utf8(part(p, 'k')));
     }
 }
 
 static void convert(const lb_source *s, const parts *p, lb_arena *a) {
     static const char *const archs[] = {"llama", "qwen2", "gemma3"};
-    lb_tok_opts opts = {.n_vocab = part(p, 'c').len % 3 ? 40 : 0};
+    lb_tok_opts opts = {.n_vocab = part(p, 'c').len % 3 ? 40 : 0, .keep = true};
+    lb_tok *tok;
     lb_gguf_meta meta;
     lb_tok_file *files;
     u64 n;
     lb_err err = {0};
     opts.arch = lb_str_c(archs[part(p, 'c').len % LB_LEN(archs)]);
     lb_meta_init(&meta, a);
-    lb_status st = lb_tok_meta_from_folder(s, &opts, &meta, NULL, &err);
+    lb_status st = lb_tok_open(&tok, s, &err);
+    if (st == LB_OK)
+        st = lb_tok_to_meta(tok, &opts, &meta, NULL, &err);
     LB_ASSERT(st == LB_OK || err.msg[0]);
-    if (st == LB_OK && lb_tok_keep_from_folder(s, &meta, &err) == LB_OK &&
+    if (st == LB_OK && lb_tok_keep(tok, &meta, &meta, &err) == LB_OK &&
         lb_tok_files_from_meta(&meta, a, &files, &n, &err) == LB_OK)
         compare(p, files, n, a);
+    lb_tok_close(&tok);
     lb_meta_deinit(&meta);
 }
 

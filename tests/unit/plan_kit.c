@@ -90,8 +90,8 @@ lb_status lb_kit_run(lb_plan *p, const char *out, const lb_sink_options *so,
     r.sink = sink;
     lb_status st = lb_run(p, &r, rep, err);
     if (st == LB_OK && sink) {
-        lb_str *heads = calloc(p->n_files + 1, sizeof *heads);
-        st = lb_sink_finish(sink, heads, NULL, 0, err);
+        lb_sink_head *heads = calloc(p->n_files + 1, sizeof *heads);
+        st = lb_sink_finish(sink, &(lb_sink_ending){.heads = heads}, err);
         free(heads);
     }
     lb_sink_close(&sink, NULL);

@@ -316,14 +316,12 @@ LB_TEST(sums_and_provenance) {
 /* ---- tokenizer files ---- */
 
 static lb_status to_keys(const char *dir, const char *arch, bool keep, lb_gguf_meta *meta) {
-    lb_tok_opts opts = {.arch = lb_str_c(arch)};
+    lb_tok_opts opts = {.arch = lb_str_c(arch), .keep = keep};
     err.msg[0] = 0;
     lb_source *s = tok_source(dir, &err);
     if (!s)
         return err.code;
-    lb_status st = lb_tok_meta_from_folder(s, &opts, meta, NULL, &err);
-    if (st == LB_OK && keep)
-        st = lb_tok_keep_from_folder(s, meta, &err);
+    lb_status st = tok_keys(s, &opts, meta, &err);
     lb_source_close(&s);
     return st;
 }

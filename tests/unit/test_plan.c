@@ -241,7 +241,8 @@ static lb_status run_once(lb_plan *p, const lb_plan_limits *lim, const char *out
     LB_TRY(lb_sink_open(&sink, p, &(lb_sink_options){.path = out, .force = true}, err));
     lb_status st = lb_run(p, &(lb_run_options){.kernels = &k, .sink = sink}, rep, err);
     if (st == LB_OK)
-        st = lb_sink_finish(sink, &(lb_str){"", 0}, NULL, 0, err);
+        st = lb_sink_finish(sink, &(lb_sink_ending){.heads = &(lb_sink_head){.bytes = LB_STR("")}},
+                            err);
     lb_sink_close(&sink, NULL);
     return st;
 }
@@ -289,7 +290,8 @@ static lb_status run_some(lb_plan *p, const char *out, u32 polls, lb_err *err) {
         p, &(lb_run_options){.kernels = &k, .sink = sink, .stop = stop_after, .user = &polls}, NULL,
         err);
     if (st == LB_OK)
-        st = lb_sink_finish(sink, &(lb_str){"", 0}, NULL, 0, err);
+        st = lb_sink_finish(sink, &(lb_sink_ending){.heads = &(lb_sink_head){.bytes = LB_STR("")}},
+                            err);
     lb_sink_close(&sink, NULL);
     return st;
 }

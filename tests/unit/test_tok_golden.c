@@ -66,7 +66,30 @@ static lb_status convert(const struct family *f, const char *dir, lb_gguf_meta *
     *src = tok_source(dir, err);
     if (!*src)
         return LB_E_IO;
-    return lb_tok_meta_from_folder(*src, &opts, meta, info, err);
+    lb_tok *tok = NULL;
+    LB_TRY(lb_tok_open(&tok, *src, err));
+    lb_status st = lb_tok_to_meta(tok, &opts, meta, info, err);
+    lb_tok_close(&tok);
+    return st;
+}
+
+static lb_status keep(const lb_source *src, lb_gguf_meta *meta, lb_err *err) {
+    lb_tok *tok = NULL;
+    LB_TRY(lb_tok_open(&tok, src, err));
+    lb_status st = lb_tok_keep(tok, meta, meta, err);
+    lb_tok_close(&tok);
+    return st;
+}
+
+/* All of a file's bytes; ptr is NULL when out of memory. */
+static lb_str bytes_of(const lb_tok_file *f, lb_arena *a, lb_err *err) {
+    lb_buf b = {0};
+    lb_out out = {.put = lb_out_to_buf, .ctx = &b};
+    lb_status st = lb_tok_file_write(f, &out, err);
+    lb_status end = lb_out_end(&out, err);
+    lb_str s = st == LB_OK && end == LB_OK ? lb_arena_str(a, lb_buf_str(&b)) : LB_STR_NONE;
+    lb_buf_deinit(&b);
+    return s;
 }
 
 /* keys, types, order, values: the converter's */
@@ -111,7 +134,7 @@ LB_TEST(kept_files_come_back_byte_by_byte) {
         u64 n, seen = 0;
         lb_meta_init(&meta, &a);
         CHECK_OK(convert(&families[i], folder_of(&families[i], &a), &meta, &src, NULL, &err));
-        CHECK_OK(lb_tok_keep_from_folder(src, &meta, &err));
+        CHECK_OK(keep(src, &meta, &err));
         CHECK_OK(lb_tok_files_from_meta(&meta, &a, &files, &n, &err));
         for (u64 k = 0; k < src->n_sides; k++) {
             lb_str original;
@@ -120,8 +143,9 @@ LB_TEST(kept_files_come_back_byte_by_byte) {
             const lb_tok_file *back = find_file(files, n, src->sides[k].name);
             CHECK(back);
             CHECK_OK(lb_os_read_file(src->sides[k].path, LB_MIB, &a, &original, &err));
-            CHECK_U64(back->bytes.len, original.len);
-            CHECK(lb_str_eq(back->bytes, original));
+            lb_str bytes = bytes_of(back, &a, &err);
+            CHECK_U64(bytes.len, original.len);
+            CHECK(lb_str_eq(bytes, original));
             seen++;
         }
         CHECK(seen >= 2);
@@ -141,7 +165,7 @@ LB_TEST(an_edited_key_wins_over_what_was_kept) {
     u64 n;
     lb_meta_init(&meta, &a);
     CHECK_OK(convert(&families[0], folder_of(&families[0], &a), &meta, &src, NULL, &err));
-    CHECK_OK(lb_tok_keep_from_folder(src, &meta, &err));
+    CHECK_OK(keep(src, &meta, &err));
     CHECK_OK(lb_meta_set_str(&meta, "tokenizer.chat_template", LB_STR("{{ new }}"), &err));
     CHECK_OK(lb_tok_files_from_meta(&meta, &a, &files, &n, &err));
     const lb_tok_file *f = find_file(files, n, LB_STR("chat_template.jinja"));
@@ -232,7 +256,8 @@ LB_TEST(rebuilt_files_mean_the_same) {
         const lb_tok_file *json = find_file(files, n, LB_STR("tokenizer.json"));
         CHECK(json);
         CHECK_OK(golden_json(families[i].name, ".ids.json", &a, &pairs, &err));
-        CHECK_OK(check_ids(json->bytes, pairs, families[i].e_acute_lost, &equal, &err));
+        CHECK_OK(
+            check_ids(bytes_of(json, &a, &err), pairs, families[i].e_acute_lost, &equal, &err));
         CHECK(equal);
         lb_str dir = lb_arena_printf(&a, "%s/%s", lb_test_dir(), families[i].name);
         CHECK_OK(lb_os_mkdir(dir.ptr, false, &err));
@@ -242,7 +267,8 @@ LB_TEST(rebuilt_files_mean_the_same) {
                 continue;
             const char *path = lb_os_join(&a, dir.ptr, files[k].name);
             CHECK_OK(lb_os_open_write(path, true, &fd, &err));
-            CHECK_OK(lb_os_pwrite(fd, path, files[k].bytes.ptr, files[k].bytes.len, 0, &err));
+            lb_str bytes = bytes_of(&files[k], &a, &err);
+            CHECK_OK(lb_os_pwrite(fd, path, bytes.ptr, bytes.len, 0, &err));
             lb_os_close(&fd);
         }
         CHECK_OK(convert(&families[i], dir.ptr, &again, &back, NULL, &err));
@@ -300,7 +326,7 @@ LB_TEST(allocation_failures_are_reported) {
         lb_mem_fail_at(i);
         lb_status st = convert(&families[1], dir, &meta, &src, NULL, &err);
         if (st == LB_OK)
-            st = lb_tok_keep_from_folder(src, &meta, &err);
+            st = keep(src, &meta, &err);
         if (st == LB_OK)
             st = lb_tok_files_from_meta(&meta, &own, &files, &n, &err);
         lb_mem_fail_at(0);

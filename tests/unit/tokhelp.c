@@ -114,3 +114,23 @@ void tok_dump(const lb_gguf_meta *meta, bool long_as_hash, lb_buf *out) {
     }
     lb_buf_put_c(out, "\n}\n");
 }
+
+lb_status tok_keys(const lb_source *s, const lb_tok_opts *opts, lb_gguf_meta *meta, lb_err *err) {
+    lb_tok *tok = NULL;
+    LB_TRY(lb_tok_open(&tok, s, err));
+    lb_status st = lb_tok_to_meta(tok, opts, meta, NULL, err);
+    if (st == LB_OK && opts->keep)
+        st = lb_tok_keep(tok, meta, meta, err);
+    lb_tok_close(&tok);
+    return st;
+}
+
+lb_str tok_bytes(const lb_tok_file *f, lb_arena *a, lb_err *err) {
+    lb_buf b = {0};
+    lb_out out = {.put = lb_out_to_buf, .ctx = &b};
+    lb_status st = lb_tok_file_write(f, &out, err);
+    lb_status end = lb_out_end(&out, st == LB_OK ? err : NULL);
+    lb_str s = st == LB_OK && end == LB_OK ? lb_arena_str(a, lb_buf_str(&b)) : LB_STR_NONE;
+    lb_buf_deinit(&b);
+    return s;
+}
