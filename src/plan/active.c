@@ -134,15 +134,6 @@ static bool is_shared(const lb_active *a, u32 leaf) {
     return false;
 }
 
-/* A slice that follows the one before, of a tensor that nobody else hashes. All parts, or none:
- * they are sliced alike. */
-static bool chained(lb_runner *r, const lb_active *a, const lb_leaf *l) {
-    bool on = a->skip == 0;
-    for (u32 k = 0; k < l->codec.n_parts; k++)
-        on = lb_chains_find(&r->chains, l, k, a->pass) && on;
-    return on;
-}
-
 /* After a slice: whether it was the last one, and the tensor's hash is not set yet. */
 static bool end_slice(lb_runner *r, const lb_active *a, u32 leaf, u32 part) {
     const lb_leaf *l = &a->pass->leaves[leaf];
@@ -173,7 +164,7 @@ static lb_status begin_leaf_hashes(lb_runner *r, lb_active *a, lb_err *err) {
             continue;
         u8 *used = r->plan->src[l->source].used;
         if (!l->whole) {
-            on[i] = chained(r, a, l);
+            on[i] = a->skip == 0 && lb_chains_take(&r->chains, l, p);
             any |= on[i] != 0;
             continue;
         }
@@ -198,7 +189,7 @@ static lb_status begin_leaf_hashes(lb_runner *r, lb_active *a, lb_err *err) {
         h->shared = l->whole && is_shared(a, i);
         for (u32 k = 0; h->on && k < l->codec.n_parts; k++) {
             lb_xxh_init(&h->state[k]);
-            h->chain[k] = l->whole ? NULL : lb_chains_find(&r->chains, l, k, p);
+            h->chain[k] = l->whole ? NULL : lb_chains_of(&r->chains, l, k);
         }
     }
     lb_unlock(&r->mutex);

@@ -29,39 +29,68 @@ void lb_chain_begin(lb_plan *p) {
         p->jobs[j].after = 0;
 }
 
-/* As lb_chains_find will see it. */
-static void note_part(lb_plan *p, u64 job, const lb_leaf *l, u32 tensor, u64 first, u64 n_elems) {
+/* As lb_chains_take will see it: before any leaf of the pass has advanced. A job whose slice was
+ * read before waits too, so that it cannot come first. */
+static bool note_part(lb_plan *p, u64 job, const lb_leaf *l, u32 tensor, u64 first) {
     lb_plan_source *s = &p->src[l->source];
     u64 *next = &s->next_elem[tensor];
-    if (*next != first) {
-        if (*next < first)
-            *next = BROKEN;
-        return;
-    }
-    if (first && s->last_job[tensor] != job)
+    if (*next < first)
+        *next = BROKEN;
+    if (*next != 0 && *next != BROKEN && s->last_job[tensor] != job)
         p->jobs[job].after = LB_MAX(p->jobs[job].after, s->last_job[tensor] + 1);
+    return *next == first;
+}
+
+static void advance_part(lb_plan *p, u64 job, const lb_leaf *l, u32 tensor, u64 to) {
+    lb_plan_source *s = &p->src[l->source];
+    if (s->next_elem[tensor] == BROKEN)
+        return;
     s->last_job[tensor] = job;
-    *next += n_elems;
-    if (*next == l->n_rows * l->n_cols)
+    s->next_elem[tensor] = to;
+    if (to == l->n_rows * l->n_cols)
         s->used[tensor] |= LB_USED_CHAINED;
 }
 
+static lb_status make_tables(lb_plan *p, u32 source, lb_err *err) {
+    lb_plan_source *s = &p->src[source];
+    u64 n_tensors = p->graph.sources[source]->n_tensors;
+    if (s->next_elem)
+        return LB_OK;
+    s->next_elem = lb_arena_new(&p->perm, u64, n_tensors);
+    s->last_job = lb_arena_new(&p->perm, u64, n_tensors);
+    if (!s->next_elem || !s->last_job)
+        return lb_fail(err, LB_E_NOMEM, "out of memory while planning");
+    return LB_OK;
+}
+
+/* A leaf before this one in the pass that has the same tensor's slice at the same place. */
+static bool taken(const lb_pass *pass, const bool *takes, u32 leaf) {
+    for (u32 i = 0; i < leaf; i++)
+        if (takes[i] && pass->leaves[i].source == pass->leaves[leaf].source &&
+            pass->leaves[i].codec.part[0].tensor == pass->leaves[leaf].codec.part[0].tensor)
+            return true;
+    return false;
+}
+
 lb_status lb_chain_note(lb_plan *p, u64 job, const lb_pass *pass, lb_err *err) {
+    bool takes[LB_LEAVES_MAX] = {0};
     for (u32 i = 0; i < pass->n_leaves && p->want_digests; i++) {
         const lb_leaf *l = &pass->leaves[i];
-        u64 first = 0, n = pass->n_rows * l->n_cols;
-        if (!is_run(l, pass, &first) || n == 0)
+        u64 first = 0;
+        if (!is_run(l, pass, &first) || pass->n_rows * l->n_cols == 0)
             continue;
-        lb_plan_source *s = &p->src[l->source];
-        u64 n_tensors = p->graph.sources[l->source]->n_tensors;
-        if (!s->next_elem) {
-            s->next_elem = lb_arena_new(&p->perm, u64, n_tensors);
-            s->last_job = lb_arena_new(&p->perm, u64, n_tensors);
-            if (!s->next_elem || !s->last_job)
-                return lb_fail(err, LB_E_NOMEM, "out of memory while planning");
-        }
+        LB_TRY(make_tables(p, l->source, err));
+        takes[i] = !taken(pass, takes, i);
         for (u32 k = 0; k < l->codec.n_parts; k++)
-            note_part(p, job, l, l->codec.part[k].tensor, first, n);
+            takes[i] = note_part(p, job, l, l->codec.part[k].tensor, first) && takes[i];
+    }
+    for (u32 i = 0; i < pass->n_leaves; i++) {
+        const lb_leaf *l = &pass->leaves[i];
+        u64 first = 0;
+        if (!takes[i] || !is_run(l, pass, &first))
+            continue;
+        for (u32 k = 0; k < l->codec.n_parts; k++)
+            advance_part(p, job, l, l->codec.part[k].tensor, first + pass->n_rows * l->n_cols);
     }
     return LB_OK;
 }
@@ -117,20 +146,28 @@ lb_status lb_chains_init(lb_chains *c, const lb_plan *p, lb_arena *perm, lb_err 
     return ok ? LB_OK : lb_fail(err, LB_E_NOMEM, "out of memory for hashes");
 }
 
-lb_chain *lb_chains_find(lb_chains *c, const lb_leaf *l, u32 part, const lb_pass *pass) {
-    u64 first;
+lb_chain *lb_chains_of(const lb_chains *c, const lb_leaf *l, u32 part) {
     u32 no = !l->spilled && c->no[l->source] ? c->no[l->source][l->codec.part[part].tensor] : 0;
-    if (no == 0 || !is_run(l, pass, &first))
-        return NULL;
-    lb_chain *x = &c->chain[no - 1];
-    if (x->next_elem == first)
-        return x;
-    if (x->next_elem < first)
-        x->next_elem = BROKEN;
-    return NULL;
+    return no ? &c->chain[no - 1] : NULL;
+}
+
+bool lb_chains_take(lb_chains *c, const lb_leaf *l, const lb_pass *pass) {
+    u64 first;
+    bool follows = is_run(l, pass, &first);
+    for (u32 k = 0; k < l->codec.n_parts && follows; k++) {
+        lb_chain *x = lb_chains_of(c, l, k);
+        follows = x && x->next_elem == first && !x->busy;
+        if (x && x->next_elem < first)
+            x->next_elem = BROKEN;
+    }
+    for (u32 k = 0; k < l->codec.n_parts && follows; k++)
+        lb_chains_of(c, l, k)->busy = true;
+    return follows;
 }
 
 void lb_chain_advance(lb_chain *c, const lb_leaf *l, const lb_pass *pass, bool *done) {
-    c->next_elem += pass->n_rows * l->n_cols;
+    c->busy = false;
+    if (c->next_elem != BROKEN)
+        c->next_elem += pass->n_rows * l->n_cols;
     *done = c->next_elem == l->n_rows * l->n_cols;
 }

@@ -20,6 +20,7 @@ void lb_chain_end(lb_plan *p);
 typedef struct lb_chain {
     lb_xxh state;
     u64 next_elem; /* UINT64_MAX: a slice is missing (it was kept from a run before) */
+    bool busy;     /* a leaf is hashing its slice */
 } lb_chain;
 
 /* Of all tensors of a plan's sources. */
@@ -30,8 +31,11 @@ typedef struct lb_chains {
 
 u64 lb_chains_bytes(const lb_plan *p); /* what init takes */
 lb_status lb_chains_init(lb_chains *c, const lb_plan *p, lb_arena *perm, lb_err *err);
-/* The chain that a leaf's part goes on; NULL: it has none, or does not follow. */
-lb_chain *lb_chains_find(lb_chains *c, const lb_leaf *l, u32 part, const lb_pass *pass);
+/* The chain of a leaf's part; NULL: it has none. */
+lb_chain *lb_chains_of(const lb_chains *c, const lb_leaf *l, u32 part);
+/* Whether all parts of the leaf go on where their chains are; then they are its own until the leaf
+ * has advanced them. */
+bool lb_chains_take(lb_chains *c, const lb_leaf *l, const lb_pass *pass);
 /* After the leaf's pass: *done: that was the last slice. */
 void lb_chain_advance(lb_chain *c, const lb_leaf *l, const lb_pass *pass, bool *done);
 

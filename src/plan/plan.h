@@ -43,7 +43,7 @@ typedef struct lb_job {
     u64 fixed_bytes, slab_bytes, scratch_bytes;
     u64 spill_bytes; /* of its temporary file; read_bytes and write_bytes count its traffic */
     u64 n_tiles;
-    u64 after;  /* 1 + the job that must have ended before this one begins; 0: none */
+    u64 after;  /* all jobs before this number must have ended when this one begins */
     u64 *draws; /* [n_carries] random numbers that its masks take; NULL: it has none */
 } lb_job;
 

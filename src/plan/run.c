@@ -50,7 +50,7 @@ static bool start_next(lb_runner *r) {
             continue;
         }
         for (u32 i = 0; i < r->n_active; i++)
-            if (r->active[i]->index + 1 == job->after)
+            if (r->active[i]->index < job->after)
                 return false;
         lb_active *a = r->free_list;
         u8 *fixed = NULL;
