@@ -251,6 +251,14 @@ static u32 n_compared, n_spilled, n_interrupted, n_parts, n_chained;
 
 /* ---- interrupted and resumed ---- */
 
+/* Random numbers of their own: how often a run is cut off depends on the machine's mood, and the
+ * graphs that follow must not. */
+static u64 cut_state;
+static u64 cut_below(u64 n) {
+    cut_state = cut_state * 6364136223846793005u + 1442695040888963407u; /* Knuth's MMIX */
+    return (cut_state >> 33) % n;
+}
+
 static bool stop_after(void *left) {
     u32 *n = left;
     return *n == 0 || --*n == 0;
@@ -270,15 +278,15 @@ static lb_status run_some(lb_plan *p, const char *out, u32 polls, lb_err *err) {
     lb_kernels k;
     lb_sink *sink = NULL;
     lb_plan_limits lim = {.memory_bytes = LB_GIB,
-                          .threads = 1 + (u32)lb_test_rand_below(4),
-                          .tile_bytes = tiles[lb_test_rand_below(LB_LEN(tiles))],
-                          .hold_max_bytes = lb_test_rand_below(2) ? 1 : 0};
+                          .threads = 1 + (u32)cut_below(4),
+                          .tile_bytes = tiles[cut_below(LB_LEN(tiles))],
+                          .hold_max_bytes = cut_below(2) ? 1 : 0};
     lb_sink_options so = {.path = out,
                           .resume = true,
                           .force = true,
-                          .sync = lb_test_rand_below(4) == 0,
+                          .sync = cut_below(4) == 0,
                           .sync_bytes = 1000,
-                          .span_bytes = 1 + lb_test_rand_below(3000)};
+                          .span_bytes = 1 + cut_below(3000)};
     lb_kernels_init(&k, lb_cpu_isa());
     for (u64 t = 0; t < src.src->n_tensors; t++)
         p->src[0].used[t] = 0;
@@ -302,7 +310,7 @@ static bool resumed(lb_plan *p, const char *out, lb_err *err) {
     (void)remove(out);
     for (u32 i = 0; i < 1000; i++) {
         *err = (lb_err){0};
-        lb_status st = run_some(p, out, 1 + (u32)lb_test_rand_below(8) + i / 4 * 3, err);
+        lb_status st = run_some(p, out, 1 + (u32)cut_below(8) + i / 4 * 3, err);
         if (st == LB_OK)
             return true;
         if (st != LB_E_INTERRUPTED)
