@@ -91,7 +91,7 @@ static lb_format target_format(const lb_source *s, const lb_writer_opts *w) {
     }
     if (w->output && lb_str_ends(lb_str_c(w->output), LB_STR(".gguf")))
         return LB_FORMAT_GGUF;
-    return s->format;
+    return s->format == LB_FORMAT_PYTORCH ? LB_FORMAT_SAFETENSORS : s->format;
 }
 
 static lb_status operation_text(lb_conv *c, lb_err *err) {

@@ -4,6 +4,7 @@
 #include "base/os.h"
 #include "format/folder.h"
 #include "format/gguf.h"
+#include "format/pytorch.h"
 #include "format/safetensors.h"
 #include "ops/hub.h"
 #include <limits.h>
@@ -42,15 +43,9 @@ static bool is_safetensors(const u8 *head, size_t n, u64 size_bytes) {
     return len >= 2 && len <= size_bytes - 8;
 }
 
-/* What a file is that is neither of ours; zip and pickle by their first bytes. */
+/* What a file is that is none of ours. */
 static lb_status refuse_file(const char *path, const u8 *head, size_t n, u64 size_bytes,
                              lb_err *err) {
-    bool is_zip = n >= 4 && memcmp(head, "PK\3\4", 4) == 0;
-    bool is_pickle = n >= 2 && head[0] == 0x80 && head[1] >= 2 && head[1] <= 5;
-    if (is_zip || is_pickle)
-        return lb_fail(err, LB_E_UNSUPPORTED,
-                       "%s: PyTorch files are not in this version: use the model's safetensors",
-                       path);
     if (has_ending(path, ".yml") || has_ending(path, ".yaml"))
         return lb_fail(err, LB_E_UNSUPPORTED, "%s: a merge file as a MODEL is not in this version",
                        path);
@@ -63,8 +58,8 @@ static lb_status refuse_file(const char *path, const u8 *head, size_t n, u64 siz
             "%s: the header of a safetensors file says %llu bytes and the file has %llu: "
             "is it complete?",
             path, (unsigned long long)lb_load_u64(head), (unsigned long long)size_bytes);
-    return lb_fail(err, LB_E_FORMAT, "%s: neither GGUF nor safetensors, nor a folder of a model",
-                   path);
+    return lb_fail(err, LB_E_FORMAT,
+                   "%s: neither GGUF, safetensors nor PyTorch, nor a folder of a model", path);
 }
 
 /* A model in the hub's cache is called by its id: the snapshot's folder has a commit's name. */
@@ -123,5 +118,7 @@ lb_status lb_open(lb_source **out, const char *arg, lb_err *err) {
         return lb_gguf_open(out, arg, err);
     if (is_safetensors(head, n, st.size_bytes))
         return lb_st_open(out, arg, err);
+    if (lb_pt_probe(head, n))
+        return lb_pt_open(out, arg, err);
     return refuse_file(arg, head, n, st.size_bytes, err);
 }

@@ -86,9 +86,10 @@ typedef enum lb_format {
     LB_FORMAT_SAFETENSORS,
     LB_FORMAT_HF,
     LB_FORMAT_MLX,
-    LB_FORMAT_GGUF
+    LB_FORMAT_GGUF,
+    LB_FORMAT_PYTORCH /* a file of torch.save; only read */
 } lb_format;
-const char *lb_format_name(lb_format f); /* "safetensors", "hf", "mlx", "gguf" */
+const char *lb_format_name(lb_format f); /* "safetensors", "hf", "mlx", "gguf", "pytorch" */
 
 /* A small file that travels with a folder: config.json, tokenizer.json, *.jinja... */
 typedef struct lb_side_file {
