@@ -10,6 +10,7 @@
 #include "base/os.h"
 #include "format/foreign.h"
 #include "format/mlx.h"
+#include "format/pytorch.h"
 #include "format/safetensors.h"
 #include "io/json.h"
 
@@ -18,19 +19,33 @@
 
 typedef unsigned long long ull;
 
-#define SINGLE_NAME "model.safetensors"
 #define NAMES_SHOWN 3 /* of a list in a message */
+
+/* The names of a format of weights, and what of it the folder has. */
+typedef struct weight_names {
+    const char *single, *index, *stem, *ending;
+} weight_names;
+enum { SAFETENSORS, PYTORCH, N_KINDS };
+static const weight_names kinds[N_KINDS] = {
+    {"model.safetensors", LB_INDEX_NAME, "model", ".safetensors"},
+    {"pytorch_model.bin", LB_PT_INDEX_NAME, "pytorch_model", ".bin"},
+};
+typedef struct weight_files {
+    lb_str *names; /* sorted */
+    u64 n;
+    bool has_index, has_single;
+} weight_files;
 
 typedef struct folder {
     lb_source *s;
     lb_arena scratch;
-    lb_buf notes, sides; /* sides: lb_side_file, unsorted */
-    lb_str *st_files;    /* *.safetensors, sorted */
-    u64 n_st_files;
-    lb_map st_by_name;
-    lb_str *others; /* weights in other formats, sorted */
+    lb_buf notes, sides;         /* sides: lb_side_file, unsorted */
+    weight_files files[N_KINDS]; /* *.safetensors; pytorch_model*.bin */
+    lb_map by_name;              /* of them all */
+    lb_str *others;              /* weights in other formats, sorted */
     u64 n_others;
-    bool has_index, has_single;
+    const weight_names *kind; /* of the files that are read */
+    const weight_files *w;
     bool use_index;
     lb_index index;
     lb_str *chosen; /* weight files to read, in order */
@@ -88,8 +103,14 @@ static const char *const torch_suffixes[] = {".bin", ".pt", ".pth", ".ckpt", ".p
 static const char *const other_suffixes[] = {".gguf", ".ggml",      ".npz",    ".h5", ".msgpack",
                                              ".onnx", ".onnx_data", ".tflite", NULL};
 
-static bool is_st(lb_str name) {
-    return lb_str_ends(name, LB_STR(".safetensors"));
+/* N_KINDS: no weights that can be read here. */
+static u32 kind_of(lb_str name) {
+    if (lb_str_ends(name, lb_str_c(kinds[SAFETENSORS].ending)))
+        return SAFETENSORS;
+    return lb_str_starts(name, lb_str_c(kinds[PYTORCH].stem)) &&
+                   lb_str_ends(name, lb_str_c(kinds[PYTORCH].ending))
+               ? PYTORCH
+               : N_KINDS;
 }
 
 static lb_status add_side(folder *f, lb_str name, u64 size_bytes) {
@@ -102,12 +123,15 @@ static lb_status add_side(folder *f, lb_str name, u64 size_bytes) {
 }
 
 static lb_status add_file(folder *f, lb_str name, u64 size_bytes) {
-    if (is_st(name)) {
-        LB_TRY(lb_map_put(&f->st_by_name, name, f->n_st_files, NULL, f->err));
-        f->has_single = f->has_single || lb_str_eq_c(name, SINGLE_NAME);
-        f->st_files[f->n_st_files++] = name;
+    u32 k = kind_of(name);
+    if (k < N_KINDS) {
+        weight_files *w = &f->files[k];
+        LB_TRY(lb_map_put(&f->by_name, name, w->n, NULL, f->err));
+        w->has_single = w->has_single || lb_str_eq_c(name, kinds[k].single);
+        w->names[w->n++] = name;
     } else if (lb_str_ends(name, LB_STR(".index.json"))) {
-        f->has_index = f->has_index || lb_str_eq_c(name, LB_INDEX_NAME);
+        for (k = 0; k < N_KINDS; k++)
+            f->files[k].has_index = f->files[k].has_index || lb_str_eq_c(name, kinds[k].index);
     } else if (ends_with_any(name, torch_suffixes) || ends_with_any(name, other_suffixes)) {
         f->others[f->n_others++] = name;
     } else {
@@ -156,10 +180,14 @@ static lb_status list(folder *f) {
     lb_str *names;
     u64 n, n_dirs = 0;
     LB_TRY(lb_os_list(f->s->path, &f->scratch, &names, &n, f->err));
-    f->st_files = lb_arena_new(&f->scratch, lb_str, n);
+    for (u32 k = 0; k < N_KINDS; k++) {
+        f->files[k].names = lb_arena_new(&f->scratch, lb_str, n);
+        if (!f->files[k].names)
+            return no_mem(f);
+    }
     f->others = lb_arena_new(&f->scratch, lb_str, n);
     f->chosen = lb_arena_new(&f->scratch, lb_str, n);
-    if (!f->st_files || !f->others || !f->chosen)
+    if (!f->others || !f->chosen)
         return no_mem(f);
     for (u64 i = 0; i < n; i++) {
         lb_fstat st;
@@ -191,8 +219,8 @@ static lb_status list(folder *f) {
 /* ---- which files are the weights ---- */
 
 /* "<stem>-00002-of-00007.safetensors"; 5 digits as both peers write them, or more, but no u64. */
-static bool shard_name(lb_str name, lb_str *stem, u64 *i, u64 *n) {
-    lb_str s = lb_str_sub(name, 0, name.len - (sizeof ".safetensors" - 1));
+static bool shard_name(const folder *f, lb_str name, lb_str *stem, u64 *i, u64 *n) {
+    lb_str s = lb_str_sub(name, 0, name.len - strlen(f->kind->ending));
     size_t digits = 0;
     while (digits < s.len && s.ptr[s.len - 1 - digits] >= '0' && s.ptr[s.len - 1 - digits] <= '9')
         digits++;
@@ -212,16 +240,16 @@ static bool shard_name(lb_str name, lb_str *stem, u64 *i, u64 *n) {
 static lb_status refuse_no_weights(folder *f) {
     if (f->n_others == 0)
         return lb_fail(f->err, LB_E_NOT_FOUND,
-                       "no weights in this folder: expected " SINGLE_NAME " or " LB_INDEX_NAME
+                       "no weights in this folder: expected model.safetensors or " LB_INDEX_NAME
                        " with its shards");
     lb_str name = f->others[0];
     bool torch = ends_with_any(name, torch_suffixes);
     if (lb_str_ends(name, LB_STR(".gguf")))
         return lb_fail(f->err, LB_E_UNSUPPORTED,
                        "no safetensors in this folder: give '%.*s' itself", LB_FMT(name));
-    return lb_fail(f->err, LB_E_UNSUPPORTED,
-                   "no safetensors in this folder, but '%.*s'%s: not supported yet", LB_FMT(name),
-                   torch ? " (PyTorch)" : "");
+    return lb_fail(
+        f->err, LB_E_UNSUPPORTED, "no safetensors in this folder, but '%.*s'%s", LB_FMT(name),
+        torch ? " (PyTorch): if it is the model, give it itself" : ": not supported yet");
 }
 
 static void add_missing(some_names *missing, u64 i, u64 n) {
@@ -236,16 +264,16 @@ static lb_status choose_numbered(folder *f, lb_str stem, u64 n) {
     some_names missing = {0};
     lb_status st = LB_OK;
     u64 expected = 1;
-    for (u64 k = 0; k <= f->n_st_files; k++) {
+    for (u64 k = 0; k <= f->w->n; k++) {
         lb_str s;
         u64 i = n + 1, of = n; /* behind the last file: what is missing at the end */
-        if (k < f->n_st_files && (!shard_name(f->st_files[k], &s, &i, &of) || of != n ||
-                                  !lb_str_eq(s, stem) || i < expected || i > n))
+        if (k < f->w->n && (!shard_name(f, f->w->names[k], &s, &i, &of) || of != n ||
+                            !lb_str_eq(s, stem) || i < expected || i > n))
             continue;
         for (u64 j = expected; j < i && missing.n < NAMES_SHOWN; j++)
             add_missing(&missing, j, n);
         if (i <= n)
-            f->chosen[f->n_chosen++] = f->st_files[k];
+            f->chosen[f->n_chosen++] = f->w->names[k];
         expected = i + 1;
     }
     if (missing.n) {
@@ -265,22 +293,23 @@ static lb_status choose_numbered(folder *f, lb_str stem, u64 n) {
 static lb_status choose_unindexed(folder *f) {
     lb_str stem = {0}, s;
     u64 n = 0, i, k, n_sets = 0, n_models = 0;
-    if (f->n_st_files == 0)
+    lb_str name = lb_str_c(f->kind->stem);
+    if (f->w->n == 0)
         return refuse_no_weights(f);
-    for (k = 0; k < f->n_st_files; k++) {
+    for (k = 0; k < f->w->n; k++) {
         u64 of;
-        n_models += lb_str_starts(f->st_files[k], LB_STR("model"));
-        if (!shard_name(f->st_files[k], &s, &i, &of))
+        n_models += lb_str_starts(f->w->names[k], name);
+        if (!shard_name(f, f->w->names[k], &s, &i, &of))
             continue;
         if (n_sets == 0 || of != n || !lb_str_eq(s, stem)) {
             if (n_sets++ == 0) {
                 stem = s;
                 n = of;
-            } else if (lb_str_eq_c(s, "model") && !lb_str_eq_c(stem, "model")) {
+            } else if (lb_str_eq(s, name) && !lb_str_eq(stem, name)) {
                 stem = s; /* other sets (consolidated-*, a variant) stay aside */
                 n = of;
                 n_sets = 1;
-            } else if (lb_str_eq_c(stem, "model") && !lb_str_eq_c(s, "model")) {
+            } else if (lb_str_eq(stem, name) && !lb_str_eq(s, name)) {
                 n_sets--;
             }
         }
@@ -293,32 +322,38 @@ static lb_status choose_unindexed(folder *f) {
             "no index, and more than one set of numbered shards (%.*s-*-of-%05llu and others): "
             "remove all but one",
             LB_FMT(stem), (ull)n);
-    if (n_models == 0 && f->n_st_files > 1)
+    if (n_models == 0 && f->w->n > 1)
         return lb_fail(f->err, LB_E_FORMAT,
                        "%llu safetensors files and none is called model*: give one of them itself",
-                       (ull)f->n_st_files);
-    for (k = 0; k < f->n_st_files; k++)
-        if (n_models == 0 || lb_str_starts(f->st_files[k], LB_STR("model")))
-            f->chosen[f->n_chosen++] = f->st_files[k];
-    note(f, "no " SINGLE_NAME " and no index: '%.*s'%s read", LB_FMT(f->chosen[0]),
+                       (ull)f->w->n);
+    if (f->kind == &kinds[PYTORCH] && f->w->n > 1) /* variants: nobody reads them together */
+        return lb_fail(
+            f->err, LB_E_FORMAT,
+            "%llu files are called pytorch_model*.bin and there is no index: give one of "
+            "them itself",
+            (ull)f->w->n);
+    for (k = 0; k < f->w->n; k++)
+        if (n_models == 0 || lb_str_starts(f->w->names[k], name))
+            f->chosen[f->n_chosen++] = f->w->names[k];
+    note(f, "no %s and no index: '%.*s'%s read", f->kind->single, LB_FMT(f->chosen[0]),
          f->n_chosen == 1 ? " is" : " and the other model*.safetensors are");
     return LB_OK;
 }
 
 static lb_status read_index(folder *f) {
     lb_str text;
-    const char *path = lb_os_join(&f->scratch, f->s->path, LB_STR(LB_INDEX_NAME));
+    const char *path = lb_os_join(&f->scratch, f->s->path, lb_str_c(f->kind->index));
     if (!path)
         return no_mem(f);
     LB_TRY(lb_os_read_file(path, LB_INDEX_MAX, &f->scratch, &text, f->err));
-    return lb_index_parse(text, LB_INDEX_NAME, &f->scratch, &f->index, f->err);
+    return lb_index_parse(text, f->kind->index, f->kind->ending, &f->scratch, &f->index, f->err);
 }
 
 static lb_status choose_indexed(folder *f) {
     some_names absent = {0};
     lb_status st = LB_OK;
     for (u32 i = 0; i < f->index.n_shards; i++)
-        if (lb_map_find(&f->st_by_name, f->index.shards[i], NULL))
+        if (lb_map_find(&f->by_name, f->index.shards[i], NULL))
             f->chosen[f->n_chosen++] = f->index.shards[i];
         else
             some_add(&absent, f->index.shards[i]);
@@ -340,17 +375,32 @@ static bool index_names(const folder *f, const char *name) {
     return false;
 }
 
+/* Safetensors of the model go before PyTorch's files, as in transformers; a lone file of another
+ * name (an adapter, a part) does not. */
+static void choose_kind(folder *f) {
+    const weight_files *st = &f->files[SAFETENSORS], *pt = &f->files[PYTORCH];
+    bool has_model = st->has_index, has_pt = pt->n || pt->has_index;
+    for (u64 i = 0; i < st->n && !has_model; i++)
+        has_model = lb_str_starts(st->names[i], lb_str_c(kinds[SAFETENSORS].stem));
+    u32 k = has_model || !has_pt ? SAFETENSORS : PYTORCH;
+    f->kind = &kinds[k];
+    f->w = &f->files[k];
+    if (has_model && has_pt)
+        note(f, "safetensors go before pytorch_model*.bin, as in transformers");
+}
+
 static lb_status choose(folder *f) {
-    if (f->has_index)
+    choose_kind(f);
+    const char *single = f->kind->single;
+    if (f->w->has_index)
         LB_TRY(read_index(f));
-    if (f->has_single && (!f->has_index || !index_names(f, SINGLE_NAME))) {
-        f->chosen[f->n_chosen++] = LB_STR(SINGLE_NAME);
-        if (f->has_index)
-            note(f,
-                 SINGLE_NAME " goes before the index, as in transformers: the index is not read");
+    if (f->w->has_single && (!f->w->has_index || !index_names(f, single))) {
+        f->chosen[f->n_chosen++] = lb_str_c(single);
+        if (f->w->has_index)
+            note(f, "%s goes before the index, as in transformers: the index is not read", single);
         return LB_OK;
     }
-    return f->has_index ? choose_indexed(f) : choose_unindexed(f);
+    return f->w->has_index ? choose_indexed(f) : choose_unindexed(f);
 }
 
 static lb_status note_unread(folder *f) {
@@ -359,9 +409,10 @@ static lb_status note_unread(folder *f) {
     lb_status st = LB_OK;
     for (u64 i = 0; st == LB_OK && i < f->n_chosen; i++)
         st = lb_map_put(&chosen, f->chosen[i], i, NULL, f->err);
-    for (u64 i = 0; i < f->n_st_files; i++)
-        if (!lb_map_find(&chosen, f->st_files[i], NULL))
-            some_add(&unread, f->st_files[i]);
+    for (u32 k = 0; k < N_KINDS; k++)
+        for (u64 i = 0; i < f->files[k].n; i++)
+            if (!lb_map_find(&chosen, f->files[k].names[i], NULL))
+                some_add(&unread, f->files[k].names[i]);
     for (u64 i = 0; i < f->n_others; i++)
         some_add(&unread, f->others[i]);
     if (unread.n) {
@@ -382,7 +433,8 @@ static lb_status read_weights(folder *f) {
         const char *path = lb_os_join(&f->s->perm, f->s->path, f->chosen[i]);
         if (!name.ptr || !path)
             return no_mem(f);
-        LB_TRY(lb_st_read(f->s, path, name, f->err));
+        LB_TRY(f->kind == &kinds[PYTORCH] ? lb_pt_read(f->s, path, name, &f->notes, f->err)
+                                          : lb_st_read(f->s, path, name, f->err));
     }
     return LB_OK;
 }
@@ -408,10 +460,10 @@ static lb_status check_index(folder *f) {
         some_names *first = only_index.n ? &only_index : only_shards.n ? &only_shards : &elsewhere;
         lb_str text = some_text(first);
         st = lb_fail(f->err, LB_E_FORMAT,
-                     LB_INDEX_NAME
-                     " does not agree with the shards: %llu tensors only in the index, %llu "
-                     "only in the shards, %llu in another shard (%.*s)",
-                     (ull)only_index.n, (ull)only_shards.n, (ull)elsewhere.n, LB_FMT(text));
+                     "%s does not agree with the shards: %llu tensors only in the index, %llu only "
+                     "in the shards, %llu in another shard (%.*s)",
+                     f->kind->index, (ull)only_index.n, (ull)only_shards.n, (ull)elsewhere.n,
+                     LB_FMT(text));
     }
 done:
     lb_map_deinit(&by_name);
@@ -453,7 +505,7 @@ static lb_status check_named_file(folder *f, const lb_json *config) {
     lb_str name;
     if (!lb_json_as_str(lb_json_get(config, "transformers_weights"), &name))
         return LB_OK;
-    if (f->use_index ? lb_str_eq_c(name, LB_INDEX_NAME)
+    if (f->use_index ? lb_str_eq_c(name, f->kind->index)
                      : f->n_chosen == 1 && lb_str_eq(name, f->chosen[0]))
         return LB_OK;
     return lb_fail(
@@ -524,7 +576,7 @@ lb_status lb_folder_open(lb_source **out, const char *path, lb_err *err) {
     f.s = NULL;
 done:
     lb_source_close(&f.s);
-    lb_map_deinit(&f.st_by_name);
+    lb_map_deinit(&f.by_name);
     lb_buf_deinit(&f.notes);
     lb_buf_deinit(&f.sides);
     lb_arena_deinit(&f.scratch);

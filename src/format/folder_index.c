@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* folder_index.c: model.safetensors.index.json: {"metadata": {...}, "weight_map": {tensor: file}}.
+/* folder_index.c: model.safetensors.index.json, pytorch_model.bin.index.json:
+ * {"metadata": {...}, "weight_map": {tensor: file}}.
  *
  * Read by the pull reader: 100,000 tensors of a thousand shards make 10 MB. File names are joined
  * to the folder's path later, so they must be plain names. metadata is not used: total_size is
@@ -13,6 +14,7 @@
 typedef struct parse {
     lb_json_reader r;
     lb_arena *perm;
+    const char *ending; /* of shards */
     lb_map tensors, shards;
     lb_index_entry *entries; /* heap */
     u64 n_entries, cap_entries;
@@ -58,8 +60,9 @@ static lb_status file_of(parse *p, lb_str name, u32 *index) {
         *index = (u32)found;
         return LB_OK;
     }
-    if (!lb_str_is_file_name(name) || !lb_str_ends(name, LB_STR(".safetensors")))
-        return fail(p, "is not the plain name of a .safetensors file", name);
+    if (!lb_str_is_file_name(name) || !lb_str_ends(name, lb_str_c(p->ending)))
+        return lb_fail_at(p->err, LB_E_FORMAT, p->r.pos,
+                          "'%.*s' is not the plain name of a %s file", LB_FMT(name), p->ending);
     u64 cap = p->cap_files;
     if (!grow((void **)&p->files, p->n_files, &cap, sizeof *p->files))
         return no_mem(p);
@@ -172,9 +175,9 @@ done:
     return st;
 }
 
-lb_status lb_index_parse(lb_str text, const char *what, lb_arena *perm, lb_index *out,
-                         lb_err *err) {
-    parse p = {.perm = perm, .err = err};
+lb_status lb_index_parse(lb_str text, const char *what, const char *ending, lb_arena *perm,
+                         lb_index *out, lb_err *err) {
+    parse p = {.perm = perm, .ending = ending, .err = err};
     lb_status st = LB_OK;
     *out = (lb_index){0};
     lb_json_begin(&p.r, text);

@@ -9,7 +9,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     lb_index index;
     lb_err err = {0};
     lb_str text = {(const char *)data, size};
-    if (lb_index_parse(text, LB_INDEX_NAME, &arena, &index, &err) == LB_OK) {
+    if (lb_index_parse(text, LB_INDEX_NAME, ".safetensors", &arena, &index, &err) == LB_OK) {
         for (u64 i = 0; i < index.n_entries; i++)
             LB_ASSERT(index.entries[i].shard < index.n_shards &&
                       lb_str_is_utf8(index.entries[i].tensor));

@@ -148,9 +148,17 @@ LB_TEST(no_safetensors) {
     REFUSES(dir, LB_E_UNSUPPORTED, "'weights.npz': not supported yet");
     dir = st_dir("m");
     st_text(dir, "pytorch_model-00001-of-00002.bin", "PK");
+    REFUSES(dir, LB_E_FORMAT, "1 of 2 shards of 'pytorch_model' are missing: 00002-of-00002");
     st_text(dir, "pytorch_model.bin.index.json", "{}");
-    REFUSES(dir, LB_E_UNSUPPORTED,
-            "'pytorch_model-00001-of-00002.bin' (PyTorch): not supported yet");
+    REFUSES(dir, LB_E_FORMAT, "pytorch_model.bin.index.json: 'weight_map' is missing");
+    st_text(dir, "pytorch_model.bin.index.json", "{\"weight_map\":{\"a\":\"../x.bin\"}}");
+    REFUSES(dir, LB_E_FORMAT, "'../x.bin' is not the plain name of a .bin file");
+    st_text(dir, "pytorch_model.bin.index.json", "{\"weight_map\":{\"a\":\"x.safetensors\"}}");
+    REFUSES(dir, LB_E_FORMAT, "'x.safetensors' is not the plain name of a .bin file");
+    dir = st_dir("m");
+    st_text(dir, "pytorch_model.a.bin", "PK");
+    st_text(dir, "pytorch_model.b.bin", "PK");
+    REFUSES(dir, LB_E_FORMAT, "2 files are called pytorch_model*.bin");
     dir = st_dir("m");
     st_text(dir, "consolidated.00.pth", "PK");
     REFUSES(dir, LB_E_UNSUPPORTED, "'consolidated.00.pth' (PyTorch)");
@@ -237,7 +245,8 @@ LB_TEST(index_texts) {
         lb_arena arena = {0};
         lb_err err = {0};
         lb_index index;
-        lb_status st = lb_index_parse(lb_str_c(list[i].text), "the index", &arena, &index, &err);
+        lb_status st = lb_index_parse(lb_str_c(list[i].text), "the index", ".safetensors", &arena,
+                                      &index, &err);
         if (st != LB_E_FORMAT || !strstr(err.msg, list[i].says))
             lb_test_fail(__FILE__, __LINE__, "%s: %d \"%s\"", list[i].text, (int)st, err.msg);
         lb_arena_deinit(&arena);
@@ -248,7 +257,7 @@ LB_TEST(index_texts) {
     CHECK_OK(
         lb_index_parse(LB_STR("{\"x\":[{}],\"weight_map\":{\"b\":\"n.safetensors\",\"\\u0061\":"
                               "\"m.safetensors\",\"c\":\"\\u006e.safetensors\"},\"y\":1}"),
-                       "the index", &arena, &index, &err));
+                       "the index", ".safetensors", &arena, &index, &err));
     CHECK(index.n_entries == 3 && index.n_shards == 2);
     CHECK_STR(index.shards[0], "m.safetensors");
     CHECK(index.entries[0].shard == 1 && index.entries[1].shard == 0 &&
@@ -267,7 +276,8 @@ LB_TEST(index_damage) {
         lb_arena arena = {0};
         lb_err err = {0};
         lb_index index;
-        if (lb_index_parse((lb_str){(char *)bytes, cut}, "i", &arena, &index, &err) != LB_E_FORMAT)
+        if (lb_index_parse((lb_str){(char *)bytes, cut}, "i", ".safetensors", &arena, &index,
+                           &err) != LB_E_FORMAT)
             lb_test_fail(__FILE__, __LINE__, "cut at %zu", cut);
         lb_arena_deinit(&arena);
     }
@@ -277,7 +287,8 @@ LB_TEST(index_damage) {
         lb_index index;
         u64 bit = lb_test_rand_below((u64)len * 8);
         bytes[bit / 8] ^= (u8)(1u << (bit % 8));
-        lb_status st = lb_index_parse((lb_str){(char *)bytes, len}, "i", &arena, &index, &err);
+        lb_status st =
+            lb_index_parse((lb_str){(char *)bytes, len}, "i", ".safetensors", &arena, &index, &err);
         CHECK(st == LB_OK ? index.n_shards <= index.n_entries : err.msg[0] != 0);
         for (u32 k = 0; st == LB_OK && k < index.n_shards; k++)
             CHECK(lb_str_is_file_name(index.shards[k]));
