@@ -24,6 +24,7 @@ max_len() {
     regex) echo 256 ;;
     json | yaml | model_card | cli) echo 512 ;;
     arch_* | index | journal | sentencepiece | tok_files) echo 1024 ;;
+    pytorch) echo 3500 ;;
     *) echo 2048 ;;
     esac
 }

@@ -310,6 +310,7 @@ static lb_status collect(reader *r, const lb_pv *dict) {
                       n_left == 1 ? "" : "s", LB_FMT(lb_buf_str(&left_names)),
                       n_left > NAMES_SHOWN ? ", ..." : "");
     }
+    LB_TRY_DONE(st, lb_buf_status(&left_names, r->err));
     st = order(r, list, n);
 done:
     lb_map_deinit(&names);

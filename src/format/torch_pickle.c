@@ -116,7 +116,8 @@ static lb_status add_storage(lb_pickle *p, lb_torch *t, lb_torch_storage s) {
         lb_buf_put_str(&t->name, t->folder);
         lb_buf_put_c(&t->name, "/data/");
         lb_buf_put_str(&t->name, s.key);
-        const lb_zip_entry *e = t->name.oom ? NULL : lb_zip_find(t->zip, lb_buf_str(&t->name));
+        LB_TRY(lb_buf_status(&t->name, t->err));
+        const lb_zip_entry *e = lb_zip_find(t->zip, lb_buf_str(&t->name));
         if (!e)
             return lb_pickle_fail(p, LB_E_FORMAT,
                                   "names storage '%.*s', which the archive does not "

@@ -2,11 +2,11 @@
 /* fuzz_open.c: a MODEL argument as a user gives it: a folder or file of any bytes, opened and
  * inspected.
  *
- * Parts (parts.h): a what is opened (empty: the folder; else one letter, that file); c config.json,
- * i the index, s model.safetensors, o and p its shards, g m.gguf, x and y a split GGUF, l
- * lbrx.json. The files lie in a folder of the process, in memory where the system has /dev/shm.
- * Checked: no crash; a refusal has a message; every range is inside its file; every part is a
- * tensor. */
+ * Parts (parts.h): a what is opened (empty: the folder; else one letter, that file); b
+ * pytorch_model.bin, c config.json, i the index, s model.safetensors, o and p its shards, g m.gguf,
+ * x and y a split GGUF, l lbrx.json. The files lie in a folder of the process, in memory where the
+ * system has /dev/shm. Checked: no crash; a refusal has a message; every range is inside its file;
+ * every part is a tensor. */
 #include "base/os.h"
 #include "fuzz/parts.h"
 #include "ops/inspect.h"
@@ -19,7 +19,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static const struct {
     char letter;
     const char *name;
-} files[] = {{'c', "config.json"},
+} files[] = {{'b', "pytorch_model.bin"},
+             {'c', "config.json"},
              {'g', "m.gguf"},
              {'i', "model.safetensors.index.json"},
              {'l', "lbrx.json"},

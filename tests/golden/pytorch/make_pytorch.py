@@ -23,6 +23,7 @@ import collections
 import io
 import json
 import os
+import pickle
 import shutil
 import sys
 import zipfile
@@ -114,10 +115,33 @@ def main():
     torch.save(torch.nn.Linear(1, 1), "refused_module.pt")
     torch.save(ramp(2), "refused_tensor.pt")
     repack("strided.pt", "refused_big.pt", lambda n, d: b"big" if n.endswith("/byteorder") else d)
-    repack("strided.pt", "refused_script.pt",
-           lambda n, d: d if not n.endswith("/version") else d)
+    repack("strided.pt", "refused_script.pt", lambda n, d: d)
     with zipfile.ZipFile("refused_script.pt", "a") as z:
         z.writestr("strided/constants.pkl", b"\x80\x02).")
+    corpora()
+
+
+def corpora():
+    """Whole files; the pickles alone."""
+    to = os.path.join(os.pardir, os.pardir, "fuzz", "corpus")
+    for kind in ("pytorch", "pickle"):
+        shutil.rmtree(os.path.join(to, kind), ignore_errors=True)
+        os.mkdir(os.path.join(to, kind))
+    for name in sorted(n for n in os.listdir(".") if n.endswith(".pt")):
+        stem = name[:-3]
+        if os.path.getsize(name) < 3400:
+            shutil.copy(name, os.path.join(to, "pytorch", stem))
+        if zipfile.is_zipfile(name):
+            with zipfile.ZipFile(name) as z:
+                data = z.read(next(n for n in z.namelist() if n.endswith("/data.pkl")))
+            with open(os.path.join(to, "pickle", stem), "wb") as f:
+                f.write(data)
+    for p in (2, 3, 4, 5):
+        values = [1, -1, 300, 2**40, 2**90, 1.5, "\u00e9", b"b", (), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4), [],
+                  [None], {}, {"a": True}, {1: False}]
+        values.append(values)
+        with open(os.path.join(to, "pickle", "values%d" % p), "wb") as f:
+            pickle.dump(values, f, protocol=p)
 
 
 main()
