@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* texts.c: see texts.h. The index keeps 32 bits of each hash, so that a string is only looked at
- * when it is most likely the one. */
+/* texts.c: see texts.h. */
 #include "base/texts.h"
 
 #define VARINT_MAX 5
@@ -154,64 +153,14 @@ void lb_texts_deinit(lb_texts *t) {
 
 /* ---- index ---- */
 
-struct lb_texts_slot {
-    u32 hash, place; /* place: 1 + i; 0: free */
-};
-
-static bool grow(lb_texts_index *x) {
-    u64 cap = x->cap ? x->cap * 2 : 64;
-    struct lb_texts_slot *slots =
-        cap > SIZE_MAX / sizeof *slots ? NULL : lb_alloc_zero((size_t)cap, sizeof *slots);
-    if (!slots)
-        return false;
-    for (u64 i = 0; i < x->cap; i++) {
-        u64 j = x->slots[i].hash & (cap - 1);
-        if (!x->slots[i].place)
-            continue;
-        while (slots[j].place)
-            j = (j + 1) & (cap - 1);
-        slots[j] = x->slots[i];
-    }
-    lb_free(x->slots);
-    x->slots = slots;
-    x->cap = cap;
-    return true;
-}
-
-static struct lb_texts_slot *find_slot(const lb_texts_index *x, const lb_texts *t, lb_str s,
-                                       u32 hash) {
-    for (u64 j = hash & (x->cap - 1);; j = (j + 1) & (x->cap - 1)) {
-        struct lb_texts_slot *p = &x->slots[j];
-        if (!p->place || (p->hash == hash && lb_str_eq(lb_texts_get(t, p->place - 1), s)))
-            return p;
-    }
+static lb_str text_of(const void *list, u64 i) {
+    return lb_texts_get(list, i);
 }
 
 lb_status lb_texts_index_put(lb_texts_index *x, const lb_texts *t, u64 i, u64 *first, lb_err *err) {
-    if (x->n >= x->cap / 4 * 3 && !grow(x))
-        return lb_fail(err, LB_E_NOMEM, "out of memory: an index of %llu strings could not grow",
-                       (unsigned long long)x->n);
-    lb_str s = lb_texts_get(t, i);
-    u32 hash = (u32)lb_map_hash(s);
-    struct lb_texts_slot *p = find_slot(x, t, s, hash);
-    if (!p->place) {
-        *p = (struct lb_texts_slot){hash, (u32)i + 1};
-        x->n++;
-    }
-    if (first)
-        *first = p->place - 1;
-    return LB_OK;
+    return lb_names_put(x, text_of, t, i, first, err);
 }
 
 bool lb_texts_index_find(const lb_texts_index *x, const lb_texts *t, lb_str s, u64 *i) {
-    if (!x->n)
-        return false;
-    const struct lb_texts_slot *p = find_slot(x, t, s, (u32)lb_map_hash(s));
-    *i = (u64)p->place - 1;
-    return p->place != 0;
-}
-
-void lb_texts_index_deinit(lb_texts_index *x) {
-    lb_free(x->slots);
-    *x = (lb_texts_index){0};
+    return lb_names_find(x, text_of, t, s, i);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* texts.h: long lists of short strings (a vocabulary, its merges) in little memory: one pool of
- * bytes and four bytes a string beside it; and an index from text to place in eight to sixteen.
+ * bytes and four bytes a string beside it.
  *
  * A string stands in the pool behind its length (a varint, so one byte for most). Strings can be
  * set in any order and left out (NULL); setting moves the pool: what lb_texts_get gave is then no
@@ -10,6 +10,7 @@
 
 #include "base/base.h"
 #include "base/mem.h"
+#include "base/names.h"
 
 typedef struct lb_texts {
     u32 *at; /* [n] place in pool; 0: left out */
@@ -46,14 +47,13 @@ void lb_texts_deinit(lb_texts *t); /* of a list that was not kept */
 
 /* ---- text -> place in a list; insertion only. The list may grow, its strings stay ---- */
 
-typedef struct lb_texts_index {
-    struct lb_texts_slot *slots;
-    u64 n, cap;
-} lb_texts_index;
+typedef lb_names lb_texts_index;
 
 /* Adds string i of the list. *first (may be NULL): i, or the one with the same text before it. */
 lb_status lb_texts_index_put(lb_texts_index *x, const lb_texts *t, u64 i, u64 *first, lb_err *err);
 bool lb_texts_index_find(const lb_texts_index *x, const lb_texts *t, lb_str s, u64 *i);
-void lb_texts_index_deinit(lb_texts_index *x);
+static inline void lb_texts_index_deinit(lb_texts_index *x) {
+    lb_names_deinit(x);
+}
 
 #endif

@@ -16,7 +16,7 @@ typedef struct reader {
     lb_gguf_dir *dir;
     u64 max; /* the header may not go beyond this byte */
     u64 n_kv;
-    lb_map names; /* of tensors: finds duplicates */
+    lb_names names; /* of tensors: finds duplicates */
     lb_err *err;
 } reader;
 
@@ -241,9 +241,12 @@ static lb_status read_alignment(reader *r) {
 
 /* ---- tensor infos ---- */
 
+static lb_str name_of(const void *list, u64 i) {
+    return ((const lb_tensor *)list)[i].name;
+}
+
 static lb_status read_name(reader *r, u64 i, lb_str *name) {
-    u64 off = r->c->pos, len;
-    bool existed;
+    u64 off = r->c->pos, len, first;
     LB_TRY(read_u64(r, &len, "a tensor name"));
     if (len > LB_GGUF_NAME_MAX)
         return lb_fail_at(r->err, LB_E_FORMAT, off,
@@ -252,8 +255,8 @@ static lb_status read_name(reader *r, u64 i, lb_str *name) {
     LB_TRY(need(r, len, "a tensor name"));
     LB_TRY(lb_cur_str(r->c, len, r->dir->perm, name, "a tensor name", r->err));
     LB_TRY(check_text(r, *name, "the name of tensor", i, off));
-    LB_TRY(lb_map_put(&r->names, *name, i, &existed, r->err));
-    if (existed)
+    LB_TRY(lb_names_put(&r->names, name_of, r->dir->tensors, i, &first, r->err));
+    if (first != i)
         return lb_fail_at(r->err, LB_E_FORMAT, off, "tensor '%.*s' appears twice", LB_FMT(*name));
     return LB_OK;
 }
@@ -382,7 +385,7 @@ lb_status lb_gguf_parse(lb_cur *c, lb_gguf_dir *dir, lb_err *err) {
     *dir = (lb_gguf_dir){.perm = dir->perm, .scratch = dir->scratch, .header_bytes_max = max};
     lb_meta_init(&dir->meta, dir->perm);
     lb_status st = parse(&r);
-    lb_map_deinit(&r.names);
+    lb_names_deinit(&r.names);
     /* The meta goes into an arena that nobody deinitialises: its lookups walk the array from here.
      */
     lb_map_deinit(&dir->meta.by_key);

@@ -161,7 +161,9 @@ static bool companion(const lb_source *s, lb_str stem, const char *tail, u64 *at
         return false;
     memcpy(name, stem.ptr, stem.len);
     memcpy(name + stem.len, tail, len);
-    return lb_map_find(&s->tensor_by_name, (lb_str){name, stem.len + len}, at);
+    const lb_tensor *t = lb_source_tensor(s, (lb_str){name, stem.len + len});
+    *at = t ? (u64)(t - s->tensors) : 0;
+    return t != NULL;
 }
 
 static bool stem_of(lb_str name, const char *tail, lb_str *stem) {

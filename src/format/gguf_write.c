@@ -5,6 +5,7 @@
  * counts the bytes, then to where they go. What this file accepts, gguf.c reads
  * back. */
 #include "format/gguf_write.h"
+#include "base/names.h"
 #include "format/gguf.h"
 #include "format/gguf_split.h"
 
@@ -156,8 +157,13 @@ static lb_status no_memory(lb_err *err) {
     return lb_fail(err, LB_E_NOMEM, "out of memory for a GGUF header");
 }
 
-static lb_status check_name(lb_str name, lb_map *names, u64 i, lb_err *err) {
-    bool existed;
+static lb_str name_of(const void *list, u64 i) {
+    return ((const lb_gguf_item *)list)[i].name;
+}
+
+static lb_status check_name(const lb_gguf_item *items, lb_names *names, u64 i, lb_err *err) {
+    lb_str name = items[i].name;
+    u64 first;
     lb_str shown = lb_str_sub(name, 0, 100);
     if (name.len == 0)
         return lb_fail(err, LB_E_FORMAT, "tensor %llu has no name", (unsigned long long)i);
@@ -167,8 +173,8 @@ static lb_status check_name(lb_str name, lb_map *names, u64 i, lb_err *err) {
     if (memchr(name.ptr, 0, name.len) || !lb_str_is_utf8(name))
         return lb_fail(err, LB_E_FORMAT, "the name of tensor %llu is not UTF-8 or holds a NUL byte",
                        (unsigned long long)i);
-    LB_TRY(lb_map_put(names, name, i, &existed, err));
-    if (existed)
+    LB_TRY(lb_names_put(names, name_of, items, i, &first, err));
+    if (first != i)
         return lb_fail(err, LB_E_FORMAT, "tensor '%.*s' appears twice", LB_FMT(shown));
     return LB_OK;
 }
@@ -206,11 +212,11 @@ static lb_status check_item(lb_gguf_item *t, u32 align, u64 *padded, lb_err *err
 }
 
 static lb_status check_items(writer *s, lb_gguf_item *items, lb_err *err) {
-    lb_map names = {0};
+    lb_names names = {0};
     lb_status st = LB_OK;
     u64 sum = 0;
     for (u64 i = 0; st == LB_OK && i < s->n_items; i++) {
-        st = check_name(items[i].name, &names, i, err);
+        st = check_name(items, &names, i, err);
         if (st == LB_OK)
             st = check_item(&items[i], s->align_bytes, &s->padded[i], err);
         if (st != LB_OK)
@@ -219,7 +225,7 @@ static lb_status check_items(writer *s, lb_gguf_item *items, lb_err *err) {
         if (!lb_add_u64(sum, s->padded[i], &sum) || sum > INT64_MAX)
             st = lb_fail(err, LB_E_LIMIT, "the tensors have more than 2^63 bytes");
     }
-    lb_map_deinit(&names);
+    lb_names_deinit(&names);
     return st;
 }
 
@@ -350,6 +356,9 @@ lb_status lb_gguf_layout_plan(lb_gguf_item *items, u64 n_items, const lb_gguf_la
     out->field_off = lb_arena_new(perm, u64, (u64)opts->n_fields + 1);
     if (!s->padded || !out->field_off)
         return no_memory(err);
+    if (n_items >= UINT32_MAX)
+        return lb_fail(err, LB_E_LIMIT, "%llu tensors are more than a layout holds",
+                       (unsigned long long)n_items);
     LB_TRY(find_alignment(s, err));
     LB_TRY(check_items(s, items, err));
     LB_TRY(cut(s, items, perm, err));

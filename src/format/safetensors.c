@@ -24,7 +24,7 @@ typedef struct parse {
     lb_json_reader r;
     lb_arena *perm;
     lb_arena scratch; /* decoded keys that are only compared */
-    lb_map names;     /* tensor names of this file */
+    lb_names names;   /* tensor names of this file */
     lb_tensor *list;  /* heap; off_bytes relative to the data part until placed */
     u64 n, cap;
     lb_str metadata;
@@ -253,7 +253,7 @@ static lb_status entry(parse *p, lb_tensor *t) {
 
 static lb_status append(parse *p, const lb_tensor *t) {
     if (p->n == p->cap) {
-        u64 cap = p->cap ? p->cap * 2 : 64;
+        u64 cap = LB_MAX(p->cap + p->cap / 2, (u64)64);
         lb_tensor *list = lb_realloc(p->list, (size_t)cap * sizeof *list);
         if (!list)
             return lb_fail(p->err, LB_E_NOMEM, "header: out of memory for %llu tensors",
@@ -265,21 +265,25 @@ static lb_status append(parse *p, const lb_tensor *t) {
     return LB_OK;
 }
 
+static lb_str name_of(const void *list, u64 i) {
+    return ((const lb_tensor *)list)[i].name;
+}
+
 static lb_status tensor(parse *p) {
     lb_tensor t = {0};
-    bool existed = false;
+    u64 first;
     LB_TRY(string(p, p->perm, &t.name));
     if (!p->r.has_escape) { /* it still points into the header */
         t.name = lb_arena_str(p->perm, t.name);
         if (!t.name.ptr)
             return lb_fail(p->err, LB_E_NOMEM, "header: out of memory");
     }
-    LB_TRY(lb_map_put(&p->names, t.name, p->n, &existed, p->err));
-    if (existed)
+    LB_TRY(append(p, &t)); /* its name: the rest follows */
+    LB_TRY(lb_names_put(&p->names, name_of, p->list, p->n - 1, &first, p->err));
+    if (first != p->n - 1)
         return lb_fail_at(p->err, LB_E_FORMAT, here(p), "tensor '%.*s' stands twice in the header",
                           LB_FMT(t.name));
-    LB_TRY(entry(p, &t));
-    return append(p, &t);
+    return entry(p, &p->list[p->n - 1]);
 }
 
 static lb_status members(parse *p) {
@@ -305,6 +309,10 @@ typedef struct place {
     u64 off, size, index;
 } place;
 
+static lb_status no_memory(parse *p) {
+    return lb_fail(p->err, LB_E_NOMEM, "header: out of memory");
+}
+
 /* By begin, then end: an empty tensor stands before the one that begins at the same byte. */
 static int place_cmp(const void *va, const void *vb) {
     const place *a = va, *b = vb;
@@ -315,21 +323,27 @@ static int place_cmp(const void *va, const void *vb) {
     return a->index < b->index ? -1 : a->index > b->index;
 }
 
-static lb_status order(parse *p, lb_tensor *out) {
+static lb_status order(parse *p, lb_arena *scratch, lb_tensor **out) {
     place *places = lb_alloc((size_t)(p->n ? p->n : 1) * sizeof *places);
     bool sorted = true;
     if (!places)
-        return lb_fail(p->err, LB_E_NOMEM, "header: out of memory");
+        return no_memory(p);
     for (u64 i = 0; i < p->n; i++) {
         places[i] = (place){p->list[i].off_bytes, p->list[i].size_bytes, i};
         sorted = sorted && (i == 0 || place_cmp(&places[i - 1], &places[i]) <= 0);
     }
-    if (!sorted)
-        qsort(places, (size_t)p->n, sizeof *places, place_cmp);
-    for (u64 i = 0; i < p->n; i++)
-        out[i] = p->list[places[i].index];
+    if (sorted) { /* as most files are */
+        lb_free(places);
+        *out = p->list;
+        p->list = NULL;
+        return !*out || lb_arena_keep(scratch, *out, p->cap * sizeof **out) ? LB_OK : no_memory(p);
+    }
+    qsort(places, (size_t)p->n, sizeof *places, place_cmp);
+    *out = lb_arena_push_array(scratch, p->n, sizeof **out, _Alignof(lb_tensor));
+    for (u64 i = 0; i < p->n && *out; i++)
+        (*out)[i] = p->list[places[i].index];
     lb_free(places);
-    return LB_OK;
+    return *out ? LB_OK : no_memory(p);
 }
 
 /* No hole, no overlap, nothing left over. Offsets become absolute. */
@@ -366,17 +380,14 @@ lb_status lb_st_parse(lb_str header, u64 size_bytes, lb_arena *perm, lb_arena *s
     lb_json_begin(&p.r, header);
     p.r.off_base = LEN_BYTES;
     LB_TRY_DONE(st, members(&p));
-    out->tensors = lb_arena_push_array(scratch, p.n, sizeof(lb_tensor), _Alignof(lb_tensor));
-    if (!out->tensors)
-        LB_TRY_DONE(st, lb_fail(err, LB_E_NOMEM, "header: out of memory"));
-    LB_TRY_DONE(st, order(&p, out->tensors));
+    LB_TRY_DONE(st, order(&p, scratch, &out->tensors));
     LB_TRY_DONE(st, cover(&p, out->tensors));
     out->n_tensors = p.n;
     out->metadata = p.metadata;
     out->data_off_bytes = p.data_off;
 done:
     lb_free(p.list);
-    lb_map_deinit(&p.names);
+    lb_names_deinit(&p.names);
     lb_arena_deinit(&p.scratch);
     return st;
 }

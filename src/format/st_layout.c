@@ -8,6 +8,7 @@
  * save_model), the crate safetensors 0.8.0 (prepare). */
 #include "format/st_layout.h"
 
+#include "base/names.h"
 #include "format/safetensors.h"
 #include "io/json.h"
 
@@ -45,10 +46,14 @@ static lb_status no_mem(lb_err *err) {
 
 /* ---- checks ---- */
 
-static lb_status check_item(lb_st_item *it, lb_map *names, u64 index, lb_err *err) {
+static lb_str name_of(const void *list, u64 i) {
+    return ((const lb_st_item *)list)[i].name;
+}
+
+static lb_status check_item(lb_st_item *items, lb_names *names, u64 index, lb_err *err) {
+    lb_st_item *it = &items[index];
     char text[LB_SHAPE_TEXT];
-    bool existed = false;
-    u64 n;
+    u64 n, first;
     if (!lb_dtype_get(it->dtype)->safetensors)
         return lb_fail(err, LB_E_UNSUPPORTED,
                        "tensor '%.*s': type %s cannot stand in a safetensors file",
@@ -61,8 +66,8 @@ static lb_status check_item(lb_st_item *it, lb_map *names, u64 index, lb_err *er
         return lb_fail(
             err, LB_E_FORMAT, "tensor '%.*s': %s %s does not fill whole bytes or overflows",
             LB_FMT(it->name), lb_dtype_get(it->dtype)->name, lb_shape_text(&it->shape, text));
-    LB_TRY(lb_map_put(names, it->name, index, &existed, err));
-    if (existed)
+    LB_TRY(lb_names_put(names, name_of, items, index, &first, err));
+    if (first != index)
         return lb_fail(err, LB_E_FORMAT, "tensor '%.*s' stands twice in the output",
                        LB_FMT(it->name));
     return LB_OK;
@@ -81,15 +86,18 @@ static lb_status check_meta(const lb_st_layout_opts *o, lb_err *err) {
 }
 
 static lb_status check(layout *l) {
-    lb_map names = {0};
+    lb_names names = {0};
     lb_status st = check_meta(l->o, l->err);
+    if (st == LB_OK && l->n_items >= UINT32_MAX)
+        st = lb_fail(l->err, LB_E_LIMIT, "%llu tensors are more than a layout holds",
+                     (ull)l->n_items);
     for (u64 i = 0; st == LB_OK && i < l->n_items; i++) {
-        st = check_item(&l->items[i], &names, i, l->err);
+        st = check_item(l->items, &names, i, l->err);
         if (st == LB_OK &&
             !lb_add_u64(l->out->total_bytes, l->items[i].size_bytes, &l->out->total_bytes))
             st = lb_fail(l->err, LB_E_LIMIT, "the output's size overflows");
     }
-    lb_map_deinit(&names);
+    lb_names_deinit(&names);
     return st;
 }
 
@@ -141,9 +149,6 @@ static lb_status name_shards(layout *l) {
 }
 
 static lb_status make_shards(layout *l) {
-    if (l->n_items >= UINT32_MAX)
-        return lb_fail(l->err, LB_E_LIMIT, "%llu tensors are more than a layout holds",
-                       (ull)l->n_items);
     u32 *numbers = lb_arena_new(&l->scratch, u32, l->n_items + 1);
     l->w->by_shard = lb_arena_new(l->perm, u32, l->n_items + 1);
     if (!numbers || !l->w->by_shard)

@@ -4,6 +4,7 @@
  * A tensor that is stored as the world wants it is one segment, read whole; a stack of experts has
  * one segment an expert (and part), so that no tile crosses from one to the next. */
 #include "ops/assemble.h"
+#include "base/names.h"
 #include <stdlib.h>
 
 static lb_status oom(lb_err *err) {
@@ -19,37 +20,44 @@ static void *grown(lb_arena *perm, const void *old, u64 n, u64 want, size_t size
 
 typedef struct grouping {
     lb_assembly *out;
-    lb_map by_name;
-    u64 place; /* in the order */
+    lb_names by_name;
+    lb_arena name; /* one */
+    u64 place;     /* in the order */
 } grouping;
 
-static lb_status add_group(grouping *g, lb_str name, lb_made_of **out, lb_err *err) {
+static lb_str name_of(const void *list, u64 i) {
+    return ((const lb_made_of *)list)[i].name;
+}
+
+/* stays: the name outlives the assembly. */
+static lb_status add_group(grouping *g, lb_str name, bool stays, lb_made_of **out, lb_err *err) {
     lb_assembly *a = g->out;
-    bool existed;
     u64 i;
-    LB_TRY(lb_map_put(&g->by_name, name, a->n, &existed, err));
-    if (existed) {
-        (void)lb_map_find(&g->by_name, name, &i);
+    if (lb_names_find(&g->by_name, name_of, a->tensor, name, &i)) {
         *out = &a->tensor[i];
         return LB_OK;
     }
     if (a->n == a->cap) {
-        u64 cap = a->cap ? 2 * a->cap : g->out->source->n_tensors + 1;
-        lb_made_of *t = grown(&g->out->plan->perm, a->tensor, a->n, cap, sizeof *t);
+        u64 cap = LB_MAX(a->cap + a->cap / 2, (u64)64);
+        lb_made_of *t = lb_realloc(a->tensor, (size_t)cap * sizeof *t);
         if (!t)
             return oom(err);
         a->tensor = t;
         a->cap = cap;
     }
+    if (!stays)
+        name = lb_arena_str(&a->plan->perm, name);
+    if (!name.ptr)
+        return oom(err);
     *out = &a->tensor[a->n++];
     **out = (lb_made_of){.name = name};
-    return LB_OK;
+    return lb_names_put(&g->by_name, name_of, a->tensor, a->n - 1, NULL, err);
 }
 
 static lb_status add_ref(grouping *g, lb_made_of *m, u32 tensor, u32 expert, lb_err *err) {
     if (m->n_ref == m->cap_ref) {
         u32 cap = m->cap_ref ? 2 * m->cap_ref : 1;
-        lb_made_ref *r = grown(&g->out->plan->perm, m->ref, m->n_ref, cap, sizeof *r);
+        lb_made_ref *r = grown(&g->out->scratch, m->ref, m->n_ref, cap, sizeof *r);
         if (!r)
             return oom(err);
         m->ref = r;
@@ -66,7 +74,7 @@ static lb_status leave_out(grouping *g, u32 tensor, lb_err *err) {
     lb_assembly *a = g->out;
     if ((a->n_left_out & (a->n_left_out - 1)) == 0) {
         u64 cap = a->n_left_out ? 2 * a->n_left_out : 1;
-        u32 *l = grown(&g->out->plan->perm, a->left_out, a->n_left_out, cap, sizeof *l);
+        u32 *l = grown(&g->out->scratch, a->left_out, a->n_left_out, cap, sizeof *l);
         if (!l)
             return oom(err);
         a->left_out = l;
@@ -96,10 +104,11 @@ static lb_status add_known(grouping *g, u32 tensor, lb_err *err) {
         if (each || (t->n_stack == 1 && (m.row->flags & LB_ROW_EXPERT) &&
                      m.expert == LB_NO_INDEX)) /* a stack of one */
             m.expert = (u32)e;
-        lb_str name = lb_arch_tensor_name(m.row, g->out->world, &m, &g->out->plan->perm);
+        lb_arena_reset(&g->name);
+        lb_str name = lb_arch_tensor_name(m.row, g->out->world, &m, &g->name);
         if (!name.ptr)
             return oom(err);
-        LB_TRY(add_group(g, name, &to, err));
+        LB_TRY(add_group(g, name, false, &to, err));
         to->stacked |= stacked;
         LB_TRY(add_ref(g, to, tensor, each ? (u32)e : LB_NO_INDEX, err));
     }
@@ -114,7 +123,7 @@ static lb_status add_stored(grouping *g, u32 tensor, lb_err *err) {
     if (t->known && g->out->world != LB_WORLD_HF &&
         lb_arch_is_dropped(t->match.row, g->out->world, &g->out->source->hp))
         return leave_out(g, tensor, err);
-    LB_TRY(add_group(g, g->out->source->source->weights[t->weight].name, &to, err));
+    LB_TRY(add_group(g, g->out->source->source->weights[t->weight].name, true, &to, err));
     to->stored = true;
     return add_ref(g, to, tensor, LB_NO_INDEX, err);
 }
@@ -215,8 +224,15 @@ lb_status lb_assemble(lb_plan *p, const lb_ctensors *c, lb_world world, const u6
     }
     if (!sorted)
         qsort(out->tensor, out->n, sizeof *out->tensor, by_last);
-    lb_map_deinit(&g.by_name);
+    lb_names_deinit(&g.by_name);
+    lb_arena_deinit(&g.name);
     return st;
+}
+
+void lb_assembly_deinit(lb_assembly *a) {
+    lb_free(a->tensor);
+    lb_arena_deinit(&a->scratch);
+    *a = (lb_assembly){0};
 }
 
 /* ---- making ---- */

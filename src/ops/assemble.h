@@ -26,7 +26,8 @@ typedef struct lb_assembly {
     lb_plan *plan;
     const lb_ctensors *source;
     lb_world world;
-    lb_made_of *tensor;
+    lb_arena scratch;   /* what is gone with it; names are the plan's */
+    lb_made_of *tensor; /* heap */
     u64 n, cap;
     u32 *left_out; /* ctensors that this world does not keep */
     u64 n_left_out;
@@ -34,9 +35,11 @@ typedef struct lb_assembly {
 
 /* order: the sequence in which the n_tensors canonical tensors are walked (NULL: as they are
  * listed); the result is in the order in which its tensors become complete. LB_E_FORMAT names a
- * stack that lacks an expert or a part. */
+ * stack that lacks an expert or a part. out is to be deinitialised in any case; what is made of it
+ * stays. */
 lb_status lb_assemble(lb_plan *p, const lb_ctensors *c, lb_world world, const u64 *order,
                       lb_assembly *out, lb_err *err);
+void lb_assembly_deinit(lb_assembly *a);
 
 /* Shape and nodes of one tensor as `dtype`: encode nodes of its segments. n_rows: rows that are
  * kept, UINT64_MAX for all (vocabularies). */

@@ -30,11 +30,9 @@ lb_status lb_conv_push(lb_conv *c, const lb_out_tensor *t, lb_err *err) {
     u64 n = c->model.n_tensors, elems = 0;
     if (n == c->cap_tensors) {
         u64 cap = n ? 2 * n : c->src->n_tensors + 8; /* made tensors are few */
-        lb_out_tensor *p = lb_arena_new(c->perm, lb_out_tensor, cap);
+        lb_out_tensor *p = lb_realloc(c->model.tensors, (size_t)cap * sizeof *p);
         if (!p)
             return lb_fail(err, LB_E_NOMEM, "out of memory for the list of tensors");
-        if (n)
-            memcpy(p, c->model.tensors, n * sizeof *p);
         c->model.tensors = p;
         c->cap_tensors = cap;
     }
@@ -53,17 +51,29 @@ lb_status lb_conv_read_template(lb_conv *c, lb_str *out, lb_err *err) {
     return LB_OK;
 }
 
+/* The weight that a stored tensor is by itself: the source's own where it is just that. */
+static const lb_weight *weight_of(lb_conv *c, u64 i) {
+    const lb_tensor *t = &c->src->tensors[i];
+    const lb_weight *own = lb_source_weight(c->src, t->name);
+    if (own && own->enc.kind == LB_ENC_PLAIN && own->n_parts == 1 && own->part[0] == i &&
+        lb_shape_eq(&own->shape, &t->shape))
+        return own;
+    lb_weight *w = lb_arena_new(c->perm, lb_weight, 1);
+    if (w)
+        *w = (lb_weight){.name = t->name, .shape = t->shape, .n_parts = 1, .part = {(u32)i}};
+    return w;
+}
+
 /* Every stored tensor is a weight of its own here: codes, scales and biases are copied like any
  * other. */
 lb_status lb_conv_same_tensors(lb_conv *c, lb_err *err) {
-    lb_weight *w = lb_arena_new(c->perm, lb_weight, c->src->n_tensors + 1);
-    if (!w)
-        return lb_fail(err, LB_E_NOMEM, "out of memory for the list of tensors");
     for (u64 i = 0; i < c->src->n_tensors; i++) {
         const lb_tensor *t = &c->src->tensors[i];
-        w[i] = (lb_weight){.name = t->name, .shape = t->shape, .n_parts = 1, .part = {(u32)i}};
+        const lb_weight *w = weight_of(c, i);
+        if (!w)
+            return lb_fail(err, LB_E_NOMEM, "out of memory for the list of tensors");
         lb_node_id x =
-            lb_expr_encode(&c->plan->graph, lb_expr_read(&c->plan->graph, 0, &w[i]), t->dtype);
+            lb_expr_encode(&c->plan->graph, lb_expr_read(&c->plan->graph, 0, w), t->dtype);
         LB_TRY(lb_conv_push(
             c, &(lb_out_tensor){.name = t->name, .dtype = t->dtype, .shape = t->shape, .node = x},
             err));
@@ -153,7 +163,7 @@ lb_status lb_convert(const lb_source *src, const lb_convert_opts *o, lb_buf *tex
     c.perm = &c.plan->perm;
     lb_meta_init(&c.meta, c.perm);
     c.model.format = target_format(src, &o->w);
-    lb_graph_reserve(&c.plan->graph, 3 * src->n_tensors);
+    lb_graph_reserve(&c.plan->graph, 2 * src->n_tensors + 64);
     if (src->notes.len && remarks)
         lb_buf_printf(remarks, "%.*s\n", LB_FMT(src->notes));
     LB_TRY_DONE(st, operation_text(&c, err));
@@ -164,8 +174,11 @@ lb_status lb_convert(const lb_source *src, const lb_convert_opts *o, lb_buf *tex
     if (st != LB_OK)
         goto done;
     LB_TRY_DONE(st, lb_graph_status(&c.plan->graph, err));
+    lb_ctensors_deinit(&c.canon);
     st = lb_output_write(c.plan, &c.model, &o->w, text, report, err);
 done:
+    lb_free(c.model.tensors);
+    lb_ctensors_deinit(&c.canon);
     lb_meta_deinit(&c.meta);
     lb_plan_free(&c.plan);
     return st;

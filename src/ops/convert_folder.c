@@ -242,14 +242,16 @@ static lb_status add_tensors(lb_conv *c, lb_err *err) {
     lb_world world = c->model.format == LB_FORMAT_MLX ? LB_WORLD_MLX : LB_WORLD_HF;
     lb_assembly a;
     LB_TRY(lb_ctensors_build(c->plan, 0, &c->canon, err));
-    LB_TRY(lb_assemble(c->plan, &c->canon, world, NULL, &a, err));
+    lb_status st = lb_assemble(c->plan, &c->canon, world, NULL, &a, err);
     if (c->src->format == LB_FORMAT_GGUF && a.n)
         qsort(a.tensor, a.n, sizeof *a.tensor, by_natural_name);
-    for (u64 i = 0; i < a.n_left_out; i++)
+    for (u64 i = 0; i < a.n_left_out && st == LB_OK; i++)
         lb_conv_remark(c, "left out: %.*s (mlx-lm does not keep it)",
                        LB_FMT(c->src->weights[c->canon.tensors[a.left_out[i]].weight].name));
-    for (u64 i = 0; i < a.n; i++)
-        LB_TRY(add_tensor(c, &a, &a.tensor[i], err));
+    for (u64 i = 0; i < a.n && st == LB_OK; i++)
+        st = add_tensor(c, &a, &a.tensor[i], err);
+    lb_assembly_deinit(&a);
+    LB_TRY(st);
     for (u64 i = 0; i < c->canon.n_dropped; i++)
         lb_conv_remark(c, "left out: %.*s (in the config)", LB_FMT(c->canon.dropped[i]));
     return LB_OK;

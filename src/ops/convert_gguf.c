@@ -141,13 +141,16 @@ static int by_file_and_name(const void *a, const void *b) {
     return d ? d : x->index < y->index ? -1 : x->index > y->index;
 }
 
-/* The places of the canonical tensors in that sequence; u64 list[n_tensors]. */
+/* The places of the canonical tensors in that sequence: heap, u64 list[n_tensors]. */
 static lb_status sorted(lb_conv *c, u64 **out, lb_err *err) {
     u64 n = c->canon.n_tensors;
-    order *o = lb_arena_new(c->perm, order, n + 1);
-    u64 *list = lb_arena_new(c->perm, u64, n + 1);
-    if (!o || !list)
+    order *o = lb_alloc_zero((size_t)n + 1, sizeof *o);
+    u64 *list = lb_alloc_zero((size_t)n + 1, sizeof *list);
+    *out = list;
+    if (!o || !list) {
+        lb_free(o);
         return lb_fail(err, LB_E_NOMEM, "out of memory for the list of tensors");
+    }
     for (u64 i = 0; i < n; i++) {
         const lb_weight *w = &c->src->weights[c->canon.tensors[i].weight];
         o[i] = (order){c->src->files[c->src->tensors[w->part[0]].file].name, w->name, i};
@@ -155,7 +158,7 @@ static lb_status sorted(lb_conv *c, u64 **out, lb_err *err) {
     qsort(o, n, sizeof *o, by_file_and_name);
     for (u64 i = 0; i < n; i++)
         list[i] = o[i].index;
-    *out = list;
+    lb_free(o);
     return LB_OK;
 }
 
@@ -178,8 +181,8 @@ static lb_status add_made(lb_conv *c, lb_err *err) {
 }
 
 typedef struct dtype_notes {
-    lb_str *text; /* [n] "name type" */
-    u64 n;
+    lb_texts text; /* "name type" */
+    lb_buf line;
 } dtype_notes;
 
 /* What the way back could not know: a tensor that is F32 here and was not of the matrices' type. */
@@ -192,12 +195,12 @@ static lb_status note_dtype(lb_conv *c, const lb_made_of *m, lb_dtype dtype, dty
     if (back_as_main ? t->dtype == c->canon.main_dtype : t->dtype == dtype)
         return LB_OK;
     lb_str name = lb_ctensor_hf_name(&c->canon, t, m->ref[0].expert, c->perm);
-    notes->text[notes->n] =
-        lb_arena_printf(c->perm, "%.*s %s", LB_FMT(name), lb_dtype_get(t->dtype)->name);
-    if (!name.ptr || !notes->text[notes->n].ptr)
+    if (!name.ptr)
         return lb_fail(err, LB_E_NOMEM, "out of memory for metadata");
-    notes->n++;
-    return LB_OK;
+    lb_buf_reset(&notes->line);
+    lb_buf_printf(&notes->line, "%.*s %s", LB_FMT(name), lb_dtype_get(t->dtype)->name);
+    LB_TRY(lb_buf_status(&notes->line, err));
+    return lb_texts_add(&notes->text, lb_buf_str(&notes->line), err);
 }
 
 /* Not for llama.cpp, which refuses files with tensors that it does not know. */
@@ -333,35 +336,46 @@ static lb_status model_meta(lb_conv *c, lb_err *err) {
 
 static lb_status assemble(lb_conv *c, lb_assembly *a, lb_err *err) {
     u64 *list = NULL;
-    LB_TRY(sorted(c, &list, err));
-    LB_TRY(lb_assemble(c->plan, &c->canon, LB_WORLD_GGUF, list, a, err));
-    for (u64 i = 0; i < a->n_left_out; i++)
+    lb_status st = sorted(c, &list, err);
+    if (st == LB_OK)
+        st = lb_assemble(c->plan, &c->canon, LB_WORLD_GGUF, list, a, err);
+    lb_free(list);
+    for (u64 i = 0; i < a->n_left_out && st == LB_OK; i++)
         lb_conv_remark(c, "left out: %.*s (made again at run time)",
                        LB_FMT(c->src->weights[c->canon.tensors[a->left_out[i]].weight].name));
-    return LB_OK;
+    return st;
 }
 
+static lb_status add_tensors(lb_conv *c, u64 vocab_rows, dtype_notes *notes, lb_err *err) {
+    lb_assembly a = {0};
+    lb_status st = assemble(c, &a, err);
+    if (st == LB_OK)
+        st = add_made(c, err);
+    for (u64 i = 0; i < a.n && st == LB_OK; i++)
+        st = add_tensor(c, &a, &a.tensor[i], vocab_rows, notes, err);
+    lb_assembly_deinit(&a);
+    return st;
+}
 /* Tensors, then keys. */
 static lb_status all_to_gguf(lb_conv *c, const tok_keys *tok, lb_err *err) {
     dtype_notes notes = {0};
-    lb_assembly a;
-    LB_TRY(assemble(c, &a, err));
-    notes.text = lb_arena_new(c->perm, lb_str, a.n + 1);
-    if (!notes.text)
-        return lb_fail(err, LB_E_NOMEM, "out of memory for metadata");
-    LB_TRY(add_made(c, err));
-    for (u64 i = 0; i < a.n; i++)
-        LB_TRY(add_tensor(c, &a, &a.tensor[i], tok->info.n_embd_rows, &notes, err));
-    LB_TRY(lb_graph_status(&c->plan->graph, err));
-    LB_TRY(model_meta(c, err));
-    LB_TRY(share_all(&c->meta, &tok->keys, err));
-    if (c->o->w.no_provenance)
-        return LB_OK;
-    LB_TRY(keep_texts(c, err));
-    LB_TRY(share_all(&c->meta, &tok->kept, err));
-    return notes.n ? lb_meta_set_array(&c->meta, LB_KEY_HF_DTYPES, LB_GGUF_STR, notes.n, notes.text,
-                                       err)
-                   : LB_OK;
+    lb_status st = add_tensors(c, tok->info.n_embd_rows, &notes, err);
+    if (st == LB_OK)
+        st = lb_graph_status(&c->plan->graph, err);
+    if (st == LB_OK)
+        st = model_meta(c, err);
+    if (st == LB_OK)
+        st = share_all(&c->meta, &tok->keys, err);
+    if (st == LB_OK && !c->o->w.no_provenance) {
+        st = keep_texts(c, err);
+        if (st == LB_OK)
+            st = share_all(&c->meta, &tok->kept, err);
+        if (st == LB_OK && notes.text.n)
+            st = lb_meta_set_texts(&c->meta, LB_KEY_HF_DTYPES, &notes.text, err);
+    }
+    lb_texts_deinit(&notes.text);
+    lb_buf_deinit(&notes.line);
+    return st;
 }
 lb_status lb_conv_to_gguf(lb_conv *c, lb_err *err) {
     LB_TRY(lb_ctensors_build(c->plan, 0, &c->canon, err));

@@ -51,15 +51,14 @@ static lb_status add_dropped(lb_plan *p, lb_ctensors *c, lb_str name, lb_err *er
     return LB_OK;
 }
 
-static lb_status push(lb_plan *p, lb_ctensors *c, const lb_ctensor *t, lb_err *err) {
+static lb_status push(lb_ctensors *c, const lb_ctensor *t, lb_err *err) {
     if (c->n_tensors == c->cap_tensors) {
-        u64 cap = c->cap_tensors ? 2 * c->cap_tensors : c->source->n_weights + 1;
-        lb_ctensor *n = lb_arena_new(&p->perm, lb_ctensor, cap);
+        u64 cap =
+            c->cap_tensors ? c->cap_tensors + c->cap_tensors / 2 + 1 : c->source->n_weights + 1;
+        lb_ctensor *n = lb_realloc(c->tensors, (size_t)cap * sizeof *n);
         if (!n)
             return lb_fail(err, LB_E_NOMEM, "out of memory for %llu tensors",
                            (unsigned long long)cap);
-        if (c->n_tensors)
-            memcpy(n, c->tensors, c->n_tensors * sizeof *n);
         c->tensors = n;
         c->cap_tensors = cap;
     }
@@ -133,7 +132,7 @@ static lb_status add_tensor(lb_plan *p, lb_ctensors *c, u32 weight, lb_err *err)
     }
     if (!t.known) {
         LB_TRY(set_shape(c, w, &t, err));
-        return push(p, c, &t, err);
+        return push(c, &t, err);
     }
     lb_arch_seen_add(&c->seen, &m, &w->shape);
     if (m.row->relayout == LB_RL_MADE)
@@ -146,7 +145,7 @@ static lb_status add_tensor(lb_plan *p, lb_ctensors *c, u32 weight, lb_err *err)
         t.match.n_rows = 1;
         t.first_row = i == 0;
         LB_TRY(set_shape(c, w, &t, err));
-        LB_TRY(push(p, c, &t, err));
+        LB_TRY(push(c, &t, err));
     }
     return LB_OK;
 }
@@ -187,6 +186,12 @@ lb_status lb_ctensors_build(lb_plan *p, u32 source_index, lb_ctensors *c, lb_err
         LB_TRY(add_tensor(p, c, (u32)i, err));
     find_main_dtype(c);
     return LB_OK;
+}
+
+void lb_ctensors_deinit(lb_ctensors *c) {
+    lb_free(c->tensors);
+    c->tensors = NULL;
+    c->n_tensors = c->cap_tensors = 0;
 }
 
 void lb_ctensor_stored(lb_plan *p, const lb_ctensors *c, const lb_ctensor *t, lb_piece *out) {

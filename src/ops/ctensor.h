@@ -43,7 +43,7 @@ typedef struct lb_ctensors {
     lb_hparams hp;
     lb_json *config; /* HF, MLX: parsed config.json; NULL: none */
     lb_arch_seen seen;
-    lb_ctensor *tensors;
+    lb_ctensor *tensors; /* heap */
     u64 n_tensors, cap_tensors;
     lb_dtype
         main_dtype;  /* of most matrix bytes: f32, f16 or bf16; bf16 where matrices are quantized */
@@ -53,6 +53,7 @@ typedef struct lb_ctensors {
 
 /* Looks up the family and lists the canonical tensors of each weight of the plan's source. */
 lb_status lb_ctensors_build(lb_plan *p, u32 source_index, lb_ctensors *out, lb_err *err);
+void lb_ctensors_deinit(lb_ctensors *c); /* the list; all else is the plan's */
 /* Canonical form of one matrix: of an expert of a stack, or with LB_NO_INDEX of all that is stored.
  * keep_vector: rows of one element, because rows will be moved. */
 lb_status lb_ctensor_piece(lb_plan *p, const lb_ctensors *c, const lb_ctensor *t, u32 expert,

@@ -387,7 +387,7 @@ static lb_status run(lb_output *x, lb_out_report *report, lb_err *err) {
 /* What conversions take at most where the budget is larger: more memory makes them no faster. */
 #define LB_OUTPUT_ENOUGH_BYTES (256 * LB_MIB)
 
-lb_status lb_output_write(lb_plan *p, const lb_out_model *m, const lb_writer_opts *o, lb_buf *text,
+lb_status lb_output_write(lb_plan *p, lb_out_model *m, const lb_writer_opts *o, lb_buf *text,
                           lb_out_report *report, lb_err *err) {
     lb_output x = {.plan = p, .model = m, .opts = o};
     u64 begin = lb_os_now_us();
@@ -400,6 +400,8 @@ lb_status lb_output_write(lb_plan *p, const lb_out_model *m, const lb_writer_opt
     LB_TRY(source_keys(&x, err));
     lb_plan_reserve(p, m->n_tensors);
     LB_TRY(m->format == LB_FORMAT_GGUF ? layout_gguf(&x, err) : layout_st(&x, err));
+    lb_free(m->tensors);
+    m->tensors = NULL;
     LB_TRY(lb_plan_close(p,
                          &(lb_plan_limits){.memory_bytes = o->memory_bytes,
                                            .enough_bytes = LB_OUTPUT_ENOUGH_BYTES,

@@ -44,7 +44,7 @@ typedef struct lb_out_tensor {
 /* The model to be written, format-specific parts beside the tensors. */
 typedef struct lb_out_model {
     lb_format format;       /* LB_FORMAT_GGUF, _HF, _MLX or _SAFETENSORS (one file) */
-    lb_out_tensor *tensors; /* in file order */
+    lb_out_tensor *tensors; /* heap; in file order */
     u64 n_tensors;
     lb_gguf_meta *meta;  /* GGUF */
     lb_sink_text *texts; /* folders; the index and lbrx.json are added */
@@ -70,9 +70,9 @@ typedef struct lb_out_report {
     char sha256[65]; /* of a single-file output, when asked for */
 } lb_out_report;
 
-/* Lays out, plans and writes. With dry_run the plan's text goes to *text, nothing is written, and
- * an output that would be refused is refused. */
-lb_status lb_output_write(lb_plan *p, const lb_out_model *m, const lb_writer_opts *o, lb_buf *text,
+/* Lays out, plans and writes; m->tensors is freed once laid out. With dry_run the plan's text goes
+ * to *text, nothing is written, and an output that would be refused is refused. */
+lb_status lb_output_write(lb_plan *p, lb_out_model *m, const lb_writer_opts *o, lb_buf *text,
                           lb_out_report *report, lb_err *err);
 
 /* The report as CLI.md's JSON object, and as one line for people. */

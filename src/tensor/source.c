@@ -31,8 +31,10 @@ lb_source *lb_source_new(lb_format format, const char *path) {
 void lb_source_close(lb_source **s) {
     if (!*s)
         return;
-    lb_map_deinit(&(*s)->tensor_by_name);
-    lb_map_deinit(&(*s)->weight_by_name);
+    lb_names_deinit(&(*s)->tensor_by_name);
+    lb_names_deinit(&(*s)->weight_by_name);
+    lb_free((*s)->tensors);
+    lb_free((*s)->weights);
     lb_arena_deinit(&(*s)->perm);
     lb_free(*s);
     *s = NULL;
@@ -52,6 +54,27 @@ static void *list_room(lb_arena *perm, void *list, u64 n, size_t size_bytes, siz
 }
 #define LIST_ROOM(perm, type, list, n) \
     ((type *)list_room((perm), (list), (n), sizeof(type), _Alignof(type)))
+
+/* The same for the two long lists, on the heap: blocks of their size are moved by the system. */
+static bool long_list_room(void **list, u64 n, u64 *cap, size_t size_bytes) {
+    if (n < *cap)
+        return true;
+    u64 want = LB_MAX(*cap + *cap / 2, (u64)LIST_MIN);
+    void *wider = lb_realloc(*list, (size_t)want * size_bytes);
+    if (!wider)
+        return false;
+    *list = wider;
+    *cap = want;
+    return true;
+}
+
+static lb_str tensor_name(const void *list, u64 i) {
+    return ((const lb_source *)list)->tensors[i].name;
+}
+
+static lb_str weight_name(const void *list, u64 i) {
+    return ((const lb_source *)list)->weights[i].name;
+}
 
 static lb_status no_memory(const lb_source *s, lb_err *err) {
     return lb_fail(err, LB_E_NOMEM, "%s: out of memory while reading its directory", s->path);
@@ -126,52 +149,48 @@ static lb_status check_tensor(const lb_source *s, lb_tensor *t, lb_err *err) {
 
 lb_status lb_source_add_tensor(lb_source *s, const lb_tensor *t, lb_err *err) {
     lb_tensor checked = *t;
-    bool existed;
+    u64 first;
     LB_ASSERT(t->file < s->n_files);
     LB_TRY(check_tensor(s, &checked, err));
-    if (s->n_tensors >= UINT32_MAX) /* a weight names its parts by u32 */
+    if (s->n_tensors >= UINT32_MAX - 1) /* a weight names its parts by u32 */
         return lb_fail(err, LB_E_LIMIT, "%s: more than %u tensors", s->path, UINT32_MAX);
-    lb_tensor *tensors = LIST_ROOM(&s->perm, lb_tensor, s->tensors, s->n_tensors);
-    if (!tensors)
+    if (!long_list_room((void **)&s->tensors, s->n_tensors, &s->cap_tensors, sizeof *s->tensors))
         return no_memory(s, err);
-    s->tensors = tensors;
-    LB_TRY(lb_map_put(&s->tensor_by_name, t->name, s->n_tensors, &existed, err));
-    if (existed) {
-        const lb_tensor *first = lb_source_tensor(s, t->name);
+    s->tensors[s->n_tensors] = checked;
+    LB_TRY(lb_names_put(&s->tensor_by_name, tensor_name, s, s->n_tensors, &first, err));
+    if (first != s->n_tensors)
         return lb_fail_at(err, LB_E_FORMAT, t->off_bytes,
                           "%s: tensor '%.*s' is named twice: in %.*s and in %.*s", s->path,
-                          LB_FMT(t->name), LB_FMT(s->files[first->file].name),
+                          LB_FMT(t->name), LB_FMT(s->files[s->tensors[first].file].name),
                           LB_FMT(s->files[t->file].name));
-    }
-    s->tensors[s->n_tensors++] = checked;
+    s->n_tensors++;
     return LB_OK;
 }
 
 lb_status lb_source_add_weight(lb_source *s, const lb_weight *w, lb_err *err) {
-    bool existed;
+    u64 first;
     LB_ASSERT(w->n_parts >= 1 && w->n_parts <= LB_PARTS_MAX);
     for (u32 i = 0; i < w->n_parts; i++)
         LB_ASSERT(w->part[i] < s->n_tensors);
-    lb_weight *weights = LIST_ROOM(&s->perm, lb_weight, s->weights, s->n_weights);
-    if (!weights)
+    if (!long_list_room((void **)&s->weights, s->n_weights, &s->cap_weights, sizeof *s->weights))
         return no_memory(s, err);
-    s->weights = weights;
-    LB_TRY(lb_map_put(&s->weight_by_name, w->name, s->n_weights, &existed, err));
-    if (existed)
+    s->weights[s->n_weights] = *w;
+    LB_TRY(lb_names_put(&s->weight_by_name, weight_name, s, s->n_weights, &first, err));
+    if (first != s->n_weights)
         return lb_fail(err, LB_E_FORMAT, "%s: weight '%.*s' is named twice", s->path,
                        LB_FMT(w->name));
-    s->weights[s->n_weights++] = *w;
+    s->n_weights++;
     return LB_OK;
 }
 
 const lb_tensor *lb_source_tensor(const lb_source *s, lb_str name) {
     u64 i;
-    return lb_map_find(&s->tensor_by_name, name, &i) ? &s->tensors[i] : NULL;
+    return lb_names_find(&s->tensor_by_name, tensor_name, s, name, &i) ? &s->tensors[i] : NULL;
 }
 
 const lb_weight *lb_source_weight(const lb_source *s, lb_str name) {
     u64 i;
-    return lb_map_find(&s->weight_by_name, name, &i) ? &s->weights[i] : NULL;
+    return lb_names_find(&s->weight_by_name, weight_name, s, name, &i) ? &s->weights[i] : NULL;
 }
 
 /* Sorted by name, bytewise. */

@@ -9,13 +9,14 @@
  *           several (MLX: weight + scales + biases), with the encoding that decodes it.
  *
  * Shapes are row-major, slowest first, for every format: GGUF's reversed order ends at its reader.
- * Everything lives in the source's arena until lb_source_close. Read-only after opening: threads
+ * Everything lives until lb_source_close. Read-only after opening: threads
  * share it. */
 #ifndef LB_TENSOR_SOURCE_H
 #define LB_TENSOR_SOURCE_H
 
 #include "base/base.h"
 #include "base/mem.h"
+#include "base/names.h"
 #include "tensor/dtype.h"
 
 #define LB_RANK_MAX 8
@@ -107,12 +108,12 @@ typedef struct lb_source {
     const char *path; /* as given */
     lb_file *files;
     u64 n_files;
-    lb_tensor *tensors; /* in file order: by file, then offset */
-    u64 n_tensors;
-    lb_map tensor_by_name;
-    lb_weight *weights; /* in the order of their first part */
-    u64 n_weights;
-    lb_map weight_by_name;
+    lb_tensor *tensors; /* heap; in file order: by file, then offset */
+    u64 n_tensors, cap_tensors;
+    lb_names tensor_by_name; /* use lb_source_tensor */
+    lb_weight *weights;      /* heap; in the order of their first part */
+    u64 n_weights, cap_weights;
+    lb_names weight_by_name; /* use lb_source_weight */
     /* Folders only, sorted by name; weight files and the index are not in it. */
     lb_side_file *sides;
     u64 n_sides;
