@@ -65,15 +65,20 @@ static bool within_limit(u64 size_bytes) {
     return false;
 }
 
+void lb_mem_peak_raise(u64 bytes) {
+    u64 peak = atomic_load_explicit(&peak_bytes, memory_order_relaxed);
+    while (bytes > peak &&
+           !atomic_compare_exchange_weak_explicit(&peak_bytes, &peak, bytes, memory_order_relaxed,
+                                                  memory_order_relaxed)) {
+    }
+}
+
 static void *enter(void *ptr) {
     if (!ptr)
         return NULL;
     u64 n = BLOCK_BYTES(ptr);
     u64 now = atomic_fetch_add_explicit(&used_bytes, n, memory_order_relaxed) + n;
-    u64 peak = atomic_load_explicit(&peak_bytes, memory_order_relaxed);
-    while (now > peak && !atomic_compare_exchange_weak_explicit(
-                             &peak_bytes, &peak, now, memory_order_relaxed, memory_order_relaxed)) {
-    }
+    lb_mem_peak_raise(now);
     return ptr;
 }
 
@@ -94,8 +99,8 @@ u64 lb_mem_peak(void) {
     return atomic_load_explicit(&peak_bytes, memory_order_relaxed);
 }
 
-void lb_mem_peak_reset(void) {
-    atomic_store_explicit(&peak_bytes, lb_mem_used(), memory_order_relaxed);
+u64 lb_mem_peak_reset(void) {
+    return atomic_exchange_explicit(&peak_bytes, lb_mem_used(), memory_order_relaxed);
 }
 
 bool lb_mem_refused(void) {

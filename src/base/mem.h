@@ -23,7 +23,9 @@ u64 lb_mem_count(void); /* allocations so far */
 void lb_mem_limit(u64 bytes); /* 0: none (the default) */
 u64 lb_mem_used(void);
 u64 lb_mem_peak(void); /* the most since the start or lb_mem_peak_reset */
-void lb_mem_peak_reset(void);
+/* Returns the peak until now; lb_mem_peak_raise puts it back when a part was measured. */
+u64 lb_mem_peak_reset(void);
+void lb_mem_peak_raise(u64 bytes);
 bool lb_mem_refused(void); /* whether the limit made an allocation fail */
 /* Blocks come from the system and go back to it, also when others were made after them; for a
  * program's start. */

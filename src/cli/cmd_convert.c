@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cmd_convert.c: `lbrx convert`, `split`, `join`: ops/convert.h for the command line. */
 #include "cli/write.h"
+#include "io/size.h"
 #include "ops/convert.h"
+#include "ops/open.h"
 
 typedef struct convert_opts {
     lb_common common;
@@ -43,6 +45,31 @@ static const lb_opt convert_rows[] = {
      .off = offsetof(convert_opts, chat_template)},
 };
 
+/* Planning did not fit into the budget: it is made once more without one, for the smallest that
+ * would do. */
+static lb_status refuse_budget(const char *model, const lb_convert_opts *o, lb_err *err) {
+    lb_convert_opts c = *o;
+    lb_source *src = NULL;
+    lb_out_report report = {0};
+    lb_buf plan = {0};
+    lb_err own = {0};
+    c.w.dry_run = true;
+    c.w.memory_bytes = 1;
+    lb_mem_limit(0);
+    (void)lb_mem_peak_reset();
+    if (lb_open(&src, model, &own) == LB_OK)
+        (void)lb_convert(src, &c, &plan, NULL, &report, &own);
+    lb_source_close(&src);
+    lb_buf_deinit(&plan);
+    char have[LB_SIZE_TEXT];
+    u64 need = LB_MAX(report.needed_bytes, lb_mem_peak() + lb_writer_process_bytes());
+    return lb_fail(err, LB_E_LIMIT,
+                   "a memory budget of %s is too small: planning this needs %s %llu MiB (--memory)",
+                   lb_size_text(o->w.memory_bytes, have),
+                   report.needed_bytes ? "at least" : "more than",
+                   (unsigned long long)lb_ceil_div_u64(need, LB_MIB));
+}
+
 static lb_status convert(lb_cli *cli, convert_opts *o, const char *model,
                          const lb_convert_opts *base, lb_err *err) {
     static const lb_dtype dtypes[] = {LB_F32, LB_F32, LB_F16, LB_BF16};
@@ -64,6 +91,10 @@ static lb_status convert(lb_cli *cli, convert_opts *o, const char *model,
     lb_status st = lb_cli_open(cli, &src, model, err);
     if (st == LB_OK)
         st = lb_convert(src, &c, &plan, &w.remarks, &report, err);
+    if (st == LB_E_NOMEM && lb_mem_refused()) {
+        lb_source_close(&src);
+        st = refuse_budget(model, &c, err);
+    }
     lb_writer_end(&w, cli, &o->common, &report, &plan, st);
     lb_source_close(&src);
     lb_buf_deinit(&plan);

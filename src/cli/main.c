@@ -131,6 +131,7 @@ static void hold_standard_fds(void) {
 int main(int argc, char **argv) {
     lb_cli cli = {.commands = commands, .n_commands = LB_LEN(commands)};
     lb_err err = {0}, print_err = {0};
+    lb_mem_init();
     hold_standard_fds();
     lb_interrupt_install();
     lb_status st = run_command(&cli, argc, argv, &err);

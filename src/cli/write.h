@@ -28,7 +28,10 @@ typedef struct lb_writer {
     lb_buf remarks;
 } lb_writer;
 
-/* Fills w->opts from the command line. LB_E_USAGE where no output is named. */
+/* What the process holds beside the blocks of its heap. */
+u64 lb_writer_process_bytes(void);
+/* Fills w->opts from the command line and limits the heap to what --memory leaves. LB_E_USAGE where
+ * no output is named. */
 lb_status lb_writer_begin(lb_writer *w, const lb_cli *cli, const lb_writing *o, lb_common *common,
                           const char *verb, lb_err *err);
 /* Remarks to stderr, the plan or the report to the result. */

@@ -107,6 +107,15 @@ static lb_status make_file(void *ctx, lb_out *out, lb_err *err) {
     return lb_tok_file_write(ctx, out, err);
 }
 
+/* What making them takes now, it will take again when they are written. */
+static lb_status tokenizer_files(lb_conv *c, lb_tok_file **files, u64 *n, lb_err *err) {
+    u64 before = lb_mem_used(), peak = lb_mem_peak_reset();
+    lb_status st = lb_tok_files_from_meta(c->src->gguf, c->perm, files, n, err);
+    c->plan->after_bytes = LB_MAX(c->plan->after_bytes, lb_mem_peak() - before);
+    lb_mem_peak_raise(peak);
+    return st;
+}
+
 static lb_status texts_of_gguf(lb_conv *c, lb_err *err) {
     lb_arch_config_in in = {
         .meta = c->src->gguf, .seen = &c->canon.seen, .dtype = matrices_dtype(c)};
@@ -145,7 +154,7 @@ static lb_status texts_of_gguf(lb_conv *c, lb_err *err) {
         LB_TRY(push_text(
             c, (lb_sink_text){.name = LB_STR("generation_config.json"), .bytes = out.generation},
             err));
-    LB_TRY(lb_tok_files_from_meta(c->src->gguf, c->perm, &files, &n_files, err));
+    LB_TRY(tokenizer_files(c, &files, &n_files, err));
     for (u64 i = 0; i < n_files; i++)
         LB_TRY(push_text(c,
                          (lb_sink_text){.name = files[i].name,

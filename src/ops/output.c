@@ -215,6 +215,8 @@ static lb_status layout_st(lb_output *x, lb_err *err) {
                 put_field(x, i, l->shards[i].field_off[x->first_field + 2 * (u64)k + 1], k, err));
     }
     x->index = (lb_sink_text){.name = l->index_name, .make = make_st_index, .ctx = x};
+    /* the index is sorted: a list of pointers, and qsort's copy of it */
+    x->plan->after_bytes = LB_MAX(x->plan->after_bytes, 2 * sizeof(void *) * m->n_tensors);
     for (u64 i = 0; i < m->n_tensors; i++)
         LB_TRY(add_job(x, &m->tensors[i], items[i].shard, items[i].off_bytes, items[i].size_bytes,
                        err));
@@ -402,11 +404,13 @@ lb_status lb_output_write(lb_plan *p, lb_out_model *m, const lb_writer_opts *o, 
     LB_TRY(m->format == LB_FORMAT_GGUF ? layout_gguf(&x, err) : layout_st(&x, err));
     lb_free(m->tensors);
     m->tensors = NULL;
-    LB_TRY(lb_plan_close(p,
-                         &(lb_plan_limits){.memory_bytes = o->memory_bytes,
-                                           .enough_bytes = LB_OUTPUT_ENOUGH_BYTES,
-                                           .threads = o->threads},
-                         err));
+    x.plan->after_bytes += 512 * LB_KIB; /* pieces on their way to files */
+    lb_plan_limits limits = {.memory_bytes = o->memory_bytes,
+                             .enough_bytes = LB_OUTPUT_ENOUGH_BYTES,
+                             .threads = o->threads};
+    lb_status closed = lb_plan_close(p, &limits, err);
+    report->needed_bytes = closed == LB_E_LIMIT ? p->peak_bytes : 0;
+    LB_TRY(closed);
     if (o->dry_run) {
         lb_sink_options so = sink_options(&x);
         if (o->to != LB_TO_NONE && o->output)

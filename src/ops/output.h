@@ -65,6 +65,7 @@ typedef struct lb_out_report {
     u64 n_jobs_kept; /* by --resume */
     double seconds;
     u64 peak_rss_bytes;
+    u64 needed_bytes; /* the smallest budget, where the plan was refused for it */
     lb_pool_stats pool;
     bool dry_run, kept_partial;
     char sha256[65]; /* of a single-file output, when asked for */

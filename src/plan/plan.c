@@ -282,6 +282,8 @@ static bool fits(lb_plan *p, const lb_need *n, bool pair) {
     p->pool_bytes = pool_bytes(p, n, pair);
     p->peak_bytes = p->base_bytes + p->pool_bytes + (p->threads - 1) * LB_STACK_BYTES +
                     lb_run_state_bytes(p, n->program);
+    p->peak_bytes =
+        LB_MAX(p->peak_bytes, p->base_bytes + p->after_bytes); /* the pool is gone then */
     return p->peak_bytes <= p->memory_bytes;
 }
 

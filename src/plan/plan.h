@@ -82,6 +82,7 @@ typedef struct lb_plan {
     u64 read_bytes, write_bytes;
     u64 memory_bytes;    /* the budget */
     u64 base_bytes;      /* what the process holds before the run: program, headers, vocabularies */
+    u64 after_bytes;     /* beside the base when the run is over: for texts made then; set by ops */
     u64 peak_bytes;      /* base + what the run may take */
     u64 pool_bytes;      /* of that, buffers */
     u64 slab_bytes;      /* of the largest tile: all slabs are of this size */

@@ -66,7 +66,7 @@ LB_TEST(a_kept_list_lives_with_its_arena) {
 
 LB_TEST(the_account_has_a_limit) {
     u64 before = lb_mem_used();
-    lb_mem_peak_reset();
+    u64 peak = lb_mem_peak_reset();
     lb_mem_limit(before + LB_MIB);
     void *a = lb_alloc(600 * LB_KIB), *b = lb_alloc(600 * LB_KIB);
     CHECK(a && !b && lb_mem_refused());
@@ -79,6 +79,8 @@ LB_TEST(the_account_has_a_limit) {
     lb_free(b);
     CHECK_U64(lb_mem_used(), before);
     CHECK(lb_mem_peak() >= before + 2 * LB_MIB);
+    lb_mem_peak_raise(peak);
+    CHECK(lb_mem_peak() >= peak);
 }
 
 LB_TEST_MAIN("fast")

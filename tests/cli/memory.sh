@@ -1,0 +1,68 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# memory.sh: the budget holds from the first byte read to the last one written, for the vocabularies of
+# released models: proven by the kernel (RLIMIT_DATA = budget + 16 MiB) and by the resident peak.
+# shellcheck source=tests/cli_lib.sh
+cost=slow
+. "$(dirname "$0")/../cli_lib.sh"
+
+if ! "$LBRX" help convert >"$W/out" 2>"$W/err"; then
+    skip "everything" "this build does not list the command"
+    finish
+fi
+case $LBRX in # a sanitizer's own memory would be counted
+*-address* | *-thread* | *-fuzz*) limited=no ;;
+*) limited=yes ;;
+esac
+[ "$(uname -s)" = Linux ] || limited=no
+[ $limited = yes ] || skip "limits" "a sanitizer, or a system without RLIMIT_DATA"
+
+# within MIB ARGUMENTS...: converts under the budget and the limit; the peak of what was resident is read
+# from the report.
+within() {
+    mib=$1
+    shift
+    if [ $limited = no ]; then
+        ok "convert $*" "$LBRX" convert "$@" --no-sync --force
+        return
+    fi
+    # shellcheck disable=SC2016 # expanded by the inner shell
+    ok "$mib MiB: $*" sh -c 'ulimit -d "$1"; shift; exec "$LBRX" convert "$@"' sh $(((mib + 16) * 1024)) \
+        "$@" --memory "${mib}MiB" --no-sync --force --json || return
+    peak=$(sed 's/.*"peak_rss_bytes": *\([0-9]*\).*/\1/' "$W/out")
+    if [ "$peak" -le $(((mib + 32) * 1048576)) ]; then pass; else fail "$mib MiB: $*" "$peak resident"; fi
+}
+
+shape="hidden=16 head_dim=16 heads=1 kv_heads=1 ffn=32 layers=1"
+
+# ---- 262,144 pieces, 34 MB of tokenizer.json with 560,000 merges, and a tokenizer.model ----
+# shellcheck disable=SC2086
+make_model hf gemma3 "$W/gemma" vocab=262144 tok=model $shape
+within 64 "$W/gemma" -o "$W/g.gguf"
+within 64 "$W/g.gguf" -o "$W/back" --to hf
+same "gemma: tokenizer.json" "$W/gemma/tokenizer.json" "$W/back/tokenizer.json"
+same "gemma: tokenizer.model" "$W/gemma/tokenizer.model" "$W/back/tokenizer.model"
+within 64 "$W/g.gguf" -o "$W/mlx" --to mlx
+same "gemma: to mlx" "$W/gemma/tokenizer.json" "$W/mlx/tokenizer.json"
+within 64 "$W/mlx" -o "$W/m.gguf" --no-provenance
+within 64 "$W/m.gguf" -o "$W/made" --to hf # rebuilt from the arrays
+within 32 "$W/g.gguf" -o "$W/again.gguf"
+within 32 "$W/gemma" -o "$W/mlx" --to mlx # copied, not parsed
+
+# ---- a budget that planning does not fit into names one that it does ----
+if [ $limited = yes ]; then
+    exits 4 "too little" "$LBRX" convert "$W/gemma" -o "$W/no.gguf" --memory 12MiB
+    complains "too little" "needs at least"
+    least=$(sed 's/.*at least \([0-9]*\) MiB.*/\1/' "$W/err")
+    within "${least:-1}" "$W/gemma" -o "$W/least.gguf"
+fi
+rm -rf "$W/gemma" "$W/back" "$W/mlx" "$W/made"
+
+# ---- 128,256 tokens of byte-level BPE ----
+# shellcheck disable=SC2086
+make_model hf llama "$W/llama" vocab=128256 tok=bytes $shape
+within 64 "$W/llama" -o "$W/l.gguf"
+within 64 "$W/l.gguf" -o "$W/back" --to hf
+same "llama: tokenizer.json" "$W/llama/tokenizer.json" "$W/back/tokenizer.json"
+within 64 "$W/l.gguf" -o "$W/made" --to hf --no-provenance
+finish
