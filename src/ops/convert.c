@@ -38,7 +38,7 @@ lb_status lb_conv_push(lb_conv *c, const lb_out_tensor *t, lb_err *err) {
     }
     c->model.tensors[n] = *t;
     c->model.n_tensors++;
-    if (lb_shape_elems(&t->shape, &elems))
+    if (lb_shape_elems(t->shape, &elems))
         c->model.n_parameters += elems;
     return LB_OK;
 }
@@ -48,6 +48,25 @@ lb_status lb_conv_read_template(lb_conv *c, lb_str *out, lb_err *err) {
     LB_TRY(lb_os_read_file(path, 16 * LB_MIB, c->perm, out, err));
     if (!lb_str_is_utf8(*out))
         return lb_fail(err, LB_E_FORMAT, "--chat-template %s: the text is not UTF-8", path);
+    return LB_OK;
+}
+
+lb_status lb_conv_shape(lb_conv *c, const lb_ctensor *t, const lb_shape *shape,
+                        const lb_shape **out, lb_err *err) {
+    enum { LOOKED_AT = 8 }; /* experts and layers repeat */
+    *out = &c->src->weights[t->weight].shape;
+    if (lb_shape_eq(*out, shape))
+        return LB_OK;
+    for (u64 i = c->model.n_tensors; i > 0 && i + LOOKED_AT > c->model.n_tensors; i--) {
+        *out = c->model.tensors[i - 1].shape;
+        if (lb_shape_eq(*out, shape))
+            return LB_OK;
+    }
+    lb_shape *own = lb_arena_new(c->perm, lb_shape, 1);
+    if (!own)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for the list of tensors");
+    *own = *shape;
+    *out = own;
     return LB_OK;
 }
 
@@ -75,7 +94,7 @@ lb_status lb_conv_same_tensors(lb_conv *c, lb_err *err) {
         lb_node_id x =
             lb_expr_encode(&c->plan->graph, lb_expr_read(&c->plan->graph, 0, w), t->dtype);
         LB_TRY(lb_conv_push(
-            c, &(lb_out_tensor){.name = t->name, .dtype = t->dtype, .shape = t->shape, .node = x},
+            c, &(lb_out_tensor){.name = t->name, .dtype = t->dtype, .shape = &t->shape, .node = x},
             err));
     }
     /* the index counts values, not packed words */

@@ -231,7 +231,7 @@ static lb_status add_tensor(lb_conv *c, const lb_assembly *a, const lb_made_of *
     lb_made made;
     LB_TRY(target_dtype(c, a, m, &out.dtype, err));
     LB_TRY(lb_assembly_make(a, m, out.dtype, UINT64_MAX, &made, err));
-    out.shape = made.shape;
+    LB_TRY(lb_conv_shape(c, m->first, &made.shape, &out.shape, err));
     out.segments = made.segments;
     out.n_segments = made.n_segments;
     return lb_conv_push(c, &out, err);

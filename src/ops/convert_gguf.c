@@ -174,7 +174,7 @@ static lb_status add_made(lb_conv *c, lb_err *err) {
         LB_TRY(lb_conv_push(
             c,
             &(lb_out_tensor){
-                .name = made[i].name, .dtype = LB_F32, .shape = made[i].shape, .node = x},
+                .name = made[i].name, .dtype = LB_F32, .shape = &made[i].shape, .node = x},
             err));
     }
     return LB_OK;
@@ -205,7 +205,7 @@ static lb_status note_dtype(lb_conv *c, const lb_made_of *m, lb_dtype dtype, dty
 
 /* Not for llama.cpp, which refuses files with tensors that it does not know. */
 static lb_status keep_original(lb_conv *c, const lb_ctensor *t, lb_err *err) {
-    lb_out_tensor out = {.dtype = t->dtype, .shape = t->shape};
+    lb_out_tensor out = {.dtype = t->dtype};
     lb_str hf = lb_ctensor_hf_name(&c->canon, t, LB_NO_INDEX, c->perm);
     lb_piece x;
     out.name = lb_arena_printf(c->perm, LB_ORIG_PREFIX "%.*s", LB_FMT(hf));
@@ -213,6 +213,7 @@ static lb_status keep_original(lb_conv *c, const lb_ctensor *t, lb_err *err) {
         return lb_fail(err, LB_E_NOMEM, "out of memory for names");
     if (t->quantized)
         return LB_OK;
+    LB_TRY(lb_conv_shape(c, t, &t->shape, &out.shape, err));
     LB_TRY(lb_ctensor_piece(c->plan, &c->canon, t, LB_NO_INDEX, false, &x, err));
     out.node = lb_piece_encode(c->plan, t, &x, t->dtype);
     return lb_conv_push(c, &out, err);
@@ -235,7 +236,7 @@ static lb_status add_tensor(lb_conv *c, const lb_assembly *a, const lb_made_of *
         rows = vocab_rows;
     }
     LB_TRY(lb_assembly_make(a, m, out.dtype, rows, &made, err));
-    out.shape = made.shape;
+    LB_TRY(lb_conv_shape(c, t, &made.shape, &out.shape, err));
     out.segments = made.segments;
     out.n_segments = made.n_segments;
     LB_TRY(note_dtype(c, m, out.dtype, notes, err));
@@ -304,9 +305,9 @@ static void count_params(lb_conv *c, lb_arch_meta_in *in) {
     for (u64 i = 0; i < c->model.n_tensors; i++) {
         u64 n = 0;
         if (lb_str_starts(c->model.tensors[i].name, LB_STR(LB_ORIG_PREFIX)) ||
-            !lb_shape_elems(&c->model.tensors[i].shape, &n))
+            !lb_shape_elems(c->model.tensors[i].shape, &n))
             continue;
-        const lb_shape *s = &c->model.tensors[i].shape;
+        const lb_shape *s = c->model.tensors[i].shape;
         size_t at;
         in->n_params += n;
         if (!lb_str_find(c->model.tensors[i].name, LB_STR("_exps."), &at) || s->rank < 3) {
@@ -421,7 +422,7 @@ static lb_status cast_tensors(lb_conv *c, lb_err *err) {
             x = lb_expr_decode(g, x);
         x = lb_expr_encode(g, x, dtype);
         LB_TRY(lb_conv_push(
-            c, &(lb_out_tensor){.name = w->name, .dtype = dtype, .shape = w->shape, .node = x},
+            c, &(lb_out_tensor){.name = w->name, .dtype = dtype, .shape = &w->shape, .node = x},
             err));
     }
     return LB_OK;

@@ -26,6 +26,10 @@ typedef struct lb_conv {
 
 void lb_conv_remark(lb_conv *c, const char *fmt, ...) LB_PRINTF(2, 3);
 lb_status lb_conv_push(lb_conv *c, const lb_out_tensor *t, lb_err *err);
+/* A shape that outlives the plan: that of the weight that t is of or of a tensor pushed before,
+ * where they are alike. */
+lb_status lb_conv_shape(lb_conv *c, const lb_ctensor *t, const lb_shape *shape,
+                        const lb_shape **out, lb_err *err);
 
 /* The text of --chat-template; must be UTF-8. */
 lb_status lb_conv_read_template(lb_conv *c, lb_str *out, lb_err *err);

@@ -94,7 +94,7 @@ static lb_status name_folder(lb_source **s, lb_err *err) {
     return lb_fail(err, LB_E_NOMEM, "out of memory");
 }
 
-lb_status lb_open(lb_source **out, const char *arg, lb_err *err) {
+static lb_status open_any(lb_source **out, const char *arg, lb_err *err) {
     lb_fstat st;
     u8 head[HEAD_BYTES] = {0};
     int fd = -1;
@@ -121,4 +121,10 @@ lb_status lb_open(lb_source **out, const char *arg, lb_err *err) {
     if (lb_pt_probe(head, n))
         return lb_pt_open(out, arg, err);
     return refuse_file(arg, head, n, st.size_bytes, err);
+}
+
+lb_status lb_open(lb_source **out, const char *arg, lb_err *err) {
+    LB_TRY(open_any(out, arg, err));
+    lb_source_trim(*out);
+    return LB_OK;
 }

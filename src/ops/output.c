@@ -121,8 +121,9 @@ static lb_status layout_gguf(lb_output *x, lb_err *err) {
     if (!x->opts->no_provenance)
         LB_TRY(provenance_gguf(x, fields, err));
     for (u64 i = 0; i < m->n_tensors; i++)
-        items[i] = (lb_gguf_item){
-            .name = m->tensors[i].name, .dtype = m->tensors[i].dtype, .shape = m->tensors[i].shape};
+        items[i] = (lb_gguf_item){.name = m->tensors[i].name,
+                                  .dtype = m->tensors[i].dtype,
+                                  .shape = *m->tensors[i].shape};
     lb_gguf_layout_opts o = {.meta = m->meta,
                              .stem = gguf_stem(x),
                              .max_file_bytes = x->opts->max_shard_bytes,
@@ -188,8 +189,9 @@ static lb_status layout_st(lb_output *x, lb_err *err) {
         return oom(err);
     LB_TRY(st_metadata(x, &meta, &n_meta, err));
     for (u64 i = 0; i < m->n_tensors; i++)
-        items[i] = (lb_st_item){
-            .name = m->tensors[i].name, .dtype = m->tensors[i].dtype, .shape = m->tensors[i].shape};
+        items[i] = (lb_st_item){.name = m->tensors[i].name,
+                                .dtype = m->tensors[i].dtype,
+                                .shape = *m->tensors[i].shape};
     u64 max = x->opts->max_shard_bytes;
     if (one && max != 0 && max != UINT64_MAX)
         return lb_fail(err, LB_E_USAGE,
@@ -412,6 +414,7 @@ lb_status lb_output_write(lb_plan *p, lb_out_model *m, const lb_writer_opts *o, 
     report->needed_bytes = closed == LB_E_LIMIT ? p->peak_bytes : 0;
     LB_TRY(closed);
     if (o->dry_run) {
+        lb_mem_limit(0); /* nothing runs: the text may take the place of the buffers */
         lb_sink_options so = sink_options(&x);
         if (o->to != LB_TO_NONE && o->output)
             LB_TRY(lb_sink_check(p, &so, err));

@@ -35,7 +35,7 @@ typedef struct lb_writer_opts {
 typedef struct lb_out_tensor {
     lb_str name;
     lb_dtype dtype;
-    lb_shape shape;
+    const lb_shape *shape;
     const lb_node_id *segments;
     u32 n_segments;
     lb_node_id node; /* the one segment, when segments is NULL */

@@ -63,8 +63,8 @@ static void json_tensors(const lb_plan *p, lb_buf *out) {
             lb_buf_put_c(out, first ? "\n{\"name\": " : ",\n{\"name\": ");
             lb_json_write_str(out, t->name, false);
             lb_buf_printf(out, ", \"type\": \"%s\", \"shape\": [", lb_dtype_get(t->dtype)->name);
-            for (u32 d = 0; d < t->shape.rank; d++)
-                lb_buf_printf(out, "%s%llu", d ? ", " : "", (unsigned long long)t->shape.dim[d]);
+            for (u32 d = 0; d < t->shape->rank; d++)
+                lb_buf_printf(out, "%s%llu", d ? ", " : "", (unsigned long long)t->shape->dim[d]);
             lb_buf_reset(&text);
             for (u32 s = 0; s < p->jobs[i].n_segments; s++)
                 lb_plan_print_segment(p, &p->jobs[i], s, &text);

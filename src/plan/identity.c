@@ -106,7 +106,7 @@ static void put_job(lb_xxh *h, const lb_job *j) {
         put_u64(h, s->size_bytes);
         put_u64(h, s->dtype);
         put_str(h, s->name);
-        put_shape(h, &s->shape);
+        put_shape(h, s->shape);
     }
     put_u64(h, j->n_segments);
     for (u32 i = 0; i < j->n_segments; i++)

@@ -74,6 +74,18 @@ u32 lb_plan_file(lb_plan *p, lb_str name, u64 size_bytes) {
     return (u32)p->n_files++;
 }
 
+/* 100,000 shapes of two dims are 2 MB like this, and 7 MB whole. */
+static const lb_shape *copy_shape(lb_plan *p, const lb_shape *shape) {
+    static const lb_shape scalar = {0};
+    if (!shape)
+        return &scalar;
+    size_t len = offsetof(lb_shape, dim) + shape->rank * sizeof shape->dim[0];
+    lb_shape *s = lb_arena_push(&p->perm, len, _Alignof(lb_shape));
+    if (s)
+        memcpy(s, shape, len);
+    return s;
+}
+
 lb_job *lb_plan_job(lb_plan *p, lb_str name, const lb_stream *streams, u32 n_streams) {
     LB_ASSERT(n_streams <= LB_ROOTS_MAX);
     lb_job *j = grow(p, p->jobs, p->n_jobs, &p->cap_jobs, sizeof *j);
@@ -81,14 +93,18 @@ lb_job *lb_plan_job(lb_plan *p, lb_str name, const lb_stream *streams, u32 n_str
         return NULL;
     p->jobs = j;
     j += p->n_jobs;
-    *j = (lb_job){.name = lb_arena_str(&p->perm, name), .n_streams = n_streams};
+    *j = (lb_job){.name = name, .n_streams = n_streams};
     j->streams = lb_arena_new(&p->perm, lb_stream, n_streams);
-    if (!j->streams) {
+    bool ok = j->streams;
+    for (u32 i = 0; i < n_streams && ok; i++) {
+        j->streams[i] = streams[i];
+        j->streams[i].shape = copy_shape(p, streams[i].shape);
+        ok = j->streams[i].shape;
+    }
+    if (!ok) {
         (void)lb_fail(&p->err, LB_E_NOMEM, "out of memory while planning");
         return NULL;
     }
-    for (u32 i = 0; i < n_streams; i++)
-        j->streams[i] = streams[i];
     p->n_jobs++;
     return j;
 }

@@ -20,7 +20,7 @@ typedef struct lb_stream {
     u64 off_bytes, size_bytes;
     lb_str name;
     lb_dtype dtype;
-    lb_shape shape;
+    const lb_shape *shape; /* NULL: a scalar. In a plan only its first `rank` dims are there */
     /* set by the run */
     lb_hash128 hash;  /* XXH3-128 of its bytes */
     u64 n_rounded;    /* values that the type could not hold exactly */
@@ -101,7 +101,8 @@ void lb_plan_free(lb_plan **p);
 void lb_plan_reserve(lb_plan *p, u64 n_jobs);
 /* Index of the new file. */
 u32 lb_plan_file(lb_plan *p, lb_str name, u64 size_bytes);
-/* A job with n_streams streams (copied). Returns NULL after a fault (kept in p->err). */
+/* A job with n_streams streams (copied with their shapes; names must outlive the plan). Returns
+ * NULL after a fault (kept in p->err). */
 lb_job *lb_plan_job(lb_plan *p, lb_str name, const lb_stream *streams, u32 n_streams);
 /* Appends rows to the last job's streams: one encode node for each. */
 void lb_plan_segment(lb_plan *p, const lb_node_id *roots);

@@ -158,7 +158,7 @@ void lb_plan_print_job(const lb_plan *p, const lb_job *j, lb_buf *out) {
     for (u32 s = 0; s < j->n_streams; s++)
         lb_buf_printf(out, "%s%.*s %s %s", s ? ", " : "", LB_FMT(j->streams[s].name),
                       lb_dtype_get(j->streams[s].dtype)->name,
-                      lb_shape_text(&j->streams[s].shape, shape));
+                      lb_shape_text(j->streams[s].shape, shape));
     if (!j->n_streams)
         lb_buf_printf(out, "(survey) %.*s", LB_FMT(j->name));
     if (j->n_segments)

@@ -183,6 +183,15 @@ lb_status lb_source_add_weight(lb_source *s, const lb_weight *w, lb_err *err) {
     return LB_OK;
 }
 
+void lb_source_trim(lb_source *s) {
+    lb_tensor *t = lb_realloc(s->tensors, (size_t)s->n_tensors * sizeof *t);
+    lb_weight *w = lb_realloc(s->weights, (size_t)s->n_weights * sizeof *w);
+    s->tensors = t ? t : s->tensors;
+    s->weights = w ? w : s->weights;
+    s->cap_tensors = t ? s->n_tensors : s->cap_tensors;
+    s->cap_weights = w ? s->n_weights : s->cap_weights;
+}
+
 const lb_tensor *lb_source_tensor(const lb_source *s, lb_str name) {
     u64 i;
     return lb_names_find(&s->tensor_by_name, tensor_name, s, name, &i) ? &s->tensors[i] : NULL;

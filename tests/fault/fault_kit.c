@@ -104,7 +104,7 @@ bool fk_sources(void) {
 static u64 place(lb_plan *p, lb_stream *st, u32 file) {
     st->file = file;
     st->off_bytes = p->files[file].size_bytes;
-    st->size_bytes = lb_kit_bytes(st->dtype, st->shape.dim[0], st->shape.dim[1]);
+    st->size_bytes = lb_kit_bytes(st->dtype, st->shape->dim[0], st->shape->dim[1]);
     return p->files[file].size_bytes += st->size_bytes;
 }
 
@@ -115,23 +115,25 @@ static void add_jobs(lb_plan *p, const lb_source *s, u32 n_files) {
         r[i] = lb_expr_read(g, 0, &s->weights[i]);
         d[i] = lb_expr_decode(g, r[i]);
     }
+    static const lb_shape of_two = {2, {40, 64}}, of_stack = {2, {64, 64}};
     lb_stream two[2] = {
-        {.name = LB_STR("cast"), .dtype = LB_BF16, .shape = {2, {40, 64}}},
-        {.name = LB_STR("half"), .dtype = LB_F16, .shape = {2, {40, 64}}},
+        {.name = LB_STR("cast"), .dtype = LB_BF16, .shape = &of_two},
+        {.name = LB_STR("half"), .dtype = LB_F16, .shape = &of_two},
     };
     place(p, &two[0], 0);
     place(p, &two[1], n_files - 1);
     (void)lb_plan_job(p, LB_STR("cast"), two, 2);
     lb_plan_segment(
         p, (lb_node_id[]){lb_expr_encode(g, d[0], LB_BF16), lb_expr_encode(g, d[0], LB_F16)});
-    lb_stream stack = {.name = LB_STR("stack"), .dtype = LB_F32, .shape = {2, {64, 64}}};
+    lb_stream stack = {.name = LB_STR("stack"), .dtype = LB_F32, .shape = &of_stack};
     place(p, &stack, n_files / 2);
     (void)lb_plan_job(p, stack.name, &stack, 1);
     for (u32 i = 1; i < 4; i++)
         lb_plan_segment(p, (lb_node_id[]){lb_expr_encode(g, d[i], LB_F32)});
     for (u32 i = 4; i < s->n_weights; i++) {
-        lb_stream st = {
-            .name = s->weights[i].name, .dtype = s->tensors[i].dtype, .shape = s->weights[i].shape};
+        lb_stream st = {.name = s->weights[i].name,
+                        .dtype = s->tensors[i].dtype,
+                        .shape = &s->weights[i].shape};
         place(p, &st, i % n_files);
         lb_plan_output(p, &st, lb_expr_encode(g, r[i], st.dtype));
     }

@@ -65,7 +65,7 @@ lb_plan *lb_kit_plan(const lb_source *s, bool cast, u32 n_files, lb_err *err) {
         if (cast)
             x = lb_expr_decode(&p->graph, x);
         u32 file = (u32)(i * n_files / s->n_weights);
-        lb_stream st = {.file = file, .name = w->name, .dtype = t, .shape = w->shape};
+        lb_stream st = {.file = file, .name = w->name, .dtype = t, .shape = &w->shape};
         st.off_bytes = p->files[file].size_bytes;
         st.size_bytes = lb_kit_bytes(t, w->shape.dim[0], w->shape.dim[1]);
         p->files[file].size_bytes += st.size_bytes;

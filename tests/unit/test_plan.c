@@ -147,7 +147,7 @@ static void add_slices(lb_plan *p, u32 file, u64 *at) {
         x = lb_expr_rows(&p->graph, x, from, 1, to - from);
         x = lb_expr_encode(&p->graph, copy ? x : lb_expr_decode(&p->graph, x), st.dtype);
         st.name = LB_STR("slice");
-        st.shape = (lb_shape){2, {to - from, cols}};
+        st.shape = &(lb_shape){2, {to - from, cols}};
         if (!lb_dtype_bytes(st.dtype, (to - from) * cols, &st.size_bytes))
             abort();
         *at += st.size_bytes;
@@ -191,7 +191,7 @@ static void build_plan(lb_plan **out, u64 seed, u32 n_jobs, u64 r, u64 c, lb_sta
                                  .off_bytes = at,
                                  .dtype = t,
                                  .name = LB_STR("out"),
-                                 .shape = {2, {rows, cols}}};
+                                 .shape = &(lb_shape){2, {rows, cols}}};
             if (!lb_dtype_bytes(t, rows * cols, &st1[k].size_bytes))
                 abort();
             at += st1[k].size_bytes + lb_test_rand_below(5);

@@ -51,7 +51,8 @@ static lb_node_id values_of(lb_plan *p, u32 i) {
 
 static void add_output(lb_plan *p, lb_node_id x, lb_dtype t) {
     const lb_node *n = lb_graph_node(&p->graph, x);
-    lb_stream st = {.name = LB_STR("out"), .dtype = t, .shape = {2, {n->n_rows, n->n_cols}}};
+    lb_stream st = {
+        .name = LB_STR("out"), .dtype = t, .shape = &(lb_shape){2, {n->n_rows, n->n_cols}}};
     st.off_bytes = p->files[0].size_bytes;
     st.size_bytes = lb_kit_bytes(t, n->n_rows, n->n_cols);
     p->files[0].size_bytes += st.size_bytes;
@@ -484,7 +485,7 @@ static lb_plan *stacked_plan(const lb_source *s, u64 experts, lb_err *err) {
             continue;
         u64 n = expert ? experts : 1;
         lb_stream st = {.name = w->name, .dtype = LB_BF16, .off_bytes = p->files[0].size_bytes};
-        st.shape = (lb_shape){3, {n, w->shape.dim[0], w->shape.dim[1]}};
+        st.shape = &(lb_shape){3, {n, w->shape.dim[0], w->shape.dim[1]}};
         st.size_bytes = n * s->tensors[w->part[0]].size_bytes;
         p->files[0].size_bytes += st.size_bytes;
         if (!lb_plan_job(p, w->name, &st, 1))
@@ -608,7 +609,8 @@ LB_TEST(thousand_shards) {
             y = lb_expr_rows(&p->graph, lb_expr_decode(&p->graph, y), 0, 1, 2);
             x = lb_expr_map2(&p->graph, LB_MAP_ADD, x, y, LB_CONST(0));
         }
-        lb_stream st = {.file = i, .name = LB_STR("sum"), .dtype = LB_F32, .shape = {2, {2, 11}}};
+        lb_stream st = {
+            .file = i, .name = LB_STR("sum"), .dtype = LB_F32, .shape = &(lb_shape){2, {2, 11}}};
         st.off_bytes = p->files[i].size_bytes;
         st.size_bytes = 88;
         p->files[i].size_bytes += 88;
@@ -718,7 +720,8 @@ LB_TEST(moves_of_stored_rows_are_free) {
             add_output(p, lb_expr_gather(g, x, table, LB_LEN(table)), types[i]);
             add_output(p, lb_expr_cols(g, x, 256, 256), types[i]);
             /* a stack of slices: segments of one stream */
-            lb_stream st = {.name = LB_STR("stack"), .dtype = types[i], .shape = {2, {96, 512}}};
+            lb_stream st = {
+                .name = LB_STR("stack"), .dtype = types[i], .shape = &(lb_shape){2, {96, 512}}};
             st.off_bytes = p->files[0].size_bytes;
             st.size_bytes = lb_kit_bytes(types[i], 96, 512);
             p->files[0].size_bytes += st.size_bytes;
