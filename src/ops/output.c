@@ -28,18 +28,33 @@ static lb_status source_keys(lb_output *x, lb_err *err) {
     return LB_OK;
 }
 
-static lb_status add_job(lb_output *x, const lb_out_tensor *t, u32 file, u64 off, u64 size,
-                         lb_err *err) {
-    lb_stream s = {.file = file,
-                   .off_bytes = off,
-                   .size_bytes = size,
-                   .name = t->name,
-                   .dtype = t->dtype,
-                   .shape = t->shape};
-    if (!lb_plan_job(x->plan, t->name, &s, 1))
+/* What a job computes; all else of it stands in the layout's item. */
+typedef struct lb_out_roots {
+    const lb_node_id *segments;
+    u32 n_segments;
+    lb_node_id node;
+} lb_out_roots;
+
+/* Once the layout's items are filled the list of tensors is only needed for its nodes. */
+static lb_status take_roots(lb_output *x, lb_err *err) {
+    lb_out_model *m = x->model;
+    x->roots = lb_alloc_zero((size_t)m->n_tensors, sizeof *x->roots);
+    if (!x->roots)
         return oom(err);
-    for (u32 i = 0; i < LB_MAX(t->n_segments, 1); i++)
-        lb_plan_segment(x->plan, t->segments ? &t->segments[i] : &t->node);
+    for (u64 i = 0; i < m->n_tensors; i++)
+        x->roots[i] =
+            (lb_out_roots){m->tensors[i].segments, m->tensors[i].n_segments, m->tensors[i].node};
+    lb_free(m->tensors);
+    m->tensors = NULL;
+    return LB_OK;
+}
+
+static lb_status add_job(lb_output *x, u64 i, const lb_stream *s, lb_err *err) {
+    const lb_out_roots *r = &x->roots[i];
+    if (!lb_plan_job(x->plan, s->name, s, 1))
+        return oom(err);
+    for (u32 k = 0; k < LB_MAX(r->n_segments, 1); k++)
+        lb_plan_segment(x->plan, r->segments ? &r->segments[k] : &r->node);
     return LB_OK;
 }
 
@@ -130,6 +145,7 @@ static lb_status layout_gguf(lb_output *x, lb_err *err) {
                              .later = true,
                              .fields = fields,
                              .n_fields = x->opts->no_provenance ? 0 : n_sources};
+    LB_TRY(take_roots(x, err));
     LB_TRY(lb_gguf_layout_plan(items, m->n_tensors, &o, perm, l, err));
     /* the parts of a split are written into a folder, then put beside each other */
     x->folder = l->n_files > 1;
@@ -140,7 +156,13 @@ static lb_status layout_gguf(lb_output *x, lb_err *err) {
     for (u32 i = 0; i < o.n_fields; i++)
         LB_TRY(put_field(x, 0, l->field_off[i], i, err));
     for (u64 i = 0; i < m->n_tensors; i++)
-        LB_TRY(add_job(x, &m->tensors[i], items[i].file, items[i].off_bytes, items[i].size_bytes,
+        LB_TRY(add_job(x, i,
+                       &(lb_stream){.file = items[i].file,
+                                    .off_bytes = items[i].off_bytes,
+                                    .size_bytes = items[i].size_bytes,
+                                    .name = items[i].name,
+                                    .dtype = items[i].dtype,
+                                    .shape = &items[i].shape},
                        err));
     return LB_OK;
 }
@@ -207,6 +229,7 @@ static lb_status layout_st(lb_output *x, lb_err *err) {
                            .n_meta = n_meta,
                            .stem = m->stem,
                            .n_parameters = m->n_parameters};
+    LB_TRY(take_roots(x, err));
     LB_TRY(lb_st_layout_plan(items, m->n_tensors, &o, perm, l, err));
     x->folder = !one;
     LB_TRY(make_heads(x, l->n_shards, make_st_head, err));
@@ -220,7 +243,13 @@ static lb_status layout_st(lb_output *x, lb_err *err) {
     /* the index is sorted: a list of pointers, and qsort's copy of it */
     x->plan->after_bytes = LB_MAX(x->plan->after_bytes, 2 * sizeof(void *) * m->n_tensors);
     for (u64 i = 0; i < m->n_tensors; i++)
-        LB_TRY(add_job(x, &m->tensors[i], items[i].shard, items[i].off_bytes, items[i].size_bytes,
+        LB_TRY(add_job(x, i,
+                       &(lb_stream){.file = items[i].shard,
+                                    .off_bytes = items[i].off_bytes,
+                                    .size_bytes = items[i].size_bytes,
+                                    .name = items[i].name,
+                                    .dtype = items[i].dtype,
+                                    .shape = &items[i].shape},
                        err));
     return LB_OK;
 }
@@ -403,9 +432,9 @@ lb_status lb_output_write(lb_plan *p, lb_out_model *m, const lb_writer_opts *o, 
         LB_TRY(lb_sink_check_name(m->texts[i].name, err));
     LB_TRY(source_keys(&x, err));
     lb_plan_reserve(p, m->n_tensors);
-    LB_TRY(m->format == LB_FORMAT_GGUF ? layout_gguf(&x, err) : layout_st(&x, err));
-    lb_free(m->tensors);
-    m->tensors = NULL;
+    lb_status laid = m->format == LB_FORMAT_GGUF ? layout_gguf(&x, err) : layout_st(&x, err);
+    lb_free(x.roots);
+    LB_TRY(laid);
     x.plan->after_bytes += 512 * LB_KIB; /* pieces on their way to files */
     lb_plan_limits limits = {.memory_bytes = o->memory_bytes,
                              .enough_bytes = LB_OUTPUT_ENOUGH_BYTES,

@@ -22,7 +22,8 @@ typedef struct lb_out_head {
 
 typedef struct lb_output {
     lb_plan *plan;
-    const lb_out_model *model;
+    lb_out_model *model;
+    struct lb_out_roots *roots; /* [n_tensors] while the layout is made */
     const lb_writer_opts *opts;
     lb_sink *sink;
     lb_str *keys;        /* [2 * n_sources] "lbrx.source.N.name", "...digest" */

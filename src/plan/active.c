@@ -7,12 +7,6 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* A tensor in the digest of its source. */
-typedef struct named {
-    const lb_tensor *t;
-    lb_hash128 hash;
-} named;
-
 u64 lb_active_bytes(const lb_prog *p, bool digests, u32 n_segments) {
     u64 n = (p->n_results + 1) * sizeof(lb_held) + 2 * ((u64)p->n_masks + 1) * sizeof(lb_mt19937);
     for (u32 i = 0; i < p->n_passes && digests; i++)
@@ -34,7 +28,8 @@ u64 lb_run_state_bytes(const lb_plan *p, u64 program_bytes) {
     for (u32 i = 0; i < p->graph.n_sources; i++) {
         tables += p->graph.sources[i]->n_files * FD_SLOT_BYTES;
         if (p->want_digests)
-            list = LB_MAX(list, p->graph.sources[i]->n_tensors * 2 * sizeof(named)); /* qsort's */
+            list = LB_MAX(list,
+                          p->graph.sources[i]->n_tensors * 2 * sizeof(lb_tensor *)); /* qsort's */
     }
     u64 masks = (actives + 1) * p->graph.n_carries * sizeof(lb_mt19937);
     /* an arena keeps its largest chunk over a reset: at worst twice what it needs; and a freed
@@ -465,7 +460,7 @@ static lb_status digest_tensor(lb_runner *r, u32 source, u64 tensor, u8 *buf, u6
 }
 
 static int by_name(const void *a, const void *b) {
-    return lb_str_cmp(((const named *)a)->t->name, ((const named *)b)->t->name);
+    return lb_str_cmp((*(const lb_tensor *const *)a)->name, (*(const lb_tensor *const *)b)->name);
 }
 
 /* XXH3-128 over (name, type, shape, hash of the bytes) of each used tensor, by name: independent of
@@ -473,23 +468,23 @@ static int by_name(const void *a, const void *b) {
 static lb_status digest_source(lb_runner *r, u32 source, lb_err *err) {
     lb_plan_source *ps = &r->plan->src[source];
     const lb_source *s = r->plan->graph.sources[source];
-    named *list = lb_alloc((s->n_tensors + 1) * sizeof *list);
+    const lb_tensor **list = lb_alloc((s->n_tensors + 1) * sizeof *list);
     u64 n = 0;
     if (!list)
         return lb_fail(err, LB_E_NOMEM, "out of memory for hashes");
     for (u64 t = 0; t < s->n_tensors; t++)
         if (ps->used[t] & LB_USED)
-            list[n++] = (named){&s->tensors[t], ps->tensor_hash[t]};
+            list[n++] = &s->tensors[t];
     qsort(list, n, sizeof *list, by_name);
     lb_xxh h;
     lb_xxh_init(&h);
     for (u64 i = 0; i < n; i++) {
         char hex[33], shape[LB_SHAPE_TEXT], line[512];
-        lb_hash_hex(list[i].hash, hex);
-        lb_xxh_update(&h, list[i].t->name.ptr, list[i].t->name.len);
-        int len =
-            snprintf(line, sizeof line, "\n%s\n%s\n%s\n", lb_dtype_get(list[i].t->dtype)->name,
-                     lb_shape_text(&list[i].t->shape, shape), hex);
+        const lb_tensor *t = list[i];
+        lb_hash_hex(ps->tensor_hash[t - s->tensors], hex);
+        lb_xxh_update(&h, t->name.ptr, t->name.len);
+        int len = snprintf(line, sizeof line, "\n%s\n%s\n%s\n", lb_dtype_get(t->dtype)->name,
+                           lb_shape_text(&t->shape, shape), hex);
         lb_xxh_update(&h, line, (size_t)len);
     }
     ps->digest = lb_xxh_digest(&h);

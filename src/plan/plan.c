@@ -109,6 +109,10 @@ lb_job *lb_plan_job(lb_plan *p, lb_str name, const lb_stream *streams, u32 n_str
     return j;
 }
 
+static size_t roots_bytes(const lb_job *j) {
+    return LB_MAX(j->n_streams, 1) * sizeof(lb_node_id);
+}
+
 void lb_plan_segment(lb_plan *p, const lb_node_id *roots) {
     if (p->err.code != LB_OK || p->graph.err.code != LB_OK)
         return;
@@ -117,13 +121,15 @@ void lb_plan_segment(lb_plan *p, const lb_node_id *roots) {
     lb_segment *s = j->segments;
     if (j->n_segments == cap) {
         u64 want = cap ? cap * 2 : 1;
-        s = lb_arena_new(&p->perm, lb_segment, want);
+        /* the only segment of most jobs is no longer than their streams */
+        s = cap ? lb_arena_new(&p->perm, lb_segment, want)
+                : lb_arena_push(&p->perm, roots_bytes(j), _Alignof(lb_segment));
         if (!s) {
             (void)lb_fail(&p->err, LB_E_NOMEM, "out of memory while planning");
             return;
         }
         if (cap)
-            memcpy(s, j->segments, cap * sizeof *s);
+            memcpy(s, j->segments, cap > 1 ? cap * sizeof *s : roots_bytes(j));
         j->segments = s;
         j->cap_segments = (u32)want;
     }
