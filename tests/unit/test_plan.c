@@ -170,6 +170,7 @@ static void build_plan(lb_plan **out, u64 seed, u32 n_jobs, u64 r, u64 c, lb_sta
         static const lb_dtype types[] = {LB_F32, LB_F16, LB_BF16};
         u64 rows = lb_test_rand_below(3) ? r : c, cols = rows == r ? c : r;
         lb_stream st1[2];
+        lb_shape shape = {2, {rows, cols}};
         lb_node_id root[2];
         u32 n = 1 + (u32)lb_test_rand_below(2);
         for (u32 k = 0; k < n; k++) {
@@ -187,11 +188,8 @@ static void build_plan(lb_plan **out, u64 seed, u32 n_jobs, u64 r, u64 c, lb_sta
                 }
             }
             root[k] = lb_expr_encode(&p->graph, x, t);
-            st1[k] = (lb_stream){.file = file,
-                                 .off_bytes = at,
-                                 .dtype = t,
-                                 .name = LB_STR("out"),
-                                 .shape = &(lb_shape){2, {rows, cols}}};
+            st1[k] = (lb_stream){
+                .file = file, .off_bytes = at, .dtype = t, .name = LB_STR("out"), .shape = &shape};
             if (!lb_dtype_bytes(t, rows * cols, &st1[k].size_bytes))
                 abort();
             at += st1[k].size_bytes + lb_test_rand_below(5);
