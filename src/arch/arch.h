@@ -30,6 +30,7 @@ typedef enum lb_relayout {
     LB_RL_ADD_ONE, /* GGUF holds value + 1 (gemma norms): f32 sum; for F16 input the sum is rounded
                       to f16 before it is stored as F32 (as the reference does) */
     LB_RL_MADE,    /* no HF tensor: see lb_arch_made */
+    LB_RL_ONE_ROW, /* a matrix of one row, which some writers of GGUF store as a vector */
     LB_RL_COUNT
 } lb_relayout;
 
@@ -171,10 +172,12 @@ u64 lb_arch_relayout_heads(lb_relayout r, const lb_hparams *hp);
 typedef struct lb_arch_seen {
     u8 suffixes[LB_ROLE_COUNT]; /* LB_SUFFIX_* bits */
     u64 count[LB_ROLE_COUNT];   /* tensors of the role with suffix WEIGHT or NONE */
+    u64 stacks[LB_ROLE_COUNT];  /* those of them that hold every expert's matrix */
     u64 vocab_rows;             /* of the embedding */
 } lb_arch_seen;
 void lb_arch_seen_add(lb_arch_seen *seen, const lb_arch_match *m, const lb_shape *shape);
-/* A row that is not optional must be there for every layer; LB_E_FORMAT says what is missing. */
+/* A row that is not optional must be there for every layer, experts and routers for every layer
+ * without a dense feed-forward in their place; LB_E_FORMAT says what is missing. */
 lb_status lb_arch_seen_check(const lb_arch *a, const lb_hparams *hp, const lb_arch_seen *seen,
                              lb_world world, lb_err *err);
 

@@ -25,7 +25,8 @@ typedef enum lb_arch_kv_op {
     LB_KV_POOLING, /* of an embedding model, from its pooling module */
     LB_KV_GATING,  /* expert gating function by its name */
     LB_KV_FALSE,   /* bool false when the config says false; else left out */
-    LB_KV_REFUSE   /* a config in which one of `names` is not null is refused: `hf` says why */
+    LB_KV_REFUSE   /* a config in which one of `names` is not null is refused: `hf` says why;
+                      LB_KVF_TRUTHY: nor empty, 0 or false */
 } lb_arch_kv_op;
 
 enum {
@@ -96,11 +97,14 @@ extern const u32 lb_arch_common_n_kv;
 
 extern const lb_arch lb_arch_llama, lb_arch_mistral, lb_arch_qwen2, lb_arch_qwen3, lb_arch_qwen3moe,
     lb_arch_gemma3;
+extern const lb_arch lb_arch_mixtral, lb_arch_qwen2moe, lb_arch_olmoe, lb_arch_granitemoe;
 
 /* NULL: no such family. */
 const lb_arch *lb_arch_by_class(lb_str class_name);
 const lb_arch *lb_arch_by_model_type(lb_str model_type);
-const lb_arch *lb_arch_by_gguf(lb_str name);
+/* The first of those that write this architecture with experts, or without. */
+const lb_arch *lb_arch_by_gguf(lb_str name, bool experts);
+bool lb_arch_has_experts(const lb_arch *a);
 lb_status lb_arch_unknown(lb_err *err, const char *what, lb_str name);
 
 /* ---- a config as the reference's classes see it ---- */

@@ -184,7 +184,8 @@ static void check_biases(back *b) {
     if (s[LB_ROLE_OUTPUT] & LB_SUFFIX_BIAS)
         notice(b, "output.bias has no place in '%s' models", b->arch->classes[0]);
     for (u32 i = 0; i < b->arch->n_biases; i++)
-        if (b->arch->biases[i].role == LB_ROLE_ATTN_Q && qkv != out)
+        if (b->arch->biases[i].role == LB_ROLE_ATTN_Q && qkv != out &&
+            strcmp(b->arch->biases[i].hf, "qkv_bias") != 0)
             notice(b, "biases on %s: '%s' has them on all four projections of attention",
                    qkv ? "q, k and v only" : "the output projection only", b->arch->classes[0]);
 }

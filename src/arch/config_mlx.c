@@ -68,9 +68,26 @@ static u64 layer_pattern(const lb_json *types) {
     return p;
 }
 
+/* The value that the config has under another name of the same number (num_experts,
+ * num_local_experts). */
+static const lb_json *other_name(const lb_arch *a, const lb_arch_normal *n, lb_str key) {
+    for (u32 i = 0; i < lb_arch_common_n_kv + a->n_kv; i++) {
+        const lb_arch_kv *row =
+            i < lb_arch_common_n_kv ? &lb_arch_common_kv[i] : &a->kv[i - lb_arch_common_n_kv];
+        const char *s = row->op == LB_KV_VALUE ? row->names : NULL;
+        while (s && *s) {
+            size_t len = strcspn(s, "|");
+            if (lb_str_eq(key, (lb_str){s, len}))
+                return lb_arch_pick(n, row->names);
+            s += len + (s[len] == '|');
+        }
+    }
+    return NULL;
+}
+
 /* The model's value under a key that mlx-lm reads; NULL: there is none to add. */
-static lb_json *model_value(const lb_arch_normal *n, const lb_json *config, lb_str key,
-                            lb_arena *s) {
+static const lb_json *model_value(const lb_arch *a, const lb_arch_normal *n, const lb_json *config,
+                                  lb_str key, lb_arena *s) {
     if (lb_str_eq_c(key, "rope_theta"))
         return lb_json_get(n->rope, "rope_theta");
     if (lb_str_eq_c(key, "rope_local_base_freq"))
@@ -80,7 +97,8 @@ static lb_json *model_value(const lb_arch_normal *n, const lb_json *config, lb_s
         u64 p = types && types->type == LB_JARRAY ? layer_pattern(types) : 0;
         return p ? lb_json_new_u64(s, p) : NULL;
     }
-    return lb_json_get_str(n->config, key);
+    const lb_json *v = lb_json_get_str(n->config, key);
+    return v ? v : other_name(a, n, key);
 }
 
 static bool add(lb_json *config, lb_str key, const lb_json *v, lb_arena *s) {
@@ -114,7 +132,7 @@ static lb_status complete(lb_json *config, lb_arena *s, lb_err *err) {
     for (const lb_json *d = mlx->first; d; d = d->next) {
         if (lb_json_get_str(config, d->key))
             continue;
-        const lb_json *v = model_value(&n, config, d->key, s);
+        const lb_json *v = model_value(a, &n, config, d->key, s);
         if (v && v->type != LB_JNULL && !same_value(v, d) && !add(config, d->key, v, s))
             return no_memory(err);
     }

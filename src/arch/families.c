@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* families.c: the list of families, the rows of metadata that all of them share, look-ups by name.
  *
- * Where one GGUF architecture is written by several families (llama: llama and mistral), the first
- * in the list reads it back. */
+ * Where one GGUF architecture is written by several families (llama: llama, mistral and mixtral),
+ * the first in the list that has experts, if the file has, reads it back. */
 #include "arch/arch_internal.h"
 
 static const lb_arch *const families[] = {
-    &lb_arch_llama, &lb_arch_mistral,  &lb_arch_qwen2,
-    &lb_arch_qwen3, &lb_arch_qwen3moe, &lb_arch_gemma3,
+    &lb_arch_llama,  &lb_arch_mistral, &lb_arch_qwen2,    &lb_arch_qwen3, &lb_arch_qwen3moe,
+    &lb_arch_gemma3, &lb_arch_mixtral, &lb_arch_qwen2moe, &lb_arch_olmoe, &lb_arch_granitemoe,
 };
 
 /* Classes that one would take for a family above but that need more than its table says. */
@@ -132,11 +132,23 @@ const lb_arch *lb_arch_by_model_type(lb_str model_type) {
     return NULL;
 }
 
-const lb_arch *lb_arch_by_gguf(lb_str name) {
-    for (size_t i = 0; i < LB_LEN(families); i++)
-        if (lb_str_eq_c(name, families[i]->gguf))
+bool lb_arch_has_experts(const lb_arch *a) {
+    for (u32 i = 0; i < a->n_rows; i++)
+        if (a->rows[i].flags & LB_ROW_EXPERT)
+            return true;
+    return false;
+}
+
+const lb_arch *lb_arch_by_gguf(lb_str name, bool experts) {
+    const lb_arch *first = NULL;
+    for (size_t i = 0; i < LB_LEN(families); i++) {
+        if (!lb_str_eq_c(name, families[i]->gguf))
+            continue;
+        if (lb_arch_has_experts(families[i]) == experts)
             return families[i];
-    return NULL;
+        first = first ? first : families[i];
+    }
+    return first;
 }
 
 lb_status lb_arch_unknown(lb_err *err, const char *what, lb_str name) {

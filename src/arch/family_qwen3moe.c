@@ -13,8 +13,7 @@ static const lb_arch_tensor rows[] = {
     LB_ROW_Q_NORM(LB_RL_NONE),
     LB_ROW_K_NORM(LB_RL_NONE),
     LB_ROWS_FFN_OR(LB_ROW_OPTIONAL),
-    LB_ROW(LB_ROLE_FFN_ROUTER, "model.layers.{b}.mlp.gate", "blk.{b}.ffn_gate_inp", LB_RL_NONE,
-           LB_SUFFIX_WEIGHT, LB_ROW_GGUF_F32 | LB_ROW_OPTIONAL),
+    LB_ROW_ROUTER("model.layers.{b}.mlp.gate"),
     LB_ROWS_EXPERTS("mlp"),
     LB_ROWS_EXPERTS_STACKED("mlp"),
 };
@@ -30,6 +29,7 @@ static const lb_arch_kv kv[] = {
     {.key = "expert_shared_feed_forward_length",
      .type = LB_GGUF_U32,
      .names = "shared_expert_intermediate_size"},
+    LB_KV_ROWS_SPARSE,
     {.op = LB_KV_BACK, .key = "expert_count", .hf = "num_experts"},
     {.op = LB_KV_BACK, .key = "expert_used_count", .hf = "num_experts_per_tok"},
 };

@@ -121,6 +121,17 @@
         .names = "head_dim"                                                       \
     }
 
+/* Qwen's layers without experts, which neither the reference nor llama.cpp has in GGUF. */
+#define LB_KV_ROWS_SPARSE                                                                        \
+    {.op = LB_KV_REFUSE,                                                                         \
+     .names = "mlp_only_layers",                                                                 \
+     .hf = "GGUF has no form for layers without experts in this architecture",                   \
+     .flags = LB_KVF_TRUTHY},                                                                    \
+    {                                                                                            \
+        .op = LB_KV_REFUSE, .names = "decoder_sparse_step", .unless_one = "decoder_sparse_step", \
+        .hf = "GGUF has no form for layers without experts in this architecture"                 \
+    }
+
 #define LB_KV_ROWS_POOLING \
     { .op = LB_KV_POOLING, .key = "pooling_type", .type = LB_GGUF_U32 }
 

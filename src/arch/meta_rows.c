@@ -33,6 +33,8 @@ static bool is_truthy(const lb_json *v) {
     double f;
     if (v->type == LB_JBOOL)
         return v->truth;
+    if (v->type == LB_JARRAY)
+        return v->n != 0;
     return !lb_json_as_f64(v, &f) || f != 0;
 }
 
@@ -195,7 +197,7 @@ static lb_status put_head_dim(const writer *w, const lb_arch_kv *row, const lb_j
 static lb_status check_refused(const writer *w, const lb_arch_kv *row, const lb_json *v,
                                lb_err *err) {
     u64 n_layers = 0;
-    if (!is_set(v))
+    if (!is_set(v) || ((row->flags & LB_KVF_TRUTHY) && !is_truthy(v)))
         return LB_OK;
     lb_json_as_u64(lb_arch_pick(w->n, "num_hidden_layers"), &n_layers);
     if ((row->flags & LB_KVF_ONE_LAYER) && n_layers != 1)

@@ -234,6 +234,9 @@ void lb_arch_seen_add(lb_arch_seen *seen, const lb_arch_match *m, const lb_shape
         seen->suffixes[role] |= m->suffix;
         if (m->suffix != LB_SUFFIX_BIAS)
             seen->count[role]++;
+        if (m->suffix != LB_SUFFIX_BIAS && (m->row[i].flags & LB_ROW_EXPERT) &&
+            m->expert == LB_NO_INDEX)
+            seen->stacks[role]++;
         if (role == LB_ROLE_TOKEN_EMBD && shape->rank)
             seen->vocab_rows = shape->dim[0];
     }
@@ -246,14 +249,19 @@ lb_status lb_arch_seen_check(const lb_arch *a, const lb_hparams *hp, const lb_ar
         lb_str name = lb_arch_row_name(row, world);
         if ((row->flags & LB_ROW_OPTIONAL) || name.len == 0)
             continue;
-        u64 want = has_hole(name, "{b}") ? hp->n_layers : 1;
-        if (has_hole(name, "{e}") && !lb_mul_u64(want, hp->n_expert, &want))
+        u64 want = has_hole(name, "{b}") ? hp->n_layers : 1, have = seen->count[row->role];
+        u64 per_layer = has_hole(name, "{e}") ? hp->n_expert : 1;
+        if ((row->flags & LB_ROW_EXPERT) || row->role == LB_ROLE_FFN_ROUTER)
+            want -= LB_MIN(want, seen->count[LB_ROLE_FFN_DOWN]);
+        if (!lb_mul_u64(want, per_layer, &want) ||
+            !lb_mul_u64(seen->stacks[row->role], per_layer, &per_layer))
             want = UINT64_MAX;
-        if (seen->count[row->role] < want)
+        else
+            have += per_layer - seen->stacks[row->role];
+        if (have < want)
             return lb_fail(err, LB_E_FORMAT,
                            "the model is incomplete: %llu of %llu tensors '%.*s.weight' are there",
-                           (unsigned long long)seen->count[row->role], (unsigned long long)want,
-                           LB_FMT(name));
+                           (unsigned long long)have, (unsigned long long)want, LB_FMT(name));
     }
     if (!hp->tied && !hp->headless && seen->count[LB_ROLE_OUTPUT] == 0)
         return lb_fail(err, LB_E_FORMAT,

@@ -398,13 +398,6 @@ static lb_status row_u64(const lb_arch *a, const lb_arch_normal *n, const char *
                    fault);
 }
 
-static bool has_experts(const lb_arch *a) {
-    for (u32 i = 0; i < a->n_rows; i++)
-        if (a->rows[i].flags & LB_ROW_EXPERT)
-            return true;
-    return false;
-}
-
 static lb_status check_experts(const lb_hparams *hp, lb_err *err) {
     if (hp->n_expert <= LB_EXPERTS_MAX)
         return LB_OK;
@@ -423,7 +416,7 @@ static lb_status read_hparams(const lb_arch *a, const lb_arch_normal *n, lb_hpar
     LB_TRY(row_u64(a, n, "attention.head_count_kv", false, &hp->n_head_kv, err));
     hp->head_dim = hp->n_embd / hp->n_head;
     LB_TRY(row_u64(a, n, "attention.key_length", false, &hp->head_dim, err));
-    if (has_experts(a)) {
+    if (lb_arch_has_experts(a)) {
         LB_TRY(row_u64(a, n, "expert_count", true, &hp->n_expert, err));
         LB_TRY(row_u64(a, n, "expert_used_count", false, &hp->n_expert_used, err));
         LB_TRY(check_experts(hp, err));
@@ -470,7 +463,14 @@ lb_status lb_arch_from_gguf(const lb_gguf_meta *meta, bool has_output, const lb_
     *hp = (lb_hparams){.tied = !has_output};
     if (!lb_kv_as_str(lb_meta_find(meta, "general.architecture"), &arch))
         return lb_fail(err, LB_E_FORMAT, "GGUF metadata: 'general.architecture' is missing");
-    *out = lb_arch_by_gguf(arch);
+    if (lb_meta_find_arch(meta, arch, "expert_count") &&
+        !lb_kv_as_u64(lb_meta_find_arch(meta, arch, "expert_count"), &hp->n_expert))
+        return lb_fail(err, LB_E_FORMAT, "GGUF metadata: '%.*s.expert_count' is not a number",
+                       LB_FMT(arch));
+    LB_TRY(check_experts(hp, err));
+    if (hp->n_expert) /* the loader asks for it */
+        LB_TRY(meta_u64(meta, arch, "expert_used_count", &hp->n_expert_used, err));
+    *out = lb_arch_by_gguf(arch, hp->n_expert != 0);
     if (!*out)
         return lb_arch_unknown(err, "GGUF metadata: the architecture", arch);
     LB_TRY(meta_u64(meta, arch, "block_count", &hp->n_layers, err));
@@ -488,12 +488,7 @@ lb_status lb_arch_from_gguf(const lb_gguf_meta *meta, bool has_output, const lb_
     if (tokens && tokens->type == LB_GGUF_ARRAY)
         hp->n_vocab = tokens->n;
     lb_kv_as_u64(lb_meta_find_arch(meta, arch, "vocab_size"), &hp->n_vocab);
-    if (lb_meta_find_arch(meta, arch, "expert_count") &&
-        !lb_kv_as_u64(lb_meta_find_arch(meta, arch, "expert_count"), &hp->n_expert))
-        return lb_fail(err, LB_E_FORMAT, "GGUF metadata: '%.*s.expert_count' is not a number",
-                       LB_FMT(arch));
-    LB_TRY(check_experts(hp, err));
-    if (hp->n_expert && !has_experts(*out))
+    if (hp->n_expert && !lb_arch_has_experts(*out))
         return lb_fail(err, LB_E_UNSUPPORTED,
                        "GGUF architecture '%.*s' with %llu experts is not supported yet",
                        LB_FMT(arch), (unsigned long long)hp->n_expert);

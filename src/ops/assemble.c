@@ -204,7 +204,45 @@ static lb_status put_in_order(grouping *g, lb_made_of *m, lb_err *err) {
 
 static int by_last(const void *a, const void *b) {
     const lb_made_of *x = a, *y = b;
-    return x->last < y->last ? -1 : x->last > y->last;
+    if (x->complete != y->complete)
+        return x->complete < y->complete ? -1 : 1;
+    const lb_arch_tensor *r = x->first->match.row, *t = y->first->match.row;
+    int names = r && t ? lb_str_cmp(r->hf, t->hf) : 0; /* stacks of one layer */
+    return names ? names : r < t ? -1 : r > t;
+}
+
+static bool is_gathered(const lb_made_of *m) {
+    return m->stacked && !m->stored && m->first->match.expert != LB_NO_INDEX;
+}
+
+/* The reference writes the three stacks of a layer when the last matrix of all three is there. */
+static lb_status complete_layers(lb_assembly *a, lb_err *err) {
+    lb_map by_layer = {0};
+    lb_status st = LB_OK;
+    u64 *last = lb_alloc((a->n + 1) * sizeof *last), n = 0, k;
+    if (!last)
+        return oom(err);
+    for (int pass = 0; pass < 2; pass++)
+        for (u64 i = 0; i < a->n && st == LB_OK; i++) {
+            lb_made_of *m = &a->tensor[i];
+            lb_str layer = {(const char *)&m->first->match.layer, sizeof m->first->match.layer};
+            bool existed = true;
+            if (pass == 0)
+                m->complete = m->last;
+            if (!is_gathered(m))
+                continue;
+            if (!lb_map_find(&by_layer, layer, &k)) {
+                st = lb_map_put(&by_layer, layer, k = n, &existed, err);
+                last[n++] = 0;
+            }
+            if (pass == 0)
+                last[k] = LB_MAX(last[k], m->last);
+            else
+                m->complete = last[k];
+        }
+    lb_map_deinit(&by_layer);
+    lb_free(last);
+    return st;
 }
 
 lb_status lb_assemble(lb_plan *p, const lb_ctensors *c, lb_world world, const u64 *order,
@@ -220,8 +258,11 @@ lb_status lb_assemble(lb_plan *p, const lb_ctensors *c, lb_world world, const u6
     }
     for (u64 i = 0; i < out->n && st == LB_OK; i++) {
         st = put_in_order(&g, &out->tensor[i], err);
-        sorted &= i == 0 || out->tensor[i].last >= out->tensor[i - 1].last;
     }
+    if (st == LB_OK)
+        st = complete_layers(out, err);
+    for (u64 i = 1; i < out->n && st == LB_OK; i++)
+        sorted &= by_last(&out->tensor[i - 1], &out->tensor[i]) <= 0;
     if (!sorted)
         qsort(out->tensor, out->n, sizeof *out->tensor, by_last);
     lb_names_deinit(&g.by_name);
@@ -263,9 +304,11 @@ static lb_status make_piece(const lb_assembly *a, const lb_made_of *m, const lb_
     return lb_relayout_apply(&in, false, x, err);
 }
 
-/* Rows add up over the parts of a matrix; matrices become one more dimension. */
-static lb_status add_shape(const lb_made_of *m, u32 i, u32 n_parts, const lb_piece *x,
+/* Rows add up over the parts of a matrix; matrices become one more dimension. n_rows: of the parts
+ * of this matrix so far. */
+static lb_status add_shape(const lb_made_of *m, u32 i, u32 n_parts, const lb_piece *x, u64 *n_rows,
                            lb_shape *out, lb_err *err) {
+    *n_rows = (i % n_parts ? *n_rows : 0) + (x->shape.rank ? x->shape.dim[0] : 1);
     if (i == 0) {
         *out = x->shape;
         return LB_OK;
@@ -286,7 +329,8 @@ static lb_status add_shape(const lb_made_of *m, u32 i, u32 n_parts, const lb_pie
     for (u32 d = 1; d < out->rank; d++)
         if (x->shape.dim[d] != out->dim[d])
             goto differ;
-    return LB_OK;
+    if (i % n_parts != n_parts - 1 || out->rank == 0 || *n_rows == out->dim[0])
+        return LB_OK;
 differ:
     return lb_fail(err, LB_E_FORMAT,
                    "tensor '%.*s': the matrices that it is made of differ in shape",
@@ -308,11 +352,12 @@ lb_status lb_assembly_make(const lb_assembly *a, const lb_made_of *m, lb_dtype d
         (lb_made){.segments = lb_arena_new(&p->perm, lb_node_id, m->n_ref), .n_segments = m->n_ref};
     if (!out->segments)
         return oom(err);
+    u64 matrix_rows = 0;
     for (u32 i = 0; i < m->n_ref; i++) {
         const lb_ctensor *t = &a->source->tensors[m->ref[i].tensor];
         lb_piece x;
         LB_TRY(make_piece(a, m, &m->ref[i], &x, err));
-        LB_TRY(add_shape(m, i, n_parts, &x, &out->shape, err));
+        LB_TRY(add_shape(m, i, n_parts, &x, &matrix_rows, &out->shape, err));
         if (m->n_ref == 1 && x.shape.rank && n_rows < x.shape.dim[0] && x.node != LB_NODE_NONE) {
             u64 rows = lb_graph_node(&p->graph, x.node)->n_rows / x.shape.dim[0] * n_rows;
             x.node = lb_expr_rows(&p->graph, x.node, 0, 1, rows);

@@ -18,6 +18,7 @@ typedef struct lb_made_of {
     lb_made_ref *ref;        /* in the order of the rows of the result */
     u32 n_ref, cap_ref;
     u64 last;     /* the place in `order` of the last that it is made of */
+    u64 complete; /* last; of a stack of experts stored one by one: that of all its layer's */
     bool stored;  /* the weight as it is, under its own name */
     bool stacked; /* ref: matrices of a stack */
 } lb_made_of;
@@ -34,9 +35,9 @@ typedef struct lb_assembly {
 } lb_assembly;
 
 /* order: the sequence in which the n_tensors canonical tensors are walked (NULL: as they are
- * listed); the result is in the order in which its tensors become complete. LB_E_FORMAT names a
- * stack that lacks an expert or a part. out is to be deinitialised in any case; what is made of it
- * stays. */
+ * listed); the result is in the order in which its tensors become complete, the stacks of a layer
+ * together. LB_E_FORMAT names a stack that lacks an expert or a part. out is to be deinitialised in
+ * any case; what is made of it stays. */
 lb_status lb_assemble(lb_plan *p, const lb_ctensors *c, lb_world world, const u64 *order,
                       lb_assembly *out, lb_err *err);
 void lb_assembly_deinit(lb_assembly *a);

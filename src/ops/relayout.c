@@ -34,6 +34,14 @@ static lb_status add_one(const lb_relayout_in *in, bool inverse, lb_piece *p, lb
     return LB_OK;
 }
 
+static lb_status one_row(const lb_relayout_in *in, bool inverse, lb_piece *p, lb_err *err) {
+    (void)in;
+    (void)err;
+    if (inverse && p->shape.rank == 1)
+        p->shape = (lb_shape){.rank = 2, .dim = {1, p->shape.dim[0]}};
+    return LB_OK;
+}
+
 static lb_status made(const lb_relayout_in *in, bool inverse, lb_piece *p, lb_err *err) {
     (void)inverse;
     (void)p;
@@ -47,7 +55,7 @@ static const struct {
 } table[LB_RL_COUNT] = {
     [LB_RL_NONE] = {none, false, true},   [LB_RL_ROPE_Q] = {rope, true, false},
     [LB_RL_ROPE_K] = {rope, true, false}, [LB_RL_ADD_ONE] = {add_one, false, true},
-    [LB_RL_MADE] = {made, false, false},
+    [LB_RL_MADE] = {made, false, false},  [LB_RL_ONE_ROW] = {one_row, false, false},
 };
 
 bool lb_relayout_moves_rows(lb_relayout r) {

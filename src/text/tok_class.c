@@ -65,6 +65,11 @@ static const struct {
     {"gemma3", "GemmaTokenizer", false},
     {"gemma3_text", "GemmaTokenizer", false},
     {"mistral", "", true},
+    {"mixtral", "", true},
+    {"qwen2_moe", "Qwen2Tokenizer", false},
+    {"qwen3_moe", "Qwen2Tokenizer", false},
+    {"olmoe", "GPTNeoXTokenizer", false},
+    {"granitemoe", "", true},
     {"ministral", "", true},
 };
 

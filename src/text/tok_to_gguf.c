@@ -29,6 +29,7 @@ static const struct row {
     {"qwen2", {WAY_SPM, WAY_BPE}, 0},
     {"qwen3", {WAY_SPM, WAY_BPE}, 0},
     {"qwen3moe", {WAY_SPM, WAY_BPE}, 0}, /* the reference: BPE alone; as qwen3 */
+    {"granitemoe", {WAY_SPM, WAY_HF, WAY_BPE}, ROW_CONFIG_PREFIX | ROW_LLAMA_SIZES},
     {"gemma2", {WAY_SPM}, ROW_NO_PREFIX},
     {"gemma3", {WAY_SPM, WAY_BPE}, ROW_NO_PREFIX},
 };

@@ -494,7 +494,7 @@ LB_TEST(refusals) {
     CHECK_U64(back_with("llama.rope.dimension_count", U32(8), &out), LB_E_UNSUPPORTED);
     CHECK_U64(back_with("llama.attention.value_length", U32(8), &out), LB_E_UNSUPPORTED);
     CHECK_U64(back_with("llama.rope.scaling.type", STR("longrope"), &out), LB_E_UNSUPPORTED);
-    CHECK_U64(back_with("llama.expert_count", U32(8), &out), LB_E_UNSUPPORTED);
+    CHECK_U64(back_with("llama.expert_count", U32(8), &out), LB_E_FORMAT);
     CHECK_U64(back_with("llama.attention.head_count_kv", U32(3), &out), LB_E_FORMAT);
     CHECK_U64(back_with("llama.attention.head_count", U32(0), &out), LB_E_FORMAT);
     CHECK_U64(back_with("llama.block_count", STR("x"), &out), LB_E_FORMAT);
@@ -548,7 +548,8 @@ LB_TEST(families) {
     CHECK(strstr(err.msg, "Gemma3ForConditionalGeneration: gemma3 with vision"));
     CHECK_U64(family_of("{\"architectures\": [\"FooForCausalLM\"]}", &n), LB_E_UNSUPPORTED);
     CHECK(strstr(err.msg, "FooForCausalLM") &&
-          strstr(err.msg, "(known: llama, mistral, qwen2, qwen3, qwen3_moe, gemma3)"));
+          strstr(err.msg, "(known: llama, mistral, qwen2, qwen3, qwen3_moe, gemma3, "
+                          "mixtral, qwen2_moe, olmoe, granitemoe)"));
     CHECK_U64(family_of("{\"model_type\": \"mamba\"}", &n), LB_E_UNSUPPORTED);
     CHECK_U64(family_of("{}", &n), LB_E_FORMAT);
     CHECK_U64(family_of("[]", &n), LB_E_FORMAT);

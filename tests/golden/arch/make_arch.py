@@ -4,7 +4,7 @@
 
 usage: make_arch.py LLAMA_CPP TOKENIZER_GGUF WORK_DIR
   LLAMA_CPP       llama.cpp's source tree (conversion/, gguf-py/); the golden was made with that of
-                  llama-cpp-python 0.3.36, transformers 5.23.0, torch (CPU)
+                  llama-cpp-python 0.3.36, transformers 5.23.0 (with experts: 5.24.0), torch (CPU)
   TOKENIZER_GGUF  a GGUF with SmolLM2's tokenizer: its hash is known to the converter
 Per case: the inputs (config.json, generation_config.json, README.md, folder name, tensors with their
 shards) and what the converter wrote: every key with type and value before tokenizer.*, the tokenizer's
@@ -32,7 +32,9 @@ from conversion import (  # noqa: E402
     ModelBase, ModelType, TextModel, get_model_architecture, get_model_class)
 from transformers import (  # noqa: E402
     Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM, MistralConfig,
-    MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM)
+    MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM,
+    GraniteMoeConfig, GraniteMoeForCausalLM, MixtralConfig, MixtralForCausalLM, OlmoeConfig,
+    OlmoeForCausalLM, Qwen2MoeConfig, Qwen2MoeForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM)
 
 FTYPES = {"f32": 0, "f16": 1, "bf16": 32, "q8_0": 7, "auto": 1024}
 SMALL = dict(hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
@@ -230,6 +232,20 @@ def with_inv_freq(sd):
     return sd
 
 
+def stacked(sd):
+    """Experts as transformers 5 holds them: gate over up."""
+    by = {}
+    for k in [k for k in sd if ".experts." in k]:
+        head, e, what, _ = k.rsplit(".", 3)
+        by.setdefault(head, {}).setdefault(what, {})[int(e)] = sd.pop(k)
+    for head, p in by.items():
+        gate, up, down = ([p[w][e] for e in sorted(p[w])] for w in
+                          ("gate_proj", "up_proj", "down_proj"))
+        sd[head + ".gate_up_proj"] = torch.stack([torch.cat(x) for x in zip(gate, up)])
+        sd[head + ".down_proj"] = torch.stack(down)
+    return sd
+
+
 def with_head(sd):
     sd["lm_head.weight"] = sd["model.embed_tokens.weight"].clone()
     return sd
@@ -344,6 +360,31 @@ def cases():
                config=lambda c: [c.pop(k) for k in
                                  ("num_key_value_heads", "head_dim", "rope_parameters",
                                   "layer_types", "max_position_embeddings", "rms_norm_eps")])
+    s = dict(SMALL, num_experts_per_tok=2)
+    yield Case("Qwen3-30B-A3B", Qwen3MoeConfig(**s, num_experts=4, moe_intermediate_size=32,
+               head_dim=32, norm_topk_prob=True), Qwen3MoeForCausalLM, shard="4MB",
+               config=old_rope(1000000.0, drop=("num_local_experts",), num_experts=4))
+    yield Case("qwen3-moe-stacked", Qwen3MoeConfig(**s, num_experts=3, moe_intermediate_size=32,
+               head_dim=32, attention_bias=True), Qwen3MoeForCausalLM, tensors=stacked,
+               outtype="bf16")
+    yield Case("Mixtral-8x7B-Instruct-v0.1", MixtralConfig(**s, num_local_experts=4),
+               MixtralForCausalLM, shard="4MB", config=old_rope(1000000.0, drop=("rope_scaling",)))
+    yield Case("mixtral-head-dim", MixtralConfig(**s, num_local_experts=3, head_dim=32,
+               tie_word_embeddings=True), MixtralForCausalLM, outtype="q8_0")
+    yield Case("Qwen1.5-MoE-A2.7B", Qwen2MoeConfig(**s, num_experts=4, moe_intermediate_size=32,
+               shared_expert_intermediate_size=64), Qwen2MoeForCausalLM)
+    yield Case("qwen2-moe-f32", Qwen2MoeConfig(**s, num_experts=3, moe_intermediate_size=48,
+               shared_expert_intermediate_size=32), Qwen2MoeForCausalLM, tensors=stacked,
+               outtype="f32", dtype=torch.float32)
+    yield Case("OLMoE-1B-7B", OlmoeConfig(**s, num_experts=4), OlmoeForCausalLM)
+    yield Case("olmoe-eps", OlmoeConfig(**{**s, "num_key_value_heads": None}, num_experts=3,
+               rms_norm_eps=1e-6), OlmoeForCausalLM, outtype="bf16")
+    g = dict(s, attention_multiplier=0.015625, embedding_multiplier=12.0, logits_scaling=6.0,
+             residual_multiplier=0.22)
+    yield Case("granite-3.1-1b-a400m-instruct", GraniteMoeConfig(**g, num_local_experts=4,
+               tie_word_embeddings=True), GraniteMoeForCausalLM)
+    yield Case("granitemoe-plain", GraniteMoeConfig(**s, num_local_experts=3, attention_bias=True),
+               GraniteMoeForCausalLM, outtype="f32", config=setk(embedding_multiplier=0))
 
 
 def main():
@@ -357,7 +398,7 @@ def main():
         out.append(c.run(i))
     path = Path(__file__).parent / "convert.json"
     with open(path, "w") as f:
-        f.write('{"peer": "llama-cpp-python 0.3.36, transformers 5.23.0",\n "cases": [\n')
+        f.write('{"peer": "llama-cpp-python 0.3.36, transformers 5.23.0; those with experts: 5.24.0",\n "cases": [\n')
         f.write(",\n".join(json.dumps(c, ensure_ascii=False) for c in out))
         f.write("\n]}\n")
     print(path, os.path.getsize(path))

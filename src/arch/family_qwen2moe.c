@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* family_qwen2moe.c: Qwen 2 with experts, one of which all tokens use, behind a gate.
+ *
+ * Source: conversion/qwen.py (Qwen2MoeModel) of llama-cpp-python 0.3.36; defaults: transformers
+ * 5.24, models/qwen2_moe/configuration_qwen2_moe.py; mlx-lm 0.32.2 models/qwen2_moe.py. */
+#include "arch/family_rows.h"
+
+static const lb_arch_tensor rows[] = {
+    LB_ROWS_TWO_NORMS(LB_RL_NONE, LB_RL_NONE),
+    LB_ROW_ROUTER("model.layers.{b}.mlp.gate"),
+    LB_ROWS_EXPERTS("mlp"),
+    LB_ROWS_EXPERTS_STACKED("mlp"),
+    LB_ROW(LB_ROLE_FFN_SHARED_ROUTER, "model.layers.{b}.mlp.shared_expert_gate",
+           "blk.{b}.ffn_gate_inp_shexp", LB_RL_ONE_ROW, LB_SUFFIX_WEIGHT, LB_ROW_GGUF_F32),
+    LB_ROW(LB_ROLE_FFN_GATE_SHARED, "model.layers.{b}.mlp.shared_expert.gate_proj",
+           "blk.{b}.ffn_gate_shexp", LB_RL_NONE, LB_SUFFIX_WEIGHT, 0),
+    LB_ROW(LB_ROLE_FFN_UP_SHARED, "model.layers.{b}.mlp.shared_expert.up_proj",
+           "blk.{b}.ffn_up_shexp", LB_RL_NONE, LB_SUFFIX_WEIGHT, 0),
+    LB_ROW(LB_ROLE_FFN_DOWN_SHARED, "model.layers.{b}.mlp.shared_expert.down_proj",
+           "blk.{b}.ffn_down_shexp", LB_RL_NONE, LB_SUFFIX_WEIGHT, 0),
+};
+
+static const char *const classes[] = {"Qwen2MoeForCausalLM", NULL};
+static const char *const model_types[] = {"qwen2_moe", NULL};
+
+static const lb_arch_kv kv[] = {
+    {.key = "expert_feed_forward_length",
+     .type = LB_GGUF_U32,
+     .names = "moe_intermediate_size",
+     .hf = "moe_intermediate_size"},
+    {.key = "expert_shared_feed_forward_length",
+     .type = LB_GGUF_U32,
+     .names = "shared_expert_intermediate_size",
+     .hf = "shared_expert_intermediate_size"},
+    LB_KV_ROWS_SPARSE,
+    {.op = LB_KV_BACK, .key = "expert_count", .hf = "num_experts"},
+    {.op = LB_KV_BACK, .key = "expert_used_count", .hf = "num_experts_per_tok"},
+};
+
+static const lb_arch_bias biases[] = {{"qkv_bias", LB_ROLE_ATTN_Q}};
+
+const lb_arch lb_arch_qwen2moe = {
+    .family = "qwen2_moe",
+    .gguf = "qwen2moe",
+    .classes = classes,
+    .model_types = model_types,
+    .defaults = "{\"vocab_size\": 151936, \"hidden_size\": 2048, \"intermediate_size\": 5632,"
+                "\"num_hidden_layers\": 24, \"num_attention_heads\": 16,"
+                "\"num_key_value_heads?\": 16, \"hidden_act\": \"silu\","
+                "\"max_position_embeddings\": 32768, \"rms_norm_eps\": 1e-06,"
+                "\"tie_word_embeddings\": false, \"use_sliding_window\": false,"
+                "\"sliding_window?\": 4096, \"decoder_sparse_step\": 1,"
+                "\"moe_intermediate_size\": 1408, \"shared_expert_intermediate_size\": 5632,"
+                "\"num_experts_per_tok\": 4, \"num_experts\": 60, \"norm_topk_prob\": false}",
+    .theta = "10000.0",
+    .rows = rows,
+    .n_rows = LB_LEN(rows),
+    .kv = kv,
+    .n_kv = LB_LEN(kv),
+    .constants = "{\"hidden_act\": \"silu\", \"use_sliding_window\": false,"
+                 "\"norm_topk_prob\": false, \"decoder_sparse_step\": 1, \"mlp_only_layers\": []}",
+    .mlx = "{\"hidden_size\": null, \"num_hidden_layers\": null, \"intermediate_size\": null,"
+           "\"num_attention_heads\": null, \"num_experts_per_tok\": null, \"num_experts\": null,"
+           "\"moe_intermediate_size\": null, \"shared_expert_intermediate_size\": null,"
+           "\"rms_norm_eps\": null, \"vocab_size\": null, \"num_key_value_heads\": null,"
+           "\"rope_theta\": 1000000, \"tie_word_embeddings\": false}",
+    .biases = biases,
+    .n_biases = LB_LEN(biases),
+    .flags = LB_ARCH_LAYER_TYPES,
+};

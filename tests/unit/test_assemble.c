@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_assemble.c: experts into stacks and out of them: what is there once and whole is put
+ * together; an expert that lacks, comes twice or does not fit the config is refused by name. */
+#include "base/cpu.h"
+#include "base/os.h"
+#include "ops/convert.h"
+#include "ops/open.h"
+#include "st_files.h"
+#include "test.h"
+#include <string.h>
+
+/* One layer of qwen3_moe but for its experts: hidden 32, 2 heads of 16. */
+#define HEAD                                                                             \
+    "lm_head.weight F32 40 32;model.embed_tokens.weight F32 40 32;model.norm.weight F32" \
+    " 32;model.layers.0.input_layernorm.weight F32 32;"                                  \
+    "model.layers.0.post_attention_layernorm.weight F32 32;"                             \
+    "model.layers.0.self_attn.q_proj.weight F32 32 32;"                                  \
+    "model.layers.0.self_attn.k_proj.weight F32 32 32;"                                  \
+    "model.layers.0.self_attn.v_proj.weight F32 32 32;"                                  \
+    "model.layers.0.self_attn.o_proj.weight F32 32 32;"                                  \
+    "model.layers.0.self_attn.q_norm.weight F32 16;"                                     \
+    "model.layers.0.self_attn.k_norm.weight F32 16;"                                     \
+    "model.layers.0.mlp.gate.weight F32 2 32"
+#define X ";model.layers.0.mlp.experts."
+#define GATES X "0.gate_proj.weight F32 8 32" X "1.gate_proj.weight F32 8 32"
+#define DOWNS X "0.down_proj.weight F32 32 8" X "1.down_proj.weight F32 32 8"
+#define UP0 X "0.up_proj.weight F32 8 32"
+#define UP1 X "1.up_proj.weight F32 8 32"
+#define STACKED X "gate_up_proj F32 2 16 32" X "down_proj F32 2 32 8"
+
+static const char *folder(const char *tensors, u32 n_experts) {
+    char config[640];
+    const char *dir = st_dir("model");
+    (void)snprintf(config, sizeof config,
+                   "{\"architectures\": [\"Qwen3MoeForCausalLM\"], \"model_type\": \"qwen3_moe\","
+                   "\"hidden_size\": 32, \"intermediate_size\": 8, \"moe_intermediate_size\": 8,"
+                   "\"num_hidden_layers\": 1, \"num_attention_heads\": 2, \"vocab_size\": 40,"
+                   "\"num_key_value_heads\": 2, \"head_dim\": 16, \"num_experts\": %u,"
+                   "\"num_experts_per_tok\": 1, \"tie_word_embeddings\": false}",
+                   n_experts);
+    st_text(dir, "config.json", config);
+    st_file(dir, "model.safetensors", "pt", tensors);
+    return dir;
+}
+
+/* Converts dir to `to`; the message of the error, "" without one. */
+static lb_status convert(const char *dir, lb_to to, const char *out, lb_err *err) {
+    lb_kernels k;
+    lb_source *s = NULL;
+    lb_buf plan = {0}, remarks = {0};
+    lb_out_report report;
+    lb_kernels_init(&k, lb_cpu_isa());
+    lb_convert_opts o = {.verb = "convert",
+                         .w = {.to = to,
+                               .kernels = &k,
+                               .output = out,
+                               .no_sync = true,
+                               .force = true,
+                               .memory_bytes = 64 * LB_MIB,
+                               .threads = 1}};
+    *err = (lb_err){0};
+    lb_status st = lb_open(&s, dir, err);
+    if (st == LB_OK)
+        st = lb_convert(s, &o, &plan, &remarks, &report, err);
+    lb_source_close(&s);
+    lb_buf_deinit(&plan);
+    lb_buf_deinit(&remarks);
+    return st;
+}
+
+static bool refused(const char *tensors, u32 n_experts, lb_to to, const char *word) {
+    lb_err err;
+    lb_status st = convert(folder(tensors, n_experts), to, st_path(lb_test_dir(), "out"), &err);
+    bool ok = st == LB_E_FORMAT && lb_status_exit(st) == 3 && strstr(err.msg, word);
+    if (!ok)
+        printf("    %d: %s\n", (int)st, err.msg);
+    return ok;
+}
+
+static const lb_weight *weight(const lb_source *s, const char *name) {
+    return lb_source_weight(s, lb_str_c(name));
+}
+
+LB_TEST(put_together) {
+    static const char *const forms[] = {HEAD GATES DOWNS UP0 UP1, HEAD STACKED};
+    for (u32 i = 0; i < LB_LEN(forms); i++) {
+        lb_err err;
+        lb_source *s = NULL;
+        const char *mlx = st_path(lb_test_dir(), "mlx"), *hf = st_path(lb_test_dir(), "hf");
+        CHECK_OK(convert(folder(forms[i], 2), LB_TO_MLX, mlx, &err));
+        CHECK_OK(lb_open(&s, mlx, &err));
+        const lb_weight *w = weight(s, "model.layers.0.mlp.switch_mlp.up_proj.weight");
+        CHECK(w && w->shape.rank == 3 && w->shape.dim[0] == 2 && w->shape.dim[1] == 8 &&
+              w->shape.dim[2] == 32);
+        CHECK_U64(s->n_weights, 15);
+        lb_source_close(&s);
+        CHECK_OK(convert(mlx, LB_TO_HF, hf, &err));
+        CHECK_OK(lb_open(&s, hf, &err));
+        w = weight(s, "model.layers.0.mlp.experts.1.down_proj.weight");
+        CHECK(w && w->shape.rank == 2 && w->shape.dim[0] == 32);
+        CHECK_U64(s->n_weights, 18);
+        lb_source_close(&s);
+    }
+}
+
+LB_TEST(lacking) {
+    CHECK(refused(HEAD GATES DOWNS UP0, 2, LB_TO_MLX, "switch_mlp.up_proj.weight': 1 of the 2"));
+    CHECK(refused(HEAD GATES DOWNS UP1, 2, LB_TO_MLX,
+                  "switch_mlp.up_proj.weight': a part of expert 0 is missing"));
+    CHECK(refused(HEAD GATES DOWNS UP0, 2, LB_TO_GGUF, "1 of 2 tensors 'model.layers.{b}.mlp"));
+    CHECK(refused(HEAD, 2, LB_TO_GGUF, "0 of 2 tensors 'model.layers.{b}.mlp.experts.{e}.gate"));
+}
+
+LB_TEST(twice) {
+    CHECK(refused(HEAD GATES DOWNS UP0 UP1
+                  ";language_model.model.layers.0.mlp.experts.1.up_proj.weight F32 8 32",
+                  2, LB_TO_MLX, "switch_mlp.up_proj.weight': "));
+    CHECK(refused(HEAD GATES DOWNS UP0 UP1 STACKED, 2, LB_TO_MLX, "is there twice"));
+    CHECK(refused(HEAD GATES DOWNS UP0 UP1 X "2.up_proj.weight F32 8 32", 2, LB_TO_MLX,
+                  "switch_mlp.up_proj.weight': 3 of the 2"));
+}
+
+LB_TEST(other_counts) {
+    CHECK(refused(HEAD STACKED, 3, LB_TO_MLX, "2 matrices, the config says 3 experts"));
+    CHECK(refused(HEAD GATES DOWNS UP0 UP1, 3, LB_TO_MLX, "2 of the 3 matrices"));
+    CHECK(refused(HEAD GATES DOWNS UP0 UP1, 1, LB_TO_MLX, "2 of the 1 matrices"));
+    CHECK(refused(HEAD GATES DOWNS UP0 X "1.up_proj.weight F32 4 32", 2, LB_TO_MLX,
+                  "up_proj.weight': the matrices that it is made of differ in shape"));
+    CHECK(refused(HEAD X "gate_up_proj F32 2 15 32" X "down_proj F32 2 32 8", 2, LB_TO_MLX,
+                  "15 rows do not divide"));
+    CHECK(refused(HEAD X "gate_up_proj F32 16 32" X "down_proj F32 2 32 8", 2, LB_TO_MLX,
+                  "one matrix for each expert"));
+}
+
+LB_TEST_MAIN("fast")
