@@ -25,8 +25,10 @@ typedef enum lb_arch_kv_op {
     LB_KV_POOLING, /* of an embedding model, from its pooling module */
     LB_KV_GATING,  /* expert gating function by its name */
     LB_KV_FALSE,   /* bool false when the config says false; else left out */
-    LB_KV_REFUSE   /* a config in which one of `names` is not null is refused: `hf` says why;
+    LB_KV_REFUSE,  /* a config in which one of `names` is not null is refused: `hf` says why;
                       LB_KVF_TRUTHY: nor empty, 0 or false */
+    LB_KV_ONLY,    /* a config in which `names` is there and not `fallback` is refused: `hf` */
+    LB_KV_PERIOD   /* ... in whose list not every `fallback`-th layer is the other one */
 } lb_arch_kv_op;
 
 enum {
@@ -59,7 +61,9 @@ enum {
     LB_ARCH_HEAD_DIM_SPLIT = 4, /* config class: head_dim null means hidden size / heads */
     LB_ARCH_HEADS_DIVIDE = 8,   /* config class: refuses a hidden size that heads do not divide */
     LB_ARCH_LAYER_TYPES = 32,   /* config class: has layer_types */
-    LB_ARCH_SCALAR_IS_HEAD_DIM = 16 /* back: query_pre_attn_scalar as llama.cpp's graph has it */
+    LB_ARCH_SCALAR_IS_HEAD_DIM = 16, /* back: query_pre_attn_scalar as llama.cpp's graph has it */
+    LB_ARCH_OWN_KV = 64,      /* forward: the class writes all its keys itself, none is common */
+    LB_ARCH_NO_HEAD_DIM = 128 /* head_dim is not written where it is hidden size / heads */
 };
 
 /* A config key whose truth is whether tensors of a role have a bias. */
@@ -73,7 +77,8 @@ struct lb_arch {
     const char *gguf;           /* general.architecture */
     const char *const *classes; /* entries of "architectures", the one written first; NULL-ended */
     const char *const *model_types;  /* whose config class has `defaults`; NULL-ended */
-    const char *defaults;            /* JSON object: fields of that class; "x?": x may be null */
+    const char *defaults;            /* JSON object: fields of that class; "x?": x may be null;
+                                        "x~": a number, whole or not */
     const char *split_unless;        /* config key with which head_dim null stays null; NULL */
     const char *local_theta;         /* config key of the local rope base; NULL */
     const char *theta, *theta_local; /* JSON defaults of the rope bases */
@@ -89,6 +94,7 @@ struct lb_arch {
                         the key must be there */
     const char *refused_label; /* a folder or model card of this kind needs more; NULL */
     u32 flags;
+    u32 split_scalar_layers; /* with so many layers SCALAR_IS_HEAD_DIM means n_embd / n_head */
 };
 
 /* Rows that every text model has, in the order of the reference (TextModel.set_gguf_parameters). */
@@ -96,7 +102,8 @@ extern const lb_arch_kv lb_arch_common_kv[];
 extern const u32 lb_arch_common_n_kv;
 
 extern const lb_arch lb_arch_llama, lb_arch_mistral, lb_arch_qwen2, lb_arch_qwen3, lb_arch_qwen3moe,
-    lb_arch_gemma3;
+    lb_arch_gemma, lb_arch_gemma2, lb_arch_gemma3, lb_arch_granite, lb_arch_olmo2, lb_arch_seed_oss,
+    lb_arch_smollm3, lb_arch_starcoder2;
 extern const lb_arch lb_arch_mixtral, lb_arch_qwen2moe, lb_arch_olmoe, lb_arch_granitemoe;
 
 /* NULL: no such family. */

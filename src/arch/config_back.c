@@ -136,6 +136,15 @@ static lb_status take_rows(back *b) {
     return LB_OK;
 }
 
+/* The key of the family's norms; a family whose are not RMS norms has a row for it. */
+static const char *norm_key(const lb_arch *a) {
+    static const char *const layer = "attention.layer_norm_epsilon";
+    for (u32 i = 0; i < a->n_kv; i++)
+        if (a->kv[i].key && strcmp(a->kv[i].key, layer) == 0)
+            return layer;
+    return "attention.layer_norm_rms_epsilon";
+}
+
 /* Sizes that the loader derives when they are not written, and those that only tensors show. */
 static lb_status take_shape(back *b) {
     u64 n = 0;
@@ -156,10 +165,9 @@ static lb_status take_shape(back *b) {
                        "GGUF metadata: only %llu of %llu values of a head are rotated: config.json "
                        "of '%s' has no form for that",
                        (unsigned long long)n, (unsigned long long)b->hp.head_dim, b->arch->family);
-    if (!find(b, "attention.layer_norm_rms_epsilon"))
-        return lb_fail(b->err, LB_E_FORMAT,
-                       "GGUF metadata: '%.*s.attention.layer_norm_rms_epsilon' is missing",
-                       LB_FMT(b->name));
+    if (!find(b, norm_key(b->arch)))
+        return lb_fail(b->err, LB_E_FORMAT, "GGUF metadata: '%.*s.%s' is missing", LB_FMT(b->name),
+                       norm_key(b->arch));
     u64 n_vocab = b->in->seen->vocab_rows ? b->in->seen->vocab_rows : b->hp.n_vocab;
     if (n_vocab == 0)
         return lb_fail(b->err, LB_E_FORMAT,
@@ -183,6 +191,9 @@ static void check_biases(back *b) {
     bool out = s[LB_ROLE_ATTN_OUTPUT] & LB_SUFFIX_BIAS;
     if (s[LB_ROLE_OUTPUT] & LB_SUFFIX_BIAS)
         notice(b, "output.bias has no place in '%s' models", b->arch->classes[0]);
+    for (u32 i = 0; i < b->arch->n_biases; i++)
+        if (b->arch->biases[i].role == LB_ROLE_ATTN_OUTPUT) /* the class tells them apart */
+            return;
     for (u32 i = 0; i < b->arch->n_biases; i++)
         if (b->arch->biases[i].role == LB_ROLE_ATTN_Q && qkv != out &&
             strcmp(b->arch->biases[i].hf, "qkv_bias") != 0)
@@ -357,9 +368,10 @@ static lb_status take_layer_types(back *b) {
     return LB_OK;
 }
 
-/* gemma3.cpp: 1 / sqrt(head_dim), but for the 27B model (62 layers) 1 / sqrt(n_embd / n_head). */
+/* gemma2.cpp, gemma3.cpp: 1 / sqrt(head_dim), but for the 27B model 1 / sqrt(n_embd / n_head). */
 static void take_scalar(back *b) {
-    u64 v = b->hp.n_layers == 62 ? b->hp.n_embd / b->hp.n_head : b->hp.head_dim;
+    bool split = b->hp.n_layers == b->arch->split_scalar_layers;
+    u64 v = split ? b->hp.n_embd / b->hp.n_head : b->hp.head_dim;
     if (b->arch->flags & LB_ARCH_SCALAR_IS_HEAD_DIM)
         set(b, b->config, "query_pre_attn_scalar", lb_json_new_u64(b->perm, v));
 }

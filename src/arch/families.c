@@ -6,8 +6,11 @@
 #include "arch/arch_internal.h"
 
 static const lb_arch *const families[] = {
-    &lb_arch_llama,  &lb_arch_mistral, &lb_arch_qwen2,    &lb_arch_qwen3, &lb_arch_qwen3moe,
-    &lb_arch_gemma3, &lb_arch_mixtral, &lb_arch_qwen2moe, &lb_arch_olmoe, &lb_arch_granitemoe,
+    &lb_arch_llama,      &lb_arch_mistral, &lb_arch_qwen2,    &lb_arch_qwen3,
+    &lb_arch_qwen3moe,   &lb_arch_gemma3,  &lb_arch_gemma,    &lb_arch_gemma2,
+    &lb_arch_granite,    &lb_arch_olmo2,   &lb_arch_seed_oss, &lb_arch_smollm3,
+    &lb_arch_starcoder2, &lb_arch_mixtral, &lb_arch_qwen2moe, &lb_arch_olmoe,
+    &lb_arch_granitemoe,
 };
 
 /* Classes that one would take for a family above but that need more than its table says. */
@@ -152,7 +155,7 @@ const lb_arch *lb_arch_by_gguf(lb_str name, bool experts) {
 }
 
 lb_status lb_arch_unknown(lb_err *err, const char *what, lb_str name) {
-    char list[256];
+    char list[1024];
     size_t len = 0;
     for (size_t i = 0; i < LB_LEN(refused); i++)
         if (lb_str_eq_c(name, refused[i].class_name))

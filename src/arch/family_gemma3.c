@@ -99,4 +99,5 @@ const lb_arch lb_arch_gemma3 = {
     .biases = biases,
     .n_biases = LB_LEN(biases),
     .flags = LB_ARCH_ROPE_BY_LAYER | LB_ARCH_HEADS_DIVIDE | LB_ARCH_SCALAR_IS_HEAD_DIM,
+    .split_scalar_layers = 62,
 };

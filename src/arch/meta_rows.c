@@ -205,6 +205,37 @@ static lb_status check_refused(const writer *w, const lb_arch_kv *row, const lb_
     return lb_fail(err, LB_E_UNSUPPORTED, "config.json: '%s' is set: %s", row->names, row->hf);
 }
 
+/* What GGUF does not say: the model is the one that its readers assume, or refused. */
+static lb_status check_only(const lb_arch_kv *row, const lb_json *v, lb_err *err) {
+    double x, y;
+    lb_str text;
+    const lb_json want = {.type = LB_JNUMBER, .text = lb_str_c(row->fallback)};
+    if (!v || v->type == LB_JNULL)
+        return LB_OK;
+    bool same =
+        v->type == LB_JBOOL ? lb_str_eq_c(lb_str_c(row->fallback), v->truth ? "true" : "false")
+        : lb_json_as_str(v, &text) ? lb_str_eq_c(text, row->fallback)
+                                   : lb_json_as_f64(v, &x) && lb_json_as_f64(&want, &y) && x == y;
+    return same ? LB_OK
+                : lb_fail(err, LB_E_UNSUPPORTED, "config.json: '%s' is not %s: %s", row->names,
+                          row->fallback, row->hf);
+}
+
+static lb_status check_period(const lb_arch_kv *row, const lb_json *v, lb_err *err) {
+    u64 period = 0, i = 0;
+    lb_str text;
+    if (!lb_str_to_u64(lb_str_c(row->fallback), &period) || !v || v->type != LB_JARRAY)
+        return LB_OK;
+    for (const lb_json *e = v->first; e; e = e->next) {
+        bool usual = lb_json_as_str(e, &text) ? !lb_str_eq_c(text, "full_attention") : is_truthy(e);
+        if (usual != (++i % period != 0))
+            return lb_fail(err, LB_E_UNSUPPORTED,
+                           "config.json: '%s' does not single out every layer of %s: %s",
+                           row->names, row->fallback, row->hf);
+    }
+    return LB_OK;
+}
+
 static lb_status put_row(const writer *w, const lb_arch_kv *row, lb_err *err) {
     char buf[KEY_BYTES_MAX];
     const lb_json *v = row->names ? lb_arch_pick(w->n, row->names) : NULL;
@@ -232,6 +263,10 @@ static lb_status put_row(const writer *w, const lb_arch_kv *row, lb_err *err) {
         return LB_OK;
     case LB_KV_REFUSE:
         return check_refused(w, row, v, err);
+    case LB_KV_ONLY:
+        return check_only(row, v, err);
+    case LB_KV_PERIOD:
+        return check_period(row, v, err);
     }
     if (is_set(v) && ((row->flags & LB_KVF_TRUTHY) == 0 || is_truthy(v)))
         return put_value(w, row, v, err);
@@ -247,7 +282,7 @@ static lb_status put_row(const writer *w, const lb_arch_kv *row, lb_err *err) {
 lb_status lb_arch_meta_rows(const lb_arch *a, const lb_arch_normal *n, const lb_arch_meta_in *in,
                             lb_gguf_meta *out, lb_err *err) {
     writer w = {a, n, in, out};
-    for (u32 i = 0; i < lb_arch_common_n_kv; i++)
+    for (u32 i = 0; i < lb_arch_common_n_kv && !(a->flags & LB_ARCH_OWN_KV); i++)
         LB_TRY(put_row(&w, &lb_arch_common_kv[i], err));
     for (u32 i = 0; i < a->n_kv; i++)
         LB_TRY(put_row(&w, &a->kv[i], err));

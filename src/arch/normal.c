@@ -125,12 +125,24 @@ static lb_json *literal(lb_arena *perm, const char *text) {
     return lb_json_parse(lb_str_c(text), "a table", perm, &v, NULL) == LB_OK ? v : NULL;
 }
 
+/* The converter passes it over; here it stays where it says something. */
+static void drop_head_dim(lb_json *c) {
+    u64 dim, n_embd, n_head;
+    if (lb_json_as_u64(lb_json_get(c, "head_dim"), &dim) &&
+        lb_json_as_u64(lb_json_get(c, "hidden_size"), &n_embd) &&
+        lb_json_as_u64(lb_json_get(c, "num_attention_heads"), &n_head) && n_head &&
+        n_embd / n_head == dim)
+        lb_json_remove(c, "head_dim");
+}
+
 static bool fill_shape(const lb_arch *a, lb_json *c, lb_arena *s) {
     u64 n_embd, n_head;
     lb_json *heads = lb_json_get(c, "num_attention_heads");
     if (lb_json_get(c, "num_key_value_heads") && !is_set(lb_json_get(c, "num_key_value_heads")) &&
         !lb_json_set(s, c, "num_key_value_heads", lb_json_copy(s, heads)))
         return false;
+    if (a->flags & LB_ARCH_NO_HEAD_DIM)
+        drop_head_dim(c);
     if (!(a->flags & LB_ARCH_HEAD_DIM_SPLIT) || is_set(lb_json_get(c, "head_dim")) ||
         (a->split_unless && is_set(lb_json_get(c, a->split_unless))))
         return true;
@@ -252,9 +264,10 @@ static bool accepts(const lb_arch *a, lb_json *c, lb_arena *s, bool *oom) {
     *oom = !defaults;
     for (lb_json *d = defaults ? defaults->first : NULL; d; d = d->next) {
         bool optional = lb_str_ends(d->key, LB_STR("?"));
-        lb_str key = lb_arena_str(s, lb_str_sub(d->key, 0, d->key.len - optional));
+        bool number = lb_str_ends(d->key, LB_STR("~"));
+        lb_str key = lb_arena_str(s, lb_str_sub(d->key, 0, d->key.len - (optional || number)));
         lb_json *v = lb_json_get_str(c, key);
-        if (v && !fits(d, optional, v))
+        if (v && (number ? v->type != LB_JNUMBER : !fits(d, optional, v)))
             return false;
         if (!v && (!key.ptr || !lb_json_set(s, c, key.ptr, lb_json_copy(s, d)))) {
             *oom = true;

@@ -17,6 +17,7 @@ typedef enum way { WAY_NONE, WAY_SPM, WAY_HF, WAY_BPE } way;
 enum {
     ROW_CONFIG_PREFIX = 1, /* add_prefix_space of tokenizer_config.json is written */
     ROW_NO_PREFIX = 2,     /* add_space_prefix = false after an SPM vocabulary */
+    ROW_CODE_GEMMA = 8,    /* token 107 ends a turn, whatever the files say */
     ROW_LLAMA_SIZES = 4    /* vocabularies of 32016 (CodeLlama) and 49152 (Granite, SmolLM) */
 };
 
@@ -26,11 +27,14 @@ static const struct row {
     u32 flags;
 } rows[] = {
     {"llama", {WAY_SPM, WAY_HF, WAY_BPE}, ROW_CONFIG_PREFIX | ROW_LLAMA_SIZES},
+    {"granite", {WAY_SPM, WAY_HF, WAY_BPE}, ROW_CONFIG_PREFIX | ROW_LLAMA_SIZES},
+    {"smollm3", {WAY_SPM, WAY_HF, WAY_BPE}, ROW_CONFIG_PREFIX | ROW_LLAMA_SIZES},
     {"qwen2", {WAY_SPM, WAY_BPE}, 0},
     {"qwen3", {WAY_SPM, WAY_BPE}, 0},
     {"qwen3moe", {WAY_SPM, WAY_BPE}, 0}, /* the reference: BPE alone; as qwen3 */
     {"granitemoe", {WAY_SPM, WAY_HF, WAY_BPE}, ROW_CONFIG_PREFIX | ROW_LLAMA_SIZES},
-    {"gemma2", {WAY_SPM}, ROW_NO_PREFIX},
+    {"gemma", {WAY_SPM, WAY_BPE}, ROW_NO_PREFIX | ROW_CODE_GEMMA},
+    {"gemma2", {WAY_SPM, WAY_BPE}, ROW_NO_PREFIX},
     {"gemma3", {WAY_SPM, WAY_BPE}, ROW_NO_PREFIX},
 };
 static const struct row default_row = {"", {WAY_BPE}, 0};
@@ -263,6 +267,8 @@ static lb_status run(lb_tok_job *j, lb_err *err) {
         lb_json_as_bool(lb_json_get(j->f->tok_config, "add_prefix_space"), &prefix))
         LB_TRY(lb_meta_set_bool(j->meta, "tokenizer.ggml.add_space_prefix", prefix, err));
     LB_TRY(w == WAY_SPM ? way_spm(j, err) : w == WAY_HF ? way_hf(j, err) : lb_tok_way_bpe(j, err));
+    if (row->flags & ROW_CODE_GEMMA)
+        LB_TRY(lb_meta_set_u32(j->meta, "tokenizer.ggml.eot_token_id", 107, err));
     if ((row->flags & ROW_NO_PREFIX) && w == WAY_SPM)
         LB_TRY(lb_meta_set_bool(j->meta, "tokenizer.ggml.add_space_prefix", false, err));
     return row->flags & ROW_LLAMA_SIZES ? llama_sizes(j, err) : LB_OK;

@@ -72,11 +72,14 @@ FORMS = {"llama-bpe": (False, [LLAMA3], True), "dbrx": (False, [LLAMA3], False),
 OF_FAMILY = {"llama": ["llama-bpe", "smollm", "gpt-2", "gpt-4o", "dbrx", "command-r"], "mistral": ["tekken"],
              "qwen2": ["qwen2", "stablelm2", "gpt-2"], "qwen3": ["qwen2", "llama-bpe"], "gemma3": ["olmo"],
              "mixtral": ["tekken"], "qwen2_moe": ["qwen2"], "qwen3_moe": ["qwen2"], "olmoe": ["olmo"],
-             "granitemoe": ["gpt-2"]}
+             "granitemoe": ["gpt-2"],
+             "granite": ["llama-bpe", "smollm"], "olmo2": ["dbrx", "gpt-4o"], "seed_oss": ["llama-bpe"],
+             "smollm3": ["smollm", "llama-bpe"], "starcoder2": ["smollm", "gpt-2"]}
 # Families with experts: the chance of a SentencePiece tokenizer, the config's keys of experts.
 EXPERTS = {"mixtral": (0.6, ("num_local_experts",)), "qwen2_moe": (0.0, ("num_experts",)),
            "qwen3_moe": (0.0, ("num_experts",)), "olmoe": (0.0, ("num_experts",)),
            "granitemoe": (0.0, ("num_local_experts",))}
+GEMMA = ("gemma", "gemma2", "gemma3")
 
 
 def corpus():
@@ -173,7 +176,7 @@ def make_bpe(r, family, folder, opts):
         t.model.save(str(folder))  # vocab.json, merges.txt beside it
     config = dict(named)
     classes = ["PreTrainedTokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend"]
-    if family not in ("qwen2", "qwen3", "gemma3") or form == "qwen2":
+    if family not in ("qwen2", "qwen3", "gemma3", "starcoder2", "olmo2") or form == "qwen2":
         classes.append(None)  # then the class of the model's type, whatever tokenizer.json says
     classes += {"qwen2": ["Qwen2Tokenizer"], "gpt-2": ["GPT2Tokenizer"], "smollm": ["GPT2Tokenizer"],
                 "llama-bpe": ["LlamaTokenizerFast"]}.get(form, [])
@@ -210,7 +213,7 @@ def decoder_of(t):
 # ---- SentencePiece ----
 
 def make_spm(r, family, folder, opts):
-    gemma = family == "gemma3"
+    gemma = family in GEMMA
     kind = r.choice(["model", "model+json", "json"])
     if gemma and kind == "json":
         kind = "model"
@@ -345,6 +348,8 @@ FAMILIES = ["llama", "llama", "mistral", "qwen2", "qwen3", "gemma3"] + list(EXPE
 def rope_of(r, family, theta, max_pos):
     kinds = {"llama": ["none", "none", "llama3", "linear", "dynamic", "yarn"], "mistral": ["none", "none", "yarn"],
              "qwen2": ["none", "none", "yarn", "linear"], "qwen3": ["none", "none", "yarn"],
+             "granite": ["none"], "smollm3": ["none", "llama3", "yarn", "linear"], "olmo2": ["none", "yarn"],
+             "seed_oss": ["none", "linear"], "starcoder2": ["none", "linear"], "gemma": ["none"], "gemma2": ["none"],
              "qwen3_moe": ["none", "none", "yarn"]}.get(family, ["none"])
     kind = r.choice(kinds)
     rope = {"rope_type": "default" if kind == "none" else kind, "rope_theta": theta}
@@ -360,6 +365,29 @@ def rope_of(r, family, theta, max_pos):
             if r.random() < 0.25:
                 rope[key] = v
     return rope
+
+
+def more_config(r, family, kw, head_dim):
+    if family in ("granite", "smollm3", "olmo2", "seed_oss"):
+        kw["attention_bias"] = r.random() < 0.3
+    if family in ("granite", "smollm3", "seed_oss"):
+        kw["mlp_bias"] = r.random() < 0.2
+    if family == "granite":
+        for key in ("embedding_multiplier", "logits_scaling", "residual_multiplier", "attention_multiplier"):
+            kw[key] = r.choice([1.0, 12, 0.22, 0.015625, 8.0])
+    if family == "smollm3":
+        kw.update(num_hidden_layers=r.choice([1, 4, 5]), pad_token_id=None)
+    if family == "seed_oss":
+        kw.update(head_dim=head_dim, attention_out_bias=r.random() < 0.3)
+    if family == "starcoder2":
+        kw["norm_epsilon"] = kw.pop("rms_norm_eps")
+        kw.update(use_bias=r.random() < 0.7, sliding_window=r.choice([None, None, 4096]))
+    if family in ("gemma", "gemma2"):
+        kw.update(head_dim=head_dim, tie_word_embeddings=True)
+    if family == "gemma2":
+        kw.update(num_hidden_layers=r.choice([1, 2, 3]), sliding_window=r.choice([16, 512, 4096]),
+                  query_pre_attn_scalar=r.choice([head_dim, head_dim, 256]), attn_logit_softcapping=r.choice([50.0, 30.0]),
+                  final_logit_softcapping=r.choice([30.0, 15.0]))
 
 
 def random_config(r, family, n_vocab, ids, opts):
@@ -382,7 +410,10 @@ def random_config(r, family, n_vocab, ids, opts):
               bos_token_id=ids.get("bos_token"), eos_token_id=ids.get("eos_token"))
     if ids.get("pad_token") is not None and r.random() < 0.5:
         kw["pad_token_id"] = ids["pad_token"]
-    if family != "qwen2" and (free or r.random() < 0.5):
+    if family in ("granite", "olmo2", "starcoder2"):  # no head size of its own
+        hidden = kw["hidden_size"] = heads * head_dim
+        free = False
+    elif family != "qwen2" and (free or r.random() < 0.5):
         kw["head_dim"] = head_dim
     if family == "qwen3":
         kw["head_dim"] = head_dim
@@ -394,6 +425,7 @@ def random_config(r, family, n_vocab, ids, opts):
         kw["use_sliding_window"] = False
         kw["sliding_window"] = r.choice([64, 32768, None])
         kw["max_window_layers"] = r.choice([1, 28])
+    more_config(r, family, kw, head_dim)
     if family == "mistral":
         kw["sliding_window"] = r.choice([None, 32, 4096])
     if family == "gemma3":
@@ -408,6 +440,8 @@ def random_config(r, family, n_vocab, ids, opts):
         kw["rope_parameters"] = {"full_attention": full, "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0}}
         if r.random() < 0.3:
             kw["final_logit_softcapping"] = r.choice([30.0, None])
+    elif family in GEMMA:
+        kw["rope_parameters"] = {"rope_type": "default", "rope_theta": 10000.0}
     else:
         kw["rope_parameters"] = rope_of(r, family, theta, max_pos)
     if family in EXPERTS:
@@ -417,7 +451,11 @@ def random_config(r, family, n_vocab, ids, opts):
                "qwen3": transformers.Qwen3Config, "gemma3": transformers.Gemma3TextConfig,
                "mixtral": transformers.MixtralConfig, "qwen2_moe": transformers.Qwen2MoeConfig,
                "qwen3_moe": transformers.Qwen3MoeConfig, "olmoe": transformers.OlmoeConfig,
-               "granitemoe": transformers.GraniteMoeConfig}
+               "granitemoe": transformers.GraniteMoeConfig,
+               "gemma": transformers.GemmaConfig, "gemma2": transformers.Gemma2Config,
+               "granite": transformers.GraniteConfig, "olmo2": transformers.Olmo2Config,
+               "seed_oss": transformers.SeedOssConfig, "smollm3": transformers.SmolLM3Config,
+               "starcoder2": transformers.Starcoder2Config}
     return classes[family](**kw)
 
 
@@ -546,12 +584,13 @@ def older_config(r, folder, family):
     if r.random() < 0.3:
         for key in ("attention_bias", "mlp_bias", "attention_dropout", "pretraining_tp", "initializer_range", "use_cache",
                     "pad_token_id"):
-            if not c.get(key) is True:
+            if not c.get(key) is True and (family, key) not in (
+                    ("seed_oss", "attention_bias"), ("smollm3", "pad_token_id")):
                 c.pop(key, None)
     if family in ("llama", "mistral") and c.get("head_dim") and \
             c["head_dim"] * c["num_attention_heads"] == c["hidden_size"] and r.random() < 0.5:
         c.pop("head_dim")
-    if not c["tie_word_embeddings"] and family not in ("gemma3", "qwen3_moe") and r.random() < 0.3:
+    if not c["tie_word_embeddings"] and family not in ("gemma3", "qwen3_moe", "smollm3", "starcoder2") and r.random() < 0.3:
         c.pop("tie_word_embeddings")
     c["transformers_version"] = "4.46.0"
     if r.random() < 0.3:
@@ -563,8 +602,8 @@ def generate(r, work, index):
     """(folder, options) of one random model."""
     opts = {"family": r.choice(FAMILIES)}
     family = opts["family"]
-    spm = {"llama": 0.5, "mistral": 0.6, "qwen2": 0.0, "qwen3": 0.0, "gemma3": 0.9}
-    spm = spm[family] if family in spm else EXPERTS[family][0]
+    spm = {"llama": 0.5, "mistral": 0.6, "gemma3": 0.9, "gemma": 1, "gemma2": 1, "granite": 0.2, "smollm3": 0.1}
+    spm = EXPERTS[family][0] if family in EXPERTS else spm.get(family, 0.0)
     folder = work / ("m%d" % index) / r.choice(NAMES)
     tok = work / ("m%d" % index) / "tok"
     tok.mkdir(parents=True)
@@ -709,9 +748,9 @@ def quantized_gguf(r, what, theirs, work, src):
     for name, (x, kind) in want.items():
         if name == "rope_freqs.weight" or not pc.check(name in by_name, "%s: %s is lost" % (what, name)):
             continue
-        if arch in ("llama", "granitemoe") and name.split(".")[2:3] in (["attn_q"], ["attn_k"]):
+        if arch in ("llama", "granite", "granitemoe", "smollm3") and name.split(".")[2:3] in (["attn_q"], ["attn_k"]):
             x = torch.from_numpy(pc.permuted(x.numpy(), heads if ".attn_q." in name else kv).copy())
-        if arch == "gemma3" and name.endswith("norm.weight"):
+        if arch in GEMMA and name.endswith("norm.weight"):
             x = x - 1
         y = got[by_name[name]]
         if kind not in quant_types:
@@ -729,8 +768,8 @@ def quantized_gguf(r, what, theirs, work, src):
 
 def mlx_logits(what, ours, src, opts):
     model, _ = pc.mlx_lm.load(str(ours))
-    if opts["family"] == "qwen3_moe" and opts["sizes"]["rope_parameters"]["rope_type"] != "default":
-        return  # mlx-lm's class has no rope scaling
+    if opts["family"] in ("qwen3_moe", "starcoder2") and opts["sizes"]["rope_parameters"]["rope_type"] != "default":
+        return  # mlx-lm's classes have no rope scaling
     # mlx-lm knows no attention factor, no soft cap in gemma3, and no gemma3 without a global layer
     if "attention_factor" not in str(opts["sizes"]) and not opts["sizes"].get("final_logit_softcapping") and \
             (opts["family"] != "gemma3" or opts["sizes"]["num_hidden_layers"] >= 6):
@@ -772,7 +811,8 @@ def mlx_part(r, what, src, work, opts, want):
     a, b = (json.loads((f / "config.json").read_text()) for f in (ours, theirs))
     added = {k: a[k] for k in a.keys() - b.keys()}
     pc.check(added.keys() <= {"rope_scaling", "rope_theta", "rope_local_base_freq", "sliding_window_pattern",
-                              "query_pre_attn_scalar", "tie_word_embeddings", "head_dim", "num_experts"},
+                              "query_pre_attn_scalar", "tie_word_embeddings", "head_dim", "num_experts"} |
+             ({"attention_bias", "mlp_bias"} if opts["family"] in ("granite", "seed_oss") else set()),
              "%s: config.json has more: %s" % (what, added))
     pc.check(all(a.get(k) == v for k, v in b.items()), "%s: config.json: %s" %
              (what, {k: (a.get(k), v) for k, v in b.items() if a.get(k) != v}))
@@ -838,7 +878,7 @@ def around(what, src, work, steps, want, opts):
         if not pc.check(rc == 0, "%s: %s: exit %d: %s" % (what, to, rc, message)):
             return
         at = out
-    pc.compare_states(what, pc.state(at), cut(want, pc.state(at), opts), None, opts["family"] != "gemma3")
+    pc.compare_states(what, pc.state(at), cut(want, pc.state(at), opts), None, opts["family"] not in GEMMA)
     for f in SMALL:
         if (src / f).exists():
             same = (at / f).exists() and (at / f).read_bytes() == (src / f).read_bytes()
@@ -863,8 +903,8 @@ def no_word_on_bos(path, folder):
 def gguf_lacks(opts):
     """What the reference leaves out of a GGUF."""
     s = opts["sizes"]
-    return opts["family"] == "mistral" and s.get("sliding_window") or \
-        opts["family"] == "gemma3" and s["query_pre_attn_scalar"] != s["head_dim"]
+    return opts["family"] in ("mistral", "starcoder2") and s.get("sliding_window") or \
+        opts["family"] in ("gemma2", "gemma3") and s["query_pre_attn_scalar"] != s["head_dim"]
 
 
 def cut(want, got, opts):
@@ -883,7 +923,7 @@ def one(index, seed, module, work, keep):
     want = unstacked(pc.state(folder)) if opts.get("stacked") else pc.state(folder)
     outtype = r.choice([opts["dtype"], opts["dtype"], "f16", "bf16", "f32"])
     files = to_gguf("%s -> %s gguf" % (what, outtype), module, folder, work, opts, outtype)
-    exact = opts["family"] != "gemma3" or opts["dtype"] == "bf16"
+    exact = opts["family"] not in GEMMA or opts["dtype"] == "bf16"
     if opts["sizes"].get("mlp_only_layers"):  # no form in GGUF, for the reference and for lbrx
         rc, message = run("convert", folder, "-o", work / "no.gguf", *OUT)
         pc.check(files is None and rc == 3 and "mlp_only_layers" in message, "%s: exit %d: %s" % (what, rc, message))
@@ -899,7 +939,7 @@ def one(index, seed, module, work, keep):
             if not pc.check(rc == 0, "%s: exit %d: %s" % (w, rc, message)):
                 continue
             if outtype == opts["dtype"]:
-                pc.compare_states(w, pc.state(back), cut(want, pc.state(back), opts), None, opts["family"] != "gemma3")
+                pc.compare_states(w, pc.state(back), cut(want, pc.state(back), opts), None, opts["family"] not in GEMMA)
             if exact and outtype in (opts["dtype"], "f32") and \
                     (whose == "ours" or not gguf_lacks(opts)):
                 a = transformers.AutoModelForCausalLM.from_pretrained(back, dtype=torch.float32).eval()
@@ -935,7 +975,7 @@ def main():
     a.add_argument("--seed", default="1")
     a.add_argument("--n", type=int, default=10)
     a.add_argument("--only", default="")
-    a.add_argument("--family", default="")
+    a.add_argument("--family", default="", help="draw from these, with commas between")
     a.add_argument("--keep", default="")
     args = a.parse_args()
     FAMILIES[:] = args.family.split(",") if args.family else FAMILIES
