@@ -31,8 +31,11 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 from conversion import (  # noqa: E402
     ModelBase, ModelType, TextModel, get_model_architecture, get_model_class)
 from transformers import (  # noqa: E402
-    Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM, MistralConfig,
-    MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM,
+    Gemma2Config, Gemma2ForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig, GemmaConfig,
+    GemmaForCausalLM, GraniteConfig, GraniteForCausalLM, LlamaConfig, LlamaForCausalLM, MistralConfig,
+    MistralForCausalLM, Olmo2Config, Olmo2ForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config,
+    Qwen3ForCausalLM, SeedOssConfig, SeedOssForCausalLM, SmolLM3Config, SmolLM3ForCausalLM,
+    Starcoder2Config, Starcoder2ForCausalLM,
     GraniteMoeConfig, GraniteMoeForCausalLM, MixtralConfig, MixtralForCausalLM, OlmoeConfig,
     OlmoeForCausalLM, Qwen2MoeConfig, Qwen2MoeForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM)
 
@@ -130,6 +133,8 @@ def convert(folder, outtype):
     with torch.inference_mode():
         hp = ModelBase.load_hparams(folder, False)
         cls = get_model_class(get_model_architecture(hp, ModelType.TEXT), mmproj=False)
+        if cls.__name__ in ("GemmaModel", "Gemma2Model"):  # no tokenizer.model here
+            cls._set_vocab_sentencepiece = cls._set_vocab_gpt2
         cls(folder, gguf.LlamaFileType(FTYPES[outtype]), out).write()
     r = gguf.GGUFReader(out)
     kv = [[f.name] + value(f) for f in r.fields.values() if not f.name.startswith("GGUF.")]
@@ -360,6 +365,11 @@ def cases():
                config=lambda c: [c.pop(k) for k in
                                  ("num_key_value_heads", "head_dim", "rope_parameters",
                                   "layer_types", "max_position_embeddings", "rms_norm_eps")])
+    yield from expert_cases()
+    yield from dense_cases(dict(SMALL))
+
+
+def expert_cases():
     s = dict(SMALL, num_experts_per_tok=2)
     yield Case("Qwen3-30B-A3B", Qwen3MoeConfig(**s, num_experts=4, moe_intermediate_size=32,
                head_dim=32, norm_topk_prob=True), Qwen3MoeForCausalLM, shard="4MB",
@@ -385,6 +395,38 @@ def cases():
                tie_word_embeddings=True), GraniteMoeForCausalLM)
     yield Case("granitemoe-plain", GraniteMoeConfig(**s, num_local_experts=3, attention_bias=True),
                GraniteMoeForCausalLM, outtype="f32", config=setk(embedding_multiplier=0))
+
+
+def dense_cases(s):
+    g = dict(s, head_dim=32)
+    yield Case("gemma-2b-it", GemmaConfig(**g), GemmaForCausalLM)
+    yield Case("gemma-7b-old", GemmaConfig(**{**g, "num_key_value_heads": 4}), GemmaForCausalLM,
+               outtype="f32", dtype=torch.float16, tensors=with_head,
+               config=old_rope(hidden_act="gelu", drop=("rope_scaling",)))
+    yield Case("gemma-2-2b-it", Gemma2Config(**g, sliding_window=128), Gemma2ForCausalLM)
+    yield Case("gemma-2-9b-old", Gemma2Config(**g, query_pre_attn_scalar=168), Gemma2ForCausalLM,
+               outtype="bf16", config=old_rope(drop=("layer_types",), attn_logit_softcapping=40.0))
+    yield Case("granite-3.3-2b-instruct", GraniteConfig(**s, tie_word_embeddings=True,
+               embedding_multiplier=12.0, logits_scaling=8.0, residual_multiplier=0.22,
+               attention_multiplier=0.0625), GraniteForCausalLM)
+    yield Case("granite-bias-old", GraniteConfig(**s, attention_bias=True, mlp_bias=True),
+               GraniteForCausalLM, outtype="f32", dtype=torch.float32,
+               config=old_rope(10000000.0, logits_scaling=16, head_dim=16))
+    yield Case("OLMo-2-1124-7B", Olmo2Config(**s), Olmo2ForCausalLM, outtype="bf16")
+    yield Case("olmo2-tied-yarn", Olmo2Config(**s, tie_word_embeddings=True), Olmo2ForCausalLM,
+               config=old_rope(500000.0, {"type": "yarn", "factor": 4.0,
+                                          "original_max_position_embeddings": 4096}))
+    yield Case("Seed-OSS-36B-Instruct", SeedOssConfig(**s, head_dim=32), SeedOssForCausalLM)
+    yield Case("seed-biases", SeedOssConfig(**s, head_dim=16, attention_out_bias=True,
+               mlp_bias=True, tie_word_embeddings=True), SeedOssForCausalLM, outtype="f32",
+               config=old_rope(1e7))
+    yield Case("SmolLM3-3B", SmolLM3Config(**{**s, "num_hidden_layers": 5}, pad_token_id=None), SmolLM3ForCausalLM)
+    yield Case("smollm3-llama3", SmolLM3Config(**s, tie_word_embeddings=False, attention_bias=True, pad_token_id=None,
+               rope_parameters={**LLAMA3, "rope_theta": 50000.0}), SmolLM3ForCausalLM,
+               outtype="f32", dtype=torch.float32)
+    yield Case("starcoder2-3b", Starcoder2Config(**s, sliding_window=4096), Starcoder2ForCausalLM)
+    yield Case("starcoder2-old", Starcoder2Config(**s, use_bias=False, tie_word_embeddings=False),
+               Starcoder2ForCausalLM, outtype="f32", config=old_rope(999999.5))
 
 
 def main():
