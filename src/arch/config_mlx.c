@@ -182,6 +182,7 @@ lb_status lb_arch_config_to_mlx(lb_str config, const lb_json *generation,
     if (quantization && quantization->type == LB_JNULL) {
         lb_json_remove(c, "quantization");
         lb_json_remove(c, "quantization_config");
+        lb_json_remove(c, "compression_config");
     } else if (quantization &&
                !lb_json_set(&s, c, "quantization", lb_json_copy(&s, quantization))) {
         LB_TRY_DONE(st, no_memory(err));
@@ -201,7 +202,8 @@ done:
 /* ---- to HF ---- */
 
 static bool is_removed(lb_str key) {
-    return lb_str_eq_c(key, "quantization") || lb_str_eq_c(key, "quantization_config");
+    return lb_str_eq_c(key, "quantization") || lb_str_eq_c(key, "quantization_config") ||
+           lb_str_eq_c(key, "compression_config");
 }
 
 static bool is_dtype(lb_str key) {

@@ -521,7 +521,7 @@ static lb_status interpret(folder *f) {
     lb_mlx_quant quant = {0};
     lb_status st = LB_OK;
     lb_str written_by = {0};
-    bool packed;
+    bool packed, made;
     LB_TRY_DONE(st, read_json(f, "config.json", &s->perm, &s->config, &config));
     LB_TRY_DONE(st, check_named_file(f, config));
     LB_TRY_DONE(st, read_json(f, "hf_quant_config.json", &f->scratch, NULL, &modelopt));
@@ -531,8 +531,10 @@ static lb_status interpret(folder *f) {
     bool mlx = lb_str_eq_c(written_by, "mlx") || (quant.present && packed);
     bool own = mlx && quant.present;
     s->format = mlx ? LB_FORMAT_MLX : LB_FORMAT_HF;
-    LB_TRY_DONE(st, lb_foreign_check(s, own ? NULL : config, own ? NULL : modelopt, mlx, f->err));
-    LB_TRY_DONE(st, mlx || packed ? lb_mlx_weights(s, &quant, f->err) : plain_weights(f));
+    LB_TRY_DONE(st, lb_foreign_open(s, own ? NULL : config, own ? NULL : modelopt, mlx, &f->notes,
+                                    &made, f->err));
+    if (!made)
+        LB_TRY_DONE(st, mlx || packed ? lb_mlx_weights(s, &quant, f->err) : plain_weights(f));
 done:
     lb_mlx_quant_deinit(&quant);
     return st;

@@ -144,3 +144,26 @@ lb_status lb_foreign_check(const lb_source *s, const lb_json *config, const lb_j
                        LB_FMT(method), object ? "config.json" : "hf_quant_config.json");
     return check_tensors(s, err);
 }
+
+lb_status lb_foreign_open(lb_source *s, const lb_json *config, const lb_json *modelopt, bool mlx,
+                          lb_buf *notes, bool *made, lb_err *err) {
+    const lb_json *object = direct(config); /* one in a sub-config could not be taken out again */
+    lb_str method = LB_STR_NONE;
+    *made = false;
+    if (!object && !find_config(config) && modelopt_packs(modelopt, &method)) {
+        object = lb_json_get(modelopt, "quantization");
+        method = LB_STR("modelopt");
+    } else if (object) {
+        method = method_of(object);
+    }
+    if (mlx || !object || !lb_foreign_is_known(method))
+        return lb_foreign_check(s, config, modelopt, mlx, err);
+    *made = true;
+    LB_TRY(lb_foreign_weights(s, object, method, notes, err));
+    for (u64 i = 0; i < s->n_weights; i++)
+        if (s->weights[i].enc.kind != LB_ENC_PLAIN)
+            return LB_OK;
+    return lb_fail(err, LB_E_UNSUPPORTED,
+                   "quantized with '%.*s' (%s), but no tensor has codes: not supported yet",
+                   LB_FMT(method), direct(config) ? "config.json" : "hf_quant_config.json");
+}

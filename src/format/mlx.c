@@ -89,7 +89,7 @@ static lb_status parse_enc(const lb_json *object, const char *where, lb_enc *enc
             "config.json: quantization: %s with %llu bits in groups of %llu (%s) does not "
             "exist in MLX",
             m->name, (ull)bits, (ull)group, where);
-    *enc = (lb_enc){m->kind, (u32)bits, (u32)group};
+    *enc = (lb_enc){.kind = m->kind, .bits = (u32)bits, .group_size = (u32)group};
     return LB_OK;
 }
 
@@ -249,13 +249,14 @@ static bool fits(const packed *p, lb_enc enc) {
 static u32 guess(const packed *p, lb_enc *enc) {
     u32 n = 0;
     for (size_t m = 1; m < LB_LEN(modes); m++) {
-        lb_enc e = {modes[m].kind, modes[m].bits, modes[m].group};
+        lb_enc e = {.kind = modes[m].kind, .bits = modes[m].bits, .group_size = modes[m].group};
         if (fits(p, e) && n++ == 0)
             *enc = e;
     }
     for (size_t i = 0; i < LB_LEN(affine_bits); i++)
         for (size_t j = 0; j < LB_LEN(affine_groups); j++) {
-            lb_enc e = {LB_ENC_MLX_AFFINE, affine_bits[i], affine_groups[j]};
+            lb_enc e = {
+                .kind = LB_ENC_MLX_AFFINE, .bits = affine_bits[i], .group_size = affine_groups[j]};
             if (fits(p, e) && n++ == 0)
                 *enc = e;
         }

@@ -70,11 +70,19 @@ static lb_status config_of_folder(lb_conv *c, bool plain_copy, lb_err *err) {
     return st;
 }
 
+/* Says how the source's codes were made: the target has none. */
+static bool is_quantizers(lb_str name) {
+    return lb_str_eq_c(name, "hf_quant_config.json") || lb_str_eq_c(name, "quantize_config.json") ||
+           lb_str_eq_c(name, "quant_config.json");
+}
+
 static lb_status texts_of_folder(lb_conv *c, bool plain_copy, lb_err *err) {
     for (u64 i = 0; i < c->src->n_sides; i++) {
         const lb_side_file *f = &c->src->sides[i];
         if (lb_str_eq_c(f->name, "config.json") || lb_str_eq_c(f->name, "lbrx.json") ||
             lb_str_eq_c(f->name, "SHA256SUMS"))
+            continue;
+        if (!plain_copy && is_quantizers(f->name))
             continue;
         LB_TRY(push_text(c, (lb_sink_text){.name = f->name, .copy_from = f->path}, err));
     }

@@ -106,49 +106,102 @@ lb_values_tile lb_values_cut_get(const lb_values_cut *c, u64 tile) {
     return t;
 }
 
-static u64 part_bytes(const lb_values *v, u32 p, u64 n_elems) {
+static lb_codec_span span_of(const lb_values *v, u32 p, const lb_values_tile *t) {
+    return lb_codec_span_of(&v->codec.part[p], v->first_row + t->r0, t->nr, t->c0, t->nc);
+}
+
+static u64 part_bytes(const lb_values *v, u32 p, const lb_values_tile *t) {
     const lb_codec_part *part = &v->codec.part[p];
-    return part->kind == LB_PART_MAT ? part->unit_bytes
-                                     : n_elems / v->codec.unit_elems * part->unit_bytes;
+    if (part->kind == LB_PART_MAT)
+        return part->unit_bytes;
+    if (part->kind == LB_PART_ROWS)
+        return t->nr * t->nc / v->codec.unit_elems * part->unit_bytes;
+    lb_codec_span s = span_of(v, p, t);
+    return s.n_rows * s.row_bytes;
+}
+
+/* The most that a tile of so many rows and columns needs, wherever it begins. */
+static u64 most_bytes(const lb_values *v, u32 p, const lb_values_tile *t) {
+    const lb_codec_part *part = &v->codec.part[p];
+    if (part->kind != LB_PART_GRID)
+        return part_bytes(v, p, t);
+    u64 bands = LB_MIN(t->nr, (t->nr / part->rows + 2) * (t->nr / part->mat_rows + 2));
+    u64 units = part->cols ? t->nc / part->cols + 2 : 1;
+    return LB_MIN(bands * part->stored_rows, part->n_stored) *
+           LB_MIN(units * part->unit_bytes, part->stride);
 }
 
 u64 lb_values_stored_bytes(const lb_values *v, const lb_values_tile *t) {
     u64 n = 0;
     for (u32 p = 0; p < v->codec.n_parts; p++)
-        n += aligned(part_bytes(v, p, t->nr * t->nc));
+        n += aligned(part_bytes(v, p, t));
     return n;
 }
 
 u64 lb_values_scratch_bytes(const lb_values *v, const lb_values_cut *c) {
     lb_values_tile t = {0, LB_MIN(c->tile_rows, c->n_rows), 0, c->tile_cols};
-    u64 elems = t.nr * t.nc;
-    return lb_values_stored_bytes(v, &t) +
-           aligned(lb_codec_scratch_elems(&v->codec, elems) * sizeof(float)) +
+    u64 elems = t.nr * t.nc, stored = 0;
+    for (u32 p = 0; p < v->codec.n_parts; p++)
+        stored += aligned(most_bytes(v, p, &t));
+    return stored + aligned(lb_codec_scratch_elems(&v->codec, elems) * sizeof(float)) +
            (v->head_rows ? aligned(elems * sizeof(float)) : 0);
 }
 
-/* A tile is whole rows or a stretch of one row: its bytes in each part are one range. */
-static lb_status read_part(const lb_values *v, lb_fds *fds, const lb_values_tile *t, u32 p, u8 *to,
-                           lb_err *err) {
-    const lb_codec_part *part = &v->codec.part[p];
-    const lb_tensor *x = &v->source->tensors[part->tensor];
-    const char *path = v->source->files[x->file].path;
-    u64 row = v->first_row + t->r0;
-    u64 unit = v->codec.unit_elems, off, len = part_bytes(v, p, t->nr * t->nc);
+/* A tile is whole rows or a stretch of one row: its bytes in each part are one range, but for
+ * blocks, whose stored rows may be wanted in part. */
+static lb_status read_range(const lb_values *v, lb_fds *fds, const lb_tensor *x, u64 off, u64 len,
+                            u8 *to, lb_err *err) {
     int fd;
-    if (part->kind == LB_PART_MAT)
-        off = row / v->codec.rows_per_mat * part->unit_bytes;
-    else
-        off = (row * v->n_cols + t->c0) / unit * part->unit_bytes;
     /* The shape agreed with the parts when the model was opened; a slip here must not read beyond.
      */
     if (off > x->size_bytes || len > x->size_bytes - off)
         return lb_fail(err, LB_E_FORMAT, "tensor '%.*s': its parts do not have the same rows",
                        LB_FMT(x->name));
     LB_TRY(lb_fds_get(fds, x->file, &fd, err));
-    lb_status st = lb_os_pread(fd, path, to, len, x->off_bytes + off, err);
+    lb_status st =
+        lb_os_pread(fd, v->source->files[x->file].path, to, len, x->off_bytes + off, err);
     lb_fds_put(fds, x->file);
     return st;
+}
+
+static lb_status read_part(const lb_values *v, lb_fds *fds, const lb_values_tile *t, u32 p, u8 *to,
+                           lb_err *err) {
+    const lb_codec_part *part = &v->codec.part[p];
+    const lb_tensor *x = &v->source->tensors[part->tensor];
+    u64 row = v->first_row + t->r0, unit = v->codec.unit_elems, off;
+    if (part->kind == LB_PART_GRID) {
+        lb_codec_span s = span_of(v, p, t);
+        off = s.first_row * part->stride + s.off_bytes;
+        if (s.row_bytes == part->stride)
+            return read_range(v, fds, x, off, s.n_rows * s.row_bytes, to, err);
+        for (u64 i = 0; i < s.n_rows; i++)
+            LB_TRY(read_range(v, fds, x, off + i * part->stride, s.row_bytes, to + i * s.row_bytes,
+                              err));
+        return LB_OK;
+    }
+    if (part->kind == LB_PART_MAT)
+        off = row / v->codec.rows_per_mat * part->unit_bytes;
+    else
+        off = (row * v->n_cols + t->c0) / unit * part->unit_bytes;
+    return read_range(v, fds, x, off, part_bytes(v, p, t), to, err);
+}
+
+/* Row i of a tile whose parts lie at part[], of an encoding that is decoded by rows. */
+static lb_codec_row row_of(const lb_values *v, const lb_values_tile *t, u64 i,
+                           const u8 *const part[]) {
+    lb_codec_row at = {.row = v->first_row + t->r0 + i, .col = t->c0, .n = t->nc};
+    for (u32 p = 0; p < v->codec.n_parts; p++) {
+        const lb_codec_part *x = &v->codec.part[p];
+        at.part[p] = part[p];
+        if (x->kind == LB_PART_ROWS)
+            at.part[p] += i * t->nc * x->unit_bytes;
+        if (x->kind != LB_PART_GRID)
+            continue;
+        lb_codec_span s = span_of(v, p, t);
+        at.part[p] += (lb_codec_stored_row(x, at.row) - s.first_row) * s.row_bytes;
+        at.stride[p] = s.row_bytes;
+    }
+    return at;
 }
 
 /* GGUF's row 2i+h of a head to h*half+i. */
@@ -170,12 +223,17 @@ lb_status lb_values_read(const lb_values *v, const lb_values_io *io, const lb_va
     for (u32 p = 0; p < v->codec.n_parts; p++) {
         LB_TRY(read_part(v, io->fds, t, p, at, err));
         part[p] = at;
-        at += aligned(part_bytes(v, p, n));
+        at += aligned(part_bytes(v, p, t));
     }
     float *scales = (float *)(void *)at;
     at += aligned(lb_codec_scratch_elems(&v->codec, n) * sizeof(float));
     float *values = v->head_rows ? (float *)(void *)at : out;
-    lb_codec_decode(&v->codec, k, n, values, part, scales);
+    for (u64 i = 0; v->codec.by_row && i < t->nr; i++) {
+        lb_codec_row row = row_of(v, t, i, part);
+        lb_codec_decode_row(&v->codec, k, &row, values + i * t->nc, scales);
+    }
+    if (!v->codec.by_row)
+        lb_codec_decode(&v->codec, k, n, values, part, scales);
     if (v->head_rows)
         undo_heads(v->head_rows, t->nr, t->nc, out, values);
     if (v->add_one) {
@@ -189,10 +247,9 @@ lb_status lb_values_read(const lb_values *v, const lb_values_io *io, const lb_va
 const u8 *lb_values_part(const lb_values *v, const lb_values_io *io, const lb_values_tile *t, u32 p,
                          u64 *len) {
     const u8 *at = io->scratch;
-    u64 n = t->nr * t->nc;
     for (u32 i = 0; i < p; i++)
-        at += aligned(part_bytes(v, i, n));
-    *len = part_bytes(v, p, n);
+        at += aligned(part_bytes(v, i, t));
+    *len = part_bytes(v, p, t);
     return at;
 }
 

@@ -176,7 +176,7 @@ static lb_status scan_weight(void *ctx, u32 worker, u64 item, lb_err *err) {
     }
     for (u32 p = 0; p < v->codec.n_parts; p++) {
         s.part[p] = lb_xxh_digest(&h[p]);
-        if (v->codec.part[p].kind == LB_PART_MAT)
+        if (v->codec.part[p].kind != LB_PART_ROWS)
             LB_TRY(hash_small_part(j, v, p, io.scratch, &s.part[p], err));
     }
     j->scans[w] = s;

@@ -165,9 +165,11 @@ static lb_status begin_leaf_hashes(lb_runner *r, lb_active *a, lb_err *err) {
         }
         on[i] = a->skip == 0 || is_shared(a, i);
         for (u32 k = 0; k < l->codec.n_parts; k++)
-            on[i] = on[i] && !(used[l->codec.part[k].tensor] & LB_USED_HASHED);
+            on[i] = on[i] &&
+                    !(lb_leaf_hashes(l, k) && (used[l->codec.part[k].tensor] & LB_USED_HASHED));
         for (u32 k = 0; on[i] && k < l->codec.n_parts; k++)
-            used[l->codec.part[k].tensor] |= LB_USED_HASHED;
+            if (lb_leaf_hashes(l, k))
+                used[l->codec.part[k].tensor] |= LB_USED_HASHED;
         any |= on[i] != 0;
     }
     lb_unlock(&r->mutex);
@@ -197,6 +199,8 @@ static lb_status end_leaf_hashes(lb_runner *r, lb_active *a, lb_err *err) {
         const lb_leaf *l = &p->leaves[i];
         for (u32 k = 0; a->leaf_hash[i].on && k < l->codec.n_parts; k++) {
             lb_chain *chain = a->leaf_hash[i].chain[k];
+            if (!chain && !lb_leaf_hashes(l, k))
+                continue;
             if (chain && !end_slice(r, a, i, k))
                 continue;
             lb_hash128 h = lb_xxh_digest(chain ? &chain->state : &a->leaf_hash[i].state[k]);

@@ -1,16 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* codec.c: one description for plain types, GGUF blocks and MLX groups. Layouts: tensor/dtype.def
- * and docs/facts.md; shapes were checked by the readers. */
+/* codec.c: one description for plain types, GGUF blocks and MLX groups; codec_foreign.c has the
+ * rest. Layouts: tensor/dtype.def and docs/facts.md; shapes were checked by the readers. */
 #include "plan/codec.h"
 #include "plan/expr.h"
 
 static lb_codec_part rows_part(const lb_source *s, const lb_weight *w, u32 p, u32 unit_bytes) {
-    return (lb_codec_part){LB_PART_ROWS, w->part[p], s->tensors[w->part[p]].dtype, unit_bytes};
+    return (lb_codec_part){.kind = LB_PART_ROWS,
+                           .tensor = w->part[p],
+                           .dtype = s->tensors[w->part[p]].dtype,
+                           .unit_bytes = unit_bytes};
 }
 
 static lb_codec_part mat_part(const lb_source *s, const lb_weight *w, u32 p) {
     lb_dtype t = s->tensors[w->part[p]].dtype;
-    return (lb_codec_part){LB_PART_MAT, w->part[p], t, lb_dtype_get(t)->block_bytes};
+    return (lb_codec_part){.kind = LB_PART_MAT,
+                           .tensor = w->part[p],
+                           .dtype = t,
+                           .unit_bytes = lb_dtype_get(t)->block_bytes};
 }
 
 lb_status lb_codec_of(lb_codec *c, const lb_source *s, const lb_weight *w, lb_err *err) {
@@ -18,6 +24,8 @@ lb_status lb_codec_of(lb_codec *c, const lb_source *s, const lb_weight *w, lb_er
     const lb_dtype_info *info = lb_dtype_get(t->dtype);
     *c = (lb_codec){.enc = w->enc, .dtype = t->dtype, .n_parts = w->n_parts, .rows_per_mat = 1};
     u64 rows, cols, mats;
+    if (w->enc.kind >= LB_ENC_FOREIGN)
+        return lb_codec_of_foreign(c, s, w, err);
     lb_shape_matrix(&w->shape, &rows, &cols);
     switch (w->enc.kind) {
     case LB_ENC_PLAIN:
@@ -67,10 +75,33 @@ void lb_codec_f32(lb_codec *c) {
                     .n_parts = 1,
                     .rows_per_mat = 1,
                     .decodes = true};
-    c->part[0] = (lb_codec_part){LB_PART_ROWS, 0, LB_F32, sizeof(float)};
+    c->part[0] =
+        (lb_codec_part){.kind = LB_PART_ROWS, .dtype = LB_F32, .unit_bytes = sizeof(float)};
+}
+
+u64 lb_codec_stored_row(const lb_codec_part *p, u64 row) {
+    u64 bands = lb_ceil_div_u64(p->mat_rows, p->rows);
+    return (row / p->mat_rows * bands + row % p->mat_rows / p->rows) * p->stored_rows;
+}
+
+lb_codec_span lb_codec_span_of(const lb_codec_part *p, u64 r0, u64 nr, u64 c0, u64 nc) {
+    lb_codec_span s = {.row_bytes = p->stride};
+    if (nr == 0 || nc == 0)
+        return (lb_codec_span){0};
+    s.first_row = lb_codec_stored_row(p, r0);
+    u64 end = LB_MIN(lb_codec_stored_row(p, r0 + nr - 1) + p->stored_rows, p->n_stored);
+    s.n_rows = end - s.first_row;
+    if (p->cols) {
+        u64 last = LB_MIN(lb_ceil_div_u64(c0 + nc, p->cols) * p->unit_bytes, p->stride);
+        s.off_bytes = c0 / p->cols * p->unit_bytes;
+        s.row_bytes = last - s.off_bytes;
+    }
+    return s;
 }
 
 u64 lb_codec_scratch_elems(const lb_codec *c, u64 n_elems) {
+    if (c->by_row) /* scales and zeros of a row, whole words of them */
+        return 2 * (n_elems + 64);
     if (c->enc.kind == LB_ENC_PLAIN || c->enc.kind == LB_ENC_GGUF_SCALED)
         return 0;
     return 2 * (n_elems / c->unit_elems);
@@ -151,5 +182,8 @@ void lb_codec_decode(const lb_codec *c, const lb_kernels *k, u64 n_elems, float 
         k->decode_f32_mlx_e8m0(n_groups, scratch, part[1]);
         k->decode_f32_mlx_fp8(n_groups, c->unit_elems, out, part[0], scratch);
         return;
+    default:
+        break;
     }
+    LB_ASSERT(false && "decoded by rows");
 }

@@ -327,9 +327,6 @@ static u32 build_leaf(builder *b, lb_node_id id, lb_moves moves, lb_frame frame)
     l.whole = moves.band > 0 && moves.band <= LB_SEGS_MAX && frame.row == LB_AXIS_ROWS &&
               frame.col == LB_AXIS_COLS && frame.col_shift == 0 && b->pass->n_rows == n->n_rows &&
               b->pass->n_cols == n->n_cols;
-    for (u32 i = 0; i < l.codec.n_parts; i++)
-        if (l.codec.part[i].kind == LB_PART_MAT)
-            l.whole = false;
     return add_leaf(b, &l);
 }
 

@@ -98,6 +98,33 @@ static void locate(const lb_eval *e, piece *p, u64 row, u64 col) {
     }
 }
 
+/* The same for what is decoded a row at a time: from any column on. */
+static lb_codec_row locate_row(const lb_eval *e, const piece *p, u64 row, lb_rect r) {
+    const lb_codec *c = &p->leaf->codec;
+    const lb_layout_leaf *at = p->at;
+    u64 in_tile = row - at->rect.r0, stored = lb_moves_row(&p->leaf->moves, row);
+    lb_codec_row x = {.row = stored, .col = r.c0, .n = r.nc};
+    for (u32 k = 0; k < c->n_parts; k++) {
+        const lb_codec_part *part = &c->part[k];
+        const u8 *q = e->slab + at->part_off[k];
+        u64 unit = part->cols ? r.c0 / part->cols - at->rect.c0 / part->cols : 0;
+        if (part->kind == LB_PART_ROWS)
+            q += in_tile * at->row_bytes[k] + (r.c0 - at->rect.c0) * part->unit_bytes;
+        else if (part->kind == LB_PART_MAT)
+            q += stored / c->rows_per_mat * part->unit_bytes;
+        else if (p->leaf->moves.n)
+            q += in_tile * lb_leaf_copy_bytes(p->leaf, k, at->row_bytes[k]) +
+                 unit * part->unit_bytes;
+        else
+            q += (lb_codec_stored_row(part, row) - lb_codec_stored_row(part, at->rect.r0)) *
+                     at->row_bytes[k] +
+                 unit * part->unit_bytes;
+        x.part[k] = q;
+        x.stride[k] = at->row_bytes[k];
+    }
+    return x;
+}
+
 static bool has_mats(const lb_codec *c) {
     for (u32 k = 0; k < c->n_parts; k++)
         if (c->part[k].kind == LB_PART_MAT)
@@ -108,6 +135,13 @@ static bool has_mats(const lb_codec *c) {
 static void run_decode(lb_eval *e, const lb_inst *x, lb_rect r, float *out) {
     piece p = {.leaf = &e->pass->leaves[x->leaf], .at = &e->leaf[x->leaf]};
     const lb_codec *c = &p.leaf->codec;
+    if (c->by_row) {
+        for (u64 i = 0; i < r.nr; i++) {
+            lb_codec_row at = locate_row(e, &p, r.r0 + i, r);
+            lb_codec_decode_row(c, e->k, &at, out + i * r.nc, e->codec);
+        }
+        return;
+    }
     u64 unit = c->unit_elems, lo = r.c0 - r.c0 % unit;
     u64 hi = LB_MIN(lb_ceil_div_u64(r.c0 + r.nc, unit) * unit, p.leaf->n_cols);
     if (lo == r.c0 && hi == r.c0 + r.nc && p.at->rect.nc == r.nc && !has_mats(c)) {

@@ -86,6 +86,25 @@ static u64 mat_bytes(const lb_leaf *l, u32 p) {
     return l->n_rows / l->codec.rows_per_mat * l->codec.part[p].unit_bytes;
 }
 
+u64 lb_leaf_copy_bytes(const lb_leaf *l, u32 p, u64 row_bytes) {
+    return l->codec.part[p].stored_rows * row_bytes;
+}
+
+/* Bytes of a part in the slab, and of one of its rows there. */
+static u64 part_bytes(const lb_leaf *l, u32 p, lb_rect r, u64 *row_bytes) {
+    const lb_codec_part *part = &l->codec.part[p];
+    *row_bytes = 0;
+    if (part->kind == LB_PART_MAT)
+        return mat_bytes(l, p);
+    if (part->kind == LB_PART_ROWS) {
+        *row_bytes = part_row_bytes(l, p, r.nc);
+        return r.nr * *row_bytes;
+    }
+    lb_codec_span s = lb_codec_span_of(part, r.r0, r.nr, r.c0, r.nc);
+    *row_bytes = s.row_bytes;
+    return l->moves.n ? r.nr * lb_leaf_copy_bytes(l, p, s.row_bytes) : s.n_rows * s.row_bytes;
+}
+
 static u64 stat_bytes(const lb_node *n, lb_rect r) {
     switch (n->op) {
     case LB_STAT_RANGE:
@@ -106,13 +125,12 @@ u64 lb_tile_layout(const lb_pass *p, lb_rect tile, lb_layout_leaf *leaf, u64 *in
         if (leaf)
             leaf[i].rect = r;
         for (u32 k = 0; k < l->codec.n_parts; k++) {
-            bool rows = l->codec.part[k].kind == LB_PART_ROWS;
-            u64 row_bytes = rows ? part_row_bytes(l, k, r.nc) : 0;
+            u64 row_bytes, size = part_bytes(l, k, r, &row_bytes);
             if (leaf) {
                 leaf[i].part_off[k] = at;
                 leaf[i].row_bytes[k] = row_bytes;
             }
-            at = align64(at + (rows ? r.nr * row_bytes : mat_bytes(l, k)));
+            at = align64(at + size);
         }
     }
     for (u32 i = 0; i < p->n_insts; i++) {
@@ -145,9 +163,9 @@ u64 lb_tile_read_bytes(const lb_pass *p, lb_rect tile) {
     for (u32 i = 0; i < p->n_leaves; i++) {
         const lb_leaf *l = &p->leaves[i];
         lb_rect r = leaf_rect(l, tile);
+        u64 row_bytes;
         for (u32 k = 0; k < l->codec.n_parts; k++)
-            n += l->codec.part[k].kind == LB_PART_ROWS ? r.nr * part_row_bytes(l, k, r.nc)
-                                                       : mat_bytes(l, k);
+            n += part_bytes(l, k, r, &row_bytes);
     }
     return n;
 }
@@ -220,7 +238,7 @@ static void fit_scratch(lb_pass *p) {
             (x->role == LB_INST_COMPUTE && x->node->kind == LB_NODE_DECODE)) {
             const lb_leaf *l = &p->leaves[x->leaf];
             u64 wide = r.nr * (r.nc + 2 * l->codec.unit_elems);
-            u64 n = lb_codec_scratch_elems(&l->codec, wide) + 2;
+            u64 n = lb_codec_scratch_elems(&l->codec, l->codec.by_row ? r.nc : wide) + 2;
             if (l->codec.unit_elems >
                 1) /* columns that are not whole units are decoded beside and cut */
                 n += r.nc + 2 * l->codec.unit_elems;
@@ -248,12 +266,13 @@ static lb_status fit_pass(lb_pass *p, u64 target, lb_err *err) {
     u64 bands = lb_ceil_div_u64(p->n_rows, p->tile_rows);
     p->n_tiles = bands * p->tiles_per_row;
     p->slab_bytes = slab_of(p, p->tile_rows, p->tile_cols);
-    /* All tiles but the last of a row or column are congruent, unless a slice starts inside a unit.
-     */
+    /* All tiles but the last of a row or column are congruent, unless a slice starts inside a unit
+     * or blocks are cut. */
     p->read_bytes = 0;
     bool same = true;
     for (u32 i = 0; i < p->n_leaves; i++)
-        same &= p->leaves[i].frame.col_shift % p->leaves[i].codec.unit_elems == 0;
+        same &= p->leaves[i].frame.col_shift % p->leaves[i].codec.unit_elems == 0 &&
+                !p->leaves[i].codec.has_grid;
     if (!same) {
         for (u64 t = 0; t < p->n_tiles; t++) {
             lb_rect r = lb_pass_tile(p, t);

@@ -40,6 +40,8 @@ static void put_read(lb_xxh *h, const lb_graph *g, const lb_node *n) {
     put_u64(h, w->enc.kind);
     put_u64(h, w->enc.bits);
     put_u64(h, w->enc.group_size);
+    put_u64(h, w->enc.block_rows);
+    put_u64(h, w->enc.rounds);
     for (u32 i = 0; i < w->n_parts; i++) {
         const lb_tensor *t = &g->sources[n->u.read.source]->tensors[w->part[i]];
         put_u64(h, t->dtype);

@@ -177,7 +177,7 @@ static void note_use(lb_plan *p, const lb_leaf *l) {
         return;
     for (u32 k = 0; k < l->codec.n_parts; k++)
         p->src[l->source].used[l->codec.part[k].tensor] |=
-            (u8)(LB_USED | (l->whole ? LB_USED_WHOLE : 0));
+            (u8)(LB_USED | (lb_leaf_hashes(l, k) ? LB_USED_WHOLE : 0));
 }
 
 /* Tensors that no leaf reads whole and in order are read once more for their digest. */

@@ -50,10 +50,15 @@ typedef struct lb_leaf {
     u64 n_rows, n_cols; /* of the read node */
     lb_frame frame;
     lb_moves moves;
-    bool whole; /* every byte of the stored parts is read once a pass, in order within tiles */
+    bool whole; /* every byte of the ROWS parts is read once a pass, in order within tiles */
     bool spilled;
     u64 spill_off; /* spilled: f32 rows in the job's spill file from here; weight is NULL */
 } lb_leaf;
+
+/* Whether a pass over the leaf sees a part's bytes in order: small parts are read again instead. */
+static inline bool lb_leaf_hashes(const lb_leaf *l, u32 part) {
+    return l->whole && l->codec.part[part].kind == LB_PART_ROWS;
+}
 
 /* What an instance does about its node's value. */
 typedef enum lb_inst_role {
@@ -149,6 +154,9 @@ typedef struct lb_layout_leaf {
     u64 part_off[LB_PARTS_MAX];
     u64 row_bytes[LB_PARTS_MAX]; /* of one row segment in the slab */
 } lb_layout_leaf;
+/* GRID parts below moves have all stored rows of its band for each row of the tile; without moves
+ * each band is there once. */
+u64 lb_leaf_copy_bytes(const lb_leaf *l, u32 part, u64 row_bytes);
 #define LB_LEAVES_MAX 512
 #define LB_KTH_ROUNDS 3  /* 11 + 10 + 10 bits of the magnitude */
 #define LB_SEGS_MAX 4096 /* file ranges that a worker sorts and reads at a time */

@@ -124,6 +124,38 @@ static lb_status read_rows(lb_worker *w, const lb_leaf *l, const lb_layout_leaf 
     return st;
 }
 
+/* Stored rows of a block part: n of them, each a stretch of the file's. */
+static lb_status read_span(const file_part *f, const lb_codec_span *s, u8 *buf, lb_err *err) {
+    u64 off = f->off + s->first_row * f->stride + s->off_bytes;
+    if (s->row_bytes == f->stride)
+        return lb_os_pread(f->fd, f->path, buf, s->n_rows * s->row_bytes, off, err);
+    for (u64 i = 0; i < s->n_rows; i++)
+        LB_TRY(lb_os_pread(f->fd, f->path, buf + i * s->row_bytes, s->row_bytes,
+                           off + i * f->stride, err));
+    return LB_OK;
+}
+
+static lb_status read_grid(lb_worker *w, const lb_leaf *l, const lb_layout_leaf *at, u32 k,
+                           file_part f, lb_err *err) {
+    const lb_codec_part *part = &l->codec.part[k];
+    u8 *buf = w->eval.slab + at->part_off[k];
+    lb_rect r = at->rect;
+    lb_codec_span s = lb_codec_span_of(part, r.r0, r.nr, r.c0, r.nc);
+    f.stride = part->stride;
+    if (l->moves.n == 0) {
+        w->read_bytes += s.n_rows * s.row_bytes;
+        return read_span(&f, &s, buf, err);
+    }
+    u64 copy = lb_leaf_copy_bytes(l, k, s.row_bytes);
+    for (u64 i = 0; i < r.nr; i++) {
+        u64 row = lb_moves_row(&l->moves, r.r0 + i);
+        s = lb_codec_span_of(part, row, 1, r.c0, r.nc);
+        LB_TRY(read_span(&f, &s, buf + i * copy, err));
+    }
+    w->read_bytes += r.nr * copy;
+    return LB_OK;
+}
+
 static lb_status read_part(lb_worker *w, const lb_active *a, const lb_leaf *l,
                            const lb_layout_leaf *at, u32 k, lb_err *err) {
     if (l->spilled)
@@ -140,6 +172,8 @@ static lb_status read_part(lb_worker *w, const lb_active *a, const lb_leaf *l,
         st = lb_os_pread(f.fd, f.path, w->eval.slab + at->part_off[k], t->size_bytes, t->off_bytes,
                          err);
         w->read_bytes += t->size_bytes;
+    } else if (l->codec.part[k].kind == LB_PART_GRID) {
+        st = read_grid(w, l, at, k, f, err);
     } else {
         st = read_rows(w, l, at, k, f, err);
     }
@@ -162,7 +196,7 @@ static void read_ahead(lb_worker *w, const lb_active *a) {
     const lb_pass *p = a->pass;
     for (u32 i = 0; i < p->n_leaves; i++) {
         const lb_leaf *l = &p->leaves[i];
-        if (!l->whole)
+        if (!l->whole || l->codec.part[0].kind != LB_PART_ROWS)
             continue;
         const lb_source *s = w->runner->plan->graph.sources[l->source];
         const lb_tensor *t = &s->tensors[l->codec.part[0].tensor];
@@ -246,6 +280,8 @@ lb_status lb_worker_tile(lb_worker *w, lb_active *a, u64 tile, u8 *slab, lb_err 
 static void hash_leaf(lb_worker *w, const lb_leaf *l, const lb_layout_leaf *at, lb_leaf_hash *h) {
     u64 chunk = l->moves.band > 1 ? LB_SEGS_MAX / l->moves.band * l->moves.band : LB_SEGS_MAX;
     for (u32 k = 0; k < l->codec.n_parts; k++) {
+        if (!h->chain[k] && !lb_leaf_hashes(l, k))
+            continue;
         u8 *buf = w->eval.slab + at->part_off[k];
         u64 row_bytes = at->row_bytes[k];
         lb_xxh *x = h->chain[k] ? &h->chain[k]->state : &h->state[k];

@@ -67,12 +67,25 @@ typedef enum lb_enc_kind {
     /* part: weight u32, scales u8 (E4M3), group 16; optional part[2] global_scale f32. */
     LB_ENC_MLX_NVFP4,
     /* part: NVFP4 blocks, then one f32 `<name>.scale` that multiplies every value. */
-    LB_ENC_GGUF_SCALED
+    LB_ENC_GGUF_SCALED,
+    /* Other tools' encodings (format/foreign*.c, plan/codec_foreign.c), from here on. A scale
+     * stands for a block of block_rows x group_size values; 0: all rows of a matrix, all columns.
+     */
+    /* part: weight in 8-bit floats; scales (floats, or E8M0 as bytes). */
+    LB_ENC_FP8,
+    /* part: weight i8; scales; optional zero points i8. value = (code - zero) * scale */
+    LB_ENC_INT8,
+    /* part: codes of 1..8 bits in rows of i32 words, each 2^(bits-1) too large; scales; optional
+     * zero points, packed the same way down the rows. */
+    LB_ENC_PACKED
 } lb_enc_kind;
+#define LB_ENC_FOREIGN LB_ENC_FP8 /* the first of them */
 
 typedef struct lb_enc {
     lb_enc_kind kind;
-    u32 bits, group_size; /* MLX kinds */
+    u32 bits, group_size; /* MLX and foreign kinds */
+    u32 block_rows;       /* foreign kinds */
+    bool rounds; /* foreign kinds: the maker computes in the type of the scales, not in f32 */
 } lb_enc;
 
 typedef struct lb_weight {

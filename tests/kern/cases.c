@@ -62,6 +62,8 @@ static u32 n_variants(const kern *w) {
     case SIG_MAP2:
     case SIG_FMAC:
         return 3; /* and out = b */
+    case SIG_CODES:
+        return 8; /* bits */
     case SIG_TRANSPOSE:
         return 8; /* four element sizes, dense or with strides */
     default:
@@ -148,6 +150,13 @@ static void set_sizes(const kern *w, kcase *c, u32 variant) {
         break;
     case SIG_TRANSPOSE:
         set_transpose(c, variant);
+        break;
+    case SIG_CODES:
+        c->n_in = 1;
+        c->bits = variant + 1;
+        c->first = c->seed % 9;
+        c->in_bytes[0] = ((c->first + c->n) * c->bits + 7) / 8;
+        c->in_step[0] = 1;
         break;
     }
 }
@@ -244,8 +253,9 @@ size_t kcase_elems(const kern *w, const kcase *c) {
 
 void kcase_fill(const kern *w, const kcase *c, u32 input, u8 *out) {
     rng r = {c->seed + input * 0x1234567u};
-    const bool codes = input == 0 && (w->sig == SIG_DECODE || w->sig == SIG_MLX_AFFINE ||
-                                      w->sig == SIG_MLX_FP || w->sig == SIG_TRANSPOSE);
+    const bool codes =
+        input == 0 && (w->sig == SIG_DECODE || w->sig == SIG_MLX_AFFINE || w->sig == SIG_MLX_FP ||
+                       w->sig == SIG_TRANSPOSE || w->sig == SIG_CODES);
     if (codes) {
         const u32 unit = w->sig == SIG_DECODE && w->block_elems == 1 ? w->block_bytes : 1;
         fill_codes(&r, w->sig == SIG_TRANSPOSE ? 0 : c->fill, out, c->in_bytes[input], unit);
@@ -294,6 +304,9 @@ void kcase_call(const kern *w, any_fn *fn, const kcase *c, void *out, const void
         ((lb_k_transpose_fn *)fn)(c->n, c->n_cols, c->elem_bytes, out, c->out_stride, in[0],
                                   c->in_stride);
         break;
+    case SIG_CODES:
+        ((lb_k_decode_f32_codes_fn *)fn)(c->n, c->first, c->bits, out, in[0]);
+        break;
     }
 }
 
@@ -308,6 +321,8 @@ void kcase_print(FILE *f, const kern *w, const kcase *c) {
         fprintf(f, " group=%zu round=0x%02x", c->group_elems, c->round);
     if (w->sig == SIG_MAPC || w->sig == SIG_FMAC)
         fprintf(f, " c=%08x", lb_f32_bits(c->c));
+    if (c->bits)
+        fprintf(f, " bits=%u first=%zu", c->bits, c->first);
     if (c->alias)
         fprintf(f, " out=input %u", c->alias - 1);
     fprintf(f, ", fill %s, %s", fill_name(c->fill), places[c->place]);

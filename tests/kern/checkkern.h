@@ -28,6 +28,7 @@ typedef enum sig {
     SIG_FOLD2,
     SIG_RANGE,
     SIG_TRANSPOSE,
+    SIG_CODES,
 } sig;
 
 typedef void(any_fn)(void); /* cast back by signature before a call */
@@ -101,6 +102,8 @@ typedef struct kcase {
     size_t in_stride, out_stride, elem_bytes;
     size_t group_elems;
     u32 round;
+    u32 bits;     /* CODES */
+    size_t first; /* CODES */
     float c;
     u32 fill, place;
     u32 alias; /* 0: none, i + 1: out is input i */

@@ -17,7 +17,8 @@
              : SIG_FOLD1, lb_k_fold_dot_f32_fn *            \
              : SIG_FOLD2, lb_k_fold_range_f32_fn *          \
              : SIG_RANGE, lb_k_transpose_fn *               \
-             : SIG_TRANSPOSE)
+             : SIG_TRANSPOSE, lb_k_decode_f32_codes_fn *    \
+             : SIG_CODES)
 
 /* Both classes compare bytes; another class would need its own comparison in run.c. */
 enum { COMPARE_EXACT, COMPARE_FOLD };

@@ -28,7 +28,7 @@ static void choose_decls(u64 r, u64 c) {
         if (i == 13)
             decls[i] = (lb_double_decl){.dtype = LB_BF16, .n_rows = r, .n_cols = 1};
         if (i == 10 && cols % 64 == 0)
-            decls[i].enc = (lb_enc){LB_ENC_MLX_AFFINE, 3, 64};
+            decls[i].enc = (lb_enc){.kind = LB_ENC_MLX_AFFINE, .bits = 3, .group_size = 64};
         if (decls[i].enc.kind == LB_ENC_PLAIN &&
             decls[i].n_cols % lb_dtype_get(decls[i].dtype)->block_elems)
             decls[i].dtype = LB_F16;

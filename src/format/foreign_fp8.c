@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* foreign_fp8.c: quant_method "fp8" (DeepSeek, Qwen and others) and ModelOpt's FP8: a weight in
+ * 8-bit floats and scales of blocks, rows or the whole matrix. value = weight * scale in f32:
+ * transformers 5.24.0 integrations/finegrained_fp8.py Fp8Dequantize; blocks that the matrix cuts
+ * (which transformers refuses) as in DeepSeek-V3's weight_dequant. */
+#include "format/foreign_internal.h"
+
+/* [rows, columns] of a block; {0, 0}: the config says none. */
+static lb_status block_size(lb_fgn *f, u32 out[2]) {
+    const lb_json *v = lb_json_get(f->config, "weight_block_size");
+    u64 n[2] = {0, 0};
+    if (v && v->type != LB_JNULL) {
+        if (v->type != LB_JARRAY || v->n != 2 || !lb_json_as_u64(v->first, &n[0]) ||
+            !lb_json_as_u64(v->last, &n[1]) || n[0] - 1 >= 65536 || n[1] - 1 >= 65536)
+            return lb_fail(f->err, LB_E_FORMAT,
+                           "quantization_config: weight_block_size is not two sizes");
+    }
+    out[0] = (u32)n[0];
+    out[1] = (u32)n[1];
+    return LB_OK;
+}
+
+static lb_status add(lb_fgn *f, const lb_tensor *t, lb_str path, const u32 block[2]) {
+    const lb_tensor *scale, *other;
+    lb_enc enc = {.kind = LB_ENC_FP8, .bits = 8};
+    LB_TRY(lb_fgn_find(f, path, ".weight_scale_inv", &scale));
+    LB_TRY(lb_fgn_find(f, path, ".weight_scale", &other));
+    if (scale && other)
+        return lb_fgn_misfit(f, other, t, "there is weight_scale_inv as well");
+    scale = scale ? scale : other;
+    if (!scale)
+        return lb_fail(f->err, LB_E_FORMAT, "tensor '%.*s' (%s) has no weight_scale_inv beside it",
+                       LB_FMT(t->name), lb_dtype_get(t->dtype)->name);
+    if (!lb_fgn_is_float(scale->dtype) && scale->dtype != LB_F8_E8M0 && scale->dtype != LB_U8)
+        return lb_fgn_misfit(f, scale, t, "scales must be floats or powers of two");
+    if (t->shape.rank != 2)
+        return lb_fgn_misfit(f, scale, t, "expected a matrix");
+    u64 rows = t->shape.dim[0], cols = t->shape.dim[1];
+    if (block[0]) {
+        enc.block_rows = block[0];
+        enc.group_size = block[1];
+    } else if (scale->n_elems != 1) {
+        enc.block_rows = 1;
+    }
+    if (!lb_fgn_fits(scale, &enc, rows, cols))
+        return lb_fgn_misfit(f, scale, t,
+                             block[0] ? "not one scale for each block of the config"
+                                      : "neither one scale nor one for each row");
+    return lb_fgn_add(f, path, t->shape, enc, (const lb_tensor *[]){t, scale, NULL});
+}
+
+static lb_status add_all(lb_fgn *f, const u32 block[2]) {
+    lb_str path;
+    for (u64 i = 0; i < f->s->n_tensors; i++) {
+        const lb_tensor *t = &f->s->tensors[i];
+        if (lb_fgn_is_f8(t->dtype) && lb_fgn_path(t, ".weight", &path))
+            LB_TRY(add(f, t, path, block));
+    }
+    return LB_OK;
+}
+
+lb_status lb_fgn_fp8(lb_fgn *f) {
+    u32 block[2];
+    LB_TRY(block_size(f, block));
+    return add_all(f, block);
+}
+
+/* One scale a matrix (FP8), or one a row. Other recipes are refused by their name. */
+lb_status lb_fgn_modelopt(lb_fgn *f) {
+    static const u32 none[2] = {0, 0};
+    lb_str algo = LB_STR("no quant_algo");
+    const lb_json *v = lb_json_get(f->config, "quant_algo");
+    (void)lb_json_as_str(v, &algo);
+    if (!lb_str_eq_c(algo, "FP8") && !lb_str_eq_c(algo, "FP8_PER_CHANNEL_PER_TOKEN"))
+        return lb_fail(f->err, LB_E_UNSUPPORTED,
+                       "quantized with 'modelopt' %.*s: not supported yet", LB_FMT(algo));
+    return add_all(f, none);
+}
