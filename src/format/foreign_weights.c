@@ -168,7 +168,7 @@ lb_status lb_foreign_weights(lb_source *s, const lb_json *object, lb_str method,
     lb_fgn f = {.s = s, .config = object, .method = method, .err = err};
     lb_status st = make_weights(&f);
     if (st == LB_OK && f.n_left_out)
-        lb_buf_printf(notes, "%s%llu scales of activations are left out", notes->len ? "\n" : "",
+        lb_buf_printf(notes, "%sscales of activations are left out: %llu", notes->len ? "\n" : "",
                       (ull)f.n_left_out);
     lb_buf_deinit(&f.name);
     lb_arena_deinit(&f.scratch);
