@@ -111,8 +111,8 @@ void lb_help_all(lb_buf *out, const lb_command *const *commands, u32 n) {
     put_wrapped(
         out,
         "A MODEL is a Hugging Face or MLX folder, a .gguf file (of a split one the first "
-        "part), a .safetensors file, or hf://OWNER/NAME from the local cache of the Hugging "
-        "Face tools.",
+        "part), a .safetensors file, a PyTorch file (.bin, .pt, .pth), or hf://OWNER/NAME from "
+        "the local cache of the Hugging Face tools.",
         0, 0);
     lb_buf_put_c(out,
                  "\n'lbrx help COMMAND' or 'lbrx COMMAND --help' shows one; 'lbrx --version' the "

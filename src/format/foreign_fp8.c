@@ -64,15 +64,3 @@ lb_status lb_fgn_fp8(lb_fgn *f) {
     LB_TRY(block_size(f, block));
     return add_all(f, block);
 }
-
-/* One scale a matrix (FP8), or one a row. Other recipes are refused by their name. */
-lb_status lb_fgn_modelopt(lb_fgn *f) {
-    static const u32 none[2] = {0, 0};
-    lb_str algo = LB_STR("no quant_algo");
-    const lb_json *v = lb_json_get(f->config, "quant_algo");
-    (void)lb_json_as_str(v, &algo);
-    if (!lb_str_eq_c(algo, "FP8") && !lb_str_eq_c(algo, "FP8_PER_CHANNEL_PER_TOKEN"))
-        return lb_fail(f->err, LB_E_UNSUPPORTED,
-                       "quantized with 'modelopt' %.*s: not supported yet", LB_FMT(algo));
-    return add_all(f, none);
-}

@@ -40,7 +40,6 @@ bool lb_fgn_path(const lb_tensor *t, const char *ending, lb_str *path);
 
 /* Families: called once, they go over all tensors. */
 lb_status lb_fgn_fp8(lb_fgn *f);
-lb_status lb_fgn_modelopt(lb_fgn *f);
 lb_status lb_fgn_compressed(lb_fgn *f);
 
 #endif

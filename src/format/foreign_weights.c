@@ -136,7 +136,6 @@ static const struct {
     lb_status (*take)(lb_fgn *f);
 } families[] = {
     {"fp8", lb_fgn_fp8},
-    {"modelopt", lb_fgn_modelopt},
     {"compressed-tensors", lb_fgn_compressed},
 };
 

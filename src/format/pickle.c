@@ -540,7 +540,7 @@ lb_status lb_pickle_run(lb_cur *c, const lb_pickle_ops *ops, lb_arena *perm, lb_
     *out = NULL;
     p.end = c->pos + LB_MIN(lb_cur_left(c), LB_PICKLE_MAX);
     p.shared = lb_arena_new(perm, lb_pv, 4);
-    if (!p.shared)
+    if (!p.shared || !grow(&p.stack, 0, &p.cap_stack, sizeof *p.stack))
         return lb_pickle_no_memory(&p);
     p.shared[1].kind = p.shared[2].kind = LB_PV_BOOL;
     p.shared[2].u.i = 1;

@@ -125,8 +125,7 @@ def corpora():
     """Whole files; the pickles alone."""
     to = os.path.join(os.pardir, os.pardir, "fuzz", "corpus")
     for kind in ("pytorch", "pickle"):
-        shutil.rmtree(os.path.join(to, kind), ignore_errors=True)
-        os.mkdir(os.path.join(to, kind))
+        os.makedirs(os.path.join(to, kind), exist_ok=True)  # what was found once stays
     for name in sorted(n for n in os.listdir(".") if n.endswith(".pt")):
         stem = name[:-3]
         if os.path.getsize(name) < 3400:
