@@ -375,21 +375,9 @@ LB_TEST(pickle_refusals) {
 
 /* Texts that would grow if each byte were believed: all within the factor, in no time. */
 LB_TEST(pickle_bombs) {
-    static const char *const units[] = {"]",
-                                        "(",
-                                        "\x85",
-                                        "2",
-                                        "\x86"
-                                        "2",
-                                        "]\x94",
-                                        "(t",
-                                        "]2a",
-                                        ")2\x86",
-                                        "K\x01\x94",
-                                        "(2e",
-                                        "}",
-                                        "2\x94",
-                                        "]NNa2a"};
+    static const char *const units[] = {"]",     "(",  "\x85",  "2",      "\x86\x32",
+                                        "]\x94", "(t", "]2a",   ")2\x86", "K\x01\x94",
+                                        "(2e",   "}",  "2\x94", "]NNa2a"};
     u64 begin = lb_os_now_us();
     for (size_t i = 0; i < LB_LEN(units); i++) {
         lb_arena a = {0};
