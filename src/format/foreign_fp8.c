@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* foreign_fp8.c: quant_method "fp8" (DeepSeek, Qwen and others) and ModelOpt's FP8: a weight in
- * 8-bit floats and scales of blocks, rows or the whole matrix. value = weight * scale in f32:
- * transformers 5.24.0 integrations/finegrained_fp8.py Fp8Dequantize; blocks that the matrix cuts
- * (which transformers refuses) as in DeepSeek-V3's weight_dequant. */
+/* foreign_fp8.c: quant_method "fp8" (DeepSeek, Qwen and others): a weight in 8-bit floats and
+ * scales of blocks, rows or the whole matrix. value = weight * scale in f32: transformers 5.24.0
+ * integrations/finegrained_fp8.py Fp8Dequantize; blocks that the matrix cuts (which transformers
+ * refuses) as in DeepSeek-V3's weight_dequant. */
 #include "format/foreign_internal.h"
 
 /* [rows, columns] of a block; {0, 0}: the config says none. */
@@ -60,7 +60,7 @@ static lb_status add_all(lb_fgn *f, const u32 block[2]) {
 }
 
 lb_status lb_fgn_fp8(lb_fgn *f) {
-    u32 block[2];
+    u32 block[2] = {0, 0};
     LB_TRY(block_size(f, block));
     return add_all(f, block);
 }

@@ -134,7 +134,7 @@ LB_TEST(refusals) {
             "l.weight I8 4 64;l.weight_scale BF16 4 2;l.weight_g_idx I32 64",
             "'l.weight_g_idx' (i32)");
     refused("{\"quantization_config\":{\"quant_method\":\"modelopt\",\"quant_algo\":\"NVFP4\"}}",
-            "l.weight U8 4 4;l.weight_scale F8_E4M3 4 1", "NVFP4");
+            "l.weight U8 4 4;l.weight_scale F8_E4M3 4 1", "modelopt");
     refused("{\"quantization_config\":{\"quant_method\":\"quip\"}}", "l.weight BF16 4 4", "'quip'");
 }
 
