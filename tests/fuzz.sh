@@ -9,6 +9,8 @@
 # The last two work in rounds of ROUND (60) seconds: each round gives the processes to the targets
 # that are furthest behind, so that slow targets get more of them; both may be given.
 #
+# SEED=1: the same course each time, as far as it comes; else another one each time.
+#
 # The programs need nothing but the corpus, and that only to begin with. New inputs go to
 # build/fuzz/NAME/<process> and are never written to tests/fuzz/corpus; what fails stays in
 # build/fuzz/NAME.<process>.crash-* with its log, and is copied to $OUT where that is set. Closes
@@ -43,6 +45,7 @@ run_one() {
     [ ! -f "tests/fuzz/$name.dict" ] || set -- "$@" "-dict=tests/fuzz/$name.dict"
     [ "$t" = 0 ] || set -- "$@" "-max_total_time=$t"
     [ "$runs" = 0 ] || set -- "$@" "-runs=$runs"
+    [ -z "${SEED:-}" ] || set -- "$@" "-seed=$((SEED * 1000 + n))"
     # A program's executions are short and give back what they take: a quarantine of 256 MB only
     # makes the memory cold, and four frames of an allocation say where it was made.
     ASAN_OPTIONS=${ASAN_OPTIONS:-quarantine_size_mb=8:malloc_context_size=4} "$@" "-max_len=$(max_len "$name")" \
