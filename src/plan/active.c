@@ -247,10 +247,6 @@ static lb_status begin_pass(lb_runner *r, lb_active *a, lb_err *err) {
     a->pass = &a->prog.passes[a->pass_index];
     a->round = 0;
     a->skip = a->pass_index + 1 == a->prog.n_passes ? kept_here(a) : 0;
-    for (u32 i = 0; i < a->prog.n_masks && a->pass->n_masks; i++) {
-        a->mask[i] = a->mask_start[i];
-        lb_mt19937_skip(&a->mask[i], a->skip);
-    }
     if (a->skip)
         note_kept(r, stream_bytes(a->job, a->skip) +
                          (u64)((double)a->pass->read_bytes * (double)a->skip /
@@ -279,6 +275,10 @@ static void begin_round(lb_runner *r, lb_active *a) {
                               a->skip % p->n_cols / p->tile_cols
                         : 0;
     a->next_tile = a->n_committed = a->next_draw = first;
+    for (u32 i = 0; i < a->prog.n_masks && p->n_masks; i++) { /* each round draws the same ones */
+        a->mask[i] = a->mask_start[i];
+        lb_mt19937_skip(&a->mask[i], a->skip);
+    }
     for (u32 i = 0; i < a->prog.n_results; i++)
         if (a->prog.results[i].pass == a->pass_index)
             lb_held_begin(&r->plan->graph, &a->prog.results[i], &a->held[i], a->round);

@@ -412,4 +412,47 @@ LB_TEST(random_graphs) {
     CHECK(n_spilled > 0 && n_interrupted * 8 > cases && n_parts * 8 > cases && n_chained > cases);
 }
 
+/* An exact selection reads its pass in rounds: its masks are the same in each. */
+LB_TEST(selection_of_masked_values) {
+    static const u64 tiles[] = {1, 300, 4096, 0};
+    char out[320], why[2000] = "";
+    lb_err err = {0};
+    lb_plan *p = NULL;
+    const u64 rows = 64, cols = 96;
+    snprintf(path, sizeof path, "%s/src.bin", lb_test_dir());
+    snprintf(out, sizeof out, "%s/out.bin", lb_test_dir());
+    choose_decls(rows, cols);
+    CHECK(lb_double_open(&src, decls, N_DECL, path));
+    const lb_source *one = src.src;
+    CHECK_OK(lb_plan_new(&p, &one, 1, &err));
+    lb_graph *g = &p->graph;
+    u32 carry = lb_expr_carry(g, 7);
+    lb_node_id x = lb_expr_decode(g, lb_expr_read(g, 0, &one->weights[0]));
+    lb_node_id masked =
+        lb_expr_map2(g, LB_MAP_MUL, lb_expr_bernoulli(g, rows, cols, 0.7, carry), x, LB_CONST(0));
+    lb_node_id kth = lb_expr_stat(g, LB_STAT_KTH, masked, LB_NODE_NONE, rows * cols / 3);
+    lb_node_id root =
+        lb_expr_encode(g, lb_expr_map1(g, LB_MAP_MUL_C, x, (lb_scalar){.stat = kth}), LB_F32);
+    const lb_shape shape = {2, {rows, cols}};
+    lb_stream st = {.name = LB_STR("out"),
+                    .dtype = LB_F32,
+                    .shape = &shape,
+                    .size_bytes = rows * cols * sizeof(float)};
+    (void)lb_plan_file(p, LB_STR(""), st.size_bytes);
+    lb_plan_output(p, &st, root);
+    expected want = {0};
+    lb_double_masks(p);
+    want.bytes = lb_double_bytes(g, root, &want.len);
+    for (u32 i = 0; i < LB_LEN(tiles); i++) {
+        lb_plan_limits lim = {.memory_bytes = LB_GIB, .threads = 1 + i % 3, .tile_bytes = tiles[i]};
+        CHECK_OK(run_once(p, &lim, out, NULL, &err));
+        if (!compare(p, out, &want, why, sizeof why))
+            lb_test_fail(__FILE__, __LINE__, "tiles of %llu: %s", (unsigned long long)tiles[i],
+                         why);
+    }
+    free(want.bytes);
+    lb_plan_free(&p);
+    lb_double_close(&src);
+}
+
 LB_TEST_MAIN("slow")
