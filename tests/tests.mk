@@ -1,4 +1,4 @@
-# Tests: every tests/unit/test_*.c is one program (other files there are linked into all of them);
+# Tests: every tests/unit/test_*.c is one program (from the other files there, each takes what it calls);
 # checkkern is tests/kern/*.c; every tests/fuzz/fuzz_*.c is a fuzzer and, without one, a program that
 # runs its corpus once; tests/cli/*.sh and tests/peers/*.py run the built program.
 UNIT := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/test_*.c))
@@ -10,8 +10,12 @@ $(B)/tests/%.o: tests/unit/%.c
 $(B)/tests/runner.o: tests/test.c tests/test.h
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS_ALL) $(CFLAGS_TEST) -c $< -o $@
-$(UNIT): $(B)/tests/%: $(B)/tests/%.o $(B)/tests/runner.o $(UNIT_COMMON) $(LIB)
-	$(Q)$(CC) $(LDFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(LIBS)
+# An archive: a program takes what it calls, so one that needs no vocabulary links where pcre2 is absent.
+UNIT_LIB := $(B)/tests/common.a
+$(UNIT_LIB): $(UNIT_COMMON)
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
+$(UNIT): $(B)/tests/%: $(B)/tests/%.o $(B)/tests/runner.o $(UNIT_LIB) $(LIB)
+	$(Q)$(CC) $(LDFLAGS_ALL) $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS)
 .PRECIOUS: $(B)/tests/%.o $(B)/tests/fuzz/%.o
 # test_fault_*: the library's calls of the system go through tests/fault/seam.c (not on macOS, whose
 # linker has no --wrap: they skip).
@@ -74,6 +78,7 @@ test-parsers: $(filter $(foreach p,$(PARSERS),$(B)/tests/test_$(p)%),$(UNIT))
 # On an emulator: the programs that could be linked without the foreign libraries (make -k unit).
 # An emulator's own memory would be counted by the test of the budgets: it is left out there.
 test-linked:
+	@[ -n "$(wildcard $(UNIT))" ] || { echo 'test-linked: no program could be linked' >&2; exit 1; }
 	@$(RUN) $(filter-out %/test_plan_figures,$(wildcard $(UNIT)))
 # One program: make t-<name> runs tests/unit/test_<name>.c, c-<name> tests/cli/<name>.sh
 t-%: $(B)/tests/test_%
