@@ -18,13 +18,11 @@ static const lb_arch_tensor rows[] = {
     LB_ROWS_ATTN(LB_RL_NONE, LB_RL_NONE),
     LB_ROW_Q_NORM(LB_RL_ADD_ONE),
     LB_ROW_K_NORM(LB_RL_ADD_ONE),
-    LB_ROW_NORM(LB_ROLE_ATTN_POST_NORM, "model.layers.{b}.post_attention_layernorm",
-                "blk.{b}.post_attention_norm", LB_RL_ADD_ONE),
+    LB_ROW_ATTN_POST_NORM(LB_RL_ADD_ONE),
     LB_ROW_NORM(LB_ROLE_FFN_NORM, "model.layers.{b}.pre_feedforward_layernorm", "blk.{b}.ffn_norm",
                 LB_RL_ADD_ONE),
     LB_ROWS_FFN,
-    LB_ROW_NORM(LB_ROLE_FFN_POST_NORM, "model.layers.{b}.post_feedforward_layernorm",
-                "blk.{b}.post_ffw_norm", LB_RL_ADD_ONE),
+    LB_ROW_FFN_POST_NORM(LB_RL_ADD_ONE),
     LB_ROWS_INV_FREQ,
 };
 

@@ -34,30 +34,8 @@ static const char *const model_types[] = {"granitemoe", NULL};
 
 static const lb_arch_kv kv[] = {
     LB_KV_ROWS_LLAMA,
-    {.key = "attention.scale",
-     .type = LB_GGUF_F32,
-     .names = "attention_multiplier",
-     .hf = "attention_multiplier",
-     .flags = LB_KVF_TRUTHY},
-    {.key = "embedding_scale",
-     .type = LB_GGUF_F32,
-     .names = "embedding_multiplier",
-     .hf = "embedding_multiplier",
-     .absent = "1.0",
-     .flags = LB_KVF_TRUTHY},
-    {.key = "residual_scale",
-     .type = LB_GGUF_F32,
-     .names = "residual_multiplier",
-     .hf = "residual_multiplier",
-     .absent = "1.0",
-     .flags = LB_KVF_TRUTHY},
-    {.key = "logit_scale",
-     .type = LB_GGUF_F32,
-     .names = "logits_scaling",
-     .hf = "logits_scaling",
-     .flags = LB_KVF_TRUTHY},
-    {.op = LB_KV_BACK, .key = "expert_count", .hf = "num_local_experts"},
-    {.op = LB_KV_BACK, .key = "expert_used_count", .hf = "num_experts_per_tok"},
+    LB_KV_ROWS_GRANITE("1.0"),
+    LB_KV_ROWS_EXPERT_COUNTS("num_local_experts"),
 };
 
 static const lb_arch_bias biases[] = {{"attention_bias", LB_ROLE_ATTN_Q}};

@@ -16,8 +16,7 @@ static const char *const model_types[] = {"mixtral", NULL};
 
 static const lb_arch_kv kv[] = {
     LB_KV_ROWS_LLAMA,
-    {.op = LB_KV_BACK, .key = "expert_count", .hf = "num_local_experts"},
-    {.op = LB_KV_BACK, .key = "expert_used_count", .hf = "num_experts_per_tok"},
+    LB_KV_ROWS_EXPERT_COUNTS("num_local_experts"),
 };
 
 const lb_arch lb_arch_mixtral = {

@@ -6,19 +6,13 @@
 #include "arch/family_rows.h"
 
 static const lb_arch_tensor rows[] = {
-    LB_ROW(LB_ROLE_TOKEN_EMBD, "model.embed_tokens", "token_embd", LB_RL_NONE, LB_SUFFIX_WEIGHT,
-           LB_ROW_GGUF_TQ_F16),
-    LB_ROW(LB_ROLE_OUTPUT, "lm_head", "output", LB_RL_NONE, LB_WB,
-           LB_ROW_GGUF_TQ_F16 | LB_ROW_MLX_DROP_TIED | LB_ROW_OPTIONAL),
-    LB_ROW_NORM(LB_ROLE_OUTPUT_NORM, "model.norm", "output_norm", LB_RL_NONE),
+    LB_ROWS_ENDS,
     LB_ROWS_ATTN(LB_RL_NONE, LB_RL_NONE),
     LB_ROW_Q_NORM(LB_RL_NONE),
     LB_ROW_K_NORM(LB_RL_NONE),
-    LB_ROW_NORM(LB_ROLE_ATTN_POST_NORM, "model.layers.{b}.post_attention_layernorm",
-                "blk.{b}.post_attention_norm", LB_RL_NONE),
+    LB_ROW_ATTN_POST_NORM(LB_RL_NONE),
     LB_ROWS_FFN,
-    LB_ROW_NORM(LB_ROLE_FFN_POST_NORM, "model.layers.{b}.post_feedforward_layernorm",
-                "blk.{b}.post_ffw_norm", LB_RL_NONE),
+    LB_ROW_FFN_POST_NORM(LB_RL_NONE),
     LB_ROWS_INV_FREQ,
 };
 

@@ -23,8 +23,7 @@ static const lb_arch_kv kv[] = {
      .type = LB_GGUF_F32,
      .names = "",
      .fallback = "1e-05"},
-    {.op = LB_KV_BACK, .key = "expert_count", .hf = "num_experts"},
-    {.op = LB_KV_BACK, .key = "expert_used_count", .hf = "num_experts_per_tok"},
+    LB_KV_ROWS_EXPERT_COUNTS("num_experts"),
 };
 
 static const lb_arch_bias biases[] = {{"attention_bias", LB_ROLE_ATTN_Q}};

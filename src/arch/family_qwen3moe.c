@@ -30,8 +30,7 @@ static const lb_arch_kv kv[] = {
      .type = LB_GGUF_U32,
      .names = "shared_expert_intermediate_size"},
     LB_KV_ROWS_SPARSE,
-    {.op = LB_KV_BACK, .key = "expert_count", .hf = "num_experts"},
-    {.op = LB_KV_BACK, .key = "expert_used_count", .hf = "num_experts_per_tok"},
+    LB_KV_ROWS_EXPERT_COUNTS("num_experts"),
 };
 
 static const lb_arch_bias biases[] = {{"attention_bias", LB_ROLE_ATTN_Q}};

@@ -43,6 +43,14 @@
     LB_ROW_NORM(LB_ROLE_ATTN_K_NORM, "model.layers.{b}.self_attn.k_norm", "blk.{b}.attn_k_norm", \
                 relayout)
 
+/* Norms behind the attention and the feed-forward. */
+#define LB_ROW_ATTN_POST_NORM(relayout)                                              \
+    LB_ROW_NORM(LB_ROLE_ATTN_POST_NORM, "model.layers.{b}.post_attention_layernorm", \
+                "blk.{b}.post_attention_norm", relayout)
+#define LB_ROW_FFN_POST_NORM(relayout)                                                \
+    LB_ROW_NORM(LB_ROLE_FFN_POST_NORM, "model.layers.{b}.post_feedforward_layernorm", \
+                "blk.{b}.post_ffw_norm", relayout)
+
 #define LB_ROWS_FFN LB_ROWS_FFN_OR(0)
 /* flags: LB_ROW_OPTIONAL where some layers have experts instead. */
 #define LB_ROWS_FFN_OR(flags_)                                                                     \
@@ -93,23 +101,39 @@
     LB_ROW(LB_ROLE_FFN_ROUTER, hf_, "blk.{b}.ffn_gate_inp", LB_RL_NONE, LB_SUFFIX_WEIGHT, \
            LB_ROW_GGUF_F32)
 
-/* Two norms a layer, rotary positions: what most families are. */
-#define LB_ROWS_TWO_NORMS(q_relayout, k_relayout)                                                \
+/* What stands before and after the layers, in GGUF's order. */
+#define LB_ROW_TOKEN_EMBD                                                                        \
     LB_ROW(LB_ROLE_TOKEN_EMBD, "model.embed_tokens", "token_embd", LB_RL_NONE, LB_SUFFIX_WEIGHT, \
-           LB_ROW_GGUF_TQ_F16),                                                                  \
-        LB_ROW(LB_ROLE_OUTPUT, "lm_head", "output", LB_RL_NONE, LB_WB,                           \
-               LB_ROW_GGUF_TQ_F16 | LB_ROW_MLX_DROP_TIED | LB_ROW_OPTIONAL),                     \
-        LB_ROW_NORM(LB_ROLE_OUTPUT_NORM, "model.norm", "output_norm", LB_RL_NONE),               \
-        LB_ROW_NORM(LB_ROLE_ATTN_NORM, "model.layers.{b}.input_layernorm", "blk.{b}.attn_norm",  \
-                    LB_RL_NONE),                                                                 \
-        LB_ROWS_ATTN(q_relayout, k_relayout),                                                    \
-        LB_ROW_NORM(LB_ROLE_FFN_NORM, "model.layers.{b}.post_attention_layernorm",               \
-                    "blk.{b}.ffn_norm", LB_RL_NONE),                                             \
-        LB_ROWS_INV_FREQ,                                                                        \
-        LB_ROW3(LB_ROLE_ROPE_FREQS, LB_N_NONE, LB_N("rope_freqs"), LB_N_NONE, LB_RL_MADE,        \
+           LB_ROW_GGUF_TQ_F16)
+#define LB_ROWS_ENDS                                                         \
+    LB_ROW_TOKEN_EMBD,                                                       \
+        LB_ROW(LB_ROLE_OUTPUT, "lm_head", "output", LB_RL_NONE, LB_WB,       \
+               LB_ROW_GGUF_TQ_F16 | LB_ROW_MLX_DROP_TIED | LB_ROW_OPTIONAL), \
+        LB_ROW_NORM(LB_ROLE_OUTPUT_NORM, "model.norm", "output_norm", LB_RL_NONE)
+
+/* Two norms a layer, rotary positions: what most families are. */
+#define LB_ROWS_TWO_NORMS(q_relayout, k_relayout)                                               \
+    LB_ROWS_ENDS,                                                                               \
+        LB_ROW_NORM(LB_ROLE_ATTN_NORM, "model.layers.{b}.input_layernorm", "blk.{b}.attn_norm", \
+                    LB_RL_NONE),                                                                \
+        LB_ROWS_ATTN(q_relayout, k_relayout),                                                   \
+        LB_ROW_NORM(LB_ROLE_FFN_NORM, "model.layers.{b}.post_attention_layernorm",              \
+                    "blk.{b}.ffn_norm", LB_RL_NONE),                                            \
+        LB_ROWS_INV_FREQ,                                                                       \
+        LB_ROW3(LB_ROLE_ROPE_FREQS, LB_N_NONE, LB_N("rope_freqs"), LB_N_NONE, LB_RL_MADE,       \
                 LB_SUFFIX_WEIGHT, LB_ROW_OPTIONAL)
 /* ... with a gated feed-forward in every layer. */
 #define LB_ROWS_LLAMA(q_relayout, k_relayout) LB_ROWS_TWO_NORMS(q_relayout, k_relayout), LB_ROWS_FFN
+
+/* Gemma 1 and 2, as far as the first norm of a layer: the head is the embedding, which GGUF has
+ * once; norms are stored as w - 1. */
+#define LB_ROWS_GEMMA_ENDS                                                                      \
+    LB_ROW_TOKEN_EMBD,                                                                          \
+        LB_ROW3(LB_ROLE_OUTPUT, LB_N("lm_head"), LB_N_NONE, LB_N("lm_head"), LB_RL_NONE,        \
+                LB_SUFFIX_WEIGHT, LB_ROW_OPTIONAL),                                             \
+        LB_ROW_NORM(LB_ROLE_OUTPUT_NORM, "model.norm", "output_norm", LB_RL_ADD_ONE),           \
+        LB_ROW_NORM(LB_ROLE_ATTN_NORM, "model.layers.{b}.input_layernorm", "blk.{b}.attn_norm", \
+                    LB_RL_ADD_ONE)
 
 #define LB_KV_ROWS_LLAMA                                                          \
     {.key = "vocab_size",                                                         \
@@ -130,6 +154,92 @@
     {                                                                                            \
         .op = LB_KV_REFUSE, .names = "decoder_sparse_step", .unless_one = "decoder_sparse_step", \
         .hf = "GGUF has no form for layers without experts in this architecture"                 \
+    }
+
+/* Gemma 1 and 2: the keys that the reference writes itself, and what GGUF cannot say. */
+#define LB_KV_ROWS_GEMMA                                                       \
+    {.key = "context_length",                                                  \
+     .type = LB_GGUF_U32,                                                      \
+     .names = "max_position_embeddings",                                       \
+     .flags = LB_KVF_REQUIRED},                                                \
+        {.key = "embedding_length",                                            \
+         .type = LB_GGUF_U32,                                                  \
+         .names = "hidden_size",                                               \
+         .flags = LB_KVF_REQUIRED},                                            \
+        {.key = "block_count",                                                 \
+         .type = LB_GGUF_U32,                                                  \
+         .names = "num_hidden_layers",                                         \
+         .flags = LB_KVF_REQUIRED},                                            \
+        {.key = "feed_forward_length",                                         \
+         .type = LB_GGUF_U32,                                                  \
+         .names = "intermediate_size",                                         \
+         .flags = LB_KVF_REQUIRED},                                            \
+        {.key = "attention.head_count",                                        \
+         .type = LB_GGUF_U32,                                                  \
+         .names = "num_attention_heads",                                       \
+         .flags = LB_KVF_REQUIRED},                                            \
+        {.key = "attention.head_count_kv",                                     \
+         .type = LB_GGUF_U32,                                                  \
+         .names = "num_key_value_heads|num_attention_heads",                   \
+         .flags = LB_KVF_REQUIRED},                                            \
+        {.key = "attention.layer_norm_rms_epsilon",                            \
+         .type = LB_GGUF_F32,                                                  \
+         .names = "rms_norm_eps",                                              \
+         .flags = LB_KVF_REQUIRED},                                            \
+        {.key = "attention.key_length",                                        \
+         .type = LB_GGUF_U32,                                                  \
+         .names = "head_dim",                                                  \
+         .flags = LB_KVF_REQUIRED},                                            \
+        {.key = "attention.value_length",                                      \
+         .type = LB_GGUF_U32,                                                  \
+         .names = "head_dim",                                                  \
+         .flags = LB_KVF_REQUIRED},                                            \
+    {                                                                          \
+        .op = LB_KV_FILE_TYPE, .key = "general.file_type", .type = LB_GGUF_U32 \
+    }
+#define LB_KV_ROWS_GEMMA_ONLY(name)                                           \
+    {.op = LB_KV_ONLY,                                                        \
+     .names = "@rope_theta",                                                  \
+     .fallback = "10000",                                                     \
+     .hf = "the GGUF of " name " carries no other"},                          \
+        {.op = LB_KV_ONLY,                                                    \
+         .names = "@rope_type",                                               \
+         .fallback = "default",                                               \
+         .hf = "the GGUF of " name " carries no rope scaling"},               \
+    {                                                                         \
+        .op = LB_KV_ONLY, .names = "tie_word_embeddings", .fallback = "true", \
+        .hf = "the GGUF of " name " has no output matrix"                     \
+    }
+
+/* Granite's four factors. absent: what a config without embedding_multiplier and
+ * residual_multiplier means, or NULL. */
+#define LB_KV_ROWS_GRANITE(absent_)                                           \
+    {.key = "attention.scale",                                                \
+     .type = LB_GGUF_F32,                                                     \
+     .names = "attention_multiplier",                                         \
+     .hf = "attention_multiplier",                                            \
+     .flags = LB_KVF_TRUTHY},                                                 \
+        {.key = "embedding_scale",                                            \
+         .type = LB_GGUF_F32,                                                 \
+         .names = "embedding_multiplier",                                     \
+         .hf = "embedding_multiplier",                                        \
+         .absent = absent_,                                                   \
+         .flags = LB_KVF_TRUTHY},                                             \
+        {.key = "residual_scale",                                             \
+         .type = LB_GGUF_F32,                                                 \
+         .names = "residual_multiplier",                                      \
+         .hf = "residual_multiplier",                                         \
+         .absent = absent_,                                                   \
+         .flags = LB_KVF_TRUTHY},                                             \
+    {                                                                         \
+        .key = "logit_scale", .type = LB_GGUF_F32, .names = "logits_scaling", \
+        .hf = "logits_scaling", .flags = LB_KVF_TRUTHY                        \
+    }
+
+/* For families whose own rows do not write these keys back. hf_: the config's number of experts. */
+#define LB_KV_ROWS_EXPERT_COUNTS(hf_)                                             \
+    {.op = LB_KV_BACK, .key = "expert_count", .hf = hf_}, {                       \
+        .op = LB_KV_BACK, .key = "expert_used_count", .hf = "num_experts_per_tok" \
     }
 
 #define LB_KV_ROWS_POOLING \

@@ -8,11 +8,7 @@
 #include "arch/family_rows.h"
 
 static const lb_arch_tensor rows[] = {
-    LB_ROW(LB_ROLE_TOKEN_EMBD, "model.embed_tokens", "token_embd", LB_RL_NONE, LB_SUFFIX_WEIGHT,
-           LB_ROW_GGUF_TQ_F16),
-    LB_ROW(LB_ROLE_OUTPUT, "lm_head", "output", LB_RL_NONE, LB_WB,
-           LB_ROW_GGUF_TQ_F16 | LB_ROW_MLX_DROP_TIED | LB_ROW_OPTIONAL),
-    LB_ROW_NORM(LB_ROLE_OUTPUT_NORM, "model.norm", "output_norm", LB_RL_NONE),
+    LB_ROWS_ENDS,
     LB_ROW_NORM(LB_ROLE_ATTN_NORM, "model.layers.{b}.input_layernorm", "blk.{b}.attn_norm",
                 LB_RL_NONE),
     LB_ROWS_ATTN(LB_RL_NONE, LB_RL_NONE),
