@@ -490,16 +490,6 @@ static lb_status read_json(folder *f, const char *name, lb_arena *arena, lb_str 
     return LB_OK;
 }
 
-static lb_status plain_weights(folder *f) {
-    lb_source *s = f->s;
-    for (u64 i = 0; i < s->n_tensors; i++) {
-        const lb_tensor *t = &s->tensors[i];
-        lb_weight w = {.name = t->name, .shape = t->shape, .n_parts = 1, .part = {(u32)i}};
-        LB_TRY(lb_source_add_weight(s, &w, f->err));
-    }
-    return LB_OK;
-}
-
 /* transformers reads another file if the config names one: that must be the one read here. */
 static lb_status check_named_file(folder *f, const lb_json *config) {
     lb_str name;
@@ -534,7 +524,8 @@ static lb_status interpret(folder *f) {
     LB_TRY_DONE(st, lb_foreign_open(s, own ? NULL : config, own ? NULL : modelopt, mlx, &f->notes,
                                     &made, f->err));
     if (!made)
-        LB_TRY_DONE(st, mlx || packed ? lb_mlx_weights(s, &quant, f->err) : plain_weights(f));
+        LB_TRY_DONE(st, mlx || packed ? lb_mlx_weights(s, &quant, f->err)
+                                      : lb_source_add_all_plain(s, f->err));
 done:
     lb_mlx_quant_deinit(&quant);
     return st;

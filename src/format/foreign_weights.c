@@ -118,7 +118,6 @@ static bool is_companion(lb_str name) {
 
 static lb_status add_plain(lb_fgn *f, u64 i) {
     const lb_tensor *t = &f->s->tensors[i];
-    lb_weight w = {.name = t->name, .shape = t->shape, .n_parts = 1, .part = {(u32)i}};
     if (is_activation(t->name) && t->n_elems <= LB_KIB) {
         f->n_left_out++;
         return LB_OK;
@@ -128,7 +127,7 @@ static lb_status add_plain(lb_fgn *f, u64 i) {
                        "tensor '%.*s' (%s) of a model quantized with '%.*s': not known beside its "
                        "weights",
                        LB_FMT(t->name), lb_dtype_get(t->dtype)->name, LB_FMT(f->method));
-    return lb_source_add_weight(f->s, &w, f->err);
+    return lb_source_add_plain(f->s, i, f->err);
 }
 
 static const struct {

@@ -350,11 +350,6 @@ static lb_status add_packed(lb_source *s, const packed *p, lb_err *err) {
 
 /* ---- all weights ---- */
 
-static lb_status add_plain(lb_source *s, const lb_tensor *t, lb_err *err) {
-    lb_weight w = {.name = t->name, .shape = t->shape, .n_parts = 1, .part = {index_of(s, t)}};
-    return lb_source_add_weight(s, &w, err);
-}
-
 /* A float `<path>.weight`: the config must not call it quantized. */
 static lb_status check_unpacked(names *n, const lb_mlx_quant *q, const packed *p, lb_err *err) {
     if (p->entry && p->entry->quantized && p->weight->shape.rank >= 2)
@@ -377,7 +372,7 @@ static lb_status add_weight(lb_source *s, names *n, const lb_mlx_quant *q, const
         p.entry = &q->entries[index];
     if (t->dtype != LB_U32) {
         LB_TRY(check_unpacked(n, q, &p, err));
-        return add_plain(s, t, err);
+        return lb_source_add_plain(s, index_of(s, t), err);
     }
     LB_TRY(find(n, p.path, ".scales", &p.scales, err));
     if (!p.scales)
@@ -407,7 +402,7 @@ lb_status lb_mlx_weights(lb_source *s, const lb_mlx_quant *q, lb_err *err) {
         LB_TRY_DONE(st, is_companion(&n, t, &companion, err));
         if (companion)
             continue;
-        LB_TRY_DONE(st, is_weight ? add_weight(s, &n, q, t, err) : add_plain(s, t, err));
+        LB_TRY_DONE(st, is_weight ? add_weight(s, &n, q, t, err) : lb_source_add_plain(s, i, err));
     }
 done:
     lb_buf_deinit(&n.buf);

@@ -389,11 +389,7 @@ lb_status lb_pt_open(lb_source **out, const char *path, lb_err *err) {
         lb_err_context(err, "%s", path);
         goto done;
     }
-    for (u64 i = 0; i < s->n_tensors; i++) {
-        const lb_tensor *t = &s->tensors[i];
-        lb_weight w = {.name = t->name, .shape = t->shape, .n_parts = 1, .part = {(u32)i}};
-        LB_TRY_DONE(st, lb_source_add_weight(s, &w, err));
-    }
+    LB_TRY_DONE(st, lb_source_add_all_plain(s, err));
     *out = s;
     s = NULL;
 done:

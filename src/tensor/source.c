@@ -183,6 +183,18 @@ lb_status lb_source_add_weight(lb_source *s, const lb_weight *w, lb_err *err) {
     return LB_OK;
 }
 
+lb_status lb_source_add_plain(lb_source *s, u64 i, lb_err *err) {
+    const lb_tensor *t = &s->tensors[i];
+    lb_weight w = {.name = t->name, .shape = t->shape, .n_parts = 1, .part = {(u32)i}};
+    return lb_source_add_weight(s, &w, err);
+}
+
+lb_status lb_source_add_all_plain(lb_source *s, lb_err *err) {
+    for (u64 i = 0; i < s->n_tensors; i++)
+        LB_TRY(lb_source_add_plain(s, i, err));
+    return LB_OK;
+}
+
 void lb_source_trim(lb_source *s) {
     lb_tensor *t = lb_realloc(s->tensors, (size_t)s->n_tensors * sizeof *t);
     lb_weight *w = lb_realloc(s->weights, (size_t)s->n_weights * sizeof *w);

@@ -150,6 +150,9 @@ lb_status lb_source_add_file(lb_source *s, const char *path, lb_str name, u32 *i
  * list. */
 lb_status lb_source_add_tensor(lb_source *s, const lb_tensor *t, lb_err *err);
 lb_status lb_source_add_weight(lb_source *s, const lb_weight *w, lb_err *err);
+/* Tensor i, or every tensor, as a weight of its own name, shape and type. */
+lb_status lb_source_add_plain(lb_source *s, u64 i, lb_err *err);
+lb_status lb_source_add_all_plain(lb_source *s, lb_err *err);
 void lb_source_trim(lb_source *s); /* when all is added: gives back the room for more */
 
 /* ---- file descriptors: at most `max_open` at a time (256), opened on demand, thread-safe ---- */
