@@ -1,19 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* fuzz_arch_meta.c: GGUF metadata -> config.json. Lines "key=type:value"; types str, u32, f32,
- * i32s. A line "rope_freqs" gives the file that tensor.
+/* fuzz_arch_meta.c: GGUF metadata (parts_meta of parts.h) -> config.json. A line "rope_freqs"
+ * gives the file that tensor.
  *
  * Checked: no crash; what is made is JSON that the reader of configs takes. */
 #include "arch/arch_internal.h"
+#include "fuzz/parts.h"
 
 int LLVMFuzzerTestOneInput(const u8 *data, size_t size);
-
-static lb_str field(lb_str *rest, char sep) {
-    const char *at = rest->len ? memchr(rest->ptr, sep, rest->len) : NULL;
-    size_t n = at ? (size_t)(at - rest->ptr) : rest->len;
-    lb_str f = lb_str_sub(*rest, 0, n);
-    *rest = lb_str_sub(*rest, at ? n + 1 : n, rest->len);
-    return f;
-}
 
 static void from_meta(const lb_gguf_meta *m, const float *freqs, u64 n, lb_arena *a) {
     lb_arch_seen seen = {.vocab_rows = 100};
@@ -37,43 +30,15 @@ static void from_meta(const lb_gguf_meta *m, const float *freqs, u64 n, lb_arena
 
 int LLVMFuzzerTestOneInput(const u8 *data, size_t size) {
     lb_arena arena = {.max_bytes = 64 * LB_MIB}, *a = &arena;
-    lb_str rest = {(const char *)data, size};
     float freqs[32];
     for (size_t i = 0; i < LB_LEN(freqs); i++)
         freqs[i] = i < 10 ? 1.0f : i == 10 ? 2.5f : 8.0f;
     u64 n_freqs = 0;
     lb_gguf_meta m;
     lb_meta_init(&m, a);
-    while (rest.len) {
-        lb_str line = field(&rest, '\n'), key = field(&line, '='), type = field(&line, ':');
-        lb_gguf_kv kv = {.key = key, .type = LB_GGUF_STR, .v.s = line};
-        lb_json *number = NULL;
-        i32 list[8] = {0};
-        if (lb_str_eq_c(key, "rope_freqs")) {
-            n_freqs = LB_LEN(freqs);
-            continue;
-        }
-        if (!lb_str_eq_c(type, "str"))
-            lb_json_parse(line, "number", a, &number, NULL);
-        if (lb_str_eq_c(type, "u32")) {
-            kv.type = LB_GGUF_U32;
-            kv.v.u = 0;
-            lb_json_as_u64(number, &kv.v.u);
-            kv.v.u &= UINT32_MAX;
-        } else if (lb_str_eq_c(type, "f32")) {
-            kv.type = LB_GGUF_F32;
-            kv.v.f = 0;
-            lb_json_as_f64(number, &kv.v.f);
-            kv.v.f = (double)(float)kv.v.f;
-        } else if (lb_str_eq_c(type, "i32s")) {
-            kv.type = LB_GGUF_ARRAY;
-            kv.elem = LB_GGUF_I32;
-            kv.v.array = list;
-            for (; kv.n < LB_LEN(list) && line.len; kv.n++)
-                list[kv.n] = (i32)field(&line, ',').len;
-        }
-        lb_meta_set(&m, &kv, NULL);
-    }
+    parts_meta((lb_str){(const char *)data, size}, &m, a);
+    if (lb_meta_find(&m, "rope_freqs"))
+        n_freqs = LB_LEN(freqs);
     u64 n_layers, most = 0; /* each makes an entry of layer_types */
     for (u64 i = 0; i < m.n; i++)
         if (lb_str_ends(m.kv[i].key, LB_STR(".block_count")) && lb_kv_as_u64(&m.kv[i], &n_layers))

@@ -4,21 +4,14 @@
  * Checked: no crash; every string written is UTF-8 where the card is, and what cannot be read is
  * said. */
 #include "arch/arch_internal.h"
+#include "fuzz/parts.h"
 
 int LLVMFuzzerTestOneInput(const u8 *data, size_t size);
-
-static lb_str field(lb_str *rest, char sep) {
-    const char *at = rest->len ? memchr(rest->ptr, sep, rest->len) : NULL;
-    size_t n = at ? (size_t)(at - rest->ptr) : rest->len;
-    lb_str f = lb_str_sub(*rest, 0, n);
-    *rest = lb_str_sub(*rest, at ? n + 1 : n, rest->len);
-    return f;
-}
 
 int LLVMFuzzerTestOneInput(const u8 *data, size_t size) {
     lb_arena a = {.max_bytes = 64 * LB_MIB};
     lb_str rest = {(const char *)data, size};
-    lb_str readme = field(&rest, (char)0xff), label = field(&rest, (char)0xff), text;
+    lb_str readme = parts_field(&rest, (char)0xff), label = parts_field(&rest, (char)0xff), text;
     lb_err err = {0}, card_err = {0};
     lb_json *config = NULL;
     lb_gguf_meta m;
