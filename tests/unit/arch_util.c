@@ -40,15 +40,22 @@ static bool same_array(const lb_gguf_kv *kv, const lb_json *type, const lb_json 
     u64 i = 0;
     if (!lb_str_eq_c(type->text, lb_gguf_type_name(kv->elem)) &&
         !(kv->elem == LB_GGUF_STR && lb_str_eq_c(type->text, "string")) &&
-        !(kv->elem == LB_GGUF_I32 && lb_str_eq_c(type->text, "int32")))
+        !(kv->elem == LB_GGUF_I32 && lb_str_eq_c(type->text, "int32")) &&
+        !(kv->elem == LB_GGUF_F32 && lb_str_eq_c(type->text, "float32")))
         return false;
     if (kv->n != values->n)
         return false;
     for (const lb_json *v = values->first; v; v = v->next, i++) {
         lb_str s, t;
-        i64 x, y;
-        if (lb_json_as_str(v, &s) ? !lb_kv_elem_str(kv, i, &t) || !lb_str_eq(s, t)
-                                  : !lb_json_as_i64(v, &x) || !lb_kv_elem_i64(kv, i, &y) || x != y)
+        double x, y;
+        bool truth, same;
+        if (lb_json_as_str(v, &s))
+            same = lb_kv_elem_str(kv, i, &t) && lb_str_eq(s, t);
+        else if (lb_json_as_bool(v, &truth))
+            same = lb_kv_elem_f64(kv, i, &y) && y == truth;
+        else
+            same = lb_json_as_f64(v, &x) && lb_kv_elem_f64(kv, i, &y) && x == y;
+        if (!same)
             return false;
     }
     return true;
