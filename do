@@ -61,6 +61,7 @@ missing() {
     [ "$(uname -s)" = Linux ] || return 0
     have ldd && have objdump || echo binutils
     have valgrind || echo valgrind
+    ldconfig -p 2>/dev/null | grep -q 'libcurl.*\.so\.4' || ls /usr/lib/*/libcurl.so.4 >/dev/null 2>&1 || echo libcurl4
     have shellcheck || echo shellcheck
     has_libfuzzer || echo libclang-rt-14-dev
     [ "$(uname -m)" = x86_64 ] || return 0

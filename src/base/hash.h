@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* hash.h: XXH3-128 (content checks; xxHash library) and SHA-256 (published sums; FIPS 180-4). */
+/* hash.h: XXH3-128 (content checks; xxHash library), SHA-256 (published sums; FIPS 180-4) and SHA-1
+ * (names of git's objects). */
 #ifndef LB_BASE_HASH_H
 #define LB_BASE_HASH_H
 
@@ -34,5 +35,15 @@ void lb_sha256_init(lb_sha256 *s);
 void lb_sha256_update(lb_sha256 *s, const void *ptr, size_t len);
 void lb_sha256_digest(lb_sha256 *s, u8 out[32]);
 void lb_sha256_hex(lb_sha256 *s, char out[65]); /* finishes */
+
+typedef struct lb_sha1 {
+    u32 state[5];
+    u64 len;
+    u8 block[64];
+} lb_sha1;
+
+void lb_sha1_init(lb_sha1 *s);
+void lb_sha1_update(lb_sha1 *s, const void *ptr, size_t len);
+void lb_sha1_hex(lb_sha1 *s, char out[41]); /* finishes */
 
 #endif

@@ -57,6 +57,7 @@ lb_status lb_os_rename(const char *from, const char *to, lb_err *err);
 lb_status lb_os_rename_new(const char *from, const char *to, lb_err *err);
 /* LB_E_UNSUPPORTED where the file system cannot. */
 lb_status lb_os_exchange(const char *a, const char *b, lb_err *err);
+lb_status lb_os_symlink(const char *target, const char *path, lb_err *err);
 lb_status lb_os_unlink(const char *path, lb_err *err); /* absent is fine */
 lb_status lb_os_mkdir(const char *path, bool exist_ok, lb_err *err);
 lb_status lb_os_rmdir(const char *path, lb_err *err);

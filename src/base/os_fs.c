@@ -73,6 +73,12 @@ lb_status lb_os_exchange(const char *a, const char *b, lb_err *err) {
                    "%s and %s cannot be exchanged: %s", a, b, strerror(errno));
 }
 
+lb_status lb_os_symlink(const char *target, const char *path, lb_err *err) {
+    if (symlink(target, path) == 0)
+        return LB_OK;
+    return lb_fail(err, LB_E_IO, "%s: no link can be made: %s", path, strerror(errno));
+}
+
 lb_status lb_os_unlink(const char *path, lb_err *err) {
     if (unlink(path) == 0 || errno == ENOENT)
         return LB_OK;

@@ -34,7 +34,7 @@ typedef struct lb_common {
  */
 lb_status lb_common_finish(lb_common *c, lb_err *err);
 
-/* lb_open, told to the log. */
+/* lb_open, told to the log. What hf:// names and the cache lacks is fetched first. */
 lb_status lb_cli_open(const lb_cli *cli, lb_source **out, const char *arg, lb_err *err);
 /* With LBRX_LOG one line "log: ..." on stderr; else nothing. */
 void lb_cli_log(const lb_cli *cli, const char *fmt, ...) LB_PRINTF(2, 3);
@@ -45,6 +45,6 @@ void lb_cli_log(const lb_cli *cli, const char *fmt, ...) LB_PRINTF(2, 3);
 extern const lb_opt lb_common_opts[LB_COMMON_OPTS];
 
 extern const lb_command lb_cmd_completion, lb_cmd_convert, lb_cmd_diff, lb_cmd_help, lb_cmd_info,
-    lb_cmd_inspect, lb_cmd_join, lb_cmd_split, lb_cmd_verify;
+    lb_cmd_inspect, lb_cmd_join, lb_cmd_pull, lb_cmd_split, lb_cmd_verify;
 
 #endif

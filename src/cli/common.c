@@ -5,6 +5,7 @@
 #include "cli/cli.h"
 #include "cli/text.h"
 #include "ops/open.h"
+#include "ops/pull.h"
 #include <stdio.h>
 
 const lb_opt lb_common_opts[LB_COMMON_OPTS] = {
@@ -76,9 +77,35 @@ void lb_cli_log(const lb_cli *cli, const char *fmt, ...) {
     lb_buf_deinit(&text);
 }
 
+/* A model of the hub that is not in the cache: the same as `lbrx pull` before. */
+static lb_status fetch(const char *arg, lb_err *err) {
+    lb_arena arena = {0};
+    lb_progress progress;
+    lb_pull_result r;
+    lb_err why = {0};
+    lb_progress_begin(&progress, LB_PROGRESS_AUTO, "pull");
+    lb_status st = lb_pull(arg,
+                           &(lb_pull_opts){.connections = LB_PULL_CONNECTIONS,
+                                           .progress = lb_progress_update,
+                                           .user = &progress},
+                           &arena, &r, &why);
+    lb_progress_end(&progress);
+    lb_arena_deinit(&arena);
+    if (st == LB_E_IO || st == LB_E_UNSUPPORTED) /* no network: the first message says what to do */
+        return lb_fail(err, LB_E_NOT_FOUND, "%s: not in the local cache, and not to be had: %s",
+                       arg, why.msg);
+    *err = st == LB_OK ? *err : why;
+    return st;
+}
+
 lb_status lb_cli_open(const lb_cli *cli, lb_source **out, const char *arg, lb_err *err) {
     u64 begin = lb_os_now_us();
-    LB_TRY(lb_open(out, arg, err));
+    lb_status st = lb_open(out, arg, err);
+    if (st == LB_E_NOT_FOUND && lb_hub_is(arg)) {
+        LB_TRY(fetch(arg, err));
+        st = lb_open(out, arg, err);
+    }
+    LB_TRY(st);
     const lb_source *s = *out;
     lb_cli_log(cli, "opened %s: %s, %llu files, %llu tensors, %llu weights in %llu us", s->path,
                lb_format_name(s->format), (unsigned long long)s->n_files,

@@ -19,8 +19,8 @@ static const lb_env_fact envs[] = {
     {"HF_HUB_CACHE", "where hf://OWNER/NAME is looked for", false},
     {"HF_HOME", "the same, in its folder hub", false},
     {"XDG_CACHE_HOME", "the same, in its folder huggingface/hub; else ~/.cache", false},
-    {"HF_ENDPOINT", "nothing is downloaded in this version", false},
-    {"HF_TOKEN", "nothing is downloaded in this version; never printed", true},
+    {"HF_ENDPOINT", "the hub that models are fetched from: https://huggingface.co", false},
+    {"HF_TOKEN", "for private and gated models; sent to the hub alone, never printed", true},
     {"NO_COLOR", "no colours: there are none", false},
     {"TMPDIR", "temporary files of --to none; else they stand beside the output", false},
 };

@@ -15,7 +15,7 @@ bool lb_hub_is(const char *arg) {
 }
 
 /* Of a name on the hub, a revision or a file: nothing that leads out of its folder. */
-static bool is_plain(lb_str s) {
+bool lb_hub_is_plain(lb_str s) {
     if (s.len == 0 || s.ptr[0] == '.')
         return false;
     for (size_t i = 0; i < s.len; i++) {
@@ -26,10 +26,6 @@ static bool is_plain(lb_str s) {
     }
     return true;
 }
-
-typedef struct hub_name {
-    lb_str owner, name, revision, file; /* owner and file may be empty */
-} hub_name;
 
 /* The next part of *rest, up to a slash. */
 static lb_str next_part(lb_str *rest) {
@@ -44,26 +40,28 @@ static lb_str next_part(lb_str *rest) {
     return part;
 }
 
-static bool parse(const char *arg, hub_name *out) {
+/* OWNER/NAME[@REVISION][/FILE]; *owner is empty where there is none. */
+static bool parse(const char *arg, lb_hub_name *out, lb_str *owner, lb_str *name) {
     lb_str rest = lb_str_c(arg + sizeof SCHEME - 1);
     size_t at;
     bool has_owner = lb_str_find(rest, LB_STR("/"), &at);
-    *out = (hub_name){.owner = next_part(&rest), .revision = LB_STR("main")};
-    if (!has_owner) { /* the first models of the hub have none: hf://gpt2 */
-        out->name = out->owner;
-        out->owner = LB_STR_NONE;
-    } else {
-        out->name = next_part(&rest);
+    *out = (lb_hub_name){.revision = LB_STR("main")};
+    *owner = next_part(&rest);
+    *name = next_part(&rest);
+    if (!has_owner) { /* hf://gpt2 */
+        *name = *owner;
+        *owner = LB_STR_NONE;
     }
-    if (lb_str_find(out->name, LB_STR("@"), &at)) {
-        out->revision = lb_str_sub(out->name, at + 1, out->name.len);
-        out->name = lb_str_sub(out->name, 0, at);
+    if (lb_str_find(*name, LB_STR("@"), &at)) {
+        out->revision = lb_str_sub(*name, at + 1, name->len);
+        *name = lb_str_sub(*name, 0, at);
     }
     out->file = rest;
     while (rest.len)
-        if (!is_plain(next_part(&rest)))
+        if (!lb_hub_is_plain(next_part(&rest)))
             return false;
-    return is_plain(out->name) && is_plain(out->revision) && (!has_owner || is_plain(out->owner));
+    return lb_hub_is_plain(*name) && lb_hub_is_plain(out->revision) &&
+           (!has_owner || lb_hub_is_plain(*owner));
 }
 
 static lb_str cache_folder(lb_arena *arena) {
@@ -88,13 +86,12 @@ static lb_str commit_of(const char *repo, lb_str revision, lb_arena *arena) {
         return revision;
     while (text.len && (u8)text.ptr[text.len - 1] <= ' ')
         text.len--;
-    return is_plain(text) ? text : revision;
+    return lb_hub_is_plain(text) ? text : revision;
 }
 
-lb_status lb_hub_find(const char *arg, lb_arena *arena, const char **path, lb_str *id,
-                      lb_err *err) {
-    hub_name n;
-    if (!parse(arg, &n))
+lb_status lb_hub_parse(const char *arg, lb_arena *arena, lb_hub_name *n, lb_err *err) {
+    lb_str owner, name;
+    if (!parse(arg, n, &owner, &name))
         return lb_fail(err, LB_E_USAGE,
                        "%s: not a name on the hub: write hf://OWNER/NAME, hf://OWNER/NAME@REVISION "
                        "or hf://OWNER/NAME/FILE",
@@ -104,22 +101,29 @@ lb_status lb_hub_find(const char *arg, lb_arena *arena, const char **path, lb_st
         return lb_fail(err, LB_E_NOT_FOUND,
                        "%s: where is the cache? Neither HF_HUB_CACHE, HF_HOME nor HOME is set",
                        arg);
-    const char *dash = n.owner.len ? "--" : "", *slash = n.owner.len ? "/" : "";
-    lb_str repo = lb_arena_printf(arena, "%.*s/models--%.*s%s%.*s", LB_FMT(cache), LB_FMT(n.owner),
-                                  dash, LB_FMT(n.name));
-    *id = lb_arena_printf(arena, "%.*s%s%.*s", LB_FMT(n.owner), slash, LB_FMT(n.name));
-    if (!repo.ptr || !id->ptr)
-        return lb_fail(err, LB_E_NOMEM, "out of memory");
-    lb_str commit = commit_of(repo.ptr, n.revision, arena);
-    lb_str found = lb_arena_printf(arena, "%s/snapshots/%.*s%s%.*s", repo.ptr, LB_FMT(commit),
+    n->id = lb_arena_printf(arena, "%.*s%s%.*s", LB_FMT(owner), owner.len ? "/" : "", LB_FMT(name));
+    n->cache = cache.ptr;
+    n->repo = lb_arena_printf(arena, "%s/models--%.*s%s%.*s", cache.ptr, LB_FMT(owner),
+                              owner.len ? "--" : "", LB_FMT(name))
+                  .ptr;
+    return n->id.ptr && n->repo ? LB_OK : lb_fail(err, LB_E_NOMEM, "out of memory");
+}
+
+lb_status lb_hub_find(const char *arg, lb_arena *arena, const char **path, lb_str *id,
+                      lb_err *err) {
+    lb_hub_name n;
+    LB_TRY(lb_hub_parse(arg, arena, &n, err));
+    *id = n.id;
+    lb_str commit = commit_of(n.repo, n.revision, arena);
+    lb_str found = lb_arena_printf(arena, "%s/snapshots/%.*s%s%.*s", n.repo, LB_FMT(commit),
                                    n.file.len ? "/" : "", LB_FMT(n.file));
     if (!found.ptr)
         return lb_fail(err, LB_E_NOMEM, "out of memory");
     if (!lb_os_exists(found.ptr))
         return lb_fail(err, LB_E_NOT_FOUND,
-                       "%s: not in the local cache: there is no '%s': fetch it first (hf download "
-                       "%.*s)",
-                       arg, found.ptr, LB_FMT(*id));
+                       "%s: not in the local cache: there is no '%s': fetch it first (lbrx pull "
+                       "hf://%.*s)",
+                       arg, found.ptr, LB_FMT(n.id));
     *path = found.ptr;
     return LB_OK;
 }

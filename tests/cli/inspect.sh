@@ -67,8 +67,10 @@ grep -q '"name": "some/Tiny-Model"' "$W/copy/lbrx.json" && pass || fail convert 
 grep -q "$commit" "$W/copy/lbrx.json" && fail convert "a part of a path in lbrx.json" || pass
 exits 2 "into the snapshot" env HOME="$W/home" "$LBRX" convert hf://some/Tiny-Model \
     -o "$repo/snapshots/$commit/x"
+HF_ENDPOINT=http://127.0.0.1:1
+export HF_ENDPOINT
 HOME=$W/home exits 3 "not in the cache" "$LBRX" inspect hf://some/other
-complains "not in the cache" "hf download some/other"
+complains "not in the cache" "not in the local cache, and not to be had"
 HOME=$W/home exits 3 "no such revision" "$LBRX" inspect hf://some/Tiny-Model@v2
 for bad in hf:// hf:///x hf://a/../b hf://../b hf://a/b@ hf://a/b/../../c "hf://a b/c" hf://a/b@../x; do
     HOME=$W/home exits 2 "$bad" "$LBRX" inspect "$bad"

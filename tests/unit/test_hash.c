@@ -48,6 +48,30 @@ LB_TEST(sha256_vectors) {
     }
 }
 
+/* FIPS 180-4's examples, and `printf 'what is up, doc?' | git hash-object --stdin` (Pro Git, 10.2).
+ */
+LB_TEST(sha1) {
+    static const struct {
+        const char *text;
+        size_t len, repeat;
+        const char *sum;
+    } v[] = {{"abc", 3, 1, "a9993e364706816aba3e25717850c26c9cd0d89d"},
+             {"", 0, 1, "da39a3ee5e6b4b0d3255bfef95601890afd80709"},
+             {"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", 56, 1,
+              "84983e441c3bd26ebaae4aa1f95129e5e54670f1"},
+             {"a", 1, 1000000, "34aa973cd4c4daa4f61eeb2bdbad27316534016f"},
+             {"blob 16\0what is up, doc?", 24, 1, "bd9dbf5aae1a3862dd1526723246b20206e5fc37"}};
+    for (size_t i = 0; i < LB_LEN(v); i++) {
+        lb_sha1 s;
+        char hex[41];
+        lb_sha1_init(&s);
+        for (size_t k = 0; k < v[i].repeat; k++)
+            lb_sha1_update(&s, v[i].text, v[i].len);
+        lb_sha1_hex(&s, hex);
+        CHECK_STR(lb_str_c(hex), v[i].sum);
+    }
+}
+
 LB_TEST(sha256_pieces_and_hardware_agree) {
     u8 data[1024];
     for (size_t i = 0; i < sizeof data; i++)

@@ -1,0 +1,177 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# pull.sh: fetching a model from a server that speaks the hub's API (tests/tool/hub_server.c), with
+# what can go wrong on the way.
+# shellcheck source=tests/cli_lib.sh
+. "$(dirname "$0")/../cli_lib.sh"
+HUB_SERVER=${HUB_SERVER:-$root/build/cc/tests/hub_server}
+commit=0123456789abcdef0123456789abcdef01234567
+unset HF_TOKEN HF_HOME http_proxy https_proxy HTTP_PROXY HTTPS_PROXY all_proxy ALL_PROXY
+server=
+
+# serve FAULT...: a fresh server with a fresh log.
+serve() {
+    [ -z "$server" ] || kill "$server" 2>/dev/null
+    rm -f "$W/port" "$W/log"*
+    "$HUB_SERVER" "$W/hub" "$W/port" "$W/log" "$@" &
+    server=$!
+    i=0
+    while [ ! -s "$W/port" ] && [ $i -lt 100 ]; do
+        i=$((i + 1))
+        sleep 0.05
+    done
+    HF_ENDPOINT=http://127.0.0.1:$(cat "$W/port")
+    export HF_ENDPOINT
+}
+
+# fresh NAME: an empty cache.
+fresh() {
+    HF_HUB_CACHE=$W/cache-$1
+    rm -rf "$HF_HUB_CACHE"
+    export HF_HUB_CACHE
+    snap=$HF_HUB_CACHE/models--some--Tiny/snapshots/$commit
+}
+
+model=$W/hub/some/Tiny
+mkdir -p "$model/original" "$model/onnx"
+make_model hf llama "$W/made" layers=2 hidden=256
+cp "$W/made"/* "$model"
+echo '# Tiny' >"$model/README.md"
+echo 'old' >"$model/pytorch_model.bin"
+echo 'older' >"$model/original/params.json"
+: >"$model/.gitattributes"
+printf 'a b' >"$model/odd name+.txt"
+
+serve
+fresh plain
+if ! "$LBRX" pull hf://some/Tiny >"$W/out" 2>"$W/err" && grep -q libcurl "$W/err"; then
+    kill "$server"
+    skip everything "no libcurl on this machine"
+    finish
+fi
+fresh plain
+ok "pull" "$LBRX" pull hf://some/Tiny
+says "the snapshot's path" "$snap"
+for f in config.json model.safetensors README.md "odd name+.txt" .gitattributes; do
+    same "$f" "$model/$f" "$snap/$f"
+    [ -L "$snap/$f" ] && pass || fail "$f" "is no link"
+done
+[ ! -e "$snap/pytorch_model.bin" ] && pass || fail "second form" "was fetched"
+complains "what was left aside" "2 of"
+[ "$(cat "$HF_HUB_CACHE/models--some--Tiny/refs/main")" = $commit ] && pass || fail refs "not written"
+sum=$(sha256sum "$model/model.safetensors" 2>/dev/null || shasum -a 256 "$model/model.safetensors")
+[ "$(readlink "$snap/model.safetensors")" = "../../blobs/${sum%% *}" ] && pass || fail link "leads elsewhere"
+find "$HF_HUB_CACHE" -name '*.incomplete' -o -name '*partial*' | grep . >"$W/out" &&
+    fail leftovers "there are some" || pass
+: >"$W/log"
+ok "again" "$LBRX" pull some/Tiny --json
+says "nothing fetched" '"bytes_fetched": 0'
+[ "$(grep -c . "$W/log")" = 1 ] && pass || fail "again" "asked for more than the list"
+ok "the model is read from there" "$LBRX" inspect hf://some/Tiny
+ok "all" "$LBRX" pull hf://some/Tiny --all -q
+same "a file in a folder" "$model/original/params.json" "$snap/original/params.json"
+fresh other
+ok "dry run" "$LBRX" pull hf://some/Tiny --dry-run
+says "dry run" "skipped"
+[ ! -e "$HF_HUB_CACHE" ] && pass || fail "dry run" "wrote something"
+ok "by commit" "$LBRX" pull hf://some/Tiny --revision $commit --include '*.json' --exclude 'tok*'
+[ -e "$snap/config.json" ] && [ ! -e "$snap/model.safetensors" ] && pass || fail include "wrong files"
+fresh file
+ok "one file" "$LBRX" pull hf://some/Tiny/config.json
+[ "$(find "$snap" -type l | wc -l)" -eq 1 ] && pass || fail "one file" "more than one"
+
+# A command fetches what it is given.
+fresh auto
+ok "inspect fetches" "$LBRX" inspect hf://some/Tiny
+ok "convert" "$LBRX" convert hf://some/Tiny -o "$W/copy" -q
+ok "copied" "$LBRX" diff "$model" "$W/copy"
+
+# The token goes to the hub and nowhere else, and is never shown.
+serve private
+fresh private
+exits 3 "no token" "$LBRX" pull hf://some/Tiny
+complains "no token" "HF_TOKEN"
+HF_TOKEN=wrong exits 3 "wrong token" "$LBRX" pull hf://some/Tiny
+grep -q wrong "$W/err" && fail "wrong token" "is shown" || pass
+HF_TOKEN=secret ok "token" "$LBRX" pull hf://some/Tiny
+grep -q secret "$W/err" "$W/out" && fail token "is shown" || pass
+grep '^GET /cdn/' "$W/log" | grep -q token && fail token "was sent to another host" || pass
+grep '^GET /some/' "$W/log" | grep -qv 'token$' && fail token "was not sent to the hub" || pass
+
+# Lists without sizes and sums: the files are asked for.
+serve bare
+fresh bare
+ok "bare list" "$LBRX" pull hf://some/Tiny
+same "bare list" "$model/model.safetensors" "$snap/model.safetensors"
+[ "$(readlink "$snap/model.safetensors")" = "../../blobs/${sum%% *}" ] && pass || fail bare "another name"
+
+serve tree
+fresh tree
+ok "a tree in pages" "$LBRX" pull hf://some/Tiny --all
+for f in config.json model.safetensors original/params.json "odd name+.txt"; do
+    same "tree: $f" "$model/$f" "$snap/$f"
+done
+
+# A transfer that breaks off goes on where it stopped.
+serve cut=70000
+fresh cut
+ok "cut" "$LBRX" pull hf://some/Tiny
+same "cut" "$model/model.safetensors" "$snap/model.safetensors"
+grep -q '^GET /cdn/some/Tiny/model.safetensors?sig=1 70000 ' "$W/log" && pass || fail cut "began anew"
+serve cut=70000 norange
+fresh norange
+ok "no ranges" "$LBRX" pull hf://some/Tiny
+same "no ranges" "$model/model.safetensors" "$snap/model.safetensors"
+serve once=503
+fresh once
+ok "503 once" "$LBRX" pull hf://some/Tiny
+same "503 once" "$model/model.safetensors" "$snap/model.safetensors"
+
+# Killed and called again.
+serve slow
+fresh killed
+"$LBRX" pull hf://some/Tiny -q >/dev/null 2>&1 &
+pid=$!
+i=0
+while ! find "$HF_HUB_CACHE" -name '*.incomplete' -size +100k 2>/dev/null | grep -q . && [ $i -lt 100 ]; do
+    i=$((i + 1))
+    sleep 0.05
+done
+kill -9 $pid
+wait $pid 2>/dev/null
+[ ! -e "$snap/model.safetensors" ] && pass || fail killed "half a file has its name"
+exits 3 "killed: no model" env HF_ENDPOINT=http://127.0.0.1:1 "$LBRX" inspect hf://some/Tiny
+ok "after kill" "$LBRX" pull hf://some/Tiny
+same "after kill" "$model/model.safetensors" "$snap/model.safetensors"
+grep -q '^GET /cdn/some/Tiny/model.safetensors?sig=1 [1-9]' "$W/log" && pass || fail killed "began anew"
+: >"$W/log"
+fresh twice
+"$LBRX" pull hf://some/Tiny -q >/dev/null 2>"$W/err2" &
+pid=$!
+ok "two at once" "$LBRX" pull hf://some/Tiny
+wait $pid && pass || fail "two at once" "$(cat "$W/err2")"
+[ "$(grep -c '^GET /cdn/some/Tiny/model.safetensors' "$W/log")" = 1 ] && pass || fail twice "fetched twice"
+
+# Bytes that are not the file's.
+serve flip
+fresh flip
+exits 3 "flipped byte" "$LBRX" pull hf://some/Tiny
+complains "flipped byte" "checksum"
+find "$HF_HUB_CACHE" -name "${sum%% *}*" -size +1k | grep . >"$W/out" && fail flip "kept" || pass
+[ ! -e "$HF_HUB_CACHE/models--some--Tiny/refs/main" ] && pass || fail flip "a ref stands"
+
+serve
+fresh none
+exits 3 "no such model" "$LBRX" pull hf://some/None
+complains "no such model" "RepoNotFound"
+exits 3 "no such revision" "$LBRX" pull hf://some/Tiny --revision v9
+exits 3 "no such file" "$LBRX" pull hf://some/Tiny/none.bin
+exits 2 "a bad name" "$LBRX" pull hf://some/../Tiny
+exits 2 "a bad revision" "$LBRX" pull hf://some/Tiny --revision ../x
+mkdir -p "$W/hub/some/Evil/a"
+printf x >"$W/hub/some/Evil/a\\..\\b"
+exits 3 "a path that leads out" "$LBRX" pull hf://some/Evil
+HF_ENDPOINT=http://127.0.0.1:1 exits 1 "no hub" "$LBRX" pull hf://some/Tiny
+HF_ENDPOINT=ftp://127.0.0.1 exits 2 "no http" "$LBRX" pull hf://some/Tiny
+kill "$server" 2>/dev/null
+finish
