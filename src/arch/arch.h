@@ -44,6 +44,7 @@ typedef enum lb_role {
     LB_ROLE_ATTN_K,
     LB_ROLE_ATTN_V,
     LB_ROLE_ATTN_OUTPUT,
+    LB_ROLE_ATTN_QKV, /* one matrix: the rows of q, then k, then v */
     LB_ROLE_ATTN_Q_NORM,
     LB_ROLE_ATTN_K_NORM,
     LB_ROLE_ATTN_POST_NORM,
@@ -61,6 +62,8 @@ typedef enum lb_role {
     LB_ROLE_FFN_UP_SHARED,
     LB_ROLE_FFN_DOWN_SHARED,
     LB_ROLE_ROPE_FREQS,
+    LB_ROLE_ROPE_LONG, /* factors of longrope, beyond the original context and within it */
+    LB_ROLE_ROPE_SHORT,
     LB_ROLE_DROPPED, /* recomputed at run time (inv_freq); counted and named when left out */
     LB_ROLE_COUNT
 } lb_role;

@@ -46,7 +46,11 @@ typedef struct lb_arch_config_in {
     const lb_arch_seen *seen; /* of the GGUF's tensors */
     const float *rope_freqs;  /* values of rope_freqs.weight; NULL: the file has none */
     u64 n_rope_freqs;
-    lb_dtype dtype; /* of the matrices that will be written: F32, F16, BF16 */
+    const float
+        *rope_long; /* of rope_factors_long.weight and rope_factors_short.weight: both or NULL */
+    const float *rope_short;
+    u64 n_rope_long; /* and of the short ones */
+    lb_dtype dtype;  /* of the matrices that will be written: F32, F16, BF16 */
 } lb_arch_config_in;
 
 typedef struct lb_arch_config_out {

@@ -17,17 +17,20 @@
 /* ---- rows of metadata: config.json -> <arch>.*, and back ---- */
 
 typedef enum lb_arch_kv_op {
-    LB_KV_VALUE,    /* the first of `names` that the config has; null: left out */
-    LB_KV_BACK,     /* written by a common row; back under this family's own `hf` */
-    LB_KV_ROPE,     /* the rope scaling block */
-    LB_KV_HEAD_DIM, /* as VALUE; else hidden size / heads */
+    LB_KV_VALUE,       /* the first of `names` that the config has; null: left out */
+    LB_KV_BACK,        /* written by a common row; back under this family's own `hf` */
+    LB_KV_ROPE,        /* the rope scaling block */
+    LB_KV_HEAD_DIM,    /* as VALUE; else hidden size / heads */
+    LB_KV_ROPE_DIMS,   /* head's size times `names`, the share of it that is rotated; whole */
+    LB_KV_ROPE_MSCALE, /* longrope's factor on cosine and sine */
     LB_KV_FILE_TYPE,
     LB_KV_POOLING, /* of an embedding model, from its pooling module */
     LB_KV_GATING,  /* expert gating function by its name */
     LB_KV_FALSE,   /* bool false when the config says false; else left out */
     LB_KV_REFUSE,  /* a config in which one of `names` is not null is refused: `hf` says why;
                       LB_KVF_TRUTHY: nor empty, 0 or false */
-    LB_KV_ONLY,    /* a config in which `names` is there and not `fallback` is refused: `hf` */
+    LB_KV_ONLY,    /* a config in which `names` is there and not `fallback` (one of "a|b") is
+                      refused: `hf` */
     LB_KV_PERIOD   /* ... in whose list not every `fallback`-th layer is the other one */
 } lb_arch_kv_op;
 
@@ -36,7 +39,9 @@ enum {
     LB_KVF_TRUTHY = 2,     /* left out when 0 or false */
     LB_KVF_ONE_LAYER = 4,  /* REFUSE: only when the model has one layer */
     LB_KVF_ROPE_LOCAL = 8, /* back: only families with LB_ARCH_ROPE_BY_LAYER */
-    LB_KVF_NO_BACK = 16    /* back: says nothing that another row does not */
+    LB_KVF_NO_BACK = 16,   /* back: says nothing that another row does not */
+    LB_KVF_ZERO_NULL = 32, /* 0 stands for a null or absent key */
+    LB_KVF_FIRST = 64      /* written when the tensors are made, before general.type */
 };
 
 typedef struct lb_arch_kv {
@@ -62,8 +67,11 @@ enum {
     LB_ARCH_HEADS_DIVIDE = 8,   /* config class: refuses a hidden size that heads do not divide */
     LB_ARCH_LAYER_TYPES = 32,   /* config class: has layer_types */
     LB_ARCH_SCALAR_IS_HEAD_DIM = 16, /* back: query_pre_attn_scalar as llama.cpp's graph has it */
-    LB_ARCH_OWN_KV = 64,      /* forward: the class writes all its keys itself, none is common */
-    LB_ARCH_NO_HEAD_DIM = 128 /* head_dim is not written where it is hidden size / heads */
+    LB_ARCH_OWN_KV = 64,       /* forward: the class writes all its keys itself, none is common */
+    LB_ARCH_NO_HEAD_DIM = 128, /* head_dim is not written where it is hidden size / heads */
+    LB_ARCH_LONGROPE = 256,    /* longrope scaling ("su", "yarn" in older configs) becomes
+                                  rope_factors_long.weight and rope_factors_short.weight */
+    LB_ARCH_MSCALE = 512 /* ... whose factor on cosine and sine is short_mscale, long_mscale */
 };
 
 /* A config key whose truth is whether tensors of a role have a bias. */
@@ -82,6 +90,7 @@ struct lb_arch {
     const char *split_unless;        /* config key with which head_dim null stays null; NULL */
     const char *local_theta;         /* config key of the local rope base; NULL */
     const char *theta, *theta_local; /* JSON defaults of the rope bases */
+    const char *rotary;              /* JSON default of partial_rotary_factor; NULL: none */
     const lb_arch_tensor *rows;
     u32 n_rows;
     const lb_arch_kv *kv; /* after the common rows */
@@ -104,6 +113,7 @@ extern const u32 lb_arch_common_n_kv;
 extern const lb_arch lb_arch_llama, lb_arch_mistral, lb_arch_qwen2, lb_arch_qwen3, lb_arch_qwen3moe,
     lb_arch_gemma, lb_arch_gemma2, lb_arch_gemma3, lb_arch_granite, lb_arch_olmo2, lb_arch_seed_oss,
     lb_arch_smollm3, lb_arch_starcoder2;
+extern const lb_arch lb_arch_phi3;
 extern const lb_arch lb_arch_mixtral, lb_arch_qwen2moe, lb_arch_olmoe, lb_arch_granitemoe;
 
 /* NULL: no such family. */
@@ -126,6 +136,11 @@ lb_status lb_arch_normalise(const lb_json *config, lb_arena *scratch, lb_arch_no
                             lb_err *err);
 /* The value under the first of `names` ("a|b|@c") that exists; NULL if absent. */
 const lb_json *lb_arch_pick(const lb_arch_normal *n, const char *names);
+/* The family's LB_KV_ROPE_DIMS row; NULL: whole heads are rotated. */
+const lb_arch_kv *lb_arch_rope_dims_row(const lb_arch *a);
+lb_status lb_arch_head_dim(const lb_arch_normal *n, u64 *out, lb_err *err);
+/* How many values of a head are rotated. */
+lb_status lb_arch_rope_dims(const lb_arch *a, const lb_arch_normal *n, u64 *out, lb_err *err);
 /* An integer that the config must have, above 0. */
 lb_status lb_arch_pick_u64(const lb_arch_normal *n, const char *names, u64 *out, lb_err *err);
 
@@ -144,6 +159,8 @@ typedef struct lb_rope_llama3 {
 
 /* n = head_dim / 2 factors, with the reference's steps of rounding. */
 void lb_rope_llama3_factors(const lb_rope_llama3 *p, u64 head_dim, float *out);
+/* longrope's factor on cosine and sine for a context `scale` times the original one. */
+double lb_rope_long_mscale(double scale, double orig);
 /* Parameters that give exactly these factors (theta is given in p); false: none found. */
 bool lb_rope_llama3_solve(lb_rope_llama3 *p, u64 head_dim, const float *factors);
 

@@ -21,6 +21,7 @@ typedef struct back {
     const lb_gguf_meta *meta;
     lb_str name; /* general.architecture */
     lb_hparams hp;
+    u64 rope_dims; /* values of a head that are rotated */
     lb_arena *perm;
     lb_json *config;
     bool oom;
@@ -118,6 +119,9 @@ static lb_status take_row(back *b, const lb_arch_kv *row) {
     if (!reads(b, row))
         return LB_OK;
     const lb_gguf_kv *kv = find(b, row->key);
+    u64 n;
+    if (kv && (row->flags & LB_KVF_ZERO_NULL) && lb_kv_as_u64(kv, &n) && n == 0)
+        return LB_OK;
     if (kv)
         LB_TRY(read_value(b, kv, &v));
     else if (row->absent)
@@ -145,6 +149,42 @@ static const char *norm_key(const lb_arch *a) {
     return "attention.layer_norm_rms_epsilon";
 }
 
+/* The share of a head that makes so many values: the quotient where it is a short number (0.75),
+ * else the shortest that gives them (0.4 of 96 are 38). */
+static lb_json *share_of(back *b, u64 dims) {
+    const double whole = (double)b->hp.head_dim, quotient = (double)dims / whole;
+    for (int exact = 1; exact >= 0; exact--)
+        for (int digits = 1; digits <= (exact ? 4 : 17); digits++) {
+            char text[32];
+            double x = 0;
+            snprintf(text, sizeof text, "%.*g", digits, quotient);
+            const lb_json number = {.type = LB_JNUMBER, .text = lb_str_c(text)};
+            if (lb_json_as_f64(&number, &x) && x <= 1 && (u64)(whole * x) == dims &&
+                (!exact || whole * x == (double)dims))
+                return lb_json_new_f64(b->perm, x);
+        }
+    return lb_json_new_f64(b->perm, nextafter(quotient, 1)); /* whole * quotient was rounded down */
+}
+
+static lb_status take_rope_dims(back *b) {
+    const lb_gguf_kv *kv = find(b, "rope.dimension_count");
+    const lb_arch_kv *row = lb_arch_rope_dims_row(b->arch);
+    u64 n = b->rope_dims = b->hp.head_dim;
+    if (kv && (!lb_kv_as_u64(kv, &n) || n == 0 || n > b->hp.head_dim))
+        return lb_fail(b->err, LB_E_FORMAT,
+                       "GGUF metadata: '%.*s' is not a number of up to %llu values of a head",
+                       LB_FMT(kv->key), (unsigned long long)b->hp.head_dim);
+    if (!row && n != b->hp.head_dim)
+        return lb_fail(b->err, LB_E_UNSUPPORTED,
+                       "GGUF metadata: only %llu of %llu values of a head are rotated: config.json "
+                       "of '%s' has no form for that",
+                       (unsigned long long)n, (unsigned long long)b->hp.head_dim, b->arch->family);
+    b->rope_dims = n;
+    if (row)
+        set(b, b->config, "partial_rotary_factor", share_of(b, n));
+    return LB_OK;
+}
+
 /* Sizes that the loader derives when they are not written, and those that only tensors show. */
 static lb_status take_shape(back *b) {
     u64 n = 0;
@@ -159,12 +199,7 @@ static lb_status take_shape(back *b) {
             "GGUF metadata: values of %llu with keys of %llu: config.json of '%s' has no "
             "form for that",
             (unsigned long long)n, (unsigned long long)b->hp.head_dim, b->arch->family);
-    if (find(b, "rope.dimension_count") &&
-        (!lb_kv_as_u64(find(b, "rope.dimension_count"), &n) || n != b->hp.head_dim))
-        return lb_fail(b->err, LB_E_UNSUPPORTED,
-                       "GGUF metadata: only %llu of %llu values of a head are rotated: config.json "
-                       "of '%s' has no form for that",
-                       (unsigned long long)n, (unsigned long long)b->hp.head_dim, b->arch->family);
+    LB_TRY(take_rope_dims(b));
     if (!find(b, norm_key(b->arch)))
         return lb_fail(b->err, LB_E_FORMAT, "GGUF metadata: '%.*s.%s' is missing", LB_FMT(b->name),
                        norm_key(b->arch));
@@ -239,11 +274,11 @@ static lb_json *length_json(back *b, double v) {
 
 static lb_status llama3(back *b, lb_json *rope, double theta) {
     lb_rope_llama3 p = {.theta = theta};
-    if (b->in->n_rope_freqs != b->hp.head_dim / 2)
+    if (b->in->n_rope_freqs != b->rope_dims / 2)
         return lb_fail(b->err, LB_E_FORMAT, "rope_freqs.weight has %llu values, a head has %llu",
                        (unsigned long long)b->in->n_rope_freqs,
-                       (unsigned long long)b->hp.head_dim / 2);
-    if (!lb_rope_llama3_solve(&p, b->hp.head_dim, b->in->rope_freqs))
+                       (unsigned long long)b->rope_dims / 2);
+    if (!lb_rope_llama3_solve(&p, b->rope_dims, b->in->rope_freqs))
         return lb_fail(b->err, LB_E_UNSUPPORTED,
                        "rope_freqs.weight follows no llama3 rule: config.json has no form for it");
     set(b, rope, "rope_type", lb_json_new_str(b->perm, LB_STR("llama3")));
@@ -254,11 +289,56 @@ static lb_status llama3(back *b, lb_json *rope, double theta) {
     return LB_OK;
 }
 
+static lb_json *factor_list(back *b, const float *values) {
+    lb_json *list = lb_json_new_array(b->perm);
+    for (u64 i = 0; i < b->in->n_rope_long && !b->oom; i++)
+        b->oom |= !lb_json_push(list, lb_arch_json_f32(b->perm, values[i]));
+    return list;
+}
+
+/* Only the members that transformers 4 takes, which counts them. */
+static lb_status longrope(back *b, lb_json *rope) {
+    u64 orig = b->hp.n_ctx;
+    double v = 1;
+    if (!(b->arch->flags & LB_ARCH_LONGROPE))
+        return lb_fail(b->err, LB_E_UNSUPPORTED,
+                       "GGUF: factors of longrope have no form in config.json of '%s'",
+                       b->arch->family);
+    if (b->in->n_rope_long != b->rope_dims / 2)
+        return lb_fail(
+            b->err, LB_E_FORMAT, "rope_factors_long.weight has %llu values, half a head has %llu",
+            (unsigned long long)b->in->n_rope_long, (unsigned long long)b->rope_dims / 2);
+    lb_kv_as_u64(find(b, "rope.scaling.original_context_length"), &orig);
+    const lb_gguf_kv *kv = find(b, "rope.scaling.attn_factor");
+    if (kv && !(lb_kv_as_f64(kv, &v) && fabs(v) <= (double)FLT_MAX))
+        return lb_fail(b->err, LB_E_FORMAT, "GGUF metadata: '%.*s' is not a number",
+                       LB_FMT(kv->key));
+    set(b, rope, "type", lb_json_new_str(b->perm, LB_STR("longrope")));
+    set(b, rope, "long_factor", factor_list(b, b->in->rope_long));
+    set(b, rope, "short_factor", factor_list(b, b->in->rope_short));
+    if (!lb_json_get(b->config, "original_max_position_embeddings"))
+        set(b, rope, "original_max_position_embeddings", lb_json_new_u64(b->perm, orig));
+    if (b->arch->flags & LB_ARCH_MSCALE) {
+        set(b, rope, "long_mscale", lb_arch_json_f32(b->perm, (float)v));
+        set(b, rope, "short_mscale", lb_arch_json_f32(b->perm, (float)v));
+    } else if (orig > 1 && (float)v != (float)lb_rope_long_mscale(
+                                           (double)b->hp.n_ctx / (double)orig, (double)orig)) {
+        set(b, rope, "attention_factor", lb_arch_json_f32(b->perm, (float)v));
+        notice(b,
+               "longrope's attention factor %g is not the one that the lengths give: mlx-lm "
+               "does not read it",
+               v);
+    }
+    return LB_OK;
+}
+
 /* Fills `rope` with a scaling rule; leaves it empty when there is none. */
 static lb_status read_scaling(back *b, lb_json *rope) {
     lb_str type =
         LB_STR("linear"); /* the loader's default, without effect unless there is a factor */
     double factor = 0, theta = 10000, attn = 1;
+    if (b->in->rope_long)
+        return longrope(b, rope);
     if (!lb_kv_as_f64(find(b, "rope.scaling.factor"), &factor))
         lb_kv_as_f64(find(b, "rope.scale_linear"), &factor);
     lb_kv_as_f64(find(b, "rope.freq_base"), &theta);
@@ -295,10 +375,18 @@ static lb_status take_rope(back *b) {
     if (scaling->n)
         set(b, b->config, "rope_scaling", scaling);
     full = lb_json_copy(b->perm, scaling);
-    if (full && !scaling->n)
-        set(b, full, "rope_type", lb_json_new_str(b->perm, LB_STR("default")));
+    if (full && !lb_json_get(full, "rope_type"))
+        set(b, full, "rope_type",
+            scaling->n ? lb_json_copy(b->perm, lb_json_get(scaling, "type"))
+                       : lb_json_new_str(b->perm, LB_STR("default")));
     lb_json_remove(full, "type");
-    set(b, full, "rope_theta", lb_json_copy(b->perm, lb_json_get(b->config, "rope_theta")));
+    static const char *const mirrored[] = {"rope_theta", "partial_rotary_factor",
+                                           "original_max_position_embeddings"};
+    for (size_t i = 0; i < LB_LEN(mirrored); i++) {
+        const lb_json *v = lb_json_get(b->config, mirrored[i]);
+        if (v && (i < 2 || b->in->rope_long))
+            set(b, full, mirrored[i], lb_json_copy(b->perm, v));
+    }
     if (!(b->arch->flags & LB_ARCH_ROPE_BY_LAYER)) {
         set(b, b->config, "rope_parameters", full);
         return LB_OK;

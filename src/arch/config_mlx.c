@@ -92,12 +92,16 @@ static const lb_json *model_value(const lb_arch *a, const lb_arch_normal *n, con
         return lb_json_get(n->rope, "rope_theta");
     if (lb_str_eq_c(key, "rope_local_base_freq"))
         return lb_json_get(n->rope_local, "rope_theta");
+    if (lb_str_eq_c(key, "partial_rotary_factor"))
+        return lb_json_get(n->rope, "partial_rotary_factor");
     if (lb_str_eq_c(key, "sliding_window_pattern")) {
         const lb_json *types = lb_json_get(config, "layer_types");
         u64 p = types && types->type == LB_JARRAY ? layer_pattern(types) : 0;
         return p ? lb_json_new_u64(s, p) : NULL;
     }
     const lb_json *v = lb_json_get_str(n->config, key);
+    if (!v && lb_str_eq_c(key, "original_max_position_embeddings"))
+        v = lb_json_get(n->rope, "original_max_position_embeddings");
     return v ? v : other_name(a, n, key);
 }
 
@@ -114,6 +118,10 @@ static bool add_scaling(lb_json *config, const lb_arch_normal *n, lb_arena *s) {
         return true;
     lb_json *scaling = lb_json_copy(s, n->rope);
     lb_json_remove(scaling, "rope_theta");
+    lb_json_remove(scaling, "partial_rotary_factor");
+    if (lb_str_eq_c(type, "longrope") && /* its classes ask for the older name */
+        !lb_json_get(scaling, "type") && !lb_json_set(s, scaling, "type", lb_json_new_str(s, type)))
+        return false;
     return lb_json_set(s, config, "rope_scaling", scaling);
 }
 

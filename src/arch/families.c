@@ -10,7 +10,7 @@ static const lb_arch *const families[] = {
     &lb_arch_qwen3moe,   &lb_arch_gemma3,  &lb_arch_gemma,    &lb_arch_gemma2,
     &lb_arch_granite,    &lb_arch_olmo2,   &lb_arch_seed_oss, &lb_arch_smollm3,
     &lb_arch_starcoder2, &lb_arch_mixtral, &lb_arch_qwen2moe, &lb_arch_olmoe,
-    &lb_arch_granitemoe,
+    &lb_arch_granitemoe, &lb_arch_phi3,
 };
 
 /* Classes that one would take for a family above but that need more than its table says. */
@@ -19,6 +19,7 @@ static const struct {
 } refused[] = {
     {"Gemma3ForConditionalGeneration", "gemma3 with vision: only text models of it are supported"},
     {"Gemma3TextModel", "gemma3 as an embedding model is not supported yet"},
+    {"Phi4ForCausalLMV", "phi3 with vision: only text models of it are supported"},
     {"LlamaForCausalLMEagle3", "an EAGLE-3 draft model is not a model of its own"},
     {"Eagle3LlamaForCausalLM", "an EAGLE-3 draft model is not a model of its own"},
     {"Eagle3Speculator", "an EAGLE-3 draft model is not a model of its own"},

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* family_rows.h: rows that many families' tables share. For family_<name>.c only. */
+/* family_rows.h: rows of tensors that many families' tables share. For family_<name>.c only. */
 #ifndef LB_ARCH_FAMILY_ROWS_H
 #define LB_ARCH_FAMILY_ROWS_H
 
@@ -60,6 +60,20 @@
                LB_WB, flags_),                                                                     \
         LB_ROW(LB_ROLE_FFN_DOWN, "model.layers.{b}.mlp.down_proj", "blk.{b}.ffn_down", LB_RL_NONE, \
                LB_WB, flags_)
+
+/* Gate over up in one matrix, in every world. */
+#define LB_ROWS_FFN_FUSED                                                                          \
+    LB_ROW(LB_ROLE_FFN_UP, "model.layers.{b}.mlp.gate_up_proj", "blk.{b}.ffn_up", LB_RL_NONE,      \
+           LB_SUFFIX_WEIGHT, 0),                                                                   \
+        LB_ROW(LB_ROLE_FFN_DOWN, "model.layers.{b}.mlp.down_proj", "blk.{b}.ffn_down", LB_RL_NONE, \
+               LB_SUFFIX_WEIGHT, 0)
+
+/* Factors that the config holds in HF and MLX. */
+#define LB_ROWS_LONGROPE                                                                          \
+    LB_ROW3(LB_ROLE_ROPE_LONG, LB_N_NONE, LB_N("rope_factors_long"), LB_N_NONE, LB_RL_MADE,       \
+            LB_SUFFIX_WEIGHT, LB_ROW_OPTIONAL),                                                   \
+        LB_ROW3(LB_ROLE_ROPE_SHORT, LB_N_NONE, LB_N("rope_factors_short"), LB_N_NONE, LB_RL_MADE, \
+                LB_SUFFIX_WEIGHT, LB_ROW_OPTIONAL)
 
 /* A router, and experts that Hugging Face's checkpoints keep one by one ("experts.{e}"); mlx-lm
  * stacks them. prefix: the module, without the dot before it ("mlp"). */
@@ -135,114 +149,6 @@
         LB_ROW_NORM(LB_ROLE_ATTN_NORM, "model.layers.{b}.input_layernorm", "blk.{b}.attn_norm", \
                     LB_RL_ADD_ONE)
 
-#define LB_KV_ROWS_LLAMA                                                          \
-    {.key = "vocab_size",                                                         \
-     .type = LB_GGUF_U32,                                                         \
-     .names = "vocab_size",                                                       \
-     .flags = LB_KVF_REQUIRED | LB_KVF_NO_BACK},                                  \
-    {                                                                             \
-        .op = LB_KV_HEAD_DIM, .key = "rope.dimension_count", .type = LB_GGUF_U32, \
-        .names = "head_dim"                                                       \
-    }
-
-/* Qwen's layers without experts, which neither the reference nor llama.cpp has in GGUF. */
-#define LB_KV_ROWS_SPARSE                                                                        \
-    {.op = LB_KV_REFUSE,                                                                         \
-     .names = "mlp_only_layers",                                                                 \
-     .hf = "GGUF has no form for layers without experts in this architecture",                   \
-     .flags = LB_KVF_TRUTHY},                                                                    \
-    {                                                                                            \
-        .op = LB_KV_REFUSE, .names = "decoder_sparse_step", .unless_one = "decoder_sparse_step", \
-        .hf = "GGUF has no form for layers without experts in this architecture"                 \
-    }
-
-/* Gemma 1 and 2: the keys that the reference writes itself, and what GGUF cannot say. */
-#define LB_KV_ROWS_GEMMA                                                       \
-    {.key = "context_length",                                                  \
-     .type = LB_GGUF_U32,                                                      \
-     .names = "max_position_embeddings",                                       \
-     .flags = LB_KVF_REQUIRED},                                                \
-        {.key = "embedding_length",                                            \
-         .type = LB_GGUF_U32,                                                  \
-         .names = "hidden_size",                                               \
-         .flags = LB_KVF_REQUIRED},                                            \
-        {.key = "block_count",                                                 \
-         .type = LB_GGUF_U32,                                                  \
-         .names = "num_hidden_layers",                                         \
-         .flags = LB_KVF_REQUIRED},                                            \
-        {.key = "feed_forward_length",                                         \
-         .type = LB_GGUF_U32,                                                  \
-         .names = "intermediate_size",                                         \
-         .flags = LB_KVF_REQUIRED},                                            \
-        {.key = "attention.head_count",                                        \
-         .type = LB_GGUF_U32,                                                  \
-         .names = "num_attention_heads",                                       \
-         .flags = LB_KVF_REQUIRED},                                            \
-        {.key = "attention.head_count_kv",                                     \
-         .type = LB_GGUF_U32,                                                  \
-         .names = "num_key_value_heads|num_attention_heads",                   \
-         .flags = LB_KVF_REQUIRED},                                            \
-        {.key = "attention.layer_norm_rms_epsilon",                            \
-         .type = LB_GGUF_F32,                                                  \
-         .names = "rms_norm_eps",                                              \
-         .flags = LB_KVF_REQUIRED},                                            \
-        {.key = "attention.key_length",                                        \
-         .type = LB_GGUF_U32,                                                  \
-         .names = "head_dim",                                                  \
-         .flags = LB_KVF_REQUIRED},                                            \
-        {.key = "attention.value_length",                                      \
-         .type = LB_GGUF_U32,                                                  \
-         .names = "head_dim",                                                  \
-         .flags = LB_KVF_REQUIRED},                                            \
-    {                                                                          \
-        .op = LB_KV_FILE_TYPE, .key = "general.file_type", .type = LB_GGUF_U32 \
-    }
-#define LB_KV_ROWS_GEMMA_ONLY(name)                                           \
-    {.op = LB_KV_ONLY,                                                        \
-     .names = "@rope_theta",                                                  \
-     .fallback = "10000",                                                     \
-     .hf = "the GGUF of " name " carries no other"},                          \
-        {.op = LB_KV_ONLY,                                                    \
-         .names = "@rope_type",                                               \
-         .fallback = "default",                                               \
-         .hf = "the GGUF of " name " carries no rope scaling"},               \
-    {                                                                         \
-        .op = LB_KV_ONLY, .names = "tie_word_embeddings", .fallback = "true", \
-        .hf = "the GGUF of " name " has no output matrix"                     \
-    }
-
-/* Granite's four factors. absent: what a config without embedding_multiplier and
- * residual_multiplier means, or NULL. */
-#define LB_KV_ROWS_GRANITE(absent_)                                           \
-    {.key = "attention.scale",                                                \
-     .type = LB_GGUF_F32,                                                     \
-     .names = "attention_multiplier",                                         \
-     .hf = "attention_multiplier",                                            \
-     .flags = LB_KVF_TRUTHY},                                                 \
-        {.key = "embedding_scale",                                            \
-         .type = LB_GGUF_F32,                                                 \
-         .names = "embedding_multiplier",                                     \
-         .hf = "embedding_multiplier",                                        \
-         .absent = absent_,                                                   \
-         .flags = LB_KVF_TRUTHY},                                             \
-        {.key = "residual_scale",                                             \
-         .type = LB_GGUF_F32,                                                 \
-         .names = "residual_multiplier",                                      \
-         .hf = "residual_multiplier",                                         \
-         .absent = absent_,                                                   \
-         .flags = LB_KVF_TRUTHY},                                             \
-    {                                                                         \
-        .key = "logit_scale", .type = LB_GGUF_F32, .names = "logits_scaling", \
-        .hf = "logits_scaling", .flags = LB_KVF_TRUTHY                        \
-    }
-
-/* For families whose own rows do not write these keys back. hf_: the config's number of experts. */
-#define LB_KV_ROWS_EXPERT_COUNTS(hf_)                                             \
-    {.op = LB_KV_BACK, .key = "expert_count", .hf = hf_}, {                       \
-        .op = LB_KV_BACK, .key = "expert_used_count", .hf = "num_experts_per_tok" \
-    }
-
-#define LB_KV_ROWS_POOLING \
-    { .op = LB_KV_POOLING, .key = "pooling_type", .type = LB_GGUF_U32 }
+#include "arch/family_keys.h"
 
 #endif

@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* made.c: tensors that a GGUF holds and an HF folder does not.
  *
- * Source: conversion/llama.py, generate_extra_tensors of llama-cpp-python 0.3.36 (with its defaults
- * for absent keys). */
+ * Source: generate_extra_tensors of conversion/llama.py (with its defaults for absent keys) and
+ * conversion/phi.py of llama-cpp-python 0.3.36. */
 #include "arch/arch_internal.h"
+#include <float.h>
+
+/* Values of a head. */
+#define ROPE_DIMS_MAX 65536
 
 static lb_status llama3_params(const lb_arch_normal *n, lb_rope_llama3 *p, lb_err *err) {
     const struct {
@@ -28,30 +32,61 @@ static lb_status llama3_params(const lb_arch_normal *n, lb_rope_llama3 *p, lb_er
     return LB_OK;
 }
 
-static lb_status make_factors(const lb_arch_normal *n, lb_arena *perm, lb_arch_made_tensor *out,
-                              lb_err *err) {
+static lb_status make(const char *name, u64 n, lb_arena *perm, lb_arch_made_tensor *out,
+                      float **values, lb_err *err) {
+    *values = lb_arena_new(perm, float, n);
+    *out = (lb_arch_made_tensor){
+        .name = lb_str_c(name), .shape = {.rank = 1, .dim = {n}}, .values = *values};
+    return *values ? LB_OK : lb_fail(err, LB_E_NOMEM, "%s: out of memory", name);
+}
+
+static lb_status rotated(const lb_arch *a, const lb_arch_normal *n, u64 *dims, lb_err *err) {
+    LB_TRY(lb_arch_rope_dims(a, n, dims, err));
+    if (*dims <= ROPE_DIMS_MAX && *dims >= 2 && *dims % 2 == 0)
+        return LB_OK;
+    return lb_fail(err, LB_E_FORMAT, "config.json: a head of %llu values cannot be rotated",
+                   (unsigned long long)*dims);
+}
+
+static lb_status make_llama3(const lb_arch *a, const lb_arch_normal *n, lb_arena *perm,
+                             lb_arch_made_tensor *out, lb_err *err) {
     lb_rope_llama3 p;
-    u64 head_dim, n_embd, n_head;
+    u64 dims;
+    float *values;
     LB_TRY(llama3_params(n, &p, err));
-    const lb_json *hd = lb_arch_pick(n, "head_dim");
-    if (hd && hd->type != LB_JNULL) {
-        LB_TRY(lb_arch_pick_u64(n, "head_dim", &head_dim, err));
-    } else {
-        LB_TRY(lb_arch_pick_u64(n, "hidden_size", &n_embd, err));
-        LB_TRY(lb_arch_pick_u64(n, "num_attention_heads", &n_head, err));
-        head_dim = n_embd / n_head;
-    }
-    if (head_dim > 65536 || head_dim < 2 || head_dim % 2 != 0)
-        return lb_fail(err, LB_E_FORMAT, "config.json: a head of %llu values cannot be rotated",
-                       (unsigned long long)head_dim);
-    float *values = lb_arena_new(perm, float, head_dim / 2);
-    if (!values)
-        return lb_fail(err, LB_E_NOMEM, "rope_freqs.weight: out of memory");
-    lb_rope_llama3_factors(&p, head_dim, values);
-    out->name = LB_STR("rope_freqs.weight");
-    out->shape = (lb_shape){.rank = 1, .dim = {head_dim / 2}};
-    out->values = values;
+    LB_TRY(rotated(a, n, &dims, err));
+    LB_TRY(make("rope_freqs.weight", dims / 2, perm, out, &values, err));
+    lb_rope_llama3_factors(&p, dims, values);
     return LB_OK;
+}
+
+static lb_status make_list(const char *name, const lb_json *list, u64 n, lb_arena *perm,
+                           lb_arch_made_tensor *out, lb_err *err) {
+    float *values;
+    double v;
+    if (!list || list->type != LB_JARRAY || list->n != n)
+        return lb_fail(err, LB_E_FORMAT,
+                       "config.json: longrope's long_factor and short_factor are lists of %llu "
+                       "numbers, one for each pair of values of a head",
+                       (unsigned long long)n);
+    LB_TRY(make(name, n, perm, out, &values, err));
+    for (const lb_json *e = list->first; e; e = e->next) {
+        if (!lb_json_as_f64(e, &v) || !(v > 0) || !(v <= (double)FLT_MAX))
+            return lb_fail(err, LB_E_FORMAT,
+                           "config.json: a factor of longrope is not a positive number");
+        *values++ = (float)v;
+    }
+    return LB_OK;
+}
+
+static lb_status make_longrope(const lb_arch *a, const lb_arch_normal *n, lb_arena *perm,
+                               lb_arch_made_tensor *out, lb_err *err) {
+    u64 dims;
+    LB_TRY(rotated(a, n, &dims, err));
+    LB_TRY(make_list("rope_factors_long.weight", lb_arch_pick(n, "@long_factor"), dims / 2, perm,
+                     &out[0], err));
+    return make_list("rope_factors_short.weight", lb_arch_pick(n, "@short_factor"), dims / 2, perm,
+                     &out[1], err);
 }
 
 lb_status lb_arch_made(const lb_arch *a, const lb_json *config, lb_arena *perm,
@@ -62,17 +97,21 @@ lb_status lb_arch_made(const lb_arch *a, const lb_json *config, lb_arena *perm,
     lb_status st = LB_OK;
     *out = NULL;
     *n = 0;
-    if (!(a->flags & LB_ARCH_ROPE_FREQS))
+    if (!(a->flags & (LB_ARCH_ROPE_FREQS | LB_ARCH_LONGROPE)))
         return LB_OK;
     LB_TRY_DONE(st, lb_arch_normalise(config, &scratch, &normal, err));
-    if (!lb_json_as_str(lb_arch_pick(&normal, "@rope_type"), &type) || !lb_str_eq_c(type, "llama3"))
+    if (!lb_json_as_str(lb_arch_pick(&normal, "@rope_type"), &type))
         goto done;
-    *out = lb_arena_new(perm, lb_arch_made_tensor, 1);
+    bool llama3 = (a->flags & LB_ARCH_ROPE_FREQS) && lb_str_eq_c(type, "llama3");
+    bool longrope = (a->flags & LB_ARCH_LONGROPE) && lb_str_eq_c(type, "longrope");
+    if (!llama3 && !longrope)
+        goto done;
+    *out = lb_arena_new(perm, lb_arch_made_tensor, 2);
     if (!*out)
-        st = lb_fail(err, LB_E_NOMEM, "rope_freqs.weight: out of memory");
-    else
-        st = make_factors(&normal, perm, *out, err);
-    *n = st == LB_OK;
+        LB_TRY_DONE(st, lb_fail(err, LB_E_NOMEM, "out of memory for rope factors"));
+    st = llama3 ? make_llama3(a, &normal, perm, *out, err)
+                : make_longrope(a, &normal, perm, *out, err);
+    *n = st != LB_OK ? 0 : llama3 ? 1 : 2;
 done:
     lb_arena_deinit(&scratch);
     return st;

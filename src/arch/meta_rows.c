@@ -186,12 +186,50 @@ static lb_status put_gating(const writer *w, const lb_arch_kv *row, const lb_jso
 
 static lb_status put_head_dim(const writer *w, const lb_arch_kv *row, const lb_json *v,
                               lb_err *err) {
-    u64 n_embd, n_head;
+    u64 dim;
     if (is_set(v))
         return put_value(w, row, v, err);
-    LB_TRY(lb_arch_pick_u64(w->n, "hidden_size", &n_embd, err));
-    LB_TRY(lb_arch_pick_u64(w->n, "num_attention_heads", &n_head, err));
-    return put_u32(w, row->key, n_embd / n_head, err);
+    LB_TRY(lb_arch_head_dim(w->n, &dim, err));
+    return put_u32(w, row->key, dim, err);
+}
+
+static lb_status put_rope_dims(const writer *w, const lb_arch_kv *row, lb_err *err) {
+    u64 dims;
+    LB_TRY(lb_arch_rope_dims(w->arch, w->n, &dims, err));
+    return put_u32(w, row->key, dims, err);
+}
+
+/* longrope's factor as the model has it. The reference's converter goes by the two lengths alone.
+ */
+static lb_status put_mscale(const writer *w, const lb_arch_kv *row, lb_err *err) {
+    char buf[KEY_BYTES_MAX];
+    lb_str type;
+    double scale, orig, v, other;
+    if (!lb_json_as_str(lb_arch_pick(w->n, "@rope_type"), &type) || !lb_str_eq_c(type, "longrope"))
+        return LB_OK;
+    bool mscale = (w->arch->flags & LB_ARCH_MSCALE) != 0;
+    const lb_json *given = lb_arch_pick(w->n, mscale ? "@long_mscale" : "@attention_factor");
+    if (is_set(given)) {
+        if (!lb_json_as_f64(given, &v))
+            return lb_fail(err, LB_E_FORMAT, "config.json: longrope's factor is not a number");
+        if (mscale && (!lb_json_as_f64(lb_arch_pick(w->n, "@short_mscale"), &other) || other != v))
+            return lb_fail(err, LB_E_UNSUPPORTED,
+                           "config.json: 'short_mscale' is not 'long_mscale': GGUF has one value "
+                           "for both");
+        return put_f32(w, row->key, given, "long_mscale", err);
+    }
+    if (!lb_json_as_f64(lb_arch_pick(w->n, "@original_max_position_embeddings"), &orig) ||
+        !(orig > 1))
+        return lb_fail(err, LB_E_FORMAT,
+                       "config.json: 'original_max_position_embeddings' of longrope is no length");
+    given = lb_arch_pick(w->n, "@factor");
+    if (!lb_json_as_f64(given, &scale)) {
+        if (!lb_json_as_f64(lb_arch_pick(w->n, "n_positions|max_position_embeddings"), &scale))
+            return lb_fail(err, LB_E_FORMAT, "config.json: 'max_position_embeddings' is missing");
+        scale /= orig;
+    }
+    return lb_meta_set_f32(w->out, full_key(w, row->key, buf),
+                           (float)lb_rope_long_mscale(scale, orig), err);
 }
 
 static lb_status check_refused(const writer *w, const lb_arch_kv *row, const lb_json *v,
@@ -205,17 +243,24 @@ static lb_status check_refused(const writer *w, const lb_arch_kv *row, const lb_
     return lb_fail(err, LB_E_UNSUPPORTED, "config.json: '%s' is set: %s", row->names, row->hf);
 }
 
-/* What GGUF does not say: the model is the one that its readers assume, or refused. */
-static lb_status check_only(const lb_arch_kv *row, const lb_json *v, lb_err *err) {
+static bool is_value(const lb_json *v, lb_str want) {
     double x, y;
     lb_str text;
-    const lb_json want = {.type = LB_JNUMBER, .text = lb_str_c(row->fallback)};
-    if (!v || v->type == LB_JNULL)
-        return LB_OK;
-    bool same =
-        v->type == LB_JBOOL ? lb_str_eq_c(lb_str_c(row->fallback), v->truth ? "true" : "false")
-        : lb_json_as_str(v, &text) ? lb_str_eq_c(text, row->fallback)
-                                   : lb_json_as_f64(v, &x) && lb_json_as_f64(&want, &y) && x == y;
+    const lb_json number = {.type = LB_JNUMBER, .text = want};
+    return v->type == LB_JBOOL ? lb_str_eq_c(want, v->truth ? "true" : "false")
+           : lb_json_as_str(v, &text)
+               ? lb_str_eq(text, want)
+               : lb_json_as_f64(v, &x) && lb_json_as_f64(&number, &y) && x == y;
+}
+
+/* What GGUF does not say: the model is the one that its readers assume, or refused. */
+static lb_status check_only(const lb_arch_kv *row, const lb_json *v, lb_err *err) {
+    bool same = !is_set(v);
+    for (const char *s = row->fallback; *s && !same;) {
+        size_t len = strcspn(s, "|");
+        same = is_value(v, (lb_str){s, len});
+        s += len + (s[len] == '|');
+    }
     return same ? LB_OK
                 : lb_fail(err, LB_E_UNSUPPORTED, "config.json: '%s' is not %s: %s", row->names,
                           row->fallback, row->hf);
@@ -249,6 +294,10 @@ static lb_status put_row(const writer *w, const lb_arch_kv *row, lb_err *err) {
         return put_rope_scaling(w, err);
     case LB_KV_HEAD_DIM:
         return put_head_dim(w, row, v, err);
+    case LB_KV_ROPE_DIMS:
+        return put_rope_dims(w, row, err);
+    case LB_KV_ROPE_MSCALE:
+        return put_mscale(w, row, err);
     case LB_KV_FILE_TYPE:
         return w->in ? put_u32(w, row->key, w->in->file_type, err) : LB_OK;
     case LB_KV_POOLING:
@@ -274,8 +323,21 @@ static lb_status put_row(const writer *w, const lb_arch_kv *row, lb_err *err) {
         const lb_json number = {.type = LB_JNUMBER, .text = lb_str_c(row->fallback)};
         return put_value(w, row, &number, err);
     }
+    if (row->flags & LB_KVF_ZERO_NULL)
+        return put_u32(w, row->key, 0, err);
     if (row->flags & LB_KVF_REQUIRED)
         return lb_fail(err, LB_E_FORMAT, "config.json: '%s' is missing", row->names);
+    return LB_OK;
+}
+
+/* Those of the family that go before general.type. */
+static lb_status put_first(const lb_arch *a, const lb_arch_normal *n, const lb_arch_meta_in *in,
+                           lb_gguf_meta *out, lb_err *err) {
+    writer w = {a, n, in, out};
+    LB_TRY(lb_meta_set_str(out, "general.architecture", lb_str_c(a->gguf), err));
+    for (u32 i = 0; i < a->n_kv; i++)
+        if (a->kv[i].flags & LB_KVF_FIRST)
+            LB_TRY(put_row(&w, &a->kv[i], err));
     return LB_OK;
 }
 
@@ -285,7 +347,8 @@ lb_status lb_arch_meta_rows(const lb_arch *a, const lb_arch_normal *n, const lb_
     for (u32 i = 0; i < lb_arch_common_n_kv && !(a->flags & LB_ARCH_OWN_KV); i++)
         LB_TRY(put_row(&w, &lb_arch_common_kv[i], err));
     for (u32 i = 0; i < a->n_kv; i++)
-        LB_TRY(put_row(&w, &a->kv[i], err));
+        if (!(a->kv[i].flags & LB_KVF_FIRST))
+            LB_TRY(put_row(&w, &a->kv[i], err));
     return LB_OK;
 }
 
@@ -311,7 +374,7 @@ lb_status lb_arch_meta_model(const lb_arch *a, const lb_json *config, lb_gguf_me
     lb_arch_normal n;
     lb_status st = lb_arch_normalise(config, &scratch, &n, err);
     if (st == LB_OK)
-        st = lb_meta_set_str(out, "general.architecture", lb_str_c(a->gguf), err);
+        st = put_first(a, &n, NULL, out, err);
     if (st == LB_OK)
         st = lb_arch_meta_rows(a, &n, NULL, out, err);
     lb_arena_deinit(&scratch);
@@ -329,7 +392,7 @@ lb_status lb_arch_meta_from_config(const lb_arch *a, const lb_arch_meta_in *in, 
                        "'%.*s' is a reranker: its classifier has no conversion yet",
                        LB_FMT(in->label));
     LB_TRY_DONE(st, lb_arch_normalise(in->config, &scratch, &n, err));
-    LB_TRY_DONE(st, lb_meta_set_str(out, "general.architecture", lb_str_c(a->gguf), err));
+    LB_TRY_DONE(st, put_first(a, &n, in, out, err));
     LB_TRY_DONE(st, lb_meta_set_str(out, "general.type", LB_STR("model"), err));
     LB_TRY_DONE(st, lb_arch_meta_general(in, &scratch, out, err));
     LB_TRY_DONE(st, lb_arch_meta_rows(a, &n, in, out, err));

@@ -7,6 +7,7 @@
  * followed here. Source: conversion/base.py (load_hparams, TextModel.__init__) of llama-cpp-python
  * 0.3.36; transformers 5.23: configuration_utils.py, modeling_rope_utils.py, models/gemma3. */
 #include "arch/arch_internal.h"
+#include <stdio.h>
 
 static lb_status no_memory(lb_err *err) {
     return lb_fail(err, LB_E_NOMEM, "config.json: out of memory");
@@ -41,6 +42,43 @@ lb_status lb_arch_pick_u64(const lb_arch_normal *n, const char *names, u64 *out,
         return LB_OK;
     return lb_fail(err, LB_E_FORMAT, "config.json: '%s' is %s: a number above 0 is needed", names,
                    is_set(v) ? "not a positive integer" : "missing");
+}
+
+lb_status lb_arch_head_dim(const lb_arch_normal *n, u64 *out, lb_err *err) {
+    u64 n_embd, n_head;
+    if (is_set(lb_arch_pick(n, "head_dim")))
+        return lb_arch_pick_u64(n, "head_dim", out, err);
+    LB_TRY(lb_arch_pick_u64(n, "hidden_size", &n_embd, err));
+    LB_TRY(lb_arch_pick_u64(n, "num_attention_heads", &n_head, err));
+    *out = n_embd / n_head;
+    return LB_OK;
+}
+
+const lb_arch_kv *lb_arch_rope_dims_row(const lb_arch *a) {
+    for (u32 i = 0; i < a->n_kv; i++)
+        if (a->kv[i].op == LB_KV_ROPE_DIMS)
+            return &a->kv[i];
+    return NULL;
+}
+
+lb_status lb_arch_rope_dims(const lb_arch *a, const lb_arch_normal *n, u64 *out, lb_err *err) {
+    const lb_arch_kv *row = lb_arch_rope_dims_row(a);
+    double share = 1;
+    LB_TRY(lb_arch_head_dim(n, out, err));
+    if (!row)
+        return LB_OK;
+    const lb_json *v = lb_arch_pick(n, row->names);
+    const lb_json number = {.type = LB_JNUMBER, .text = lb_str_c(row->fallback)};
+    if (!v && row->fallback)
+        v = &number;
+    if (!lb_json_as_f64(v, &share) || !(share > 0) || !(share <= 1))
+        return lb_fail(
+            err, LB_E_FORMAT,
+            "config.json: 'partial_rotary_factor' is %s: a number above 0, at most 1, is "
+            "needed",
+            is_set(v) ? "no share" : "missing");
+    *out = (u64)((double)LB_MIN(*out, UINT32_MAX) * share);
+    return LB_OK;
 }
 
 /* ---- would the config class take this file? ---- */
@@ -152,8 +190,15 @@ static bool fill_shape(const lb_arch *a, lb_json *c, lb_arena *s) {
     return lb_json_set(s, c, "head_dim", lb_json_new_u64(s, n_embd / n_head));
 }
 
+/* Whether the class has a field of this name: it counts before the same key of rope parameters. */
+static bool has_field(const lb_arch *a, const char *name) {
+    char key[64];
+    snprintf(key, sizeof key, "\"%s\"", name);
+    return strstr(a->defaults, key) != NULL;
+}
+
 /* Type and original length of one set of rope parameters. */
-static bool standardise(lb_json *rope, const lb_json *c, lb_arena *s) {
+static bool standardise(const lb_arch *a, lb_json *rope, const lb_json *c, lb_arena *s) {
     lb_str type;
     const lb_json *t = lb_json_get(rope, "type");
     if (!lb_json_get(rope, "rope_type") &&
@@ -162,11 +207,17 @@ static bool standardise(lb_json *rope, const lb_json *c, lb_arena *s) {
         return false;
     if (!lb_json_as_str(lb_json_get(rope, "rope_type"), &type))
         return true;
-    if (!lb_str_eq_c(type, "llama3") && !lb_str_eq_c(type, "yarn") &&
-        !lb_str_eq_c(type, "longrope"))
-        return true;
-    const lb_json *length = lb_json_get(c, "max_position_embeddings");
-    return !length || set_default(s, rope, "original_max_position_embeddings", length);
+    bool yarn = lb_str_eq_c(type, "yarn"), own = has_field(a, "original_max_position_embeddings");
+    bool older = (a->flags & LB_ARCH_LONGROPE) && (yarn || lb_str_eq_c(type, "su"));
+    if (lb_str_eq_c(type, "llama3") || yarn || lb_str_eq_c(type, "longrope") || older) {
+        const lb_json *length =
+            lb_json_get(c, own ? "original_max_position_embeddings" : "max_position_embeddings");
+        if (own)
+            lb_json_remove(rope, "original_max_position_embeddings");
+        if (length && !set_default(s, rope, "original_max_position_embeddings", length))
+            return false;
+    }
+    return !older || lb_json_set(s, rope, "rope_type", lb_json_new_str(s, LB_STR("longrope")));
 }
 
 static lb_json *move_theta(lb_json *c, const char *key, const char *fallback, lb_arena *s) {
@@ -226,14 +277,14 @@ static bool rope_by_layer(const lb_arch *a, lb_json *c, lb_arena *s, lb_arch_nor
     out->rope_local = local;
     return theta && theta_local && set_default(s, full, "rope_theta", theta) &&
            set_default(s, local, "rope_theta", theta_local) &&
-           (!has_full_layer(a, c) || standardise(full, c, s));
+           (!has_full_layer(a, c) || standardise(a, full, c, s));
 }
 
-static bool set_theta(lb_json *rope, lb_json *c, const lb_json *theta, const lb_json *part,
-                      lb_arena *s) {
+static bool set_theta(const lb_arch *a, lb_json *rope, lb_json *c, const lb_json *theta,
+                      const lb_json *part, lb_arena *s) {
     return theta && set_default(s, rope, "rope_theta", theta) &&
            (!is_set(part) || set_default(s, rope, "partial_rotary_factor", part)) &&
-           standardise(rope, c, s);
+           standardise(a, rope, c, s);
 }
 
 /* One set of parameters for all layers, unless the config itself nests them by the kinds of layers
@@ -246,6 +297,8 @@ static bool rope_global(const lb_arch *a, lb_json *c, lb_arena *s, lb_arch_norma
     lb_json_remove(c, "rope_parameters");
     lb_json *theta = move_theta(c, "rope_theta", a->theta, s);
     const lb_json *part = lb_json_get(c, "partial_rotary_factor");
+    if (!part && a->rotary)
+        part = literal(s, a->rotary);
     lb_json *full = lb_json_get(rope, "full_attention");
     lb_json *local = lb_json_get(rope, "sliding_attention");
     full = full && full->type == LB_JOBJECT ? full : NULL;
@@ -254,8 +307,8 @@ static bool rope_global(const lb_arch *a, lb_json *c, lb_arena *s, lb_arch_norma
     if (!rope)
         return false;
     if (full && (a->flags & LB_ARCH_LAYER_TYPES) && has_full_layer(a, c))
-        return set_theta(full, c, theta, part, s);
-    return set_theta(rope, c, theta, part, s);
+        return set_theta(a, full, c, theta, part, s);
+    return set_theta(a, rope, c, theta, part, s);
 }
 
 /* Whether every field of the class is there with its type, once defaults are added. */
@@ -304,6 +357,7 @@ static bool mirror_globals(const lb_json *c, lb_arena *s, lb_arch_normal *out) {
     static const char *const local[] = {"local_rope_theta",     "rope_local_theta",
                                         "rope_theta_local",     "swa_rope_theta",
                                         "rope_local_base_freq", NULL};
+    static const char *const share[] = {"partial_rotary_factor", "rope_pct", "rope_percent", NULL};
     static const char *const length[] = {"original_max_position_embeddings", NULL};
     static const char *const type[] = {"type", NULL};
     lb_json *holder = lb_json_new_object(s);
@@ -315,6 +369,7 @@ static bool mirror_globals(const lb_json *c, lb_arena *s, lb_arch_normal *out) {
         out->rope_local = holder;
     return mirror(c, theta, out->rope, "rope_theta", s) &&
            mirror(out->rope, type, out->rope, "rope_type", s) &&
+           mirror(c, share, out->rope, "partial_rotary_factor", s) &&
            mirror(c, length, out->rope, "original_max_position_embeddings", s);
 }
 

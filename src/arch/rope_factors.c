@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* rope_factors.c: llama3's rope scaling: config.json <-> rope_freqs.weight.
+/* rope_factors.c: llama3's rope scaling: config.json <-> rope_freqs.weight; longrope's factor on
+ * cosine and sine.
  *
  * Forward: conversion/llama.py (generate_extra_tensors) of llama-cpp-python 0.3.36, whose
  * arithmetic is torch's on float32 scalars: a Python number divided by a tensor is reciprocal times
@@ -47,6 +48,10 @@ static float power(float base, float e) {
 }
 
 /* ---- forward ---- */
+
+double lb_rope_long_mscale(double scale, double orig) {
+    return scale > 1 ? sqrt(1 + ln_f64(scale) / ln_f64(orig)) : 1;
+}
 
 void lb_rope_llama3_factors(const lb_rope_llama3 *p, u64 head_dim, float *out) {
     const float tau = (float)(2 * 3.14159265358979323846), orig = (float)p->orig;

@@ -89,15 +89,17 @@ static lb_status texts_of_folder(lb_conv *c, bool plain_copy, lb_err *err) {
     return config_of_folder(c, plain_copy, err);
 }
 
-/* A GGUF's rope_freqs as f32 values: small, read at planning. */
-static lb_status rope_freqs(lb_conv *c, lb_arch_config_in *in, lb_err *err) {
-    const lb_weight *w = lb_source_weight(c->src, LB_STR("rope_freqs.weight"));
+/* A GGUF's rope factors as f32 values: small, read at planning. *out NULL: there are none. */
+static lb_status read_factors(lb_conv *c, const char *name, const float **out, u64 *n,
+                              lb_err *err) {
+    const lb_weight *w = lb_source_weight(c->src, lb_str_c(name));
+    *out = NULL;
+    *n = 0;
     if (!w)
         return LB_OK;
     const lb_tensor *t = &c->src->tensors[w->part[0]];
     if (t->dtype != LB_F32 || t->n_elems > 65536)
-        return lb_fail(err, LB_E_UNSUPPORTED,
-                       "tensor 'rope_freqs.weight': expected a short vector of f32");
+        return lb_fail(err, LB_E_UNSUPPORTED, "tensor '%s': expected a short vector of f32", name);
     float *v = lb_arena_new(c->perm, float, t->n_elems + 1);
     int fd = -1;
     if (!v)
@@ -106,9 +108,21 @@ static lb_status rope_freqs(lb_conv *c, lb_arch_config_in *in, lb_err *err) {
     lb_status st =
         lb_os_pread(fd, c->src->files[t->file].path, v, t->size_bytes, t->off_bytes, err);
     lb_os_close(&fd);
-    in->rope_freqs = v;
-    in->n_rope_freqs = t->n_elems;
+    *out = v;
+    *n = t->n_elems;
     return st;
+}
+
+static lb_status rope_factors(lb_conv *c, lb_arch_config_in *in, lb_err *err) {
+    u64 n_short;
+    LB_TRY(read_factors(c, "rope_freqs.weight", &in->rope_freqs, &in->n_rope_freqs, err));
+    LB_TRY(read_factors(c, "rope_factors_long.weight", &in->rope_long, &in->n_rope_long, err));
+    LB_TRY(read_factors(c, "rope_factors_short.weight", &in->rope_short, &n_short, err));
+    if (n_short != in->n_rope_long)
+        return lb_fail(err, LB_E_FORMAT,
+                       "rope_factors_long.weight has %llu values, rope_factors_short.weight %llu",
+                       (unsigned long long)in->n_rope_long, (unsigned long long)n_short);
+    return LB_OK;
 }
 
 static lb_status make_file(void *ctx, lb_out *out, lb_err *err) {
@@ -131,7 +145,7 @@ static lb_status texts_of_gguf(lb_conv *c, lb_err *err) {
     lb_tok_file *files = NULL;
     lb_buf b = {0};
     u64 n_files = 0;
-    LB_TRY(rope_freqs(c, &in, err));
+    LB_TRY(rope_factors(c, &in, err));
     LB_TRY(lb_arch_config_from_meta(&in, c->perm, &out, err));
     for (u32 i = 0; i < out.n_notices; i++)
         lb_conv_remark(c, "config.json: %s", out.notices[i]);

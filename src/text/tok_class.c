@@ -71,6 +71,12 @@ static const struct {
     {"olmoe", "GPTNeoXTokenizer", false},
     {"granitemoe", "", true},
     {"ministral", "", true},
+    {"phi3", "", true},
+    {"phimoe", "", true},
+    {"nemotron", "", true},
+    {"stablelm", "", true},
+    {"glm", "", true},
+    {"glm4", "", true},
 };
 
 static lb_str without_fast(lb_str name) {

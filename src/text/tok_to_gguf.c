@@ -4,7 +4,7 @@
  * Three ways, tried in the order of the architecture's row: SPM (tokenizer.model), HF (a
  * tokenizer.json whose BPE has byte fallback, written as GGUF "llama"), BPE (a tokenizer.json of
  * byte-level BPE, GGUF "gpt2"). Source: conversion/base.py (_set_vocab_sentencepiece,
- * _set_vocab_llama_hf, _set_vocab_gpt2), conversion/llama.py, qwen.py, gemma.py and
+ * _set_vocab_llama_hf, _set_vocab_gpt2), conversion/llama.py, qwen.py, gemma.py, phi.py and
  * gguf-py/gguf/vocab.py of llama-cpp-python 0.3.36. */
 #include "text/tokdata.h"
 
@@ -18,7 +18,9 @@ enum {
     ROW_CONFIG_PREFIX = 1, /* add_prefix_space of tokenizer_config.json is written */
     ROW_NO_PREFIX = 2,     /* add_space_prefix = false after an SPM vocabulary */
     ROW_CODE_GEMMA = 8,    /* token 107 ends a turn, whatever the files say */
-    ROW_LLAMA_SIZES = 4    /* vocabularies of 32016 (CodeLlama) and 49152 (Granite, SmolLM) */
+    ROW_LLAMA_SIZES = 4,   /* vocabularies of 32016 (CodeLlama) and 49152 (Granite, SmolLM) */
+    ROW_AS_WRITTEN = 16    /* SPM: added tokens keep blanks and are special only where the files
+                              say so; tokenizer.json's count too */
 };
 
 static const struct row {
@@ -36,6 +38,7 @@ static const struct row {
     {"gemma", {WAY_SPM, WAY_BPE}, ROW_NO_PREFIX | ROW_CODE_GEMMA},
     {"gemma2", {WAY_SPM, WAY_BPE}, ROW_NO_PREFIX},
     {"gemma3", {WAY_SPM, WAY_BPE}, ROW_NO_PREFIX},
+    {"phi3", {WAY_SPM, WAY_BPE}, ROW_AS_WRITTEN},
 };
 static const struct row default_row = {"", {WAY_BPE}, 0};
 
@@ -77,7 +80,21 @@ static lb_status spm_pieces(lb_tok_job *j, lb_err *err) {
     return st;
 }
 
-static lb_status spm_added(lb_tok_job *j, lb_err *err) {
+static lb_status set_added(lb_tok_job *j, u64 id, const lb_json *token, lb_str text, u32 flags,
+                           lb_err *err) {
+    bool special = false;
+    if (id >= j->n)
+        return LB_OK;
+    (void)lb_json_as_bool(lb_json_get(token, "special"), &special);
+    if (!(flags & ROW_AS_WRITTEN)) {
+        special |= lb_tok_looks_special(text);
+        if (!special)
+            LB_TRY(lb_tok_with_spaces(j, text, &text, err));
+    }
+    return set_token(j, id, text, special ? LB_SPM_CONTROL : LB_SPM_USER_DEFINED, err);
+}
+
+static lb_status spm_added(lb_tok_job *j, u32 flags, lb_err *err) {
     lb_json *added;
     LB_TRY(lb_tok_folder_json(j->f, "added_tokens.json", &added, err));
     for (const lb_json *o = added ? added->first : NULL; o; o = o->next) {
@@ -91,19 +108,27 @@ static lb_status spm_added(lb_tok_job *j, lb_err *err) {
     for (const lb_json *o = decoder ? decoder->first : NULL; o; o = o->next) {
         u64 id;
         lb_str text;
-        bool special = false;
         if (!lb_str_to_u64(o->key, &id) || !lb_json_as_str(lb_json_get(o, "content"), &text))
             return lb_fail(err, LB_E_FORMAT,
                            "tokenizer_config.json: added_tokens_decoder: \"%.*s\": an id with a "
                            "content is expected",
                            LB_FMT(o->key));
-        if (id >= j->n)
-            continue;
-        (void)lb_json_as_bool(lb_json_get(o, "special"), &special);
-        special |= lb_tok_looks_special(text);
-        if (!special)
-            LB_TRY(lb_tok_with_spaces(j, text, &text, err));
-        LB_TRY(set_token(j, id, text, special ? LB_SPM_CONTROL : LB_SPM_USER_DEFINED, err));
+        LB_TRY(set_added(j, id, o, text, flags, err));
+    }
+    return LB_OK;
+}
+
+/* added_tokens of tokenizer.json. */
+static lb_status json_added(lb_tok_job *j, u32 flags, lb_err *err) {
+    const lb_json *list = j->f->has_tokenizer ? lb_json_get(j->f->tok.rest, "added_tokens") : NULL;
+    for (const lb_json *o = list ? list->first : NULL; o; o = o->next) {
+        u64 id;
+        lb_str text;
+        if (!lb_json_as_u64(lb_json_get(o, "id"), &id) ||
+            !lb_json_as_str(lb_json_get(o, "content"), &text))
+            return lb_fail(err, LB_E_FORMAT,
+                           "tokenizer.json: added_tokens: an id with a content is expected");
+        LB_TRY(set_added(j, id, o, text, flags, err));
     }
     return LB_OK;
 }
@@ -114,12 +139,14 @@ static lb_status load_rest(lb_tok_job *j, lb_err *err) {
                : LB_OK;
 }
 
-static lb_status way_spm(lb_tok_job *j, lb_err *err) {
+static lb_status way_spm(lb_tok_job *j, u32 flags, lb_err *err) {
     LB_TRY(spm_pieces(j, err));
-    LB_TRY(spm_added(j, err));
+    LB_TRY(spm_added(j, flags, err));
+    LB_TRY(load_rest(j, err));
+    if (flags & ROW_AS_WRITTEN)
+        LB_TRY(json_added(j, flags, err));
     LB_TRY(lb_tok_put_vocab(j, "llama", lb_tok_pre(j, LB_STR("default"), "fixed"), err));
     j->info.n_embd_rows = j->n;
-    LB_TRY(load_rest(j, err));
     lb_special_opts special = {.n_vocab = j->n};
     return lb_special_put(j->f, &special, j->meta, err);
 }
@@ -266,7 +293,9 @@ static lb_status run(lb_tok_job *j, lb_err *err) {
     if ((row->flags & ROW_CONFIG_PREFIX) &&
         lb_json_as_bool(lb_json_get(j->f->tok_config, "add_prefix_space"), &prefix))
         LB_TRY(lb_meta_set_bool(j->meta, "tokenizer.ggml.add_space_prefix", prefix, err));
-    LB_TRY(w == WAY_SPM ? way_spm(j, err) : w == WAY_HF ? way_hf(j, err) : lb_tok_way_bpe(j, err));
+    LB_TRY(w == WAY_SPM  ? way_spm(j, row->flags, err)
+           : w == WAY_HF ? way_hf(j, err)
+                         : lb_tok_way_bpe(j, err));
     if (row->flags & ROW_CODE_GEMMA)
         LB_TRY(lb_meta_set_u32(j->meta, "tokenizer.ggml.eot_token_id", 107, err));
     if ((row->flags & ROW_NO_PREFIX) && w == WAY_SPM)

@@ -14,11 +14,18 @@ static void check_same(const lb_hparams *a, const lb_hparams *b) {
               a->n_head_kv == b->n_head_kv && a->n_ff == b->n_ff && a->head_dim == b->head_dim);
 }
 
-static void from_meta(const lb_gguf_meta *m, const float *freqs, u64 n, const lb_hparams *hp,
-                      lb_arena *a) {
+static void from_meta(const lb_gguf_meta *m, const lb_arch_made_tensor *made, u32 n,
+                      const lb_hparams *hp, lb_arena *a) {
     lb_arch_seen seen = {.vocab_rows = 100};
-    lb_arch_config_in in = {
-        .meta = m, .seen = &seen, .rope_freqs = freqs, .n_rope_freqs = n, .dtype = LB_BF16};
+    lb_arch_config_in in = {.meta = m, .seen = &seen, .dtype = LB_BF16};
+    if (n == 1) {
+        in.rope_freqs = made->values;
+        in.n_rope_freqs = made->shape.dim[0];
+    } else if (n == 2) {
+        in.rope_long = made[0].values;
+        in.rope_short = made[1].values;
+        in.n_rope_long = made->shape.dim[0];
+    }
     lb_arch_config_out out;
     lb_json *c;
     const lb_arch *arch;
@@ -64,7 +71,7 @@ static void parameters(const lb_json *c, const lb_json *generation, lb_arena *a)
     lb_meta_init(&m, a);
     lb_status st = lb_arch_made(arch, c, a, &made, &n_made, &err);
     if (lb_arch_meta_from_config(arch, &in, &m, &err) == LB_OK && st == LB_OK && hp.n_layers < 100)
-        from_meta(&m, n_made ? made->values : NULL, n_made ? made->shape.dim[0] : 0, &hp, a);
+        from_meta(&m, made, n_made, &hp, a);
     lb_meta_deinit(&m);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fuzz_arch_meta.c: GGUF metadata (parts_meta of parts.h) -> config.json. A line "rope_freqs"
- * gives the file that tensor.
+ * gives the file that tensor, "rope_factors" those of longrope.
  *
  * Checked: no crash; what is made is JSON that the reader of configs takes. */
 #include "arch/arch_internal.h"
@@ -10,8 +10,15 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size);
 
 static void from_meta(const lb_gguf_meta *m, const float *freqs, u64 n, lb_arena *a) {
     lb_arch_seen seen = {.vocab_rows = 100};
-    lb_arch_config_in in = {
-        .meta = m, .seen = &seen, .rope_freqs = freqs, .n_rope_freqs = n, .dtype = LB_BF16};
+    lb_arch_config_in in = {.meta = m, .seen = &seen, .dtype = LB_BF16};
+    if (lb_meta_find(m, "rope_freqs")) {
+        in.rope_freqs = freqs;
+        in.n_rope_freqs = n;
+    }
+    if (lb_meta_find(m, "rope_factors")) {
+        in.rope_long = in.rope_short = freqs;
+        in.n_rope_long = n / 2;
+    }
     lb_arch_config_out out;
     lb_json *c;
     const lb_arch *arch;
@@ -33,18 +40,15 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size) {
     float freqs[32];
     for (size_t i = 0; i < LB_LEN(freqs); i++)
         freqs[i] = i < 10 ? 1.0f : i == 10 ? 2.5f : 8.0f;
-    u64 n_freqs = 0;
     lb_gguf_meta m;
     lb_meta_init(&m, a);
     parts_meta((lb_str){(const char *)data, size}, &m, a);
-    if (lb_meta_find(&m, "rope_freqs"))
-        n_freqs = LB_LEN(freqs);
     u64 n_layers, most = 0; /* each makes an entry of layer_types */
     for (u64 i = 0; i < m.n; i++)
         if (lb_str_ends(m.kv[i].key, LB_STR(".block_count")) && lb_kv_as_u64(&m.kv[i], &n_layers))
             most = LB_MAX(most, n_layers);
     if (most < 100)
-        from_meta(&m, n_freqs ? freqs : NULL, n_freqs, a);
+        from_meta(&m, freqs, LB_LEN(freqs), a);
     lb_meta_deinit(&m);
     lb_arena_deinit(&arena);
     return 0;

@@ -458,27 +458,34 @@ LB_TEST(from_metadata) {
 
 /* ---- what has no form in config.json is refused or reported ---- */
 
-static lb_status back_with(const char *key, lb_gguf_kv kv, lb_arch_config_out *out) {
+static lb_status back_as(const char *arch, const char *key, lb_gguf_kv kv,
+                         lb_arch_config_out *out) {
     static const struct {
         const char *key;
         u32 v;
-    } base[] = {{"llama.block_count", 2},          {"llama.context_length", 128},
-                {"llama.embedding_length", 64},    {"llama.feed_forward_length", 96},
-                {"llama.attention.head_count", 4}, {"llama.attention.head_count_kv", 2}};
+    } base[] = {{"block_count", 2},          {"context_length", 128},
+                {"embedding_length", 64},    {"feed_forward_length", 96},
+                {"attention.head_count", 4}, {"attention.head_count_kv", 2}};
     lb_gguf_meta m;
     lb_arch_seen seen = {.vocab_rows = 100};
     lb_arch_config_in in = {.meta = &m, .seen = &seen, .dtype = LB_F16};
     lb_meta_init(&m, &arena);
-    lb_meta_set_str(&m, "general.architecture", LB_STR("llama"), NULL);
+    lb_meta_set_str(&m, "general.architecture", lb_str_c(arch), NULL);
     for (size_t i = 0; i < LB_LEN(base); i++)
-        lb_meta_set_u32(&m, base[i].key, base[i].v, NULL);
-    lb_meta_set_f32(&m, "llama.attention.layer_norm_rms_epsilon", 1e-5f, NULL);
+        lb_meta_set_u32(&m, lb_arena_printf(&arena, "%s.%s", arch, base[i].key).ptr, base[i].v,
+                        NULL);
+    lb_meta_set_f32(&m, lb_arena_printf(&arena, "%s.attention.layer_norm_rms_epsilon", arch).ptr,
+                    1e-5f, NULL);
     kv.key = lb_str_c(key);
     lb_meta_set(&m, &kv, NULL);
     err = (lb_err){0};
     lb_status st = lb_arch_config_from_meta(&in, &arena, out, &err);
     lb_meta_deinit(&m);
     return st;
+}
+
+static lb_status back_with(const char *key, lb_gguf_kv kv, lb_arch_config_out *out) {
+    return back_as("llama", key, kv, out);
 }
 
 #define U32(x) ((lb_gguf_kv){.type = LB_GGUF_U32, .v.u = (x)})
@@ -511,6 +518,77 @@ LB_TEST(refusals) {
     CHECK(strstr(out.config.ptr, "\"rope_scaling\": {\n    \"factor\": 4.0"));
     CHECK_OK(back_with("llama.rope.scaling.type", STR("none"), &out));
     CHECK(!strstr(out.config.ptr, "rope_scaling"));
+}
+
+static const float halves[] = {1, 1.5f, 2, 4};
+
+/* longrope's factor as a config says it, in metadata; and back: what is in the config then. */
+static void check_longrope(const char *more, float want, const char *back) {
+    lb_json *c;
+    const lb_arch *a;
+    lb_hparams hp;
+    lb_gguf_meta m;
+    lb_arch_made_tensor *made;
+    u32 n_made;
+    double v = 0;
+    size_t at;
+    lb_arch_seen seen = {.vocab_rows = 9};
+    lb_arch_config_out out = {0};
+    lb_str text = lb_arena_printf(
+        &arena,
+        "{\"model_type\": \"phi3\", \"hidden_size\": 64, \"num_attention_heads\": 8, "
+        "\"max_position_embeddings\": 131072, \"rope_scaling\": {\"type\": \"su\", "
+        "\"long_factor\": [1, 1.5, 2, 4], \"short_factor\": [1, 1.5, 2, 4.0]%s}}",
+        more);
+    err = (lb_err){0};
+    lb_meta_init(&m, &arena);
+    CHECK_OK(lb_json_parse(text, "t", &arena, &c, &err));
+    CHECK_OK(lb_arch_from_config(c, &a, &hp, &err));
+    CHECK_OK(lb_arch_made(a, c, &arena, &made, &n_made, &err));
+    CHECK_U64(n_made, 2);
+    CHECK(memcmp(made[0].values, halves, sizeof halves) == 0);
+    CHECK_OK(lb_arch_meta_model(a, c, &m, &err));
+    CHECK_STR(m.kv[1].key, "phi3.rope.scaling.attn_factor");
+    CHECK(lb_kv_as_f64(&m.kv[1], &v) && (float)v == want);
+    lb_arch_config_in in = {.meta = &m,
+                            .seen = &seen,
+                            .rope_long = made[0].values,
+                            .rope_short = made[1].values,
+                            .n_rope_long = 4,
+                            .dtype = LB_BF16};
+    CHECK_OK(lb_arch_config_from_meta(&in, &arena, &out, &err));
+    CHECK_U64(lb_str_find(out.config, LB_STR("attention_factor"), &at), back != NULL);
+    CHECK(!back || lb_str_find(out.config, lb_str_c(back), &at));
+    in.n_rope_long = 3;
+    CHECK_U64(lb_arch_config_from_meta(&in, &arena, &out, &err), LB_E_FORMAT);
+    lb_meta_deinit(&m);
+}
+
+LB_TEST(longrope_factor) {
+    check_longrope("", 1.1902381f, NULL); /* sqrt(1 + ln 32 / ln 4096) */
+    check_longrope(", \"factor\": 1.0", 1, "\"attention_factor\": 1.0");
+    check_longrope(", \"factor\": 2, \"attention_factor\": 1.25", 1.25f,
+                   "\"attention_factor\": 1.25");
+}
+
+/* The share of a head comes back as the quotient, or as the shortest number that gives it. */
+LB_TEST(share_of_a_head) {
+    lb_arch_config_out out;
+    static const struct {
+        u32 dims;
+        const char *text;
+    } rows[] = {{16, "\"partial_rotary_factor\": 1.0"},
+                {12, "\"partial_rotary_factor\": 0.75"},
+                {5, "\"partial_rotary_factor\": 0.3125"},
+                {1, "\"partial_rotary_factor\": 0.0625"}};
+    for (size_t i = 0; i < LB_LEN(rows); i++) {
+        CHECK_OK(back_as("phi3", "phi3.rope.dimension_count", U32(rows[i].dims), &out));
+    }
+    CHECK_OK(back_as("phi3", "phi3.embedding_length", U32(384), &out));
+    CHECK_OK(back_as("phi3", "phi3.attention.key_length", U32(96), &out)); /* all are rotated */
+    CHECK(strstr(out.config.ptr, rows[0].text));
+    CHECK_U64(back_as("phi3", "phi3.rope.dimension_count", U32(17), &out), LB_E_FORMAT);
+    CHECK_U64(back_as("phi3", "phi3.rope.dimension_count", U32(0), &out), LB_E_FORMAT);
 }
 
 LB_TEST(original_text_comes_back) {
@@ -550,7 +628,8 @@ LB_TEST(families) {
     CHECK(strstr(err.msg, "FooForCausalLM") &&
           strstr(err.msg,
                  "(known: llama, mistral, qwen2, qwen3, qwen3_moe, gemma3, gemma, gemma2, granite, "
-                 "olmo2, seed_oss, smollm3, starcoder2, mixtral, qwen2_moe, olmoe, granitemoe)"));
+                 "olmo2, seed_oss, smollm3, starcoder2, mixtral, qwen2_moe, olmoe, granitemoe, "
+                 "phi3)"));
     CHECK_U64(family_of("{\"model_type\": \"mamba\"}", &n), LB_E_UNSUPPORTED);
     CHECK_U64(family_of("{}", &n), LB_E_FORMAT);
     CHECK_U64(family_of("[]", &n), LB_E_FORMAT);
@@ -627,6 +706,15 @@ LB_TEST(refused_configs) {
                       "x"),
               LB_E_UNSUPPORTED);
     CHECK_U64(meta_of("{\"model_type\": \"llama\", \"vocab_size\": 99999999999}", "x"),
+              LB_E_FORMAT);
+    CHECK_OK(meta_of("{\"model_type\": \"phi3\"}", "x"));
+    CHECK_OK(meta_of("{\"model_type\": \"phi3\", \"head_dim\": 96}", "x"));
+    CHECK_U64(meta_of("{\"model_type\": \"phi3\", \"head_dim\": 64}", "x"), LB_E_UNSUPPORTED);
+    CHECK_U64(meta_of("{\"model_type\": \"phi3\", \"rope_scaling\": {\"type\": \"linear\", "
+                      "\"factor\": 2.0}}",
+                      "x"),
+              LB_E_UNSUPPORTED);
+    CHECK_U64(meta_of("{\"model_type\": \"phi3\", \"partial_rotary_factor\": 1.5}", "x"),
               LB_E_FORMAT);
 }
 
