@@ -109,7 +109,8 @@ typedef struct lb_arch_tensor {
     lb_relayout mlx_relayout;
 } lb_arch_tensor;
 
-typedef struct lb_arch lb_arch; /* arch_internal.h */
+typedef struct lb_arch lb_arch;             /* arch_internal.h */
+typedef struct lb_arch_outer lb_arch_outer; /* a class that holds a family's model beside others */
 
 #define LB_EXPERTS_MAX 65536 /* the largest model has 512 */
 
@@ -119,6 +120,7 @@ typedef struct lb_hparams {
     u64 n_expert, n_expert_used; /* 0: dense */
     bool tied;                   /* no output matrix: the embedding is used */
     bool headless;               /* the class has no output matrix at all (LlamaModel) */
+    const lb_arch_outer *outer;  /* the class of the model; NULL: it is a language model alone */
 } lb_hparams;
 
 const char *lb_arch_name(const lb_arch *a); /* GGUF's general.architecture: "llama", "qwen2"... */
@@ -170,6 +172,28 @@ bool lb_arch_is_dropped(const lb_arch_tensor *row, lb_world world, const lb_hpar
 bool lb_arch_gguf_is_f32(const lb_arch_tensor *row, u8 suffix, u32 rank);
 /* Heads of the relayout: n_head or n_head_kv; 0 for the others. */
 u64 lb_arch_relayout_heads(lb_relayout r, const lb_hparams *hp);
+
+/* ---- parts beside the language model ---- */
+
+/* What a class may hold beside its language model, and a target may have no place for. */
+typedef enum lb_extra {
+    LB_EXTRA_NONE,
+    LB_EXTRA_VISION, /* the tower of images and videos and what leads from it to the model */
+    LB_EXTRA_AUDIO,
+    LB_EXTRA_COUNT
+} lb_extra;
+
+const char *lb_extra_name(lb_extra e); /* "vision" */
+const char *lb_extra_flag(lb_extra e); /* by which the user keeps or drops it: "--vision" */
+/* The part that a stored tensor belongs to, by its name in the HF or MLX world. */
+lb_extra lb_arch_find_extra(const lb_hparams *hp, lb_str name);
+/* Whether the world `to` has a place for a part as the world `from` stores it. */
+bool lb_arch_keeps_extra(const lb_hparams *hp, lb_extra e, lb_world from, lb_world to);
+/* A stored name of the language model as its own class has it ("language_model." taken out), and
+ * the name of a world in which the outer class goes on: MLX ("language_model." before it). The name
+ * itself where nothing changes; ptr NULL: out of memory. */
+lb_str lb_arch_inner_name(const lb_hparams *hp, lb_str name, lb_arena *perm);
+lb_str lb_arch_outer_name(const lb_hparams *hp, lb_world world, lb_str name, lb_arena *perm);
 
 /* What a model holds, noted while its names are walked. */
 typedef struct lb_arch_seen {

@@ -83,4 +83,9 @@ lb_status lb_arch_config_to_mlx(lb_str config, const lb_json *generation,
 lb_status lb_arch_config_to_hf(lb_str config, lb_dtype dtype, u64 n_vocab, lb_buf *out,
                                lb_err *err);
 
+/* The config of the language model alone, for its own class, from that of a class that holds it
+ * beside other parts; keys sorted, indent 2, as transformers writes them. The text itself where it
+ * is a language model's already. */
+lb_status lb_arch_config_text(lb_str config, lb_buf *out, lb_err *err);
+
 #endif

@@ -80,6 +80,35 @@ typedef struct lb_arch_bias {
     lb_role role;
 } lb_arch_bias;
 
+/* What stands before a row's name, and what instead: {"model.", "language_model.model."}. */
+typedef struct lb_arch_prefix {
+    lb_str row, stored;
+} lb_arch_prefix;
+
+/* Tensors of a part beside the language model: names that begin so, "model." before it or not. */
+typedef struct lb_arch_extra {
+    lb_extra kind;
+    lb_str prefix; /* "vision_tower." */
+} lb_arch_extra;
+
+/* A class whose config nests that of the language model. Stored names are those of the language
+ * model's own class with "language_model." somewhere in them, in all worlds but GGUF, which has no
+ * such class. */
+struct lb_arch_outer {
+    const char *const *classes, *const *model_types; /* NULL-ended */
+    const char *key;       /* of the language model's config: "text_config" */
+    const char *text_type; /* the model_type of one that names none */
+    const char *defaults;  /* as in lb_arch, of the outer class: what belongs to it alone, and
+                              tie_word_embeddings, by which transformers goes */
+    lb_arch_prefix mlx;    /* names in MLX */
+    const char *mlx_keys;  /* as lb_arch.mlx, of keys beside the language model's config, which they
+                              override; and of keys in it, where mlx-lm's outer class assumes
+                              something else than the language model's own; NULL: none */
+    const char *mlx_text_keys;
+    const lb_arch_extra *extras;
+    u32 n_extras;
+};
+
 struct lb_arch {
     const char *family;         /* for people */
     const char *gguf;           /* general.architecture */
@@ -103,6 +132,8 @@ struct lb_arch {
                         the key must be there */
     const char *refused_label; /* a folder or model card of this kind needs more; NULL */
     u32 flags;
+    const lb_arch_outer *outers; /* classes that hold this model beside other parts */
+    u32 n_outers;
     u32 split_scalar_layers; /* with so many layers SCALAR_IS_HEAD_DIM means n_embd / n_head */
 };
 
@@ -116,13 +147,19 @@ extern const lb_arch lb_arch_llama, lb_arch_mistral, lb_arch_qwen2, lb_arch_qwen
 extern const lb_arch lb_arch_phi3;
 extern const lb_arch lb_arch_mixtral, lb_arch_qwen2moe, lb_arch_olmoe, lb_arch_granitemoe;
 
-/* NULL: no such family. */
+/* NULL: no such family. Outer classes count as their language model's family. */
 const lb_arch *lb_arch_by_class(lb_str class_name);
 const lb_arch *lb_arch_by_model_type(lb_str model_type);
 /* The first of those that write this architecture with experts, or without. */
 const lb_arch *lb_arch_by_gguf(lb_str name, bool experts);
 bool lb_arch_has_experts(const lb_arch *a);
 lb_status lb_arch_unknown(lb_err *err, const char *what, lb_str name);
+bool lb_arch_in_list(const char *const *list, lb_str name); /* NULL-ended */
+lb_str lb_arch_first_class(const lb_json *config);          /* ptr NULL: it names none */
+/* The outer class that a config is of, and its family; NULL: a language model's own. */
+const lb_arch_outer *lb_arch_outer_of(const lb_json *config, const lb_arch **family);
+/* The language model's part of such a config; NULL: it is absent. */
+const lb_json *lb_arch_outer_text(const lb_arch_outer *o, const lb_json *config);
 
 /* ---- a config as the reference's classes see it ---- */
 

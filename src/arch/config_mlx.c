@@ -125,26 +125,61 @@ static bool add_scaling(lb_json *config, const lb_arch_normal *n, lb_arena *s) {
     return lb_json_set(s, config, "rope_scaling", scaling);
 }
 
+static lb_status table(const char *text, lb_arena *s, lb_json **out, lb_err *err) {
+    *out = NULL;
+    return text ? lb_json_parse(lb_str_c(text), "a table", s, out, err) : LB_OK;
+}
+
+/* Where the language model's config is one of several, mlx-lm's outer class has keys that override
+ * it and defaults of its own. */
+static lb_status complete_outer(const lb_arch_outer *o, const lb_arch *a, const lb_arch_normal *n,
+                                lb_json *config, lb_json *mlx, lb_arena *s, lb_err *err) {
+    lb_json *keys, *other;
+    LB_TRY(table(o->mlx_keys, s, &keys, err));
+    LB_TRY(table(o->mlx_text_keys, s, &other, err));
+    for (const lb_json *d = keys ? keys->first : NULL; d; d = d->next) {
+        const lb_json *has = lb_json_get_str(config, d->key);
+        const lb_json *v = model_value(a, n, n->config, d->key, s);
+        if (v && v->type != LB_JNULL && !same_value(v, has ? has : d) && !add(config, d->key, v, s))
+            return no_memory(err);
+    }
+    for (const lb_json *d = other ? other->first : NULL; d; d = d->next)
+        if (!add(mlx, d->key, d, s))
+            return no_memory(err);
+    return LB_OK;
+}
+
 /* Adds what mlx-lm would take from its own defaults; an unknown family is left as it is. */
 static lb_status complete(lb_json *config, lb_arena *s, lb_err *err) {
-    lb_str type;
+    lb_str type = LB_STR_NONE;
     lb_arch_normal n;
-    lb_json *mlx = NULL;
-    if (!lb_json_as_str(lb_json_get(config, "model_type"), &type))
-        return LB_OK;
-    const lb_arch *a = lb_arch_by_model_type(type);
+    lb_json *mlx = NULL, *text = config;
+    const lb_arch *a = NULL;
+    const lb_arch_outer *o = lb_arch_outer_of(config, &a);
+    lb_json_as_str(lb_json_get(config, "model_type"), &type);
+    if (!o)
+        a = type.ptr ? lb_arch_by_model_type(type) : NULL;
     if (!a || !a->mlx)
         return LB_OK;
     LB_TRY(lb_arch_normalise(config, s, &n, err));
-    LB_TRY(lb_json_parse(lb_str_c(a->mlx), "a table", s, &mlx, err));
+    LB_TRY(table(a->mlx, s, &mlx, err));
+    if (o) {
+        LB_TRY(complete_outer(o, a, &n, config, mlx, s, err));
+        text = lb_json_get(config, o->key);
+        if (!text || text->type != LB_JOBJECT) {
+            text = lb_json_new_object(s);
+            if (!lb_json_set(s, config, o->key, text))
+                return no_memory(err);
+        }
+    }
     for (const lb_json *d = mlx->first; d; d = d->next) {
-        if (lb_json_get_str(config, d->key))
+        if (lb_json_get_str(text, d->key))
             continue;
-        const lb_json *v = model_value(a, &n, config, d->key, s);
-        if (v && v->type != LB_JNULL && !same_value(v, d) && !add(config, d->key, v, s))
+        const lb_json *v = model_value(a, &n, text, d->key, s);
+        if (v && v->type != LB_JNULL && !same_value(v, d) && !add(text, d->key, v, s))
             return no_memory(err);
     }
-    return add_scaling(config, &n, s) ? LB_OK : no_memory(err);
+    return add_scaling(text, &n, s) ? LB_OK : no_memory(err);
 }
 
 static int by_key(const void *a, const void *b) {
@@ -240,43 +275,79 @@ static void put_range(lb_buf *out, lb_str s, size_t from, size_t to) {
     lb_buf_put(out, s.ptr + from, to - from);
 }
 
-/* Copies the text member by member; a removed one goes with the comma and the white space before
- * it. */
-lb_status lb_arch_config_to_hf(lb_str config, lb_dtype dtype, u64 n_vocab, lb_buf *out,
-                               lb_err *err) {
-    const char *name = dtype == LB_F32   ? "\"float32\""
-                       : dtype == LB_F16 ? "\"float16\""
-                                         : "\"bfloat16\"";
+typedef struct hf_edit {
     lb_json_reader r;
+    lb_str config;
+    const char *dtype; /* with quotes */
+    u64 n_vocab;
+    lb_buf *out;
+} hf_edit;
+
+static bool is_part(lb_str key) {
+    return lb_str_ends(key, LB_STR("_config"));
+}
+
+static lb_status edit_object(hf_edit *e, u32 depth, lb_err *err);
+
+/* The value that comes next, from where it begins; nothing before it is copied. */
+static lb_status edit_value(hf_edit *e, lb_str key, size_t value, u32 depth, lb_err *err) {
+    bool part = is_part(key) && value < e->config.len && e->config.ptr[value] == '{';
+    if (part) {
+        lb_json_tok tok;
+        LB_TRY(lb_json_next(&e->r, &tok, err));
+        return edit_object(e, depth + 1, err);
+    }
+    LB_TRY(lb_json_skip(&e->r, err));
+    lb_str old = lb_str_sub(e->config, value, e->r.pos);
+    if (is_dtype(key) && !(depth && lb_str_eq_c(old, "null")))
+        lb_buf_put_c(e->out, e->dtype);
+    else if (depth == 0 && is_other_vocab(key, old, e->n_vocab))
+        lb_buf_printf(e->out, "%llu", (unsigned long long)e->n_vocab);
+    else
+        lb_buf_put_str(e->out, old);
+    return LB_OK;
+}
+
+/* Copies the text member by member, its brace and what follows; a removed one goes with the comma
+ * and the white space before it. */
+static lb_status edit_object(hf_edit *e, u32 depth, lb_err *err) {
+    size_t end = e->r.pos; /* of the member before */
     lb_json_tok tok;
-    size_t end = 0; /* of the member before */
     bool any = false;
-    lb_json_begin(&r, config);
-    LB_TRY(lb_json_next(&r, &tok, err));
-    if (tok != LB_JSON_OBJECT)
-        return lb_fail(err, LB_E_FORMAT, "config.json: not an object");
-    put_range(out, config, 0, r.pos);
-    for (end = r.pos;;) {
-        LB_TRY(lb_json_next(&r, &tok, err));
+    lb_buf_put_c(e->out, "{");
+    for (;;) {
+        LB_TRY(lb_json_next(&e->r, &tok, err));
         if (tok == LB_JSON_OBJECT_END)
             break;
-        lb_str key = r.raw;
-        size_t start = (size_t)(key.ptr - config.ptr) - 1; /* the quote */
-        size_t value = skip_space(config, r.pos);
-        LB_TRY(lb_json_skip(&r, err));
-        if (!is_removed(key)) {
-            size_t from = any ? end : skip_comma(config, end, start);
-            bool vocab = is_other_vocab(key, lb_str_sub(config, value, r.pos), n_vocab);
-            put_range(out, config, from, is_dtype(key) || vocab ? value : r.pos);
-            if (is_dtype(key))
-                lb_buf_put_c(out, name);
-            else if (vocab)
-                lb_buf_printf(out, "%llu", (unsigned long long)n_vocab);
+        lb_str key = e->r.raw;
+        size_t start = (size_t)(key.ptr - e->config.ptr) - 1; /* the quote */
+        size_t value = skip_space(e->config, e->r.pos);
+        if (is_removed(key)) {
+            LB_TRY(lb_json_skip(&e->r, err));
+        } else {
+            put_range(e->out, e->config, any ? end : skip_comma(e->config, end, start), value);
+            LB_TRY(edit_value(e, key, value, depth, err));
             any = true;
         }
-        end = r.pos;
+        end = e->r.pos;
     }
+    put_range(e->out, e->config, end, e->r.pos);
+    return LB_OK;
+}
+
+lb_status lb_arch_config_to_hf(lb_str config, lb_dtype dtype, u64 n_vocab, lb_buf *out,
+                               lb_err *err) {
+    hf_edit e = {.config = config, .n_vocab = n_vocab, .out = out};
+    lb_json_tok tok;
+    e.dtype = dtype == LB_F32 ? "\"float32\"" : dtype == LB_F16 ? "\"float16\"" : "\"bfloat16\"";
+    lb_json_begin(&e.r, config);
+    LB_TRY(lb_json_next(&e.r, &tok, err));
+    if (tok != LB_JSON_OBJECT)
+        return lb_fail(err, LB_E_FORMAT, "config.json: not an object");
+    put_range(out, config, 0, e.r.pos - 1);
+    LB_TRY(edit_object(&e, 0, err));
+    size_t end = e.r.pos;
+    LB_TRY(lb_json_next(&e.r, &tok, err)); /* nothing may follow */
     put_range(out, config, end, config.len);
-    LB_TRY(lb_json_next(&r, &tok, err)); /* nothing may follow */
     return lb_buf_status(out, err);
 }

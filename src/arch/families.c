@@ -17,7 +17,6 @@ static const lb_arch *const families[] = {
 static const struct {
     const char *class_name, *why;
 } refused[] = {
-    {"Gemma3ForConditionalGeneration", "gemma3 with vision: only text models of it are supported"},
     {"Gemma3TextModel", "gemma3 as an embedding model is not supported yet"},
     {"Phi4ForCausalLMV", "phi3 with vision: only text models of it are supported"},
     {"LlamaForCausalLMEagle3", "an EAGLE-3 draft model is not a model of its own"},
@@ -115,7 +114,7 @@ const lb_arch *lb_arch_at(u32 i, const char **family) {
     return families[i];
 }
 
-static bool in_list(const char *const *list, lb_str name) {
+bool lb_arch_in_list(const char *const *list, lb_str name) {
     for (; *list; list++)
         if (lb_str_eq_c(name, *list))
             return true;
@@ -124,14 +123,18 @@ static bool in_list(const char *const *list, lb_str name) {
 
 const lb_arch *lb_arch_by_class(lb_str class_name) {
     for (size_t i = 0; i < LB_LEN(families); i++)
-        if (in_list(families[i]->classes, class_name))
+        if (lb_arch_in_list(families[i]->classes, class_name))
             return families[i];
+    for (size_t i = 0; i < LB_LEN(families); i++)
+        for (u32 k = 0; k < families[i]->n_outers; k++)
+            if (lb_arch_in_list(families[i]->outers[k].classes, class_name))
+                return families[i];
     return NULL;
 }
 
 const lb_arch *lb_arch_by_model_type(lb_str model_type) {
     for (size_t i = 0; i < LB_LEN(families); i++)
-        if (in_list(families[i]->model_types, model_type))
+        if (lb_arch_in_list(families[i]->model_types, model_type))
             return families[i];
     return NULL;
 }

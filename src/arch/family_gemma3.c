@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* family_gemma3.c: Gemma 3, text: norms stored as w - 1, four norms a layer, one global layer in
+/* family_gemma3.c: Gemma 3: norms stored as w - 1, four norms a layer, one global layer in
  * six.
  *
  * Source: conversion/gemma.py (Gemma3Model) of llama-cpp-python 0.3.36 and its
@@ -66,6 +66,27 @@ static const lb_arch_kv kv[] = {
      .fallback = "4"},
 };
 
+static const char *const outer_classes[] = {"Gemma3ForConditionalGeneration", NULL};
+static const char *const outer_types[] = {"gemma3", NULL};
+static const lb_arch_extra extras[] = {
+    {LB_EXTRA_VISION, LB_N("vision_tower.")},
+    {LB_EXTRA_VISION, LB_N("multi_modal_projector.")},
+};
+static const lb_arch_outer outers[] = {{
+    .classes = outer_classes,
+    .model_types = outer_types,
+    .key = "text_config",
+    .text_type = "gemma3_text",
+    .defaults = "{\"mm_tokens_per_image?\": 256, \"boi_token_index?\": 255999,"
+                "\"eoi_token_index?\": 256000, \"image_token_index?\": 262144,"
+                "\"tie_word_embeddings?\": true}",
+    .mlx = {LB_N(""), LB_N("language_model.")},
+    .mlx_keys = "{\"vocab_size\": 262208}",
+    .mlx_text_keys = "{\"num_attention_heads\": 8, \"num_key_value_heads\": 4}",
+    .extras = extras,
+    .n_extras = LB_LEN(extras),
+}};
+
 static const lb_arch_bias biases[] = {{"attention_bias", LB_ROLE_ATTN_Q}};
 
 const lb_arch lb_arch_gemma3 = {
@@ -97,5 +118,7 @@ const lb_arch lb_arch_gemma3 = {
     .biases = biases,
     .n_biases = LB_LEN(biases),
     .flags = LB_ARCH_ROPE_BY_LAYER | LB_ARCH_HEADS_DIVIDE | LB_ARCH_SCALAR_IS_HEAD_DIM,
+    .outers = outers,
+    .n_outers = LB_LEN(outers),
     .split_scalar_layers = 62,
 };

@@ -312,8 +312,8 @@ static bool rope_global(const lb_arch *a, lb_json *c, lb_arena *s, lb_arch_norma
 }
 
 /* Whether every field of the class is there with its type, once defaults are added. */
-static bool accepts(const lb_arch *a, lb_json *c, lb_arena *s, bool *oom) {
-    lb_json *defaults = literal(s, a->defaults);
+static bool fill_fields(const char *fields, lb_json *c, lb_arena *s, bool *oom) {
+    lb_json *defaults = literal(s, fields);
     *oom = !defaults;
     for (lb_json *d = defaults ? defaults->first : NULL; d; d = d->next) {
         bool optional = lb_str_ends(d->key, LB_STR("?"));
@@ -327,7 +327,11 @@ static bool accepts(const lb_arch *a, lb_json *c, lb_arena *s, bool *oom) {
             return false;
         }
     }
-    return !*oom && shape_accepted(a, c);
+    return !*oom;
+}
+
+static bool accepts(const lb_arch *a, lb_json *c, lb_arena *s, bool *oom) {
+    return fill_fields(a->defaults, c, s, oom) && shape_accepted(a, c);
 }
 
 /* Only the parameters of kinds of layers that there are are looked at. */
@@ -373,9 +377,43 @@ static bool mirror_globals(const lb_json *c, lb_arena *s, lb_arch_normal *out) {
            mirror(c, length, out->rope, "original_max_position_embeddings", s);
 }
 
+/* ---- configs that nest the language model's ---- */
+
+/* What the outer config says stands beneath what the language model's says, but for ties. */
+static bool put_beneath(lb_json *c, const lb_json *outer, lb_arena *s) {
+    const lb_json *tied = lb_json_get(outer, "tie_word_embeddings");
+    for (const lb_json *m = outer->first; m; m = m->next) {
+        lb_str key = lb_arena_str(s, m->key);
+        if (!key.ptr ||
+            (!lb_json_get_str(c, key) && !lb_json_set(s, c, key.ptr, lb_json_copy(s, m))))
+            return false;
+    }
+    return !tied || lb_json_set(s, c, "tie_word_embeddings", lb_json_copy(s, tied));
+}
+
+/* The two configs of an outer class: its own with its defaults, and a copy of the nested one. */
+typedef struct nested {
+    lb_json *outer, *text;
+} nested;
+
+static bool take_nested(const lb_arch_outer *o, const lb_json *config, lb_arena *s, nested *out) {
+    const lb_json *text = lb_arch_outer_text(o, config);
+    out->outer = lb_json_copy(s, config);
+    out->text = text ? lb_json_copy(s, text) : lb_json_new_object(s);
+    lb_json_remove(out->outer, o->key);
+    return out->outer && out->text;
+}
+
 /* The JSON as it is. */
 static bool take_raw(const lb_json *config, lb_arena *s, lb_arch_normal *out) {
-    lb_json *c = lb_json_copy(s, config);
+    const lb_arch_outer *o = lb_arch_outer_of(config, NULL);
+    lb_json *c = NULL;
+    nested n;
+    if (o && lb_arch_outer_text(o, config)) {
+        c = take_nested(o, config, s, &n) && put_beneath(n.text, n.outer, s) ? n.text : NULL;
+    } else {
+        c = lb_json_copy(s, config);
+    }
     lb_json *rope = lb_json_get(c, "rope_parameters");
     if (!rope)
         rope = lb_json_get(c, "rope_scaling");
@@ -389,47 +427,77 @@ static bool take_raw(const lb_json *config, lb_arena *s, lb_arch_normal *out) {
     return c && rope && (full || local || mirror_globals(c, s, out));
 }
 
+/* Through the class, which fills in the copy `c`; outer: what is beneath it, or NULL. *ok: the
+ * class takes it. */
+static lb_status take_class(const lb_arch *cls, lb_json *c, const lb_json *outer, lb_arena *s,
+                            lb_arch_normal *out, bool *ok, lb_err *err) {
+    bool oom = !c, by_layer = (cls->flags & LB_ARCH_ROPE_BY_LAYER) != 0;
+    *ok = !oom && accepts(cls, c, s, &oom);
+    if (oom)
+        return no_memory(err);
+    if (!*ok)
+        return LB_OK;
+    out->config = c;
+    if (!fill_shape(cls, c, s) ||
+        !(by_layer ? rope_by_layer(cls, c, s, out) : rope_global(cls, c, s, out)))
+        return no_memory(err);
+    *ok = rope_accepted(cls, c, out);
+    if (!*ok)
+        return LB_OK;
+    if (outer && !put_beneath(c, outer, s))
+        return no_memory(err);
+    return by_layer || out->rope_local || mirror_globals(c, s, out) ? LB_OK : no_memory(err);
+}
+
+static lb_status take_outer(const lb_arch_outer *o, const lb_json *config, lb_arena *s,
+                            lb_arch_normal *out, bool *ok, lb_err *err) {
+    lb_str type = lb_str_c(o->text_type);
+    nested n;
+    bool oom = !take_nested(o, config, s, &n);
+    *ok = !oom && fill_fields(o->defaults, n.outer, s, &oom);
+    if (oom)
+        return no_memory(err);
+    lb_json_as_str(lb_json_get(n.text, "model_type"), &type);
+    const lb_arch *cls = lb_arch_by_model_type(type);
+    *ok = *ok && cls;
+    return *ok ? take_class(cls, n.text, n.outer, s, out, ok, err) : LB_OK;
+}
+
 lb_status lb_arch_normalise(const lb_json *config, lb_arena *scratch, lb_arch_normal *out,
                             lb_err *err) {
     lb_str type = LB_STR_NONE;
+    bool ok = false;
     lb_json_as_str(lb_json_get(config, "model_type"), &type);
     *out = (lb_arch_normal){0};
     if (!config || config->type != LB_JOBJECT)
         return lb_fail(err, LB_E_FORMAT, "config.json: not an object");
     /* The config class goes by model_type, which may be another family's. */
     const lb_arch *cls = lb_arch_by_model_type(type);
-    if (cls) {
-        bool oom = false;
-        lb_json *c = lb_json_copy(scratch, config);
-        if (!c)
-            return no_memory(err);
-        bool ok = accepts(cls, c, scratch, &oom);
-        if (!oom && ok) {
-            out->config = c;
-            bool nested = (cls->flags & LB_ARCH_ROPE_BY_LAYER) != 0;
-            if (!fill_shape(cls, c, scratch) ||
-                !(nested ? rope_by_layer(cls, c, scratch, out) : rope_global(cls, c, scratch, out)))
-                return no_memory(err);
-            if (rope_accepted(cls, c, out))
-                return nested || out->rope_local || mirror_globals(c, scratch, out)
-                           ? LB_OK
-                           : no_memory(err);
-        } else if (oom) {
-            return no_memory(err);
-        }
-        *out = (lb_arch_normal){0};
-    }
+    const lb_arch_outer *o = cls ? NULL : lb_arch_outer_of(config, NULL);
+    if (cls)
+        LB_TRY(take_class(cls, lb_json_copy(scratch, config), NULL, scratch, out, &ok, err));
+    else if (o && lb_arch_in_list(o->model_types, type))
+        LB_TRY(take_outer(o, config, scratch, out, &ok, err));
+    if (ok)
+        return LB_OK;
+    *out = (lb_arch_normal){0};
     return take_raw(config, scratch, out) ? LB_OK : no_memory(err);
 }
 
 /* ---- family and parameters ---- */
 
-static lb_status find_family(const lb_json *config, const lb_arch **out, lb_str *class_name,
-                             lb_err *err) {
-    const lb_json *classes = lb_json_get(config, "architectures");
+static lb_status find_family(const lb_json *config, const lb_arch_outer *o, const lb_arch *outer,
+                             const lb_arch **out, lb_str *class_name, lb_err *err) {
     lb_str type = LB_STR_NONE;
-    *class_name = LB_STR_NONE;
-    if (lb_json_as_str(classes && classes->type == LB_JARRAY ? classes->first : NULL, class_name)) {
+    *class_name = lb_arch_first_class(config);
+    if (o) { /* the language model's config may name its class */
+        lb_str own = lb_arch_first_class(lb_arch_outer_text(o, config));
+        *out = own.ptr ? lb_arch_by_class(own) : outer;
+        if (own.ptr)
+            *class_name = own;
+        return *out ? LB_OK : lb_arch_unknown(err, "config.json: the class", own);
+    }
+    if (class_name->ptr) {
         *out = lb_arch_by_class(*class_name);
         return *out ? LB_OK : lb_arch_unknown(err, "config.json: the class", *class_name);
     }
@@ -505,8 +573,10 @@ lb_status lb_arch_from_config(const lb_json *config, const lb_arch **out, lb_hpa
     lb_arena scratch = {.max_bytes = 64 * LB_MIB};
     lb_arch_normal n;
     lb_str class_name;
-    *hp = (lb_hparams){0};
-    lb_status st = find_family(config, out, &class_name, err);
+    const lb_arch *family = NULL;
+    const lb_arch_outer *outer = lb_arch_outer_of(config, &family);
+    *hp = (lb_hparams){.outer = outer};
+    lb_status st = find_family(config, outer, family, out, &class_name, err);
     if (st == LB_OK)
         st = lb_arch_normalise(config, &scratch, &n, err);
     if (st == LB_OK)

@@ -4,7 +4,7 @@
  * The first byte chooses: 't' the texts for HF and MLX folders; else parameters and metadata. The
  * two files are separated by 0xff. Checked: no crash; a config whose metadata can be written gives
  * metadata from which a config comes that reads to the same parameters; a config for an HF folder
- * is JSON without quantization. */
+ * is JSON without quantization, and so is one of the language model alone. */
 #include "arch/arch_internal.h"
 
 int LLVMFuzzerTestOneInput(const u8 *data, size_t size);
@@ -53,6 +53,9 @@ static void texts(lb_str config, const lb_json *c, const lb_json *generation, lb
     }
     lb_buf_reset(&b);
     lb_arch_config_to_mlx(config, generation, NULL, &b, NULL);
+    lb_buf_reset(&b);
+    if (lb_arch_config_text(config, &b, NULL) == LB_OK && c && c->type == LB_JOBJECT)
+        LB_ASSERT(lb_json_parse(lb_buf_str(&b), "text", a, &again, NULL) == LB_OK);
     lb_buf_deinit(&b);
 }
 

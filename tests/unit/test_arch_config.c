@@ -621,9 +621,11 @@ LB_TEST(families) {
     CHECK(strcmp(n, "llama") == 0);
     CHECK_OK(family_of("{\"model_type\": \"qwen3\"}", &n));
     CHECK(strcmp(n, "qwen3") == 0);
+    CHECK_U64(family_of("{\"architectures\": [\"LlamaForCausalLMEagle3\"]}", &n), LB_E_UNSUPPORTED);
+    CHECK(strstr(err.msg, "LlamaForCausalLMEagle3: an EAGLE-3 draft model"));
+    /* known, but no config of its kind */
     CHECK_U64(family_of("{\"architectures\": [\"Gemma3ForConditionalGeneration\"]}", &n),
-              LB_E_UNSUPPORTED);
-    CHECK(strstr(err.msg, "Gemma3ForConditionalGeneration: gemma3 with vision"));
+              LB_E_FORMAT);
     CHECK_U64(family_of("{\"architectures\": [\"FooForCausalLM\"]}", &n), LB_E_UNSUPPORTED);
     CHECK(strstr(err.msg, "FooForCausalLM") &&
           strstr(err.msg,

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* outer.c: classes that hold a language model beside a vision tower and the like: whose config they
+ * nest, how names and parts are told, and the language model by itself.
+ *
+ * Source: conversion/base.py (get_model_architecture, TextModel.__init__, filter_tensors) of
+ * llama-cpp-python 0.3.36; transformers 5.24 (conversion_mapping.py: the names that checkpoints had
+ * before); mlx-lm 0.32.2 (sanitize of each model). */
+#include "arch/arch_internal.h"
+
+static bool is_object(const lb_json *v) {
+    return v && v->type == LB_JOBJECT;
+}
+
+static bool is_set(const lb_json *v) {
+    return v && v->type != LB_JNULL;
+}
+
+/* ---- configs ---- */
+
+lb_str lb_arch_first_class(const lb_json *config) {
+    const lb_json *classes = lb_json_get(config, "architectures");
+    lb_str name = LB_STR_NONE;
+    lb_json_as_str(classes && classes->type == LB_JARRAY ? classes->first : NULL, &name);
+    return name;
+}
+
+/* transformers goes by model_type, the converter by the class and by whether a config is nested. */
+static bool is_of(const lb_arch_outer *o, const lb_json *config, lb_str type, lb_str class_name) {
+    return (type.ptr && lb_arch_in_list(o->model_types, type)) ||
+           (class_name.ptr && lb_arch_in_list(o->classes, class_name) &&
+            is_object(lb_json_get(config, o->key)));
+}
+
+const lb_arch_outer *lb_arch_outer_of(const lb_json *config, const lb_arch **family) {
+    lb_str type = LB_STR_NONE, class_name = lb_arch_first_class(config);
+    const lb_arch *a;
+    lb_json_as_str(lb_json_get(config, "model_type"), &type);
+    for (u32 i = 0; (a = lb_arch_at(i, NULL)) != NULL; i++)
+        for (u32 k = 0; k < a->n_outers; k++)
+            if (is_of(&a->outers[k], config, type, class_name)) {
+                if (family)
+                    *family = a;
+                return &a->outers[k];
+            }
+    return NULL;
+}
+
+const lb_json *lb_arch_outer_text(const lb_arch_outer *o, const lb_json *config) {
+    const lb_json *text = lb_json_get(config, o->key);
+    return is_object(text) ? text : NULL;
+}
+
+/* Keys that say what the outer class is, not what its language model is. */
+static bool is_outer_key(const lb_json *defaults, const lb_json *member) {
+    static const char *const own[] = {"architectures", "model_type"};
+    lb_str key = member->key;
+    for (size_t i = 0; i < LB_LEN(own); i++)
+        if (lb_str_eq_c(key, own[i]))
+            return true;
+    if (member->type == LB_JOBJECT) /* other parts' configs, how codes are stored */
+        return true;
+    if (lb_str_eq_c(key, "tie_word_embeddings"))
+        return false;
+    for (const lb_json *d = defaults->first; d; d = d->next) {
+        size_t mark = lb_str_ends(d->key, LB_STR("?")) || lb_str_ends(d->key, LB_STR("~"));
+        if (lb_str_eq(key, lb_str_sub(d->key, 0, d->key.len - mark)))
+            return true;
+    }
+    return false;
+}
+
+static bool put(lb_json *to, const lb_json *member, lb_arena *s) {
+    lb_str key = lb_arena_str(s, member->key);
+    return key.ptr && lb_json_set(s, to, key.ptr, lb_json_copy(s, member));
+}
+
+static bool put_names(lb_json *to, const lb_arch_outer *o, const lb_arch *a, lb_arena *s) {
+    lb_str type = lb_str_c(o->text_type);
+    lb_json_as_str(lb_json_get(to, "model_type"), &type);
+    const lb_arch *own = lb_arch_by_model_type(type);
+    lb_json *classes = lb_json_new_array(s);
+    own = own ? own : a;
+    if (!lb_json_set(s, to, "model_type", lb_json_new_str(s, type)))
+        return false;
+    return is_set(lb_json_get(to, "architectures")) ||
+           (lb_json_push(classes, lb_json_new_str(s, lb_str_c(own->classes[0]))) &&
+            lb_json_set(s, to, "architectures", classes));
+}
+
+/* The outer class's value counts for ties; else the language model's own config does. */
+static bool fill_text(lb_json *to, const lb_json *config, const lb_json *defaults, lb_arena *s) {
+    const lb_json *tied = lb_json_get(config, "tie_word_embeddings");
+    tied = is_set(tied) ? tied : lb_json_get(defaults, "tie_word_embeddings");
+    if (tied && !lb_json_set(s, to, "tie_word_embeddings", lb_json_copy(s, tied)))
+        return false;
+    for (const lb_json *m = config->first; m; m = m->next)
+        if (!is_outer_key(defaults, m) && !is_set(lb_json_get_str(to, m->key)) && !put(to, m, s))
+            return false;
+    return true;
+}
+
+static lb_status write_text(lb_json *c, lb_buf *out, lb_err *err) {
+    lb_json_sort_keys(c);
+    lb_json_write(out, c, (lb_json_style){.indent = 2, .ascii = true});
+    lb_buf_put_u8(out, '\n');
+    return lb_buf_status(out, err);
+}
+
+lb_status lb_arch_config_text(lb_str config, lb_buf *out, lb_err *err) {
+    lb_arena s = {.max_bytes = 64 * LB_MIB};
+    lb_json *c = NULL, *defaults = NULL;
+    const lb_arch *a = NULL;
+    lb_status st = lb_json_parse(config, "config.json", &s, &c, err);
+    const lb_arch_outer *o = st == LB_OK ? lb_arch_outer_of(c, &a) : NULL;
+    if (st == LB_OK && !o) {
+        lb_buf_put_str(out, config);
+        st = lb_buf_status(out, err);
+    } else if (st == LB_OK) {
+        const lb_json *text = lb_arch_outer_text(o, c);
+        lb_json *to = text ? lb_json_copy(&s, text) : lb_json_new_object(&s);
+        st = lb_json_parse(lb_str_c(o->defaults), "a table", &s, &defaults, err);
+        if (st == LB_OK && (!to || !fill_text(to, c, defaults, &s) || !put_names(to, o, a, &s)))
+            st = lb_fail(err, LB_E_NOMEM, "config.json: out of memory");
+        if (st == LB_OK)
+            st = write_text(to, out, err);
+    }
+    lb_arena_deinit(&s);
+    return st;
+}
+
+/* ---- names ---- */
+
+const char *lb_extra_name(lb_extra e) {
+    static const char *const names[LB_EXTRA_COUNT] = {"", "vision", "audio"};
+    return names[e];
+}
+
+const char *lb_extra_flag(lb_extra e) {
+    static const char *const flags[LB_EXTRA_COUNT] = {"", "--vision", "--vision"};
+    return flags[e];
+}
+
+lb_extra lb_arch_find_extra(const lb_hparams *hp, lb_str name) {
+    if (!hp->outer)
+        return LB_EXTRA_NONE;
+    if (lb_str_starts(name, LB_STR("model.")))
+        name = lb_str_sub(name, 6, name.len);
+    for (u32 i = 0; i < hp->outer->n_extras; i++)
+        if (lb_str_starts(name, hp->outer->extras[i].prefix))
+            return hp->outer->extras[i].kind;
+    return LB_EXTRA_NONE;
+}
+
+/* mlx-lm takes the parts out; where a folder has them, other programs put them there in layouts of
+ * their own, which only another MLX folder keeps. */
+bool lb_arch_keeps_extra(const lb_hparams *hp, lb_extra e, lb_world from, lb_world to) {
+    (void)hp;
+    (void)e;
+    return from == to && to != LB_WORLD_GGUF;
+}
+
+static lb_str joined(lb_str a, lb_str b, lb_arena *perm) {
+    return lb_arena_printf(perm, "%.*s%.*s", LB_FMT(a), LB_FMT(b));
+}
+
+lb_str lb_arch_inner_name(const lb_hparams *hp, lb_str name, lb_arena *perm) {
+    static const lb_str part = LB_N("language_model.");
+    size_t at;
+    if (!hp->outer || !lb_str_find(name, part, &at))
+        return name;
+    return joined(lb_str_sub(name, 0, at), lb_str_sub(name, at + part.len, name.len), perm);
+}
+
+lb_str lb_arch_outer_name(const lb_hparams *hp, lb_world world, lb_str name, lb_arena *perm) {
+    const lb_arch_prefix *p = hp->outer ? &hp->outer->mlx : NULL;
+    if (!p || world != LB_WORLD_MLX || !lb_str_starts(name, p->row))
+        return name;
+    return joined(p->stored, lb_str_sub(name, p->row.len, name.len), perm);
+}
