@@ -12,6 +12,7 @@ typedef struct convert_opts {
     bool lossless;
     lb_opt_list set, unset;
     const char *chat_template;
+    u32 vision; /* lb_keep */
 } convert_opts;
 
 static const lb_opt convert_rows[] = {
@@ -43,6 +44,13 @@ static const lb_opt convert_rows[] = {
      .arg = "FILE",
      .help = "replace the chat template by this file's text",
      .off = offsetof(convert_opts, chat_template)},
+    {.name = "vision",
+     .kind = LB_OPT_ENUM,
+     .arg = "auto|drop|keep",
+     .initial = "auto",
+     .help = "towers for images, videos and sound beside the language model; auto: kept where the "
+             "target has a place for them",
+     .off = offsetof(convert_opts, vision)},
 };
 
 /* Planning did not fit into the budget: it is made once more without one, for the smallest that
@@ -88,6 +96,7 @@ static lb_status convert(lb_cli *cli, convert_opts *o, const char *model,
     c.unset = o->unset.item;
     c.n_unset = o->unset.n;
     c.chat_template = o->chat_template;
+    c.keep[LB_EXTRA_VISION] = c.keep[LB_EXTRA_AUDIO] = (u8)o->vision;
     lb_status st = lb_cli_open(cli, &src, model, err);
     if (st == LB_OK)
         st = lb_convert(src, &c, &plan, &w.remarks, &report, err);

@@ -106,6 +106,8 @@ static lb_status add_known(grouping *g, u32 tensor, lb_err *err) {
             m.expert = (u32)e;
         lb_arena_reset(&g->name);
         lb_str name = lb_arch_tensor_name(m.row, g->out->world, &m, &g->name);
+        if (name.ptr)
+            name = lb_arch_outer_name(&g->out->source->hp, g->out->world, name, &g->name);
         if (!name.ptr)
             return oom(err);
         LB_TRY(add_group(g, name, false, &to, err));
@@ -116,14 +118,23 @@ static lb_status add_known(grouping *g, u32 tensor, lb_err *err) {
 }
 
 static lb_status add_stored(grouping *g, u32 tensor, lb_err *err) {
-    const lb_ctensor *t = &g->out->source->tensors[tensor];
+    const lb_ctensors *c = g->out->source;
+    const lb_ctensor *t = &c->tensors[tensor];
+    lb_world world = g->out->world;
     lb_made_of *to;
     if (!t->first_row)
         return LB_OK;
-    if (t->known && g->out->world != LB_WORLD_HF &&
-        lb_arch_is_dropped(t->match.row, g->out->world, &g->out->source->hp))
+    if (t->known && world != LB_WORLD_HF && lb_arch_is_dropped(t->match.row, world, &c->hp))
         return leave_out(g, tensor, err);
-    LB_TRY(add_group(g, g->out->source->source->weights[t->weight].name, true, &to, err));
+    lb_str stored = c->source->weights[t->weight].name, name = stored;
+    lb_arena_reset(&g->name);
+    if (!t->extra && (c->text_only || world != c->world))
+        name = lb_arch_inner_name(&c->hp, name, &g->name);
+    if (name.ptr && !t->extra && world != c->world)
+        name = lb_arch_outer_name(&c->hp, world, name, &g->name);
+    if (!name.ptr)
+        return oom(err);
+    LB_TRY(add_group(g, name, name.ptr == stored.ptr, &to, err));
     to->stored = true;
     return add_ref(g, to, tensor, LB_NO_INDEX, err);
 }
@@ -254,7 +265,9 @@ lb_status lb_assemble(lb_plan *p, const lb_ctensors *c, lb_world world, const u6
     for (g.place = 0; g.place < c->n_tensors && st == LB_OK; g.place++) {
         u32 i = (u32)(order ? order[g.place] : g.place);
         bool as_stored = !c->tensors[i].known || world == c->world;
-        st = as_stored ? add_stored(&g, i, err) : add_known(&g, i, err);
+        st = c->left_extras & 1u << c->tensors[i].extra ? leave_out(&g, i, err)
+             : as_stored                                ? add_stored(&g, i, err)
+                                                        : add_known(&g, i, err);
     }
     for (u64 i = 0; i < out->n && st == LB_OK; i++) {
         st = put_in_order(&g, &out->tensor[i], err);

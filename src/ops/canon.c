@@ -97,7 +97,8 @@ lb_status lb_canon_find(const lb_canon *c, const lb_source *s, u64 weight, lb_ar
                         lb_canon_weight **out, u64 *n, lb_err *err) {
     const lb_weight *w = &s->weights[weight];
     lb_arch_match m;
-    bool known = c->arch && lb_arch_find(c->arch, c->world, w->name, &m);
+    bool extra = c->world != LB_WORLD_GGUF && lb_arch_find_extra(&c->hparams, w->name);
+    bool known = c->arch && !extra && lb_arch_find(c->arch, c->world, w->name, &m);
     bool stacked = known && lb_arch_is_stacked(m.row, c->world);
     bool whole = !known || (m.n_rows == 1 && !stacked && m.row->part[c->world] == LB_PART_ALL) ||
                  (stacked && (w->shape.rank == 0 || w->shape.dim[0] != c->hparams.n_expert));
@@ -106,7 +107,8 @@ lb_status lb_canon_find(const lb_canon *c, const lb_source *s, u64 weight, lb_ar
     *out = lb_arena_new(perm, lb_canon_weight, room);
     if (!*out)
         return lb_fail(err, LB_E_NOMEM, "out of memory");
-    (*out)[0] = (lb_canon_weight){.weight = weight, .name = w->name, .shape = w->shape};
+    (*out)[0] =
+        (lb_canon_weight){.weight = weight, .name = w->name, .shape = w->shape, .may_lack = extra};
     if (!known)
         return LB_OK;
     return whole ? one(c, &m, perm, *out, err) : cut(c, w, &m, perm, *out, n, err);

@@ -83,27 +83,100 @@ static const lb_weight *weight_of(lb_conv *c, u64 i) {
     return w;
 }
 
+/* ---- parts beside the language model ---- */
+
+static const char *world_name(lb_world w) {
+    return w == LB_WORLD_HF ? "Hugging Face" : w == LB_WORLD_MLX ? "MLX" : "GGUF";
+}
+
+lb_status lb_conv_choose_extras(lb_conv *c, lb_world to, lb_err *err) {
+    lb_ctensors *t = &c->canon;
+    t->left_extras = 0;
+    for (u32 e = LB_EXTRA_NONE + 1; e < LB_EXTRA_COUNT; e++) {
+        bool fits = lb_arch_keeps_extra(&t->hp, (lb_extra)e, t->world, to);
+        if (c->o->keep[e] == LB_KEEP_KEEP && !fits && t->n_extra[e])
+            return lb_fail(err, LB_E_UNSUPPORTED,
+                           "%s keep: the %s part of the model has no place beside its language "
+                           "model in %s",
+                           lb_extra_flag((lb_extra)e), lb_extra_name((lb_extra)e), world_name(to));
+        if (c->o->keep[e] == LB_KEEP_DROP || !fits)
+            t->left_extras |= 1u << e;
+        t->text_only |= c->o->keep[e] == LB_KEEP_DROP;
+    }
+    t->text_only = t->hp.outer && to == LB_WORLD_HF && (t->text_only || t->world != to);
+    return LB_OK;
+}
+
+static void say_extra(lb_conv *c, lb_extra e, u64 n, u64 elems) {
+    bool asked = c->o->keep[e] == LB_KEEP_DROP;
+    lb_conv_remark(c, "left out: %s: %llu tensors, %llu parameters (%s%s)", lb_extra_name(e),
+                   (unsigned long long)n, (unsigned long long)elems,
+                   asked ? lb_extra_flag(e) : "the target has no place for them",
+                   asked ? " drop" : "");
+}
+
+void lb_conv_say_left_out(lb_conv *c, const lb_assembly *a, const char *why) {
+    u64 n[LB_EXTRA_COUNT] = {0}, elems[LB_EXTRA_COUNT] = {0};
+    for (u64 i = 0; i < a->n_left_out; i++) {
+        const lb_ctensor *t = &c->canon.tensors[a->left_out[i]];
+        const lb_weight *w = &c->src->weights[t->weight];
+        u64 k = 0;
+        if (t->extra && lb_shape_elems(&w->shape, &k))
+            elems[t->extra] += k;
+        n[t->extra]++;
+        if (!t->extra)
+            lb_conv_remark(c, "left out: %.*s (%s)", LB_FMT(w->name), why);
+    }
+    for (u32 e = LB_EXTRA_NONE + 1; e < LB_EXTRA_COUNT; e++)
+        if (n[e])
+            say_extra(c, (lb_extra)e, n[e], elems[e]);
+}
+
+/* ---- the same tensors ---- */
+
 /* Every stored tensor is a weight of its own here: codes, scales and biases are copied like any
  * other. */
+static lb_status push_same(lb_conv *c, u64 i, lb_err *err) {
+    const lb_tensor *t = &c->src->tensors[i];
+    const lb_weight *w = weight_of(c, i);
+    lb_str name = t->name;
+    if (c->canon.text_only)
+        name = lb_arch_inner_name(&c->canon.hp, name, c->perm);
+    if (!w || !name.ptr)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for the list of tensors");
+    lb_node_id x = lb_expr_encode(&c->plan->graph, lb_expr_read(&c->plan->graph, 0, w), t->dtype);
+    return lb_conv_push(
+        c, &(lb_out_tensor){.name = name, .dtype = t->dtype, .shape = &t->shape, .node = x}, err);
+}
+
 lb_status lb_conv_same_tensors(lb_conv *c, lb_err *err) {
+    u64 n[LB_EXTRA_COUNT] = {0}, elems[LB_EXTRA_COUNT] = {0};
     for (u64 i = 0; i < c->src->n_tensors; i++) {
-        const lb_tensor *t = &c->src->tensors[i];
-        const lb_weight *w = weight_of(c, i);
-        if (!w)
-            return lb_fail(err, LB_E_NOMEM, "out of memory for the list of tensors");
-        lb_node_id x =
-            lb_expr_encode(&c->plan->graph, lb_expr_read(&c->plan->graph, 0, w), t->dtype);
-        LB_TRY(lb_conv_push(
-            c, &(lb_out_tensor){.name = t->name, .dtype = t->dtype, .shape = &t->shape, .node = x},
-            err));
+        lb_extra e = c->canon.left_extras
+                         ? lb_arch_find_extra(&c->canon.hp, c->src->tensors[i].name)
+                         : LB_EXTRA_NONE;
+        if (c->canon.left_extras & 1u << e)
+            n[e]++;
+        else
+            LB_TRY(push_same(c, i, err));
     }
     /* the index counts values, not packed words */
     c->model.n_parameters = 0;
     for (u64 i = 0; i < c->src->n_weights; i++) {
-        u64 n = 0;
-        if (lb_shape_elems(&c->src->weights[i].shape, &n))
-            c->model.n_parameters += n;
+        u64 k = 0;
+        lb_extra e = c->canon.left_extras
+                         ? lb_arch_find_extra(&c->canon.hp, c->src->weights[i].name)
+                         : LB_EXTRA_NONE;
+        if (!lb_shape_elems(&c->src->weights[i].shape, &k))
+            continue;
+        if (c->canon.left_extras & 1u << e)
+            elems[e] += k;
+        else
+            c->model.n_parameters += k;
     }
+    for (u32 e = LB_EXTRA_NONE + 1; e < LB_EXTRA_COUNT; e++)
+        if (n[e])
+            say_extra(c, (lb_extra)e, n[e], elems[e]);
     return LB_OK;
 }
 
@@ -136,6 +209,10 @@ static lb_status operation_text(lb_conv *c, lb_err *err) {
     if (o->chat_template)
         lb_buf_printf(&b, " --chat-template %.*s",
                       LB_FMT(lb_os_base_name(lb_str_c(o->chat_template))));
+    for (u32 e = LB_EXTRA_NONE + 1; e < LB_EXTRA_COUNT; e++)
+        if (o->keep[e] && strcmp(lb_extra_flag((lb_extra)e), lb_extra_flag((lb_extra)(e - 1))) != 0)
+            lb_buf_printf(&b, " %s %s", lb_extra_flag((lb_extra)e),
+                          o->keep[e] == LB_KEEP_KEEP ? "keep" : "drop");
     if (o->w.max_shard_bytes)
         lb_buf_printf(&b, " --max-shard-size %llu", (unsigned long long)o->w.max_shard_bytes);
     lb_status st = lb_buf_status(&b, err);

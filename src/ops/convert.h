@@ -5,7 +5,12 @@
 #ifndef LB_OPS_CONVERT_H
 #define LB_OPS_CONVERT_H
 
+#include "arch/arch.h"
 #include "ops/output.h"
+
+/* What becomes of a part beside the language model: kept where the target has a place for it and
+ * left out else, or as the user says. */
+typedef enum lb_keep { LB_KEEP_AUTO, LB_KEEP_DROP, LB_KEEP_KEEP } lb_keep;
 
 typedef struct lb_convert_opts {
     lb_writer_opts w;
@@ -16,6 +21,7 @@ typedef struct lb_convert_opts {
     const char *const *unset; /* [n_unset] keys */
     u32 n_unset;
     const char *chat_template; /* file, or NULL */
+    u8 keep[LB_EXTRA_COUNT];   /* lb_keep, by lb_extra */
     const char *verb;          /* "convert", "split", "join": provenance */
     bool one_file;             /* join: whatever the size */
 } lb_convert_opts;

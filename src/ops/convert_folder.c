@@ -42,13 +42,28 @@ static lb_dtype matrices_dtype(const lb_conv *c) {
     return c->o->cast ? c->o->dtype : c->canon.main_dtype;
 }
 
+static lb_status text_config(lb_conv *c, lb_str *out, lb_err *err) {
+    lb_buf b = {0};
+    lb_status st = lb_arch_config_text(c->src->config, &b, err);
+    if (st == LB_OK) {
+        *out = lb_arena_str(c->perm, lb_buf_str(&b));
+        if (!out->ptr)
+            st = lb_fail(err, LB_E_NOMEM, "out of memory for the folder's files");
+    }
+    lb_buf_deinit(&b);
+    return st;
+}
+
 /* config.json of a folder for another folder. */
 static lb_status config_of_folder(lb_conv *c, bool plain_copy, lb_err *err) {
     lb_buf b = {0};
     lb_json *generation = NULL;
-    if (c->src->config.len == 0)
+    lb_str config = c->src->config;
+    if (config.len == 0)
         return LB_OK;
-    if (plain_copy)
+    if (c->canon.text_only)
+        LB_TRY(text_config(c, &config, err));
+    else if (plain_copy && !c->canon.left_extras)
         return push_text(c, (lb_sink_text){.name = LB_STR("config.json"), .bytes = c->src->config},
                          err);
     lb_status st;
@@ -60,9 +75,9 @@ static lb_status config_of_folder(lb_conv *c, bool plain_copy, lb_err *err) {
             LB_TRY(lb_json_parse(text, "generation_config.json", c->perm, &generation, err));
         }
         static const lb_json plain = {.type = LB_JNULL}; /* codes are dequantized here */
-        st = lb_arch_config_to_mlx(c->src->config, generation, &plain, &b, err);
+        st = lb_arch_config_to_mlx(config, generation, plain_copy ? NULL : &plain, &b, err);
     } else {
-        st = lb_arch_config_to_hf(c->src->config, matrices_dtype(c), 0, &b, err);
+        st = lb_arch_config_to_hf(config, matrices_dtype(c), 0, &b, err);
     }
     if (st == LB_OK)
         return push_buf(c, "config.json", &b, err);
@@ -76,6 +91,13 @@ static bool is_quantizers(lb_str name) {
            lb_str_eq_c(name, "quant_config.json");
 }
 
+/* Says how images, videos and sound are prepared. */
+static bool is_processors(lb_str name) {
+    return lb_str_eq_c(name, "preprocessor_config.json") ||
+           lb_str_eq_c(name, "processor_config.json") ||
+           lb_str_eq_c(name, "video_preprocessor_config.json");
+}
+
 static lb_status texts_of_folder(lb_conv *c, bool plain_copy, lb_err *err) {
     for (u64 i = 0; i < c->src->n_sides; i++) {
         const lb_side_file *f = &c->src->sides[i];
@@ -84,6 +106,11 @@ static lb_status texts_of_folder(lb_conv *c, bool plain_copy, lb_err *err) {
             continue;
         if (!plain_copy && is_quantizers(f->name))
             continue;
+        if (c->canon.text_only && is_processors(f->name)) {
+            lb_conv_remark(c, "left out: %.*s (what it prepares has no place in the model)",
+                           LB_FMT(f->name));
+            continue;
+        }
         LB_TRY(push_text(c, (lb_sink_text){.name = f->name, .copy_from = f->path}, err));
     }
     return config_of_folder(c, plain_copy, err);
@@ -273,12 +300,12 @@ static lb_status add_tensors(lb_conv *c, lb_err *err) {
     lb_world world = c->model.format == LB_FORMAT_MLX ? LB_WORLD_MLX : LB_WORLD_HF;
     lb_assembly a;
     LB_TRY(lb_ctensors_build(c->plan, 0, &c->canon, err));
+    LB_TRY(lb_conv_choose_extras(c, world, err));
     lb_status st = lb_assemble(c->plan, &c->canon, world, NULL, &a, err);
     if (c->src->format == LB_FORMAT_GGUF && a.n)
         qsort(a.tensor, a.n, sizeof *a.tensor, by_natural_name);
-    for (u64 i = 0; i < a.n_left_out && st == LB_OK; i++)
-        lb_conv_remark(c, "left out: %.*s (mlx-lm does not keep it)",
-                       LB_FMT(c->src->weights[c->canon.tensors[a.left_out[i]].weight].name));
+    if (st == LB_OK)
+        lb_conv_say_left_out(c, &a, "mlx-lm does not keep it");
     for (u64 i = 0; i < a.n && st == LB_OK; i++)
         st = add_tensor(c, &a, &a.tensor[i], err);
     lb_assembly_deinit(&a);
@@ -324,8 +351,27 @@ static lb_status check_mlx(const lb_conv *c, lb_err *err) {
     return LB_OK;
 }
 
+/* The same form with a part less: codes and types stay, names and config may be another class's. */
+static lb_status drop_extras(lb_conv *c, lb_err *err) {
+    bool any = false;
+    for (u32 e = 0; e < LB_EXTRA_COUNT; e++)
+        any |= c->o->keep[e] == LB_KEEP_DROP;
+    if (!any)
+        return LB_OK;
+    LB_TRY(lb_ctensors_build(c->plan, 0, &c->canon, err));
+    LB_TRY(lb_conv_choose_extras(c, c->canon.world, err));
+    for (u64 i = 0; i < c->src->n_weights && c->canon.text_only; i++)
+        if (c->src->weights[i].enc.kind != LB_ENC_PLAIN)
+            return lb_fail(err, LB_E_UNSUPPORTED,
+                           "--vision drop: the config says by their names how tensors are "
+                           "quantized, and the names change: give --dtype bf16 as well");
+    return LB_OK;
+}
+
 lb_status lb_conv_to_folder(lb_conv *c, lb_err *err) {
     bool same = same_form(c);
+    if (same)
+        LB_TRY(drop_extras(c, err));
     c->model.st_metadata = c->src->st_metadata;
     c->model.stem = stem_of(c);
     if (same) {

@@ -258,10 +258,16 @@ static lb_status side_json(lb_conv *c, const char *name, lb_json **out, lb_err *
     return lb_json_parse(text, name, c->perm, out, err);
 }
 
+/* The config that the file's tensors need: that of the language model. */
 static lb_status keep_texts(lb_conv *c, lb_err *err) {
     lb_str text;
+    lb_buf config = {0};
     const lb_side_file *f = lb_source_side(c->src, LB_STR("generation_config.json"));
-    LB_TRY(lb_meta_set_str(&c->meta, LB_KEY_HF_CONFIG, c->src->config, err));
+    lb_status st = lb_arch_config_text(c->src->config, &config, err);
+    if (st == LB_OK)
+        st = lb_meta_set_str(&c->meta, LB_KEY_HF_CONFIG, lb_buf_str(&config), err);
+    lb_buf_deinit(&config);
+    LB_TRY(st);
     if (f) {
         LB_TRY(lb_os_read_file(f->path, 16 * LB_MIB, c->perm, &text, err));
         LB_TRY(lb_meta_set_str(&c->meta, LB_KEY_HF_GENERATION, text, err));
@@ -341,9 +347,8 @@ static lb_status assemble(lb_conv *c, lb_assembly *a, lb_err *err) {
     if (st == LB_OK)
         st = lb_assemble(c->plan, &c->canon, LB_WORLD_GGUF, list, a, err);
     lb_free(list);
-    for (u64 i = 0; i < a->n_left_out && st == LB_OK; i++)
-        lb_conv_remark(c, "left out: %.*s (made again at run time)",
-                       LB_FMT(c->src->weights[c->canon.tensors[a->left_out[i]].weight].name));
+    if (st == LB_OK)
+        lb_conv_say_left_out(c, a, "made again at run time");
     return st;
 }
 
@@ -387,6 +392,7 @@ lb_status lb_conv_to_gguf(lb_conv *c, lb_err *err) {
     }
     LB_TRY(lb_arch_seen_check(c->canon.arch, &c->canon.hp, &c->canon.seen,
                               c->src->format == LB_FORMAT_MLX ? LB_WORLD_MLX : LB_WORLD_HF, err));
+    LB_TRY(lb_conv_choose_extras(c, LB_WORLD_GGUF, err));
     /* the tokenizer first: it says how many rows of the embedding are kept; its keys come last */
     tok_keys tok = {.info = {.n_embd_rows = UINT64_MAX}};
     lb_meta_init(&tok.keys, c->perm);

@@ -31,6 +31,12 @@ lb_status lb_conv_push(lb_conv *c, const lb_out_tensor *t, lb_err *err);
 lb_status lb_conv_shape(lb_conv *c, const lb_ctensor *t, const lb_shape *shape,
                         const lb_shape **out, lb_err *err);
 
+/* Decides which parts beside the language model go into a target, once the tensors are listed: sets
+ * left_extras and text_only. LB_E_UNSUPPORTED: the user wants one that it has no place for. */
+lb_status lb_conv_choose_extras(lb_conv *c, lb_world to, lb_err *err);
+/* Says what of an assembly was left out: parts by their sizes, others by name, with `why`. */
+void lb_conv_say_left_out(lb_conv *c, const lb_assembly *a, const char *why);
+
 /* The text of --chat-template; must be UTF-8. */
 lb_status lb_conv_read_template(lb_conv *c, lb_str *out, lb_err *err);
 

@@ -121,7 +121,9 @@ static lb_status add_tensor(lb_plan *p, lb_ctensors *c, u32 weight, lb_err *err)
     lb_ctensor t = {.dtype = stored->dtype, .weight = weight, .first_row = true};
     t.quantized = w->enc.kind != LB_ENC_PLAIN || cls == LB_CLASS_BLOCK;
     t.carried = !t.quantized && (cls == LB_CLASS_INT || cls == LB_CLASS_OPAQUE);
-    t.known = c->arch && lb_arch_find(c->arch, c->world, w->name, &m);
+    t.extra = c->world == LB_WORLD_GGUF ? 0 : (u8)lb_arch_find_extra(&c->hp, w->name);
+    t.known = c->arch && !t.extra && lb_arch_find(c->arch, c->world, w->name, &m);
+    c->n_extra[t.extra]++;
     if (c->world == LB_WORLD_GGUF) {
         if (lb_str_starts(w->name, LB_STR(LB_ORIG_PREFIX)))
             return LB_OK;
@@ -157,7 +159,8 @@ static void find_main_dtype(lb_ctensors *c) {
         const lb_ctensor *t = &c->tensors[i];
         const lb_shape *shape = &c->source->weights[t->weight].shape;
         u64 n = 0;
-        if (!t->first_row || shape->rank < 2 || t->carried || !lb_shape_elems(shape, &n))
+        if (!t->first_row || t->extra || shape->rank < 2 || t->carried ||
+            !lb_shape_elems(shape, &n))
             continue;
         if (t->quantized || !lb_ctensor_is_float(t->dtype))
             quantized += n;
@@ -233,8 +236,11 @@ lb_node_id lb_piece_encode(lb_plan *p, const lb_ctensor *t, const lb_piece *x, l
 
 lb_str lb_ctensor_hf_name(const lb_ctensors *c, const lb_ctensor *t, u32 expert, lb_arena *perm) {
     lb_arch_match m = t->match;
-    if (!t->known || (c->world == LB_WORLD_HF && expert == LB_NO_INDEX))
-        return c->source->weights[t->weight].name;
+    lb_str name = c->source->weights[t->weight].name;
+    if (!t->known)
+        return name;
+    if (c->world == LB_WORLD_HF && expert == LB_NO_INDEX)
+        return lb_arch_inner_name(&c->hp, name, perm);
     if (expert != LB_NO_INDEX)
         m.expert = expert;
     return lb_arch_tensor_name(m.row, LB_WORLD_HF, &m, perm);

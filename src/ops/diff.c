@@ -230,11 +230,12 @@ static lb_status push(side *x, const lb_canon_weight *w, lb_arena *perm, lb_err 
     return LB_OK;
 }
 
-static lb_status name_weights(side *x, bool use_arch, lb_arena *perm, lb_err *err) {
+static lb_status name_weights(side *x, const lb_canon *known, bool use_arch, lb_arena *perm,
+                              lb_err *err) {
     const lb_source *s = x->source;
     lb_canon canon = {0};
     if (use_arch)
-        LB_TRY(lb_canon_init(&canon, s, perm, err));
+        canon = *known;
     for (u64 i = 0; i < s->n_weights; i++) {
         lb_canon_weight *list;
         u64 n;
@@ -305,10 +306,13 @@ static lb_status list_rest(lb_diff *out, const side *x, lb_str **only, u64 *n_on
 
 static lb_status make_pairs(lb_diff *out, diff_job *j, side *a, side *b, lb_arena *perm,
                             lb_err *err) {
-    /* Within one format names and layouts are the same by themselves. */
-    bool use_arch = a->source->format != b->source->format;
-    LB_TRY(name_weights(a, use_arch, perm, err));
-    LB_TRY(name_weights(b, use_arch, perm, err));
+    lb_canon ca, cb;
+    LB_TRY(lb_canon_init(&ca, a->source, perm, err));
+    LB_TRY(lb_canon_init(&cb, b->source, perm, err));
+    /* Within one format and class names and layouts are the same by themselves. */
+    bool use_arch = a->source->format != b->source->format || ca.hparams.outer != cb.hparams.outer;
+    LB_TRY(name_weights(a, &ca, use_arch, perm, err));
+    LB_TRY(name_weights(b, &cb, use_arch, perm, err));
     u64 n_a = a->n, n_b = b->n;
     out->rows = lb_arena_new(perm, lb_diff_row, n_a + 1);
     j->pairs = lb_arena_new(perm, pair, n_a + 1);

@@ -75,7 +75,8 @@ static lb_status check_architecture(lb_verify *v, const lb_source *s, lb_arena *
     v->architecture = lb_str_c(lb_arch_name(canon.arch));
     for (u64 i = 0; i < s->n_weights; i++) {
         lb_arch_match m;
-        if (lb_arch_find(canon.arch, canon.world, s->weights[i].name, &m))
+        if (!lb_arch_find_extra(&canon.hparams, s->weights[i].name) &&
+            lb_arch_find(canon.arch, canon.world, s->weights[i].name, &m))
             lb_arch_seen_add(&seen, &m, &s->weights[i].shape);
     }
     if (lb_arch_seen_check(canon.arch, &canon.hparams, &seen, canon.world, &missing) == LB_OK)

@@ -44,7 +44,7 @@ for word in quantize merge moe lora generate chat serve pull report imatrix toke
     exits 2 "$word is not there yet" "$LBRX" $word
     exits 2 "help $word" "$LBRX" help $word
 done
-for option in --vision --mtp --codes; do
+for option in --mtp --codes; do
     exits 2 "$option is not there yet" "$LBRX" convert x -o y $option drop
 done
 exits 2 "--against is not there yet" "$LBRX" verify x --against y
