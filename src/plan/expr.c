@@ -263,6 +263,27 @@ lb_node_id lb_expr_rows(lb_graph *g, lb_node_id x, u64 from, u64 step, u64 n_row
     return push_index(g, LB_INDEX_ROWS, x, n);
 }
 
+lb_node_id lb_expr_runs(lb_graph *g, lb_node_id x, u64 from, u64 run, u64 step, u64 n_rows) {
+    const lb_node *in = input(g, x);
+    u64 last = 0;
+    if (!in)
+        return LB_NODE_NONE;
+    if (run == step || run == 1 || n_rows <= run)
+        return lb_expr_rows(g, x, from, run == 1 ? step : 1, n_rows);
+    if (run == 0 || run > step || !lb_mul_u64((n_rows - 1) / run, step, &last) ||
+        !lb_add_u64(last, from, &last) || !lb_add_u64(last, (n_rows - 1) % run, &last) ||
+        last >= in->n_rows) {
+        FAULT(g, LB_E_USAGE, "slice: %llu rows in runs of %llu do not lie in %llu rows",
+              (unsigned long long)n_rows, (unsigned long long)run, (unsigned long long)in->n_rows);
+        return LB_NODE_NONE;
+    }
+    lb_node n = {.n_rows = n_rows, .n_cols = in->n_cols};
+    n.u.index.from = from;
+    n.u.index.step = step;
+    n.u.index.half = run;
+    return push_index(g, LB_INDEX_RUNS, x, n);
+}
+
 lb_node_id lb_expr_heads(lb_graph *g, lb_node_id x, u64 n_heads, bool inverse) {
     const lb_node *in = input(g, x);
     if (!in)
@@ -303,6 +324,8 @@ lb_node_id lb_expr_transpose(lb_graph *g, lb_node_id x) {
     const lb_node *in = input_of(g, x, LB_VALUE_F32, "transpose");
     if (!in)
         return LB_NODE_NONE;
+    if (in->kind == LB_NODE_INDEX && in->op == LB_INDEX_TRANSPOSE)
+        return in->in[0];
     return push_index(g, LB_INDEX_TRANSPOSE, x,
                       (lb_node){.n_rows = in->n_cols, .n_cols = in->n_rows});
 }

@@ -37,6 +37,7 @@ typedef enum lb_index_op {
                            interleaved) */
     LB_INDEX_UNHEADS,   /* the inverse: row k*half+j = input row 2*j+k */
     LB_INDEX_GATHER,    /* result row i = input row table[i] */
+    LB_INDEX_RUNS,      /* result row i = input row from + i / run * step + i % run (half: run) */
     LB_INDEX_TRANSPOSE, /* result[i][j] = input[j][i] */
     LB_INDEX_COLS       /* result column j = input column from + j */
 } lb_index_op;
@@ -121,8 +122,8 @@ typedef struct lb_node {
             u32 carry;           /* BERNOULLI: index into lb_graph.carries */
         } make;
         struct {
-            u64 from, step, half;
-            const u64 *table; /* GATHER: n_rows entries */
+            u64 from, step, half; /* RUNS: half is the run */
+            const u64 *table;     /* GATHER: n_rows entries */
         } index;
         lb_scalar scalar; /* MAP */
         struct {
@@ -169,6 +170,8 @@ u32 lb_expr_carry(lb_graph *g, u64 seed);
 lb_node_id lb_expr_bernoulli(lb_graph *g, u64 n_rows, u64 n_cols, double p, u32 carry);
 lb_node_id lb_expr_decode(lb_graph *g, lb_node_id x);
 lb_node_id lb_expr_rows(lb_graph *g, lb_node_id x, u64 from, u64 step, u64 n_rows);
+/* Runs of `run` rows, one every `step`: the k rows of each group of a fused matrix. */
+lb_node_id lb_expr_runs(lb_graph *g, lb_node_id x, u64 from, u64 run, u64 step, u64 n_rows);
 lb_node_id lb_expr_heads(lb_graph *g, lb_node_id x, u64 n_heads, bool inverse);
 lb_node_id lb_expr_gather(lb_graph *g, lb_node_id x, const u64 *table, u64 n_rows);
 lb_node_id lb_expr_transpose(lb_graph *g, lb_node_id x);

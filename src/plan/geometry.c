@@ -40,6 +40,9 @@ u64 lb_moves_row(const lb_moves *m, u64 row) {
         const lb_move *s = &m->step[i];
         u64 band = 2 * s->half, in_band;
         switch (s->op) {
+        case LB_INDEX_RUNS:
+            row = s->from + row / s->half * s->step + row % s->half;
+            break;
         case LB_INDEX_ROWS:
             row = s->from + row * s->step;
             break;

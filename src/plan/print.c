@@ -2,8 +2,8 @@
 /* print.c: a job as one line of text, as --dry-run shows it. */
 #include "plan/plan.h"
 
-static const char *const index_names[] = {"rows",   "heads",     "unheads",
-                                          "gather", "transpose", "cols"};
+static const char *const index_names[] = {"rows", "heads",     "unheads", "gather",
+                                          "runs", "transpose", "cols"};
 static const char *const make_names[] = {"const", "fill", "bernoulli"};
 static const char *const map_names[] = {"add", "sub", "mul",       "add",
                                         "mul", "fma", "round f16", "round bf16"};
@@ -41,6 +41,10 @@ static void print_index(const lb_node *n, lb_buf *out) {
                       (unsigned long long)n->n_rows, (unsigned long long)n->u.index.step);
     else if (n->op == LB_INDEX_HEADS || n->op == LB_INDEX_UNHEADS)
         lb_buf_printf(out, " %llu", (unsigned long long)(n->n_rows / (2 * n->u.index.half)));
+    else if (n->op == LB_INDEX_RUNS)
+        lb_buf_printf(out, " %llu+%llu*%llu/%llu", (unsigned long long)n->u.index.from,
+                      (unsigned long long)n->n_rows, (unsigned long long)n->u.index.step,
+                      (unsigned long long)n->u.index.half);
     else if (n->op == LB_INDEX_GATHER) {
         char hex[33];
         lb_hash_hex(lb_xxh128(n->u.index.table, n->n_rows * sizeof *n->u.index.table), hex);

@@ -112,6 +112,8 @@ static u64 moved_row(const lb_node *n, u64 i) {
     switch (n->op) {
     case LB_INDEX_ROWS:
         return n->u.index.from + i * n->u.index.step;
+    case LB_INDEX_RUNS:
+        return n->u.index.from + i / h * n->u.index.step + i % h;
     case LB_INDEX_GATHER:
         return n->u.index.table[i];
     case LB_INDEX_HEADS:

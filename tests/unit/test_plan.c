@@ -61,10 +61,17 @@ static lb_scalar gen_scalar(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carr
     return (lb_scalar){.stat = s, .result = result, .fn = (lb_scalar_fn)lb_test_rand_below(3)};
 }
 
+static lb_node_id gen_runs(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry) {
+    u64 run = 1 + lb_test_rand_below(rows), step = run + lb_test_rand_below(3);
+    u64 from = lb_test_rand_below(4);
+    u64 n = from + (rows - 1) / run * step + (rows - 1) % run + 1 + lb_test_rand_below(2);
+    return lb_expr_runs(g, gen(g, n, cols, depth - 1, carry), from, run, step, rows);
+}
+
 static lb_node_id gen_move(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry) {
     lb_node_id x = gen(g, rows, cols, depth - 1, carry);
     u64 table[512];
-    switch (lb_test_rand_below(4)) {
+    switch (lb_test_rand_below(5)) {
     case 0:
         if (rows % 8 == 0)
             return lb_expr_heads(g, x, rows / 8, lb_test_rand_below(2));
@@ -75,6 +82,8 @@ static lb_node_id gen_move(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry
         return rows <= 512 ? lb_expr_gather(g, x, table, rows) : x;
     case 2:
         return lb_expr_transpose(g, gen(g, cols, rows, depth - 1, carry));
+    case 3:
+        return gen_runs(g, rows, cols, depth, carry);
     default:
         return x;
     }

@@ -718,6 +718,8 @@ LB_TEST(moves_of_stored_rows_are_free) {
             add_output(p, lb_expr_heads(g, x, 4, false), types[i]);
             add_output(p, lb_expr_heads(g, lb_expr_rows(g, x, 16, 1, 32), 2, true), types[i]);
             add_output(p, lb_expr_gather(g, x, table, LB_LEN(table)), types[i]);
+            add_output(p, lb_expr_runs(g, x, 2, 5, 12, 23), types[i]);
+            add_output(p, lb_expr_heads(g, lb_expr_runs(g, x, 8, 16, 24, 32), 2, false), types[i]);
             add_output(p, lb_expr_cols(g, x, 256, 256), types[i]);
             /* a stack of slices: segments of one stream */
             lb_stream st = {
@@ -731,7 +733,7 @@ LB_TEST(moves_of_stored_rows_are_free) {
                 y = lb_expr_encode(g, k == 1 ? lb_expr_heads(g, y, 2, false) : y, types[i]);
                 lb_plan_segment(p, &y);
             }
-            bytes += lb_kit_bytes(types[i], 20 + 64 + 32 + 100 + 32 + 96, 512);
+            bytes += lb_kit_bytes(types[i], 20 + 64 + 32 + 100 + 23 + 32 + 32 + 96, 512);
         }
         static const u64 tiles[] = {1, 5000, 0};
         lb_plan_limits lim = {.memory_bytes = 64 * LB_MIB, .threads = 3, .tile_bytes = tiles[tile]};
