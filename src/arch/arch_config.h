@@ -21,6 +21,7 @@ typedef struct lb_arch_meta_in {
     u64 n_params_expert; /* those of one expert: sum of elements / n_expert over the stacks */
     u64 n_expert;        /* mean number of experts of the stacks; 0: dense */
     u32 file_type;       /* general.file_type (llama.h's LLAMA_FTYPE_*) */
+    bool adapter;        /* set by lb_arch_meta_adapter */
     lb_err *card_err; /* set when the README's YAML cannot be read (it is then passed over); may be
                          NULL */
 } lb_arch_meta_in;
@@ -29,6 +30,10 @@ typedef struct lb_arch_meta_in {
  * general.*, <arch>.*, general.quantization_version. Strings are copied into the meta's arena. */
 lb_status lb_arch_meta_from_config(const lb_arch *a, const lb_arch_meta_in *in, lb_gguf_meta *out,
                                    lb_err *err);
+/* Keys of an adapter of a model of this family: general.* from its own card and name, adapter.type,
+ * adapter.lora.alpha. in->n_params: elements of the matrices that it changes. */
+lb_status lb_arch_meta_adapter(const lb_arch *a, const lb_arch_meta_in *in, float alpha,
+                               lb_gguf_meta *out, lb_err *err);
 /* Only general.architecture and <arch>.*: what inference reads, whatever the format of the model.
  */
 lb_status lb_arch_meta_model(const lb_arch *a, const lb_json *config, lb_gguf_meta *out,

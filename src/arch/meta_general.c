@@ -402,7 +402,7 @@ static lb_status collect(general *g, const lb_arch_meta_in *in, const lb_json *c
     if (in->name.len)
         g->text[F_NAME] = in->name;
     take(&g->text[F_NAME], in->label);
-    if (g->text[F_SIZE_LABEL].ptr || in->n_params == 0)
+    if (g->text[F_SIZE_LABEL].ptr || in->n_params == 0 || in->adapter)
         return LB_OK;
     u64 n = in->n_expert ? in->n_params_shared + in->n_params_expert : in->n_params;
     g->text[F_SIZE_LABEL] = lb_model_size_label(n, in->n_expert, g->scratch);
@@ -414,7 +414,7 @@ lb_status lb_arch_meta_general(const lb_arch_meta_in *in, lb_arena *scratch, lb_
     static const char *const parents[3] = {"base_model", "base_models", "base_model_sources"};
     static const char *const data[3] = {"datasets", "dataset", "dataset_sources"};
     general g = {.scratch = scratch,
-                 .n_params = (i64)LB_MIN(in->n_params, (u64)INT64_MAX),
+                 .n_params = (i64)LB_MIN(in->n_params, (u64)INT64_MAX) * (in->adapter ? -1 : 1),
                  .out = out,
                  .err = err};
     const lb_json *card;

@@ -402,3 +402,20 @@ done:
     lb_arena_deinit(&scratch);
     return st;
 }
+
+lb_status lb_arch_meta_adapter(const lb_arch *a, const lb_arch_meta_in *in, float alpha,
+                               lb_gguf_meta *out, lb_err *err) {
+    lb_arena scratch = {.max_bytes = 64 * LB_MIB};
+    lb_arch_meta_in own = *in;
+    lb_status st = LB_OK;
+    own.adapter = true;
+    LB_TRY_DONE(st, lb_meta_set_str(out, "general.architecture", lb_str_c(a->gguf), err));
+    LB_TRY_DONE(st, lb_meta_set_str(out, "general.type", LB_STR("adapter"), err));
+    LB_TRY_DONE(st, lb_meta_set_str(out, "adapter.type", LB_STR("lora"), err));
+    LB_TRY_DONE(st, lb_arch_meta_general(&own, &scratch, out, err));
+    LB_TRY_DONE(st, lb_meta_set_f32(out, "adapter.lora.alpha", alpha, err));
+    LB_TRY_DONE(st, lb_meta_set_u32(out, "general.quantization_version", 2, err));
+done:
+    lb_arena_deinit(&scratch);
+    return st;
+}

@@ -13,6 +13,7 @@ typedef struct convert_opts {
     lb_opt_list set, unset;
     const char *chat_template;
     u32 vision; /* lb_keep */
+    const char *base;
 } convert_opts;
 
 static const lb_opt convert_rows[] = {
@@ -51,6 +52,13 @@ static const lb_opt convert_rows[] = {
      .help = "towers for images, videos and sound beside the language model; auto: kept where the "
              "target has a place for them",
      .off = offsetof(convert_opts, vision)},
+    {.name = "base",
+     .kind = LB_OPT_PATH,
+     .arg = "MODEL",
+     .help =
+         "of an adapter (LoRA) on its way to or from GGUF: the model that it belongs to; what the "
+         "adapter names unless given",
+     .off = offsetof(convert_opts, base)},
 };
 
 /* Planning did not fit into the budget: it is made once more without one, for the smallest that
@@ -96,6 +104,7 @@ static lb_status convert(lb_cli *cli, convert_opts *o, const char *model,
     c.unset = o->unset.item;
     c.n_unset = o->unset.n;
     c.chat_template = o->chat_template;
+    c.base = o->base;
     c.keep[LB_EXTRA_VISION] = c.keep[LB_EXTRA_AUDIO] = (u8)o->vision;
     lb_status st = lb_cli_open(cli, &src, model, err);
     if (st == LB_OK)
@@ -129,7 +138,11 @@ const lb_command lb_cmd_convert = {
     .details =
         "Quantized tensors are dequantized where the target cannot hold them, rounded once; the "
         "report says how "
-        "many values were rounded. A partial result stands beside the output until it is complete.",
+        "many values were rounded. A partial result stands beside the output until it is "
+        "complete.\n\n"
+        "A LoRA adapter is converted like a model: PEFT's folder is hf, mlx-lm's is mlx. GGUF has "
+        "the "
+        "base model's names and rows: --base names it, its config.json is enough.",
     .n_args_min = 1,
     .n_args_max = 1,
     .group = {LB_GROUP("Options", convert_rows, 0), LB_GROUP_WRITE(offsetof(convert_opts, writing)),

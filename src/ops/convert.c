@@ -236,12 +236,14 @@ static void remark_on_name(lb_conv *c) {
 
 static lb_status choose_way(lb_conv *c, lb_err *err) {
     lb_format to = c->model.format, from = c->src->format;
-    if (to == LB_FORMAT_GGUF)
-        return from == LB_FORMAT_GGUF ? lb_conv_gguf_to_gguf(c, err) : lb_conv_to_gguf(c, err);
-    if (c->o->n_set || c->o->n_unset)
+    if (to != LB_FORMAT_GGUF && (c->o->n_set || c->o->n_unset))
         return lb_fail(err, LB_E_USAGE, "--set and --unset change GGUF metadata: the output is %s",
                        lb_format_name(to));
-    return lb_conv_to_folder(c, err);
+    if (lb_conv_is_adapter(c))
+        return lb_conv_adapter(c, err);
+    if (to != LB_FORMAT_GGUF)
+        return lb_conv_to_folder(c, err);
+    return from == LB_FORMAT_GGUF ? lb_conv_gguf_to_gguf(c, err) : lb_conv_to_gguf(c, err);
 }
 
 /* What metadata and configs say wrong is known without their files. */

@@ -22,6 +22,7 @@ typedef struct lb_convert_opts {
     u32 n_unset;
     const char *chat_template; /* file, or NULL */
     u8 keep[LB_EXTRA_COUNT];   /* lb_keep, by lb_extra */
+    const char *base;          /* an adapter's base model, or NULL: what the adapter names */
     const char *verb;          /* "convert", "split", "join": provenance */
     bool one_file;             /* join: whatever the size */
 } lb_convert_opts;

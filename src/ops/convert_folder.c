@@ -7,7 +7,7 @@
 
 /* ---- texts ---- */
 
-static lb_status push_text(lb_conv *c, lb_sink_text t, lb_err *err) {
+lb_status lb_conv_push_text(lb_conv *c, lb_sink_text t, lb_err *err) {
     u32 n = c->model.n_texts;
     for (u32 i = 0; i < n; i++) /* a later one replaces: --chat-template over the source's */
         if (lb_str_eq(c->model.texts[i].name, t.name)) {
@@ -27,10 +27,10 @@ static lb_status push_text(lb_conv *c, lb_sink_text t, lb_err *err) {
     return LB_OK;
 }
 
-static lb_status push_buf(lb_conv *c, const char *name, lb_buf *b, lb_err *err) {
+lb_status lb_conv_push_buf(lb_conv *c, const char *name, lb_buf *b, lb_err *err) {
     lb_status st = lb_buf_status(b, err);
     if (st == LB_OK)
-        st = push_text(
+        st = lb_conv_push_text(
             c,
             (lb_sink_text){.name = lb_str_c(name), .bytes = lb_arena_str(c->perm, lb_buf_str(b))},
             err);
@@ -64,8 +64,8 @@ static lb_status config_of_folder(lb_conv *c, bool plain_copy, lb_err *err) {
     if (c->canon.text_only)
         LB_TRY(text_config(c, &config, err));
     else if (plain_copy && !c->canon.left_extras)
-        return push_text(c, (lb_sink_text){.name = LB_STR("config.json"), .bytes = c->src->config},
-                         err);
+        return lb_conv_push_text(
+            c, (lb_sink_text){.name = LB_STR("config.json"), .bytes = c->src->config}, err);
     lb_status st;
     if (c->model.format == LB_FORMAT_MLX) {
         const lb_side_file *f = lb_source_side(c->src, LB_STR("generation_config.json"));
@@ -80,7 +80,7 @@ static lb_status config_of_folder(lb_conv *c, bool plain_copy, lb_err *err) {
         st = lb_arch_config_to_hf(config, matrices_dtype(c), 0, &b, err);
     }
     if (st == LB_OK)
-        return push_buf(c, "config.json", &b, err);
+        return lb_conv_push_buf(c, "config.json", &b, err);
     lb_buf_deinit(&b);
     return st;
 }
@@ -111,7 +111,7 @@ static lb_status texts_of_folder(lb_conv *c, bool plain_copy, lb_err *err) {
                            LB_FMT(f->name));
             continue;
         }
-        LB_TRY(push_text(c, (lb_sink_text){.name = f->name, .copy_from = f->path}, err));
+        LB_TRY(lb_conv_push_text(c, (lb_sink_text){.name = f->name, .copy_from = f->path}, err));
     }
     return config_of_folder(c, plain_copy, err);
 }
@@ -187,7 +187,7 @@ static lb_status texts_of_gguf(lb_conv *c, lb_err *err) {
             lb_buf_deinit(&b);
             return st;
         }
-        LB_TRY(push_buf(c, "config.json", &b, err));
+        LB_TRY(lb_conv_push_buf(c, "config.json", &b, err));
     } else if (out.original) {
         /* the text of the model that lbrx converted: its type may have been another */
         lb_status st = lb_arch_config_to_hf(config, in.dtype, 0, &b, err);
@@ -195,22 +195,23 @@ static lb_status texts_of_gguf(lb_conv *c, lb_err *err) {
             lb_buf_deinit(&b);
             return st;
         }
-        LB_TRY(push_buf(c, "config.json", &b, err));
+        LB_TRY(lb_conv_push_buf(c, "config.json", &b, err));
     } else {
-        LB_TRY(push_text(c, (lb_sink_text){.name = LB_STR("config.json"), .bytes = config}, err));
+        LB_TRY(lb_conv_push_text(c, (lb_sink_text){.name = LB_STR("config.json"), .bytes = config},
+                                 err));
     }
     if (out.generation.len)
-        LB_TRY(push_text(
+        LB_TRY(lb_conv_push_text(
             c, (lb_sink_text){.name = LB_STR("generation_config.json"), .bytes = out.generation},
             err));
     LB_TRY(tokenizer_files(c, &files, &n_files, err));
     for (u64 i = 0; i < n_files; i++)
-        LB_TRY(push_text(c,
-                         (lb_sink_text){.name = files[i].name,
-                                        .bytes = files[i].bytes,
-                                        .make = files[i].meta ? make_file : NULL,
-                                        .ctx = &files[i]},
-                         err));
+        LB_TRY(lb_conv_push_text(c,
+                                 (lb_sink_text){.name = files[i].name,
+                                                .bytes = files[i].bytes,
+                                                .make = files[i].meta ? make_file : NULL,
+                                                .ctx = &files[i]},
+                                 err));
     return LB_OK;
 }
 
@@ -223,7 +224,8 @@ static lb_status chat_template(lb_conv *c, lb_err *err) {
             err, LB_E_USAGE,
             "--chat-template: a lone safetensors file holds none: --to hf makes a folder");
     LB_TRY(lb_conv_read_template(c, &text, err));
-    return push_text(c, (lb_sink_text){.name = LB_STR("chat_template.jinja"), .bytes = text}, err);
+    return lb_conv_push_text(
+        c, (lb_sink_text){.name = LB_STR("chat_template.jinja"), .bytes = text}, err);
 }
 
 /* ---- tensors ---- */
@@ -334,11 +336,6 @@ static const char *stem_of(const lb_conv *c) {
 static lb_status check_mlx(const lb_conv *c, lb_err *err) {
     if (c->model.format != LB_FORMAT_MLX || c->src->format == LB_FORMAT_MLX)
         return LB_OK;
-    if (!c->src->config.len && lb_source_side(c->src, LB_STR("adapter_config.json")))
-        return lb_fail(err, LB_E_UNSUPPORTED,
-                       "'%.*s' is an adapter (adapter_config.json): adapters do not change their "
-                       "format in this version",
-                       LB_FMT(c->src->label));
     for (u64 i = 0; i < c->model.n_tensors; i++) {
         const lb_out_tensor *t = &c->model.tensors[i];
         lb_dtype_class cls = lb_dtype_get(t->dtype)->cls;

@@ -47,4 +47,12 @@ lb_status lb_conv_gguf_to_gguf(lb_conv *c, lb_err *err);
 lb_status lb_conv_to_folder(lb_conv *c, lb_err *err); /* HF or MLX, from anything */
 lb_status lb_conv_edit_meta(lb_conv *c, lb_err *err); /* --set, --unset, --chat-template */
 
+/* An adapter that changes its form (convert_adapter.c). */
+bool lb_conv_is_adapter(const lb_conv *c);
+lb_status lb_conv_adapter(lb_conv *c, lb_err *err);
+
+/* A file of a folder; one of the same name is replaced. The buffer is freed. */
+lb_status lb_conv_push_text(lb_conv *c, lb_sink_text t, lb_err *err);
+lb_status lb_conv_push_buf(lb_conv *c, const char *name, lb_buf *b, lb_err *err);
+
 #endif

@@ -222,7 +222,8 @@ static lb_status layout_st(lb_output *x, lb_err *err) {
     if (max == 0 && !one)
         max = mlx ? 5 * LB_GIB : 5000000000u; /* mlx-lm's and transformers' defaults */
     lb_st_layout_opts o = {.later = true,
-                           .style = mlx ? LB_ST_MLX : LB_ST_HF,
+                           .style =
+                               mlx && !m->stem ? LB_ST_MLX : LB_ST_HF, /* adapters have no index */
                            .max_shard_bytes = max,
                            .data_align = mlx ? 16384 : 8,
                            .meta = meta,

@@ -1,0 +1,656 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* convert_adapter.c: low-rank adapters (LoRA) between their three forms:
+ *   PEFT  base_model.model.MODULE.lora_A.weight [rank, in], .lora_B.weight [out, rank]; of
+ * embeddings .lora_embedding_A, _B; adapter_config.json with r and lora_alpha MLX   MODULE.lora_a
+ * [in, rank], .lora_b [rank, out]; adapter_config.json with rank and scale GGUF  BASE_TENSOR.lora_a
+ * [rank, in], .lora_b [out, rank] (its rows in the order of the base tensor's in GGUF; of
+ * embeddings lora_a is transposed); adapter.lora.alpha What is added to a weight is scale * B A;
+ * scale = alpha / rank, with rslora alpha / sqrt(rank). Names and rows of GGUF are those of the
+ * base model: its config is needed on the way to and from.
+ *
+ * Source: peft 0.17 (tuners/lora), mlx-lm 0.32.2 (tuner/), convert_lora_to_gguf.py of
+ * llama-cpp-python 0.3.36. */
+#include "base/os.h"
+#include "ops/convert_internal.h"
+#include "ops/open.h"
+#include <math.h>
+#include <stdlib.h>
+
+#define KEY_CONFIG "lbrx.adapter.config" /* PEFT's adapter_config.json, for the way back */
+#define PEFT_PREFIX "base_model.model."
+
+typedef enum form { FORM_NONE, FORM_PEFT, FORM_MLX, FORM_GGUF } form;
+
+/* One module's pair, A [rank, in] and B [out, rank] in canonical form. */
+typedef struct pair {
+    lb_str module; /* "model.layers.0.self_attn.q_proj" in Hugging Face's names */
+    lb_str gguf;   /* "blk.0.attn_q.weight"; empty: not looked up */
+    lb_str mlx;
+    u32 weight[2]; /* A, B; UINT32_MAX: missing */
+    u64 rank, n_in, n_out;
+    double scale;
+    bool embedding;
+    lb_relayout relayout; /* of B's rows in GGUF */
+} pair;
+
+typedef struct adapter {
+    lb_conv *c;
+    form from, to;
+    pair *pairs;
+    u64 n;
+    lb_json *config; /* adapter_config.json; NULL: none */
+    lb_str config_text;
+    double alpha; /* of PEFT and GGUF */
+    bool rslora;
+    const lb_arch *arch; /* of the base model; NULL: not known */
+    lb_hparams hp;
+} adapter;
+
+/* ---- which form ---- */
+
+static bool cut_end(lb_str *s, const char *end) {
+    size_t n = strlen(end);
+    if (!lb_str_ends(*s, lb_str_c(end)) || s->len == n)
+        return false;
+    s->len -= n;
+    return true;
+}
+
+/* The module and which of its matrices (0: A, 1: B) a stored name is; false: neither. */
+static bool read_name(form f, lb_str name, lb_str *module, u32 *which, bool *embedding) {
+    static const char *const ends[][2] = {
+        [FORM_MLX] = {".lora_a", ".lora_b"}, [FORM_GGUF] = {".lora_a", ".lora_b"}};
+    *embedding = false;
+    *module = name;
+    if (f != FORM_PEFT) {
+        for (*which = 0; *which < 2; (*which)++)
+            if (cut_end(module, ends[f][*which]))
+                return true;
+        return false;
+    }
+    if (lb_str_starts(*module, LB_STR(PEFT_PREFIX)))
+        *module = lb_str_sub(*module, sizeof PEFT_PREFIX - 1, module->len);
+    (void)cut_end(module, ".weight");
+    (void)cut_end(module, ".default"); /* the adapter's name, which some tools leave in */
+    for (*which = 0; *which < 2; (*which)++) {
+        if (cut_end(module, *which ? ".lora_B" : ".lora_A"))
+            return true;
+        *embedding = cut_end(module, *which ? ".lora_embedding_B" : ".lora_embedding_A");
+        if (*embedding)
+            return true;
+    }
+    return false;
+}
+
+static form form_of(const lb_source *s) {
+    lb_str module, type;
+    u32 which;
+    bool embedding;
+    if (s->format == LB_FORMAT_GGUF) {
+        const lb_gguf_kv *kv = lb_meta_find(s->gguf, "general.type");
+        return kv && lb_kv_as_str(kv, &type) && lb_str_eq_c(type, "adapter") ? FORM_GGUF
+                                                                             : FORM_NONE;
+    }
+    for (u64 i = 0; i < s->n_tensors; i++) {
+        if (read_name(FORM_PEFT, s->tensors[i].name, &module, &which, &embedding))
+            return FORM_PEFT;
+        if (read_name(FORM_MLX, s->tensors[i].name, &module, &which, &embedding))
+            return FORM_MLX;
+    }
+    return FORM_NONE;
+}
+
+static form form_to(lb_format f) {
+    return f == LB_FORMAT_GGUF  ? FORM_GGUF
+           : f == LB_FORMAT_MLX ? FORM_MLX
+           : f == LB_FORMAT_HF  ? FORM_PEFT
+                                : FORM_NONE;
+}
+
+bool lb_conv_is_adapter(const lb_conv *c) {
+    form from = form_of(c->src);
+    return from != FORM_NONE && from != form_to(c->model.format);
+}
+
+/* ---- the base model ---- */
+
+/* Family and sizes of what stands at a path. */
+static lb_status read_base(adapter *a, const char *path, lb_err *err) {
+    lb_source *s = NULL;
+    lb_arena scratch = {.max_bytes = 256 * LB_MIB};
+    lb_json *config = NULL;
+    LB_TRY(lb_open(&s, path, err));
+    lb_status st = LB_OK;
+    if (s->format == LB_FORMAT_GGUF) {
+        st = lb_arch_from_gguf(s->gguf, lb_source_tensor(s, LB_STR("output.weight")) != NULL,
+                               &a->arch, &a->hp, err);
+    } else if (s->config.len == 0) {
+        st = lb_fail(err, LB_E_FORMAT, "no config.json");
+    } else {
+        st = lb_json_parse(s->config, "config.json", &scratch, &config, err);
+        if (st == LB_OK)
+            st = lb_arch_from_config(config, &a->arch, &a->hp, err);
+    }
+    if (st != LB_OK)
+        lb_err_context(err, "%s (the adapter's base model)", path);
+    lb_arena_deinit(&scratch);
+    lb_source_close(&s);
+    return st;
+}
+
+/* --base, else what the adapter names, where that is on this machine. */
+static lb_status find_base(adapter *a, lb_err *err) {
+    lb_conv *c = a->c;
+    lb_str named = {0};
+    bool needed = a->from == FORM_GGUF || a->to == FORM_GGUF;
+    if (c->o->base)
+        return read_base(a, c->o->base, err);
+    if (!lb_json_as_str(lb_json_get(a->config, "base_model_name_or_path"), &named))
+        (void)lb_json_as_str(lb_json_get(a->config, "model"), &named);
+    if (named.len) {
+        lb_err ignored = {0};
+        lb_str hub = lb_arena_printf(c->perm, "hf://%.*s", LB_FMT(named));
+        const char *path = lb_arena_str(c->perm, named).ptr;
+        if (!hub.ptr || !path)
+            return lb_fail(err, LB_E_NOMEM, "out of memory for names");
+        if (lb_os_exists(path) || read_base(a, hub.ptr, &ignored) != LB_OK)
+            path = lb_os_exists(path) ? path : NULL;
+        else
+            return LB_OK;
+        if (path)
+            return read_base(a, path, err);
+    }
+    if (needed)
+        return lb_fail(
+            err, LB_E_USAGE,
+            "an adapter's names and rows in GGUF are those of its base model%s%.*s%s: give "
+            "it with --base MODEL (its config is enough)",
+            named.len ? " '" : "", LB_FMT(named), named.len ? "', which is not here" : "");
+    return LB_OK;
+}
+
+/* ---- reading ---- */
+
+static int by_module(const void *x, const void *y) {
+    const pair *p = x, *q = y;
+    return lb_str_cmp(p->module, q->module);
+}
+
+static lb_status add_matrix(adapter *a, u64 i, lb_str module, u32 which, bool embedding, lb_map *at,
+                            lb_err *err) {
+    u64 k = a->n;
+    bool existed;
+    LB_TRY(lb_map_put(at, module, a->n, &existed, err));
+    if (existed)
+        (void)lb_map_find(at, module, &k);
+    else
+        a->pairs[a->n++] =
+            (pair){.module = module, .weight = {UINT32_MAX, UINT32_MAX}, .embedding = embedding};
+    if (a->pairs[k].weight[which] != UINT32_MAX)
+        return lb_fail(err, LB_E_FORMAT, "two tensors are matrix %s of '%.*s'", which ? "B" : "A",
+                       LB_FMT(module));
+    a->pairs[k].weight[which] = (u32)i;
+    return LB_OK;
+}
+
+static lb_status refuse_tensor(const adapter *a, lb_str name, lb_err *err) {
+    size_t at;
+    bool dora = lb_str_find(name, LB_STR("lora_magnitude_vector"), &at) ||
+                (a->from == FORM_MLX && lb_str_ends(name, LB_STR(".m")));
+    return lb_fail(err, LB_E_UNSUPPORTED,
+                   dora ? "tensor '%.*s': the adapter is a DoRA, which has no other form"
+                        : "tensor '%.*s' is not a matrix of a LoRA (a whole weight, of "
+                          "modules_to_save?): it would be lost",
+                   LB_FMT(name));
+}
+
+static lb_status check_pair(const adapter *a, pair *p, lb_err *err) {
+    const lb_shape *s[2];
+    for (u32 k = 0; k < 2; k++) {
+        if (p->weight[k] == UINT32_MAX)
+            return lb_fail(err, LB_E_FORMAT, "'%.*s' has no matrix %s", LB_FMT(p->module),
+                           k ? "B" : "A");
+        const lb_weight *w = &a->c->src->weights[p->weight[k]];
+        s[k] = &w->shape;
+        if (s[k]->rank == 3)
+            return lb_fail(err, LB_E_UNSUPPORTED,
+                           "tensor '%.*s': adapters of experts have no other form yet",
+                           LB_FMT(w->name));
+        if (s[k]->rank != 2 || w->enc.kind != LB_ENC_PLAIN)
+            return lb_fail(err, LB_E_FORMAT, "tensor '%.*s' is not a plain matrix",
+                           LB_FMT(w->name));
+    }
+    bool mlx = a->from == FORM_MLX, flip = a->from == FORM_GGUF && p->embedding;
+    p->rank = mlx ? s[1]->dim[0] : s[1]->dim[1];
+    p->n_in = mlx || flip ? s[0]->dim[0] : s[0]->dim[1];
+    p->n_out = mlx ? s[1]->dim[1] : s[1]->dim[0];
+    u64 rank = mlx || flip ? s[0]->dim[1] : s[0]->dim[0];
+    if (rank != p->rank || rank == 0)
+        return lb_fail(err, LB_E_FORMAT, "'%.*s': A has rank %llu and B %llu", LB_FMT(p->module),
+                       (unsigned long long)rank, (unsigned long long)p->rank);
+    return LB_OK;
+}
+
+static lb_status read_pairs(adapter *a, lb_err *err) {
+    const lb_source *s = a->c->src;
+    lb_map at = {0};
+    lb_status st = LB_OK;
+    a->pairs = lb_arena_new(a->c->perm, pair, s->n_weights + 1);
+    if (!a->pairs)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for %llu tensors",
+                       (unsigned long long)s->n_weights);
+    for (u64 i = 0; i < s->n_weights && st == LB_OK; i++) {
+        lb_str module, name = s->weights[i].name;
+        u32 which;
+        bool embedding;
+        if (a->from == FORM_PEFT && lb_str_ends(name, LB_STR(".base_layer.weight")))
+            continue; /* the base model's own, which some tools save beside */
+        st = read_name(a->from, name, &module, &which, &embedding)
+                 ? add_matrix(a, i, module, which, embedding, &at, err)
+                 : refuse_tensor(a, name, err);
+    }
+    lb_map_deinit(&at);
+    LB_TRY(st);
+    qsort(a->pairs, a->n, sizeof *a->pairs, by_module);
+    return LB_OK;
+}
+
+/* ---- scales ---- */
+
+/* PEFT: the value of the first pattern that is the module's name or ends it after a dot. */
+static const lb_json *by_pattern(const lb_json *patterns, lb_str module) {
+    for (const lb_json *v = patterns ? patterns->first : NULL; v; v = v->next) {
+        lb_str key = v->key;
+        if (lb_str_starts(key, LB_STR("^")))
+            key = lb_str_sub(key, 1, key.len);
+        if (lb_str_eq(key, module) || (lb_str_ends(module, key) && module.len > key.len &&
+                                       module.ptr[module.len - key.len - 1] == '.'))
+            return v;
+    }
+    return NULL;
+}
+
+static bool is_plain_pattern(lb_str s) {
+    for (size_t i = 0; i < s.len; i++)
+        if (strchr("*+?()[]{}|\\$", s.ptr[i]))
+            return false;
+    return true;
+}
+
+static lb_status check_peft(adapter *a, lb_err *err) {
+    lb_str text;
+    bool truth;
+    const lb_json *c = a->config, *patterns = lb_json_get(c, "alpha_pattern");
+    if (!lb_json_as_str(lb_json_get(c, "peft_type"), &text) || !lb_str_eq_c(text, "LORA"))
+        return lb_fail(err, LB_E_UNSUPPORTED, "adapter_config.json: peft_type is not LORA");
+    if (lb_json_as_bool(lb_json_get(c, "use_dora"), &truth) && truth)
+        return lb_fail(err, LB_E_UNSUPPORTED, "adapter_config.json: a DoRA has no other form");
+    if (!lb_json_as_f64(lb_json_get(c, "lora_alpha"), &a->alpha) || !isfinite(a->alpha))
+        return lb_fail(err, LB_E_FORMAT, "adapter_config.json: 'lora_alpha' is missing");
+    (void)lb_json_as_bool(lb_json_get(c, "use_rslora"), &a->rslora);
+    for (const lb_json *v = patterns ? patterns->first : NULL; v; v = v->next)
+        if (!is_plain_pattern(v->key))
+            return lb_fail(err, LB_E_UNSUPPORTED,
+                           "adapter_config.json: alpha_pattern '%.*s' is a regular expression",
+                           LB_FMT(v->key));
+    return LB_OK;
+}
+
+static lb_status read_scales(adapter *a, lb_err *err) {
+    double scale = 1;
+    const lb_gguf_kv *kv;
+    if (a->from == FORM_PEFT) {
+        LB_TRY(check_peft(a, err));
+    } else if (a->from == FORM_MLX) {
+        lb_str type;
+        if (lb_json_as_str(lb_json_get(a->config, "fine_tune_type"), &type) &&
+            !lb_str_eq_c(type, "lora"))
+            return lb_fail(err, LB_E_UNSUPPORTED,
+                           "adapter_config.json: fine_tune_type '%.*s' has no other form",
+                           LB_FMT(type));
+        if (!lb_json_as_f64(lb_json_path(a->config, "lora_parameters.scale"), &scale) ||
+            !isfinite(scale))
+            return lb_fail(err, LB_E_FORMAT,
+                           "adapter_config.json: 'lora_parameters.scale' is missing");
+    } else {
+        kv = lb_meta_find(a->c->src->gguf, "adapter.lora.alpha");
+        if (!kv || !lb_kv_as_f64(kv, &a->alpha) || !isfinite(a->alpha))
+            return lb_fail(err, LB_E_FORMAT, "GGUF metadata: 'adapter.lora.alpha' is missing");
+    }
+    for (u64 i = 0; i < a->n; i++) {
+        pair *p = &a->pairs[i];
+        double alpha = a->alpha;
+        LB_TRY(check_pair(a, p, err));
+        const lb_json *own = a->from == FORM_PEFT
+                                 ? by_pattern(lb_json_get(a->config, "alpha_pattern"), p->module)
+                                 : NULL;
+        if (own && !lb_json_as_f64(own, &alpha))
+            return lb_fail(err, LB_E_FORMAT, "adapter_config.json: alpha_pattern '%.*s'",
+                           LB_FMT(own->key));
+        p->scale = a->from == FORM_MLX ? scale
+                   : a->rslora         ? alpha / sqrt((double)p->rank)
+                                       : alpha / (double)p->rank;
+    }
+    return LB_OK;
+}
+
+/* ---- names ---- */
+
+static bool is_embedding(lb_str module) {
+    return lb_str_eq_c(module, "model.embed_tokens") ||
+           lb_str_ends(module, LB_STR(".embed_tokens"));
+}
+
+/* The row of the base model's table under which the module's weight stands in the source's names.
+ */
+static lb_status find_row(const adapter *a, lb_str stored, lb_world world, lb_arch_match *m,
+                          lb_err *err) {
+    if (!lb_arch_find(a->arch, world, stored, m))
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "'%.*s': the base model's family (%s) has no such tensor", LB_FMT(stored),
+                       lb_arch_name(a->arch));
+    const lb_arch_tensor *r = m->row;
+    bool whole = m->n_rows == 1 && !(r->flags & LB_ROW_EXPERT);
+    for (u32 w = 0; w < 3; w++)
+        whole = whole && r->part[w] == LB_PART_ALL;
+    if (!whole)
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "'%.*s': adapters of fused matrices and experts have no other form yet",
+                       LB_FMT(stored));
+    return LB_OK;
+}
+
+static lb_status world_name(adapter *a, const lb_arch_match *m, lb_world world, const char *end,
+                            lb_str *out, lb_err *err) {
+    lb_str name = lb_arch_tensor_name(m->row, world, m, a->c->perm);
+    if (!name.ptr)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for names");
+    *out = name;
+    if (!*end)
+        (void)cut_end(out, ".weight");
+    return LB_OK;
+}
+
+static lb_status name_pair(adapter *a, pair *p, lb_err *err) {
+    static const lb_world worlds[] = {
+        [FORM_PEFT] = LB_WORLD_HF, [FORM_MLX] = LB_WORLD_MLX, [FORM_GGUF] = LB_WORLD_GGUF};
+    lb_arch_match m;
+    p->mlx = p->module;
+    if (!a->arch) {
+        p->embedding = p->embedding || is_embedding(p->module);
+        return LB_OK;
+    }
+    lb_str stored = p->module;
+    if (a->from != FORM_GGUF)
+        stored = lb_arena_printf(a->c->perm, "%.*s.weight", LB_FMT(p->module));
+    if (!stored.ptr)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for names");
+    LB_TRY(find_row(a, stored, worlds[a->from], &m, err));
+    lb_str old = p->module;
+    p->embedding = m.row->role == LB_ROLE_TOKEN_EMBD;
+    p->relayout = lb_arch_row_relayout(m.row, LB_WORLD_GGUF);
+    LB_TRY(world_name(a, &m, LB_WORLD_HF, "", &p->module, err));
+    LB_TRY(world_name(a, &m, LB_WORLD_MLX, "", &p->mlx, err));
+    LB_TRY(world_name(a, &m, LB_WORLD_GGUF, ".weight", &p->gguf, err));
+    const lb_str *target = a->to == FORM_GGUF ? &p->gguf : a->to == FORM_MLX ? &p->mlx : &p->module;
+    if (target->len == 0 || lb_arch_is_dropped(m.row, worlds[a->to], &a->hp))
+        return lb_fail(err, LB_E_UNSUPPORTED, "'%.*s' has no tensor of its own in the target",
+                       LB_FMT(old));
+    if ((a->to == FORM_GGUF || a->from == FORM_GGUF) && p->relayout != LB_RL_NONE &&
+        !lb_relayout_moves_rows(p->relayout))
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "'%.*s': GGUF stores the base tensor in a form that adapters cannot follow",
+                       LB_FMT(old));
+    return LB_OK;
+}
+
+/* ---- writing ---- */
+
+/* A or B in canonical form (0, 1), then as the target has it. */
+static lb_status push_matrix(adapter *a, const pair *p, u32 which, lb_err *err) {
+    static const char *const ends[][2] = {[FORM_PEFT] = {".lora_A.weight", ".lora_B.weight"},
+                                          [FORM_MLX] = {".lora_a", ".lora_b"},
+                                          [FORM_GGUF] = {".lora_a", ".lora_b"}};
+    lb_conv *c = a->c;
+    lb_graph *g = &c->plan->graph;
+    const lb_weight *w = &c->src->weights[p->weight[which]];
+    lb_dtype stored = c->src->tensors[w->part[0]].dtype, dtype = c->o->cast ? c->o->dtype : stored;
+    bool flipped = a->from == FORM_MLX || (a->from == FORM_GGUF && p->embedding && which == 0);
+    bool flip = a->to == FORM_MLX || (a->to == FORM_GGUF && p->embedding && which == 0);
+    lb_piece x = {
+        .node = lb_expr_read(g, 0, w),
+        .shape = {.rank = 2, .dim = {which ? p->n_out : p->rank, which ? p->rank : p->n_in}},
+        .dtype = stored};
+    if (lb_dtype_get(stored)->cls == LB_CLASS_BLOCK || dtype != stored || flipped || flip) {
+        x.node = lb_expr_decode(g, x.node);
+        x.values = true;
+    }
+    if (!lb_ctensor_is_float(dtype))
+        dtype = lb_dtype_get(stored)->cls == LB_CLASS_BLOCK ? LB_F32 : dtype;
+    if (flipped)
+        x.node = lb_expr_transpose(g, x.node);
+    lb_relayout_in in = {g, &a->hp, p->relayout, LB_SUFFIX_WEIGHT, w->name};
+    if (which && p->relayout != LB_RL_NONE && a->from == FORM_GGUF)
+        LB_TRY(lb_relayout_apply(&in, true, &x, err));
+    if (which && p->relayout != LB_RL_NONE && a->to == FORM_GGUF)
+        LB_TRY(lb_relayout_apply(&in, false, &x, err));
+    if (flip) {
+        x.node = lb_expr_transpose(g, x.node);
+        x.shape = (lb_shape){.rank = 2, .dim = {x.shape.dim[1], x.shape.dim[0]}};
+    }
+    lb_shape *shape = lb_arena_new(c->perm, lb_shape, 1);
+    lb_str base = a->to == FORM_GGUF ? p->gguf : a->to == FORM_MLX ? p->mlx : p->module;
+    const char *end = a->to == FORM_PEFT && p->embedding
+                          ? (which ? ".lora_embedding_B" : ".lora_embedding_A")
+                          : ends[a->to][which];
+    lb_str name = lb_arena_printf(c->perm, "%s%.*s%s", a->to == FORM_PEFT ? PEFT_PREFIX : "",
+                                  LB_FMT(base), end);
+    if (!shape || !name.ptr)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for names");
+    *shape = x.shape;
+    lb_node_id root = lb_expr_encode(g, x.node, dtype);
+    LB_TRY(lb_graph_status(g, err));
+    return lb_conv_push(
+        c, &(lb_out_tensor){.name = name, .dtype = dtype, .shape = shape, .node = root}, err);
+}
+
+static lb_json *number(lb_arena *perm, double v) {
+    return v == floor(v) && fabs(v) < 1e15 ? lb_json_new_i64(perm, (i64)v)
+                                           : lb_json_new_f64(perm, v);
+}
+
+/* The one value that all pairs have, or refused: the target has one for all. */
+static lb_status one_for_all(const adapter *a, bool alpha, double *out, lb_err *err) {
+    for (u64 i = 0; i < a->n; i++) {
+        const pair *p = &a->pairs[i];
+        double v = alpha ? p->scale * (double)p->rank : p->scale;
+        if (i == 0)
+            *out = v;
+        else if (fabs(v - *out) > 1e-9 * fabs(*out))
+            return lb_fail(err, LB_E_UNSUPPORTED,
+                           "'%.*s' has another %s than '%.*s' (%g, %g): the target has one for all",
+                           LB_FMT(p->module), alpha ? "alpha" : "scale", LB_FMT(a->pairs[0].module),
+                           v, *out);
+    }
+    return LB_OK;
+}
+
+/* What stands behind "layers.N." in a module's name; the whole name outside of layers. */
+static lb_str in_layer(lb_str module) {
+    size_t at;
+    if (!lb_str_find(module, LB_STR("layers."), &at))
+        return module;
+    lb_str rest = lb_str_sub(module, at + 7, module.len);
+    return lb_str_find(rest, LB_STR("."), &at) ? lb_str_sub(rest, at + 1, rest.len) : module;
+}
+
+static bool listed(const lb_json *list, lb_str s) {
+    for (const lb_json *v = list->first; v; v = v->next)
+        if (lb_str_eq(v->text, s))
+            return true;
+    return false;
+}
+
+static lb_status no_memory(lb_err *err) {
+    return lb_fail(err, LB_E_NOMEM, "out of memory for adapter_config.json");
+}
+
+static lb_status mlx_config(adapter *a, lb_json **out, lb_err *err) {
+    lb_arena *perm = a->c->perm;
+    lb_json *c = lb_json_new_object(perm), *lora = lb_json_new_object(perm),
+            *keys = lb_json_new_array(perm);
+    double scale = 1, dropout = 0;
+    LB_TRY(one_for_all(a, false, &scale, err));
+    for (u64 i = 0; i < a->n; i++) {
+        lb_str key = in_layer(a->pairs[i].mlx);
+        if (a->pairs[i].rank != a->pairs[0].rank)
+            return lb_fail(err, LB_E_UNSUPPORTED,
+                           "'%.*s' has another rank than '%.*s': MLX has one for all",
+                           LB_FMT(a->pairs[i].module), LB_FMT(a->pairs[0].module));
+        if (keys && !listed(keys, key) && !lb_json_push(keys, lb_json_new_str(perm, key)))
+            return no_memory(err);
+    }
+    (void)lb_json_as_f64(lb_json_get(a->config, "lora_dropout"), &dropout);
+    bool ok = lb_json_set(perm, c, "fine_tune_type", lb_json_new_str(perm, LB_STR("lora"))) &&
+              /* as mlx-lm reads it: of all layers; those without matrices add nothing */
+              lb_json_set(perm, c, "num_layers", lb_json_new_i64(perm, -1)) &&
+              lb_json_set(perm, lora, "rank", lb_json_new_u64(perm, a->pairs[0].rank)) &&
+              lb_json_set(perm, lora, "scale", lb_json_new_f64(perm, scale)) &&
+              lb_json_set(perm, lora, "dropout", lb_json_new_f64(perm, dropout)) &&
+              lb_json_set(perm, lora, "keys", keys) &&
+              lb_json_set(perm, c, "lora_parameters", lora);
+    *out = c;
+    return ok ? LB_OK : no_memory(err);
+}
+
+/* Ranks and alphas that are not the first pair's, by module. */
+static bool add_patterns(const adapter *a, lb_json *ranks, lb_json *alphas, double alpha) {
+    lb_arena *perm = a->c->perm;
+    for (u64 i = 0; i < a->n; i++) {
+        const pair *p = &a->pairs[i];
+        double own = p->scale * (double)p->rank;
+        lb_str key = lb_arena_str(perm, p->module);
+        if (!key.ptr ||
+            (p->rank != a->pairs[0].rank &&
+             !lb_json_set(perm, ranks, key.ptr, lb_json_new_u64(perm, p->rank))) ||
+            (fabs(own - alpha) > 1e-9 * fabs(alpha) &&
+             !lb_json_set(perm, alphas, key.ptr, number(perm, own))))
+            return false;
+    }
+    return true;
+}
+
+static lb_status peft_config(adapter *a, lb_json **out, lb_err *err) {
+    lb_arena *perm = a->c->perm;
+    lb_json *c = lb_json_new_object(perm), *targets = lb_json_new_array(perm),
+            *ranks = lb_json_new_object(perm), *alphas = lb_json_new_object(perm);
+    double alpha = a->n ? a->pairs[0].scale * (double)a->pairs[0].rank : 1, dropout = 0;
+    lb_str base = LB_STR("");
+    for (u64 i = 0; i < a->n; i++) /* whole names: a part of the layers may have none */
+        if (!targets || !lb_json_push(targets, lb_json_new_str(perm, a->pairs[i].module)))
+            return no_memory(err);
+    (void)lb_json_as_str(lb_json_get(a->config, "model"), &base);
+    (void)lb_json_as_f64(lb_json_path(a->config, "lora_parameters.dropout"), &dropout);
+    bool ok = lb_json_set(perm, c, "alpha_pattern", alphas) &&
+              lb_json_set(perm, c, "base_model_name_or_path", lb_json_new_str(perm, base)) &&
+              lb_json_set(perm, c, "bias", lb_json_new_str(perm, LB_STR("none"))) &&
+              lb_json_set(perm, c, "fan_in_fan_out", lb_json_new_bool(perm, false)) &&
+              lb_json_set(perm, c, "inference_mode", lb_json_new_bool(perm, true)) &&
+              lb_json_set(perm, c, "init_lora_weights", lb_json_new_bool(perm, true)) &&
+              lb_json_set(perm, c, "lora_alpha", number(perm, alpha)) &&
+              lb_json_set(perm, c, "lora_dropout", lb_json_new_f64(perm, dropout)) &&
+              lb_json_set(perm, c, "modules_to_save", lb_json_new_null(perm)) &&
+              lb_json_set(perm, c, "peft_type", lb_json_new_str(perm, LB_STR("LORA"))) &&
+              lb_json_set(perm, c, "r", lb_json_new_u64(perm, a->n ? a->pairs[0].rank : 1)) &&
+              add_patterns(a, ranks, alphas, alpha) &&
+              lb_json_set(perm, c, "rank_pattern", ranks) &&
+              lb_json_set(perm, c, "target_modules", targets) &&
+              lb_json_set(perm, c, "task_type", lb_json_new_str(perm, LB_STR("CAUSAL_LM"))) &&
+              lb_json_set(perm, c, "use_dora", lb_json_new_bool(perm, false)) &&
+              lb_json_set(perm, c, "use_rslora", lb_json_new_bool(perm, false));
+    *out = c;
+    return ok ? LB_OK : no_memory(err);
+}
+
+/* The text that a PEFT adapter had before lbrx made this one of it. */
+static lb_str kept_config(const adapter *a) {
+    lb_str text = LB_STR_NONE;
+    if (a->from == FORM_GGUF) {
+        const lb_gguf_kv *kv = lb_meta_find(a->c->src->gguf, KEY_CONFIG);
+        if (!kv || !lb_kv_as_str(kv, &text))
+            return LB_STR_NONE;
+    } else {
+        (void)lb_json_as_str(lb_json_get(a->config, KEY_CONFIG), &text);
+    }
+    return text;
+}
+
+static lb_status push_folder_texts(adapter *a, lb_err *err) {
+    lb_conv *c = a->c;
+    lb_json *config = NULL;
+    lb_buf b = {0};
+    lb_str kept = a->to == FORM_PEFT ? kept_config(a) : LB_STR_NONE;
+    if (kept.len) {
+        lb_buf_put_str(&b, kept);
+    } else {
+        LB_TRY(a->to == FORM_PEFT ? peft_config(a, &config, err) : mlx_config(a, &config, err));
+        if (a->to == FORM_MLX && a->from == FORM_PEFT && !c->o->w.no_provenance &&
+            !lb_json_set(c->perm, config, KEY_CONFIG, lb_json_new_str(c->perm, a->config_text)))
+            return no_memory(err);
+        lb_json_write(&b, config, (lb_json_style){.indent = 2, .ascii = true});
+        lb_buf_put_c(&b, "\n");
+    }
+    c->model.stem = a->to == FORM_PEFT ? "adapter_model" : "adapters";
+    const lb_side_file *readme = lb_source_side(c->src, LB_STR("README.md"));
+    if (readme)
+        LB_TRY(lb_conv_push_text(c, (lb_sink_text){.name = readme->name, .copy_from = readme->path},
+                                 err));
+    return lb_conv_push_buf(c, "adapter_config.json", &b, err);
+}
+
+static lb_status push_meta(adapter *a, lb_err *err) {
+    lb_conv *c = a->c;
+    double alpha = 1;
+    lb_arch_meta_in in = {.config = lb_json_new_object(c->perm),
+                          .label = lb_os_base_name(c->src->label)};
+    const lb_side_file *readme = lb_source_side(c->src, LB_STR("README.md"));
+    if (!in.config)
+        return no_memory(err);
+    if (readme)
+        LB_TRY(lb_os_read_file(readme->path, 16 * LB_MIB, c->perm, &in.readme, err));
+    for (u64 i = 0; i < a->n; i++)
+        in.n_params += a->pairs[i].n_in * a->pairs[i].n_out;
+    LB_TRY(one_for_all(a, true, &alpha, err));
+    LB_TRY(lb_arch_meta_adapter(a->arch, &in, (float)alpha, &c->meta, err));
+    if (a->from == FORM_PEFT && !c->o->w.no_provenance)
+        LB_TRY(lb_meta_set_str(&c->meta, KEY_CONFIG, a->config_text, err));
+    c->model.meta = &c->meta;
+    return lb_conv_edit_meta(c, err);
+}
+
+lb_status lb_conv_adapter(lb_conv *c, lb_err *err) {
+    adapter a = {.c = c, .from = form_of(c->src), .to = form_to(c->model.format)};
+    const lb_side_file *f = lb_source_side(c->src, LB_STR("adapter_config.json"));
+    if (a.to == FORM_NONE)
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "an adapter becomes hf (PEFT), mlx or gguf: see --to");
+    if (f) {
+        LB_TRY(lb_os_read_file(f->path, 16 * LB_MIB, c->perm, &a.config_text, err));
+        LB_TRY(lb_json_parse(a.config_text, "adapter_config.json", c->perm, &a.config, err));
+    } else if (a.from != FORM_GGUF) {
+        return lb_fail(err, LB_E_FORMAT,
+                       "an adapter without adapter_config.json: its scale is not "
+                       "known");
+    }
+    LB_TRY(read_pairs(&a, err));
+    if (a.n == 0)
+        return lb_fail(err, LB_E_FORMAT, "the adapter holds no matrices");
+    LB_TRY(find_base(&a, err));
+    for (u64 i = 0; i < a.n; i++)
+        LB_TRY(name_pair(&a, &a.pairs[i], err));
+    LB_TRY(read_scales(&a, err));
+    for (u64 i = 0; i < a.n; i++)
+        for (u32 which = 0; which < 2; which++)
+            LB_TRY(push_matrix(&a, &a.pairs[i], which, err));
+    return a.to == FORM_GGUF ? push_meta(&a, err) : push_folder_texts(&a, err);
+}
