@@ -30,21 +30,23 @@ typedef enum lb_relayout {
     LB_RL_ADD_ONE, /* GGUF holds value + 1 (gemma norms): f32 sum; for F16 input the sum is rounded
                       to f16 before it is stored as F32 (as the reference does) */
     LB_RL_MADE,    /* no HF tensor: see lb_arch_made */
-    LB_RL_ONE_ROW, /* a matrix of one row, which some writers of GGUF store as a vector */
+    LB_RL_TRANSPOSE, /* matrix transposed; biases as they are (gpt2's Conv1D) */
+    LB_RL_ONE_ROW,   /* a matrix of one row, which some writers of GGUF store as a vector */
     LB_RL_COUNT
 } lb_relayout;
 
 /* What the tensor is: quantization recipes, merge filters and type policies ask. */
 typedef enum lb_role {
     LB_ROLE_TOKEN_EMBD,
+    LB_ROLE_POS_EMBD, /* learned positions */
     LB_ROLE_OUTPUT,
     LB_ROLE_OUTPUT_NORM,
     LB_ROLE_ATTN_NORM,
     LB_ROLE_ATTN_Q,
     LB_ROLE_ATTN_K,
     LB_ROLE_ATTN_V,
+    LB_ROLE_ATTN_QKV, /* one matrix in every world: the rows of q, then k, then v */
     LB_ROLE_ATTN_OUTPUT,
-    LB_ROLE_ATTN_QKV, /* one matrix: the rows of q, then k, then v */
     LB_ROLE_ATTN_Q_NORM,
     LB_ROLE_ATTN_K_NORM,
     LB_ROLE_ATTN_POST_NORM,
@@ -72,12 +74,16 @@ typedef enum lb_role {
 enum { LB_SUFFIX_WEIGHT = 1, LB_SUFFIX_BIAS = 2, LB_SUFFIX_NONE = 4 };
 
 /* Which rows of a world's matrix are the row's: Q, K, V: n_head, n_head_kv, n_head_kv heads one
- * after the other; FIRST, SECOND: two halves; EVEN, ODD: every second row. */
+ * after the other; GROUP_Q, GROUP_K, GROUP_V: n_head_kv groups, each the heads of q that go with
+ * one head of k and v, then these two; FIRST, SECOND: two halves; EVEN, ODD: every second row. */
 typedef enum lb_part {
     LB_PART_ALL,
     LB_PART_Q,
     LB_PART_K,
     LB_PART_V,
+    LB_PART_GROUP_Q,
+    LB_PART_GROUP_K,
+    LB_PART_GROUP_V,
     LB_PART_FIRST,
     LB_PART_SECOND,
     LB_PART_EVEN,
@@ -87,7 +93,8 @@ typedef enum lb_part {
 enum {
     LB_ROW_GGUF_F32 = 1,    /* F32 in GGUF whatever the output type (routers, short convolutions) */
     LB_ROW_GGUF_TQ_F16 = 2, /* F16 in GGUF under tq1_0 and tq2_0 (embeddings, output) */
-    LB_ROW_MLX_DROP_TIED = 4, /* left out of MLX when the embeddings are tied, though stored */
+    LB_ROW_MLX_DROP_TIED = 4, /* left out of MLX when the embeddings are tied, though stored; with
+                                 no name there, other models are refused */
     LB_ROW_CUT_VOCAB = 8,     /* GGUF keeps only the rows that the tokenizer knows (gemma3) */
     LB_ROW_OPTIONAL = 16,     /* a complete model may lack it */
     LB_ROW_EXPERT = 32        /* one matrix an expert: stacked in a world whose name lacks {e} */
@@ -155,12 +162,16 @@ lb_str lb_arch_row_name(const lb_arch_tensor *row, lb_world world);          /* 
 lb_relayout lb_arch_row_relayout(const lb_arch_tensor *row, lb_world world); /* HF: NONE */
 /* Whether the world keeps the experts' matrices of this row in one tensor. */
 bool lb_arch_is_stacked(const lb_arch_tensor *row, lb_world world);
-/* The rows of a part in a matrix of n_rows. LB_E_FORMAT: it cannot be cut so. */
+/* The rows of a part in a matrix of n_rows: n of them, in runs of `run`, a run every `step` (both 1
+ * where they are neighbours). LB_E_FORMAT: it cannot be cut so. */
 typedef struct lb_part_rows {
-    u64 from, step, n;
+    u64 from, run, step, n;
 } lb_part_rows;
 lb_status lb_arch_part_rows(lb_part part, const lb_hparams *hp, u64 n_rows, lb_part_rows *out,
                             lb_err *err);
+#define LB_PARTS_OF_MATRIX 3 /* at most */
+/* Whether the rows of the part alternate with those of the others. */
+bool lb_arch_part_is_woven(lb_part part);
 /* The name of a row in a world, in the arena; ptr NULL when out of memory; empty where the row has
  * none. */
 lb_str lb_arch_tensor_name(const lb_arch_tensor *row, lb_world world, const lb_arch_match *m,

@@ -31,7 +31,8 @@ typedef enum lb_arch_kv_op {
                       LB_KVF_TRUTHY: nor empty, 0 or false */
     LB_KV_ONLY,    /* a config in which `names` is there and not `fallback` (one of "a|b") is
                       refused: `hf` */
-    LB_KV_PERIOD   /* ... in whose list not every `fallback`-th layer is the other one */
+    LB_KV_PERIOD,  /* ... in whose list not every `fallback`-th layer is the other one */
+    LB_KV_OR_TIMES /* as VALUE; null or absent: `times` x the number under `of` */
 } lb_arch_kv_op;
 
 enum {
@@ -55,6 +56,8 @@ typedef struct lb_arch_kv {
         *absent; /* back: JSON value that the reference assumes without the key; NULL: left out */
     const char *fallback; /* forward: JSON value for a config that lacks the key; NULL: left out */
     const char *unless_one; /* left out when this key of the config is 1 */
+    const char *of;         /* OR_TIMES */
+    u32 times;
     u8 flags;
 } lb_arch_kv;
 
@@ -79,6 +82,12 @@ typedef struct lb_arch_bias {
     const char *hf;
     lb_role role;
 } lb_arch_bias;
+
+/* A general name of a config's field and the class's own (attribute_map of transformers): a file
+ * may have either. */
+typedef struct lb_arch_alias {
+    const char *general, *own;
+} lb_arch_alias;
 
 /* What stands before a row's name, and what instead: {"model.", "language_model.model."}. */
 typedef struct lb_arch_prefix {
@@ -115,11 +124,15 @@ struct lb_arch {
     const char *const *classes; /* entries of "architectures", the one written first; NULL-ended */
     const char *const *model_types;  /* whose config class has `defaults`; NULL-ended */
     const char *defaults;            /* JSON object: fields of that class; "x?": x may be null;
-                                        "x~": a number, whole or not */
+                                        "x~": a number, whole or not. NULL: transformers has no such
+                                        class, the model comes with code of its own */
     const char *split_unless;        /* config key with which head_dim null stays null; NULL */
     const char *local_theta;         /* config key of the local rope base; NULL */
-    const char *theta, *theta_local; /* JSON defaults of the rope bases */
+    const char *theta, *theta_local; /* JSON defaults of the rope bases; NULL: no rope */
     const char *rotary;              /* JSON default of partial_rotary_factor; NULL: none */
+    const lb_arch_alias *aliases;    /* both NULL: the end; NULL: none */
+    const char
+        *prefix; /* of the HF names that a checkpoint of the inner model lacks; NULL: "model." */
     const lb_arch_tensor *rows;
     u32 n_rows;
     const lb_arch_kv *kv; /* after the common rows */
@@ -145,6 +158,7 @@ extern const lb_arch lb_arch_llama, lb_arch_mistral, lb_arch_qwen2, lb_arch_qwen
     lb_arch_gemma, lb_arch_gemma2, lb_arch_gemma3, lb_arch_granite, lb_arch_olmo2, lb_arch_seed_oss,
     lb_arch_smollm3, lb_arch_starcoder2;
 extern const lb_arch lb_arch_phi3;
+extern const lb_arch lb_arch_gpt2;
 extern const lb_arch lb_arch_mixtral, lb_arch_qwen2moe, lb_arch_olmoe, lb_arch_granitemoe;
 
 /* NULL: no such family. Outer classes count as their language model's family. */

@@ -110,8 +110,11 @@ static lb_status read_value(back *b, const lb_gguf_kv *kv, lb_json **out) {
 
 static bool reads(const back *b, const lb_arch_kv *row) {
     bool local = (row->flags & LB_KVF_ROPE_LOCAL) != 0;
-    return (row->op == LB_KV_VALUE || row->op == LB_KV_BACK) && row->hf &&
-           !(row->flags & LB_KVF_NO_BACK) && (!local || (b->arch->flags & LB_ARCH_ROPE_BY_LAYER));
+    if (!b->arch->theta && row->op == LB_KV_VALUE && strncmp(row->key, "rope.", 5) == 0)
+        return false;
+    return (row->op == LB_KV_VALUE || row->op == LB_KV_OR_TIMES || row->op == LB_KV_BACK) &&
+           row->hf && !(row->flags & LB_KVF_NO_BACK) &&
+           (!local || (b->arch->flags & LB_ARCH_ROPE_BY_LAYER));
 }
 
 static lb_status take_row(back *b, const lb_arch_kv *row) {
@@ -132,9 +135,18 @@ static lb_status take_row(back *b, const lb_arch_kv *row) {
     return LB_OK;
 }
 
+/* A family that has a name of its own for a key does not get the common one beside it. */
+static bool has_own(const back *b, const lb_arch_kv *common) {
+    for (u32 i = 0; i < b->arch->n_kv; i++)
+        if (reads(b, &b->arch->kv[i]) && strcmp(b->arch->kv[i].key, common->key) == 0)
+            return true;
+    return false;
+}
+
 static lb_status take_rows(back *b) {
     for (u32 i = 0; i < lb_arch_common_n_kv; i++)
-        LB_TRY(take_row(b, &lb_arch_common_kv[i]));
+        if (!has_own(b, &lb_arch_common_kv[i]))
+            LB_TRY(take_row(b, &lb_arch_common_kv[i]));
     for (u32 i = 0; i < b->arch->n_kv; i++)
         LB_TRY(take_row(b, &b->arch->kv[i]));
     return LB_OK;
@@ -188,8 +200,16 @@ static lb_status take_rope_dims(back *b) {
 /* Sizes that the loader derives when they are not written, and those that only tensors show. */
 static lb_status take_shape(back *b) {
     u64 n = 0;
-    set(b, b->config, "num_key_value_heads", lb_json_new_u64(b->perm, b->hp.n_head_kv));
-    const lb_json *defaults = literal(b, b->arch->defaults);
+    const lb_json *defaults = b->arch->defaults ? literal(b, b->arch->defaults) : NULL;
+    if (!defaults || lb_json_get(defaults, "num_key_value_heads") ||
+        lb_json_get(defaults, "num_key_value_heads?"))
+        set(b, b->config, "num_key_value_heads", lb_json_new_u64(b->perm, b->hp.n_head_kv));
+    else if (b->hp.n_head_kv != b->hp.n_head)
+        return lb_fail(b->err, LB_E_UNSUPPORTED,
+                       "GGUF metadata: %llu key-value heads of %llu: config.json of '%s' has no "
+                       "form for that",
+                       (unsigned long long)b->hp.n_head_kv, (unsigned long long)b->hp.n_head,
+                       b->arch->family);
     if (find(b, "attention.key_length") || lb_json_get(defaults, "head_dim"))
         set(b, b->config, "head_dim", lb_json_new_u64(b->perm, b->hp.head_dim));
     if (find(b, "attention.value_length") &&
@@ -368,6 +388,8 @@ static lb_status read_scaling(back *b, lb_json *rope) {
 
 /* rope_theta and rope_scaling as transformers 4 and mlx-lm read them, rope_parameters as 5 does. */
 static lb_status take_rope(back *b) {
+    if (!b->arch->theta)
+        return LB_OK;
     lb_json *scaling = lb_json_new_object(b->perm), *full, *both;
     if (!scaling)
         return b->oom = true, LB_OK;
@@ -492,6 +514,9 @@ static void take_ids(back *b, lb_json *to, bool with_eot) {
 }
 
 static void take_names(back *b) {
+    if (!b->arch->defaults)
+        notice(b, "transformers has no class '%s': the code that comes with such models is needed",
+               b->arch->classes[0]);
     lb_json *classes = lb_json_new_array(b->perm);
     b->oom |= !lb_json_push(classes, lb_json_new_str(b->perm, lb_str_c(b->arch->classes[0])));
     set(b, b->config, "architectures", classes);

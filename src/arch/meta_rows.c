@@ -232,6 +232,15 @@ static lb_status put_mscale(const writer *w, const lb_arch_kv *row, lb_err *err)
                            (float)lb_rope_long_mscale(scale, orig), err);
 }
 
+static lb_status put_or_times(const writer *w, const lb_arch_kv *row, const lb_json *v,
+                              lb_err *err) {
+    u64 n;
+    if (is_set(v))
+        return put_value(w, row, v, err);
+    LB_TRY(lb_arch_pick_u64(w->n, row->of, &n, err));
+    return put_u32(w, row->key, n <= UINT32_MAX ? n * row->times : n, err);
+}
+
 static lb_status check_refused(const writer *w, const lb_arch_kv *row, const lb_json *v,
                                lb_err *err) {
     u64 n_layers = 0;
@@ -308,6 +317,8 @@ static lb_status put_row(const writer *w, const lb_arch_kv *row, lb_err *err) {
         if (v && v->type == LB_JBOOL && !v->truth)
             return lb_meta_set_bool(w->out, full_key(w, row->key, buf), false, err);
         return LB_OK;
+    case LB_KV_OR_TIMES:
+        return put_or_times(w, row, v, err);
     case LB_KV_BACK:
         return LB_OK;
     case LB_KV_REFUSE:

@@ -75,10 +75,15 @@ bool lb_arch_is_stacked(const lb_arch_tensor *row, lb_world world) {
     return (row->flags & LB_ROW_EXPERT) && !has_hole(lb_arch_row_name(row, world), "{e}");
 }
 
+bool lb_arch_part_is_woven(lb_part part) {
+    return part == LB_PART_GROUP_Q || part == LB_PART_GROUP_K || part == LB_PART_GROUP_V ||
+           part == LB_PART_EVEN || part == LB_PART_ODD;
+}
+
 lb_status lb_arch_part_rows(lb_part part, const lb_hparams *hp, u64 n_rows, lb_part_rows *out,
                             lb_err *err) {
     u64 q = 0, kv = 0, want = n_rows;
-    *out = (lb_part_rows){0, 1, n_rows};
+    *out = (lb_part_rows){0, 1, 1, n_rows};
     switch (part) {
     case LB_PART_ALL:
         return LB_OK;
@@ -89,20 +94,34 @@ lb_status lb_arch_part_rows(lb_part part, const lb_hparams *hp, u64 n_rows, lb_p
             !lb_mul_u64(hp->n_head_kv, hp->head_dim, &kv) || !lb_add_u64(q, kv, &want) ||
             !lb_add_u64(want, kv, &want) || want != n_rows)
             break;
-        *out = part == LB_PART_Q ? (lb_part_rows){0, 1, q}
-                                 : (lb_part_rows){part == LB_PART_K ? q : q + kv, 1, kv};
+        *out = part == LB_PART_Q ? (lb_part_rows){0, 1, 1, q}
+                                 : (lb_part_rows){part == LB_PART_K ? q : q + kv, 1, 1, kv};
+        return LB_OK;
+    case LB_PART_GROUP_Q:
+    case LB_PART_GROUP_K:
+    case LB_PART_GROUP_V:
+        if (!lb_mul_u64(hp->n_head, hp->head_dim, &q) ||
+            !lb_mul_u64(hp->n_head_kv, hp->head_dim, &kv) || !lb_add_u64(q, kv, &want) ||
+            !lb_add_u64(want, kv, &want) || want != n_rows || hp->n_head % hp->n_head_kv != 0)
+            break;
+        q /= hp->n_head_kv; /* of a group */
+        *out = (lb_part_rows){part == LB_PART_GROUP_Q   ? 0
+                              : part == LB_PART_GROUP_K ? q
+                                                        : q + hp->head_dim,
+                              part == LB_PART_GROUP_Q ? q : hp->head_dim, q + 2 * hp->head_dim,
+                              part == LB_PART_GROUP_Q ? q * hp->n_head_kv : kv};
         return LB_OK;
     case LB_PART_FIRST:
     case LB_PART_SECOND:
         if (n_rows % 2 != 0)
             break;
-        *out = (lb_part_rows){part == LB_PART_FIRST ? 0 : n_rows / 2, 1, n_rows / 2};
+        *out = (lb_part_rows){part == LB_PART_FIRST ? 0 : n_rows / 2, 1, 1, n_rows / 2};
         return LB_OK;
     case LB_PART_EVEN:
     case LB_PART_ODD:
         if (n_rows % 2 != 0)
             break;
-        *out = (lb_part_rows){part == LB_PART_ODD, 2, n_rows / 2};
+        *out = (lb_part_rows){part == LB_PART_ODD, 1, 2, n_rows / 2};
         return LB_OK;
     }
     return lb_fail(err, LB_E_FORMAT, "%llu rows do not divide into the parts that the config says",
@@ -147,7 +166,8 @@ static bool without(const skeleton *sk, lb_str part, skeleton *out) {
 }
 
 /* Prefixes as the reference takes them: conversion/base.py filter_tensors ("language_model."),
- * conversion/llama.py ("text_model.", "model." for classes without a head). */
+ * conversion/llama.py ("text_model.", "model." for classes without a head); those of MLX always
+ * have "model.". */
 static bool find_prefixed(const lb_arch *a, lb_world world, const skeleton *sk,
                           lb_arch_match *out) {
     static const lb_str prefixes[] = {LB_N("language_model."), LB_N("text_model.")};
@@ -155,12 +175,13 @@ static bool find_prefixed(const lb_arch *a, lb_world world, const skeleton *sk,
     for (size_t i = 0; i < LB_LEN(prefixes); i++)
         if (without(sk, prefixes[i], &s) && find_skeleton(a, world, &s, out))
             return true;
-    if (sk->len + 6 > sizeof s.text || lb_str_starts((lb_str){sk->text, sk->len}, LB_STR("model.")))
+    lb_str more = lb_str_c(a->prefix && world == LB_WORLD_HF ? a->prefix : "model.");
+    if (sk->len + more.len > sizeof s.text || lb_str_starts((lb_str){sk->text, sk->len}, more))
         return false;
     s = *sk;
-    memcpy(s.text, "model.", 6);
-    memcpy(s.text + 6, sk->text, sk->len);
-    s.len += 6;
+    memcpy(s.text, more.ptr, more.len);
+    memcpy(s.text + more.len, sk->text, sk->len);
+    s.len += more.len;
     return find_skeleton(a, world, &s, out);
 }
 

@@ -132,10 +132,29 @@ static bool layers_named(const lb_json *c) {
            n == types->n;
 }
 
+/* The class's own name of a field. */
+static const char *own_name(const lb_arch *a, const char *key) {
+    for (const lb_arch_alias *x = a->aliases; x && x->own; x++)
+        if (strcmp(x->general, key) == 0)
+            return x->own;
+    return key;
+}
+
+/* A field under its general name sets the class's own, whatever that is. */
+static bool use_own_names(const lb_arch *a, lb_json *c, lb_arena *s) {
+    for (const lb_arch_alias *x = a->aliases; x && x->own; x++) {
+        const lb_json *v = lb_json_get(c, x->general);
+        if (v && !lb_json_set(s, c, x->own, lb_json_copy(s, v)))
+            return false;
+        lb_json_remove(c, x->general);
+    }
+    return true;
+}
+
 static bool shape_accepted(const lb_arch *a, const lb_json *c) {
     u64 n_embd, n_head;
-    if (!lb_json_as_u64(lb_json_get(c, "hidden_size"), &n_embd) ||
-        !lb_json_as_u64(lb_json_get(c, "num_attention_heads"), &n_head) || n_head == 0)
+    if (!lb_json_as_u64(lb_json_get(c, own_name(a, "hidden_size")), &n_embd) ||
+        !lb_json_as_u64(lb_json_get(c, own_name(a, "num_attention_heads")), &n_head) || n_head == 0)
         return false;
     return (!(a->flags & LB_ARCH_HEADS_DIVIDE) || n_embd % n_head == 0) && layers_named(c);
 }
@@ -404,16 +423,8 @@ static bool take_nested(const lb_arch_outer *o, const lb_json *config, lb_arena 
     return out->outer && out->text;
 }
 
-/* The JSON as it is. */
-static bool take_raw(const lb_json *config, lb_arena *s, lb_arch_normal *out) {
-    const lb_arch_outer *o = lb_arch_outer_of(config, NULL);
-    lb_json *c = NULL;
-    nested n;
-    if (o && lb_arch_outer_text(o, config)) {
-        c = take_nested(o, config, s, &n) && put_beneath(n.text, n.outer, s) ? n.text : NULL;
-    } else {
-        c = lb_json_copy(s, config);
-    }
+/* Rope parameters as they stand in the config. */
+static bool take_rope(lb_json *c, lb_arena *s, lb_arch_normal *out) {
     lb_json *rope = lb_json_get(c, "rope_parameters");
     if (!rope)
         rope = lb_json_get(c, "rope_scaling");
@@ -427,19 +438,34 @@ static bool take_raw(const lb_json *config, lb_arena *s, lb_arch_normal *out) {
     return c && rope && (full || local || mirror_globals(c, s, out));
 }
 
+/* The JSON as it is. */
+static bool take_raw(const lb_json *config, lb_arena *s, lb_arch_normal *out) {
+    const lb_arch_outer *o = lb_arch_outer_of(config, NULL);
+    nested n;
+    if (!o || !lb_arch_outer_text(o, config))
+        return take_rope(lb_json_copy(s, config), s, out);
+    return take_nested(o, config, s, &n) && put_beneath(n.text, n.outer, s) &&
+           take_rope(n.text, s, out);
+}
+
 /* Through the class, which fills in the copy `c`; outer: what is beneath it, or NULL. *ok: the
  * class takes it. */
 static lb_status take_class(const lb_arch *cls, lb_json *c, const lb_json *outer, lb_arena *s,
                             lb_arch_normal *out, bool *ok, lb_err *err) {
-    bool oom = !c, by_layer = (cls->flags & LB_ARCH_ROPE_BY_LAYER) != 0;
+    bool by_layer = (cls->flags & LB_ARCH_ROPE_BY_LAYER) != 0;
+    bool oom = !c || !use_own_names(cls, c, s);
     *ok = !oom && accepts(cls, c, s, &oom);
     if (oom)
         return no_memory(err);
     if (!*ok)
         return LB_OK;
     out->config = c;
-    if (!fill_shape(cls, c, s) ||
-        !(by_layer ? rope_by_layer(cls, c, s, out) : rope_global(cls, c, s, out)))
+    if (!fill_shape(cls, c, s))
+        return no_memory(err);
+    if (!cls->theta)
+        return (!outer || put_beneath(c, outer, s)) && take_rope(c, s, out) ? LB_OK
+                                                                            : no_memory(err);
+    if (!(by_layer ? rope_by_layer(cls, c, s, out) : rope_global(cls, c, s, out)))
         return no_memory(err);
     *ok = rope_accepted(cls, c, out);
     if (!*ok)
@@ -459,7 +485,7 @@ static lb_status take_outer(const lb_arch_outer *o, const lb_json *config, lb_ar
         return no_memory(err);
     lb_json_as_str(lb_json_get(n.text, "model_type"), &type);
     const lb_arch *cls = lb_arch_by_model_type(type);
-    *ok = *ok && cls;
+    *ok = *ok && cls && cls->defaults;
     return *ok ? take_class(cls, n.text, n.outer, s, out, ok, err) : LB_OK;
 }
 
@@ -474,7 +500,7 @@ lb_status lb_arch_normalise(const lb_json *config, lb_arena *scratch, lb_arch_no
     /* The config class goes by model_type, which may be another family's. */
     const lb_arch *cls = lb_arch_by_model_type(type);
     const lb_arch_outer *o = cls ? NULL : lb_arch_outer_of(config, NULL);
-    if (cls)
+    if (cls && cls->defaults)
         LB_TRY(take_class(cls, lb_json_copy(scratch, config), NULL, scratch, out, &ok, err));
     else if (o && lb_arch_in_list(o->model_types, type))
         LB_TRY(take_outer(o, config, scratch, out, &ok, err));
@@ -518,9 +544,14 @@ static lb_status row_u64(const lb_arch *a, const lb_arch_normal *n, const char *
     for (u32 i = 0; i < lb_arch_common_n_kv + a->n_kv; i++) {
         const lb_arch_kv *row =
             i < lb_arch_common_n_kv ? &lb_arch_common_kv[i] : &a->kv[i - lb_arch_common_n_kv];
-        if (row->op != LB_KV_VALUE || strcmp(row->key, key) != 0)
+        if ((row->op != LB_KV_VALUE && row->op != LB_KV_OR_TIMES) || strcmp(row->key, key) != 0)
             continue;
         const lb_json *v = lb_arch_pick(n, row->names);
+        if (row->op == LB_KV_OR_TIMES && !is_set(v)) {
+            LB_TRY(lb_arch_pick_u64(n, row->of, out, err));
+            fault = lb_mul_u64(*out, row->times, out) ? NULL : "missing";
+            continue;
+        }
         lb_json number = {.type = LB_JNUMBER, .text = lb_str_c(row->fallback)};
         names = row->names;
         if (!v && row->fallback)

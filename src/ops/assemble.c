@@ -96,6 +96,12 @@ static lb_status add_known(grouping *g, u32 tensor, lb_err *err) {
     const lb_ctensor *t = &g->out->source->tensors[tensor];
     lb_arch_match m = t->match;
     lb_made_of *to;
+    if ((m.row->flags & LB_ROW_MLX_DROP_TIED) && g->out->world == LB_WORLD_MLX && !m.row->mlx.len &&
+        !g->out->source->hp.tied)
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "tensor '%.*s': the '%s' of mlx-lm always has tied embeddings",
+                       LB_FMT(g->out->source->source->weights[t->weight].name),
+                       lb_arch_name(g->out->source->arch));
     if (lb_arch_is_dropped(m.row, g->out->world, &g->out->source->hp))
         return leave_out(g, tensor, err);
     bool each = t->n_stack > 1 && !whole_stack(g, t);
@@ -305,7 +311,8 @@ static lb_status make_piece(const lb_assembly *a, const lb_made_of *m, const lb_
         in.op = lb_arch_row_relayout(t->match.row, a->world);
         in.suffix = t->match.suffix;
     }
-    LB_TRY(lb_ctensor_piece(p, c, t, r->expert, lb_relayout_moves_rows(in.op), x, err));
+    bool woven = t->known && lb_arch_part_is_woven((lb_part)t->match.row->part[a->world]);
+    LB_TRY(lb_ctensor_piece(p, c, t, r->expert, woven || lb_relayout_moves_rows(in.op), x, err));
     if (x->changed) { /* the way back was computed: are the original bytes kept beside? */
         const lb_weight *w;
         LB_TRY(lb_ctensor_original(c, t, &p->perm, &w, err));
@@ -356,16 +363,73 @@ u32 lb_assembly_rank(const lb_assembly *a, const lb_made_of *m) {
     return m->first->shape.rank + (m->stacked || is_stored_stack(m));
 }
 
+/* A tensor whose parts' rows alternate: its segments are a run of each part in turn. */
+typedef struct weaver {
+    const lb_assembly *a;
+    const lb_made_of *m;
+    u32 n_parts;
+    lb_dtype dtype;
+    lb_made *out;
+} weaver;
+
+/* The segments of its matrix number `at`, whose parts are x. */
+static lb_status weave(const weaver *w, const lb_piece *x, u32 at, lb_err *err) {
+    const lb_ctensors *c = w->a->source;
+    lb_part_rows part;
+    u64 n_rows = 0, n_groups = 0;
+    for (u32 i = 0; i < w->n_parts; i++)
+        n_rows += x[i].shape.rank ? x[i].shape.dim[0] : 0;
+    for (u32 i = 0; i < w->n_parts; i++) {
+        const lb_ctensor *t = &c->tensors[w->m->ref[at * w->n_parts + i].tensor];
+        LB_TRY(lb_arch_part_rows((lb_part)t->match.row->part[w->a->world], &c->hp, n_rows, &part,
+                                 err));
+        n_groups = part.n / part.run;
+        if (x[i].shape.dim[0] != part.n || n_groups * w->n_parts * (at + 1) > w->out->n_segments)
+            return lb_fail(err, LB_E_FORMAT,
+                           "tensor '%.*s': the matrices that it is made of differ in shape",
+                           LB_FMT(w->m->name));
+        for (u64 k = 0; k < n_groups; k++) {
+            lb_piece run = x[i];
+            run.node = lb_expr_rows(&w->a->plan->graph, x[i].node, k * part.run, 1, part.run);
+            w->out->segments[(at * n_groups + k) * w->n_parts + i] =
+                lb_piece_encode(w->a->plan, t, &run, w->dtype);
+        }
+    }
+    return LB_OK;
+}
+
+/* Its segments, by the shapes of the first matrix's parts. */
+static lb_status count_woven(const lb_assembly *a, const lb_made_of *m, u64 *out, lb_err *err) {
+    lb_part_rows part;
+    u64 n_rows = 0;
+    const lb_ctensor *t = m->first;
+    u32 n_parts = count_parts(a->source, a->world, t->match.row);
+    for (u32 i = 0; i < n_parts; i++) {
+        const lb_ctensor *x = &a->source->tensors[m->ref[i].tensor];
+        n_rows += x->shape.rank ? x->shape.dim[0] : 0;
+    }
+    LB_TRY(lb_arch_part_rows((lb_part)t->match.row->part[a->world], &a->source->hp, n_rows, &part,
+                             err));
+    *out = m->n_ref * (part.n / part.run);
+    return LB_OK;
+}
+
 lb_status lb_assembly_make(const lb_assembly *a, const lb_made_of *m, lb_dtype dtype, u64 n_rows,
                            lb_made *out, lb_err *err) {
     lb_plan *p = a->plan;
     u32 n_parts =
         m->stored || m->n_ref == 1 ? 1 : count_parts(a->source, a->world, m->first->match.row);
-    *out =
-        (lb_made){.segments = lb_arena_new(&p->perm, lb_node_id, m->n_ref), .n_segments = m->n_ref};
-    if (!out->segments)
+    bool woven = n_parts > 1 && lb_arch_part_is_woven((lb_part)m->first->match.row->part[a->world]);
+    const weaver w = {a, m, n_parts, dtype, out};
+    lb_piece parts[LB_PARTS_OF_MATRIX];
+    u64 matrix_rows = 0, n_segments = m->n_ref;
+    LB_ASSERT(n_parts <= LB_PARTS_OF_MATRIX);
+    if (woven)
+        LB_TRY(count_woven(a, m, &n_segments, err));
+    *out = (lb_made){.segments = lb_arena_new(&p->perm, lb_node_id, n_segments),
+                     .n_segments = (u32)n_segments};
+    if (!out->segments || n_segments > UINT32_MAX)
         return oom(err);
-    u64 matrix_rows = 0;
     for (u32 i = 0; i < m->n_ref; i++) {
         const lb_ctensor *t = &a->source->tensors[m->ref[i].tensor];
         lb_piece x;
@@ -378,7 +442,13 @@ lb_status lb_assembly_make(const lb_assembly *a, const lb_made_of *m, lb_dtype d
         }
         if (p->graph.err.code != LB_OK)
             return lb_graph_status(&p->graph, err);
-        out->segments[i] = lb_piece_encode(p, t, &x, dtype);
+        if (!woven) {
+            out->segments[i] = lb_piece_encode(p, t, &x, dtype);
+            continue;
+        }
+        parts[i % n_parts] = x;
+        if (i % n_parts == n_parts - 1)
+            LB_TRY(weave(&w, parts, i / n_parts, err));
     }
     if (m->stacked && !is_stored_stack(m) && !m->stored) {
         if (out->shape.rank == LB_RANK_MAX)

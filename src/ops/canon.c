@@ -33,6 +33,22 @@ lb_status lb_canon_init(lb_canon *out, const lb_source *s, lb_arena *perm, lb_er
     return LB_OK;
 }
 
+/* Where Hugging Face fuses or stacks, a matrix has no name of its own there: "NAME[3][q]". */
+static lb_str full_name(const lb_arch_match *m, lb_arena *perm) {
+    static const char *const parts[] = {
+        [LB_PART_ALL] = "",        [LB_PART_Q] = "[q]",         [LB_PART_K] = "[k]",
+        [LB_PART_V] = "[v]",       [LB_PART_GROUP_Q] = "[q]",   [LB_PART_GROUP_K] = "[k]",
+        [LB_PART_GROUP_V] = "[v]", [LB_PART_FIRST] = "[first]", [LB_PART_SECOND] = "[second]",
+        [LB_PART_EVEN] = "[even]", [LB_PART_ODD] = "[odd]"};
+    const char *part = parts[m->row->part[LB_WORLD_HF]];
+    lb_str name = lb_arch_tensor_name(m->row, LB_WORLD_HF, m, perm);
+    bool stacked = lb_arch_is_stacked(m->row, LB_WORLD_HF) && m->expert != LB_NO_INDEX;
+    if (!name.ptr || (!*part && !stacked))
+        return name;
+    return stacked ? lb_arena_printf(perm, "%.*s[%u]%s", LB_FMT(name), m->expert, part)
+                   : lb_arena_printf(perm, "%.*s%s", LB_FMT(name), part);
+}
+
 /* The canonical tensor of one row; of a stack, of one expert. */
 static lb_status one(const lb_canon *c, const lb_arch_match *m, lb_arena *perm,
                      lb_canon_weight *out, lb_err *err) {
@@ -42,9 +58,13 @@ static lb_status one(const lb_canon *c, const lb_arch_match *m, lb_arena *perm,
     out->cut_vocab = (m->row->flags & LB_ROW_CUT_VOCAB) != 0;
     if (m->row->hf.len == 0)
         return LB_OK;
-    out->name = lb_arch_tensor_name(m->row, LB_WORLD_HF, m, perm);
+    out->name = full_name(m, perm);
     if (!out->name.ptr)
         return lb_fail(err, LB_E_NOMEM, "out of memory");
+    out->transposed = lb_arch_row_relayout(m->row, c->world) == LB_RL_TRANSPOSE &&
+                      m->suffix != LB_SUFFIX_BIAS && out->shape.rank == 2;
+    if (out->transposed)
+        out->shape = (lb_shape){.rank = 2, .dim = {out->shape.dim[1], out->shape.dim[0]}};
     if (c->world == LB_WORLD_GGUF) {
         out->heads = lb_arch_relayout_heads(m->row->relayout, &c->hparams);
         out->plus_one = m->row->relayout == LB_RL_ADD_ONE && m->suffix != LB_SUFFIX_BIAS;
@@ -53,7 +73,7 @@ static lb_status one(const lb_canon *c, const lb_arch_match *m, lb_arena *perm,
 }
 
 /* Matrices of a stack times rows of the table. Falls back to the weight as it is stored where it
- * cannot be cut so (another shape, every second row). */
+ * cannot be cut so (another shape). */
 static lb_status cut(const lb_canon *c, const lb_weight *w, const lb_arch_match *m, lb_arena *perm,
                      lb_canon_weight *out, u64 *n, lb_err *err) {
     bool stacked = lb_arch_is_stacked(m->row, c->world);
@@ -76,7 +96,7 @@ static lb_status cut(const lb_canon *c, const lb_weight *w, const lb_arch_match 
                 continue; /* another form of the first */
             if (lb_arch_part_rows((lb_part)x.row->part[c->world], &c->hparams, rows, &part, NULL) !=
                     LB_OK ||
-                part.step != 1 || shape.rank > 2) {
+                shape.rank > 2) {
                 *n = 1;
                 return LB_OK;
             }
@@ -84,7 +104,9 @@ static lb_status cut(const lb_canon *c, const lb_weight *w, const lb_arch_match 
                                        .name = w->name,
                                        .shape = shape,
                                        .first_row = e * rows + part.from,
-                                       .n_rows = part.n};
+                                       .n_rows = part.n,
+                                       .run = part.run == part.step ? 0 : part.run,
+                                       .step = part.step};
             if (part.n != rows)
                 out[k].shape.dim[0] = part.n;
             LB_TRY(one(c, &x, perm, &out[k++], err));

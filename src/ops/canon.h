@@ -21,6 +21,8 @@ typedef struct lb_canon_weight {
     lb_shape shape;        /* of what follows */
     u64 first_row, n_rows; /* of the weight as a matrix (a vector: of elements): one expert of a
                               stack, one part of a fused matrix; n_rows 0: all of it */
+    u64 run, step;         /* of them runs of so many, one every `step`; run 0: in order */
+    bool transposed;       /* stored so; shape is the canonical one */
     u64 heads;             /* rows of so many heads are interleaved as stored; 0: in order */
     bool plus_one;         /* stored as value + 1 */
     bool cut_vocab;        /* rows beyond the tokenizer's may be missing in GGUF */

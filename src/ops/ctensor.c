@@ -89,7 +89,7 @@ static lb_status set_shape(const lb_ctensors *c, const lb_weight *w, lb_ctensor 
     lb_shape_matrix(&t->shape, &t->matrix_rows, &cols);
     if (t->shape.rank == 1)
         t->matrix_rows = cols;
-    t->rows = (lb_part_rows){0, 1, t->matrix_rows};
+    t->rows = (lb_part_rows){0, 1, 1, t->matrix_rows};
     if (!t->known || t->shape.rank == 0)
         return LB_OK;
     lb_status st = lb_arch_part_rows((lb_part)t->match.row->part[c->world], &c->hp, t->matrix_rows,
@@ -222,8 +222,8 @@ lb_status lb_ctensor_piece(lb_plan *p, const lb_ctensors *c, const lb_ctensor *t
     if (all && t->n_stack > 1)
         out->shape = w->shape;
     if (sliced)
-        out->node = lb_expr_rows(g, out->node, (all ? 0 : expert * t->matrix_rows) + t->rows.from,
-                                 t->rows.step, t->rows.n);
+        out->node = lb_expr_runs(g, out->node, (all ? 0 : expert * t->matrix_rows) + t->rows.from,
+                                 t->rows.run, t->rows.step, t->rows.n);
     return lb_relayout_apply(&in, true, out, err);
 }
 

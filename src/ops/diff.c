@@ -249,9 +249,15 @@ static lb_status name_weights(side *x, const lb_canon *known, bool use_arch, lb_
 
 static lb_status values_of(lb_values *v, const lb_source *s, const lb_canon_weight *c,
                            lb_err *err) {
+    u64 rows =
+        c->run ? (c->n_rows - 1) / c->run * c->step + (c->n_rows - 1) % c->run + 1 : c->n_rows;
     LB_TRY(lb_values_init(v, s, &s->weights[c->weight], err));
     if (c->n_rows)
-        LB_TRY(lb_values_slice(v, c->first_row, c->n_rows, err));
+        LB_TRY(lb_values_slice(v, c->first_row, rows, err));
+    if (c->run)
+        LB_TRY(lb_values_runs(v, c->run, c->step, c->n_rows, err));
+    if (c->transposed)
+        LB_TRY(lb_values_transpose(v, err));
     return lb_values_heads(v, c->heads, err);
 }
 

@@ -34,6 +34,23 @@ static lb_status add_one(const lb_relayout_in *in, bool inverse, lb_piece *p, lb
     return LB_OK;
 }
 
+static lb_status transpose(const lb_relayout_in *in, bool inverse, lb_piece *p, lb_err *err) {
+    (void)inverse;
+    if (in->suffix == LB_SUFFIX_BIAS)
+        return LB_OK;
+    if (p->shape.rank != 2)
+        return lb_fail(err, LB_E_FORMAT, "tensor '%.*s' is not a matrix", LB_FMT(in->name));
+    to_values(in, p);
+    p->node = lb_expr_transpose(in->graph, p->node);
+    p->shape = (lb_shape){.rank = 2, .dim = {p->shape.dim[1], p->shape.dim[0]}};
+    const lb_node *n = p->node == LB_NODE_NONE ? NULL : lb_graph_node(in->graph, p->node);
+    if (n && n->kind == LB_NODE_DECODE && !p->changed) { /* there and back: as stored */
+        p->node = n->in[0];
+        p->values = false;
+    }
+    return LB_OK;
+}
+
 static lb_status one_row(const lb_relayout_in *in, bool inverse, lb_piece *p, lb_err *err) {
     (void)in;
     (void)err;
@@ -53,9 +70,13 @@ static const struct {
     relayout_fn *apply;
     bool moves_rows, is_map;
 } table[LB_RL_COUNT] = {
-    [LB_RL_NONE] = {none, false, true},   [LB_RL_ROPE_Q] = {rope, true, false},
-    [LB_RL_ROPE_K] = {rope, true, false}, [LB_RL_ADD_ONE] = {add_one, false, true},
-    [LB_RL_MADE] = {made, false, false},  [LB_RL_ONE_ROW] = {one_row, false, false},
+    [LB_RL_NONE] = {none, false, true},
+    [LB_RL_ROPE_Q] = {rope, true, false},
+    [LB_RL_ROPE_K] = {rope, true, false},
+    [LB_RL_ADD_ONE] = {add_one, false, true},
+    [LB_RL_MADE] = {made, false, false},
+    [LB_RL_ONE_ROW] = {one_row, false, false},
+    [LB_RL_TRANSPOSE] = {transpose, false, false},
 };
 
 bool lb_relayout_moves_rows(lb_relayout r) {

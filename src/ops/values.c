@@ -5,6 +5,7 @@
 #include "plan/expr.h"
 
 #define ALIGN 64
+#define TILE_SIDE 256 /* of a square one: its square is LB_VALUES_TILE */
 
 static u64 aligned(u64 n) {
     return (n + ALIGN - 1) & ~(u64)(ALIGN - 1);
@@ -31,6 +32,31 @@ lb_status lb_values_slice(lb_values *v, u64 first_row, u64 n_rows, lb_err *err) 
                        LB_FMT(v->weight->name), (unsigned long long)first_row);
     v->first_row = first_row;
     v->n_rows = n_rows;
+    return LB_OK;
+}
+
+lb_status lb_values_runs(lb_values *v, u64 run, u64 step, u64 n_rows, lb_err *err) {
+    u64 last;
+    if (run == step || n_rows == 0)
+        return LB_OK;
+    if (run == 0 || !lb_mul_u64((n_rows - 1) / run, step, &last) ||
+        !lb_add_u64(last, (n_rows - 1) % run, &last) || last >= v->n_rows)
+        return lb_fail(err, LB_E_FORMAT, "weight '%.*s': its parts are not all in it",
+                       LB_FMT(v->weight->name));
+    v->run = run;
+    v->step = step;
+    v->n_rows = n_rows;
+    return LB_OK;
+}
+
+lb_status lb_values_transpose(lb_values *v, lb_err *err) {
+    u64 n = v->n_rows;
+    if (!v->codec.decodes || v->codec.dtype == LB_F64 || v->codec.dtype == LB_C64)
+        return lb_fail(err, LB_E_UNSUPPORTED, "weight '%.*s': this type is not transposed",
+                       LB_FMT(v->weight->name));
+    v->n_rows = v->n_cols;
+    v->n_cols = n;
+    v->transposed = true;
     return LB_OK;
 }
 
@@ -84,7 +110,10 @@ void lb_values_cut_init(lb_values_cut *c, const lb_values *a, const lb_values *b
         return;
     c->tile_rows = LB_MAX(LB_VALUES_TILE / c->n_cols, (u64)1);
     c->tile_cols = c->n_cols;
-    if (keep > 1)
+    if (a->transposed || (b && b->transposed)) { /* a multiple of every block */
+        c->tile_rows = lb_ceil_div_u64(TILE_SIDE, keep) * keep;
+        c->tile_cols = LB_MIN(TILE_SIDE, c->n_cols);
+    } else if (keep > 1)
         c->tile_rows = LB_MAX(c->tile_rows / keep, (u64)1) * keep;
     else if (c->n_cols > LB_VALUES_TILE)
         c->tile_cols = LB_VALUES_TILE;
@@ -140,11 +169,13 @@ u64 lb_values_stored_bytes(const lb_values *v, const lb_values_tile *t) {
 
 u64 lb_values_scratch_bytes(const lb_values *v, const lb_values_cut *c) {
     lb_values_tile t = {0, LB_MIN(c->tile_rows, c->n_rows), 0, c->tile_cols};
+    if (v->transposed)
+        t = (lb_values_tile){0, t.nc, 0, t.nr};
     u64 elems = t.nr * t.nc, stored = 0;
     for (u32 p = 0; p < v->codec.n_parts; p++)
         stored += aligned(most_bytes(v, p, &t));
     return stored + aligned(lb_codec_scratch_elems(&v->codec, elems) * sizeof(float)) +
-           (v->head_rows ? aligned(elems * sizeof(float)) : 0);
+           (v->head_rows || v->transposed ? aligned(elems * sizeof(float)) : 0);
 }
 
 /* A tile is whole rows or a stretch of one row: its bytes in each part are one range, but for
@@ -214,11 +245,11 @@ static void undo_heads(u64 head_rows, u64 n_rows, u64 n_cols, float *out, const 
     }
 }
 
-lb_status lb_values_read(const lb_values *v, const lb_values_io *io, const lb_values_tile *t,
-                         float *out, lb_err *err) {
+/* Stored rows one after the other, as they are. */
+static lb_status read_rows(const lb_values *v, const lb_values_io *io, const lb_values_tile *t,
+                           float *out, lb_err *err) {
     const lb_kernels *k = io->kernels;
     const u8 *part[LB_PARTS_MAX] = {0};
-    u64 n = t->nr * t->nc;
     u8 *at = io->scratch;
     for (u32 p = 0; p < v->codec.n_parts; p++) {
         LB_TRY(read_part(v, io->fds, t, p, at, err));
@@ -226,14 +257,61 @@ lb_status lb_values_read(const lb_values *v, const lb_values_io *io, const lb_va
         at += aligned(part_bytes(v, p, t));
     }
     float *scales = (float *)(void *)at;
-    at += aligned(lb_codec_scratch_elems(&v->codec, n) * sizeof(float));
-    float *values = v->head_rows ? (float *)(void *)at : out;
     for (u64 i = 0; v->codec.by_row && i < t->nr; i++) {
         lb_codec_row row = row_of(v, t, i, part);
-        lb_codec_decode_row(&v->codec, k, &row, values + i * t->nc, scales);
+        lb_codec_decode_row(&v->codec, k, &row, out + i * t->nc, scales);
     }
     if (!v->codec.by_row)
-        lb_codec_decode(&v->codec, k, n, values, part, scales);
+        lb_codec_decode(&v->codec, k, t->nr * t->nc, out, part, scales);
+    return LB_OK;
+}
+
+/* The same where the rows of a tile are no neighbours, or it has not all of their columns. */
+static lb_status read_pieces(const lb_values *v, const lb_values_io *io, const lb_values_tile *t,
+                             float *out, lb_err *err) {
+    lb_values x = *v;
+    for (u64 i = 0, n; i < t->nr; i += n) {
+        u64 row = t->r0 + i;
+        n = t->nc == v->n_cols ? t->nr - i : 1;
+        if (v->run) {
+            n = LB_MIN(n, v->run - row % v->run);
+            row = row / v->run * v->step + row % v->run;
+        }
+        x.first_row = v->first_row + row;
+        lb_values_tile piece = {0, n, t->c0, t->nc};
+        LB_TRY(read_rows(&x, io, &piece, out + i * t->nc, err));
+    }
+    return LB_OK;
+}
+
+static lb_status read_transposed(const lb_values *v, const lb_values_io *io,
+                                 const lb_values_tile *t, float *out, lb_err *err) {
+    lb_values x = *v;
+    x.n_rows = v->n_cols;
+    x.n_cols = v->n_rows;
+    return read_pieces(&x, io, &(lb_values_tile){t->c0, t->nc, t->r0, t->nr}, out, err);
+}
+
+/* Bytes at the front of the scratch where values lie that are moved then. */
+static u64 moved_bytes(const lb_values *v, u64 n_elems) {
+    return v->head_rows || v->transposed ? aligned(n_elems * sizeof(float)) : 0;
+}
+
+lb_status lb_values_read(const lb_values *v, const lb_values_io *io, const lb_values_tile *t,
+                         float *out, lb_err *err) {
+    const lb_kernels *k = io->kernels;
+    u64 n = t->nr * t->nc, moved = moved_bytes(v, n);
+    float *values = moved ? (float *)(void *)io->scratch : out;
+    lb_values_io inner = *io;
+    inner.scratch += moved;
+    if (v->transposed)
+        LB_TRY(read_transposed(v, &inner, t, values, err));
+    else if (v->run || (t->nr > 1 && t->nc < v->n_cols))
+        LB_TRY(read_pieces(v, &inner, t, values, err));
+    else
+        LB_TRY(read_rows(v, &inner, t, values, err));
+    if (v->transposed)
+        k->transpose(t->nc, t->nr, sizeof *out, out, t->nc, values, t->nr);
     if (v->head_rows)
         undo_heads(v->head_rows, t->nr, t->nc, out, values);
     if (v->add_one) {
@@ -246,7 +324,7 @@ lb_status lb_values_read(const lb_values *v, const lb_values_io *io, const lb_va
 
 const u8 *lb_values_part(const lb_values *v, const lb_values_io *io, const lb_values_tile *t, u32 p,
                          u64 *len) {
-    const u8 *at = io->scratch;
+    const u8 *at = io->scratch + moved_bytes(v, t->nr * t->nc);
     for (u32 i = 0; i < p; i++)
         at += aligned(part_bytes(v, i, t));
     *len = part_bytes(v, p, t);

@@ -21,7 +21,9 @@ typedef struct lb_values {
     const lb_weight *weight;
     lb_codec codec;
     u64 n_rows, n_cols;
-    u64 first_row; /* of the weight: lb_values_slice */
+    u64 first_row;   /* of the weight: lb_values_slice */
+    u64 run, step;   /* runs of so many rows, one every `step`; run 0: all in order */
+    bool transposed; /* n_rows and n_cols are those of the transposed weight */
     /* Stored -> canonical: rows 2i+h of each head (GGUF) come to h*half+i. */
     u64 head_rows; /* rows of a head; 0: rows stand in order */
     /* Adds one, in f32, and for f16 values rounds the sum to f16: as GGUF stores gemma's norms. The
@@ -41,6 +43,13 @@ lb_status lb_values_heads(lb_values *v, u64 heads, lb_err *err);
 /* Only so many rows of the weight (a vector: elements). Before heads are set. LB_E_FORMAT if it
  * does not have them. */
 lb_status lb_values_slice(lb_values *v, u64 first_row, u64 n_rows, lb_err *err);
+
+/* Of the rows of the slice, runs of `run`, one every `step`, n_rows in all. */
+lb_status lb_values_runs(lb_values *v, u64 run, u64 step, u64 n_rows, lb_err *err);
+
+/* The weight transposed. Not with heads or slices. LB_E_UNSUPPORTED for types that are not decoded
+ * to f32. */
+lb_status lb_values_transpose(lb_values *v, lb_err *err);
 
 /* The elements of a vector as rows of one element; nothing for a matrix. */
 void lb_values_as_column(lb_values *v);

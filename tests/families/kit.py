@@ -56,6 +56,7 @@ class Case:
       files      more small files: {name: text}
       back       the state that GGUF -> HF gives, from the source's state (default: the same): a function
       mlx_back   the same for MLX -> HF
+      unread     parts of HF names that only lbrx is given, to leave them out: the peers stop at them
       lossy      parts of HF names whose values GGUF -> HF does not give back exactly
       gguf       why there is no such form: the reference refuses, and so must lbrx ("": there is one)
       mlx        why mlx-lm makes none, though lbrx does
@@ -65,7 +66,7 @@ class Case:
       quantize   False: mlx_lm.convert does not quantize it"""
 
     def __init__(self, label, config, model=None, tensors=None, dtype="bf16", outtype=None, edit=None, shard=None,
-                 tokenizer="bpe", files=None, back=None, mlx_back=None, lossy=(), gguf="", mlx="", mlx_adds=(),
+                 tokenizer="bpe", files=None, back=None, mlx_back=None, unread=(), lossy=(), gguf="", mlx="", mlx_adds=(),
                  logits=True, mlx_logits=True, quantize=True):
         self.__dict__.update(locals())
         del self.self
@@ -172,6 +173,19 @@ def build(case, folder):
     return folder
 
 
+def for_peers(case, folder):
+    """The folder without what they do not read, under the same name."""
+    if not case.unread:
+        return folder
+    out = folder.parent / "peers" / folder.name
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.copytree(folder, out)
+    for f in shards(out):
+        t = {k: (OF_ST[v["dtype"]], v["shape"]) for k, v in header(f).items() if k != "__metadata__"}
+        save({k: v for k, v in t.items() if not any(p in k for p in case.unread)}, f)
+    return out
+
+
 def state(folder):
     from safetensors.torch import load_file
     out = {}
@@ -257,21 +271,23 @@ def of_mlx(folder):
 def golden(case, work):
     """What the peers make of the case, for tests/unit/test_families.c."""
     folder = build(case, pathlib.Path(work) / case.label)
-    got = state(folder)
+    got = state(for_peers(case, folder))
     files = {f.name: [[k, v["dtype"], v["shape"]] for k, v in header(f).items() if k != "__metadata__"]
              for f in shards(folder)}
     out = {"label": case.label, "config": (folder / "config.json").read_text(), "outtype": case.outtype,
            "same_type": case.outtype == case.dtype, "tokenizer": case.tokenizer, "files": case.files or {},
            "shards": files, "lossy": list(case.lossy), "mlx_adds": list(case.mlx_adds)}
     path = pathlib.Path(work) / "out.gguf"
+    folder = for_peers(case, folder)
     why = to_gguf(case, folder, path)
     if bool(why) != bool(case.gguf):
         sys.exit("%s: the reference converter: %s" % (case.label, why or "does not refuse"))
     out["gguf"] = None if why else of_gguf(path)
-    out["back"] = listed(case.back(dict(got))) if case.back else None
+    out["back"] = listed(case.back(dict(got)) if case.back else got) if case.back or case.unread else None
     why = to_mlx(folder, pathlib.Path(work) / "mlx")
     if bool(why) != bool(case.mlx):
         sys.exit("%s: mlx_lm.convert: %s" % (case.label, why or "does not refuse"))
     out["mlx"] = None if why else of_mlx(pathlib.Path(work) / "mlx")
-    out["mlx_back"] = listed(case.mlx_back(dict(got))) if case.mlx_back else None
+    out["mlx_back"] = listed(case.mlx_back(dict(got)) if case.mlx_back else got) \
+        if case.mlx_back or case.unread else None
     return out

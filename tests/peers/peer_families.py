@@ -84,7 +84,7 @@ def same_logits(what, back, src):
 def gguf_part(f, what, case, src, work, want):
     ours, theirs, back = work / "ours.gguf", work / "theirs.gguf", work / "back"
     with Part(f, COLUMNS[0]) as part:
-        why = kit.to_gguf(case, src, theirs)
+        why = kit.to_gguf(case, kit.for_peers(case, src), theirs)
         if case.gguf:
             part.none(case.gguf)
             rc = pc.subprocess.run([pc.LBRX, "convert", src, "-o", ours, *OUT], capture_output=True).returncode
@@ -127,7 +127,7 @@ def mlx_part(f, what, case, src, work, want):
     shutil.rmtree(ours, ignore_errors=True)
     back_want = case.mlx_back(dict(want)) if case.mlx_back else want
     with Part(f, COLUMNS[3]) as part:
-        why = kit.to_mlx(src, theirs)
+        why = kit.to_mlx(kit.for_peers(case, src), theirs)
         if case.mlx:
             part.none(case.mlx)
         else:
@@ -171,7 +171,7 @@ def quantized(what, case, src, work):
     q, values, back, again = work / "q", work / "values", work / "back", work / "again"
     for kw in (dict(q_bits=4, q_group_size=32), dict(q_mode="mxfp4", q_bits=4, q_group_size=32)):
         w = "%s -> mlx %s" % (what, kw)
-        why = kit.to_mlx(src, q, quantize=True, **kw) or kit.to_mlx(q, values, dequantize=True)
+        why = kit.to_mlx(kit.for_peers(case, src), q, quantize=True, **kw) or kit.to_mlx(q, values, dequantize=True)
         if why:
             pc.skip("%s: mlx_lm.convert: %s" % (w, why))
             continue
@@ -199,7 +199,7 @@ def quantized(what, case, src, work):
 def one(f, case, work):
     what = "%s %s" % (f, case.label)
     src = kit.build(case, work / case.label)
-    want = kit.state(src)
+    want = kit.state(kit.for_peers(case, src))
     try:
         gguf_part(f, what, case, src, work, want)
         if pc.mx is not None:

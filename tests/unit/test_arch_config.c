@@ -627,11 +627,9 @@ LB_TEST(families) {
     CHECK_U64(family_of("{\"architectures\": [\"Gemma3ForConditionalGeneration\"]}", &n),
               LB_E_FORMAT);
     CHECK_U64(family_of("{\"architectures\": [\"FooForCausalLM\"]}", &n), LB_E_UNSUPPORTED);
-    CHECK(strstr(err.msg, "FooForCausalLM") &&
-          strstr(err.msg,
-                 "(known: llama, mistral, qwen2, qwen3, qwen3_moe, gemma3, gemma, gemma2, granite, "
-                 "olmo2, seed_oss, smollm3, starcoder2, mixtral, qwen2_moe, olmoe, granitemoe, "
-                 "phi3)"));
+    CHECK(strstr(err.msg, "FooForCausalLM") && strstr(err.msg, "(known: llama, mistral, "));
+    for (u32 i = 0; lb_arch_at(i, &n); i++)
+        CHECK(strstr(err.msg, n));
     CHECK_U64(family_of("{\"model_type\": \"mamba\"}", &n), LB_E_UNSUPPORTED);
     CHECK_U64(family_of("{}", &n), LB_E_FORMAT);
     CHECK_U64(family_of("[]", &n), LB_E_FORMAT);

@@ -59,6 +59,18 @@ LB_TEST(worlds) {
                "model.layers.1.pre_feedforward_layernorm.weight"));
 }
 
+/* Checkpoints of the inner model lack a prefix that is the family's own. */
+LB_TEST(own_prefix) {
+    CHECK(maps("gpt2", HF, "transformer.h.3.attn.c_attn.weight", GGUF, "blk.3.attn_qkv.weight"));
+    CHECK(maps("gpt2", HF, "h.3.attn.c_attn.bias", GGUF, "blk.3.attn_qkv.bias"));
+    CHECK(maps("gpt2", HF, "wpe.weight", MLX, "model.wpe.weight"));
+    CHECK(maps("gpt2", HF, "model.wpe.weight", GGUF, NULL));
+    CHECK(maps("gpt2", MLX, "model.h.3.ln_1.bias", HF, "transformer.h.3.ln_1.bias"));
+    CHECK(maps("gpt2", GGUF, "position_embd.weight", HF, "transformer.wpe.weight"));
+    CHECK(maps("gpt2", HF, "h.3.attn.bias", GGUF, ""));
+    CHECK(maps("gpt2", HF, "h.3.attn.masked_bias", MLX, ""));
+}
+
 LB_TEST(prefixes) {
     CHECK(maps("llama", HF, "layers.2.input_layernorm.weight", GGUF, "blk.2.attn_norm.weight"));
     CHECK(maps("llama", HF, "norm.weight", GGUF, "output_norm.weight"));
@@ -229,10 +241,45 @@ LB_TEST(tables) {
                 CHECK(w != GGUF || name.len < 64); /* ggml's limit */
             }
         lb_json *v;
-        CHECK_OK(lb_json_parse(lb_str_c(a->defaults), "defaults", &arena, &v, &err));
+        if (a->defaults)
+            CHECK_OK(lb_json_parse(lb_str_c(a->defaults), "defaults", &arena, &v, &err));
         CHECK_OK(lb_json_parse(lb_str_c(a->constants), "constants", &arena, &v, &err));
         CHECK_OK(lb_json_parse(lb_str_c(a->mlx), "mlx", &arena, &v, &err));
     }
+}
+
+/* Every row of a matrix is one part's. */
+LB_TEST(parts) {
+    static const lb_part sets[][LB_PARTS_OF_MATRIX + 1] = {
+        {LB_PART_Q, LB_PART_K, LB_PART_V},
+        {LB_PART_GROUP_Q, LB_PART_GROUP_K, LB_PART_GROUP_V},
+        {LB_PART_FIRST, LB_PART_SECOND},
+        {LB_PART_EVEN, LB_PART_ODD},
+        {LB_PART_ALL}};
+    const lb_hparams hp = {.n_head = 6, .n_head_kv = 2, .head_dim = 4};
+    enum { ROWS = (6 + 2 + 2) * 4 };
+    for (size_t k = 0; k < LB_LEN(sets); k++) {
+        u8 owner[ROWS] = {0};
+        lb_part_rows r;
+        for (size_t i = 0; i == 0 || sets[k][i] != LB_PART_ALL; i++) {
+            CHECK_OK(lb_arch_part_rows(sets[k][i], &hp, ROWS, &r, &err));
+            CHECK(lb_arch_part_is_woven(sets[k][i]) == (r.run != r.step));
+            for (u64 row = 0; row < r.n; row++) {
+                u64 at = r.from + row / r.run * r.step + row % r.run;
+                CHECK(at < ROWS);
+                owner[at]++;
+            }
+        }
+        for (size_t i = 0; i < ROWS; i++)
+            CHECK(owner[i] == 1);
+        CHECK(sets[k][0] == LB_PART_ALL ||
+              lb_arch_part_rows(sets[k][0], &hp, ROWS + 1, &r, &err) == LB_E_FORMAT);
+    }
+    lb_part_rows q; /* two groups: 3 heads of q, k, v */
+    CHECK_OK(lb_arch_part_rows(LB_PART_GROUP_Q, &hp, ROWS, &q, &err));
+    CHECK(q.from == 0 && q.run == 12 && q.step == 20 && q.n == 24);
+    CHECK_OK(lb_arch_part_rows(LB_PART_GROUP_V, &hp, ROWS, &q, &err));
+    CHECK(q.from == 16 && q.run == 4 && q.step == 20 && q.n == 8);
 }
 
 LB_TEST(many_names) {

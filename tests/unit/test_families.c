@@ -10,6 +10,7 @@
 #include "base/hash.h"
 #include "base/os.h"
 #include "ops/convert.h"
+#include "ops/diff.h"
 #include "ops/open.h"
 #include "st_files.h"
 #include "test.h"
@@ -400,6 +401,28 @@ static bool direction(const lb_json *c, const char *text, const char *from, cons
     return false;
 }
 
+/* lbrx diff finds every tensor of one in the other, with the same values. */
+static void same_values(const lb_json *c, const char *text, const char *x, const char *y) {
+    lb_kernels k;
+    lb_source *a = NULL, *b = NULL;
+    lb_arena perm = {0};
+    lb_diff d = {0};
+    lb_kernels_init(&k, lb_cpu_isa());
+    lb_diff_options o = {.kernels = &k, .n_threads = 1, .memory_bytes = 64 * LB_MIB};
+    bool lossy = lb_json_get(c, "lossy")->n != 0;
+    snprintf(what, sizeof what, "%.*s: %s", LB_FMT(arch_str(c, "label")), text);
+    if (lb_open(&a, x, &err) != LB_OK || lb_open(&b, y, &err) != LB_OK ||
+        lb_diff_run(&d, a, b, &o, &perm, &err) != LB_OK)
+        lb_test_fail(__FILE__, __LINE__, "%s: %s", what, err.msg);
+    else if (d.n_only_in_a || d.n_only_in_b || (!lossy && d.n_different))
+        lb_test_fail(__FILE__, __LINE__, "%s: %llu differ, %llu and %llu without a partner", what,
+                     (unsigned long long)d.n_different, (unsigned long long)d.n_only_in_a,
+                     (unsigned long long)d.n_only_in_b);
+    lb_source_close(&a);
+    lb_source_close(&b);
+    lb_arena_deinit(&perm);
+}
+
 static void gguf_part(const lb_json *c, const char *dir, const char *mlx) {
     const lb_json *g = lb_json_get(c, "gguf");
     char type[8];
@@ -422,6 +445,9 @@ static void gguf_part(const lb_json *c, const char *dir, const char *mlx) {
         same_list(other, lb_json_get(g, "tensors"), false, NULL);
     if (!same_type)
         return;
+    same_values(c, "diff of HF and GGUF", dir, file);
+    if (mlx)
+        same_values(c, "diff of GGUF and MLX", file, mlx);
     if (direction(c, "GGUF to HF", file, back, LB_TO_HF, NULL))
         came_back(back, dir, c, "back");
     if (mlx && direction(c, "GGUF to MLX", file, cross, LB_TO_MLX, NULL))
