@@ -158,7 +158,7 @@ extern const lb_arch lb_arch_llama, lb_arch_mistral, lb_arch_qwen2, lb_arch_qwen
     lb_arch_gemma, lb_arch_gemma2, lb_arch_gemma3, lb_arch_granite, lb_arch_olmo2, lb_arch_seed_oss,
     lb_arch_smollm3, lb_arch_starcoder2;
 extern const lb_arch lb_arch_phi3;
-extern const lb_arch lb_arch_gpt2;
+extern const lb_arch lb_arch_gpt2, lb_arch_internlm2;
 extern const lb_arch lb_arch_mixtral, lb_arch_qwen2moe, lb_arch_olmoe, lb_arch_granitemoe;
 
 /* NULL: no such family. Outer classes count as their language model's family. */

@@ -10,7 +10,7 @@ static const lb_arch *const families[] = {
     &lb_arch_qwen3moe,   &lb_arch_gemma3,  &lb_arch_gemma,    &lb_arch_gemma2,
     &lb_arch_granite,    &lb_arch_olmo2,   &lb_arch_seed_oss, &lb_arch_smollm3,
     &lb_arch_starcoder2, &lb_arch_mixtral, &lb_arch_qwen2moe, &lb_arch_olmoe,
-    &lb_arch_granitemoe, &lb_arch_phi3,    &lb_arch_gpt2,
+    &lb_arch_granitemoe, &lb_arch_phi3,    &lb_arch_gpt2,     &lb_arch_internlm2,
 };
 
 /* Classes that one would take for a family above but that need more than its table says. */

@@ -432,6 +432,13 @@ static lb_status put_all(state *s, lb_gguf_meta *meta, lb_err *err) {
     return LB_OK;
 }
 
+static void set_eos(state *s, u64 id) {
+    if (!s->has_id[T_EOS])
+        s->id_order[s->n_ids++] = T_EOS;
+    s->has_id[T_EOS] = true;
+    s->id[T_EOS] = id;
+}
+
 lb_status lb_special_put(lb_tok_folder *f, const lb_special_opts *opts, lb_gguf_meta *meta,
                          lb_err *err) {
     state s = {.f = f, .opts = opts, .n_types = T_STANDARD, .has_config = truthy(f->tok_config)};
@@ -439,5 +446,7 @@ lb_status lb_special_put(lb_tok_folder *f, const lb_special_opts *opts, lb_gguf_
         s.token[t] = member(f->tok_config, "", t, "_token");
     read_tokenizer(&s);
     LB_TRY(read_ids(&s, err));
+    if (opts->eos)
+        set_eos(&s, *opts->eos);
     return put_all(&s, meta, err);
 }

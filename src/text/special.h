@@ -14,6 +14,7 @@
 typedef struct lb_special_opts {
     u64 n_vocab;      /* ids must be below; 0: any */
     lb_texts *merges; /* written first and then empty; NULL: none */
+    const u64 *eos;   /* in place of what the files say; NULL: as they say */
 } lb_special_opts;
 
 /* Appends merges, *_token_id, add_*_token, chat_template* and normalizer.* to meta, in that order.

@@ -168,6 +168,12 @@ static lb_status count_pieces(wire w, u64 *n, lb_err *err) {
     }
 }
 
+lb_spm_type lb_spm_seen_type(const lb_spm *m, const lb_spm_piece *p) {
+    if (m->byte_fallback && p->text.len == 1 && p->text.ptr[0] == 0)
+        return LB_SPM_UNUSED;
+    return p->type == LB_SPM_USER_DEFINED ? LB_SPM_NORMAL : p->type;
+}
+
 lb_status lb_spm_parse(lb_spm *out, lb_str bytes, const char *what, lb_arena *arena, lb_err *err) {
     wire w = {(const u8 *)bytes.ptr, bytes.len, 0, 0, what};
     field f;

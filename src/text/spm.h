@@ -46,6 +46,9 @@ typedef struct lb_spm {
  * LB_E_FORMAT: no ModelProto (offset), no pieces, a piece that is empty or not UTF-8. */
 lb_status lb_spm_parse(lb_spm *out, lb_str bytes, const char *what, lb_arena *arena, lb_err *err);
 
+/* The type that the sentencepiece library gives out: a piece of one zero byte is unused where bytes
+ * are pieces; user-defined ones are normal to those that ask for the other types only. */
+lb_spm_type lb_spm_seen_type(const lb_spm *m, const lb_spm_piece *p);
 /* Appends one piece as sentencepiece writes it: text, score, type; a normal one's type only if
  * normal_type (both forms occur). */
 void lb_spm_put_piece(lb_buf *out, lb_buf *scratch, const lb_spm_piece *piece, bool normal_type);

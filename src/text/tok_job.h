@@ -35,6 +35,8 @@ lb_str lb_tok_pre(lb_tok_job *j, lb_str otherwise, const char *how);
 /* tokenizer.ggml.{model,pre,tokens,scores,token_type}, in this order; the tokens are the meta's. */
 lb_status lb_tok_put_vocab(lb_tok_job *j, const char *model, lb_str pre, lb_err *err);
 
+/* A tokenizer.model with the tokens of InternLM 2's chat models. */
+lb_status lb_tok_way_internlm2(lb_tok_job *j, lb_err *err);
 /* A tokenizer.json of BPE, as GGUF "gpt2". */
 lb_status lb_tok_way_bpe(lb_tok_job *j, lb_err *err);
 

@@ -3,16 +3,17 @@
  *
  * Three ways, tried in the order of the architecture's row: SPM (tokenizer.model), HF (a
  * tokenizer.json whose BPE has byte fallback, written as GGUF "llama"), BPE (a tokenizer.json of
- * byte-level BPE, GGUF "gpt2"). Source: conversion/base.py (_set_vocab_sentencepiece,
- * _set_vocab_llama_hf, _set_vocab_gpt2), conversion/llama.py, qwen.py, gemma.py, phi.py and
- * gguf-py/gguf/vocab.py of llama-cpp-python 0.3.36. */
+ * byte-level BPE, GGUF "gpt2"); one model has a way of its own (tok_internlm2.c). Source:
+ * conversion/base.py (_set_vocab_sentencepiece, _set_vocab_llama_hf, _set_vocab_gpt2),
+ * conversion/llama.py, qwen.py, gemma.py, phi.py and gguf-py/gguf/vocab.py of llama-cpp-python
+ * 0.3.36. */
 #include "text/tokdata.h"
 
 #include "text/special.h"
 #include "text/spm.h"
 #include "text/tok_job.h"
 
-typedef enum way { WAY_NONE, WAY_SPM, WAY_HF, WAY_BPE } way;
+typedef enum way { WAY_NONE, WAY_SPM, WAY_HF, WAY_BPE, WAY_INTERNLM2 } way;
 
 enum {
     ROW_CONFIG_PREFIX = 1, /* add_prefix_space of tokenizer_config.json is written */
@@ -39,6 +40,7 @@ static const struct row {
     {"gemma2", {WAY_SPM, WAY_BPE}, ROW_NO_PREFIX},
     {"gemma3", {WAY_SPM, WAY_BPE}, ROW_NO_PREFIX},
     {"phi3", {WAY_SPM, WAY_BPE}, ROW_AS_WRITTEN},
+    {"internlm2", {WAY_INTERNLM2, WAY_HF, WAY_BPE}, 0}, /* the reference: the first alone */
 };
 static const struct row default_row = {"", {WAY_BPE}, 0};
 
@@ -53,9 +55,7 @@ static lb_status set_pieces(lb_tok_job *j, const lb_spm *spm, lb_err *err) {
     LB_TRY(lb_tok_make_arrays(j, j->opts->n_vocab ? j->opts->n_vocab : spm->n_pieces, true, err));
     for (u64 i = 0; i < j->n; i++) {
         if (i < spm->n_pieces) {
-            /* the reference asks for the other types only */
-            i32 type = spm->pieces[i].type == LB_SPM_USER_DEFINED ? LB_SPM_NORMAL
-                                                                  : (i32)spm->pieces[i].type;
+            i32 type = (i32)lb_spm_seen_type(spm, &spm->pieces[i]);
             LB_TRY(lb_tok_set(j, i, spm->pieces[i].text, type, err));
             j->scores[i] = spm->pieces[i].score;
         } else {
@@ -255,9 +255,10 @@ static lb_status choose(lb_tok_job *j, const struct row *row, way *out, lb_err *
     bool has_json = lb_tok_folder_has(j->f, "tokenizer.json") || lb_tok_has_legacy(j->f);
     for (u32 i = 0; i < LB_LEN(row->ways) && row->ways[i] != WAY_NONE; i++) {
         *out = row->ways[i];
-        if (*out == WAY_SPM && lb_tok_folder_has(j->f, "tokenizer.model"))
+        bool spm = *out == WAY_SPM || *out == WAY_INTERNLM2;
+        if (spm && lb_tok_folder_has(j->f, "tokenizer.model"))
             return LB_OK;
-        if (*out == WAY_SPM || !has_json)
+        if (spm || !has_json)
             continue;
         if (*out == WAY_BPE)
             return LB_OK;
@@ -271,9 +272,10 @@ static lb_status choose(lb_tok_job *j, const struct row *row, way *out, lb_err *
             "%s: a tekken.json without tokenizer.json: Mistral's own format is not read; "
             "add the tokenizer.json that goes with the model",
             j->f->src->path);
+    bool spm = row->ways[0] == WAY_SPM || row->ways[0] == WAY_INTERNLM2;
     return lb_fail(err, LB_E_NOT_FOUND,
                    "%s: no tokenizer.json%s: the tokenizer files of the model are missing",
-                   j->f->src->path, row->ways[0] == WAY_SPM ? " and no tokenizer.model" : "");
+                   j->f->src->path, spm ? " and no tokenizer.model" : "");
 }
 
 static lb_status llama_sizes(lb_tok_job *j, lb_err *err) {
@@ -293,9 +295,10 @@ static lb_status run(lb_tok_job *j, lb_err *err) {
     if ((row->flags & ROW_CONFIG_PREFIX) &&
         lb_json_as_bool(lb_json_get(j->f->tok_config, "add_prefix_space"), &prefix))
         LB_TRY(lb_meta_set_bool(j->meta, "tokenizer.ggml.add_space_prefix", prefix, err));
-    LB_TRY(w == WAY_SPM  ? way_spm(j, row->flags, err)
-           : w == WAY_HF ? way_hf(j, err)
-                         : lb_tok_way_bpe(j, err));
+    LB_TRY(w == WAY_SPM         ? way_spm(j, row->flags, err)
+           : w == WAY_INTERNLM2 ? lb_tok_way_internlm2(j, err)
+           : w == WAY_HF        ? way_hf(j, err)
+                                : lb_tok_way_bpe(j, err));
     if (row->flags & ROW_CODE_GEMMA)
         LB_TRY(lb_meta_set_u32(j->meta, "tokenizer.ggml.eot_token_id", 107, err));
     if ((row->flags & ROW_NO_PREFIX) && w == WAY_SPM)

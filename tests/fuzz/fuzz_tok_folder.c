@@ -53,7 +53,7 @@ static void compare(const parts *p, const lb_tok_file *files, u64 n, lb_arena *a
 }
 
 static void convert(const lb_source *s, const parts *p, lb_arena *a) {
-    static const char *const archs[] = {"llama", "qwen2", "gemma3"};
+    static const char *const archs[] = {"llama", "qwen2", "gemma3", "internlm2"};
     lb_tok_opts opts = {.n_vocab = part(p, 'c').len % 3 ? 40 : 0, .keep = true};
     lb_tok *tok;
     lb_gguf_meta meta;

@@ -12,13 +12,15 @@ static const struct family {
     const char *name, *arch, *how;
     u64 n_vocab, n_tokens;
     bool e_acute_lost; /* an added token that the converter decodes to U+FFFD, as it does */
+    bool keys_only;    /* no tokenizer.json to compare ids with */
 } families[] = {
-    {"llama3", "llama", "structure", 488, 488, false},
-    {"qwen2", "qwen2", "structure", 470, 470, true},
-    {"smollm", "llama", "structure", 440, 440, false},
-    {"spm_llama", "llama", "fixed", 604, 604, false},
-    {"spm_gemma", "gemma3", "fixed", 640, 640, false},
-    {"hf_llama", "llama", "fixed", 604, 602, false}, /* this way pads nothing */
+    {"llama3", "llama", "structure", 488, 488, false, false},
+    {"qwen2", "qwen2", "structure", 470, 470, true, false},
+    {"smollm", "llama", "structure", 440, 440, false, false},
+    {"spm_llama", "llama", "fixed", 604, 604, false, false},
+    {"spm_gemma", "gemma3", "fixed", 640, 640, false, false},
+    {"hf_llama", "llama", "fixed", 604, 602, false, false}, /* this way pads nothing */
+    {"internlm2", "internlm2", "fixed", 600, 602, false, true},
 };
 
 static lb_status golden_json(const char *name, const char *suffix, lb_arena *a, lb_json **out,
@@ -219,7 +221,7 @@ static lb_status check_ids(lb_str json, const lb_json *pairs, bool no_e_acute, b
 }
 
 LB_TEST(ids_equal_the_tokenizers_library) {
-    for (u32 i = 0; i < LB_LEN(families); i++) {
+    for (u32 i = 0; i < LB_LEN(families) && !families[i].keys_only; i++) {
         lb_err err = {0};
         lb_arena a = {0};
         lb_json *pairs;
@@ -238,7 +240,7 @@ LB_TEST(ids_equal_the_tokenizers_library) {
 
 /* Without what lbrx keeps: the rebuilt files give the same ids, and the same keys again. */
 LB_TEST(rebuilt_files_mean_the_same) {
-    for (u32 i = 0; i < LB_LEN(families); i++) {
+    for (u32 i = 0; i < LB_LEN(families) && !families[i].keys_only; i++) {
         static const char *const arrays[] = {"tokenizer.ggml.tokens", "tokenizer.ggml.token_type",
                                              "tokenizer.ggml.scores", "tokenizer.ggml.merges"};
         lb_err err = {0};

@@ -9,7 +9,8 @@ beside each folder NAME
     NAME.kv.json    keys that LLAMA_CPP's conversion/ writes for it (its set_vocab, run on the folder; only
                     the check of the pre-tokenizer's hash is replaced, since these vocabularies are no one's)
     NAME.ids.json   [text, ids] pairs by the tokenizers library
-Made with tokenizers 0.23.3, transformers 5.23.0, sentencepiece 0.2.3, llama-cpp-python 0.3.36.
+Made with tokenizers 0.23.3, transformers 5.23.0, sentencepiece 0.2.3, llama-cpp-python 0.3.36; internlm2, which has
+keys only, with transformers 5.24.0.
 """
 import json
 import os
@@ -168,6 +169,32 @@ def make_folders():
     dump(f / "config.json", {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 604})
 
 
+def make_internlm2():
+    """spm_llama's model with the tokens of a chat model over its last pieces and behind them."""
+    from sentencepiece import sentencepiece_model_pb2
+
+    f = HERE / "internlm2"
+    shutil.rmtree(f, ignore_errors=True)
+    f.mkdir()
+    m = sentencepiece_model_pb2.ModelProto()
+    m.ParseFromString((HERE / "spm_llama" / "tokenizer.model").read_bytes())
+    m.pieces[590].piece = "\0"
+    for i in range(591, 600):
+        m.pieces[i].piece = "[UNUSED_TOKEN_%d]" % i
+    (f / "tokenizer.model").write_bytes(m.SerializeToString())
+    dump(f / "tokenizer_config.json", {
+        "bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>", "unk_token": "<unk>",
+        "added_tokens_decoder": {
+            str(i): {"content": s, "lstrip": False, "normalized": False, "rstrip": False, "single_word": False,
+                     "special": special} for i, s, special in
+            [(0, "<unk>", True), (1, "<s>", True), (2, "</s>", True), (596, "<|im_end|>", True),
+             (597, "<|im_start|>", True), (598, "▁<|plugin|>", False), (601, "<|last|>", False)]},
+        "chat_template": "{{ messages }}", "tokenizer_class": "InternLM2Tokenizer"}, indent=2, ensure_ascii=False)
+    dump(f / "added_tokens.json", {"<|user|>": 7, "▁<|end|>": 8})
+    dump(f / "config.json", {"architectures": ["InternLM2ForCausalLM"], "model_type": "internlm2", "vocab_size": 600,
+                             "bos_token_id": 1, "eos_token_id": 2})
+
+
 def save_fast(folder, kind):
     """tokenizer.json of a SentencePiece folder, in the published files' own shape."""
     from sentencepiece import sentencepiece_model_pb2
@@ -214,11 +241,13 @@ def reference(llama_cpp, name, arch, pre):
     import gguf
     from conversion.base import TextModel
     from conversion.gemma import Gemma3Model
+    from conversion.internlm import InternLM2Model
     from conversion.llama import LlamaModel
     from conversion.qwen import Qwen2Model
 
     logging.disable(logging.CRITICAL)
-    kind = {"llama": LlamaModel, "qwen2": Qwen2Model, "gemma3": Gemma3Model}.get(arch, TextModel)
+    kind = {"llama": LlamaModel, "qwen2": Qwen2Model, "gemma3": Gemma3Model,
+            "internlm2": InternLM2Model}.get(arch, TextModel)
     model = object.__new__(kind)
     model.dir_model = HERE / name
     model.hparams = json.loads((HERE / name / "config.json").read_text())
@@ -253,6 +282,8 @@ def main(llama_cpp):
         dump(HERE / f"{name}.kv.json", reference(llama_cpp, name, arch, pre))
         t = Tokenizer.from_file(str(HERE / name / "tokenizer.json"))
         dump(HERE / f"{name}.ids.json", [[s, t.encode(s).ids] for s in TEXTS])
+    make_internlm2()
+    dump(HERE / "internlm2.kv.json", reference(llama_cpp, "internlm2", "internlm2", None))
 
 
 if __name__ == "__main__":
