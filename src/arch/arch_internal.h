@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* arch_internal.h: what a family's table consists of, and the pieces that read it.
  *
- * A family is one const lb_arch in family_<name>.c and one line in families.c; no code asks which
+ * A family is one const lb_arch in family_<name>.c and one line in families.def; no code asks which
  * family it is. What families do differently stands in rows (tensors, metadata) and in flags. */
 #ifndef LB_ARCH_ARCH_INTERNAL_H
 #define LB_ARCH_ARCH_INTERNAL_H
@@ -154,12 +154,9 @@ struct lb_arch {
 extern const lb_arch_kv lb_arch_common_kv[];
 extern const u32 lb_arch_common_n_kv;
 
-extern const lb_arch lb_arch_llama, lb_arch_mistral, lb_arch_qwen2, lb_arch_qwen3, lb_arch_qwen3moe,
-    lb_arch_gemma, lb_arch_gemma2, lb_arch_gemma3, lb_arch_granite, lb_arch_olmo2, lb_arch_seed_oss,
-    lb_arch_smollm3, lb_arch_starcoder2;
-extern const lb_arch lb_arch_phi3;
-extern const lb_arch lb_arch_gpt2, lb_arch_internlm2;
-extern const lb_arch lb_arch_mixtral, lb_arch_qwen2moe, lb_arch_olmoe, lb_arch_granitemoe;
+#define LB_FAMILY(name) extern const lb_arch lb_arch_##name;
+#include "arch/families.def"
+#undef LB_FAMILY
 
 /* NULL: no such family. Outer classes count as their language model's family. */
 const lb_arch *lb_arch_by_class(lb_str class_name);

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* families.c: the list of families, the rows of metadata that all of them share, look-ups by name.
+/* families.c: look-ups in the list of families (families.def), and the rows of metadata that all of them
+ * share.
+ * them share.
  *
  * Where one GGUF architecture is written by several families (llama: llama, mistral and mixtral),
  * the first in the list that has experts, if the file has, reads it back. */
 #include "arch/arch_internal.h"
 
 static const lb_arch *const families[] = {
-    &lb_arch_llama,      &lb_arch_mistral, &lb_arch_qwen2,    &lb_arch_qwen3,
-    &lb_arch_qwen3moe,   &lb_arch_gemma3,  &lb_arch_gemma,    &lb_arch_gemma2,
-    &lb_arch_granite,    &lb_arch_olmo2,   &lb_arch_seed_oss, &lb_arch_smollm3,
-    &lb_arch_starcoder2, &lb_arch_mixtral, &lb_arch_qwen2moe, &lb_arch_olmoe,
-    &lb_arch_granitemoe, &lb_arch_phi3,    &lb_arch_gpt2,     &lb_arch_internlm2,
+#define LB_FAMILY(name) &lb_arch_##name,
+#include "arch/families.def"
+#undef LB_FAMILY
 };
 
 /* Classes that one would take for a family above but that need more than its table says. */
