@@ -24,25 +24,28 @@ typedef enum lb_arch_kv_op {
     LB_KV_ROPE_DIMS,   /* head's size times `names`, the share of it that is rotated; whole */
     LB_KV_ROPE_MSCALE, /* longrope's factor on cosine and sine */
     LB_KV_FILE_TYPE,
-    LB_KV_POOLING, /* of an embedding model, from its pooling module */
-    LB_KV_GATING,  /* expert gating function by its name */
-    LB_KV_FALSE,   /* bool false when the config says false; else left out */
-    LB_KV_REFUSE,  /* a config in which one of `names` is not null is refused: `hf` says why;
-                      LB_KVF_TRUTHY: nor empty, 0 or false */
-    LB_KV_ONLY,    /* a config in which `names` is there and not `fallback` (one of "a|b") is
-                      refused: `hf` */
-    LB_KV_PERIOD,  /* ... in whose list not every `fallback`-th layer is the other one */
-    LB_KV_OR_TIMES /* as VALUE; null or absent: `times` x the number under `of` */
+    LB_KV_POOLING,  /* of an embedding model, from its pooling module */
+    LB_KV_GATING,   /* expert gating function by its name */
+    LB_KV_FALSE,    /* bool false when the config says false; else left out */
+    LB_KV_REFUSE,   /* a config in which one of `names` is not null is refused: `hf` says why;
+                       LB_KVF_TRUTHY: nor empty, 0 or false */
+    LB_KV_ONLY,     /* a config in which `names` is there and not `fallback` (one of "a|b") is
+                       refused: `hf` */
+    LB_KV_PERIOD,   /* ... in whose list not every `fallback`-th layer is the other one */
+    LB_KV_OR_TIMES, /* as VALUE; null or absent: `times` x the number under `of` */
+    LB_KV_CONST,    /* `fallback`, whatever the config says */
+    LB_KV_SLIDING   /* whether a layer slides, by the list `names`; no window: left out */
 } lb_arch_kv_op;
 
 enum {
     LB_KVF_REQUIRED = 1,
-    LB_KVF_TRUTHY = 2,     /* left out when 0 or false */
-    LB_KVF_ONE_LAYER = 4,  /* REFUSE: only when the model has one layer */
-    LB_KVF_ROPE_LOCAL = 8, /* back: only families with LB_ARCH_ROPE_BY_LAYER */
-    LB_KVF_NO_BACK = 16,   /* back: says nothing that another row does not */
-    LB_KVF_ZERO_NULL = 32, /* 0 stands for a null or absent key */
-    LB_KVF_FIRST = 64      /* written when the tensors are made, before general.type */
+    LB_KVF_TRUTHY = 2,         /* left out when 0 or false */
+    LB_KVF_ONE_LAYER = 4,      /* REFUSE: only when the model has one layer */
+    LB_KVF_ROPE_LOCAL = 8,     /* back: only families with LB_ARCH_ROPE_BY_LAYER */
+    LB_KVF_NO_BACK = 16,       /* back: says nothing that another row does not */
+    LB_KVF_ZERO_NULL = 32,     /* 0 stands for a null or absent key */
+    LB_KVF_FIRST = 64,         /* written when the tensors are made, before general.type */
+    LB_KVF_BACK_REQUIRED = 128 /* back: the key must be there */
 };
 
 typedef struct lb_arch_kv {
@@ -77,7 +80,7 @@ enum {
     LB_ARCH_MSCALE = 512 /* ... whose factor on cosine and sine is short_mscale, long_mscale */
 };
 
-/* A config key whose truth is whether tensors of a role have a bias. */
+/* A config key whose truth is whether tensors of a role have a bias, or (`present`) are there. */
 typedef struct lb_arch_bias {
     const char *hf;
     lb_role role;
@@ -118,6 +121,23 @@ struct lb_arch_outer {
     u32 n_extras;
 };
 
+/* A list with an entry a layer that the config class makes by a rule where it is null. */
+typedef struct lb_arch_layers {
+    const char *list;   /* config key */
+    const char *rule;   /* config key of its period; NULL: none */
+    u32 period;         /* where the config lacks that key */
+    const char *usual;  /* JSON: the entries, but in every period-th layer... */
+    const char *single; /* ... */
+    const char *refuse; /* the class fails where the list and this key are null; NULL: none */
+} lb_arch_layers;
+
+/* Which layers slide, on the way back. */
+typedef struct lb_arch_window {
+    u32 period;      /* that llama.cpp assumes; 0: the family has no such list in its config */
+    const char *key; /* config key of the period beside layer_types; NULL: none */
+    bool letters;    /* that key holds "LLLG" */
+} lb_arch_window;
+
 struct lb_arch {
     const char *family;         /* for people */
     const char *gguf;           /* general.architecture */
@@ -133,6 +153,7 @@ struct lb_arch {
     const lb_arch_alias *aliases;    /* both NULL: the end; NULL: none */
     const char
         *prefix; /* of the HF names that a checkpoint of the inner model lacks; NULL: "model." */
+    const lb_arch_layers *layers; /* NULL: no list has a rule */
     const lb_arch_tensor *rows;
     u32 n_rows;
     const lb_arch_kv *kv; /* after the common rows */
@@ -141,8 +162,13 @@ struct lb_arch {
     const char *constants; /* JSON object: keys that metadata does not carry */
     const lb_arch_bias *biases;
     u32 n_biases;
+    const lb_arch_bias *present;
+    u32 n_present;
+    lb_arch_window window;
+    const char *gguf_key; /* of the architectures of one name in GGUF this is the one that has this
+                             key; NULL */
     const char *mlx; /* JSON object: what mlx-lm's class assumes for keys that a config lacks; null:
-                        the key must be there */
+                        the key must be there; "x?": and may be null */
     const char *refused_label; /* a folder or model card of this kind needs more; NULL */
     u32 flags;
     const lb_arch_outer *outers; /* classes that hold this model beside other parts */
@@ -161,8 +187,9 @@ extern const u32 lb_arch_common_n_kv;
 /* NULL: no such family. Outer classes count as their language model's family. */
 const lb_arch *lb_arch_by_class(lb_str class_name);
 const lb_arch *lb_arch_by_model_type(lb_str model_type);
-/* The first of those that write this architecture with experts, or without. */
-const lb_arch *lb_arch_by_gguf(lb_str name, bool experts);
+/* The first of those that write this architecture with experts, or without; one whose own key
+ * (gguf_key) is there goes before others. */
+const lb_arch *lb_arch_by_gguf(const lb_gguf_meta *meta, lb_str name, bool experts);
 bool lb_arch_has_experts(const lb_arch *a);
 lb_status lb_arch_unknown(lb_err *err, const char *what, lb_str name);
 bool lb_arch_in_list(const char *const *list, lb_str name); /* NULL-ended */

@@ -129,6 +129,9 @@ static lb_status take_row(back *b, const lb_arch_kv *row) {
         LB_TRY(read_value(b, kv, &v));
     else if (row->absent)
         v = literal(b, row->absent);
+    else if (row->flags & LB_KVF_BACK_REQUIRED)
+        return lb_fail(b->err, LB_E_FORMAT, "GGUF metadata: '%.*s.%s' is missing", LB_FMT(b->name),
+                       row->key);
     else
         return LB_OK;
     set(b, b->config, row->hf, v);
@@ -235,6 +238,10 @@ static lb_status take_shape(back *b) {
         const lb_arch_bias *bias = &b->arch->biases[i];
         bool has = (b->in->seen->suffixes[bias->role] & LB_SUFFIX_BIAS) != 0;
         set(b, b->config, bias->hf, lb_json_new_bool(b->perm, has));
+    }
+    for (u32 i = 0; i < b->arch->n_present; i++) {
+        const lb_arch_bias *of = &b->arch->present[i];
+        set(b, b->config, of->hf, lb_json_new_bool(b->perm, b->in->seen->count[of->role] != 0));
     }
     return LB_OK;
 }
@@ -415,9 +422,13 @@ static lb_status take_rope(back *b) {
     }
     both = lb_json_new_object(b->perm);
     lb_json *local = lb_json_new_object(b->perm);
+    const lb_json *theta = lb_json_get(b->config, "rope_local_base_freq");
+    if (!b->arch->local_theta && !find(b, "rope.freq_base_swa"))
+        theta = lb_json_get(b->config, "rope_theta");
     set(b, local, "rope_type", lb_json_new_str(b->perm, LB_STR("default")));
-    set(b, local, "rope_theta",
-        lb_json_copy(b->perm, lb_json_get(b->config, "rope_local_base_freq")));
+    set(b, local, "rope_theta", lb_json_copy(b->perm, theta));
+    if (!b->arch->local_theta)
+        lb_json_remove(b->config, "rope_local_base_freq");
     set(b, both, "full_attention", full);
     set(b, both, "sliding_attention", local);
     set(b, b->config, "rope_parameters", both);
@@ -434,15 +445,26 @@ static bool is_sliding(const lb_gguf_kv *list, u64 pattern, u64 i) {
     return pattern == 0 || i % pattern < pattern - 1;
 }
 
+/* The period that stands beside layer_types, or its letters. */
+static lb_json *window_rule(back *b, const lb_gguf_kv *list, u64 pattern, u64 period) {
+    if (!b->arch->window.letters)
+        return lb_json_new_u64(b->perm, period);
+    char *letters = lb_arena_new(b->perm, char, period);
+    for (u64 i = 0; letters && i < period; i++)
+        letters[i] = is_sliding(list, pattern, i) ? 'L' : 'G';
+    return letters ? lb_json_new_str(b->perm, (lb_str){letters, (size_t)period}) : NULL;
+}
+
 static lb_status take_layer_types(back *b) {
-    u64 window = 0, pattern = 6;
+    const lb_arch_window *w = &b->arch->window;
+    u64 window = 0, pattern = w->period, n = b->hp.n_layers;
     const lb_gguf_kv *kv = find(b, "attention.sliding_window_pattern"), *list = NULL;
-    if (!(b->arch->flags & LB_ARCH_ROPE_BY_LAYER))
+    if (!w->period)
         return LB_OK;
     lb_json *types = lb_json_new_array(b->perm);
     if (kv && kv->type == LB_GGUF_ARRAY) {
         list = kv;
-        if (kv->n < b->hp.n_layers)
+        if (kv->n < n)
             return lb_fail(b->err, LB_E_FORMAT, "GGUF metadata: '%.*s' is shorter than the layers",
                            LB_FMT(kv->key));
     } else {
@@ -452,29 +474,36 @@ static lb_status take_layer_types(back *b) {
     if (window == 0) { /* every layer sees everything */
         pattern = 1;
         list = NULL;
-        lb_json_remove(b->config, "sliding_window");
+        if (w->letters)
+            set(b, b->config, "sliding_window", lb_json_new_null(b->perm));
+        else
+            lb_json_remove(b->config, "sliding_window");
     }
-    u64 regular = b->hp.n_layers + 1; /* the pattern that the list follows, if any */
-    for (u64 i = 0; i < b->hp.n_layers; i++) {
+    u64 regular = n + 1; /* the pattern that the list follows, if any */
+    for (u64 i = 0; i < n; i++) {
         bool s = is_sliding(list, pattern, i);
-        if (!s && regular > b->hp.n_layers)
+        if (!s && regular > n)
             regular = i + 1;
         b->oom |= !lb_json_push(types, lb_json_new_str(b->perm, s ? LB_STR("sliding_attention")
                                                                   : LB_STR("full_attention")));
         if (b->oom)
             return LB_OK;
     }
-    for (u64 i = 0; i < b->hp.n_layers; i++)
+    for (u64 i = 0; i < n; i++)
         if (is_sliding(list, pattern, i) != ((i + 1) % regular != 0)) {
-            notice(b,
-                   "the order of sliding and full layers is irregular: only layer_types says it");
+            if (w->letters)
+                regular = n;
+            else if (w->key)
+                notice(b, "the order of sliding and full layers is irregular: only layer_types "
+                          "says it");
             break;
         }
     set(b, b->config, "layer_types", types);
-    set(b, b->config, "sliding_window_pattern",
-        lb_json_new_u64(b->perm, list      ? regular
-                                 : pattern ? pattern
-                                           : regular));
+    if (w->key && w->letters && window == 0)
+        set(b, b->config, w->key, lb_json_new_null(b->perm));
+    else if (w->key)
+        set(b, b->config, w->key,
+            window_rule(b, list, pattern, list || pattern == 0 ? regular : pattern));
     return LB_OK;
 }
 

@@ -53,19 +53,43 @@ static bool same_value(const lb_json *a, const lb_json *b) {
     return a->type == b->type && a->truth == b->truth && lb_str_eq(a->text, b->text);
 }
 
-/* The regular pattern of layer_types: every p-th layer is full. 0: irregular. */
-static u64 layer_pattern(const lb_json *types) {
+static bool is_full(const lb_json *type) {
     lb_str s;
-    u64 i = 0, p = 0;
-    for (const lb_json *t = types->first; t && !p; t = t->next, i++)
-        if (lb_json_as_str(t, &s) && lb_str_eq_c(s, "full_attention"))
-            p = i + 1;
-    p = p ? p : types->n + 1;
-    i = 0;
-    for (const lb_json *t = types->first; t; t = t->next, i++)
-        if (!lb_json_as_str(t, &s) || lb_str_eq_c(s, "full_attention") != ((i + 1) % p == 0))
-            return 0;
-    return p;
+    return lb_json_as_str(type, &s) && lb_str_eq_c(s, "full_attention");
+}
+
+/* Whether every period-th layer is full, and no other. */
+static bool is_period(const lb_json *types, u64 period) {
+    u64 i = 0;
+    for (const lb_json *t = types->first; t; t = t->next)
+        if (is_full(t) != (++i % period == 0))
+            return false;
+    return period != 0;
+}
+
+/* The period of layer_types; 0: irregular. */
+static u64 layer_period(const lb_json *types) {
+    u64 p = 1;
+    for (const lb_json *t = types->first; t && !is_full(t); t = t->next)
+        p++;
+    return is_period(types, p) ? p : 0;
+}
+
+/* Which layers slide, as mlx-lm's class is told: by a period. Where that differs from layer_types,
+ * which transformers goes by, it is corrected. */
+static lb_status add_period(const lb_json *types, const lb_json *mlx, lb_json *config, lb_arena *s,
+                            lb_err *err) {
+    const lb_json *now = lb_json_get_str(config, mlx->key);
+    u64 said, period = layer_period(types);
+    if (now && lb_json_as_u64(now, &said) && said && is_period(types, said))
+        return LB_OK;
+    if (!period)
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "config.json: 'layer_types' is irregular: mlx-lm's class of the model has "
+                       "no form for that");
+    lb_json *v = lb_json_new_u64(s, period);
+    bool said_so = v && !now && same_value(v, mlx);
+    return said_so || lb_json_set(s, config, "sliding_window_pattern", v) ? LB_OK : no_memory(err);
 }
 
 /* The value that the config has under another name of the same number (num_experts,
@@ -86,19 +110,13 @@ static const lb_json *other_name(const lb_arch *a, const lb_arch_normal *n, lb_s
 }
 
 /* The model's value under a key that mlx-lm reads; NULL: there is none to add. */
-static const lb_json *model_value(const lb_arch *a, const lb_arch_normal *n, const lb_json *config,
-                                  lb_str key, lb_arena *s) {
+static const lb_json *model_value(const lb_arch *a, const lb_arch_normal *n, lb_str key) {
     if (lb_str_eq_c(key, "rope_theta"))
         return lb_json_get(n->rope, "rope_theta");
     if (lb_str_eq_c(key, "rope_local_base_freq"))
         return lb_json_get(n->rope_local, "rope_theta");
     if (lb_str_eq_c(key, "partial_rotary_factor"))
         return lb_json_get(n->rope, "partial_rotary_factor");
-    if (lb_str_eq_c(key, "sliding_window_pattern")) {
-        const lb_json *types = lb_json_get(config, "layer_types");
-        u64 p = types && types->type == LB_JARRAY ? layer_pattern(types) : 0;
-        return p ? lb_json_new_u64(s, p) : NULL;
-    }
     const lb_json *v = lb_json_get_str(n->config, key);
     if (!v && lb_str_eq_c(key, "original_max_position_embeddings"))
         v = lb_json_get(n->rope, "original_max_position_embeddings");
@@ -125,6 +143,19 @@ static bool add_scaling(lb_json *config, const lb_arch_normal *n, lb_arena *s) {
     return lb_json_set(s, config, "rope_scaling", scaling);
 }
 
+/* mlx-lm has one rope base for all layers of a family whose config has no key for another. */
+static lb_status check_bases(const lb_arch *a, const lb_json *config, const lb_arch_normal *n,
+                             lb_err *err) {
+    const lb_json *local = lb_json_get(
+        lb_json_get(lb_json_get(config, "rope_parameters"), "sliding_attention"), "rope_theta");
+    const lb_json *full = lb_json_get(n->rope, "rope_theta");
+    if (!(a->flags & LB_ARCH_ROPE_BY_LAYER) || a->local_theta || !local || !full ||
+        same_value(local, full))
+        return LB_OK;
+    return lb_fail(err, LB_E_UNSUPPORTED,
+                   "config.json: two rope bases: mlx-lm's class of the model has no form for that");
+}
+
 static lb_status table(const char *text, lb_arena *s, lb_json **out, lb_err *err) {
     *out = NULL;
     return text ? lb_json_parse(lb_str_c(text), "a table", s, out, err) : LB_OK;
@@ -139,7 +170,7 @@ static lb_status complete_outer(const lb_arch_outer *o, const lb_arch *a, const 
     LB_TRY(table(o->mlx_text_keys, s, &other, err));
     for (const lb_json *d = keys ? keys->first : NULL; d; d = d->next) {
         const lb_json *has = lb_json_get_str(config, d->key);
-        const lb_json *v = model_value(a, n, n->config, d->key, s);
+        const lb_json *v = model_value(a, n, d->key);
         if (v && v->type != LB_JNULL && !same_value(v, has ? has : d) && !add(config, d->key, v, s))
             return no_memory(err);
     }
@@ -162,6 +193,7 @@ static lb_status complete(lb_json *config, lb_arena *s, lb_err *err) {
     if (!a || !a->mlx)
         return LB_OK;
     LB_TRY(lb_arch_normalise(config, s, &n, err));
+    LB_TRY(check_bases(a, config, &n, err));
     LB_TRY(table(a->mlx, s, &mlx, err));
     if (o) {
         LB_TRY(complete_outer(o, a, &n, config, mlx, s, err));
@@ -172,10 +204,15 @@ static lb_status complete(lb_json *config, lb_arena *s, lb_err *err) {
                 return no_memory(err);
         }
     }
+    const lb_json *types = lb_json_get(n.config, "layer_types");
     for (const lb_json *d = mlx->first; d; d = d->next) {
+        if (lb_str_eq_c(d->key, "sliding_window_pattern") && types && types->type == LB_JARRAY) {
+            LB_TRY(add_period(types, d, text, s, err));
+            continue;
+        }
         if (lb_json_get_str(text, d->key))
             continue;
-        const lb_json *v = model_value(a, &n, text, d->key, s);
+        const lb_json *v = model_value(a, &n, d->key);
         if (v && v->type != LB_JNULL && !same_value(v, d) && !add(text, d->key, v, s))
             return no_memory(err);
     }

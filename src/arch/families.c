@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* families.c: look-ups in the list of families (families.def), and the rows of metadata that all of them
- * share.
+/* families.c: look-ups in the list of families (families.def), and the rows of metadata that all of
  * them share.
  *
  * Where one GGUF architecture is written by several families (llama: llama, mistral and mixtral),
- * the first in the list that has experts, if the file has, reads it back. */
+ * the first in the list that has experts, if the file has, reads it back; one with a key of its own
+ * goes before it. */
 #include "arch/arch_internal.h"
 
 static const lb_arch *const families[] = {
@@ -146,16 +146,21 @@ bool lb_arch_has_experts(const lb_arch *a) {
     return false;
 }
 
-const lb_arch *lb_arch_by_gguf(lb_str name, bool experts) {
-    const lb_arch *first = NULL;
+const lb_arch *lb_arch_by_gguf(const lb_gguf_meta *meta, lb_str name, bool experts) {
+    const lb_arch *best = NULL;
+    int most = -1;
     for (size_t i = 0; i < LB_LEN(families); i++) {
-        if (!lb_str_eq_c(name, families[i]->gguf))
+        const lb_arch *a = families[i];
+        if (!lb_str_eq_c(name, a->gguf) ||
+            (a->gguf_key && !lb_meta_find_arch(meta, name, a->gguf_key)))
             continue;
-        if (lb_arch_has_experts(families[i]) == experts)
-            return families[i];
-        first = first ? first : families[i];
+        int points = 2 * (lb_arch_has_experts(a) == experts) + (a->gguf_key != NULL);
+        if (points > most) {
+            most = points;
+            best = a;
+        }
     }
-    return first;
+    return best;
 }
 
 lb_status lb_arch_unknown(lb_err *err, const char *what, lb_str name) {

@@ -109,6 +109,7 @@ const lb_arch lb_arch_gemma3 = {
     .kv = kv,
     .n_kv = LB_LEN(kv),
     .constants = "{\"hidden_activation\": \"gelu_pytorch_tanh\"}",
+    .window = {6, "sliding_window_pattern", false},
     .mlx = "{\"hidden_size\": 1152, \"num_hidden_layers\": 26, \"intermediate_size\": 6912,"
            "\"num_attention_heads\": 4, \"head_dim\": 256, \"rms_norm_eps\": 1e-06,"
            "\"vocab_size\": 262144, \"num_key_value_heads\": 1, \"rope_theta\": 1000000,"

@@ -26,15 +26,16 @@
         LB_ROW3(LB_ROLE_DROPPED, LB_N("model.rotary_emb.inv_freq"), LB_N_NONE, LB_N_NONE,       \
                 LB_RL_NONE, LB_SUFFIX_NONE, LB_ROW_OPTIONAL)
 
-#define LB_ROWS_ATTN(q_relayout, k_relayout)                                                      \
+#define LB_ROWS_ATTN(q_relayout, k_relayout) LB_ROWS_ATTN_OF(q_relayout, k_relayout, LB_WB)
+#define LB_ROWS_ATTN_OF(q_relayout, k_relayout, suffixes_)                                        \
     LB_ROW(LB_ROLE_ATTN_Q, "model.layers.{b}.self_attn.q_proj", "blk.{b}.attn_q", q_relayout,     \
-           LB_WB, 0),                                                                             \
+           suffixes_, 0),                                                                         \
         LB_ROW(LB_ROLE_ATTN_K, "model.layers.{b}.self_attn.k_proj", "blk.{b}.attn_k", k_relayout, \
-               LB_WB, 0),                                                                         \
+               suffixes_, 0),                                                                     \
         LB_ROW(LB_ROLE_ATTN_V, "model.layers.{b}.self_attn.v_proj", "blk.{b}.attn_v", LB_RL_NONE, \
-               LB_WB, 0),                                                                         \
+               suffixes_, 0),                                                                     \
         LB_ROW(LB_ROLE_ATTN_OUTPUT, "model.layers.{b}.self_attn.o_proj", "blk.{b}.attn_output",   \
-               LB_RL_NONE, LB_WB, 0)
+               LB_RL_NONE, suffixes_, 0)
 
 #define LB_ROW_Q_NORM(relayout)                                                                  \
     LB_ROW_NORM(LB_ROLE_ATTN_Q_NORM, "model.layers.{b}.self_attn.q_norm", "blk.{b}.attn_q_norm", \
@@ -53,13 +54,14 @@
 
 #define LB_ROWS_FFN LB_ROWS_FFN_OR(0)
 /* flags: LB_ROW_OPTIONAL where some layers have experts instead. */
-#define LB_ROWS_FFN_OR(flags_)                                                                     \
+#define LB_ROWS_FFN_OR(flags_) LB_ROWS_FFN_OF(LB_WB, flags_)
+#define LB_ROWS_FFN_OF(suffixes_, flags_)                                                          \
     LB_ROW(LB_ROLE_FFN_GATE, "model.layers.{b}.mlp.gate_proj", "blk.{b}.ffn_gate", LB_RL_NONE,     \
-           LB_WB, flags_),                                                                         \
+           suffixes_, flags_),                                                                     \
         LB_ROW(LB_ROLE_FFN_UP, "model.layers.{b}.mlp.up_proj", "blk.{b}.ffn_up", LB_RL_NONE,       \
-               LB_WB, flags_),                                                                     \
+               suffixes_, flags_),                                                                 \
         LB_ROW(LB_ROLE_FFN_DOWN, "model.layers.{b}.mlp.down_proj", "blk.{b}.ffn_down", LB_RL_NONE, \
-               LB_WB, flags_)
+               suffixes_, flags_)
 
 /* Gate over up in one matrix, in every world. */
 #define LB_ROWS_FFN_FUSED                                                                          \

@@ -290,6 +290,34 @@ static lb_status check_period(const lb_arch_kv *row, const lb_json *v, lb_err *e
     return LB_OK;
 }
 
+/* gguf_writer.py: a list of booleans. */
+static lb_status put_sliding(const writer *w, const lb_arch_kv *row, const lb_json *v,
+                             lb_err *err) {
+    char buf[KEY_BYTES_MAX];
+    lb_arena scratch = {0};
+    lb_status st;
+    lb_str kind;
+    u64 n = 0;
+    if (!is_set(lb_arch_pick(w->n, "sliding_window")) || !is_set(v) || v->n == 0)
+        return LB_OK;
+    if (v->type != LB_JARRAY)
+        return lb_fail(err, LB_E_FORMAT, "config.json: '%s' is not a list", row->names);
+    u8 *slides = lb_arena_new(&scratch, u8, v->n);
+    if (!slides)
+        return lb_fail(err, LB_E_NOMEM, "config.json: out of memory");
+    for (const lb_json *e = v->first; e; e = e->next)
+        slides[n++] = lb_json_as_str(e, &kind) && lb_str_eq_c(kind, "sliding_attention");
+    st = lb_meta_set_array(w->out, full_key(w, row->key, buf), LB_GGUF_BOOL, n, slides, err);
+    lb_arena_deinit(&scratch);
+    return st;
+}
+
+static lb_status put_const(const writer *w, const lb_arch_kv *row, lb_err *err) {
+    const lb_json v = {.type = LB_JNUMBER, .text = lb_str_c(row->fallback)};
+    return row->type == LB_GGUF_STR ? put_str(w, row->key, row->fallback, err)
+                                    : put_value(w, row, &v, err);
+}
+
 static lb_status put_row(const writer *w, const lb_arch_kv *row, lb_err *err) {
     char buf[KEY_BYTES_MAX];
     const lb_json *v = row->names ? lb_arch_pick(w->n, row->names) : NULL;
@@ -327,6 +355,10 @@ static lb_status put_row(const writer *w, const lb_arch_kv *row, lb_err *err) {
         return check_only(row, v, err);
     case LB_KV_PERIOD:
         return check_period(row, v, err);
+    case LB_KV_CONST:
+        return put_const(w, row, err);
+    case LB_KV_SLIDING:
+        return put_sliding(w, row, v, err);
     }
     if (is_set(v) && ((row->flags & LB_KVF_TRUTHY) == 0 || is_truthy(v)))
         return put_value(w, row, v, err);

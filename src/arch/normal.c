@@ -9,6 +9,8 @@
 #include "arch/arch_internal.h"
 #include <stdio.h>
 
+#define LAYERS_MAX 65536 /* as in config_back.c */
+
 static lb_status no_memory(lb_err *err) {
     return lb_fail(err, LB_E_NOMEM, "config.json: out of memory");
 }
@@ -216,6 +218,34 @@ static bool has_field(const lb_arch *a, const char *name) {
     return strstr(a->defaults, key) != NULL;
 }
 
+/* One entry of a list made by a rule: a period, or letters that repeat ("LLLG"). */
+static const char *layer_entry(const lb_arch_layers *l, const lb_json *rule, u64 period, u64 i) {
+    bool single = rule && rule->type == LB_JSTRING ? rule->text.ptr[i % rule->text.len] != 'L'
+                                                   : (i + 1) % period == 0;
+    return single ? l->single : l->usual;
+}
+
+/* Makes the list of layers that is null. raw: as the converter does it for a config that the class
+ * refuses. False: the class fails here, or out of memory. */
+static bool fill_layers(const lb_arch *a, lb_json *c, bool raw, lb_arena *s, bool *oom) {
+    const lb_arch_layers *l = a->layers;
+    u64 n = 0, period = l ? l->period : 0;
+    if (!l || is_set(lb_json_get(c, l->list)))
+        return true;
+    const lb_json *rule = l->rule ? lb_json_get(c, l->rule) : NULL;
+    bool letters = raw && rule && rule->type == LB_JSTRING && rule->text.len;
+    bool ruled = letters || (rule ? lb_json_as_u64(rule, &period) && period > 0 : !raw || !l->rule);
+    if (!ruled || (l->refuse && !is_set(lb_json_get(c, l->refuse))) ||
+        !lb_json_as_u64(lb_json_get(c, "num_hidden_layers"), &n) || n > LAYERS_MAX)
+        return false;
+    lb_json *list = lb_json_new_array(s);
+    *oom = !list;
+    for (u64 i = 0; i < n && !*oom; i++)
+        *oom = !lb_json_push(list, literal(s, layer_entry(l, rule, period, i)));
+    *oom = *oom || !lb_json_set(s, c, l->list, list);
+    return !*oom;
+}
+
 /* Type and original length of one set of rope parameters. */
 static bool standardise(const lb_arch *a, lb_json *rope, const lb_json *c, lb_arena *s) {
     lb_str type;
@@ -240,9 +270,10 @@ static bool standardise(const lb_arch *a, lb_json *rope, const lb_json *c, lb_ar
 }
 
 static lb_json *move_theta(lb_json *c, const char *key, const char *fallback, lb_arena *s) {
-    lb_json *v = lb_json_get(c, key);
+    lb_json *v = key ? lb_json_get(c, key) : NULL;
     lb_json *copy = v ? lb_json_copy(s, v) : literal(s, fallback);
-    lb_json_remove(c, key);
+    if (key)
+        lb_json_remove(c, key);
     return copy;
 }
 
@@ -439,13 +470,18 @@ static bool take_rope(lb_json *c, lb_arena *s, lb_arch_normal *out) {
 }
 
 /* The JSON as it is. */
-static bool take_raw(const lb_json *config, lb_arena *s, lb_arch_normal *out) {
+static bool take_raw(const lb_arch *cls, const lb_json *config, lb_arena *s, lb_arch_normal *out) {
     const lb_arch_outer *o = lb_arch_outer_of(config, NULL);
+    lb_json *c = NULL;
     nested n;
+    bool oom = false;
     if (!o || !lb_arch_outer_text(o, config))
-        return take_rope(lb_json_copy(s, config), s, out);
-    return take_nested(o, config, s, &n) && put_beneath(n.text, n.outer, s) &&
-           take_rope(n.text, s, out);
+        c = lb_json_copy(s, config);
+    else if (take_nested(o, config, s, &n) && put_beneath(n.text, n.outer, s))
+        c = n.text;
+    if (c && cls && !fill_layers(cls, c, true, s, &oom) && oom)
+        return false;
+    return take_rope(c, s, out);
 }
 
 /* Through the class, which fills in the copy `c`; outer: what is beneath it, or NULL. *ok: the
@@ -454,7 +490,7 @@ static lb_status take_class(const lb_arch *cls, lb_json *c, const lb_json *outer
                             lb_arch_normal *out, bool *ok, lb_err *err) {
     bool by_layer = (cls->flags & LB_ARCH_ROPE_BY_LAYER) != 0;
     bool oom = !c || !use_own_names(cls, c, s);
-    *ok = !oom && accepts(cls, c, s, &oom);
+    *ok = !oom && accepts(cls, c, s, &oom) && fill_layers(cls, c, false, s, &oom);
     if (oom)
         return no_memory(err);
     if (!*ok)
@@ -499,7 +535,8 @@ lb_status lb_arch_normalise(const lb_json *config, lb_arena *scratch, lb_arch_no
         return lb_fail(err, LB_E_FORMAT, "config.json: not an object");
     /* The config class goes by model_type, which may be another family's. */
     const lb_arch *cls = lb_arch_by_model_type(type);
-    const lb_arch_outer *o = cls ? NULL : lb_arch_outer_of(config, NULL);
+    const lb_arch *family = NULL;
+    const lb_arch_outer *o = cls ? NULL : lb_arch_outer_of(config, &family);
     if (cls && cls->defaults)
         LB_TRY(take_class(cls, lb_json_copy(scratch, config), NULL, scratch, out, &ok, err));
     else if (o && lb_arch_in_list(o->model_types, type))
@@ -507,7 +544,7 @@ lb_status lb_arch_normalise(const lb_json *config, lb_arena *scratch, lb_arch_no
     if (ok)
         return LB_OK;
     *out = (lb_arch_normal){0};
-    return take_raw(config, scratch, out) ? LB_OK : no_memory(err);
+    return take_raw(o ? family : cls, config, scratch, out) ? LB_OK : no_memory(err);
 }
 
 /* ---- family and parameters ---- */
@@ -639,7 +676,7 @@ lb_status lb_arch_from_gguf(const lb_gguf_meta *meta, bool has_output, const lb_
     LB_TRY(check_experts(hp, err));
     if (hp->n_expert) /* the loader asks for it */
         LB_TRY(meta_u64(meta, arch, "expert_used_count", &hp->n_expert_used, err));
-    *out = lb_arch_by_gguf(arch, hp->n_expert != 0);
+    *out = lb_arch_by_gguf(meta, arch, hp->n_expert != 0);
     if (!*out)
         return lb_arch_unknown(err, "GGUF metadata: the architecture", arch);
     LB_TRY(meta_u64(meta, arch, "block_count", &hp->n_layers, err));

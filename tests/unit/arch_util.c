@@ -49,10 +49,11 @@ static bool same_array(const lb_gguf_kv *kv, const lb_json *type, const lb_json 
         lb_str s, t;
         double x, y;
         bool truth, same;
+        u64 flag;
         if (lb_json_as_str(v, &s))
             same = lb_kv_elem_str(kv, i, &t) && lb_str_eq(s, t);
         else if (lb_json_as_bool(v, &truth))
-            same = lb_kv_elem_f64(kv, i, &y) && y == truth;
+            same = lb_kv_elem_u64(kv, i, &flag) && flag == truth;
         else
             same = lb_json_as_f64(v, &x) && lb_kv_elem_f64(kv, i, &y) && x == y;
         if (!same)

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_arch_refuse.c: what a config or a GGUF says and the target cannot say is refused by name;
+ * beside each, the nearest config that passes. */
+#include "arch/arch_config.h"
+#include "test.h"
+#include <stdlib.h>
+
+static lb_arena arena;
+static lb_err err;
+
+#define SIZES                                                                       \
+    "\"hidden_size\": 64, \"intermediate_size\": 96, \"num_hidden_layers\": 4, "    \
+    "\"num_attention_heads\": 4, \"num_key_value_heads\": 2, \"vocab_size\": 384, " \
+    "\"max_position_embeddings\": 512, "
+#define S "\"sliding_attention\""
+#define F "\"full_attention\""
+
+static lb_status to(lb_world world, const char *more) {
+    const lb_arch *a;
+    lb_hparams hp;
+    lb_json *config;
+    lb_gguf_meta meta;
+    lb_buf b = {0};
+    lb_str text = lb_arena_printf(&arena, "{" SIZES "%s}", more);
+    lb_status st = lb_json_parse(text, "config.json", &arena, &config, &err);
+    if (st == LB_OK)
+        st = lb_arch_from_config(config, &a, &hp, &err);
+    lb_meta_init(&meta, &arena);
+    if (st == LB_OK && world == LB_WORLD_GGUF)
+        st = lb_arch_meta_model(a, config, &meta, &err);
+    else if (st == LB_OK)
+        st = lb_arch_config_to_mlx(text, NULL, NULL, &b, &err);
+    lb_meta_deinit(&meta);
+    lb_buf_deinit(&b);
+    return st;
+}
+
+static const struct {
+    lb_world to;
+    const char *more, *why; /* NULL: passes */
+} configs[] = {
+    {LB_WORLD_GGUF, "\"model_type\": \"cohere\"", NULL},
+    {LB_WORLD_GGUF, "\"model_type\": \"cohere\", \"tie_word_embeddings\": false",
+     "no output matrix"},
+    {LB_WORLD_GGUF,
+     "\"model_type\": \"cohere\", \"rope_scaling\": {\"type\": \"linear\", \"factor\": 2.0}",
+     "no rope scaling"},
+    {LB_WORLD_GGUF, "\"model_type\": \"cohere2\", \"rotary_pct\": 1.0", NULL},
+    {LB_WORLD_GGUF, "\"model_type\": \"cohere2\", \"rotary_pct\": 0.5", "rotary_pct"},
+    {LB_WORLD_GGUF, "\"model_type\": \"cohere2\", \"sliding_window\": null", "sliding_window"},
+    {LB_WORLD_GGUF, "\"model_type\": \"cohere2\", \"sliding_window_pattern\": 4", NULL},
+    {LB_WORLD_GGUF, "\"model_type\": \"cohere2\", \"sliding_window_pattern\": 3",
+     "every layer of 4"},
+    {LB_WORLD_MLX, "\"model_type\": \"cohere2\", \"sliding_window_pattern\": 3", NULL},
+    {LB_WORLD_GGUF, "\"model_type\": \"cohere2\", \"layer_types\": [" S ", " F ", " F ", " S "]",
+     "every layer of 4"},
+    {LB_WORLD_MLX, "\"model_type\": \"cohere2\", \"layer_types\": [" S ", " F ", " F ", " S "]",
+     "irregular"},
+    {LB_WORLD_MLX, "\"model_type\": \"cohere2\", \"layer_types\": [" S ", " F ", " S ", " F "]",
+     NULL},
+};
+
+LB_TEST(refused_configs) {
+    for (size_t i = 0; i < LB_LEN(configs); i++) {
+        lb_status st = to(configs[i].to, configs[i].more);
+        bool right = configs[i].why ? st == LB_E_UNSUPPORTED || st == LB_E_FORMAT : st == LB_OK;
+        if (!right || (configs[i].why && !strstr(err.msg, configs[i].why)))
+            lb_test_fail(__FILE__, __LINE__, "%s: %d %s", configs[i].more, st,
+                         st == LB_OK ? "" : err.msg);
+        lb_arena_reset(&arena);
+    }
+    lb_arena_deinit(&arena);
+}
+
+/* GGUF metadata of four layers, "key=number" each, as a config. */
+static lb_status back(const char *arch, const char *const *more, lb_arch_config_out *out) {
+    static const char *const base[] = {"block_count=4", "context_length=512", "embedding_length=64",
+                                       "feed_forward_length=96", "attention.head_count=4"};
+    lb_gguf_meta meta;
+    lb_arch_seen seen = {.vocab_rows = 384};
+    lb_arch_config_in in = {.meta = &meta, .seen = &seen, .dtype = LB_BF16};
+    lb_meta_init(&meta, &arena);
+    lb_status st = lb_meta_set_str(&meta, "general.architecture", lb_str_c(arch), &err);
+    for (size_t i = 0; st == LB_OK && (i < LB_LEN(base) || more[i - LB_LEN(base)]); i++) {
+        const char *kv = i < LB_LEN(base) ? base[i] : more[i - LB_LEN(base)], *eq = strchr(kv, '=');
+        lb_str key = lb_arena_printf(&arena, "%s.%.*s", arch, (int)(eq - kv), kv);
+        st = strchr(eq, '.')
+                 ? lb_meta_set_f32(&meta, key.ptr, strtof(eq + 1, NULL), &err)
+                 : lb_meta_set_u32(&meta, key.ptr, (u32)strtoul(eq + 1, NULL, 10), &err);
+    }
+    if (st == LB_OK)
+        st = lb_arch_config_from_meta(&in, &arena, out, &err);
+    lb_meta_deinit(&meta);
+    return st;
+}
+
+#define NORM "attention.layer_norm_epsilon=0.00001"
+
+static const struct {
+    const char *arch, *more[6], *why; /* NULL: passes... */
+    const char *has;                  /* ... with this in the config */
+} metas[] = {
+    {"command-r", {NORM}, NULL, "\"logit_scale\": 1.0"},
+    {"command-r", {NORM, "logit_scale=0.25"}, NULL, "\"logit_scale\": 0.25"},
+    {"cohere2", {NORM, "logit_scale=0.25", "attention.sliding_window=16"}, NULL, "cohere2"},
+    {"cohere2", {NORM, "logit_scale=0.25"}, "sliding_window' is missing", NULL},
+    {"cohere2", {NORM, "attention.sliding_window=16"}, "logit_scale' is missing", NULL},
+};
+
+LB_TEST(metadata) {
+    for (size_t i = 0; i < LB_LEN(metas); i++) {
+        lb_arch_config_out out = {0};
+        lb_status st = back(metas[i].arch, metas[i].more, &out);
+        size_t at;
+        if (metas[i].why ? st == LB_OK || !strstr(err.msg, metas[i].why)
+                         : st != LB_OK || !lb_str_find(out.config, lb_str_c(metas[i].has), &at))
+            lb_test_fail(__FILE__, __LINE__, "row %zu: %d %s %.*s", i, st,
+                         st == LB_OK ? "" : err.msg, LB_FMT(out.config));
+        lb_arena_reset(&arena);
+    }
+    lb_arena_deinit(&arena);
+}
+
+LB_TEST_MAIN("fast")
