@@ -3,25 +3,16 @@
  *
  * Source: conversion/olmo.py (Olmo2Model) of llama-cpp-python 0.3.36; defaults:
  * transformers 5.24, models/olmo2/configuration_olmo2.py; mlx-lm 0.32.2 models/olmo2.py. */
-#include "arch/family_rows.h"
+#include "arch/family_olmo.h"
 
-static const lb_arch_tensor rows[] = {
-    LB_ROWS_ENDS,
-    LB_ROWS_ATTN(LB_RL_NONE, LB_RL_NONE),
-    LB_ROW_Q_NORM(LB_RL_NONE),
-    LB_ROW_K_NORM(LB_RL_NONE),
-    LB_ROW_ATTN_POST_NORM(LB_RL_NONE),
-    LB_ROWS_FFN,
-    LB_ROW_FFN_POST_NORM(LB_RL_NONE),
-    LB_ROWS_INV_FREQ,
-};
+static const lb_arch_tensor rows[] = {LB_ROWS_OLMO2};
 
 static const char *const classes[] = {"Olmo2ForCausalLM", NULL};
 static const char *const model_types[] = {"olmo2", NULL};
 static const lb_arch_kv kv[] = {
     {.op = LB_KV_REFUSE,
      .names = "sliding_window",
-     .hf = "olmo2 with a sliding window is olmo3, which is not supported yet"},
+     .hf = "a model with a sliding window is of the class Olmo3ForCausalLM"},
 };
 static const lb_arch_bias biases[] = {{"attention_bias", LB_ROLE_ATTN_Q}};
 

@@ -58,6 +58,19 @@ static const struct {
      "irregular"},
     {LB_WORLD_MLX, "\"model_type\": \"cohere2\", \"layer_types\": [" S ", " F ", " S ", " F "]",
      NULL},
+#define NESTED(full, local)                                                    \
+    "\"model_type\": \"olmo3\", \"sliding_window\": 16, \"rope_parameters\": " \
+    "{\"full_attention\": {" full "}, \"sliding_attention\": {" local "}}"
+    {LB_WORLD_GGUF, "\"model_type\": \"olmo3\"", NULL},
+    {LB_WORLD_GGUF, "\"model_type\": \"olmo3\", \"sliding_window\": null", "sliding_window"},
+    {LB_WORLD_MLX, NESTED("\"rope_theta\": 5.0", "\"rope_theta\": 5.0"), NULL},
+    {LB_WORLD_GGUF, NESTED("\"rope_theta\": 5.0", "\"rope_theta\": 7.0"), NULL},
+    {LB_WORLD_MLX, NESTED("\"rope_theta\": 5.0", "\"rope_theta\": 7.0"), "two rope bases"},
+    {LB_WORLD_GGUF, NESTED("\"type\": \"linear\", \"factor\": 2.0", "\"rope_theta\": 7.0"), NULL},
+    {LB_WORLD_GGUF, NESTED("\"rope_theta\": 7.0", "\"type\": \"linear\", \"factor\": 2.0"),
+     "not scaled"},
+    {LB_WORLD_GGUF, "\"model_type\": \"olmo2\"", NULL},
+    {LB_WORLD_GGUF, "\"model_type\": \"olmo2\", \"sliding_window\": 16", "Olmo3ForCausalLM"},
 };
 
 LB_TEST(refused_configs) {
