@@ -92,6 +92,48 @@ static lb_status add_period(const lb_json *types, const lb_json *mlx, lb_json *c
     return said_so || lb_json_set(s, config, "sliding_window_pattern", v) ? LB_OK : no_memory(err);
 }
 
+/* Whether letters, repeated, say which layers slide. */
+static bool is_letters(const lb_json *types, lb_str letters) {
+    u64 i = 0;
+    for (const lb_json *t = types->first; t && letters.len; t = t->next)
+        if (is_full(t) != (letters.ptr[i++ % letters.len] != 'L'))
+            return false;
+    return letters.len != 0;
+}
+
+static lb_json *letters_of(const lb_json *types, u64 n, lb_arena *s) {
+    char *text = lb_arena_new(s, char, n);
+    const lb_json *t = types->first;
+    for (u64 i = 0; text && i < n; i++, t = t->next)
+        text[i] = is_full(t) ? 'G' : 'L';
+    return text ? lb_json_new_str(s, (lb_str){text, (size_t)n}) : NULL;
+}
+
+/* ... by letters ("LLLG"), which transformers reads beside layer_types only; null: none slides. */
+static lb_status add_letters(const lb_json *types, const lb_json *window, lb_json *config,
+                             lb_arena *s, lb_err *err) {
+    static const char key[] = "sliding_window_pattern";
+    const lb_json *now = lb_json_get(config, key);
+    lb_str said;
+    if (!window || window->type == LB_JNULL) {
+        if (now && !is_truthy(now))
+            return LB_OK;
+        return lb_json_set(s, config, key, lb_json_new_null(s)) ? LB_OK : no_memory(err);
+    }
+    u64 period = layer_period(types);
+    if (period == 1 || period > types->n)
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "config.json: 'layer_types' names one kind of layers beside a sliding "
+                       "window: mlx-lm's class of the model needs both");
+    if (lb_json_as_str(now, &said) && is_letters(types, said))
+        return LB_OK;
+    lb_json *list = lb_json_copy(s, types);
+    return lb_json_set(s, config, key, letters_of(types, period ? period : types->n, s)) &&
+                   lb_json_set(s, config, "layer_types", list)
+               ? LB_OK
+               : no_memory(err);
+}
+
 /* The value that the config has under another name of the same number (num_experts,
  * num_local_experts). */
 static const lb_json *other_name(const lb_arch *a, const lb_arch_normal *n, lb_str key) {
@@ -110,7 +152,9 @@ static const lb_json *other_name(const lb_arch *a, const lb_arch_normal *n, lb_s
 }
 
 /* The model's value under a key that mlx-lm reads; NULL: there is none to add. */
-static const lb_json *model_value(const lb_arch *a, const lb_arch_normal *n, lb_str key) {
+static const lb_json *model_value(const lb_arch *a, const lb_arch_normal *n, lb_str key,
+                                  lb_arena *s) {
+    u64 dim;
     if (lb_str_eq_c(key, "rope_theta"))
         return lb_json_get(n->rope, "rope_theta");
     if (lb_str_eq_c(key, "rope_local_base_freq"))
@@ -120,6 +164,8 @@ static const lb_json *model_value(const lb_arch *a, const lb_arch_normal *n, lb_
     const lb_json *v = lb_json_get_str(n->config, key);
     if (!v && lb_str_eq_c(key, "original_max_position_embeddings"))
         v = lb_json_get(n->rope, "original_max_position_embeddings");
+    if (!v && lb_str_eq_c(key, "head_dim") && lb_arch_head_dim(n, &dim, NULL) == LB_OK)
+        v = lb_json_new_u64(s, dim);
     return v ? v : other_name(a, n, key);
 }
 
@@ -170,7 +216,7 @@ static lb_status complete_outer(const lb_arch_outer *o, const lb_arch *a, const 
     LB_TRY(table(o->mlx_text_keys, s, &other, err));
     for (const lb_json *d = keys ? keys->first : NULL; d; d = d->next) {
         const lb_json *has = lb_json_get_str(config, d->key);
-        const lb_json *v = model_value(a, n, d->key);
+        const lb_json *v = model_value(a, n, d->key, s);
         if (v && v->type != LB_JNULL && !same_value(v, has ? has : d) && !add(config, d->key, v, s))
             return no_memory(err);
     }
@@ -178,6 +224,40 @@ static lb_status complete_outer(const lb_arch_outer *o, const lb_arch *a, const 
         if (!add(mlx, d->key, d, s))
             return no_memory(err);
     return LB_OK;
+}
+
+/* The name of a key that must be there, but may be null. */
+static bool may_be_null(lb_str key, lb_str *name) {
+    bool may = lb_str_ends(key, LB_STR("?"));
+    *name = lb_str_sub(key, 0, key.len - may);
+    return may;
+}
+
+/* d: a key of the class in mlx-lm with its default. */
+static lb_status add_key(const lb_arch *a, const lb_arch_normal *n, const lb_json *d, lb_json *text,
+                         lb_arena *s, lb_err *err) {
+    const lb_json *types = lb_json_get(n->config, "layer_types");
+    lb_str key;
+    (void)may_be_null(d->key, &key);
+    if (lb_str_eq_c(key, "sliding_window_pattern") && types && types->type == LB_JARRAY)
+        return a->window.letters
+                   ? add_letters(types, lb_json_get(n->config, "sliding_window"), text, s, err)
+                   : add_period(types, d, text, s, err);
+    if (lb_json_get_str(text, key))
+        return LB_OK;
+    const lb_json *v = model_value(a, n, key, s);
+    bool add_it = v && v->type != LB_JNULL && !same_value(v, d);
+    return !add_it || add(text, key, v, s) ? LB_OK : no_memory(err);
+}
+
+/* Keys without a value that the class asks for. */
+static bool add_nulls(const lb_json *mlx, lb_json *text, lb_arena *s) {
+    const lb_json null = {.type = LB_JNULL};
+    lb_str key;
+    for (const lb_json *d = mlx->first; d; d = d->next)
+        if (may_be_null(d->key, &key) && !lb_json_get_str(text, key) && !add(text, key, &null, s))
+            return false;
+    return true;
 }
 
 /* Adds what mlx-lm would take from its own defaults; an unknown family is left as it is. */
@@ -204,19 +284,9 @@ static lb_status complete(lb_json *config, lb_arena *s, lb_err *err) {
                 return no_memory(err);
         }
     }
-    const lb_json *types = lb_json_get(n.config, "layer_types");
-    for (const lb_json *d = mlx->first; d; d = d->next) {
-        if (lb_str_eq_c(d->key, "sliding_window_pattern") && types && types->type == LB_JARRAY) {
-            LB_TRY(add_period(types, d, text, s, err));
-            continue;
-        }
-        if (lb_json_get_str(text, d->key))
-            continue;
-        const lb_json *v = model_value(a, &n, d->key);
-        if (v && v->type != LB_JNULL && !same_value(v, d) && !add(text, d->key, v, s))
-            return no_memory(err);
-    }
-    return add_scaling(text, &n, s) ? LB_OK : no_memory(err);
+    for (const lb_json *d = mlx->first; d; d = d->next)
+        LB_TRY(add_key(a, &n, d, text, s, err));
+    return add_scaling(text, &n, s) && add_nulls(mlx, text, s) ? LB_OK : no_memory(err);
 }
 
 static int by_key(const void *a, const void *b) {

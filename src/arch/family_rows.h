@@ -26,6 +26,11 @@
         LB_ROW3(LB_ROLE_DROPPED, LB_N("model.rotary_emb.inv_freq"), LB_N_NONE, LB_N_NONE,       \
                 LB_RL_NONE, LB_SUFFIX_NONE, LB_ROW_OPTIONAL)
 
+/* llama3's rope factors. */
+#define LB_ROW_ROPE_FREQS                                                             \
+    LB_ROW3(LB_ROLE_ROPE_FREQS, LB_N_NONE, LB_N("rope_freqs"), LB_N_NONE, LB_RL_MADE, \
+            LB_SUFFIX_WEIGHT, LB_ROW_OPTIONAL)
+
 #define LB_ROWS_ATTN(q_relayout, k_relayout) LB_ROWS_ATTN_OF(q_relayout, k_relayout, LB_WB)
 #define LB_ROWS_ATTN_OF(q_relayout, k_relayout, suffixes_)                                        \
     LB_ROW(LB_ROLE_ATTN_Q, "model.layers.{b}.self_attn.q_proj", "blk.{b}.attn_q", q_relayout,     \
@@ -135,9 +140,7 @@
         LB_ROWS_ATTN(q_relayout, k_relayout),                                                   \
         LB_ROW_NORM(LB_ROLE_FFN_NORM, "model.layers.{b}.post_attention_layernorm",              \
                     "blk.{b}.ffn_norm", LB_RL_NONE),                                            \
-        LB_ROWS_INV_FREQ,                                                                       \
-        LB_ROW3(LB_ROLE_ROPE_FREQS, LB_N_NONE, LB_N("rope_freqs"), LB_N_NONE, LB_RL_MADE,       \
-                LB_SUFFIX_WEIGHT, LB_ROW_OPTIONAL)
+        LB_ROWS_INV_FREQ, LB_ROW_ROPE_FREQS
 /* ... with a gated feed-forward in every layer. */
 #define LB_ROWS_LLAMA(q_relayout, k_relayout) LB_ROWS_TWO_NORMS(q_relayout, k_relayout), LB_ROWS_FFN
 

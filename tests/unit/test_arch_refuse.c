@@ -71,6 +71,14 @@ static const struct {
      "not scaled"},
     {LB_WORLD_GGUF, "\"model_type\": \"olmo2\"", NULL},
     {LB_WORLD_GGUF, "\"model_type\": \"olmo2\", \"sliding_window\": 16", "Olmo3ForCausalLM"},
+    {LB_WORLD_MLX, "\"model_type\": \"exaone4\", \"layer_types\": [" S ", " F ", " F ", " S "]",
+     NULL},
+    {LB_WORLD_MLX, "\"model_type\": \"exaone4\", \"layer_types\": [" S ", " S ", " S ", " S "]",
+     "needs both"},
+    {LB_WORLD_MLX,
+     "\"model_type\": \"exaone4\", \"layer_types\": [" F ", " F ", " F ", " F "], "
+     "\"sliding_window\": null",
+     NULL},
 };
 
 LB_TEST(refused_configs) {
@@ -107,6 +115,7 @@ static lb_status back(const char *arch, const char *const *more, lb_arch_config_
     return st;
 }
 
+#define RMS "attention.layer_norm_rms_epsilon=0.00001"
 #define NORM "attention.layer_norm_epsilon=0.00001"
 
 static const struct {
@@ -118,6 +127,12 @@ static const struct {
     {"cohere2", {NORM, "logit_scale=0.25", "attention.sliding_window=16"}, NULL, "cohere2"},
     {"cohere2", {NORM, "logit_scale=0.25"}, "sliding_window' is missing", NULL},
     {"cohere2", {NORM, "attention.sliding_window=16"}, "logit_scale' is missing", NULL},
+    {"olmo2", {RMS, "attention.head_count_kv=2"}, NULL, "Olmo2ForCausalLM"},
+    {"olmo2", {RMS, "attention.sliding_window=16"}, NULL, "Olmo3ForCausalLM"},
+    {"olmo2", {RMS, "attention.sliding_window=16"}, NULL, S ",\n    " S ",\n    " S ",\n    " F},
+    {"exaone4", {RMS, "attention.sliding_window=16"}, NULL, "\"LLLG\""},
+    {"exaone4", {RMS}, NULL, "\"sliding_window_pattern\": null"},
+    {"exaone4", {RMS, "attention.sliding_window=0"}, NULL, "\"sliding_window\": null"},
 };
 
 LB_TEST(metadata) {
