@@ -27,8 +27,9 @@ typedef enum lb_relayout {
     LB_RL_ROPE_Q, /* rows of each of n_head heads (a head = rows / n_head): the two halves -> pairs.
                      GGUF row 2i + h of a head is HF row h * (head/2) + i. Weights and biases */
     LB_RL_ROPE_K, /* the same with n_head_kv heads */
-    LB_RL_ADD_ONE, /* GGUF holds value + 1 (gemma norms): f32 sum; for F16 input the sum is rounded
-                      to f16 before it is stored as F32 (as the reference does) */
+    LB_RL_ADD_ONE, /* GGUF holds value + 1 (norms of gemma), a bias as it is: f32 sum; for F16 input
+                      the sum is rounded to f16 before it is stored as F32 (as the reference does)
+                    */
     LB_RL_MADE,    /* no HF tensor: see lb_arch_made */
     LB_RL_TRANSPOSE, /* matrix transposed; biases as they are (gpt2's Conv1D) */
     LB_RL_ONE_ROW,   /* a matrix of one row, which some writers of GGUF store as a vector */

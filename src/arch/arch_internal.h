@@ -20,6 +20,7 @@ typedef enum lb_arch_kv_op {
     LB_KV_VALUE,       /* the first of `names` that the config has; null: left out */
     LB_KV_BACK,        /* written by a common row; back under this family's own `hf` */
     LB_KV_ROPE,        /* the rope scaling block */
+    LB_KV_ROPE_NONE,   /* "none" where there is no rope scaling */
     LB_KV_HEAD_DIM,    /* as VALUE; else hidden size / heads */
     LB_KV_ROPE_DIMS,   /* head's size times `names`, the share of it that is rotated; whole */
     LB_KV_ROPE_MSCALE, /* longrope's factor on cosine and sine */

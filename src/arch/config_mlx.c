@@ -183,8 +183,9 @@ static bool add_scaling(lb_json *config, const lb_arch_normal *n, lb_arena *s) {
     lb_json *scaling = lb_json_copy(s, n->rope);
     lb_json_remove(scaling, "rope_theta");
     lb_json_remove(scaling, "partial_rotary_factor");
-    if (lb_str_eq_c(type, "longrope") && /* its classes ask for the older name */
-        !lb_json_get(scaling, "type") && !lb_json_set(s, scaling, "type", lb_json_new_str(s, type)))
+    bool older = lb_str_eq_c(type, "linear") || lb_str_eq_c(type, "longrope");
+    if (older && !lb_json_get(scaling, "type") && /* some classes know the older name alone */
+        !lb_json_set(s, scaling, "type", lb_json_new_str(s, type)))
         return false;
     return lb_json_set(s, config, "rope_scaling", scaling);
 }

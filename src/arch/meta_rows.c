@@ -329,6 +329,8 @@ static lb_status put_row(const writer *w, const lb_arch_kv *row, lb_err *err) {
         break;
     case LB_KV_ROPE:
         return put_rope_scaling(w, err);
+    case LB_KV_ROPE_NONE:
+        return is_set(lb_arch_pick(w->n, "@factor")) ? LB_OK : put_str(w, row->key, "none", err);
     case LB_KV_HEAD_DIM:
         return put_head_dim(w, row, v, err);
     case LB_KV_ROPE_DIMS:

@@ -26,6 +26,8 @@ static lb_status rope(const lb_relayout_in *in, bool inverse, lb_piece *p, lb_er
 
 static lb_status add_one(const lb_relayout_in *in, bool inverse, lb_piece *p, lb_err *err) {
     (void)err;
+    if (in->suffix == LB_SUFFIX_BIAS)
+        return LB_OK;
     to_values(in, p);
     p->node = lb_expr_map1(in->graph, LB_MAP_ADD_C, p->node, LB_CONST(inverse ? -1 : 1));
     p->changed = true;

@@ -5,8 +5,8 @@
  * tokenizer.json whose BPE has byte fallback, written as GGUF "llama"), BPE (a tokenizer.json of
  * byte-level BPE, GGUF "gpt2"); one model has a way of its own (tok_internlm2.c). Source:
  * conversion/base.py (_set_vocab_sentencepiece, _set_vocab_llama_hf, _set_vocab_gpt2),
- * conversion/llama.py, qwen.py, gemma.py, phi.py and gguf-py/gguf/vocab.py of llama-cpp-python
- * 0.3.36. */
+ * conversion/llama.py, qwen.py, gemma.py, phi.py, nemotron.py and gguf-py/gguf/vocab.py of
+ * llama-cpp-python 0.3.36. */
 #include "text/tokdata.h"
 
 #include "text/special.h"
@@ -20,6 +20,7 @@ enum {
     ROW_NO_PREFIX = 2,     /* add_space_prefix = false after an SPM vocabulary */
     ROW_CODE_GEMMA = 8,    /* token 107 ends a turn, whatever the files say */
     ROW_LLAMA_SIZES = 4,   /* vocabularies of 32016 (CodeLlama) and 49152 (Granite, SmolLM) */
+    ROW_PAD_UNK = 32,      /* SPM: tokens 0 and 1 are the padding and the unknown one */
     ROW_AS_WRITTEN = 16    /* SPM: added tokens keep blanks and are special only where the files
                               say so; tokenizer.json's count too */
 };
@@ -41,6 +42,7 @@ static const struct row {
     {"gemma3", {WAY_SPM, WAY_BPE}, ROW_NO_PREFIX},
     {"phi3", {WAY_SPM, WAY_BPE}, ROW_AS_WRITTEN},
     {"internlm2", {WAY_INTERNLM2, WAY_HF, WAY_BPE}, 0}, /* the reference: the first alone */
+    {"nemotron", {WAY_SPM, WAY_BPE}, ROW_PAD_UNK},
 };
 static const struct row default_row = {"", {WAY_BPE}, 0};
 
@@ -301,6 +303,10 @@ static lb_status run(lb_tok_job *j, lb_err *err) {
                                 : lb_tok_way_bpe(j, err));
     if (row->flags & ROW_CODE_GEMMA)
         LB_TRY(lb_meta_set_u32(j->meta, "tokenizer.ggml.eot_token_id", 107, err));
+    if ((row->flags & ROW_PAD_UNK) && w == WAY_SPM) {
+        LB_TRY(lb_meta_set_u32(j->meta, "tokenizer.ggml.padding_token_id", 0, err));
+        LB_TRY(lb_meta_set_u32(j->meta, "tokenizer.ggml.unknown_token_id", 1, err));
+    }
     if ((row->flags & ROW_NO_PREFIX) && w == WAY_SPM)
         LB_TRY(lb_meta_set_bool(j->meta, "tokenizer.ggml.add_space_prefix", false, err));
     return row->flags & ROW_LLAMA_SIZES ? llama_sizes(j, err) : LB_OK;
