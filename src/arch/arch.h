@@ -98,13 +98,17 @@ enum {
                                  no name there, other models are refused */
     LB_ROW_CUT_VOCAB = 8,     /* GGUF keeps only the rows that the tokenizer knows (gemma3) */
     LB_ROW_OPTIONAL = 16,     /* a complete model may lack it */
-    LB_ROW_EXPERT = 32        /* one matrix an expert: stacked in a world whose name lacks {e} */
+    LB_ROW_EXPERT = 32,       /* one matrix an expert: stacked in a world whose name lacks {e} */
+    LB_ROW_HEAD = 64,         /* the same with a vector a head ... */
+    LB_ROW_HEAD_KV = 128,     /* ... a key-value head */
+    LB_ROW_STACK = LB_ROW_EXPERT | LB_ROW_HEAD | LB_ROW_HEAD_KV
 };
 
-/* "{b}" stands for the layer number, "{e}" for the expert's. Names stand without the suffix. An
- * empty name: this world has no such tensor (gguf, mlx: dropped; hf: made). Rows that share a
- * world's matrix have its name there, are neighbours in its order and differ in part[world]; rows
- * of one name and no parts are forms of the other world over time: the first is written back. */
+/* "{b}" stands for the layer number, "{e}" for the expert's or the head's. Names stand without the
+ * suffix. An empty name: this world has no such tensor (gguf, mlx: dropped; hf: made). Rows that
+ * share a world's matrix have its name there, are neighbours in its order and differ in
+ * part[world]; rows of one name and no parts are forms of the other world over time: the first is
+ * written back. */
 typedef struct lb_arch_tensor {
     lb_role role;
     lb_str hf;   /* "model.layers.{b}.self_attn.q_proj" */
@@ -161,8 +165,10 @@ typedef struct lb_arch_match {
 bool lb_arch_find(const lb_arch *a, lb_world world, lb_str name, lb_arch_match *out);
 lb_str lb_arch_row_name(const lb_arch_tensor *row, lb_world world);          /* with its holes */
 lb_relayout lb_arch_row_relayout(const lb_arch_tensor *row, lb_world world); /* HF: NONE */
-/* Whether the world keeps the experts' matrices of this row in one tensor. */
+/* Whether the world keeps the experts' matrices (heads' vectors) of this row in one tensor. */
 bool lb_arch_is_stacked(const lb_arch_tensor *row, lb_world world);
+/* How many of them there are; 1: the row knows no stacks. */
+u64 lb_arch_n_stack(const lb_arch_tensor *row, const lb_hparams *hp);
 /* The rows of a part in a matrix of n_rows: n of them, in runs of `run`, a run every `step` (both 1
  * where they are neighbours). LB_E_FORMAT: it cannot be cut so. */
 typedef struct lb_part_rows {

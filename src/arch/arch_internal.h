@@ -52,7 +52,7 @@ enum {
 typedef struct lb_arch_kv {
     lb_arch_kv_op op;
     const char *key;   /* "<arch>." stands before it */
-    lb_gguf_type type; /* U32, F32; lists of integers become arrays of I32 */
+    lb_gguf_type type; /* U32, F32, BOOL; lists of integers become arrays of I32 */
     const char *names; /* config keys, '|' between; "@x": of the global rope parameters, "%x": of
                           the local ones */
     const char *hf;    /* back: the config's key; NULL: handled elsewhere or has none */

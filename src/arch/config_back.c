@@ -101,6 +101,10 @@ static lb_status read_value(back *b, const lb_gguf_kv *kv, lb_json **out) {
                                           : lb_json_new_f64(b->perm, f);
         return LB_OK;
     }
+    if (kv->type == LB_GGUF_BOOL) {
+        *out = lb_json_new_bool(b->perm, kv->v.u != 0);
+        return LB_OK;
+    }
     if (!lb_kv_as_u64(kv, &u))
         return lb_fail(b->err, LB_E_FORMAT, "GGUF metadata: '%.*s' is not a number of 0 or more",
                        LB_FMT(kv->key));
@@ -258,7 +262,7 @@ static void check_biases(back *b) {
             return;
     for (u32 i = 0; i < b->arch->n_biases; i++)
         if (b->arch->biases[i].role == LB_ROLE_ATTN_Q && qkv != out &&
-            strcmp(b->arch->biases[i].hf, "qkv_bias") != 0)
+            !lb_str_ends(lb_str_c(b->arch->biases[i].hf), LB_STR("qkv_bias")))
             notice(b, "biases on %s: '%s' has them on all four projections of attention",
                    qkv ? "q, k and v only" : "the output projection only", b->arch->classes[0]);
 }

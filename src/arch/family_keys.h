@@ -82,6 +82,12 @@
         .hf = "the GGUF of " name " has no output matrix"                     \
     }
 
+#define LB_KV_ROW_NO_HEAD_DIM                                                         \
+    {                                                                                 \
+        .op = LB_KV_REFUSE, .names = "head_dim",                                      \
+        .hf = "heads whose size is not hidden size / heads have no form in this GGUF" \
+    }
+
 /* Phi 3 and its relatives write all their keys themselves. orig: the config's key of the length
  * before longrope; NULL where it stands in the rope scaling. */
 #define LB_KV_ROWS_PHI3(orig)                                                            \
@@ -137,10 +143,7 @@
          .names = "@rope_type",                                                          \
          .fallback = "default|longrope",                                                 \
          .hf = "the class and its GGUF know no other rope scaling"},                     \
-    {                                                                                    \
-        .op = LB_KV_REFUSE, .names = "head_dim",                                         \
-        .hf = "heads whose size is not hidden size / heads have no form in this GGUF"    \
-    }
+        LB_KV_ROW_NO_HEAD_DIM
 
 /* Granite's four factors. absent: what a config without embedding_multiplier and
  * residual_multiplier means, or NULL. */

@@ -89,6 +89,13 @@ static lb_status put_value(const writer *w, const lb_arch_kv *row, const lb_json
     u64 u;
     if (row->type == LB_GGUF_F32)
         return put_f32(w, row->key, v, row->names, err);
+    if (row->type == LB_GGUF_BOOL) {
+        char buf[KEY_BYTES_MAX];
+        if (v->type != LB_JBOOL)
+            return lb_fail(err, LB_E_FORMAT, "config.json: '%s' is neither true nor false",
+                           row->names);
+        return lb_meta_set_bool(w->out, full_key(w, row->key, buf), v->truth, err);
+    }
     if (v->type == LB_JARRAY)
         return put_list(w, row->key, v, row->names, err);
     if (!lb_json_as_u64(v, &u))
@@ -365,8 +372,11 @@ static lb_status put_row(const writer *w, const lb_arch_kv *row, lb_err *err) {
     if (is_set(v) && ((row->flags & LB_KVF_TRUTHY) == 0 || is_truthy(v)))
         return put_value(w, row, v, err);
     if (!v && row->fallback) {
-        const lb_json number = {.type = LB_JNUMBER, .text = lb_str_c(row->fallback)};
-        return put_value(w, row, &number, err);
+        bool is_bool = row->type == LB_GGUF_BOOL;
+        const lb_json literal = {.type = is_bool ? LB_JBOOL : LB_JNUMBER,
+                                 .truth = is_bool && strcmp(row->fallback, "true") == 0,
+                                 .text = lb_str_c(row->fallback)};
+        return put_value(w, row, &literal, err);
     }
     if (row->flags & LB_KVF_ZERO_NULL)
         return put_u32(w, row->key, 0, err);

@@ -72,7 +72,14 @@ static bool has_hole(lb_str name, const char *hole) {
 }
 
 bool lb_arch_is_stacked(const lb_arch_tensor *row, lb_world world) {
-    return (row->flags & LB_ROW_EXPERT) && !has_hole(lb_arch_row_name(row, world), "{e}");
+    return (row->flags & LB_ROW_STACK) && !has_hole(lb_arch_row_name(row, world), "{e}");
+}
+
+u64 lb_arch_n_stack(const lb_arch_tensor *row, const lb_hparams *hp) {
+    return row->flags & LB_ROW_EXPERT    ? hp->n_expert
+           : row->flags & LB_ROW_HEAD    ? hp->n_head
+           : row->flags & LB_ROW_HEAD_KV ? hp->n_head_kv
+                                         : 1;
 }
 
 bool lb_arch_part_is_woven(lb_part part) {
@@ -255,7 +262,7 @@ void lb_arch_seen_add(lb_arch_seen *seen, const lb_arch_match *m, const lb_shape
         seen->suffixes[role] |= m->suffix;
         if (m->suffix != LB_SUFFIX_BIAS)
             seen->count[role]++;
-        if (m->suffix != LB_SUFFIX_BIAS && (m->row[i].flags & LB_ROW_EXPERT) &&
+        if (m->suffix != LB_SUFFIX_BIAS && (m->row[i].flags & LB_ROW_STACK) &&
             m->expert == LB_NO_INDEX)
             seen->stacks[role]++;
         if (role == LB_ROLE_TOKEN_EMBD && shape->rank)
@@ -271,7 +278,7 @@ lb_status lb_arch_seen_check(const lb_arch *a, const lb_hparams *hp, const lb_ar
         if ((row->flags & LB_ROW_OPTIONAL) || name.len == 0)
             continue;
         u64 want = has_hole(name, "{b}") ? hp->n_layers : 1, have = seen->count[row->role];
-        u64 per_layer = has_hole(name, "{e}") ? hp->n_expert : 1;
+        u64 per_layer = has_hole(name, "{e}") ? lb_arch_n_stack(row, hp) : 1;
         if ((row->flags & LB_ROW_EXPERT) || row->role == LB_ROLE_FFN_ROUTER)
             want -= LB_MIN(want, seen->count[LB_ROLE_FFN_DOWN]);
         if (!lb_mul_u64(want, per_layer, &want) ||

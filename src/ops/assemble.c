@@ -107,7 +107,7 @@ static lb_status add_known(grouping *g, u32 tensor, lb_err *err) {
     bool each = t->n_stack > 1 && !whole_stack(g, t);
     bool stacked = lb_arch_is_stacked(m.row, g->out->world);
     for (u64 e = 0; e < (each ? t->n_stack : 1); e++) {
-        if (each || (t->n_stack == 1 && (m.row->flags & LB_ROW_EXPERT) &&
+        if (each || (t->n_stack == 1 && (m.row->flags & LB_ROW_STACK) &&
                      m.expert == LB_NO_INDEX)) /* a stack of one */
             m.expert = (u32)e;
         lb_arena_reset(&g->name);
@@ -190,9 +190,9 @@ static lb_status put_in_order(grouping *g, lb_made_of *m, lb_err *err) {
                       m->first->match.row->part[g->out->world] == LB_PART_ALL && !m->stacked))
         return LB_OK;
     u32 n_parts = count_parts(g->out->source, g->out->world, m->first->match.row);
-    u64 n_expert = m->stacked && g->out->source->hp.n_expert ? g->out->source->hp.n_expert : 1;
-    if (is_stored_stack(m))
-        n_expert = 1;
+    u64 n_stack = m->stacked ? lb_arch_n_stack(m->first->match.row, &g->out->source->hp) : 1;
+    if (is_stored_stack(m) || n_stack == 0)
+        n_stack = 1;
     sort_key *keys = lb_alloc(m->n_ref * sizeof *keys);
     if (!keys)
         return oom(err);
@@ -211,10 +211,10 @@ static lb_status put_in_order(grouping *g, lb_made_of *m, lb_err *err) {
         m->ref[i] = keys[i].ref;
     }
     lb_free(keys);
-    if (st == LB_OK && m->n_ref != n_parts * n_expert)
+    if (st == LB_OK && m->n_ref != n_parts * n_stack)
         st = lb_fail(err, LB_E_FORMAT,
                      "tensor '%.*s': %u of the %llu matrices that it is made of are there",
-                     LB_FMT(m->name), m->n_ref, (unsigned long long)(n_parts * n_expert));
+                     LB_FMT(m->name), m->n_ref, (unsigned long long)(n_parts * n_stack));
     m->first = &g->out->source->tensors[m->ref[0].tensor];
     return st;
 }
@@ -229,7 +229,8 @@ static int by_last(const void *a, const void *b) {
 }
 
 static bool is_gathered(const lb_made_of *m) {
-    return m->stacked && !m->stored && m->first->match.expert != LB_NO_INDEX;
+    return m->stacked && (m->first->match.row->flags & LB_ROW_EXPERT) && !m->stored &&
+           m->first->match.expert != LB_NO_INDEX;
 }
 
 /* The reference writes the three stacks of a layer when the last matrix of all three is there. */

@@ -122,9 +122,10 @@ lb_status lb_canon_find(const lb_canon *c, const lb_source *s, u64 weight, lb_ar
     bool extra = c->world != LB_WORLD_GGUF && lb_arch_find_extra(&c->hparams, w->name);
     bool known = c->arch && !extra && lb_arch_find(c->arch, c->world, w->name, &m);
     bool stacked = known && lb_arch_is_stacked(m.row, c->world);
-    bool whole = !known || (m.n_rows == 1 && !stacked && m.row->part[c->world] == LB_PART_ALL) ||
-                 (stacked && (w->shape.rank == 0 || w->shape.dim[0] != c->hparams.n_expert));
-    u64 room = whole ? 1 : (stacked ? c->hparams.n_expert : 1) * m.n_rows;
+    bool whole =
+        !known || (m.n_rows == 1 && !stacked && m.row->part[c->world] == LB_PART_ALL) ||
+        (stacked && (w->shape.rank == 0 || w->shape.dim[0] != lb_arch_n_stack(m.row, &c->hparams)));
+    u64 room = whole ? 1 : (stacked ? lb_arch_n_stack(m.row, &c->hparams) : 1) * m.n_rows;
     *n = 1;
     *out = lb_arena_new(perm, lb_canon_weight, room);
     if (!*out)

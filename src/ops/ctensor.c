@@ -73,15 +73,18 @@ static lb_status set_shape(const lb_ctensors *c, const lb_weight *w, lb_ctensor 
     t->n_stack = 1;
     t->shape = w->shape;
     if (stacked) {
-        if (w->shape.rank < 2 || (t->match.suffix != LB_SUFFIX_BIAS && w->shape.rank < 3))
-            return lb_fail(err, LB_E_FORMAT, "tensor '%.*s': expected one matrix for each expert",
-                           LB_FMT(w->name));
+        bool experts = (t->match.row->flags & LB_ROW_EXPERT) != 0;
+        u64 want = lb_arch_n_stack(t->match.row, &c->hp);
+        if (w->shape.rank < 2 ||
+            (experts && t->match.suffix != LB_SUFFIX_BIAS && w->shape.rank < 3))
+            return lb_fail(err, LB_E_FORMAT, "tensor '%.*s': expected one %s", LB_FMT(w->name),
+                           experts ? "matrix for each expert" : "vector for each head");
         t->n_stack = w->shape.dim[0];
-        if (t->n_stack != c->hp.n_expert)
-            return lb_fail(err, LB_E_FORMAT,
-                           "tensor '%.*s' holds %llu matrices, the config says %llu experts",
+        if (t->n_stack != want)
+            return lb_fail(err, LB_E_FORMAT, "tensor '%.*s' holds %llu %s, the config says %llu %s",
                            LB_FMT(w->name), (unsigned long long)t->n_stack,
-                           (unsigned long long)c->hp.n_expert);
+                           experts ? "matrices" : "vectors", (unsigned long long)want,
+                           experts ? "experts" : "heads");
         t->shape.rank--;
         memmove(t->shape.dim, w->shape.dim + 1, t->shape.rank * sizeof t->shape.dim[0]);
         t->match.expert = LB_NO_INDEX;

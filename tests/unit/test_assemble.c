@@ -50,7 +50,10 @@ static lb_status convert(const char *dir, lb_to to, const char *out, lb_err *err
     lb_buf plan = {0}, remarks = {0};
     lb_out_report report;
     lb_kernels_init(&k, lb_cpu_isa());
+    static const char *const pre[] = {"tokenizer.ggml.pre=str:gpt-2"};
     lb_convert_opts o = {.verb = "convert",
+                         .set = pre,
+                         .n_set = to == LB_TO_GGUF,
                          .w = {.to = to,
                                .kernels = &k,
                                .output = out,
@@ -130,6 +133,61 @@ LB_TEST(other_counts) {
                   "15 rows do not divide"));
     CHECK(refused(HEAD X "gate_up_proj F32 16 32" X "down_proj F32 2 32 8", 2, LB_TO_MLX,
                   "one matrix for each expert"));
+}
+
+/* ---- a vector a head: stablelm ---- */
+
+#define NORMS                                                                                  \
+    "model.embed_tokens.weight F32 400 32;lm_head.weight F32 400 32;model.norm.weight F32 32;" \
+    "model.layers.0.input_layernorm.weight F32 32;"                                            \
+    "model.layers.0.self_attn.q_proj.weight F32 32 32;"                                        \
+    "model.layers.0.self_attn.k_proj.weight F32 16 32;"                                        \
+    "model.layers.0.self_attn.v_proj.weight F32 16 32;"                                        \
+    "model.layers.0.self_attn.o_proj.weight F32 32 32;"                                        \
+    "model.layers.0.mlp.gate_proj.weight F32 8 32;"                                            \
+    "model.layers.0.mlp.up_proj.weight F32 8 32;model.layers.0.mlp.down_proj.weight F32 32 8"
+#define Q ";model.layers.0.self_attn.q_layernorm.norms."
+#define K ";model.layers.0.self_attn.k_layernorm.norms.0.weight F32 16"
+
+static const char *heads(const char *tensors) {
+    size_t n;
+    const char *dir = st_dir("heads");
+    u8 *tok = st_slurp(lb_test_golden("family/tokenizer.json"), &n);
+    st_write(dir, "tokenizer.json", tok, n);
+    lb_free(tok);
+    st_text(dir, "config.json",
+            "{\"architectures\": [\"StableLmForCausalLM\"], \"model_type\": \"stablelm\","
+            "\"hidden_size\": 32, \"intermediate_size\": 8, \"num_hidden_layers\": 1,"
+            "\"num_attention_heads\": 2, \"num_key_value_heads\": 1, \"vocab_size\": 400,"
+            "\"qk_layernorm\": true, \"use_parallel_residual\": true}");
+    st_file(dir, "model.safetensors", "pt", tensors);
+    return dir;
+}
+
+static bool heads_refused(const char *tensors, const char *word) {
+    lb_err err;
+    lb_status st = convert(heads(tensors), LB_TO_GGUF, st_path(lb_test_dir(), "h.gguf"), &err);
+    bool ok = st == LB_E_FORMAT && strstr(err.msg, word);
+    if (!ok)
+        printf("    %d: %s\n", (int)st, err.msg);
+    return ok;
+}
+
+LB_TEST(vectors_of_heads) {
+    lb_err err;
+    lb_source *s = NULL;
+    const char *gguf = st_path(lb_test_dir(), "h.gguf");
+    CHECK_OK(
+        convert(heads(NORMS Q "1.weight F32 16" Q "0.weight F32 16" K), LB_TO_GGUF, gguf, &err));
+    CHECK_OK(lb_open(&s, gguf, &err));
+    const lb_weight *w = weight(s, "blk.0.attn_q_norm.weight");
+    CHECK(w && w->shape.rank == 2 && w->shape.dim[0] == 2 && w->shape.dim[1] == 16);
+    w = weight(s, "blk.0.attn_k_norm.weight");
+    CHECK(w && w->shape.rank == 2 && w->shape.dim[0] == 1 && w->shape.dim[1] == 16);
+    lb_source_close(&s);
+    CHECK(heads_refused(NORMS Q "0.weight F32 16" K, "attn_q_norm.weight': 1 of the 2"));
+    CHECK(heads_refused(NORMS Q "0.weight F32 16" Q "2.weight F32 16" K, "is missing or"));
+    CHECK(heads_refused(NORMS Q "0.weight F32 16" Q "1.weight F32 8" K, "differ in shape"));
 }
 
 LB_TEST_MAIN("fast")
