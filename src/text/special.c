@@ -287,6 +287,22 @@ static lb_status read_ids(state *s, lb_err *err) {
     return LB_OK;
 }
 
+/* A token that the tokenizer has not got is passed over. */
+static void set_named(state *s, const lb_special_named *named) {
+    const lb_hf_tok *tok = &s->f->tok;
+    u32 t = 0;
+    while (t < T_COUNT && strcmp(types[t].name, named->type) != 0)
+        t++;
+    LB_ASSERT(t < T_COUNT);
+    for (u64 i = 0; i < tok->n_added && !s->has_id[t]; i++) {
+        if (!lb_str_eq_c(tok->added[i].content, named->text))
+            continue;
+        s->has_id[t] = true;
+        s->id[t] = tok->added[i].id;
+        s->id_order[s->n_ids++] = t;
+    }
+}
+
 /* ---- chat templates ---- */
 
 /* [{"name": "default", "template": text}, then the files of additional_chat_templates/] */
@@ -448,5 +464,7 @@ lb_status lb_special_put(lb_tok_folder *f, const lb_special_opts *opts, lb_gguf_
     LB_TRY(read_ids(&s, err));
     if (opts->eos)
         set_eos(&s, *opts->eos);
+    for (const lb_special_named *n = opts->named; n && n->type; n++)
+        set_named(&s, n);
     return put_all(&s, meta, err);
 }

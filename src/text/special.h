@@ -10,11 +10,18 @@
 #include "format/gguf_meta.h"
 #include "text/tok_folder.h"
 
+/* A type whose id, where the files give none, is that of an added token. */
+typedef struct lb_special_named {
+    const char *type; /* "eot"; NULL: the end of a list */
+    const char *text;
+} lb_special_named;
+
 /* What the reference loads beside the special tokens. */
 typedef struct lb_special_opts {
-    u64 n_vocab;      /* ids must be below; 0: any */
-    lb_texts *merges; /* written first and then empty; NULL: none */
-    const u64 *eos;   /* in place of what the files say; NULL: as they say */
+    u64 n_vocab;                   /* ids must be below; 0: any */
+    lb_texts *merges;              /* written first and then empty; NULL: none */
+    const u64 *eos;                /* in place of what the files say; NULL: as they say */
+    const lb_special_named *named; /* in their order; NULL: none */
 } lb_special_opts;
 
 /* Appends merges, *_token_id, add_*_token, chat_template* and normalizer.* to meta, in that order.

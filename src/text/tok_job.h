@@ -17,6 +17,7 @@ typedef struct lb_tok_job {
     i32 *types;      /* [n] lb_spm_type */
     float *scores;   /* [n] or NULL */
     u64 n;
+    const struct lb_special_named *named; /* see special.h; NULL: none */
 } lb_tok_job;
 
 struct lb_tok {

@@ -46,6 +46,20 @@ static const struct row {
 };
 static const struct row default_row = {"", {WAY_BPE}, 0};
 
+/* Types that the reference gives the id of an added token of that text, after the files' own
+ * (_set_vocab_glm). */
+static const struct {
+    const char *arch;
+    lb_special_named named[5];
+} named_tokens[] = {
+    {"glm4moe",
+     {{"bos", "[gMASK]"},
+      {"eot", "<|user|>"},
+      {"unk", "<|endoftext|>"},
+      {"eom", "<|observation|>"},
+      {NULL, NULL}}},
+};
+
 /* ---- SPM: tokenizer.model ---- */
 
 static lb_status set_token(lb_tok_job *j, u64 id, lb_str text, i32 type, lb_err *err) {
@@ -293,6 +307,9 @@ static lb_status run(lb_tok_job *j, lb_err *err) {
     const struct row *row = find_row(j->opts->arch);
     way w = WAY_NONE;
     bool prefix;
+    for (u32 i = 0; i < LB_LEN(named_tokens); i++)
+        if (lb_str_eq_c(j->opts->arch, named_tokens[i].arch))
+            j->named = named_tokens[i].named;
     LB_TRY(choose(j, row, &w, err));
     if ((row->flags & ROW_CONFIG_PREFIX) &&
         lb_json_as_bool(lb_json_get(j->f->tok_config, "add_prefix_space"), &prefix))
