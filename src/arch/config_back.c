@@ -217,7 +217,8 @@ static lb_status take_shape(back *b) {
                        "form for that",
                        (unsigned long long)b->hp.n_head_kv, (unsigned long long)b->hp.n_head,
                        b->arch->family);
-    if (find(b, "attention.key_length") || lb_json_get(defaults, "head_dim"))
+    if (find(b, "attention.key_length") || lb_json_get(defaults, "head_dim") ||
+        lb_json_get(defaults, "head_dim?"))
         set(b, b->config, "head_dim", lb_json_new_u64(b->perm, b->hp.head_dim));
     if (find(b, "attention.value_length") &&
         (!lb_kv_as_u64(find(b, "attention.value_length"), &n) || n != b->hp.head_dim))
@@ -250,6 +251,14 @@ static lb_status take_shape(back *b) {
     return LB_OK;
 }
 
+/* Whether the class has a bias on the output projection where it has them on q, k and v. */
+static bool biased_output(const lb_arch *a) {
+    for (u32 i = 0; i < a->n_rows; i++)
+        if (a->rows[i].role == LB_ROLE_ATTN_OUTPUT)
+            return (a->rows[i].suffixes & LB_SUFFIX_BIAS) != 0;
+    return false;
+}
+
 /* Biases that the model class would not look for, or would miss and set to 0. */
 static void check_biases(back *b) {
     const u8 *s = b->in->seen->suffixes;
@@ -261,8 +270,8 @@ static void check_biases(back *b) {
         if (b->arch->biases[i].role == LB_ROLE_ATTN_OUTPUT) /* the class tells them apart */
             return;
     for (u32 i = 0; i < b->arch->n_biases; i++)
-        if (b->arch->biases[i].role == LB_ROLE_ATTN_Q && qkv != out &&
-            !lb_str_ends(lb_str_c(b->arch->biases[i].hf), LB_STR("qkv_bias")))
+        if (b->arch->biases[i].role == LB_ROLE_ATTN_Q && qkv != out && biased_output(b->arch) &&
+            strcmp(b->arch->biases[i].hf, "qkv_bias") != 0)
             notice(b, "biases on %s: '%s' has them on all four projections of attention",
                    qkv ? "q, k and v only" : "the output projection only", b->arch->classes[0]);
 }

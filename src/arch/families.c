@@ -20,6 +20,8 @@ static const struct {
     {"Gemma3TextModel", "gemma3 as an embedding model is not supported yet"},
     {"Phi4ForCausalLMV", "phi3 with vision: only text models of it are supported"},
     {"LlavaStableLMEpochForCausalLM", "stablelm with vision: only text models of it are supported"},
+    {"ChatGLMModel",
+     "the class of glm before transformers had it: only GlmForCausalLM is supported"},
     {"LlamaForCausalLMEagle3", "an EAGLE-3 draft model is not a model of its own"},
     {"Eagle3LlamaForCausalLM", "an EAGLE-3 draft model is not a model of its own"},
     {"Eagle3Speculator", "an EAGLE-3 draft model is not a model of its own"},

@@ -31,16 +31,21 @@
     LB_ROW3(LB_ROLE_ROPE_FREQS, LB_N_NONE, LB_N("rope_freqs"), LB_N_NONE, LB_RL_MADE, \
             LB_SUFFIX_WEIGHT, LB_ROW_OPTIONAL)
 
-#define LB_ROWS_ATTN(q_relayout, k_relayout) LB_ROWS_ATTN_OF(q_relayout, k_relayout, LB_WB)
-#define LB_ROWS_ATTN_OF(q_relayout, k_relayout, suffixes_)                                        \
+#define LB_ROWS_QKV_OF(q_relayout, k_relayout, suffixes_)                                         \
     LB_ROW(LB_ROLE_ATTN_Q, "model.layers.{b}.self_attn.q_proj", "blk.{b}.attn_q", q_relayout,     \
            suffixes_, 0),                                                                         \
         LB_ROW(LB_ROLE_ATTN_K, "model.layers.{b}.self_attn.k_proj", "blk.{b}.attn_k", k_relayout, \
                suffixes_, 0),                                                                     \
         LB_ROW(LB_ROLE_ATTN_V, "model.layers.{b}.self_attn.v_proj", "blk.{b}.attn_v", LB_RL_NONE, \
-               suffixes_, 0),                                                                     \
-        LB_ROW(LB_ROLE_ATTN_OUTPUT, "model.layers.{b}.self_attn.o_proj", "blk.{b}.attn_output",   \
-               LB_RL_NONE, suffixes_, 0)
+               suffixes_, 0)
+#define LB_ROWS_QKV(q_relayout, k_relayout) LB_ROWS_QKV_OF(q_relayout, k_relayout, LB_WB)
+/* suffixes: LB_SUFFIX_WEIGHT where the class has biases for q, k and v alone. */
+#define LB_ROW_ATTN_OUTPUT(suffixes)                                                        \
+    LB_ROW(LB_ROLE_ATTN_OUTPUT, "model.layers.{b}.self_attn.o_proj", "blk.{b}.attn_output", \
+           LB_RL_NONE, suffixes, 0)
+#define LB_ROWS_ATTN_OF(q_relayout, k_relayout, suffixes_) \
+    LB_ROWS_QKV_OF(q_relayout, k_relayout, suffixes_), LB_ROW_ATTN_OUTPUT(suffixes_)
+#define LB_ROWS_ATTN(q_relayout, k_relayout) LB_ROWS_ATTN_OF(q_relayout, k_relayout, LB_WB)
 
 #define LB_ROW_Q_NORM(relayout)                                                                  \
     LB_ROW_NORM(LB_ROLE_ATTN_Q_NORM, "model.layers.{b}.self_attn.q_norm", "blk.{b}.attn_q_norm", \

@@ -18,7 +18,7 @@ typedef struct writer {
 } writer;
 
 static const char *full_key(const writer *w, const char *key, char *buf) {
-    if (strncmp(key, "general.", 8) == 0)
+    if (strncmp(key, "general.", 8) == 0 || strncmp(key, "tokenizer.", 10) == 0)
         return key;
     int len = snprintf(buf, KEY_BYTES_MAX, "%s.%s", w->arch->gguf, key);
     LB_ASSERT(len > 0 && len < KEY_BYTES_MAX);

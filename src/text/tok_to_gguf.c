@@ -47,11 +47,19 @@ static const struct row {
 static const struct row default_row = {"", {WAY_BPE}, 0};
 
 /* Types that the reference gives the id of an added token of that text, after the files' own
- * (_set_vocab_glm). */
+ * (_set_vocab_glm, conversion/glm.py, chatglm.py). */
 static const struct {
     const char *arch;
     lb_special_named named[5];
 } named_tokens[] = {
+    {"chatglm",
+     {{"eos", "<|endoftext|>"}, {"eot", "<|user|>"}, {"unk", "<|endoftext|>"}, {NULL, NULL}}},
+    {"glm4",
+     {{"eos", "<|endoftext|>"},
+      {"eot", "<|user|>"},
+      {"unk", "<|endoftext|>"},
+      {"bos", "<|endoftext|>"},
+      {NULL, NULL}}},
     {"glm4moe",
      {{"bos", "[gMASK]"},
       {"eot", "<|user|>"},

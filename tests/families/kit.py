@@ -92,6 +92,14 @@ def old_rope(theta=10000.0, scaling=None, **kw):
     return edit
 
 
+def glm_tokenizer():
+    """Files: the byte-level tokenizer with the tokens that GLM's converters name."""
+    t = json.loads((GOLDEN / "tokenizer.json").read_text())
+    t["added_tokens"] += [dict(t["added_tokens"][0], id=300 + i, content=text)
+                          for i, text in enumerate(("<|endoftext|>", "<|user|>", "[gMASK]", "<|observation|>"))]
+    return {"tokenizer.json": json.dumps(t, separators=(",", ":"))}
+
+
 # ---- values ----
 
 def hashes(name, n):

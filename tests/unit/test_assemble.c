@@ -3,6 +3,7 @@
  * together; an expert that lacks, comes twice or does not fit the config is refused by name. */
 #include "base/cpu.h"
 #include "base/os.h"
+#include "gguf_build.h"
 #include "ops/convert.h"
 #include "ops/open.h"
 #include "st_files.h"
@@ -188,6 +189,76 @@ LB_TEST(vectors_of_heads) {
     CHECK(heads_refused(NORMS Q "0.weight F32 16" K, "attn_q_norm.weight': 1 of the 2"));
     CHECK(heads_refused(NORMS Q "0.weight F32 16" Q "2.weight F32 16" K, "is missing or"));
     CHECK(heads_refused(NORMS Q "0.weight F32 16" Q "1.weight F32 8" K, "differ in shape"));
+}
+
+/* ---- q, k and v of one matrix: GGUF files of chatglm's older class ---- */
+
+#define N_QKV (16 * 8 + 16 + 8) /* 2 heads of 4, 1 key-value head, hidden 8; bias; embedding */
+
+static const char *fused_gguf(void) {
+    static const struct {
+        const char *key;
+        u32 v;
+    } kv[] = {{"chatglm.block_count", 1},          {"chatglm.embedding_length", 8},
+              {"chatglm.feed_forward_length", 4},  {"chatglm.context_length", 64},
+              {"chatglm.attention.head_count", 2}, {"chatglm.attention.head_count_kv", 1},
+              {"chatglm.rope.dimension_count", 2}};
+    lb_buf b = {0};
+    gb_head(&b, 3, 3, LB_LEN(kv) + 7);
+    gb_kv_str(&b, "general.architecture", "chatglm");
+    for (size_t i = 0; i < LB_LEN(kv); i++)
+        gb_kv_u32(&b, kv[i].key, kv[i].v);
+    gb_key(&b, "chatglm.attention.layer_norm_rms_epsilon", LB_GGUF_F32);
+    lb_buf_put_u32(&b, lb_f32_bits(1e-5f));
+    gb_kv_str(&b, "tokenizer.ggml.model", "gpt2");
+    gb_kv_str(&b, "tokenizer.ggml.pre", "gpt-2");
+    gb_array(&b, "tokenizer.ggml.tokens", LB_GGUF_STR, 1);
+    gb_str(&b, "a");
+    gb_array(&b, "tokenizer.ggml.token_type", LB_GGUF_I32, 1);
+    lb_buf_put_u32(&b, 1);
+    gb_array(&b, "tokenizer.ggml.merges", LB_GGUF_STR, 1);
+    gb_str(&b, "a a");
+    gb_info(&b, "blk.0.attn_qkv.weight", 2, (const u64[]){8, 16}, 0, 0);
+    gb_info(&b, "blk.0.attn_qkv.bias", 1, (const u64[]){16}, 0, 16 * 8 * 4);
+    gb_info(&b, "token_embd.weight", 2, (const u64[]){8, 1}, 0, (16 * 8 + 16) * 4);
+    gb_pad(&b, 32);
+    for (u32 i = 0; i < N_QKV; i++)
+        lb_buf_put_u32(&b, lb_f32_bits((float)i));
+    const char *path = gb_save(&b, lb_test_dir(), "fused.gguf");
+    lb_buf_deinit(&b);
+    return path;
+}
+
+/* The n values of a stored weight, F32, are from, from + 1, ... */
+static bool counts_from(const lb_source *s, const char *name, u32 from, u64 n) {
+    const lb_weight *w = weight(s, name);
+    const lb_tensor *t = w ? &s->tensors[w->part[0]] : NULL;
+    float values[64];
+    int fd = -1;
+    if (!t || t->dtype != LB_F32 || t->n_elems != n || n > LB_LEN(values) ||
+        lb_os_open_read(s->files[t->file].path, &fd, NULL) != LB_OK)
+        return false;
+    lb_status st = lb_os_pread(fd, "t", values, n * 4, t->off_bytes, NULL);
+    lb_os_close(&fd);
+    for (u64 i = 0; i < n; i++)
+        if (st != LB_OK || values[i] != (float)(from + i))
+            return false;
+    return true;
+}
+
+LB_TEST(fused_in_gguf_alone) {
+    lb_err err;
+    lb_source *s = NULL;
+    const char *hf = st_path(lb_test_dir(), "glm");
+    CHECK_OK(convert(fused_gguf(), LB_TO_HF, hf, &err));
+    CHECK_OK(lb_open(&s, hf, &err));
+    CHECK_U64(s->n_weights, 7);
+    CHECK(counts_from(s, "model.layers.0.self_attn.q_proj.weight", 0, 64));
+    CHECK(counts_from(s, "model.layers.0.self_attn.k_proj.weight", 64, 32));
+    CHECK(counts_from(s, "model.layers.0.self_attn.v_proj.weight", 96, 32));
+    CHECK(counts_from(s, "model.layers.0.self_attn.q_proj.bias", 128, 8));
+    CHECK(counts_from(s, "model.layers.0.self_attn.v_proj.bias", 140, 4));
+    lb_source_close(&s);
 }
 
 LB_TEST_MAIN("fast")
