@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* arch_internal.h: what a family's table consists of, and the pieces that read it.
+/* arch_internal.h: what a family's table consists of.
  *
  * A family is one const lb_arch in family_<name>.c and one line in families.def; no code asks which
  * family it is. What families do differently stands in rows (tensors, metadata) and in flags. */
@@ -200,58 +200,6 @@ const lb_arch_outer *lb_arch_outer_of(const lb_json *config, const lb_arch **fam
 /* The language model's part of such a config; NULL: it is absent. */
 const lb_json *lb_arch_outer_text(const lb_arch_outer *o, const lb_json *config);
 
-/* ---- a config as the reference's classes see it ---- */
-
-typedef struct lb_arch_normal {
-    lb_json *config;     /* a copy: defaults of the config class added, rope keys as below */
-    lb_json *rope;       /* parameters of full attention; never NULL, may be empty */
-    lb_json *rope_local; /* of sliding attention; NULL: none */
-} lb_arch_normal;
-
-lb_status lb_arch_normalise(const lb_json *config, lb_arena *scratch, lb_arch_normal *out,
-                            lb_err *err);
-/* The value under the first of `names` ("a|b|@c") that exists; NULL if absent. */
-const lb_json *lb_arch_pick(const lb_arch_normal *n, const char *names);
-/* The family's LB_KV_ROPE_DIMS row; NULL: whole heads are rotated. */
-const lb_arch_kv *lb_arch_rope_dims_row(const lb_arch *a);
-lb_status lb_arch_head_dim(const lb_arch_normal *n, u64 *out, lb_err *err);
-/* How many values of a head are rotated. */
-lb_status lb_arch_rope_dims(const lb_arch *a, const lb_arch_normal *n, u64 *out, lb_err *err);
-/* An integer that the config must have, above 0. */
-lb_status lb_arch_pick_u64(const lb_arch_normal *n, const char *names, u64 *out, lb_err *err);
-
-/* <arch>.* and, when in is given, general.file_type. */
-lb_status lb_arch_meta_rows(const lb_arch *a, const lb_arch_normal *n, const lb_arch_meta_in *in,
-                            lb_gguf_meta *out, lb_err *err);
-/* general.* up to general.languages. */
-lb_status lb_arch_meta_general(const lb_arch_meta_in *in, lb_arena *scratch, lb_gguf_meta *out,
-                               lb_err *err);
-
-/* ---- rope factors (rope_factors.c) ---- */
-
-typedef struct lb_rope_llama3 {
-    double theta, factor, low, high, orig;
-} lb_rope_llama3;
-
-/* n = head_dim / 2 factors, with the reference's steps of rounding. */
-void lb_rope_llama3_factors(const lb_rope_llama3 *p, u64 head_dim, float *out);
-/* longrope's factor on cosine and sine for a context `scale` times the original one. */
-double lb_rope_long_mscale(double scale, double orig);
-/* Parameters that give exactly these factors (theta is given in p); false: none found. */
-bool lb_rope_llama3_solve(lb_rope_llama3 *p, u64 head_dim, const float *factors);
-
-/* ---- names of models (model_id.c): the heuristics behind general.name, basename... ---- */
-
-typedef struct lb_model_id { /* ptr NULL: none */
-    lb_str name, organization, basename, finetune, version, size_label;
-} lb_model_id;
-
-/* n_params: of the model, negative for an adapter, 0: not known. */
-lb_status lb_model_id_parse(lb_str id, i64 n_params, lb_arena *perm, lb_model_id *out, lb_err *err);
-lb_str lb_model_id_title(lb_str id, lb_arena *perm); /* ptr NULL: out of memory */
-lb_str lb_model_size_label(u64 n_params, u64 n_experts, lb_arena *perm); /* "7.2B", "8x7.1B" */
-
-/* Shortest decimal that reads back as this float, as a JSON number ("1e-05"). */
-lb_json *lb_arch_json_f32(lb_arena *perm, float v);
+#include "arch/arch_pieces.h"
 
 #endif
