@@ -10,6 +10,7 @@
 #include "base/os.h"
 #include "format/foreign.h"
 #include "format/mlx.h"
+#include "format/npz.h"
 #include "format/pytorch.h"
 #include "format/safetensors.h"
 #include "io/json.h"
@@ -25,10 +26,11 @@ typedef unsigned long long ull;
 typedef struct weight_names {
     const char *single, *index, *stem, *ending;
 } weight_names;
-enum { SAFETENSORS, PYTORCH, N_KINDS };
+enum { SAFETENSORS, PYTORCH, NPZ, N_KINDS };
 static const weight_names kinds[N_KINDS] = {
     {"model.safetensors", LB_INDEX_NAME, "model", ".safetensors"},
     {"pytorch_model.bin", LB_PT_INDEX_NAME, "pytorch_model", ".bin"},
+    {"weights.npz", "weights.npz.index.json", "weights", ".npz"}, /* MLX before safetensors */
 };
 typedef struct weight_files {
     lb_str *names; /* sorted */
@@ -40,7 +42,7 @@ typedef struct folder {
     lb_source *s;
     lb_arena scratch;
     lb_buf notes, sides;         /* sides: lb_side_file, unsorted */
-    weight_files files[N_KINDS]; /* *.safetensors; pytorch_model*.bin */
+    weight_files files[N_KINDS]; /* *.safetensors; pytorch_model*.bin; weights*.npz */
     lb_map by_name;              /* of them all */
     lb_str *others;              /* weights in other formats, sorted */
     u64 n_others;
@@ -107,10 +109,11 @@ static const char *const other_suffixes[] = {".gguf", ".ggml",      ".npz",    "
 static u32 kind_of(lb_str name) {
     if (lb_str_ends(name, lb_str_c(kinds[SAFETENSORS].ending)))
         return SAFETENSORS;
-    return lb_str_starts(name, lb_str_c(kinds[PYTORCH].stem)) &&
-                   lb_str_ends(name, lb_str_c(kinds[PYTORCH].ending))
-               ? PYTORCH
-               : N_KINDS;
+    for (u32 k = PYTORCH; k < N_KINDS; k++)
+        if (lb_str_starts(name, lb_str_c(kinds[k].stem)) &&
+            lb_str_ends(name, lb_str_c(kinds[k].ending)))
+            return k;
+    return N_KINDS;
 }
 
 static lb_status add_side(folder *f, lb_str name, u64 size_bytes) {
@@ -379,10 +382,10 @@ static bool index_names(const folder *f, const char *name) {
  * name (an adapter, a part) does not. */
 static void choose_kind(folder *f) {
     const weight_files *st = &f->files[SAFETENSORS], *pt = &f->files[PYTORCH];
-    bool has_model = st->has_index, has_pt = pt->n || pt->has_index;
+    bool has_model = st->has_index, has_pt = pt->n || pt->has_index, has_npz = f->files[NPZ].n != 0;
     for (u64 i = 0; i < st->n && !has_model; i++)
         has_model = lb_str_starts(st->names[i], lb_str_c(kinds[SAFETENSORS].stem));
-    u32 k = has_model || !has_pt ? SAFETENSORS : PYTORCH;
+    u32 k = has_model ? SAFETENSORS : has_pt ? PYTORCH : has_npz ? NPZ : SAFETENSORS;
     f->kind = &kinds[k];
     f->w = &f->files[k];
     if (has_model && has_pt)
@@ -434,6 +437,7 @@ static lb_status read_weights(folder *f) {
         if (!name.ptr || !path)
             return no_mem(f);
         LB_TRY(f->kind == &kinds[PYTORCH] ? lb_pt_read(f->s, path, name, &f->notes, f->err)
+               : f->kind == &kinds[NPZ]   ? lb_npz_read(f->s, path, name, f->err)
                                           : lb_st_read(f->s, path, name, f->err));
     }
     return LB_OK;
@@ -518,7 +522,8 @@ static lb_status interpret(folder *f) {
     LB_TRY_DONE(st, lb_mlx_quant_parse(config, &f->scratch, &quant, f->err));
     LB_TRY_DONE(st, lb_mlx_is_packed(s, &packed, f->err));
     lb_st_metadata_find(s->st_metadata, LB_STR("format"), &f->scratch, &written_by);
-    bool mlx = lb_str_eq_c(written_by, "mlx") || (quant.present && packed);
+    bool mlx =
+        lb_str_eq_c(written_by, "mlx") || (quant.present && packed) || f->kind == &kinds[NPZ];
     bool own = mlx && quant.present;
     s->format = mlx ? LB_FORMAT_MLX : LB_FORMAT_HF;
     LB_TRY_DONE(st, lb_foreign_open(s, own ? NULL : config, own ? NULL : modelopt, mlx, &f->notes,

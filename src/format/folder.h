@@ -3,9 +3,10 @@
  *
  * Which it is comes from content: __metadata__.format of the weights and config.json's
  * quantization. Which files are the weights follows transformers 5.23: model.safetensors, else the
- * index, else model*.safetensors (as mlx-lm), else the same of pytorch_model*.bin; what was decided
- * or left aside is said in lb_source.notes. Only headers are read. Folders quantized by other tools
- * and folders with weights of other formats are refused by the method's or the file's name. */
+ * index, else model*.safetensors (as mlx-lm), else the same of pytorch_model*.bin, else
+ * weights*.npz (MLX); what was decided or left aside is said in lb_source.notes. Only headers are
+ * read. Folders quantized by other tools and folders with weights of other formats are refused by
+ * the method's or the file's name. */
 #ifndef LB_FORMAT_FOLDER_H
 #define LB_FORMAT_FOLDER_H
 

@@ -144,8 +144,8 @@ LB_TEST(no_safetensors) {
     REFUSES(dir, LB_E_NOT_FOUND, "no weights in this folder");
     st_text(dir, "tokenizer.json", "{}");
     REFUSES(dir, LB_E_NOT_FOUND, "expected model.safetensors");
-    st_text(dir, "weights.npz", "PK");
-    REFUSES(dir, LB_E_UNSUPPORTED, "'weights.npz': not supported yet");
+    st_text(dir, "model.h5", "PK");
+    REFUSES(dir, LB_E_UNSUPPORTED, "'model.h5': not supported yet");
     dir = st_dir("m");
     st_text(dir, "pytorch_model-00001-of-00002.bin", "PK");
     REFUSES(dir, LB_E_FORMAT, "1 of 2 shards of 'pytorch_model' are missing: 00002-of-00002");
