@@ -101,7 +101,8 @@ enum {
     LB_ROW_EXPERT = 32,       /* one matrix an expert: stacked in a world whose name lacks {e} */
     LB_ROW_HEAD = 64,         /* the same with a vector a head ... */
     LB_ROW_HEAD_KV = 128,     /* ... a key-value head */
-    LB_ROW_STACK = LB_ROW_EXPERT | LB_ROW_HEAD | LB_ROW_HEAD_KV
+    LB_ROW_STACK = LB_ROW_EXPERT | LB_ROW_HEAD | LB_ROW_HEAD_KV,
+    LB_ROW_GGUF_DROP_TIED = 1024 /* left out of GGUF when the embeddings are tied, though stored */
 };
 
 /* "{b}" stands for the layer number, "{e}" for the expert's or the head's. Names stand without the
@@ -116,7 +117,7 @@ typedef struct lb_arch_tensor {
     lb_str mlx;  /* "model.layers.{b}.self_attn.q_proj" */
     lb_relayout relayout;
     u8 suffixes; /* which exist */
-    u8 flags;    /* LB_ROW_* */
+    u16 flags;   /* LB_ROW_* */
     u8 part[3];  /* lb_part, by lb_world */
     lb_relayout mlx_relayout;
 } lb_arch_tensor;
@@ -183,7 +184,7 @@ bool lb_arch_part_is_woven(lb_part part);
  * none. */
 lb_str lb_arch_tensor_name(const lb_arch_tensor *row, lb_world world, const lb_arch_match *m,
                            lb_arena *perm);
-/* Whether the world leaves the tensor out: LB_ROLE_DROPPED; MLX: stored output of a tied model. */
+/* Whether the world leaves the tensor out: LB_ROLE_DROPPED; stored output of a tied model. */
 bool lb_arch_is_dropped(const lb_arch_tensor *row, lb_world world, const lb_hparams *hp);
 /* Whether the reference converter stores this tensor as F32 in GGUF whatever the output type.
  * (What is not F32 and whose rows do not fit the block of a quantized type becomes F16 there.) */

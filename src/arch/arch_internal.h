@@ -35,7 +35,9 @@ typedef enum lb_arch_kv_op {
     LB_KV_PERIOD,   /* ... in whose list not every `fallback`-th layer is the other one */
     LB_KV_OR_TIMES, /* as VALUE; null or absent: `times` x the number under `of` */
     LB_KV_CONST,    /* `fallback`, whatever the config says */
-    LB_KV_SLIDING   /* whether a layer slides, by the list `names`; no window: left out */
+    LB_KV_SLIDING,  /* whether a layer slides, by the list `names`; no window: left out */
+    LB_KV_NOT,      /* the common row of this key is not written */
+    LB_KV_NTK_ALPHA /* a fixed NTK factor on the rope base ("dynamic" with "alpha"; hunyuan) */
 } lb_arch_kv_op;
 
 enum {

@@ -46,6 +46,11 @@ double lb_rope_long_mscale(double scale, double orig);
 /* Parameters that give exactly these factors (theta is given in p); false: none found. */
 bool lb_rope_llama3_solve(lb_rope_llama3 *p, u64 head_dim, const float *factors);
 
+/* The base that stretches the lowest frequency by alpha; dim: of a head, above 2. */
+double lb_rope_ntk_base(double base, double alpha, u64 dim);
+/* The alpha of the fewest digits that gives exactly this base as f32. */
+bool lb_rope_ntk_solve(float scaled, double base, u64 dim, double *alpha);
+
 /* ---- names of models (model_id.c): the heuristics behind general.name, basename... ---- */
 
 typedef struct lb_model_id { /* ptr NULL: none */

@@ -372,6 +372,25 @@ static lb_status longrope(back *b, lb_json *rope) {
     return LB_OK;
 }
 
+/* A base that an alpha has stretched, or none: such a model has the plain rule. */
+static void ntk_alpha(back *b, lb_json *rope, double scaled) {
+    double alpha;
+    bool has_row = false;
+    for (u32 i = 0; i < b->arch->n_kv; i++)
+        has_row |= b->arch->kv[i].op == LB_KV_NTK_ALPHA;
+    if (!has_row || !find(b, "rope.scaling.original_context_length"))
+        return;
+    if (!lb_rope_ntk_solve((float)scaled, 10000, b->rope_dims, &alpha)) {
+        notice(b, "the rope base %g follows no alpha: it is written as it is", scaled);
+        return;
+    }
+    set(b, b->config, "rope_theta", lb_json_new_f64(b->perm, 10000));
+    set(b, rope, "rope_type", lb_json_new_str(b->perm, LB_STR("dynamic")));
+    set(b, rope, "type", lb_json_new_str(b->perm, LB_STR("dynamic")));
+    set(b, rope, "alpha", lb_json_new_f64(b->perm, alpha));
+    set(b, rope, "factor", lb_json_new_f64(b->perm, 1));
+}
+
 /* Fills `rope` with a scaling rule; leaves it empty when there is none. */
 static lb_status read_scaling(back *b, lb_json *rope) {
     lb_str type =
@@ -398,6 +417,8 @@ static lb_status read_scaling(back *b, lb_json *rope) {
                            "config.json");
         return llama3(b, rope, theta);
     }
+    if (!is_yarn && !is_linear)
+        ntk_alpha(b, rope, theta);
     if (!scaled)
         return LB_OK;
     set(b, rope, "rope_type", lb_json_new_str(b->perm, type));

@@ -183,7 +183,8 @@ static bool add_scaling(lb_json *config, const lb_arch_normal *n, lb_arena *s) {
     lb_json *scaling = lb_json_copy(s, n->rope);
     lb_json_remove(scaling, "rope_theta");
     lb_json_remove(scaling, "partial_rotary_factor");
-    bool older = lb_str_eq_c(type, "linear") || lb_str_eq_c(type, "longrope");
+    bool older = lb_str_eq_c(type, "linear") || lb_str_eq_c(type, "longrope") ||
+                 lb_str_eq_c(type, "dynamic");
     if (older && !lb_json_get(scaling, "type") && /* some classes know the older name alone */
         !lb_json_set(s, scaling, "type", lb_json_new_str(s, type)))
         return false;

@@ -248,6 +248,39 @@ static lb_status put_or_times(const writer *w, const lb_arch_kv *row, const lb_j
     return put_u32(w, row->key, n <= UINT32_MAX ? n * row->times : n, err);
 }
 
+/* The reference takes one base and two lengths for granted, and stops at others. */
+static lb_status put_ntk_alpha(const writer *w, lb_err *err) {
+    enum { N_CTX = 256 * 1024 };
+    char buf[KEY_BYTES_MAX];
+    lb_str type;
+    double alpha, base;
+    u64 dim, n_ctx;
+    if (!lb_json_as_str(lb_arch_pick(w->n, "@rope_type"), &type) || !lb_str_eq_c(type, "dynamic"))
+        return LB_OK;
+    LB_TRY(lb_arch_head_dim(w->n, &dim, err));
+    LB_TRY(lb_arch_pick_u64(w->n, "max_position_embeddings", &n_ctx, err));
+    if (!lb_json_as_f64(lb_arch_pick(w->n, "@alpha"), &alpha) || !(alpha > 0) || !(alpha < 1e9) ||
+        !lb_json_as_f64(lb_arch_pick(w->n, "@rope_theta"), &base) || base != 10000 || dim <= 2 ||
+        (n_ctx != 32 * 1024 && n_ctx != N_CTX))
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "config.json: dynamic rope has a form in GGUF for '%s' with an alpha above "
+                       "0, a base of 10000 and 32768 or 262144 positions",
+                       w->arch->gguf);
+    LB_TRY(lb_meta_set_f32(w->out, full_key(w, "rope.freq_base", buf),
+                           (float)lb_rope_ntk_base(base, alpha, dim), err));
+    LB_TRY(put_str(w, "rope.scaling.type", "none", err));
+    LB_TRY(lb_meta_set_f32(w->out, full_key(w, "rope.scaling.factor", buf), 1, err));
+    LB_TRY(put_u32(w, "rope.scaling.original_context_length", N_CTX, err));
+    return put_u32(w, "context_length", N_CTX, err);
+}
+
+static bool is_left_out(const lb_arch *a, const char *key) {
+    for (u32 i = 0; i < a->n_kv; i++)
+        if (a->kv[i].op == LB_KV_NOT && strcmp(a->kv[i].key, key) == 0)
+            return true;
+    return false;
+}
+
 static lb_status check_refused(const writer *w, const lb_arch_kv *row, const lb_json *v,
                                lb_err *err) {
     u64 n_layers = 0;
@@ -354,9 +387,12 @@ static lb_status put_row(const writer *w, const lb_arch_kv *row, lb_err *err) {
         if (v && v->type == LB_JBOOL && !v->truth)
             return lb_meta_set_bool(w->out, full_key(w, row->key, buf), false, err);
         return LB_OK;
+    case LB_KV_NTK_ALPHA:
+        return put_ntk_alpha(w, err);
     case LB_KV_OR_TIMES:
         return put_or_times(w, row, v, err);
     case LB_KV_BACK:
+    case LB_KV_NOT:
         return LB_OK;
     case LB_KV_REFUSE:
         return check_refused(w, row, v, err);
@@ -400,7 +436,8 @@ lb_status lb_arch_meta_rows(const lb_arch *a, const lb_arch_normal *n, const lb_
                             lb_gguf_meta *out, lb_err *err) {
     writer w = {a, n, in, out};
     for (u32 i = 0; i < lb_arch_common_n_kv && !(a->flags & LB_ARCH_OWN_KV); i++)
-        LB_TRY(put_row(&w, &lb_arch_common_kv[i], err));
+        if (!is_left_out(a, lb_arch_common_kv[i].key))
+            LB_TRY(put_row(&w, &lb_arch_common_kv[i], err));
     for (u32 i = 0; i < a->n_kv; i++)
         if (!(a->kv[i].flags & LB_KVF_FIRST))
             LB_TRY(put_row(&w, &a->kv[i], err));

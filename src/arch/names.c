@@ -237,7 +237,10 @@ lb_str lb_arch_tensor_name(const lb_arch_tensor *row, lb_world world, const lb_a
 bool lb_arch_is_dropped(const lb_arch_tensor *row, lb_world world, const lb_hparams *hp) {
     if (row->role == LB_ROLE_DROPPED || lb_arch_row_name(row, world).len == 0)
         return true;
-    return world == LB_WORLD_MLX && hp->tied && (row->flags & LB_ROW_MLX_DROP_TIED);
+    u32 flag = world == LB_WORLD_MLX    ? LB_ROW_MLX_DROP_TIED
+               : world == LB_WORLD_GGUF ? LB_ROW_GGUF_DROP_TIED
+                                        : 0;
+    return hp->tied && (row->flags & flag);
 }
 
 /* conversion/base.py, prepare_tensors: what has at most one dimension, norms by their names, rows

@@ -249,3 +249,23 @@ bool lb_rope_llama3_solve(lb_rope_llama3 *p, u64 head_dim, const float *factors)
     }
     return false;
 }
+
+/* ---- NTK with a fixed alpha ---- */
+
+double lb_rope_ntk_base(double base, double alpha, u64 dim) {
+    return base * exp_f64((double)dim / (double)(dim - 2) * ln_f64(alpha));
+}
+
+bool lb_rope_ntk_solve(float scaled, double base, u64 dim, double *alpha) {
+    if (dim <= 2 || !((double)scaled > 0) || !(scaled < 1e30f))
+        return false;
+    double x = exp_f64((double)(dim - 2) / (double)dim * ln_f64((double)scaled / base));
+    for (double unit = 1e9; unit >= 1e-9; unit /= 10) {
+        double a = unit >= 1 ? rint(x / unit) * unit : rint(x * rint(1 / unit)) / rint(1 / unit);
+        if (a > 0 && (float)lb_rope_ntk_base(base, a, dim) == scaled) {
+            *alpha = a;
+            return true;
+        }
+    }
+    return false;
+}

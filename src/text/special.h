@@ -20,6 +20,7 @@ typedef struct lb_special_named {
 typedef struct lb_special_opts {
     u64 n_vocab;                   /* ids must be below; 0: any */
     lb_texts *merges;              /* written first and then empty; NULL: none */
+    bool no_pad;                   /* no token pads, whatever the files say */
     const u64 *eos;                /* in place of what the files say; NULL: as they say */
     const lb_special_named *named; /* in their order; NULL: none */
 } lb_special_opts;

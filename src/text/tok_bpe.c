@@ -217,8 +217,10 @@ lb_status lb_tok_way_bpe(lb_tok_job *j, lb_err *err) {
     LB_TRY(bpe_tokens(j, n_listed, err));
     LB_TRY(lb_tok_put_vocab(j, "gpt2", lb_tok_pre(j, pre.pre, pre.how), err));
     lb_texts merges = {0};
-    lb_special_opts special = {
-        .n_vocab = t->n_added < n_added ? j->n : 0, .merges = &merges, .named = j->named};
+    lb_special_opts special = {.n_vocab = t->n_added < n_added ? j->n : 0,
+                               .merges = &merges,
+                               .named = j->named,
+                               .no_pad = j->no_pad};
     lb_status st =
         t->n_merges && !j->f->made ? bpe_merges(j, &merges, err) : file_merges(j, &merges, err);
     if (st == LB_OK)

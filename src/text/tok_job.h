@@ -18,6 +18,7 @@ typedef struct lb_tok_job {
     float *scores;   /* [n] or NULL */
     u64 n;
     const struct lb_special_named *named; /* see special.h; NULL: none */
+    bool no_pad;                          /* see lb_special_opts */
 } lb_tok_job;
 
 struct lb_tok {

@@ -20,9 +20,10 @@ enum {
     ROW_NO_PREFIX = 2,     /* add_space_prefix = false after an SPM vocabulary */
     ROW_CODE_GEMMA = 8,    /* token 107 ends a turn, whatever the files say */
     ROW_LLAMA_SIZES = 4,   /* vocabularies of 32016 (CodeLlama) and 49152 (Granite, SmolLM) */
-    ROW_PAD_UNK = 32,      /* SPM: tokens 0 and 1 are the padding and the unknown one */
-    ROW_AS_WRITTEN = 16    /* SPM: added tokens keep blanks and are special only where the files
-                              say so; tokenizer.json's count too */
+    ROW_ENDS = 64,      /* eod_token_id ends a text, the first of a list of eos_token_id a turn */
+    ROW_PAD_UNK = 32,   /* SPM: tokens 0 and 1 are the padding and the unknown one */
+    ROW_AS_WRITTEN = 16 /* SPM: added tokens keep blanks and are special only where the files
+                           say so; tokenizer.json's count too */
 };
 
 static const struct row {
@@ -41,6 +42,7 @@ static const struct row {
     {"gemma2", {WAY_SPM, WAY_BPE}, ROW_NO_PREFIX},
     {"gemma3", {WAY_SPM, WAY_BPE}, ROW_NO_PREFIX},
     {"phi3", {WAY_SPM, WAY_BPE}, ROW_AS_WRITTEN},
+    {"hunyuan-dense", {WAY_BPE}, ROW_ENDS},
     {"internlm2", {WAY_INTERNLM2, WAY_HF, WAY_BPE}, 0}, /* the reference: the first alone */
     {"nemotron", {WAY_SPM, WAY_BPE}, ROW_PAD_UNK},
 };
@@ -311,6 +313,21 @@ static lb_status llama_sizes(lb_tok_job *j, lb_err *err) {
     return LB_OK;
 }
 
+/* conversion/hunyuan.py: ids that the configs of its models have wrong elsewhere. */
+static lb_status put_ends(lb_tok_job *j, lb_err *err) {
+    const lb_json *eod = lb_json_get(j->f->config, "eod_token_id"), *list;
+    u64 id = 3; /* the default of the config class */
+    lb_json *generation;
+    if (!eod || (lb_json_as_u64(eod, &id) && id <= UINT32_MAX))
+        LB_TRY(lb_meta_set_u32(j->meta, "tokenizer.ggml.eos_token_id", (u32)id, err));
+    LB_TRY(lb_tok_folder_json(j->f, "generation_config.json", &generation, err));
+    list = lb_json_get(generation, "eos_token_id");
+    if (list && list->type == LB_JARRAY && list->n >= 2 && lb_json_as_u64(list->first, &id) &&
+        id <= UINT32_MAX)
+        LB_TRY(lb_meta_set_u32(j->meta, "tokenizer.ggml.eot_token_id", (u32)id, err));
+    return LB_OK;
+}
+
 static lb_status run(lb_tok_job *j, lb_err *err) {
     const struct row *row = find_row(j->opts->arch);
     way w = WAY_NONE;
@@ -318,6 +335,9 @@ static lb_status run(lb_tok_job *j, lb_err *err) {
     for (u32 i = 0; i < LB_LEN(named_tokens); i++)
         if (lb_str_eq_c(j->opts->arch, named_tokens[i].arch))
             j->named = named_tokens[i].named;
+    i64 pad;
+    j->no_pad = (row->flags & ROW_ENDS) &&
+                lb_json_as_i64(lb_json_get(j->f->config, "pad_token_id"), &pad) && pad < 0;
     LB_TRY(choose(j, row, &w, err));
     if ((row->flags & ROW_CONFIG_PREFIX) &&
         lb_json_as_bool(lb_json_get(j->f->tok_config, "add_prefix_space"), &prefix))
@@ -334,6 +354,8 @@ static lb_status run(lb_tok_job *j, lb_err *err) {
     }
     if ((row->flags & ROW_NO_PREFIX) && w == WAY_SPM)
         LB_TRY(lb_meta_set_bool(j->meta, "tokenizer.ggml.add_space_prefix", false, err));
+    if (row->flags & ROW_ENDS)
+        LB_TRY(put_ends(j, err));
     return row->flags & ROW_LLAMA_SIZES ? llama_sizes(j, err) : LB_OK;
 }
 

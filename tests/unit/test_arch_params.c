@@ -182,4 +182,30 @@ LB_TEST(round_trip) {
     CHECK(n_trips >= 100);
 }
 
+/* Bits by Python: struct.pack("<f", 10000.0 * alpha ** (dim / (dim - 2))). */
+LB_TEST(ntk) {
+    static const struct {
+        double alpha;
+        u64 dim;
+        u32 bits;
+    } known[] = {{1000, 128, 1261061432},
+                 {50, 128, 1224860673},
+                 {50, 64, 1225424181},
+                 {12.5, 96, 1208012616}};
+    static const double alphas[] = {1, 1.5, 3.75, 0.5, 50, 1000, 12.25, 262144, 0.125};
+    static const u64 dims[] = {4, 16, 64, 80, 128, 256};
+    double back;
+    for (size_t i = 0; i < LB_LEN(known); i++)
+        CHECK_U64(lb_f32_bits((float)lb_rope_ntk_base(10000, known[i].alpha, known[i].dim)),
+                  known[i].bits);
+    for (size_t i = 0; i < LB_LEN(alphas); i++)
+        for (size_t k = 0; k < LB_LEN(dims); k++) {
+            float base = (float)lb_rope_ntk_base(10000, alphas[i], dims[k]);
+            CHECK(lb_rope_ntk_solve(base, 10000, dims[k], &back));
+            CHECK(back == alphas[i]);
+        }
+    CHECK(!lb_rope_ntk_solve(0, 10000, 64, &back) && !lb_rope_ntk_solve(-1, 10000, 64, &back));
+    CHECK(!lb_rope_ntk_solve(20000, 10000, 2, &back));
+}
+
 LB_TEST_MAIN("fast")
