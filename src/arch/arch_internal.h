@@ -31,7 +31,7 @@ typedef enum lb_arch_kv_op {
     LB_KV_REFUSE,   /* a config in which one of `names` is not null is refused: `hf` says why;
                        LB_KVF_TRUTHY: nor empty, 0 or false */
     LB_KV_ONLY,     /* a config in which `names` is there and not `fallback` (one of "a|b") is
-                       refused: `hf` */
+                       refused: `hf`; LB_KVF_REQUIRED: or absent */
     LB_KV_PERIOD,   /* ... in whose list not every `fallback`-th layer is the other one */
     LB_KV_OR_TIMES, /* as VALUE; null or absent: `times` x the number under `of` */
     LB_KV_CONST,    /* `fallback`, whatever the config says */
@@ -57,7 +57,8 @@ typedef struct lb_arch_kv {
     lb_gguf_type type; /* U32, F32, BOOL; lists of integers become arrays of I32 */
     const char *names; /* config keys, '|' between; "@x": of the global rope parameters, "%x": of
                           the local ones */
-    const char *hf;    /* back: the config's key; NULL: handled elsewhere or has none */
+    const char *hf;    /* back: the config's key ("@x": of the rope parameters); NULL: handled
+                          elsewhere or has none */
     const char
         *absent; /* back: JSON value that the reference assumes without the key; NULL: left out */
     const char *fallback; /* forward: JSON value for a config that lacks the key; NULL: left out */
@@ -156,6 +157,7 @@ struct lb_arch {
     const lb_arch_alias *aliases;    /* both NULL: the end; NULL: none */
     const char
         *prefix; /* of the HF names that a checkpoint of the inner model lacks; NULL: "model." */
+    const char *rope; /* JSON object: rope parameters of a config that has none; NULL: {} */
     const lb_arch_layers *layers; /* NULL: no list has a rule */
     const lb_arch_tensor *rows;
     u32 n_rows;

@@ -24,6 +24,7 @@ typedef struct back {
     u64 rope_dims; /* values of a head that are rotated */
     lb_arena *perm;
     lb_json *config;
+    lb_json *rope; /* what rows say of its parameters, all of them of yarn */
     bool oom;
     const char *notices[NOTICES_MAX];
     u32 n_notices;
@@ -138,7 +139,8 @@ static lb_status take_row(back *b, const lb_arch_kv *row) {
                        row->key);
     else
         return LB_OK;
-    set(b, b->config, row->hf, v);
+    bool of_rope = row->hf[0] == '@';
+    set(b, of_rope ? b->rope : b->config, row->hf + of_rope, v);
     return LB_OK;
 }
 
@@ -403,7 +405,7 @@ static lb_status read_scaling(back *b, lb_json *rope) {
     lb_kv_as_f64(find(b, "rope.freq_base"), &theta);
     lb_kv_as_str(find(b, "rope.scaling.type"), &type);
     bool is_yarn = lb_str_eq_c(type, "yarn"), is_linear = lb_str_eq_c(type, "linear");
-    bool scaled = factor > 0 && factor != 1 && (is_yarn || is_linear);
+    bool scaled = factor > 0 && (is_linear || is_yarn) && (factor != 1 || (is_yarn && b->rope->n));
     if (!is_yarn && !is_linear && !lb_str_eq_c(type, "none"))
         return lb_fail(b->err, LB_E_UNSUPPORTED,
                        "GGUF metadata: rope scaling '%.*s' is not supported for '%s'",
@@ -427,6 +429,24 @@ static lb_status read_scaling(back *b, lb_json *rope) {
     return is_yarn ? yarn(b, rope) : LB_OK;
 }
 
+/* What rows say of yarn. */
+static lb_status add_rope_rows(back *b, lb_json *scaling) {
+    lb_str type;
+    if (!b->rope->n)
+        return LB_OK;
+    if (!lb_json_as_str(lb_json_get(scaling, "rope_type"), &type) || !lb_str_eq_c(type, "yarn"))
+        return lb_fail(b->err, LB_E_UNSUPPORTED,
+                       "GGUF metadata: no yarn: config.json of '%s' has no form for that",
+                       b->arch->family);
+    for (const lb_json *m = b->rope->first; m; m = m->next) {
+        lb_str key = lb_arena_str(b->perm, m->key);
+        if (!key.ptr)
+            return b->oom = true, LB_OK;
+        set(b, scaling, key.ptr, lb_json_copy(b->perm, m));
+    }
+    return LB_OK;
+}
+
 /* rope_theta and rope_scaling as transformers 4 and mlx-lm read them, rope_parameters as 5 does. */
 static lb_status take_rope(back *b) {
     if (!b->arch->theta)
@@ -435,6 +455,7 @@ static lb_status take_rope(back *b) {
     if (!scaling)
         return b->oom = true, LB_OK;
     LB_TRY(read_scaling(b, scaling));
+    LB_TRY(add_rope_rows(b, scaling));
     if (scaling->n)
         set(b, b->config, "rope_scaling", scaling);
     full = lb_json_copy(b->perm, scaling);
@@ -707,7 +728,8 @@ static lb_status take_original(const lb_arch_config_in *in, lb_str text, lb_aren
 
 static lb_status build(back *b, lb_arch_config_out *out) {
     b->config = lb_json_new_object(b->perm);
-    if (!b->config)
+    b->rope = lb_json_new_object(b->perm);
+    if (!b->config || !b->rope)
         return lb_fail(b->err, LB_E_NOMEM, "config.json: out of memory");
     take_names(b);
     LB_TRY(take_rows(b));

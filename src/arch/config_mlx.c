@@ -159,6 +159,8 @@ static const lb_json *model_value(const lb_arch *a, const lb_arch_normal *n, lb_
         return lb_json_get(n->rope, "rope_theta");
     if (lb_str_eq_c(key, "rope_local_base_freq"))
         return lb_json_get(n->rope_local, "rope_theta");
+    if (lb_str_eq_c(key, "rope_parameters"))
+        return n->rope;
     if (lb_str_eq_c(key, "partial_rotary_factor"))
         return lb_json_get(n->rope, "partial_rotary_factor");
     const lb_json *v = lb_json_get_str(n->config, key);
@@ -174,7 +176,8 @@ static bool add(lb_json *config, lb_str key, const lb_json *v, lb_arena *s) {
     return name.ptr && lb_json_set(s, config, name.ptr, lb_json_copy(s, v));
 }
 
-/* Rope scaling as transformers 4 had it, for a config that has only rope_parameters. */
+/* Rope scaling as transformers 4 had it, for a config that has only rope_parameters and a class
+ * that does not read those. */
 static bool add_scaling(lb_json *config, const lb_arch_normal *n, lb_arena *s) {
     lb_str type;
     if (lb_json_get(config, "rope_scaling") ||
@@ -288,7 +291,8 @@ static lb_status complete(lb_json *config, lb_arena *s, lb_err *err) {
     }
     for (const lb_json *d = mlx->first; d; d = d->next)
         LB_TRY(add_key(a, &n, d, text, s, err));
-    return add_scaling(text, &n, s) && add_nulls(mlx, text, s) ? LB_OK : no_memory(err);
+    bool scaled = lb_json_get(mlx, "rope_parameters") || add_scaling(text, &n, s);
+    return scaled && add_nulls(mlx, text, s) ? LB_OK : no_memory(err);
 }
 
 static int by_key(const void *a, const void *b) {

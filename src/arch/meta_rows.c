@@ -304,8 +304,8 @@ static bool is_value(const lb_json *v, lb_str want) {
 
 /* What GGUF does not say: the model is the one that its readers assume, or refused. */
 static lb_status check_only(const lb_arch_kv *row, const lb_json *v, lb_err *err) {
-    bool same = !is_set(v);
-    for (const char *s = row->fallback; *s && !same;) {
+    bool same = !is_set(v) && !(row->flags & LB_KVF_REQUIRED);
+    for (const char *s = row->fallback; is_set(v) && *s && !same;) {
         size_t len = strcspn(s, "|");
         same = is_value(v, (lb_str){s, len});
         s += len + (s[len] == '|');

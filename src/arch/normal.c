@@ -342,7 +342,9 @@ static bool set_theta(const lb_arch *a, lb_json *rope, lb_json *c, const lb_json
 static bool rope_global(const lb_arch *a, lb_json *c, lb_arena *s, lb_arch_normal *out) {
     lb_json *scaling = lb_json_get(c, "rope_scaling"), *params = lb_json_get(c, "rope_parameters");
     lb_json *rope = scaling && scaling->type == LB_JOBJECT && scaling->n ? scaling : params;
-    rope = rope && rope->type == LB_JOBJECT ? lb_json_copy(s, rope) : lb_json_new_object(s);
+    rope = rope && rope->type == LB_JOBJECT ? lb_json_copy(s, rope)
+           : a->rope                        ? literal(s, a->rope)
+                                            : lb_json_new_object(s);
     lb_json_remove(c, "rope_scaling");
     lb_json_remove(c, "rope_parameters");
     lb_json *theta = move_theta(c, "rope_theta", a->theta, s);

@@ -34,6 +34,7 @@ static const struct row {
     {"llama", {WAY_SPM, WAY_HF, WAY_BPE}, ROW_CONFIG_PREFIX | ROW_LLAMA_SIZES},
     {"granite", {WAY_SPM, WAY_HF, WAY_BPE}, ROW_CONFIG_PREFIX | ROW_LLAMA_SIZES},
     {"smollm3", {WAY_SPM, WAY_HF, WAY_BPE}, ROW_CONFIG_PREFIX | ROW_LLAMA_SIZES},
+    {"mistral3", {WAY_SPM, WAY_HF, WAY_BPE}, ROW_CONFIG_PREFIX | ROW_LLAMA_SIZES},
     {"qwen2", {WAY_SPM, WAY_BPE}, 0},
     {"qwen3", {WAY_SPM, WAY_BPE}, 0},
     {"qwen3moe", {WAY_SPM, WAY_BPE}, 0}, /* the reference: BPE alone; as qwen3 */

@@ -79,6 +79,15 @@ static const struct {
      "\"model_type\": \"exaone4\", \"layer_types\": [" F ", " F ", " F ", " F "], "
      "\"sliding_window\": null",
      NULL},
+#define YARN(more)                                                            \
+    "\"model_type\": \"ministral3\", \"rope_parameters\": {\"factor\": 4.0, " \
+    "\"mscale_all_dim\": 1.0, \"llama_4_scaling_beta\": 0.1, " more "}"
+    {LB_WORLD_GGUF, "\"model_type\": \"ministral3\"", NULL},
+    {LB_WORLD_GGUF, "\"model_type\": \"ministral3\", \"sliding_window\": 16", "no sliding window"},
+    {LB_WORLD_GGUF, YARN("\"type\": \"yarn\", \"mscale\": 1"), NULL},
+    {LB_WORLD_GGUF, YARN("\"type\": \"yarn\", \"mscale\": 0.5"), "carries no other"},
+    {LB_WORLD_GGUF, YARN("\"type\": \"yarn\""), "carries no other"},
+    {LB_WORLD_GGUF, YARN("\"type\": \"linear\", \"mscale\": 1.0"), "scaled so"},
 };
 
 LB_TEST(refused_configs) {
@@ -93,7 +102,8 @@ LB_TEST(refused_configs) {
     lb_arena_deinit(&arena);
 }
 
-/* GGUF metadata of four layers, "key=number" each, as a config. */
+/* GGUF metadata of four layers, "key=number" or
+ * "key:word" each, as a config. */
 static lb_status back(const char *arch, const char *const *more, lb_arch_config_out *out) {
     static const char *const base[] = {"block_count=4", "context_length=512", "embedding_length=64",
                                        "feed_forward_length=96", "attention.head_count=4"};
@@ -103,9 +113,11 @@ static lb_status back(const char *arch, const char *const *more, lb_arch_config_
     lb_meta_init(&meta, &arena);
     lb_status st = lb_meta_set_str(&meta, "general.architecture", lb_str_c(arch), &err);
     for (size_t i = 0; st == LB_OK && (i < LB_LEN(base) || more[i - LB_LEN(base)]); i++) {
-        const char *kv = i < LB_LEN(base) ? base[i] : more[i - LB_LEN(base)], *eq = strchr(kv, '=');
+        const char *kv = i < LB_LEN(base) ? base[i] : more[i - LB_LEN(base)],
+                   *eq = strpbrk(kv, "=:");
         lb_str key = lb_arena_printf(&arena, "%s.%.*s", arch, (int)(eq - kv), kv);
-        st = strchr(eq, '.')
+        st = *eq == ':' ? lb_meta_set_str(&meta, key.ptr, lb_str_c(eq + 1), &err)
+             : strchr(eq, '.')
                  ? lb_meta_set_f32(&meta, key.ptr, strtof(eq + 1, NULL), &err)
                  : lb_meta_set_u32(&meta, key.ptr, (u32)strtoul(eq + 1, NULL, 10), &err);
     }
@@ -133,6 +145,17 @@ static const struct {
     {"exaone4", {RMS, "attention.sliding_window=16"}, NULL, "\"LLLG\""},
     {"exaone4", {RMS}, NULL, "\"sliding_window_pattern\": null"},
     {"exaone4", {RMS, "attention.sliding_window=0"}, NULL, "\"sliding_window\": null"},
+#define HEAT "attention.temperature_scale=0.25", RMS
+    {"mistral3",
+     {HEAT, "rope.scaling.type:yarn", "rope.scaling.factor=4.0"},
+     NULL,
+     "\"llama_4_scaling_beta\": 0.25"},
+    {"mistral3",
+     {HEAT, "rope.scaling.type:yarn", "rope.scaling.factor=1.0"},
+     NULL,
+     "\"mscale_all_dim\": 0.0"},
+    {"mistral3", {HEAT}, "no yarn", NULL},
+    {"mistral3", {HEAT, "rope.scaling.factor=4.0"}, "no yarn", NULL},
 };
 
 LB_TEST(metadata) {
