@@ -12,6 +12,7 @@
 #ifndef LB_ARCH_ARCH_H
 #define LB_ARCH_ARCH_H
 
+#include "arch/arch_extra.h"
 #include "base/base.h"
 #include "base/mem.h"
 #include "format/gguf_meta.h"
@@ -67,6 +68,8 @@ typedef enum lb_role {
     LB_ROLE_ROPE_FREQS,
     LB_ROLE_ROPE_LONG, /* factors of longrope, beyond the original context and within it */
     LB_ROLE_ROPE_SHORT,
+    LB_ROLE_FFN_ROUTER_BIAS, /* added to the scores by which experts are chosen */
+    LB_ROLE_MTP,             /* of multi-token prediction alone: its projection, norms, head */
     LB_ROLE_DROPPED, /* recomputed at run time (inv_freq); counted and named when left out */
     LB_ROLE_COUNT
 } lb_role;
@@ -102,14 +105,17 @@ enum {
     LB_ROW_HEAD = 64,         /* the same with a vector a head ... */
     LB_ROW_HEAD_KV = 128,     /* ... a key-value head */
     LB_ROW_STACK = LB_ROW_EXPERT | LB_ROW_HEAD | LB_ROW_HEAD_KV,
+    LB_ROW_MTP = 256,            /* of layers of multi-token prediction (lb_extra) only */
+    LB_ROW_HF_F32 = 512,         /* the model class keeps it in f32 whatever the model's type */
     LB_ROW_GGUF_DROP_TIED = 1024 /* left out of GGUF when the embeddings are tied, though stored */
 };
 
-/* "{b}" stands for the layer number, "{e}" for the expert's or the head's. Names stand without the
- * suffix. An empty name: this world has no such tensor (gguf, mlx: dropped; hf: made). Rows that
- * share a world's matrix have its name there, are neighbours in its order and differ in
- * part[world]; rows of one name and no parts are forms of the other world over time: the first is
- * written back. */
+/* "{b}" stands for the layer number, "{e}" for the expert's or the head's, "{m}" for the number of
+ * a layer of multi-token prediction counted from 0; such a layer without a number in its name is
+ * the first. Names stand without the suffix. An empty name: this world has no such tensor (gguf,
+ * mlx: dropped; hf: made). Rows that share a world's matrix have its name there, are neighbours in
+ * its order and differ in part[world]; rows of one name and no parts are forms of the other world
+ * over time: the first is written back. */
 typedef struct lb_arch_tensor {
     lb_role role;
     lb_str hf;   /* "model.layers.{b}.self_attn.q_proj" */
@@ -131,6 +137,7 @@ typedef struct lb_arch_outer lb_arch_outer; /* a class that holds a family's mod
 typedef struct lb_hparams {
     u64 n_layers, n_embd, n_ff, n_head, n_head_kv, head_dim, n_vocab, n_ctx;
     u64 n_expert, n_expert_used; /* 0: dense */
+    u64 n_mtp;                   /* layers of multi-token prediction, behind the n_layers others */
     bool tied;                   /* no output matrix: the embedding is used */
     bool headless;               /* the class has no output matrix at all (LlamaModel) */
     const lb_arch_outer *outer;  /* the class of the model; NULL: it is a language model alone */
@@ -156,14 +163,17 @@ typedef enum lb_world { LB_WORLD_HF, LB_WORLD_MLX, LB_WORLD_GGUF } lb_world;
 typedef struct lb_arch_match {
     const lb_arch_tensor *row; /* the first of n_rows neighbours that this stored tensor feeds */
     u32 n_rows;
-    u32 layer, expert; /* LB_NO_INDEX where the name has none */
-    u8 suffix;         /* one of LB_SUFFIX_* */
+    u32 layer, expert; /* LB_NO_INDEX where the name has none; counted as in GGUF */
+    u32 mtp;   /* the layer's number among those of multi-token prediction, or LB_NO_INDEX */
+    u8 suffix; /* one of LB_SUFFIX_* */
+    lb_extra extra;
 } lb_arch_match;
 
-/* Finds the row of a stored name, O(rows) comparisons of lengths; no allocation. In the HF and MLX
- * worlds the prefixes that the reference takes are understood ("language_model.", "text_model.", a
- * missing "model."). False: this family has no such tensor. */
-bool lb_arch_find(const lb_arch *a, lb_world world, lb_str name, lb_arch_match *out);
+/* Finds the row of a stored name, O(rows) comparisons of lengths; no allocation. Of hp only
+ * n_layers is asked. In the HF and MLX worlds the prefixes that the reference takes are understood
+ * ("language_model.", "text_model.", a missing "model."). False: this family has no such tensor. */
+bool lb_arch_find(const lb_arch *a, const lb_hparams *hp, lb_world world, lb_str name,
+                  lb_arch_match *out);
 lb_str lb_arch_row_name(const lb_arch_tensor *row, lb_world world);          /* with its holes */
 lb_relayout lb_arch_row_relayout(const lb_arch_tensor *row, lb_world world); /* HF: NONE */
 /* Whether the world keeps the experts' matrices (heads' vectors) of this row in one tensor. */
@@ -192,34 +202,30 @@ bool lb_arch_gguf_is_f32(const lb_arch_tensor *row, u8 suffix, u32 rank);
 /* Heads of the relayout: n_head or n_head_kv; 0 for the others. */
 u64 lb_arch_relayout_heads(lb_relayout r, const lb_hparams *hp);
 
-/* ---- parts beside the language model ---- */
+/* ---- parts that a model works without ---- */
 
-/* What a class may hold beside its language model, and a target may have no place for. */
-typedef enum lb_extra {
-    LB_EXTRA_NONE,
-    LB_EXTRA_VISION, /* the tower of images and videos and what leads from it to the model */
-    LB_EXTRA_AUDIO,
-    LB_EXTRA_COUNT
-} lb_extra;
+/* Whether the world `to` has a place for a part as the world `from` stores it; whether its own
+ * tools keep it. a: NULL where the family is not known. */
+bool lb_arch_holds_extra(const lb_arch *a, lb_extra e, lb_world from, lb_world to);
+bool lb_arch_keeps_extra(const lb_arch *a, lb_extra e, lb_world from, lb_world to);
 
-const char *lb_extra_name(lb_extra e); /* "vision" */
-const char *lb_extra_flag(lb_extra e); /* by which the user keeps or drops it: "--vision" */
-/* The part that a stored tensor belongs to, by its name in the HF or MLX world. */
+/* The part beside the language model that a stored tensor belongs to, by its name in the HF or MLX
+ * world. */
 lb_extra lb_arch_find_extra(const lb_hparams *hp, lb_str name);
-/* Whether the world `to` has a place for a part as the world `from` stores it. */
-bool lb_arch_keeps_extra(const lb_hparams *hp, lb_extra e, lb_world from, lb_world to);
 /* A stored name of the language model as its own class has it ("language_model." taken out), and
  * the name of a world in which the outer class goes on: MLX ("language_model." before it). The name
  * itself where nothing changes; ptr NULL: out of memory. */
 lb_str lb_arch_inner_name(const lb_hparams *hp, lb_str name, lb_arena *perm);
 lb_str lb_arch_outer_name(const lb_hparams *hp, lb_world world, lb_str name, lb_arena *perm);
 
-/* What a model holds, noted while its names are walked. */
+/* What a model holds, noted while its names are walked. Roles: those of LB_EXTRA_NONE. */
 typedef struct lb_arch_seen {
-    u8 suffixes[LB_ROLE_COUNT]; /* LB_SUFFIX_* bits */
-    u64 count[LB_ROLE_COUNT];   /* tensors of the role with suffix WEIGHT or NONE */
-    u64 stacks[LB_ROLE_COUNT];  /* those of them that hold every expert's matrix */
-    u64 vocab_rows;             /* of the embedding */
+    u8 suffixes[LB_ROLE_COUNT];   /* LB_SUFFIX_* bits */
+    u64 count[LB_ROLE_COUNT];     /* tensors of the role with suffix WEIGHT or NONE */
+    u64 stacks[LB_ROLE_COUNT];    /* those of them that hold every expert's matrix */
+    u64 vocab_rows;               /* of the embedding */
+    u64 in_extra[LB_EXTRA_COUNT]; /* tensors */
+    u64 n_mtp;                    /* layers of multi-token prediction */
 } lb_arch_seen;
 void lb_arch_seen_add(lb_arch_seen *seen, const lb_arch_match *m, const lb_shape *shape);
 /* A row that is not optional must be there for every layer, experts and routers for every layer

@@ -22,6 +22,8 @@ typedef struct lb_arch_meta_in {
     u64 n_expert;        /* mean number of experts of the stacks; 0: dense */
     u32 file_type;       /* general.file_type (llama.h's LLAMA_FTYPE_*) */
     bool adapter;        /* set by lb_arch_meta_adapter */
+    bool no_mtp;         /* the GGUF will not have the layers of multi-token prediction */
+    u64 n_mtp;           /* how many the model holds, for a config that does not say */
     lb_err *card_err; /* set when the README's YAML cannot be read (it is then passed over); may be
                          NULL */
 } lb_arch_meta_in;
@@ -87,6 +89,11 @@ lb_status lb_arch_config_to_mlx(lb_str config, const lb_json *generation,
  * config names them. All other bytes stay as they are. */
 lb_status lb_arch_config_to_hf(lb_str config, lb_dtype dtype, u64 n_vocab, lb_buf *out,
                                lb_err *err);
+/* config.json of the same model without a part of it; all other bytes stay as they are. */
+lb_status lb_arch_config_without(const lb_arch *a, lb_extra extra, lb_str config, lb_buf *out,
+                                 lb_err *err);
+/* GGUF metadata of the same model without a part of it. */
+lb_status lb_arch_meta_without(const lb_arch *a, lb_extra extra, lb_gguf_meta *meta, lb_err *err);
 
 /* The config of the language model alone, for its own class, from that of a class that holds it
  * beside other parts; keys sorted, indent 2, as transformers writes them. The text itself where it

@@ -34,21 +34,25 @@ typedef enum lb_arch_kv_op {
                        refused: `hf`; LB_KVF_REQUIRED: or absent */
     LB_KV_PERIOD,   /* ... in whose list not every `fallback`-th layer is the other one */
     LB_KV_OR_TIMES, /* as VALUE; null or absent: `times` x the number under `of` */
-    LB_KV_CONST,    /* `fallback`, whatever the config says */
-    LB_KV_SLIDING,  /* whether a layer slides, by the list `names`; no window: left out */
-    LB_KV_NOT,      /* the common row of this key is not written */
-    LB_KV_NTK_ALPHA /* a fixed NTK factor on the rope base ("dynamic" with "alpha"; hunyuan) */
+    LB_KV_CONST,   /* `fallback`, whatever the config says; back: with `hf`, which says why, another
+                      value is refused */
+    LB_KV_SLIDING, /* whether a layer slides, by the list `names`; no window: left out */
+    LB_KV_NOT,     /* the common row of this key is not written */
+    LB_KV_NTK_ALPHA, /* a fixed NTK factor on the rope base ("dynamic" with "alpha"; hunyuan) */
+    LB_KV_MTP /* how many layers of multi-token prediction; left out with them. Back: `absent`
+                 where GGUF says nothing. Without such a row GGUF has no place for them */
 } lb_arch_kv_op;
 
 enum {
     LB_KVF_REQUIRED = 1,
-    LB_KVF_TRUTHY = 2,         /* left out when 0 or false */
-    LB_KVF_ONE_LAYER = 4,      /* REFUSE: only when the model has one layer */
-    LB_KVF_ROPE_LOCAL = 8,     /* back: only families with LB_ARCH_ROPE_BY_LAYER */
-    LB_KVF_NO_BACK = 16,       /* back: says nothing that another row does not */
-    LB_KVF_ZERO_NULL = 32,     /* 0 stands for a null or absent key */
-    LB_KVF_FIRST = 64,         /* written when the tensors are made, before general.type */
-    LB_KVF_BACK_REQUIRED = 128 /* back: the key must be there */
+    LB_KVF_TRUTHY = 2,          /* left out when 0 or false */
+    LB_KVF_ONE_LAYER = 4,       /* REFUSE: only when the model has one layer */
+    LB_KVF_ROPE_LOCAL = 8,      /* back: only families with LB_ARCH_ROPE_BY_LAYER */
+    LB_KVF_NO_BACK = 16,        /* back: says nothing that another row does not */
+    LB_KVF_ZERO_NULL = 32,      /* 0 stands for a null or absent key */
+    LB_KVF_FIRST = 64,          /* written when the tensors are made, before general.type */
+    LB_KVF_BACK_REQUIRED = 128, /* back: the key must be there */
+    LB_KVF_BLOCKS = 256         /* GGUF counts the layers of multi-token prediction too */
 };
 
 typedef struct lb_arch_kv {
@@ -65,7 +69,7 @@ typedef struct lb_arch_kv {
     const char *unless_one; /* left out when this key of the config is 1 */
     const char *of;         /* OR_TIMES */
     u32 times;
-    u8 flags;
+    u16 flags;
 } lb_arch_kv;
 
 /* ---- a family ---- */
@@ -173,7 +177,8 @@ struct lb_arch {
     const char *gguf_key; /* of the architectures of one name in GGUF this is the one that has this
                              key; NULL */
     const char *mlx; /* JSON object: what mlx-lm's class assumes for keys that a config lacks; null:
-                        the key must be there; "x?": and may be null */
+                        the key must be there; "x?": and may be null; "x!": the only value that
+ it knows */
     const char *refused_label; /* a folder or model card of this kind needs more; NULL */
     u32 flags;
     const lb_arch_outer *outers; /* classes that hold this model beside other parts */

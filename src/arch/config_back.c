@@ -94,6 +94,12 @@ static lb_status read_value(back *b, const lb_gguf_kv *kv, lb_json **out) {
         *out = kv->n ? lb_json_new_u64(b->perm, first) : NULL;
         return LB_OK;
     }
+    if (kv->type == LB_GGUF_BOOL) {
+        bool truth = false;
+        lb_kv_as_bool(kv, &truth);
+        *out = lb_json_new_bool(b->perm, truth);
+        return LB_OK;
+    }
     if (kv->type == LB_GGUF_F32 || kv->type == LB_GGUF_F64) {
         if (!lb_kv_as_f64(kv, &f) || !isfinite(f))
             return lb_fail(b->err, LB_E_FORMAT, "GGUF metadata: '%.*s' is not a number",
@@ -117,20 +123,42 @@ static bool reads(const back *b, const lb_arch_kv *row) {
     bool local = (row->flags & LB_KVF_ROPE_LOCAL) != 0;
     if (!b->arch->theta && row->op == LB_KV_VALUE && strncmp(row->key, "rope.", 5) == 0)
         return false;
-    return (row->op == LB_KV_VALUE || row->op == LB_KV_OR_TIMES || row->op == LB_KV_BACK) &&
+    return (row->op == LB_KV_VALUE || row->op == LB_KV_OR_TIMES || row->op == LB_KV_BACK ||
+            row->op == LB_KV_MTP) &&
            row->hf && !(row->flags & LB_KVF_NO_BACK) &&
            (!local || (b->arch->flags & LB_ARCH_ROPE_BY_LAYER));
 }
 
+/* What only one value says of this family's models. */
+static lb_status check_const(back *b, const lb_arch_kv *row) {
+    const lb_gguf_kv *kv = find(b, row->key);
+    lb_json *v = NULL;
+    const lb_json want = {.type = LB_JNUMBER, .text = lb_str_c(row->fallback)};
+    double x = 0, y = 0;
+    if (!kv)
+        return LB_OK;
+    LB_TRY(read_value(b, kv, &v));
+    bool same = v && v->type == LB_JBOOL
+                    ? v->truth == (strcmp(row->fallback, "true") == 0)
+                    : lb_json_as_f64(v, &x) && lb_json_as_f64(&want, &y) && (float)x == (float)y;
+    return same ? LB_OK
+                : lb_fail(b->err, LB_E_UNSUPPORTED, "GGUF metadata: '%.*s' is not %s: %s",
+                          LB_FMT(kv->key), row->fallback, row->hf);
+}
+
 static lb_status take_row(back *b, const lb_arch_kv *row) {
     lb_json *v = NULL;
+    if (row->op == LB_KV_CONST && row->hf)
+        return check_const(b, row);
     if (!reads(b, row))
         return LB_OK;
     const lb_gguf_kv *kv = find(b, row->key);
     u64 n;
     if (kv && (row->flags & LB_KVF_ZERO_NULL) && lb_kv_as_u64(kv, &n) && n == 0)
         return LB_OK;
-    if (kv)
+    if (row->flags & LB_KVF_BLOCKS)
+        v = lb_json_new_u64(b->perm, b->hp.n_layers);
+    else if (kv)
         LB_TRY(read_value(b, kv, &v));
     else if (row->absent)
         v = literal(b, row->absent);
@@ -651,7 +679,8 @@ static void report_unknown(back *b) {
         for (u32 k = 0; k < lb_arch_common_n_kv && !found; k++)
             found = reads(b, &lb_arch_common_kv[k]) && lb_str_eq_c(rest, lb_arch_common_kv[k].key);
         for (u32 k = 0; k < b->arch->n_kv && !found; k++)
-            found = reads(b, &b->arch->kv[k]) && lb_str_eq_c(rest, b->arch->kv[k].key);
+            found = (reads(b, &b->arch->kv[k]) || b->arch->kv[k].op == LB_KV_CONST) &&
+                    lb_str_eq_c(rest, b->arch->kv[k].key);
         if (!found)
             notice(b, "'%.*s' has no place in config.json", LB_FMT(lb_str_sub(key, 0, 100)));
     }

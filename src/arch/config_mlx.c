@@ -231,10 +231,10 @@ static lb_status complete_outer(const lb_arch_outer *o, const lb_arch *a, const 
     return LB_OK;
 }
 
-/* The name of a key that must be there, but may be null. */
+/* The name of a key; whether it must be there, but may be null. */
 static bool may_be_null(lb_str key, lb_str *name) {
     bool may = lb_str_ends(key, LB_STR("?"));
-    *name = lb_str_sub(key, 0, key.len - may);
+    *name = lb_str_sub(key, 0, key.len - (may || lb_str_ends(key, LB_STR("!"))));
     return may;
 }
 
@@ -248,10 +248,14 @@ static lb_status add_key(const lb_arch *a, const lb_arch_normal *n, const lb_jso
         return a->window.letters
                    ? add_letters(types, lb_json_get(n->config, "sliding_window"), text, s, err)
                    : add_period(types, d, text, s, err);
-    if (lb_json_get_str(text, key))
-        return LB_OK;
     const lb_json *v = model_value(a, n, key, s);
     bool add_it = v && v->type != LB_JNULL && !same_value(v, d);
+    if (add_it && lb_str_ends(d->key, LB_STR("!")))
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "config.json: '%.*s': mlx-lm's class of '%s' knows another value only",
+                       LB_FMT(key), a->family);
+    if (lb_json_get_str(text, key))
+        return LB_OK;
     return !add_it || add(text, key, v, s) ? LB_OK : no_memory(err);
 }
 

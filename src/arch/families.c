@@ -34,7 +34,7 @@ const lb_arch_kv lb_arch_common_kv[] = {
      .type = LB_GGUF_U32,
      .names = "n_layers|num_hidden_layers|n_layer|num_layers",
      .hf = "num_hidden_layers",
-     .flags = LB_KVF_REQUIRED},
+     .flags = LB_KVF_REQUIRED | LB_KVF_BLOCKS},
     {.key = "context_length",
      .type = LB_GGUF_U32,
      .names = "max_position_embeddings|n_ctx|n_positions|max_length|max_sequence_length|"
@@ -147,6 +147,13 @@ bool lb_arch_has_experts(const lb_arch *a) {
         if (a->rows[i].flags & LB_ROW_EXPERT)
             return true;
     return false;
+}
+
+const lb_arch_kv *lb_arch_mtp_kv(const lb_arch *a) {
+    for (u32 i = 0; i < a->n_kv; i++)
+        if (a->kv[i].op == LB_KV_MTP)
+            return &a->kv[i];
+    return NULL;
 }
 
 const lb_arch *lb_arch_by_gguf(const lb_gguf_meta *meta, lb_str name, bool experts) {

@@ -85,6 +85,16 @@ static lb_status put_list(const writer *w, const char *key, const lb_json *v, co
     return st;
 }
 
+/* Layers of multi-token prediction that the GGUF has. */
+static u64 count_mtp(const writer *w) {
+    const lb_arch_kv *row = lb_arch_mtp_kv(w->arch);
+    u64 n = 0;
+    if (!row || (w->in && w->in->no_mtp))
+        return 0;
+    lb_json_as_u64(lb_arch_pick(w->n, row->names), &n);
+    return n || !w->in ? n : w->in->n_mtp;
+}
+
 static lb_status put_value(const writer *w, const lb_arch_kv *row, const lb_json *v, lb_err *err) {
     u64 u;
     if (row->type == LB_GGUF_F32)
@@ -101,6 +111,8 @@ static lb_status put_value(const writer *w, const lb_arch_kv *row, const lb_json
     if (!lb_json_as_u64(v, &u))
         return lb_fail(err, LB_E_FORMAT, "config.json: '%s' is not a whole number of 0 or more",
                        row->names);
+    if ((row->flags & LB_KVF_BLOCKS) && !lb_add_u64(u, count_mtp(w), &u))
+        u = UINT64_MAX;
     return put_u32(w, row->key, u, err);
 }
 
@@ -281,6 +293,17 @@ static bool is_left_out(const lb_arch *a, const char *key) {
     return false;
 }
 
+static lb_status put_mtp(const writer *w, const lb_arch_kv *row, const lb_json *v, lb_err *err) {
+    u64 n = count_mtp(w), said;
+    if (is_set(v) && !lb_json_as_u64(v, &said))
+        return lb_fail(err, LB_E_FORMAT, "config.json: '%s' is not a whole number of 0 or more",
+                       row->names);
+    bool silent = !is_set(v) || (row->flags & LB_KVF_TRUTHY);
+    if ((w->in && w->in->no_mtp) || (n == 0 && silent))
+        return LB_OK;
+    return put_u32(w, row->key, n, err);
+}
+
 static lb_status check_refused(const writer *w, const lb_arch_kv *row, const lb_json *v,
                                lb_err *err) {
     u64 n_layers = 0;
@@ -404,6 +427,8 @@ static lb_status put_row(const writer *w, const lb_arch_kv *row, lb_err *err) {
         return put_const(w, row, err);
     case LB_KV_SLIDING:
         return put_sliding(w, row, v, err);
+    case LB_KV_MTP:
+        return put_mtp(w, row, v, err);
     }
     if (is_set(v) && ((row->flags & LB_KVF_TRUTHY) == 0 || is_truthy(v)))
         return put_value(w, row, v, err);

@@ -135,30 +135,74 @@ lb_status lb_arch_part_rows(lb_part part, const lb_hparams *hp, u64 n_rows, lb_p
                    (unsigned long long)n_rows);
 }
 
-static bool find_skeleton(const lb_arch *a, lb_world world, const skeleton *sk,
-                          lb_arch_match *out) {
+static bool has_mtp(const lb_arch *a) {
+    for (u32 i = 0; i < a->n_rows; i++)
+        if (a->rows[i].flags & LB_ROW_MTP)
+            return true;
+    return false;
+}
+
+/* Layer and part of a name that fits the row. False: the row is of other layers. */
+static bool place(const lb_arch *a, const lb_hparams *hp, lb_world world, const skeleton *sk,
+                  lb_arch_match *m) {
+    lb_str name = lb_arch_row_name(m->row, world);
+    bool mtp_row = (m->row->flags & LB_ROW_MTP) != 0;
+    u64 layer = sk->index[0];
+    m->layer = sk->index[0];
+    m->expert = sk->index[1];
+    m->mtp = LB_NO_INDEX;
+    if (mtp_row && !has_hole(name, "{b}")) {
+        m->mtp = has_hole(name, "{m}") ? sk->index[0] : 0;
+        if (!lb_add_u64(hp->n_layers, m->mtp, &layer) || layer >= LB_NO_INDEX)
+            return false;
+        m->layer = (u32)layer;
+    } else if (m->layer != LB_NO_INDEX && layer >= hp->n_layers && (mtp_row || has_mtp(a))) {
+        m->mtp = (u32)(layer - hp->n_layers);
+    }
+    m->extra = m->mtp != LB_NO_INDEX ? LB_EXTRA_MTP : LB_EXTRA_NONE;
+    return !mtp_row || m->mtp != LB_NO_INDEX;
+}
+
+/* text: a skeleton, whose first number is {b}. */
+static bool fits(lb_str pattern, bool mtp_row, lb_str text) {
+    size_t at;
+    if (pattern.len != text.len)
+        return false;
+    if (!mtp_row || !lb_str_find(pattern, LB_STR("{m}"), &at))
+        return lb_str_eq(pattern, text);
+    return lb_str_eq(lb_str_sub(pattern, 0, at), lb_str_sub(text, 0, at)) &&
+           lb_str_eq(lb_str_sub(text, at, at + 3), LB_STR("{b}")) &&
+           lb_str_eq(lb_str_sub(pattern, at + 3, pattern.len), lb_str_sub(text, at + 3, text.len));
+}
+
+/* Where a row of multi-token prediction and another have one name, the layer says which it is. */
+static bool find_skeleton(const lb_arch *a, const lb_hparams *hp, lb_world world,
+                          const skeleton *sk, lb_arch_match *out) {
     lb_str stem = {sk->text, sk->len - sk->suffix_len}, whole = {sk->text, sk->len};
+    bool found = false;
     for (u32 i = 0; i < a->n_rows; i++) {
         const lb_arch_tensor *row = &a->rows[i];
         lb_str name = lb_arch_row_name(row, world);
+        u16 mtp_row = row->flags & LB_ROW_MTP;
         if (name.len == 0)
             continue;
         u8 suffix = 0;
-        if ((row->suffixes & sk->suffix) && lb_str_eq(name, stem))
+        if ((row->suffixes & sk->suffix) && fits(name, mtp_row, stem))
             suffix = sk->suffix;
-        else if ((row->suffixes & LB_SUFFIX_NONE) && lb_str_eq(name, whole))
+        else if ((row->suffixes & LB_SUFFIX_NONE) && fits(name, mtp_row, whole))
             suffix = LB_SUFFIX_NONE;
-        if (!suffix)
+        lb_arch_match m = {.row = row, .n_rows = 1, .suffix = suffix};
+        if (!suffix || (found && !mtp_row) || !place(a, hp, world, sk, &m))
             continue;
-        *out = (lb_arch_match){.row = row, .n_rows = 1, .suffix = suffix};
-        out->layer = sk->index[0];
-        out->expert = sk->index[1];
-        while (i + out->n_rows < a->n_rows &&
-               lb_str_eq(lb_arch_row_name(row + out->n_rows, world), name))
-            out->n_rows++;
-        return true;
+        while (i + m.n_rows < a->n_rows && (row[m.n_rows].flags & LB_ROW_MTP) == mtp_row &&
+               lb_str_eq(lb_arch_row_name(row + m.n_rows, world), name))
+            m.n_rows++;
+        *out = m;
+        found = true;
+        if (mtp_row || m.extra == LB_EXTRA_NONE)
+            break;
     }
-    return false;
+    return found;
 }
 
 /* The name without the first "<part>" in it; false when it has none. */
@@ -175,12 +219,12 @@ static bool without(const skeleton *sk, lb_str part, skeleton *out) {
 /* Prefixes as the reference takes them: conversion/base.py filter_tensors ("language_model."),
  * conversion/llama.py ("text_model.", "model." for classes without a head); those of MLX always
  * have "model.". */
-static bool find_prefixed(const lb_arch *a, lb_world world, const skeleton *sk,
-                          lb_arch_match *out) {
+static bool find_prefixed(const lb_arch *a, const lb_hparams *hp, lb_world world,
+                          const skeleton *sk, lb_arch_match *out) {
     static const lb_str prefixes[] = {LB_N("language_model."), LB_N("text_model.")};
     skeleton s;
     for (size_t i = 0; i < LB_LEN(prefixes); i++)
-        if (without(sk, prefixes[i], &s) && find_skeleton(a, world, &s, out))
+        if (without(sk, prefixes[i], &s) && find_skeleton(a, hp, world, &s, out))
             return true;
     lb_str more = lb_str_c(a->prefix && world == LB_WORLD_HF ? a->prefix : "model.");
     if (sk->len + more.len > sizeof s.text || lb_str_starts((lb_str){sk->text, sk->len}, more))
@@ -189,16 +233,17 @@ static bool find_prefixed(const lb_arch *a, lb_world world, const skeleton *sk,
     memcpy(s.text, more.ptr, more.len);
     memcpy(s.text + more.len, sk->text, sk->len);
     s.len += more.len;
-    return find_skeleton(a, world, &s, out);
+    return find_skeleton(a, hp, world, &s, out);
 }
 
-bool lb_arch_find(const lb_arch *a, lb_world world, lb_str name, lb_arch_match *out) {
+bool lb_arch_find(const lb_arch *a, const lb_hparams *hp, lb_world world, lb_str name,
+                  lb_arch_match *out) {
     skeleton sk;
     if (!make_skeleton(name, &sk))
         return false;
-    if (find_skeleton(a, world, &sk, out))
+    if (find_skeleton(a, hp, world, &sk, out))
         return true;
-    return world != LB_WORLD_GGUF && find_prefixed(a, world, &sk, out);
+    return world != LB_WORLD_GGUF && find_prefixed(a, hp, world, &sk, out);
 }
 
 lb_str lb_arch_tensor_name(const lb_arch_tensor *row, lb_world world, const lb_arch_match *m,
@@ -210,14 +255,14 @@ lb_str lb_arch_tensor_name(const lb_arch_tensor *row, lb_world world, const lb_a
         return LB_STR("");
     for (size_t i = 0; i < pattern.len;) {
         lb_str rest = lb_str_sub(pattern, i, pattern.len);
-        bool layer = lb_str_starts(rest, LB_STR("{b}"));
-        if (!layer && !lb_str_starts(rest, LB_STR("{e}"))) {
+        bool layer = lb_str_starts(rest, LB_STR("{b}")), mtp = lb_str_starts(rest, LB_STR("{m}"));
+        if (!layer && !mtp && !lb_str_starts(rest, LB_STR("{e}"))) {
             text[len++] = pattern.ptr[i++];
             continue;
         }
         char digits[10];
         size_t n = 0;
-        u32 v = layer ? m->layer : m->expert;
+        u32 v = layer ? m->layer : mtp ? m->mtp : m->expert;
         do
             digits[n++] = (char)('0' + v % 10);
         while ((v /= 10) != 0);
@@ -260,6 +305,11 @@ u64 lb_arch_relayout_heads(lb_relayout r, const lb_hparams *hp) {
 }
 
 void lb_arch_seen_add(lb_arch_seen *seen, const lb_arch_match *m, const lb_shape *shape) {
+    seen->in_extra[m->extra]++;
+    if (m->mtp != LB_NO_INDEX)
+        seen->n_mtp = LB_MAX(seen->n_mtp, (u64)m->mtp + 1);
+    if (m->extra != LB_EXTRA_NONE)
+        return;
     for (u32 i = 0; i < m->n_rows; i++) {
         lb_role role = m->row[i].role;
         seen->suffixes[role] |= m->suffix;
@@ -282,7 +332,8 @@ lb_status lb_arch_seen_check(const lb_arch *a, const lb_hparams *hp, const lb_ar
             continue;
         u64 want = has_hole(name, "{b}") ? hp->n_layers : 1, have = seen->count[row->role];
         u64 per_layer = has_hole(name, "{e}") ? lb_arch_n_stack(row, hp) : 1;
-        if ((row->flags & LB_ROW_EXPERT) || row->role == LB_ROLE_FFN_ROUTER)
+        if ((row->flags & LB_ROW_EXPERT) || row->role == LB_ROLE_FFN_ROUTER ||
+            row->role == LB_ROLE_FFN_ROUTER_BIAS)
             want -= LB_MIN(want, seen->count[LB_ROLE_FFN_DOWN]);
         if (!lb_mul_u64(want, per_layer, &want) ||
             !lb_mul_u64(seen->stacks[row->role], per_layer, &per_layer))
@@ -291,9 +342,14 @@ lb_status lb_arch_seen_check(const lb_arch *a, const lb_hparams *hp, const lb_ar
             have += per_layer - seen->stacks[row->role];
         if (have < want)
             return lb_fail(err, LB_E_FORMAT,
-                           "the model is incomplete: %llu of %llu tensors '%.*s.weight' are there",
-                           (unsigned long long)have, (unsigned long long)want, LB_FMT(name));
+                           "the model is incomplete: %llu of %llu tensors '%.*s%s' are there",
+                           (unsigned long long)have, (unsigned long long)want, LB_FMT(name),
+                           row->suffixes & LB_SUFFIX_NONE ? "" : ".weight");
     }
+    if (hp->n_mtp && seen->n_mtp > hp->n_mtp)
+        return lb_fail(err, LB_E_FORMAT,
+                       "the model has %llu layers of multi-token prediction, the config says %llu",
+                       (unsigned long long)seen->n_mtp, (unsigned long long)hp->n_mtp);
     if (!hp->tied && !hp->headless && seen->count[LB_ROLE_OUTPUT] == 0)
         return lb_fail(err, LB_E_FORMAT,
                        "the model is incomplete: its embeddings are not tied, but it has no output "

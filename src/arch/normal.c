@@ -604,6 +604,16 @@ static lb_status row_u64(const lb_arch *a, const lb_arch_normal *n, const char *
                    fault);
 }
 
+/* May be 0, unlike the others. */
+static lb_status read_mtp(const lb_arch *a, const lb_arch_normal *n, u64 *out, lb_err *err) {
+    const lb_arch_kv *row = lb_arch_mtp_kv(a);
+    const lb_json *v = row ? lb_arch_pick(n, row->names) : NULL;
+    if (!is_set(v) || (lb_json_as_u64(v, out) && *out <= UINT32_MAX))
+        return LB_OK;
+    return lb_fail(err, LB_E_FORMAT, "config.json: '%s' is not a whole number of 0 or more",
+                   row->names);
+}
+
 static lb_status check_experts(const lb_hparams *hp, lb_err *err) {
     if (hp->n_expert <= LB_EXPERTS_MAX)
         return LB_OK;
@@ -627,6 +637,7 @@ static lb_status read_hparams(const lb_arch *a, const lb_arch_normal *n, lb_hpar
         LB_TRY(row_u64(a, n, "expert_used_count", false, &hp->n_expert_used, err));
         LB_TRY(check_experts(hp, err));
     }
+    LB_TRY(read_mtp(a, n, &hp->n_mtp, err));
     lb_json_as_u64(lb_arch_pick(n, "max_position_embeddings|n_ctx|n_positions"), &hp->n_ctx);
     lb_json_as_bool(lb_arch_pick(n, "tie_word_embeddings"), &hp->tied);
     if (hp->head_dim == 0 || hp->n_head % hp->n_head_kv != 0)
@@ -682,6 +693,14 @@ lb_status lb_arch_from_gguf(const lb_gguf_meta *meta, bool has_output, const lb_
     if (!*out)
         return lb_arch_unknown(err, "GGUF metadata: the architecture", arch);
     LB_TRY(meta_u64(meta, arch, "block_count", &hp->n_layers, err));
+    if (lb_arch_mtp_kv(*out)) { /* they are counted in */
+        lb_kv_as_u64(lb_meta_find_arch(meta, arch, lb_arch_mtp_kv(*out)->key), &hp->n_mtp);
+        if (hp->n_mtp >= hp->n_layers)
+            return lb_fail(err, LB_E_FORMAT,
+                           "GGUF metadata: %llu of %llu layers are of multi-token prediction",
+                           (unsigned long long)hp->n_mtp, (unsigned long long)hp->n_layers);
+        hp->n_layers -= hp->n_mtp;
+    }
     LB_TRY(meta_u64(meta, arch, "embedding_length", &hp->n_embd, err));
     LB_TRY(meta_u64(meta, arch, "feed_forward_length", &hp->n_ff, err));
     LB_TRY(meta_u64(meta, arch, "attention.head_count", &hp->n_head, err));

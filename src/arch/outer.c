@@ -130,16 +130,6 @@ lb_status lb_arch_config_text(lb_str config, lb_buf *out, lb_err *err) {
 
 /* ---- names ---- */
 
-const char *lb_extra_name(lb_extra e) {
-    static const char *const names[LB_EXTRA_COUNT] = {"", "vision", "audio"};
-    return names[e];
-}
-
-const char *lb_extra_flag(lb_extra e) {
-    static const char *const flags[LB_EXTRA_COUNT] = {"", "--vision", "--vision"};
-    return flags[e];
-}
-
 lb_extra lb_arch_find_extra(const lb_hparams *hp, lb_str name) {
     if (!hp->outer)
         return LB_EXTRA_NONE;
@@ -149,14 +139,6 @@ lb_extra lb_arch_find_extra(const lb_hparams *hp, lb_str name) {
         if (lb_str_starts(name, hp->outer->extras[i].prefix))
             return hp->outer->extras[i].kind;
     return LB_EXTRA_NONE;
-}
-
-/* mlx-lm takes the parts out; where a folder has them, other programs put them there in layouts of
- * their own, which only another MLX folder keeps. */
-bool lb_arch_keeps_extra(const lb_hparams *hp, lb_extra e, lb_world from, lb_world to) {
-    (void)hp;
-    (void)e;
-    return from == to && to != LB_WORLD_GGUF;
 }
 
 static lb_str joined(lb_str a, lb_str b, lb_arena *perm) {

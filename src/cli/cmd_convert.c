@@ -12,7 +12,7 @@ typedef struct convert_opts {
     bool lossless;
     lb_opt_list set, unset;
     const char *chat_template;
-    u32 vision; /* lb_keep */
+    u32 vision, mtp; /* lb_keep */
     const char *base;
 } convert_opts;
 
@@ -59,6 +59,13 @@ static const lb_opt convert_rows[] = {
          "of an adapter (LoRA) on its way to or from GGUF: the model that it belongs to; what the "
          "adapter names unless given",
      .off = offsetof(convert_opts, base)},
+    {.name = "mtp",
+     .kind = LB_OPT_ENUM,
+     .arg = "auto|drop|keep",
+     .initial = "auto",
+     .help = "layers of multi-token prediction; auto: as the target's own tools do, kept in GGUF "
+             "and HF, dropped in MLX",
+     .off = offsetof(convert_opts, mtp)},
 };
 
 /* Planning did not fit into the budget: it is made once more without one, for the smallest that
@@ -106,6 +113,7 @@ static lb_status convert(lb_cli *cli, convert_opts *o, const char *model,
     c.chat_template = o->chat_template;
     c.base = o->base;
     c.keep[LB_EXTRA_VISION] = c.keep[LB_EXTRA_AUDIO] = (u8)o->vision;
+    c.keep[LB_EXTRA_MTP] = (u8)o->mtp;
     lb_status st = lb_cli_open(cli, &src, model, err);
     if (st == LB_OK)
         st = lb_convert(src, &c, &plan, &w.remarks, &report, err);

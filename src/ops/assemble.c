@@ -134,9 +134,10 @@ static lb_status add_stored(grouping *g, u32 tensor, lb_err *err) {
         return leave_out(g, tensor, err);
     lb_str stored = c->source->weights[t->weight].name, name = stored;
     lb_arena_reset(&g->name);
-    if (!t->extra && (c->text_only || world != c->world))
+    bool inner = !lb_extra_is_beside((lb_extra)t->extra);
+    if (inner && (c->text_only || world != c->world))
         name = lb_arch_inner_name(&c->hp, name, &g->name);
-    if (name.ptr && !t->extra && world != c->world)
+    if (name.ptr && inner && world != c->world)
         name = lb_arch_outer_name(&c->hp, world, name, &g->name);
     if (!name.ptr)
         return oom(err);

@@ -30,7 +30,7 @@ typedef struct lb_assembly {
     lb_arena scratch;   /* what is gone with it; names are the plan's */
     lb_made_of *tensor; /* heap */
     u64 n, cap;
-    u32 *left_out; /* ctensors that this world does not keep */
+    u32 *left_out; /* ctensors that this world does not keep or that source->leave_out names */
     u64 n_left_out;
 } lb_assembly;
 

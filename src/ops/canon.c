@@ -52,7 +52,8 @@ static lb_str full_name(const lb_arch_match *m, lb_arena *perm) {
 /* The canonical tensor of one row; of a stack, of one expert. */
 static lb_status one(const lb_canon *c, const lb_arch_match *m, lb_arena *perm,
                      lb_canon_weight *out, lb_err *err) {
-    out->may_lack = m->row->relayout == LB_RL_MADE || m->row->role == LB_ROLE_DROPPED;
+    out->may_lack = m->row->relayout == LB_RL_MADE || m->row->role == LB_ROLE_DROPPED ||
+                    m->extra != LB_EXTRA_NONE;
     for (u32 world = 0; world <= LB_WORLD_GGUF; world++)
         out->may_lack |= lb_arch_is_dropped(m->row, (lb_world)world, &c->hparams);
     out->cut_vocab = (m->row->flags & LB_ROW_CUT_VOCAB) != 0;
@@ -120,7 +121,7 @@ lb_status lb_canon_find(const lb_canon *c, const lb_source *s, u64 weight, lb_ar
     const lb_weight *w = &s->weights[weight];
     lb_arch_match m;
     bool extra = c->world != LB_WORLD_GGUF && lb_arch_find_extra(&c->hparams, w->name);
-    bool known = c->arch && !extra && lb_arch_find(c->arch, c->world, w->name, &m);
+    bool known = c->arch && !extra && lb_arch_find(c->arch, &c->hparams, c->world, w->name, &m);
     bool stacked = known && lb_arch_is_stacked(m.row, c->world);
     bool whole =
         !known || (m.n_rows == 1 && !stacked && m.row->part[c->world] == LB_PART_ALL) ||

@@ -83,55 +83,6 @@ static const lb_weight *weight_of(lb_conv *c, u64 i) {
     return w;
 }
 
-/* ---- parts beside the language model ---- */
-
-static const char *world_name(lb_world w) {
-    return w == LB_WORLD_HF ? "Hugging Face" : w == LB_WORLD_MLX ? "MLX" : "GGUF";
-}
-
-lb_status lb_conv_choose_extras(lb_conv *c, lb_world to, lb_err *err) {
-    lb_ctensors *t = &c->canon;
-    t->left_extras = 0;
-    for (u32 e = LB_EXTRA_NONE + 1; e < LB_EXTRA_COUNT; e++) {
-        bool fits = lb_arch_keeps_extra(&t->hp, (lb_extra)e, t->world, to);
-        if (c->o->keep[e] == LB_KEEP_KEEP && !fits && t->n_extra[e])
-            return lb_fail(err, LB_E_UNSUPPORTED,
-                           "%s keep: the %s part of the model has no place beside its language "
-                           "model in %s",
-                           lb_extra_flag((lb_extra)e), lb_extra_name((lb_extra)e), world_name(to));
-        if (c->o->keep[e] == LB_KEEP_DROP || !fits)
-            t->left_extras |= 1u << e;
-        t->text_only |= c->o->keep[e] == LB_KEEP_DROP;
-    }
-    t->text_only = t->hp.outer && to == LB_WORLD_HF && (t->text_only || t->world != to);
-    return LB_OK;
-}
-
-static void say_extra(lb_conv *c, lb_extra e, u64 n, u64 elems) {
-    bool asked = c->o->keep[e] == LB_KEEP_DROP;
-    lb_conv_remark(c, "left out: %s: %llu tensors, %llu parameters (%s%s)", lb_extra_name(e),
-                   (unsigned long long)n, (unsigned long long)elems,
-                   asked ? lb_extra_flag(e) : "the target has no place for them",
-                   asked ? " drop" : "");
-}
-
-void lb_conv_say_left_out(lb_conv *c, const lb_assembly *a, const char *why) {
-    u64 n[LB_EXTRA_COUNT] = {0}, elems[LB_EXTRA_COUNT] = {0};
-    for (u64 i = 0; i < a->n_left_out; i++) {
-        const lb_ctensor *t = &c->canon.tensors[a->left_out[i]];
-        const lb_weight *w = &c->src->weights[t->weight];
-        u64 k = 0;
-        if (t->extra && lb_shape_elems(&w->shape, &k))
-            elems[t->extra] += k;
-        n[t->extra]++;
-        if (!t->extra)
-            lb_conv_remark(c, "left out: %.*s (%s)", LB_FMT(w->name), why);
-    }
-    for (u32 e = LB_EXTRA_NONE + 1; e < LB_EXTRA_COUNT; e++)
-        if (n[e])
-            say_extra(c, (lb_extra)e, n[e], elems[e]);
-}
-
 /* ---- the same tensors ---- */
 
 /* Every stored tensor is a weight of its own here: codes, scales and biases are copied like any
@@ -150,33 +101,19 @@ static lb_status push_same(lb_conv *c, u64 i, lb_err *err) {
 }
 
 lb_status lb_conv_same_tensors(lb_conv *c, lb_err *err) {
-    u64 n[LB_EXTRA_COUNT] = {0}, elems[LB_EXTRA_COUNT] = {0};
-    for (u64 i = 0; i < c->src->n_tensors; i++) {
-        lb_extra e = c->canon.left_extras
-                         ? lb_arch_find_extra(&c->canon.hp, c->src->tensors[i].name)
-                         : LB_EXTRA_NONE;
-        if (c->canon.left_extras & 1u << e)
-            n[e]++;
-        else
+    u8 *extra; /* of every stored tensor */
+    LB_TRY(lb_conv_extras_of(c, &extra, err));
+    for (u64 i = 0; i < c->src->n_tensors; i++)
+        if (!(c->canon.left_extras & 1u << extra[i]))
             LB_TRY(push_same(c, i, err));
-    }
     /* the index counts values, not packed words */
     c->model.n_parameters = 0;
     for (u64 i = 0; i < c->src->n_weights; i++) {
+        const lb_weight *w = &c->src->weights[i];
         u64 k = 0;
-        lb_extra e = c->canon.left_extras
-                         ? lb_arch_find_extra(&c->canon.hp, c->src->weights[i].name)
-                         : LB_EXTRA_NONE;
-        if (!lb_shape_elems(&c->src->weights[i].shape, &k))
-            continue;
-        if (c->canon.left_extras & 1u << e)
-            elems[e] += k;
-        else
+        if (!(c->canon.left_extras & 1u << extra[w->part[0]]) && lb_shape_elems(&w->shape, &k))
             c->model.n_parameters += k;
     }
-    for (u32 e = LB_EXTRA_NONE + 1; e < LB_EXTRA_COUNT; e++)
-        if (n[e])
-            say_extra(c, (lb_extra)e, n[e], elems[e]);
     return LB_OK;
 }
 

@@ -345,7 +345,7 @@ static bool is_embedding(lb_str module) {
  */
 static lb_status find_row(const adapter *a, lb_str stored, lb_world world, lb_arch_match *m,
                           lb_err *err) {
-    if (!lb_arch_find(a->arch, world, stored, m))
+    if (!lb_arch_find(a->arch, &a->hp, world, stored, m))
         return lb_fail(err, LB_E_UNSUPPORTED,
                        "'%.*s': the base model's family (%s) has no such tensor", LB_FMT(stored),
                        lb_arch_name(a->arch));

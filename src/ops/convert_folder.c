@@ -61,11 +61,14 @@ static lb_status config_of_folder(lb_conv *c, bool plain_copy, lb_err *err) {
     lb_str config = c->src->config;
     if (config.len == 0)
         return LB_OK;
+    bool less = c->canon.left_extras & ~(1u << LB_EXTRA_MTP);
     if (c->canon.text_only)
         LB_TRY(text_config(c, &config, err));
-    else if (plain_copy && !c->canon.left_extras)
-        return lb_conv_push_text(
-            c, (lb_sink_text){.name = LB_STR("config.json"), .bytes = c->src->config}, err);
+    if (c->model.format != LB_FORMAT_MLX) /* there mlx-lm leaves it as it is */
+        LB_TRY(lb_conv_config_without(c, &config, err));
+    if (plain_copy && !less)
+        return lb_conv_push_text(c, (lb_sink_text){.name = LB_STR("config.json"), .bytes = config},
+                                 err);
     lb_status st;
     if (c->model.format == LB_FORMAT_MLX) {
         const lb_side_file *f = lb_source_side(c->src, LB_STR("generation_config.json"));
@@ -177,6 +180,8 @@ static lb_status texts_of_gguf(lb_conv *c, lb_err *err) {
     for (u32 i = 0; i < out.n_notices; i++)
         lb_conv_remark(c, "config.json: %s", out.notices[i]);
     lb_str config = out.config;
+    if (c->model.format != LB_FORMAT_MLX)
+        LB_TRY(lb_conv_config_without(c, &config, err));
     if (c->model.format == LB_FORMAT_MLX) {
         lb_json *generation = NULL;
         if (out.generation.len)
@@ -254,6 +259,8 @@ static lb_dtype dtype_of_gguf(const lb_conv *c, const lb_assembly *a, const lb_m
         return recorded;
     bool forced = t->dtype == LB_F32 &&
                   lb_arch_gguf_is_f32(t->match.row, t->match.suffix, lb_assembly_rank(a, m));
+    if (t->known && (t->match.row->flags & LB_ROW_HF_F32) && t->dtype == LB_F32)
+        return LB_F32;
     return t->quantized ? LB_BF16 : forced ? c->canon.main_dtype : t->dtype;
 }
 
@@ -307,7 +314,7 @@ static lb_status add_tensors(lb_conv *c, lb_err *err) {
     if (c->src->format == LB_FORMAT_GGUF && a.n)
         qsort(a.tensor, a.n, sizeof *a.tensor, by_natural_name);
     if (st == LB_OK)
-        lb_conv_say_left_out(c, &a, "mlx-lm does not keep it");
+        st = lb_conv_say_left_out(c, &a, "mlx-lm does not keep it", err);
     for (u64 i = 0; i < a.n && st == LB_OK; i++)
         st = add_tensor(c, &a, &a.tensor[i], err);
     lb_assembly_deinit(&a);
@@ -348,27 +355,10 @@ static lb_status check_mlx(const lb_conv *c, lb_err *err) {
     return LB_OK;
 }
 
-/* The same form with a part less: codes and types stay, names and config may be another class's. */
-static lb_status drop_extras(lb_conv *c, lb_err *err) {
-    bool any = false;
-    for (u32 e = 0; e < LB_EXTRA_COUNT; e++)
-        any |= c->o->keep[e] == LB_KEEP_DROP;
-    if (!any)
-        return LB_OK;
-    LB_TRY(lb_ctensors_build(c->plan, 0, &c->canon, err));
-    LB_TRY(lb_conv_choose_extras(c, c->canon.world, err));
-    for (u64 i = 0; i < c->src->n_weights && c->canon.text_only; i++)
-        if (c->src->weights[i].enc.kind != LB_ENC_PLAIN)
-            return lb_fail(err, LB_E_UNSUPPORTED,
-                           "--vision drop: the config says by their names how tensors are "
-                           "quantized, and the names change: give --dtype bf16 as well");
-    return LB_OK;
-}
-
 lb_status lb_conv_to_folder(lb_conv *c, lb_err *err) {
     bool same = same_form(c);
     if (same)
-        LB_TRY(drop_extras(c, err));
+        LB_TRY(lb_conv_drop_extras(c, err));
     c->model.st_metadata = c->src->st_metadata;
     c->model.stem = stem_of(c);
     if (same) {

@@ -191,7 +191,8 @@ static lb_status note_dtype(lb_conv *c, const lb_made_of *m, lb_dtype dtype, dty
     const lb_ctensor *t = m->first;
     if (t->quantized || !lb_ctensor_is_float(t->dtype) || c->o->cast)
         return LB_OK;
-    bool back_as_main = dtype == LB_F32 && c->canon.main_dtype != LB_F32;
+    bool back_as_main =
+        dtype == LB_F32 && c->canon.main_dtype != LB_F32 && !(t->match.row->flags & LB_ROW_HF_F32);
     if (back_as_main ? t->dtype == c->canon.main_dtype : t->dtype == dtype)
         return LB_OK;
     lb_str name = lb_ctensor_hf_name(&c->canon, t, m->ref[0].expert, c->perm);
@@ -264,8 +265,12 @@ static lb_status keep_texts(lb_conv *c, lb_err *err) {
     lb_buf config = {0};
     const lb_side_file *f = lb_source_side(c->src, LB_STR("generation_config.json"));
     lb_status st = lb_arch_config_text(c->src->config, &config, err);
+    if (st == LB_OK) {
+        text = lb_buf_str(&config);
+        st = lb_conv_config_without(c, &text, err);
+    }
     if (st == LB_OK)
-        st = lb_meta_set_str(&c->meta, LB_KEY_HF_CONFIG, lb_buf_str(&config), err);
+        st = lb_meta_set_str(&c->meta, LB_KEY_HF_CONFIG, text, err);
     lb_buf_deinit(&config);
     LB_TRY(st);
     if (f) {
@@ -337,6 +342,15 @@ static lb_status model_meta(lb_conv *c, lb_err *err) {
     if (f && f->size_bytes <= 4 * LB_MIB)
         LB_TRY(lb_os_read_file(f->path, 4 * LB_MIB, c->perm, &in.readme, err));
     in.file_type = file_type(c->o->cast ? c->o->dtype : c->canon.main_dtype);
+    /* A folder of MLX without such layers still has the config that names them. */
+    in.no_mtp = c->canon.left_extras & 1u << LB_EXTRA_MTP ||
+                (c->src->format == LB_FORMAT_MLX && c->canon.seen.n_mtp == 0);
+    in.n_mtp = c->canon.seen.n_mtp;
+    if (!in.no_mtp && c->canon.hp.n_mtp > in.n_mtp)
+        lb_conv_remark(c,
+                       "config.json names %llu layers of multi-token prediction, the model has "
+                       "%llu: the GGUF says what the config says (--mtp drop: none)",
+                       (unsigned long long)c->canon.hp.n_mtp, (unsigned long long)in.n_mtp);
     count_params(c, &in);
     return lb_arch_meta_from_config(c->canon.arch, &in, &c->meta, err);
 }
@@ -348,7 +362,7 @@ static lb_status assemble(lb_conv *c, lb_assembly *a, lb_err *err) {
         st = lb_assemble(c->plan, &c->canon, LB_WORLD_GGUF, list, a, err);
     lb_free(list);
     if (st == LB_OK)
-        lb_conv_say_left_out(c, a, "made again at run time");
+        st = lb_conv_say_left_out(c, a, "made again at run time", err);
     return st;
 }
 
@@ -416,8 +430,12 @@ static bool stays_f32(const lb_tensor *t) {
 
 static lb_status cast_tensors(lb_conv *c, lb_err *err) {
     lb_graph *g = &c->plan->graph;
+    u8 *extra;
+    LB_TRY(lb_conv_extras_of(c, &extra, err));
     for (u64 i = 0; i < c->src->n_weights; i++) {
         const lb_weight *w = &c->src->weights[i];
+        if (c->canon.left_extras & 1u << extra[w->part[0]])
+            continue;
         const lb_tensor *t = &c->src->tensors[w->part[0]];
         lb_dtype_class cls = lb_dtype_get(t->dtype)->cls;
         bool values = cls == LB_CLASS_FLOAT || cls == LB_CLASS_BLOCK;
@@ -440,12 +458,15 @@ lb_status lb_conv_gguf_to_gguf(lb_conv *c, lb_err *err) {
         if (!lb_str_starts(kv->key, LB_STR("lbrx.source.")))
             LB_TRY(lb_meta_share(&c->meta, kv, err));
     }
+    LB_TRY(lb_conv_drop_extras(c, err));
     if (c->o->cast) {
         LB_TRY(cast_tensors(c, err));
         LB_TRY(lb_meta_set_u32(&c->meta, "general.file_type", file_type(c->o->dtype), err));
     } else {
         LB_TRY(lb_conv_same_tensors(c, err));
     }
+    if (c->o->keep[LB_EXTRA_MTP] == LB_KEEP_DROP)
+        LB_TRY(lb_arch_meta_without(c->canon.arch, LB_EXTRA_MTP, &c->meta, err));
     c->model.meta = &c->meta;
     return lb_conv_edit_meta(c, err);
 }

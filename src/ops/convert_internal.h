@@ -31,11 +31,21 @@ lb_status lb_conv_push(lb_conv *c, const lb_out_tensor *t, lb_err *err);
 lb_status lb_conv_shape(lb_conv *c, const lb_ctensor *t, const lb_shape *shape,
                         const lb_shape **out, lb_err *err);
 
-/* Decides which parts beside the language model go into a target, once the tensors are listed: sets
- * left_extras and text_only. LB_E_UNSUPPORTED: the user wants one that it has no place for. */
+/* ---- parts that a model works without: convert_extras.c ---- */
+
+/* Decides which of them go into a target, once the tensors are listed: sets left_extras and
+ * text_only. LB_E_UNSUPPORTED: the user wants one that it has no place for. */
 lb_status lb_conv_choose_extras(lb_conv *c, lb_world to, lb_err *err);
-/* Says what of an assembly was left out: parts by their sizes, others by name, with `why`. */
-void lb_conv_say_left_out(lb_conv *c, const lb_assembly *a, const char *why);
+/* For copies of stored tensors: lists the tensors and chooses, if the user has any part dropped. */
+lb_status lb_conv_drop_extras(lb_conv *c, lb_err *err);
+/* The part of every stored tensor, in the arena; says what is left out of a copy. */
+lb_status lb_conv_extras_of(lb_conv *c, u8 **out, lb_err *err);
+/* Says what of an assembly was left out: parts by their sizes, others by name, with `why`.
+ * LB_E_UNSUPPORTED: a tensor of a part that the user wants has no place. */
+lb_status lb_conv_say_left_out(lb_conv *c, const lb_assembly *a, const char *why, lb_err *err);
+/* config.json of the model without the layers that the user has dropped; the text as it is where
+ * there is nothing to change. */
+lb_status lb_conv_config_without(lb_conv *c, lb_str *config, lb_err *err);
 
 /* The text of --chat-template; must be UTF-8. */
 lb_status lb_conv_read_template(lb_conv *c, lb_str *out, lb_err *err);

@@ -125,7 +125,9 @@ static lb_status add_tensor(lb_plan *p, lb_ctensors *c, u32 weight, lb_err *err)
     t.quantized = w->enc.kind != LB_ENC_PLAIN || cls == LB_CLASS_BLOCK;
     t.carried = !t.quantized && (cls == LB_CLASS_INT || cls == LB_CLASS_OPAQUE);
     t.extra = c->world == LB_WORLD_GGUF ? 0 : (u8)lb_arch_find_extra(&c->hp, w->name);
-    t.known = c->arch && !t.extra && lb_arch_find(c->arch, c->world, w->name, &m);
+    t.known = c->arch && !t.extra && lb_arch_find(c->arch, &c->hp, c->world, w->name, &m);
+    if (t.known)
+        t.extra = (u8)m.extra;
     c->n_extra[t.extra]++;
     if (c->world == LB_WORLD_GGUF) {
         if (lb_str_starts(w->name, LB_STR(LB_ORIG_PREFIX)))

@@ -23,7 +23,7 @@
 typedef struct lb_ctensor {
     u32 weight;          /* index into the source's weights */
     bool known;          /* match is set */
-    u8 extra;            /* lb_extra: the part that it belongs to beside the language model */
+    u8 extra;            /* lb_extra: the part that it belongs to */
     lb_arch_match match; /* of one row; a stack has no expert */
     bool first_row;      /* of the rows that share the weight */
     bool quantized;      /* stored in a type whose values must be decoded to be kept elsewhere */
@@ -46,7 +46,7 @@ typedef struct lb_ctensors {
     lb_arch_seen seen;
     lb_ctensor *tensors; /* heap */
     u64 n_tensors, cap_tensors;
-    u64 n_extra[LB_EXTRA_COUNT]; /* tensors of each part beside the language model */
+    u64 n_extra[LB_EXTRA_COUNT]; /* tensors of each part */
     u32 left_extras;             /* bit lb_extra: parts that are not written; the writer sets it */
     bool text_only; /* a folder of the outer class becomes one of the language model alone; as above
                      */

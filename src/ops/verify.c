@@ -76,7 +76,7 @@ static lb_status check_architecture(lb_verify *v, const lb_source *s, lb_arena *
     for (u64 i = 0; i < s->n_weights; i++) {
         lb_arch_match m;
         if (!lb_arch_find_extra(&canon.hparams, s->weights[i].name) &&
-            lb_arch_find(canon.arch, canon.world, s->weights[i].name, &m))
+            lb_arch_find(canon.arch, &canon.hparams, canon.world, s->weights[i].name, &m))
             lb_arch_seen_add(&seen, &m, &s->weights[i].shape);
     }
     if (lb_arch_seen_check(canon.arch, &canon.hparams, &seen, canon.world, &missing) == LB_OK)

@@ -63,11 +63,12 @@ class Case:
       mlx_adds   keys of config.json that lbrx adds for mlx-lm
       logits     or why transformers does not run it (no class), or the GGUF does not carry all
       mlx_logits or why mlx-lm computes something else
-      quantize   False: mlx_lm.convert does not quantize it"""
+      quantize   False: mlx_lm.convert does not quantize it
+      mtp        it has layers of multi-token prediction: GGUF without them is compared too (--mtp drop)"""
 
     def __init__(self, label, config, model=None, tensors=None, dtype="bf16", outtype=None, edit=None, shard=None,
                  tokenizer="bpe", files=None, back=None, mlx_back=None, unread=(), lossy=(), gguf="", mlx="", mlx_adds=(),
-                 logits=True, mlx_logits=True, quantize=True):
+                 logits=True, mlx_logits=True, quantize=True, mtp=False):
         self.__dict__.update(locals())
         del self.self
         self.outtype = outtype or dtype
@@ -204,7 +205,7 @@ def state(folder):
 
 # ---- the peers ----
 
-def to_gguf(case, folder, out):
+def to_gguf(case, folder, out, no_mtp=False):
     """By the reference converter; None, or why it fails."""
     import gguf
     from conversion import ModelBase, ModelType, TextModel, get_model_architecture, get_model_class
@@ -215,6 +216,7 @@ def to_gguf(case, folder, out):
         with torch.inference_mode(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             hp = ModelBase.load_hparams(pathlib.Path(folder), False)
             cls = get_model_class(get_model_architecture(hp, ModelType.TEXT), mmproj=False)
+            cls.no_mtp = no_mtp
             cls(pathlib.Path(folder), gguf.LlamaFileType(FTYPES[case.outtype]), pathlib.Path(out)).write()
     except (Exception, SystemExit) as e:
         return "%s: %s" % (type(e).__name__, e)
@@ -291,6 +293,11 @@ def golden(case, work):
     if bool(why) != bool(case.gguf):
         sys.exit("%s: the reference converter: %s" % (case.label, why or "does not refuse"))
     out["gguf"] = None if why else of_gguf(path)
+    if case.mtp:
+        why = to_gguf(case, folder, path, no_mtp=True)
+        if why:
+            sys.exit("%s: the reference converter, --no-mtp: %s" % (case.label, why))
+        out["no_mtp"] = of_gguf(path)
     out["back"] = listed(case.back(dict(got)) if case.back else got) if case.back or case.unread else None
     why = to_mlx(folder, pathlib.Path(work) / "mlx")
     if bool(why) != bool(case.mlx):

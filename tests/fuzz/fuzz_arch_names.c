@@ -14,14 +14,15 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size) {
     const lb_arch *arch;
     for (u32 i = 0; (arch = lb_arch_at(i, &family)) != NULL; i++)
         for (int w = LB_WORLD_HF; w <= LB_WORLD_GGUF; w++) {
+            static const lb_hparams hp = {.n_layers = 40};
             lb_arch_match m, n;
-            if (!lb_arch_find(arch, (lb_world)w, name, &m))
+            if (!lb_arch_find(arch, &hp, (lb_world)w, name, &m))
                 continue;
             for (int to = LB_WORLD_HF; to <= LB_WORLD_GGUF; to++) {
                 lb_str t = lb_arch_tensor_name(m.row, (lb_world)to, &m, a);
                 if (t.len == 0)
                     continue;
-                LB_ASSERT(lb_arch_find(arch, (lb_world)to, t, &n));
+                LB_ASSERT(lb_arch_find(arch, &hp, (lb_world)to, t, &n));
                 LB_ASSERT(n.row == m.row && n.layer == m.layer && n.suffix == m.suffix);
             }
         }

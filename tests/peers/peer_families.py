@@ -3,7 +3,7 @@
 # needs: torch numpy safetensors transformers gguf
 """peer_families.py [--seed S] [--n N] [--family F[,F]] [--table FILE]: the families of tests/families, with other
 draws than the golden files', against the peers:
-  HF -> GGUF    with the reference converter: keys, types, values, order, tensors, bytes
+  HF -> GGUF    with the reference converter: keys, types, values, order, tensors, bytes; with --mtp drop too
   their GGUF -> HF    state; transformers loads it; the same logits in f32
   HF -> MLX     with mlx_lm.convert: tensors, config; logits of mlx-lm near those of transformers
   quantized MLX (by mlx_lm.convert) -> HF and GGUF    the values that mlx dequantizes
@@ -94,6 +94,12 @@ def gguf_part(f, what, case, src, work, want):
                 not convert(what + " -> gguf", src, ours, "gguf", "--dtype", case.outtype):
             return
         pc.compare_gguf(what + " -> gguf", ours, theirs)
+        if case.mtp:
+            bare, theirs_bare = work / "ours-bare.gguf", work / "theirs-bare.gguf"
+            why = kit.to_gguf(case, src, theirs_bare, no_mtp=True)
+            if pc.check(not why, "%s: the reference converter, --no-mtp: %s" % (what, why)) and \
+                    convert(what + " -> gguf", src, bare, "gguf", "--dtype", case.outtype, "--mtp", "drop"):
+                pc.compare_gguf(what + " -> gguf --mtp drop", bare, theirs_bare)
     back_want = case.back(dict(want)) if case.back else want
     for whose, path in (("ours", ours), ("theirs", theirs)):
         w = "%s -> gguf (%s) -> hf" % (what, whose)

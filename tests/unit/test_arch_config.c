@@ -311,8 +311,8 @@ static void read_meta(const lb_json *kv, lb_gguf_meta *m) {
 }
 
 /* What the GGUF of a golden case shows of its tensors, and its rope factors. */
-static void read_tensors(const lb_json *c, const lb_arch *a, lb_arch_seen *seen, float *freqs,
-                         u64 *n_freqs) {
+static void read_tensors(const lb_json *c, const lb_arch *a, const lb_hparams *hp,
+                         lb_arch_seen *seen, float *freqs, u64 *n_freqs) {
     const lb_json *list = lb_json_get(c, "rope_freqs");
     *seen = (lb_arch_seen){0};
     *n_freqs = 0;
@@ -320,7 +320,7 @@ static void read_tensors(const lb_json *c, const lb_arch *a, lb_arch_seen *seen,
         lb_arch_match x;
         lb_shape s = {.rank = 1};
         lb_json_as_u64(t->last->first, &s.dim[0]);
-        if (lb_arch_find(a, LB_WORLD_GGUF, t->first->text, &x))
+        if (lb_arch_find(a, hp, LB_WORLD_GGUF, t->first->text, &x))
             lb_arch_seen_add(seen, &x, &s);
     }
     for (const lb_json *v = list ? list->first : NULL; v; v = v->next) {
@@ -355,7 +355,7 @@ static bool recover(const lb_json *c, lb_arch_config_out *out, lb_arch_normal *n
     read_meta(lb_json_get(c, "kv"), &m);
     lb_status st = lb_arch_from_gguf(&m, true, &a, &hp, &err);
     if (st == LB_OK) {
-        read_tensors(c, a, &seen, freqs, &n_freqs);
+        read_tensors(c, a, &hp, &seen, freqs, &n_freqs);
         lb_arch_config_in in = {.meta = &m,
                                 .seen = &seen,
                                 .rope_freqs = n_freqs ? freqs : NULL,

@@ -190,7 +190,7 @@ LB_TEST(tensors) {
             lb_shape shape;
             lb_arch_match x;
             CHECK(read_tensor(t, &name, &type, &shape));
-            if (!lb_arch_find(m.arch, LB_WORLD_HF, name, &x)) {
+            if (!lb_arch_find(m.arch, &m.hp, LB_WORLD_HF, name, &x)) {
                 lb_test_fail(__FILE__, __LINE__, "%s: '%.*s' is not known", m.label, LB_FMT(name));
                 return;
             }
@@ -208,7 +208,7 @@ LB_TEST(tensors) {
                          (x.row->flags & LB_ROW_CUT_VOCAB) != 0));
             /* and back */
             lb_arch_match y;
-            CHECK(lb_arch_find(m.arch, LB_WORLD_GGUF, out, &y));
+            CHECK(lb_arch_find(m.arch, &m.hp, LB_WORLD_GGUF, out, &y));
             CHECK(y.row == x.row && y.layer == x.layer && y.suffix == x.suffix);
             lb_str hf = lb_arch_tensor_name(y.row, LB_WORLD_HF, &y, &arena);
             CHECK(lb_str_ends(name, hf) || lb_str_ends(hf, name));
@@ -252,7 +252,7 @@ LB_TEST(row_order) {
         CHECK(open_case(c, &m));
         for (const lb_json *t = rows ? rows->first : NULL; t; t = t->next) {
             lb_arch_match x;
-            CHECK(lb_arch_find(m.arch, LB_WORLD_GGUF, t->key, &x));
+            CHECK(lb_arch_find(m.arch, &m.hp, LB_WORLD_GGUF, t->key, &x));
             u64 heads = lb_arch_relayout_heads(x.row->relayout, &m.hp);
             u64 per_head = heads ? t->n / heads : t->n, half = per_head / 2, i = 0;
             for (const lb_json *v = t->first; v; v = v->next, i++) {

@@ -8,6 +8,7 @@
 
 static lb_arena arena;
 static lb_err err;
+static const lb_hparams any = {.n_layers = LB_NO_INDEX}; /* no layer is behind the last */
 
 static const lb_arch *family(const char *name) {
     const char *f;
@@ -21,7 +22,7 @@ static const lb_arch *family(const char *name) {
 static bool maps(const char *fam, lb_world from, const char *name, lb_world to, const char *want) {
     lb_arch_match m;
     const lb_arch *a = family(fam);
-    if (!lb_arch_find(a, from, lb_str_c(name), &m)) {
+    if (!lb_arch_find(a, &any, from, lb_str_c(name), &m)) {
         if (want)
             lb_test_fail(__FILE__, __LINE__, "%s: '%s' is not found", fam, name);
         return want == NULL;
@@ -108,23 +109,23 @@ LB_TEST(unknown_names) {
     lb_arch_match m;
     char longest[400];
     for (size_t i = 0; i < LB_LEN(names); i++)
-        CHECK(!lb_arch_find(family("llama"), HF, lb_str_c(names[i]), &m));
+        CHECK(!lb_arch_find(family("llama"), &any, HF, lb_str_c(names[i]), &m));
     memset(longest, 'a', sizeof longest);
     for (size_t n = 240; n <= sizeof longest; n++)
-        CHECK(!lb_arch_find(family("llama"), HF, (lb_str){longest, n}, &m));
+        CHECK(!lb_arch_find(family("llama"), &any, HF, (lb_str){longest, n}, &m));
     memset(longest, '.', sizeof longest);
     for (size_t n = 0; n <= sizeof longest; n++)
-        CHECK(!lb_arch_find(family("llama"), HF, (lb_str){longest, n}, &m));
+        CHECK(!lb_arch_find(family("llama"), &any, HF, (lb_str){longest, n}, &m));
     for (size_t n = 0; n + 1 < sizeof longest; n += 2) { /* numbers only: both grow */
         memcpy(longest + n, "0.", 2);
-        CHECK(!lb_arch_find(family("llama"), HF, (lb_str){longest, n + 2}, &m));
-        CHECK(!lb_arch_find(family("llama"), HF, (lb_str){longest, n + 1}, &m));
+        CHECK(!lb_arch_find(family("llama"), &any, HF, (lb_str){longest, n + 2}, &m));
+        CHECK(!lb_arch_find(family("llama"), &any, HF, (lb_str){longest, n + 1}, &m));
     }
 }
 
 static bool is_f32(const char *fam, const char *gguf, u32 rank) {
     lb_arch_match m;
-    return lb_arch_find(family(fam), GGUF, lb_str_c(gguf), &m) &&
+    return lb_arch_find(family(fam), &any, GGUF, lb_str_c(gguf), &m) &&
            lb_arch_gguf_is_f32(m.row, m.suffix, rank);
 }
 
@@ -149,14 +150,14 @@ LB_TEST(type_policy) {
 LB_TEST(dropped) {
     lb_arch_match m;
     lb_hparams tied = {.tied = true}, untied = {0};
-    CHECK(lb_arch_find(family("llama"), HF, LB_STR("lm_head.weight"), &m));
+    CHECK(lb_arch_find(family("llama"), &any, HF, LB_STR("lm_head.weight"), &m));
     CHECK(lb_arch_is_dropped(m.row, MLX, &tied) && !lb_arch_is_dropped(m.row, MLX, &untied));
     CHECK(!lb_arch_is_dropped(m.row, GGUF, &tied)); /* the reference writes it */
-    CHECK(lb_arch_find(family("gemma3"), HF, LB_STR("lm_head.weight"), &m));
+    CHECK(lb_arch_find(family("gemma3"), &any, HF, LB_STR("lm_head.weight"), &m));
     CHECK(!lb_arch_is_dropped(m.row, MLX, &tied)); /* mlx-lm unties by it */
-    CHECK(lb_arch_find(family("llama"), HF, LB_STR("model.rotary_emb.inv_freq"), &m));
+    CHECK(lb_arch_find(family("llama"), &any, HF, LB_STR("model.rotary_emb.inv_freq"), &m));
     CHECK(lb_arch_is_dropped(m.row, MLX, &untied) && lb_arch_is_dropped(m.row, GGUF, &untied));
-    CHECK(lb_arch_find(family("llama"), GGUF, LB_STR("rope_freqs.weight"), &m));
+    CHECK(lb_arch_find(family("llama"), &any, GGUF, LB_STR("rope_freqs.weight"), &m));
     CHECK(lb_arch_is_dropped(m.row, HF, &untied) && !lb_arch_is_dropped(m.row, GGUF, &untied));
 }
 
@@ -183,7 +184,7 @@ LB_TEST(completeness) {
     CHECK_U64(lb_arch_seen_check(a, &hp, &seen, HF, &err), LB_E_FORMAT);
     CHECK(strstr(err.msg, "2 of 3 tensors 'model.layers.{b}.mlp.down_proj.weight'"));
     lb_arch_match m;
-    CHECK(lb_arch_find(a, HF, LB_STR("model.layers.2.mlp.down_proj.weight"), &m));
+    CHECK(lb_arch_find(a, &any, HF, LB_STR("model.layers.2.mlp.down_proj.weight"), &m));
     lb_arch_seen_add(&seen, &m, &shape);
     CHECK_OK(lb_arch_seen_check(a, &hp, &seen, HF, &err));
     hp.tied = false;
@@ -207,17 +208,69 @@ LB_TEST(fused_rows) {
     };
     lb_arch a = {.rows = rows, .n_rows = LB_LEN(rows)};
     lb_arch_match m;
-    CHECK(lb_arch_find(&a, HF, LB_STR("h.7.qkv.weight"), &m));
+    CHECK(lb_arch_find(&a, &any, HF, LB_STR("h.7.qkv.weight"), &m));
     CHECK(m.n_rows == 2 && m.row == rows && m.layer == 7 && m.expert == LB_NO_INDEX);
     CHECK_STR(lb_arch_tensor_name(m.row + 1, GGUF, &m, &arena), "blk.7.attn_k.weight");
-    CHECK(lb_arch_find(&a, GGUF, LB_STR("blk.7.attn_k.weight"), &m) && m.n_rows == 1);
-    CHECK(lb_arch_find(&a, HF, LB_STR("h.7.experts.511.up.weight"), &m));
+    CHECK(lb_arch_find(&a, &any, GGUF, LB_STR("blk.7.attn_k.weight"), &m) && m.n_rows == 1);
+    CHECK(lb_arch_find(&a, &any, HF, LB_STR("h.7.experts.511.up.weight"), &m));
     CHECK(m.layer == 7 && m.expert == 511);
     CHECK_STR(lb_arch_tensor_name(m.row, GGUF, &m, &arena), "blk.7.ffn_up_exps.weight");
     CHECK_STR(lb_arch_tensor_name(m.row, HF, &m, &arena), "h.7.experts.511.up.weight");
-    CHECK(lb_arch_find(&a, HF, LB_STR("h.0.A_log"), &m) && m.suffix == LB_SUFFIX_NONE);
+    CHECK(lb_arch_find(&a, &any, HF, LB_STR("h.0.A_log"), &m) && m.suffix == LB_SUFFIX_NONE);
     CHECK_STR(lb_arch_tensor_name(m.row, GGUF, &m, &arena), "blk.0.ssm_a");
-    CHECK(!lb_arch_find(&a, HF, LB_STR("h.0.A_log.weight"), &m));
+    CHECK(!lb_arch_find(&a, &any, HF, LB_STR("h.0.A_log.weight"), &m));
+}
+
+/* Layers of multi-token prediction: numbered on, or from 0, or not at all; a name that they share
+ * with other layers is theirs from n_layers on. */
+LB_TEST(mtp_rows) {
+    static const lb_arch_tensor rows[] = {
+        LB_ROW(LB_ROLE_ATTN_Q, "model.layers.{b}.q", "blk.{b}.attn_q", LB_RL_NONE, LB_SUFFIX_WEIGHT,
+               0),
+        LB_ROW(LB_ROLE_ATTN_Q, "mtp.layers.{m}.q", "blk.{b}.attn_q", LB_RL_NONE, LB_SUFFIX_WEIGHT,
+               LB_ROW_MTP),
+        LB_ROW3(LB_ROLE_FFN_UP_EXPS, LB_N("mtp.layers.{m}.experts.{e}.up"),
+                LB_N("blk.{b}.ffn_up_exps"), LB_N("mtp.layers.{m}.up"), LB_RL_NONE,
+                LB_SUFFIX_WEIGHT, LB_ROW_MTP | LB_ROW_EXPERT),
+        LB_ROW(LB_ROLE_MTP, "mtp.fc", "blk.{b}.nextn.eh_proj", LB_RL_NONE, LB_SUFFIX_WEIGHT,
+               LB_ROW_MTP),
+        LB_ROW(LB_ROLE_MTP, "model.layers.{b}.enorm", "blk.{b}.nextn.enorm", LB_RL_NONE,
+               LB_SUFFIX_WEIGHT, LB_ROW_MTP),
+    };
+    static const struct {
+        lb_str hf, gguf;
+        u32 mtp;
+    } same[] = {
+        {LB_N("model.layers.7.q.weight"), LB_N("blk.7.attn_q.weight"), LB_NO_INDEX},
+        {LB_N("mtp.layers.0.q.weight"), LB_N("blk.8.attn_q.weight"), 0},
+        {LB_N("mtp.layers.2.q.weight"), LB_N("blk.10.attn_q.weight"), 2},
+        {LB_N("mtp.fc.weight"), LB_N("blk.8.nextn.eh_proj.weight"), 0},
+        {LB_N("model.layers.9.enorm.weight"), LB_N("blk.9.nextn.enorm.weight"), 1},
+    };
+    lb_arch a = {.rows = rows, .n_rows = LB_LEN(rows)};
+    lb_hparams hp = {.n_layers = 8};
+    lb_arch_match m;
+    lb_arch_seen seen = {0};
+    lb_shape shape = {.rank = 2, .dim = {4, 4}};
+    for (size_t i = 0; i < LB_LEN(same); i++)
+        for (int back = 0; back < 2; back++) {
+            lb_str from = back ? same[i].gguf : same[i].hf, to = back ? same[i].hf : same[i].gguf;
+            CHECK(lb_arch_find(&a, &hp, back ? GGUF : HF, from, &m));
+            CHECK_U64(m.mtp, same[i].mtp);
+            CHECK_U64(m.extra, same[i].mtp == LB_NO_INDEX ? LB_EXTRA_NONE : LB_EXTRA_MTP);
+            CHECK(lb_str_eq(lb_arch_tensor_name(m.row, back ? HF : GGUF, &m, &arena), to));
+            lb_arch_seen_add(&seen, &m, &shape);
+        }
+    CHECK(seen.in_extra[LB_EXTRA_MTP] == 8 && seen.in_extra[LB_EXTRA_NONE] == 2);
+    CHECK(seen.n_mtp == 3 && seen.count[LB_ROLE_ATTN_Q] == 2 && seen.count[LB_ROLE_MTP] == 0);
+    CHECK(lb_arch_find(&a, &hp, HF, LB_STR("mtp.layers.1.experts.30.up.weight"), &m));
+    CHECK(m.layer == 9 && m.expert == 30);
+    CHECK_STR(lb_arch_tensor_name(m.row, MLX, &m, &arena), "mtp.layers.1.up.weight");
+    /* of no layer of theirs */
+    CHECK(!lb_arch_find(&a, &hp, HF, LB_STR("model.layers.7.enorm.weight"), &m));
+    CHECK(!lb_arch_find(&a, &hp, GGUF, LB_STR("blk.7.nextn.eh_proj.weight"), &m));
+    CHECK(!lb_arch_find(&a, &hp, HF, LB_STR("mtp.layers.4294967294.q.weight"), &m));
+    CHECK(!lb_arch_find(&a, &hp, HF, LB_STR("mtp.layers.x.q.weight"), &m));
 }
 
 /* Every row of every table is found under its own name in each world, and nowhere twice. */
@@ -230,10 +283,11 @@ LB_TEST(tables) {
             for (int w = HF; w <= GGUF; w++) {
                 u8 suffix = rows[i].suffixes & LB_SUFFIX_NONE ? LB_SUFFIX_NONE : LB_SUFFIX_WEIGHT;
                 lb_arch_match m = {.row = &rows[i], .layer = 12, .suffix = suffix}, got;
+                lb_hparams hp = {.n_layers = rows[i].flags & LB_ROW_MTP ? 12 : 13};
                 lb_str name = lb_arch_tensor_name(&rows[i], (lb_world)w, &m, &arena);
                 if (name.len == 0)
                     continue;
-                CHECK(lb_arch_find(a, (lb_world)w, name, &got));
+                CHECK(lb_arch_find(a, &hp, (lb_world)w, name, &got));
                 bool found = got.row <= &rows[i] && &rows[i] < got.row + got.n_rows;
                 bool other_form = got.row < &rows[i] && got.row->role == rows[i].role &&
                                   (rows[i].flags & LB_ROW_OPTIONAL);
@@ -294,7 +348,7 @@ LB_TEST(many_names) {
     u64 n = 0;
     lb_arch_match m;
     for (u32 i = 0; i < N; i++)
-        n += lb_arch_find(family("llama"), HF, names[i], &m) && m.layer == i / 5;
+        n += lb_arch_find(family("llama"), &any, HF, names[i], &m) && m.layer == i / 5;
     clock_gettime(CLOCK_MONOTONIC, &t1);
     CHECK_U64(n, N);
     double s = (double)(t1.tv_sec - t0.tv_sec) + (double)(t1.tv_nsec - t0.tv_nsec) * 1e-9;

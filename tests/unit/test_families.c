@@ -20,6 +20,7 @@
 static lb_arena arena;
 static lb_err err;
 static char what[256]; /* family, label and direction, for messages */
+static u8 mtp;         /* lb_keep */
 
 /* ---- the folder: kit.py's fill ---- */
 
@@ -176,6 +177,7 @@ static lb_status convert(const char *in, const char *out, lb_to to, const char *
     lb_out_report report = {0};
     lb_kernels_init(&k, lb_cpu_isa());
     lb_convert_opts o = {.verb = "convert",
+                         .keep = {[LB_EXTRA_MTP] = mtp},
                          .w = {.kernels = &k,
                                .output = out,
                                .to = to,
@@ -199,7 +201,7 @@ static lb_status convert(const char *in, const char *out, lb_to to, const char *
 
 /* Path under the test's folder at which nothing stands. */
 static const char *fresh(const char *name) {
-    static char ring[8][512];
+    static char ring[32][512];
     static u32 at;
     char *p = ring[at++ % LB_LEN(ring)];
     snprintf(p, sizeof ring[0], "%s/%s", lb_test_dir(), name);
@@ -326,6 +328,27 @@ static bool came_back(const char *path, const char *dir, const lb_json *c, const
                                            : same_as_source(path, dir, c);
 }
 
+/* The architecture's own: general.* goes by the name of the folder and by what the file holds. */
+static bool same_arch_keys(const char *path, const lb_json *want) {
+    lb_json *list = lb_json_new_array(&arena);
+    for (const lb_json *w = want->first; w; w = w->next)
+        if (!lb_str_starts(w->first->text, LB_STR("general.")))
+            (void)lb_json_push(list, lb_json_copy(&arena, w));
+    lb_source *s = NULL;
+    lb_gguf_meta own;
+    lb_arena perm = {0};
+    bool ok = lb_open(&s, path, &err) == LB_OK;
+    lb_meta_init(&own, &perm);
+    for (u64 i = 0; ok && i < s->gguf->n; i++)
+        if (lb_str_starts(s->gguf->kv[i].key, want->first->last->text))
+            ok = lb_meta_set(&own, &s->gguf->kv[i], &err) == LB_OK;
+    ok = ok && arch_same_meta(what, &own, list, NULL);
+    lb_meta_deinit(&own);
+    lb_arena_deinit(&perm);
+    lb_source_close(&s);
+    return ok;
+}
+
 static bool same_keys(const char *path, const lb_json *want) {
     lb_source *s = NULL;
     lb_gguf_meta own;
@@ -423,6 +446,64 @@ static void same_values(const lb_json *c, const char *text, const char *x, const
     lb_arena_deinit(&perm);
 }
 
+/* What is dropped is counted. */
+static void said(const lb_json *c, const char *from, lb_to to, const char *want) {
+    lb_buf remarks = {0};
+    size_t at;
+    snprintf(what, sizeof what, "%.*s: remark", LB_FMT(arch_str(c, "label")));
+    if (convert(from, fresh("m-said"), to, NULL, &remarks) != LB_OK)
+        lb_test_fail(__FILE__, __LINE__, "%s: %s", what, err.msg);
+    if (!lb_str_find(lb_buf_str(&remarks), lb_str_c(want), &at))
+        lb_test_fail(__FILE__, __LINE__, "%s: '%.*s' lacks '%s'", what,
+                     LB_FMT(lb_buf_str(&remarks)), want);
+    lb_buf_deinit(&remarks);
+}
+
+/* Without layers of multi-token prediction, as the reference converter makes it; and MLX with them.
+ */
+static void mtp_part(const lb_json *c, const char *dir, const char *mlx, const char *type) {
+    const lb_json *g = lb_json_get(c, "no_mtp");
+    const char *whole = fresh("m.gguf"), *bare = fresh("m-bare.gguf"), *other = fresh("m-mlx");
+    const char *folder = fresh("m-hf"), *back = fresh("m-back");
+    char count[96];
+    if (!g)
+        return;
+    lb_source *s = NULL;
+    CHECK(lb_open(&s, dir, &err) == LB_OK);
+    snprintf(count, sizeof count, "left out: multi-token prediction: %llu tensors, ",
+             (unsigned long long)(s->n_tensors - lb_json_get(c, "mlx_back")->n));
+    lb_source_close(&s);
+    said(c, dir, LB_TO_MLX, count);
+    mtp = LB_KEEP_DROP;
+    said(c, dir, LB_TO_HF, count);
+    said(c, dir, LB_TO_GGUF, count);
+    const lb_json *kv = lb_json_get(g, "kv"), *tensors = lb_json_get(g, "tensors");
+    mtp = LB_KEEP_DROP;
+    if (direction(c, "HF to GGUF without MTP", dir, bare, LB_TO_GGUF, type) && same_keys(bare, kv))
+        same_list(bare, tensors, true, NULL);
+    if (direction(c, "HF to HF without MTP", dir, folder, LB_TO_HF, NULL))
+        came_back(folder, dir, c, "mlx_back");
+    mtp = LB_KEEP_AUTO;
+    bare = fresh("m-bare.gguf");
+    if (direction(c, "HF without MTP to GGUF", folder, bare, LB_TO_GGUF, type))
+        same_list(bare, tensors, false, NULL);
+    bare = fresh("m-bare.gguf");
+    if (mlx && direction(c, "MLX to GGUF", mlx, bare, LB_TO_GGUF, type) && same_arch_keys(bare, kv))
+        same_list(bare, tensors, false, NULL);
+    bare = fresh("m-bare.gguf");
+    if (direction(c, "HF to GGUF with MTP", dir, whole, LB_TO_GGUF, type)) {
+        mtp = LB_KEEP_DROP;
+        if (direction(c, "GGUF to GGUF without MTP", whole, bare, LB_TO_GGUF, NULL) &&
+            same_arch_keys(bare, kv))
+            same_list(bare, tensors, true, NULL);
+    }
+    mtp = LB_KEEP_KEEP;
+    if (direction(c, "HF to MLX with MTP", dir, other, LB_TO_MLX, NULL) &&
+        direction(c, "MLX with MTP to HF", other, back, LB_TO_HF, NULL))
+        same_as_source(back, dir, c);
+    mtp = LB_KEEP_AUTO;
+}
+
 static void gguf_part(const lb_json *c, const char *dir, const char *mlx) {
     const lb_json *g = lb_json_get(c, "gguf");
     char type[8];
@@ -441,7 +522,9 @@ static void gguf_part(const lb_json *c, const char *dir, const char *mlx) {
         !same_keys(file, lb_json_get(g, "kv")) ||
         !same_list(file, lb_json_get(g, "tensors"), true, NULL))
         return;
-    if (mlx && direction(c, "MLX to GGUF", mlx, other, LB_TO_GGUF, type))
+    mtp_part(c, dir, mlx, type);
+    if (mlx && !lb_json_get(c, "no_mtp") &&
+        direction(c, "MLX to GGUF", mlx, other, LB_TO_GGUF, type))
         same_list(other, lb_json_get(g, "tensors"), false, NULL);
     if (!same_type)
         return;
