@@ -229,7 +229,7 @@ static lb_status take_rope_dims(back *b) {
                        "of '%s' has no form for that",
                        (unsigned long long)n, (unsigned long long)b->hp.head_dim, b->arch->family);
     b->rope_dims = n;
-    if (row)
+    if (row && (n != b->hp.head_dim || b->arch->rotary))
         set(b, b->config, "partial_rotary_factor", share_of(b, n));
     return LB_OK;
 }
@@ -281,6 +281,14 @@ static lb_status take_shape(back *b) {
     return LB_OK;
 }
 
+/* Whether the config has a key for the biases of a role. */
+static bool tells_bias(const lb_arch *a, lb_role role) {
+    for (u32 i = 0; i < a->n_biases; i++)
+        if (a->biases[i].role == role)
+            return true;
+    return false;
+}
+
 /* Whether the class has a bias on the output projection where it has them on q, k and v. */
 static bool biased_output(const lb_arch *a) {
     for (u32 i = 0; i < a->n_rows; i++)
@@ -294,11 +302,10 @@ static void check_biases(back *b) {
     const u8 *s = b->in->seen->suffixes;
     bool qkv = (s[LB_ROLE_ATTN_Q] | s[LB_ROLE_ATTN_K] | s[LB_ROLE_ATTN_V]) & LB_SUFFIX_BIAS;
     bool out = s[LB_ROLE_ATTN_OUTPUT] & LB_SUFFIX_BIAS;
-    if (s[LB_ROLE_OUTPUT] & LB_SUFFIX_BIAS)
+    if ((s[LB_ROLE_OUTPUT] & LB_SUFFIX_BIAS) && !tells_bias(b->arch, LB_ROLE_OUTPUT))
         notice(b, "output.bias has no place in '%s' models", b->arch->classes[0]);
-    for (u32 i = 0; i < b->arch->n_biases; i++)
-        if (b->arch->biases[i].role == LB_ROLE_ATTN_OUTPUT) /* the class tells them apart */
-            return;
+    if (tells_bias(b->arch, LB_ROLE_ATTN_OUTPUT)) /* apart from the others */
+        return;
     for (u32 i = 0; i < b->arch->n_biases; i++)
         if (b->arch->biases[i].role == LB_ROLE_ATTN_Q && qkv != out && biased_output(b->arch) &&
             strcmp(b->arch->biases[i].hf, "qkv_bias") != 0)

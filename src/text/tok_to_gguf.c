@@ -44,6 +44,7 @@ static const struct row {
     {"gemma3", {WAY_SPM, WAY_BPE}, ROW_NO_PREFIX},
     {"phi3", {WAY_SPM, WAY_BPE}, ROW_AS_WRITTEN},
     {"hunyuan-dense", {WAY_BPE}, ROW_ENDS},
+    {"phimoe", {WAY_SPM, WAY_BPE}, ROW_AS_WRITTEN},
     {"internlm2", {WAY_INTERNLM2, WAY_HF, WAY_BPE}, 0}, /* the reference: the first alone */
     {"nemotron", {WAY_SPM, WAY_BPE}, ROW_PAD_UNK},
 };

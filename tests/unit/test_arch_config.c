@@ -626,6 +626,9 @@ LB_TEST(families) {
     /* known, but no config of its kind */
     CHECK_U64(family_of("{\"architectures\": [\"Gemma3ForConditionalGeneration\"]}", &n),
               LB_E_FORMAT);
+    CHECK_OK(
+        family_of("{\"architectures\": [\"PhimoeForCausalLM\"], \"model_type\": \"phimoe\"}", &n));
+    CHECK(strcmp(n, "phimoe") == 0);
     CHECK_U64(family_of("{\"architectures\": [\"FooForCausalLM\"]}", &n), LB_E_UNSUPPORTED);
     CHECK(strstr(err.msg, "FooForCausalLM") && strstr(err.msg, "(known: ") &&
           strstr(err.msg, ", llama, mistral, "));
