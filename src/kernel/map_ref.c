@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* map_ref.c: scalar references of the element-by-element kernels. */
+#include "kernel/exact.h"
 #include "kernel/half.h"
 #include "kernel/kernel.h"
 
@@ -28,23 +29,9 @@ void lb_k_map_mulc_f32_ref(size_t n_elems, float *out, const float *a, float c) 
         out[i] = lb_canon_f32(a[i] * c);
 }
 
-/* a c + b with one rounding. The product is exact in double (24 + 24 bits); the sum is rounded to
- * odd in double (53 >= 2 * 24 + 2 bits), after which the rounding to float is that of the exact sum
- * (S. Boldo and G. Melquiond, "Emulation of a FMA and correctly rounded sums", 2008). */
+/* a c + b with one rounding: the product is exact in double (24 + 24 bits). */
 static float fma_exact(float a, float c, float b) {
-    const double p = (double)a * (double)c;
-    const double q = b;
-    double s = p + q;
-    const double q_part = s - p;
-    const double rest = (p - (s - q_part)) + (q - q_part); /* TwoSum: p + q = s + rest */
-    if (rest < 0 || rest > 0) { /* false where s is Inf or NaN: rest is NaN then */
-        u64 bits;
-        memcpy(&bits, &s, sizeof bits);
-        if (!(bits & 1))
-            bits = (rest > 0) == (s > 0) ? bits + 1 : bits - 1;
-        memcpy(&s, &bits, sizeof s);
-    }
-    return (float)s;
+    return (float)lb_sum_odd((double)a * (double)c, (double)b);
 }
 
 void lb_k_map_fmac_f32_ref(size_t n_elems, float *out, const float *a, float c, const float *b) {
