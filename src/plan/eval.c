@@ -251,6 +251,12 @@ static void map_op(const lb_kernels *k, lb_map_op op, u64 n, float *out, const m
     case LB_MAP_ROUND_BF16:
         k->map_round_bf16_f32(n, out, x->a);
         return;
+    case LB_MAP_EXP:
+        k->map_exp_f32(n, out, x->a);
+        return;
+    case LB_MAP_LOG:
+        k->map_log_f32(n, out, x->a);
+        return;
     case LB_MAP_OP_COUNT:
         break;
     }
@@ -297,8 +303,20 @@ static double fold_row(const lb_kernels *k, const float *x, u64 n, bool square) 
     return s;
 }
 
+/* Whole runs at a time. */
+static void move_cols(const lb_strides *s, u64 n, float *out, const float *in) {
+    for (u64 j = 0; j < n; j += s->run)
+        memcpy(out + j, in + lb_strides_at(s, j), LB_MIN(s->run, n - j) * sizeof *out);
+}
+
 static void run_row(lb_eval *e, const lb_inst *x, lb_rect r, float *out) {
     const float *in = slot(e, x->in[0]);
+    if (x->node->op == LB_ROW_MOVE) {
+        for (u64 i = 0; i < r.nr; i++)
+            move_cols(x->node->u.strides, r.nc, out + i * r.nc, in + i * r.nc);
+        e->moved_bytes += r.nr * r.nc * sizeof *out;
+        return;
+    }
     for (u64 i = 0; i < r.nr; i++) {
         const float *a = in + i * r.nc;
         if (x->node->op == LB_ROW_L2) {

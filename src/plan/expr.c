@@ -320,6 +320,38 @@ lb_node_id lb_expr_gather(lb_graph *g, lb_node_id x, const u64 *table, u64 n_row
     return push_index(g, LB_INDEX_GATHER, x, n);
 }
 
+/* A copy, where its n positions lie in n_in; NULL: a fault. */
+static const lb_strides *strides_copy(lb_graph *g, const lb_strides *s, u64 n, u64 n_in) {
+    u64 inner, outer, last = 0;
+    bool ok = s->run && s->n;
+    if (ok && n) { /* the last of the longest inner loop in the last outer one bounds them all */
+        u64 q = (n - 1) / s->run;
+        ok = lb_mul_u64(LB_MIN(q, s->n - 1), s->step, &inner) &&
+             lb_mul_u64(q / s->n, s->jump, &outer) && lb_add_u64(inner, outer, &last) &&
+             lb_add_u64(last, s->from, &last) && lb_add_u64(last, LB_MIN(n, s->run) - 1, &last) &&
+             last < n_in;
+    }
+    lb_strides *copy = ok ? lb_arena_new(g->arena, lb_strides, 1) : NULL;
+    if (copy)
+        *copy = *s;
+    else if (ok)
+        FAULT(g, LB_E_NOMEM, "out of memory for expression nodes");
+    else
+        FAULT(g, LB_E_USAGE, "strides: %llu positions do not lie in %llu", (unsigned long long)n,
+              (unsigned long long)n_in);
+    return copy;
+}
+
+lb_node_id lb_expr_strides(lb_graph *g, lb_node_id x, const lb_strides *s, u64 n_rows) {
+    const lb_node *in = input(g, x);
+    const lb_strides *copy = in ? strides_copy(g, s, n_rows, in->n_rows) : NULL;
+    if (!copy)
+        return LB_NODE_NONE;
+    lb_node n = {.n_rows = n_rows, .n_cols = in->n_cols};
+    n.u.index.strides = copy;
+    return push_index(g, LB_INDEX_STRIDES, x, n);
+}
+
 lb_node_id lb_expr_transpose(lb_graph *g, lb_node_id x) {
     const lb_node *in = input_of(g, x, LB_VALUE_F32, "transpose");
     if (!in)
@@ -404,6 +436,15 @@ lb_node_id lb_expr_row(lb_graph *g, lb_row_op op, lb_node_id x) {
                            .n_rows = in->n_rows,
                            .n_cols = in->n_cols},
                  x);
+}
+
+lb_node_id lb_expr_move_cols(lb_graph *g, lb_node_id x, const lb_strides *s) {
+    const lb_node *in = input_of(g, x, LB_VALUE_F32, "row");
+    const lb_strides *copy = in ? strides_copy(g, s, in->n_cols, in->n_cols) : NULL;
+    lb_node_id id = copy ? lb_expr_row(g, LB_ROW_MOVE, x) : LB_NODE_NONE;
+    if (id != LB_NODE_NONE)
+        g->nodes[id].u.strides = copy;
+    return id;
 }
 
 lb_node_id lb_expr_stat(lb_graph *g, lb_stat_op op, lb_node_id a, lb_node_id b, u64 k) {

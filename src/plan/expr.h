@@ -38,9 +38,21 @@ typedef enum lb_index_op {
     LB_INDEX_UNHEADS,   /* the inverse: row k*half+j = input row 2*j+k */
     LB_INDEX_GATHER,    /* result row i = input row table[i] */
     LB_INDEX_RUNS,      /* result row i = input row from + i / run * step + i % run (half: run) */
+    LB_INDEX_STRIDES,   /* result row i = input row lb_strides_at(i) */
     LB_INDEX_TRANSPOSE, /* result[i][j] = input[j][i] */
     LB_INDEX_COLS       /* result column j = input column from + j */
 } lb_index_op;
+
+/* Runs of neighbours in two nested loops: parts of groups, and orders of heads turned over. */
+typedef struct lb_strides {
+    u64 from, run;  /* length of a run */
+    u64 n, step;    /* runs of the inner loop, from one to the next */
+    u64 jump;       /* of the outer loop */
+} lb_strides;
+static inline u64 lb_strides_at(const lb_strides *s, u64 i) {
+    u64 q = i / s->run;
+    return s->from + q % s->n * s->step + q / s->n * s->jump + i % s->run;
+}
 
 /* make: values that no file holds. */
 typedef enum lb_make_op {
@@ -61,6 +73,8 @@ typedef enum lb_map_op {
     LB_MAP_FMA_C,      /* fma(a, c, b) */
     LB_MAP_ROUND_F16,  /* through f16 and back */
     LB_MAP_ROUND_BF16, /* through bf16 and back */
+    LB_MAP_EXP,        /* exp(a), correctly rounded */
+    LB_MAP_LOG,        /* log(a), correctly rounded */
     LB_MAP_OP_COUNT
 } lb_map_op;
 
@@ -68,6 +82,7 @@ typedef enum lb_map_op {
 typedef enum lb_row_op {
     LB_ROW_L2,   /* x / sqrt(sum x^2); rows of zeros stay zero */
     LB_ROW_MEAN, /* x - mean(x) */
+    LB_ROW_MOVE, /* column j = column lb_strides_at(j) */
     LB_ROW_OP_COUNT
 } lb_row_op;
 
@@ -123,8 +138,12 @@ typedef struct lb_node {
         } make;
         struct {
             u64 from, step, half; /* RUNS: half is the run */
-            const u64 *table;     /* GATHER: n_rows entries */
+            union {
+                const u64 *table;          /* GATHER: n_rows entries */
+                const lb_strides *strides; /* STRIDES */
+            };
         } index;
+        const lb_strides *strides; /* ROW: MOVE */
         lb_scalar scalar; /* MAP */
         struct {
             u64 k; /* KTH */
@@ -174,11 +193,13 @@ lb_node_id lb_expr_rows(lb_graph *g, lb_node_id x, u64 from, u64 step, u64 n_row
 lb_node_id lb_expr_runs(lb_graph *g, lb_node_id x, u64 from, u64 run, u64 step, u64 n_rows);
 lb_node_id lb_expr_heads(lb_graph *g, lb_node_id x, u64 n_heads, bool inverse);
 lb_node_id lb_expr_gather(lb_graph *g, lb_node_id x, const u64 *table, u64 n_rows);
+lb_node_id lb_expr_strides(lb_graph *g, lb_node_id x, const lb_strides *s, u64 n_rows);
 lb_node_id lb_expr_transpose(lb_graph *g, lb_node_id x);
 lb_node_id lb_expr_cols(lb_graph *g, lb_node_id x, u64 from, u64 n_cols);
 lb_node_id lb_expr_map1(lb_graph *g, lb_map_op op, lb_node_id a, lb_scalar c);
 lb_node_id lb_expr_map2(lb_graph *g, lb_map_op op, lb_node_id a, lb_node_id b, lb_scalar c);
-lb_node_id lb_expr_row(lb_graph *g, lb_row_op op, lb_node_id x);
+lb_node_id lb_expr_row(lb_graph *g, lb_row_op op, lb_node_id x); /* but for MOVE */
+lb_node_id lb_expr_move_cols(lb_graph *g, lb_node_id x, const lb_strides *s);
 lb_node_id lb_expr_stat(lb_graph *g, lb_stat_op op, lb_node_id a, lb_node_id b,
                         u64 k); /* b: LB_NODE_NONE but for DOT */
 lb_node_id lb_expr_lowrank(lb_graph *g, lb_node_id x, lb_node_id b, lb_node_id a, float scale);

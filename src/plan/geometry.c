@@ -57,6 +57,9 @@ u64 lb_moves_row(const lb_moves *m, u64 row) {
         case LB_INDEX_GATHER:
             row = s->table[row];
             break;
+        case LB_INDEX_STRIDES:
+            row = lb_strides_at(s->strides, row);
+            break;
         default:
             LB_ASSERT(false && "a move of rows");
         }

@@ -81,6 +81,12 @@ static void put_node(lb_xxh *h, const lb_graph *g, const lb_node *n) {
         put_u64(h, n->u.index.half);
         if (n->op == LB_INDEX_GATHER)
             lb_xxh_update(h, n->u.index.table, n->n_rows * sizeof n->u.index.table[0]);
+        if (n->op == LB_INDEX_STRIDES)
+            lb_xxh_update(h, n->u.index.strides, sizeof *n->u.index.strides);
+        return;
+    case LB_NODE_ROW:
+        if (n->op == LB_ROW_MOVE)
+            lb_xxh_update(h, n->u.strides, sizeof *n->u.strides);
         return;
     case LB_NODE_MAP:
         put_f64(h, n->u.scalar.value);

@@ -2,12 +2,12 @@
 /* print.c: a job as one line of text, as --dry-run shows it. */
 #include "plan/plan.h"
 
-static const char *const index_names[] = {"rows", "heads",     "unheads", "gather",
-                                          "runs", "transpose", "cols"};
+static const char *const index_names[] = {"rows", "heads",   "unheads",   "gather",
+                                          "runs", "strides", "transpose", "cols"};
 static const char *const make_names[] = {"const", "fill", "bernoulli"};
-static const char *const map_names[] = {"add", "sub", "mul",       "add",
-                                        "mul", "fma", "round f16", "round bf16"};
-static const char *const row_names[] = {"l2", "mean"};
+static const char *const map_names[] = {"add", "sub",       "mul",        "add", "mul",
+                                        "fma", "round f16", "round bf16", "exp", "log"};
+static const char *const row_names[] = {"l2", "mean", "move"};
 static const char *const stat_names[] = {"sum", "sumabs", "dot", "range", "kth"};
 
 /* A graph may share at every level, its text would double each time: it ends at a length. */
@@ -34,6 +34,12 @@ static void print_inputs(printer *p, const lb_node *n) {
     }
 }
 
+static void print_strides(const lb_strides *s, lb_buf *out) {
+    lb_buf_printf(out, " %llu+%llu*%llu*%llu+%llu", (unsigned long long)s->from,
+                  (unsigned long long)s->n, (unsigned long long)s->step, (unsigned long long)s->run,
+                  (unsigned long long)s->jump);
+}
+
 static void print_index(const lb_node *n, lb_buf *out) {
     lb_buf_printf(out, "index(%s", index_names[n->op]);
     if (n->op == LB_INDEX_ROWS)
@@ -49,7 +55,9 @@ static void print_index(const lb_node *n, lb_buf *out) {
         char hex[33];
         lb_hash_hex(lb_xxh128(n->u.index.table, n->n_rows * sizeof *n->u.index.table), hex);
         lb_buf_printf(out, " %s", hex);
-    } else if (n->op == LB_INDEX_COLS)
+    } else if (n->op == LB_INDEX_STRIDES)
+        print_strides(n->u.index.strides, out);
+    else if (n->op == LB_INDEX_COLS)
         lb_buf_printf(out, " %llu+%llu", (unsigned long long)n->u.index.from,
                       (unsigned long long)n->n_cols);
     lb_buf_put_c(out, ")");
@@ -123,7 +131,10 @@ static void print_node(printer *p, lb_node_id id) {
         lb_buf_put_c(out, ")");
         break;
     case LB_NODE_ROW:
-        lb_buf_printf(out, "row(%s)", row_names[n->op]);
+        lb_buf_printf(out, "row(%s", row_names[n->op]);
+        if (n->op == LB_ROW_MOVE)
+            print_strides(n->u.strides, out);
+        lb_buf_put_c(out, ")");
         break;
     case LB_NODE_STAT:
         lb_buf_printf(out, "stat(%s", stat_names[n->op]);

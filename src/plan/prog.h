@@ -34,7 +34,10 @@ typedef struct lb_frame {
 typedef struct lb_move {
     lb_index_op op;
     u64 from, step, half;
-    const u64 *table;
+    union {
+        const u64 *table;
+        const lb_strides *strides;
+    };
 } lb_move;
 
 typedef struct lb_moves {

@@ -109,7 +109,10 @@ void lb_double_close(lb_double_source *d) {
 
 static u64 moved_row(const lb_node *n, u64 i) {
     u64 h = n->u.index.half;
+    const lb_strides *s = n->u.index.strides;
     switch (n->op) {
+    case LB_INDEX_STRIDES: /* i counts (outer, inner, place in the run) */
+        return s->from + i / (s->run * s->n) * s->jump + i / s->run % s->n * s->step + i % s->run;
     case LB_INDEX_ROWS:
         return n->u.index.from + i * n->u.index.step;
     case LB_INDEX_RUNS:
@@ -249,6 +252,12 @@ static float *eval_map(const lb_graph *g, const lb_node *n) {
             case LB_MAP_ROUND_BF16:
                 v = round_to(LB_BF16, x);
                 break;
+            case LB_MAP_EXP: /* no libm rounds as it does */
+                ref.map_exp_f32(1, &v, &x);
+                break;
+            case LB_MAP_LOG:
+                ref.map_log_f32(1, &v, &x);
+                break;
             }
             out[i * n->n_cols + j] =
                 v == v ? v : lb_f32_from_bits(0x7fc00000); /* the kernels' one NaN */
@@ -273,6 +282,17 @@ static double fold(const float *a, const float *b, u64 rows, u64 cols, lb_stat_o
 
 static float *eval_row(const lb_graph *g, const lb_node *n) {
     float *x = eval(g, n->in[0]);
+    if (n->op == LB_ROW_MOVE) {
+        const lb_strides *s = n->u.strides;
+        float *out = malloc((n->n_rows * n->n_cols + 1) * sizeof *out);
+        for (u64 i = 0; i < n->n_rows; i++)
+            for (u64 j = 0; j < n->n_cols; j++)
+                out[i * n->n_cols + j] =
+                    x[i * n->n_cols + s->from + j / (s->run * s->n) * s->jump +
+                      j / s->run % s->n * s->step + j % s->run];
+        free(x);
+        return out;
+    }
     for (u64 i = 0; i < n->n_rows; i++) {
         float *r = x + i * n->n_cols;
         if (n->op == LB_ROW_L2) {

@@ -68,10 +68,23 @@ static lb_node_id gen_runs(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry
     return lb_expr_runs(g, gen(g, n, cols, depth - 1, carry), from, run, step, rows);
 }
 
+/* Blocks of rows or of columns turned over: (outer, inner) to (inner, outer). */
+static lb_node_id gen_strides(lb_graph *g, lb_node_id x, u64 rows, u64 cols) {
+    bool by_cols = lb_test_rand_below(2);
+    u64 all = by_cols ? cols : rows, run = 1 + lb_test_rand_below(3);
+    while (all % run)
+        run--;
+    u64 blocks = all / run, n = 1 + lb_test_rand_below(6);
+    while (blocks % n)
+        n--;
+    lb_strides s = {0, run, n, blocks / n * run, run};
+    return by_cols ? lb_expr_move_cols(g, x, &s) : lb_expr_strides(g, x, &s, rows);
+}
+
 static lb_node_id gen_move(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry) {
     lb_node_id x = gen(g, rows, cols, depth - 1, carry);
     u64 table[512];
-    switch (lb_test_rand_below(5)) {
+    switch (lb_test_rand_below(6)) {
     case 0:
         if (rows % 8 == 0)
             return lb_expr_heads(g, x, rows / 8, lb_test_rand_below(2));
@@ -84,6 +97,8 @@ static lb_node_id gen_move(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry
         return lb_expr_transpose(g, gen(g, cols, rows, depth - 1, carry));
     case 3:
         return gen_runs(g, rows, cols, depth, carry);
+    case 4:
+        return gen_strides(g, x, rows, cols);
     default:
         return x;
     }
@@ -111,7 +126,7 @@ static lb_node_id gen(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry) {
                             gen(g, rows, lb_test_rand_below(2) ? cols : 1, depth - 1, carry),
                             gen_scalar(g, rows, cols, depth, carry));
     case 5:
-        return lb_expr_row(g, (lb_row_op)lb_test_rand_below(LB_ROW_OP_COUNT),
+        return lb_expr_row(g, (lb_row_op)lb_test_rand_below(LB_ROW_MOVE),
                            gen(g, rows, cols, depth - 1, carry));
     case 6:
         if (rows < 8 || cols < 8)
@@ -123,8 +138,8 @@ static lb_node_id gen(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry) {
     case 7:
         if (rows == cols)
             return lb_expr_dense(g, LB_DENSE_GRAM, gen(g, rows, cols, depth - 1, carry));
-        return lb_expr_map1(g, LB_MAP_ROUND_BF16, gen(g, rows, cols, depth - 1, carry),
-                            LB_CONST(0));
+        return lb_expr_map1(g, (lb_map_op)(LB_MAP_ROUND_BF16 + lb_test_rand_below(3)),
+                            gen(g, rows, cols, depth - 1, carry), LB_CONST(0));
     default:
         if (lb_test_rand_below(3) == 0)
             return lb_expr_map2(g, LB_MAP_MUL, lb_expr_bernoulli(g, rows, cols, 0.7, carry),
