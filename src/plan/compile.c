@@ -237,11 +237,8 @@ static lb_moves moves_below(builder *b, const lb_moves *above, const lb_node *n)
     }
     if (above->n)
         memcpy(s, above->step, above->n * sizeof *s);
-    s[above->n] = (lb_move){(lb_index_op)n->op,
-                            n->u.index.from,
-                            n->u.index.step,
-                            n->u.index.half,
-                            {n->u.index.table}};
+    s[above->n] = (lb_move){
+        (lb_index_op)n->op, n->u.index.from, n->u.index.step, n->u.index.half, {n->u.index.table}};
     if (n->op == LB_INDEX_STRIDES)
         s[above->n].strides = n->u.index.strides;
     m.step = s;

@@ -45,9 +45,9 @@ typedef enum lb_index_op {
 
 /* Runs of neighbours in two nested loops: parts of groups, and orders of heads turned over. */
 typedef struct lb_strides {
-    u64 from, run;  /* length of a run */
-    u64 n, step;    /* runs of the inner loop, from one to the next */
-    u64 jump;       /* of the outer loop */
+    u64 from, run; /* length of a run */
+    u64 n, step;   /* runs of the inner loop, from one to the next */
+    u64 jump;      /* of the outer loop */
 } lb_strides;
 static inline u64 lb_strides_at(const lb_strides *s, u64 i) {
     u64 q = i / s->run;
@@ -144,7 +144,7 @@ typedef struct lb_node {
             };
         } index;
         const lb_strides *strides; /* ROW: MOVE */
-        lb_scalar scalar; /* MAP */
+        lb_scalar scalar;          /* MAP */
         struct {
             u64 k; /* KTH */
         } stat;

@@ -287,9 +287,8 @@ static float *eval_row(const lb_graph *g, const lb_node *n) {
         float *out = malloc((n->n_rows * n->n_cols + 1) * sizeof *out);
         for (u64 i = 0; i < n->n_rows; i++)
             for (u64 j = 0; j < n->n_cols; j++)
-                out[i * n->n_cols + j] =
-                    x[i * n->n_cols + s->from + j / (s->run * s->n) * s->jump +
-                      j / s->run % s->n * s->step + j % s->run];
+                out[i * n->n_cols + j] = x[i * n->n_cols + s->from + j / (s->run * s->n) * s->jump +
+                                           j / s->run % s->n * s->step + j % s->run];
         free(x);
         return out;
     }
