@@ -258,7 +258,8 @@ static lb_status set_id(state *s, u32 type, const lb_json *v, lb_err *err) {
 /* By the text of tokenizer_config's token: the number that tokenizer.json's list gives it. */
 static lb_status id_by_text(state *s, u32 type, lb_err *err) {
     lb_str text;
-    const lb_json *list = s->f->has_tokenizer ? lb_json_get(s->f->tok.rest, "added_tokens") : NULL;
+    const lb_json *list =
+        s->f->has_tokenizer && !s->f->made ? lb_json_get(s->f->tok.rest, "added_tokens") : NULL;
     if (!lb_tok_token_text(s->token[type], &text))
         return LB_OK;
     for (const lb_json *o = list ? list->first : NULL; o; o = o->next) {

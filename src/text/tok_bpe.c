@@ -221,8 +221,9 @@ lb_status lb_tok_way_bpe(lb_tok_job *j, lb_err *err) {
                                .merges = &merges,
                                .named = j->named,
                                .no_pad = j->no_pad};
-    lb_status st =
-        t->n_merges && !j->f->made ? bpe_merges(j, &merges, err) : file_merges(j, &merges, err);
+    lb_status st = t->n_merges && (!j->f->made || lb_tok_has_tiktoken(j->f))
+                       ? bpe_merges(j, &merges, err)
+                       : file_merges(j, &merges, err);
     if (st == LB_OK)
         st = lb_special_put(j->f, &special, j->meta, err);
     lb_texts_deinit(&merges);

@@ -20,7 +20,7 @@ typedef struct lb_tok_folder {
     lb_json *tok_config; /* tokenizer_config.json; NULL: none */
     bool has_tokenizer;  /* tok was parsed */
     bool has_arrays;     /* with vocabulary and merges */
-    bool made;           /* from vocab.json and merges.txt */
+    bool made;           /* from vocab.json and merges.txt, or a file of tiktoken */
     lb_hf_tok tok;
 } lb_tok_folder;
 
@@ -56,8 +56,10 @@ typedef struct lb_tok_default {
 lb_str lb_tok_class_name(const lb_tok_folder *f);
 const lb_tok_default *lb_tok_class_defaults(const lb_tok_folder *f);
 
-/* vocab.json and merges.txt of a class that is known. */
+/* vocab.json and merges.txt, or a file of tiktoken, of a class that is known. */
 bool lb_tok_has_legacy(const lb_tok_folder *f);
+bool lb_tok_has_tiktoken(const lb_tok_folder *f);
+lb_status lb_tok_tiktoken_text(const lb_tok_folder *f, lb_arena *arena, lb_str *out, lb_err *err);
 /* Their text as one file, in arena. */
 lb_status lb_tok_legacy_text(const lb_tok_folder *f, lb_arena *arena, lb_str *out, lb_err *err);
 

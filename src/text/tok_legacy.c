@@ -18,7 +18,8 @@ static const lb_pre_form *form_of(const lb_tok_folder *f) {
 }
 
 bool lb_tok_has_legacy(const lb_tok_folder *f) {
-    return lb_tok_folder_has(f, "vocab.json") && lb_tok_folder_has(f, "merges.txt") && form_of(f);
+    return lb_tok_has_tiktoken(f) ||
+           (lb_tok_folder_has(f, "vocab.json") && lb_tok_folder_has(f, "merges.txt") && form_of(f));
 }
 
 /* Lines "left right" become strings of the list; "#version" and empty lines are passed over. */
@@ -46,6 +47,8 @@ lb_status lb_tok_legacy_text(const lb_tok_folder *f, lb_arena *arena, lb_str *ou
     lb_json *checked;
     bool found;
     lb_buf b = {0};
+    if (lb_tok_has_tiktoken(f))
+        return lb_tok_tiktoken_text(f, arena, out, err);
     LB_TRY(lb_tok_folder_read_to(f, "vocab.json", arena, &vocab, &found, err));
     LB_TRY(lb_json_parse(vocab, "vocab.json", arena, &checked, err));
     LB_TRY(lb_tok_folder_read_to(f, "merges.txt", arena, &merges, &found, err));

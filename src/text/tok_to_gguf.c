@@ -300,6 +300,14 @@ static lb_status choose(lb_tok_job *j, const struct row *row, way *out, lb_err *
             "%s: a tekken.json without tokenizer.json: Mistral's own format is not read; "
             "add the tokenizer.json that goes with the model",
             j->f->src->path);
+    for (u64 i = 0; i < j->f->src->n_sides; i++)
+        if (lb_str_ends(j->f->src->sides[i].name, LB_STR("tiktoken.model")) ||
+            lb_str_ends(j->f->src->sides[i].name, LB_STR(".tiktoken")))
+            return lb_fail(
+                err, LB_E_UNSUPPORTED,
+                "%s: %.*s of a tokenizer that is not known here (tokenizer_class): how it "
+                "cuts texts is in its own code: add a tokenizer.json",
+                j->f->src->path, LB_FMT(j->f->src->sides[i].name));
     bool spm = row->ways[0] == WAY_SPM || row->ways[0] == WAY_INTERNLM2;
     return lb_fail(err, LB_E_NOT_FOUND,
                    "%s: no tokenizer.json%s: the tokenizer files of the model are missing",

@@ -13,14 +13,16 @@ static const struct family {
     u64 n_vocab, n_tokens;
     bool e_acute_lost; /* an added token that the converter decodes to U+FFFD, as it does */
     bool keys_only;    /* no tokenizer.json to compare ids with */
+    bool anew;         /* a tokenizer.json takes the place of its files */
 } families[] = {
-    {"llama3", "llama", "structure", 488, 488, false, false},
-    {"qwen2", "qwen2", "structure", 470, 470, true, false},
-    {"smollm", "llama", "structure", 440, 440, false, false},
-    {"spm_llama", "llama", "fixed", 604, 604, false, false},
-    {"spm_gemma", "gemma3", "fixed", 640, 640, false, false},
-    {"hf_llama", "llama", "fixed", 604, 602, false, false}, /* this way pads nothing */
-    {"internlm2", "internlm2", "fixed", 600, 602, false, true},
+    {"llama3", "llama", "structure", 488, 488, false, false, false},
+    {"qwen2", "qwen2", "structure", 470, 470, true, false, false},
+    {"smollm", "llama", "structure", 440, 440, false, false, false},
+    {"spm_llama", "llama", "fixed", 604, 604, false, false, false},
+    {"spm_gemma", "gemma3", "fixed", 640, 640, false, false, false},
+    {"hf_llama", "llama", "fixed", 604, 602, false, false, false}, /* this way pads nothing */
+    {"internlm2", "internlm2", "fixed", 600, 602, false, true, false},
+    {"kimi", "deepseek2", "structure", 700, 700, false, true, true},
 };
 
 static lb_status golden_json(const char *name, const char *suffix, lb_arena *a, lb_json **out,
@@ -134,6 +136,8 @@ LB_TEST(kept_files_come_back_byte_by_byte) {
         lb_source *src = NULL;
         lb_tok_file *files;
         u64 n, seen = 0;
+        if (families[i].anew)
+            continue;
         lb_meta_init(&meta, &a);
         CHECK_OK(convert(&families[i], folder_of(&families[i], &a), &meta, &src, NULL, &err));
         CHECK_OK(keep(src, &meta, &err));

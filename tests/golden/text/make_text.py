@@ -9,7 +9,7 @@ beside each folder NAME
     NAME.kv.json    keys that LLAMA_CPP's conversion/ writes for it (its set_vocab, run on the folder; only
                     the check of the pre-tokenizer's hash is replaced, since these vocabularies are no one's)
     NAME.ids.json   [text, ids] pairs by the tokenizers library
-Made with tokenizers 0.23.3, transformers 5.23.0, sentencepiece 0.2.3, llama-cpp-python 0.3.36; internlm2, which has
+Made with tokenizers 0.23.3, transformers 5.23.0, sentencepiece 0.2.3, llama-cpp-python 0.3.36; internlm2 and kimi, which have
 keys only, with transformers 5.24.0.
 """
 import json
@@ -195,6 +195,39 @@ def make_internlm2():
                              "bos_token_id": 1, "eos_token_id": 2})
 
 
+def make_kimi():
+    """A file of tiktoken of smollm's vocabulary, and the tokens that Kimi's own class names behind it."""
+    import base64
+    from conversion.qwen import QwenModel
+
+    f = HERE / "kimi"
+    shutil.rmtree(f, ignore_errors=True)
+    f.mkdir()
+    byte_of = {QwenModel.token_bytes_to_string(bytes([b])): b for b in range(256)}
+    vocab = json.loads((HERE / "smollm" / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    ranks = sorted((i, bytes(byte_of[c] for c in t)) for t, i in vocab.items())
+    n = len(ranks)
+    (f / "tiktoken.model").write_text("".join("%s %d\n" % (base64.b64encode(t).decode(), i) for i, t in ranks))
+    dump(f / "tokenizer_config.json", {
+        "tokenizer_class": "TikTokenTokenizer", "bos_token": "[BOS]", "eos_token": "[EOS]", "unk_token": "[UNK]",
+        "auto_map": {"AutoTokenizer": ["tokenization_kimi.TikTokenTokenizer", None]}, "chat_template": "{{ messages }}",
+        "added_tokens_decoder": {str(n + i): {"content": t, "special": True} for i, t in
+                                 [(0, "[BOS]"), (1, "[EOS]"), (2, "<|im_end|>"), (254, "[UNK]"), (255, "[PAD]")]}})
+    dump(f / "config.json", {"architectures": ["DeepseekV3ForCausalLM"], "model_type": "kimi_k2", "vocab_size": n + 260,
+                             "bos_token_id": n, "eos_token_id": n + 2, "pad_token_id": n + 255})
+
+    class Tokenizer:
+        """What set_vocab asks of the class that comes with the model."""
+        model = type("model", (), {"_mergeable_ranks": {t: i for i, t in ranks}})
+        special_tokens = {"<|reserved_token_%d|>" % i: i for i in range(n, n + 256)}
+
+    for i, t in json.loads((f / "tokenizer_config.json").read_text())["added_tokens_decoder"].items():
+        Tokenizer.special_tokens.pop("<|reserved_token_%s|>" % i)
+        Tokenizer.special_tokens[t["content"]] = int(i)
+    import transformers
+    transformers.AutoTokenizer.from_pretrained = staticmethod(lambda *a, **k: Tokenizer())
+
+
 def save_fast(folder, kind):
     """tokenizer.json of a SentencePiece folder, in the published files' own shape."""
     from sentencepiece import sentencepiece_model_pb2
@@ -240,6 +273,7 @@ def reference(llama_cpp, name, arch, pre):
 
     import gguf
     from conversion.base import TextModel
+    from conversion.deepseek import DeepseekV2Model
     from conversion.gemma import Gemma3Model
     from conversion.internlm import InternLM2Model
     from conversion.llama import LlamaModel
@@ -247,7 +281,7 @@ def reference(llama_cpp, name, arch, pre):
 
     logging.disable(logging.CRITICAL)
     kind = {"llama": LlamaModel, "qwen2": Qwen2Model, "gemma3": Gemma3Model,
-            "internlm2": InternLM2Model}.get(arch, TextModel)
+            "internlm2": InternLM2Model, "deepseek2": DeepseekV2Model}.get(arch, TextModel)
     model = object.__new__(kind)
     model.dir_model = HERE / name
     model.hparams = json.loads((HERE / name / "config.json").read_text())
@@ -284,6 +318,8 @@ def main(llama_cpp):
         dump(HERE / f"{name}.ids.json", [[s, t.encode(s).ids] for s in TEXTS])
     make_internlm2()
     dump(HERE / "internlm2.kv.json", reference(llama_cpp, "internlm2", "internlm2", None))
+    make_kimi()
+    dump(HERE / "kimi.kv.json", reference(llama_cpp, "kimi", "deepseek2", "kimi-k2"))
 
 
 if __name__ == "__main__":
