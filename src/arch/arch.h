@@ -140,6 +140,7 @@ typedef struct lb_hparams {
     u64 n_mtp;                   /* layers of multi-token prediction, behind the n_layers others */
     bool tied;                   /* no output matrix: the embedding is used */
     bool headless;               /* the class has no output matrix at all (LlamaModel) */
+    bool may_tie;                /* tied, if it turns out that no output matrix is stored */
     const lb_arch_outer *outer;  /* the class of the model; NULL: it is a language model alone */
 } lb_hparams;
 

@@ -99,5 +99,9 @@ lb_status lb_arch_meta_without(const lb_arch *a, lb_extra extra, lb_gguf_meta *m
  * beside other parts; keys sorted, indent 2, as transformers writes them. The text itself where it
  * is a language model's already. */
 lb_status lb_arch_config_text(lb_str config, lb_buf *out, lb_err *err);
+/* The config of a class that holds a language model, whose own config now says that its embeddings
+ * are tied where only the tensors did (hp: may_tie, tied); in the arena. Else `config` itself. */
+lb_status lb_arch_config_tied(lb_str config, const lb_hparams *hp, lb_arena *perm, lb_str *out,
+                              lb_err *err);
 
 #endif

@@ -120,6 +120,8 @@ struct lb_arch_outer {
     const char *text_type; /* the model_type of one that names none */
     const char *defaults;  /* as in lb_arch, of the outer class: what belongs to it alone, and
                               tie_word_embeddings, by which transformers goes */
+    bool tied_by_tensors;  /* the language model's own config says whether the embeddings are tied;
+                              the  outer one, that they are where no output matrix is stored */
     lb_arch_prefix mlx;    /* names in MLX */
     const char *mlx_keys;  /* as lb_arch.mlx, of keys beside the language model's config, which they
                               override; and of keys in it, where mlx-lm's outer class assumes

@@ -5,7 +5,7 @@
  * Source: conversion/mistral3.py (Ministral3Model), src/models/mistral3.cpp and llama-context.cpp
  * of llama-cpp-python 0.3.36; defaults: transformers 5.24, models/ministral3; mlx-lm 0.32.2
  * models/ministral3.py. */
-#include "arch/family_rows.h"
+#include "arch/family_mistral3.h"
 
 static const lb_arch_tensor rows[] = {
     LB_ROWS_LLAMA(LB_RL_ROPE_Q, LB_RL_ROPE_K),
@@ -41,6 +41,7 @@ static const lb_arch_kv kv[] = {
      .names = "sliding_window",
      .hf = "ministral3 in GGUF has no sliding window"},
 };
+LB_OUTER_MISTRAL3;
 
 const lb_arch lb_arch_ministral3 = {
     .family = "ministral3",
@@ -69,4 +70,6 @@ const lb_arch lb_arch_ministral3 = {
            "\"rms_norm_eps\": null, \"vocab_size\": null, \"head_dim\": null, "
            "\"max_position_embeddings\": null, \"num_key_value_heads\": null, "
            "\"rope_parameters\": null, \"tie_word_embeddings\": true}",
+    .outers = outers,
+    .n_outers = LB_LEN(outers),
 };

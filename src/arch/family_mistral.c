@@ -5,7 +5,7 @@
  *
  * Source: conversion/llama.py (LlamaModel) of llama-cpp-python 0.3.36; defaults: transformers 5.23,
  * models/mistral/configuration_mistral.py. mlx-lm 0.32.2 runs them with models/llama.py. */
-#include "arch/family_rows.h"
+#include "arch/family_mistral3.h"
 
 static const lb_arch_tensor rows[] = {
     LB_ROWS_LLAMA(LB_RL_ROPE_Q, LB_RL_ROPE_K),
@@ -20,12 +20,7 @@ const lb_arch lb_arch_mistral = {
     .gguf = "llama",
     .classes = classes,
     .model_types = model_types,
-    .defaults =
-        "{\"vocab_size\": 32000, \"hidden_size\": 4096, \"intermediate_size\": 14336,"
-        "\"num_hidden_layers\": 32, \"num_attention_heads\": 32,"
-        "\"num_key_value_heads\": 8, \"head_dim\": null, \"hidden_act\": \"silu\","
-        "\"max_position_embeddings\": 131072, \"rms_norm_eps\": 1e-06, \"sliding_window?\": 4096,"
-        "\"tie_word_embeddings\": false}",
+    .defaults = LB_MISTRAL_DEFAULTS,
     .split_unless = "layer_types", /* transformers then takes Ministral's class */
     .theta = "10000.0",
     .rows = rows,
@@ -33,8 +28,6 @@ const lb_arch lb_arch_mistral = {
     .kv = kv,
     .n_kv = LB_LEN(kv),
     .constants = "{\"hidden_act\": \"silu\"}",
-    .mlx = "{\"hidden_size\": null, \"num_hidden_layers\": null, \"intermediate_size\": null,"
-           "\"num_attention_heads\": null, \"rms_norm_eps\": null, \"vocab_size\": null,"
-           "\"rope_theta\": 10000, \"tie_word_embeddings\": true}",
+    .mlx = LB_MISTRAL_MLX,
     .flags = LB_ARCH_ROPE_FREQS | LB_ARCH_HEAD_DIM_SPLIT,
 };

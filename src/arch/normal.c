@@ -431,10 +431,18 @@ static bool mirror_globals(const lb_json *c, lb_arena *s, lb_arch_normal *out) {
 
 /* ---- configs that nest the language model's ---- */
 
+/* The two configs of an outer class: its own with its defaults, and a copy of the nested one. */
+typedef struct nested {
+    const lb_arch_outer *of;
+    lb_json *outer, *text;
+} nested;
+
 /* What the outer config says stands beneath what the language model's says, but for ties. */
-static bool put_beneath(lb_json *c, const lb_json *outer, lb_arena *s) {
-    const lb_json *tied = lb_json_get(outer, "tie_word_embeddings");
-    for (const lb_json *m = outer->first; m; m = m->next) {
+static bool put_beneath(lb_json *c, const nested *n, lb_arena *s) {
+    if (n->of->tied_by_tensors)
+        lb_json_remove(n->outer, "tie_word_embeddings");
+    const lb_json *tied = lb_json_get(n->outer, "tie_word_embeddings");
+    for (const lb_json *m = n->outer->first; m; m = m->next) {
         lb_str key = lb_arena_str(s, m->key);
         if (!key.ptr ||
             (!lb_json_get_str(c, key) && !lb_json_set(s, c, key.ptr, lb_json_copy(s, m))))
@@ -443,13 +451,19 @@ static bool put_beneath(lb_json *c, const lb_json *outer, lb_arena *s) {
     return !tied || lb_json_set(s, c, "tie_word_embeddings", lb_json_copy(s, tied));
 }
 
-/* The two configs of an outer class: its own with its defaults, and a copy of the nested one. */
-typedef struct nested {
-    lb_json *outer, *text;
-} nested;
+/* Whether the embeddings are tied where there is no output matrix, as the outer config says. */
+static bool may_tie(const lb_arch_outer *o, const lb_json *config, lb_arena *s) {
+    bool tied = false;
+    const lb_json *v = lb_json_get(config, "tie_word_embeddings");
+    if (!is_set(v))
+        v = lb_json_get(literal(s, o->defaults), "tie_word_embeddings");
+    lb_json_as_bool(v, &tied);
+    return tied;
+}
 
 static bool take_nested(const lb_arch_outer *o, const lb_json *config, lb_arena *s, nested *out) {
     const lb_json *text = lb_arch_outer_text(o, config);
+    out->of = o;
     out->outer = lb_json_copy(s, config);
     out->text = text ? lb_json_copy(s, text) : lb_json_new_object(s);
     lb_json_remove(out->outer, o->key);
@@ -479,7 +493,7 @@ static bool take_raw(const lb_arch *cls, const lb_json *config, lb_arena *s, lb_
     bool oom = false;
     if (!o || !lb_arch_outer_text(o, config))
         c = lb_json_copy(s, config);
-    else if (take_nested(o, config, s, &n) && put_beneath(n.text, n.outer, s))
+    else if (take_nested(o, config, s, &n) && put_beneath(n.text, &n, s))
         c = n.text;
     if (c && cls && !fill_layers(cls, c, true, s, &oom) && oom)
         return false;
@@ -488,7 +502,7 @@ static bool take_raw(const lb_arch *cls, const lb_json *config, lb_arena *s, lb_
 
 /* Through the class, which fills in the copy `c`; outer: what is beneath it, or NULL. *ok: the
  * class takes it. */
-static lb_status take_class(const lb_arch *cls, lb_json *c, const lb_json *outer, lb_arena *s,
+static lb_status take_class(const lb_arch *cls, lb_json *c, const nested *n, lb_arena *s,
                             lb_arch_normal *out, bool *ok, lb_err *err) {
     bool by_layer = (cls->flags & LB_ARCH_ROPE_BY_LAYER) != 0;
     bool oom = !c || !use_own_names(cls, c, s);
@@ -501,14 +515,13 @@ static lb_status take_class(const lb_arch *cls, lb_json *c, const lb_json *outer
     if (!fill_shape(cls, c, s))
         return no_memory(err);
     if (!cls->theta)
-        return (!outer || put_beneath(c, outer, s)) && take_rope(c, s, out) ? LB_OK
-                                                                            : no_memory(err);
+        return (!n || put_beneath(c, n, s)) && take_rope(c, s, out) ? LB_OK : no_memory(err);
     if (!(by_layer ? rope_by_layer(cls, c, s, out) : rope_global(cls, c, s, out)))
         return no_memory(err);
     *ok = rope_accepted(cls, c, out);
     if (!*ok)
         return LB_OK;
-    if (outer && !put_beneath(c, outer, s))
+    if (n && !put_beneath(c, n, s))
         return no_memory(err);
     return by_layer || out->rope_local || mirror_globals(c, s, out) ? LB_OK : no_memory(err);
 }
@@ -524,7 +537,7 @@ static lb_status take_outer(const lb_arch_outer *o, const lb_json *config, lb_ar
     lb_json_as_str(lb_json_get(n.text, "model_type"), &type);
     const lb_arch *cls = lb_arch_by_model_type(type);
     *ok = *ok && cls && cls->defaults;
-    return *ok ? take_class(cls, n.text, n.outer, s, out, ok, err) : LB_OK;
+    return *ok ? take_class(cls, n.text, &n, s, out, ok, err) : LB_OK;
 }
 
 lb_status lb_arch_normalise(const lb_json *config, lb_arena *scratch, lb_arch_normal *out,
@@ -560,6 +573,9 @@ static lb_status find_family(const lb_json *config, const lb_arch_outer *o, cons
         *out = own.ptr ? lb_arch_by_class(own) : outer;
         if (own.ptr)
             *class_name = own;
+        else if (lb_json_as_str(lb_json_get(lb_arch_outer_text(o, config), "model_type"), &type) &&
+                 !lb_arch_in_list(outer->model_types, type))
+            return lb_arch_unknown(err, "config.json: the language model's model_type", type);
         return *out ? LB_OK : lb_arch_unknown(err, "config.json: the class", own);
     }
     if (class_name->ptr) {
@@ -662,6 +678,8 @@ lb_status lb_arch_from_config(const lb_json *config, const lb_arch **out, lb_hpa
         st = lb_arch_normalise(config, &scratch, &n, err);
     if (st == LB_OK)
         st = read_hparams(*out, &n, hp, err);
+    if (st == LB_OK && outer && outer->tied_by_tensors)
+        hp->may_tie = may_tie(outer, config, &scratch);
     hp->headless = lb_str_ends(class_name, LB_STR("Model"));
     lb_arena_deinit(&scratch);
     return st;

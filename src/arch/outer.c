@@ -31,27 +31,40 @@ static bool is_of(const lb_arch_outer *o, const lb_json *config, lb_str type, lb
             is_object(lb_json_get(config, o->key)));
 }
 
-const lb_arch_outer *lb_arch_outer_of(const lb_json *config, const lb_arch **family) {
-    lb_str type = LB_STR_NONE, class_name = lb_arch_first_class(config);
-    const lb_arch *a;
-    lb_json_as_str(lb_json_get(config, "model_type"), &type);
-    for (u32 i = 0; (a = lb_arch_at(i, NULL)) != NULL; i++)
-        for (u32 k = 0; k < a->n_outers; k++)
-            if (is_of(&a->outers[k], config, type, class_name)) {
-                if (family)
-                    *family = a;
-                return &a->outers[k];
-            }
-    return NULL;
-}
-
 const lb_json *lb_arch_outer_text(const lb_arch_outer *o, const lb_json *config) {
     const lb_json *text = lb_json_get(config, o->key);
     return is_object(text) ? text : NULL;
 }
 
+static lb_str text_type(const lb_arch_outer *o, const lb_json *config) {
+    lb_str type = lb_str_c(o->text_type);
+    lb_json_as_str(lb_json_get(lb_arch_outer_text(o, config), "model_type"), &type);
+    return type;
+}
+
+/* One class may hold language models of several families. */
+const lb_arch_outer *lb_arch_outer_of(const lb_json *config, const lb_arch **family) {
+    lb_str type = LB_STR_NONE, class_name = lb_arch_first_class(config);
+    const lb_arch *a;
+    const lb_arch_outer *first = NULL;
+    lb_json_as_str(lb_json_get(config, "model_type"), &type);
+    for (u32 i = 0; (a = lb_arch_at(i, NULL)) != NULL; i++)
+        for (u32 k = 0; k < a->n_outers; k++) {
+            const lb_arch_outer *o = &a->outers[k];
+            if (!is_of(o, config, type, class_name))
+                continue;
+            bool right = lb_arch_in_list(a->model_types, text_type(o, config));
+            if (family && (!first || right))
+                *family = a;
+            first = !first || right ? o : first;
+            if (right)
+                return o;
+        }
+    return first;
+}
+
 /* Keys that say what the outer class is, not what its language model is. */
-static bool is_outer_key(const lb_json *defaults, const lb_json *member) {
+static bool is_outer_key(const lb_arch_outer *o, const lb_json *defaults, const lb_json *member) {
     static const char *const own[] = {"architectures", "model_type"};
     lb_str key = member->key;
     for (size_t i = 0; i < LB_LEN(own); i++)
@@ -60,7 +73,7 @@ static bool is_outer_key(const lb_json *defaults, const lb_json *member) {
     if (member->type == LB_JOBJECT) /* other parts' configs, how codes are stored */
         return true;
     if (lb_str_eq_c(key, "tie_word_embeddings"))
-        return false;
+        return o->tied_by_tensors;
     for (const lb_json *d = defaults->first; d; d = d->next) {
         size_t mark = lb_str_ends(d->key, LB_STR("?")) || lb_str_ends(d->key, LB_STR("~"));
         if (lb_str_eq(key, lb_str_sub(d->key, 0, d->key.len - mark)))
@@ -88,13 +101,15 @@ static bool put_names(lb_json *to, const lb_arch_outer *o, const lb_arch *a, lb_
 }
 
 /* The outer class's value counts for ties; else the language model's own config does. */
-static bool fill_text(lb_json *to, const lb_json *config, const lb_json *defaults, lb_arena *s) {
+static bool fill_text(lb_json *to, const lb_arch_outer *o, const lb_json *config,
+                      const lb_json *defaults, lb_arena *s) {
     const lb_json *tied = lb_json_get(config, "tie_word_embeddings");
     tied = is_set(tied) ? tied : lb_json_get(defaults, "tie_word_embeddings");
-    if (tied && !lb_json_set(s, to, "tie_word_embeddings", lb_json_copy(s, tied)))
+    if (tied && !o->tied_by_tensors &&
+        !lb_json_set(s, to, "tie_word_embeddings", lb_json_copy(s, tied)))
         return false;
     for (const lb_json *m = config->first; m; m = m->next)
-        if (!is_outer_key(defaults, m) && !is_set(lb_json_get_str(to, m->key)) && !put(to, m, s))
+        if (!is_outer_key(o, defaults, m) && !is_set(lb_json_get_str(to, m->key)) && !put(to, m, s))
             return false;
     return true;
 }
@@ -119,12 +134,41 @@ lb_status lb_arch_config_text(lb_str config, lb_buf *out, lb_err *err) {
         const lb_json *text = lb_arch_outer_text(o, c);
         lb_json *to = text ? lb_json_copy(&s, text) : lb_json_new_object(&s);
         st = lb_json_parse(lb_str_c(o->defaults), "a table", &s, &defaults, err);
-        if (st == LB_OK && (!to || !fill_text(to, c, defaults, &s) || !put_names(to, o, a, &s)))
+        if (st == LB_OK && (!to || !fill_text(to, o, c, defaults, &s) || !put_names(to, o, a, &s)))
             st = lb_fail(err, LB_E_NOMEM, "config.json: out of memory");
         if (st == LB_OK)
             st = write_text(to, out, err);
     }
     lb_arena_deinit(&s);
+    return st;
+}
+
+/* Sets a member of an object that may not be there. */
+static bool set_tied(lb_json *object, lb_arena *s) {
+    return lb_json_set(s, object, "tie_word_embeddings", lb_json_new_bool(s, true));
+}
+
+lb_status lb_arch_config_tied(lb_str config, const lb_hparams *hp, lb_arena *perm, lb_str *out,
+                              lb_err *err) {
+    lb_json *c = NULL;
+    lb_buf b = {0};
+    *out = config;
+    if (!hp->outer || !hp->may_tie || !hp->tied)
+        return LB_OK;
+    LB_TRY(lb_json_parse(config, "config.json", perm, &c, err));
+    lb_json *text = lb_json_get(c, hp->outer->key);
+    lb_status st = LB_OK;
+    if (!is_object(text)) {
+        text = lb_json_new_object(perm);
+        if (!lb_json_set(perm, c, hp->outer->key, text))
+            st = LB_E_NOMEM;
+    }
+    if (st == LB_OK && set_tied(text, perm))
+        lb_json_write(&b, c, (lb_json_style){.indent = 2, .ascii = true});
+    *out = lb_arena_str(perm, lb_buf_str(&b));
+    if (st != LB_OK || !out->ptr || !out->len)
+        st = lb_fail(err, LB_E_NOMEM, "config.json: out of memory");
+    lb_buf_deinit(&b);
     return st;
 }
 

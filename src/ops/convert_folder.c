@@ -42,9 +42,10 @@ static lb_dtype matrices_dtype(const lb_conv *c) {
     return c->o->cast ? c->o->dtype : c->canon.main_dtype;
 }
 
+/* *out: in, that of the outer class; out, the language model's. */
 static lb_status text_config(lb_conv *c, lb_str *out, lb_err *err) {
     lb_buf b = {0};
-    lb_status st = lb_arch_config_text(c->src->config, &b, err);
+    lb_status st = lb_arch_config_text(*out, &b, err);
     if (st == LB_OK) {
         *out = lb_arena_str(c->perm, lb_buf_str(&b));
         if (!out->ptr)
@@ -62,6 +63,8 @@ static lb_status config_of_folder(lb_conv *c, bool plain_copy, lb_err *err) {
     if (config.len == 0)
         return LB_OK;
     bool less = c->canon.left_extras & ~(1u << LB_EXTRA_MTP);
+    if (c->canon.text_only || (c->model.format == LB_FORMAT_MLX && !plain_copy))
+        LB_TRY(lb_arch_config_tied(config, &c->canon.hp, c->perm, &config, err));
     if (c->canon.text_only)
         LB_TRY(text_config(c, &config, err));
     if (c->model.format != LB_FORMAT_MLX) /* there mlx-lm leaves it as it is */

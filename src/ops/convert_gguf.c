@@ -264,7 +264,8 @@ static lb_status keep_texts(lb_conv *c, lb_err *err) {
     lb_str text;
     lb_buf config = {0};
     const lb_side_file *f = lb_source_side(c->src, LB_STR("generation_config.json"));
-    lb_status st = lb_arch_config_text(c->src->config, &config, err);
+    LB_TRY(lb_arch_config_tied(c->src->config, &c->canon.hp, c->perm, &text, err));
+    lb_status st = lb_arch_config_text(text, &config, err);
     if (st == LB_OK) {
         text = lb_buf_str(&config);
         st = lb_conv_config_without(c, &text, err);

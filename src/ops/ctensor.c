@@ -192,6 +192,10 @@ lb_status lb_ctensors_build(lb_plan *p, u32 source_index, lb_ctensors *c, lb_err
     }
     for (u64 i = 0; i < s->n_weights; i++)
         LB_TRY(add_tensor(p, c, (u32)i, err));
+    if (c->arch && !c->seen.count[LB_ROLE_OUTPUT])
+        c->hp.tied |= c->hp.may_tie;
+    else
+        c->hp.may_tie = false;
     find_main_dtype(c);
     return LB_OK;
 }

@@ -155,6 +155,7 @@ static const struct {
      NULL,
      "\"mscale_all_dim\": 0.0"},
     {"mistral3", {HEAT}, "no yarn", NULL},
+    {"mistral3", {RMS}, NULL, "MistralForCausalLM"},
     {"mistral3", {HEAT, "rope.scaling.factor=4.0"}, "no yarn", NULL},
 };
 

@@ -130,6 +130,61 @@ LB_TEST(language_model_alone) {
     lb_buf_deinit(&again);
 }
 
+/* Mistral3ForConditionalGeneration holds a mistral or a ministral3; what the outer config says of
+ * ties counts only where no output matrix is stored. */
+LB_TEST(two_families) {
+    static const struct {
+        const char *outer, *text, *family;
+        bool tied, may_tie;
+    } rows[] = {
+        {"", "", "mistral3", false, true},
+        {"", "\"model_type\": \"mistral\"", "mistral3", false, true},
+        {"", "\"model_type\": \"ministral3\"", "ministral3", false, true},
+        {"\"tie_word_embeddings\": false,", "\"model_type\": \"ministral3\"", "ministral3", false,
+         false},
+        {"\"tie_word_embeddings\": false,", "\"tie_word_embeddings\": true", "mistral3", true,
+         false},
+        {"\"tie_word_embeddings\": true,", "\"tie_word_embeddings\": false", "mistral3", false,
+         true},
+        {"\"vision_feature_layer\": -1.5,",
+         "\"hidden_size\": 64, \"num_hidden_layers\": 2, "
+         "\"intermediate_size\": 96, \"num_attention_heads\": 2, \"vocab_size\": 384",
+         "mistral3", false, true}, /* the JSON as it stands */
+        {"", "\"model_type\": \"mistral4\"", NULL, false, false},
+    };
+    for (size_t i = 0; i < LB_LEN(rows); i++) {
+        const lb_arch *a = NULL;
+        lb_hparams hp = {0};
+        lb_buf b = {0};
+        lb_json *c = NULL;
+        bool tied = false;
+        lb_str out,
+            text = lb_arena_printf(&arena,
+                                   "{\"architectures\": [\"Mistral3ForConditionalGeneration\"], "
+                                   "%s \"model_type\": \"mistral3\", \"text_config\": {%s}}",
+                                   rows[i].outer, rows[i].text);
+        lb_status st = lb_arch_from_config(parse(text.ptr), &a, &hp, &err);
+        if (!rows[i].family) {
+            CHECK(st == LB_E_UNSUPPORTED && strstr(err.msg, "mistral4"));
+            continue;
+        }
+        CHECK_OK(st);
+        CHECK_STR(lb_str_c(a->family), rows[i].family);
+        CHECK_STR(lb_str_c(a->gguf), "mistral3");
+        CHECK(hp.tied == rows[i].tied && hp.may_tie == rows[i].may_tie);
+        CHECK_OK(lb_arch_config_tied(text, &hp, &arena, &out, &err));
+        CHECK(lb_str_eq(out, text)); /* an output matrix is there, or the config says it all */
+        hp.tied = true;
+        CHECK_OK(lb_arch_config_tied(text, &hp, &arena, &out, &err));
+        CHECK_OK(lb_arch_config_text(out, &b, &err));
+        CHECK_OK(lb_json_parse(lb_buf_str(&b), "config.json", &arena, &c, &err));
+        lb_json_as_bool(lb_json_get(c, "tie_word_embeddings"), &tied);
+        CHECK(tied == (rows[i].tied || rows[i].may_tie));
+        CHECK(!lb_json_get(c, "vision_feature_layer"));
+        lb_buf_deinit(&b);
+    }
+}
+
 static lb_json *to_mlx(const char *config, lb_buf *b) {
     lb_json *c = NULL;
     lb_buf_reset(b);
