@@ -56,6 +56,15 @@ static void texts(lb_str config, const lb_json *c, const lb_json *generation, lb
     lb_buf_reset(&b);
     if (lb_arch_config_text(config, &b, NULL) == LB_OK && c && c->type == LB_JOBJECT)
         LB_ASSERT(lb_json_parse(lb_buf_str(&b), "text", a, &again, NULL) == LB_OK);
+    const lb_arch *arch;
+    lb_hparams hp;
+    lb_str tied;
+    if (c && lb_arch_from_config(c, &arch, &hp, NULL) == LB_OK && hp.may_tie) {
+        hp.tied = true;
+        LB_ASSERT(lb_arch_config_tied(config, &hp, a, &tied, NULL) == LB_OK);
+        LB_ASSERT(lb_json_parse(tied, "tied", a, &again, NULL) == LB_OK);
+        LB_ASSERT(lb_arch_from_config(again, &arch, &hp, NULL) == LB_OK && hp.tied);
+    }
     lb_buf_deinit(&b);
 }
 
