@@ -22,6 +22,8 @@ static const lb_arch_kv kv[] = {
      .fallback = "false",
      .hf = "smollm3 in GGUF has no sliding window"},
 };
+static const lb_arch_layers layers = {
+    "no_rope_layers", "no_rope_layer_interval", 4, "1", "0", NULL};
 static const lb_arch_bias biases[] = {{"attention_bias", LB_ROLE_ATTN_Q},
                                       {"mlp_bias", LB_ROLE_FFN_UP}};
 
@@ -38,6 +40,7 @@ const lb_arch lb_arch_smollm3 = {
                 "\"attention_bias\": false, \"mlp_bias\": false, "
                 "\"use_sliding_window\": false, \"no_rope_layer_interval\": 4}",
     .theta = "2000000.0",
+    .layers = &layers,
     .rows = rows,
     .n_rows = LB_LEN(rows),
     .kv = kv,

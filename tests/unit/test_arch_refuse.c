@@ -88,6 +88,19 @@ static const struct {
     {LB_WORLD_GGUF, YARN("\"type\": \"yarn\", \"mscale\": 0.5"), "carries no other"},
     {LB_WORLD_GGUF, YARN("\"type\": \"yarn\""), "carries no other"},
     {LB_WORLD_GGUF, YARN("\"type\": \"linear\", \"mscale\": 1.0"), "scaled so"},
+    {LB_WORLD_GGUF, "\"model_type\": \"smollm3\"", NULL},
+    {LB_WORLD_GGUF, "\"model_type\": \"smollm3\", \"no_rope_layer_interval\": 4", NULL},
+    {LB_WORLD_GGUF, "\"model_type\": \"smollm3\", \"no_rope_layer_interval\": 3",
+     "every layer of 4"},
+    {LB_WORLD_GGUF, "\"model_type\": \"smollm3\", \"no_rope_layer_interval\": 5",
+     "every layer of 4"},
+    {LB_WORLD_MLX, "\"model_type\": \"smollm3\", \"no_rope_layer_interval\": 3", NULL},
+    {LB_WORLD_GGUF,
+     "\"model_type\": \"smollm3\", \"no_rope_layer_interval\": 3, "
+     "\"no_rope_layers\": [1, 1, 1, 0]",
+     NULL},
+    {LB_WORLD_GGUF, "\"model_type\": \"smollm3\", \"no_rope_layers\": [1, 1, 0, 0]",
+     "every layer of 4"},
 };
 
 LB_TEST(refused_configs) {
