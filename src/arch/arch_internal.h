@@ -163,7 +163,8 @@ struct lb_arch {
     const lb_arch_alias *aliases;    /* both NULL: the end; NULL: none */
     const char
         *prefix; /* of the HF names that a checkpoint of the inner model lacks; NULL: "model." */
-    const char *rope; /* JSON object: rope parameters of a config that has none; NULL: {} */
+    const char *old_prefix; /* that older checkpoints have in its place; NULL: none */
+    const char *rope;       /* JSON object: rope parameters of a config that has none; NULL: {} */
     const lb_arch_layers *layers; /* NULL: no list has a rule */
     const lb_arch_tensor *rows;
     u32 n_rows;

@@ -222,10 +222,14 @@ static bool without(const skeleton *sk, lb_str part, skeleton *out) {
 static bool find_prefixed(const lb_arch *a, const lb_hparams *hp, lb_world world,
                           const skeleton *sk, lb_arch_match *out) {
     static const lb_str prefixes[] = {LB_N("language_model."), LB_N("text_model.")};
-    skeleton s;
+    skeleton s, bare;
     for (size_t i = 0; i < LB_LEN(prefixes); i++)
         if (without(sk, prefixes[i], &s) && find_skeleton(a, hp, world, &s, out))
             return true;
+    if (a->old_prefix && world == LB_WORLD_HF &&
+        lb_str_starts((lb_str){sk->text, sk->len}, lb_str_c(a->old_prefix)) &&
+        without(sk, lb_str_c(a->old_prefix), &bare))
+        sk = &bare;
     lb_str more = lb_str_c(a->prefix && world == LB_WORLD_HF ? a->prefix : "model.");
     if (sk->len + more.len > sizeof s.text || lb_str_starts((lb_str){sk->text, sk->len}, more))
         return false;

@@ -49,6 +49,27 @@ static lb_str full_name(const lb_arch_match *m, lb_arena *perm) {
                    : lb_arena_printf(perm, "%.*s%s", LB_FMT(name), part);
 }
 
+static lb_str gguf_stem(const lb_arch_tensor *row) {
+    bool whole = row->suffixes == LB_SUFFIX_NONE && lb_str_ends(row->gguf, LB_STR(".weight"));
+    return lb_str_sub(row->gguf, 0, row->gguf.len - (whole ? 7 : 0));
+}
+
+/* Of forms of one tensor over time, all have the name of the first. */
+static lb_arch_match first_form(const lb_canon *c, const lb_arch_match *m) {
+    u32 n;
+    const lb_arch_tensor *rows = lb_arch_rows(c->arch, &n);
+    lb_arch_match first = *m;
+    lb_str stem = gguf_stem(m->row);
+    for (u32 i = 0; i < n && stem.len && &rows[i] != m->row; i++)
+        if (rows[i].role == m->row->role && lb_str_eq(gguf_stem(&rows[i]), stem)) {
+            first.row = &rows[i];
+            if (m->suffix == LB_SUFFIX_NONE && stem.len != m->row->gguf.len)
+                first.suffix = LB_SUFFIX_WEIGHT;
+            break;
+        }
+    return first;
+}
+
 /* The canonical tensor of one row; of a stack, of one expert. */
 static lb_status one(const lb_canon *c, const lb_arch_match *m, lb_arena *perm,
                      lb_canon_weight *out, lb_err *err) {
@@ -59,7 +80,8 @@ static lb_status one(const lb_canon *c, const lb_arch_match *m, lb_arena *perm,
     out->cut_vocab = (m->row->flags & LB_ROW_CUT_VOCAB) != 0;
     if (m->row->hf.len == 0)
         return LB_OK;
-    out->name = full_name(m, perm);
+    lb_arch_match first = first_form(c, m);
+    out->name = full_name(&first, perm);
     if (!out->name.ptr)
         return lb_fail(err, LB_E_NOMEM, "out of memory");
     out->transposed = lb_arch_row_relayout(m->row, c->world) == LB_RL_TRANSPOSE &&

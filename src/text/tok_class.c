@@ -60,6 +60,7 @@ static const struct {
 } registered[] = {
     {"qwen2", "Qwen2Tokenizer", true},
     {"qwen3", "Qwen2Tokenizer", false},
+    {"gpt2", "GPT2Tokenizer", false},
     {"gemma", "GemmaTokenizer", false},
     {"gemma2", "GemmaTokenizer", false},
     {"gemma3", "GemmaTokenizer", false},

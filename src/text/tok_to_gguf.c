@@ -20,6 +20,7 @@ enum {
     ROW_NO_PREFIX = 2,     /* add_space_prefix = false after an SPM vocabulary */
     ROW_CODE_GEMMA = 8,    /* token 107 ends a turn, whatever the files say */
     ROW_LLAMA_SIZES = 4,   /* vocabularies of 32016 (CodeLlama) and 49152 (Granite, SmolLM) */
+    ROW_PREFIX_LAST = 128, /* SPM: as CONFIG_PREFIX, behind the other keys */
     ROW_ENDS = 64,      /* eod_token_id ends a text, the first of a list of eos_token_id a turn */
     ROW_PAD_UNK = 32,   /* SPM: tokens 0 and 1 are the padding and the unknown one */
     ROW_AS_WRITTEN = 16 /* SPM: added tokens keep blanks and are special only where the files
@@ -43,6 +44,8 @@ static const struct row {
     {"gemma2", {WAY_SPM, WAY_BPE}, ROW_NO_PREFIX},
     {"gemma3", {WAY_SPM, WAY_BPE}, ROW_NO_PREFIX},
     {"phi3", {WAY_SPM, WAY_BPE}, ROW_AS_WRITTEN},
+    {"ernie4_5", {WAY_SPM, WAY_HF, WAY_BPE}, ROW_PREFIX_LAST}, /* the reference: SPM alone */
+    {"ernie4_5-moe", {WAY_SPM, WAY_HF, WAY_BPE}, ROW_PREFIX_LAST},
     {"hunyuan-dense", {WAY_BPE}, ROW_ENDS},
     {"phimoe", {WAY_SPM, WAY_BPE}, ROW_AS_WRITTEN},
     {"internlm2", {WAY_INTERNLM2, WAY_HF, WAY_BPE}, 0}, /* the reference: the first alone */
@@ -364,6 +367,9 @@ static lb_status run(lb_tok_job *j, lb_err *err) {
     }
     if ((row->flags & ROW_NO_PREFIX) && w == WAY_SPM)
         LB_TRY(lb_meta_set_bool(j->meta, "tokenizer.ggml.add_space_prefix", false, err));
+    if ((row->flags & ROW_PREFIX_LAST) && w == WAY_SPM &&
+        lb_json_as_bool(lb_json_get(j->f->tok_config, "add_prefix_space"), &prefix))
+        LB_TRY(lb_meta_set_bool(j->meta, "tokenizer.ggml.add_space_prefix", prefix, err));
     if (row->flags & ROW_ENDS)
         LB_TRY(put_ends(j, err));
     return row->flags & ROW_LLAMA_SIZES ? llama_sizes(j, err) : LB_OK;
