@@ -177,6 +177,7 @@ bool lb_arch_find(const lb_arch *a, const lb_hparams *hp, lb_world world, lb_str
                   lb_arch_match *out);
 lb_str lb_arch_row_name(const lb_arch_tensor *row, lb_world world);          /* with its holes */
 lb_relayout lb_arch_row_relayout(const lb_arch_tensor *row, lb_world world); /* HF: NONE */
+bool lb_arch_stacks_by_table(const lb_arch *a); /* stacks of a layer in GGUF: not by name */
 /* Whether the world keeps the experts' matrices (heads' vectors) of this row in one tensor. */
 bool lb_arch_is_stacked(const lb_arch_tensor *row, lb_world world);
 /* How many of them there are; 1: the row knows no stacks. */

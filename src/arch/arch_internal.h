@@ -32,8 +32,10 @@ typedef enum lb_arch_kv_op {
                        LB_KVF_TRUTHY: nor empty, 0 or false */
     LB_KV_ONLY,     /* a config in which `names` is there and not `fallback` (one of "a|b") is
                        refused: `hf`; LB_KVF_REQUIRED: or absent */
+    LB_KV_LAST,     /* ... in which it is neither the last layer's number nor -1 */
     LB_KV_PERIOD,   /* ... in whose list not every `fallback`-th layer is the other one */
     LB_KV_OR_TIMES, /* as VALUE; null or absent: `times` x the number under `of` */
+    LB_KV_PRODUCT,  /* the number under `names` x that under `of`; left out when it is 0 */
     LB_KV_CONST,   /* `fallback`, whatever the config says; back: with `hf`, which says why, another
                       value is refused */
     LB_KV_SLIDING, /* whether a layer slides, by the list `names`; no window: left out */
@@ -67,7 +69,7 @@ typedef struct lb_arch_kv {
         *absent; /* back: JSON value that the reference assumes without the key; NULL: left out */
     const char *fallback; /* forward: JSON value for a config that lacks the key; NULL: left out */
     const char *unless_one; /* left out when this key of the config is 1 */
-    const char *of;         /* OR_TIMES */
+    const char *of;         /* OR_TIMES, PRODUCT */
     u32 times;
     u16 flags;
 } lb_arch_kv;
@@ -85,6 +87,7 @@ enum {
     LB_ARCH_NO_HEAD_DIM = 128, /* head_dim is not written where it is hidden size / heads */
     LB_ARCH_LONGROPE = 256,    /* longrope scaling ("su", "yarn" in older configs) becomes
                                   rope_factors_long.weight and rope_factors_short.weight */
+    LB_ARCH_STACKS_BY_TABLE = 1024, /* lb_arch_stacks_by_table */
     LB_ARCH_MSCALE = 512 /* ... whose factor on cosine and sine is short_mscale, long_mscale */
 };
 

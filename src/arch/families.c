@@ -100,6 +100,10 @@ const lb_arch_kv lb_arch_common_kv[] = {
 };
 const u32 lb_arch_common_n_kv = LB_LEN(lb_arch_common_kv);
 
+bool lb_arch_stacks_by_table(const lb_arch *a) {
+    return (a->flags & LB_ARCH_STACKS_BY_TABLE) != 0;
+}
+
 const char *lb_arch_name(const lb_arch *a) {
     return a->gguf;
 }

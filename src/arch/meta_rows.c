@@ -260,6 +260,14 @@ static lb_status put_or_times(const writer *w, const lb_arch_kv *row, const lb_j
     return put_u32(w, row->key, n <= UINT32_MAX ? n * row->times : n, err);
 }
 
+static lb_status put_product(const writer *w, const lb_arch_kv *row, const lb_json *v,
+                             lb_err *err) {
+    u64 n = 0, k = 0;
+    if (!lb_json_as_u64(v, &n) || !lb_json_as_u64(lb_arch_pick(w->n, row->of), &k) || !n || !k)
+        return LB_OK;
+    return put_u32(w, row->key, lb_mul_u64(n, k, &n) ? n : UINT64_MAX, err);
+}
+
 /* The reference takes one base and two lengths for granted, and stops at others. */
 static lb_status put_ntk_alpha(const writer *w, lb_err *err) {
     enum { N_CTX = 256 * 1024 };
@@ -338,6 +346,17 @@ static lb_status check_only(const lb_arch_kv *row, const lb_json *v, lb_err *err
                           row->fallback, row->hf);
 }
 
+static lb_status check_last(const writer *w, const lb_arch_kv *row, const lb_json *v, lb_err *err) {
+    u64 n_layers = 0;
+    i64 last = 0;
+    lb_json_as_u64(lb_arch_pick(w->n, "num_hidden_layers"), &n_layers);
+    if (!is_set(v) ||
+        (lb_json_as_i64(v, &last) && (last == -1 || (last >= 0 && (u64)last + 1 == n_layers))))
+        return LB_OK;
+    return lb_fail(err, LB_E_UNSUPPORTED, "config.json: '%s' is not the last layer: %s", row->names,
+                   row->hf);
+}
+
 static lb_status check_period(const lb_arch_kv *row, const lb_json *v, lb_err *err) {
     u64 period = 0, i = 0;
     lb_str text;
@@ -412,6 +431,8 @@ static lb_status put_row(const writer *w, const lb_arch_kv *row, lb_err *err) {
         return LB_OK;
     case LB_KV_NTK_ALPHA:
         return put_ntk_alpha(w, err);
+    case LB_KV_PRODUCT:
+        return put_product(w, row, v, err);
     case LB_KV_OR_TIMES:
         return put_or_times(w, row, v, err);
     case LB_KV_BACK:
@@ -421,6 +442,8 @@ static lb_status put_row(const writer *w, const lb_arch_kv *row, lb_err *err) {
         return check_refused(w, row, v, err);
     case LB_KV_ONLY:
         return check_only(row, v, err);
+    case LB_KV_LAST:
+        return check_last(w, row, v, err);
     case LB_KV_PERIOD:
         return check_period(row, v, err);
     case LB_KV_CONST:

@@ -50,7 +50,7 @@ static lb_status add_group(grouping *g, lb_str name, bool stays, lb_made_of **ou
     if (!name.ptr)
         return oom(err);
     *out = &a->tensor[a->n++];
-    **out = (lb_made_of){.name = name};
+    **out = (lb_made_of){.name = name, .by_table = a->by_table};
     return lb_names_put(&g->by_name, name_of, a->tensor, a->n - 1, NULL, err);
 }
 
@@ -225,7 +225,7 @@ static int by_last(const void *a, const void *b) {
     if (x->complete != y->complete)
         return x->complete < y->complete ? -1 : 1;
     const lb_arch_tensor *r = x->first->match.row, *t = y->first->match.row;
-    int names = r && t ? lb_str_cmp(r->hf, t->hf) : 0; /* stacks of one layer */
+    int names = r && t && !x->by_table ? lb_str_cmp(r->hf, t->hf) : 0; /* stacks of one layer */
     return names ? names : r < t ? -1 : r > t;
 }
 
@@ -270,6 +270,7 @@ lb_status lb_assemble(lb_plan *p, const lb_ctensors *c, lb_world world, const u6
     lb_status st = LB_OK;
     bool sorted = true;
     *out = (lb_assembly){.plan = p, .source = c, .world = world};
+    out->by_table = c->arch && lb_arch_stacks_by_table(c->arch);
     for (g.place = 0; g.place < c->n_tensors && st == LB_OK; g.place++) {
         u32 i = (u32)(order ? order[g.place] : g.place);
         bool as_stored = !c->tensors[i].known || world == c->world;

@@ -17,10 +17,11 @@ typedef struct lb_made_of {
     const lb_ctensor *first; /* its row and stored type speak for the tensor */
     lb_made_ref *ref;        /* in the order of the rows of the result */
     u32 n_ref, cap_ref;
-    u64 last;     /* the place in `order` of the last that it is made of */
-    u64 complete; /* last; of a stack of experts stored one by one: that of all its layer's */
-    bool stored;  /* the weight as it is, under its own name */
-    bool stacked; /* ref: matrices of a stack */
+    u64 last;      /* the place in `order` of the last that it is made of */
+    u64 complete;  /* last; of a stack of experts stored one by one: that of all its layer's */
+    bool stored;   /* the weight as it is, under its own name */
+    bool stacked;  /* ref: matrices of a stack */
+    bool by_table; /* the stacks of a layer in the table's order; else by the names of HF */
 } lb_made_of;
 
 typedef struct lb_assembly {
@@ -32,6 +33,7 @@ typedef struct lb_assembly {
     u64 n, cap;
     u32 *left_out; /* ctensors that this world does not keep or that source->leave_out names */
     u64 n_left_out;
+    bool by_table; /* see lb_made_of */
 } lb_assembly;
 
 /* order: the sequence in which the n_tensors canonical tensors are walked (NULL: as they are

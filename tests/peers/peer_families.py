@@ -153,7 +153,8 @@ def mlx_part(f, what, case, src, work, want):
             w = "%s -> mlx (%s) -> hf" % (what, whose)
             if folder.exists() and (whose == "ours" or not case.mlx) and convert(w, folder, back, "hf"):
                 same_state(w, kit.state(back), back_want, case)
-                if case.logits is True and not case.lossy:
+                loses = case.mlx_back and case.mlx_logits is not True
+                if case.logits is True and not case.lossy and not loses:
                     same_logits(w, back, src)
     with Part(f, COLUMNS[5]) as part:
         if case.mlx_logits is True and case.logits is True:
