@@ -733,6 +733,9 @@ lb_status lb_arch_from_gguf(const lb_gguf_meta *meta, bool has_output, const lb_
     if (tokens && tokens->type == LB_GGUF_ARRAY)
         hp->n_vocab = tokens->n;
     lb_kv_as_u64(lb_meta_find_arch(meta, arch, "vocab_size"), &hp->n_vocab);
+    if (!hp->n_expert && lb_arch_has_experts(*out))
+        return lb_fail(err, LB_E_FORMAT, "GGUF metadata: '%.*s.expert_count' is missing",
+                       LB_FMT(arch));
     if (hp->n_expert && !lb_arch_has_experts(*out))
         return lb_fail(err, LB_E_UNSUPPORTED,
                        "GGUF architecture '%.*s' with %llu experts is not supported yet",
