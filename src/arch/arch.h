@@ -235,17 +235,4 @@ void lb_arch_seen_add(lb_arch_seen *seen, const lb_arch_match *m, const lb_shape
 lb_status lb_arch_seen_check(const lb_arch *a, const lb_hparams *hp, const lb_arch_seen *seen,
                              lb_world world, lb_err *err);
 
-/* ---- tensors that GGUF holds and HF does not ----
- * The order in which the reference writes a GGUF: made tensors first, then the HF tensors by shard
- * file name and, inside a shard, by name (bytewise: lb_str_cmp). */
-typedef struct lb_arch_made_tensor {
-    lb_str name; /* "rope_freqs.weight" */
-    lb_shape shape;
-    const float *values; /* shape's elements, stored as F32 */
-} lb_arch_made_tensor;
-/* *out: n tensors in the arena (NULL when n is 0). The config is config.json of an HF or MLX
- * folder. */
-lb_status lb_arch_made(const lb_arch *a, const lb_json *config, lb_arena *perm,
-                       lb_arch_made_tensor **out, u32 *n, lb_err *err);
-
 #endif
