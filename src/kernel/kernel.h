@@ -14,6 +14,9 @@
 typedef enum lb_round { LB_ROUND_NONE, LB_ROUND_BF16, LB_ROUND_F16 } lb_round;
 #define LB_MLX_ROUND(product, sum) ((u32)(product) | (u32)(sum) << 4)
 
+/* The bit of a word in which a code begins, and its length. */
+#define LB_WORD_BITS(shift, bits) ((u32)(shift) | (u32)(bits) << 8)
+
 #define LB_KERNEL(name, ret, args, cmp) typedef ret(lb_k_##name##_fn) args;
 #include "kernel/kernel.def"
 #undef LB_KERNEL

@@ -146,6 +146,33 @@ static void transpose_fills_gaps(size_t n_rows, size_t n_cols, size_t elem_bytes
                (out_stride - n_rows) * elem_bytes);
 }
 
+static void lut4_swaps_halves(size_t n, size_t first, bool upper, float *out, const void *in,
+                              const float value[16], float scale) {
+    lb_k_decode_f32_lut4_ref(n, first, first % 2 == 1 ? !upper : upper, out, in, value, scale);
+}
+
+static void words_reads_next(size_t n, u32 shift_bits, float *out, const void *in,
+                             size_t stride_bytes, const float *zero, const float *scale) {
+    volatile const u8 *p = in;
+    if (n) /* the next row of words, though no code crosses into it */
+        (void)p[stride_bytes + 4 * n - 1];
+    lb_k_decode_f32_words_ref(n, shift_bits, out, in, stride_bytes, zero, scale);
+}
+
+static void words_drops_crossing(size_t n, u32 shift_bits, float *out, const void *in,
+                                 size_t stride_bytes, const float *zero, const float *scale) {
+    (void)stride_bytes;
+    lb_k_decode_f32_words_ref(n, shift_bits, out, in, 0, zero, scale);
+}
+
+static void awq_in_order(size_t n, float *out, const void *in, const float *zero,
+                         const float *scale) {
+    const u8 *p = in;
+    for (size_t i = 0; i < n; i++)
+        out[i] = lb_canon_f32(
+            ((float)(lb_load_u32(p + i / 8 * 4) >> (4 * (i % 8)) & 15) - zero[i]) * scale[i]);
+}
+
 void selftest(const options *o, u32 *n_caught, u32 *n_missed) {
     static const struct {
         const char *kernel;
@@ -172,6 +199,10 @@ void selftest(const options *o, u32 *n_caught, u32 *n_missed) {
         {"fold_dot_f32", "multiplies in float", (any_fn *)dot_in_float},
         {"fold_range_f32", "takes -0 for +0", (any_fn *)range_takes_zeros_alike},
         {"transpose", "writes between the rows", (any_fn *)transpose_fills_gaps},
+        {"decode_f32_lut4", "swaps the halves where it begins", (any_fn *)lut4_swaps_halves},
+        {"decode_f32_words", "reads a row that it does not need", (any_fn *)words_reads_next},
+        {"decode_f32_words", "takes no bits of the next word", (any_fn *)words_drops_crossing},
+        {"decode_f32_awq", "takes codes in order", (any_fn *)awq_in_order},
     };
     lb_kernels ref;
     lb_kernels_init(&ref, 0);

@@ -64,6 +64,10 @@ static u32 n_variants(const kern *w) {
         return 3; /* and out = b */
     case SIG_CODES:
         return 8; /* bits */
+    case SIG_LUT4:
+        return 4; /* the first code's half of a byte, which half is first */
+    case SIG_WORDS:
+        return 88; /* four widths; 22 places: the last of 3 bits crosses the word */
     case SIG_TRANSPOSE:
         return 8; /* four element sizes, dense or with strides */
     default:
@@ -108,6 +112,23 @@ static void set_transpose(kcase *c, u32 variant) {
         c->out_bytes = ((c->n_cols - 1) * c->out_stride + c->n) * c->elem_bytes;
     }
     c->in_step[0] = c->out_step = 1;
+}
+
+/* Rows of words with a zero point and a scale for each value. variant: bits and the code's place.
+ */
+static void set_words(const kern *w, kcase *c, u32 variant) {
+    static const u32 bits[] = {2, 3, 4, 8};
+    c->n_in = 3;
+    set_floats(c, 3, c->n);
+    c->in_step[0] = 1;
+    if (w->sig == SIG_AWQ) {
+        c->in_bytes[0] = c->n / 2;
+        return;
+    }
+    c->bits = bits[variant % 4];
+    c->first = (size_t)(c->bits * (variant / 4)) % 32;
+    c->in_stride = 4 * c->n + variant % 3;
+    c->in_bytes[0] = c->first + c->bits > 32 ? c->in_stride + 4 * c->n : 4 * c->n;
 }
 
 /* Fills in sizes from n (and n_cols) and the variant. */
@@ -158,6 +179,17 @@ static void set_sizes(const kern *w, kcase *c, u32 variant) {
         c->in_bytes[0] = ((c->first + c->n) * c->bits + 7) / 8;
         c->in_step[0] = 1;
         break;
+    case SIG_LUT4:
+        set_floats(c, 2, 16);
+        c->first = variant / 2;
+        c->elem_bytes = variant % 2; /* which half of a byte comes first */
+        c->in_bytes[0] = (c->first + c->n + 1) / 2;
+        c->in_step[0] = 1;
+        break;
+    case SIG_WORDS:
+    case SIG_AWQ:
+        set_words(w, c, variant);
+        break;
     }
 }
 
@@ -181,7 +213,7 @@ static bool set_shape(const kern *w, bool is_long, size_t shape, kcase *c) {
             c->n = elem_shape(shape, is_long);
         if (c->n == SIZE_MAX)
             return false;
-        c->n *= w->sig == SIG_DECODE ? w->block_elems : 1;
+        c->n *= w->sig == SIG_DECODE ? w->block_elems : w->sig == SIG_AWQ ? 8 : 1;
         return true;
     }
 }
@@ -255,7 +287,7 @@ void kcase_fill(const kern *w, const kcase *c, u32 input, u8 *out) {
     rng r = {c->seed + input * 0x1234567u};
     const bool codes =
         input == 0 && (w->sig == SIG_DECODE || w->sig == SIG_MLX_AFFINE || w->sig == SIG_MLX_FP ||
-                       w->sig == SIG_TRANSPOSE || w->sig == SIG_CODES);
+                       w->sig == SIG_TRANSPOSE || w->sig >= SIG_CODES);
     if (codes) {
         const u32 unit = w->sig == SIG_DECODE && w->block_elems == 1 ? w->block_bytes : 1;
         fill_codes(&r, w->sig == SIG_TRANSPOSE ? 0 : c->fill, out, c->in_bytes[input], unit);
@@ -306,6 +338,17 @@ void kcase_call(const kern *w, any_fn *fn, const kcase *c, void *out, const void
         break;
     case SIG_CODES:
         ((lb_k_decode_f32_codes_fn *)fn)(c->n, c->first, c->bits, out, in[0]);
+        break;
+    case SIG_LUT4:
+        ((lb_k_decode_f32_lut4_fn *)fn)(c->n, c->first, c->elem_bytes != 0, out, in[0], in[1],
+                                        c->c);
+        break;
+    case SIG_WORDS:
+        ((lb_k_decode_f32_words_fn *)fn)(c->n, LB_WORD_BITS(c->first, c->bits), out, in[0],
+                                         c->in_stride, in[1], in[2]);
+        break;
+    case SIG_AWQ:
+        ((lb_k_decode_f32_awq_fn *)fn)(c->n, out, in[0], in[1], in[2]);
         break;
     }
 }

@@ -29,6 +29,9 @@ typedef enum sig {
     SIG_RANGE,
     SIG_TRANSPOSE,
     SIG_CODES,
+    SIG_LUT4,
+    SIG_WORDS,
+    SIG_AWQ,
 } sig;
 
 typedef void(any_fn)(void); /* cast back by signature before a call */
@@ -102,8 +105,8 @@ typedef struct kcase {
     size_t in_stride, out_stride, elem_bytes;
     size_t group_elems;
     u32 round;
-    u32 bits;     /* CODES */
-    size_t first; /* CODES */
+    u32 bits;     /* CODES, WORDS */
+    size_t first; /* CODES, LUT4; WORDS: the bit */
     float c;
     u32 fill, place;
     u32 alias; /* 0: none, i + 1: out is input i */

@@ -18,7 +18,10 @@
              : SIG_FOLD2, lb_k_fold_range_f32_fn *          \
              : SIG_RANGE, lb_k_transpose_fn *               \
              : SIG_TRANSPOSE, lb_k_decode_f32_codes_fn *    \
-             : SIG_CODES)
+             : SIG_CODES, lb_k_decode_f32_lut4_fn *         \
+             : SIG_LUT4, lb_k_decode_f32_words_fn *         \
+             : SIG_WORDS, lb_k_decode_f32_awq_fn *          \
+             : SIG_AWQ)
 
 /* Both classes compare bytes; another class would need its own comparison in run.c. */
 enum { COMPARE_EXACT, COMPARE_FOLD };

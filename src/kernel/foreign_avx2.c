@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* foreign_avx2.c: codes of other tools' encodings to f32 with AVX2, eight at a time. What does not
+ * fill eight is left to the reference, so that nothing is read beyond the codes. */
+#ifndef __AVX2__
+#error "compile with -mavx2 -mfma -mf16c"
+#endif
+#include "kernel/half.h"
+#include "kernel/kernel.h"
+#include <immintrin.h>
+
+void lb_kinit_foreign_avx2(lb_kernels *k);
+
+static inline __m256 canon(__m256 x) {
+    const __m256 nan = _mm256_castsi256_ps(_mm256_set1_epi32(LB_NAN_BITS));
+    return _mm256_blendv_ps(x, nan, _mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+}
+
+static inline __m256i load_words(const u8 *p) {
+    return _mm256_loadu_si256((const __m256i *)(const void *)p);
+}
+
+static void decode_i8(size_t n_elems, float *out, const void *in) {
+    const u8 *p = in;
+    size_t i = 0;
+    for (; i + 8 <= n_elems; i += 8) {
+        const __m128i b = _mm_loadl_epi64((const __m128i *)(const void *)(p + i));
+        _mm256_storeu_ps(out + i, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(b)));
+    }
+    lb_k_decode_f32_i8_ref(n_elems - i, out + i, p + i);
+}
+
+/* The sixteen products are made once; a code's upper bit chooses between two halves of a table. */
+static void decode_lut4(size_t n_elems, size_t first, bool upper, float *out, const void *in,
+                        const float value[16], float scale) {
+    const u8 *p = in;
+    const __m256 s = _mm256_set1_ps(scale);
+    const __m256 low = canon(_mm256_mul_ps(_mm256_loadu_ps(value), s));
+    const __m256 high = canon(_mm256_mul_ps(_mm256_loadu_ps(value + 8), s));
+    const __m256i shift = upper ? _mm256_setr_epi32(4, 0, 12, 8, 20, 16, 28, 24)
+                                : _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
+    size_t i = 0;
+    if (first % 2 == 1 && n_elems > 0) {
+        lb_k_decode_f32_lut4_ref(1, first, upper, out, p, value, scale);
+        i = 1;
+    }
+    for (; i + 8 <= n_elems; i += 8) {
+        const __m256i word = _mm256_set1_epi32((int)lb_load_u32(p + (first + i) / 2));
+        const __m256i q = _mm256_srlv_epi32(word, shift);
+        const __m256 bit3 = _mm256_castsi256_ps(_mm256_slli_epi32(q, 28));
+        _mm256_storeu_ps(out + i, _mm256_blendv_ps(_mm256_permutevar8x32_ps(low, q),
+                                                   _mm256_permutevar8x32_ps(high, q), bit3));
+    }
+    lb_k_decode_f32_lut4_ref(n_elems - i, first + i, upper, out + i, p, value, scale);
+}
+
+static inline void put(float *out, __m256i code, const float *zero, const float *scale) {
+    const __m256 x = _mm256_sub_ps(_mm256_cvtepi32_ps(code), _mm256_loadu_ps(zero));
+    _mm256_storeu_ps(out, canon(_mm256_mul_ps(x, _mm256_loadu_ps(scale))));
+}
+
+static void decode_words(size_t n_elems, u32 shift_bits, float *out, const void *in,
+                         size_t stride_bytes, const float *zero, const float *scale) {
+    const u8 *p = in, *q = p + stride_bytes;
+    const u32 shift = shift_bits & 255, bits = shift_bits >> 8;
+    const bool crosses = shift + bits > 32;
+    const __m128i right = _mm_cvtsi32_si128((int)shift),
+                  left = _mm_cvtsi32_si128((int)(32 - shift));
+    const __m256i mask = _mm256_set1_epi32((1 << bits) - 1);
+    size_t i = 0;
+    for (; i + 8 <= n_elems; i += 8) {
+        __m256i code = _mm256_srl_epi32(load_words(p + 4 * i), right);
+        if (crosses)
+            code = _mm256_or_si256(code, _mm256_sll_epi32(load_words(q + 4 * i), left));
+        put(out + i, _mm256_and_si256(code, mask), zero + i, scale + i);
+    }
+    lb_k_decode_f32_words_ref(n_elems - i, shift_bits, out + i, p + 4 * i, stride_bytes, zero + i,
+                              scale + i);
+}
+
+static void decode_awq(size_t n_elems, float *out, const void *in, const float *zero,
+                       const float *scale) {
+    const u8 *p = in;
+    const __m256i shift = _mm256_setr_epi32(0, 16, 4, 20, 8, 24, 12, 28);
+    const __m256i mask = _mm256_set1_epi32(15);
+    for (size_t i = 0; i < n_elems; i += 8) {
+        const __m256i word = _mm256_set1_epi32((int)lb_load_u32(p + i / 2));
+        put(out + i, _mm256_and_si256(_mm256_srlv_epi32(word, shift), mask), zero + i, scale + i);
+    }
+}
+
+void lb_kinit_foreign_avx2(lb_kernels *k) {
+    k->decode_f32_i8 = decode_i8;
+    k->decode_f32_lut4 = decode_lut4;
+    k->decode_f32_words = decode_words;
+    k->decode_f32_awq = decode_awq;
+}
