@@ -188,7 +188,7 @@ static lb_status add(ct *c, const found *x) {
         return lb_fgn_misfit(c->f, x->scale, x->codes, "none of the config_groups has such blocks");
     lb_enc enc = best->enc;
     enc.kind = x->packed ? LB_ENC_PACKED : best->is_float ? LB_ENC_FP8 : LB_ENC_INT8;
-    enc.rounds = true;
+    enc.rounded = x->scale->dtype;
     lb_shape shape = {2, {x->rows, x->cols}};
     return lb_fgn_add(c->f, x->path, shape, enc,
                       (const lb_tensor *[]){x->codes, x->scale, x->zeros, NULL});

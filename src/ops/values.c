@@ -88,9 +88,12 @@ static u64 gcd(u64 a, u64 b) {
     return a;
 }
 
-/* Rows that must stay together, and rows at whose multiples every tile ends. */
-static u64 together(const lb_values *v) {
-    return v && v->head_rows ? v->head_rows : 1;
+/* Rows that must stay together, and rows at whose multiples every tile ends: heads; where rows are
+ * columns of the file, 64 f32 of them are four cache lines. */
+static u64 together(const lb_values *a, const lb_values *b) {
+    u64 heads = LB_MAX(LB_MAX(a->head_rows, b ? b->head_rows : 0), (u64)1);
+    u64 least = a->codec.transposed || (b && b->codec.transposed) ? 64 : 1;
+    return lb_ceil_div_u64(least, heads) * heads;
 }
 
 /* 0, the neutral element of gcd, where a tile may end anywhere. */
@@ -99,7 +102,7 @@ static u64 mat_rows(const lb_values *v) {
 }
 
 void lb_values_cut_init(lb_values_cut *c, const lb_values *a, const lb_values *b) {
-    u64 keep = LB_MAX(together(a), together(b));
+    u64 keep = together(a, b);
     *c = (lb_values_cut){.n_rows = a->n_rows, .n_cols = a->n_cols};
     if (b)
         c->n_rows = LB_MIN(a->n_rows, b->n_rows);
@@ -135,8 +138,12 @@ lb_values_tile lb_values_cut_get(const lb_values_cut *c, u64 tile) {
     return t;
 }
 
+static lb_codec_area area_of(const lb_values *v, const lb_values_tile *t) {
+    return (lb_codec_area){v->first_row + t->r0, t->nr, t->c0, t->nc};
+}
+
 static lb_codec_span span_of(const lb_values *v, u32 p, const lb_values_tile *t) {
-    return lb_codec_span_of(&v->codec.part[p], v->first_row + t->r0, t->nr, t->c0, t->nc);
+    return lb_codec_span_of(&v->codec, p, area_of(v, t));
 }
 
 static u64 part_bytes(const lb_values *v, u32 p, const lb_values_tile *t) {
@@ -151,13 +158,10 @@ static u64 part_bytes(const lb_values *v, u32 p, const lb_values_tile *t) {
 
 /* The most that a tile of so many rows and columns needs, wherever it begins. */
 static u64 most_bytes(const lb_values *v, u32 p, const lb_values_tile *t) {
-    const lb_codec_part *part = &v->codec.part[p];
-    if (part->kind != LB_PART_GRID)
-        return part_bytes(v, p, t);
-    u64 bands = LB_MIN(t->nr, (t->nr / part->rows + 2) * (t->nr / part->mat_rows + 2));
-    u64 units = part->cols ? t->nc / part->cols + 2 : 1;
-    return LB_MIN(bands * part->stored_rows, part->n_stored) *
-           LB_MIN(units * part->unit_bytes, part->stride);
+    lb_part_kind kind = v->codec.part[p].kind;
+    return kind == LB_PART_GRID || kind == LB_PART_FLAT
+               ? lb_codec_span_max(&v->codec, p, t->nr, t->nc)
+               : part_bytes(v, p, t);
 }
 
 u64 lb_values_stored_bytes(const lb_values *v, const lb_values_tile *t) {
@@ -167,6 +171,11 @@ u64 lb_values_stored_bytes(const lb_values *v, const lb_values_tile *t) {
     return n;
 }
 
+static u64 decode_scratch(const lb_values *v, const lb_values_tile *t) {
+    return v->codec.transposed ? lb_codec_rect_scratch(&v->codec, t->nr, t->nc)
+                               : lb_codec_scratch_elems(&v->codec, t->nr * t->nc);
+}
+
 u64 lb_values_scratch_bytes(const lb_values *v, const lb_values_cut *c) {
     lb_values_tile t = {0, LB_MIN(c->tile_rows, c->n_rows), 0, c->tile_cols};
     if (v->transposed)
@@ -174,7 +183,7 @@ u64 lb_values_scratch_bytes(const lb_values *v, const lb_values_cut *c) {
     u64 elems = t.nr * t.nc, stored = 0;
     for (u32 p = 0; p < v->codec.n_parts; p++)
         stored += aligned(most_bytes(v, p, &t));
-    return stored + aligned(lb_codec_scratch_elems(&v->codec, elems) * sizeof(float)) +
+    return stored + aligned(decode_scratch(v, &t) * sizeof(float)) +
            (v->head_rows || v->transposed ? aligned(elems * sizeof(float)) : 0);
 }
 
@@ -200,15 +209,17 @@ static lb_status read_part(const lb_values *v, lb_fds *fds, const lb_values_tile
     const lb_codec_part *part = &v->codec.part[p];
     const lb_tensor *x = &v->source->tensors[part->tensor];
     u64 row = v->first_row + t->r0, unit = v->codec.unit_elems, off;
-    if (part->kind == LB_PART_GRID) {
+    if (part->kind == LB_PART_GRID || part->kind == LB_PART_FLAT) {
         lb_codec_span s = span_of(v, p, t);
         off = s.first_row * part->stride + s.off_bytes;
-        if (s.row_bytes == part->stride)
-            return read_range(v, fds, x, off, s.n_rows * s.row_bytes, to, err);
-        for (u64 i = 0; i < s.n_rows; i++)
-            LB_TRY(read_range(v, fds, x, off + i * part->stride, s.row_bytes, to + i * s.row_bytes,
-                              err));
-        return LB_OK;
+        u64 n = s.row_bytes == part->stride ? LB_MIN(s.n_rows, 1) : s.n_rows;
+        for (u64 i = 0; i < n; i++)
+            LB_TRY(read_range(v, fds, x, off + i * part->stride, s.n_rows / n * s.row_bytes,
+                              to + i * s.row_bytes, err));
+        lb_status st = lb_codec_check(&v->codec, p, to, s.n_rows * s.row_bytes, err);
+        if (st != LB_OK)
+            lb_err_context(err, "tensor '%.*s'", LB_FMT(x->name));
+        return st;
     }
     if (part->kind == LB_PART_MAT)
         off = row / v->codec.rows_per_mat * part->unit_bytes;
@@ -226,11 +237,10 @@ static lb_codec_row row_of(const lb_values *v, const lb_values_tile *t, u64 i,
         at.part[p] = part[p];
         if (x->kind == LB_PART_ROWS)
             at.part[p] += i * t->nc * x->unit_bytes;
-        if (x->kind != LB_PART_GRID)
+        if (x->kind != LB_PART_GRID && x->kind != LB_PART_FLAT)
             continue;
-        lb_codec_span s = span_of(v, p, t);
-        at.part[p] += (lb_codec_stored_row(x, at.row) - s.first_row) * s.row_bytes;
-        at.stride[p] = s.row_bytes;
+        at.stride[p] = span_of(v, p, t).row_bytes;
+        at.part[p] += lb_codec_offset(&v->codec, p, area_of(v, t), at.row, at.col, at.stride[p]);
     }
     return at;
 }
@@ -261,8 +271,13 @@ static lb_status read_rows(const lb_values *v, const lb_values_io *io, const lb_
         lb_codec_row row = row_of(v, t, i, part);
         lb_codec_decode_row(&v->codec, k, &row, out + i * t->nc, scales);
     }
-    if (!v->codec.by_row)
+    if (v->codec.transposed) {
+        lb_codec_rect rect = {.area = area_of(v, t), .held = area_of(v, t)};
+        memcpy(rect.part, part, sizeof part);
+        lb_codec_decode_rect(&v->codec, k, &rect, out, scales);
+    } else if (!v->codec.by_row) {
         lb_codec_decode(&v->codec, k, t->nr * t->nc, out, part, scales);
+    }
     return LB_OK;
 }
 

@@ -24,9 +24,10 @@ lb_status lb_codec_of(lb_codec *c, const lb_source *s, const lb_weight *w, lb_er
     const lb_dtype_info *info = lb_dtype_get(t->dtype);
     *c = (lb_codec){.enc = w->enc, .dtype = t->dtype, .n_parts = w->n_parts, .rows_per_mat = 1};
     u64 rows, cols, mats;
+    lb_shape_matrix(&w->shape, &rows, &cols);
+    c->n_cols = cols;
     if (w->enc.kind >= LB_ENC_FOREIGN)
         return lb_codec_of_foreign(c, s, w, err);
-    lb_shape_matrix(&w->shape, &rows, &cols);
     switch (w->enc.kind) {
     case LB_ENC_PLAIN:
     case LB_ENC_GGUF_SCALED:
@@ -79,24 +80,77 @@ void lb_codec_f32(lb_codec *c) {
         (lb_codec_part){.kind = LB_PART_ROWS, .dtype = LB_F32, .unit_bytes = sizeof(float)};
 }
 
-u64 lb_codec_stored_row(const lb_codec_part *p, u64 row) {
+/* The first stored row of a row's band. */
+static u64 stored_row(const lb_codec_part *p, u64 row) {
     u64 bands = lb_ceil_div_u64(p->mat_rows, p->rows);
     return (row / p->mat_rows * bands + row % p->mat_rows / p->rows) * p->stored_rows;
 }
 
-lb_codec_span lb_codec_span_of(const lb_codec_part *p, u64 r0, u64 nr, u64 c0, u64 nc) {
+static lb_codec_area turned(lb_codec_area a) {
+    return (lb_codec_area){a.c0, a.nc, a.r0, a.nr};
+}
+
+static lb_codec_span flat_span(const lb_codec_part *p, u64 n_cols, lb_codec_area a) {
+    u64 first = (a.r0 * n_cols + a.c0) / p->cols;
+    u64 end = lb_ceil_div_u64((a.r0 + a.nr - 1) * n_cols + a.c0 + a.nc, p->cols);
+    lb_codec_span s = {.n_rows = 1, .off_bytes = first * p->unit_bytes};
+    s.row_bytes = LB_MIN(end * p->unit_bytes, p->stride) - s.off_bytes;
+    return s;
+}
+
+lb_codec_span lb_codec_span_of(const lb_codec *c, u32 part, lb_codec_area a) {
+    const lb_codec_part *p = &c->part[part];
     lb_codec_span s = {.row_bytes = p->stride};
-    if (nr == 0 || nc == 0)
+    if (a.nr == 0 || a.nc == 0)
         return (lb_codec_span){0};
-    s.first_row = lb_codec_stored_row(p, r0);
-    u64 end = LB_MIN(lb_codec_stored_row(p, r0 + nr - 1) + p->stored_rows, p->n_stored);
+    if (p->kind == LB_PART_FLAT)
+        return flat_span(p, c->n_cols, a);
+    if (c->transposed)
+        a = turned(a);
+    s.first_row = stored_row(p, a.r0);
+    u64 end = LB_MIN(stored_row(p, a.r0 + a.nr - 1) + p->stored_rows, p->n_stored);
     s.n_rows = end - s.first_row;
     if (p->cols) {
-        u64 last = LB_MIN(lb_ceil_div_u64(c0 + nc, p->cols) * p->unit_bytes, p->stride);
-        s.off_bytes = c0 / p->cols * p->unit_bytes;
+        u64 last = LB_MIN(lb_ceil_div_u64(a.c0 + a.nc, p->cols) * p->unit_bytes, p->stride);
+        s.off_bytes = a.c0 / p->cols * p->unit_bytes;
         s.row_bytes = last - s.off_bytes;
     }
     return s;
+}
+
+u64 lb_codec_span_max(const lb_codec *c, u32 part, u64 nr, u64 nc) {
+    const lb_codec_part *p = &c->part[part];
+    if (p->kind == LB_PART_FLAT) /* from the first value to the last, with what lies between */
+        return LB_MIN((((nr ? nr - 1 : 0) * c->n_cols + nc) / p->cols + 2) * p->unit_bytes,
+                      p->stride);
+    if (c->transposed) {
+        u64 swap = nr;
+        nr = nc;
+        nc = swap;
+    }
+    u64 bands = LB_MIN(nr, (nr / p->rows + 2) * (nr / p->mat_rows + 2));
+    u64 units = p->cols ? nc / p->cols + 2 : 1;
+    return LB_MIN(bands * p->stored_rows, p->n_stored) * LB_MIN(units * p->unit_bytes, p->stride);
+}
+
+u64 lb_codec_offset(const lb_codec *c, u32 part, lb_codec_area a, u64 row, u64 col, u64 row_bytes) {
+    const lb_codec_part *p = &c->part[part];
+    if (p->kind == LB_PART_FLAT)
+        return ((row * c->n_cols + col) / p->cols - (a.r0 * c->n_cols + a.c0) / p->cols) *
+               p->unit_bytes;
+    u64 units = p->cols ? col / p->cols - a.c0 / p->cols : 0;
+    return (stored_row(p, row) - stored_row(p, a.r0)) * row_bytes + units * p->unit_bytes;
+}
+
+/* Groups of columns: the only part of any encoding that says where another is looked up. */
+lb_status lb_codec_check(const lb_codec *c, u32 part, const u8 *bytes, u64 n_bytes, lb_err *err) {
+    if (c->enc.kind != LB_ENC_GPTQ || part != 3)
+        return LB_OK;
+    for (u64 i = 0; i + 4 <= n_bytes; i += 4)
+        if (lb_load_u32(bytes + i) >= c->part[1].n_stored)
+            return lb_fail(err, LB_E_FORMAT, "column of group %d, of %llu groups",
+                           (int)lb_load_u32(bytes + i), (unsigned long long)c->part[1].n_stored);
+    return LB_OK;
 }
 
 u64 lb_codec_scratch_elems(const lb_codec *c, u64 n_elems) {

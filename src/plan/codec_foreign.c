@@ -4,6 +4,7 @@
  * format/foreign*.c, which also says whose code that is. */
 #include "plan/codec.h"
 #include "plan/expr.h"
+#include "tensor/four_bit.h"
 
 static lb_codec_part plain_part(const lb_source *s, const lb_weight *w, u32 p) {
     lb_dtype t = s->tensors[w->part[p]].dtype;
@@ -49,13 +50,55 @@ static lb_codec_part packed_zeros(const lb_source *s, const lb_weight *w, u32 p)
     return x;
 }
 
+/* Two codes of four bits a byte, in rows. */
+static lb_codec_part nibbles_part(const lb_source *s, const lb_weight *w, u32 p) {
+    lb_codec_part x = block_part(s, w, p, 1, 2);
+    u64 n_rows, n_cols;
+    lb_shape_matrix(&w->shape, &n_rows, &n_cols);
+    x.unit_bytes = 1;
+    x.stride = lb_ceil_div_u64(n_cols, 2);
+    return x;
+}
+
+/* One unit of so many bytes for n values in row-major order. */
+static lb_codec_part flat_part(const lb_source *s, const lb_weight *w, u32 p, u64 n,
+                               u32 unit_bytes) {
+    const lb_tensor *t = &s->tensors[w->part[p]];
+    return (lb_codec_part){.kind = LB_PART_FLAT,
+                           .tensor = w->part[p],
+                           .dtype = t->dtype,
+                           .unit_bytes = unit_bytes,
+                           .cols = n,
+                           .rows = 1,
+                           .mat_rows = 1,
+                           .stored_rows = 1,
+                           .n_stored = 1,
+                           .stride = t->size_bytes};
+}
+
+static void parts_of_bnb(lb_codec *c, const lb_source *s, const lb_weight *w) {
+    const lb_enc *e = &w->enc;
+    u64 n_rows, n_cols;
+    lb_shape_matrix(&w->shape, &n_rows, &n_cols);
+    c->part[0] = flat_part(s, w, 0, 2, 1);
+    c->part[1] = flat_part(s, w, 1, e->group_size, e->nested_size ? 1 : 4);
+    if (!e->nested_size)
+        return;
+    c->part[2] = flat_part(s, w, 2, (u64)e->group_size * e->nested_size, 4);
+    c->part[3] = (lb_codec_part){.kind = LB_PART_MAT,
+                                 .tensor = w->part[3],
+                                 .dtype = LB_F32,
+                                 .unit_bytes = 256 * sizeof(float)};
+    c->rows_per_mat = LB_MAX(n_rows, 1);
+}
+
 /* The tables must hold what the blocks ask for: a slip of a reader must not read beyond. */
 static lb_status check_parts(const lb_codec *c, const lb_source *s, lb_err *err) {
     for (u32 k = 0; k < c->n_parts; k++) {
         const lb_codec_part *p = &c->part[k];
         const lb_tensor *t = &s->tensors[p->tensor];
         u64 n;
-        if (p->kind == LB_PART_GRID &&
+        if ((p->kind == LB_PART_GRID || p->kind == LB_PART_FLAT) &&
             (!lb_mul_u64(p->n_stored, p->stride, &n) || n != t->size_bytes))
             return lb_fail(err, LB_E_FORMAT, "tensor '%.*s' does not have the blocks of its weight",
                            LB_FMT(t->name));
@@ -66,7 +109,9 @@ static lb_status check_parts(const lb_codec *c, const lb_source *s, lb_err *err)
 lb_status lb_codec_of_foreign(lb_codec *c, const lb_source *s, const lb_weight *w, lb_err *err) {
     const lb_enc *e = &w->enc;
     c->unit_elems = 1;
-    c->decodes = c->by_row = c->has_grid = true;
+    c->decodes = c->has_grid = true;
+    c->transposed = e->kind >= LB_ENC_TRANSPOSED;
+    c->by_row = !c->transposed;
     switch (e->kind) {
     case LB_ENC_FP8:
         c->part[0] = plain_part(s, w, 0);
@@ -83,6 +128,25 @@ lb_status lb_codec_of_foreign(lb_codec *c, const lb_source *s, const lb_weight *
         if (w->n_parts > 2)
             c->part[2] = packed_zeros(s, w, 2);
         break;
+    case LB_ENC_FP4:
+    case LB_ENC_FP4_INVERSE:
+        c->part[0] = nibbles_part(s, w, 0);
+        c->part[1] = block_part(s, w, 1, 1, e->group_size);
+        if (w->n_parts > 2)
+            c->part[2] = block_part(s, w, 2, 0, 0);
+        break;
+    case LB_ENC_BNB_NF4:
+    case LB_ENC_BNB_FP4:
+        parts_of_bnb(c, s, w);
+        break;
+    case LB_ENC_BNB_INT8:
+        c->part[0] = plain_part(s, w, 0);
+        c->part[1] = block_part(s, w, 1, 1, 0);
+        break;
+    case LB_ENC_GPTQ:
+    case LB_ENC_AWQ:
+        lb_codec_parts_transposed(c, s, w);
+        break;
     default:
         return lb_fail(err, LB_E_UNSUPPORTED, "unknown encoding");
     }
@@ -97,7 +161,7 @@ static u64 units_of(u64 cols, u64 col, u64 n) {
 }
 
 /* E8M0 is often stored as bytes. */
-static void decode_floats(const lb_kernels *k, lb_dtype t, u64 n, float *out, const u8 *in) {
+void lb_codec_decode_floats(const lb_kernels *k, lb_dtype t, u64 n, float *out, const u8 *in) {
     if (t == LB_U8)
         k->decode_f32_f8_e8m0(n, out, in);
     else
@@ -146,21 +210,89 @@ static void decode_ints(const lb_codec *c, const lb_kernels *k, const lb_codec_r
         subtract(c, k, at, out, scratch);
 }
 
+void lb_codec_round(const lb_codec *c, const lb_kernels *k, u64 n, float *values) {
+    if (c->enc.rounded == LB_BF16)
+        k->map_round_bf16_f32(n, values, values);
+    if (c->enc.rounded == LB_F16)
+        k->map_round_f16_f32(n, values, values);
+}
+
 /* out[i] *= the scale of its block; then to the type of the scales where the maker computes so. */
 static void scale_row(const lb_codec *c, const lb_kernels *k, const lb_codec_row *at, float *out,
                       u32 p, float *scratch) {
     const lb_codec_part *part = &c->part[p];
     u64 end = at->col + at->n, cols = part->cols ? part->cols : end;
-    decode_floats(k, part->dtype, units_of(part->cols, at->col, at->n), scratch, at->part[p]);
+    lb_codec_decode_floats(k, part->dtype, units_of(part->cols, at->col, at->n), scratch,
+                           at->part[p]);
     for (u64 i = at->col, b = 0; i < end; b++) {
         u64 to = LB_MIN((i / cols + 1) * cols, end);
         k->map_mulc_f32(to - i, out + (i - at->col), out + (i - at->col), scratch[b]);
         i = to;
     }
-    if (c->enc.rounds && part->dtype == LB_BF16)
-        k->map_round_bf16_f32(at->n, out, out);
-    if (c->enc.rounds && part->dtype == LB_F16)
-        k->map_round_f16_f32(at->n, out, out);
+    lb_codec_round(c, k, at->n, out);
+}
+
+/* The scales of a row from at->col on; the one of all goes into them before they are used. */
+static void fp4_scales(const lb_codec *c, const lb_kernels *k, const lb_codec_row *at, u64 n,
+                       float *scale) {
+    float all = 1;
+    if (c->part[1].dtype == LB_U8 || c->part[1].dtype == LB_F8_E8M0)
+        k->decode_f32_mlx_e8m0(n, scale, at->part[1]);
+    else
+        lb_kernels_decode(k, c->part[1].dtype)(n, scale, at->part[1]);
+    if (c->n_parts < 3)
+        return;
+    lb_kernels_decode(k, c->part[2].dtype)(1, &all, at->part[2]);
+    if (c->enc.kind == LB_ENC_FP4)
+        k->map_mulc_f32(n, scale, scale, all);
+    else
+        for (u64 i = 0; i < n; i++)
+            scale[i] /= all;
+}
+
+static void decode_fp4(const lb_codec *c, const lb_kernels *k, const lb_codec_row *at, float *out,
+                       float *scratch) {
+    const float *value = c->enc.kind == LB_ENC_FP4 ? lb_four_bit_e2m1_one_zero : lb_four_bit_e2m1;
+    u64 end = at->col + at->n, group = c->enc.group_size, first = at->col & ~(u64)1;
+    fp4_scales(c, k, at, units_of(group, at->col, at->n), scratch);
+    for (u64 i = at->col, b = 0; i < end; b++) {
+        u64 to = LB_MIN((i / group + 1) * group, end);
+        k->decode_f32_lut4(to - i, i - first, false, out + (i - at->col), at->part[0], value,
+                           scratch[b]);
+        i = to;
+    }
+    lb_codec_round(c, k, at->n, out);
+}
+
+/* Scales of the blocks from number `first` on. */
+static void bnb_scales(const lb_codec *c, const lb_kernels *k, const lb_codec_row *at, u64 first,
+                       u64 n, float *scale) {
+    u32 nested = c->enc.nested_size;
+    if (!nested) {
+        k->decode_f32_f32(n, scale, at->part[1]);
+        return;
+    }
+    for (u64 i = 0; i < n; i++) {
+        float stands_for, all;
+        memcpy(&stands_for, at->part[3] + at->part[1][i] * sizeof(float), sizeof stands_for);
+        memcpy(&all, at->part[2] + ((first + i) / nested - first / nested) * sizeof(float),
+               sizeof all);
+        scale[i] = stands_for * all + c->enc.nested_offset;
+    }
+}
+
+static void decode_bnb(const lb_codec *c, const lb_kernels *k, const lb_codec_row *at, float *out,
+                       float *scratch) {
+    const float *value = c->enc.kind == LB_ENC_BNB_NF4 ? lb_four_bit_nf4 : lb_four_bit_fp4;
+    u64 start = at->row * c->n_cols + at->col, end = start + at->n, group = c->enc.group_size;
+    bnb_scales(c, k, at, start / group, units_of(group, start, at->n), scratch);
+    for (u64 i = start, b = 0; i < end; b++) {
+        u64 to = LB_MIN((i / group + 1) * group, end);
+        k->decode_f32_lut4(to - i, i - (start & ~(u64)1), true, out + (i - start), at->part[0],
+                           value, scratch[b]);
+        i = to;
+    }
+    lb_codec_round(c, k, at->n, out);
 }
 
 void lb_codec_decode_row(const lb_codec *c, const lb_kernels *k, const lb_codec_row *at, float *out,
@@ -176,6 +308,20 @@ void lb_codec_decode_row(const lb_codec *c, const lb_kernels *k, const lb_codec_
     case LB_ENC_PACKED:
         decode_ints(c, k, at, out, scratch);
         scale_row(c, k, at, out, 1, scratch);
+        return;
+    case LB_ENC_FP4:
+    case LB_ENC_FP4_INVERSE:
+        decode_fp4(c, k, at, out, scratch);
+        return;
+    case LB_ENC_BNB_NF4:
+    case LB_ENC_BNB_FP4:
+        decode_bnb(c, k, at, out, scratch);
+        return;
+    case LB_ENC_BNB_INT8:
+        k->decode_f32_i8(at->n, out, at->part[0]);
+        scale_row(c, k, at, out, 1, scratch);
+        k->map_mulc_f32(at->n, out, out,
+                        7.874015718698502e-3f); /* 1 / 127, as bitsandbytes has it */
         return;
     default:
         LB_ASSERT(false && "a foreign encoding");

@@ -303,6 +303,7 @@ static u32 add_leaf(builder *b, const lb_leaf *leaf) {
         p->moves.band = 0;
     if (p->frame.row == LB_AXIS_COLS || p->frame.col == LB_AXIS_ROWS)
         b->pass->swapped = true;
+    b->pass->across |= p->codec.transposed;
     return b->pass->n_leaves++;
 }
 

@@ -107,18 +107,16 @@ static lb_codec_row locate_row(const lb_eval *e, const piece *p, u64 row, lb_rec
     for (u32 k = 0; k < c->n_parts; k++) {
         const lb_codec_part *part = &c->part[k];
         const u8 *q = e->slab + at->part_off[k];
-        u64 unit = part->cols ? r.c0 / part->cols - at->rect.c0 / part->cols : 0;
+        lb_rect one = {stored, 1, at->rect.c0, 1};
         if (part->kind == LB_PART_ROWS)
             q += in_tile * at->row_bytes[k] + (r.c0 - at->rect.c0) * part->unit_bytes;
         else if (part->kind == LB_PART_MAT)
             q += stored / c->rows_per_mat * part->unit_bytes;
         else if (p->leaf->moves.n)
             q += in_tile * lb_leaf_copy_bytes(p->leaf, k, at->row_bytes[k]) +
-                 unit * part->unit_bytes;
+                 lb_codec_offset(c, k, one, stored, r.c0, at->row_bytes[k]);
         else
-            q += (lb_codec_stored_row(part, row) - lb_codec_stored_row(part, at->rect.r0)) *
-                     at->row_bytes[k] +
-                 unit * part->unit_bytes;
+            q += lb_codec_offset(c, k, at->rect, row, r.c0, at->row_bytes[k]);
         x.part[k] = q;
         x.stride[k] = at->row_bytes[k];
     }
@@ -132,9 +130,32 @@ static bool has_mats(const lb_codec *c) {
     return false;
 }
 
+/* Rows of the strip, from the range of the file's columns in which they lie. */
+static void run_decode_rect(lb_eval *e, const piece *p, lb_rect r, float *out) {
+    const lb_leaf *l = p->leaf;
+    lb_codec_rect at = {.area = lb_leaf_held(l, r), .held = lb_leaf_held(l, p->at->rect)};
+    float *scratch = e->codec;
+    for (u32 k = 0; k < l->codec.n_parts; k++)
+        at.part[k] = e->slab + p->at->part_off[k];
+    if (l->moves.n) {
+        u32 *order = (u32 *)(void *)scratch;
+        scratch += (r.nr + 15) & ~(u64)15;
+        for (u64 i = 0; i < r.nr; i++)
+            order[i] = (u32)(lb_moves_row(&l->moves, r.r0 + i) - at.area.r0);
+        at.order = order;
+        at.n_order = r.nr;
+        e->moved_bytes += r.nr * r.nc * sizeof *out;
+    }
+    lb_codec_decode_rect(&l->codec, e->k, &at, out, scratch);
+}
+
 static void run_decode(lb_eval *e, const lb_inst *x, lb_rect r, float *out) {
     piece p = {.leaf = &e->pass->leaves[x->leaf], .at = &e->leaf[x->leaf]};
     const lb_codec *c = &p.leaf->codec;
+    if (c->transposed) {
+        run_decode_rect(e, &p, r, out);
+        return;
+    }
     if (c->by_row) {
         for (u64 i = 0; i < r.nr; i++) {
             lb_codec_row at = locate_row(e, &p, r.r0 + i, r);

@@ -92,6 +92,18 @@ static u64 mat_bytes(const lb_leaf *l, u32 p) {
     return l->n_rows / l->codec.rows_per_mat * l->codec.part[p].unit_bytes;
 }
 
+lb_rect lb_leaf_held(const lb_leaf *l, lb_rect r) {
+    u64 first = UINT64_MAX, last = 0;
+    if (!l->codec.transposed || l->moves.n == 0 || r.nr == 0)
+        return r;
+    for (u64 i = 0; i < r.nr; i++) {
+        u64 row = lb_moves_row(&l->moves, r.r0 + i);
+        first = LB_MIN(first, row);
+        last = LB_MAX(last, row);
+    }
+    return (lb_rect){first, last - first + 1, r.c0, r.nc};
+}
+
 u64 lb_leaf_copy_bytes(const lb_leaf *l, u32 p, u64 row_bytes) {
     return l->codec.part[p].stored_rows * row_bytes;
 }
@@ -106,9 +118,13 @@ static u64 part_bytes(const lb_leaf *l, u32 p, lb_rect r, u64 *row_bytes) {
         *row_bytes = part_row_bytes(l, p, r.nc);
         return r.nr * *row_bytes;
     }
-    lb_codec_span s = lb_codec_span_of(part, r.r0, r.nr, r.c0, r.nc);
+    lb_codec_span s = lb_codec_span_of(&l->codec, p, lb_leaf_held(l, r));
     *row_bytes = s.row_bytes;
-    return l->moves.n ? r.nr * lb_leaf_copy_bytes(l, p, s.row_bytes) : s.n_rows * s.row_bytes;
+    if (l->moves.n == 0 || l->codec.transposed)
+        return s.n_rows * s.row_bytes;
+    if (part->kind == LB_PART_FLAT) /* where a row begins within a unit decides */
+        *row_bytes = lb_codec_span_max(&l->codec, p, 1, r.nc);
+    return r.nr * lb_leaf_copy_bytes(l, p, *row_bytes);
 }
 
 static u64 stat_bytes(const lb_node *n, lb_rect r) {
@@ -188,7 +204,7 @@ static u64 slab_of(const lb_pass *p, u64 nr, u64 nc) {
 }
 
 static bool can_cut_rows(const lb_pass *p) {
-    if (p->full_cols || p->swapped || p->unit_rows != 1)
+    if (p->full_cols || p->swapped || p->across || p->unit_rows != 1)
         return false;
     for (u32 i = 0; i < p->n_leaves; i++)
         if (p->leaves[i].frame.col == LB_AXIS_ALL)
@@ -200,13 +216,14 @@ static void fit_tile(lb_pass *p, u64 target) {
     p->tile_rows = p->n_rows;
     p->tile_cols = p->n_cols;
     u64 whole = slab_of(p, p->n_rows, p->n_cols);
-    if (p->swapped) /* a column strip of a file is dear to read: take more at a time */
+    bool strips = p->swapped || p->across;
+    if (strips) /* a column strip of a file is dear to read: take more at a time */
         target = LB_MIN(LB_MAX(whole, target), 32 * target);
     if (whole <= target)
         return;
     u64 unit_rows = p->unit_rows;
-    if (p->swapped) /* at least 64 columns of the file */
-        unit_rows *= lb_ceil_div_u64(64, unit_rows);
+    if (strips) /* at least 64 columns of the file */
+        unit_rows *= lb_ceil_div_u64(LB_ACROSS_ROWS, unit_rows);
     u64 row_bytes = slab_of(p, unit_rows, p->n_cols);
     if (row_bytes <= target || !can_cut_rows(p)) {
         p->tile_rows = LB_MIN(LB_MAX(target / LB_MAX(row_bytes, 1), 1) * unit_rows, p->n_rows);
@@ -229,6 +246,24 @@ static void fit_strip(lb_pass *p) {
         return;
     }
     p->strip_rows = LB_MAX(cap / LB_MAX(p->tile_cols, 1), 1);
+    if (p->across) { /* whole bands, and as many as are worth a visit of all columns */
+        u64 rows = LB_MAX(p->strip_rows, LB_ACROSS_ROWS);
+        p->strip_rows = LB_MIN(lb_ceil_div_u64(rows, p->unit_rows) * p->unit_rows, p->tile_rows);
+    }
+}
+
+/* What decoding a strip of a transposed encoding needs at most. A tile that goes on in its middle
+ * begins anywhere: its strips lie within two neighbours of the others. */
+static u64 rect_scratch(const lb_leaf *l, const lb_pass *p, lb_rect strip) {
+    u64 rows = strip.nr, step = LB_MAX(strip.nr, 1);
+    if (l->moves.n == 0 || l->frame.row == LB_AXIS_ONE)
+        return lb_codec_rect_scratch(&l->codec, rows, strip.nc);
+    u64 n = l->frame.row == LB_AXIS_COLS ? p->n_cols : p->n_rows;
+    for (u64 r = 0; r < n; r += step) {
+        lb_rect two = {r, LB_MIN(2 * step, n - r), strip.c0, strip.nc};
+        rows = LB_MAX(rows, lb_leaf_held(l, two).nr);
+    }
+    return lb_codec_rect_scratch(&l->codec, rows, strip.nc) + strip.nr + 16;
 }
 
 static void fit_scratch(lb_pass *p) {
@@ -243,6 +278,10 @@ static void fit_scratch(lb_pass *p) {
         if (x->role == LB_INST_SPILLED ||
             (x->role == LB_INST_COMPUTE && x->node->kind == LB_NODE_DECODE)) {
             const lb_leaf *l = &p->leaves[x->leaf];
+            if (l->codec.transposed) {
+                codec = LB_MAX(codec, rect_scratch(l, p, r));
+                continue;
+            }
             u64 wide = r.nr * (r.nc + 2 * l->codec.unit_elems);
             u64 n = lb_codec_scratch_elems(&l->codec, l->codec.by_row ? r.nc : wide) + 2;
             if (l->codec.unit_elems >

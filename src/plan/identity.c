@@ -41,7 +41,10 @@ static void put_read(lb_xxh *h, const lb_graph *g, const lb_node *n) {
     put_u64(h, w->enc.bits);
     put_u64(h, w->enc.group_size);
     put_u64(h, w->enc.block_rows);
-    put_u64(h, w->enc.rounds);
+    put_u64(h, w->enc.rounded);
+    put_u64(h, w->enc.less_one);
+    put_u64(h, w->enc.nested_size);
+    put_u64(h, lb_f32_bits(w->enc.nested_offset));
     for (u32 i = 0; i < w->n_parts; i++) {
         const lb_tensor *t = &g->sources[n->u.read.source]->tensors[w->part[i]];
         put_u64(h, t->dtype);

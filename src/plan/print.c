@@ -98,7 +98,12 @@ static void print_decode(const lb_plan *p, const lb_node *n, lb_buf *out) {
         n = lb_graph_node(&p->graph, n->in[0]);
     const lb_weight *w = n->u.read.weight;
     const lb_tensor *t = &p->graph.sources[n->u.read.source]->tensors[w->part[0]];
-    if (w->enc.bits)
+    static const char *const foreign[] = {"fp8", "int8",    "packed",   "fp4",  "fp4",
+                                          "nf4", "bnb fp4", "bnb int8", "gptq", "awq"};
+    if (w->enc.kind >= LB_ENC_FOREIGN)
+        lb_buf_printf(out, "decode %s %u bit g%u", foreign[w->enc.kind - LB_ENC_FOREIGN],
+                      w->enc.bits, w->enc.group_size);
+    else if (w->enc.bits)
         lb_buf_printf(out, "decode mlx %u bit g%u", w->enc.bits, w->enc.group_size);
     else
         lb_buf_printf(out, "decode %s", lb_dtype_get(t->dtype)->name);

@@ -19,9 +19,10 @@
 #define LB_STRIP_ELEMS \
     16384 /* f32 values of one slot: 64 KiB, so that a few slots share an L2 of 512 KiB */
 
-typedef struct lb_rect {
-    u64 r0, nr, c0, nc;
-} lb_rect;
+typedef lb_codec_area lb_rect;
+
+/* Rows of a tile, at least, where they are columns of the file: 64 f32 are four cache lines. */
+#define LB_ACROSS_ROWS 64
 
 /* How a node's rectangle follows from the pass's. */
 typedef enum lb_axis { LB_AXIS_ROWS, LB_AXIS_COLS, LB_AXIS_ONE, LB_AXIS_ALL } lb_axis;
@@ -112,6 +113,7 @@ typedef struct lb_pass {
     u32 n_slots;
     bool full_cols; /* some node needs whole rows */
     bool swapped;   /* some leaf is read transposed: a strip is the whole tile */
+    bool across;    /* some leaf's file is transposed: rows of a tile are columns there */
     bool folds;     /* stats with ordered leaves: columns are cut at multiples of LB_FOLD_LEAF */
     u32 n_masks;    /* random masks in this pass */
     u32 n_rounds;   /* times the pass is read: an exact selection narrows its answer in three */
@@ -157,8 +159,11 @@ typedef struct lb_layout_leaf {
     u64 part_off[LB_PARTS_MAX];
     u64 row_bytes[LB_PARTS_MAX]; /* of one row segment in the slab */
 } lb_layout_leaf;
-/* GRID parts below moves have all stored rows of its band for each row of the tile; without moves
- * each band is there once. */
+/* Of a transposed encoding: the least range of the weight's rows in which those of a rectangle lie;
+ * its parts hold all of it. Else the rectangle. */
+lb_rect lb_leaf_held(const lb_leaf *l, lb_rect r);
+/* GRID and FLAT parts below moves have all stored rows of its band for each row of the tile;
+ * without moves each band is there once. */
 u64 lb_leaf_copy_bytes(const lb_leaf *l, u32 part, u64 row_bytes);
 #define LB_LEAVES_MAX 512
 #define LB_KTH_ROUNDS 3  /* 11 + 10 + 10 bits of the magnitude */

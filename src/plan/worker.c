@@ -140,16 +140,17 @@ static lb_status read_grid(lb_worker *w, const lb_leaf *l, const lb_layout_leaf 
     const lb_codec_part *part = &l->codec.part[k];
     u8 *buf = w->eval.slab + at->part_off[k];
     lb_rect r = at->rect;
-    lb_codec_span s = lb_codec_span_of(part, r.r0, r.nr, r.c0, r.nc);
     f.stride = part->stride;
-    if (l->moves.n == 0) {
+    if (l->moves.n == 0 || l->codec.transposed) {
+        lb_codec_span s = lb_codec_span_of(&l->codec, k, lb_leaf_held(l, r));
         w->read_bytes += s.n_rows * s.row_bytes;
-        return read_span(&f, &s, buf, err);
+        LB_TRY(read_span(&f, &s, buf, err));
+        return lb_codec_check(&l->codec, k, buf, s.n_rows * s.row_bytes, err);
     }
-    u64 copy = lb_leaf_copy_bytes(l, k, s.row_bytes);
+    u64 copy = lb_leaf_copy_bytes(l, k, at->row_bytes[k]);
     for (u64 i = 0; i < r.nr; i++) {
         u64 row = lb_moves_row(&l->moves, r.r0 + i);
-        s = lb_codec_span_of(part, row, 1, r.c0, r.nc);
+        lb_codec_span s = lb_codec_span_of(&l->codec, k, (lb_rect){row, 1, r.c0, r.nc});
         LB_TRY(read_span(&f, &s, buf + i * copy, err));
     }
     w->read_bytes += r.nr * copy;
@@ -172,7 +173,7 @@ static lb_status read_part(lb_worker *w, const lb_active *a, const lb_leaf *l,
         st = lb_os_pread(f.fd, f.path, w->eval.slab + at->part_off[k], t->size_bytes, t->off_bytes,
                          err);
         w->read_bytes += t->size_bytes;
-    } else if (l->codec.part[k].kind == LB_PART_GRID) {
+    } else if (l->codec.part[k].kind != LB_PART_ROWS) {
         st = read_grid(w, l, at, k, f, err);
     } else {
         st = read_rows(w, l, at, k, f, err);

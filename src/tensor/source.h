@@ -77,15 +77,40 @@ typedef enum lb_enc_kind {
     LB_ENC_INT8,
     /* part: codes of 1..8 bits in rows of i32 words, each 2^(bits-1) too large; scales; optional
      * zero points, packed the same way down the rows. */
-    LB_ENC_PACKED
+    LB_ENC_PACKED,
+    /* part: E2M1 codes, two a byte, the lower half first; scales (E4M3, or E8M0 as bytes); optional
+     * one f32 that multiplies the scales. */
+    LB_ENC_FP4,
+    /* The same; the one f32 divides the scales, and code 8 is -0 (there: 0). */
+    LB_ENC_FP4_INVERSE,
+    /* bitsandbytes. part: codes of lb_four_bit_nf4 or _fp4, two a byte, the upper half first; one
+     * scale (f32) for each group_size values in row-major order, whatever rows they are of. Nested:
+     * scales are u8, further parts are one f32 for each nested_size of them and 256 f32 that they
+     * stand for; scale = map[code] * f32 + nested_offset. */
+    LB_ENC_BNB_NF4,
+    LB_ENC_BNB_FP4,
+    /* part: weight i8; one f32 a row, 127 times too large. */
+    LB_ENC_BNB_INT8,
+    /* From here on the parts lie as the transposed matrix does, [columns, rows of words].
+     * part: codes of 2, 3, 4, 8 bits down the columns in i32 words; scales of group_size columns;
+     * zero points in i32 words along the rows; optional i32 that say which group a column is of. */
+    LB_ENC_GPTQ,
+    /* part: four-bit codes along the rows in i32 words, whose order is 0, 2, 4, 6, 1, 3, 5, 7;
+     * scales; zero points in such words. */
+    LB_ENC_AWQ
 } lb_enc_kind;
-#define LB_ENC_FOREIGN LB_ENC_FP8 /* the first of them */
+#define LB_ENC_FOREIGN LB_ENC_FP8     /* the first of them */
+#define LB_ENC_TRANSPOSED LB_ENC_GPTQ /* the first of these */
 
 typedef struct lb_enc {
     lb_enc_kind kind;
     u32 bits, group_size; /* MLX and foreign kinds */
-    u32 block_rows;       /* foreign kinds */
-    bool rounds; /* foreign kinds: the maker computes in the type of the scales, not in f32 */
+    /* foreign kinds: */
+    u32 block_rows;
+    lb_dtype rounded; /* the maker's values are rounded to this type; F32: they are not */
+    bool less_one;    /* GPTQ: zero points are stored one less than they are */
+    u32 nested_size;  /* bitsandbytes; 0: not nested */
+    float nested_offset;
 } lb_enc;
 
 typedef struct lb_weight {
