@@ -511,7 +511,7 @@ static lb_status check_named_file(folder *f, const lb_json *config) {
 /* HF or MLX, other tools' work refused, weights made. */
 static lb_status interpret(folder *f) {
     lb_source *s = f->s;
-    lb_json *config, *modelopt;
+    lb_json *config, *modelopt, *gptq, *awq;
     lb_mlx_quant quant = {0};
     lb_status st = LB_OK;
     lb_str written_by = {0};
@@ -519,6 +519,8 @@ static lb_status interpret(folder *f) {
     LB_TRY_DONE(st, read_json(f, "config.json", &s->perm, &s->config, &config));
     LB_TRY_DONE(st, check_named_file(f, config));
     LB_TRY_DONE(st, read_json(f, "hf_quant_config.json", &f->scratch, NULL, &modelopt));
+    LB_TRY_DONE(st, read_json(f, "quantize_config.json", &f->scratch, NULL, &gptq));
+    LB_TRY_DONE(st, read_json(f, "quant_config.json", &f->scratch, NULL, &awq));
     LB_TRY_DONE(st, lb_mlx_quant_parse(config, &f->scratch, &quant, f->err));
     LB_TRY_DONE(st, lb_mlx_is_packed(s, &packed, f->err));
     lb_st_metadata_find(s->st_metadata, LB_STR("format"), &f->scratch, &written_by);
@@ -526,8 +528,10 @@ static lb_status interpret(folder *f) {
         lb_str_eq_c(written_by, "mlx") || (quant.present && packed) || f->kind == &kinds[NPZ];
     bool own = mlx && quant.present;
     s->format = mlx ? LB_FORMAT_MLX : LB_FORMAT_HF;
-    LB_TRY_DONE(st, lb_foreign_open(s, own ? NULL : config, own ? NULL : modelopt, mlx, &f->notes,
-                                    &made, f->err));
+    lb_foreign_files files = {config, modelopt, gptq, awq};
+    if (own)
+        files = (lb_foreign_files){0};
+    LB_TRY_DONE(st, lb_foreign_open(s, &files, mlx, &f->notes, &made, f->err));
     if (!made)
         LB_TRY_DONE(st, mlx || packed ? lb_mlx_weights(s, &quant, f->err)
                                       : lb_source_add_all_plain(s, f->err));

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* foreign.c: which tool quantized this model.
  *
- * Three witnesses: a quantization_config (or compression_config) with a method, at the top of the
- * config or in one of its sub-configs; ModelOpt's own file; and tensors that only a packed format
+ * Witnesses: a quantization_config (or compression_config) with a method, at the top of the config
+ * or in one of its sub-configs; a file of the tool's own; and tensors that only a packed format
  * has. The last one catches folders whose config lost the method. */
 #include "format/foreign.h"
 
@@ -129,41 +129,79 @@ static lb_status check_plain(const lb_source *s, lb_str method, lb_err *err) {
     return LB_OK;
 }
 
-lb_status lb_foreign_check(const lb_source *s, const lb_json *config, const lb_json *modelopt,
-                           bool mlx, lb_err *err) {
-    const lb_json *object = find_config(config);
-    lb_str method = LB_STR_NONE;
-    if (object)
-        method = method_of(object);
-    else if (modelopt_packs(modelopt, &method))
-        method = LB_STR("modelopt");
-    if (method.ptr && mlx)
-        LB_TRY(check_plain(s, method, err));
-    else if (method.ptr)
+/* ---- which config ---- */
+
+typedef struct found {
+    const lb_json *object; /* NULL: none says that anything was quantized */
+    lb_str method;
+    const char *file;
+    bool nested; /* in a sub-config of config.json */
+} found;
+
+static bool has_packed_words(const lb_source *s) {
+    for (u64 i = 0; i < s->n_tensors; i++)
+        if (lb_str_ends(s->tensors[i].name, LB_STR(".qweight")))
+            return true;
+    return false;
+}
+
+/* The files of AutoGPTQ and AutoAWQ count where config.json is silent and there are codes: they are
+ * left behind in folders that were dequantized. */
+static found find(const lb_source *s, const lb_foreign_files *files) {
+    found x = {.object = find_config(files->config), .file = "config.json"};
+    if (x.object) {
+        x.method = method_of(x.object);
+        x.nested = direct(files->config) == NULL;
+        return x;
+    }
+    if (modelopt_packs(files->modelopt, &x.method)) {
+        x.object = lb_json_get(files->modelopt, "quantization");
+        x.object = x.object ? x.object : files->modelopt;
+        x.method = LB_STR("modelopt");
+        x.file = "hf_quant_config.json";
+        return x;
+    }
+    const lb_json *own[] = {non_empty(files->gptq), non_empty(files->awq)};
+    static const char *const names[] = {"quantize_config.json", "quant_config.json"};
+    static const char *const methods[] = {"gptq", "awq"};
+    for (size_t i = 0; i < LB_LEN(own) && !x.object; i++)
+        if (own[i] && has_packed_words(s)) {
+            x.object = own[i];
+            x.file = names[i];
+            x.method = lb_str_c(methods[i]);
+            (void)lb_json_as_str(lb_json_get(own[i], "quant_method"), &x.method);
+        }
+    return x;
+}
+
+static lb_status refuse(const lb_source *s, const found *x, bool mlx, lb_err *err) {
+    if (x->object && mlx)
+        LB_TRY(check_plain(s, x->method, err));
+    else if (x->object)
         return lb_fail(err, LB_E_UNSUPPORTED, "quantized with '%.*s' (%s): not supported yet",
-                       LB_FMT(method), object ? "config.json" : "hf_quant_config.json");
+                       LB_FMT(x->method), x->file);
     return check_tensors(s, err);
 }
 
-lb_status lb_foreign_open(lb_source *s, const lb_json *config, const lb_json *modelopt, bool mlx,
-                          lb_buf *notes, bool *made, lb_err *err) {
-    const lb_json *object = direct(config); /* one in a sub-config could not be taken out again */
-    lb_str method = LB_STR_NONE;
+lb_status lb_foreign_check(const lb_source *s, const lb_foreign_files *files, bool mlx,
+                           lb_err *err) {
+    found x = find(s, files);
+    return refuse(s, &x, mlx, err);
+}
+
+lb_status lb_foreign_open(lb_source *s, const lb_foreign_files *files, bool mlx, lb_buf *notes,
+                          bool *made, lb_err *err) {
+    found x = find(s, files);
     *made = false;
-    if (!object && !find_config(config) && modelopt_packs(modelopt, &method)) {
-        object = lb_json_get(modelopt, "quantization");
-        method = LB_STR("modelopt");
-    } else if (object) {
-        method = method_of(object);
-    }
-    if (mlx || !object || !lb_foreign_is_known(method))
-        return lb_foreign_check(s, config, modelopt, mlx, err);
+    /* one in a sub-config could not be taken out again */
+    if (mlx || !x.object || x.nested || !lb_foreign_is_known(x.method))
+        return refuse(s, &x, mlx, err);
     *made = true;
-    LB_TRY(lb_foreign_weights(s, object, method, notes, err));
+    LB_TRY(lb_foreign_weights(s, x.object, x.method, notes, err));
     for (u64 i = 0; i < s->n_weights; i++)
         if (s->weights[i].enc.kind != LB_ENC_PLAIN)
             return LB_OK;
     return lb_fail(err, LB_E_UNSUPPORTED,
                    "quantized with '%.*s' (%s), but no tensor has codes: not supported yet",
-                   LB_FMT(method), direct(config) ? "config.json" : "hf_quant_config.json");
+                   LB_FMT(x.method), x.file);
 }

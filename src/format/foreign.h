@@ -10,17 +10,24 @@
 #include "io/json.h"
 #include "tensor/source.h"
 
-/* config: may be NULL. modelopt: the parsed hf_quant_config.json, NULL where there is none. mlx:
- * the folder was written by MLX, whose config may still name the method of the model it was made
- * from: then only tensors that are not plain floats are refused. LB_E_UNSUPPORTED names the method.
- */
-lb_status lb_foreign_check(const lb_source *s, const lb_json *config, const lb_json *modelopt,
-                           bool mlx, lb_err *err);
+/* The parsed files of a folder that can say how its codes were made; NULL where there is none. */
+typedef struct lb_foreign_files {
+    const lb_json *config;   /* config.json */
+    const lb_json *modelopt; /* hf_quant_config.json */
+    const lb_json *gptq;     /* quantize_config.json: AutoGPTQ before it wrote into config.json */
+    const lb_json *awq;      /* quant_config.json: the same of AutoAWQ */
+} lb_foreign_files;
+
+/* mlx: the folder was written by MLX, whose config may still name the method of the model it was
+ * made from: then only tensors that are not plain floats are refused. LB_E_UNSUPPORTED names the
+ * method. */
+lb_status lb_foreign_check(const lb_source *s, const lb_foreign_files *files, bool mlx,
+                           lb_err *err);
 
 /* The same, but a method that is known is read: *made tells that s has its weights. What was left
  * aside goes to notes, a line each. */
-lb_status lb_foreign_open(lb_source *s, const lb_json *config, const lb_json *modelopt, bool mlx,
-                          lb_buf *notes, bool *made, lb_err *err);
+lb_status lb_foreign_open(lb_source *s, const lb_foreign_files *files, bool mlx, lb_buf *notes,
+                          bool *made, lb_err *err);
 
 /* ---- foreign_weights.c, for foreign.c alone ---- */
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* foreign_compressed.c: compressed-tensors: float-quantized, int-quantized and pack-quantized, with
- * several groups of layers. compressed-tensors 0.20.0: compressors/naive_quantized and
- * pack_quantized decompress, quantization/lifecycle/forward_helpers.py _dequantize:
- * (code - zero) * scale, each in the type of the scale.
+/* foreign_compressed.c: compressed-tensors: float-, int-, pack-, nvfp4-pack- and mxfp4-pack-
+ * quantized, with several groups of layers. compressed-tensors 0.20.0: compressors/naive_quantized,
+ * pack_quantized, nvfp4 and mxfp4 decompress, quantization/lifecycle/forward_helpers.py
+ * _dequantize: (code - zero) * scale, each in the type of the scale. Of four-bit floats the codes
+ * become bf16 first, and so do the values, whatever the model was.
  *
  * Which group a layer belongs to is told by module types and patterns of names in the config. Here
  * the tensors decide: a group counts whose width, type, zeros and blocks are those of the layer,
@@ -13,8 +14,8 @@
 #define BLOCK_MAX 65536 /* rows or columns of a block, so that sums of them fit */
 
 typedef struct scheme {
-    bool is_float, zeros;
-    lb_enc enc; /* bits, group_size, block_rows */
+    bool is_float, zeros, global; /* global: one more scale, by which the others are divided */
+    lb_enc enc;                   /* bits, group_size, block_rows */
 } scheme;
 
 typedef struct ct {
@@ -33,7 +34,8 @@ static bool is_null(const lb_json *v) {
     return !v || v->type == LB_JNULL;
 }
 
-static lb_status parse_blocks(lb_fgn *f, const lb_json *group, const lb_json *w, lb_enc *enc) {
+static lb_status parse_blocks(lb_fgn *f, const lb_json *group, const lb_json *w, lb_enc *enc,
+                              bool *global) {
     lb_str strategy = LB_STR("");
     i64 size = 0;
     u64 b[2];
@@ -48,6 +50,11 @@ static lb_status parse_blocks(lb_fgn *f, const lb_json *group, const lb_json *w,
         return LB_OK;
     if (lb_str_eq_c(strategy, "group") && size > 0 && size <= BLOCK_MAX) {
         enc->group_size = (u32)size;
+        return LB_OK;
+    }
+    if (lb_str_eq_c(strategy, "tensor_group") && size > 0 && size <= BLOCK_MAX) {
+        enc->group_size = (u32)size;
+        *global = true;
         return LB_OK;
     }
     const lb_json *blocks = lb_json_get(w, "block_structure");
@@ -77,18 +84,23 @@ static lb_status parse_group(ct *c, const lb_json *group) {
     (void)lb_json_as_u64(lb_json_get(w, "num_bits"), &bits);
     s->is_float = lb_str_eq_c(type, "float");
     if ((!s->is_float && !lb_str_eq_c(type, "int")) || bits - 1 >= 8 ||
-        (s->is_float && bits != 8) || (s->is_float && !symmetric))
+        (s->is_float && bits != 8 && bits != 4) || (s->is_float && !symmetric))
         return bad(f, group, "the type of weights");
     s->zeros = !symmetric;
     s->enc.bits = (u32)bits;
-    LB_TRY(parse_blocks(f, group, w, &s->enc));
+    LB_TRY(parse_blocks(f, group, w, &s->enc, &s->global));
+    if (s->is_float && bits == 4
+            ? s->enc.group_size % 2 || s->enc.group_size == 0 || s->enc.block_rows != 1
+            : s->global)
+        return bad(f, group, "the strategy");
     c->n++;
     return LB_OK;
 }
 
 static bool is_format(lb_str s) {
-    static const char *const formats[] = {"float-quantized", "int-quantized",   "naive-quantized",
-                                          "pack-quantized",  "mixed-precision", "dense"};
+    static const char *const formats[] = {
+        "float-quantized", "int-quantized", "naive-quantized",      "pack-quantized",
+        "mixed-precision", "dense",         "nvfp4-pack-quantized", "mxfp4-pack-quantized"};
     for (size_t i = 0; i < LB_LEN(formats); i++)
         if (lb_str_eq_c(s, formats[i]))
             return true;
@@ -139,8 +151,8 @@ static lb_status parse(ct *c) {
 
 typedef struct found {
     lb_str path;
-    const lb_tensor *codes, *scale, *zeros;
-    bool packed;
+    const lb_tensor *codes, *scale, *zeros, *global;
+    bool packed, fp4; /* fp4: packed in bytes */
     u64 rows, cols;
 } found;
 
@@ -158,6 +170,12 @@ static bool zeros_fit(const found *x, const scheme *s) {
 
 static bool fits(const found *x, const scheme *s) {
     u64 bits = 0;
+    if (x->fp4)
+        return s->is_float && s->enc.bits == 4 && !x->zeros && s->global == (x->global != NULL) &&
+               x->scale->dtype == (s->global ? LB_F8_E4M3 : LB_U8) &&
+               x->cols % s->enc.group_size == 0 && lb_fgn_fits(x->scale, &s->enc, x->rows, x->cols);
+    if (s->is_float && s->enc.bits != 8)
+        return false;
     if (s->is_float != lb_fgn_is_f8(x->codes->dtype) || (x->zeros != NULL) != s->zeros ||
         !lb_fgn_fits(x->scale, &s->enc, x->rows, x->cols) || !zeros_fit(x, s))
         return false;
@@ -173,7 +191,7 @@ static bool same(const lb_enc *a, const lb_enc *b) {
 
 static lb_status add(ct *c, const found *x) {
     const scheme *best = NULL;
-    if (!lb_fgn_is_float(x->scale->dtype))
+    if (!x->fp4 && !lb_fgn_is_float(x->scale->dtype))
         return lb_fgn_misfit(c->f, x->scale, x->codes, "scales must be floats");
     for (u32 i = 0; i < c->n; i++) {
         const scheme *s = &c->schemes[i];
@@ -187,11 +205,15 @@ static lb_status add(ct *c, const found *x) {
     if (!best)
         return lb_fgn_misfit(c->f, x->scale, x->codes, "none of the config_groups has such blocks");
     lb_enc enc = best->enc;
-    enc.kind = x->packed ? LB_ENC_PACKED : best->is_float ? LB_ENC_FP8 : LB_ENC_INT8;
-    enc.rounded = x->scale->dtype;
+    enc.kind = x->fp4           ? LB_ENC_FP4_INVERSE
+               : x->packed      ? LB_ENC_PACKED
+               : best->is_float ? LB_ENC_FP8
+                                : LB_ENC_INT8;
+    enc.rounded = x->fp4 ? LB_BF16 : x->scale->dtype;
     lb_shape shape = {2, {x->rows, x->cols}};
-    return lb_fgn_add(c->f, x->path, shape, enc,
-                      (const lb_tensor *[]){x->codes, x->scale, x->zeros, NULL});
+    return lb_fgn_add(
+        c->f, x->path, shape, enc,
+        (const lb_tensor *[]){x->codes, x->scale, x->fp4 ? x->global : x->zeros, NULL});
 }
 
 /* The shape before packing stands in a tensor of its own: two integers. */
@@ -220,19 +242,32 @@ static lb_status packed_shape(ct *c, found *x) {
     return LB_OK;
 }
 
+/* Four-bit floats, two a byte. */
+static lb_status fp4_shape(ct *c, found *x) {
+    const lb_tensor *t = x->codes;
+    LB_TRY(lb_fgn_find(c->f, x->path, ".weight_global_scale", &x->global));
+    if (x->global && (x->global->dtype != LB_F32 || x->global->n_elems != 1))
+        return lb_fgn_misfit(c->f, x->global, t, "expected one f32");
+    if (t->shape.rank != 2 || t->shape.dim[1] > UINT64_MAX / 4)
+        return lb_fgn_misfit(c->f, x->scale, t, "expected a matrix");
+    x->rows = t->shape.dim[0];
+    x->cols = 2 * t->shape.dim[1];
+    return LB_OK;
+}
+
 static lb_status look(ct *c, const lb_tensor *t) {
     found x = {.codes = t};
     lb_fgn *f = c->f;
     x.packed = lb_fgn_path(t, ".weight_packed", &x.path);
+    x.fp4 = x.packed && t->dtype == LB_U8;
     if (!x.packed &&
         ((!lb_fgn_is_f8(t->dtype) && t->dtype != LB_I8) || !lb_fgn_path(t, ".weight", &x.path)))
         return LB_OK;
-    LB_TRY(lb_fgn_find(f, x.path, ".weight_scale", &x.scale));
+    LB_TRY(lb_fgn_need(f, x.path, ".weight_scale", &x.scale));
     LB_TRY(lb_fgn_find(f, x.path, ".weight_zero_point", &x.zeros));
-    if (!x.scale)
-        return lb_fail(f->err, LB_E_FORMAT, "tensor '%.*s.weight_scale' is missing",
-                       LB_FMT(x.path));
-    if (x.packed) {
+    if (x.fp4) {
+        LB_TRY(fp4_shape(c, &x));
+    } else if (x.packed) {
         LB_TRY(packed_shape(c, &x));
     } else {
         if (t->shape.rank != 2)

@@ -21,6 +21,10 @@ typedef struct lb_fgn {
 
 /* The tensor "<path><suffix>"; *out is NULL if absent. */
 lb_status lb_fgn_find(lb_fgn *f, lb_str path, const char *suffix, const lb_tensor **out);
+/* The same; absent, it is an error by name. */
+lb_status lb_fgn_need(lb_fgn *f, lb_str path, const char *suffix, const lb_tensor **out);
+/* "quantized with '<method>': <text>". */
+lb_status lb_fgn_refuse(lb_fgn *f, const char *text, ...) __attribute__((format(printf, 2, 3)));
 /* A weight "<path>.weight" of these parts (NULL ends the list). */
 lb_status lb_fgn_add(lb_fgn *f, lb_str path, lb_shape shape, lb_enc enc,
                      const lb_tensor *const *parts);
@@ -41,5 +45,9 @@ bool lb_fgn_path(const lb_tensor *t, const char *ending, lb_str *path);
 /* Families: called once, they go over all tensors. */
 lb_status lb_fgn_fp8(lb_fgn *f);
 lb_status lb_fgn_compressed(lb_fgn *f);
+lb_status lb_fgn_gptq(lb_fgn *f);
+lb_status lb_fgn_awq(lb_fgn *f);
+lb_status lb_fgn_bnb(lb_fgn *f);
+lb_status lb_fgn_modelopt(lb_fgn *f);
 
 #endif

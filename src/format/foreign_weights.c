@@ -3,6 +3,8 @@
  * for every tensor. */
 #include "base/os.h"
 #include "format/foreign_internal.h"
+#include <stdarg.h>
+#include <stdio.h>
 
 typedef unsigned long long ull;
 
@@ -17,6 +19,22 @@ lb_status lb_fgn_find(lb_fgn *f, lb_str path, const char *suffix, const lb_tenso
     LB_TRY(lb_buf_status(&f->name, f->err));
     *out = lb_source_tensor(f->s, lb_buf_str(&f->name));
     return LB_OK;
+}
+
+lb_status lb_fgn_need(lb_fgn *f, lb_str path, const char *suffix, const lb_tensor **out) {
+    LB_TRY(lb_fgn_find(f, path, suffix, out));
+    if (*out)
+        return LB_OK;
+    return lb_fail(f->err, LB_E_FORMAT, "tensor '%.*s%s' is missing", LB_FMT(path), suffix);
+}
+
+lb_status lb_fgn_refuse(lb_fgn *f, const char *text, ...) {
+    char what[192];
+    va_list args;
+    va_start(args, text);
+    vsnprintf(what, sizeof what, text, args);
+    va_end(args);
+    return lb_fail(f->err, LB_E_UNSUPPORTED, "quantized with '%.*s': %s", LB_FMT(f->method), what);
 }
 
 void lb_fgn_take(lb_fgn *f, const lb_tensor *t) {
@@ -105,10 +123,12 @@ static bool is_activation(lb_str name) {
 /* Floats too, if their weight was not found: they would become a tensor of the model. */
 static bool is_companion(lb_str name) {
     static const char *const endings[] = {
-        "_scale",        "_scale_inv",   "_scale_2",       "_zero_point",      ".weight_shape",
-        ".weight_g_idx", ".g_idx",       ".scales",        ".qzeros",          ".absmax",
-        ".quant_map",    ".SCB",         "_scales",        ".scale_inv",       ".zeros",
-        "_bias_scale",   ".scale_zeros", ".nested_absmax", ".pre_quant_scale",
+        "_scale",        "_scale_inv",        "_scale_2",         "_zero_point",
+        ".weight_shape", ".weight_g_idx",     ".g_idx",           ".scales",
+        ".qzeros",       ".absmax",           ".quant_map",       ".SCB",
+        "_scales",       ".scale_inv",        ".zeros",           "_bias_scale",
+        ".scale_zeros",  ".nested_absmax",    ".pre_quant_scale", "_global_scale",
+        ".quant_state",  ".nested_quant_map",
     };
     for (size_t i = 0; i < LB_LEN(endings); i++)
         if (lb_str_ends(name, lb_str_c(endings[i])))
@@ -134,8 +154,9 @@ static const struct {
     const char *method;
     lb_status (*take)(lb_fgn *f);
 } families[] = {
-    {"fp8", lb_fgn_fp8},
-    {"compressed-tensors", lb_fgn_compressed},
+    {"fp8", lb_fgn_fp8},          {"compressed-tensors", lb_fgn_compressed},
+    {"gptq", lb_fgn_gptq},        {"awq", lb_fgn_awq},
+    {"bitsandbytes", lb_fgn_bnb}, {"modelopt", lb_fgn_modelopt},
 };
 
 bool lb_foreign_is_known(lb_str method) {

@@ -384,7 +384,7 @@ lb_status lb_pt_open(lb_source **out, const char *path, lb_err *err) {
     s->notes = lb_arena_str(&s->perm, lb_buf_str(&notes));
     if (!s->notes.ptr)
         LB_TRY_DONE(st, lb_fail(err, LB_E_NOMEM, "%s: out of memory", path));
-    st = lb_foreign_check(s, NULL, NULL, false, err);
+    st = lb_foreign_check(s, &(lb_foreign_files){0}, false, err);
     if (st != LB_OK) {
         lb_err_context(err, "%s", path);
         goto done;

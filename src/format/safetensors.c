@@ -473,7 +473,7 @@ lb_status lb_st_open(lb_source **out, const char *path, lb_err *err) {
     if (!s)
         return lb_fail(err, LB_E_NOMEM, "%s: out of memory", path);
     LB_TRY_DONE(st, lb_st_read(s, path, lb_os_base_name(lb_str_c(path)), err));
-    st = lb_foreign_check(s, NULL, NULL, false, err);
+    st = lb_foreign_check(s, &(lb_foreign_files){0}, false, err);
     if (st != LB_OK) {
         lb_err_context(err, "%s", path);
         goto done;

@@ -31,7 +31,8 @@ static void interpret(lb_source *s, const lb_json *config, bool mlx) {
     bool packed;
     if (lb_mlx_quant_parse(config, &s->perm, &q, &err) == LB_OK &&
         lb_mlx_is_packed(s, &packed, &err) == LB_OK) {
-        lb_status st = lb_foreign_check(s, q.present ? NULL : config, config, mlx, &err);
+        lb_foreign_files files = {q.present ? NULL : config, config, config, config};
+        lb_status st = lb_foreign_check(s, &files, mlx, &err);
         if (st == LB_OK)
             st = lb_mlx_weights(s, &q, &err);
         if (st == LB_OK)

@@ -2,12 +2,15 @@
 /* Models quantized by other tools: the values of the makers' own code (tests/golden/foreign), every
  * inconsistency refused by name. */
 #include "base/cpu.h"
+#include "base/os.h"
 #include "format/folder.h"
 #include "ops/values.h"
 #include "st_files.h"
+#include "tensor/four_bit.h"
 #include "test.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 static bool same_values(u64 n, const float *a, const float *b, const char *who) {
@@ -90,6 +93,27 @@ LB_TEST(compressed_tensors) {
     check_folder("ct_float", 5);
     check_folder("ct_int", 5);
     check_folder("ct_packed", 21);
+    check_folder("ct_fp4", 4);
+}
+
+LB_TEST(gptq) {
+    check_folder("gptq_v1", 35);
+    check_folder("gptq_v2", 35);
+    check_folder("gptq_old", 2);
+}
+
+LB_TEST(awq) {
+    check_folder("awq", 5);
+    check_folder("awq_old", 5);
+}
+
+LB_TEST(bitsandbytes) {
+    check_folder("bnb", 22);
+}
+
+LB_TEST(modelopt) {
+    check_folder("modelopt_mixed", 5);
+    check_folder("modelopt_nvfp4", 2);
 }
 
 /* ---- refusals ---- */
@@ -98,6 +122,7 @@ LB_TEST(compressed_tensors) {
 #define CT(format, weights)                                                                  \
     "{\"quantization_config\":{\"quant_method\":\"compressed-tensors\",\"format\":\"" format \
     "\",\"config_groups\":{\"g\":{\"weights\":{" weights "}}}}}"
+#define NVFP4 "\"num_bits\":4,\"type\":\"float\",\"group_size\":16,\"strategy\":\"tensor_group\""
 #define INT4 "\"num_bits\":4,\"type\":\"int\",\"group_size\":32,\"strategy\":\"group\""
 
 static void refused(const char *config, const char *tensors, const char *want) {
@@ -122,7 +147,19 @@ LB_TEST(refusals) {
             "for each block");
     refused(FP8(""), "l.weight I8 4 4;l.weight_scale_inv F32 4", "'l.weight' (i8)");
     refused(FP8(""), "l.weight BF16 4 4;l.weight_scale_inv F32 4", "'l.weight_scale_inv'");
-    refused(CT("nvfp4-pack-quantized", INT4), "l.weight BF16 4 4", "nvfp4-pack-quantized");
+    refused(CT("mxfp8-quantized", INT4), "l.weight BF16 4 4", "mxfp8-quantized");
+    refused(CT("nvfp4-pack-quantized", INT4), "l.weight_packed U8 4 16;l.weight_scale F8_E4M3 4 2",
+            "none of the");
+    refused(CT("nvfp4-pack-quantized", NVFP4), "l.weight_packed U8 4 16;l.weight_scale F8_E4M3 4 2",
+            "none of the");
+    refused(CT("nvfp4-pack-quantized", NVFP4),
+            "l.weight_packed U8 4 16;l.weight_scale F8_E4M3 4 2;l.weight_global_scale BF16 1",
+            "expected one f32");
+    refused(CT("nvfp4-pack-quantized", NVFP4),
+            "l.weight_packed U8 4 12;l.weight_scale F8_E4M3 4 2;l.weight_global_scale F32 1",
+            "none of the");
+    refused(CT("float-quantized", "\"num_bits\":4,\"type\":\"float\",\"strategy\":\"tensor\""),
+            "l.weight BF16 4 4", "the strategy");
     refused(CT("pack-quantized", "\"num_bits\":9"), "l.weight BF16 4 4", "type of weights");
     refused(CT("pack-quantized", INT4), "l.weight_packed I32 4 4;l.weight_scale BF16 4 1",
             "weight_shape' is missing");
@@ -133,9 +170,206 @@ LB_TEST(refusals) {
     refused(CT("int-quantized", INT4),
             "l.weight I8 4 64;l.weight_scale BF16 4 2;l.weight_g_idx I32 64",
             "'l.weight_g_idx' (i32)");
-    refused("{\"quantization_config\":{\"quant_method\":\"modelopt\",\"quant_algo\":\"NVFP4\"}}",
-            "l.weight U8 4 4;l.weight_scale F8_E4M3 4 1", "modelopt");
-    refused("{\"quantization_config\":{\"quant_method\":\"quip\"}}", "l.weight BF16 4 4", "'quip'");
+}
+
+LB_TEST(unknown_methods) {
+    static const char *const methods[] = {"quip",          "hqq",  "auto-round", "aqlm",
+                                          "gptq_next",     "GPTQ", "nvfp4",      "",
+                                          "bitsandbytes2", "fp"};
+    for (size_t i = 0; i < LB_LEN(methods); i++) {
+        char config[128], says[32];
+        snprintf(config, sizeof config, "{\"quantization_config\":{\"quant_method\":\"%s\"}}",
+                 methods[i]);
+        snprintf(says, sizeof says, "quantized with '%s'", methods[i]);
+        refused(config, "l.weight BF16 4 4", says);
+    }
+}
+
+#define Q(method, rest) "{\"quantization_config\":{\"quant_method\":\"" method "\"," rest "}}"
+#define GPTQ4(rest) Q("gptq", "\"bits\":4,\"group_size\":32" rest)
+/* 64 inputs, 32 outputs, 2 groups */
+#define GPTQ4_LAYER "l.qweight I32 8 32;l.scales F16 2 32;l.qzeros I32 2 4"
+
+LB_TEST(refusals_gptq) {
+    static const struct {
+        const char *config, *tensors, *says;
+    } list[] = {
+        {Q("gptq", "\"group_size\":32"), GPTQ4_LAYER, "without bits"},
+        {Q("gptq", "\"bits\":5"), GPTQ4_LAYER, "5 bits are not supported"},
+        {Q("gptq", "\"bits\":\"4\""), GPTQ4_LAYER, "not a number"},
+        {Q("gptq", "\"bits\":4,\"group_size\":0"), GPTQ4_LAYER, "neither -1 nor a size"},
+        {Q("gptq", "\"bits\":4,\"group_size\":-2"), GPTQ4_LAYER, "neither -1 nor a size"},
+        {GPTQ4(",\"checkpoint_format\":\"marlin\""), GPTQ4_LAYER, "'marlin'"},
+        {GPTQ4(",\"checkpoint_format\":\"gptq_p\""), GPTQ4_LAYER, "'gptq_p'"},
+        {GPTQ4(",\"checkpoint_format\":2"), GPTQ4_LAYER, "'checkpoint_format' is not a name"},
+        {GPTQ4(",\"is_marlin_format\":true"), GPTQ4_LAYER, "'marlin'"},
+        {GPTQ4(",\"pack_dtype\":\"int16\""), GPTQ4_LAYER, "words of int16"},
+        {GPTQ4(",\"desc_act\":true"), GPTQ4_LAYER, "'l.g_idx' is missing"},
+        {GPTQ4(",\"dynamic\":[1]"), GPTQ4_LAYER, "dynamic"},
+        {GPTQ4(",\"dynamic\":{\"+:l\":{\"bits\":6}}"), GPTQ4_LAYER, "6 bits"},
+        {GPTQ4(",\"dynamic\":{\"l\":{\"format\":\"gguf\"}}"), GPTQ4_LAYER, "'format' in a rule"},
+        {GPTQ4(""), "l.qweight I32 8 32;l.scales F16 2 32", "'l.qzeros' is missing"},
+        {GPTQ4(""), "l.qweight I32 8 32;l.qzeros I32 2 4", "'l.scales' is missing"},
+        {GPTQ4(""), "l.qweight I32 8 32;l.scales F16 2 32;l.qzeros I32 2 8", "which the config"},
+        {GPTQ4(""), "l.qweight I32 8 32;l.scales F16 2 32;l.qzeros I32 1 4", "as many rows"},
+        {GPTQ4(""), "l.qweight I32 8 32;l.scales F16 4 32;l.qzeros I32 4 4", "no such groups"},
+        {GPTQ4(""), "l.qweight I32 8 32;l.scales F16 2 16;l.qzeros I32 2 4", "for each output"},
+        {GPTQ4(""), "l.qweight I32 8 32;l.scales F16 2 32;l.qzeros I32 2 5", "whole words"},
+        {GPTQ4(""), "l.qweight I32 8 20;l.scales F16 2 20;l.qzeros I32 2 3", "whole words"},
+        {GPTQ4(""), "l.qweight I32 0 32;l.scales F16 0 32;l.qzeros I32 0 4", "nothing in it"},
+        {GPTQ4(""), "l.qweight U32 8 32;l.scales F16 2 32;l.qzeros I32 2 4", "i32 words"},
+        {GPTQ4(""), "l.qweight I32 8 32;l.scales I32 2 32;l.qzeros I32 2 4", "rows of floats"},
+        {GPTQ4(""), GPTQ4_LAYER ";l.g_idx I32 63", "an i32 for each input"},
+        {GPTQ4(""), GPTQ4_LAYER ";l.g_idx I64 64", "an i32 for each input"},
+        {GPTQ4(""), GPTQ4_LAYER ";m.g_idx I32 64", "'m.g_idx' (i32)"},
+        {GPTQ4(""), GPTQ4_LAYER ";m.weight I8 4 4", "'m.weight' (i8)"},
+        {GPTQ4(""), "l.weight BF16 4 4", "no tensor has codes"},
+        {GPTQ4(",\"dynamic\":{\"x\":{\"group_size\":48}}"), GPTQ4_LAYER,
+         "more than one group size"},
+        /* the layout of the other one */
+        {GPTQ4(""), "l.qweight I32 64 4;l.scales F16 2 32;l.qzeros I32 2 4", "not whole words"},
+        {Q("awq", "\"bits\":4,\"group_size\":32"), GPTQ4_LAYER, "as many words in a row"},
+        {Q("awq", "\"bits\":3,\"group_size\":32"), GPTQ4_LAYER, "3 bits"},
+        {Q("awq", "\"bits\":4,\"version\":\"gemv\""), GPTQ4_LAYER, "'gemv'"},
+        {Q("awq", "\"bits\":4,\"version\":\"gemv_fast\""), GPTQ4_LAYER, "'gemv_fast'"},
+        {Q("awq", "\"bits\":4,\"version\":\"marlin\""), GPTQ4_LAYER, "'marlin'"},
+        {Q("awq", "\"bits\":4,\"backend\":\"llm-awq\""), GPTQ4_LAYER, "'llm-awq'"},
+        {Q("awq", "\"bits\":4,\"group_size\":48"),
+         "l.qweight I32 64 4;l.scales F16 2 32;l.qzeros I32 2 4", "do not divide"},
+    };
+    for (size_t i = 0; i < LB_LEN(list); i++)
+        refused(list[i].config, list[i].tensors, list[i].says);
+}
+
+/* A table that names a group that is not there: found when it is read, whoever reads. */
+LB_TEST(group_out_of_range) {
+    static const u32 bad[] = {2, 0x7fffffff, 0x80000000u, 0xffffffffu};
+    const char *dir = st_dir("range");
+    st_text(dir, "config.json", GPTQ4(""));
+    for (size_t i = 0; i < LB_LEN(bad); i++) {
+        lb_source *s = NULL;
+        lb_err err = {0};
+        lb_values v;
+        lb_fds *fds = NULL;
+        lb_kernels k;
+        float out[64];
+        st_file(dir, "model.safetensors", "pt", GPTQ4_LAYER ";l.g_idx I32 64");
+        CHECK_OK(lb_folder_open(&s, dir, &err));
+        const lb_tensor *t = lb_source_tensor(s, LB_STR("l.g_idx"));
+        FILE *f = fopen(s->files[0].path, "r+b");
+        CHECK(f && fseek(f, (long)t->off_bytes + 4 * 63, SEEK_SET) == 0);
+        CHECK(fwrite(&bad[i], 4, 1, f) == 1 && fclose(f) == 0);
+        lb_source_close(&s);
+        CHECK_OK(lb_folder_open(&s, dir, &err));
+        lb_kernels_init(&k, 0);
+        CHECK_OK(lb_values_init(&v, s, &s->weights[0], &err));
+        CHECK_OK(lb_fds_new(&fds, s->files, s->n_files, 1, &err));
+        lb_values_cut cut = {.n_rows = 32, .n_cols = 64, .tile_rows = 1, .tile_cols = 64};
+        lb_values_io io = {fds, &k, aligned_alloc(64, lb_values_scratch_bytes(&v, &cut) + 64)};
+        lb_values_tile tile = {3, 1, 0, 64};
+        CHECK(lb_values_read(&v, &io, &tile, out, &err) == LB_E_FORMAT);
+        CHECK(strstr(err.msg, "tensor 'l.g_idx'") && strstr(err.msg, "of 2 groups"));
+        free(io.scratch);
+        lb_fds_free(&fds);
+        lb_source_close(&s);
+    }
+}
+
+#define BNB Q("bitsandbytes", "\"load_in_4bit\":true")
+#define STATE "l.weight.quant_state.bitsandbytes__nf4 U8 "
+
+LB_TEST(refusals_bnb_modelopt) {
+    static const struct {
+        const char *config, *tensors, *says;
+    } list[] = {
+        {Q("bitsandbytes", "\"load_in_4bit\":true,\"bnb_4bit_quant_type\":\"nf5\""),
+         "l.weight U8 8 1", "'nf5'"},
+        {BNB, "l.weight U8 8 1;l.weight.absmax F32 1", "'l.weight' (u8)"},
+        {BNB, STATE "8;l.weight.absmax F32 1", "'l.weight' is missing"},
+        {BNB, STATE "8;l.weight U8 8 1", "'l.weight.absmax' is missing"},
+        {BNB, STATE "8;l.weight U8 8 1;l.weight.absmax F32 1", "quant_state"},
+        {BNB, STATE "0;l.weight U8 8 1;l.weight.absmax F32 1", "short text"},
+        {BNB, "l.SCB F32 4;l.weight I8 4", "matrix of i8"},
+        {BNB, "l.SCB F32 3;l.weight I8 4 4", "for each row"},
+        {BNB, "l.SCB F16 4;l.weight I8 4 4", "for each row"},
+        {BNB, "l.SCB F32 4", "'l.weight' is missing"},
+        {BNB, "l.SCB F32 4;l.weight I8 4 4;l.weight_format I32 1", "expected a byte"},
+        {BNB, "l.weight BF16 4 4", "no tensor has codes"},
+        {Q("modelopt", "\"quant_algo\":\"W4A16_AWQ\""), "l.weight U8 4 4", "W4A16_AWQ"},
+        {Q("modelopt", "\"quant_algo\":\"NVFP5\""), "l.weight U8 4 4", "NVFP5"},
+        {Q("modelopt", "\"quant_algo\":7"), "l.weight U8 4 4", "not a name"},
+        {Q("modelopt", "\"quantized_layers\":{\"a\":{\"quant_algo\":\"MXFP8\"}}"),
+         "l.weight U8 4 4", "MXFP8"},
+        {Q("modelopt", "\"quant_algo\":\"NVFP4\""), "l.weight U8 4 8;l.weight_scale F8_E4M3 4 1",
+         "'l.weight_scale_2' is missing"},
+        {Q("modelopt", "\"quant_algo\":\"NVFP4\""),
+         "l.weight U8 4 4;l.weight_scale F8_E4M3 4 1;l.weight_scale_2 F32", "groups of 16"},
+        {Q("modelopt", "\"quant_algo\":\"NVFP4\""),
+         "l.weight U8 4 8;l.weight_scale F8_E4M3 4 2;l.weight_scale_2 F32", "each group of 16"},
+        {Q("modelopt", "\"quant_algo\":\"NVFP4\""),
+         "l.weight U8 4 8;l.weight_scale F8_E4M3 4 1;l.weight_scale_2 F32 2", "one f32"},
+        {Q("modelopt", "\"quant_algo\":\"NVFP4_AWQ\""),
+         "l.weight U8 4 8;l.weight_scale F8_E4M3 4 1;l.weight_scale_2 F32;"
+         "l.pre_quant_scale BF16 16",
+         "'l.pre_quant_scale'"},
+        {Q("modelopt", "\"quant_algo\":\"FP8\""), "l.weight F8_E4M3 4 4;l.weight_scale F32 3",
+         "nor one for each row"},
+    };
+    for (size_t i = 0; i < LB_LEN(list); i++)
+        refused(list[i].config, list[i].tensors, list[i].says);
+}
+
+/* ---- a weight's own text ---- */
+
+/* l.weight of 8 x 8 with this quant_state; map: 0 for an honest one. */
+static void bnb_state(const char *state, u32 map, const char *want) {
+    const char *dir = st_dir("state");
+    char tensors[512];
+    lb_err err = {0};
+    lb_source *s = NULL;
+    snprintf(tensors, sizeof tensors,
+             STATE "%zu;l.weight U8 32 1;l.weight.absmax F32 2;l.weight.quant_map F32 16",
+             strlen(state));
+    st_text(dir, "config.json", BNB);
+    /* the shapes first, then what stands in two of the tensors */
+    st_file(dir, "model.safetensors", "pt", tensors);
+    lb_arena a = {0};
+    lb_str name = LB_STR("model.safetensors"), text;
+    const char *path = lb_os_join(&a, dir, name);
+    CHECK_OK(lb_os_read_file(path, LB_MIB, &a, &text, &err));
+    u64 data = 8 + lb_load_u64(text.ptr);
+    FILE *f = fopen(path, "r+b");
+    CHECK(f && fseek(f, (long)data, SEEK_SET) == 0);
+    CHECK(fwrite(state, strlen(state), 1, f) == 1);
+    float values[16];
+    memcpy(values, lb_four_bit_nf4, sizeof values);
+    values[map] += map ? 1 : 0;
+    CHECK(fseek(f, (long)(data + strlen(state) + 32 + 8), SEEK_SET) == 0);
+    CHECK(fwrite(values, sizeof values, 1, f) == 1 && fclose(f) == 0);
+    lb_status st = lb_folder_open(&s, dir, &err);
+    if (want ? st == LB_OK || !strstr(err.msg, want) || !strstr(err.msg, "'l.weight.quant") : st)
+        lb_test_fail(__FILE__, __LINE__, "%s\n    said \"%s\", expected \"%s\"", state, err.msg,
+                     want ? want : "nothing");
+    lb_source_close(&s);
+    lb_arena_deinit(&a);
+}
+
+#define NF4(type, block, dtype, shape) \
+    "{\"quant_type\":" type ",\"blocksize\":" block ",\"dtype\":" dtype ",\"shape\":" shape "}"
+
+LB_TEST(bnb_quant_state) {
+    bnb_state(NF4("\"nf4\"", "32", "\"float16\"", "[8,8]"), 0, NULL);
+    bnb_state(NF4("\"nf4\"", "32", "\"float16\"", "[8,8]"), 5, "not those of the type");
+    bnb_state(NF4("\"fp4\"", "32", "\"float16\"", "[8,8]"), 0, "'quant_type'");
+    bnb_state(NF4("\"nf4\"", "48", "\"float16\"", "[8,8]"), 0, "'blocksize'");
+    bnb_state(NF4("\"nf4\"", "0", "\"float16\"", "[8,8]"), 0, "'blocksize'");
+    bnb_state(NF4("\"nf4\"", "32", "\"float8\"", "[8,8]"), 0, "'dtype'");
+    bnb_state(NF4("\"nf4\"", "32", "\"float16\"", "[64]"), 0, "'shape'");
+    bnb_state(NF4("\"nf4\"", "32", "\"float16\"", "[8,-8]"), 0, "'shape'");
+    bnb_state(NF4("\"nf4\"", "32", "\"float16\"", "[4294967296,4294967296]"), 0, "'shape'");
+    bnb_state(NF4("\"nf4\"", "32", "\"float16\"", "[8,9]"), 0, "another number of codes");
+    bnb_state("{\"quant_type\":\"nf4\"", 0, "quant_state");
+    bnb_state("[]", 0, "'quant_type'");
 }
 
 LB_TEST_MAIN("fast")
