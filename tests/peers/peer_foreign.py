@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-# needs: torch safetensors compressed_tensors transformers
+# needs: torch safetensors compressed_tensors bitsandbytes transformers
 """peer_foreign.py: random llamas quantized by other tools' own code, through every conversion.
 
 Each model is written twice: with codes, and with the values that the maker's code gives for them (bf16). Both are
 converted to HF, MLX and GGUF; the tensors must be the same bytes. Sizes are random and do not divide into blocks.
+GPTQ, AWQ and ModelOpt are packed here, as tests/golden/foreign proves that their makers do.
 """
 import json
 import os
@@ -45,7 +46,7 @@ def fp8(rng):
         s = torch.rand(grid) * 0.01 + 0.001
         big = s.repeat_interleave(block[0], 0)[: w.shape[0]].repeat_interleave(block[1], 1)[:, : w.shape[1]]
         q = (w.float() / big).clamp(-448, 448).to(torch.float8_e4m3fn)
-        return {"weight": q, "weight_scale_inv": s}, (q.float() * big).to(torch.bfloat16)
+        return {"weight": q, "weight_scale_inv": s}, q.float() * big
 
     return {"quant_method": "fp8", "weight_block_size": list(block)}, make
 
@@ -72,7 +73,123 @@ def compressed(maker, fmt, **args):
     return config, make
 
 
+def nvfp4(maker):
+    """compressed-tensors' and ModelOpt's: the one scale of all divides there and multiplies here."""
+    from compressed_tensors.compressors.nvfp4.base import NVFP4PackedCompressor as NV
+
+    a = QuantizationArgs(num_bits=4, type="float", symmetric=True, strategy="tensor_group", group_size=16)
+    scheme = QuantizationScheme(targets=["Linear"], weights=a)
+
+    def make(w):
+        all_of = (448 * 6 / w.abs().max().float()).reshape(1)
+        scale = w.float().unflatten(-1, (-1, 16)).abs().amax(-1) / 6 * all_of
+        scale = scale.clamp(2**-9, 448).to(torch.float8_e4m3fn)
+        state = {"weight": w, "weight_scale": scale.to(w.dtype), "weight_global_scale": all_of}
+        codes = NV.compress(state, scheme)
+        if maker == "compressed-tensors":
+            return codes, NV.decompress(dict(codes), scheme)["weight"]
+        packed, scale_2 = codes["weight_packed"], (1 / all_of).reshape(())
+        low_first = torch.stack((packed & 15, packed >> 4), -1).flatten(1).long()
+        e2m1 = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6])
+        value = e2m1[low_first].unflatten(-1, (-1, 16)) * (scale.float() * scale_2)[..., None]
+        return {"weight": packed, "weight_scale": scale, "weight_scale_2": scale_2}, value.flatten(1)
+
+    config = {"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": ["lm_head"]}
+    if maker == "compressed-tensors":
+        config = {"quant_method": maker, "format": "nvfp4-pack-quantized",
+                  "config_groups": {"group_0": {"targets": ["Linear"], "weights": json.loads(a.model_dump_json())}}}
+    return config, make
+
+
+def bitsandbytes(kind, nested, block, storage=torch.uint8):
+    import bitsandbytes.functional as F
+    from bitsandbytes.backends.default import ops
+
+    torch._dynamo.config.disable = True
+
+    def make(w):
+        if kind == "int8":
+            q, scale, _ = F.int8_vectorwise_quant(w.clone())
+            parts = {"weight": q, "SCB": scale, "weight_format": torch.tensor(0, dtype=torch.uint8)}
+            return parts, F.int8_vectorwise_dequant(q, scale)
+        q, state = F.quantize_4bit(w, blocksize=block, quant_type=kind, compress_statistics=nested,
+                                   quant_storage=storage)
+        parts = {"weight": q} | {"weight." + k: v for k, v in state.as_dict(packed=True).items()}
+        absmax = F.dequantize_blockwise(state.absmax, state.state2) + state.offset if nested else state.absmax
+        code = F.get_4bit_type(kind, device="cpu")  # the CPU library is wrong where blocks cross rows
+        flat = q.view(torch.uint8).reshape(-1)
+        return parts, ops._dequantize_4bit_compute(flat, absmax, code, block, w.shape, w.dtype)
+
+    return {"quant_method": "bitsandbytes", "load_in_4bit": kind != "int8", "load_in_8bit": kind == "int8",
+            "bnb_4bit_quant_type": kind if kind != "int8" else "fp4"}, make
+
+
+def pack(codes, bits):
+    """Codes along the last axis to i32 words: one stream of bits, the lowest first."""
+    bit = (codes[..., None].long() >> torch.arange(bits)) & 1
+    words = (bit.flatten(-2).unflatten(-1, (-1, 32)) << torch.arange(32)).sum(-1)
+    return torch.where(words >= 2**31, words - 2**32, words).to(torch.int32)
+
+
+def codes_of(w, bits, sym, g_idx):
+    """Codes, scales and zero points [inputs or groups, outputs] of groups of inputs."""
+    groups = int(g_idx.max()) + 1
+    parts = [w.float()[:, g_idx == g].T for g in range(groups)]
+    lo = torch.stack([p.amin(0) for p in parts]).clamp(max=0)
+    hi = torch.stack([p.amax(0) for p in parts]).clamp(min=0)
+    if sym:
+        hi = torch.maximum(hi, -lo)
+        lo = -hi
+    scale = ((hi - lo) / (2**bits - 1)).clamp(min=1e-4).half()
+    zero = torch.full_like(lo, 2 ** (bits - 1)) if sym else torch.round(-lo / scale.float())
+    zero = zero.clamp(1, 2**bits - 1).long()
+    codes = torch.round(w.float().T / scale.float()[g_idx] + zero[g_idx]).clamp(0, 2**bits - 1).long()
+    return codes, scale, zero, ((codes - zero[g_idx]).half() * scale[g_idx]).T
+
+
+def gptq(rng, bits, v1):
+    sym, act, every = rng.random() < 0.5, rng.random() < 0.5, rng.random() < 0.25
+    group = rng.choice((32, 64, 128))
+
+    def make(w):
+        size = w.shape[1] if every else group
+        g_idx = torch.arange(w.shape[1]) // size
+        if act:
+            g_idx = g_idx[torch.randperm(w.shape[1])]
+        codes, scale, zero, value = codes_of(w, bits, sym, g_idx)
+        parts = {"qweight": pack(codes.T, bits).T, "qzeros": pack(zero - int(v1), bits), "scales": scale}
+        if act or rng.random() < 0.5:
+            parts["g_idx"] = g_idx.to(torch.int32)
+        return parts, value
+
+    return {"quant_method": "gptq", "bits": bits, "group_size": -1 if every else group, "desc_act": act, "sym": sym,
+            "checkpoint_format": "gptq" if v1 else "gptq_v2"}, make
+
+
+def awq(rng):
+    order = torch.tensor([0, 2, 4, 6, 1, 3, 5, 7])
+
+    def make(w):
+        g_idx = torch.arange(w.shape[1]) // 32
+        codes, scale, zero, value = codes_of(w, 4, False, g_idx)
+        words = lambda x: pack(x.unflatten(-1, (-1, 8))[..., order].flatten(-2), 4)
+        return {"qweight": words(codes), "qzeros": words(zero), "scales": scale}, value
+
+    return {"quant_method": "awq", "bits": 4, "group_size": 32, "zero_point": True, "version": "gemm"}, make
+
+
 def recipes(rng):
+    for v1 in (True, False):
+        for bits in (2, 3, 4, 8):
+            yield "gptq %d" % bits, gptq(rng, bits, v1)
+    yield "awq", awq(rng)
+    for kind in ("nf4", "fp4"):
+        for nested in (False, True):
+            yield "bitsandbytes " + kind, bitsandbytes(kind, nested, rng.choice((32, 64, 128)))
+    yield "bitsandbytes in bf16", bitsandbytes("nf4", True, 64, torch.bfloat16)
+    yield "bitsandbytes int8", bitsandbytes("int8", False, 0)
+    yield "nvfp4", nvfp4("compressed-tensors")
+    yield "modelopt", nvfp4("modelopt")
     yield "fp8 blocks", fp8(rng)
     f8 = {"num_bits": 8, "type": "float", "symmetric": True, "strategy": "channel"}
     yield "float-quantized", compressed(Naive, "float-quantized", **f8)
@@ -113,10 +230,12 @@ def one(name, recipe, rng, work):
     subprocess.run([MAKE, "hf", "llama", base, "hidden=%d" % hidden, "ffn=%d" % ffn, "heads=4", "kv_heads=2",
                     "head_dim=%d" % rng.choice((16, 32, 48)), "vocab=4096", "layers=1", "tok=bytes"], check=True,
                    stdout=subprocess.DEVNULL)
-    plain, codes = {}, {}
+    plain, codes, exact = {}, {}, True
     for k, v in {k: v for f in base.glob("*.safetensors") for k, v in load_file(f).items()}.items():
         if v.dim() == 2 and "proj" in k:
             parts, v = make(v)
+            exact &= torch.equal(v.float(), v.to(torch.bfloat16).float())
+            v = v.to(torch.bfloat16)
             codes.update({k[: -len("weight")] + p: t.contiguous() for p, t in parts.items()})
         else:
             codes[k] = v
@@ -142,7 +261,7 @@ def one(name, recipe, rng, work):
         bad = [k for k in out["plain"] if same and out["plain"][k] != out["codes"][k]]
         check(same and not bad, "%s (%d, %d) to %s: %s" % (name, hidden, ffn, to, bad))
     check(run("verify", work / "codes" / "m"), name + ": verify")
-    if recipe[0]["quant_method"] != "fp8":  # whose values are f32: the plain model has them rounded
+    if exact:  # else the plain model has them rounded
         check(run("diff", work / "codes" / "m", work / "plain" / "m"), name + ": diff")
 
 
