@@ -6,6 +6,9 @@
 
 #include "arch/arch_internal.h"
 
+/* Whether the config class has a field of this name. */
+bool lb_arch_has_field(const lb_arch *a, const char *name);
+
 /* ---- a config as the reference's classes see it ---- */
 
 typedef struct lb_arch_normal {

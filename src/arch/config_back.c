@@ -237,9 +237,7 @@ static lb_status take_rope_dims(back *b) {
 /* Sizes that the loader derives when they are not written, and those that only tensors show. */
 static lb_status take_shape(back *b) {
     u64 n = 0;
-    const lb_json *defaults = b->arch->defaults ? literal(b, b->arch->defaults) : NULL;
-    if (!defaults || lb_json_get(defaults, "num_key_value_heads") ||
-        lb_json_get(defaults, "num_key_value_heads?"))
+    if (!b->arch->defaults || lb_arch_has_field(b->arch, "num_key_value_heads"))
         set(b, b->config, "num_key_value_heads", lb_json_new_u64(b->perm, b->hp.n_head_kv));
     else if (b->hp.n_head_kv != b->hp.n_head)
         return lb_fail(b->err, LB_E_UNSUPPORTED,
@@ -247,8 +245,7 @@ static lb_status take_shape(back *b) {
                        "form for that",
                        (unsigned long long)b->hp.n_head_kv, (unsigned long long)b->hp.n_head,
                        b->arch->family);
-    if (find(b, "attention.key_length") || lb_json_get(defaults, "head_dim") ||
-        lb_json_get(defaults, "head_dim?"))
+    if (find(b, "attention.key_length") || lb_arch_has_field(b->arch, "head_dim"))
         set(b, b->config, "head_dim", lb_json_new_u64(b->perm, b->hp.head_dim));
     if (find(b, "attention.value_length") &&
         (!lb_kv_as_u64(find(b, "attention.value_length"), &n) || n != b->hp.head_dim))
@@ -307,8 +304,7 @@ static void check_biases(back *b) {
     if (tells_bias(b->arch, LB_ROLE_ATTN_OUTPUT)) /* apart from the others */
         return;
     for (u32 i = 0; i < b->arch->n_biases; i++)
-        if (b->arch->biases[i].role == LB_ROLE_ATTN_Q && qkv != out && biased_output(b->arch) &&
-            strcmp(b->arch->biases[i].hf, "qkv_bias") != 0)
+        if (b->arch->biases[i].role == LB_ROLE_ATTN_Q && qkv != out && biased_output(b->arch))
             notice(b, "biases on %s: '%s' has them on all four projections of attention",
                    qkv ? "q, k and v only" : "the output projection only", b->arch->classes[0]);
 }
@@ -393,8 +389,9 @@ static lb_status longrope(back *b, lb_json *rope) {
     set(b, rope, "type", lb_json_new_str(b->perm, LB_STR("longrope")));
     set(b, rope, "long_factor", factor_list(b, b->in->rope_long));
     set(b, rope, "short_factor", factor_list(b, b->in->rope_short));
-    if (!lb_json_get(b->config, "original_max_position_embeddings"))
-        set(b, rope, "original_max_position_embeddings", lb_json_new_u64(b->perm, orig));
+    bool own = lb_arch_has_field(b->arch, "original_max_position_embeddings");
+    set(b, own ? b->config : rope, "original_max_position_embeddings",
+        lb_json_new_u64(b->perm, orig));
     if (b->arch->flags & LB_ARCH_MSCALE) {
         set(b, rope, "long_mscale", lb_arch_json_f32(b->perm, (float)v));
         set(b, rope, "short_mscale", lb_arch_json_f32(b->perm, (float)v));

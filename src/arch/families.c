@@ -6,6 +6,7 @@
  * the first in the list that has experts, if the file has, reads it back; one with a key of its own
  * goes before it. */
 #include "arch/arch_internal.h"
+#include <stdio.h>
 
 static const lb_arch *const families[] = {
 #define LB_FAMILY(name) &lb_arch_##name,
@@ -106,6 +107,17 @@ bool lb_arch_stacks_by_table(const lb_arch *a) {
 
 const char *lb_arch_name(const lb_arch *a) {
     return a->gguf;
+}
+
+bool lb_arch_has_field(const lb_arch *a, const char *name) {
+    static const char *const ends[] = {"", "?", "~"};
+    char key[64];
+    for (size_t i = 0; a->defaults && i < LB_LEN(ends); i++) {
+        snprintf(key, sizeof key, "\"%s%s\":", name, ends[i]);
+        if (strstr(a->defaults, key))
+            return true;
+    }
+    return false;
 }
 
 const lb_arch_tensor *lb_arch_rows(const lb_arch *a, u32 *n) {

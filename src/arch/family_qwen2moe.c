@@ -6,7 +6,7 @@
 #include "arch/family_rows.h"
 
 static const lb_arch_tensor rows[] = {
-    LB_ROWS_TWO_NORMS(LB_RL_NONE, LB_RL_NONE),
+    LB_ROWS_TWO_NORMS_OF(LB_ROWS_QKV(LB_RL_NONE, LB_RL_NONE), LB_ROW_ATTN_OUTPUT(LB_SUFFIX_WEIGHT)),
     LB_ROW_ROUTER("model.layers.{b}.mlp.gate"),
     LB_ROWS_EXPERTS("mlp"),
     LB_ROWS_EXPERTS_STACKED("mlp"),

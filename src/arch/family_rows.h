@@ -137,15 +137,17 @@
                LB_ROW_GGUF_TQ_F16 | LB_ROW_MLX_DROP_TIED | LB_ROW_OPTIONAL), \
         LB_ROW_NORM(LB_ROLE_OUTPUT_NORM, "model.norm", "output_norm", LB_RL_NONE)
 
-/* Two norms a layer, rotary positions: what most families are. */
-#define LB_ROWS_TWO_NORMS(q_relayout, k_relayout)                                               \
+/* Two norms a layer, rotary positions: what most families are. _OF: with the rows of attention. */
+#define LB_ROWS_TWO_NORMS_OF(...)                                                               \
     LB_ROWS_ENDS,                                                                               \
         LB_ROW_NORM(LB_ROLE_ATTN_NORM, "model.layers.{b}.input_layernorm", "blk.{b}.attn_norm", \
                     LB_RL_NONE),                                                                \
-        LB_ROWS_ATTN(q_relayout, k_relayout),                                                   \
+        __VA_ARGS__,                                                                            \
         LB_ROW_NORM(LB_ROLE_FFN_NORM, "model.layers.{b}.post_attention_layernorm",              \
                     "blk.{b}.ffn_norm", LB_RL_NONE),                                            \
         LB_ROWS_INV_FREQ, LB_ROW_ROPE_FREQS
+#define LB_ROWS_TWO_NORMS(q_relayout, k_relayout) \
+    LB_ROWS_TWO_NORMS_OF(LB_ROWS_ATTN(q_relayout, k_relayout))
 /* ... with a gated feed-forward in every layer. */
 #define LB_ROWS_LLAMA(q_relayout, k_relayout) LB_ROWS_TWO_NORMS(q_relayout, k_relayout), LB_ROWS_FFN
 

@@ -139,7 +139,10 @@ static lb_status put_yarn(const writer *w, lb_err *err) {
 }
 
 /* Types that the reference passes over in silence although they change the model are refused. */
-static lb_status put_rope_scaling(const writer *w, lb_err *err) {
+static lb_status put_rope_scaling(const writer *w, const lb_arch_kv *row, const lb_json *v,
+                                  lb_err *err) {
+    (void)row;
+    (void)v;
     lb_str type;
     const lb_json *factor = lb_arch_pick(w->n, "@factor");
     const lb_json *t = lb_arch_pick(w->n, "@rope_type");
@@ -165,7 +168,9 @@ static lb_status put_rope_scaling(const writer *w, lb_err *err) {
 /* ---- rows with a rule of their own ---- */
 
 /* constants.py: PoolingType MEAN 1, CLS 2, LAST 3. */
-static lb_status put_pooling(const writer *w, const lb_arch_kv *row, lb_err *err) {
+static lb_status put_pooling(const writer *w, const lb_arch_kv *row, const lb_json *v,
+                             lb_err *err) {
+    (void)v;
     static const struct {
         const char *flag, *mode;
         u32 type;
@@ -191,6 +196,8 @@ static lb_status put_pooling(const writer *w, const lb_arch_kv *row, lb_err *err
 /* constants.py: ExpertGatingFuncType SOFTMAX 1, SIGMOID 2, SQRTSOFTPLUS 4. */
 static lb_status put_gating(const writer *w, const lb_arch_kv *row, const lb_json *v, lb_err *err) {
     lb_str name;
+    if (!is_set(v))
+        return LB_OK;
     if (!lb_json_as_str(v, &name))
         return lb_fail(err, LB_E_FORMAT, "config.json: '%s' is not a name", row->names);
     u32 type = lb_str_eq_c(name, "softmax")        ? 1
@@ -212,7 +219,9 @@ static lb_status put_head_dim(const writer *w, const lb_arch_kv *row, const lb_j
     return put_u32(w, row->key, dim, err);
 }
 
-static lb_status put_rope_dims(const writer *w, const lb_arch_kv *row, lb_err *err) {
+static lb_status put_rope_dims(const writer *w, const lb_arch_kv *row, const lb_json *v,
+                               lb_err *err) {
+    (void)v;
     u64 dims;
     LB_TRY(lb_arch_rope_dims(w->arch, w->n, &dims, err));
     return put_u32(w, row->key, dims, err);
@@ -220,18 +229,20 @@ static lb_status put_rope_dims(const writer *w, const lb_arch_kv *row, lb_err *e
 
 /* longrope's factor as the model has it. The reference's converter goes by the two lengths alone.
  */
-static lb_status put_mscale(const writer *w, const lb_arch_kv *row, lb_err *err) {
+static lb_status put_mscale(const writer *w, const lb_arch_kv *row, const lb_json *v, lb_err *err) {
     char buf[KEY_BYTES_MAX];
     lb_str type;
-    double scale, orig, v, other;
+    double scale, orig, factor, other;
+    (void)v;
     if (!lb_json_as_str(lb_arch_pick(w->n, "@rope_type"), &type) || !lb_str_eq_c(type, "longrope"))
         return LB_OK;
     bool mscale = (w->arch->flags & LB_ARCH_MSCALE) != 0;
     const lb_json *given = lb_arch_pick(w->n, mscale ? "@long_mscale" : "@attention_factor");
     if (is_set(given)) {
-        if (!lb_json_as_f64(given, &v))
+        if (!lb_json_as_f64(given, &factor))
             return lb_fail(err, LB_E_FORMAT, "config.json: longrope's factor is not a number");
-        if (mscale && (!lb_json_as_f64(lb_arch_pick(w->n, "@short_mscale"), &other) || other != v))
+        if (mscale &&
+            (!lb_json_as_f64(lb_arch_pick(w->n, "@short_mscale"), &other) || other != factor))
             return lb_fail(err, LB_E_UNSUPPORTED,
                            "config.json: 'short_mscale' is not 'long_mscale': GGUF has one value "
                            "for both");
@@ -269,7 +280,10 @@ static lb_status put_product(const writer *w, const lb_arch_kv *row, const lb_js
 }
 
 /* The reference takes one base and two lengths for granted, and stops at others. */
-static lb_status put_ntk_alpha(const writer *w, lb_err *err) {
+static lb_status put_ntk_alpha(const writer *w, const lb_arch_kv *row, const lb_json *v,
+                               lb_err *err) {
+    (void)row;
+    (void)v;
     enum { N_CTX = 256 * 1024 };
     char buf[KEY_BYTES_MAX];
     lb_str type;
@@ -334,7 +348,8 @@ static bool is_value(const lb_json *v, lb_str want) {
 }
 
 /* What GGUF does not say: the model is the one that its readers assume, or refused. */
-static lb_status check_only(const lb_arch_kv *row, const lb_json *v, lb_err *err) {
+static lb_status check_only(const writer *w, const lb_arch_kv *row, const lb_json *v, lb_err *err) {
+    (void)w;
     bool same = !is_set(v) && !(row->flags & LB_KVF_REQUIRED);
     for (const char *s = row->fallback; is_set(v) && *s && !same;) {
         size_t len = strcspn(s, "|");
@@ -357,7 +372,9 @@ static lb_status check_last(const writer *w, const lb_arch_kv *row, const lb_jso
                    row->hf);
 }
 
-static lb_status check_period(const lb_arch_kv *row, const lb_json *v, lb_err *err) {
+static lb_status check_period(const writer *w, const lb_arch_kv *row, const lb_json *v,
+                              lb_err *err) {
+    (void)w;
     u64 period = 0, i = 0;
     lb_str text;
     if (!lb_str_to_u64(lb_str_c(row->fallback), &period) || !v || v->type != LB_JARRAY)
@@ -394,79 +411,89 @@ static lb_status put_sliding(const writer *w, const lb_arch_kv *row, const lb_js
     return st;
 }
 
-static lb_status put_const(const writer *w, const lb_arch_kv *row, lb_err *err) {
-    const lb_json v = {.type = LB_JNUMBER, .text = lb_str_c(row->fallback)};
-    return row->type == LB_GGUF_STR ? put_str(w, row->key, row->fallback, err)
-                                    : put_value(w, row, &v, err);
+/* The value of the row's fallback. */
+static lb_json fallback_of(const lb_arch_kv *row) {
+    bool is_bool = row->type == LB_GGUF_BOOL;
+    return (lb_json){.type = is_bool ? LB_JBOOL : LB_JNUMBER,
+                     .truth = is_bool && strcmp(row->fallback, "true") == 0,
+                     .text = lb_str_c(row->fallback)};
 }
 
-static lb_status put_row(const writer *w, const lb_arch_kv *row, lb_err *err) {
+static lb_status put_const(const writer *w, const lb_arch_kv *row, const lb_json *v, lb_err *err) {
+    const lb_json value = fallback_of(row);
+    (void)v;
+    return row->type == LB_GGUF_STR ? put_str(w, row->key, row->fallback, err)
+                                    : put_value(w, row, &value, err);
+}
+
+static lb_status put_rope_none(const writer *w, const lb_arch_kv *row, const lb_json *v,
+                               lb_err *err) {
+    (void)v;
+    return is_set(lb_arch_pick(w->n, "@factor")) ? LB_OK : put_str(w, row->key, "none", err);
+}
+
+static lb_status put_file_type(const writer *w, const lb_arch_kv *row, const lb_json *v,
+                               lb_err *err) {
+    (void)v;
+    return w->in ? put_u32(w, row->key, w->in->file_type, err) : LB_OK;
+}
+
+static lb_status put_false(const writer *w, const lb_arch_kv *row, const lb_json *v, lb_err *err) {
     char buf[KEY_BYTES_MAX];
-    const lb_json *v = row->names ? lb_arch_pick(w->n, row->names) : NULL;
-    u64 one = 0;
-    if (row->unless_one && lb_json_as_u64(lb_arch_pick(w->n, row->unless_one), &one) && one == 1)
+    if (!v || v->type != LB_JBOOL || v->truth)
         return LB_OK;
-    switch (row->op) {
-    case LB_KV_VALUE:
-        break;
-    case LB_KV_ROPE:
-        return put_rope_scaling(w, err);
-    case LB_KV_ROPE_NONE:
-        return is_set(lb_arch_pick(w->n, "@factor")) ? LB_OK : put_str(w, row->key, "none", err);
-    case LB_KV_HEAD_DIM:
-        return put_head_dim(w, row, v, err);
-    case LB_KV_ROPE_DIMS:
-        return put_rope_dims(w, row, err);
-    case LB_KV_ROPE_MSCALE:
-        return put_mscale(w, row, err);
-    case LB_KV_FILE_TYPE:
-        return w->in ? put_u32(w, row->key, w->in->file_type, err) : LB_OK;
-    case LB_KV_POOLING:
-        return put_pooling(w, row, err);
-    case LB_KV_GATING:
-        return is_set(v) ? put_gating(w, row, v, err) : LB_OK;
-    case LB_KV_FALSE:
-        if (v && v->type == LB_JBOOL && !v->truth)
-            return lb_meta_set_bool(w->out, full_key(w, row->key, buf), false, err);
-        return LB_OK;
-    case LB_KV_NTK_ALPHA:
-        return put_ntk_alpha(w, err);
-    case LB_KV_PRODUCT:
-        return put_product(w, row, v, err);
-    case LB_KV_OR_TIMES:
-        return put_or_times(w, row, v, err);
-    case LB_KV_BACK:
-    case LB_KV_NOT:
-        return LB_OK;
-    case LB_KV_REFUSE:
-        return check_refused(w, row, v, err);
-    case LB_KV_ONLY:
-        return check_only(row, v, err);
-    case LB_KV_LAST:
-        return check_last(w, row, v, err);
-    case LB_KV_PERIOD:
-        return check_period(row, v, err);
-    case LB_KV_CONST:
-        return put_const(w, row, err);
-    case LB_KV_SLIDING:
-        return put_sliding(w, row, v, err);
-    case LB_KV_MTP:
-        return put_mtp(w, row, v, err);
-    }
-    if (is_set(v) && ((row->flags & LB_KVF_TRUTHY) == 0 || is_truthy(v)))
+    return lb_meta_set_bool(w->out, full_key(w, row->key, buf), false, err);
+}
+
+static lb_status put_picked(const writer *w, const lb_arch_kv *row, const lb_json *v, lb_err *err) {
+    if (is_set(v) && (!(row->flags & LB_KVF_TRUTHY) || is_truthy(v)))
         return put_value(w, row, v, err);
     if (!v && row->fallback) {
-        bool is_bool = row->type == LB_GGUF_BOOL;
-        const lb_json literal = {.type = is_bool ? LB_JBOOL : LB_JNUMBER,
-                                 .truth = is_bool && strcmp(row->fallback, "true") == 0,
-                                 .text = lb_str_c(row->fallback)};
-        return put_value(w, row, &literal, err);
+        const lb_json value = fallback_of(row);
+        return put_value(w, row, &value, err);
     }
     if (row->flags & LB_KVF_ZERO_NULL)
         return put_u32(w, row->key, 0, err);
     if (row->flags & LB_KVF_REQUIRED)
         return lb_fail(err, LB_E_FORMAT, "config.json: '%s' is missing", row->names);
     return LB_OK;
+}
+
+/* Only the way back, or other rows, ask. */
+static lb_status put_nothing(const writer *w, const lb_arch_kv *row, const lb_json *v,
+                             lb_err *err) {
+    (void)w;
+    (void)row;
+    (void)v;
+    (void)err;
+    return LB_OK;
+}
+
+/* ---- all rows ---- */
+
+/* v: what the config has under the row's names, NULL for nothing. */
+typedef lb_status(put_fn)(const writer *w, const lb_arch_kv *row, const lb_json *v, lb_err *err);
+
+static put_fn *const put[] = {
+    [LB_KV_VALUE] = put_picked,        [LB_KV_BACK] = put_nothing,
+    [LB_KV_ROPE] = put_rope_scaling,   [LB_KV_ROPE_NONE] = put_rope_none,
+    [LB_KV_HEAD_DIM] = put_head_dim,   [LB_KV_ROPE_DIMS] = put_rope_dims,
+    [LB_KV_ROPE_MSCALE] = put_mscale,  [LB_KV_FILE_TYPE] = put_file_type,
+    [LB_KV_POOLING] = put_pooling,     [LB_KV_GATING] = put_gating,
+    [LB_KV_FALSE] = put_false,         [LB_KV_REFUSE] = check_refused,
+    [LB_KV_ONLY] = check_only,         [LB_KV_PERIOD] = check_period,
+    [LB_KV_OR_TIMES] = put_or_times,   [LB_KV_CONST] = put_const,
+    [LB_KV_SLIDING] = put_sliding,     [LB_KV_NOT] = put_nothing,
+    [LB_KV_NTK_ALPHA] = put_ntk_alpha, [LB_KV_MTP] = put_mtp,
+    [LB_KV_PRODUCT] = put_product,     [LB_KV_LAST] = check_last,
+};
+
+static lb_status put_row(const writer *w, const lb_arch_kv *row, lb_err *err) {
+    u64 one = 0;
+    if (row->unless_one && lb_json_as_u64(lb_arch_pick(w->n, row->unless_one), &one) && one == 1)
+        return LB_OK;
+    LB_ASSERT(row->op < LB_LEN(put) && put[row->op]);
+    return put[row->op](w, row, row->names ? lb_arch_pick(w->n, row->names) : NULL, err);
 }
 
 /* Those of the family that go before general.type. */

@@ -7,7 +7,6 @@
  * followed here. Source: conversion/base.py (load_hparams, TextModel.__init__) of llama-cpp-python
  * 0.3.36; transformers 5.23: configuration_utils.py, modeling_rope_utils.py, models/gemma3. */
 #include "arch/arch_internal.h"
-#include <stdio.h>
 
 #define LAYERS_MAX 65536 /* as in config_back.c */
 
@@ -211,13 +210,6 @@ static bool fill_shape(const lb_arch *a, lb_json *c, lb_arena *s) {
     return lb_json_set(s, c, "head_dim", lb_json_new_u64(s, n_embd / n_head));
 }
 
-/* Whether the class has a field of this name: it counts before the same key of rope parameters. */
-static bool has_field(const lb_arch *a, const char *name) {
-    char key[64];
-    snprintf(key, sizeof key, "\"%s\"", name);
-    return strstr(a->defaults, key) != NULL;
-}
-
 /* One entry of a list made by a rule: a period, or letters that repeat ("LLLG"). */
 static const char *layer_entry(const lb_arch_layers *l, const lb_json *rule, u64 period, u64 i) {
     bool single = rule && rule->type == LB_JSTRING ? rule->text.ptr[i % rule->text.len] != 'L'
@@ -246,6 +238,8 @@ static bool fill_layers(const lb_arch *a, lb_json *c, bool raw, lb_arena *s, boo
     return !*oom;
 }
 
+#define ORIGINAL "original_max_position_embeddings"
+
 /* Type and original length of one set of rope parameters. */
 static bool standardise(const lb_arch *a, lb_json *rope, const lb_json *c, lb_arena *s) {
     lb_str type;
@@ -256,14 +250,13 @@ static bool standardise(const lb_arch *a, lb_json *rope, const lb_json *c, lb_ar
         return false;
     if (!lb_json_as_str(lb_json_get(rope, "rope_type"), &type))
         return true;
-    bool yarn = lb_str_eq_c(type, "yarn"), own = has_field(a, "original_max_position_embeddings");
+    bool yarn = lb_str_eq_c(type, "yarn"), own = lb_arch_has_field(a, ORIGINAL);
     bool older = (a->flags & LB_ARCH_LONGROPE) && (yarn || lb_str_eq_c(type, "su"));
     if (lb_str_eq_c(type, "llama3") || yarn || lb_str_eq_c(type, "longrope") || older) {
-        const lb_json *length =
-            lb_json_get(c, own ? "original_max_position_embeddings" : "max_position_embeddings");
-        if (own)
-            lb_json_remove(rope, "original_max_position_embeddings");
-        if (length && !set_default(s, rope, "original_max_position_embeddings", length))
+        const lb_json *length = lb_json_get(c, own ? ORIGINAL : "max_position_embeddings");
+        if (own) /* counts before the same key here */
+            lb_json_remove(rope, ORIGINAL);
+        if (length && !set_default(s, rope, ORIGINAL, length))
             return false;
     }
     return !older || lb_json_set(s, rope, "rope_type", lb_json_new_str(s, LB_STR("longrope")));

@@ -559,6 +559,9 @@ static void check_longrope(const char *more, float want, const char *back) {
     CHECK_OK(lb_arch_config_from_meta(&in, &arena, &out, &err));
     CHECK_U64(lb_str_find(out.config, LB_STR("attention_factor"), &at), back != NULL);
     CHECK(!back || lb_str_find(out.config, lb_str_c(back), &at));
+    lb_meta_remove(&m, "phi3.rope.scaling.original_context_length"); /* the loader: the whole */
+    CHECK_OK(lb_arch_config_from_meta(&in, &arena, &out, &err));
+    CHECK(lb_str_find(out.config, LB_STR("\"original_max_position_embeddings\": 131072"), &at));
     in.n_rope_long = 3;
     CHECK_U64(lb_arch_config_from_meta(&in, &arena, &out, &err), LB_E_FORMAT);
     lb_meta_deinit(&m);
