@@ -725,4 +725,81 @@ LB_TEST(refused_configs) {
               LB_E_FORMAT);
 }
 
+/* What the GGUF of a family has no key for. word: in the message. */
+LB_TEST(no_key_for_it) {
+    static const struct {
+        const char *type, *more, *word;
+    } rows[] = {
+        {"nemotron", "\"hidden_act\": \"gelu\"", "hidden_act"},
+        {"nemotron", "\"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 2.0}", "rope_type"},
+        {"stablelm", "\"rope_theta\": 20000", "rope_theta"},
+        {"stablelm", "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2.0}", "rope_type"},
+        {"stablelm", "\"head_dim\": 64", "head_dim"},
+        {"glm", "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2.0}", "rope_type"},
+        {"glm", "\"head_dim\": 64", "head_dim"},
+        {"glm4", "\"rope_scaling\": {\"rope_type\": \"default\", \"mrope_section\": [8, 4, 4]}",
+         "mrope_section"},
+        {"phimoe",
+         "\"rope_scaling\": {\"type\": \"longrope\", \"long_factor\": [], \"short_factor\": [], "
+         "\"original_max_position_embeddings\": 4096, \"long_mscale\": 1.2, "
+         "\"short_mscale\": 1.1}",
+         "short_mscale"},
+        {"phimoe",
+         "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2.0, "
+         "\"original_max_position_embeddings\": 4096}",
+         "rope_type"},
+    };
+    for (size_t i = 0; i < LB_LEN(rows); i++) {
+        lb_str text =
+            lb_arena_printf(&arena, "{\"model_type\": \"%s\", %s}", rows[i].type, rows[i].more);
+        CHECK_U64(meta_of(text.ptr, "x"), LB_E_UNSUPPORTED);
+        CHECK(strstr(err.msg, rows[i].word));
+    }
+}
+
+/* ... and the same families as their config classes have them. */
+LB_TEST(defaults_have_a_form) {
+    static const char *const types[] = {"phi3", "nemotron", "stablelm", "glm4", "glm"};
+    for (size_t i = 0; i < LB_LEN(types); i++)
+        CHECK_OK(meta_of(lb_arena_printf(&arena, "{\"model_type\": \"%s\"}", types[i]).ptr, "x"));
+}
+
+/* Where the reference writes what makes another model: the config's own values. */
+LB_TEST(values_of_the_config) {
+    static const struct {
+        const char *type, *more, *key;
+        double want;
+    } rows[] = {
+        /* Minitron 8B: half of a head, which is not 4096 / 48 */
+        {"nemotron", "\"hidden_size\": 4096, \"num_attention_heads\": 48, \"head_dim\": 128",
+         "nemotron.rope.dimension_count", 64},
+        {"phimoe",
+         "\"rope_scaling\": {\"type\": \"longrope\", \"long_factor\": [], \"short_factor\": [], "
+         "\"original_max_position_embeddings\": 4096, \"long_mscale\": 1.25, "
+         "\"short_mscale\": 1.25}",
+         "phimoe.rope.scaling.attn_factor", 1.25},
+        {"glm", "\"max_position_embeddings\": 8192", "chatglm.context_length", 8192},
+        {"glm", "\"rope_theta\": 5000000.0", "chatglm.rope.freq_base", 5000000},
+        {"glm", "\"rms_norm_eps\": 0.5", "chatglm.attention.layer_norm_rms_epsilon", 0.5},
+    };
+    for (size_t i = 0; i < LB_LEN(rows); i++) {
+        lb_json *c;
+        const lb_arch *a;
+        lb_hparams hp;
+        lb_gguf_meta m;
+        double v = 0;
+        u64 n = 0;
+        lb_str text =
+            lb_arena_printf(&arena, "{\"model_type\": \"%s\", %s}", rows[i].type, rows[i].more);
+        lb_meta_init(&m, &arena);
+        CHECK_OK(lb_json_parse(text, "t", &arena, &c, &err));
+        CHECK_OK(lb_arch_from_config(c, &a, &hp, &err));
+        CHECK_OK(lb_arch_meta_model(a, c, &m, &err));
+        const lb_gguf_kv *kv = lb_meta_find(&m, rows[i].key);
+        CHECK(kv && (lb_kv_as_f64(kv, &v) || lb_kv_as_u64(kv, &n)));
+        CHECK(v == rows[i].want || (double)n == rows[i].want);
+        lb_meta_deinit(&m);
+    }
+}
+
 LB_TEST_MAIN("fast")
