@@ -184,7 +184,7 @@ struct lb_arch {
                              key; NULL */
     const char *mlx; /* JSON object: what mlx-lm's class assumes for keys that a config lacks; null:
                         the key must be there; "x?": and may be null; "x!": the only value that
- it knows */
+                        it knows; "rope_scaling.type": that older name of the type */
     const char *refused_label; /* a folder or model card of this kind needs more; NULL */
     u32 flags;
     const lb_arch_outer *outers; /* classes that hold this model beside other parts */

@@ -186,12 +186,16 @@ static bool add_scaling(lb_json *config, const lb_arch_normal *n, lb_arena *s) {
     lb_json *scaling = lb_json_copy(s, n->rope);
     lb_json_remove(scaling, "rope_theta");
     lb_json_remove(scaling, "partial_rotary_factor");
-    bool older = lb_str_eq_c(type, "linear") || lb_str_eq_c(type, "longrope") ||
-                 lb_str_eq_c(type, "dynamic");
-    if (older && !lb_json_get(scaling, "type") && /* some classes know the older name alone */
-        !lb_json_set(s, scaling, "type", lb_json_new_str(s, type)))
-        return false;
     return lb_json_set(s, config, "rope_scaling", scaling);
+}
+
+/* The type under its older name, the only one that some classes know. */
+static bool add_scaling_type(lb_json *config, const lb_json *mlx, lb_arena *s) {
+    lb_json *scaling = lb_json_get(config, "rope_scaling");
+    const lb_json *type = lb_json_get(scaling, "rope_type");
+    if (!lb_json_get(mlx, "rope_scaling.type") || !type || lb_json_get(scaling, "type"))
+        return true;
+    return lb_json_set(s, scaling, "type", lb_json_copy(s, type));
 }
 
 /* mlx-lm has one rope base for all layers of a family whose config has no key for another. */
@@ -295,7 +299,8 @@ static lb_status complete(lb_json *config, lb_arena *s, lb_err *err) {
     }
     for (const lb_json *d = mlx->first; d; d = d->next)
         LB_TRY(add_key(a, &n, d, text, s, err));
-    bool scaled = lb_json_get(mlx, "rope_parameters") || add_scaling(text, &n, s);
+    bool scaled = (lb_json_get(mlx, "rope_parameters") || add_scaling(text, &n, s)) &&
+                  add_scaling_type(text, mlx, s);
     return scaled && add_nulls(mlx, text, s) ? LB_OK : no_memory(err);
 }
 

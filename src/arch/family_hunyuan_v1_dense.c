@@ -59,7 +59,8 @@ const lb_arch lb_arch_hunyuan_v1_dense = {
     .constants = "{\"hidden_act\": \"silu\", \"use_qk_norm\": true}",
     .mlx = "{\"vocab_size\": null, \"hidden_size\": null, \"num_hidden_layers\": null,"
            "\"intermediate_size\": null, \"num_attention_heads\": null,"
-           "\"num_key_value_heads\": null, \"rms_norm_eps\": null, \"rope_theta\": 10000,"
+           "\"num_key_value_heads\": null, \"rms_norm_eps\": null, \"rope_theta\": 10000, "
+           "\"rope_scaling.type\": null,"
            "\"max_position_embeddings\": 32768,"
            "\"attention_bias\": false, \"tie_word_embeddings\": false, \"head_dim\": null}",
     .biases = biases,

@@ -54,7 +54,8 @@ const lb_arch lb_arch_internlm2 = {
     .constants = "{\"hidden_act\": \"silu\"}",
     .mlx = "{\"hidden_size\": null, \"num_hidden_layers\": null, \"intermediate_size\": null,"
            "\"num_attention_heads\": null, \"rms_norm_eps\": null, \"vocab_size\": null,"
-           "\"bias\": true, \"max_position_embeddings\": 32768, \"rope_theta\": 10000,"
+           "\"bias\": true, \"max_position_embeddings\": 32768, \"rope_theta\": 10000, "
+           "\"rope_scaling.type\": null,"
            "\"tie_word_embeddings\": false}",
     .biases = biases,
     .n_biases = LB_LEN(biases),

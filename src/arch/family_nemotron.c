@@ -74,6 +74,6 @@ const lb_arch lb_arch_nemotron = {
            "\"intermediate_size\": null, \"num_attention_heads\": null, \"norm_eps\": null,"
            "\"vocab_size\": null, \"num_key_value_heads\": null, \"head_dim\": null,"
            "\"attention_bias\": false, \"mlp_bias\": false, \"partial_rotary_factor\": 0.5,"
-           "\"rope_theta\": 10000.0, \"tie_word_embeddings\": false}",
+           "\"rope_theta\": 10000.0, \"rope_scaling.type\": null, \"tie_word_embeddings\": false}",
     .flags = LB_ARCH_HEAD_DIM_SPLIT,
 };

@@ -44,7 +44,8 @@ const lb_arch lb_arch_phi3 = {
     .constants = "{\"hidden_act\": \"silu\", \"pad_token_id\": null}",
     .mlx = "{\"hidden_size\": null, \"num_hidden_layers\": null, \"intermediate_size\": null,"
            "\"num_attention_heads\": null, \"rms_norm_eps\": null, \"vocab_size\": null,"
-           "\"num_key_value_heads\": null, \"rope_theta\": 10000, \"partial_rotary_factor\": 1.0,"
+           "\"num_key_value_heads\": null, \"rope_theta\": 10000, \"rope_scaling.type\": null, "
+           "\"partial_rotary_factor\": 1.0,"
            "\"max_position_embeddings\": 131072, \"original_max_position_embeddings\": 4096,"
            "\"tie_word_embeddings\": false}",
     .flags = LB_ARCH_OWN_KV | LB_ARCH_NO_HEAD_DIM | LB_ARCH_LONGROPE,

@@ -231,6 +231,12 @@ LB_TEST(mlx_gets_what_it_reads) {
                   "\"rope_theta\": 10000.0}}",
                   "rope_theta", NULL));
     CHECK(mlx_has("{" LLAMA "\"rope_theta\": 5.0}", "rope_scaling", NULL));
+    CHECK(mlx_has("{\"model_type\": \"nemotron\", \"rope_scaling\": {\"rope_type\": \"linear\", "
+                  "\"factor\": 2.0}}",
+                  "rope_scaling",
+                  "{\"rope_type\": \"linear\", \"factor\": 2.0, \"type\": \"linear\"}"));
+    CHECK(mlx_has("{" LLAMA "\"rope_scaling\": {\"rope_type\": \"linear\", \"factor\": 2.0}}",
+                  "rope_scaling", "{\"rope_type\": \"linear\", \"factor\": 2.0}"));
     CHECK(mlx_has("{\"model_type\": \"llama\"}", "tie_word_embeddings", "false"));
     CHECK(mlx_has("{\"model_type\": \"qwen2\", \"num_key_value_heads\": 2}", "rope_theta",
                   "10000.0"));
