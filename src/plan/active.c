@@ -124,7 +124,7 @@ static lb_status note_hash(lb_active *a, u32 source, u32 tensor, lb_hash128 h, l
 /* The stream's bytes are the leaf's: one hash for both. */
 static bool is_shared(const lb_active *a, u32 leaf) {
     for (u32 i = 0; i < a->pass->n_insts && a->job->n_segments == 1; i++)
-        if (a->pass->insts[i].node->kind == LB_NODE_ENCODE && a->pass->insts[i].leaf == leaf)
+        if (lb_inst_copies(&a->pass->insts[i]) && a->pass->insts[i].leaf == leaf)
             return a->pass->leaves[leaf].moves.n == 0;
     return false;
 }
@@ -205,7 +205,7 @@ static lb_status end_leaf_hashes(lb_runner *r, lb_active *a, lb_err *err) {
                 continue;
             lb_hash128 h = lb_xxh_digest(chain ? &chain->state : &a->leaf_hash[i].state[k]);
             for (u32 j = 0; a->leaf_hash[i].shared && j < p->n_insts; j++)
-                if (p->insts[j].node->kind == LB_NODE_ENCODE && p->insts[j].leaf == i)
+                if (lb_inst_copies(&p->insts[j]) && p->insts[j].leaf == i)
                     h = lb_xxh_digest(&a->hash[p->insts[j].root]);
             u32 tensor = l->codec.part[k].tensor;
             r->plan->src[l->source].tensor_hash[tensor] = h;

@@ -214,7 +214,8 @@ static bool moves_eq(const lb_moves *a, const lb_moves *b) {
 
 static bool frame_eq(const lb_frame *a, const lb_frame *b) {
     return a->row == b->row && a->col == b->col && a->col_shift == b->col_shift &&
-           a->n_all == b->n_all;
+           a->n_all == b->n_all && a->row_div == b->row_div && a->col_div == b->col_div &&
+           a->col_mul == b->col_mul;
 }
 
 static u64 lcm(u64 a, u64 b) {
@@ -373,7 +374,15 @@ static void set_apart(builder *b, const lb_node *n) {
 }
 
 static bool is_upright(const lb_frame *f) {
-    return f->row == LB_AXIS_ROWS && f->col == LB_AXIS_COLS;
+    return f->row == LB_AXIS_ROWS && f->col == LB_AXIS_COLS && !f->row_div && !f->col_div &&
+           !f->col_mul;
+}
+
+/* Rows and columns of the pass, either way round, and all of the columns in order. */
+static bool is_turnable(const lb_frame *f) {
+    return ((f->row == LB_AXIS_ROWS && f->col == LB_AXIS_COLS) ||
+            (f->row == LB_AXIS_COLS && f->col == LB_AXIS_ROWS)) &&
+           !f->col_shift && !f->col_mul;
 }
 
 static void build_lowrank(builder *b, lb_inst *x, const lb_moves *moves, lb_frame frame) {
@@ -395,15 +404,35 @@ static void build_lowrank(builder *b, lb_inst *x, const lb_moves *moves, lb_fram
 /* Below a transposition rows are columns; below a second one they are rows again. */
 static void build_transpose(builder *b, lb_inst *x, const lb_moves *moves, lb_frame frame) {
     static const lb_moves none = {.band = 1};
-    bool swapped = frame.row == LB_AXIS_COLS && frame.col == LB_AXIS_ROWS;
-    if (moves->n || frame.col_shift || (!is_upright(&frame) && !swapped)) {
+    if (moves->n || !is_turnable(&frame)) {
         set_apart(b, x->node);
         return;
     }
     b->pass->swapped = true;
-    lb_frame below = {swapped ? LB_AXIS_ROWS : LB_AXIS_COLS, swapped ? LB_AXIS_COLS : LB_AXIS_ROWS,
-                      0, 0};
+    lb_frame below = {
+        .row = frame.col, .row_div = frame.col_div, .col = frame.row, .col_div = frame.row_div};
     x->in[x->n_in++] = build(b, x->node->in[0], &none, below);
+}
+
+/* Every n-th column: the input's stretch is n times as long. */
+static void build_every(builder *b, lb_inst *x, const lb_moves *moves, lb_frame frame) {
+    if (!is_turnable(&frame) || frame.col_div || x->node->u.index.step > UINT32_MAX) {
+        set_apart(b, x->node);
+        return;
+    }
+    frame.col_mul = (u32)x->node->u.index.step;
+    x->in[x->n_in++] = build(b, x->node->in[0], moves, frame);
+}
+
+/* Columns in turn: each input's stretch is half as long. */
+static void build_weave(builder *b, lb_inst *x, const lb_moves *moves, lb_frame frame) {
+    if (!is_turnable(&frame) || frame.col_div) {
+        set_apart(b, x->node);
+        return;
+    }
+    frame.col_div = 2;
+    for (u32 i = 0; i < 2 && b->st == LB_OK; i++)
+        x->in[x->n_in++] = build(b, x->node->in[i], moves, frame);
 }
 
 static void build_inputs(builder *b, lb_inst *x, const lb_node *n, const lb_moves *moves,
@@ -413,12 +442,20 @@ static void build_inputs(builder *b, lb_inst *x, const lb_node *n, const lb_move
         x->leaf = build_leaf(b, n->in[0], *moves, frame);
         return;
     case LB_NODE_ENCODE:
-        if (lb_graph_node(b->g, n->in[0])->value == LB_VALUE_STORED)
+        if (lb_graph_node(b->g, n->in[0])->value == LB_VALUE_STORED) {
+            frame.col_mul = n->u.repack ? lb_repack_cols(n->u.repack) : 0;
+            frame.col_mul = frame.col_mul > 1 ? frame.col_mul : 0;
             x->leaf = build_leaf(b, n->in[0], *moves, frame);
-        else
+        } else {
             x->in[x->n_in++] = build(b, n->in[0], moves, frame);
+        }
         return;
     case LB_NODE_MAP:
+        if (n->op == LB_MAP_WEAVE) {
+            build_weave(b, x, moves, frame);
+            return;
+        }
+        /* fall through */
     case LB_NODE_STAT:
         for (u32 i = 0; i < n->n_in && b->st == LB_OK; i++)
             x->in[x->n_in++] = build_input(b, n, i, moves, frame);
@@ -437,7 +474,10 @@ static void build_inputs(builder *b, lb_inst *x, const lb_node *n, const lb_move
         build_lowrank(b, x, moves, frame);
         return;
     case LB_NODE_INDEX:
-        build_transpose(b, x, moves, frame);
+        if (n->op == LB_INDEX_EVERY)
+            build_every(b, x, moves, frame);
+        else
+            build_transpose(b, x, moves, frame);
         return;
     default:
         return;
@@ -492,7 +532,8 @@ static u32 build_node(builder *b, lb_node_id id, const lb_moves *moves, lb_frame
         frame.col_shift += n->u.index.from;
         return build(b, n->in[0], moves, frame);
     }
-    if (n->kind == LB_NODE_INDEX && n->op != LB_INDEX_TRANSPOSE && !apart) {
+    if (n->kind == LB_NODE_INDEX && n->op != LB_INDEX_TRANSPOSE && n->op != LB_INDEX_EVERY &&
+        !apart) {
         lb_moves below = moves_below(b, moves, n);
         return b->st == LB_OK ? build(b, n->in[0], &below, frame) : UINT32_MAX;
     }
@@ -547,9 +588,17 @@ static lb_status units(builder *b, lb_pass *p) {
             p->folds = true;
         if (x->node->kind == LB_NODE_MAKE && x->moves.band > 1)
             p->unit_rows = lcm(p->unit_rows, x->moves.band);
+        if (x->node->kind == LB_NODE_MAP && x->node->op == LB_MAP_WEAVE &&
+            x->role == LB_INST_COMPUTE) { /* pairs stay together */
+            if (x->frame.col == LB_AXIS_COLS)
+                p->unit_cols = lcm(p->unit_cols, 2);
+            else
+                p->unit_rows = lcm(p->unit_rows, 2);
+        }
         if (x->node->kind == LB_NODE_ENCODE && x->leaf != UINT32_MAX) {
             const lb_leaf *l = &p->leaves[x->leaf];
-            if (l->frame.col_shift % l->codec.unit_elems || p->n_cols % l->codec.unit_elems ||
+            if (l->frame.col_shift % l->codec.unit_elems ||
+                p->n_cols * LB_MAX(l->frame.col_mul, 1) % l->codec.unit_elems ||
                 l->frame.row != LB_AXIS_ROWS || l->frame.col != LB_AXIS_COLS)
                 return lb_fail(b->err, LB_E_UNSUPPORTED,
                                "tensor '%.*s': columns cut inside a block",
@@ -605,7 +654,7 @@ static lb_status end_pass(builder *b) {
 
 static void build_result(builder *b, u32 result) {
     static const lb_moves none = {.band = 1};
-    const lb_frame frame = {LB_AXIS_ROWS, LB_AXIS_COLS, 0, 0};
+    const lb_frame frame = {.row = LB_AXIS_ROWS, .col = LB_AXIS_COLS};
     lb_result *r = &b->prog->results[result];
     const lb_node *n = lb_graph_node(b->g, r->node);
     lb_inst x = {.node = n,
@@ -670,7 +719,7 @@ static lb_status build_roots(builder *b, const lb_node_id *roots, u32 n_roots) {
             return lb_fail(b->err, LB_E_USAGE,
                            "the outputs of a job must be encode nodes of one shape");
         lb_inst x = {.node = n,
-                     .frame = {LB_AXIS_ROWS, LB_AXIS_COLS, 0, 0},
+                     .frame = {.row = LB_AXIS_ROWS, .col = LB_AXIS_COLS},
                      .moves = none,
                      .leaf = UINT32_MAX,
                      .slot = LB_NO_SLOT,

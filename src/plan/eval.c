@@ -278,6 +278,7 @@ static void map_op(const lb_kernels *k, lb_map_op op, u64 n, float *out, const m
     case LB_MAP_LOG:
         k->map_log_f32(n, out, x->a);
         return;
+    case LB_MAP_WEAVE:
     case LB_MAP_OP_COUNT:
         break;
     }
@@ -294,8 +295,29 @@ static const float *map_row(const float *in, lb_rect ir, u64 i, u64 nc, float *s
     return spread;
 }
 
+static void run_every(const lb_eval *e, const lb_inst *x, lb_rect strip, lb_rect r, float *out) {
+    lb_rect in = inst_rect(e, x->in[0], strip);
+    const float *a = slot(e, x->in[0]);
+    u64 step = x->node->u.index.step;
+    for (u64 i = 0; i < r.nr; i++)
+        for (u64 j = 0; j < r.nc; j++)
+            out[i * r.nc + j] = a[i * in.nc + x->node->u.index.from + j * step];
+}
+
+static void run_weave(const lb_eval *e, const lb_inst *x, lb_rect r, float *out) {
+    const float *a = slot(e, x->in[0]), *b = slot(e, x->in[1]);
+    for (u64 i = 0; i < r.nr * r.nc / 2; i++) {
+        out[2 * i] = a[i];
+        out[2 * i + 1] = b[i];
+    }
+}
+
 static void run_map(lb_eval *e, const lb_inst *x, lb_rect strip, lb_rect r, float *out) {
     lb_map_op op = (lb_map_op)x->node->op;
+    if (op == LB_MAP_WEAVE) {
+        run_weave(e, x, r, out);
+        return;
+    }
     float c = scalar_of(e, x);
     lb_rect ar = inst_rect(e, x->in[0], strip),
             br = x->n_in > 1 ? inst_rect(e, x->in[1], strip) : ar;
@@ -371,6 +393,23 @@ static void run_encode(lb_eval *e, u32 inst, lb_rect r) {
     u8 *out = e->slab + e->inst_off[inst] +
               ((r.r0 - e->tile.r0) * e->tile.nc + (r.c0 - e->tile.c0)) * size;
     lb_kernels_encode(e->k, t)(r.nr * r.nc, out, slot(e, x->in[0]), e->counts[x->root]);
+}
+
+/* Codes of a strip in another layout. */
+static void run_repack(lb_eval *e, u32 inst, lb_rect strip) {
+    const lb_inst *x = &e->pass->insts[inst];
+    piece p = {.leaf = &e->pass->leaves[x->leaf], .at = &e->leaf[x->leaf]};
+    lb_rect r = lb_frame_rect(&p.leaf->frame, strip);
+    u64 row_bytes = 0, before = 0;
+    bool ok = lb_dtype_bytes((lb_dtype)x->node->op, e->tile.nc, &row_bytes) &&
+              lb_dtype_bytes((lb_dtype)x->node->op, strip.c0 - e->tile.c0, &before);
+    LB_ASSERT(ok && r.c0 % p.leaf->codec.unit_elems == 0);
+    for (u64 i = 0; i < r.nr; i++) {
+        locate(e, &p, r.r0 + i, r.c0);
+        lb_repack_run(
+            x->node->u.repack, &p.leaf->codec, r.nc / p.leaf->codec.unit_elems,
+            e->slab + e->inst_off[inst] + (strip.r0 - e->tile.r0 + i) * row_bytes + before, p.part);
+    }
 }
 
 static void kth_strip(const lb_held *h, u32 round, u64 n, const float *x, u32 *bins) {
@@ -479,7 +518,12 @@ static void run_inst(lb_eval *e, u32 i, lb_rect strip) {
     case LB_NODE_LOWRANK:
         run_lowrank(e, x, strip, r, out);
         return;
-    case LB_NODE_INDEX: { /* transposition: the input's rows are this one's columns */
+    case LB_NODE_INDEX: {
+        if (x->node->op == LB_INDEX_EVERY) {
+            run_every(e, x, strip, r, out);
+            return;
+        }
+        /* transposition: the input's rows are this one's columns */
         lb_rect in = inst_rect(e, x->in[0], strip);
         e->k->transpose(in.nr, in.nc, sizeof *out, out, in.nr, slot(e, x->in[0]), in.nc);
         e->moved_bytes += in.nr * in.nc * sizeof *out;
@@ -491,6 +535,8 @@ static void run_inst(lb_eval *e, u32 i, lb_rect strip) {
     case LB_NODE_ENCODE:
         if (x->leaf == UINT32_MAX)
             run_encode(e, i, r);
+        else if (!lb_inst_copies(x))
+            run_repack(e, i, strip);
         return;
     default:
         LB_ASSERT(false && "an instance of this kind");
@@ -502,8 +548,7 @@ void lb_eval_tile(lb_eval *e) {
     lb_rect t = e->tile;
     bool computes = false;
     for (u32 i = 0; i < p->n_insts; i++)
-        computes |= p->insts[i].role != LB_INST_COMPUTE ||
-                    p->insts[i].node->kind != LB_NODE_ENCODE || p->insts[i].leaf == UINT32_MAX;
+        computes |= !lb_inst_copies(&p->insts[i]);
     if (!computes) /* stored bytes go out as they came in */
         return;
     begin_stats(e);

@@ -377,6 +377,21 @@ lb_node_id lb_expr_cols(lb_graph *g, lb_node_id x, u64 from, u64 n_cols) {
     return push_index(g, LB_INDEX_COLS, x, n);
 }
 
+lb_node_id lb_expr_every(lb_graph *g, lb_node_id x, u64 from, u64 step) {
+    const lb_node *in = input_of(g, x, LB_VALUE_F32, "every");
+    if (!in)
+        return LB_NODE_NONE;
+    if (step == 0 || from >= step || in->n_cols % step != 0) {
+        FAULT(g, LB_E_FORMAT, "%llu columns do not divide by %llu", (unsigned long long)in->n_cols,
+              (unsigned long long)step);
+        return LB_NODE_NONE;
+    }
+    lb_node n = {.n_rows = in->n_rows, .n_cols = in->n_cols / step};
+    n.u.index.from = from;
+    n.u.index.step = step;
+    return step == 1 ? x : push_index(g, LB_INDEX_EVERY, x, n);
+}
+
 static bool scalar_ok(lb_graph *g, lb_scalar c) {
     if (c.stat == LB_NODE_NONE)
         return true;
@@ -419,6 +434,13 @@ lb_node_id lb_expr_map2(lb_graph *g, lb_map_op op, lb_node_id a, lb_node_id b, l
               (unsigned long long)na->n_rows, (unsigned long long)na->n_cols,
               (unsigned long long)nb->n_rows, (unsigned long long)nb->n_cols);
         return LB_NODE_NONE;
+    }
+    if (op == LB_MAP_WEAVE) {
+        if (na->n_rows != nb->n_rows || na->n_cols != nb->n_cols ||
+            !lb_mul_u64(n.n_cols, 2, &n.n_cols)) {
+            FAULT(g, LB_E_FORMAT, "matrices of different shapes do not alternate");
+            return LB_NODE_NONE;
+        }
     }
     n.n_in = 2;
     n.in = inputs(g, (lb_node_id[]){a, b}, 2);
@@ -534,4 +556,47 @@ lb_node_id lb_expr_encode(lb_graph *g, lb_node_id x, lb_dtype dtype) {
                            .n_rows = in->n_rows,
                            .n_cols = in->n_cols},
                  x);
+}
+
+/* Units of 32 codes: columns that one element of the result stands for, and its type. */
+static const struct {
+    u32 cols;
+    lb_dtype dtype;
+} repacks[LB_REPACK_COUNT] = {
+    [LB_REPACK_NONE] = {1, LB_U8},
+    [LB_REPACK_MXFP4] = {1, LB_MXFP4},
+    [LB_REPACK_MXFP4_CODES] = {8, LB_U32},
+    [LB_REPACK_MXFP4_SCALES] = {32, LB_U8},
+};
+
+u32 lb_repack_cols(lb_repack repack) {
+    return repacks[repack].cols;
+}
+
+bool lb_repack_takes(lb_repack repack, const lb_source *s, const lb_weight *w) {
+    bool plain = w->enc.kind == LB_ENC_PLAIN;
+    if (plain ? s->tensors[w->part[0]].dtype != LB_MXFP4 : w->enc.kind != LB_ENC_MLX_MXFP4)
+        return false;
+    u64 rows, cols;
+    lb_shape_matrix(&w->shape, &rows, &cols);
+    return repack != LB_REPACK_NONE && cols % 32 == 0;
+}
+
+lb_node_id lb_expr_repack(lb_graph *g, lb_node_id x, lb_repack repack) {
+    const lb_node *in = input_of(g, x, LB_VALUE_STORED, "repack");
+    if (!in)
+        return LB_NODE_NONE;
+    if (!lb_repack_takes(repack, stored_source(g, x), stored_weight(g, x)) ||
+        in->n_cols % 32 != 0) {
+        FAULT(g, LB_E_UNSUPPORTED, "tensor '%.*s': its codes have no such layout",
+              LB_FMT(stored_weight(g, x)->name));
+        return LB_NODE_NONE;
+    }
+    lb_node n = {.kind = LB_NODE_ENCODE,
+                 .op = (u32)repacks[repack].dtype,
+                 .value = LB_VALUE_BYTES,
+                 .n_rows = in->n_rows,
+                 .n_cols = in->n_cols / repacks[repack].cols};
+    n.u.repack = repack;
+    return push1(g, n, x);
 }

@@ -40,7 +40,8 @@ typedef enum lb_index_op {
     LB_INDEX_RUNS,      /* result row i = input row from + i / run * step + i % run (half: run) */
     LB_INDEX_STRIDES,   /* result row i = input row lb_strides_at(i) */
     LB_INDEX_TRANSPOSE, /* result[i][j] = input[j][i] */
-    LB_INDEX_COLS       /* result column j = input column from + j */
+    LB_INDEX_COLS,      /* result column j = input column from + j */
+    LB_INDEX_EVERY      /* result column j = input column from + j * step; of values only */
 } lb_index_op;
 
 /* Runs of neighbours in two nested loops: parts of groups, and orders of heads turned over. */
@@ -75,6 +76,7 @@ typedef enum lb_map_op {
     LB_MAP_ROUND_BF16, /* through bf16 and back */
     LB_MAP_EXP,        /* exp(a), correctly rounded */
     LB_MAP_LOG,        /* log(a), correctly rounded */
+    LB_MAP_WEAVE,      /* twice the columns: a's and b's in turn */
     LB_MAP_OP_COUNT
 } lb_map_op;
 
@@ -102,6 +104,15 @@ typedef enum lb_dense_op {
     LB_DENSE_GRAM, /* X [n, m] -> X X^T [n, n]; declares n*m + n*n f32 */
     LB_DENSE_OP_COUNT
 } lb_dense_op;
+
+/* encode: codes of one layout as those of another; no value changes. */
+typedef enum lb_repack {
+    LB_REPACK_NONE,
+    LB_REPACK_MXFP4,        /* LB_MXFP4: GGUF's blocks */
+    LB_REPACK_MXFP4_CODES,  /* LB_U32: eight codes a word, the first lowest (MLX, gpt-oss) */
+    LB_REPACK_MXFP4_SCALES, /* LB_U8: a scale for 32 codes */
+    LB_REPACK_COUNT
+} lb_repack;
 
 /* A number of a map: a constant, or made from a stat's result. */
 typedef enum lb_scalar_fn {
@@ -148,7 +159,8 @@ typedef struct lb_node {
         struct {
             u64 k; /* KTH */
         } stat;
-        float scale; /* LOWRANK */
+        float scale;      /* LOWRANK */
+        lb_repack repack; /* ENCODE */
     } u;
 } lb_node;
 
@@ -196,6 +208,8 @@ lb_node_id lb_expr_gather(lb_graph *g, lb_node_id x, const u64 *table, u64 n_row
 lb_node_id lb_expr_strides(lb_graph *g, lb_node_id x, const lb_strides *s, u64 n_rows);
 lb_node_id lb_expr_transpose(lb_graph *g, lb_node_id x);
 lb_node_id lb_expr_cols(lb_graph *g, lb_node_id x, u64 from, u64 n_cols);
+/* Every step-th column from `from` (below step) on; the columns are a multiple of step. */
+lb_node_id lb_expr_every(lb_graph *g, lb_node_id x, u64 from, u64 step);
 lb_node_id lb_expr_map1(lb_graph *g, lb_map_op op, lb_node_id a, lb_scalar c);
 lb_node_id lb_expr_map2(lb_graph *g, lb_map_op op, lb_node_id a, lb_node_id b, lb_scalar c);
 lb_node_id lb_expr_row(lb_graph *g, lb_row_op op, lb_node_id x); /* but for MOVE */
@@ -207,4 +221,9 @@ lb_node_id lb_expr_dense(lb_graph *g, lb_dense_op op, lb_node_id x);
 /* f32 -> dtype (f32, f16, bf16); or, of a stored value of exactly that plain dtype, its bytes as
  * they are. */
 lb_node_id lb_expr_encode(lb_graph *g, lb_node_id x, lb_dtype dtype);
+/* Codes as they are stored, in another layout; x: stored, of an encoding that has such codes. */
+lb_node_id lb_expr_repack(lb_graph *g, lb_node_id x, lb_repack repack);
+u32 lb_repack_cols(lb_repack repack); /* columns of the matrix that one of the output's covers */
+/* Whether a weight's codes can be written so. */
+bool lb_repack_takes(lb_repack repack, const lb_source *s, const lb_weight *w);
 #endif

@@ -2,6 +2,11 @@
 /* geometry.c: how a pass is cut into tiles and strips, and where a tile's bytes lie in its slab. */
 #include "plan/prog.h"
 
+static void scale(u64 *from, u64 *n, u32 div, u32 mul) {
+    *from = *from / LB_MAX(div, 1) * LB_MAX(mul, 1);
+    *n = *n / LB_MAX(div, 1) * LB_MAX(mul, 1);
+}
+
 lb_rect lb_frame_rect(const lb_frame *f, lb_rect d) {
     lb_rect r = {0, 0, 0, 0};
     switch (f->row) {
@@ -18,20 +23,24 @@ lb_rect lb_frame_rect(const lb_frame *f, lb_rect d) {
         LB_ASSERT(false && "all rows");
         break;
     }
+    if (f->row != LB_AXIS_ONE)
+        scale(&r.r0, &r.nr, f->row_div, 1);
     switch (f->col) {
     case LB_AXIS_ROWS:
-        r.c0 = d.r0 + f->col_shift, r.nc = d.nr;
+        r.c0 = d.r0, r.nc = d.nr;
         break;
     case LB_AXIS_COLS:
-        r.c0 = d.c0 + f->col_shift, r.nc = d.nc;
+        r.c0 = d.c0, r.nc = d.nc;
         break;
     case LB_AXIS_ONE:
         r.nc = 1;
-        break;
+        return r;
     case LB_AXIS_ALL:
         r.c0 = f->col_shift, r.nc = f->n_all;
-        break;
+        return r;
     }
+    scale(&r.c0, &r.nc, f->col_div, f->col_mul);
+    r.c0 += f->col_shift;
     return r;
 }
 
@@ -166,10 +175,12 @@ u64 lb_tile_layout(const lb_pass *p, lb_rect tile, lb_layout_leaf *leaf, u64 *in
         } else if (x->role != LB_INST_COMPUTE) {
             size = 0;
         } else if (x->node->kind == LB_NODE_ENCODE) {
-            if (x->leaf == UINT32_MAX)
-                size = tile.nr * tile.nc * lb_dtype_get((lb_dtype)x->node->op)->block_bytes;
-            else if (inst_off)
-                inst_off[i] = first_part[x->leaf];
+            if (lb_inst_copies(x)) {
+                if (inst_off)
+                    inst_off[i] = first_part[x->leaf];
+            } else if (!lb_dtype_bytes((lb_dtype)x->node->op, tile.nr * tile.nc, &size)) {
+                size = 0; /* whole blocks: see units() */
+            }
         } else if (x->node->kind == LB_NODE_STAT) {
             size = stat_bytes(x->node, tile);
         } else if (x->node->kind == LB_NODE_MAKE && x->node->op == LB_MAKE_BERNOULLI) {

@@ -2,11 +2,11 @@
 /* print.c: a job as one line of text, as --dry-run shows it. */
 #include "plan/plan.h"
 
-static const char *const index_names[] = {"rows", "heads",   "unheads",   "gather",
-                                          "runs", "strides", "transpose", "cols"};
+static const char *const index_names[] = {"rows",    "heads",     "unheads", "gather", "runs",
+                                          "strides", "transpose", "cols",    "every"};
 static const char *const make_names[] = {"const", "fill", "bernoulli"};
-static const char *const map_names[] = {"add", "sub",       "mul",        "add", "mul",
-                                        "fma", "round f16", "round bf16", "exp", "log"};
+static const char *const map_names[] = {"add",       "sub",        "mul", "add", "mul",  "fma",
+                                        "round f16", "round bf16", "exp", "log", "weave"};
 static const char *const row_names[] = {"l2", "mean", "move"};
 static const char *const stat_names[] = {"sum", "sumabs", "dot", "range", "kth"};
 
@@ -57,6 +57,9 @@ static void print_index(const lb_node *n, lb_buf *out) {
         lb_buf_printf(out, " %s", hex);
     } else if (n->op == LB_INDEX_STRIDES)
         print_strides(n->u.index.strides, out);
+    else if (n->op == LB_INDEX_EVERY)
+        lb_buf_printf(out, " %llu/%llu", (unsigned long long)n->u.index.from,
+                      (unsigned long long)n->u.index.step);
     else if (n->op == LB_INDEX_COLS)
         lb_buf_printf(out, " %llu+%llu", (unsigned long long)n->u.index.from,
                       (unsigned long long)n->n_cols);
@@ -154,7 +157,8 @@ static void print_node(printer *p, lb_node_id id) {
         lb_buf_put_c(out, "dense(gram)");
         break;
     case LB_NODE_ENCODE:
-        lb_buf_put_c(out, lb_graph_node(&p->plan->graph, n->in[0])->value == LB_VALUE_STORED
+        lb_buf_put_c(out, n->u.repack ? "repack"
+                          : lb_graph_node(&p->plan->graph, n->in[0])->value == LB_VALUE_STORED
                               ? "copy"
                               : "encode");
         break;

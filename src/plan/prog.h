@@ -30,6 +30,8 @@ typedef struct lb_frame {
     lb_axis row, col;
     u64 col_shift; /* added to the first column */
     u64 n_all;     /* LB_AXIS_ALL: columns */
+    /* The pass's rows or columns along an axis are divided by these, then multiplied; 0: 1. */
+    u32 row_div, col_div, col_mul;
 } lb_frame;
 
 typedef struct lb_move {
@@ -87,6 +89,12 @@ typedef struct lb_inst {
     bool spill; /* HOLD: into the spill file, from spill_off on */
     u64 spill_off;
 } lb_inst;
+
+/* Whether the instance's output is its leaf's bytes as they were read. */
+static inline bool lb_inst_copies(const lb_inst *x) {
+    return x->role == LB_INST_COMPUTE && x->node->kind == LB_NODE_ENCODE && x->leaf != UINT32_MAX &&
+           x->node->u.repack == LB_REPACK_NONE;
+}
 
 /* HOLD: a matrix computed by itself, before what needs it: because that reads it again and again
  * (A of a low-rank term), or in an order or through a transposition in which its node cannot be
@@ -151,6 +159,8 @@ lb_status lb_prog_fit(lb_prog *p, u64 target_bytes, lb_err *err);
 /* ---- used by the evaluator ---- */
 
 lb_rect lb_frame_rect(const lb_frame *f, lb_rect domain);
+/* n units of 32 codes: part as lb_codec_decode has them. */
+void lb_repack_run(lb_repack repack, const lb_codec *c, u64 n, u8 *out, const u8 *const part[]);
 u64 lb_moves_row(const lb_moves *m, u64 row);
 
 /* Where the buffers of a tile lie in its slab. */

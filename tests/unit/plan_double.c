@@ -177,6 +177,8 @@ static float *eval_index(const lb_graph *g, const lb_node *n) {
     for (u64 i = 0; i < n->n_rows; i++)
         for (u64 j = 0; j < n->n_cols; j++)
             out[i * n->n_cols + j] = n->op == LB_INDEX_TRANSPOSE ? x[j * in->n_cols + i]
+                                     : n->op == LB_INDEX_EVERY
+                                         ? x[i * in->n_cols + n->u.index.from + j * n->u.index.step]
                                      : n->op == LB_INDEX_COLS
                                          ? x[i * in->n_cols + n->u.index.from + j]
                                          : x[moved_row(n, i) * in->n_cols + j];
@@ -222,7 +224,10 @@ static float *eval_map(const lb_graph *g, const lb_node *n) {
     float *a = eval(g, n->in[0]), *b = n->n_in > 1 ? eval(g, n->in[1]) : NULL,
           c = scalar(g, &n->u.scalar);
     float *out = malloc((n->n_rows * n->n_cols + 1) * sizeof *out);
-    for (u64 i = 0; i < n->n_rows; i++)
+    for (u64 i = 0; i < n->n_rows && n->op == LB_MAP_WEAVE; i++)
+        for (u64 j = 0; j < n->n_cols; j++)
+            out[i * n->n_cols + j] = (j % 2 ? b : a)[i * na->n_cols + j / 2];
+    for (u64 i = 0; i < n->n_rows && n->op != LB_MAP_WEAVE; i++)
         for (u64 j = 0; j < n->n_cols; j++) {
             float x = a[(na->n_rows == 1 ? 0 : i) * na->n_cols + (na->n_cols == 1 ? 0 : j)];
             float y = b ? b[(nb->n_rows == 1 ? 0 : i) * nb->n_cols + (nb->n_cols == 1 ? 0 : j)] : 0;
@@ -313,7 +318,8 @@ static float *eval_lowrank(const lb_graph *g, const lb_node *n) {
             float acc = 0;
             for (u64 k = 0; k < rank; k++)
                 acc = fmaf(a[k * n->n_cols + j], b[i * rank + k], acc);
-            x[i * n->n_cols + j] = fmaf(acc, n->u.scale, x[i * n->n_cols + j]);
+            float v = fmaf(acc, n->u.scale, x[i * n->n_cols + j]);
+            x[i * n->n_cols + j] = v == v ? v : lb_f32_from_bits(0x7fc00000);
         }
     free(a);
     free(b);

@@ -84,7 +84,7 @@ static lb_node_id gen_strides(lb_graph *g, lb_node_id x, u64 rows, u64 cols) {
 static lb_node_id gen_move(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry) {
     lb_node_id x = gen(g, rows, cols, depth - 1, carry);
     u64 table[512];
-    switch (lb_test_rand_below(6)) {
+    switch (lb_test_rand_below(8)) {
     case 0:
         if (rows % 8 == 0)
             return lb_expr_heads(g, x, rows / 8, lb_test_rand_below(2));
@@ -99,6 +99,16 @@ static lb_node_id gen_move(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry
         return gen_runs(g, rows, cols, depth, carry);
     case 4:
         return gen_strides(g, x, rows, cols);
+    case 5: {
+        u64 step = 1 + lb_test_rand_below(3);
+        return lb_expr_every(g, gen(g, rows, cols * step, depth - 1, carry),
+                             lb_test_rand_below(step), step);
+    }
+    case 6:
+        if (cols % 2)
+            return x;
+        return lb_expr_map2(g, LB_MAP_WEAVE, gen(g, rows, cols / 2, depth - 1, carry),
+                            gen(g, rows, cols / 2, depth - 1, carry), LB_CONST(0));
     default:
         return x;
     }
