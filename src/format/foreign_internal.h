@@ -49,5 +49,6 @@ lb_status lb_fgn_gptq(lb_fgn *f);
 lb_status lb_fgn_awq(lb_fgn *f);
 lb_status lb_fgn_bnb(lb_fgn *f);
 lb_status lb_fgn_modelopt(lb_fgn *f);
+lb_status lb_fgn_mxfp4(lb_fgn *f);
 
 #endif

@@ -40,10 +40,11 @@ static void decode(const lb_source *s, const lb_weight *w, const lb_kernels *k) 
         lb_fds_new(&fds, s->files, s->n_files, 1, NULL) != LB_OK)
         return;
     for (u32 i = 0; i < 2; i++) {
+        u64 odd = lb_ceil_div_u64(7, v.codec.unit_elems) * v.codec.unit_elems; /* whole groups */
         lb_values_cut cut = {.n_rows = v.n_rows,
                              .n_cols = v.n_cols,
                              .tile_rows = i ? 1 : LB_MIN(v.n_rows, 5),
-                             .tile_cols = i ? LB_MIN(v.n_cols, 7) : v.n_cols};
+                             .tile_cols = i ? LB_MIN(v.n_cols, odd) : v.n_cols};
         u64 bytes = (lb_values_scratch_bytes(&v, &cut) + 63) & ~(u64)63;
         lb_values_io io = {fds, k, aligned_alloc(64, bytes)};
         float *out = malloc(cut.tile_rows * cut.tile_cols * sizeof *out);

@@ -116,6 +116,44 @@ LB_TEST(modelopt) {
     check_folder("modelopt_nvfp4", 2);
 }
 
+#define MXFP4 "{\"quantization_config\":{\"quant_method\":\"mxfp4\"}}"
+
+/* Any scale: 2^(s - 127), and all codes; values by the definition. */
+LB_TEST(mxfp4) {
+    static const float e2m1[8] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
+    const char *dir = st_dir("mxfp4");
+    lb_err err = {0};
+    lb_source *s = NULL;
+    float *got = NULL;
+    st_text(dir, "config.json", MXFP4);
+    st_file(dir, "model.safetensors", "pt", "l_blocks U8 2 4 3 16;l_scales U8 2 4 3");
+    CHECK_OK(lb_folder_open(&s, dir, &err));
+    u8 part[2][384];
+    FILE *f = fopen(s->files[0].path, "r+b");
+    for (u32 p = 0; p < 2; p++) {
+        const lb_tensor *t = lb_source_tensor(s, p ? LB_STR("l_scales") : LB_STR("l_blocks"));
+        CHECK(f && t && t->size_bytes <= sizeof part[p]);
+        for (u64 i = 0; i < t->size_bytes; i++)
+            part[p][i] = (u8)lb_test_rand();
+        CHECK(fseek(f, (long)t->off_bytes, SEEK_SET) == 0 &&
+              fwrite(part[p], 1, t->size_bytes, f) == t->size_bytes);
+    }
+    CHECK(fclose(f) == 0);
+    lb_source_close(&s);
+    CHECK_OK(lb_folder_open(&s, dir, &err));
+    const lb_weight *w = lb_source_weight(s, LB_STR("l_blocks"));
+    CHECK(w && w->n_parts == 2 && w->shape.rank == 3 && w->shape.dim[2] == 96);
+    decode(s, w, 3, 96, &got);
+    for (u32 i = 0; i < 768; i++) {
+        u32 code = part[0][i / 2] >> i % 2 * 4 & 15;
+        float want = ldexpf(e2m1[code & 7], part[1][i / 32] - 127) * (code & 8 ? -1.0f : 1.0f);
+        if (part[1][i / 32] != 255)
+            CHECK(lb_f32_bits(got[i]) == lb_f32_bits(want));
+    }
+    free(got);
+    lb_source_close(&s);
+}
+
 /* ---- refusals ---- */
 
 #define FP8(rest) "{\"quantization_config\":{\"quant_method\":\"fp8\"" rest "}}"
@@ -370,6 +408,16 @@ LB_TEST(bnb_quant_state) {
     bnb_state(NF4("\"nf4\"", "32", "\"float16\"", "[8,9]"), 0, "another number of codes");
     bnb_state("{\"quant_type\":\"nf4\"", 0, "quant_state");
     bnb_state("[]", 0, "'quant_type'");
+}
+
+LB_TEST(refusals_mxfp4) {
+    refused(MXFP4, "l_blocks U8 2 4 1 16", "l_scales' is missing");
+    refused(MXFP4, "l_blocks U8 2 4 1 16;l_scales U8 2 4 2", "one byte for each group");
+    refused(MXFP4, "l_blocks U8 2 4 1 16;l_scales BF16 2 4 1", "one byte for each group");
+    refused(MXFP4, "l_blocks U8 2 4 1 8;l_scales U8 2 4 1", "groups of 16 bytes");
+    refused(MXFP4, "l_blocks U8 2 16;l_scales U8 2", "groups of 16 bytes");
+    refused(MXFP4, "l_blocks BF16 2 4 1 16;l_scales U8 2 4 1", "groups of 16 bytes");
+    refused(MXFP4, "l_scales U8 2 4 1", "'l_scales'");
 }
 
 LB_TEST_MAIN("fast")
