@@ -68,6 +68,10 @@ typedef enum lb_role {
     LB_ROLE_ROPE_FREQS,
     LB_ROLE_ROPE_LONG, /* factors of longrope, beyond the original context and within it */
     LB_ROLE_ROPE_SHORT,
+    LB_ROLE_FFN_GATE_EXPS_BIAS,
+    LB_ROLE_FFN_UP_EXPS_BIAS,
+    LB_ROLE_FFN_DOWN_EXPS_BIAS,
+    LB_ROLE_ATTN_SINKS,
     LB_ROLE_FFN_ROUTER_BIAS, /* added to the scores by which experts are chosen */
     LB_ROLE_MTP,             /* of multi-token prediction alone: its projection, norms, head */
     LB_ROLE_DROPPED, /* recomputed at run time (inv_freq); counted and named when left out */
@@ -105,9 +109,10 @@ enum {
     LB_ROW_HEAD = 64,         /* the same with a vector a head ... */
     LB_ROW_HEAD_KV = 128,     /* ... a key-value head */
     LB_ROW_STACK = LB_ROW_EXPERT | LB_ROW_HEAD | LB_ROW_HEAD_KV,
-    LB_ROW_MTP = 256,            /* of layers of multi-token prediction (lb_extra) only */
-    LB_ROW_HF_F32 = 512,         /* the model class keeps it in f32 whatever the model's type */
-    LB_ROW_GGUF_DROP_TIED = 1024 /* left out of GGUF when the embeddings are tied, though stored */
+    LB_ROW_MTP = 256,             /* of layers of multi-token prediction (lb_extra) only */
+    LB_ROW_HF_F32 = 512,          /* the model class keeps it in f32 whatever the model's type */
+    LB_ROW_GGUF_DROP_TIED = 1024, /* left out of GGUF when the embeddings are tied, though stored */
+    LB_ROW_HF_CODES = 2048 /* packed codes; their values: the first row of this name in GGUF */
 };
 
 /* "{b}" stands for the layer number, "{e}" for the expert's or the head's, "{m}" for the number of
@@ -126,6 +131,8 @@ typedef struct lb_arch_tensor {
     u16 flags;   /* LB_ROW_* */
     u8 part[3];  /* lb_part, by lb_world */
     lb_relayout mlx_relayout;
+    lb_relayout
+        hf_relayout; /* TRANSPOSE: parts are of HF's columns. Packed codes have rows there */
 } lb_arch_tensor;
 
 typedef struct lb_arch lb_arch;             /* arch_internal.h */
@@ -180,6 +187,8 @@ lb_relayout lb_arch_row_relayout(const lb_arch_tensor *row, lb_world world); /* 
 bool lb_arch_stacks_by_table(const lb_arch *a); /* stacks of a layer in GGUF: not by name */
 /* Whether the world keeps the experts' matrices (heads' vectors) of this row in one tensor. */
 bool lb_arch_is_stacked(const lb_arch_tensor *row, lb_world world);
+/* The row of the values; itself but for LB_ROW_HF_CODES. */
+const lb_arch_tensor *lb_arch_value_row(const lb_arch *a, const lb_arch_tensor *row);
 /* How many of them there are; 1: the row knows no stacks. */
 u64 lb_arch_n_stack(const lb_arch_tensor *row, const lb_hparams *hp);
 /* The rows of a part in a matrix of n_rows: n of them, in runs of `run`, a run every `step` (both 1

@@ -63,7 +63,7 @@ lb_str lb_arch_row_name(const lb_arch_tensor *row, lb_world world) {
 lb_relayout lb_arch_row_relayout(const lb_arch_tensor *row, lb_world world) {
     return world == LB_WORLD_GGUF  ? row->relayout
            : world == LB_WORLD_MLX ? row->mlx_relayout
-                                   : LB_RL_NONE;
+                                   : row->hf_relayout;
 }
 
 static bool has_hole(lb_str name, const char *hole) {
@@ -80,6 +80,13 @@ u64 lb_arch_n_stack(const lb_arch_tensor *row, const lb_hparams *hp) {
            : row->flags & LB_ROW_HEAD    ? hp->n_head
            : row->flags & LB_ROW_HEAD_KV ? hp->n_head_kv
                                          : 1;
+}
+
+const lb_arch_tensor *lb_arch_value_row(const lb_arch *a, const lb_arch_tensor *row) {
+    for (u32 i = 0; i < a->n_rows && (row->flags & LB_ROW_HF_CODES); i++)
+        if (!(a->rows[i].flags & LB_ROW_HF_CODES) && lb_str_eq(a->rows[i].gguf, row->gguf))
+            return &a->rows[i];
+    return row;
 }
 
 bool lb_arch_part_is_woven(lb_part part) {

@@ -83,19 +83,26 @@ static lb_status leave_out(grouping *g, u32 tensor, lb_err *err) {
     return LB_OK;
 }
 
+/* The tensor's row of the table as the assembly's world has it. */
+static const lb_arch_tensor *row_in(const lb_assembly *a, const lb_ctensor *t) {
+    return a->world == LB_WORLD_HF && t->known ? lb_arch_value_row(a->source->arch, t->match.row)
+                                               : t->match.row;
+}
+
 /* Whether a stored stack becomes a stack as it stands. */
 static bool whole_stack(const grouping *g, const lb_ctensor *t) {
-    const lb_arch_tensor *row = t->match.row;
+    const lb_arch_tensor *row = row_in(g->out, t);
     return lb_arch_is_stacked(row, g->out->world) && t->rows.n == t->matrix_rows &&
            row->part[g->out->world] == LB_PART_ALL &&
            lb_relayout_is_map(lb_arch_row_relayout(row, g->out->world)) &&
-           lb_relayout_is_map(lb_arch_row_relayout(row, g->out->source->world));
+           lb_relayout_is_map(lb_arch_row_relayout(t->match.row, g->out->source->world));
 }
 
 static lb_status add_known(grouping *g, u32 tensor, lb_err *err) {
     const lb_ctensor *t = &g->out->source->tensors[tensor];
     lb_arch_match m = t->match;
     lb_made_of *to;
+    m.row = row_in(g->out, t);
     if ((m.row->flags & LB_ROW_MLX_DROP_TIED) && g->out->world == LB_WORLD_MLX && !m.row->mlx.len &&
         !g->out->source->hp.tied)
         return lb_fail(err, LB_E_UNSUPPORTED,
@@ -188,9 +195,9 @@ static bool is_stored_stack(const lb_made_of *m) {
 
 static lb_status put_in_order(grouping *g, lb_made_of *m, lb_err *err) {
     if (m->stored || (m->n_ref == 1 && m->first->rows.n == m->first->matrix_rows &&
-                      m->first->match.row->part[g->out->world] == LB_PART_ALL && !m->stacked))
+                      row_in(g->out, m->first)->part[g->out->world] == LB_PART_ALL && !m->stacked))
         return LB_OK;
-    u32 n_parts = count_parts(g->out->source, g->out->world, m->first->match.row);
+    u32 n_parts = count_parts(g->out->source, g->out->world, row_in(g->out, m->first));
     u64 n_stack = m->stacked ? lb_arch_n_stack(m->first->match.row, &g->out->source->hp) : 1;
     if (is_stored_stack(m) || n_stack == 0)
         n_stack = 1;
@@ -273,7 +280,9 @@ lb_status lb_assemble(lb_plan *p, const lb_ctensors *c, lb_world world, const u6
     out->by_table = c->arch && lb_arch_stacks_by_table(c->arch);
     for (g.place = 0; g.place < c->n_tensors && st == LB_OK; g.place++) {
         u32 i = (u32)(order ? order[g.place] : g.place);
-        bool as_stored = !c->tensors[i].known || world == c->world;
+        const lb_ctensor *t = &c->tensors[i];
+        bool as_stored =
+            !t->known || (world == c->world && !(t->match.row->flags & LB_ROW_HF_CODES));
         st = c->left_extras & 1u << c->tensors[i].extra ? leave_out(&g, i, err)
              : as_stored                                ? add_stored(&g, i, err)
                                                         : add_known(&g, i, err);
@@ -311,10 +320,10 @@ static lb_status make_piece(const lb_assembly *a, const lb_made_of *m, const lb_
     }
     lb_relayout_in in = {&p->graph, &c->hp, LB_RL_NONE, 0, m->name};
     if (t->known) {
-        in.op = lb_arch_row_relayout(t->match.row, a->world);
+        in.op = lb_arch_row_relayout(row_in(a, t), a->world);
         in.suffix = t->match.suffix;
     }
-    bool woven = t->known && lb_arch_part_is_woven((lb_part)t->match.row->part[a->world]);
+    bool woven = t->known && lb_arch_part_is_woven((lb_part)row_in(a, t)->part[a->world]);
     LB_TRY(lb_ctensor_piece(p, c, t, r->expert, woven || lb_relayout_moves_rows(in.op), x, err));
     if (x->changed) { /* the way back was computed: are the original bytes kept beside? */
         const lb_weight *w;
@@ -417,12 +426,112 @@ static lb_status count_woven(const lb_assembly *a, const lb_made_of *m, u64 *out
     return LB_OK;
 }
 
+/* Two parts whose rows or columns alternate, made one matrix. */
+static lb_status alternate(const lb_assembly *a, const lb_made_of *m, u32 at, lb_piece *x,
+                           lb_err *err) {
+    lb_graph *g = &a->plan->graph;
+    lb_piece part[2];
+    for (u32 i = 0; i < 2; i++) {
+        const lb_ctensor *t = &a->source->tensors[m->ref[at + i].tensor];
+        LB_TRY(make_piece(a, m, &m->ref[at + i], &part[i], err));
+        bool vector = part[i].shape.rank == 1;
+        bool turned = lb_arch_row_relayout(row_in(a, t), a->world) == LB_RL_TRANSPOSE;
+        if ((!vector && !turned) || part[i].shape.rank > 2 || part[i].shape.rank == 0)
+            return lb_fail(err, LB_E_UNSUPPORTED, "tensor '%.*s': rows of stored matrices in turn",
+                           LB_FMT(m->name));
+        if (!part[i].values)
+            part[i].node = lb_expr_decode(g, part[i].node);
+        if (vector && part[i].node != LB_NODE_NONE && lb_graph_node(g, part[i].node)->n_cols == 1)
+            part[i].node = lb_expr_transpose(g, part[i].node);
+    }
+    *x = part[0];
+    x->values = true;
+    x->node = lb_expr_map2(g, LB_MAP_WEAVE, part[0].node, part[1].node, LB_CONST(0));
+    if (!lb_shape_eq(&part[0].shape, &part[1].shape) ||
+        !lb_mul_u64(x->shape.dim[x->shape.rank - 1], 2, &x->shape.dim[x->shape.rank - 1]))
+        return lb_fail(err, LB_E_FORMAT,
+                       "tensor '%.*s': the matrices that it is made of differ in shape",
+                       LB_FMT(m->name));
+    return lb_graph_status(g, err);
+}
+
+/* Matrices become a stack. */
+static lb_status stack(const lb_made_of *m, u64 n, lb_shape *shape, lb_err *err) {
+    if (shape->rank == LB_RANK_MAX)
+        return lb_fail(err, LB_E_FORMAT, "tensor '%.*s' has too many dimensions", LB_FMT(m->name));
+    memmove(shape->dim + 1, shape->dim, shape->rank * sizeof shape->dim[0]);
+    shape->dim[0] = n;
+    shape->rank++;
+    return LB_OK;
+}
+
+static lb_status make_alternating(const lb_assembly *a, const lb_made_of *m, lb_dtype dtype,
+                                  lb_made *out, lb_err *err) {
+    u32 n = m->n_ref / 2;
+    u64 rows = 0;
+    *out = (lb_made){.segments = lb_arena_new(&a->plan->perm, lb_node_id, n), .n_segments = n};
+    if (!out->segments)
+        return oom(err);
+    for (u32 i = 0; i < n; i++) {
+        lb_piece x;
+        LB_TRY(alternate(a, m, 2 * i, &x, err));
+        LB_TRY(add_shape(m, i, 1, &x, &rows, &out->shape, err));
+        out->segments[i] = lb_piece_encode(a->plan, m->first, &x, dtype);
+    }
+    return m->stacked ? stack(m, n, &out->shape, err) : LB_OK;
+}
+
+bool lb_assembly_keeps(const lb_assembly *a, const lb_made_of *m, lb_repack repack) {
+    lb_part part = m->first->known ? (lb_part)row_in(a, m->first)->part[a->world] : LB_PART_ALL;
+    if (lb_arch_part_is_woven(part))
+        return false;
+    for (u32 i = 0; i < m->n_ref; i++) {
+        const lb_ctensor *t = &a->source->tensors[m->ref[i].tensor];
+        if (!lb_repack_takes(repack, a->source->source, &a->source->source->weights[t->weight]))
+            return false;
+        lb_relayout moves[2] = {LB_RL_NONE, LB_RL_NONE};
+        if (t->known && !m->stored) {
+            moves[0] = lb_arch_row_relayout(t->match.row, a->source->world);
+            moves[1] = lb_arch_row_relayout(row_in(a, t), a->world);
+        }
+        for (u32 k = 0; k < 2; k++)
+            if (moves[k] != LB_RL_NONE && !lb_relayout_moves_rows(moves[k]))
+                return false;
+    }
+    return true;
+}
+
+lb_status lb_assembly_repack(const lb_assembly *a, const lb_made_of *m, lb_repack repack,
+                             lb_made *out, lb_err *err) {
+    u32 n_parts =
+        m->stored || m->n_ref == 1 ? 1 : count_parts(a->source, a->world, row_in(a, m->first));
+    u64 rows = 0;
+    *out = (lb_made){.segments = lb_arena_new(&a->plan->perm, lb_node_id, m->n_ref),
+                     .n_segments = m->n_ref};
+    if (!out->segments)
+        return oom(err);
+    for (u32 i = 0; i < m->n_ref; i++) {
+        lb_piece x;
+        LB_TRY(make_piece(a, m, &m->ref[i], &x, err));
+        LB_TRY(add_shape(m, i, n_parts, &x, &rows, &out->shape, err));
+        out->segments[i] = lb_expr_repack(&a->plan->graph, x.node, repack);
+    }
+    LB_TRY(lb_graph_status(&a->plan->graph, err));
+    out->shape.dim[out->shape.rank - 1] /= lb_repack_cols(repack);
+    return m->stacked && !is_stored_stack(m) && !m->stored
+               ? stack(m, m->n_ref / n_parts, &out->shape, err)
+               : LB_OK;
+}
+
 lb_status lb_assembly_make(const lb_assembly *a, const lb_made_of *m, lb_dtype dtype, u64 n_rows,
                            lb_made *out, lb_err *err) {
     lb_plan *p = a->plan;
     u32 n_parts =
-        m->stored || m->n_ref == 1 ? 1 : count_parts(a->source, a->world, m->first->match.row);
-    bool woven = n_parts > 1 && lb_arch_part_is_woven((lb_part)m->first->match.row->part[a->world]);
+        m->stored || m->n_ref == 1 ? 1 : count_parts(a->source, a->world, row_in(a, m->first));
+    lb_part part = m->first->known ? (lb_part)row_in(a, m->first)->part[a->world] : LB_PART_ALL;
+    bool woven = n_parts > 1 && lb_arch_part_is_woven(part);
+    if (n_parts == 2 && (part == LB_PART_EVEN || part == LB_PART_ODD))
+        return make_alternating(a, m, dtype, out, err);
     const weaver w = {a, m, n_parts, dtype, out};
     lb_piece parts[LB_PARTS_OF_MATRIX];
     u64 matrix_rows = 0, n_segments = m->n_ref;
@@ -453,13 +562,7 @@ lb_status lb_assembly_make(const lb_assembly *a, const lb_made_of *m, lb_dtype d
         if (i % n_parts == n_parts - 1)
             LB_TRY(weave(&w, parts, i / n_parts, err));
     }
-    if (m->stacked && !is_stored_stack(m) && !m->stored) {
-        if (out->shape.rank == LB_RANK_MAX)
-            return lb_fail(err, LB_E_FORMAT, "tensor '%.*s' has too many dimensions",
-                           LB_FMT(m->name));
-        memmove(out->shape.dim + 1, out->shape.dim, out->shape.rank * sizeof out->shape.dim[0]);
-        out->shape.dim[0] = m->n_ref / n_parts;
-        out->shape.rank++;
-    }
-    return LB_OK;
+    return m->stacked && !is_stored_stack(m) && !m->stored
+               ? stack(m, m->n_ref / n_parts, &out->shape, err)
+               : LB_OK;
 }

@@ -63,7 +63,8 @@ static lb_arch_match first_form(const lb_canon *c, const lb_arch_match *m) {
     for (u32 i = 0; i < n && stem.len && &rows[i] != m->row; i++)
         if (rows[i].role == m->row->role && lb_str_eq(gguf_stem(&rows[i]), stem)) {
             first.row = &rows[i];
-            if (m->suffix == LB_SUFFIX_NONE && stem.len != m->row->gguf.len)
+            if (m->suffix == LB_SUFFIX_NONE && stem.len != m->row->gguf.len &&
+                (rows[i].suffixes & LB_SUFFIX_WEIGHT))
                 first.suffix = LB_SUFFIX_WEIGHT;
             break;
         }
@@ -117,11 +118,24 @@ static lb_status cut(const lb_canon *c, const lb_weight *w, const lb_arch_match 
             x.expert = stacked ? (u32)e : m->expert;
             if (i && x.row->part[c->world] == LB_PART_ALL)
                 continue; /* another form of the first */
-            if (lb_arch_part_rows((lb_part)x.row->part[c->world], &c->hparams, rows, &part, NULL) !=
-                    LB_OK ||
-                shape.rank > 2) {
+            lb_part of = (lb_part)x.row->part[c->world];
+            bool by_cols = of != LB_PART_ALL && shape.rank == 2 &&
+                           lb_arch_row_relayout(x.row, c->world) == LB_RL_TRANSPOSE;
+            if (lb_arch_part_rows(of, &c->hparams, by_cols ? cols : rows, &part, NULL) != LB_OK ||
+                shape.rank > 2 || (by_cols && part.run != 1)) {
                 *n = 1;
                 return LB_OK;
+            }
+            if (by_cols) {
+                out[k] = (lb_canon_weight){.weight = out[0].weight,
+                                           .name = w->name,
+                                           .shape = {.rank = 2, .dim = {rows, part.n}},
+                                           .first_row = e * rows,
+                                           .n_rows = rows,
+                                           .col_from = part.from,
+                                           .col_step = part.step};
+                LB_TRY(one(c, &x, perm, &out[k++], err));
+                continue;
             }
             out[k] = (lb_canon_weight){.weight = out[0].weight,
                                        .name = w->name,

@@ -16,17 +16,18 @@ typedef struct lb_canon {
 } lb_canon;
 
 typedef struct lb_canon_weight {
-    u64 weight;            /* index into the source's weights */
-    lb_str name;           /* canonical; as stored where the table does not have it */
-    lb_shape shape;        /* of what follows */
-    u64 first_row, n_rows; /* of the weight as a matrix (a vector: of elements): one expert of a
-                              stack, one part of a fused matrix; n_rows 0: all of it */
-    u64 run, step;         /* of them runs of so many, one every `step`; run 0: in order */
-    bool transposed;       /* stored so; shape is the canonical one */
-    u64 heads;             /* rows of so many heads are interleaved as stored; 0: in order */
-    bool plus_one;         /* stored as value + 1 */
-    bool cut_vocab;        /* rows beyond the tokenizer's may be missing in GGUF */
-    bool may_lack;         /* other formats compute it or leave it out */
+    u64 weight;             /* index into the source's weights */
+    lb_str name;            /* canonical; as stored where the table does not have it */
+    lb_shape shape;         /* of what follows */
+    u64 first_row, n_rows;  /* of the weight as a matrix (a vector: of elements): one expert of a
+                               stack, one part of a fused matrix; n_rows 0: all of it */
+    u64 run, step;          /* of them runs of so many, one every `step`; run 0: in order */
+    bool transposed;        /* stored so; shape is the canonical one */
+    u64 col_from, col_step; /* then every col_step-th of the canonical rows; 0: all */
+    u64 heads;              /* rows of so many heads are interleaved as stored; 0: in order */
+    bool plus_one;          /* stored as value + 1 */
+    bool cut_vocab;         /* rows beyond the tokenizer's may be missing in GGUF */
+    bool may_lack;          /* other formats compute it or leave it out */
 } lb_canon_weight;
 
 /* Never fails for an unknown architecture: *out then knows none. LB_E_NOMEM, LB_E_FORMAT for a

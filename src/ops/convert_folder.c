@@ -55,6 +55,17 @@ static lb_status text_config(lb_conv *c, lb_str *out, lb_err *err) {
     return st;
 }
 
+/* What an MLX folder's config says of codes: none, or how they were stored. */
+static lb_status mlx_quantization(lb_conv *c, const lb_json **out, lb_err *err) {
+    static const lb_json plain = {.type = LB_JNULL}; /* codes are dequantized here */
+    lb_json *codes = NULL;
+    if (c->mlx_codes)
+        LB_TRY(lb_json_parse(LB_STR("{\"group_size\": 32, \"bits\": 4, \"mode\": \"mxfp4\"}"),
+                             "quantization", c->perm, &codes, err));
+    *out = codes ? codes : &plain;
+    return LB_OK;
+}
+
 /* config.json of a folder for another folder. */
 static lb_status config_of_folder(lb_conv *c, bool plain_copy, lb_err *err) {
     lb_buf b = {0};
@@ -80,8 +91,9 @@ static lb_status config_of_folder(lb_conv *c, bool plain_copy, lb_err *err) {
             LB_TRY(lb_os_read_file(f->path, 16 * LB_MIB, c->perm, &text, err));
             LB_TRY(lb_json_parse(text, "generation_config.json", c->perm, &generation, err));
         }
-        static const lb_json plain = {.type = LB_JNULL}; /* codes are dequantized here */
-        st = lb_arch_config_to_mlx(config, generation, plain_copy ? NULL : &plain, &b, err);
+        const lb_json *quantization;
+        LB_TRY(mlx_quantization(c, &quantization, err));
+        st = lb_arch_config_to_mlx(config, generation, plain_copy ? NULL : quantization, &b, err);
     } else {
         st = lb_arch_config_to_hf(config, matrices_dtype(c), 0, &b, err);
     }
@@ -190,7 +202,9 @@ static lb_status texts_of_gguf(lb_conv *c, lb_err *err) {
         if (out.generation.len)
             LB_TRY(
                 lb_json_parse(out.generation, "generation_config.json", c->perm, &generation, err));
-        lb_status st = lb_arch_config_to_mlx(config, generation, NULL, &b, err);
+        const lb_json *quantization;
+        LB_TRY(mlx_quantization(c, &quantization, err));
+        lb_status st = lb_arch_config_to_mlx(config, generation, quantization, &b, err);
         if (st != LB_OK) {
             lb_buf_deinit(&b);
             return st;
@@ -287,9 +301,44 @@ static lb_status target_dtype(lb_conv *c, const lb_assembly *a, const lb_made_of
     return LB_OK;
 }
 
+static lb_status push_codes(lb_conv *c, const lb_assembly *a, const lb_made_of *m, lb_str name,
+                            lb_repack repack, lb_err *err) {
+    lb_made made;
+    LB_TRY(lb_assembly_repack(a, m, repack, &made, err));
+    lb_out_tensor out = {.name = name,
+                         .dtype = repack == LB_REPACK_MXFP4_CODES ? LB_U32 : LB_U8,
+                         .segments = made.segments,
+                         .n_segments = made.n_segments};
+    LB_TRY(lb_conv_shape(c, m->first, &made.shape, &out.shape, err));
+    return lb_conv_push(c, &out, err);
+}
+
+static bool keeps_codes(const lb_conv *c, const lb_assembly *a, const lb_made_of *m) {
+    return c->model.format == LB_FORMAT_MLX && !c->o->cast &&
+           lb_str_ends(m->name, LB_STR(".weight")) &&
+           lb_assembly_keeps(a, m, LB_REPACK_MXFP4_CODES);
+}
+
+/* MLX's own form of such codes: words of them, and scales beside. */
+static lb_status add_codes(lb_conv *c, const lb_assembly *a, const lb_made_of *m, lb_err *err) {
+    lb_str stem = lb_str_sub(m->name, 0, m->name.len - 6);
+    lb_str scales = lb_arena_printf(c->perm, "%.*sscales", LB_FMT(stem));
+    u64 before = c->model.n_parameters, rows = 0, cols = 0;
+    if (!scales.ptr)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for names");
+    LB_TRY(push_codes(c, a, m, scales, LB_REPACK_MXFP4_SCALES, err));
+    lb_shape_matrix(c->model.tensors[c->model.n_tensors - 1].shape, &rows, &cols);
+    LB_TRY(push_codes(c, a, m, m->name, LB_REPACK_MXFP4_CODES, err));
+    c->model.n_parameters = before + rows * cols * 32;
+    c->mlx_codes = true;
+    return LB_OK;
+}
+
 static lb_status add_tensor(lb_conv *c, const lb_assembly *a, const lb_made_of *m, lb_err *err) {
     lb_out_tensor out = {.name = m->name};
     lb_made made;
+    if (keeps_codes(c, a, m))
+        return add_codes(c, a, m, err);
     LB_TRY(target_dtype(c, a, m, &out.dtype, err));
     LB_TRY(lb_assembly_make(a, m, out.dtype, UINT64_MAX, &made, err));
     LB_TRY(lb_conv_shape(c, m->first, &made.shape, &out.shape, err));

@@ -17,6 +17,8 @@ typedef struct lb_conv {
     lb_out_model model;
     u64 cap_tensors;
     lb_gguf_meta meta; /* GGUF output */
+    /* the output holds codes as they were stored: metadata and config say so */
+    bool gguf_codes, mlx_codes;
     lb_buf *remarks;
 } lb_conv;
 

@@ -66,6 +66,12 @@ static lb_status push(lb_ctensors *c, const lb_ctensor *t, lb_err *err) {
     return LB_OK;
 }
 
+/* A vector for each matrix. */
+static bool is_bias(const lb_arch_match *m) {
+    return m->suffix == LB_SUFFIX_BIAS ||
+           (m->suffix == LB_SUFFIX_NONE && lb_str_ends(m->row->gguf, LB_STR(".bias")));
+}
+
 /* Rows, and matrices of a stack, of the weight. */
 static lb_status set_shape(const lb_ctensors *c, const lb_weight *w, lb_ctensor *t, lb_err *err) {
     u64 cols;
@@ -75,8 +81,7 @@ static lb_status set_shape(const lb_ctensors *c, const lb_weight *w, lb_ctensor 
     if (stacked) {
         bool experts = (t->match.row->flags & LB_ROW_EXPERT) != 0;
         u64 want = lb_arch_n_stack(t->match.row, &c->hp);
-        if (w->shape.rank < 2 ||
-            (experts && t->match.suffix != LB_SUFFIX_BIAS && w->shape.rank < 3))
+        if (w->shape.rank < 2 || (experts && !is_bias(&t->match) && w->shape.rank < 3))
             return lb_fail(err, LB_E_FORMAT, "tensor '%.*s': expected one %s", LB_FMT(w->name),
                            experts ? "matrix for each expert" : "vector for each head");
         t->n_stack = w->shape.dim[0];
@@ -95,10 +100,15 @@ static lb_status set_shape(const lb_ctensors *c, const lb_weight *w, lb_ctensor 
     t->rows = (lb_part_rows){0, 1, 1, t->matrix_rows};
     if (!t->known || t->shape.rank == 0)
         return LB_OK;
-    lb_status st = lb_arch_part_rows((lb_part)t->match.row->part[c->world], &c->hp, t->matrix_rows,
-                                     &t->rows, err);
+    lb_part part = (lb_part)t->match.row->part[c->world];
+    bool by_cols = part != LB_PART_ALL && t->shape.rank == 2 &&
+                   lb_arch_row_relayout(t->match.row, c->world) == LB_RL_TRANSPOSE;
+    lb_status st = lb_arch_part_rows(part, &c->hp, by_cols ? cols : t->matrix_rows,
+                                     by_cols ? &t->cols : &t->rows, err);
     if (st != LB_OK)
         lb_err_context(err, "tensor '%.*s'", LB_FMT(w->name));
+    if (by_cols)
+        t->shape.dim[1] = t->cols.n;
     if (t->rows.n != t->matrix_rows) {
         t->shape.dim[0] = t->rows.n;
         if (t->shape.rank > 2)
@@ -212,6 +222,10 @@ void lb_ctensor_stored(lb_plan *p, const lb_ctensors *c, const lb_ctensor *t, lb
         .node = lb_expr_read(&p->graph, c->source_index, w), .shape = w->shape, .dtype = t->dtype};
 }
 
+static u64 cols_of(const lb_graph *g, lb_node_id x) {
+    return x == LB_NODE_NONE ? 0 : lb_graph_node(g, x)->n_cols;
+}
+
 lb_status lb_ctensor_piece(lb_plan *p, const lb_ctensors *c, const lb_ctensor *t, u32 expert,
                            bool keep_vector, lb_piece *out, lb_err *err) {
     const lb_weight *w = &c->source->weights[t->weight];
@@ -233,6 +247,12 @@ lb_status lb_ctensor_piece(lb_plan *p, const lb_ctensors *c, const lb_ctensor *t
     if (sliced)
         out->node = lb_expr_runs(g, out->node, (all ? 0 : expert * t->matrix_rows) + t->rows.from,
                                  t->rows.run, t->rows.step, t->rows.n);
+    if (t->cols.n && (t->cols.run != 1 || cols_of(g, out->node) % t->cols.step != 0))
+        return lb_fail(err, LB_E_UNSUPPORTED, "tensor '%.*s': columns in runs", LB_FMT(w->name));
+    if (t->cols.n) {
+        out->node = lb_expr_every(g, lb_expr_decode(g, out->node), t->cols.from, t->cols.step);
+        out->values = true;
+    }
     return lb_relayout_apply(&in, true, out, err);
 }
 

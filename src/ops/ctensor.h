@@ -32,6 +32,7 @@ typedef struct lb_ctensor {
     u64 n_stack;         /* matrices one after the other in the weight, one an expert; else 1 */
     u64 matrix_rows;     /* of one stored matrix; a vector's elements */
     lb_part_rows rows;   /* those of them that are the row's */
+    lb_part_rows cols;   /* the row's columns; n 0: all */
     lb_shape shape;      /* of the row's matrix as stored */
 } lb_ctensor;
 

@@ -258,6 +258,8 @@ static lb_status values_of(lb_values *v, const lb_source *s, const lb_canon_weig
         LB_TRY(lb_values_runs(v, c->run, c->step, c->n_rows, err));
     if (c->transposed)
         LB_TRY(lb_values_transpose(v, err));
+    if (c->col_step)
+        LB_TRY(lb_values_every(v, c->col_from, c->col_step, err));
     return lb_values_heads(v, c->heads, err);
 }
 

@@ -60,6 +60,22 @@ lb_status lb_values_transpose(lb_values *v, lb_err *err) {
     return LB_OK;
 }
 
+lb_status lb_values_every(lb_values *v, u64 from, u64 step, lb_err *err) {
+    LB_ASSERT(v->transposed && step > from);
+    if (v->codec.unit_elems != 1)
+        return lb_fail(err, LB_E_UNSUPPORTED, "weight '%.*s': columns of blocks are not told apart",
+                       LB_FMT(v->weight->name));
+    if (v->n_rows % step != 0)
+        return lb_fail(err, LB_E_FORMAT, "weight '%.*s': %llu columns do not divide by %llu",
+                       LB_FMT(v->weight->name), (unsigned long long)v->n_rows,
+                       (unsigned long long)step);
+    v->all_cols = v->n_rows;
+    v->col_from = from;
+    v->col_step = step;
+    v->n_rows /= step;
+    return LB_OK;
+}
+
 lb_status lb_values_heads(lb_values *v, u64 heads, lb_err *err) {
     const lb_weight *w = v->weight;
     if (heads == 0)
@@ -179,7 +195,7 @@ static u64 decode_scratch(const lb_values *v, const lb_values_tile *t) {
 u64 lb_values_scratch_bytes(const lb_values *v, const lb_values_cut *c) {
     lb_values_tile t = {0, LB_MIN(c->tile_rows, c->n_rows), 0, c->tile_cols};
     if (v->transposed)
-        t = (lb_values_tile){0, t.nc, 0, t.nr};
+        t = (lb_values_tile){0, t.nc, 0, t.nr * LB_MAX(v->col_step, 1)};
     u64 elems = t.nr * t.nc, stored = 0;
     for (u32 p = 0; p < v->codec.n_parts; p++)
         stored += aligned(most_bytes(v, p, &t));
@@ -303,8 +319,18 @@ static lb_status read_transposed(const lb_values *v, const lb_values_io *io,
                                  const lb_values_tile *t, float *out, lb_err *err) {
     lb_values x = *v;
     x.n_rows = v->n_cols;
-    x.n_cols = v->n_rows;
-    return read_pieces(&x, io, &(lb_values_tile){t->c0, t->nc, t->r0, t->nr}, out, err);
+    x.n_cols = v->col_step ? v->all_cols : v->n_rows;
+    u64 step = LB_MAX(v->col_step, 1);
+    return read_pieces(&x, io, &(lb_values_tile){t->c0, t->nc, t->r0 * step, t->nr * step}, out,
+                       err);
+}
+
+/* out [nr][nc] = every step-th column of in [nc][nr * step]. */
+static void pick_transposed(const lb_values *v, const lb_values_tile *t, float *out,
+                            const float *in) {
+    for (u64 r = 0; r < t->nr; r++)
+        for (u64 c = 0; c < t->nc; c++)
+            out[r * t->nc + c] = in[c * t->nr * v->col_step + r * v->col_step + v->col_from];
 }
 
 /* Bytes at the front of the scratch where values lie that are moved then. */
@@ -315,7 +341,7 @@ static u64 moved_bytes(const lb_values *v, u64 n_elems) {
 lb_status lb_values_read(const lb_values *v, const lb_values_io *io, const lb_values_tile *t,
                          float *out, lb_err *err) {
     const lb_kernels *k = io->kernels;
-    u64 n = t->nr * t->nc, moved = moved_bytes(v, n);
+    u64 n = t->nr * t->nc, moved = moved_bytes(v, n * LB_MAX(v->col_step, 1));
     float *values = moved ? (float *)(void *)io->scratch : out;
     lb_values_io inner = *io;
     inner.scratch += moved;
@@ -325,7 +351,9 @@ lb_status lb_values_read(const lb_values *v, const lb_values_io *io, const lb_va
         LB_TRY(read_pieces(v, &inner, t, values, err));
     else
         LB_TRY(read_rows(v, &inner, t, values, err));
-    if (v->transposed)
+    if (v->col_step)
+        pick_transposed(v, t, out, values);
+    else if (v->transposed)
         k->transpose(t->nc, t->nr, sizeof *out, out, t->nc, values, t->nr);
     if (v->head_rows)
         undo_heads(v->head_rows, t->nr, t->nc, out, values);
@@ -339,7 +367,7 @@ lb_status lb_values_read(const lb_values *v, const lb_values_io *io, const lb_va
 
 const u8 *lb_values_part(const lb_values *v, const lb_values_io *io, const lb_values_tile *t, u32 p,
                          u64 *len) {
-    const u8 *at = io->scratch + moved_bytes(v, t->nr * t->nc);
+    const u8 *at = io->scratch + moved_bytes(v, t->nr * t->nc * LB_MAX(v->col_step, 1));
     for (u32 i = 0; i < p; i++)
         at += aligned(part_bytes(v, i, t));
     *len = part_bytes(v, p, t);

@@ -24,6 +24,8 @@ typedef struct lb_values {
     u64 first_row;   /* of the weight: lb_values_slice */
     u64 run, step;   /* runs of so many rows, one every `step`; run 0: all in order */
     bool transposed; /* n_rows and n_cols are those of the transposed weight */
+    u64 col_from, col_step,
+        all_cols; /* of its columns, each col_step-th of all_cols; step 0: all */
     /* Stored -> canonical: rows 2i+h of each head (GGUF) come to h*half+i. */
     u64 head_rows; /* rows of a head; 0: rows stand in order */
     /* Adds one, in f32, and for f16 values rounds the sum to f16: as GGUF stores gemma's norms. The
@@ -50,6 +52,10 @@ lb_status lb_values_runs(lb_values *v, u64 run, u64 step, u64 n_rows, lb_err *er
 /* The weight transposed. Not with heads or slices. LB_E_UNSUPPORTED for types that are not decoded
  * to f32. */
 lb_status lb_values_transpose(lb_values *v, lb_err *err);
+
+/* Of the rows of a transposed weight, every step-th from `from` on. LB_E_FORMAT if they do not
+ * divide so; LB_E_UNSUPPORTED for types whose values come in blocks. */
+lb_status lb_values_every(lb_values *v, u64 from, u64 step, lb_err *err);
 
 /* The elements of a vector as rows of one element; nothing for a matrix. */
 void lb_values_as_column(lb_values *v);

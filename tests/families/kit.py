@@ -64,11 +64,12 @@ class Case:
       logits     or why transformers does not run it (no class), or the GGUF does not carry all
       mlx_logits or why mlx-lm computes something else
       quantize   False: mlx_lm.convert does not quantize it
+      keep       lbrx is asked for no type: codes stay as they are, as the reference has them
       mtp        it has layers of multi-token prediction: GGUF without them is compared too (--mtp drop)"""
 
     def __init__(self, label, config, model=None, tensors=None, dtype="bf16", outtype=None, edit=None, shard=None,
                  tokenizer="bpe", files=None, back=None, mlx_back=None, unread=(), lossy=(), gguf="", mlx="", mlx_adds=(),
-                 logits=True, mlx_logits=True, quantize=True, mtp=False):
+                 logits=True, mlx_logits=True, quantize=True, keep=False, mtp=False):
         self.__dict__.update(locals())
         del self.self
         self.outtype = outtype or dtype
@@ -285,7 +286,8 @@ def golden(case, work):
     files = {f.name: [[k, v["dtype"], v["shape"]] for k, v in header(f).items() if k != "__metadata__"]
              for f in shards(folder)}
     out = {"label": case.label, "config": (folder / "config.json").read_text(), "outtype": case.outtype,
-           "same_type": case.outtype == case.dtype, "tokenizer": case.tokenizer, "files": case.files or {},
+           "same_type": case.outtype == case.dtype, "keep": case.keep, "tokenizer": case.tokenizer,
+           "files": case.files or {},
            "shards": files, "lossy": list(case.lossy), "mlx_adds": list(case.mlx_adds)}
     path = pathlib.Path(work) / "out.gguf"
     folder = for_peers(case, folder)

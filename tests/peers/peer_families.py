@@ -60,6 +60,10 @@ def convert(what, src, out, to, *flags):
     return pc.lbrx(what, "convert", src, "-o", out, "--to", to, *OUT, *flags)
 
 
+def as_type(case):
+    return () if case.keep else ("--dtype", case.outtype)
+
+
 def is_lossy(case, name):
     return any(p in name for p in case.lossy)
 
@@ -91,14 +95,14 @@ def gguf_part(f, what, case, src, work, want):
             pc.check(why and rc == 3, "%s: the reference says %s, lbrx exit %d" % (what, why, rc))
             return
         if not pc.check(not why, "%s: the reference converter: %s" % (what, why)) or \
-                not convert(what + " -> gguf", src, ours, "gguf", "--dtype", case.outtype):
+                not convert(what + " -> gguf", src, ours, "gguf", *as_type(case)):
             return
         pc.compare_gguf(what + " -> gguf", ours, theirs)
         if case.mtp:
             bare, theirs_bare = work / "ours-bare.gguf", work / "theirs-bare.gguf"
             why = kit.to_gguf(case, src, theirs_bare, no_mtp=True)
             if pc.check(not why, "%s: the reference converter, --no-mtp: %s" % (what, why)) and \
-                    convert(what + " -> gguf", src, bare, "gguf", "--dtype", case.outtype, "--mtp", "drop"):
+                    convert(what + " -> gguf", src, bare, "gguf", *as_type(case), "--mtp", "drop"):
                 pc.compare_gguf(what + " -> gguf --mtp drop", bare, theirs_bare)
     back_want = case.back(dict(want)) if case.back else want
     for whose, path in (("ours", ours), ("theirs", theirs)):
@@ -164,7 +168,7 @@ def mlx_part(f, what, case, src, work, want):
     if not case.gguf:
         with Part(f, COLUMNS[6]):
             w = what + " -> mlx -> gguf -> hf"
-            if convert(w, ours, other, "gguf", "--dtype", case.outtype) and convert(w, other, back, "hf") and \
+            if convert(w, ours, other, "gguf", *as_type(case)) and convert(w, other, back, "hf") and \
                     case.outtype == case.dtype:
                 both = case.back(dict(back_want)) if case.back else back_want
                 same_state(w, kit.state(back), both, case)

@@ -518,13 +518,15 @@ static void gguf_part(const lb_json *c, const char *dir, const char *mlx) {
                          LB_FMT(arch_str(c, "label")));
         return;
     }
-    if (!direction(c, "HF to GGUF", dir, file, LB_TO_GGUF, type) ||
+    bool keep = false;
+    (void)lb_json_as_bool(lb_json_get(c, "keep"), &keep);
+    if (!direction(c, "HF to GGUF", dir, file, LB_TO_GGUF, keep ? NULL : type) ||
         !same_keys(file, lb_json_get(g, "kv")) ||
         !same_list(file, lb_json_get(g, "tensors"), true, NULL))
         return;
     mtp_part(c, dir, mlx, type);
     if (mlx && !lb_json_get(c, "no_mtp") &&
-        direction(c, "MLX to GGUF", mlx, other, LB_TO_GGUF, type))
+        direction(c, "MLX to GGUF", mlx, other, LB_TO_GGUF, keep ? NULL : type))
         same_list(other, lb_json_get(g, "tensors"), false, NULL);
     if (!same_type)
         return;
@@ -549,6 +551,10 @@ static void one(const lb_json *c) {
     }
     if (direction(c, "MLX to HF", mlx, back, LB_TO_HF, NULL))
         came_back(back, dir, c, "mlx_back");
+    bool keep = false;
+    (void)lb_json_as_bool(lb_json_get(c, "keep"), &keep);
+    if (keep && direction(c, "codes as values", dir, fresh("values"), LB_TO_HF, "bf16"))
+        came_back(st_path(lb_test_dir(), "values"), dir, c, "mlx_back");
     gguf_part(c, dir, has_mlx ? mlx : NULL);
 }
 
