@@ -504,6 +504,15 @@ static void mtp_part(const lb_json *c, const char *dir, const char *mlx, const c
     mtp = LB_KEEP_AUTO;
 }
 
+/* A language model that has other parts beside it in MLX comes from GGUF by itself. */
+static lb_json *alone(const lb_json *tensors) {
+    lb_json *list = lb_json_copy(&arena, tensors);
+    for (lb_json *t = list->first; t; t = t->next)
+        if (lb_str_starts(t->first->text, LB_STR("language_model.")))
+            t->first->text = lb_str_sub(t->first->text, 15, t->first->text.len);
+    return list;
+}
+
 static void gguf_part(const lb_json *c, const char *dir, const char *mlx) {
     const lb_json *g = lb_json_get(c, "gguf");
     char type[8];
@@ -536,7 +545,7 @@ static void gguf_part(const lb_json *c, const char *dir, const char *mlx) {
     if (direction(c, "GGUF to HF", file, back, LB_TO_HF, NULL))
         came_back(back, dir, c, "back");
     if (mlx && direction(c, "GGUF to MLX", file, cross, LB_TO_MLX, NULL))
-        same_list(cross, lb_json_get(lb_json_get(c, "mlx"), "tensors"), false, c);
+        same_list(cross, alone(lb_json_get(lb_json_get(c, "mlx"), "tensors")), false, c);
 }
 
 static void one(const lb_json *c) {
