@@ -48,6 +48,13 @@ typedef enum lb_role {
     LB_ROLE_ATTN_K,
     LB_ROLE_ATTN_V,
     LB_ROLE_ATTN_QKV, /* one matrix in every world: the rows of q, then k, then v */
+    LB_ROLE_ATTN_Q_A, /* latent attention (MLA): down to the rank of q, up from it */
+    LB_ROLE_ATTN_Q_B,
+    LB_ROLE_ATTN_Q_A_NORM,
+    LB_ROLE_ATTN_KV_A, /* down to the rank that keys and values share, and the rotated key */
+    LB_ROLE_ATTN_KV_A_NORM,
+    LB_ROLE_ATTN_K_B, /* up from it: a head's keys without rotation, a head's values */
+    LB_ROLE_ATTN_V_B,
     LB_ROLE_ATTN_OUTPUT,
     LB_ROLE_ATTN_Q_NORM,
     LB_ROLE_ATTN_K_NORM,
@@ -83,7 +90,8 @@ enum { LB_SUFFIX_WEIGHT = 1, LB_SUFFIX_BIAS = 2, LB_SUFFIX_NONE = 4 };
 
 /* Which rows of a world's matrix are the row's: Q, K, V: n_head, n_head_kv, n_head_kv heads one
  * after the other; GROUP_Q, GROUP_K, GROUP_V: n_head_kv groups, each the heads of q that go with
- * one head of k and v, then these two; FIRST, SECOND: two halves; EVEN, ODD: every second row. */
+ * one head of k and v, then these two; FIRST, SECOND: two halves; EVEN, ODD: every second row;
+ * NOPE, VALUE: a head's rows for keys without rotation, then those for values. */
 typedef enum lb_part {
     LB_PART_ALL,
     LB_PART_Q,
@@ -95,7 +103,9 @@ typedef enum lb_part {
     LB_PART_FIRST,
     LB_PART_SECOND,
     LB_PART_EVEN,
-    LB_PART_ODD
+    LB_PART_ODD,
+    LB_PART_NOPE,
+    LB_PART_VALUE
 } lb_part;
 
 enum {
@@ -106,8 +116,9 @@ enum {
     LB_ROW_CUT_VOCAB = 8,     /* GGUF keeps only the rows that the tokenizer knows (gemma3) */
     LB_ROW_OPTIONAL = 16,     /* a complete model may lack it */
     LB_ROW_EXPERT = 32,       /* one matrix an expert: stacked in a world whose name lacks {e} */
-    LB_ROW_HEAD = 64,         /* the same with a vector a head ... */
-    LB_ROW_HEAD_KV = 128,     /* ... a key-value head */
+    LB_ROW_HEAD = 64,     /* the same with a vector or a matrix a head; matrices that are fused of
+                             parts lie one below the other (lb_arch_is_flat) ... */
+    LB_ROW_HEAD_KV = 128, /* ... a key-value head */
     LB_ROW_STACK = LB_ROW_EXPERT | LB_ROW_HEAD | LB_ROW_HEAD_KV,
     LB_ROW_MTP = 256,             /* of layers of multi-token prediction (lb_extra) only */
     LB_ROW_HF_F32 = 512,          /* the model class keeps it in f32 whatever the model's type */
@@ -119,8 +130,8 @@ enum {
  * a layer of multi-token prediction counted from 0; such a layer without a number in its name is
  * the first. Names stand without the suffix. An empty name: this world has no such tensor (gguf,
  * mlx: dropped; hf: made). Rows that share a world's matrix have its name there, are neighbours in
- * its order and differ in part[world]; rows of one name and no parts are forms of the other world
- * over time: the first is written back. */
+ * its order and differ in part[world]; others of that name are forms of the other worlds over
+ * time: the first is written back. */
 typedef struct lb_arch_tensor {
     lb_role role;
     lb_str hf;   /* "model.layers.{b}.self_attn.q_proj" */
@@ -133,22 +144,24 @@ typedef struct lb_arch_tensor {
     lb_relayout mlx_relayout;
     lb_relayout
         hf_relayout; /* TRANSPOSE: parts are of HF's columns. Packed codes have rows there */
+    lb_role instead; /* a layer with a matrix of this role needs none of the row's; 0: no such */
 } lb_arch_tensor;
 
 typedef struct lb_arch lb_arch;             /* arch_internal.h */
 typedef struct lb_arch_outer lb_arch_outer; /* a class that holds a family's model beside others */
 
-#define LB_EXPERTS_MAX 65536 /* the largest model has 512 */
+#define LB_EXPERTS_MAX 65536 /* the largest model has 512; and so many heads */
 
 /* What relayouts and checks need, read from a config or from metadata. */
 typedef struct lb_hparams {
     u64 n_layers, n_embd, n_ff, n_head, n_head_kv, head_dim, n_vocab, n_ctx;
     u64 n_expert, n_expert_used; /* 0: dense */
     u64 n_mtp;                   /* layers of multi-token prediction, behind the n_layers others */
-    bool tied;                   /* no output matrix: the embedding is used */
-    bool headless;               /* the class has no output matrix at all (LlamaModel) */
-    bool may_tie;                /* tied, if it turns out that no output matrix is stored */
-    const lb_arch_outer *outer;  /* the class of the model; NULL: it is a language model alone */
+    u64 nope_dim, value_dim;    /* latent attention: sizes of LB_PART_NOPE, LB_PART_VALUE; else 0 */
+    bool tied;                  /* no output matrix: the embedding is used */
+    bool headless;              /* the class has no output matrix at all (LlamaModel) */
+    bool may_tie;               /* tied, if it turns out that no output matrix is stored */
+    const lb_arch_outer *outer; /* the class of the model; NULL: it is a language model alone */
 } lb_hparams;
 
 const char *lb_arch_name(const lb_arch *a); /* GGUF's general.architecture: "llama", "qwen2"... */
@@ -185,8 +198,10 @@ bool lb_arch_find(const lb_arch *a, const lb_hparams *hp, lb_world world, lb_str
 lb_str lb_arch_row_name(const lb_arch_tensor *row, lb_world world);          /* with its holes */
 lb_relayout lb_arch_row_relayout(const lb_arch_tensor *row, lb_world world); /* HF: NONE */
 bool lb_arch_stacks_by_table(const lb_arch *a); /* stacks of a layer in GGUF: not by name */
-/* Whether the world keeps the experts' matrices (heads' vectors) of this row in one tensor. */
+/* Whether the world keeps the experts' matrices (heads' vectors) of this row in one tensor, and the
+ * heads' matrices one below the other. */
 bool lb_arch_is_stacked(const lb_arch_tensor *row, lb_world world);
+bool lb_arch_is_flat(const lb_arch_tensor *row, lb_world world);
 /* The row of the values; itself but for LB_ROW_HF_CODES. */
 const lb_arch_tensor *lb_arch_value_row(const lb_arch *a, const lb_arch_tensor *row);
 /* How many of them there are; 1: the row knows no stacks. */
@@ -229,19 +244,6 @@ lb_extra lb_arch_find_extra(const lb_hparams *hp, lb_str name);
 lb_str lb_arch_inner_name(const lb_hparams *hp, lb_str name, lb_arena *perm);
 lb_str lb_arch_outer_name(const lb_hparams *hp, lb_world world, lb_str name, lb_arena *perm);
 
-/* What a model holds, noted while its names are walked. Roles: those of LB_EXTRA_NONE. */
-typedef struct lb_arch_seen {
-    u8 suffixes[LB_ROLE_COUNT];   /* LB_SUFFIX_* bits */
-    u64 count[LB_ROLE_COUNT];     /* tensors of the role with suffix WEIGHT or NONE */
-    u64 stacks[LB_ROLE_COUNT];    /* those of them that hold every expert's matrix */
-    u64 vocab_rows;               /* of the embedding */
-    u64 in_extra[LB_EXTRA_COUNT]; /* tensors */
-    u64 n_mtp;                    /* layers of multi-token prediction */
-} lb_arch_seen;
-void lb_arch_seen_add(lb_arch_seen *seen, const lb_arch_match *m, const lb_shape *shape);
-/* A row that is not optional must be there for every layer, experts and routers for every layer
- * without a dense feed-forward in their place; LB_E_FORMAT says what is missing. */
-lb_status lb_arch_seen_check(const lb_arch *a, const lb_hparams *hp, const lb_arch_seen *seen,
-                             lb_world world, lb_err *err);
+#include "arch/arch_seen.h"
 
 #endif

@@ -82,6 +82,10 @@ u64 lb_arch_n_stack(const lb_arch_tensor *row, const lb_hparams *hp) {
                                          : 1;
 }
 
+bool lb_arch_is_flat(const lb_arch_tensor *row, lb_world world) {
+    return (row->flags & LB_ROW_HEAD) && row->part[world] != LB_PART_ALL;
+}
+
 const lb_arch_tensor *lb_arch_value_row(const lb_arch *a, const lb_arch_tensor *row) {
     for (u32 i = 0; i < a->n_rows && (row->flags & LB_ROW_HF_CODES); i++)
         if (!(a->rows[i].flags & LB_ROW_HF_CODES) && lb_str_eq(a->rows[i].gguf, row->gguf))
@@ -137,6 +141,14 @@ lb_status lb_arch_part_rows(lb_part part, const lb_hparams *hp, u64 n_rows, lb_p
             break;
         *out = (lb_part_rows){part == LB_PART_ODD, 1, 2, n_rows / 2};
         return LB_OK;
+    case LB_PART_NOPE:
+    case LB_PART_VALUE:
+        if (!hp->nope_dim || !hp->value_dim || !lb_add_u64(hp->nope_dim, hp->value_dim, &want) ||
+            want != n_rows)
+            break;
+        *out = part == LB_PART_NOPE ? (lb_part_rows){0, 1, 1, hp->nope_dim}
+                                    : (lb_part_rows){hp->nope_dim, 1, 1, hp->value_dim};
+        return LB_OK;
     }
     return lb_fail(err, LB_E_FORMAT, "%llu rows do not divide into the parts that the config says",
                    (unsigned long long)n_rows);
@@ -182,6 +194,18 @@ static bool fits(lb_str pattern, bool mtp_row, lb_str text) {
            lb_str_eq(lb_str_sub(pattern, at + 3, pattern.len), lb_str_sub(text, at + 3, text.len));
 }
 
+/* The next row with the name takes another part of the tensor; else it is another form. */
+static bool is_next_part(const lb_arch *a, lb_world world, const lb_arch_match *m) {
+    const lb_arch_tensor *next = m->row + m->n_rows;
+    if (next == a->rows + a->n_rows || (next->flags & LB_ROW_MTP) != (m->row->flags & LB_ROW_MTP) ||
+        !lb_str_eq(lb_arch_row_name(next, world), lb_arch_row_name(m->row, world)))
+        return false;
+    for (u32 i = 0; i < m->n_rows; i++)
+        if (m->row[i].part[world] == next->part[world])
+            return false;
+    return true;
+}
+
 /* Where a row of multi-token prediction and another have one name, the layer says which it is. */
 static bool find_skeleton(const lb_arch *a, const lb_hparams *hp, lb_world world,
                           const skeleton *sk, lb_arch_match *out) {
@@ -201,8 +225,7 @@ static bool find_skeleton(const lb_arch *a, const lb_hparams *hp, lb_world world
         lb_arch_match m = {.row = row, .n_rows = 1, .suffix = suffix};
         if (!suffix || (found && !mtp_row) || !place(a, hp, world, sk, &m))
             continue;
-        while (i + m.n_rows < a->n_rows && (row[m.n_rows].flags & LB_ROW_MTP) == mtp_row &&
-               lb_str_eq(lb_arch_row_name(row + m.n_rows, world), name))
+        while (is_next_part(a, world, &m))
             m.n_rows++;
         *out = m;
         found = true;
@@ -346,6 +369,8 @@ lb_status lb_arch_seen_check(const lb_arch *a, const lb_hparams *hp, const lb_ar
         if ((row->flags & LB_ROW_EXPERT) || row->role == LB_ROLE_FFN_ROUTER ||
             row->role == LB_ROLE_FFN_ROUTER_BIAS)
             want -= LB_MIN(want, seen->count[LB_ROLE_FFN_DOWN]);
+        if (row->instead)
+            want -= LB_MIN(want, seen->count[row->instead]);
         if (!lb_mul_u64(want, per_layer, &want) ||
             !lb_mul_u64(seen->stacks[row->role], per_layer, &per_layer))
             want = UINT64_MAX;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* assemble.c: groups canonical tensors by the name of what they become, then makes each.
  *
- * A tensor that is stored as the world wants it is one segment, read whole; a stack of experts has
- * one segment an expert (and part), so that no tile crosses from one to the next. */
+ * A tensor that is stored as the world wants it is one segment, read whole; a stack of experts (or
+ * of heads) has one segment an expert (and part), so that no tile crosses from one to the next. */
 #include "ops/assemble.h"
 #include "base/names.h"
 #include <stdlib.h>
@@ -89,13 +89,51 @@ static const lb_arch_tensor *row_in(const lb_assembly *a, const lb_ctensor *t) {
                                                : t->match.row;
 }
 
+/* Two worlds with one relayout have one form: nothing is to be undone and done again. */
+static bool same_relayout(const lb_assembly *a, const lb_ctensor *t) {
+    return lb_arch_row_relayout(row_in(a, t), a->world) ==
+           lb_arch_row_relayout(t->match.row, a->source->world);
+}
+
 /* Whether a stored stack becomes a stack as it stands. */
 static bool whole_stack(const grouping *g, const lb_ctensor *t) {
     const lb_arch_tensor *row = row_in(g->out, t);
     return lb_arch_is_stacked(row, g->out->world) && t->rows.n == t->matrix_rows &&
            row->part[g->out->world] == LB_PART_ALL &&
-           lb_relayout_is_map(lb_arch_row_relayout(row, g->out->world)) &&
-           lb_relayout_is_map(lb_arch_row_relayout(t->match.row, g->out->source->world));
+           (same_relayout(g->out, t) ||
+            (lb_relayout_is_map(lb_arch_row_relayout(row, g->out->world)) &&
+             lb_relayout_is_map(lb_arch_row_relayout(t->match.row, g->out->source->world))));
+}
+
+/* Whether a matrix that is fused of the heads' parts is so in both worlds. */
+static bool same_fusion(const grouping *g, const lb_ctensor *t) {
+    const lb_arch_tensor *row = t->match.row;
+    lb_world from = g->out->source->world, to = g->out->world;
+    return lb_arch_is_flat(row, from) && row->part[from] == row->part[to] &&
+           same_relayout(g->out, t);
+}
+
+/* The name in the other world, in g->name. ptr NULL: out of memory. */
+static lb_str other_name(grouping *g, const lb_arch_match *m) {
+    lb_arena_reset(&g->name);
+    lb_str name = lb_arch_tensor_name(m->row, g->out->world, m, &g->name);
+    if (name.ptr)
+        name = lb_arch_outer_name(&g->out->source->hp, g->out->world, name, &g->name);
+    return name;
+}
+
+/* As it is, under the name of the other world. */
+static lb_status add_fused(grouping *g, u32 tensor, lb_err *err) {
+    const lb_ctensor *t = &g->out->source->tensors[tensor];
+    lb_made_of *to;
+    if (!t->first_row)
+        return LB_OK;
+    lb_str name = other_name(g, &t->match);
+    if (!name.ptr)
+        return oom(err);
+    LB_TRY(add_group(g, name, false, &to, err));
+    to->stored = true;
+    return add_ref(g, to, tensor, LB_NO_INDEX, err);
 }
 
 static lb_status add_known(grouping *g, u32 tensor, lb_err *err) {
@@ -111,16 +149,15 @@ static lb_status add_known(grouping *g, u32 tensor, lb_err *err) {
                        lb_arch_name(g->out->source->arch));
     if (lb_arch_is_dropped(m.row, g->out->world, &g->out->source->hp))
         return leave_out(g, tensor, err);
+    if (same_fusion(g, t))
+        return add_fused(g, tensor, err);
     bool each = t->n_stack > 1 && !whole_stack(g, t);
     bool stacked = lb_arch_is_stacked(m.row, g->out->world);
     for (u64 e = 0; e < (each ? t->n_stack : 1); e++) {
         if (each || (t->n_stack == 1 && (m.row->flags & LB_ROW_STACK) &&
                      m.expert == LB_NO_INDEX)) /* a stack of one */
             m.expert = (u32)e;
-        lb_arena_reset(&g->name);
-        lb_str name = lb_arch_tensor_name(m.row, g->out->world, &m, &g->name);
-        if (name.ptr)
-            name = lb_arch_outer_name(&g->out->source->hp, g->out->world, name, &g->name);
+        lb_str name = other_name(g, &m);
         if (!name.ptr)
             return oom(err);
         LB_TRY(add_group(g, name, false, &to, err));
@@ -174,13 +211,17 @@ static int by_expert_and_row(const void *a, const void *b) {
     return x->row < y->row ? -1 : x->row > y->row;
 }
 
-/* How many different parts the table has for a name of the world. */
+/* How many different parts the table has for a name of the world. A row that takes all of it is
+ * another form. */
 static u32 count_parts(const lb_ctensors *c, lb_world world, const lb_arch_tensor *row) {
     u32 n_rows, seen = 0, n = 0;
     const lb_arch_tensor *rows = lb_arch_rows(c->arch, &n_rows);
     lb_str name = lb_arch_row_name(row, world);
+    if (row->part[world] == LB_PART_ALL)
+        return 1;
     for (u32 i = 0; i < n_rows; i++)
-        if (lb_str_eq(lb_arch_row_name(&rows[i], world), name) &&
+        if (rows[i].part[world] != LB_PART_ALL &&
+            lb_str_eq(lb_arch_row_name(&rows[i], world), name) &&
             !(seen & 1u << rows[i].part[world])) {
             seen |= 1u << rows[i].part[world];
             n++;
@@ -213,9 +254,10 @@ static lb_status put_in_order(grouping *g, lb_made_of *m, lb_err *err) {
     lb_status st = LB_OK;
     for (u32 i = 0; i < m->n_ref; i++) {
         if (st == LB_OK && keys[i].expert != i / n_parts)
-            st = lb_fail(err, LB_E_FORMAT,
-                         "tensor '%.*s': a part of expert %u is missing or is there twice",
-                         LB_FMT(m->name), LB_MIN(keys[i].expert, i / n_parts));
+            st = lb_fail(
+                err, LB_E_FORMAT, "tensor '%.*s': a part of %s %u is missing or is there twice",
+                LB_FMT(m->name), m->first->match.row->flags & LB_ROW_HEAD ? "head" : "expert",
+                LB_MIN(keys[i].expert, i / n_parts));
         m->ref[i] = keys[i].ref;
     }
     lb_free(keys);
@@ -318,12 +360,14 @@ static lb_status make_piece(const lb_assembly *a, const lb_made_of *m, const lb_
         lb_ctensor_stored(p, c, t, x);
         return LB_OK;
     }
+    bool woven = t->known && lb_arch_part_is_woven((lb_part)row_in(a, t)->part[a->world]);
+    if (t->known && same_relayout(a, t))
+        return lb_ctensor_slice(p, c, t, r->expert, woven, x, err);
     lb_relayout_in in = {&p->graph, &c->hp, LB_RL_NONE, 0, m->name};
     if (t->known) {
         in.op = lb_arch_row_relayout(row_in(a, t), a->world);
         in.suffix = t->match.suffix;
     }
-    bool woven = t->known && lb_arch_part_is_woven((lb_part)row_in(a, t)->part[a->world]);
     LB_TRY(lb_ctensor_piece(p, c, t, r->expert, woven || lb_relayout_moves_rows(in.op), x, err));
     if (x->changed) { /* the way back was computed: are the original bytes kept beside? */
         const lb_weight *w;
@@ -372,7 +416,8 @@ differ:
 u32 lb_assembly_rank(const lb_assembly *a, const lb_made_of *m) {
     if (m->stored)
         return a->source->source->weights[m->first->weight].shape.rank;
-    return m->first->shape.rank + (m->stacked || is_stored_stack(m));
+    return m->first->shape.rank +
+           ((m->stacked && !lb_arch_is_flat(m->first->match.row, a->world)) || is_stored_stack(m));
 }
 
 /* A tensor whose parts' rows alternate: its segments are a run of each part in turn. */
@@ -562,7 +607,10 @@ lb_status lb_assembly_make(const lb_assembly *a, const lb_made_of *m, lb_dtype d
         if (i % n_parts == n_parts - 1)
             LB_TRY(weave(&w, parts, i / n_parts, err));
     }
-    return m->stacked && !is_stored_stack(m) && !m->stored
-               ? stack(m, m->n_ref / n_parts, &out->shape, err)
-               : LB_OK;
+    if (!m->stacked || is_stored_stack(m) || m->stored)
+        return LB_OK;
+    if (!lb_arch_is_flat(m->first->match.row, a->world))
+        return stack(m, m->n_ref / n_parts, &out->shape, err);
+    out->shape.dim[0] *= m->n_ref / n_parts;
+    return LB_OK;
 }

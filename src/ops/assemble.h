@@ -19,7 +19,7 @@ typedef struct lb_made_of {
     u32 n_ref, cap_ref;
     u64 last;      /* the place in `order` of the last that it is made of */
     u64 complete;  /* last; of a stack of experts stored one by one: that of all its layer's */
-    bool stored;   /* the weight as it is, under its own name */
+    bool stored;   /* the weight as it is */
     bool stacked;  /* ref: matrices of a stack */
     bool by_table; /* the stacks of a layer in the table's order; else by the names of HF */
 } lb_made_of;

@@ -39,7 +39,8 @@ static lb_str full_name(const lb_arch_match *m, lb_arena *perm) {
         [LB_PART_ALL] = "",        [LB_PART_Q] = "[q]",         [LB_PART_K] = "[k]",
         [LB_PART_V] = "[v]",       [LB_PART_GROUP_Q] = "[q]",   [LB_PART_GROUP_K] = "[k]",
         [LB_PART_GROUP_V] = "[v]", [LB_PART_FIRST] = "[first]", [LB_PART_SECOND] = "[second]",
-        [LB_PART_EVEN] = "[even]", [LB_PART_ODD] = "[odd]"};
+        [LB_PART_EVEN] = "[even]", [LB_PART_ODD] = "[odd]",     [LB_PART_NOPE] = "[k]",
+        [LB_PART_VALUE] = "[v]"};
     const char *part = parts[m->row->part[LB_WORLD_HF]];
     lb_str name = lb_arch_tensor_name(m->row, LB_WORLD_HF, m, perm);
     bool stacked = lb_arch_is_stacked(m->row, LB_WORLD_HF) && m->expert != LB_NO_INDEX;
@@ -103,7 +104,10 @@ static lb_status cut(const lb_canon *c, const lb_weight *w, const lb_arch_match 
     bool stacked = lb_arch_is_stacked(m->row, c->world);
     u64 n_stack = stacked && w->shape.rank ? w->shape.dim[0] : 1, rows, cols, k = 0;
     lb_shape shape = w->shape;
-    if (stacked && shape.rank) {
+    if (lb_arch_is_flat(m->row, c->world)) {
+        n_stack = lb_arch_n_stack(m->row, &c->hparams);
+        shape.dim[0] /= n_stack;
+    } else if (stacked && shape.rank) {
         shape.rank--;
         memmove(shape.dim, w->shape.dim + 1, shape.rank * sizeof shape.dim[0]);
     }
@@ -152,6 +156,14 @@ static lb_status cut(const lb_canon *c, const lb_weight *w, const lb_arch_match 
     return LB_OK;
 }
 
+/* Whether the weight holds as many matrices as the model has experts or heads. */
+static bool has_stack(const lb_canon *c, const lb_weight *w, const lb_arch_tensor *row) {
+    u64 n = lb_arch_n_stack(row, &c->hparams);
+    if (lb_arch_is_flat(row, c->world))
+        return w->shape.rank == 2 && n != 0 && w->shape.dim[0] % n == 0;
+    return w->shape.rank != 0 && w->shape.dim[0] == n;
+}
+
 lb_status lb_canon_find(const lb_canon *c, const lb_source *s, u64 weight, lb_arena *perm,
                         lb_canon_weight **out, u64 *n, lb_err *err) {
     const lb_weight *w = &s->weights[weight];
@@ -159,9 +171,8 @@ lb_status lb_canon_find(const lb_canon *c, const lb_source *s, u64 weight, lb_ar
     bool extra = c->world != LB_WORLD_GGUF && lb_arch_find_extra(&c->hparams, w->name);
     bool known = c->arch && !extra && lb_arch_find(c->arch, &c->hparams, c->world, w->name, &m);
     bool stacked = known && lb_arch_is_stacked(m.row, c->world);
-    bool whole =
-        !known || (m.n_rows == 1 && !stacked && m.row->part[c->world] == LB_PART_ALL) ||
-        (stacked && (w->shape.rank == 0 || w->shape.dim[0] != lb_arch_n_stack(m.row, &c->hparams)));
+    bool whole = !known || (m.n_rows == 1 && !stacked && m.row->part[c->world] == LB_PART_ALL) ||
+                 (stacked && !has_stack(c, w, m.row));
     u64 room = whole ? 1 : (stacked ? lb_arch_n_stack(m.row, &c->hparams) : 1) * m.n_rows;
     *n = 1;
     *out = lb_arena_new(perm, lb_canon_weight, room);

@@ -274,7 +274,7 @@ static lb_dtype dtype_of_gguf(const lb_conv *c, const lb_assembly *a, const lb_m
     lb_dtype recorded;
     if (recorded_dtype(c, name, &recorded))
         return recorded;
-    bool forced = t->dtype == LB_F32 &&
+    bool forced = t->dtype == LB_F32 && !(t->match.row->flags & LB_ROW_HF_F32) &&
                   lb_arch_gguf_is_f32(t->match.row, t->match.suffix, lb_assembly_rank(a, m));
     if (t->known && (t->match.row->flags & LB_ROW_HF_F32) && t->dtype == LB_F32)
         return LB_F32;
@@ -285,8 +285,9 @@ static lb_status target_dtype(lb_conv *c, const lb_assembly *a, const lb_made_of
                               lb_err *err) {
     const lb_ctensor *t = m->first;
     const lb_weight *original = NULL;
-    *out = t->carried ? t->dtype : c->o->cast ? c->o->dtype : t->quantized ? LB_BF16 : t->dtype;
-    if (t->carried || c->o->cast || c->src->format != LB_FORMAT_GGUF)
+    bool cast = c->o->cast && !(t->known && (t->match.row->flags & LB_ROW_HF_F32));
+    *out = t->carried ? t->dtype : cast ? c->o->dtype : t->quantized ? LB_BF16 : t->dtype;
+    if (t->carried || cast || c->src->format != LB_FORMAT_GGUF)
         return LB_OK;
     if (!m->stored)
         LB_TRY(lb_ctensor_original(&c->canon, t, c->perm, &original, err));

@@ -72,28 +72,47 @@ static bool is_bias(const lb_arch_match *m) {
            (m->suffix == LB_SUFFIX_NONE && lb_str_ends(m->row->gguf, LB_STR(".bias")));
 }
 
+static lb_status set_stack(const lb_ctensors *c, const lb_weight *w, lb_ctensor *t, lb_err *err) {
+    bool experts = (t->match.row->flags & LB_ROW_EXPERT) != 0;
+    u64 want = lb_arch_n_stack(t->match.row, &c->hp);
+    if (w->shape.rank < 2 || (experts && !is_bias(&t->match) && w->shape.rank < 3))
+        return lb_fail(err, LB_E_FORMAT, "tensor '%.*s': expected one %s", LB_FMT(w->name),
+                       experts ? "matrix for each expert" : "vector for each head");
+    t->n_stack = w->shape.dim[0];
+    if (t->n_stack != want)
+        return lb_fail(err, LB_E_FORMAT, "tensor '%.*s' holds %llu %s, the config says %llu %s",
+                       LB_FMT(w->name), (unsigned long long)t->n_stack,
+                       w->shape.rank > 2 ? "matrices" : "vectors", (unsigned long long)want,
+                       experts ? "experts" : "heads");
+    t->shape.rank--;
+    memmove(t->shape.dim, w->shape.dim + 1, t->shape.rank * sizeof t->shape.dim[0]);
+    t->match.expert = LB_NO_INDEX;
+    return LB_OK;
+}
+
+/* The heads' matrices one below the other. */
+static lb_status set_flat_stack(const lb_ctensors *c, const lb_weight *w, lb_ctensor *t,
+                                lb_err *err) {
+    t->n_stack = lb_arch_n_stack(t->match.row, &c->hp);
+    if (w->shape.rank != 2 || t->n_stack == 0 || w->shape.dim[0] % t->n_stack != 0)
+        return lb_fail(err, LB_E_FORMAT, "tensor '%.*s' is not a matrix of %llu heads",
+                       LB_FMT(w->name), (unsigned long long)t->n_stack);
+    t->shape.dim[0] /= t->n_stack;
+    return LB_OK;
+}
+
 /* Rows, and matrices of a stack, of the weight. */
 static lb_status set_shape(const lb_ctensors *c, const lb_weight *w, lb_ctensor *t, lb_err *err) {
     u64 cols;
-    bool stacked = t->known && lb_arch_is_stacked(t->match.row, c->world);
     t->n_stack = 1;
     t->shape = w->shape;
-    if (stacked) {
-        bool experts = (t->match.row->flags & LB_ROW_EXPERT) != 0;
-        u64 want = lb_arch_n_stack(t->match.row, &c->hp);
-        if (w->shape.rank < 2 || (experts && !is_bias(&t->match) && w->shape.rank < 3))
-            return lb_fail(err, LB_E_FORMAT, "tensor '%.*s': expected one %s", LB_FMT(w->name),
-                           experts ? "matrix for each expert" : "vector for each head");
-        t->n_stack = w->shape.dim[0];
-        if (t->n_stack != want)
-            return lb_fail(err, LB_E_FORMAT, "tensor '%.*s' holds %llu %s, the config says %llu %s",
-                           LB_FMT(w->name), (unsigned long long)t->n_stack,
-                           experts ? "matrices" : "vectors", (unsigned long long)want,
-                           experts ? "experts" : "heads");
-        t->shape.rank--;
-        memmove(t->shape.dim, w->shape.dim + 1, t->shape.rank * sizeof t->shape.dim[0]);
-        t->match.expert = LB_NO_INDEX;
-    }
+    if (t->known && lb_arch_is_flat(t->match.row, c->world))
+        LB_TRY(set_flat_stack(c, w, t, err));
+    else if (t->known && lb_arch_is_stacked(t->match.row, c->world))
+        LB_TRY(set_stack(c, w, t, err));
+    if (t->n_stack > LB_EXPERTS_MAX)
+        return lb_fail(err, LB_E_LIMIT, "tensor '%.*s': more than %d matrices", LB_FMT(w->name),
+                       LB_EXPERTS_MAX);
     lb_shape_matrix(&t->shape, &t->matrix_rows, &cols);
     if (t->shape.rank == 1)
         t->matrix_rows = cols;
@@ -116,14 +135,6 @@ static lb_status set_shape(const lb_ctensors *c, const lb_weight *w, lb_ctensor 
                            LB_FMT(w->name));
     }
     return st;
-}
-
-/* Forms that a world has had over time share a name without parts: the first one counts. */
-static bool is_other_form(const lb_ctensors *c, const lb_arch_match *m, u32 i) {
-    for (u32 k = 0; k < i; k++)
-        if (m->row[k].part[c->world] == m->row[i].part[c->world])
-            return true;
-    return false;
 }
 
 static lb_status add_tensor(lb_plan *p, lb_ctensors *c, u32 weight, lb_err *err) {
@@ -155,8 +166,6 @@ static lb_status add_tensor(lb_plan *p, lb_ctensors *c, u32 weight, lb_err *err)
     if (m.row->relayout == LB_RL_MADE)
         return add_dropped(p, c, w->name, err);
     for (u32 i = 0; i < m.n_rows; i++) {
-        if (is_other_form(c, &m, i))
-            continue;
         t.match = m;
         t.match.row = m.row + i;
         t.match.n_rows = 1;
@@ -226,19 +235,14 @@ static u64 cols_of(const lb_graph *g, lb_node_id x) {
     return x == LB_NODE_NONE ? 0 : lb_graph_node(g, x)->n_cols;
 }
 
-lb_status lb_ctensor_piece(lb_plan *p, const lb_ctensors *c, const lb_ctensor *t, u32 expert,
+lb_status lb_ctensor_slice(lb_plan *p, const lb_ctensors *c, const lb_ctensor *t, u32 expert,
                            bool keep_vector, lb_piece *out, lb_err *err) {
     const lb_weight *w = &c->source->weights[t->weight];
     lb_graph *g = &p->graph;
-    lb_relayout_in in = {g, &c->hp, LB_RL_NONE, 0, w->name};
-    if (t->known) {
-        in.op = lb_arch_row_relayout(t->match.row, c->world);
-        in.suffix = t->match.suffix;
-    }
     bool all = expert == LB_NO_INDEX || t->n_stack == 1;
     bool sliced = !all || t->rows.n != t->matrix_rows;
     *out = (lb_piece){.shape = t->shape, .dtype = t->dtype};
-    if (t->shape.rank == 1 && (sliced || keep_vector || lb_relayout_moves_rows(in.op)))
+    if (t->shape.rank == 1 && (sliced || keep_vector))
         out->node = lb_expr_read_as(g, c->source_index, w, t->n_stack * t->matrix_rows, 1);
     else
         out->node = lb_expr_read(g, c->source_index, w);
@@ -253,6 +257,19 @@ lb_status lb_ctensor_piece(lb_plan *p, const lb_ctensors *c, const lb_ctensor *t
         out->node = lb_expr_every(g, lb_expr_decode(g, out->node), t->cols.from, t->cols.step);
         out->values = true;
     }
+    return LB_OK;
+}
+
+lb_status lb_ctensor_piece(lb_plan *p, const lb_ctensors *c, const lb_ctensor *t, u32 expert,
+                           bool keep_vector, lb_piece *out, lb_err *err) {
+    const lb_weight *w = &c->source->weights[t->weight];
+    lb_relayout_in in = {&p->graph, &c->hp, LB_RL_NONE, 0, w->name};
+    if (t->known) {
+        in.op = lb_arch_row_relayout(t->match.row, c->world);
+        in.suffix = t->match.suffix;
+    }
+    LB_TRY(
+        lb_ctensor_slice(p, c, t, expert, keep_vector || lb_relayout_moves_rows(in.op), out, err));
     return lb_relayout_apply(&in, true, out, err);
 }
 

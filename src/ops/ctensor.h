@@ -29,11 +29,11 @@ typedef struct lb_ctensor {
     bool quantized;      /* stored in a type whose values must be decoded to be kept elsewhere */
     bool carried;        /* integers: bytes can only be copied */
     lb_dtype dtype;      /* stored type of the first part */
-    u64 n_stack;         /* matrices one after the other in the weight, one an expert; else 1 */
-    u64 matrix_rows;     /* of one stored matrix; a vector's elements */
-    lb_part_rows rows;   /* those of them that are the row's */
-    lb_part_rows cols;   /* the row's columns; n 0: all */
-    lb_shape shape;      /* of the row's matrix as stored */
+    u64 n_stack; /* matrices one after the other in the weight, one an expert or a head; else 1 */
+    u64 matrix_rows;   /* of one stored matrix; a vector's elements */
+    lb_part_rows rows; /* those of them that are the row's */
+    lb_part_rows cols; /* the row's columns; n 0: all */
+    lb_shape shape;    /* of the row's matrix as stored */
 } lb_ctensor;
 
 typedef struct lb_ctensors {
@@ -60,8 +60,11 @@ typedef struct lb_ctensors {
 /* Looks up the family and lists the canonical tensors of each weight of the plan's source. */
 lb_status lb_ctensors_build(lb_plan *p, u32 source_index, lb_ctensors *out, lb_err *err);
 void lb_ctensors_deinit(lb_ctensors *c); /* the list; all else is the plan's */
-/* Canonical form of one matrix: of an expert of a stack, or with LB_NO_INDEX of all that is stored.
+/* One matrix as it is stored: of an expert of a stack, or with LB_NO_INDEX all that is stored.
  * keep_vector: rows of one element, because rows will be moved. */
+lb_status lb_ctensor_slice(lb_plan *p, const lb_ctensors *c, const lb_ctensor *t, u32 expert,
+                           bool keep_vector, lb_piece *out, lb_err *err);
+/* Its canonical form. */
 lb_status lb_ctensor_piece(lb_plan *p, const lb_ctensors *c, const lb_ctensor *t, u32 expert,
                            bool keep_vector, lb_piece *out, lb_err *err);
 /* The stored weight as it is. */

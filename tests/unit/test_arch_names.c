@@ -197,10 +197,21 @@ LB_TEST(completeness) {
 /* Several GGUF tensors from one HF tensor: the rows are found together. */
 LB_TEST(fused_rows) {
     static const lb_arch_tensor rows[] = {
-        LB_ROW3(LB_ROLE_ATTN_Q, LB_N("h.{b}.qkv"), LB_N("blk.{b}.attn_q"), LB_N_NONE, LB_RL_NONE,
-                LB_SUFFIX_WEIGHT, 0),
-        LB_ROW3(LB_ROLE_ATTN_K, LB_N("h.{b}.qkv"), LB_N("blk.{b}.attn_k"), LB_N_NONE, LB_RL_NONE,
-                LB_SUFFIX_WEIGHT, 0),
+        {.role = LB_ROLE_ATTN_Q,
+         .hf = LB_N("h.{b}.qkv"),
+         .gguf = LB_N("blk.{b}.attn_q"),
+         .suffixes = LB_SUFFIX_WEIGHT,
+         .part = {[HF] = LB_PART_Q}},
+        {.role = LB_ROLE_ATTN_K,
+         .hf = LB_N("h.{b}.qkv"),
+         .gguf = LB_N("blk.{b}.attn_k"),
+         .suffixes = LB_SUFFIX_WEIGHT,
+         .part = {[HF] = LB_PART_K}},
+        {.role = LB_ROLE_ATTN_Q, /* another form of GGUF */
+         .hf = LB_N("h.{b}.qkv"),
+         .gguf = LB_N("blk.{b}.attn_qk"),
+         .suffixes = LB_SUFFIX_WEIGHT,
+         .part = {[HF] = LB_PART_Q, [GGUF] = LB_PART_Q}},
         LB_ROW3(LB_ROLE_FFN_UP, LB_N("h.{b}.experts.{e}.up"), LB_N("blk.{b}.ffn_up_exps"),
                 LB_N_NONE, LB_RL_NONE, LB_SUFFIX_WEIGHT, LB_ROW_EXPERT),
         LB_ROW3(LB_ROLE_FFN_DOWN, LB_N("h.{b}.A_log"), LB_N("blk.{b}.ssm_a"), LB_N_NONE, LB_RL_NONE,
@@ -289,7 +300,9 @@ LB_TEST(tables) {
                     continue;
                 CHECK(lb_arch_find(a, &hp, (lb_world)w, name, &got));
                 bool found = got.row <= &rows[i] && &rows[i] < got.row + got.n_rows;
-                bool other_form = got.row < &rows[i] && got.row->role == rows[i].role &&
+                bool other_form = false;
+                for (u32 k = 0; k < got.n_rows; k++)
+                    other_form |= got.row + k < &rows[i] && got.row[k].role == rows[i].role &&
                                   (rows[i].flags & LB_ROW_OPTIONAL);
                 CHECK(found || other_form);
                 CHECK(w != GGUF || name.len < 64); /* ggml's limit */
