@@ -26,7 +26,8 @@ typedef enum lb_arch_kv_op {
     LB_KV_ROPE_MSCALE, /* longrope's factor on cosine and sine */
     LB_KV_FILE_TYPE,
     LB_KV_POOLING,  /* of an embedding model, from its pooling module */
-    LB_KV_GATING,   /* expert gating function by its name */
+    LB_KV_GATING,   /* expert gating function by its name; `fallback`: that of a config without.
+                       Back, with `hf`: `absent`, that of every model of the family */
     LB_KV_FALSE,    /* bool false when the config says false; else left out */
     LB_KV_REFUSE,   /* a config in which one of `names` is not null is refused: `hf` says why;
                        LB_KVF_TRUTHY: nor empty, 0 or false */
@@ -41,8 +42,12 @@ typedef enum lb_arch_kv_op {
     LB_KV_SLIDING, /* whether a layer slides, by the list `names`; no window: left out */
     LB_KV_NOT,     /* the common row of this key is not written */
     LB_KV_NTK_ALPHA, /* a fixed NTK factor on the rope base ("dynamic" with "alpha"; hunyuan) */
+    LB_KV_SUM,       /* all of `names`, which must be there, added */
+    LB_KV_MSCALE,    /* yarn's two factors, of which GGUF has room for one, are refused where they
+                        make a difference: `hf` */
     LB_KV_MTP /* how many layers of multi-token prediction; left out with them. Back: `absent`
-                 where GGUF says nothing. Without such a row GGUF has no place for them */
+                 where GGUF says nothing. Without such a row, or with the key "", GGUF has no
+                 place for them */
 } lb_arch_kv_op;
 
 enum {
@@ -54,7 +59,8 @@ enum {
     LB_KVF_ZERO_NULL = 32,      /* 0 stands for a null or absent key */
     LB_KVF_FIRST = 64,          /* written when the tensors are made, before general.type */
     LB_KVF_BACK_REQUIRED = 128, /* back: the key must be there */
-    LB_KVF_BLOCKS = 256         /* GGUF counts the layers of multi-token prediction too */
+    LB_KVF_BLOCKS = 256,        /* GGUF counts the layers of multi-token prediction too */
+    LB_KVF_ROPE = 512 /* back: into the rope scaling block, under each of the names in `hf` */
 };
 
 typedef struct lb_arch_kv {
@@ -72,6 +78,8 @@ typedef struct lb_arch_kv {
     const char *of;         /* OR_TIMES, PRODUCT */
     u32 times;
     u16 flags;
+    const char *above_one; /* back: JSON value for every number above 1, `absent` for the others */
+    double scale;          /* GGUF holds the config's number times this; 0: the number */
 } lb_arch_kv;
 
 /* ---- a family ---- */
@@ -88,7 +96,8 @@ enum {
     LB_ARCH_LONGROPE = 256,    /* longrope scaling ("su", "yarn" in older configs) becomes
                                   rope_factors_long.weight and rope_factors_short.weight */
     LB_ARCH_STACKS_BY_TABLE = 1024, /* lb_arch_stacks_by_table */
-    LB_ARCH_MSCALE = 512 /* ... whose factor on cosine and sine is short_mscale, long_mscale */
+    LB_ARCH_MSCALE = 512, /* ... whose factor on cosine and sine is short_mscale, long_mscale */
+    LB_ARCH_LATENT = 2048 /* latent attention: heads of parts, sizes under keys of their own */
 };
 
 /* A config key whose truth is whether tensors of a role have a bias, or (`present`) are there. */
@@ -155,12 +164,14 @@ struct lb_arch {
     const char *family;         /* for people */
     const char *gguf;           /* general.architecture */
     const char *const *classes; /* entries of "architectures", the one written first; NULL-ended */
-    const char *const *model_types;  /* whose config class has `defaults`; NULL-ended */
-    const char *defaults;            /* JSON object: fields of that class; "x?": x may be null;
-                                        "x~": a number, whole or not. NULL: transformers has no such
-                                        class, the model comes with code of its own */
-    const char *split_unless;        /* config key with which head_dim null stays null; NULL */
-    const char *local_theta;         /* config key of the local rope base; NULL */
+    const char *const *model_types; /* whose config class has `defaults`; NULL-ended */
+    const char *defaults;           /* JSON object: fields of that class; "x?": x may be null;
+                                       "x~": a number, whole or not. NULL: transformers has no such
+                                       class, the model comes with code of its own */
+    const char *const *raw_types;   /* more model types, that transformers has no class for; NULL */
+    const char *split_unless;       /* config key with which head_dim null stays null; NULL */
+    const char *head_dim_is;        /* the class sets head_dim to what this key says; NULL */
+    const char *local_theta;        /* config key of the local rope base; NULL */
     const char *theta, *theta_local; /* JSON defaults of the rope bases; NULL: no rope */
     const char *rotary;              /* JSON default of partial_rotary_factor; NULL: none */
     const lb_arch_alias *aliases;    /* both NULL: the end; NULL: none */
@@ -182,6 +193,7 @@ struct lb_arch {
     lb_arch_window window;
     const char *gguf_key; /* of the architectures of one name in GGUF this is the one that has this
                              key; NULL */
+    u64 gguf_value;       /* ... with this number; 0: any */
     const char *mlx; /* JSON object: what mlx-lm's class assumes for keys that a config lacks; null:
                         the key must be there; "x?": and may be null; "x!": the only value that
                         it knows; "rope_scaling.type": that older name of the type */
@@ -203,6 +215,7 @@ extern const u32 lb_arch_common_n_kv;
 /* NULL: no such family. Outer classes count as their language model's family. */
 const lb_arch *lb_arch_by_class(lb_str class_name);
 const lb_arch *lb_arch_by_model_type(lb_str model_type);
+bool lb_arch_has_config_class(const lb_arch *a, lb_str model_type); /* in transformers */
 /* The first of those that write this architecture with experts, or without; one whose own key
  * (gguf_key) is there goes before others. */
 const lb_arch *lb_arch_by_gguf(const lb_gguf_meta *meta, lb_str name, bool experts);

@@ -31,6 +31,8 @@ lb_status lb_arch_pick_u64(const lb_arch_normal *n, const char *names, u64 *out,
 
 /* The row that counts the layers of multi-token prediction; NULL: the family has none. */
 const lb_arch_kv *lb_arch_mtp_kv(const lb_arch *a);
+/* GGUF's number of an expert gating function; 0: it has none. */
+u32 lb_arch_gating_type(lb_str name);
 /* <arch>.* and, when in is given, general.file_type. */
 lb_status lb_arch_meta_rows(const lb_arch *a, const lb_arch_normal *n, const lb_arch_meta_in *in,
                             lb_gguf_meta *out, lb_err *err);

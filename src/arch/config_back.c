@@ -77,8 +77,21 @@ static lb_json *literal(back *b, const char *text) {
 
 /* ---- the rows ---- */
 
+/* The config's number: the shortest of which GGUF holds the product. */
+static lb_json *unscaled(back *b, float v, double scale) {
+    char text[32];
+    for (int digits = 1; digits <= 17; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, (double)v / scale);
+        lb_json number = {.type = LB_JNUMBER, .text = lb_str_c(text)};
+        double x;
+        if (lb_json_as_f64(&number, &x) && (float)(x * scale) == v)
+            return lb_json_new_f64(b->perm, x);
+    }
+    return lb_json_new_f64(b->perm, (double)v / scale);
+}
+
 /* A value of the metadata; lists that say the same for every layer are one value. */
-static lb_status read_value(back *b, const lb_gguf_kv *kv, lb_json **out) {
+static lb_status read_value(back *b, const lb_gguf_kv *kv, double scale, lb_json **out) {
     u64 u = 0;
     double f = 0;
     if (kv->type == LB_GGUF_ARRAY) {
@@ -104,8 +117,9 @@ static lb_status read_value(back *b, const lb_gguf_kv *kv, lb_json **out) {
         if (!lb_kv_as_f64(kv, &f) || !isfinite(f))
             return lb_fail(b->err, LB_E_FORMAT, "GGUF metadata: '%.*s' is not a number",
                            LB_FMT(kv->key));
-        *out = fabs(f) <= (double)FLT_MAX ? lb_arch_json_f32(b->perm, (float)f)
-                                          : lb_json_new_f64(b->perm, f);
+        *out = fabs(f) > (double)FLT_MAX ? lb_json_new_f64(b->perm, f)
+               : scale != 0              ? unscaled(b, (float)f, scale)
+                                         : lb_arch_json_f32(b->perm, (float)f);
         return LB_OK;
     }
     if (kv->type == LB_GGUF_BOOL) {
@@ -125,7 +139,7 @@ static bool reads(const back *b, const lb_arch_kv *row) {
         return false;
     return (row->op == LB_KV_VALUE || row->op == LB_KV_OR_TIMES || row->op == LB_KV_BACK ||
             row->op == LB_KV_MTP) &&
-           row->hf && !(row->flags & LB_KVF_NO_BACK) &&
+           row->hf && !(row->flags & (LB_KVF_NO_BACK | LB_KVF_ROPE)) &&
            (!local || (b->arch->flags & LB_ARCH_ROPE_BY_LAYER));
 }
 
@@ -137,7 +151,7 @@ static lb_status check_const(back *b, const lb_arch_kv *row) {
     double x = 0, y = 0;
     if (!kv)
         return LB_OK;
-    LB_TRY(read_value(b, kv, &v));
+    LB_TRY(read_value(b, kv, 0, &v));
     bool same = v && v->type == LB_JBOOL
                     ? v->truth == (strcmp(row->fallback, "true") == 0)
                     : lb_json_as_f64(v, &x) && lb_json_as_f64(&want, &y) && (float)x == (float)y;
@@ -146,20 +160,36 @@ static lb_status check_const(back *b, const lb_arch_kv *row) {
                           LB_FMT(kv->key), row->fallback, row->hf);
 }
 
+/* The model class knows no other function. */
+static lb_status take_gating(back *b, const lb_arch_kv *row) {
+    u64 type;
+    if (lb_kv_as_u64(find(b, row->key), &type) &&
+        type != lb_arch_gating_type(lb_str_c(row->absent)))
+        return lb_fail(b->err, LB_E_UNSUPPORTED,
+                       "GGUF metadata: '%.*s.%s' is %llu: config.json of '%s' has no form for that",
+                       LB_FMT(b->name), row->key, (unsigned long long)type, b->arch->family);
+    set(b, b->config, row->hf, lb_json_new_str(b->perm, lb_str_c(row->absent)));
+    return LB_OK;
+}
+
 static lb_status take_row(back *b, const lb_arch_kv *row) {
     lb_json *v = NULL;
     if (row->op == LB_KV_CONST && row->hf)
         return check_const(b, row);
+    if (row->op == LB_KV_GATING && row->hf)
+        return take_gating(b, row);
     if (!reads(b, row))
         return LB_OK;
     const lb_gguf_kv *kv = find(b, row->key);
-    u64 n;
+    u64 n = 0;
     if (kv && (row->flags & LB_KVF_ZERO_NULL) && lb_kv_as_u64(kv, &n) && n == 0)
         return LB_OK;
     if (row->flags & LB_KVF_BLOCKS)
         v = lb_json_new_u64(b->perm, b->hp.n_layers);
+    else if (row->above_one)
+        v = literal(b, lb_kv_as_u64(kv, &n) && n > 1 ? row->above_one : row->absent);
     else if (kv)
-        LB_TRY(read_value(b, kv, &v));
+        LB_TRY(read_value(b, kv, row->scale, &v));
     else if (row->absent)
         v = literal(b, row->absent);
     else if (row->flags & LB_KVF_BACK_REQUIRED)
@@ -234,8 +264,8 @@ static lb_status take_rope_dims(back *b) {
     return LB_OK;
 }
 
-/* Sizes that the loader derives when they are not written, and those that only tensors show. */
-static lb_status take_shape(back *b) {
+/* A head has as many keys as values, and as many of them rotate as the class says. */
+static lb_status take_head(back *b) {
     u64 n = 0;
     if (!b->arch->defaults || lb_arch_has_field(b->arch, "num_key_value_heads"))
         set(b, b->config, "num_key_value_heads", lb_json_new_u64(b->perm, b->hp.n_head_kv));
@@ -254,7 +284,23 @@ static lb_status take_shape(back *b) {
             "GGUF metadata: values of %llu with keys of %llu: config.json of '%s' has no "
             "form for that",
             (unsigned long long)n, (unsigned long long)b->hp.head_dim, b->arch->family);
-    LB_TRY(take_rope_dims(b));
+    return take_rope_dims(b);
+}
+
+/* Every head has keys and values of its own once they are made from what is cached. */
+static void take_latent(back *b) {
+    lb_json_remove(b->config, "head_dim");
+    set(b, b->config, "num_key_value_heads", lb_json_new_u64(b->perm, b->hp.n_head));
+    set(b, b->config, "qk_nope_head_dim", lb_json_new_u64(b->perm, b->hp.nope_dim));
+    set(b, b->config, "v_head_dim", lb_json_new_u64(b->perm, b->hp.value_dim));
+}
+
+/* Sizes that the loader derives when they are not written, and those that only tensors show. */
+static lb_status take_shape(back *b) {
+    if (b->arch->flags & LB_ARCH_LATENT)
+        take_latent(b);
+    else
+        LB_TRY(take_head(b));
     if (!find(b, norm_key(b->arch)))
         return lb_fail(b->err, LB_E_FORMAT, "GGUF metadata: '%.*s.%s' is missing", LB_FMT(b->name),
                        norm_key(b->arch));
@@ -329,6 +375,28 @@ static lb_status yarn(back *b, lb_json *rope) {
     scaling_f32(b, rope, "rope.scaling.yarn_ext_factor", "extrapolation_factor");
     if (lb_kv_as_f64(find(b, "rope.scaling.yarn_ext_factor"), &ext) && ext != 1)
         notice(b, "yarn's extrapolation factor %g is not read by transformers", ext);
+    return LB_OK;
+}
+
+/* What the family's rows say of a scaling rule. */
+static lb_status scaling_rows(back *b, lb_json *rope) {
+    for (u32 i = 0; i < b->arch->n_kv; i++) {
+        const lb_arch_kv *row = &b->arch->kv[i];
+        const lb_gguf_kv *kv = row->flags & LB_KVF_ROPE ? find(b, row->key) : NULL;
+        double f;
+        if (!kv || (lb_kv_as_f64(kv, &f) && f == 0))
+            continue; /* 0 is what a config without the key means */
+        for (const char *at = row->hf; *at;) {
+            size_t len = strcspn(at, "|");
+            lb_str name = lb_arena_str(b->perm, (lb_str){at, len});
+            lb_json *v = NULL;
+            LB_TRY(read_value(b, kv, row->scale, &v));
+            b->oom |= !name.ptr;
+            if (name.ptr)
+                set(b, rope, name.ptr, v);
+            at += len + (at[len] == '|');
+        }
+    }
     return LB_OK;
 }
 
@@ -458,6 +526,7 @@ static lb_status read_scaling(back *b, lb_json *rope) {
     set(b, rope, "rope_type", lb_json_new_str(b->perm, type));
     set(b, rope, "type", lb_json_new_str(b->perm, type)); /* what transformers before 4.43 reads */
     set(b, rope, "factor", lb_arch_json_f32(b->perm, (float)factor));
+    LB_TRY(scaling_rows(b, rope));
     return is_yarn ? yarn(b, rope) : LB_OK;
 }
 
@@ -652,6 +721,13 @@ static void take_names(back *b) {
     take_ids(b, b->config, false);
 }
 
+/* Whether what a row of the family writes has a place in its config, or says nothing. */
+static bool says(const back *b, const lb_arch_kv *row) {
+    bool latent = (b->arch->flags & LB_ARCH_LATENT) && (row->flags & LB_KVF_NO_BACK) && row->key;
+    return reads(b, row) || latent || row->op == LB_KV_SUM || (row->flags & LB_KVF_ROPE) ||
+           (row->op == LB_KV_GATING && row->hf);
+}
+
 /* Keys of the architecture that nothing above reads. */
 static void report_unknown(back *b) {
     static const char *const known[] = {
@@ -683,8 +759,7 @@ static void report_unknown(back *b) {
         for (u32 k = 0; k < lb_arch_common_n_kv && !found; k++)
             found = reads(b, &lb_arch_common_kv[k]) && lb_str_eq_c(rest, lb_arch_common_kv[k].key);
         for (u32 k = 0; k < b->arch->n_kv && !found; k++)
-            found = (reads(b, &b->arch->kv[k]) || b->arch->kv[k].op == LB_KV_CONST) &&
-                    lb_str_eq_c(rest, b->arch->kv[k].key);
+            found = says(b, &b->arch->kv[k]) && lb_str_eq_c(rest, b->arch->kv[k].key);
         if (!found)
             notice(b, "'%.*s' has no place in config.json", LB_FMT(lb_str_sub(key, 0, 100)));
     }

@@ -45,11 +45,12 @@ typedef struct edit {
 
 /* What the config says of a model without the part; false: nothing. */
 static bool config_edit(const lb_arch *a, lb_extra extra, edit *out) {
-    const lb_arch_kv *row = extra == LB_EXTRA_MTP ? lb_arch_mtp_kv(a) : NULL;
-    if (!row || !row->hf)
-        return false;
-    *out = (edit){lb_str_c(row->hf), LB_STR("0")};
-    return true;
+    for (u32 i = 0; i < a->n_kv && extra == LB_EXTRA_MTP; i++)
+        if (a->kv[i].op == LB_KV_MTP && a->kv[i].hf) {
+            *out = (edit){lb_str_c(a->kv[i].hf), LB_STR("0")};
+            return true;
+        }
+    return false;
 }
 
 static void put(lb_buf *out, lb_str s, size_t from, size_t to) {

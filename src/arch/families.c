@@ -153,9 +153,21 @@ const lb_arch *lb_arch_by_class(lb_str class_name) {
 
 const lb_arch *lb_arch_by_model_type(lb_str model_type) {
     for (size_t i = 0; i < LB_LEN(families); i++)
-        if (lb_arch_in_list(families[i]->model_types, model_type))
+        if (lb_arch_in_list(families[i]->model_types, model_type) ||
+            (families[i]->raw_types && lb_arch_in_list(families[i]->raw_types, model_type)))
             return families[i];
     return NULL;
+}
+
+bool lb_arch_has_config_class(const lb_arch *a, lb_str model_type) {
+    return a && a->defaults && lb_arch_in_list(a->model_types, model_type);
+}
+
+/* Whether the metadata tells the family by a key of its own. */
+static bool has_own_key(const lb_arch *a, const lb_gguf_meta *meta, lb_str name) {
+    const lb_gguf_kv *kv = lb_meta_find_arch(meta, name, a->gguf_key);
+    u64 v;
+    return kv && (!a->gguf_value || (lb_kv_as_u64(kv, &v) && v == a->gguf_value));
 }
 
 bool lb_arch_has_experts(const lb_arch *a) {
@@ -167,7 +179,7 @@ bool lb_arch_has_experts(const lb_arch *a) {
 
 const lb_arch_kv *lb_arch_mtp_kv(const lb_arch *a) {
     for (u32 i = 0; i < a->n_kv; i++)
-        if (a->kv[i].op == LB_KV_MTP)
+        if (a->kv[i].op == LB_KV_MTP && *a->kv[i].key)
             return &a->kv[i];
     return NULL;
 }
@@ -177,8 +189,7 @@ const lb_arch *lb_arch_by_gguf(const lb_gguf_meta *meta, lb_str name, bool exper
     int most = -1;
     for (size_t i = 0; i < LB_LEN(families); i++) {
         const lb_arch *a = families[i];
-        if (!lb_str_eq_c(name, a->gguf) ||
-            (a->gguf_key && !lb_meta_find_arch(meta, name, a->gguf_key)))
+        if (!lb_str_eq_c(name, a->gguf) || (a->gguf_key && !has_own_key(a, meta, name)))
             continue;
         int points = 2 * (lb_arch_has_experts(a) == experts) + (a->gguf_key != NULL);
         if (points > most) {

@@ -46,15 +46,21 @@ static lb_status put_u32(const writer *w, const char *key, u64 v, lb_err *err) {
     return lb_meta_set_u32(w->out, full_key(w, key, buf), (u32)v, err);
 }
 
-static lb_status put_f32(const writer *w, const char *key, const lb_json *v, const char *name,
-                         lb_err *err) {
+static lb_status put_scaled(const writer *w, const char *key, const lb_json *v, double scale,
+                            const char *name, lb_err *err) {
     char buf[KEY_BYTES_MAX];
     double f;
     if (!lb_json_as_f64(v, &f))
         return lb_fail(err, LB_E_FORMAT, "config.json: '%s' is not a number", name);
+    f *= scale;
     if (isfinite(f) && fabs(f) > (double)FLT_MAX)
         return lb_fail(err, LB_E_FORMAT, "config.json: '%s' does not fit a 32-bit float", name);
     return lb_meta_set_f32(w->out, full_key(w, key, buf), (float)f, err);
+}
+
+static lb_status put_f32(const writer *w, const char *key, const lb_json *v, const char *name,
+                         lb_err *err) {
+    return put_scaled(w, key, v, 1, name, err);
 }
 
 static lb_status put_str(const writer *w, const char *key, const char *v, lb_err *err) {
@@ -98,7 +104,7 @@ static u64 count_mtp(const writer *w) {
 static lb_status put_value(const writer *w, const lb_arch_kv *row, const lb_json *v, lb_err *err) {
     u64 u;
     if (row->type == LB_GGUF_F32)
-        return put_f32(w, row->key, v, row->names, err);
+        return put_scaled(w, row->key, v, row->scale != 0 ? row->scale : 1, row->names, err);
     if (row->type == LB_GGUF_BOOL) {
         char buf[KEY_BYTES_MAX];
         if (v->type != LB_JBOOL)
@@ -193,17 +199,25 @@ static lb_status put_pooling(const writer *w, const lb_arch_kv *row, const lb_js
     return lb_fail(err, LB_E_UNSUPPORTED, "pooling is neither mean, cls nor last token");
 }
 
-/* constants.py: ExpertGatingFuncType SOFTMAX 1, SIGMOID 2, SQRTSOFTPLUS 4. */
+/* constants.py: ExpertGatingFuncType. */
+u32 lb_arch_gating_type(lb_str name) {
+    static const struct {
+        const char *name;
+        u32 type;
+    } kind[] = {{"softmax", 1}, {"sigmoid", 2}, {"sqrtsoftplus", 4}};
+    for (size_t i = 0; i < LB_LEN(kind); i++)
+        if (lb_str_eq_c(name, kind[i].name))
+            return kind[i].type;
+    return 0;
+}
+
 static lb_status put_gating(const writer *w, const lb_arch_kv *row, const lb_json *v, lb_err *err) {
-    lb_str name;
-    if (!is_set(v))
+    lb_str name = lb_str_c(row->fallback);
+    if (!is_set(v) && !row->fallback)
         return LB_OK;
-    if (!lb_json_as_str(v, &name))
+    if (is_set(v) && !lb_json_as_str(v, &name))
         return lb_fail(err, LB_E_FORMAT, "config.json: '%s' is not a name", row->names);
-    u32 type = lb_str_eq_c(name, "softmax")        ? 1
-               : lb_str_eq_c(name, "sigmoid")      ? 2
-               : lb_str_eq_c(name, "sqrtsoftplus") ? 4
-                                                   : 0;
+    u32 type = lb_arch_gating_type(name);
     if (!type)
         return lb_fail(err, LB_E_UNSUPPORTED, "expert gating function '%.*s' has no form in GGUF",
                        LB_FMT(name));
@@ -320,7 +334,7 @@ static lb_status put_mtp(const writer *w, const lb_arch_kv *row, const lb_json *
     if (is_set(v) && !lb_json_as_u64(v, &said))
         return lb_fail(err, LB_E_FORMAT, "config.json: '%s' is not a whole number of 0 or more",
                        row->names);
-    bool silent = !is_set(v) || (row->flags & LB_KVF_TRUTHY);
+    bool silent = !is_set(v) || (row->flags & LB_KVF_TRUTHY) || !*row->key;
     if ((w->in && w->in->no_mtp) || (n == 0 && silent))
         return LB_OK;
     return put_u32(w, row->key, n, err);
@@ -432,6 +446,40 @@ static lb_status put_rope_none(const writer *w, const lb_arch_kv *row, const lb_
     return is_set(lb_arch_pick(w->n, "@factor")) ? LB_OK : put_str(w, row->key, "none", err);
 }
 
+static lb_status put_sum(const writer *w, const lb_arch_kv *row, const lb_json *one, lb_err *err) {
+    (void)one;
+    char name[KEY_BYTES_MAX];
+    u64 sum = 0, v;
+    for (const char *at = row->names; *at;) {
+        size_t len = strcspn(at, "|");
+        LB_ASSERT(len < sizeof name);
+        memcpy(name, at, len);
+        name[len] = '\0';
+        LB_TRY(lb_arch_pick_u64(w->n, name, &v, err));
+        if (!lb_add_u64(sum, v, &sum))
+            sum = UINT64_MAX;
+        at += len + (at[len] == '|');
+    }
+    return put_u32(w, row->key, sum, err);
+}
+
+/* Readers of GGUF take one factor for both (llama-context.cpp); without it the first is 1. */
+static lb_status check_mscale(const writer *w, const lb_arch_kv *row, const lb_json *v,
+                              lb_err *err) {
+    (void)v;
+    double one = 1, all = 0;
+    lb_str type;
+    if (!lb_json_as_str(lb_arch_pick(w->n, "@rope_type"), &type) || !lb_str_eq_c(type, "yarn"))
+        return LB_OK;
+    bool given = lb_json_as_f64(lb_arch_pick(w->n, "@mscale"), &one);
+    lb_json_as_f64(lb_arch_pick(w->n, "@mscale_all_dim"), &all);
+    if (all == 0 ? one == 1 : given && one == all)
+        return LB_OK;
+    return lb_fail(err, LB_E_UNSUPPORTED,
+                   "config.json: rope scaling with mscale %g and mscale_all_dim %g: %s", one, all,
+                   row->hf);
+}
+
 static lb_status put_file_type(const writer *w, const lb_arch_kv *row, const lb_json *v,
                                lb_err *err) {
     (void)v;
@@ -475,17 +523,30 @@ static lb_status put_nothing(const writer *w, const lb_arch_kv *row, const lb_js
 typedef lb_status(put_fn)(const writer *w, const lb_arch_kv *row, const lb_json *v, lb_err *err);
 
 static put_fn *const put[] = {
-    [LB_KV_VALUE] = put_picked,        [LB_KV_BACK] = put_nothing,
-    [LB_KV_ROPE] = put_rope_scaling,   [LB_KV_ROPE_NONE] = put_rope_none,
-    [LB_KV_HEAD_DIM] = put_head_dim,   [LB_KV_ROPE_DIMS] = put_rope_dims,
-    [LB_KV_ROPE_MSCALE] = put_mscale,  [LB_KV_FILE_TYPE] = put_file_type,
-    [LB_KV_POOLING] = put_pooling,     [LB_KV_GATING] = put_gating,
-    [LB_KV_FALSE] = put_false,         [LB_KV_REFUSE] = check_refused,
-    [LB_KV_ONLY] = check_only,         [LB_KV_PERIOD] = check_period,
-    [LB_KV_OR_TIMES] = put_or_times,   [LB_KV_CONST] = put_const,
-    [LB_KV_SLIDING] = put_sliding,     [LB_KV_NOT] = put_nothing,
-    [LB_KV_NTK_ALPHA] = put_ntk_alpha, [LB_KV_MTP] = put_mtp,
-    [LB_KV_PRODUCT] = put_product,     [LB_KV_LAST] = check_last,
+    [LB_KV_VALUE] = put_picked,
+    [LB_KV_BACK] = put_nothing,
+    [LB_KV_ROPE] = put_rope_scaling,
+    [LB_KV_ROPE_NONE] = put_rope_none,
+    [LB_KV_HEAD_DIM] = put_head_dim,
+    [LB_KV_ROPE_DIMS] = put_rope_dims,
+    [LB_KV_ROPE_MSCALE] = put_mscale,
+    [LB_KV_FILE_TYPE] = put_file_type,
+    [LB_KV_POOLING] = put_pooling,
+    [LB_KV_GATING] = put_gating,
+    [LB_KV_FALSE] = put_false,
+    [LB_KV_REFUSE] = check_refused,
+    [LB_KV_ONLY] = check_only,
+    [LB_KV_PERIOD] = check_period,
+    [LB_KV_OR_TIMES] = put_or_times,
+    [LB_KV_CONST] = put_const,
+    [LB_KV_SLIDING] = put_sliding,
+    [LB_KV_NOT] = put_nothing,
+    [LB_KV_NTK_ALPHA] = put_ntk_alpha,
+    [LB_KV_MTP] = put_mtp,
+    [LB_KV_PRODUCT] = put_product,
+    [LB_KV_LAST] = check_last,
+    [LB_KV_SUM] = put_sum,
+    [LB_KV_MSCALE] = check_mscale,
 };
 
 static lb_status put_row(const writer *w, const lb_arch_kv *row, lb_err *err) {

@@ -201,6 +201,9 @@ static bool fill_shape(const lb_arch *a, lb_json *c, lb_arena *s) {
         return false;
     if (a->flags & LB_ARCH_NO_HEAD_DIM)
         drop_head_dim(c);
+    if (a->head_dim_is && lb_json_get(c, a->head_dim_is) &&
+        !lb_json_set(s, c, "head_dim", lb_json_copy(s, lb_json_get(c, a->head_dim_is))))
+        return false;
     if (!(a->flags & LB_ARCH_HEAD_DIM_SPLIT) || is_set(lb_json_get(c, "head_dim")) ||
         (a->split_unless && is_set(lb_json_get(c, a->split_unless))))
         return true;
@@ -529,7 +532,7 @@ static lb_status take_outer(const lb_arch_outer *o, const lb_json *config, lb_ar
         return no_memory(err);
     lb_json_as_str(lb_json_get(n.text, "model_type"), &type);
     const lb_arch *cls = lb_arch_by_model_type(type);
-    *ok = *ok && cls && cls->defaults;
+    *ok = *ok && lb_arch_has_config_class(cls, type);
     return *ok ? take_class(cls, n.text, &n, s, out, ok, err) : LB_OK;
 }
 
@@ -545,7 +548,7 @@ lb_status lb_arch_normalise(const lb_json *config, lb_arena *scratch, lb_arch_no
     const lb_arch *cls = lb_arch_by_model_type(type);
     const lb_arch *family = NULL;
     const lb_arch_outer *o = cls ? NULL : lb_arch_outer_of(config, &family);
-    if (cls && cls->defaults)
+    if (lb_arch_has_config_class(cls, type))
         LB_TRY(take_class(cls, lb_json_copy(scratch, config), NULL, scratch, out, &ok, err));
     else if (o && lb_arch_in_list(o->model_types, type))
         LB_TRY(take_outer(o, config, scratch, out, &ok, err));
@@ -623,6 +626,26 @@ static lb_status read_mtp(const lb_arch *a, const lb_arch_normal *n, u64 *out, l
                    row->names);
 }
 
+/* Latent attention: no row has a head's sizes alone. */
+static lb_status latent_dims(const lb_arch *a, const lb_arch_normal *n, lb_hparams *hp,
+                             lb_err *err) {
+    u64 rope;
+    if (!(a->flags & LB_ARCH_LATENT))
+        return LB_OK;
+    LB_TRY(lb_arch_pick_u64(n, "qk_nope_head_dim", &hp->nope_dim, err));
+    LB_TRY(lb_arch_pick_u64(n, "qk_rope_head_dim", &rope, err));
+    LB_TRY(lb_arch_pick_u64(n, "v_head_dim", &hp->value_dim, err));
+    if (!lb_add_u64(hp->nope_dim, rope, &hp->head_dim))
+        return lb_fail(err, LB_E_FORMAT, "config.json: 'qk_rope_head_dim' is too large");
+    if (hp->n_head_kv != hp->n_head)
+        return lb_fail(
+            err, LB_E_FORMAT,
+            "config.json: %llu key-value heads of %llu: with latent attention every head "
+            "has keys and values of its own",
+            (unsigned long long)hp->n_head_kv, (unsigned long long)hp->n_head);
+    return LB_OK;
+}
+
 static lb_status check_experts(const lb_hparams *hp, lb_err *err) {
     if (hp->n_expert <= LB_EXPERTS_MAX)
         return LB_OK;
@@ -647,6 +670,7 @@ static lb_status read_hparams(const lb_arch *a, const lb_arch_normal *n, lb_hpar
         LB_TRY(check_experts(hp, err));
     }
     LB_TRY(read_mtp(a, n, &hp->n_mtp, err));
+    LB_TRY(latent_dims(a, n, hp, err));
     lb_json_as_u64(lb_arch_pick(n, "max_position_embeddings|n_ctx|n_positions"), &hp->n_ctx);
     lb_json_as_bool(lb_arch_pick(n, "tie_word_embeddings"), &hp->tied);
     if (hp->head_dim == 0 || hp->n_head % hp->n_head_kv != 0)
@@ -687,6 +711,27 @@ static lb_status meta_u64(const lb_gguf_meta *m, lb_str arch, const char *key, u
                    LB_FMT(arch), key, kv ? "not a positive integer" : "missing");
 }
 
+/* A head's keys are the rotated part and the other. Files from before the split of kv_b have their
+ * sizes under the keys that now say what the cache holds. */
+static lb_status latent_dims_of_gguf(const lb_arch *a, const lb_gguf_meta *meta, lb_str arch,
+                                     lb_hparams *hp, lb_err *err) {
+    bool split = lb_meta_find_arch(meta, arch, "attention.key_length_mla") != NULL;
+    u64 key, rope;
+    if (!(a->flags & LB_ARCH_LATENT))
+        return LB_OK;
+    LB_TRY(meta_u64(meta, arch, split ? "attention.key_length_mla" : "attention.key_length", &key,
+                    err));
+    LB_TRY(meta_u64(meta, arch, split ? "attention.value_length_mla" : "attention.value_length",
+                    &hp->value_dim, err));
+    LB_TRY(meta_u64(meta, arch, "rope.dimension_count", &rope, err));
+    if (rope >= key)
+        return lb_fail(err, LB_E_FORMAT, "GGUF metadata: %llu of the %llu values of a key rotate",
+                       (unsigned long long)rope, (unsigned long long)key);
+    hp->nope_dim = key - rope;
+    hp->head_dim = key;
+    return LB_OK;
+}
+
 lb_status lb_arch_from_gguf(const lb_gguf_meta *meta, bool has_output, const lb_arch **out,
                             lb_hparams *hp, lb_err *err) {
     lb_str arch;
@@ -722,6 +767,7 @@ lb_status lb_arch_from_gguf(const lb_gguf_meta *meta, bool has_output, const lb_
     hp->head_dim = hp->n_embd / hp->n_head;
     if (lb_meta_find_arch(meta, arch, "attention.key_length"))
         LB_TRY(meta_u64(meta, arch, "attention.key_length", &hp->head_dim, err));
+    LB_TRY(latent_dims_of_gguf(*out, meta, arch, hp, err));
     const lb_gguf_kv *tokens = lb_meta_find(meta, "tokenizer.ggml.tokens");
     if (tokens && tokens->type == LB_GGUF_ARRAY)
         hp->n_vocab = tokens->n;
