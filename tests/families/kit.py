@@ -206,6 +206,20 @@ def state(folder):
 
 # ---- the peers ----
 
+_auto = transformers.AutoTokenizer.from_pretrained
+
+
+def tokenizer_of(folder, *args, **kw):
+    """A model type that transformers does not know brings code for its tokenizer; these models have none."""
+    try:
+        return _auto(folder, *args, **kw)
+    except AttributeError:
+        return transformers.PreTrainedTokenizerFast.from_pretrained(folder)
+
+
+transformers.AutoTokenizer.from_pretrained = tokenizer_of
+
+
 def to_gguf(case, folder, out, no_mtp=False):
     """By the reference converter; None, or why it fails."""
     import gguf

@@ -180,6 +180,22 @@ def mlx_part(f, what, case, src, work, want):
             quantized(what, case, src, work)
 
 
+def dequantized(folder, kw):
+    """mlx_lm's dequantizer passes over matrices a head (mla.py)."""
+    mx, raw, out = pc.mx, {}, {}
+    for f in sorted(folder.glob("*.safetensors")):
+        raw.update(mx.load(str(f)))
+    for k, v in raw.items():
+        stem = k.removesuffix("weight")
+        if k.endswith((".scales", ".biases")) and k.rpartition(".")[0] + ".weight" in raw:
+            continue
+        if stem != k and stem + "scales" in raw:
+            v = mx.dequantize(v, raw[stem + "scales"], raw.get(stem + "biases"), group_size=kw["q_group_size"],
+                              bits=kw["q_bits"], mode=kw.get("q_mode", "affine"))
+        out[k] = pc.mlx_to_torch(v)
+    return out
+
+
 def quantized(what, case, src, work):
     """The values that mlx dequantizes, in MLX's own names: quantized -> hf -> mlx is dequantized."""
     q, values, back, again = work / "q", work / "values", work / "back", work / "again"
@@ -189,7 +205,7 @@ def quantized(what, case, src, work):
         if why:
             pc.skip("%s: mlx_lm.convert: %s" % (w, why))
             continue
-        stored, want = pc.mlx_state(q), pc.mlx_state(values)
+        stored, want = pc.mlx_state(q), dequantized(values, kw)
         if convert(w + " -> hf", q, back, "hf", "--dtype", "f32") and convert(w + " again", back, again, "mlx"):
             # a language model among other parts comes back alone
             got, stored, want = ({k.replace("language_model.", ""): v for k, v in x.items()}
