@@ -269,7 +269,7 @@ static u64 rect_scratch(const lb_leaf *l, const lb_pass *p, lb_rect strip) {
     u64 rows = strip.nr, step = LB_MAX(strip.nr, 1);
     if (l->moves.n == 0 || l->frame.row == LB_AXIS_ONE)
         return lb_codec_rect_scratch(&l->codec, rows, strip.nc);
-    u64 n = l->frame.row == LB_AXIS_COLS ? p->n_cols : p->n_rows;
+    u64 n = lb_frame_rect(&l->frame, (lb_rect){0, p->n_rows, 0, p->n_cols}).nr;
     for (u64 r = 0; r < n; r += step) {
         lb_rect two = {r, LB_MIN(2 * step, n - r), strip.c0, strip.nc};
         rows = LB_MAX(rows, lb_leaf_held(l, two).nr);

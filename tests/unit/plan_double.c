@@ -5,6 +5,7 @@
 #include "test.h"
 #include "base/os.h"
 #include "plan/eval.h"
+#include "tensor/four_bit.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,8 +45,49 @@ static bool add(lb_double_source *d, const char *name, lb_dtype t, u64 rows, u64
     return lb_source_add_tensor(d->src, &x, &err) == LB_OK;
 }
 
+/* Parts of other tools' encodings, with shapes as their readers leave them. */
+static bool add_foreign(lb_double_source *d, const lb_double_decl *c, const char *stem,
+                        lb_weight *w) {
+    const lb_enc *e = &c->enc;
+    u64 r = c->n_rows, k = c->n_cols, n = r * k, groups = lb_ceil_div_u64(k, e->group_size);
+    u64 blocks = lb_ceil_div_u64(n, e->group_size);
+    const struct {
+        lb_dtype t;
+        u64 rows, cols;
+    } list[][LB_PARTS_MAX] = {
+        {{LB_I32, k * e->bits / 32, r}, {LB_F16, groups, r}, {LB_I32, groups, r * e->bits / 32}},
+        {{LB_I32, k, r / 8}, {LB_F16, groups, r}, {LB_I32, groups, r / 8}},
+        {{LB_U8, lb_ceil_div_u64(n, 2), 1},
+         {LB_U8, blocks, 1},
+         {LB_F32, lb_ceil_div_u64(blocks, e->nested_size ? e->nested_size : 1), 1},
+         {LB_F32, 256, 1}},
+        {{LB_U8, r, k / 2}, {LB_F8_E4M3, r, k / 16}, {LB_F32, 1, 1}},
+    };
+    u32 which = e->kind == LB_ENC_GPTQ      ? 0
+                : e->kind == LB_ENC_AWQ     ? 1
+                : e->kind == LB_ENC_BNB_NF4 ? 2
+                                            : 3;
+    for (u32 i = 0; i < LB_PARTS_MAX && list[which][i].rows; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "%s.%u", stem, i);
+        if (!add(d, name, list[which][i].t, list[which][i].rows, list[which][i].cols, &w->part[i]))
+            return false;
+        w->n_parts = i + 1;
+    }
+    if (c->table) { /* of which group each column is */
+        char name[64];
+        snprintf(name, sizeof name, "%s.table", stem);
+        if (!add(d, name, LB_I32, k, 1, &w->part[3]))
+            return false;
+        w->n_parts = 4;
+    }
+    return true;
+}
+
 static u64 decl_bytes(const lb_double_decl *c) {
     u64 n = 0;
+    if (c->enc.kind >= LB_ENC_FOREIGN)
+        return 4 * c->n_rows * c->n_cols + 64 * (c->n_rows + c->n_cols) + 8192;
     if (c->enc.kind == LB_ENC_PLAIN)
         n = lb_dtype_bytes(c->dtype, c->n_rows * c->n_cols, &n) ? n : 0;
     else
@@ -75,7 +117,8 @@ bool lb_double_open(lb_double_source *d, const lb_double_decl *decl, u32 n, cons
         lb_weight w = {.enc = c->enc, .shape = {2, {c->n_rows, c->n_cols}}, .n_parts = 1};
         snprintf(name, sizeof name, "t%u.weight", i);
         w.name = lb_arena_str(&d->src->perm, lb_str_c(name));
-        bool ok = c->enc.kind == LB_ENC_PLAIN
+        bool ok = c->enc.kind >= LB_ENC_FOREIGN ? add_foreign(d, c, name, &w)
+                  : c->enc.kind == LB_ENC_PLAIN
                       ? add(d, name, c->dtype, c->n_rows, c->n_cols, &w.part[0])
                       : add(d, name, LB_U32, c->n_rows, c->n_cols * c->enc.bits / 32, &w.part[0]);
         for (u32 k = 1; ok && k < 3 && c->enc.kind == LB_ENC_MLX_AFFINE; k++) {
@@ -90,6 +133,15 @@ bool lb_double_open(lb_double_source *d, const lb_double_decl *decl, u32 n, cons
     for (u64 t = 0; t < d->src->n_tensors; t++)
         fill(d->bytes + d->src->tensors[t].off_bytes, d->src->tensors[t].size_bytes,
              d->src->tensors[t].dtype);
+    for (u64 i = 0; i < d->src->n_weights; i++) {
+        const lb_weight *w = &d->src->weights[i];
+        if (w->enc.kind != LB_ENC_GPTQ || w->n_parts < 4)
+            continue;
+        const lb_tensor *t = &d->src->tensors[w->part[3]];
+        u64 groups = d->src->tensors[w->part[1]].shape.dim[0];
+        for (u64 k = 0; k < t->n_elems; k++)
+            lb_store_u32(d->bytes + t->off_bytes + 4 * k, (u32)lb_test_rand_below(groups));
+    }
     f = fopen(path, "r+b");
     bool ok = f && fwrite(d->bytes, 1, d->cap, f) == d->cap && fclose(f) == 0;
     lb_fstat st;
@@ -144,6 +196,81 @@ static const u8 *content(const lb_graph *g, const lb_tensor *t) {
     return bytes;
 }
 
+/* ---- other tools' encodings, a value at a time, by their definitions ---- */
+
+typedef struct stored {
+    const lb_weight *w;
+    const u8 *part[LB_PARTS_MAX];
+    lb_dtype dtype[LB_PARTS_MAX];
+    u64 rows, cols;
+} stored;
+
+static float one(const stored *x, u32 p, u64 i) {
+    float v;
+    u32 size = lb_dtype_get(x->dtype[p])->block_bytes;
+    lb_kernels_decode(&ref, x->dtype[p])(1, &v, x->part[p] + i * size);
+    return v;
+}
+
+static float gptq_value(const stored *x, u64 r, u64 c) {
+    const lb_enc *e = &x->w->enc;
+    u64 group = x->w->n_parts > 3 ? lb_load_u32(x->part[3] + 4 * c) : c / e->group_size;
+    u32 mask = (1u << e->bits) - 1, ones = 0;
+    u64 bit = c * e->bits, zero_bit = r * e->bits;
+    u64 code = lb_load_u32(x->part[0] + 4 * (bit / 32 * x->rows + r));
+    if (bit % 32 + e->bits > 32)
+        code |= (u64)lb_load_u32(x->part[0] + 4 * ((bit / 32 + 1) * x->rows + r)) << 32;
+    const u8 *z = x->part[2] + 4 * (group * (x->rows * e->bits / 32) + zero_bit / 32);
+    for (u32 b = 0; b < 32 && e->less_one && e->bits != 3; b += e->bits)
+        ones |= 1u << b;
+    u64 zero = lb_load_u32(z) + ones;
+    zero &= 0xffffffffu;
+    if (zero_bit % 32 + e->bits > 32)
+        zero |= (u64)lb_load_u32(z + 4) << 32;
+    zero = (zero >> zero_bit % 32 & mask) + (e->less_one && e->bits == 3);
+    return ((float)(code >> bit % 32 & mask) - (float)(zero & mask)) *
+           one(x, 1, group * x->rows + r);
+}
+
+static float awq_value(const stored *x, u64 r, u64 c) {
+    static const u32 place[8] = {0, 4, 1, 5, 2, 6, 3, 7};
+    u64 group = c / x->w->enc.group_size, words = x->rows / 8;
+    u32 code = lb_load_u32(x->part[0] + 4 * (c * words + r / 8)) >> 4 * place[r % 8] & 15;
+    u32 zero = lb_load_u32(x->part[2] + 4 * (group * words + r / 8)) >> 4 * place[r % 8] & 15;
+    return ((float)code - (float)zero) * one(x, 1, group * x->rows + r);
+}
+
+static float foreign_value(const stored *x, u64 r, u64 c) {
+    const lb_enc *e = &x->w->enc;
+    u64 i = r * x->cols + c, block = i / e->group_size;
+    u32 byte = x->part[0][i / 2], upper = byte >> 4, lower = byte & 15;
+    if (e->kind == LB_ENC_GPTQ)
+        return gptq_value(x, r, c);
+    if (e->kind == LB_ENC_AWQ)
+        return awq_value(x, r, c);
+    if (e->kind == LB_ENC_BNB_NF4)
+        return lb_four_bit_nf4[i % 2 ? lower : upper] *
+               (one(x, 3, x->part[1][block]) * one(x, 2, block / e->nested_size) +
+                e->nested_offset);
+    return lb_four_bit_e2m1_one_zero[i % 2 ? upper : lower] * (one(x, 1, i / 16) * one(x, 2, 0));
+}
+
+static void decode_foreign(const lb_source *s, const lb_weight *w, const u8 *const part[],
+                           float *out) {
+    stored x = {.w = w, .rows = w->shape.dim[0], .cols = w->shape.dim[1]};
+    for (u32 k = 0; k < w->n_parts; k++) {
+        x.part[k] = part[k];
+        x.dtype[k] = s->tensors[w->part[k]].dtype;
+    }
+    for (u64 i = 0; i < x.rows * x.cols; i++) {
+        out[i] = foreign_value(&x, i / x.cols, i % x.cols);
+        if (isnan(out[i]))
+            out[i] = lb_f32_from_bits(0x7fc00000u);
+    }
+    if (w->enc.rounded == LB_F16)
+        ref.map_round_f16_f32(x.rows * x.cols, out, out);
+}
+
 static float *decoded(const lb_graph *g, const lb_node *n) {
     const lb_weight *w = n->u.read.weight;
     const lb_source *s = g->sources[n->u.read.source];
@@ -162,7 +289,10 @@ static float *decoded(const lb_graph *g, const lb_node *n) {
         part[k] = copy[k];
     }
     float *scratch = malloc((lb_codec_scratch_elems(&c, elems) + 1) * sizeof *scratch);
-    lb_codec_decode(&c, &ref, elems, out, part, scratch);
+    if (w->enc.kind >= LB_ENC_FOREIGN)
+        decode_foreign(s, w, part, out);
+    else
+        lb_codec_decode(&c, &ref, elems, out, part, scratch);
     for (u32 k = 0; k < c.n_parts; k++)
         free(copy[k]);
     free(scratch);

@@ -19,6 +19,7 @@ typedef struct lb_double_decl {
     lb_enc enc;
     lb_dtype dtype;
     u64 n_rows, n_cols;
+    bool table; /* GPTQ: with a table of groups */
 } lb_double_decl;
 bool lb_double_open(lb_double_source *d, const lb_double_decl *decl, u32 n, const char *path);
 void lb_double_close(lb_double_source *d);

@@ -12,10 +12,39 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define N_DECL 14
+#define N_DECL 20
+#define N_VECTORS 2 /* decls 12 and 13 */
 static lb_double_decl decls[N_DECL];
 static lb_double_source src;
 static char path[300];
+
+/* Encodings of other tools, where the shape has whole words. */
+static void choose_foreign(u32 i, lb_double_decl *d) {
+    bool words = d->n_rows % 8 == 0 && d->n_cols % 8 == 0;
+    bool long_words = d->n_rows % 32 == 0 && d->n_cols % 32 == 0;
+    u32 group = 8u << lb_test_rand_below(4);
+    lb_enc gptq = {.kind = LB_ENC_GPTQ, .bits = 4, .group_size = group, .rounded = LB_F16};
+    if (i == 14 && words) {
+        d->enc = gptq;
+        d->enc.less_one = lb_test_rand_below(2);
+    } else if (i == 15 && words) {
+        d->enc = gptq;
+        d->enc.bits = long_words ? 3 : 8;
+        d->enc.less_one = lb_test_rand_below(2);
+        d->table = true;
+    } else if (i == 16 && words) {
+        d->enc = gptq;
+        d->enc.kind = LB_ENC_AWQ;
+    } else if (i == 17 || i == 19) {
+        d->enc = (lb_enc){.kind = LB_ENC_BNB_NF4,
+                          .bits = 4,
+                          .group_size = 32,
+                          .nested_size = 32,
+                          .nested_offset = 0.25f};
+    } else if (i == 18 && d->n_cols % 16 == 0) {
+        d->enc = (lb_enc){.kind = LB_ENC_FP4, .bits = 4, .group_size = 16};
+    }
+}
 
 static void choose_decls(u64 r, u64 c) {
     static const lb_dtype plain[] = {LB_F32, LB_F16, LB_BF16, LB_BF16, LB_Q8_0, LB_Q4_0, LB_Q4_K};
@@ -29,6 +58,7 @@ static void choose_decls(u64 r, u64 c) {
             decls[i] = (lb_double_decl){.dtype = LB_BF16, .n_rows = r, .n_cols = 1};
         if (i == 10 && cols % 64 == 0)
             decls[i].enc = (lb_enc){.kind = LB_ENC_MLX_AFFINE, .bits = 3, .group_size = 64};
+        choose_foreign(i, &decls[i]);
         if (decls[i].enc.kind == LB_ENC_PLAIN &&
             decls[i].n_cols % lb_dtype_get(decls[i].dtype)->block_elems)
             decls[i].dtype = LB_F16;
@@ -167,7 +197,8 @@ typedef struct expected {
 /* A tensor cut into slices, a job each (sometimes one is left out, or out of order): its hash goes
  * on from one to the next. */
 static void add_slices(lb_plan *p, u32 file, u64 *at) {
-    const lb_weight *w = &src.src->weights[lb_test_rand_below(12)];
+    u64 which = lb_test_rand_below(N_DECL - N_VECTORS);
+    const lb_weight *w = &src.src->weights[which < 12 ? which : which + N_VECTORS];
     lb_dtype t = src.src->tensors[w->part[0]].dtype;
     u64 rows, cols, n = 1 + lb_test_rand_below(5), odd = lb_test_rand_below(8);
     lb_shape_matrix(&w->shape, &rows, &cols);
