@@ -14,6 +14,7 @@ typedef struct convert_opts {
     const char *chat_template;
     u32 vision, mtp; /* lb_keep */
     const char *base;
+    u32 codes; /* lb_codes */
 } convert_opts;
 
 static const lb_opt convert_rows[] = {
@@ -52,6 +53,14 @@ static const lb_opt convert_rows[] = {
      .help = "towers for images, videos and sound beside the language model; auto: kept where the "
              "target has a place for them",
      .off = offsetof(convert_opts, vision)},
+    {.name = "codes",
+     .kind = LB_OPT_ENUM,
+     .arg = "exact|near|none",
+     .initial = "exact",
+     .help =
+         "codes of quantized tensors between GGUF and MLX: kept where their scales stay what they "
+         "are; kept with scales rounded to f16; turned into values",
+     .off = offsetof(convert_opts, codes)},
     {.name = "base",
      .kind = LB_OPT_PATH,
      .arg = "MODEL",
@@ -112,6 +121,7 @@ static lb_status convert(lb_cli *cli, convert_opts *o, const char *model,
     c.n_unset = o->unset.n;
     c.chat_template = o->chat_template;
     c.base = o->base;
+    c.codes = (lb_codes)o->codes;
     c.keep[LB_EXTRA_VISION] = c.keep[LB_EXTRA_AUDIO] = (u8)o->vision;
     c.keep[LB_EXTRA_MTP] = (u8)o->mtp;
     lb_status st = lb_cli_open(cli, &src, model, err);

@@ -526,13 +526,14 @@ static lb_status make_alternating(const lb_assembly *a, const lb_made_of *m, lb_
     return m->stacked ? stack(m, n, &out->shape, err) : LB_OK;
 }
 
-bool lb_assembly_keeps(const lb_assembly *a, const lb_made_of *m, lb_repack repack) {
+bool lb_assembly_keeps(const lb_assembly *a, const lb_made_of *m, lb_repack repack, bool exact) {
     lb_part part = m->first->known ? (lb_part)row_in(a, m->first)->part[a->world] : LB_PART_ALL;
     if (lb_arch_part_is_woven(part))
         return false;
     for (u32 i = 0; i < m->n_ref; i++) {
         const lb_ctensor *t = &a->source->tensors[m->ref[i].tensor];
-        if (!lb_repack_takes(repack, a->source->source, &a->source->source->weights[t->weight]))
+        const lb_weight *w = &a->source->source->weights[t->weight];
+        if (!(exact ? lb_repack_is_exact : lb_repack_takes)(repack, a->source->source, w))
             return false;
         lb_relayout moves[2] = {LB_RL_NONE, LB_RL_NONE};
         if (t->known && !m->stored) {
@@ -562,7 +563,8 @@ lb_status lb_assembly_repack(const lb_assembly *a, const lb_made_of *m, lb_repac
         out->segments[i] = lb_expr_repack(&a->plan->graph, x.node, repack);
     }
     LB_TRY(lb_graph_status(&a->plan->graph, err));
-    out->shape.dim[out->shape.rank - 1] /= lb_repack_cols(repack);
+    u64 *cols = &out->shape.dim[out->shape.rank - 1];
+    *cols = *cols / 32 * lb_repack_elems(repack);
     return m->stacked && !is_stored_stack(m) && !m->stored
                ? stack(m, m->n_ref / n_parts, &out->shape, err)
                : LB_OK;

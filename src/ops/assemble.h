@@ -54,8 +54,9 @@ typedef struct lb_made {
 u32 lb_assembly_rank(const lb_assembly *a, const lb_made_of *m);
 lb_status lb_assembly_make(const lb_assembly *a, const lb_made_of *m, lb_dtype dtype, u64 n_rows,
                            lb_made *out, lb_err *err);
-/* Whether all of it is stored in codes that can be written so, and only rows move on the way. */
-bool lb_assembly_keeps(const lb_assembly *a, const lb_made_of *m, lb_repack repack);
+/* Whether all of it is stored in codes that can be written so, and only rows move on the way;
+ * exact: scales stay what they are. */
+bool lb_assembly_keeps(const lb_assembly *a, const lb_made_of *m, lb_repack repack, bool exact);
 /* The same, codes as they are: the last dimension counts what the layout holds. */
 lb_status lb_assembly_repack(const lb_assembly *a, const lb_made_of *m, lb_repack repack,
                              lb_made *out, lb_err *err);

@@ -150,6 +150,8 @@ static lb_status operation_text(lb_conv *c, lb_err *err) {
         if (o->keep[e] && strcmp(lb_extra_flag((lb_extra)e), lb_extra_flag((lb_extra)(e - 1))) != 0)
             lb_buf_printf(&b, " %s %s", lb_extra_flag((lb_extra)e),
                           o->keep[e] == LB_KEEP_KEEP ? "keep" : "drop");
+    if (o->codes)
+        lb_buf_printf(&b, " --codes %s", o->codes == LB_CODES_NEAR ? "near" : "none");
     if (o->w.max_shard_bytes)
         lb_buf_printf(&b, " --max-shard-size %llu", (unsigned long long)o->w.max_shard_bytes);
     lb_status st = lb_buf_status(&b, err);
@@ -203,6 +205,7 @@ lb_status lb_convert(const lb_source *src, const lb_convert_opts *o, lb_buf *tex
         lb_buf_printf(remarks, "%.*s\n", LB_FMT(src->notes));
     LB_TRY_DONE(st, operation_text(&c, err));
     remark_on_name(&c);
+    lb_conv_codes_begin(&c);
     st = choose_way(&c, err);
     if (st == LB_E_FORMAT || st == LB_E_UNSUPPORTED || st == LB_E_NOT_FOUND)
         name_source(src, err);
@@ -213,6 +216,7 @@ lb_status lb_convert(const lb_source *src, const lb_convert_opts *o, lb_buf *tex
     st = lb_output_write(c.plan, &c.model, &o->w, text, report, err);
 done:
     lb_free(c.model.tensors);
+    lb_free(c.codes.list);
     lb_ctensors_deinit(&c.canon);
     lb_meta_deinit(&c.meta);
     lb_plan_free(&c.plan);

@@ -12,6 +12,10 @@
  * left out else, or as the user says. */
 typedef enum lb_keep { LB_KEEP_AUTO, LB_KEEP_DROP, LB_KEEP_KEEP } lb_keep;
 
+/* Codes of a quantized tensor that the target has a form for: kept where nothing is rounded; kept,
+ * with scales rounded to f16 where they must be; turned into values. */
+typedef enum lb_codes { LB_CODES_EXACT, LB_CODES_NEAR, LB_CODES_NONE } lb_codes;
+
 typedef struct lb_convert_opts {
     lb_writer_opts w;
     bool cast;              /* --dtype was given and is not keep */
@@ -22,9 +26,10 @@ typedef struct lb_convert_opts {
     u32 n_unset;
     const char *chat_template; /* file, or NULL */
     u8 keep[LB_EXTRA_COUNT];   /* lb_keep, by lb_extra */
-    const char *base;          /* an adapter's base model, or NULL: what the adapter names */
-    const char *verb;          /* "convert", "split", "join": provenance */
-    bool one_file;             /* join: whatever the size */
+    lb_codes codes;
+    const char *base; /* an adapter's base model, or NULL: what the adapter names */
+    const char *verb; /* "convert", "split", "join": provenance */
+    bool one_file;    /* join: whatever the size */
 } lb_convert_opts;
 
 /* remarks (may be NULL) gets what a person should know: tensors left out, assumptions made; one a

@@ -55,13 +55,11 @@ static lb_status text_config(lb_conv *c, lb_str *out, lb_err *err) {
     return st;
 }
 
-/* What an MLX folder's config says of codes: none, or how they were stored. */
+/* What an MLX folder's config says of codes: none, or how they are stored. */
 static lb_status mlx_quantization(lb_conv *c, const lb_json **out, lb_err *err) {
     static const lb_json plain = {.type = LB_JNULL}; /* codes are dequantized here */
-    lb_json *codes = NULL;
-    if (c->mlx_codes)
-        LB_TRY(lb_json_parse(LB_STR("{\"group_size\": 32, \"bits\": 4, \"mode\": \"mxfp4\"}"),
-                             "quantization", c->perm, &codes, err));
+    lb_json *codes;
+    LB_TRY(lb_conv_codes_config(c, &codes, err));
     *out = codes ? codes : &plain;
     return LB_OK;
 }
@@ -267,6 +265,11 @@ static bool recorded_dtype(const lb_conv *c, lb_str name, lb_dtype *out) {
     return false;
 }
 
+/* Of values that were codes. */
+static lb_dtype values_dtype(const lb_conv *c) {
+    return c->codes.affine ? LB_F16 : LB_BF16;
+}
+
 /* What an F32 tensor of a GGUF was, as far as it can be told. */
 static lb_dtype dtype_of_gguf(const lb_conv *c, const lb_assembly *a, const lb_made_of *m,
                               lb_str name) {
@@ -278,7 +281,7 @@ static lb_dtype dtype_of_gguf(const lb_conv *c, const lb_assembly *a, const lb_m
                   lb_arch_gguf_is_f32(t->match.row, t->match.suffix, lb_assembly_rank(a, m));
     if (t->known && (t->match.row->flags & LB_ROW_HF_F32) && t->dtype == LB_F32)
         return LB_F32;
-    return t->quantized ? LB_BF16 : forced ? c->canon.main_dtype : t->dtype;
+    return t->quantized ? values_dtype(c) : forced ? c->canon.main_dtype : t->dtype;
 }
 
 static lb_status target_dtype(lb_conv *c, const lb_assembly *a, const lb_made_of *m, lb_dtype *out,
@@ -286,7 +289,7 @@ static lb_status target_dtype(lb_conv *c, const lb_assembly *a, const lb_made_of
     const lb_ctensor *t = m->first;
     const lb_weight *original = NULL;
     bool cast = c->o->cast && !(t->known && (t->match.row->flags & LB_ROW_HF_F32));
-    *out = t->carried ? t->dtype : cast ? c->o->dtype : t->quantized ? LB_BF16 : t->dtype;
+    *out = t->carried ? t->dtype : cast ? c->o->dtype : t->quantized ? values_dtype(c) : t->dtype;
     if (t->carried || cast || c->src->format != LB_FORMAT_GGUF)
         return LB_OK;
     if (!m->stored)
@@ -302,44 +305,12 @@ static lb_status target_dtype(lb_conv *c, const lb_assembly *a, const lb_made_of
     return LB_OK;
 }
 
-static lb_status push_codes(lb_conv *c, const lb_assembly *a, const lb_made_of *m, lb_str name,
-                            lb_repack repack, lb_err *err) {
-    lb_made made;
-    LB_TRY(lb_assembly_repack(a, m, repack, &made, err));
-    lb_out_tensor out = {.name = name,
-                         .dtype = repack == LB_REPACK_MXFP4_CODES ? LB_U32 : LB_U8,
-                         .segments = made.segments,
-                         .n_segments = made.n_segments};
-    LB_TRY(lb_conv_shape(c, m->first, &made.shape, &out.shape, err));
-    return lb_conv_push(c, &out, err);
-}
-
-static bool keeps_codes(const lb_conv *c, const lb_assembly *a, const lb_made_of *m) {
-    return c->model.format == LB_FORMAT_MLX && !c->o->cast &&
-           lb_str_ends(m->name, LB_STR(".weight")) &&
-           lb_assembly_keeps(a, m, LB_REPACK_MXFP4_CODES);
-}
-
-/* MLX's own form of such codes: words of them, and scales beside. */
-static lb_status add_codes(lb_conv *c, const lb_assembly *a, const lb_made_of *m, lb_err *err) {
-    lb_str stem = lb_str_sub(m->name, 0, m->name.len - 6);
-    lb_str scales = lb_arena_printf(c->perm, "%.*sscales", LB_FMT(stem));
-    u64 before = c->model.n_parameters, rows = 0, cols = 0;
-    if (!scales.ptr)
-        return lb_fail(err, LB_E_NOMEM, "out of memory for names");
-    LB_TRY(push_codes(c, a, m, scales, LB_REPACK_MXFP4_SCALES, err));
-    lb_shape_matrix(c->model.tensors[c->model.n_tensors - 1].shape, &rows, &cols);
-    LB_TRY(push_codes(c, a, m, m->name, LB_REPACK_MXFP4_CODES, err));
-    c->model.n_parameters = before + rows * cols * 32;
-    c->mlx_codes = true;
-    return LB_OK;
-}
-
 static lb_status add_tensor(lb_conv *c, const lb_assembly *a, const lb_made_of *m, lb_err *err) {
     lb_out_tensor out = {.name = m->name};
     lb_made made;
-    if (keeps_codes(c, a, m))
-        return add_codes(c, a, m, err);
+    u32 form;
+    if (c->model.format == LB_FORMAT_MLX && lb_conv_keeps_codes(c, a, m, &form))
+        return lb_conv_push_codes(c, a, m, form, err);
     LB_TRY(target_dtype(c, a, m, &out.dtype, err));
     LB_TRY(lb_assembly_make(a, m, out.dtype, UINT64_MAX, &made, err));
     LB_TRY(lb_conv_shape(c, m->first, &made.shape, &out.shape, err));
@@ -367,11 +338,14 @@ static lb_status add_tensors(lb_conv *c, lb_err *err) {
     if (c->src->format == LB_FORMAT_GGUF && a.n)
         qsort(a.tensor, a.n, sizeof *a.tensor, by_natural_name);
     if (st == LB_OK)
+        lb_conv_codes_choose(c, &a);
+    if (st == LB_OK)
         st = lb_conv_say_left_out(c, &a, "mlx-lm does not keep it", err);
     for (u64 i = 0; i < a.n && st == LB_OK; i++)
         st = add_tensor(c, &a, &a.tensor[i], err);
     lb_assembly_deinit(&a);
     LB_TRY(st);
+    LB_TRY(lb_conv_codes_record(c, err));
     for (u64 i = 0; i < c->canon.n_dropped; i++)
         lb_conv_remark(c, "left out: %.*s (in the config)", LB_FMT(c->canon.dropped[i]));
     return LB_OK;

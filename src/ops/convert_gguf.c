@@ -115,7 +115,6 @@ lb_status lb_conv_edit_meta(lb_conv *c, lb_err *err) {
 /* ---- HF or MLX -> GGUF ---- */
 
 /* llama.h's LLAMA_FTYPE of an unquantized file. */
-#define FILE_TYPE_MXFP4 38 /* LLAMA_FTYPE_MOSTLY_MXFP4_MOE */
 static u32 file_type(lb_dtype t) {
     return t == LB_F32 ? 0 : t == LB_F16 ? 1 : 32;
 }
@@ -130,11 +129,11 @@ static lb_dtype target_dtype(const lb_conv *c, const lb_assembly *a, const lb_ma
 }
 
 /* GGUF has a type for the codes as they are stored. */
-static bool keeps_codes(const lb_conv *c, const lb_assembly *a, const lb_made_of *m) {
+static bool keeps_codes(const lb_conv *c, const lb_assembly *a, const lb_made_of *m, u32 *form) {
     const lb_arch_tensor *row = m->first->match.row;
-    return !c->o->cast && m->first->known && !(row->flags & LB_ROW_CUT_VOCAB) &&
+    return m->first->known && !(row->flags & LB_ROW_CUT_VOCAB) &&
            !lb_arch_gguf_is_f32(row, m->first->match.suffix, lb_assembly_rank(a, m)) &&
-           lb_assembly_keeps(a, m, LB_REPACK_MXFP4);
+           lb_conv_keeps_codes(c, a, m, form);
 }
 
 typedef struct order {
@@ -237,7 +236,9 @@ static lb_status add_tensor(lb_conv *c, const lb_assembly *a, const lb_made_of *
                        "tensor '%.*s' has no place in the %s family of GGUF: it would be lost",
                        LB_FMT(m->name), lb_arch_name(c->canon.arch));
     lb_out_tensor out = {.name = m->name, .dtype = target_dtype(c, a, m)};
-    bool codes = keeps_codes(c, a, m);
+    u32 form;
+    bool codes = keeps_codes(c, a, m, &form);
+    lb_repack block = codes ? lb_conv_codes_block(c, form) : LB_REPACK_NONE;
     u64 rows = UINT64_MAX, had = t->shape.rank ? t->shape.dim[0] : 1;
     lb_made made;
     if (t->match.row->flags & LB_ROW_CUT_VOCAB && vocab_rows < had) {
@@ -246,10 +247,11 @@ static lb_status add_tensor(lb_conv *c, const lb_assembly *a, const lb_made_of *
                        (unsigned long long)had);
         rows = vocab_rows;
     }
-    if (codes)
-        out.dtype = LB_MXFP4;
-    c->gguf_codes |= codes;
-    LB_TRY(codes ? lb_assembly_repack(a, m, LB_REPACK_MXFP4, &made, err)
+    if (codes) {
+        out.dtype = lb_repack_dtype(block);
+        lb_conv_count_codes(c, out.dtype);
+    }
+    LB_TRY(codes ? lb_assembly_repack(a, m, block, &made, err)
                  : lb_assembly_make(a, m, out.dtype, rows, &made, err));
     LB_TRY(lb_conv_shape(c, t, &made.shape, &out.shape, err));
     out.segments = made.segments;
@@ -356,8 +358,9 @@ static lb_status model_meta(lb_conv *c, lb_err *err) {
     in.generation = generation;
     if (f && f->size_bytes <= 4 * LB_MIB)
         LB_TRY(lb_os_read_file(f->path, 4 * LB_MIB, c->perm, &in.readme, err));
-    in.file_type =
-        c->gguf_codes ? FILE_TYPE_MXFP4 : file_type(c->o->cast ? c->o->dtype : c->canon.main_dtype);
+    in.file_type = lb_conv_codes_file_type(c);
+    if (in.file_type == UINT32_MAX)
+        in.file_type = file_type(c->o->cast ? c->o->dtype : c->canon.main_dtype);
     /* A folder of MLX without such layers still has the config that names them. */
     in.no_mtp = c->canon.left_extras & 1u << LB_EXTRA_MTP ||
                 (c->src->format == LB_FORMAT_MLX && c->canon.seen.n_mtp == 0);
@@ -388,9 +391,10 @@ static lb_status add_tensors(lb_conv *c, u64 vocab_rows, dtype_notes *notes, lb_
     if (st == LB_OK)
         st = add_made(c, err);
     /* the reference writes first what it need not turn into values */
+    u32 form;
     for (u32 pass = 0; pass < 2; pass++)
         for (u64 i = 0; i < a.n && st == LB_OK; i++)
-            if (keeps_codes(c, &a, &a.tensor[i]) == (pass == 0))
+            if (keeps_codes(c, &a, &a.tensor[i], &form) == (pass == 0))
                 st = add_tensor(c, &a, &a.tensor[i], vocab_rows, notes, err);
     lb_assembly_deinit(&a);
     return st;

@@ -8,6 +8,19 @@
 #include "ops/assemble.h"
 #include "ops/convert.h"
 
+/* convert_codes.c: forms of codes, and what was kept in them. */
+typedef struct lb_conv_kept {
+    lb_str stem; /* the module */
+    u32 form;
+} lb_conv_kept;
+typedef struct lb_conv_codes {
+    lb_conv_kept *list; /* heap */
+    u64 n, cap;
+    u64 n_of[LB_DTYPE_COUNT]; /* tensors, by the type that GGUF has for them */
+    u32 symmetric;            /* bits of forms that the source's record says were so */
+    bool affine;              /* some have scales in f16: values beside them are f16 too */
+} lb_conv_codes;
+
 typedef struct lb_conv {
     const lb_source *src;
     const lb_convert_opts *o;
@@ -16,9 +29,8 @@ typedef struct lb_conv {
     lb_ctensors canon;
     lb_out_model model;
     u64 cap_tensors;
-    lb_gguf_meta meta; /* GGUF output */
-    /* the output holds codes as they were stored: metadata and config say so */
-    bool gguf_codes, mlx_codes;
+    lb_gguf_meta meta;   /* GGUF output */
+    lb_conv_codes codes; /* what the output holds as it was stored: metadata and config say so */
     lb_buf *remarks;
 } lb_conv;
 
@@ -62,6 +74,26 @@ lb_status lb_conv_edit_meta(lb_conv *c, lb_err *err); /* --set, --unset, --chat-
 /* An adapter that changes its form (convert_adapter.c). */
 bool lb_conv_is_adapter(const lb_conv *c);
 lb_status lb_conv_adapter(lb_conv *c, lb_err *err);
+
+/* ---- codes that are kept (convert_codes.c) ---- */
+
+/* Whether the tensor's codes are kept, and in which of the target's forms. */
+bool lb_conv_keeps_codes(const lb_conv *c, const lb_assembly *a, const lb_made_of *m, u32 *form);
+/* MLX: words of codes, scales, biases. */
+lb_status lb_conv_push_codes(lb_conv *c, const lb_assembly *a, const lb_made_of *m, u32 form,
+                             lb_err *err);
+/* GGUF: the form's blocks. */
+lb_repack lb_conv_codes_block(const lb_conv *c, u32 form);
+void lb_conv_count_codes(lb_conv *c, lb_dtype t);
+/* general.file_type of a file of codes; UINT32_MAX: it has none. */
+u32 lb_conv_codes_file_type(const lb_conv *c);
+/* "quantization" of MLX's config; *out NULL: no codes. And the record for the way back. */
+lb_status lb_conv_codes_config(lb_conv *c, lb_json **out, lb_err *err);
+lb_status lb_conv_codes_record(lb_conv *c, lb_err *err);
+/* What the source says of its codes; and, when its tensors are known, whether any are kept whose
+ * scales are f16: mlx multiplies in one type, so that what is no code goes to f16 as well. */
+void lb_conv_codes_begin(lb_conv *c);
+void lb_conv_codes_choose(lb_conv *c, const lb_assembly *a);
 
 /* A file of a folder; one of the same name is replaced. The buffer is freed. */
 lb_status lb_conv_push_text(lb_conv *c, lb_sink_text t, lb_err *err);

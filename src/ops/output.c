@@ -175,7 +175,7 @@ static lb_status st_metadata(lb_output *x, lb_st_meta **out, u64 *n_out, lb_err 
     if (x->model->st_metadata.len)
         LB_TRY(lb_json_parse(x->model->st_metadata, "__metadata__", perm, &old, err));
     lb_st_meta *m =
-        lb_arena_new(perm, lb_st_meta, (old ? old->n : 0) + 2 * (u64)x->plan->graph.n_sources + 3);
+        lb_arena_new(perm, lb_st_meta, (old ? old->n : 0) + 2 * (u64)x->plan->graph.n_sources + 4);
     if (!m)
         return oom(err);
     if (x->model->format != LB_FORMAT_SAFETENSORS)
@@ -185,6 +185,8 @@ static lb_status st_metadata(lb_output *x, lb_st_meta **out, u64 *n_out, lb_err 
         if (v->type == LB_JSTRING && !lb_str_starts(v->key, LB_STR("lbrx.")) &&
             (x->model->format == LB_FORMAT_SAFETENSORS || !lb_str_eq_c(v->key, "format")))
             m[n++] = (lb_st_meta){v->key, v->text, 0};
+    if (x->model->codes.len)
+        m[n++] = (lb_st_meta){LB_STR("lbrx.codes"), x->model->codes, 0};
     if (!x->opts->no_provenance) {
         m[n++] = (lb_st_meta){LB_STR("lbrx.version"), LB_STR(LB_VERSION), 0};
         m[n++] = (lb_st_meta){LB_STR("lbrx.operation"), x->model->operation, 0};

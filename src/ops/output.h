@@ -53,6 +53,7 @@ typedef struct lb_out_model {
     u64 n_parameters;   /* for the index */
     lb_str operation;   /* "convert --dtype bf16": provenance, part of the plan's identity */
     lb_str st_metadata; /* kept: raw JSON of the source's __metadata__, or empty */
+    lb_str codes;       /* MLX: what its codes were in GGUF (convert_codes.c); empty: nothing */
     lb_str *remarks;    /* for people: what was left out or changed */
     u32 n_remarks;
 } lb_out_model;

@@ -443,8 +443,10 @@ static void build_inputs(builder *b, lb_inst *x, const lb_node *n, const lb_move
         return;
     case LB_NODE_ENCODE:
         if (lb_graph_node(b->g, n->in[0])->value == LB_VALUE_STORED) {
-            frame.col_mul = n->u.repack ? lb_repack_cols(n->u.repack) : 0;
-            frame.col_mul = frame.col_mul > 1 ? frame.col_mul : 0;
+            if (n->u.repack && lb_repack_elems(n->u.repack) != 32) {
+                frame.col_div = lb_repack_elems(n->u.repack);
+                frame.col_mul = 32;
+            }
             x->leaf = build_leaf(b, n->in[0], *moves, frame);
         } else {
             x->in[x->n_in++] = build(b, n->in[0], moves, frame);
@@ -597,9 +599,11 @@ static lb_status units(builder *b, lb_pass *p) {
         }
         if (x->node->kind == LB_NODE_ENCODE && x->leaf != UINT32_MAX) {
             const lb_leaf *l = &p->leaves[x->leaf];
-            if (l->frame.col_shift % l->codec.unit_elems ||
-                p->n_cols * LB_MAX(l->frame.col_mul, 1) % l->codec.unit_elems ||
-                l->frame.row != LB_AXIS_ROWS || l->frame.col != LB_AXIS_COLS)
+            u64 div = LB_MAX(l->frame.col_div, 1), mul = LB_MAX(l->frame.col_mul, 1);
+            p->unit_cols = lcm(p->unit_cols, div);
+            if (l->frame.col_shift % l->codec.unit_elems || p->n_cols % div ||
+                p->n_cols / div * mul % l->codec.unit_elems || l->frame.row != LB_AXIS_ROWS ||
+                l->frame.col != LB_AXIS_COLS)
                 return lb_fail(b->err, LB_E_UNSUPPORTED,
                                "tensor '%.*s': columns cut inside a block",
                                LB_FMT(l->weight->name));

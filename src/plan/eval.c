@@ -406,9 +406,10 @@ static void run_repack(lb_eval *e, u32 inst, lb_rect strip) {
     LB_ASSERT(ok && r.c0 % p.leaf->codec.unit_elems == 0);
     for (u64 i = 0; i < r.nr; i++) {
         locate(e, &p, r.r0 + i, r.c0);
-        lb_repack_run(
-            x->node->u.repack, &p.leaf->codec, r.nc / p.leaf->codec.unit_elems,
-            e->slab + e->inst_off[inst] + (strip.r0 - e->tile.r0 + i) * row_bytes + before, p.part);
+        lb_repack_run(x->node->u.repack, &p.leaf->codec, r.nc / p.leaf->codec.unit_elems,
+                      e->slab + e->inst_off[inst] + (strip.r0 - e->tile.r0 + i) * row_bytes +
+                          before,
+                      p.part, e->counts[x->root]);
     }
 }
 

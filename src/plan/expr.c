@@ -558,30 +558,6 @@ lb_node_id lb_expr_encode(lb_graph *g, lb_node_id x, lb_dtype dtype) {
                  x);
 }
 
-/* Units of 32 codes: columns that one element of the result stands for, and its type. */
-static const struct {
-    u32 cols;
-    lb_dtype dtype;
-} repacks[LB_REPACK_COUNT] = {
-    [LB_REPACK_NONE] = {1, LB_U8},
-    [LB_REPACK_MXFP4] = {1, LB_MXFP4},
-    [LB_REPACK_MXFP4_CODES] = {8, LB_U32},
-    [LB_REPACK_MXFP4_SCALES] = {32, LB_U8},
-};
-
-u32 lb_repack_cols(lb_repack repack) {
-    return repacks[repack].cols;
-}
-
-bool lb_repack_takes(lb_repack repack, const lb_source *s, const lb_weight *w) {
-    bool plain = w->enc.kind == LB_ENC_PLAIN;
-    if (plain ? s->tensors[w->part[0]].dtype != LB_MXFP4 : w->enc.kind != LB_ENC_MLX_MXFP4)
-        return false;
-    u64 rows, cols;
-    lb_shape_matrix(&w->shape, &rows, &cols);
-    return repack != LB_REPACK_NONE && cols % 32 == 0;
-}
-
 lb_node_id lb_expr_repack(lb_graph *g, lb_node_id x, lb_repack repack) {
     const lb_node *in = input_of(g, x, LB_VALUE_STORED, "repack");
     if (!in)
@@ -593,10 +569,10 @@ lb_node_id lb_expr_repack(lb_graph *g, lb_node_id x, lb_repack repack) {
         return LB_NODE_NONE;
     }
     lb_node n = {.kind = LB_NODE_ENCODE,
-                 .op = (u32)repacks[repack].dtype,
+                 .op = (u32)lb_repack_dtype(repack),
                  .value = LB_VALUE_BYTES,
                  .n_rows = in->n_rows,
-                 .n_cols = in->n_cols / repacks[repack].cols};
+                 .n_cols = in->n_cols / 32 * lb_repack_elems(repack)};
     n.u.repack = repack;
     return push1(g, n, x);
 }

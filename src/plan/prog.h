@@ -159,8 +159,9 @@ lb_status lb_prog_fit(lb_prog *p, u64 target_bytes, lb_err *err);
 /* ---- used by the evaluator ---- */
 
 lb_rect lb_frame_rect(const lb_frame *f, lb_rect domain);
-/* n units of 32 codes: part as lb_codec_decode has them. */
-void lb_repack_run(lb_repack repack, const lb_codec *c, u64 n, u8 *out, const u8 *const part[]);
+/* n units of the codec: part as lb_codec_decode has them; counts as an encoder's (kernel.def). */
+void lb_repack_run(lb_repack repack, const lb_codec *c, u64 n, u8 *out, const u8 *const part[],
+                   u64 counts[2]);
 u64 lb_moves_row(const lb_moves *m, u64 row);
 
 /* Where the buffers of a tile lie in its slab. */

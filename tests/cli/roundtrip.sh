@@ -44,6 +44,22 @@ for family in llama qwen2 qwen3 gemma3 qwen3moe; do
     ok "$family values" "$LBRX" diff "$W/$family/model.gguf" "$W/o/$family" --tolerance "$tolerance"
     ok "$family verified" "$LBRX" verify "$W/o/$family-mlx"
 done
+# Codes that both formats have a form for go there and back as they are; --codes none makes values of them.
+for type in q4_0 q4_1 q5_0 q5_1 q8_0; do
+    make_model gguf llama "$W/$type" dtype=$type
+    ok "$type to MLX" "$LBRX" convert "$W/$type/model.gguf" -o "$W/o/$type" --to mlx --lossless -q
+    ok "$type back" "$LBRX" convert "$W/o/$type" -o "$W/o/$type.gguf" --lossless -q
+    tensors "$W/$type/model.gguf" >"$W/first"
+    tensors "$W/o/$type.gguf" >"$W/last"
+    [ -s "$W/first" ] || fail "$type" "no tensors listed"
+    same "$type: GGUF, MLX, GGUF" "$W/first" "$W/last"
+    ok "$type values" "$LBRX" convert "$W/$type/model.gguf" -o "$W/o/$type-values" --to mlx --codes none -q
+    if grep -q '"quantization"' "$W/o/$type-values/config.json"; then fail "$type" "codes were kept"; else pass; fi
+done
+make_model gguf llama "$W/q4_k" dtype=q4_k
+ok "q4_k near" "$LBRX" convert "$W/q4_k/model.gguf" -o "$W/o/q4_k" --to mlx --codes near -q
+if grep -q '"bits": 4' "$W/o/q4_k/config.json"; then pass; else fail "q4_k near" "codes were not kept"; fi
+ok "q4_k near: values" "$LBRX" diff "$W/q4_k/model.gguf" "$W/o/q4_k" --tolerance 2e-3
 nothing_left "round trips"
 
 # Threads and budgets cannot be seen in the result.

@@ -44,7 +44,7 @@ for word in quantize merge moe lora generate chat serve report imatrix tokenize 
     exits 2 "$word is not there yet" "$LBRX" $word
     exits 2 "help $word" "$LBRX" help $word
 done
-exits 2 "--codes is not there yet" "$LBRX" convert x -o y --codes exact
+exits 2 "--codes knows no other word" "$LBRX" convert x -o y --codes some
 exits 2 "--mtp knows no other word" "$LBRX" convert x -o y --mtp maybe
 exits 2 "--against is not there yet" "$LBRX" verify x --against y
 exits 2 "unknown option" "$LBRX" info --jsno

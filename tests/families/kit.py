@@ -81,7 +81,7 @@ def family(name):
 
 
 def families():
-    return sorted(p.stem for p in HERE.glob("*.py") if p.stem not in ("kit", "make_family"))
+    return sorted(p.stem for p in HERE.glob("*.py") if p.stem not in ("kit", "make_family", "quant"))
 
 
 def old_rope(theta=10000.0, scaling=None, **kw):
