@@ -8,18 +8,6 @@
  * 5.24, models/glm/configuration_glm.py; mlx-lm 0.32.2 models/glm.py. */
 #include "arch/family_rows.h"
 
-/* Of the older class, in GGUF alone: the rows of one matrix. */
-#define ROW_FUSED(role_, which, part_)                                                      \
-    {                                                                                       \
-        .role = role_, .hf = LB_N("model.layers.{b}.self_attn." which),                     \
-        .gguf = LB_N("blk.{b}.attn_qkv"), .mlx = LB_N("model.layers.{b}.self_attn." which), \
-        .suffixes = LB_WB, .flags = LB_ROW_OPTIONAL, .part = {                              \
-            LB_PART_ALL,                                                                    \
-            LB_PART_ALL,                                                                    \
-            part_                                                                           \
-        }                                                                                   \
-    }
-
 static const lb_arch_tensor rows[] = {
     LB_ROWS_ENDS,
     LB_ROW_NORM(LB_ROLE_ATTN_NORM, "model.layers.{b}.input_layernorm", "blk.{b}.attn_norm",
@@ -29,9 +17,6 @@ static const lb_arch_tensor rows[] = {
     LB_ROW_NORM(LB_ROLE_FFN_NORM, "model.layers.{b}.post_attention_layernorm", "blk.{b}.ffn_norm",
                 LB_RL_NONE),
     LB_ROWS_FFN_FUSED,
-    ROW_FUSED(LB_ROLE_ATTN_Q, "q_proj", LB_PART_Q),
-    ROW_FUSED(LB_ROLE_ATTN_K, "k_proj", LB_PART_K),
-    ROW_FUSED(LB_ROLE_ATTN_V, "v_proj", LB_PART_V),
     LB_ROWS_INV_FREQ,
 };
 

@@ -31,13 +31,25 @@
     LB_ROW3(LB_ROLE_ROPE_FREQS, LB_N_NONE, LB_N("rope_freqs"), LB_N_NONE, LB_RL_MADE, \
             LB_SUFFIX_WEIGHT, LB_ROW_OPTIONAL)
 
+/* Rows of the one matrix that --fuse-qkv of the reference makes: read, not written. */
+#define LB_ROW_QKV_PART(role_, which, relayout_, suffixes_, part_)                          \
+    {                                                                                       \
+        .role = role_, .hf = LB_N("model.layers.{b}.self_attn." which),                     \
+        .gguf = LB_N("blk.{b}.attn_qkv"), .mlx = LB_N("model.layers.{b}.self_attn." which), \
+        .relayout = relayout_, .suffixes = suffixes_, .flags = LB_ROW_OPTIONAL, .part = {   \
+            [LB_WORLD_GGUF] = part_                                                         \
+        }                                                                                   \
+    }
 #define LB_ROWS_QKV_OF(q_relayout, k_relayout, suffixes_)                                         \
     LB_ROW(LB_ROLE_ATTN_Q, "model.layers.{b}.self_attn.q_proj", "blk.{b}.attn_q", q_relayout,     \
            suffixes_, 0),                                                                         \
         LB_ROW(LB_ROLE_ATTN_K, "model.layers.{b}.self_attn.k_proj", "blk.{b}.attn_k", k_relayout, \
                suffixes_, 0),                                                                     \
         LB_ROW(LB_ROLE_ATTN_V, "model.layers.{b}.self_attn.v_proj", "blk.{b}.attn_v", LB_RL_NONE, \
-               suffixes_, 0)
+               suffixes_, 0),                                                                     \
+        LB_ROW_QKV_PART(LB_ROLE_ATTN_Q, "q_proj", q_relayout, suffixes_, LB_PART_Q),              \
+        LB_ROW_QKV_PART(LB_ROLE_ATTN_K, "k_proj", k_relayout, suffixes_, LB_PART_K),              \
+        LB_ROW_QKV_PART(LB_ROLE_ATTN_V, "v_proj", LB_RL_NONE, suffixes_, LB_PART_V)
 #define LB_ROWS_QKV(q_relayout, k_relayout) LB_ROWS_QKV_OF(q_relayout, k_relayout, LB_WB)
 /* suffixes: LB_SUFFIX_WEIGHT where the class has biases for q, k and v alone. */
 #define LB_ROW_ATTN_OUTPUT(suffixes)                                                        \

@@ -220,7 +220,7 @@ def tokenizer_of(folder, *args, **kw):
 transformers.AutoTokenizer.from_pretrained = tokenizer_of
 
 
-def to_gguf(case, folder, out, no_mtp=False):
+def to_gguf(case, folder, out, no_mtp=False, **kw):
     """By the reference converter; None, or why it fails."""
     import gguf
     from conversion import ModelBase, ModelType, TextModel, get_model_architecture, get_model_class
@@ -232,7 +232,7 @@ def to_gguf(case, folder, out, no_mtp=False):
             hp = ModelBase.load_hparams(pathlib.Path(folder), False)
             cls = get_model_class(get_model_architecture(hp, ModelType.TEXT), mmproj=False)
             cls.no_mtp = no_mtp
-            cls(pathlib.Path(folder), gguf.LlamaFileType(FTYPES[case.outtype]), pathlib.Path(out)).write()
+            cls(pathlib.Path(folder), gguf.LlamaFileType(FTYPES[case.outtype]), pathlib.Path(out), **kw).write()
     except (Exception, SystemExit) as e:
         return "%s: %s" % (type(e).__name__, e)
     return None

@@ -4,7 +4,7 @@
 """peer_families.py [--seed S] [--n N] [--family F[,F]] [--table FILE]: the families of tests/families, with other
 draws than the golden files', against the peers:
   HF -> GGUF    with the reference converter: keys, types, values, order, tensors, bytes; with --mtp drop too
-  their GGUF -> HF    state; transformers loads it; the same logits in f32
+  their GGUF -> HF    state, made with --fuse-qkv too; transformers loads it; the same logits in f32
   HF -> MLX     with mlx_lm.convert: tensors, config; logits of mlx-lm near those of transformers
   quantized MLX (by mlx_lm.convert) -> HF and GGUF    the values that mlx dequantizes
   HF -> GGUF -> HF, HF -> MLX -> HF, HF -> MLX -> GGUF -> HF    tensors bit for bit, config.json byte for byte
@@ -108,6 +108,11 @@ def gguf_part(f, what, case, src, work, want):
                     convert(what + " -> gguf", src, bare, "gguf", *as_type(case), "--mtp", "drop"):
                 pc.compare_gguf(what + " -> gguf --mtp drop", bare, theirs_bare)
     back_want = case.back(dict(want)) if case.back else want
+    with Part(f, COLUMNS[1]):
+        w, fused = what + " -> gguf (--fuse-qkv) -> hf", work / "fused.gguf"
+        if case.outtype == case.dtype and not kit.to_gguf(case, kit.for_peers(case, src), fused, fuse_qkv=True) and \
+                convert(w, fused, back, "hf"):
+            same_state(w, kit.state(back), back_want, case)
     for whose, path in (("ours", ours), ("theirs", theirs)):
         w = "%s -> gguf (%s) -> hf" % (what, whose)
         with Part(f, COLUMNS[1]):

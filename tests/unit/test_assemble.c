@@ -191,24 +191,31 @@ LB_TEST(vectors_of_heads) {
     CHECK(heads_refused(NORMS Q "0.weight F32 16" Q "1.weight F32 8" K, "differ in shape"));
 }
 
-/* ---- q, k and v of one matrix: GGUF files of chatglm's older class ---- */
+/* ---- q, k and v of one matrix: --fuse-qkv, and GGUF files of chatglm's older class ---- */
 
 #define N_QKV (16 * 8 + 16 + 8) /* 2 heads of 4, 1 key-value head, hidden 8; bias; embedding */
 
-static const char *fused_gguf(void) {
+static void put_u32(lb_buf *b, const char *arch, const char *key, u32 v) {
+    char text[64];
+    snprintf(text, sizeof text, "%s.%s", arch, key);
+    gb_kv_u32(b, text, v);
+}
+
+static const char *fused_gguf(const char *arch, u32 rope_dims) {
     static const struct {
         const char *key;
         u32 v;
-    } kv[] = {{"chatglm.block_count", 1},          {"chatglm.embedding_length", 8},
-              {"chatglm.feed_forward_length", 4},  {"chatglm.context_length", 64},
-              {"chatglm.attention.head_count", 2}, {"chatglm.attention.head_count_kv", 1},
-              {"chatglm.rope.dimension_count", 2}};
+    } kv[] = {{"block_count", 1},     {"embedding_length", 8},     {"feed_forward_length", 4},
+              {"context_length", 64}, {"attention.head_count", 2}, {"attention.head_count_kv", 1}};
     lb_buf b = {0};
-    gb_head(&b, 3, 3, LB_LEN(kv) + 7);
-    gb_kv_str(&b, "general.architecture", "chatglm");
+    char text[64];
+    gb_head(&b, 3, 3, LB_LEN(kv) + 8);
+    gb_kv_str(&b, "general.architecture", arch);
     for (size_t i = 0; i < LB_LEN(kv); i++)
-        gb_kv_u32(&b, kv[i].key, kv[i].v);
-    gb_key(&b, "chatglm.attention.layer_norm_rms_epsilon", LB_GGUF_F32);
+        put_u32(&b, arch, kv[i].key, kv[i].v);
+    put_u32(&b, arch, "rope.dimension_count", rope_dims);
+    snprintf(text, sizeof text, "%s.attention.layer_norm_rms_epsilon", arch);
+    gb_key(&b, text, LB_GGUF_F32);
     lb_buf_put_u32(&b, lb_f32_bits(1e-5f));
     gb_kv_str(&b, "tokenizer.ggml.model", "gpt2");
     gb_kv_str(&b, "tokenizer.ggml.pre", "gpt-2");
@@ -229,36 +236,47 @@ static const char *fused_gguf(void) {
     return path;
 }
 
-/* The n values of a stored weight, F32, are from, from + 1, ... */
-static bool counts_from(const lb_source *s, const char *name, u32 from, u64 n) {
+/* The stored weight, F32, is n rows of the file's matrix (or bias, from 128 on), `from` and on,
+ * those of each head of 4 in this order; the file's values count up. */
+static bool has_rows(const lb_source *s, const char *name, u32 from, u32 n, const u32 *order) {
     const lb_weight *w = weight(s, name);
     const lb_tensor *t = w ? &s->tensors[w->part[0]] : NULL;
+    u32 n_cols = w && w->shape.rank == 2 ? 8 : 1, base = n_cols == 8 ? 0 : 128;
     float values[64];
     int fd = -1;
-    if (!t || t->dtype != LB_F32 || t->n_elems != n || n > LB_LEN(values) ||
+    if (!t || t->dtype != LB_F32 || t->n_elems != (u64)n * n_cols || t->n_elems > LB_LEN(values) ||
         lb_os_open_read(s->files[t->file].path, &fd, NULL) != LB_OK)
         return false;
-    lb_status st = lb_os_pread(fd, "t", values, n * 4, t->off_bytes, NULL);
+    lb_status st = lb_os_pread(fd, "t", values, t->n_elems * 4, t->off_bytes, NULL);
     lb_os_close(&fd);
-    for (u64 i = 0; i < n; i++)
-        if (st != LB_OK || values[i] != (float)(from + i))
+    for (u32 i = 0; i < n * n_cols; i++) {
+        u32 row = i / n_cols, of = from + row / 4 * 4 + order[row % 4];
+        if (st != LB_OK || values[i] != (float)(base + of * n_cols + i % n_cols))
             return false;
+    }
     return true;
 }
 
-LB_TEST(fused_in_gguf_alone) {
+static bool parted(const char *arch, u32 rope_dims, const u32 *order) {
+    static const u32 as_is[4] = {0, 1, 2, 3};
     lb_err err;
     lb_source *s = NULL;
-    const char *hf = st_path(lb_test_dir(), "glm");
-    CHECK_OK(convert(fused_gguf(), LB_TO_HF, hf, &err));
-    CHECK_OK(lb_open(&s, hf, &err));
-    CHECK_U64(s->n_weights, 7);
-    CHECK(counts_from(s, "model.layers.0.self_attn.q_proj.weight", 0, 64));
-    CHECK(counts_from(s, "model.layers.0.self_attn.k_proj.weight", 64, 32));
-    CHECK(counts_from(s, "model.layers.0.self_attn.v_proj.weight", 96, 32));
-    CHECK(counts_from(s, "model.layers.0.self_attn.q_proj.bias", 128, 8));
-    CHECK(counts_from(s, "model.layers.0.self_attn.v_proj.bias", 140, 4));
+    const char *hf = st_path(lb_test_dir(), "parted");
+    bool ok = convert(fused_gguf(arch, rope_dims), LB_TO_HF, hf, &err) == LB_OK &&
+              lb_open(&s, hf, &err) == LB_OK && s->n_weights == 7 &&
+              has_rows(s, "model.layers.0.self_attn.q_proj.weight", 0, 8, order) &&
+              has_rows(s, "model.layers.0.self_attn.k_proj.weight", 8, 4, order) &&
+              has_rows(s, "model.layers.0.self_attn.v_proj.weight", 12, 4, as_is) &&
+              has_rows(s, "model.layers.0.self_attn.q_proj.bias", 0, 8, order) &&
+              has_rows(s, "model.layers.0.self_attn.k_proj.bias", 8, 4, order) &&
+              has_rows(s, "model.layers.0.self_attn.v_proj.bias", 12, 4, as_is);
     lb_source_close(&s);
+    return ok;
+}
+
+LB_TEST(fused_in_gguf_alone) {
+    CHECK(parted("chatglm", 2, (const u32[]){0, 1, 2, 3}));
+    CHECK(parted("llama", 4, (const u32[]){0, 2, 1, 3})); /* pairs become halves again */
 }
 
 LB_TEST_MAIN("fast")
