@@ -52,7 +52,9 @@ ROWS = [
     ("llama", dict(EOS, extra_special_tokens=[], additional_special_tokens=["<1>"]), {"extra_special_tokens": ["<4>"]}, None),
     ("llama", dict(EOS, image_token="<img>", extra_special_tokens={"audio_token": "<a>"}), {"other_token": "<o>"}, None),
     ("qwen2", dict(EOS, added_tokens_decoder={"3": dict(ADDED, content="<|im_end|>", normalized=True)}), None, None),
-]
+] + [(model_type, dict(EOS, **more), None, None)
+     for model_type in ("cohere", "cohere2", "starcoder2", "olmo2", "olmo3", "granite", "ministral3", "mistral3", "exaone4")
+     for more in ({}, {"tokenizer_class": "GPT2Tokenizer"}, {"tokenizer_class": "CohereTokenizerFast"})]
 
 
 def main():
