@@ -32,8 +32,10 @@ typedef enum lb_relayout {
                       the sum is rounded to f16 before it is stored as F32 (as the reference does)
                     */
     LB_RL_MADE,    /* no HF tensor: see lb_arch_made */
-    LB_RL_TRANSPOSE, /* matrix transposed; biases as they are (gpt2's Conv1D) */
-    LB_RL_ONE_ROW,   /* a matrix of one row, which some writers of GGUF store as a vector */
+    LB_RL_TRANSPOSE,    /* matrix transposed; biases as they are (gpt2's Conv1D) */
+    LB_RL_ONE_ROW,      /* a matrix of one row, which some writers of GGUF store as a vector */
+    LB_RL_SQUEEZE,      /* a convolution of one channel a group, [C, 1, K] -> [C, K] */
+    LB_RL_CHANNEL_LAST, /* the same, [C, 1, K] -> [C, K, 1] */
     LB_RL_COUNT
 } lb_relayout;
 
@@ -72,6 +74,9 @@ typedef enum lb_role {
     LB_ROLE_FFN_GATE_SHARED,
     LB_ROLE_FFN_UP_SHARED,
     LB_ROLE_FFN_DOWN_SHARED,
+    LB_ROLE_SHORTCONV_CONV, /* of layers with a short convolution in place of attention */
+    LB_ROLE_SHORTCONV_IN,
+    LB_ROLE_SHORTCONV_OUT,
     LB_ROLE_ROPE_FREQS,
     LB_ROLE_ROPE_LONG, /* factors of longrope, beyond the original context and within it */
     LB_ROLE_ROPE_SHORT,
@@ -227,22 +232,6 @@ bool lb_arch_is_dropped(const lb_arch_tensor *row, lb_world world, const lb_hpar
 bool lb_arch_gguf_is_f32(const lb_arch_tensor *row, u8 suffix, u32 rank);
 /* Heads of the relayout: n_head or n_head_kv; 0 for the others. */
 u64 lb_arch_relayout_heads(lb_relayout r, const lb_hparams *hp);
-
-/* ---- parts that a model works without ---- */
-
-/* Whether the world `to` has a place for a part as the world `from` stores it; whether its own
- * tools keep it. a: NULL where the family is not known. */
-bool lb_arch_holds_extra(const lb_arch *a, lb_extra e, lb_world from, lb_world to);
-bool lb_arch_keeps_extra(const lb_arch *a, lb_extra e, lb_world from, lb_world to);
-
-/* The part beside the language model that a stored tensor belongs to, by its name in the HF or MLX
- * world. */
-lb_extra lb_arch_find_extra(const lb_hparams *hp, lb_str name);
-/* A stored name of the language model as its own class has it ("language_model." taken out), and
- * the name of a world in which the outer class goes on: MLX ("language_model." before it). The name
- * itself where nothing changes; ptr NULL: out of memory. */
-lb_str lb_arch_inner_name(const lb_hparams *hp, lb_str name, lb_arena *perm);
-lb_str lb_arch_outer_name(const lb_hparams *hp, lb_world world, lb_str name, lb_arena *perm);
 
 #include "arch/arch_seen.h"
 

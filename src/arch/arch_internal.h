@@ -37,6 +37,10 @@ typedef enum lb_arch_kv_op {
     LB_KV_PERIOD,   /* ... in whose list not every `fallback`-th layer is the other one */
     LB_KV_OR_TIMES, /* as VALUE; null or absent: `times` x the number under `of` */
     LB_KV_PRODUCT,  /* the number under `names` x that under `of`; left out when it is 0 */
+    LB_KV_BY_TYPE,  /* a list: the number under `names`, 0 in layers that the list `of` calls
+                       `fallback`, which is what they are called back ("full_attention": the others)
+                     */
+    LB_KV_FF_SIZE,  /* `names`, adjusted where block_auto_adjust_ff_dim says so (lfm2) */
     LB_KV_CONST,   /* `fallback`, whatever the config says; back: with `hf`, which says why, another
                       value is refused */
     LB_KV_SLIDING, /* whether a layer slides, by the list `names`; no window: left out */
@@ -75,7 +79,7 @@ typedef struct lb_arch_kv {
         *absent; /* back: JSON value that the reference assumes without the key; NULL: left out */
     const char *fallback; /* forward: JSON value for a config that lacks the key; NULL: left out */
     const char *unless_one; /* left out when this key of the config is 1 */
-    const char *of;         /* OR_TIMES, PRODUCT */
+    const char *of;         /* OR_TIMES, PRODUCT, BY_TYPE */
     u32 times;
     u16 flags;
     const char *above_one; /* back: JSON value for every number above 1, `absent` for the others */
@@ -180,6 +184,8 @@ struct lb_arch {
     const char *old_prefix; /* that older checkpoints have in its place; NULL: none */
     const char *rope;       /* JSON object: rope parameters of a config that has none; NULL: {} */
     const lb_arch_layers *layers; /* NULL: no list has a rule */
+    const char *layer_indices;    /* config key of a list of its `single` layers, in place of a
+                                     period; null there: all; NULL: none */
     const lb_arch_tensor *rows;
     u32 n_rows;
     const lb_arch_kv *kv; /* after the common rows */

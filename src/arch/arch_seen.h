@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* arch_seen.h: what a model holds, role by role. Included by arch.h. */
+/* arch_seen.h: what a model holds, role by role and part by part. Included by arch.h. */
 #ifndef LB_ARCH_ARCH_SEEN_H
 #define LB_ARCH_ARCH_SEEN_H
 
@@ -19,5 +19,21 @@ void lb_arch_seen_add(lb_arch_seen *seen, const lb_arch_match *m, const lb_shape
  * without a dense feed-forward in their place; LB_E_FORMAT says what is missing. */
 lb_status lb_arch_seen_check(const lb_arch *a, const lb_hparams *hp, const lb_arch_seen *seen,
                              lb_world world, lb_err *err);
+
+/* ---- parts that a model works without ---- */
+
+/* Whether the world `to` has a place for a part as the world `from` stores it; whether its own
+ * tools keep it. a: NULL where the family is not known. */
+bool lb_arch_holds_extra(const lb_arch *a, lb_extra e, lb_world from, lb_world to);
+bool lb_arch_keeps_extra(const lb_arch *a, lb_extra e, lb_world from, lb_world to);
+
+/* The part beside the language model that a stored tensor belongs to, by its name in the HF or MLX
+ * world. */
+lb_extra lb_arch_find_extra(const lb_hparams *hp, lb_str name);
+/* A stored name of the language model as its own class has it ("language_model." taken out), and
+ * the name of a world in which the outer class goes on: MLX ("language_model." before it). The name
+ * itself where nothing changes; ptr NULL: out of memory. */
+lb_str lb_arch_inner_name(const lb_hparams *hp, lb_str name, lb_arena *perm);
+lb_str lb_arch_outer_name(const lb_hparams *hp, lb_world world, lb_str name, lb_arena *perm);
 
 #endif

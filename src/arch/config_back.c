@@ -138,7 +138,7 @@ static bool reads(const back *b, const lb_arch_kv *row) {
     if (!b->arch->theta && row->op == LB_KV_VALUE && strncmp(row->key, "rope.", 5) == 0)
         return false;
     return (row->op == LB_KV_VALUE || row->op == LB_KV_OR_TIMES || row->op == LB_KV_BACK ||
-            row->op == LB_KV_MTP) &&
+            row->op == LB_KV_MTP || row->op == LB_KV_BY_TYPE || row->op == LB_KV_FF_SIZE) &&
            row->hf && !(row->flags & (LB_KVF_NO_BACK | LB_KVF_ROPE)) &&
            (!local || (b->arch->flags & LB_ARCH_ROPE_BY_LAYER));
 }
@@ -172,8 +172,36 @@ static lb_status take_gating(back *b, const lb_arch_kv *row) {
     return LB_OK;
 }
 
+/* A list with 0 for layers of another type: one number and the list of types. */
+static lb_status take_types(back *b, const lb_arch_kv *row) {
+    const lb_gguf_kv *kv = find(b, row->key);
+    lb_json *types = lb_json_new_array(b->perm);
+    u64 v = b->hp.n_head_kv;
+    if (!kv)
+        return lb_fail(b->err, LB_E_FORMAT, "GGUF metadata: '%.*s.%s' is missing", LB_FMT(b->name),
+                       row->key);
+    bool is_list = kv->type == LB_GGUF_ARRAY;
+    if (is_list && kv->n < b->hp.n_layers)
+        return lb_fail(b->err, LB_E_FORMAT, "GGUF metadata: '%.*s' is shorter than the layers",
+                       LB_FMT(kv->key));
+    for (u64 i = 0; i < b->hp.n_layers && !b->oom; i++) {
+        if (is_list && (!lb_kv_elem_u64(kv, i, &v) || (v && v != b->hp.n_head_kv)))
+            return lb_fail(b->err, LB_E_UNSUPPORTED,
+                           "GGUF metadata: '%.*s' differs by layer: config.json of '%s' has no "
+                           "form for that",
+                           LB_FMT(kv->key), b->arch->family);
+        b->oom |= !lb_json_push(
+            types, lb_json_new_str(b->perm, lb_str_c(v ? "full_attention" : row->fallback)));
+    }
+    set(b, b->config, row->of, types);
+    set(b, b->config, row->hf, lb_json_new_u64(b->perm, b->hp.n_head_kv));
+    return LB_OK;
+}
+
 static lb_status take_row(back *b, const lb_arch_kv *row) {
     lb_json *v = NULL;
+    if (row->op == LB_KV_BY_TYPE)
+        return take_types(b, row);
     if (row->op == LB_KV_CONST && row->hf)
         return check_const(b, row);
     if (row->op == LB_KV_GATING && row->hf)

@@ -285,6 +285,53 @@ static lb_status put_or_times(const writer *w, const lb_arch_kv *row, const lb_j
     return put_u32(w, row->key, n <= UINT32_MAX ? n * row->times : n, err);
 }
 
+static lb_status put_by_type(const writer *w, const lb_arch_kv *row, const lb_json *v,
+                             lb_err *err) {
+    lb_arena scratch = {0};
+    lb_status st = LB_OK;
+    char buf[KEY_BYTES_MAX];
+    u64 heads, n = 0;
+    lb_str type;
+    const lb_json *types = lb_arch_pick(w->n, row->of);
+    (void)v;
+    LB_TRY(lb_arch_pick_u64(w->n, row->names, &heads, err));
+    if (!types || types->type != LB_JARRAY || types->n == 0 || heads > INT32_MAX)
+        return lb_fail(err, LB_E_FORMAT,
+                       "config.json: '%s' is no list of layers, or '%s' too large", row->of,
+                       row->names);
+    i32 *list = lb_arena_new(&scratch, i32, types->n);
+    if (!list)
+        st = lb_fail(err, LB_E_NOMEM, "config.json: out of memory");
+    for (const lb_json *t = types->first; st == LB_OK && t; t = t->next)
+        list[n++] = lb_json_as_str(t, &type) && lb_str_eq_c(type, row->fallback) ? 0 : (i32)heads;
+    if (st == LB_OK)
+        st = lb_meta_set_array(w->out, full_key(w, row->key, buf), LB_GGUF_I32, n, list, err);
+    lb_arena_deinit(&scratch);
+    return st;
+}
+
+/* conversion/lfm2.py, _add_feed_forward_length, in its floats. */
+static lb_status put_ff_size(const writer *w, const lb_arch_kv *row, const lb_json *v,
+                             lb_err *err) {
+    (void)v;
+    u64 ff, multiple;
+    bool adjusted = false;
+    double factor;
+    const lb_json *f = lb_arch_pick(w->n, "block_ffn_dim_multiplier");
+    LB_TRY(lb_arch_pick_u64(w->n, row->names, &ff, err));
+    lb_json_as_bool(lb_arch_pick(w->n, "block_auto_adjust_ff_dim"), &adjusted);
+    if (!adjusted)
+        return put_u32(w, row->key, ff, err);
+    LB_TRY(lb_arch_pick_u64(w->n, "block_multiple_of", &multiple, err));
+    if (ff > UINT32_MAX || multiple > UINT32_MAX || (is_set(f) && !lb_json_as_f64(f, &factor)) ||
+        (is_set(f) && !(factor > 0 && factor < 1e6)))
+        return lb_fail(err, LB_E_FORMAT, "config.json: the feed-forward's size is no number");
+    ff = (u64)((double)(2 * ff) / 3);
+    if (is_set(f))
+        ff = (u64)(factor * (double)ff);
+    return put_u32(w, row->key, lb_ceil_div_u64(ff, multiple) * multiple, err);
+}
+
 static lb_status put_product(const writer *w, const lb_arch_kv *row, const lb_json *v,
                              lb_err *err) {
     u64 n = 0, k = 0;
@@ -547,6 +594,8 @@ static put_fn *const put[] = {
     [LB_KV_LAST] = check_last,
     [LB_KV_SUM] = put_sum,
     [LB_KV_MSCALE] = check_mscale,
+    [LB_KV_BY_TYPE] = put_by_type,
+    [LB_KV_FF_SIZE] = put_ff_size,
 };
 
 static lb_status put_row(const writer *w, const lb_arch_kv *row, lb_err *err) {

@@ -220,6 +220,17 @@ static const char *layer_entry(const lb_arch_layers *l, const lb_json *rule, u64
     return single ? l->single : l->usual;
 }
 
+static const char *indexed(const lb_arch *a, const lb_json *c, u64 layer) {
+    const lb_json *list = lb_json_get(c, a->layer_indices);
+    u64 i;
+    if (!is_set(list))
+        return a->layers->single;
+    for (const lb_json *e = list->first; e; e = e->next)
+        if (lb_json_as_u64(e, &i) && i == layer)
+            return a->layers->single;
+    return a->layers->usual;
+}
+
 /* Makes the list of layers that is null. raw: as the converter does it for a config that the class
  * refuses. False: the class fails here, or out of memory. */
 static bool fill_layers(const lb_arch *a, lb_json *c, bool raw, lb_arena *s, bool *oom) {
@@ -236,7 +247,8 @@ static bool fill_layers(const lb_arch *a, lb_json *c, bool raw, lb_arena *s, boo
     lb_json *list = lb_json_new_array(s);
     *oom = !list;
     for (u64 i = 0; i < n && !*oom; i++)
-        *oom = !lb_json_push(list, literal(s, layer_entry(l, rule, period, i)));
+        *oom = !lb_json_push(list, literal(s, a->layer_indices ? indexed(a, c, i)
+                                                               : layer_entry(l, rule, period, i)));
     *oom = *oom || !lb_json_set(s, c, l->list, list);
     return !*oom;
 }
@@ -732,6 +744,20 @@ static lb_status latent_dims_of_gguf(const lb_arch *a, const lb_gguf_meta *meta,
     return LB_OK;
 }
 
+/* Of a list with a number a layer, in which 0 says that the layer has no attention, the largest. */
+static lb_status meta_heads(const lb_gguf_meta *m, lb_str arch, const char *key, u64 *out,
+                            lb_err *err) {
+    const lb_gguf_kv *kv = lb_meta_find_arch(m, arch, key);
+    u64 n, most = 0;
+    for (u64 i = 0; kv && kv->type == LB_GGUF_ARRAY && i < kv->n; i++)
+        if (lb_kv_elem_u64(kv, i, &n))
+            most = LB_MAX(most, n);
+    if (most == 0)
+        return meta_u64(m, arch, key, out, err);
+    *out = most;
+    return LB_OK;
+}
+
 lb_status lb_arch_from_gguf(const lb_gguf_meta *meta, bool has_output, const lb_arch **out,
                             lb_hparams *hp, lb_err *err) {
     lb_str arch;
@@ -763,7 +789,7 @@ lb_status lb_arch_from_gguf(const lb_gguf_meta *meta, bool has_output, const lb_
     lb_kv_as_u64(lb_meta_find_arch(meta, arch, "context_length"), &hp->n_ctx);
     hp->n_head_kv = hp->n_head;
     if (lb_meta_find_arch(meta, arch, "attention.head_count_kv"))
-        LB_TRY(meta_u64(meta, arch, "attention.head_count_kv", &hp->n_head_kv, err));
+        LB_TRY(meta_heads(meta, arch, "attention.head_count_kv", &hp->n_head_kv, err));
     hp->head_dim = hp->n_embd / hp->n_head;
     if (lb_meta_find_arch(meta, arch, "attention.key_length"))
         LB_TRY(meta_u64(meta, arch, "attention.key_length", &hp->head_dim, err));

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* canon.c: the architecture tables asked about one source. */
 #include "ops/canon.h"
+#include "ops/relayout.h"
 #include "plan/expr.h"
 
 static lb_world world_of(const lb_source *s) {
@@ -182,5 +183,11 @@ lb_status lb_canon_find(const lb_canon *c, const lb_source *s, u64 weight, lb_ar
         (lb_canon_weight){.weight = weight, .name = w->name, .shape = w->shape, .may_lack = extra};
     if (!known)
         return LB_OK;
+    if (whole) {
+        lb_shape *shape = &(*out)[0].shape;
+        lb_relayout_shape(lb_arch_row_relayout(m.row, c->world), shape);
+        if (shape->rank == 3 && shape->dim[1] == 1)
+            (*out)[0].channels = shape->dim[0];
+    }
     return whole ? one(c, &m, perm, *out, err) : cut(c, w, &m, perm, *out, n, err);
 }

@@ -23,6 +23,7 @@ typedef struct lb_canon_weight {
                                stack, one part of a fused matrix; n_rows 0: all of it */
     u64 run, step;          /* of them runs of so many, one every `step`; run 0: in order */
     bool transposed;        /* stored so; shape is the canonical one */
+    u64 channels;           /* rows, whatever the dimensions behind the first; 0: as stored */
     u64 col_from, col_step; /* then every col_step-th of the canonical rows; 0: all */
     u64 heads;              /* rows of so many heads are interleaved as stored; 0: in order */
     bool plus_one;          /* stored as value + 1 */

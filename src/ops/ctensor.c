@@ -116,6 +116,9 @@ static lb_status set_shape(const lb_ctensors *c, const lb_weight *w, lb_ctensor 
     lb_shape_matrix(&t->shape, &t->matrix_rows, &cols);
     if (t->shape.rank == 1)
         t->matrix_rows = cols;
+    if (t->shape.rank && t->known &&
+        lb_relayout_by_channel(lb_arch_row_relayout(t->match.row, c->world)))
+        t->matrix_rows = t->shape.dim[0];
     t->rows = (lb_part_rows){0, 1, 1, t->matrix_rows};
     if (!t->known || t->shape.rank == 0)
         return LB_OK;
@@ -241,9 +244,15 @@ lb_status lb_ctensor_slice(lb_plan *p, const lb_ctensors *c, const lb_ctensor *t
     lb_graph *g = &p->graph;
     bool all = expert == LB_NO_INDEX || t->n_stack == 1;
     bool sliced = !all || t->rows.n != t->matrix_rows;
+    bool by_channel =
+        t->known && lb_relayout_by_channel(lb_arch_row_relayout(t->match.row, c->world));
+    u64 n_elems;
     *out = (lb_piece){.shape = t->shape, .dtype = t->dtype};
     if (t->shape.rank == 1 && (sliced || keep_vector))
         out->node = lb_expr_read_as(g, c->source_index, w, t->n_stack * t->matrix_rows, 1);
+    else if (by_channel && t->matrix_rows && lb_shape_elems(&w->shape, &n_elems))
+        out->node =
+            lb_expr_read_as(g, c->source_index, w, t->matrix_rows, n_elems / t->matrix_rows);
     else
         out->node = lb_expr_read(g, c->source_index, w);
     if (all && t->n_stack > 1)

@@ -252,6 +252,8 @@ static lb_status values_of(lb_values *v, const lb_source *s, const lb_canon_weig
     u64 rows =
         c->run ? (c->n_rows - 1) / c->run * c->step + (c->n_rows - 1) % c->run + 1 : c->n_rows;
     LB_TRY(lb_values_init(v, s, &s->weights[c->weight], err));
+    if (c->channels)
+        LB_TRY(lb_values_as_rows(v, c->channels, err));
     if (c->n_rows)
         LB_TRY(lb_values_slice(v, c->first_row, rows, err));
     if (c->run)

@@ -53,6 +53,38 @@ static lb_status transpose(const lb_relayout_in *in, bool inverse, lb_piece *p, 
     return LB_OK;
 }
 
+/* The canonical shape is [C, 1, K]. */
+static lb_status check_channels(const lb_relayout_in *in, const lb_piece *p, lb_err *err) {
+    if (p->shape.rank == 3 && p->shape.dim[1] == 1)
+        return LB_OK;
+    return lb_fail(err, LB_E_FORMAT, "tensor '%.*s' is no convolution of one channel a group",
+                   LB_FMT(in->name));
+}
+
+static lb_status squeeze(const lb_relayout_in *in, bool inverse, lb_piece *p, lb_err *err) {
+    if (!inverse)
+        LB_TRY(check_channels(in, p, err));
+    else if (p->shape.rank != 2)
+        return lb_fail(err, LB_E_FORMAT, "tensor '%.*s' is not a matrix", LB_FMT(in->name));
+    u64 n = p->shape.dim[0], k = p->shape.dim[p->shape.rank - 1];
+    p->shape =
+        inverse ? (lb_shape){.rank = 3, .dim = {n, 1, k}} : (lb_shape){.rank = 2, .dim = {n, k}};
+    return LB_OK;
+}
+
+static lb_status channel_last(const lb_relayout_in *in, bool inverse, lb_piece *p, lb_err *err) {
+    u64 k;
+    if (!inverse)
+        LB_TRY(check_channels(in, p, err));
+    else if (p->shape.rank != 3 || p->shape.dim[2] != 1)
+        return lb_fail(err, LB_E_FORMAT, "tensor '%.*s' is no convolution of one channel a group",
+                       LB_FMT(in->name));
+    k = p->shape.dim[1];
+    p->shape.dim[1] = p->shape.dim[2];
+    p->shape.dim[2] = k;
+    return LB_OK;
+}
+
 static lb_status one_row(const lb_relayout_in *in, bool inverse, lb_piece *p, lb_err *err) {
     (void)in;
     (void)err;
@@ -79,6 +111,8 @@ static const struct {
     [LB_RL_MADE] = {made, false, false},
     [LB_RL_ONE_ROW] = {one_row, false, false},
     [LB_RL_TRANSPOSE] = {transpose, false, false},
+    [LB_RL_SQUEEZE] = {squeeze, false, false},
+    [LB_RL_CHANNEL_LAST] = {channel_last, false, false},
 };
 
 bool lb_relayout_moves_rows(lb_relayout r) {
@@ -87,6 +121,17 @@ bool lb_relayout_moves_rows(lb_relayout r) {
 
 bool lb_relayout_is_map(lb_relayout r) {
     return table[r].is_map;
+}
+
+bool lb_relayout_by_channel(lb_relayout r) {
+    return r == LB_RL_CHANNEL_LAST;
+}
+
+void lb_relayout_shape(lb_relayout r, lb_shape *s) {
+    if (r == LB_RL_SQUEEZE && s->rank == 2)
+        *s = (lb_shape){.rank = 3, .dim = {s->dim[0], 1, s->dim[1]}};
+    else if (r == LB_RL_CHANNEL_LAST && s->rank == 3 && s->dim[2] == 1)
+        *s = (lb_shape){.rank = 3, .dim = {s->dim[0], 1, s->dim[1]}};
 }
 
 lb_status lb_relayout_apply(const lb_relayout_in *in, bool inverse, lb_piece *p, lb_err *err) {

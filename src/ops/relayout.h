@@ -30,6 +30,12 @@ typedef struct lb_relayout_in {
 bool lb_relayout_moves_rows(lb_relayout r);
 /* Whether each value depends on its own alone, so that a stack may be done at once. */
 bool lb_relayout_is_map(lb_relayout r);
+/* Whether rows are channels, whatever the dimensions behind them. */
+bool lb_relayout_by_channel(lb_relayout r);
+/* The canonical shape of what has this one in the world, where only dimensions of 1 tell them
+ * apart.
+ */
+void lb_relayout_shape(lb_relayout r, lb_shape *shape);
 /* canonical -> the world's form, or with inverse back. Changes p->node, p->shape, p->values. */
 lb_status lb_relayout_apply(const lb_relayout_in *in, bool inverse, lb_piece *p, lb_err *err);
 

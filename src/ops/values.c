@@ -35,6 +35,16 @@ lb_status lb_values_slice(lb_values *v, u64 first_row, u64 n_rows, lb_err *err) 
     return LB_OK;
 }
 
+lb_status lb_values_as_rows(lb_values *v, u64 n_rows, lb_err *err) {
+    u64 n = v->n_rows * v->n_cols;
+    if (v->codec.unit_elems != 1 || n_rows == 0 || n % n_rows)
+        return lb_fail(err, LB_E_FORMAT, "weight '%.*s' does not have %llu rows",
+                       LB_FMT(v->weight->name), (unsigned long long)n_rows);
+    v->n_rows = n_rows;
+    v->n_cols = n / n_rows;
+    return LB_OK;
+}
+
 lb_status lb_values_runs(lb_values *v, u64 run, u64 step, u64 n_rows, lb_err *err) {
     u64 last;
     if (run == step || n_rows == 0)

@@ -46,6 +46,9 @@ lb_status lb_values_heads(lb_values *v, u64 heads, lb_err *err);
  * does not have them. */
 lb_status lb_values_slice(lb_values *v, u64 first_row, u64 n_rows, lb_err *err);
 
+/* The same elements in so many rows. LB_E_FORMAT if they do not divide, or stand in blocks. */
+lb_status lb_values_as_rows(lb_values *v, u64 n_rows, lb_err *err);
+
 /* Of the rows of the slice, runs of `run`, one every `step`, n_rows in all. */
 lb_status lb_values_runs(lb_values *v, u64 run, u64 step, u64 n_rows, lb_err *err);
 

@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+from kit import BOS, EOS, VOCAB, Case, old_rope
+from transformers import Lfm2Config, Lfm2ForCausalLM
+
+
+def cases(r):
+    s = dict(vocab_size=VOCAB, hidden_size=r.choice([64, 96]), intermediate_size=r.choice([96, 160]),
+             num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=r.choice([1, 2, 4]),
+             bos_token_id=BOS, eos_token_id=EOS, conv_L_cache=r.choice([3, 4]))
+    m = Lfm2ForCausalLM
+    adds = ("block_dim", "layer_types", "rope_theta")
+    own = "mlx-lm's class asks for block_dim, which transformers does not write"
+    yield Case("LFM2-1.2B", Lfm2Config(**s, layer_types=["conv", "full_attention", "conv"], block_multiple_of=32,
+                                       block_ffn_dim_multiplier=r.choice([1.0, 1.3])), m,
+               edit=old_rope(1000000.0, block_dim=s["hidden_size"]), mlx_adds=adds)
+    yield Case("lfm2-by-number", Lfm2Config(**s, full_attn_idxs=[0, 2], block_auto_adjust_ff_dim=False), m, dtype="f16",
+               edit=lambda c: [c.pop("layer_types"), c.update(tie_embedding=c.pop("tie_word_embeddings"),
+                                                              block_ff_dim=c.pop("intermediate_size"))],
+               mlx=own, mlx_adds=adds)
