@@ -13,6 +13,10 @@ bool lb_tok_is_spm(const lb_tok_arrays *a) {
     return lb_str_eq_c(a->model, "llama");
 }
 
+bool lb_tok_is_merged_spm(const lb_tok_arrays *a) {
+    return lb_str_eq_c(a->model, "gemma4");
+}
+
 /* An array key of n elements; NULL where it is absent. */
 static lb_status find_array(const lb_gguf_meta *meta, const char *key, u64 n,
                             const lb_gguf_kv **out, lb_err *err) {

@@ -195,6 +195,12 @@ static lb_status file_merges(lb_tok_job *j, lb_texts *out, lb_err *err) {
     return st;
 }
 
+lb_status lb_tok_read_merges(lb_tok_job *j, lb_texts *out, lb_err *err) {
+    return j->f->tok.n_merges && (!j->f->made || lb_tok_has_tiktoken(j->f))
+               ? bpe_merges(j, out, err)
+               : file_merges(j, out, err);
+}
+
 lb_status lb_tok_way_bpe(lb_tok_job *j, lb_err *err) {
     LB_TRY(lb_tok_folder_tokenizer(j->f, true, err));
     const lb_hf_tok *t = &j->f->tok;
@@ -221,9 +227,7 @@ lb_status lb_tok_way_bpe(lb_tok_job *j, lb_err *err) {
                                .merges = &merges,
                                .named = j->named,
                                .no_pad = j->no_pad};
-    lb_status st = t->n_merges && (!j->f->made || lb_tok_has_tiktoken(j->f))
-                       ? bpe_merges(j, &merges, err)
-                       : file_merges(j, &merges, err);
+    lb_status st = lb_tok_read_merges(j, &merges, err);
     if (st == LB_OK)
         st = lb_special_put(j->f, &special, j->meta, err);
     lb_texts_deinit(&merges);

@@ -78,7 +78,8 @@ lb_status lb_tok_with_spaces(lb_tok_job *j, lb_str t, lb_str *out, lb_err *err) 
 lb_status lb_tok_put_vocab(lb_tok_job *j, const char *model, lb_str pre, lb_err *err) {
     lb_gguf_meta *m = j->meta;
     LB_TRY(lb_meta_set_str(m, "tokenizer.ggml.model", lb_str_c(model), err));
-    LB_TRY(lb_meta_set_str(m, "tokenizer.ggml.pre", pre, err));
+    if (pre.ptr)
+        LB_TRY(lb_meta_set_str(m, "tokenizer.ggml.pre", pre, err));
     if (j->n == 0)
         return lb_fail(err, LB_E_FORMAT, "the vocabulary is empty");
     LB_TRY(lb_meta_set_texts(m, "tokenizer.ggml.tokens", &j->tokens, err));

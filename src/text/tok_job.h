@@ -34,11 +34,14 @@ bool lb_tok_looks_special(lb_str t);
 bool lb_tok_is_byte(lb_str t); /* "<0xNN>" */
 lb_status lb_tok_with_spaces(lb_tok_job *j, lb_str t, lb_str *out, lb_err *err);
 lb_str lb_tok_pre(lb_tok_job *j, lb_str otherwise, const char *how);
-/* tokenizer.ggml.{model,pre,tokens,scores,token_type}, in this order; the tokens are the meta's. */
+/* pre: ptr NULL: none.
+ * tokenizer.ggml.{model,pre,tokens,scores,token_type}, in this order; the tokens are the meta's. */
 lb_status lb_tok_put_vocab(lb_tok_job *j, const char *model, lb_str pre, lb_err *err);
 
 /* A tokenizer.model with the tokens of InternLM 2's chat models. */
 lb_status lb_tok_way_internlm2(lb_tok_job *j, lb_err *err);
+/* The merges of tokenizer.json or merges.txt, "left right" each. */
+lb_status lb_tok_read_merges(lb_tok_job *j, lb_texts *out, lb_err *err);
 /* A tokenizer.json of BPE, as GGUF "gpt2". */
 lb_status lb_tok_way_bpe(lb_tok_job *j, lb_err *err);
 

@@ -110,16 +110,48 @@ static bool is_whole(const lb_tok_arrays *a, const lb_texts_index *id_of, const 
     return chars > 1;
 }
 
+/* Longer than a character, no byte, and no merge gives it. */
+static lb_status find_unmerged(lb_tok_arrays *a, u8 *whole, const lb_texts_index *id_of,
+                               lb_err *err) {
+    lb_tok_iter it;
+    lb_hf_merges merges = lb_tok_merges(&it, a);
+    lb_buf joined = {0};
+    lb_str pair[2];
+    lb_status st = LB_OK;
+    bool more = true;
+    u64 id;
+    for (u64 i = 0; i < a->n; i++) {
+        lb_str t = lb_tok_text(a, i);
+        size_t chars = 0;
+        for (size_t k = 0; k < t.len; k++)
+            chars += ((u8)t.ptr[k] & 0xc0) != 0x80;
+        whole[i] = a->type[i] == LB_SPM_NORMAL && chars > 1;
+    }
+    while (st == LB_OK && (st = merges.next(merges.ctx, pair, &more, err)) == LB_OK && more) {
+        lb_buf_reset(&joined);
+        lb_buf_put_str(&joined, pair[0]);
+        lb_buf_put_str(&joined, pair[1]);
+        st = lb_buf_status(&joined, err);
+        if (st == LB_OK && lb_texts_index_find(id_of, a->token, lb_buf_str(&joined), &id))
+            whole[id] = 0;
+    }
+    lb_buf_deinit(&joined);
+    return st;
+}
+
 lb_status lb_tok_find_whole(lb_tok_arrays *a, lb_err *err) {
     lb_texts_index id_of = {0};
     lb_buf lengths = {0};
-    if (!lb_tok_is_spm(a) || !a->has_scores)
+    bool merged = lb_tok_is_merged_spm(a) && a->merges;
+    if (!merged && (!lb_tok_is_spm(a) || !a->has_scores))
         return LB_OK;
     u8 *whole = lb_arena_new(a->arena, u8, a->n);
     lb_status st = whole || !a->n ? lb_tok_mark_lengths(a->token, &lengths, err) : no_memory(err);
     for (u64 i = 0; i < a->n && st == LB_OK; i++)
         st = lb_texts_index_put(&id_of, a->token, i, NULL, err);
-    for (u64 i = 0; i < a->n && st == LB_OK; i++)
+    if (merged && st == LB_OK)
+        st = find_unmerged(a, whole, &id_of, err);
+    for (u64 i = 0; i < a->n && st == LB_OK && !merged; i++)
         whole[i] = a->type[i] == LB_SPM_NORMAL &&
                    (a->flat_scores || lb_f32_bits(a->score[i]) == 0) &&
                    is_whole(a, &id_of, lengths.ptr, i);
@@ -378,7 +410,7 @@ static lb_status make_bpe(maker *m, const lb_pre_form *f, lb_err *err) {
     lb_arena *p = a->arena;
     bool raw = f->flags & LB_PRE_RAW;
     LB_TRY(put_added(m, a->token, err));
-    if (!raw)
+    if (!raw || lb_tok_is_merged_spm(a))
         leave_out_last(m);
     m->out = lb_tok_merges(&m->merges, a);
     LB_TRY(put(m, m->root, "normalizer", lb_pre_form_normalizer(f, p), err));
@@ -502,7 +534,7 @@ static lb_status make(maker *m, lb_err *err) {
     LB_TRY(begin(m, err));
     if (lb_tok_is_spm(a))
         return make_spm(m, err);
-    lb_str pre = lb_str_eq_c(a->model, "gemma4") ? LB_STR("gemma4") : a->pre;
+    lb_str pre = lb_tok_is_merged_spm(a) ? a->model : a->pre;
     const lb_pre_form *f = lb_pre_form_by_name(pre);
     if (!f)
         return lb_fail(err, LB_E_UNSUPPORTED,
@@ -514,7 +546,7 @@ static lb_status make(maker *m, lb_err *err) {
 
 lb_status lb_tok_rebuild_json(const lb_tok_arrays *a, lb_out *out, lb_err *err) {
     maker m = {.a = a};
-    if (!lb_tok_is_spm(a) && !lb_str_eq_c(a->model, "gemma4") && !lb_str_eq_c(a->model, "gpt2"))
+    if (!lb_tok_is_spm(a) && !lb_tok_is_merged_spm(a) && !lb_str_eq_c(a->model, "gpt2"))
         return lb_fail(
             err, LB_E_UNSUPPORTED,
             "tokenizer.ggml.model \"%.*s\": only \"gpt2\" (byte-level BPE) and \"llama\" "

@@ -52,8 +52,8 @@ lb_status lb_tok_rebuild_spm(const lb_tok_arrays *a, lb_out *out, lb_err *err);
 /* The text of a SentencePiece token in a vocabulary: a user-defined run of spaces as U+2581. */
 lb_status lb_tok_piece_text(const lb_tok_arrays *a, u64 i, lb_str *out, lb_err *err);
 /* Finds the SentencePiece tokens that the trainer was told to keep whole: the reference types these
- * as normal, but no pair of others gives them, and the trainer scores them 0 (flat scores say
- * nothing). Rebuilt files take them from there. */
+ * as normal, but no pair of others, or no merge, gives them, and the trainer scores them 0 (flat
+ * scores say nothing). Rebuilt files take them from there. */
 lb_status lb_tok_find_whole(lb_tok_arrays *a, lb_err *err);
 static inline bool lb_tok_is_whole(const lb_tok_arrays *a, u64 i) {
     return a->whole && a->whole[i];
@@ -62,5 +62,7 @@ static inline bool lb_tok_is_whole(const lb_tok_arrays *a, u64 i) {
 bool lb_tok_is_padding(const lb_tok_arrays *a, u64 i);
 /* Whether the arrays are of SentencePiece ("llama"). */
 bool lb_tok_is_spm(const lb_tok_arrays *a);
+/* Whether they are SentencePiece's, kept as BPE with its merges ("gemma4"). */
+bool lb_tok_is_merged_spm(const lb_tok_arrays *a);
 
 #endif

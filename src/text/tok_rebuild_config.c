@@ -170,7 +170,7 @@ lb_status lb_tok_rebuild_config(const lb_tok_arrays *a, lb_tok_texts *out, lb_er
     LB_TRY(put(p, config, "clean_up_tokenization_spaces",
                lb_json_new_bool(p, f && (f->flags & LB_PRE_CLEAN)), err));
     LB_TRY(put_specials(a, config, map, err));
-    if (a->flat_scores)
+    if (a->flat_scores || lb_tok_is_merged_spm(a))
         LB_TRY(put_more_specials(a, config, err));
     (void)lb_kv_as_str(lb_meta_find(a->meta, "general.architecture"), &arch);
     if (lb_kv_as_u64(lb_meta_find_arch(a->meta, arch, "context_length"), &n_ctx))

@@ -22,6 +22,7 @@ enum {
     ROW_LLAMA_SIZES = 4,   /* vocabularies of 32016 (CodeLlama) and 49152 (Granite, SmolLM) */
     ROW_PREFIX_LAST = 128, /* SPM: as CONFIG_PREFIX, behind the other keys */
     ROW_ENDS = 64,      /* eod_token_id ends a text, the first of a list of eos_token_id a turn */
+    ROW_MERGES = 256,   /* HF: a model of GGUF by the architecture's name, with merges */
     ROW_PAD_UNK = 32,   /* SPM: tokens 0 and 1 are the padding and the unknown one */
     ROW_AS_WRITTEN = 16 /* SPM: added tokens keep blanks and are special only where the files
                            say so; tokenizer.json's count too */
@@ -43,6 +44,7 @@ static const struct row {
     {"gemma", {WAY_SPM, WAY_BPE}, ROW_NO_PREFIX | ROW_CODE_GEMMA},
     {"gemma2", {WAY_SPM, WAY_BPE}, ROW_NO_PREFIX},
     {"gemma3", {WAY_SPM, WAY_BPE}, ROW_NO_PREFIX},
+    {"gemma4", {WAY_HF}, ROW_MERGES},
     {"phi3", {WAY_SPM, WAY_BPE}, ROW_AS_WRITTEN},
     {"ernie4_5", {WAY_SPM, WAY_HF, WAY_BPE}, ROW_PREFIX_LAST}, /* the reference: SPM alone */
     {"ernie4_5-moe", {WAY_SPM, WAY_HF, WAY_BPE}, ROW_PREFIX_LAST},
@@ -257,13 +259,51 @@ static bool is_llama_hf(const lb_hf_tok *t) {
            lb_str_eq_c(decoder, "Sequence");
 }
 
-static lb_status way_hf(lb_tok_job *j, lb_err *err) {
+/* A chat's parser reads them: they are written out whatever the files say. */
+static void show_marks(lb_tok_job *j) {
+    static const char *const marks[] = {"<|channel>",   "<channel|>",       "<|tool_call>",
+                                        "<tool_call|>", "<|tool_response>", "<tool_response|>",
+                                        "<|\"|>"};
+    for (u64 i = 0; i < j->n; i++)
+        for (u32 k = 0; k < LB_LEN(marks); k++)
+            if (lb_str_eq_c(lb_texts_get(&j->tokens, i), marks[k]))
+                j->types[i] = LB_SPM_USER_DEFINED;
+}
+
+/* The reference's class for gemma4: merges as in a file of byte-level BPE. */
+static lb_status put_merges(lb_tok_job *j, lb_err *err) {
+    lb_texts merges = {0};
+    lb_special_opts special = {.merges = &merges};
+    show_marks(j);
+    lb_status st =
+        lb_tok_put_vocab(j, "gemma4", j->opts->pre.len ? j->opts->pre : LB_STR_NONE, err);
+    if (st == LB_OK)
+        st = lb_tok_read_merges(j, &merges, err);
+    if (st == LB_OK)
+        st = lb_special_put(j->f, &special, j->meta, err);
+    lb_texts_deinit(&merges);
+    if (st == LB_OK)
+        st = lb_meta_set_bool(j->meta, "tokenizer.ggml.add_space_prefix", false, err);
+    if (st == LB_OK)
+        st = lb_meta_set_bool(j->meta, "tokenizer.ggml.add_bos_token", true, err);
+    return st;
+}
+
+static lb_status way_hf(lb_tok_job *j, u32 flags, lb_err *err) {
     lb_map specials = {0};
     lb_status st;
     LB_TRY(lb_tok_folder_tokenizer(j->f, true, err));
+    u64 n_listed = j->f->tok.n_vocab + j->f->tok.n_added;
     LB_TRY(lb_tok_folder_add_configured(j->f, err));
     LB_TRY_DONE(st, find_specials(j, &specials, err));
     LB_TRY_DONE(st, hf_tokens(j, &specials, err));
+    if (flags & ROW_MERGES) {
+        j->info.pre = j->opts->pre.len ? "given" : "fixed";
+        if (!lb_tok_folder_has(j->f, "tokenizer.model"))
+            j->info.n_embd_rows = n_listed;
+        st = put_merges(j, err);
+        goto done;
+    }
     LB_TRY_DONE(st, lb_tok_put_vocab(j, "llama", lb_tok_pre(j, LB_STR("default"), "fixed"), err));
     lb_special_opts special = {.n_vocab = j->n};
     st = lb_special_put(j->f, &special, j->meta, err);
@@ -357,7 +397,7 @@ static lb_status run(lb_tok_job *j, lb_err *err) {
         LB_TRY(lb_meta_set_bool(j->meta, "tokenizer.ggml.add_space_prefix", prefix, err));
     LB_TRY(w == WAY_SPM         ? way_spm(j, row->flags, err)
            : w == WAY_INTERNLM2 ? lb_tok_way_internlm2(j, err)
-           : w == WAY_HF        ? way_hf(j, err)
+           : w == WAY_HF        ? way_hf(j, row->flags, err)
                                 : lb_tok_way_bpe(j, err));
     if (row->flags & ROW_CODE_GEMMA)
         LB_TRY(lb_meta_set_u32(j->meta, "tokenizer.ggml.eot_token_id", 107, err));

@@ -21,6 +21,7 @@ static const struct family {
     {"spm_llama", "llama", "fixed", 604, 604, false, false, false},
     {"spm_gemma", "gemma3", "fixed", 640, 640, false, false, false},
     {"hf_llama", "llama", "fixed", 604, 602, false, false, false}, /* this way pads nothing */
+    {"gemma4", "gemma4", "fixed", 650, 645, false, false, false},
     {"internlm2", "internlm2", "fixed", 600, 602, false, true, false},
     {"kimi", "deepseek2", "structure", 700, 700, false, true, true},
 };

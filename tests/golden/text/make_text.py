@@ -228,6 +228,24 @@ def make_kimi():
     transformers.AutoTokenizer.from_pretrained = staticmethod(lambda *a, **k: Tokenizer())
 
 
+def make_gemma4():
+    """spm_gemma's tokenizer.json, without a tokenizer.model, with the marks of a chat."""
+    f = HERE / "gemma4"
+    shutil.rmtree(f, ignore_errors=True)
+    f.mkdir()
+    t = json.loads((HERE / "spm_gemma" / "tokenizer.json").read_text(encoding="utf-8"))
+    for i, s in enumerate(["<|channel>", "<channel|>", "<|turn>", "<|\"|>", "<plain>"]):
+        t["added_tokens"].append({"id": 640 + i, "content": s, "single_word": False, "lstrip": False, "rstrip": False,
+                                  "normalized": False, "special": i < 4})
+    dump(f / "tokenizer.json", t, ensure_ascii=False, separators=(",", ":"))
+    dump(f / "tokenizer_config.json", {
+        "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>",
+        "extra_special_tokens": {"channel": "<|channel>", "turn": "<|turn>"}, "chat_template": "{{ messages }}",
+        "tokenizer_class": "PreTrainedTokenizerFast"}, indent=2)
+    dump(f / "config.json", {"architectures": ["Gemma4ForConditionalGeneration"], "model_type": "gemma4",
+                             "text_config": {"model_type": "gemma4_text", "vocab_size": 650}})
+
+
 def save_fast(folder, kind):
     """tokenizer.json of a SentencePiece folder, in the published files' own shape."""
     from sentencepiece import sentencepiece_model_pb2
@@ -274,14 +292,14 @@ def reference(llama_cpp, name, arch, pre):
     import gguf
     from conversion.base import TextModel
     from conversion.deepseek import DeepseekV2Model
-    from conversion.gemma import Gemma3Model
+    from conversion.gemma import Gemma3Model, Gemma4Model
     from conversion.internlm import InternLM2Model
     from conversion.llama import LlamaModel
     from conversion.qwen import Qwen2Model
 
     logging.disable(logging.CRITICAL)
     kind = {"llama": LlamaModel, "qwen2": Qwen2Model, "gemma3": Gemma3Model,
-            "internlm2": InternLM2Model, "deepseek2": DeepseekV2Model}.get(arch, TextModel)
+            "internlm2": InternLM2Model, "deepseek2": DeepseekV2Model, "gemma4": Gemma4Model}.get(arch, TextModel)
     model = object.__new__(kind)
     model.dir_model = HERE / name
     model.hparams = json.loads((HERE / name / "config.json").read_text())
@@ -320,6 +338,10 @@ def main(llama_cpp):
     dump(HERE / "internlm2.kv.json", reference(llama_cpp, "internlm2", "internlm2", None))
     make_kimi()
     dump(HERE / "kimi.kv.json", reference(llama_cpp, "kimi", "deepseek2", "kimi-k2"))
+    make_gemma4()
+    dump(HERE / "gemma4.kv.json", reference(llama_cpp, "gemma4", "gemma4", None))
+    t = Tokenizer.from_file(str(HERE / "gemma4" / "tokenizer.json"))
+    dump(HERE / "gemma4.ids.json", [[s, t.encode(s).ids] for s in TEXTS])
 
 
 if __name__ == "__main__":
