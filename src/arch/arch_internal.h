@@ -22,7 +22,8 @@ typedef enum lb_arch_kv_op {
     LB_KV_ROPE,        /* the rope scaling block */
     LB_KV_ROPE_NONE,   /* "none" where there is no rope scaling */
     LB_KV_HEAD_DIM,    /* as VALUE; else hidden size / heads */
-    LB_KV_ROPE_DIMS,   /* head's size times `names`, the share of it that is rotated; whole */
+    LB_KV_ROPE_DIMS,   /* head's size times `names`, the share of it that is rotated; whole. The
+                          number itself, under `of`, wins */
     LB_KV_ROPE_MSCALE, /* longrope's factor on cosine and sine */
     LB_KV_FILE_TYPE,
     LB_KV_POOLING,  /* of an embedding model, from its pooling module */
@@ -79,7 +80,7 @@ typedef struct lb_arch_kv {
         *absent; /* back: JSON value that the reference assumes without the key; NULL: left out */
     const char *fallback; /* forward: JSON value for a config that lacks the key; NULL: left out */
     const char *unless_one; /* left out when this key of the config is 1 */
-    const char *of;         /* OR_TIMES, PRODUCT, BY_TYPE */
+    const char *of;         /* OR_TIMES, PRODUCT, BY_TYPE, ROPE_DIMS */
     u32 times;
     u16 flags;
     const char *above_one; /* back: JSON value for every number above 1, `absent` for the others */

@@ -287,7 +287,9 @@ static lb_status take_rope_dims(back *b) {
                        "of '%s' has no form for that",
                        (unsigned long long)n, (unsigned long long)b->hp.head_dim, b->arch->family);
     b->rope_dims = n;
-    if (row && (n != b->hp.head_dim || b->arch->rotary))
+    if (row && row->of)
+        set(b, b->config, row->of, lb_json_new_u64(b->perm, n));
+    else if (row && (n != b->hp.head_dim || b->arch->rotary))
         set(b, b->config, "partial_rotary_factor", share_of(b, n));
     return LB_OK;
 }

@@ -154,6 +154,7 @@ static const lb_json *other_name(const lb_arch *a, const lb_arch_normal *n, lb_s
 /* The model's value under a key that mlx-lm reads; NULL: there is none to add. */
 static const lb_json *model_value(const lb_arch *a, const lb_arch_normal *n, lb_str key,
                                   lb_arena *s) {
+    const lb_arch_kv *dims = lb_arch_rope_dims_row(a);
     u64 dim;
     if (lb_str_eq_c(key, "rope_theta"))
         return lb_json_get(n->rope, "rope_theta");
@@ -166,6 +167,9 @@ static const lb_json *model_value(const lb_arch *a, const lb_arch_normal *n, lb_
     const lb_json *v = lb_json_get_str(n->config, key);
     if (!v && lb_str_eq_c(key, "original_max_position_embeddings"))
         v = lb_json_get(n->rope, "original_max_position_embeddings");
+    if (!v && dims && dims->of && lb_str_eq_c(key, dims->of) &&
+        lb_arch_rope_dims(a, n, &dim, NULL) == LB_OK)
+        v = lb_json_new_u64(s, dim);
     if (!v && lb_str_eq_c(key, "head_dim") && lb_arch_head_dim(n, &dim, NULL) == LB_OK)
         v = lb_json_new_u64(s, dim);
     return v ? v : other_name(a, n, key);

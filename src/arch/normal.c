@@ -65,9 +65,19 @@ const lb_arch_kv *lb_arch_rope_dims_row(const lb_arch *a) {
 lb_status lb_arch_rope_dims(const lb_arch *a, const lb_arch_normal *n, u64 *out, lb_err *err) {
     const lb_arch_kv *row = lb_arch_rope_dims_row(a);
     double share = 1;
-    LB_TRY(lb_arch_head_dim(n, out, err));
+    u64 dim;
+    LB_TRY(lb_arch_head_dim(n, &dim, err));
+    *out = dim;
     if (!row)
         return LB_OK;
+    if (row->of && is_set(lb_arch_pick(n, row->of))) {
+        LB_TRY(lb_arch_pick_u64(n, row->of, out, err));
+        if (*out == 0 || *out > dim)
+            return lb_fail(err, LB_E_FORMAT,
+                           "config.json: '%s' is not a number of up to %llu values of a head",
+                           row->of, (unsigned long long)dim);
+        return LB_OK;
+    }
     const lb_json *v = lb_arch_pick(n, row->names);
     const lb_json number = {.type = LB_JNUMBER, .text = lb_str_c(row->fallback)};
     if (!v && row->fallback)

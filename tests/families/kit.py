@@ -118,7 +118,8 @@ def hashes(name, n):
 
 
 def fill(name, dtype, shape):
-    """Floats: 8 significant bits, 2^-3 to 2^-7 in size; codes: any; scales named *_scales: near 1/1024."""
+    """Floats: 8 significant bits, 2^-3 to 2^-7 in size; codes: any; scales named *_scales: near 1/1024; those of FP8,
+    *_scale_inv: powers of two, so that bf16 holds the values."""
     n = int(np.prod(shape)) if len(shape) else 1
     x = hashes(name, n)
     if dtype == torch.uint8:
@@ -127,6 +128,8 @@ def fill(name, dtype, shape):
     if dtype == torch.float8_e4m3fn:
         v = np.where((x & 127) == 127, 126, x & 255).astype(np.uint8)
         return torch.from_numpy(v).view(torch.float8_e4m3fn).reshape(shape)
+    if name.endswith("_scale_inv"):
+        return torch.from_numpy(np.ldexp(1.0, -(4 + (x >> 8 & 3).astype(np.int32)))).to(dtype).reshape(shape)
     if not dtype.is_floating_point:
         return torch.from_numpy((x & 1 if dtype == torch.bool else x & 127).astype(np.int64)).to(dtype).reshape(shape)
     v = np.ldexp((128 + (x & 127)).astype(np.float64), -(11 + (x >> 8 & 3).astype(np.int32)))
@@ -280,6 +283,14 @@ def of_gguf(path):
                                    digest(t.data.tobytes())] for t in r.tensors]}
 
 
+def mlx_config(folder):
+    """mlx_lm.convert undoes FP8 and goes on naming it."""
+    c = json.loads((folder / "config.json").read_text())
+    if c.get("quantization_config", {}).get("quant_method") == "fp8":
+        del c["quantization_config"]
+    return c
+
+
 def of_mlx(folder):
     """safetensors' own reader: the bytes as they are stored."""
     out = []
@@ -290,7 +301,7 @@ def of_mlx(folder):
             if k != "__metadata__":
                 a, b = v["data_offsets"]
                 out.append([k, v["dtype"], v["shape"], digest(raw[at + a:at + b])])
-    return {"config": json.loads((folder / "config.json").read_text()), "tensors": sorted(out)}
+    return {"config": mlx_config(folder), "tensors": sorted(out)}
 
 
 def golden(case, work):

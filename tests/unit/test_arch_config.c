@@ -729,6 +729,7 @@ LB_TEST(refused_configs) {
               LB_E_UNSUPPORTED);
     CHECK_U64(meta_of("{\"model_type\": \"phi3\", \"partial_rotary_factor\": 1.5}", "x"),
               LB_E_FORMAT);
+    CHECK_U64(meta_of("{\"model_type\": \"minimax_m2\", \"rotary_dim\": 129}", "x"), LB_E_FORMAT);
 }
 
 /* What the GGUF of a family has no key for. word: in the message. */
@@ -754,6 +755,7 @@ LB_TEST(no_key_for_it) {
          "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2.0, "
          "\"original_max_position_embeddings\": 4096}",
          "rope_type"},
+        {"minimax_m2", "\"scoring_func\": \"softmax\"", "scoring_func"},
     };
     for (size_t i = 0; i < LB_LEN(rows); i++) {
         lb_str text =
@@ -784,6 +786,9 @@ LB_TEST(values_of_the_config) {
          "\"original_max_position_embeddings\": 4096, \"long_mscale\": 1.25, "
          "\"short_mscale\": 1.25}",
          "phimoe.rope.scaling.attn_factor", 1.25},
+        {"minimax_m2", "\"partial_rotary_factor\": 0.5", "minimax-m2.rope.dimension_count", 64},
+        {"minimax_m2", "\"rotary_dim\": 32", "minimax-m2.rope.dimension_count", 32},
+        {"minimax_m2", "\"head_dim\": 96", "minimax-m2.expert_gating_func", 2},
         {"glm", "\"max_position_embeddings\": 8192", "chatglm.context_length", 8192},
         {"glm", "\"rope_theta\": 5000000.0", "chatglm.rope.freq_base", 5000000},
         {"glm", "\"rms_norm_eps\": 0.5", "chatglm.attention.layer_norm_rms_epsilon", 0.5},

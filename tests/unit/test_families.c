@@ -32,9 +32,9 @@ static u32 mix(u32 x) {
     return x ^ x >> 16;
 }
 
-static void fill_one(lb_dtype t, bool scales, u32 x, u8 *out) {
+static void fill_one(lb_dtype t, bool scales, bool powers, u32 x, u8 *out) {
     float v = ldexpf((float)(128 + (x & 127)), -11 - (int)(x >> 8 & 3)) * (x & 128 ? -1.0f : 1.0f);
-    u32 bits = lb_f32_bits(v);
+    u32 bits = lb_f32_bits(v) & (powers ? 0x7f800000u : UINT32_MAX);
     switch (t) {
     case LB_F32:
         lb_store_u32(out, bits);
@@ -66,8 +66,9 @@ static void fill(lb_str name, lb_dtype t, u64 n, u8 *out) {
         h = (h ^ (u8)name.ptr[i]) * 16777619u;
     memset(out, 0, n * step);
     bool scales = lb_str_ends(name, LB_STR("_scales"));
+    bool powers = lb_str_ends(name, LB_STR("_scale_inv"));
     for (u64 i = 0; i < n; i++)
-        fill_one(t, scales, mix(h + (u32)i * 0x9e3779b9u), out + i * step);
+        fill_one(t, scales, powers, mix(h + (u32)i * 0x9e3779b9u), out + i * step);
 }
 
 static bool read_shape(const lb_json *v, lb_shape *shape) {
