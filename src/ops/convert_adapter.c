@@ -109,7 +109,10 @@ static form form_to(lb_format f) {
 
 bool lb_conv_is_adapter(const lb_conv *c) {
     form from = form_of(c->src);
-    return from != FORM_NONE && from != form_to(c->model.format);
+    if (from == FORM_NONE) /* of another kind: it has one form only */
+        return !c->src->config.len && c->model.format != c->src->format &&
+               lb_source_side(c->src, LB_STR("adapter_config.json"));
+    return from != form_to(c->model.format);
 }
 
 /* ---- the base model ---- */
@@ -631,6 +634,10 @@ static lb_status push_meta(adapter *a, lb_err *err) {
 lb_status lb_conv_adapter(lb_conv *c, lb_err *err) {
     adapter a = {.c = c, .from = form_of(c->src), .to = form_to(c->model.format)};
     const lb_side_file *f = lb_source_side(c->src, LB_STR("adapter_config.json"));
+    if (a.from == FORM_NONE)
+        return lb_fail(
+            err, LB_E_UNSUPPORTED,
+            "an adapter (adapter_config.json) without matrices of LoRA: it has no other form");
     if (a.to == FORM_NONE)
         return lb_fail(err, LB_E_UNSUPPORTED,
                        "an adapter becomes hf (PEFT), mlx or gguf: see --to");
