@@ -77,6 +77,9 @@ static const struct {
     {"olmo3", "", true},
     {"granite", "", true},
     {"granitemoe", "", true},
+    {"internlm2", "", true},
+    {"ernie4_5", "", true},
+    {"ernie4_5_moe", "", true},
     {"ministral", "", true},
     {"ministral3", "", true},
     {"mistral3", "", true},
@@ -86,6 +89,8 @@ static const struct {
     {"stablelm", "", true},
     {"glm", "", true},
     {"glm4", "", true},
+    {"glm4_moe", "", true},
+    {"minimax_m2", "", true},
 };
 
 static lb_str without_fast(lb_str name) {

@@ -321,9 +321,31 @@ static const struct row *find_row(lb_str arch) {
     return &default_row;
 }
 
+static lb_status refuse_tekken(const lb_tok_job *j, lb_err *err) {
+    return lb_fail(err, LB_E_UNSUPPORTED,
+                   "%s: a tekken.json without tokenizer.json: Mistral's own format is not read; "
+                   "add the tokenizer.json that goes with the model",
+                   j->f->src->path);
+}
+
+/* What the reference's class of llama looks for before anything else. */
+static lb_status check_llama(const lb_tok_job *j, lb_err *err) {
+    lb_str name;
+    if (lb_tok_folder_has(j->f, "tekken.json") && !lb_tok_folder_has(j->f, "tokenizer.json"))
+        return refuse_tekken(j, err);
+    if (lb_json_as_str(lb_json_get(j->f->tok_config, "tokenizer_class"), &name) &&
+        lb_str_eq_c(name, "HybridDNATokenizer"))
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "tokenizer_config.json: HybridDNATokenizer: the words of DNA that its code "
+                       "adds are in no file");
+    return LB_OK;
+}
+
 /* The first way of the row whose files are there. */
 static lb_status choose(lb_tok_job *j, const struct row *row, way *out, lb_err *err) {
     bool has_json = lb_tok_folder_has(j->f, "tokenizer.json") || lb_tok_has_legacy(j->f);
+    if (row->flags & ROW_CONFIG_PREFIX)
+        LB_TRY(check_llama(j, err));
     for (u32 i = 0; i < LB_LEN(row->ways) && row->ways[i] != WAY_NONE; i++) {
         *out = row->ways[i];
         bool spm = *out == WAY_SPM || *out == WAY_INTERNLM2;
@@ -338,11 +360,7 @@ static lb_status choose(lb_tok_job *j, const struct row *row, way *out, lb_err *
             return LB_OK;
     }
     if (lb_tok_folder_has(j->f, "tekken.json"))
-        return lb_fail(
-            err, LB_E_UNSUPPORTED,
-            "%s: a tekken.json without tokenizer.json: Mistral's own format is not read; "
-            "add the tokenizer.json that goes with the model",
-            j->f->src->path);
+        return refuse_tekken(j, err);
     for (u64 i = 0; i < j->f->src->n_sides; i++)
         if (lb_str_ends(j->f->src->sides[i].name, LB_STR("tiktoken.model")) ||
             lb_str_ends(j->f->src->sides[i].name, LB_STR(".tiktoken")))

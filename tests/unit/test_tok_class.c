@@ -91,6 +91,40 @@ LB_TEST(tokens_without_a_row_stay_out) {
     lb_arena_deinit(&a);
 }
 
+/* The class of llama looks for these before the first of its ways: a tokenizer.model does not help.
+ */
+LB_TEST(what_llama_cannot_read_is_refused) {
+    static const struct {
+        const char *dir, *file, *text, *why;
+    } cases[] = {
+        {"tekken", "tekken.json", "{}", "Mistral's own format"},
+        {"dna", "tokenizer_config.json", "{\"tokenizer_class\": \"HybridDNATokenizer\"}",
+         "words of DNA"},
+    };
+    lb_arena a = {0};
+    for (u32 i = 0; i < LB_LEN(cases); i++) {
+        lb_err err = {0};
+        lb_gguf_meta meta;
+        lb_json *v;
+        size_t at;
+        lb_tok_opts opts = {.arch = LB_STR("llama")};
+        lb_str dir = lb_arena_printf(&a, "%s/%s", lb_test_dir(), cases[i].dir);
+        lb_meta_init(&meta, &a);
+        CHECK_OK(lb_os_mkdir(dir.ptr, false, &err));
+        CHECK_OK(lb_json_parse(lb_str_c(cases[i].text), "case", &a, &v, &err));
+        CHECK_OK(write_json(dir.ptr, lb_str_c(cases[i].file), v, &err));
+        CHECK_OK(lb_json_parse(LB_STR("{}"), "case", &a, &v, &err));
+        CHECK_OK(write_json(dir.ptr, LB_STR("tokenizer.model"), v, &err)); /* never opened */
+        lb_source *src = tok_source(dir.ptr, &err);
+        CHECK(src);
+        CHECK(tok_keys(src, &opts, &meta, &err) == LB_E_UNSUPPORTED);
+        CHECK(lb_str_find(lb_str_c(err.msg), lb_str_c(cases[i].why), &at));
+        lb_source_close(&src);
+        lb_meta_deinit(&meta);
+    }
+    lb_arena_deinit(&a);
+}
+
 /* The reference types what SentencePiece's trainer was told to keep whole as normal; no pair gives
  * it, so in a tokenizer.json it must stand among the added tokens, in a tokenizer.model as 4. */
 LB_TEST(pieces_kept_whole_stay_whole) {

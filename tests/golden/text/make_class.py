@@ -54,7 +54,13 @@ ROWS = [
     ("qwen2", dict(EOS, added_tokens_decoder={"3": dict(ADDED, content="<|im_end|>", normalized=True)}), None, None),
 ] + [(model_type, dict(EOS, **more), None, None)
      for model_type in ("cohere", "cohere2", "starcoder2", "olmo2", "olmo3", "granite", "ministral3", "mistral3", "exaone4")
-     for more in ({}, {"tokenizer_class": "GPT2Tokenizer"}, {"tokenizer_class": "CohereTokenizerFast"})]
+     for more in ({}, {"tokenizer_class": "GPT2Tokenizer"}, {"tokenizer_class": "CohereTokenizerFast"})
+] + [(model_type, dict(EOS, **more), None, None)
+     for model_type in (
+         "deepseek_v2", "deepseek_v3", "ernie4_5", "ernie4_5_moe", "glm4", "glm4_moe", "gpt2", "gpt_oss", "granitemoe",
+         "hunyuan_v1_dense", "internlm2", "lfm2", "lfm2_moe", "minimax_m2", "mixtral", "nemotron", "olmoe", "phi3", "qwen2_moe",
+         "qwen3_moe", "seed_oss", "smollm3", "stablelm")
+     for more in ({}, {"tokenizer_class": "GPT2Tokenizer"}, {"tokenizer_class": "LlamaTokenizerFast"})]
 
 
 def main():
