@@ -813,4 +813,93 @@ LB_TEST(values_of_the_config) {
     }
 }
 
+/* A config with which GGUF or its readers would have another model; the message names the key. */
+LB_TEST(refused_by_family) {
+    static const struct {
+        const char *config, *names; /* NULL: taken */
+    } cases[] = {
+        {"{\"model_type\": \"gpt2\", \"n_ctx\": 1024}", NULL},
+        {"{\"model_type\": \"gpt2\", \"activation_function\": \"gelu_pytorch_tanh\"}", NULL},
+        {"{\"model_type\": \"gpt2\", \"activation_function\": \"relu\"}", "activation_function"},
+        {"{\"model_type\": \"gpt2\", \"scale_attn_weights\": false}", "scale_attn_weights"},
+        {"{\"model_type\": \"gpt2\", \"scale_attn_by_inverse_layer_idx\": true}", "inverse_layer"},
+        {"{\"model_type\": \"gpt2\", \"add_cross_attention\": true}", "add_cross_attention"},
+        {"{\"model_type\": \"hunyuan_v1_dense\", \"max_position_embeddings\": 32768,"
+         "\"rope_scaling\": {\"type\": \"dynamic\", \"alpha\": 50.0, \"factor\": 1.0}}",
+         NULL},
+        {"{\"model_type\": \"hunyuan_v1_dense\", \"max_position_embeddings\": 32768,"
+         "\"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 1.0}}",
+         "alpha"},
+        {"{\"model_type\": \"hunyuan_v1_dense\", \"max_position_embeddings\": 4096,"
+         "\"rope_scaling\": {\"type\": \"dynamic\", \"alpha\": 50.0, \"factor\": 1.0}}",
+         "positions"},
+        {"{\"model_type\": \"hunyuan_v1_dense\", \"max_position_embeddings\": 32768,"
+         "\"rope_theta\": 20000.0,"
+         "\"rope_scaling\": {\"type\": \"dynamic\", \"alpha\": 50.0, \"factor\": 1.0}}",
+         "base"},
+        {"{\"model_type\": \"hunyuan_v1_dense\", \"num_experts\": 1}", NULL},
+        {"{\"model_type\": \"hunyuan_v1_dense\", \"num_experts\": 8}", "num_experts"},
+        {"{\"model_type\": \"ernie4_5_moe\", \"moe_layer_end_index\": 27}", NULL},
+        {"{\"model_type\": \"ernie4_5_moe\", \"moe_layer_end_index\": 26}", "moe_layer_end_index"},
+        {"{\"model_type\": \"lfm2\"}", NULL},
+        {"{\"model_type\": \"lfm2\", \"conv_bias\": true}", "conv_bias"},
+        {"{\"model_type\": \"lfm2\", \"block_multiple_of\": 0}", "block_multiple_of"},
+        {"{\"model_type\": \"lfm2\", \"block_ffn_dim_multiplier\": -1.0}", "feed-forward"},
+        {"{\"model_type\": \"lfm2_moe\"}", "layer_types"},
+        {"{\"model_type\": \"lfm2_moe\", \"num_hidden_layers\": 1, \"layer_types\": [\"conv\"],"
+         "\"norm_topk_prob\": false}",
+         "norm_topk_prob"},
+        {"{\"model_type\": \"lfm2_moe\", \"num_hidden_layers\": 1, \"layer_types\": [\"conv\"],"
+         "\"routed_scaling_factor\": 2.5}",
+         "routed_scaling_factor"},
+    };
+    for (size_t i = 0; i < LB_LEN(cases); i++) {
+        lb_status st = meta_of(cases[i].config, "x");
+        bool ok = cases[i].names ? st == LB_E_UNSUPPORTED || st == LB_E_FORMAT : st == LB_OK;
+        if (!ok || (cases[i].names && !strstr(err.msg, cases[i].names)))
+            lb_test_fail(__FILE__, __LINE__, "%s: %d %s", cases[i].config, (int)st, err.msg);
+    }
+}
+
+/* A class's other names of its fields count like its own. */
+LB_TEST(aliases) {
+    lb_hparams own, general;
+    const lb_arch *a;
+    lb_json *c;
+    CHECK_OK(lb_json_parse(LB_STR("{\"model_type\": \"gpt2\", \"n_embd\": 96, \"n_head\": 6,"
+                                  "\"n_layer\": 3, \"n_positions\": 64}"),
+                           "t", &arena, &c, &err));
+    CHECK_OK(lb_arch_from_config(c, &a, &own, &err));
+    CHECK_OK(lb_json_parse(LB_STR("{\"model_type\": \"gpt2\", \"hidden_size\": 96,"
+                                  "\"num_attention_heads\": 6, \"num_hidden_layers\": 3,"
+                                  "\"max_position_embeddings\": 64}"),
+                           "t", &arena, &c, &err));
+    CHECK_OK(lb_arch_from_config(c, &a, &general, &err));
+    CHECK(memcmp(&own, &general, sizeof own) == 0);
+    CHECK(own.n_embd == 96 && own.n_head == 6 && own.n_layers == 3 && own.n_ff == 4 * 96);
+}
+
+/* Keys under the family's names; a number a layer becomes one and the layers' types. */
+LB_TEST(back_by_family) {
+    lb_arch_config_out out;
+    static const i32 types[] = {2, 0}, differs[] = {2, 4}, none[] = {2};
+    lb_gguf_kv list = {.type = LB_GGUF_ARRAY, .elem = LB_GGUF_I32, .n = 2, .v.array = types};
+    CHECK_OK(back_as("lfm2", "lfm2.attention.head_count_kv", list, &out));
+    CHECK(strstr(out.config.ptr, "\"layer_types\": [\n    \"full_attention\",\n    \"conv\"\n  ]"));
+    CHECK(strstr(out.config.ptr, "\"num_key_value_heads\": 2,"));
+    CHECK(strstr(out.config.ptr, "\"block_dim\": 64,") &&
+          strstr(out.config.ptr, "\"norm_eps\": 1e-05"));
+    CHECK(!strstr(out.config.ptr, "rms_norm_eps"));
+    list.v.array = differs;
+    CHECK_U64(back_as("lfm2", "lfm2.attention.head_count_kv", list, &out), LB_E_UNSUPPORTED);
+    list.v.array = none;
+    list.n = 1;
+    CHECK_U64(back_as("lfm2", "lfm2.attention.head_count_kv", list, &out), LB_E_FORMAT);
+    CHECK_U64(back_as("gpt2", "gpt2.attention.layer_norm_epsilon", F32(1e-5), &out),
+              LB_E_UNSUPPORTED); /* half as many key-value heads */
+    CHECK(strstr(err.msg, "key-value heads"));
+    CHECK_OK(back_as("internlm2", "general.file_type", U32(1), &out));
+    CHECK(out.n_notices == 1 && strstr(out.notices[0], "InternLM2ForCausalLM"));
+}
+
 LB_TEST_MAIN("fast")
