@@ -306,6 +306,87 @@ static void fit_scratch(lb_pass *p) {
     p->scratch_bytes = (p->n_slots * p->slot_elems + p->codec_elems) * sizeof(float);
 }
 
+/* ---- figures of all tiles without looking at each ---- */
+
+#define PERIOD_MAX 65536 /* rows or columns; beyond it every tile is looked at */
+
+/* The least common multiple, 0 if that is too much to be of use. */
+static u64 common(u64 a, u64 b) {
+    u64 x = a, y = b;
+    while (y) {
+        u64 t = x % y;
+        x = y;
+        y = t;
+    }
+    if (a == 0 || b == 0 || b > PERIOD_MAX || a / x > PERIOD_MAX / b)
+        return 0;
+    return a / x * b;
+}
+
+/* After how many rows (columns) of the pass every leaf's blocks begin again as they did; 0: never.
+ */
+static u64 axis_period(const lb_pass *p, lb_axis axis) {
+    u64 n = 1;
+    for (u32 i = 0; i < p->n_leaves; i++) {
+        const lb_leaf *l = &p->leaves[i];
+        u64 rows = 1, cols = l->codec.unit_elems;
+        for (u32 k = 0; k < l->codec.n_parts; k++) {
+            const lb_codec_part *part = &l->codec.part[k];
+            if (part->kind != LB_PART_GRID)
+                continue;
+            bool cut = part->mat_rows < l->n_rows && part->mat_rows % part->rows != 0;
+            rows = common(rows, cut ? part->mat_rows : part->rows);
+            cols = common(cols, LB_MAX(part->cols, (u64)1));
+        }
+        if (l->moves.n) /* the blocks of each row are there for themselves */
+            rows = 1;
+        if (l->frame.row == axis)
+            n = common(n, common(rows, LB_MAX(l->frame.row_div, (u32)1)));
+        if (l->frame.col == axis)
+            n = common(n, common(cols, LB_MAX(l->frame.col_div, (u32)1)));
+    }
+    return n;
+}
+
+/* Tiles along an axis: the first `period` stand for all before number `rest`, the others each for
+ * itself, among them the last ones: ends of tensors are in them. */
+typedef struct tile_classes {
+    u64 period, rest, n;
+} tile_classes;
+
+static tile_classes classes_of(u64 n_tiles, u64 tile, u64 elems) {
+    u64 whole = common(elems, tile); /* tiles end where blocks do */
+    u64 period = whole ? whole / tile : 0;
+    if (period == 0 || n_tiles < 2 * period + 1)
+        return (tile_classes){0, 0, n_tiles};
+    u64 rest = n_tiles - period - 1;
+    return (tile_classes){period, rest, period + n_tiles - rest};
+}
+
+/* The number of the i-th tile that is looked at, and for how many it stands. */
+static u64 class_tile(const tile_classes *c, u64 i, u64 *weight) {
+    *weight = 1;
+    if (i >= c->period)
+        return c->rest + (i - c->period);
+    *weight = lb_ceil_div_u64(c->rest - i, c->period);
+    return i;
+}
+
+/* Bytes to read, and the slab of the largest tile. */
+static void measure_tiles(lb_pass *p) {
+    u64 n_bands = p->n_tiles / p->tiles_per_row, n_down, n_across;
+    tile_classes down = classes_of(n_bands, p->tile_rows, axis_period(p, LB_AXIS_ROWS));
+    tile_classes across = classes_of(p->tiles_per_row, p->tile_cols, axis_period(p, LB_AXIS_COLS));
+    p->read_bytes = 0;
+    for (u64 i = 0; i < down.n; i++)
+        for (u64 j = 0; j < across.n; j++) {
+            u64 band = class_tile(&down, i, &n_down), col = class_tile(&across, j, &n_across);
+            lb_rect r = lb_pass_tile(p, band * p->tiles_per_row + col);
+            p->read_bytes += n_down * n_across * lb_tile_read_bytes(p, r);
+            p->slab_bytes = LB_MAX(p->slab_bytes, lb_tile_layout(p, r, NULL, NULL));
+        }
+}
+
 static lb_status fit_pass(lb_pass *p, u64 target, lb_err *err) {
     u64 elems;
     if (!lb_mul_u64(p->n_rows, p->n_cols, &elems))
@@ -323,18 +404,13 @@ static lb_status fit_pass(lb_pass *p, u64 target, lb_err *err) {
     p->n_tiles = bands * p->tiles_per_row;
     p->slab_bytes = slab_of(p, p->tile_rows, p->tile_cols);
     /* All tiles but the last of a row or column are congruent, unless a slice starts inside a unit
-     * or blocks are cut. */
-    p->read_bytes = 0;
+     * or blocks are cut: then so are those that begin at the same place of a block. */
     bool same = true;
     for (u32 i = 0; i < p->n_leaves; i++)
         same &= p->leaves[i].frame.col_shift % p->leaves[i].codec.unit_elems == 0 &&
                 !p->leaves[i].codec.has_grid;
     if (!same) {
-        for (u64 t = 0; t < p->n_tiles; t++) {
-            lb_rect r = lb_pass_tile(p, t);
-            p->read_bytes += lb_tile_read_bytes(p, r);
-            p->slab_bytes = LB_MAX(p->slab_bytes, lb_tile_layout(p, r, NULL, NULL));
-        }
+        measure_tiles(p);
         return LB_OK;
     }
     u64 last_row = p->n_tiles - p->tiles_per_row;

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_tiles.c: what a pass says about all of its tiles is what they say one by one, where blocks
+ * are cut by tiles, columns by slices; and for a matrix of any size at once. */
+#include "base/os.h"
+#include "format/folder.h"
+#include "plan/prog.h"
+#include "st_files.h"
+#include "test.h"
+
+/* A matrix of FP8 with a scale for every 128 x 128 values; no data is read. */
+static lb_source *fp8(u64 n_rows, u64 n_cols) {
+    char text[512];
+    lb_source *s = NULL;
+    lb_err err = {0};
+    u64 data = n_rows * n_cols,
+        scales = lb_ceil_div_u64(n_rows, 128) * lb_ceil_div_u64(n_cols, 128);
+    const char *dir = st_dir("fp8");
+    st_text(dir, "config.json",
+            "{\"quantization_config\": {\"quant_method\": \"fp8\", \"fmt\": \"e4m3\","
+            "\"activation_scheme\": \"dynamic\", \"weight_block_size\": [128, 128]}}");
+    snprintf(
+        text, sizeof text,
+        "{\"w.weight\":{\"dtype\":\"F8_E4M3\",\"shape\":[%llu,%llu],\"data_offsets\":[0,%llu]},"
+        "\"w.weight_scale_inv\":{\"dtype\":\"F32\",\"shape\":[%llu,%llu],"
+        "\"data_offsets\":[%llu,%llu]}}",
+        (unsigned long long)n_rows, (unsigned long long)n_cols, (unsigned long long)data,
+        (unsigned long long)lb_ceil_div_u64(n_rows, 128),
+        (unsigned long long)lb_ceil_div_u64(n_cols, 128), (unsigned long long)data,
+        (unsigned long long)(data + scales * 4));
+    st_raw(dir, "model.safetensors", text, data + scales * 4);
+    if (lb_folder_open(&s, dir, &err) != LB_OK)
+        lb_test_fail(__FILE__, __LINE__, "%s", err.msg);
+    return s;
+}
+
+enum { PLAIN, TURNED, SLICED, MOVED, N_FORMS };
+
+static lb_node_id expression(lb_graph *g, u32 form) {
+    lb_node_id x = lb_expr_read(g, 0, &g->sources[0]->weights[0]);
+    u64 rows = lb_graph_node(g, x)->n_rows, cols = lb_graph_node(g, x)->n_cols;
+    if (form == MOVED)
+        x = lb_expr_rows(g, x, rows / 3, 1, rows / 2);
+    x = lb_expr_decode(g, x);
+    if (form == SLICED)
+        x = lb_expr_cols(g, x, cols / 3, cols / 2);
+    if (form == TURNED)
+        x = lb_expr_transpose(g, x);
+    return lb_expr_encode(g, x, LB_BF16);
+}
+
+/* The pass of the matrix, cut for a size of tiles. */
+static const lb_pass *pass_of(const lb_source *s, u32 form, u64 target, lb_arena *a,
+                              lb_prog *prog) {
+    const lb_source **list = lb_arena_new(a, const lb_source *, 1);
+    lb_graph *g = lb_arena_new(a, lb_graph, 1);
+    lb_err err = {0};
+    list[0] = s;
+    lb_graph_init(g, a, list, 1);
+    lb_node_id root = expression(g, form);
+    if (lb_graph_status(g, &err) != LB_OK ||
+        lb_prog_compile(prog, g, &root, 1, UINT64_MAX, a, &err) != LB_OK ||
+        lb_prog_fit(prog, target, &err) != LB_OK) {
+        lb_test_fail(__FILE__, __LINE__, "%s", err.msg);
+        return NULL;
+    }
+    return &prog->passes[prog->n_passes - 1];
+}
+
+LB_TEST(tile_by_tile) {
+    static const u64 shapes[][2] = {{1, 1}, {300, 200}, {1000, 1000}, {2048, 7168}, {7168, 130}};
+    static const u64 targets[] = {1, 300, 4096, 100000, LB_MIB};
+    for (size_t i = 0; i < LB_LEN(shapes); i++) {
+        lb_source *s = fp8(shapes[i][0], shapes[i][1]);
+        for (size_t t = 0; s && t < LB_LEN(targets); t++)
+            for (u32 form = 0; form < N_FORMS; form++) {
+                lb_arena a = {0};
+                lb_prog prog;
+                const lb_pass *p = pass_of(s, form, targets[t], &a, &prog);
+                u64 bytes = 0, slab = 0;
+                bool few = p && p->n_tiles < 300000;
+                CHECK(p);
+                for (u64 k = 0; few && k < p->n_tiles; k++) {
+                    lb_rect r = lb_pass_tile(p, k);
+                    bytes += lb_tile_read_bytes(p, r);
+                    slab = LB_MAX(slab, lb_tile_layout(p, r, NULL, NULL));
+                }
+                CHECK(!few || (p->read_bytes == bytes && p->slab_bytes >= slab));
+                lb_arena_deinit(&a);
+            }
+        lb_source_close(&s);
+    }
+}
+
+/* 2^40 values in tiles of 4 KiB: 2^28 of them. */
+LB_TEST(any_size) {
+    lb_source *s = fp8((u64)1 << 28, 4096);
+    lb_arena a = {0};
+    lb_prog prog;
+    u64 t0 = lb_os_now_us();
+    const lb_pass *p = s ? pass_of(s, PLAIN, 4096, &a, &prog) : NULL;
+    u64 us = lb_os_now_us() - t0;
+    CHECK(p && p->n_tiles >= (u64)1 << 28);
+    CHECK(p && p->read_bytes > (u64)1 << 40);
+    CHECK(!lb_test_timed() || us < 1000000);
+    lb_arena_deinit(&a);
+    lb_source_close(&s);
+}
+
+LB_TEST_MAIN("fast")
