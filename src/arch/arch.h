@@ -13,6 +13,7 @@
 #define LB_ARCH_ARCH_H
 
 #include "arch/arch_extra.h"
+#include "arch/arch_role.h"
 #include "base/base.h"
 #include "base/mem.h"
 #include "format/gguf_meta.h"
@@ -38,57 +39,6 @@ typedef enum lb_relayout {
     LB_RL_CHANNEL_LAST, /* the same, [C, 1, K] -> [C, K, 1] */
     LB_RL_COUNT
 } lb_relayout;
-
-/* What the tensor is: quantization recipes, merge filters and type policies ask. */
-typedef enum lb_role {
-    LB_ROLE_TOKEN_EMBD,
-    LB_ROLE_POS_EMBD, /* learned positions */
-    LB_ROLE_OUTPUT,
-    LB_ROLE_OUTPUT_NORM,
-    LB_ROLE_ATTN_NORM,
-    LB_ROLE_ATTN_Q,
-    LB_ROLE_ATTN_K,
-    LB_ROLE_ATTN_V,
-    LB_ROLE_ATTN_QKV, /* one matrix in every world: the rows of q, then k, then v */
-    LB_ROLE_ATTN_Q_A, /* latent attention (MLA): down to the rank of q, up from it */
-    LB_ROLE_ATTN_Q_B,
-    LB_ROLE_ATTN_Q_A_NORM,
-    LB_ROLE_ATTN_KV_A, /* down to the rank that keys and values share, and the rotated key */
-    LB_ROLE_ATTN_KV_A_NORM,
-    LB_ROLE_ATTN_K_B, /* up from it: a head's keys without rotation, a head's values */
-    LB_ROLE_ATTN_V_B,
-    LB_ROLE_ATTN_OUTPUT,
-    LB_ROLE_ATTN_Q_NORM,
-    LB_ROLE_ATTN_K_NORM,
-    LB_ROLE_ATTN_POST_NORM,
-    LB_ROLE_FFN_NORM,
-    LB_ROLE_FFN_GATE,
-    LB_ROLE_FFN_UP,
-    LB_ROLE_FFN_DOWN,
-    LB_ROLE_FFN_POST_NORM,
-    LB_ROLE_FFN_ROUTER,
-    LB_ROLE_FFN_GATE_EXPS, /* of experts */
-    LB_ROLE_FFN_UP_EXPS,
-    LB_ROLE_FFN_DOWN_EXPS,
-    LB_ROLE_FFN_SHARED_ROUTER, /* of an expert that all tokens use */
-    LB_ROLE_FFN_GATE_SHARED,
-    LB_ROLE_FFN_UP_SHARED,
-    LB_ROLE_FFN_DOWN_SHARED,
-    LB_ROLE_SHORTCONV_CONV, /* of layers with a short convolution in place of attention */
-    LB_ROLE_SHORTCONV_IN,
-    LB_ROLE_SHORTCONV_OUT,
-    LB_ROLE_ROPE_FREQS,
-    LB_ROLE_ROPE_LONG, /* factors of longrope, beyond the original context and within it */
-    LB_ROLE_ROPE_SHORT,
-    LB_ROLE_FFN_GATE_EXPS_BIAS,
-    LB_ROLE_FFN_UP_EXPS_BIAS,
-    LB_ROLE_FFN_DOWN_EXPS_BIAS,
-    LB_ROLE_ATTN_SINKS,
-    LB_ROLE_FFN_ROUTER_BIAS, /* added to the scores by which experts are chosen */
-    LB_ROLE_MTP,             /* of multi-token prediction alone: its projection, norms, head */
-    LB_ROLE_DROPPED, /* recomputed at run time (inv_freq); counted and named when left out */
-    LB_ROLE_COUNT
-} lb_role;
 
 /* NONE: the names of the row are whole names (raw parameters such as "A_log"), nothing is added. */
 enum { LB_SUFFIX_WEIGHT = 1, LB_SUFFIX_BIAS = 2, LB_SUFFIX_NONE = 4 };
@@ -128,7 +78,8 @@ enum {
     LB_ROW_MTP = 256,             /* of layers of multi-token prediction (lb_extra) only */
     LB_ROW_HF_F32 = 512,          /* the model class keeps it in f32 whatever the model's type */
     LB_ROW_GGUF_DROP_TIED = 1024, /* left out of GGUF when the embeddings are tied, though stored */
-    LB_ROW_HF_CODES = 2048 /* packed codes; their values: the first row of this name in GGUF */
+    LB_ROW_HF_CODES = 2048, /* packed codes; their values: the first row of this name in GGUF */
+    LB_ROW_OWN_KV = 4096    /* layers that share keys and values need none: MLX leaves it out */
 };
 
 /* "{b}" stands for the layer number, "{e}" for the expert's or the head's, "{m}" for the number of
@@ -162,6 +113,7 @@ typedef struct lb_hparams {
     u64 n_layers, n_embd, n_ff, n_head, n_head_kv, head_dim, n_vocab, n_ctx;
     u64 n_expert, n_expert_used; /* 0: dense */
     u64 n_mtp;                   /* layers of multi-token prediction, behind the n_layers others */
+    u64 n_kv_shared;             /* the last layers that use the keys and values of earlier ones */
     u64 nope_dim, value_dim;    /* latent attention: sizes of LB_PART_NOPE, LB_PART_VALUE; else 0 */
     bool tied;                  /* no output matrix: the embedding is used */
     bool headless;              /* the class has no output matrix at all (LlamaModel) */
@@ -227,6 +179,8 @@ lb_str lb_arch_tensor_name(const lb_arch_tensor *row, lb_world world, const lb_a
                            lb_arena *perm);
 /* Whether the world leaves the tensor out: LB_ROLE_DROPPED; stored output of a tied model. */
 bool lb_arch_is_dropped(const lb_arch_tensor *row, lb_world world, const lb_hparams *hp);
+/* The same of one layer's: MLX also has no keys of a layer that uses another's. */
+bool lb_arch_is_left_out(const lb_arch_match *m, lb_world world, const lb_hparams *hp);
 /* Whether the reference converter stores this tensor as F32 in GGUF whatever the output type.
  * (What is not F32 and whose rows do not fit the block of a quantized type becomes F16 there.) */
 bool lb_arch_gguf_is_f32(const lb_arch_tensor *row, u8 suffix, u32 rank);

@@ -44,8 +44,13 @@ typedef enum lb_arch_kv_op {
     LB_KV_FF_SIZE,  /* `names`, adjusted where block_auto_adjust_ff_dim says so (lfm2) */
     LB_KV_CONST,   /* `fallback`, whatever the config says; back: with `hf`, which says why, another
                       value is refused */
-    LB_KV_SLIDING, /* whether a layer slides, by the list `names`; no window: left out */
-    LB_KV_NOT,     /* the common row of this key is not written */
+    LB_KV_SLIDING, /* whether a layer slides, by the list `names`; left out without a window, and
+                      where all but every `fallback`-th do */
+    /* by kind of layer, of families with LB_ARCH_LAYER_SIZES: */
+    LB_KV_KV_HEADS,  /* a number a layer, where full layers have `names` */
+    LB_KV_WIDE_FFN,  /* a number a layer, where `names` doubles it in those that share keys */
+    LB_KV_LAYERS,    /* refuses what per_layer_config says beyond that */
+    LB_KV_NOT,       /* the common row of this key is not written */
     LB_KV_NTK_ALPHA, /* a fixed NTK factor on the rope base ("dynamic" with "alpha"; hunyuan) */
     LB_KV_SUM,       /* all of `names`, which must be there, added */
     LB_KV_MSCALE,    /* yarn's two factors, of which GGUF has room for one, are refused where they
@@ -101,8 +106,13 @@ enum {
     LB_ARCH_LONGROPE = 256,    /* longrope scaling ("su", "yarn" in older configs) becomes
                                   rope_factors_long.weight and rope_factors_short.weight */
     LB_ARCH_STACKS_BY_TABLE = 1024, /* lb_arch_stacks_by_table */
-    LB_ARCH_MSCALE = 512, /* ... whose factor on cosine and sine is short_mscale, long_mscale */
-    LB_ARCH_LATENT = 2048 /* latent attention: heads of parts, sizes under keys of their own */
+    LB_ARCH_MSCALE = 512,  /* ... whose factor on cosine and sine is short_mscale, long_mscale */
+    LB_ARCH_LATENT = 2048, /* latent attention: heads of parts, sizes under keys of their own */
+    LB_ARCH_LAYER_SIZES = 4096, /* config class: lists layer_types and nests rope parameters by them
+                                   in any case; layers of full attention have global_head_dim and
+                                   num_global_key_value_heads, which per_layer_config may hold */
+    LB_ARCH_ROPE_SHARE = 8192,  /* proportional rope of full layers becomes rope_freqs.weight */
+    LB_ARCH_DENSE_TOO = 16384   /* experts are optional, beside a dense feed-forward */
 };
 
 /* A config key whose truth is whether tensors of a role have a bias, or (`present`) are there. */

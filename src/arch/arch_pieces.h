@@ -33,6 +33,34 @@ lb_status lb_arch_pick_u64(const lb_arch_normal *n, const char *names, u64 *out,
 const lb_arch_kv *lb_arch_mtp_kv(const lb_arch *a);
 /* GGUF's number of an expert gating function; 0: it has none. */
 u32 lb_arch_gating_type(lb_str name);
+/* ---- kinds of layers (layers.c) ---- */
+
+#define LB_LAYERS_MAX 65536 /* config.json names the kind of every layer */
+
+typedef struct lb_arch_kinds {
+    const bool *full; /* [n]: sees all tokens, not a window of them; NULL: no layer_types */
+    u64 n, n_full;
+} lb_arch_kinds;
+
+/* False: out of memory. */
+bool lb_arch_layer_kinds(const lb_json *config, lb_arena *s, lb_arch_kinds *out);
+/* For LB_ARCH_LAYER_SIZES: the two names of sizes whatever the form in the config; the last layer
+ * sees all tokens. by_class: the class has taken it. */
+bool lb_arch_fill_sizes(lb_json *c, bool by_class, lb_arena *s);
+lb_status lb_arch_check_layers(const lb_arch_normal *n, lb_err *err);
+/* Their way back, into a config that has the rest. */
+typedef struct lb_arch_sizes_in {
+    const lb_arch *arch;
+    const lb_gguf_meta *meta;
+    lb_str name; /* general.architecture */
+    const lb_hparams *hp;
+    const lb_arch_seen *seen;
+    const bool *full; /* [n_layers] */
+    lb_arena *perm;
+    lb_json *config;
+} lb_arch_sizes_in;
+lb_status lb_arch_sizes_back(const lb_arch_sizes_in *in, lb_err *err);
+
 /* <arch>.* and, when in is given, general.file_type. */
 lb_status lb_arch_meta_rows(const lb_arch *a, const lb_arch_normal *n, const lb_arch_meta_in *in,
                             lb_gguf_meta *out, lb_err *err);

@@ -11,6 +11,7 @@ typedef struct lb_arch_seen {
     u64 count[LB_ROLE_COUNT];     /* tensors of the role with suffix WEIGHT or NONE */
     u64 stacks[LB_ROLE_COUNT];    /* those of them that hold every expert's matrix */
     u64 vocab_rows;               /* of the embedding */
+    u64 layer_vocab_rows;         /* of those for every layer */
     u64 in_extra[LB_EXTRA_COUNT]; /* tensors */
     u64 n_mtp;                    /* layers of multi-token prediction */
 } lb_arch_seen;

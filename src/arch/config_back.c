@@ -11,9 +11,6 @@
 #include <math.h>
 #include <stdio.h>
 
-/* config.json names the kind of every layer. */
-#define LAYERS_MAX 65536
-
 void lb_back_set(lb_back *b, lb_json *object, const char *key, lb_json *value) {
     b->oom |= !lb_json_set(b->perm, object, key, value);
 }
@@ -222,9 +219,21 @@ static bool has_own(const lb_back *b, const lb_arch_kv *common) {
     return false;
 }
 
+static bool is_by_layer(const lb_arch_kv *row) {
+    return row->op == LB_KV_KV_HEADS || row->op == LB_KV_WIDE_FFN;
+}
+
+/* A list that the family reads in its own way. */
+static bool is_read_by_layer(const lb_back *b, const char *key) {
+    for (u32 i = 0; i < b->arch->n_kv; i++)
+        if (is_by_layer(&b->arch->kv[i]) && strcmp(b->arch->kv[i].key, key) == 0)
+            return lb_back_find(b, key) && lb_back_find(b, key)->type == LB_GGUF_ARRAY;
+    return false;
+}
+
 static lb_status take_rows(lb_back *b) {
     for (u32 i = 0; i < lb_arch_common_n_kv; i++)
-        if (!has_own(b, &lb_arch_common_kv[i]))
+        if (!has_own(b, &lb_arch_common_kv[i]) && !is_read_by_layer(b, lb_arch_common_kv[i].key))
             LB_TRY(take_row(b, &lb_arch_common_kv[i]));
     for (u32 i = 0; i < b->arch->n_kv; i++)
         LB_TRY(take_row(b, &b->arch->kv[i]));
@@ -251,7 +260,8 @@ static lb_status take_head(lb_back *b) {
                        "form for that",
                        (unsigned long long)b->hp.n_head_kv, (unsigned long long)b->hp.n_head,
                        b->arch->family);
-    if (lb_back_find(b, "attention.key_length") || lb_arch_has_field(b->arch, "head_dim"))
+    if (!(b->arch->flags & LB_ARCH_LAYER_SIZES) &&
+        (lb_back_find(b, "attention.key_length") || lb_arch_has_field(b->arch, "head_dim")))
         lb_back_set(b, b->config, "head_dim", lb_json_new_u64(b->perm, b->hp.head_dim));
     if (lb_back_find(b, "attention.value_length") &&
         (!lb_kv_as_u64(lb_back_find(b, "attention.value_length"), &n) || n != b->hp.head_dim))
@@ -336,6 +346,20 @@ static void check_biases(lb_back *b) {
 
 /* ---- the rest of the config ---- */
 
+static lb_status take_layer_sizes(lb_back *b) {
+    if (!(b->arch->flags & LB_ARCH_LAYER_SIZES) || b->oom)
+        return LB_OK;
+    lb_arch_sizes_in in = {.arch = b->arch,
+                           .meta = b->meta,
+                           .name = b->name,
+                           .hp = &b->hp,
+                           .seen = b->in->seen,
+                           .full = b->full,
+                           .perm = b->perm,
+                           .config = b->config};
+    return lb_arch_sizes_back(&in, b->err);
+}
+
 /* gemma2.cpp, gemma3.cpp: 1 / sqrt(head_dim), but for the 27B model 1 / sqrt(n_embd / n_head). */
 static void take_scalar(lb_back *b) {
     bool split = b->hp.n_layers == b->arch->split_scalar_layers;
@@ -398,7 +422,7 @@ static void take_names(lb_back *b) {
 static bool says(const lb_back *b, const lb_arch_kv *row) {
     bool latent = (b->arch->flags & LB_ARCH_LATENT) && (row->flags & LB_KVF_NO_BACK) && row->key;
     return reads(b, row) || latent || row->op == LB_KV_SUM || (row->flags & LB_KVF_ROPE) ||
-           (row->op == LB_KV_GATING && row->hf);
+           (row->op == LB_KV_GATING && row->hf) || is_by_layer(row);
 }
 
 /* Keys of the architecture that nothing above reads. */
@@ -418,6 +442,8 @@ static void report_unknown(lb_back *b) {
         "rope.scaling.yarn_beta_slow",
         "attention.value_length",
         "attention.sliding_window_pattern",
+        "attention.value_length_swa",
+        "rope.dimension_count_swa",
         "expert_count", /* 0, or the family is refused */
         "tensor_data_layout",
     };
@@ -518,6 +544,7 @@ static lb_status build(lb_back *b, lb_arch_config_out *out) {
     LB_TRY(take_shape(b));
     LB_TRY(lb_back_rope(b));
     LB_TRY(lb_back_layers(b));
+    LB_TRY(take_layer_sizes(b));
     take_scalar(b);
     check_biases(b);
     report_unknown(b);
@@ -545,9 +572,9 @@ lb_status lb_arch_config_from_meta(const lb_arch_config_in *in, lb_arena *perm,
     bool has_output = in->seen->count[LB_ROLE_OUTPUT] != 0;
     LB_TRY(lb_arch_from_gguf(in->meta, has_output, &b.arch, &b.hp, err));
     lb_kv_as_str(lb_meta_find(in->meta, "general.architecture"), &b.name);
-    if (b.hp.n_layers > LAYERS_MAX)
+    if (b.hp.n_layers > LB_LAYERS_MAX)
         return lb_fail(err, LB_E_UNSUPPORTED,
                        "GGUF metadata: '%.*s.block_count' is %llu: at most %d layers are taken",
-                       LB_FMT(b.name), (unsigned long long)b.hp.n_layers, LAYERS_MAX);
+                       LB_FMT(b.name), (unsigned long long)b.hp.n_layers, LB_LAYERS_MAX);
     return build(&b, out);
 }

@@ -15,6 +15,7 @@ typedef struct lb_back {
     lb_str name; /* general.architecture */
     lb_hparams hp;
     u64 rope_dims; /* values of a head that are rotated */
+    bool *full;    /* [n_layers] of families with windows */
     lb_arena *perm;
     lb_json *config;
     lb_json *rope; /* what rows say of its parameters, all of them of yarn */

@@ -23,6 +23,7 @@ static lb_json *window_rule(lb_back *b, const lb_gguf_kv *list, u64 pattern, u64
 lb_status lb_back_layers(lb_back *b) {
     const lb_arch_window *w = &b->arch->window;
     u64 window = 0, pattern = w->period, n = b->hp.n_layers;
+    bool irregular = false;
     const lb_gguf_kv *kv = lb_back_find(b, "attention.sliding_window_pattern"), *list = NULL;
     if (!w->period)
         return LB_OK;
@@ -45,10 +46,14 @@ lb_status lb_back_layers(lb_back *b) {
             lb_json_remove(b->config, "sliding_window");
     }
     u64 regular = n + 1; /* the pattern that the list follows, if any */
+    b->full = lb_arena_new(b->perm, bool, n);
+    b->oom |= !b->full;
     for (u64 i = 0; i < n; i++) {
         bool s = is_sliding(list, pattern, i);
         if (!s && regular > n)
             regular = i + 1;
+        if (b->full)
+            b->full[i] = !s;
         b->oom |= !lb_json_push(types, lb_json_new_str(b->perm, s ? LB_STR("sliding_attention")
                                                                   : LB_STR("full_attention")));
         if (b->oom)
@@ -62,12 +67,13 @@ lb_status lb_back_layers(lb_back *b) {
                 lb_back_notice(
                     b, "the order of sliding and full layers is irregular: only layer_types "
                        "says it");
+            irregular = !w->letters;
             break;
         }
     lb_back_set(b, b->config, "layer_types", types);
     if (w->key && w->letters && window == 0)
         lb_back_set(b, b->config, w->key, lb_json_new_null(b->perm));
-    else if (w->key)
+    else if (w->key && !irregular)
         lb_back_set(b, b->config, w->key,
                     window_rule(b, list, pattern, list || pattern == 0 ? regular : pattern));
     return LB_OK;

@@ -81,15 +81,15 @@ static lb_status add_period(const lb_json *types, const lb_json *mlx, lb_json *c
                             lb_err *err) {
     const lb_json *now = lb_json_get_str(config, mlx->key);
     u64 said, period = layer_period(types);
-    if (now && lb_json_as_u64(now, &said) && said && is_period(types, said))
+    if (lb_json_as_u64(now ? now : mlx, &said) && said && is_period(types, said))
         return LB_OK;
     if (!period)
         return lb_fail(err, LB_E_UNSUPPORTED,
                        "config.json: 'layer_types' is irregular: mlx-lm's class of the model has "
                        "no form for that");
-    lb_json *v = lb_json_new_u64(s, period);
-    bool said_so = v && !now && same_value(v, mlx);
-    return said_so || lb_json_set(s, config, "sliding_window_pattern", v) ? LB_OK : no_memory(err);
+    return lb_json_set(s, config, "sliding_window_pattern", lb_json_new_u64(s, period))
+               ? LB_OK
+               : no_memory(err);
 }
 
 /* Whether letters, repeated, say which layers slide. */
@@ -208,8 +208,8 @@ static lb_status check_bases(const lb_arch *a, const lb_json *config, const lb_a
     const lb_json *local = lb_json_get(
         lb_json_get(lb_json_get(config, "rope_parameters"), "sliding_attention"), "rope_theta");
     const lb_json *full = lb_json_get(n->rope, "rope_theta");
-    if (!(a->flags & LB_ARCH_ROPE_BY_LAYER) || a->local_theta || !local || !full ||
-        same_value(local, full))
+    if (!(a->flags & LB_ARCH_ROPE_BY_LAYER) || a->local_theta || (a->flags & LB_ARCH_LAYER_SIZES) ||
+        !local || !full || same_value(local, full))
         return LB_OK;
     return lb_fail(err, LB_E_UNSUPPORTED,
                    "config.json: two rope bases: mlx-lm's class of the model has no form for that");
@@ -291,6 +291,8 @@ static lb_status complete(lb_json *config, lb_arena *s, lb_err *err) {
         return LB_OK;
     LB_TRY(lb_arch_normalise(config, s, &n, err));
     LB_TRY(check_bases(a, config, &n, err));
+    if (a->flags & LB_ARCH_LAYER_SIZES)
+        LB_TRY(lb_arch_check_layers(&n, err));
     LB_TRY(table(a->mlx, s, &mlx, err));
     if (o) {
         LB_TRY(complete_outer(o, a, &n, config, mlx, s, err));

@@ -121,6 +121,25 @@ static lb_status llama3(lb_back *b, lb_json *rope, double theta) {
     return LB_OK;
 }
 
+/* The first values 1, the rest endless. */
+static lb_status rope_share(lb_back *b, lb_json *rope) {
+    u64 n = 0;
+    if (b->in->n_rope_freqs != b->hp.head_dim / 2)
+        return lb_fail(
+            b->err, LB_E_FORMAT, "rope_freqs.weight has %llu values, half a head has %llu",
+            (unsigned long long)b->in->n_rope_freqs, (unsigned long long)b->hp.head_dim / 2);
+    while (n < b->in->n_rope_freqs && b->in->rope_freqs[n] == 1)
+        n++;
+    for (u64 i = n; i < b->in->n_rope_freqs; i++)
+        if (!(b->in->rope_freqs[i] >= 1e30f))
+            return lb_fail(b->err, LB_E_UNSUPPORTED,
+                           "rope_freqs.weight does not rotate the first values of a head and "
+                           "leave the rest: config.json has no form for it");
+    lb_back_set(b, rope, "rope_type", lb_json_new_str(b->perm, LB_STR("proportional")));
+    lb_back_set(b, rope, "partial_rotary_factor", share_of(b, 2 * n));
+    return LB_OK;
+}
+
 static lb_json *factor_list(lb_back *b, const float *values) {
     lb_json *list = lb_json_new_array(b->perm);
     for (u64 i = 0; i < b->in->n_rope_long && !b->oom; i++)
@@ -192,6 +211,8 @@ static lb_status read_scaling(lb_back *b, lb_json *rope) {
     double factor = 0, theta = 10000, attn = 1;
     if (b->in->rope_long)
         return longrope(b, rope);
+    if (b->in->rope_freqs && (b->arch->flags & LB_ARCH_ROPE_SHARE))
+        return rope_share(b, rope);
     if (!lb_kv_as_f64(lb_back_find(b, "rope.scaling.factor"), &factor))
         lb_kv_as_f64(lb_back_find(b, "rope.scale_linear"), &factor);
     lb_kv_as_f64(lb_back_find(b, "rope.freq_base"), &theta);
@@ -280,5 +301,10 @@ lb_status lb_back_rope(lb_back *b) {
     lb_back_set(b, both, "full_attention", full);
     lb_back_set(b, both, "sliding_attention", local);
     lb_back_set(b, b->config, "rope_parameters", both);
+    if (b->arch->flags & LB_ARCH_LAYER_SIZES) { /* the class and mlx-lm know no other form */
+        lb_json_remove(b->config, "rope_theta");
+        lb_json_remove(b->config, "rope_local_base_freq");
+        lb_json_remove(b->config, "rope_scaling");
+    }
     return LB_OK;
 }

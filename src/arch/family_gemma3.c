@@ -48,6 +48,10 @@ static const lb_arch_kv kv[] = {
     {.key = "attention.value_length", .type = LB_GGUF_U32, .names = "head_dim", .fallback = "256"},
     {.key = "rope.freq_base", .type = LB_GGUF_F32, .names = "@rope_theta", .fallback = "1000000.0"},
     {.op = LB_KV_REFUSE,
+     .names = "use_bidirectional_attention",
+     .hf = "the GGUF of gemma3 has causal attention",
+     .flags = LB_KVF_TRUTHY},
+    {.op = LB_KV_REFUSE,
      .names = "attn_logit_softcapping",
      .hf = "gemma3 with attn_logit_softcapping has no form in GGUF"},
     {.key = "final_logit_softcapping",
@@ -64,7 +68,19 @@ static const lb_arch_kv kv[] = {
      .type = LB_GGUF_U32,
      .names = "num_key_value_heads",
      .fallback = "4"},
+    /* the reference never writes it; llama.cpp then takes every sixth layer */
+    {.op = LB_KV_SLIDING,
+     .key = "attention.sliding_window_pattern",
+     .names = "layer_types",
+     .fallback = "6",
+     .unless_one = "sliding_window_pattern"},
 };
+
+static const lb_arch_layers layers = {.list = "layer_types",
+                                      .rule = "sliding_window_pattern",
+                                      .period = 6,
+                                      .usual = "\"sliding_attention\"",
+                                      .single = "\"full_attention\""};
 
 static const char *const outer_classes[] = {"Gemma3ForConditionalGeneration", NULL};
 static const char *const outer_types[] = {"gemma3", NULL};
@@ -104,6 +120,7 @@ const lb_arch lb_arch_gemma3 = {
     .local_theta = "rope_local_base_freq",
     .theta = "1000000.0",
     .theta_local = "10000.0",
+    .layers = &layers,
     .rows = rows,
     .n_rows = LB_LEN(rows),
     .kv = kv,

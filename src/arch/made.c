@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* made.c: tensors that a GGUF holds and an HF folder does not.
  *
- * Source: generate_extra_tensors of conversion/llama.py (with its defaults for absent keys) and
- * conversion/phi.py of llama-cpp-python 0.3.36. */
+ * Source: generate_extra_tensors of conversion/llama.py (with its defaults for absent keys),
+ * conversion/phi.py and conversion/gemma.py of llama-cpp-python 0.3.36. */
 #include "arch/arch_internal.h"
 #include <float.h>
 
@@ -40,12 +40,16 @@ static lb_status make(const char *name, u64 n, lb_arena *perm, lb_arch_made_tens
     return *values ? LB_OK : lb_fail(err, LB_E_NOMEM, "%s: out of memory", name);
 }
 
-static lb_status rotated(const lb_arch *a, const lb_arch_normal *n, u64 *dims, lb_err *err) {
-    LB_TRY(lb_arch_rope_dims(a, n, dims, err));
-    if (*dims <= ROPE_DIMS_MAX && *dims >= 2 && *dims % 2 == 0)
+static lb_status check_dims(u64 dims, lb_err *err) {
+    if (dims <= ROPE_DIMS_MAX && dims >= 2 && dims % 2 == 0)
         return LB_OK;
     return lb_fail(err, LB_E_FORMAT, "config.json: a head of %llu values cannot be rotated",
-                   (unsigned long long)*dims);
+                   (unsigned long long)dims);
+}
+
+static lb_status rotated(const lb_arch *a, const lb_arch_normal *n, u64 *dims, lb_err *err) {
+    LB_TRY(lb_arch_rope_dims(a, n, dims, err));
+    return check_dims(*dims, err);
 }
 
 static lb_status make_llama3(const lb_arch *a, const lb_arch_normal *n, lb_arena *perm,
@@ -89,6 +93,36 @@ static lb_status make_longrope(const lb_arch *a, const lb_arch_normal *n, lb_are
                      &out[1], err);
 }
 
+/* llama.cpp rotates the first values of a head only: the others' wavelength is made endless. */
+static lb_status make_share(const lb_arch *a, const lb_arch_normal *n, lb_arena *perm,
+                            lb_arch_made_tensor *out, lb_err *err) {
+    u64 dims;
+    double part;
+    float *values;
+    if (!lb_json_as_f64(lb_arch_pick(n, "@partial_rotary_factor"), &part) ||
+        !(part >= 0 && part <= 1))
+        return lb_fail(err, LB_E_FORMAT,
+                       "config.json: proportional rope needs partial_rotary_factor, from 0 to 1");
+    LB_TRY(lb_arch_pick_u64(n, "global_head_dim", &dims, err));
+    LB_TRY(check_dims(dims, err));
+    LB_TRY(make("rope_freqs.weight", dims / 2, perm, out, &values, err));
+    u64 rotated_dims = (u64)((double)dims * part / 2);
+    for (u64 i = 0; i < dims / 2; i++)
+        values[i] = i < rotated_dims ? 1.0f : 1e30f;
+    (void)a;
+    return LB_OK;
+}
+
+static const struct {
+    u32 flag;
+    const char *type;
+    u32 n;
+    lb_status (*make)(const lb_arch *a, const lb_arch_normal *n, lb_arena *perm,
+                      lb_arch_made_tensor *out, lb_err *err);
+} rules[] = {{LB_ARCH_ROPE_FREQS, "llama3", 1, make_llama3},
+             {LB_ARCH_LONGROPE, "longrope", 2, make_longrope},
+             {LB_ARCH_ROPE_SHARE, "proportional", 1, make_share}};
+
 lb_status lb_arch_made(const lb_arch *a, const lb_json *config, lb_arena *perm,
                        lb_arch_made_tensor **out, u32 *n, lb_err *err) {
     lb_arena scratch = {.max_bytes = 64 * LB_MIB};
@@ -97,21 +131,20 @@ lb_status lb_arch_made(const lb_arch *a, const lb_json *config, lb_arena *perm,
     lb_status st = LB_OK;
     *out = NULL;
     *n = 0;
-    if (!(a->flags & (LB_ARCH_ROPE_FREQS | LB_ARCH_LONGROPE)))
+    if (!(a->flags & (LB_ARCH_ROPE_FREQS | LB_ARCH_LONGROPE | LB_ARCH_ROPE_SHARE)))
         return LB_OK;
     LB_TRY_DONE(st, lb_arch_normalise(config, &scratch, &normal, err));
     if (!lb_json_as_str(lb_arch_pick(&normal, "@rope_type"), &type))
         goto done;
-    bool llama3 = (a->flags & LB_ARCH_ROPE_FREQS) && lb_str_eq_c(type, "llama3");
-    bool longrope = (a->flags & LB_ARCH_LONGROPE) && lb_str_eq_c(type, "longrope");
-    if (!llama3 && !longrope)
-        goto done;
-    *out = lb_arena_new(perm, lb_arch_made_tensor, 2);
-    if (!*out)
-        LB_TRY_DONE(st, lb_fail(err, LB_E_NOMEM, "out of memory for rope factors"));
-    st = llama3 ? make_llama3(a, &normal, perm, *out, err)
-                : make_longrope(a, &normal, perm, *out, err);
-    *n = st != LB_OK ? 0 : llama3 ? 1 : 2;
+    for (size_t i = 0; i < LB_LEN(rules); i++) {
+        if (!(a->flags & rules[i].flag) || !lb_str_eq_c(type, rules[i].type))
+            continue;
+        *out = lb_arena_new(perm, lb_arch_made_tensor, rules[i].n);
+        if (!*out)
+            LB_TRY_DONE(st, lb_fail(err, LB_E_NOMEM, "out of memory for rope factors"));
+        st = rules[i].make(a, &normal, perm, *out, err);
+        *n = st == LB_OK ? rules[i].n : 0;
+    }
 done:
     lb_arena_deinit(&scratch);
     return st;

@@ -164,7 +164,8 @@ static lb_status put_rope_scaling(const writer *w, const lb_arch_kv *row, const 
     }
     /* dynamic: only changes what lies beyond the trained context */
     if (lb_str_eq_c(type, "default") || lb_str_eq_c(type, "dynamic") ||
-        (lb_str_eq_c(type, "llama3") && (w->arch->flags & LB_ARCH_ROPE_FREQS)))
+        (lb_str_eq_c(type, "llama3") && (w->arch->flags & LB_ARCH_ROPE_FREQS)) ||
+        (lb_str_eq_c(type, "proportional") && (w->arch->flags & LB_ARCH_ROPE_SHARE)))
         return LB_OK;
     return lb_fail(err, LB_E_UNSUPPORTED,
                    "config.json: rope type '%.*s' has no form in GGUF for '%s'",
@@ -457,7 +458,8 @@ static lb_status put_sliding(const writer *w, const lb_arch_kv *row, const lb_js
     lb_arena scratch = {0};
     lb_status st;
     lb_str kind;
-    u64 n = 0;
+    u64 n = 0, period = 0;
+    bool usual = row->fallback && lb_str_to_u64(lb_str_c(row->fallback), &period);
     if (!is_set(lb_arch_pick(w->n, "sliding_window")) || !is_set(v) || v->n == 0)
         return LB_OK;
     if (v->type != LB_JARRAY)
@@ -465,9 +467,13 @@ static lb_status put_sliding(const writer *w, const lb_arch_kv *row, const lb_js
     u8 *slides = lb_arena_new(&scratch, u8, v->n);
     if (!slides)
         return lb_fail(err, LB_E_NOMEM, "config.json: out of memory");
-    for (const lb_json *e = v->first; e; e = e->next)
+    for (const lb_json *e = v->first; e; e = e->next) {
         slides[n++] = lb_json_as_str(e, &kind) && lb_str_eq_c(kind, "sliding_attention");
-    st = lb_meta_set_array(w->out, full_key(w, row->key, buf), LB_GGUF_BOOL, n, slides, err);
+        usual = usual && slides[n - 1] == (n % period != 0);
+    }
+    st = usual
+             ? LB_OK
+             : lb_meta_set_array(w->out, full_key(w, row->key, buf), LB_GGUF_BOOL, n, slides, err);
     lb_arena_deinit(&scratch);
     return st;
 }
@@ -478,6 +484,64 @@ static lb_json fallback_of(const lb_arch_kv *row) {
     return (lb_json){.type = is_bool ? LB_JBOOL : LB_JNUMBER,
                      .truth = is_bool && strcmp(row->fallback, "true") == 0,
                      .text = lb_str_c(row->fallback)};
+}
+
+/* ---- a value a layer ---- */
+
+/* The layers with `other`: those of full attention, or from `from` on. */
+static lb_status put_two(const writer *w, const lb_arch_kv *row, u64 usual, u64 other, u64 from,
+                         lb_arena *s, lb_err *err) {
+    char buf[KEY_BYTES_MAX];
+    lb_arch_kinds k = {0};
+    u64 n = 0;
+    LB_TRY(lb_arch_pick_u64(w->n, "num_hidden_layers", &n, err));
+    if (n > LB_LAYERS_MAX || usual > INT32_MAX || other > INT32_MAX)
+        return lb_fail(err, LB_E_FORMAT, "config.json: '%s' does not fit '%s'", row->names,
+                       row->key);
+    i32 *list = lb_arena_new(s, i32, n);
+    if (!list || !lb_arch_layer_kinds(w->n->config, s, &k))
+        return lb_fail(err, LB_E_NOMEM, "config.json: out of memory");
+    for (u64 i = 0; i < n; i++)
+        list[i] = (i32)((from == UINT64_MAX ? i < k.n && k.full[i] : i >= from) ? other : usual);
+    return lb_meta_set_array(w->out, full_key(w, row->key, buf), LB_GGUF_I32, n, list, err);
+}
+
+static lb_status put_wide_ffn(const writer *w, const lb_arch_kv *row, lb_arena *s, lb_err *err) {
+    u64 n_ff, n, shared = 0;
+    LB_TRY(lb_arch_pick_u64(w->n, "intermediate_size", &n_ff, err));
+    LB_TRY(lb_arch_pick_u64(w->n, "num_hidden_layers", &n, err));
+    lb_json_as_u64(lb_arch_pick(w->n, "num_kv_shared_layers"), &shared);
+    if (shared >= n)
+        return lb_fail(err, LB_E_FORMAT,
+                       "config.json: %llu of %llu layers use the keys of earlier ones",
+                       (unsigned long long)shared, (unsigned long long)n);
+    return put_two(w, row, n_ff, 2 * LB_MIN(n_ff, (u64)INT32_MAX), n - shared, s, err);
+}
+
+static lb_status put_kv_heads(const writer *w, const lb_arch_kv *row, lb_arena *s, lb_err *err) {
+    u64 usual, full;
+    LB_TRY(lb_arch_pick_u64(w->n, "num_key_value_heads", &usual, err));
+    LB_TRY(lb_arch_pick_u64(w->n, row->names, &full, err));
+    return put_two(w, row, usual, full, UINT64_MAX, s, err);
+}
+
+static lb_status put_by_layer(const writer *w, const lb_arch_kv *row, const lb_json *v,
+                              lb_err *err) {
+    lb_arena s = {.max_bytes = 64 * LB_MIB};
+    lb_status st = LB_OK;
+    if (row->op == LB_KV_WIDE_FFN && v && is_truthy(v))
+        st = put_wide_ffn(w, row, &s, err);
+    else if (row->op == LB_KV_KV_HEADS && is_set(v))
+        st = put_kv_heads(w, row, &s, err);
+    lb_arena_deinit(&s);
+    return st;
+}
+
+static lb_status check_layers(const writer *w, const lb_arch_kv *row, const lb_json *v,
+                              lb_err *err) {
+    (void)row;
+    (void)v;
+    return lb_arch_check_layers(w->n, err);
 }
 
 static lb_status put_const(const writer *w, const lb_arch_kv *row, const lb_json *v, lb_err *err) {
@@ -587,6 +651,9 @@ static put_fn *const put[] = {
     [LB_KV_OR_TIMES] = put_or_times,
     [LB_KV_CONST] = put_const,
     [LB_KV_SLIDING] = put_sliding,
+    [LB_KV_KV_HEADS] = put_by_layer,
+    [LB_KV_WIDE_FFN] = put_by_layer,
+    [LB_KV_LAYERS] = check_layers,
     [LB_KV_NOT] = put_nothing,
     [LB_KV_NTK_ALPHA] = put_ntk_alpha,
     [LB_KV_MTP] = put_mtp,

@@ -322,6 +322,12 @@ bool lb_arch_is_dropped(const lb_arch_tensor *row, lb_world world, const lb_hpar
     return hp->tied && (row->flags & flag);
 }
 
+bool lb_arch_is_left_out(const lb_arch_match *m, lb_world world, const lb_hparams *hp) {
+    bool shared = (m->row->flags & LB_ROW_OWN_KV) && m->layer != LB_NO_INDEX &&
+                  hp->n_layers - LB_MIN(hp->n_layers, hp->n_kv_shared) <= m->layer;
+    return (world == LB_WORLD_MLX && shared) || lb_arch_is_dropped(m->row, world, hp);
+}
+
 /* conversion/base.py, prepare_tensors: what has at most one dimension, norms by their names, rows
  * of the list, and all whose names end neither in .weight nor in a LoRA suffix. */
 bool lb_arch_gguf_is_f32(const lb_arch_tensor *row, u8 suffix, u32 rank) {
@@ -354,6 +360,8 @@ void lb_arch_seen_add(lb_arch_seen *seen, const lb_arch_match *m, const lb_shape
             seen->stacks[role]++;
         if (role == LB_ROLE_TOKEN_EMBD && shape->rank)
             seen->vocab_rows = shape->dim[0];
+        if (role == LB_ROLE_LAYER_EMBD && shape->rank)
+            seen->layer_vocab_rows = shape->dim[0];
     }
 }
 
@@ -366,6 +374,8 @@ lb_status lb_arch_seen_check(const lb_arch *a, const lb_hparams *hp, const lb_ar
             continue;
         u64 want = has_hole(name, "{b}") ? hp->n_layers : 1, have = seen->count[row->role];
         u64 per_layer = has_hole(name, "{e}") ? lb_arch_n_stack(row, hp) : 1;
+        if (row->flags & LB_ROW_OWN_KV)
+            want -= LB_MIN(want, hp->n_kv_shared);
         if ((row->flags & LB_ROW_EXPERT) || row->role == LB_ROLE_FFN_ROUTER ||
             row->role == LB_ROLE_FFN_ROUTER_BIAS)
             want -= LB_MIN(want, seen->count[LB_ROLE_FFN_DOWN]);

@@ -8,8 +8,6 @@
  * 0.3.36; transformers 5.23: configuration_utils.py, modeling_rope_utils.py, models/gemma3. */
 #include "arch/arch_internal.h"
 
-#define LAYERS_MAX 65536 /* as in config_back.c */
-
 static lb_status no_memory(lb_err *err) {
     return lb_fail(err, LB_E_NOMEM, "config.json: out of memory");
 }
@@ -206,6 +204,8 @@ static void drop_head_dim(lb_json *c) {
 static bool fill_shape(const lb_arch *a, lb_json *c, lb_arena *s) {
     u64 n_embd, n_head;
     lb_json *heads = lb_json_get(c, "num_attention_heads");
+    if ((a->flags & LB_ARCH_LAYER_SIZES) && !lb_arch_fill_sizes(c, true, s))
+        return false;
     if (lb_json_get(c, "num_key_value_heads") && !is_set(lb_json_get(c, "num_key_value_heads")) &&
         !lb_json_set(s, c, "num_key_value_heads", lb_json_copy(s, heads)))
         return false;
@@ -252,7 +252,7 @@ static bool fill_layers(const lb_arch *a, lb_json *c, bool raw, lb_arena *s, boo
     bool letters = raw && rule && rule->type == LB_JSTRING && rule->text.len;
     bool ruled = letters || (rule ? lb_json_as_u64(rule, &period) && period > 0 : !raw || !l->rule);
     if (!ruled || (l->refuse && !is_set(lb_json_get(c, l->refuse))) ||
-        !lb_json_as_u64(lb_json_get(c, "num_hidden_layers"), &n) || n > LAYERS_MAX)
+        !lb_json_as_u64(lb_json_get(c, "num_hidden_layers"), &n) || n > LB_LAYERS_MAX)
         return false;
     lb_json *list = lb_json_new_array(s);
     *oom = !list;
@@ -348,6 +348,21 @@ static bool rope_by_layer(const lb_arch *a, lb_json *c, lb_arena *s, lb_arch_nor
            (!has_full_layer(a, c) || standardise(a, full, c, s));
 }
 
+/* Nested as they are: the class knows no other form. */
+static bool rope_nested(const lb_arch *a, lb_json *c, lb_arena *s, lb_arch_normal *out) {
+    lb_json *rope = lb_json_get(c, "rope_parameters");
+    if (!is_set(rope)) {
+        rope = literal(s, a->rope);
+        if (!rope || !lb_json_set(s, c, "rope_parameters", rope))
+            return false;
+    }
+    lb_json *full = lb_json_get(rope, "full_attention");
+    lb_json *local = lb_json_get(rope, "sliding_attention");
+    out->rope = full && full->type == LB_JOBJECT ? full : lb_json_new_object(s);
+    out->rope_local = local && local->type == LB_JOBJECT ? local : lb_json_new_object(s);
+    return out->rope && out->rope_local;
+}
+
 static bool set_theta(const lb_arch *a, lb_json *rope, lb_json *c, const lb_json *theta,
                       const lb_json *part, lb_arena *s) {
     return theta && set_default(s, rope, "rope_theta", theta) &&
@@ -379,6 +394,12 @@ static bool rope_global(const lb_arch *a, lb_json *c, lb_arena *s, lb_arch_norma
     if (full && (a->flags & LB_ARCH_LAYER_TYPES) && has_full_layer(a, c))
         return set_theta(a, full, c, theta, part, s);
     return set_theta(a, rope, c, theta, part, s);
+}
+
+static bool class_rope(const lb_arch *a, lb_json *c, lb_arena *s, lb_arch_normal *out) {
+    return (a->flags & LB_ARCH_LAYER_SIZES)     ? rope_nested(a, c, s, out)
+           : (a->flags & LB_ARCH_ROPE_BY_LAYER) ? rope_by_layer(a, c, s, out)
+                                                : rope_global(a, c, s, out);
 }
 
 /* Whether every field of the class is there with its type, once defaults are added. */
@@ -513,6 +534,8 @@ static bool take_raw(const lb_arch *cls, const lb_json *config, lb_arena *s, lb_
         c = lb_json_copy(s, config);
     else if (take_nested(o, config, s, &n) && put_beneath(n.text, &n, s))
         c = n.text;
+    if (c && !lb_arch_fill_sizes(c, false, s))
+        return false;
     if (c && cls && !fill_layers(cls, c, true, s, &oom) && oom)
         return false;
     return take_rope(c, s, out);
@@ -532,9 +555,9 @@ static lb_status take_class(const lb_arch *cls, lb_json *c, const nested *n, lb_
     out->config = c;
     if (!fill_shape(cls, c, s))
         return no_memory(err);
-    if (!cls->theta)
+    if (!cls->theta && !(cls->flags & LB_ARCH_LAYER_SIZES))
         return (!n || put_beneath(c, n, s)) && take_rope(c, s, out) ? LB_OK : no_memory(err);
-    if (!(by_layer ? rope_by_layer(cls, c, s, out) : rope_global(cls, c, s, out)))
+    if (!class_rope(cls, c, s, out))
         return no_memory(err);
     *ok = rope_accepted(cls, c, out);
     if (!*ok)
@@ -675,6 +698,21 @@ static lb_status check_experts(const lb_hparams *hp, lb_err *err) {
                    (unsigned long long)hp->n_expert, LB_EXPERTS_MAX);
 }
 
+/* Where they differ by layer, the numbers are the first one's: metadata list them so. */
+static lb_status first_layer(const lb_arch *a, const lb_arch_normal *n, lb_hparams *hp,
+                             lb_err *err) {
+    const lb_json *types = lb_json_get(n->config, "layer_types");
+    lb_str s;
+    u64 heads;
+    if (!(a->flags & LB_ARCH_LAYER_SIZES) || !types || types->type != LB_JARRAY ||
+        !lb_json_as_str(types->first, &s) || !lb_str_eq_c(s, "full_attention") ||
+        !is_set(lb_arch_pick(n, "num_global_key_value_heads")))
+        return LB_OK;
+    LB_TRY(lb_arch_pick_u64(n, "num_global_key_value_heads", &heads, err));
+    hp->n_head_kv = heads;
+    return LB_OK;
+}
+
 static lb_status read_hparams(const lb_arch *a, const lb_arch_normal *n, lb_hparams *hp,
                               lb_err *err) {
     LB_TRY(row_u64(a, n, "block_count", true, &hp->n_layers, err));
@@ -687,7 +725,8 @@ static lb_status read_hparams(const lb_arch *a, const lb_arch_normal *n, lb_hpar
     hp->head_dim = hp->n_embd / hp->n_head;
     LB_TRY(row_u64(a, n, "attention.key_length", false, &hp->head_dim, err));
     if (lb_arch_has_experts(a)) {
-        LB_TRY(row_u64(a, n, "expert_count", true, &hp->n_expert, err));
+        bool needed = !(a->flags & LB_ARCH_DENSE_TOO) || is_set(lb_arch_pick(n, "num_experts"));
+        LB_TRY(row_u64(a, n, "expert_count", needed, &hp->n_expert, err));
         LB_TRY(row_u64(a, n, "expert_used_count", false, &hp->n_expert_used, err));
         LB_TRY(check_experts(hp, err));
     }
@@ -695,6 +734,8 @@ static lb_status read_hparams(const lb_arch *a, const lb_arch_normal *n, lb_hpar
     LB_TRY(latent_dims(a, n, hp, err));
     lb_json_as_u64(lb_arch_pick(n, "max_position_embeddings|n_ctx|n_positions"), &hp->n_ctx);
     lb_json_as_bool(lb_arch_pick(n, "tie_word_embeddings"), &hp->tied);
+    lb_json_as_u64(lb_arch_pick(n, "num_kv_shared_layers"), &hp->n_kv_shared);
+    LB_TRY(first_layer(a, n, hp, err));
     if (hp->head_dim == 0 || hp->n_head % hp->n_head_kv != 0)
         return lb_fail(err, LB_E_FORMAT,
                        "config.json: %llu heads with %llu key-value heads on a hidden size of %llu "
@@ -724,10 +765,11 @@ lb_status lb_arch_from_config(const lb_json *config, const lb_arch **out, lb_hpa
     return st;
 }
 
+/* Of a list, the first layer's. */
 static lb_status meta_u64(const lb_gguf_meta *m, lb_str arch, const char *key, u64 *out,
                           lb_err *err) {
     const lb_gguf_kv *kv = lb_meta_find_arch(m, arch, key);
-    if (lb_kv_as_u64(kv, out) && *out > 0)
+    if ((lb_kv_as_u64(kv, out) || lb_kv_elem_u64(kv, 0, out)) && *out > 0)
         return LB_OK;
     return lb_fail(err, LB_E_FORMAT, "GGUF metadata: '%.*s.%s' is %s: a number above 0 is needed",
                    LB_FMT(arch), key, kv ? "not a positive integer" : "missing");
@@ -804,11 +846,12 @@ lb_status lb_arch_from_gguf(const lb_gguf_meta *meta, bool has_output, const lb_
     if (lb_meta_find_arch(meta, arch, "attention.key_length"))
         LB_TRY(meta_u64(meta, arch, "attention.key_length", &hp->head_dim, err));
     LB_TRY(latent_dims_of_gguf(*out, meta, arch, hp, err));
+    lb_kv_as_u64(lb_meta_find_arch(meta, arch, "attention.shared_kv_layers"), &hp->n_kv_shared);
     const lb_gguf_kv *tokens = lb_meta_find(meta, "tokenizer.ggml.tokens");
     if (tokens && tokens->type == LB_GGUF_ARRAY)
         hp->n_vocab = tokens->n;
     lb_kv_as_u64(lb_meta_find_arch(meta, arch, "vocab_size"), &hp->n_vocab);
-    if (!hp->n_expert && lb_arch_has_experts(*out))
+    if (!hp->n_expert && lb_arch_has_experts(*out) && !((*out)->flags & LB_ARCH_DENSE_TOO))
         return lb_fail(err, LB_E_FORMAT, "GGUF metadata: '%.*s.expert_count' is missing",
                        LB_FMT(arch));
     if (hp->n_expert && !lb_arch_has_experts(*out))

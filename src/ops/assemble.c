@@ -147,7 +147,7 @@ static lb_status add_known(grouping *g, u32 tensor, lb_err *err) {
                        "tensor '%.*s': the '%s' of mlx-lm always has tied embeddings",
                        LB_FMT(g->out->source->source->weights[t->weight].name),
                        lb_arch_name(g->out->source->arch));
-    if (lb_arch_is_dropped(m.row, g->out->world, &g->out->source->hp))
+    if (lb_arch_is_left_out(&m, g->out->world, &g->out->source->hp))
         return leave_out(g, tensor, err);
     if (same_fusion(g, t))
         return add_fused(g, tensor, err);
@@ -174,7 +174,7 @@ static lb_status add_stored(grouping *g, u32 tensor, lb_err *err) {
     lb_made_of *to;
     if (!t->first_row)
         return LB_OK;
-    if (t->known && world != LB_WORLD_HF && lb_arch_is_dropped(t->match.row, world, &c->hp))
+    if (t->known && world != LB_WORLD_HF && lb_arch_is_left_out(&t->match, world, &c->hp))
         return leave_out(g, tensor, err);
     lb_str stored = c->source->weights[t->weight].name, name = stored;
     lb_arena_reset(&g->name);

@@ -79,7 +79,7 @@ static lb_status one(const lb_canon *c, const lb_arch_match *m, lb_arena *perm,
     out->may_lack = m->row->relayout == LB_RL_MADE || m->row->role == LB_ROLE_DROPPED ||
                     m->extra != LB_EXTRA_NONE;
     for (u32 world = 0; world <= LB_WORLD_GGUF; world++)
-        out->may_lack |= lb_arch_is_dropped(m->row, (lb_world)world, &c->hparams);
+        out->may_lack |= lb_arch_is_left_out(m, (lb_world)world, &c->hparams);
     out->cut_vocab = (m->row->flags & LB_ROW_CUT_VOCAB) != 0;
     if (m->row->hf.len == 0)
         return LB_OK;

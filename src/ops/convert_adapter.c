@@ -396,7 +396,7 @@ static lb_status name_pair(adapter *a, pair *p, lb_err *err) {
     LB_TRY(world_name(a, &m, LB_WORLD_MLX, "", &p->mlx, err));
     LB_TRY(world_name(a, &m, LB_WORLD_GGUF, ".weight", &p->gguf, err));
     const lb_str *target = a->to == FORM_GGUF ? &p->gguf : a->to == FORM_MLX ? &p->mlx : &p->module;
-    if (target->len == 0 || lb_arch_is_dropped(m.row, worlds[a->to], &a->hp))
+    if (target->len == 0 || lb_arch_is_left_out(&m, worlds[a->to], &a->hp))
         return lb_fail(err, LB_E_UNSUPPORTED, "'%.*s' has no tensor of its own in the target",
                        LB_FMT(old));
     if ((a->to == FORM_GGUF || a->from == FORM_GGUF) && p->relayout != LB_RL_NONE &&

@@ -60,16 +60,17 @@ class Case:
       lossy      parts of HF names whose values GGUF -> HF does not give back exactly
       gguf       why there is no such form: the reference refuses, and so must lbrx ("": there is one)
       mlx        why mlx-lm makes none, though lbrx does
-      mlx_adds   keys of config.json that lbrx adds for mlx-lm
+      mlx_adds   keys of config.json that lbrx adds for mlx-lm ("text_config.x": in a nested one)
       logits     or why transformers does not run it (no class), or the GGUF does not carry all
       mlx_logits or why mlx-lm computes something else
       quantize   False: mlx_lm.convert does not quantize it
       keep       lbrx is asked for no type: codes stay as they are, as the reference has them
-      mtp        it has layers of multi-token prediction: GGUF without them is compared too (--mtp drop)"""
+      mtp        it has layers of multi-token prediction: GGUF without them is compared too (--mtp drop)
+      pre        False: the converter writes no name of a pre-tokenizer"""
 
     def __init__(self, label, config, model=None, tensors=None, dtype="bf16", outtype=None, edit=None, shard=None,
                  tokenizer="bpe", files=None, back=None, mlx_back=None, unread=(), lossy=(), gguf="", mlx="", mlx_adds=(),
-                 logits=True, mlx_logits=True, quantize=True, keep=False, mtp=False):
+                 logits=True, mlx_logits=True, quantize=True, keep=False, mtp=False, pre=True):
         self.__dict__.update(locals())
         del self.self
         self.outtype = outtype or dtype

@@ -714,6 +714,28 @@ LB_TEST(refused_configs) {
     CHECK_U64(meta_of("{\"model_type\": \"qwen3\"}", "Qwen3-Reranker-0.6B"), LB_E_UNSUPPORTED);
     CHECK_U64(meta_of("{\"model_type\": \"gemma3_text\", \"attn_logit_softcapping\": 50.0}", "x"),
               LB_E_UNSUPPORTED);
+    static const char *const gemma3[] = {"\"use_bidirectional_attention\": true"};
+    static const char *const gemma4[] = {
+        "\"use_bidirectional_attention\": \"all\"",
+        "\"rope_parameters\": {\"full_attention\": {\"rope_type\": \"default\", \"rope_theta\": "
+        "1e6}}",
+        "\"num_hidden_layers\": 6, \"per_layer_config\": {\"5\": {\"head_dim\": 64}, \"4\": "
+        "{\"head_dim\": 32}}",
+        "\"num_hidden_layers\": 6, \"per_layer_config\": {\"5\": {\"head_dim\": 64, "
+        "\"sliding_window\": 32}}",
+        "\"num_hidden_layers\": 12, \"per_layer_config\": {\"5\": {\"head_dim\": 64, "
+        "\"num_key_value_heads\": 1}, \"11\": {\"head_dim\": 64}}"};
+    CHECK_OK(meta_of("{\"model_type\": \"gemma3_text\", \"sliding_window_pattern\": 1}", "x"));
+    CHECK_OK(meta_of("{\"model_type\": \"gemma4_text\", \"num_hidden_layers\": 6, "
+                     "\"per_layer_config\": {\"0\": {}, \"5\": {\"head_dim\": 64}}}",
+                     "x"));
+    for (size_t i = 0; i < LB_LEN(gemma3) + LB_LEN(gemma4); i++) {
+        char text[256];
+        bool four = i >= LB_LEN(gemma3);
+        snprintf(text, sizeof text, "{\"model_type\": \"gemma%s_text\", %s}", four ? "4" : "3",
+                 four ? gemma4[i - LB_LEN(gemma3)] : gemma3[i]);
+        CHECK_U64(meta_of(text, "x"), LB_E_UNSUPPORTED);
+    }
     CHECK_U64(meta_of("{\"model_type\": \"llama\", \"draft_vocab_size\": 5, "
                       "\"num_hidden_layers\": 1}",
                       "x"),

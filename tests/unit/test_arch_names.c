@@ -155,6 +155,17 @@ LB_TEST(dropped) {
     CHECK(!lb_arch_is_dropped(m.row, GGUF, &tied)); /* the reference writes it */
     CHECK(lb_arch_find(family("gemma3"), &any, HF, LB_STR("lm_head.weight"), &m));
     CHECK(!lb_arch_is_dropped(m.row, MLX, &tied)); /* mlx-lm unties by it */
+    lb_hparams shared = {.n_layers = 3, .n_kv_shared = 1};
+    for (u32 i = 0; i < 3; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "model.layers.%u.self_attn.k_proj.weight", i);
+        CHECK(lb_arch_find(family("gemma4"), &any, HF, lb_str_c(name), &m));
+        CHECK(lb_arch_is_left_out(&m, MLX, &shared) == (i == 2));
+        CHECK(!lb_arch_is_left_out(&m, GGUF, &shared) && !lb_arch_is_left_out(&m, HF, &shared));
+    }
+    CHECK(lb_arch_find(family("gemma4"), &any, HF, LB_STR("model.layers.2.self_attn.q_proj.weight"),
+                       &m));
+    CHECK(!lb_arch_is_left_out(&m, MLX, &shared));
     CHECK(lb_arch_find(family("llama"), &any, HF, LB_STR("model.rotary_emb.inv_freq"), &m));
     CHECK(lb_arch_is_dropped(m.row, MLX, &untied) && lb_arch_is_dropped(m.row, GGUF, &untied));
     CHECK(lb_arch_find(family("llama"), &any, GGUF, LB_STR("rope_freqs.weight"), &m));

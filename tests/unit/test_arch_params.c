@@ -45,6 +45,17 @@ static bool is_lossy(const lb_arch *a, const lb_json *config) {
     return no_factor || (lb_str_eq_c(type, "llama3") && !(a->flags & LB_ARCH_ROPE_FREQS));
 }
 
+/* Gemma 3's reference does not say which layers slide, where that is not llama.cpp's rule. */
+static bool drop_layers(lb_gguf_meta *m, const lb_json *want) {
+    static const char key[] = "gemma3.attention.sliding_window_pattern";
+    for (const lb_json *k = want->first; k; k = k->next)
+        if (lb_str_eq_c(k->first->text, key))
+            return false;
+    bool had = lb_meta_find(m, key) != NULL;
+    lb_meta_remove(m, key);
+    return had;
+}
+
 static bool same_made(const lb_json *want, const lb_arch_made_tensor *made, u32 n) {
     u64 i = 0, bits;
     if (want->n != n)
@@ -62,7 +73,7 @@ static bool same_made(const lb_json *want, const lb_arch_made_tensor *made, u32 
 
 LB_TEST(params) {
     const lb_json *cases = open_cases();
-    u32 n_same = 0, n_lossy = 0, n_errors = 0;
+    u32 n_same = 0, n_lossy = 0, n_errors = 0, n_layers = 0;
     CHECK(cases && cases->n >= 200);
     for (const lb_json *c = cases->first; c; c = c->next) {
         lb_err err = {0};
@@ -79,6 +90,7 @@ LB_TEST(params) {
         if (st == LB_OK && want)
             st = lb_arch_made(a, config, &arena, &made, &n_made, &err);
         bool lossy = want && a && is_lossy(a, config);
+        n_layers += a && want && drop_layers(&m, want);
         if (!want) {
             n_errors++;
         } else if (lossy) {
@@ -95,7 +107,7 @@ LB_TEST(params) {
         lb_meta_deinit(&m);
     }
     printf("%u equal, %u lossy refused, %u where the reference fails\n", n_same, n_lossy, n_errors);
-    CHECK(n_same >= 100);
+    CHECK(n_same >= 100 && (getenv("LB_TEST_PARAMS") || n_layers == 2));
 }
 
 static const lb_gguf_kv *find(const lb_gguf_meta *m, lb_str key) {
@@ -108,6 +120,8 @@ static const lb_gguf_kv *find(const lb_gguf_meta *m, lb_str key) {
 static bool same_kv(const lb_gguf_kv *a, const lb_gguf_kv *b) {
     if (a->type != b->type)
         return false;
+    if (a->type == LB_GGUF_ARRAY && a->elem == LB_GGUF_BOOL)
+        return b->elem == a->elem && b->n == a->n && memcmp(a->v.array, b->v.array, a->n) == 0;
     return a->type == LB_GGUF_STR   ? lb_str_eq(a->v.s, b->v.s)
            : a->type == LB_GGUF_F32 ? a->v.f == b->v.f
                                     : a->v.u == b->v.u;

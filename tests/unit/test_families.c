@@ -152,16 +152,16 @@ static const char *build(const lb_json *c) {
         write_index(dir, shards);
     lb_str config = arch_str(c, "config");
     st_write(dir, "config.json", config.ptr, config.len);
-    for (const lb_json *f = lb_json_get(c, "files")->first; f; f = f->next) {
-        snprintf(label, sizeof label, "%.*s", LB_FMT(f->key));
-        st_write(dir, label, f->text.ptr, f->text.len);
-    }
     if (lb_str_eq_c(arch_str(c, "tokenizer"), "bpe")) {
         copy_golden("tokenizer.json", dir, "tokenizer.json");
         copy_golden("tokenizer_config.json", dir, "tokenizer_config.json");
     } else {
         copy_golden("tokenizer.model", dir, "tokenizer.model");
         copy_golden("tokenizer_config_spm.json", dir, "tokenizer_config.json");
+    }
+    for (const lb_json *f = lb_json_get(c, "files")->first; f; f = f->next) {
+        snprintf(label, sizeof label, "%.*s", LB_FMT(f->key));
+        st_write(dir, label, f->text.ptr, f->text.len);
     }
     return dir;
 }
@@ -391,7 +391,36 @@ static bool same_value(const lb_json *a, const lb_json *b) {
     return same;
 }
 
-/* config.json of an MLX folder: mlx-lm's, but for keys that the case names. */
+/* A nested config's members are looked at one by one. */
+static bool is_nested(const lb_json *v) {
+    return v && v->type == LB_JOBJECT && lb_str_ends(v->key, LB_STR("_config"));
+}
+
+/* mlx-lm's members, but for those that the case names; before: of the nested config, "x.". */
+static bool same_members(const lb_json *got, const lb_json *want, const lb_json *adds,
+                         const char *before) {
+    bool ok = true;
+    for (const lb_json *w = want->first; ok && w; w = w->next) {
+        char inner[128];
+        const lb_json *g = lb_json_get_str(got, w->key);
+        snprintf(inner, sizeof inner, "%s%.*s.", before, LB_FMT(w->key));
+        ok = is_nested(g) && is_nested(w) ? same_members(g, w, adds, inner) : g && same_value(g, w);
+        if (!ok)
+            lb_test_fail(__FILE__, __LINE__, "%s: config.json: '%s%.*s' %s", what, before,
+                         LB_FMT(w->key), g ? "differs" : "is missing");
+    }
+    for (const lb_json *g = ok ? got->first : NULL; g; g = g->next) {
+        char name[128];
+        snprintf(name, sizeof name, "%s%.*s", before, LB_FMT(g->key));
+        if (!lb_json_get_str(want, g->key) && !listed(adds, lb_str_c(name))) {
+            lb_test_fail(__FILE__, __LINE__, "%s: config.json has '%s'", what, name);
+            ok = false;
+        }
+    }
+    return ok;
+}
+
+/* config.json of an MLX folder. */
 static bool same_config(const char *dir, const lb_json *want, const lb_json *adds) {
     lb_json *got = NULL;
     lb_str text;
@@ -399,19 +428,7 @@ static bool same_config(const char *dir, const lb_json *want, const lb_json *add
               lb_json_parse(text, "config.json", &arena, &got, &err) == LB_OK;
     if (!ok)
         lb_test_fail(__FILE__, __LINE__, "%s: %s", what, err.msg);
-    for (const lb_json *w = want->first; ok && w; w = w->next) {
-        const lb_json *g = lb_json_get_str(got, w->key);
-        ok = g && same_value(g, w);
-        if (!ok)
-            lb_test_fail(__FILE__, __LINE__, "%s: config.json: '%.*s' %s", what, LB_FMT(w->key),
-                         g ? "differs" : "is missing");
-    }
-    for (const lb_json *g = ok ? got->first : NULL; g; g = g->next)
-        if (!lb_json_get_str(want, g->key) && !listed(adds, g->key)) {
-            lb_test_fail(__FILE__, __LINE__, "%s: config.json has '%.*s'", what, LB_FMT(g->key));
-            ok = false;
-        }
-    return ok;
+    return ok && same_members(got, want, adds, "");
 }
 
 /* ---- one case ---- */
