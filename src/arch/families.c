@@ -18,7 +18,6 @@ static const lb_arch *const families[] = {
 static const struct {
     const char *class_name, *why;
 } refused[] = {
-    {"Gemma3TextModel", "gemma3 as an embedding model is not supported yet"},
     {"Phi4ForCausalLMV", "phi3 with vision: only text models of it are supported"},
     {"LlavaStableLMEpochForCausalLM", "stablelm with vision: only text models of it are supported"},
     {"ChatGLMModel",

@@ -5,25 +5,10 @@
  * Source: conversion/gemma.py (Gemma3Model) of llama-cpp-python 0.3.36 and its
  * src/models/gemma3.cpp; defaults: transformers 5.23, models/gemma3/configuration_gemma3.py; mlx-lm
  * 0.32.2 gemma3_text.py. */
-#include "arch/family_rows.h"
+#include "arch/family_gemma3.h"
 
 static const lb_arch_tensor rows[] = {
-    LB_ROW(LB_ROLE_TOKEN_EMBD, "model.embed_tokens", "token_embd", LB_RL_NONE, LB_SUFFIX_WEIGHT,
-           LB_ROW_GGUF_TQ_F16 | LB_ROW_CUT_VOCAB),
-    LB_ROW(LB_ROLE_OUTPUT, "lm_head", "output", LB_RL_NONE, LB_SUFFIX_WEIGHT,
-           LB_ROW_GGUF_TQ_F16 | LB_ROW_OPTIONAL),
-    LB_ROW_NORM(LB_ROLE_OUTPUT_NORM, "model.norm", "output_norm", LB_RL_ADD_ONE),
-    LB_ROW_NORM(LB_ROLE_ATTN_NORM, "model.layers.{b}.input_layernorm", "blk.{b}.attn_norm",
-                LB_RL_ADD_ONE),
-    LB_ROWS_ATTN(LB_RL_NONE, LB_RL_NONE),
-    LB_ROW_Q_NORM(LB_RL_ADD_ONE),
-    LB_ROW_K_NORM(LB_RL_ADD_ONE),
-    LB_ROW_ATTN_POST_NORM(LB_RL_ADD_ONE),
-    LB_ROW_NORM(LB_ROLE_FFN_NORM, "model.layers.{b}.pre_feedforward_layernorm", "blk.{b}.ffn_norm",
-                LB_RL_ADD_ONE),
-    LB_ROWS_FFN,
-    LB_ROW_FFN_POST_NORM(LB_RL_ADD_ONE),
-    LB_ROWS_INV_FREQ,
+    LB_ROWS_GEMMA3,
 };
 
 static const char *const classes[] = {"Gemma3ForCausalLM", NULL};
@@ -32,55 +17,21 @@ static const char *const model_types[] = {"gemma3_text", NULL};
 /* The reference writes some keys again, with fallbacks of its own for a config that the class
  * refuses. */
 static const lb_arch_kv kv[] = {
-    {.key = "context_length",
-     .type = LB_GGUF_U32,
-     .names = "max_position_embeddings",
-     .fallback = "131072"},
-    {.key = "attention.head_count",
-     .type = LB_GGUF_U32,
-     .names = "num_attention_heads",
-     .fallback = "8"},
-    {.key = "attention.layer_norm_rms_epsilon",
-     .type = LB_GGUF_F32,
-     .names = "rms_norm_eps",
-     .fallback = "1e-06"},
-    {.key = "attention.key_length", .type = LB_GGUF_U32, .names = "head_dim", .fallback = "256"},
-    {.key = "attention.value_length", .type = LB_GGUF_U32, .names = "head_dim", .fallback = "256"},
-    {.key = "rope.freq_base", .type = LB_GGUF_F32, .names = "@rope_theta", .fallback = "1000000.0"},
+    LB_KV_ROWS_GEMMA3,
     {.op = LB_KV_REFUSE,
      .names = "use_bidirectional_attention",
      .hf = "the GGUF of gemma3 has causal attention",
      .flags = LB_KVF_TRUTHY},
-    {.op = LB_KV_REFUSE,
-     .names = "attn_logit_softcapping",
-     .hf = "gemma3 with attn_logit_softcapping has no form in GGUF"},
-    {.key = "final_logit_softcapping",
-     .type = LB_GGUF_F32,
-     .names = "final_logit_softcapping",
-     .hf = "final_logit_softcapping",
-     .flags = LB_KVF_TRUTHY},
+    LB_KV_ROWS_GEMMA3_CAPS,
     {.key = "attention.sliding_window",
      .type = LB_GGUF_U32,
      .names = "sliding_window",
      .hf = "sliding_window",
      .unless_one = "sliding_window_pattern"},
-    {.key = "attention.head_count_kv",
-     .type = LB_GGUF_U32,
-     .names = "num_key_value_heads",
-     .fallback = "4"},
-    /* the reference never writes it; llama.cpp then takes every sixth layer */
-    {.op = LB_KV_SLIDING,
-     .key = "attention.sliding_window_pattern",
-     .names = "layer_types",
-     .fallback = "6",
-     .unless_one = "sliding_window_pattern"},
+    LB_KV_ROWS_GEMMA3_HEADS,
 };
 
-static const lb_arch_layers layers = {.list = "layer_types",
-                                      .rule = "sliding_window_pattern",
-                                      .period = 6,
-                                      .usual = "\"sliding_attention\"",
-                                      .single = "\"full_attention\""};
+static const lb_arch_layers layers = LB_LAYERS_GEMMA3;
 
 static const char *const outer_classes[] = {"Gemma3ForConditionalGeneration", NULL};
 static const char *const outer_types[] = {"gemma3", NULL};
@@ -110,13 +61,7 @@ const lb_arch lb_arch_gemma3 = {
     .gguf = "gemma3",
     .classes = classes,
     .model_types = model_types,
-    .defaults = "{\"vocab_size\": 262208, \"hidden_size\": 2304, \"intermediate_size\": 9216,"
-                "\"num_hidden_layers\": 26, \"num_attention_heads\": 8,"
-                "\"num_key_value_heads\": 4, \"head_dim\": 256,"
-                "\"hidden_activation\": \"gelu_pytorch_tanh\","
-                "\"max_position_embeddings\": 131072, \"rms_norm_eps\": 1e-06,"
-                "\"tie_word_embeddings\": true, \"attention_bias\": false,"
-                "\"query_pre_attn_scalar\": 256, \"sliding_window?\": 4096}",
+    .defaults = LB_DEFAULTS_GEMMA3,
     .local_theta = "rope_local_base_freq",
     .theta = "1000000.0",
     .theta_local = "10000.0",

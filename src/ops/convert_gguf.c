@@ -350,12 +350,43 @@ static void count_params(lb_conv *c, lb_arch_meta_in *in) {
     in->n_expert = n_stacks ? sum / n_stacks : 0;
 }
 
+/* modules.json of an embedding model: the config of its pooling, and what is not the language
+ * model's, which the reference writes on request only. */
+static lb_status read_modules(lb_conv *c, lb_arch_meta_in *in, lb_err *err) {
+    const lb_side_file *f = lb_source_side(c->src, LB_STR("modules.json"));
+    lb_json *modules, *pooling;
+    lb_str type, path, text;
+    LB_TRY(side_json(c, "modules.json", &modules, err));
+    for (const lb_json *m = modules ? modules->first : NULL; m; m = m->next) {
+        if (!lb_json_as_str(lb_json_get(m, "type"), &type) ||
+            !lb_json_as_str(lb_json_get(m, "path"), &path))
+            continue;
+        if (lb_str_ends(type, LB_STR("Dense")))
+            lb_conv_remark(c, "left out: %.*s (a module behind the model)", LB_FMT(path));
+        if (in->pooling || !lb_str_ends(type, LB_STR("Pooling")))
+            continue;
+        if (!lb_str_is_file_name(path))
+            return lb_fail(err, LB_E_FORMAT, "modules.json: '%.*s' is not a folder's name",
+                           LB_FMT(path));
+        size_t dir = strlen(f->path) - strlen("modules.json");
+        lb_str name =
+            lb_arena_printf(c->perm, "%.*s%.*s/config.json", (int)dir, f->path, LB_FMT(path));
+        if (!name.ptr)
+            return lb_fail(err, LB_E_NOMEM, "out of memory for names");
+        LB_TRY(lb_os_read_file(name.ptr, LB_MIB, c->perm, &text, err));
+        LB_TRY(lb_json_parse(text, "config.json of the pooling", c->perm, &pooling, err));
+        in->pooling = pooling;
+    }
+    return LB_OK;
+}
+
 static lb_status model_meta(lb_conv *c, lb_err *err) {
     lb_json *generation;
     lb_arch_meta_in in = {.config = c->canon.config, .label = lb_os_base_name(c->src->label)};
     const lb_side_file *f = lb_source_side(c->src, LB_STR("README.md"));
     LB_TRY(side_json(c, "generation_config.json", &generation, err));
     in.generation = generation;
+    LB_TRY(read_modules(c, &in, err));
     if (f && f->size_bytes <= 4 * LB_MIB)
         LB_TRY(lb_os_read_file(f->path, 4 * LB_MIB, c->perm, &in.readme, err));
     in.file_type = lb_conv_codes_file_type(c);

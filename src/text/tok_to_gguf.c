@@ -44,6 +44,7 @@ static const struct row {
     {"gemma", {WAY_SPM, WAY_BPE}, ROW_NO_PREFIX | ROW_CODE_GEMMA},
     {"gemma2", {WAY_SPM, WAY_BPE}, ROW_NO_PREFIX},
     {"gemma3", {WAY_SPM, WAY_BPE}, ROW_NO_PREFIX},
+    {"gemma-embedding", {WAY_SPM, WAY_BPE}, ROW_NO_PREFIX},
     {"gemma4", {WAY_HF}, ROW_MERGES},
     {"phi3", {WAY_SPM, WAY_BPE}, ROW_AS_WRITTEN},
     {"ernie4_5", {WAY_SPM, WAY_HF, WAY_BPE}, ROW_PREFIX_LAST}, /* the reference: SPM alone */

@@ -463,6 +463,46 @@ LB_TEST(unknown_tensor_of_a_known_family) {
     CHECK(same_tensors(hf, copy));
 }
 
+/* The pooling of an embedding model stands in a folder of its own. */
+LB_TEST(pooling_module) {
+    static const struct {
+        const char *path, *pooling;
+        lb_status st;
+    } cases[] = {{"1_Pooling", "{\"pooling_mode_lasttoken\": true}", LB_OK},
+                 {"1_Pooling", "{\"pooling_mode_max_tokens\": true}", LB_E_UNSUPPORTED},
+                 {"1_Pooling", "{", LB_E_FORMAT},
+                 {"1_Pooling", NULL, LB_E_NOT_FOUND},
+                 {"../1_Pooling", NULL, LB_E_FORMAT},
+                 {"a/b", NULL, LB_E_FORMAT}};
+    for (size_t i = 0; i < LB_LEN(cases); i++) {
+        lb_err err = {0};
+        lb_source *s = NULL;
+        fm_spec spec = fm_tiny(FM_QWEN3);
+        const char *dir = folder_at("embedding"), *out = fresh("embedding.gguf");
+        char text[256];
+        u64 type = 0;
+        CHECK_OK(model(dir, &spec, &err));
+        (void)snprintf(text, sizeof text,
+                       "[{\"type\": \"x.Transformer\", \"path\": \"\"}, {\"type\": \"x.Pooling\","
+                       "\"path\": \"%s\"}, {\"type\": \"x.Dense\", \"path\": \"2_Dense\"}]",
+                       cases[i].path);
+        st_text(dir, "modules.json", text);
+        if (cases[i].pooling) {
+            CHECK_OK(lb_os_mkdir(st_path(dir, cases[i].path), false, &err));
+            st_text(st_path(dir, cases[i].path), "config.json", cases[i].pooling);
+        }
+        result r;
+        CHECK_U64(convert_to(dir, out, TO_GGUF, &r, &err), cases[i].st);
+        CHECK(cases[i].st != LB_OK || strstr((const char *)r.remarks.ptr, "left out: 2_Dense"));
+        drop(&r);
+        if (cases[i].st != LB_OK)
+            continue;
+        CHECK_OK(lb_open(&s, out, &err));
+        CHECK(lb_kv_as_u64(lb_meta_find(s->gguf, "qwen3.pooling_type"), &type) && type == 3);
+        lb_source_close(&s);
+    }
+}
+
 LB_TEST(metadata_edits) {
     static const char *const set[] = {"general.name=str:A = b: c", "x.flag=bool:true",
                                       "x.small=i8:-128", "x.big=u64:18446744073709551615",
