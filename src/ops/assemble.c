@@ -38,7 +38,7 @@ static lb_status add_group(grouping *g, lb_str name, bool stays, lb_made_of **ou
         return LB_OK;
     }
     if (a->n == a->cap) {
-        u64 cap = LB_MAX(a->cap + a->cap / 2, (u64)64);
+        u64 cap = LB_MAX(a->cap + a->cap / 8, (u64)64);
         lb_made_of *t = lb_realloc(a->tensor, (size_t)cap * sizeof *t);
         if (!t)
             return oom(err);

@@ -29,7 +29,7 @@ void lb_conv_remark(lb_conv *c, const char *fmt, ...) {
 lb_status lb_conv_push(lb_conv *c, const lb_out_tensor *t, lb_err *err) {
     u64 n = c->model.n_tensors, elems = 0;
     if (n == c->cap_tensors) {
-        u64 cap = n ? 2 * n : c->src->n_tensors + 8; /* made tensors are few */
+        u64 cap = n ? n + n / 8 + 64 : c->src->n_tensors + 8; /* made tensors are few */
         lb_out_tensor *p = lb_realloc(c->model.tensors, (size_t)cap * sizeof *p);
         if (!p)
             return lb_fail(err, LB_E_NOMEM, "out of memory for the list of tensors");
@@ -200,7 +200,6 @@ lb_status lb_convert(const lb_source *src, const lb_convert_opts *o, lb_buf *tex
     c.perm = &c.plan->perm;
     lb_meta_init(&c.meta, c.perm);
     c.model.format = target_format(src, &o->w);
-    lb_graph_reserve(&c.plan->graph, 2 * src->n_tensors + 64);
     if (src->notes.len && remarks)
         lb_buf_printf(remarks, "%.*s\n", LB_FMT(src->notes));
     LB_TRY_DONE(st, operation_text(&c, err));

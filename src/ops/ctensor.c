@@ -54,7 +54,7 @@ static lb_status add_dropped(lb_plan *p, lb_ctensors *c, lb_str name, lb_err *er
 static lb_status push(lb_ctensors *c, const lb_ctensor *t, lb_err *err) {
     if (c->n_tensors == c->cap_tensors) {
         u64 cap =
-            c->cap_tensors ? c->cap_tensors + c->cap_tensors / 2 + 1 : c->source->n_weights + 1;
+            c->cap_tensors ? c->cap_tensors + c->cap_tensors / 8 + 64 : c->source->n_weights + 1;
         lb_ctensor *n = lb_realloc(c->tensors, (size_t)cap * sizeof *n);
         if (!n)
             return lb_fail(err, LB_E_NOMEM, "out of memory for %llu tensors",

@@ -368,7 +368,7 @@ static void set_apart(builder *b, const lb_node *n) {
     if (!p)
         return;
     b->apart = p;
-    p[b->n_apart++] = (lb_node_id)(n - b->g->nodes);
+    p[b->n_apart++] = lb_graph_id(b->g, n);
     b->again = true;
     b->st = LB_E_UNSUPPORTED;
 }

@@ -26,7 +26,15 @@ lb_status lb_graph_status(const lb_graph *g, lb_err *err) {
 
 const lb_node *lb_graph_node(const lb_graph *g, lb_node_id id) {
     LB_ASSERT(id < g->n);
-    return &g->nodes[id];
+    return &g->blocks[id / LB_GRAPH_BLOCK][id % LB_GRAPH_BLOCK];
+}
+
+lb_node_id lb_graph_id(const lb_graph *g, const lb_node *n) {
+    for (u32 i = 0; i < g->n_blocks; i++)
+        if (n >= g->blocks[i] && n < g->blocks[i] + LB_GRAPH_BLOCK)
+            return i * LB_GRAPH_BLOCK + (lb_node_id)(n - g->blocks[i]);
+    LB_ASSERT(false && "a node of another graph");
+    return LB_NODE_NONE;
 }
 
 void lb_shape_matrix(const lb_shape *s, u64 *n_rows, u64 *n_cols) {
@@ -43,30 +51,34 @@ void lb_shape_matrix(const lb_shape *s, u64 *n_rows, u64 *n_cols) {
             (void)lb_fail(&(g)->err, status, __VA_ARGS__); \
     } while (0)
 
-static bool grow(lb_graph *g, u64 cap) {
-    lb_node *p = cap > g->cap && cap < LB_NODE_NONE ? lb_arena_new(g->arena, lb_node, cap) : NULL;
-    if (!p)
-        return false;
-    if (g->n)
-        memcpy(p, g->nodes, g->n * sizeof *p);
-    g->nodes = p;
-    g->cap = (u32)cap;
-    return true;
+static lb_node *node_at(const lb_graph *g, lb_node_id id) {
+    return &g->blocks[id / LB_GRAPH_BLOCK][id % LB_GRAPH_BLOCK];
 }
 
-void lb_graph_reserve(lb_graph *g, u64 n_nodes) {
-    if (n_nodes > g->cap)
-        (void)grow(g, n_nodes);
+static bool add_block(lb_graph *g) {
+    if (g->n_blocks == g->cap_blocks) {
+        u32 cap = g->cap_blocks ? 2 * g->cap_blocks : 4;
+        lb_node **p =
+            cap < LB_NODE_NONE / LB_GRAPH_BLOCK ? lb_arena_new(g->arena, lb_node *, cap) : NULL;
+        if (!p)
+            return false;
+        if (g->n_blocks)
+            memcpy(p, g->blocks, g->n_blocks * sizeof *p);
+        g->blocks = p;
+        g->cap_blocks = cap;
+    }
+    g->blocks[g->n_blocks] = lb_arena_new(g->arena, lb_node, LB_GRAPH_BLOCK);
+    return g->blocks[g->n_blocks++] != NULL;
 }
 
 static lb_node_id push(lb_graph *g, const lb_node *n) {
     if (g->err.code != LB_OK)
         return LB_NODE_NONE;
-    if (g->n == g->cap && !grow(g, g->cap ? (u64)g->cap * 2 : 64)) {
+    if (g->n == g->n_blocks * LB_GRAPH_BLOCK && !add_block(g)) {
         FAULT(g, LB_E_NOMEM, "out of memory for expression nodes");
         return LB_NODE_NONE;
     }
-    g->nodes[g->n] = *n;
+    *node_at(g, g->n) = *n;
     return g->n++;
 }
 
@@ -87,7 +99,7 @@ static const lb_node *input(lb_graph *g, lb_node_id id) {
         FAULT(g, LB_E_USAGE, "expression: an input is missing");
         return NULL;
     }
-    return &g->nodes[id];
+    return node_at(g, id);
 }
 
 static const lb_node *input_of(lb_graph *g, lb_node_id id, lb_value v, const char *what) {
@@ -100,14 +112,25 @@ static const lb_node *input_of(lb_graph *g, lb_node_id id, lb_value v, const cha
     return n;
 }
 
+/* Slices of one weight come one after the other: they share the node of the weight. */
+static lb_node_id read_node(lb_graph *g, u32 source, const lb_weight *w, u64 n_rows, u64 n_cols) {
+    const lb_node *last = g->last_read < g->n ? node_at(g, g->last_read) : NULL;
+    LB_ASSERT(source < g->n_sources);
+    if (g->err.code == LB_OK && last && last->kind == LB_NODE_READ &&
+        last->u.read.source == source && last->u.read.weight == w && last->n_rows == n_rows &&
+        last->n_cols == n_cols)
+        return g->last_read;
+    lb_node n = {
+        .kind = LB_NODE_READ, .value = LB_VALUE_STORED, .n_rows = n_rows, .n_cols = n_cols};
+    n.u.read.source = source;
+    n.u.read.weight = w;
+    return g->last_read = push(g, &n);
+}
+
 lb_node_id lb_expr_read(lb_graph *g, u32 source, const lb_weight *w) {
     u64 rows, cols;
     lb_shape_matrix(&w->shape, &rows, &cols);
-    LB_ASSERT(source < g->n_sources);
-    lb_node n = {.kind = LB_NODE_READ, .value = LB_VALUE_STORED, .n_rows = rows, .n_cols = cols};
-    n.u.read.source = source;
-    n.u.read.weight = w;
-    return push(g, &n);
+    return read_node(g, source, w, rows, cols);
 }
 
 lb_node_id lb_expr_read_as(lb_graph *g, u32 source, const lb_weight *w, u64 n_rows, u64 n_cols) {
@@ -120,12 +143,7 @@ lb_node_id lb_expr_read_as(lb_graph *g, u32 source, const lb_weight *w, u64 n_ro
               (unsigned long long)n_rows, (unsigned long long)n_cols);
         return LB_NODE_NONE;
     }
-    lb_node_id id = lb_expr_read(g, source, w);
-    if (id != LB_NODE_NONE) {
-        g->nodes[id].n_rows = n_rows;
-        g->nodes[id].n_cols = n_cols;
-    }
-    return id;
+    return read_node(g, source, w, n_rows, n_cols);
 }
 
 lb_node_id lb_expr_const(lb_graph *g, u64 n_rows, u64 n_cols, const float *values) {
@@ -198,16 +216,16 @@ static lb_node_id push1(lb_graph *g, lb_node n, lb_node_id x) {
 }
 
 static const lb_weight *stored_weight(const lb_graph *g, lb_node_id x) {
-    const lb_node *n = &g->nodes[x];
+    const lb_node *n = node_at(g, x);
     while (n->kind != LB_NODE_READ)
-        n = &g->nodes[n->in[0]];
+        n = node_at(g, n->in[0]);
     return n->u.read.weight;
 }
 
 static const lb_source *stored_source(const lb_graph *g, lb_node_id x) {
-    const lb_node *n = &g->nodes[x];
+    const lb_node *n = node_at(g, x);
     while (n->kind != LB_NODE_READ)
-        n = &g->nodes[n->in[0]];
+        n = node_at(g, n->in[0]);
     return g->sources[n->u.read.source];
 }
 
@@ -465,7 +483,7 @@ lb_node_id lb_expr_move_cols(lb_graph *g, lb_node_id x, const lb_strides *s) {
     const lb_strides *copy = in ? strides_copy(g, s, in->n_cols, in->n_cols) : NULL;
     lb_node_id id = copy ? lb_expr_row(g, LB_ROW_MOVE, x) : LB_NODE_NONE;
     if (id != LB_NODE_NONE)
-        g->nodes[id].u.strides = copy;
+        node_at(g, id)->u.strides = copy;
     return id;
 }
 

@@ -186,19 +186,21 @@ typedef struct lb_graph {
     lb_arena *arena;
     const lb_source *const *sources;
     u32 n_sources;
-    lb_node *nodes;
-    u32 n, cap;
+    lb_node **blocks; /* of LB_GRAPH_BLOCK nodes each: a node stays where it is */
+    u32 n, n_blocks, cap_blocks;
+    lb_node_id last_read;
     lb_carry *carries;
     u32 n_carries, cap_carries;
     lb_err err;
 } lb_graph;
 
+#define LB_GRAPH_BLOCK 256
+
 void lb_graph_init(lb_graph *g, lb_arena *arena, const lb_source *const *sources, u32 n_sources);
-/* Room for so many nodes in all: lists that grow leave their old copies in the arena. A hint. */
-void lb_graph_reserve(lb_graph *g, u64 n_nodes);
 /* LB_OK, or the first fault of any builder. */
 lb_status lb_graph_status(const lb_graph *g, lb_err *err);
 const lb_node *lb_graph_node(const lb_graph *g, lb_node_id id);
+lb_node_id lb_graph_id(const lb_graph *g, const lb_node *n); /* of a node of this graph */
 const char *lb_node_kind_name(lb_node_kind k);
 
 /* Rows and columns of a shape: rank 0 is 1 x 1, rank 1 is 1 x n. */

@@ -348,26 +348,79 @@ static u64 axis_period(const lb_pass *p, lb_axis axis) {
     return n;
 }
 
-/* Tiles along an axis: the first `period` stand for all before number `rest`, the others each for
- * itself, among them the last ones: ends of tensors are in them. */
+/* Whether blocks of one size are all that a tile's place along the axis makes a difference to, in
+ * one stored row each: then it is only how many of them it touches. */
+static bool one_block_size(const lb_pass *p, lb_axis axis, u64 size) {
+    for (u32 i = 0; i < p->n_leaves; i++) {
+        const lb_leaf *l = &p->leaves[i];
+        bool down = l->frame.row == axis && !l->moves.n, across = l->frame.col == axis;
+        if (across && (l->codec.unit_elems > 1 || l->frame.col_shift))
+            return false;
+        if ((down && l->frame.row_div > 1) || (across && l->frame.col_div > 1))
+            return false;
+        for (u32 k = 0; k < l->codec.n_parts; k++) {
+            const lb_codec_part *part = &l->codec.part[k];
+            if (part->kind == LB_PART_GRID &&
+                ((down && (part->rows != size || part->stored_rows != 1)) ||
+                 (across && part->cols != size)))
+                return false;
+        }
+    }
+    return true;
+}
+
+/* Tiles along an axis. Where all that counts is how many blocks a tile touches, one of each kind
+ * stands for all but the last. Else the first `period` stand for all before number `rest`, the
+ * others each for itself, among them the last ones: ends of tensors are in them. */
 typedef struct tile_classes {
     u64 period, rest, n;
+    u32 n_kinds;
+    u64 kind_tile[2], kind_weight[2]; /* a tile touches as many blocks as it covers, or one more */
 } tile_classes;
 
-static tile_classes classes_of(u64 n_tiles, u64 tile, u64 elems) {
-    u64 whole = common(elems, tile); /* tiles end where blocks do */
+static bool sort_kinds(tile_classes *c, u64 n_tiles, u64 tile, u64 size, u64 period) {
+    u64 touched[2] = {0};
+    for (u64 i = 0; i < LB_MIN(period, n_tiles - 1); i++) {
+        u32 k = 0;
+        u64 n = (i * tile % size + tile - 1) / size;
+        while (k < c->n_kinds && touched[k] != n)
+            k++;
+        if (k == LB_LEN(touched))
+            return false;
+        if (k == c->n_kinds) {
+            touched[k] = n;
+            c->kind_tile[k] = i;
+            c->n_kinds++;
+        }
+        c->kind_weight[k] += lb_ceil_div_u64(n_tiles - 1 - i, period);
+    }
+    c->rest = n_tiles - 1;
+    c->n = c->n_kinds + 1;
+    return true;
+}
+
+static tile_classes classes_of(const lb_pass *p, lb_axis axis, u64 n_tiles, u64 tile) {
+    u64 size = axis_period(p, axis), whole = common(size, tile); /* tiles end where blocks do */
     u64 period = whole ? whole / tile : 0;
+    tile_classes c = {0};
+    if (period && n_tiles > 1 && one_block_size(p, axis, size) &&
+        sort_kinds(&c, n_tiles, tile, size, period))
+        return c;
     if (period == 0 || n_tiles < 2 * period + 1)
-        return (tile_classes){0, 0, n_tiles};
+        return (tile_classes){.n = n_tiles};
     u64 rest = n_tiles - period - 1;
-    return (tile_classes){period, rest, period + n_tiles - rest};
+    return (tile_classes){.period = period, .rest = rest, .n = period + n_tiles - rest};
 }
 
 /* The number of the i-th tile that is looked at, and for how many it stands. */
 static u64 class_tile(const tile_classes *c, u64 i, u64 *weight) {
     *weight = 1;
-    if (i >= c->period)
-        return c->rest + (i - c->period);
+    if (c->n_kinds && i < c->n_kinds) {
+        *weight = c->kind_weight[i];
+        return c->kind_tile[i];
+    }
+    if (c->n_kinds || i >= c->period)
+        return c->rest + (i - (c->n_kinds ? c->n_kinds : c->period));
     *weight = lb_ceil_div_u64(c->rest - i, c->period);
     return i;
 }
@@ -375,8 +428,8 @@ static u64 class_tile(const tile_classes *c, u64 i, u64 *weight) {
 /* Bytes to read, and the slab of the largest tile. */
 static void measure_tiles(lb_pass *p) {
     u64 n_bands = p->n_tiles / p->tiles_per_row, n_down, n_across;
-    tile_classes down = classes_of(n_bands, p->tile_rows, axis_period(p, LB_AXIS_ROWS));
-    tile_classes across = classes_of(p->tiles_per_row, p->tile_cols, axis_period(p, LB_AXIS_COLS));
+    tile_classes down = classes_of(p, LB_AXIS_ROWS, n_bands, p->tile_rows);
+    tile_classes across = classes_of(p, LB_AXIS_COLS, p->tiles_per_row, p->tile_cols);
     p->read_bytes = 0;
     for (u64 i = 0; i < down.n; i++)
         for (u64 j = 0; j < across.n; j++) {

@@ -140,7 +140,7 @@ void lb_plan_identify(lb_plan *p) {
         put_source(&h, g->sources[i]);
     put_u64(&h, g->n);
     for (u32 i = 0; i < g->n; i++)
-        put_node(&h, g, &g->nodes[i]);
+        put_node(&h, g, lb_graph_node(g, i));
     put_u64(&h, p->n_files);
     for (u64 i = 0; i < p->n_files; i++) {
         put_str(&h, p->files[i].name);

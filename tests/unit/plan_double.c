@@ -481,7 +481,7 @@ void lb_double_masks(const lb_plan *p) {
                             UINT64_MAX, &scratch, &err) == LB_OK)
             for (u32 i = 0; i < prog.n_masks; i++) {
                 const lb_node *n = prog.masks[i];
-                mask_start[n - p->graph.nodes] = at[n->u.make.carry];
+                mask_start[lb_graph_id(&p->graph, n)] = at[n->u.make.carry];
                 at[n->u.make.carry] += n->n_rows * n->n_cols;
             }
         lb_arena_deinit(&scratch);
