@@ -332,6 +332,8 @@ static u64 axis_period(const lb_pass *p, lb_axis axis) {
         u64 rows = 1, cols = l->codec.unit_elems;
         for (u32 k = 0; k < l->codec.n_parts; k++) {
             const lb_codec_part *part = &l->codec.part[k];
+            if (part->kind == LB_PART_FLAT || (part->kind == LB_PART_GRID && l->codec.transposed))
+                return 0; /* blocks go on from row to row, or lie along the other axis */
             if (part->kind != LB_PART_GRID)
                 continue;
             bool cut = part->mat_rows < l->n_rows && part->mat_rows % part->rows != 0;
