@@ -22,6 +22,9 @@
         LB_ROW_LFM(LB_ROLE_ATTN_Q, "self_attn.q_proj", "attn_q"),                                \
         LB_ROW_LFM(LB_ROLE_ATTN_K, "self_attn.k_proj", "attn_k"),                                \
         LB_ROW_LFM(LB_ROLE_ATTN_V, "self_attn.v_proj", "attn_v"),                                \
+        LB_ROW_QKV_PART(LB_ROLE_ATTN_Q, "q_proj", LB_RL_NONE, LB_SUFFIX_WEIGHT, LB_PART_Q),      \
+        LB_ROW_QKV_PART(LB_ROLE_ATTN_K, "k_proj", LB_RL_NONE, LB_SUFFIX_WEIGHT, LB_PART_K),      \
+        LB_ROW_QKV_PART(LB_ROLE_ATTN_V, "v_proj", LB_RL_NONE, LB_SUFFIX_WEIGHT, LB_PART_V),      \
         LB_ROW_LFM(LB_ROLE_ATTN_OUTPUT, "self_attn.out_proj", "attn_output"),                    \
         LB_ROW_LFM(LB_ROLE_ATTN_Q_NORM, "self_attn.q_layernorm", "attn_q_norm"),                 \
         LB_ROW_LFM(LB_ROLE_ATTN_K_NORM, "self_attn.k_layernorm", "attn_k_norm"),                 \

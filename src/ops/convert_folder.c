@@ -265,9 +265,13 @@ static bool recorded_dtype(const lb_conv *c, lb_str name, lb_dtype *out) {
     return false;
 }
 
+static bool class_keeps_f32(const lb_ctensor *t) {
+    return t->known && (t->match.row->flags & LB_ROW_HF_F32);
+}
+
 /* Of values that were codes. */
-static lb_dtype values_dtype(const lb_conv *c) {
-    return c->codes.affine ? LB_F16 : LB_BF16;
+static lb_dtype values_dtype(const lb_conv *c, const lb_ctensor *t) {
+    return class_keeps_f32(t) ? LB_F32 : c->codes.affine ? LB_F16 : LB_BF16;
 }
 
 /* What an F32 tensor of a GGUF was, as far as it can be told. */
@@ -277,19 +281,20 @@ static lb_dtype dtype_of_gguf(const lb_conv *c, const lb_assembly *a, const lb_m
     lb_dtype recorded;
     if (recorded_dtype(c, name, &recorded))
         return recorded;
-    bool forced = t->dtype == LB_F32 && !(t->match.row->flags & LB_ROW_HF_F32) &&
+    bool forced = t->dtype == LB_F32 && !class_keeps_f32(t) &&
                   lb_arch_gguf_is_f32(t->match.row, t->match.suffix, lb_assembly_rank(a, m));
-    if (t->known && (t->match.row->flags & LB_ROW_HF_F32) && t->dtype == LB_F32)
-        return LB_F32;
-    return t->quantized ? values_dtype(c) : forced ? c->canon.main_dtype : t->dtype;
+    return t->quantized ? values_dtype(c, t) : forced ? c->canon.main_dtype : t->dtype;
 }
 
 static lb_status target_dtype(lb_conv *c, const lb_assembly *a, const lb_made_of *m, lb_dtype *out,
                               lb_err *err) {
     const lb_ctensor *t = m->first;
     const lb_weight *original = NULL;
-    bool cast = c->o->cast && !(t->known && (t->match.row->flags & LB_ROW_HF_F32));
-    *out = t->carried ? t->dtype : cast ? c->o->dtype : t->quantized ? values_dtype(c) : t->dtype;
+    bool cast = c->o->cast && !class_keeps_f32(t);
+    *out = t->carried     ? t->dtype
+           : cast         ? c->o->dtype
+           : t->quantized ? values_dtype(c, t)
+                          : t->dtype;
     if (t->carried || cast || c->src->format != LB_FORMAT_GGUF)
         return LB_OK;
     if (!m->stored)
