@@ -322,7 +322,8 @@ LB_TEST(tables) {
         if (a->defaults)
             CHECK_OK(lb_json_parse(lb_str_c(a->defaults), "defaults", &arena, &v, &err));
         CHECK_OK(lb_json_parse(lb_str_c(a->constants), "constants", &arena, &v, &err));
-        CHECK_OK(lb_json_parse(lb_str_c(a->mlx), "mlx", &arena, &v, &err));
+        if (a->mlx) /* else mlx-lm has no class */
+            CHECK_OK(lb_json_parse(lb_str_c(a->mlx), "mlx", &arena, &v, &err));
     }
 }
 
