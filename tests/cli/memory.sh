@@ -65,4 +65,23 @@ within 64 "$W/llama" -o "$W/l.gguf"
 within 64 "$W/l.gguf" -o "$W/back" --to hf
 same "llama: tokenizer.json" "$W/llama/tokenizer.json" "$W/back/tokenizer.json"
 within 64 "$W/l.gguf" -o "$W/made" --to hf --no-provenance
+
+# ---- 1T parameters in 61 layers of 384 experts, 163,840 tokens: holes for data, so planned only ----
+plans() {
+    kib=$(((64 + 16) * 1024))
+    [ $limited = yes ] || kib=unlimited
+    # shellcheck disable=SC2016 # expanded by the inner shell
+    ok "1T in 64 MiB: $*" sh -c 'ulimit -d "$1"; shift; exec "$LBRX" convert "$@"' sh $kib "$@" \
+        --memory 64MiB --dry-run -q
+}
+shape="layers=61 hidden=7168 ffn=2048 heads=64 kv_heads=8 head_dim=128 vocab=163840 experts=384 used=8"
+# shellcheck disable=SC2086
+make_model gguf qwen3moe "$W/moe" shard=50000000000 sparse=1 $shape
+plans "$W"/moe/*-00001-of-* -o "$W/x" --to hf
+plans "$W"/moe/*-00001-of-* -o "$W/x" --to mlx
+rm -rf "$W/moe"
+# shellcheck disable=SC2086
+make_model hf qwen3moe "$W/moe" shard=50000000000 sparse=1 tok=bytes $shape
+plans "$W/moe" -o "$W/x" --to gguf --set tokenizer.ggml.pre=str:gpt-2
+plans "$W/moe" -o "$W/x" --to mlx
 finish
