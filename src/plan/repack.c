@@ -134,19 +134,30 @@ static void run_mxfp4(lb_repack repack, bool blocks, u64 n, u8 *out, const u8 *c
 
 /* ---- whole numbers: groups of 32 as bytes, with their scale and bias ---- */
 
+typedef struct number {
+    float value;     /* as the source has it */
+    u16 half;        /* as f16 */
+    bool rounded;    /* it is no f16 */
+    bool overflowed; /* ... and is infinite now */
+} number;
+
 typedef struct group {
     u8 code[GROUP];
-    u16 scale, bias; /* f16 */
-    bool rounded;    /* either was no f16 */
-    bool overflowed; /* ... and is infinite now */
+    number scale, bias;
 } group;
 
-static u16 to_f16(group *g, float x) {
+static number from_half(u16 h) {
+    return (number){.value = lb_f16_to_f32(h), .half = h};
+}
+
+static number from_float(float x) {
     u16 h = lb_f16_from_f32(x);
-    float back = lb_f16_to_f32(h);
-    g->rounded |= back != x && x == x;
-    g->overflowed |= !lb_f16_is_finite(h) && x - x == 0;
-    return h;
+    return (number){x, h, x == x && lb_f16_to_f32(h) != x, !lb_f16_is_finite(h) && x - x == 0};
+}
+
+/* Processors differ in the NaN that they make. */
+static number from_product(float a, float b) {
+    return from_float(lb_canon_f32(a * b));
 }
 
 /* Code j low, code j + 16 high. */
@@ -173,14 +184,14 @@ static void read_k(group *g, const u8 *block, u32 k, u32 bits) {
         if (bits == 5)
             g->code[j] = (u8)(g->code[j] | (block[16 + j] >> k & 1) << 4);
     }
-    g->scale = to_f16(g, lb_f16_to_f32(lb_load_u16(block)) * (float)sc);
-    g->bias = to_f16(g, -(lb_f16_to_f32(lb_load_u16(block + 2)) * (float)m));
+    g->scale = from_product(lb_f16_to_f32(lb_load_u16(block)), (float)sc);
+    g->bias = from_product(lb_f16_to_f32(lb_load_u16(block + 2)), -(float)m);
 }
 
 /* The zero point in the middle. */
 static void middle(group *g, const u8 *d, u32 bits) {
-    g->scale = lb_load_u16(d);
-    g->bias = to_f16(g, lb_f16_to_f32(g->scale) * -(float)(1u << (bits - 1)));
+    g->scale = from_half(lb_load_u16(d));
+    g->bias = from_product(g->scale.value, -(float)(1u << (bits - 1)));
 }
 
 static void read_block(group *g, lb_dtype t, const u8 *block, u32 k) {
@@ -190,8 +201,8 @@ static void read_block(group *g, lb_dtype t, const u8 *block, u32 k) {
         halves(g->code, block + 2, 16);
         return;
     case LB_Q4_1:
-        g->scale = lb_load_u16(block);
-        g->bias = lb_load_u16(block + 2);
+        g->scale = from_half(lb_load_u16(block));
+        g->bias = from_half(lb_load_u16(block + 2));
         halves(g->code, block + 4, 16);
         return;
     case LB_Q5_0:
@@ -200,8 +211,8 @@ static void read_block(group *g, lb_dtype t, const u8 *block, u32 k) {
         fifth_bits(g->code, lb_load_u32(block + 2));
         return;
     case LB_Q5_1:
-        g->scale = lb_load_u16(block);
-        g->bias = lb_load_u16(block + 2);
+        g->scale = from_half(lb_load_u16(block));
+        g->bias = from_half(lb_load_u16(block + 2));
         halves(g->code, block + 8, 16);
         fifth_bits(g->code, lb_load_u32(block + 4));
         return;
@@ -215,10 +226,10 @@ static void read_block(group *g, lb_dtype t, const u8 *block, u32 k) {
     }
 }
 
-static float float_at(lb_dtype t, const u8 *at, u64 i) {
-    return t == LB_F32    ? lb_f32_from_bits(lb_load_u32(at + 4 * i))
-           : t == LB_BF16 ? lb_bf16_to_f32(lb_load_u16(at + 2 * i))
-                          : lb_f16_to_f32(lb_load_u16(at + 2 * i));
+static number number_at(lb_dtype t, const u8 *at, u64 i) {
+    return t == LB_F32    ? from_float(lb_f32_from_bits(lb_load_u32(at + 4 * i)))
+           : t == LB_BF16 ? from_float(lb_bf16_to_f32(lb_load_u16(at + 2 * i)))
+                          : from_half(lb_load_u16(at + 2 * i));
 }
 
 /* Bits of a stream, the first lowest. */
@@ -242,15 +253,14 @@ static void write_bits(u8 *out, const u8 *code, u32 bits) {
 
 /* Group k of unit i. */
 static void read_group(group *g, const lb_codec *c, u64 i, u32 k, const u8 *const part[]) {
-    g->rounded = g->overflowed = false;
     if (c->enc.kind == LB_ENC_PLAIN) {
         read_block(g, c->dtype, part[0] + i * c->part[0].unit_bytes, k);
         return;
     }
     read_bits(g->code, part[0] + i * c->part[0].unit_bytes + k * GROUP / 8 * c->enc.bits,
               c->enc.bits);
-    g->scale = to_f16(g, float_at(c->part[1].dtype, part[1], i));
-    g->bias = to_f16(g, float_at(c->part[2].dtype, part[2], i));
+    g->scale = number_at(c->part[1].dtype, part[1], i);
+    g->bias = number_at(c->part[2].dtype, part[2], i);
 }
 
 static void put_halves(u8 *out, const u8 *code) {
@@ -272,9 +282,9 @@ static u8 *put_u16(u8 *out, u16 v) {
 
 /* Blocks of GGUF; `symmetric`: without a bias. */
 static u8 *put_block(u8 *out, const group *g, u32 bits, bool symmetric) {
-    out = put_u16(out, g->scale);
+    out = put_u16(out, g->scale.half);
     if (!symmetric)
-        out = put_u16(out, g->bias);
+        out = put_u16(out, g->bias.half);
     if (bits == 8) {
         for (u32 j = 0; j < GROUP; j++)
             *out++ = g->code[j] ^ 0x80;
@@ -288,29 +298,53 @@ static u8 *put_block(u8 *out, const group *g, u32 bits, bool symmetric) {
     return out + 16;
 }
 
+/* Of NaN no code has a value. */
 static bool is_middle(const group *g, u32 bits) {
-    return lb_f16_to_f32(g->bias) == lb_f16_to_f32(g->scale) * -(float)(1u << (bits - 1));
+    float s = g->scale.value, b = g->bias.value;
+    return b == s * -(float)(1u << (bits - 1)) || (s != s && b != b);
 }
 
-static u8 *write_group(lb_repack repack, group *g, u8 *out) {
+static u8 *write_group(lb_repack repack, const group *g, u8 *out) {
     u32 bits = bits_of(repacks[repack].dtype);
     switch (repack) {
     case LB_REPACK_Q4_0:
     case LB_REPACK_Q5_0:
     case LB_REPACK_Q8_0:
-        g->rounded |= !is_middle(g, bits);
         return put_block(out, g, bits, true);
     case LB_REPACK_Q4_1:
     case LB_REPACK_Q5_1:
         return put_block(out, g, bits, false);
     case LB_REPACK_AFFINE_SCALES:
-        return put_u16(out, g->scale);
+        return put_u16(out, g->scale.half);
     case LB_REPACK_AFFINE_BIASES:
-        return put_u16(out, g->bias);
+        return put_u16(out, g->bias.half);
     default:
         write_bits(out, g->code, repacks[repack].elems);
         return out + 4 * repacks[repack].elems;
     }
+}
+
+/* Once, not in each of three parts: of MLX with the scales. A bias that is not written does not
+ * count. */
+static void count_group(lb_repack repack, const group *g, u64 counts[2]) {
+    bool rounded = g->scale.rounded, overflowed = g->scale.overflowed;
+    switch (repack) {
+    case LB_REPACK_Q4_0:
+    case LB_REPACK_Q5_0:
+    case LB_REPACK_Q8_0:
+        rounded = rounded || !is_middle(g, bits_of(repacks[repack].dtype));
+        break;
+    case LB_REPACK_Q4_1:
+    case LB_REPACK_Q5_1:
+    case LB_REPACK_AFFINE_SCALES:
+        rounded = rounded || g->bias.rounded;
+        overflowed = overflowed || g->bias.overflowed;
+        break;
+    default:
+        return;
+    }
+    counts[0] += rounded ? GROUP : 0;
+    counts[1] += overflowed ? GROUP : 0;
 }
 
 void lb_repack_run(lb_repack repack, const lb_codec *c, u64 n, u8 *out, const u8 *const part[],
@@ -320,15 +354,11 @@ void lb_repack_run(lb_repack repack, const lb_codec *c, u64 n, u8 *out, const u8
         run_mxfp4(repack, c->enc.kind == LB_ENC_PLAIN, n, out, part);
         return;
     }
-    bool block = lb_dtype_get(repacks[repack].dtype)->cls == LB_CLASS_BLOCK;
-    bool counted =
-        block || repack == LB_REPACK_AFFINE_SCALES; /* once, not in each of three parts */
     group g;
     for (u64 i = 0; i < n; i++)
         for (u32 k = 0; k < c->unit_elems / GROUP; k++) {
             read_group(&g, c, i, k, part);
             out = write_group(repack, &g, out);
-            counts[0] += counted && g.rounded ? GROUP : 0;
-            counts[1] += counted && g.overflowed ? GROUP : 0;
+            count_group(repack, &g, counts);
         }
 }
