@@ -90,7 +90,10 @@ lb_status lb_os_mkdir(const char *path, bool exist_ok, lb_err *err) {
     if (mkdir(path, 0755) == 0)
         return LB_OK;
     int e = errno;
-    if (e == EEXIST && exist_ok && lb_os_stat(path, &st, NULL) == LB_OK && st.is_dir)
+    /* whatever it says of a folder that is there: of a system that cannot be written it may be
+     * EROFS
+     */
+    if (exist_ok && lb_os_stat(path, &st, NULL) == LB_OK && st.is_dir)
         return LB_OK;
     return lb_fail(err, LB_E_IO, "%s: folder cannot be made: %s", path, strerror(e));
 }

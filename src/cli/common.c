@@ -86,6 +86,7 @@ static lb_status fetch(const char *arg, lb_err *err) {
     lb_progress_begin(&progress, LB_PROGRESS_AUTO, "pull");
     lb_status st = lb_pull(arg,
                            &(lb_pull_opts){.connections = LB_PULL_CONNECTIONS,
+                                           .one_model = true,
                                            .progress = lb_progress_update,
                                            .user = &progress},
                            &arena, &r, &why);

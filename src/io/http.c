@@ -176,12 +176,20 @@ static void content_range(lb_http_reply *r, lb_str v) { /* bytes 5-9/10 */
         (void)lb_str_to_u64(lb_str_sub(v, 0, dash), &r->first_byte);
 }
 
-/* <https://...>; rel="next" */
+/* <https://...>; rel="prev", <https://...>; rel="next": the one right before it. What cannot be
+ * kept must not look like the last page. */
 static void next_page(lb_http_reply *r, lb_str v) {
-    size_t end, rel;
-    if (lb_str_starts(v, LB_STR("<")) && lb_str_find(v, LB_STR(">"), &end) &&
-        lb_str_find(v, LB_STR("rel=\"next\""), &rel) && rel > end)
-        keep(r->next, sizeof r->next, lb_str_sub(v, 1, end));
+    size_t rel, from, end;
+    if (!lb_str_find(v, LB_STR("rel=\"next\""), &rel))
+        return;
+    for (end = rel; end > 0 && v.ptr[end] != '>';)
+        end--;
+    for (from = end; from > 0 && v.ptr[from] != '<';)
+        from--;
+    if (v.ptr[from] == '<')
+        keep(r->next, sizeof r->next, lb_str_sub(v, from + 1, end));
+    if (!r->next[0])
+        (void)snprintf(r->next, sizeof r->next, "a link that cannot be read");
 }
 
 static size_t on_header(char *data, size_t size, size_t n, void *ctx) {
@@ -244,6 +252,18 @@ static lb_str origin(const char *url) {
     while (*p && *p != '/' && *p != '?' && *p != '#')
         p++;
     return (lb_str){url, (size_t)(p - url)};
+}
+
+lb_str lb_http_host(lb_str url) {
+    size_t at;
+    if (lb_str_find(url, LB_STR("://"), &at))
+        url = lb_str_sub(url, at + 3, url.len);
+    for (size_t i = 0; i < url.len; i++)
+        if (strchr("/?#", url.ptr[i]))
+            url.len = i;
+    while (lb_str_find(url, LB_STR("@"), &at))
+        url = lb_str_sub(url, at + 1, url.len);
+    return url;
 }
 
 static bool same_origin(const char *a, const char *b) {
@@ -352,8 +372,8 @@ static lb_status one_step(lb_http *h, const char *url, const char *token, lb_err
     if (code == CURL_OK)
         return LB_OK;
     h->reply->transient = may_pass(code);
-    lb_str o = origin(url);
-    return lb_fail(err, LB_E_IO, "%.*s: %s", LB_FMT(o),
+    lb_str host = lb_http_host(lb_str_c(url));
+    return lb_fail(err, LB_E_IO, "%.*s: %s", LB_FMT(host),
                    h->message[0] ? h->message : curl.strerror(code));
 }
 
@@ -375,11 +395,17 @@ lb_status lb_http_do(lb_http *h, const lb_http_request *rq, lb_http_reply *reply
         }
         char before[URL_MAX];
         memcpy(before, url, sizeof url);
-        if (!next_url(url, h->location))
-            return lb_fail(err, LB_E_FORMAT, "%.*s: redirects to '%.200s', which is not followed",
-                           LB_FMT(origin(before)), h->location);
-        if (rq->head && !same_origin(url, before))
+        if (!next_url(url, h->location)) { /* what stands behind a '?' may be a key */
+            int shown = (int)LB_MIN(strcspn(h->location, "?"), (size_t)200);
+            return lb_fail(err, LB_E_FORMAT, "%.*s: redirects to '%.*s', which is not followed",
+                           LB_FMT(lb_http_host(lb_str_c(before))), shown, h->location);
+        }
+        if (rq->head && !same_origin(url, before)) {
+            if (!h->linked_size) /* of the redirection, not of the file */
+                reply->size_bytes = UINT64_MAX;
             return LB_OK; /* the first host has said all that it knows of the file */
+        }
     }
-    return lb_fail(err, LB_E_IO, "%.*s: redirects in a circle", LB_FMT(origin(rq->url)));
+    return lb_fail(err, LB_E_IO, "%.*s: redirects in a circle",
+                   LB_FMT(lb_http_host(lb_str_c(rq->url))));
 }

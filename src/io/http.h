@@ -33,7 +33,7 @@ typedef struct lb_http_reply {
     char etag[128];          /* X-Linked-Etag, else ETag, without W/ and quotes */
     char commit[128];        /* X-Repo-Commit */
     char why[LB_HTTP_FIELD]; /* X-Error-Code or X-Error-Message; else empty */
-    char next[2048];         /* Link with rel="next": the next page; else empty */
+    char next[2048];         /* Link with rel="next": the next page, or no URL; else empty */
 } lb_http_reply;
 
 /* LB_E_UNSUPPORTED: there is no libcurl here; says what to install. Thread-safe after the first
@@ -43,6 +43,9 @@ void lb_http_close(lb_http **h);
 /* LB_OK whatever the status is; LB_E_IO: no answer, or it broke off; else the sink's error, or
  * LB_E_INTERRUPTED. */
 lb_status lb_http_do(lb_http *h, const lb_http_request *rq, lb_http_reply *reply, lb_err *err);
+
+/* host:port of a URL, for messages: without a user's name and password. */
+lb_str lb_http_host(lb_str url);
 
 /* A path or query part with all but unreserved characters and '/' as %XX. */
 void lb_http_escape(lb_buf *out, lb_str s);

@@ -14,8 +14,12 @@
 #define LIST_MAX (64 * LB_MIB)
 #define TRIES 5
 #define PAGES_MAX 10000
+#define FILES_MAX 1000000
+#define COMMIT_MAX 64
+#define REVISION_MAX 200
 #define FIRST_WAIT_US 500000
 #define PIECE (256 * LB_KIB)
+#define PROGRESS_BYTES (64 * LB_KIB)
 
 typedef struct pull {
     const lb_pull_opts *o;
@@ -25,6 +29,7 @@ typedef struct pull {
     lb_pull_result *r;
     lb_mutex lock; /* all below, and the arena while files are fetched */
     lb_arena *arena;
+    u64 cap_files;
     u64 next; /* file that nobody has taken */
     u64 done_bytes;
     lb_status st;
@@ -79,17 +84,24 @@ static lb_status read_entry(pull *p, const lb_json *v, lb_pull_file *f, lb_err *
 /* Adds the files of a list. */
 static lb_status read_entries(pull *p, const lb_json *list, lb_err *err) {
     u64 n = p->r->n_files;
-    lb_pull_file *files = lb_arena_new(p->arena, lb_pull_file, n + list->n + 1);
-    if (!files)
-        return lb_fail(err, LB_E_NOMEM, "out of memory for the list of files");
-    if (n)
-        memcpy(files, p->r->files, n * sizeof *files);
-    p->r->files = files;
+    if (list->n > FILES_MAX - n)
+        return lb_fail(err, LB_E_LIMIT, "%.*s: the hub lists more than %d files",
+                       LB_FMT(p->name.id), FILES_MAX);
+    if (n + list->n > p->cap_files) {
+        u64 cap = LB_MAX(n + list->n, 2 * p->cap_files);
+        lb_pull_file *files = lb_arena_new(p->arena, lb_pull_file, cap);
+        if (!files)
+            return lb_fail(err, LB_E_NOMEM, "out of memory for the list of files");
+        if (n)
+            memcpy(files, p->r->files, n * sizeof *files);
+        p->r->files = files;
+        p->cap_files = cap;
+    }
     for (const lb_json *s = list->first; s; s = s->next) {
         lb_str type;
         if (lb_json_as_str(lb_json_get(s, "type"), &type) && !lb_str_eq_c(type, "file"))
             continue; /* a tree's folders */
-        LB_TRY(read_entry(p, s, &files[p->r->n_files], err));
+        LB_TRY(read_entry(p, s, &p->r->files[p->r->n_files], err));
         p->r->n_files++;
     }
     return LB_OK;
@@ -114,9 +126,9 @@ static lb_status refused(const pull *p, const char *what, const lb_http_reply *r
             LB_FMT(p->name.id), what, r->status, why, p->token ? " (the present one may not)" : "");
     if (r->status == 404)
         return lb_fail(err, LB_E_NOT_FOUND, "%.*s: %s: there is none on %.*s (%s)",
-                       LB_FMT(p->name.id), what, LB_FMT(p->endpoint), why);
+                       LB_FMT(p->name.id), what, LB_FMT(lb_http_host(p->endpoint)), why);
     return lb_fail(err, LB_E_IO, "%.*s: %s: %.*s answers with status %u (%s)", LB_FMT(p->name.id),
-                   what, LB_FMT(p->endpoint), r->status, why);
+                   what, LB_FMT(lb_http_host(p->endpoint)), r->status, why);
 }
 
 static lb_status pause_us(u64 us, lb_err *err) {
@@ -172,6 +184,12 @@ static void begin_url(const pull *p, const char *what, lb_str revision, const ch
     lb_buf_put_u8(url, 0);
 }
 
+/* The token goes there: not to ENDPOINT.elsewhere, nor to ENDPOINT@elsewhere. */
+static bool is_of_endpoint(const pull *p, lb_str url) {
+    return lb_str_starts(url, p->endpoint) && url.len > p->endpoint.len &&
+           url.ptr[p->endpoint.len] == '/';
+}
+
 /* Page after page of the commit's tree. A page may not lead to another host. */
 static lb_status list_tree(pull *p, lb_http *h, lb_buf *url, lb_err *err) {
     begin_url(p, "tree", p->r->commit, "?recursive=true&expand=false", url);
@@ -189,7 +207,7 @@ static lb_status list_tree(pull *p, lb_http *h, lb_buf *url, lb_err *err) {
         LB_TRY(st);
         if (!reply.next[0])
             return LB_OK;
-        if (!lb_str_starts(lb_str_c(reply.next), p->endpoint))
+        if (!is_of_endpoint(p, lb_str_c(reply.next)))
             return lb_fail(err, LB_E_FORMAT, "%.*s: its list goes on elsewhere: '%.200s'",
                            LB_FMT(p->name.id), reply.next);
         lb_buf_reset(url);
@@ -207,7 +225,8 @@ static lb_status list_files(pull *p, lb_http *h, lb_err *err) {
     lb_str sha = {0};
     begin_url(p, "revision", p->r->revision, "?blobs=true", &url);
     lb_status st = get_json(p, h, &url, &reply, &scratch, &v, err);
-    if (st == LB_OK && (!lb_json_as_str(lb_json_get(v, "sha"), &sha) || !lb_hub_is_plain(sha)))
+    if (st == LB_OK && (!lb_json_as_str(lb_json_get(v, "sha"), &sha) || !lb_hub_is_plain(sha) ||
+                        sha.len > COMMIT_MAX))
         st = lb_fail(err, LB_E_FORMAT, "%.*s: the answer of %.*s names no commit",
                      LB_FMT(p->name.id), LB_FMT(p->endpoint));
     if (st == LB_OK) {
@@ -266,8 +285,9 @@ static void choose(pull *p) {
 /* ---- where they lie ---- */
 
 static const char *path_of(pull *p, const char *fmt, lb_str a) {
-    char part[1400];
-    snprintf(part, sizeof part, fmt, LB_FMT(a));
+    char part[1400]; /* paths have up to 1024 bytes */
+    int n = snprintf(part, sizeof part, fmt, LB_FMT(a));
+    LB_ASSERT(n >= 0 && n < (int)sizeof part);
     lb_lock(&p->lock);
     const char *s = lb_os_join(p->arena, p->name.repo, lb_str_c(part));
     lb_unlock(&p->lock);
@@ -303,11 +323,11 @@ static const char *link_of(pull *p, const lb_pull_file *f) {
 
 /* snapshots/COMMIT/a/b.json -> ../../../blobs/ETAG. */
 static lb_status link_file(pull *p, const lb_pull_file *f, lb_err *err) {
-    char target[512];
+    char target[2048]; /* a path of 1024 bytes has up to 511 folders */
     size_t n = (size_t)snprintf(target, sizeof target, "../../");
     const char *at = link_of(p, f);
     for (size_t i = 0; i < f->path.len; i++)
-        if (f->path.ptr[i] == '/' && n + 4 < sizeof target - 140) {
+        if (f->path.ptr[i] == '/') {
             memcpy(target + n, "../", 4);
             n += 3;
         }
@@ -316,7 +336,8 @@ static lb_status link_file(pull *p, const lb_pull_file *f, lb_err *err) {
         return lb_fail(err, LB_E_NOMEM, "out of memory for a path");
     LB_TRY(make_folders(at, strlen(p->name.cache), err));
     LB_TRY(lb_os_unlink(at, err));
-    return lb_os_symlink(target, at, err);
+    lb_status st = lb_os_symlink(target, at, err);
+    return has_size(at, f->size_bytes) ? LB_OK : st; /* another process may have been faster */
 }
 
 /* ---- one file ---- */
@@ -327,6 +348,7 @@ typedef struct body {
     const char *path;
     int fd;
     u64 at, from; /* next byte; what was asked for */
+    u64 max;      /* bytes of the file; UINT64_MAX: not known */
     lb_sha256 sha256;
     lb_sha1 sha1;
     bool begun;
@@ -370,6 +392,9 @@ static lb_status to_file(void *ctx, const void *bytes, size_t len, lb_err *err) 
                            b->path);
         }
     }
+    if (len > b->max - LB_MIN(b->at, b->max))
+        return lb_fail(err, LB_E_FORMAT, "%s: the hub sends more than the %llu bytes that it has",
+                       b->path, (unsigned long long)b->max);
     LB_TRY(lb_os_pwrite(b->fd, b->path, bytes, len, b->at, err));
     b->at += len;
     count(b->p, (i64)len, true);
@@ -461,6 +486,7 @@ static lb_status transfer(pull *p, lb_http *h, const lb_pull_file *f, const char
     }
     b->at = b->from = at.size_bytes;
     b->begun = false;
+    b->max = f->size_bytes;
     b->reply = &r;
     *again = false;
     if (f->size_bytes != b->at || b->at == 0) {
@@ -498,6 +524,7 @@ static lb_status fetch(pull *p, lb_http *h, const lb_pull_file *f, const char *u
     body b = {.p = p, .path = part, .fd = -1};
     lb_status st = LB_OK;
     bool again = true;
+    u64 best = 0;
     LB_TRY(make_folders(part, strlen(p->name.cache), err));
     LB_TRY(lb_os_open_write(part, false, &b.fd, err));
     for (u64 i = 0, wait = FIRST_WAIT_US; i < TRIES && again; i++, wait *= 2) {
@@ -506,6 +533,11 @@ static lb_status fetch(pull *p, lb_http *h, const lb_pull_file *f, const char *u
         st = transfer(p, h, f, url, &b, &again, err);
         if (st == LB_OK)
             break;
+        if (b.at > best + PROGRESS_BYTES) { /* a long file, a bad line: only vain tries count */
+            best = b.at;
+            i = 0;
+            wait = FIRST_WAIT_US / 2;
+        }
     }
     if (st == LB_OK) {
         st = check_sum(p, f, &b, b.at, err);
@@ -520,12 +552,12 @@ static lb_status fetch(pull *p, lb_http *h, const lb_pull_file *f, const char *u
     return st == LB_OK ? lb_os_rename(part, blob, err) : st;
 }
 
-/* Waits until no other process fetches the same file. */
-static lb_status lock_blob(pull *p, const lb_pull_file *f, int *fd, lb_err *err) {
+/* Waits until no other process fetches the same file (or writes the same ref). */
+static lb_status lock_name(pull *p, lb_str name, int *fd, lb_err *err) {
     char path[4096];
     lb_str folder = lb_os_base_name(lb_str_c(p->name.repo));
     if (snprintf(path, sizeof path, "%s/.locks/%.*s/%.*s.lock", p->name.cache, LB_FMT(folder),
-                 LB_FMT(f->etag)) >= (int)sizeof path)
+                 LB_FMT(name)) >= (int)sizeof path)
         return lb_fail(err, LB_E_IO, "%s: the path is too long", p->name.cache);
     LB_TRY(make_folders(path, strlen(p->name.cache), err));
     LB_TRY(lb_os_open_write(path, false, fd, err));
@@ -548,7 +580,7 @@ static lb_status one_file(pull *p, lb_http *h, lb_pull_file *f, lb_err *err) {
     if (st == LB_OK && (!at || !blob || !part))
         st = lb_fail(err, LB_E_NOMEM, "out of memory for a path");
     if (st == LB_OK && !has_size(blob, f->size_bytes))
-        st = lock_blob(p, f, &lock, err);
+        st = lock_name(p, f->etag, &lock, err);
     if (st == LB_OK && has_size(blob, f->size_bytes)) { /* now that the lock is held */
         f->present = true;
         count(p, f->size_bytes == UINT64_MAX ? 0 : (i64)f->size_bytes, false);
@@ -626,32 +658,70 @@ static lb_status check_disk(const pull *p, lb_err *err) {
             need -= LB_MIN(st.size_bytes, f->size_bytes);
     }
     u64 left = lb_os_disk_free(p->name.cache);
-    if (need > left)
+    if (need > left && !p->o->dry_run)
         return lb_fail(err, LB_E_LIMIT, "%.*s: %llu bytes are to be fetched and %s has %llu left",
                        LB_FMT(p->name.id), (unsigned long long)need, p->name.cache,
                        (unsigned long long)left);
     return LB_OK;
 }
 
+/* Whether the ref says it already: a cache that is full or cannot be written is then as good. */
+static bool has_ref(const char *path, lb_str commit) {
+    lb_arena scratch = {0};
+    lb_str text;
+    bool same = lb_os_exists(path) &&
+                lb_os_read_file(path, LB_KIB, &scratch, &text, NULL) == LB_OK &&
+                lb_str_eq(text, commit);
+    lb_arena_deinit(&scratch);
+    return same;
+}
+
 static lb_status write_ref(pull *p, lb_err *err) {
-    char part[300];
-    int fd = -1;
+    char part[REVISION_MAX + 40];
+    int fd = -1, lock = -1;
     const char *path = path_of(p, "refs/%.*s", p->r->revision);
     snprintf(part, sizeof part, "refs/%.*s.lbrx-partial", LB_FMT(p->r->revision));
     const char *tmp = path_of(p, "%.*s", lb_str_c(part));
     if (!path || !tmp)
         return lb_fail(err, LB_E_NOMEM, "out of memory for a path");
-    if (lb_str_eq(p->r->revision, p->r->commit))
+    if (lb_str_eq(p->r->revision, p->r->commit) || has_ref(path, p->r->commit))
         return LB_OK;
     LB_TRY(make_folders(path, strlen(p->name.cache), err));
-    LB_TRY(lb_os_open_write(tmp, false, &fd, err));
-    lb_status st = lb_os_pwrite(fd, tmp, p->r->commit.ptr, p->r->commit.len, 0, err);
+    snprintf(part, sizeof part, "ref-%.*s", LB_FMT(p->r->revision));
+    lb_status st = lock_name(p, lb_str_c(part), &lock, err);
+    if (st == LB_OK)
+        st = lb_os_open_write(tmp, false, &fd, err);
+    if (st == LB_OK)
+        st = lb_os_pwrite(fd, tmp, p->r->commit.ptr, p->r->commit.len, 0, err);
     if (st == LB_OK)
         st = lb_os_truncate(fd, tmp, p->r->commit.len, err);
     if (st == LB_OK)
         st = lb_os_close_written(&fd, tmp, err);
     lb_os_close(&fd);
-    return st == LB_OK ? lb_os_rename(tmp, path, err) : st;
+    if (st == LB_OK)
+        st = lb_os_rename(tmp, path, err);
+    lb_os_close(&lock);
+    return st;
+}
+
+/* A folder of GGUF files is no model: which of them is meant? */
+static lb_status check_one(const pull *p, lb_err *err) {
+    const lb_pull_file *gguf = NULL;
+    if (!p->o->one_model || p->name.file.len)
+        return LB_OK;
+    for (u64 i = 0; i < p->r->n_files; i++) {
+        lb_str path = p->r->files[i].path;
+        if (lb_str_ends(path, LB_STR(".safetensors")) || lb_str_ends(path, LB_STR(".bin")) ||
+            lb_str_ends(path, LB_STR(".npz")) || lb_str_ends(path, LB_STR(".pth")))
+            return LB_OK;
+        if (lb_str_ends(path, LB_STR(".gguf")) && !gguf)
+            gguf = &p->r->files[i];
+    }
+    return gguf ? lb_fail(err, LB_E_NOT_FOUND,
+                          "hf://%.*s: its models are files, which one? hf://%.*s/%.*s or another "
+                          "(lbrx pull --dry-run lists them)",
+                          LB_FMT(p->name.id), LB_FMT(p->name.id), LB_FMT(gguf->path))
+                : LB_OK;
 }
 
 static lb_status run(pull *p, lb_err *err) {
@@ -660,6 +730,7 @@ static lb_status run(pull *p, lb_err *err) {
     lb_status st = list_files(p, h, err);
     lb_http_close(&h);
     LB_TRY(st);
+    LB_TRY(check_one(p, err));
     choose(p);
     if (p->r->n_skipped == p->r->n_files)
         return lb_fail(err, LB_E_NOT_FOUND, "%.*s: none of its %llu files is asked for",
@@ -692,7 +763,7 @@ lb_status lb_pull(const char *arg, const lb_pull_opts *o, lb_arena *arena, lb_pu
         p.endpoint.len--;
     out->id = p.name.id;
     out->revision = o->revision ? lb_str_c(o->revision) : p.name.revision;
-    if (!lb_hub_is_plain(out->revision))
+    if (!lb_hub_is_plain(out->revision) || out->revision.len > REVISION_MAX)
         return lb_fail(err, LB_E_USAGE, "%.*s: not a branch, tag or commit", LB_FMT(out->revision));
     lb_mutex_init(&p.lock);
     lb_status st = run(&p, err);

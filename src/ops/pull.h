@@ -21,7 +21,8 @@ typedef struct lb_pull_opts {
     const char *revision;                        /* NULL: that of the name, else main */
     const char *const *include, *const *exclude; /* patterns as in a shell, of paths */
     u32 n_include, n_exclude;
-    bool all; /* also weights in a second form (see lb_pull_file.skipped) */
+    bool all;       /* also weights in a second form (see lb_pull_file.skipped) */
+    bool one_model; /* refuse a repository of GGUF files of which none is named */
     bool dry_run;
     u32 connections;                                               /* files at a time; 0: 1 */
     void (*progress)(void *user, u64 done_bytes, u64 total_bytes); /* any thread; may be NULL */

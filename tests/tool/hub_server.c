@@ -10,8 +10,10 @@
  * Faults: bare (the list tells neither sizes nor sums), tree (only trees list files, three a page),
  * cut=N (the first transfers of a large file break off after N bytes), once=STATUS (the first
  * answer to each path), flip (a wrong byte in large files), private (401 without the token
- * "secret"), norange, slow (a pause in large files). One process a connection; it ends when its
- * parent does, or on SIGTERM. */
+ * "secret"), norange, slow (a pause in large files), evil (the list has a path that leads out),
+ * elsewhere (a list that goes on at another host), cutall=N (every transfer of a large file breaks
+ * off after N bytes), long (more bytes than the file has). One process a connection; it ends when
+ * its parent does, or on SIGTERM. */
 #include "base/hash.h"
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -27,8 +29,8 @@
 #include <unistd.h>
 
 static const char *root, *log_path;
-static bool bare, tree_only, flip, private_model, norange, slow;
-static long cut, once;
+static bool bare, tree_only, flip, private_model, norange, slow, evil, elsewhere, too_long;
+static long cut, once, cut_all;
 static int port;
 #define COMMIT "0123456789abcdef0123456789abcdef01234567"
 
@@ -119,7 +121,7 @@ static void put_entry(FILE *out, list_form *form, const char *path, const char *
     name_of(path, bytes, len, sum);
     free(bytes);
     fprintf(out, "%s{\"%s\":\"%s\"", at == form->from ? "" : ",", form->tree ? "path" : "rfilename",
-            name);
+            evil && at == form->from ? "../../../../evil" : name);
     if (form->tree)
         fprintf(out, ",\"type\":\"file\"");
     if (form->tree || !bare)
@@ -184,9 +186,9 @@ static void list(int fd, const char *path) {
         fprintf(f, "]");
         if (form.at > form.to)
             snprintf(link, sizeof link,
-                     "Link: <http://127.0.0.1:%d/api/models/%s/tree/" COMMIT
-                     "?page=%ld>; rel=\"next\"\r\n",
-                     port, id, form.to);
+                     "Link: <http://127.0.0.1:%d/first>; rel=\"first\", <http://127.0.0.1:%d%s"
+                     "/api/models/%s/tree/" COMMIT "?page=%ld>; rel=\"next\"\r\n",
+                     port, port, elsewhere ? "@localhost" : "", id, form.to);
     } else {
         fprintf(f, "{\"id\":\"%s\",\"sha\":\"" COMMIT "\"", id);
         if (!tree_only) {
@@ -233,9 +235,11 @@ static void send_file(int fd, const request *r, const char *path, const char *re
     put(fd,
         "X-Repo-Commit: " COMMIT "\r\nETag: %s\"%s\"\r\nContent-Length: %zu\r\n"
         "Connection: close\r\n\r\n",
-        large ? "" : "W/", sum, len - from);
+        large ? "" : "W/", sum, len - from + (cdn && too_long ? 1000 : 0));
     if (cdn && cut && strcmp(r->method, "GET") == 0 && first_time(r->path))
         to = LB_MIN(len, from + (size_t)cut);
+    if (cdn && cut_all && strcmp(r->method, "GET") == 0)
+        to = LB_MIN(len, from + (size_t)cut_all);
     if (cdn && flip && len)
         bytes[len / 2] ^= 1;
     for (size_t at = from; strcmp(r->method, "GET") == 0 && at < to;) {
@@ -246,6 +250,8 @@ static void send_file(int fd, const request *r, const char *path, const char *re
             exit(0);
         at += n;
     }
+    if (cdn && too_long && strcmp(r->method, "GET") == 0 && write(fd, bytes, LB_MIN(len, 1000)) < 0)
+        exit(0);
     free(bytes);
 }
 
@@ -332,6 +338,11 @@ static void read_fault(const char *arg) {
     private_model = private_model || strcmp(arg, "private") == 0;
     norange = norange || strcmp(arg, "norange") == 0;
     slow = slow || strcmp(arg, "slow") == 0;
+    evil = evil || strcmp(arg, "evil") == 0;
+    elsewhere = elsewhere || strcmp(arg, "elsewhere") == 0;
+    too_long = too_long || strcmp(arg, "long") == 0;
+    if (strncmp(arg, "cutall=", 7) == 0)
+        cut_all = n;
     if (strncmp(arg, "cut=", 4) == 0)
         cut = n;
     if (strncmp(arg, "once=", 5) == 0)
