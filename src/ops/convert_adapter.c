@@ -238,6 +238,7 @@ static lb_status read_pairs(adapter *a, lb_err *err) {
     const lb_source *s = a->c->src;
     lb_map at = {0};
     lb_status st = LB_OK;
+    u64 n_base = 0;
     a->pairs = lb_arena_new(a->c->perm, pair, s->n_weights + 1);
     if (!a->pairs)
         return lb_fail(err, LB_E_NOMEM, "out of memory for %llu tensors",
@@ -246,14 +247,21 @@ static lb_status read_pairs(adapter *a, lb_err *err) {
         lb_str module, name = s->weights[i].name;
         u32 which;
         bool embedding;
-        if (a->from == FORM_PEFT && lb_str_ends(name, LB_STR(".base_layer.weight")))
-            continue; /* the base model's own, which some tools save beside */
+        if (a->from == FORM_PEFT && lb_str_ends(name, LB_STR(".base_layer.weight"))) {
+            n_base++; /* the base model's own, which some tools save beside */
+            continue;
+        }
         st = read_name(a->from, name, &module, &which, &embedding)
                  ? add_matrix(a, i, module, which, embedding, &at, err)
                  : refuse_tensor(a, name, err);
     }
     lb_map_deinit(&at);
     LB_TRY(st);
+    if (n_base)
+        lb_conv_remark(a->c,
+                       "%llu tensors NAME.base_layer.weight left out: they are the base model's "
+                       "(its embeddings, if tokens were added)",
+                       (unsigned long long)n_base);
     qsort(a->pairs, a->n, sizeof *a->pairs, by_module);
     return LB_OK;
 }
@@ -280,6 +288,24 @@ static bool is_plain_pattern(lb_str s) {
     return true;
 }
 
+/* Options that make something else of A and B than scale * B A, or of the base model. */
+static lb_status check_variants(const lb_json *config, lb_err *err) {
+    static const char *const keys[] = {
+        "target_parameters", /* experts' matrices, folded into the rank */
+        "layer_replication", "alora_invocation_tokens", "use_qalora", "use_bdlora", "arrow_config",
+        "kasa_config",       "monteclora_config"};
+    for (size_t i = 0; i < LB_LEN(keys); i++) {
+        const lb_json *v = lb_json_get(config, keys[i]);
+        bool truth, is_off = !v || v->type == LB_JNULL || (lb_json_as_bool(v, &truth) && !truth) ||
+                             (v->type == LB_JARRAY && v->n == 0);
+        if (!is_off)
+            return lb_fail(err, LB_E_UNSUPPORTED,
+                           "adapter_config.json: an adapter with '%s' has no other form yet",
+                           keys[i]);
+    }
+    return LB_OK;
+}
+
 static lb_status check_peft(adapter *a, lb_err *err) {
     lb_str text;
     bool truth;
@@ -288,6 +314,7 @@ static lb_status check_peft(adapter *a, lb_err *err) {
         return lb_fail(err, LB_E_UNSUPPORTED, "adapter_config.json: peft_type is not LORA");
     if (lb_json_as_bool(lb_json_get(c, "use_dora"), &truth) && truth)
         return lb_fail(err, LB_E_UNSUPPORTED, "adapter_config.json: a DoRA has no other form");
+    LB_TRY(check_variants(c, err));
     if (!lb_json_as_f64(lb_json_get(c, "lora_alpha"), &a->alpha) || !isfinite(a->alpha))
         return lb_fail(err, LB_E_FORMAT, "adapter_config.json: 'lora_alpha' is missing");
     (void)lb_json_as_bool(lb_json_get(c, "use_rslora"), &a->rslora);
@@ -330,9 +357,10 @@ static lb_status read_scales(adapter *a, lb_err *err) {
         if (own && !lb_json_as_f64(own, &alpha))
             return lb_fail(err, LB_E_FORMAT, "adapter_config.json: alpha_pattern '%.*s'",
                            LB_FMT(own->key));
-        p->scale = a->from == FORM_MLX ? scale
-                   : a->rslora         ? alpha / sqrt((double)p->rank)
-                                       : alpha / (double)p->rank;
+        p->scale = a->from == FORM_MLX                  ? scale
+                   : a->from == FORM_GGUF && alpha == 0 ? 1 /* as llama-adapter.h has it */
+                   : a->rslora                          ? alpha / sqrt((double)p->rank)
+                                                        : alpha / (double)p->rank;
     }
     return LB_OK;
 }
@@ -624,6 +652,9 @@ static lb_status push_meta(adapter *a, lb_err *err) {
     for (u64 i = 0; i < a->n; i++)
         in.n_params += a->pairs[i].n_in * a->pairs[i].n_out;
     LB_TRY(one_for_all(a, true, &alpha, err));
+    if ((float)alpha == 0 || !isfinite((float)alpha))
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "an alpha of %g has no form in GGUF (0 stands for a scale of 1)", alpha);
     LB_TRY(lb_arch_meta_adapter(a->arch, &in, (float)alpha, &c->meta, err));
     if (a->from == FORM_PEFT && !c->o->w.no_provenance)
         LB_TRY(lb_meta_set_str(&c->meta, KEY_CONFIG, a->config_text, err));

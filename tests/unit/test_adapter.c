@@ -10,6 +10,7 @@
 #include "test.h"
 
 static lb_err err;
+static lb_buf remarks; /* of the last conversion */
 
 static const char base_config[] =
     "{\"architectures\": [\"LlamaForCausalLM\"], \"model_type\": \"llama\", \"hidden_size\": 8,"
@@ -71,7 +72,8 @@ static const char *make_peft(const char *config, const char *tensors) {
     return dir;
 }
 
-static lb_status convert(const char *in, const char *out, lb_to to, const char *base) {
+static lb_status convert_set(const char *in, const char *out, lb_to to, const char *base,
+                             const char *set) {
     lb_kernels k;
     lb_source *s = NULL;
     lb_buf plan = {0};
@@ -79,6 +81,8 @@ static lb_status convert(const char *in, const char *out, lb_to to, const char *
     lb_kernels_init(&k, lb_cpu_isa());
     lb_convert_opts o = {.verb = "convert",
                          .base = base,
+                         .set = &set,
+                         .n_set = set != NULL,
                          .w = {.kernels = &k,
                                .output = out,
                                .to = to,
@@ -87,12 +91,17 @@ static lb_status convert(const char *in, const char *out, lb_to to, const char *
                                .force = true,
                                .memory_bytes = 64 * LB_MIB}};
     err = (lb_err){0};
+    lb_buf_reset(&remarks);
     lb_status st = lb_open(&s, in, &err);
     if (st == LB_OK)
-        st = lb_convert(s, &o, &plan, NULL, &report, &err);
+        st = lb_convert(s, &o, &plan, &remarks, &report, &err);
     lb_source_close(&s);
     lb_buf_deinit(&plan);
     return st;
+}
+
+static lb_status convert(const char *in, const char *out, lb_to to, const char *base) {
+    return convert_set(in, out, to, base, NULL);
 }
 
 /* Element [row][col] of a stored f32 matrix of the given shape; -1: it is not there so. */
@@ -218,6 +227,32 @@ LB_TEST(scales) {
                                two),
                      mlx, LB_TO_MLX, NULL));
     CHECK(config_number(mlx, "lora_parameters.scale") == 2.25);
+    /* llama.cpp takes an alpha of 0 for a scale of 1 */
+    char gguf[600], base[600];
+    snprintf(gguf, sizeof gguf, "%s/zero.gguf", lb_test_dir());
+    snprintf(base, sizeof base, "%s", make_base());
+    CHECK_OK(convert_set(make_peft(peft_config, two), gguf, LB_TO_GGUF, base,
+                         "adapter.lora.alpha=f32:0"));
+    CHECK_OK(convert(gguf, mlx, LB_TO_MLX, base));
+    CHECK(config_number(mlx, "lora_parameters.scale") == 1);
+}
+
+/* Adapters are named in some files; what is the base model's is left out and said. */
+LB_TEST(names_and_base_layers) {
+    char mlx[600];
+    snprintf(mlx, sizeof mlx, "%s/mlx", lb_test_dir());
+    CHECK_OK(convert(make_peft("{\"peft_type\": \"LORA\", \"lora_alpha\": 6,"
+                               "\"target_parameters\": [], \"layer_replication\": null}",
+                               Q ".lora_A.default.weight 2 8;" Q ".lora_B.default.weight 8 2;" EMBED
+                                 ".lora_embedding_A.default 2 6;" EMBED
+                                 ".lora_embedding_B.default 8 2;" EMBED ".base_layer.weight 6 8"),
+                     mlx, LB_TO_MLX, NULL));
+    CHECK(at(mlx, "model.embed_tokens.lora_a", 6, 2, 1, 1) == 39); /* behind 32 of q_proj */
+    size_t where;
+    CHECK(lb_str_find(lb_buf_str(&remarks), LB_STR("1 tensors NAME.base_layer.weight left out"),
+                      &where));
+    lb_buf_deinit(&remarks);
+    remarks = (lb_buf){0};
 }
 
 LB_TEST(refusals) {
@@ -251,6 +286,20 @@ LB_TEST(refusals) {
          Q ".lora_A.weight 2 8;" Q ".lora_B.weight 8 2;" DOWN ".lora_A.weight 3 12;" DOWN
            ".lora_B.weight 8 3",
          "for all", false, false},
+        {"{\"peft_type\": \"LORA\", \"lora_alpha\": 6, \"target_parameters\": [\"x.experts\"]}",
+         Q ".lora_A.weight 2 8;" Q ".lora_B.weight 8 2", "target_parameters", false, false},
+        {"{\"peft_type\": \"LORA\", \"lora_alpha\": 6, \"layer_replication\": [[0, 1], [0, 1]]}",
+         Q ".lora_A.weight 2 8;" Q ".lora_B.weight 8 2", "layer_replication", false, false},
+        {"{\"peft_type\": \"LORA\", \"lora_alpha\": 6, \"use_qalora\": true}",
+         Q ".lora_A.weight 2 8;" Q ".lora_B.weight 8 2", "use_qalora", false, false},
+        {"{\"peft_type\": \"LORA\", \"lora_alpha\": 6, \"alora_invocation_tokens\": [3]}",
+         Q ".lora_A.weight 2 8;" Q ".lora_B.weight 8 2", "alora_invocation_tokens", true, true},
+        {"{\"peft_type\": \"LORA\", \"lora_alpha\": 0, \"use_qalora\": false}",
+         Q ".lora_A.weight 2 8;" Q ".lora_B.weight 8 2", "alpha of 0", true, true},
+        {peft_config, Q ".lora_A.weight 2 8;" Q ".lora_B.weight 8 2;" Q ".lora_B.bias 1 8",
+         "would be lost", false, false},
+        {peft_config, Q ".lora_A.weight 2 8;" Q ".lora_B.weight 8 2;" Q ".base_layer.bias 1 8",
+         "would be lost", false, false},
     };
     char out[600], base[600];
     snprintf(base, sizeof base, "%s", make_base()); /* outlives st_dir's ring */
