@@ -242,12 +242,12 @@ static float awq_value(const stored *x, u64 r, u64 c) {
 
 static float foreign_value(const stored *x, u64 r, u64 c) {
     const lb_enc *e = &x->w->enc;
-    u64 i = r * x->cols + c, block = i / e->group_size;
-    u32 byte = x->part[0][i / 2], upper = byte >> 4, lower = byte & 15;
     if (e->kind == LB_ENC_GPTQ)
         return gptq_value(x, r, c);
     if (e->kind == LB_ENC_AWQ)
         return awq_value(x, r, c);
+    u64 i = r * x->cols + c, block = i / e->group_size;
+    u32 byte = x->part[0][i / 2], upper = byte >> 4, lower = byte & 15;
     if (e->kind == LB_ENC_BNB_NF4)
         return lb_four_bit_nf4[i % 2 ? lower : upper] *
                (one(x, 3, x->part[1][block]) * one(x, 2, block / e->nested_size) +
