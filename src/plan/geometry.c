@@ -312,17 +312,33 @@ static void fit_scratch(lb_pass *p) {
 
 #define PERIOD_MAX 65536 /* rows or columns; beyond it every tile is looked at */
 
+static u64 gcd(u64 a, u64 b) {
+    while (b) {
+        u64 t = a % b;
+        a = b;
+        b = t;
+    }
+    return a;
+}
+
 /* The least common multiple, 0 if that is too much to be of use. */
 static u64 common(u64 a, u64 b) {
-    u64 x = a, y = b;
-    while (y) {
-        u64 t = x % y;
-        x = y;
-        y = t;
-    }
-    if (a == 0 || b == 0 || b > PERIOD_MAX || a / x > PERIOD_MAX / b)
+    if (a == 0 || b == 0 || b > PERIOD_MAX || a / gcd(a, b) > PERIOD_MAX / b)
         return 0;
-    return a / x * b;
+    return a / gcd(a, b) * b;
+}
+
+/* Rows and columns after which the blocks of a part begin again as they did. */
+static void part_period(const lb_leaf *l, const lb_codec_part *part, u64 *rows, u64 *cols) {
+    bool cut = part->mat_rows < l->n_rows && part->mat_rows % part->rows != 0;
+    *rows = cut ? part->mat_rows : part->rows;
+    *cols = LB_MAX(part->cols, (u64)1);
+    if (part->kind == LB_PART_FLAT) { /* a row begins where the one before it ends */
+        *rows = part->cols / gcd(part->cols, LB_MAX(l->codec.n_cols, (u64)1));
+    } else if (l->codec.transposed) {
+        *rows = *cols;
+        *cols = part->rows;
+    }
 }
 
 /* After how many rows (columns) of the pass every leaf's blocks begin again as they did; 0: never.
@@ -331,19 +347,17 @@ static u64 axis_period(const lb_pass *p, lb_axis axis) {
     u64 n = 1;
     for (u32 i = 0; i < p->n_leaves; i++) {
         const lb_leaf *l = &p->leaves[i];
-        u64 rows = 1, cols = l->codec.unit_elems;
+        u64 rows = 1, cols = l->codec.unit_elems, r, c;
         for (u32 k = 0; k < l->codec.n_parts; k++) {
             const lb_codec_part *part = &l->codec.part[k];
-            if (part->kind == LB_PART_FLAT || (part->kind == LB_PART_GRID && l->codec.transposed))
-                return 0; /* blocks go on from row to row, or lie along the other axis */
-            if (part->kind != LB_PART_GRID)
+            if (part->kind != LB_PART_GRID && part->kind != LB_PART_FLAT)
                 continue;
-            bool cut = part->mat_rows < l->n_rows && part->mat_rows % part->rows != 0;
-            rows = common(rows, cut ? part->mat_rows : part->rows);
-            cols = common(cols, LB_MAX(part->cols, (u64)1));
+            part_period(l, part, &r, &c);
+            rows = common(rows, r);
+            cols = common(cols, c);
         }
-        if (l->moves.n) /* the blocks of each row are there for themselves */
-            rows = 1;
+        if (l->moves.n) /* the blocks of each row are there for themselves, or in a range */
+            rows = l->codec.transposed ? 0 : 1;
         if (l->frame.row == axis)
             n = common(n, common(rows, LB_MAX(l->frame.row_div, (u32)1)));
         if (l->frame.col == axis)
@@ -364,6 +378,8 @@ static bool one_block_size(const lb_pass *p, lb_axis axis, u64 size) {
             return false;
         for (u32 k = 0; k < l->codec.n_parts; k++) {
             const lb_codec_part *part = &l->codec.part[k];
+            if (part->kind == LB_PART_FLAT || l->codec.transposed)
+                return false;
             if (part->kind == LB_PART_GRID &&
                 ((down && (part->rows != size || part->stored_rows != 1)) ||
                  (across && part->cols != size)))

@@ -33,10 +33,39 @@ static lb_source *fp8(u64 n_rows, u64 n_cols) {
     return s;
 }
 
+/* The same size in an encoding whose parts lie transposed (GPTQ), or count values across rows
+ * (NF4); w: the weight. */
+static lb_source *foreign(lb_enc_kind kind, u64 n_rows, u64 n_cols, lb_weight *w) {
+    char text[256];
+    lb_source *s = NULL;
+    lb_err err = {0};
+    const char *dir = st_dir("foreign");
+    typedef unsigned long long ull;
+    u64 blocks = lb_ceil_div_u64(n_rows * n_cols, 64), groups = lb_ceil_div_u64(n_cols, 32);
+    if (kind == LB_ENC_GPTQ)
+        snprintf(text, sizeof text, "a F32 %llu %llu;b F16 %llu %llu;c F32 %llu %llu",
+                 (ull)n_cols / 8, (ull)n_rows, (ull)groups, (ull)n_rows, (ull)groups,
+                 (ull)n_rows / 8);
+    else
+        snprintf(text, sizeof text, "a F16 %llu 1;b F32 %llu;c F32 1 1",
+                 (ull)lb_ceil_div_u64(n_rows * n_cols, 4), (ull)blocks);
+    st_file(dir, "model.safetensors", "pt", text);
+    if (lb_folder_open(&s, dir, &err) != LB_OK) {
+        lb_test_fail(__FILE__, __LINE__, "%s", err.msg);
+        return NULL;
+    }
+    *w = (lb_weight){.name = LB_STR("w"),
+                     .shape = {2, {n_rows, n_cols}},
+                     .enc = {.kind = kind, .bits = 4, .group_size = kind == LB_ENC_GPTQ ? 32 : 64},
+                     .n_parts = kind == LB_ENC_GPTQ ? 3 : 2,
+                     .part = {0, 1, 2}};
+    return s;
+}
+
 enum { PLAIN, TURNED, SLICED, MOVED, N_FORMS };
 
-static lb_node_id expression(lb_graph *g, u32 form) {
-    lb_node_id x = lb_expr_read(g, 0, &g->sources[0]->weights[0]);
+static lb_node_id expression(lb_graph *g, const lb_weight *w, u32 form) {
+    lb_node_id x = lb_expr_read(g, 0, w);
     u64 rows = lb_graph_node(g, x)->n_rows, cols = lb_graph_node(g, x)->n_cols;
     if (form == MOVED)
         x = lb_expr_rows(g, x, rows / 3, 1, rows / 2);
@@ -49,14 +78,14 @@ static lb_node_id expression(lb_graph *g, u32 form) {
 }
 
 /* The pass of the matrix, cut for a size of tiles. */
-static const lb_pass *pass_of(const lb_source *s, u32 form, u64 target, lb_arena *a,
-                              lb_prog *prog) {
+static const lb_pass *pass_of(const lb_source *s, const lb_weight *w, u32 form, u64 target,
+                              lb_arena *a, lb_prog *prog) {
     const lb_source **list = lb_arena_new(a, const lb_source *, 1);
     lb_graph *g = lb_arena_new(a, lb_graph, 1);
     lb_err err = {0};
     list[0] = s;
     lb_graph_init(g, a, list, 1);
-    lb_node_id root = expression(g, form);
+    lb_node_id root = expression(g, w, form);
     if (lb_graph_status(g, &err) != LB_OK ||
         lb_prog_compile(prog, g, &root, 1, UINT64_MAX, a, &err) != LB_OK ||
         lb_prog_fit(prog, target, &err) != LB_OK) {
@@ -66,29 +95,46 @@ static const lb_pass *pass_of(const lb_source *s, u32 form, u64 target, lb_arena
     return &prog->passes[prog->n_passes - 1];
 }
 
+static void by_tile(const lb_source *s, const lb_weight *w) {
+    static const u64 targets[] = {1, 300, 4096, 100000, LB_MIB};
+    for (size_t t = 0; s && t < LB_LEN(targets); t++)
+        for (u32 form = 0; form < N_FORMS; form++) {
+            lb_arena a = {0};
+            lb_prog prog;
+            const lb_pass *p = pass_of(s, w, form, targets[t], &a, &prog);
+            u64 bytes = 0, slab = 0;
+            bool few = p && p->n_tiles < 300000;
+            CHECK(p);
+            for (u64 k = 0; few && k < p->n_tiles; k++) {
+                lb_rect r = lb_pass_tile(p, k);
+                bytes += lb_tile_read_bytes(p, r);
+                slab = LB_MAX(slab, lb_tile_layout(p, r, NULL, NULL));
+            }
+            CHECK(!few || (p->read_bytes == bytes && p->slab_bytes >= slab));
+            lb_arena_deinit(&a);
+        }
+}
+
 LB_TEST(tile_by_tile) {
     static const u64 shapes[][2] = {{1, 1}, {300, 200}, {1000, 1000}, {2048, 7168}, {7168, 130}};
-    static const u64 targets[] = {1, 300, 4096, 100000, LB_MIB};
     for (size_t i = 0; i < LB_LEN(shapes); i++) {
         lb_source *s = fp8(shapes[i][0], shapes[i][1]);
-        for (size_t t = 0; s && t < LB_LEN(targets); t++)
-            for (u32 form = 0; form < N_FORMS; form++) {
-                lb_arena a = {0};
-                lb_prog prog;
-                const lb_pass *p = pass_of(s, form, targets[t], &a, &prog);
-                u64 bytes = 0, slab = 0;
-                bool few = p && p->n_tiles < 300000;
-                CHECK(p);
-                for (u64 k = 0; few && k < p->n_tiles; k++) {
-                    lb_rect r = lb_pass_tile(p, k);
-                    bytes += lb_tile_read_bytes(p, r);
-                    slab = LB_MAX(slab, lb_tile_layout(p, r, NULL, NULL));
-                }
-                CHECK(!few || (p->read_bytes == bytes && p->slab_bytes >= slab));
-                lb_arena_deinit(&a);
-            }
+        if (s)
+            by_tile(s, &s->weights[0]);
         lb_source_close(&s);
     }
+}
+
+LB_TEST(tile_by_tile_foreign) {
+    static const u64 shapes[][2] = {{8, 8}, {304, 200}, {1000, 1000}, {2048, 712}, {7168, 136}};
+    lb_weight w;
+    for (size_t i = 0; i < LB_LEN(shapes); i++)
+        for (u32 nf4 = 0; nf4 < 2; nf4++) {
+            lb_source *s =
+                foreign(nf4 ? LB_ENC_BNB_NF4 : LB_ENC_GPTQ, shapes[i][0], shapes[i][1], &w);
+            by_tile(s, &w);
+            lb_source_close(&s);
+        }
 }
 
 /* 2^40 values in tiles of 4 KiB: 2^28 of them. */
@@ -97,7 +143,7 @@ LB_TEST(any_size) {
     lb_arena a = {0};
     lb_prog prog;
     u64 t0 = lb_os_now_us();
-    const lb_pass *p = s ? pass_of(s, PLAIN, 4096, &a, &prog) : NULL;
+    const lb_pass *p = s ? pass_of(s, &s->weights[0], PLAIN, 4096, &a, &prog) : NULL;
     u64 us = lb_os_now_us() - t0;
     CHECK(p && p->n_tiles >= (u64)1 << 28);
     CHECK(p && p->read_bytes > (u64)1 << 40);
