@@ -359,9 +359,9 @@ static u64 axis_period(const lb_pass *p, lb_axis axis) {
         if (l->moves.n) /* the blocks of each row are there for themselves, or in a range */
             rows = l->codec.transposed ? 0 : 1;
         if (l->frame.row == axis)
-            n = common(n, common(rows, LB_MAX(l->frame.row_div, (u32)1)));
+            n = common(n, rows * LB_MAX(l->frame.row_div, (u32)1));
         if (l->frame.col == axis)
-            n = common(n, common(cols, LB_MAX(l->frame.col_div, (u32)1)));
+            n = common(n, cols * LB_MAX(l->frame.col_div, (u32)1));
     }
     return n;
 }

@@ -62,7 +62,7 @@ static lb_source *foreign(lb_enc_kind kind, u64 n_rows, u64 n_cols, lb_weight *w
     return s;
 }
 
-enum { PLAIN, TURNED, SLICED, MOVED, N_FORMS };
+enum { PLAIN, TURNED, SLICED, MOVED, EVERY, WOVEN, TURNED_WOVEN, N_FORMS };
 
 static lb_node_id expression(lb_graph *g, const lb_weight *w, u32 form) {
     lb_node_id x = lb_expr_read(g, 0, w);
@@ -72,8 +72,12 @@ static lb_node_id expression(lb_graph *g, const lb_weight *w, u32 form) {
     x = lb_expr_decode(g, x);
     if (form == SLICED)
         x = lb_expr_cols(g, x, cols / 3, cols / 2);
-    if (form == TURNED)
+    if (form == EVERY && cols % 2 == 0)
+        x = lb_expr_every(g, x, 1, 2);
+    if (form == TURNED || form == TURNED_WOVEN)
         x = lb_expr_transpose(g, x);
+    if (form == WOVEN || form == TURNED_WOVEN)
+        x = lb_expr_map2(g, LB_MAP_WEAVE, x, x, LB_CONST(0));
     return lb_expr_encode(g, x, LB_BF16);
 }
 
