@@ -93,8 +93,8 @@ static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32
         return lb_fail(err, LB_E_USAGE, "diff: --tolerance: %g is negative", o.tolerance);
     LB_TRY(lb_common_finish(&o.common, err));
     lb_kernels_init(kernels, cli->isa_mask);
-    LB_TRY_DONE(st, lb_cli_open(cli, &a, args[0], err));
-    LB_TRY_DONE(st, lb_cli_open(cli, &b, args[1], err));
+    LB_TRY_DONE(st, lb_cli_open(cli, &o.common, &a, args[0], err));
+    LB_TRY_DONE(st, lb_cli_open(cli, &o.common, &b, args[1], err));
     lb_progress_begin(&progress, o.common.progress, "diff");
     st = lb_diff_run(&d, a, b,
                      &(lb_diff_options){.kernels = kernels,

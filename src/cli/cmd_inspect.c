@@ -158,7 +158,7 @@ static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32
     lb_status st;
     (void)n_args;
     LB_TRY(lb_common_finish(&o.common, err));
-    LB_TRY_DONE(st, lb_cli_open(cli, &s, args[0], err));
+    LB_TRY_DONE(st, lb_cli_open(cli, &o.common, &s, args[0], err));
     LB_TRY_DONE(st, lb_inspect_run(&in, s, &cli->arena, err));
     if (o.hash)
         LB_TRY_DONE(st, hash(cli, &in, &o.common, err));

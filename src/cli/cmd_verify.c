@@ -50,7 +50,7 @@ static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32
         return lb_fail(err, LB_E_NOMEM, "out of memory");
     LB_TRY(lb_common_finish(&o.common, err));
     lb_kernels_init(kernels, cli->isa_mask);
-    LB_TRY_DONE(st, lb_cli_open(cli, &s, args[0], err));
+    LB_TRY_DONE(st, lb_cli_open(cli, &o.common, &s, args[0], err));
     lb_progress_begin(&progress, o.common.progress, "verify");
     st = lb_verify_run(&v, s,
                        &(lb_verify_options){.kernels = kernels,

@@ -78,12 +78,12 @@ void lb_cli_log(const lb_cli *cli, const char *fmt, ...) {
 }
 
 /* A model of the hub that is not in the cache: the same as `lbrx pull` before. */
-static lb_status fetch(const char *arg, lb_err *err) {
+static lb_status fetch(const char *arg, u32 mode, lb_err *err) {
     lb_arena arena = {0};
     lb_progress progress;
     lb_pull_result r;
     lb_err why = {0};
-    lb_progress_begin(&progress, LB_PROGRESS_AUTO, "pull");
+    lb_progress_begin(&progress, mode, "pull");
     lb_status st = lb_pull(arg,
                            &(lb_pull_opts){.connections = LB_PULL_CONNECTIONS,
                                            .one_model = true,
@@ -99,11 +99,12 @@ static lb_status fetch(const char *arg, lb_err *err) {
     return st;
 }
 
-lb_status lb_cli_open(const lb_cli *cli, lb_source **out, const char *arg, lb_err *err) {
+lb_status lb_cli_open(const lb_cli *cli, const lb_common *common, lb_source **out, const char *arg,
+                      lb_err *err) {
     u64 begin = lb_os_now_us();
     lb_status st = lb_open(out, arg, err);
     if (st == LB_E_NOT_FOUND && lb_hub_is(arg)) {
-        LB_TRY(fetch(arg, err));
+        LB_TRY(fetch(arg, common->progress, err));
         st = lb_open(out, arg, err);
     }
     LB_TRY(st);

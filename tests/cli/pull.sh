@@ -177,6 +177,13 @@ serve cutall=$((size / 7))
 fresh cutall
 ok "cut eight times" "$LBRX" pull hf://some/Tiny
 same "cut eight times" "$model/model.safetensors" "$snap/model.safetensors"
+fresh quiet
+ok "quiet" "$LBRX" inspect hf://some/Tiny -q
+[ ! -s "$W/err" ] && pass || fail quiet "$(cat "$W/err")"
+rm -f "$W/log"*
+fresh json
+ok "progress" "$LBRX" inspect hf://some/Tiny --progress json
+grep -q '^{.*pull' "$W/err" && pass || fail progress "no JSON: $(cat "$W/err")"
 serve cutall=$((size / 7)) norange
 fresh cutvain
 exits 1 "cut in vain" "$LBRX" pull hf://some/Tiny
