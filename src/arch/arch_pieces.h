@@ -33,6 +33,9 @@ lb_status lb_arch_pick_u64(const lb_arch_normal *n, const char *names, u64 *out,
 const lb_arch_kv *lb_arch_mtp_kv(const lb_arch *a);
 /* GGUF's number of an expert gating function; 0: it has none. */
 u32 lb_arch_gating_type(lb_str name);
+/* Whether layers of linear attention stand between those of attention. */
+bool lb_arch_has_recurrent(const lb_arch *a);
+
 /* ---- kinds of layers (layers.c) ---- */
 
 #define LB_LAYERS_MAX 65536 /* config.json names the kind of every layer */

@@ -41,6 +41,22 @@ typedef enum lb_role {
     LB_ROLE_SHORTCONV_CONV, /* of layers with a short convolution in place of attention */
     LB_ROLE_SHORTCONV_IN,
     LB_ROLE_SHORTCONV_OUT,
+    /* Layers of linear attention: the fused q, k, v and the gate z of a gated delta net, ... */
+    LB_ROLE_LINEAR_Q,
+    LB_ROLE_LINEAR_K,
+    LB_ROLE_LINEAR_V,
+    LB_ROLE_LINEAR_GATE,
+    LB_ROLE_SSM_BETA_ALPHA,
+    LB_ROLE_SSM_BETA,
+    LB_ROLE_SSM_ALPHA,
+    LB_ROLE_SSM_CONV,
+    LB_ROLE_SSM_CONV_Q,
+    LB_ROLE_SSM_CONV_K,
+    LB_ROLE_SSM_CONV_V,
+    LB_ROLE_SSM_A,
+    LB_ROLE_SSM_DT,
+    LB_ROLE_SSM_NORM,
+    LB_ROLE_SSM_OUT,
     LB_ROLE_FFN_ROUTER_SCALE, /* on what the router reads */
     LB_ROLE_FFN_EXPS_SCALE,   /* one number an expert */
     LB_ROLE_FFN_NORM_EXPS,    /* of the experts beside a dense feed-forward, before and after */

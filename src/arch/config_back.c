@@ -179,6 +179,19 @@ static lb_status take_types(lb_back *b, const lb_arch_kv *row) {
     return LB_OK;
 }
 
+/* One number of a product from the other, which an earlier row has read. */
+static lb_status take_product(lb_back *b, const lb_arch_kv *row) {
+    u64 product = 0, by = 0;
+    const lb_gguf_kv *kv = lb_back_find(b, row->key);
+    if (lb_kv_as_u64(kv, &product) && lb_json_as_u64(lb_json_get(b->config, row->of), &by) && by &&
+        product % by == 0) {
+        lb_back_set(b, b->config, row->hf, lb_json_new_u64(b->perm, product / by));
+        return LB_OK;
+    }
+    return lb_fail(b->err, LB_E_FORMAT, "GGUF metadata: '%.*s.%s' is %s", LB_FMT(b->name), row->key,
+                   kv ? "no multiple of the heads" : "missing");
+}
+
 static lb_status take_row(lb_back *b, const lb_arch_kv *row) {
     lb_json *v = NULL;
     if (row->op == LB_KV_BY_TYPE)
@@ -187,6 +200,8 @@ static lb_status take_row(lb_back *b, const lb_arch_kv *row) {
         return check_const(b, row);
     if (row->op == LB_KV_GATING && row->hf)
         return take_gating(b, row);
+    if (row->op == LB_KV_PRODUCT && row->hf)
+        return take_product(b, row);
     if (!reads(b, row))
         return LB_OK;
     const lb_gguf_kv *kv = lb_back_find(b, row->key);
@@ -442,6 +457,10 @@ static void report_unknown(lb_back *b) {
         "rope.scaling.yarn_beta_slow",
         "attention.value_length",
         "attention.sliding_window_pattern",
+        "attention.recurrent_layers",
+        "rope.dimension_sections",
+        "full_attention_interval",
+        "ssm.inner_size",
         "attention.value_length_swa",
         "rope.dimension_count_swa",
         "expert_count", /* 0, or the family is refused */
@@ -544,6 +563,7 @@ static lb_status build(lb_back *b, lb_arch_config_out *out) {
     LB_TRY(take_shape(b));
     LB_TRY(lb_back_rope(b));
     LB_TRY(lb_back_layers(b));
+    LB_TRY(lb_back_recurrent(b));
     LB_TRY(take_layer_sizes(b));
     take_scalar(b);
     check_biases(b);

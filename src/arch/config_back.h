@@ -40,5 +40,7 @@ lb_status lb_back_rope_dims(lb_back *b);
 lb_status lb_back_rope(lb_back *b);
 /* layer_types and what stands beside it. */
 lb_status lb_back_layers(lb_back *b);
+/* Which of them have linear attention, and the period that mlx-lm reads. */
+lb_status lb_back_recurrent(lb_back *b);
 
 #endif

@@ -78,3 +78,35 @@ lb_status lb_back_layers(lb_back *b) {
                     window_rule(b, list, pattern, list || pattern == 0 ? regular : pattern));
     return LB_OK;
 }
+
+lb_status lb_back_recurrent(lb_back *b) {
+    const lb_gguf_kv *list = lb_back_find(b, "attention.recurrent_layers");
+    u64 n = b->hp.n_layers, interval = 4, flag = 0, first = 0;
+    bool regular = true;
+    if (!lb_arch_has_recurrent(b->arch))
+        return LB_OK;
+    lb_kv_as_u64(lb_back_find(b, "full_attention_interval"), &interval);
+    if (list && (list->type != LB_GGUF_ARRAY || list->n < n))
+        return lb_fail(b->err, LB_E_FORMAT, "GGUF metadata: '%.*s' is shorter than the layers",
+                       LB_FMT(list->key));
+    if (!list && interval == 0)
+        return lb_fail(b->err, LB_E_FORMAT, "GGUF metadata: '%.*s.full_attention_interval' is 0",
+                       LB_FMT(b->name));
+    lb_json *types = lb_json_new_array(b->perm);
+    b->oom |= !types;
+    for (u64 i = 0; i < n && !b->oom; i++) {
+        bool full = list ? lb_kv_elem_u64(list, i, &flag) && !flag : (i + 1) % interval == 0;
+        first = first == 0 && full ? i + 1 : first;
+        regular &= full == (first && (i + 1) % first == 0);
+        b->oom |= !lb_json_push(types, lb_json_new_str(b->perm, full ? LB_STR("full_attention")
+                                                                     : LB_STR("linear_attention")));
+    }
+    lb_back_set(b, b->config, "layer_types", types);
+    if (list && regular)
+        interval = first ? first : n + 1;
+    else if (list)
+        lb_back_notice(
+            b, "the order of linear and full layers is irregular: only layer_types says it");
+    lb_back_set(b, b->config, "full_attention_interval", lb_json_new_u64(b->perm, interval));
+    return LB_OK;
+}

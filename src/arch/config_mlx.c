@@ -75,21 +75,21 @@ static u64 layer_period(const lb_json *types) {
     return is_period(types, p) ? p : 0;
 }
 
-/* Which layers slide, as mlx-lm's class is told: by a period. Where that differs from layer_types,
- * which transformers goes by, it is corrected. */
+/* Which layers are the other ones, as mlx-lm's class is told: by a period. Where that differs from
+ * layer_types, which transformers goes by, it is corrected. */
 static lb_status add_period(const lb_json *types, const lb_json *mlx, lb_json *config, lb_arena *s,
                             lb_err *err) {
     const lb_json *now = lb_json_get_str(config, mlx->key);
     u64 said, period = layer_period(types);
+    lb_str key = lb_arena_str(s, mlx->key);
     if (lb_json_as_u64(now ? now : mlx, &said) && said && is_period(types, said))
         return LB_OK;
     if (!period)
         return lb_fail(err, LB_E_UNSUPPORTED,
                        "config.json: 'layer_types' is irregular: mlx-lm's class of the model has "
                        "no form for that");
-    return lb_json_set(s, config, "sliding_window_pattern", lb_json_new_u64(s, period))
-               ? LB_OK
-               : no_memory(err);
+    return key.ptr && lb_json_set(s, config, key.ptr, lb_json_new_u64(s, period)) ? LB_OK
+                                                                                  : no_memory(err);
 }
 
 /* Whether letters, repeated, say which layers slide. */
@@ -215,6 +215,17 @@ static lb_status check_bases(const lb_arch *a, const lb_json *config, const lb_a
                    "config.json: two rope bases: mlx-lm's class of the model has no form for that");
 }
 
+/* A class that reads rope_parameters itself writes them so. */
+static bool name_type(lb_json *config, lb_arena *s) {
+    lb_json *rope = lb_json_get(config, "rope_parameters");
+    const lb_json *type = lb_json_get(rope, "rope_type");
+    if (!type || lb_json_get(rope, "type"))
+        return true;
+    lb_json *copy = lb_json_copy(s, type);
+    lb_json_remove(rope, "rope_type");
+    return lb_json_set(s, rope, "type", copy);
+}
+
 static lb_status table(const char *text, lb_arena *s, lb_json **out, lb_err *err) {
     *out = NULL;
     return text ? lb_json_parse(lb_str_c(text), "a table", s, out, err) : LB_OK;
@@ -256,6 +267,8 @@ static lb_status add_key(const lb_arch *a, const lb_arch_normal *n, const lb_jso
         return a->window.letters
                    ? add_letters(types, lb_json_get(n->config, "sliding_window"), text, s, err)
                    : add_period(types, d, text, s, err);
+    if (lb_str_eq_c(key, "full_attention_interval") && types && types->type == LB_JARRAY)
+        return add_period(types, d, text, s, err);
     const lb_json *v = model_value(a, n, key, s);
     bool add_it = v && v->type != LB_JNULL && !same_value(v, d);
     if (add_it && lb_str_ends(d->key, LB_STR("!")))
@@ -277,11 +290,28 @@ static bool add_nulls(const lb_json *mlx, lb_json *text, lb_arena *s) {
     return true;
 }
 
+/* A language model alone whose class mlx-lm has only as a part of another: as that one's part. */
+static bool wrap(const lb_arch_outer *o, lb_json **config, lb_arena *s) {
+    static const char *const both[] = {"dtype", "torch_dtype", "eos_token_id",
+                                       "tie_word_embeddings"};
+    lb_json *out = lb_json_new_object(s), *classes = lb_json_new_array(s);
+    bool ok = out && lb_json_push(classes, lb_json_new_str(s, lb_str_c(o->classes[0]))) &&
+              lb_json_set(s, out, "architectures", classes) &&
+              lb_json_set(s, out, "model_type", lb_json_new_str(s, lb_str_c(o->model_types[0])));
+    for (size_t i = 0; i < LB_LEN(both); i++) {
+        const lb_json *v = lb_json_get(*config, both[i]);
+        ok = ok && (!v || lb_json_set(s, out, both[i], lb_json_copy(s, v)));
+    }
+    ok = ok && lb_json_set(s, out, o->key, *config);
+    *config = out;
+    return ok;
+}
+
 /* Adds what mlx-lm would take from its own defaults; an unknown family is left as it is. */
-static lb_status complete(lb_json *config, lb_arena *s, lb_err *err) {
+static lb_status complete(lb_json **whole, lb_arena *s, lb_err *err) {
     lb_str type = LB_STR_NONE;
     lb_arch_normal n;
-    lb_json *mlx = NULL, *text = config;
+    lb_json *mlx = NULL, *config = *whole, *text = config;
     const lb_arch *a = NULL;
     const lb_arch_outer *o = lb_arch_outer_of(config, &a);
     lb_json_as_str(lb_json_get(config, "model_type"), &type);
@@ -289,6 +319,12 @@ static lb_status complete(lb_json *config, lb_arena *s, lb_err *err) {
         a = type.ptr ? lb_arch_by_model_type(type) : NULL;
     if (!a || !a->mlx)
         return LB_OK;
+    if (!o && a->mlx_outer) {
+        o = a->outers;
+        if (!wrap(o, whole, s))
+            return no_memory(err);
+        config = *whole;
+    }
     LB_TRY(lb_arch_normalise(config, s, &n, err));
     LB_TRY(check_bases(a, config, &n, err));
     if (a->flags & LB_ARCH_LAYER_SIZES)
@@ -305,7 +341,8 @@ static lb_status complete(lb_json *config, lb_arena *s, lb_err *err) {
     }
     for (const lb_json *d = mlx->first; d; d = d->next)
         LB_TRY(add_key(a, &n, d, text, s, err));
-    bool scaled = (lb_json_get(mlx, "rope_parameters") || add_scaling(text, &n, s)) &&
+    bool own_rope = lb_json_get(mlx, "rope_parameters") != NULL;
+    bool scaled = (own_rope ? name_type(text, s) : add_scaling(text, &n, s)) &&
                   add_scaling_type(text, mlx, s);
     return scaled && add_nulls(mlx, text, s) ? LB_OK : no_memory(err);
 }
@@ -345,7 +382,7 @@ lb_status lb_arch_config_to_mlx(lb_str config, const lb_json *generation,
         st = lb_fail(err, LB_E_FORMAT, "config.json: not an object");
     if (st != LB_OK)
         goto done;
-    LB_TRY_DONE(st, complete(c, &s, err));
+    LB_TRY_DONE(st, complete(&c, &s, err));
     if (is_truthy(eos) && !lb_json_set(&s, c, "eos_token_id", lb_json_copy(&s, eos)))
         LB_TRY_DONE(st, no_memory(err));
     lb_json_remove(c, "_name_or_path");

@@ -262,6 +262,35 @@ static lb_status add_rope_rows(lb_back *b, lb_json *scaling) {
     return LB_OK;
 }
 
+static bool has_sections(const lb_arch *a) {
+    for (u32 i = 0; i < a->n_kv; i++)
+        if (a->kv[i].op == LB_KV_SECTIONS)
+            return true;
+    return false;
+}
+
+/* Pairs that rotate by time, height and width; for text all three are the place. */
+static lb_status take_sections(lb_back *b, lb_json *rope) {
+    const lb_gguf_kv *kv = lb_back_find(b, "rope.dimension_sections");
+    u64 v = 0;
+    if (!kv || !has_sections(b->arch))
+        return LB_OK;
+    lb_json *list = lb_json_new_array(b->perm);
+    b->oom |= !list;
+    if (kv->type != LB_GGUF_ARRAY || kv->n < 3)
+        return lb_fail(b->err, LB_E_FORMAT, "GGUF metadata: '%.*s' is no list of sections",
+                       LB_FMT(kv->key));
+    for (u64 i = 0; i < kv->n && !b->oom; i++) {
+        if (!lb_kv_elem_u64(kv, i, &v) || (i > 2 && v))
+            return lb_fail(b->err, LB_E_UNSUPPORTED,
+                           "GGUF metadata: '%.*s' has no form in config.json", LB_FMT(kv->key));
+        b->oom |= i < 3 && !lb_json_push(list, lb_json_new_u64(b->perm, v));
+    }
+    lb_back_set(b, rope, "mrope_section", list);
+    lb_back_set(b, rope, "mrope_interleaved", lb_json_new_bool(b->perm, true));
+    return LB_OK;
+}
+
 lb_status lb_back_rope(lb_back *b) {
     if (!b->arch->theta)
         return LB_OK;
@@ -285,6 +314,7 @@ lb_status lb_back_rope(lb_back *b) {
         if (v && (i < 2 || b->in->rope_long))
             lb_back_set(b, full, mirrored[i], lb_json_copy(b->perm, v));
     }
+    LB_TRY(take_sections(b, full));
     if (!(b->arch->flags & LB_ARCH_ROPE_BY_LAYER)) {
         lb_back_set(b, b->config, "rope_parameters", full);
         return LB_OK;

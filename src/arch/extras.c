@@ -141,6 +141,17 @@ static lb_status edit_kept_config(const lb_arch *a, lb_extra extra, lb_gguf_meta
     return st;
 }
 
+/* Lists with a value a layer. */
+static void cut_lists(const lb_arch *a, lb_gguf_meta *meta, u64 n_blocks, u64 n_left) {
+    lb_str arch = lb_str_c(a->gguf);
+    for (u64 i = 0; i < meta->n; i++) {
+        lb_gguf_kv *kv = &meta->kv[i];
+        if (kv->type == LB_GGUF_ARRAY && kv->elem != LB_GGUF_STR && kv->n == n_blocks &&
+            kv->key.len > arch.len && lb_str_starts(kv->key, arch) && kv->key.ptr[arch.len] == '.')
+            kv->n = n_left;
+    }
+}
+
 static lb_status without_mtp(const lb_arch *a, lb_gguf_meta *meta, lb_err *err) {
     const lb_arch_kv *row = lb_arch_mtp_kv(a);
     char key[128];
@@ -152,6 +163,7 @@ static lb_status without_mtp(const lb_arch *a, lb_gguf_meta *meta, lb_err *err) 
         return lb_fail(err, LB_E_FORMAT,
                        "GGUF metadata: %llu of %llu layers are of multi-token prediction",
                        (unsigned long long)n_mtp, (unsigned long long)n_blocks);
+    cut_lists(a, meta, n_blocks, n_blocks - n_mtp);
     snprintf(key, sizeof key, "%s.block_count", a->gguf);
     LB_TRY(lb_meta_set_u32(meta, key, (u32)(n_blocks - n_mtp), err));
     snprintf(key, sizeof key, "%s.%s", a->gguf, row->key);

@@ -59,6 +59,7 @@ const lb_arch_kv lb_arch_common_kv[] = {
      .hf = "num_key_value_heads"},
     {.op = LB_KV_FALSE, .key = "attention.causal", .type = LB_GGUF_BOOL, .names = "is_causal"},
     {.op = LB_KV_ROPE, .key = "rope.scaling"},
+    {.op = LB_KV_SECTIONS, .key = "rope.dimension_sections", .names = "@mrope_section"},
     {.key = "rope.freq_base",
      .type = LB_GGUF_F32,
      .names = "@rope_theta",
@@ -181,6 +182,13 @@ const lb_arch_kv *lb_arch_mtp_kv(const lb_arch *a) {
         if (a->kv[i].op == LB_KV_MTP && *a->kv[i].key)
             return &a->kv[i];
     return NULL;
+}
+
+bool lb_arch_has_recurrent(const lb_arch *a) {
+    for (u32 i = 0; i < a->n_rows; i++)
+        if (a->rows[i].flags & LB_ROW_RECURRENT)
+            return true;
+    return false;
 }
 
 const lb_arch *lb_arch_by_gguf(const lb_gguf_meta *meta, lb_str name, bool experts) {

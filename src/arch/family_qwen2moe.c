@@ -3,35 +3,21 @@
  *
  * Source: conversion/qwen.py (Qwen2MoeModel) of llama-cpp-python 0.3.36; defaults: transformers
  * 5.24, models/qwen2_moe/configuration_qwen2_moe.py; mlx-lm 0.32.2 models/qwen2_moe.py. */
-#include "arch/family_rows.h"
+#include "arch/family_qwen.h"
 
 static const lb_arch_tensor rows[] = {
     LB_ROWS_TWO_NORMS_OF(LB_ROWS_QKV(LB_RL_NONE, LB_RL_NONE), LB_ROW_ATTN_OUTPUT(LB_SUFFIX_WEIGHT)),
     LB_ROW_ROUTER("model.layers.{b}.mlp.gate"),
     LB_ROWS_EXPERTS("mlp"),
     LB_ROWS_EXPERTS_STACKED("mlp"),
-    LB_ROW(LB_ROLE_FFN_SHARED_ROUTER, "model.layers.{b}.mlp.shared_expert_gate",
-           "blk.{b}.ffn_gate_inp_shexp", LB_RL_ONE_ROW, LB_SUFFIX_WEIGHT, LB_ROW_GGUF_F32),
-    LB_ROW(LB_ROLE_FFN_GATE_SHARED, "model.layers.{b}.mlp.shared_expert.gate_proj",
-           "blk.{b}.ffn_gate_shexp", LB_RL_NONE, LB_SUFFIX_WEIGHT, 0),
-    LB_ROW(LB_ROLE_FFN_UP_SHARED, "model.layers.{b}.mlp.shared_expert.up_proj",
-           "blk.{b}.ffn_up_shexp", LB_RL_NONE, LB_SUFFIX_WEIGHT, 0),
-    LB_ROW(LB_ROLE_FFN_DOWN_SHARED, "model.layers.{b}.mlp.shared_expert.down_proj",
-           "blk.{b}.ffn_down_shexp", LB_RL_NONE, LB_SUFFIX_WEIGHT, 0),
+    LB_ROWS_SHARED_EXPERT,
 };
 
 static const char *const classes[] = {"Qwen2MoeForCausalLM", NULL};
 static const char *const model_types[] = {"qwen2_moe", NULL};
 
 static const lb_arch_kv kv[] = {
-    {.key = "expert_feed_forward_length",
-     .type = LB_GGUF_U32,
-     .names = "moe_intermediate_size",
-     .hf = "moe_intermediate_size"},
-    {.key = "expert_shared_feed_forward_length",
-     .type = LB_GGUF_U32,
-     .names = "shared_expert_intermediate_size",
-     .hf = "shared_expert_intermediate_size"},
+    LB_KV_ROWS_QWEN_EXPERTS,
     LB_KV_ROWS_SPARSE,
     LB_KV_ROWS_EXPERT_COUNTS("num_experts"),
 };

@@ -101,40 +101,45 @@
 
 /* A router, and experts that Hugging Face's checkpoints keep one by one ("experts.{e}"); mlx-lm
  * stacks them. prefix: the module, without the dot before it ("mlp"). */
-#define LB_ROWS_EXPERTS_AS(prefix, gate, up, down)                                            \
+#define LB_ROWS_EXPERTS_AS(prefix, gate, up, down) LB_ROWS_EXPERTS_FLAGS(prefix, gate, up, down, 0)
+#define LB_ROWS_EXPERTS_FLAGS(prefix, gate, up, down, flags_)                                 \
     LB_ROW3(LB_ROLE_FFN_GATE_EXPS, LB_N("model.layers.{b}." prefix ".experts.{e}." gate),     \
             LB_N("blk.{b}.ffn_gate_exps"),                                                    \
             LB_N("model.layers.{b}." prefix ".switch_mlp.gate_proj"), LB_RL_NONE,             \
-            LB_SUFFIX_WEIGHT, LB_ROW_EXPERT),                                                 \
+            LB_SUFFIX_WEIGHT, LB_ROW_EXPERT | (flags_)),                                      \
         LB_ROW3(LB_ROLE_FFN_UP_EXPS, LB_N("model.layers.{b}." prefix ".experts.{e}." up),     \
                 LB_N("blk.{b}.ffn_up_exps"),                                                  \
                 LB_N("model.layers.{b}." prefix ".switch_mlp.up_proj"), LB_RL_NONE,           \
-                LB_SUFFIX_WEIGHT, LB_ROW_EXPERT),                                             \
+                LB_SUFFIX_WEIGHT, LB_ROW_EXPERT | (flags_)),                                  \
         LB_ROW3(LB_ROLE_FFN_DOWN_EXPS, LB_N("model.layers.{b}." prefix ".experts.{e}." down), \
                 LB_N("blk.{b}.ffn_down_exps"),                                                \
                 LB_N("model.layers.{b}." prefix ".switch_mlp.down_proj"), LB_RL_NONE,         \
-                LB_SUFFIX_WEIGHT, LB_ROW_EXPERT)
-#define LB_ROWS_EXPERTS(prefix) LB_ROWS_EXPERTS_AS(prefix, "gate_proj", "up_proj", "down_proj")
+                LB_SUFFIX_WEIGHT, LB_ROW_EXPERT | (flags_))
+#define LB_ROWS_EXPERTS(prefix) LB_ROWS_EXPERTS_OF(prefix, 0)
+/* flags: LB_ROW_OPTIONAL where another form comes first. */
+#define LB_ROWS_EXPERTS_OF(prefix, flags_) \
+    LB_ROWS_EXPERTS_FLAGS(prefix, "gate_proj", "up_proj", "down_proj", flags_)
 /* The same experts stacked, gate over up, as transformers 5 holds them in memory. */
-#define LB_ROWS_EXPERTS_STACKED(prefix)                                                       \
+#define LB_ROWS_EXPERTS_STACKED(prefix) LB_ROWS_EXPERTS_STACKED_OF(prefix, LB_ROW_OPTIONAL)
+#define LB_ROWS_EXPERTS_STACKED_OF(prefix, flags_)                                            \
     {.role = LB_ROLE_FFN_GATE_EXPS,                                                           \
      .hf = LB_N("model.layers.{b}." prefix ".experts.gate_up_proj"),                          \
      .gguf = LB_N("blk.{b}.ffn_gate_exps.weight"),                                            \
      .mlx = LB_N("model.layers.{b}." prefix ".switch_mlp.gate_proj.weight"),                  \
      .suffixes = LB_SUFFIX_NONE,                                                              \
-     .flags = LB_ROW_EXPERT | LB_ROW_OPTIONAL,                                                \
+     .flags = LB_ROW_EXPERT | (flags_),                                                       \
      .part = {LB_PART_FIRST, LB_PART_ALL, LB_PART_ALL}},                                      \
         {.role = LB_ROLE_FFN_UP_EXPS,                                                         \
          .hf = LB_N("model.layers.{b}." prefix ".experts.gate_up_proj"),                      \
          .gguf = LB_N("blk.{b}.ffn_up_exps.weight"),                                          \
          .mlx = LB_N("model.layers.{b}." prefix ".switch_mlp.up_proj.weight"),                \
          .suffixes = LB_SUFFIX_NONE,                                                          \
-         .flags = LB_ROW_EXPERT | LB_ROW_OPTIONAL,                                            \
+         .flags = LB_ROW_EXPERT | (flags_),                                                   \
          .part = {LB_PART_SECOND, LB_PART_ALL, LB_PART_ALL}},                                 \
         LB_ROW3(LB_ROLE_FFN_DOWN_EXPS, LB_N("model.layers.{b}." prefix ".experts.down_proj"), \
                 LB_N("blk.{b}.ffn_down_exps.weight"),                                         \
                 LB_N("model.layers.{b}." prefix ".switch_mlp.down_proj.weight"), LB_RL_NONE,  \
-                LB_SUFFIX_NONE, LB_ROW_EXPERT | LB_ROW_OPTIONAL)
+                LB_SUFFIX_NONE, LB_ROW_EXPERT | (flags_))
 #define LB_ROW_ROUTER(hf_)                                                                \
     LB_ROW(LB_ROLE_FFN_ROUTER, hf_, "blk.{b}.ffn_gate_inp", LB_RL_NONE, LB_SUFFIX_WEIGHT, \
            LB_ROW_GGUF_F32)

@@ -9,6 +9,7 @@
 #include <stdio.h>
 
 #define KEY_BYTES_MAX 128
+#define LAYERS_MAX 65536 /* as in config_back.c */
 
 typedef struct writer {
     const lb_arch *arch;
@@ -388,6 +389,60 @@ static lb_status put_mtp(const writer *w, const lb_arch_kv *row, const lb_json *
     return put_u32(w, row->key, n, err);
 }
 
+static lb_status put_sections(const writer *w, const lb_arch_kv *row, const lb_json *v,
+                              lb_err *err) {
+    char buf[KEY_BYTES_MAX];
+    i32 list[4] = {0};
+    u64 n = 0;
+    i64 x;
+    if (is_set(v) == (row->fallback != NULL))
+        return LB_OK;
+    for (const char *s = row->fallback; s && *s && n < LB_LEN(list);) {
+        size_t len = strcspn(s, "|");
+        u64 u = 0;
+        (void)lb_str_to_u64((lb_str){s, len}, &u);
+        list[n++] = (i32)u;
+        s += len + (s[len] == '|');
+    }
+    for (const lb_json *e = is_set(v) ? v->first : NULL; e && n < LB_LEN(list); e = e->next) {
+        if (!lb_json_as_i64(e, &x) || x < 0 || x > INT32_MAX)
+            return lb_fail(err, LB_E_FORMAT, "config.json: '%s' is not a list of numbers",
+                           row->names + 1);
+        list[n++] = (i32)x;
+    }
+    return lb_meta_set_array(w->out, full_key(w, row->key, buf), LB_GGUF_I32, LB_LEN(list), list,
+                             err);
+}
+
+/* gguf_writer.py: a list of booleans. */
+static lb_status put_recurrent(const writer *w, const lb_arch_kv *row, const lb_json *v,
+                               lb_err *err) {
+    char buf[KEY_BYTES_MAX];
+    lb_arena scratch = {0};
+    lb_str kind;
+    u64 n = 0, n_layers;
+    if (!is_set(v))
+        return LB_OK;
+    LB_TRY(lb_arch_pick_u64(w->n, "num_hidden_layers", &n_layers, err));
+    if (v->type != LB_JARRAY || v->n != n_layers)
+        return lb_fail(err, LB_E_FORMAT, "config.json: '%s' is not a list of %llu layers",
+                       row->names, (unsigned long long)n_layers);
+    u64 n_mtp = count_mtp(w);
+    if (n_mtp > LAYERS_MAX)
+        return lb_fail(err, LB_E_LIMIT,
+                       "config.json: more than %d layers of multi-token prediction", LAYERS_MAX);
+    u8 *recurrent = lb_arena_push_array(&scratch, v->n + n_mtp, 1, 1); /* those have attention */
+    if (!recurrent)
+        return lb_fail(err, LB_E_NOMEM, "config.json: out of memory");
+    for (const lb_json *e = v->first; e; e = e->next)
+        recurrent[n++] = lb_json_as_str(e, &kind) && lb_str_eq_c(kind, "linear_attention");
+    memset(recurrent + n, 0, n_mtp);
+    lb_status st = lb_meta_set_array(w->out, full_key(w, row->key, buf), LB_GGUF_BOOL, n + n_mtp,
+                                     recurrent, err);
+    lb_arena_deinit(&scratch);
+    return st;
+}
+
 static lb_status check_refused(const writer *w, const lb_arch_kv *row, const lb_json *v,
                                lb_err *err) {
     u64 n_layers = 0;
@@ -663,6 +718,8 @@ static put_fn *const put[] = {
     [LB_KV_MSCALE] = check_mscale,
     [LB_KV_BY_TYPE] = put_by_type,
     [LB_KV_FF_SIZE] = put_ff_size,
+    [LB_KV_SECTIONS] = put_sections,
+    [LB_KV_RECURRENT] = put_recurrent,
 };
 
 static lb_status put_row(const writer *w, const lb_arch_kv *row, lb_err *err) {

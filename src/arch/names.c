@@ -95,7 +95,30 @@ const lb_arch_tensor *lb_arch_value_row(const lb_arch *a, const lb_arch_tensor *
 
 bool lb_arch_part_is_woven(lb_part part) {
     return part == LB_PART_GROUP_Q || part == LB_PART_GROUP_K || part == LB_PART_GROUP_V ||
-           part == LB_PART_EVEN || part == LB_PART_ODD;
+           part == LB_PART_EVEN || part == LB_PART_ODD ||
+           (part >= LB_PART_NET_Q && part <= LB_PART_NET_Z);
+}
+
+/* q, k and v of linear attention, one after the other or, with a gate, group by group. */
+static bool ssm_part(lb_part part, const lb_hparams *hp, u64 n_rows, lb_part_rows *out) {
+    u64 groups = hp->ssm_groups, state = hp->ssm_state, keys, all;
+    if (groups == 0 || state == 0 || hp->ssm_inner == 0 || hp->ssm_inner % groups ||
+        !lb_mul_u64(groups, state, &keys) || !lb_add_u64(keys, keys, &all) ||
+        !lb_add_u64(all, hp->ssm_inner, &all))
+        return false;
+    u64 values = hp->ssm_inner / groups;
+    if (part <= LB_PART_SSM_V) {
+        u64 from = part == LB_PART_SSM_Q ? 0 : part == LB_PART_SSM_K ? keys : 2 * keys;
+        *out = (lb_part_rows){from, 1, 1, part == LB_PART_SSM_V ? hp->ssm_inner : keys};
+        return all == n_rows;
+    }
+    u64 from = part == LB_PART_NET_Q   ? 0
+               : part == LB_PART_NET_K ? state
+               : part == LB_PART_NET_V ? 2 * state
+                                       : 2 * state + values;
+    u64 run = part <= LB_PART_NET_K ? state : values;
+    *out = (lb_part_rows){from, run, n_rows / groups, run * groups};
+    return lb_add_u64(all, hp->ssm_inner, &all) && all == n_rows;
 }
 
 lb_status lb_arch_part_rows(lb_part part, const lb_hparams *hp, u64 n_rows, lb_part_rows *out,
@@ -149,6 +172,9 @@ lb_status lb_arch_part_rows(lb_part part, const lb_hparams *hp, u64 n_rows, lb_p
         *out = part == LB_PART_NOPE ? (lb_part_rows){0, 1, 1, hp->nope_dim}
                                     : (lb_part_rows){hp->nope_dim, 1, 1, hp->value_dim};
         return LB_OK;
+    default:
+        if (ssm_part(part, hp, n_rows, out))
+            return LB_OK;
     }
     return lb_fail(err, LB_E_FORMAT, "%llu rows do not divide into the parts that the config says",
                    (unsigned long long)n_rows);
@@ -373,6 +399,10 @@ lb_status lb_arch_seen_check(const lb_arch *a, const lb_hparams *hp, const lb_ar
         if ((row->flags & LB_ROW_OPTIONAL) || name.len == 0)
             continue;
         u64 want = has_hole(name, "{b}") ? hp->n_layers : 1, have = seen->count[row->role];
+        if (row->flags & LB_ROW_RECURRENT)
+            want = hp->n_recurrent;
+        if (row->flags & LB_ROW_ATTENTION)
+            want -= hp->n_recurrent;
         u64 per_layer = has_hole(name, "{e}") ? lb_arch_n_stack(row, hp) : 1;
         if (row->flags & LB_ROW_OWN_KV)
             want -= LB_MIN(want, hp->n_kv_shared);

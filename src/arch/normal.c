@@ -259,6 +259,8 @@ static bool fill_layers(const lb_arch *a, lb_json *c, bool raw, lb_arena *s, boo
     for (u64 i = 0; i < n && !*oom; i++)
         *oom = !lb_json_push(list, literal(s, a->layer_indices ? indexed(a, c, i)
                                                                : layer_entry(l, rule, period, i)));
+    if (l->rule && (a->flags & LB_ARCH_TAKES_RULE) && !raw)
+        lb_json_remove(c, l->rule);
     *oom = *oom || !lb_json_set(s, c, l->list, list);
     return !*oom;
 }
@@ -713,11 +715,64 @@ static lb_status first_layer(const lb_arch *a, const lb_arch_normal *n, lb_hpara
     return LB_OK;
 }
 
+/* A key of the metadata of layers of linear attention from its row. */
+static lb_status linear_u64(const lb_arch *a, const lb_arch_normal *n, const char *key, u64 *out,
+                            lb_err *err) {
+    for (u32 i = 0; i < a->n_kv; i++) {
+        u64 by;
+        if (a->kv[i].op != LB_KV_PRODUCT || strcmp(a->kv[i].key, key) != 0)
+            continue;
+        LB_TRY(lb_arch_pick_u64(n, a->kv[i].names, out, err));
+        LB_TRY(lb_arch_pick_u64(n, a->kv[i].of, &by, err));
+        if (lb_mul_u64(*out, by, out))
+            return LB_OK;
+        return lb_fail(err, LB_E_FORMAT, "config.json: '%s' is too large", a->kv[i].names);
+    }
+    return row_u64(a, n, key, true, out, err);
+}
+
+static lb_status check_linear(const lb_hparams *hp, const char *where, lb_err *err) {
+    if (hp->ssm_heads % hp->ssm_groups == 0 && hp->ssm_inner % hp->ssm_heads == 0 &&
+        hp->n_recurrent <= hp->n_layers)
+        return LB_OK;
+    return lb_fail(err, LB_E_FORMAT,
+                   "%s: %llu heads of keys with %llu heads of values in %llu channels make no "
+                   "linear attention",
+                   where, (unsigned long long)hp->ssm_groups, (unsigned long long)hp->ssm_heads,
+                   (unsigned long long)hp->ssm_inner);
+}
+
+static u64 count_recurrent(u64 n_layers, u64 interval) {
+    return interval ? n_layers - n_layers / interval : n_layers;
+}
+
+/* Sizes of linear attention and which layers have it: the list, or all but every so many-th. */
+static lb_status read_linear(const lb_arch *a, const lb_arch_normal *n, lb_hparams *hp,
+                             lb_err *err) {
+    u64 interval = 4;
+    lb_str kind;
+    if (!lb_arch_has_recurrent(a))
+        return LB_OK;
+    LB_TRY(linear_u64(a, n, "ssm.group_count", &hp->ssm_groups, err));
+    LB_TRY(linear_u64(a, n, "ssm.time_step_rank", &hp->ssm_heads, err));
+    LB_TRY(linear_u64(a, n, "ssm.state_size", &hp->ssm_state, err));
+    LB_TRY(linear_u64(a, n, "ssm.inner_size", &hp->ssm_inner, err));
+    const lb_json *types = lb_arch_pick(n, "layer_types");
+    lb_json_as_u64(lb_arch_pick(n, "full_attention_interval"), &interval);
+    hp->n_recurrent = count_recurrent(hp->n_layers, interval);
+    if (types && types->type == LB_JARRAY) {
+        hp->n_recurrent = 0;
+        for (const lb_json *t = types->first; t; t = t->next)
+            hp->n_recurrent += lb_json_as_str(t, &kind) && lb_str_eq_c(kind, "linear_attention");
+    }
+    return check_linear(hp, "config.json", err);
+}
+
 static lb_status read_hparams(const lb_arch *a, const lb_arch_normal *n, lb_hparams *hp,
                               lb_err *err) {
     LB_TRY(row_u64(a, n, "block_count", true, &hp->n_layers, err));
     LB_TRY(row_u64(a, n, "embedding_length", true, &hp->n_embd, err));
-    LB_TRY(row_u64(a, n, "feed_forward_length", true, &hp->n_ff, err));
+    LB_TRY(row_u64(a, n, "feed_forward_length", !lb_arch_has_experts(a), &hp->n_ff, err));
     LB_TRY(row_u64(a, n, "attention.head_count", true, &hp->n_head, err));
     LB_TRY(lb_arch_pick_u64(n, "vocab_size", &hp->n_vocab, err));
     hp->n_head_kv = hp->n_head;
@@ -732,6 +787,7 @@ static lb_status read_hparams(const lb_arch *a, const lb_arch_normal *n, lb_hpar
     }
     LB_TRY(read_mtp(a, n, &hp->n_mtp, err));
     LB_TRY(latent_dims(a, n, hp, err));
+    LB_TRY(read_linear(a, n, hp, err));
     lb_json_as_u64(lb_arch_pick(n, "max_position_embeddings|n_ctx|n_positions"), &hp->n_ctx);
     lb_json_as_bool(lb_arch_pick(n, "tie_word_embeddings"), &hp->tied);
     lb_json_as_u64(lb_arch_pick(n, "num_kv_shared_layers"), &hp->n_kv_shared);
@@ -761,6 +817,8 @@ lb_status lb_arch_from_config(const lb_json *config, const lb_arch **out, lb_hpa
     if (st == LB_OK && outer && outer->tied_by_tensors)
         hp->may_tie = may_tie(outer, config, &scratch);
     hp->headless = lb_str_ends(class_name, LB_STR("Model"));
+    if (st == LB_OK && !outer && (*out)->mlx_outer)
+        hp->mlx_outer = (*out)->outers;
     lb_arena_deinit(&scratch);
     return st;
 }
@@ -810,6 +868,27 @@ static lb_status meta_heads(const lb_gguf_meta *m, lb_str arch, const char *key,
     return LB_OK;
 }
 
+/* Without its two keys the loader takes every fourth layer for one of attention. */
+static lb_status linear_of_gguf(const lb_arch *a, const lb_gguf_meta *meta, lb_str arch,
+                                lb_hparams *hp, lb_err *err) {
+    const lb_gguf_kv *list = lb_meta_find_arch(meta, arch, "attention.recurrent_layers");
+    u64 interval = 4, flag;
+    if (!lb_arch_has_recurrent(a))
+        return LB_OK;
+    LB_TRY(meta_u64(meta, arch, "ssm.group_count", &hp->ssm_groups, err));
+    LB_TRY(meta_u64(meta, arch, "ssm.time_step_rank", &hp->ssm_heads, err));
+    LB_TRY(meta_u64(meta, arch, "ssm.state_size", &hp->ssm_state, err));
+    LB_TRY(meta_u64(meta, arch, "ssm.inner_size", &hp->ssm_inner, err));
+    lb_kv_as_u64(lb_meta_find_arch(meta, arch, "full_attention_interval"), &interval);
+    hp->n_recurrent = count_recurrent(hp->n_layers, interval);
+    if (list && list->type == LB_GGUF_ARRAY) {
+        hp->n_recurrent = 0;
+        for (u64 i = 0; i < list->n && i < hp->n_layers; i++)
+            hp->n_recurrent += lb_kv_elem_u64(list, i, &flag) && flag;
+    }
+    return check_linear(hp, "GGUF metadata", err);
+}
+
 lb_status lb_arch_from_gguf(const lb_gguf_meta *meta, bool has_output, const lb_arch **out,
                             lb_hparams *hp, lb_err *err) {
     lb_str arch;
@@ -826,6 +905,7 @@ lb_status lb_arch_from_gguf(const lb_gguf_meta *meta, bool has_output, const lb_
     *out = lb_arch_by_gguf(meta, arch, hp->n_expert != 0);
     if (!*out)
         return lb_arch_unknown(err, "GGUF metadata: the architecture", arch);
+    hp->mlx_outer = (*out)->mlx_outer ? (*out)->outers : NULL;
     LB_TRY(meta_u64(meta, arch, "block_count", &hp->n_layers, err));
     if (lb_arch_mtp_kv(*out)) { /* they are counted in */
         lb_kv_as_u64(lb_meta_find_arch(meta, arch, lb_arch_mtp_kv(*out)->key), &hp->n_mtp);
@@ -836,7 +916,8 @@ lb_status lb_arch_from_gguf(const lb_gguf_meta *meta, bool has_output, const lb_
         hp->n_layers -= hp->n_mtp;
     }
     LB_TRY(meta_u64(meta, arch, "embedding_length", &hp->n_embd, err));
-    LB_TRY(meta_u64(meta, arch, "feed_forward_length", &hp->n_ff, err));
+    if (!hp->n_expert || lb_meta_find_arch(meta, arch, "feed_forward_length"))
+        LB_TRY(meta_u64(meta, arch, "feed_forward_length", &hp->n_ff, err));
     LB_TRY(meta_u64(meta, arch, "attention.head_count", &hp->n_head, err));
     lb_kv_as_u64(lb_meta_find_arch(meta, arch, "context_length"), &hp->n_ctx);
     hp->n_head_kv = hp->n_head;
@@ -847,6 +928,7 @@ lb_status lb_arch_from_gguf(const lb_gguf_meta *meta, bool has_output, const lb_
         LB_TRY(meta_u64(meta, arch, "attention.key_length", &hp->head_dim, err));
     LB_TRY(latent_dims_of_gguf(*out, meta, arch, hp, err));
     lb_kv_as_u64(lb_meta_find_arch(meta, arch, "attention.shared_kv_layers"), &hp->n_kv_shared);
+    LB_TRY(linear_of_gguf(*out, meta, arch, hp, err));
     const lb_gguf_kv *tokens = lb_meta_find(meta, "tokenizer.ggml.tokens");
     if (tokens && tokens->type == LB_GGUF_ARRAY)
         hp->n_vocab = tokens->n;

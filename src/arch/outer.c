@@ -198,7 +198,8 @@ lb_str lb_arch_inner_name(const lb_hparams *hp, lb_str name, lb_arena *perm) {
 }
 
 lb_str lb_arch_outer_name(const lb_hparams *hp, lb_world world, lb_str name, lb_arena *perm) {
-    const lb_arch_prefix *p = hp->outer ? &hp->outer->mlx : NULL;
+    const lb_arch_outer *o = hp->outer ? hp->outer : hp->mlx_outer;
+    const lb_arch_prefix *p = o ? &o->mlx : NULL;
     if (!p || world != LB_WORLD_MLX || !lb_str_starts(name, p->row))
         return name;
     return joined(p->stored, lb_str_sub(name, p->row.len, name.len), perm);

@@ -49,7 +49,7 @@ typedef enum lb_status {
 #undef LB_ERR
 } lb_status;
 
-#define LB_ERR_MSG_MAX 512
+#define LB_ERR_MSG_MAX 1024
 
 typedef struct lb_err {
     lb_status code;

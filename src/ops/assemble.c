@@ -136,6 +136,27 @@ static lb_status add_fused(grouping *g, u32 tensor, lb_err *err) {
     return add_ref(g, to, tensor, LB_NO_INDEX, err);
 }
 
+static bool same_part(const lb_arch_tensor *row, lb_world from, lb_world to) {
+    return !(row->flags & LB_ROW_HF_CODES) && row->part[from] != LB_PART_ALL &&
+           row->part[from] == row->part[to] &&
+           lb_arch_is_stacked(row, from) == lb_arch_is_stacked(row, to) &&
+           lb_arch_row_relayout(row, from) == LB_RL_NONE &&
+           lb_arch_row_relayout(row, to) == LB_RL_NONE;
+}
+
+/* Whether the weight holds the same parts in both worlds: it goes over in one piece. */
+static bool same_parts(const grouping *g, const lb_ctensor *t) {
+    const lb_ctensors *c = g->out->source;
+    u32 n_rows;
+    const lb_arch_tensor *rows = lb_arch_rows(c->arch, &n_rows);
+    lb_str name = lb_arch_row_name(t->match.row, c->world);
+    for (u32 i = 0; i < n_rows; i++)
+        if (lb_str_eq(lb_arch_row_name(&rows[i], c->world), name) &&
+            !same_part(&rows[i], c->world, g->out->world))
+            return false;
+    return true;
+}
+
 static lb_status add_known(grouping *g, u32 tensor, lb_err *err) {
     const lb_ctensor *t = &g->out->source->tensors[tensor];
     lb_arch_match m = t->match;
@@ -149,7 +170,7 @@ static lb_status add_known(grouping *g, u32 tensor, lb_err *err) {
                        lb_arch_name(g->out->source->arch));
     if (lb_arch_is_left_out(&m, g->out->world, &g->out->source->hp))
         return leave_out(g, tensor, err);
-    if (same_fusion(g, t))
+    if (same_fusion(g, t) || same_parts(g, t))
         return add_fused(g, tensor, err);
     bool each = t->n_stack > 1 && !whole_stack(g, t);
     bool stacked = lb_arch_is_stacked(m.row, g->out->world);
@@ -351,6 +372,13 @@ void lb_assembly_deinit(lb_assembly *a) {
 
 /* ---- making ---- */
 
+/* Also where both hold the same instead of a value. */
+static bool same_form(const lb_assembly *a, const lb_ctensor *t) {
+    return same_relayout(a, t) ||
+           lb_relayout_same_change(lb_arch_row_relayout(row_in(a, t), a->world),
+                                   lb_arch_row_relayout(t->match.row, a->source->world));
+}
+
 static lb_status make_piece(const lb_assembly *a, const lb_made_of *m, const lb_made_ref *r,
                             lb_piece *x, lb_err *err) {
     lb_plan *p = a->plan;
@@ -360,15 +388,15 @@ static lb_status make_piece(const lb_assembly *a, const lb_made_of *m, const lb_
         lb_ctensor_stored(p, c, t, x);
         return LB_OK;
     }
-    bool woven = t->known && lb_arch_part_is_woven((lb_part)row_in(a, t)->part[a->world]);
-    if (t->known && same_relayout(a, t))
-        return lb_ctensor_slice(p, c, t, r->expert, woven, x, err);
-    lb_relayout_in in = {&p->graph, &c->hp, LB_RL_NONE, 0, m->name};
-    if (t->known) {
+    lb_relayout_in in = {&p->graph, &c->hp, LB_RL_NONE, t->match.suffix, m->name};
+    if (t->known)
         in.op = lb_arch_row_relayout(row_in(a, t), a->world);
-        in.suffix = t->match.suffix;
-    }
-    LB_TRY(lb_ctensor_piece(p, c, t, r->expert, woven || lb_relayout_moves_rows(in.op), x, err));
+    /* a vector whose rows are moved, here or between the parts, is read as a column */
+    bool column = t->known && (lb_relayout_moves_rows(in.op) ||
+                               lb_arch_part_is_woven((lb_part)row_in(a, t)->part[a->world]));
+    if (t->known && same_form(a, t))
+        return lb_ctensor_slice(p, c, t, r->expert, column, x, err);
+    LB_TRY(lb_ctensor_piece(p, c, t, r->expert, column, x, err));
     if (x->changed) { /* the way back was computed: are the original bytes kept beside? */
         const lb_weight *w;
         LB_TRY(lb_ctensor_original(c, t, &p->perm, &w, err));

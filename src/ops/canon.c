@@ -41,7 +41,9 @@ static lb_str full_name(const lb_arch_match *m, lb_arena *perm) {
         [LB_PART_V] = "[v]",       [LB_PART_GROUP_Q] = "[q]",   [LB_PART_GROUP_K] = "[k]",
         [LB_PART_GROUP_V] = "[v]", [LB_PART_FIRST] = "[first]", [LB_PART_SECOND] = "[second]",
         [LB_PART_EVEN] = "[even]", [LB_PART_ODD] = "[odd]",     [LB_PART_NOPE] = "[k]",
-        [LB_PART_VALUE] = "[v]"};
+        [LB_PART_VALUE] = "[v]",   [LB_PART_SSM_Q] = "[q]",     [LB_PART_SSM_K] = "[k]",
+        [LB_PART_SSM_V] = "[v]",   [LB_PART_NET_Q] = "[q]",     [LB_PART_NET_K] = "[k]",
+        [LB_PART_NET_V] = "[v]",   [LB_PART_NET_Z] = "[z]"};
     const char *part = parts[m->row->part[LB_WORLD_HF]];
     lb_str name = lb_arch_tensor_name(m->row, LB_WORLD_HF, m, perm);
     bool stacked = lb_arch_is_stacked(m->row, LB_WORLD_HF) && m->expert != LB_NO_INDEX;
@@ -63,7 +65,8 @@ static lb_arch_match first_form(const lb_canon *c, const lb_arch_match *m) {
     lb_arch_match first = *m;
     lb_str stem = gguf_stem(m->row);
     for (u32 i = 0; i < n && stem.len && &rows[i] != m->row; i++)
-        if (rows[i].role == m->row->role && lb_str_eq(gguf_stem(&rows[i]), stem)) {
+        if (rows[i].role == m->row->role && !((rows[i].flags ^ m->row->flags) & LB_ROW_MTP) &&
+            lb_str_eq(gguf_stem(&rows[i]), stem)) {
             first.row = &rows[i];
             if (m->suffix == LB_SUFFIX_NONE && stem.len != m->row->gguf.len &&
                 (rows[i].suffixes & LB_SUFFIX_WEIGHT))
@@ -71,6 +74,23 @@ static lb_arch_match first_form(const lb_canon *c, const lb_arch_match *m) {
             break;
         }
     return first;
+}
+
+/* How the world holds what it is. */
+static void set_layout(const lb_canon *c, const lb_arch_match *m, lb_canon_weight *out) {
+    lb_relayout r = lb_arch_row_relayout(m->row, c->world);
+    u64 rows, cols;
+    if (c->world == LB_WORLD_GGUF)
+        out->heads = lb_arch_relayout_heads(r, &c->hparams);
+    if (m->suffix != LB_SUFFIX_BIAS)
+        out->change = lb_relayout_change(r);
+    lb_shape_matrix(&out->shape, &rows, &cols);
+    if (out->shape.rank == 1)
+        rows = cols;
+    bool by_cols = lb_relayout_moves_cols(r);
+    bool moved = lb_relayout_order(r, &c->hparams, by_cols ? cols : rows, &out->order);
+    out->moved = moved && !by_cols;
+    out->moved_cols = moved && by_cols;
 }
 
 /* The canonical tensor of one row; of a stack, of one expert. */
@@ -91,10 +111,7 @@ static lb_status one(const lb_canon *c, const lb_arch_match *m, lb_arena *perm,
                       m->suffix != LB_SUFFIX_BIAS && out->shape.rank == 2;
     if (out->transposed)
         out->shape = (lb_shape){.rank = 2, .dim = {out->shape.dim[1], out->shape.dim[0]}};
-    if (c->world == LB_WORLD_GGUF) {
-        out->heads = lb_arch_relayout_heads(m->row->relayout, &c->hparams);
-        out->plus_one = m->row->relayout == LB_RL_ADD_ONE && m->suffix != LB_SUFFIX_BIAS;
-    }
+    set_layout(c, m, out);
     return LB_OK;
 }
 
@@ -112,6 +129,7 @@ static lb_status cut(const lb_canon *c, const lb_weight *w, const lb_arch_match 
         shape.rank--;
         memmove(shape.dim, w->shape.dim + 1, shape.rank * sizeof shape.dim[0]);
     }
+    lb_relayout_shape(lb_arch_row_relayout(m->row, c->world), &shape);
     lb_shape_matrix(&shape, &rows, &cols);
     if (shape.rank == 1)
         rows = cols;
@@ -127,7 +145,7 @@ static lb_status cut(const lb_canon *c, const lb_weight *w, const lb_arch_match 
             bool by_cols = of != LB_PART_ALL && shape.rank == 2 &&
                            lb_arch_row_relayout(x.row, c->world) == LB_RL_TRANSPOSE;
             if (lb_arch_part_rows(of, &c->hparams, by_cols ? cols : rows, &part, NULL) != LB_OK ||
-                shape.rank > 2 || (by_cols && part.run != 1)) {
+                (shape.rank > 2 && shape.dim[0] != rows) || (by_cols && part.run != 1)) {
                 *n = 1;
                 return LB_OK;
             }
@@ -143,6 +161,7 @@ static lb_status cut(const lb_canon *c, const lb_weight *w, const lb_arch_match 
                 continue;
             }
             out[k] = (lb_canon_weight){.weight = out[0].weight,
+                                       .channels = shape.rank > 2 ? rows : 0,
                                        .name = w->name,
                                        .shape = shape,
                                        .first_row = e * rows + part.from,

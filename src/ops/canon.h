@@ -7,6 +7,7 @@
 #include "arch/arch.h"
 #include "base/base.h"
 #include "base/mem.h"
+#include "ops/relayout.h"
 #include "tensor/source.h"
 
 typedef struct lb_canon {
@@ -26,9 +27,11 @@ typedef struct lb_canon_weight {
     u64 channels;           /* rows, whatever the dimensions behind the first; 0: as stored */
     u64 col_from, col_step; /* then every col_step-th of the canonical rows; 0: all */
     u64 heads;              /* rows of so many heads are interleaved as stored; 0: in order */
-    bool plus_one;          /* stored as value + 1 */
-    bool cut_vocab;         /* rows beyond the tokenizer's may be missing in GGUF */
-    bool may_lack;          /* other formats compute it or leave it out */
+    bool moved, moved_cols; /* rows (columns) stand in another order: canonical i at `order` of i */
+    lb_strides order;
+    lb_change change; /* what is stored instead of a value */
+    bool cut_vocab;   /* rows beyond the tokenizer's may be missing in GGUF */
+    bool may_lack;    /* other formats compute it or leave it out */
 } lb_canon_weight;
 
 /* Never fails for an unknown architecture: *out then knows none. LB_E_NOMEM, LB_E_FORMAT for a

@@ -310,9 +310,24 @@ static lb_status target_dtype(lb_conv *c, const lb_assembly *a, const lb_made_of
     return LB_OK;
 }
 
+/* What mlx-lm's form of a value cannot give back has no place beside it in its folders. */
+static lb_status check_loss(lb_conv *c, const lb_assembly *a, const lb_made_of *m, lb_err *err) {
+    const lb_ctensor *t = m->first;
+    if (m->stored || !t->known)
+        return LB_OK;
+    const char *loss = lb_ctensor_loss(&c->canon, t, a->world);
+    if (loss && c->o->w.lossless)
+        return lb_fail(err, LB_E_UNSUPPORTED, "--lossless: tensor '%.*s' would be %s",
+                       LB_FMT(m->name), loss);
+    if (loss && c->o->w.dry_run)
+        lb_conv_remark(c, "%.*s: %s", LB_FMT(m->name), loss);
+    return LB_OK;
+}
+
 static lb_status add_tensor(lb_conv *c, const lb_assembly *a, const lb_made_of *m, lb_err *err) {
     lb_out_tensor out = {.name = m->name};
     lb_made made;
+    LB_TRY(check_loss(c, a, m, err));
     u32 form;
     if (c->model.format == LB_FORMAT_MLX && lb_conv_keeps_codes(c, a, m, &form))
         return lb_conv_push_codes(c, a, m, form, err);

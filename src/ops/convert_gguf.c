@@ -257,12 +257,11 @@ static lb_status add_tensor(lb_conv *c, const lb_assembly *a, const lb_made_of *
     out.segments = made.segments;
     out.n_segments = made.n_segments;
     LB_TRY(note_dtype(c, m, out.dtype, notes, err));
-    bool sum = t->match.row->relayout == LB_RL_ADD_ONE && t->match.suffix != LB_SUFFIX_BIAS;
-    if (sum && c->o->w.dry_run)
-        lb_conv_remark(c, "%.*s: stored as value + 1 in f32; values below 2^-16 lose bits",
-                       LB_FMT(c->src->weights[t->weight].name));
+    const char *loss = lb_ctensor_loss(&c->canon, t, LB_WORLD_GGUF);
+    if (loss && c->o->w.dry_run)
+        lb_conv_remark(c, "%.*s: %s", LB_FMT(c->src->weights[t->weight].name), loss);
     LB_TRY(lb_conv_push(c, &out, err));
-    return sum && c->o->w.lossless ? keep_original(c, t, err) : LB_OK;
+    return loss && c->o->w.lossless ? keep_original(c, t, err) : LB_OK;
 }
 
 static lb_status side_json(lb_conv *c, const char *name, lb_json **out, lb_err *err) {

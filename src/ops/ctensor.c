@@ -101,6 +101,10 @@ static lb_status set_flat_stack(const lb_ctensors *c, const lb_weight *w, lb_cte
     return LB_OK;
 }
 
+static lb_relayout relayout_of(const lb_ctensors *c, const lb_ctensor *t) {
+    return t->known ? lb_arch_row_relayout(t->match.row, c->world) : LB_RL_NONE;
+}
+
 /* Rows, and matrices of a stack, of the weight. */
 static lb_status set_shape(const lb_ctensors *c, const lb_weight *w, lb_ctensor *t, lb_err *err) {
     u64 cols;
@@ -116,8 +120,7 @@ static lb_status set_shape(const lb_ctensors *c, const lb_weight *w, lb_ctensor 
     lb_shape_matrix(&t->shape, &t->matrix_rows, &cols);
     if (t->shape.rank == 1)
         t->matrix_rows = cols;
-    if (t->shape.rank && t->known &&
-        lb_relayout_by_channel(lb_arch_row_relayout(t->match.row, c->world)))
+    if (t->shape.rank && t->known && lb_relayout_by_channel(relayout_of(c, t)))
         t->matrix_rows = t->shape.dim[0];
     t->rows = (lb_part_rows){0, 1, 1, t->matrix_rows};
     if (!t->known || t->shape.rank == 0)
@@ -132,10 +135,10 @@ static lb_status set_shape(const lb_ctensors *c, const lb_weight *w, lb_ctensor 
     if (by_cols)
         t->shape.dim[1] = t->cols.n;
     if (t->rows.n != t->matrix_rows) {
-        t->shape.dim[0] = t->rows.n;
-        if (t->shape.rank > 2)
+        if (t->shape.dim[0] != t->matrix_rows)
             return lb_fail(err, LB_E_FORMAT, "tensor '%.*s' has more than two dimensions",
                            LB_FMT(w->name));
+        t->shape.dim[0] = t->rows.n;
     }
     return st;
 }
@@ -214,6 +217,13 @@ lb_status lb_ctensors_build(lb_plan *p, u32 source_index, lb_ctensors *c, lb_err
     }
     for (u64 i = 0; i < s->n_weights; i++)
         LB_TRY(add_tensor(p, c, (u32)i, err));
+    /* the name of that matrix is the one of q, k and v of attention in one, too */
+    if (c->seen.count[LB_ROLE_LINEAR_Q] > c->hp.n_recurrent)
+        return lb_fail(err, LB_E_FORMAT,
+                       "%llu layers have matrices of linear attention, the model has %llu such "
+                       "layers (files of this family made with --fuse-qkv are not supported)",
+                       (unsigned long long)c->seen.count[LB_ROLE_LINEAR_Q],
+                       (unsigned long long)c->hp.n_recurrent);
     if (c->arch && !c->seen.count[LB_ROLE_OUTPUT])
         c->hp.tied |= c->hp.may_tie;
     else
@@ -244,8 +254,7 @@ lb_status lb_ctensor_slice(lb_plan *p, const lb_ctensors *c, const lb_ctensor *t
     lb_graph *g = &p->graph;
     bool all = expert == LB_NO_INDEX || t->n_stack == 1;
     bool sliced = !all || t->rows.n != t->matrix_rows;
-    bool by_channel =
-        t->known && lb_relayout_by_channel(lb_arch_row_relayout(t->match.row, c->world));
+    bool by_channel = lb_relayout_by_channel(relayout_of(c, t));
     u64 n_elems;
     *out = (lb_piece){.shape = t->shape, .dtype = t->dtype};
     if (t->shape.rank == 1 && (sliced || keep_vector))
@@ -272,14 +281,18 @@ lb_status lb_ctensor_slice(lb_plan *p, const lb_ctensors *c, const lb_ctensor *t
 lb_status lb_ctensor_piece(lb_plan *p, const lb_ctensors *c, const lb_ctensor *t, u32 expert,
                            bool keep_vector, lb_piece *out, lb_err *err) {
     const lb_weight *w = &c->source->weights[t->weight];
-    lb_relayout_in in = {&p->graph, &c->hp, LB_RL_NONE, 0, w->name};
-    if (t->known) {
-        in.op = lb_arch_row_relayout(t->match.row, c->world);
-        in.suffix = t->match.suffix;
-    }
+    lb_relayout_in in = {&p->graph, &c->hp, relayout_of(c, t), t->known ? t->match.suffix : 0,
+                         w->name};
     LB_TRY(
         lb_ctensor_slice(p, c, t, expert, keep_vector || lb_relayout_moves_rows(in.op), out, err));
     return lb_relayout_apply(&in, true, out, err);
+}
+
+const char *lb_ctensor_loss(const lb_ctensors *c, const lb_ctensor *t, lb_world world) {
+    if (t->match.suffix == LB_SUFFIX_BIAS)
+        return NULL;
+    lb_relayout to = lb_arch_row_relayout(t->match.row, world);
+    return lb_relayout_same_change(relayout_of(c, t), to) ? NULL : lb_relayout_loss(to);
 }
 
 lb_node_id lb_piece_encode(lb_plan *p, const lb_ctensor *t, const lb_piece *x, lb_dtype dtype) {

@@ -67,6 +67,9 @@ lb_status lb_ctensor_slice(lb_plan *p, const lb_ctensors *c, const lb_ctensor *t
 /* Its canonical form. */
 lb_status lb_ctensor_piece(lb_plan *p, const lb_ctensors *c, const lb_ctensor *t, u32 expert,
                            bool keep_vector, lb_piece *out, lb_err *err);
+/* What of a known tensor's values another world's form cannot give back, for people; NULL: nothing.
+ */
+const char *lb_ctensor_loss(const lb_ctensors *c, const lb_ctensor *t, lb_world world);
 /* The stored weight as it is. */
 void lb_ctensor_stored(lb_plan *p, const lb_ctensors *c, const lb_ctensor *t, lb_piece *out);
 /* The encode node for a type: the stored bytes themselves where nothing changes. */

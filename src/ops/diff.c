@@ -256,13 +256,34 @@ static lb_status values_of(lb_values *v, const lb_source *s, const lb_canon_weig
         LB_TRY(lb_values_as_rows(v, c->channels, err));
     if (c->n_rows)
         LB_TRY(lb_values_slice(v, c->first_row, rows, err));
-    if (c->run)
-        LB_TRY(lb_values_runs(v, c->run, c->step, c->n_rows, err));
+    if (c->run) {
+        const lb_strides runs = {.run = c->run, .n = UINT64_MAX, .step = c->step};
+        LB_TRY(lb_values_order(v, &runs, c->n_rows, err));
+    }
+    if (c->moved) {
+        lb_values_as_column(v);
+        LB_TRY(lb_values_order(v, &c->order, v->n_rows, err));
+    }
+    if (c->moved_cols)
+        LB_TRY(lb_values_order_cols(v, &c->order, err));
     if (c->transposed)
         LB_TRY(lb_values_transpose(v, err));
     if (c->col_step)
         LB_TRY(lb_values_every(v, c->col_from, c->col_step, err));
     return lb_values_heads(v, c->heads, err);
+}
+
+/* The values of v as the other side has them. Sums are rounded as the reference and mlx-lm do: f16
+ * to f16 in GGUF, to the stored type in MLX. */
+static void make_alike(lb_values *v, const lb_canon_weight *own, const lb_canon_weight *other,
+                       const lb_values *there) {
+    bool gguf = there->source->format == LB_FORMAT_GGUF, as_it_is = own->change == other->change;
+    v->round = LB_F32;
+    if (other->change == LB_CHANGE_NONE || (as_it_is && gguf))
+        return;
+    v->add_one = !as_it_is && other->change == LB_CHANGE_ADD_ONE;
+    v->neg_exp = !as_it_is && other->change == LB_CHANGE_NEG_EXP;
+    v->round = !gguf ? there->codec.dtype : v->codec.dtype == LB_F16 ? LB_F16 : LB_F32;
 }
 
 static lb_status set_up_pair(pair *x, const side *a, u64 i, const side *b, u64 k, lb_err *err) {
@@ -275,8 +296,8 @@ static lb_status set_up_pair(pair *x, const side *a, u64 i, const side *b, u64 k
     row->shape_b = cb->shape;
     LB_TRY(values_of(&x->a, a->source, ca, err));
     LB_TRY(values_of(&x->b, b->source, cb, err));
-    x->a.add_one = cb->plus_one && !ca->plus_one;
-    x->b.add_one = ca->plus_one && !cb->plus_one;
+    make_alike(&x->a, ca, cb, &x->b);
+    make_alike(&x->b, cb, ca, &x->a);
     if (ca->shape.rank == 1 && x->a.n_cols != x->b.n_cols) {
         lb_values_as_column(&x->a);
         lb_values_as_column(&x->b);

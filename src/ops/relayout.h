@@ -36,6 +36,17 @@ bool lb_relayout_by_channel(lb_relayout r);
  * apart.
  */
 void lb_relayout_shape(lb_relayout r, lb_shape *shape);
+bool lb_relayout_moves_cols(lb_relayout r);
+/* Where row i (or column, if those are moved) of the canonical matrix of n stands in the world's,
+ * of a relayout that moves heads of values. False: in its place. */
+bool lb_relayout_order(lb_relayout r, const lb_hparams *hp, u64 n, lb_strides *out);
+/* What the world holds instead of a value; ADD_ONE_F32: also ADD_ONE. */
+typedef enum lb_change { LB_CHANGE_NONE, LB_CHANGE_ADD_ONE, LB_CHANGE_NEG_EXP } lb_change;
+lb_change lb_relayout_change(lb_relayout r);
+/* Whether one change of values makes both: between these two worlds nothing changes. */
+bool lb_relayout_same_change(lb_relayout a, lb_relayout b);
+/* What the change of values cannot give back, for people; NULL: it is exactly invertible. */
+const char *lb_relayout_loss(lb_relayout r);
 /* canonical -> the world's form, or with inverse back. Changes p->node, p->shape, p->values. */
 lb_status lb_relayout_apply(const lb_relayout_in *in, bool inverse, lb_piece *p, lb_err *err);
 

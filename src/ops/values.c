@@ -45,17 +45,38 @@ lb_status lb_values_as_rows(lb_values *v, u64 n_rows, lb_err *err) {
     return LB_OK;
 }
 
-lb_status lb_values_runs(lb_values *v, u64 run, u64 step, u64 n_rows, lb_err *err) {
-    u64 last;
-    if (run == step || n_rows == 0)
-        return LB_OK;
-    if (run == 0 || !lb_mul_u64((n_rows - 1) / run, step, &last) ||
-        !lb_add_u64(last, (n_rows - 1) % run, &last) || last >= v->n_rows)
+/* Whether n positions lie in n_in; those of the last run bound the others. */
+static bool order_fits(const lb_strides *s, u64 n, u64 n_in) {
+    u64 runs, inner, outer, last;
+    if (s->run == 0 || s->n == 0)
+        return false;
+    if (n == 0)
+        return true;
+    runs = (n - 1) / s->run;
+    return lb_mul_u64(LB_MIN(runs, s->n - 1), s->step, &inner) &&
+           lb_mul_u64(runs / s->n, s->jump, &outer) && lb_add_u64(inner, outer, &last) &&
+           lb_add_u64(last, s->from, &last) && lb_add_u64(last, LB_MIN(n, s->run) - 1, &last) &&
+           last < n_in;
+}
+
+lb_status lb_values_order(lb_values *v, const lb_strides *order, u64 n_rows, lb_err *err) {
+    if (n_rows > 1)
+        lb_values_as_column(v);
+    if (!order_fits(order, n_rows, v->n_rows))
         return lb_fail(err, LB_E_FORMAT, "weight '%.*s': its parts are not all in it",
                        LB_FMT(v->weight->name));
-    v->run = run;
-    v->step = step;
+    v->moved = true;
+    v->order = *order;
     v->n_rows = n_rows;
+    return LB_OK;
+}
+
+lb_status lb_values_order_cols(lb_values *v, const lb_strides *order, lb_err *err) {
+    if (!order_fits(order, v->n_cols, v->n_cols))
+        return lb_fail(err, LB_E_FORMAT, "weight '%.*s': its heads are not all in it",
+                       LB_FMT(v->weight->name));
+    v->moved_cols = true;
+    v->order = *order;
     return LB_OK;
 }
 
@@ -144,6 +165,8 @@ void lb_values_cut_init(lb_values_cut *c, const lb_values *a, const lb_values *b
         c->tile_cols = LB_MIN(TILE_SIDE, c->n_cols);
     } else if (keep > 1)
         c->tile_rows = LB_MAX(c->tile_rows / keep, (u64)1) * keep;
+    else if (a->moved_cols || (b && b->moved_cols))
+        c->tile_cols = c->n_cols;
     else if (c->n_cols > LB_VALUES_TILE)
         c->tile_cols = LB_VALUES_TILE;
     c->tiles_per_row = lb_ceil_div_u64(c->n_cols, c->tile_cols);
@@ -202,6 +225,11 @@ static u64 decode_scratch(const lb_values *v, const lb_values_tile *t) {
                                : lb_codec_scratch_elems(&v->codec, t->nr * t->nc);
 }
 
+/* Bytes at the front of the scratch where values lie that are moved then. */
+static u64 moved_bytes(const lb_values *v, u64 n_elems) {
+    return v->head_rows || v->transposed || v->moved_cols ? aligned(n_elems * sizeof(float)) : 0;
+}
+
 u64 lb_values_scratch_bytes(const lb_values *v, const lb_values_cut *c) {
     lb_values_tile t = {0, LB_MIN(c->tile_rows, c->n_rows), 0, c->tile_cols};
     if (v->transposed)
@@ -209,8 +237,7 @@ u64 lb_values_scratch_bytes(const lb_values *v, const lb_values_cut *c) {
     u64 elems = t.nr * t.nc, stored = 0;
     for (u32 p = 0; p < v->codec.n_parts; p++)
         stored += aligned(most_bytes(v, p, &t));
-    return stored + aligned(decode_scratch(v, &t) * sizeof(float)) +
-           (v->head_rows || v->transposed ? aligned(elems * sizeof(float)) : 0);
+    return stored + aligned(decode_scratch(v, &t) * sizeof(float)) + moved_bytes(v, elems);
 }
 
 /* A tile is whole rows or a stretch of one row: its bytes in each part are one range, but for
@@ -314,9 +341,9 @@ static lb_status read_pieces(const lb_values *v, const lb_values_io *io, const l
     for (u64 i = 0, n; i < t->nr; i += n) {
         u64 row = t->r0 + i;
         n = t->nc == v->n_cols ? t->nr - i : 1;
-        if (v->run) {
-            n = LB_MIN(n, v->run - row % v->run);
-            row = row / v->run * v->step + row % v->run;
+        if (v->moved) {
+            n = LB_MIN(n, v->order.run - row % v->order.run);
+            row = lb_strides_at(&v->order, row);
         }
         x.first_row = v->first_row + row;
         lb_values_tile piece = {0, n, t->c0, t->nc};
@@ -343,9 +370,17 @@ static void pick_transposed(const lb_values *v, const lb_values_tile *t, float *
             out[r * t->nc + c] = in[c * t->nr * v->col_step + r * v->col_step + v->col_from];
 }
 
-/* Bytes at the front of the scratch where values lie that are moved then. */
-static u64 moved_bytes(const lb_values *v, u64 n_elems) {
-    return v->head_rows || v->transposed ? aligned(n_elems * sizeof(float)) : 0;
+static void change(const lb_values *v, const lb_kernels *k, size_t n, float *out) {
+    if (v->add_one)
+        k->map_addc_f32(n, out, out, 1.0f);
+    if (v->neg_exp)
+        k->map_exp_f32(n, out, out);
+    if (v->round == LB_F16)
+        k->map_round_f16_f32(n, out, out);
+    else if (v->round == LB_BF16)
+        k->map_round_bf16_f32(n, out, out);
+    if (v->neg_exp)
+        k->map_mulc_f32(n, out, out, -1.0f);
 }
 
 lb_status lb_values_read(const lb_values *v, const lb_values_io *io, const lb_values_tile *t,
@@ -357,7 +392,7 @@ lb_status lb_values_read(const lb_values *v, const lb_values_io *io, const lb_va
     inner.scratch += moved;
     if (v->transposed)
         LB_TRY(read_transposed(v, &inner, t, values, err));
-    else if (v->run || (t->nr > 1 && t->nc < v->n_cols))
+    else if (v->moved || (t->nr > 1 && t->nc < v->n_cols))
         LB_TRY(read_pieces(v, &inner, t, values, err));
     else
         LB_TRY(read_rows(v, &inner, t, values, err));
@@ -367,11 +402,11 @@ lb_status lb_values_read(const lb_values *v, const lb_values_io *io, const lb_va
         k->transpose(t->nc, t->nr, sizeof *out, out, t->nc, values, t->nr);
     if (v->head_rows)
         undo_heads(v->head_rows, t->nr, t->nc, out, values);
-    if (v->add_one) {
-        k->map_addc_f32((size_t)n, out, out, 1.0f);
-        if (v->codec.dtype == LB_F16)
-            k->map_round_f16_f32((size_t)n, out, out);
-    }
+    for (u64 i = 0; v->moved_cols && i < t->nr; i++)
+        for (u64 c = 0; c < t->nc; c += v->order.run)
+            memcpy(out + i * t->nc + c, values + i * t->nc + lb_strides_at(&v->order, c),
+                   (size_t)LB_MIN(v->order.run, t->nc - c) * sizeof *out);
+    change(v, k, (size_t)n, out);
     return LB_OK;
 }
 

@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "kernel/kernel.h"
 #include "plan/codec.h"
+#include "plan/expr.h"
 #include "tensor/source.h"
 
 #define LB_VALUES_TILE \
@@ -21,16 +22,18 @@ typedef struct lb_values {
     const lb_weight *weight;
     lb_codec codec;
     u64 n_rows, n_cols;
-    u64 first_row;   /* of the weight: lb_values_slice */
-    u64 run, step;   /* runs of so many rows, one every `step`; run 0: all in order */
+    u64 first_row;          /* of the weight: lb_values_slice */
+    bool moved, moved_cols; /* row (column) i stands at `order` of i */
+    lb_strides order;
     bool transposed; /* n_rows and n_cols are those of the transposed weight */
     u64 col_from, col_step,
         all_cols; /* of its columns, each col_step-th of all_cols; step 0: all */
     /* Stored -> canonical: rows 2i+h of each head (GGUF) come to h*half+i. */
     u64 head_rows; /* rows of a head; 0: rows stand in order */
-    /* Adds one, in f32, and for f16 values rounds the sum to f16: as GGUF stores gemma's norms. The
-     * way there is exact to repeat; the way back is not. */
-    bool add_one;
+    /* Of which something else is stored elsewhere: adds one, or takes -exp, in f32, and rounds to a
+     * type (LB_F32: not). The way there is exact to repeat; the way back is not. */
+    bool add_one, neg_exp;
+    lb_dtype round;
 } lb_values;
 
 typedef struct lb_values_tile {
@@ -46,11 +49,13 @@ lb_status lb_values_heads(lb_values *v, u64 heads, lb_err *err);
  * does not have them. */
 lb_status lb_values_slice(lb_values *v, u64 first_row, u64 n_rows, lb_err *err);
 
-/* The same elements in so many rows. LB_E_FORMAT if they do not divide, or stand in blocks. */
+/* Seen as so many rows, whatever its dimensions are (plain types). Before slices. */
 lb_status lb_values_as_rows(lb_values *v, u64 n_rows, lb_err *err);
 
-/* Of the rows of the slice, runs of `run`, one every `step`, n_rows in all. */
-lb_status lb_values_runs(lb_values *v, u64 run, u64 step, u64 n_rows, lb_err *err);
+/* Of the rows of the slice those at `order` of 0, 1, ...: n_rows in all. */
+lb_status lb_values_order(lb_values *v, const lb_strides *order, u64 n_rows, lb_err *err);
+/* Columns in another order: rows are then read whole. */
+lb_status lb_values_order_cols(lb_values *v, const lb_strides *order, lb_err *err);
 
 /* The weight transposed. Not with heads or slices. LB_E_UNSUPPORTED for types that are not decoded
  * to f32. */

@@ -58,6 +58,9 @@ class Case:
       mlx_back   the same for MLX -> HF
       unread     parts of HF names that only lbrx is given, to leave them out: the peers stop at them
       lossy      parts of HF names whose values GGUF -> HF does not give back exactly
+      mlx_lossy  parts of GGUF names whose values MLX -> GGUF does not make as HF -> GGUF does
+      fuse_qkv   a file that the reference makes with --fuse-qkv is read, else refused
+      without_mtp     the reference is told that there are no layers of multi-token prediction
       gguf       why there is no such form: the reference refuses, and so must lbrx ("": there is one)
       mlx        why mlx-lm makes none, though lbrx does
       mlx_adds   keys of config.json that lbrx adds for mlx-lm ("text_config.x": in a nested one)
@@ -70,7 +73,8 @@ class Case:
 
     def __init__(self, label, config, model=None, tensors=None, dtype="bf16", outtype=None, edit=None, shard=None,
                  tokenizer="bpe", files=None, back=None, mlx_back=None, unread=(), lossy=(), gguf="", mlx="", mlx_adds=(),
-                 logits=True, mlx_logits=True, quantize=True, keep=False, mtp=False, pre=True):
+                 logits=True, mlx_logits=True, quantize=True, keep=False, mtp=False, pre=True, mlx_lossy=(), without_mtp=False,
+                 fuse_qkv=True):
         self.__dict__.update(locals())
         del self.self
         self.outtype = outtype or dtype
@@ -235,7 +239,7 @@ def to_gguf(case, folder, out, no_mtp=False, **kw):
         with torch.inference_mode(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             hp = ModelBase.load_hparams(pathlib.Path(folder), False)
             cls = get_model_class(get_model_architecture(hp, ModelType.TEXT), mmproj=False)
-            cls.no_mtp = no_mtp
+            cls.no_mtp = no_mtp or case.without_mtp
             cls(pathlib.Path(folder), gguf.LlamaFileType(FTYPES[case.outtype]), pathlib.Path(out), **kw).write()
     except (Exception, SystemExit) as e:
         return "%s: %s" % (type(e).__name__, e)
@@ -313,8 +317,8 @@ def golden(case, work):
              for f in shards(folder)}
     out = {"label": case.label, "config": (folder / "config.json").read_text(), "outtype": case.outtype,
            "same_type": case.outtype == case.dtype, "keep": case.keep, "tokenizer": case.tokenizer,
-           "files": case.files or {},
-           "shards": files, "lossy": list(case.lossy), "mlx_adds": list(case.mlx_adds)}
+           "files": case.files or {}, "shards": files, "lossy": list(case.lossy),
+           "mlx_lossy": list(case.mlx_lossy), "mlx_adds": list(case.mlx_adds)}
     path = pathlib.Path(work) / "out.gguf"
     folder = for_peers(case, folder)
     why = to_gguf(case, folder, path)

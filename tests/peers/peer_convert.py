@@ -111,6 +111,13 @@ def pairs(reader):
     return out
 
 
+def same_bytes(name, a, b):
+    """-exp(A_log): torch's exp of f32 is up to one step away from the correctly rounded value."""
+    if name.endswith(".ssm_a") and a.dtype == np.float32:
+        return np.abs(a.view(np.int32).astype(np.int64) - b.view(np.int32)).max() <= 1
+    return a.tobytes() == b.tobytes()
+
+
 def compare_gguf(what, ours, theirs):
     a, b = gguf.GGUFReader(ours), gguf.GGUFReader(theirs)
     ka = {k: v for k, v in pairs(a).items() if not k.startswith("lbrx.")}
@@ -135,7 +142,7 @@ def compare_gguf(what, ours, theirs):
             check(same, "%s: %s is %s %s, expected %s %s" %
                   (what, t.name, t.tensor_type, list(t.shape), u.tensor_type, list(u.shape)))
             if same:
-                check(t.data.tobytes() == u.data.tobytes(), "%s: bytes of %s" % (what, t.name))
+                check(same_bytes(t.name, t.data, u.data), "%s: bytes of %s" % (what, t.name))
 
 
 # ---- tokenizers ----

@@ -114,7 +114,7 @@ def gguf_part(f, what, case, src, work, want):
     with Part(f, COLUMNS[1]):
         w, fused = what + " -> gguf (--fuse-qkv) -> hf", work / "fused.gguf"
         if case.outtype == case.dtype and not kit.to_gguf(case, kit.for_peers(case, src), fused, fuse_qkv=True) and \
-                convert(w, fused, back, "hf"):
+                (convert(w, fused, back, "hf") if case.fuse_qkv else refused(w, fused, back, "hf")):
             same_state(w, kit.state(back), back_want, case)
     for whose, path in (("ours", ours), ("theirs", theirs)):
         w = "%s -> gguf (%s) -> hf" % (what, whose)
@@ -144,6 +144,11 @@ def flat(config, before=""):
 
 def is_added(name, adds):
     return name in adds or any(name.startswith(a + ".") for a in adds)
+
+
+def refused(what, src, out, to):
+    rc = pc.subprocess.run([pc.LBRX, "convert", src, "-o", out, "--to", to, *OUT], capture_output=True).returncode
+    pc.check(rc == 3, "%s: exit %d, expected 3" % (what, rc))
 
 
 def near_logits(what, ours, src, case):
@@ -184,7 +189,7 @@ def mlx_part(f, what, case, src, work, want):
             w = "%s -> mlx (%s) -> hf" % (what, whose)
             if folder.exists() and (whose == "ours" or not case.mlx) and convert(w, folder, back, "hf"):
                 same_state(w, kit.state(back), back_want, case)
-                loses = case.mlx_back and case.mlx_logits is not True
+                loses = case.mlx_lossy or case.mlx_back and case.mlx_logits is not True
                 if case.logits is True and not case.lossy and not loses:
                     same_logits(w, back, src)
     with Part(f, COLUMNS[5]) as part:

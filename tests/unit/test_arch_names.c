@@ -334,12 +334,17 @@ LB_TEST(parts) {
         {LB_PART_GROUP_Q, LB_PART_GROUP_K, LB_PART_GROUP_V},
         {LB_PART_FIRST, LB_PART_SECOND},
         {LB_PART_EVEN, LB_PART_ODD},
+        {LB_PART_SSM_Q, LB_PART_SSM_K, LB_PART_SSM_V},
+        {LB_PART_NET_Q, LB_PART_NET_K, LB_PART_NET_V, LB_PART_NET_Z},
         {LB_PART_ALL}};
-    const lb_hparams hp = {.n_head = 6, .n_head_kv = 2, .head_dim = 4};
+    lb_hparams hp = {.n_head = 6, .n_head_kv = 2, .head_dim = 4};
     enum { ROWS = (6 + 2 + 2) * 4 };
     for (size_t k = 0; k < LB_LEN(sets); k++) {
         u8 owner[ROWS] = {0};
         lb_part_rows r;
+        hp.ssm_groups = 2;
+        hp.ssm_state = 4;
+        hp.ssm_inner = sets[k][0] == LB_PART_NET_Q ? 12 : 24;
         for (size_t i = 0; i == 0 || sets[k][i] != LB_PART_ALL; i++) {
             CHECK_OK(lb_arch_part_rows(sets[k][i], &hp, ROWS, &r, &err));
             CHECK(lb_arch_part_is_woven(sets[k][i]) == (r.run != r.step));
@@ -359,6 +364,15 @@ LB_TEST(parts) {
     CHECK(q.from == 0 && q.run == 12 && q.step == 20 && q.n == 24);
     CHECK_OK(lb_arch_part_rows(LB_PART_GROUP_V, &hp, ROWS, &q, &err));
     CHECK(q.from == 16 && q.run == 4 && q.step == 20 && q.n == 8);
+    hp.ssm_inner = 12; /* a group: 4 rows of q, 4 of k, 6 of v, 6 of z */
+    CHECK_OK(lb_arch_part_rows(LB_PART_NET_V, &hp, ROWS, &q, &err));
+    CHECK(q.from == 8 && q.run == 6 && q.step == 20 && q.n == 12);
+    hp.ssm_inner = 24;
+    CHECK_OK(lb_arch_part_rows(LB_PART_SSM_V, &hp, ROWS, &q, &err));
+    CHECK(q.from == 16 && q.n == 24);
+    hp.ssm_state = UINT64_MAX / 2;
+    CHECK(lb_arch_part_rows(LB_PART_SSM_Q, &hp, ROWS, &q, &err) == LB_E_FORMAT);
+    CHECK(lb_arch_part_rows(LB_PART_NET_Z, &hp, ROWS, &q, &err) == LB_E_FORMAT);
 }
 
 LB_TEST(many_names) {

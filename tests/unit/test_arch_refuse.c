@@ -14,6 +14,7 @@ static lb_err err;
     "\"max_position_embeddings\": 512, "
 #define S "\"sliding_attention\""
 #define F "\"full_attention\""
+#define R "\"linear_attention\""
 
 static lb_status to(lb_world world, const char *more) {
     const lb_arch *a;
@@ -101,6 +102,18 @@ static const struct {
      NULL},
     {LB_WORLD_GGUF, "\"model_type\": \"smollm3\", \"no_rope_layers\": [1, 1, 0, 0]",
      "every layer of 4"},
+#define NEXT(more) "\"model_type\": \"qwen3_next\"" more
+    {LB_WORLD_GGUF, NEXT(""), NULL},
+    {LB_WORLD_MLX, NEXT(", \"rope_theta\": 5.0"), NULL},
+    {LB_WORLD_GGUF, NEXT(", \"norm_topk_prob\": false"), "carries no other"},
+    {LB_WORLD_MLX, NEXT(", \"rope_theta\": 5.0, \"norm_topk_prob\": false"), NULL},
+    {LB_WORLD_GGUF, NEXT(", \"linear_num_value_heads\": 24"), "24 heads of values"},
+    {LB_WORLD_GGUF, NEXT(", \"layer_types\": [" R ", " F ", " F ", " R "]"), NULL},
+    {LB_WORLD_MLX, NEXT(", \"layer_types\": [" R ", " F ", " F ", " R "]"), "irregular"},
+    {LB_WORLD_MLX, NEXT(", \"layer_types\": [" R ", " F ", " R ", " F "]"), NULL},
+    {LB_WORLD_MLX,
+     "\"model_type\": \"qwen3_5_text\", \"layer_types\": [" F ", " R ", " R ", " R "]",
+     "irregular"},
 };
 
 LB_TEST(refused_configs) {

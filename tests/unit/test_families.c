@@ -21,6 +21,7 @@ static lb_arena arena;
 static lb_err err;
 static char what[256]; /* family, label and direction, for messages */
 static u8 mtp;         /* lb_keep */
+static bool lossless;
 
 /* ---- the folder: kit.py's fill ---- */
 
@@ -182,6 +183,7 @@ static lb_status convert(const char *in, const char *out, lb_to to, const char *
                          .w = {.kernels = &k,
                                .output = out,
                                .to = to,
+                               .lossless = lossless,
                                .no_sync = true,
                                .threads = 2,
                                .memory_bytes = 64 * LB_MIB,
@@ -246,17 +248,17 @@ static bool same_tensor(const lb_source *s, const lb_tensor *t, const lb_json *w
     return false;
 }
 
-static bool is_lossy(const lb_json *c, lb_str name) {
+static bool is_lossy(const lb_json *parts, lb_str name) {
     size_t at;
-    for (const lb_json *p = lb_json_get(c, "lossy")->first; p; p = p->next)
+    for (const lb_json *p = parts ? parts->first : NULL; p; p = p->next)
         if (lb_str_find(name, p->text, &at))
             return true;
     return false;
 }
 
-/* The model's tensors are those of the list; ordered: in its order; c (may be NULL): `lossy`
- * counts. */
-static bool same_list(const char *path, const lb_json *want, bool ordered, const lb_json *c) {
+/* The model's tensors are those of the list; ordered: in its order; lossy (may be NULL): the bytes
+ * of these do not matter. */
+static bool same_list(const char *path, const lb_json *want, bool ordered, const lb_json *lossy) {
     lb_source *s = NULL;
     bool ok = lb_open(&s, path, &err) == LB_OK;
     if (!ok)
@@ -282,7 +284,7 @@ static bool same_list(const char *path, const lb_json *want, bool ordered, const
                          (unsigned long long)i, LB_FMT(s->tensors[i].name), LB_FMT(w->first->text));
             ok = false;
         }
-        ok = same_tensor(s, t, w, !c || !is_lossy(c, w->first->text)) && ok;
+        ok = same_tensor(s, t, w, !is_lossy(lossy, w->first->text)) && ok;
     }
     lb_source_close(&s);
     return ok;
@@ -305,7 +307,7 @@ static bool same_as_source(const char *path, const char *dir, const lb_json *c) 
         lb_sha256 h;
         bool same = u && u->dtype == t->dtype && lb_shape_eq(&t->shape, &u->shape);
         u8 *bytes = lb_alloc(t->size_bytes + 1);
-        if (bytes && same && !is_lossy(c, t->name)) {
+        if (bytes && same && (lossless || !is_lossy(lb_json_get(c, "lossy"), t->name))) {
             fill(t->name, t->dtype, t->n_elems, bytes);
             lb_sha256_init(&h);
             lb_sha256_update(&h, bytes, t->size_bytes);
@@ -325,7 +327,8 @@ static bool same_as_source(const char *path, const char *dir, const lb_json *c) 
 
 static bool came_back(const char *path, const char *dir, const lb_json *c, const char *list) {
     const lb_json *want = lb_json_get(c, list);
-    return want && want->type == LB_JARRAY ? same_list(path, want, false, c)
+    const lb_json *lossy = lossless ? NULL : lb_json_get(c, "lossy");
+    return want && want->type == LB_JARRAY ? same_list(path, want, false, lossy)
                                            : same_as_source(path, dir, c);
 }
 
@@ -477,15 +480,32 @@ static void said(const lb_json *c, const char *from, lb_to to, const char *want)
     lb_buf_deinit(&remarks);
 }
 
-/* Without layers of multi-token prediction, as the reference converter makes it; and MLX with them.
- */
+/* Without layers of multi-token prediction GGUF is as the reference converter makes it. */
+static void no_mtp_part(const lb_json *c, const char *dir, const char *type) {
+    const lb_json *g = lb_json_get(c, "no_mtp");
+    const lb_json *kv = lb_json_get(g, "kv"), *tensors = lb_json_get(g, "tensors");
+    const char *whole = fresh("m.gguf"), *bare = fresh("m-bare.gguf");
+    mtp = LB_KEEP_DROP;
+    if (direction(c, "HF to GGUF without MTP", dir, bare, LB_TO_GGUF, type) && same_keys(bare, kv))
+        same_list(bare, tensors, true, NULL);
+    mtp = LB_KEEP_AUTO;
+    bare = fresh("m-bare.gguf");
+    if (direction(c, "HF to GGUF with MTP", dir, whole, LB_TO_GGUF, type)) {
+        mtp = LB_KEEP_DROP;
+        if (direction(c, "GGUF to GGUF without MTP", whole, bare, LB_TO_GGUF, NULL) &&
+            same_arch_keys(bare, kv))
+            same_list(bare, tensors, true, NULL);
+    }
+    mtp = LB_KEEP_AUTO;
+}
+
+/* The same by way of HF and MLX, and MLX with them; of a language model alone. */
 static void mtp_part(const lb_json *c, const char *dir, const char *mlx, const char *type) {
     const lb_json *g = lb_json_get(c, "no_mtp");
-    const char *whole = fresh("m.gguf"), *bare = fresh("m-bare.gguf"), *other = fresh("m-mlx");
-    const char *folder = fresh("m-hf"), *back = fresh("m-back");
+    const lb_json *kv = lb_json_get(g, "kv"), *tensors = lb_json_get(g, "tensors");
+    const char *folder = fresh("m-hf"), *back = fresh("m-back"), *other = fresh("m-mlx");
+    const char *bare = fresh("m-bare.gguf");
     char count[96];
-    if (!g)
-        return;
     lb_source *s = NULL;
     CHECK(lb_open(&s, dir, &err) == LB_OK);
     snprintf(count, sizeof count, "left out: multi-token prediction: %llu tensors, ",
@@ -495,26 +515,14 @@ static void mtp_part(const lb_json *c, const char *dir, const char *mlx, const c
     mtp = LB_KEEP_DROP;
     said(c, dir, LB_TO_HF, count);
     said(c, dir, LB_TO_GGUF, count);
-    const lb_json *kv = lb_json_get(g, "kv"), *tensors = lb_json_get(g, "tensors");
-    mtp = LB_KEEP_DROP;
-    if (direction(c, "HF to GGUF without MTP", dir, bare, LB_TO_GGUF, type) && same_keys(bare, kv))
-        same_list(bare, tensors, true, NULL);
     if (direction(c, "HF to HF without MTP", dir, folder, LB_TO_HF, NULL))
         came_back(folder, dir, c, "mlx_back");
     mtp = LB_KEEP_AUTO;
-    bare = fresh("m-bare.gguf");
     if (direction(c, "HF without MTP to GGUF", folder, bare, LB_TO_GGUF, type))
         same_list(bare, tensors, false, NULL);
     bare = fresh("m-bare.gguf");
     if (mlx && direction(c, "MLX to GGUF", mlx, bare, LB_TO_GGUF, type) && same_arch_keys(bare, kv))
         same_list(bare, tensors, false, NULL);
-    bare = fresh("m-bare.gguf");
-    if (direction(c, "HF to GGUF with MTP", dir, whole, LB_TO_GGUF, type)) {
-        mtp = LB_KEEP_DROP;
-        if (direction(c, "GGUF to GGUF without MTP", whole, bare, LB_TO_GGUF, NULL) &&
-            same_arch_keys(bare, kv))
-            same_list(bare, tensors, true, NULL);
-    }
     mtp = LB_KEEP_KEEP;
     if (direction(c, "HF to MLX with MTP", dir, other, LB_TO_MLX, NULL) &&
         direction(c, "MLX with MTP to HF", other, back, LB_TO_HF, NULL))
@@ -522,13 +530,35 @@ static void mtp_part(const lb_json *c, const char *dir, const char *mlx, const c
     mtp = LB_KEEP_AUTO;
 }
 
-/* A language model that has other parts beside it in MLX comes from GGUF by itself. */
-static lb_json *alone(const lb_json *tensors) {
+/* A language model that has other parts beside it in MLX comes from GGUF by itself, unless mlx-lm
+ * has no class for that. */
+static lb_json *alone(const lb_json *tensors, const char *path) {
     lb_json *list = lb_json_copy(&arena, tensors);
-    for (lb_json *t = list->first; t; t = t->next)
-        if (lb_str_starts(t->first->text, LB_STR("language_model.")))
-            t->first->text = lb_str_sub(t->first->text, 15, t->first->text.len);
+    const lb_str outer = LB_STR("language_model.");
+    lb_source *s = NULL;
+    bool wrapped = lb_open(&s, path, &err) == LB_OK && lb_str_starts(s->tensors[0].name, outer);
+    lb_source_close(&s);
+    for (lb_json *t = list->first; t && !wrapped; t = t->next)
+        if (lb_str_starts(t->first->text, outer))
+            t->first->text = lb_str_sub(t->first->text, outer.len, t->first->text.len);
     return list;
+}
+
+/* Under --lossless GGUF gives back what a change of values loses, and MLX, which keeps no
+ * originals, is refused. */
+static void lossless_part(const lb_json *c, const char *dir) {
+    const char *file = fresh("l.gguf"), *back = fresh("l-back");
+    lossless = true;
+    if (lb_json_get(c, "lossy")->n &&
+        direction(c, "HF to GGUF, lossless", dir, file, LB_TO_GGUF, NULL) &&
+        direction(c, "lossless GGUF to HF", file, back, LB_TO_HF, NULL))
+        came_back(back, dir, c, "back");
+    const lb_json *lossy = lb_json_get(c, "mlx_lossy");
+    if (lossy && lossy->n &&
+        convert(dir, fresh("l-mlx"), LB_TO_MLX, NULL, NULL) != LB_E_UNSUPPORTED)
+        lb_test_fail(__FILE__, __LINE__, "%.*s: lossless MLX is not refused",
+                     LB_FMT(arch_str(c, "label")));
+    lossless = false;
 }
 
 static void gguf_part(const lb_json *c, const char *dir, const char *mlx) {
@@ -551,19 +581,26 @@ static void gguf_part(const lb_json *c, const char *dir, const char *mlx) {
         !same_keys(file, lb_json_get(g, "kv")) ||
         !same_list(file, lb_json_get(g, "tensors"), true, NULL))
         return;
-    mtp_part(c, dir, mlx, type);
+    const lb_json *back_list = lb_json_get(c, "back");
+    if (lb_json_get(c, "no_mtp")) {
+        no_mtp_part(c, dir, type);
+        if (!back_list || back_list->type == LB_JNULL)
+            mtp_part(c, dir, mlx, type);
+    }
     if (mlx && !lb_json_get(c, "no_mtp") &&
         direction(c, "MLX to GGUF", mlx, other, LB_TO_GGUF, keep ? NULL : type))
-        same_list(other, lb_json_get(g, "tensors"), false, NULL);
+        same_list(other, lb_json_get(g, "tensors"), false, lb_json_get(c, "mlx_lossy"));
     if (!same_type)
         return;
+    lossless_part(c, dir);
     same_values(c, "diff of HF and GGUF", dir, file);
     if (mlx)
         same_values(c, "diff of GGUF and MLX", file, mlx);
     if (direction(c, "GGUF to HF", file, back, LB_TO_HF, NULL))
         came_back(back, dir, c, "back");
     if (mlx && direction(c, "GGUF to MLX", file, cross, LB_TO_MLX, NULL))
-        same_list(cross, alone(lb_json_get(lb_json_get(c, "mlx"), "tensors")), false, c);
+        same_list(cross, alone(lb_json_get(lb_json_get(c, "mlx"), "tensors"), cross), false,
+                  lb_json_get(c, "lossy"));
 }
 
 static void one(const lb_json *c) {

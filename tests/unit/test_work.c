@@ -189,6 +189,7 @@ LB_TEST(plus_one_as_gguf_stores_it) {
     CHECK_OK(lb_fds_new(&fds, s->files, s->n_files, 4, &err));
     CHECK_OK(lb_values_init(&v, s, s->weights, &err));
     v.add_one = true;
+    v.round = LB_F16;
     lb_values_cut_init(&cut, &v, NULL);
     lb_values_tile t = lb_values_cut_get(&cut, 0);
     lb_values_io io = {fds, &k, scratch};
