@@ -49,7 +49,7 @@ static inline lb_str parts_field(lb_str *rest, char sep) {
 
 #define PARTS_LIST 64
 
-/* Lines "key=type:value": str, u32, f32, bool; i32s and strs: lists with commas between. */
+/* Lines "key=type:value": str, u32, f32, bool; i32s, bools, strs: lists with commas between. */
 static inline void parts_meta(lb_str rest, lb_gguf_meta *m, lb_arena *a) {
     while (rest.len) {
         lb_str line = parts_field(&rest, '\n'), key = parts_field(&line, '=');
@@ -81,6 +81,13 @@ static inline void parts_meta(lb_str rest, lb_gguf_meta *m, lb_arena *a) {
             kv.v.array = list;
             for (; kv.n < PARTS_LIST && line.len; kv.n++)
                 list[kv.n] = (i32)parts_field(&line, ',').len;
+        } else if (lb_str_eq_c(type, "bools")) {
+            lb_str name = lb_arena_str(a, key);
+            u8 truth[PARTS_LIST] = {0};
+            for (; n < PARTS_LIST && line.len; n++)
+                truth[n] = lb_str_eq_c(parts_field(&line, ','), "1");
+            (void)lb_meta_set_array(m, name.ptr ? name.ptr : "", LB_GGUF_BOOL, n, truth, NULL);
+            continue;
         } else if (lb_str_eq_c(type, "strs")) {
             lb_str name = lb_arena_str(a, key);
             for (; n < PARTS_LIST && line.len; n++)
