@@ -137,8 +137,8 @@ struct lb_arch {
                              key; NULL */
     u64 gguf_value;       /* ... with this number; 0: any */
     const char *mlx; /* JSON object: what mlx-lm's class assumes for keys that a config lacks; null:
-                        the key must be there; "x?": and may be null; "x!": the only value that
-                        it knows; "rope_scaling.type": that older name of the type */
+                        the key must be there; "x?": and may be null; "x!": the only value it knows;
+                        "rope_scaling.type": that older name of the type. NULL: it has no class */
     const char *refused_label; /* a folder or model card of this kind needs more; NULL */
     u32 flags;
     bool mlx_outer; /* mlx-lm has no class for the language model alone: the first of outers */
