@@ -398,7 +398,7 @@ static void run_all(lb_plan *p, const image *want, u32 n, const char *what) {
         lb_plan_limits lim = {.memory_bytes = LB_GIB,
                               .threads = 1 + (u32)lb_test_rand_below(4),
                               .tile_bytes = tiles[i]};
-        for (u64 t = 0; t < 3; t++)
+        for (u64 t = 0; t < p->graph.sources[0]->n_tensors; t++)
             p->src[0].used[t] = 0;
         CHECK_OK(lb_plan_close(p, &lim, &err));
         CHECK_OK(lb_kit_run(p, out, NULL, NULL, &rep, &err));
