@@ -29,6 +29,8 @@ enum {
     OPT_WRITEFUNCTION = 20011,
     OPT_HEADERFUNCTION = 20079,
     OPT_XFERINFOFUNCTION = 20219,
+    OPT_HEADEROPT = 229,
+    HEADER_SEPARATE = 1,
     INFO_RESPONSE_CODE = 0x200002,
     CODE_COULDNT_RESOLVE = 6,
     CODE_COULDNT_CONNECT = 7,
@@ -352,8 +354,11 @@ static lb_status one_step(lb_http *h, const char *url, const char *token, lb_err
     curl.setopt(h->easy, OPT_WRITEDATA, (void *)h);
     curl.setopt(h->easy, OPT_NOPROGRESS, 0L);
     curl.setopt(h->easy, OPT_XFERINFOFUNCTION, (curl_progress_fn *)on_progress);
-    if (headers)
+    if (headers) {
         curl.setopt(h->easy, OPT_HTTPHEADER, headers);
+        curl.setopt(h->easy, OPT_HEADEROPT, (long)HEADER_SEPARATE); /* not to a proxy: its default
+                                                                      since 7.42.1 */
+    }
     if (rq->head)
         curl.setopt(h->easy, OPT_NOBODY, 1L);
     if (rq->from_bytes) { /* copied by setopt; an answer without the range is the caller's to see */

@@ -352,6 +352,7 @@ typedef struct body {
     lb_sha256 sha256;
     lb_sha1 sha1;
     bool begun;
+    bool is_wrong; /* its sum */
 } body;
 
 static void count(pull *p, i64 bytes, bool fetched) {
@@ -423,7 +424,8 @@ static lb_status check_sum(pull *p, const lb_pull_file *f, body *b, u64 size_byt
         lb_sha1_hex(&b->sha1, hex);
     else
         lb_sha256_hex(&b->sha256, hex);
-    if ((f->etag.len == 40 || f->etag.len == 64) && !lb_str_eq_c(f->etag, hex))
+    b->is_wrong = (f->etag.len == 40 || f->etag.len == 64) && !lb_str_eq_c(f->etag, hex);
+    if (b->is_wrong)
         return lb_fail(
             err, LB_E_FORMAT,
             "%.*s/%.*s: what came has the checksum %s, the hub says %.*s: it was removed: "
@@ -519,31 +521,45 @@ static lb_status transfer(pull *p, lb_http *h, const lb_pull_file *f, const char
                    LB_FMT(f->path), (unsigned long long)b->at, (unsigned long long)f->size_bytes);
 }
 
-static lb_status fetch(pull *p, lb_http *h, const lb_pull_file *f, const char *url,
-                       const char *blob, const char *part, lb_err *err) {
-    body b = {.p = p, .path = part, .fd = -1};
+/* All of it, from where the file ends, and its sum. */
+static lb_status get_whole(pull *p, lb_http *h, const lb_pull_file *f, const char *url, body *b,
+                           lb_err *err) {
     lb_status st = LB_OK;
     bool again = true;
     u64 best = 0;
-    LB_TRY(make_folders(part, strlen(p->name.cache), err));
-    LB_TRY(lb_os_open_write(part, false, &b.fd, err));
     for (u64 i = 0, wait = FIRST_WAIT_US; i < TRIES && again; i++, wait *= 2) {
         if (i && (st = pause_us(wait, err)) != LB_OK)
             break;
-        st = transfer(p, h, f, url, &b, &again, err);
+        st = transfer(p, h, f, url, b, &again, err);
         if (st == LB_OK)
             break;
-        if (b.at > best + PROGRESS_BYTES) { /* a long file, a bad line: only vain tries count */
-            best = b.at;
+        if (b->at > best + PROGRESS_BYTES) { /* a long file, a bad line: only vain tries count */
+            best = b->at;
             i = 0;
             wait = FIRST_WAIT_US / 2;
         }
     }
-    if (st == LB_OK) {
-        st = check_sum(p, f, &b, b.at, err);
-        if (st == LB_E_FORMAT)
-            (void)lb_os_unlink(part, NULL);
+    return st == LB_OK ? check_sum(p, f, b, b->at, err) : st;
+}
+
+static lb_status fetch(pull *p, lb_http *h, const lb_pull_file *f, const char *url,
+                       const char *blob, const char *part, lb_err *err) {
+    body b = {.p = p, .path = part, .fd = -1};
+    lb_fstat had;
+    LB_TRY(make_folders(part, strlen(p->name.cache), err));
+    LB_TRY(lb_os_open_write(part, false, &b.fd, err));
+    lb_status st = lb_os_fstat(b.fd, part, &had, err);
+    if (st == LB_OK)
+        st = get_whole(p, h, f, url, &b, err);
+    if (b.is_wrong && had.size_bytes) { /* what was there may be damaged: all anew, once */
+        count(p, -(i64)b.at, false);
+        b.is_wrong = false;
+        st = lb_os_truncate(b.fd, part, 0, err);
+        if (st == LB_OK)
+            st = get_whole(p, h, f, url, &b, err);
     }
+    if (b.is_wrong)
+        (void)lb_os_unlink(part, NULL);
     if (st == LB_OK)
         st = lb_os_sync(b.fd, part, err);
     if (st == LB_OK)

@@ -226,6 +226,16 @@ ok "two at once" "$LBRX" pull hf://some/Tiny
 wait $pid && pass || fail "two at once" "$(cat "$W/err2")"
 [ "$(grep -c '^GET /cdn/some/Tiny/model.safetensors' "$W/log")" = 1 ] && pass || fail twice "fetched twice"
 
+# What an earlier try left is damaged (the machine stopped before it was on the disk): anew.
+serve
+fresh damaged
+blobs=$HF_HUB_CACHE/models--some--Tiny/blobs
+mkdir -p "$blobs"
+head -c 100000 /dev/zero >"$blobs/${sum%% *}.incomplete"
+ok "damaged before" "$LBRX" pull hf://some/Tiny
+same "damaged before" "$model/model.safetensors" "$snap/model.safetensors"
+[ "$(grep -c '^GET /cdn/some/Tiny/model.safetensors' "$W/log")" = 2 ] && pass || fail damaged "not once more"
+
 # Bytes that are not the file's.
 serve flip
 fresh flip
