@@ -40,6 +40,16 @@ static lb_str next_part(lb_str *rest) {
     return part;
 }
 
+bool lb_hub_is_revision(lb_str s) {
+    if (lb_str_ends(s, LB_STR("/")))
+        return false;
+    do
+        if (!lb_hub_is_plain(next_part(&s)))
+            return false;
+    while (s.len);
+    return true;
+}
+
 /* OWNER/NAME[@REVISION][/FILE]; *owner is empty where there is none. */
 static bool parse(const char *arg, lb_hub_name *out, lb_str *owner, lb_str *name) {
     lb_str rest = lb_str_c(arg + sizeof SCHEME - 1);

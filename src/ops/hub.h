@@ -21,6 +21,8 @@ typedef struct lb_hub_name {
 lb_status lb_hub_parse(const char *arg, lb_arena *arena, lb_hub_name *out, lb_err *err);
 /* Part of a name, a revision, a commit: letters, digits and -_. , not beginning with a dot. */
 bool lb_hub_is_plain(lb_str s);
+/* Plain parts between slashes: "refs/pr/1". */
+bool lb_hub_is_revision(lb_str s);
 
 /* Where the snapshot, or the file in it, lies; *id: OWNER/NAME, for provenance. All in the arena.
  * LB_E_USAGE: not such a name; LB_E_NOT_FOUND: not in the cache; says where it looked. */

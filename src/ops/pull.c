@@ -179,7 +179,11 @@ static void begin_url(const pull *p, const char *what, lb_str revision, const ch
     lb_buf_printf(url, "%.*s/api/models/", LB_FMT(p->endpoint));
     lb_http_escape(url, p->name.id);
     lb_buf_printf(url, "/%s/", what);
-    lb_http_escape(url, revision);
+    for (size_t i = 0; i < revision.len; i++) /* one part of the path */
+        if (revision.ptr[i] == '/')
+            lb_buf_put_c(url, "%2F");
+        else
+            lb_http_escape(url, lb_str_sub(revision, i, i + 1));
     lb_buf_put_c(url, query);
     lb_buf_put_u8(url, 0);
 }
@@ -704,6 +708,8 @@ static lb_status write_ref(pull *p, lb_err *err) {
         return LB_OK;
     LB_TRY(make_folders(path, strlen(p->name.cache), err));
     snprintf(part, sizeof part, "ref-%.*s", LB_FMT(p->r->revision));
+    for (char *c = part; *c; c++)
+        *c = *c == '/' ? '-' : *c;
     lb_status st = lock_name(p, lb_str_c(part), &lock, err);
     if (st == LB_OK)
         st = lb_os_open_write(tmp, false, &fd, err);
@@ -779,7 +785,7 @@ lb_status lb_pull(const char *arg, const lb_pull_opts *o, lb_arena *arena, lb_pu
         p.endpoint.len--;
     out->id = p.name.id;
     out->revision = o->revision ? lb_str_c(o->revision) : p.name.revision;
-    if (!lb_hub_is_plain(out->revision) || out->revision.len > REVISION_MAX)
+    if (!lb_hub_is_revision(out->revision) || out->revision.len > REVISION_MAX)
         return lb_fail(err, LB_E_USAGE, "%.*s: not a branch, tag or commit", LB_FMT(out->revision));
     lb_mutex_init(&p.lock);
     lb_status st = run(&p, err);

@@ -252,6 +252,11 @@ exits 3 "no such revision" "$LBRX" pull hf://some/Tiny --revision v9
 exits 3 "no such file" "$LBRX" pull hf://some/Tiny/none.bin
 exits 2 "a bad name" "$LBRX" pull hf://some/../Tiny
 exits 2 "a bad revision" "$LBRX" pull hf://some/Tiny --revision ../x
+exits 2 "a bad revision" "$LBRX" pull hf://some/Tiny --revision a/../x
+exits 2 "a bad revision" "$LBRX" pull hf://some/Tiny --revision a/
+exits 2 "a bad revision" "$LBRX" pull hf://some/Tiny --revision a//b
+ok "a pull request" "$LBRX" pull hf://some/Tiny --revision refs/pr/1
+[ "$(cat "$HF_HUB_CACHE/models--some--Tiny/refs/refs/pr/1")" = $commit ] && pass || fail "pull request" "no ref"
 HF_ENDPOINT=http://127.0.0.1:1 exits 1 "no hub" "$LBRX" pull hf://some/Tiny
 HF_ENDPOINT=ftp://127.0.0.1 exits 2 "no http" "$LBRX" pull hf://some/Tiny
 kill "$server" 2>/dev/null

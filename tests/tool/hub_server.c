@@ -168,7 +168,8 @@ static void list(int fd, const char *path) {
         sscanf(strchr(at + 1, '/'), "/%255[^?]", revision);
     snprintf(dir, sizeof dir, "%s/%s", root, id);
     if (!at || stat(dir, &st) != 0 ||
-        (strcmp(revision, "main") != 0 && strcmp(revision, COMMIT) != 0)) {
+        (strcmp(revision, "main") != 0 && strcmp(revision, "refs/pr/1") != 0 &&
+         strcmp(revision, COMMIT) != 0)) {
         error(fd, 404, at && stat(dir, &st) == 0 ? "RevisionNotFound" : "RepoNotFound");
         return;
     }
@@ -318,6 +319,8 @@ static void serve(int fd) {
         (void)sscanf(line, "Range: bytes=%lld-", &r.from);
         r.token = r.token || strcmp(line, "Authorization: Bearer secret") == 0;
     }
+    if (strstr(r.path, "/revision/refs/")) /* the hub takes it for "refs" */
+        memcpy(strstr(r.path, "/refs/") + 1, "none", 4);
     unescape(r.path);
     FILE *log = fopen(log_path, "a");
     if (log) {
