@@ -139,11 +139,14 @@ static bool keeps_codes(const lb_conv *c, const lb_assembly *a, const lb_made_of
 typedef struct order {
     lb_str file, name;
     u64 index;
+    bool unpacked; /* stored under another name: the reference appends what it makes of codes */
 } order;
 
 /* By shard file, then by name, as the reference walks them. */
 static int by_file_and_name(const void *a, const void *b) {
     const order *x = a, *y = b;
+    if (x->unpacked != y->unpacked)
+        return x->unpacked ? 1 : -1;
     int d = lb_str_cmp(x->file, y->file);
     d = d ? d : lb_str_cmp(x->name, y->name);
     return d ? d : x->index < y->index ? -1 : x->index > y->index;
@@ -161,7 +164,9 @@ static lb_status sorted(lb_conv *c, u64 **out, lb_err *err) {
     }
     for (u64 i = 0; i < n; i++) {
         const lb_weight *w = &c->src->weights[c->canon.tensors[i].weight];
-        o[i] = (order){c->src->files[c->src->tensors[w->part[0]].file].name, w->name, i};
+        const lb_tensor *t = &c->src->tensors[w->part[0]];
+        o[i] = (order){c->src->files[t->file].name, w->name, i,
+                       c->src->format == LB_FORMAT_HF && !lb_str_eq(t->name, w->name)};
     }
     qsort(o, n, sizeof *o, by_file_and_name);
     for (u64 i = 0; i < n; i++)

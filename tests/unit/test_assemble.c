@@ -136,6 +136,71 @@ LB_TEST(other_counts) {
                   "one matrix for each expert"));
 }
 
+/* ---- what is made of codes comes last, as the reference appends it ---- */
+
+#define PACKED(e, m, rows, words, groups) \
+    X e "." m ".weight_packed I32 " rows " " words X e "." m ".weight_scale F32 " rows " " groups
+#define PACKED_EXPERT(e)                  \
+    PACKED(e, "gate_proj", "8", "4", "4") \
+    PACKED(e, "up_proj", "8", "4", "4") PACKED(e, "down_proj", "32", "1", "1")
+#define E "model.layers.0.mlp.experts."
+#define SHAPES                                                                \
+    E "0.gate_proj.weight_shape I64 2;" E "1.gate_proj.weight_shape I64 2;" E \
+      "0.up_proj.weight_shape I64 2;" E "1.up_proj.weight_shape I64 2;" E     \
+      "0.down_proj.weight_shape I64 2;" E "1.down_proj.weight_shape I64 2;"
+
+static const char *packed_folder(void) {
+    static const u64 shapes[6][2] = {{8, 32}, {8, 32}, {8, 32}, {8, 32}, {32, 8}, {32, 8}};
+    const char *dir = st_dir("packed");
+    size_t n;
+    u8 *file = st_slurp(lb_test_golden("family/tokenizer.json"), &n);
+    st_write(dir, "tokenizer.json", file, n);
+    lb_free(file);
+    st_text(dir, "config.json",
+            "{\"architectures\": [\"Qwen3MoeForCausalLM\"], \"model_type\": \"qwen3_moe\","
+            "\"hidden_size\": 32, \"intermediate_size\": 8, \"moe_intermediate_size\": 8,"
+            "\"num_hidden_layers\": 1, \"num_attention_heads\": 2, \"vocab_size\": 400,"
+            "\"num_key_value_heads\": 2, \"head_dim\": 16, \"num_experts\": 2,"
+            "\"num_experts_per_tok\": 1, \"tie_word_embeddings\": true,"
+            "\"quantization_config\": {\"quant_method\": \"compressed-tensors\","
+            "\"format\": \"pack-quantized\", \"config_groups\": {\"group_0\": {\"targets\":"
+            "[\"Linear\"], \"weights\": {\"num_bits\": 4, \"type\": \"int\","
+            "\"symmetric\": true, \"strategy\": \"group\", \"group_size\": 8}}}}}");
+    st_file(dir, "model.safetensors", "pt",
+            SHAPES "model.embed_tokens.weight F32 400 32;model.norm.weight F32 32;"
+                   "model.layers.0.input_layernorm.weight F32 32;"
+                   "model.layers.0.post_attention_layernorm.weight F32 32;"
+                   "model.layers.0.self_attn.q_proj.weight F32 32 32;"
+                   "model.layers.0.self_attn.k_proj.weight F32 32 32;"
+                   "model.layers.0.self_attn.v_proj.weight F32 32 32;"
+                   "model.layers.0.self_attn.o_proj.weight F32 32 32;"
+                   "model.layers.0.self_attn.q_norm.weight F32 16;"
+                   "model.layers.0.self_attn.k_norm.weight F32 16;"
+                   "model.layers.0.mlp.gate.weight F32 2 32" PACKED_EXPERT("0") PACKED_EXPERT("1"));
+    file = st_slurp(st_path(dir, "model.safetensors"), &n);
+    u64 header = 0;
+    memcpy(&header, file, sizeof header);
+    memcpy(file + 8 + header, shapes, sizeof shapes);
+    st_write(dir, "model.safetensors", file, n);
+    lb_free(file);
+    return dir;
+}
+
+LB_TEST(unpacked_last) {
+    static const char *const last[] = {"output_norm.weight", "blk.0.ffn_down_exps.weight",
+                                       "blk.0.ffn_gate_exps.weight", "blk.0.ffn_up_exps.weight"};
+    lb_err err;
+    lb_source *s = NULL;
+    const char *gguf = st_path(lb_test_dir(), "packed.gguf");
+    CHECK_OK(convert(packed_folder(), LB_TO_GGUF, gguf, &err));
+    CHECK_OK(lb_open(&s, gguf, &err));
+    CHECK(s->n_tensors > LB_LEN(last));
+    for (size_t i = 0; i < LB_LEN(last); i++)
+        CHECK(lb_str_eq_c(s->tensors[s->n_tensors - LB_LEN(last) + i].name, last[i]));
+    lb_source_close(&s);
+}
+#undef E
+
 /* ---- a vector a head: stablelm ---- */
 
 #define NORMS                                                                                  \
