@@ -32,6 +32,7 @@ typedef struct lb_hparams {
     u64 n_expert, n_expert_used; /* 0: dense */
     u64 n_mtp;                   /* layers of multi-token prediction, behind the n_layers others */
     u64 n_kv_shared;             /* the last layers that use the keys and values of earlier ones */
+    u64 window_dim; /* head_dim of layers with a window, read from GGUF; 0: they have the same */
     u64 nope_dim, value_dim;    /* latent attention: sizes of LB_PART_NOPE, LB_PART_VALUE; else 0 */
     u64 n_recurrent;            /* layers of linear attention; 0: the family has none */
     u64 ssm_groups, ssm_heads;  /* there: heads of keys, heads of values */

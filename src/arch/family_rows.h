@@ -32,14 +32,17 @@
             LB_SUFFIX_WEIGHT, LB_ROW_OPTIONAL)
 
 /* Rows of the one matrix that --fuse-qkv of the reference makes: read, not written. */
-#define LB_ROW_QKV_PART(role_, which, relayout_, suffixes_, part_)                          \
+#define LB_ROW_QKV_PART_OF(role_, which, relayout_, suffixes_, flags_, part_)               \
     {                                                                                       \
         .role = role_, .hf = LB_N("model.layers.{b}.self_attn." which),                     \
         .gguf = LB_N("blk.{b}.attn_qkv"), .mlx = LB_N("model.layers.{b}.self_attn." which), \
-        .relayout = relayout_, .suffixes = suffixes_, .flags = LB_ROW_OPTIONAL, .part = {   \
+        .relayout = relayout_, .suffixes = suffixes_, .flags = LB_ROW_OPTIONAL | (flags_),  \
+        .part = {                                                                           \
             [LB_WORLD_GGUF] = part_                                                         \
         }                                                                                   \
     }
+#define LB_ROW_QKV_PART(role_, which, relayout_, suffixes_, part_) \
+    LB_ROW_QKV_PART_OF(role_, which, relayout_, suffixes_, 0, part_)
 #define LB_ROWS_QKV_OF(q_relayout, k_relayout, suffixes_)                                         \
     LB_ROW(LB_ROLE_ATTN_Q, "model.layers.{b}.self_attn.q_proj", "blk.{b}.attn_q", q_relayout,     \
            suffixes_, 0),                                                                         \

@@ -121,6 +121,13 @@ static bool ssm_part(lb_part part, const lb_hparams *hp, u64 n_rows, lb_part_row
     return lb_add_u64(all, hp->ssm_inner, &all) && all == n_rows;
 }
 
+/* Whether these are the rows of q, k and v with heads of `dim`. */
+static bool heads_fill(const lb_hparams *hp, u64 dim, u64 n_rows, u64 *q, u64 *kv) {
+    u64 n;
+    return dim && lb_mul_u64(hp->n_head, dim, q) && lb_mul_u64(hp->n_head_kv, dim, kv) &&
+           lb_add_u64(*q, *kv, &n) && lb_add_u64(n, *kv, &n) && n == n_rows;
+}
+
 lb_status lb_arch_part_rows(lb_part part, const lb_hparams *hp, u64 n_rows, lb_part_rows *out,
                             lb_err *err) {
     u64 q = 0, kv = 0, want = n_rows;
@@ -131,9 +138,8 @@ lb_status lb_arch_part_rows(lb_part part, const lb_hparams *hp, u64 n_rows, lb_p
     case LB_PART_Q:
     case LB_PART_K:
     case LB_PART_V:
-        if (!lb_mul_u64(hp->n_head, hp->head_dim, &q) ||
-            !lb_mul_u64(hp->n_head_kv, hp->head_dim, &kv) || !lb_add_u64(q, kv, &want) ||
-            !lb_add_u64(want, kv, &want) || want != n_rows)
+        if (!heads_fill(hp, hp->head_dim, n_rows, &q, &kv) &&
+            !heads_fill(hp, hp->window_dim, n_rows, &q, &kv))
             break;
         *out = part == LB_PART_Q ? (lb_part_rows){0, 1, 1, q}
                                  : (lb_part_rows){part == LB_PART_K ? q : q + kv, 1, 1, kv};

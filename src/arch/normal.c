@@ -929,6 +929,7 @@ lb_status lb_arch_from_gguf(const lb_gguf_meta *meta, bool has_output, const lb_
     LB_TRY(latent_dims_of_gguf(*out, meta, arch, hp, err));
     lb_kv_as_u64(lb_meta_find_arch(meta, arch, "attention.shared_kv_layers"), &hp->n_kv_shared);
     LB_TRY(linear_of_gguf(*out, meta, arch, hp, err));
+    lb_kv_as_u64(lb_meta_find_arch(meta, arch, "attention.key_length_swa"), &hp->window_dim);
     const lb_gguf_kv *tokens = lb_meta_find(meta, "tokenizer.ggml.tokens");
     if (tokens && tokens->type == LB_GGUF_ARRAY)
         hp->n_vocab = tokens->n;

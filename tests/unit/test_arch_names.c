@@ -373,6 +373,11 @@ LB_TEST(parts) {
     hp.ssm_state = UINT64_MAX / 2;
     CHECK(lb_arch_part_rows(LB_PART_SSM_Q, &hp, ROWS, &q, &err) == LB_E_FORMAT);
     CHECK(lb_arch_part_rows(LB_PART_NET_Z, &hp, ROWS, &q, &err) == LB_E_FORMAT);
+    hp.window_dim = 3; /* heads of another size in layers with a window */
+    CHECK_OK(lb_arch_part_rows(LB_PART_V, &hp, 3 * ROWS / 4, &q, &err));
+    CHECK(q.from == 24 && q.n == 6);
+    CHECK_OK(lb_arch_part_rows(LB_PART_V, &hp, ROWS, &q, &err));
+    CHECK(q.from == 32 && q.n == 8);
 }
 
 LB_TEST(many_names) {
