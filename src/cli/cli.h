@@ -35,7 +35,7 @@ typedef struct lb_common {
 lb_status lb_common_finish(lb_common *c, lb_err *err);
 
 /* lb_open, told to the log. What hf:// names and the cache lacks is fetched first, with progress as
- * the (finished) options say. */
+ * the (finished) options say; NULL: nothing is fetched. */
 lb_status lb_cli_open(const lb_cli *cli, const lb_common *common, lb_source **out, const char *arg,
                       lb_err *err);
 /* With LBRX_LOG one line "log: ..." on stderr; else nothing. */

@@ -124,7 +124,9 @@ static lb_status convert(lb_cli *cli, convert_opts *o, const char *model,
     c.codes = (lb_codes)o->codes;
     c.keep[LB_EXTRA_VISION] = c.keep[LB_EXTRA_AUDIO] = (u8)o->vision;
     c.keep[LB_EXTRA_MTP] = (u8)o->mtp;
-    lb_status st = lb_cli_open(cli, &o->common, &src, model, err);
+    /* a dry run writes nothing: gigabytes of a model least of all */
+    const lb_common *fetch = o->writing.dry_run ? NULL : &o->common;
+    lb_status st = lb_cli_open(cli, fetch, &src, model, err);
     if (st == LB_OK)
         st = lb_convert(src, &c, &plan, &w.remarks, &report, err);
     if (st == LB_E_NOMEM && lb_mem_refused()) {

@@ -103,7 +103,7 @@ lb_status lb_cli_open(const lb_cli *cli, const lb_common *common, lb_source **ou
                       lb_err *err) {
     u64 begin = lb_os_now_us();
     lb_status st = lb_open(out, arg, err);
-    if (st == LB_E_NOT_FOUND && lb_hub_is(arg)) {
+    if (st == LB_E_NOT_FOUND && common && lb_hub_is(arg)) {
         LB_TRY(fetch(arg, common->progress, err));
         st = lb_open(out, arg, err);
     }

@@ -114,6 +114,9 @@ ok "all of them" "$LBRX" pull hf://some/Quants -q
 
 # A command fetches what it is given.
 fresh auto
+exits 3 "a dry run fetches nothing" "$LBRX" convert hf://some/Tiny --dry-run -o "$W/copy"
+complains "a dry run fetches nothing" "lbrx pull hf://some/Tiny"
+[ ! -e "$HF_HUB_CACHE" ] && pass || fail "dry run" "wrote something"
 ok "inspect fetches" "$LBRX" inspect hf://some/Tiny
 ok "convert" "$LBRX" convert hf://some/Tiny -o "$W/copy" -q
 ok "copied" "$LBRX" diff "$model" "$W/copy"
