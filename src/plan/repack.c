@@ -97,37 +97,114 @@ bool lb_repack_is_exact(lb_repack repack, const lb_source *s, const lb_weight *w
     return lb_repack_takes(repack, s, w) && t != LB_Q4_K && t != LB_Q5_K;
 }
 
+/* ---- 32 codes as bytes, in four words ---- */
+
+enum { WORDS = 4 };
+#define BYTES(b) (0x0101010101010101ull * (b))
+
+/* The lowest `bits` (4, 5, 8) of eight bytes, the first lowest; and back. */
+static u64 pack_8(u64 x, u32 bits) {
+    if (bits == 8)
+        return x;
+    if (bits == 4) {
+        x = (x | x >> 4) & 0x00ff00ff00ff00ffull;
+        x = (x | x >> 8) & 0x0000ffff0000ffffull;
+        return (x | x >> 16) & 0xffffffff;
+    }
+    x = (x & 0x001f001f001f001full) | (x >> 3 & 0x03e003e003e003e0ull);
+    x = (x & 0x000003ff000003ffull) | (x >> 6 & 0x000ffc00000ffc00ull);
+    return (x & 0xfffff) | (x >> 12 & 0xfffff00000ull);
+}
+
+static u64 unpack_8(u64 x, u32 bits) {
+    if (bits == 8)
+        return x;
+    if (bits == 4) {
+        x = (x | x << 16) & 0x0000ffff0000ffffull;
+        x = (x | x << 8) & 0x00ff00ff00ff00ffull;
+        return (x | x << 4) & BYTES(0x0f);
+    }
+    x = (x & 0xfffff) | (x & 0xfffff00000ull) << 12;
+    x = (x & 0x000003ff000003ffull) | (x & 0x000ffc00000ffc00ull) << 6;
+    return (x & 0x001f001f001f001full) | (x & 0x03e003e003e003e0ull) << 3;
+}
+
+/* Bits of a stream, the first lowest: `bits` bytes for eight codes. */
+static void read_bits(u64 *code, const u8 *in, u32 bits) {
+    for (u32 i = 0; i < WORDS; i++, in += bits) {
+        u64 x = bits == 8 ? lb_load_u64(in) : lb_load_u32(in);
+        code[i] = unpack_8(bits == 5 ? x | (u64)in[4] << 32 : x, bits);
+    }
+}
+
+static void write_bits(u8 *out, const u64 *code, u32 bits) {
+    for (u32 i = 0; i < WORDS; i++, out += bits) {
+        u64 x = pack_8(code[i], bits);
+        if (bits == 8) {
+            lb_store_u64(out, x);
+            continue;
+        }
+        lb_store_u32(out, (u32)x);
+        if (bits == 5)
+            out[4] = (u8)(x >> 32);
+    }
+}
+
+/* Code j low, code j + 16 high. */
+static void read_halves(u64 *code, const u8 *in) {
+    for (u32 i = 0; i < 2; i++) {
+        u64 x = lb_load_u64(in + 8 * i);
+        code[i] = x & BYTES(0x0f);
+        code[i + 2] = x >> 4 & BYTES(0x0f);
+    }
+}
+
+static void write_halves(u8 *out, const u64 *code) {
+    for (u32 i = 0; i < 2; i++)
+        lb_store_u64(out + 8 * i, (code[i] & BYTES(0x0f)) | (code[i + 2] & BYTES(0x0f)) << 4);
+}
+
+/* Bit i of a byte as byte i of a word; and back. */
+static u64 spread_bits(u64 byte) {
+    u64 x = BYTES(byte) & 0x8040201008040201ull;
+    return (x + BYTES(0x7f)) >> 7 & BYTES(1);
+}
+
+static u32 gather_bits(u64 x) {
+    return (u32)((x & BYTES(1)) * 0x0102040810204080ull >> 56);
+}
+
+static void read_fifth(u64 *code, u32 high) {
+    for (u32 i = 0; i < WORDS; i++)
+        code[i] |= spread_bits(high >> 8 * i & 255) << 4;
+}
+
+static u32 fifth_bits(const u64 *code) {
+    u32 v = 0;
+    for (u32 i = 0; i < WORDS; i++)
+        v |= gather_bits(code[i] >> 4) << 8 * i;
+    return v;
+}
+
 /* ---- E2M1 ---- */
-
-/* Alternating codes -> halves. */
-static void to_halves(u8 *out, const u8 *in) {
-    for (u32 j = 0; j < CODES / 2; j++) {
-        out[2 * j] = (u8)((in[j] & 15) | in[j + 8] << 4);
-        out[2 * j + 1] = (u8)(in[j] >> 4 | (in[j + 8] & 0xf0));
-    }
-}
-
-static void from_halves(u8 *out, const u8 *in) {
-    for (u32 j = 0; j < CODES / 2; j++) {
-        out[j] = (u8)((in[2 * j] & 15) | in[2 * j + 1] << 4);
-        out[j + 8] = (u8)(in[2 * j] >> 4 | (in[2 * j + 1] & 0xf0));
-    }
-}
 
 static void run_mxfp4(lb_repack repack, bool blocks, u64 n, u8 *out, const u8 *const part[]) {
     const u8 *codes = part[0] + blocks, *scales = blocks ? part[0] : part[1];
-    u64 next = blocks ? BLOCK : CODES, next_scale = blocks ? BLOCK : 1;
+    u64 next = blocks ? BLOCK : CODES, next_scale = blocks ? BLOCK : 1, code[WORDS];
     for (u64 i = 0; i < n; i++, codes += next, scales += next_scale) {
         if (repack != LB_REPACK_MXFP4_CODES)
             *out++ = *scales;
         if (repack == LB_REPACK_MXFP4_SCALES)
             continue;
-        if (blocks == (repack == LB_REPACK_MXFP4))
+        if (blocks == (repack == LB_REPACK_MXFP4)) {
             memcpy(out, codes, CODES);
-        else if (blocks)
-            from_halves(out, codes);
-        else
-            to_halves(out, codes);
+        } else if (blocks) {
+            read_halves(code, codes);
+            write_bits(out, code, 4);
+        } else {
+            read_bits(code, codes, 4);
+            write_halves(out, code);
+        }
         out += CODES;
     }
 }
@@ -142,9 +219,14 @@ typedef struct number {
 } number;
 
 typedef struct group {
-    u8 code[GROUP];
+    u64 code[WORDS];
     number scale, bias;
 } group;
+
+/* What the output is made of. */
+typedef struct wanted {
+    bool codes, scales;
+} wanted;
 
 static number from_half(u16 h) {
     return (number){.value = lb_f16_to_f32(h), .half = h};
@@ -160,70 +242,44 @@ static number from_product(float a, float b) {
     return from_float(lb_canon_f32(a * b));
 }
 
-/* Code j low, code j + 16 high. */
-static void halves(u8 *code, const u8 *in, u32 n) {
-    for (u32 j = 0; j < n; j++) {
-        code[j] = in[j] & 15;
-        code[j + n] = in[j] >> 4;
-    }
-}
-
-static void fifth_bits(u8 *code, u32 high) {
-    for (u32 j = 0; j < GROUP; j++)
-        code[j] = (u8)(code[j] | (high >> j & 1) << 4);
-}
-
 /* Group k of eight of a block of Q4_K (bits 4) or Q5_K (5): f16 d, f16 dmin, 12 bytes of six-bit
  * scales and minima, for Q5_K 32 bytes of fifth bits, 128 bytes of low nibbles then high ones. */
-static void read_k(group *g, const u8 *block, u32 k, u32 bits) {
-    const u8 *q = block + 4, *low = block + 16 + (bits == 5 ? 32 : 0) + k / 2 * 32;
+static void read_k_codes(group *g, const u8 *block, u32 k, u32 bits) {
+    const u8 *low = block + 16 + (bits == 5 ? 32 : 0) + k / 2 * 32;
+    for (u32 i = 0; i < WORDS; i++) {
+        g->code[i] = lb_load_u64(low + 8 * i) >> (k % 2 ? 4 : 0) & BYTES(0x0f);
+        if (bits == 5)
+            g->code[i] |= (lb_load_u64(block + 16 + 8 * i) >> k & BYTES(1)) << 4;
+    }
+}
+
+static void read_k_scales(group *g, const u8 *block, u32 k) {
+    const u8 *q = block + 4;
     u32 sc = k < 4 ? q[k] & 63u : (q[k + 4] & 15u) | (u32)(q[k - 4] >> 6) << 4;
     u32 m = k < 4 ? q[k + 4] & 63u : (u32)(q[k + 4] >> 4) | (u32)(q[k] >> 6) << 4;
-    for (u32 j = 0; j < GROUP; j++) {
-        g->code[j] = k % 2 ? low[j] >> 4 : low[j] & 15;
-        if (bits == 5)
-            g->code[j] = (u8)(g->code[j] | (block[16 + j] >> k & 1) << 4);
-    }
     g->scale = from_product(lb_f16_to_f32(lb_load_u16(block)), (float)sc);
     g->bias = from_product(lb_f16_to_f32(lb_load_u16(block + 2)), -(float)m);
 }
 
-/* The zero point in the middle. */
-static void middle(group *g, const u8 *d, u32 bits) {
-    g->scale = from_half(lb_load_u16(d));
-    g->bias = from_product(g->scale.value, -(float)(1u << (bits - 1)));
-}
-
-static void read_block(group *g, lb_dtype t, const u8 *block, u32 k) {
-    switch (t) {
-    case LB_Q4_0:
-        middle(g, block, 4);
-        halves(g->code, block + 2, 16);
-        return;
-    case LB_Q4_1:
+/* A block of 32: its scale, its bias (or a zero point in the middle), fifth bits, codes. */
+static void read_block(group *g, lb_dtype t, u32 bits, wanted want, const u8 *block) {
+    bool middle = t != LB_Q4_1 && t != LB_Q5_1;
+    const u8 *at = block + (middle ? 2 : 4);
+    if (want.scales) {
         g->scale = from_half(lb_load_u16(block));
-        g->bias = from_half(lb_load_u16(block + 2));
-        halves(g->code, block + 4, 16);
-        return;
-    case LB_Q5_0:
-        middle(g, block, 5);
-        halves(g->code, block + 6, 16);
-        fifth_bits(g->code, lb_load_u32(block + 2));
-        return;
-    case LB_Q5_1:
-        g->scale = from_half(lb_load_u16(block));
-        g->bias = from_half(lb_load_u16(block + 2));
-        halves(g->code, block + 8, 16);
-        fifth_bits(g->code, lb_load_u32(block + 4));
-        return;
-    case LB_Q8_0:
-        middle(g, block, 8);
-        for (u32 j = 0; j < GROUP; j++)
-            g->code[j] = block[2 + j] ^ 0x80;
-        return;
-    default:
-        read_k(g, block, k, bits_of(t));
+        g->bias = middle ? from_product(g->scale.value, -(float)(1u << (bits - 1)))
+                         : from_half(lb_load_u16(block + 2));
     }
+    if (!want.codes)
+        return;
+    if (bits == 8) {
+        for (u32 i = 0; i < WORDS; i++)
+            g->code[i] = lb_load_u64(at + 8 * i) ^ BYTES(0x80);
+        return;
+    }
+    read_halves(g->code, at + (bits == 5 ? 4 : 0));
+    if (bits == 5)
+        read_fifth(g->code, lb_load_u32(at));
 }
 
 static number number_at(lb_dtype t, const u8 *at, u64 i) {
@@ -232,47 +288,23 @@ static number number_at(lb_dtype t, const u8 *at, u64 i) {
                           : from_half(lb_load_u16(at + 2 * i));
 }
 
-/* Bits of a stream, the first lowest. */
-static void read_bits(u8 *code, const u8 *in, u32 bits) {
-    for (u32 j = 0; j < GROUP; j++) {
-        u32 at = j * bits, word = in[at / 8];
-        if (at % 8 + bits > 8)
-            word |= (u32)in[at / 8 + 1] << 8;
-        code[j] = (u8)(word >> at % 8 & ((1u << bits) - 1));
-    }
-}
-
-static void write_bits(u8 *out, const u8 *code, u32 bits) {
-    u32 word = 0, have = 0;
-    for (u32 j = 0; j < GROUP; j++) {
-        word |= (u32)code[j] << have;
-        for (have += bits; have >= 8; have -= 8, word >>= 8)
-            *out++ = (u8)word;
-    }
-}
-
 /* Group k of unit i. */
-static void read_group(group *g, const lb_codec *c, u64 i, u32 k, const u8 *const part[]) {
-    if (c->enc.kind == LB_ENC_PLAIN) {
-        read_block(g, c->dtype, part[0] + i * c->part[0].unit_bytes, k);
-        return;
+static void read_group(group *g, const lb_codec *c, u64 i, u32 k, wanted want,
+                       const u8 *const part[]) {
+    const u8 *unit = part[0] + i * c->part[0].unit_bytes;
+    if (c->enc.kind != LB_ENC_PLAIN) {
+        if (want.codes)
+            read_bits(g->code, unit + k * GROUP / 8 * c->enc.bits, c->enc.bits);
+        g->scale = number_at(c->part[1].dtype, part[1], i);
+        g->bias = number_at(c->part[2].dtype, part[2], i);
+    } else if (c->dtype == LB_Q4_K || c->dtype == LB_Q5_K) {
+        if (want.codes)
+            read_k_codes(g, unit, k, bits_of(c->dtype));
+        if (want.scales)
+            read_k_scales(g, unit, k);
+    } else {
+        read_block(g, c->dtype, bits_of(c->dtype), want, unit);
     }
-    read_bits(g->code, part[0] + i * c->part[0].unit_bytes + k * GROUP / 8 * c->enc.bits,
-              c->enc.bits);
-    g->scale = number_at(c->part[1].dtype, part[1], i);
-    g->bias = number_at(c->part[2].dtype, part[2], i);
-}
-
-static void put_halves(u8 *out, const u8 *code) {
-    for (u32 j = 0; j < 16; j++)
-        out[j] = (u8)((code[j] & 15) | code[j + 16] << 4);
-}
-
-static u32 high_bits(const u8 *code) {
-    u32 v = 0;
-    for (u32 j = 0; j < GROUP; j++)
-        v |= (u32)(code[j] >> 4 & 1) << j;
-    return v;
 }
 
 static u8 *put_u16(u8 *out, u16 v) {
@@ -286,15 +318,15 @@ static u8 *put_block(u8 *out, const group *g, u32 bits, bool symmetric) {
     if (!symmetric)
         out = put_u16(out, g->bias.half);
     if (bits == 8) {
-        for (u32 j = 0; j < GROUP; j++)
-            *out++ = g->code[j] ^ 0x80;
-        return out;
+        for (u32 i = 0; i < WORDS; i++)
+            lb_store_u64(out + 8 * i, g->code[i] ^ BYTES(0x80));
+        return out + GROUP;
     }
     if (bits == 5) {
-        lb_store_u32(out, high_bits(g->code));
+        lb_store_u32(out, fifth_bits(g->code));
         out += 4;
     }
-    put_halves(out, g->code);
+    write_halves(out, g->code);
     return out + 16;
 }
 
@@ -354,10 +386,12 @@ void lb_repack_run(lb_repack repack, const lb_codec *c, u64 n, u8 *out, const u8
         run_mxfp4(repack, c->enc.kind == LB_ENC_PLAIN, n, out, part);
         return;
     }
-    group g;
+    group g = {0};
+    bool words = repacks[repack].dtype == LB_U32, blocks = repacks[repack].elems == GROUP;
+    wanted want = {.codes = words || blocks, .scales = !words};
     for (u64 i = 0; i < n; i++)
         for (u32 k = 0; k < c->unit_elems / GROUP; k++) {
-            read_group(&g, c, i, k, part);
+            read_group(&g, c, i, k, want, part);
             out = write_group(repack, &g, out);
             count_group(repack, &g, counts);
         }
