@@ -83,7 +83,9 @@ static lb_status push_part(lb_conv *c, const lb_assembly *a, const lb_made_of *m
     lb_out_tensor out = {.name = name,
                          .dtype = lb_repack_dtype(repack),
                          .segments = made.segments,
-                         .n_segments = made.n_segments};
+                         .n_segments = made.n_segments,
+                         .joint =
+                             repack != LB_REPACK_AFFINE_BIASES && repack != LB_REPACK_MXFP4_SCALES};
     LB_TRY(lb_conv_shape(c, m->first, &made.shape, &out.shape, err));
     return lb_conv_push(c, &out, err);
 }

@@ -31,7 +31,7 @@ static lb_status source_keys(lb_output *x, lb_err *err) {
 /* What a job computes; all else of it stands in the layout's item. */
 typedef struct lb_out_roots {
     const lb_node_id *segments;
-    u32 n_segments;
+    u32 n_segments : 31, joint : 1;
     lb_node_id node;
 } lb_out_roots;
 
@@ -42,19 +42,29 @@ static lb_status take_roots(lb_output *x, lb_err *err) {
     if (!x->roots)
         return oom(err);
     for (u64 i = 0; i < m->n_tensors; i++)
-        x->roots[i] =
-            (lb_out_roots){m->tensors[i].segments, m->tensors[i].n_segments, m->tensors[i].node};
+        x->roots[i] = (lb_out_roots){m->tensors[i].segments, m->tensors[i].n_segments & INT32_MAX,
+                                     m->tensors[i].joint, m->tensors[i].node};
     lb_free(m->tensors);
     m->tensors = NULL;
     return LB_OK;
 }
 
-static lb_status add_job(lb_output *x, u64 i, const lb_stream *s, lb_err *err) {
-    const lb_out_roots *r = &x->roots[i];
-    if (!lb_plan_job(x->plan, s->name, s, 1))
+/* Tensor i: to the job of those before it, or that job is complete. */
+static lb_status add_stream(lb_output *x, u64 i, const lb_stream *s, lb_err *err) {
+    lb_node_id roots[LB_ROOTS_MAX];
+    LB_ASSERT(x->n_joint < LB_ROOTS_MAX);
+    x->joint[x->n_joint++] = *s;
+    if (i + 1 < x->model->n_tensors && x->roots[i + 1].joint)
+        return LB_OK;
+    const lb_out_roots *r = &x->roots[i + 1 - x->n_joint];
+    if (!lb_plan_job(x->plan, x->joint[0].name, x->joint, x->n_joint))
         return oom(err);
-    for (u32 k = 0; k < LB_MAX(r->n_segments, 1); k++)
-        lb_plan_segment(x->plan, r->segments ? &r->segments[k] : &r->node);
+    for (u32 k = 0; k < LB_MAX(r->n_segments, 1); k++) {
+        for (u32 j = 0; j < x->n_joint; j++)
+            roots[j] = r[j].segments ? r[j].segments[k] : r[j].node;
+        lb_plan_segment(x->plan, roots);
+    }
+    x->n_joint = 0;
     return LB_OK;
 }
 
@@ -156,14 +166,14 @@ static lb_status layout_gguf(lb_output *x, lb_err *err) {
     for (u32 i = 0; i < o.n_fields; i++)
         LB_TRY(put_field(x, 0, l->field_off[i], i, err));
     for (u64 i = 0; i < m->n_tensors; i++)
-        LB_TRY(add_job(x, i,
-                       &(lb_stream){.file = items[i].file,
-                                    .off_bytes = items[i].off_bytes,
-                                    .size_bytes = items[i].size_bytes,
-                                    .name = items[i].name,
-                                    .dtype = items[i].dtype,
-                                    .shape = &items[i].shape},
-                       err));
+        LB_TRY(add_stream(x, i,
+                          &(lb_stream){.file = items[i].file,
+                                       .off_bytes = items[i].off_bytes,
+                                       .size_bytes = items[i].size_bytes,
+                                       .name = items[i].name,
+                                       .dtype = items[i].dtype,
+                                       .shape = &items[i].shape},
+                          err));
     return LB_OK;
 }
 
@@ -246,14 +256,14 @@ static lb_status layout_st(lb_output *x, lb_err *err) {
     /* the index is sorted: a list of pointers, and qsort's copy of it */
     x->plan->after_bytes = LB_MAX(x->plan->after_bytes, 2 * sizeof(void *) * m->n_tensors);
     for (u64 i = 0; i < m->n_tensors; i++)
-        LB_TRY(add_job(x, i,
-                       &(lb_stream){.file = items[i].shard,
-                                    .off_bytes = items[i].off_bytes,
-                                    .size_bytes = items[i].size_bytes,
-                                    .name = items[i].name,
-                                    .dtype = items[i].dtype,
-                                    .shape = &items[i].shape},
-                       err));
+        LB_TRY(add_stream(x, i,
+                          &(lb_stream){.file = items[i].shard,
+                                       .off_bytes = items[i].off_bytes,
+                                       .size_bytes = items[i].size_bytes,
+                                       .name = items[i].name,
+                                       .dtype = items[i].dtype,
+                                       .shape = &items[i].shape},
+                          err));
     return LB_OK;
 }
 

@@ -39,6 +39,7 @@ typedef struct lb_out_tensor {
     const lb_node_id *segments;
     u32 n_segments;
     lb_node_id node; /* the one segment, when segments is NULL */
+    bool joint;      /* made in one job with the tensor before it: of the same stored bytes */
 } lb_out_tensor;
 
 /* The model to be written, format-specific parts beside the tensors. */

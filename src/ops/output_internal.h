@@ -23,7 +23,9 @@ typedef struct lb_out_head {
 typedef struct lb_output {
     lb_plan *plan;
     lb_out_model *model;
-    struct lb_out_roots *roots; /* [n_tensors] while the layout is made */
+    struct lb_out_roots *roots;    /* [n_tensors] while the layout is made */
+    lb_stream joint[LB_ROOTS_MAX]; /* of a job that is not complete */
+    u32 n_joint;
     const lb_writer_opts *opts;
     lb_sink *sink;
     lb_str *keys;        /* [2 * n_sources] "lbrx.source.N.name", "...digest" */

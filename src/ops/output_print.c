@@ -67,7 +67,7 @@ static void json_tensors(const lb_plan *p, lb_buf *out) {
                 lb_buf_printf(out, "%s%llu", d ? ", " : "", (unsigned long long)t->shape->dim[d]);
             lb_buf_reset(&text);
             for (u32 s = 0; s < p->jobs[i].n_segments; s++)
-                lb_plan_print_segment(p, &p->jobs[i], s, &text);
+                lb_plan_print_segment(p, &p->jobs[i], s, k, &text);
             lb_buf_put_c(out, "], \"source\": ");
             lb_json_write_str(
                 out, text.len > 4 ? lb_str_sub(lb_buf_str(&text), 4, text.len) : LB_STR_NONE,

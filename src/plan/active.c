@@ -221,7 +221,7 @@ static lb_status end_leaf_hashes(lb_runner *r, lb_active *a, lb_err *err) {
 static u64 stream_bytes(const lb_job *j, u64 n_elems) {
     u64 sum = 0, n;
     for (u32 i = 0; i < j->n_streams; i++)
-        sum += lb_dtype_bytes(j->streams[i].dtype, n_elems, &n) ? n : 0;
+        sum += lb_stream_part(&j->streams[i], n_elems, &n) ? n : 0;
     return sum;
 }
 
@@ -377,7 +377,7 @@ lb_status lb_active_span(lb_runner *r, lb_active *a, lb_rect tile, lb_err *err) 
     if (a->since_span < a->span_bytes || (end % n_cols && j->n_segments > 1))
         return LB_OK;
     end += a->first_row * n_cols;
-    if (!lb_dtype_bytes(j->streams[0].dtype, end, &bytes) || bytes >= j->streams[0].size_bytes)
+    if (!lb_stream_part(&j->streams[0], end, &bytes) || bytes >= j->streams[0].size_bytes)
         return LB_OK; /* the job's own record follows */
     a->since_span = 0;
     for (u32 i = 0; i < j->n_streams; i++)

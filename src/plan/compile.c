@@ -218,14 +218,17 @@ static bool frame_eq(const lb_frame *a, const lb_frame *b) {
            a->col_mul == b->col_mul;
 }
 
-static u64 lcm(u64 a, u64 b) {
-    u64 x = a, y = b;
-    while (y) {
-        u64 t = x % y;
-        x = y;
-        y = t;
+static u64 gcd(u64 a, u64 b) {
+    while (b) {
+        u64 t = a % b;
+        a = b;
+        b = t;
     }
-    return a / x * b;
+    return a;
+}
+
+static u64 lcm(u64 a, u64 b) {
+    return a / gcd(a, b) * b;
 }
 
 /* The moves of an index node's input: those above it, then its own. */
@@ -329,8 +332,9 @@ static u32 build_leaf(builder *b, lb_node_id id, lb_moves moves, lb_frame frame)
     if (b->st != LB_OK)
         return UINT32_MAX;
     l.whole = moves.band > 0 && moves.band <= LB_SEGS_MAX && frame.row == LB_AXIS_ROWS &&
-              frame.col == LB_AXIS_COLS && frame.col_shift == 0 && b->pass->n_rows == n->n_rows &&
-              b->pass->n_cols == n->n_cols;
+              frame.col == LB_AXIS_COLS && frame.col_shift == 0 && !frame.row_div &&
+              !frame.col_div && b->pass->n_rows == n->n_rows &&
+              b->pass->n_cols * LB_MAX(frame.col_mul, 1) == n->n_cols;
     return add_leaf(b, &l);
 }
 
@@ -435,6 +439,13 @@ static void build_weave(builder *b, lb_inst *x, const lb_moves *moves, lb_frame 
         x->in[x->n_in++] = build(b, x->node->in[i], moves, frame);
 }
 
+/* From elements of a repacked output to the 32 codes that `elems` of them are made of. */
+static void scale_repack(lb_frame *f, u32 elems) {
+    u64 mul = 32 * (u64)LB_MAX(f->col_mul, 1), same = gcd(mul, elems);
+    f->col_div = elems / same > 1 ? (u32)(elems / same) : 0;
+    f->col_mul = mul / same > 1 ? (u32)(mul / same) : 0;
+}
+
 static void build_inputs(builder *b, lb_inst *x, const lb_node *n, const lb_moves *moves,
                          lb_frame frame) {
     switch (n->kind) {
@@ -443,10 +454,8 @@ static void build_inputs(builder *b, lb_inst *x, const lb_node *n, const lb_move
         return;
     case LB_NODE_ENCODE:
         if (lb_graph_node(b->g, n->in[0])->value == LB_VALUE_STORED) {
-            if (n->u.repack && lb_repack_elems(n->u.repack) != 32) {
-                frame.col_div = lb_repack_elems(n->u.repack);
-                frame.col_mul = 32;
-            }
+            if (n->u.repack)
+                scale_repack(&frame, lb_repack_elems(n->u.repack));
             x->leaf = build_leaf(b, n->in[0], *moves, frame);
         } else {
             x->in[x->n_in++] = build(b, n->in[0], moves, frame);
@@ -713,17 +722,24 @@ static lb_status build_results(builder *b) {
     return LB_OK;
 }
 
+/* The pass has the columns of the narrowest root; what is repacked may have a multiple of them. */
 static lb_status build_roots(builder *b, const lb_node_id *roots, u32 n_roots) {
     static const lb_moves none = {.band = 1};
-    const lb_node *first = lb_graph_node(b->g, roots[0]);
-    begin_pass(b, first->n_rows, first->n_cols);
+    u64 n_rows = lb_graph_node(b->g, roots[0])->n_rows, n_cols = UINT64_MAX;
+    for (u32 i = 0; i < n_roots; i++)
+        n_cols = LB_MIN(n_cols, lb_graph_node(b->g, roots[i])->n_cols);
+    begin_pass(b, n_rows, n_cols);
     for (u32 i = 0; i < n_roots && b->st == LB_OK; i++) {
         const lb_node *n = lb_graph_node(b->g, roots[i]);
-        if (n->kind != LB_NODE_ENCODE || n->n_rows != first->n_rows || n->n_cols != first->n_cols)
+        u64 wide = n_cols ? n->n_cols / n_cols : 1;
+        if (n->kind != LB_NODE_ENCODE || n->n_rows != n_rows || n->n_cols != wide * n_cols ||
+            wide > 32 || (wide > 1 && !n->u.repack))
             return lb_fail(b->err, LB_E_USAGE,
                            "the outputs of a job must be encode nodes of one shape");
         lb_inst x = {.node = n,
-                     .frame = {.row = LB_AXIS_ROWS, .col = LB_AXIS_COLS},
+                     .frame = {.row = LB_AXIS_ROWS,
+                               .col = LB_AXIS_COLS,
+                               .col_mul = wide > 1 ? (u32)wide : 0},
                      .moves = none,
                      .leaf = UINT32_MAX,
                      .slot = LB_NO_SLOT,

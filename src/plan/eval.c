@@ -400,9 +400,9 @@ static void run_repack(lb_eval *e, u32 inst, lb_rect strip) {
     const lb_inst *x = &e->pass->insts[inst];
     piece p = {.leaf = &e->pass->leaves[x->leaf], .at = &e->leaf[x->leaf]};
     lb_rect r = lb_frame_rect(&p.leaf->frame, strip);
-    u64 row_bytes = 0, before = 0;
-    bool ok = lb_dtype_bytes((lb_dtype)x->node->op, e->tile.nc, &row_bytes) &&
-              lb_dtype_bytes((lb_dtype)x->node->op, strip.c0 - e->tile.c0, &before);
+    u64 row_bytes = 0, before = 0, wide = LB_MAX(x->frame.col_mul, 1);
+    bool ok = lb_dtype_bytes((lb_dtype)x->node->op, e->tile.nc * wide, &row_bytes) &&
+              lb_dtype_bytes((lb_dtype)x->node->op, (strip.c0 - e->tile.c0) * wide, &before);
     LB_ASSERT(ok && r.c0 % p.leaf->codec.unit_elems == 0);
     for (u64 i = 0; i < r.nr; i++) {
         locate(e, &p, r.r0 + i, r.c0);

@@ -178,8 +178,10 @@ u64 lb_tile_layout(const lb_pass *p, lb_rect tile, lb_layout_leaf *leaf, u64 *in
             if (lb_inst_copies(x)) {
                 if (inst_off)
                     inst_off[i] = first_part[x->leaf];
-            } else if (!lb_dtype_bytes((lb_dtype)x->node->op, tile.nr * tile.nc, &size)) {
-                size = 0; /* whole blocks: see units() */
+            } else {
+                lb_rect r = lb_frame_rect(&x->frame, tile);
+                if (!lb_dtype_bytes((lb_dtype)x->node->op, r.nr * r.nc, &size))
+                    size = 0; /* whole blocks: see units() */
             }
         } else if (x->node->kind == LB_NODE_STAT) {
             size = stat_bytes(x->node, tile);

@@ -246,8 +246,7 @@ static bool read_span(lb_sink *s, lb_str line) {
         return true; /* a span is only a help */
     for (u32 i = 0; i < j->n_streams; i++) {
         u64 bytes;
-        if (!read_prefix(&line, &prefix[i]) ||
-            !lb_dtype_bytes(j->streams[i].dtype, n_elems, &bytes) ||
+        if (!read_prefix(&line, &prefix[i]) || !lb_stream_part(&j->streams[i], n_elems, &bytes) ||
             bytes >= j->streams[i].size_bytes)
             return false;
     }

@@ -145,6 +145,32 @@ void lb_plan_output(lb_plan *p, const lb_stream *stream, lb_node_id root) {
 
 /* ---- closing ---- */
 
+bool lb_stream_part(const lb_stream *s, u64 n_elems, u64 *bytes) {
+    u64 n;
+    return lb_mul_u64(n_elems, LB_MAX(s->wide, 1), &n) && lb_dtype_bytes(s->dtype, n, bytes);
+}
+
+static u64 root_cols(const lb_plan *p, const lb_job *j, u32 segment, u32 stream) {
+    return lb_graph_node(&p->graph, j->segments[segment].root[stream])->n_cols;
+}
+
+/* How streams that are not of one shape go on together: in every segment alike. */
+static lb_status set_wide(const lb_plan *p, const lb_job *j, lb_err *err) {
+    for (u32 i = 0; i < j->n_segments; i++) {
+        u64 least = UINT64_MAX;
+        for (u32 s = 0; s < j->n_streams; s++)
+            least = LB_MIN(least, root_cols(p, j, i, s));
+        for (u32 s = 0; s < j->n_streams; s++) {
+            u64 wide = least ? root_cols(p, j, i, s) / least : 1;
+            if (i > 0 && wide != j->streams[s].wide)
+                return lb_fail(err, LB_E_USAGE, "job '%.*s': stream %u has rows of two kinds",
+                               LB_FMT(j->name), s);
+            j->streams[s].wide = wide;
+        }
+    }
+    return LB_OK;
+}
+
 /* Rows of all segments must fill each stream exactly. */
 static lb_status check_job(const lb_plan *p, const lb_job *j, lb_err *err) {
     if (j->n_segments == 0)
@@ -169,7 +195,7 @@ static lb_status check_job(const lb_plan *p, const lb_job *j, lb_err *err) {
             bytes > p->files[st->file].size_bytes - st->off_bytes)
             return lb_fail(err, LB_E_USAGE, "job '%.*s' writes outside its file", LB_FMT(j->name));
     }
-    return LB_OK;
+    return set_wide(p, j, err);
 }
 
 static void note_use(lb_plan *p, const lb_leaf *l) {

@@ -169,25 +169,26 @@ static void print_node(printer *p, lb_node_id id) {
     p->depth--;
 }
 
-void lb_plan_print_segment(const lb_plan *p, const lb_job *j, u32 segment, lb_buf *out) {
-    for (u32 s = 0; s < LB_MAX(j->n_streams, 1); s++) {
-        printer x = {.plan = p, .out = out, .end = out->len + TEXT_MAX};
-        lb_buf_put_c(out, " <- ");
-        print_node(&x, j->segments[segment].root[s]);
-    }
+void lb_plan_print_segment(const lb_plan *p, const lb_job *j, u32 segment, u32 stream,
+                           lb_buf *out) {
+    printer x = {.plan = p, .out = out, .end = out->len + TEXT_MAX};
+    lb_buf_put_c(out, " <- ");
+    print_node(&x, j->segments[segment].root[stream]);
 }
 
 void lb_plan_print_job(const lb_plan *p, const lb_job *j, lb_buf *out) {
     char shape[LB_SHAPE_TEXT];
-    for (u32 s = 0; s < j->n_streams; s++)
-        lb_buf_printf(out, "%s%.*s %s %s", s ? ", " : "", LB_FMT(j->streams[s].name),
-                      lb_dtype_get(j->streams[s].dtype)->name,
-                      lb_shape_text(j->streams[s].shape, shape));
-    if (!j->n_streams)
-        lb_buf_printf(out, "(survey) %.*s", LB_FMT(j->name));
-    if (j->n_segments)
-        lb_plan_print_segment(p, j, 0, out);
-    if (j->n_segments > 1)
-        lb_buf_printf(out, " [and %u more]", j->n_segments - 1);
-    lb_buf_put_c(out, "\n");
+    for (u32 s = 0; s < LB_MAX(j->n_streams, 1); s++) {
+        if (j->n_streams)
+            lb_buf_printf(out, "%.*s %s %s", LB_FMT(j->streams[s].name),
+                          lb_dtype_get(j->streams[s].dtype)->name,
+                          lb_shape_text(j->streams[s].shape, shape));
+        else
+            lb_buf_printf(out, "(survey) %.*s", LB_FMT(j->name));
+        if (j->n_segments)
+            lb_plan_print_segment(p, j, 0, s, out);
+        if (j->n_segments > 1)
+            lb_buf_printf(out, " [and %u more]", j->n_segments - 1);
+        lb_buf_put_c(out, "\n");
+    }
 }

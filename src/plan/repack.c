@@ -261,14 +261,21 @@ static void read_k_scales(group *g, const u8 *block, u32 k) {
     g->bias = from_product(lb_f16_to_f32(lb_load_u16(block + 2)), -(float)m);
 }
 
+/* The bias of codes whose zero point is in the middle: the scale times -2^(bits-1). */
+static number middle_of(const number *scale, u32 bits) {
+    u32 exponent = scale->half >> 10 & 31;
+    if (exponent == 0 || exponent + bits - 1 > 30)
+        return from_product(scale->value, -(float)(1u << (bits - 1)));
+    return from_half((u16)((scale->half ^ 0x8000u) + ((bits - 1) << 10)));
+}
+
 /* A block of 32: its scale, its bias (or a zero point in the middle), fifth bits, codes. */
 static void read_block(group *g, lb_dtype t, u32 bits, wanted want, const u8 *block) {
     bool middle = t != LB_Q4_1 && t != LB_Q5_1;
     const u8 *at = block + (middle ? 2 : 4);
     if (want.scales) {
         g->scale = from_half(lb_load_u16(block));
-        g->bias = middle ? from_product(g->scale.value, -(float)(1u << (bits - 1)))
-                         : from_half(lb_load_u16(block + 2));
+        g->bias = middle ? middle_of(&g->scale, bits) : from_half(lb_load_u16(block + 2));
     }
     if (!want.codes)
         return;

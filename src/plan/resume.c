@@ -139,8 +139,8 @@ static lb_status verify_span(reader *r, const lb_job *j, u64 from, const lb_span
     *same = true;
     for (u32 k = 0; k < j->n_streams && *same; k++) {
         u64 a = 0, b = 0;
-        if (!lb_dtype_bytes(j->streams[k].dtype, from, &a) ||
-            !lb_dtype_bytes(j->streams[k].dtype, x->n_elems, &b))
+        if (!lb_stream_part(&j->streams[k], from, &a) ||
+            !lb_stream_part(&j->streams[k], x->n_elems, &b))
             *same = false; /* seen when it was read */
         else
             LB_TRY(hash_range(r, &j->streams[k], a, b, &h[k], err));

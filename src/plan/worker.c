@@ -233,9 +233,9 @@ static lb_status write_tile(lb_worker *w, const lb_active *a, lb_err *err) {
             continue;
         const lb_stream *s = &a->job->streams[x->root];
         u64 before = 0, off = 0, len = 0;
-        bool ok = lb_dtype_bytes(s->dtype, a->first_row * e->pass->n_cols, &before) &&
-                  lb_dtype_bytes(s->dtype, e->tile.r0 * e->pass->n_cols + e->tile.c0, &off) &&
-                  lb_dtype_bytes(s->dtype, e->tile.nr * e->tile.nc, &len);
+        bool ok = lb_stream_part(s, a->first_row * e->pass->n_cols, &before) &&
+                  lb_stream_part(s, e->tile.r0 * e->pass->n_cols + e->tile.c0, &off) &&
+                  lb_stream_part(s, e->tile.nr * e->tile.nc, &len);
         LB_ASSERT(ok);
         w->written_bytes += len;
         if (sink)
@@ -311,7 +311,7 @@ lb_status lb_worker_commit(lb_worker *w, lb_active *a, u64 tile, u8 *slab, lb_er
         const lb_inst *x = &e->pass->insts[i];
         u64 len = 0;
         if (x->node->kind == LB_NODE_ENCODE &&
-            lb_dtype_bytes((lb_dtype)x->node->op, e->tile.nr * e->tile.nc, &len))
+            lb_stream_part(&a->job->streams[x->root], e->tile.nr * e->tile.nc, &len))
             lb_xxh_update(&a->hash[x->root], slab + e->inst_off[i], len);
     }
     return lb_active_span(w->runner, a, e->tile, err);

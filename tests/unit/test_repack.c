@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { GROUP = 32, SEGMENTS_MAX = 3, ROOTS_MAX = 2 };
+enum { GROUP = 32, SEGMENTS_MAX = 3, ROOTS_MAX = 3 };
 
 /* ---- a source: one weight in a file of random bytes ---- */
 
@@ -409,6 +409,39 @@ static void run_all(lb_plan *p, const image *want, u32 n, const char *what) {
     }
 }
 
+static bool stop_after(void *left) {
+    u32 *n = left;
+    return *n == 0 || --*n == 0;
+}
+
+/* Cut off again and again, recorded within the job, each time with other tiles: the same bytes. */
+static void run_on(lb_plan *p, const image *want, u32 n, const char *what) {
+    char out[320];
+    lb_err err = {0};
+    lb_status st = LB_E_INTERRUPTED;
+    snprintf(out, sizeof out, "%s/on.bin", lb_test_dir());
+    for (u32 i = 0; i < 1000 && st == LB_E_INTERRUPTED; i++) {
+        u32 polls = 1 + (u32)lb_test_rand_below(8) + i / 4 * 3;
+        lb_plan_limits lim = {.memory_bytes = LB_GIB,
+                              .threads = 1 + (u32)lb_test_rand_below(2),
+                              .tile_bytes = 1 + lb_test_rand_below(5000)};
+        for (u64 t = 0; t < p->graph.sources[0]->n_tensors; t++)
+            p->src[0].used[t] = 0;
+        err = (lb_err){0};
+        CHECK_OK(lb_plan_close(p, &lim, &err));
+        st = lb_kit_run(p, out,
+                        &(lb_sink_options){.resume = true,
+                                           .force = true,
+                                           .span_bytes = 1 + lb_test_rand_below(3000)},
+                        &(lb_run_options){.stop = stop_after, .user = &polls}, NULL, &err);
+    }
+    CHECK_OK(st);
+    if (!is_right(p, want, n, out))
+        lb_test_fail(__FILE__, __LINE__, "%s: in parts", what);
+    for (u64 t = 0; t < p->graph.sources[0]->n_tensors; t++)
+        CHECK(p->src[0].used[t] & LB_USED);
+}
+
 static void one_case(const char *what, decl d, const lb_repack *repack, u32 n_roots, u64 rows,
                      u64 cols) {
     char path[300];
@@ -459,6 +492,8 @@ static void one_case(const char *what, decl d, const lb_repack *repack, u32 n_ro
         lb_plan_segment(p, root[i]);
     p->want_digests = true;
     run_all(p, want, n_roots, what);
+    if (lb_test_rand_below(4) == 0)
+        run_on(p, want, n_roots, what);
     for (u32 k = 0; k < n_roots; k++)
         free(want[k].bytes);
     lb_plan_free(&p);
@@ -497,6 +532,14 @@ static const struct repack_case {
     PLAIN(Q8_0, LB_REPACK_AFFINE8),
     PLAIN(Q4_K, LB_REPACK_AFFINE4),
     PLAIN(Q5_K, LB_REPACK_AFFINE5),
+    /* rows of several lengths in one job */
+    PLAIN(MXFP4, LB_REPACK_MXFP4_SCALES, LB_REPACK_MXFP4_CODES),
+    PLAIN(MXFP4, LB_REPACK_MXFP4, LB_REPACK_MXFP4_CODES),
+    PLAIN(Q4_0, LB_REPACK_AFFINE_BIASES, LB_REPACK_AFFINE_SCALES, LB_REPACK_AFFINE4),
+    PLAIN(Q5_1, LB_REPACK_AFFINE5, LB_REPACK_AFFINE_BIASES, LB_REPACK_AFFINE_SCALES),
+    PLAIN(Q8_0, LB_REPACK_AFFINE_BIASES, LB_REPACK_AFFINE8, LB_REPACK_AFFINE_SCALES),
+    PLAIN(Q4_K, LB_REPACK_AFFINE_BIASES, LB_REPACK_AFFINE_SCALES, LB_REPACK_AFFINE4),
+    PLAIN(Q5_K, LB_REPACK_AFFINE_BIASES, LB_REPACK_AFFINE_SCALES, LB_REPACK_AFFINE5),
     PLAIN(Q4_0, LB_REPACK_AFFINE_SCALES, LB_REPACK_AFFINE_BIASES),
     PLAIN(Q4_1, LB_REPACK_AFFINE_BIASES, LB_REPACK_AFFINE_SCALES),
     PLAIN(Q5_0, LB_REPACK_AFFINE_SCALES, LB_REPACK_AFFINE_BIASES),
@@ -521,7 +564,7 @@ LB_TEST(every_layout) {
     bool seen[LB_REPACK_COUNT] = {true};
     for (u32 i = 0; i < LB_LEN(cases); i++) {
         const struct repack_case *c = &cases[i];
-        u32 n = c->repack[1] ? 2 : 1;
+        u32 n = c->repack[2] ? 3 : c->repack[1] ? 2 : 1;
         u32 unit = c->d.kind == LB_ENC_PLAIN ? lb_dtype_get(c->d.dtype)->block_elems : c->d.group;
         for (u64 k = 0; k < rounds; k++)
             one_case(c->what, c->d, c->repack, n, 1 + lb_test_rand_below(24),
@@ -529,7 +572,7 @@ LB_TEST(every_layout) {
         /* rows that are cut: 8192 columns are the least tile of words of five bits from Q5_K */
         one_case(c->what, c->d, c->repack, n, 1 + lb_test_rand_below(3),
                  unit * (20000 / unit + lb_test_rand_below(20000 / unit)));
-        seen[c->repack[0]] = seen[c->repack[1]] = true;
+        seen[c->repack[0]] = seen[c->repack[1]] = seen[c->repack[2]] = true;
     }
     for (u32 r = 0; r < LB_REPACK_COUNT; r++)
         if (!seen[r])
