@@ -26,6 +26,8 @@ const char *lb_test_golden(const char *name);
 /* Whether a limit of seconds means something: false when LB_TEST_NO_TIMING is set (valgrind,
  * emulators, busy machines) and under sanitizers. */
 bool lb_test_timed(void);
+/* Time that this process has used on all processors: limits on it hold whatever else runs. */
+u64 lb_test_cpu_us(void);
 /* Whether LB_TEST_EMULATED says that a user-mode emulator runs this: limits of the system and
  * faults are not what they are on a machine. */
 bool lb_test_emulated(void);

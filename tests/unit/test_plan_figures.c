@@ -20,7 +20,7 @@ static const char *in_dir(const char *name) {
 }
 
 static double seconds(u64 since_us) {
-    return (double)(lb_os_now_us() - since_us) * 1e-6;
+    return (double)(lb_test_cpu_us() - since_us) * 1e-6;
 }
 
 /* ---- plans that use all kinds of memory ---- */
@@ -406,7 +406,7 @@ LB_TEST(larger_than_memory) {
         until u = {.bytes = 600 * LB_MIB};
         lb_source *s = holes("larger.bin", LB_F32, shapes[i][0], shapes[i][1]); /* 160 GiB */
         CHECK(s);
-        u64 begin = lb_os_now_us();
+        u64 begin = lb_test_cpu_us();
         lb_plan *p = lb_kit_plan(s, true, 1, &err);
         CHECK_OK(
             lb_plan_close(p, &(lb_plan_limits){.memory_bytes = 64 * LB_MIB, .threads = 2}, &err));
@@ -514,7 +514,7 @@ LB_TEST(large_models_plan_fast) {
         CHECK(s);
         for (u32 kind = 0; kind < 3; kind++) {
             lb_err err = {0};
-            u64 begin = lb_os_now_us();
+            u64 begin = lb_test_cpu_us();
             lb_plan *p = kind == 2 ? stacked_plan(s, LB_MAX(m->experts, 1), &err)
                                    : lb_kit_plan(s, kind == 1, kind ? 300 : 1, &err);
             CHECK(p);
@@ -528,7 +528,7 @@ LB_TEST(large_models_plan_fast) {
             CHECK_U64(p->read_bytes, p->write_bytes);
             /* and in less, where a directory of 70,000 tensors leaves room */
             u64 least = m->experts ? 256 : 64;
-            begin = lb_os_now_us();
+            begin = lb_test_cpu_us();
             CHECK_OK(lb_plan_close(
                 p, &(lb_plan_limits){.memory_bytes = least * LB_MIB, .threads = 2}, &err));
             CHECK(!lb_test_timed() || seconds(begin) < 2);
@@ -555,7 +555,7 @@ LB_TEST(hundred_thousand_tensors) {
         snprintf(name, sizeof name, "tensor.%u", i);
         CHECK(lb_kit_tensor(s, file, &off, name, LB_F32, (u64[]){1, 16}));
     }
-    u64 begin = lb_os_now_us();
+    u64 begin = lb_test_cpu_us();
     lb_plan *p = lb_kit_plan(s, false, 1, &err);
     CHECK_OK(lb_plan_close(p, &(lb_plan_limits){.memory_bytes = 256 * LB_MIB, .threads = 2}, &err));
     double planned = seconds(begin);
@@ -776,7 +776,7 @@ LB_TEST(shared_and_deep_graphs) {
     for (u32 i = 0; i < 200; i++)
         x = lb_expr_map2(&p->graph, LB_MAP_ADD, x, x, LB_CONST(0));
     add_output(p, x, LB_F32);
-    u64 begin = lb_os_now_us();
+    u64 begin = lb_test_cpu_us();
     CHECK_OK(lb_plan_close(p, &lim, &err));
     lb_buf text = {0};
     lb_plan_print_job(p, &p->jobs[0], &text);
