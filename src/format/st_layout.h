@@ -41,11 +41,15 @@ typedef struct lb_st_meta {
 typedef struct lb_st_layout_opts {
     lb_st_style style;
     u64 max_shard_bytes; /* of tensor data a shard; 0: one shard */
-    u64 data_align; /* data part begins at a multiple of it: 8 as the crate, 16384 for mapping */
+    u64 data_align;      /* data part begins at a multiple of it: 8 as the crate, 16384 for mapping:
+                            then tensors of multiples of it come first, and the rest by the width of
+                            its elements, so that whole pages begin on a page and nothing is misaligned
+                          */
     const lb_st_meta *meta; /* [n_meta], written to every shard in this order */
     u64 n_meta;
-    u64 n_parameters; /* for the index; transformers and mlx-lm write it as total_parameters */
-    const char *stem; /* NULL: "model" */
+    u64 n_parameters;  /* for the index; transformers and mlx-lm write it as total_parameters */
+    const char *stem;  /* NULL: "model" */
+    bool index_of_one; /* an index for one shard, too; mlx-lm's style always has it */
     bool later; /* headers and index are not built but written by lb_st_layout_write and _index:
                    items and meta must stay as they are */
 } lb_st_layout_opts;
@@ -68,9 +72,9 @@ typedef struct lb_st_layout {
     const struct lb_st_writer *writer;
 } lb_st_layout;
 
-/* Places items (their order is the order of data) and builds headers and index in the arena.
- * Errors: LB_E_UNSUPPORTED (a type that safetensors cannot hold, by name), LB_E_FORMAT (a name
- * twice, not UTF-8, "__metadata__"; elements that do not fill bytes), LB_E_LIMIT (header above
+/* Places items (data stand in their order, but see data_align) and builds headers and index in the
+ * arena. Errors: LB_E_UNSUPPORTED (a type that safetensors cannot hold, by name), LB_E_FORMAT (a
+ * name twice, not UTF-8, "__metadata__"; elements that do not fill bytes), LB_E_LIMIT (header above
  * LB_ST_HEADER_MAX: smaller shards needed), LB_E_NOMEM. */
 lb_status lb_st_layout_plan(lb_st_item *items, u64 n_items, const lb_st_layout_opts *opts,
                             lb_arena *perm, lb_st_layout *out, lb_err *err);

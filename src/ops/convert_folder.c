@@ -371,6 +371,11 @@ static lb_status add_tensors(lb_conv *c, lb_err *err) {
     return LB_OK;
 }
 
+/* mlx-lm lists a model layer after layer; a folder's files are sorted by letters, or by nothing. */
+static int by_layer(const void *a, const void *b) {
+    return lb_str_cmp_natural(((const lb_out_tensor *)a)->name, ((const lb_out_tensor *)b)->name);
+}
+
 /* What is no language model keeps the name that its loader looks for: peft's adapters, diffusers'
  * parts. Else NULL: "model". */
 static const char *stem_of(const lb_conv *c) {
@@ -414,6 +419,8 @@ lb_status lb_conv_to_folder(lb_conv *c, lb_err *err) {
         LB_TRY(add_tensors(c, err));
     }
     LB_TRY(check_mlx(c, err));
+    if (c->model.format == LB_FORMAT_MLX && c->model.n_tensors)
+        qsort(c->model.tensors, c->model.n_tensors, sizeof *c->model.tensors, by_layer);
     if (c->src->format == LB_FORMAT_GGUF)
         LB_TRY(texts_of_gguf(c, err));
     else

@@ -241,6 +241,7 @@ static lb_status layout_st(lb_output *x, lb_err *err) {
                            .meta = meta,
                            .n_meta = n_meta,
                            .stem = m->stem,
+                           .index_of_one = !one && !m->stem,
                            .n_parameters = m->n_parameters};
     LB_TRY(take_roots(x, err));
     LB_TRY(lb_st_layout_plan(items, m->n_tensors, &o, perm, l, err));

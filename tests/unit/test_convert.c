@@ -257,6 +257,41 @@ LB_TEST(plain_copy_keeps_the_texts) {
     CHECK(same_tensors(hf, out));
 }
 
+/* What MLX is to map: matrices layer after layer, each of whole pages on its own page; an index
+ * for one file, too. A folder's files are sorted by letters: layer 10 stands before layer 2. */
+LB_TEST(mlx_lies_in_pages) {
+    enum { PAGE = 16384, LAYERS = 11 };
+    lb_err err = {0};
+    lb_source *s = NULL;
+    fm_spec spec = fm_tiny(FM_LLAMA);
+    spec.n_layers = LAYERS;
+    spec.hidden = 128;
+    const char *hf = folder_at("hf"), *mlx = fresh("mlx"), *again = fresh("again");
+    CHECK_OK(model(hf, &spec, &err));
+    CHECK_OK(convert_to(hf, mlx, TO(MLX), NULL, &err));
+    CHECK(lb_os_exists(st_path(mlx, "model.safetensors.index.json")));
+    CHECK_OK(lb_open(&s, mlx, &err));
+    u64 n_pages = 0, end = s->tensors[0].off_bytes;
+    CHECK(end % PAGE == 0);
+    for (u64 i = 0; i < s->n_tensors; i++) {
+        const lb_tensor *t = &s->tensors[i];
+        CHECK_U64(t->off_bytes, end); /* no holes */
+        end = t->off_bytes + t->size_bytes;
+        bool whole = t->size_bytes % PAGE == 0;
+        CHECK(!whole || (t->off_bytes % PAGE == 0 && n_pages == i));
+        CHECK(i == n_pages || !whole);
+        CHECK(i == 0 || i == n_pages || lb_str_cmp_natural(s->tensors[i - 1].name, t->name) < 0);
+        n_pages += whole;
+    }
+    CHECK(n_pages >= LAYERS);
+    lb_source_close(&s);
+    CHECK_OK(convert_to(mlx, again, TO(MLX), NULL, &err)); /* a copy is laid out alike */
+    CHECK(same_tensors(mlx, again));
+    const char *back = fresh("back");
+    CHECK_OK(convert_to(mlx, back, TO(HF), NULL, &err));
+    CHECK(lb_os_exists(st_path(back, "model.safetensors.index.json")));
+}
+
 /* ---- the same bytes always ---- */
 
 LB_TEST(threads_and_budgets_change_no_byte) {

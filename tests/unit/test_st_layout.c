@@ -87,6 +87,9 @@ LB_TEST(transformers_shards) {
         qsort(own, (size_t)k, sizeof own[0], by_name);
         CHECK_OK(lb_st_layout_plan(own, k, &single, &arena, &one, &err));
         CHECK(one.n_shards == 1 && one.index.len == 0);
+        single.index_of_one = true;
+        CHECK_OK(lb_st_layout_plan(own, k, &single, &arena, &one, &err));
+        CHECK(one.n_shards == 1 && one.index.len > 0);
         CHECK_STR(one.shards[0].name, "model.safetensors");
         (void)snprintf(golden, sizeof golden, "st/hf_sharded/%.*s", LB_FMT(l.shards[s].name));
         CHECK(file_begins_with(lb_test_golden(golden), one.shards[0].header,
@@ -175,6 +178,36 @@ LB_TEST(cuts_as_the_peers) {
     }
     lb_free(bytes);
     CHECK_U64(n_lines, 258);
+}
+
+/* For mapping: whole pages each on a page, then what is no whole page by the width of its elements;
+ * list order in both; no holes. */
+LB_TEST(whole_pages_first) {
+    static const struct {
+        const char *name;
+        lb_dtype dtype;
+        u64 n;
+        u64 off; /* behind the header */
+    } list[] = {{"norm", LB_BF16, 5, 12296},   {"codes", LB_U32, 1024, 0},
+                {"bias", LB_F32, 2, 12288},    {"scales", LB_U8, 4096, 4096},
+                {"words", LB_U8, 3, 12308},    {"matrix", LB_BF16, 2048, 8192},
+                {"router", LB_BF16, 1, 12306}, {"none", LB_U8, 0, 12288}};
+    lb_arena arena = {0};
+    lb_err err = {0};
+    lb_st_layout l;
+    lb_st_layout_opts o = {.style = LB_ST_MLX, .data_align = 4096};
+    for (u64 i = 0; i < LB_LEN(list); i++) {
+        items[i] = (lb_st_item){
+            .name = lb_str_c(list[i].name), .dtype = list[i].dtype, .shape = {.rank = 1}};
+        items[i].shape.dim[0] = list[i].n;
+    }
+    CHECK_OK(lb_st_layout_plan(items, LB_LEN(list), &o, &arena, &l, &err));
+    u64 data = l.shards[0].header.len;
+    CHECK_U64(data, 4096);
+    for (u64 i = 0; i < LB_LEN(list); i++)
+        CHECK_U64(items[i].off_bytes, data + list[i].off);
+    CHECK_U64(l.shards[0].size_bytes, data + 12311);
+    lb_arena_deinit(&arena);
 }
 
 static const lb_dtype st_types[] = {LB_F32, LB_F16, LB_BF16, LB_U8,
