@@ -77,6 +77,9 @@ bool lb_arch_find(const lb_arch *a, const lb_hparams *hp, lb_world world, lb_str
                   lb_arch_match *out);
 lb_str lb_arch_row_name(const lb_arch_tensor *row, lb_world world);          /* with its holes */
 lb_relayout lb_arch_row_relayout(const lb_arch_tensor *row, lb_world world); /* HF: NONE */
+/* The matrix is one of inputs times outputs in Hugging Face's files and upright elsewhere (Conv1D).
+ */
+bool lb_arch_is_conv1d(const lb_arch_tensor *row);
 bool lb_arch_stacks_by_table(const lb_arch *a); /* stacks of a layer in GGUF: not by name */
 /* Whether the world keeps the experts' matrices (heads' vectors) of this row in one tensor, and the
  * heads' matrices one below the other. */

@@ -66,6 +66,11 @@ lb_relayout lb_arch_row_relayout(const lb_arch_tensor *row, lb_world world) {
                                    : row->hf_relayout;
 }
 
+bool lb_arch_is_conv1d(const lb_arch_tensor *row) {
+    return row->relayout == LB_RL_TRANSPOSE && row->mlx_relayout == LB_RL_TRANSPOSE &&
+           row->hf_relayout == LB_RL_NONE && row->part[LB_WORLD_HF] == LB_PART_ALL;
+}
+
 static bool has_hole(lb_str name, const char *hole) {
     size_t at;
     return lb_str_find(name, lb_str_c(hole), &at);

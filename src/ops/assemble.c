@@ -91,8 +91,7 @@ static const lb_arch_tensor *row_in(const lb_assembly *a, const lb_ctensor *t) {
 
 /* Two worlds with one relayout have one form: nothing is to be undone and done again. */
 static bool same_relayout(const lb_assembly *a, const lb_ctensor *t) {
-    return lb_arch_row_relayout(row_in(a, t), a->world) ==
-           lb_arch_row_relayout(t->match.row, a->source->world);
+    return lb_arch_row_relayout(row_in(a, t), a->world) == lb_ctensor_relayout(a->source, t);
 }
 
 /* Whether a stored stack becomes a stack as it stands. */
@@ -102,7 +101,7 @@ static bool whole_stack(const grouping *g, const lb_ctensor *t) {
            row->part[g->out->world] == LB_PART_ALL &&
            (same_relayout(g->out, t) ||
             (lb_relayout_is_map(lb_arch_row_relayout(row, g->out->world)) &&
-             lb_relayout_is_map(lb_arch_row_relayout(t->match.row, g->out->source->world))));
+             lb_relayout_is_map(lb_ctensor_relayout(g->out->source, t))));
 }
 
 /* Whether a matrix that is fused of the heads' parts is so in both worlds. */
@@ -207,7 +206,7 @@ static lb_status add_stored(grouping *g, u32 tensor, lb_err *err) {
     if (!name.ptr)
         return oom(err);
     LB_TRY(add_group(g, name, name.ptr == stored.ptr, &to, err));
-    to->stored = true;
+    to->stored = !t->upright;
     return add_ref(g, to, tensor, LB_NO_INDEX, err);
 }
 
@@ -376,7 +375,7 @@ void lb_assembly_deinit(lb_assembly *a) {
 static bool same_form(const lb_assembly *a, const lb_ctensor *t) {
     return same_relayout(a, t) ||
            lb_relayout_same_change(lb_arch_row_relayout(row_in(a, t), a->world),
-                                   lb_arch_row_relayout(t->match.row, a->source->world));
+                                   lb_ctensor_relayout(a->source, t));
 }
 
 static lb_status make_piece(const lb_assembly *a, const lb_made_of *m, const lb_made_ref *r,
@@ -565,7 +564,7 @@ bool lb_assembly_keeps(const lb_assembly *a, const lb_made_of *m, lb_repack repa
             return false;
         lb_relayout moves[2] = {LB_RL_NONE, LB_RL_NONE};
         if (t->known && !m->stored) {
-            moves[0] = lb_arch_row_relayout(t->match.row, a->source->world);
+            moves[0] = lb_ctensor_relayout(a->source, t);
             moves[1] = lb_arch_row_relayout(row_in(a, t), a->world);
         }
         for (u32 k = 0; k < 2; k++)

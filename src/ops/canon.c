@@ -93,8 +93,16 @@ static void set_layout(const lb_canon *c, const lb_arch_match *m, lb_canon_weigh
     out->moved_cols = moved && by_cols;
 }
 
+/* Codes of a Conv1D lie the other way (ctensor.c). */
+static bool is_transposed(const lb_canon *c, const lb_weight *w, const lb_arch_match *m) {
+    bool upright =
+        c->world == LB_WORLD_HF && w->enc.kind >= LB_ENC_BNB_NF4 && lb_arch_is_conv1d(m->row);
+    return m->suffix != LB_SUFFIX_BIAS &&
+           (upright || lb_arch_row_relayout(m->row, c->world) == LB_RL_TRANSPOSE);
+}
+
 /* The canonical tensor of one row; of a stack, of one expert. */
-static lb_status one(const lb_canon *c, const lb_arch_match *m, lb_arena *perm,
+static lb_status one(const lb_canon *c, const lb_weight *w, const lb_arch_match *m, lb_arena *perm,
                      lb_canon_weight *out, lb_err *err) {
     out->may_lack = m->row->relayout == LB_RL_MADE || m->row->role == LB_ROLE_DROPPED ||
                     m->extra != LB_EXTRA_NONE;
@@ -107,8 +115,7 @@ static lb_status one(const lb_canon *c, const lb_arch_match *m, lb_arena *perm,
     out->name = full_name(&first, perm);
     if (!out->name.ptr)
         return lb_fail(err, LB_E_NOMEM, "out of memory");
-    out->transposed = lb_arch_row_relayout(m->row, c->world) == LB_RL_TRANSPOSE &&
-                      m->suffix != LB_SUFFIX_BIAS && out->shape.rank == 2;
+    out->transposed = is_transposed(c, w, m) && out->shape.rank == 2;
     if (out->transposed)
         out->shape = (lb_shape){.rank = 2, .dim = {out->shape.dim[1], out->shape.dim[0]}};
     set_layout(c, m, out);
@@ -157,7 +164,7 @@ static lb_status cut(const lb_canon *c, const lb_weight *w, const lb_arch_match 
                                            .n_rows = rows,
                                            .col_from = part.from,
                                            .col_step = part.step};
-                LB_TRY(one(c, &x, perm, &out[k++], err));
+                LB_TRY(one(c, w, &x, perm, &out[k++], err));
                 continue;
             }
             out[k] = (lb_canon_weight){.weight = out[0].weight,
@@ -170,7 +177,7 @@ static lb_status cut(const lb_canon *c, const lb_weight *w, const lb_arch_match 
                                        .step = part.step};
             if (part.n != rows)
                 out[k].shape.dim[0] = part.n;
-            LB_TRY(one(c, &x, perm, &out[k++], err));
+            LB_TRY(one(c, w, &x, perm, &out[k++], err));
         }
     *n = k;
     return LB_OK;
@@ -208,5 +215,5 @@ lb_status lb_canon_find(const lb_canon *c, const lb_source *s, u64 weight, lb_ar
         if (shape->rank == 3 && shape->dim[1] == 1)
             (*out)[0].channels = shape->dim[0];
     }
-    return whole ? one(c, &m, perm, *out, err) : cut(c, w, &m, perm, *out, n, err);
+    return whole ? one(c, w, &m, perm, *out, err) : cut(c, w, &m, perm, *out, n, err);
 }

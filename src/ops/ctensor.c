@@ -101,8 +101,10 @@ static lb_status set_flat_stack(const lb_ctensors *c, const lb_weight *w, lb_cte
     return LB_OK;
 }
 
-static lb_relayout relayout_of(const lb_ctensors *c, const lb_ctensor *t) {
-    return t->known ? lb_arch_row_relayout(t->match.row, c->world) : LB_RL_NONE;
+lb_relayout lb_ctensor_relayout(const lb_ctensors *c, const lb_ctensor *t) {
+    return t->upright ? LB_RL_TRANSPOSE
+           : t->known ? lb_arch_row_relayout(t->match.row, c->world)
+                      : LB_RL_NONE;
 }
 
 /* Rows, and matrices of a stack, of the weight. */
@@ -120,7 +122,7 @@ static lb_status set_shape(const lb_ctensors *c, const lb_weight *w, lb_ctensor 
     lb_shape_matrix(&t->shape, &t->matrix_rows, &cols);
     if (t->shape.rank == 1)
         t->matrix_rows = cols;
-    if (t->shape.rank && t->known && lb_relayout_by_channel(relayout_of(c, t)))
+    if (t->shape.rank && t->known && lb_relayout_by_channel(lb_ctensor_relayout(c, t)))
         t->matrix_rows = t->shape.dim[0];
     t->rows = (lb_part_rows){0, 1, 1, t->matrix_rows};
     if (!t->known || t->shape.rank == 0)
@@ -141,6 +143,21 @@ static lb_status set_shape(const lb_ctensors *c, const lb_weight *w, lb_ctensor 
         t->shape.dim[0] = t->rows.n;
     }
     return st;
+}
+
+/* Tools that quantize a Conv1D make a linear layer of it first, whose matrix lies the other way:
+ * GPTQModel (pack: Conv1D is transposed), transformers with bitsandbytes (source_cls is Conv1D).
+ * The others know linear layers only. */
+static lb_status set_upright(const lb_ctensors *c, const lb_weight *w, lb_ctensor *t, lb_err *err) {
+    if (w->enc.kind < LB_ENC_FOREIGN || c->world != LB_WORLD_HF || !lb_arch_is_conv1d(t->match.row))
+        return LB_OK;
+    if (w->enc.kind < LB_ENC_BNB_NF4)
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "tensor '%.*s': which way the codes of a Conv1D lie is not known for this "
+                       "method",
+                       LB_FMT(w->name));
+    t->upright = true;
+    return LB_OK;
 }
 
 static lb_status add_tensor(lb_plan *p, lb_ctensors *c, u32 weight, lb_err *err) {
@@ -176,6 +193,7 @@ static lb_status add_tensor(lb_plan *p, lb_ctensors *c, u32 weight, lb_err *err)
         t.match.row = m.row + i;
         t.match.n_rows = 1;
         t.first_row = i == 0;
+        LB_TRY(set_upright(c, w, &t, err));
         LB_TRY(set_shape(c, w, &t, err));
         LB_TRY(push(c, &t, err));
     }
@@ -254,7 +272,7 @@ lb_status lb_ctensor_slice(lb_plan *p, const lb_ctensors *c, const lb_ctensor *t
     lb_graph *g = &p->graph;
     bool all = expert == LB_NO_INDEX || t->n_stack == 1;
     bool sliced = !all || t->rows.n != t->matrix_rows;
-    bool by_channel = lb_relayout_by_channel(relayout_of(c, t));
+    bool by_channel = lb_relayout_by_channel(lb_ctensor_relayout(c, t));
     u64 n_elems;
     *out = (lb_piece){.shape = t->shape, .dtype = t->dtype};
     if (t->shape.rank == 1 && (sliced || keep_vector))
@@ -281,8 +299,8 @@ lb_status lb_ctensor_slice(lb_plan *p, const lb_ctensors *c, const lb_ctensor *t
 lb_status lb_ctensor_piece(lb_plan *p, const lb_ctensors *c, const lb_ctensor *t, u32 expert,
                            bool keep_vector, lb_piece *out, lb_err *err) {
     const lb_weight *w = &c->source->weights[t->weight];
-    lb_relayout_in in = {&p->graph, &c->hp, relayout_of(c, t), t->known ? t->match.suffix : 0,
-                         w->name};
+    lb_relayout_in in = {&p->graph, &c->hp, lb_ctensor_relayout(c, t),
+                         t->known ? t->match.suffix : 0, w->name};
     LB_TRY(
         lb_ctensor_slice(p, c, t, expert, keep_vector || lb_relayout_moves_rows(in.op), out, err));
     return lb_relayout_apply(&in, true, out, err);
@@ -292,7 +310,7 @@ const char *lb_ctensor_loss(const lb_ctensors *c, const lb_ctensor *t, lb_world 
     if (t->match.suffix == LB_SUFFIX_BIAS)
         return NULL;
     lb_relayout to = lb_arch_row_relayout(t->match.row, world);
-    return lb_relayout_same_change(relayout_of(c, t), to) ? NULL : lb_relayout_loss(to);
+    return lb_relayout_same_change(lb_ctensor_relayout(c, t), to) ? NULL : lb_relayout_loss(to);
 }
 
 lb_node_id lb_piece_encode(lb_plan *p, const lb_ctensor *t, const lb_piece *x, lb_dtype dtype) {

@@ -28,6 +28,7 @@ typedef struct lb_ctensor {
     bool first_row;      /* of the rows that share the weight */
     bool quantized;      /* stored in a type whose values must be decoded to be kept elsewhere */
     bool carried;        /* integers: bytes can only be copied */
+    bool upright;        /* codes of outputs times inputs where the table's matrix is a Conv1D's */
     lb_dtype dtype;      /* stored type of the first part */
     u64 n_stack; /* matrices one after the other in the weight, one an expert or a head; else 1 */
     u64 matrix_rows;   /* of one stored matrix; a vector's elements */
@@ -67,6 +68,8 @@ lb_status lb_ctensor_slice(lb_plan *p, const lb_ctensors *c, const lb_ctensor *t
 /* Its canonical form. */
 lb_status lb_ctensor_piece(lb_plan *p, const lb_ctensors *c, const lb_ctensor *t, u32 expert,
                            bool keep_vector, lb_piece *out, lb_err *err);
+/* How its matrix is made from the canonical one. */
+lb_relayout lb_ctensor_relayout(const lb_ctensors *c, const lb_ctensor *t);
 /* What of a known tensor's values another world's form cannot give back, for people; NULL: nothing.
  */
 const char *lb_ctensor_loss(const lb_ctensors *c, const lb_ctensor *t, lb_world world);

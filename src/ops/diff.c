@@ -335,13 +335,23 @@ static lb_status list_rest(lb_diff *out, const side *x, lb_str **only, u64 *n_on
     return LB_OK;
 }
 
+static bool has_foreign(const lb_source *s) {
+    for (u64 i = 0; i < s->n_weights; i++)
+        if (s->weights[i].enc.kind >= LB_ENC_FOREIGN)
+            return true;
+    return false;
+}
+
 static lb_status make_pairs(lb_diff *out, diff_job *j, side *a, side *b, lb_arena *perm,
                             lb_err *err) {
     lb_canon ca, cb;
     LB_TRY(lb_canon_init(&ca, a->source, perm, err));
     LB_TRY(lb_canon_init(&cb, b->source, perm, err));
-    /* Within one format and class names and layouts are the same by themselves. */
-    bool use_arch = a->source->format != b->source->format || ca.hparams.outer != cb.hparams.outer;
+    /* Within one format and class names and layouts are the same by themselves, unless codes of
+     * other tools lie their own way. */
+    bool use_arch = a->source->format != b->source->format ||
+                    ca.hparams.outer != cb.hparams.outer ||
+                    has_foreign(a->source) != has_foreign(b->source);
     LB_TRY(name_weights(a, &ca, use_arch, perm, err));
     LB_TRY(name_weights(b, &cb, use_arch, perm, err));
     u64 n_a = a->n, n_b = b->n;

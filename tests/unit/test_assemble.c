@@ -44,8 +44,9 @@ static const char *folder(const char *tensors, u32 n_experts) {
     return dir;
 }
 
-/* Converts dir to `to`; the message of the error, "" without one. */
-static lb_status convert(const char *dir, lb_to to, const char *out, lb_err *err) {
+/* Converts dir to `to`; the message of the error, "" without one. cast: LB_DTYPE_COUNT for none. */
+static lb_status convert_as(const char *dir, lb_to to, const char *out, lb_dtype cast,
+                            lb_err *err) {
     lb_kernels k;
     lb_source *s = NULL;
     lb_buf plan = {0}, remarks = {0};
@@ -55,6 +56,8 @@ static lb_status convert(const char *dir, lb_to to, const char *out, lb_err *err
     lb_convert_opts o = {.verb = "convert",
                          .set = pre,
                          .n_set = to == LB_TO_GGUF,
+                         .cast = cast != LB_DTYPE_COUNT,
+                         .dtype = cast,
                          .w = {.to = to,
                                .kernels = &k,
                                .output = out,
@@ -70,6 +73,10 @@ static lb_status convert(const char *dir, lb_to to, const char *out, lb_err *err
     lb_buf_deinit(&plan);
     lb_buf_deinit(&remarks);
     return st;
+}
+
+static lb_status convert(const char *dir, lb_to to, const char *out, lb_err *err) {
+    return convert_as(dir, to, out, LB_DTYPE_COUNT, err);
 }
 
 static bool refused(const char *tensors, u32 n_experts, lb_to to, const char *word) {
@@ -342,6 +349,93 @@ static bool parted(const char *arch, u32 rope_dims, const u32 *order) {
 LB_TEST(fused_in_gguf_alone) {
     CHECK(parted("chatglm", 2, (const u32[]){0, 1, 2, 3}));
     CHECK(parted("llama", 4, (const u32[]){0, 2, 1, 3})); /* pairs become halves again */
+}
+
+/* ---- codes of a Conv1D ---- */
+
+#define H "transformer.h.0."
+#define GPT2                                                                                     \
+    "transformer.wte.weight F32 300 32;transformer.wpe.weight F32 16 32;"                        \
+    "transformer.ln_f.weight F32 32;transformer.ln_f.bias F32 32;" H "ln_1.weight F32 32;" H     \
+    "ln_1.bias F32 32;" H "ln_2.weight F32 32;" H "ln_2.bias F32 32;" H                          \
+    "attn.c_attn.bias F32 96;" H "attn.c_proj.weight F32 32 32;" H "attn.c_proj.bias F32 32;" H  \
+    "mlp.c_fc.weight F32 32 128;" H "mlp.c_fc.bias F32 128;" H "mlp.c_proj.weight F32 128 32;" H \
+    "mlp.c_proj.bias F32 32;" H
+
+static const char *gpt2(const char *quantization, const char *c_attn) {
+    char config[640], tensors[2048];
+    const char *dir = st_dir("gpt2");
+    size_t n;
+    (void)snprintf(config, sizeof config,
+                   "{\"architectures\": [\"GPT2LMHeadModel\"], \"model_type\": \"gpt2\","
+                   "\"n_embd\": 32, \"n_head\": 2, \"n_layer\": 1, \"n_ctx\": 16,"
+                   "\"n_positions\": 16, \"vocab_size\": 300, \"layer_norm_epsilon\": 1e-5,"
+                   "\"quantization_config\": {%s}}",
+                   quantization);
+    st_text(dir, "config.json", config);
+    u8 *file = st_slurp(lb_test_golden("family/tokenizer.json"), &n);
+    st_write(dir, "tokenizer.json", file, n);
+    lb_free(file);
+    (void)snprintf(tensors, sizeof tensors, GPT2 "%s", c_attn);
+    st_file(dir, "model.safetensors", "pt", tensors);
+    return dir;
+}
+
+static void poke(const char *dir, const char *name, u64 at, const void *bytes, size_t n) {
+    lb_err err = {0};
+    lb_source *s = NULL;
+    CHECK_OK(lb_open(&s, dir, &err));
+    const lb_tensor *t = lb_source_tensor(s, lb_str_c(name));
+    FILE *f = fopen(s->files[t->file].path, "r+b");
+    CHECK(f && fseek(f, (long)(t->off_bytes + at), SEEK_SET) == 0 && fwrite(bytes, n, 1, f) == 1);
+    CHECK(fclose(f) == 0);
+    lb_source_close(&s);
+}
+
+/* The stored matrix, F32 of this shape, has the value there. */
+static bool has_value(const char *path, const char *name, u64 rows, u64 cols, u64 at, float want) {
+    lb_err err = {0};
+    lb_source *s = NULL;
+    float v = -1;
+    int fd = -1;
+    bool ok = lb_open(&s, path, &err) == LB_OK;
+    const lb_weight *w = ok ? weight(s, name) : NULL;
+    const lb_tensor *t = w ? &s->tensors[w->part[0]] : NULL;
+    ok = t && t->dtype == LB_F32 && w->shape.rank == 2 && w->shape.dim[0] == rows &&
+         w->shape.dim[1] == cols && lb_os_open_read(s->files[t->file].path, &fd, NULL) == LB_OK &&
+         lb_os_pread(fd, "t", &v, 4, t->off_bytes + 4 * at, NULL) == LB_OK;
+    lb_os_close(&fd);
+    lb_source_close(&s);
+    if (!ok || v != want)
+        printf("    %s: %g (%s)\n", name, (double)v, err.msg);
+    return ok && v == want;
+}
+
+/* Code 11 less zero point 8, at input 5 and output 9: a Conv1D has it there, others upright. */
+LB_TEST(codes_of_conv1d) {
+    static const char *const c_attn =
+        "attn.c_attn.qweight I32 4 96;" H "attn.c_attn.qzeros I32 1 12;" H
+        "attn.c_attn.scales F16 1 96;" H "attn.c_attn.g_idx I32 0";
+    const char *dir = gpt2("\"quant_method\": \"gptq\", \"bits\": 4, \"group_size\": 32", c_attn);
+    const u32 word = 11u << 20, zeros = 7u << 4;
+    const u16 half = 0x3800;
+    lb_err err;
+    poke(dir, H "attn.c_attn.qweight", 4 * 9, &word, 4);
+    poke(dir, H "attn.c_attn.qzeros", 4, &zeros, 4);
+    poke(dir, H "attn.c_attn.scales", 2 * 9, &half, 2);
+    const char *hf = st_path(lb_test_dir(), "conv1d"), *gguf = st_path(lb_test_dir(), "c.gguf"),
+               *mlx = st_path(lb_test_dir(), "conv1d-mlx");
+    CHECK_OK(convert_as(dir, LB_TO_HF, hf, LB_F32, &err));
+    CHECK(has_value(hf, H "attn.c_attn.weight", 32, 96, 5 * 96 + 9, 1.5f));
+    CHECK(has_value(hf, H "attn.c_attn.weight", 32, 96, 6 * 96 + 9, -4.0f));
+    CHECK_OK(convert_as(dir, LB_TO_GGUF, gguf, LB_F32, &err));
+    CHECK(has_value(gguf, "blk.0.attn_qkv.weight", 96, 32, 9 * 32 + 5, 1.5f));
+    CHECK_OK(convert_as(dir, LB_TO_MLX, mlx, LB_F32, &err));
+    CHECK(has_value(mlx, "model.h.0.attn.c_attn.weight", 96, 32, 9 * 32 + 5, 1.5f));
+    dir = gpt2("\"quant_method\": \"fp8\"",
+               "attn.c_attn.weight F8_E4M3 32 96;" H "attn.c_attn.weight_scale F32 1");
+    CHECK(convert_as(dir, LB_TO_GGUF, gguf, LB_F32, &err) == LB_E_UNSUPPORTED &&
+          strstr(err.msg, "Conv1D"));
 }
 
 LB_TEST_MAIN("fast")
