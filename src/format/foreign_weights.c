@@ -121,18 +121,44 @@ static bool is_activation(lb_str name) {
 }
 
 /* Floats too, if their weight was not found: they would become a tensor of the model. */
-static bool is_companion(lb_str name) {
+static bool is_companion(const lb_source *s, lb_str name) {
     static const char *const endings[] = {
-        "_scale",        "_scale_inv",        "_scale_2",         "_zero_point",
-        ".weight_shape", ".weight_g_idx",     ".g_idx",           ".scales",
-        ".qzeros",       ".absmax",           ".quant_map",       ".SCB",
-        "_scales",       ".scale_inv",        ".zeros",           "_bias_scale",
-        ".scale_zeros",  ".nested_absmax",    ".pre_quant_scale", "_global_scale",
-        ".quant_state",  ".nested_quant_map",
+        "weight_scale",
+        "weight_scale_inv",
+        "weight_scale_2",
+        "weight_zero_point",
+        "weight_shape",
+        "weight_g_idx",
+        ".g_idx",
+        "weight_global_scale",
+        ".scales",
+        ".qzeros",
+        ".absmax",
+        ".quant_map",
+        ".SCB",
+        ".scale_inv",
+        ".zeros",
+        ".scale_zeros",
+        ".nested_absmax",
+        ".pre_quant_scale",
+        ".quant_state",
+        "_bias_scale",
+        ".nested_quant_map",
+        "_scale_inv",
     };
+    /* a model may have scales of its own (gemma4's router.per_expert_scale): these count beside
+     * what they are scales of */
+    static const char *const beside[] = {"_scale", "_scales", "_scale_2", "_zero_point",
+                                         "_global_scale"};
     for (size_t i = 0; i < LB_LEN(endings); i++)
         if (lb_str_ends(name, lb_str_c(endings[i])))
             return true;
+    for (size_t i = 0; i < LB_LEN(beside); i++) {
+        lb_str e = lb_str_c(beside[i]);
+        if (lb_str_ends(name, e) &&
+            lb_source_tensor(s, lb_str_sub(name, 0, name.len - e.len)) != NULL)
+            return true;
+    }
     return false;
 }
 
@@ -142,7 +168,7 @@ static lb_status add_plain(lb_fgn *f, u64 i) {
         f->n_left_out++;
         return LB_OK;
     }
-    if ((!lb_fgn_is_float(t->dtype) && t->dtype != LB_F64) || is_companion(t->name))
+    if ((!lb_fgn_is_float(t->dtype) && t->dtype != LB_F64) || is_companion(f->s, t->name))
         return lb_fail(f->err, LB_E_UNSUPPORTED,
                        "tensor '%.*s' (%s) of a model quantized with '%.*s': not known beside its "
                        "weights",

@@ -313,6 +313,25 @@ LB_TEST(group_out_of_range) {
     }
 }
 
+/* What a folder holds beside codes: n weights of it become the model's. */
+static void opens(const char *config, const char *tensors, u64 n_weights) {
+    const char *dir = st_dir("opens");
+    lb_err err = {0};
+    lb_source *s = NULL;
+    st_text(dir, "config.json", config);
+    st_file(dir, "model.safetensors", "pt", tensors);
+    if (lb_folder_open(&s, dir, &err) != LB_OK || s->n_weights != n_weights)
+        lb_test_fail(__FILE__, __LINE__, "%s\n    %s\n    said \"%s\", %llu weights", config,
+                     tensors, err.msg, s ? (unsigned long long)s->n_weights : 0);
+    lb_source_close(&s);
+}
+
+LB_TEST(beside_codes) {
+    opens(GPTQ4(""), GPTQ4_LAYER ";l.g_idx I32 0;l.bias F16 32", 2); /* no order at all */
+    opens(GPTQ4(""), GPTQ4_LAYER ";r.per_expert_scale BF16 4;r.scale BF16 4;logit_scale F32", 4);
+    refused(GPTQ4(",\"desc_act\":true"), GPTQ4_LAYER ";l.g_idx I32 0", "'l.g_idx' is missing");
+}
+
 #define BNB Q("bitsandbytes", "\"load_in_4bit\":true")
 #define STATE "l.weight.quant_state.bitsandbytes__nf4 U8 "
 
