@@ -41,10 +41,8 @@ typedef struct lb_st_meta {
 typedef struct lb_st_layout_opts {
     lb_st_style style;
     u64 max_shard_bytes; /* of tensor data a shard; 0: one shard */
-    u64 data_align;      /* data part begins at a multiple of it: 8 as the crate, 16384 for mapping:
-                            then tensors of multiples of it come first, and the rest by the width of
-                            its elements, so that whole pages begin on a page and nothing is misaligned
-                          */
+    u64 data_align; /* data part begins at a multiple of it: 8 as the crate, 16384 for mapping: then
+                       tensors of whole pages come first, the rest by the width of its elements */
     const lb_st_meta *meta; /* [n_meta], written to every shard in this order */
     u64 n_meta;
     u64 n_parameters;  /* for the index; transformers and mlx-lm write it as total_parameters */

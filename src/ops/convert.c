@@ -205,6 +205,7 @@ lb_status lb_convert(const lb_source *src, const lb_convert_opts *o, lb_buf *tex
     LB_TRY_DONE(st, operation_text(&c, err));
     remark_on_name(&c);
     lb_conv_codes_begin(&c);
+    c.model.codes_near = o->codes == LB_CODES_NEAR;
     st = choose_way(&c, err);
     if (st == LB_E_FORMAT || st == LB_E_UNSUPPORTED || st == LB_E_NOT_FOUND)
         name_source(src, err);

@@ -53,7 +53,11 @@ static lb_status take_roots(lb_output *x, lb_err *err) {
 static lb_status add_stream(lb_output *x, u64 i, const lb_stream *s, lb_err *err) {
     lb_node_id roots[LB_ROOTS_MAX];
     LB_ASSERT(x->n_joint < LB_ROOTS_MAX);
-    x->joint[x->n_joint++] = *s;
+    const lb_out_roots *own = &x->roots[i];
+    const lb_node *root =
+        lb_graph_node(&x->plan->graph, own->segments ? own->segments[0] : own->node);
+    x->joint[x->n_joint] = *s;
+    x->joint[x->n_joint++].codes = root->kind == LB_NODE_ENCODE && root->u.repack;
     if (i + 1 < x->model->n_tensors && x->roots[i + 1].joint)
         return LB_OK;
     const lb_out_roots *r = &x->roots[i + 1 - x->n_joint];
@@ -379,9 +383,30 @@ static lb_status check_lossless(const lb_output *x, lb_err *err) {
             if (t->n_rounded)
                 return lb_fail(err, LB_E_UNSUPPORTED,
                                "--lossless: %llu values of '%.*s' cannot be held exactly as %s: "
-                               "choose another --dtype",
+                               "choose another --dtype%s",
                                (unsigned long long)t->n_rounded, LB_FMT(t->name),
-                               lb_dtype_get(t->dtype)->name);
+                               lb_dtype_get(t->dtype)->name, t->codes ? " or --codes none" : "");
+        }
+    return LB_OK;
+}
+
+/* What codes are kept for is seen from their types; whether each scale and bias has a place, from
+ * the bytes alone. */
+static lb_status check_codes(const lb_output *x, lb_err *err) {
+    for (u64 j = 0; j < x->plan->n_jobs; j++)
+        for (u32 s = 0; s < x->plan->jobs[j].n_streams; s++) {
+            const lb_stream *t = &x->plan->jobs[j].streams[s];
+            bool near = x->model->codes_near, rounded = t->n_rounded && !near;
+            if (!t->codes || (!t->n_overflowed && !rounded))
+                continue;
+            return lb_fail(err, LB_E_UNSUPPORTED,
+                           "tensor '%.*s': %llu of its values have a scale or bias that %s %s: "
+                           "%s--codes none writes values instead of codes",
+                           LB_FMT(t->name),
+                           (unsigned long long)(rounded ? t->n_rounded : t->n_overflowed),
+                           lb_dtype_get(t->dtype)->name,
+                           t->n_overflowed ? "would make infinite" : "has no place for",
+                           t->n_overflowed ? "" : "--codes near rounds it, ");
         }
     return LB_OK;
 }
@@ -413,8 +438,10 @@ static lb_status run(lb_output *x, lb_out_report *report, lb_err *err) {
                          .progress = o->progress,
                          .user = o->user};
     st = lb_run(x->plan, &ro, &rr, err);
-    if (st == LB_OK && o->lossless) {
-        st = check_lossless(x, err);
+    if (st == LB_OK) {
+        st = o->lossless ? check_lossless(x, err) : LB_OK;
+        if (st == LB_OK)
+            st = check_codes(x, err);
         if (st != LB_OK && x->sink) /* the same again would be refused again */
             lb_sink_discard(x->sink);
     }

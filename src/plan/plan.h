@@ -20,6 +20,7 @@ typedef struct lb_stream {
     u64 off_bytes, size_bytes;
     lb_str name;
     lb_dtype dtype;
+    bool codes;            /* moved, not computed: see lb_expr_repack */
     const lb_shape *shape; /* NULL: a scalar. In a plan only its first `rank` dims are there */
     u64 wide;              /* set by lb_plan_close: its elements for one of the job's */
     /* set by the run */

@@ -56,6 +56,27 @@ for type in q4_0 q4_1 q5_0 q5_1 q8_0; do
     ok "$type values" "$LBRX" convert "$W/$type/model.gguf" -o "$W/o/$type-values" --to mlx --codes none -q
     if grep -q '"quantization"' "$W/o/$type-values/config.json"; then fail "$type" "codes were kept"; else pass; fi
 done
+# What the types promise and the bytes do not keep is refused, not rounded: a bias that another tool changed in what was
+# Q4_0 (lbrx.codes says so); a scale of Q8_0 whose bias, -128 times it, is no finite f16.
+offset() { "$LBRX" inspect "$1" --json | tr '{' '\n' | sed -n "s/^\"name\": \"$2\".*\"offset\": \([0-9]*\).*/\1/p"; }
+at=$(offset "$W/o/q4_0" model.layers.1.mlp.up_proj.biases)
+flip "$W/o/q4_0/model.safetensors" "$((at + 1))"
+exits 3 "a bias that was changed" "$LBRX" convert "$W/o/q4_0" -o "$W/o/changed.gguf" -q
+complains "a bias that was changed" "'blk.1.ffn_up.weight': 32 of its values have a scale or bias that q4_0 has no place for"
+[ -e "$W/o/changed.gguf" ] && fail "a bias that was changed" "the file is there"
+ok "a bias that was changed, near" "$LBRX" convert "$W/o/q4_0" -o "$W/o/changed.gguf" --codes near
+says "a bias that was changed, near" "rounded: 32 values of 1 tensors"
+ok "a bias that was changed, values" "$LBRX" convert "$W/o/q4_0" -o "$W/o/values.gguf" --codes none --dtype f32 -q
+ok "a bias that was changed, compared" "$LBRX" diff "$W/o/q4_0" "$W/o/values.gguf"
+at=$(offset "$W/q8_0/model.gguf" blk.0.attn_v.weight)
+printf '\000\140' | dd of="$W/q8_0/model.gguf" bs=1 seek="$at" conv=notrunc 2>/dev/null
+for codes in exact near; do
+    exits 3 "a scale of 512, $codes" "$LBRX" convert "$W/q8_0/model.gguf" -o "$W/o/large" --to mlx --codes $codes -q
+    complains "a scale of 512, $codes" "a scale or bias that f16 would make infinite: --codes none"
+done
+ok "a scale of 512, values" "$LBRX" convert "$W/q8_0/model.gguf" -o "$W/o/large" --to mlx --codes none --dtype f32 -q
+ok "a scale of 512, compared" "$LBRX" diff "$W/q8_0/model.gguf" "$W/o/large"
+rm -rf "$W/o/changed.gguf" "$W/o/values.gguf" "$W/o/large"
 make_model gguf llama "$W/q4_k" dtype=q4_k
 ok "q4_k near" "$LBRX" convert "$W/q4_k/model.gguf" -o "$W/o/q4_k" --to mlx --codes near -q
 if grep -q '"bits": 4' "$W/o/q4_k/config.json"; then pass; else fail "q4_k near" "codes were not kept"; fi
