@@ -41,7 +41,8 @@ lb_repack lb_conv_codes_block(const lb_conv *c, u32 form) {
     return form == MXFP4 || c->codes.symmetric >> form & 1 ? forms[form].plain : forms[form].other;
 }
 
-bool lb_conv_keeps_codes(const lb_conv *c, const lb_assembly *a, const lb_made_of *m, u32 *form) {
+static bool keeps(const lb_conv *c, const lb_assembly *a, const lb_made_of *m, bool exact,
+                  u32 *form) {
     lb_format from = c->src->format, to = c->model.format;
     bool mlx = to == LB_FORMAT_MLX;
     if (c->o->cast || c->o->codes == LB_CODES_NONE || (to != LB_FORMAT_GGUF && !mlx) ||
@@ -51,10 +52,27 @@ bool lb_conv_keeps_codes(const lb_conv *c, const lb_assembly *a, const lb_made_o
         if (*form != MXFP4 && from != LB_FORMAT_GGUF && from != LB_FORMAT_MLX)
             return false;
         lb_repack r = mlx ? forms[*form].mlx : lb_conv_codes_block(c, *form);
-        if (r != LB_REPACK_NONE && lb_assembly_keeps(a, m, r, c->o->codes == LB_CODES_EXACT))
+        if (r != LB_REPACK_NONE && lb_assembly_keeps(a, m, r, exact))
             return true;
     }
     return false;
+}
+
+bool lb_conv_keeps_codes(const lb_conv *c, const lb_assembly *a, const lb_made_of *m, u32 *form) {
+    return keeps(c, a, m, c->o->codes == LB_CODES_EXACT, form);
+}
+
+void lb_conv_note_values(lb_conv *c, const lb_assembly *a, const lb_made_of *m) {
+    u32 form;
+    c->codes.n_near += c->o->codes == LB_CODES_EXACT && keeps(c, a, m, false, &form);
+}
+
+void lb_conv_say_values(lb_conv *c) {
+    if (c->codes.n_near)
+        lb_conv_remark(c,
+                       "codes of %llu tensors become values, because their scales are not stored "
+                       "as f16: --codes near keeps the codes and rounds scales where it must",
+                       (unsigned long long)c->codes.n_near);
 }
 
 void lb_conv_codes_choose(lb_conv *c, const lb_assembly *a) {

@@ -331,6 +331,7 @@ static lb_status add_tensor(lb_conv *c, const lb_assembly *a, const lb_made_of *
     u32 form;
     if (c->model.format == LB_FORMAT_MLX && lb_conv_keeps_codes(c, a, m, &form))
         return lb_conv_push_codes(c, a, m, form, err);
+    lb_conv_note_values(c, a, m);
     LB_TRY(target_dtype(c, a, m, &out.dtype, err));
     LB_TRY(lb_assembly_make(a, m, out.dtype, UINT64_MAX, &made, err));
     LB_TRY(lb_conv_shape(c, m->first, &made.shape, &out.shape, err));
@@ -366,6 +367,7 @@ static lb_status add_tensors(lb_conv *c, lb_err *err) {
     lb_assembly_deinit(&a);
     LB_TRY(st);
     LB_TRY(lb_conv_codes_record(c, err));
+    lb_conv_say_values(c);
     for (u64 i = 0; i < c->canon.n_dropped; i++)
         lb_conv_remark(c, "left out: %.*s (in the config)", LB_FMT(c->canon.dropped[i]));
     return LB_OK;

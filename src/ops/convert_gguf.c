@@ -128,12 +128,15 @@ static lb_dtype target_dtype(const lb_conv *c, const lb_assembly *a, const lb_ma
     return !t->quantized && lb_ctensor_is_float(t->dtype) ? t->dtype : c->canon.main_dtype;
 }
 
-/* GGUF has a type for the codes as they are stored. */
-static bool keeps_codes(const lb_conv *c, const lb_assembly *a, const lb_made_of *m, u32 *form) {
+static bool may_be_codes(const lb_assembly *a, const lb_made_of *m) {
     const lb_arch_tensor *row = m->first->match.row;
     return m->first->known && !(row->flags & LB_ROW_CUT_VOCAB) &&
-           !lb_arch_gguf_is_f32(row, m->first->match.suffix, lb_assembly_rank(a, m)) &&
-           lb_conv_keeps_codes(c, a, m, form);
+           !lb_arch_gguf_is_f32(row, m->first->match.suffix, lb_assembly_rank(a, m));
+}
+
+/* GGUF has a type for the codes as they are stored. */
+static bool keeps_codes(const lb_conv *c, const lb_assembly *a, const lb_made_of *m, u32 *form) {
+    return may_be_codes(a, m) && lb_conv_keeps_codes(c, a, m, form);
 }
 
 typedef struct order {
@@ -255,6 +258,8 @@ static lb_status add_tensor(lb_conv *c, const lb_assembly *a, const lb_made_of *
     if (codes) {
         out.dtype = lb_repack_dtype(block);
         lb_conv_count_codes(c, out.dtype);
+    } else if (may_be_codes(a, m)) {
+        lb_conv_note_values(c, a, m);
     }
     LB_TRY(codes ? lb_assembly_repack(a, m, block, &made, err)
                  : lb_assembly_make(a, m, out.dtype, rows, &made, err));
@@ -432,6 +437,7 @@ static lb_status add_tensors(lb_conv *c, u64 vocab_rows, dtype_notes *notes, lb_
             if (keeps_codes(c, &a, &a.tensor[i], &form) == (pass == 0))
                 st = add_tensor(c, &a, &a.tensor[i], vocab_rows, notes, err);
     lb_assembly_deinit(&a);
+    lb_conv_say_values(c);
     return st;
 }
 /* Tensors, then keys. */

@@ -17,6 +17,7 @@ typedef struct lb_conv_codes {
     lb_conv_kept *list; /* heap */
     u64 n, cap;
     u64 n_of[LB_DTYPE_COUNT]; /* tensors, by the type that GGUF has for them */
+    u64 n_near;               /* become values, and --codes near would have kept them */
     u32 symmetric;            /* bits of forms that the source's record says were so */
     bool affine;              /* some have scales in f16: values beside them are f16 too */
 } lb_conv_codes;
@@ -79,6 +80,9 @@ lb_status lb_conv_adapter(lb_conv *c, lb_err *err);
 
 /* Whether the tensor's codes are kept, and in which of the target's forms. */
 bool lb_conv_keeps_codes(const lb_conv *c, const lb_assembly *a, const lb_made_of *m, u32 *form);
+/* For a tensor whose codes are not kept; and what is said of all of them. */
+void lb_conv_note_values(lb_conv *c, const lb_assembly *a, const lb_made_of *m);
+void lb_conv_say_values(lb_conv *c);
 /* MLX: words of codes, scales, biases. */
 lb_status lb_conv_push_codes(lb_conv *c, const lb_assembly *a, const lb_made_of *m, u32 form,
                              lb_err *err);

@@ -78,8 +78,11 @@ ok "a scale of 512, values" "$LBRX" convert "$W/q8_0/model.gguf" -o "$W/o/large"
 ok "a scale of 512, compared" "$LBRX" diff "$W/q8_0/model.gguf" "$W/o/large"
 rm -rf "$W/o/changed.gguf" "$W/o/values.gguf" "$W/o/large"
 make_model gguf llama "$W/q4_k" dtype=q4_k
+ok "q4_k" "$LBRX" convert "$W/q4_k/model.gguf" -o "$W/o/q4_k-values" --to mlx
+complains "q4_k" "tensors become values, because their scales are not stored as f16: --codes near keeps the codes"
 ok "q4_k near" "$LBRX" convert "$W/q4_k/model.gguf" -o "$W/o/q4_k" --to mlx --codes near -q
 if grep -q '"bits": 4' "$W/o/q4_k/config.json"; then pass; else fail "q4_k near" "codes were not kept"; fi
+if grep -q "become values" "$W/err"; then fail "q4_k near" "says that they were not"; else pass; fi
 ok "q4_k near: values" "$LBRX" diff "$W/q4_k/model.gguf" "$W/o/q4_k" --tolerance 2e-3
 nothing_left "round trips"
 
