@@ -47,6 +47,12 @@ lb_status lb_arch_meta_model(const lb_arch *a, const lb_json *config, lb_gguf_me
  * byte. */
 #define LB_KEY_HF_CONFIG "lbrx.hf.config"
 #define LB_KEY_HF_GENERATION "lbrx.hf.generation_config"
+/* The sum of the keys that tell the same: after one of them was changed, by --set or by another
+ * tool, the kept texts are not the model's any more. */
+#define LB_KEY_HF_CONFIG_SUM "lbrx.hf.config_sum"
+lb_status lb_arch_config_seal(lb_gguf_meta *meta,
+                              lb_err *err);         /* sets it, where a config is kept */
+bool lb_arch_config_kept(const lb_gguf_meta *meta); /* there is one, and it is the model's */
 
 typedef struct lb_arch_config_in {
     const lb_gguf_meta *meta;
@@ -63,7 +69,7 @@ typedef struct lb_arch_config_in {
 typedef struct lb_arch_config_out {
     lb_str config;        /* text of config.json */
     lb_str generation;    /* text of generation_config.json; empty: nothing is known */
-    bool original;        /* config is LB_KEY_HF_CONFIG's text */
+    bool original;        /* config is LB_KEY_HF_CONFIG's text, which is the model's still */
     const char **notices; /* what the GGUF did not say and was assumed; in the arena */
     u32 n_notices;
 } lb_arch_config_out;

@@ -531,7 +531,42 @@ static lb_status to_text(lb_back *b, lb_json *v, lb_str *out) {
     return st;
 }
 
-/* The texts that lbrx kept when it made the GGUF. */
+/* ---- the texts that lbrx kept when it made the GGUF ---- */
+
+/* Keys from which a config would be made: those of the family, and the tokens' ids. */
+static bool is_config_key(const void *ctx, lb_str key) {
+    const lb_str *family = ctx;
+    return lb_str_eq_c(key, "general.architecture") || lb_str_ends(key, LB_STR("_token_id")) ||
+           (lb_str_starts(key, *family) && key.len > family->len && key.ptr[family->len] == '.');
+}
+
+static void sum_keys(const lb_gguf_meta *meta, char out[33]) {
+    lb_str family = LB_STR("general.architecture"); /* no key begins with that and a dot */
+    lb_hash128 sum = {0, 0};
+    (void)lb_kv_as_str(lb_meta_find(meta, "general.architecture"), &family);
+    lb_meta_sum(meta, is_config_key, &family, &sum);
+    lb_hash_hex(sum, out);
+}
+
+lb_status lb_arch_config_seal(lb_gguf_meta *meta, lb_err *err) {
+    char sum[33];
+    if (!lb_meta_find(meta, LB_KEY_HF_CONFIG))
+        return LB_OK;
+    sum_keys(meta, sum);
+    return lb_meta_set_str(meta, LB_KEY_HF_CONFIG_SUM, lb_str_c(sum), err);
+}
+
+bool lb_arch_config_kept(const lb_gguf_meta *meta) {
+    char sum[33];
+    lb_str sealed, text;
+    if (!lb_kv_as_str(lb_meta_find(meta, LB_KEY_HF_CONFIG), &text))
+        return false;
+    if (!lb_kv_as_str(lb_meta_find(meta, LB_KEY_HF_CONFIG_SUM), &sealed))
+        return true; /* nothing says that it is not */
+    sum_keys(meta, sum);
+    return lb_str_eq_c(sealed, sum);
+}
+
 static lb_status take_original(const lb_arch_config_in *in, lb_str text, lb_arena *perm,
                                lb_arch_config_out *out, lb_err *err) {
     lb_buf config = {0};
@@ -587,8 +622,12 @@ lb_status lb_arch_config_from_meta(const lb_arch_config_in *in, lb_arena *perm,
     lb_back b = {.in = in, .meta = in->meta, .perm = perm, .err = err};
     lb_str text;
     *out = (lb_arch_config_out){0};
-    if (lb_kv_as_str(lb_meta_find(in->meta, LB_KEY_HF_CONFIG), &text))
+    if (lb_arch_config_kept(in->meta) &&
+        lb_kv_as_str(lb_meta_find(in->meta, LB_KEY_HF_CONFIG), &text))
         return take_original(in, text, perm, out, err);
+    if (lb_meta_find(in->meta, LB_KEY_HF_CONFIG))
+        lb_back_notice(&b, "keys of the GGUF were changed since lbrx wrote it: it is made of them, "
+                           "without what only the original said");
     bool has_output = in->seen->count[LB_ROLE_OUTPUT] != 0;
     LB_TRY(lb_arch_from_gguf(in->meta, has_output, &b.arch, &b.hp, err));
     lb_kv_as_str(lb_meta_find(in->meta, "general.architecture"), &b.name);

@@ -172,7 +172,11 @@ static lb_status without_mtp(const lb_arch *a, lb_gguf_meta *meta, lb_err *err) 
 }
 
 lb_status lb_arch_meta_without(const lb_arch *a, lb_extra extra, lb_gguf_meta *meta, lb_err *err) {
+    bool kept = lb_arch_config_kept(meta);
     if (extra == LB_EXTRA_MTP)
         LB_TRY(without_mtp(a, meta, err));
-    return edit_kept_config(a, extra, meta, err);
+    if (!kept)
+        return LB_OK;
+    LB_TRY(edit_kept_config(a, extra, meta, err));
+    return lb_arch_config_seal(meta, err);
 }

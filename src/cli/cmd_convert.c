@@ -33,7 +33,9 @@ static const lb_opt convert_rows[] = {
      .kind = LB_OPT_STR,
      .arg = "KEY=TYPE:VALUE",
      .repeatable = true,
-     .help = "set a key of GGUF metadata; TYPE: str|bool|u8..u64|i8..i64|f32|f64",
+     .help =
+         "set a key of GGUF metadata; TYPE: str|bool|u8..u64|i8..i64|f32|f64; with [] behind it "
+         "an array: 'x=i32[]:[1, 2]'",
      .off = offsetof(convert_opts, set)},
     {.name = "unset",
      .kind = LB_OPT_STR,

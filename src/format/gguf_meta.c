@@ -414,3 +414,52 @@ void lb_meta_remove(lb_gguf_meta *m, const char *key) {
     m->n--;
     (void)index_all(m, NULL); /* on failure lookups walk the array: see the top */
 }
+
+/* ---- what changed? ---- */
+
+static void sum_value(const lb_gguf_kv *kv, lb_xxh *h) {
+    u64 n;
+    switch (kv->type) {
+    case LB_GGUF_STR:
+        lb_xxh_update(h, kv->v.s.ptr, kv->v.s.len);
+        return;
+    case LB_GGUF_ARRAY:
+        lb_xxh_update(h, &kv->n, sizeof kv->n);
+        if (kv->elem != LB_GGUF_STR) {
+            lb_xxh_update(h, kv->v.array, (size_t)(kv->n * lb_gguf_type_bytes(kv->elem)));
+            return;
+        }
+        for (u64 i = 0; i < kv->n; i++) {
+            lb_str s = LB_STR_NONE;
+            (void)lb_kv_elem_str(kv, i, &s);
+            n = s.len;
+            lb_xxh_update(h, &n, sizeof n);
+            lb_xxh_update(h, s.ptr, s.len);
+        }
+        return;
+    case LB_GGUF_F32:
+    case LB_GGUF_F64:
+        lb_xxh_update(h, &kv->v.f, sizeof kv->v.f);
+        return;
+    default:
+        lb_xxh_update(h, &kv->v.u, sizeof kv->v.u);
+        return;
+    }
+}
+
+void lb_meta_sum(const lb_gguf_meta *m, lb_meta_takes_fn *takes, const void *ctx, lb_hash128 *sum) {
+    for (u64 i = 0; i < m->n; i++) {
+        const lb_gguf_kv *kv = &m->kv[i];
+        u32 kinds[2] = {(u32)kv->type, kv->type == LB_GGUF_ARRAY ? (u32)kv->elem : 0};
+        lb_xxh h;
+        if (!takes(ctx, kv->key))
+            continue;
+        lb_xxh_init(&h);
+        lb_xxh_update(&h, kv->key.ptr, kv->key.len);
+        lb_xxh_update(&h, kinds, sizeof kinds);
+        sum_value(kv, &h);
+        lb_hash128 one = lb_xxh_digest(&h);
+        sum->lo += one.lo;
+        sum->hi += one.hi;
+    }
+}

@@ -7,6 +7,7 @@
 #define LB_FORMAT_GGUF_META_H
 
 #include "base/base.h"
+#include "base/hash.h"
 #include "base/mem.h"
 #include "base/texts.h"
 
@@ -94,6 +95,10 @@ lb_status lb_meta_adopt(lb_gguf_meta *m, const lb_gguf_kv *kv, lb_err *err);
 /* Sets kv's type and value from a fixed-size value as it stands in a file (little-endian,
  * unaligned; a bool is true for any byte but 0). False for STR and ARRAY. */
 bool lb_kv_load(lb_gguf_kv *kv, lb_gguf_type type, const void *bytes);
+
+/* Adds the hashes of those pairs whose keys are taken to *sum; their order does not count. */
+typedef bool(lb_meta_takes_fn)(const void *ctx, lb_str key);
+void lb_meta_sum(const lb_gguf_meta *m, lb_meta_takes_fn *takes, const void *ctx, lb_hash128 *sum);
 
 const char *lb_gguf_type_name(lb_gguf_type t); /* "u32", "str", "array"... */
 u32 lb_gguf_type_bytes(lb_gguf_type t);        /* of a fixed-size value; 0 for STR and ARRAY */

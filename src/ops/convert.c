@@ -43,12 +43,20 @@ lb_status lb_conv_push(lb_conv *c, const lb_out_tensor *t, lb_err *err) {
     return LB_OK;
 }
 
-lb_status lb_conv_read_template(lb_conv *c, lb_str *out, lb_err *err) {
+static lb_status read_template(lb_conv *c, lb_err *err) {
     const char *path = c->o->chat_template;
-    LB_TRY(lb_os_read_file(path, 16 * LB_MIB, c->perm, out, err));
-    if (!lb_str_is_utf8(*out))
-        return lb_fail(err, LB_E_FORMAT, "--chat-template %s: the text is not UTF-8", path);
-    return LB_OK;
+    if (!path)
+        return LB_OK;
+    if (c->model.format == LB_FORMAT_SAFETENSORS)
+        return lb_fail(
+            err, LB_E_USAGE,
+            "--chat-template: a lone safetensors file holds none: --to hf makes a folder");
+    lb_status st = lb_os_read_file(path, 16 * LB_MIB, c->perm, &c->chat_template, err);
+    if (st == LB_OK && !lb_str_is_utf8(c->chat_template))
+        st = lb_fail(err, LB_E_FORMAT, "%s: the text is not UTF-8", path);
+    if (st != LB_OK)
+        lb_err_context(err, "--chat-template");
+    return st;
 }
 
 lb_status lb_conv_shape(lb_conv *c, const lb_ctensor *t, const lb_shape *shape,
@@ -202,6 +210,7 @@ lb_status lb_convert(const lb_source *src, const lb_convert_opts *o, lb_buf *tex
     c.model.format = target_format(src, &o->w);
     if (src->notes.len && remarks)
         lb_buf_printf(remarks, "%.*s\n", LB_FMT(src->notes));
+    LB_TRY_DONE(st, read_template(&c, err));
     LB_TRY_DONE(st, operation_text(&c, err));
     remark_on_name(&c);
     lb_conv_codes_begin(&c);

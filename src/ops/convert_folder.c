@@ -235,19 +235,6 @@ static lb_status texts_of_gguf(lb_conv *c, lb_err *err) {
     return LB_OK;
 }
 
-static lb_status chat_template(lb_conv *c, lb_err *err) {
-    lb_str text;
-    if (!c->o->chat_template)
-        return LB_OK;
-    if (c->model.format == LB_FORMAT_SAFETENSORS)
-        return lb_fail(
-            err, LB_E_USAGE,
-            "--chat-template: a lone safetensors file holds none: --to hf makes a folder");
-    LB_TRY(lb_conv_read_template(c, &text, err));
-    return lb_conv_push_text(
-        c, (lb_sink_text){.name = LB_STR("chat_template.jinja"), .bytes = text}, err);
-}
-
 /* ---- tensors ---- */
 
 /* The type that a GGUF of ours recorded for a tensor that it had to store as F32. */
@@ -427,5 +414,5 @@ lb_status lb_conv_to_folder(lb_conv *c, lb_err *err) {
         LB_TRY(texts_of_gguf(c, err));
     else
         LB_TRY(texts_of_folder(c, same, err));
-    return chat_template(c, err);
+    return lb_conv_edit_template(c, err);
 }

@@ -4,113 +4,7 @@
 #include "base/os.h"
 #include "ops/convert_internal.h"
 #include "text/tokdata.h"
-#include <errno.h>
-#include <math.h>
 #include <stdlib.h>
-
-/* ---- metadata edits ---- */
-
-static lb_status parse_number(lb_gguf_kv *kv, const char *type, const char *value, lb_err *err) {
-    static const struct {
-        const char *name;
-        lb_gguf_type type;
-        u32 bits; /* 0: a float */
-        bool is_signed;
-    } kinds[] = {{"u8", LB_GGUF_U8, 8, false},    {"i8", LB_GGUF_I8, 8, true},
-                 {"u16", LB_GGUF_U16, 16, false}, {"i16", LB_GGUF_I16, 16, true},
-                 {"u32", LB_GGUF_U32, 32, false}, {"i32", LB_GGUF_I32, 32, true},
-                 {"u64", LB_GGUF_U64, 64, false}, {"i64", LB_GGUF_I64, 64, true},
-                 {"f32", LB_GGUF_F32, 0, true},   {"f64", LB_GGUF_F64, 0, true}};
-    char *end = NULL;
-    for (u32 i = 0; i < LB_LEN(kinds); i++) {
-        if (strcmp(type, kinds[i].name) != 0)
-            continue;
-        u32 bits = kinds[i].bits;
-        bool fits = true;
-        kv->type = kinds[i].type;
-        errno = 0;
-        if (bits == 0) {
-            double d = strtod(value, &end);
-            kv->v.f = kinds[i].type == LB_GGUF_F32 ? (double)(float)d : d;
-            fits = !isinf(kv->v.f) || !strpbrk(value, "0123456789"); /* "inf" is meant so */
-        } else if (kinds[i].is_signed) {
-            kv->v.i = strtoll(value, &end, 10);
-            i64 max = (i64)(UINT64_MAX >> (65 - bits));
-            fits = errno == 0 && kv->v.i <= max && kv->v.i >= -max - 1;
-        } else { /* strtoull takes a sign */
-            kv->v.u = strtoull(value, &end, 10);
-            fits = errno == 0 && kv->v.u <= UINT64_MAX >> (64 - bits) && !strchr(value, '-');
-        }
-        if (!*value || *end || !fits || (u8)*value <= ' ')
-            return lb_fail(err, LB_E_USAGE, "--set: '%s' is not a value of type %s", value, type);
-        return LB_OK;
-    }
-    return lb_fail(err, LB_E_USAGE,
-                   "--set: '%s' is not one of u8|i8|u16|i16|u32|i32|u64|i64|f32|f64|bool|str",
-                   type);
-}
-
-/* As GGUF has keys: ASCII without blanks. The keys of a split file say what lies where. */
-static lb_status check_key(lb_str key, lb_err *err) {
-    for (size_t i = 0; i < key.len; i++)
-        if ((u8)key.ptr[i] <= ' ' || (u8)key.ptr[i] >= 0x7f)
-            return lb_fail(err, LB_E_USAGE,
-                           "--set: '%.*s' is not a key: letters, digits, dots and the like",
-                           LB_FMT(key));
-    if (lb_str_starts(key, LB_STR("split.")))
-        return lb_fail(err, LB_E_USAGE,
-                       "--set: '%.*s' belongs to the files' layout: see --max-shard-size",
-                       LB_FMT(key));
-    return LB_OK;
-}
-
-static lb_status set_one(lb_conv *c, const char *text, lb_err *err) {
-    lb_str s = lb_str_c(text);
-    size_t eq, colon;
-    if (!lb_str_find(s, LB_STR("="), &eq) || eq == 0 ||
-        !lb_str_find(lb_str_sub(s, eq + 1, s.len), LB_STR(":"), &colon))
-        return lb_fail(err, LB_E_USAGE,
-                       "--set '%s': write KEY=TYPE:VALUE (general.name=str:My model)", text);
-    lb_str type = lb_arena_str(c->perm, lb_str_sub(s, eq + 1, eq + 1 + colon));
-    lb_str value = lb_str_sub(s, eq + colon + 2, s.len);
-    lb_gguf_kv kv = {.key = lb_str_sub(s, 0, eq)};
-    if (!type.ptr)
-        return lb_fail(err, LB_E_NOMEM, "out of memory for metadata");
-    LB_TRY(check_key(kv.key, err));
-    if (lb_str_eq_c(type, "str") || lb_str_eq_c(type, "string")) {
-        if (!lb_str_is_utf8(value))
-            return lb_fail(err, LB_E_USAGE, "--set: the value of '%.*s' is not UTF-8",
-                           LB_FMT(kv.key));
-        kv.type = LB_GGUF_STR;
-        kv.v.s = value;
-    } else if (lb_str_eq_c(type, "bool")) {
-        kv.type = LB_GGUF_BOOL;
-        kv.v.u = lb_str_eq_c(value, "true") || lb_str_eq_c(value, "1");
-        if (!kv.v.u && !lb_str_eq_c(value, "false") && !lb_str_eq_c(value, "0"))
-            return lb_fail(err, LB_E_USAGE, "--set: '%.*s' is neither true nor false",
-                           LB_FMT(value));
-    } else {
-        LB_TRY(parse_number(&kv, type.ptr, value.ptr, err));
-    }
-    return lb_meta_set(&c->meta, &kv, err);
-}
-
-lb_status lb_conv_edit_meta(lb_conv *c, lb_err *err) {
-    const lb_convert_opts *o = c->o;
-    for (u32 i = 0; i < o->n_unset; i++) {
-        if (!lb_meta_find(&c->meta, o->unset[i]))
-            return lb_fail(err, LB_E_USAGE, "--unset: the model has no key '%s'", o->unset[i]);
-        lb_meta_remove(&c->meta, o->unset[i]);
-    }
-    for (u32 i = 0; i < o->n_set; i++)
-        LB_TRY(set_one(c, o->set[i], err));
-    if (o->chat_template) {
-        lb_str text;
-        LB_TRY(lb_conv_read_template(c, &text, err));
-        LB_TRY(lb_meta_set_str(&c->meta, "tokenizer.chat_template", text, err));
-    }
-    return LB_OK;
-}
 
 /* ---- HF or MLX -> GGUF ---- */
 
@@ -303,7 +197,7 @@ static lb_status keep_texts(lb_conv *c, lb_err *err) {
         LB_TRY(lb_os_read_file(f->path, 16 * LB_MIB, c->perm, &text, err));
         LB_TRY(lb_meta_set_str(&c->meta, LB_KEY_HF_GENERATION, text, err));
     }
-    return LB_OK;
+    return lb_arch_config_seal(&c->meta, err);
 }
 
 static lb_status share_all(lb_gguf_meta *to, const lb_gguf_meta *from, lb_err *err) {

@@ -30,8 +30,9 @@ typedef struct lb_conv {
     lb_ctensors canon;
     lb_out_model model;
     u64 cap_tensors;
-    lb_gguf_meta meta;   /* GGUF output */
-    lb_conv_codes codes; /* what the output holds as it was stored: metadata and config say so */
+    lb_gguf_meta meta;    /* GGUF output */
+    lb_conv_codes codes;  /* what the output holds as it was stored: metadata and config say so */
+    lb_str chat_template; /* the text of --chat-template */
     lb_buf *remarks;
 } lb_conv;
 
@@ -62,15 +63,14 @@ lb_status lb_conv_say_left_out(lb_conv *c, const lb_assembly *a, const char *why
  * there is nothing to change. */
 lb_status lb_conv_config_without(lb_conv *c, lb_str *config, lb_err *err);
 
-/* The text of --chat-template; must be UTF-8. */
-lb_status lb_conv_read_template(lb_conv *c, lb_str *out, lb_err *err);
-
 /* The source's stored tensors as they are: same format in and out. */
 lb_status lb_conv_same_tensors(lb_conv *c, lb_err *err);
 lb_status lb_conv_to_gguf(lb_conv *c, lb_err *err); /* from HF or MLX */
 lb_status lb_conv_gguf_to_gguf(lb_conv *c, lb_err *err);
 lb_status lb_conv_to_folder(lb_conv *c, lb_err *err); /* HF or MLX, from anything */
-lb_status lb_conv_edit_meta(lb_conv *c, lb_err *err); /* --set, --unset, --chat-template */
+/* --set, --unset, --chat-template: of a GGUF; of a folder whose texts are pushed. */
+lb_status lb_conv_edit_meta(lb_conv *c, lb_err *err);
+lb_status lb_conv_edit_template(lb_conv *c, lb_err *err);
 
 /* An adapter that changes its form (convert_adapter.c). */
 bool lb_conv_is_adapter(const lb_conv *c);

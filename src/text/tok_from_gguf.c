@@ -78,6 +78,51 @@ static lb_status add_templates(list *l, lb_err *err) {
     return add_named_templates(l, err);
 }
 
+/* The default of a list of {"name", "template"}; one is added where there is none. */
+static bool set_default(lb_json *all, lb_str text, lb_arena *a) {
+    lb_json *entry = NULL;
+    lb_str name;
+    for (lb_json *v = all->first; v && !entry; v = v->next)
+        if (lb_json_as_str(lb_json_get(v, "name"), &name) && lb_str_eq_c(name, "default"))
+            entry = v;
+    if (!entry) {
+        entry = lb_json_new_object(a);
+        if (!lb_json_set(a, entry, "name", lb_json_new_str(a, LB_STR("default"))) ||
+            !lb_json_push(all, entry))
+            return false;
+    }
+    return lb_json_set(a, entry, "template", lb_json_new_str(a, text));
+}
+
+lb_status lb_tok_config_template(lb_str config, lb_str text, lb_arena *perm, lb_str *out,
+                                 bool *listed, lb_err *err) {
+    lb_arena scratch = {0};
+    lb_buf b = {0};
+    lb_json *tree, *had = NULL;
+    *listed = false;
+    *out = config;
+    lb_status st = lb_json_parse(config, "tokenizer_config.json", &scratch, &tree, err);
+    if (st == LB_OK)
+        had = lb_json_get(tree, "chat_template");
+    if (had) {
+        *listed = text.ptr && had->type == LB_JARRAY;
+        if (!*listed)
+            lb_json_remove(tree, "chat_template");
+        else if (!set_default(had, text, &scratch))
+            st = no_memory(err);
+        lb_json_write(&b, tree, (lb_json_style){.indent = 2});
+        lb_buf_put_c(&b, "\n");
+        if (st == LB_OK)
+            st = lb_buf_status(&b, err);
+        *out = lb_arena_str(perm, lb_buf_str(&b));
+        if (st == LB_OK && !out->ptr)
+            st = no_memory(err);
+    }
+    lb_buf_deinit(&b);
+    lb_arena_deinit(&scratch);
+    return st;
+}
+
 /* Those that lbrx kept with their own names; false: none. */
 static lb_status add_kept_templates(list *l, bool *found, lb_err *err) {
     const lb_gguf_kv *kv = lb_meta_find(l->meta, "lbrx.hf.chat_templates");
@@ -169,14 +214,19 @@ static lb_status rebuild(list *l, lb_tok_arrays *a, lb_err *err) {
 
 /* ---- what lbrx kept ---- */
 
-static lb_status add_small_files(list *l, bool *has_template, lb_err *err) {
+/* templates: those of the files are the model's; else they stay out, of the config as well. */
+static lb_status add_small_files(list *l, bool templates, bool *has_template, lb_err *err) {
     const char *name, *key;
     lb_str text;
+    bool listed;
     for (u32 i = 0; lb_tok_small_file(i, &name, &key); i++) {
-        if (!lb_kv_as_str(lb_meta_find(l->meta, key), &text))
+        bool is_template = strncmp(name, "chat_template", 13) == 0;
+        if (!lb_kv_as_str(lb_meta_find(l->meta, key), &text) || (is_template && !templates))
             continue;
+        if (!templates && strcmp(name, "tokenizer_config.json") == 0)
+            LB_TRY(lb_tok_config_template(text, LB_STR_NONE, l->perm, &text, &listed, err));
         LB_TRY(add(l, lb_str_c(name), text, err));
-        *has_template |= strncmp(name, "chat_template", 13) == 0;
+        *has_template |= is_template;
     }
     return LB_OK;
 }
@@ -194,9 +244,18 @@ static lb_status config_has_template(list *l, bool *has_template, lb_err *err) {
     return st;
 }
 
+static lb_status restore_templates(list *l, bool has_template, lb_err *err) {
+    bool named;
+    LB_TRY(config_has_template(l, &has_template, err));
+    LB_TRY(add_kept_templates(l, &named, err));
+    if (has_template)
+        return LB_OK;
+    return named ? add_default_template(l, err) : add_templates(l, err);
+}
+
 static lb_status restore(list *l, const lb_tok_arrays *a, lb_err *err) {
     lb_str json;
-    bool has_template = false, named, is;
+    bool has_template = false, templates = lb_tok_templates_kept(l->meta), is;
     lb_tok_file made = {.name = LB_STR("tokenizer.json"), .meta = l->meta};
     LB_TRY(add_made(l, a, &made, &is, err));
     if (!is && lb_kv_as_str(lb_meta_find(l->meta, "tokenizer.huggingface.json"), &json))
@@ -204,12 +263,8 @@ static lb_status restore(list *l, const lb_tok_arrays *a, lb_err *err) {
     made =
         (lb_tok_file){.name = LB_STR("tokenizer.model"), .meta = l->meta, .made = LB_TOK_MADE_SPM};
     LB_TRY(add_made(l, a, &made, &is, err));
-    LB_TRY(add_small_files(l, &has_template, err));
-    LB_TRY(config_has_template(l, &has_template, err));
-    LB_TRY(add_kept_templates(l, &named, err));
-    if (has_template)
-        return LB_OK;
-    return named ? add_default_template(l, err) : add_templates(l, err);
+    LB_TRY(add_small_files(l, templates, &has_template, err));
+    return templates ? restore_templates(l, has_template, err) : add_templates(l, err);
 }
 
 lb_status lb_tok_files_from_meta(const lb_gguf_meta *meta, lb_arena *perm, lb_tok_file **files,

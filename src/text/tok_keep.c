@@ -334,6 +334,8 @@ static lb_status keep_all(keeper *k, lb_err *err) {
         LB_TRY(keep_tokenizer(k, err));
     if (lb_tok_is_spm(&k->a) && !k->a.flat_scores)
         LB_TRY(keep_model(k, err));
+    lb_tok_template_sum(k->meta, k->out == k->meta ? NULL : k->out, sum);
+    LB_TRY(lb_meta_set_str(k->out, "lbrx.hf.template_sum", lb_str_c(sum), err));
     lb_tok_sum(k->meta, k->out == k->meta ? NULL : k->out, sum);
     return lb_meta_set_str(k->out, "lbrx.hf.tokenizer_sum", lb_str_c(sum), err);
 }

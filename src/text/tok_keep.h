@@ -7,6 +7,7 @@
  *   lbrx.hf.tokenizer_merges  left, right, left...; only where the GGUF's own cannot tell
  *   lbrx.hf.tokenizer_model   tokenizer.model as a patch on the arrays (spm_patch)
  *   lbrx.hf.tokenizer_sum     sum of the tokenizer.* keys all this was made from; edited: unused
+ *   lbrx.hf.template_sum      sum of the keys of chat templates: exchanged, those of the files go
  *   lbrx.hf.chat_templates    name, text, name...: named templates, where their keys cannot tell
  *   lbrx.hf.{tokenizer_config,special_tokens_map,added_tokens,chat_template_json,chat_template}
  *                             small files as they are */
@@ -15,10 +16,14 @@
 
 #include "text/tok_rebuild.h"
 
-/* The tokenizer.* keys of meta and more (may be NULL), in any order, as 32 hex digits. */
+/* The tokenizer.* keys of meta and more (may be NULL), in any order, as 32 hex digits; and those of
+ * chat templates, which are not among them. */
 void lb_tok_sum(const lb_gguf_meta *meta, const lb_gguf_meta *more, char out[33]);
+void lb_tok_template_sum(const lb_gguf_meta *meta, const lb_gguf_meta *more, char out[33]);
 /* Whether lbrx.hf.* is there and was made from these tokenizer.* keys. */
 bool lb_tok_kept(const lb_gguf_meta *meta);
+/* Whether the chat templates are still those of the files. */
+bool lb_tok_templates_kept(const lb_gguf_meta *meta);
 
 /* tokenizer.json; *kept = false: nothing is written. */
 lb_status lb_tok_restore_json(const lb_tok_arrays *a, lb_out *out, bool *kept, lb_err *err);

@@ -7,59 +7,40 @@
 
 /* ---- the sum of the keys ---- */
 
-static void sum_value(const lb_gguf_kv *kv, lb_xxh *h) {
-    u64 n;
-    switch (kv->type) {
-    case LB_GGUF_STR:
-        lb_xxh_update(h, kv->v.s.ptr, kv->v.s.len);
-        return;
-    case LB_GGUF_ARRAY:
-        lb_xxh_update(h, &kv->n, sizeof kv->n);
-        if (kv->elem != LB_GGUF_STR) {
-            lb_xxh_update(h, kv->v.array, (size_t)(kv->n * lb_gguf_type_bytes(kv->elem)));
-            return;
-        }
-        for (u64 i = 0; i < kv->n; i++) {
-            lb_str s = LB_STR_NONE;
-            (void)lb_kv_elem_str(kv, i, &s);
-            n = s.len;
-            lb_xxh_update(h, &n, sizeof n);
-            lb_xxh_update(h, s.ptr, s.len);
-        }
-        return;
-    case LB_GGUF_F32:
-    case LB_GGUF_F64:
-        lb_xxh_update(h, &kv->v.f, sizeof kv->v.f);
-        return;
-    default:
-        lb_xxh_update(h, &kv->v.u, sizeof kv->v.u);
-        return;
-    }
+static bool is_template(const void *ctx, lb_str key) {
+    (void)ctx;
+    return lb_str_starts(key, LB_STR("tokenizer.chat_template"));
 }
 
-static void add_sum(const lb_gguf_meta *meta, lb_hash128 *sum) {
-    for (u64 i = 0; i < meta->n; i++) {
-        const lb_gguf_kv *kv = &meta->kv[i];
-        u32 types[2] = {(u32)kv->type, kv->type == LB_GGUF_ARRAY ? (u32)kv->elem : 0};
-        lb_xxh h;
-        if (!lb_str_starts(kv->key, LB_STR("tokenizer.")))
-            continue;
-        lb_xxh_init(&h);
-        lb_xxh_update(&h, kv->key.ptr, kv->key.len);
-        lb_xxh_update(&h, types, sizeof types);
-        sum_value(kv, &h);
-        lb_hash128 one = lb_xxh_digest(&h);
-        sum->lo += one.lo;
-        sum->hi += one.hi;
-    }
+/* Templates stand by themselves: one that was exchanged leaves the vocabulary what it was. */
+static bool is_tokenizers(const void *ctx, lb_str key) {
+    return lb_str_starts(key, LB_STR("tokenizer.")) && !is_template(ctx, key);
+}
+
+static void sum_of(const lb_gguf_meta *meta, const lb_gguf_meta *more, lb_meta_takes_fn *takes,
+                   char out[33]) {
+    lb_hash128 sum = {0, 0};
+    lb_meta_sum(meta, takes, NULL, &sum);
+    if (more)
+        lb_meta_sum(more, takes, NULL, &sum);
+    lb_hash_hex(sum, out);
 }
 
 void lb_tok_sum(const lb_gguf_meta *meta, const lb_gguf_meta *more, char out[33]) {
-    lb_hash128 sum = {0, 0};
-    add_sum(meta, &sum);
-    if (more)
-        add_sum(more, &sum);
-    lb_hash_hex(sum, out);
+    sum_of(meta, more, is_tokenizers, out);
+}
+
+void lb_tok_template_sum(const lb_gguf_meta *meta, const lb_gguf_meta *more, char out[33]) {
+    sum_of(meta, more, is_template, out);
+}
+
+bool lb_tok_templates_kept(const lb_gguf_meta *meta) {
+    char sum[33];
+    lb_str kept;
+    if (!lb_kv_as_str(lb_meta_find(meta, "lbrx.hf.template_sum"), &kept))
+        return true;
+    lb_tok_template_sum(meta, NULL, sum);
+    return lb_str_eq_c(kept, sum);
 }
 
 bool lb_tok_kept(const lb_gguf_meta *meta) {

@@ -73,6 +73,12 @@ typedef struct lb_tok_file {
  * arrays that do not fit each other; LB_E_NOT_FOUND no tokenizer at all. */
 lb_status lb_tok_files_from_meta(const lb_gguf_meta *meta, lb_arena *perm, lb_tok_file **files,
                                  u64 *n_files, lb_err *err);
+/* tokenizer_config.json with another chat template than its own: taken out of it, for a file beside
+ * it; where it has a list of several and text.ptr is not NULL, text becomes the default of the list
+ * (*listed: no file is needed). One without a template stays as it is. errors LB_E_FORMAT,
+ * LB_E_NOMEM. */
+lb_status lb_tok_config_template(lb_str config, lb_str text, lb_arena *perm, lb_str *out,
+                                 bool *listed, lb_err *err);
 /* Appends the file's bytes. */
 lb_status lb_tok_file_write(const lb_tok_file *f, lb_out *out, lb_err *err);
 

@@ -585,6 +585,148 @@ LB_TEST(metadata_edits) {
     lb_arena_deinit(&arena);
 }
 
+/* Every type of element; what is no such array is refused with its place. */
+LB_TEST(metadata_arrays) {
+    static const char *const set[] = {"x.str=str[]:[\"a\", \"\\u00e9\"]",
+                                      "x.bool=bool[]:[true, false]",
+                                      "x.f32=f32[]:[1, -2.5e3, Infinity]",
+                                      "x.none=i8[]:[]",
+                                      "x.u64=u64[]:[18446744073709551615]",
+                                      "x.i16=i16[]:[-32768, 7]",
+                                      "x.f64=f64[]:[1e300]"};
+    static const struct {
+        const char *set, *why;
+    } bad[] = {{"x=u8[]:[1, 256]", "element 1 of 'x' is not a value of type u8"},
+               {"x=u8[]:[1.5]", "element 0 of 'x'"},
+               {"x=str[]:[1]", "element 0 of 'x' is not a value of type str"},
+               {"x=bool[]:[1]", "element 0 of 'x'"},
+               {"x=i32[]:[[1]]", "element 0 of 'x'"},
+               {"x=u8[]:1", "is no array: write u8[]:[...]"},
+               {"x=u8[]:[1", "is no array"},
+               {"x=[]:[1]", "'[]' is not one of"},
+               {"x=u9[]:[1]", "'u9[]' is not one of"},
+               {"general.architecture=u32:1", "is a str in every GGUF"},
+               {"general.architecture=str[]:[\"llama\"]", "is a str in every GGUF"},
+               {"GGUF.version=u32:3", "a field of the header"},
+               {"split.count=u16:2", "see --max-shard-size"}};
+    lb_err err = {0};
+    lb_arena arena = {0};
+    const char *dir = folder_at("g"), *g = NULL, *out = fresh("edited.gguf");
+    fm_spec spec = fm_tiny(FM_LLAMA);
+    lb_source *s = NULL;
+    lb_str text;
+    u64 u;
+    i64 i;
+    double f;
+    CHECK_OK(fm_write_gguf(dir, "m", &spec, &arena, &g, &err));
+    CHECK_OK(convert_to(g, out, &(lb_convert_opts){.set = set, .n_set = LB_LEN(set)}, NULL, &err));
+    CHECK_OK(lb_open(&s, out, &err));
+    const lb_gguf_meta *m = s->gguf;
+    CHECK(lb_kv_elem_str(lb_meta_find(m, "x.str"), 1, &text) && lb_str_eq_c(text, "\xc3\xa9"));
+    CHECK(lb_kv_elem_u64(lb_meta_find(m, "x.bool"), 0, &u) && u == 1);
+    CHECK(lb_kv_elem_f64(lb_meta_find(m, "x.f32"), 1, &f) && f == -2500);
+    CHECK(lb_kv_elem_u64(lb_meta_find(m, "x.u64"), 0, &u) && u == UINT64_MAX);
+    CHECK(lb_kv_elem_i64(lb_meta_find(m, "x.i16"), 0, &i) && i == -32768);
+    CHECK(lb_kv_elem_f64(lb_meta_find(m, "x.f64"), 0, &f) && f == 1e300);
+    const lb_gguf_kv *none = lb_meta_find(m, "x.none");
+    CHECK(none && none->type == LB_GGUF_ARRAY && none->elem == LB_GGUF_I8 && none->n == 0);
+    lb_source_close(&s);
+    for (size_t k = 0; k < LB_LEN(bad); k++) {
+        lb_convert_opts o = {.set = &bad[k].set, .n_set = 1};
+        CHECK_U64(convert_to(g, fresh("bad.gguf"), &o, NULL, &err), LB_E_USAGE);
+        if (!strstr(err.msg, bad[k].why))
+            lb_test_fail(__FILE__, __LINE__, "%s: %s", bad[k].set, err.msg);
+    }
+    static const char *const unset[] = {"general.architecture"};
+    CHECK_U64(convert_to(g, fresh("bad.gguf"), &(lb_convert_opts){.unset = unset, .n_unset = 1},
+                         NULL, &err),
+              LB_E_USAGE);
+    lb_arena_deinit(&arena);
+}
+
+/* Keys that nobody may read as they are now: said, not refused. */
+LB_TEST(metadata_that_breaks) {
+    static const char *const set[] = {"llama.context_length=f32:1.5"};
+    static const char *const unset[] = {"llama.block_count"};
+    lb_err err = {0};
+    lb_arena arena = {0};
+    const char *dir = folder_at("g"), *g = NULL;
+    fm_spec spec = fm_tiny(FM_LLAMA);
+    result r;
+    CHECK_OK(fm_write_gguf(dir, "m", &spec, &arena, &g, &err));
+    lb_convert_opts o = {.set = set, .n_set = 1, .unset = unset, .n_unset = 1};
+    CHECK_OK(convert_to(g, fresh("edited.gguf"), &o, &r, &err));
+    CHECK(strstr((const char *)r.remarks.ptr, "'llama.context_length' was u32 and is f32 now"));
+    CHECK(strstr((const char *)r.remarks.ptr, "does not read the model any more"));
+    CHECK(strstr((const char *)r.remarks.ptr, "llama.block_count"));
+    drop(&r);
+    lb_arena_deinit(&arena);
+}
+
+/* A GGUF of ours keeps config.json and the tokenizer's files: what was edited since, by whatever
+ * tool, is in the folder that comes back, and what was not is there as it was. */
+LB_TEST(edits_come_back) {
+    static const char *const set[] = {"llama.context_length=u32:99"};
+    lb_err err = {0};
+    fm_spec spec = fm_tiny(FM_LLAMA);
+    const char *hf = folder_at("hf"), *g = fresh("m.gguf"), *edited = fresh("edited.gguf");
+    const char *back = fresh("back");
+    result r;
+    CHECK_OK(model(hf, &spec, &err));
+    st_text(hf, "tokenizer_config.json", "{\"own\": 1e-05, \"chat_template\": \"A\"}");
+    st_text(hf, "t.jinja", "B{{ x }}");
+    CHECK_OK(convert_to(hf, g, TO_GGUF, NULL, &err));
+    lb_convert_opts o = {.set = set, .n_set = 1};
+    CHECK_OK(convert_to(g, edited, &o, NULL, &err));
+    CHECK_OK(convert_to(edited, back, TO(HF), &r, &err));
+    CHECK(strstr((const char *)r.remarks.ptr, "keys of the GGUF were changed since lbrx wrote it"));
+    drop(&r);
+    CHECK(holds(st_path(back, "config.json"), "\"max_position_embeddings\": 99"));
+    CHECK(same_file(st_path(hf, "tokenizer_config.json"), st_path(back, "tokenizer_config.json")));
+    /* the template alone */
+    edited = fresh("template.gguf");
+    back = fresh("back");
+    o = (lb_convert_opts){.chat_template = st_path(hf, "t.jinja")};
+    CHECK_OK(convert_to(g, edited, &o, NULL, &err));
+    CHECK_OK(convert_to(edited, back, TO(HF), NULL, &err));
+    CHECK(same_file(st_path(hf, "config.json"), st_path(back, "config.json")));
+    CHECK(same_file(st_path(hf, "tokenizer.model"), st_path(back, "tokenizer.model")));
+    CHECK(same_file(st_path(hf, "t.jinja"), st_path(back, "chat_template.jinja")));
+    CHECK(holds(st_path(back, "tokenizer_config.json"), "\"own\": 1e-05"));
+    CHECK(!holds(st_path(back, "tokenizer_config.json"), "chat_template"));
+}
+
+/* The reference converter reads the template of tokenizer_config.json first, transformers the file
+ * beside it: there must not be two. */
+LB_TEST(one_chat_template) {
+    static const lb_to to[] = {LB_TO_HF, LB_TO_MLX};
+    lb_err err = {0};
+    fm_spec spec = fm_tiny(FM_LLAMA);
+    const char *hf = folder_at("hf");
+    CHECK_OK(model(hf, &spec, &err));
+    st_text(hf, "t.jinja", "B{{ x }}");
+    st_text(hf, "chat_template.json", "{\"chat_template\": \"A\"}");
+    for (u32 i = 0; i < 2; i++) {
+        lb_convert_opts o = {.chat_template = st_path(hf, "t.jinja"), .w = {.to = to[i]}};
+        const char *out = fresh("one"), *list = fresh("list");
+        st_text(hf, "tokenizer_config.json", "{\"own\": 1e-05, \"chat_template\": \"A\"}");
+        CHECK_OK(convert_to(hf, out, &o, NULL, &err));
+        CHECK(same_file(st_path(hf, "t.jinja"), st_path(out, "chat_template.jinja")));
+        CHECK(holds(st_path(out, "tokenizer_config.json"), "\"own\": 1e-05"));
+        CHECK(!holds(st_path(out, "tokenizer_config.json"), "chat_template"));
+        CHECK(!lb_os_exists(st_path(out, "chat_template.json")));
+        /* of several, the default */
+        st_text(hf, "tokenizer_config.json",
+                "{\"chat_template\": [{\"name\": \"default\", \"template\": \"A\"}, "
+                "{\"name\": \"tool_use\", \"template\": \"T\"}]}");
+        CHECK_OK(convert_to(hf, list, &o, NULL, &err));
+        CHECK(holds(st_path(list, "tokenizer_config.json"), "\"B{{ x }}\""));
+        CHECK(holds(st_path(list, "tokenizer_config.json"), "\"tool_use\""));
+        CHECK(!holds(st_path(list, "tokenizer_config.json"), "\"A\""));
+        CHECK(!lb_os_exists(st_path(list, "chat_template.jinja")));
+    }
+}
+
 LB_TEST(lossless_refuses_rounding) {
     static const float odd[4] = {1.0f, 1.0009765625f, 3.0f, 0.1f};
     lb_err err = {0};
