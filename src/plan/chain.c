@@ -4,17 +4,28 @@
 
 #define BROKEN UINT64_MAX
 
-/* Whether the leaf reads whole rows in order; *first: its first element. */
-static bool is_run(const lb_leaf *l, const lb_pass *p, u64 *first) {
+/* Whether the pass's tiles follow each other in the order of the leaf's rows: down its rows, or in
+ * one tile, whichever way round it looks at them. */
+static bool in_order(const lb_frame *f, const lb_pass *p) {
+    bool turned = f->row == LB_AXIS_COLS && f->col == LB_AXIS_ROWS && p->n_tiles == 1;
+    return (turned || (f->row == LB_AXIS_ROWS && f->col == LB_AXIS_COLS)) && !f->row_div &&
+           !f->col_div;
+}
+
+/* Whether the leaf reads whole rows in order: from element *first on, *n elements. */
+static bool is_run(const lb_leaf *l, const lb_pass *p, u64 *first, u64 *n) {
     const lb_move *m = l->moves.n == 1 ? l->moves.step : NULL;
-    if (l->spilled || l->whole || p->n_rows == 0 || p->n_cols == 0 ||
-        l->frame.row != LB_AXIS_ROWS || l->frame.col != LB_AXIS_COLS || l->frame.col_shift ||
-        p->n_cols != l->n_cols || (m ? m->op != LB_INDEX_ROWS || m->step != 1 : l->moves.n != 0))
+    if (l->spilled || l->whole || p->n_rows == 0 || p->n_cols == 0 || !in_order(&l->frame, p) ||
+        (m ? m->op != LB_INDEX_ROWS || m->step != 1 : l->moves.n != 0))
+        return false;
+    lb_rect r = lb_frame_rect(&l->frame, (lb_rect){0, p->n_rows, 0, p->n_cols});
+    if (r.c0 != 0 || r.nc != l->n_cols)
         return false;
     for (u32 k = 0; k < l->codec.n_parts; k++)
         if (l->codec.part[k].kind != LB_PART_ROWS)
             return false;
     *first = (m ? m->from : 0) * l->n_cols;
+    *n = r.nr * l->n_cols;
     return true;
 }
 
@@ -76,8 +87,8 @@ lb_status lb_chain_note(lb_plan *p, u64 job, const lb_pass *pass, lb_err *err) {
     bool takes[LB_LEAVES_MAX] = {0};
     for (u32 i = 0; i < pass->n_leaves && p->want_digests; i++) {
         const lb_leaf *l = &pass->leaves[i];
-        u64 first = 0;
-        if (!is_run(l, pass, &first) || pass->n_rows * l->n_cols == 0)
+        u64 first = 0, n = 0;
+        if (!is_run(l, pass, &first, &n) || n == 0)
             continue;
         LB_TRY(make_tables(p, l->source, err));
         takes[i] = !taken(pass, takes, i);
@@ -86,11 +97,11 @@ lb_status lb_chain_note(lb_plan *p, u64 job, const lb_pass *pass, lb_err *err) {
     }
     for (u32 i = 0; i < pass->n_leaves; i++) {
         const lb_leaf *l = &pass->leaves[i];
-        u64 first = 0;
-        if (!takes[i] || !is_run(l, pass, &first))
+        u64 first = 0, n = 0;
+        if (!takes[i] || !is_run(l, pass, &first, &n))
             continue;
         for (u32 k = 0; k < l->codec.n_parts; k++)
-            advance_part(p, job, l, l->codec.part[k].tensor, first + pass->n_rows * l->n_cols);
+            advance_part(p, job, l, l->codec.part[k].tensor, first + n);
     }
     return LB_OK;
 }
@@ -152,8 +163,8 @@ lb_chain *lb_chains_of(const lb_chains *c, const lb_leaf *l, u32 part) {
 }
 
 bool lb_chains_take(lb_chains *c, const lb_leaf *l, const lb_pass *pass) {
-    u64 first;
-    bool follows = is_run(l, pass, &first);
+    u64 first = 0, n;
+    bool follows = is_run(l, pass, &first, &n);
     for (u32 k = 0; k < l->codec.n_parts && follows; k++) {
         lb_chain *x = lb_chains_of(c, l, k);
         follows = x && x->next_elem == first && !x->busy;
@@ -166,8 +177,9 @@ bool lb_chains_take(lb_chains *c, const lb_leaf *l, const lb_pass *pass) {
 }
 
 void lb_chain_advance(lb_chain *c, const lb_leaf *l, const lb_pass *pass, bool *done) {
+    u64 first, n = 0;
     c->busy = false;
-    if (c->next_elem != BROKEN)
-        c->next_elem += pass->n_rows * l->n_cols;
+    if (is_run(l, pass, &first, &n) && c->next_elem != BROKEN)
+        c->next_elem += n;
     *done = c->next_elem == l->n_rows * l->n_cols;
 }
