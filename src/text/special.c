@@ -242,7 +242,11 @@ static void read_tokenizer(state *s) {
 
 static lb_status set_id(state *s, u32 type, const lb_json *v, lb_err *err) {
     u64 id;
+    i64 below = 0;
     if (!v || v->type != LB_JNUMBER || !lb_json_is_int(v) || (type == T_PAD && s->opts->no_pad))
+        return LB_OK;
+    /* -1: the first LLaMA's word for none, at which the reference stops */
+    if (lb_json_as_i64(v, &below) && below == -1)
         return LB_OK;
     if (!lb_json_as_u64(v, &id) || id > UINT32_MAX)
         return lb_fail(err, LB_E_FORMAT, "%s_token_id: %.*s is no token id", types[type].name,

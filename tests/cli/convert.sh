@@ -124,6 +124,20 @@ ok "the named budget fits" "$LBRX" convert "$G" -o "$W/least" --to hf --memory "
 ok "plenty" "$LBRX" convert "$G" -o "$W/most" --to hf
 tree "budget changes no byte" "$W/least" "$W/most"
 
+# ---- configs ----
+cp -R "$W/hf" "$W/first"
+cp "$GOLDEN/family/tokenizer.json" "$W/first"
+echo '{"tokenizer_class": "PreTrainedTokenizerFast"}' >"$W/first/tokenizer_config.json"
+sed 's/"bos_token_id":/"pad_token_id": -1, &/' "$W/hf/config.json" >"$W/first/config.json"
+ok "-1 is no token" "$LBRX" convert "$W/first" -o "$W/first.gguf" \
+    --set tokenizer.ggml.pre=str:gpt-2
+ok "-1 is no token: keys" "$LBRX" inspect "$W/first.gguf" --metadata
+says "-1 is no token" "tokenizer.ggml.bos_token_id"
+if grep -q padding_token_id "$W/out"; then fail "-1 is no token" "it is one"; else pass; fi
+sed 's/"bos_token_id":/"pad_token_id": -2, &/' "$W/hf/config.json" >"$W/first/config.json"
+exits 3 "-2 is refused" "$LBRX" convert "$W/first" -o "$W/x.gguf"
+complains "-2 is refused" "pad_token_id"
+
 # ---- forms of the result ----
 ok "json" "$LBRX" convert "$W/hf" -o "$W/j" --json --sha256
 for field in output format tensors bytes_read bytes_written seconds peak_rss_bytes pool allocations \
