@@ -192,8 +192,17 @@ static lb_status take_product(lb_back *b, const lb_arch_kv *row) {
                    kv ? "no multiple of the heads" : "missing");
 }
 
+static lb_status take_false(lb_back *b, const lb_arch_kv *row) {
+    bool truth = true;
+    if (lb_kv_as_bool(lb_back_find(b, row->key), &truth) && !truth)
+        lb_back_set(b, b->config, row->names, lb_json_new_bool(b->perm, false));
+    return LB_OK;
+}
+
 static lb_status take_row(lb_back *b, const lb_arch_kv *row) {
     lb_json *v = NULL;
+    if (row->op == LB_KV_FALSE)
+        return take_false(b, row);
     if (row->op == LB_KV_BY_TYPE)
         return take_types(b, row);
     if (row->op == LB_KV_CONST && row->hf)
@@ -436,8 +445,8 @@ static void take_names(lb_back *b) {
 /* Whether what a row of the family writes has a place in its config, or says nothing. */
 static bool says(const lb_back *b, const lb_arch_kv *row) {
     bool latent = (b->arch->flags & LB_ARCH_LATENT) && (row->flags & LB_KVF_NO_BACK) && row->key;
-    return reads(b, row) || latent || row->op == LB_KV_SUM || (row->flags & LB_KVF_ROPE) ||
-           (row->op == LB_KV_GATING && row->hf) || is_by_layer(row);
+    return reads(b, row) || latent || row->op == LB_KV_SUM || row->op == LB_KV_FALSE ||
+           (row->flags & LB_KVF_ROPE) || (row->op == LB_KV_GATING && row->hf) || is_by_layer(row);
 }
 
 /* Keys of the architecture that nothing above reads. */
@@ -475,7 +484,7 @@ static void report_unknown(lb_back *b) {
         for (size_t k = 0; k < LB_LEN(known) && !found; k++)
             found = lb_str_eq_c(rest, known[k]);
         for (u32 k = 0; k < lb_arch_common_n_kv && !found; k++)
-            found = reads(b, &lb_arch_common_kv[k]) && lb_str_eq_c(rest, lb_arch_common_kv[k].key);
+            found = says(b, &lb_arch_common_kv[k]) && lb_str_eq_c(rest, lb_arch_common_kv[k].key);
         for (u32 k = 0; k < b->arch->n_kv && !found; k++)
             found = says(b, &b->arch->kv[k]) && lb_str_eq_c(rest, b->arch->kv[k].key);
         if (!found)

@@ -27,6 +27,14 @@
         .hf = "GGUF has no form for layers without experts in this architecture"                 \
     }
 
+/* A rope base that the reference does not write for the family, though llama.cpp's loader asks
+ * every family for it (src/llama-model.cpp). */
+#define LB_KV_ROW_OTHER_THETA                                                                      \
+    {                                                                                              \
+        .key = "rope.freq_base", .type = LB_GGUF_F32, .names = "@rope_theta", .fallback = "10000", \
+        .flags = LB_KVF_OTHER                                                                      \
+    }
+
 /* Gemma 1 and 2: the keys that the reference writes itself, and what GGUF cannot say. */
 #define LB_KV_ROWS_GEMMA                                                       \
     {.key = "context_length",                                                  \
@@ -69,10 +77,7 @@
         .op = LB_KV_FILE_TYPE, .key = "general.file_type", .type = LB_GGUF_U32 \
     }
 #define LB_KV_ROWS_GEMMA_ONLY(name)                                           \
-    {.op = LB_KV_ONLY,                                                        \
-     .names = "@rope_theta",                                                  \
-     .fallback = "10000",                                                     \
-     .hf = "the GGUF of " name " carries no other"},                          \
+    LB_KV_ROW_OTHER_THETA,                                                    \
         {.op = LB_KV_ONLY,                                                    \
          .names = "@rope_type",                                               \
          .fallback = "default",                                               \

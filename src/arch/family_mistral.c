@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* family_mistral.c: Mistral's dense models. GGUF knows them as "llama", without the sliding window
  * (the reference drops it too); from GGUF they come back as LlamaForCausalLM, which computes the
- * same.
+ * same. MistralModel (E5 Mistral) has no output matrix; the reference of this version does not know
+ * the class.
  *
  * Source: conversion/llama.py (LlamaModel) of llama-cpp-python 0.3.36; defaults: transformers 5.23,
  * models/mistral/configuration_mistral.py. mlx-lm 0.32.2 runs them with models/llama.py. */
@@ -11,7 +12,7 @@ static const lb_arch_tensor rows[] = {
     LB_ROWS_LLAMA(LB_RL_ROPE_Q, LB_RL_ROPE_K),
 };
 
-static const char *const classes[] = {"MistralForCausalLM", NULL};
+static const char *const classes[] = {"MistralForCausalLM", "MistralModel", NULL};
 static const char *const model_types[] = {"mistral", NULL};
 static const lb_arch_kv kv[] = {LB_KV_ROWS_LLAMA};
 

@@ -2,7 +2,8 @@
 /* family_stablelm.c: StableLM: layer norms with biases, a quarter of each head rotated; 2 12B:
  * attention and feed-forward in parallel behind one norm, norms of q and k with a vector a head,
  * which GGUF stacks (the released converter gathers them and forgets to write them; its loader
- * reads them so). The older class (StableLMEpochForCausalLM) names some keys otherwise.
+ * reads them so). It forgets a rope base other than 10000 too, 1000000 in Stable Code 3B, which
+ * all loaders read. The older class (StableLMEpochForCausalLM) names some keys otherwise.
  *
  * Source: conversion/stablelm.py (StableLMModel) of llama-cpp-python 0.3.36; defaults: transformers
  * 5.24, models/stablelm/configuration_stablelm.py; mlx-lm 0.32.2 models/stablelm.py. */
@@ -69,10 +70,7 @@ static const lb_arch_kv kv[] = {
      .hf = "layer_norm_eps",
      .flags = LB_KVF_REQUIRED},
     {.op = LB_KV_FILE_TYPE, .key = "general.file_type", .type = LB_GGUF_U32},
-    {.op = LB_KV_ONLY,
-     .names = "@rope_theta",
-     .fallback = "10000",
-     .hf = "the GGUF of stablelm carries no other"},
+    LB_KV_ROW_OTHER_THETA,
     {.op = LB_KV_ONLY,
      .names = "@rope_type",
      .fallback = "default",

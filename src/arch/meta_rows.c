@@ -660,6 +660,8 @@ static lb_status put_false(const writer *w, const lb_arch_kv *row, const lb_json
 }
 
 static lb_status put_picked(const writer *w, const lb_arch_kv *row, const lb_json *v, lb_err *err) {
+    if ((row->flags & LB_KVF_OTHER) && (!is_set(v) || is_value(v, lb_str_c(row->fallback))))
+        return LB_OK;
     if (is_set(v) && (!(row->flags & LB_KVF_TRUTHY) || is_truthy(v)))
         return put_value(w, row, v, err);
     if (!v && row->fallback) {
@@ -744,9 +746,12 @@ static lb_status put_first(const lb_arch *a, const lb_arch_normal *n, const lb_a
 lb_status lb_arch_meta_rows(const lb_arch *a, const lb_arch_normal *n, const lb_arch_meta_in *in,
                             lb_gguf_meta *out, lb_err *err) {
     writer w = {a, n, in, out};
-    for (u32 i = 0; i < lb_arch_common_n_kv && !(a->flags & LB_ARCH_OWN_KV); i++)
-        if (!is_left_out(a, lb_arch_common_kv[i].key))
-            LB_TRY(put_row(&w, &lb_arch_common_kv[i], err));
+    for (u32 i = 0; i < lb_arch_common_n_kv; i++) {
+        const lb_arch_kv *row = &lb_arch_common_kv[i];
+        /* a missing mask is not a family's own matter */
+        if ((!(a->flags & LB_ARCH_OWN_KV) || row->op == LB_KV_FALSE) && !is_left_out(a, row->key))
+            LB_TRY(put_row(&w, row, err));
+    }
     for (u32 i = 0; i < a->n_kv; i++)
         if (!(a->kv[i].flags & LB_KVF_FIRST))
             LB_TRY(put_row(&w, &a->kv[i], err));

@@ -494,6 +494,57 @@ static lb_status back_with(const char *key, lb_gguf_kv kv, lb_arch_config_out *o
     return back_as("llama", key, kv, out);
 }
 
+/* The model's metadata, in the arena. */
+static lb_status meta_from(const char *text, lb_gguf_meta *m) {
+    lb_json *c;
+    const lb_arch *a;
+    lb_hparams hp;
+    lb_meta_init(m, &arena);
+    LB_TRY(lb_json_parse(lb_str_c(text), "t", &arena, &c, &err));
+    LB_TRY(lb_arch_from_config(c, &a, &hp, &err));
+    return lb_arch_meta_model(a, c, m, &err);
+}
+
+/* A rope base that the loader takes for granted is not written. */
+LB_TEST(usual_rope_base) {
+    static const char *const types[] = {"stablelm", "gemma", "gemma2"};
+    for (size_t i = 0; i < LB_LEN(types); i++) {
+        lb_gguf_meta m;
+        const char *more[] = {"", ", \"rope_theta\": 10000", ", \"rope_theta\": 10000.0"};
+        for (size_t k = 0; k < LB_LEN(more); k++) {
+            CHECK_OK(meta_from(
+                lb_arena_printf(&arena, "{\"model_type\": \"%s\"%s}", types[i], more[k]).ptr, &m));
+            CHECK(!lb_meta_find_arch(&m, lb_str_c(types[i]), "rope.freq_base"));
+            lb_meta_deinit(&m);
+        }
+    }
+}
+
+/* Embedding models without a causal mask (GTE Qwen 2), of families with keys of their own too. */
+LB_TEST(no_causal_mask) {
+    static const char *const types[] = {"qwen2", "gemma2", "stablelm", "llama"};
+    lb_gguf_kv no = {.type = LB_GGUF_BOOL}, yes = {.type = LB_GGUF_BOOL, .v.u = 1};
+    lb_arch_config_out out;
+    for (size_t i = 0; i < LB_LEN(types); i++) {
+        lb_gguf_meta m;
+        bool causal = true;
+        for (int k = 0; k < 2; k++) {
+            CHECK_OK(
+                meta_from(lb_arena_printf(&arena, "{\"model_type\": \"%s\", \"is_causal\": %s}",
+                                          types[i], k ? "true" : "false")
+                              .ptr,
+                          &m));
+            const lb_gguf_kv *kv = lb_meta_find_arch(&m, lb_str_c(types[i]), "attention.causal");
+            CHECK(k ? !kv : lb_kv_as_bool(kv, &causal) && !causal);
+            lb_meta_deinit(&m);
+        }
+    }
+    CHECK_OK(back_with("llama.attention.causal", no, &out));
+    CHECK(strstr(out.config.ptr, "\"is_causal\": false") && out.n_notices == 0);
+    CHECK_OK(back_with("llama.attention.causal", yes, &out));
+    CHECK(!strstr(out.config.ptr, "is_causal") && out.n_notices == 0);
+}
+
 #define U32(x) ((lb_gguf_kv){.type = LB_GGUF_U32, .v.u = (x)})
 #define F32(x) ((lb_gguf_kv){.type = LB_GGUF_F32, .v.f = (x)})
 #define STR(x) ((lb_gguf_kv){.type = LB_GGUF_STR, .v.s = LB_STR(x)})
@@ -761,7 +812,6 @@ LB_TEST(no_key_for_it) {
     } rows[] = {
         {"nemotron", "\"hidden_act\": \"gelu\"", "hidden_act"},
         {"nemotron", "\"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 2.0}", "rope_type"},
-        {"stablelm", "\"rope_theta\": 20000", "rope_theta"},
         {"stablelm", "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2.0}", "rope_type"},
         {"stablelm", "\"head_dim\": 64", "head_dim"},
         {"glm", "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2.0}", "rope_type"},
@@ -813,6 +863,10 @@ LB_TEST(values_of_the_config) {
         {"minimax_m2", "\"head_dim\": 96", "minimax-m2.expert_gating_func", 2},
         {"glm", "\"max_position_embeddings\": 8192", "chatglm.context_length", 8192},
         {"glm", "\"rope_theta\": 5000000.0", "chatglm.rope.freq_base", 5000000},
+        /* Stable Code 3B */
+        {"stablelm", "\"rope_theta\": 1000000", "stablelm.rope.freq_base", 1000000},
+        {"gemma", "\"rope_theta\": 20000.0", "gemma.rope.freq_base", 20000},
+        {"gemma2", "\"rope_theta\": 20000.0", "gemma2.rope.freq_base", 20000},
         {"glm", "\"rms_norm_eps\": 0.5", "chatglm.attention.layer_norm_rms_epsilon", 0.5},
     };
     for (size_t i = 0; i < LB_LEN(rows); i++) {
@@ -840,6 +894,7 @@ LB_TEST(refused_by_family) {
     static const struct {
         const char *config, *names; /* NULL: taken */
     } cases[] = {
+        {"{\"model_type\": \"mistral\", \"architectures\": [\"MistralModel\"]}", NULL},
         {"{\"model_type\": \"gpt2\", \"n_ctx\": 1024}", NULL},
         {"{\"model_type\": \"gpt2\", \"activation_function\": \"gelu_pytorch_tanh\"}", NULL},
         {"{\"model_type\": \"gpt2\", \"activation_function\": \"relu\"}", "activation_function"},
