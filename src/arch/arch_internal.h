@@ -106,8 +106,8 @@ struct lb_arch {
     const char *const *classes; /* entries of "architectures", the one written first; NULL-ended */
     const char *const *model_types; /* whose config class has `defaults`; NULL-ended */
     const char *defaults;           /* JSON object: fields of that class; "x?": x may be null;
-                                       "x~": a number, whole or not. NULL: transformers has no such
-                                       class, the model comes with code of its own */
+                                       "x~": a number, whole or not; "x~?": both. NULL: transformers
+                                       has no such class, the model comes with code of its own */
     const char *const *raw_types;   /* more model types, that transformers has no class for; NULL */
     const char *split_unless;       /* config key with which head_dim null stays null; NULL */
     const char *head_dim_is;        /* the class sets head_dim to what this key says; NULL */

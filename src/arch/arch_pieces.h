@@ -8,6 +8,8 @@
 
 /* Whether the config class has a field of this name. */
 bool lb_arch_has_field(const lb_arch *a, const char *name);
+/* A field's name in lb_arch.defaults without its marks. */
+lb_str lb_arch_field_name(lb_str key, bool *optional, bool *number);
 
 /* ---- a config as the reference's classes see it ---- */
 

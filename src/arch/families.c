@@ -109,8 +109,15 @@ const char *lb_arch_name(const lb_arch *a) {
     return a->gguf;
 }
 
+lb_str lb_arch_field_name(lb_str key, bool *optional, bool *number) {
+    *optional = lb_str_ends(key, LB_STR("?"));
+    key = lb_str_sub(key, 0, key.len - *optional);
+    *number = lb_str_ends(key, LB_STR("~"));
+    return lb_str_sub(key, 0, key.len - *number);
+}
+
 bool lb_arch_has_field(const lb_arch *a, const char *name) {
-    static const char *const ends[] = {"", "?", "~"};
+    static const char *const ends[] = {"", "?", "~", "~?"};
     char key[64];
     for (size_t i = 0; a->defaults && i < LB_LEN(ends); i++) {
         snprintf(key, sizeof key, "\"%s%s\":", name, ends[i]);

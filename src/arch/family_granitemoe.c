@@ -49,7 +49,10 @@ const lb_arch lb_arch_granitemoe = {
                 "\"num_hidden_layers\": 32, \"num_attention_heads\": 32,"
                 "\"num_key_value_heads\": null, \"hidden_act\": \"silu\","
                 "\"max_position_embeddings\": 2048, \"rms_norm_eps\": 1e-06,"
-                "\"tie_word_embeddings\": false, \"attention_bias\": false}",
+                "\"tie_word_embeddings\": false, \"attention_bias\": false,"
+                "\"embedding_multiplier~?\": 1.0, \"logits_scaling~?\": 1.0,"
+                "\"residual_multiplier~?\": 1.0, \"attention_multiplier~?\": 1.0,"
+                "\"num_local_experts?\": 8, \"num_experts_per_tok?\": 2}",
     .theta = "10000.0",
     .rows = rows,
     .n_rows = LB_LEN(rows),

@@ -93,7 +93,7 @@ lb_status lb_arch_rope_dims(const lb_arch *a, const lb_arch_normal *n, u64 *out,
 /* ---- would the config class take this file? ---- */
 
 /* Fields are typed: an integer where a float belongs is refused, and the other way round. A field
- * that is null by default or whose name ends in "?" in the table may be null. */
+ * that is null by default or marked so in the table may be null. */
 static bool fits(const lb_json *field, bool optional, const lb_json *v) {
     if (v->type == LB_JNULL)
         return optional || field->type == LB_JNULL;
@@ -409,11 +409,10 @@ static bool fill_fields(const char *fields, lb_json *c, lb_arena *s, bool *oom) 
     lb_json *defaults = literal(s, fields);
     *oom = !defaults;
     for (lb_json *d = defaults ? defaults->first : NULL; d; d = d->next) {
-        bool optional = lb_str_ends(d->key, LB_STR("?"));
-        bool number = lb_str_ends(d->key, LB_STR("~"));
-        lb_str key = lb_arena_str(s, lb_str_sub(d->key, 0, d->key.len - (optional || number)));
+        bool optional, number;
+        lb_str key = lb_arena_str(s, lb_arch_field_name(d->key, &optional, &number));
         lb_json *v = lb_json_get_str(c, key);
-        if (v && (number ? v->type != LB_JNUMBER : !fits(d, optional, v)))
+        if (v && !(number && v->type == LB_JNUMBER) && !fits(d, optional, v))
             return false;
         if (!v && (!key.ptr || !lb_json_set(s, c, key.ptr, lb_json_copy(s, d)))) {
             *oom = true;

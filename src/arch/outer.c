@@ -75,8 +75,8 @@ static bool is_outer_key(const lb_arch_outer *o, const lb_json *defaults, const 
     if (lb_str_eq_c(key, "tie_word_embeddings"))
         return o->tied_by_tensors;
     for (const lb_json *d = defaults->first; d; d = d->next) {
-        size_t mark = lb_str_ends(d->key, LB_STR("?")) || lb_str_ends(d->key, LB_STR("~"));
-        if (lb_str_eq(key, lb_str_sub(d->key, 0, d->key.len - mark)))
+        bool optional, number;
+        if (lb_str_eq(key, lb_arch_field_name(d->key, &optional, &number)))
             return true;
     }
     return false;
