@@ -122,8 +122,11 @@ static lb_status read_base(adapter *a, const char *path, lb_err *err) {
     lb_source *s = NULL;
     lb_arena scratch = {.max_bytes = 256 * LB_MIB};
     lb_json *config = NULL;
-    LB_TRY(lb_open(&s, path, err));
-    lb_status st = LB_OK;
+    lb_status st = lb_open(&s, path, err);
+    if (st != LB_OK) {
+        lb_err_context(err, "the adapter's base model");
+        return st;
+    }
     if (s->format == LB_FORMAT_GGUF) {
         st = lb_arch_from_gguf(s->gguf, lb_source_tensor(s, LB_STR("output.weight")) != NULL,
                                &a->arch, &a->hp, err);
@@ -141,34 +144,44 @@ static lb_status read_base(adapter *a, const char *path, lb_err *err) {
     return st;
 }
 
-/* --base, else what the adapter names, where that is on this machine. */
+/* What the adapter names, where that is on this machine. LB_E_NOT_FOUND: it is not. */
+static lb_status read_named(adapter *a, lb_str named, lb_err *err) {
+    const char *path = lb_arena_str(a->c->perm, named).ptr;
+    lb_str hub = lb_arena_printf(a->c->perm, "hf://%.*s", LB_FMT(named));
+    if (!hub.ptr || !path)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for names");
+    if (named.len && lb_os_exists(path))
+        return read_base(a, path, err);
+    lb_status st = named.len ? read_base(a, hub.ptr, err) : LB_E_NOT_FOUND;
+    return st == LB_E_USAGE ? LB_E_NOT_FOUND : st; /* no name of the hub */
+}
+
+/* --base, else what the adapter names. Only GGUF cannot do without. */
 static lb_status find_base(adapter *a, lb_err *err) {
-    lb_conv *c = a->c;
     lb_str named = {0};
+    lb_err why = {0};
     bool needed = a->from == FORM_GGUF || a->to == FORM_GGUF;
-    if (c->o->base)
-        return read_base(a, c->o->base, err);
+    if (a->c->o->base)
+        return read_base(a, a->c->o->base, err);
     if (!lb_json_as_str(lb_json_get(a->config, "base_model_name_or_path"), &named))
         (void)lb_json_as_str(lb_json_get(a->config, "model"), &named);
-    if (named.len) {
-        lb_err ignored = {0};
-        lb_str hub = lb_arena_printf(c->perm, "hf://%.*s", LB_FMT(named));
-        const char *path = lb_arena_str(c->perm, named).ptr;
-        if (!hub.ptr || !path)
-            return lb_fail(err, LB_E_NOMEM, "out of memory for names");
-        if (lb_os_exists(path) || read_base(a, hub.ptr, &ignored) != LB_OK)
-            path = lb_os_exists(path) ? path : NULL;
-        else
-            return LB_OK;
-        if (path)
-            return read_base(a, path, err);
+    lb_status st = read_named(a, named, &why);
+    if (st == LB_E_NOMEM || (needed && st != LB_OK && st != LB_E_NOT_FOUND)) {
+        *err = why;
+        return st;
     }
+    if (st == LB_OK)
+        return LB_OK;
+    a->arch = NULL;
     if (needed)
         return lb_fail(
             err, LB_E_USAGE,
             "an adapter's names and rows in GGUF are those of its base model%s%.*s%s: give "
             "it with --base MODEL (its config is enough)",
             named.len ? " '" : "", LB_FMT(named), named.len ? "', which is not here" : "");
+    if (st != LB_E_NOT_FOUND)
+        lb_conv_remark(a->c, "names are taken as they are: the base model cannot be read: %s",
+                       why.msg);
     return LB_OK;
 }
 

@@ -255,6 +255,33 @@ LB_TEST(names_and_base_layers) {
     remarks = (lb_buf){0};
 }
 
+/* Between PEFT and MLX the base model only helps: a broken one is said, and stops GGUF alone. */
+LB_TEST(broken_base) {
+    static const char *const broken[] = {"{", "{\"architectures\": [\"NoSuchForCausalLM\"]}"};
+    char mlx[600], gguf[600], config[1200];
+    snprintf(mlx, sizeof mlx, "%s/mlx", lb_test_dir());
+    snprintf(gguf, sizeof gguf, "%s/a.gguf", lb_test_dir());
+    for (size_t i = 0; i < LB_LEN(broken); i++) {
+        size_t where;
+        const char *base = make_base();
+        st_text(base, "config.json", broken[i]);
+        snprintf(config, sizeof config,
+                 "{\"peft_type\": \"LORA\", \"lora_alpha\": 6, \"base_model_name_or_path\": "
+                 "\"%s\"}",
+                 base);
+        const char *peft = make_peft(config, Q ".lora_A.weight 2 8;" Q ".lora_B.weight 8 2");
+        CHECK_OK(convert(peft, mlx, LB_TO_MLX, NULL));
+        CHECK(lb_str_find(lb_buf_str(&remarks), LB_STR("the base model cannot be read"), &where));
+        lb_status st = convert(peft, gguf, LB_TO_GGUF, NULL);
+        CHECK(st == LB_E_FORMAT || st == LB_E_UNSUPPORTED);
+        CHECK(strstr(err.msg, "the adapter's base model"));
+        st = convert(peft, mlx, LB_TO_MLX, base); /* asked for */
+        CHECK(st == LB_E_FORMAT || st == LB_E_UNSUPPORTED);
+    }
+    lb_buf_deinit(&remarks);
+    remarks = (lb_buf){0};
+}
+
 LB_TEST(refusals) {
     static const struct {
         const char *config, *tensors, *says;
