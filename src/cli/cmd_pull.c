@@ -72,7 +72,9 @@ static void put_json(lb_cli *cli, const lb_pull_result *r, bool dry_run) {
         lb_json_write_str(out, f->path, true);
         if (f->size_bytes != UINT64_MAX)
             lb_buf_printf(out, ", \"bytes\": %llu", (unsigned long long)f->size_bytes);
-        lb_buf_printf(out, ", \"state\": \"%s\"}", state_of(f, dry_run));
+        static const char *const sums[] = {"null", "\"sha1\"", "\"sha256\""};
+        lb_buf_printf(out, ", \"state\": \"%s\", \"sum\": %s}", state_of(f, dry_run),
+                      sums[lb_pull_sum_of(f)]);
     }
     lb_buf_put_c(out, "]}\n");
 }
@@ -118,6 +120,7 @@ static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32
                                            .dry_run = o.dry_run,
                                            .connections = (u32)o.connections,
                                            .progress = lb_progress_update,
+                                           .note = lb_progress_note,
                                            .user = &progress},
                            &cli->arena, &r, err);
     lb_progress_end(&progress);
@@ -138,6 +141,10 @@ static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32
                       "note: %llu of %llu files left aside (--dry-run lists them, --all fetches "
                       "them)\n",
                       (unsigned long long)r.n_skipped, (unsigned long long)r.n_files);
+    if (r.n_unsummed)
+        (void)fprintf(stderr,
+                      "note: the hub gives no sum for %llu files: their size alone was checked\n",
+                      (unsigned long long)r.n_unsummed);
     (void)fprintf(stderr, "note: %llu files, %s, of which %s fetched\n",
                   (unsigned long long)(r.n_files - r.n_skipped), lb_size_text(r.total_bytes, a),
                   lb_size_text(r.fetched_bytes, b));
@@ -156,9 +163,12 @@ const lb_command lb_cmd_pull = {
         "The folder's path is printed; every command takes hf://OWNER/NAME for it. The cache is "
         "the "
         "one of Hugging Face's own tools (HF_HUB_CACHE, HF_HOME), in their layout. What was "
-        "interrupted goes on where it stopped; every file is checked against the hub's sum. "
-        "HF_TOKEN opens private and gated models and is sent to the hub alone; HF_ENDPOINT names a "
-        "mirror. Needs libcurl, which is looked for when the command runs.",
+        "interrupted goes on where it stopped. A file is checked against the sum that the hub "
+        "gives "
+        "(SHA-256, or git's SHA-1), against its size where there is none. A token (HF_TOKEN, else "
+        "the one of `hf auth login` in HF_HOME) opens private and gated models; it is sent to the "
+        "hub alone and never printed. HF_ENDPOINT names a mirror. Needs libcurl, which is looked "
+        "for when the command runs.",
     .n_args_min = 1,
     .n_args_max = 1,
     .group = {LB_GROUP("Options", rows, 0), LB_GROUP_COMMON(offsetof(pull_opts, common))},

@@ -88,6 +88,7 @@ static lb_status fetch(const char *arg, u32 mode, lb_err *err) {
                            &(lb_pull_opts){.connections = LB_PULL_CONNECTIONS,
                                            .one_model = true,
                                            .progress = lb_progress_update,
+                                           .note = lb_progress_note,
                                            .user = &progress},
                            &arena, &r, &why);
     lb_progress_end(&progress);

@@ -17,7 +17,7 @@ static const lb_env_fact envs[] = {
     {"LBRX_LOG", "1: what is opened, planned and used, on stderr", false},
     {"LBRX_CACHE", "where ./do demo and ./do release keep what they fetch", false},
     {"HF_HUB_CACHE", "where hf://OWNER/NAME is looked for", false},
-    {"HF_HOME", "the same, in its folder hub", false},
+    {"HF_HOME", "the same, in its folder hub; and the file token of `hf auth login`", false},
     {"XDG_CACHE_HOME", "the same, in its folder huggingface/hub; else ~/.cache", false},
     {"HF_ENDPOINT", "the hub that models are fetched from: https://huggingface.co", false},
     {"HF_TOKEN", "for private and gated models; sent to the hub alone, never printed", true},

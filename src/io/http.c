@@ -28,6 +28,7 @@ enum {
     OPT_HEADERDATA = 10029,
     OPT_WRITEFUNCTION = 20011,
     OPT_HEADERFUNCTION = 20079,
+    OPT_XFERINFODATA = 10057,
     OPT_XFERINFOFUNCTION = 20219,
     OPT_HEADEROPT = 229,
     HEADER_SEPARATE = 1,
@@ -178,6 +179,20 @@ static void content_range(lb_http_reply *r, lb_str v) { /* bytes 5-9/10 */
         (void)lb_str_to_u64(lb_str_sub(v, 0, dash), &r->first_byte);
 }
 
+/* "api";r=0;t=55: nothing is left for 55 seconds. */
+static void rate_limit(lb_http_reply *r, lb_str v) {
+    size_t left, at;
+    u64 n;
+    if (!lb_str_find(v, LB_STR(";r="), &left) || !lb_str_find(v, LB_STR(";t="), &at))
+        return;
+    lb_str t = lb_str_sub(v, at + 3, v.len);
+    while (t.len && (t.ptr[t.len - 1] < '0' || t.ptr[t.len - 1] > '9'))
+        t.len--;
+    bool none = v.ptr[left + 3] == '0' && (v.len == left + 4 || v.ptr[left + 4] == ';');
+    if (none && lb_str_to_u64(t, &n))
+        r->wait_s = LB_MAX(r->wait_s, n);
+}
+
 /* <https://...>; rel="prev", <https://...>; rel="next": the one right before it. What cannot be
  * kept must not look like the last page. */
 static void next_page(lb_http_reply *r, lb_str v) {
@@ -224,8 +239,16 @@ static size_t on_header(char *data, size_t size, size_t n, void *ctx) {
         next_page(r, v);
     } else if (field(line, "Content-Range", &v)) {
         content_range(r, v);
+    } else if (field(line, "Retry-After", &v) && lb_str_to_u64(v, &bytes)) { /* dates: not known */
+        r->wait_s = LB_MAX(r->wait_s, bytes);
+    } else if (field(line, "RateLimit", &v)) {
+        rate_limit(r, v);
     }
     return size * n;
+}
+
+static bool stopped(const lb_http *h) {
+    return h->rq->stop && h->rq->stop(h->rq->stop_ctx);
 }
 
 static size_t on_body(char *data, size_t size, size_t n, void *ctx) {
@@ -234,6 +257,8 @@ static size_t on_body(char *data, size_t size, size_t n, void *ctx) {
     curl.getinfo(h->easy, INFO_RESPONSE_CODE, &status);
     if (h->st == LB_OK)
         h->st = lb_interrupt_check(h->err);
+    if (h->st == LB_OK && stopped(h))
+        h->st = lb_fail(h->err, LB_E_INTERRUPTED, "stopped");
     h->reply->status = (u32)status;
     if (h->st == LB_OK && (status == 200 || status == 206) && h->rq->sink)
         h->st = h->rq->sink(h->rq->ctx, data, size * n, h->err);
@@ -241,8 +266,8 @@ static size_t on_body(char *data, size_t size, size_t n, void *ctx) {
 }
 
 static int on_progress(void *ctx, i64 a, i64 b, i64 c, i64 d) {
-    (void)ctx, (void)a, (void)b, (void)c, (void)d;
-    return lb_interrupted();
+    (void)a, (void)b, (void)c, (void)d;
+    return lb_interrupted() || stopped(ctx);
 }
 
 /* ---- URLs ---- */
@@ -354,6 +379,7 @@ static lb_status one_step(lb_http *h, const char *url, const char *token, lb_err
     curl.setopt(h->easy, OPT_WRITEDATA, (void *)h);
     curl.setopt(h->easy, OPT_NOPROGRESS, 0L);
     curl.setopt(h->easy, OPT_XFERINFOFUNCTION, (curl_progress_fn *)on_progress);
+    curl.setopt(h->easy, OPT_XFERINFODATA, (void *)h);
     if (headers) {
         curl.setopt(h->easy, OPT_HTTPHEADER, headers);
         curl.setopt(h->easy, OPT_HEADEROPT, (long)HEADER_SEPARATE); /* not to a proxy: its default
@@ -376,6 +402,8 @@ static lb_status one_step(lb_http *h, const char *url, const char *token, lb_err
     LB_TRY(lb_interrupt_check(err));
     if (code == CURL_OK)
         return LB_OK;
+    if (stopped(h))
+        return lb_fail(err, LB_E_INTERRUPTED, "stopped");
     h->reply->transient = may_pass(code);
     lb_str host = lb_http_host(lb_str_c(url));
     return lb_fail(err, LB_E_IO, "%.*s: %s", LB_FMT(host),

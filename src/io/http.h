@@ -22,12 +22,16 @@ typedef struct lb_http_request {
     /* Of a body with status 200 or 206, piece by piece; its error ends the transfer. */
     lb_status (*sink)(void *ctx, const void *bytes, size_t len, lb_err *err);
     void *ctx;
+    /* Asked several times a second: true ends the transfer with LB_E_INTERRUPTED. May be NULL. */
+    bool (*stop)(void *stop_ctx);
+    void *stop_ctx;
 } lb_http_request;
 
 #define LB_HTTP_FIELD 512
 typedef struct lb_http_reply {
     u32 status;              /* 0: no answer came */
     bool transient;          /* another try may succeed */
+    u64 wait_s;              /* before it: Retry-After, or what RateLimit says; 0: not said */
     u64 first_byte;          /* of a 206: where its body begins in the file */
     u64 size_bytes;          /* X-Linked-Size, else of the body; UINT64_MAX: not said */
     char etag[128];          /* X-Linked-Etag, else ETag, without W/ and quotes */

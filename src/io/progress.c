@@ -177,6 +177,25 @@ void lb_progress_update(void *progress, u64 done_bytes, u64 total_bytes) {
     lb_unlock(&p->lock);
 }
 
+void lb_progress_note(void *progress, const char *text) {
+    lb_progress *p = progress;
+    char line[1024];
+    int n;
+    if (p->mode == LB_PROGRESS_NONE)
+        return;
+    lb_lock(&p->lock);
+    if (p->mode == LB_PROGRESS_JSON)
+        n = snprintf(line, sizeof line,
+                     "{\"event\":\"note\",\"what\":\"%.64s\",\"text\":\"%.800s\"}\n", p->what,
+                     text);
+    else
+        n = snprintf(line, sizeof line, "%s%*s%snote: %.800s\n", p->bar_columns ? "\r" : "",
+                     (int)p->bar_columns, "", p->bar_columns ? "\r" : "", text);
+    lb_os_write_text(p->fd, (lb_str){line, LB_MIN((size_t)n, sizeof line - 1)});
+    p->bar_columns = 0;
+    lb_unlock(&p->lock);
+}
+
 void lb_progress_end(lb_progress *p) {
     char line[2 * LINE_MAX_BYTES], done[LB_SIZE_TEXT], time[LB_SIZE_TEXT], rate[LB_SIZE_TEXT];
     int n = 0;

@@ -35,6 +35,8 @@ void lb_progress_begin(lb_progress *p, u32 mode, const char *what);
 void lb_progress_begin_on(lb_progress *p, u32 mode, const char *what, int fd, u64 (*now_us)(void));
 /* From any thread; total may grow, 0: not known. Cheap when it is too early to show anything. */
 void lb_progress_update(void *progress, u64 done_bytes, u64 total_bytes);
+/* Something to know while it runs ("the hub asks to wait 30 s"); plain ASCII. From any thread. */
+void lb_progress_note(void *progress, const char *text);
 /* Takes the bar away; closes lines with the sum, if any were shown. Call once, after the threads.
  */
 void lb_progress_end(lb_progress *p);

@@ -9,6 +9,7 @@
 
 #define SCHEME "hf://"
 #define REF_MAX 256
+#define TOKEN_MAX 4096
 
 bool lb_hub_is(const char *arg) {
     return strncmp(arg, SCHEME, sizeof SCHEME - 1) == 0;
@@ -74,18 +75,53 @@ static bool parse(const char *arg, lb_hub_name *out, lb_str *owner, lb_str *name
            (!has_owner || lb_hub_is_plain(*owner));
 }
 
-static lb_str cache_folder(lb_arena *arena) {
-    const char *cache = lb_os_env("HF_HUB_CACHE"), *home = lb_os_env("HF_HOME");
-    const char *xdg = lb_os_env("XDG_CACHE_HOME"), *user = lb_os_env("HOME");
-    if (cache)
-        return lb_str_c(cache);
+/* A shell has done so already; a file of environment variables has not. */
+static lb_str expand_home(lb_arena *arena, const char *path) {
+    const char *home = lb_os_env("HOME");
+    if (path[0] != '~' || (path[1] && path[1] != '/') || !home)
+        return lb_str_c(path);
+    return lb_arena_printf(arena, "%s%s", home, path + 1);
+}
+
+/* Of all of Hugging Face's tools. Empty: no variable says where. */
+static lb_str home_folder(lb_arena *arena) {
+    const char *home = lb_os_env("HF_HOME"), *xdg = lb_os_env("XDG_CACHE_HOME");
+    const char *user = lb_os_env("HOME");
     if (home)
-        return lb_arena_printf(arena, "%s/hub", home);
+        return expand_home(arena, home);
     if (xdg)
-        return lb_arena_printf(arena, "%s/huggingface/hub", xdg);
-    if (user)
-        return lb_arena_printf(arena, "%s/.cache/huggingface/hub", user);
-    return LB_STR_NONE;
+        return lb_arena_printf(arena, "%s/huggingface", xdg);
+    return user ? lb_arena_printf(arena, "%s/.cache/huggingface", user) : LB_STR_NONE;
+}
+
+static lb_str cache_folder(lb_arena *arena) {
+    const char *cache = lb_os_env("HF_HUB_CACHE");
+    lb_str home = home_folder(arena);
+    if (cache)
+        return expand_home(arena, cache);
+    return home.len ? lb_arena_printf(arena, "%.*s/hub", LB_FMT(home)) : LB_STR_NONE;
+}
+
+/* Lines that end a file of one line belong to nobody's token. */
+static const char *clean_token(lb_arena *arena, lb_str s) {
+    while (s.len && (u8)s.ptr[0] <= ' ')
+        s = lb_str_sub(s, 1, s.len);
+    while (s.len && (u8)s.ptr[s.len - 1] <= ' ')
+        s.len--;
+    return s.len ? lb_arena_str(arena, s).ptr : NULL;
+}
+
+const char *lb_hub_token(lb_arena *arena) {
+    const char *env = lb_os_env("HF_TOKEN");
+    const char *token = env ? clean_token(arena, lb_str_c(env)) : NULL;
+    lb_str home = home_folder(arena), text;
+    if (token || !home.len)
+        return token;
+    lb_str path = lb_arena_printf(arena, "%.*s/token", LB_FMT(home));
+    if (!path.ptr || !lb_os_exists(path.ptr) ||
+        lb_os_read_file(path.ptr, TOKEN_MAX, arena, &text, NULL) != LB_OK)
+        return NULL;
+    return clean_token(arena, text);
 }
 
 /* The commit of a branch or tag; a revision without such a file is taken for a commit. */

@@ -16,6 +16,9 @@ typedef struct lb_hub_name {
     const char *cache; /* the cache's folder */
     const char *repo;  /* CACHE/models--OWNER--NAME */
 } lb_hub_name;
+/* The token of private models, as huggingface_hub finds it: HF_TOKEN, else the file that `hf auth
+ * login` writes ($HF_HOME/token); in the arena, without blanks around it; NULL: there is none. */
+const char *lb_hub_token(lb_arena *arena);
 /* All in the arena. LB_E_USAGE: not such a name; LB_E_NOT_FOUND: no variable says where the cache
  * is. */
 lb_status lb_hub_parse(const char *arg, lb_arena *arena, lb_hub_name *out, lb_err *err);

@@ -18,6 +18,7 @@
 #define COMMIT_MAX 64
 #define REVISION_MAX 200
 #define FIRST_WAIT_US 500000
+#define WAIT_MAX_S 600 /* the hub's windows are of five minutes */
 #define PIECE (256 * LB_KIB)
 #define PROGRESS_BYTES (64 * LB_KIB)
 
@@ -118,11 +119,16 @@ static lb_status to_buf(void *ctx, const void *bytes, size_t len, lb_err *err) {
 /* What a status other than 200 means. */
 static lb_status refused(const pull *p, const char *what, const lb_http_reply *r, lb_err *err) {
     const char *why = r->why[0] ? r->why : "no reason given";
+    if (r->wait_s > WAIT_MAX_S)
+        return lb_fail(err, LB_E_IO,
+                       "%.*s: %s: %.*s answers with status %u and asks to come back in %llu s",
+                       LB_FMT(p->name.id), what, LB_FMT(lb_http_host(p->endpoint)), r->status,
+                       (unsigned long long)r->wait_s);
     if (r->status == 401 || r->status == 403)
         return lb_fail(
             err, LB_E_NOT_FOUND,
             "%.*s: %s: the hub refuses it (%u: %s): it does not exist, or it needs a token "
-            "that may read it in HF_TOKEN%s",
+            "that may read it in HF_TOKEN or from `hf auth login`%s",
             LB_FMT(p->name.id), what, r->status, why, p->token ? " (the present one may not)" : "");
     if (r->status == 404)
         return lb_fail(err, LB_E_NOT_FOUND, "%.*s: %s: there is none on %.*s (%s)",
@@ -131,7 +137,21 @@ static lb_status refused(const pull *p, const char *what, const lb_http_reply *r
                    what, LB_FMT(lb_http_host(p->endpoint)), r->status, why);
 }
 
-static lb_status pause_us(u64 us, lb_err *err) {
+/* Another connection has failed: nothing more is to be fetched. */
+static bool is_over(void *ctx) {
+    pull *p = ctx;
+    lb_lock(&p->lock);
+    bool over = p->st != LB_OK;
+    lb_unlock(&p->lock);
+    return over;
+}
+
+static lb_status check_over(pull *p, lb_err *err) {
+    LB_TRY(lb_interrupt_check(err));
+    return is_over(p) ? lb_fail(err, LB_E_INTERRUPTED, "stopped") : LB_OK;
+}
+
+static lb_status pause_us(pull *p, u64 us, lb_err *err) {
     lb_mutex m;
     lb_cond c;
     lb_status st = LB_OK;
@@ -140,7 +160,7 @@ static lb_status pause_us(u64 us, lb_err *err) {
     lb_lock(&m);
     for (u64 end = lb_os_now_us() + us; st == LB_OK && lb_os_now_us() < end;) {
         (void)lb_wait_us(&c, &m, 100000);
-        st = lb_interrupt_check(err);
+        st = check_over(p, err);
     }
     lb_unlock(&m);
     lb_cond_deinit(&c);
@@ -148,22 +168,54 @@ static lb_status pause_us(u64 us, lb_err *err) {
     return st;
 }
 
+static void LB_PRINTF(2, 3) say(const pull *p, const char *fmt, ...) {
+    char text[512];
+    va_list ap;
+    va_start(ap, fmt);
+    (void)vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    if (p->o->note)
+        p->o->note(p->o->user, text);
+}
+
+/* Tries that may be worth it: TRIES in vain, each after twice the time, or after what the hub asks
+ * to wait. */
+typedef struct retry {
+    u32 tries;
+    u64 wait_us;
+} retry;
+
+/* Whether another one is made, after the pause; *st tells of an interruption. */
+static bool try_again(pull *p, retry *r, const lb_http_reply *reply, lb_status *st, lb_err *err) {
+    if (!reply->transient || ++r->tries >= TRIES || reply->wait_s > WAIT_MAX_S)
+        return false;
+    u64 us = LB_MAX(r->wait_us, FIRST_WAIT_US);
+    r->wait_us = 2 * us;
+    if (reply->wait_s)
+        say(p, "%.*s asks to wait %llu s (status %u)", LB_FMT(lb_http_host(p->endpoint)),
+            (unsigned long long)reply->wait_s, reply->status);
+    lb_status paused = pause_us(p, LB_MAX(us, reply->wait_s * 1000000), err);
+    if (paused != LB_OK)
+        *st = paused;
+    return paused == LB_OK;
+}
+
 /* The JSON under a URL (NUL-terminated in url), in scratch. */
 static lb_status get_json(pull *p, lb_http *h, const lb_buf *url, lb_http_reply *reply,
                           lb_arena *scratch, lb_json **out, lb_err *err) {
     lb_buf body = {0};
+    retry again = {0};
     lb_status st = lb_buf_status(url, err);
-    for (u64 i = 0, wait = FIRST_WAIT_US; st == LB_OK && i < TRIES; i++, wait *= 2) {
+    if (st != LB_OK)
+        return st;
+    do {
         lb_buf_reset(&body);
         st = lb_http_do(
             h,
             &(lb_http_request){
                 .url = (const char *)url->ptr, .token = p->token, .sink = to_buf, .ctx = &body},
             reply, err);
-        if (!reply->transient || reply->status == 0 || i + 1 == TRIES) /* 0: there is no hub */
-            break;
-        st = pause_us(wait, err);
-    }
+    } while (reply->status && try_again(p, &again, reply, &st, err)); /* 0: there is no hub */
     if (st == LB_OK && reply->status != 200)
         st = refused(p, "the model or its revision", reply, err);
     lb_str text = st == LB_OK ? lb_arena_str(scratch, lb_buf_str(&body)) : LB_STR_NONE;
@@ -406,10 +458,19 @@ static lb_status to_file(void *ctx, const void *bytes, size_t len, lb_err *err) 
     return LB_OK;
 }
 
+lb_pull_sum lb_pull_sum_of(const lb_pull_file *f) {
+    for (size_t i = 0; i < f->etag.len; i++)
+        if (!strchr("0123456789abcdef", f->etag.ptr[i]))
+            return LB_PULL_SIZE;
+    return f->etag.len == 40 ? LB_PULL_SHA1 : f->etag.len == 64 ? LB_PULL_SHA256 : LB_PULL_SIZE;
+}
+
 /* The bytes that are there against the name that says what they must be. */
 static lb_status check_sum(pull *p, const lb_pull_file *f, body *b, u64 size_bytes, lb_err *err) {
     char hex[65];
-    bool is_sha1 = f->etag.len == 40;
+    bool is_sha1 = lb_pull_sum_of(f) == LB_PULL_SHA1;
+    if (lb_pull_sum_of(f) == LB_PULL_SIZE) /* which was compared already, if it is known */
+        return LB_OK;
     u8 *piece = lb_alloc(PIECE);
     lb_status st = piece ? LB_OK : lb_fail(err, LB_E_NOMEM, "out of memory for a checksum");
     begin_sums(b, size_bytes);
@@ -417,7 +478,7 @@ static lb_status check_sum(pull *p, const lb_pull_file *f, body *b, u64 size_byt
         u64 n = LB_MIN(size_bytes - at, (u64)PIECE);
         st = lb_os_pread(b->fd, b->path, piece, n, at, err);
         if (st == LB_OK)
-            st = lb_interrupt_check(err);
+            st = check_over(p, err);
         if (st == LB_OK)
             add_sums(b, piece, n, is_sha1);
         at += n;
@@ -428,7 +489,7 @@ static lb_status check_sum(pull *p, const lb_pull_file *f, body *b, u64 size_byt
         lb_sha1_hex(&b->sha1, hex);
     else
         lb_sha256_hex(&b->sha256, hex);
-    b->is_wrong = (f->etag.len == 40 || f->etag.len == 64) && !lb_str_eq_c(f->etag, hex);
+    b->is_wrong = !lb_str_eq_c(f->etag, hex);
     if (b->is_wrong)
         return lb_fail(
             err, LB_E_FORMAT,
@@ -455,14 +516,15 @@ static lb_status ask(pull *p, lb_http *h, lb_pull_file *f, const char *url, lb_e
     lb_http_reply r = {0};
     if (f->etag.len && f->size_bytes != UINT64_MAX)
         return LB_OK;
-    lb_status st = LB_OK;
-    for (u64 i = 0, wait = FIRST_WAIT_US; i < TRIES; i++, wait *= 2) {
-        st =
-            lb_http_do(h, &(lb_http_request){.url = url, .token = p->token, .head = true}, &r, err);
-        if (!r.transient || i + 1 == TRIES)
-            break;
-        LB_TRY(pause_us(wait, err));
-    }
+    lb_status st;
+    retry again = {0};
+    do
+        st = lb_http_do(
+            h,
+            &(lb_http_request){
+                .url = url, .token = p->token, .head = true, .stop = is_over, .stop_ctx = p},
+            &r, err);
+    while (try_again(p, &again, &r, &st, err));
     LB_TRY(st);
     if (r.status >= 400)
         return refused(p, f->path.ptr, &r, err);
@@ -480,11 +542,11 @@ static lb_status ask(pull *p, lb_http *h, lb_pull_file *f, const char *url, lb_e
     return f->etag.ptr ? LB_OK : lb_fail(err, LB_E_NOMEM, "out of memory for a name");
 }
 
-/* One transfer, from where the file ends. */
+/* One transfer, from where the file ends. r->transient: another one may do better. */
 static lb_status transfer(pull *p, lb_http *h, const lb_pull_file *f, const char *url, body *b,
-                          bool *again, lb_err *err) {
-    lb_http_reply r = {0};
+                          lb_http_reply *r, lb_err *err) {
     lb_fstat at;
+    *r = (lb_http_reply){0};
     LB_TRY(lb_os_fstat(b->fd, b->path, &at, err));
     if (f->size_bytes != UINT64_MAX && at.size_bytes > f->size_bytes) {
         LB_TRY(lb_os_truncate(b->fd, b->path, 0, err));
@@ -493,26 +555,28 @@ static lb_status transfer(pull *p, lb_http *h, const lb_pull_file *f, const char
     b->at = b->from = at.size_bytes;
     b->begun = false;
     b->max = f->size_bytes;
-    b->reply = &r;
-    *again = false;
+    b->reply = r;
     if (f->size_bytes != b->at || b->at == 0) {
         count(p, (i64)b->at, false);
-        lb_status st = lb_http_do(
-            h,
-            &(lb_http_request){
-                .url = url, .token = p->token, .from_bytes = b->from, .sink = to_file, .ctx = b},
-            &r, err);
-        *again = r.transient;
-        if (st != LB_OK || (r.status != 200 && r.status != 206))
+        lb_status st = lb_http_do(h,
+                                  &(lb_http_request){.url = url,
+                                                     .token = p->token,
+                                                     .from_bytes = b->from,
+                                                     .sink = to_file,
+                                                     .ctx = b,
+                                                     .stop = is_over,
+                                                     .stop_ctx = p},
+                                  r, err);
+        if (st != LB_OK || (r->status != 200 && r->status != 206))
             count(p, -(i64)b->at, false);
         LB_TRY(st);
-        if (r.status == 416 && b->from) { /* longer than the file: begin again */
-            *again = true;
+        if (r->status == 416 && b->from) { /* longer than the file: begin again */
+            r->transient = true;
             LB_TRY(lb_os_truncate(b->fd, b->path, 0, err));
             return lb_fail(err, LB_E_IO, "%s: nothing behind its end", b->path);
         }
-        if (r.status != 200 && r.status != 206)
-            return refused(p, f->path.ptr, &r, err);
+        if (r->status != 200 && r->status != 206)
+            return refused(p, f->path.ptr, r, err);
         LB_TRY(lb_os_truncate(b->fd, b->path, b->at, err));
     } else {
         count(p, (i64)b->at, false);
@@ -520,7 +584,7 @@ static lb_status transfer(pull *p, lb_http *h, const lb_pull_file *f, const char
     if (f->size_bytes == UINT64_MAX || b->at == f->size_bytes)
         return LB_OK;
     count(p, -(i64)b->at, false);
-    *again = true;
+    r->transient = true;
     return lb_fail(err, LB_E_IO, "%.*s/%.*s: %llu bytes came, it has %llu", LB_FMT(p->name.id),
                    LB_FMT(f->path), (unsigned long long)b->at, (unsigned long long)f->size_bytes);
 }
@@ -528,21 +592,19 @@ static lb_status transfer(pull *p, lb_http *h, const lb_pull_file *f, const char
 /* All of it, from where the file ends, and its sum. */
 static lb_status get_whole(pull *p, lb_http *h, const lb_pull_file *f, const char *url, body *b,
                            lb_err *err) {
-    lb_status st = LB_OK;
-    bool again = true;
+    lb_status st;
+    lb_http_reply r;
+    retry again = {0};
     u64 best = 0;
-    for (u64 i = 0, wait = FIRST_WAIT_US; i < TRIES && again; i++, wait *= 2) {
-        if (i && (st = pause_us(wait, err)) != LB_OK)
-            break;
-        st = transfer(p, h, f, url, b, &again, err);
+    do {
+        st = transfer(p, h, f, url, b, &r, err);
         if (st == LB_OK)
             break;
         if (b->at > best + PROGRESS_BYTES) { /* a long file, a bad line: only vain tries count */
             best = b->at;
-            i = 0;
-            wait = FIRST_WAIT_US / 2;
+            again = (retry){.wait_us = FIRST_WAIT_US / 2};
         }
-    }
+    } while (try_again(p, &again, &r, &st, err));
     return st == LB_OK ? check_sum(p, f, b, b->at, err) : st;
 }
 
@@ -581,11 +643,14 @@ static lb_status lock_name(pull *p, lb_str name, int *fd, lb_err *err) {
         return lb_fail(err, LB_E_IO, "%s: the path is too long", p->name.cache);
     LB_TRY(make_folders(path, strlen(p->name.cache), err));
     LB_TRY(lb_os_open_write(path, false, fd, err));
-    for (;;) {
+    for (u32 i = 0;; i++) {
         lb_status st = lb_os_lock(*fd, path, err);
         if (st != LB_E_LIMIT)
             return st;
-        LB_TRY(pause_us(200000, err));
+        if (i == 5)
+            say(p, "waiting for another process that fetches the same file (%.300s is locked)",
+                path);
+        LB_TRY(pause_us(p, 200000, err));
     }
 }
 
@@ -777,7 +842,7 @@ static lb_status run(pull *p, lb_err *err) {
 lb_status lb_pull(const char *arg, const lb_pull_opts *o, lb_arena *arena, lb_pull_result *out,
                   lb_err *err) {
     const char *endpoint = lb_os_env("HF_ENDPOINT");
-    pull p = {.o = o, .r = out, .arena = arena, .token = lb_os_env("HF_TOKEN")};
+    pull p = {.o = o, .r = out, .arena = arena, .token = lb_hub_token(arena)};
     *out = (lb_pull_result){0};
     LB_TRY(lb_hub_parse(arg, arena, &p.name, err));
     p.endpoint = lb_str_c(endpoint ? endpoint : ENDPOINT);
@@ -790,7 +855,10 @@ lb_status lb_pull(const char *arg, const lb_pull_opts *o, lb_arena *arena, lb_pu
     lb_mutex_init(&p.lock);
     lb_status st = run(&p, err);
     lb_mutex_deinit(&p.lock);
-    for (u64 i = 0; i < out->n_files; i++)
-        out->n_present += out->files[i].present && !out->files[i].skipped;
+    for (u64 i = 0; i < out->n_files; i++) {
+        const lb_pull_file *f = &out->files[i];
+        out->n_present += f->present && !f->skipped;
+        out->n_unsummed += !f->skipped && lb_pull_sum_of(f) == LB_PULL_SIZE;
+    }
     return st;
 }

@@ -6,10 +6,11 @@
  * complete CACHE/.locks/models--OWNER--NAME/ETAG.lock       held while a file is fetched, as the
  * hub's tools do
  *
- * Asked of the hub (HF_ENDPOINT, with HF_TOKEN where it is set): /api/models/ID/revision/REVISION
+ * Asked of the hub (HF_ENDPOINT, with lb_hub_token): /api/models/ID/revision/REVISION
  * with ?blobs=true (where it lists no files, /api/models/ID/tree/COMMIT), and
  * ID/resolve/COMMIT/PATH for each file. A file whose name is its SHA-256
- * (large files) or git's SHA-1 (small ones) is checked against it before it gets its name. */
+ * (large files) or git's SHA-1 (small ones) is checked against it before it gets its name. What the
+ * hub asks to wait (429, Retry-After) is waited for, up to ten minutes. */
 #ifndef LB_OPS_PULL_H
 #define LB_OPS_PULL_H
 
@@ -26,8 +27,13 @@ typedef struct lb_pull_opts {
     bool dry_run;
     u32 connections;                                               /* files at a time; 0: 1 */
     void (*progress)(void *user, u64 done_bytes, u64 total_bytes); /* any thread; may be NULL */
+    void (*note)(void *user, const char *text); /* why it waits; any thread; may be NULL */
     void *user;
 } lb_pull_opts;
+
+/* What a file is checked by before it gets its name: its name on the hub where that is a sum, else
+ * its size alone. */
+typedef enum lb_pull_sum { LB_PULL_SIZE, LB_PULL_SHA1, LB_PULL_SHA256 } lb_pull_sum;
 
 typedef struct lb_pull_file {
     lb_str path;    /* inside the model */
@@ -43,9 +49,12 @@ typedef struct lb_pull_result {
     const char *path; /* the snapshot's folder */
     lb_pull_file *files;
     u64 n_files, n_skipped, n_present;
+    u64 n_unsummed;    /* of those not skipped: checked by their size alone */
     u64 total_bytes;   /* of those not skipped */
     u64 fetched_bytes; /* came over the network */
 } lb_pull_result;
+
+lb_pull_sum lb_pull_sum_of(const lb_pull_file *f);
 
 /* Everything of the result lies in the arena. What was fetched stays, also after an error: the next
  * call goes on from there. LB_E_NOT_FOUND: no such model, revision or file, or no access to it;

@@ -6,7 +6,7 @@
 . "$(dirname "$0")/../cli_lib.sh"
 HUB_SERVER=${HUB_SERVER:-$root/build/cc/tests/hub_server}
 commit=0123456789abcdef0123456789abcdef01234567
-unset HF_TOKEN HF_HOME http_proxy https_proxy HTTP_PROXY HTTPS_PROXY all_proxy ALL_PROXY
+unset HF_TOKEN HF_HOME XDG_CACHE_HOME http_proxy https_proxy HTTP_PROXY HTTPS_PROXY all_proxy ALL_PROXY
 server=
 
 # serve FAULT...: a fresh server with a fresh log.
@@ -133,6 +133,61 @@ grep -q secret "$W/err" "$W/out" && fail token "is shown" || pass
 grep '^GET /cdn/' "$W/log" | grep -q token && fail token "was sent to another host" || pass
 grep '^GET /some/' "$W/log" | grep -qv 'token$' && fail token "was not sent to the hub" || pass
 
+# The file that `hf auth login` writes, unless the variable says otherwise; blanks around it are none of it.
+mkdir -p "$W/home" "$W/xdg/huggingface"
+printf '\nsecret \r\n' >"$W/home/token"
+printf 'secret' >"$W/xdg/huggingface/token"
+fresh tokenfile
+HF_HOME=$W/home ok "token of a file" "$LBRX" pull hf://some/Tiny
+grep -q secret "$W/err" "$W/out" && fail "token of a file" "is shown" || pass
+fresh tokenfile
+XDG_CACHE_HOME=$W/xdg HF_TOKEN='' ok "token of another file" "$LBRX" pull hf://some/Tiny -q
+fresh tokenfile
+# shellcheck disable=SC2088 # not expanded: the point
+HOME=$W HF_HOME='~/home' ok "token of a file under ~" "$LBRX" pull hf://some/Tiny -q
+fresh tokenfile
+HF_TOKEN='secret
+' ok "a token with a line's end" "$LBRX" pull hf://some/Tiny -q
+fresh tokenfile
+HF_HOME=$W/home HF_TOKEN=wrong exits 3 "the variable comes first" "$LBRX" pull hf://some/Tiny
+complains "the variable comes first" "the present one may not"
+: >"$W/home/token"
+HF_HOME=$W/home exits 3 "an empty file" "$LBRX" pull hf://some/Tiny
+complains "an empty file" "hf auth login"
+
+# Too many requests: what the hub asks to wait is waited for, within reason.
+serve wait=1
+fresh wait
+ok "429" "$LBRX" pull hf://some/Tiny --include config.json
+complains "429" "note: 127.0.0.1:$(cat "$W/port") asks to wait 1 s (status 429)"
+same "429" "$model/config.json" "$snap/config.json"
+serve wait=86400
+fresh wait
+exits 1 "429 for a day" timeout 20 "$LBRX" pull hf://some/Tiny
+complains "429 for a day" "asks to come back in 86400 s"
+
+# Names that are no sums: said, and the size is compared.
+serve odd
+fresh odd
+ok "odd names" "$LBRX" pull hf://some/Tiny
+complains "odd names" "the hub gives no sum for"
+same "odd names" "$model/model.safetensors" "$snap/model.safetensors"
+ok "odd names, JSON" "$LBRX" pull hf://some/Tiny --json
+says "odd names, JSON" '"sum": null'
+serve odd long
+fresh odd
+exits 3 "odd names, another size" "$LBRX" pull hf://some/Tiny
+complains "odd names, another size" "more than"
+
+# One file that fails stops the others soon: the large one takes 250 ms a piece of 64 KiB.
+serve deny pause=250
+fresh deny
+started=$(date +%s)
+exits 3 "one is refused" "$LBRX" pull hf://some/Tiny
+complains "one is refused" "README.md: the hub refuses it"
+took=$(($(date +%s) - started)) all=$(($(wc -c <"$model/model.safetensors") / 65536 / 4))
+[ $took -lt $((all / 2)) ] && pass || fail "one is refused" "the others went on for $took s of $all"
+
 # Lists without sizes and sums: the files are asked for.
 serve bare
 fresh bare
@@ -228,6 +283,14 @@ pid=$!
 ok "two at once" "$LBRX" pull hf://some/Tiny
 wait $pid && pass || fail "two at once" "$(cat "$W/err2")"
 [ "$(grep -c '^GET /cdn/some/Tiny/model.safetensors' "$W/log")" = 1 ] && pass || fail twice "fetched twice"
+serve slow
+fresh twice
+"$LBRX" pull hf://some/Tiny -q >/dev/null 2>"$W/err2" &
+pid=$!
+sleep 0.3
+ok "waiting" "$LBRX" pull hf://some/Tiny
+wait $pid && pass || fail "waiting" "$(cat "$W/err2")"
+complains "waiting" "waiting for another process that fetches the same file"
 
 # What an earlier try left is damaged (the machine stopped before it was on the disk): anew.
 serve

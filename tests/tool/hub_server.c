@@ -12,8 +12,10 @@
  * answer to each path), flip (a wrong byte in large files), private (401 without the token
  * "secret"), norange, slow (a pause in large files), evil (the list has a path that leads out),
  * elsewhere (a list that goes on at another host), cutall=N (every transfer of a large file breaks
- * off after N bytes), long (more bytes than the file has). One process a connection; it ends when
- * its parent does, or on SIGTERM. */
+ * off after N bytes), long (more bytes than the file has), odd (ETags that are no sums), wait=N
+ * (the first answer to each path is 429 and asks to wait N seconds), deny (README.md is refused),
+ * pause=N (slow, with N ms). One process a connection; it ends when its parent does, or on SIGTERM.
+ */
 #include "base/hash.h"
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -29,8 +31,8 @@
 #include <unistd.h>
 
 static const char *root, *log_path;
-static bool bare, tree_only, flip, private_model, norange, slow, evil, elsewhere, too_long;
-static long cut, once, cut_all;
+static bool bare, tree_only, flip, private_model, norange, evil, elsewhere, too_long, odd, deny;
+static long cut, once, cut_all, wait_s, pause_ms;
 static int port;
 #define COMMIT "0123456789abcdef0123456789abcdef01234567"
 
@@ -119,6 +121,8 @@ static void put_entry(FILE *out, list_form *form, const char *path, const char *
     u8 *bytes = slurp(path, &len);
     bool large = is_large(path, len);
     name_of(path, bytes, len, sum);
+    if (odd)
+        snprintf(sum, sizeof sum, "v%zu-%ld", len, at);
     free(bytes);
     fprintf(out, "%s{\"%s\":\"%s\"", at == form->from ? "" : ",", form->tree ? "path" : "rfilename",
             evil && at == form->from ? "../../../../evil" : name);
@@ -126,7 +130,7 @@ static void put_entry(FILE *out, list_form *form, const char *path, const char *
         fprintf(out, ",\"type\":\"file\"");
     if (form->tree || !bare)
         fprintf(out, ",\"size\":%zu,\"%s\":\"%.40s\"", len, form->tree ? "oid" : "blobId", sum);
-    if (large && (form->tree || !bare))
+    if (large && !odd && (form->tree || !bare))
         fprintf(out, ",\"lfs\":{\"%s\":\"%s\",\"size\":%zu,\"pointerSize\":130}",
                 form->tree ? "oid" : "sha256", sum, len);
     fprintf(out, "}");
@@ -245,8 +249,8 @@ static void send_file(int fd, const request *r, const char *path, const char *re
         bytes[len / 2] ^= 1;
     for (size_t at = from; strcmp(r->method, "GET") == 0 && at < to;) {
         size_t n = LB_MIN(to - at, (size_t)65536);
-        if (slow && cdn)
-            usleep(50000);
+        if (pause_ms && cdn)
+            usleep((useconds_t)pause_ms * 1000);
         if (write(fd, bytes + at, n) != (ssize_t)n)
             exit(0);
         at += n;
@@ -262,6 +266,16 @@ static void answer(int fd, request *r) {
     struct stat st;
     if (once && first_time(r->path)) {
         error(fd, (int)once, "Once");
+        return;
+    }
+    if (wait_s && first_time(r->path)) {
+        put(fd,
+            "HTTP/1.1 429 X\r\nRetry-After: %ld\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+            wait_s);
+        return;
+    }
+    if (deny && ends(r->path, "/README.md")) {
+        error(fd, 403, "Denied");
         return;
     }
     if (private_model && !r->token && strncmp(r->path, "/cdn/", 5) != 0) {
@@ -340,7 +354,14 @@ static void read_fault(const char *arg) {
     flip = flip || strcmp(arg, "flip") == 0;
     private_model = private_model || strcmp(arg, "private") == 0;
     norange = norange || strcmp(arg, "norange") == 0;
-    slow = slow || strcmp(arg, "slow") == 0;
+    odd = odd || strcmp(arg, "odd") == 0;
+    deny = deny || strcmp(arg, "deny") == 0;
+    if (strcmp(arg, "slow") == 0)
+        pause_ms = 50;
+    if (strncmp(arg, "pause=", 6) == 0)
+        pause_ms = n;
+    if (strncmp(arg, "wait=", 5) == 0)
+        wait_s = n;
     evil = evil || strcmp(arg, "evil") == 0;
     elsewhere = elsewhere || strcmp(arg, "elsewhere") == 0;
     too_long = too_long || strcmp(arg, "long") == 0;
