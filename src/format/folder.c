@@ -143,20 +143,54 @@ static lb_status add_file(folder *f, lb_str name, u64 size_bytes) {
     return LB_OK;
 }
 
-/* additional_chat_templates: its files are named "additional_chat_templates/NAME.jinja". */
-static lb_status add_templates(folder *f, const char *dir) {
+/* The files of a folder inside, named "FOLDER/FILE": those that end in `ending`; NULL: all. */
+static lb_status add_inside(folder *f, lb_str inside, const char *ending) {
     lb_str *names;
     u64 n;
+    const char *dir = lb_os_join(&f->scratch, f->s->path, inside);
+    if (!dir)
+        return no_mem(f);
     LB_TRY(lb_os_list(dir, &f->scratch, &names, &n, f->err));
     for (u64 i = 0; i < n; i++) {
         lb_fstat st;
         const char *path = lb_os_join(&f->scratch, dir, names[i]);
-        lb_str name = lb_arena_printf(&f->scratch, LB_CHAT_TEMPLATES_DIR "/%.*s", LB_FMT(names[i]));
+        lb_str name = lb_arena_printf(&f->scratch, "%.*s/%.*s", LB_FMT(inside), LB_FMT(names[i]));
         if (!path || !name.ptr)
             return no_mem(f);
-        if (lb_str_is_file_name(names[i]) && lb_str_ends(name, LB_STR(".jinja")) &&
+        if (lb_str_is_file_name(names[i]) && names[i].ptr[0] != '.' &&
+            (!ending || lb_str_ends(name, lb_str_c(ending))) &&
             lb_os_stat(path, &st, NULL) == LB_OK && st.is_file)
             LB_TRY(add_side(f, name, st.size_bytes));
+    }
+    return LB_OK;
+}
+
+/* The parts of an embedding model behind the language model (1_Pooling, 2_Dense): modules.json of
+ * sentence-transformers names their folders. What is wrong with it is for those who need it. */
+static lb_status add_modules(folder *f, u64 *n_dirs) {
+    lb_str text, path;
+    lb_json *modules;
+    const char *file = lb_os_join(&f->scratch, f->s->path, LB_STR("modules.json"));
+    if (!file)
+        return no_mem(f);
+    if (lb_os_read_file(file, LB_MIB, &f->scratch, &text, NULL) != LB_OK ||
+        lb_json_parse(text, "modules.json", &f->scratch, &modules, NULL) != LB_OK)
+        return LB_OK;
+    for (const lb_json *m = modules->first; m; m = m->next) {
+        lb_fstat st;
+        if (!lb_json_as_str(lb_json_get(m, "path"), &path) || !lb_str_is_file_name(path) ||
+            lb_str_eq_c(path, LB_CHAT_TEMPLATES_DIR))
+            continue;
+        const char *dir = lb_os_join(&f->scratch, f->s->path, path);
+        bool twice = false;
+        for (const lb_json *o = modules->first; o != m; o = o->next) {
+            lb_str other;
+            twice |= lb_json_as_str(lb_json_get(o, "path"), &other) && lb_str_eq(other, path);
+        }
+        if (!dir || twice || lb_os_stat(dir, &st, NULL) != LB_OK || !st.is_dir)
+            continue;
+        LB_TRY(add_inside(f, path, NULL));
+        *n_dirs -= *n_dirs > 0;
     }
     return LB_OK;
 }
@@ -207,12 +241,13 @@ static lb_status list(folder *f) {
         if (rc != LB_OK)
             return lb_os_stat(path, &st, f->err);
         if (st.is_dir && lb_str_eq_c(names[i], LB_CHAT_TEMPLATES_DIR))
-            LB_TRY(add_templates(f, path));
+            LB_TRY(add_inside(f, names[i], ".jinja"));
         else if (st.is_dir)
             n_dirs++;
         else if (st.is_file)
             LB_TRY(add_file(f, names[i], st.size_bytes));
     }
+    LB_TRY(add_modules(f, &n_dirs));
     if (n_dirs)
         note(f, "%llu folder%s inside %s not looked into", (ull)n_dirs, n_dirs == 1 ? "" : "s",
              n_dirs == 1 ? "was" : "were");

@@ -151,8 +151,8 @@ static lb_status put_sum(lb_sink *s, const char *path, lb_str name, lb_buf *text
     return LB_OK;
 }
 
-/* prefix: "" or a folder inside, with its slash. */
-static lb_status sum_folder(lb_sink *s, const char *folder, const char *prefix, lb_buf *text,
+/* within: the name of a folder inside; empty: none. */
+static lb_status sum_folder(lb_sink *s, const char *folder, lb_str within, lb_buf *text,
                             lb_err *err) {
     lb_str *names;
     u64 n = 0;
@@ -160,13 +160,15 @@ static lb_status sum_folder(lb_sink *s, const char *folder, const char *prefix, 
     for (u64 i = 0; i < n; i++) {
         lb_fstat f;
         const char *path = lb_os_join(&s->arena, folder, names[i]);
-        lb_str name = lb_arena_printf(&s->arena, "%s%.*s", prefix, LB_FMT(names[i]));
+        lb_str name =
+            within.len ? lb_arena_printf(&s->arena, "%.*s/%.*s", LB_FMT(within), LB_FMT(names[i]))
+                       : names[i];
         if (!path || !name.ptr)
             return oom(err);
         if (lb_os_stat(path, &f, NULL) != LB_OK)
             continue;
-        if (f.is_dir && lb_str_eq_c(names[i], LB_CHAT_TEMPLATES_DIR)) /* recursion: one level */
-            LB_TRY(sum_folder(s, path, LB_CHAT_TEMPLATES_DIR "/", text, err));
+        if (f.is_dir && within.len == 0) /* recursion: one level, which is all that is written */
+            LB_TRY(sum_folder(s, path, names[i], text, err));
         else if (f.is_file)
             LB_TRY(put_sum(s, path, name, text, err));
     }
@@ -182,7 +184,7 @@ static lb_status list_sums(lb_sink *s, lb_buf *text, lb_err *err) {
         LB_TRY(put_sum(s, s->file[i].path, s->plan->files[i].name, text, err));
     if (s->o.spread)
         return LB_OK;
-    return sum_folder(s, s->partial, "", text, err);
+    return sum_folder(s, s->partial, LB_STR_NONE, text, err);
 }
 
 /* Of what has no folder of its own: under another name until the files stand in place. */

@@ -109,33 +109,58 @@ static bool is_listed(const lb_json *files, lb_str name) {
     return false;
 }
 
+/* Whether it names files inside a folder. */
+static bool lists_folder(const lb_json *files, lb_str name) {
+    lb_str text;
+    for (const lb_json *f = files ? files->first : NULL; f; f = f->next)
+        if (lb_json_as_str(f, &text) && lb_str_starts(text, name) && text.len > name.len &&
+            text.ptr[name.len] == '/')
+            return true;
+    return false;
+}
+
+typedef struct checking {
+    lb_sink *s;
+    const lb_json *files; /* of lbrx.json */
+    bool asked;
+} checking;
+
+static const lb_json *files_of(checking *c) {
+    if (!c->asked)
+        c->files = listed_files(c->s);
+    c->asked = true;
+    return c->files;
+}
+
 /* A folder is replaced only if everything in it could have been written as part of a model; of
- * folders inside only the one of chat templates. */
-static lb_status check_folder(lb_sink *s, const char *folder, bool top, lb_err *err) {
+ * folders inside only the one of chat templates, and those whose files lbrx.json lists. within: the
+ * name of the folder inside; empty: none. */
+static lb_status check_folder(checking *c, const char *folder, lb_str within, lb_err *err) {
+    lb_arena *a = &c->s->arena;
     lb_str *names;
     u64 n;
-    const lb_json *files = NULL;
-    bool asked = false;
-    LB_TRY(lb_os_list(folder, &s->arena, &names, &n, err));
+    LB_TRY(lb_os_list(folder, a, &names, &n, err));
     for (u64 i = 0; i < n; i++) {
         lb_fstat st = {0};
-        const char *path = lb_os_join(&s->arena, folder, names[i]);
-        bool known = path && lb_os_stat(path, &st, NULL) == LB_OK, is_file = known && st.is_file;
-        if (known && top && st.is_dir && lb_str_eq_c(names[i], LB_CHAT_TEMPLATES_DIR)) {
-            LB_TRY(check_folder(s, path, false, err)); /* recursion: one level */
+        const char *path = lb_os_join(a, folder, names[i]);
+        lb_str full = within.len ? lb_arena_printf(a, "%.*s/%.*s", LB_FMT(within), LB_FMT(names[i]))
+                                 : names[i];
+        if (!path || !full.ptr)
+            return lb_fail(err, LB_E_NOMEM, "out of memory for output names");
+        bool known = lb_os_stat(path, &st, NULL) == LB_OK, is_file = known && st.is_file;
+        bool templates = lb_str_eq_c(within.len ? within : names[i], LB_CHAT_TEMPLATES_DIR);
+        if (known && st.is_dir && within.len == 0 &&
+            (templates || lists_folder(files_of(c), names[i]))) {
+            LB_TRY(check_folder(c, path, names[i], err)); /* recursion: one level */
             continue;
         }
-        if (is_file && is_model_part(names[i]))
+        if (is_file && (within.len == 0 || templates) && is_model_part(names[i]))
             continue;
-        if (is_file && !asked) {
-            files = listed_files(s);
-            asked = true;
-        }
-        if (!is_file || !is_listed(files, names[i]))
+        if (!is_file || !is_listed(files_of(c), full))
             return lb_fail(err, LB_E_USAGE,
                            "output '%s' holds '%.*s', which is not part of a model: remove it or "
                            "name another output",
-                           s->o.path, LB_FMT(names[i]));
+                           c->s->o.path, LB_FMT(full));
     }
     return LB_OK;
 }
@@ -241,5 +266,5 @@ lb_status lb_sink_check_target(lb_sink *s, lb_err *err) {
         return lb_fail(err, LB_E_USAGE,
                        "output '%s' is a %s and would become a %s: name another output", s->o.path,
                        target.is_dir ? "folder" : "file", s->o.folder ? "folder" : "file");
-    return s->o.folder ? check_folder(s, s->target, true, err) : LB_OK;
+    return s->o.folder ? check_folder(&(checking){.s = s}, s->target, LB_STR_NONE, err) : LB_OK;
 }

@@ -538,6 +538,53 @@ LB_TEST(pooling_module) {
     }
 }
 
+/* The parts of an embedding model behind the language model go with it from folder to folder, and a
+ * folder that has them is replaced like any other. */
+LB_TEST(modules_go_along) {
+    static const char *const parts[] = {"1_Pooling/config.json", "2_Dense/config.json",
+                                        "2_Dense/model.safetensors"};
+    static const lb_to to[] = {LB_TO_HF, LB_TO_MLX, LB_TO_HF};
+    lb_err err = {0};
+    fm_spec spec = fm_tiny(FM_QWEN3);
+    const char *from = folder_at("embedding");
+    CHECK_OK(model(from, &spec, &err));
+    st_text(
+        from, "modules.json",
+        "[{\"type\": \"x.Transformer\", \"path\": \"\"}, {\"type\": \"x.Pooling\", \"path\": "
+        "\"1_Pooling\"}, {\"type\": \"x.Dense\", \"path\": \"2_Dense\"}, {\"path\": \"2_Dense\"}, "
+        "{\"path\": \"3_Gone\"}, {\"path\": \"../out\"}]");
+    CHECK_OK(lb_os_mkdir(st_path(from, "1_Pooling"), false, &err));
+    CHECK_OK(lb_os_mkdir(st_path(from, "2_Dense"), false, &err));
+    CHECK_OK(lb_os_mkdir(st_path(from, "other"), false, &err));
+    for (u32 i = 0; i < LB_LEN(parts); i++)
+        st_text(from, parts[i], parts[i]);
+    st_text(from, "other/x", "x");
+    for (u32 i = 0; i < LB_LEN(to); i++) {
+        lb_convert_opts o = {.w = {.to = to[i], .sha256 = true}};
+        const char *out = fresh("out");
+        char copy[600];
+        result r;
+        CHECK_OK(convert_to(from, out, &o, &r, &err));
+        CHECK(i || strstr((const char *)r.remarks.ptr, "1 folder inside was not looked into"));
+        drop(&r);
+        CHECK(!lb_os_exists(st_path(out, "other")));
+        for (u32 k = 0; k < LB_LEN(parts); k++) {
+            CHECK(same_file(st_path(from, parts[k]), st_path(out, parts[k])));
+            CHECK(holds(st_path(out, "SHA256SUMS"), parts[k]));
+        }
+        o.w.force = true;
+        CHECK_OK(convert_to(from, out, &o, NULL, &err));
+        /* but for what is not listed */
+        st_text(out, "2_Dense/mine", "x");
+        CHECK_U64(convert_to(from, out, &o, NULL, &err), LB_E_USAGE);
+        CHECK(strstr(err.msg, "holds '2_Dense/mine'"));
+        CHECK_OK(lb_os_unlink(st_path(out, "2_Dense/mine"), &err));
+        (void)snprintf(copy, sizeof copy, "%s-%u", out, i);
+        CHECK_OK(lb_os_rename(out, copy, &err));
+        from = st_path(copy, ".");
+    }
+}
+
 LB_TEST(metadata_edits) {
     static const char *const set[] = {"general.name=str:A = b: c", "x.flag=bool:true",
                                       "x.small=i8:-128", "x.big=u64:18446744073709551615",
