@@ -80,8 +80,9 @@ static const lb_opt convert_rows[] = {
 };
 
 /* Planning did not fit into the budget: it is made once more without one, for the smallest that
- * would do. */
-static lb_status refuse_budget(const char *model, const lb_convert_opts *o, lb_err *err) {
+ * would do. By then the process has grown: what counts is what it was at the beginning. */
+static lb_status refuse_budget(const char *model, const lb_convert_opts *o, u64 process_bytes,
+                               lb_err *err) {
     lb_convert_opts c = *o;
     lb_source *src = NULL;
     lb_out_report report = {0};
@@ -96,7 +97,7 @@ static lb_status refuse_budget(const char *model, const lb_convert_opts *o, lb_e
     lb_source_close(&src);
     lb_buf_deinit(&plan);
     char have[LB_SIZE_TEXT];
-    u64 need = LB_MAX(report.needed_bytes, lb_mem_peak() + lb_writer_process_bytes());
+    u64 need = LB_MAX(report.needed_bytes, lb_mem_peak() + process_bytes);
     return lb_fail(err, LB_E_LIMIT,
                    "a memory budget of %s is too small: planning this needs %s %llu MiB (--memory)",
                    lb_size_text(o->w.memory_bytes, have),
@@ -133,7 +134,7 @@ static lb_status convert(lb_cli *cli, convert_opts *o, const char *model,
         st = lb_convert(src, &c, &plan, &w.remarks, &report, err);
     if (st == LB_E_NOMEM && lb_mem_refused()) {
         lb_source_close(&src);
-        st = refuse_budget(model, &c, err);
+        st = refuse_budget(model, &c, w.process_bytes, err);
     }
     lb_writer_end(&w, cli, &o->common, &report, &plan, st);
     lb_source_close(&src);

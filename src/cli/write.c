@@ -62,14 +62,10 @@ static void progress(void *user, u64 done, u64 total) {
     lb_progress_update(&w->progress, done, total);
 }
 
-u64 lb_writer_process_bytes(void) {
+static void limit_heap(lb_writer *w, u64 memory_bytes) {
     u64 data = lb_run_base_bytes(), used = lb_mem_used();
-    return data - LB_MIN(data, used);
-}
-
-static void limit_heap(u64 memory_bytes) {
-    u64 process = lb_writer_process_bytes();
-    lb_mem_limit(memory_bytes > process ? memory_bytes - process : 1);
+    w->process_bytes = data - LB_MIN(data, used);
+    lb_mem_limit(memory_bytes > w->process_bytes ? memory_bytes - w->process_bytes : 1);
 }
 
 lb_status lb_writer_begin(lb_writer *w, const lb_cli *cli, const lb_writing *o, lb_common *common,
@@ -104,7 +100,7 @@ lb_status lb_writer_begin(lb_writer *w, const lb_cli *cli, const lb_writing *o, 
                        verb);
     lb_cli_log(cli, "%s: %u threads, memory %llu bytes, output %s", verb, w->opts.threads,
                (unsigned long long)common->memory_bytes, o->output ? o->output : "none");
-    limit_heap(common->memory_bytes);
+    limit_heap(w, common->memory_bytes);
     lb_progress_begin(&w->progress, common->progress, verb);
     return LB_OK;
 }

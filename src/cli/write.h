@@ -26,10 +26,9 @@ typedef struct lb_writer {
     lb_progress progress;
     lb_writer_opts opts;
     lb_buf remarks;
+    u64 process_bytes; /* what the process held at the beginning beside the blocks of its heap */
 } lb_writer;
 
-/* What the process holds beside the blocks of its heap. */
-u64 lb_writer_process_bytes(void);
 /* Fills w->opts from the command line and limits the heap to what --memory leaves. LB_E_USAGE where
  * no output is named. */
 lb_status lb_writer_begin(lb_writer *w, const lb_cli *cli, const lb_writing *o, lb_common *common,

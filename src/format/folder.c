@@ -7,6 +7,7 @@
  * before the index) and mlx-lm 0.32.2 load_model (model*.safetensors). */
 #include "format/folder.h"
 
+#include "base/interrupt.h"
 #include "base/os.h"
 #include "format/foreign.h"
 #include "format/mlx.h"
@@ -469,6 +470,7 @@ static lb_status read_weights(folder *f) {
     for (u64 i = 0; i < f->n_chosen; i++) {
         lb_str name = lb_arena_str(&f->s->perm, f->chosen[i]);
         const char *path = lb_os_join(&f->s->perm, f->s->path, f->chosen[i]);
+        LB_TRY(lb_interrupt_check(f->err));
         if (!name.ptr || !path)
             return no_mem(f);
         LB_TRY(f->kind == &kinds[PYTORCH] ? lb_pt_read(f->s, path, name, &f->notes, f->err)

@@ -2,6 +2,7 @@
 /* json_feed.c: a token that reaches the end of the window is read again with more text behind it;
  * the window only grows where one token is longer than it. */
 #include "io/json_feed.h"
+#include "base/interrupt.h"
 
 #define WINDOW_BYTES ((size_t)256 << 10)
 
@@ -44,6 +45,7 @@ static u64 count_lines(const u8 *p, size_t n) {
 /* More text behind what the window has from r.pos on. */
 static lb_status refill(lb_json_feed *f, lb_err *err) {
     lb_json_reader *r = &f->r;
+    LB_TRY(lb_interrupt_check(err));
     if (!f->cutting)
         copy_to(f, r->pos);
     size_t gone = f->copied < r->off_base + r->pos ? (size_t)(f->copied - r->off_base) : r->pos;

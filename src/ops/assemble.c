@@ -4,6 +4,7 @@
  * A tensor that is stored as the world wants it is one segment, read whole; a stack of experts (or
  * of heads) has one segment an expert (and part), so that no tile crosses from one to the next. */
 #include "ops/assemble.h"
+#include "base/interrupt.h"
 #include "base/names.h"
 #include <stdlib.h>
 
@@ -345,6 +346,9 @@ lb_status lb_assemble(lb_plan *p, const lb_ctensors *c, lb_world world, const u6
         const lb_ctensor *t = &c->tensors[i];
         bool as_stored =
             !t->known || (world == c->world && !(t->match.row->flags & LB_ROW_HF_CODES));
+        st = lb_interrupt_check(err);
+        if (st != LB_OK)
+            break;
         st = c->left_extras & 1u << c->tensors[i].extra ? leave_out(&g, i, err)
              : as_stored                                ? add_stored(&g, i, err)
                                                         : add_known(&g, i, err);

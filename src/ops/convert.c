@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* convert.c: chooses the way from the source's format to the target's and writes the result. */
 #include "ops/convert.h"
+#include "base/interrupt.h"
 #include "base/os.h"
 #include "ops/convert_internal.h"
 #include <stdio.h>
@@ -28,6 +29,7 @@ void lb_conv_remark(lb_conv *c, const char *fmt, ...) {
 
 lb_status lb_conv_push(lb_conv *c, const lb_out_tensor *t, lb_err *err) {
     u64 n = c->model.n_tensors, elems = 0;
+    LB_TRY(lb_interrupt_check(err));
     if (n == c->cap_tensors) {
         u64 cap = n ? n + n / 8 + 64 : c->src->n_tensors + 8; /* made tensors are few */
         lb_out_tensor *p = lb_realloc(c->model.tensors, (size_t)cap * sizeof *p);

@@ -2,6 +2,7 @@
 /* ctensor.c: stored tensors -> canonical tensors, by the architecture table's rows read backwards.
  */
 #include "ops/ctensor.h"
+#include "base/interrupt.h"
 
 bool lb_ctensor_is_float(lb_dtype t) {
     return t == LB_F32 || t == LB_F16 || t == LB_BF16;
@@ -233,8 +234,10 @@ lb_status lb_ctensors_build(lb_plan *p, u32 source_index, lb_ctensors *c, lb_err
             *err = c->arch_err;
         return c->arch_err.code;
     }
-    for (u64 i = 0; i < s->n_weights; i++)
+    for (u64 i = 0; i < s->n_weights; i++) {
+        LB_TRY(lb_interrupt_check(err));
         LB_TRY(add_tensor(p, c, (u32)i, err));
+    }
     /* the name of that matrix is the one of q, k and v of attention in one, too */
     if (c->seen.count[LB_ROLE_LINEAR_Q] > c->hp.n_recurrent)
         return lb_fail(err, LB_E_FORMAT,

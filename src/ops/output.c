@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* output.c: layout -> plan -> run -> finished files, for every operation that writes a model. */
 #include "ops/output.h"
+#include "base/interrupt.h"
 #include "base/os.h"
 #include "format/gguf_write.h"
 #include "format/st_layout.h"
@@ -483,6 +484,7 @@ lb_status lb_output_write(lb_plan *p, lb_out_model *m, const lb_writer_opts *o, 
     lb_status closed = lb_plan_close(p, &limits, err);
     report->needed_bytes = closed == LB_E_LIMIT ? p->peak_bytes : 0;
     LB_TRY(closed);
+    LB_TRY(lb_interrupt_check(err));
     if (o->dry_run) {
         lb_mem_limit(0); /* nothing runs: the text may take the place of the buffers */
         lb_sink_options so = sink_options(&x);

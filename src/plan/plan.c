@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* plan.c: collects jobs, checks them, finds tile size, threads and window under the budget. */
 #include "plan/plan.h"
+#include "base/interrupt.h"
 #include "base/os.h"
 #include "base/thread.h"
 #include "io/size.h"
@@ -287,6 +288,9 @@ static lb_status measure(lb_plan *p, lb_need *need, lb_err *err) {
     lb_chain_begin(p);
     for (u64 i = 0; i < p->n_jobs && st == LB_OK; i++) {
         lb_job *j = &p->jobs[i];
+        st = lb_interrupt_check(err);
+        if (st != LB_OK)
+            break;
         j->read_bytes = j->write_bytes = j->fixed_bytes = j->slab_bytes = j->scratch_bytes =
             j->n_tiles = j->spill_bytes = 0;
         if (j->draws)

@@ -55,6 +55,7 @@ if [ $limited = yes ]; then
     complains "too little" "needs at least"
     least=$(sed 's/.*at least \([0-9]*\) MiB.*/\1/' "$W/err")
     within "${least:-1}" "$W/gemma" -o "$W/least.gguf"
+    exits 4 "one MiB less" "$LBRX" convert "$W/gemma" -o "$W/no.gguf" --memory $((${least:-1} - 1))MiB
 fi
 rm -rf "$W/gemma" "$W/back" "$W/mlx" "$W/made"
 
@@ -84,4 +85,13 @@ rm -rf "$W/moe"
 make_model hf qwen3moe "$W/moe" shard=50000000000 sparse=1 tok=bytes $shape
 plans "$W/moe" -o "$W/x" --to gguf --set tokenizer.ggml.pre=str:gpt-2
 plans "$W/moe" -o "$W/x" --to mlx
+# Planning takes a second: a signal is heard in it.
+for signal in TERM INT; do
+    # shellcheck disable=SC2016 # expanded by the inner shell
+    exits 130 "$signal while planning" sh -c '
+        "$LBRX" convert "$1" -o "$2" --to mlx --dry-run -q & pid=$!
+        sleep 0.2; kill -"$3" $pid; wait $pid' sh "$W/moe" "$W/x" $signal
+    complains "$signal while planning" "lbrx: interrupted"
+    [ -s "$W/out" ] && fail "$signal while planning" "a plan was printed"
+done
 finish
