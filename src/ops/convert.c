@@ -110,8 +110,22 @@ static lb_status push_same(lb_conv *c, u64 i, lb_err *err) {
         c, &(lb_out_tensor){.name = name, .dtype = t->dtype, .shape = &t->shape, .node = x}, err);
 }
 
+/* Who wants values of them may not know that there are codes. */
+static void say_copied(lb_conv *c) {
+    u64 n = 0;
+    for (u64 i = 0; i < c->src->n_weights; i++)
+        n += c->src->weights[i].enc.kind != LB_ENC_PLAIN;
+    if (n && c->src->format == LB_FORMAT_HF && strcmp(c->o->verb, "convert") == 0)
+        lb_conv_remark(
+            c,
+            "%llu quantized tensors are copied as they are: --dtype bf16 makes values of "
+            "them",
+            (unsigned long long)n);
+}
+
 lb_status lb_conv_same_tensors(lb_conv *c, lb_err *err) {
     u8 *extra; /* of every stored tensor */
+    say_copied(c);
     LB_TRY(lb_conv_extras_of(c, &extra, err));
     for (u64 i = 0; i < c->src->n_tensors; i++)
         if (!(c->canon.left_extras & 1u << extra[i]))

@@ -219,6 +219,17 @@ for flags in "" "--max-shard-size 300KB" "--to hf --no-sync"; do
     done
 done
 
+# ---- codes of others, copied: said ----
+mkdir "$W/fp8"
+safetensors "$W/fp8/model.safetensors" '{"x.weight":{"dtype":"F8_E4M3","shape":[2,2],"data_offsets":[0,4]},"x.weight_scale_inv":{"dtype":"F32","shape":[1,1],"data_offsets":[4,8]}}' \
+    '\070\070\070\070\000\000\200\077'
+echo '{"model_type":"odd","quantization_config":{"quant_method":"fp8","weight_block_size":[2,2]}}' >"$W/fp8/config.json"
+ok "codes are copied" "$LBRX" convert "$W/fp8" -o "$W/fp8-copy"
+complains "codes are copied" "1 quantized tensors are copied as they are: --dtype bf16"
+same "codes are copied" "$W/fp8/config.json" "$W/fp8-copy/config.json"
+ok "codes become values" "$LBRX" convert "$W/fp8" -o "$W/fp8-values" --dtype bf16 --lossless
+[ -s "$W/err" ] && fail "codes become values" "something is said" || pass
+
 # ---- codes of MLX ----
 mkdir "$W/codes"
 safetensors "$W/codes/model.safetensors" '{"x.weight":{"dtype":"U32","shape":[2,4],"data_offsets":[0,32]},"x.scales":{"dtype":"F16","shape":[2,1],"data_offsets":[32,36]},"x.biases":{"dtype":"F16","shape":[2,1],"data_offsets":[36,40]}}' \
