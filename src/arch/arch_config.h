@@ -24,6 +24,8 @@ typedef struct lb_arch_meta_in {
     bool adapter;        /* set by lb_arch_meta_adapter */
     bool no_mtp;         /* the GGUF will not have the layers of multi-token prediction */
     u64 n_mtp;           /* how many the model holds, for a config that does not say */
+    lb_buf *said;        /* gets a line for each thing that readers of the GGUF take otherwise than
+                            the config says it; may be NULL */
     lb_err *card_err; /* set when the README's YAML cannot be read (it is then passed over); may be
                          NULL */
 } lb_arch_meta_in;

@@ -64,8 +64,9 @@ enum {
     LB_KVF_FIRST = 64,          /* written when the tensors are made, before general.type */
     LB_KVF_BACK_REQUIRED = 128, /* back: the key must be there */
     LB_KVF_BLOCKS = 256,        /* GGUF counts the layers of multi-token prediction too */
-    LB_KVF_ROPE = 512,  /* back: into the rope scaling block, under each of the names in `hf` */
-    LB_KVF_OTHER = 1024 /* left out when it is `fallback`, which readers take without the key */
+    LB_KVF_ROPE = 512,   /* back: into the rope scaling block, under each of the names in `hf` */
+    LB_KVF_OTHER = 1024, /* left out when it is `fallback`, which readers take without the key */
+    LB_KVF_SAID = 2048   /* ONLY: another value is said, not refused */
 };
 
 typedef struct lb_arch_kv {

@@ -16,6 +16,14 @@
         .names = "head_dim"                                                       \
     }
 
+/* The weights of the experts that are chosen made to sum to 1, or not: llama.cpp has one of the two
+ * for these architectures, and their GGUF no key. */
+#define LB_KV_ROW_NORM_TOPK(value)                                                       \
+    {                                                                                    \
+        .op = LB_KV_ONLY, .names = "norm_topk_prob", .fallback = value,                  \
+        .hf = "llama.cpp computes this architecture as if it were", .flags = LB_KVF_SAID \
+    }
+
 /* Qwen's layers without experts, which neither the reference nor llama.cpp has in GGUF. */
 #define LB_KV_ROWS_SPARSE                                                                        \
     {.op = LB_KV_REFUSE,                                                                         \
@@ -104,8 +112,7 @@
         {.key = "rope.scaling.original_context_length",                                  \
          .type = LB_GGUF_U32,                                                            \
          .names = "@original_max_position_embeddings",                                   \
-         .hf = orig,                                                                     \
-         .flags = LB_KVF_REQUIRED},                                                      \
+         .hf = orig},                                                                    \
         {.key = "embedding_length",                                                      \
          .type = LB_GGUF_U32,                                                            \
          .names = "hidden_size|n_embd",                                                  \

@@ -150,6 +150,10 @@
          .hf = "mscale|mscale_all_dim",                                                       \
          .scale = 0.1,                                                                        \
          .flags = LB_KVF_ROPE},                                                               \
+        {.op = LB_KV_ONLY,                                                                    \
+         .names = "moe_layer_freq",                                                           \
+         .fallback = "1",                                                                     \
+         .hf = "GGUF has no form for dense layers between those with experts"},               \
         {.op = LB_KV_MSCALE, .hf = "the GGUF of this architecture has one number for both"},  \
         {.op = LB_KV_GATING,                                                                  \
          .key = "expert_gating_func",                                                         \

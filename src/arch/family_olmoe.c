@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* family_olmoe.c: OLMoE: experts in every layer, norms over the whole of q and k.
+/* family_olmoe.c: OLMoE: experts in every layer, norms over the whole of q and k. Values of q, k
+ * and v that are clipped are refused in GGUF; the reference writes such a model as one without.
  *
  * Source: conversion/olmo.py (OlmoeModel) of llama-cpp-python 0.3.36; defaults: transformers
  * 5.24, models/olmoe/configuration_olmoe.py; mlx-lm 0.32.2 models/olmoe.py. */
@@ -23,6 +24,8 @@ static const lb_arch_kv kv[] = {
      .type = LB_GGUF_F32,
      .names = "",
      .fallback = "1e-05"},
+    {.op = LB_KV_REFUSE, .names = "clip_qkv", .hf = "the GGUF of olmoe cannot say so"},
+    LB_KV_ROW_NORM_TOPK("false"),
     LB_KV_ROWS_EXPERT_COUNTS("num_experts"),
 };
 

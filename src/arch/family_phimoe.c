@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* family_phimoe.c: Phi 3.5 MoE: experts in every layer, layer norms with biases, a bias on the
  * output matrix, longrope with a factor of its own on cosine and sine. transformers writes the
- * class as PhimoeForCausalLM, which the reference does not know.
+ * class as PhimoeForCausalLM, which the reference does not know; it computes the factor from the
+ * two lengths, where here it is the config's. It also stops at a config without the length before
+ * longrope (Phi mini MoE), whose GGUF has no such key here.
  *
  * Source: conversion/phi.py (PhiMoeModel) of llama-cpp-python 0.3.36; defaults: transformers 5.24,
  * models/phimoe/configuration_phimoe.py; mlx-lm 0.32.2 models/phimoe.py. */

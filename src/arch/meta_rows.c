@@ -252,6 +252,10 @@ static lb_status put_mscale(const writer *w, const lb_arch_kv *row, const lb_jso
     (void)v;
     if (!lb_json_as_str(lb_arch_pick(w->n, "@rope_type"), &type) || !lb_str_eq_c(type, "longrope"))
         return LB_OK;
+    if (!lb_json_as_f64(lb_arch_pick(w->n, "@original_max_position_embeddings"), &orig) ||
+        !(orig > 1))
+        return lb_fail(err, LB_E_FORMAT,
+                       "config.json: 'original_max_position_embeddings' of longrope is no length");
     bool mscale = (w->arch->flags & LB_ARCH_MSCALE) != 0;
     const lb_json *given = lb_arch_pick(w->n, mscale ? "@long_mscale" : "@attention_factor");
     if (is_set(given)) {
@@ -264,10 +268,6 @@ static lb_status put_mscale(const writer *w, const lb_arch_kv *row, const lb_jso
                            "for both");
         return put_f32(w, row->key, given, "long_mscale", err);
     }
-    if (!lb_json_as_f64(lb_arch_pick(w->n, "@original_max_position_embeddings"), &orig) ||
-        !(orig > 1))
-        return lb_fail(err, LB_E_FORMAT,
-                       "config.json: 'original_max_position_embeddings' of longrope is no length");
     given = lb_arch_pick(w->n, "@factor");
     if (!lb_json_as_f64(given, &scale)) {
         if (!lb_json_as_f64(lb_arch_pick(w->n, "n_positions|max_position_embeddings"), &scale))
@@ -466,16 +466,21 @@ static bool is_value(const lb_json *v, lb_str want) {
 
 /* What GGUF does not say: the model is the one that its readers assume, or refused. */
 static lb_status check_only(const writer *w, const lb_arch_kv *row, const lb_json *v, lb_err *err) {
-    (void)w;
     bool same = !is_set(v) && !(row->flags & LB_KVF_REQUIRED);
     for (const char *s = row->fallback; is_set(v) && *s && !same;) {
         size_t len = strcspn(s, "|");
         same = is_value(v, (lb_str){s, len});
         s += len + (s[len] == '|');
     }
-    return same ? LB_OK
-                : lb_fail(err, LB_E_UNSUPPORTED, "config.json: '%s' is not %s: %s", row->names,
-                          row->fallback, row->hf);
+    if (same)
+        return LB_OK;
+    if (!(row->flags & LB_KVF_SAID))
+        return lb_fail(err, LB_E_UNSUPPORTED, "config.json: '%s' is not %s: %s", row->names,
+                       row->fallback, row->hf);
+    if (w->in && w->in->said)
+        lb_buf_printf(w->in->said, "config.json: '%s' is not %s: %s\n", row->names, row->fallback,
+                      row->hf);
+    return LB_OK;
 }
 
 static lb_status check_last(const writer *w, const lb_arch_kv *row, const lb_json *v, lb_err *err) {

@@ -283,6 +283,14 @@ static lb_status read_modules(lb_conv *c, lb_arch_meta_in *in, lb_err *err) {
     return LB_OK;
 }
 
+static void remark_lines(lb_conv *c, lb_str lines) {
+    while (lines.len) {
+        size_t n = (size_t)((const char *)memchr(lines.ptr, '\n', lines.len) - lines.ptr);
+        lb_conv_remark(c, "%.*s", (int)n, lines.ptr);
+        lines = lb_str_sub(lines, n + 1, lines.len);
+    }
+}
+
 static lb_status model_meta(lb_conv *c, lb_err *err) {
     lb_json *generation;
     lb_arch_meta_in in = {.config = c->canon.config, .label = lb_os_base_name(c->src->label)};
@@ -305,7 +313,13 @@ static lb_status model_meta(lb_conv *c, lb_err *err) {
                        "%llu: the GGUF says what the config says (--mtp drop: none)",
                        (unsigned long long)c->canon.hp.n_mtp, (unsigned long long)in.n_mtp);
     count_params(c, &in);
-    return lb_arch_meta_from_config(c->canon.arch, &in, &c->meta, err);
+    lb_buf said = {0};
+    in.said = &said;
+    lb_status st = lb_arch_meta_from_config(c->canon.arch, &in, &c->meta, err);
+    if (st == LB_OK && (st = lb_buf_status(&said, err)) == LB_OK)
+        remark_lines(c, lb_buf_str(&said));
+    lb_buf_deinit(&said);
+    return st;
 }
 
 static lb_status assemble(lb_conv *c, lb_assembly *a, lb_err *err) {

@@ -22,7 +22,7 @@ static lb_status to(lb_world world, const char *more) {
     lb_json *config;
     lb_gguf_meta meta;
     lb_buf b = {0};
-    lb_str text = lb_arena_printf(&arena, "{" SIZES "%s}", more);
+    lb_str text = *more == '{' ? lb_str_c(more) : lb_arena_printf(&arena, "{" SIZES "%s}", more);
     lb_status st = lb_json_parse(text, "config.json", &arena, &config, &err);
     if (st == LB_OK)
         st = lb_arch_from_config(config, &a, &hp, &err);
@@ -38,7 +38,7 @@ static lb_status to(lb_world world, const char *more) {
 
 static const struct {
     lb_world to;
-    const char *more, *why; /* NULL: passes */
+    const char *more, *why; /* more: beside SIZES, or "{": all. NULL: passes */
 } configs[] = {
     {LB_WORLD_GGUF, "\"model_type\": \"cohere\"", NULL},
     {LB_WORLD_GGUF, "\"model_type\": \"cohere\", \"tie_word_embeddings\": false",
@@ -114,7 +114,56 @@ static const struct {
     {LB_WORLD_MLX,
      "\"model_type\": \"qwen3_5_text\", \"layer_types\": [" F ", " R ", " R ", " R "]",
      "irregular"},
+    {LB_WORLD_GGUF, "\"model_type\": \"olmoe\", \"clip_qkv\": null", NULL},
+    {LB_WORLD_GGUF, "\"model_type\": \"olmoe\", \"clip_qkv\": 8.0", "clip_qkv"},
+#define PHIMOE(more) \
+    "\"model_type\": \"phimoe\", \"num_local_experts\": 4, \"num_experts_per_tok\": 2" more
+    {LB_WORLD_GGUF, PHIMOE(", \"head_dim\": 16"), NULL},
+    {LB_WORLD_GGUF, PHIMOE(", \"head_dim\": 32"), "head_dim"},
+    {LB_WORLD_GGUF, PHIMOE(", \"rope_scaling\": null"), NULL}, /* Phi mini MoE */
+#define LATENT(more)                                                                    \
+    "{\"model_type\": \"deepseek_v2\", \"hidden_size\": 64, \"num_hidden_layers\": 4, " \
+    "\"num_attention_heads\": 4, \"num_experts_per_tok\": 2, \"qk_rope_head_dim\": 8" more "}"
+    {LB_WORLD_GGUF, LATENT(", \"moe_layer_freq\": 1"), NULL},
+    {LB_WORLD_GGUF, LATENT(", \"moe_layer_freq\": 2"), "dense layers"},
 };
+
+/* What a reader takes otherwise than the config says it, where that is not refused. */
+static const struct {
+    const char *more, *said;
+} remarks[] = {
+    {"\"model_type\": \"qwen3_moe\", \"norm_topk_prob\": true", NULL},
+    {"\"model_type\": \"qwen3_moe\", \"norm_topk_prob\": false", "'norm_topk_prob' is not true"},
+    {"\"model_type\": \"qwen3_moe\"", "'norm_topk_prob' is not true"}, /* the class's default */
+    {"\"model_type\": \"qwen2_moe\"", NULL},
+    {"\"model_type\": \"qwen2_moe\", \"norm_topk_prob\": true", "'norm_topk_prob' is not false"},
+    {"\"model_type\": \"olmoe\", \"norm_topk_prob\": true", "'norm_topk_prob' is not false"},
+};
+
+LB_TEST(said) {
+    for (size_t i = 0; i < LB_LEN(remarks); i++) {
+        const lb_arch *a;
+        lb_hparams hp;
+        lb_json *config;
+        lb_gguf_meta meta;
+        lb_buf said = {0};
+        size_t at;
+        lb_str text = lb_arena_printf(&arena, "{" SIZES "\"num_experts\": 4, %s}", remarks[i].more);
+        lb_meta_init(&meta, &arena);
+        CHECK_OK(lb_json_parse(text, "config.json", &arena, &config, &err));
+        CHECK_OK(lb_arch_from_config(config, &a, &hp, &err));
+        lb_arch_meta_in in = {.config = config, .label = LB_STR("x"), .said = &said};
+        CHECK_OK(lb_arch_meta_from_config(a, &in, &meta, &err));
+        if (remarks[i].said ? !lb_str_find(lb_buf_str(&said), lb_str_c(remarks[i].said), &at)
+                            : said.len != 0)
+            lb_test_fail(__FILE__, __LINE__, "%s: '%.*s'", remarks[i].more,
+                         LB_FMT(lb_buf_str(&said)));
+        lb_buf_deinit(&said);
+        lb_meta_deinit(&meta);
+        lb_arena_reset(&arena);
+    }
+    lb_arena_deinit(&arena);
+}
 
 LB_TEST(refused_configs) {
     for (size_t i = 0; i < LB_LEN(configs); i++) {
