@@ -11,15 +11,17 @@
     LB_ROW3(LB_ROLE_MTP, LB_N("model.mtp_" name_), LB_N_NONE, LB_N_NONE, LB_RL_NONE, LB_WB, \
             LB_ROW_OPTIONAL | LB_ROW_MTP)
 
+#define ROUTER_BIAS(hf_)                                                                     \
+    LB_ROW3(LB_ROLE_FFN_ROUTER_BIAS, LB_N(hf_), LB_N("blk.{b}.exp_probs_b.bias"), LB_N_NONE, \
+            LB_RL_ONE_ROW, LB_SUFFIX_NONE, LB_ROW_OPTIONAL | LB_ROW_HF_F32)
+
 static const lb_arch_tensor rows[] = {
     LB_ROWS_TWO_NORMS(LB_RL_NONE, LB_RL_NONE),
     LB_ROWS_FFN_OR(LB_ROW_OPTIONAL),
     LB_ROW(LB_ROLE_FFN_ROUTER, "model.layers.{b}.mlp.gate", "blk.{b}.ffn_gate_inp", LB_RL_NONE,
            LB_SUFFIX_WEIGHT, LB_ROW_GGUF_F32 | LB_ROW_HF_F32),
-    LB_ROW3(LB_ROLE_FFN_ROUTER_BIAS,
-            LB_N("model.layers.{b}.mlp.moe_statics.e_score_correction_bias"),
-            LB_N("blk.{b}.exp_probs_b.bias"), LB_N_NONE, LB_RL_ONE_ROW, LB_SUFFIX_NONE,
-            LB_ROW_OPTIONAL | LB_ROW_HF_F32),
+    ROUTER_BIAS("model.layers.{b}.mlp.moe_statics.e_score_correction_bias"),
+    ROUTER_BIAS("model.layers.{b}.mlp.gate.moe_statics.e_score_correction_bias"), /* in memory */
     LB_ROWS_EXPERTS("mlp"),
     LB_ROWS_EXPERTS_STACKED("mlp"),
     LB_ROWS_SHARED_EXPERTS("mlp.shared_experts"),

@@ -27,6 +27,10 @@ static const lb_arch_tensor rows[] = {
             LB_N("blk.{b}.ffn_down_exps"),
             LB_N("model.layers.{b}.block_sparse_moe.switch_mlp.down_proj"), LB_RL_NONE,
             LB_SUFFIX_WEIGHT, LB_ROW_EXPERT),
+    /* as transformers 5 holds them in memory */
+    LB_ROW_ROUTER_ALSO("model.layers.{b}.block_sparse_moe.router",
+                       "model.layers.{b}.block_sparse_moe.router.layer"),
+    LB_ROWS_EXPERTS_STACKED("block_sparse_moe"),
 };
 
 static const char *const classes[] = {"GraniteMoeForCausalLM", NULL};

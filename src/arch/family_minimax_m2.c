@@ -13,6 +13,13 @@ static const lb_arch_tensor rows[] = {
     LB_ROW_ROUTER("model.layers.{b}.block_sparse_moe.gate"),
     LB_ROW_ROUTER_BIAS("model.layers.{b}.block_sparse_moe.e_score_correction_bias", LB_ROW_HF_F32),
     LB_ROWS_EXPERTS_AS("block_sparse_moe", "w1", "w3", "w2"),
+    /* as transformers 5 holds them in memory */
+    LB_ROW_ROUTER_ALSO("model.layers.{b}.mlp.gate", "model.layers.{b}.block_sparse_moe.gate"),
+    LB_ROW3(LB_ROLE_FFN_ROUTER_BIAS, LB_N("model.layers.{b}.mlp.e_score_correction_bias"),
+            LB_N("blk.{b}.exp_probs_b.bias"),
+            LB_N("model.layers.{b}.block_sparse_moe.e_score_correction_bias"), LB_RL_NONE,
+            LB_SUFFIX_NONE, LB_ROW_HF_F32 | LB_ROW_OPTIONAL),
+    LB_ROWS_EXPERTS_STACKED_AS("mlp", "block_sparse_moe", LB_ROW_OPTIONAL),
 };
 
 static const char *const classes[] = {"MiniMaxM2ForCausalLM", NULL};

@@ -9,6 +9,8 @@ static const lb_arch_tensor rows[] = {
     LB_ROWS_TWO_NORMS(LB_RL_ROPE_Q, LB_RL_ROPE_K),
     LB_ROW_ROUTER("model.layers.{b}.block_sparse_moe.gate"),
     LB_ROWS_EXPERTS_AS("block_sparse_moe", "w1", "w3", "w2"),
+    LB_ROW_ROUTER_ALSO("model.layers.{b}.mlp.gate", "model.layers.{b}.block_sparse_moe.gate"),
+    LB_ROWS_EXPERTS_STACKED_AS("mlp", "block_sparse_moe", LB_ROW_OPTIONAL),
 };
 
 static const char *const classes[] = {"MixtralForCausalLM", NULL};

@@ -21,6 +21,8 @@ static const lb_arch_tensor rows[] = {
            LB_RL_NONE, LB_WB, 0),
     LB_ROW_ROUTER("model.layers.{b}.block_sparse_moe.gate"),
     LB_ROWS_EXPERTS_AS("block_sparse_moe", "w1", "w3", "w2"),
+    LB_ROW_ROUTER_ALSO("model.layers.{b}.mlp.router", "model.layers.{b}.block_sparse_moe.gate"),
+    LB_ROWS_EXPERTS_STACKED_AS("mlp", "block_sparse_moe", LB_ROW_OPTIONAL),
     LB_ROWS_INV_FREQ,
     LB_ROWS_LONGROPE,
 };

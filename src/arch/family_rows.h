@@ -124,28 +124,34 @@
     LB_ROWS_EXPERTS_FLAGS(prefix, "gate_proj", "up_proj", "down_proj", flags_)
 /* The same experts stacked, gate over up, as transformers 5 holds them in memory. */
 #define LB_ROWS_EXPERTS_STACKED(prefix) LB_ROWS_EXPERTS_STACKED_OF(prefix, LB_ROW_OPTIONAL)
-#define LB_ROWS_EXPERTS_STACKED_OF(prefix, flags_)                                            \
-    {.role = LB_ROLE_FFN_GATE_EXPS,                                                           \
-     .hf = LB_N("model.layers.{b}." prefix ".experts.gate_up_proj"),                          \
-     .gguf = LB_N("blk.{b}.ffn_gate_exps.weight"),                                            \
-     .mlx = LB_N("model.layers.{b}." prefix ".switch_mlp.gate_proj.weight"),                  \
-     .suffixes = LB_SUFFIX_NONE,                                                              \
-     .flags = LB_ROW_EXPERT | (flags_),                                                       \
-     .part = {LB_PART_FIRST, LB_PART_ALL, LB_PART_ALL}},                                      \
-        {.role = LB_ROLE_FFN_UP_EXPS,                                                         \
-         .hf = LB_N("model.layers.{b}." prefix ".experts.gate_up_proj"),                      \
-         .gguf = LB_N("blk.{b}.ffn_up_exps.weight"),                                          \
-         .mlx = LB_N("model.layers.{b}." prefix ".switch_mlp.up_proj.weight"),                \
-         .suffixes = LB_SUFFIX_NONE,                                                          \
-         .flags = LB_ROW_EXPERT | (flags_),                                                   \
-         .part = {LB_PART_SECOND, LB_PART_ALL, LB_PART_ALL}},                                 \
-        LB_ROW3(LB_ROLE_FFN_DOWN_EXPS, LB_N("model.layers.{b}." prefix ".experts.down_proj"), \
-                LB_N("blk.{b}.ffn_down_exps.weight"),                                         \
-                LB_N("model.layers.{b}." prefix ".switch_mlp.down_proj.weight"), LB_RL_NONE,  \
+#define LB_ROWS_EXPERTS_STACKED_OF(prefix, flags_) \
+    LB_ROWS_EXPERTS_STACKED_AS(prefix, prefix, flags_)
+#define LB_ROWS_EXPERTS_STACKED_AS(prefix, mlx_prefix, flags_)                                   \
+    {.role = LB_ROLE_FFN_GATE_EXPS,                                                              \
+     .hf = LB_N("model.layers.{b}." prefix ".experts.gate_up_proj"),                             \
+     .gguf = LB_N("blk.{b}.ffn_gate_exps.weight"),                                               \
+     .mlx = LB_N("model.layers.{b}." mlx_prefix ".switch_mlp.gate_proj.weight"),                 \
+     .suffixes = LB_SUFFIX_NONE,                                                                 \
+     .flags = LB_ROW_EXPERT | (flags_),                                                          \
+     .part = {LB_PART_FIRST, LB_PART_ALL, LB_PART_ALL}},                                         \
+        {.role = LB_ROLE_FFN_UP_EXPS,                                                            \
+         .hf = LB_N("model.layers.{b}." prefix ".experts.gate_up_proj"),                         \
+         .gguf = LB_N("blk.{b}.ffn_up_exps.weight"),                                             \
+         .mlx = LB_N("model.layers.{b}." mlx_prefix ".switch_mlp.up_proj.weight"),               \
+         .suffixes = LB_SUFFIX_NONE,                                                             \
+         .flags = LB_ROW_EXPERT | (flags_),                                                      \
+         .part = {LB_PART_SECOND, LB_PART_ALL, LB_PART_ALL}},                                    \
+        LB_ROW3(LB_ROLE_FFN_DOWN_EXPS, LB_N("model.layers.{b}." prefix ".experts.down_proj"),    \
+                LB_N("blk.{b}.ffn_down_exps.weight"),                                            \
+                LB_N("model.layers.{b}." mlx_prefix ".switch_mlp.down_proj.weight"), LB_RL_NONE, \
                 LB_SUFFIX_NONE, LB_ROW_EXPERT | (flags_))
 #define LB_ROW_ROUTER(hf_)                                                                \
     LB_ROW(LB_ROLE_FFN_ROUTER, hf_, "blk.{b}.ffn_gate_inp", LB_RL_NONE, LB_SUFFIX_WEIGHT, \
            LB_ROW_GGUF_F32)
+/* The same under the name that it has in transformers 5's memory. */
+#define LB_ROW_ROUTER_ALSO(hf_, mlx_)                                                            \
+    LB_ROW3(LB_ROLE_FFN_ROUTER, LB_N(hf_), LB_N("blk.{b}.ffn_gate_inp"), LB_N(mlx_), LB_RL_NONE, \
+            LB_SUFFIX_WEIGHT, LB_ROW_GGUF_F32 | LB_ROW_OPTIONAL)
 
 /* What stands before and after the layers, in GGUF's order. */
 #define LB_ROW_TOKEN_EMBD                                                                        \

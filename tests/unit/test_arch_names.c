@@ -60,6 +60,54 @@ LB_TEST(worlds) {
                "model.layers.1.pre_feedforward_layernorm.weight"));
 }
 
+/* Experts and routers as transformers 5 holds them in memory and saves them when told so: the same
+ * tensors of GGUF and MLX; written back as they are published. */
+LB_TEST(in_memory) {
+    static const struct {
+        const char *family, *held, *gguf, *mlx, *published;
+    } rows[] = {
+        {"mixtral", "mlp.gate.weight", "ffn_gate_inp.weight", "block_sparse_moe.gate.weight",
+         "block_sparse_moe.gate.weight"},
+        {"mixtral", "mlp.experts.down_proj", "ffn_down_exps.weight",
+         "block_sparse_moe.switch_mlp.down_proj.weight", "block_sparse_moe.experts.{e}.w2.weight"},
+        {"phimoe", "mlp.router.weight", "ffn_gate_inp.weight", "block_sparse_moe.gate.weight",
+         "block_sparse_moe.gate.weight"},
+        {"phimoe", "mlp.experts.gate_up_proj", "ffn_gate_exps.weight",
+         "block_sparse_moe.switch_mlp.gate_proj.weight", "block_sparse_moe.experts.{e}.w1.weight"},
+        {"granitemoe", "block_sparse_moe.router.weight", "ffn_gate_inp.weight",
+         "block_sparse_moe.router.layer.weight", "block_sparse_moe.router.layer.weight"},
+        {"granitemoe", "block_sparse_moe.experts.down_proj", "ffn_down_exps.weight",
+         "block_sparse_moe.switch_mlp.down_proj.weight", "block_sparse_moe.output_linear.weight"},
+        {"minimax_m2", "mlp.gate.weight", "ffn_gate_inp.weight", "block_sparse_moe.gate.weight",
+         "block_sparse_moe.gate.weight"},
+        {"minimax_m2", "mlp.e_score_correction_bias", "exp_probs_b.bias",
+         "block_sparse_moe.e_score_correction_bias", "block_sparse_moe.e_score_correction_bias"},
+        {"minimax_m2", "mlp.experts.gate_up_proj", "ffn_gate_exps.weight",
+         "block_sparse_moe.switch_mlp.gate_proj.weight", "block_sparse_moe.experts.{e}.w1.weight"},
+        {"ernie4_5_moe", "mlp.gate.moe_statics.e_score_correction_bias", "exp_probs_b.bias", NULL,
+         "mlp.moe_statics.e_score_correction_bias"},
+    };
+    for (size_t i = 0; i < LB_LEN(rows); i++) {
+        lb_str held = lb_arena_printf(&arena, "model.layers.1.%s", rows[i].held);
+        lb_str gguf = lb_arena_printf(&arena, "blk.1.%s", rows[i].gguf);
+        lb_str mlx =
+            rows[i].mlx ? lb_arena_printf(&arena, "model.layers.1.%s", rows[i].mlx) : LB_STR("");
+        lb_str hf = lb_arena_printf(&arena, "model.layers.1.%s", rows[i].published);
+        lb_arch_match m;
+        CHECK(maps(rows[i].family, HF, held.ptr, GGUF, gguf.ptr));
+        CHECK(maps(rows[i].family, HF, held.ptr, MLX, mlx.ptr));
+        CHECK(lb_arch_find(family(rows[i].family), &any, GGUF, gguf, &m));
+        m.expert = 3; /* a name of one matrix of the stack */
+        lb_str back = lb_arch_tensor_name(m.row, HF, &m, &arena);
+        char want[128];
+        const char *hole = strstr(hf.ptr, "{e}");
+        snprintf(want, sizeof want, "%.*s%s%s", hole ? (int)(hole - hf.ptr) : (int)hf.len, hf.ptr,
+                 hole ? "3" : "", hole ? hole + 3 : "");
+        CHECK_STR(back, want);
+    }
+    lb_arena_deinit(&arena);
+}
+
 /* Checkpoints of the inner model lack a prefix that is the family's own. */
 LB_TEST(own_prefix) {
     CHECK(maps("gpt2", HF, "transformer.h.3.attn.c_attn.weight", GGUF, "blk.3.attn_qkv.weight"));
