@@ -337,6 +337,24 @@ static bool same_form(const lb_conv *c) {
     return folders && mlx_in == mlx_out && !c->o->cast;
 }
 
+/* The class that reads the result may know no more of them than the table does. */
+static void say_unknown(lb_conv *c) {
+    lb_str first = {0};
+    u64 n = 0;
+    for (u64 i = 0; c->canon.arch && i < c->canon.n_tensors; i++) {
+        const lb_ctensor *t = &c->canon.tensors[i];
+        if (t->known || t->extra)
+            continue;
+        if (n++ == 0)
+            first = c->src->weights[t->weight].name;
+    }
+    if (n)
+        lb_conv_remark(c,
+                       "copied as they are: %llu tensors that are none of the %s family's, %s%.*s",
+                       (unsigned long long)n, lb_arch_name(c->canon.arch),
+                       n > 1 ? "the first " : "", LB_FMT(first));
+}
+
 static lb_status add_tensors(lb_conv *c, lb_err *err) {
     lb_world world = c->model.format == LB_FORMAT_MLX ? LB_WORLD_MLX : LB_WORLD_HF;
     lb_assembly a;
@@ -357,6 +375,7 @@ static lb_status add_tensors(lb_conv *c, lb_err *err) {
     lb_conv_say_values(c);
     for (u64 i = 0; i < c->canon.n_dropped; i++)
         lb_conv_remark(c, "left out: %.*s (in the config)", LB_FMT(c->canon.dropped[i]));
+    say_unknown(c);
     return LB_OK;
 }
 

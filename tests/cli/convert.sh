@@ -59,6 +59,14 @@ exits 2 "join with a size" "$LBRX" join "$G" -o "$W/x.gguf" --max-shard-size 1MB
 gone "usage leaves nothing" "$W/x"
 gone "usage leaves no file" "$W/x.gguf"
 
+# ---- tensors that the family does not have ----
+make_model hf qwen3 "$W/q3" layers=2
+sed -i 's/"Qwen3ForCausalLM"/"LlamaForCausalLM"/; s/"qwen3"/"llama"/' "$W/q3/config.json"
+exits 0 "strange tensors go along" "$LBRX" convert "$W/q3" -o "$W/q3-mlx" --to mlx
+complains "strange tensors are counted" "4 tensors that are none of the llama family's, the first model.layers."
+exits 3 "strange tensors have no place" "$LBRX" convert "$W/q3" -o "$W/q3.gguf"
+rm -rf "$W/q3" "$W/q3-mlx"
+
 # ---- outputs that must not be written ----
 mkdir "$W/there"
 echo mine >"$W/there/thesis.tex"
