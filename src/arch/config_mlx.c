@@ -372,6 +372,17 @@ static bool sort_members(lb_json *object, lb_arena *s) {
     return true;
 }
 
+/* At the top and in the configs of parts. */
+static void remove_quantization(lb_json *c) {
+    static const char *const keys[] = {"quantization", "quantization_config", "compression_config"};
+    for (size_t i = 0; i < LB_LEN(keys); i++)
+        lb_json_remove(c, keys[i]);
+    for (lb_json *part = c->first; part; part = part->next)
+        if (part->type == LB_JOBJECT && lb_str_ends(part->key, LB_STR("_config")))
+            for (size_t i = 0; i < LB_LEN(keys); i++)
+                lb_json_remove(part, keys[i]);
+}
+
 lb_status lb_arch_config_to_mlx(lb_str config, const lb_json *generation,
                                 const lb_json *quantization, lb_buf *out, lb_err *err) {
     lb_arena s = {.max_bytes = 64 * LB_MIB};
@@ -388,9 +399,7 @@ lb_status lb_arch_config_to_mlx(lb_str config, const lb_json *generation,
     lb_json_remove(c, "_name_or_path");
     lb_json_remove(c, "vision_config");
     if (quantization && quantization->type == LB_JNULL) {
-        lb_json_remove(c, "quantization");
-        lb_json_remove(c, "quantization_config");
-        lb_json_remove(c, "compression_config");
+        remove_quantization(c);
     } else if (quantization &&
                !lb_json_set(&s, c, "quantization", lb_json_copy(&s, quantization))) {
         LB_TRY_DONE(st, no_memory(err));

@@ -36,14 +36,18 @@ static const lb_json *direct(const lb_json *config) {
     return NULL;
 }
 
-/* At the top, else in a sub-config (text_config, vision_config, thinker_config...). */
-static const lb_json *find_config(const lb_json *config) {
+/* At the top, else in a sub-config (text_config, vision_config, thinker_config...); *n: in how many
+ * of them. */
+static const lb_json *find_config(const lb_json *config, u32 *n) {
     const lb_json *v = direct(config);
+    *n = 0;
     if (v || !config || config->type != LB_JOBJECT)
         return v;
-    for (const lb_json *sub = config->first; sub && !v; sub = sub->next)
-        if (sub->type == LB_JOBJECT)
-            v = direct(sub);
+    for (const lb_json *sub = config->first; sub; sub = sub->next) {
+        const lb_json *own = sub->type == LB_JOBJECT ? direct(sub) : NULL;
+        *n += own != NULL;
+        v = v ? v : own;
+    }
     return v;
 }
 
@@ -79,19 +83,22 @@ static const char *marked(const lb_tensor *t) {
     return NULL;
 }
 
-/* A weight of 8 bits or less with "<name>_scale" beside it: fp8 and int8 of several tools. */
+/* Eight bits or less with "<name>_scale" or "<name>_scale_inv" beside it: fp8 and int8 of several
+ * tools, matrices and stacks of them. */
 static lb_status scaled(const lb_source *s, const lb_tensor *t, lb_buf *buf, bool *out,
                         lb_err *err) {
+    static const char *const endings[] = {"_scale", "_scale_inv", "_weight_scale"};
     const lb_dtype_info *info = lb_dtype_get(t->dtype);
     *out = false;
-    if (is_float(t->dtype) || info->block_bytes > info->block_elems ||
-        !lb_str_ends(t->name, LB_STR(".weight")))
+    if (is_float(t->dtype) || info->block_bytes > info->block_elems)
         return LB_OK;
-    lb_buf_reset(buf);
-    lb_buf_put_str(buf, t->name);
-    lb_buf_put_c(buf, "_scale");
-    LB_TRY(lb_buf_status(buf, err));
-    *out = lb_source_tensor(s, lb_buf_str(buf)) != NULL;
+    for (size_t i = 0; i < LB_LEN(endings) && !*out; i++) {
+        lb_buf_reset(buf);
+        lb_buf_put_str(buf, t->name);
+        lb_buf_put_c(buf, endings[i]);
+        LB_TRY(lb_buf_status(buf, err));
+        *out = lb_source_tensor(s, lb_buf_str(buf)) != NULL;
+    }
     return LB_OK;
 }
 
@@ -135,7 +142,7 @@ typedef struct found {
     const lb_json *object; /* NULL: none says that anything was quantized */
     lb_str method;
     const char *file;
-    bool nested; /* in a sub-config of config.json */
+    u32 n_nested; /* in so many sub-configs of config.json, and not at its top */
 } found;
 
 static bool has_packed_words(const lb_source *s) {
@@ -148,10 +155,10 @@ static bool has_packed_words(const lb_source *s) {
 /* The files of AutoGPTQ and AutoAWQ count where config.json is silent and there are codes: they are
  * left behind in folders that were dequantized. */
 static found find(const lb_source *s, const lb_foreign_files *files) {
-    found x = {.object = find_config(files->config), .file = "config.json"};
+    found x = {.file = "config.json"};
+    x.object = find_config(files->config, &x.n_nested);
     if (x.object) {
         x.method = method_of(x.object);
-        x.nested = direct(files->config) == NULL;
         return x;
     }
     if (modelopt_packs(files->modelopt, &x.method)) {
@@ -193,8 +200,8 @@ lb_status lb_foreign_open(lb_source *s, const lb_foreign_files *files, bool mlx,
                           bool *made, lb_err *err) {
     found x = find(s, files);
     *made = false;
-    /* one in a sub-config could not be taken out again */
-    if (mlx || !x.object || x.nested || !lb_foreign_is_known(x.method))
+    /* which of several a tensor belongs to is not known */
+    if (mlx || !x.object || x.n_nested > 1 || !lb_foreign_is_known(x.method))
         return refuse(s, &x, mlx, err);
     *made = true;
     LB_TRY(lb_foreign_weights(s, x.object, x.method, notes, err));

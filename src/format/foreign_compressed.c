@@ -34,6 +34,18 @@ static bool is_null(const lb_json *v) {
     return !v || v->type == LB_JNULL;
 }
 
+/* [128, 128], or "128x128" as the library wrote it first. */
+static bool two_sizes(const lb_json *v, u64 out[2]) {
+    lb_str text;
+    size_t x;
+    if (lb_json_as_str(v, &text))
+        return lb_str_find(text, LB_STR("x"), &x) &&
+               lb_str_to_u64(lb_str_sub(text, 0, x), &out[0]) &&
+               lb_str_to_u64(lb_str_sub(text, x + 1, text.len), &out[1]);
+    return v && v->type == LB_JARRAY && v->n == 2 && lb_json_as_u64(v->first, &out[0]) &&
+           lb_json_as_u64(v->last, &out[1]);
+}
+
 static lb_status parse_blocks(lb_fgn *f, const lb_json *group, const lb_json *w, lb_enc *enc,
                               bool *global) {
     lb_str strategy = LB_STR("");
@@ -57,9 +69,7 @@ static lb_status parse_blocks(lb_fgn *f, const lb_json *group, const lb_json *w,
         *global = true;
         return LB_OK;
     }
-    const lb_json *blocks = lb_json_get(w, "block_structure");
-    if (lb_str_eq_c(strategy, "block") && blocks && blocks->type == LB_JARRAY && blocks->n == 2 &&
-        lb_json_as_u64(blocks->first, &b[0]) && lb_json_as_u64(blocks->last, &b[1]) &&
+    if (lb_str_eq_c(strategy, "block") && two_sizes(lb_json_get(w, "block_structure"), b) &&
         b[0] - 1 < BLOCK_MAX && b[1] - 1 < BLOCK_MAX) {
         enc->block_rows = (u32)b[0];
         enc->group_size = (u32)b[1];
@@ -255,6 +265,21 @@ static lb_status fp4_shape(ct *c, found *x) {
     return LB_OK;
 }
 
+/* Where no scheme has zero points, those of a checkpoint (the library wrote them for symmetric
+ * weights as well, once) must be none. */
+static lb_status drop_zeros(ct *c, found *x) {
+    bool all_zero;
+    for (u32 i = 0; i < c->n; i++)
+        if (c->schemes[i].zeros)
+            return LB_OK;
+    LB_TRY(lb_fgn_is_zero(c->f, x->zeros, &all_zero));
+    if (!all_zero)
+        return lb_fgn_misfit(c->f, x->zeros, x->codes, "zero points of symmetric weights");
+    lb_fgn_take(c->f, x->zeros);
+    x->zeros = NULL;
+    return LB_OK;
+}
+
 static lb_status look(ct *c, const lb_tensor *t) {
     found x = {.codes = t};
     lb_fgn *f = c->f;
@@ -265,6 +290,8 @@ static lb_status look(ct *c, const lb_tensor *t) {
         return LB_OK;
     LB_TRY(lb_fgn_need(f, x.path, ".weight_scale", &x.scale));
     LB_TRY(lb_fgn_find(f, x.path, ".weight_zero_point", &x.zeros));
+    if (x.zeros)
+        LB_TRY(drop_zeros(c, &x));
     if (x.fp4) {
         LB_TRY(fp4_shape(c, &x));
     } else if (x.packed) {

@@ -20,6 +20,10 @@ static lb_status block_size(lb_fgn *f, u32 out[2]) {
     return LB_OK;
 }
 
+static bool is_scale(lb_dtype t) {
+    return lb_fgn_is_float(t) || t == LB_F8_E8M0 || t == LB_U8;
+}
+
 static lb_status add(lb_fgn *f, const lb_tensor *t, lb_str path, const u32 block[2]) {
     const lb_tensor *scale, *other;
     lb_enc enc = {.kind = LB_ENC_FP8, .bits = 8};
@@ -31,7 +35,7 @@ static lb_status add(lb_fgn *f, const lb_tensor *t, lb_str path, const u32 block
     if (!scale)
         return lb_fail(f->err, LB_E_FORMAT, "tensor '%.*s' (%s) has no weight_scale_inv beside it",
                        LB_FMT(t->name), lb_dtype_get(t->dtype)->name);
-    if (!lb_fgn_is_float(scale->dtype) && scale->dtype != LB_F8_E8M0 && scale->dtype != LB_U8)
+    if (!is_scale(scale->dtype))
         return lb_fgn_misfit(f, scale, t, "scales must be floats or powers of two");
     if (t->shape.rank != 2)
         return lb_fgn_misfit(f, scale, t, "expected a matrix");
@@ -49,12 +53,44 @@ static lb_status add(lb_fgn *f, const lb_tensor *t, lb_str path, const u32 block
     return lb_fgn_add(f, path, t->shape, enc, (const lb_tensor *[]){t, scale, NULL});
 }
 
+/* Whether a scale has a grid for each matrix of a stack: [matrices, blocks, blocks], or where one
+ * scale is for the whole matrix also [matrices]. */
+static bool fits_stack(const lb_tensor *scale, const lb_enc *enc, const lb_shape *w) {
+    u64 rows = enc->block_rows ? lb_ceil_div_u64(w->dim[1], enc->block_rows) : 1;
+    u64 cols = enc->group_size ? lb_ceil_div_u64(w->dim[2], enc->group_size) : 1;
+    const lb_shape *s = &scale->shape;
+    if (s->rank == 1 && rows == 1 && cols == 1)
+        return s->dim[0] == w->dim[0];
+    return s->rank == 3 && s->dim[0] == w->dim[0] && s->dim[1] == rows && s->dim[2] == cols;
+}
+
+/* Experts in one tensor, as transformers holds them (FP8Experts): "<name>" [experts, outputs,
+ * inputs] and "<name>_scale_inv". */
+static lb_status add_stack(lb_fgn *f, const lb_tensor *t, const u32 block[2]) {
+    const lb_tensor *scale;
+    lb_enc enc = {.kind = LB_ENC_FP8, .bits = 8, .block_rows = block[0], .group_size = block[1]};
+    LB_TRY(lb_fgn_need(f, t->name, "_scale_inv", &scale));
+    if (!is_scale(scale->dtype))
+        return lb_fgn_misfit(f, scale, t, "scales must be floats or powers of two");
+    if (t->shape.rank != 3)
+        return lb_fgn_misfit(f, scale, t, "expected a matrix for each expert");
+    if (!fits_stack(scale, &enc, &t->shape))
+        return lb_fgn_misfit(f, scale, t,
+                             block[0] ? "not one scale for each block of the config"
+                                      : "not one scale for each matrix");
+    LB_TRY(lb_fgn_add(f, t->name, t->shape, enc, (const lb_tensor *[]){t, scale, NULL}));
+    f->weight[t - f->s->tensors].name = t->name;
+    return LB_OK;
+}
+
 static lb_status add_all(lb_fgn *f, const u32 block[2]) {
     lb_str path;
     for (u64 i = 0; i < f->s->n_tensors; i++) {
         const lb_tensor *t = &f->s->tensors[i];
         if (lb_fgn_is_f8(t->dtype) && lb_fgn_path(t, ".weight", &path))
             LB_TRY(add(f, t, path, block));
+        else if (lb_fgn_is_f8(t->dtype))
+            LB_TRY(add_stack(f, t, block));
     }
     return LB_OK;
 }

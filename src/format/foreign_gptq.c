@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 #define SETTINGS_MAX 256
+#define KINDS_MAX 64
 #define DIM_MAX ((u64)1 << 31)
 
 typedef struct setting {
@@ -238,12 +239,83 @@ static lb_status look(words *w, const lb_tensor *t) {
                       (const lb_tensor *[]){t, x.scales, x.zeros, x.groups, NULL});
 }
 
+/* ---- biases that no model had ---- */
+
+/* Layers of one name ("down_proj"). */
+typedef struct layers {
+    lb_str name;
+    bool zero; /* all their biases are */
+} layers;
+
+typedef struct biases {
+    lb_fgn *f;
+    layers list[KINDS_MAX];
+    u32 n;
+} biases;
+
+static layers *find_layers(biases *b, lb_str path) {
+    size_t dot = path.len;
+    while (dot > 0 && path.ptr[dot - 1] != '.')
+        dot--;
+    lb_str name = lb_str_sub(path, dot, path.len);
+    for (u32 i = 0; i < b->n; i++)
+        if (lb_str_eq(b->list[i].name, name))
+            return &b->list[i];
+    if (b->n == KINDS_MAX)
+        return NULL;
+    b->list[b->n] = (layers){name, true};
+    return &b->list[b->n++];
+}
+
+/* Whether layers with codes have a bias each, and nothing else has one. */
+static lb_status is_made_so(lb_fgn *f, bool *out) {
+    const lb_tensor *other;
+    lb_str path;
+    *out = true;
+    for (u64 i = 0; i < f->s->n_tensors && *out; i++) {
+        const lb_tensor *t = &f->s->tensors[i];
+        const char *want = lb_fgn_path(t, ".qweight", &path) ? ".bias"
+                           : lb_fgn_path(t, ".bias", &path)  ? ".qweight"
+                                                             : NULL;
+        if (!want)
+            continue;
+        LB_TRY(lb_fgn_find(f, path, want, &other));
+        *out = other != NULL;
+    }
+    return LB_OK;
+}
+
+/* AutoGPTQ gave every layer a bias at first, of zeros where the model had none. They are left out
+ * for all layers of a name together, in models whose other layers have no biases: vLLM passes them
+ * over as well (model_executor/models/llama.py, "Skip loading extra bias for GPTQ models"). */
+static lb_status drop_biases(lb_fgn *f) {
+    biases b = {.f = f};
+    lb_str path;
+    bool made_so, zero;
+    LB_TRY(is_made_so(f, &made_so));
+    for (u32 pass = 0; pass < 2 && made_so; pass++)
+        for (u64 i = 0; i < f->s->n_tensors; i++) {
+            const lb_tensor *t = &f->s->tensors[i];
+            layers *of = lb_fgn_path(t, ".bias", &path) ? find_layers(&b, path) : NULL;
+            if (!of || !of->zero)
+                continue;
+            if (pass == 0) {
+                LB_TRY(lb_fgn_is_zero(f, t, &zero));
+                of->zero = zero;
+            } else {
+                lb_fgn_take(f, t);
+                f->n_zero_biases++;
+            }
+        }
+    return LB_OK;
+}
+
 static lb_status take(lb_fgn *f, bool awq) {
     words w = {.f = f, .awq = awq};
     LB_TRY(parse(&w));
     for (u64 i = 0; i < f->s->n_tensors; i++)
         LB_TRY(look(&w, &f->s->tensors[i]));
-    return LB_OK;
+    return awq ? LB_OK : drop_biases(f);
 }
 
 lb_status lb_fgn_gptq(lb_fgn *f) {

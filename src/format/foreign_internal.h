@@ -15,7 +15,7 @@ typedef struct lb_fgn {
     lb_buf name;
     lb_weight *weight; /* [n_tensors]: made of that tensor; n_parts 0: none */
     bool *taken;       /* [n_tensors]: part of a weight, or read at opening */
-    u64 n_left_out;
+    u64 n_left_out, n_zero_biases;
     lb_err *err;
 } lb_fgn;
 
@@ -33,6 +33,8 @@ void lb_fgn_take(lb_fgn *f, const lb_tensor *t);
 lb_status lb_fgn_misfit(lb_fgn *f, const lb_tensor *t, const lb_tensor *weight, const char *why);
 /* All bytes of a small tensor. */
 lb_status lb_fgn_read(lb_fgn *f, const lb_tensor *t, void *out, u64 size_bytes);
+/* Whether all its values are 0, of either sign; false also for what is larger than a vector is. */
+lb_status lb_fgn_is_zero(lb_fgn *f, const lb_tensor *t, bool *out);
 bool lb_fgn_is_float(lb_dtype t); /* f16, bf16, f32 */
 bool lb_fgn_is_f8(lb_dtype t);    /* e4m3, e5m2 */
 /* t is rows x cols, or with cols 1 a vector of rows. */

@@ -76,6 +76,34 @@ lb_status lb_fgn_read(lb_fgn *f, const lb_tensor *t, void *out, u64 size_bytes) 
     return st;
 }
 
+/* Of a float's bytes the highest (files are little-endian) has the sign. */
+static bool is_zero(const u8 *p, u64 n, u64 elem_bytes, bool is_signed) {
+    for (u64 i = 0; i < n; i++)
+        if (is_signed && i % elem_bytes == elem_bytes - 1 ? p[i] & 127 : p[i])
+            return false;
+    return true;
+}
+
+lb_status lb_fgn_is_zero(lb_fgn *f, const lb_tensor *t, bool *out) {
+    const lb_dtype_info *info = lb_dtype_get(t->dtype);
+    const char *path = f->s->files[t->file].path;
+    u8 part[4096];
+    int fd = -1;
+    *out = false;
+    if (t->size_bytes > LB_MIB || info->block_elems != 1)
+        return LB_OK;
+    LB_TRY(lb_os_open_read(path, &fd, f->err));
+    lb_status st = LB_OK;
+    *out = true;
+    for (u64 at = 0; st == LB_OK && *out && at < t->size_bytes; at += sizeof part) {
+        u64 n = LB_MIN(t->size_bytes - at, sizeof part);
+        st = lb_os_pread(fd, path, part, n, t->off_bytes + at, f->err);
+        *out = is_zero(part, n, info->block_bytes, info->cls == LB_CLASS_FLOAT);
+    }
+    lb_os_close(&fd);
+    return st;
+}
+
 bool lb_fgn_is_float(lb_dtype t) {
     return t == LB_F16 || t == LB_BF16 || t == LB_F32;
 }
@@ -110,9 +138,11 @@ bool lb_fgn_path(const lb_tensor *t, const char *ending, lb_str *path) {
 /* Of activations and caches: no weight's business. */
 static bool is_activation(lb_str name) {
     static const char *const endings[] = {
-        ".input_scale",  ".input_zero_point", ".input_global_scale", ".output_scale", ".k_scale",
-        ".v_scale",      ".q_scale",          ".activation_scale",   ".kv_scale",     ".act_scale",
-        ".input_scaler",
+        ".input_scale",  ".input_zero_point", ".input_global_scale",
+        ".output_scale", ".k_scale",          ".v_scale",
+        ".q_scale",      ".activation_scale", ".kv_scale",
+        ".act_scale",    ".input_scaler",     "_proj_activation_scale",
+        ".k_zero_point", ".v_zero_point",
     };
     for (size_t i = 0; i < LB_LEN(endings); i++)
         if (lb_str_ends(name, lb_str_c(endings[i])))
@@ -216,6 +246,9 @@ lb_status lb_foreign_weights(lb_source *s, const lb_json *object, lb_str method,
     if (st == LB_OK && f.n_left_out)
         lb_buf_printf(notes, "%sscales of activations are left out: %llu", notes->len ? "\n" : "",
                       (ull)f.n_left_out);
+    if (st == LB_OK && f.n_zero_biases)
+        lb_buf_printf(notes, "%sbiases of zeros beside codes are left out: %llu",
+                      notes->len ? "\n" : "", (ull)f.n_zero_biases);
     lb_buf_deinit(&f.name);
     lb_arena_deinit(&f.scratch);
     return st;

@@ -215,6 +215,28 @@ static bool mlx_has(const char *config, const char *key, const char *value) {
     return ok;
 }
 
+/* What was quantized is not any more, in the configs of parts either; of a language model alone
+ * that gets such a config, too. */
+LB_TEST(mlx_without_codes) {
+    static const char *const configs[] = {
+        "{\"model_type\": \"llama\", \"quantization_config\": {\"quant_method\": \"fp8\"}}",
+        "{\"model_type\": \"mistral3\", \"text_config\": {\"model_type\": \"mistral\", "
+        "\"quantization_config\": {\"quant_method\": \"awq\"}}}",
+        "{\"model_type\": \"qwen3_5_text\", \"hidden_size\": 64, "
+        "\"compression_config\": {\"config_groups\": {}}}",
+    };
+    static const lb_json none = {.type = LB_JNULL};
+    for (size_t i = 0; i < LB_LEN(configs); i++) {
+        lb_buf b = {0};
+        size_t at;
+        CHECK_OK(lb_arch_config_to_mlx(lb_str_c(configs[i]), NULL, &none, &b, &err));
+        CHECK(!lb_str_find(lb_buf_str(&b), LB_STR("quant"), &at) &&
+              !lb_str_find(lb_buf_str(&b), LB_STR("compression"), &at) &&
+              lb_str_find(lb_buf_str(&b), LB_STR("model_type"), &at));
+        lb_buf_deinit(&b);
+    }
+}
+
 LB_TEST(mlx_gets_what_it_reads) {
 #define LLAMA                                                                      \
     "\"model_type\": \"llama\", \"hidden_size\": 64, \"num_attention_heads\": 4, " \

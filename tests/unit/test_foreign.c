@@ -154,6 +154,47 @@ LB_TEST(mxfp4) {
     lb_source_close(&s);
 }
 
+#define FP8_STACK "{\"quantization_config\":{\"quant_method\":\"fp8\",\"weight_block_size\":[4,8]}}"
+
+/* Experts in one tensor; blocks are cut where a matrix ends. */
+LB_TEST(fp8_stack) {
+    const char *dir = st_dir("stack");
+    lb_err err = {0};
+    lb_source *s = NULL;
+    float *got = NULL, scale[3 * 2 * 3];
+    u8 code[3 * 6 * 20];
+    st_text(dir, "config.json", FP8_STACK);
+    st_file(dir, "model.safetensors", "pt",
+            "e.down_proj F8_E4M3 3 6 20;e.down_proj_scale_inv F32 3 2 3");
+    CHECK_OK(lb_folder_open(&s, dir, &err));
+    const lb_tensor *codes = lb_source_tensor(s, LB_STR("e.down_proj"));
+    const lb_tensor *scales = lb_source_tensor(s, LB_STR("e.down_proj_scale_inv"));
+    FILE *f = fopen(s->files[0].path, "r+b");
+    for (size_t i = 0; i < LB_LEN(scale); i++)
+        scale[i] = (float)(1 + lb_test_rand() % 100);
+    for (size_t i = 0; i < LB_LEN(code); i++)
+        code[i] = (u8)(0x38 + 8 * (lb_test_rand() % 4)); /* 1, 2, 4, 8 */
+    CHECK(f && fseek(f, (long)scales->off_bytes, SEEK_SET) == 0 &&
+          fwrite(scale, sizeof scale, 1, f) == 1);
+    CHECK(fseek(f, (long)codes->off_bytes, SEEK_SET) == 0 && fwrite(code, sizeof code, 1, f) == 1);
+    CHECK(fclose(f) == 0);
+    lb_source_close(&s);
+    CHECK_OK(lb_folder_open(&s, dir, &err));
+    const lb_weight *w = lb_source_weight(s, LB_STR("e.down_proj"));
+    CHECK(w && w->n_parts == 2 && w->shape.rank == 3);
+    static const u64 tiles[][2] = {{18, 20}, {5, 20}, {1, 7}};
+    for (size_t t = 0; t < LB_LEN(tiles); t++) {
+        decode(s, w, tiles[t][0], tiles[t][1], &got);
+        for (u32 i = 0; i < LB_LEN(code); i++) {
+            u32 e = i / 120, r = i / 20 % 6, c = i % 20;
+            float want = scale[e * 6 + r / 4 * 3 + c / 8] * (float)(1u << (code[i] - 0x38) / 8);
+            CHECK(got[i] == want);
+        }
+        free(got);
+    }
+    lb_source_close(&s);
+}
+
 /* ---- refusals ---- */
 
 #define FP8(rest) "{\"quantization_config\":{\"quant_method\":\"fp8\"" rest "}}"
@@ -327,8 +368,31 @@ static void opens(const char *config, const char *tensors, u64 n_weights) {
 }
 
 LB_TEST(beside_codes) {
-    opens(GPTQ4(""), GPTQ4_LAYER ";l.g_idx I32 0;l.bias F16 32", 2); /* no order at all */
+    opens(GPTQ4(""), GPTQ4_LAYER ";l.g_idx I32 0", 1); /* no order at all */
     opens(GPTQ4(""), GPTQ4_LAYER ";r.per_expert_scale BF16 4;r.scale BF16 4;logit_scale F32", 4);
+    /* AutoGPTQ's: every layer has one, of zeros; a norm with a bias: they are the model's */
+    opens(GPTQ4(""), GPTQ4_LAYER ";l.bias F16 32", 1);
+    opens(GPTQ4(""), GPTQ4_LAYER ";l.bias F16 32;n.weight F16 32;n.bias F16 32", 4);
+    opens(CT("int-quantized", "\"num_bits\":8,\"strategy\":\"channel\""),
+          "l.weight I8 4 64;l.weight_scale BF16 4 1;l.weight_zero_point I8 4 1", 1);
+    opens(CT("float-quantized", "\"num_bits\":8,\"type\":\"float\",\"strategy\":\"block\","
+                                "\"block_structure\":\"2x32\""),
+          "l.weight F8_E4M3 4 64;l.weight_scale BF16 2 2;a.k_zero_point I8 1;a.k_scale F32 1", 1);
+    /* in the config of a part; of two, which a tensor belongs to is not known */
+    opens("{\"text_config\":" GPTQ4("") "}", GPTQ4_LAYER, 1);
+    refused("{\"text_config\":" GPTQ4("") ",\"vision_config\":" GPTQ4("") "}", GPTQ4_LAYER,
+            "'gptq' (config.json)");
+    /* experts in one tensor */
+    opens(FP8(",\"weight_block_size\":[4,8]"),
+          "e.down_proj F8_E4M3 3 6 20;e.down_proj_scale_inv F32 3 2 3;"
+          "e.down_proj_activation_scale F32 3",
+          1);
+    opens(FP8(""), "e.down_proj F8_E4M3 3 6 20;e.down_proj_scale_inv BF16 3", 1);
+    refused(FP8(""), "e.down_proj F8_E4M3 3 6 20", "'e.down_proj_scale_inv' is missing");
+    refused(FP8(""), "e.down_proj F8_E4M3 3 6 20;e.down_proj_scale_inv F32 1", "each matrix");
+    refused(FP8(",\"weight_block_size\":[4,8]"),
+            "e.down_proj F8_E4M3 3 6 20;e.down_proj_scale_inv F32 2 2 3", "for each block");
+    refused("{}", "e.down_proj F8_E4M3 3 6 20;e.down_proj_scale_inv F32 3", "by another tool");
     refused(GPTQ4(",\"desc_act\":true"), GPTQ4_LAYER ";l.g_idx I32 0", "'l.g_idx' is missing");
 }
 
