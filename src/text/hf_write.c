@@ -10,7 +10,7 @@ typedef struct layout {
     u64 n;           /* entries seen: 0, 1 or 2 */
     lb_str open, join, close;
     lb_str colon; /* vocab: from behind the key to the value */
-    bool pairs;   /* merges: lists of two */
+    bool pairs;   /* merges, scores: lists of two */
     lb_str in_open, in_join, in_close;
 } layout;
 
@@ -41,15 +41,17 @@ static size_t vocab_entry(lb_str s, size_t i, layout *l) {
     return skip_number(s, value);
 }
 
-/* One entry of model.merges at i: a string, or a list of two. */
-static size_t merge_entry(lb_str s, size_t i, layout *l) {
+/* One entry at i: a string, or a list of two: strings of model.merges, a string and a number of
+ * model.vocab. */
+static size_t list_entry(lb_str s, size_t i, layout *l) {
     l->pairs = i < s.len && s.ptr[i] == '[';
     if (!l->pairs)
         return skip_string(s, i);
     size_t a = skip_space(s, i + 1), a_end = skip_string(s, a);
     size_t b = skip_space(s, a_end);
     b = skip_space(s, b + (b < s.len && s.ptr[b] == ','));
-    size_t b_end = skip_string(s, b), close = skip_space(s, b_end);
+    bool text = b < s.len && s.ptr[b] == '"';
+    size_t b_end = text ? skip_string(s, b) : skip_number(s, b), close = skip_space(s, b_end);
     l->in_open = lb_str_sub(s, i, a);
     l->in_join = lb_str_sub(s, a_end, b);
     l->in_close = lb_str_sub(s, b_end, close + 1);
@@ -57,7 +59,7 @@ static size_t merge_entry(lb_str s, size_t i, layout *l) {
 }
 
 /* Learns from the container at [from, to), valid JSON of at most two entries. */
-static void learn(lb_str s, size_t from, size_t to, bool vocab, layout *l) {
+static void learn(lb_str s, size_t from, size_t to, bool object, layout *l) {
     lb_str text = lb_str_sub(s, 0, to);
     *l = (layout){.from = from, .to = to};
     size_t first = skip_space(text, from + 1);
@@ -66,14 +68,14 @@ static void learn(lb_str s, size_t from, size_t to, bool vocab, layout *l) {
         l->close = lb_str_sub(text, to - 1, to);
         return;
     }
-    size_t end = vocab ? vocab_entry(text, first, l) : merge_entry(text, first, l);
+    size_t end = object ? vocab_entry(text, first, l) : list_entry(text, first, l);
     l->open = lb_str_sub(text, from, first);
     l->n = 1;
     size_t comma = skip_space(text, end);
     if (comma < to && text.ptr[comma] == ',') {
         size_t second = skip_space(text, comma + 1);
         l->join = lb_str_sub(text, end, second);
-        end = vocab ? vocab_entry(text, second, l) : merge_entry(text, second, l);
+        end = object ? vocab_entry(text, second, l) : list_entry(text, second, l);
         l->n = 2;
     }
     l->close = lb_str_sub(text, end, to);
@@ -97,9 +99,14 @@ static lb_status put_vocab(writer *w, const layout *l, lb_err *err) {
         if (l->n < (first ? 1 : 2))
             return lb_fail(err, LB_E_FORMAT, "skeleton: model.vocab shows too few entries");
         lb_buf_put_str(b, first ? LB_STR_NONE : l->join);
+        lb_buf_put_str(b, l->in_open);
         lb_json_write_str(b, lb_texts_get(w->p->token, i), w->p->ascii);
-        lb_buf_put_str(b, l->colon);
-        lb_buf_put_dec(b, i);
+        lb_buf_put_str(b, w->p->score ? l->in_join : l->colon);
+        if (w->p->score)
+            lb_json_write_f64(b, (double)w->p->score[i]);
+        else
+            lb_buf_put_dec(b, i);
+        lb_buf_put_str(b, l->in_close);
         first = false;
         lb_out_spill(w->out);
     }
@@ -165,7 +172,7 @@ static lb_status measure(lb_json_reader *r, place *s, lb_err *err) {
     return LB_OK;
 }
 
-static lb_status locate(lb_str skeleton, place *vocab, place *merges, lb_err *err) {
+static lb_status locate(lb_str skeleton, bool list, place *vocab, place *merges, lb_err *err) {
     lb_json_reader r;
     lb_json_tok tok;
     lb_json_begin(&r, skeleton);
@@ -188,7 +195,7 @@ static lb_status locate(lb_str skeleton, place *vocab, place *merges, lb_err *er
         }
     }
     LB_TRY(lb_json_next(&r, &tok, err));
-    if (vocab->from == vocab->to || vocab->is_array || tok != LB_JSON_END)
+    if (vocab->from == vocab->to || vocab->is_array != list || tok != LB_JSON_END)
         return lb_fail(err, LB_E_FORMAT, "skeleton: no vocabulary");
     if (vocab->n > 2 || merges->n > 2)
         return lb_fail(err, LB_E_FORMAT, "skeleton: more than two entries");
@@ -201,9 +208,9 @@ lb_status lb_hf_write(const lb_hf_parts *p, lb_out *out, lb_err *err) {
     layout layouts[2];
     size_t pos = 0;
     lb_status st = LB_OK;
-    LB_TRY(locate(p->skeleton, &vocab, &merges, err));
+    LB_TRY(locate(p->skeleton, p->score != NULL, &vocab, &merges, err));
     bool has_merges = merges.from != merges.to;
-    learn(p->skeleton, vocab.from, vocab.to, true, &layouts[0]);
+    learn(p->skeleton, vocab.from, vocab.to, !p->score, &layouts[0]);
     if (has_merges)
         learn(p->skeleton, merges.from, merges.to, false, &layouts[1]);
     bool vocab_first = !has_merges || vocab.from < merges.from;

@@ -3,7 +3,8 @@
  *
  * A skeleton is a tokenizer.json whose model.vocab and model.merges hold only their first two
  * entries: from them the writer learns how entries are set (indents, separators, merges as strings
- * or lists), so that a file of any style comes back byte by byte. */
+ * or lists), so that a file of any style comes back byte by byte. A vocabulary is an object
+ * {text: id}, or with scores (Unigram) a list of [text, score]. */
 #ifndef LB_TEXT_HF_WRITE_H
 #define LB_TEXT_HF_WRITE_H
 
@@ -23,6 +24,7 @@ typedef struct lb_hf_parts {
     lb_str skeleton;
     bool ascii;            /* non-ASCII characters as \u escapes */
     const lb_texts *token; /* by id; left out: not in model.vocab */
+    const float *score;    /* [token->n]: model.vocab is a list, without a hole; NULL: an object */
     lb_hf_merges merges;
 } lb_hf_parts;
 

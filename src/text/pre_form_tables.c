@@ -104,7 +104,9 @@ const lb_pre_form lb_pre_forms[] = {
     {"tekken", IGNORE | LB_PRE_BOS, {S(TEKKEN), BYTES}},
     {"gpt-4o llama4 kanana2 talkie minimax-m2", 0, {S(GPT4O), BYTES}},
     {"granite-embed-multi-97m", IGNORE, {S(GPT4O), BYTES}},
-    {"tiny_aya cohere2moe", 0, {S(DIGITS_FROM_RIGHT), S(GPT4O), BYTES}},
+    /* The original's pattern; llama.cpp has code of its own for it, which also groups digits that a
+     * letter follows. */
+    {"tiny_aya cohere2moe", 0, {S("\\d{1,3}(?=(?:\\d{3})*\\b)"), S(GPT4O), BYTES}},
     {"deepseek-llm",
      0,
      {S("[\r\n]"), S(DEEPSEEK_LETTERS), S(DEEPSEEK_PUNCT), S("\\s+$"), S(CJK_OLD), DIGITS, BYTES}},
@@ -176,6 +178,7 @@ const lb_pre_form lb_pre_forms[] = {
     {"default",
      CLEAN,
      {S("[\\p{P}\\$\\+<=>\\^~\\|]+"), S(GPT2), S("\\p{N}+"), S("[0-9][0-9][0-9]"), BYTES}},
-    {"gemma4 granite-embed-multi-311m sarvam-moe", LB_PRE_RAW, {{LB_PRE_SPACES, NULL}}},
+    {"gemma4 granite-embed-multi-311m", LB_PRE_RAW | LB_PRE_BOS_ALWAYS, {{LB_PRE_SPACES, NULL}}},
+    {"sarvam-moe", LB_PRE_RAW, {{LB_PRE_SPACES, NULL}}},
 };
 const u32 lb_pre_n_forms = LB_LEN(lb_pre_forms);

@@ -29,7 +29,8 @@ enum {
     LB_PRE_BOS = 4,           /* a BOS token is added where the GGUF does not say */
     LB_PRE_CLEAN = 8,         /* clean_up_tokenization_spaces */
     LB_PRE_UNTRIMMED = 16,    /* ByteLevel: trim_offsets false */
-    LB_PRE_RAW = 32           /* no byte alphabet: " " -> U+2581, byte tokens "<0xNN>" */
+    LB_PRE_RAW = 32,          /* no byte alphabet: " " -> U+2581, byte tokens "<0xNN>" */
+    LB_PRE_BOS_ALWAYS = 64    /* a BOS token is added whatever the GGUF says */
 };
 
 typedef struct lb_pre_form {

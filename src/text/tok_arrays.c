@@ -5,6 +5,8 @@
 #include "text/spm.h"
 #include <stdio.h>
 
+#define PIECE_SPACE "\xe2\x96\x81" /* U+2581 */
+
 static lb_status no_memory(lb_err *err) {
     return lb_fail(err, LB_E_NOMEM, "tokenizer: out of memory");
 }
@@ -15,6 +17,10 @@ bool lb_tok_is_spm(const lb_tok_arrays *a) {
 
 bool lb_tok_is_merged_spm(const lb_tok_arrays *a) {
     return lb_str_eq_c(a->model, "gemma4");
+}
+
+bool lb_tok_is_unigram(const lb_tok_arrays *a) {
+    return lb_str_eq_c(a->model, "t5");
 }
 
 /* An array key of n elements; NULL where it is absent. */
@@ -40,6 +46,32 @@ static lb_status name_empty(lb_tok_arrays *a, u64 i, lb_err *err) {
     a->token = &a->own;
     (void)snprintf(text, sizeof text, "[EMPTY_%llu]", (unsigned long long)i);
     return lb_texts_set(&a->own, i, lb_str_c(text), err);
+}
+
+/* WordPiece: GGUF marks the pieces that begin a word, a vocabulary those that go on with one
+ * (conversion/bert.py). */
+static lb_status mark_inner(lb_tok_arrays *a, lb_err *err) {
+    lb_texts pieces = {0};
+    lb_buf b = {0};
+    lb_status st = lb_texts_resize(&pieces, a->n, err);
+    for (u64 i = 0; i < a->n && st == LB_OK; i++) {
+        lb_str t = lb_tok_text(a, i);
+        bool first = t.len > 3 && lb_str_starts(t, LB_STR(PIECE_SPACE));
+        bool added = a->type[i] == LB_SPM_CONTROL || a->type[i] == LB_SPM_USER_DEFINED ||
+                     a->type[i] == LB_SPM_UNKNOWN;
+        lb_buf_reset(&b);
+        if (!first && !added)
+            lb_buf_put_c(&b, "##");
+        lb_buf_put_str(&b, lb_str_sub(t, first ? 3 : 0, t.len));
+        st = lb_buf_status(&b, err);
+        if (st == LB_OK)
+            st = lb_texts_set(&pieces, i, lb_buf_str(&b), err);
+    }
+    lb_buf_deinit(&b);
+    lb_texts_deinit(&a->own);
+    a->own = pieces;
+    a->token = &a->own;
+    return st;
 }
 
 static lb_status read_tokens(lb_tok_arrays *a, lb_err *err) {
@@ -157,6 +189,8 @@ lb_status lb_tok_arrays_read(lb_tok_arrays *a, const lb_gguf_meta *meta, lb_aren
     lb_status st = read_tokens(a, err);
     if (st == LB_OK)
         st = read_merges(a, err);
+    if (st == LB_OK && lb_str_eq_c(a->model, "bert"))
+        st = mark_inner(a, err);
     if (st == LB_OK && lb_tok_is_spm(a))
         replace_flat_scores(a);
     else if (st == LB_OK)
@@ -164,6 +198,23 @@ lb_status lb_tok_arrays_read(lb_tok_arrays *a, const lb_gguf_meta *meta, lb_aren
     if (st != LB_OK)
         lb_tok_arrays_deinit(a);
     return st;
+}
+
+lb_status lb_tok_charsmap(const lb_tok_arrays *a, lb_str *out, lb_err *err) {
+    const lb_gguf_kv *kv = lb_meta_find(a->meta, "tokenizer.ggml.precompiled_charsmap");
+    *out = LB_STR_NONE;
+    if (!kv)
+        return LB_OK;
+    if (kv->type != LB_GGUF_ARRAY || (kv->elem != LB_GGUF_I8 && kv->elem != LB_GGUF_U8))
+        return lb_fail(err, LB_E_FORMAT,
+                       "tokenizer.ggml.precompiled_charsmap: an array of bytes is expected");
+    if (kv->n)
+        *out = (lb_str){(const char *)kv->v.array, (size_t)kv->n};
+    /* a length, the trie of that length, then the texts (llama.cpp demands the same) */
+    if (kv->n && (kv->n < 4 || lb_load_u32(out->ptr) >= kv->n - 4))
+        return lb_fail(err, LB_E_FORMAT,
+                       "tokenizer.ggml.precompiled_charsmap: its trie is longer than all of it");
+    return LB_OK;
 }
 
 void lb_tok_arrays_deinit(lb_tok_arrays *a) {

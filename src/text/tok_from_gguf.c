@@ -207,7 +207,7 @@ static lb_status rebuild(list *l, lb_tok_arrays *a, lb_err *err) {
     LB_TRY(add_copy(l, "added_tokens.json", small.added, err));
     made =
         (lb_tok_file){.name = LB_STR("tokenizer.model"), .meta = l->meta, .made = LB_TOK_MADE_SPM};
-    if (lb_tok_is_spm(a) && a->has_scores && !a->flat_scores)
+    if (lb_tok_is_unigram(a) || (lb_tok_is_spm(a) && a->has_scores && !a->flat_scores))
         LB_TRY(add_made(l, a, &made, &is, err));
     return add_templates(l, err);
 }

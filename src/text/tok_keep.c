@@ -204,7 +204,10 @@ static lb_status makes_same(const keeper *k, bool ascii, bool *same, lb_err *err
     const lb_hf_tok *t = &k->f->tok;
     const lb_side_file *side = lb_source_side(k->f->src, LB_STR("tokenizer.json"));
     lb_hf_tok_iter it;
-    lb_hf_parts p = {t->skeleton, ascii, &t->token, lb_hf_tok_merges(&it, t)};
+    lb_hf_parts p = {.skeleton = t->skeleton,
+                     .ascii = ascii,
+                     .token = &t->token,
+                     .merges = lb_hf_tok_merges(&it, t)};
     comparer c = {.same = true};
     lb_out out = {.put = compare, .ctx = &c};
     LB_TRY(lb_cur_open(&c.c, side->path, err));
@@ -283,7 +286,7 @@ static lb_status keep_small(keeper *k, lb_err *err) {
         lb_str same;
         bool told = lb_kv_as_str(lb_meta_find(k->meta, "tokenizer.chat_template"), &same) &&
                     lb_str_eq(same, text) && !lb_json_get(k->f->tok_config, "chat_template");
-        if (found && text.len && lb_str_is_utf8(text) &&
+        if (found && lb_str_is_utf8(text) &&
             !(told && lb_str_eq_c(lb_str_c(name), "chat_template.jinja")))
             LB_TRY(lb_meta_set_str(k->out, key, text, err));
     }

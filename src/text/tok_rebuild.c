@@ -10,6 +10,7 @@
 #include "text/hf_write.h"
 #include "text/pre.h"
 #include "text/spm.h"
+#include "text/tok_sheet.h"
 
 #define PIECE_SPACE "\xe2\x96\x81" /* U+2581 */
 
@@ -25,8 +26,6 @@ static const char decoder_bytes[] = "{\"type\":\"ByteLevel\",\"add_prefix_space\
 static const char decoder_bytes_untrimmed[] =
     "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":false,"
     "\"use_regex\":false}";
-static const char post_bytes[] = "{\"type\":\"ByteLevel\",\"add_prefix_space\":true,"
-                                 "\"trim_offsets\":false,\"use_regex\":true}";
 #define REPLACE_PIECE_SPACE \
     "{\"type\":\"Replace\",\"pattern\":{\"String\":\"" PIECE_SPACE "\"},\"content\":\" \"}"
 #define REPLACE_SPACE \
@@ -45,8 +44,7 @@ static const char split_spm[] = "{\"type\":\"Split\",\"pattern\":{\"String\":\" 
                                 "\"behavior\":\"MergedWithPrevious\",\"invert\":false}";
 
 typedef struct maker {
-    const lb_tok_arrays *a;
-    lb_json *root, *model;
+    lb_tok_sheet s;
     lb_texts token;         /* model.vocab by id */
     lb_texts_index all;     /* the GGUF's tokens, text -> id */
     lb_texts_index in_file; /* SentencePiece: those of token */
@@ -60,38 +58,7 @@ static lb_status no_memory(lb_err *err) {
     return lb_fail(err, LB_E_NOMEM, "tokenizer.json: out of memory");
 }
 
-static lb_status put(maker *m, lb_json *object, const char *key, lb_json *value, lb_err *err) {
-    return lb_json_set(m->a->arena, object, key, value) ? LB_OK : no_memory(err);
-}
-
-static lb_status put_literal(maker *m, lb_json *object, const char *key, const char *text,
-                             lb_err *err) {
-    lb_json *v;
-    LB_TRY(lb_json_parse(lb_str_c(text), key, m->a->arena, &v, err));
-    return put(m, object, key, v, err);
-}
-
-static lb_status put_bool(maker *m, lb_json *object, const char *key, bool v, lb_err *err) {
-    return put(m, object, key, lb_json_new_bool(m->a->arena, v), err);
-}
-
-static lb_status put_str(maker *m, lb_json *object, const char *key, lb_str v, lb_err *err) {
-    return put(m, object, key, lb_json_new_str(m->a->arena, v), err);
-}
-
-/* ---- special tokens ---- */
-
-/* The text of a *_token_id key; false: absent or out of range. */
-static bool token_of(const lb_tok_arrays *a, const char *key, lb_str *text, u64 *id) {
-    if (!lb_kv_as_u64(lb_meta_find(a->meta, key), id) || *id >= a->n)
-        return false;
-    *text = lb_tok_text(a, *id);
-    return true;
-}
-
-static bool flag_of(const lb_tok_arrays *a, const char *key, bool *v) {
-    return lb_kv_as_bool(lb_meta_find(a->meta, key), v);
-}
+/* ---- tokens kept whole ---- */
 
 static bool is_whole(const lb_tok_arrays *a, const lb_texts_index *id_of, const u8 *has_length,
                      u64 i) {
@@ -99,6 +66,8 @@ static bool is_whole(const lb_tok_arrays *a, const lb_texts_index *id_of, const 
     size_t chars = 0;
     u64 id;
     for (size_t k = 0; k < t.len; k++) {
+        if (t.ptr[k] == ' ') /* the normalizer leaves none: no text gives it */
+            return false;
         if (((u8)t.ptr[k] & 0xc0) == 0x80)
             continue;
         chars++;
@@ -161,170 +130,7 @@ lb_status lb_tok_find_whole(lb_tok_arrays *a, lb_err *err) {
     return st;
 }
 
-static bool is_added(const lb_tok_arrays *a, u64 i) {
-    return a->type[i] == LB_SPM_CONTROL || a->type[i] == LB_SPM_USER_DEFINED ||
-           a->type[i] == LB_SPM_UNKNOWN || lb_tok_is_whole(a, i);
-}
-
-/* ---- the post-processor ---- */
-
-typedef struct end_token {
-    bool on;
-    lb_str text;
-    u64 id;
-} end_token;
-
-static lb_status push_special(maker *m, lb_json *list, lb_str text, u32 type_id, lb_err *err) {
-    lb_arena *p = m->a->arena;
-    lb_json *o = lb_json_new_object(p), *s = lb_json_new_object(p);
-    LB_TRY(put_str(m, s, "id", text, err));
-    LB_TRY(put(m, s, "type_id", lb_json_new_u64(p, type_id), err));
-    LB_TRY(put(m, o, "SpecialToken", s, err));
-    return lb_json_push(list, o) ? LB_OK : no_memory(err);
-}
-
-static lb_status push_sequence(maker *m, lb_json *list, const char *name, u32 type_id,
-                               lb_err *err) {
-    lb_arena *p = m->a->arena;
-    lb_json *o = lb_json_new_object(p), *s = lb_json_new_object(p);
-    LB_TRY(put_str(m, s, "id", lb_str_c(name), err));
-    LB_TRY(put(m, s, "type_id", lb_json_new_u64(p, type_id), err));
-    LB_TRY(put(m, o, "Sequence", s, err));
-    return lb_json_push(list, o) ? LB_OK : no_memory(err);
-}
-
-static lb_status put_known(maker *m, lb_json *known, const end_token *t, lb_err *err) {
-    lb_arena *p = m->a->arena;
-    lb_json *o = lb_json_new_object(p), *ids = lb_json_new_array(p), *texts = lb_json_new_array(p);
-    lb_json *id = lb_json_new_u64(p, t->id), *text = lb_json_new_str(p, t->text);
-    LB_TRY(put_str(m, o, "id", t->text, err));
-    if (!ids || !texts || !id || !text || !lb_json_push(ids, id) || !lb_json_push(texts, text))
-        return no_memory(err);
-    LB_TRY(put(m, o, "ids", ids, err));
-    LB_TRY(put(m, o, "tokens", texts, err));
-    lb_buf key = {0};
-    lb_buf_put_str(&key, t->text);
-    lb_buf_put_u8(&key, 0);
-    lb_status st = lb_buf_status(&key, err);
-    if (st == LB_OK)
-        st = put(m, known, (const char *)key.ptr, o, err);
-    lb_buf_deinit(&key);
-    return st;
-}
-
-typedef struct ends {
-    end_token bos, eos;
-    end_token sep; /* on: stands between the texts of a pair */
-} ends;
-
-/* Between the texts of a pair: EOS and BOS, as transformers writes it; or the separator, twice
- * where EOS closes a text (as RoBERTa). */
-static lb_status push_middle(maker *m, lb_json *pair, const ends *e, lb_err *err) {
-    for (u32 i = 0; e->sep.on && i < (e->eos.on ? 2u : 1u); i++)
-        LB_TRY(push_special(m, pair, e->sep.text, 0, err));
-    if (e->sep.on)
-        return LB_OK;
-    if (e->eos.on)
-        LB_TRY(push_special(m, pair, e->eos.text, 0, err));
-    return e->bos.on ? push_special(m, pair, e->bos.text, 1, err) : LB_OK;
-}
-
-static lb_status make_template(maker *m, const ends *e, lb_json **out, lb_err *err) {
-    lb_arena *p = m->a->arena;
-    lb_json *o = lb_json_new_object(p), *single = lb_json_new_array(p);
-    lb_json *pair = lb_json_new_array(p), *known = lb_json_new_object(p);
-    LB_TRY(put_str(m, o, "type", LB_STR("TemplateProcessing"), err));
-    LB_TRY(put(m, o, "single", single, err));
-    LB_TRY(put(m, o, "pair", pair, err));
-    LB_TRY(put(m, o, "special_tokens", known, err));
-    if (e->bos.on) {
-        LB_TRY(push_special(m, single, e->bos.text, 0, err));
-        LB_TRY(push_special(m, pair, e->bos.text, 0, err));
-    }
-    LB_TRY(push_sequence(m, single, "A", 0, err));
-    LB_TRY(push_sequence(m, pair, "A", 0, err));
-    LB_TRY(push_middle(m, pair, e, err));
-    LB_TRY(push_sequence(m, pair, "B", 1, err));
-    if (e->eos.on) {
-        LB_TRY(push_special(m, single, e->eos.text, 0, err));
-        LB_TRY(push_special(m, pair, e->eos.text, 1, err));
-    }
-    const end_token *all[] = {&e->bos, &e->eos, &e->sep};
-    for (u32 i = 0; i < LB_LEN(all); i++)
-        if (all[i]->on)
-            LB_TRY(put_known(m, known, all[i], err));
-    *out = o;
-    return LB_OK;
-}
-
-/* fallback: whether BOS is added where the keys do not say. */
-static lb_status put_post(maker *m, bool fallback, lb_err *err) {
-    const lb_tok_arrays *a = m->a;
-    ends e = {.bos.on = fallback};
-    bool has_bos = flag_of(a, "tokenizer.ggml.add_bos_token", &e.bos.on);
-    bool has_eos = flag_of(a, "tokenizer.ggml.add_eos_token", &e.eos.on);
-    (void)flag_of(a, "tokenizer.ggml.add_sep_token", &e.sep.on);
-    bool bos = token_of(a, "tokenizer.ggml.bos_token_id", &e.bos.text, &e.bos.id);
-    bool eos = token_of(a, "tokenizer.ggml.eos_token_id", &e.eos.text, &e.eos.id);
-    bool sep = token_of(a, "tokenizer.ggml.seperator_token_id", &e.sep.text, &e.sep.id);
-    e.bos.on &= bos;
-    e.eos.on &= eos;
-    if (!sep) {
-        e.sep.text = e.eos.text;
-        e.sep.id = e.eos.id;
-    }
-    e.sep.on &= sep || eos;
-    bool bytes = has_bos && has_eos && !lb_tok_is_spm(a);
-    lb_json *template = NULL;
-    if (e.bos.on || e.eos.on)
-        LB_TRY(make_template(m, &e, &template, err));
-    if (!bytes)
-        return template ? put(m, m->root, "post_processor", template, err) : LB_OK;
-    const lb_pre_form *f = lb_pre_form_by_name(a->pre);
-    const char *text = f && (f->flags & LB_PRE_UNTRIMMED) ? decoder_bytes_untrimmed : post_bytes;
-    if (!template)
-        return put_literal(m, m->root, "post_processor", text, err);
-    LB_TRY(put_literal(m, m->root, "post_processor", "{\"type\":\"Sequence\",\"processors\":[]}",
-                       err));
-    lb_json *list = lb_json_path(m->root, "post_processor.processors"), *first;
-    LB_TRY(lb_json_parse(lb_str_c(text), "post_processor", a->arena, &first, err));
-    return lb_json_push(list, first) && lb_json_push(list, template) ? LB_OK : no_memory(err);
-}
-
 /* ---- vocabulary ---- */
-
-/* The reference decodes added tokens that are not marked normalized: one whose text, read in the
- * byte alphabet, is another text must be marked to come back as it is. */
-static bool changes_when_decoded(const lb_tok_arrays *a, lb_str text) {
-    lb_buf b = {0};
-    bool changes =
-        !lb_tok_is_spm(a) && lb_bytelevel_decode(&b, text) && !lb_str_eq(lb_buf_str(&b), text);
-    lb_buf_deinit(&b);
-    return changes;
-}
-
-static lb_status put_added(maker *m, const lb_texts *contents, lb_err *err) {
-    const lb_tok_arrays *a = m->a;
-    lb_arena *p = a->arena;
-    lb_json *list = lb_json_get(m->root, "added_tokens");
-    for (u64 i = 0; i < a->n; i++) {
-        if (!is_added(a, i))
-            continue;
-        lb_str content = lb_texts_get(contents, i);
-        lb_json *o = lb_json_new_object(p);
-        LB_TRY(put(m, o, "id", lb_json_new_u64(p, i), err));
-        LB_TRY(put_str(m, o, "content", content, err));
-        LB_TRY(put_bool(m, o, "single_word", false, err));
-        LB_TRY(put_bool(m, o, "lstrip", false, err));
-        LB_TRY(put_bool(m, o, "rstrip", false, err));
-        LB_TRY(put_bool(m, o, "normalized", changes_when_decoded(a, content), err));
-        bool plain = a->type[i] == LB_SPM_USER_DEFINED || a->type[i] == LB_SPM_NORMAL;
-        LB_TRY(put_bool(m, o, "special", !plain, err));
-        if (!lb_json_push(list, o))
-            return no_memory(err);
-    }
-    return LB_OK;
-}
 
 bool lb_tok_is_padding(const lb_tok_arrays *a, u64 i) {
     u64 id;
@@ -336,11 +142,11 @@ bool lb_tok_is_padding(const lb_tok_arrays *a, u64 i) {
 /* The library numbers an added token that the vocabulary lacks one after the other behind it: those
  * at the end without a hole may be left out of the vocabulary, as the families do; others not. */
 static void leave_out_last(maker *m) {
-    const lb_tok_arrays *a = m->a;
+    const lb_tok_arrays *a = m->s.a;
     u64 end = a->n, first;
     while (end && !lb_texts_has(&m->token, end - 1))
         end--;
-    for (first = end; first && is_added(a, first - 1) && a->type[first - 1] != LB_SPM_NORMAL;
+    for (first = end; first && lb_tok_is_added(a, first - 1) && a->type[first - 1] != LB_SPM_NORMAL;
          first--) {
     }
     u64 in_vocab = 0;
@@ -354,7 +160,7 @@ static void leave_out_last(maker *m) {
 
 static bool in_vocab(const maker *m, lb_str text) {
     u64 id;
-    return lb_texts_index_find(&m->all, m->a->token, text, &id) && lb_texts_has(&m->token, id);
+    return lb_texts_index_find(&m->all, m->s.a->token, text, &id) && lb_texts_has(&m->token, id);
 }
 
 /* Merges whose parts and result the vocabulary has; the library refuses a file with others, and for
@@ -377,7 +183,7 @@ static lb_status next_held(void *ctx, lb_str pair[2], bool *more, lb_err *err) {
 
 /* Every text has one id. */
 static lb_status index_tokens(maker *m, lb_err *err) {
-    const lb_tok_arrays *a = m->a;
+    const lb_tok_arrays *a = m->s.a;
     for (u64 i = 0; i < a->n; i++) {
         u64 first;
         LB_TRY(lb_texts_index_put(&m->all, a->token, i, &first, err));
@@ -391,10 +197,9 @@ static lb_status index_tokens(maker *m, lb_err *err) {
 }
 
 static lb_status begin(maker *m, lb_err *err) {
-    const lb_tok_arrays *a = m->a;
+    const lb_tok_arrays *a = m->s.a;
     LB_TRY(index_tokens(m, err));
-    LB_TRY(lb_json_parse(lb_str_c(skeleton_text), "tokenizer.json", a->arena, &m->root, err));
-    m->model = lb_json_get(m->root, "model");
+    LB_TRY(lb_sheet_begin(&m->s, skeleton_text, err));
     LB_TRY(lb_texts_resize(&m->token, a->n, err));
     LB_TRY(lb_texts_reserve(&m->token, a->n, a->token->pool.len, err));
     for (u64 i = 0; i < a->n; i++)
@@ -406,30 +211,33 @@ static lb_status begin(maker *m, lb_err *err) {
 /* ---- byte-level BPE ---- */
 
 static lb_status make_bpe(maker *m, const lb_pre_form *f, lb_err *err) {
-    const lb_tok_arrays *a = m->a;
+    const lb_tok_arrays *a = m->s.a;
     lb_arena *p = a->arena;
     bool raw = f->flags & LB_PRE_RAW;
-    LB_TRY(put_added(m, a->token, err));
+    LB_TRY(lb_sheet_put_added(&m->s, a->token, err));
     if (!raw || lb_tok_is_merged_spm(a))
         leave_out_last(m);
     m->out = lb_tok_merges(&m->merges, a);
-    LB_TRY(put(m, m->root, "normalizer", lb_pre_form_normalizer(f, p), err));
-    LB_TRY(put(m, m->root, "pre_tokenizer", lb_pre_form_pre_tokenizer(f, p), err));
-    LB_TRY(put_post(m, (f->flags & LB_PRE_BOS) != 0 || raw, err));
-    LB_TRY(put_literal(m, m->root, "decoder",
-                       raw                           ? decoder_spm
-                       : f->flags & LB_PRE_UNTRIMMED ? decoder_bytes_untrimmed
-                                                     : decoder_bytes,
-                       err));
-    LB_TRY(put_bool(m, m->model, "ignore_merges", (f->flags & LB_PRE_IGNORE_MERGES) != 0, err));
+    LB_TRY(lb_sheet_put(&m->s, m->s.root, "normalizer", lb_pre_form_normalizer(f, p), err));
+    LB_TRY(lb_sheet_put(&m->s, m->s.root, "pre_tokenizer", lb_pre_form_pre_tokenizer(f, p), err));
+    lb_tok_post post = {.bos = (f->flags & LB_PRE_BOS) != 0,
+                        .bos_always = (f->flags & LB_PRE_BOS_ALWAYS) != 0};
+    LB_TRY(lb_sheet_put_post(&m->s, &post, err));
+    LB_TRY(lb_sheet_put_json(&m->s, m->s.root, "decoder",
+                             raw                           ? decoder_spm
+                             : f->flags & LB_PRE_UNTRIMMED ? decoder_bytes_untrimmed
+                                                           : decoder_bytes,
+                             err));
+    LB_TRY(lb_sheet_put_bool(&m->s, m->s.model, "ignore_merges",
+                             (f->flags & LB_PRE_IGNORE_MERGES) != 0, err));
     if (!raw)
         return LB_OK;
     lb_str unk;
     u64 id;
-    if (token_of(a, "tokenizer.ggml.unknown_token_id", &unk, &id))
-        LB_TRY(put_str(m, m->model, "unk_token", unk, err));
-    LB_TRY(put_bool(m, m->model, "fuse_unk", true, err));
-    return put_bool(m, m->model, "byte_fallback", true, err);
+    if (lb_tok_named_token(a, "tokenizer.ggml.unknown_token_id", &unk, &id))
+        LB_TRY(lb_sheet_put_str(&m->s, m->s.model, "unk_token", unk, err));
+    LB_TRY(lb_sheet_put_bool(&m->s, m->s.model, "fuse_unk", true, err));
+    return lb_sheet_put_bool(&m->s, m->s.model, "byte_fallback", true, err);
 }
 
 /* ---- SentencePiece ---- */
@@ -456,7 +264,7 @@ lb_status lb_tok_piece_text(const lb_tok_arrays *a, u64 i, lb_str *out, lb_err *
 }
 
 static lb_status spm_merges(maker *m, bool prefix, lb_err *err) {
-    const lb_tok_arrays *a = m->a;
+    const lb_tok_arrays *a = m->s.a;
     lb_texts_index_deinit(&m->all); /* by other texts from here */
     for (u64 i = 0; i < a->n; i++) {
         u64 first;
@@ -475,32 +283,35 @@ static lb_status spm_merges(maker *m, bool prefix, lb_err *err) {
 }
 
 static lb_status make_spm(maker *m, lb_err *err) {
-    const lb_tok_arrays *a = m->a;
+    const lb_tok_arrays *a = m->s.a;
     bool prefix = true, bytes = false;
-    (void)flag_of(a, "tokenizer.ggml.add_space_prefix", &prefix);
+    (void)lb_tok_flag(a, "tokenizer.ggml.add_space_prefix", &prefix);
     if (!a->has_scores)
         return lb_fail(err, LB_E_FORMAT, "tokenizer.ggml.scores: a \"llama\" tokenizer needs them");
-    for (u64 i = 0; i < a->n; i++) {
+    /* With a prefix the originals match runs of spaces in the text as it is, and so does llama.cpp;
+     * without one (gemma) they come of merges. */
+    for (u64 i = 0; i < a->n && !prefix; i++) {
         lb_str text;
         LB_TRY(lb_tok_piece_text(a, i, &text, err));
         if (lb_texts_has(&m->token, i) && text.ptr != lb_tok_text(a, i).ptr)
             LB_TRY(lb_texts_set(&m->token, i, text, err));
     }
-    LB_TRY(put_added(m, &m->token, err));
+    LB_TRY(lb_sheet_put_added(&m->s, &m->token, err));
     /* Flat scores come from a tokenizer.json, where what was added stands outside the vocabulary.
      */
     if (a->flat_scores)
         leave_out_last(m);
     LB_TRY(spm_merges(m, prefix, err));
-    LB_TRY(put_literal(m, m->root, "normalizer", prefix ? normalizer_spm_prefix : normalizer_spm,
-                       err));
+    LB_TRY(lb_sheet_put_json(&m->s, m->s.root, "normalizer",
+                             prefix ? normalizer_spm_prefix : normalizer_spm, err));
     if (!prefix)
-        LB_TRY(put_literal(m, m->root, "pre_tokenizer", split_spm, err));
-    LB_TRY(put_post(m, true, err));
-    LB_TRY(put_literal(m, m->root, "decoder", prefix ? decoder_spm_prefix : decoder_spm, err));
+        LB_TRY(lb_sheet_put_json(&m->s, m->s.root, "pre_tokenizer", split_spm, err));
+    LB_TRY(lb_sheet_put_post(&m->s, &(lb_tok_post){.bos = true}, err));
+    LB_TRY(lb_sheet_put_json(&m->s, m->s.root, "decoder", prefix ? decoder_spm_prefix : decoder_spm,
+                             err));
     lb_str unk = LB_STR_NONE;
     u64 id;
-    bool has_unk = token_of(a, "tokenizer.ggml.unknown_token_id", &unk, &id);
+    bool has_unk = lb_tok_named_token(a, "tokenizer.ggml.unknown_token_id", &unk, &id);
     for (u64 i = 0; i < a->n; i++) {
         bytes |= a->type[i] == LB_SPM_BYTE;
         if (!has_unk && a->type[i] == LB_SPM_UNKNOWN) {
@@ -509,19 +320,19 @@ static lb_status make_spm(maker *m, lb_err *err) {
         }
     }
     if (has_unk)
-        LB_TRY(put_str(m, m->model, "unk_token", unk, err));
-    LB_TRY(put_bool(m, m->model, "fuse_unk", true, err));
-    return put_bool(m, m->model, "byte_fallback", bytes, err);
+        LB_TRY(lb_sheet_put_str(&m->s, m->s.model, "unk_token", unk, err));
+    LB_TRY(lb_sheet_put_bool(&m->s, m->s.model, "fuse_unk", true, err));
+    return lb_sheet_put_bool(&m->s, m->s.model, "byte_fallback", bytes, err);
 }
 
 /* ---- ---- */
 
 static lb_status write_out(maker *m, lb_out *out, lb_err *err) {
     lb_buf skeleton = {0};
-    lb_json_write(&skeleton, m->root, (lb_json_style){.indent = 2});
+    lb_json_write(&skeleton, m->s.root, (lb_json_style){.indent = 2});
     lb_status st = lb_buf_status(&skeleton, err);
     lb_hf_parts parts = {.skeleton = lb_buf_str(&skeleton), .token = &m->token, .merges = m->out};
-    if (!lb_tok_is_spm(m->a))
+    if (!lb_tok_is_spm(m->s.a))
         parts.merges = (lb_hf_merges){next_held, m};
     if (st == LB_OK)
         st = lb_hf_write(&parts, out, err);
@@ -530,7 +341,7 @@ static lb_status write_out(maker *m, lb_out *out, lb_err *err) {
 }
 
 static lb_status make(maker *m, lb_err *err) {
-    const lb_tok_arrays *a = m->a;
+    const lb_tok_arrays *a = m->s.a;
     LB_TRY(begin(m, err));
     if (lb_tok_is_spm(a))
         return make_spm(m, err);
@@ -545,13 +356,17 @@ static lb_status make(maker *m, lb_err *err) {
 }
 
 lb_status lb_tok_rebuild_json(const lb_tok_arrays *a, lb_out *out, lb_err *err) {
-    maker m = {.a = a};
+    maker m = {.s.a = a};
+    if (lb_str_eq_c(a->model, "bert"))
+        return lb_tok_rebuild_wordpiece(a, out, err);
+    if (lb_tok_is_unigram(a))
+        return lb_tok_rebuild_unigram(a, out, err);
     if (!lb_tok_is_spm(a) && !lb_tok_is_merged_spm(a) && !lb_str_eq_c(a->model, "gpt2"))
-        return lb_fail(
-            err, LB_E_UNSUPPORTED,
-            "tokenizer.ggml.model \"%.*s\": only \"gpt2\" (byte-level BPE) and \"llama\" "
-            "(SentencePiece) can be written as a tokenizer.json",
-            LB_FMT(a->model));
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "tokenizer.ggml.model \"%.*s\" has no form in a tokenizer.json; \"gpt2\" "
+                       "(byte-level BPE), \"llama\" (SentencePiece), \"gemma4\", \"bert\" "
+                       "(WordPiece) and \"t5\" (Unigram) have",
+                       LB_FMT(a->model));
     lb_status st = make(&m, err);
     if (st == LB_OK)
         st = write_out(&m, out, err);

@@ -32,6 +32,8 @@ void lb_tok_arrays_deinit(lb_tok_arrays *a);
 static inline lb_str lb_tok_text(const lb_tok_arrays *a, u64 i) {
     return lb_texts_get(a->token, i);
 }
+/* SentencePiece's table of characters ("t5"), as it is; empty: none. LB_E_FORMAT: no bytes. */
+lb_status lb_tok_charsmap(const lb_tok_arrays *a, lb_str *out, lb_err *err);
 /* The merges of the GGUF in order. */
 typedef struct lb_tok_iter {
     const lb_tok_arrays *a;
@@ -60,6 +62,8 @@ static inline bool lb_tok_is_whole(const lb_tok_arrays *a, u64 i) {
 }
 /* "[PAD<id>]", unused: a number without a token. */
 bool lb_tok_is_padding(const lb_tok_arrays *a, u64 i);
+/* Whether the arrays are of Unigram ("t5"). */
+bool lb_tok_is_unigram(const lb_tok_arrays *a);
 /* Whether the arrays are of SentencePiece ("llama"). */
 bool lb_tok_is_spm(const lb_tok_arrays *a);
 /* Whether they are SentencePiece's, kept as BPE with its merges ("gemma4"). */

@@ -11,6 +11,7 @@
 #include "text/pre.h"
 #include "text/spm.h"
 #include "text/tok_job.h"
+#include "text/tok_sheet.h"
 
 static lb_status no_memory(lb_err *err) {
     return lb_fail(err, LB_E_NOMEM, "tokenizer_config.json: out of memory");
@@ -73,9 +74,9 @@ static lb_status put_decoder(const lb_tok_arrays *a, lb_json *config, lb_err *er
         LB_TRY(lb_tok_piece_text(a, i, &text, err));
         lb_json *o = lb_json_new_object(p);
         LB_TRY(put(p, o, "content", lb_json_new_str(p, text), err));
-        LB_TRY(put(p, o, "lstrip", lb_json_new_bool(p, false), err));
+        LB_TRY(put(p, o, "lstrip", lb_json_new_bool(p, lb_tok_strips(a, text, true)), err));
         LB_TRY(put(p, o, "normalized", lb_json_new_bool(p, false), err));
-        LB_TRY(put(p, o, "rstrip", lb_json_new_bool(p, false), err));
+        LB_TRY(put(p, o, "rstrip", lb_json_new_bool(p, lb_tok_strips(a, text, false)), err));
         LB_TRY(put(p, o, "single_word", lb_json_new_bool(p, false), err));
         LB_TRY(put(p, o, "special", lb_json_new_bool(p, a->type[i] != LB_SPM_USER_DEFINED), err));
         o->key = lb_arena_printf(p, "%llu", (unsigned long long)i);
@@ -162,13 +163,16 @@ static lb_status to_text(lb_arena *p, const lb_json *v, lb_str *out, lb_err *err
 lb_status lb_tok_rebuild_config(const lb_tok_arrays *a, lb_tok_texts *out, lb_err *err) {
     lb_arena *p = a->arena;
     lb_json *config = lb_json_new_object(p), *map = lb_json_new_object(p), *added = NULL;
-    const lb_pre_form *f = lb_tok_is_spm(a) ? NULL : lb_pre_form_by_name(a->pre);
+    const lb_pre_form *f =
+        lb_tok_is_spm(a) || lb_tok_is_unigram(a) ? NULL : lb_pre_form_by_name(a->pre);
     lb_str arch = LB_STR_NONE;
     u64 n_ctx;
     LB_TRY(put_flags(a, config, err));
     LB_TRY(put_decoder(a, config, err));
-    LB_TRY(put(p, config, "clean_up_tokenization_spaces",
-               lb_json_new_bool(p, f && (f->flags & LB_PRE_CLEAN)), err));
+    LB_TRY(
+        put(p, config, "clean_up_tokenization_spaces",
+            lb_json_new_bool(p, (f && (f->flags & LB_PRE_CLEAN)) || lb_str_eq_c(a->model, "bert")),
+            err));
     LB_TRY(put_specials(a, config, map, err));
     if (a->flat_scores || lb_tok_is_merged_spm(a))
         LB_TRY(put_more_specials(a, config, err));
@@ -223,6 +227,8 @@ lb_status lb_tok_rebuild_spm(const lb_tok_arrays *a, lb_out *out, lb_err *err) {
     lb_buf *b = &out->buf, part = {0};
     lb_status st = LB_OK;
     bool prefix = true, extra = false, bytes = false;
+    lb_str map;
+    LB_TRY(lb_tok_charsmap(a, &map, err));
     (void)lb_kv_as_bool(lb_meta_find(a->meta, "tokenizer.ggml.add_space_prefix"), &prefix);
     (void)lb_kv_as_bool(lb_meta_find(a->meta, "tokenizer.ggml.remove_extra_whitespaces"), &extra);
     for (u64 i = 0; i < a->n && !lb_out_failed(out); i++) {
@@ -235,7 +241,7 @@ lb_status lb_tok_rebuild_spm(const lb_tok_arrays *a, lb_out *out, lb_err *err) {
         lb_out_spill(out);
     }
     lb_buf_reset(&part); /* TrainerSpec */
-    put_field(&part, 3, LB_SPM_BPE);
+    put_field(&part, 3, lb_tok_is_unigram(a) ? LB_SPM_UNIGRAM : LB_SPM_BPE);
     put_field(&part, 4, a->n);
     put_field(&part, 35, bytes);
     put_id(&part, a, 40, "tokenizer.ggml.unknown_token_id");
@@ -244,7 +250,9 @@ lb_status lb_tok_rebuild_spm(const lb_tok_arrays *a, lb_out *out, lb_err *err) {
     put_id(&part, a, 43, "tokenizer.ggml.padding_token_id");
     put_message(b, 2, lb_buf_str(&part));
     lb_buf_reset(&part); /* NormalizerSpec */
-    put_message(&part, 1, LB_STR("identity"));
+    put_message(&part, 1, map.len ? LB_STR("user_defined") : LB_STR("identity"));
+    if (map.len)
+        put_message(&part, 2, map);
     put_field(&part, 3, prefix);
     put_field(&part, 4, extra);
     put_field(&part, 5, 1);

@@ -33,7 +33,10 @@ static void write_again(const lb_hf_tok *t, lb_arena *arena) {
         return;
     /* What the reader took the writer takes; only a lone surrogate is no UTF-8 and must be escaped.
      */
-    lb_hf_parts p = {t->skeleton, true, &t->token, lb_hf_tok_merges(&it, t)};
+    lb_hf_parts p = {.skeleton = t->skeleton,
+                     .ascii = true,
+                     .token = &t->token,
+                     .merges = lb_hf_tok_merges(&it, t)};
     LB_ASSERT(lb_hf_write(&p, &out, NULL) == LB_OK);
     LB_ASSERT(lb_out_end(&out, NULL) == LB_OK);
     LB_ASSERT(lb_hf_tok_parse(&again, lb_buf_str(&text), "again", arena, NULL) == LB_OK);

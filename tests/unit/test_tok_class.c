@@ -163,4 +163,46 @@ LB_TEST(pieces_kept_whole_stay_whole) {
     lb_arena_deinit(&a);
 }
 
+/* -1 in old configs is no token; so is an empty template no key of GGUF, but the file comes back.
+ */
+LB_TEST(what_is_none_is_no_error) {
+    static const lb_str names[] = {
+        {"tokenizer.json", 14}, {"tokenizer_config.json", 21}, {"config.json", 11}};
+    static const char *const texts[] = {"{\"added_tokens\":[],\"model\":{\"type\":\"BPE\","
+                                        "\"vocab\":{\"a\":0,\"b\":1},\"merges\":[]}}",
+                                        "{\"eos_token\":null}",
+                                        "{\"pad_token_id\":-1,\"eos_token_id\":1}"};
+    lb_err err = {0};
+    lb_arena a = {0};
+    lb_gguf_meta meta;
+    lb_tok_file *files;
+    u64 n, n_templates = 0;
+    int fd;
+    lb_json *v;
+    lb_meta_init(&meta, &a);
+    lb_str dir = lb_arena_printf(&a, "%s/none", lb_test_dir());
+    CHECK_OK(lb_os_mkdir(dir.ptr, false, &err));
+    for (u32 i = 0; i < LB_LEN(names); i++) {
+        CHECK_OK(lb_json_parse(lb_str_c(texts[i]), "case", &a, &v, &err));
+        CHECK_OK(write_json(dir.ptr, names[i], v, &err));
+    }
+    CHECK_OK(
+        lb_os_open_write(lb_os_join(&a, dir.ptr, LB_STR("chat_template.jinja")), true, &fd, &err));
+    lb_os_close(&fd);
+    lb_source *src = tok_source(dir.ptr, &err);
+    CHECK(src);
+    lb_tok_opts opts = {.arch = LB_STR("olmo2"), .pre = LB_STR("gpt-2"), .keep = true};
+    CHECK_OK(tok_keys(src, &opts, &meta, &err));
+    CHECK(!lb_meta_find(&meta, "tokenizer.ggml.padding_token_id"));
+    CHECK(lb_meta_find(&meta, "tokenizer.ggml.eos_token_id"));
+    CHECK(!lb_meta_find(&meta, "tokenizer.chat_template"));
+    CHECK_OK(lb_tok_files_from_meta(&meta, &a, &files, &n, &err));
+    for (u64 i = 0; i < n; i++)
+        n_templates += lb_str_eq_c(files[i].name, "chat_template.jinja") && files[i].bytes.len == 0;
+    CHECK_U64(n_templates, 1);
+    lb_source_close(&src);
+    lb_meta_deinit(&meta);
+    lb_arena_deinit(&a);
+}
+
 LB_TEST_MAIN("fast")

@@ -408,7 +408,8 @@ LB_TEST(skeletons_keep_the_style) {
         lb_out to = {.put = lb_out_to_buf, .ctx = &out};
         lb_hf_tok_iter it;
         CHECK_OK(lb_hf_tok_parse(&t, lb_str_c(texts[i]), "style", &a, &err));
-        lb_hf_parts p = {t.skeleton, false, &t.token, lb_hf_tok_merges(&it, &t)};
+        lb_hf_parts p = {
+            .skeleton = t.skeleton, .token = &t.token, .merges = lb_hf_tok_merges(&it, &t)};
         CHECK_OK(lb_hf_write(&p, &to, &err));
         CHECK_OK(lb_out_end(&to, &err));
         CHECK_STR(lb_buf_str(&out), texts[i]);
