@@ -222,4 +222,23 @@ LB_TEST(ntk) {
     CHECK(!lb_rope_ntk_solve(20000, 10000, 2, &back));
 }
 
+/* A class's other names of its fields count like its own. */
+LB_TEST(aliases) {
+    lb_err err = {0};
+    lb_hparams own, general;
+    const lb_arch *a;
+    lb_json *c;
+    CHECK_OK(lb_json_parse(LB_STR("{\"model_type\": \"gpt2\", \"n_embd\": 96, \"n_head\": 6,"
+                                  "\"n_layer\": 3, \"n_positions\": 64}"),
+                           "t", &arena, &c, &err));
+    CHECK_OK(lb_arch_from_config(c, &a, &own, &err));
+    CHECK_OK(lb_json_parse(LB_STR("{\"model_type\": \"gpt2\", \"hidden_size\": 96,"
+                                  "\"num_attention_heads\": 6, \"num_hidden_layers\": 3,"
+                                  "\"max_position_embeddings\": 64}"),
+                           "t", &arena, &c, &err));
+    CHECK_OK(lb_arch_from_config(c, &a, &general, &err));
+    CHECK(memcmp(&own, &general, sizeof own) == 0);
+    CHECK(own.n_embd == 96 && own.n_head == 6 && own.n_layers == 3 && own.n_ff == 4 * 96);
+}
+
 LB_TEST_MAIN("fast")
