@@ -5,7 +5,7 @@ against the floor. Standard library only; no peer.
     python3 bench/readers.py [--work DIR] [--repeat 3] [--only NAME,NAME] [--layers 6]
 
 The floor is that of convert.py: `cat inputs > /dev/null`, then `dd if=/dev/zero bs=256K` of as many bytes as the job
-writes; floor and lbrx run one after the other, medians are printed. The models have random codes and small scales: what
+writes; floor and lbrx run one after the other, medians are printed, and the processors' time of both. The models have random codes and small scales: what
 they say does not matter here, and their sizes are those of a Llama of 2048 columns (or of the family named)."""
 import argparse
 import array
@@ -14,6 +14,7 @@ import json
 import os
 import pickle
 import random
+import resource
 import statistics
 import struct
 import sys
@@ -367,6 +368,11 @@ def write(out, tensors, torch=False):
     return out
 
 
+def cpu():
+    r = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return r.ru_utime + r.ru_stime
+
+
 def inputs(path):
     return [path] if os.path.isfile(path) else [os.path.join(path, f) for f in sorted(os.listdir(path))]
 
@@ -382,18 +388,23 @@ class Bench:
     def job(self, name, src, to, *more):
         if not self.wanted(name):
             return
-        f, t = [], []
+        f, t, used = [], [], [[], []]
         _, rep = convert.lbrx(src, self.out, to, *more)
         n = convert.size_of(self.out)
         convert.drop(self.out)
         for _ in range(self.o.repeat):
+            before = cpu()
             f.append(convert.floor(inputs(src), n, self.work))
+            used[0].append(cpu() - before)
+            before = cpu()
             s, rep = convert.lbrx(src, self.out, to, *more)
+            used[1].append(cpu() - before)
             t.append(s)
             convert.drop(self.out)
         fm, tm = statistics.median(f), statistics.median(t)
         best = min(b / a for a, b in zip(f, t))
         print(f"| {name} | {rep['bytes_read'] / 1e9:.2f} | {n / 1e9:.2f} | {fm:.2f} s | {tm:.2f} s | {tm / fm:.2f} | {best:.2f} | "
+              f"{statistics.median(used[0]):.2f} s | {statistics.median(used[1]):.2f} s | "
               f"{rep['peak_rss_bytes'] / 1e6:.0f} MB |", flush=True)
 
     def model(self, make):
@@ -403,7 +414,8 @@ class Bench:
 
     def run(self):
         n = self.o.layers
-        print("| job | GB read | GB written | floor | lbrx | lbrx / floor | at best | peak memory |\n|---|---|---|---|---|---|---|---|")
+        print("| job | GB read | GB written | floor | lbrx | lbrx / floor | at best | CPU, floor | CPU, lbrx | peak memory |\n"
+              "|---|---|---|---|---|---|---|---|---|---|")
         for name, form in FORMS.items():
             if self.wanted(name):
                 src = self.model(lambda out: write(out, llama(out, n, *form())))
