@@ -168,9 +168,9 @@ LB_TEST(pieces_kept_whole_stay_whole) {
 LB_TEST(what_is_none_is_no_error) {
     static const lb_str names[] = {
         {"tokenizer.json", 14}, {"tokenizer_config.json", 21}, {"config.json", 11}};
-    static const char *const texts[] = {"{\"added_tokens\":[],\"model\":{\"type\":\"BPE\","
-                                        "\"vocab\":{\"a\":0,\"b\":1},\"merges\":[]}}",
-                                        "{\"eos_token\":null}",
+    static const char json[] = "{\"added_tokens\":[],\"model\":{\"type\":\"BPE\","
+                               "\"vocab\":{\"a\":0,\"b\":1},\"merges\":[]}}";
+    static const char *const texts[] = {json, "{\"eos_token\":null}",
                                         "{\"pad_token_id\":-1,\"eos_token_id\":1}"};
     lb_err err = {0};
     lb_arena a = {0};
