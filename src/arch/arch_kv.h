@@ -41,14 +41,15 @@ typedef enum lb_arch_kv_op {
     LB_KV_SLIDING, /* whether a layer slides, by the list `names`; left out without a window, and
                       where all but every `fallback`-th do */
     /* by kind of layer, of families with LB_ARCH_LAYER_SIZES: */
-    LB_KV_KV_HEADS,  /* a number a layer, where full layers have `names` */
-    LB_KV_WIDE_FFN,  /* a number a layer, where `names` doubles it in those that share keys */
-    LB_KV_LAYERS,    /* refuses what per_layer_config says beyond that */
-    LB_KV_NOT,       /* the common row of this key is not written */
-    LB_KV_NTK_ALPHA, /* a fixed NTK factor on the rope base ("dynamic" with "alpha"; hunyuan) */
-    LB_KV_SUM,       /* all of `names`, which must be there, added */
-    LB_KV_MSCALE,    /* yarn's two factors, of which GGUF has room for one, are refused where they
-                        make a difference: `hf` */
+    LB_KV_KV_HEADS,   /* a number a layer, where full layers have `names` */
+    LB_KV_WIDE_FFN,   /* a number a layer, where `names` doubles it in those that share keys */
+    LB_KV_LAYERS,     /* refuses what per_layer_config says beyond that */
+    LB_KV_NOT,        /* the common row of this key is not written */
+    LB_KV_NTK_ALPHA,  /* a fixed NTK factor on the rope base ("dynamic" with "alpha"; hunyuan) */
+    LB_KV_GENERATION, /* as VALUE, of generation_config.json */
+    LB_KV_SUM,        /* all of `names`, which must be there, added */
+    LB_KV_MSCALE,     /* yarn's two factors, of which GGUF has room for one, are refused where they
+                         make a difference: `hf` */
     LB_KV_MTP /* how many layers of multi-token prediction; left out with them. Back: `absent`
                  where GGUF says nothing. Without such a row, or with the key "", GGUF has no
                  place for them */

@@ -495,6 +495,17 @@ static void report_unknown(lb_back *b) {
 
 /* ---- generation_config.json ---- */
 
+static void take_suppressed(lb_back *b, lb_json *to) {
+    const lb_gguf_kv *kv = lb_meta_find(b->meta, "tokenizer.ggml.suppress_tokens");
+    u64 id;
+    if (!kv || kv->type != LB_GGUF_ARRAY || kv->n == 0 || !lb_kv_elem_u64(kv, 0, &id))
+        return;
+    lb_json *list = lb_json_new_array(b->perm);
+    for (u64 i = 0; i < kv->n && lb_kv_elem_u64(kv, i, &id) && !b->oom; i++)
+        b->oom |= !lb_json_push(list, lb_json_new_u64(b->perm, id));
+    lb_back_set(b, to, "suppress_tokens", list);
+}
+
 static lb_json *generation(lb_back *b) {
     static const struct {
         const char *key, *hf;
@@ -520,6 +531,7 @@ static lb_json *generation(lb_back *b) {
     if (sampled)
         lb_back_set(b, g, "do_sample", lb_json_new_bool(b->perm, true));
     take_ids(b, g, true);
+    take_suppressed(b, g);
     return g;
 }
 

@@ -680,6 +680,12 @@ static lb_status put_picked(const writer *w, const lb_arch_kv *row, const lb_jso
     return LB_OK;
 }
 
+static lb_status put_of_generation(const writer *w, const lb_arch_kv *row, const lb_json *v,
+                                   lb_err *err) {
+    v = w->in && w->in->generation ? lb_json_get(w->in->generation, row->names) : NULL;
+    return is_set(v) ? put_value(w, row, v, err) : LB_OK;
+}
+
 /* Only the way back, or other rows, ask. */
 static lb_status put_nothing(const writer *w, const lb_arch_kv *row, const lb_json *v,
                              lb_err *err) {
@@ -721,6 +727,7 @@ static put_fn *const put[] = {
     [LB_KV_MTP] = put_mtp,
     [LB_KV_PRODUCT] = put_product,
     [LB_KV_LAST] = check_last,
+    [LB_KV_GENERATION] = put_of_generation,
     [LB_KV_SUM] = put_sum,
     [LB_KV_MSCALE] = check_mscale,
     [LB_KV_BY_TYPE] = put_by_type,

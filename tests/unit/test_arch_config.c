@@ -589,6 +589,8 @@ LB_TEST(refusals) {
     CHECK_U64(back_with("llama.context_length", list, &out), LB_E_UNSUPPORTED);
     list.v.array = equal;
     CHECK_OK(back_with("llama.context_length", list, &out));
+    CHECK_OK(back_with("tokenizer.ggml.suppress_tokens", list, &out));
+    CHECK(strstr(out.generation.ptr, "\"suppress_tokens\": [\n    96,\n    96\n  ]"));
     CHECK_OK(back_with("llama.logit_scale", F32(2), &out));
     CHECK_U64(out.n_notices, 1);
     CHECK(strstr(out.notices[0], "llama.logit_scale"));
@@ -892,18 +894,12 @@ LB_TEST(values_of_the_config) {
         {"glm", "\"rms_norm_eps\": 0.5", "chatglm.attention.layer_norm_rms_epsilon", 0.5},
     };
     for (size_t i = 0; i < LB_LEN(rows); i++) {
-        lb_json *c;
-        const lb_arch *a;
-        lb_hparams hp;
         lb_gguf_meta m;
         double v = 0;
         u64 n = 0;
-        lb_str text =
-            lb_arena_printf(&arena, "{\"model_type\": \"%s\", %s}", rows[i].type, rows[i].more);
-        lb_meta_init(&m, &arena);
-        CHECK_OK(lb_json_parse(text, "t", &arena, &c, &err));
-        CHECK_OK(lb_arch_from_config(c, &a, &hp, &err));
-        CHECK_OK(lb_arch_meta_model(a, c, &m, &err));
+        CHECK_OK(meta_from(
+            lb_arena_printf(&arena, "{\"model_type\": \"%s\", %s}", rows[i].type, rows[i].more).ptr,
+            &m));
         const lb_gguf_kv *kv = lb_meta_find(&m, rows[i].key);
         CHECK(kv && (lb_kv_as_f64(kv, &v) || lb_kv_as_u64(kv, &n)));
         CHECK(v == rows[i].want || (double)n == rows[i].want);

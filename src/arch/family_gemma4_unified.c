@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* family_gemma4_unified.c: Gemma 4 12B: patches of images and frames of sound are embedded without
+ * a tower. Its language model is a dense one of Gemma 4, as which it comes back from GGUF: without
+ * embeddings for every layer, which the config need not say.
+ *
+ * Source: conversion/gemma.py (Gemma4UnifiedModel) and src/models/gemma4.cpp of llama-cpp-python
+ * 0.3.36; transformers 5.24, models/gemma4_unified; mlx-lm 0.32.2 models/gemma4.py, gemma4_text.py.
+ */
+#include "arch/family_gemma4.h"
+
+static const lb_arch_tensor rows[] = {LB_ROWS_GEMMA4};
+
+static const char *const classes[] = {"Gemma4UnifiedForCausalLM", NULL};
+static const char *const model_types[] = {"gemma4_unified_text", NULL};
+static const lb_arch_kv kv[] = {
+    LB_KV_ROWS_GEMMA4,
+    {.op = LB_KV_GENERATION,
+     .key = "tokenizer.ggml.suppress_tokens",
+     .type = LB_GGUF_I32,
+     .names = "suppress_tokens"},
+};
+
+static const char *const outer_classes[] = {"Gemma4UnifiedForConditionalGeneration", NULL};
+static const char *const outer_types[] = {"gemma4_unified", NULL};
+static const lb_arch_extra extras[] = {
+    {LB_EXTRA_VISION, LB_N("vision_embedder.")},
+    {LB_EXTRA_VISION, LB_N("embed_vision.")},
+    {LB_EXTRA_AUDIO, LB_N("embed_audio.")},
+};
+static const lb_arch_outer outers[] = {{
+    .classes = outer_classes,
+    .model_types = outer_types,
+    .key = "text_config",
+    .text_type = "gemma4_unified_text",
+    .defaults = LB_OUTER_DEFAULTS_GEMMA4,
+    .mlx = {LB_N(""), LB_N("language_model.")},
+    .mlx_keys = "{\"vocab_size\": 262144}",
+    .extras = extras,
+    .n_extras = LB_LEN(extras),
+}};
+
+static const lb_arch_layers layers = LB_LAYERS_GEMMA4;
+static const lb_arch_bias biases[] = {{"attention_bias", LB_ROLE_ATTN_Q}};
+
+const lb_arch lb_arch_gemma4_unified = {
+    .family = "gemma4_unified",
+    .gguf = "gemma4",
+    .classes = classes,
+    .model_types = model_types,
+    .defaults = "{\"vocab_size\": 262144, \"hidden_size\": 2304, \"intermediate_size\": 9216,"
+                "\"num_hidden_layers\": 30, \"num_attention_heads\": 8,"
+                "\"num_key_value_heads\": 4, \"head_dim\": 256,"
+                "\"hidden_activation\": \"gelu_pytorch_tanh\","
+                "\"max_position_embeddings\": 262144, \"rms_norm_eps\": 1e-06,"
+                "\"tie_word_embeddings\": true, \"attention_bias\": false,"
+                "\"sliding_window\": 1024, \"hidden_size_per_layer_input\": 0,"
+                "\"attention_k_eq_v\": false, \"num_kv_shared_layers\": 0,"
+                "\"use_double_wide_mlp\": false}",
+    .rope = LB_ROPE_GEMMA4,
+    .layers = &layers,
+    .rows = rows,
+    .n_rows = LB_LEN(rows),
+    .kv = kv,
+    .n_kv = LB_LEN(kv),
+    .constants = "{\"hidden_activation\": \"gelu_pytorch_tanh\"}",
+    .mlx = LB_MLX_GEMMA4,
+    .biases = biases,
+    .n_biases = LB_LEN(biases),
+    .window = {.period = 6},
+    .flags = LB_FLAGS_GEMMA4,
+    .outers = outers,
+    .n_outers = LB_LEN(outers),
+};
