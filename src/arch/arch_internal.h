@@ -75,6 +75,7 @@ struct lb_arch_outer {
     bool tied_by_tensors;  /* the language model's own config says whether the embeddings are tied;
                               the  outer one, that they are where no output matrix is stored */
     lb_arch_prefix mlx;    /* names in MLX */
+    const char *mlx_type;  /* the model_type by which mlx-lm finds its class; NULL: the config's */
     const char *mlx_keys;  /* as lb_arch.mlx, of keys beside the language model's config, which they
                               override; and of keys in it, where mlx-lm's outer class assumes
                               something else than the language model's own; NULL: none */

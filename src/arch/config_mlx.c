@@ -327,6 +327,9 @@ static lb_status complete(lb_json **whole, lb_arena *s, lb_err *err) {
     }
     LB_TRY(lb_arch_normalise(config, s, &n, err));
     LB_TRY(check_bases(a, config, &n, err));
+    if (o && o->mlx_type &&
+        !lb_json_set(s, config, "model_type", lb_json_new_str(s, lb_str_c(o->mlx_type))))
+        return no_memory(err);
     if (a->flags & LB_ARCH_LAYER_SIZES)
         LB_TRY(lb_arch_check_layers(&n, err));
     LB_TRY(table(a->mlx, s, &mlx, err));

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* family_lfm2.c: LFM 2: layers of attention and of short convolutions, by a list.
+/* family_lfm2.c: LFM 2: layers of attention and of short convolutions, by a list; alone or beside
+ * the vision tower of LFM 2 VL.
  *
  * Source: conversion/lfm2.py (LFM2Model) of llama-cpp-python 0.3.36 and its src/models/lfm2.cpp;
  * defaults: transformers 5.24, models/lfm2/configuration_lfm2.py; mlx-lm 0.32.2 models/lfm2.py. */
@@ -36,6 +37,24 @@ static const lb_arch_kv kv[] = {
     {.op = LB_KV_BACK, .key = "embedding_length", .hf = "block_dim"},
 };
 
+static const char *const outer_classes[] = {"Lfm2VlForConditionalGeneration", NULL};
+static const char *const outer_types[] = {"lfm2_vl", "lfm2-vl", NULL};
+static const lb_arch_extra extras[] = {
+    {LB_EXTRA_VISION, LB_N("vision_tower.")},
+    {LB_EXTRA_VISION, LB_N("multi_modal_projector.")},
+};
+static const lb_arch_outer outers[] = {{
+    .classes = outer_classes,
+    .model_types = outer_types,
+    .key = "text_config",
+    .text_type = "lfm2",
+    .defaults = "{\"image_token_id\": 396, \"tie_word_embeddings\": true}",
+    .mlx = {LB_N(""), LB_N("language_model.")},
+    .mlx_type = "lfm2-vl", /* the name of the module in mlx-lm */
+    .extras = extras,
+    .n_extras = LB_LEN(extras),
+}};
+
 const lb_arch lb_arch_lfm2 = {
     .family = "lfm2",
     .gguf = "lfm2",
@@ -64,4 +83,6 @@ const lb_arch lb_arch_lfm2 = {
            "\"block_ffn_dim_multiplier\": null, \"block_auto_adjust_ff_dim\": null,"
            "\"intermediate_size\": null, \"rope_theta\": 1000000, \"layer_types\": null}",
     .flags = LB_ARCH_LAYER_TYPES,
+    .outers = outers,
+    .n_outers = LB_LEN(outers),
 };

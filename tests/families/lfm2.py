@@ -1,6 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 from kit import BOS, EOS, VOCAB, Case, old_rope
-from transformers import Lfm2Config, Lfm2ForCausalLM
+from transformers import Lfm2Config, Lfm2ForCausalLM, Lfm2VlConfig, Lfm2VlForConditionalGeneration
+
+
+def alone(state):
+    """The language model beside a vision tower, as its own class has it."""
+    return {k.replace("language_model.", ""): v for k, v in state.items()
+            if not k.removeprefix("model.").startswith(("vision_tower.", "multi_modal_projector."))}
 
 
 def cases(r):
@@ -17,3 +23,15 @@ def cases(r):
                edit=lambda c: [c.pop("layer_types"), c.update(tie_embedding=c.pop("tie_word_embeddings"),
                                                               block_ff_dim=c.pop("intermediate_size"))],
                mlx=own, mlx_adds=adds)
+    vision = dict(hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2, num_patches=4,
+                  patch_size=4, vision_use_head=False)
+
+    def published(c):
+        c["text_config"]["architectures"] = ["Lfm2ForCausalLM"]
+        c["text_config"]["block_dim"] = s["hidden_size"]
+        c.pop("tie_word_embeddings")
+        c["text_config"].pop("tie_word_embeddings")
+    yield Case("LFM2.5-VL-1.6B", Lfm2VlConfig(
+        text_config=dict(s, num_hidden_layers=2, layer_types=["conv", "full_attention"], block_multiple_of=32),
+        vision_config=vision, projector_hidden_size=32), Lfm2VlForConditionalGeneration, edit=published, back=alone,
+               mlx_back=alone, mlx="mlx-lm calls it lfm2-vl")
