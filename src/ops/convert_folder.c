@@ -71,14 +71,13 @@ static lb_status config_of_folder(lb_conv *c, bool plain_copy, lb_err *err) {
     lb_str config = c->src->config;
     if (config.len == 0)
         return LB_OK;
-    bool less = c->canon.left_extras & ~(1u << LB_EXTRA_MTP);
     if (c->canon.text_only || (c->model.format == LB_FORMAT_MLX && !plain_copy))
         LB_TRY(lb_arch_config_tied(config, &c->canon.hp, c->perm, &config, err));
     if (c->canon.text_only)
         LB_TRY(text_config(c, &config, err));
     if (c->model.format != LB_FORMAT_MLX) /* there mlx-lm leaves it as it is */
         LB_TRY(lb_conv_config_without(c, &config, err));
-    if (plain_copy && !less)
+    if (plain_copy && !c->canon.text_only) /* whatever else the user wants dropped */
         return lb_conv_push_text(c, (lb_sink_text){.name = LB_STR("config.json"), .bytes = config},
                                  err);
     lb_status st;

@@ -408,6 +408,36 @@ LB_TEST(kept_in_hf) {
     }
 }
 
+/* Codes that are copied are still what the config says they are, whatever is dropped from a model
+ * that does not have it; names in the config are not those of the language model's own class. */
+LB_TEST(codes_in_hf) {
+#define CODES \
+    "\"quantization_config\": {\"quant_method\": \"fp8\", \"weight_block_size\": [128, 128]}"
+    static const char alone[] = "{\"architectures\": [\"Gemma3ForCausalLM\"], \"hidden_size\": 32, "
+                                "\"intermediate_size\": 48, \"model_type\": \"gemma3_text\", "
+                                "\"num_hidden_layers\": 1, \"num_attention_heads\": 2, "
+                                "\"num_key_value_heads\": 1, \"head_dim\": 16, " CODES "}";
+    static const char outer[] = "{\"architectures\": [\"" OUTER_CLASS "\"], \"model_type\": "
+                                "\"gemma3\", \"text_config\": " TEXT ", " CODES "}";
+    static const char head[] = ";lm_head.weight F8_E4M3 4096 32;lm_head.weight_scale_inv F32 32 1";
+    const char *out = out_path("hf");
+    lb_source *s = NULL;
+    lb_json *c = NULL;
+    lb_str tensors = lb_arena_printf(&arena, "%s%s", LAYER(""), head);
+    CHECK_OK(convert(model(alone, tensors.ptr), out, (run_opts){LB_TO_HF, LB_KEEP_DROP, false}));
+    CHECK_OK(lb_open(&s, out, &err));
+    const lb_tensor *t = lb_source_tensor(s, LB_STR("lm_head.weight"));
+    CHECK(t && t->dtype == LB_F8_E4M3);
+    CHECK_OK(lb_json_parse(s->config, "config.json", &arena, &c, &err));
+    CHECK(lb_json_path(c, "quantization_config.weight_block_size"));
+    lb_source_close(&s);
+    tensors = lb_arena_printf(&arena, "%s%s", LAYER("language_model.") TOWER, head);
+    const char *in = model(outer, tensors.ptr);
+    CHECK_OK(convert(in, out, (run_opts){LB_TO_HF, LB_KEEP_KEEP, false}));
+    CHECK_U64(convert(in, out, (run_opts){LB_TO_HF, LB_KEEP_DROP, false}), LB_E_UNSUPPORTED);
+    CHECK(strstr(err.msg, "the names change"));
+}
+
 /* The names that transformers has in memory, and a model without its tower. */
 LB_TEST(other_names) {
     const char *out = out_path("g.gguf"), *mlx = out_path("mlx");
