@@ -85,6 +85,11 @@ static const lb_arch_kv kv[] = {
     {.op = LB_KV_LAST,
      .names = "moe_layer_end_index",
      .hf = "GGUF has no form for dense layers behind those with experts"},
+    {.op = LB_KV_MTP,
+     .key = "",
+     .names = "num_nextn_predict_layers",
+     .hf = "num_nextn_predict_layers",
+     .absent = "0"},
 };
 
 static const lb_arch_bias biases[] = {{"use_bias", LB_ROLE_ATTN_Q}};

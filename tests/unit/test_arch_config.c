@@ -979,4 +979,29 @@ LB_TEST(back_by_family) {
     CHECK(out.n_notices == 1 && strstr(out.notices[0], "InternLM2ForCausalLM"));
 }
 
+/* A config without its layers of multi-token prediction counts none, in each family that has them.
+ */
+LB_TEST(without_mtp) {
+    static const struct {
+        const char *type, *key;
+    } rows[] = {{"deepseek_v3", "num_nextn_predict_layers"},
+                {"glm4_moe", "num_nextn_predict_layers"},
+                {"ernie4_5_moe", "num_nextn_predict_layers"},
+                {"qwen3_next", "mtp_num_hidden_layers"}};
+    for (size_t i = 0; i < LB_LEN(rows); i++) {
+        lb_buf out = {0};
+        lb_json *c = NULL;
+        u64 n = 9;
+        const lb_arch *a = lb_arch_by_model_type(lb_str_c(rows[i].type));
+        lb_str text = lb_arena_printf(&arena, "{\"model_type\": \"%s\", \"%s\": 1}", rows[i].type,
+                                      rows[i].key);
+        CHECK_OK(lb_arch_config_without(a, LB_EXTRA_MTP, text, &out, &err));
+        CHECK_OK(lb_json_parse(lb_buf_str(&out), "config.json", &arena, &c, &err));
+        if (!lb_json_as_u64(lb_json_get(c, rows[i].key), &n) || n != 0)
+            lb_test_fail(__FILE__, __LINE__, "%s: %.*s", rows[i].type, LB_FMT(lb_buf_str(&out)));
+        lb_buf_deinit(&out);
+    }
+    lb_arena_deinit(&arena);
+}
+
 LB_TEST_MAIN("fast")
