@@ -80,6 +80,6 @@ const lb_arch lb_arch_deepseek_v3 = {
            "\"qk_nope_head_dim\": 128, \"norm_topk_prob\": true, \"n_group\": 1,"
            "\"topk_group\": 1, \"num_experts_per_tok\": 1, \"first_k_dense_replace\": 0,"
            "\"max_position_embeddings\": 2048, \"rms_norm_eps\": 1e-06, \"rope_theta\": 10000.0,"
-           "\"attention_bias\": false}",
+           "\"attention_bias\": false, \"tie_word_embeddings!\": false}",
     .flags = LB_ARCH_LATENT,
 };

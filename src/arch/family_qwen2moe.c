@@ -49,7 +49,7 @@ const lb_arch lb_arch_qwen2moe = {
            "\"num_attention_heads\": null, \"num_experts_per_tok\": null, \"num_experts\": null,"
            "\"moe_intermediate_size\": null, \"shared_expert_intermediate_size\": null,"
            "\"rms_norm_eps\": null, \"vocab_size\": null, \"num_key_value_heads\": null,"
-           "\"rope_theta\": 1000000, \"rope_scaling.type\": null, \"tie_word_embeddings\": false}",
+           "\"rope_theta\": 1000000, \"rope_scaling.type\": null, \"tie_word_embeddings!\": false}",
     .biases = biases,
     .n_biases = LB_LEN(biases),
     .flags = LB_ARCH_LAYER_TYPES,

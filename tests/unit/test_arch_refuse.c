@@ -121,11 +121,16 @@ static const struct {
     {LB_WORLD_GGUF, PHIMOE(", \"head_dim\": 16"), NULL},
     {LB_WORLD_GGUF, PHIMOE(", \"head_dim\": 32"), "head_dim"},
     {LB_WORLD_GGUF, PHIMOE(", \"rope_scaling\": null"), NULL}, /* Phi mini MoE */
+    {LB_WORLD_MLX, PHIMOE(""), NULL},
+    {LB_WORLD_MLX, PHIMOE(", \"tie_word_embeddings\": true"), "knows another value only"},
 #define LATENT(more)                                                                    \
     "{\"model_type\": \"deepseek_v2\", \"hidden_size\": 64, \"num_hidden_layers\": 4, " \
     "\"num_attention_heads\": 4, \"num_experts_per_tok\": 2, \"qk_rope_head_dim\": 8" more "}"
     {LB_WORLD_GGUF, LATENT(", \"moe_layer_freq\": 1"), NULL},
     {LB_WORLD_GGUF, LATENT(", \"moe_layer_freq\": 2"), "dense layers"},
+    {LB_WORLD_GGUF, LATENT(", \"tie_word_embeddings\": true"), NULL},
+    {LB_WORLD_MLX, LATENT(""), NULL},
+    {LB_WORLD_MLX, LATENT(", \"tie_word_embeddings\": true"), "knows another value only"},
 };
 
 /* What a reader takes otherwise than the config says it, where that is not refused. */
