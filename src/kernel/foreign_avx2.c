@@ -29,6 +29,40 @@ static void decode_i8(size_t n_elems, float *out, const void *in) {
     lb_k_decode_f32_i8_ref(n_elems - i, out + i, p + i);
 }
 
+/* Eight codes are `bits` bytes; read as eight bytes, and so only where there are as many. */
+static inline __m256i eight_codes(u64 bytes, __m256i low, __m256i high) {
+    const __m256i all = _mm256_set1_epi64x((long long)bytes);
+    const __m256 a = _mm256_castsi256_ps(_mm256_srlv_epi64(all, low)),
+                 b = _mm256_castsi256_ps(_mm256_srlv_epi64(all, high));
+    return _mm256_permute4x64_epi64(_mm256_castps_si256(_mm256_shuffle_ps(a, b, 0x88)), 0xd8);
+}
+
+static void decode_codes(size_t n_elems, size_t first, u32 bits, float *out, const void *in) {
+    const u8 *p = in;
+    const size_t head = LB_MIN((8 - first % 8) % 8, n_elems);
+    const long long b = bits;
+    const __m256i mask = _mm256_set1_epi32((1 << bits) - 1);
+    const __m256i low = _mm256_setr_epi64x(0, b, 2 * b, 3 * b),
+                  high = _mm256_setr_epi64x(4 * b, 5 * b, 6 * b, 7 * b);
+    const __m256i nibbles = _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
+    size_t i = head;
+    lb_k_decode_f32_codes_ref(head, first, bits, out, p);
+    for (; i + 8 <= n_elems; i += 8) {
+        const u8 *q = p + (first + i) / 8 * bits;
+        __m256i code;
+        if (bits == 4)
+            code = _mm256_srlv_epi32(_mm256_set1_epi32((int)lb_load_u32(q)), nibbles);
+        else if (bits == 8)
+            code = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)q));
+        else if ((n_elems - i) * bits >= 64)
+            code = eight_codes(lb_load_u64(q), low, high);
+        else
+            break;
+        _mm256_storeu_ps(out + i, _mm256_cvtepi32_ps(_mm256_and_si256(code, mask)));
+    }
+    lb_k_decode_f32_codes_ref(n_elems - i, first + i, bits, out + i, p);
+}
+
 /* The sixteen products are made once; a code's upper bit chooses between two halves of a table. */
 static void decode_lut4(size_t n_elems, size_t first, bool upper, float *out, const void *in,
                         const float value[16], float scale) {
@@ -90,6 +124,7 @@ static void decode_awq(size_t n_elems, float *out, const void *in, const float *
 
 void lb_kinit_foreign_avx2(lb_kernels *k) {
     k->decode_f32_i8 = decode_i8;
+    k->decode_f32_codes = decode_codes;
     k->decode_f32_lut4 = decode_lut4;
     k->decode_f32_words = decode_words;
     k->decode_f32_awq = decode_awq;
