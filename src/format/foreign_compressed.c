@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* foreign_compressed.c: compressed-tensors: float-, int-, pack-, nvfp4-pack- and mxfp4-pack-
- * quantized, with several groups of layers. compressed-tensors 0.20.0: compressors/naive_quantized,
- * pack_quantized, nvfp4 and mxfp4 decompress, quantization/lifecycle/forward_helpers.py
- * _dequantize: (code - zero) * scale, each in the type of the scale. Of four-bit floats the codes
- * become bf16 first, and so do the values, whatever the model was.
+/* foreign_compressed.c: compressed-tensors: float-, int-, pack-, mxfp8-, nvfp4-pack- and
+ * mxfp4-pack- quantized, with several groups of layers. compressed-tensors 0.20.0:
+ * compressors/naive_quantized, pack_quantized, nvfp4 and mxfp4 decompress,
+ * quantization/lifecycle/forward_helpers.py _dequantize: (code - zero) * scale, each in the type of
+ * the scale. Of four-bit floats the codes become bf16 first, and so do the values, whatever the
+ * model was.
  *
  * Which group a layer belongs to is told by module types and patterns of names in the config. Here
  * the tensors decide: a group counts whose width, type, zeros and blocks are those of the layer,
@@ -109,8 +110,9 @@ static lb_status parse_group(ct *c, const lb_json *group) {
 
 static bool is_format(lb_str s) {
     static const char *const formats[] = {
-        "float-quantized", "int-quantized", "naive-quantized",      "pack-quantized",
-        "mixed-precision", "dense",         "nvfp4-pack-quantized", "mxfp4-pack-quantized"};
+        "float-quantized",      "int-quantized",        "naive-quantized",
+        "pack-quantized",       "mixed-precision",      "dense",
+        "nvfp4-pack-quantized", "mxfp4-pack-quantized", "mxfp8-quantized"};
     for (size_t i = 0; i < LB_LEN(formats); i++)
         if (lb_str_eq_c(s, formats[i]))
             return true;
@@ -201,7 +203,8 @@ static bool same(const lb_enc *a, const lb_enc *b) {
 
 static lb_status add(ct *c, const found *x) {
     const scheme *best = NULL;
-    if (!x->fp4 && !lb_fgn_is_float(x->scale->dtype))
+    bool mxfp8 = x->scale->dtype == LB_U8 && lb_fgn_is_f8(x->codes->dtype);
+    if (!x->fp4 && !mxfp8 && !lb_fgn_is_float(x->scale->dtype))
         return lb_fgn_misfit(c->f, x->scale, x->codes, "scales must be floats");
     for (u32 i = 0; i < c->n; i++) {
         const scheme *s = &c->schemes[i];
@@ -219,7 +222,7 @@ static lb_status add(ct *c, const found *x) {
                : x->packed      ? LB_ENC_PACKED
                : best->is_float ? LB_ENC_FP8
                                 : LB_ENC_INT8;
-    enc.rounded = x->fp4 ? LB_BF16 : x->scale->dtype;
+    enc.rounded = x->fp4 || mxfp8 ? LB_BF16 : x->scale->dtype;
     lb_shape shape = {2, {x->rows, x->cols}};
     return lb_fgn_add(
         c->f, x->path, shape, enc,

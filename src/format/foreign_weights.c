@@ -213,7 +213,7 @@ static const struct {
     {"fp8", lb_fgn_fp8},          {"compressed-tensors", lb_fgn_compressed},
     {"gptq", lb_fgn_gptq},        {"awq", lb_fgn_awq},
     {"bitsandbytes", lb_fgn_bnb}, {"modelopt", lb_fgn_modelopt},
-    {"mxfp4", lb_fgn_mxfp4},
+    {"mxfp4", lb_fgn_mxfp4},      {"fbgemm_fp8", lb_fgn_fp8}, /* a scale for each row */
 };
 
 bool lb_foreign_is_known(lb_str method) {

@@ -222,8 +222,11 @@ static void scale_row(const lb_codec *c, const lb_kernels *k, const lb_codec_row
                       u32 p, float *scratch) {
     const lb_codec_part *part = &c->part[p];
     u64 end = at->col + at->n, cols = part->cols ? part->cols : end;
-    lb_codec_decode_floats(k, part->dtype, units_of(part->cols, at->col, at->n), scratch,
-                           at->part[p]);
+    u64 n = units_of(part->cols, at->col, at->n);
+    if (part->dtype == LB_U8 && c->enc.rounded == LB_BF16) /* compressed-tensors: 2^128 is Inf */
+        k->decode_f32_mlx_e8m0(n, scratch, at->part[p]);
+    else
+        lb_codec_decode_floats(k, part->dtype, n, scratch, at->part[p]);
     for (u64 i = at->col, b = 0; i < end; b++) {
         u64 to = LB_MIN((i / cols + 1) * cols, end);
         k->map_mulc_f32(to - i, out + (i - at->col), out + (i - at->col), scratch[b]);

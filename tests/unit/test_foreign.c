@@ -94,6 +94,7 @@ LB_TEST(compressed_tensors) {
     check_folder("ct_int", 5);
     check_folder("ct_packed", 21);
     check_folder("ct_fp4", 4);
+    check_folder("ct_mxfp8", 1);
 }
 
 LB_TEST(gptq) {
@@ -202,6 +203,7 @@ LB_TEST(fp8_stack) {
     "{\"quantization_config\":{\"quant_method\":\"compressed-tensors\",\"format\":\"" format \
     "\",\"config_groups\":{\"g\":{\"weights\":{" weights "}}}}}"
 #define NVFP4 "\"num_bits\":4,\"type\":\"float\",\"group_size\":16,\"strategy\":\"tensor_group\""
+#define FLOAT8 "\"num_bits\":8,\"type\":\"float\",\"group_size\":32,\"strategy\":\"group\""
 #define INT4 "\"num_bits\":4,\"type\":\"int\",\"group_size\":32,\"strategy\":\"group\""
 
 static void refused(const char *config, const char *tensors, const char *want) {
@@ -226,7 +228,10 @@ LB_TEST(refusals) {
             "for each block");
     refused(FP8(""), "l.weight I8 4 4;l.weight_scale_inv F32 4", "'l.weight' (i8)");
     refused(FP8(""), "l.weight BF16 4 4;l.weight_scale_inv F32 4", "'l.weight_scale_inv'");
-    refused(CT("mxfp8-quantized", INT4), "l.weight BF16 4 4", "mxfp8-quantized");
+    refused(CT("mxfp6-pack-quantized", INT4), "l.weight BF16 4 4", "mxfp6-pack-quantized");
+    refused(CT("mxfp8-quantized", FLOAT8), "l.weight F8_E4M3 4 64;l.weight_scale U8 4 3",
+            "none of the");
+    refused(CT("int-quantized", INT4), "l.weight I8 4 64;l.weight_scale U8 4 2", "must be floats");
     refused(CT("nvfp4-pack-quantized", INT4), "l.weight_packed U8 4 16;l.weight_scale F8_E4M3 4 2",
             "none of the");
     refused(CT("nvfp4-pack-quantized", NVFP4), "l.weight_packed U8 4 16;l.weight_scale F8_E4M3 4 2",
@@ -382,6 +387,9 @@ LB_TEST(beside_codes) {
     opens("{\"text_config\":" GPTQ4("") "}", GPTQ4_LAYER, 1);
     refused("{\"text_config\":" GPTQ4("") ",\"vision_config\":" GPTQ4("") "}", GPTQ4_LAYER,
             "'gptq' (config.json)");
+    opens(CT("mxfp8-quantized", FLOAT8), "l.weight F8_E4M3 4 64;l.weight_scale U8 4 2", 1);
+    opens(Q("fbgemm_fp8", "\"activation_scale_ub\":1200.0"),
+          "l.weight F8_E4M3 4 64;l.weight_scale F32 4 1", 1);
     /* experts in one tensor */
     opens(FP8(",\"weight_block_size\":[4,8]"),
           "e.down_proj F8_E4M3 3 6 20;e.down_proj_scale_inv F32 3 2 3;"

@@ -135,6 +135,7 @@ def ct():
             rows.append((f"c{bits}{'s' if sym else 'a'}", dtype, (34, 43), a | {"strategy": "channel"}))
     folder("ct_packed", "pack-quantized", Packed, rows)
     ct_fp4()
+    ct_mxfp8()
 
 
 def ct_fp4():
@@ -176,6 +177,23 @@ def ct_fp4():
     for g, fmt in (("nv", "nvfp4-pack"), ("mx", "mxfp4-pack"), ("f8", "float")):
         config["config_groups"][g]["format"] = fmt + "-quantized"
     write("ct_fp4", config, tensors, expect)
+
+
+def ct_mxfp8():
+    """MXFP8, scales of any exponent."""
+    from compressed_tensors.compressors.mxfp8.base import MXFP8QuantizationCompressor as MX
+    from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
+
+    a = QuantizationArgs(num_bits=8, type="float", symmetric=True, strategy="group", group_size=32,
+                         scale_dtype=torch.uint8)
+    g = torch.Generator().manual_seed(8)
+    scale = torch.randint(110, 134, (9, 3), generator=g).to(torch.uint8)
+    scale[0] = torch.tensor([0, 254, 255], dtype=torch.uint8)
+    packed = {"weight": to_f8(weight(9, 96, 8) * 300), "weight_scale": scale}
+    back = MX.decompress(dict(packed), QuantizationScheme(targets=["Linear"], weights=a))
+    config = {"quant_method": "compressed-tensors", "format": "mxfp8-quantized", "config_groups": {
+        "group_0": {"targets": ["Linear"], "weights": json.loads(a.model_dump_json())}}}
+    write("ct_mxfp8", config, {"mx." + k: v for k, v in packed.items()}, {"mx.weight": back["weight"]})
 
 
 def grid(w, group, bits, sym, g_idx):
@@ -341,4 +359,4 @@ def modelopt():
 
 for what in sys.argv[1:]:
     torch.manual_seed(7)
-    {"fp8": fp8, "ct": ct, "ct_fp4": ct_fp4, "gptq": gptq, "awq": awq, "bnb": bnb, "modelopt": modelopt}[what]()
+    {"fp8": fp8, "ct": ct, "ct_fp4": ct_fp4, "ct_mxfp8": ct_mxfp8, "gptq": gptq, "awq": awq, "bnb": bnb, "modelopt": modelopt}[what]()
