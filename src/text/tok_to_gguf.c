@@ -21,9 +21,11 @@ enum {
     ROW_CODE_GEMMA = 8,    /* token 107 ends a turn, whatever the files say */
     ROW_LLAMA_SIZES = 4,   /* vocabularies of 32016 (CodeLlama) and 49152 (Granite, SmolLM) */
     ROW_PREFIX_LAST = 128, /* SPM: as CONFIG_PREFIX, behind the other keys */
-    ROW_ENDS = 64,      /* eod_token_id ends a text, the first of a list of eos_token_id a turn */
-    ROW_MERGES = 256,   /* HF: a model of GGUF by the architecture's name, with merges */
-    ROW_PAD_UNK = 32,   /* SPM: tokens 0 and 1 are the padding and the unknown one */
+    ROW_ENDS = 64,    /* eod_token_id ends a text, the first of a list of eos_token_id a turn */
+    ROW_MERGES = 256, /* HF: a model of GGUF by the architecture's name, with merges */
+    ROW_RANKS = 512,  /* HF: scores by the ranks of merges; the reference gives all one score, which
+                         llama.cpp cuts otherwise, but it has no such way for these */
+    ROW_PAD_UNK = 32, /* SPM: tokens 0 and 1 are the padding and the unknown one */
     ROW_AS_WRITTEN = 16 /* SPM: added tokens keep blanks and are special only where the files
                            say so; tokenizer.json's count too */
 };
@@ -46,12 +48,14 @@ static const struct row {
     {"gemma3", {WAY_SPM, WAY_BPE}, ROW_NO_PREFIX},
     {"gemma-embedding", {WAY_SPM, WAY_BPE}, ROW_NO_PREFIX},
     {"gemma4", {WAY_HF}, ROW_MERGES},
-    {"phi3", {WAY_SPM, WAY_BPE}, ROW_AS_WRITTEN},
-    {"ernie4_5", {WAY_SPM, WAY_HF, WAY_BPE}, ROW_PREFIX_LAST}, /* the reference: SPM alone */
-    {"ernie4_5-moe", {WAY_SPM, WAY_HF, WAY_BPE}, ROW_PREFIX_LAST},
+    {"phi3", {WAY_SPM, WAY_HF, WAY_BPE}, ROW_AS_WRITTEN | ROW_RANKS},
+    {"ernie4_5",
+     {WAY_SPM, WAY_HF, WAY_BPE},
+     ROW_PREFIX_LAST | ROW_RANKS}, /* the reference: SPM alone */
+    {"ernie4_5-moe", {WAY_SPM, WAY_HF, WAY_BPE}, ROW_PREFIX_LAST | ROW_RANKS},
     {"hunyuan-dense", {WAY_BPE}, ROW_ENDS},
-    {"phimoe", {WAY_SPM, WAY_BPE}, ROW_AS_WRITTEN},
-    {"internlm2", {WAY_INTERNLM2, WAY_HF, WAY_BPE}, 0}, /* the reference: the first alone */
+    {"phimoe", {WAY_SPM, WAY_HF, WAY_BPE}, ROW_AS_WRITTEN | ROW_RANKS},
+    {"internlm2", {WAY_INTERNLM2, WAY_HF, WAY_BPE}, ROW_RANKS}, /* the reference: the first alone */
     {"nemotron", {WAY_SPM, WAY_BPE}, ROW_PAD_UNK},
 };
 static const struct row default_row = {"", {WAY_BPE}, 0};
@@ -250,6 +254,32 @@ static lb_status hf_tokens(lb_tok_job *j, const lb_map *specials, lb_err *err) {
     return LB_OK;
 }
 
+/* The score of a token is the rank of the first merge that gives it, so that SentencePiece's way
+ * (the best pair first) takes the merges in their order; those that no merge gives come last. Added
+ * tokens of the vocabulary are marked, too. */
+static lb_status score_ranks(lb_tok_job *j, lb_err *err) {
+    const lb_hf_tok *t = &j->f->tok;
+    lb_buf both = {0};
+    lb_status st = LB_OK;
+    u64 id;
+    for (u64 i = 0; i < t->n_added; i++)
+        if (t->added[i].id < t->n_vocab && j->types[t->added[i].id] == LB_SPM_NORMAL)
+            j->types[t->added[i].id] = t->added[i].special ? LB_SPM_CONTROL : LB_SPM_USER_DEFINED;
+    for (u64 i = 0; i < t->n_vocab; i++)
+        j->scores[i] = j->types[i] == LB_SPM_NORMAL ? -(float)(t->n_merges + 1) : 0;
+    for (u64 i = t->n_merges; i-- > 0 && st == LB_OK;) {
+        lb_buf_reset(&both);
+        lb_buf_put_str(&both, lb_hf_tok_part(t, i, 0));
+        lb_buf_put_str(&both, lb_hf_tok_part(t, i, 1));
+        st = lb_buf_status(&both, err);
+        if (st == LB_OK && lb_texts_index_find(&t->id_of, &t->token, lb_buf_str(&both), &id) &&
+            j->types[id] == LB_SPM_NORMAL)
+            j->scores[id] = -(float)(i + 1);
+    }
+    lb_buf_deinit(&both);
+    return st;
+}
+
 /* Whether the reference takes this way: BPE with byte fallback and a sequence of decoders. */
 static bool is_llama_hf(const lb_hf_tok *t) {
     bool byte_fallback = false;
@@ -298,6 +328,8 @@ static lb_status way_hf(lb_tok_job *j, u32 flags, lb_err *err) {
     LB_TRY(lb_tok_folder_add_configured(j->f, err));
     LB_TRY_DONE(st, find_specials(j, &specials, err));
     LB_TRY_DONE(st, hf_tokens(j, &specials, err));
+    if (flags & ROW_RANKS)
+        LB_TRY_DONE(st, score_ranks(j, err));
     if (flags & ROW_MERGES) {
         j->info.pre = j->opts->pre.len ? "given" : "fixed";
         if (!lb_tok_folder_has(j->f, "tokenizer.model"))

@@ -301,6 +301,44 @@ LB_TEST(rebuilt_files_mean_the_same) {
     }
 }
 
+/* Families whose tokenizer.model may be missing (as mlx-lm saves them): scores by the ranks of the
+ * merges, so that llama.cpp cuts as they do, and files with the same ids come back without what
+ * lbrx keeps. */
+LB_TEST(ranks_of_merges_become_scores) {
+    static const char *const archs[] = {"phi3", "phimoe", "ernie4_5", "internlm2"};
+    for (u32 i = 0; i < LB_LEN(archs); i++) {
+        struct family f = {.name = "hf_llama", .arch = archs[i], .n_vocab = 604};
+        lb_err err = {0};
+        lb_arena a = {0};
+        lb_gguf_meta meta;
+        lb_source *src = NULL;
+        lb_tok_file *files;
+        lb_json *pairs;
+        lb_str left;
+        u64 n, ranked = 0;
+        double score;
+        bool equal;
+        lb_meta_init(&meta, &a);
+        CHECK_OK(convert(&f, folder_of(&f, &a), &meta, &src, NULL, &err));
+        CHECK(lb_kv_as_str(lb_meta_find(&meta, "tokenizer.ggml.model"), &left));
+        CHECK_STR(left, "llama");
+        const lb_gguf_kv *scores = lb_meta_find(&meta, "tokenizer.ggml.scores");
+        for (u64 k = 0; k < scores->n; k++)
+            ranked += lb_kv_elem_f64(scores, k, &score) && score < 0 && score > -1000;
+        CHECK(ranked > 100);
+        CHECK_OK(lb_tok_files_from_meta(&meta, &a, &files, &n, &err));
+        CHECK(find_file(files, n, LB_STR("tokenizer.model")));
+        const lb_tok_file *json = find_file(files, n, LB_STR("tokenizer.json"));
+        CHECK(json);
+        CHECK_OK(golden_json(f.name, ".ids.json", &a, &pairs, &err));
+        CHECK_OK(check_ids(bytes_of(json, &a, &err), pairs, false, &equal, &err));
+        CHECK(equal);
+        lb_meta_deinit(&meta);
+        lb_source_close(&src);
+        lb_arena_deinit(&a);
+    }
+}
+
 /* A tokenizer.json that is cut anywhere is an error, never a crash and never taken. */
 LB_TEST(every_prefix_of_a_file_is_refused) {
     lb_err err = {0};
