@@ -65,9 +65,31 @@ lb_str lb_choice(const char *choices, u32 i) {
     return LB_STR_NONE;
 }
 
+/* What the same is called in other tools: llama.cpp's, mlx-lm's, transformers'. */
+static const char *own_word(const char *word) {
+    static const char *const words[][2] = {
+        {"outtype", "dtype"},    {"torch-dtype", "dtype"},
+        {"precision", "dtype"},  {"outfile", "output"},
+        {"mlx-path", "output"},  {"save-path", "output"},
+        {"out-dir", "output"},   {"format", "to"},
+        {"target", "to"},        {"split-max-size", "max-shard-size"},
+        {"nthreads", "threads"}, {"float16", "f16"},
+        {"half", "f16"},         {"fp16", "f16"},
+        {"float32", "f32"},      {"float", "f32"},
+        {"fp32", "f32"},         {"bfloat16", "bf16"},
+        {"safetensors", "hf"},   {"huggingface", "hf"},
+        {"transformers", "hf"},  {"pt", "hf"},
+    };
+    for (size_t i = 0; i < LB_LEN(words); i++)
+        if (strcmp(word, words[i][0]) == 0)
+            return words[i][1];
+    return word;
+}
+
 static void nearest_option(const lb_command *c, const char *word, char *out, size_t cap) {
     u32 best = UINT32_MAX;
     out[0] = 0;
+    word = own_word(word);
     for (u32 g = 0; g < LB_OPT_GROUPS_MAX; g++)
         for (u32 i = 0; i < c->group[g].n; i++) {
             const lb_opt *o = &c->group[g].opts[i];
@@ -124,14 +146,34 @@ static lb_status put_list(const parser *p, const lb_opt *o, lb_opt_list *list, c
     return LB_OK;
 }
 
+/* Capitals do not count. */
+static void nearest_choice(const char *choices, const char *text, char *out, size_t cap) {
+    char low[WORD_MAX + 1], choice[WORD_MAX + 1];
+    u32 best = UINT32_MAX, d;
+    size_t n = LB_MIN(strlen(text), (size_t)WORD_MAX);
+    for (size_t i = 0; i < n; i++)
+        low[i] = (char)(text[i] >= 'A' && text[i] <= 'Z' ? text[i] - 'A' + 'a' : text[i]);
+    low[n] = 0;
+    out[0] = 0;
+    for (u32 i = 0; lb_choice(choices, i).len; i++) {
+        (void)snprintf(choice, sizeof choice, "%.*s", LB_FMT(lb_choice(choices, i)));
+        if (lb_is_near(own_word(low), choice, &d) && d < best) {
+            best = d;
+            (void)snprintf(out, cap, "; did you mean %s?", choice);
+        }
+    }
+}
+
 static lb_status put_enum(const parser *p, const lb_opt *o, u32 *out, const char *text) {
     for (u32 i = 0; lb_choice(o->arg, i).len; i++)
         if (lb_str_eq_c(lb_choice(o->arg, i), text)) {
             *out = i;
             return LB_OK;
         }
-    return lb_fail(p->err, LB_E_USAGE, "%s: --%s: '%s' is not one of %s", p->c->name, o->name, text,
-                   o->arg);
+    char hint[96];
+    nearest_choice(o->arg, text, hint, sizeof hint);
+    return lb_fail(p->err, LB_E_USAGE, "%s: --%s: '%s' is not one of %s%s", p->c->name, o->name,
+                   text, o->arg, hint);
 }
 
 static lb_status put_int(const parser *p, const lb_opt *o, u64 *out, const char *text) {
@@ -259,6 +301,18 @@ static lb_status check_required(const parser *p, u32 n_args) {
     return LB_OK;
 }
 
+/* cp and mv have taught everybody to name the target last. */
+static lb_status unexpected(const parser *p, const char *word) {
+    u32 group, index;
+    const lb_opt *o = find_option(p->c, LB_STR("output"), 0, &group, &index);
+    if (o && !p->given[index])
+        return lb_fail(p->err, LB_E_USAGE,
+                       "%s: unexpected argument '%s': an output is named with -o: -o %s",
+                       p->c->name, word, word);
+    return lb_fail(p->err, LB_E_USAGE, "%s: unexpected argument '%s': see 'lbrx %s --help'",
+                   p->c->name, word, p->c->name);
+}
+
 static bool asks_for_help(char **argv, int argc) {
     for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++)
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
@@ -286,9 +340,7 @@ lb_status lb_opt_parse(const lb_command *c, char **argv, int argc, lb_arena *are
         const char *word = argv[i];
         if (only_args || word[0] != '-' || word[1] == 0) {
             if (out->n_args == c->n_args_max)
-                return lb_fail(err, LB_E_USAGE,
-                               "%s: unexpected argument '%s': see 'lbrx %s --help'", c->name, word,
-                               c->name);
+                return unexpected(&p, word);
             out->args[out->n_args++] = word;
         } else if (strcmp(word, "--") == 0) {
             only_args = true;

@@ -185,7 +185,8 @@ static lb_status offsets(parse *p, lb_tensor *t) {
     if (v[1] < v[0] || v[1] > p->data_bytes)
         return lb_fail_at(
             p->err, LB_E_FORMAT, here(p),
-            "tensor '%.*s': data_offsets [%llu, %llu] lie outside the %llu bytes of data",
+            "tensor '%.*s': data_offsets [%llu, %llu] lie outside the %llu bytes of data: is the "
+            "file complete?",
             LB_FMT(t->name), (unsigned long long)v[0], (unsigned long long)v[1],
             (unsigned long long)p->data_bytes);
     t->off_bytes = v[0];
@@ -402,6 +403,8 @@ static const char *other_kind(const u8 first[LEN_BYTES]) {
         return "a zip archive (PyTorch or npz), not safetensors";
     if (memcmp(first, "GGUF", 4) == 0)
         return "a GGUF file, not safetensors";
+    if (first[0] == '<')
+        return "a web page or XML, not the file itself: fetch it again";
     return NULL;
 }
 

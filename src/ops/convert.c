@@ -204,6 +204,10 @@ static lb_status choose_way(lb_conv *c, lb_err *err) {
                        lb_format_name(to));
     if (lb_conv_is_adapter(c))
         return lb_conv_adapter(c, err);
+    if (c->o->base)
+        return lb_fail(err, LB_E_USAGE,
+                       "--base is the base model of an adapter that changes its form: '%.*s' is %s",
+                       LB_FMT(c->src->label), lb_conv_holds_adapter(c) ? "copied" : "none");
     if (to != LB_FORMAT_GGUF)
         return lb_conv_to_folder(c, err);
     return from == LB_FORMAT_GGUF ? lb_conv_gguf_to_gguf(c, err) : lb_conv_to_gguf(c, err);

@@ -107,6 +107,10 @@ static form form_to(lb_format f) {
                                 : FORM_NONE;
 }
 
+bool lb_conv_holds_adapter(const lb_conv *c) {
+    return form_of(c->src) != FORM_NONE;
+}
+
 bool lb_conv_is_adapter(const lb_conv *c) {
     form from = form_of(c->src);
     if (from == FORM_NONE) /* of another kind: it has one form only */

@@ -12,6 +12,14 @@
 
 #define HEAD_BYTES 16
 
+/* OWNER/NAME, as other tools take a model of the hub. */
+static bool is_hub_name(const char *arg) {
+    lb_str s = lb_str_c(arg);
+    size_t slash;
+    return lb_str_find(s, LB_STR("/"), &slash) && lb_hub_is_plain(lb_str_sub(s, 0, slash)) &&
+           lb_hub_is_plain(lb_str_sub(s, slash + 1, s.len));
+}
+
 /* A path that exists is taken as it stands, so this only words the refusal of one that doesn't. */
 static lb_status absent(const char *arg, lb_err *err) {
     const char *plus = strrchr(arg, '+');
@@ -27,6 +35,10 @@ static lb_status absent(const char *arg, lb_err *err) {
                            "%s: MODEL+ADAPTER is not in this version: give a model without adapter",
                            arg);
     }
+    if (is_hub_name(arg))
+        return lb_fail(err, LB_E_NOT_FOUND,
+                       "%s: no such file or folder: a model of the hub is called hf://%s", arg,
+                       arg);
     return lb_fail(err, LB_E_NOT_FOUND, "%s: no such file or folder", arg);
 }
 
@@ -58,6 +70,13 @@ static lb_status refuse_file(const char *path, const u8 *head, size_t n, u64 siz
             "%s: the header of a safetensors file says %llu bytes and the file has %llu: "
             "is it complete?",
             path, (unsigned long long)lb_load_u64(head), (unsigned long long)size_bytes);
+    if (n >= 8 && memcmp(head, "version ", 8) == 0)
+        return lb_fail(
+            err, LB_E_FORMAT,
+            "%s: this is a Git LFS pointer, not the file itself: fetch it (git lfs pull)", path);
+    if (n && head[0] == '<')
+        return lb_fail(err, LB_E_FORMAT,
+                       "%s: this is a web page or XML, not the file itself: fetch it again", path);
     return lb_fail(err, LB_E_FORMAT,
                    "%s: neither GGUF, safetensors nor PyTorch, nor a folder of a model", path);
 }

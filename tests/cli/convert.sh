@@ -238,6 +238,9 @@ same "codes are copied" "$W/fp8/config.json" "$W/fp8-copy/config.json"
 ok "codes become values" "$LBRX" convert "$W/fp8" -o "$W/fp8-values" --dtype bf16 --lossless
 [ -s "$W/err" ] && fail "codes become values" "something is said" || pass
 
+exits 2 "--base of no adapter" "$LBRX" convert "$W/fp8" -o "$W/none" --base "$W/fp8"
+complains "--base of no adapter" "'fp8' is none"
+
 # ---- codes of MLX ----
 mkdir "$W/codes"
 safetensors "$W/codes/model.safetensors" '{"x.weight":{"dtype":"U32","shape":[2,4],"data_offsets":[0,32]},"x.scales":{"dtype":"F16","shape":[2,1],"data_offsets":[32,36]},"x.biases":{"dtype":"F16","shape":[2,1],"data_offsets":[36,40]}}' \

@@ -44,6 +44,25 @@ for word in quantize merge moe lora generate chat serve report imatrix tokenize 
     exits 2 "$word is not there yet" "$LBRX" $word
     exits 2 "help $word" "$LBRX" help $word
 done
+exits 2 "the target named last" "$LBRX" convert x y.gguf
+complains "the target named last" "an output is named with -o: -o y.gguf"
+exits 2 "another tool's word" "$LBRX" convert x -o y --dtype bfloat16
+complains "another tool's word" "did you mean bf16?"
+exits 2 "another tool's option" "$LBRX" convert x -o y --outtype f16
+complains "another tool's option" "did you mean --dtype?"
+exits 3 "a name on the hub" "$LBRX" inspect some/Model-1B
+complains "a name on the hub" "a model of the hub is called hf://some/Model-1B"
+printf 'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n' >"$W/pointer.gguf"
+exits 3 "a pointer" "$LBRX" inspect "$W/pointer.gguf"
+complains "a pointer" "a Git LFS pointer"
+printf '<!DOCTYPE html>\n<html></html>\n' >"$W/page.gguf"
+exits 3 "a web page" "$LBRX" inspect "$W/page.gguf"
+complains "a web page" "a web page"
+mkdir "$W/web"
+cp "$W/page.gguf" "$W/web/model.safetensors"
+exits 3 "a web page for weights" "$LBRX" inspect "$W/web"
+complains "a web page for weights" "a web page"
+rm -r "$W/web"
 exits 2 "--codes knows no other word" "$LBRX" convert x -o y --codes some
 exits 2 "--mtp knows no other word" "$LBRX" convert x -o y --mtp maybe
 exits 2 "--against is not there yet" "$LBRX" verify x --against y
