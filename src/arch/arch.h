@@ -48,6 +48,9 @@ const char *lb_arch_name(const lb_arch *a); /* GGUF's general.architecture: "lla
 const lb_arch_tensor *lb_arch_rows(const lb_arch *a, u32 *n);
 /* The i-th family, NULL beyond the last; its name for people: "llama", "mistral"... */
 const lb_arch *lb_arch_at(u32 i, const char **family);
+/* The k-th entry of "architectures" that is one of the family, those of classes that hold it beside
+ * other parts last; NULL beyond. */
+const char *lb_arch_class_at(const lb_arch *a, u32 k);
 
 /* From config.json. LB_E_UNSUPPORTED names the class or model_type and lists the families known. */
 lb_status lb_arch_from_config(const lb_json *config, const lb_arch **out, lb_hparams *hp,

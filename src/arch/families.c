@@ -140,6 +140,17 @@ const lb_arch *lb_arch_at(u32 i, const char **family) {
     return families[i];
 }
 
+const char *lb_arch_class_at(const lb_arch *a, u32 k) {
+    const char *const *list = a->classes;
+    for (u32 next = 0;; list = a->outers[next++].classes) {
+        for (; *list; list++)
+            if (k-- == 0)
+                return *list;
+        if (next == a->n_outers)
+            return NULL;
+    }
+}
+
 bool lb_arch_in_list(const char *const *list, lb_str name) {
     for (; *list; list++)
         if (lb_str_eq_c(name, *list))

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cmd_info.c: `lbrx info`: what this build is, what the machine offers, what is honoured. */
+#include "arch/arch.h"
 #include "base/cpu.h"
 #include "base/os.h"
 #include "base/sysinfo.h"
@@ -13,7 +14,7 @@
 #include <stdlib.h>
 
 typedef struct info_opts {
-    bool json, kernels;
+    bool json, kernels, models;
 } info_opts;
 
 static const lb_opt info_rows[] = {
@@ -25,6 +26,11 @@ static const lb_opt info_rows[] = {
      .kind = LB_OPT_FLAG,
      .help = "also list every kernel, how it is checked and which CPU family runs it",
      .off = offsetof(info_opts, kernels)},
+    {.name = "models",
+     .kind = LB_OPT_FLAG,
+     .help = "also list the families of models that go to and from GGUF, with the classes that "
+             "config.json names",
+     .off = offsetof(info_opts, models)},
 };
 
 static const lb_isa isas[] = {LB_ISA_AVX2, LB_ISA_AVX512, LB_ISA_AVX512VBMI, LB_ISA_NEON};
@@ -105,6 +111,35 @@ static lb_json *env_object(lb_cli *cli) {
     return object;
 }
 
+static lb_json *families_list(lb_cli *cli) {
+    lb_arena *a = &cli->arena;
+    lb_json *list = lb_json_new_array(a);
+    const lb_arch *arch;
+    const char *family, *name;
+    for (u32 i = 0; (arch = lb_arch_at(i, &family)) != NULL; i++) {
+        lb_json *one = lb_json_new_object(a), *classes = lb_json_new_array(a);
+        for (u32 k = 0; (name = lb_arch_class_at(arch, k)) != NULL; k++)
+            (void)lb_json_push(classes, lb_json_new_str(a, lb_str_c(name)));
+        set(cli, one, "family", lb_json_new_str(a, lb_str_c(family)));
+        set(cli, one, "gguf", lb_json_new_str(a, lb_str_c(lb_arch_name(arch))));
+        set(cli, one, "classes", classes);
+        (void)lb_json_push(list, one);
+    }
+    return list;
+}
+
+static void put_families(lb_buf *out) {
+    const lb_arch *arch;
+    const char *family, *name;
+    lb_buf_put_c(out, "models\n");
+    for (u32 i = 0; (arch = lb_arch_at(i, &family)) != NULL; i++) {
+        lb_buf_printf(out, "  %-20s %-18s", family, lb_arch_name(arch));
+        for (u32 k = 0; (name = lb_arch_class_at(arch, k)) != NULL; k++)
+            lb_buf_printf(out, " %s", name);
+        lb_buf_put_c(out, "\n");
+    }
+}
+
 static void info_json(lb_cli *cli, const info_opts *o) {
     lb_arena *a = &cli->arena;
     lb_json *root = lb_json_new_object(a), *cpu = lb_json_new_object(a);
@@ -139,6 +174,8 @@ static void info_json(lb_cli *cli, const info_opts *o) {
         }
         set(cli, root, "kernels", list);
     }
+    if (o->models)
+        set(cli, root, "models", families_list(cli));
     lb_json_write(&cli->out, root, (lb_json_style){0});
     lb_buf_put_c(&cli->out, "\n");
 }
@@ -184,6 +221,8 @@ static void info_text(lb_cli *cli, const info_opts *o) {
                                         : value,
                       e->text);
     }
+    if (o->models)
+        put_families(out);
     if (o->kernels) {
         kernel_row *rows;
         u32 n = list_kernels(cli, &rows);
@@ -212,7 +251,7 @@ const lb_command lb_cmd_info = {
         "Shows the version, the CPU features in use, devices, limits and environment variables.",
     .args = "",
     .examples = {{"for a bug report", "lbrx info"},
-                 {"which kernels run here", "lbrx info --kernels"},
+                 {"which models are known", "lbrx info --models"},
                  {"for a script", "lbrx info --json"}},
     .group = {{.title = "Options", .opts = info_rows, .n = LB_LEN(info_rows)}},
     .size_bytes = sizeof(info_opts),

@@ -90,6 +90,12 @@ assert all(k["isa"] in ("ref", "avx2", "avx512", "avx512vbmi", "neon") for k in 
 else
     skip "info is JSON" "no python3"
 fi
+ok "info --models" "$LBRX" info --models
+says "info --models" "Qwen3MoeForCausalLM"
+n_families=$(grep -c '^LB_FAMILY(' "$root/src/arch/families.def")
+if [ "$(sed -n '/^models/,$p' "$W/out" | tail -n +2 | grep -c '^  [a-z]')" = "$n_families" ]; then pass; else fail "info --models" "not $n_families"; fi
+ok "info --models --json" "$LBRX" info --models --json
+says "info --models --json" '"classes": ["Gemma3ForCausalLM"'
 ok "LBRX_CPU=ref" env LBRX_CPU=ref "$LBRX" info --kernels
 if sed -n '/^kernels/,$p' "$W/out" | tail -n +2 | grep -qv ' ref$'; then
     fail "LBRX_CPU=ref" "a kernel is not the reference"

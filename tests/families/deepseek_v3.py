@@ -35,7 +35,8 @@ def cases(r):
     s = dict(SMALL, qk_nope_head_dim=r.choice([16, 24]), v_head_dim=r.choice([16, 24]), n_shared_experts=1)
     yield Case("DeepSeek-V3", DeepseekV3Config(**s, q_lora_rank=r.choice([24, 48]), n_routed_experts=4, n_group=2,
                topk_group=1, routed_scaling_factor=2.5, max_position_embeddings=20480), DeepseekV3ForCausalLM,
-               tensors=with_mtp, back=without_mtp, mlx_back=without_mtp, mlx="layer", logits="a layer of multi-token prediction",
+               tensors=with_mtp, back=without_mtp, mlx_back=without_mtp, mlx="mlx-lm keeps a layer of multi-token prediction",
+               logits="a layer of multi-token prediction",
                edit=old_rope(10000, yarn(1.0), num_nextn_predict_layers=1, **GATE))
     yield Case("Moonlight-16B-A3B", DeepseekV3Config(**s, q_lora_rank=None, n_routed_experts=3, n_group=1, topk_group=1,
                routed_scaling_factor=2.446, attention_bias=r.random() < .3), DeepseekV3ForCausalLM, tensors=bias_f32,

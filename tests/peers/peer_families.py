@@ -196,7 +196,7 @@ def mlx_part(f, what, case, src, work, want):
         if case.mlx_logits is True and case.logits is True:
             near_logits(what + " -> mlx", ours, src, case)
         else:
-            part.none(case.mlx_logits or case.logits or "not compared")
+            part.none(next((w for w in (case.mlx_logits, case.logits) if w and w is not True), "not compared: no class"))
     if not case.gguf:
         with Part(f, COLUMNS[6]):
             w = what + " -> mlx -> gguf -> hf"
