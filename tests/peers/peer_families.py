@@ -179,6 +179,12 @@ def mlx_part(f, what, case, src, work, want):
             pc.check(kit.of_mlx(ours)["tensors"] == kit.of_mlx(theirs)["tensors"], "%s -> mlx: tensors: %s" % (what, [
                 x for x in kit.of_mlx(ours)["tensors"] + kit.of_mlx(theirs)["tensors"]
                 if (x in kit.of_mlx(ours)["tensors"]) != (x in kit.of_mlx(theirs)["tensors"])][:4]))
+            i, j = (json.loads((d / "model.safetensors.index.json").read_text()) for d in (ours, theirs))
+            pc.check(list(i["weight_map"].items()) == list(j["weight_map"].items()) and
+                     i["metadata"]["total_size"] == j["metadata"]["total_size"], what + " -> mlx: the index")
+            # mlx-lm does not count parameters of modules that hold others
+            more = i["metadata"]["total_parameters"] - j["metadata"]["total_parameters"]
+            pc.check(0 <= more < 0.01 * i["metadata"]["total_parameters"], "%s -> mlx: parameters: %d more" % (what, more))
             a, b = flat(json.loads((ours / "config.json").read_text())), flat(kit.mlx_config(theirs))
             pc.check(all(is_added(k, case.mlx_adds) for k in a.keys() - b.keys()), "%s: config.json adds %s" %
                      (what, a.keys() - b.keys()))
