@@ -207,7 +207,7 @@ static lb_status choose_way(lb_conv *c, lb_err *err) {
     if (c->o->base)
         return lb_fail(err, LB_E_USAGE,
                        "--base is the base model of an adapter that changes its form: '%.*s' is %s",
-                       LB_FMT(c->src->label), lb_conv_holds_adapter(c) ? "copied" : "none");
+                       LB_FMT(c->src->label), lb_adapter_form(c->src) ? "copied" : "none");
     if (to != LB_FORMAT_GGUF)
         return lb_conv_to_folder(c, err);
     return from == LB_FORMAT_GGUF ? lb_conv_gguf_to_gguf(c, err) : lb_conv_to_gguf(c, err);

@@ -107,8 +107,10 @@ static form form_to(lb_format f) {
                                 : FORM_NONE;
 }
 
-bool lb_conv_holds_adapter(const lb_conv *c) {
-    return form_of(c->src) != FORM_NONE;
+const char *lb_adapter_form(const lb_source *s) {
+    static const char *const names[] = {
+        [FORM_NONE] = NULL, [FORM_PEFT] = "PEFT", [FORM_MLX] = "MLX", [FORM_GGUF] = "GGUF"};
+    return names[form_of(s)];
 }
 
 bool lb_conv_is_adapter(const lb_conv *c) {

@@ -74,7 +74,6 @@ lb_status lb_conv_edit_template(lb_conv *c, lb_err *err);
 
 /* An adapter that changes its form (convert_adapter.c). */
 bool lb_conv_is_adapter(const lb_conv *c);
-bool lb_conv_holds_adapter(const lb_conv *c); /* whatever becomes of it */
 lb_status lb_conv_adapter(lb_conv *c, lb_err *err);
 
 /* ---- codes that are kept (convert_codes.c) ---- */

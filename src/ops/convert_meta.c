@@ -135,6 +135,10 @@ static lb_status check_key(lb_str key, lb_err *err) {
         return lb_fail(err, LB_E_USAGE,
                        "--set: '%.*s' belongs to the files' layout: see --max-shard-size",
                        LB_FMT(key));
+    if (lb_str_starts(key, LB_STR("lbrx.")))
+        return lb_fail(err, LB_E_USAGE,
+                       "--set: '%.*s' is lbrx's own record: --no-provenance leaves it out",
+                       LB_FMT(key));
     if (lb_str_starts(key, LB_STR("GGUF.")))
         return lb_fail(err, LB_E_USAGE,
                        "--set: '%.*s' is what tools call a field of the header: no key may be "

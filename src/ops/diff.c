@@ -8,6 +8,7 @@
 #include "io/json.h"
 #include "kernel/kernel.h"
 #include "ops/canon.h"
+#include "ops/convert.h"
 #include "ops/values.h"
 #include "ops/work.h"
 #include <math.h>
@@ -442,6 +443,21 @@ static void finish_row(const diff_job *j, const pair *x, double tolerance) {
     row->identical = sum.n_different == 0 || (tolerance > 0 && row->rel <= tolerance);
 }
 
+/* Names and layouts of an adapter's matrices differ between its forms: compared as they are, each
+ * would have all of its own and nothing of the other's. */
+static lb_status check_forms(const lb_source *a, const lb_source *b, lb_err *err) {
+    const char *x = lb_adapter_form(a), *y = lb_adapter_form(b);
+    if (!x || !y || strcmp(x, y) == 0)
+        return LB_OK;
+    return lb_fail(err, LB_E_UNSUPPORTED,
+                   "adapters are compared in one form, and these are %s's and %s's: convert one of "
+                   "them first (lbrx convert ADAPTER --to %s)",
+                   x, y,
+                   strcmp(x, "MLX") == 0    ? "mlx"
+                   : strcmp(x, "PEFT") == 0 ? "hf"
+                                            : "gguf");
+}
+
 lb_status lb_diff_run(lb_diff *out, const lb_source *a, const lb_source *b,
                       const lb_diff_options *o, lb_arena *perm, lb_err *err) {
     side sa = {.source = a}, sb = {.source = b};
@@ -450,6 +466,7 @@ lb_status lb_diff_run(lb_diff *out, const lb_source *a, const lb_source *b,
     u64 size = 0;
     lb_status st;
     memset(out, 0, sizeof *out);
+    LB_TRY(check_forms(a, b, err));
     lb_mutex_init(&j.progress_lock);
     LB_TRY_DONE(st, make_pairs(out, &j, &sa, &sb, perm, err));
     LB_TRY_DONE(st, make_chunks(&j, perm, err));

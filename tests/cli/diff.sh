@@ -61,4 +61,14 @@ ok "wide values" "$LBRX" diff "$W/wide.safetensors" "$W/other.safetensors"
 flip "$W/other.safetensors" $(($(wc -c <"$W/wide.safetensors") - 1))
 exits 5 "another imaginary part" "$LBRX" diff "$W/wide.safetensors" "$W/other.safetensors"
 says "another imaginary part" ", 1 different"
+# An adapter has other names and layouts in each form.
+mkdir "$W/peft"
+safetensors "$W/peft/adapter_model.safetensors" '{"base_model.model.x.q_proj.lora_A.weight":{"dtype":"F32","shape":[1,2],"data_offsets":[0,8]},"base_model.model.x.q_proj.lora_B.weight":{"dtype":"F32","shape":[2,1],"data_offsets":[8,16]}}' \
+    '\000\000\200\077\000\000\000\100\000\000\200\077\000\000\000\100'
+echo '{"peft_type":"LORA","r":1,"lora_alpha":2,"target_modules":["q_proj"]}' >"$W/peft/adapter_config.json"
+ok "an adapter to MLX" "$LBRX" convert "$W/peft" -o "$W/mlx-adapter" --to mlx -q
+exits 3 "adapters in two forms" "$LBRX" diff "$W/peft" "$W/mlx-adapter"
+complains "adapters in two forms" "these are PEFT's and MLX's"
+ok "an adapter back" "$LBRX" convert "$W/mlx-adapter" -o "$W/peft-again" --to hf -q
+ok "adapters in one form" "$LBRX" diff "$W/peft" "$W/peft-again"
 finish

@@ -655,6 +655,7 @@ LB_TEST(metadata_arrays) {
                {"general.architecture=u32:1", "is a str in every GGUF"},
                {"general.architecture=str[]:[\"llama\"]", "is a str in every GGUF"},
                {"GGUF.version=u32:3", "a field of the header"},
+               {"lbrx.operation=str:x", "lbrx's own record"},
                {"split.count=u16:2", "see --max-shard-size"}};
     lb_err err = {0};
     lb_arena arena = {0};
