@@ -578,8 +578,17 @@ bool lb_assembly_keeps(const lb_assembly *a, const lb_made_of *m, lb_repack repa
     return true;
 }
 
+/* The first n_rows of a tensor in one piece. */
+static void cut_rows(lb_plan *p, const lb_made_of *m, u64 n_rows, lb_piece *x, lb_made *out) {
+    if (m->n_ref != 1 || !x->shape.rank || n_rows >= x->shape.dim[0] || x->node == LB_NODE_NONE)
+        return;
+    u64 rows = lb_graph_node(&p->graph, x->node)->n_rows / x->shape.dim[0] * n_rows;
+    x->node = lb_expr_rows(&p->graph, x->node, 0, 1, rows);
+    out->shape.dim[0] = n_rows;
+}
+
 lb_status lb_assembly_repack(const lb_assembly *a, const lb_made_of *m, lb_repack repack,
-                             lb_made *out, lb_err *err) {
+                             u64 n_rows, lb_made *out, lb_err *err) {
     u32 n_parts =
         m->stored || m->n_ref == 1 ? 1 : count_parts(a->source, a->world, row_in(a, m->first));
     u64 rows = 0;
@@ -591,6 +600,7 @@ lb_status lb_assembly_repack(const lb_assembly *a, const lb_made_of *m, lb_repac
         lb_piece x;
         LB_TRY(make_piece(a, m, &m->ref[i], &x, err));
         LB_TRY(add_shape(m, i, n_parts, &x, &rows, &out->shape, err));
+        cut_rows(a->plan, m, n_rows, &x, out);
         out->segments[i] = lb_expr_repack(&a->plan->graph, x.node, repack);
     }
     LB_TRY(lb_graph_status(&a->plan->graph, err));
@@ -625,11 +635,7 @@ lb_status lb_assembly_make(const lb_assembly *a, const lb_made_of *m, lb_dtype d
         lb_piece x;
         LB_TRY(make_piece(a, m, &m->ref[i], &x, err));
         LB_TRY(add_shape(m, i, n_parts, &x, &matrix_rows, &out->shape, err));
-        if (m->n_ref == 1 && x.shape.rank && n_rows < x.shape.dim[0] && x.node != LB_NODE_NONE) {
-            u64 rows = lb_graph_node(&p->graph, x.node)->n_rows / x.shape.dim[0] * n_rows;
-            x.node = lb_expr_rows(&p->graph, x.node, 0, 1, rows);
-            out->shape.dim[0] = n_rows;
-        }
+        cut_rows(p, m, n_rows, &x, out);
         if (p->graph.err.code != LB_OK)
             return lb_graph_status(&p->graph, err);
         if (!woven) {

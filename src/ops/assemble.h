@@ -59,6 +59,6 @@ lb_status lb_assembly_make(const lb_assembly *a, const lb_made_of *m, lb_dtype d
 bool lb_assembly_keeps(const lb_assembly *a, const lb_made_of *m, lb_repack repack, bool exact);
 /* The same, codes as they are: the last dimension counts what the layout holds. */
 lb_status lb_assembly_repack(const lb_assembly *a, const lb_made_of *m, lb_repack repack,
-                             lb_made *out, lb_err *err);
+                             u64 n_rows, lb_made *out, lb_err *err);
 
 #endif

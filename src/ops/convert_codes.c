@@ -97,7 +97,7 @@ static lb_status push_part(lb_conv *c, const lb_assembly *a, const lb_made_of *m
     lb_str name = lb_arena_printf(c->perm, "%.*s.%s", LB_FMT(stem), part);
     if (!name.ptr)
         return lb_fail(err, LB_E_NOMEM, "out of memory for names");
-    LB_TRY(lb_assembly_repack(a, m, repack, &made, err));
+    LB_TRY(lb_assembly_repack(a, m, repack, UINT64_MAX, &made, err));
     lb_out_tensor out = {.name = name,
                          .dtype = lb_repack_dtype(repack),
                          .segments = made.segments,

@@ -23,9 +23,8 @@ static lb_dtype target_dtype(const lb_conv *c, const lb_assembly *a, const lb_ma
 }
 
 static bool may_be_codes(const lb_assembly *a, const lb_made_of *m) {
-    const lb_arch_tensor *row = m->first->match.row;
-    return m->first->known && !(row->flags & LB_ROW_CUT_VOCAB) &&
-           !lb_arch_gguf_is_f32(row, m->first->match.suffix, lb_assembly_rank(a, m));
+    return m->first->known && !lb_arch_gguf_is_f32(m->first->match.row, m->first->match.suffix,
+                                                   lb_assembly_rank(a, m));
 }
 
 /* GGUF has a type for the codes as they are stored. */
@@ -155,7 +154,7 @@ static lb_status add_tensor(lb_conv *c, const lb_assembly *a, const lb_made_of *
     } else if (may_be_codes(a, m)) {
         lb_conv_note_values(c, a, m);
     }
-    LB_TRY(codes ? lb_assembly_repack(a, m, block, &made, err)
+    LB_TRY(codes ? lb_assembly_repack(a, m, block, rows, &made, err)
                  : lb_assembly_make(a, m, out.dtype, rows, &made, err));
     LB_TRY(lb_conv_shape(c, t, &made.shape, &out.shape, err));
     out.segments = made.segments;
@@ -164,6 +163,7 @@ static lb_status add_tensor(lb_conv *c, const lb_assembly *a, const lb_made_of *
     const char *loss = lb_ctensor_loss(&c->canon, t, LB_WORLD_GGUF);
     if (loss && c->o->w.dry_run)
         lb_conv_remark(c, "%.*s: %s", LB_FMT(c->src->weights[t->weight].name), loss);
+    c->n_f16_sums += loss && t->dtype == LB_F16 && !c->o->w.lossless;
     LB_TRY(lb_conv_push(c, &out, err));
     return loss && c->o->w.lossless ? keep_original(c, t, err) : LB_OK;
 }
@@ -346,6 +346,11 @@ static lb_status add_tensors(lb_conv *c, u64 vocab_rows, dtype_notes *notes, lb_
                 st = add_tensor(c, &a, &a.tensor[i], vocab_rows, notes, err);
     lb_assembly_deinit(&a);
     lb_conv_say_values(c);
+    if (c->n_f16_sums)
+        lb_conv_remark(c,
+                       "%llu tensors are computed in f16 (--dry-run lists them), as the reference "
+                       "converter does: --lossless also keeps the original values",
+                       (unsigned long long)c->n_f16_sums);
     return st;
 }
 /* Tensors, then keys. */

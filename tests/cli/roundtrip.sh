@@ -56,6 +56,17 @@ for type in q4_0 q4_1 q5_0 q5_1 q8_0; do
     ok "$type values" "$LBRX" convert "$W/$type/model.gguf" -o "$W/o/$type-values" --to mlx --codes none -q
     if grep -q '"quantization"' "$W/o/$type-values/config.json"; then fail "$type" "codes were kept"; else pass; fi
 done
+# An embedding of which GGUF keeps the rows of the tokenizer's tokens; norms + 1 in f16, which is said.
+make_model gguf gemma3 "$W/g3" dtype=q8_0
+ok "gemma3 codes" "$LBRX" convert "$W/g3/model.gguf" -o "$W/o/g3" --to mlx -q
+ok "gemma3 codes back" "$LBRX" convert "$W/o/g3" -o "$W/o/g3.gguf"
+complains "gemma3 codes back" "tensors are computed in f16"
+ok "gemma3 codes kept" "$LBRX" convert "$W/o/g3" -o "$W/o/g3l.gguf" --lossless
+if grep -q 'computed in f16' "$W/err"; then fail "gemma3 codes kept" "said with the originals beside"; else pass; fi
+tensors "$W/g3/model.gguf" | grep q8_0 >"$W/first"
+tensors "$W/o/g3.gguf" | grep q8_0 >"$W/last"
+if grep -q token_embd "$W/first"; then pass; else fail "gemma3 codes" "no embedding in codes"; fi
+same "gemma3: codes there and back" "$W/first" "$W/last"
 # What the types promise and the bytes do not keep is refused, not rounded: a bias that another tool changed in what was
 # Q4_0 (lbrx.codes says so); a scale of Q8_0 whose bias, -128 times it, is no finite f16.
 offset() { "$LBRX" inspect "$1" --json | tr '{' '\n' | sed -n "s/^\"name\": \"$2\".*\"offset\": \([0-9]*\).*/\1/p"; }
