@@ -25,5 +25,17 @@ for document in "$root"/README.md "$root"/docs/*.md; do
     done
     exits 0 "$(basename "$document")" sh -c "cd '$work' && set -eu && . '$block'"
 done
+# The list of changes names every family; no link within the tree is dead.
+"$LBRX" info --models | sed '1,/^models/d; s/^  \([^ ]*\).*/\1/' >"$W/families"
+if [ "$(wc -l <"$W/families")" -gt 40 ]; then pass; else fail families "not listed"; fi
+while read -r family; do
+    if grep -qF "\`$family\`" "$root/CHANGELOG.md"; then pass; else fail CHANGELOG.md "does not name $family"; fi
+done <"$W/families"
+for document in "$root"/*.md "$root"/docs/*.md "$root"/docs/perf/*.md; do
+    sed -n 's/[^]]*](\([^)#:]*\)[#)]/\1\n/gp' "$document" | grep -v '[: ]' | while read -r link; do
+        [ -z "$link" ] || [ -e "$(dirname "$document")/$link" ] || echo "$document: $link"
+    done
+done >"$W/out"
+if [ -s "$W/out" ]; then fail links "dead"; else pass; fi
 [ "$found" -gt 0 ] || fail docs "no runnable block found"
 finish
