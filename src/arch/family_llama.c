@@ -5,7 +5,7 @@
  * Source: conversion/llama.py (LlamaModel), gguf-py/gguf/tensor_mapping.py of llama-cpp-python
  * 0.3.36; defaults: transformers 5.23, models/llama/configuration_llama.py; mlx-lm 0.32.2
  * models/llama.py. */
-#include "arch/family_rows.h"
+#include "arch/family_llava.h"
 
 static const lb_arch_tensor rows[] = {
     LB_ROWS_LLAMA(LB_RL_ROPE_Q, LB_RL_ROPE_K),
@@ -22,6 +22,8 @@ static const lb_arch_kv kv[] = {
      .hf = "an EAGLE-3 draft model is not a model of its own",
      .flags = LB_KVF_ONE_LAYER},
 };
+
+LB_OUTER_LLAVA;
 
 static const lb_arch_bias biases[] = {{"attention_bias", LB_ROLE_ATTN_Q},
                                       {"mlp_bias", LB_ROLE_FFN_UP}};
@@ -48,4 +50,6 @@ const lb_arch lb_arch_llama = {
     .biases = biases,
     .n_biases = LB_LEN(biases),
     .flags = LB_ARCH_ROPE_FREQS | LB_ARCH_HEAD_DIM_SPLIT | LB_ARCH_HEADS_DIVIDE,
+    .outers = outers,
+    .n_outers = LB_LEN(outers),
 };

@@ -6,6 +6,7 @@
  *
  * Source: conversion/llama.py (LlamaModel) of llama-cpp-python 0.3.36; defaults: transformers 5.23,
  * models/mistral/configuration_mistral.py. mlx-lm 0.32.2 runs them with models/llama.py. */
+#include "arch/family_llava.h"
 #include "arch/family_mistral3.h"
 
 static const lb_arch_tensor rows[] = {
@@ -15,6 +16,7 @@ static const lb_arch_tensor rows[] = {
 static const char *const classes[] = {"MistralForCausalLM", "MistralModel", NULL};
 static const char *const model_types[] = {"mistral", NULL};
 static const lb_arch_kv kv[] = {LB_KV_ROWS_LLAMA};
+LB_OUTER_LLAVA;
 
 const lb_arch lb_arch_mistral = {
     .family = "mistral",
@@ -31,4 +33,6 @@ const lb_arch lb_arch_mistral = {
     .constants = "{\"hidden_act\": \"silu\"}",
     .mlx = LB_MISTRAL_MLX,
     .flags = LB_ARCH_ROPE_FREQS | LB_ARCH_HEAD_DIM_SPLIT,
+    .outers = outers,
+    .n_outers = LB_LEN(outers),
 };
