@@ -169,6 +169,8 @@ bool lb_arch_in_list(const char *const *list, lb_str name); /* NULL-ended */
 lb_str lb_arch_first_class(const lb_json *config);          /* ptr NULL: it names none */
 /* The outer class that a config is of, and its family; NULL: a language model's own. */
 const lb_arch_outer *lb_arch_outer_of(const lb_json *config, const lb_arch **family);
+/* Refuses a class, with what of it is known: its language model, or another class of its family. */
+lb_status lb_arch_unknown_class(const lb_json *config, lb_str class_name, lb_err *err);
 /* The language model's part of such a config; NULL: it is absent. */
 const lb_json *lb_arch_outer_text(const lb_arch_outer *o, const lb_json *config);
 

@@ -239,6 +239,8 @@ lb_status lb_arch_unknown(lb_err *err, const char *what, lb_str name) {
         memcpy(list + len + 2, f, n);
         len += n + 2;
     }
-    return lb_fail(err, LB_E_UNSUPPORTED, "%s '%.*s' is not a known architecture (known: %.*s)",
+    return lb_fail(err, LB_E_UNSUPPORTED,
+                   "%s '%.*s' is not a known architecture (known: %.*s): others go between Hugging "
+                   "Face and MLX or within a format alone",
                    what, LB_FMT(lb_str_sub(name, 0, 100)), (int)(len - 2), list + 2);
 }

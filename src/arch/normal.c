@@ -622,7 +622,7 @@ static lb_status find_family(const lb_json *config, const lb_arch_outer *o, cons
     }
     if (class_name->ptr) {
         *out = lb_arch_by_class(*class_name);
-        return *out ? LB_OK : lb_arch_unknown(err, "config.json: the class", *class_name);
+        return *out ? LB_OK : lb_arch_unknown_class(config, *class_name, err);
     }
     if (!lb_json_as_str(lb_json_get(config, "model_type"), &type))
         return lb_fail(err, LB_E_FORMAT,

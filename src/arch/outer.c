@@ -63,6 +63,36 @@ const lb_arch_outer *lb_arch_outer_of(const lb_json *config, const lb_arch **fam
     return first;
 }
 
+/* The family of a language model's config: by its class, else by its model_type. */
+static const lb_arch *family_of(const lb_json *config) {
+    lb_str name = lb_arch_first_class(config);
+    const lb_arch *a = name.ptr ? lb_arch_by_class(name) : NULL;
+    if (!name.ptr && lb_json_as_str(lb_json_get(config, "model_type"), &name))
+        a = lb_arch_by_model_type(name);
+    return a;
+}
+
+lb_status lb_arch_unknown_class(const lb_json *config, lb_str class_name, lb_err *err) {
+    lb_str type = LB_STR_NONE;
+    const lb_arch *a;
+    class_name = lb_str_sub(class_name, 0, 100);
+    for (const lb_json *m = config->first; m; m = m->next)
+        if (is_object(m) && (a = family_of(m)) != NULL)
+            return lb_fail(
+                err, LB_E_UNSUPPORTED,
+                "config.json: the class '%.*s' is not a known architecture, but the "
+                "language model in its '%.*s' is one (%s): save that alone to convert it",
+                LB_FMT(class_name), LB_FMT(lb_str_sub(m->key, 0, 40)), a->family);
+    lb_json_as_str(lb_json_get(config, "model_type"), &type);
+    if ((a = lb_arch_by_model_type(type)) != NULL)
+        return lb_fail(
+            err, LB_E_UNSUPPORTED,
+            "config.json: the class '%.*s' is not a known class of %s: GGUF has no place "
+            "for another head; where it computes the same, name %s in 'architectures'",
+            LB_FMT(class_name), a->family, a->classes[0]);
+    return lb_arch_unknown(err, "config.json: the class", class_name);
+}
+
 /* Keys that say what the outer class is, not what its language model is. */
 static bool is_outer_key(const lb_arch_outer *o, const lb_json *defaults, const lb_json *member) {
     static const char *const own[] = {"architectures", "model_type"};

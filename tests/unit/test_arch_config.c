@@ -718,6 +718,21 @@ LB_TEST(families) {
           strstr(err.msg, ", llama, "));
     for (u32 i = 0; lb_arch_at(i, &n); i++)
         CHECK(strstr(err.msg, n));
+    /* what is near to a known one is said */
+    CHECK_U64(
+        family_of("{\"architectures\": [\"FooForConditionalGeneration\"], \"model_type\": \"foo\","
+                  "\"vision_config\": {\"model_type\": \"clip\"},"
+                  "\"llm_config\": {\"architectures\": [\"Qwen2ForCausalLM\"]}}",
+                  &n),
+        LB_E_UNSUPPORTED);
+    CHECK(strstr(err.msg, "'FooForConditionalGeneration'") &&
+          strstr(err.msg, "'llm_config' is one (qwen2)"));
+    CHECK_U64(family_of("{\"architectures\": [\"Gemma2ForSequenceClassification\"],"
+                        "\"model_type\": \"gemma2\"}",
+                        &n),
+              LB_E_UNSUPPORTED);
+    CHECK(strstr(err.msg, "not a known class of gemma2") &&
+          strstr(err.msg, "name Gemma2ForCausalLM"));
     CHECK_U64(family_of("{\"model_type\": \"mamba\"}", &n), LB_E_UNSUPPORTED);
     CHECK_U64(family_of("{}", &n), LB_E_FORMAT);
     CHECK_U64(family_of("[]", &n), LB_E_FORMAT);
