@@ -5,12 +5,22 @@
  * 5.24, models/mixtral/configuration_mixtral.py; mlx-lm 0.32.2 models/mixtral.py. */
 #include "arch/family_rows.h"
 
+/* One matrix an expert, as files from before April 2024 have them. */
+#define APART(role_, which, gguf_, mlx_)                                            \
+    LB_ROW3(role_, LB_N("model.layers.{b}.block_sparse_moe.experts.{e}." which),    \
+            LB_N("blk.{b}." gguf_ ".{e}"),                                          \
+            LB_N("model.layers.{b}.block_sparse_moe.switch_mlp." mlx_), LB_RL_NONE, \
+            LB_SUFFIX_WEIGHT, LB_ROW_EXPERT | LB_ROW_OPTIONAL)
+
 static const lb_arch_tensor rows[] = {
     LB_ROWS_TWO_NORMS(LB_RL_ROPE_Q, LB_RL_ROPE_K),
     LB_ROW_ROUTER("model.layers.{b}.block_sparse_moe.gate"),
     LB_ROWS_EXPERTS_AS("block_sparse_moe", "w1", "w3", "w2"),
     LB_ROW_ROUTER_ALSO("model.layers.{b}.mlp.gate", "model.layers.{b}.block_sparse_moe.gate"),
     LB_ROWS_EXPERTS_STACKED_AS("mlp", "block_sparse_moe", LB_ROW_OPTIONAL),
+    APART(LB_ROLE_FFN_GATE_EXPS, "w1", "ffn_gate", "gate_proj"),
+    APART(LB_ROLE_FFN_UP_EXPS, "w3", "ffn_up", "up_proj"),
+    APART(LB_ROLE_FFN_DOWN_EXPS, "w2", "ffn_down", "down_proj"),
 };
 
 static const char *const classes[] = {"MixtralForCausalLM", NULL};

@@ -108,6 +108,16 @@ LB_TEST(in_memory) {
     lb_arena_deinit(&arena);
 }
 
+/* llama.cpp's files of Mixtral from before April 2024 */
+LB_TEST(experts_apart_in_gguf) {
+    CHECK(maps("mixtral", GGUF, "blk.1.ffn_gate.7.weight", HF,
+               "model.layers.1.block_sparse_moe.experts.7.w1.weight"));
+    CHECK(maps("mixtral", GGUF, "blk.1.ffn_down.0.weight", HF,
+               "model.layers.1.block_sparse_moe.experts.0.w2.weight"));
+    CHECK(maps("mixtral", HF, "model.layers.1.block_sparse_moe.experts.0.w3.weight", GGUF,
+               "blk.1.ffn_up_exps.weight"));
+}
+
 /* Checkpoints of the inner model lack a prefix that is the family's own. */
 LB_TEST(own_prefix) {
     CHECK(maps("gpt2", HF, "transformer.h.3.attn.c_attn.weight", GGUF, "blk.3.attn_qkv.weight"));
