@@ -318,7 +318,7 @@ static lb_status choose_numbered(folder *f, lb_str stem, u64 n) {
     if (missing.n) {
         missing.n = n - f->n_chosen;
         lb_str text = some_text(&missing);
-        st = lb_fail(f->err, LB_E_FORMAT, "%llu of %llu shards of '%.*s' are missing: %.*s",
+        st = lb_fail(f->err, LB_E_NOT_FOUND, "%llu of %llu shards of '%.*s' are missing: %.*s",
                      (ull)missing.n, (ull)n, LB_FMT(stem), LB_FMT(text));
     } else {
         note(f, "no index: the %llu shards of '%.*s' are read", (ull)n, LB_FMT(stem));
@@ -398,7 +398,7 @@ static lb_status choose_indexed(folder *f) {
             some_add(&absent, f->index.shards[i]);
     if (absent.n) {
         lb_str text = some_text(&absent);
-        st = lb_fail(f->err, LB_E_FORMAT,
+        st = lb_fail(f->err, LB_E_NOT_FOUND,
                      "the index names %u shards, %llu of them are not here: %.*s",
                      f->index.n_shards, (ull)absent.n, LB_FMT(text));
     }

@@ -121,6 +121,15 @@ ok "inspect fetches" "$LBRX" inspect hf://some/Tiny
 ok "convert" "$LBRX" convert hf://some/Tiny -o "$W/copy" -q
 ok "copied" "$LBRX" diff "$model" "$W/copy"
 
+# What of a model is in the cache already (its tokenizer and index, fetched by another tool) is completed.
+mkdir -p "$W/hub/some/Parts"
+make_model hf llama "$W/parts" layers=2 hidden=128 shard=300000
+cp "$W/parts"/* "$W/hub/some/Parts"
+fresh parts
+ok "a part of it" "$LBRX" pull hf://some/Parts --include '*.json' -q
+ok "the rest of it" "$LBRX" inspect hf://some/Parts
+says "the rest of it" "some/Parts"
+
 # The token goes to the hub and nowhere else, and is never shown.
 serve private
 fresh private

@@ -95,7 +95,7 @@ LB_TEST(numbered_shards_without_index) {
     lb_source *s;
     st_file(dir, "model-00001-of-00003.safetensors", "pt", "a F32 2");
     st_file(dir, "model-00003-of-00003.safetensors", "pt", "c F32 2");
-    REFUSES(dir, LB_E_FORMAT, "1 of 3 shards of 'model' are missing: 00002-of-00003");
+    REFUSES(dir, LB_E_NOT_FOUND, "1 of 3 shards of 'model' are missing: 00002-of-00003");
     st_file(dir, "model-00002-of-00003.safetensors", "pt", "b F32 2");
     s = OPENS(dir, "no index: the 3 shards of 'model' are read");
     CHECK(s && s->n_files == 3 && s->n_weights == 3);
@@ -108,12 +108,12 @@ LB_TEST(numbered_shards_without_index) {
     REFUSES(dir, LB_E_FORMAT, "more than one set");
     dir = st_dir("m");
     st_file(dir, "model-00002-of-99999.safetensors", "pt", "a F32 2");
-    REFUSES(dir, LB_E_FORMAT,
+    REFUSES(dir, LB_E_NOT_FOUND,
             "99998 of 99999 shards of 'model' are missing: 00001-of-99999, 00003-of-99999, "
             "00004-of-99999 and 99995 more");
     dir = st_dir("m");
     st_file(dir, "model-00000-of-00001.safetensors", "pt", "a F32 2");
-    REFUSES(dir, LB_E_FORMAT, "1 of 1 shards");
+    REFUSES(dir, LB_E_NOT_FOUND, "1 of 1 shards");
     dir = st_dir("m");
     st_file(dir, "model-00001-of-18446744073709551615.safetensors", "pt", "a F32 2");
     st_file(dir, "model-00000000000000000001-of-18446744073709551615.safetensors", "pt", "a F32 2");
@@ -148,7 +148,7 @@ LB_TEST(no_safetensors) {
     REFUSES(dir, LB_E_UNSUPPORTED, "'model.h5': not supported yet");
     dir = st_dir("m");
     st_text(dir, "pytorch_model-00001-of-00002.bin", "PK");
-    REFUSES(dir, LB_E_FORMAT, "1 of 2 shards of 'pytorch_model' are missing: 00002-of-00002");
+    REFUSES(dir, LB_E_NOT_FOUND, "1 of 2 shards of 'pytorch_model' are missing: 00002-of-00002");
     st_text(dir, "pytorch_model.bin.index.json", "{}");
     REFUSES(dir, LB_E_FORMAT, "pytorch_model.bin.index.json: 'weight_map' is missing");
     st_text(dir, "pytorch_model.bin.index.json", "{\"weight_map\":{\"a\":\"../x.bin\"}}");
@@ -204,7 +204,7 @@ LB_TEST(index_against_shards) {
     st_text(dir, LB_INDEX_NAME,
             INDEX("\"c\":\"model-2.safetensors\",\"a\":\"model-3.safetensors\",\"b\":"
                   "\"model-4.safetensors\""));
-    REFUSES(dir, LB_E_FORMAT,
+    REFUSES(dir, LB_E_NOT_FOUND,
             "3 shards, 2 of them are not here: model-3.safetensors, model-4.safetensors");
     st_text(dir, LB_INDEX_NAME, INDEX("\"c\":\"model-2.safetensors\""));
     s = OPENS(dir, "1 other weight file is not read: model-1.safetensors");
