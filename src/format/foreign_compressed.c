@@ -12,7 +12,8 @@
 #include "format/foreign_internal.h"
 
 #define SCHEMES_MAX 64
-#define BLOCK_MAX 65536 /* rows or columns of a block, so that sums of them fit */
+#define COLS_MAX ((u64)1 << 28) /* of a table of columns */
+#define BLOCK_MAX 65536         /* rows or columns of a block, so that sums of them fit */
 
 typedef struct scheme {
     bool is_float, zeros, global; /* global: one more scale, by which the others are divided */
@@ -163,7 +164,7 @@ static lb_status parse(ct *c) {
 
 typedef struct found {
     lb_str path;
-    const lb_tensor *codes, *scale, *zeros, *global;
+    const lb_tensor *codes, *scale, *zeros, *global, *order;
     bool packed, fp4; /* fp4: packed in bytes */
     u64 rows, cols;
 } found;
@@ -201,6 +202,20 @@ static bool same(const lb_enc *a, const lb_enc *b) {
     return a->group_size == b->group_size && a->block_rows == b->block_rows;
 }
 
+/* Of activation order by groups: each column names its group, as libraries up to 2026 wrote it
+ * (0.9.4 quantization/lifecycle/forward.py, _process_quantization). */
+static lb_status check_order(ct *c, const found *x, const lb_enc *enc) {
+    if (!x->order)
+        return LB_OK;
+    if ((enc->kind != LB_ENC_PACKED && enc->kind != LB_ENC_INT8) || enc->block_rows != 1 ||
+        enc->group_size == 0)
+        return lb_fgn_misfit(c->f, x->order, x->codes, "there are no groups of columns");
+    if (x->order->dtype != LB_I32 || x->order->shape.rank != 1 || x->order->n_elems != x->cols ||
+        x->cols > COLS_MAX)
+        return lb_fgn_misfit(c->f, x->order, x->codes, "expected an i32 for each column");
+    return LB_OK;
+}
+
 static lb_status add(ct *c, const found *x) {
     const scheme *best = NULL;
     bool mxfp8 = x->scale->dtype == LB_U8 && lb_fgn_is_f8(x->codes->dtype);
@@ -223,10 +238,13 @@ static lb_status add(ct *c, const found *x) {
                : best->is_float ? LB_ENC_FP8
                                 : LB_ENC_INT8;
     enc.rounded = x->fp4 || mxfp8 ? LB_BF16 : x->scale->dtype;
+    enc.ordered = x->order != NULL;
+    LB_TRY(check_order(c, x, &enc));
     lb_shape shape = {2, {x->rows, x->cols}};
-    return lb_fgn_add(
-        c->f, x->path, shape, enc,
-        (const lb_tensor *[]){x->codes, x->scale, x->fp4 ? x->global : x->zeros, NULL});
+    const lb_tensor *third = x->fp4 ? x->global : x->zeros;
+    return lb_fgn_add(c->f, x->path, shape, enc,
+                      (const lb_tensor *[]){x->codes, x->scale, third ? third : x->order,
+                                            third ? x->order : NULL, NULL});
 }
 
 /* The shape before packing stands in a tensor of its own: two integers. */
@@ -293,6 +311,7 @@ static lb_status look(ct *c, const lb_tensor *t) {
         return LB_OK;
     LB_TRY(lb_fgn_need(f, x.path, ".weight_scale", &x.scale));
     LB_TRY(lb_fgn_find(f, x.path, ".weight_zero_point", &x.zeros));
+    LB_TRY(lb_fgn_find(f, x.path, ".weight_g_idx", &x.order));
     if (x.zeros)
         LB_TRY(drop_zeros(c, &x));
     if (x.fp4) {

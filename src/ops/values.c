@@ -257,6 +257,14 @@ static lb_status read_range(const lb_values *v, lb_fds *fds, const lb_tensor *x,
     return st;
 }
 
+static lb_status check_part(const lb_values *v, u32 p, const u8 *bytes, u64 n_bytes, lb_err *err) {
+    lb_status st = lb_codec_check(&v->codec, p, bytes, n_bytes, err);
+    if (st != LB_OK)
+        lb_err_context(err, "tensor '%.*s'",
+                       LB_FMT(v->source->tensors[v->codec.part[p].tensor].name));
+    return st;
+}
+
 static lb_status read_part(const lb_values *v, lb_fds *fds, const lb_values_tile *t, u32 p, u8 *to,
                            lb_err *err) {
     const lb_codec_part *part = &v->codec.part[p];
@@ -269,16 +277,14 @@ static lb_status read_part(const lb_values *v, lb_fds *fds, const lb_values_tile
         for (u64 i = 0; i < n; i++)
             LB_TRY(read_range(v, fds, x, off + i * part->stride, s.n_rows / n * s.row_bytes,
                               to + i * s.row_bytes, err));
-        lb_status st = lb_codec_check(&v->codec, p, to, s.n_rows * s.row_bytes, err);
-        if (st != LB_OK)
-            lb_err_context(err, "tensor '%.*s'", LB_FMT(x->name));
-        return st;
+        return check_part(v, p, to, s.n_rows * s.row_bytes, err);
     }
     if (part->kind == LB_PART_MAT)
         off = row / v->codec.rows_per_mat * part->unit_bytes;
     else
         off = (row * v->n_cols + t->c0) / unit * part->unit_bytes;
-    return read_range(v, fds, x, off, part_bytes(v, p, t), to, err);
+    LB_TRY(read_range(v, fds, x, off, part_bytes(v, p, t), to, err));
+    return check_part(v, p, to, part_bytes(v, p, t), err);
 }
 
 /* Row i of a tile whose parts lie at part[], of an encoding that is decoded by rows. */

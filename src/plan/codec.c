@@ -144,18 +144,19 @@ u64 lb_codec_offset(const lb_codec *c, u32 part, lb_codec_area a, u64 row, u64 c
 
 /* Groups of columns: the only part of any encoding that says where another is looked up. */
 lb_status lb_codec_check(const lb_codec *c, u32 part, const u8 *bytes, u64 n_bytes, lb_err *err) {
-    if (c->enc.kind != LB_ENC_GPTQ || part != 3)
+    u64 n_groups = c->enc.ordered ? c->n_groups : c->part[1].n_stored;
+    if (c->enc.ordered ? part != c->n_parts - 1 : c->enc.kind != LB_ENC_GPTQ || part != 3)
         return LB_OK;
     for (u64 i = 0; i + 4 <= n_bytes; i += 4)
-        if (lb_load_u32(bytes + i) >= c->part[1].n_stored)
+        if (lb_load_u32(bytes + i) >= n_groups)
             return lb_fail(err, LB_E_FORMAT, "column of group %d, of %llu groups",
-                           (int)lb_load_u32(bytes + i), (unsigned long long)c->part[1].n_stored);
+                           (int)lb_load_u32(bytes + i), (unsigned long long)n_groups);
     return LB_OK;
 }
 
 u64 lb_codec_scratch_elems(const lb_codec *c, u64 n_elems) {
     if (c->by_row) /* scales and zeros of a row, whole words of them */
-        return 2 * (n_elems + 64);
+        return 2 * (n_elems + 64) + c->n_groups;
     if (c->enc.kind == LB_ENC_PLAIN || c->enc.kind == LB_ENC_GGUF_SCALED)
         return 0;
     return 2 * (n_elems / c->unit_elems);

@@ -42,6 +42,7 @@ typedef struct lb_codec {
     u32 n_parts;
     u64 rows_per_mat; /* MAT parts: rows that share one element */
     u64 n_cols;       /* of the weight */
+    u64 n_groups;     /* enc.ordered */
     bool decodes;     /* has values in f32 */
     bool by_row;      /* decoded by lb_codec_decode_row */
     bool transposed;  /* decoded by lb_codec_decode_rect */

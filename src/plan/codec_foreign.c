@@ -50,6 +50,26 @@ static lb_codec_part packed_zeros(const lb_source *s, const lb_weight *w, u32 p)
     return x;
 }
 
+/* Columns are of any group: a row has the zero points and scales of all, and one table for all rows
+ * says which. */
+static void parts_of_any_group(lb_codec *c, const lb_weight *w) {
+    u64 n_rows, n_cols;
+    lb_shape_matrix(&w->shape, &n_rows, &n_cols);
+    u64 n_groups = lb_ceil_div_u64(n_cols, w->enc.group_size);
+    u32 last = w->n_parts - 1;
+    for (u32 p = 1; p < last; p++) {
+        c->part[p].cols = 0;
+        c->part[p].unit_bytes *= (u32)n_groups;
+        c->part[p].stride = c->part[p].unit_bytes;
+    }
+    c->part[last] = (lb_codec_part){.kind = LB_PART_MAT,
+                                    .tensor = w->part[last],
+                                    .dtype = LB_I32,
+                                    .unit_bytes = (u32)n_cols * 4};
+    c->rows_per_mat = LB_MAX(n_rows, 1);
+    c->n_groups = n_groups;
+}
+
 /* Two codes of four bits a byte, in rows. */
 static lb_codec_part nibbles_part(const lb_source *s, const lb_weight *w, u32 p) {
     lb_codec_part x = block_part(s, w, p, 1, 2);
@@ -119,14 +139,18 @@ lb_status lb_codec_of_foreign(lb_codec *c, const lb_source *s, const lb_weight *
         break;
     case LB_ENC_INT8:
         c->part[0] = plain_part(s, w, 0);
-        for (u32 p = 1; p < w->n_parts; p++)
+        for (u32 p = 1; p < w->n_parts - e->ordered; p++)
             c->part[p] = block_part(s, w, p, e->block_rows, e->group_size);
+        if (e->ordered)
+            parts_of_any_group(c, w);
         break;
     case LB_ENC_PACKED:
         c->part[0] = packed_part(s, w, 0);
         c->part[1] = block_part(s, w, 1, e->block_rows, e->group_size);
-        if (w->n_parts > 2)
+        if (w->n_parts - e->ordered > 2)
             c->part[2] = packed_zeros(s, w, 2);
+        if (e->ordered)
+            parts_of_any_group(c, w);
         break;
     case LB_ENC_FP4:
     case LB_ENC_FP4_INVERSE:
@@ -190,6 +214,35 @@ static void column_zeros(const lb_codec *c, const lb_codec_row *at, u64 n, float
             v |= (u64)lb_load_u32(word + at->stride[2]) << 32;
         zero[i] = (float)(v >> bit % 32 & ((1u << bits) - 1));
     }
+}
+
+/* A column's zero point and scale are those of its group (lb_codec_check has looked at these). */
+static void decode_ordered(const lb_codec *c, const lb_kernels *k, const lb_codec_row *at,
+                           float *out, float *scratch) {
+    u64 n = c->n_groups;
+    float *value = scratch, *spread = scratch + n;
+    u32 last = c->n_parts - 1;
+    const u8 *group = at->part[last] + 4 * at->col;
+    if (c->enc.kind == LB_ENC_INT8)
+        k->decode_f32_i8(at->n, out, at->part[0]);
+    else
+        k->decode_f32_codes(at->n, at->col % 32, c->enc.bits, out, at->part[0]);
+    if (last > 2) {
+        if (c->enc.kind == LB_ENC_INT8)
+            k->decode_f32_i8(n, value, at->part[2]);
+        else
+            column_zeros(c, at, n, value);
+        for (u64 i = 0; i < at->n; i++)
+            spread[i] = value[lb_load_u32(group + 4 * i)];
+        k->map_sub_f32(at->n, out, out, spread);
+    } else if (c->enc.kind == LB_ENC_PACKED) {
+        k->map_addc_f32(at->n, out, out, -(float)(1u << (c->enc.bits - 1)));
+    }
+    lb_codec_decode_floats(k, c->part[1].dtype, n, value, at->part[1]);
+    for (u64 i = 0; i < at->n; i++)
+        spread[i] = value[lb_load_u32(group + 4 * i)];
+    k->map_mul_f32(at->n, out, out, spread);
+    lb_codec_round(c, k, at->n, out);
 }
 
 static void decode_ints(const lb_codec *c, const lb_kernels *k, const lb_codec_row *at, float *out,
@@ -309,6 +362,10 @@ void lb_codec_decode_row(const lb_codec *c, const lb_kernels *k, const lb_codec_
         return;
     case LB_ENC_INT8:
     case LB_ENC_PACKED:
+        if (c->enc.ordered) {
+            decode_ordered(c, k, at, out, scratch);
+            return;
+        }
         decode_ints(c, k, at, out, scratch);
         scale_row(c, k, at, out, 1, scratch);
         return;

@@ -43,6 +43,7 @@ static void put_read(lb_xxh *h, const lb_graph *g, const lb_node *n) {
     put_u64(h, w->enc.block_rows);
     put_u64(h, w->enc.rounded);
     put_u64(h, w->enc.less_one);
+    put_u64(h, w->enc.ordered);
     put_u64(h, w->enc.nested_size);
     put_u64(h, lb_f32_bits(w->enc.nested_offset));
     for (u32 i = 0; i < w->n_parts; i++) {

@@ -172,6 +172,8 @@ static lb_status read_part(lb_worker *w, const lb_active *a, const lb_leaf *l,
     if (l->codec.part[k].kind == LB_PART_MAT) {
         st = lb_os_pread(f.fd, f.path, w->eval.slab + at->part_off[k], t->size_bytes, t->off_bytes,
                          err);
+        if (st == LB_OK)
+            st = lb_codec_check(&l->codec, k, w->eval.slab + at->part_off[k], t->size_bytes, err);
         w->read_bytes += t->size_bytes;
     } else if (l->codec.part[k].kind != LB_PART_ROWS) {
         st = read_grid(w, l, at, k, f, err);

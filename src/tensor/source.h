@@ -76,7 +76,8 @@ typedef enum lb_enc_kind {
     /* part: weight i8; scales; optional zero points i8. value = (code - zero) * scale */
     LB_ENC_INT8,
     /* part: codes of 1..8 bits in rows of i32 words, each 2^(bits-1) too large; scales; optional
-     * zero points, packed the same way down the rows. */
+     * zero points, packed the same way down the rows. Both kinds: if ordered, the last part is an
+     * i32 for each column, the group that its zero point and scale are of. */
     LB_ENC_PACKED,
     /* part: E2M1 codes, two a byte, the lower half first; scales (E4M3, or E8M0 as bytes); optional
      * one f32 that multiplies the scales. */
@@ -109,6 +110,7 @@ typedef struct lb_enc {
     u32 block_rows;
     lb_dtype rounded; /* the maker's values are rounded to this type; F32: they are not */
     bool less_one;    /* GPTQ: zero points are stored one less than they are */
+    bool ordered;     /* INT8, PACKED */
     u32 nested_size;  /* bitsandbytes; 0: not nested */
     float nested_offset;
 } lb_enc;

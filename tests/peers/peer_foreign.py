@@ -73,6 +73,26 @@ def compressed(maker, fmt, **args):
     return config, make
 
 
+def ordered(bits):
+    """Groups of columns in activation order, which compressed-tensors wrote until 2026: as its 0.9.4 dequantized."""
+    group = 32
+
+    def make(w):
+        cols = w.shape[1]
+        order = (torch.arange(cols) // group)[torch.randperm(cols)]
+        codes = torch.randint(0, 2**bits, w.shape)
+        zero = torch.randint(0, 2**bits, (w.shape[0], cols // group))
+        scale = (torch.rand(w.shape[0], cols // group) * 0.01).to(torch.bfloat16)
+        value = (codes - zero[:, order]).to(torch.bfloat16) * scale[:, order]
+        return {"weight_packed": pack(codes, bits), "weight_scale": scale, "weight_shape": torch.tensor(w.shape),
+                "weight_zero_point": pack(zero.T, bits).T, "weight_g_idx": order.to(torch.int32)}, value
+
+    args = {"num_bits": bits, "type": "int", "symmetric": False, "strategy": "group", "group_size": group,
+            "actorder": "group"}
+    return {"quant_method": "compressed-tensors", "format": "pack-quantized",
+            "config_groups": {"group_0": {"targets": ["Linear"], "weights": args}}}, make
+
+
 def nvfp4(maker):
     """compressed-tensors' and ModelOpt's: the one scale of all divides there and multiplies here."""
     from compressed_tensors.compressors.nvfp4.base import NVFP4PackedCompressor as NV
@@ -199,6 +219,8 @@ def recipes(rng):
         for bits in (3, 4, 8):
             yield "packed %d" % bits, compressed(Packed, "pack-quantized", num_bits=bits, type="int", symmetric=sym,
                                                  strategy="group", group_size=32)
+    for bits in (4, 8):
+        yield "packed %d in activation order" % bits, ordered(bits)
     yield "packed rows", compressed(Packed, "pack-quantized", num_bits=4, type="int", symmetric=False,
                                     strategy="channel")
 

@@ -95,6 +95,7 @@ LB_TEST(compressed_tensors) {
     check_folder("ct_packed", 21);
     check_folder("ct_fp4", 4);
     check_folder("ct_mxfp8", 1);
+    check_folder("ct_order", 5);
 }
 
 LB_TEST(gptq) {
@@ -252,8 +253,13 @@ LB_TEST(refusals) {
             "rows and columns");
     refused(CT("int-quantized", INT4), "l.weight I8 4 64;l.weight_scale BF16 4 3", "none of the");
     refused(CT("int-quantized", INT4),
-            "l.weight I8 4 64;l.weight_scale BF16 4 2;l.weight_g_idx I32 64",
-            "'l.weight_g_idx' (i32)");
+            "l.weight I8 4 64;l.weight_scale BF16 4 2;l.weight_g_idx I64 64", "for each column");
+    refused(CT("int-quantized", INT4),
+            "l.weight I8 4 64;l.weight_scale BF16 4 2;l.weight_g_idx I32 4", "for each column");
+    refused(CT("int-quantized", "\"num_bits\":8,\"strategy\":\"channel\""),
+            "l.weight I8 4 64;l.weight_scale BF16 4 1;l.weight_g_idx I32 64", "no groups");
+    refused(CT("float-quantized", FLOAT8),
+            "l.weight F8_E4M3 4 64;l.weight_scale BF16 4 2;l.weight_g_idx I32 64", "no groups");
 }
 
 LB_TEST(unknown_methods) {
@@ -326,10 +332,10 @@ LB_TEST(refusals_gptq) {
 }
 
 /* A table that names a group that is not there: found when it is read, whoever reads. */
-LB_TEST(group_out_of_range) {
+static void out_of_range(const char *config, const char *tensors, const char *name) {
     static const u32 bad[] = {2, 0x7fffffff, 0x80000000u, 0xffffffffu};
     const char *dir = st_dir("range");
-    st_text(dir, "config.json", GPTQ4(""));
+    st_text(dir, "config.json", config);
     for (size_t i = 0; i < LB_LEN(bad); i++) {
         lb_source *s = NULL;
         lb_err err = {0};
@@ -337,9 +343,9 @@ LB_TEST(group_out_of_range) {
         lb_fds *fds = NULL;
         lb_kernels k;
         float out[64];
-        st_file(dir, "model.safetensors", "pt", GPTQ4_LAYER ";l.g_idx I32 64");
+        st_file(dir, "model.safetensors", "pt", tensors);
         CHECK_OK(lb_folder_open(&s, dir, &err));
-        const lb_tensor *t = lb_source_tensor(s, LB_STR("l.g_idx"));
+        const lb_tensor *t = lb_source_tensor(s, lb_str_c(name));
         FILE *f = fopen(s->files[0].path, "r+b");
         CHECK(f && fseek(f, (long)t->off_bytes + 4 * 63, SEEK_SET) == 0);
         CHECK(fwrite(&bad[i], 4, 1, f) == 1 && fclose(f) == 0);
@@ -352,11 +358,18 @@ LB_TEST(group_out_of_range) {
         lb_values_io io = {fds, &k, aligned_alloc(64, lb_values_scratch_bytes(&v, &cut) + 64)};
         lb_values_tile tile = {3, 1, 0, 64};
         CHECK(lb_values_read(&v, &io, &tile, out, &err) == LB_E_FORMAT);
-        CHECK(strstr(err.msg, "tensor 'l.g_idx'") && strstr(err.msg, "of 2 groups"));
+        CHECK(strstr(err.msg, name) && strstr(err.msg, "of 2 groups"));
         free(io.scratch);
         lb_fds_free(&fds);
         lb_source_close(&s);
     }
+}
+
+LB_TEST(group_out_of_range) {
+    out_of_range(GPTQ4(""), GPTQ4_LAYER ";l.g_idx I32 64", "l.g_idx");
+    out_of_range(CT("int-quantized", INT4),
+                 "l.weight I8 32 64;l.weight_scale BF16 32 2;l.weight_g_idx I32 64",
+                 "l.weight_g_idx");
 }
 
 /* What a folder holds beside codes: n weights of it become the model's. */

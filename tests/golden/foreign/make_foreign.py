@@ -4,6 +4,7 @@
 
     make_foreign.py fp8        needs transformers (Fp8Dequantize of integrations/finegrained_fp8.py)
     make_foreign.py ct         needs compressed-tensors (the compressors' own compress and decompress)
+    make_foreign.py ct_order   needs compressed-tensors 0.9.4 (the last ones with groups in activation order: dequantize)
     make_foreign.py gptq       needs gptqmodel (TorchLinear's pack_original and dequantize_weight)
     make_foreign.py awq        needs autoawq (WQLinear_GEMM.from_linear, dequantize_gemm)
     make_foreign.py bnb        needs bitsandbytes (quantize_4bit, dequantize_4bit, int8_vectorwise_dequant)
@@ -196,6 +197,41 @@ def ct_mxfp8():
     write("ct_mxfp8", config, {"mx." + k: v for k, v in packed.items()}, {"mx.weight": back["weight"]})
 
 
+def ct_order():
+    """Groups of columns in activation order."""
+    from compressed_tensors.compressors.quantized_compressors.pack_quantized import pack_to_int32
+    from compressed_tensors.quantization import QuantizationArgs
+    from compressed_tensors.quantization.lifecycle.forward import dequantize
+
+    tensors, expect, groups = {}, {}, {}
+    for bits, sym, dtype in ((4, True, torch.bfloat16), (4, False, torch.float16), (8, True, torch.float32),
+                             (8, False, torch.bfloat16), (0, False, torch.float16)):
+        packed, bits = bits > 0, bits or 8
+        name = ("p" if packed else "i") + str(bits) + ("s" if sym else "a")
+        a = QuantizationArgs(num_bits=bits, type="int", symmetric=sym, strategy="group", group_size=16, actorder="group")
+        g = torch.Generator().manual_seed(bits)
+        rows, cols, half = 24, 96, 2 ** (bits - 1)
+        order = (torch.arange(cols) // 16)[torch.randperm(cols, generator=g)].to(torch.int32)
+        codes = torch.randint(-half, half, (rows, cols), generator=g).to(torch.int8)
+        zero = torch.randint(-half, half, (rows, 6), generator=g).to(torch.int8)
+        scale = (torch.rand(rows, 6, generator=g) * 0.1).to(dtype)
+        value = dequantize(codes, scale, None if sym else zero, args=a, g_idx=order)
+        parts = {"weight_scale": scale, "weight_g_idx": order}
+        if packed:
+            parts["weight_packed"] = pack_to_int32(codes, bits)
+            parts["weight_shape"] = torch.tensor([rows, cols])
+        else:
+            parts["weight"] = codes
+        if not sym:
+            parts["weight_zero_point"] = pack_to_int32(zero, bits, packed_dim=0) if packed else zero
+        for k, v in parts.items():
+            tensors[f"{name}.{k}"] = v
+        expect[f"{name}.weight"] = value
+        groups[name] = {"targets": [name], "weights": json.loads(a.model_dump_json())}
+    write("ct_order", {"quant_method": "compressed-tensors", "format": "pack-quantized", "config_groups": groups},
+          tensors, expect)
+
+
 def grid(w, group, bits, sym, g_idx):
     """Scales [rows, groups] and zero points of min and max; some zero points are 0."""
     groups = int(g_idx.max()) + 1
@@ -359,4 +395,5 @@ def modelopt():
 
 for what in sys.argv[1:]:
     torch.manual_seed(7)
-    {"fp8": fp8, "ct": ct, "ct_fp4": ct_fp4, "ct_mxfp8": ct_mxfp8, "gptq": gptq, "awq": awq, "bnb": bnb, "modelopt": modelopt}[what]()
+    {"fp8": fp8, "ct": ct, "ct_fp4": ct_fp4, "ct_mxfp8": ct_mxfp8, "ct_order": ct_order, "gptq": gptq,
+     "awq": awq, "bnb": bnb, "modelopt": modelopt}[what]()
