@@ -11,6 +11,8 @@
 /* "quant_method", or what older configs have instead. */
 static lb_str method_of(const lb_json *object) {
     lb_str method;
+    if (object->type != LB_JOBJECT)
+        return LB_STR("no object");
     if (lb_json_as_str(lb_json_get(object, "quant_method"), &method))
         return method;
     if (lb_json_get(object, "load_in_4bit") || lb_json_get(object, "load_in_8bit"))
@@ -22,8 +24,12 @@ static lb_str method_of(const lb_json *object) {
     return LB_STR("no quant_method");
 }
 
+/* Something is said. A text or a list is no config that is known, but no reason to pass it over. */
 static const lb_json *non_empty(const lb_json *v) {
-    return v && v->type == LB_JOBJECT && v->n > 0 ? v : NULL;
+    if (!v || v->type == LB_JNULL || (v->type == LB_JBOOL && !v->truth))
+        return NULL;
+    bool holds = v->type == LB_JOBJECT || v->type == LB_JARRAY;
+    return holds && v->n == 0 ? NULL : v;
 }
 
 static const lb_json *direct(const lb_json *config) {
@@ -36,19 +42,26 @@ static const lb_json *direct(const lb_json *config) {
     return NULL;
 }
 
-/* At the top, else in a sub-config (text_config, vision_config, thinker_config...); *n: in how many
- * of them. */
-static const lb_json *find_config(const lb_json *config, u32 *n) {
-    const lb_json *v = direct(config);
-    *n = 0;
-    if (v || !config || config->type != LB_JOBJECT)
-        return v;
+#define NESTED_MAX 4 /* thinker_config.text_config, and some more */
+
+/* In sub-configs (text_config, vision_config, thinker_config...): the first; *n: of how many. */
+static const lb_json *nested(const lb_json *config, u32 depth, u32 *n) {
+    const lb_json *v = NULL;
     for (const lb_json *sub = config->first; sub; sub = sub->next) {
         const lb_json *own = sub->type == LB_JOBJECT ? direct(sub) : NULL;
         *n += own != NULL;
+        if (!own && sub->type == LB_JOBJECT && depth < NESTED_MAX)
+            own = nested(sub, depth + 1, n);
         v = v ? v : own;
     }
     return v;
+}
+
+/* At the top, else in a sub-config; *n: in how many of these. */
+static const lb_json *find_config(const lb_json *config, u32 *n) {
+    const lb_json *v = direct(config);
+    *n = 0;
+    return v || !config || config->type != LB_JOBJECT ? v : nested(config, 1, n);
 }
 
 /* {"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "FP8" or null...}} */
@@ -74,6 +87,17 @@ static const struct {
     {".weight.absmax", "bitsandbytes"},
     {".SCB", "bitsandbytes"},
     {"_proj_blocks", "mxfp4"},
+    {".q_weight", "exl2"},
+    {".trellis", "exl3"},
+    {".W_q", "hqq"},
+    {".codebooks", "aqlm"},
+    {".Qidxs", "quip"},
+    {".centroids.weight", "vptq"},
+    {".dense_weights", "spqr"},
+    {".tables2", "higgs"},
+    {".weight._data", "quanto"},
+    {"._weight_qdata", "torchao"},
+    {".weight_scales", "eetq"},
 };
 
 static const char *marked(const lb_tensor *t) {
@@ -83,19 +107,25 @@ static const char *marked(const lb_tensor *t) {
     return NULL;
 }
 
-/* Eight bits or less with "<name>_scale" or "<name>_scale_inv" beside it: fp8 and int8 of several
- * tools, matrices and stacks of them. */
+/* Eight bits or less with a scale beside it: fp8 and int8 of several tools, matrices and stacks of
+ * them. */
 static lb_status scaled(const lb_source *s, const lb_tensor *t, lb_buf *buf, bool *out,
                         lb_err *err) {
     static const char *const endings[] = {"_scale", "_scale_inv", "_weight_scale"};
+    /* in the place of "weight" */
+    static const char *const names[] = {"scale", "scales", "scale_inv", "scale_weight",
+                                        "qscale_weight"};
     const lb_dtype_info *info = lb_dtype_get(t->dtype);
+    lb_str weight = LB_STR("weight");
+    size_t n = lb_str_ends(t->name, LB_STR(".weight")) ? LB_LEN(names) : 0;
     *out = false;
     if (is_float(t->dtype) || info->block_bytes > info->block_elems)
         return LB_OK;
-    for (size_t i = 0; i < LB_LEN(endings) && !*out; i++) {
+    for (size_t i = 0; i < LB_LEN(endings) + n && !*out; i++) {
+        bool after = i < LB_LEN(endings);
         lb_buf_reset(buf);
-        lb_buf_put_str(buf, t->name);
-        lb_buf_put_c(buf, endings[i]);
+        lb_buf_put_str(buf, after ? t->name : lb_str_sub(t->name, 0, t->name.len - weight.len));
+        lb_buf_put_c(buf, after ? endings[i] : names[i - LB_LEN(endings)]);
         LB_TRY(lb_buf_status(buf, err));
         *out = lb_source_tensor(s, lb_buf_str(buf)) != NULL;
     }
@@ -121,6 +151,21 @@ static lb_status check_tensors(const lb_source *s, lb_err *err) {
     }
     lb_buf_deinit(&buf);
     return st;
+}
+
+/* A model's matrices are no whole numbers: codes whose scales and config are lost. Words of MLX are
+ * u32, and looked at elsewhere. */
+static lb_status check_integers(const lb_source *s, lb_err *err) {
+    for (u64 i = 0; i < s->n_tensors; i++) {
+        const lb_tensor *t = &s->tensors[i];
+        if (lb_dtype_get(t->dtype)->cls == LB_CLASS_INT && t->dtype != LB_U32 &&
+            t->shape.rank >= 2 && lb_str_ends(t->name, LB_STR(".weight")))
+            return lb_fail(err, LB_E_UNSUPPORTED,
+                           "tensor '%.*s' is %s: codes of another tool, and nothing in config.json "
+                           "says of which",
+                           LB_FMT(t->name), lb_dtype_get(t->dtype)->name);
+    }
+    return LB_OK;
 }
 
 /* MLX wrote it: what the config names was undone if only plain floats are left. */
@@ -201,8 +246,10 @@ lb_status lb_foreign_open(lb_source *s, const lb_foreign_files *files, bool mlx,
     found x = find(s, files);
     *made = false;
     /* which of several a tensor belongs to is not known */
-    if (mlx || !x.object || x.n_nested > 1 || !lb_foreign_is_known(x.method))
-        return refuse(s, &x, mlx, err);
+    if (mlx || !x.object || x.n_nested > 1 || !lb_foreign_is_known(x.method)) {
+        LB_TRY(refuse(s, &x, mlx, err));
+        return files->config ? check_integers(s, err) : LB_OK;
+    }
     *made = true;
     LB_TRY(lb_foreign_weights(s, x.object, x.method, notes, err));
     for (u64 i = 0; i < s->n_weights; i++)

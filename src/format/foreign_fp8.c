@@ -5,6 +5,13 @@
  * refuses) as in DeepSeek-V3's weight_dequant. */
 #include "format/foreign_internal.h"
 
+#define BLOCK_UNSAID 128
+
+typedef struct fp8 {
+    u32 block[2];
+    bool unsaid; /* the config has no key for blocks */
+} fp8;
+
 /* [rows, columns] of a block; {0, 0}: the config says none. */
 static lb_status block_size(lb_fgn *f, u32 out[2]) {
     const lb_json *v = lb_json_get(f->config, "weight_block_size");
@@ -20,11 +27,21 @@ static lb_status block_size(lb_fgn *f, u32 out[2]) {
     return LB_OK;
 }
 
+/* Where the config says none, transformers has blocks of 128 x 128; "mxfp8" is of rows of 32. */
+static lb_status parse(lb_fgn *f, fp8 *x) {
+    const lb_json *v = lb_json_get(f->config, "weight_block_size");
+    LB_TRY(block_size(f, x->block));
+    if (!x->block[0] && lb_str_eq_c(f->method, "mxfp8"))
+        x->block[0] = 1, x->block[1] = 32;
+    x->unsaid = !v && !x->block[0] && lb_str_eq_c(f->method, "fp8");
+    return LB_OK;
+}
+
 static bool is_scale(lb_dtype t) {
     return lb_fgn_is_float(t) || t == LB_F8_E8M0 || t == LB_U8;
 }
 
-static lb_status add(lb_fgn *f, const lb_tensor *t, lb_str path, const u32 block[2]) {
+static lb_status add(lb_fgn *f, const lb_tensor *t, lb_str path, const fp8 *x) {
     const lb_tensor *scale, *other;
     lb_enc enc = {.kind = LB_ENC_FP8, .bits = 8};
     LB_TRY(lb_fgn_find(f, path, ".weight_scale_inv", &scale));
@@ -40,16 +57,18 @@ static lb_status add(lb_fgn *f, const lb_tensor *t, lb_str path, const u32 block
     if (t->shape.rank != 2)
         return lb_fgn_misfit(f, scale, t, "expected a matrix");
     u64 rows = t->shape.dim[0], cols = t->shape.dim[1];
-    if (block[0]) {
-        enc.block_rows = block[0];
-        enc.group_size = block[1];
+    if (x->block[0]) {
+        enc.block_rows = x->block[0];
+        enc.group_size = x->block[1];
     } else if (scale->n_elems != 1) {
         enc.block_rows = 1;
     }
+    if (x->unsaid && !lb_fgn_fits(scale, &enc, rows, cols))
+        enc.block_rows = enc.group_size = BLOCK_UNSAID;
     if (!lb_fgn_fits(scale, &enc, rows, cols))
         return lb_fgn_misfit(f, scale, t,
-                             block[0] ? "not one scale for each block of the config"
-                                      : "neither one scale nor one for each row");
+                             x->block[0] ? "not one scale for each block of the config"
+                                         : "neither one scale nor one for each row");
     return lb_fgn_add(f, path, t->shape, enc, (const lb_tensor *[]){t, scale, NULL});
 }
 
@@ -66,37 +85,40 @@ static bool fits_stack(const lb_tensor *scale, const lb_enc *enc, const lb_shape
 
 /* Experts in one tensor, as transformers holds them (FP8Experts): "<name>" [experts, outputs,
  * inputs] and "<name>_scale_inv". */
-static lb_status add_stack(lb_fgn *f, const lb_tensor *t, const u32 block[2]) {
+static lb_status add_stack(lb_fgn *f, const lb_tensor *t, const fp8 *x) {
     const lb_tensor *scale;
-    lb_enc enc = {.kind = LB_ENC_FP8, .bits = 8, .block_rows = block[0], .group_size = block[1]};
+    lb_enc enc = {
+        .kind = LB_ENC_FP8, .bits = 8, .block_rows = x->block[0], .group_size = x->block[1]};
     LB_TRY(lb_fgn_need(f, t->name, "_scale_inv", &scale));
     if (!is_scale(scale->dtype))
         return lb_fgn_misfit(f, scale, t, "scales must be floats or powers of two");
     if (t->shape.rank != 3)
         return lb_fgn_misfit(f, scale, t, "expected a matrix for each expert");
+    if (x->unsaid && !fits_stack(scale, &enc, &t->shape))
+        enc.block_rows = enc.group_size = BLOCK_UNSAID;
     if (!fits_stack(scale, &enc, &t->shape))
         return lb_fgn_misfit(f, scale, t,
-                             block[0] ? "not one scale for each block of the config"
-                                      : "not one scale for each matrix");
+                             x->block[0] ? "not one scale for each block of the config"
+                                         : "not one scale for each matrix");
     LB_TRY(lb_fgn_add(f, t->name, t->shape, enc, (const lb_tensor *[]){t, scale, NULL}));
     f->weight[t - f->s->tensors].name = t->name;
     return LB_OK;
 }
 
-static lb_status add_all(lb_fgn *f, const u32 block[2]) {
+static lb_status add_all(lb_fgn *f, const fp8 *x) {
     lb_str path;
     for (u64 i = 0; i < f->s->n_tensors; i++) {
         const lb_tensor *t = &f->s->tensors[i];
         if (lb_fgn_is_f8(t->dtype) && lb_fgn_path(t, ".weight", &path))
-            LB_TRY(add(f, t, path, block));
+            LB_TRY(add(f, t, path, x));
         else if (lb_fgn_is_f8(t->dtype))
-            LB_TRY(add_stack(f, t, block));
+            LB_TRY(add_stack(f, t, x));
     }
     return LB_OK;
 }
 
 lb_status lb_fgn_fp8(lb_fgn *f) {
-    u32 block[2] = {0, 0};
-    LB_TRY(block_size(f, block));
-    return add_all(f, block);
+    fp8 x = {{0, 0}, false};
+    LB_TRY(parse(f, &x));
+    return add_all(f, &x);
 }

@@ -214,6 +214,7 @@ static const struct {
     {"gptq", lb_fgn_gptq},        {"awq", lb_fgn_awq},
     {"bitsandbytes", lb_fgn_bnb}, {"modelopt", lb_fgn_modelopt},
     {"mxfp4", lb_fgn_mxfp4},      {"fbgemm_fp8", lb_fgn_fp8}, /* a scale for each row */
+    {"mxfp8", lb_fgn_fp8},
 };
 
 bool lb_foreign_is_known(lb_str method) {

@@ -219,6 +219,19 @@ static void refused(const char *config, const char *tensors, const char *want) {
     lb_source_close(&s);
 }
 
+/* What a folder holds beside codes: n weights of it become the model's. */
+static void opens(const char *config, const char *tensors, u64 n_weights) {
+    const char *dir = st_dir("opens");
+    lb_err err = {0};
+    lb_source *s = NULL;
+    st_text(dir, "config.json", config);
+    st_file(dir, "model.safetensors", "pt", tensors);
+    if (lb_folder_open(&s, dir, &err) != LB_OK || s->n_weights != n_weights)
+        lb_test_fail(__FILE__, __LINE__, "%s\n    %s\n    said \"%s\", %llu weights", config,
+                     tensors, err.msg, s ? (unsigned long long)s->n_weights : 0);
+    lb_source_close(&s);
+}
+
 LB_TEST(refusals) {
     refused(FP8(""), "l.weight F8_E4M3 4 4", "has no weight_scale_inv");
     refused(FP8(""), "l.weight F8_E4M3 4 4;l.weight_scale_inv F32 3", "nor one for each row");
@@ -273,6 +286,51 @@ LB_TEST(unknown_methods) {
         snprintf(says, sizeof says, "quantized with '%s'", methods[i]);
         refused(config, "l.weight BF16 4 4", says);
     }
+}
+
+/* The config is silent, or somewhere else: the tensors tell. */
+LB_TEST(codes_without_config) {
+    static const char *const tensors[] = {
+        "l.q_weight I32 4 4;l.q_scale I32 4 1",
+        "l.trellis I16 4 4 16;l.suh F16 64",
+        "l.W_q U8 4 64;l.scale F16 64 1;l.zero F16 64 1",
+        "l.codes I8 4 8 1;l.codebooks F16 1 256 1 8",
+        "l.Qidxs I64 4 4",
+        "l.centroids.weight F16 1 16;l.indices I16 4",
+        "l.dense_weights I32 4 4",
+        "l.weight I16 4 4;l.tables2 F16 16 1",
+        "l.weight._data I8 4 4;l.weight._scale F16 4 1",
+        "l._weight_qdata I8 4 4;l._weight_scale F16 4 1",
+        "l.weight I8 4 4;l.weight_scales F16 4",
+        "l.weight F8_E4M3 4 4;l.scale F32 1 1",
+        "l.weight F8_E4M3 4 4;l.scales F32 4",
+        "l.weight F8_E4M3 4 4;l.scale_inv F32 1 1",
+        "l.weight F8_E4M3 4 4;l.scale_weight F32",
+        "l.weight F8_E4M3 4 4;l.qscale_weight F32 4",
+    };
+    for (size_t i = 0; i < LB_LEN(tensors); i++)
+        refused("{}", tensors[i], "quantized by another tool");
+    refused("{}", "l.weight I8 4 4", "'l.weight' is i8: codes");
+    refused("{}", "l.weight I32 4 4", "'l.weight' is i32: codes");
+    refused("{}", "l.weight U8 8 1", "'l.weight' is u8: codes");
+    refused("{\"a\":{\"b\":{\"quantization_config\":{\"quant_method\":\"aqlm\"}}}}",
+            "l.weight BF16 4 4", "quantized with 'aqlm'");
+    refused("{\"quantization_config\":\"fp8\"}", "l.weight BF16 4 4", "'no object'");
+    refused("{\"quantization_config\":[\"fp8\"]}", "l.weight BF16 4 4", "'no object'");
+    opens("{\"quantization_config\":null}", "l.weight BF16 4 4", 1);
+    opens("{\"quantization_config\":{}}", "l.weight F8_E4M3 4 4", 1);
+    opens("{}", "l.bias I8 4 4;l.weight BF16 4 4;l.scale F32 4", 3); /* GPT-2's masks */
+}
+
+LB_TEST(fp8_blocks_unsaid) {
+    opens(FP8(""), "l.weight F8_E4M3 200 300;l.weight_scale_inv F32 2 3", 1);
+    opens(FP8(""), "e.w F8_E4M3 3 200 300;e.w_scale_inv F32 3 2 3", 1);
+    refused(FP8(",\"weight_block_size\":null"),
+            "l.weight F8_E4M3 200 300;l.weight_scale_inv F32 2 3", "nor one for each row");
+    opens("{\"quantization_config\":{\"quant_method\":\"mxfp8\"}}",
+          "l.weight F8_E4M3 4 64;l.weight_scale_inv U8 4 2", 1);
+    refused("{\"quantization_config\":{\"quant_method\":\"mxfp8\"}}",
+            "l.weight F8_E4M3 4 64;l.weight_scale_inv U8 2 4", "for each block");
 }
 
 #define Q(method, rest) "{\"quantization_config\":{\"quant_method\":\"" method "\"," rest "}}"
@@ -370,19 +428,6 @@ LB_TEST(group_out_of_range) {
     out_of_range(CT("int-quantized", INT4),
                  "l.weight I8 32 64;l.weight_scale BF16 32 2;l.weight_g_idx I32 64",
                  "l.weight_g_idx");
-}
-
-/* What a folder holds beside codes: n weights of it become the model's. */
-static void opens(const char *config, const char *tensors, u64 n_weights) {
-    const char *dir = st_dir("opens");
-    lb_err err = {0};
-    lb_source *s = NULL;
-    st_text(dir, "config.json", config);
-    st_file(dir, "model.safetensors", "pt", tensors);
-    if (lb_folder_open(&s, dir, &err) != LB_OK || s->n_weights != n_weights)
-        lb_test_fail(__FILE__, __LINE__, "%s\n    %s\n    said \"%s\", %llu weights", config,
-                     tensors, err.msg, s ? (unsigned long long)s->n_weights : 0);
-    lb_source_close(&s);
 }
 
 LB_TEST(beside_codes) {
