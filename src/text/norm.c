@@ -176,7 +176,19 @@ static lb_status run_form(const step *s, lb_str in, lb_buf *out, lb_err *err) {
     return LB_OK;
 }
 
-static lb_status run_replace(const step *s, lb_str in, lb_buf *out, lb_err *err) {
+/* Steps that replace a letter by fifty multiply: twenty of them make of one letter more than any
+ * memory holds. What normalizers are for stays far below. */
+static size_t longest(size_t in_len) {
+    return LB_MIB + LB_MIN(in_len, SIZE_MAX / 512) * 256;
+}
+
+static lb_status check_length(const lb_buf *out, size_t max, lb_err *err) {
+    return out->len <= max
+               ? LB_OK
+               : lb_fail(err, LB_E_LIMIT, "normalizer: it makes a text of over %zu bytes", max);
+}
+
+static lb_status run_replace(const step *s, lb_str in, size_t max, lb_buf *out, lb_err *err) {
     lb_regex_iter it;
     size_t from, to, pos = 0;
     bool found;
@@ -188,6 +200,7 @@ static lb_status run_replace(const step *s, lb_str in, lb_buf *out, lb_err *err)
         lb_buf_put(out, in.ptr + pos, from - pos);
         lb_buf_put_str(out, s->content);
         pos = to;
+        st = check_length(out, max, err);
     }
     lb_regex_end(&it);
     lb_buf_put_str(out, lb_str_sub(in, pos, in.len));
@@ -226,12 +239,12 @@ static void run_chars(const step *s, lb_str in, lb_buf *out) {
     }
 }
 
-static lb_status run_step(const step *s, lb_str in, lb_buf *out, lb_err *err) {
+static lb_status run_step(const step *s, lb_str in, size_t max, lb_buf *out, lb_err *err) {
     switch (s->kind) {
     case STEP_FORM:
         return run_form(s, in, out, err);
     case STEP_REPLACE:
-        return run_replace(s, in, out, err);
+        return run_replace(s, in, max, out, err);
     case STEP_STRIP:
         lb_buf_put_str(out, strip(in, s->left, s->right));
         break;
@@ -258,7 +271,9 @@ lb_status lb_norm_run(const lb_norm *n, lb_str in, lb_buf *out, lb_err *err) {
     lb_buf_put_str(out, in);
     for (u32 i = 0; i < n->n && st == LB_OK; i++) {
         lb_buf_reset(&other);
-        st = run_step(&n->steps[i], lb_buf_str(out), &other, err);
+        st = run_step(&n->steps[i], lb_buf_str(out), longest(in.len), &other, err);
+        if (st == LB_OK)
+            st = check_length(&other, longest(in.len), err);
         lb_buf swap = *out;
         *out = other;
         other = swap;

@@ -16,7 +16,8 @@ typedef struct lb_norm lb_norm;
 /* json: the "normalizer" member; NULL and null give one that changes nothing. */
 lb_status lb_norm_new(lb_norm **out, const lb_json *json, lb_err *err);
 void lb_norm_free(lb_norm **n);
-/* out is replaced by the normal form of in (valid UTF-8). */
+/* out is replaced by the normal form of in (valid UTF-8). LB_E_LIMIT: one that is longer than 1 MiB
+ * and 256 times the text. */
 lb_status lb_norm_run(const lb_norm *n, lb_str in, lb_buf *out, lb_err *err);
 
 /* White_Space of Unicode, as Rust's char::is_whitespace. */
