@@ -337,24 +337,35 @@ lb_status lb_hf_tok_add(lb_hf_tok *t, const lb_hf_added *token, lb_arena *arena,
     return LB_OK;
 }
 
-static bool flag(const lb_json *o, const char *key, bool otherwise) {
-    bool v = otherwise;
-    (void)lb_json_as_bool(lb_json_get(o, key), &v);
-    return v;
+static lb_status flag(const lb_json *o, const char *key, bool *v, lb_err *err) {
+    const lb_json *m = lb_json_get(o, key);
+    return !m || lb_json_as_bool(m, v)
+               ? LB_OK
+               : lb_fail(err, LB_E_FORMAT, "added_tokens: \"%s\": true or false expected", key);
+}
+
+static lb_status read_one_added(const lb_json *o, lb_hf_added *a, lb_err *err) {
+    const lb_json *id = lb_json_get(o, "id");
+    if (!lb_json_as_str(lb_json_get(o, "content"), &a->content))
+        return lb_fail(err, LB_E_FORMAT, "added_tokens: an entry without \"content\"");
+    if (id && (!lb_json_as_u64(id, &a->file_id) || a->file_id > UINT32_MAX))
+        return lb_fail(err, LB_E_FORMAT, "added_tokens: \"%.*s\": its \"id\" is no token id",
+                       LB_FMT(a->content));
+    LB_TRY(flag(o, "special", &a->special, err));
+    a->normalized = !a->special;
+    LB_TRY(flag(o, "single_word", &a->single_word, err));
+    LB_TRY(flag(o, "lstrip", &a->lstrip, err));
+    LB_TRY(flag(o, "rstrip", &a->rstrip, err));
+    return flag(o, "normalized", &a->normalized, err);
 }
 
 static lb_status read_added(const reader *in, lb_err *err) {
     const lb_json *list = lb_json_get(in->t->rest, "added_tokens");
+    if (list && list->type != LB_JARRAY)
+        return lb_fail(err, LB_E_FORMAT, "added_tokens: a list expected");
     for (const lb_json *o = list ? list->first : NULL; o; o = o->next) {
         lb_hf_added a = {.file_id = UINT64_MAX};
-        if (!lb_json_as_str(lb_json_get(o, "content"), &a.content))
-            return lb_fail(err, LB_E_FORMAT, "added_tokens: an entry without \"content\"");
-        (void)lb_json_as_u64(lb_json_get(o, "id"), &a.file_id);
-        a.special = flag(o, "special", false);
-        a.single_word = flag(o, "single_word", false);
-        a.lstrip = flag(o, "lstrip", false);
-        a.rstrip = flag(o, "rstrip", false);
-        a.normalized = flag(o, "normalized", !a.special);
+        LB_TRY(read_one_added(o, &a, err));
         LB_TRY(lb_hf_tok_add(in->t, &a, in->arena, err));
     }
     return LB_OK;

@@ -22,7 +22,7 @@ typedef enum lb_hf_kind { LB_HF_BPE, LB_HF_UNIGRAM, LB_HF_WORDPIECE, LB_HF_WORDL
 typedef struct lb_hf_added {
     lb_str content;
     u32 id;        /* as the tokenizers library numbers it */
-    u64 file_id;   /* as written; UINT64_MAX: no id, or one that is no small integer */
+    u64 file_id;   /* as written; UINT64_MAX: none */
     bool in_vocab; /* the model's vocabulary has this text too */
     bool single_word, lstrip, rstrip, normalized, special;
 } lb_hf_added;

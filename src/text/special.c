@@ -384,6 +384,8 @@ static lb_status key_name(lb_arena *a, lb_str name, lb_str *out, lb_err *err) {
 
 /* An empty string is not written (GGUFWriter.add_string). */
 static lb_status put_text(lb_gguf_meta *meta, const char *key, lb_str v, lb_err *err) {
+    if (!lb_str_is_utf8(v))
+        return lb_fail(err, LB_E_FORMAT, "the chat template for %s is not UTF-8", key);
     return v.len ? lb_meta_set_str(meta, key, v, err) : LB_OK;
 }
 

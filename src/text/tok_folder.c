@@ -27,7 +27,12 @@ lb_status lb_tok_folder_json(lb_tok_folder *f, const char *name, lb_json **out, 
     bool found;
     *out = NULL;
     LB_TRY(lb_tok_folder_read(f, name, &text, &found, err));
-    return found ? lb_json_parse(text, name, &f->arena, out, err) : LB_OK;
+    if (!found)
+        return LB_OK;
+    LB_TRY(lb_json_parse(text, name, &f->arena, out, err));
+    return (*out)->type == LB_JOBJECT
+               ? LB_OK
+               : lb_fail(err, LB_E_FORMAT, "%s: an object ({...}) expected", name);
 }
 
 lb_status lb_tok_folder_open(lb_tok_folder *f, const lb_source *src, lb_err *err) {

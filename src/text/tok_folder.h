@@ -34,7 +34,7 @@ lb_status lb_tok_folder_read(lb_tok_folder *f, const char *name, lb_str *text, b
 /* The same in an arena of the caller's. */
 lb_status lb_tok_folder_read_to(const lb_tok_folder *f, const char *name, lb_arena *arena,
                                 lb_str *text, bool *found, lb_err *err);
-/* *out = NULL where there is no such file. */
+/* An object; *out = NULL where there is no such file. */
 lb_status lb_tok_folder_json(lb_tok_folder *f, const char *name, lb_json **out, lb_err *err);
 /* Parses tokenizer.json (f->tok); arrays = false: only the tree and the counts. LB_E_NOT_FOUND
  * where there is none. */

@@ -82,6 +82,10 @@ lb_status lb_tok_put_vocab(lb_tok_job *j, const char *model, lb_str pre, lb_err 
         LB_TRY(lb_meta_set_str(m, "tokenizer.ggml.pre", pre, err));
     if (j->n == 0)
         return lb_fail(err, LB_E_FORMAT, "the vocabulary is empty");
+    for (u64 i = 0; i < j->n; i++) /* JSON's escapes can name half a character */
+        if (!lb_str_is_utf8(lb_texts_get(&j->tokens, i)))
+            return lb_fail(err, LB_E_FORMAT, "token %llu of the tokenizer is not UTF-8",
+                           (unsigned long long)i);
     LB_TRY(lb_meta_set_texts(m, "tokenizer.ggml.tokens", &j->tokens, err));
     if (j->scores)
         LB_TRY(lb_meta_set_array(m, "tokenizer.ggml.scores", LB_GGUF_F32, j->n, j->scores, err));

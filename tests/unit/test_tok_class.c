@@ -8,18 +8,25 @@
 #include "tokhelp.h"
 #include <stdio.h>
 
-static lb_status write_json(const char *dir, lb_str name, const lb_json *v, lb_err *err) {
-    lb_buf text = {0};
+static lb_status write_text(const char *dir, lb_str name, lb_str text, lb_err *err) {
     lb_arena a = {0};
     const char *path = lb_os_join(&a, dir, name);
     int fd = -1;
-    lb_json_write(&text, v, (lb_json_style){.compact = true});
-    lb_status st = lb_os_open_write(path, true, &fd, err);
+    lb_status st = lb_os_unlink(path, err);
+    if (st == LB_OK)
+        st = lb_os_open_write(path, true, &fd, err);
     if (st == LB_OK)
         st = lb_os_pwrite(fd, path, text.ptr, text.len, 0, err);
     lb_os_close(&fd);
-    lb_buf_deinit(&text);
     lb_arena_deinit(&a);
+    return st;
+}
+
+static lb_status write_json(const char *dir, lb_str name, const lb_json *v, lb_err *err) {
+    lb_buf text = {0};
+    lb_json_write(&text, v, (lb_json_style){.compact = true});
+    lb_status st = write_text(dir, name, lb_buf_str(&text), err);
+    lb_buf_deinit(&text);
     return st;
 }
 
@@ -202,6 +209,50 @@ LB_TEST(what_is_none_is_no_error) {
     CHECK_U64(n_templates, 1);
     lb_source_close(&src);
     lb_meta_deinit(&meta);
+    lb_arena_deinit(&a);
+}
+
+#define TINY(added, token)                                                          \
+    "{\"added_tokens\":[" added "],\"model\":{\"type\":\"BPE\",\"vocab\":{\"" token \
+    "\":0,\"b\":1},\"merges\":[]}}"
+
+/* What cannot stand in a GGUF, and what no reader of these files takes. */
+LB_TEST(broken_small_files_are_refused) {
+    static const struct {
+        const char *file, *text, *why;
+    } cases[] = {
+        {"tokenizer.json", TINY("", "\\ud800"), "token 0 of the tokenizer is not UTF-8"},
+        {"tokenizer.json", TINY("{\"id\":2,\"content\":\"\\udfff\"}", "a"), "token 2 of"},
+        {"tokenizer_config.json", "[1]", "tokenizer_config.json: an object"},
+        {"tokenizer_config.json", "\"x\"", "tokenizer_config.json: an object"},
+        {"tokenizer_config.json", "{\"chat_template\":\"\\ud800\"}", "chat_template is not UTF-8"},
+        {"tokenizer_config.json", "{\"chat_template\":[{\"name\":\"t\",\"template\":\"\\udc00\"}]}",
+         "tokenizer.chat_template.t is not UTF-8"},
+        {"chat_template.jinja", "\xff\xfe", "tokenizer.chat_template is not UTF-8"},
+        {"chat_template.json", "[]", "chat_template.json: an object"},
+        {"added_tokens.json", "[\"x\"]", "added_tokens.json: an object"},
+        {"special_tokens_map.json", "5", "special_tokens_map.json: an object"},
+    };
+    lb_arena a = {0};
+    for (u32 i = 0; i < LB_LEN(cases); i++) {
+        lb_err err = {0};
+        lb_gguf_meta meta;
+        size_t at;
+        lb_str dir = lb_arena_printf(&a, "%s/broken-%u", lb_test_dir(), i);
+        lb_meta_init(&meta, &a);
+        CHECK_OK(lb_os_mkdir(dir.ptr, false, &err));
+        CHECK_OK(write_text(dir.ptr, LB_STR("tokenizer.json"), LB_STR(TINY("", "a")), &err));
+        CHECK_OK(write_text(dir.ptr, LB_STR("tokenizer_config.json"),
+                            LB_STR("{\"eos_token\":\"b\"}"), &err));
+        CHECK_OK(make_keys(dir.ptr, 0, &meta, &err));
+        lb_meta_deinit(&meta);
+        lb_meta_init(&meta, &a);
+        CHECK_OK(write_text(dir.ptr, lb_str_c(cases[i].file), lb_str_c(cases[i].text), &err));
+        CHECK(make_keys(dir.ptr, 0, &meta, &err) == LB_E_FORMAT);
+        if (!lb_str_find(lb_str_c(err.msg), lb_str_c(cases[i].why), &at))
+            lb_test_fail(__FILE__, __LINE__, "%s: %s", cases[i].file, err.msg);
+        lb_meta_deinit(&meta);
+    }
     lb_arena_deinit(&a);
 }
 

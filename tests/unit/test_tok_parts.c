@@ -181,6 +181,21 @@ LB_TEST(normalizers) {
     lb_buf_deinit(&out);
 }
 
+/* Each step makes sixteen of one letter: after eight of them there would be 4 GiB. */
+LB_TEST(normalizers_that_explode_are_refused) {
+#define TIMES_16 \
+    "{\"type\":\"Replace\",\"pattern\":{\"String\":\"e\"},\"content\":\"eeeeeeeeeeeeeeee\"}"
+#define TIMES_64K TIMES_16 "," TIMES_16 "," TIMES_16 "," TIMES_16
+    lb_err err = {0};
+    lb_buf out = {0};
+    CHECK_OK(normal("{\"type\":\"Sequence\",\"normalizers\":[" TIMES_64K "]}", "e", &out, &err));
+    CHECK(out.len == 65536);
+    CHECK(normal("{\"type\":\"Sequence\",\"normalizers\":[" TIMES_64K "," TIMES_64K "]}", "e", &out,
+                 &err) == LB_E_LIMIT);
+    CHECK(out.cap < 8 * LB_MIB);
+    lb_buf_deinit(&out);
+}
+
 static lb_status cut(const char *json, const char *text, lb_buf *out, lb_err *err) {
     lb_arena a = {0};
     lb_json *j;
@@ -330,6 +345,10 @@ LB_TEST(added_tokens_get_the_librarys_numbers) {
 
 #define MODEL(x) "{\"model\":{\"type\":\"BPE\"," x "}}"
 
+#define ONE_ADDED(members)                                                                         \
+    "{\"added_tokens\":[{\"content\":\"x\"," members "}],\"model\":{\"type\":\"BPE\",\"vocab\":{}" \
+    "}}"
+
 LB_TEST(broken_files_are_refused) {
     static const struct {
         const char *text;
@@ -357,6 +376,12 @@ LB_TEST(broken_files_are_refused) {
         {MODEL("\"vocab\":{\"a\":0},\"vocab\":{}"), LB_E_FORMAT},
         {"{\"model\":{\"type\":\"Other\",\"vocab\":{}}}", LB_E_UNSUPPORTED},
         {"{\"added_tokens\":[{\"id\":1}],\"model\":{\"type\":\"BPE\",\"vocab\":{}}}", LB_E_FORMAT},
+        {"{\"added_tokens\":{},\"model\":{\"type\":\"BPE\",\"vocab\":{}}}", LB_E_FORMAT},
+        {ONE_ADDED("\"id\":-5"), LB_E_FORMAT},
+        {ONE_ADDED("\"id\":4294967296"), LB_E_FORMAT},
+        {ONE_ADDED("\"id\":\"5\""), LB_E_FORMAT},
+        {ONE_ADDED("\"id\":1,\"special\":1"), LB_E_FORMAT},
+        {ONE_ADDED("\"id\":1,\"lstrip\":null"), LB_E_FORMAT},
     };
     for (u32 i = 0; i < LB_LEN(cases); i++) {
         lb_err err = {0};
