@@ -88,12 +88,23 @@ static lb_status split_step(const lb_json *json, step *s, lb_err *err) {
     return lb_regex_new(&s->re, pattern, literal, err);
 }
 
+static bool is_one_character(lb_str s) {
+    size_t n = 0;
+    for (size_t i = 0; i < s.len; i++)
+        n += ((u8)s.ptr[i] & 0xc0u) != 0x80;
+    return n == 1;
+}
+
 static lb_status metaspace_step(lb_pretok *p, const lb_json *json, step *s, lb_err *err) {
     lb_str replacement, scheme;
     s->kind = STEP_METASPACE;
     s->behavior = MERGED_WITH_NEXT;
     if (!lb_json_as_str(lb_json_get(json, "replacement"), &replacement) || replacement.len == 0)
         return lb_fail(err, LB_E_FORMAT, "pre_tokenizer Metaspace: no replacement");
+    if (!is_one_character(replacement))
+        return lb_fail(err, LB_E_FORMAT,
+                       "pre_tokenizer Metaspace: a replacement of one character "
+                       "expected");
     s->replacement = lb_arena_str(&p->arena, replacement);
     if (!s->replacement.ptr)
         return lb_fail(err, LB_E_NOMEM, "pre-tokenizer: out of memory");
@@ -321,22 +332,40 @@ done:
     return st;
 }
 
+static lb_status run_step(const step *s, lb_piece piece, lb_pieces *out, lb_arena *scratch,
+                          lb_err *err) {
+    if (piece.id != LB_PIECE_TEXT)
+        return lb_pieces_push(out, piece.text, piece.id, piece.first, err);
+    if (s->kind == STEP_BYTELEVEL)
+        return run_bytelevel(s, piece, out, scratch, err);
+    if (s->kind == STEP_METASPACE)
+        return run_metaspace(s, piece, out, scratch, err);
+    return cut(s, &piece, out, err);
+}
+
+static size_t length(const lb_pieces *p, u64 from) {
+    size_t n = 0;
+    for (; from < p->n; from++)
+        n += p->v[from].text.len;
+    return n;
+}
+
 lb_status lb_pretok_run(const lb_pretok *p, lb_pieces *pieces, lb_arena *scratch, lb_err *err) {
     lb_pieces next = {0};
     lb_status st = LB_OK;
+    /* Steps that put a character before each piece, and cut it off again, multiply. */
+    const size_t max = 16 * LB_KIB + LB_MIN(length(pieces, 0), SIZE_MAX / 32) * 16;
     for (u32 i = 0; i < p->n && st == LB_OK; i++) {
         const step *s = &p->steps[i];
+        size_t len = 0;
         next.n = 0;
         for (u64 j = 0; j < pieces->n && st == LB_OK; j++) {
-            lb_piece piece = pieces->v[j];
-            if (piece.id != LB_PIECE_TEXT)
-                st = lb_pieces_push(&next, piece.text, piece.id, piece.first, err);
-            else if (s->kind == STEP_BYTELEVEL)
-                st = run_bytelevel(s, piece, &next, scratch, err);
-            else if (s->kind == STEP_METASPACE)
-                st = run_metaspace(s, piece, &next, scratch, err);
-            else
-                st = cut(s, &piece, &next, err);
+            u64 from = next.n;
+            st = run_step(s, pieces->v[j], &next, scratch, err);
+            len += length(&next, from);
+            if (st == LB_OK && len > max)
+                st = lb_fail(err, LB_E_LIMIT, "pre_tokenizer: it makes a text of over %zu bytes",
+                             max);
         }
         lb_pieces swap = *pieces;
         *pieces = next;

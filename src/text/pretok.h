@@ -38,7 +38,7 @@ typedef struct lb_pretok lb_pretok;
 lb_status lb_pretok_new(lb_pretok **out, const lb_json *json, lb_err *err);
 void lb_pretok_free(lb_pretok **p);
 /* Replaces the pieces that are text by their parts. New text (byte alphabet, Metaspace) goes to
- * scratch; the rest are views. */
+ * scratch; the rest are views. LB_E_LIMIT: they are longer than 16 KiB and 16 times the text. */
 lb_status lb_pretok_run(const lb_pretok *p, lb_pieces *pieces, lb_arena *scratch, lb_err *err);
 
 #endif

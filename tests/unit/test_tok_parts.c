@@ -225,6 +225,25 @@ static lb_status cut(const char *json, const char *text, lb_buf *out, lb_err *er
     "{\"type\":\"Metaspace\",\"replacement\":\"_\",\"prepend_scheme\":\"" scheme \
     "\",\"split\":" split "}"
 
+/* Each round puts a character before each piece and cuts all of them apart again. */
+LB_TEST(pre_tokenizers_that_explode_are_refused) {
+#define APART                                                                                 \
+    "{\"type\":\"Split\",\"pattern\":{\"Regex\":\".\"},\"behavior\":\"Isolated\",\"invert\":" \
+    "false}"
+#define BEFORE(c) "{\"type\":\"Metaspace\",\"replacement\":\"" c "\"}," APART
+#define ROUND BEFORE("-") "," BEFORE("_")
+#define ROUNDS_4 ROUND "," ROUND "," ROUND "," ROUND
+    lb_err err = {0};
+    lb_buf out = {0};
+    CHECK_OK(cut("{\"type\":\"Sequence\",\"pretokenizers\":[" ROUNDS_4 "]}", "abc", &out, &err));
+    CHECK(out.len > 3 * 8);
+    CHECK(cut("{\"type\":\"Sequence\",\"pretokenizers\":[" ROUNDS_4 "," ROUNDS_4 "," ROUNDS_4
+              "," ROUNDS_4 "," ROUNDS_4 "," ROUNDS_4 "]}",
+              "abc", &out, &err) == LB_E_LIMIT);
+    CHECK(cut("{\"type\":\"Metaspace\",\"replacement\":\"__\"}", "abc", &out, &err) == LB_E_FORMAT);
+    lb_buf_deinit(&out);
+}
+
 LB_TEST(pre_tokenizers) {
     static const struct {
         const char *json, *text, *want;
