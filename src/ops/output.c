@@ -58,7 +58,8 @@ static lb_status add_stream(lb_output *x, u64 i, const lb_stream *s, lb_err *err
     const lb_node *root =
         lb_graph_node(&x->plan->graph, own->segments ? own->segments[0] : own->node);
     x->joint[x->n_joint] = *s;
-    x->joint[x->n_joint++].codes = root->kind == LB_NODE_ENCODE && root->u.repack;
+    x->joint[x->n_joint++].codes =
+        root->kind == LB_NODE_ENCODE && root->u.encode.repack != LB_REPACK_NONE;
     if (i + 1 < x->model->n_tensors && x->roots[i + 1].joint)
         return LB_OK;
     const lb_out_roots *r = &x->roots[i + 1 - x->n_joint];

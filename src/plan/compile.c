@@ -439,13 +439,6 @@ static void build_weave(builder *b, lb_inst *x, const lb_moves *moves, lb_frame 
         x->in[x->n_in++] = build(b, x->node->in[i], moves, frame);
 }
 
-/* From elements of a repacked output to the 32 codes that `elems` of them are made of. */
-static void scale_repack(lb_frame *f, u32 elems) {
-    u64 mul = 32 * (u64)LB_MAX(f->col_mul, 1), same = gcd(mul, elems);
-    f->col_div = elems / same > 1 ? (u32)(elems / same) : 0;
-    f->col_mul = mul / same > 1 ? (u32)(mul / same) : 0;
-}
-
 static void build_inputs(builder *b, lb_inst *x, const lb_node *n, const lb_moves *moves,
                          lb_frame frame) {
     switch (n->kind) {
@@ -453,13 +446,10 @@ static void build_inputs(builder *b, lb_inst *x, const lb_node *n, const lb_move
         x->leaf = build_leaf(b, n->in[0], *moves, frame);
         return;
     case LB_NODE_ENCODE:
-        if (lb_graph_node(b->g, n->in[0])->value == LB_VALUE_STORED) {
-            if (n->u.repack)
-                scale_repack(&frame, lb_repack_elems(n->u.repack));
+        if (lb_graph_node(b->g, n->in[0])->value == LB_VALUE_STORED)
             x->leaf = build_leaf(b, n->in[0], *moves, frame);
-        } else {
+        else
             x->in[x->n_in++] = build(b, n->in[0], moves, frame);
-        }
         return;
     case LB_NODE_MAP:
         if (n->op == LB_MAP_WEAVE) {
@@ -586,6 +576,24 @@ static void unit_of_leaf(lb_pass *p, const lb_leaf *l) {
     }
 }
 
+/* Columns are cut where the output's elements are whole, and the blocks of what is copied. */
+static lb_status unit_of_encode(builder *b, lb_pass *p, const lb_inst *x) {
+    bool whole = p->n_cols % x->node->u.encode.cols == 0;
+    p->unit_cols = lcm(p->unit_cols, x->node->u.encode.cols);
+    if (x->leaf == UINT32_MAX)
+        return whole ? LB_OK
+                     : lb_fail(b->err, LB_E_UNSUPPORTED,
+                               "%llu columns are no whole blocks of %u values",
+                               (unsigned long long)p->n_cols, x->node->u.encode.cols);
+    const lb_leaf *l = &p->leaves[x->leaf];
+    u32 unit = l->codec.unit_elems;
+    if (!whole || l->frame.col_shift % unit || p->n_cols % unit || l->frame.row != LB_AXIS_ROWS ||
+        l->frame.col != LB_AXIS_COLS)
+        return lb_fail(b->err, LB_E_UNSUPPORTED, "tensor '%.*s': columns cut inside a block",
+                       LB_FMT(l->weight->name));
+    return LB_OK;
+}
+
 static lb_status units(builder *b, lb_pass *p) {
     p->unit_rows = p->unit_cols = 1;
     for (u32 i = 0; i < p->n_leaves; i++)
@@ -606,17 +614,8 @@ static lb_status units(builder *b, lb_pass *p) {
             else
                 p->unit_rows = lcm(p->unit_rows, 2);
         }
-        if (x->node->kind == LB_NODE_ENCODE && x->leaf != UINT32_MAX) {
-            const lb_leaf *l = &p->leaves[x->leaf];
-            u64 div = LB_MAX(l->frame.col_div, 1), mul = LB_MAX(l->frame.col_mul, 1);
-            p->unit_cols = lcm(p->unit_cols, div);
-            if (l->frame.col_shift % l->codec.unit_elems || p->n_cols % div ||
-                p->n_cols / div * mul % l->codec.unit_elems || l->frame.row != LB_AXIS_ROWS ||
-                l->frame.col != LB_AXIS_COLS)
-                return lb_fail(b->err, LB_E_UNSUPPORTED,
-                               "tensor '%.*s': columns cut inside a block",
-                               LB_FMT(l->weight->name));
-        }
+        if (x->node->kind == LB_NODE_ENCODE)
+            LB_TRY(unit_of_encode(b, p, x));
     }
     if (p->folds)
         p->unit_cols = lcm(p->unit_cols, LB_FOLD_LEAF);
@@ -722,24 +721,18 @@ static lb_status build_results(builder *b) {
     return LB_OK;
 }
 
-/* The pass has the columns of the narrowest root; what is repacked may have a multiple of them. */
+/* The pass has the rows and columns of what is encoded: all of it one shape. */
 static lb_status build_roots(builder *b, const lb_node_id *roots, u32 n_roots) {
     static const lb_moves none = {.band = 1};
-    u64 n_rows = lb_graph_node(b->g, roots[0])->n_rows, n_cols = UINT64_MAX;
-    for (u32 i = 0; i < n_roots; i++)
-        n_cols = LB_MIN(n_cols, lb_graph_node(b->g, roots[i])->n_cols);
-    begin_pass(b, n_rows, n_cols);
+    const lb_node *first = lb_graph_node(b->g, lb_graph_node(b->g, roots[0])->in[0]);
+    begin_pass(b, first->n_rows, first->n_cols);
     for (u32 i = 0; i < n_roots && b->st == LB_OK; i++) {
-        const lb_node *n = lb_graph_node(b->g, roots[i]);
-        u64 wide = n_cols ? n->n_cols / n_cols : 1;
-        if (n->kind != LB_NODE_ENCODE || n->n_rows != n_rows || n->n_cols != wide * n_cols ||
-            wide > 32 || (wide > 1 && !n->u.repack))
+        const lb_node *n = lb_graph_node(b->g, roots[i]), *in = lb_graph_node(b->g, n->in[0]);
+        if (n->kind != LB_NODE_ENCODE || in->n_rows != first->n_rows || in->n_cols != first->n_cols)
             return lb_fail(b->err, LB_E_USAGE,
                            "the outputs of a job must be encode nodes of one shape");
         lb_inst x = {.node = n,
-                     .frame = {.row = LB_AXIS_ROWS,
-                               .col = LB_AXIS_COLS,
-                               .col_mul = wide > 1 ? (u32)wide : 0},
+                     .frame = {.row = LB_AXIS_ROWS, .col = LB_AXIS_COLS},
                      .moves = none,
                      .leaf = UINT32_MAX,
                      .slot = LB_NO_SLOT,

@@ -386,13 +386,18 @@ static void run_lowrank(lb_eval *e, const lb_inst *x, lb_rect strip, lb_rect r, 
 
 /* ---- ends: encode, stat, hold ---- */
 
-static void run_encode(lb_eval *e, u32 inst, lb_rect r) {
+/* Where the strip's row i goes. */
+static u8 *encoded_row(const lb_eval *e, u32 inst, lb_rect strip, u64 i) {
     const lb_inst *x = &e->pass->insts[inst];
-    lb_dtype t = (lb_dtype)x->node->op;
-    u64 size = lb_dtype_get(t)->block_bytes;
-    u8 *out = e->slab + e->inst_off[inst] +
-              ((r.r0 - e->tile.r0) * e->tile.nc + (r.c0 - e->tile.c0)) * size;
-    lb_kernels_encode(e->k, t)(r.nr * r.nc, out, slot(e, x->in[0]), e->counts[x->root]);
+    return e->slab + e->inst_off[inst] +
+           (strip.r0 - e->tile.r0 + i) * lb_inst_bytes(x, e->tile.nc) +
+           lb_inst_bytes(x, strip.c0 - e->tile.c0);
+}
+
+static void run_encode(lb_eval *e, u32 inst, lb_rect strip) {
+    const lb_inst *x = &e->pass->insts[inst];
+    lb_kernels_encode(e->k, (lb_dtype)x->node->op)(
+        strip.nr * strip.nc, encoded_row(e, inst, strip, 0), slot(e, x->in[0]), e->counts[x->root]);
 }
 
 /* Codes of a strip in another layout. */
@@ -400,16 +405,11 @@ static void run_repack(lb_eval *e, u32 inst, lb_rect strip) {
     const lb_inst *x = &e->pass->insts[inst];
     piece p = {.leaf = &e->pass->leaves[x->leaf], .at = &e->leaf[x->leaf]};
     lb_rect r = lb_frame_rect(&p.leaf->frame, strip);
-    u64 row_bytes = 0, before = 0, wide = LB_MAX(x->frame.col_mul, 1);
-    bool ok = lb_dtype_bytes((lb_dtype)x->node->op, e->tile.nc * wide, &row_bytes) &&
-              lb_dtype_bytes((lb_dtype)x->node->op, (strip.c0 - e->tile.c0) * wide, &before);
-    LB_ASSERT(ok && r.c0 % p.leaf->codec.unit_elems == 0);
+    LB_ASSERT(r.c0 % p.leaf->codec.unit_elems == 0);
     for (u64 i = 0; i < r.nr; i++) {
         locate(e, &p, r.r0 + i, r.c0);
-        lb_repack_run(x->node->u.repack, &p.leaf->codec, r.nc / p.leaf->codec.unit_elems,
-                      e->slab + e->inst_off[inst] + (strip.r0 - e->tile.r0 + i) * row_bytes +
-                          before,
-                      p.part, e->counts[x->root]);
+        lb_repack_run(x->node->u.encode.repack, &p.leaf->codec, r.nc / p.leaf->codec.unit_elems,
+                      encoded_row(e, inst, strip, i), p.part, e->counts[x->root]);
     }
 }
 
@@ -535,7 +535,7 @@ static void run_inst(lb_eval *e, u32 i, lb_rect strip) {
         return;
     case LB_NODE_ENCODE:
         if (x->leaf == UINT32_MAX)
-            run_encode(e, i, r);
+            run_encode(e, i, strip);
         else if (!lb_inst_copies(x))
             run_repack(e, i, strip);
         return;

@@ -567,13 +567,13 @@ lb_node_id lb_expr_encode(lb_graph *g, lb_node_id x, lb_dtype dtype) {
               lb_dtype_get(dtype)->name, lb_node_kind_name(in->kind));
         return LB_NODE_NONE;
     }
-    return push1(g,
-                 (lb_node){.kind = LB_NODE_ENCODE,
-                           .op = (u32)dtype,
-                           .value = LB_VALUE_BYTES,
-                           .n_rows = in->n_rows,
-                           .n_cols = in->n_cols},
-                 x);
+    lb_node n = {.kind = LB_NODE_ENCODE,
+                 .op = (u32)dtype,
+                 .value = LB_VALUE_BYTES,
+                 .n_rows = in->n_rows,
+                 .n_cols = in->n_cols};
+    n.u.encode.cols = n.u.encode.elems = lb_dtype_get(dtype)->block_elems;
+    return push1(g, n, x);
 }
 
 lb_node_id lb_expr_repack(lb_graph *g, lb_node_id x, lb_repack repack) {
@@ -591,6 +591,8 @@ lb_node_id lb_expr_repack(lb_graph *g, lb_node_id x, lb_repack repack) {
                  .value = LB_VALUE_BYTES,
                  .n_rows = in->n_rows,
                  .n_cols = in->n_cols / 32 * lb_repack_elems(repack)};
-    n.u.repack = repack;
+    n.u.encode.repack = repack;
+    n.u.encode.cols = 32;
+    n.u.encode.elems = lb_repack_elems(repack);
     return push1(g, n, x);
 }

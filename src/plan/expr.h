@@ -172,8 +172,11 @@ typedef struct lb_node {
         struct {
             u64 k; /* KTH */
         } stat;
-        float scale;      /* LOWRANK */
-        lb_repack repack; /* ENCODE */
+        float scale; /* LOWRANK */
+        struct {
+            lb_repack repack;
+            u32 cols, elems; /* so many elements of the output for so many columns */
+        } encode;
     } u;
 } lb_node;
 

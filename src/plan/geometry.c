@@ -147,6 +147,13 @@ static u64 stat_bytes(const lb_node *n, lb_rect r) {
     }
 }
 
+u64 lb_inst_bytes(const lb_inst *x, u64 n_elems) {
+    u64 bytes = 0, n = n_elems / x->node->u.encode.cols * x->node->u.encode.elems;
+    bool ok = lb_dtype_bytes((lb_dtype)x->node->op, n, &bytes);
+    LB_ASSERT(ok && n_elems % x->node->u.encode.cols == 0); /* see units() */
+    return bytes;
+}
+
 u64 lb_tile_layout(const lb_pass *p, lb_rect tile, lb_layout_leaf *leaf, u64 *inst_off) {
     u64 at = 0, first_part[LB_LEAVES_MAX];
     for (u32 i = 0; i < p->n_leaves; i++) {
@@ -179,9 +186,7 @@ u64 lb_tile_layout(const lb_pass *p, lb_rect tile, lb_layout_leaf *leaf, u64 *in
                 if (inst_off)
                     inst_off[i] = first_part[x->leaf];
             } else {
-                lb_rect r = lb_frame_rect(&x->frame, tile);
-                if (!lb_dtype_bytes((lb_dtype)x->node->op, r.nr * r.nc, &size))
-                    size = 0; /* whole blocks: see units() */
+                size = lb_inst_bytes(x, tile.nr * tile.nc);
             }
         } else if (x->node->kind == LB_NODE_STAT) {
             size = stat_bytes(x->node, tile);

@@ -102,7 +102,7 @@ static void put_node(lb_xxh *h, const lb_graph *g, const lb_node *n) {
         put_u64(h, n->u.stat.k);
         return;
     case LB_NODE_ENCODE:
-        put_u64(h, n->u.repack);
+        put_u64(h, n->u.encode.repack);
         return;
     case LB_NODE_LOWRANK:
         put_f64(h, (double)n->u.scale);

@@ -148,27 +148,18 @@ void lb_plan_output(lb_plan *p, const lb_stream *stream, lb_node_id root) {
 
 bool lb_stream_part(const lb_stream *s, u64 n_elems, u64 *bytes) {
     u64 n;
-    return lb_mul_u64(n_elems, LB_MAX(s->wide, 1), &n) && lb_dtype_bytes(s->dtype, n, bytes);
+    return n_elems % s->per_cols == 0 && lb_mul_u64(n_elems / s->per_cols, s->per_elems, &n) &&
+           lb_dtype_bytes(s->dtype, n, bytes);
 }
 
-static u64 root_cols(const lb_plan *p, const lb_job *j, u32 segment, u32 stream) {
-    return lb_graph_node(&p->graph, j->segments[segment].root[stream])->n_cols;
-}
-
-/* How streams that are not of one shape go on together: in every segment alike. */
-static lb_status set_wide(const lb_plan *p, const lb_job *j, lb_err *err) {
-    for (u32 i = 0; i < j->n_segments; i++) {
-        u64 least = UINT64_MAX;
-        for (u32 s = 0; s < j->n_streams; s++)
-            least = LB_MIN(least, root_cols(p, j, i, s));
-        for (u32 s = 0; s < j->n_streams; s++) {
-            u64 wide = least ? root_cols(p, j, i, s) / least : 1;
-            if (i > 0 && wide != j->streams[s].wide)
-                return lb_fail(err, LB_E_USAGE, "job '%.*s': stream %u has rows of two kinds",
-                               LB_FMT(j->name), s);
-            j->streams[s].wide = wide;
-        }
-    }
+/* How a stream's elements follow from the job's: in every segment alike. */
+static lb_status set_ratio(const lb_job *j, lb_stream *s, const lb_node *n, bool first,
+                           lb_err *err) {
+    if (!first && (n->u.encode.cols != s->per_cols || n->u.encode.elems != s->per_elems))
+        return lb_fail(err, LB_E_USAGE, "job '%.*s': stream '%.*s' has rows of two kinds",
+                       LB_FMT(j->name), LB_FMT(s->name));
+    s->per_cols = n->u.encode.cols;
+    s->per_elems = n->u.encode.elems;
     return LB_OK;
 }
 
@@ -186,6 +177,7 @@ static lb_status check_job(const lb_plan *p, const lb_job *j, lb_err *err) {
                 !lb_dtype_bytes((lb_dtype)n->op, elems, &part) || !lb_add_u64(bytes, part, &bytes))
                 return lb_fail(err, LB_E_USAGE, "job '%.*s': stream %u is not made by its node",
                                LB_FMT(j->name), s);
+            LB_TRY(set_ratio(j, &j->streams[s], n, i == 0, err));
         }
         const lb_stream *st = &j->streams[s];
         if (bytes != st->size_bytes)
@@ -196,7 +188,7 @@ static lb_status check_job(const lb_plan *p, const lb_job *j, lb_err *err) {
             bytes > p->files[st->file].size_bytes - st->off_bytes)
             return lb_fail(err, LB_E_USAGE, "job '%.*s' writes outside its file", LB_FMT(j->name));
     }
-    return set_wide(p, j, err);
+    return LB_OK;
 }
 
 static void note_use(lb_plan *p, const lb_leaf *l) {

@@ -22,15 +22,15 @@ typedef struct lb_stream {
     lb_dtype dtype;
     bool codes;            /* moved, not computed: see lb_expr_repack */
     const lb_shape *shape; /* NULL: a scalar. In a plan only its first `rank` dims are there */
-    u64 wide;              /* set by lb_plan_close: its elements for one of the job's */
+    /* set by lb_plan_close: so many elements for so many of the job's, which are what is encoded */
+    u32 per_cols, per_elems;
     /* set by the run */
     lb_hash128 hash;  /* XXH3-128 of its bytes */
     u64 n_rounded;    /* values that the type could not hold exactly */
     u64 n_overflowed; /* finite values that became infinite */
 } lb_stream;
 
-/* Bytes of a stream's part of so many elements of the job: those of its narrowest stream. False:
- * they are no whole blocks. */
+/* Bytes of a stream's part of so many elements of the job. False: they are no whole blocks. */
 bool lb_stream_part(const lb_stream *s, u64 n_elems, u64 *bytes);
 
 typedef struct lb_segment {
@@ -107,9 +107,8 @@ void lb_plan_free(lb_plan **p);
 void lb_plan_reserve(lb_plan *p, u64 n_jobs);
 /* Index of the new file. */
 u32 lb_plan_file(lb_plan *p, lb_str name, u64 size_bytes);
-/* A job with n_streams streams (copied with their shapes; names must outlive the plan): of one
- * shape, or, where codes are repacked, of rows that are multiples of the shortest. Returns NULL
- * after a fault (kept in p->err). */
+/* A job with n_streams streams (copied with their shapes; names must outlive the plan): of
+ * what has one shape, in whatever layouts. Returns NULL after a fault (kept in p->err). */
 lb_job *lb_plan_job(lb_plan *p, lb_str name, const lb_stream *streams, u32 n_streams);
 /* Appends rows to the last job's streams: one encode node for each. */
 void lb_plan_segment(lb_plan *p, const lb_node_id *roots);

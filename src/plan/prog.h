@@ -93,7 +93,7 @@ typedef struct lb_inst {
 /* Whether the instance's output is its leaf's bytes as they were read. */
 static inline bool lb_inst_copies(const lb_inst *x) {
     return x->role == LB_INST_COMPUTE && x->node->kind == LB_NODE_ENCODE && x->leaf != UINT32_MAX &&
-           x->node->u.repack == LB_REPACK_NONE;
+           x->node->u.encode.repack == LB_REPACK_NONE;
 }
 
 /* HOLD: a matrix computed by itself, before what needs it: because that reads it again and again
@@ -187,4 +187,6 @@ u64 lb_tile_layout(const lb_pass *p, lb_rect tile, lb_layout_leaf *leaf, u64 *in
 u64 lb_tile_read_bytes(const lb_pass *p, lb_rect tile);
 
 lb_rect lb_pass_tile(const lb_pass *p, u64 tile);
+/* ENCODE: bytes of the output for so many elements of the pass, whole blocks. */
+u64 lb_inst_bytes(const lb_inst *x, u64 n_elems);
 #endif
