@@ -50,7 +50,8 @@ static bool same_value(const lb_json *a, const lb_json *b) {
     double x, y;
     if (lb_json_as_f64(a, &x) && lb_json_as_f64(b, &y))
         return x == y;
-    return a->type == b->type && a->truth == b->truth && lb_str_eq(a->text, b->text);
+    return a->type == b->type && a->truth == b->truth && a->n == b->n &&
+           lb_str_eq(a->text, b->text);
 }
 
 static bool is_full(const lb_json *type) {
@@ -181,15 +182,22 @@ static bool add(lb_json *config, lb_str key, const lb_json *v, lb_arena *s) {
 }
 
 /* Rope scaling as transformers 4 had it, for a config that has only rope_parameters and a class
- * that does not read those. */
+ * that does not read those. transformers 5 then takes the rest of rope_parameters for not said, so
+ * that it stands beside, whatever the defaults of mlx-lm's class are. (Those of kinds of layers it
+ * takes.) */
 static bool add_scaling(lb_json *config, const lb_arch_normal *n, lb_arena *s) {
+    static const char *const beside[] = {"rope_theta", "partial_rotary_factor"};
     lb_str type;
     if (lb_json_get(config, "rope_scaling") ||
         !lb_json_as_str(lb_json_get(n->rope, "rope_type"), &type) || lb_str_eq_c(type, "default"))
         return true;
     lb_json *scaling = lb_json_copy(s, n->rope);
-    lb_json_remove(scaling, "rope_theta");
-    lb_json_remove(scaling, "partial_rotary_factor");
+    for (size_t i = 0; i < LB_LEN(beside); i++) {
+        const lb_json *v = lb_json_get(lb_json_get(config, "rope_parameters"), beside[i]);
+        if (v && !lb_json_get(config, beside[i]) && !add(config, lb_str_c(beside[i]), v, s))
+            return false;
+        lb_json_remove(scaling, beside[i]);
+    }
     return lb_json_set(s, config, "rope_scaling", scaling);
 }
 

@@ -11,6 +11,7 @@ def cases(r):
                tokenizer="spm", edit=old_rope(10000.0, partial_rotary_factor=r.choice([0.5, 0.25])))
     yield Case("biased", NemotronConfig(**s, attention_bias=True, mlp_bias=True, rope_parameters={
         "rope_type": "linear", "factor": 2.0, "rope_theta": 20000.0, "partial_rotary_factor": 0.5}),
-               NemotronForCausalLM, tokenizer="spm", dtype="f32", mlx_adds=("rope_theta", "rope_scaling"))
+               NemotronForCausalLM, tokenizer="spm", dtype="f32",
+               mlx_adds=("partial_rotary_factor", "rope_theta", "rope_scaling"))
     yield Case("Nemotron-Mini-4B-Instruct", NemotronConfig(**s), NemotronForCausalLM, tokenizer="spm", dtype="f16",
                lossy=("norm.weight",), mlx_adds=("rope_theta",))

@@ -28,7 +28,7 @@ def cases(r):
     yield Case("Phi-4-mini-instruct", Phi3Config(
         **s, original_max_position_embeddings=4096, tie_word_embeddings=True, rope_parameters={
             "rope_type": "longrope", "rope_theta": 10000.0, "partial_rotary_factor": 0.75, **factors(pairs * 3 // 4)}),
-               Phi3ForCausalLM, files=GPT2, mlx_adds=("partial_rotary_factor", "rope_scaling"),
+               Phi3ForCausalLM, files=GPT2, mlx_adds=("partial_rotary_factor", "rope_theta", "rope_scaling"),
                mlx_logits="mlx-lm takes the long factors of longrope for short texts too")
     s["max_position_embeddings"] = 16384
     yield Case("phi-4", Phi3Config(**s), Phi3ForCausalLM, files=GPT2,

@@ -257,6 +257,12 @@ LB_TEST(mlx_gets_what_it_reads) {
                   "\"factor\": 2.0}}",
                   "rope_scaling",
                   "{\"rope_type\": \"linear\", \"factor\": 2.0, \"type\": \"linear\"}"));
+    /* what mlx-lm's class would do without: transformers reads it beside rope_scaling only */
+    static const char yarn[] =
+        "{\"model_type\": \"qwen2\", \"rope_parameters\": {\"rope_type\": \"yarn\", "
+        "\"rope_theta\": 1000000.0, \"factor\": 4.0, \"partial_rotary_factor\": 0.5}}";
+    CHECK(mlx_has(yarn, "rope_theta", "1000000.0"));
+    CHECK(mlx_has(yarn, "partial_rotary_factor", "0.5"));
     CHECK(mlx_has("{" LLAMA "\"rope_scaling\": {\"rope_type\": \"linear\", \"factor\": 2.0}}",
                   "rope_scaling", "{\"rope_type\": \"linear\", \"factor\": 2.0}"));
     CHECK(mlx_has("{\"model_type\": \"llama\"}", "tie_word_embeddings", "false"));
