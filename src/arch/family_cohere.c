@@ -52,7 +52,8 @@ const lb_arch lb_arch_cohere = {
            "\"num_key_value_heads\": 64, \"rope_theta\": 8000000.0, "
            "\"vocab_size\": 256000, \"layer_norm_eps\": 1e-05, "
            "\"logit_scale\": 0.0625, \"attention_bias\": false, "
-           "\"use_qk_norm\": false}",
+           "\"use_qk_norm\": false, "
+           "\"tie_word_embeddings!\": true}",
     .biases = biases,
     .n_biases = LB_LEN(biases),
     .present = present,

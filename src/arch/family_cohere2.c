@@ -60,6 +60,7 @@ const lb_arch lb_arch_cohere2 = {
            "\"vocab_size\": 256000, \"layer_norm_eps\": 1e-05, "
            "\"logit_scale\": 0.0625, \"attention_bias\": false, "
            "\"layer_norm_bias\": false, \"sliding_window\": 4096, "
-           "\"sliding_window_pattern\": 4}",
+           "\"sliding_window_pattern\": 4, "
+           "\"tie_word_embeddings!\": true}",
     .flags = LB_ARCH_HEAD_DIM_SPLIT | LB_ARCH_LAYER_TYPES,
 };

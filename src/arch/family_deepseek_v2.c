@@ -69,6 +69,7 @@ const lb_arch lb_arch_deepseek_v2 = {
            "\"qk_nope_head_dim\": 128, \"topk_method\": \"gready\", \"n_group\": null,"
            "\"topk_group\": null, \"num_experts_per_tok\": null, \"first_k_dense_replace\": 0,"
            "\"max_position_embeddings\": 2048, \"rms_norm_eps\": 1e-06, \"rope_theta\": 10000.0,"
-           "\"attention_bias\": false, \"tie_word_embeddings!\": false}",
+           "\"attention_bias\": false, \"tie_word_embeddings!\": false,"
+           "\"mlp_bias!\": false}",
     .flags = LB_ARCH_LATENT | LB_ARCH_HEADS_DIVIDE,
 };

@@ -35,6 +35,10 @@ static const char *const raw_types[] = {"kimi_k2", NULL};
 static const lb_arch_kv kv[] = {
     LB_KV_ROWS_LATENT,
     LB_KV_ROWS_LATENT_EXPERTS("sigmoid", "sigmoid"),
+    {.op = LB_KV_ONLY,
+     .names = "rope_interleave",
+     .fallback = "true",
+     .hf = "llama.cpp rotates neighbours in this architecture"},
     {.op = LB_KV_MTP,
      .key = "",
      .names = "num_nextn_predict_layers|num_mtp_layers",
@@ -80,6 +84,7 @@ const lb_arch lb_arch_deepseek_v3 = {
            "\"qk_nope_head_dim\": 128, \"norm_topk_prob\": true, \"n_group\": 1,"
            "\"topk_group\": 1, \"num_experts_per_tok\": 1, \"first_k_dense_replace\": 0,"
            "\"max_position_embeddings\": 2048, \"rms_norm_eps\": 1e-06, \"rope_theta\": 10000.0,"
-           "\"attention_bias\": false, \"tie_word_embeddings!\": false}",
+           "\"attention_bias\": false, \"tie_word_embeddings!\": false,"
+           "\"rope_interleave!\": true}",
     .flags = LB_ARCH_LATENT,
 };

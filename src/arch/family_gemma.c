@@ -43,7 +43,9 @@ const lb_arch lb_arch_gemma = {
     .mlx = "{\"hidden_size\": null, \"num_hidden_layers\": null, "
            "\"intermediate_size\": null, \"num_attention_heads\": null, "
            "\"rms_norm_eps\": null, \"vocab_size\": null, \"head_dim\": null, "
-           "\"num_key_value_heads\": null, \"rope_theta\": 10000}",
+           "\"num_key_value_heads\": null, \"rope_theta\": 10000, "
+           "\"attention_bias!\": false, "
+           "\"tie_word_embeddings!\": true}",
     .biases = biases,
     .n_biases = LB_LEN(biases),
     .flags = LB_ARCH_OWN_KV,

@@ -75,7 +75,9 @@ const lb_arch lb_arch_gemma2 = {
            "\"num_key_value_heads\": null, \"rope_theta\": 10000, "
            "\"attn_logit_softcapping\": 50.0, "
            "\"final_logit_softcapping\": 30.0, "
-           "\"query_pre_attn_scalar\": 144.0}",
+           "\"query_pre_attn_scalar\": 144.0, "
+           "\"attention_bias!\": false, "
+           "\"tie_word_embeddings!\": true}",
     .biases = biases,
     .n_biases = LB_LEN(biases),
     .flags =

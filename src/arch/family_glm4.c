@@ -63,5 +63,6 @@ const lb_arch lb_arch_glm4 = {
            "\"num_attention_heads\": null, \"attention_bias\": null, \"head_dim\": null,"
            "\"rms_norm_eps\": null, \"vocab_size\": null, \"num_key_value_heads\": null,"
            "\"partial_rotary_factor\": null, \"rope_theta\": null,"
-           "\"max_position_embeddings\": 32768}",
+           "\"max_position_embeddings\": 32768, "
+           "\"tie_word_embeddings!\": false}",
 };

@@ -105,6 +105,7 @@ const lb_arch lb_arch_gpt_oss = {
            "\"vocab_size\": 201088, \"rms_norm_eps\": 1e-05, \"hidden_size\": 2880,"
            "\"intermediate_size\": 2880, \"head_dim\": 64, \"num_attention_heads\": 64,"
            "\"num_key_value_heads\": 8, \"sliding_window\": 128, \"rope_theta\": 150000,"
-           "\"layer_types\": [], \"tie_word_embeddings!\": false}",
+           "\"layer_types\": [], \"tie_word_embeddings!\": false,"
+           "\"attention_bias!\": true}",
     .flags = LB_ARCH_LAYER_TYPES,
 };

@@ -71,6 +71,7 @@ const lb_arch lb_arch_phimoe = {
            "\"num_hidden_layers\": 32, \"num_attention_heads\": 32, \"num_key_value_heads\": 8,"
            "\"max_position_embeddings\": 131072, \"original_max_position_embeddings\": 4096,"
            "\"rms_norm_eps\": 1e-6, \"num_local_experts\": 16, \"num_experts_per_tok\": 2,"
-           "\"rope_theta\": 10000.0, \"tie_word_embeddings!\": false}",
+           "\"rope_theta\": 10000.0, \"tie_word_embeddings!\": false,"
+           "\"attention_bias!\": true, \"lm_head_bias!\": true}",
     .flags = LB_ARCH_OWN_KV | LB_ARCH_NO_HEAD_DIM | LB_ARCH_LONGROPE | LB_ARCH_MSCALE,
 };

@@ -7,6 +7,7 @@
 
 static const lb_arch_tensor rows[] = {
     LB_ROWS_TWO_NORMS_OF(LB_ROWS_QKV(LB_RL_NONE, LB_RL_NONE), LB_ROW_ATTN_OUTPUT(LB_SUFFIX_WEIGHT)),
+    LB_ROWS_FFN_OR(LB_ROW_OPTIONAL),
     LB_ROW_ROUTER("model.layers.{b}.mlp.gate"),
     LB_ROWS_EXPERTS("mlp"),
     LB_ROWS_EXPERTS_STACKED("mlp"),
@@ -49,7 +50,8 @@ const lb_arch lb_arch_qwen2moe = {
            "\"num_attention_heads\": null, \"num_experts_per_tok\": null, \"num_experts\": null,"
            "\"moe_intermediate_size\": null, \"shared_expert_intermediate_size\": null,"
            "\"rms_norm_eps\": null, \"vocab_size\": null, \"num_key_value_heads\": null,"
-           "\"rope_theta\": 1000000, \"rope_scaling.type\": null, \"tie_word_embeddings!\": false}",
+           "\"rope_theta\": 1000000, \"rope_scaling.type\": null, \"tie_word_embeddings!\": false,"
+           "\"qkv_bias!\": true, \"decoder_sparse_step!\": 1, \"mlp_only_layers!\": []}",
     .biases = biases,
     .n_biases = LB_LEN(biases),
     .flags = LB_ARCH_LAYER_TYPES,

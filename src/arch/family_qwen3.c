@@ -36,7 +36,8 @@ const lb_arch lb_arch_qwen3 = {
     .mlx = "{\"hidden_size\": null, \"num_hidden_layers\": null, \"intermediate_size\": null,"
            "\"num_attention_heads\": null, \"rms_norm_eps\": null, \"vocab_size\": null,"
            "\"num_key_value_heads\": null, \"max_position_embeddings\": null,"
-           "\"head_dim\": null, \"tie_word_embeddings\": null, \"rope_theta\": null}",
+           "\"head_dim\": null, \"tie_word_embeddings\": null, \"rope_theta\": null,"
+           "\"attention_bias!\": false}",
     .biases = biases,
     .n_biases = LB_LEN(biases),
     .refused_label = "qwen3-reranker",

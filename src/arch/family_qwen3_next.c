@@ -41,6 +41,7 @@ static const lb_arch_tensor rows[] = {
            LB_RL_NONE, LB_SUFFIX_NONE, LB_ROW_RECURRENT),
     LB_ROW(LB_ROLE_SSM_OUT, "model.layers.{b}.linear_attn.out_proj", "blk.{b}.ssm_out", LB_RL_NONE,
            LB_SUFFIX_WEIGHT, LB_ROW_RECURRENT),
+    LB_ROWS_FFN_OR(LB_ROW_OPTIONAL),
     LB_ROW_ROUTER("model.layers.{b}.mlp.gate"),
     LB_ROWS_EXPERTS("mlp"),
     LB_ROWS_EXPERTS_STACKED("mlp"),

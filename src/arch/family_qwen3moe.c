@@ -62,7 +62,7 @@ const lb_arch lb_arch_qwen3moe = {
            "\"moe_intermediate_size\": null, \"rms_norm_eps\": null, \"vocab_size\": null,"
            "\"num_key_value_heads\": null, \"head_dim\": null, \"rope_theta\": null,"
            "\"tie_word_embeddings\": null, \"max_position_embeddings\": null,"
-           "\"norm_topk_prob\": null}",
+           "\"norm_topk_prob\": null, \"attention_bias!\": false}",
     .biases = biases,
     .n_biases = LB_LEN(biases),
 };

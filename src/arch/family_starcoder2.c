@@ -53,7 +53,7 @@ const lb_arch lb_arch_starcoder2 = {
            "\"intermediate_size\": null, \"num_attention_heads\": null, "
            "\"num_key_value_heads\": null, \"norm_epsilon\": 1e-05, "
            "\"vocab_size\": 49152, \"rope_theta\": 100000, "
-           "\"tie_word_embeddings\": true}",
+           "\"tie_word_embeddings\": true, \"use_bias!\": true}",
     .biases = biases,
     .n_biases = LB_LEN(biases),
 };

@@ -160,7 +160,7 @@ LB_TEST(no_rule_for_factors) {
 LB_TEST(to_mlx) {
     const lb_json *cases = lb_json_get(arch_golden("config.json", &arena), "mlx");
     u32 n_same = 0;
-    CHECK(cases && cases->n >= 28);
+    CHECK(cases && cases->n >= 27);
     for (const lb_json *c = cases->first; c; c = c->next) {
         lb_buf b = {0};
         lb_str want = arch_str(c, "text");

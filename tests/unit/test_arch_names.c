@@ -118,6 +118,14 @@ LB_TEST(experts_apart_in_gguf) {
                "blk.1.ffn_up_exps.weight"));
 }
 
+/* GGUF has no such layers; which, the config says, and the refusal is about that. */
+LB_TEST(layers_without_experts) {
+    static const char *const families[] = {"qwen2_moe", "qwen3_moe", "qwen3_next"};
+    for (size_t i = 0; i < LB_LEN(families); i++)
+        CHECK(maps(families[i], HF, "model.layers.0.mlp.down_proj.weight", MLX,
+                   "model.layers.0.mlp.down_proj.weight"));
+}
+
 /* Checkpoints of the inner model lack a prefix that is the family's own. */
 LB_TEST(own_prefix) {
     CHECK(maps("gpt2", HF, "transformer.h.3.attn.c_attn.weight", GGUF, "blk.3.attn_qkv.weight"));

@@ -116,13 +116,47 @@ static const struct {
      "irregular"},
     {LB_WORLD_GGUF, "\"model_type\": \"olmoe\", \"clip_qkv\": null", NULL},
     {LB_WORLD_GGUF, "\"model_type\": \"olmoe\", \"clip_qkv\": 8.0", "clip_qkv"},
+#define BIASED ", \"attention_bias\": true, \"lm_head_bias\": true"
 #define PHIMOE(more) \
     "\"model_type\": \"phimoe\", \"num_local_experts\": 4, \"num_experts_per_tok\": 2" more
     {LB_WORLD_GGUF, PHIMOE(", \"head_dim\": 16"), NULL},
     {LB_WORLD_GGUF, PHIMOE(", \"head_dim\": 32"), "head_dim"},
     {LB_WORLD_GGUF, PHIMOE(", \"rope_scaling\": null"), NULL}, /* Phi mini MoE */
-    {LB_WORLD_MLX, PHIMOE(""), NULL},
-    {LB_WORLD_MLX, PHIMOE(", \"tie_word_embeddings\": true"), "knows another value only"},
+    {LB_WORLD_MLX, PHIMOE(BIASED), NULL},
+    {LB_WORLD_MLX, PHIMOE(BIASED ", \"tie_word_embeddings\": true"), "'tie_word_embeddings': mlx"},
+    {LB_WORLD_MLX, PHIMOE(", \"attention_bias\": true"), "'lm_head_bias': mlx"},
+    {LB_WORLD_MLX, PHIMOE(", \"lm_head_bias\": true"), "'attention_bias': mlx"},
+    /* mlx-lm's classes that always or never have biases, or experts in each layer */
+    {LB_WORLD_MLX, "\"model_type\": \"gemma\", \"attention_bias\": true", "'attention_bias': mlx"},
+    {LB_WORLD_MLX, "\"model_type\": \"gemma2\", \"attention_bias\": true", "'attention_bias': mlx"},
+    {LB_WORLD_MLX, "\"model_type\": \"gemma\", \"tie_word_embeddings\": false",
+     "'tie_word_embeddings': mlx"},
+    {LB_WORLD_MLX, "\"model_type\": \"gemma2\", \"tie_word_embeddings\": false",
+     "'tie_word_embeddings': mlx"},
+    {LB_WORLD_MLX, "\"model_type\": \"cohere\"", NULL},
+    {LB_WORLD_MLX, "\"model_type\": \"cohere\", \"tie_word_embeddings\": false",
+     "'tie_word_embeddings': mlx"},
+    {LB_WORLD_MLX, "\"model_type\": \"cohere2\", \"tie_word_embeddings\": false",
+     "'tie_word_embeddings': mlx"},
+    {LB_WORLD_MLX, "\"model_type\": \"glm4\", \"rope_theta\": 5.0", NULL},
+    {LB_WORLD_MLX, "\"model_type\": \"glm4\", \"rope_theta\": 5.0, \"tie_word_embeddings\": true",
+     "'tie_word_embeddings': mlx"},
+    {LB_WORLD_MLX, "\"model_type\": \"qwen3\"", NULL},
+    {LB_WORLD_MLX, "\"model_type\": \"qwen3\", \"attention_bias\": true", "'attention_bias': mlx"},
+    {LB_WORLD_MLX, "\"model_type\": \"starcoder2\", \"use_bias\": false", "'use_bias': mlx"},
+    {LB_WORLD_MLX, "\"model_type\": \"gpt_oss\", \"attention_bias\": false",
+     "'attention_bias': mlx"},
+#define QWEN_EXPERTS(type, more) \
+    "\"model_type\": \"" type "\", \"num_experts\": 4, \"num_experts_per_tok\": 2" more
+    {LB_WORLD_MLX, QWEN_EXPERTS("qwen2_moe", ", \"mlp_only_layers\": []"), NULL},
+    {LB_WORLD_MLX, QWEN_EXPERTS("qwen2_moe", ", \"mlp_only_layers\": [0]"),
+     "'mlp_only_layers': mlx"},
+    {LB_WORLD_MLX, QWEN_EXPERTS("qwen2_moe", ", \"decoder_sparse_step\": 2"),
+     "'decoder_sparse_step': mlx"},
+    {LB_WORLD_MLX, QWEN_EXPERTS("qwen2_moe", ", \"qkv_bias\": false"), "'qkv_bias': mlx"},
+    {LB_WORLD_MLX, QWEN_EXPERTS("qwen3_moe", ", \"attention_bias\": true"),
+     "'attention_bias': mlx"},
+    {LB_WORLD_MLX, QWEN_EXPERTS("qwen3_moe", ", \"mlp_only_layers\": [0]"), NULL},
 #define LATENT(more)                                                                    \
     "{\"model_type\": \"deepseek_v2\", \"hidden_size\": 64, \"num_hidden_layers\": 4, " \
     "\"num_attention_heads\": 4, \"num_experts_per_tok\": 2, \"qk_rope_head_dim\": 8" more "}"
@@ -131,6 +165,14 @@ static const struct {
     {LB_WORLD_GGUF, LATENT(", \"tie_word_embeddings\": true"), NULL},
     {LB_WORLD_MLX, LATENT(""), NULL},
     {LB_WORLD_MLX, LATENT(", \"tie_word_embeddings\": true"), "knows another value only"},
+    {LB_WORLD_MLX, LATENT(", \"mlp_bias\": true"), "'mlp_bias': mlx"},
+#define LATENT3(more)                                                                   \
+    "{\"model_type\": \"deepseek_v3\", \"hidden_size\": 64, \"num_hidden_layers\": 4, " \
+    "\"num_attention_heads\": 4, \"num_key_value_heads\": 4, \"qk_rope_head_dim\": 8" more "}"
+    {LB_WORLD_GGUF, LATENT3(", \"rope_interleave\": true"), NULL},
+    {LB_WORLD_GGUF, LATENT3(", \"rope_interleave\": false"), "rotates neighbours"},
+    {LB_WORLD_MLX, LATENT3(""), NULL},
+    {LB_WORLD_MLX, LATENT3(", \"rope_interleave\": false"), "'rope_interleave': mlx"},
 };
 
 /* What a reader takes otherwise than the config says it, where that is not refused. */
@@ -143,6 +185,8 @@ static const struct {
     {"\"model_type\": \"qwen2_moe\"", NULL},
     {"\"model_type\": \"qwen2_moe\", \"norm_topk_prob\": true", "'norm_topk_prob' is not false"},
     {"\"model_type\": \"olmoe\", \"norm_topk_prob\": true", "'norm_topk_prob' is not false"},
+    {"\"model_type\": \"olmoe\", \"rms_norm_eps\": 0.00001", NULL},
+    {"\"model_type\": \"olmoe\", \"rms_norm_eps\": 1e-6", "'rms_norm_eps' is not 1e-05"},
 };
 
 LB_TEST(said) {

@@ -139,7 +139,10 @@ def rope_cases():
 def mlx_cases():
     with open(HERE / "convert.json") as f:
         for c in json.load(f)["cases"]:
-            yield c["config"], c["generation"], None
+            qwen = json.loads(c["config"])
+            # mlx-lm's class of these has no biases
+            if not qwen["model_type"].startswith("qwen3") or not qwen["attention_bias"]:
+                yield c["config"], c["generation"], None
     yield ('{"z": 1, "a": {"y": 1, "b": [NaN, -Infinity, {"__float__": "Infinity"}]}, '
            '"_name_or_path": "x/y", "vision_config": {"a": 1}, "é": "\\ud83d\\ude00 ü",'
            '"eos_token_id": 5, "x": 1e-05, "f": 1.0}'), '{"eos_token_id": [1, 2]}', None
