@@ -233,7 +233,7 @@ static bool is_float(lb_dtype t) {
 /* bits x group as the shapes have it: 32 P / S; 0 if they fit nothing. */
 static u64 bits_by_group(const packed *p) {
     u32 last = p->weight->shape.rank - 1;
-    u64 words = p->weight->shape.dim[last], scales = p->scales->shape.dim[last], total;
+    u64 words = p->weight->shape.dim[last], scales = p->scales->shape.dim[last], total = 0;
     if (!lb_mul_u64(words, ROW_BITS, &total) || scales == 0 || total % scales != 0)
         return 0;
     return total / scales;

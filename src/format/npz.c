@@ -99,6 +99,18 @@ static lb_status read_descr(const npy *p, lb_str descr, lb_dtype *out) {
                    p->c->path, LB_FMT(p->name), LB_FMT(descr));
 }
 
+/* Fortran's order, which NumPy keeps of a transposed matrix. */
+static lb_status read_turned(npy *p, lb_tensor *t) {
+    const u64 *dim = t->shape.dim;
+    if (t->shape.rank == 2 && (dim[0] <= 1 || dim[1] <= 1))
+        return LB_OK;
+    if (t->shape.rank != 2 || (t->dtype != LB_F32 && t->dtype != LB_F16 && t->dtype != LB_BF16))
+        return refuse(p,
+                      "stored column by column (fortran_order): supported of matrices of floats");
+    t->lies = LB_LIES_TURNED;
+    return LB_OK;
+}
+
 static lb_status read_header(npy *p, lb_tensor *t) {
     bool fortran = false, has_shape = false, has_type = false;
     lb_str key, descr;
@@ -132,7 +144,7 @@ static lb_status read_header(npy *p, lb_tensor *t) {
     if (p->at != p->end || !has_shape || !has_type)
         return bad(p, "its header says too little or too much");
     if (fortran && t->shape.rank > 1)
-        return refuse(p, "stored column by column (fortran_order): not supported");
+        LB_TRY(read_turned(p, t));
     return LB_OK;
 }
 

@@ -3,7 +3,8 @@
  *
  * Only the directory is read: the arrays are byte ranges of the file. bfloat16 is what
  * mlx.core.savez makes of it, "V2". Refused by name: compressed entries (savez_compressed), pickled
- * objects, other byte orders, Fortran order. Format: numpy.lib.format, versions 1 to 3. */
+ * objects, other byte orders, Fortran order but of matrices of floats. Format: numpy.lib.format,
+ * versions 1 to 3. */
 #ifndef LB_FORMAT_NPZ_H
 #define LB_FORMAT_NPZ_H
 

@@ -307,7 +307,7 @@ static lb_status op_dup(lb_pickle *p) {
 
 static lb_status op_empty(lb_pickle *p) {
     return push(p, p->op == ')' ? &p->shared[3]
-                                : lb_pickle_new(p, p->op == ']' ? LB_PV_LIST : LB_PV_DICT));
+                                : lb_pickle_new(p, p->op == '}' ? LB_PV_DICT : LB_PV_LIST));
 }
 
 static lb_status push_tuple(lb_pickle *p, lb_pv *const *items, u64 n) {
@@ -322,6 +322,17 @@ static lb_status op_tuple(lb_pickle *p) {
     u64 n = 0;
     LB_TRY(to_mark(p, &items, &n));
     return push_tuple(p, items, n);
+}
+
+/* A set is a list: nothing is looked up in either. */
+static lb_status op_frozenset(lb_pickle *p) {
+    lb_pv **items = NULL;
+    u64 n = 0;
+    LB_TRY(to_mark(p, &items, &n));
+    lb_pv *v = lb_pickle_new(p, LB_PV_LIST);
+    if (v)
+        LB_TRY(append(p, v, items, n));
+    return push(p, v);
 }
 
 static lb_status op_short_tuple(lb_pickle *p) {
@@ -351,7 +362,7 @@ static lb_status op_add_many(lb_pickle *p) {
     lb_pv **items = NULL;
     u64 n = 0;
     LB_TRY(to_mark(p, &items, &n));
-    return fill(p, p->op == 'e' ? LB_PV_LIST : LB_PV_DICT, items, n);
+    return fill(p, p->op == 'u' ? LB_PV_DICT : LB_PV_LIST, items, n);
 }
 
 /* ---- memo ---- */
@@ -504,14 +515,14 @@ static const op_row rows[256] = {
     [0x8c] = {"SHORT_BINUNICODE", op_unicode},
     [0x8d] = {"BINUNICODE8", op_unicode},
     [0x8e] = {"BINBYTES8", op_bytes},
-    [0x8f] = {"EMPTY_SET", NULL},
-    [0x90] = {"ADDITEMS", NULL},
-    [0x91] = {"FROZENSET", NULL},
+    [0x8f] = {"EMPTY_SET", op_empty},
+    [0x90] = {"ADDITEMS", op_add_many},
+    [0x91] = {"FROZENSET", op_frozenset},
     [0x92] = {"NEWOBJ_EX", NULL},
     [0x93] = {"STACK_GLOBAL", op_stack_global},
     [0x94] = {"MEMOIZE", op_put},
     [0x95] = {"FRAME", op_frame},
-    [0x96] = {"BYTEARRAY8", NULL},
+    [0x96] = {"BYTEARRAY8", op_bytes},
     [0x97] = {"NEXT_BUFFER", NULL},
     [0x98] = {"READONLY_BUFFER", NULL},
 };

@@ -27,7 +27,7 @@ typedef enum lb_pv_kind {
     LB_PV_STR,   /* u.text, n bytes, UTF-8 but for what Python 2 wrote */
     LB_PV_BYTES,
     LB_PV_TUPLE, /* u.items, n */
-    LB_PV_LIST,
+    LB_PV_LIST,  /* and a set */
     LB_PV_DICT,  /* u.items: n values, key and value in turn, as they were set */
     LB_PV_NAME,  /* id: the caller's */
     LB_PV_OBJECT /* id, u.object: the caller's */

@@ -5,6 +5,7 @@
  *   _rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks[, metadata])
  *   _rebuild_tensor_v3(... hooks, dtype[, metadata])   of an UntypedStorage, counted in bytes
  *   _rebuild_parameter(tensor, requires_grad, hooks)
+ *   _rebuild_from_type_v2(function, class, arguments, attributes)   of a tensor with attributes
  */
 #include "format/torch_pickle.h"
 
@@ -17,6 +18,12 @@ typedef enum name_kind {
     NAME_PARAMETER, /* arg: number of arguments */
     NAME_STORAGE,   /* arg: lb_dtype */
     NAME_DTYPE,     /* arg: lb_dtype */
+    NAME_FROM_TYPE,
+    NAME_CLASS,  /* of a tensor */
+    NAME_SET,    /* of a list */
+    NAME_ENCODE, /* how protocol 2 says bytes */
+    NAME_BYTES,  /* none */
+    NAME_DEVICE
 } name_kind;
 
 static const struct {
@@ -31,6 +38,18 @@ static const struct {
     {"torch._utils", "_rebuild_tensor_v3", NAME_REBUILD, 3},
     {"torch._utils", "_rebuild_parameter", NAME_PARAMETER, 3},
     {"torch._utils", "_rebuild_parameter_with_state", NAME_PARAMETER, 4},
+    {"torch._tensor", "_rebuild_from_type_v2", NAME_FROM_TYPE, 0},
+    {"torch", "Tensor", NAME_CLASS, 0},
+    {"torch.nn.parameter", "Parameter", NAME_CLASS, 0},
+    {"torch.nn.parameter", "Buffer", NAME_CLASS, 0},
+    {"__builtin__", "set", NAME_SET, 0},
+    {"builtins", "set", NAME_SET, 0},
+    {"__builtin__", "frozenset", NAME_SET, 0},
+    {"builtins", "frozenset", NAME_SET, 0},
+    {"_codecs", "encode", NAME_ENCODE, 0},
+    {"__builtin__", "bytes", NAME_BYTES, 0},
+    {"builtins", "bytes", NAME_BYTES, 0},
+    {"torch", "device", NAME_DEVICE, 0},
     {"torch", "FloatStorage", NAME_STORAGE, LB_F32},
     {"torch", "HalfStorage", NAME_STORAGE, LB_F16},
     {"torch", "BFloat16Storage", NAME_STORAGE, LB_BF16},
@@ -237,6 +256,34 @@ static lb_status rebuild(lb_pickle *p, lb_torch *t, u32 version, const lb_pv *ar
     return make(p, t, LB_TORCH_TENSOR, &x, sizeof x, out);
 }
 
+static lb_status parameter(lb_pickle *p, u32 n_args, const lb_pv *args, lb_pv **out) {
+    if (args->n != n_args || !lb_torch_is_tensor(args->u.items[0]) || !is_empty(args->u.items[2]))
+        return refuse(p, "of a parameter that is not (tensor, requires_grad, no hooks) is "
+                         "refused");
+    *out = args->u.items[0];
+    return LB_OK;
+}
+
+/* The attributes mean nothing here, as those of a parameter. */
+static lb_status from_type(lb_pickle *p, lb_torch *t, const lb_pv *args, lb_pv **out) {
+    lb_pv *const *a = args->u.items;
+    if (args->n != 4 || a[0]->kind != LB_PV_NAME || a[1]->kind != LB_PV_NAME ||
+        names[a[1]->id].kind != NAME_CLASS || a[2]->kind != LB_PV_TUPLE)
+        return refuse(p, "of a tensor that is not (function, class, arguments, attributes) is "
+                         "refused");
+    if (names[a[0]->id].kind == NAME_REBUILD)
+        return rebuild(p, t, names[a[0]->id].arg, a[2], out);
+    if (names[a[0]->id].kind == NAME_PARAMETER)
+        return parameter(p, names[a[0]->id].arg, a[2], out);
+    return refuse(p, "of a tensor by another function is refused");
+}
+
+/* What is kept of a value that is no container of tensors: that it is there. */
+static lb_status plain_value(lb_pickle *p, lb_pv_kind kind, lb_pv **out) {
+    *out = lb_pickle_new(p, kind);
+    return *out ? LB_OK : lb_pickle_no_memory(p);
+}
+
 static lb_status call(void *ctx, lb_pickle *p, u32 id, const lb_pv *args, lb_pv **out) {
     switch (names[id].kind) {
     case NAME_ORDERED:
@@ -254,14 +301,30 @@ static lb_status call(void *ctx, lb_pickle *p, u32 id, const lb_pv *args, lb_pv 
     case NAME_REBUILD:
         return rebuild(p, ctx, names[id].arg, args, out);
     case NAME_PARAMETER:
-        if (args->n != names[id].arg || !lb_torch_is_tensor(args->u.items[0]) ||
-            !is_empty(args->u.items[2]))
-            return refuse(p, "of a parameter that is not (tensor, requires_grad, no hooks) is "
-                             "refused");
+        return parameter(p, names[id].arg, args, out);
+    case NAME_FROM_TYPE:
+        return from_type(p, ctx, args, out);
+    case NAME_SET:
+        if (args->n > 1 || (args->n && args->u.items[0]->kind != LB_PV_LIST))
+            return refuse(p, "of a set that is not of a list is refused");
+        if (args->n == 0)
+            return plain_value(p, LB_PV_LIST, out);
         *out = args->u.items[0];
         return LB_OK;
+    case NAME_ENCODE:
+        if (args->n != 2 || args->u.items[0]->kind != LB_PV_STR ||
+            args->u.items[1]->kind != LB_PV_STR)
+            return refuse(p, "of bytes that are no string is refused");
+        return plain_value(p, LB_PV_BYTES, out);
+    case NAME_BYTES:
+        if (args->n)
+            return refuse(p, "of bytes with arguments is refused");
+        return plain_value(p, LB_PV_BYTES, out);
+    case NAME_DEVICE:
+        return plain_value(p, LB_PV_NONE, out);
     case NAME_STORAGE:
     case NAME_DTYPE:
+    case NAME_CLASS:
         break;
     }
     return lb_pickle_fail(p, LB_E_UNSUPPORTED,
@@ -271,6 +334,43 @@ static lb_status call(void *ctx, lb_pickle *p, u32 id, const lb_pv *args, lb_pv 
 }
 
 /* ---- a tensor's place ---- */
+
+/* Whether dimensions from..to (not included) are walked in equal steps: *step between the elements
+ * of what they fold to, 1 where there is only one. */
+static bool folds(const tensor *x, const lb_shape *s, u32 from, u32 to, u64 *step) {
+    u64 n = 1;
+    *step = 1;
+    for (u32 i = to; i-- > from;) {
+        u64 stride = (u64)x->stride->u.items[i]->u.i, want;
+        if (s->dim[i] == 1)
+            continue;
+        if (n == 1)
+            *step = stride;
+        else if (!lb_mul_u64(*step, n, &want) || stride != want)
+            return false;
+        n *= s->dim[i];
+    }
+    return true;
+}
+
+/* Floats whose rows or columns are lines of neighbours at equal distances, none in another. */
+static bool is_view(const tensor *x, const lb_shape *s, u8 *lies, u64 *n_bytes) {
+    u64 rows, cols, row_step, col_step, n;
+    u32 last = s->rank ? s->rank - 1 : 0;
+    if (x->dtype != LB_F32 && x->dtype != LB_F16 && x->dtype != LB_BF16)
+        return false;
+    lb_shape_matrix(s, &rows, &cols);
+    if (rows == 1 || cols == 1) /* vectors are read in many ways */
+        return false;
+    if (!folds(x, s, 0, last, &row_step) || !folds(x, s, last, s->rank, &col_step))
+        return false;
+    bool turned = col_step != 1;
+    u64 lines = turned ? cols : rows, line = turned ? rows : cols;
+    u64 stride = turned ? col_step : row_step;
+    *lies = turned ? LB_LIES_TURNED : LB_LIES_LINES;
+    return (!turned || row_step == 1) && stride >= line && lb_mul_u64(lines - 1, stride, &n) &&
+           lb_add_u64(n, line, &n) && lb_dtype_bytes(x->dtype, n, n_bytes);
+}
 
 /* Whether the elements stand one behind the other in row-major order. The stride of a dimension of
  * one says nothing. */
@@ -314,7 +414,8 @@ lb_status lb_torch_place(const lb_torch *t, const lb_pv *value, lb_str name, con
         out->shape.dim[i] = (u64)x->size->u.items[i]->u.i;
     bool fits = lb_shape_elems(&out->shape, &out->n_elems) &&
                 lb_dtype_bytes(x->dtype, out->n_elems, &out->size_bytes);
-    if (fits && out->n_elems && !is_contiguous(x, &out->shape))
+    if (fits && out->n_elems && !is_contiguous(x, &out->shape) &&
+        !is_view(x, &out->shape, &out->lies, &out->size_bytes))
         return refuse_strides(x, &out->shape, name, path, err);
     /* the view lies in the storage, so its bytes do not overflow */
     fits = fits && lb_dtype_bytes(s->dtype, x->view->first, &first) &&

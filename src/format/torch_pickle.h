@@ -42,8 +42,8 @@ lb_status lb_torch_run(lb_torch *t, lb_cur *c, lb_pv **out, lb_err *err);
 static inline bool lb_torch_is_tensor(const lb_pv *v) {
     return v->kind == LB_PV_OBJECT && v->id == LB_TORCH_TENSOR;
 }
-/* Type, shape and range of a tensor (not its file). LB_E_UNSUPPORTED, with name and strides, where
- * its elements do not stand one behind the other. path is for messages. */
+/* Type, shape, order and range of a tensor (not its file). LB_E_UNSUPPORTED, with name and strides,
+ * where no lb_lies says how its elements stand. path is for messages. */
 lb_status lb_torch_place(const lb_torch *t, const lb_pv *tensor, lb_str name, const char *path,
                          lb_tensor *out, lb_err *err);
 

@@ -101,6 +101,8 @@ static lb_status push_same(lb_conv *c, u64 i, lb_err *err) {
     const lb_tensor *t = &c->src->tensors[i];
     const lb_weight *w = weight_of(c, i);
     lb_str name = t->name;
+    if (t->lies) /* its values alone, not what stands between them */
+        w = lb_source_weight(c->src, t->name);
     if (c->canon.text_only)
         name = lb_arch_inner_name(&c->canon.hp, name, c->perm);
     if (!w || !name.ptr)
@@ -114,7 +116,8 @@ static lb_status push_same(lb_conv *c, u64 i, lb_err *err) {
 static void say_copied(lb_conv *c) {
     u64 n = 0;
     for (u64 i = 0; i < c->src->n_weights; i++)
-        n += c->src->weights[i].enc.kind != LB_ENC_PLAIN;
+        n += c->src->weights[i].enc.kind != LB_ENC_PLAIN &&
+             c->src->weights[i].enc.kind != LB_ENC_VIEW;
     if (n && c->src->format == LB_FORMAT_HF && strcmp(c->o->verb, "convert") == 0)
         lb_conv_remark(
             c,

@@ -238,7 +238,7 @@ static lb_status check_pair(const adapter *a, pair *p, lb_err *err) {
             return lb_fail(err, LB_E_UNSUPPORTED,
                            "tensor '%.*s': adapters of experts have no other form yet",
                            LB_FMT(w->name));
-        if (s[k]->rank != 2 || w->enc.kind != LB_ENC_PLAIN)
+        if (s[k]->rank != 2 || (w->enc.kind != LB_ENC_PLAIN && w->enc.kind != LB_ENC_VIEW))
             return lb_fail(err, LB_E_FORMAT, "tensor '%.*s' is not a plain matrix",
                            LB_FMT(w->name));
     }

@@ -88,7 +88,8 @@ lb_status lb_conv_drop_extras(lb_conv *c, lb_err *err) {
     LB_TRY(lb_ctensors_build(c->plan, 0, &c->canon, err));
     LB_TRY(lb_conv_choose_extras(c, c->canon.world, err));
     for (u64 i = 0; i < c->src->n_weights && c->canon.text_only; i++)
-        if (c->src->weights[i].enc.kind != LB_ENC_PLAIN)
+        if (c->src->weights[i].enc.kind != LB_ENC_PLAIN &&
+            c->src->weights[i].enc.kind != LB_ENC_VIEW)
             return lb_fail(err, LB_E_UNSUPPORTED,
                            "--vision drop: the config says by their names how tensors are "
                            "quantized, and the names change: give --dtype bf16 as well");

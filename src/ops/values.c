@@ -18,12 +18,17 @@ lb_status lb_values_init(lb_values *v, const lb_source *s, const lb_weight *w, l
     return LB_OK;
 }
 
+static bool is_view(const lb_values *v) {
+    return v->weight->enc.kind == LB_ENC_VIEW;
+}
+
 lb_status lb_values_slice(lb_values *v, u64 first_row, u64 n_rows, lb_err *err) {
     if (v->codec.unit_elems == 1 && v->n_rows == 1 && v->weight->shape.rank <= 2) {
         v->n_rows = v->n_cols; /* a vector, or a stack of one */
         v->n_cols = 1;
     }
-    if (v->weight->shape.rank == 2 && v->codec.unit_elems == 1 && first_row + n_rows > v->n_rows) {
+    if (v->weight->shape.rank == 2 && v->codec.unit_elems == 1 && !is_view(v) &&
+        first_row + n_rows > v->n_rows) {
         v->n_rows *= v->n_cols; /* a stack of vectors */
         v->n_cols = 1;
     }
@@ -37,6 +42,12 @@ lb_status lb_values_slice(lb_values *v, u64 first_row, u64 n_rows, lb_err *err) 
 
 lb_status lb_values_as_rows(lb_values *v, u64 n_rows, lb_err *err) {
     u64 n = v->n_rows * v->n_cols;
+    if (n_rows == v->n_rows)
+        return LB_OK;
+    if (is_view(v))
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "weight '%.*s': a view is not read as %llu rows: save it with .contiguous()",
+                       LB_FMT(v->weight->name), (unsigned long long)n_rows);
     if (v->codec.unit_elems != 1 || n_rows == 0 || n % n_rows)
         return lb_fail(err, LB_E_FORMAT, "weight '%.*s' does not have %llu rows",
                        LB_FMT(v->weight->name), (unsigned long long)n_rows);

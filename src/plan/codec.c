@@ -26,7 +26,7 @@ lb_status lb_codec_of(lb_codec *c, const lb_source *s, const lb_weight *w, lb_er
     u64 rows, cols, mats;
     lb_shape_matrix(&w->shape, &rows, &cols);
     c->n_cols = cols;
-    if (w->enc.kind >= LB_ENC_FOREIGN)
+    if (w->enc.kind >= LB_ENC_FOREIGN || w->enc.kind == LB_ENC_VIEW)
         return lb_codec_of_foreign(c, s, w, err);
     switch (w->enc.kind) {
     case LB_ENC_PLAIN:

@@ -96,6 +96,18 @@ static lb_codec_part flat_part(const lb_source *s, const lb_weight *w, u32 p, u6
                            .stride = t->size_bytes};
 }
 
+/* A plain matrix by its lines, which are its columns where it is turned. */
+static lb_codec_part view_part(const lb_source *s, const lb_weight *w) {
+    lb_codec_part x = plain_part(s, w, 0);
+    u64 n_rows, n_cols, stride;
+    lb_shape_matrix(&w->shape, &n_rows, &n_cols);
+    x.kind = LB_PART_GRID;
+    x.mat_rows = x.n_stored = w->enc.turned ? n_cols : n_rows;
+    x.rows = x.cols = x.stored_rows = 1;
+    x.stride = lb_tensor_stride(&s->tensors[w->part[0]], &stride) ? stride * x.unit_bytes : 0;
+    return x;
+}
+
 static void parts_of_bnb(lb_codec *c, const lb_source *s, const lb_weight *w) {
     const lb_enc *e = &w->enc;
     u64 n_rows, n_cols;
@@ -118,7 +130,8 @@ static lb_status check_parts(const lb_codec *c, const lb_source *s, lb_err *err)
         const lb_codec_part *p = &c->part[k];
         const lb_tensor *t = &s->tensors[p->tensor];
         u64 n;
-        if ((p->kind == LB_PART_GRID || p->kind == LB_PART_FLAT) &&
+        if (c->enc.kind != LB_ENC_VIEW && /* lb_source_add_tensor looked at it */
+            (p->kind == LB_PART_GRID || p->kind == LB_PART_FLAT) &&
             (!lb_mul_u64(p->n_stored, p->stride, &n) || n != t->size_bytes))
             return lb_fail(err, LB_E_FORMAT, "tensor '%.*s' does not have the blocks of its weight",
                            LB_FMT(t->name));
@@ -130,9 +143,12 @@ lb_status lb_codec_of_foreign(lb_codec *c, const lb_source *s, const lb_weight *
     const lb_enc *e = &w->enc;
     c->unit_elems = 1;
     c->decodes = c->has_grid = true;
-    c->transposed = e->kind >= LB_ENC_TRANSPOSED;
+    c->transposed = e->kind >= LB_ENC_TRANSPOSED || e->turned;
     c->by_row = !c->transposed;
     switch (e->kind) {
+    case LB_ENC_VIEW:
+        c->part[0] = view_part(s, w);
+        break;
     case LB_ENC_FP8:
         c->part[0] = plain_part(s, w, 0);
         c->part[1] = block_part(s, w, 1, e->block_rows, e->group_size);
@@ -356,6 +372,9 @@ void lb_codec_decode_row(const lb_codec *c, const lb_kernels *k, const lb_codec_
     if (at->n == 0)
         return;
     switch (c->enc.kind) {
+    case LB_ENC_VIEW:
+        lb_kernels_decode(k, c->dtype)(at->n, out, at->part[0]);
+        return;
     case LB_ENC_FP8:
         lb_kernels_decode(k, c->dtype)(at->n, out, at->part[0]);
         scale_row(c, k, at, out, 1, scratch);

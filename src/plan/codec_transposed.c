@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* codec_transposed.c: GPTQ and AWQ, which store a matrix with its inputs first.
+/* codec_transposed.c: GPTQ and AWQ, which store a matrix with its inputs first; transposed views.
  *
  * A column of the weight is a row of words in the file, whose values have their own zero points and
  * scales side by side: it is decoded so, BLOCK columns at a time, and the block is turned. The
@@ -87,6 +87,8 @@ static u64 max_width(u64 n_rows) {
 }
 
 static u64 max_groups(const lb_codec *c, u64 n_cols) {
+    if (c->enc.kind == LB_ENC_VIEW)
+        return 0;
     u64 all = c->part[SCALES].n_stored;
     return c->n_parts > GROUPS ? all : LB_MIN(n_cols / c->enc.group_size + 2, all);
 }
@@ -106,7 +108,7 @@ static rect set_up(const lb_codec *c, const lb_kernels *k, const lb_codec_rect *
     }
     if (c->n_parts > GROUPS) {
         r.n = c->part[SCALES].n_stored;
-    } else {
+    } else if (c->enc.kind != LB_ENC_VIEW) {
         r.group0 = a->c0 / c->enc.group_size;
         r.n = (a->c0 + a->nc - 1) / c->enc.group_size - r.group0 + 1;
         r.stored_group = at->held.c0 / c->enc.group_size;
@@ -184,6 +186,11 @@ static u64 group_of(const rect *r, u64 col) {
 }
 
 static void decode_column(const rect *r, u64 col, float *out) {
+    if (r->c->enc.kind == LB_ENC_VIEW) {
+        lb_kernels_decode(r->k, r->c->dtype)(r->width, out,
+                                             unit_at(r, CODES, col - r->at->held.c0, r->x0));
+        return;
+    }
     u64 at = group_of(r, col) * r->width;
     const float *zero = r->zero + at, *scale = r->scale + at;
     if (r->c->enc.kind == LB_ENC_AWQ) {

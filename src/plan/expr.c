@@ -37,13 +37,6 @@ lb_node_id lb_graph_id(const lb_graph *g, const lb_node *n) {
     return LB_NODE_NONE;
 }
 
-void lb_shape_matrix(const lb_shape *s, u64 *n_rows, u64 *n_cols) {
-    *n_cols = s->rank ? s->dim[s->rank - 1] : 1;
-    *n_rows = 1;
-    for (u32 i = 0; i + 1 < s->rank; i++)
-        *n_rows *= s->dim[i]; /* checked by the reader: the product of all dims fits */
-}
-
 /* Records the first fault; later ones follow from it. */
 #define FAULT(g, status, ...)                              \
     do {                                                   \
@@ -130,16 +123,21 @@ static lb_node_id read_node(lb_graph *g, u32 source, const lb_weight *w, u64 n_r
 lb_node_id lb_expr_read(lb_graph *g, u32 source, const lb_weight *w) {
     u64 rows, cols;
     lb_shape_matrix(&w->shape, &rows, &cols);
-    return read_node(g, source, w, rows, cols);
+    lb_node_id x = read_node(g, source, w, rows, cols);
+    return w->enc.kind == LB_ENC_VIEW ? lb_expr_decode(g, x) : x;
 }
 
 lb_node_id lb_expr_read_as(lb_graph *g, u32 source, const lb_weight *w, u64 n_rows, u64 n_cols) {
     u64 rows, cols;
     lb_shape_matrix(&w->shape, &rows, &cols);
+    if (n_rows == rows && n_cols == cols)
+        return lb_expr_read(g, source, w);
     const lb_tensor *t = &g->sources[source]->tensors[w->part[0]];
     bool plain = w->enc.kind == LB_ENC_PLAIN && lb_dtype_get(t->dtype)->block_elems == 1;
-    if ((n_rows != rows || n_cols != cols) && (!plain || n_rows * n_cols != rows * cols)) {
-        FAULT(g, LB_E_UNSUPPORTED, "tensor '%.*s': cannot be read as %llu x %llu", LB_FMT(w->name),
+    if (!plain || n_rows * n_cols != rows * cols) {
+        FAULT(g, LB_E_UNSUPPORTED, "tensor '%.*s': %scannot be read as %llu x %llu",
+              LB_FMT(w->name),
+              w->enc.kind == LB_ENC_VIEW ? "a view (save it with .contiguous()) " : "",
               (unsigned long long)n_rows, (unsigned long long)n_cols);
         return LB_NODE_NONE;
     }
@@ -230,8 +228,10 @@ static const lb_source *stored_source(const lb_graph *g, lb_node_id x) {
 }
 
 lb_node_id lb_expr_decode(lb_graph *g, lb_node_id x) {
-    const lb_node *in = input_of(g, x, LB_VALUE_STORED, "decode");
-    if (!in)
+    const lb_node *in = input(g, x);
+    if (in && in->value == LB_VALUE_F32)
+        return x;
+    if (!in || !input_of(g, x, LB_VALUE_STORED, "decode"))
         return LB_NODE_NONE;
     lb_codec c;
     lb_err e = {0};

@@ -206,9 +206,7 @@ const lb_node *lb_graph_node(const lb_graph *g, lb_node_id id);
 lb_node_id lb_graph_id(const lb_graph *g, const lb_node *n); /* of a node of this graph */
 const char *lb_node_kind_name(lb_node_kind k);
 
-/* Rows and columns of a shape: rank 0 is 1 x 1, rank 1 is 1 x n. */
-void lb_shape_matrix(const lb_shape *s, u64 *n_rows, u64 *n_cols);
-
+/* Of a view: its values, which are of one of the types that encode has. */
 lb_node_id lb_expr_read(lb_graph *g, u32 source, const lb_weight *w);
 /* The same seen as n_rows x n_cols (same element count; plain types of one-element blocks): a
  * vector whose elements are moved like rows is read as n x 1. */
@@ -217,7 +215,7 @@ lb_node_id lb_expr_const(lb_graph *g, u64 n_rows, u64 n_cols, const float *value
 lb_node_id lb_expr_fill(lb_graph *g, u64 n_rows, u64 n_cols, double value);
 u32 lb_expr_carry(lb_graph *g, u64 seed);
 lb_node_id lb_expr_bernoulli(lb_graph *g, u64 n_rows, u64 n_cols, double p, u32 carry);
-lb_node_id lb_expr_decode(lb_graph *g, lb_node_id x);
+lb_node_id lb_expr_decode(lb_graph *g, lb_node_id x); /* values already: x */
 lb_node_id lb_expr_rows(lb_graph *g, lb_node_id x, u64 from, u64 step, u64 n_rows);
 /* Runs of `run` rows, one every `step`: the k rows of each group of a fused matrix. */
 lb_node_id lb_expr_runs(lb_graph *g, lb_node_id x, u64 from, u64 run, u64 step, u64 n_rows);

@@ -39,6 +39,7 @@ static void put_read(lb_xxh *h, const lb_graph *g, const lb_node *n) {
     put_shape(h, &w->shape);
     put_u64(h, w->enc.kind);
     put_u64(h, w->enc.bits);
+    put_u64(h, w->enc.turned);
     put_u64(h, w->enc.group_size);
     put_u64(h, w->enc.block_rows);
     put_u64(h, w->enc.rounded);

@@ -16,6 +16,13 @@ bool lb_shape_elems(const lb_shape *s, u64 *out) {
     return true;
 }
 
+void lb_shape_matrix(const lb_shape *s, u64 *n_rows, u64 *n_cols) {
+    *n_cols = s->rank ? s->dim[s->rank - 1] : 1;
+    *n_rows = 1;
+    for (u32 i = 0; i + 1 < s->rank; i++)
+        *n_rows *= s->dim[i]; /* checked by the reader: the product of all dims fits */
+}
+
 bool lb_shape_eq(const lb_shape *a, const lb_shape *b) {
     if (a->rank != b->rank)
         return false;

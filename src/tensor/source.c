@@ -108,9 +108,20 @@ lb_status lb_source_add_file(lb_source *s, const char *path, lb_str name, u32 *i
 }
 
 /* Sets n_elems; the rest is compared with what type and shape say. */
+bool lb_tensor_stride(const lb_tensor *t, u64 *out) {
+    u64 rows, cols, size = lb_dtype_get(t->dtype)->block_bytes, n = t->size_bytes / size;
+    lb_shape_matrix(&t->shape, &rows, &cols);
+    u64 lines = t->lies == LB_LIES_TURNED ? cols : rows;
+    u64 line = t->lies == LB_LIES_TURNED ? rows : cols;
+    if (lines < 2 || line < 2 || t->size_bytes % size || n < line || (n - line) % (lines - 1))
+        return false;
+    *out = (n - line) / (lines - 1);
+    return *out >= line;
+}
+
 static lb_status check_tensor(const lb_source *s, lb_tensor *t, lb_err *err) {
     char shape[LB_SHAPE_TEXT];
-    u64 bytes;
+    u64 bytes, stride;
     const lb_file *f = &s->files[t->file];
     const lb_dtype_info *d = lb_dtype_get(t->dtype);
     if (t->shape.rank > LB_RANK_MAX)
@@ -134,11 +145,11 @@ static lb_status check_tensor(const lb_source *s, lb_tensor *t, lb_err *err) {
                           "%s: tensor '%.*s': %llu elements of %s are no whole number of bytes, or "
                           "more than 2^64",
                           f->path, LB_FMT(t->name), ull(t->n_elems), d->name);
-    if (bytes != t->size_bytes)
+    if (t->lies == LB_LIES_DENSE ? bytes != t->size_bytes : !lb_tensor_stride(t, &stride))
         return lb_fail_at(err, LB_E_FORMAT, t->off_bytes,
                           "%s: tensor '%.*s': %s of shape %s needs %llu bytes, its range has %llu",
                           f->path, LB_FMT(t->name), d->name, shape, ull(bytes), ull(t->size_bytes));
-    if (t->off_bytes > f->size_bytes || bytes > f->size_bytes - t->off_bytes)
+    if (t->off_bytes > f->size_bytes || t->size_bytes > f->size_bytes - t->off_bytes)
         return lb_fail_at(
             err, LB_E_FORMAT, t->off_bytes,
             "%s: tensor '%.*s': %llu bytes at %llu go past the file's end at %llu: the "
@@ -172,6 +183,12 @@ lb_status lb_source_add_weight(lb_source *s, const lb_weight *w, lb_err *err) {
     LB_ASSERT(w->n_parts >= 1 && w->n_parts <= LB_PARTS_MAX);
     for (u32 i = 0; i < w->n_parts; i++)
         LB_ASSERT(w->part[i] < s->n_tensors);
+    for (u32 i = 0; i < w->n_parts; i++)
+        if (s->tensors[w->part[i]].lies && w->enc.kind != LB_ENC_VIEW)
+            return lb_fail(err, LB_E_UNSUPPORTED,
+                           "%s: tensor '%.*s' is a view of another and part of a quantized weight: "
+                           "not supported, save it with .contiguous()",
+                           s->path, LB_FMT(s->tensors[w->part[i]].name));
     if (!long_list_room((void **)&s->weights, s->n_weights, &s->cap_weights, sizeof *s->weights))
         return no_memory(s, err);
     s->weights[s->n_weights] = *w;
@@ -186,6 +203,8 @@ lb_status lb_source_add_weight(lb_source *s, const lb_weight *w, lb_err *err) {
 lb_status lb_source_add_plain(lb_source *s, u64 i, lb_err *err) {
     const lb_tensor *t = &s->tensors[i];
     lb_weight w = {.name = t->name, .shape = t->shape, .n_parts = 1, .part = {(u32)i}};
+    if (t->lies)
+        w.enc = (lb_enc){.kind = LB_ENC_VIEW, .turned = t->lies == LB_LIES_TURNED};
     return lb_source_add_weight(s, &w, err);
 }
 

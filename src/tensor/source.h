@@ -36,6 +36,8 @@ typedef struct lb_shape {
     u64 dim[LB_RANK_MAX];
 } lb_shape;
 
+/* Rows and columns of a shape: rank 0 is 1 x 1, rank 1 is 1 x n. */
+void lb_shape_matrix(const lb_shape *s, u64 *n_rows, u64 *n_cols);
 /* Product of the dims; rank 0 gives 1. False if the dims that are not 0 overflow, so that the
  * product of any of them (rows, row length) can be formed without a check once this was true. */
 bool LB_MUST_CHECK lb_shape_elems(const lb_shape *s, u64 *out);
@@ -44,9 +46,20 @@ bool lb_shape_eq(const lb_shape *a, const lb_shape *b);
 #define LB_SHAPE_TEXT 192
 const char *lb_shape_text(const lb_shape *s, char *out);
 
+/* How the elements of a tensor stand (torch and NumPy save views as they are). */
+typedef enum lb_lies {
+    LB_LIES_DENSE, /* one behind the other, in row-major order */
+    /* Of the matrix that the shape folds to, of at least two rows and columns, the elements of a
+     * row are neighbours and rows stand at equal distances; the range goes from the first element
+     * to the last. */
+    LB_LIES_LINES,
+    LB_LIES_TURNED /* the same of the transposed matrix */
+} lb_lies;
+
 typedef struct lb_tensor {
     lb_str name;
     lb_dtype dtype;
+    u8 lies;        /* lb_lies */
     lb_shape shape; /* in elements */
     u64 n_elems;
     u32 file;      /* index into lb_source.files */
@@ -68,6 +81,8 @@ typedef enum lb_enc_kind {
     LB_ENC_MLX_NVFP4,
     /* part: NVFP4 blocks, then one f32 `<name>.scale` that multiplies every value. */
     LB_ENC_GGUF_SCALED,
+    /* part[0]: floats, LINES or TURNED. */
+    LB_ENC_VIEW,
     /* Other tools' encodings (format/foreign*.c, plan/codec_foreign.c), from here on. A scale
      * stands for a block of block_rows x group_size values; 0: all rows of a matrix, all columns.
      */
@@ -111,6 +126,7 @@ typedef struct lb_enc {
     lb_dtype rounded; /* the maker's values are rounded to this type; F32: they are not */
     bool less_one;    /* GPTQ: zero points are stored one less than they are */
     bool ordered;     /* INT8, PACKED */
+    bool turned;      /* VIEW */
     u32 nested_size;  /* bitsandbytes; 0: not nested */
     float nested_offset;
 } lb_enc;
@@ -173,8 +189,11 @@ void lb_source_close(lb_source **s);
  * Tensors are added in file order. */
 lb_source *lb_source_new(lb_format format, const char *path); /* NULL when out of memory */
 lb_status lb_source_add_file(lb_source *s, const char *path, lb_str name, u32 *index, lb_err *err);
-/* Checks type x shape against size_bytes and the range against the file; sets n_elems; grows the
- * list. */
+/* Elements from one line to the next, of LINES and TURNED. False: the range is of no such tensor.
+ */
+bool LB_MUST_CHECK lb_tensor_stride(const lb_tensor *t, u64 *out);
+/* Checks type x shape (or the lines) against size_bytes and the range against the file; sets
+ * n_elems; grows the list. */
 lb_status lb_source_add_tensor(lb_source *s, const lb_tensor *t, lb_err *err);
 lb_status lb_source_add_weight(lb_source *s, const lb_weight *w, lb_err *err);
 /* Tensor i, or every tensor, as a weight of its own name, shape and type. */

@@ -5,7 +5,7 @@
 
 Random state dicts (types, shapes, views, shared storages, parameters, nesting, protocols, the legacy
 form): converted to safetensors they have torch's tensors, bit by bit; with a view that is not
-contiguous they are refused by its name. Mutated files: what lbrx accepts, torch accepts, with the
+made of lines they are refused by its name. Mutated files: what lbrx accepts, torch accepts, with the
 same tensors. A Llama in .bin files, one or shards, converts to the same HF and MLX folders and the
 same GGUF as from safetensors (of one file to the byte).
 """
@@ -88,11 +88,25 @@ def view_of(x):
         return x.reshape(-1)
     if kind == 2 and x.shape[0]:
         return x[rng.randrange(x.shape[0])]
-    if kind == 3 and rng.random() < 0.1:
+    if kind == 3 and rng.random() < 0.4:
         return x.transpose(0, -1)
-    if kind == 4 and rng.random() < 0.1:
+    if kind == 4 and rng.random() < 0.4:
         return x[..., :max(1, x.shape[-1] // 2)]
     return x.unsqueeze(0)
+
+
+def is_read(x):
+    """What of views that are not contiguous is read: rows or columns that are lines of neighbours."""
+    if x.dtype not in (torch.float32, torch.float16, torch.bfloat16) or x.dim() < 2:
+        return False
+    rows, cols = x.numel() // x.shape[-1], x.shape[-1]
+    if rows == 1 or cols == 1:
+        return False
+    try:
+        step = x.detach().as_strided(x.shape[:-1], x.stride()[:-1], 0).view(rows).stride(0)
+    except RuntimeError:
+        return False
+    return (x.stride(-1) == 1 and step >= cols) or (step == 1 and x.stride(-1) >= rows)
 
 
 def random_dict(legacy):
@@ -142,7 +156,7 @@ def random_dicts(work):
                    _use_new_zipfile_serialization=not legacy)
         want = state_of(torch.load(path, weights_only=protocol < 4))
         rc, text = convert(path, out)
-        bad = [k for k, v in want.items() if not v.is_contiguous() and v.numel()]
+        bad = [k for k, v in want.items() if not v.is_contiguous() and v.numel() and not is_read(v)]
         if bad:
             check(rc == 3 and "strides" in text and any("'%s'" % k in text for k in bad), "dict %d: %s" % (i, text))
             continue

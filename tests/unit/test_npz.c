@@ -67,7 +67,7 @@ LB_TEST(refused_by_name) {
     static const struct {
         const char *file, *says;
     } cases[] = {{"compressed.npz", "compress"},
-                 {"fortran.npz", "fortran_order"},
+                 {"fortran_3.npz", "fortran_order"},
                  {"big_endian.npz", "big-endian"},
                  {"object.npz", "its type '|O'"}};
     for (size_t i = 0; i < LB_LEN(cases); i++) {
@@ -80,6 +80,21 @@ LB_TEST(refused_by_name) {
         lb_free(bytes);
         lb_arena_deinit(&arena);
     }
+}
+
+/* A transposed matrix lies as it did before. */
+LB_TEST(turned) {
+    size_t len;
+    lb_arena arena = {0};
+    lb_npz_dir dir;
+    u8 *bytes = golden("fortran.npz", &len);
+    CHECK_OK(parse(bytes, len, &arena, &dir));
+    const lb_tensor *t = &dir.tensors[0];
+    CHECK(t->shape.dim[0] == 2 && t->shape.dim[1] == 3 && t->size_bytes == 24);
+    u64 stride;
+    CHECK(t->lies == LB_LIES_TURNED && lb_tensor_stride(t, &stride) && stride == 2);
+    lb_free(bytes);
+    lb_arena_deinit(&arena);
 }
 
 LB_TEST(cut_and_flipped) {

@@ -14,8 +14,9 @@ tensor of n elements are 0, 1, 2... n-1 (bool: odd ones), so that a test knows t
   proto3.pt 4 5       views.pt in the other protocols
   legacy.pt           views.pt without the zip archive; legacy_model.pt
   sharded/            pytorch_model-0000x-of-00002.bin with index and config
-  strided.pt          a transposed tensor, the first thing that is refused
-  expanded.pt columns.pt   views with stride 0, of columns
+  strided.pt columns.pt   views: a transposed tensor, columns of one
+  expanded.pt         a view with stride 0, which is refused
+  values.pt           what may stand beside tensors: sets, bytes, a device; a tensor with attributes
   refused_*.pt        a sparse, a quantized, a conjugated tensor; a numpy array; a whole module;
                       a lone tensor; big-endian; TorchScript
 """
@@ -92,6 +93,10 @@ def main():
     torch.save({"w": ramp(3), "extra": None, "step": 7, "lr": 0.5, "size": torch.Size([1, 2]),
                 "d": torch.float16, "o": {}, "s": "text", "t": (1, (2, [3]))}, "mixed.pt")
     torch.save({"w": ramp(3, 2).t()}, "strided.pt")
+    with_attributes = ramp(2)
+    with_attributes.tag = "x"
+    torch.save({"w": with_attributes, "set": {1}, "none": frozenset(), "bytes": b"\xff", "empty": b"",
+                "device": torch.device("cpu"), "buffer": torch.nn.Buffer(ramp(3))}, "values.pt")
     torch.save({"w": ramp(3, 1).expand(3, 4)}, "expanded.pt")
     torch.save({"w": ramp(3, 4)[:, 1:3]}, "columns.pt")
 
