@@ -310,6 +310,24 @@ static void set_named(state *s, const lb_special_named *named) {
 
 /* ---- chat templates ---- */
 
+/* Python reads these files as texts: CR LF and CR become LF. A view where there is none. */
+static lb_status as_lines(lb_arena *a, lb_str *text, lb_err *err) {
+    if (!memchr(text->len ? text->ptr : "", '\r', text->len))
+        return LB_OK;
+    char *out = lb_arena_push(a, text->len + 1, 1);
+    size_t n = 0;
+    if (!out)
+        return lb_fail(err, LB_E_NOMEM, "chat templates: out of memory");
+    for (size_t i = 0; i < text->len; i++) {
+        char c = text->ptr[i];
+        if (c == '\n' && i && text->ptr[i - 1] == '\r')
+            continue;
+        out[n++] = c == '\r' ? '\n' : c;
+    }
+    *text = (lb_str){out, n};
+    return LB_OK;
+}
+
 /* [{"name": "default", "template": text}, then the files of additional_chat_templates/] */
 static lb_status add_more_templates(lb_tok_folder *f, lb_str text, lb_json **out, lb_err *err) {
     static const lb_str suffix = {".jinja", 6};
@@ -332,6 +350,7 @@ static lb_status add_more_templates(lb_tok_folder *f, lb_str text, lb_json **out
             if (!path)
                 return lb_fail(err, LB_E_NOMEM, "chat templates: out of memory");
             LB_TRY(lb_os_read_file(path, LB_TOK_FILE_MAX, a, &body, err));
+            LB_TRY(as_lines(a, &body, err));
             name = lb_str_sub(names[i - 1], 0, names[i - 1].len - suffix.len);
             n_jinja++;
         }
@@ -355,6 +374,7 @@ static lb_status find_template(lb_tok_folder *f, const lb_json **out, lb_err *er
         return LB_OK;
     LB_TRY(lb_tok_folder_read(f, "chat_template.jinja", &text, &found, err));
     if (found) {
+        LB_TRY(as_lines(&f->arena, &text, err));
         LB_TRY(add_more_templates(f, text, &v, err));
     } else {
         LB_TRY(lb_tok_folder_json(f, "chat_template.json", &v, err));

@@ -212,6 +212,45 @@ LB_TEST(what_is_none_is_no_error) {
     lb_arena_deinit(&a);
 }
 
+static bool has_text(const lb_gguf_meta *meta, const char *key, const char *text) {
+    lb_str v;
+    return lb_kv_as_str(lb_meta_find(meta, key), &v) && lb_str_eq_c(v, text);
+}
+
+/* The reference and transformers read the files of templates with Python's text mode. */
+LB_TEST(lines_of_templates_end_as_in_python) {
+    static const char tokenizer[] = "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1},"
+                                    "\"merges\":[]}}";
+    lb_err err = {0};
+    lb_arena a = {0};
+    lb_gguf_meta meta;
+    lb_tok_file *files;
+    u64 n, n_same = 0;
+    lb_meta_init(&meta, &a);
+    lb_str dir = lb_arena_printf(&a, "%s/lines", lb_test_dir());
+    lb_str more = lb_arena_printf(&a, "%s/additional_chat_templates", dir.ptr);
+    CHECK_OK(lb_os_mkdir(dir.ptr, false, &err));
+    CHECK_OK(lb_os_mkdir(more.ptr, false, &err));
+    CHECK_OK(write_text(dir.ptr, LB_STR("tokenizer.json"), lb_str_c(tokenizer), &err));
+    CHECK_OK(write_text(dir.ptr, LB_STR("tokenizer_config.json"), LB_STR("{\"x\":1}"), &err));
+    CHECK_OK(write_text(dir.ptr, LB_STR("chat_template.jinja"), LB_STR("a\r\n\r\rb\n\r"), &err));
+    CHECK_OK(write_text(more.ptr, LB_STR("tool.jinja"), LB_STR("\r\nc\r\n"), &err));
+    lb_source *src = tok_source(dir.ptr, &err);
+    CHECK(src);
+    lb_tok_opts opts = {.arch = LB_STR("qwen2"), .pre = LB_STR("gpt-2"), .keep = true};
+    CHECK_OK(tok_keys(src, &opts, &meta, &err));
+    CHECK(has_text(&meta, "tokenizer.chat_template", "a\n\n\nb\n\n"));
+    CHECK(has_text(&meta, "tokenizer.chat_template.tool", "\nc\n"));
+    CHECK_OK(lb_tok_files_from_meta(&meta, &a, &files, &n, &err));
+    for (u64 i = 0; i < n; i++)
+        n_same += lb_str_eq_c(files[i].name, "chat_template.jinja") &&
+                  lb_str_eq_c(files[i].bytes, "a\r\n\r\rb\n\r"); /* as it was */
+    CHECK_U64(n_same, 1);
+    lb_source_close(&src);
+    lb_meta_deinit(&meta);
+    lb_arena_deinit(&a);
+}
+
 #define TINY(added, token)                                                          \
     "{\"added_tokens\":[" added "],\"model\":{\"type\":\"BPE\",\"vocab\":{\"" token \
     "\":0,\"b\":1},\"merges\":[]}}"
