@@ -220,8 +220,11 @@ static lb_status make_bpe(maker *m, const lb_pre_form *f, lb_err *err) {
     m->out = lb_tok_merges(&m->merges, a);
     LB_TRY(lb_sheet_put(&m->s, m->s.root, "normalizer", lb_pre_form_normalizer(f, p), err));
     LB_TRY(lb_sheet_put(&m->s, m->s.root, "pre_tokenizer", lb_pre_form_pre_tokenizer(f, p), err));
+    /* llama.cpp's own ids here are 11: that of "," in all vocabularies of this kind */
     lb_tok_post post = {.bos = (f->flags & LB_PRE_BOS) != 0,
-                        .bos_always = (f->flags & LB_PRE_BOS_ALWAYS) != 0};
+                        .bos_always = (f->flags & LB_PRE_BOS_ALWAYS) != 0,
+                        .bos_id = UINT64_MAX,
+                        .eos_id = UINT64_MAX};
     LB_TRY(lb_sheet_put_post(&m->s, &post, err));
     LB_TRY(lb_sheet_put_json(&m->s, m->s.root, "decoder",
                              raw                           ? decoder_spm
@@ -306,7 +309,7 @@ static lb_status make_spm(maker *m, lb_err *err) {
                              prefix ? normalizer_spm_prefix : normalizer_spm, err));
     if (!prefix)
         LB_TRY(lb_sheet_put_json(&m->s, m->s.root, "pre_tokenizer", split_spm, err));
-    LB_TRY(lb_sheet_put_post(&m->s, &(lb_tok_post){.bos = true}, err));
+    LB_TRY(lb_sheet_put_post(&m->s, &(lb_tok_post){.bos = true, .bos_id = 1, .eos_id = 2}, err));
     LB_TRY(lb_sheet_put_json(&m->s, m->s.root, "decoder", prefix ? decoder_spm_prefix : decoder_spm,
                              err));
     lb_str unk = LB_STR_NONE;

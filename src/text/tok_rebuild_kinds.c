@@ -16,17 +16,6 @@ static lb_status no_memory(lb_err *err) {
     return lb_fail(err, LB_E_NOMEM, "tokenizer.json: out of memory");
 }
 
-/* The id that a key gives, else llama.cpp's for that kind; false: none. */
-static bool end_of(const lb_tok_arrays *a, const char *key, u64 otherwise, lb_tok_end *e) {
-    e->on = lb_tok_named_token(a, key, &e->text, &e->id);
-    if (!e->on && otherwise < a->n) {
-        e->on = true;
-        e->id = otherwise;
-        e->text = lb_tok_text(a, otherwise);
-    }
-    return e->on;
-}
-
 static lb_status write_out(lb_tok_sheet *s, const lb_hf_parts *rest, lb_out *out, lb_err *err) {
     lb_buf skeleton = {0};
     lb_hf_parts parts = *rest;
@@ -85,10 +74,10 @@ static lb_status put_wordpiece(lb_tok_sheet *s, const lb_texts *vocab, lb_err *e
     LB_TRY(lb_sheet_put_bool(s, norm, "lowercase", lower, err));
     if (lb_tok_flag(a, "tokenizer.ggml.normalizer.strip_accents", &accents))
         LB_TRY(lb_sheet_put_bool(s, norm, "strip_accents", accents, err));
-    if (!end_of(a, "tokenizer.ggml.unknown_token_id", 100, &unk) ||
-        !end_of(a, "tokenizer.ggml.seperator_token_id", 102, &e.sep) ||
-        (!end_of(a, "tokenizer.ggml.bos_token_id", UINT64_MAX, &e.bos) &&
-         !end_of(a, "tokenizer.ggml.cls_token_id", 101, &e.bos)))
+    if (!lb_tok_end_of(a, "tokenizer.ggml.unknown_token_id", 100, &unk) ||
+        !lb_tok_end_of(a, "tokenizer.ggml.seperator_token_id", 102, &e.sep) ||
+        (!lb_tok_end_of(a, "tokenizer.ggml.bos_token_id", UINT64_MAX, &e.bos) &&
+         !lb_tok_end_of(a, "tokenizer.ggml.cls_token_id", 101, &e.bos)))
         return lb_fail(
             err, LB_E_FORMAT,
             "tokenizer.ggml: a \"bert\" tokenizer needs the ids of its first, separating "
@@ -203,12 +192,13 @@ static lb_status put_unigram(lb_tok_sheet *s, lb_err *err) {
         if (a->type[i] == LB_SPM_UNKNOWN)
             unknown = i;
     }
-    if (!end_of(a, "tokenizer.ggml.unknown_token_id", unknown, &unk))
+    if (!lb_tok_end_of(a, "tokenizer.ggml.unknown_token_id", unknown, &unk))
         return lb_fail(err, LB_E_FORMAT,
                        "tokenizer.ggml.unknown_token_id: a \"t5\" tokenizer needs it");
     LB_TRY(put_normalizer(s, err));
     LB_TRY(lb_sheet_put_added(s, a->token, err));
-    LB_TRY(lb_sheet_put_post(s, &(lb_tok_post){.eos = true}, err));
+    LB_TRY(
+        lb_sheet_put_post(s, &(lb_tok_post){.eos = true, .bos_id = UINT64_MAX, .eos_id = 1}, err));
     LB_TRY(lb_sheet_put(s, s->model, "unk_id", lb_json_new_u64(a->arena, unk.id), err));
     return lb_sheet_put_bool(s, s->model, "byte_fallback", bytes, err);
 }

@@ -51,6 +51,16 @@ bool lb_tok_named_token(const lb_tok_arrays *a, const char *key, lb_str *text, u
     return true;
 }
 
+bool lb_tok_end_of(const lb_tok_arrays *a, const char *key, u64 otherwise, lb_tok_end *e) {
+    e->on = lb_tok_named_token(a, key, &e->text, &e->id);
+    if (!e->on && otherwise < a->n) {
+        e->on = true;
+        e->id = otherwise;
+        e->text = lb_tok_text(a, otherwise);
+    }
+    return e->on;
+}
+
 bool lb_tok_flag(const lb_tok_arrays *a, const char *key, bool *v) {
     return lb_kv_as_bool(lb_meta_find(a->meta, key), v);
 }
@@ -141,21 +151,19 @@ lb_status lb_sheet_template(lb_tok_sheet *s, const lb_tok_ends *e, lb_json **out
 
 lb_status lb_sheet_put_post(lb_tok_sheet *s, const lb_tok_post *rule, lb_err *err) {
     const lb_tok_arrays *a = s->a;
-    lb_tok_ends e = {.bos.on = rule->bos, .eos.on = rule->eos};
-    bool has_bos = lb_tok_flag(a, "tokenizer.ggml.add_bos_token", &e.bos.on);
-    bool has_eos = lb_tok_flag(a, "tokenizer.ggml.add_eos_token", &e.eos.on);
-    (void)lb_tok_flag(a, "tokenizer.ggml.add_sep_token", &e.sep.on);
-    bool bos = lb_tok_named_token(a, "tokenizer.ggml.bos_token_id", &e.bos.text, &e.bos.id);
-    bool eos = lb_tok_named_token(a, "tokenizer.ggml.eos_token_id", &e.eos.text, &e.eos.id);
-    bool sep = lb_tok_named_token(a, "tokenizer.ggml.seperator_token_id", &e.sep.text, &e.sep.id);
-    e.bos.on = (e.bos.on || rule->bos_always) && bos;
-    e.eos.on &= eos;
+    lb_tok_ends e = {0};
+    bool add_bos = rule->bos, add_eos = rule->eos, add_sep = false;
+    bool has_bos = lb_tok_flag(a, "tokenizer.ggml.add_bos_token", &add_bos);
+    bool has_eos = lb_tok_flag(a, "tokenizer.ggml.add_eos_token", &add_eos);
+    (void)lb_tok_flag(a, "tokenizer.ggml.add_sep_token", &add_sep);
+    (void)lb_tok_end_of(a, "tokenizer.ggml.bos_token_id", rule->bos_id, &e.bos);
+    (void)lb_tok_end_of(a, "tokenizer.ggml.eos_token_id", rule->eos_id, &e.eos);
+    if (!lb_tok_end_of(a, "tokenizer.ggml.seperator_token_id", UINT64_MAX, &e.sep))
+        e.sep = e.eos;
+    e.bos.on &= add_bos || rule->bos_always;
+    e.eos.on &= add_eos;
+    e.sep.on &= add_sep;
     e.n_sep = e.eos.on ? 2 : 1; /* twice where EOS closes a text, as RoBERTa */
-    if (!sep) {
-        e.sep.text = e.eos.text;
-        e.sep.id = e.eos.id;
-    }
-    e.sep.on &= sep || eos;
     bool bytes = has_bos && has_eos && is_bpe(a);
     lb_json *template = NULL;
     if (e.bos.on || e.eos.on)

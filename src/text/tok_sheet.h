@@ -36,6 +36,10 @@ typedef struct lb_tok_end {
     u64 id;
 } lb_tok_end;
 
+/* The token of a key, else llama.cpp's for that kind of vocabulary; otherwise UINT64_MAX: none.
+ * e->on and the result: whether there is one. */
+bool lb_tok_end_of(const lb_tok_arrays *a, const char *key, u64 otherwise, lb_tok_end *e);
+
 typedef struct lb_tok_ends {
     lb_tok_end bos, eos;
     lb_tok_end sep; /* on: n_sep of them stand between the texts of a pair; else EOS and BOS */
@@ -44,8 +48,9 @@ typedef struct lb_tok_ends {
 
 /* What llama.cpp does where the keys add_*_token do not say, and where it does not ask them. */
 typedef struct lb_tok_post {
-    bool bos, eos;   /* without a key */
-    bool bos_always; /* whatever the key says */
+    bool bos, eos;      /* without a key */
+    bool bos_always;    /* whatever the key says */
+    u64 bos_id, eos_id; /* without a key; UINT64_MAX: none */
 } lb_tok_post;
 
 /* TemplateProcessing; *out = NULL where nothing is on. */

@@ -298,4 +298,40 @@ LB_TEST(pre_tokenizers_that_add_bos) {
     }
 }
 
+/* Where a GGUF names no token for the ends of a text, llama.cpp has its own numbers; those of
+ * byte-level BPE are a comma's. */
+LB_TEST(ends_without_a_key) {
+    static const char *const tokens[] = {"<unk>", "<s>", "</s>", "a"};
+    static const i32 types[] = {2, 3, 3, 1};
+    static const float scores[] = {0, 0, 0, -1};
+    static const struct {
+        const char *model, *pre;
+        const char *single; /* "": no post-processor */
+    } cases[] = {
+#define A "{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}"
+#define END(text) "{\"SpecialToken\":{\"id\":\"" text "\",\"type_id\":0}}"
+        {"llama", NULL, "[" END("<s>") "," A "," END("</s>") "]"},
+        {"t5", NULL, "[" A "," END("<s>") "]"},
+        {"gpt2", "llama-bpe", ""},
+    };
+    for (u32 i = 0; i < LB_LEN(cases); i++) {
+        vocab v = {cases[i].model, tokens, types, scores, LB_LEN(tokens)};
+        lb_err err = {0};
+        lb_arena a = {0};
+        lb_gguf_meta m;
+        lb_meta_init(&m, &a);
+        CHECK_OK(put_vocab(&v, &m, &err));
+        if (cases[i].pre)
+            CHECK_OK(lb_meta_set_str(&m, "tokenizer.ggml.pre", lb_str_c(cases[i].pre), &err));
+        CHECK_OK(
+            lb_meta_set_u32(&m, "tokenizer.ggml.bos_token_id", 4, &err)); /* there is no such */
+        CHECK_OK(lb_meta_set_bool(&m, "tokenizer.ggml.add_eos_token", true, &err));
+        lb_json *root = made_json(&m, &a, &err);
+        CHECK(root);
+        CHECK_STR(compact(root, "post_processor.single", &a), cases[i].single);
+        lb_meta_deinit(&m);
+        lb_arena_deinit(&a);
+    }
+}
+
 LB_TEST_MAIN("fast")
