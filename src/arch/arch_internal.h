@@ -69,7 +69,8 @@ typedef struct lb_arch_extra {
 struct lb_arch_outer {
     const char *const *classes, *const *model_types; /* NULL-ended */
     const char *key;       /* of the language model's config: "text_config" */
-    const char *text_type; /* the model_type of one that names none */
+    const char *text_type; /* the model_type of one that names none... */
+    const char *old_type;  /* ... and what older configs call it; NULL: nothing else */
     const char *defaults;  /* as in lb_arch, of the outer class: what belongs to it alone, and
                               tie_word_embeddings, by which transformers goes */
     bool tied_by_tensors;  /* the language model's own config says whether the embeddings are tied;
@@ -171,6 +172,8 @@ lb_str lb_arch_first_class(const lb_json *config);          /* ptr NULL: it name
 const lb_arch_outer *lb_arch_outer_of(const lb_json *config, const lb_arch **family);
 /* Refuses a class, with what of it is known: its language model, or another class of its family. */
 lb_status lb_arch_unknown_class(const lb_json *config, lb_str class_name, lb_err *err);
+/* The model_type of the language model in `text` (NULL: none is there), by its present name. */
+lb_str lb_arch_outer_type(const lb_arch_outer *o, const lb_json *text);
 /* The language model's part of such a config; NULL: it is absent. */
 const lb_json *lb_arch_outer_text(const lb_arch_outer *o, const lb_json *config);
 

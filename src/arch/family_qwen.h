@@ -4,7 +4,7 @@
 #ifndef LB_ARCH_FAMILY_QWEN_H
 #define LB_ARCH_FAMILY_QWEN_H
 
-#include "arch/family_rows.h"
+#include "arch/family_mtp.h"
 
 /* Qwen's experts with one that all tokens use, behind a gate. */
 #define LB_ROWS_SHARED_EXPERT                                                               \
@@ -156,13 +156,7 @@
         LB_EXTRA_VISION, LB_N("vision_tower.") \
     }
 
-/* A layer of multi-token prediction: one of attention under names of its own, which GGUF counts
- * behind the others, and what joins it to them. */
-#define LB_ROW_MTP_OF(role_, hf_, gguf_, relayout_, suffixes_, flags_) \
-    LB_ROW(role_, "mtp." hf_, "blk.{b}." gguf_, relayout_, suffixes_,  \
-           LB_ROW_MTP | LB_ROW_OPTIONAL | (flags_))
-#define LB_ROW_MTP_LAYER(role_, hf_, gguf_, suffixes_, flags_) \
-    LB_ROW_MTP_OF(role_, "layers.{m}." hf_, gguf_, LB_RL_NONE, suffixes_, flags_)
+/* Qwen's layers of multi-token prediction. */
 #define LB_ROW_MTP_NORM(role_, hf_, gguf_) \
     LB_ROW_MTP_OF(role_, hf_, gguf_, LB_RL_ADD_ONE, LB_SUFFIX_WEIGHT, 0)
 #define LB_ROWS_MTP_QWEN                                                                    \
@@ -179,10 +173,6 @@
         LB_ROW_MTP_LAYER(LB_ROLE_ATTN_K, "self_attn.k_proj", "attn_k", LB_WB, 0),           \
         LB_ROW_MTP_LAYER(LB_ROLE_ATTN_V, "self_attn.v_proj", "attn_v", LB_WB, 0),           \
         LB_ROW_MTP_LAYER(LB_ROLE_ATTN_OUTPUT, "self_attn.o_proj", "attn_output", LB_WB, 0)
-#define LB_ROWS_MTP_FFN                                                                   \
-    LB_ROW_MTP_LAYER(LB_ROLE_FFN_GATE, "mlp.gate_proj", "ffn_gate", LB_SUFFIX_WEIGHT, 0), \
-        LB_ROW_MTP_LAYER(LB_ROLE_FFN_UP, "mlp.up_proj", "ffn_up", LB_SUFFIX_WEIGHT, 0),   \
-        LB_ROW_MTP_LAYER(LB_ROLE_FFN_DOWN, "mlp.down_proj", "ffn_down", LB_SUFFIX_WEIGHT, 0)
 #define LB_ROWS_MTP_EXPERTS                                                                   \
     LB_ROW_MTP_LAYER(LB_ROLE_FFN_GATE_EXPS, "mlp.experts.{e}.gate_proj", "ffn_gate_exps",     \
                      LB_SUFFIX_WEIGHT, LB_ROW_EXPERT),                                        \

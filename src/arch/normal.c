@@ -570,13 +570,12 @@ static lb_status take_class(const lb_arch *cls, lb_json *c, const nested *n, lb_
 
 static lb_status take_outer(const lb_arch_outer *o, const lb_json *config, lb_arena *s,
                             lb_arch_normal *out, bool *ok, lb_err *err) {
-    lb_str type = lb_str_c(o->text_type);
     nested n;
     bool oom = !take_nested(o, config, s, &n);
     *ok = !oom && fill_fields(o->defaults, n.outer, s, &oom);
     if (oom)
         return no_memory(err);
-    lb_json_as_str(lb_json_get(n.text, "model_type"), &type);
+    lb_str type = lb_arch_outer_type(o, n.text);
     const lb_arch *cls = lb_arch_by_model_type(type);
     *ok = *ok && lb_arch_has_config_class(cls, type);
     return *ok ? take_class(cls, n.text, &n, s, out, ok, err) : LB_OK;
@@ -615,8 +614,8 @@ static lb_status find_family(const lb_json *config, const lb_arch_outer *o, cons
         *out = own.ptr ? lb_arch_by_class(own) : outer;
         if (own.ptr)
             *class_name = own;
-        else if (lb_json_as_str(lb_json_get(lb_arch_outer_text(o, config), "model_type"), &type) &&
-                 !lb_arch_in_list(outer->model_types, type))
+        type = lb_arch_outer_type(o, lb_arch_outer_text(o, config));
+        if (!own.ptr && !lb_arch_in_list(outer->model_types, type))
             return lb_arch_unknown(err, "config.json: the language model's model_type", type);
         return *out ? LB_OK : lb_arch_unknown(err, "config.json: the class", own);
     }

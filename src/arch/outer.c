@@ -36,10 +36,10 @@ const lb_json *lb_arch_outer_text(const lb_arch_outer *o, const lb_json *config)
     return is_object(text) ? text : NULL;
 }
 
-static lb_str text_type(const lb_arch_outer *o, const lb_json *config) {
+lb_str lb_arch_outer_type(const lb_arch_outer *o, const lb_json *text) {
     lb_str type = lb_str_c(o->text_type);
-    lb_json_as_str(lb_json_get(lb_arch_outer_text(o, config), "model_type"), &type);
-    return type;
+    lb_json_as_str(lb_json_get(text, "model_type"), &type);
+    return o->old_type && lb_str_eq_c(type, o->old_type) ? lb_str_c(o->text_type) : type;
 }
 
 /* One class may hold language models of several families. */
@@ -53,7 +53,8 @@ const lb_arch_outer *lb_arch_outer_of(const lb_json *config, const lb_arch **fam
             const lb_arch_outer *o = &a->outers[k];
             if (!is_of(o, config, type, class_name))
                 continue;
-            bool right = lb_arch_in_list(a->model_types, text_type(o, config));
+            bool right = lb_arch_in_list(a->model_types,
+                                         lb_arch_outer_type(o, lb_arch_outer_text(o, config)));
             if (family && (!first || right))
                 *family = a;
             first = !first || right ? o : first;
@@ -118,8 +119,7 @@ static bool put(lb_json *to, const lb_json *member, lb_arena *s) {
 }
 
 static bool put_names(lb_json *to, const lb_arch_outer *o, const lb_arch *a, lb_arena *s) {
-    lb_str type = lb_str_c(o->text_type);
-    lb_json_as_str(lb_json_get(to, "model_type"), &type);
+    lb_str type = lb_arch_outer_type(o, to);
     const lb_arch *own = lb_arch_by_model_type(type);
     lb_json *classes = lb_json_new_array(s);
     own = own ? own : a;

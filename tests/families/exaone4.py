@@ -1,10 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
 from kit import BOS, EOS, PAD, VOCAB, Case, old_rope
-from transformers import Exaone4Config, Exaone4ForCausalLM
+from transformers import Exaone4_5_Config, Exaone4_5_ForConditionalGeneration, Exaone4Config, Exaone4ForCausalLM
 
 LLAMA3 = {"rope_type": "llama3", "factor": 16.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
           "original_max_position_embeddings": 8192}
 KEYS = ("rope_theta", "rope_scaling", "head_dim", "sliding_window_pattern")
+
+
+def add_mtp(t):
+    """What transformers leaves out: one layer behind the others, and what joins it to them."""
+    first = "model.language_model.layers.0."
+    d, (_, n) = t[first + "mlp.up_proj.weight"][0], t[first + "mlp.up_proj.weight"][1]
+    t.update({"mtp.layers.0." + k[len(first):]: v for k, v in list(t.items()) if k.startswith(first)})
+    t["mtp.fc.weight"] = d, [n, 2 * n]
+    for k in ("pre_fc_norm_embedding", "pre_fc_norm_hidden", "norm"):
+        t["mtp.%s.weight" % k] = d, [n]
+
+
+def alone(state):
+    return {k.replace("language_model.", ""): v for k, v in state.items() if "visual." not in k}
+
+
+def published(c):
+    t = c["text_config"]
+    old_rope(0, dict(LLAMA3, rope_theta=1000000.0), rope_theta=None, torch_dtype=None, sliding_window_pattern="LLLG",
+             num_nextn_predict_layers=1, mtp_share_layers=True, model_type="exaone4_5_text",
+             architectures=["Exaone4ForCausalLM"])(t)
+    t.pop("tie_word_embeddings", None)
 
 
 def cases(r):
@@ -22,3 +44,10 @@ def cases(r):
                mlx=asks, mlx_adds=KEYS)
     yield Case("mixed", Exaone4Config(**s, num_hidden_layers=3, sliding_window=8, layer_types=[
         "full_attention", "sliding_attention", "sliding_attention"]), Exaone4ForCausalLM, mlx=asks, mlx_adds=KEYS)
+    vision = dict(depth=1, hidden_size=32, intermediate_size=48, num_heads=2, num_key_value_heads=1, out_hidden_size=64,
+                  patch_size=4, fullatt_block_indexes=[0])
+    yield Case("EXAONE-4.5-33B", Exaone4_5_Config(
+        text_config=dict(s, model_type="exaone4", num_hidden_layers=4, sliding_window=16), vision_config=vision),
+               Exaone4_5_ForConditionalGeneration, edit=published, tensors=add_mtp, back=alone,
+               mlx_back=lambda s: {k: v for k, v in alone(s).items() if not k.startswith("mtp.")},
+               mlx="mlx-lm has no class of EXAONE 4.5", mlx_logits="mlx-lm has no class")
