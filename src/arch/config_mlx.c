@@ -288,6 +288,16 @@ static lb_status add_key(const lb_arch *a, const lb_arch_normal *n, const lb_jso
     return !add_it || add(text, key, v, s) ? LB_OK : no_memory(err);
 }
 
+/* mlx-lm goes by the language model's own config, transformers by the outer one. */
+static bool agree_on_ties(const lb_arch_outer *o, const lb_arch_normal *n, lb_json *text,
+                          lb_arena *s) {
+    const lb_json *said = lb_json_get(text, "tie_word_embeddings");
+    const lb_json *tied = lb_json_get(n->config, "tie_word_embeddings");
+    if (!o || o->tied_by_tensors || !said || !tied || same_value(said, tied))
+        return true;
+    return add(text, LB_STR("tie_word_embeddings"), tied, s);
+}
+
 /* Keys without a value that the class asks for. */
 static bool add_nulls(const lb_json *mlx, lb_json *text, lb_arena *s) {
     const lb_json null = {.type = LB_JNULL};
@@ -354,7 +364,7 @@ static lb_status complete(lb_json **whole, lb_arena *s, lb_err *err) {
         LB_TRY(add_key(a, &n, d, text, s, err));
     bool own_rope = lb_json_get(mlx, "rope_parameters") != NULL;
     bool scaled = (own_rope ? name_type(text, s) : add_scaling(text, &n, s)) &&
-                  add_scaling_type(text, mlx, s);
+                  add_scaling_type(text, mlx, s) && agree_on_ties(o, &n, text, s);
     return scaled && add_nulls(mlx, text, s) ? LB_OK : no_memory(err);
 }
 

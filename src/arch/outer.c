@@ -135,6 +135,7 @@ static bool fill_text(lb_json *to, const lb_arch_outer *o, const lb_json *config
                       const lb_json *defaults, lb_arena *s) {
     const lb_json *tied = lb_json_get(config, "tie_word_embeddings");
     tied = is_set(tied) ? tied : lb_json_get(defaults, "tie_word_embeddings");
+    tied = tied ? tied : lb_json_get(defaults, "tie_word_embeddings?");
     if (tied && !o->tied_by_tensors &&
         !lb_json_set(s, to, "tie_word_embeddings", lb_json_copy(s, tied)))
         return false;

@@ -126,6 +126,11 @@ LB_TEST(language_model_alone) {
           !lb_json_get(c, "mm_tokens_per_image") && !lb_json_get(c, "boi_token_index"));
     CHECK_OK(lb_arch_config_text(lb_buf_str(&b), &again, &err)); /* it stays as it is */
     CHECK(lb_str_eq(lb_buf_str(&b), lb_buf_str(&again)));
+    bool tied = false;
+    lb_buf_reset(&b); /* the outer class ties, whatever the inner config says */
+    CHECK_OK(lb_arch_config_text(LB_STR(OUTER("{\"tie_word_embeddings\": false}")), &b, &err));
+    CHECK_OK(lb_json_parse(lb_buf_str(&b), "config.json", &arena, &c, &err));
+    CHECK(lb_json_as_bool(lb_json_get(c, "tie_word_embeddings"), &tied) && tied);
     lb_buf_deinit(&b);
     lb_buf_deinit(&again);
 }
@@ -206,6 +211,18 @@ LB_TEST(config_for_mlx) {
     CHECK(!lb_json_path(c, "text_config.num_key_value_heads")); /* 4, as there */
     CHECK_U64(number(c, "text_config.hidden_size"), 2304);      /* not 1152 */
     CHECK_U64(number(c, "text_config.intermediate_size"), 9216);
+    /* transformers goes by the outer config, mlx-lm by the inner one */
+    static const char *const ties[][2] = {{"true", "false"}, {"false", "true"}};
+    for (size_t i = 0; i < LB_LEN(ties); i++) {
+        bool tied = false;
+        lb_str text = lb_arena_printf(&arena,
+                                      "{\"model_type\": \"qwen3_5\", \"tie_word_embeddings\": %s, "
+                                      "\"text_config\": {\"tie_word_embeddings\": %s}}",
+                                      ties[i][0], ties[i][1]);
+        c = to_mlx(text.ptr, &b);
+        CHECK(lb_json_as_bool(lb_json_path(c, "text_config.tie_word_embeddings"), &tied));
+        CHECK(tied == (i == 0));
+    }
     lb_buf_deinit(&b);
 }
 
