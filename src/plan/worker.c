@@ -6,7 +6,7 @@
 
 u64 lb_worker_bytes(const lb_pass *p) {
     return p->scratch_bytes + p->n_leaves * sizeof(lb_layout_leaf) + p->n_insts * sizeof(u64) +
-           LB_SEGS_MAX * sizeof(lb_seg) + LB_IOV_PIECES * sizeof(lb_iov) + 512;
+           LB_SEGS_MAX * sizeof(lb_seg) + LB_IOV_PIECES * sizeof(lb_iov) + LB_GAP_BYTES + 512;
 }
 
 lb_status lb_worker_init(lb_worker *w, lb_runner *r, lb_err *err) {
@@ -49,6 +49,7 @@ static void set_up(lb_worker *w, const lb_active *a, u64 tile, u8 *slab) {
     e->inst_off = (u64 *)(void *)carve(&at, p->n_insts * sizeof(u64));
     w->segs = (lb_seg *)(void *)carve(&at, LB_SEGS_MAX * sizeof(lb_seg));
     w->iov = (lb_iov *)(void *)carve(&at, LB_IOV_PIECES * sizeof(lb_iov));
+    w->gap = carve(&at, LB_GAP_BYTES);
     lb_eval_layout(e);
 }
 
@@ -77,24 +78,38 @@ typedef struct file_part {
     u64 row_bytes; /* wanted bytes of a row */
 } file_part;
 
+/* One call: a list of pieces that follow one another in the file. */
+typedef struct call {
+    lb_iov *iov;
+    u32 n;
+    u8 *gap;
+} call;
+
+/* A row of the file `between` bytes after what the call has; false: it goes into the next one. */
+static bool add_row(call *c, u64 between, u8 *to, u64 len) {
+    lb_iov *last = c->n ? &c->iov[c->n - 1] : NULL;
+    if (last && between == 0 && (u8 *)last->ptr + last->len == to) {
+        last->len += len;
+        return true;
+    }
+    if (c->n && (between > LB_GAP_BYTES || c->n + 2 > LB_IOV_PIECES))
+        return false;
+    if (c->n && between)
+        c->iov[c->n++] = (lb_iov){c->gap, between};
+    c->iov[c->n++] = (lb_iov){to, len};
+    return true;
+}
+
 /* Reads the listed rows; neighbours in the file go in one call, to their places in memory. */
 static lb_status read_listed(lb_worker *w, const file_part *f, u64 n, lb_err *err) {
     for (u64 i = 0; i < n;) {
-        u64 first = i;
-        u32 n_iov = 0;
-        do {
-            u8 *p = w->segs[i].ptr;
-            if (n_iov && (u8 *)w->iov[n_iov - 1].ptr + w->iov[n_iov - 1].len == p) {
-                w->iov[n_iov - 1].len += f->row_bytes;
-            } else {
-                if (n_iov == LB_IOV_PIECES)
-                    break;
-                w->iov[n_iov++] = (lb_iov){p, f->row_bytes};
-            }
-            i++;
-        } while (i < n && f->row_bytes == f->stride && w->segs[i].row == w->segs[i - 1].row + 1);
-        LB_TRY(lb_os_preadv(f->fd, f->path, w->iov, n_iov, f->off + w->segs[first].row * f->stride,
-                            err));
+        u64 first = w->segs[i].row, end = first * f->stride;
+        call c = {.iov = w->iov, .gap = w->gap};
+        for (; i < n && w->segs[i].row * f->stride >= end &&
+               add_row(&c, w->segs[i].row * f->stride - end, w->segs[i].ptr, f->row_bytes);
+             i++)
+            end = w->segs[i].row * f->stride + f->row_bytes;
+        LB_TRY(lb_os_preadv(f->fd, f->path, c.iov, c.n, f->off + first * f->stride, err));
     }
     return LB_OK;
 }
@@ -125,13 +140,18 @@ static lb_status read_rows(lb_worker *w, const lb_leaf *l, const lb_layout_leaf 
 }
 
 /* Stored rows of a block part: n of them, each a stretch of the file's. */
-static lb_status read_span(const file_part *f, const lb_codec_span *s, u8 *buf, lb_err *err) {
+static lb_status read_span(lb_worker *w, const file_part *f, const lb_codec_span *s, u8 *buf,
+                           lb_err *err) {
     u64 off = f->off + s->first_row * f->stride + s->off_bytes;
-    if (s->row_bytes == f->stride)
+    if (s->row_bytes == f->stride || s->n_rows == 1)
         return lb_os_pread(f->fd, f->path, buf, s->n_rows * s->row_bytes, off, err);
-    for (u64 i = 0; i < s->n_rows; i++)
-        LB_TRY(lb_os_pread(f->fd, f->path, buf + i * s->row_bytes, s->row_bytes,
-                           off + i * f->stride, err));
+    for (u64 i = 0, first = 0; i < s->n_rows; first = i) {
+        call c = {.iov = w->iov, .gap = w->gap};
+        while (i < s->n_rows &&
+               add_row(&c, f->stride - s->row_bytes, buf + i * s->row_bytes, s->row_bytes))
+            i++;
+        LB_TRY(lb_os_preadv(f->fd, f->path, c.iov, c.n, off + first * f->stride, err));
+    }
     return LB_OK;
 }
 
@@ -144,14 +164,14 @@ static lb_status read_grid(lb_worker *w, const lb_leaf *l, const lb_layout_leaf 
     if (l->moves.n == 0 || l->codec.transposed) {
         lb_codec_span s = lb_codec_span_of(&l->codec, k, lb_leaf_held(l, r));
         w->read_bytes += s.n_rows * s.row_bytes;
-        LB_TRY(read_span(&f, &s, buf, err));
+        LB_TRY(read_span(w, &f, &s, buf, err));
         return lb_codec_check(&l->codec, k, buf, s.n_rows * s.row_bytes, err);
     }
     u64 copy = lb_leaf_copy_bytes(l, k, at->row_bytes[k]);
     for (u64 i = 0; i < r.nr; i++) {
         u64 row = lb_moves_row(&l->moves, r.r0 + i);
         lb_codec_span s = lb_codec_span_of(&l->codec, k, (lb_rect){row, 1, r.c0, r.nc});
-        LB_TRY(read_span(&f, &s, buf + i * copy, err));
+        LB_TRY(read_span(w, &f, &s, buf + i * copy, err));
     }
     w->read_bytes += r.nr * copy;
     return LB_OK;
