@@ -25,10 +25,11 @@ static lb_status find_family(lb_plan *p, lb_ctensors *c, lb_err *err) {
         LB_TRY(lb_json_parse(s->config, "config.json", &p->perm, &c->config, err));
         st = lb_arch_from_config(c->config, &c->arch, &c->hp, &c->arch_err);
     } else {
-        (void)lb_fail(&c->arch_err, LB_E_UNSUPPORTED,
-                      "'%.*s' has no config.json: its architecture is not known (params.json, the form "
-                      "of Meta and Mistral, is not read: take the model in Hugging Face's)",
-                      LB_FMT(s->label));
+        (void)lb_fail(
+            &c->arch_err, LB_E_UNSUPPORTED,
+            "'%.*s' has no config.json: its architecture is not known (params.json, the form "
+            "of Meta and Mistral, is not read: take the model in Hugging Face's)",
+            LB_FMT(s->label));
     }
     if (st == LB_OK)
         return LB_OK;
