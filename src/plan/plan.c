@@ -148,7 +148,9 @@ void lb_plan_output(lb_plan *p, const lb_stream *stream, lb_node_id root) {
 
 bool lb_stream_part(const lb_stream *s, u64 n_elems, u64 *bytes) {
     u64 n;
-    return n_elems % s->per_cols == 0 && lb_mul_u64(n_elems / s->per_cols, s->per_elems, &n) &&
+    u32 cols = LB_MAX(s->per_cols, 1),
+        elems = LB_MAX(s->per_elems, 1); /* not closed: one for one */
+    return n_elems % cols == 0 && lb_mul_u64(n_elems / cols, elems, &n) &&
            lb_dtype_bytes(s->dtype, n, bytes);
 }
 

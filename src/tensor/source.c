@@ -107,7 +107,6 @@ lb_status lb_source_add_file(lb_source *s, const char *path, lb_str name, u32 *i
     return LB_OK;
 }
 
-/* Sets n_elems; the rest is compared with what type and shape say. */
 bool lb_tensor_stride(const lb_tensor *t, u64 *out) {
     u64 rows, cols, size = lb_dtype_get(t->dtype)->block_bytes, n = t->size_bytes / size;
     lb_shape_matrix(&t->shape, &rows, &cols);
@@ -119,6 +118,7 @@ bool lb_tensor_stride(const lb_tensor *t, u64 *out) {
     return *out >= line;
 }
 
+/* Sets n_elems; the rest is compared with what type and shape say. */
 static lb_status check_tensor(const lb_source *s, lb_tensor *t, lb_err *err) {
     char shape[LB_SHAPE_TEXT];
     u64 bytes, stride;

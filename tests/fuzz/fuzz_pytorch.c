@@ -11,12 +11,13 @@ static void check(const lb_pt_dir *d, u64 size_bytes) {
     LB_ASSERT(d->n_tensors > 0);
     for (u64 i = 0; i < d->n_tensors; i++) {
         const lb_tensor *t = &d->tensors[i];
-        u64 n, bytes;
+        u64 n, bytes, stride;
         bool existed = true;
         LB_ASSERT(t->off_bytes <= size_bytes && t->size_bytes <= size_bytes - t->off_bytes);
         LB_ASSERT(i == 0 || t->off_bytes >= t[-1].off_bytes);
         LB_ASSERT(t->shape.rank <= LB_RANK_MAX && lb_shape_elems(&t->shape, &n) && n == t->n_elems);
-        LB_ASSERT(lb_dtype_bytes(t->dtype, n, &bytes) && bytes == t->size_bytes);
+        LB_ASSERT(t->lies ? lb_tensor_stride(t, &stride)
+                          : lb_dtype_bytes(t->dtype, n, &bytes) && bytes == t->size_bytes);
         LB_ASSERT(lb_str_is_utf8(t->name));
         LB_ASSERT(lb_map_put(&names, t->name, i, &existed, NULL) == LB_OK && !existed);
     }

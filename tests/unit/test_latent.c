@@ -69,7 +69,7 @@ static void put_keys(lb_buf *b, const gguf_form *f) {
          f->old ? 1 : NOPE + 2},
         {f->old ? "deepseek2.leading_dense_block_count" : "deepseek2.attention.value_length_mla",
          f->old ? 1 : VALUE}};
-    gb_head(b, 3, f->old || f->lack_v ? 2 : 3, LB_LEN(kv) + 7);
+    gb_head(b, 3, f->old || f->lack_v ? 3 : 4, LB_LEN(kv) + 7);
     gb_kv_str(b, "general.architecture", "deepseek2");
     for (size_t i = 0; i < LB_LEN(kv); i++)
         gb_kv_u32(b, kv[i].key, kv[i].v);
@@ -98,12 +98,14 @@ static const char *gguf(const gguf_form *f) {
     if (n_v)
         gb_info(&b, "blk.0.attn_v_b.weight", 3, v_ne, 0, n_k * 4);
     gb_info(&b, "token_embd.weight", 2, (const u64[]){8, 1}, 0, (n_k + n_v) * 4);
+    gb_info(&b, "output.weight", 2, (const u64[]){8, 1}, 0, (n_k + n_v + 8) * 4);
     gb_pad(&b, 32);
     if (f->old)
         put_count(&b, N);
     else
         put_floats(&b, k, n_k);
     put_floats(&b, v, n_v);
+    put_count(&b, 8);
     put_count(&b, 8);
     const char *path = gb_save(&b, lb_test_dir(), "latent.gguf");
     lb_buf_deinit(&b);
