@@ -305,6 +305,11 @@ static void take_latent(lb_back *b) {
     lb_back_set(b, b->config, "v_head_dim", lb_json_new_u64(b->perm, b->hp.value_dim));
 }
 
+/* Rows of the embedding: vocab_size. */
+static u64 n_rows(const lb_back *b) {
+    return b->in->seen->vocab_rows ? b->in->seen->vocab_rows : b->hp.n_vocab;
+}
+
 /* Sizes that the loader derives when they are not written, and those that only tensors show. */
 static lb_status take_shape(lb_back *b) {
     if (b->arch->flags & LB_ARCH_LATENT)
@@ -314,7 +319,7 @@ static lb_status take_shape(lb_back *b) {
     if (!lb_back_find(b, norm_key(b->arch)))
         return lb_fail(b->err, LB_E_FORMAT, "GGUF metadata: '%.*s.%s' is missing", LB_FMT(b->name),
                        norm_key(b->arch));
-    u64 n_vocab = b->in->seen->vocab_rows ? b->in->seen->vocab_rows : b->hp.n_vocab;
+    u64 n_vocab = n_rows(b);
     if (n_vocab == 0)
         return lb_fail(b->err, LB_E_FORMAT,
                        "GGUF: neither embeddings nor vocabulary give its size");
@@ -396,6 +401,17 @@ static const char *dtype_name(lb_dtype t) {
     return t == LB_F32 ? "float32" : t == LB_F16 ? "float16" : "bfloat16";
 }
 
+/* An id that no token has is ignored, as by llama.cpp; transformers does not load such a config. */
+static bool find_id(lb_back *b, const char *key, bool say, u64 *id) {
+    if (!lb_kv_as_u64(lb_meta_find(b->meta, key), id))
+        return false;
+    if (*id < n_rows(b))
+        return true;
+    if (say)
+        lb_back_notice(b, "%s is %llu, which no token has: left out", key, (unsigned long long)*id);
+    return false;
+}
+
 static void take_ids(lb_back *b, lb_json *to, bool with_eot) {
     static const struct {
         const char *key, *hf;
@@ -404,11 +420,11 @@ static void take_ids(lb_back *b, lb_json *to, bool with_eot) {
                {"tokenizer.ggml.padding_token_id", "pad_token_id"}};
     u64 id, eot;
     for (size_t i = 0; i < LB_LEN(ids); i++) {
-        if (!lb_kv_as_u64(lb_meta_find(b->meta, ids[i].key), &id))
+        if (!find_id(b, ids[i].key, to == b->config, &id))
             continue;
         lb_json *v = lb_json_new_u64(b->perm, id);
-        if (i == 1 && with_eot &&
-            lb_kv_as_u64(lb_meta_find(b->meta, "tokenizer.ggml.eot_token_id"), &eot) && eot != id) {
+        if (i == 1 && with_eot && find_id(b, "tokenizer.ggml.eot_token_id", true, &eot) &&
+            eot != id) {
             lb_json *list = lb_json_new_array(b->perm);
             b->oom |= !lb_json_push(list, v) || !lb_json_push(list, lb_json_new_u64(b->perm, eot));
             v = list;

@@ -90,8 +90,20 @@ static void print_scalar(printer *p, const lb_node *n) {
     lb_buf_put_c(out, ")");
 }
 
+/* A line of the plan stays one, whatever stands in a file's names. */
+static void put_name(lb_buf *out, lb_str name) {
+    for (size_t i = 0; i < name.len; i++) {
+        u8 c = (u8)name.ptr[i];
+        if (c < 0x20)
+            lb_buf_printf(out, "\\x%02x", (unsigned)c);
+        else
+            lb_buf_put_u8(out, c);
+    }
+}
+
 static void print_read(const lb_plan *p, const lb_node *n, lb_buf *out) {
-    lb_buf_printf(out, "read %.*s", LB_FMT(n->u.read.weight->name));
+    lb_buf_put_c(out, "read ");
+    put_name(out, n->u.read.weight->name);
     if (p->graph.n_sources > 1)
         lb_buf_printf(out, " of %.*s", LB_FMT(p->graph.sources[n->u.read.source]->label));
 }
@@ -179,12 +191,12 @@ void lb_plan_print_segment(const lb_plan *p, const lb_job *j, u32 segment, u32 s
 void lb_plan_print_job(const lb_plan *p, const lb_job *j, lb_buf *out) {
     char shape[LB_SHAPE_TEXT];
     for (u32 s = 0; s < LB_MAX(j->n_streams, 1); s++) {
+        put_name(out, j->n_streams ? j->streams[s].name : LB_STR("(survey) "));
         if (j->n_streams)
-            lb_buf_printf(out, "%.*s %s %s", LB_FMT(j->streams[s].name),
-                          lb_dtype_get(j->streams[s].dtype)->name,
+            lb_buf_printf(out, " %s %s", lb_dtype_get(j->streams[s].dtype)->name,
                           lb_shape_text(j->streams[s].shape, shape));
         else
-            lb_buf_printf(out, "(survey) %.*s", LB_FMT(j->name));
+            put_name(out, j->name);
         if (j->n_segments)
             lb_plan_print_segment(p, j, 0, s, out);
         if (j->n_segments > 1)

@@ -284,4 +284,15 @@ safetensors "$f/model.safetensors" "$one" 1234
 awk 'BEGIN { for (i = 0; i < 100000; i++) printf "[" }' >"$f/config.json"
 exits 3 "deep config" "$LBRX" inspect "$f"
 complains "deep config" "config.json"
+# ---- names that would forge lines, ids of no token ----
+safetensors "$W/lines.safetensors" '{"a\u001b[2J\nlbrx: done":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}' '1234'
+ok "a line's end in a name" "$LBRX" convert "$W/lines.safetensors" -o "$W/lines2.safetensors" --dry-run
+says "a line's end in a name" 'a\x1b[2J\x0albrx: done f32 [1] <- copy <- read a\x1b[2J\x0albrx: done'
+make_model gguf llama "$W/ids"
+ok "ids of no token" "$LBRX" convert "$W/ids/model.gguf" -o "$W/ids.gguf" -q \
+    --set tokenizer.ggml.padding_token_id=u32:4294967295 --set tokenizer.ggml.bos_token_id=u32:320
+ok "ids of no token, to HF" "$LBRX" convert "$W/ids.gguf" -o "$W/ids-hf" --to hf
+complains "ids of no token, to HF" "tokenizer.ggml.padding_token_id is 4294967295, which no token has: left out"
+complains "ids of no token, to HF" "tokenizer.ggml.bos_token_id is 320, which no token has: left out"
+if grep -e '"pad_token_id"' -e '"bos_token_id"' "$W"/ids-hf/*config.json; then fail "ids of no token" "in the config"; else pass; fi
 finish
