@@ -179,7 +179,9 @@ static lb_status operation_text(lb_conv *c, lb_err *err) {
                           o->keep[e] == LB_KEEP_KEEP ? "keep" : "drop");
     if (o->codes)
         lb_buf_printf(&b, " --codes %s", o->codes == LB_CODES_NEAR ? "near" : "none");
-    if (o->w.max_shard_bytes)
+    if (o->w.lossless)
+        lb_buf_put_c(&b, " --lossless");
+    if (o->w.max_shard_bytes && o->w.max_shard_bytes != UINT64_MAX) /* join's: the user gave none */
         lb_buf_printf(&b, " --max-shard-size %llu", (unsigned long long)o->w.max_shard_bytes);
     lb_status st = lb_buf_status(&b, err);
     c->model.operation = lb_arena_str(c->perm, lb_buf_str(&b));

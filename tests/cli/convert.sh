@@ -202,6 +202,12 @@ P="--no-provenance --no-sync"
     [ "$n" -ge 3 ] && pass || fail split "$n files"
     ok join "$LBRX" join "$W"/cuts-00001-of-*.gguf -o "$W/again.gguf" $P
     same "split and join of GGUF" "$W/one.gguf" "$W/again.gguf"
+    ok "how it was made" "$LBRX" join "$W"/cuts-00001-of-*.gguf -o "$W/made.gguf" --no-sync
+    ok "how it was made" "$LBRX" inspect "$W/made.gguf" --metadata
+    says "how it was made" 'lbrx.operation str = "join --to gguf"'
+    ok "how it was made, lossless" "$LBRX" convert "$W/one.gguf" -o "$W/made2.gguf" --lossless --no-sync
+    ok "how it was made, lossless" "$LBRX" inspect "$W/made2.gguf" --metadata
+    says "how it was made, lossless" "lbrx.operation str = \"convert --to gguf --lossless\""
     exits 2 "a part that is not the first" "$LBRX" convert "$W"/cuts-00002-of-*.gguf -o "$W/x.gguf"
     exits 2 "parts exist" "$LBRX" split "$W/one.gguf" -o "$W/cuts.gguf" --max-shard-size 700KB $P
     ok "join a folder" "$LBRX" join "$W/hf" -o "$W/whole" $P
