@@ -170,8 +170,7 @@ static lb_status add_tensor(lb_plan *p, lb_ctensors *c, u32 weight, lb_err *err)
     lb_dtype_class cls = lb_dtype_get(stored->dtype)->cls;
     lb_arch_match m;
     lb_ctensor t = {.dtype = stored->dtype, .weight = weight, .first_row = true};
-    t.quantized =
-        (w->enc.kind != LB_ENC_PLAIN && w->enc.kind != LB_ENC_VIEW) || cls == LB_CLASS_BLOCK;
+    t.quantized = w->enc.kind != LB_ENC_PLAIN || cls == LB_CLASS_BLOCK;
     t.carried = !t.quantized && (cls == LB_CLASS_INT || cls == LB_CLASS_OPAQUE);
     t.extra = c->world == LB_WORLD_GGUF ? 0 : (u8)lb_arch_find_extra(&c->hp, w->name);
     t.known = c->arch && !t.extra && lb_arch_find(c->arch, &c->hp, c->world, w->name, &m);
