@@ -114,6 +114,11 @@ safetensors "$W/odd/model.safetensors" '{"a.weight":{"dtype":"F32","shape":[2,2]
 echo '{"architectures":["OddForCausalLM"],"model_type":"odd"}' >"$W/odd/config.json"
 exits 3 "unknown family to GGUF" "$LBRX" convert "$W/odd" -o "$W/x.gguf"
 complains "unknown family to GGUF" "dd"
+mkdir "$W/native"
+cp "$W/odd/model.safetensors" "$W/native"
+echo '{"dim": 2}' >"$W/native/params.json"
+exits 3 "Mistral's own form" "$LBRX" convert "$W/native" -o "$W/x.gguf"
+complains "Mistral's own form" "params.json"
 ok "unknown family to MLX" "$LBRX" convert "$W/odd" -o "$W/odd-mlx" --to mlx
 exits 3 "lossless" "$LBRX" convert "$W/odd" -o "$W/x" --dtype bf16 --lossless
 complains "lossless" "a.weight"
