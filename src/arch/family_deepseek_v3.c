@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* family_deepseek_v3.c: DeepSeek V3, R1, Kimi K2, Moonlight: as V2, but experts are chosen by
- * sigmoid and a learned bias. mlx-lm splits kv_b_proj as GGUF does; folders from before have it
+/* family_deepseek_v3.c: DeepSeek V3, R1, Kimi K2 and K2.5, Moonlight: as V2, but experts are chosen
+ * by sigmoid and a learned bias. mlx-lm splits kv_b_proj as GGUF does; folders from before have it
  * fused. The reference makes no GGUF with the layer of multi-token prediction.
  *
  * A config that does not name its gating function (transformers does not write it) becomes a GGUF
  * that does: readers take softmax for granted, the class has only sigmoid.
  * Source: conversion/deepseek.py (DeepseekV2Model) and src/models/deepseek2.cpp of llama-cpp-python
  * 0.3.36; defaults: transformers 5.24, models/deepseek_v3/configuration_deepseek_v3.py (which has
- * no class for kimi_k2); mlx-lm 0.32.2 models/deepseek_v3.py, utils.py (MODEL_REMAPPING). */
+ * no class for kimi_k2); mlx-lm 0.32.2 models/deepseek_v3.py, models/kimi_k25.py, utils.py
+ * (MODEL_REMAPPING). */
 #include "arch/family_latent.h"
 
 static const lb_arch_tensor rows[] = {
@@ -48,6 +49,24 @@ static const lb_arch_kv kv[] = {
 
 static const lb_arch_bias biases[] = {{"attention_bias", LB_ROLE_ATTN_KV_A}};
 
+/* Kimi K2.5: K2 beside a vision tower. */
+static const char *const outer_classes[] = {"KimiK25ForConditionalGeneration", NULL};
+static const char *const outer_types[] = {"kimi_k25", NULL};
+static const lb_arch_extra extras[] = {{LB_EXTRA_VISION, LB_N("vision_tower.")},
+                                       {LB_EXTRA_VISION, LB_N("mm_projector.")}};
+static const lb_arch_outer outers[] = {{
+    .classes = outer_classes,
+    .model_types = outer_types,
+    .key = "text_config",
+    .text_type = "kimi_k2",
+    .defaults = "{\"ignore_index?\": -100, \"media_placeholder_token_id?\": 163605,"
+                "\"use_unified_vision_chunk?\": true, \"video_placeholder?\": null,"
+                "\"tie_word_embeddings\": false}",
+    .mlx = {LB_N(""), LB_N("language_model.")},
+    .extras = extras,
+    .n_extras = LB_LEN(extras),
+}};
+
 const lb_arch lb_arch_deepseek_v3 = {
     .family = "deepseek_v3",
     .gguf = "deepseek2",
@@ -86,5 +105,7 @@ const lb_arch lb_arch_deepseek_v3 = {
            "\"max_position_embeddings\": 2048, \"rms_norm_eps\": 1e-06, \"rope_theta\": 10000.0,"
            "\"attention_bias\": false, \"tie_word_embeddings!\": false,"
            "\"rope_interleave!\": true}",
+    .outers = outers,
+    .n_outers = LB_LEN(outers),
     .flags = LB_ARCH_LATENT,
 };
