@@ -98,6 +98,12 @@ static lb_status read_tokens(lb_tok_arrays *a, lb_err *err) {
             return lb_fail(err, LB_E_FORMAT,
                            "tokenizer.ggml: token %llu: its type or score is none",
                            (unsigned long long)i);
+        if (!lb_str_is_utf8(lb_tok_text(a, i)))
+            return lb_fail(
+                err, LB_E_FORMAT,
+                "tokenizer.ggml.tokens: token %llu is not UTF-8: a tokenizer.json has no "
+                "form for it",
+                (unsigned long long)i);
         if (lb_tok_text(a, i).len == 0)
             LB_TRY(name_empty(a, i, err));
         a->type[i] = (u8)(type ? type : LB_SPM_NORMAL);
@@ -180,13 +186,44 @@ static void mark_named(lb_tok_arrays *a) {
     }
 }
 
+/* Numbers and switches of another type would be read as if they were not there. */
+static lb_status check_small(const lb_gguf_meta *meta, lb_err *err) {
+    static const char *const switches[] = {
+        "tokenizer.ggml.add_bos_token",
+        "tokenizer.ggml.add_eos_token",
+        "tokenizer.ggml.add_sep_token",
+        "tokenizer.ggml.add_space_prefix",
+        "tokenizer.ggml.remove_extra_whitespaces",
+        "tokenizer.ggml.normalizer.lowercase",
+        "tokenizer.ggml.normalizer.strip_accents",
+    };
+    for (u32 i = 0; i < LB_LEN(switches); i++) {
+        const lb_gguf_kv *kv = lb_meta_find(meta, switches[i]);
+        bool on;
+        if (kv && !lb_kv_as_bool(kv, &on))
+            return lb_fail(err, LB_E_FORMAT, "%s: true or false is expected", switches[i]);
+    }
+    for (u64 i = 0; i < meta->n; i++) {
+        const lb_gguf_kv *kv = &meta->kv[i];
+        u64 id;
+        if (lb_str_starts(kv->key, LB_STR("tokenizer.ggml.")) &&
+            lb_str_ends(kv->key, LB_STR("_token_id")) &&
+            (kv->type == LB_GGUF_BOOL || !lb_kv_as_u64(kv, &id)))
+            return lb_fail(err, LB_E_FORMAT, "%.*s: the number of a token is expected",
+                           LB_FMT(kv->key));
+    }
+    return LB_OK;
+}
+
 lb_status lb_tok_arrays_read(lb_tok_arrays *a, const lb_gguf_meta *meta, lb_arena *arena,
                              lb_err *err) {
     *a = (lb_tok_arrays){.meta = meta, .arena = arena, .pre = LB_STR("default")};
     (void)lb_kv_as_str(lb_meta_find(meta, "tokenizer.ggml.pre"), &a->pre);
     if (!lb_kv_as_str(lb_meta_find(meta, "tokenizer.ggml.model"), &a->model))
         return lb_fail(err, LB_E_NOT_FOUND, "tokenizer.ggml.model: the file has no tokenizer");
-    lb_status st = read_tokens(a, err);
+    lb_status st = check_small(meta, err);
+    if (st == LB_OK)
+        st = read_tokens(a, err);
     if (st == LB_OK)
         st = read_merges(a, err);
     if (st == LB_OK && lb_str_eq_c(a->model, "bert"))

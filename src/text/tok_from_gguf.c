@@ -3,6 +3,7 @@
 #include "text/tokdata.h"
 
 #include "io/json.h"
+#include "text/hf_tok.h"
 #include "text/tok_keep.h"
 
 typedef struct list {
@@ -191,15 +192,29 @@ static lb_status add_copy(list *l, const char *name, lb_str text, lb_err *err) {
     return copy.ptr ? add(l, lb_str_c(name), copy, err) : no_memory(err);
 }
 
+/* A whole tokenizer.json that the GGUF has: *is = false where there is none. */
+static lb_status add_whole(list *l, bool *is, lb_err *err) {
+    static const char key[] = "tokenizer.huggingface.json";
+    lb_str json;
+    lb_hf_tok t;
+    lb_arena scratch = {0};
+    *is = lb_kv_as_str(lb_meta_find(l->meta, key), &json);
+    if (!*is)
+        return LB_OK;
+    lb_status st = lb_hf_tok_parse(&t, json, key, &scratch, err);
+    if (st == LB_OK)
+        lb_hf_tok_deinit(&t);
+    lb_arena_deinit(&scratch);
+    return st == LB_OK ? add(l, LB_STR("tokenizer.json"), json, err) : st;
+}
+
 static lb_status rebuild(list *l, lb_tok_arrays *a, lb_err *err) {
-    lb_str json = LB_STR_NONE;
     lb_tok_texts small = {0};
     lb_tok_file made = {.name = LB_STR("tokenizer.json"), .meta = l->meta};
     bool is;
     LB_TRY(lb_tok_find_whole(a, err));
-    if (lb_kv_as_str(lb_meta_find(l->meta, "tokenizer.huggingface.json"), &json))
-        LB_TRY(add(l, made.name, json, err));
-    else
+    LB_TRY(add_whole(l, &is, err));
+    if (!is)
         LB_TRY(add_made(l, a, &made, &is, err));
     LB_TRY(lb_tok_rebuild_config(a, &small, err));
     LB_TRY(add_copy(l, "tokenizer_config.json", small.config, err));
@@ -254,12 +269,11 @@ static lb_status restore_templates(list *l, bool has_template, lb_err *err) {
 }
 
 static lb_status restore(list *l, const lb_tok_arrays *a, lb_err *err) {
-    lb_str json;
     bool has_template = false, templates = lb_tok_templates_kept(l->meta), is;
     lb_tok_file made = {.name = LB_STR("tokenizer.json"), .meta = l->meta};
     LB_TRY(add_made(l, a, &made, &is, err));
-    if (!is && lb_kv_as_str(lb_meta_find(l->meta, "tokenizer.huggingface.json"), &json))
-        LB_TRY(add(l, made.name, json, err));
+    if (!is)
+        LB_TRY(add_whole(l, &is, err));
     made =
         (lb_tok_file){.name = LB_STR("tokenizer.model"), .meta = l->meta, .made = LB_TOK_MADE_SPM};
     LB_TRY(add_made(l, a, &made, &is, err));

@@ -192,6 +192,51 @@ LB_TEST(broken_kinds_are_refused) {
     }
 }
 
+static lb_status put_key(lb_gguf_meta *m, const char *key, i32 type, const char *text,
+                         lb_err *err) {
+    return type == LB_GGUF_STR   ? lb_meta_set_str(m, key, lb_str_c(text), err)
+           : type == LB_GGUF_U32 ? lb_meta_set_u32(m, key, 1, err)
+                                 : lb_meta_set_bool(m, key, true, err);
+}
+
+/* Would be read as if the key were not there, or written as a file that nobody can open. */
+LB_TEST(broken_keys_are_refused) {
+    static const char *const tokens[] = {"<s>", "a", "\xff"};
+    static const i32 types[] = {3, 1, 1};
+    static const struct {
+        const char *key;
+        i32 type;
+        const char *text, *why; /* why NULL: none of it */
+        u64 n;
+    } cases[] = {
+        {"tokenizer.ggml.x", LB_GGUF_U32, NULL, NULL, 2},
+        {"tokenizer.ggml.x", LB_GGUF_U32, NULL, "token 2 is not UTF-8", 3},
+        {"tokenizer.ggml.bos_token_id", LB_GGUF_STR, "<s>", "bos_token_id: the number", 2},
+        {"tokenizer.ggml.eot_token_id", LB_GGUF_BOOL, NULL, "eot_token_id: the number", 2},
+        {"tokenizer.ggml.add_bos_token", LB_GGUF_U32, NULL, "add_bos_token: true or false", 2},
+        {"tokenizer.ggml.add_sep_token", LB_GGUF_STR, "true", "add_sep_token: true or false", 2},
+        {"tokenizer.huggingface.json", LB_GGUF_STR, "{\"x\":", "huggingface.json: JSON", 2},
+        {"tokenizer.huggingface.json", LB_GGUF_STR, "[]", "huggingface.json: an object", 2},
+        {"tokenizer.huggingface.json", LB_GGUF_STR, "{}", "huggingface.json: no \"model\"", 2},
+    };
+    for (u32 i = 0; i < LB_LEN(cases); i++) {
+        vocab v = {"gpt2", tokens, types, NULL, cases[i].n};
+        lb_err err = {0};
+        lb_arena a = {0};
+        lb_gguf_meta m;
+        size_t at;
+        lb_meta_init(&m, &a);
+        CHECK_OK(put_vocab(&v, &m, &err));
+        CHECK_OK(lb_meta_set_str(&m, "tokenizer.ggml.pre", LB_STR("gpt-2"), &err));
+        CHECK_OK(put_key(&m, cases[i].key, cases[i].type, cases[i].text, &err));
+        CHECK(!made_json(&m, &a, &err) == (cases[i].why != NULL));
+        if (cases[i].why && !lb_str_find(lb_str_c(err.msg), lb_str_c(cases[i].why), &at))
+            lb_test_fail(__FILE__, __LINE__, "%s: %s", cases[i].why, err.msg);
+        lb_meta_deinit(&m);
+        lb_arena_deinit(&a);
+    }
+}
+
 /* ---- by the names of a model ---- */
 
 static bool flag_of(const lb_json *root, const char *token, const char *flag) {
