@@ -340,6 +340,9 @@ static bool same_form(const lb_conv *c) {
 static void say_unknown(lb_conv *c) {
     lb_str first = {0};
     u64 n = 0;
+    if (!c->canon.arch && (c->src->format == LB_FORMAT_MLX) != (c->model.format == LB_FORMAT_MLX))
+        lb_conv_remark(c, "the config is of no known family: names and layouts of tensors are "
+                          "copied as they are");
     for (u64 i = 0; c->canon.arch && i < c->canon.n_tensors; i++) {
         const lb_ctensor *t = &c->canon.tensors[i];
         if (t->known || t->extra)

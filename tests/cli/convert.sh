@@ -120,6 +120,7 @@ echo '{"dim": 2}' >"$W/native/params.json"
 exits 3 "Mistral's own form" "$LBRX" convert "$W/native" -o "$W/x.gguf"
 complains "Mistral's own form" "params.json"
 ok "unknown family to MLX" "$LBRX" convert "$W/odd" -o "$W/odd-mlx" --to mlx
+complains "unknown family to MLX" "of no known family"
 exits 3 "lossless" "$LBRX" convert "$W/odd" -o "$W/x" --dtype bf16 --lossless
 complains "lossless" "a.weight"
 gone "lossless leaves nothing" "$W/x"
