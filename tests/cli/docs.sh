@@ -38,4 +38,17 @@ for document in "$root"/*.md "$root"/docs/*.md "$root"/docs/perf/*.md; do
 done >"$W/out"
 if [ -s "$W/out" ]; then fail links "dead"; else pass; fi
 [ "$found" -gt 0 ] || fail docs "no runnable block found"
+
+# ---- every family has its row in the table, and a golden file ----
+"$LBRX" info --models | sed -n '/^models/,$s/^  \([a-z0-9_-]*\)  .*/\1/p' | tr - _ >"$W/families"
+[ "$(wc -l <"$W/families")" -gt 40 ] && pass || fail families "$(wc -l <"$W/families") listed"
+while read -r family; do
+    if ! grep -q "^| $family |" "$root/docs/formats.md"; then
+        fail "$family" "no row in docs/formats.md"
+    elif [ ! -f "$root/tests/golden/family/$family.json" ]; then
+        fail "$family" "no golden file"
+    else
+        pass
+    fi
+done <"$W/families"
 finish

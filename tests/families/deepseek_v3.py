@@ -78,6 +78,6 @@ def cases(r):
                              num_nextn_predict_layers=0, **GATE))
     yield Case("Kimi-K2.5", DeepseekV3Config(**s, q_lora_rank=24, n_routed_experts=3, n_group=1, topk_group=1,
                routed_scaling_factor=2.827), DeepseekV3ForCausalLM, tensors=beside_vision, back=alone, mlx_back=alone,
-               logits="transformers has no class for kimi_k25",
+               logits="transformers has no class for kimi_k2",
                edit=nested(old_rope(50000.0, dict(yarn(1.0), factor=64.0, beta_slow=1.0, beta_fast=32.0),
                                     model_type="kimi_k2", num_nextn_predict_layers=0, **GATE)))
