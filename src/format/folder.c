@@ -27,11 +27,12 @@ typedef unsigned long long ull;
 typedef struct weight_names {
     const char *single, *index, *stem, *ending;
 } weight_names;
-enum { SAFETENSORS, PYTORCH, NPZ, N_KINDS };
+enum { SAFETENSORS, PYTORCH, NPZ, PEFT, N_KINDS };
 static const weight_names kinds[N_KINDS] = {
     {"model.safetensors", LB_INDEX_NAME, "model", ".safetensors"},
     {"pytorch_model.bin", LB_PT_INDEX_NAME, "pytorch_model", ".bin"},
     {"weights.npz", "weights.npz.index.json", "weights", ".npz"}, /* MLX before safetensors */
+    {"adapter_model.bin", "adapter_model.bin.index.json", "adapter_model", ".bin"}, /* PEFT */
 };
 typedef struct weight_files {
     lb_str *names; /* sorted */
@@ -42,10 +43,11 @@ typedef struct weight_files {
 typedef struct folder {
     lb_source *s;
     lb_arena scratch;
-    lb_buf notes, sides;         /* sides: lb_side_file, unsorted */
-    weight_files files[N_KINDS]; /* *.safetensors; pytorch_model*.bin; weights*.npz */
-    lb_map by_name;              /* of them all */
-    lb_str *others;              /* weights in other formats, sorted */
+    lb_buf notes, sides; /* sides: lb_side_file, unsorted */
+    weight_files
+        files[N_KINDS]; /* *.safetensors; pytorch_model*.bin; weights*.npz; adapter_model*.bin */
+    lb_map by_name;     /* of them all */
+    lb_str *others;     /* weights in other formats, sorted */
     u64 n_others;
     const weight_names *kind; /* of the files that are read */
     const weight_files *w;
@@ -291,6 +293,10 @@ static lb_status refuse_no_weights(folder *f) {
         torch ? " (PyTorch): if it is the model, give it itself" : ": not supported yet");
 }
 
+static bool is_torch(const folder *f) {
+    return f->kind == &kinds[PYTORCH] || f->kind == &kinds[PEFT];
+}
+
 static void add_missing(some_names *missing, u64 i, u64 n) {
     char name[64];
     int len = snprintf(name, sizeof name, "%05llu-of-%05llu", (ull)i, (ull)n);
@@ -365,7 +371,7 @@ static lb_status choose_unindexed(folder *f) {
         return lb_fail(f->err, LB_E_FORMAT,
                        "%llu safetensors files and none is called model*: give one of them itself",
                        (ull)f->w->n);
-    if (f->kind == &kinds[PYTORCH] && f->w->n > 1) /* variants: nobody reads them together */
+    if (is_torch(f) && f->w->n > 1) /* variants: nobody reads them together */
         return lb_fail(
             f->err, LB_E_FORMAT,
             "%llu files are called pytorch_model*.bin and there is no index: give one of "
@@ -421,7 +427,12 @@ static void choose_kind(folder *f) {
     bool has_model = st->has_index, has_pt = pt->n || pt->has_index, has_npz = f->files[NPZ].n != 0;
     for (u64 i = 0; i < st->n && !has_model; i++)
         has_model = lb_str_starts(st->names[i], lb_str_c(kinds[SAFETENSORS].stem));
-    u32 k = has_model ? SAFETENSORS : has_pt ? PYTORCH : has_npz ? NPZ : SAFETENSORS;
+    bool has_peft = !st->n && f->files[PEFT].has_single;
+    u32 k = has_model  ? SAFETENSORS
+            : has_pt   ? PYTORCH
+            : has_npz  ? NPZ
+            : has_peft ? PEFT
+                       : SAFETENSORS;
     f->kind = &kinds[k];
     f->w = &f->files[k];
     if (has_model && has_pt)
@@ -473,9 +484,9 @@ static lb_status read_weights(folder *f) {
         LB_TRY(lb_interrupt_check(f->err));
         if (!name.ptr || !path)
             return no_mem(f);
-        LB_TRY(f->kind == &kinds[PYTORCH] ? lb_pt_read(f->s, path, name, &f->notes, f->err)
-               : f->kind == &kinds[NPZ]   ? lb_npz_read(f->s, path, name, f->err)
-                                          : lb_st_read(f->s, path, name, f->err));
+        LB_TRY(is_torch(f)              ? lb_pt_read(f->s, path, name, &f->notes, f->err)
+               : f->kind == &kinds[NPZ] ? lb_npz_read(f->s, path, name, f->err)
+                                        : lb_st_read(f->s, path, name, f->err));
     }
     return LB_OK;
 }

@@ -39,6 +39,12 @@ for v in strided:000000000000004000008040:0000803f000040400000a040 columns:00008
     ok "$form: f16" "$LBRX" convert "$P/$form.pt" -o "$W/$form.16.safetensors" --dtype f16 -q
     ok "$form: f16" "$LBRX" diff "$P/$form.pt" "$W/$form.16.safetensors" --tolerance 0
 done
+mkdir "$W/adapter"
+cp "$P/strided.pt" "$W/adapter/adapter_model.bin"
+echo '{"peft_type": "LORA"}' >"$W/adapter/adapter_config.json"
+ok "an adapter" "$LBRX" convert "$W/adapter" -o "$W/adapter2" -q
+ok "an adapter" "$LBRX" diff "$W/adapter" "$W/adapter2"
+ok "an adapter: safetensors" test -s "$W/adapter2/adapter_model.safetensors"
 ok "a nested state dict" "$LBRX" inspect "$P/nested.pt"
 says "a nested state dict" "the tensors are those of the entry 'model'"
 mkdir "$W/both"

@@ -11,6 +11,7 @@ import argparse
 import json
 import pathlib
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -115,12 +116,23 @@ def mlx_part(what, base, src, work, opts):
         pc.check((a - b).abs().max() <= 1e-5 * b.abs().max(), "%s -> mlx -> hf: logits differ by %g" % (what, (a - b).abs().max()))
 
 
+def bin_part(what, r, src, work):
+    """The same in adapter_model.bin, some matrices as transposed views."""
+    old, new = work / "bin", work / "from-bin"
+    shutil.copytree(src, old, ignore=shutil.ignore_patterns("*.safetensors"))
+    torch.save({k: v.t().contiguous().t() if r.random() < 0.5 else v for k, v in kit.state(src).items()},
+               old / "adapter_model.bin")
+    if convert(what + " .bin", old, "-o", new, "--to", "hf"):
+        same_folder(what + " .bin", new, src)
+
+
 def one(r, index, work):
     opts = {}
     case = r.choice(list(kit.family("llama").cases(r)))
     base, src = kit.build(case, work / "base"), work / "Tiny-LoRA"
     make(r, base, src, opts)
     what = "#%d %s %s" % (index, case.label, opts)
+    bin_part(what, r, src, work)
     if pc.SCRIPT:
         gguf_part(what, base, src, work, opts)
     if pc.mx is not None and convert(what, base, "-o", work / "base-mlx", "--to", "mlx"):

@@ -232,6 +232,20 @@ LB_TEST(folder_of_shards) {
     lb_source_close(&s);
 }
 
+/* PEFT before safetensors. */
+LB_TEST(folder_of_an_adapter) {
+    lb_source *s;
+    const char *dir = st_dir("adapter");
+    st_copy(golden("strided.pt"), dir, "adapter_model.bin");
+    CHECK_OK(lb_folder_open(&s, dir, &err));
+    CHECK(s->format == LB_FORMAT_HF && s->n_weights == 1 && s->notes.len == 0);
+    lb_source_close(&s);
+    st_file(dir, "adapter_model.safetensors", "pt", "x F32 2; y F32 1");
+    CHECK_OK(lb_folder_open(&s, dir, &err));
+    CHECK(s->n_weights == 2);
+    lb_source_close(&s);
+}
+
 LB_TEST(refused_by_name) {
     static const struct {
         const char *file, *text;
