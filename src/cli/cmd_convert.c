@@ -184,11 +184,12 @@ static lb_status recut(lb_cli *cli, const void *opts, const char *model, const c
     const split_opts *s = opts;
     convert_opts o = {.common = s->common, .writing = s->writing};
     bool split = strcmp(verb, "split") == 0;
-    if (split && o.writing.max_shard_bytes == 0)
+    if (split && o.writing.max_shard_bytes == 0 && o.writing.max_shard_tensors == 0)
         return lb_fail(err, LB_E_USAGE,
-                       "split: how large may a file be? Name it with --max-shard-size SIZE");
+                       "split: how large may a file be? Name it with --max-shard-size SIZE or "
+                       "--max-shard-tensors N");
     if (!split) {
-        if (o.writing.max_shard_bytes)
+        if (o.writing.max_shard_bytes || o.writing.max_shard_tensors)
             return lb_fail(err, LB_E_USAGE,
                            "join makes one file: --max-shard-size belongs to split");
         o.writing.max_shard_bytes = UINT64_MAX;

@@ -26,6 +26,13 @@ const lb_opt lb_write_opts[LB_WRITE_OPTS] = {
      .help = "cut the weights into files of at most this size: HF 5GB, MLX 5GiB, GGUF one file "
              "unless given",
      .off = offsetof(lb_writing, max_shard_bytes)},
+    {.name = "max-shard-tensors",
+     .kind = LB_OPT_INT,
+     .arg = "N",
+     .min = 1,
+     .max = INT32_MAX,
+     .help = "cut a GGUF into files of at most so many tensors",
+     .off = offsetof(lb_writing, max_shard_tensors)},
     {.name = "dry-run",
      .kind = LB_OPT_FLAG,
      .help = "print the plan (inputs, every tensor, bytes, peak memory) and write nothing",
@@ -72,6 +79,9 @@ lb_status lb_writer_begin(lb_writer *w, const lb_cli *cli, const lb_writing *o, 
                           const char *verb, lb_err *err) {
     static const lb_to to[] = {LB_TO_AUTO, LB_TO_HF, LB_TO_MLX, LB_TO_GGUF, LB_TO_NONE};
     LB_TRY(lb_common_finish(common, err));
+    if (o->max_shard_tensors && o->max_shard_bytes && o->max_shard_bytes != UINT64_MAX)
+        return lb_fail(err, LB_E_USAGE,
+                       "--max-shard-size and --max-shard-tensors exclude each other");
     *w = (lb_writer){0};
     lb_kernels_init(&w->kernels, cli->isa_mask);
     w->opts = (lb_writer_opts){.output = o->output,
@@ -79,6 +89,7 @@ lb_status lb_writer_begin(lb_writer *w, const lb_cli *cli, const lb_writing *o, 
                                .memory_bytes = common->memory_bytes,
                                .threads = (u32)common->n_threads,
                                .max_shard_bytes = o->max_shard_bytes,
+                               .max_shard_tensors = o->max_shard_tensors,
                                .dry_run = o->dry_run,
                                .resume = o->resume,
                                .force = o->force,

@@ -11,11 +11,11 @@
 typedef struct lb_writing {
     const char *output;
     u32 to; /* index of "auto|hf|mlx|gguf|none" */
-    u64 max_shard_bytes;
+    u64 max_shard_bytes, max_shard_tensors;
     bool resume, dry_run, force, no_sync, no_provenance, sha256;
 } lb_writing;
 
-#define LB_WRITE_OPTS 9
+#define LB_WRITE_OPTS 10
 extern const lb_opt lb_write_opts[LB_WRITE_OPTS];
 #define LB_GROUP_WRITE(offset) \
     { .title = "Writing", .opts = lb_write_opts, .n = LB_WRITE_OPTS, .off = (offset) }

@@ -252,7 +252,11 @@ static lb_status cut(writer *s, lb_gguf_item *items, lb_arena *perm, lb_err *err
     u32 *file = lb_arena_new(perm, u32, s->n_items + 1);
     if (!file)
         return no_memory(err);
-    if (max > 0)
+    if (s->opts.max_file_items) {
+        for (u64 i = 0; i < s->n_items; i++)
+            file[i] = (u32)(i / s->opts.max_file_items);
+        n_files = LB_MAX(lb_ceil_div_u64(s->n_items, s->opts.max_file_items), (u64)1);
+    } else if (max > 0)
         n_files = lb_gguf_split_cut(s->padded, s->n_items, max, 0, file);
     if (n_files > 1 && s->opts.first_no_tensors)
         n_files = lb_gguf_split_cut(s->padded, s->n_items, max, 1, file);

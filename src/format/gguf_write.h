@@ -32,6 +32,7 @@ typedef struct lb_gguf_layout_opts {
     const lb_gguf_meta *meta; /* the model's pairs */
     lb_str stem;              /* file names: "<stem>.gguf" or "<stem>-00001-of-00003.gguf" */
     u64 max_file_bytes;       /* of padded tensor data a file; 0: one file */
+    u64 max_file_items;       /* instead: tensors a file; 0: any number */
     bool first_no_tensors;    /* split only: the first file has the metadata and no tensor */
     bool
         trim_dims; /* leave out leading dimensions of 1, as ggml writes shapes (gguf-py does not) */

@@ -183,6 +183,8 @@ static lb_status operation_text(lb_conv *c, lb_err *err) {
         lb_buf_put_c(&b, " --lossless");
     if (o->w.max_shard_bytes && o->w.max_shard_bytes != UINT64_MAX) /* join's: the user gave none */
         lb_buf_printf(&b, " --max-shard-size %llu", (unsigned long long)o->w.max_shard_bytes);
+    if (o->w.max_shard_tensors)
+        lb_buf_printf(&b, " --max-shard-tensors %llu", (unsigned long long)o->w.max_shard_tensors);
     lb_status st = lb_buf_status(&b, err);
     c->model.operation = lb_arena_str(c->perm, lb_buf_str(&b));
     lb_buf_deinit(&b);

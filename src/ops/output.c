@@ -158,6 +158,7 @@ static lb_status layout_gguf(lb_output *x, lb_err *err) {
     lb_gguf_layout_opts o = {.meta = m->meta,
                              .stem = gguf_stem(x),
                              .max_file_bytes = x->opts->max_shard_bytes,
+                             .max_file_items = x->opts->max_shard_tensors,
                              .later = true,
                              .fields = fields,
                              .n_fields = x->opts->no_provenance ? 0 : n_sources};
@@ -233,6 +234,10 @@ static lb_status layout_st(lb_output *x, lb_err *err) {
                                 .dtype = m->tensors[i].dtype,
                                 .shape = *m->tensors[i].shape};
     u64 max = x->opts->max_shard_bytes;
+    if (x->opts->max_shard_tensors)
+        return lb_fail(err, LB_E_USAGE,
+                       "--max-shard-tensors cuts GGUF files: for a folder name "
+                       "--max-shard-size SIZE");
     if (one && max != 0 && max != UINT64_MAX)
         return lb_fail(err, LB_E_USAGE,
                        "--max-shard-size: a lone safetensors file stays one file: --to hf makes a "

@@ -20,7 +20,8 @@ typedef struct lb_writer_opts {
     lb_to to;
     u64 memory_bytes;
     u32 threads;
-    u64 max_shard_bytes; /* 0: the format's rule (HF 5 GB, MLX 5 GiB, GGUF one file) */
+    u64 max_shard_bytes;   /* 0: the format's rule (HF 5 GB, MLX 5 GiB, GGUF one file) */
+    u64 max_shard_tensors; /* GGUF only, instead of bytes; 0: any number */
     bool dry_run, resume, force, no_sync, no_provenance, sha256;
     bool json;     /* form of a dry run's text */
     bool lossless; /* refuse when any value would be rounded */

@@ -54,7 +54,15 @@ exits 2 "unset an absent key" "$LBRX" convert "$G" -o "$W/x.gguf" --unset no.suc
 complains "unset an absent key" "no.such"
 exits 2 "set for a folder" "$LBRX" convert "$G" -o "$W/x" --to hf --set a.b=u8:1
 exits 2 "split without a size" "$LBRX" split "$G" -o "$W/x.gguf"
-complains "split without a size" "--max-shard-size"
+complains "split without a size" "--max-shard-size SIZE or --max-shard-tensors N"
+ok "split by tensors" "$LBRX" split "$G" -o "$W/by.gguf" --max-shard-tensors 10 -q --no-sync
+"$LBRX" inspect "$W"/by-00001-of-*.gguf --json >"$W/by.json"
+have=$(grep -c '"file": "by-00002-of-' "$W/by.json")
+[ "$have" = 10 ] && pass || fail "split by tensors" "$have in the second file"
+ok "joined" "$LBRX" join "$W"/by-00001-of-*.gguf -o "$W/by.gguf" -q --no-sync
+ok "joined" "$LBRX" diff "$W/by.gguf" "$G"
+exits 2 "two ways to cut" "$LBRX" split "$G" -o "$W/by2.gguf" --max-shard-tensors 10 --max-shard-size 1MB
+exits 2 "folders by size" "$LBRX" convert "$W/hf" -o "$W/x" --max-shard-tensors 10
 exits 2 "join with a size" "$LBRX" join "$G" -o "$W/x.gguf" --max-shard-size 1MB
 gone "usage leaves nothing" "$W/x"
 gone "usage leaves no file" "$W/x.gguf"
