@@ -276,9 +276,13 @@ LB_TEST(refusals) {
 }
 
 LB_TEST(unknown_methods) {
-    static const char *const methods[] = {"quip",          "hqq",  "auto-round", "aqlm",
-                                          "gptq_next",     "GPTQ", "nvfp4",      "",
-                                          "bitsandbytes2", "fp"};
+    static const char *const methods[] = {"quip", "hqq", "auto-round", "aqlm", "gptq_next", "GPTQ",
+                                          "nvfp4", "", "bitsandbytes2", "fp",
+                                          /* the others that transformers 5.24 knows */
+                                          "bitnet", "eetq", "fouroversix", "fp_quant", "gemma",
+                                          "gguf", "higgs", "metal", "quanto", "quark", "sinq",
+                                          "spqr", "torchao", "vptq", "bitsandbytes_4bit",
+                                          "bitsandbytes_8bit", "exl2", "exl3"};
     for (size_t i = 0; i < LB_LEN(methods); i++) {
         char config[128], says[32];
         snprintf(config, sizeof config, "{\"quantization_config\":{\"quant_method\":\"%s\"}}",
