@@ -87,38 +87,57 @@ static void decode_lut4(size_t n_elems, size_t first, bool upper, float *out, co
     lb_k_decode_f32_lut4_ref(n_elems - i, first + i, upper, out + i, p, value, scale);
 }
 
-static inline void put(float *out, __m256i code, const float *zero, const float *scale) {
-    const __m256 x = _mm256_sub_ps(_mm256_cvtepi32_ps(code), _mm256_loadu_ps(zero));
-    _mm256_storeu_ps(out, canon(_mm256_mul_ps(x, _mm256_loadu_ps(scale))));
+static inline __m256 value(__m256i code, __m256 zero, __m256 scale) {
+    return canon(_mm256_mul_ps(_mm256_sub_ps(_mm256_cvtepi32_ps(code), zero), scale));
 }
 
-static void decode_words(size_t n_elems, u32 shift_bits, float *out, const void *in,
+/* Eight places at a time, all columns of them: words, zero points and scales are loaded once. */
+static void decode_words(size_t n_elems, size_t n_cols, u32 shift_bits, float *out, const void *in,
                          size_t stride_bytes, const float *zero, const float *scale) {
-    const u8 *p = in, *q = p + stride_bytes;
-    const u32 shift = shift_bits & 255, bits = shift_bits >> 8;
-    const bool crosses = shift + bits > 32;
-    const __m128i right = _mm_cvtsi32_si128((int)shift),
-                  left = _mm_cvtsi32_si128((int)(32 - shift));
+    const u8 *p = in;
+    const u32 bits = shift_bits >> 8;
     const __m256i mask = _mm256_set1_epi32((1 << bits) - 1);
     size_t i = 0;
-    for (; i + 8 <= n_elems; i += 8) {
-        __m256i code = _mm256_srl_epi32(load_words(p + 4 * i), right);
-        if (crosses)
-            code = _mm256_or_si256(code, _mm256_sll_epi32(load_words(q + 4 * i), left));
-        put(out + i, _mm256_and_si256(code, mask), zero + i, scale + i);
+    for (; n_cols && i + 8 <= n_elems; i += 8) {
+        const __m256 z = _mm256_loadu_ps(zero + i), s = _mm256_loadu_ps(scale + i);
+        const u8 *q = p + 4 * i;
+        __m256i word = load_words(q);
+        u32 shift = shift_bits & 255;
+        for (size_t c = 0; c < n_cols; c++, shift += bits) {
+            __m256i code;
+            if (shift >= 32) {
+                shift -= 32;
+                q += stride_bytes;
+                word = load_words(q);
+            }
+            code = _mm256_srl_epi32(word, _mm_cvtsi32_si128((int)shift));
+            if (shift + bits > 32)
+                code =
+                    _mm256_or_si256(code, _mm256_sll_epi32(load_words(q + stride_bytes),
+                                                           _mm_cvtsi32_si128((int)(32 - shift))));
+            _mm256_storeu_ps(out + c * n_elems + i, value(_mm256_and_si256(code, mask), z, s));
+        }
     }
-    lb_k_decode_f32_words_ref(n_elems - i, shift_bits, out + i, p + 4 * i, stride_bytes, zero + i,
-                              scale + i);
+    for (size_t c = 0; i < n_elems && c < n_cols; c++) {
+        const u32 at = (shift_bits & 255) + (u32)c * bits;
+        lb_k_decode_f32_words_ref(n_elems - i, 1, LB_WORD_BITS(at % 32, bits),
+                                  out + c * n_elems + i, p + at / 32 * stride_bytes + 4 * i,
+                                  stride_bytes, zero + i, scale + i);
+    }
 }
 
-static void decode_awq(size_t n_elems, float *out, const void *in, const float *zero,
-                       const float *scale) {
-    const u8 *p = in;
+static void decode_awq(size_t n_elems, size_t n_cols, float *out, const void *in,
+                       size_t stride_bytes, const float *zero, const float *scale) {
     const __m256i shift = _mm256_setr_epi32(0, 16, 4, 20, 8, 24, 12, 28);
     const __m256i mask = _mm256_set1_epi32(15);
     for (size_t i = 0; i < n_elems; i += 8) {
-        const __m256i word = _mm256_set1_epi32((int)lb_load_u32(p + i / 2));
-        put(out + i, _mm256_and_si256(_mm256_srlv_epi32(word, shift), mask), zero + i, scale + i);
+        const __m256 z = _mm256_loadu_ps(zero + i), s = _mm256_loadu_ps(scale + i);
+        const u8 *p = (const u8 *)in + i / 2;
+        for (size_t c = 0; c < n_cols; c++) {
+            const __m256i word = _mm256_set1_epi32((int)lb_load_u32(p + c * stride_bytes));
+            _mm256_storeu_ps(out + c * n_elems + i,
+                             value(_mm256_and_si256(_mm256_srlv_epi32(word, shift), mask), z, s));
+        }
     }
 }
 

@@ -54,43 +54,59 @@ static void decode_lut4(size_t n_elems, size_t first, bool upper, float *out, co
     }
 }
 
-static inline void put(float *out, __mmask16 m, __m512i code, const float *zero,
-                       const float *scale) {
-    const __m512 x = _mm512_sub_ps(_mm512_cvtepi32_ps(code), _mm512_maskz_loadu_ps(m, zero));
-    _mm512_mask_storeu_ps(out, m, canon(_mm512_mul_ps(x, _mm512_maskz_loadu_ps(m, scale))));
+static inline __m512 value(__m512i code, __m512 zero, __m512 scale) {
+    return canon(_mm512_mul_ps(_mm512_sub_ps(_mm512_cvtepi32_ps(code), zero), scale));
 }
 
-static void decode_words(size_t n_elems, u32 shift_bits, float *out, const void *in,
+/* Sixteen places at a time, all columns of them: words, zero points and scales are loaded once. */
+static void decode_words(size_t n_elems, size_t n_cols, u32 shift_bits, float *out, const void *in,
                          size_t stride_bytes, const float *zero, const float *scale) {
-    const u8 *p = in, *q = p + stride_bytes;
-    const u32 shift = shift_bits & 255, bits = shift_bits >> 8;
-    const __m128i right = _mm_cvtsi32_si128((int)shift),
-                  left = _mm_cvtsi32_si128((int)(32 - shift));
+    const u32 bits = shift_bits >> 8;
     const __m512i mask = _mm512_set1_epi32((1 << bits) - 1);
-    for (size_t i = 0; i < n_elems; i += 16) {
+    for (size_t i = 0; n_cols && i < n_elems; i += 16) {
         const __mmask16 m = lanes(n_elems - i);
-        __m512i code = _mm512_srl_epi32(_mm512_maskz_loadu_epi32(m, p + 4 * i), right);
-        if (shift + bits > 32)
-            code = _mm512_or_si512(code,
-                                   _mm512_sll_epi32(_mm512_maskz_loadu_epi32(m, q + 4 * i), left));
-        put(out + i, m, _mm512_and_si512(code, mask), zero + i, scale + i);
+        const __m512 z = _mm512_maskz_loadu_ps(m, zero + i),
+                     s = _mm512_maskz_loadu_ps(m, scale + i);
+        const u8 *q = (const u8 *)in + 4 * i;
+        __m512i word = _mm512_maskz_loadu_epi32(m, q);
+        u32 shift = shift_bits & 255;
+        for (size_t c = 0; c < n_cols; c++, shift += bits) {
+            __m512i code;
+            if (shift >= 32) {
+                shift -= 32;
+                q += stride_bytes;
+                word = _mm512_maskz_loadu_epi32(m, q);
+            }
+            code = _mm512_srl_epi32(word, _mm_cvtsi32_si128((int)shift));
+            if (shift + bits > 32)
+                code = _mm512_or_si512(
+                    code, _mm512_sll_epi32(_mm512_maskz_loadu_epi32(m, q + stride_bytes),
+                                           _mm_cvtsi32_si128((int)(32 - shift))));
+            _mm512_mask_storeu_ps(out + c * n_elems + i, m,
+                                  value(_mm512_and_si512(code, mask), z, s));
+        }
     }
 }
 
-static void decode_awq(size_t n_elems, float *out, const void *in, const float *zero,
-                       const float *scale) {
-    const u8 *p = in;
+static void decode_awq(size_t n_elems, size_t n_cols, float *out, const void *in,
+                       size_t stride_bytes, const float *zero, const float *scale) {
     const __m512i shift =
         _mm512_setr_epi32(0, 16, 4, 20, 8, 24, 12, 28, 0, 16, 4, 20, 8, 24, 12, 28);
     const __m512i mask = _mm512_set1_epi32(15);
+    /* each of the two words to eight lanes */
+    const __m512i spread = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
     for (size_t i = 0; i < n_elems; i += 16) {
         const size_t n = n_elems - i;
-        const __m128i bytes = _mm_maskz_loadu_epi8(n >= 16 ? 0xff : 0xf, p + i / 2);
-        const __m512i words = _mm512_permutexvar_epi32(
-            _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1),
-            _mm512_castsi128_si512(bytes));
-        put(out + i, lanes(n), _mm512_and_si512(_mm512_srlv_epi32(words, shift), mask), zero + i,
-            scale + i);
+        const __mmask16 m = lanes(n), bytes = n >= 16 ? 0xff : 0xf;
+        const __m512 z = _mm512_maskz_loadu_ps(m, zero + i),
+                     s = _mm512_maskz_loadu_ps(m, scale + i);
+        const u8 *p = (const u8 *)in + i / 2;
+        for (size_t c = 0; c < n_cols; c++) {
+            const __m512i words = _mm512_permutexvar_epi32(
+                spread, _mm512_castsi128_si512(_mm_maskz_loadu_epi8(bytes, p + c * stride_bytes)));
+            const __m512i code = _mm512_and_si512(_mm512_srlv_epi32(words, shift), mask);
+            _mm512_mask_storeu_ps(out + c * n_elems + i, m, value(code, z, s));
+        }
     }
 }
 

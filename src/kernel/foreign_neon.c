@@ -60,37 +60,57 @@ static void decode_lut4(size_t n_elems, size_t first, bool upper, float *out, co
     lb_k_decode_f32_lut4_ref(n_elems - i, first + i, upper, out + i, p, value, scale);
 }
 
-static inline void put(float *out, uint32x4_t code, const float *zero, const float *scale) {
-    const float32x4_t x = vsubq_f32(vcvtq_f32_u32(code), vld1q_f32(zero));
-    vst1q_f32(out, canon(vmulq_f32(x, vld1q_f32(scale))));
+static inline float32x4_t value(uint32x4_t code, float32x4_t zero, float32x4_t scale) {
+    return canon(vmulq_f32(vsubq_f32(vcvtq_f32_u32(code), zero), scale));
 }
 
-static void decode_words(size_t n_elems, u32 shift_bits, float *out, const void *in,
+/* Four places at a time, all columns of them: words, zero points and scales are loaded once. */
+static void decode_words(size_t n_elems, size_t n_cols, u32 shift_bits, float *out, const void *in,
                          size_t stride_bytes, const float *zero, const float *scale) {
-    const u8 *p = in, *q = p + stride_bytes;
-    const u32 shift = shift_bits & 255, bits = shift_bits >> 8;
-    const int32x4_t right = vdupq_n_s32(-(int)shift), left = vdupq_n_s32((int)(32 - shift));
+    const u8 *p = in;
+    const u32 bits = shift_bits >> 8;
     const uint32x4_t mask = vdupq_n_u32((1u << bits) - 1);
     size_t i = 0;
-    for (; i + 4 <= n_elems; i += 4) {
-        uint32x4_t code = vshlq_u32(load_words(p + 4 * i), right);
-        if (shift + bits > 32)
-            code = vorrq_u32(code, vshlq_u32(load_words(q + 4 * i), left));
-        put(out + i, vandq_u32(code, mask), zero + i, scale + i);
+    for (; n_cols && i + 4 <= n_elems; i += 4) {
+        const float32x4_t z = vld1q_f32(zero + i), s = vld1q_f32(scale + i);
+        const u8 *q = p + 4 * i;
+        uint32x4_t word = load_words(q);
+        u32 shift = shift_bits & 255;
+        for (size_t c = 0; c < n_cols; c++, shift += bits) {
+            if (shift >= 32) {
+                shift -= 32;
+                q += stride_bytes;
+                word = load_words(q);
+            }
+            uint32x4_t code = vshlq_u32(word, vdupq_n_s32(-(int)shift));
+            if (shift + bits > 32)
+                code = vorrq_u32(
+                    code, vshlq_u32(load_words(q + stride_bytes), vdupq_n_s32((int)(32 - shift))));
+            vst1q_f32(out + c * n_elems + i, value(vandq_u32(code, mask), z, s));
+        }
     }
-    lb_k_decode_f32_words_ref(n_elems - i, shift_bits, out + i, p + 4 * i, stride_bytes, zero + i,
-                              scale + i);
+    for (size_t c = 0; i < n_elems && c < n_cols; c++) {
+        const u32 at = (shift_bits & 255) + (u32)c * bits;
+        lb_k_decode_f32_words_ref(n_elems - i, 1, LB_WORD_BITS(at % 32, bits),
+                                  out + c * n_elems + i, p + at / 32 * stride_bytes + 4 * i,
+                                  stride_bytes, zero + i, scale + i);
+    }
 }
 
-static void decode_awq(size_t n_elems, float *out, const void *in, const float *zero,
-                       const float *scale) {
-    const u8 *p = in;
+static void decode_awq(size_t n_elems, size_t n_cols, float *out, const void *in,
+                       size_t stride_bytes, const float *zero, const float *scale) {
     const int32x4_t low = {0, -16, -4, -20}, high = {-8, -24, -12, -28};
     const uint32x4_t mask = vdupq_n_u32(15);
     for (size_t i = 0; i < n_elems; i += 8) {
-        const uint32x4_t w = vdupq_n_u32(lb_load_u32(p + i / 2));
-        put(out + i, vandq_u32(vshlq_u32(w, low), mask), zero + i, scale + i);
-        put(out + i + 4, vandq_u32(vshlq_u32(w, high), mask), zero + i + 4, scale + i + 4);
+        const float32x4_t z[2] = {vld1q_f32(zero + i), vld1q_f32(zero + i + 4)};
+        const float32x4_t s[2] = {vld1q_f32(scale + i), vld1q_f32(scale + i + 4)};
+        const u8 *p = (const u8 *)in + i / 2;
+        for (size_t c = 0; c < n_cols; c++) {
+            const uint32x4_t w = vdupq_n_u32(lb_load_u32(p + c * stride_bytes));
+            float *to = out + c * n_elems + i;
+            vst1q_f32(to, value(vandq_u32(vshlq_u32(w, low), mask), z[0], s[0]));
+            vst1q_f32(to + 4, value(vandq_u32(vshlq_u32(w, high), mask), z[1], s[1]));
+        }
     }
 }
 

@@ -185,7 +185,16 @@ static u64 group_of(const rect *r, u64 col) {
     return col / r->c->enc.group_size - r->group0;
 }
 
-static void decode_column(const rect *r, u64 col, float *out) {
+/* How many of the next n columns are of the first one's group. */
+static u64 of_one_group(const rect *r, u64 col, u64 n) {
+    u64 same = 1;
+    while (r->c->enc.kind != LB_ENC_VIEW && same < n && group_of(r, col + same) == group_of(r, col))
+        same++;
+    return same;
+}
+
+/* n columns of one group; of a view one. */
+static void decode_columns(const rect *r, u64 col, u64 n, float *out) {
     if (r->c->enc.kind == LB_ENC_VIEW) {
         lb_kernels_decode(r->k, r->c->dtype)(r->width, out,
                                              unit_at(r, CODES, col - r->at->held.c0, r->x0));
@@ -194,13 +203,13 @@ static void decode_column(const rect *r, u64 col, float *out) {
     u64 at = group_of(r, col) * r->width;
     const float *zero = r->zero + at, *scale = r->scale + at;
     if (r->c->enc.kind == LB_ENC_AWQ) {
-        r->k->decode_f32_awq(r->width, out, unit_at(r, CODES, col - r->at->held.c0, r->x0), zero,
-                             scale);
+        r->k->decode_f32_awq(r->width, n, out, unit_at(r, CODES, col - r->at->held.c0, r->x0),
+                             r->row_bytes[CODES], zero, scale);
         return;
     }
     u32 bits = r->c->enc.bits, together = codes_together(bits);
     u64 held = r->at->held.c0 / together * words_together(bits), bit = col * bits;
-    r->k->decode_f32_words(r->width, LB_WORD_BITS(bit % 32, bits), out,
+    r->k->decode_f32_words(r->width, n, LB_WORD_BITS(bit % 32, bits), out,
                            unit_at(r, CODES, bit / 32 - held, r->x0), r->row_bytes[CODES], zero,
                            scale);
 }
@@ -228,8 +237,11 @@ void lb_codec_decode_rect(const lb_codec *c, const lb_kernels *k, const lb_codec
     decode_groups(&r);
     for (u64 first = 0; first < a->nc; first += BLOCK) {
         u64 n = LB_MIN(BLOCK, a->nc - first);
-        for (u64 i = 0; i < n; i++)
-            decode_column(&r, a->c0 + first + i, r.block + i * r.width);
+        for (u64 i = 0, same; i < n; i += same) {
+            u64 col = a->c0 + first + i;
+            same = of_one_group(&r, col, n - i);
+            decode_columns(&r, col, same, r.block + i * r.width);
+        }
         lb_codec_round(c, k, n * r.width, r.block);
         turn(&r, first, n, out);
     }

@@ -151,26 +151,34 @@ static void lut4_swaps_halves(size_t n, size_t first, bool upper, float *out, co
     lb_k_decode_f32_lut4_ref(n, first, first % 2 == 1 ? !upper : upper, out, in, value, scale);
 }
 
-static void words_reads_next(size_t n, u32 shift_bits, float *out, const void *in,
+static void words_reads_next(size_t n, size_t n_cols, u32 shift_bits, float *out, const void *in,
                              size_t stride_bytes, const float *zero, const float *scale) {
+    const size_t end = (shift_bits & 255) + n_cols * (shift_bits >> 8);
     volatile const u8 *p = in;
-    if (n) /* the next row of words, though no code crosses into it */
-        (void)p[stride_bytes + 4 * n - 1];
-    lb_k_decode_f32_words_ref(n, shift_bits, out, in, stride_bytes, zero, scale);
+    if (n && n_cols) /* the next row of words, though no code crosses into it */
+        (void)p[((end - 1) / 32 + 1) * stride_bytes + 4 * n - 1];
+    lb_k_decode_f32_words_ref(n, n_cols, shift_bits, out, in, stride_bytes, zero, scale);
 }
 
-static void words_drops_crossing(size_t n, u32 shift_bits, float *out, const void *in,
-                                 size_t stride_bytes, const float *zero, const float *scale) {
-    (void)stride_bytes;
-    lb_k_decode_f32_words_ref(n, shift_bits, out, in, 0, zero, scale);
+static void words_drops_crossing(size_t n, size_t n_cols, u32 shift_bits, float *out,
+                                 const void *in, size_t stride_bytes, const float *zero,
+                                 const float *scale) {
+    const u32 bits = shift_bits >> 8;
+    for (size_t c = 0; c < n_cols; c++) {
+        const size_t at = (shift_bits & 255) + c * bits;
+        lb_k_decode_f32_words_ref(n, 1, LB_WORD_BITS((u32)at % 32, bits), out + c * n,
+                                  (const u8 *)in + at / 32 * stride_bytes, 0, zero, scale);
+    }
 }
 
-static void awq_in_order(size_t n, float *out, const void *in, const float *zero,
-                         const float *scale) {
-    const u8 *p = in;
-    for (size_t i = 0; i < n; i++)
-        out[i] = lb_canon_f32(
-            ((float)(lb_load_u32(p + i / 8 * 4) >> (4 * (i % 8)) & 15) - zero[i]) * scale[i]);
+static void awq_in_order(size_t n, size_t n_cols, float *out, const void *in, size_t stride_bytes,
+                         const float *zero, const float *scale) {
+    for (size_t c = 0; c < n_cols; c++)
+        for (size_t i = 0; i < n; i++) {
+            const u8 *p = (const u8 *)in + c * stride_bytes + i / 8 * 4;
+            out[c * n + i] =
+                lb_canon_f32(((float)(lb_load_u32(p) >> (4 * (i % 8)) & 15) - zero[i]) * scale[i]);
+        }
 }
 
 void selftest(const options *o, u32 *n_caught, u32 *n_missed) {

@@ -68,6 +68,8 @@ static u32 n_variants(const kern *w) {
         return 4; /* the first code's half of a byte, which half is first */
     case SIG_WORDS:
         return 88; /* four widths; 22 places: the last of 3 bits crosses the word */
+    case SIG_AWQ:
+        return 7; /* codes upon one another */
     case SIG_TRANSPOSE:
         return 8; /* four element sizes, dense or with strides */
     default:
@@ -114,21 +116,27 @@ static void set_transpose(kcase *c, u32 variant) {
     c->in_step[0] = c->out_step = 1;
 }
 
-/* Rows of words with a zero point and a scale for each value. variant: bits and the code's place.
- */
+/* Rows of words with a zero point and a scale for each value. variant: bits, the first code's
+ * place, and from them how many codes lie upon one another. */
 static void set_words(const kern *w, kcase *c, u32 variant) {
     static const u32 bits[] = {2, 3, 4, 8};
+    static const u8 cols[] = {1, 3, 0, 2, 11, 64, 5};
+    size_t most = c->n > 300000 ? 1 : c->n > 1100 ? 2 : 64; /* of what an area holds */
+    c->n_cols = LB_MIN((size_t)cols[variant % LB_LEN(cols)], most);
     c->n_in = 3;
     set_floats(c, 3, c->n);
     c->in_step[0] = 1;
+    c->out_bytes = c->n * c->n_cols * sizeof(float);
     if (w->sig == SIG_AWQ) {
-        c->in_bytes[0] = c->n / 2;
+        c->in_stride = c->n / 2 + variant % 3;
+        c->in_bytes[0] = c->n_cols ? (c->n_cols - 1) * c->in_stride + c->n / 2 : 0;
         return;
     }
     c->bits = bits[variant % 4];
     c->first = (size_t)(c->bits * (variant / 4)) % 32;
     c->in_stride = 4 * c->n + variant % 3;
-    c->in_bytes[0] = c->first + c->bits > 32 ? c->in_stride + 4 * c->n : 4 * c->n;
+    c->in_bytes[0] =
+        c->n_cols ? (c->first + c->n_cols * c->bits - 1) / 32 * c->in_stride + 4 * c->n : 0;
 }
 
 /* Fills in sizes from n (and n_cols) and the variant. */
@@ -214,6 +222,8 @@ static bool set_shape(const kern *w, bool is_long, size_t shape, kcase *c) {
         if (c->n == SIZE_MAX)
             return false;
         c->n *= w->sig == SIG_DECODE ? w->block_elems : w->sig == SIG_AWQ ? 8 : 1;
+        if (w->sig == SIG_AWQ) /* what an area holds */
+            c->n = LB_MIN(c->n, (size_t)1 << 20);
         return true;
     }
 }
@@ -278,7 +288,7 @@ void kcase_bench(const kern *w, size_t n_elems, kcase *c) {
 }
 
 size_t kcase_elems(const kern *w, const kcase *c) {
-    if (w->sig == SIG_TRANSPOSE)
+    if (w->sig == SIG_TRANSPOSE || w->sig == SIG_WORDS || w->sig == SIG_AWQ)
         return c->n * c->n_cols;
     return c->group_elems ? c->n * c->group_elems : c->n;
 }
@@ -344,11 +354,11 @@ void kcase_call(const kern *w, any_fn *fn, const kcase *c, void *out, const void
                                         c->c);
         break;
     case SIG_WORDS:
-        ((lb_k_decode_f32_words_fn *)fn)(c->n, LB_WORD_BITS(c->first, c->bits), out, in[0],
-                                         c->in_stride, in[1], in[2]);
+        ((lb_k_decode_f32_words_fn *)fn)(c->n, c->n_cols, LB_WORD_BITS(c->first, c->bits), out,
+                                         in[0], c->in_stride, in[1], in[2]);
         break;
     case SIG_AWQ:
-        ((lb_k_decode_f32_awq_fn *)fn)(c->n, out, in[0], in[1], in[2]);
+        ((lb_k_decode_f32_awq_fn *)fn)(c->n, c->n_cols, out, in[0], c->in_stride, in[1], in[2]);
         break;
     }
 }
