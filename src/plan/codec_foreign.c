@@ -327,6 +327,12 @@ static void decode_fp4(const lb_codec *c, const lb_kernels *k, const lb_codec_ro
     const float *value = c->enc.kind == LB_ENC_FP4 ? lb_four_bit_e2m1_one_zero : lb_four_bit_e2m1;
     u64 end = at->col + at->n, group = c->enc.group_size, first = at->col & ~(u64)1;
     fp4_scales(c, k, at, units_of(group, at->col, at->n), scratch);
+    if (c->enc.kind == LB_ENC_FP4_INVERSE && (group == 16 || group == 32) && at->col % group == 0 &&
+        at->n % group == 0) { /* the same values, all groups at once */
+        k->decode_f32_mlx_fp4(at->n / group, group, out, at->part[0], scratch);
+        lb_codec_round(c, k, at->n, out);
+        return;
+    }
     for (u64 i = at->col, b = 0; i < end; b++) {
         u64 to = LB_MIN((i / group + 1) * group, end);
         k->decode_f32_lut4(to - i, i - first, false, out + (i - at->col), at->part[0], value,
