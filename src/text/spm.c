@@ -186,6 +186,7 @@ lb_status lb_spm_parse(lb_spm *out, lb_str bytes, const char *what, lb_arena *ar
                     .remove_extra_whitespaces = true,
                     .escape_whitespaces = true};
     u64 n, i = 0;
+    bool has_trainer = false;
     LB_TRY(count_pieces(w, &n, err));
     if (n == 0)
         return broken(&w, "it has no pieces", err);
@@ -196,8 +197,8 @@ lb_status lb_spm_parse(lb_spm *out, lb_str bytes, const char *what, lb_arena *ar
     out->n_pieces = n;
     for (;;) {
         LB_TRY(next_field(&w, &f, &more, err));
-        if (!more)
-            return LB_OK;
+        if (!more) /* the pieces come first: one that was cut between two of them is shorter */
+            return has_trainer ? LB_OK : broken(&w, "it ends before its trainer_spec", err);
         if (f.type != BYTES)
             continue;
         if (f.number == 1)
@@ -206,5 +207,6 @@ lb_status lb_spm_parse(lb_spm *out, lb_str bytes, const char *what, lb_arena *ar
             LB_TRY(read_trainer(f.inner, out, err));
         else if (f.number == 3)
             LB_TRY(read_normalizer(f.inner, out, err));
+        has_trainer |= f.number == 2;
     }
 }

@@ -81,7 +81,10 @@ static lb_status read_legacy(lb_tok_folder *f, const lb_hf_opts *o, lb_err *err)
 
 lb_status lb_tok_folder_tokenizer(lb_tok_folder *f, bool arrays, lb_err *err) {
     const lb_side_file *side = lb_source_side(f->src, LB_STR("tokenizer.json"));
-    lb_hf_opts o = {.what = "tokenizer.json", .no_arrays = !arrays};
+    lb_hf_opts o = {.what = side                     ? "tokenizer.json"
+                            : lb_tok_has_tiktoken(f) ? "the file of tiktoken"
+                                                     : "vocab.json and merges.txt",
+                    .no_arrays = !arrays};
     if (f->has_tokenizer && (f->has_arrays || !arrays))
         return LB_OK;
     if (!side && !lb_tok_has_legacy(f))
