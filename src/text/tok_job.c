@@ -75,6 +75,29 @@ lb_status lb_tok_with_spaces(lb_tok_job *j, lb_str t, lb_str *out, lb_err *err) 
     return st;
 }
 
+/* llama.cpp opens no file where two tokens have one text, or where one is not UTF-8 (JSON's escapes
+ * can name half a character). An empty text gets a name of its own there. */
+static lb_status check_texts(const lb_texts *tokens, lb_err *err) {
+    lb_texts_index seen = {0};
+    lb_status st = LB_OK;
+    for (u64 i = 0; i < tokens->n && st == LB_OK; i++) {
+        lb_str t = lb_texts_get(tokens, i);
+        u64 first = i;
+        if (!lb_str_is_utf8(t))
+            st = lb_fail(err, LB_E_FORMAT, "token %llu of the tokenizer is not UTF-8",
+                         (unsigned long long)i);
+        else if (t.len)
+            st = lb_texts_index_put(&seen, tokens, i, &first, err);
+        if (st == LB_OK && first != i)
+            st =
+                lb_fail(err, LB_E_FORMAT, "tokens %llu and %llu of the tokenizer are both \"%.*s\"",
+                        (unsigned long long)first, (unsigned long long)i,
+                        (int)LB_MIN(t.len, (size_t)80), t.ptr);
+    }
+    lb_texts_index_deinit(&seen);
+    return st;
+}
+
 lb_status lb_tok_put_vocab(lb_tok_job *j, const char *model, lb_str pre, lb_err *err) {
     lb_gguf_meta *m = j->meta;
     LB_TRY(lb_meta_set_str(m, "tokenizer.ggml.model", lb_str_c(model), err));
@@ -82,10 +105,7 @@ lb_status lb_tok_put_vocab(lb_tok_job *j, const char *model, lb_str pre, lb_err 
         LB_TRY(lb_meta_set_str(m, "tokenizer.ggml.pre", pre, err));
     if (j->n == 0)
         return lb_fail(err, LB_E_FORMAT, "the vocabulary is empty");
-    for (u64 i = 0; i < j->n; i++) /* JSON's escapes can name half a character */
-        if (!lb_str_is_utf8(lb_texts_get(&j->tokens, i)))
-            return lb_fail(err, LB_E_FORMAT, "token %llu of the tokenizer is not UTF-8",
-                           (unsigned long long)i);
+    LB_TRY(check_texts(&j->tokens, err));
     LB_TRY(lb_meta_set_texts(m, "tokenizer.ggml.tokens", &j->tokens, err));
     if (j->scores)
         LB_TRY(lb_meta_set_array(m, "tokenizer.ggml.scores", LB_GGUF_F32, j->n, j->scores, err));

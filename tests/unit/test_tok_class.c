@@ -262,6 +262,8 @@ LB_TEST(broken_small_files_are_refused) {
     } cases[] = {
         {"tokenizer.json", TINY("", "\\ud800"), "token 0 of the tokenizer is not UTF-8"},
         {"tokenizer.json", TINY("{\"id\":2,\"content\":\"\\udfff\"}", "a"), "token 2 of"},
+        {"tokenizer.json", TINY("", "[PAD2]"),
+         "tokens 0 and 2 of the tokenizer are both \"[PAD2]\""},
         {"tokenizer_config.json", "[1]", "tokenizer_config.json: an object"},
         {"tokenizer_config.json", "\"x\"", "tokenizer_config.json: an object"},
         {"tokenizer_config.json", "{\"chat_template\":\"\\ud800\"}", "chat_template is not UTF-8"},
@@ -287,7 +289,7 @@ LB_TEST(broken_small_files_are_refused) {
         lb_meta_deinit(&meta);
         lb_meta_init(&meta, &a);
         CHECK_OK(write_text(dir.ptr, lb_str_c(cases[i].file), lb_str_c(cases[i].text), &err));
-        CHECK(make_keys(dir.ptr, 0, &meta, &err) == LB_E_FORMAT);
+        CHECK(make_keys(dir.ptr, 3, &meta, &err) == LB_E_FORMAT);
         if (!lb_str_find(lb_str_c(err.msg), lb_str_c(cases[i].why), &at))
             lb_test_fail(__FILE__, __LINE__, "%s: %s", cases[i].file, err.msg);
         lb_meta_deinit(&meta);
