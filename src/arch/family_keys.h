@@ -16,6 +16,14 @@
         .names = "head_dim"                                                       \
     }
 
+/* A sliding window that the GGUF of the architecture cannot say; `value`: as if there were none. */
+#define LB_KV_ROW_NO_WINDOW(key_, value)                                           \
+    {                                                                              \
+        .op = LB_KV_ONLY, .names = key_, .fallback = value,                        \
+        .hf = "the GGUF has no sliding window, its readers attend to every token", \
+        .flags = LB_KVF_SAID                                                       \
+    }
+
 /* The weights of the experts that are chosen made to sum to 1, or not: llama.cpp has one of the two
  * for these architectures, and their GGUF no key. */
 #define LB_KV_ROW_NORM_TOPK(value)                                                       \

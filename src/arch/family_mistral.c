@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* family_mistral.c: Mistral's dense models. GGUF knows them as "llama", without the sliding window
- * (the reference drops it too); from GGUF they come back as LlamaForCausalLM, which computes the
- * same. MistralModel (E5 Mistral) has no output matrix; the reference of this version does not know
- * the class.
+ * (said; the reference drops it, too); from GGUF they come back as LlamaForCausalLM, which computes
+ * the same. MistralModel (E5 Mistral) has no output matrix; the reference of this version does not
+ * know the class.
  *
  * Source: conversion/llama.py (LlamaModel) of llama-cpp-python 0.3.36; defaults: transformers 5.23,
  * models/mistral/configuration_mistral.py. mlx-lm 0.32.2 runs them with models/llama.py. */
@@ -15,7 +15,7 @@ static const lb_arch_tensor rows[] = {
 
 static const char *const classes[] = {"MistralForCausalLM", "MistralModel", NULL};
 static const char *const model_types[] = {"mistral", NULL};
-static const lb_arch_kv kv[] = {LB_KV_ROWS_LLAMA};
+static const lb_arch_kv kv[] = {LB_KV_ROWS_LLAMA, LB_KV_ROW_NO_WINDOW("sliding_window", "null")};
 LB_OUTER_LLAVA;
 
 const lb_arch lb_arch_mistral = {

@@ -187,6 +187,13 @@ static const struct {
     {"\"model_type\": \"olmoe\", \"norm_topk_prob\": true", "'norm_topk_prob' is not false"},
     {"\"model_type\": \"olmoe\", \"rms_norm_eps\": 0.00001", NULL},
     {"\"model_type\": \"olmoe\", \"rms_norm_eps\": 1e-6", "'rms_norm_eps' is not 1e-05"},
+    {"\"model_type\": \"qwen2\", \"sliding_window\": 8, \"use_sliding_window\": false", NULL},
+    {"\"model_type\": \"qwen2\", \"sliding_window\": 8, \"use_sliding_window\": true",
+     "'use_sliding_window' is not false"},
+    {"\"model_type\": \"qwen3\", \"use_sliding_window\": true",
+     "'use_sliding_window' is not false"},
+    {"\"model_type\": \"mistral\", \"sliding_window\": null", NULL},
+    {"\"model_type\": \"mistral\", \"sliding_window\": 4096", "'sliding_window' is not null"},
 };
 
 LB_TEST(said) {
