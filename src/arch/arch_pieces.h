@@ -30,6 +30,8 @@ lb_status lb_arch_head_dim(const lb_arch_normal *n, u64 *out, lb_err *err);
 lb_status lb_arch_rope_dims(const lb_arch *a, const lb_arch_normal *n, u64 *out, lb_err *err);
 /* An integer that the config must have, above 0. */
 lb_status lb_arch_pick_u64(const lb_arch_normal *n, const char *names, u64 *out, lb_err *err);
+/* The feed-forward's size as Lfm2's class makes it of the config's number (LB_KV_FF_SIZE). */
+lb_status lb_arch_ff_size(const lb_arch_normal *n, const char *names, u64 *out, lb_err *err);
 
 /* The row that counts the layers of multi-token prediction; NULL: the family has none. */
 const lb_arch_kv *lb_arch_mtp_kv(const lb_arch *a);

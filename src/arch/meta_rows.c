@@ -312,26 +312,12 @@ static lb_status put_by_type(const writer *w, const lb_arch_kv *row, const lb_js
     return st;
 }
 
-/* conversion/lfm2.py, _add_feed_forward_length, in its floats. */
 static lb_status put_ff_size(const writer *w, const lb_arch_kv *row, const lb_json *v,
                              lb_err *err) {
     (void)v;
-    u64 ff, multiple;
-    bool adjusted = false;
-    double factor;
-    const lb_json *f = lb_arch_pick(w->n, "block_ffn_dim_multiplier");
-    LB_TRY(lb_arch_pick_u64(w->n, row->names, &ff, err));
-    lb_json_as_bool(lb_arch_pick(w->n, "block_auto_adjust_ff_dim"), &adjusted);
-    if (!adjusted)
-        return put_u32(w, row->key, ff, err);
-    LB_TRY(lb_arch_pick_u64(w->n, "block_multiple_of", &multiple, err));
-    if (ff > UINT32_MAX || multiple > UINT32_MAX || (is_set(f) && !lb_json_as_f64(f, &factor)) ||
-        (is_set(f) && !(factor > 0 && factor < 1e6)))
-        return lb_fail(err, LB_E_FORMAT, "config.json: the feed-forward's size is no number");
-    ff = (u64)((double)(2 * ff) / 3);
-    if (is_set(f))
-        ff = (u64)(factor * (double)ff);
-    return put_u32(w, row->key, lb_ceil_div_u64(ff, multiple) * multiple, err);
+    u64 ff;
+    LB_TRY(lb_arch_ff_size(w->n, row->names, &ff, err));
+    return put_u32(w, row->key, ff, err);
 }
 
 static lb_status put_product(const writer *w, const lb_arch_kv *row, const lb_json *v,

@@ -634,14 +634,43 @@ static lb_status find_family(const lb_json *config, const lb_arch_outer *o, cons
  * that writes counts, and a row's fallback stands in for a config that has none of its names. Read
  * any other way, a config with two names of a number or with none would be another model in GGUF.
  * A key that no row writes leaves *out as it is, which is an error where `needed`. */
+/* conversion/lfm2.py, _add_feed_forward_length, in its floats. */
+lb_status lb_arch_ff_size(const lb_arch_normal *n, const char *names, u64 *out, lb_err *err) {
+    u64 ff, multiple;
+    bool adjusted = false;
+    double factor;
+    const lb_json *f = lb_arch_pick(n, "block_ffn_dim_multiplier");
+    LB_TRY(lb_arch_pick_u64(n, names, out, err));
+    lb_json_as_bool(lb_arch_pick(n, "block_auto_adjust_ff_dim"), &adjusted);
+    if (!adjusted)
+        return LB_OK;
+    LB_TRY(lb_arch_pick_u64(n, "block_multiple_of", &multiple, err));
+    ff = *out;
+    if (ff > UINT32_MAX || multiple > UINT32_MAX || (is_set(f) && !lb_json_as_f64(f, &factor)) ||
+        (is_set(f) && !(factor > 0 && factor < 1e6)))
+        return lb_fail(err, LB_E_FORMAT, "config.json: the feed-forward's size is no number");
+    ff = (u64)((double)(2 * ff) / 3);
+    if (is_set(f))
+        ff = (u64)(factor * (double)ff);
+    *out = lb_ceil_div_u64(ff, multiple) * multiple;
+    return LB_OK;
+}
+
 static lb_status row_u64(const lb_arch *a, const lb_arch_normal *n, const char *key, bool needed,
                          u64 *out, lb_err *err) {
     const char *names = key, *fault = needed ? "missing" : NULL;
     for (u32 i = 0; i < lb_arch_common_n_kv + a->n_kv; i++) {
         const lb_arch_kv *row =
             i < lb_arch_common_n_kv ? &lb_arch_common_kv[i] : &a->kv[i - lb_arch_common_n_kv];
-        if ((row->op != LB_KV_VALUE && row->op != LB_KV_OR_TIMES) || strcmp(row->key, key) != 0)
+        const bool size = row->op == LB_KV_FF_SIZE;
+        if ((row->op != LB_KV_VALUE && row->op != LB_KV_OR_TIMES && !size) ||
+            strcmp(row->key, key) != 0)
             continue;
+        if (size) {
+            LB_TRY(lb_arch_ff_size(n, row->names, out, err));
+            fault = *out ? NULL : "0";
+            continue;
+        }
         const lb_json *v = lb_arch_pick(n, row->names);
         if (row->op == LB_KV_OR_TIMES && !is_set(v)) {
             LB_TRY(lb_arch_pick_u64(n, row->of, out, err));
