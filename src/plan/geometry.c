@@ -255,21 +255,23 @@ static void fit_tile(lb_pass *p, u64 target) {
 }
 
 static void fit_strip(lb_pass *p) {
-    u64 cap = LB_STRIP_ELEMS;
+    u64 cap = LB_STRIP_ELEMS, rows = cap / LB_MAX(p->tile_cols, 1);
     p->strip_rows = p->tile_rows;
     p->strip_cols = p->tile_cols;
-    if (p->swapped || p->tile_rows * p->tile_cols <= cap)
+    if (p->tile_rows * p->tile_cols <= cap)
         return;
+    if (p->swapped ||
+        p->across) { /* whole bands, and as many as are worth a visit of all columns */
+        rows = lb_ceil_div_u64(LB_MAX(rows, LB_ACROSS_ROWS), p->unit_rows) * p->unit_rows;
+        p->strip_rows = LB_MIN(rows, p->tile_rows);
+        return;
+    }
     if (p->tile_cols > cap && !p->full_cols) {
         p->strip_rows = 1;
         p->strip_cols = LB_MIN(LB_MAX(cap / p->unit_cols, 1) * p->unit_cols, p->tile_cols);
         return;
     }
-    p->strip_rows = LB_MAX(cap / LB_MAX(p->tile_cols, 1), 1);
-    if (p->across) { /* whole bands, and as many as are worth a visit of all columns */
-        u64 rows = LB_MAX(p->strip_rows, LB_ACROSS_ROWS);
-        p->strip_rows = LB_MIN(lb_ceil_div_u64(rows, p->unit_rows) * p->unit_rows, p->tile_rows);
-    }
+    p->strip_rows = LB_MAX(rows, 1);
 }
 
 /* What decoding a strip of a transposed encoding needs at most. A tile that goes on in its middle

@@ -120,7 +120,7 @@ typedef struct lb_pass {
     u32 n_insts;
     u32 n_slots;
     bool full_cols; /* some node needs whole rows */
-    bool swapped;   /* some leaf is read transposed: a strip is the whole tile */
+    bool swapped;   /* some leaf is read transposed */
     bool across;    /* some leaf's file is transposed: rows of a tile are columns there */
     bool folds;     /* stats with ordered leaves: columns are cut at multiples of LB_FOLD_LEAF */
     u32 n_masks;    /* random masks in this pass */
