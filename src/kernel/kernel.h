@@ -40,6 +40,13 @@ typedef void(lb_encode_fn)(size_t n_elems, void *out, const float *in, u64 count
 lb_decode_fn *lb_kernels_decode(const lb_kernels *k, lb_dtype t);
 lb_encode_fn *lb_kernels_encode(const lb_kernels *k, lb_dtype t);
 
+typedef void(lb_quant_fn)(size_t n_elems, void *out, const float *in, const float *importance,
+                          const void *tables);
+/* NULL where the type has no quantizer. */
+lb_quant_fn *lb_kernels_quant(const lb_kernels *k, lb_dtype t);
+/* Whether the type can be quantized with an importance only. */
+bool lb_quant_needs_importance(lb_dtype t);
+
 #define LB_FOLD_LEAF 16384 /* elements; a leaf never crosses a row */
 
 #endif

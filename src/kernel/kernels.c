@@ -108,3 +108,36 @@ lb_encode_fn *lb_kernels_encode(const lb_kernels *k, lb_dtype t) {
         return NULL;
     }
 }
+
+lb_quant_fn *lb_kernels_quant(const lb_kernels *k, lb_dtype t) {
+    switch (t) {
+#define CASE(id, name) \
+    case LB_##id:      \
+        return k->quant_##name##_f32;
+        CASE(Q4_0, q4_0)
+        CASE(Q4_1, q4_1)
+        CASE(Q5_0, q5_0)
+        CASE(Q5_1, q5_1)
+        CASE(Q8_0, q8_0)
+        CASE(Q2_K, q2_k)
+        CASE(Q3_K, q3_k)
+        CASE(Q4_K, q4_k)
+        CASE(Q5_K, q5_k)
+        CASE(Q6_K, q6_k)
+        CASE(IQ4_NL, iq4_nl)
+        CASE(IQ4_XS, iq4_xs)
+        CASE(TQ1_0, tq1_0)
+        CASE(TQ2_0, tq2_0)
+        CASE(MXFP4, mxfp4)
+        CASE(NVFP4, nvfp4)
+        CASE(Q1_0, q1_0)
+        CASE(Q2_0, q2_0)
+#undef CASE
+    default:
+        return NULL;
+    }
+}
+
+bool lb_quant_needs_importance(lb_dtype t) {
+    return t == LB_IQ2_XXS || t == LB_IQ2_XS || t == LB_IQ1_S;
+}

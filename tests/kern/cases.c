@@ -70,6 +70,8 @@ static u32 n_variants(const kern *w) {
         return 88; /* four widths; 22 places: the last of 3 bits crosses the word */
     case SIG_AWQ:
         return 7; /* codes upon one another */
+    case SIG_QUANT:
+        return 4; /* no importance, like the rows, its magnitudes, its exponents nearer to 1 */
     case SIG_TRANSPOSE:
         return 8; /* four element sizes, dense or with strides */
     default:
@@ -101,6 +103,17 @@ static void set_mlx(const kern *w, kcase *c, u32 variant) {
     }
     c->out_bytes = c->n * c->group_elems * sizeof(float);
     c->out_step = sizeof(float);
+}
+
+static void set_quant(const kern *w, kcase *c, u32 variant) {
+    set_floats(c, 2, c->n);
+    if (variant == 0 && lb_quant_needs_importance(w->type))
+        variant = 3;
+    c->first = variant;
+    if (variant == 0)
+        c->n_in = 1;
+    c->out_bytes = c->n / w->block_elems * w->block_bytes;
+    c->out_step = 1;
 }
 
 static void set_transpose(kcase *c, u32 variant) {
@@ -198,6 +211,9 @@ static void set_sizes(const kern *w, kcase *c, u32 variant) {
     case SIG_AWQ:
         set_words(w, c, variant);
         break;
+    case SIG_QUANT:
+        set_quant(w, c, variant);
+        break;
     }
 }
 
@@ -215,13 +231,15 @@ static bool set_shape(const kern *w, bool is_long, size_t shape, kcase *c) {
         c->n = block_shape(shape, 64, is_long);
         return c->n != SIZE_MAX;
     default:
-        if (w->sig == SIG_DECODE && w->block_elems > 4)
+        if ((w->sig == SIG_DECODE || w->sig == SIG_QUANT) && w->block_elems > 4)
             c->n = block_shape(shape, w->block_elems, is_long);
         else
             c->n = elem_shape(shape, is_long);
         if (c->n == SIZE_MAX)
             return false;
-        c->n *= w->sig == SIG_DECODE ? w->block_elems : w->sig == SIG_AWQ ? 8 : 1;
+        c->n *= w->sig == SIG_DECODE || w->sig == SIG_QUANT ? w->block_elems
+                : w->sig == SIG_AWQ                         ? 8
+                                                            : 1;
         if (w->sig == SIG_AWQ) /* what an area holds */
             c->n = LB_MIN(c->n, (size_t)1 << 20);
         return true;
@@ -293,17 +311,34 @@ size_t kcase_elems(const kern *w, const kcase *c) {
     return c->group_elems ? c->n * c->group_elems : c->n;
 }
 
+/* Importance is a mean of squares, so never negative; kernels must stand the rest as well. */
+static void make_importance(const kcase *c, float *w) {
+    for (size_t i = 0; i < c->n && c->first > 1; i++) {
+        u32 bits = lb_f32_bits(w[i]) & 0x7fffffffu;
+        if (c->first == 3 && bits < 0x7f800000u)
+            bits = (bits & 0x07ffffffu) | 0x38000000u;
+        w[i] = lb_f32_from_bits(bits);
+    }
+}
+
 void kcase_fill(const kern *w, const kcase *c, u32 input, u8 *out) {
     rng r = {c->seed + input * 0x1234567u};
     const bool codes =
         input == 0 && (w->sig == SIG_DECODE || w->sig == SIG_MLX_AFFINE || w->sig == SIG_MLX_FP ||
-                       w->sig == SIG_TRANSPOSE || w->sig >= SIG_CODES);
+                       w->sig == SIG_TRANSPOSE || (w->sig >= SIG_CODES && w->sig != SIG_QUANT));
     if (codes) {
         const u32 unit = w->sig == SIG_DECODE && w->block_elems == 1 ? w->block_bytes : 1;
         fill_codes(&r, w->sig == SIG_TRANSPOSE ? 0 : c->fill, out, c->in_bytes[input], unit);
     } else {
         fill_f32(&r, c->fill, (float *)(void *)out, c->in_bytes[input] / sizeof(float));
+        if (w->sig == SIG_QUANT && input == 1)
+            make_importance(c, (float *)(void *)out);
     }
+}
+
+static const void *quant_tables(lb_dtype t) {
+    (void)t;
+    return NULL;
 }
 
 void kcase_call(const kern *w, any_fn *fn, const kcase *c, void *out, const void *const in[3],
@@ -357,6 +392,9 @@ void kcase_call(const kern *w, any_fn *fn, const kcase *c, void *out, const void
         ((lb_k_decode_f32_words_fn *)fn)(c->n, c->n_cols, LB_WORD_BITS(c->first, c->bits), out,
                                          in[0], c->in_stride, in[1], in[2]);
         break;
+    case SIG_QUANT:
+        ((lb_quant_fn *)fn)(c->n, out, in[0], c->first ? in[1] : NULL, quant_tables(w->type));
+        break;
     case SIG_AWQ:
         ((lb_k_decode_f32_awq_fn *)fn)(c->n, c->n_cols, out, in[0], c->in_stride, in[1], in[2]);
         break;
@@ -372,6 +410,8 @@ void kcase_print(FILE *f, const kern *w, const kcase *c) {
                 c->in_stride, c->out_stride);
     if (c->group_elems)
         fprintf(f, " group=%zu round=0x%02x", c->group_elems, c->round);
+    if (w->sig == SIG_QUANT)
+        fprintf(f, " importance=%zu", c->first);
     if (w->sig == SIG_MAPC || w->sig == SIG_FMAC)
         fprintf(f, " c=%08x", lb_f32_bits(c->c));
     if (c->bits)

@@ -32,6 +32,7 @@ typedef enum sig {
     SIG_LUT4,
     SIG_WORDS,
     SIG_AWQ,
+    SIG_QUANT,
 } sig;
 
 typedef void(any_fn)(void); /* cast back by signature before a call */
@@ -40,7 +41,8 @@ typedef struct kern {
     const char *name;
     size_t slot; /* offset in lb_kernels */
     sig sig;
-    u32 block_elems; /* DECODE: elements and bytes of a block */
+    lb_dtype type;   /* QUANT */
+    u32 block_elems; /* DECODE, QUANT: elements and bytes of a block */
     u32 block_bytes; /* ENCODE: bytes of an element */
     u32 code_bits;   /* MLX */
 } kern;

@@ -21,7 +21,8 @@
              : SIG_CODES, lb_k_decode_f32_lut4_fn *         \
              : SIG_LUT4, lb_k_decode_f32_words_fn *         \
              : SIG_WORDS, lb_k_decode_f32_awq_fn *          \
-             : SIG_AWQ)
+             : SIG_AWQ, lb_quant_fn *                       \
+             : SIG_QUANT)
 
 /* Both classes compare bytes; another class would need its own comparison in run.c. */
 enum { COMPARE_EXACT, COMPARE_FOLD };
@@ -52,6 +53,7 @@ static void find_type(kern *w, const char *type, size_t len) {
         if (strlen(info->name) == len && memcmp(info->name, type, len) == 0) {
             w->block_elems = info->block_elems;
             w->block_bytes = info->block_bytes;
+            w->type = (lb_dtype)t;
         }
     }
 }
@@ -61,6 +63,8 @@ kern get_kern(size_t i) {
     const size_t len = strlen(w.name);
     if (w.sig == SIG_DECODE) /* decode_f32_<type> */
         find_type(&w, w.name + 11, len - 11);
+    else if (w.sig == SIG_QUANT) /* quant_<type>_f32 */
+        find_type(&w, w.name + 6, len - 10);
     else if (w.sig == SIG_ENCODE) /* encode_<type>_f32 */
         find_type(&w, w.name + 7, len - 11);
     else if (w.sig == SIG_MLX_AFFINE || w.sig == SIG_MLX_FP)
