@@ -46,6 +46,11 @@ typedef void(lb_quant_fn)(size_t n_elems, void *out, const float *in, const floa
 lb_quant_fn *lb_kernels_quant(const lb_kernels *k, lb_dtype t);
 /* Whether the type can be quantized with an importance only. */
 bool lb_quant_needs_importance(lb_dtype t);
+/* The search tables of the iq1, iq2 and iq3 types: bytes (0 for other types, at most 1.5 MiB) and
+ * their making, 10 to 100 ms once, in memory of any use later but aligned to 8 and not moved.
+ * Read-only afterwards, so that all threads share them. */
+size_t lb_quant_tables_bytes(lb_dtype t);
+void lb_quant_tables_init(lb_dtype t, void *memory);
 
 #define LB_FOLD_LEAF 16384 /* elements; a leaf never crosses a row */
 

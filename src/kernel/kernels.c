@@ -132,6 +132,13 @@ lb_quant_fn *lb_kernels_quant(const lb_kernels *k, lb_dtype t) {
         CASE(NVFP4, nvfp4)
         CASE(Q1_0, q1_0)
         CASE(Q2_0, q2_0)
+        CASE(IQ1_S, iq1_s)
+        CASE(IQ1_M, iq1_m)
+        CASE(IQ2_XXS, iq2_xxs)
+        CASE(IQ2_XS, iq2_xs)
+        CASE(IQ2_S, iq2_s)
+        CASE(IQ3_XXS, iq3_xxs)
+        CASE(IQ3_S, iq3_s)
 #undef CASE
     default:
         return NULL;

@@ -22,7 +22,7 @@ else:
                              stdout=subprocess.PIPE, text=True)
         lines = re.findall(r"^(\S+) +\d+ blocks, (\d+) rows differ", run.stdout, re.M)
         bad = sum(int(n) != 0 for _, n in lines)
-        if bad or run.returncode or len(lines) < 18:
+        if bad or run.returncode or len(lines) < 25:
             print(run.stdout, end="")
             bad = max(bad, 1)
         failed += bad

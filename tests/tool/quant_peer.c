@@ -7,8 +7,8 @@
  *
  * Every kind of rows (quant_rows.h) with every kind of importance. Each combination runs in a child
  * process, because ggml aborts on what it cannot quantize. Rows that ggml's own check of quantized
- * data refuses (llama-quantize stops there), and rows with a NaN, are counted apart and need not be
- * equal. */
+ * data refuses (llama-quantize stops there), rows with a NaN, and those of misplaced_by_ggml are
+ * counted apart and need not be equal. */
 #include "base/cpu.h"
 #include "kernel/kernel.h"
 #include "quant_rows.h"
@@ -22,6 +22,8 @@
 typedef size_t(chunk_fn)(int type, const float *src, void *dst, int64_t start, int64_t n_rows,
                          int64_t n_per_row, const float *importance);
 typedef bool(valid_fn)(int type, const void *data, size_t bytes);
+
+typedef void(init_fn)(int type);
 
 typedef struct peer {
     chunk_fn *chunk;
@@ -68,6 +70,20 @@ static bool has_nan(const float *x, size_t n) {
     return false;
 }
 
+/* ggml 0.25.3 stores the groups behind a group of zeros at the places before them in iq3_s (where
+ * the group is left out, its output pointers stay), so such a block does not decode to what was
+ * quantized. Here it does. */
+static bool misplaced_by_ggml(lb_dtype t, const float *x, size_t n) {
+    for (size_t g = 0; t == LB_IQ3_S && g < n; g += 32) {
+        bool zero = true;
+        for (size_t i = g; i < g + 32; i++)
+            zero = zero && x[i] == 0;
+        if (zero)
+            return true;
+    }
+    return false;
+}
+
 static tally compare(const peer *p, lb_dtype t, u32 kind, u32 importance) {
     static float x[MAX_ROW], w[MAX_ROW];
     static u8 want[MAX_BYTES], got[MAX_BYTES];
@@ -90,7 +106,8 @@ static tally compare(const peer *p, lb_dtype t, u32 kind, u32 importance) {
         memset(got, 0x5a, bytes);
         p->chunk(info->ggml, x, want, 0, 1, (int64_t)n, weights);
         lb_kernels_quant(&k, t)(n, got, x, weights, tables);
-        const bool valid = p->valid(info->ggml, want, bytes) && !has_nan(x, n);
+        const bool valid =
+            p->valid(info->ggml, want, bytes) && !has_nan(x, n) && !misplaced_by_ggml(t, x, n);
         const bool same = memcmp(want, got, bytes) == 0;
         sum.blocks += n / block;
         sum.refused += !valid;
@@ -136,7 +153,7 @@ static bool compare_type(const peer *p, lb_dtype t) {
     for (u32 kind = 0; kind < QUANT_ROW_KINDS; kind++)
         for (u32 w = lb_quant_needs_importance(t); w < QUANT_IMPORTANCE_KINDS; w++) {
             const tally one = compare_apart(p, t, kind, w);
-            if (one.differ || one.aborted)
+            if (one.differ)
                 printf("  %s %s/%s: %llu rows differ%s\n", lb_dtype_get(t)->name,
                        quant_row_kind(kind), quant_importance_kind(w),
                        (unsigned long long)one.differ, one.aborted ? ", ggml aborts" : "");
@@ -160,7 +177,7 @@ static bool row_by_ggml(void *ctx, lb_dtype t, size_t n, void *out, const float 
                         const float *importance) {
     const peer *p = ctx;
     const lb_dtype_info *info = lb_dtype_get(t);
-    if (has_nan(x, n))
+    if (has_nan(x, n) || misplaced_by_ggml(t, x, n))
         return false;
     p->chunk(info->ggml, x, out, 0, 1, (int64_t)n, importance);
     return p->valid(info->ggml, out, n / info->block_elems * info->block_bytes);
@@ -257,21 +274,26 @@ int main(int argc, char **argv) {
         else
             return 2;
     }
+    setenv("GGML_NO_BACKTRACE", "1", 1); /* else an abort starts a debugger */
     void *lib = argc > 1 ? dlopen(argv[1], RTLD_NOW) : NULL;
     if (!lib) {
         fprintf(stderr, "quant_peer: %s\n", argc > 1 ? dlerror() : "name libggml-base.so");
         return 2;
     }
     void *chunk = dlsym(lib, "ggml_quantize_chunk"), *valid = dlsym(lib, "ggml_validate_row_data");
+    void *init = dlsym(lib, "ggml_quantize_init");
+    init_fn *init_ggml;
+    memcpy(&init_ggml, &init, sizeof init);
     memcpy(&p.chunk, &chunk, sizeof chunk);
     memcpy(&p.valid, &valid, sizeof valid);
-    if (!p.chunk || !p.valid)
+    if (!p.chunk || !p.valid || !init)
         return 2;
     bool ok = true;
     lb_dtype t;
     for (size_t i = 0; quant_type(i, &t); i++) {
         if (only && strcmp(only, lb_dtype_get(t)->name) != 0)
             continue;
+        init_ggml(lb_dtype_get(t)->ggml); /* its tables, once for all children */
         if (is_bench)
             bench(&p, t);
         else if (is_golden)

@@ -2,6 +2,7 @@
 /* quant_rows.c: see quant_rows.h. */
 #include "quant_rows.h"
 #include <math.h>
+#include <stdlib.h>
 #include "kernel/kernel.h"
 
 /* splitmix64 */
@@ -169,6 +170,9 @@ bool quant_digest(quant_row_fn *fn, void *ctx, lb_dtype t, u32 kind, u32 importa
 }
 
 void *quant_tables_new(lb_dtype t) {
-    (void)t;
-    return NULL;
+    const size_t bytes = lb_quant_tables_bytes(t);
+    void *tables = bytes ? malloc(bytes) : NULL;
+    if (tables)
+        lb_quant_tables_init(t, tables);
+    return tables;
 }
