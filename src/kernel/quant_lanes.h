@@ -82,6 +82,10 @@ LANES_INLINE vf vf_pick(vm m, vf yes, vf no) {
     const vf r = {vh_pick(m.a, yes.a, no.a), vh_pick(m.b, yes.b, no.b)};
     return r;
 }
+LANES_INLINE vf vf_add_unless(vm m, vf v, vf w) {
+    const vf r = {vh_add_unless(m.a, v.a, w.a), vh_add_unless(m.b, v.b, w.b)};
+    return r;
+}
 LANES_INLINE vm vf_finite(vf x) {
     return vf_less(vf_abs(x), vf_all(lb_f32_from_bits(0x7f800000u)));
 }

@@ -57,6 +57,10 @@ LANES_INLINE u32 vhm_bits(vhm m) {
 LANES_INLINE vh vh_pick(vhm m, vh yes, vh no) {
     return _mm256_blendv_ps(no, yes, m);
 }
+/* a, or a + b where m is not set; a is not -0. */
+LANES_INLINE vh vh_add_unless(vhm m, vh a, vh b) {
+    return _mm256_add_ps(a, _mm256_andnot_ps(m, b));
+}
 LANES_INLINE vhi vh_pattern(vh x) {
     return _mm256_castps_si256(x);
 }

@@ -57,6 +57,9 @@ LANES_INLINE u32 vhm_bits(vhm m) {
 LANES_INLINE vh vh_pick(vhm m, vh yes, vh no) {
     return _mm512_mask_blend_ps(m, no, yes);
 }
+LANES_INLINE vh vh_add_unless(vhm m, vh a, vh b) {
+    return _mm512_mask_add_ps(a, (vhm)~m, a, b);
+}
 LANES_INLINE vhi vh_pattern(vh x) {
     return _mm512_castps_si512(x);
 }

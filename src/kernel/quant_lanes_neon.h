@@ -58,6 +58,9 @@ LANES_INLINE u32 vhm_bits(vhm m) {
 LANES_INLINE vh vh_pick(vhm m, vh yes, vh no) {
     return vbslq_f32(m, yes, no);
 }
+LANES_INLINE vh vh_add_unless(vhm m, vh a, vh b) {
+    return vaddq_f32(a, vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(b), m)));
+}
 LANES_INLINE vhi vh_pattern(vh x) {
     return vreinterpretq_s32_f32(x);
 }

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* quant_iq4_avx2.c: quantizers of iq4_nl and iq4_xs, two vectors of 8 lanes. */
+#ifndef __AVX2__
+#error "compile with -mavx2"
+#endif
+#include "kernel/quant_lanes_avx2.h"
+#include "kernel/quant_iq4_lanes.h"
+
+void lb_kinit_quant_iq4_avx2(lb_kernels *k);
+
+void lb_kinit_quant_iq4_avx2(lb_kernels *k) {
+    k->quant_iq4_nl_f32 = quant_iq4_nl;
+    k->quant_iq4_xs_f32 = quant_iq4_xs;
+}
