@@ -108,5 +108,60 @@ LANES_INLINE void half_transpose(float *out, size_t step, const float *const src
     }
 }
 
+/* ---- for codebooks: eight floats as a table ---- */
+
+typedef __m256 vt;
+
+LANES_INLINE vt vt_load(const float *p) {
+    return _mm256_loadu_ps(p);
+}
+/* w * (scale * value - x)^2 of all values. */
+LANES_INLINE vt vt_errors(vt values, float scale, float x, float w) {
+    const vt d = _mm256_set1_ps(scale) * values - _mm256_set1_ps(x);
+    return _mm256_set1_ps(w) * d * d;
+}
+/* The values at the lowest 3 bits of every lane. */
+LANES_INLINE vh vt_at(vt t, vhi i) {
+    return _mm256_permutevar8x32_ps(t, i);
+}
+LANES_INLINE vhi vhi_all(i32 q) {
+    return _mm256_set1_epi32(q);
+}
+LANES_INLINE vhi vhi_load(const void *p) {
+    return _mm256_loadu_si256(p);
+}
+LANES_INLINE void vhi_store(void *p, vhi q) {
+    _mm256_storeu_si256(p, q);
+}
+/* n > 0 words at p, the first one in lanes beyond the last. */
+LANES_INLINE vhi vhi_load_some(const u32 *p, size_t n) {
+    (void)n; /* a multiple of 8 */
+    return vhi_load(p);
+}
+LANES_INLINE vhi vhi_right(vhi q, u32 n) {
+    return _mm256_srlv_epi32(q, vhi_all((i32)n));
+}
+LANES_INLINE vhi vhi_and(vhi q, i32 mask) {
+    return _mm256_and_si256(q, vhi_all(mask));
+}
+LANES_INLINE vhi vhi_add(vhi a, vhi b) {
+    return _mm256_add_epi32(a, b);
+}
+LANES_INLINE vhi vhi_count(void) { /* 0, 1, 2 ... */
+    return _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+}
+LANES_INLINE vh vhi_floats(vhi q) {
+    return _mm256_cvtepi32_ps(q);
+}
+LANES_INLINE vhi vhi_pick(vhm m, vhi yes, vhi no) {
+    return _mm256_castps_si256(vh_pick(m, _mm256_castsi256_ps(yes), _mm256_castsi256_ps(no)));
+}
+/* The least of all lanes, none of them a NaN. */
+LANES_INLINE float vh_least(vh x) {
+    __m128 m = _mm_min_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    m = _mm_min_ps(m, _mm_movehl_ps(m, m));
+    return _mm_cvtss_f32(_mm_min_ss(m, _mm_movehdup_ps(m)));
+}
+
 #endif
 #endif

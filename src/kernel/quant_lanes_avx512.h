@@ -106,5 +106,51 @@ LANES_INLINE void half_transpose(float *out, size_t step, const float *const src
     }
 }
 
+typedef __m512 vt; /* twice the eight */
+
+LANES_INLINE vt vt_load(const float *p) {
+    return _mm512_broadcast_f32x8(_mm256_loadu_ps(p));
+}
+LANES_INLINE vt vt_errors(vt values, float scale, float x, float w) {
+    const vt d = _mm512_set1_ps(scale) * values - _mm512_set1_ps(x);
+    return _mm512_set1_ps(w) * d * d;
+}
+LANES_INLINE vh vt_at(vt t, vhi i) {
+    return _mm512_permutexvar_ps(i, t);
+}
+LANES_INLINE vhi vhi_all(i32 q) {
+    return _mm512_set1_epi32(q);
+}
+LANES_INLINE vhi vhi_load(const void *p) {
+    return _mm512_loadu_si512(p);
+}
+LANES_INLINE void vhi_store(void *p, vhi q) {
+    _mm512_storeu_si512(p, q);
+}
+LANES_INLINE vhi vhi_load_some(const u32 *p, size_t n) {
+    return _mm512_mask_loadu_epi32(vhi_all((i32)*p), (vhm)(n < 16 ? (1u << n) - 1 : 0xffff), p);
+}
+LANES_INLINE vhi vhi_right(vhi q, u32 n) {
+    return _mm512_srlv_epi32(q, vhi_all((i32)n));
+}
+LANES_INLINE vhi vhi_and(vhi q, i32 mask) {
+    return _mm512_and_si512(q, vhi_all(mask));
+}
+LANES_INLINE vhi vhi_add(vhi a, vhi b) {
+    return _mm512_add_epi32(a, b);
+}
+LANES_INLINE vhi vhi_count(void) {
+    return _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+}
+LANES_INLINE vh vhi_floats(vhi q) {
+    return _mm512_cvtepi32_ps(q);
+}
+LANES_INLINE vhi vhi_pick(vhm m, vhi yes, vhi no) {
+    return _mm512_mask_blend_epi32(m, no, yes);
+}
+LANES_INLINE float vh_least(vh x) {
+    return _mm512_reduce_min_ps(x);
+}
+
 #endif
 #endif

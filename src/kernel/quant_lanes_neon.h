@@ -93,5 +93,60 @@ LANES_INLINE void half_transpose(float *out, size_t step, const float *const src
     }
 }
 
+typedef struct vt {
+    float32x4_t a, b;
+} vt;
+
+LANES_INLINE vt vt_load(const float *p) {
+    const vt t = {vld1q_f32(p), vld1q_f32(p + 4)};
+    return t;
+}
+LANES_INLINE vt vt_errors(vt values, float scale, float x, float w) {
+    const float32x4_t a = vh_all(scale) * values.a - vh_all(x);
+    const float32x4_t b = vh_all(scale) * values.b - vh_all(x);
+    const vt t = {vh_all(w) * a * a, vh_all(w) * b * b};
+    return t;
+}
+LANES_INLINE vhi vhi_all(i32 q) {
+    return vdupq_n_s32(q);
+}
+LANES_INLINE vhi vhi_and(vhi q, i32 mask) {
+    return vandq_s32(q, vhi_all(mask));
+}
+LANES_INLINE vh vt_at(vt t, vhi i) { /* bytes 4 i ... 4 i + 3 of the table */
+    const uint8x16x2_t bytes = {{vreinterpretq_u8_f32(t.a), vreinterpretq_u8_f32(t.b)}};
+    const vhi at = vmlaq_s32(vhi_all(0x03020100), vhi_and(i, 7), vhi_all(0x04040404));
+    return vreinterpretq_f32_u8(vqtbl2q_u8(bytes, vreinterpretq_u8_s32(at)));
+}
+LANES_INLINE vhi vhi_load(const void *p) {
+    return vld1q_s32(p);
+}
+LANES_INLINE void vhi_store(void *p, vhi q) {
+    vst1q_s32(p, q);
+}
+LANES_INLINE vhi vhi_load_some(const u32 *p, size_t n) {
+    (void)n; /* a multiple of 8 */
+    return vhi_load(p);
+}
+LANES_INLINE vhi vhi_right(vhi q, u32 n) {
+    return vreinterpretq_s32_u32(vshlq_u32(vreinterpretq_u32_s32(q), vhi_all(-(i32)n)));
+}
+LANES_INLINE vhi vhi_add(vhi a, vhi b) {
+    return vaddq_s32(a, b);
+}
+LANES_INLINE vhi vhi_count(void) {
+    static const i32 count[4] = {0, 1, 2, 3};
+    return vld1q_s32(count);
+}
+LANES_INLINE vh vhi_floats(vhi q) {
+    return vcvtq_f32_s32(q);
+}
+LANES_INLINE vhi vhi_pick(vhm m, vhi yes, vhi no) {
+    return vbslq_s32(m, yes, no);
+}
+LANES_INLINE float vh_least(vh x) {
+    return vminvq_f32(x);
+}
+
 #endif
 #endif
