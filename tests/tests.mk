@@ -1,6 +1,6 @@
 # Tests: every tests/unit/test_*.c is one program (from the other files there, each takes what it calls);
 # checkkern is tests/kern/*.c; every tests/fuzz/fuzz_*.c is a fuzzer and, without one, a program that
-# runs its corpus once; tests/cli/*.sh and tests/peers/*.py run the built program.
+# runs its corpus once; tests/cli/*.sh and tests/peers/peer_*.py run the built program.
 UNIT := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/test_*.c))
 UNIT_COMMON := $(patsubst tests/unit/%.c,$(B)/tests/%.o,$(filter-out tests/unit/test_%,$(wildcard tests/unit/*.c)))
 CFLAGS_TEST := -Itests
@@ -58,6 +58,9 @@ $(B)/tests/tool/%.o: tests/tool/%.c
 HUB_SERVER := $(B)/tests/hub_server
 $(HUB_SERVER): $(B)/tests/tool/hub_server.o $(LIB)
 	$(Q)$(CC) $(LDFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(LIBS)
+QUANTIZE := $(B)/tests/quantize
+$(QUANTIZE): $(B)/tests/tool/quantize.o $(B)/tests/quant_kit.o $(LIB)
+	$(Q)$(CC) $(LDFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(LIBS)
 $(MAKE_MODEL): $(B)/tests/tool/make_model.o $(patsubst tests/unit/%.c,$(B)/tests/%.o,$(wildcard tests/unit/fake_*.c)) $(LIB)
 	$(Q)$(CC) $(LDFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(LIBS)
 QUANT_PEER := $(B)/tests/quant_peer
@@ -65,12 +68,12 @@ $(QUANT_PEER): $(B)/tests/tool/quant_peer.o $(B)/tests/quant_rows.o $(LIB)
 	$(Q)$(CC) $(LDFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 CLI_TESTS := $(wildcard tests/cli/*.sh)
-PEER_TESTS := $(wildcard tests/peers/*.py)
+PEER_TESTS := $(wildcard tests/peers/peer_*.py)
 PROGRAMS := $(UNIT) $(CHECKKERN) $(FUZZ)
-RUN := LBRX=$(abspath $(B)/lbrx) MAKE_MODEL=$(abspath $(MAKE_MODEL)) HUB_SERVER=$(abspath $(HUB_SERVER)) QUANT_PEER=$(abspath $(QUANT_PEER)) LB_TEST_GOLDEN=$(abspath tests/golden) LB_TEST_FUZZ=$(abspath tests/fuzz) sh tests/run.sh
+RUN := LBRX=$(abspath $(B)/lbrx) MAKE_MODEL=$(abspath $(MAKE_MODEL)) HUB_SERVER=$(abspath $(HUB_SERVER)) QUANT_PEER=$(abspath $(QUANT_PEER)) QUANTIZE=$(abspath $(QUANTIZE)) LB_TEST_GOLDEN=$(abspath tests/golden) LB_TEST_FUZZ=$(abspath tests/fuzz) sh tests/run.sh
 
 .PHONY: tests test unit check checkkern fuzz long bench docs
-tests: $(PROGRAMS) $(MAKE_MODEL) $(HUB_SERVER) $(QUANT_PEER) $(B)/lbrx
+tests: $(PROGRAMS) $(MAKE_MODEL) $(HUB_SERVER) $(QUANT_PEER) $(QUANTIZE) $(B)/lbrx
 test: tests
 	@$(RUN) $(CHECKKERN) $(UNIT) $(FUZZ) $(CLI_TESTS) $(PEER_TESTS)
 unit: $(UNIT)

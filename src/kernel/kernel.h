@@ -14,6 +14,17 @@
 typedef enum lb_round { LB_ROUND_NONE, LB_ROUND_BF16, LB_ROUND_F16 } lb_round;
 #define LB_MLX_ROUND(product, sum) ((u32)(product) | (u32)(sum) << 4)
 
+/* What a quantizer reads (lb_round of its input), the type to which the rule rounds (see each
+ * kernel), the bits of a code where the kernel's name does not say them, and flags. */
+#define LB_QUANT_HOW(in, round, bits) ((u32)(in) | (u32)(round) << 4 | (u32)(bits) << 8)
+#define LB_QUANT_CPU (1u << 12)  /* MLX: the rule of mlx on the CPU, else that of Metal and CUDA */
+#define LB_QUANT_ASYM (1u << 13) /* with zero points */
+#define LB_QUANT_TIMES \
+    (1u << 14) /* the value is multiplied by its factor, else divided by its scale */
+#define LB_QUANT_FLOAT (1u << 15) /* quant_params: E4M3 instead of integers */
+#define LB_QUANT_STORED \
+    (1u << 16) /* MLX affine: codes for scale and bias as stored, not as mlx had them */
+
 /* The bit of a word in which a code begins, and its length. */
 #define LB_WORD_BITS(shift, bits) ((u32)(shift) | (u32)(bits) << 8)
 

@@ -181,6 +181,74 @@ static void awq_in_order(size_t n, size_t n_cols, float *out, const void *in, si
         }
 }
 
+/* ---- quantizers ---- */
+
+static u64 q4_ties_even(size_t n_groups, size_t group_elems, void *codes, void *scale, void *bias,
+                        const void *in, u32 how) {
+    return lb_k_quant_mlx_q4_ref(n_groups, group_elems, codes, scale, bias, in, how | LB_QUANT_CPU);
+}
+
+static u64 q3_scale_first(size_t n_groups, size_t group_elems, void *codes, void *scale, void *bias,
+                          const void *in, u32 how) {
+    const u64 n = lb_k_quant_mlx_q3_ref(n_groups, group_elems, codes, scale, bias, in, how);
+    if (n_groups && (how >> 4 & 15) == LB_ROUND_BF16) /* truncated instead of rounded */
+        *(u8 *)scale = (u8)(*(u8 *)scale & 0xfe);
+    return n;
+}
+
+static u64 q8_keeps_silent(size_t n_groups, size_t group_elems, void *codes, void *scale,
+                           void *bias, const void *in, u32 how) {
+    lb_k_quant_mlx_q8_ref(n_groups, group_elems, codes, scale, bias, in, how);
+    return 0;
+}
+
+static u64 q6_as_before(size_t n_groups, size_t group_elems, void *codes, void *scale, void *bias,
+                        const void *in, u32 how) {
+    return lb_k_quant_mlx_q6_ref(n_groups, group_elems, codes, scale, bias, in,
+                                 how & ~LB_QUANT_STORED);
+}
+
+static u64 mxfp4_drops_zero_signs(size_t n_groups, void *codes, void *scale, const void *in,
+                                  float global_scale, u32 how) {
+    const u64 n = lb_k_quant_mlx_mxfp4_ref(n_groups, codes, scale, in, global_scale, how);
+    u8 *p = codes;
+    for (size_t i = 0; i < 16 * n_groups; i++) {
+        p[i] = (u8)((p[i] & 15) == 8 ? p[i] & 0xf0 : p[i]);
+        p[i] = (u8)(p[i] >> 4 == 8 ? p[i] & 0x0f : p[i]);
+    }
+    return n;
+}
+
+static u64 groups_unpacked_tail(size_t n_groups, size_t group_elems, void *codes, void *scale,
+                                void *zero, const void *in, u32 how) {
+    const u64 n = lb_k_quant_groups_ref(n_groups, group_elems, codes, scale, zero, in, how);
+    const size_t bits = n_groups * group_elems * (how >> 8 & 15);
+    if (bits % 32) /* the last word is not filled up */
+        ((u8 *)codes)[(bits + 31) / 32 * 4 - 1] = 0xc3;
+    return n;
+}
+
+static void f8_past_448(size_t n, void *out, const void *in, float scale, u32 how) {
+    lb_k_quant_f8_e4m3_ref(n, out, in, scale, how);
+    u8 *p = out;
+    for (size_t i = 0; i < n; i++)
+        p[i] = (u8)((p[i] & 0x7f) == 0x7e ? p[i] | 1 : p[i]);
+}
+
+static void i8_wraps(size_t n, void *out, const void *in, float scale, float zero, u32 how) {
+    lb_k_quant_i8_ref(n, out, in, scale, zero, how);
+    i8 *p = out;
+    for (size_t i = 0; i < n; i++)
+        p[i] = (i8)(p[i] == 127 ? -128 : p[i]);
+}
+
+static u64 range_bf16_takes_nan(size_t n, const void *a, float minmax[2]) {
+    const u64 odd = lb_k_fold_range_bf16_ref(n, a, minmax);
+    if (odd)
+        minmax[1] = lb_f32_from_bits(LB_NAN_BITS);
+    return odd;
+}
+
 void selftest(const options *o, u32 *n_caught, u32 *n_missed) {
     static const struct {
         const char *kernel;
@@ -211,6 +279,15 @@ void selftest(const options *o, u32 *n_caught, u32 *n_missed) {
         {"decode_f32_words", "reads a row that it does not need", (any_fn *)words_reads_next},
         {"decode_f32_words", "takes no bits of the next word", (any_fn *)words_drops_crossing},
         {"decode_f32_awq", "takes codes in order", (any_fn *)awq_in_order},
+        {"quant_mlx_q4", "rounds by the CPU's rule", (any_fn *)q4_ties_even},
+        {"quant_mlx_q3", "truncates a scale", (any_fn *)q3_scale_first},
+        {"quant_mlx_q8", "keeps silent about NaN", (any_fn *)q8_keeps_silent},
+        {"quant_mlx_q6", "takes scales before they are stored", (any_fn *)q6_as_before},
+        {"quant_mlx_mxfp4", "drops the signs of zeros", (any_fn *)mxfp4_drops_zero_signs},
+        {"quant_groups", "leaves the last word unfilled", (any_fn *)groups_unpacked_tail},
+        {"quant_f8_e4m3", "does not stop at 448", (any_fn *)f8_past_448},
+        {"quant_i8", "wraps around", (any_fn *)i8_wraps},
+        {"fold_range_bf16", "takes NaN for a maximum", (any_fn *)range_bf16_takes_nan},
     };
     lb_kernels ref;
     lb_kernels_init(&ref, 0);

@@ -52,6 +52,8 @@ static bool transpose_shape(size_t i, bool is_long, size_t *n_rows, size_t *n_co
 }
 
 static u32 n_variants(const kern *w) {
+    if (is_quant(w))
+        return quant_variants(w);
     switch (w->sig) {
     case SIG_MLX_AFFINE:
         return 27; /* three groups, three roundings of the product, three of the sum */
@@ -157,6 +159,10 @@ static void set_words(const kern *w, kcase *c, u32 variant) {
 static void set_sizes(const kern *w, kcase *c, u32 variant) {
     c->out_bytes = c->n * sizeof(float);
     c->out_step = sizeof(float);
+    if (is_quant(w)) {
+        quant_sizes(w, c, variant);
+        return;
+    }
     switch (w->sig) {
     case SIG_DECODE:
         c->n_in = 1;
@@ -215,17 +221,32 @@ static void set_sizes(const kern *w, kcase *c, u32 variant) {
     case SIG_QUANT:
         set_quant(w, c, variant);
         break;
+    case SIG_RANGE_ANY:
+        c->n_in = 1;
+        c->in_bytes[0] = c->n * w->block_bytes;
+        c->in_step[0] = 1;
+        c->out_bytes = 0;
+        break;
+    default:
+        break;
     }
 }
 
 static bool set_shape(const kern *w, bool is_long, size_t shape, kcase *c) {
+    const size_t period = is_long ? 71 : 15;
     switch (w->sig) {
     case SIG_TRANSPOSE:
         return transpose_shape(shape, is_long, &c->n, &c->n_cols);
     case SIG_FOLD1:
     case SIG_FOLD2:
     case SIG_RANGE:
+    case SIG_RANGE_ANY:
         c->n = fold_shape(shape, is_long);
+        return c->n != SIZE_MAX;
+    case SIG_QUANT_GROUPS: /* many variants: short, the shapes eight times */
+    case SIG_QUANT_FP:
+        c->n = shape < (is_long ? 1 : 8) * period ? block_shape(shape % period, 64, is_long)
+                                                  : SIZE_MAX;
         return c->n != SIZE_MAX;
     case SIG_MLX_AFFINE:
     case SIG_MLX_FP:
@@ -285,6 +306,8 @@ bool kcase_make(const kern *w, bool is_long, u64 seed, size_t index, kcase *c) {
     if (!set_shape(w, is_long, shape, c))
         return false;
     c->c = pick_c(&mix);
+    if (is_quant(w))
+        variant = (u32)rng_below(&mix, n_var);
     set_sizes(w, c, variant);
     return true;
 }
@@ -295,15 +318,20 @@ void kcase_bench(const kern *w, size_t n_elems, kcase *c) {
     c->c = 0.75f;
     c->n = n_elems;
     c->place = PLACE_ROOMY;
+    c->finite = true;
     if (w->sig == SIG_TRANSPOSE) {
         for (c->n = 64; 4 * c->n * c->n <= n_elems; c->n *= 2)
             ;
         c->n_cols = c->n;
-    } else if (w->sig == SIG_MLX_AFFINE || w->sig == SIG_MLX_FP) {
+    } else if (w->sig == SIG_MLX_AFFINE || w->sig == SIG_MLX_FP || w->sig == SIG_QUANT_GROUPS ||
+               w->sig == SIG_QUANT_FP) {
         c->n = n_elems / 64;
     }
-    /* MLX affine: groups of 64, both operations to bf16; transpose: f32, dense */
-    set_sizes(w, c, w->sig == SIG_MLX_AFFINE ? 13 : w->sig == SIG_TRANSPOSE ? 2 : 0);
+    /* MLX affine: groups of 64, both operations to bf16; transpose: f32, dense; quantizers: bf16 in
+     * and out, the rule of Metal, 4 bits in groups of 64 */
+    set_sizes(w, c, w->sig == SIG_MLX_AFFINE ? 13 : w->sig == SIG_TRANSPOSE ? 2 : quant_bench(w));
+    if (w->sig == SIG_RANGE_ANY)
+        c->how = strstr(w->name, "bf16") ? LB_ROUND_BF16 : LB_ROUND_F16;
 }
 
 size_t kcase_elems(const kern *w, const kcase *c) {
@@ -324,11 +352,16 @@ static void make_importance(const kcase *c, float *w) {
 
 void kcase_fill(const kern *w, const kcase *c, u32 input, u8 *out) {
     rng r = {c->seed + input * 0x1234567u};
+    if (is_quant(w) || (w->sig == SIG_RANGE_ANY && c->finite)) {
+        quant_fill(w, c, input, out);
+        return;
+    }
     const bool codes =
         input == 0 && (w->sig == SIG_DECODE || w->sig == SIG_MLX_AFFINE || w->sig == SIG_MLX_FP ||
                        w->sig == SIG_TRANSPOSE || (w->sig >= SIG_CODES && w->sig != SIG_QUANT));
     if (codes) {
-        const u32 unit = w->sig == SIG_DECODE && w->block_elems == 1 ? w->block_bytes : 1;
+        const bool plain = w->sig == SIG_DECODE || w->sig == SIG_RANGE_ANY;
+        const u32 unit = plain && w->block_elems == 1 ? w->block_bytes : 1;
         fill_codes(&r, w->sig == SIG_TRANSPOSE ? 0 : c->fill, out, c->in_bytes[input], unit);
     } else {
         fill_f32(&r, c->fill, (float *)(void *)out, c->in_bytes[input] / sizeof(float));
@@ -351,6 +384,10 @@ static const void *quant_tables(lb_dtype t) {
 
 void kcase_call(const kern *w, any_fn *fn, const kcase *c, void *out, const void *const in[3],
                 result *r) {
+    if (is_quant(w)) {
+        quant_call(w, fn, c, out, in, r);
+        return;
+    }
     switch (w->sig) {
     case SIG_DECODE:
         ((lb_decode_fn *)fn)(c->n, out, in[0]);
@@ -406,6 +443,11 @@ void kcase_call(const kern *w, any_fn *fn, const kcase *c, void *out, const void
     case SIG_AWQ:
         ((lb_k_decode_f32_awq_fn *)fn)(c->n, c->n_cols, out, in[0], c->in_stride, in[1], in[2]);
         break;
+    case SIG_RANGE_ANY:
+        r->n = ((lb_k_fold_range_f16_fn *)fn)(c->n, in[0], r->minmax);
+        break;
+    default:
+        break;
     }
 }
 
@@ -420,7 +462,9 @@ void kcase_print(FILE *f, const kern *w, const kcase *c) {
         fprintf(f, " group=%zu round=0x%02x", c->group_elems, c->round);
     if (w->sig == SIG_QUANT)
         fprintf(f, " importance=%zu", c->first);
-    if (w->sig == SIG_MAPC || w->sig == SIG_FMAC)
+    if (is_quant(w))
+        fprintf(f, " how=0x%04x", c->how);
+    if (w->sig == SIG_MAPC || w->sig == SIG_FMAC || is_quant(w))
         fprintf(f, " c=%08x", lb_f32_bits(c->c));
     if (c->bits)
         fprintf(f, " bits=%u first=%zu", c->bits, c->first);

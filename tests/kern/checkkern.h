@@ -33,6 +33,13 @@ typedef enum sig {
     SIG_WORDS,
     SIG_AWQ,
     SIG_QUANT,
+    SIG_RANGE_ANY,
+    SIG_QUANT_GROUPS, /* from here on: quant.c */
+    SIG_QUANT_FP,
+    SIG_QUANT_F8,
+    SIG_QUANT_I8,
+    SIG_PARAMS,
+    SIG_PACK,
 } sig;
 
 typedef void(any_fn)(void); /* cast back by signature before a call */
@@ -44,7 +51,7 @@ typedef struct kern {
     lb_dtype type;   /* QUANT */
     u32 block_elems; /* DECODE, QUANT: elements and bytes of a block */
     u32 block_bytes; /* ENCODE: bytes of an element */
-    u32 code_bits;   /* MLX */
+    u32 code_bits;   /* MLX; 0: the case says it */
 } kern;
 
 size_t n_kerns(void);
@@ -109,7 +116,10 @@ typedef struct kcase {
     u32 round;
     u32 bits;     /* CODES, WORDS */
     size_t first; /* CODES, LUT4; WORDS: the bit */
-    float c;
+    float c, zero;
+    u32 how;        /* quantizers: LB_QUANT */
+    bool finite;    /* timing: no NaN and no Inf among weights */
+    size_t part[3]; /* their places in the output */
     u32 fill, place;
     u32 alias; /* 0: none, i + 1: out is input i */
     u32 n_in;
@@ -134,6 +144,16 @@ void kcase_print(FILE *f, const kern *w, const kcase *c);
 /* A case of about n_elems elements for timing. */
 void kcase_bench(const kern *w, size_t n_elems, kcase *c);
 size_t kcase_elems(const kern *w, const kcase *c);
+
+/* ---- quant.c: the same of quantizers ---- */
+
+bool is_quant(const kern *w);
+u32 quant_variants(const kern *w);
+u32 quant_bench(const kern *w); /* the variant to be timed */
+void quant_sizes(const kern *w, kcase *c, u32 variant);
+void quant_fill(const kern *w, const kcase *c, u32 input, u8 *out);
+void quant_call(const kern *w, any_fn *fn, const kcase *c, void *out, const void *const in[3],
+                result *r);
 
 /* ---- run.c ---- */
 

@@ -22,7 +22,14 @@
              : SIG_LUT4, lb_k_decode_f32_words_fn *         \
              : SIG_WORDS, lb_k_decode_f32_awq_fn *          \
              : SIG_AWQ, lb_quant_fn *                       \
-             : SIG_QUANT)
+             : SIG_QUANT, lb_k_fold_range_f16_fn *          \
+             : SIG_RANGE_ANY, lb_k_quant_mlx_q4_fn *        \
+             : SIG_QUANT_GROUPS, lb_k_quant_mlx_mxfp4_fn *  \
+             : SIG_QUANT_FP, lb_k_quant_f8_e4m3_fn *        \
+             : SIG_QUANT_F8, lb_k_quant_i8_fn *             \
+             : SIG_QUANT_I8, lb_k_quant_params_fn *         \
+             : SIG_PARAMS, lb_k_pack_codes_fn *             \
+             : SIG_PACK)
 
 /* Both classes compare bytes; another class would need its own comparison in run.c. */
 enum { COMPARE_EXACT, COMPARE_FOLD };
@@ -67,7 +74,9 @@ kern get_kern(size_t i) {
         find_type(&w, w.name + 6, len - 10);
     else if (w.sig == SIG_ENCODE) /* encode_<type>_f32 */
         find_type(&w, w.name + 7, len - 11);
-    else if (w.sig == SIG_MLX_AFFINE || w.sig == SIG_MLX_FP)
+    else if (w.sig == SIG_RANGE_ANY) /* fold_range_<type> */
+        find_type(&w, w.name + 11, len - 11);
+    else if (w.sig == SIG_MLX_AFFINE || w.sig == SIG_MLX_FP || strstr(w.name, "quant_mlx_"))
         w.code_bits = (u32)(w.name[len - 1] - '0');
     return w;
 }
