@@ -6,6 +6,7 @@
  * each (node, moves, frame) is evaluated once a strip. Graphs are small (tens of nodes); searches
  * are linear. */
 #include "plan/prog.h"
+#include "plan/quant.h"
 
 /* Of an expression: build() takes about 500 bytes of stack a level, a worker's stack is 256 KiB. */
 #define DEPTH_MAX 256
@@ -721,6 +722,43 @@ static lb_status build_results(builder *b) {
     return LB_OK;
 }
 
+/* The instances of what a quantizer makes beside its codes, which compute nothing themselves;
+ * returns how many. */
+static u32 join_parts(lb_pass *p, lb_inst *codes) {
+    u32 n = 0;
+    for (u32 i = 0; i < p->n_insts; i++) {
+        const lb_inst *x = &p->insts[i];
+        const lb_node *y = x->node;
+        if (y->kind != LB_NODE_ENCODE || y->u.encode.part == LB_QUANT_CODES ||
+            y->u.encode.quant != codes->node->u.encode.quant || x->in[0] != codes->in[0])
+            continue;
+        codes->with[y->u.encode.part - 1] = i;
+        n++;
+    }
+    return n;
+}
+
+static lb_status join_quants(builder *b, lb_pass *p) {
+    u32 left = 0;
+    bool whole = true;
+    for (u32 i = 0; i < p->n_insts; i++)
+        left +=
+            p->insts[i].node->kind == LB_NODE_ENCODE && p->insts[i].node->u.encode.quant != NULL;
+    for (u32 i = 0; i < p->n_insts && left; i++) {
+        lb_inst *x = &p->insts[i];
+        const lb_quant *q = x->node->kind == LB_NODE_ENCODE ? x->node->u.encode.quant : NULL;
+        if (!q || x->node->u.encode.part != LB_QUANT_CODES)
+            continue;
+        u32 n = 1 + join_parts(p, x);
+        whole = whole && n == lb_quant_n_parts(q);
+        left -= LB_MIN(n, left);
+        p->full_cols = p->full_cols || lb_quant_by_row(q);
+    }
+    return whole && left == 0
+               ? LB_OK
+               : lb_fail(b->err, LB_E_USAGE, "codes, scales and biases are outputs of one job");
+}
+
 /* The pass has the rows and columns of what is encoded: all of it one shape. */
 static lb_status build_roots(builder *b, const lb_node_id *roots, u32 n_roots) {
     static const lb_moves none = {.band = 1};
@@ -742,6 +780,8 @@ static lb_status build_roots(builder *b, const lb_node_id *roots, u32 n_roots) {
         if (b->st == LB_OK)
             (void)add_inst(b, &x);
     }
+    if (b->st == LB_OK)
+        b->st = join_quants(b, b->pass);
     return end_pass(b);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* eval.c: evaluates the instances of a pass on one tile, strip by strip. */
 #include "plan/eval.h"
+#include "plan/quant.h"
 #include <math.h>
 
 void lb_mt19937_init(lb_mt19937 *m, u64 seed) {
@@ -400,6 +401,22 @@ static void run_encode(lb_eval *e, u32 inst, lb_rect strip) {
         strip.nr * strip.nc, encoded_row(e, inst, strip, 0), slot(e, x->in[0]), e->counts[x->root]);
 }
 
+static void run_quant(lb_eval *e, u32 inst, lb_rect strip) {
+    const lb_inst *x = &e->pass->insts[inst];
+    const lb_quant *q = x->node->u.encode.quant;
+    bool at_once = strip.nc == e->tile.nc && !q->importance;
+    u64 n = at_once ? strip.nr * strip.nc : strip.nc;
+    if (x->node->u.encode.part != LB_QUANT_CODES)
+        return; /* written with the codes */
+    for (u64 i = 0; i < (at_once ? 1 : strip.nr); i++) {
+        u8 *out[LB_QUANT_PARTS] = {encoded_row(e, inst, strip, i)};
+        for (u32 k = 1; k < lb_quant_n_parts(q); k++)
+            out[k] = encoded_row(e, x->with[k - 1], strip, i);
+        e->n_bad[x->root] +=
+            lb_quant_run(q, e->k, n, strip.c0, slot(e, x->in[0]) + i * strip.nc, out);
+    }
+}
+
 /* Codes of a strip in another layout. */
 static void run_repack(lb_eval *e, u32 inst, lb_rect strip) {
     const lb_inst *x = &e->pass->insts[inst];
@@ -534,7 +551,9 @@ static void run_inst(lb_eval *e, u32 i, lb_rect strip) {
         run_stat(e, i, r);
         return;
     case LB_NODE_ENCODE:
-        if (x->leaf == UINT32_MAX)
+        if (x->node->u.encode.quant)
+            run_quant(e, i, strip);
+        else if (x->leaf == UINT32_MAX)
             run_encode(e, i, strip);
         else if (!lb_inst_copies(x))
             run_repack(e, i, strip);

@@ -44,6 +44,7 @@ typedef struct lb_eval {
     float *slots, *codec;        /* scratch */
     u64 counts[LB_ROOTS_MAX][2]; /* of the encoders: values rounded, values that became infinite */
     u64 moved_bytes;             /* copied in memory by index nodes */
+    u64 n_bad[LB_ROOTS_MAX];     /* NaN and infinite values that quantizers were given */
 } lb_eval;
 
 /* Fills leaf and inst_off for e->tile. */

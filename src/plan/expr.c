@@ -3,6 +3,7 @@
  * exists. */
 #include "plan/expr.h"
 #include "plan/codec.h"
+#include "plan/quant.h"
 
 static const char *const kind_names[] = {
 #define LB_NODE(id, name) name,
@@ -573,6 +574,28 @@ lb_node_id lb_expr_encode(lb_graph *g, lb_node_id x, lb_dtype dtype) {
                  .n_rows = in->n_rows,
                  .n_cols = in->n_cols};
     n.u.encode.cols = n.u.encode.elems = lb_dtype_get(dtype)->block_elems;
+    return push1(g, n, x);
+}
+
+lb_node_id lb_expr_quant(lb_graph *g, lb_node_id x, const lb_quant *q, lb_quant_part part) {
+    const lb_node *in = input_of(g, x, LB_VALUE_F32, "quantize");
+    if (!in)
+        return LB_NODE_NONE;
+    u32 cols = lb_quant_cols(q), elems = lb_quant_part_elems(q, part);
+    if (in->n_cols % cols != 0) {
+        FAULT(g, LB_E_UNSUPPORTED, "%llu columns are no whole groups of %u",
+              (unsigned long long)in->n_cols, cols);
+        return LB_NODE_NONE;
+    }
+    lb_node n = {.kind = LB_NODE_ENCODE,
+                 .op = (u32)lb_quant_part_dtype(q, part),
+                 .value = LB_VALUE_BYTES,
+                 .n_rows = in->n_rows,
+                 .n_cols = in->n_cols / cols * elems};
+    n.u.encode.quant = q;
+    n.u.encode.part = (u32)part;
+    n.u.encode.cols = cols;
+    n.u.encode.elems = elems;
     return push1(g, n, x);
 }
 

@@ -175,7 +175,9 @@ typedef struct lb_node {
         float scale; /* LOWRANK */
         struct {
             lb_repack repack;
-            u32 cols, elems; /* so many elements of the output for so many columns */
+            u32 cols, elems;              /* so many elements of the output for so many columns */
+            u32 part;                     /* of what the quantizer makes */
+            const struct lb_quant *quant; /* plan/quant.h; NULL: floats or stored bytes */
         } encode;
     } u;
 } lb_node;

@@ -2,6 +2,7 @@
 /* identity.c: the hash by which a journal knows its plan. Over the nodes and not over their text: a
  * graph may share what it holds at every level, its text would double each time. */
 #include "plan/plan.h"
+#include "plan/quant.h"
 
 static void put_u64(lb_xxh *h, u64 v) {
     lb_xxh_update(h, &v, sizeof v);
@@ -56,6 +57,22 @@ static void put_read(lb_xxh *h, const lb_graph *g, const lb_node *n) {
     }
 }
 
+static void put_quant(lb_xxh *h, const lb_node *n) {
+    const lb_quant *q = n->u.encode.quant;
+    if (!q)
+        return;
+    put_u64(h, n->u.encode.part);
+    put_u64(h, q->kind);
+    put_u64(h, q->dtype);
+    put_u64(h, q->bits);
+    put_u64(h, q->group);
+    put_u64(h, q->round);
+    put_u64(h, q->cpu_rule);
+    if (q->importance)
+        lb_xxh_update(h, q->importance,
+                      n->n_cols / n->u.encode.elems * n->u.encode.cols * sizeof *q->importance);
+}
+
 static void put_make(lb_xxh *h, const lb_graph *g, const lb_node *n) {
     put_f64(h, n->u.make.p);
     if (n->op == LB_MAKE_CONST)
@@ -104,6 +121,7 @@ static void put_node(lb_xxh *h, const lb_graph *g, const lb_node *n) {
         return;
     case LB_NODE_ENCODE:
         put_u64(h, n->u.encode.repack);
+        put_quant(h, n);
         return;
     case LB_NODE_LOWRANK:
         put_f64(h, (double)n->u.scale);

@@ -83,10 +83,11 @@ typedef struct lb_inst {
     u32 n_in, in[3]; /* instances */
     u32 leaf;        /* DECODE, ENCODE of stored bytes, SPILLED */
     u32 slot;        /* f32 slot of the result */
-    u32 result; /* STAT, HOLD: what it fills; held value: what it reads; MAP: the scalar's stat;
-                   mask: its number */
-    u32 root;   /* ENCODE: index of the root */
-    bool spill; /* HOLD: into the spill file, from spill_off on */
+    u32 result;  /* STAT, HOLD: what it fills; held value: what it reads; MAP: the scalar's stat;
+                    mask: its number */
+    u32 root;    /* ENCODE: index of the root */
+    u32 with[2]; /* ENCODE, a quantizer's codes: the instances of the scales and the biases */
+    bool spill;  /* HOLD: into the spill file, from spill_off on */
     u64 spill_off;
 } lb_inst;
 

@@ -286,6 +286,18 @@ static bool draw(lb_worker *w, lb_active *a, u64 tile) {
     return true;
 }
 
+/* There are no codes for them. */
+static lb_status check_values(const lb_worker *w, const lb_active *a, lb_err *err) {
+    for (u32 i = 0; i < a->job->n_streams; i++)
+        if (w->eval.n_bad[i])
+            return lb_fail(err, LB_E_FORMAT,
+                           "tensor '%.*s': %llu values are NaN or infinite and cannot be quantized "
+                           "(rows from %llu on): verify lists such tensors",
+                           LB_FMT(a->job->streams[i].name), (unsigned long long)w->eval.n_bad[i],
+                           (unsigned long long)(a->first_row + w->eval.tile.r0));
+    return LB_OK;
+}
+
 lb_status lb_worker_tile(lb_worker *w, lb_active *a, u64 tile, u8 *slab, lb_err *err) {
     w->read_bytes = w->written_bytes = 0;
     set_up(w, a, tile, slab);
@@ -295,6 +307,7 @@ lb_status lb_worker_tile(lb_worker *w, lb_active *a, u64 tile, u8 *slab, lb_err 
     if (a->pass->n_masks && !draw(w, a, tile))
         return lb_fail(err, LB_E_INTERRUPTED, "interrupted");
     lb_eval_tile(&w->eval);
+    LB_TRY(check_values(w, a, err));
     return write_tile(w, a, err);
 }
 

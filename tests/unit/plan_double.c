@@ -5,6 +5,7 @@
 #include "test.h"
 #include "base/os.h"
 #include "plan/eval.h"
+#include "plan/quant.h"
 #include "tensor/four_bit.h"
 #include <math.h>
 #include <stdio.h>
@@ -586,6 +587,27 @@ static u8 *eval_stored(const lb_graph *g, lb_node_id id, u64 block, u64 size) {
     return out;
 }
 
+/* Row by row, each part into a place of its own; the node's is kept. */
+static void quantize(const lb_node *n, u64 n_cols, const float *x, u8 *out) {
+    const lb_quant *q = n->u.encode.quant;
+    u64 part_bytes[LB_QUANT_PARTS] = {0};
+    u8 *part[LB_QUANT_PARTS] = {0};
+    for (u32 k = 0; k < lb_quant_n_parts(q); k++) {
+        u64 elems = n_cols / lb_quant_cols(q) * lb_quant_part_elems(q, (lb_quant_part)k);
+        if (!lb_dtype_bytes(lb_quant_part_dtype(q, (lb_quant_part)k), elems, &part_bytes[k]))
+            abort();
+        part[k] = malloc(part_bytes[k] + 1);
+    }
+    for (u64 i = 0; i < n->n_rows; i++) {
+        if (lb_quant_run(q, &ref, n_cols, 0, x + i * n_cols, part))
+            abort();
+        memcpy(out + i * part_bytes[n->u.encode.part], part[n->u.encode.part],
+               part_bytes[n->u.encode.part]);
+    }
+    for (u32 k = 0; k < lb_quant_n_parts(q); k++)
+        free(part[k]);
+}
+
 u8 *lb_double_bytes(const lb_graph *g, lb_node_id encode, u64 *len) {
     const lb_node *n = lb_graph_node(g, encode);
     lb_dtype t = (lb_dtype)n->op;
@@ -596,6 +618,11 @@ u8 *lb_double_bytes(const lb_graph *g, lb_node_id encode, u64 *len) {
         return eval_stored(g, n->in[0], lb_dtype_get(t)->block_elems, lb_dtype_get(t)->block_bytes);
     float *x = eval(g, n->in[0]);
     u8 *out = malloc(*len + 1);
+    if (n->u.encode.quant) {
+        quantize(n, lb_graph_node(g, n->in[0])->n_cols, x, out);
+        free(x);
+        return out;
+    }
     lb_kernels_encode(&ref, t)(elems, out, x, counts);
     free(x);
     return out;

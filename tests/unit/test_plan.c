@@ -7,6 +7,7 @@
 #include "test.h"
 #include "base/cpu.h"
 #include "base/os.h"
+#include "plan/quant.h"
 #include "plan/run.h"
 #include "plan/sink.h"
 #include <stdio.h>
@@ -17,6 +18,7 @@
 static lb_double_decl decls[N_DECL];
 static lb_double_source src;
 static char path[300];
+static u32 n_quantized;
 
 /* Encodings of other tools, where the shape has whole words. */
 static void choose_foreign(u32 i, lb_double_decl *d) {
@@ -220,6 +222,70 @@ static void add_slices(lb_plan *p, u32 file, u64 *at) {
     }
 }
 
+static bool is_finite(const lb_graph *g, lb_node_id x, u64 n) {
+    u64 len;
+    float range[2];
+    lb_kernels k;
+    lb_kernels_init(&k, 0);
+    float *v = (float *)(void *)lb_double_bytes(g, lb_expr_encode((lb_graph *)g, x, LB_F32), &len);
+    bool ok = k.fold_range_f32(n, v, range) == 0;
+    free(v);
+    return ok;
+}
+
+/* A job that quantizes: codes, scales, biases, and sometimes the values beside them. */
+static void add_quant(lb_plan *p, u32 file, u64 *at, u64 rows, u64 cols) {
+    static const lb_dtype blocks[] = {LB_Q8_0, LB_Q4_0, LB_Q5_1, LB_IQ4_NL, LB_Q4_K, LB_Q6_K};
+    static lb_quant quants[64];
+    static float importance[2048];
+    static u32 n_quants;
+    lb_graph *g = &p->graph;
+    lb_quant *q = &quants[n_quants++ % LB_LEN(quants)];
+    lb_node_id raw = any_read(g, rows, cols), root[LB_QUANT_PARTS + 1];
+    lb_stream st[LB_QUANT_PARTS + 1];
+    lb_shape shape[LB_QUANT_PARTS + 1];
+    static const u32 bits[] = {1, 2, 3, 4, 5, 6, 8};
+    *q = (lb_quant){.kind = (lb_quant_kind)lb_test_rand_below(5),
+                    .dtype = blocks[lb_test_rand_below(LB_LEN(blocks))],
+                    .bits = bits[lb_test_rand_below(LB_LEN(bits))],
+                    .group = 32u << lb_test_rand_below(3),
+                    .round = (lb_round)lb_test_rand_below(3),
+                    .cpu_rule = lb_test_rand_below(2)};
+    for (u64 i = 0; i < LB_LEN(importance); i++)
+        importance[i] = 1 + (float)(i * 7 % 13);
+    if (lb_test_rand_below(2) && cols <= LB_LEN(importance))
+        q->importance = importance;
+    if (raw == LB_NODE_NONE || cols % lb_quant_cols(q))
+        return;
+    lb_node_id x = lb_expr_decode(g, raw);
+    if (rows % 8 == 0 && lb_test_rand_below(2))
+        x = lb_expr_heads(g, x, rows / 8, false);
+    if (lb_test_rand_below(2))
+        x = lb_expr_map1(g, LB_MAP_MUL_C, x, LB_CONST(0.5));
+    if (!is_finite(g, x, rows * cols))
+        return;
+    u32 n = lb_quant_n_parts(q);
+    for (u32 k = 0; k < n; k++)
+        root[k] = lb_expr_quant(g, x, q, (lb_quant_part)k);
+    if (lb_test_rand_below(3) == 0)
+        root[n++] = lb_expr_encode(g, x, LB_BF16);
+    for (u32 k = 0; k < n; k++) {
+        const lb_node *e = lb_graph_node(g, root[k]);
+        shape[k] = (lb_shape){2, {e->n_rows, e->n_cols}};
+        st[k] = (lb_stream){.file = file,
+                            .off_bytes = *at,
+                            .dtype = (lb_dtype)e->op,
+                            .name = LB_STR("codes"),
+                            .shape = &shape[k]};
+        if (!lb_dtype_bytes(st[k].dtype, e->n_rows * e->n_cols, &st[k].size_bytes))
+            abort();
+        *at += st[k].size_bytes + lb_test_rand_below(5);
+    }
+    n_quantized++;
+    if (lb_plan_job(p, LB_STR("codes"), st, n))
+        lb_plan_segment(p, root);
+}
+
 static void build_plan(lb_plan **out, u64 seed, u32 n_jobs, u64 r, u64 c, lb_status *st,
                        lb_err *err) {
     (void)seed;
@@ -263,6 +329,8 @@ static void build_plan(lb_plan **out, u64 seed, u32 n_jobs, u64 r, u64 c, lb_sta
             lb_plan_segment(p, root);
         if (lb_test_rand_below(3) == 0)
             add_slices(p, file, &at);
+        if (lb_test_rand_below(3) == 0)
+            add_quant(p, file, &at, rows, cols);
     }
     p->files[0].size_bytes = at;
     *st = lb_graph_status(&p->graph, err);
@@ -399,7 +467,7 @@ static void one_case(u64 seed, u64 r, u64 c, u32 n_jobs) {
     static const u64 tiles[] = {1, 300, 4096, 100000, 0};
     char out[320], why[2000] = "";
     lb_err err = {0};
-    expected want[64] = {0};
+    expected want[128] = {0};
     snprintf(path, sizeof path, "%s/src.bin", lb_test_dir());
     snprintf(out, sizeof out, "%s/out.bin", lb_test_dir());
     choose_decls(r, c);
@@ -474,6 +542,7 @@ LB_TEST(random_graphs) {
         "middle\n",
         n_compared, n_spilled, n_interrupted, n_parts);
     CHECK_U64(n_compared, cases * 5);
+    CHECK(n_quantized * 8 > cases);
     CHECK(n_spilled > 0 && n_interrupted * 8 > cases && n_parts * 8 > cases && n_chained > cases);
 }
 
