@@ -27,13 +27,14 @@ int main(int argc, char **argv) {
         fprintf(stderr, "quantize: %zu bytes are not there\n", size);
         return 1;
     }
-    quant_tiles t = {.n_rows = n, .n_cols = group};
-    if (argc == 9) {
-        t.tile_rows = strtoull(argv[7], NULL, 0);
-        t.tile_cols = strtoull(argv[8], NULL, 0);
-    }
-    if (argc == 9 ? !t.tile_rows || !t.tile_cols || !quant_run_tiles(&k, argv[1], &t, how, in, &o)
-                  : !quant_run(&k, argv[1], n, group, how, strtof(argv[5], NULL), in, &o)) {
+    const quant_job job = {.name = argv[1],
+                           .n_groups = n,
+                           .group = group,
+                           .how = how,
+                           .global_scale = strtof(argv[5], NULL),
+                           .tile_rows = argc == 9 ? strtoull(argv[7], NULL, 0) : 0,
+                           .tile_cols = argc == 9 ? strtoull(argv[8], NULL, 0) : 0};
+    if (!quant_run(&k, &job, in, &o)) {
         fprintf(stderr, "quantize: no %s of %zu\n", argv[1], group);
         return 1;
     }

@@ -51,69 +51,67 @@ static u64 range_of(const lb_kernels *k, size_t n, const u8 *in, u32 type, float
 }
 
 /* One tile of a matrix, row by row: its range, its parameters, its codes. */
-static u64 run_tile(const lb_kernels *k, bool is_f8, const quant_tiles *t, size_t first_row,
-                    size_t first_col, u32 how, const u8 *in, u8 *codes, float params[2]) {
-    const size_t n_rows = LB_MIN(t->tile_rows, t->n_rows - first_row);
-    const size_t n_cols = LB_MIN(t->tile_cols, t->n_cols - first_col);
+static u64 run_tile(const lb_kernels *k, const quant_job *j, const size_t tile[4], const u8 *in,
+                    u8 *codes, float params[2]) {
+    const size_t unit = type_bytes(j->how), n_cols = LB_MIN(tile[3], j->group - tile[1]);
+    const size_t end = LB_MIN(tile[0] + tile[2], j->n_groups);
+    const bool is_f8 = j->name[0] == 'f';
     float mm[2] = {0, 0};
     u64 n_odd = 0;
-    for (size_t r = 0; r < n_rows; r++) {
-        const size_t at = (first_row + r) * t->n_cols + first_col;
+    for (size_t r = tile[0]; r < end; r++) {
         float row[2] = {0, 0};
-        n_odd += range_of(k, n_cols, in + at * type_bytes(how), how & 15, row);
+        n_odd += range_of(k, n_cols, in + (r * j->group + tile[1]) * unit, j->how & 15, row);
         mm[0] = LB_MIN(mm[0], row[0]);
         mm[1] = LB_MAX(mm[1], row[1]);
     }
-    n_odd += k->quant_params(1, &params[0], &params[1], &mm[0], &mm[1], how);
-    for (size_t r = 0; r < n_rows; r++) {
-        const size_t at = (first_row + r) * t->n_cols + first_col;
-        const u8 *p = in + at * type_bytes(how);
+    n_odd += k->quant_params(1, &params[0], &params[1], &mm[0], &mm[1], j->how);
+    for (size_t r = tile[0]; r < end; r++) {
+        const size_t at = r * j->group + tile[1];
         if (is_f8)
-            k->quant_f8_e4m3(n_cols, codes + at, p, how & LB_QUANT_TIMES ? params[1] : params[0],
-                             how);
+            k->quant_f8_e4m3(n_cols, codes + at, in + at * unit,
+                             j->how & LB_QUANT_TIMES ? params[1] : params[0], j->how);
         else
-            k->quant_i8(n_cols, codes + at, p, params[0], params[1], how);
+            k->quant_i8(n_cols, codes + at, in + at * unit, params[0], params[1], j->how);
     }
     return n_odd;
 }
 
-bool quant_run_tiles(const lb_kernels *k, const char *name, const quant_tiles *t, u32 how,
-                     const void *in, quant_out *out) {
-    const size_t n = ((t->n_rows + t->tile_rows - 1) / t->tile_rows) *
-                     ((t->n_cols + t->tile_cols - 1) / t->tile_cols);
+static void run_tiles(const lb_kernels *k, const quant_job *j, const u8 *in, quant_out *o) {
+    const size_t rows = j->tile_rows ? j->tile_rows : 1;
+    const size_t cols = j->tile_cols ? j->tile_cols : j->group;
+    const size_t n = ((j->n_groups + rows - 1) / rows) * ((j->group + cols - 1) / cols);
     size_t i = 0;
-    if (strcmp(name, "f8") != 0 && strcmp(name, "i8") != 0)
-        return false;
-    out_new(out, t->n_rows * t->n_cols, 4 * n, 4 * n);
-    for (size_t r = 0; r < t->n_rows; r += t->tile_rows)
-        for (size_t c = 0; c < t->n_cols; c += t->tile_cols, i++) {
+    out_new(o, j->n_groups * j->group, 4 * n, 4 * n);
+    for (size_t r = 0; r < j->n_groups; r += rows)
+        for (size_t c = 0; c < j->group; c += cols, i++) {
+            const size_t tile[4] = {r, c, rows, cols};
             float params[2];
-            out->n_odd += run_tile(k, name[0] == 'f', t, r, c, how, in, out->codes, params);
-            memcpy(out->scale + 4 * i, &params[0], 4);
-            memcpy(out->second + 4 * i, &params[1], 4);
+            o->n_odd += run_tile(k, j, tile, in, o->codes, params);
+            memcpy(o->scale + 4 * i, &params[0], 4);
+            memcpy(o->second + 4 * i, &params[1], 4);
         }
-    return true;
 }
 
-bool quant_run(const lb_kernels *k, const char *name, size_t n_groups, size_t group, u32 how,
-               float global_scale, const void *in, quant_out *out) {
+bool quant_run(const lb_kernels *k, const quant_job *j, const void *in, quant_out *out) {
+    const char *name = j->name;
     lb_k_quant_mlx_q4_fn *affine = affine_of(k, name);
     lb_k_quant_mlx_mxfp4_fn *fp = fp_of(k, name);
-    const size_t n = n_groups;
+    const size_t n = j->n_groups, group = j->group;
     if (affine) {
-        const u32 bits = name[0] == 'g' ? how >> 8 & 15 : (u32)(name[1] - '0');
-        const size_t unit = type_bytes(how >> 4);
-        const size_t second = name[0] == 'q' ? n * unit : how & LB_QUANT_ASYM ? n : 0;
+        const u32 bits = name[0] == 'g' ? j->how >> 8 & 15 : (u32)(name[1] - '0');
+        const size_t unit = type_bytes(j->how >> 4);
+        const size_t second = name[0] == 'q' ? n * unit : j->how & LB_QUANT_ASYM ? n : 0;
         out_new(out, (n * group * bits + 31) / 32 * 4, n * unit, second);
-        out->n_odd = affine(n, group, out->codes, out->scale, out->second, in, how);
+        out->n_odd = affine(n, group, out->codes, out->scale, out->second, in, j->how);
     } else if (fp) {
         if (group != (name[0] == 'n' ? 16 : 32))
             return false;
         out_new(out, name[4] == '8' ? n * group : n * group / 2, n, 0);
-        out->n_odd = fp(n, out->codes, out->scale, in, global_scale, how);
+        out->n_odd = fp(n, out->codes, out->scale, in, j->global_scale, j->how);
+    } else if (!strcmp(name, "f8") || !strcmp(name, "i8")) {
+        run_tiles(k, j, in, out);
     } else {
-        const quant_tiles t = {n, group, 1, group};
-        return quant_run_tiles(k, name, &t, how, in, out);
+        return false;
     }
     return true;
 }

@@ -15,15 +15,18 @@ typedef struct quant_out {
     u64 n_odd;
 } quant_out;
 
+/* f8 and i8 of a matrix of n_groups rows with one scale a tile (those at the ends may be smaller);
+ * without tiles a row has one. */
+typedef struct quant_job {
+    const char *name;
+    size_t n_groups, group;
+    u32 how; /* LB_QUANT */
+    float global_scale;
+    size_t tile_rows, tile_cols;
+} quant_job;
+
 /* false: no such name. */
-bool quant_run(const lb_kernels *k, const char *name, size_t n_groups, size_t group, u32 how,
-               float global_scale, const void *in, quant_out *out);
-/* f8 and i8 of a matrix with one scale a tile (rows, columns; those at the ends may be smaller). */
-typedef struct quant_tiles {
-    size_t n_rows, n_cols, tile_rows, tile_cols;
-} quant_tiles;
-bool quant_run_tiles(const lb_kernels *k, const char *name, const quant_tiles *t, u32 how,
-                     const void *in, quant_out *out);
+bool quant_run(const lb_kernels *k, const quant_job *job, const void *in, quant_out *out);
 void quant_out_free(quant_out *out);
 
 /* n_groups rows of weights of the type that `how` names, the same as make_quant.py's: group g is of

@@ -42,7 +42,13 @@ static void check_line(const char *line) {
         if ((isas[i] & lb_cpu_isa()) != isas[i])
             continue;
         lb_kernels_init(&k, isas[i]);
-        if (!quant_run(&k, name, n, group, how, global_scale, w, &out)) {
+        if (!quant_run(&k,
+                       &(quant_job){.name = name,
+                                    .n_groups = n,
+                                    .group = group,
+                                    .how = how,
+                                    .global_scale = global_scale},
+                       w, &out)) {
             lb_test_fail(__FILE__, __LINE__, "no %s of %lu", name, group);
             break;
         }
@@ -116,7 +122,8 @@ static void affine_back(const lb_kernels *k, affine_out *a, size_t g, float *bac
 static affine_out affine_run(const lb_kernels *k, u32 bits, size_t group, u32 how, const u8 *w) {
     const char name[4] = {'q', (char)('0' + bits), 0, 0};
     affine_out a = {.bits = bits, .type = how & 15, .group = group};
-    if (!quant_run(k, name, N_GROUPS, group, how, 0, w, &a.out))
+    if (!quant_run(k, &(quant_job){.name = name, .n_groups = N_GROUPS, .group = group, .how = how},
+                   w, &a.out))
         abort();
     return a;
 }
@@ -212,7 +219,8 @@ static void check_fp(const lb_kernels *k, const char *name, u32 how) {
     const u32 type = how & 15;
     u8 *w = quant_weights(N_GROUPS, group, how, false);
     quant_out o;
-    CHECK(quant_run(k, name, N_GROUPS, group, how, 0, w, &o));
+    CHECK(quant_run(k, &(quant_job){.name = name, .n_groups = N_GROUPS, .group = group, .how = how},
+                    w, &o));
     for (size_t g = 0; g < N_GROUPS; g++) {
         float s, back[32];
         double amax = 0;
@@ -252,7 +260,9 @@ static void check_groups(const lb_kernels *k, u32 bits, size_t group, u32 how) {
     const u32 type = how & 15;
     u8 *w = quant_weights(N_GROUPS, group, how, false);
     quant_out o;
-    CHECK(quant_run(k, "groups", N_GROUPS, group, how, 0, w, &o));
+    CHECK(quant_run(
+        k, &(quant_job){.name = "groups", .n_groups = N_GROUPS, .group = group, .how = how}, w,
+        &o));
     const double half = (double)(1u << bits) / 2;
     for (size_t g = 0; g < N_GROUPS; g++) {
         const double s = load_value(o.scale, g, type);
@@ -289,7 +299,8 @@ static void check_row(const lb_kernels *k, const char *name, u32 how) {
     const bool is_f8 = name[0] == 'f';
     u8 *w = quant_weights(N_GROUPS, group, how, false);
     quant_out o;
-    CHECK(quant_run(k, name, N_GROUPS, group, how, 0, w, &o));
+    CHECK(quant_run(k, &(quant_job){.name = name, .n_groups = N_GROUPS, .group = group, .how = how},
+                    w, &o));
     for (size_t g = 0; g < N_GROUPS; g++) {
         float s, z, back[160];
         memcpy(&s, o.scale + 4 * g, 4);
@@ -333,21 +344,38 @@ LB_TEST(what_cannot_be_held_is_counted) {
     lb_kernels_init(&k, lb_cpu_isa());
     x[3] = lb_f32_from_bits(LB_NAN_BITS);
     x[70] = 1e30f; /* a scale that f16 does not hold */
-    CHECK(quant_run(&k, "q4", 4, 32, LB_QUANT_HOW(0, LB_ROUND_F16, 0), 0, x, &o));
+    CHECK(quant_run(
+        &k,
+        &(quant_job){
+            .name = "q4", .n_groups = 4, .group = 32, .how = LB_QUANT_HOW(0, LB_ROUND_F16, 0)},
+        x, &o));
     CHECK_U64(o.n_odd, 2);
     quant_out_free(&o);
-    CHECK(quant_run(&k, "nvfp4", 8, 16, LB_QUANT_HOW(0, 0, 0), 0, x, &o));
+    CHECK(quant_run(
+        &k, &(quant_job){.name = "nvfp4", .n_groups = 8, .group = 16, .how = LB_QUANT_HOW(0, 0, 0)},
+        x, &o));
     CHECK_U64(o.n_odd, 2); /* NaN, a scale above 448 */
     quant_out_free(&o);
     x[3] = 0x1p-140f;
-    CHECK(quant_run(&k, "mxfp4", 4, 32, LB_QUANT_HOW(0, 0, 0) | LB_QUANT_CPU, 0, x, &o));
+    CHECK(quant_run(&k,
+                    &(quant_job){.name = "mxfp4",
+                                 .n_groups = 4,
+                                 .group = 32,
+                                 .how = LB_QUANT_HOW(0, 0, 0) | LB_QUANT_CPU},
+                    x, &o));
     CHECK_U64(o.n_odd, 1); /* its byte wraps around */
     quant_out_free(&o);
-    CHECK(quant_run(&k, "mxfp4", 4, 32, LB_QUANT_HOW(0, 0, 0), 0, x, &o));
+    CHECK(quant_run(
+        &k, &(quant_job){.name = "mxfp4", .n_groups = 4, .group = 32, .how = LB_QUANT_HOW(0, 0, 0)},
+        x, &o));
     CHECK_U64(o.n_odd, 0);
     quant_out_free(&o);
     x[3] = lb_f32_from_bits(0x7f800000u);
-    CHECK(quant_run(&k, "groups", 4, 32, LB_QUANT_HOW(0, LB_ROUND_F16, 4), 0, x, &o));
+    CHECK(quant_run(
+        &k,
+        &(quant_job){
+            .name = "groups", .n_groups = 4, .group = 32, .how = LB_QUANT_HOW(0, LB_ROUND_F16, 4)},
+        x, &o));
     CHECK_U64(o.n_odd, 2);
     quant_out_free(&o);
 }
