@@ -236,9 +236,9 @@ static void fit_tile(lb_pass *p, u64 target) {
     u64 whole = slab_of(p, p->n_rows, p->n_cols);
     bool strips = p->swapped || p->across;
     /* A column strip of a file is dear to read: take more at a time. Of codes eight times as many
-     * bytes are runs of some KiB, and cost less than 32 times (4 bits, 4096 x 4096, an EPYC). */
+     * bytes are runs of some KiB, and cost less than 64 times (4 bits, 4096 x 4096, an EPYC). */
     if (strips)
-        target = LB_MIN(LB_MAX(whole, target), (p->swapped ? 32 : 8) * target);
+        target = LB_MIN(LB_MAX(whole, target), (p->swapped ? 64 : 8) * target);
     if (whole <= target)
         return;
     u64 unit_rows = p->unit_rows;
