@@ -496,21 +496,77 @@ static lb_status digest_source(lb_runner *r, u32 source, lb_err *err) {
     return LB_OK;
 }
 
-lb_status lb_run_digests(lb_runner *r, lb_err *err) {
-    u64 cap = LB_DIGEST_BYTES;
-    u8 *buf = lb_pool_take(r->pool, cap);
-    if (!buf)
-        return lb_fail(err, LB_E_NOMEM, "out of memory for hashing");
-    lb_status st = LB_OK;
-    for (u32 i = 0; i < r->plan->graph.n_sources && st == LB_OK; i++) {
-        for (u64 t = 0; t < r->plan->graph.sources[i]->n_tensors && st == LB_OK; t++) {
-            u8 u = r->plan->src[i].used[t];
-            if ((u & LB_USED) && !(u & LB_USED_HASHED))
-                st = digest_tensor(r, i, t, buf, cap, err);
-        }
-        if (st == LB_OK)
-            st = digest_source(r, i, err);
+/* The tensors of a source, dealt to the threads one at a time. */
+typedef struct digester {
+    lb_runner *r;
+    u32 source;
+    u64 next;   /* r->mutex */
+    lb_err err; /* the first one; r->mutex */
+} digester;
+
+static bool is_left(const lb_plan_source *s, u64 t) {
+    return (s->used[t] & LB_USED) && !(s->used[t] & LB_USED_HASHED);
+}
+
+static bool take_tensor(digester *d, u64 *out) {
+    const lb_plan_source *s = &d->r->plan->src[d->source];
+    u64 n = d->r->plan->graph.sources[d->source]->n_tensors;
+    lb_lock(&d->r->mutex);
+    while (d->next < n && !is_left(s, d->next))
+        d->next++;
+    bool any = d->next < n && d->err.code == LB_OK;
+    *out = d->next;
+    d->next += any;
+    lb_unlock(&d->r->mutex);
+    return any;
+}
+
+static void *digest_some(void *arg) {
+    digester *d = arg;
+    u64 t;
+    u8 *buf = lb_pool_take(d->r->pool, LB_DIGEST_BYTES);
+    while (buf && take_tensor(d, &t)) {
+        lb_err err = {0};
+        if (digest_tensor(d->r, d->source, t, buf, LB_DIGEST_BYTES, &err) == LB_OK)
+            continue;
+        lb_lock(&d->r->mutex);
+        if (d->err.code == LB_OK)
+            d->err = err;
+        lb_unlock(&d->r->mutex);
     }
-    lb_pool_give(r->pool, buf, cap);
-    return st;
+    if (buf)
+        lb_pool_give(d->r->pool, buf, LB_DIGEST_BYTES);
+    return NULL;
+}
+
+/* A thread that gets no buffer leaves the work to the others; the plan has room for one. */
+static lb_status digest_tensors(lb_runner *r, u32 source, lb_err *err) {
+    digester d = {.r = r, .source = source};
+    u32 n = 0, most = 0; /* threads beside this one: no more than tensors */
+    for (u64 t = 0; t < r->plan->graph.sources[source]->n_tensors; t++)
+        most += most < r->plan->threads && is_left(&r->plan->src[source], t);
+    if (most == 0)
+        return LB_OK;
+    most--;
+    lb_thread *more = lb_arena_new(&r->arena, lb_thread, most + 1);
+    u8 *room = lb_pool_take(r->pool, LB_DIGEST_BYTES);
+    if (!more || !room)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for hashing");
+    lb_pool_give(r->pool, room, LB_DIGEST_BYTES);
+    while (n < most && lb_thread_start(&more[n], digest_some, &d, NULL) == LB_OK)
+        n++;
+    digest_some(&d);
+    for (u32 i = 0; i < n; i++)
+        lb_thread_join(&more[i]);
+    if (d.err.code != LB_OK && err)
+        *err = d.err;
+    return d.err.code;
+}
+
+lb_status lb_run_digests(lb_runner *r, lb_err *err) {
+    for (u32 i = 0; i < r->plan->graph.n_sources; i++) {
+        LB_TRY(digest_tensors(r, i, err));
+        LB_TRY(digest_source(r, i, err));
+    }
+    return LB_OK;
 }
