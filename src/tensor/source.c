@@ -12,7 +12,7 @@ static unsigned long long ull(u64 v) {
 }
 
 const char *lb_format_name(lb_format f) {
-    static const char *const names[] = {"safetensors", "hf", "mlx", "gguf", "pytorch"};
+    static const char *const names[] = {"safetensors", "hf", "mlx", "gguf", "pytorch", "imatrix"};
     return (size_t)f < LB_LEN(names) ? names[f] : "unknown";
 }
 

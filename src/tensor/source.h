@@ -144,9 +144,11 @@ typedef enum lb_format {
     LB_FORMAT_HF,
     LB_FORMAT_MLX,
     LB_FORMAT_GGUF,
-    LB_FORMAT_PYTORCH /* a file of torch.save; only read */
+    LB_FORMAT_PYTORCH, /* a file of torch.save; only read */
+    LB_FORMAT_IMATRIX  /* no model: an importance matrix; only read */
 } lb_format;
-const char *lb_format_name(lb_format f); /* "safetensors", "hf", "mlx", "gguf", "pytorch" */
+/* "safetensors", "hf", "mlx", "gguf", "pytorch", "imatrix" */
+const char *lb_format_name(lb_format f);
 
 /* A small file that travels with a folder: config.json, tokenizer.json, *.jinja... */
 typedef struct lb_side_file {
@@ -156,6 +158,7 @@ typedef struct lb_side_file {
 } lb_side_file;
 
 struct lb_gguf_meta; /* format/gguf.h */
+struct lb_imatrix;   /* format/imatrix.h */
 
 typedef struct lb_source {
     lb_arena perm;
@@ -173,7 +176,8 @@ typedef struct lb_source {
     /* Folders only, sorted by name; weight files and the index are not in it. */
     lb_side_file *sides;
     u64 n_sides;
-    const struct lb_gguf_meta *gguf; /* GGUF only: the key-value pairs */
+    const struct lb_gguf_meta *gguf;  /* GGUF (models and importance matrices): the pairs */
+    const struct lb_imatrix *imatrix; /* IMATRIX only */
     lb_str config;      /* folders: bytes of config.json (may be empty: a folder without one) */
     lb_str st_metadata; /* safetensors: raw JSON object __metadata__ of the first file */
     lb_str notes;       /* what the reader decided or left aside, one line each; may be empty */
