@@ -38,6 +38,9 @@ lb_status lb_common_finish(lb_common *c, lb_err *err);
  * the (finished) options say; NULL: nothing is fetched. */
 lb_status lb_cli_open(const lb_cli *cli, const lb_common *common, lb_source **out, const char *arg,
                       lb_err *err);
+/* lb_open_any: importance matrices too. */
+lb_status lb_cli_open_any(const lb_cli *cli, const lb_common *common, lb_source **out,
+                          const char *arg, lb_err *err);
 /* With LBRX_LOG one line "log: ..." on stderr; else nothing. */
 void lb_cli_log(const lb_cli *cli, const char *fmt, ...) LB_PRINTF(2, 3);
 

@@ -3,6 +3,7 @@
 #include "cli/cli.h"
 #include "cli/text.h"
 #include "format/gguf.h"
+#include "format/imatrix.h"
 #include "ops/inspect.h"
 
 typedef struct inspect_opts {
@@ -51,6 +52,88 @@ static void put_head(lb_cli *cli, const lb_inspect *in) {
     if (s->n_weights != s->n_tensors)
         lb_buf_printf(out, "weights       %llu\n", (unsigned long long)s->n_weights);
 }
+
+/* ---- importance matrices ---- */
+
+static void put_imatrix_head(lb_cli *cli, const lb_inspect *in) {
+    const lb_source *s = in->source;
+    const lb_imatrix *im = s->imatrix;
+    lb_buf *out = &cli->out;
+    char text[LB_TEXT_BYTES];
+    u64 n_values = 0, n_split = 0;
+    for (u64 i = 0; i < im->n_entries; i++) {
+        n_values += im->entries[i].n_values;
+        n_split += im->entries[i].n_counts > 1;
+    }
+    lb_buf_put_c(out, "file          ");
+    lb_put_safe(out, s->label);
+    lb_buf_printf(out, "\nformat        imatrix (%s)\n", im->legacy ? "legacy" : "GGUF");
+    for (u64 i = 0; i < im->n_datasets; i++) {
+        lb_buf_put_c(out, i ? "              " : "datasets      ");
+        lb_put_safe(out, im->datasets[i]);
+        lb_buf_put_c(out, "\n");
+    }
+    if (im->n_datasets == 0)
+        lb_buf_put_c(out, "datasets      unknown\n");
+    if (!im->has_chunks)
+        lb_buf_put_c(out, "chunks        unknown\n");
+    else if (im->legacy)
+        lb_buf_printf(out, "chunks        %llu\n", (unsigned long long)im->chunk_count);
+    else
+        lb_buf_printf(out, "chunks        %llu of %llu tokens\n",
+                      (unsigned long long)im->chunk_count, (unsigned long long)im->chunk_size);
+    lb_buf_printf(out, "entries       %llu", (unsigned long long)im->n_entries);
+    if (n_split)
+        lb_buf_printf(out, " (%llu with a count an expert)", (unsigned long long)n_split);
+    lb_buf_printf(out, "\ncounts        %llu", (unsigned long long)im->n_counts);
+    if (im->n_empty)
+        lb_buf_printf(out, " (zero: %llu)", (unsigned long long)im->n_empty);
+    lb_buf_printf(out, "\nvalues        %s\n", lb_digits_text(n_values, text));
+    lb_buf_printf(out, "size          %s\n", lb_size_text(in->size_bytes, text));
+}
+
+/* "512", or the least and the most of the experts. */
+static void put_counts(lb_table *t, const lb_imatrix *im, const lb_imatrix_entry *e) {
+    float low = e->counts[0], high = e->counts[0];
+    for (u64 i = 1; i < e->n_counts; i++) {
+        low = LB_MIN(low, e->counts[i]);
+        high = LB_MAX(high, e->counts[i]);
+    }
+    if (e->n_counts == 1)
+        lb_table_printf(t, "%llu", (unsigned long long)high);
+    else
+        lb_table_printf(t, "%llu to %llu", (unsigned long long)low, (unsigned long long)high);
+    lb_table_printf(t, "%llu", (unsigned long long)e->n_empty);
+    if (im->legacy)
+        lb_table_printf(t, "%llu", (unsigned long long)high);
+    else if (im->chunk_size)
+        lb_table_printf(t, "%llu", (unsigned long long)high / im->chunk_size);
+    else
+        lb_table_cell(t, LB_STR("?"));
+}
+
+/* A legacy file does not say of how many matrices its values are. */
+static void put_imatrix_entries(lb_cli *cli, const lb_inspect *in) {
+    static const char *const heads[] = {"tensor", "columns", "experts", "counts", "zero", "chunks"};
+    const lb_imatrix *im = in->source->imatrix;
+    lb_table t = {.n_columns = LB_LEN(heads), .right = 62};
+    for (size_t i = 0; i < LB_LEN(heads); i++)
+        lb_table_cell(&t, im->legacy && i == 1 ? LB_STR("values") : lb_str_c(heads[i]));
+    for (u64 i = 0; i < im->n_entries; i++) {
+        const lb_imatrix_entry *e = &im->entries[i];
+        lb_table_cell(&t, e->name);
+        lb_table_printf(&t, "%llu", (unsigned long long)e->n_cols);
+        if (im->legacy)
+            lb_table_cell(&t, LB_STR("?"));
+        else
+            lb_table_printf(&t, "%llu", (unsigned long long)e->n_mats);
+        put_counts(&t, im, e);
+    }
+    lb_buf_put_c(&cli->out, "\n");
+    lb_table_end(&t, 0, &cli->out);
+}
+
+/* ---- models ---- */
 
 static void put_types(lb_cli *cli, const lb_inspect *in) {
     lb_table t = {.n_columns = 4, .right = 1u << 1 | 1u << 2 | 1u << 3};
@@ -150,6 +233,22 @@ static lb_status hash(lb_cli *cli, lb_inspect *in, const lb_common *common, lb_e
     return st;
 }
 
+static void put_text(lb_cli *cli, const lb_inspect *in, const inspect_opts *o) {
+    if (in->source->imatrix) {
+        put_imatrix_head(cli, in);
+    } else {
+        put_head(cli, in);
+        put_types(cli, in);
+    }
+    put_notes(cli, in->source->notes);
+    if (o->metadata)
+        put_metadata(cli, in);
+    if (in->source->imatrix && o->tensors)
+        put_imatrix_entries(cli, in);
+    if (o->hash || (o->tensors && !in->source->imatrix))
+        put_tensors(cli, in);
+}
+
 static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32 n_args,
                      lb_err *err) {
     inspect_opts o = *(const inspect_opts *)opts;
@@ -158,21 +257,14 @@ static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32
     lb_status st;
     (void)n_args;
     LB_TRY(lb_common_finish(&o.common, err));
-    LB_TRY_DONE(st, lb_cli_open(cli, &o.common, &s, args[0], err));
+    LB_TRY_DONE(st, lb_cli_open_any(cli, &o.common, &s, args[0], err));
     LB_TRY_DONE(st, lb_inspect_run(&in, s, &cli->arena, err));
     if (o.hash)
         LB_TRY_DONE(st, hash(cli, &in, &o.common, err));
-    if (o.common.json) {
+    if (o.common.json)
         LB_TRY_DONE(st, lb_inspect_json(&in, &cli->out, err));
-    } else {
-        put_head(cli, &in);
-        put_types(cli, &in);
-        put_notes(cli, s->notes);
-        if (o.metadata)
-            put_metadata(cli, &in);
-        if (o.tensors || o.hash)
-            put_tensors(cli, &in);
-    }
+    else
+        put_text(cli, &in, &o);
 done:
     lb_source_close(&s);
     return st;
@@ -180,7 +272,8 @@ done:
 
 const lb_command lb_cmd_inspect = {
     .name = "inspect",
-    .summary = "Shows what a model holds: format, architecture, types, metadata, tensors.",
+    .summary =
+        "Shows what a model or an importance matrix holds: format, types, metadata, tensors.",
     .args = "MODEL",
     .examples = {{"a summary", "lbrx inspect model.gguf"},
                  {"all tensors and the config of a folder",
@@ -189,7 +282,11 @@ const lb_command lb_cmd_inspect = {
     .details =
         "With --json: format, architecture, parameters, bytes, bpw, metadata and tensors, always "
         "all of them. Shapes are row-major, slowest first, for every format. Long arrays of GGUF "
-        "metadata stand as their type, length and the SHA-256 of their elements as stored.",
+        "metadata stand as their type, length and the SHA-256 of their elements as stored. "
+        "Importance "
+        "matrices (GGUF and legacy .dat) show datasets, chunks and, with --tensors, columns, "
+        "experts "
+        "and counts of each entry; with --json in a member \"imatrix\".",
     .n_args_min = 1,
     .n_args_max = 1,
     .group = {LB_GROUP("Options", rows, 0), LB_GROUP_COMMON(offsetof(inspect_opts, common))},

@@ -25,7 +25,7 @@ static void put_text(lb_cli *cli, const lb_verify *v) {
         lb_buf_put_c(out, "architecture ");
         lb_put_safe(out, v->architecture);
         lb_buf_put_c(out, ": what it needs was looked for\n");
-    } else {
+    } else if (!v->importance) {
         lb_buf_put_c(out, "architecture unknown: whether tensors are missing was not checked\n");
     }
     if (v->n_hashes)
@@ -50,7 +50,7 @@ static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32
         return lb_fail(err, LB_E_NOMEM, "out of memory");
     LB_TRY(lb_common_finish(&o.common, err));
     lb_kernels_init(kernels, cli->isa_mask);
-    LB_TRY_DONE(st, lb_cli_open(cli, &o.common, &s, args[0], err));
+    LB_TRY_DONE(st, lb_cli_open_any(cli, &o.common, &s, args[0], err));
     lb_progress_begin(&progress, o.common.progress, "verify");
     st = lb_verify_run(&v, s,
                        &(lb_verify_options){.kernels = kernels,
@@ -83,7 +83,9 @@ const lb_command lb_cmd_verify = {
                  {"for a script", "lbrx verify model/ --json"}},
     .details =
         "Every tensor is read once. Sums are those of lbrx.json (XXH3-128 of each tensor), of "
-        "SHA256SUMS in the folder and of FILE.sha256 beside a file. Exit code 5 when something is "
+        "SHA256SUMS in the folder and of FILE.sha256 beside a file. Importance matrices are "
+        "checked "
+        "too: their values are no numbers below 0. Exit code 5 when something is "
         "wrong, 3 when the model cannot be opened at all.",
     .n_args_min = 1,
     .n_args_max = 1,

@@ -100,13 +100,15 @@ static lb_status fetch(const char *arg, u32 mode, lb_err *err) {
     return st;
 }
 
-lb_status lb_cli_open(const lb_cli *cli, const lb_common *common, lb_source **out, const char *arg,
-                      lb_err *err) {
+typedef lb_status open_fn(lb_source **out, const char *arg, lb_err *err);
+
+static lb_status open_with(open_fn *open, const lb_cli *cli, const lb_common *common,
+                           lb_source **out, const char *arg, lb_err *err) {
     u64 begin = lb_os_now_us();
-    lb_status st = lb_open(out, arg, err);
+    lb_status st = open(out, arg, err);
     if (st == LB_E_NOT_FOUND && common && lb_hub_is(arg)) {
         LB_TRY(fetch(arg, common->progress, err));
-        st = lb_open(out, arg, err);
+        st = open(out, arg, err);
     }
     LB_TRY(st);
     const lb_source *s = *out;
@@ -115,4 +117,14 @@ lb_status lb_cli_open(const lb_cli *cli, const lb_common *common, lb_source **ou
                (unsigned long long)s->n_tensors, (unsigned long long)s->n_weights,
                (unsigned long long)(lb_os_now_us() - begin));
     return LB_OK;
+}
+
+lb_status lb_cli_open(const lb_cli *cli, const lb_common *common, lb_source **out, const char *arg,
+                      lb_err *err) {
+    return open_with(lb_open, cli, common, out, arg, err);
+}
+
+lb_status lb_cli_open_any(const lb_cli *cli, const lb_common *common, lb_source **out,
+                          const char *arg, lb_err *err) {
+    return open_with(lb_open_any, cli, common, out, arg, err);
 }

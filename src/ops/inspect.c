@@ -5,6 +5,7 @@
 #include "base/interrupt.h"
 #include "base/os.h"
 #include "base/thread.h"
+#include "format/imatrix.h"
 #include "ops/canon.h"
 #include "ops/work.h"
 
@@ -53,7 +54,7 @@ lb_status lb_inspect_run(lb_inspect *out, const lb_source *s, lb_arena *perm, lb
         sum->size_bytes += t->size_bytes;
         out->size_bytes += t->size_bytes;
     }
-    for (u64 i = 0; i < s->n_weights; i++) {
+    for (u64 i = 0; i < s->n_weights && !s->imatrix; i++) {
         u64 n;
         if (!lb_shape_elems(&s->weights[i].shape, &n) ||
             !lb_add_u64(out->n_params, n, &out->n_params))
@@ -247,6 +248,47 @@ static void put_tensor(const lb_inspect *in, u64 index, lb_buf *out) {
     lb_buf_put_c(out, "}");
 }
 
+/* What the file does not say is null: the chunks of an old one, the matrices of a legacy one. */
+static void put_imatrix_entry(const lb_imatrix *im, const lb_imatrix_entry *e, lb_buf *out) {
+    lb_buf_put_c(out, "{\"name\": ");
+    lb_json_write_str(out, e->name, false);
+    lb_buf_printf(out, ", \"values\": %llu", (unsigned long long)e->n_values);
+    if (im->legacy)
+        lb_buf_put_c(out, ", \"columns\": null, \"experts\": null");
+    else
+        lb_buf_printf(out, ", \"columns\": %llu, \"experts\": %llu", (unsigned long long)e->n_cols,
+                      (unsigned long long)e->n_mats);
+    lb_buf_put_c(out, ", \"counts\": [");
+    for (u64 i = 0; i < e->n_counts; i++) /* whole numbers below 2^62 */
+        lb_buf_printf(out, "%s%llu", i ? ", " : "", (unsigned long long)e->counts[i]);
+    lb_buf_put_c(out, "]}");
+}
+
+static void put_imatrix(const lb_imatrix *im, lb_buf *out) {
+    lb_buf_printf(out, ", \"imatrix\": {\"legacy\": %s, \"datasets\": [",
+                  im->legacy ? "true" : "false");
+    for (u64 i = 0; i < im->n_datasets; i++) {
+        lb_buf_put_c(out, i ? ", " : "");
+        lb_json_write_str(out, im->datasets[i], false);
+    }
+    lb_buf_put_c(out, "], \"chunk_count\": ");
+    if (im->has_chunks)
+        lb_buf_printf(out, "%llu", (unsigned long long)im->chunk_count);
+    else
+        lb_buf_put_c(out, "null");
+    lb_buf_put_c(out, ", \"chunk_size\": ");
+    if (im->legacy)
+        lb_buf_put_c(out, "null");
+    else
+        lb_buf_printf(out, "%llu", (unsigned long long)im->chunk_size);
+    lb_buf_put_c(out, ", \"entries\": [");
+    for (u64 i = 0; i < im->n_entries; i++) {
+        lb_buf_put_c(out, i ? ",\n" : "\n");
+        put_imatrix_entry(im, &im->entries[i], out);
+    }
+    lb_buf_put_c(out, "]}");
+}
+
 lb_status lb_inspect_json(const lb_inspect *in, lb_buf *out, lb_err *err) {
     const lb_source *s = in->source;
     lb_buf_printf(out, "{\"format\": \"%s\", \"architecture\": ", lb_format_name(s->format));
@@ -264,6 +306,9 @@ lb_status lb_inspect_json(const lb_inspect *in, lb_buf *out, lb_err *err) {
         lb_buf_put_c(out, i ? ",\n" : "\n");
         put_tensor(in, i, out);
     }
-    lb_buf_put_c(out, "]}\n");
+    lb_buf_put_c(out, "]");
+    if (s->imatrix)
+        put_imatrix(s->imatrix, out);
+    lb_buf_put_c(out, "}\n");
     return lb_buf_status(out, err);
 }

@@ -20,8 +20,9 @@ typedef struct lb_inspect_type {
 typedef struct lb_inspect {
     const lb_source *source;
     lb_str architecture; /* as GGUF names it where known, else what the config says; may be empty */
-    u64 n_params;        /* values of all weights: packed codes count as what they stand for */
-    u64 size_bytes;      /* of all tensors */
+    /* Values of all weights: packed codes count as what they stand for; importance counts not. */
+    u64 n_params;
+    u64 size_bytes;                       /* of all tensors */
     lb_inspect_type type[LB_DTYPE_COUNT]; /* by storage type */
     const char (*sha256)[65];             /* [n_tensors] of the raw bytes; NULL: not asked for */
     const lb_json *config; /* folders: config.json; safetensors: __metadata__; NULL: none */

@@ -4,6 +4,7 @@
 #include "base/os.h"
 #include "format/folder.h"
 #include "format/gguf.h"
+#include "format/imatrix.h"
 #include "format/pytorch.h"
 #include "format/safetensors.h"
 #include "ops/hub.h"
@@ -88,7 +89,7 @@ static lb_status open_hub(lb_source **out, const char *arg, lb_err *err) {
     lb_str id;
     lb_status st = lb_hub_find(arg, &a, &path, &id, err);
     if (st == LB_OK)
-        st = lb_open(out, path, err);
+        st = lb_open_any(out, path, err);
     if (st == LB_OK) {
         (*out)->label = lb_arena_str(&(*out)->perm, id);
         if (!(*out)->label.ptr) {
@@ -113,7 +114,16 @@ static lb_status name_folder(lb_source **s, lb_err *err) {
     return lb_fail(err, LB_E_NOMEM, "out of memory");
 }
 
-static lb_status open_any(lb_source **out, const char *arg, lb_err *err) {
+/* A GGUF is a model unless its pairs say otherwise. */
+static lb_status open_gguf(lb_source **out, const char *path, lb_err *err) {
+    LB_TRY(lb_gguf_open(out, path, err));
+    if (!lb_imatrix_is((*out)->gguf))
+        return LB_OK;
+    lb_source_close(out);
+    return lb_imatrix_open(out, path, err);
+}
+
+static lb_status open_path(lb_source **out, const char *arg, lb_err *err) {
     lb_fstat st;
     u8 head[HEAD_BYTES] = {0};
     int fd = -1;
@@ -134,16 +144,27 @@ static lb_status open_any(lb_source **out, const char *arg, lb_err *err) {
     lb_os_close(&fd);
     LB_TRY(s);
     if (lb_gguf_probe(head, n))
-        return lb_gguf_open(out, arg, err);
+        return open_gguf(out, arg, err);
     if (is_safetensors(head, n, st.size_bytes))
         return lb_st_open(out, arg, err);
     if (lb_pt_probe(head, n))
         return lb_pt_open(out, arg, err);
+    if (lb_imatrix_probe(head, n))
+        return lb_imatrix_open(out, arg, err);
     return refuse_file(arg, head, n, st.size_bytes, err);
 }
 
-lb_status lb_open(lb_source **out, const char *arg, lb_err *err) {
-    LB_TRY(open_any(out, arg, err));
+lb_status lb_open_any(lb_source **out, const char *arg, lb_err *err) {
+    LB_TRY(open_path(out, arg, err));
     lb_source_trim(*out);
     return LB_OK;
+}
+
+lb_status lb_open(lb_source **out, const char *arg, lb_err *err) {
+    LB_TRY(lb_open_any(out, arg, err));
+    if ((*out)->format != LB_FORMAT_IMATRIX)
+        return LB_OK;
+    lb_source_close(out);
+    return lb_fail(err, LB_E_UNSUPPORTED,
+                   "%s: an importance matrix, not a model: `lbrx inspect` shows it", arg);
 }

@@ -13,5 +13,8 @@
  *   errors LB_E_NOT_FOUND, LB_E_FORMAT, LB_E_UNSUPPORTED, LB_E_IO, LB_E_LIMIT, LB_E_NOMEM.
  *   *out is the caller's: lb_source_close. */
 lb_status lb_open(lb_source **out, const char *arg, lb_err *err);
+/* The same, and importance matrices (LB_FORMAT_IMATRIX), which lb_open refuses by name: for what
+ * shows or checks a file. */
+lb_status lb_open_any(lb_source **out, const char *arg, lb_err *err);
 
 #endif

@@ -7,6 +7,7 @@
 #include "base/interrupt.h"
 #include "base/os.h"
 #include "base/thread.h"
+#include "format/imatrix.h"
 #include "io/json.h"
 #include "ops/canon.h"
 #include "ops/values.h"
@@ -431,6 +432,22 @@ static lb_status sum_up(lb_verify *v, const verify_job *j, lb_arena *perm, lb_er
     return LB_OK;
 }
 
+/* Sums of squares are not negative; the scan of the weights does not know that. */
+static lb_status check_importance(lb_verify *v, const verify_job *j, lb_arena *perm, lb_err *err) {
+    const lb_imatrix *im = j->s->imatrix;
+    for (u64 i = 0; i < im->n_entries; i++) {
+        lb_err wrong = {0};
+        lb_status st = lb_imatrix_check(j->s, j->fds, &im->entries[i], &wrong);
+        if (st == LB_E_FORMAT)
+            st = add_problem(v, LB_STR_NONE, lb_arena_printf(perm, "%s", wrong.msg), perm, err);
+        else if (st != LB_OK)
+            st = lb_fail(err, st, "%s", wrong.msg);
+        LB_TRY(st);
+        LB_TRY(lb_interrupt_check(err));
+    }
+    return LB_OK;
+}
+
 lb_status lb_verify_run(lb_verify *out, const lb_source *s, const lb_verify_options *o,
                         lb_arena *perm, lb_err *err) {
     verify_job j = {.o = o, .s = s};
@@ -440,7 +457,9 @@ lb_status lb_verify_run(lb_verify *out, const lb_source *s, const lb_verify_opti
     memset(out, 0, sizeof *out);
     out->n_tensors = s->n_tensors;
     lb_mutex_init(&j.lock);
-    LB_TRY_DONE(st, check_architecture(out, s, perm, err));
+    out->importance = s->imatrix != NULL;
+    if (!out->importance)
+        LB_TRY_DONE(st, check_architecture(out, s, perm, err));
     LB_TRY_DONE(st, set_up(&j, perm, err));
     sort_by_size(&j);
     LB_TRY_DONE(st, find_sums(&j, out, perm, err));
@@ -461,6 +480,8 @@ lb_status lb_verify_run(lb_verify *out, const lb_source *s, const lb_verify_opti
     LB_TRY_DONE(st, lb_work_run(n_threads, s->n_weights, scan_weight, &j, err));
     LB_TRY_DONE(st, lb_work_run(n_threads, j.n_sums, hash_file, &j, err));
     LB_TRY_DONE(st, sum_up(out, &j, perm, err));
+    if (out->importance)
+        LB_TRY_DONE(st, check_importance(out, &j, perm, err));
     LB_TRY_DONE(st, check_lbrx_json(out, &j, perm, err));
     out->bytes_read = j.done_bytes;
 done:

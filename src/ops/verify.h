@@ -22,6 +22,7 @@ typedef struct lb_verify {
     u64 n_hashes, n_hashes_different; /* tensors with a sum in lbrx.json */
     u64 n_files, n_files_different;   /* files with a SHA-256 beside them */
     lb_str architecture;              /* empty: not known, completeness not checked */
+    bool importance;                  /* an importance matrix: it has none */
     lb_verify_problem *problems;
     u64 n_problems, cap_problems;
     u64 bytes_read;

@@ -5,6 +5,8 @@
 #include "format/imatrix.h"
 #include "base/os.h"
 #include "gguf_build.h"
+#include "ops/inspect.h"
+#include "ops/open.h"
 #include "st_files.h"
 #include "test.h"
 #include <math.h>
@@ -446,6 +448,36 @@ LB_TEST(out_of_memory) {
             lb_source_close(&s);
         }
         CHECK(n > 5);
+    }
+}
+
+/* ---- as an argument ---- */
+
+LB_TEST(as_an_argument) {
+    static const char *const names[] = {"tool.gguf", "tool.dat"};
+    for (size_t i = 0; i < LB_LEN(names); i++) {
+        lb_arena a = {0};
+        lb_source *s = NULL;
+        lb_inspect in;
+        lb_buf json = {0};
+        CHECK(lb_open(&s, golden(names[i]), &err) == LB_E_UNSUPPORTED && !s);
+        CHECK(strstr(err.msg, "an importance matrix, not a model"));
+        CHECK_OK(lb_open_any(&s, golden(names[i]), &err));
+        CHECK_STR(lb_str_c(lb_format_name(s->format)), "imatrix");
+        CHECK_OK(lb_inspect_run(&in, s, &a, &err));
+        CHECK(in.n_params == 0 && in.architecture.len == 0);
+        CHECK_OK(lb_inspect_json(&in, &json, &err));
+        lb_buf_put_u8(&json, 0);
+        CHECK(
+            strstr((char *)json.ptr, i ? "\"blk.0.ffn_down_exps.weight\", \"values\": 24, "
+                                         "\"columns\": null, \"experts\": null, \"counts\": [32769]"
+                                       : "\"blk.0.ffn_down_exps.weight\", \"values\": 24, "
+                                         "\"columns\": 6, \"experts\": 4, "
+                                         "\"counts\": [700, 0, 3, 16777220]"));
+        CHECK(strstr((char *)json.ptr, i ? "\"chunk_size\": null" : "\"chunk_size\": 512"));
+        lb_buf_deinit(&json);
+        lb_source_close(&s);
+        lb_arena_deinit(&a);
     }
 }
 
