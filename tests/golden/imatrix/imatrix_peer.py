@@ -34,11 +34,11 @@ def build(folder):
 
 
 def read(program, path, dump):
-    """What llama-quantize makes of a file, as text, or None where it stops:
+    """What llama-quantize makes of a file, as bytes of text, or None where it stops:
     "chunks N", "dataset NAME"..., "entry NAME N BITS..." with the bits of each f32 in hexadecimal, by name."""
     pathlib.Path(dump).unlink(missing_ok=True)
     run = subprocess.run([program, "read", path, dump], capture_output=True)
-    return pathlib.Path(dump).read_text() if run.returncode == 0 else None
+    return pathlib.Path(dump).read_bytes() if run.returncode == 0 else None
 
 
 def write(program, path, form, chunks, tokens, dataset, entries):
