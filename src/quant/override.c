@@ -35,7 +35,8 @@ static lb_status begin(lb_overrides *o, lb_err *err) {
     if (o->limits)
         return LB_OK;
     o->context = pcre2_general_context_create(from_arena, to_nobody, o->arena);
-    o->limits = o->context ? pcre2_match_context_create(o->context) : NULL;
+    o->match = o->context ? pcre2_match_data_create(1, o->context) : NULL;
+    o->limits = o->match ? pcre2_match_context_create(o->context) : NULL;
     if (!o->limits)
         return no_memory(err);
     (void)pcre2_set_match_limit(o->limits, MATCH_STEPS_MAX);
@@ -59,8 +60,7 @@ static lb_status compile(const lb_overrides *o, lb_override *v, lb_err *err) {
         return lb_fail(err, LB_E_USAGE, "override \"%.*s\": %s, at byte %zu of the pattern",
                        LB_FMT(v->pattern), (const char *)why, at);
     }
-    v->match = pcre2_match_data_create(1, o->context);
-    return v->match ? LB_OK : no_memory(err);
+    return LB_OK;
 }
 
 lb_status lb_override_add(lb_overrides *o, lb_str text, bool lower, lb_err *err) {
@@ -97,9 +97,25 @@ lb_status lb_override_add(lb_overrides *o, lb_str text, bool lower, lb_err *err)
     return LB_OK;
 }
 
+static bool is_space(char c) {
+    return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+lb_status lb_override_add_words(lb_overrides *o, lb_str text, bool lower, lb_err *err) {
+    for (size_t i = 0, from; i < text.len;) {
+        for (from = i; i < text.len && !is_space(text.ptr[i]); i++) {
+        }
+        if (i > from)
+            LB_TRY(lb_override_add(o, lb_str_sub(text, from, i), lower, err));
+        else
+            i++;
+    }
+    return LB_OK;
+}
+
 lb_status lb_override_matches(const lb_overrides *o, const lb_override *v, lb_str name, bool *out,
                               lb_err *err) {
-    int rc = pcre2_match(v->code, (PCRE2_SPTR)(name.ptr ? name.ptr : ""), name.len, 0, 0, v->match,
+    int rc = pcre2_match(v->code, (PCRE2_SPTR)(name.ptr ? name.ptr : ""), name.len, 0, 0, o->match,
                          o->limits);
     *out = rc >= 0;
     if (rc >= 0 || rc == PCRE2_ERROR_NOMATCH)

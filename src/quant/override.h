@@ -15,7 +15,7 @@
 typedef struct lb_override {
     lb_str pattern;
     lb_dtype dtype;
-    void *code, *match; /* PCRE2's */
+    void *code; /* PCRE2's */
     struct lb_override *next;
 } lb_override;
 
@@ -23,12 +23,14 @@ typedef struct lb_override {
 typedef struct lb_overrides {
     lb_arena *arena;
     lb_override *first, *last;
-    void *context, *limits; /* PCRE2's */
+    void *context, *match, *limits; /* PCRE2's */
 } lb_overrides;
 
 /* Adds "REGEX=TYPE"; the last '=' counts. lower: capitals of the pattern are read as small letters
  * (llama-quantize's --tensor-type, also "\D" as "\d"). LB_E_USAGE names what is wrong and where. */
 lb_status lb_override_add(lb_overrides *o, lb_str text, bool lower, lb_err *err);
+/* The same of all words of a text (llama-quantize's --tensor-type-file). */
+lb_status lb_override_add_words(lb_overrides *o, lb_str text, bool lower, lb_err *err);
 /* *out: the first whose pattern is found in the name, NULL: none. LB_E_LIMIT: the pattern explodes
  * on this name. */
 lb_status lb_override_find(const lb_overrides *o, lb_str name, const lb_override **out,

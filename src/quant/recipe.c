@@ -475,3 +475,17 @@ lb_status lb_recipe_check(const lb_recipe_job *job, const lb_recipe_choice *choi
         LB_TRY(check(job->opts, &job->tensors[i], &choices[i], err));
     return LB_OK;
 }
+
+lb_status lb_recipe_check_overrides(const lb_recipe_job *job, lb_err *err) {
+    const lb_overrides *o = job->opts->overrides;
+    for (const lb_override *v = o ? o->first : NULL; v; v = v->next) {
+        bool found = false;
+        for (u64 i = 0; i < job->n && !found; i++)
+            LB_TRY(lb_override_matches(o, v, job->tensors[i].name, &found, err));
+        if (!found)
+            return lb_fail(
+                err, LB_E_USAGE, "override \"%.*s\": the pattern is in no tensor's name, as '%.*s'",
+                LB_FMT(v->pattern), LB_FMT(job->n ? job->tensors[job->n - 1].name : LB_STR("")));
+    }
+    return LB_OK;
+}

@@ -109,5 +109,8 @@ lb_status lb_recipe_choose(const lb_recipe_job *job, lb_recipe_choice *out, lb_a
 /* Whether llama-quantize would carry the choices out: LB_E_USAGE where it asks for an importance
  * file or for leave to requantize, LB_E_UNSUPPORTED where no values can be read from a tensor. */
 lb_status lb_recipe_check(const lb_recipe_job *job, const lb_recipe_choice *choices, lb_err *err);
+/* Whether every override is found in the name of a tensor: LB_E_USAGE names the first that is not.
+ * (llama-quantize passes over it in silence.) */
+lb_status lb_recipe_check_overrides(const lb_recipe_job *job, lb_err *err);
 
 #endif

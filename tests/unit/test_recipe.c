@@ -466,6 +466,24 @@ LB_TEST(reasons) {
         CHECK_U64(ch[i].wanted, want[i].wanted);
         CHECK_U64(ch[i].why, want[i].why);
     }
+    CHECK_OK(lb_recipe_check_overrides(&job, &err));
+    CHECK_OK(lb_override_add(&v, LB_STR("^ffn_=iq4_nl"), false, &err));
+    CHECK(lb_recipe_check_overrides(&job, &err) == LB_E_USAGE);
+    CHECK(strstr(err.msg, "override \"^ffn_\": the pattern is in no"));
+    lb_arena_deinit(&perm);
+}
+
+LB_TEST(words_of_overrides) {
+    lb_arena perm = {0};
+    lb_overrides o = {.arena = &perm};
+    CHECK_OK(lb_override_add_words(&o, LB_STR("\n a=q8_0 \t\r\nB=f16"), true, &err));
+    CHECK_STR(o.first->pattern, "a");
+    CHECK_U64(o.first->dtype, LB_Q8_0);
+    CHECK_STR(o.first->next->pattern, "b");
+    CHECK_U64(o.first->next->dtype, LB_F16);
+    CHECK(!o.first->next->next);
+    CHECK_OK(lb_override_add_words(&o, LB_STR(" \n"), true, &err));
+    CHECK(lb_override_add_words(&o, LB_STR("c=q4_0 d"), true, &err) == LB_E_USAGE);
     lb_arena_deinit(&perm);
 }
 
