@@ -63,6 +63,8 @@ MODELS = [
     ("falcon", 32, 71, 1, 0, {}, rows(32, ("blk.#.attn_qkv.weight", 4672, 4544), ("blk.#.attn_output.weight", 4544, 4544),
                                       ("blk.#.ffn_up.weight", 18176, 4544), ("blk.#.ffn_down.weight", 4544, 18176), outer=outer(4544)),
      [(x,) for x in MOST]),
+    ("falcon", 60, 128, 8, 0, {}, rows(60, ("blk.#.attn_qkv.weight", 9216, 8192), ("blk.#.ffn_down.weight", 8192, 32768), outer=outer(8192)),
+     [("q3_k_s",), ("q4_k_m",), ("q3_k_m",)]),
     ("gpt2", 12, 12, 12, 0, {}, rows(12, ("blk.#.attn_qkv.weight", 2304, 768), ("blk.#.attn_output.weight", 768, 768),
                                     ("blk.#.ffn_up.weight", 3072, 768), ("blk.#.ffn_down.weight", 768, 3072),
                                     outer=outer(768) + [("position_embd.weight", 1024, 768)]), [(x,) for x in MOST]),
@@ -72,7 +74,7 @@ MODELS = [
                                            ("blk.#.attn_k_b.weight", 128, 512, 128), ("blk.#.attn_v_b.weight", 128, 128, 512),
                                            ("blk.#.attn_kv_a_mqa.weight", 576, 7168), ("blk.#.attn_output.weight", 7168, 16384),
                                            outer=outer(7168)) + rows(3, *ffn(7168, 18432)) +
-     rows(61, *experts(7168, 2048, 256), *ffn(7168, 2048, "_shexp"), first=3), [(x,) for x in SOME]),
+     rows(61, *experts(7168, 2048, 256), *ffn(7168, 2048, "_shexp"), first=3), [(x,) for x in SOME + ["mxfp4_moe"]]),
     ("bailingmoe3", 4, 8, 8, 16, {}, rows(4, *attention(256, 256), ("blk.#.attn_k_b.weight", 4, 64, 256), *experts(256, 512, 16), outer=outer(256)),
      [(x,) for x in FEW]),
     ("glm5-next", 6, 8, 8, 16, {}, rows(6, ("blk.#.attn_q_a.weight", 64, 256), ("blk.#.attn_q_b.weight", 64, 256), ("blk.#.attn_k_b.weight", 4, 64, 256),
