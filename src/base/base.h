@@ -141,6 +141,14 @@ static inline bool LB_MUST_CHECK lb_align_u64(u64 a, u64 align, u64 *out) {
     *out = r & ~(align - 1);
     return true;
 }
+static inline u64 lb_gcd_u64(u64 a, u64 b) {
+    while (b) {
+        u64 rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return a;
+}
 static inline u64 lb_ceil_div_u64(u64 a, u64 b) {
     return a / b + (a % b != 0);
 }

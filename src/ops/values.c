@@ -137,15 +137,6 @@ void lb_values_as_column(lb_values *v) {
     v->n_cols = 1;
 }
 
-static u64 gcd(u64 a, u64 b) {
-    while (b) {
-        u64 r = a % b;
-        a = b;
-        b = r;
-    }
-    return a;
-}
-
 /* Rows that must stay together, and rows at whose multiples every tile ends: heads; where rows are
  * columns of the file, 64 f32 of them are four cache lines. */
 static u64 together(const lb_values *a, const lb_values *b) {
@@ -164,7 +155,7 @@ void lb_values_cut_init(lb_values_cut *c, const lb_values *a, const lb_values *b
     *c = (lb_values_cut){.n_rows = a->n_rows, .n_cols = a->n_cols};
     if (b)
         c->n_rows = LB_MIN(a->n_rows, b->n_rows);
-    c->band_rows = b ? gcd(mat_rows(a), mat_rows(b)) : mat_rows(a);
+    c->band_rows = b ? lb_gcd_u64(mat_rows(a), mat_rows(b)) : mat_rows(a);
     if (c->band_rows == 0)
         c->band_rows = LB_MAX(c->n_rows, (u64)1);
     if (c->n_rows == 0 || c->n_cols == 0)

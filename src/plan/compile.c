@@ -219,17 +219,8 @@ static bool frame_eq(const lb_frame *a, const lb_frame *b) {
            a->col_mul == b->col_mul;
 }
 
-static u64 gcd(u64 a, u64 b) {
-    while (b) {
-        u64 t = a % b;
-        a = b;
-        b = t;
-    }
-    return a;
-}
-
 static u64 lcm(u64 a, u64 b) {
-    return a / gcd(a, b) * b;
+    return a / lb_gcd_u64(a, b) * b;
 }
 
 /* The moves of an index node's input: those above it, then its own. */

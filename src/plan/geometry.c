@@ -321,20 +321,11 @@ static void fit_scratch(lb_pass *p) {
 
 #define PERIOD_MAX 65536 /* rows or columns; beyond it every tile is looked at */
 
-static u64 gcd(u64 a, u64 b) {
-    while (b) {
-        u64 t = a % b;
-        a = b;
-        b = t;
-    }
-    return a;
-}
-
 /* The least common multiple, 0 if that is too much to be of use. */
 static u64 common(u64 a, u64 b) {
-    if (a == 0 || b == 0 || b > PERIOD_MAX || a / gcd(a, b) > PERIOD_MAX / b)
+    if (a == 0 || b == 0 || b > PERIOD_MAX || a / lb_gcd_u64(a, b) > PERIOD_MAX / b)
         return 0;
-    return a / gcd(a, b) * b;
+    return a / lb_gcd_u64(a, b) * b;
 }
 
 /* Rows and columns after which the blocks of a part begin again as they did. */
@@ -343,7 +334,7 @@ static void part_period(const lb_leaf *l, const lb_codec_part *part, u64 *rows, 
     *rows = cut ? part->mat_rows : part->rows;
     *cols = LB_MAX(part->cols, (u64)1);
     if (part->kind == LB_PART_FLAT) { /* a row begins where the one before it ends */
-        *rows = part->cols / gcd(part->cols, LB_MAX(l->codec.n_cols, (u64)1));
+        *rows = part->cols / lb_gcd_u64(part->cols, LB_MAX(l->codec.n_cols, (u64)1));
     } else if (l->codec.transposed) {
         *rows = *cols;
         *cols = part->rows;
