@@ -95,6 +95,8 @@ u32 lb_os_terminal_columns(int fd); /* 80 if unknown */
 /* Page-aligned zero memory straight from the system, outside the heap; counted by the kernel as
  * data. */
 void *lb_os_map_anon(u64 size_bytes); /* NULL when out of memory */
+/* The first size_bytes of an open file, which are there, to be read. NULL when it cannot be. */
+void *lb_os_map_file(int fd, u64 size_bytes);
 void lb_os_unmap(void *ptr, u64 size_bytes);
 
 #endif

@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cmd_convert.c: `lbrx convert`, `split`, `join`: ops/convert.h for the command line. */
-#include "cli/write.h"
-#include "io/size.h"
-#include "ops/convert.h"
-#include "ops/open.h"
+#include "cli/convert.h"
 
 typedef struct convert_opts {
     lb_common common;
@@ -79,43 +76,11 @@ static const lb_opt convert_rows[] = {
      .off = offsetof(convert_opts, mtp)},
 };
 
-/* Planning did not fit into the budget: it is made once more without one, for the smallest that
- * would do. By then the process has grown: what counts is what it was at the beginning. */
-static lb_status refuse_budget(const char *model, const lb_convert_opts *o, u64 process_bytes,
-                               lb_err *err) {
-    lb_convert_opts c = *o;
-    lb_source *src = NULL;
-    lb_out_report report = {0};
-    lb_buf plan = {0};
-    lb_err own = {0};
-    c.w.dry_run = true;
-    c.w.memory_bytes = 1;
-    lb_mem_limit(0);
-    (void)lb_mem_peak_reset();
-    if (lb_open(&src, model, &own) == LB_OK)
-        (void)lb_convert(src, &c, &plan, NULL, &report, &own);
-    lb_source_close(&src);
-    lb_buf_deinit(&plan);
-    char have[LB_SIZE_TEXT];
-    u64 need = LB_MAX(report.needed_bytes, lb_mem_peak() + process_bytes);
-    return lb_fail(err, LB_E_LIMIT,
-                   "a memory budget of %s is too small: planning this needs %s %llu MiB (--memory)",
-                   lb_size_text(o->w.memory_bytes, have),
-                   report.needed_bytes ? "at least" : "more than",
-                   (unsigned long long)lb_ceil_div_u64(need, LB_MIB));
-}
-
 static lb_status convert(lb_cli *cli, convert_opts *o, const char *model,
                          const lb_convert_opts *base, lb_err *err) {
     static const lb_dtype dtypes[] = {LB_F32, LB_F32, LB_F16, LB_BF16};
-    lb_source *src = NULL;
-    lb_writer w;
-    lb_out_report report = {0};
-    lb_buf plan = {0};
-    LB_TRY(lb_writer_begin(&w, cli, &o->writing, &o->common, base->verb, err));
     lb_convert_opts c = *base;
-    w.opts.lossless = o->lossless;
-    c.w = w.opts;
+    c.w.lossless = o->lossless;
     c.cast = o->dtype != 0;
     c.dtype = dtypes[o->dtype];
     c.set = o->set.item;
@@ -127,19 +92,7 @@ static lb_status convert(lb_cli *cli, convert_opts *o, const char *model,
     c.codes = (lb_codes)o->codes;
     c.keep[LB_EXTRA_VISION] = c.keep[LB_EXTRA_AUDIO] = (u8)o->vision;
     c.keep[LB_EXTRA_MTP] = (u8)o->mtp;
-    /* a dry run writes nothing: gigabytes of a model least of all */
-    const lb_common *fetch = o->writing.dry_run ? NULL : &o->common;
-    lb_status st = lb_cli_open(cli, fetch, &src, model, err);
-    if (st == LB_OK)
-        st = lb_convert(src, &c, &plan, &w.remarks, &report, err);
-    if (st == LB_E_NOMEM && lb_mem_refused()) {
-        lb_source_close(&src);
-        st = refuse_budget(model, &c, w.process_bytes, err);
-    }
-    lb_writer_end(&w, cli, &o->common, &report, &plan, st);
-    lb_source_close(&src);
-    lb_buf_deinit(&plan);
-    return st;
+    return lb_cli_convert(cli, &o->writing, &o->common, model, &c, err);
 }
 
 static lb_status run_convert(lb_cli *cli, const void *opts, const char *const *args, u32 n_args,

@@ -4,6 +4,7 @@
 #include "base/interrupt.h"
 #include "base/os.h"
 #include "ops/convert_internal.h"
+#include "ops/quantize_internal.h"
 #include <stdio.h>
 
 void lb_conv_remark(lb_conv *c, const char *fmt, ...) {
@@ -160,6 +161,12 @@ static lb_format target_format(const lb_source *s, const lb_writer_opts *w) {
     return s->format == LB_FORMAT_PYTORCH ? LB_FORMAT_SAFETENSORS : s->format;
 }
 
+static lb_status keep_text(lb_conv *c, const lb_buf *b, lb_str *out, lb_err *err) {
+    LB_TRY(lb_buf_status(b, err));
+    *out = lb_arena_str(c->perm, lb_buf_str(b));
+    return out->ptr ? LB_OK : lb_fail(err, LB_E_NOMEM, "out of memory for metadata");
+}
+
 static lb_status operation_text(lb_conv *c, lb_err *err) {
     lb_buf b = {0};
     const lb_convert_opts *o = c->o;
@@ -185,8 +192,17 @@ static lb_status operation_text(lb_conv *c, lb_err *err) {
         lb_buf_printf(&b, " --max-shard-size %llu", (unsigned long long)o->w.max_shard_bytes);
     if (o->w.max_shard_tensors)
         lb_buf_printf(&b, " --max-shard-tensors %llu", (unsigned long long)o->w.max_shard_tensors);
-    lb_status st = lb_buf_status(&b, err);
-    c->model.operation = lb_arena_str(c->perm, lb_buf_str(&b));
+    lb_status st = LB_OK;
+    for (u32 i = 0; c->quantizer && i < c->quantizer->n_types && st == LB_OK; i++) {
+        size_t n = b.len;
+        lb_quantizer_operation(c->quantizer, i, &b);
+        st = keep_text(c, &b, &c->quantizer->model[i].operation, err);
+        b.len = n;
+    }
+    if (c->quantizer)
+        lb_quantizer_operation(c->quantizer, LB_QUANT_TYPES_MAX, &b);
+    if (st == LB_OK)
+        st = keep_text(c, &b, &c->model.operation, err);
     lb_buf_deinit(&b);
     return st;
 }
@@ -217,7 +233,8 @@ static lb_status choose_way(lb_conv *c, lb_err *err) {
                        LB_FMT(c->src->label), lb_adapter_form(c->src) ? "copied" : "none");
     if (to != LB_FORMAT_GGUF)
         return lb_conv_to_folder(c, err);
-    return from == LB_FORMAT_GGUF ? lb_conv_gguf_to_gguf(c, err) : lb_conv_to_gguf(c, err);
+    LB_TRY(from == LB_FORMAT_GGUF ? lb_conv_gguf_to_gguf(c, err) : lb_conv_to_gguf(c, err));
+    return c->quantizer ? lb_quantize_gguf(c, err) : LB_OK;
 }
 
 /* What metadata and configs say wrong is known without their files. */
@@ -230,6 +247,8 @@ static void name_source(const lb_source *src, lb_err *err) {
 lb_status lb_convert(const lb_source *src, const lb_convert_opts *o, lb_buf *text, lb_buf *remarks,
                      lb_out_report *report, lb_err *err) {
     lb_conv c = {.src = src, .o = o, .remarks = remarks};
+    lb_quantizer quantizer = {0};
+    lb_out_model *models = &c.model;
     lb_status st;
     LB_TRY(lb_plan_new(&c.plan, &src, 1, err));
     c.perm = &c.plan->perm;
@@ -237,6 +256,10 @@ lb_status lb_convert(const lb_source *src, const lb_convert_opts *o, lb_buf *tex
     c.model.format = target_format(src, &o->w);
     if (src->notes.len && remarks)
         lb_buf_printf(remarks, "%.*s\n", LB_FMT(src->notes));
+    if (o->quantize) {
+        c.quantizer = &quantizer;
+        LB_TRY_DONE(st, lb_quantizer_begin(&c, err));
+    }
     LB_TRY_DONE(st, read_template(&c, err));
     LB_TRY_DONE(st, operation_text(&c, err));
     remark_on_name(&c);
@@ -249,8 +272,11 @@ lb_status lb_convert(const lb_source *src, const lb_convert_opts *o, lb_buf *tex
         goto done;
     LB_TRY_DONE(st, lb_graph_status(&c.plan->graph, err));
     lb_ctensors_deinit(&c.canon);
-    st = lb_output_write(c.plan, &c.model, &o->w, text, report, err);
+    if (o->quantize)
+        models = quantizer.model;
+    st = lb_output_write(c.plan, models, LB_MAX(quantizer.n_types, 1), &o->w, text, report, err);
 done:
+    lb_quantizer_end(&quantizer);
     lb_free(c.model.tensors);
     lb_free(c.codes.list);
     lb_ctensors_deinit(&c.canon);

@@ -34,6 +34,7 @@ typedef struct lb_conv {
     lb_conv_codes codes;  /* what the output holds as it was stored: metadata and config say so */
     lb_str chat_template; /* the text of --chat-template */
     u64 n_f16_sums;       /* tensors whose GGUF form is computed in f16 and cannot be turned back */
+    struct lb_quantizer *quantizer; /* NULL: nothing is quantized */
     lb_buf *remarks;
 } lb_conv;
 

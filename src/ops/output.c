@@ -37,40 +37,83 @@ typedef struct lb_out_roots {
 } lb_out_roots;
 
 /* Once the layout's items are filled the list of tensors is only needed for its nodes. */
-static lb_status take_roots(lb_output *x, lb_err *err) {
-    lb_out_model *m = x->model;
-    x->roots = lb_alloc_zero((size_t)m->n_tensors, sizeof *x->roots);
-    if (!x->roots)
+static lb_status take_roots(lb_out_part *t, lb_err *err) {
+    lb_out_model *m = t->model;
+    t->roots = lb_alloc_zero((size_t)m->n_tensors + 1, sizeof *t->roots);
+    if (!t->roots)
         return oom(err);
     for (u64 i = 0; i < m->n_tensors; i++)
-        x->roots[i] = (lb_out_roots){m->tensors[i].segments, m->tensors[i].n_segments & INT32_MAX,
+        t->roots[i] = (lb_out_roots){m->tensors[i].segments, m->tensors[i].n_segments & INT32_MAX,
                                      m->tensors[i].joint, m->tensors[i].node};
     lb_free(m->tensors);
     m->tensors = NULL;
     return LB_OK;
 }
 
-/* Tensor i: to the job of those before it, or that job is complete. */
-static lb_status add_stream(lb_output *x, u64 i, const lb_stream *s, lb_err *err) {
-    lb_node_id roots[LB_ROOTS_MAX];
-    LB_ASSERT(x->n_joint < LB_ROOTS_MAX);
-    const lb_out_roots *own = &x->roots[i];
-    const lb_node *root =
-        lb_graph_node(&x->plan->graph, own->segments ? own->segments[0] : own->node);
-    x->joint[x->n_joint] = *s;
-    x->joint[x->n_joint++].codes =
-        root->kind == LB_NODE_ENCODE && root->u.encode.repack != LB_REPACK_NONE;
-    if (i + 1 < x->model->n_tensors && x->roots[i + 1].joint)
-        return LB_OK;
-    const lb_out_roots *r = &x->roots[i + 1 - x->n_joint];
-    if (!lb_plan_job(x->plan, x->joint[0].name, x->joint, x->n_joint))
+static lb_node_id root_at(const lb_out_roots *r, u32 segment) {
+    return r->segments ? r->segments[segment] : r->node;
+}
+
+/* Streams that are made together: of a part, those of one weight. */
+typedef struct group {
+    lb_stream streams[LB_ROOTS_MAX];
+    const lb_out_roots *roots[LB_ROOTS_MAX];
+    u32 n;
+} group;
+
+static lb_status add_group(lb_output *x, const group *g, lb_err *err) {
+    lb_node_id root[LB_ROOTS_MAX];
+    if (!lb_plan_job(x->plan, g->streams[0].name, g->streams, g->n))
         return oom(err);
-    for (u32 k = 0; k < LB_MAX(r->n_segments, 1); k++) {
-        for (u32 j = 0; j < x->n_joint; j++)
-            roots[j] = r[j].segments ? r[j].segments[k] : r[j].node;
-        lb_plan_segment(x->plan, roots);
+    for (u32 k = 0; k < LB_MAX(g->roots[0]->n_segments, 1); k++) {
+        for (u32 j = 0; j < g->n; j++)
+            root[j] = root_at(g->roots[j], k);
+        lb_plan_segment(x->plan, root);
     }
-    x->n_joint = 0;
+    return LB_OK;
+}
+
+/* The part's streams from *i on that are of one weight. */
+static u32 take_joint(const lb_output *x, const lb_out_part *t, u64 *i, lb_stream *streams,
+                      const lb_out_roots **roots) {
+    u32 n = 0;
+    do {
+        LB_ASSERT(n < LB_ROOTS_MAX);
+        roots[n] = &t->roots[*i];
+        streams[n] = t->streams[*i];
+        const lb_node *root = lb_graph_node(&x->plan->graph, root_at(roots[n], 0));
+        streams[n].codes = root->kind == LB_NODE_ENCODE && root->u.encode.repack != LB_REPACK_NONE;
+        n++;
+        (*i)++;
+    } while (*i < t->model->n_tensors && t->roots[*i].joint);
+    return n;
+}
+
+/* The parts' k-th weights in one job, as far as one takes them and they are cut alike. */
+static lb_status add_weight(lb_output *x, u64 *at, lb_err *err) {
+    group g = {.n = 0};
+    for (u32 p = 0; p < x->n_parts; p++) {
+        lb_stream streams[LB_ROOTS_MAX];
+        const lb_out_roots *roots[LB_ROOTS_MAX];
+        u32 n = take_joint(x, &x->part[p], &at[p], streams, roots);
+        if (g.n && (g.n + n > LB_ROOTS_MAX || g.roots[0]->n_segments != roots[0]->n_segments)) {
+            LB_TRY(add_group(x, &g, err));
+            g.n = 0;
+        }
+        memcpy(g.streams + g.n, streams, n * sizeof *streams);
+        memcpy(g.roots + g.n, roots, n * sizeof *roots);
+        g.n += n;
+    }
+    return add_group(x, &g, err);
+}
+
+static lb_status add_jobs(lb_output *x, lb_err *err) {
+    u64 *at = lb_arena_new(&x->plan->perm, u64, x->n_parts);
+    if (!at)
+        return oom(err);
+    memset(at, 0, x->n_parts * sizeof *at);
+    while (at[0] < x->model->n_tensors)
+        LB_TRY(add_weight(x, at, err));
     return LB_OK;
 }
 
@@ -89,11 +132,12 @@ static lb_status put_field(lb_output *x, u32 file, u64 off, u32 source, lb_err *
     return LB_OK;
 }
 
-static lb_status provenance_gguf(lb_output *x, const char **fields, lb_err *err) {
+static lb_status provenance_gguf(lb_output *x, const lb_out_model *model, const char **fields,
+                                 lb_err *err) {
     static const char blank[] = "00000000000000000000000000000000";
-    lb_gguf_meta *m = x->model->meta;
+    lb_gguf_meta *m = model->meta;
     LB_TRY(lb_meta_set_str(m, "lbrx.version", LB_STR(LB_VERSION), err));
-    LB_TRY(lb_meta_set_str(m, "lbrx.operation", x->model->operation, err));
+    LB_TRY(lb_meta_set_str(m, "lbrx.operation", model->operation, err));
     for (u32 i = 0; i < x->plan->graph.n_sources; i++) {
         LB_TRY(lb_meta_set_str(m, x->keys[2 * i].ptr, x->plan->graph.sources[i]->label, err));
         LB_TRY(lb_meta_set_str(m, x->keys[2 * i + 1].ptr, lb_str_c(blank), err));
@@ -102,9 +146,8 @@ static lb_status provenance_gguf(lb_output *x, const char **fields, lb_err *err)
     return LB_OK;
 }
 
-static lb_str gguf_stem(lb_output *x) {
-    lb_str base =
-        x->opts->output ? lb_os_base_name(lb_str_c(x->opts->output)) : LB_STR("model.gguf");
+static lb_str gguf_stem(const lb_out_part *t) {
+    lb_str base = t->path ? lb_os_base_name(lb_str_c(t->path)) : LB_STR("model.gguf");
     lb_str dot = LB_STR(".gguf");
     return lb_str_ends(base, dot) ? lb_str_sub(base, 0, base.len - dot.len) : base;
 }
@@ -112,75 +155,83 @@ static lb_str gguf_stem(lb_output *x) {
 static lb_status make_gguf_head(void *ctx, lb_out *out, lb_err *err) {
     const lb_out_head *h = ctx;
     (void)err;
-    lb_gguf_layout_write(&h->x->gguf, h->file, out);
+    lb_gguf_layout_write(&h->part->gguf, h->file, out);
     return LB_OK;
 }
 
 static lb_status make_st_head(void *ctx, lb_out *out, lb_err *err) {
     const lb_out_head *h = ctx;
     (void)err;
-    lb_st_layout_write(&h->x->st, h->file, out);
+    lb_st_layout_write(&h->part->st, h->file, out);
     return LB_OK;
 }
 
 static lb_status make_st_index(void *ctx, lb_out *out, lb_err *err) {
-    const lb_output *x = ctx;
-    return lb_st_layout_index(&x->st, out, err);
+    const lb_out_part *t = ctx;
+    return lb_st_layout_index(&t->st, out, err);
 }
 
-static lb_status make_heads(lb_output *x, u32 n_files, lb_sink_make make, lb_err *err) {
-    x->heads = lb_arena_new(&x->plan->perm, lb_sink_head, n_files);
-    lb_out_head *h = lb_arena_new(&x->plan->perm, lb_out_head, n_files);
-    if (!x->heads || !h)
+/* The heads of all files of the plan so far, with those of a part that has just got its own. */
+static lb_status make_heads(lb_output *x, lb_out_part *t, lb_sink_make make, lb_err *err) {
+    u32 n = (u32)x->plan->n_files;
+    lb_sink_head *heads = lb_arena_new(&x->plan->perm, lb_sink_head, n);
+    lb_out_head *h = lb_arena_new(&x->plan->perm, lb_out_head, t->n_files);
+    if (!heads || !h)
         return oom(err);
-    for (u32 i = 0; i < n_files; i++) {
-        h[i] = (lb_out_head){x, i};
-        x->heads[i] = (lb_sink_head){.make = make, .ctx = &h[i]};
+    if (t->first_file)
+        memcpy(heads, x->heads, t->first_file * sizeof *heads);
+    for (u32 i = 0; i < t->n_files; i++) {
+        h[i] = (lb_out_head){t, i};
+        heads[t->first_file + i] = (lb_sink_head){.make = make, .ctx = &h[i]};
     }
+    x->heads = heads;
     return LB_OK;
 }
 
-static lb_status layout_gguf(lb_output *x, lb_err *err) {
-    const lb_out_model *m = x->model;
+static lb_status layout_gguf(lb_output *x, lb_out_part *t, lb_err *err) {
+    const lb_out_model *m = t->model;
     lb_arena *perm = &x->plan->perm;
     u32 n_sources = x->plan->graph.n_sources;
     lb_gguf_item *items = lb_arena_new(perm, lb_gguf_item, m->n_tensors + 1);
     const char **fields = lb_arena_new(perm, const char *, n_sources + 1);
-    lb_gguf_layout *l = &x->gguf;
+    lb_gguf_layout *l = &t->gguf;
     if (!items || !fields)
         return oom(err);
     if (!x->opts->no_provenance)
-        LB_TRY(provenance_gguf(x, fields, err));
+        LB_TRY(provenance_gguf(x, m, fields, err));
     for (u64 i = 0; i < m->n_tensors; i++)
         items[i] = (lb_gguf_item){.name = m->tensors[i].name,
                                   .dtype = m->tensors[i].dtype,
                                   .shape = *m->tensors[i].shape};
     lb_gguf_layout_opts o = {.meta = m->meta,
-                             .stem = gguf_stem(x),
+                             .stem = gguf_stem(t),
                              .max_file_bytes = x->opts->max_shard_bytes,
                              .max_file_items = x->opts->max_shard_tensors,
                              .later = true,
                              .fields = fields,
                              .n_fields = x->opts->no_provenance ? 0 : n_sources};
-    LB_TRY(take_roots(x, err));
+    LB_TRY(take_roots(t, err));
     LB_TRY(lb_gguf_layout_plan(items, m->n_tensors, &o, perm, l, err));
-    /* the parts of a split are written into a folder, then put beside each other */
-    x->folder = l->n_files > 1;
-    LB_TRY(make_heads(x, l->n_files, make_gguf_head, err));
-    for (u32 i = 0; i < l->n_files; i++)
-        (void)lb_plan_file(x->plan, l->n_files > 1 ? l->files[i].name : LB_STR_NONE,
-                           l->files[i].size_bytes);
+    /* several files are written into a folder, then put beside each other */
+    x->folder = x->n_parts > 1 || l->n_files > 1;
+    t->n_files = l->n_files;
+    for (u32 i = 0; i < l->n_files; i++) {
+        lb_str name = l->n_files > 1    ? l->files[i].name
+                      : x->n_parts == 1 ? LB_STR_NONE
+                      : t->path         ? lb_os_base_name(lb_str_c(t->path))
+                                        : LB_STR("model.gguf");
+        (void)lb_plan_file(x->plan, name, l->files[i].size_bytes);
+    }
+    LB_TRY(make_heads(x, t, make_gguf_head, err));
     for (u32 i = 0; i < o.n_fields; i++)
-        LB_TRY(put_field(x, 0, l->field_off[i], i, err));
+        LB_TRY(put_field(x, t->first_file, l->field_off[i], i, err));
     for (u64 i = 0; i < m->n_tensors; i++)
-        LB_TRY(add_stream(x, i,
-                          &(lb_stream){.file = items[i].file,
-                                       .off_bytes = items[i].off_bytes,
-                                       .size_bytes = items[i].size_bytes,
-                                       .name = items[i].name,
-                                       .dtype = items[i].dtype,
-                                       .shape = &items[i].shape},
-                          err));
+        t->streams[i] = (lb_stream){.file = t->first_file + items[i].file,
+                                    .off_bytes = items[i].off_bytes,
+                                    .size_bytes = items[i].size_bytes,
+                                    .name = items[i].name,
+                                    .dtype = items[i].dtype,
+                                    .shape = &items[i].shape};
     return LB_OK;
 }
 
@@ -218,14 +269,14 @@ static lb_status st_metadata(lb_output *x, lb_st_meta **out, u64 *n_out, lb_err 
     return LB_OK;
 }
 
-static lb_status layout_st(lb_output *x, lb_err *err) {
-    const lb_out_model *m = x->model;
+static lb_status layout_st(lb_output *x, lb_out_part *t, lb_err *err) {
+    const lb_out_model *m = t->model;
     lb_arena *perm = &x->plan->perm;
     bool mlx = m->format == LB_FORMAT_MLX, one = m->format == LB_FORMAT_SAFETENSORS;
     lb_st_item *items = lb_arena_new(perm, lb_st_item, m->n_tensors + 1);
     lb_st_meta *meta = NULL;
     u64 n_meta = 0;
-    lb_st_layout *l = &x->st;
+    lb_st_layout *l = &t->st;
     if (!items)
         return oom(err);
     LB_TRY(st_metadata(x, &meta, &n_meta, err));
@@ -254,29 +305,48 @@ static lb_status layout_st(lb_output *x, lb_err *err) {
                            .stem = m->stem,
                            .index_of_one = !one && !m->stem,
                            .n_parameters = m->n_parameters};
-    LB_TRY(take_roots(x, err));
+    LB_TRY(take_roots(t, err));
     LB_TRY(lb_st_layout_plan(items, m->n_tensors, &o, perm, l, err));
     x->folder = !one;
-    LB_TRY(make_heads(x, l->n_shards, make_st_head, err));
+    t->n_files = l->n_shards;
     for (u32 i = 0; i < l->n_shards; i++) {
         (void)lb_plan_file(x->plan, one ? LB_STR_NONE : l->shards[i].name, l->shards[i].size_bytes);
         for (u32 k = 0; k < x->plan->graph.n_sources && !x->opts->no_provenance; k++)
             LB_TRY(
                 put_field(x, i, l->shards[i].field_off[x->first_field + 2 * (u64)k + 1], k, err));
     }
-    x->index = (lb_sink_text){.name = l->index_name, .make = make_st_index, .ctx = x};
+    LB_TRY(make_heads(x, t, make_st_head, err));
+    x->index = (lb_sink_text){.name = l->index_name, .make = make_st_index, .ctx = t};
     /* the index is sorted: a list of pointers, and qsort's copy of it */
     x->plan->after_bytes = LB_MAX(x->plan->after_bytes, 2 * sizeof(void *) * m->n_tensors);
     for (u64 i = 0; i < m->n_tensors; i++)
-        LB_TRY(add_stream(x, i,
-                          &(lb_stream){.file = items[i].shard,
-                                       .off_bytes = items[i].off_bytes,
-                                       .size_bytes = items[i].size_bytes,
-                                       .name = items[i].name,
-                                       .dtype = items[i].dtype,
-                                       .shape = &items[i].shape},
-                          err));
+        t->streams[i] = (lb_stream){.file = items[i].shard,
+                                    .off_bytes = items[i].off_bytes,
+                                    .size_bytes = items[i].size_bytes,
+                                    .name = items[i].name,
+                                    .dtype = items[i].dtype,
+                                    .shape = &items[i].shape};
     return LB_OK;
+}
+
+static lb_status layout(lb_output *x, lb_err *err) {
+    lb_status st = LB_OK;
+    lb_plan_reserve(x->plan, x->part[0].model->n_tensors);
+    for (u32 k = 0; k < x->n_parts && st == LB_OK; k++) {
+        lb_out_part *t = &x->part[k];
+        t->first_file = (u32)x->plan->n_files;
+        t->streams = lb_alloc_zero((size_t)t->model->n_tensors + 1, sizeof *t->streams);
+        st = !t->streams                          ? oom(err)
+             : t->model->format == LB_FORMAT_GGUF ? layout_gguf(x, t, err)
+                                                  : layout_st(x, t, err);
+    }
+    if (st == LB_OK)
+        st = add_jobs(x, err);
+    for (u32 k = 0; k < x->n_parts; k++) {
+        lb_free(x->part[k].streams);
+        lb_free(x->part[k].roots);
+    }
+    return st;
 }
 
 /* ---- after the run ---- */
@@ -420,7 +490,7 @@ static lb_status check_codes(const lb_output *x, lb_err *err) {
 
 static lb_sink_options sink_options(const lb_output *x) {
     const lb_writer_opts *o = x->opts;
-    return (lb_sink_options){.path = o->output,
+    return (lb_sink_options){.path = x->part[0].path,
                              .folder = x->folder,
                              .resume = o->resume,
                              .force = o->force,
@@ -468,21 +538,29 @@ static lb_status run(lb_output *x, lb_out_report *report, lb_err *err) {
 /* What conversions take at most where the budget is larger: more memory makes them no faster. */
 #define LB_OUTPUT_ENOUGH_BYTES (256 * LB_MIB)
 
-lb_status lb_output_write(lb_plan *p, lb_out_model *m, const lb_writer_opts *o, lb_buf *text,
-                          lb_out_report *report, lb_err *err) {
-    lb_output x = {.plan = p, .model = m, .opts = o};
-    u64 begin = lb_os_now_us();
-    *report =
-        (lb_out_report){.format = m->format, .n_tensors = m->n_tensors, .dry_run = o->dry_run};
-    p->options = m->operation;
-    p->want_digests = !o->no_provenance;
+static lb_status begin(lb_output *x, lb_out_model *m, lb_err *err) {
+    x->part = lb_arena_new(&x->plan->perm, lb_out_part, x->n_parts);
+    if (!x->part)
+        return oom(err);
+    for (u32 k = 0; k < x->n_parts; k++)
+        x->part[k] =
+            (lb_out_part){.model = &m[k], .path = m[k].output ? m[k].output : x->opts->output};
     for (u32 i = 0; i < m->n_texts; i++)
         LB_TRY(lb_sink_check_name(m->texts[i].name, err));
-    LB_TRY(source_keys(&x, err));
-    lb_plan_reserve(p, m->n_tensors);
-    lb_status laid = m->format == LB_FORMAT_GGUF ? layout_gguf(&x, err) : layout_st(&x, err);
-    lb_free(x.roots);
-    LB_TRY(laid);
+    return source_keys(x, err);
+}
+
+lb_status lb_output_write(lb_plan *p, lb_out_model *m, u32 n_models, const lb_writer_opts *o,
+                          lb_buf *text, lb_out_report *report, lb_err *err) {
+    lb_output x = {.plan = p, .model = m, .n_parts = n_models, .opts = o};
+    u64 begun = lb_os_now_us();
+    *report = (lb_out_report){.format = m->format, .dry_run = o->dry_run};
+    for (u32 k = 0; k < n_models; k++)
+        report->n_tensors += m[k].n_tensors;
+    p->options = m->identity.len ? m->identity : m->operation;
+    p->want_digests = !o->no_provenance;
+    LB_TRY(begin(&x, m, err));
+    LB_TRY(layout(&x, err));
     x.plan->after_bytes += 512 * LB_KIB; /* pieces on their way to files */
     lb_plan_limits limits = {.memory_bytes = o->memory_bytes,
                              .enough_bytes = LB_OUTPUT_ENOUGH_BYTES,
@@ -503,7 +581,7 @@ lb_status lb_output_write(lb_plan *p, lb_out_model *m, const lb_writer_opts *o, 
         return lb_buf_status(text, err);
     }
     lb_status st = run(&x, report, err);
-    report->seconds = (double)(lb_os_now_us() - begin) * 1e-6;
+    report->seconds = (double)(lb_os_now_us() - begun) * 1e-6;
     report->peak_rss_bytes = lb_os_peak_rss();
     return st;
 }

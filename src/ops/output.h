@@ -45,6 +45,7 @@ typedef struct lb_out_tensor {
 
 /* The model to be written, format-specific parts beside the tensors. */
 typedef struct lb_out_model {
+    const char *output;     /* instead of the options' path; NULL: that */
     lb_format format;       /* LB_FORMAT_GGUF, _HF, _MLX or _SAFETENSORS (one file) */
     lb_out_tensor *tensors; /* heap; in file order */
     u64 n_tensors;
@@ -53,7 +54,8 @@ typedef struct lb_out_model {
     u32 n_texts;
     const char *stem;   /* of the weight files' names in a folder; NULL: "model" */
     u64 n_parameters;   /* for the index */
-    lb_str operation;   /* "convert --dtype bf16": provenance, part of the plan's identity */
+    lb_str operation;   /* "convert --dtype bf16": provenance */
+    lb_str identity;    /* what else the bytes follow from: of all models; empty: operation */
     lb_str st_metadata; /* kept: raw JSON of the source's __metadata__, or empty */
     lb_str codes;       /* MLX: what its codes were in GGUF (convert_codes.c); empty: nothing */
     bool codes_near;    /* scales of codes may be rounded to f16; else that is refused */
@@ -76,9 +78,10 @@ typedef struct lb_out_report {
 } lb_out_report;
 
 /* Lays out, plans and writes; m->tensors is freed once laid out. With dry_run the plan's text goes
- * to *text, nothing is written, and an output that would be refused is refused. */
-lb_status lb_output_write(lb_plan *p, lb_out_model *m, const lb_writer_opts *o, lb_buf *text,
-                          lb_out_report *report, lb_err *err);
+ * to *text, nothing is written, and an output that would be refused is refused. Of several models
+ * (GGUF, paths in one folder) the k-th tensors are made together, in one read. */
+lb_status lb_output_write(lb_plan *p, lb_out_model *m, u32 n_models, const lb_writer_opts *o,
+                          lb_buf *text, lb_out_report *report, lb_err *err);
 
 /* The report as CLI.md's JSON object, and as one line for people. */
 void lb_output_json(const lb_writer_opts *o, const lb_out_report *r, lb_buf *out);

@@ -14,24 +14,33 @@ typedef struct lb_out_field {
     u32 source;
 } lb_out_field;
 
+/* One model's part in the output. */
+typedef struct lb_out_part {
+    lb_out_model *model;
+    const char *path; /* NULL: none */
+    u32 first_file;   /* of the plan's */
+    u32 n_files;
+    lb_gguf_layout gguf; /* what makes heads: of a GGUF */
+    lb_st_layout st;     /* of safetensors */
+    lb_stream *streams;  /* [n_tensors] heap, while jobs are made */
+    struct lb_out_roots *roots;
+} lb_out_part;
+
 /* A file of the output, for what makes its head. */
 typedef struct lb_out_head {
-    const struct lb_output *x;
-    u32 file;
+    const lb_out_part *part;
+    u32 file; /* of the part's */
 } lb_out_head;
 
 typedef struct lb_output {
     lb_plan *plan;
-    lb_out_model *model;
-    struct lb_out_roots *roots;    /* [n_tensors] while the layout is made */
-    lb_stream joint[LB_ROOTS_MAX]; /* of a job that is not complete */
-    u32 n_joint;
+    lb_out_model *model; /* the first */
+    lb_out_part *part;   /* [n_parts] */
+    u32 n_parts;
     const lb_writer_opts *opts;
     lb_sink *sink;
     lb_str *keys;        /* [2 * n_sources] "lbrx.source.N.name", "...digest" */
-    lb_sink_head *heads; /* [n_files] first bytes of each file */
-    lb_gguf_layout gguf; /* what makes them: of a GGUF */
-    lb_st_layout st;     /* of safetensors */
+    lb_sink_head *heads; /* [n_files of the plan] first bytes of each file */
     lb_out_field *fields;
     u32 n_fields, cap_fields;
     u64 first_field; /* safetensors: index of the first source's pair in the metadata list */

@@ -36,10 +36,13 @@ void lb_output_print_plan(const lb_output *x, lb_buf *out) {
         lb_buf_printf(out, "input        %.*s (%s, %llu tensors)\n", LB_FMT(s->label),
                       lb_format_name(s->format), (unsigned long long)s->n_tensors);
     }
-    lb_buf_printf(out, "output       %s (%s, %llu tensors, %llu file%s)\n",
-                  none || !x->opts->output ? "none" : x->opts->output,
-                  lb_format_name(x->model->format), (unsigned long long)x->model->n_tensors,
-                  (unsigned long long)p->n_files, p->n_files == 1 ? "" : "s");
+    for (u32 i = 0; i < x->n_parts; i++) {
+        const lb_out_part *t = &x->part[i];
+        lb_buf_printf(out, "output       %s (%s, %llu tensors, %llu file%s)\n",
+                      none || !t->path ? "none" : t->path, lb_format_name(t->model->format),
+                      (unsigned long long)t->model->n_tensors, (unsigned long long)t->n_files,
+                      t->n_files == 1 ? "" : "s");
+    }
     for (u64 i = 0; i < p->n_jobs; i++)
         lb_plan_print_job(p, &p->jobs[i], out);
     for (u32 i = 0; i < x->model->n_remarks; i++)

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* convert.c: runs a conversion for the commands that are one. */
+#include "cli/convert.h"
+#include "io/size.h"
+#include "ops/open.h"
+
+/* Planning did not fit into the budget: it is made once more without one, for the smallest that
+ * would do. By then the process has grown: what counts is what it was at the beginning. */
+static lb_status refuse_budget(const char *model, const lb_convert_opts *o, u64 process_bytes,
+                               lb_err *err) {
+    lb_convert_opts c = *o;
+    lb_source *src = NULL;
+    lb_out_report report = {0};
+    lb_buf plan = {0};
+    lb_err own = {0};
+    c.w.dry_run = true;
+    c.w.memory_bytes = 1;
+    lb_mem_limit(0);
+    (void)lb_mem_peak_reset();
+    if (lb_open(&src, model, &own) == LB_OK)
+        (void)lb_convert(src, &c, &plan, NULL, &report, &own);
+    lb_source_close(&src);
+    lb_buf_deinit(&plan);
+    char have[LB_SIZE_TEXT];
+    u64 need = LB_MAX(report.needed_bytes, lb_mem_peak() + process_bytes);
+    return lb_fail(err, LB_E_LIMIT,
+                   "a memory budget of %s is too small: planning this needs %s %llu MiB (--memory)",
+                   lb_size_text(o->w.memory_bytes, have),
+                   report.needed_bytes ? "at least" : "more than",
+                   (unsigned long long)lb_ceil_div_u64(need, LB_MIB));
+}
+
+lb_status lb_cli_convert(lb_cli *cli, const lb_writing *writing, lb_common *common,
+                         const char *model, const lb_convert_opts *base, lb_err *err) {
+    lb_source *src = NULL;
+    lb_writer w;
+    lb_out_report report = {0};
+    lb_buf plan = {0};
+    LB_TRY(lb_writer_begin(&w, cli, writing, common, base->verb, err));
+    lb_convert_opts c = *base;
+    c.w = w.opts;
+    c.w.lossless = base->w.lossless;
+    /* a dry run writes nothing: gigabytes of a model least of all */
+    const lb_common *fetch = writing->dry_run ? NULL : common;
+    lb_status st = lb_cli_open(cli, fetch, &src, model, err);
+    if (st == LB_OK)
+        st = lb_convert(src, &c, &plan, &w.remarks, &report, err);
+    if (st == LB_E_NOMEM && lb_mem_refused()) {
+        lb_source_close(&src);
+        st = refuse_budget(model, &c, w.process_bytes, err);
+    }
+    lb_writer_end(&w, cli, common, &report, &plan, st);
+    lb_source_close(&src);
+    lb_buf_deinit(&plan);
+    return st;
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* quantize.h: a conversion whose matrices become codes: which type each gets, and what the metadata
+ * or the config says of it.
+ *
+ * The conversion lists its tensors as a file of plain values has them; a scheme (GGUF's recipes,
+ * MLX's groups, the layouts of Hugging Face) then replaces the expressions of those that it
+ * chooses. A tensor that is stored in the chosen type already keeps its codes. */
+#ifndef LB_OPS_QUANTIZE_H
+#define LB_OPS_QUANTIZE_H
+
+#include "base/base.h"
+#include "base/mem.h"
+#include "tensor/dtype.h"
+
+#define LB_QUANT_TYPES_MAX 8 /* outputs of one run */
+
+/* As the user gave it; NULL and 0: not given. */
+typedef struct lb_quantize_opts {
+    const char *type;             /* TYPE[,TYPE...] */
+    const char *const *overrides; /* [n_overrides] "REGEX=TYPE" on the target's names */
+    u32 n_overrides;
+    const char *rules; /* a file of overrides, one a line; they come after the others */
+    const char *const *tensor_types; /* [n_tensor_types] the same as llama-quantize reads them */
+    u32 n_tensor_types;
+    const char *tensor_type_file;
+    const char *output_type, *embedding_type; /* GGUF types */
+    bool keep_output;                         /* output.weight stays as it is */
+    bool pure;                                /* one type for all */
+    bool protect;                             /* embeddings, head and routers not below 6 bit */
+    const char *imatrix;                      /* importance matrix, a file */
+    const char *const *include;               /* [n_include] parts of names: importance for them */
+    u32 n_include;
+    const char *const *exclude; /* [n_exclude] for all but them */
+    u32 n_exclude;
+} lb_quantize_opts;
+
+/* Whether names[i] of n stand in name. */
+bool lb_quantize_is_named(const char *const *names, u32 n, lb_str name);
+
+#endif

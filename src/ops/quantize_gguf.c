@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* quantize_gguf.c: the recipes of llama-quantize on a conversion's tensors.
+ *
+ * Order of the tensors, their types, bytes and keys are those of llama-quantize of llama-cpp-python
+ * 0.3.36 on the file that the conversion would have written. */
+#include "base/os.h"
+#include "ops/quantize_internal.h"
+#include <stdio.h>
+
+/* ---- what is decided on ---- */
+
+typedef struct job {
+    lb_conv *c;
+    lb_quantizer *q;
+    u64 n;
+    lb_recipe_tensor *tensors;
+    lb_recipe_choice *choices;
+    lb_arena *scratch;
+} job;
+
+static lb_status oom(lb_err *err) {
+    return lb_fail(err, LB_E_NOMEM, "out of memory for the list of tensors");
+}
+
+/* Puts the tensors into llama-quantize's order. */
+static lb_status list_tensors(job *j, lb_err *err) {
+    lb_out_tensor *t = j->c->model.tensors;
+    u32 *order = lb_arena_new(j->scratch, u32, j->n + 1);
+    lb_out_tensor *sorted = lb_alloc((j->n + 1) * sizeof *sorted);
+    j->tensors = lb_arena_new(j->scratch, lb_recipe_tensor, j->n + 1);
+    j->choices = lb_arena_new(j->scratch, lb_recipe_choice, j->n + 1);
+    lb_status st = order && sorted && j->tensors && j->choices ? LB_OK : oom(err);
+    for (u64 i = 0; i < j->n && st == LB_OK; i++)
+        j->tensors[i] =
+            (lb_recipe_tensor){.name = t[i].name, .shape = *t[i].shape, .stored = t[i].dtype};
+    if (st == LB_OK)
+        st = lb_recipe_order(j->n, j->tensors, order, j->scratch, err);
+    for (u64 i = 0; i < j->n && st == LB_OK; i++)
+        sorted[i] = t[order[i]];
+    if (st == LB_OK)
+        memcpy(t, sorted, j->n * sizeof *t);
+    lb_free(sorted);
+    for (u64 i = 0; i < j->n && st == LB_OK; i++)
+        j->tensors[i] =
+            (lb_recipe_tensor){.name = t[i].name, .shape = *t[i].shape, .stored = t[i].dtype};
+    return st;
+}
+
+static lb_status read_importance(job *j, lb_err *err) {
+    const lb_quantize_opts *o = j->q->o;
+    lb_importance *x = &j->q->importance;
+    if (!o->imatrix) {
+        if (o->n_include || o->n_exclude)
+            return lb_fail(err, LB_E_USAGE,
+                           "--include-weights and --exclude-weights choose from an importance "
+                           "matrix: give one with --imatrix");
+        return LB_OK;
+    }
+    lb_imatrix_tensor *list = lb_arena_new(j->scratch, lb_imatrix_tensor, j->n + 1);
+    if (!list)
+        return oom(err);
+    for (u64 i = 0; i < j->n; i++)
+        list[i] = (lb_imatrix_tensor){j->tensors[i].name, j->tensors[i].shape};
+    LB_TRY(lb_importance_open(x,
+                              &(lb_importance_opts){.path = o->imatrix,
+                                                    .include = o->include,
+                                                    .n_include = o->n_include,
+                                                    .exclude = o->exclude,
+                                                    .n_exclude = o->n_exclude},
+                              list, j->n, err));
+    for (u64 i = 0; i < j->n; i++) {
+        u64 n_mats;
+        j->tensors[i].has_importance =
+            lb_importance_of(x, j->tensors[i].name, &j->tensors[i].shape, &n_mats) != NULL;
+    }
+    if (x->n_left)
+        lb_conv_remark(j->c,
+                       "importance of %llu matrices is not used, the first %.*s: the model has it "
+                       "in another size, or not",
+                       (unsigned long long)x->n_left, LB_FMT(x->first_left));
+    return LB_OK;
+}
+
+/* ---- what people should know ---- */
+
+static double bits_of(lb_dtype t) {
+    const lb_dtype_info *d = lb_dtype_get(t);
+    return 8.0 * d->block_bytes / d->block_elems;
+}
+
+/* What all others hang on: the embeddings, the head, the routers. */
+static bool is_critical(lb_str name) {
+    size_t at;
+    return lb_str_starts(name, LB_STR("token_embd.")) || lb_str_starts(name, LB_STR("output.")) ||
+           lb_str_starts(name, LB_STR("per_layer_token_embd.")) ||
+           lb_str_find(name, LB_STR("ffn_gate_inp"), &at);
+}
+
+/* Type of what must not lose more: its rows may not be whole blocks of Q6_K. */
+static lb_dtype protected_type(const lb_recipe_tensor *t) {
+    size_t at;
+    u64 cols = t->shape.rank ? t->shape.dim[t->shape.rank - 1] : 1;
+    bool router = lb_str_find(t->name, LB_STR("ffn_gate_inp"), &at);
+    if (!router && cols % lb_dtype_get(LB_Q6_K)->block_elems == 0)
+        return LB_Q6_K;
+    return cols % lb_dtype_get(LB_Q8_0)->block_elems == 0 ? LB_Q8_0 : LB_F16;
+}
+
+/* Embeddings, head and routers below 6 bit: raised, or named. */
+static void mind_critical(const job *j, const char *type) {
+    lb_str first = {0};
+    lb_dtype first_type = LB_F32, raised = LB_F32;
+    u64 n = 0;
+    for (u64 i = 0; i < j->n; i++) {
+        lb_recipe_choice *ch = &j->choices[i];
+        if (ch->why == LB_WHY_KEPT || ch->why == LB_WHY_OPTION || ch->why == LB_WHY_OVERRIDE ||
+            !is_critical(j->tensors[i].name) || bits_of(ch->dtype) >= 6)
+            continue;
+        if (n++ == 0) {
+            first = j->tensors[i].name;
+            first_type = ch->dtype;
+            raised = protected_type(&j->tensors[i]);
+        }
+        if (j->q->o->protect) {
+            ch->dtype = protected_type(&j->tensors[i]);
+            ch->why = LB_WHY_OVERRIDE;
+            ch->needs_importance = false;
+        }
+    }
+    char more[48] = "";
+    if (n > 1)
+        (void)snprintf(more, sizeof more, " and %llu more", (unsigned long long)(n - 1));
+    if (n && j->q->o->protect)
+        lb_conv_remark(j->c, "%s: %.*s%s raised from %s to %s (--protect)", type, LB_FMT(first),
+                       more, lb_dtype_get(first_type)->name, lb_dtype_get(raised)->name);
+    else if (n)
+        lb_conv_remark(j->c,
+                       "%s: %.*s%s has fewer than 6 bit (%s), as llama-quantize decides: "
+                       "--protect keeps embeddings, head and routers at 6 bit and more",
+                       type, LB_FMT(first), more, lb_dtype_get(first_type)->name);
+}
+
+static void say_choices(const job *j, const char *type) {
+    u64 n_misfits = 0, n_again = 0, n_plain = 0;
+    const lb_recipe_choice *misfit = NULL;
+    lb_str again = {0}, plain = {0};
+    lb_dtype was = LB_F32;
+    for (u64 i = 0; i < j->n; i++) {
+        const lb_recipe_choice *ch = &j->choices[i];
+        const lb_recipe_tensor *t = &j->tensors[i];
+        if (ch->wanted != ch->dtype && ch->why != LB_WHY_OVERRIDE && n_misfits++ == 0)
+            misfit = ch;
+        if (t->stored != ch->dtype && lb_dtype_get(t->stored)->cls == LB_CLASS_BLOCK &&
+            n_again++ == 0) {
+            again = t->name;
+            was = t->stored;
+        }
+        if (j->q->o->imatrix && ch->why != LB_WHY_KEPT && !t->has_importance && n_plain++ == 0)
+            plain = t->name;
+    }
+    if (n_misfits)
+        lb_conv_remark(j->c,
+                       "%s: rows of %llu tensors are no whole blocks of their type: another stands "
+                       "in (%s instead of %s...)",
+                       type, (unsigned long long)n_misfits, lb_dtype_get(misfit->dtype)->name,
+                       lb_dtype_get(misfit->wanted)->name);
+    if (n_again)
+        lb_conv_remark(j->c,
+                       "%s: %llu tensors are quantized already (%.*s: %s): quantizing them again "
+                       "adds its loss to theirs; better start from the original",
+                       type, (unsigned long long)n_again, LB_FMT(again), lb_dtype_get(was)->name);
+    if (n_plain)
+        lb_conv_remark(j->c, "%s: %llu tensors have no importance in the file, the first %.*s",
+                       type, (unsigned long long)n_plain, LB_FMT(plain));
+}
+
+/* ---- one output ---- */
+
+static lb_status set_again(lb_gguf_meta *m, const char *key, u32 v, lb_err *err) {
+    lb_meta_remove(m, key);
+    return lb_meta_set_u32(m, key, v, err);
+}
+
+/* Keys and their order as llama-quantize leaves them. */
+static lb_status make_meta(job *j, u32 k, lb_err *err) {
+    const lb_recipe *r = lb_recipe_get(j->q->type[k].recipe);
+    const lb_gguf_meta *from = j->c->model.meta;
+    lb_gguf_meta *m = &j->q->meta[k];
+    lb_meta_init(m, j->c->perm);
+    for (u64 i = 0; i < from->n; i++)
+        LB_TRY(lb_meta_share(m, &from->kv[i], err));
+    LB_TRY(set_again(m, "general.quantization_version", 2, err));
+    if (r->cls == LB_RECIPE_COPY_ALL) {
+        const lb_gguf_kv *kv = lb_meta_find(from, "general.file_type");
+        u64 v;
+        if (kv && lb_kv_as_u64(kv, &v))
+            LB_TRY(set_again(m, "general.file_type", (u32)v, err));
+    } else {
+        LB_TRY(set_again(m, "general.file_type", r->file_type, err));
+    }
+    const lb_importance *x = &j->q->importance;
+    if (!x->file || x->n_entries == 0)
+        return LB_OK;
+    const lb_imatrix *im = x->file->imatrix;
+    LB_TRY(lb_meta_set_str(m, "quantize.imatrix.file", lb_os_base_name(lb_str_c(j->q->o->imatrix)),
+                           err));
+    if (im->n_datasets)
+        LB_TRY(lb_meta_set_str(m, "quantize.imatrix.dataset", im->datasets[0], err));
+    LB_TRY(lb_meta_set_u32(m, "quantize.imatrix.entries_count", (u32)x->n_entries, err));
+    if (im->chunk_count)
+        LB_TRY(lb_meta_set_u32(m, "quantize.imatrix.chunks_count", (u32)im->chunk_count, err));
+    return LB_OK;
+}
+
+/* Segments of every output are cut alike: they are made together. */
+static lb_status make_tensor(job *j, u64 i, lb_out_tensor *out, lb_err *err) {
+    const lb_out_tensor *t = &j->c->model.tensors[i];
+    const lb_recipe_choice *ch = &j->choices[i];
+    u64 n_mats = 1;
+    const float *w = lb_importance_of(&j->q->importance, t->name, t->shape, &n_mats);
+    if (ch->dtype == t->dtype && (n_mats == 1 || j->q->n_types == 1)) {
+        *out = *t;
+        return LB_OK;
+    }
+    return lb_quantize_blocks(j->c, t, ch->dtype, w, n_mats, out, err);
+}
+
+static lb_status make_output(job *j, u32 k, const lb_recipe_opts *base,
+                             const lb_recipe_model *model, lb_err *err) {
+    lb_conv *c = j->c;
+    lb_recipe_opts o = *base;
+    lb_out_model *m = &j->q->model[k];
+    lb_str operation = m->operation;
+    const char *output = m->output, *type = j->q->type[k].name;
+    o.recipe = j->q->type[k].recipe;
+    const lb_recipe_job rj = {&o, model, j->n, j->tensors};
+    LB_TRY(lb_recipe_choose(&rj, j->choices, j->scratch, err));
+    mind_critical(j, type);
+    LB_TRY(lb_recipe_check(&rj, j->choices, err));
+    if (k == 0)
+        LB_TRY(lb_recipe_check_overrides(&rj, err));
+    say_choices(j, type);
+    *m = c->model;
+    m->identity = m->operation; /* of all */
+    m->operation = operation;
+    m->output = output;
+    m->meta = &j->q->meta[k];
+    m->tensors = lb_alloc((j->n + 1) * sizeof *m->tensors);
+    if (!m->tensors)
+        return oom(err);
+    for (u64 i = 0; i < j->n; i++)
+        LB_TRY(make_tensor(j, i, &m->tensors[i], err));
+    return make_meta(j, k, err);
+}
+
+static lb_status option_type(const char *flag, const char *name, lb_dtype *type,
+                             const lb_dtype **out, lb_err *err) {
+    if (!name)
+        return LB_OK;
+    lb_status st = lb_recipe_type_find(lb_str_c(name), type, err);
+    if (st != LB_OK)
+        lb_err_context(err, "%s", flag);
+    *out = type;
+    return st;
+}
+
+static lb_status make_outputs(job *j, lb_err *err) {
+    const lb_quantize_opts *o = j->q->o;
+    lb_dtype output, embedding;
+    lb_recipe_model model;
+    lb_recipe_opts ro = {.pure = o->pure,
+                         .keep_output = o->keep_output,
+                         .requantize = true, /* and said */
+                         .overrides = &j->q->overrides};
+    LB_TRY(option_type("--output-tensor-type", o->output_type, &output, &ro.output, err));
+    LB_TRY(
+        option_type("--token-embedding-type", o->embedding_type, &embedding, &ro.embedding, err));
+    LB_TRY(list_tensors(j, err));
+    LB_TRY(read_importance(j, err));
+    ro.importance = j->q->importance.n_entries != 0;
+    LB_TRY(lb_recipe_model_from_meta(j->c->model.meta, &model, err));
+    for (u32 k = 0; k < j->q->n_types; k++)
+        LB_TRY(make_output(j, k, &ro, &model, err));
+    for (u32 k = 0; k < j->q->n_types; k++) { /* those that the later ones gave too */
+        j->q->model[k].remarks = j->c->model.remarks;
+        j->q->model[k].n_remarks = j->c->model.n_remarks;
+    }
+    return LB_OK;
+}
+
+lb_status lb_quantize_gguf(lb_conv *c, lb_err *err) {
+    lb_arena scratch = {0};
+    job j = {.c = c, .q = c->quantizer, .n = c->model.n_tensors, .scratch = &scratch};
+    lb_status st = make_outputs(&j, err);
+    lb_arena_deinit(&scratch);
+    return st;
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* quantize_internal.h: shared by quantize.c (types, nodes) and the schemes (quantize_gguf.c...). */
+#ifndef LB_OPS_QUANTIZE_INTERNAL_H
+#define LB_OPS_QUANTIZE_INTERNAL_H
+
+#include "ops/convert_internal.h"
+#include "ops/importance.h"
+#include "ops/quantize.h"
+#include "plan/quant.h"
+#include "quant/recipe.h"
+
+/* Whose types a name is one of. Floats are everybody's; of GGUF they are recipes too. */
+typedef enum lb_scheme { LB_SCHEME_FLOAT, LB_SCHEME_GGUF, LB_SCHEME_COUNT } lb_scheme;
+
+typedef struct lb_quant_type {
+    const char *name; /* "q4_k_m" */
+    lb_scheme scheme;
+    lb_dtype dtype;      /* FLOAT */
+    lb_recipe_id recipe; /* GGUF, FLOAT */
+} lb_quant_type;
+
+typedef struct lb_quantizer {
+    const lb_quantize_opts *o;
+    lb_quant_type type[LB_QUANT_TYPES_MAX];
+    u32 n_types;
+    lb_overrides overrides;
+    lb_importance importance;
+    void *tables[LB_DTYPE_COUNT];           /* of quantizers that have some */
+    const lb_quant *plain[LB_DTYPE_COUNT];  /* blocks without importance */
+    lb_out_model model[LB_QUANT_TYPES_MAX]; /* one a type; tensors are heap */
+    lb_gguf_meta meta[LB_QUANT_TYPES_MAX];
+} lb_quantizer;
+
+/* LB_E_USAGE: unknown types, types that the output's format cannot hold (with those it can), names
+ * of outputs. Before anything is planned. */
+lb_status lb_quantizer_begin(lb_conv *c, lb_err *err);
+void lb_quantizer_end(lb_quantizer *q);
+/* " --type q4_k_m --pure ..." of output k; LB_QUANT_TYPES_MAX: of all. */
+void lb_quantizer_operation(const lb_quantizer *q, u32 k, lb_buf *out);
+
+/* The conversion's tensors with codes in place of values: fills q->model. */
+lb_status lb_quantize_gguf(lb_conv *c, lb_err *err);
+
+/* ---- nodes ---- */
+
+/* Segments of t in another type: floats, or blocks with the weights of each of its n_mats matrices
+ * (NULL: none). */
+lb_status lb_quantize_blocks(lb_conv *c, const lb_out_tensor *t, lb_dtype dtype,
+                             const float *weights, u64 n_mats, lb_out_tensor *out, lb_err *err);
+/* The values that an encode node is given. */
+lb_node_id lb_quantize_values(lb_graph *g, lb_node_id encoded);
+
+#endif
