@@ -53,6 +53,33 @@ static bool enc_is_known(const mode_info *m, u64 bits, u64 group) {
     return bits == m->bits && group == m->group;
 }
 
+lb_enc lb_mlx_enc_default(lb_enc_kind kind) {
+    const mode_info *m = modes;
+    for (size_t i = 0; i < LB_LEN(modes); i++)
+        m = modes[i].kind == kind ? &modes[i] : m;
+    LB_ASSERT(m->kind == kind);
+    return (lb_enc){.kind = kind, .bits = m->bits, .group_size = m->group};
+}
+
+bool lb_mlx_enc_exists(const lb_enc *enc) {
+    for (size_t i = 0; i < LB_LEN(modes); i++)
+        if (modes[i].kind == enc->kind)
+            return enc_is_known(&modes[i], enc->bits, enc->group_size);
+    return false;
+}
+
+lb_json *lb_mlx_enc_json(const lb_enc *enc, lb_mlx_said said, lb_arena *perm) {
+    lb_json *o = lb_json_new_object(perm);
+    lb_json *group = said == LB_MLX_SAID_NO_GROUP ? lb_json_new_null(perm)
+                                                  : lb_json_new_u64(perm, enc->group_size);
+    const bool ok = o && lb_json_set(perm, o, "group_size", group) &&
+                    lb_json_set(perm, o, "bits", lb_json_new_u64(perm, enc->bits)) &&
+                    (said == LB_MLX_SAID_NO_MODE ||
+                     lb_json_set(perm, o, "mode",
+                                 lb_json_new_str(perm, lb_str_c(lb_mlx_mode_name(enc->kind)))));
+    return ok ? o : NULL;
+}
+
 /* ---- the config ---- */
 
 /* A whole number, or the default where the key is absent or null. */

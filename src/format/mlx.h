@@ -43,5 +43,15 @@ lb_status lb_mlx_weights(lb_source *s, const lb_mlx_quant *q, lb_err *err);
 
 /* The encoding's name in MLX's words ("affine", "mxfp4"...); NULL for others. */
 const char *lb_mlx_mode_name(lb_enc_kind kind);
+/* The encoding that MLX takes where only the mode is said. kind: one of MLX's. */
+lb_enc lb_mlx_enc_default(lb_enc_kind kind);
+/* Whether MLX has these bits in groups of that size. */
+bool lb_mlx_enc_exists(const lb_enc *enc);
+
+/* What an encoding's object in the config names: all of it; no mode, which is affine then; null for
+ * the group's size, which is the mode's then. */
+typedef enum lb_mlx_said { LB_MLX_SAID_ALL, LB_MLX_SAID_NO_MODE, LB_MLX_SAID_NO_GROUP } lb_mlx_said;
+/* As mlx-lm writes it: "group_size", "bits", "mode". NULL: out of memory. */
+lb_json *lb_mlx_enc_json(const lb_enc *enc, lb_mlx_said said, lb_arena *perm);
 
 #endif

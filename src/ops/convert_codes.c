@@ -5,6 +5,7 @@
  * numbers of 4, 5 and 8 bits in groups of 32 with a scale and a bias in f16 (Q4_0, Q4_1, Q5_0,
  * Q5_1, Q8_0; MLX's affine). MLX has no symmetric kind: that all codes of so many bits were such is
  * recorded in the files' metadata ("lbrx.codes") and tested group by group on the way back. */
+#include "format/mlx.h"
 #include "format/safetensors.h"
 #include "ops/convert_internal.h"
 
@@ -13,13 +14,13 @@
 static const struct form {
     lb_repack mlx;          /* words of codes */
     lb_repack plain, other; /* blocks of GGUF: symmetric, and with a bias */
+    lb_enc_kind mode;
     u32 bits;
-    const char *mode;
 } forms[] = {
-    {LB_REPACK_MXFP4_CODES, LB_REPACK_MXFP4, LB_REPACK_MXFP4, 4, "mxfp4"},
-    {LB_REPACK_AFFINE4, LB_REPACK_Q4_0, LB_REPACK_Q4_1, 4, "affine"},
-    {LB_REPACK_AFFINE5, LB_REPACK_Q5_0, LB_REPACK_Q5_1, 5, "affine"},
-    {LB_REPACK_AFFINE8, LB_REPACK_Q8_0, LB_REPACK_NONE, 8, "affine"},
+    {LB_REPACK_MXFP4_CODES, LB_REPACK_MXFP4, LB_REPACK_MXFP4, LB_ENC_MLX_MXFP4, 4},
+    {LB_REPACK_AFFINE4, LB_REPACK_Q4_0, LB_REPACK_Q4_1, LB_ENC_MLX_AFFINE, 4},
+    {LB_REPACK_AFFINE5, LB_REPACK_Q5_0, LB_REPACK_Q5_1, LB_ENC_MLX_AFFINE, 5},
+    {LB_REPACK_AFFINE8, LB_REPACK_Q8_0, LB_REPACK_NONE, LB_ENC_MLX_AFFINE, 8},
 };
 enum { MXFP4 };
 
@@ -145,11 +146,8 @@ lb_status lb_conv_push_codes(lb_conv *c, const lb_assembly *a, const lb_made_of 
 }
 
 static lb_json *quantization_of(lb_arena *perm, u32 form) {
-    lb_json *o = lb_json_new_object(perm);
-    bool ok = lb_json_set(perm, o, "group_size", lb_json_new_u64(perm, 32)) &&
-              lb_json_set(perm, o, "bits", lb_json_new_u64(perm, forms[form].bits)) &&
-              lb_json_set(perm, o, "mode", lb_json_new_str(perm, lb_str_c(forms[form].mode)));
-    return ok ? o : NULL;
+    const lb_enc enc = {.kind = forms[form].mode, .bits = forms[form].bits, .group_size = 32};
+    return lb_mlx_enc_json(&enc, LB_MLX_SAID_ALL, perm);
 }
 
 lb_status lb_conv_codes_config(lb_conv *c, lb_json **out, lb_err *err) {
