@@ -63,6 +63,14 @@ static lb_status compile(const lb_overrides *o, lb_override *v, lb_err *err) {
     return LB_OK;
 }
 
+static lb_status find_type(const lb_overrides *o, lb_str name, lb_override *v, lb_err *err) {
+    if (o->find_type)
+        return o->find_type(name, &v->type, err);
+    LB_TRY(lb_recipe_type_find(name, &v->dtype, err));
+    v->type = (u32)v->dtype;
+    return LB_OK;
+}
+
 lb_status lb_override_add(lb_overrides *o, lb_str text, bool lower, lb_err *err) {
     size_t eq = text.len;
     while (eq && text.ptr[eq - 1] != '=')
@@ -82,7 +90,7 @@ lb_status lb_override_add(lb_overrides *o, lb_str text, bool lower, lb_err *err)
         copy[i] = lower && c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
     }
     v->pattern = (lb_str){copy, pattern.len};
-    lb_status st = lb_recipe_type_find(lb_str_sub(text, eq, text.len), &v->dtype, err);
+    lb_status st = find_type(o, lb_str_sub(text, eq, text.len), v, err);
     if (st != LB_OK) {
         lb_err_context(err, "override \"%.*s\"", LB_FMT(text));
         return st;

@@ -14,14 +14,19 @@
 
 typedef struct lb_override {
     lb_str pattern;
-    lb_dtype dtype;
-    void *code; /* PCRE2's */
+    lb_dtype dtype; /* types of GGUF */
+    u32 type;       /* what find_type has found; of GGUF: dtype */
+    void *code;     /* PCRE2's */
     struct lb_override *next;
 } lb_override;
 
-/* Zero-initialised but for the arena: none. */
+/* A type by its name, as a number of the finder's own. LB_E_USAGE lists those that there are. */
+typedef lb_status (*lb_override_types)(lb_str name, u32 *out, lb_err *err);
+
+/* Zero-initialised but for the arena, and find_type where types are not GGUF's: none. */
 typedef struct lb_overrides {
     lb_arena *arena;
+    lb_override_types find_type; /* NULL: lb_recipe_type_find */
     lb_override *first, *last;
     void *context, *match, *limits; /* PCRE2's */
 } lb_overrides;
