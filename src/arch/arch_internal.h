@@ -37,7 +37,9 @@ enum {
     LB_ARCH_ROPE_SHARE = 8192,  /* proportional rope of full layers becomes rope_freqs.weight */
     LB_ARCH_DENSE_TOO = 16384,  /* experts are optional, beside a dense feed-forward */
     LB_ARCH_TAKES_RULE =
-        32768 /* config class: takes the key of the layers' rule out, once applied */
+        32768, /* config class: takes the key of the layers' rule out, once applied */
+    LB_ARCH_MLX_DOWN_LAST =
+        65536 /* mlx-lm's dense feed-forward: gate, up, down; not gate, down, up */
 };
 
 /* A config key whose truth is whether tensors of a role have a bias, or (`present`) are there. */
@@ -141,6 +143,8 @@ struct lb_arch {
     const char *mlx; /* JSON object: what mlx-lm's class assumes for keys that a config lacks; null:
                         the key must be there; "x?": and may be null; "x!": the only value it knows;
                         "rope_scaling.type": that older name of the type. NULL: it has no class */
+    const char *mlx_8bit; /* ends of paths of modules that mlx-lm's class quantizes to 8 bits in
+                             groups of 64, whatever is asked (quant_predicate), "|" between; NULL */
     const char *refused_label; /* a folder or model card of this kind needs more; NULL */
     u32 flags;
     bool mlx_outer; /* mlx-lm has no class for the language model alone: the first of outers */

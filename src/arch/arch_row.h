@@ -78,10 +78,11 @@ enum {
     LB_ROW_MTP = 256,             /* of layers of multi-token prediction (lb_extra) only */
     LB_ROW_HF_F32 = 512,          /* the model class keeps it in f32 whatever the model's type */
     LB_ROW_GGUF_DROP_TIED = 1024, /* left out of GGUF when the embeddings are tied, though stored */
-    LB_ROW_HF_CODES = 2048,  /* packed codes; their values: the first row of this name in GGUF */
-    LB_ROW_OWN_KV = 4096,    /* layers that share keys and values need none: MLX leaves it out */
-    LB_ROW_RECURRENT = 8192, /* only in layers of linear attention */
-    LB_ROW_ATTENTION = 16384 /* not in these */
+    LB_ROW_HF_CODES = 2048,   /* packed codes; their values: the first row of this name in GGUF */
+    LB_ROW_OWN_KV = 4096,     /* layers that share keys and values need none: MLX leaves it out */
+    LB_ROW_RECURRENT = 8192,  /* only in layers of linear attention */
+    LB_ROW_ATTENTION = 16384, /* not in these */
+    LB_ROW_MLX_BARE = 32768   /* mlx-lm holds the matrix as a parameter, in no linear module */
 };
 
 /* "{b}" stands for the layer number, "{e}" for the expert's or the head's, "{m}" for the number of

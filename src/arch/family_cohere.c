@@ -58,4 +58,5 @@ const lb_arch lb_arch_cohere = {
     .n_biases = LB_LEN(biases),
     .present = present,
     .n_present = LB_LEN(present),
+    .flags = LB_ARCH_MLX_DOWN_LAST,
 };

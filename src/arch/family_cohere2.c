@@ -62,5 +62,5 @@ const lb_arch lb_arch_cohere2 = {
            "\"layer_norm_bias\": false, \"sliding_window\": 4096, "
            "\"sliding_window_pattern\": 4, "
            "\"tie_word_embeddings!\": true}",
-    .flags = LB_ARCH_HEAD_DIM_SPLIT | LB_ARCH_LAYER_TYPES,
+    .flags = LB_ARCH_HEAD_DIM_SPLIT | LB_ARCH_LAYER_TYPES | LB_ARCH_MLX_DOWN_LAST,
 };

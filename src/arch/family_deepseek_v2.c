@@ -15,7 +15,7 @@ static const lb_arch_tensor rows[] = {
     LB_ROWS_KV_B(LB_GGUF_FUSED(LB_PART_NOPE), LB_GGUF_FUSED(LB_PART_VALUE),
                  LB_MLX_FUSED(LB_PART_NOPE), LB_MLX_FUSED(LB_PART_VALUE), LB_ROW_OPTIONAL),
     LB_ROWS_FFN_OF(LB_SUFFIX_WEIGHT, LB_ROW_OPTIONAL),
-    LB_ROW_ROUTER("model.layers.{b}.mlp.gate"),
+    LB_ROW_ROUTER_OF("model.layers.{b}.mlp.gate", LB_ROW_MLX_BARE),
     LB_ROWS_EXPERTS("mlp"),
     LB_ROWS_EXPERTS_STACKED("mlp"),
     LB_ROWS_SHARED_EXPERTS("mlp.shared_experts"),
@@ -71,5 +71,5 @@ const lb_arch lb_arch_deepseek_v2 = {
            "\"max_position_embeddings\": 2048, \"rms_norm_eps\": 1e-06, \"rope_theta\": 10000.0,"
            "\"attention_bias\": false, \"tie_word_embeddings!\": false,"
            "\"mlp_bias!\": false}",
-    .flags = LB_ARCH_LATENT | LB_ARCH_HEADS_DIVIDE,
+    .flags = LB_ARCH_LATENT | LB_ARCH_HEADS_DIVIDE | LB_ARCH_MLX_DOWN_LAST,
 };

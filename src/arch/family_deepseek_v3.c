@@ -21,7 +21,7 @@ static const lb_arch_tensor rows[] = {
     LB_ROWS_KV_B(LB_GGUF_K_B, LB_GGUF_V_B, LB_MLX_FUSED(LB_PART_NOPE), LB_MLX_FUSED(LB_PART_VALUE),
                  LB_ROW_OPTIONAL),
     LB_ROWS_FFN_OF(LB_SUFFIX_WEIGHT, LB_ROW_OPTIONAL),
-    LB_ROW_ROUTER("model.layers.{b}.mlp.gate"),
+    LB_ROW_ROUTER_OF("model.layers.{b}.mlp.gate", LB_ROW_MLX_BARE),
     LB_ROW_ROUTER_BIAS("model.layers.{b}.mlp.gate.e_score_correction_bias", LB_ROW_HF_F32),
     LB_ROWS_EXPERTS("mlp"),
     LB_ROWS_EXPERTS_STACKED("mlp"),
@@ -107,5 +107,5 @@ const lb_arch lb_arch_deepseek_v3 = {
            "\"rope_interleave!\": true}",
     .outers = outers,
     .n_outers = LB_LEN(outers),
-    .flags = LB_ARCH_LATENT,
+    .flags = LB_ARCH_LATENT | LB_ARCH_MLX_DOWN_LAST,
 };

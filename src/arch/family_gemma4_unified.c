@@ -67,6 +67,7 @@ const lb_arch lb_arch_gemma4_unified = {
     .biases = biases,
     .n_biases = LB_LEN(biases),
     .window = {.period = 6},
+    .mlx_8bit = "router.proj",
     .flags = LB_FLAGS_GEMMA4,
     .outers = outers,
     .n_outers = LB_LEN(outers),

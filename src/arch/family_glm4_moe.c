@@ -17,7 +17,7 @@ static const lb_arch_tensor rows[] = {
            LB_RL_NONE, LB_SUFFIX_WEIGHT, LB_ROW_OPTIONAL),
     LB_ROW_ATTN_POST_NORM(LB_RL_NONE),
     LB_ROWS_FFN_OR(LB_ROW_OPTIONAL), /* the first layers */
-    LB_ROW_ROUTER("model.layers.{b}.mlp.gate"),
+    LB_ROW_ROUTER_OF("model.layers.{b}.mlp.gate", LB_ROW_MLX_BARE),
     LB_ROW_ROUTER_BIAS("model.layers.{b}.mlp.gate.e_score_correction_bias", LB_ROW_HF_F32),
     LB_ROWS_EXPERTS("mlp"),
     LB_ROWS_EXPERTS_STACKED("mlp"),
@@ -112,4 +112,5 @@ const lb_arch lb_arch_glm4_moe = {
     .n_biases = LB_LEN(biases),
     .present = present,
     .n_present = LB_LEN(present),
+    .flags = LB_ARCH_MLX_DOWN_LAST,
 };

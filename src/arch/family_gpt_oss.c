@@ -107,5 +107,6 @@ const lb_arch lb_arch_gpt_oss = {
            "\"num_key_value_heads\": 8, \"sliding_window\": 128, \"rope_theta\": 150000,"
            "\"layer_types\": [], \"tie_word_embeddings!\": false,"
            "\"attention_bias!\": true}",
+    .mlx_8bit = "router",
     .flags = LB_ARCH_LAYER_TYPES,
 };

@@ -48,6 +48,7 @@ const lb_arch lb_arch_granite = {
            "\"max_position_embeddings\": null, \"num_key_value_heads\": null, "
            "\"attention_bias\": null, \"mlp_bias\": null, "
            "\"rope_theta\": null, \"tie_word_embeddings\": true}",
+    .mlx_8bit = "self_attn.o_proj|mlp.down_proj|lm_head",
     .biases = biases,
     .n_biases = LB_LEN(biases),
     .flags = LB_ARCH_NO_HEAD_DIM,

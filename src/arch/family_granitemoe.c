@@ -46,6 +46,7 @@ static const lb_arch_bias biases[] = {{"attention_bias", LB_ROLE_ATTN_Q}};
 
 const lb_arch lb_arch_granitemoe = {
     .family = "granitemoe",
+    .mlx_8bit = "block_sparse_moe.router.layer|self_attn.o_proj|mlp.down_proj|lm_head",
     .gguf = "granitemoe",
     .classes = classes,
     .model_types = model_types,

@@ -82,7 +82,7 @@ const lb_arch lb_arch_lfm2 = {
            "\"conv_L_cache\": null, \"block_dim\": null, \"block_multiple_of\": null,"
            "\"block_ffn_dim_multiplier\": null, \"block_auto_adjust_ff_dim\": null,"
            "\"intermediate_size\": null, \"rope_theta\": 1000000, \"layer_types\": null}",
-    .flags = LB_ARCH_LAYER_TYPES,
+    .flags = LB_ARCH_LAYER_TYPES | LB_ARCH_MLX_DOWN_LAST,
     .outers = outers,
     .n_outers = LB_LEN(outers),
 };

@@ -90,5 +90,6 @@ const lb_arch lb_arch_lfm2_moe = {
            "\"max_position_embeddings\": null, \"use_expert_bias\": null,"
            "\"num_dense_layers\": null, \"norm_eps\": null, \"conv_bias\": null,"
            "\"conv_L_cache\": null, \"rope_theta\": 1000000, \"routed_scaling_factor\": 1.0}",
-    .flags = LB_ARCH_LAYER_TYPES,
+    .mlx_8bit = "feed_forward.gate",
+    .flags = LB_ARCH_LAYER_TYPES | LB_ARCH_MLX_DOWN_LAST,
 };

@@ -73,4 +73,5 @@ const lb_arch lb_arch_minimax_m2 = {
            "\"shared_intermediate_size?\": null, \"num_hidden_layers\": null,"
            "\"rms_norm_eps\": null, \"rope_theta\": null, \"rotary_dim\": null,"
            "\"vocab_size\": null, \"tie_word_embeddings\": false, \"head_dim\": null}",
+    .mlx_8bit = "block_sparse_moe.gate",
 };

@@ -84,6 +84,7 @@ const lb_arch lb_arch_qwen3_5_moe = {
            "\"num_experts\": 0, \"num_experts_per_tok\": 0,"
            "\"shared_expert_intermediate_size\": 0, \"moe_intermediate_size\": 0,"
            "\"rope_parameters\": null}",
+    .mlx_8bit = "mlp.gate|shared_expert_gate",
     .biases = biases,
     .n_biases = LB_LEN(biases),
     .flags = LB_ARCH_LAYER_TYPES | LB_ARCH_TAKES_RULE,

@@ -72,6 +72,7 @@ static const lb_arch_layers layers = LB_QWEN_LAYERS;
 
 const lb_arch lb_arch_qwen3_next = {
     .family = "qwen3_next",
+    .mlx_8bit = "mlp.gate|shared_expert_gate",
     .gguf = "qwen3next",
     .classes = classes,
     .model_types = model_types,

@@ -64,6 +64,7 @@ const lb_arch lb_arch_qwen3moe = {
            "\"num_key_value_heads\": null, \"head_dim\": null, \"rope_theta\": null,"
            "\"tie_word_embeddings\": null, \"max_position_embeddings\": null,"
            "\"norm_topk_prob\": null, \"attention_bias!\": false}",
+    .mlx_8bit = "mlp.gate",
     .biases = biases,
     .n_biases = LB_LEN(biases),
 };

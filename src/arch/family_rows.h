@@ -145,9 +145,10 @@
                 LB_N("blk.{b}.ffn_down_exps.weight"),                                            \
                 LB_N("model.layers.{b}." mlx_prefix ".switch_mlp.down_proj.weight"), LB_RL_NONE, \
                 LB_SUFFIX_NONE, LB_ROW_EXPERT | (flags_))
-#define LB_ROW_ROUTER(hf_)                                                                \
+#define LB_ROW_ROUTER(hf_) LB_ROW_ROUTER_OF(hf_, 0)
+#define LB_ROW_ROUTER_OF(hf_, flags_)                                                     \
     LB_ROW(LB_ROLE_FFN_ROUTER, hf_, "blk.{b}.ffn_gate_inp", LB_RL_NONE, LB_SUFFIX_WEIGHT, \
-           LB_ROW_GGUF_F32)
+           LB_ROW_GGUF_F32 | (flags_))
 /* The same under the name that it has in transformers 5's memory. */
 #define LB_ROW_ROUTER_ALSO(hf_, mlx_)                                                            \
     LB_ROW3(LB_ROLE_FFN_ROUTER, LB_N(hf_), LB_N("blk.{b}.ffn_gate_inp"), LB_N(mlx_), LB_RL_NONE, \
