@@ -10,6 +10,9 @@ typedef struct quantize_opts {
     lb_opt_list overrides, tensor_types, include, exclude;
     const char *rules, *tensor_type_file, *output_type, *embedding_type, *imatrix;
     bool keep_output, pure, protect, requantize;
+    u32 group; /* index of group_sizes */
+    bool sym, asym;
+    u32 mlx_rule; /* metal|cpu */
     lb_opt_list set, unset;
     const char *chat_template;
     u32 vision, mtp; /* lb_keep */
@@ -21,8 +24,22 @@ static const lb_opt quantize_rows[] = {
      .arg = "TYPE[,TYPE...]",
      .required = true,
      .help = "what matrices become: a type or recipe of llama.cpp (q4_k_m, iq4_xs, q8_0...); "
-             "several make several outputs in one read: -o 'model-{type}.gguf'",
+             "several make several outputs in one read: -o 'model-{type}.gguf'; for --to mlx "
+             "mlx-q4, mlx-mxfp4, mlx-mixed_3_6...",
      .off = offsetof(quantize_opts, type)},
+    {.name = "group-size",
+     .kind = LB_OPT_ENUM,
+     .arg = "auto|32|64|128|channel|tensor",
+     .initial = "auto",
+     .help = "what has a scale of its own, in types of MLX (groups; auto: 64, or the type's only "
+             "one) and Hugging Face (groups, a row, a tensor)",
+     .off = offsetof(quantize_opts, group)},
+    {.name = "mlx-rule",
+     .kind = LB_OPT_ENUM,
+     .arg = "metal|cpu",
+     .initial = "metal",
+     .help = "codes of MLX as it makes them on a GPU, or on a CPU: they differ in the last bit",
+     .off = offsetof(quantize_opts, mlx_rule)},
     {.name = "override",
      .kind = LB_OPT_STR,
      .arg = "REGEX=TYPE",
@@ -126,8 +143,16 @@ static const lb_opt quantize_rows[] = {
 static lb_status run_quantize(lb_cli *cli, const void *opts, const char *const *args, u32 n_args,
                               lb_err *err) {
     quantize_opts o = *(const quantize_opts *)opts;
+    static const u32 groups[] = {0, 32, 64, 128, 0, 0};
+    static const lb_quant_size sizes[] = {LB_SIZE_AUTO,   LB_SIZE_GROUPS,  LB_SIZE_GROUPS,
+                                          LB_SIZE_GROUPS, LB_SIZE_CHANNEL, LB_SIZE_TENSOR};
     (void)n_args;
-    lb_quantize_opts q = {.type = o.type,
+    lb_quantize_opts q = {.size = sizes[o.group],
+                          .group = groups[o.group],
+                          .sym = o.sym,
+                          .asym = o.asym,
+                          .cpu_rule = o.mlx_rule == 1,
+                          .type = o.type,
                           .overrides = o.overrides.item,
                           .n_overrides = o.overrides.n,
                           .rules = o.rules,

@@ -3,16 +3,46 @@
 #include "cli/cli.h"
 #include "io/progress.h"
 #include "cli/text.h"
-#include "ops/verify.h"
+#include "cli/write.h"
+#include "ops/against.h"
 
 typedef struct verify_opts {
     lb_common common;
+    const char *against, *imatrix;
+    u32 mlx_rule; /* metal|cpu */
 } verify_opts;
+
+static const lb_opt verify_rows[] = {
+    {.name = "against",
+     .kind = LB_OPT_PATH,
+     .arg = "SOURCE",
+     .help = "the model that it was made of: every tensor is made again, in the type that it has, "
+             "and compared byte by byte",
+     .off = offsetof(verify_opts, against)},
+    {.name = "imatrix",
+     .kind = LB_OPT_PATH,
+     .arg = "FILE",
+     .help = "the importance matrix that it was quantized with",
+     .off = offsetof(verify_opts, imatrix)},
+    {.name = "mlx-rule",
+     .kind = LB_OPT_ENUM,
+     .arg = "metal|cpu",
+     .initial = "metal",
+     .help = "codes of MLX as it makes them on a GPU, or on a CPU",
+     .off = offsetof(verify_opts, mlx_rule)},
+};
+
+enum { LINES_MAX = 100 };
 
 static void put_text(lb_cli *cli, const lb_verify *v) {
     lb_buf *out = &cli->out;
     char n[LB_TEXT_BYTES];
     for (u64 i = 0; i < v->n_problems; i++) {
+        if (i == LINES_MAX) {
+            lb_buf_printf(out, "... and %llu more: --json lists them\n",
+                          (unsigned long long)(v->n_problems - i));
+            break;
+        }
         lb_put_safe(out, v->problems[i].where);
         lb_buf_put_c(out, v->problems[i].where.len ? ": " : "");
         lb_put_safe(out, v->problems[i].what);
@@ -34,7 +64,27 @@ static void put_text(lb_cli *cli, const lb_verify *v) {
     if (v->n_files)
         lb_buf_printf(out, "SHA-256: %llu files checked, %llu different\n",
                       (unsigned long long)v->n_files, (unsigned long long)v->n_files_different);
+    if (v->against)
+        lb_buf_printf(out, "against the source: %llu tensors made again, %llu different\n",
+                      (unsigned long long)v->n_made, (unsigned long long)v->n_made_different);
     lb_buf_put_c(out, v->n_problems ? "problems found\n" : "no problem found\n");
+}
+
+static lb_status verify_against(lb_cli *cli, verify_opts *o, const lb_source *model, lb_verify *v,
+                                lb_err *err) {
+    lb_source *source = NULL;
+    lb_writer w;
+    lb_writing writing = {.to = 4}; /* none */
+    LB_TRY(lb_writer_begin(&w, cli, &writing, &o->common, "verify", err));
+    lb_status st = lb_cli_open(cli, &o->common, &source, o->against, err);
+    if (st == LB_OK)
+        st = lb_against_run(
+            v, model, source,
+            &(lb_against_opts){.w = w.opts, .imatrix = o->imatrix, .cpu_rule = o->mlx_rule == 1},
+            &cli->arena, err);
+    lb_writer_end(&w, cli, &o->common, NULL, NULL, st == LB_OK ? LB_E_DIFFERENT : st);
+    lb_source_close(&source);
+    return st;
 }
 
 static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32 n_args,
@@ -49,6 +99,8 @@ static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32
     if (!kernels)
         return lb_fail(err, LB_E_NOMEM, "out of memory");
     LB_TRY(lb_common_finish(&o.common, err));
+    if (o.imatrix && !o.against)
+        return lb_fail(err, LB_E_USAGE, "--imatrix: of what --against SOURCE makes again: name it");
     lb_kernels_init(kernels, cli->isa_mask);
     LB_TRY_DONE(st, lb_cli_open_any(cli, &o.common, &s, args[0], err));
     lb_progress_begin(&progress, o.common.progress, "verify");
@@ -60,6 +112,8 @@ static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32
                                             .user = &progress},
                        &cli->arena, err);
     lb_progress_end(&progress);
+    if (st == LB_OK && o.against)
+        st = verify_against(cli, &o, s, &v, err);
     if (st != LB_OK)
         goto done;
     if (o.common.json)
@@ -77,9 +131,10 @@ done:
 const lb_command lb_cmd_verify = {
     .name = "verify",
     .summary = "Checks a model: structure, missing tensors, values that are no numbers, sums.",
-    .args = "MODEL",
+    .args = "MODEL [--against SOURCE]",
     .examples = {{"after a download", "lbrx verify model.gguf"},
-                 {"a converted folder, with the hashes of its lbrx.json", "lbrx verify model/"},
+                 {"whether it is what the original gives",
+                  "lbrx verify model-q4_k_m.gguf --against model/"},
                  {"for a script", "lbrx verify model/ --json"}},
     .details =
         "Every tensor is read once. Sums are those of lbrx.json (XXH3-128 of each tensor), of "
@@ -89,7 +144,7 @@ const lb_command lb_cmd_verify = {
         "wrong, 3 when the model cannot be opened at all.",
     .n_args_min = 1,
     .n_args_max = 1,
-    .group = {LB_GROUP_COMMON(offsetof(verify_opts, common))},
+    .group = {LB_GROUP("Options", verify_rows, 0), LB_GROUP_COMMON(offsetof(verify_opts, common))},
     .size_bytes = sizeof(verify_opts),
     .run = run,
 };

@@ -81,8 +81,7 @@ lb_status lb_conv_shape(lb_conv *c, const lb_ctensor *t, const lb_shape *shape,
     return LB_OK;
 }
 
-/* The weight that a stored tensor is by itself: the source's own where it is just that. */
-static const lb_weight *weight_of(lb_conv *c, u64 i) {
+const lb_weight *lb_conv_weight_of(lb_conv *c, u64 i) {
     const lb_tensor *t = &c->src->tensors[i];
     const lb_weight *own = lb_source_weight(c->src, t->name);
     if (own && own->enc.kind == LB_ENC_PLAIN && own->n_parts == 1 && own->part[0] == i &&
@@ -100,7 +99,7 @@ static const lb_weight *weight_of(lb_conv *c, u64 i) {
  * other. */
 static lb_status push_same(lb_conv *c, u64 i, lb_err *err) {
     const lb_tensor *t = &c->src->tensors[i];
-    const lb_weight *w = weight_of(c, i);
+    const lb_weight *w = lb_conv_weight_of(c, i);
     lb_str name = t->name;
     if (t->lies) /* its values alone, not what stands between them */
         w = lb_source_weight(c->src, t->name);
@@ -171,7 +170,7 @@ static lb_status operation_text(lb_conv *c, lb_err *err) {
     lb_buf b = {0};
     const lb_convert_opts *o = c->o;
     lb_buf_printf(&b, "%s --to %s", o->verb, lb_format_name(c->model.format));
-    if (o->cast)
+    if (o->cast && !c->quantizer)
         lb_buf_printf(&b, " --dtype %s", lb_dtype_get(o->dtype)->name);
     for (u32 i = 0; i < o->n_set; i++)
         lb_buf_printf(&b, " --set %s", o->set[i]);
@@ -246,7 +245,8 @@ static void name_source(const lb_source *src, lb_err *err) {
 
 lb_status lb_convert(const lb_source *src, const lb_convert_opts *o, lb_buf *text, lb_buf *remarks,
                      lb_out_report *report, lb_err *err) {
-    lb_conv c = {.src = src, .o = o, .remarks = remarks};
+    lb_convert_opts own = *o;
+    lb_conv c = {.src = src, .o = &own, .remarks = remarks};
     lb_quantizer quantizer = {0};
     lb_out_model *models = &c.model;
     lb_status st;
@@ -259,6 +259,10 @@ lb_status lb_convert(const lb_source *src, const lb_convert_opts *o, lb_buf *tex
     if (o->quantize) {
         c.quantizer = &quantizer;
         LB_TRY_DONE(st, lb_quantizer_begin(&c, err));
+        if (quantizer.type[0].scheme == LB_SCHEME_FLOAT && c.model.format != LB_FORMAT_GGUF) {
+            own.cast = true;
+            own.dtype = quantizer.type[0].dtype;
+        }
     }
     LB_TRY_DONE(st, read_template(&c, err));
     LB_TRY_DONE(st, operation_text(&c, err));
@@ -272,9 +276,10 @@ lb_status lb_convert(const lb_source *src, const lb_convert_opts *o, lb_buf *tex
         goto done;
     LB_TRY_DONE(st, lb_graph_status(&c.plan->graph, err));
     lb_ctensors_deinit(&c.canon);
-    if (o->quantize)
+    if (o->quantize && c.model.format == LB_FORMAT_GGUF)
         models = quantizer.model;
-    st = lb_output_write(c.plan, models, LB_MAX(quantizer.n_types, 1), &o->w, text, report, err);
+    st = lb_output_write(c.plan, models, models == &c.model ? 1 : quantizer.n_types, &o->w, text,
+                         report, err);
 done:
     lb_quantizer_end(&quantizer);
     lb_free(c.model.tensors);

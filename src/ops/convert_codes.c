@@ -7,7 +7,7 @@
  * recorded in the files' metadata ("lbrx.codes") and tested group by group on the way back. */
 #include "format/mlx.h"
 #include "format/safetensors.h"
-#include "ops/convert_internal.h"
+#include "ops/quantize_internal.h"
 
 #define KEY_CODES "lbrx.codes"
 
@@ -42,6 +42,17 @@ lb_repack lb_conv_codes_block(const lb_conv *c, u32 form) {
     return form == MXFP4 || c->codes.symmetric >> form & 1 ? forms[form].plain : forms[form].other;
 }
 
+/* A quantizer's MLX folder has codes of one kind, but for what rules say. */
+static bool wanted(const lb_conv *c, const struct form *f) {
+    if (!c->quantizer || c->model.format != LB_FORMAT_MLX)
+        return true;
+    const lb_enc *e = &c->quantizer->type[0].mlx.enc;
+    if (f == &forms[MXFP4])
+        return e->kind == LB_ENC_MLX_MXFP4;
+    return e->kind == LB_ENC_MLX_AFFINE && e->bits == f->bits && e->group_size == 32 &&
+           !c->quantizer->type[0].mlx.low_bits;
+}
+
 static bool keeps(const lb_conv *c, const lb_assembly *a, const lb_made_of *m, bool exact,
                   u32 *form) {
     lb_format from = c->src->format, to = c->model.format;
@@ -53,7 +64,7 @@ static bool keeps(const lb_conv *c, const lb_assembly *a, const lb_made_of *m, b
         if (*form != MXFP4 && from != LB_FORMAT_GGUF && from != LB_FORMAT_MLX)
             return false;
         lb_repack r = mlx ? forms[*form].mlx : lb_conv_codes_block(c, *form);
-        if (r != LB_REPACK_NONE && lb_assembly_keeps(a, m, r, exact))
+        if (r != LB_REPACK_NONE && wanted(c, &forms[*form]) && lb_assembly_keeps(a, m, r, exact))
             return true;
     }
     return false;
@@ -69,7 +80,7 @@ void lb_conv_note_values(lb_conv *c, const lb_assembly *a, const lb_made_of *m) 
 }
 
 void lb_conv_say_values(lb_conv *c) {
-    if (c->codes.n_near)
+    if (c->codes.n_near && !c->quantizer)
         lb_conv_remark(c,
                        "codes of %llu tensors become values, because their scales are not stored "
                        "as f16: --codes near keeps the codes and rounds scales where it must",

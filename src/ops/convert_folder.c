@@ -2,6 +2,7 @@
 /* convert_folder.c: canonical tensors -> an HF or MLX folder (or one safetensors file). */
 #include "base/os.h"
 #include "ops/convert_internal.h"
+#include "ops/quantize_internal.h"
 #include "text/tokdata.h"
 #include <stdlib.h>
 
@@ -60,6 +61,8 @@ static lb_status mlx_quantization(lb_conv *c, const lb_json **out, lb_err *err) 
     static const lb_json plain = {.type = LB_JNULL}; /* codes are dequantized here */
     lb_json *codes;
     LB_TRY(lb_conv_codes_config(c, &codes, err));
+    if (c->quantizer && c->quantizer->config)
+        codes = c->quantizer->config;
     *out = codes ? codes : &plain;
     return LB_OK;
 }
@@ -333,7 +336,7 @@ static int by_natural_name(const void *a, const void *b) {
 static bool same_form(const lb_conv *c) {
     bool folders = c->src->format != LB_FORMAT_GGUF;
     bool mlx_in = c->src->format == LB_FORMAT_MLX, mlx_out = c->model.format == LB_FORMAT_MLX;
-    return folders && mlx_in == mlx_out && !c->o->cast;
+    return folders && mlx_in == mlx_out && !c->o->cast && !lb_quantize_has_codes(c);
 }
 
 /* The class that reads the result may know no more of them than the table does. */
@@ -429,6 +432,8 @@ lb_status lb_conv_to_folder(lb_conv *c, lb_err *err) {
         LB_TRY(add_tensors(c, err));
     }
     LB_TRY(check_mlx(c, err));
+    if (c->quantizer)
+        LB_TRY(lb_quantize_folder(c, err));
     if (c->model.format == LB_FORMAT_MLX && c->model.n_tensors)
         qsort(c->model.tensors, c->model.n_tensors, sizeof *c->model.tensors, by_layer);
     if (c->src->format == LB_FORMAT_GGUF)

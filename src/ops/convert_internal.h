@@ -44,6 +44,9 @@ typedef struct lb_conv {
 
 void lb_conv_remark(lb_conv *c, const char *fmt, ...) LB_PRINTF(2, 3);
 lb_status lb_conv_push(lb_conv *c, const lb_out_tensor *t, lb_err *err);
+/* The weight that stored tensor i is by itself: the source's own where it is just that. NULL: out
+ * of memory. */
+const lb_weight *lb_conv_weight_of(lb_conv *c, u64 i);
 /* A shape that outlives the plan: that of the weight that t is of or of a tensor pushed before,
  * where they are alike. */
 lb_status lb_conv_shape(lb_conv *c, const lb_ctensor *t, const lb_shape *shape,

@@ -441,7 +441,7 @@ static lb_status finish(lb_output *x, lb_err *err) {
 
 static void sum_up(const lb_output *x, const lb_run_report *run, lb_out_report *r) {
     r->bytes_read = run->bytes_read;
-    r->bytes_written = x->opts->to == LB_TO_NONE ? 0 : run->bytes_written;
+    r->bytes_written = !lb_output_is_written(x->opts) ? 0 : run->bytes_written;
     r->bytes_moved = run->bytes_moved;
     r->n_jobs_kept = run->resumed_jobs;
     r->pool = run->pool;
@@ -488,6 +488,15 @@ static lb_status check_codes(const lb_output *x, lb_err *err) {
     return LB_OK;
 }
 
+static lb_status tell_made(const lb_output *x, lb_err *err) {
+    for (u64 j = 0; j < x->plan->n_jobs; j++)
+        for (u32 s = 0; s < x->plan->jobs[j].n_streams; s++) {
+            const lb_stream *t = &x->plan->jobs[j].streams[s];
+            LB_TRY(x->opts->made(x->opts->made_user, t->name, t->dtype, t->shape, t->hash, err));
+        }
+    return LB_OK;
+}
+
 static lb_sink_options sink_options(const lb_output *x) {
     const lb_writer_opts *o = x->opts;
     return (lb_sink_options){.path = x->part[0].path,
@@ -506,7 +515,7 @@ static lb_status run(lb_output *x, lb_out_report *report, lb_err *err) {
     lb_run_report rr = {0};
     lb_status st = LB_OK;
     lb_sink_options so = sink_options(x);
-    if (o->to != LB_TO_NONE)
+    if (lb_output_is_written(o))
         LB_TRY(lb_sink_open(&x->sink, x->plan, &so, err));
     lb_run_options ro = {.kernels = o->kernels,
                          .sink = x->sink,
@@ -519,6 +528,8 @@ static lb_status run(lb_output *x, lb_out_report *report, lb_err *err) {
         st = o->lossless ? check_lossless(x, err) : LB_OK;
         if (st == LB_OK)
             st = check_codes(x, err);
+        if (st == LB_OK && o->made)
+            st = tell_made(x, err);
         if (st != LB_OK && x->sink) /* the same again would be refused again */
             lb_sink_discard(x->sink);
     }
@@ -572,7 +583,7 @@ lb_status lb_output_write(lb_plan *p, lb_out_model *m, u32 n_models, const lb_wr
     if (o->dry_run) {
         lb_mem_limit(0); /* nothing runs: the text may take the place of the buffers */
         lb_sink_options so = sink_options(&x);
-        if (o->to != LB_TO_NONE && o->output)
+        if (lb_output_is_written(o) && o->output)
             LB_TRY(lb_sink_check(p, &so, err));
         if (o->json)
             lb_output_json_plan(&x, text);

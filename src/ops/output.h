@@ -23,12 +23,17 @@ typedef struct lb_writer_opts {
     u64 max_shard_bytes;   /* 0: the format's rule (HF 5 GB, MLX 5 GiB, GGUF one file) */
     u64 max_shard_tensors; /* GGUF only, instead of bytes; 0: any number */
     bool dry_run, resume, force, no_sync, no_provenance, sha256;
+    bool no_write; /* all is computed as for `to`, and nothing written */
     bool json;     /* form of a dry run's text */
     bool lossless; /* refuse when any value would be rounded */
     const lb_kernels *kernels;
     bool (*stop)(void *);
     void (*progress)(void *, u64 done_bytes, u64 total_bytes);
     void *user;
+    /* Told of every tensor that was made, with the hash of its bytes; may be NULL. */
+    lb_status (*made)(void *made_user, lb_str name, lb_dtype dtype, const lb_shape *shape,
+                      lb_hash128 hash, lb_err *err);
+    void *made_user;
 } lb_writer_opts;
 
 /* One tensor of the result. segments: encode nodes whose rows follow each other (one: most of

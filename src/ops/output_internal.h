@@ -50,6 +50,10 @@ typedef struct lb_output {
     bool folder;
 } lb_output;
 
+static inline bool lb_output_is_written(const lb_writer_opts *o) {
+    return o->to != LB_TO_NONE && !o->no_write;
+}
+
 /* The plan for people and as one JSON object. */
 void lb_output_print_plan(const lb_output *x, lb_buf *out);
 void lb_output_json_plan(const lb_output *x, lb_buf *out);

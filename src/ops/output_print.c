@@ -30,7 +30,7 @@ static u64 disk_bytes(const lb_plan *p) {
 
 void lb_output_print_plan(const lb_output *x, lb_buf *out) {
     const lb_plan *p = x->plan;
-    bool none = x->opts->to == LB_TO_NONE;
+    bool none = !lb_output_is_written(x->opts);
     for (u32 i = 0; i < p->graph.n_sources; i++) {
         const lb_source *s = p->graph.sources[i];
         lb_buf_printf(out, "input        %.*s (%s, %llu tensors)\n", LB_FMT(s->label),
@@ -82,7 +82,7 @@ static void json_tensors(const lb_plan *p, lb_buf *out) {
 }
 
 static void json_output(const lb_writer_opts *o, lb_buf *out) {
-    if (o->output && o->to != LB_TO_NONE)
+    if (o->output && lb_output_is_written(o))
         lb_json_write_str(out, lb_str_c(o->output), true);
     else
         lb_buf_put_c(out, "null");
@@ -90,7 +90,7 @@ static void json_output(const lb_writer_opts *o, lb_buf *out) {
 
 void lb_output_json_plan(const lb_output *x, lb_buf *out) {
     const lb_plan *p = x->plan;
-    bool none = x->opts->to == LB_TO_NONE;
+    bool none = !lb_output_is_written(x->opts);
     lb_buf_put_c(out, "{\"dry_run\": true, \"output\": ");
     json_output(x->opts, out);
     lb_buf_printf(out, ", \"format\": \"%s\", \"tensors\": %llu, \"files\": %llu, \"inputs\": [",
@@ -145,7 +145,7 @@ void lb_output_json(const lb_writer_opts *o, const lb_out_report *r, lb_buf *out
 
 void lb_output_text(const lb_writer_opts *o, const lb_out_report *r, lb_buf *out) {
     lb_buf_printf(out, "%s: %s, %llu tensors, read ",
-                  o->output && o->to != LB_TO_NONE ? o->output : "(nothing written)",
+                  o->output && lb_output_is_written(o) ? o->output : "(nothing written)",
                   lb_format_name(r->format), (unsigned long long)r->n_tensors);
     put_size(out, r->bytes_read);
     lb_buf_put_c(out, ", wrote ");

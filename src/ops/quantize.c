@@ -6,17 +6,22 @@
 
 /* ---- types ---- */
 
-static const char *const scheme_formats[LB_SCHEME_COUNT] = {"any format", "GGUF"};
+static const char *const scheme_formats[LB_SCHEME_COUNT] = {"any format", "GGUF", "MLX",
+                                                            "Hugging Face"};
 
 static void list_types(lb_scheme scheme, lb_buf *out) {
     for (u32 i = 0; i < LB_RECIPE_COUNT && scheme == LB_SCHEME_GGUF; i++)
         lb_buf_printf(out, "%s%s", out->len ? " " : "", lb_recipe_get((lb_recipe_id)i)->name);
+    for (u32 i = 0; scheme == LB_SCHEME_MLX && lb_mlx_type_at(i); i++)
+        lb_buf_printf(out, "%s%s", out->len ? " " : "", lb_mlx_type_at(i));
     if (scheme == LB_SCHEME_FLOAT)
         lb_buf_printf(out, "%sf32 f16 bf16", out->len ? " " : "");
 }
 
 static bool holds(lb_format f, lb_scheme scheme) {
-    return scheme == LB_SCHEME_FLOAT || (scheme == LB_SCHEME_GGUF && f == LB_FORMAT_GGUF);
+    return scheme == LB_SCHEME_FLOAT || (scheme == LB_SCHEME_GGUF && f == LB_FORMAT_GGUF) ||
+           (scheme == LB_SCHEME_MLX && f == LB_FORMAT_MLX) ||
+           (scheme == LB_SCHEME_HF && f == LB_FORMAT_HF);
 }
 
 static lb_status refuse(const lb_conv *c, const char *name, lb_scheme of, lb_err *err) {
@@ -38,7 +43,7 @@ static lb_status refuse(const lb_conv *c, const char *name, lb_scheme of, lb_err
     return st;
 }
 
-static bool find_type(lb_str name, lb_quant_type *out) {
+static bool find_recipe(lb_str name, lb_quant_type *out) {
     static const struct {
         const char *name;
         lb_dtype dtype;
@@ -55,6 +60,49 @@ static bool find_type(lb_str name, lb_quant_type *out) {
     return true;
 }
 
+static bool find_mlx(lb_str name, lb_quant_type *out) {
+    for (u32 i = 0; (out->name = lb_mlx_type_at(i)); i++)
+        if (lb_str_eq_c(name, out->name)) {
+            out->scheme = LB_SCHEME_MLX;
+            return true;
+        }
+    return false;
+}
+
+static lb_status check_size(const lb_conv *c, const lb_quant_type *t, lb_err *err) {
+    const lb_quantize_opts *o = c->o->quantize;
+    if (t->scheme != LB_SCHEME_HF && (o->sym || o->asym))
+        return lb_fail(err, LB_E_USAGE, "%s: --sym and --asym are of types of Hugging Face folders",
+                       t->name);
+    if (o->size != LB_SIZE_AUTO && t->scheme != LB_SCHEME_HF && t->scheme != LB_SCHEME_MLX)
+        return lb_fail(err, LB_E_USAGE,
+                       "%s: --group-size is of types of MLX and Hugging Face: this one has blocks "
+                       "of its own",
+                       t->name);
+    if (t->scheme == LB_SCHEME_MLX && (o->size == LB_SIZE_CHANNEL || o->size == LB_SIZE_TENSOR))
+        return lb_fail(err, LB_E_USAGE, "%s: MLX has groups only: --group-size 32, 64 or 128",
+                       t->name);
+    return LB_OK;
+}
+
+static lb_status take_type(lb_conv *c, lb_quantizer *q, lb_str name, lb_err *err) {
+    lb_quant_type *t = &q->type[q->n_types];
+    if (q->n_types == LB_QUANT_TYPES_MAX)
+        return lb_fail(err, LB_E_USAGE, "--type: at most %d types in one run", LB_QUANT_TYPES_MAX);
+    if (!find_recipe(name, t) && !find_mlx(name, t))
+        return refuse(c, name.ptr, LB_SCHEME_COUNT, err);
+    if (!holds(c->model.format, t->scheme))
+        return refuse(c, t->name, t->scheme, err);
+    LB_TRY(check_size(c, t, err));
+    if (t->scheme == LB_SCHEME_MLX)
+        LB_TRY(lb_mlx_opts_find(name, q->o->group, &t->mlx, err));
+    for (u32 i = 0; i < q->n_types; i++)
+        if (strcmp(q->type[i].name, t->name) == 0)
+            return lb_fail(err, LB_E_USAGE, "--type: %s is named twice", t->name);
+    q->n_types++;
+    return LB_OK;
+}
+
 static lb_status take_types(lb_conv *c, lb_quantizer *q, lb_err *err) {
     lb_str list = lb_str_c(q->o->type ? q->o->type : "");
     for (size_t at = 0, n; at <= list.len; at += n + 1) {
@@ -62,22 +110,29 @@ static lb_status take_types(lb_conv *c, lb_quantizer *q, lb_err *err) {
         n = rest.len;
         (void)lb_str_find(rest, LB_STR(","), &n);
         lb_str name = lb_arena_str(c->perm, lb_str_sub(rest, 0, n));
-        lb_quant_type *t = &q->type[q->n_types];
         if (!name.ptr)
             return lb_fail(err, LB_E_NOMEM, "out of memory for options");
-        if (q->n_types == LB_QUANT_TYPES_MAX)
-            return lb_fail(err, LB_E_USAGE, "--type: at most %d types in one run",
-                           LB_QUANT_TYPES_MAX);
-        if (!find_type(name, t))
-            return refuse(c, name.ptr, LB_SCHEME_COUNT, err);
-        if (!holds(c->model.format, t->scheme))
-            return refuse(c, t->name, t->scheme, err);
-        for (u32 i = 0; i < q->n_types; i++)
-            if (strcmp(q->type[i].name, t->name) == 0)
-                return lb_fail(err, LB_E_USAGE, "--type: %s is named twice", t->name);
-        q->n_types++;
+        LB_TRY(take_type(c, q, name, err));
     }
+    if (q->n_types > 1 && c->model.format != LB_FORMAT_GGUF)
+        return lb_fail(err, LB_E_USAGE,
+                       "--type %s: several types make several .gguf files; of a folder, one at a "
+                       "time",
+                       q->o->type);
     return LB_OK;
+}
+
+static bool is_quantized(const lb_source *s) {
+    for (u64 i = 0; i < s->n_weights; i++)
+        if (s->weights[i].enc.kind != LB_ENC_PLAIN && s->weights[i].enc.kind != LB_ENC_VIEW)
+            return true;
+    return false;
+}
+
+bool lb_quantize_has_codes(const lb_conv *c) {
+    if (c->quantizer && c->quantizer->o->like)
+        return is_quantized(c->quantizer->o->like);
+    return c->quantizer && c->quantizer->type[0].scheme != LB_SCHEME_FLOAT;
 }
 
 /* x-{type}.gguf */
@@ -136,10 +191,28 @@ static lb_status add_rules(lb_conv *c, lb_quantizer *q, lb_err *err) {
     return LB_OK;
 }
 
+/* What only llama-quantize's recipes ask. */
+static lb_status refuse_gguf_options(const lb_quantize_opts *o, lb_err *err) {
+    const char *flag = o->imatrix            ? "--imatrix"
+                       : o->n_tensor_types   ? "--tensor-type"
+                       : o->tensor_type_file ? "--tensor-type-file"
+                       : o->output_type      ? "--output-tensor-type"
+                       : o->embedding_type   ? "--token-embedding-type"
+                       : o->keep_output      ? "--leave-output-tensor"
+                                             : NULL;
+    if (!flag)
+        return LB_OK;
+    return lb_fail(err, LB_E_USAGE, "%s is for GGUF outputs: see --override for others", flag);
+}
+
 static lb_status take_overrides(lb_conv *c, lb_quantizer *q, lb_err *err) {
     const lb_quantize_opts *o = q->o;
     lb_str text;
     q->overrides.arena = c->perm;
+    if (q->type[0].scheme == LB_SCHEME_MLX)
+        q->overrides.find_type = lb_mlx_type_find;
+    if (c->model.format != LB_FORMAT_GGUF)
+        LB_TRY(refuse_gguf_options(o, err));
     for (u32 i = 0; i < o->n_overrides; i++)
         LB_TRY(lb_override_add(&q->overrides, lb_str_c(o->overrides[i]), false, err));
     for (u32 i = 0; i < o->n_tensor_types; i++)
@@ -154,6 +227,15 @@ static lb_status take_overrides(lb_conv *c, lb_quantizer *q, lb_err *err) {
 lb_status lb_quantizer_begin(lb_conv *c, lb_err *err) {
     lb_quantizer *q = c->quantizer;
     q->o = c->o->quantize;
+    if (q->o->like) {
+        q->n_types = 1;
+        q->type[0] = (lb_quant_type){.name = "copy",
+                                     .recipe = LB_RECIPE_COPY,
+                                     .scheme = c->model.format == LB_FORMAT_GGUF  ? LB_SCHEME_GGUF
+                                               : c->model.format == LB_FORMAT_MLX ? LB_SCHEME_MLX
+                                                                                  : LB_SCHEME_HF};
+        return LB_OK;
+    }
     LB_TRY(take_types(c, q, err));
     LB_TRY(name_outputs(c, q, err));
     return take_overrides(c, q, err);
@@ -171,7 +253,7 @@ void lb_quantizer_operation(const lb_quantizer *q, u32 k, lb_buf *b) {
     const lb_quantize_opts *o = q->o;
     lb_buf_printf(b, " --type %s", k < q->n_types ? q->type[k].name : o->type);
     for (const lb_override *v = q->overrides.first; v; v = v->next)
-        lb_buf_printf(b, " --override %.*s=%s", LB_FMT(v->pattern), lb_dtype_get(v->dtype)->name);
+        lb_buf_printf(b, " --override %.*s=%.*s", LB_FMT(v->pattern), LB_FMT(v->type_name));
     if (o->output_type)
         lb_buf_printf(b, " --output-tensor-type %s", o->output_type);
     if (o->embedding_type)
@@ -182,12 +264,29 @@ void lb_quantizer_operation(const lb_quantizer *q, u32 k, lb_buf *b) {
         lb_buf_put_c(b, " --pure");
     if (o->protect)
         lb_buf_put_c(b, " --protect");
+    if (o->size == LB_SIZE_GROUPS)
+        lb_buf_printf(b, " --group-size %u", o->group);
+    else if (o->size != LB_SIZE_AUTO)
+        lb_buf_printf(b, " --group-size %s", o->size == LB_SIZE_CHANNEL ? "channel" : "tensor");
+    if (o->sym || o->asym)
+        lb_buf_put_c(b, o->sym ? " --sym" : " --asym");
+    if (o->cpu_rule)
+        lb_buf_put_c(b, " --mlx-rule cpu");
     if (o->imatrix)
         lb_buf_printf(b, " --imatrix %.*s", LB_FMT(lb_os_base_name(lb_str_c(o->imatrix))));
     for (u32 i = 0; i < o->n_include; i++)
         lb_buf_printf(b, " --include-weights %s", o->include[i]);
     for (u32 i = 0; i < o->n_exclude; i++)
         lb_buf_printf(b, " --exclude-weights %s", o->exclude[i]);
+}
+
+lb_status lb_quantize_folder(lb_conv *c, lb_err *err) {
+    switch (c->quantizer->type[0].scheme) {
+    case LB_SCHEME_MLX:
+        return lb_quantize_mlx(c, err);
+    default:
+        return LB_OK;
+    }
 }
 
 /* ---- nodes ---- */

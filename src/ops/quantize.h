@@ -14,9 +14,17 @@
 
 #define LB_QUANT_TYPES_MAX 8 /* outputs of one run */
 
+typedef enum lb_quant_size {
+    LB_SIZE_AUTO, /* the type's own */
+    LB_SIZE_GROUPS,
+    LB_SIZE_CHANNEL, /* a row */
+    LB_SIZE_TENSOR
+} lb_quant_size;
+
 /* As the user gave it; NULL and 0: not given. */
 typedef struct lb_quantize_opts {
     const char *type;             /* TYPE[,TYPE...] */
+    const struct lb_source *like; /* instead of it: each tensor as that model has it */
     const char *const *overrides; /* [n_overrides] "REGEX=TYPE" on the target's names */
     u32 n_overrides;
     const char *rules; /* a file of overrides, one a line; they come after the others */
@@ -32,6 +40,10 @@ typedef struct lb_quantize_opts {
     u32 n_include;
     const char *const *exclude; /* [n_exclude] for all but them */
     u32 n_exclude;
+    lb_quant_size size; /* what has a scale of its own */
+    u32 group;          /* GROUPS: values of one */
+    bool sym, asym;     /* HF: without, with zero points */
+    bool cpu_rule;      /* MLX: as mlx computes on a CPU; else as on a GPU */
 } lb_quantize_opts;
 
 /* Whether names[i] of n stand in name. */

@@ -225,21 +225,44 @@ static lb_status make_tensor(job *j, u64 i, lb_out_tensor *out, lb_err *err) {
     return lb_quantize_blocks(j->c, t, ch->dtype, w, n_mats, out, err);
 }
 
-static lb_status make_output(job *j, u32 k, const lb_recipe_opts *base,
-                             const lb_recipe_model *model, lb_err *err) {
-    lb_conv *c = j->c;
-    lb_recipe_opts o = *base;
-    lb_out_model *m = &j->q->model[k];
-    lb_str operation = m->operation;
-    const char *output = m->output, *type = j->q->type[k].name;
-    o.recipe = j->q->type[k].recipe;
-    const lb_recipe_job rj = {&o, model, j->n, j->tensors};
+/* As another file has them. What that lacks keeps its type: who compares finds it missing. */
+static void choose_like(job *j) {
+    const lb_source *s = j->q->o->like;
+    for (u64 i = 0; i < j->n; i++) {
+        const lb_recipe_tensor *t = &j->tensors[i];
+        const lb_weight *w = lb_source_weight(s, t->name);
+        lb_dtype d =
+            w && lb_shape_eq(&w->shape, &t->shape) ? s->tensors[w->part[0]].dtype : t->stored;
+        j->choices[i] = (lb_recipe_choice){.dtype = d, .wanted = d, .why = LB_WHY_OVERRIDE};
+    }
+}
+
+static lb_status choose(job *j, u32 k, const lb_recipe_opts *o, const lb_recipe_model *model,
+                        lb_err *err) {
+    const lb_recipe_job rj = {o, model, j->n, j->tensors};
+    const char *type = j->q->type[k].name;
+    if (j->q->o->like) {
+        choose_like(j);
+        return LB_OK;
+    }
     LB_TRY(lb_recipe_choose(&rj, j->choices, j->scratch, err));
     mind_critical(j, type);
     LB_TRY(lb_recipe_check(&rj, j->choices, err));
     if (k == 0)
         LB_TRY(lb_recipe_check_overrides(&rj, err));
     say_choices(j, type);
+    return LB_OK;
+}
+
+static lb_status make_output(job *j, u32 k, const lb_recipe_opts *base,
+                             const lb_recipe_model *model, lb_err *err) {
+    lb_conv *c = j->c;
+    lb_recipe_opts o = *base;
+    lb_out_model *m = &j->q->model[k];
+    lb_str operation = m->operation;
+    const char *output = m->output;
+    o.recipe = j->q->type[k].recipe;
+    LB_TRY(choose(j, k, &o, model, err));
     *m = c->model;
     m->identity = m->operation; /* of all */
     m->operation = operation;

@@ -7,16 +7,24 @@
 #include "ops/importance.h"
 #include "ops/quantize.h"
 #include "plan/quant.h"
+#include "quant/mlx_recipe.h"
 #include "quant/recipe.h"
 
 /* Whose types a name is one of. Floats are everybody's; of GGUF they are recipes too. */
-typedef enum lb_scheme { LB_SCHEME_FLOAT, LB_SCHEME_GGUF, LB_SCHEME_COUNT } lb_scheme;
+typedef enum lb_scheme {
+    LB_SCHEME_FLOAT,
+    LB_SCHEME_GGUF,
+    LB_SCHEME_MLX,
+    LB_SCHEME_HF,
+    LB_SCHEME_COUNT
+} lb_scheme;
 
 typedef struct lb_quant_type {
     const char *name; /* "q4_k_m" */
     lb_scheme scheme;
     lb_dtype dtype;      /* FLOAT */
     lb_recipe_id recipe; /* GGUF, FLOAT */
+    lb_mlx_opts mlx;     /* MLX */
 } lb_quant_type;
 
 typedef struct lb_quantizer {
@@ -25,8 +33,11 @@ typedef struct lb_quantizer {
     u32 n_types;
     lb_overrides overrides;
     lb_importance importance;
-    void *tables[LB_DTYPE_COUNT];           /* of quantizers that have some */
-    const lb_quant *plain[LB_DTYPE_COUNT];  /* blocks without importance */
+    void *tables[LB_DTYPE_COUNT];          /* of quantizers that have some */
+    const lb_quant *plain[LB_DTYPE_COUNT]; /* blocks without importance */
+    const lb_quant *groups[32];            /* MLX: kinds of codes */
+    u32 n_groups;
+    lb_json *config;                        /* MLX: "quantization" of config.json */
     lb_out_model model[LB_QUANT_TYPES_MAX]; /* one a type; tensors are heap */
     lb_gguf_meta meta[LB_QUANT_TYPES_MAX];
 } lb_quantizer;
@@ -40,6 +51,11 @@ void lb_quantizer_operation(const lb_quantizer *q, u32 k, lb_buf *out);
 
 /* The conversion's tensors with codes in place of values: fills q->model. */
 lb_status lb_quantize_gguf(lb_conv *c, lb_err *err);
+/* The same in place, of the one output: before its config.json is written. */
+lb_status lb_quantize_folder(lb_conv *c, lb_err *err);
+lb_status lb_quantize_mlx(lb_conv *c, lb_err *err);
+/* Whether a folder has codes to be made: its type is no float. */
+bool lb_quantize_has_codes(const lb_conv *c);
 
 /* ---- nodes ---- */
 

@@ -47,7 +47,7 @@ typedef struct verify_job {
     u64 done_bytes;
 } verify_job;
 
-static lb_status add_problem(lb_verify *v, lb_str where, lb_str what, lb_arena *perm, lb_err *err) {
+lb_status lb_verify_add(lb_verify *v, lb_str where, lb_str what, lb_arena *perm, lb_err *err) {
     if (v->n_problems == v->cap_problems) {
         u64 cap = v->cap_problems ? 2 * v->cap_problems : 16;
         lb_verify_problem *p = lb_arena_new(perm, lb_verify_problem, cap);
@@ -82,7 +82,7 @@ static lb_status check_architecture(lb_verify *v, const lb_source *s, lb_arena *
     }
     if (lb_arch_seen_check(canon.arch, &canon.hparams, &seen, canon.world, &missing) == LB_OK)
         return LB_OK;
-    return add_problem(v, LB_STR_NONE, lb_arena_printf(perm, "%s", missing.msg), perm, err);
+    return lb_verify_add(v, LB_STR_NONE, lb_arena_printf(perm, "%s", missing.msg), perm, err);
 }
 
 /* ---- reading ---- */
@@ -242,7 +242,7 @@ static lb_status find_summed(verify_job *j, lb_verify *v, lb_str want, lb_str na
             return lb_fail(err, LB_E_NOMEM, "out of memory");
     }
     if (!f.path || lb_os_stat(f.path, &info, NULL) != LB_OK || !info.is_file)
-        return add_problem(v, name, LB_STR("has a SHA-256 and is not there"), perm, err);
+        return lb_verify_add(v, name, LB_STR("has a SHA-256 and is not there"), perm, err);
     f.size_bytes = info.size_bytes;
     return add_sum(j, &f, perm, err);
 }
@@ -320,25 +320,26 @@ static lb_status compare_hashes(lb_verify *v, const verify_job *j, const lb_json
         nodes[n] = x;
         LB_TRY_DONE(st, lb_map_put(&by_name, x->key, n++, NULL, err));
         if (!lb_source_tensor(s, x->key))
-            LB_TRY_DONE(st, add_problem(v, x->key, LB_STR("stands in lbrx.json and is not there"),
-                                        perm, err));
+            LB_TRY_DONE(st, lb_verify_add(v, x->key, LB_STR("stands in lbrx.json and is not there"),
+                                          perm, err));
     }
     for (u64 i = 0; i < s->n_weights; i++)
         for (u32 p = 0; p < s->weights[i].n_parts; p++) {
             const lb_tensor *t = &s->tensors[s->weights[i].part[p]];
             lb_hash128 want;
             if (!find_hash(&by_name, nodes, t->name, &want)) {
-                LB_TRY_DONE(st,
-                            add_problem(v, t->name, LB_STR("has no hash in lbrx.json"), perm, err));
+                LB_TRY_DONE(
+                    st, lb_verify_add(v, t->name, LB_STR("has no hash in lbrx.json"), perm, err));
                 continue;
             }
             v->n_hashes++;
             if (lb_hash_eq(want, j->scans[i].part[p]))
                 continue;
             v->n_hashes_different++;
-            LB_TRY_DONE(st, add_problem(v, t->name,
-                                        LB_STR("its bytes are not those of its hash in lbrx.json"),
-                                        perm, err));
+            LB_TRY_DONE(st,
+                        lb_verify_add(v, t->name,
+                                      LB_STR("its bytes are not those of its hash in lbrx.json"),
+                                      perm, err));
         }
 done:
     lb_map_deinit(&by_name);
@@ -355,8 +356,8 @@ static lb_status check_lbrx_json(lb_verify *v, const verify_job *j, lb_arena *pe
     LB_TRY(lb_os_read_file(side->path, LBRX_JSON_MAX, perm, &text, err));
     LB_TRY(lb_json_parse(text, "lbrx.json", perm, &root, err));
     if (!lb_json_as_u64(lb_json_get(root, "schema"), &schema) || schema != 1)
-        return add_problem(v, LB_STR("lbrx.json"),
-                           LB_STR("is of a schema that this version does not know"), perm, err);
+        return lb_verify_add(v, LB_STR("lbrx.json"),
+                             LB_STR("is of a schema that this version does not know"), perm, err);
     return compare_hashes(v, j, lb_json_get(root, "tensors"), perm, err);
 }
 
@@ -415,19 +416,19 @@ static lb_status sum_up(lb_verify *v, const verify_job *j, lb_arena *perm, lb_er
         v->n_nan += x->n_nan;
         v->n_inf += x->n_inf;
         if (x->n_nan || x->n_inf)
-            LB_TRY(add_problem(v, s->weights[i].name,
-                               lb_arena_printf(perm, "%llu NaN and %llu infinite values",
-                                               (unsigned long long)x->n_nan,
-                                               (unsigned long long)x->n_inf),
-                               perm, err));
+            LB_TRY(lb_verify_add(v, s->weights[i].name,
+                                 lb_arena_printf(perm, "%llu NaN and %llu infinite values",
+                                                 (unsigned long long)x->n_nan,
+                                                 (unsigned long long)x->n_inf),
+                                 perm, err));
     }
     for (u64 i = 0; i < j->n_sums; i++) {
         v->n_files++;
         if (lb_str_eq_c(j->sums[i].want, j->sums[i].got))
             continue;
         v->n_files_different++;
-        LB_TRY(add_problem(v, j->sums[i].name, LB_STR("its SHA-256 is not the one beside it"), perm,
-                           err));
+        LB_TRY(lb_verify_add(v, j->sums[i].name, LB_STR("its SHA-256 is not the one beside it"),
+                             perm, err));
     }
     return LB_OK;
 }
@@ -439,7 +440,7 @@ static lb_status check_importance(lb_verify *v, const verify_job *j, lb_arena *p
         lb_err wrong = {0};
         lb_status st = lb_imatrix_check(j->s, j->fds, &im->entries[i], &wrong);
         if (st == LB_E_FORMAT)
-            st = add_problem(v, LB_STR_NONE, lb_arena_printf(perm, "%s", wrong.msg), perm, err);
+            st = lb_verify_add(v, LB_STR_NONE, lb_arena_printf(perm, "%s", wrong.msg), perm, err);
         else if (st != LB_OK)
             st = lb_fail(err, st, "%s", wrong.msg);
         LB_TRY(st);
@@ -500,11 +501,15 @@ lb_status lb_verify_json(const lb_verify *v, lb_buf *out, lb_err *err) {
     lb_buf_printf(out,
                   ", \"tensors\": %llu, \"values\": %llu, \"nan\": %llu, \"inf\": %llu, "
                   "\"hashes\": {\"checked\": %llu, \"different\": %llu}, "
-                  "\"files\": {\"checked\": %llu, \"different\": %llu}, \"problems\": [",
+                  "\"files\": {\"checked\": %llu, \"different\": %llu}, ",
                   (unsigned long long)v->n_tensors, (unsigned long long)v->n_values,
                   (unsigned long long)v->n_nan, (unsigned long long)v->n_inf,
                   (unsigned long long)v->n_hashes, (unsigned long long)v->n_hashes_different,
                   (unsigned long long)v->n_files, (unsigned long long)v->n_files_different);
+    if (v->against)
+        lb_buf_printf(out, "\"against\": {\"recomputed\": %llu, \"different\": %llu}, ",
+                      (unsigned long long)v->n_made, (unsigned long long)v->n_made_different);
+    lb_buf_put_c(out, "\"problems\": [");
     for (u64 i = 0; i < v->n_problems; i++) {
         lb_buf_put_c(out, i ? ", {\"where\": " : "{\"where\": ");
         lb_json_write_str(out, v->problems[i].where, false);

@@ -23,6 +23,8 @@ typedef struct lb_verify {
     u64 n_files, n_files_different;   /* files with a SHA-256 beside them */
     lb_str architecture;              /* empty: not known, completeness not checked */
     bool importance;                  /* an importance matrix: it has none */
+    bool against;                     /* tensors were recomputed: lb_against_run */
+    u64 n_made, n_made_different;     /* so many */
     lb_verify_problem *problems;
     u64 n_problems, cap_problems;
     u64 bytes_read;
@@ -39,6 +41,8 @@ typedef struct lb_verify_options {
 /* Problems are no error: LB_OK, and out->n_problems says it. All memory is the arena's. */
 lb_status lb_verify_run(lb_verify *out, const lb_source *s, const lb_verify_options *o,
                         lb_arena *perm, lb_err *err);
+/* where, what: the arena's. */
+lb_status lb_verify_add(lb_verify *v, lb_str where, lb_str what, lb_arena *perm, lb_err *err);
 lb_status lb_verify_json(const lb_verify *v, lb_buf *out, lb_err *err);
 
 #endif

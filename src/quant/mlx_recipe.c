@@ -42,6 +42,10 @@ static bool is_type(const struct named *t) {
     return t->high_bits == 0;
 }
 
+const char *lb_mlx_type_at(u32 i) {
+    return i < LB_LEN(named) && is_recipe(&named[i]) ? named[i].name : NULL;
+}
+
 static lb_status find(lb_str name, bool (*takes)(const struct named *), const char *what,
                       const struct named **out, lb_err *err) {
     char list[256] = "";

@@ -35,6 +35,8 @@ typedef struct lb_mlx_opts {
  * low_bits, high_bits and no_group. LB_E_USAGE: no such name (lists those that there are); the mode
  * has no groups of that size. */
 lb_status lb_mlx_opts_find(lb_str name, u32 group, lb_mlx_opts *out, lb_err *err);
+/* The i-th of these names; NULL beyond the last. */
+const char *lb_mlx_type_at(u32 i);
 /* The types of overrides: one of these names but the mixed ones, or f32, f16, bf16: not quantized,
  * and stored as that. Groups of an affine type have --group-size where it is one of affine's, else
  * 64. LB_E_USAGE lists them. */

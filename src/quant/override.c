@@ -90,6 +90,9 @@ lb_status lb_override_add(lb_overrides *o, lb_str text, bool lower, lb_err *err)
         copy[i] = lower && c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
     }
     v->pattern = (lb_str){copy, pattern.len};
+    v->type_name = lb_arena_str(o->arena, lb_str_sub(text, eq, text.len));
+    if (!v->type_name.ptr)
+        return no_memory(err);
     lb_status st = find_type(o, lb_str_sub(text, eq, text.len), v, err);
     if (st != LB_OK) {
         lb_err_context(err, "override \"%.*s\"", LB_FMT(text));

@@ -16,7 +16,8 @@ typedef struct lb_override {
     lb_str pattern;
     lb_dtype dtype; /* types of GGUF */
     u32 type;       /* what find_type has found; of GGUF: dtype */
-    void *code;     /* PCRE2's */
+    lb_str type_name;
+    void *code; /* PCRE2's */
     struct lb_override *next;
 } lb_override;
 

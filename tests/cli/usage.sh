@@ -65,7 +65,6 @@ complains "a web page for weights" "a web page"
 rm -r "$W/web"
 exits 2 "--codes knows no other word" "$LBRX" convert x -o y --codes some
 exits 2 "--mtp knows no other word" "$LBRX" convert x -o y --mtp maybe
-exits 2 "--against is not there yet" "$LBRX" verify x --against y
 exits 2 "unknown option" "$LBRX" info --jsno
 complains "unknown option" "did you mean --json?"
 exits 2 "argument too many" "$LBRX" info x

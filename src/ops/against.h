@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* against.h: a model recomputed from what it was made of, bytes compared: `lbrx verify --against`.
+ *
+ * The source is converted to the model's format in memory, each tensor to the type that the model
+ * has it in, and nothing is written. The model's own bytes are read once. */
+#ifndef LB_OPS_AGAINST_H
+#define LB_OPS_AGAINST_H
+
+#include "ops/convert.h"
+#include "ops/verify.h"
+
+typedef struct lb_against_opts {
+    lb_writer_opts w;    /* of it memory, threads, kernels, stop, progress */
+    const char *imatrix; /* that quantized it; NULL: none did */
+    bool cpu_rule;       /* MLX: codes were made by the rule of CPUs */
+} lb_against_opts;
+
+/* Adds what differs to the problems of v. */
+lb_status lb_against_run(lb_verify *v, const lb_source *model, const lb_source *source,
+                         const lb_against_opts *o, lb_arena *perm, lb_err *err);
+
+#endif

@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* quantize_mlx.c: the groups of MLX on a conversion's tensors, as mlx_lm.convert -q makes them.
+ *
+ * Which modules, with how many bits: quant/mlx_recipe.h. Codes are made of the values as the plain
+ * folder would hold them; a module that is stored with just these codes keeps them. */
+#include "ops/quantize_internal.h"
+
+typedef struct job {
+    lb_conv *c;
+    lb_quantizer *q;
+    u64 n;
+    lb_out_tensor *from; /* [n] heap: the conversion's */
+    lb_mlx_tensor *tensors;
+    lb_mlx_choice *choices;
+} job;
+
+static lb_status oom(lb_err *err) {
+    return lb_fail(err, LB_E_NOMEM, "out of memory for the list of tensors");
+}
+
+static lb_round round_of(lb_dtype t) {
+    return t == LB_BF16 ? LB_ROUND_BF16 : t == LB_F16 ? LB_ROUND_F16 : LB_ROUND_NONE;
+}
+
+static lb_quant quant_of(const lb_enc *e, lb_dtype dtype, bool cpu_rule) {
+    lb_quant_kind kind = e->kind == LB_ENC_MLX_MXFP4   ? LB_QUANT_MXFP4
+                         : e->kind == LB_ENC_MLX_MXFP8 ? LB_QUANT_MXFP8
+                         : e->kind == LB_ENC_MLX_NVFP4 ? LB_QUANT_NVFP4
+                                                       : LB_QUANT_AFFINE;
+    return (lb_quant){.kind = kind,
+                      .bits = e->bits,
+                      .group = e->group_size,
+                      .round = round_of(dtype),
+                      .cpu_rule = cpu_rule};
+}
+
+/* One a kind of codes and type of values. */
+static lb_status shared_quant(job *j, const lb_enc *e, lb_dtype dtype, const lb_quant **out,
+                              lb_err *err) {
+    lb_quant x = quant_of(e, dtype, j->q->o->cpu_rule);
+    for (u32 i = 0; i < j->q->n_groups; i++) {
+        const lb_quant *g = j->q->groups[i];
+        if (g->kind == x.kind && g->bits == x.bits && g->group == x.group && g->round == x.round) {
+            *out = g;
+            return LB_OK;
+        }
+    }
+    lb_quant *own = lb_arena_new(j->c->perm, lb_quant, 1);
+    if (!own)
+        return oom(err);
+    *own = x;
+    *out = own;
+    if (j->q->n_groups < LB_LEN(j->q->groups))
+        j->q->groups[j->q->n_groups++] = own;
+    return LB_OK;
+}
+
+/* ---- codes that are there already ---- */
+
+/* The weight whose bytes an encode node takes, in whatever order; *whole: in theirs. NULL: it takes
+ * what was computed. */
+static const lb_weight *stored_weight(const lb_graph *g, lb_node_id encoded, bool *whole) {
+    const lb_node *x = lb_graph_node(g, lb_graph_node(g, encoded)->in[0]);
+    *whole = true;
+    if (x->kind == LB_NODE_DECODE)
+        x = lb_graph_node(g, x->in[0]);
+    for (; x->kind == LB_NODE_INDEX; x = lb_graph_node(g, x->in[0]))
+        *whole = false;
+    return x->kind == LB_NODE_READ ? x->u.read.weight : NULL;
+}
+
+static bool has_codes(const job *j, const lb_out_tensor *t, const lb_enc *e,
+                      const lb_weight **out) {
+    bool whole;
+    if (j->c->src->format != LB_FORMAT_MLX || (t->segments && t->n_segments != 1))
+        return false;
+    *out = stored_weight(&j->c->plan->graph, t->segments ? t->segments[0] : t->node, &whole);
+    return *out && whole && (*out)->enc.kind == e->kind && (*out)->enc.bits == e->bits &&
+           (*out)->enc.group_size == e->group_size;
+}
+
+/* ---- outputs ---- */
+
+static const char *const part_names[LB_QUANT_PARTS] = {"weight", "scales", "biases"};
+
+static lb_status part_of(job *j, const lb_mlx_choice *ch, const lb_out_tensor *t,
+                         lb_quant_part part, lb_out_tensor *out, lb_err *err) {
+    lb_shape *shape = lb_arena_new(j->c->perm, lb_shape, 1);
+    *out = (lb_out_tensor){
+        .name = lb_arena_printf(j->c->perm, "%.*s.%s", LB_FMT(ch->path), part_names[part]),
+        .shape = shape};
+    if (!shape || !out->name.ptr)
+        return oom(err);
+    *shape = *t->shape;
+    return LB_OK;
+}
+
+static lb_status keep_codes(job *j, const lb_mlx_choice *ch, const lb_out_tensor *t,
+                            const lb_weight *w, lb_err *err) {
+    lb_conv *c = j->c;
+    lb_graph *g = &c->plan->graph;
+    for (u32 k = w->n_parts; k-- > 0;) {
+        const lb_tensor *s = &c->src->tensors[w->part[k]];
+        const lb_weight *raw = lb_conv_weight_of(c, w->part[k]);
+        lb_out_tensor out;
+        if (!raw)
+            return oom(err);
+        LB_TRY(part_of(j, ch, t, (lb_quant_part)k, &out, err));
+        out.dtype = s->dtype;
+        out.shape = &s->shape;
+        out.node = lb_expr_encode(g, lb_expr_read(g, 0, raw), s->dtype);
+        LB_TRY(lb_conv_push(c, &out, err));
+    }
+    return LB_OK;
+}
+
+/* What the plain folder would hold. */
+static lb_node_id plain_values(job *j, lb_node_id encoded, lb_dtype dtype) {
+    lb_graph *g = &j->c->plan->graph;
+    bool whole;
+    lb_node_id v = lb_quantize_values(g, encoded);
+    const lb_weight *w = stored_weight(g, encoded, &whole);
+    if (v == LB_NODE_NONE || dtype == LB_F32 ||
+        (w && w->enc.kind == LB_ENC_PLAIN && j->c->src->tensors[w->part[0]].dtype == dtype))
+        return v;
+    lb_map_op round = dtype == LB_F16 ? LB_MAP_ROUND_F16 : LB_MAP_ROUND_BF16;
+    return lb_expr_map1(g, round, v, LB_CONST(0));
+}
+
+static lb_status make_codes(job *j, const lb_mlx_choice *ch, const lb_out_tensor *t, lb_err *err) {
+    lb_conv *c = j->c;
+    lb_graph *g = &c->plan->graph;
+    u32 n = t->segments ? t->n_segments : 1;
+    const lb_quant *q = NULL;
+    lb_node_id *values = lb_arena_new(c->perm, lb_node_id, n);
+    if (!values)
+        return oom(err);
+    LB_TRY(shared_quant(j, &ch->enc, t->dtype, &q, err));
+    for (u32 i = 0; i < n; i++)
+        values[i] = plain_values(j, t->segments ? t->segments[i] : t->node, t->dtype);
+    for (u32 k = lb_quant_n_parts(q); k-- > 0;) {
+        lb_out_tensor out;
+        lb_shape *shape;
+        LB_TRY(part_of(j, ch, t, (lb_quant_part)k, &out, err));
+        shape = lb_arena_new(c->perm, lb_shape, 1);
+        lb_node_id *list = lb_arena_new(c->perm, lb_node_id, n);
+        if (!shape || !list)
+            return oom(err);
+        *shape = *t->shape;
+        u64 *cols = &shape->dim[shape->rank - 1];
+        *cols = *cols / lb_quant_cols(q) * lb_quant_part_elems(q, (lb_quant_part)k);
+        for (u32 i = 0; i < n; i++)
+            list[i] = lb_expr_quant(g, values[i], q, (lb_quant_part)k);
+        out.shape = shape;
+        out.dtype = lb_quant_part_dtype(q, (lb_quant_part)k);
+        out.segments = list;
+        out.n_segments = n;
+        out.joint = k + 1 != lb_quant_n_parts(q);
+        LB_TRY(lb_conv_push(c, &out, err));
+    }
+    return lb_graph_status(g, err);
+}
+
+static lb_status make_tensor(job *j, u64 i, lb_err *err) {
+    lb_out_tensor *t = &j->from[i];
+    const lb_mlx_choice *ch = &j->choices[i];
+    const lb_weight *w;
+    if (ch->enc.kind != LB_ENC_PLAIN)
+        return has_codes(j, t, &ch->enc, &w) ? keep_codes(j, ch, t, w, err)
+                                             : make_codes(j, ch, t, err);
+    lb_out_tensor out = *t;
+    bool given = ch->why == LB_MLX_WHY_OVERRIDE || j->q->o->like;
+    if (given && ch->dtype != t->dtype)
+        LB_TRY(lb_quantize_blocks(j->c, t, ch->dtype, NULL, 1, &out, err));
+    return lb_conv_push(j->c, &out, err);
+}
+
+/* ---- what people should know ---- */
+
+static u32 bits_of(const lb_enc *e) {
+    return e->kind == LB_ENC_MLX_AFFINE ? e->bits : e->kind == LB_ENC_MLX_MXFP8 ? 8 : 4;
+}
+
+static bool is_critical(const job *j, lb_str name) {
+    lb_arch_match m;
+    const lb_ctensors *x = &j->c->canon;
+    if (!x->arch || !lb_arch_find(x->arch, &x->hp, LB_WORLD_MLX, name, &m))
+        return false;
+    lb_role r = (lb_role)m.row->role;
+    return r == LB_ROLE_TOKEN_EMBD || r == LB_ROLE_OUTPUT || r == LB_ROLE_FFN_ROUTER ||
+           r == LB_ROLE_FFN_SHARED_ROUTER;
+}
+
+/* Embeddings, head and routers below 6 bit: raised to 8 (6 of them are no form of the small float
+ * modes), or named. */
+static void mind_critical(job *j, const lb_mlx_opts *o) {
+    lb_str first = {0};
+    u32 bits = 0;
+    u64 n = 0;
+    for (u64 i = 0; i < j->n; i++) {
+        lb_mlx_choice *ch = &j->choices[i];
+        if (ch->enc.kind == LB_ENC_PLAIN || ch->why == LB_MLX_WHY_OVERRIDE ||
+            ch->why == LB_MLX_WHY_CODES || bits_of(&ch->enc) >= 6 ||
+            !is_critical(j, j->tensors[i].name))
+            continue;
+        if (n++ == 0) {
+            first = ch->path;
+            bits = bits_of(&ch->enc);
+        }
+        if (j->q->o->protect) {
+            u32 group = ch->enc.kind == LB_ENC_MLX_AFFINE ? ch->enc.group_size : 32;
+            lb_enc up = {.kind = LB_ENC_MLX_AFFINE, .bits = 8, .group_size = group};
+            lb_mlx_choice_give(o, &up, LB_MLX_WHY_OVERRIDE, ch);
+        }
+    }
+    if (n && j->q->o->protect)
+        lb_conv_remark(j->c, "%.*s and the like, %llu in all, raised from %u to 8 bit (--protect)",
+                       LB_FMT(first), (unsigned long long)n, bits);
+    else if (n)
+        lb_conv_remark(j->c,
+                       "%.*s and the like, %llu in all, have %u bit, as mlx-lm decides: --protect "
+                       "keeps embeddings, head and routers at 6 bit and more",
+                       LB_FMT(first), (unsigned long long)n, bits);
+}
+
+static void say_choices(const job *j) {
+    u64 n_rows = 0, n_again = 0;
+    lb_str rows = {0}, again = {0};
+    for (u64 i = 0; i < j->n; i++) {
+        bool whole;
+        const lb_out_tensor *t = &j->from[i];
+        const lb_mlx_choice *ch = &j->choices[i];
+        if (ch->why == LB_MLX_WHY_ROWS && n_rows++ == 0)
+            rows = t->name;
+        const lb_weight *w =
+            stored_weight(&j->c->plan->graph, t->segments ? t->segments[0] : t->node, &whole);
+        bool codes =
+            w && (w->enc.kind != LB_ENC_PLAIN ||
+                  lb_dtype_get(j->c->src->tensors[w->part[0]].dtype)->cls == LB_CLASS_BLOCK);
+        if (codes && ch->enc.kind != LB_ENC_PLAIN && !has_codes(j, t, &ch->enc, &w) &&
+            n_again++ == 0)
+            again = t->name;
+    }
+    if (n_rows)
+        lb_conv_remark(j->c,
+                       "%llu tensors stay as they are, the first %.*s: rows are no whole groups",
+                       (unsigned long long)n_rows, LB_FMT(rows));
+    if (n_again)
+        lb_conv_remark(j->c,
+                       "%llu tensors are quantized already, the first %.*s: quantizing them again "
+                       "adds its loss to theirs; better start from the original",
+                       (unsigned long long)n_again, LB_FMT(again));
+}
+
+/* ---- all ---- */
+
+/* As another folder has them. What that lacks stays plain: who compares finds it missing. */
+static void choose_like(job *j) {
+    const lb_source *s = j->q->o->like;
+    for (u64 i = 0; i < j->n; i++) {
+        const lb_out_tensor *t = &j->from[i];
+        lb_mlx_choice *ch = &j->choices[i];
+        const lb_weight *w = lb_source_weight(s, t->name);
+        *ch = (lb_mlx_choice){.dtype = t->dtype, .why = LB_MLX_WHY_CODES};
+        if (!w || !lb_shape_eq(&w->shape, t->shape))
+            continue;
+        if (lb_str_ends(t->name, LB_STR(".weight")))
+            ch->path = lb_str_sub(t->name, 0, t->name.len - 7);
+        if (ch->path.len && w->enc.kind >= LB_ENC_MLX_AFFINE && w->enc.kind <= LB_ENC_MLX_NVFP4)
+            ch->enc = w->enc;
+        else
+            ch->dtype = s->tensors[w->part[0]].dtype;
+    }
+}
+
+static lb_status choose(job *j, lb_mlx_opts *o, lb_err *err) {
+    lb_conv *c = j->c;
+    lb_json *kept = NULL, *said = NULL;
+    for (u64 i = 0; i < j->n; i++)
+        j->tensors[i] = (lb_mlx_tensor){j->from[i].name, *j->from[i].shape, j->from[i].dtype};
+    o->pure = j->q->o->pure;
+    o->overrides = &j->q->overrides;
+    const lb_mlx_job mj = {o, c->canon.arch, &c->canon.hp, j->n, j->tensors};
+    LB_TRY(lb_mlx_choose(&mj, j->choices, err));
+    LB_TRY(lb_mlx_check_overrides(&mj, err));
+    mind_critical(j, o);
+    say_choices(j);
+    LB_TRY(lb_conv_codes_config(c, &kept, err));
+    LB_TRY(lb_mlx_quantization(&mj, j->choices, kept, c->perm, &said, err));
+    j->q->config = said;
+    return LB_OK;
+}
+
+lb_status lb_quantize_mlx(lb_conv *c, lb_err *err) {
+    lb_arena scratch = {0};
+    job j = {.c = c, .q = c->quantizer, .n = c->model.n_tensors, .from = c->model.tensors};
+    u64 n_parameters = c->model.n_parameters;
+    j.tensors = lb_arena_new(&scratch, lb_mlx_tensor, j.n + 1);
+    j.choices = lb_arena_new(&scratch, lb_mlx_choice, j.n + 1);
+    lb_status st = j.tensors && j.choices ? LB_OK : oom(err);
+    if (st == LB_OK && j.q->o->like)
+        choose_like(&j);
+    else if (st == LB_OK)
+        st = choose(&j, &j.q->type[0].mlx, err);
+    c->model.tensors = NULL;
+    c->model.n_tensors = 0;
+    c->cap_tensors = 0;
+    for (u64 i = 0; i < j.n && st == LB_OK; i++)
+        st = make_tensor(&j, i, err);
+    c->model.n_parameters = n_parameters; /* values, not words */
+    lb_free(j.from);
+    lb_arena_deinit(&scratch);
+    return st;
+}
