@@ -86,7 +86,7 @@ lb_status lb_mlx_opts_find(lb_str name, u32 group, lb_mlx_opts *out, lb_err *err
     out->enc = enc;
     out->low_bits = mixed ? t->bits : 0;
     out->high_bits = t->high_bits;
-    out->no_group = mixed && !group;
+    out->group = group;
     return LB_OK;
 }
 
@@ -170,7 +170,7 @@ static void by_recipe(const chooser *c, lb_mlx_choice *out) {
     const lb_mlx_opts *o = c->job->opts;
     out->enc.bits = is_high(c, out->path) ? o->high_bits : o->low_bits;
     out->why = LB_MLX_WHY_RECIPE;
-    out->said = o->no_group ? LB_MLX_SAID_NO_GROUP : LB_MLX_SAID_ALL;
+    out->said = o->group ? LB_MLX_SAID_ALL : LB_MLX_SAID_NO_GROUP;
     out->has_entry = true;
 }
 
@@ -207,7 +207,7 @@ static void by_override(const lb_mlx_opts *o, const lb_mlx_tensor *t, const stru
         return;
     }
     lb_enc enc = lb_mlx_enc_default(type->kind), asked = enc;
-    asked.group_size = o->enc.group_size;
+    asked.group_size = o->group;
     if (lb_mlx_enc_exists(&asked))
         enc = asked;
     enc.bits = type->bits;

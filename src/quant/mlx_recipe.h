@@ -26,14 +26,15 @@
 typedef struct lb_mlx_opts {
     lb_enc enc;                    /* of modules that no rule and no override names */
     u32 low_bits, high_bits;       /* a mixed recipe's; 0: none */
-    bool no_group;                 /* it was named without a group size */
+    u32 group;                     /* --group-size; 0: not given */
     bool pure;                     /* enc for all: neither the model's rules nor the recipe's */
     const lb_overrides *overrides; /* with find_type = lb_mlx_type_find; NULL: none */
 } lb_mlx_opts;
 
-/* "mlx-q4", "mlx-mxfp4", "mlx-mixed_3_6"...; group: --group-size, 0: not given. Sets enc,
- * low_bits, high_bits and no_group. LB_E_USAGE: no such name (lists those that there are); the mode
- * has no groups of that size. */
+/* "mlx-q4", "mlx-mxfp4", "mlx-mixed_3_6"... (f32, f16 and bf16 quantize nothing: the caller's);
+ * group: --group-size, 0: not given; entries of a mixed recipe then say null for it, as those of
+ * mlx_lm.convert do. Sets enc, low_bits, high_bits and group. LB_E_USAGE: no such name (lists
+ * those that there are); the mode has no groups of that size. */
 lb_status lb_mlx_opts_find(lb_str name, u32 group, lb_mlx_opts *out, lb_err *err);
 /* The i-th of these names; NULL beyond the last. */
 const char *lb_mlx_type_at(u32 i);

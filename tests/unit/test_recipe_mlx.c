@@ -245,16 +245,15 @@ LB_TEST(names) {
         u32 group;
         lb_enc_kind kind;
         u32 bits, size, low, high;
-        bool no_group;
     } good[] = {
-        {"mlx-q4", 0, LB_ENC_MLX_AFFINE, 4, 64, 0, 0, false},
-        {"mlx-q1", 128, LB_ENC_MLX_AFFINE, 1, 128, 0, 0, false},
-        {"mlx-q8", 32, LB_ENC_MLX_AFFINE, 8, 32, 0, 0, false},
-        {"mlx-mxfp4", 0, LB_ENC_MLX_MXFP4, 4, 32, 0, 0, false},
-        {"mlx-mxfp8", 32, LB_ENC_MLX_MXFP8, 8, 32, 0, 0, false},
-        {"mlx-nvfp4", 16, LB_ENC_MLX_NVFP4, 4, 16, 0, 0, false},
-        {"mlx-mixed_2_6", 0, LB_ENC_MLX_AFFINE, 4, 64, 2, 6, true},
-        {"mlx-mixed_3_4", 32, LB_ENC_MLX_AFFINE, 4, 32, 3, 4, false},
+        {"mlx-q4", 0, LB_ENC_MLX_AFFINE, 4, 64, 0, 0},
+        {"mlx-q1", 128, LB_ENC_MLX_AFFINE, 1, 128, 0, 0},
+        {"mlx-q8", 32, LB_ENC_MLX_AFFINE, 8, 32, 0, 0},
+        {"mlx-mxfp4", 0, LB_ENC_MLX_MXFP4, 4, 32, 0, 0},
+        {"mlx-mxfp8", 32, LB_ENC_MLX_MXFP8, 8, 32, 0, 0},
+        {"mlx-nvfp4", 16, LB_ENC_MLX_NVFP4, 4, 16, 0, 0},
+        {"mlx-mixed_2_6", 0, LB_ENC_MLX_AFFINE, 4, 64, 2, 6},
+        {"mlx-mixed_3_4", 32, LB_ENC_MLX_AFFINE, 4, 32, 3, 4},
     };
     static const struct {
         const char *name;
@@ -278,7 +277,8 @@ LB_TEST(names) {
         CHECK_U64(o.enc.group_size, good[i].size);
         CHECK_U64(o.low_bits, good[i].low);
         CHECK_U64(o.high_bits, good[i].high);
-        CHECK(o.no_group == good[i].no_group && o.pure);
+        CHECK_U64(o.group, good[i].group);
+        CHECK(o.pure);
     }
     for (u32 i = 0; i < LB_LEN(bad); i++) {
         lb_mlx_opts o = {.low_bits = 77};
@@ -423,10 +423,16 @@ LB_TEST(override_errors) {
     CHECK_OK(lb_override_add(&f.overrides, LB_STR("layernorm=mlx-q6"), false, &err));
     CHECK(lb_mlx_check_overrides(&f.job, &err) == LB_E_USAGE);
     CHECK(strstr(err.msg, "\"layernorm\": the pattern is in the name of no tensor that can be"));
-    /* a group that is the mode's own is not the override's */
+    /* groups of the mode's own are not the override's; those that were asked for are */
     CHECK_OK(lb_mlx_choose(&f.job, f.choice, &err));
     CHECK_U64(f.choice[4].enc.group_size, 64);
     CHECK_U64(f.choice[4].enc.bits, 6);
+    CHECK_OK(lb_mlx_opts_find(LB_STR("mlx-mxfp8"), 0, &f.opts, &err));
+    CHECK_OK(lb_mlx_choose(&f.job, f.choice, &err));
+    CHECK_U64(f.choice[4].enc.group_size, 64);
+    CHECK_OK(lb_mlx_opts_find(LB_STR("mlx-mxfp8"), 32, &f.opts, &err));
+    CHECK_OK(lb_mlx_choose(&f.job, f.choice, &err));
+    CHECK_U64(f.choice[4].enc.group_size, 32);
     lb_arena_deinit(&f.perm);
 }
 
