@@ -5,8 +5,8 @@
  * Why instances: one node may be wanted through different moves (a matrix and its permuted form);
  * each (node, moves, frame) is evaluated once a strip. Graphs are small (tens of nodes); searches
  * are linear. */
+#include "plan/measure.h"
 #include "plan/prog.h"
-#include "plan/quant.h"
 
 /* Of an expression: build() takes about 500 bytes of stack a level, a worker's stack is 256 KiB. */
 #define DEPTH_MAX 256
@@ -586,6 +586,13 @@ static lb_status unit_of_encode(builder *b, lb_pass *p, const lb_inst *x) {
     return LB_OK;
 }
 
+static void unit_of_measure(lb_pass *p, const lb_measure *m) {
+    for (u32 i = 0; i < m->n; i++) {
+        p->unit_cols = lcm(p->unit_cols, lb_quant_cols(m->quants[i]));
+        p->full_cols = p->full_cols || lb_quant_by_row(m->quants[i]);
+    }
+}
+
 static lb_status units(builder *b, lb_pass *p) {
     p->unit_rows = p->unit_cols = 1;
     for (u32 i = 0; i < p->n_leaves; i++)
@@ -597,6 +604,8 @@ static lb_status units(builder *b, lb_pass *p) {
         if (x->node->kind == LB_NODE_STAT && x->node->op != LB_STAT_KTH &&
             x->node->op != LB_STAT_RANGE)
             p->folds = true;
+        if (x->node->kind == LB_NODE_STAT && x->node->op == LB_STAT_ERROR)
+            unit_of_measure(p, x->node->u.stat.measure);
         if (x->node->kind == LB_NODE_MAKE && x->moves.band > 1)
             p->unit_rows = lcm(p->unit_rows, x->moves.band);
         if (x->node->kind == LB_NODE_MAP && x->node->op == LB_MAP_WEAVE &&

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* eval.c: evaluates the instances of a pass on one tile, strip by strip. */
 #include "plan/eval.h"
-#include "plan/quant.h"
+#include "plan/measure.h"
 #include <math.h>
 
 void lb_mt19937_init(lb_mt19937 *m, u64 seed) {
@@ -460,6 +460,19 @@ static void run_stat(lb_eval *e, u32 inst, lb_rect r) {
         return;
     }
     u64 leaves = lb_ceil_div_u64(e->tile.nc, LB_FOLD_LEAF);
+    if (x->node->op == LB_STAT_ERROR) {
+        u64 first = (r.r0 - e->tile.r0) * leaves + (r.c0 - e->tile.c0) / LB_FOLD_LEAF;
+        e->n_bad[0] += lb_measure_run(x->node->u.stat.measure, e->k,
+                                      &(lb_measure_area){.n_rows = r.nr,
+                                                         .n_cols = r.nc,
+                                                         .col = r.c0,
+                                                         .values = a,
+                                                         .leaf = (double *)(void *)part + first,
+                                                         .row_leaves = leaves,
+                                                         .quant_leaves = e->tile.nr * leaves,
+                                                         .scratch = e->codec});
+        return;
+    }
     for (u64 i = 0; i < r.nr; i++) {
         double *out = (double *)(void *)part + (r.r0 - e->tile.r0 + i) * leaves +
                       (r.c0 - e->tile.c0) / LB_FOLD_LEAF;

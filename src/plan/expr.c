@@ -3,7 +3,7 @@
  * exists. */
 #include "plan/expr.h"
 #include "plan/codec.h"
-#include "plan/quant.h"
+#include "plan/measure.h"
 
 static const char *const kind_names[] = {
 #define LB_NODE(id, name) name,
@@ -485,6 +485,20 @@ lb_node_id lb_expr_move_cols(lb_graph *g, lb_node_id x, const lb_strides *s) {
     lb_node_id id = copy ? lb_expr_row(g, LB_ROW_MOVE, x) : LB_NODE_NONE;
     if (id != LB_NODE_NONE)
         node_at(g, id)->u.strides = copy;
+    return id;
+}
+
+lb_node_id lb_expr_measure(lb_graph *g, lb_node_id x, lb_measure *m) {
+    const lb_node *in = input_of(g, x, LB_VALUE_F32, "stat");
+    for (u32 i = 0; i < m->n && in; i++)
+        if (in->n_cols % lb_quant_cols(m->quants[i])) {
+            FAULT(g, LB_E_UNSUPPORTED, "%llu columns are no whole blocks of %u values",
+                  (unsigned long long)in->n_cols, lb_quant_cols(m->quants[i]));
+            return LB_NODE_NONE;
+        }
+    lb_node_id id = in ? lb_expr_stat(g, LB_STAT_ERROR, x, LB_NODE_NONE, 0) : LB_NODE_NONE;
+    if (id != LB_NODE_NONE)
+        node_at(g, id)->u.stat.measure = m;
     return id;
 }
 

@@ -59,9 +59,8 @@ static inline u64 lb_strides_at(const lb_strides *s, u64 i) {
 typedef enum lb_make_op {
     LB_MAKE_CONST,    /* the caller's f32 values, copied into the graph */
     LB_MAKE_FILL,     /* one value everywhere */
-    LB_MAKE_BERNOULLI /* 1 with probability p, else 0: MT19937, one draw an element in row-major
-                         order, u = (draw & 0xffffff) / 2^24, 1 iff u < p; the generator is a carry
-                       */
+    LB_MAKE_BERNOULLI /* 1 with probability p, else 0: MT19937, one draw an element, row-major,
+                         u = (draw & 0xffffff) / 2^24, 1 iff u < p; the generator is a carry */
 } lb_make_op;
 
 /* map: element by element. Inputs of n_rows 1 are one value per column, of n_cols 1 one per row. */
@@ -95,6 +94,7 @@ typedef enum lb_stat_op {
     LB_STAT_DOT,    /* [sum a*b]; one input twice: the square of the norm */
     LB_STAT_RANGE,  /* [min, max, count of values that are NaN or infinite] */
     LB_STAT_KTH,    /* [the k-th largest |x| (k from 1), number above it]; exact; several passes */
+    LB_STAT_ERROR,  /* what quantizers lose, into the node's lb_measure: plan/measure.h */
     LB_STAT_OP_COUNT
 } lb_stat_op;
 #define LB_STAT_RESULTS 4
@@ -170,7 +170,8 @@ typedef struct lb_node {
         const lb_strides *strides; /* ROW: MOVE */
         lb_scalar scalar;          /* MAP */
         struct {
-            u64 k; /* KTH */
+            u64 k;                      /* KTH */
+            struct lb_measure *measure; /* ERROR; else NULL */
         } stat;
         float scale; /* LOWRANK */
         struct {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* geometry.c: how a pass is cut into tiles and strips, and where a tile's bytes lie in its slab. */
+#include "plan/measure.h"
 #include "plan/prog.h"
 
 static void scale(u64 *from, u64 *n, u32 div, u32 mul) {
@@ -142,6 +143,8 @@ static u64 stat_bytes(const lb_node *n, lb_rect r) {
         return 16;
     case LB_STAT_KTH:
         return 2048 * sizeof(u32);
+    case LB_STAT_ERROR:
+        return n->u.stat.measure->n * r.nr * lb_ceil_div_u64(r.nc, LB_FOLD_LEAF) * sizeof(double);
     default:
         return r.nr * lb_ceil_div_u64(r.nc, LB_FOLD_LEAF) * sizeof(double);
     }
@@ -297,6 +300,9 @@ static void fit_scratch(lb_pass *p) {
         lb_rect r = lb_frame_rect(&x->frame, strip);
         if (x->slot != LB_NO_SLOT)
             p->slot_elems = LB_MAX(p->slot_elems, r.nr * r.nc);
+        if (x->node->kind == LB_NODE_STAT && x->node->op == LB_STAT_ERROR &&
+            x->role == LB_INST_COMPUTE)
+            codec = LB_MAX(codec, lb_measure_scratch_elems(x->node->u.stat.measure, r.nr * r.nc));
         if (x->role == LB_INST_SPILLED ||
             (x->role == LB_INST_COMPUTE && x->node->kind == LB_NODE_DECODE)) {
             const lb_leaf *l = &p->leaves[x->leaf];

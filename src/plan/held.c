@@ -5,6 +5,7 @@
  * largest magnitude is found exactly by three counts over the bits of |x| as an integer (IEEE order
  * equals magnitude order; NaN counts as larger than infinity). */
 #include "plan/eval.h"
+#include "plan/measure.h"
 #include <math.h>
 
 static bool is_kth(const lb_graph *g, const lb_result *r) {
@@ -55,6 +56,9 @@ void lb_eval_commit(const lb_eval *e) {
             break;
         case LB_STAT_RANGE:
             commit_range(h, part);
+            break;
+        case LB_STAT_ERROR:
+            lb_measure_add(x->node->u.stat.measure, (const double *)(const void *)part, n_leaves);
             break;
         default:
             for (u64 j = 0; j < n_leaves; j++) {

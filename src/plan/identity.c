@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* identity.c: the hash by which a journal knows its plan. Over the nodes and not over their text: a
  * graph may share what it holds at every level, its text would double each time. */
+#include "plan/measure.h"
 #include "plan/plan.h"
-#include "plan/quant.h"
 
 static void put_u64(lb_xxh *h, u64 v) {
     lb_xxh_update(h, &v, sizeof v);
@@ -57,11 +57,7 @@ static void put_read(lb_xxh *h, const lb_graph *g, const lb_node *n) {
     }
 }
 
-static void put_quant(lb_xxh *h, const lb_node *n) {
-    const lb_quant *q = n->u.encode.quant;
-    if (!q)
-        return;
-    put_u64(h, n->u.encode.part);
+static void put_quant(lb_xxh *h, const lb_quant *q, u64 n_cols) {
     put_u64(h, q->kind);
     put_u64(h, q->dtype);
     put_u64(h, q->bits);
@@ -69,8 +65,15 @@ static void put_quant(lb_xxh *h, const lb_node *n) {
     put_u64(h, q->round);
     put_u64(h, q->cpu_rule);
     if (q->importance)
-        lb_xxh_update(h, q->importance,
-                      n->n_cols / n->u.encode.elems * n->u.encode.cols * sizeof *q->importance);
+        lb_xxh_update(h, q->importance, n_cols * sizeof *q->importance);
+}
+
+static void put_measure(lb_xxh *h, const lb_measure *m, u64 n_cols) {
+    put_u64(h, m->n);
+    for (u32 i = 0; i < m->n; i++)
+        put_quant(h, m->quants[i], n_cols);
+    if (m->importance)
+        lb_xxh_update(h, m->importance, n_cols * sizeof *m->importance);
 }
 
 static void put_make(lb_xxh *h, const lb_graph *g, const lb_node *n) {
@@ -118,10 +121,15 @@ static void put_node(lb_xxh *h, const lb_graph *g, const lb_node *n) {
         return;
     case LB_NODE_STAT:
         put_u64(h, n->u.stat.k);
+        if (n->op == LB_STAT_ERROR)
+            put_measure(h, n->u.stat.measure, lb_graph_node(g, n->in[0])->n_cols);
         return;
     case LB_NODE_ENCODE:
         put_u64(h, n->u.encode.repack);
-        put_quant(h, n);
+        if (n->u.encode.quant) {
+            put_u64(h, n->u.encode.part);
+            put_quant(h, n->u.encode.quant, n->n_cols / n->u.encode.elems * n->u.encode.cols);
+        }
         return;
     case LB_NODE_LOWRANK:
         put_f64(h, (double)n->u.scale);

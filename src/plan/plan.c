@@ -32,6 +32,20 @@ lb_status lb_plan_new(lb_plan **out, const lb_source *const *sources, u32 n_sour
     return LB_OK;
 }
 
+/* New nodes and lists are this plan's; a block of nodes that is begun is filled up, and what stands
+ * there is overwritten when the other plan goes on. */
+lb_status lb_plan_survey(lb_plan **out, const lb_plan *of, lb_err *err) {
+    LB_TRY(lb_graph_status(&of->graph, err));
+    LB_TRY(lb_plan_new(out, of->graph.sources, of->graph.n_sources, err));
+    lb_arena *own = (*out)->graph.arena;
+    const lb_source *const *sources = (*out)->graph.sources;
+    (*out)->graph = of->graph;
+    (*out)->graph.arena = own;
+    (*out)->graph.sources = sources;
+    (*out)->graph.cap_blocks = of->graph.n_blocks; /* a list of its own with the next one */
+    return LB_OK;
+}
+
 void lb_plan_free(lb_plan **p) {
     if (!*p)
         return;

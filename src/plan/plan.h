@@ -102,6 +102,9 @@ typedef struct lb_plan {
 
 lb_status lb_plan_new(lb_plan **out, const lb_source *const *sources, u32 n_sources, lb_err *err);
 void lb_plan_free(lb_plan **p);
+/* A plan for surveys over the nodes of another one: those of `of` that exist may be used in its
+ * graph. Until it is freed, none may be made in that of `of`. */
+lb_status lb_plan_survey(lb_plan **out, const lb_plan *of, lb_err *err);
 
 /* Room for so many jobs in all. A hint. */
 void lb_plan_reserve(lb_plan *p, u64 n_jobs);

@@ -8,7 +8,7 @@ static const char *const make_names[] = {"const", "fill", "bernoulli"};
 static const char *const map_names[] = {"add",       "sub",        "mul", "add", "mul",  "fma",
                                         "round f16", "round bf16", "exp", "log", "weave"};
 static const char *const row_names[] = {"l2", "mean", "move"};
-static const char *const stat_names[] = {"sum", "sumabs", "dot", "range", "kth"};
+static const char *const stat_names[] = {"sum", "sumabs", "dot", "range", "kth", "error"};
 
 /* A graph may share at every level, its text would double each time: it ends at a length. */
 #define DEPTH_MAX 64

@@ -288,12 +288,13 @@ static bool draw(lb_worker *w, lb_active *a, u64 tile) {
 
 /* There are no codes for them. */
 static lb_status check_values(const lb_worker *w, const lb_active *a, lb_err *err) {
-    for (u32 i = 0; i < a->job->n_streams; i++)
+    for (u32 i = 0; i < LB_MAX(a->job->n_streams, (u32)1); i++)
         if (w->eval.n_bad[i])
             return lb_fail(err, LB_E_FORMAT,
                            "tensor '%.*s': %llu values are NaN or infinite and cannot be quantized "
                            "(rows from %llu on): verify lists such tensors",
-                           LB_FMT(a->job->streams[i].name), (unsigned long long)w->eval.n_bad[i],
+                           LB_FMT(a->job->n_streams ? a->job->streams[i].name : a->job->name),
+                           (unsigned long long)w->eval.n_bad[i],
                            (unsigned long long)(a->first_row + w->eval.tile.r0));
     return LB_OK;
 }
