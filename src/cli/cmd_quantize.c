@@ -7,6 +7,8 @@ typedef struct quantize_opts {
     lb_common common;
     lb_writing writing;
     const char *type;
+    double target_bpw;
+    u64 target_bytes;
     lb_opt_list overrides, tensor_types, include, exclude;
     const char *rules, *tensor_type_file, *output_type, *embedding_type, *imatrix;
     bool keep_output, pure, protect, requantize;
@@ -22,7 +24,6 @@ static const lb_opt quantize_rows[] = {
     {.name = "type",
      .kind = LB_OPT_STR,
      .arg = "TYPE[,TYPE...]",
-     .required = true,
      .help = "what matrices become: a type or recipe of llama.cpp (q4_k_m, iq4_xs, q8_0...); "
              "several make several outputs in one read: -o 'model-{type}.gguf'; for --to mlx "
              "mlx-q4, mlx-mxfp4, mlx-mixed_3_6...",
@@ -52,6 +53,20 @@ static const lb_opt quantize_rows[] = {
      .arg = "FILE",
      .help = "more of them, one a line, after the others; # begins a comment",
      .off = offsetof(quantize_opts, rules)},
+    {.name = "target-bpw",
+     .kind = LB_OPT_FLOAT,
+     .arg = "X",
+     .help =
+         "the types with the least measured error for so many bits a value in all; --type names "
+         "those to choose from. Embeddings, head and routers keep 6 bit and more. A dry run "
+         "measures too",
+     .off = offsetof(quantize_opts, target_bpw)},
+    {.name = "target-size",
+     .kind = LB_OPT_SIZE,
+     .arg = "SIZE",
+     .min = 1,
+     .help = "the same for files of at most this size",
+     .off = offsetof(quantize_opts, target_bytes)},
     {.name = "pure",
      .kind = LB_OPT_FLAG,
      .help = "the type itself for all matrices, without the recipe's exceptions",
@@ -143,6 +158,8 @@ static const lb_opt quantize_rows[] = {
 static lb_status run_quantize(lb_cli *cli, const void *opts, const char *const *args, u32 n_args,
                               lb_err *err) {
     quantize_opts o = *(const quantize_opts *)opts;
+    if (o.target_bpw < 0)
+        return lb_fail(err, LB_E_USAGE, "--target-bpw: bits a value are more than 0");
     static const u32 groups[] = {0, 32, 64, 128, 0, 0};
     static const lb_quant_size sizes[] = {LB_SIZE_AUTO,   LB_SIZE_GROUPS,  LB_SIZE_GROUPS,
                                           LB_SIZE_GROUPS, LB_SIZE_CHANNEL, LB_SIZE_TENSOR};
@@ -152,6 +169,8 @@ static lb_status run_quantize(lb_cli *cli, const void *opts, const char *const *
                           .sym = o.sym,
                           .asym = o.asym,
                           .cpu_rule = o.mlx_rule == 1,
+                          .target_bpw = o.target_bpw,
+                          .target_bytes = o.target_bytes,
                           .type = o.type,
                           .overrides = o.overrides.item,
                           .n_overrides = o.overrides.n,

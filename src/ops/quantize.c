@@ -103,13 +103,22 @@ static lb_status take_type(lb_conv *c, lb_quantizer *q, lb_str name, lb_err *err
     return LB_OK;
 }
 
+/* The name at *at of a list with commas. False: that was all. */
+static bool next_name(lb_str list, size_t *at, lb_str *out) {
+    if (*at > list.len)
+        return false;
+    lb_str rest = lb_str_sub(list, *at, list.len);
+    size_t n = rest.len;
+    (void)lb_str_find(rest, LB_STR(","), &n);
+    *out = lb_str_sub(rest, 0, n);
+    *at += n + 1;
+    return true;
+}
+
 static lb_status take_types(lb_conv *c, lb_quantizer *q, lb_err *err) {
-    lb_str list = lb_str_c(q->o->type ? q->o->type : "");
-    for (size_t at = 0, n; at <= list.len; at += n + 1) {
-        lb_str rest = lb_str_sub(list, at, list.len);
-        n = rest.len;
-        (void)lb_str_find(rest, LB_STR(","), &n);
-        lb_str name = lb_arena_str(c->perm, lb_str_sub(rest, 0, n));
+    lb_str list = lb_str_c(q->o->type), rest;
+    for (size_t at = 0; next_name(list, &at, &rest);) {
+        lb_str name = lb_arena_str(c->perm, rest);
         if (!name.ptr)
             return lb_fail(err, LB_E_NOMEM, "out of memory for options");
         LB_TRY(take_type(c, q, name, err));
@@ -224,6 +233,59 @@ static lb_status take_overrides(lb_conv *c, lb_quantizer *q, lb_err *err) {
     return add_rules(c, q, err);
 }
 
+/* ---- candidates of a target ---- */
+
+/* What a GGUF offers at every size; the types below 3 bit are of use with importance only. */
+static const lb_dtype gguf_candidates[] = {LB_Q2_K,   LB_Q3_K, LB_IQ4_XS, LB_Q4_K,
+                                           LB_IQ4_NL, LB_Q5_K, LB_Q6_K,   LB_Q8_0};
+static const lb_dtype weighted_candidates[] = {LB_IQ1_S, LB_IQ1_M,   LB_IQ2_XXS, LB_IQ2_XS,
+                                               LB_IQ2_S, LB_IQ3_XXS, LB_IQ3_S};
+static const char mlx_candidates[] = "mlx-q2,mlx-q3,mlx-q4,mlx-q5,mlx-q6,mlx-q8";
+
+static lb_status take_candidate(lb_quantizer *q, lb_scheme scheme, lb_str name, lb_err *err) {
+    u32 n = q->n_candidates;
+    if (n == LB_CANDIDATES_MAX)
+        return lb_fail(err, LB_E_USAGE, "--type: at most %d types to choose from",
+                       LB_CANDIDATES_MAX);
+    q->n_candidates++;
+    if (scheme == LB_SCHEME_GGUF)
+        return lb_recipe_type_find(name, &q->dtypes[n], err);
+    LB_TRY(lb_mlx_opts_find(name, q->o->group, &q->groupings[n], err));
+    return q->groupings[n].low_bits
+               ? lb_fail(err, LB_E_USAGE, "--type %.*s: a recipe is no type to choose from",
+                         LB_FMT(name))
+               : LB_OK;
+}
+
+static lb_status take_candidates(const lb_conv *c, lb_quantizer *q, lb_err *err) {
+    lb_format f = c->model.format;
+    lb_scheme scheme = f == LB_FORMAT_GGUF ? LB_SCHEME_GGUF : LB_SCHEME_MLX;
+    if (f != LB_FORMAT_GGUF && f != LB_FORMAT_MLX)
+        return lb_fail(err, LB_E_USAGE,
+                       "--target-bpw and --target-size choose from types of GGUF or MLX: --to one "
+                       "of them");
+    if (q->o->target_bpw > 0 && q->o->target_bytes)
+        return lb_fail(err, LB_E_USAGE, "--target-bpw and --target-size exclude each other");
+    if (q->o->pure)
+        return lb_fail(err, LB_E_USAGE, "--pure: one type for all leaves nothing to choose");
+    q->n_types = 1;
+    q->type[0] = (lb_quant_type){.name = "mix", .scheme = scheme, .recipe = LB_RECIPE_Q8_0};
+    if (scheme == LB_SCHEME_MLX)
+        LB_TRY(lb_mlx_opts_find(LB_STR("mlx-q4"), q->o->group, &q->type[0].mlx, err));
+    for (u32 i = 0; !q->o->type && scheme == LB_SCHEME_GGUF && i < LB_LEN(gguf_candidates); i++)
+        q->dtypes[q->n_candidates++] = gguf_candidates[i];
+    for (u32 i = 0; !q->o->type && scheme == LB_SCHEME_GGUF && q->o->imatrix &&
+                    i < LB_LEN(weighted_candidates);
+         i++)
+        q->dtypes[q->n_candidates++] = weighted_candidates[i];
+    if (q->n_candidates)
+        return LB_OK;
+    lb_str list = lb_str_c(q->o->type ? q->o->type : mlx_candidates), name;
+    for (size_t at = 0; next_name(list, &at, &name);)
+        LB_TRY(take_candidate(q, scheme, name, err));
+    return LB_OK;
+}
+
 lb_status lb_quantizer_begin(lb_conv *c, lb_err *err) {
     lb_quantizer *q = c->quantizer;
     q->o = c->o->quantize;
@@ -236,7 +298,11 @@ lb_status lb_quantizer_begin(lb_conv *c, lb_err *err) {
                                                                                   : LB_SCHEME_HF};
         return LB_OK;
     }
-    LB_TRY(take_types(c, q, err));
+    if (!q->o->type && !lb_quantizer_has_target(q))
+        return lb_fail(err, LB_E_USAGE,
+                       "quantize: to which type? Name it with --type TYPE, or give a "
+                       "--target-bpw or --target-size");
+    LB_TRY(lb_quantizer_has_target(q) ? take_candidates(c, q, err) : take_types(c, q, err));
     LB_TRY(name_outputs(c, q, err));
     return take_overrides(c, q, err);
 }
@@ -251,7 +317,13 @@ void lb_quantizer_end(lb_quantizer *q) {
 
 void lb_quantizer_operation(const lb_quantizer *q, u32 k, lb_buf *b) {
     const lb_quantize_opts *o = q->o;
-    lb_buf_printf(b, " --type %s", k < q->n_types ? q->type[k].name : o->type);
+    bool target = lb_quantizer_has_target(q);
+    if (!target || o->type)
+        lb_buf_printf(b, " --type %s", k < q->n_types && !target ? q->type[k].name : o->type);
+    if (o->target_bpw > 0)
+        lb_buf_printf(b, " --target-bpw %.17g", o->target_bpw);
+    if (o->target_bytes)
+        lb_buf_printf(b, " --target-size %llu", (unsigned long long)o->target_bytes);
     for (const lb_override *v = q->overrides.first; v; v = v->next)
         lb_buf_printf(b, " --override %.*s=%.*s", LB_FMT(v->pattern), LB_FMT(v->type_name));
     if (o->output_type)
@@ -301,7 +373,7 @@ lb_node_id lb_quantize_values(lb_graph *g, lb_node_id encoded) {
     return lb_expr_decode(g, lb_graph_node(g, encoded)->in[0]);
 }
 
-static lb_status quantizer_of(lb_conv *c, lb_dtype t, const float *weights, const lb_quant **out,
+lb_status lb_quantizer_blocks(lb_conv *c, lb_dtype t, const float *weights, const lb_quant **out,
                               lb_err *err) {
     lb_quantizer *q = c->quantizer;
     size_t n = lb_quant_tables_bytes(t);
@@ -334,17 +406,6 @@ static u32 n_segments(const lb_out_tensor *t) {
     return t->segments ? t->n_segments : 1;
 }
 
-/* The segments of a tensor, cut where one of its matrices ends: each has its own weights. */
-typedef struct cutter {
-    const lb_out_tensor *t;
-    lb_dtype dtype;
-    const float *weights;
-    u64 mat_rows; /* UINT64_MAX: all are one */
-    u64 row;      /* of the tensor: how far it is cut */
-    lb_node_id *list;
-    u64 n;
-} cutter;
-
 static u64 count_pieces(const lb_graph *g, const lb_out_tensor *t, u64 mat_rows) {
     u64 n = 0, at = 0;
     for (u32 i = 0; i < n_segments(t); i++) {
@@ -355,56 +416,60 @@ static u64 count_pieces(const lb_graph *g, const lb_out_tensor *t, u64 mat_rows)
     return n;
 }
 
-static lb_status encode_piece(lb_conv *c, cutter *x, lb_node_id values, lb_err *err) {
+lb_status lb_quantize_pieces(lb_conv *c, const lb_out_tensor *t, const float *weights, u64 n_mats,
+                             lb_quant_pieces *out, lb_err *err) {
     lb_graph *g = &c->plan->graph;
-    const lb_quant *q = NULL;
-    u64 cols = x->t->shape->dim[x->t->shape->rank - 1];
-    if (lb_dtype_get(x->dtype)->cls != LB_CLASS_BLOCK) {
-        x->list[x->n++] = lb_expr_encode(g, values, x->dtype);
-        return lb_graph_status(g, err);
+    u64 rows, cols, row = 0, at = 0;
+    lb_shape_matrix(t->shape, &rows, &cols);
+    u64 mat_rows = n_mats > 1 && rows ? rows / n_mats : UINT64_MAX / 2;
+    u64 n = count_pieces(g, t, mat_rows);
+    lb_quant_piece *list = lb_arena_new(c->perm, lb_quant_piece, n + 1);
+    if (!list || n > INT32_MAX)
+        return oom(err);
+    for (u32 i = 0; i < n_segments(t); i++) {
+        lb_node_id all = lb_quantize_values(g, segment_at(t, i));
+        LB_TRY(lb_graph_status(g, err));
+        u64 has = lb_graph_node(g, all)->n_rows;
+        for (u64 from = 0, k; from < has; from += k, row += k) {
+            u64 mat = row / mat_rows;
+            k = LB_MIN(has - from, (mat + 1) * mat_rows - row);
+            lb_node_id v = k == has ? all : lb_expr_rows(g, all, from, 1, k);
+            list[at++] = (lb_quant_piece){v, weights ? weights + mat * cols : NULL};
+        }
     }
-    if (lb_graph_node(g, values)->n_cols != cols)
-        return lb_fail(err, LB_E_UNSUPPORTED, "tensor '%.*s': its rows are not made in one piece",
-                       LB_FMT(x->t->name));
-    const float *w = x->weights ? x->weights + x->row / x->mat_rows * cols : NULL;
-    LB_TRY(quantizer_of(c, x->dtype, w, &q, err));
-    x->list[x->n++] = lb_expr_quant(g, values, q, LB_QUANT_CODES);
+    LB_ASSERT(at <= n);
+    *out = (lb_quant_pieces){list, (u32)at};
     return lb_graph_status(g, err);
 }
 
-static lb_status cut_segment(lb_conv *c, cutter *x, lb_node_id encoded, lb_err *err) {
+static lb_status make_piece(lb_conv *c, const lb_out_tensor *t, const lb_quant_piece *x,
+                            lb_dtype dtype, lb_node_id *out, lb_err *err) {
     lb_graph *g = &c->plan->graph;
-    lb_node_id all = lb_quantize_values(g, encoded);
-    LB_TRY(lb_graph_status(g, err));
-    u64 rows = lb_graph_node(g, all)->n_rows;
-    for (u64 at = 0, n; at < rows; at += n) {
-        n = LB_MIN(rows - at, (x->row / x->mat_rows + 1) * x->mat_rows - x->row);
-        lb_node_id v = n == rows ? all : lb_expr_rows(g, all, at, 1, n);
-        LB_TRY(lb_graph_status(g, err));
-        LB_TRY(encode_piece(c, x, v, err));
-        x->row += n;
+    const lb_quant *q = NULL;
+    if (lb_dtype_get(dtype)->cls != LB_CLASS_BLOCK) {
+        *out = lb_expr_encode(g, x->values, dtype);
+        return lb_graph_status(g, err);
     }
-    return LB_OK;
+    if (lb_graph_node(g, x->values)->n_cols != t->shape->dim[t->shape->rank - 1])
+        return lb_fail(err, LB_E_UNSUPPORTED, "tensor '%.*s': its rows are not made in one piece",
+                       LB_FMT(t->name));
+    LB_TRY(lb_quantizer_blocks(c, dtype, x->weights, &q, err));
+    *out = lb_expr_quant(g, x->values, q, LB_QUANT_CODES);
+    return lb_graph_status(g, err);
 }
 
 lb_status lb_quantize_blocks(lb_conv *c, const lb_out_tensor *t, lb_dtype dtype,
                              const float *weights, u64 n_mats, lb_out_tensor *out, lb_err *err) {
-    u64 rows, cols;
-    lb_shape_matrix(t->shape, &rows, &cols);
-    cutter x = {.t = t,
-                .dtype = dtype,
-                .weights = weights,
-                .mat_rows = n_mats > 1 && rows ? rows / n_mats : UINT64_MAX / 2};
-    u64 n = count_pieces(&c->plan->graph, t, x.mat_rows);
-    x.list = lb_arena_new(c->perm, lb_node_id, n + 1);
-    if (!x.list || n > INT32_MAX)
+    lb_quant_pieces x;
+    LB_TRY(lb_quantize_pieces(c, t, weights, n_mats, &x, err));
+    lb_node_id *list = lb_arena_new(c->perm, lb_node_id, x.n + 1);
+    if (!list)
         return oom(err);
-    for (u32 i = 0; i < n_segments(t); i++)
-        LB_TRY(cut_segment(c, &x, segment_at(t, i), err));
-    LB_ASSERT(x.n <= n);
+    for (u32 i = 0; i < x.n; i++)
+        LB_TRY(make_piece(c, t, &x.list[i], dtype, &list[i], err));
     *out = *t;
     out->dtype = dtype;
-    out->segments = x.list;
-    out->n_segments = (u32)x.n;
+    out->segments = list;
+    out->n_segments = x.n;
     return LB_OK;
 }

@@ -34,9 +34,13 @@ typedef struct lb_quantize_opts {
     const char *output_type, *embedding_type; /* GGUF types */
     bool keep_output;                         /* output.weight stays as it is */
     bool pure;                                /* one type for all */
-    bool protect;                             /* embeddings, head and routers not below 6 bit */
-    const char *imatrix;                      /* importance matrix, a file */
-    const char *const *include;               /* [n_include] parts of names: importance for them */
+    /* Instead of a recipe: the types (then `type` names those to choose from; NULL: what the format
+     * has) with the least error for so many bits a value, or so many bytes; 0: no target. */
+    double target_bpw;
+    u64 target_bytes;
+    bool protect;               /* embeddings, head and routers not below 6 bit */
+    const char *imatrix;        /* importance matrix, a file */
+    const char *const *include; /* [n_include] parts of names: importance for them */
     u32 n_include;
     const char *const *exclude; /* [n_exclude] for all but them */
     u32 n_exclude;

@@ -4,6 +4,7 @@
  * Order of the tensors, their types, bytes and keys are those of llama-quantize of llama-cpp-python
  * 0.3.36 on the file that the conversion would have written. */
 #include "base/os.h"
+#include "format/gguf_write.h"
 #include "ops/quantize_internal.h"
 #include <stdio.h>
 
@@ -174,44 +175,6 @@ static void say_choices(const job *j, const char *type) {
                        type, (unsigned long long)n_plain, LB_FMT(plain));
 }
 
-/* ---- one output ---- */
-
-static lb_status set_again(lb_gguf_meta *m, const char *key, u32 v, lb_err *err) {
-    lb_meta_remove(m, key);
-    return lb_meta_set_u32(m, key, v, err);
-}
-
-/* Keys and their order as llama-quantize leaves them. */
-static lb_status make_meta(job *j, u32 k, lb_err *err) {
-    const lb_recipe *r = lb_recipe_get(j->q->type[k].recipe);
-    const lb_gguf_meta *from = j->c->model.meta;
-    lb_gguf_meta *m = &j->q->meta[k];
-    lb_meta_init(m, j->c->perm);
-    for (u64 i = 0; i < from->n; i++)
-        LB_TRY(lb_meta_share(m, &from->kv[i], err));
-    LB_TRY(set_again(m, "general.quantization_version", 2, err));
-    if (r->cls == LB_RECIPE_COPY_ALL) {
-        const lb_gguf_kv *kv = lb_meta_find(from, "general.file_type");
-        u64 v;
-        if (kv && lb_kv_as_u64(kv, &v))
-            LB_TRY(set_again(m, "general.file_type", (u32)v, err));
-    } else {
-        LB_TRY(set_again(m, "general.file_type", r->file_type, err));
-    }
-    const lb_importance *x = &j->q->importance;
-    if (!x->file || x->n_entries == 0)
-        return LB_OK;
-    const lb_imatrix *im = x->file->imatrix;
-    LB_TRY(lb_meta_set_str(m, "quantize.imatrix.file", lb_os_base_name(lb_str_c(j->q->o->imatrix)),
-                           err));
-    if (im->n_datasets)
-        LB_TRY(lb_meta_set_str(m, "quantize.imatrix.dataset", im->datasets[0], err));
-    LB_TRY(lb_meta_set_u32(m, "quantize.imatrix.entries_count", (u32)x->n_entries, err));
-    if (im->chunk_count)
-        LB_TRY(lb_meta_set_u32(m, "quantize.imatrix.chunks_count", (u32)im->chunk_count, err));
-    return LB_OK;
-}
-
 /* Segments of every output are cut alike: they are made together. */
 static lb_status make_tensor(job *j, u64 i, lb_out_tensor *out, lb_err *err) {
     const lb_out_tensor *t = &j->c->model.tensors[i];
@@ -237,6 +200,126 @@ static void choose_like(job *j) {
     }
 }
 
+/* ---- a target ---- */
+
+/* In a file, with what stands before the next tensor. */
+static u64 padded_bytes(const lb_recipe_tensor *t, lb_dtype d) {
+    u64 n = 0, bytes = 0;
+    bool fits = lb_shape_elems(&t->shape, &n) && lb_dtype_bytes(d, n, &bytes);
+    return fits ? (bytes + 31) / 32 * 32 : 0;
+}
+
+static bool may_have(const job *j, const lb_recipe_tensor *t, lb_dtype d) {
+    u64 cols = t->shape.dim[t->shape.rank - 1];
+    bool weighted =
+        lb_quant_needs_importance(d) || d == LB_IQ3_XXS || d == LB_IQ2_S || d == LB_IQ1_M;
+    (void)j;
+    return cols % lb_dtype_get(d)->block_elems == 0 && (!weighted || t->has_importance) &&
+           (!is_critical(t->name) || bits_of(d) >= 6);
+}
+
+/* The types that tensor i may have; of what no rule has given one. */
+static lb_status list_options(job *j, u64 i, lb_dtype *types, lb_quant_choice *out, lb_err *err) {
+    const lb_recipe_tensor *t = &j->tensors[i];
+    const lb_recipe_choice *ch = &j->choices[i];
+    u64 n_mats = 1, *sizes = lb_arena_new(j->scratch, u64, LB_CANDIDATES_MAX);
+    u32 n = 0;
+    if (!sizes)
+        return oom(err);
+    for (u32 k = 0;
+         k < j->q->n_candidates && ch->why != LB_WHY_OVERRIDE && ch->why != LB_WHY_OPTION; k++)
+        if (may_have(j, t, j->q->dtypes[k]))
+            types[n++] = j->q->dtypes[k];
+    if (n == 0) /* named, or too narrow for all of them */
+        types[n++] = is_critical(t->name) && bits_of(ch->dtype) < 6 && ch->why != LB_WHY_OVERRIDE
+                         ? protected_type(t)
+                         : ch->dtype;
+    for (u32 k = 0; k < n; k++)
+        sizes[k] = padded_bytes(t, types[k]);
+    *out = (lb_quant_choice){.name = t->name, .n_options = n, .size_bytes = sizes};
+    if (n == 1)
+        return LB_OK;
+    const float *w = lb_importance_of(&j->q->importance, t->name, &t->shape, &n_mats);
+    LB_TRY(lb_quantize_pieces(j->c, &j->c->model.tensors[i], w, n_mats, &out->pieces, err));
+    const lb_quant **q = lb_arena_new(j->scratch, const lb_quant *, (u64)out->pieces.n *n);
+    if (!q)
+        return oom(err);
+    for (u32 p = 0; p < out->pieces.n; p++)
+        for (u32 k = 0; k < n; k++)
+            LB_TRY(lb_quantizer_blocks(j->c, types[k], out->pieces.list[p].weights,
+                                       &q[(u64)p * n + k], err));
+    out->quants = q;
+    return LB_OK;
+}
+
+/* More than the head of the file takes, whatever of lbrx's own record comes on top. */
+static lb_status head_bytes(job *j, u64 *out, lb_err *err) {
+    lb_gguf_layout l;
+    lb_gguf_item *items = lb_arena_new(j->scratch, lb_gguf_item, j->n + 1);
+    if (!items)
+        return oom(err);
+    for (u64 i = 0; i < j->n; i++)
+        items[i] = (lb_gguf_item){
+            .name = j->tensors[i].name, .dtype = LB_F32, .shape = j->tensors[i].shape};
+    lb_gguf_layout_opts o = {.meta = j->c->model.meta, .stem = LB_STR("model"), .later = true};
+    LB_TRY(lb_gguf_layout_plan(items, j->n, &o, j->scratch, &l, err));
+    u64 data = 0, bytes = 0;
+    for (u64 i = 0; i < j->n; i++)
+        data += padded_bytes(&j->tensors[i], LB_F32);
+    bytes = l.files[0].size_bytes > data ? l.files[0].size_bytes - data : 0;
+    *out = bytes + 1024 + j->c->model.operation.len;
+    for (u32 i = 0; i < j->c->plan->graph.n_sources; i++)
+        *out += 256 + j->c->plan->graph.sources[i]->label.len;
+    return LB_OK;
+}
+
+/* Which of the types is best for each tensor: the recipe has said which are quantized at all. */
+static lb_status choose_for_target(job *j, lb_err *err) {
+    lb_quant_choice *list = lb_arena_new(j->scratch, lb_quant_choice, j->n + 1);
+    lb_dtype(*types)[LB_CANDIDATES_MAX] =
+        lb_arena_push_array(j->scratch, j->n + 1, sizeof *types, 8);
+    u64 *of = lb_arena_new(j->scratch, u64, j->n + 1), n = 0;
+    lb_quant_room room = {0};
+    if (!list || !types || !of)
+        return oom(err);
+    for (u64 i = 0; i < j->n; i++) {
+        u64 elems = lb_quantize_elems(&j->tensors[i].shape);
+        room.n_values += elems;
+        if (j->choices[i].why == LB_WHY_KEPT) {
+            room.other_bytes += padded_bytes(&j->tensors[i], j->choices[i].dtype);
+            continue;
+        }
+        LB_TRY(list_options(j, i, types[n], &list[n], err));
+        of[n++] = i;
+    }
+    LB_TRY(head_bytes(j, &room.head_bytes, err));
+    LB_TRY(lb_quantize_choose(j->c, list, n, &room, err));
+    for (u64 k = 0; k < n; k++) {
+        lb_recipe_choice *ch = &j->choices[of[k]];
+        ch->dtype = ch->wanted = types[k][list[k].chosen];
+        ch->needs_importance = false;
+    }
+    return LB_OK;
+}
+
+/* The file type that names what most values have. */
+static u32 file_type_of(const job *j) {
+    u64 n[LB_DTYPE_COUNT] = {0}, best = 0;
+    u32 type = 0;
+    for (u64 i = 0; i < j->n; i++) {
+        u64 elems = lb_quantize_elems(&j->tensors[i].shape);
+        n[j->choices[i].dtype] += elems;
+    }
+    for (u32 r = 0; r < LB_RECIPE_COUNT; r++) {
+        const lb_recipe *x = lb_recipe_get((lb_recipe_id)r);
+        if (x->cls != LB_RECIPE_COPY_ALL && n[x->dtype] > best) {
+            best = n[x->dtype];
+            type = x->file_type;
+        }
+    }
+    return type;
+}
+
 static lb_status choose(job *j, u32 k, const lb_recipe_opts *o, const lb_recipe_model *model,
                         lb_err *err) {
     const lb_recipe_job rj = {o, model, j->n, j->tensors};
@@ -246,11 +329,53 @@ static lb_status choose(job *j, u32 k, const lb_recipe_opts *o, const lb_recipe_
         return LB_OK;
     }
     LB_TRY(lb_recipe_choose(&rj, j->choices, j->scratch, err));
-    mind_critical(j, type);
+    if (lb_quantizer_has_target(j->q))
+        LB_TRY(choose_for_target(j, err));
+    else
+        mind_critical(j, type);
     LB_TRY(lb_recipe_check(&rj, j->choices, err));
     if (k == 0)
         LB_TRY(lb_recipe_check_overrides(&rj, err));
     say_choices(j, type);
+    return LB_OK;
+}
+
+/* ---- one output ---- */
+
+static lb_status set_again(lb_gguf_meta *m, const char *key, u32 v, lb_err *err) {
+    lb_meta_remove(m, key);
+    return lb_meta_set_u32(m, key, v, err);
+}
+
+/* Keys and their order as llama-quantize leaves them. */
+static lb_status make_meta(job *j, u32 k, lb_err *err) {
+    const lb_recipe *r = lb_recipe_get(j->q->type[k].recipe);
+    const lb_gguf_meta *from = j->c->model.meta;
+    lb_gguf_meta *m = &j->q->meta[k];
+    lb_meta_init(m, j->c->perm);
+    for (u64 i = 0; i < from->n; i++)
+        LB_TRY(lb_meta_share(m, &from->kv[i], err));
+    LB_TRY(set_again(m, "general.quantization_version", 2, err));
+    if (r->cls == LB_RECIPE_COPY_ALL) {
+        const lb_gguf_kv *kv = lb_meta_find(from, "general.file_type");
+        u64 v;
+        if (kv && lb_kv_as_u64(kv, &v))
+            LB_TRY(set_again(m, "general.file_type", (u32)v, err));
+    } else {
+        u32 type = lb_quantizer_has_target(j->q) ? file_type_of(j) : r->file_type;
+        LB_TRY(set_again(m, "general.file_type", type, err));
+    }
+    const lb_importance *x = &j->q->importance;
+    if (!x->file || x->n_entries == 0)
+        return LB_OK;
+    const lb_imatrix *im = x->file->imatrix;
+    LB_TRY(lb_meta_set_str(m, "quantize.imatrix.file", lb_os_base_name(lb_str_c(j->q->o->imatrix)),
+                           err));
+    if (im->n_datasets)
+        LB_TRY(lb_meta_set_str(m, "quantize.imatrix.dataset", im->datasets[0], err));
+    LB_TRY(lb_meta_set_u32(m, "quantize.imatrix.entries_count", (u32)x->n_entries, err));
+    if (im->chunk_count)
+        LB_TRY(lb_meta_set_u32(m, "quantize.imatrix.chunks_count", (u32)im->chunk_count, err));
     return LB_OK;
 }
 

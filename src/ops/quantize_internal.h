@@ -27,10 +27,16 @@ typedef struct lb_quant_type {
     lb_mlx_opts mlx;     /* MLX */
 } lb_quant_type;
 
+#define LB_CANDIDATES_MAX 24
+
 typedef struct lb_quantizer {
     const lb_quantize_opts *o;
     lb_quant_type type[LB_QUANT_TYPES_MAX];
     u32 n_types;
+    /* candidates, where there is a target: of GGUF, of MLX */
+    lb_dtype dtypes[LB_CANDIDATES_MAX];
+    lb_mlx_opts groupings[LB_CANDIDATES_MAX];
+    u32 n_candidates;
     lb_overrides overrides;
     lb_importance importance;
     void *tables[LB_DTYPE_COUNT];          /* of quantizers that have some */
@@ -59,11 +65,52 @@ bool lb_quantize_has_codes(const lb_conv *c);
 
 /* ---- nodes ---- */
 
+/* Of a tensor that a source has: it has been counted before. */
+static inline u64 lb_quantize_elems(const lb_shape *s) {
+    u64 n = 0;
+    return lb_shape_elems(s, &n) ? n : 0;
+}
+
+/* Rows of a tensor that have weights of their own: its segments, cut where one of its n_mats
+ * matrices ends. In the plan's arena. */
+typedef struct lb_quant_piece {
+    lb_node_id values;
+    const float *weights; /* [n_cols], or NULL */
+} lb_quant_piece;
+typedef struct lb_quant_pieces {
+    lb_quant_piece *list;
+    u32 n;
+} lb_quant_pieces;
+lb_status lb_quantize_pieces(lb_conv *c, const lb_out_tensor *t, const float *weights, u64 n_mats,
+                             lb_quant_pieces *out, lb_err *err);
+/* A quantizer of GGUF's blocks. */
+lb_status lb_quantizer_blocks(lb_conv *c, lb_dtype t, const float *weights, const lb_quant **out,
+                              lb_err *err);
 /* Segments of t in another type: floats, or blocks with the weights of each of its n_mats matrices
  * (NULL: none). */
 lb_status lb_quantize_blocks(lb_conv *c, const lb_out_tensor *t, lb_dtype dtype,
                              const float *weights, u64 n_mats, lb_out_tensor *out, lb_err *err);
 /* The values that an encode node is given. */
 lb_node_id lb_quantize_values(lb_graph *g, lb_node_id encoded);
+
+/* ---- the best types for a size: quantize_budget.c ---- */
+
+/* A tensor and the types that it may have; one: it is not measured. */
+typedef struct lb_quant_choice {
+    lb_str name;
+    lb_quant_pieces pieces;
+    u32 n_options;
+    const lb_quant *const *quants; /* [pieces.n][n_options]; where there is more than one option */
+    const u64 *size_bytes;         /* [n_options] in the file */
+    u32 chosen;                    /* filled */
+} lb_quant_choice;
+bool lb_quantizer_has_target(const lb_quantizer *q);
+/* other_bytes: of tensors that have no choice; head_bytes: of the files beside all tensors;
+ * n_values: of all tensors. Says what came out. LB_E_LIMIT: no choice is so small. */
+typedef struct lb_quant_room {
+    u64 other_bytes, head_bytes, n_values;
+} lb_quant_room;
+lb_status lb_quantize_choose(lb_conv *c, lb_quant_choice *list, u64 n, const lb_quant_room *room,
+                             lb_err *err);
 
 #endif

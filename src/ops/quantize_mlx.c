@@ -252,6 +252,91 @@ static void say_choices(const job *j) {
                        (unsigned long long)n_again, LB_FMT(again));
 }
 
+/* ---- a target ---- */
+
+/* Bytes of a module's outputs. */
+static u64 bytes_of(const lb_out_tensor *t, const lb_quant *q) {
+    u64 n = lb_quantize_elems(t->shape), all = 0;
+    for (u32 k = 0; k < lb_quant_n_parts(q); k++) {
+        u64 bytes = 0;
+        u64 elems = n / lb_quant_cols(q) * lb_quant_part_elems(q, (lb_quant_part)k);
+        if (lb_dtype_bytes(lb_quant_part_dtype(q, (lb_quant_part)k), elems, &bytes))
+            all += bytes;
+    }
+    return all;
+}
+
+static bool has_choice(const lb_mlx_choice *ch) {
+    return ch->enc.kind != LB_ENC_PLAIN && ch->why != LB_MLX_WHY_CODES;
+}
+
+/* What module i may become: types[] says which of the candidates. */
+static lb_status list_options(job *j, u64 i, u32 *types, lb_quant_choice *out, lb_err *err) {
+    const lb_out_tensor *t = &j->from[i];
+    const lb_mlx_choice *ch = &j->choices[i];
+    u64 *sizes = lb_arena_new(j->c->perm, u64, LB_CANDIDATES_MAX);
+    const lb_quant *own[LB_CANDIDATES_MAX];
+    u32 n = 0;
+    u64 cols = t->shape->dim[t->shape->rank - 1];
+    if (!sizes)
+        return oom(err);
+    for (u32 k = 0; k < j->q->n_candidates && ch->why == LB_MLX_WHY_DEFAULT; k++) {
+        const lb_enc *e = &j->q->groupings[k].enc;
+        if (cols % e->group_size || (is_critical(j, t->name) && bits_of(e) < 6))
+            continue;
+        LB_TRY(shared_quant(j, e, t->dtype, &own[n], err));
+        types[n++] = k;
+    }
+    if (n == 0) { /* a rule's or an override's */
+        LB_TRY(shared_quant(j, &ch->enc, t->dtype, &own[n], err));
+        types[n++] = UINT32_MAX;
+    }
+    for (u32 k = 0; k < n; k++)
+        sizes[k] = bytes_of(t, own[k]);
+    *out = (lb_quant_choice){.name = t->name, .n_options = n, .size_bytes = sizes};
+    if (n == 1)
+        return LB_OK;
+    LB_TRY(lb_quantize_pieces(j->c, t, NULL, 1, &out->pieces, err));
+    const lb_quant **q = lb_arena_new(j->c->perm, const lb_quant *, (u64)out->pieces.n *n);
+    if (!q)
+        return oom(err);
+    for (u32 p = 0; p < out->pieces.n; p++)
+        memcpy(q + (u64)p * n, own, n * sizeof *q);
+    out->quants = q;
+    return LB_OK;
+}
+
+enum { HEAD_OF_TENSOR = 320, HEAD_OF_FILE = 20480 }; /* more than safetensors' heads take */
+
+static lb_status choose_for_target(job *j, const lb_mlx_opts *o, lb_err *err) {
+    lb_arena *perm = j->c->perm;
+    lb_quant_choice *list = lb_arena_new(perm, lb_quant_choice, j->n + 1);
+    u32(*types)[LB_CANDIDATES_MAX] = lb_arena_push_array(perm, j->n + 1, sizeof *types, 8);
+    u64 *of = lb_arena_new(perm, u64, j->n + 1), n = 0;
+    lb_quant_room room = {.head_bytes = HEAD_OF_FILE};
+    if (!list || !types || !of)
+        return oom(err);
+    for (u64 i = 0; i < j->n; i++) {
+        u64 elems = lb_quantize_elems(j->from[i].shape), bytes = 0;
+        room.n_values += elems;
+        room.head_bytes +=
+            (u64)(has_choice(&j->choices[i]) ? 3 : 1) * (HEAD_OF_TENSOR + j->from[i].name.len);
+        if (has_choice(&j->choices[i])) {
+            LB_TRY(list_options(j, i, types[n], &list[n], err));
+            of[n++] = i;
+        } else if (lb_dtype_bytes(j->from[i].dtype, elems, &bytes)) {
+            room.other_bytes += bytes;
+        }
+    }
+    LB_TRY(lb_quantize_choose(j->c, list, n, &room, err));
+    for (u64 k = 0; k < n; k++) {
+        u32 t = types[k][list[k].chosen];
+        if (t != UINT32_MAX)
+            lb_mlx_choice_give(o, &j->q->groupings[t].enc, LB_MLX_WHY_RECIPE, &j->choices[of[k]]);
+    }
+    return LB_OK;
+}
+
 /* ---- all ---- */
 
 /* As another folder has them. What that lacks stays plain: who compares finds it missing. */
@@ -283,7 +368,10 @@ static lb_status choose(job *j, lb_mlx_opts *o, lb_err *err) {
     const lb_mlx_job mj = {o, c->canon.arch, &c->canon.hp, j->n, j->tensors};
     LB_TRY(lb_mlx_choose(&mj, j->choices, err));
     LB_TRY(lb_mlx_check_overrides(&mj, err));
-    mind_critical(j, o);
+    if (lb_quantizer_has_target(j->q))
+        LB_TRY(choose_for_target(j, o, err));
+    else
+        mind_critical(j, o);
     say_choices(j);
     LB_TRY(lb_conv_codes_config(c, &kept, err));
     LB_TRY(lb_mlx_quantization(&mj, j->choices, kept, c->perm, &said, err));
