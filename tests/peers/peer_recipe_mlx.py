@@ -55,7 +55,7 @@ def draw(r):
     if r.random() < 0.15 and t not in mp.MIXED:
         run = "pure " + run
     group = mp.parse(run)[2]
-    for pattern in r.sample(["embed_tokens", "proj", r"layers\.[13]\..*down", "lm_head|router|gate", r"(k|v)_proj\.weight$"], 2):
+    for pattern in r.sample(["embed_tokens", "proj", r"layers\.[13]\..*down", r"\.0\.", "lm_head|router|gate", r"(k|v)_proj\.weight$"], 2):
         # mlx-lm asks first whether rows divide into the groups of its default
         kinds = ["mlx-q3", "mlx-q6", "mlx-q8", "bf16"] if t[4:] not in mp.MODES else [t, "f16"]
         if r.random() < 0.2:

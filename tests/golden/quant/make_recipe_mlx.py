@@ -24,7 +24,7 @@ import kit
 import mlx_peers as mp
 
 RUNS = ["mlx-q4", "mlx-q6/32", "mlx-mxfp4", "mlx-nvfp4", "mlx-mixed_3_6", "mlx-mixed_2_6/32", "pure mlx-q5/32",
-        r"mlx-q3/32 embed_tokens|lm_head=mlx-q6 layers\.1\..*down=bf16"]
+        r"mlx-q3/32 embed_tokens|lm_head|output=mlx-q6 \.1\..*down=bf16 \.0\.=mlx-q8"]
 DEEP = ["mlx-mixed_3_4", "mlx-mixed_4_6/32"]
 
 
