@@ -64,6 +64,7 @@ static void put_quant(lb_xxh *h, const lb_quant *q, u64 n_cols) {
     put_u64(h, q->group);
     put_u64(h, q->round);
     put_u64(h, q->cpu_rule);
+    put_u64(h, q->refine);
     if (q->importance)
         lb_xxh_update(h, q->importance, n_cols * sizeof *q->importance);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* quant.c: values to codes, by the kernels of the type. */
 #include "plan/quant.h"
+#include "kernel/refine.h"
 
 u32 lb_quant_n_parts(const lb_quant *q) {
     return q->kind == LB_QUANT_BLOCKS ? 1 : q->kind == LB_QUANT_AFFINE ? 3 : 2;
@@ -65,13 +66,11 @@ static lb_k_quant_mlx_q4_fn *affine(const lb_kernels *k, u32 bits) {
     }
 }
 
-u64 lb_quant_run(const lb_quant *q, const lb_kernels *k, u64 n, u64 col, const float *in,
-                 u8 *const out[LB_QUANT_PARTS]) {
-    float range[2] = {0, 0};
-    u64 bad = k->fold_range_f32(n, in, range), groups = n / lb_quant_cols(q);
+/* As the reference has it; returns groups that do not hold what they were given. */
+static u64 by_reference(const lb_quant *q, const lb_kernels *k, u64 n, u64 col, const float *in,
+                        u8 *const out[LB_QUANT_PARTS]) {
+    u64 groups = n / lb_quant_cols(q);
     u32 how = LB_QUANT_HOW(LB_ROUND_NONE, q->round, q->bits) | (q->cpu_rule ? LB_QUANT_CPU : 0);
-    if (bad)
-        return bad;
     switch (q->kind) {
     case LB_QUANT_BLOCKS:
         lb_kernels_quant(k, q->dtype)(n, out[0], in, q->importance ? q->importance + col : NULL,
@@ -88,4 +87,44 @@ u64 lb_quant_run(const lb_quant *q, const lb_kernels *k, u64 n, u64 col, const f
         return k->quant_mlx_nvfp4(groups, out[LB_QUANT_CODES], out[LB_QUANT_SCALES], in, 0, how);
     }
     return 0;
+}
+
+static void refine(const lb_quant *q, const lb_kernels *k, u64 n, u64 col, const float *in,
+                   u8 *const out[LB_QUANT_PARTS]) {
+    const float *w = q->importance ? q->importance + col : NULL;
+    const lb_refine_affine_type t = {q->group, q->bits, q->round};
+    u64 groups = n / lb_quant_cols(q);
+    switch (q->kind) {
+    case LB_QUANT_BLOCKS:
+        lb_refine_blocks(k, q->dtype, n, out[0], in, w);
+        return;
+    case LB_QUANT_AFFINE:
+        lb_refine_affine(&t, groups, out[LB_QUANT_CODES], out[LB_QUANT_SCALES],
+                         out[LB_QUANT_BIASES], in, w);
+        return;
+    case LB_QUANT_MXFP4:
+        lb_refine_fp_groups(k, LB_REFINE_MXFP4, groups, out[LB_QUANT_CODES], out[LB_QUANT_SCALES],
+                            in, w);
+        return;
+    case LB_QUANT_MXFP8:
+        lb_refine_fp_groups(k, LB_REFINE_MXFP8, groups, out[LB_QUANT_CODES], out[LB_QUANT_SCALES],
+                            in, w);
+        return;
+    case LB_QUANT_NVFP4:
+        lb_refine_fp_groups(k, LB_REFINE_NVFP4, groups, out[LB_QUANT_CODES], out[LB_QUANT_SCALES],
+                            in, w);
+        return;
+    }
+}
+
+u64 lb_quant_run(const lb_quant *q, const lb_kernels *k, u64 n, u64 col, const float *in,
+                 u8 *const out[LB_QUANT_PARTS]) {
+    float range[2] = {0, 0};
+    u64 bad = k->fold_range_f32(n, in, range);
+    if (bad)
+        return bad;
+    bad = by_reference(q, k, n, col, in, out);
+    if (q->refine)
+        refine(q, k, n, col, in, out);
+    return bad;
 }

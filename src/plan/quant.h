@@ -27,7 +27,8 @@ typedef struct lb_quant {
     u32 bits, group;         /* AFFINE: 1..6 or 8; 32, 64 or 128 */
     lb_round round;          /* MLX: the type of the weights, and of scales and biases */
     bool cpu_rule;           /* MLX: as mlx computes on the CPU; else as on a GPU */
-    const float *importance; /* BLOCKS: [n_cols], or NULL */
+    bool refine;             /* less error than the reference's bytes: kernel/refine.h */
+    const float *importance; /* BLOCKS, and with refine any kind: [n_cols], or NULL */
     const void *tables;      /* BLOCKS: lb_quant_tables_init's, where the type needs them */
 } lb_quant;
 
