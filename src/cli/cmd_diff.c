@@ -76,6 +76,10 @@ static void put_text(lb_cli *cli, const lb_diff *d, const diff_opts *o) {
         lb_buf_printf(&cli->out, " (tolerance %g)", o->tolerance);
     lb_buf_printf(&cli->out, "; %llu only in A, %llu only in B\n",
                   (unsigned long long)d->n_only_in_a, (unsigned long long)d->n_only_in_b);
+    if (d->total.rel != 0)
+        lb_buf_printf(&cli->out,
+                      "all values together: max abs %.3g, rmse %.3g, rel %.3g, cosine %.8f\n",
+                      d->total.max_abs, d->total.rmse, d->total.rel, d->total.cosine);
 }
 
 static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32 n_args,

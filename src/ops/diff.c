@@ -416,6 +416,31 @@ static lb_status choose_threads(const diff_job *j, u32 *n, lb_err *err) {
     return LB_OK;
 }
 
+static double relative(double norm_d, double norm_a) {
+    return norm_d == 0 ? 0 : norm_d / norm_a;
+}
+
+static double cosine_of(double dot, double norm_a, double norm_b) {
+    if (norm_a == 0 || norm_b == 0)
+        return norm_a == norm_b ? 1 : 0;
+    return fmax(-1, fmin(1, dot / (norm_a * norm_b)));
+}
+
+void lb_diff_add(lb_diff_total *t, const lb_diff_row *r) {
+    t->n_rows++;
+    t->n_values += r->n_values;
+    t->max_abs = fmax(t->max_abs, r->max_abs);
+    t->sum_dd += r->sum_dd;
+    t->sum_aa += r->sum_aa;
+    t->sum_bb += r->sum_bb;
+    t->sum_ab += r->sum_ab;
+    double n = (double)t->n_values;
+    bool infinite = !isfinite(t->sum_dd);
+    t->rmse = n > 0 ? sqrt(t->sum_dd / n) : 0;
+    t->rel = infinite ? INFINITY : relative(sqrt(t->sum_dd), sqrt(t->sum_aa));
+    t->cosine = t->sum_dd == 0 ? 1 : cosine_of(t->sum_ab, sqrt(t->sum_aa), sqrt(t->sum_bb));
+}
+
 static void finish_row(const diff_job *j, const pair *x, double tolerance) {
     lb_diff_row *row = x->row;
     partial sum = {0};
@@ -435,11 +460,13 @@ static void finish_row(const diff_job *j, const pair *x, double tolerance) {
     double norm_a = sqrt(sum.sum_aa), norm_b = sqrt(sum.sum_bb), norm_d = sqrt(sum.sum_dd);
     row->max_abs = sum.infinite ? INFINITY : sum.max_abs;
     row->rmse = sum.infinite ? INFINITY : n > 0 ? norm_d / sqrt(n) : 0;
-    row->rel = sum.infinite ? INFINITY : norm_d == 0 ? 0 : norm_d / norm_a;
-    row->cosine = norm_a == 0 && norm_b == 0   ? 1
-                  : norm_a == 0 || norm_b == 0 ? 0
-                                               : sum.sum_ab / (norm_a * norm_b);
-    row->cosine = sum.n_different == 0 ? 1 : fmax(-1, fmin(1, row->cosine));
+    row->rel = sum.infinite ? INFINITY : relative(norm_d, norm_a);
+    row->cosine = sum.n_different == 0 ? 1 : cosine_of(sum.sum_ab, norm_a, norm_b);
+    row->sum_dd = sum.infinite ? INFINITY : sum.sum_dd;
+    row->sum_aa = sum.sum_aa;
+    row->sum_bb = sum.sum_bb;
+    row->sum_ab = sum.sum_ab;
+    row->n_values = x->cut.n_rows * x->cut.n_cols;
     row->identical = sum.n_different == 0 || (tolerance > 0 && row->rel <= tolerance);
 }
 
@@ -484,6 +511,8 @@ lb_status lb_diff_run(lb_diff *out, const lb_source *a, const lb_source *b,
     for (u64 i = 0; i < j.n_pairs; i++) {
         finish_row(&j, &j.pairs[i], o->tolerance);
         out->n_different += !j.pairs[i].row->identical;
+        if (j.pairs[i].row->same_shape)
+            lb_diff_add(&out->total, j.pairs[i].row);
     }
     out->identical &= out->n_different == 0;
     out->bytes_read = j.done_bytes;
@@ -506,18 +535,23 @@ static void put_shape(lb_buf *out, const lb_shape *s) {
     lb_buf_put_c(out, "]");
 }
 
+static void put_figures(lb_buf *out, double max_abs, double rmse, double rel, double cosine) {
+    lb_buf_put_c(out, "\"max_abs\": ");
+    lb_json_write_number(out, max_abs);
+    lb_buf_put_c(out, ", \"rmse\": ");
+    lb_json_write_number(out, rmse);
+    lb_buf_put_c(out, ", \"rel\": ");
+    lb_json_write_number(out, rel);
+    lb_buf_put_c(out, ", \"cosine\": ");
+    lb_json_write_number(out, cosine);
+}
+
 static void put_row(lb_buf *out, const lb_diff_row *r) {
     lb_buf_put_c(out, "{\"name\": ");
     lb_json_write_str(out, r->name, false);
     if (r->same_shape) {
-        lb_buf_put_c(out, ", \"max_abs\": ");
-        lb_json_write_number(out, r->max_abs);
-        lb_buf_put_c(out, ", \"rmse\": ");
-        lb_json_write_number(out, r->rmse);
-        lb_buf_put_c(out, ", \"rel\": ");
-        lb_json_write_number(out, r->rel);
-        lb_buf_put_c(out, ", \"cosine\": ");
-        lb_json_write_number(out, r->cosine);
+        lb_buf_put_c(out, ", ");
+        put_figures(out, r->max_abs, r->rmse, r->rel, r->cosine);
     } else {
         lb_buf_put_c(out, ", \"max_abs\": null, \"rmse\": null, \"rel\": null, \"cosine\": null, "
                           "\"shape_a\": ");
@@ -548,6 +582,8 @@ lb_status lb_diff_json(const lb_diff *d, lb_buf *out, lb_err *err) {
     put_names(out, "only_in_a", d->only_in_a, d->n_only_in_a);
     put_names(out, "only_in_b", d->only_in_b, d->n_only_in_b);
     put_names(out, "left_out", d->left_out, d->n_left_out);
-    lb_buf_put_c(out, "}\n");
+    lb_buf_put_c(out, ", \"total\": {");
+    put_figures(out, d->total.max_abs, d->total.rmse, d->total.rel, d->total.cosine);
+    lb_buf_printf(out, ", \"values\": %llu}}\n", (unsigned long long)d->total.n_values);
     return lb_buf_status(out, err);
 }

@@ -19,7 +19,18 @@ typedef struct lb_diff_row {
     bool same_shape;           /* else nothing below is set but identical = false */
     bool identical; /* equal as values (NaN equals NaN, -0 equals +0), or rel <= tolerance */
     double max_abs, rmse, rel, cosine;
+    double sum_dd, sum_aa, sum_bb, sum_ab; /* over finite values; dd: infinite if any is */
+    u64 n_values;
 } lb_diff_row;
+
+/* Of several rows together, as if they were one vector: large tensors weigh more. */
+typedef struct lb_diff_total {
+    u64 n_rows, n_values;
+    double max_abs, rmse, rel, cosine;
+    double sum_dd, sum_aa, sum_bb, sum_ab; /* what they come from */
+} lb_diff_total;
+/* Adds a row of the same shape; figures are set anew. Start with zeros. */
+void lb_diff_add(lb_diff_total *t, const lb_diff_row *r);
 
 typedef struct lb_diff {
     lb_diff_row *rows; /* in A's order */
@@ -31,7 +42,8 @@ typedef struct lb_diff {
     lb_str *left_out;
     u64 n_left_out;
     u64 bytes_read;
-    bool identical; /* no different rows, nothing in one only */
+    lb_diff_total total; /* of all rows of the same shape */
+    bool identical;      /* no different rows, nothing in one only */
 } lb_diff;
 
 typedef struct lb_diff_options {

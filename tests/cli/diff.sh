@@ -39,7 +39,11 @@ assert d["identical"] is False and d["only_in_a"] == d["only_in_b"] == []
 assert len(d["tensors"]) == 27
 for t in d["tensors"]:
     assert set(t) == {"name", "max_abs", "rmse", "rel", "cosine", "identical"}, t
-assert all(t["rel"] > 0 and t["cosine"] < 1 for t in d["tensors"] if not t["identical"])' "$W/d.json"
+assert all(t["rel"] > 0 and t["cosine"] < 1 for t in d["tensors"] if not t["identical"])
+t = d["total"] # as if all were one vector
+rels = [x["rel"] for x in d["tensors"]]
+assert min(rels) < t["rel"] < max(rels) and t["values"] == 1345792, t
+assert t["max_abs"] == max(x["max_abs"] for x in d["tensors"])' "$W/d.json"
 fi
 
 # One value of one tensor.
@@ -53,6 +57,14 @@ says "one byte" '"identical": false}'
 safetensors "$W/c.safetensors" '{"x":{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]}}' '\000\000\000\000\000\000\000\000'
 exits 5 "from zero" "$LBRX" diff "$W/c.safetensors" "$W/a.safetensors" --json
 says "from zero" '"rel": 1e999, "cosine": 0.0'
+# |d| = 1 of |a|^2 = 1 + 4 in one tensor, equal 2 in the other: sqrt(1 / 9), by hand.
+two='{"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"y":{"dtype":"F32","shape":[1],"data_offsets":[8,12]}}'
+safetensors "$W/t1.safetensors" "$two" '\000\000\200\077\000\000\000\100\000\000\000\100'
+safetensors "$W/t2.safetensors" "$two" '\000\000\000\000\000\000\000\100\000\000\000\100'
+exits 5 "total" "$LBRX" diff "$W/t1.safetensors" "$W/t2.safetensors" --json
+says "total" '"total": {"max_abs": 1.0, "rmse": 0.5773502691896257, "rel": 0.3333333333333333, "cosine": 0.9428090415820632, "values": 3}'
+exits 5 "total" "$LBRX" diff "$W/t1.safetensors" "$W/t2.safetensors"
+says "total" "all values together: max abs 1, rmse 0.577, rel 0.333, cosine 0.94280904"
 # What f32 cannot hold: 2^400 as F64, 1 + 2i as C64.
 wide='{"a":{"dtype":"F64","shape":[1],"data_offsets":[0,8]},"b":{"dtype":"C64","shape":[1],"data_offsets":[8,16]}}'
 safetensors "$W/wide.safetensors" "$wide" '\000\000\000\000\000\000\360\130\000\000\200\077\000\000\000\100'
