@@ -33,6 +33,8 @@ typedef struct lb_common {
 /* Checks what a table cannot say (a device that this build does not have) and fills in n_threads.
  */
 lb_status lb_common_finish(lb_common *c, lb_err *err);
+/* The heap gets what --memory leaves beside what the process holds already, which is returned. */
+u64 lb_cli_limit_heap(u64 memory_bytes);
 
 /* lb_open, told to the log. What hf:// names and the cache lacks is fetched first, with progress as
  * the (finished) options say; NULL: nothing is fetched. */
@@ -50,6 +52,7 @@ void lb_cli_log(const lb_cli *cli, const char *fmt, ...) LB_PRINTF(2, 3);
 extern const lb_opt lb_common_opts[LB_COMMON_OPTS];
 
 extern const lb_command lb_cmd_completion, lb_cmd_convert, lb_cmd_diff, lb_cmd_help, lb_cmd_info,
-    lb_cmd_inspect, lb_cmd_join, lb_cmd_pull, lb_cmd_quantize, lb_cmd_split, lb_cmd_verify;
+    lb_cmd_inspect, lb_cmd_join, lb_cmd_pull, lb_cmd_quantize, lb_cmd_report, lb_cmd_split,
+    lb_cmd_verify;
 
 #endif

@@ -6,6 +6,7 @@
 #include "cli/text.h"
 #include "ops/open.h"
 #include "ops/pull.h"
+#include "plan/run.h"
 #include <stdio.h>
 
 const lb_opt lb_common_opts[LB_COMMON_OPTS] = {
@@ -58,6 +59,12 @@ lb_status lb_common_finish(lb_common *c, lb_err *err) {
     if (c->quiet)
         c->progress = LB_PROGRESS_NONE;
     return LB_OK;
+}
+
+u64 lb_cli_limit_heap(u64 memory_bytes) {
+    u64 data = lb_run_base_bytes(), used = lb_mem_used(), process_bytes = data - LB_MIN(data, used);
+    lb_mem_limit(memory_bytes > process_bytes ? memory_bytes - process_bytes : 1);
+    return process_bytes;
 }
 
 void lb_cli_log(const lb_cli *cli, const char *fmt, ...) {

@@ -69,12 +69,6 @@ static void progress(void *user, u64 done, u64 total) {
     lb_progress_update(&w->progress, done, total);
 }
 
-static void limit_heap(lb_writer *w, u64 memory_bytes) {
-    u64 data = lb_run_base_bytes(), used = lb_mem_used();
-    w->process_bytes = data - LB_MIN(data, used);
-    lb_mem_limit(memory_bytes > w->process_bytes ? memory_bytes - w->process_bytes : 1);
-}
-
 lb_status lb_writer_begin(lb_writer *w, const lb_cli *cli, const lb_writing *o, lb_common *common,
                           const char *verb, lb_err *err) {
     static const lb_to to[] = {LB_TO_AUTO, LB_TO_HF, LB_TO_MLX, LB_TO_GGUF, LB_TO_NONE};
@@ -111,7 +105,7 @@ lb_status lb_writer_begin(lb_writer *w, const lb_cli *cli, const lb_writing *o, 
                        verb);
     lb_cli_log(cli, "%s: %u threads, memory %llu bytes, output %s", verb, w->opts.threads,
                (unsigned long long)common->memory_bytes, o->output ? o->output : "none");
-    limit_heap(w, common->memory_bytes);
+    w->process_bytes = lb_cli_limit_heap(common->memory_bytes);
     lb_progress_begin(&w->progress, common->progress, verb);
     return LB_OK;
 }

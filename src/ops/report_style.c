@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* report_style.c: the style of a report, and what its script adds for comfort: tables that sort,
+ * tooltips at once. The page says all without it.
+ *
+ * Colours of types (t0 few bits ... t11 many) have a contrast of at least 4.7 with the page, and
+ * with the figures in them, in light and in dark; hues are 12 steps around OKLCH with two
+ * lightnesses in turn, so that neighbours differ for those who do not see hues. No '<' and no '&'
+ * in either text: both are XML. */
+#include "ops/report_internal.h"
+
+#define LIGHT_TYPES                                                                  \
+    "--t0:#c0453b;--t1:#864404;--t2:#916d06;--t3:#4a6207;--t4:#05844b;--t5:#04665e;" \
+    "--t6:#0f7d97;--t7:#045a9c;--t8:#5b68d0;--t9:#673ba2;--t10:#a64ba0;--t11:#982158;"
+#define DARK_TYPES                                                                   \
+    "--t0:#ffa194;--t1:#dc8748;--t2:#e4b750;--t3:#8cac4b;--t4:#72d699;--t5:#0cb6a8;" \
+    "--t6:#40d1f7;--t7:#5aa3ec;--t8:#abb9fd;--t9:#ab8be3;--t10:#ed9ee5;--t11:#de7a9e;"
+#define LIGHT_ERRORS                                                                 \
+    "--e0:#f1e7d2;--e1:#e8d0b0;--e2:#dab28b;--e3:#cd936a;--e4:#bc6f4c;--e5:#a94b34;" \
+    "--e6:#942124;--e7:#710222;"
+#define DARK_ERRORS                                                                  \
+    "--e0:#472024;--e1:#602f30;--e2:#7d423a;--e3:#9b5644;--e4:#b86d4a;--e5:#d78951;" \
+    "--e6:#f2a954;--e7:#fed16e;"
+#define LIGHT                                                                               \
+    "--page:#fbfbfa;--card:#fff;--ink:#16191d;--dim:#59616b;--line:#dcdfe3;--soft:#f0f1f3;" \
+    "--link:#0b57a4;--in:#fff;--pale:#16191d;--deep:#fff;" LIGHT_TYPES LIGHT_ERRORS
+#define DARK                                                                                   \
+    "--page:#101317;--card:#171b21;--ink:#e8eaed;--dim:#a3abb5;--line:#2f363f;--soft:#20262d;" \
+    "--link:#8ab8f5;--in:#101317;--pale:#f4f5f6;--deep:#101317;" DARK_TYPES DARK_ERRORS
+
+const char lb_report_css[] =
+    ":root{color-scheme:light dark;" LIGHT "}\n"
+    "@media (prefers-color-scheme:dark){:root{" DARK "}}\n"
+    "*{box-sizing:border-box}\n"
+    "html{-webkit-text-size-adjust:100%}\n"
+    "body{margin:0;background:var(--page);color:var(--ink);font:15px/1.5 system-ui,-apple-system,"
+    "'Segoe UI',Roboto,'Noto Sans',sans-serif;font-variant-numeric:tabular-nums}\n"
+    "main,header,footer{max-width:1080px;margin:0 auto;padding:0 20px}\n"
+    "header{padding-top:36px}\n"
+    "h1{font-size:26px;line-height:1.2;margin:0 0 6px;overflow-wrap:anywhere;"
+    "letter-spacing:-.01em}\n"
+    "h2{font-size:19px;margin:44px 0 4px;letter-spacing:-.005em}\n"
+    "h3{font-size:15px;margin:22px 0 6px;overflow-wrap:anywhere}\n"
+    "p{margin:4px 0 12px;max-width:72ch}\n"
+    ".dim,.note{color:var(--dim)}.note{font-size:13.5px}\n"
+    "a{color:var(--link)}\n"
+    "a:focus-visible,summary:focus-visible,button:focus-visible,.scroll:focus-visible{"
+    "outline:2px solid var(--link);outline-offset:2px;border-radius:4px}\n"
+    "nav ul,.legend{list-style:none;display:flex;flex-wrap:wrap;gap:4px 16px;margin:10px 0;"
+    "padding:0}\n"
+    ".legend{font-size:13px;gap:2px 14px}\n"
+    ".key{vertical-align:-1px;margin-right:6px}\n"
+    ".cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,300px),1fr));"
+    "gap:14px;margin:18px 0}\n"
+    ".pairs{grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr))}\n"
+    ".card{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:16px "
+    "18px;min-width:0}\n"
+    ".card h2{margin:0 0 8px;font-size:16px;overflow-wrap:anywhere}\n"
+    ".tag{display:inline-block;min-width:1.7em;text-align:center;background:var(--ink);"
+    "color:var(--page);border-radius:6px;font-size:12.5px;font-weight:600;padding:1px 6px;"
+    "margin-right:8px}\n"
+    ".big{display:flex;flex-wrap:wrap;gap:6px 24px;margin:0 0 10px;padding:0}\n"
+    ".big div{min-width:0}.big dt{font-size:12px;color:var(--dim)}\n"
+    ".big dd{margin:0;font-size:22px;font-weight:600;line-height:1.25}\n"
+    ".facts{display:grid;grid-template-columns:auto 1fr;gap:2px 14px;margin:0;font-size:13.5px}\n"
+    ".facts dt{color:var(--dim)}.facts dd{margin:0;overflow-wrap:anywhere;min-width:0}\n"
+    "figure{margin:12px 0;background:var(--card);border:1px solid var(--line);border-radius:12px;"
+    "padding:14px 16px;min-width:0}\n"
+    "figcaption{font-size:13.5px;color:var(--dim);margin-bottom:8px;overflow-wrap:anywhere}\n"
+    "figcaption b{color:var(--ink)}\n"
+    ".scroll{overflow-x:auto;max-width:100%}\n"
+    ".scroll>svg{display:block;min-width:760px;width:100%;height:auto}\n"
+    ".small{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,290px),1fr));"
+    "gap:14px}\n"
+    ".small figure{margin:0}.small svg{display:block;width:100%;height:auto;max-width:420px}\n"
+    "details{margin:8px 0}summary{cursor:pointer;color:var(--link);font-size:13.5px}\n"
+    "table{border-collapse:collapse;font-size:13px;width:100%}\n"
+    "caption{text-align:left;color:var(--dim);padding:4px 0}\n"
+    "th,td{padding:4px 10px;text-align:left;border-bottom:1px solid var(--line);"
+    "vertical-align:top}\n"
+    "th{font-weight:600;white-space:nowrap}\n"
+    "td.n,th.n{text-align:right;white-space:nowrap}\n"
+    "td.name{overflow-wrap:anywhere;min-width:16ch;font-family:ui-monospace,SFMono-Regular,Menlo,"
+    "Consolas,monospace;font-size:12px}\n"
+    "th button{all:unset;cursor:pointer}\n"
+    "th button::after{content:' \\2195';color:var(--dim)}\n"
+    "th[aria-sort=ascending] button::after{content:' \\2191';color:var(--ink)}\n"
+    "th[aria-sort=descending] button::after{content:' \\2193';color:var(--ink)}\n"
+    "svg text{font:12px system-ui,-apple-system,'Segoe UI',Roboto,'Noto Sans',sans-serif;"
+    "fill:var(--ink)}\n"
+    "svg .ax{fill:var(--dim)}svg .m{text-anchor:middle}svg .e{text-anchor:end}\n"
+    "svg .s{font-weight:600;font-size:14px;fill:var(--ink)}\n"
+    "svg .in{fill:var(--in);font-size:11px}\n"
+    "svg .ftx,svg [class^=fe]{font-size:10px;fill:var(--in);pointer-events:none}\n"
+    "svg .fe0,svg .fe1,svg .fe2,svg .fe3{fill:var(--pale)}svg .fez{fill:var(--dim)}\n"
+    "svg .fe4{fill:#101317}svg .fe5,svg .fe6,svg .fe7{fill:var(--deep)}\n"
+    ".bg{fill:var(--soft)}.ez{fill:none;stroke:var(--line)}\n"
+    ".grid{stroke:var(--line);fill:none}.minor{stroke:var(--line);stroke-dasharray:1 4}\n"
+    ".trend{fill:none;stroke:var(--dim);stroke-width:1.5;stroke-linejoin:round}\n"
+    ".d{stroke:var(--card);stroke-width:.8}\n"
+    ".cut{stroke:var(--card);stroke-width:2.5;fill:none}\n"
+    ".mix{stroke:var(--ink);stroke-width:1;stroke-dasharray:2 2}\n"
+    "svg g:hover>rect,circle:hover{stroke:var(--ink);stroke-width:1.5}\n"
+    ".t0{fill:var(--t0)}.t1{fill:var(--t1)}.t2{fill:var(--t2)}.t3{fill:var(--t3)}"
+    ".t4{fill:var(--t4)}.t5{fill:var(--t5)}.t6{fill:var(--t6)}.t7{fill:var(--t7)}"
+    ".t8{fill:var(--t8)}.t9{fill:var(--t9)}.t10{fill:var(--t10)}.t11{fill:var(--t11)}\n"
+    ".e0{fill:var(--e0)}.e1{fill:var(--e1)}.e2{fill:var(--e2)}.e3{fill:var(--e3)}"
+    ".e4{fill:var(--e4)}.e5{fill:var(--e5)}.e6{fill:var(--e6)}.e7{fill:var(--e7)}\n"
+    "#tip{position:fixed;z-index:9;pointer-events:none;background:var(--ink);color:var(--page);"
+    "font-size:12.5px;line-height:1.35;padding:5px 9px;border-radius:6px;max-width:min(420px,90vw);"
+    "overflow-wrap:anywhere}#tip[hidden]{display:none}\n"
+    "footer{padding-top:30px;padding-bottom:40px;font-size:13px;color:var(--dim)}\n"
+    "@media (max-width:520px){main,header,footer{padding-left:12px;padding-right:12px}"
+    "figure{padding:10px}h1{font-size:21px}.card{padding:12px 14px}}\n"
+    "@media print{:root{color-scheme:light;" LIGHT "}body{font-size:11px;background:#fff}"
+    "main,header,footer{max-width:none;padding:0}nav,#tip{display:none}"
+    "figure,.card{break-inside:avoid;border-color:#bbb}.scroll{overflow:visible}"
+    ".scroll>svg{min-width:0}h2,h3{break-after:avoid}"
+    "svg rect,svg circle,.key{print-color-adjust:exact;-webkit-print-color-adjust:exact}}\n";
+
+const char lb_report_js[] =
+    "(function(){'use strict';\n"
+    "document.querySelectorAll('table.sort').forEach(function(t){\n"
+    "var body=t.tBodies[0];\n"
+    "t.querySelectorAll('thead th').forEach(function(th,i){\n"
+    "var b=document.createElement('button');b.type='button';b.textContent=th.textContent;\n"
+    "th.textContent='';th.appendChild(b);\n"
+    "b.addEventListener('click',function(){\n"
+    "var up=th.getAttribute('aria-sort')==='descending';\n"
+    "t.querySelectorAll('th').forEach(function(x){x.removeAttribute('aria-sort');});\n"
+    "th.setAttribute('aria-sort',up?'ascending':'descending');\n"
+    "var key=function(r){var c=r.cells[i],v=c.getAttribute('data-v');\n"
+    "return v===null?c.textContent:parseFloat(v);};\n"
+    "var rows=Array.prototype.slice.call(body.rows);\n"
+    "rows.sort(function(p,q){var x=key(p),y=key(q);\n"
+    "var d=typeof x==='number'?x-y:String(x).localeCompare(String(y),undefined,{numeric:true});\n"
+    "return up?d:-d;});\n"
+    "rows.forEach(function(r){body.appendChild(r);});});});});\n"
+    "var tip=document.createElement('div');tip.id='tip';tip.hidden=true;\n"
+    "document.body.appendChild(tip);\n"
+    "var kept=null;\n"
+    "document.addEventListener('pointermove',function(e){\n"
+    "var g=e.target.closest?e.target.closest('svg g, svg circle, svg .trend'):null;\n"
+    "var title=g===null?null:g.querySelector(':scope > title');\n"
+    "if(kept!==null){if(kept.g===g){place(e);return;}kept.g.insertBefore(kept.title,kept.g."
+    "firstChild);kept=null;}\n"
+    "if(title===null){tip.hidden=true;return;}\n"
+    "tip.textContent=title.textContent;tip.hidden=false;kept={g:g,title:title};title.remove();\n"
+    "place(e);});\n"
+    "function place(e){var w=tip.offsetWidth,h=tip.offsetHeight;\n"
+    "tip.style.left=Math.max(4,Math.min(e.clientX+14,window.innerWidth-w-6))+'px';\n"
+    "tip.style.top=(e.clientY+18+h>window.innerHeight?e.clientY-h-12:e.clientY+18)+'px';}\n"
+    "})();\n";
