@@ -9,6 +9,7 @@
 #error "compile with -mavx512f -mavx512bw -mavx512dq -mavx512vl"
 #endif
 #include "kernel/kernel.h"
+#include "kernel/transpose_tiles.h"
 #include <immintrin.h>
 
 void lb_kinit_transpose_avx512(lb_kernels *k);
@@ -173,8 +174,10 @@ static void transpose(size_t n_rows, size_t n_cols, size_t elem_bytes, void *out
                     .in_stride = in_stride * elem_bytes,
                     .elem_bytes = elem_bytes};
     for (size_t r = 0; r < n_rows; r += side)
-        for (size_t c = 0; c < n_cols; c += side)
+        for (size_t c = 0; c < n_cols; c += side) {
+            lb_tile_ask_next(w.in, w.in_stride, elem_bytes, side, r, n_rows, c, n_cols);
             block(&w, r, LB_MIN(r + side, n_rows), c, LB_MIN(c + side, n_cols));
+        }
 }
 
 void lb_kinit_transpose_avx512(lb_kernels *k) {
