@@ -24,7 +24,7 @@ u64 lb_active_bytes(const lb_prog *p, bool digests, u32 n_segments) {
 #define FD_SLOT_BYTES 64 /* of lb_fds, for each file */
 
 u64 lb_run_state_bytes(const lb_plan *p, u64 program_bytes) {
-    u64 tables = 0, list = 0, actives = p->threads > 1 ? 2 : 1;
+    u64 tables = 0, list = 0, actives = p->n_active;
     for (u32 i = 0; i < p->graph.n_sources; i++) {
         tables += p->graph.sources[i]->n_files * FD_SLOT_BYTES;
         if (p->want_digests)
@@ -158,7 +158,7 @@ static lb_status begin_leaf_hashes(lb_runner *r, lb_active *a, lb_err *err) {
         if (l->spilled)
             continue;
         u8 *used = r->plan->src[l->source].used;
-        if (!l->whole) {
+        if (!l->whole && !l->entire) {
             on[i] = a->skip == 0 && lb_chains_take(&r->chains, l, p);
             any |= on[i] != 0;
             continue;
@@ -186,7 +186,7 @@ static lb_status begin_leaf_hashes(lb_runner *r, lb_active *a, lb_err *err) {
         h->shared = l->whole && is_shared(a, i);
         for (u32 k = 0; h->on && k < l->codec.n_parts; k++) {
             lb_xxh_init(&h->state[k]);
-            h->chain[k] = l->whole ? NULL : lb_chains_of(&r->chains, l, k);
+            h->chain[k] = l->whole || l->entire ? NULL : lb_chains_of(&r->chains, l, k);
         }
     }
     lb_unlock(&r->mutex);

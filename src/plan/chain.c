@@ -32,7 +32,7 @@ static bool is_run(const lb_leaf *l, const lb_pass *p, u64 *first, u64 *n) {
 void lb_chain_begin(lb_plan *p) {
     for (u32 i = 0; i < p->graph.n_sources; i++)
         for (u64 t = 0; t < p->graph.sources[i]->n_tensors; t++) {
-            p->src[i].used[t] &= (u8)~LB_USED_CHAINED;
+            p->src[i].used[t] &= (u8) ~(LB_USED_CHAINED | LB_USED_WHOLE);
             if (p->src[i].next_elem)
                 p->src[i].next_elem[t] = 0;
         }

@@ -228,6 +228,22 @@ static void turn(const rect *r, u64 first, u64 n, float *out) {
         memcpy(out + i * nc + first, r->turned + at->order[i] * (u64)BLOCK, n * sizeof *out);
 }
 
+/* Asks for the codes of the columns from `col` on: their rows lie too far apart for a processor to
+ * foresee. */
+static void ask(const rect *r, u64 col) {
+    const lb_codec_part *part = &r->c->part[CODES];
+    const lb_codec_area *held = &r->at->held;
+    u64 end = LB_MIN(col + BLOCK, held->c0 + held->nc);
+    if (col >= end)
+        return;
+    u64 first = (col / part->rows - held->c0 / part->rows) * part->stored_rows;
+    u64 last = ((end - 1) / part->rows - held->c0 / part->rows + 1) * part->stored_rows;
+    u64 n_bytes = lb_ceil_div_u64(r->width, LB_MAX(part->cols, 1)) * part->unit_bytes;
+    for (u64 i = first; i < last; i++)
+        for (u64 at = 0; at < n_bytes; at += 64)
+            __builtin_prefetch(unit_at(r, CODES, i, r->x0) + at);
+}
+
 void lb_codec_decode_rect(const lb_codec *c, const lb_kernels *k, const lb_codec_rect *at,
                           float *out, float *scratch) {
     const lb_codec_area *a = &at->area;
@@ -237,6 +253,7 @@ void lb_codec_decode_rect(const lb_codec *c, const lb_kernels *k, const lb_codec
     decode_groups(&r);
     for (u64 first = 0; first < a->nc; first += BLOCK) {
         u64 n = LB_MIN(BLOCK, a->nc - first);
+        ask(&r, a->c0 + first + n);
         for (u64 i = 0, same; i < n; i += same) {
             u64 col = a->c0 + first + i;
             same = of_one_group(&r, col, n - i);

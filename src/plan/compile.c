@@ -306,7 +306,9 @@ static u32 add_leaf(builder *b, const lb_leaf *leaf) {
 /* A stored value: walks its index nodes down to the read and adds (or finds) the leaf. */
 static u32 build_leaf(builder *b, lb_node_id id, lb_moves moves, lb_frame frame) {
     const lb_node *n = lb_graph_node(b->g, id);
-    for (; n->kind == LB_NODE_INDEX; n = lb_graph_node(b->g, n->in[0])) {
+    for (; n->kind != LB_NODE_READ; n = lb_graph_node(b->g, n->in[0])) {
+        if (n->kind == LB_NODE_DECODE)
+            continue; /* turned elements */
         if (n->op == LB_INDEX_COLS)
             frame.col_shift += n->u.index.from;
         else
@@ -431,6 +433,52 @@ static void build_weave(builder *b, lb_inst *x, const lb_moves *moves, lb_frame 
         x->in[x->n_in++] = build(b, x->node->in[i], moves, frame);
 }
 
+/* The stored elements whose transposed matrix an encode node writes as they are, or LB_NODE_NONE.
+ */
+static lb_node_id turned_elements(const builder *b, const lb_node *n) {
+    const lb_node *t = lb_graph_node(b->g, n->in[0]);
+    if (t->kind != LB_NODE_INDEX || t->op != LB_INDEX_TRANSPOSE || n->u.encode.quant ||
+        is_apart(b, n->in[0]))
+        return LB_NODE_NONE;
+    lb_node_id id = t->in[0], below;
+    for (below = id; lb_graph_node(b->g, below)->kind != LB_NODE_READ;
+         below = lb_graph_node(b->g, below)->in[0]) {
+        const lb_node *x = lb_graph_node(b->g, below);
+        bool moves =
+            x->kind == LB_NODE_INDEX && x->op != LB_INDEX_TRANSPOSE && x->op != LB_INDEX_EVERY;
+        if ((!moves && x->kind != LB_NODE_DECODE) || is_apart(b, below))
+            return LB_NODE_NONE;
+    }
+    const lb_node *r = lb_graph_node(b->g, below);
+    const lb_weight *w = r->u.read.weight;
+    const lb_tensor *s = &b->g->sources[r->u.read.source]->tensors[w->part[0]];
+    const lb_dtype_info *d = lb_dtype_get(s->dtype);
+    bool same = w->enc.kind == LB_ENC_PLAIN && s->dtype == (lb_dtype)n->op &&
+                d->cls == LB_CLASS_FLOAT && d->block_elems == 1;
+    return same ? id : LB_NODE_NONE;
+}
+
+/* A leaf below decode and index nodes, seen the other way round. */
+static u32 build_turned(builder *b, lb_node_id id) {
+    static const lb_moves none = {.band = 1};
+    lb_frame frame = {.row = LB_AXIS_COLS, .col = LB_AXIS_ROWS};
+    b->pass->swapped = true;
+    return build_leaf(b, id, none, frame);
+}
+
+static void build_encode(builder *b, lb_inst *x, const lb_moves *moves, lb_frame frame) {
+    const lb_node *n = x->node;
+    lb_node_id turned;
+    if (lb_graph_node(b->g, n->in[0])->value == LB_VALUE_STORED) {
+        x->leaf = build_leaf(b, n->in[0], *moves, frame);
+    } else if ((turned = turned_elements(b, n)) != LB_NODE_NONE) {
+        x->turned = true;
+        x->leaf = build_turned(b, turned);
+    } else {
+        x->in[x->n_in++] = build(b, n->in[0], moves, frame);
+    }
+}
+
 static void build_inputs(builder *b, lb_inst *x, const lb_node *n, const lb_moves *moves,
                          lb_frame frame) {
     switch (n->kind) {
@@ -438,10 +486,7 @@ static void build_inputs(builder *b, lb_inst *x, const lb_node *n, const lb_move
         x->leaf = build_leaf(b, n->in[0], *moves, frame);
         return;
     case LB_NODE_ENCODE:
-        if (lb_graph_node(b->g, n->in[0])->value == LB_VALUE_STORED)
-            x->leaf = build_leaf(b, n->in[0], *moves, frame);
-        else
-            x->in[x->n_in++] = build(b, n->in[0], moves, frame);
+        build_encode(b, x, moves, frame);
         return;
     case LB_NODE_MAP:
         if (n->op == LB_MAP_WEAVE) {
@@ -577,6 +622,8 @@ static lb_status unit_of_encode(builder *b, lb_pass *p, const lb_inst *x) {
                      : lb_fail(b->err, LB_E_UNSUPPORTED,
                                "%llu columns are no whole blocks of %u values",
                                (unsigned long long)p->n_cols, x->node->u.encode.cols);
+    if (x->turned)
+        return LB_OK;
     const lb_leaf *l = &p->leaves[x->leaf];
     u32 unit = l->codec.unit_elems;
     if (!whole || l->frame.col_shift % unit || p->n_cols % unit || l->frame.row != LB_AXIS_ROWS ||

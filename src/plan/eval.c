@@ -391,14 +391,33 @@ static void run_lowrank(lb_eval *e, const lb_inst *x, lb_rect strip, lb_rect r, 
 static u8 *encoded_row(const lb_eval *e, u32 inst, lb_rect strip, u64 i) {
     const lb_inst *x = &e->pass->insts[inst];
     return e->slab + e->inst_off[inst] +
-           (strip.r0 - e->tile.r0 + i) * lb_inst_bytes(x, e->tile.nc) +
+           (strip.r0 - e->first_row + i) * lb_inst_bytes(x, e->tile.nc) +
            lb_inst_bytes(x, strip.c0 - e->tile.c0);
 }
 
 static void run_encode(lb_eval *e, u32 inst, lb_rect strip) {
     const lb_inst *x = &e->pass->insts[inst];
-    lb_kernels_encode(e->k, (lb_dtype)x->node->op)(
-        strip.nr * strip.nc, encoded_row(e, inst, strip, 0), slot(e, x->in[0]), e->counts[x->root]);
+    lb_encode_fn *encode = lb_kernels_encode(e->k, (lb_dtype)x->node->op);
+    bool at_once = strip.nc == e->tile.nc;
+    u64 n = at_once ? strip.nr * strip.nc : strip.nc;
+    u8 *out = encoded_row(e, inst, strip, 0);
+    u64 row_bytes = lb_inst_bytes(x, e->tile.nc);
+    for (u64 i = 0; i < (at_once ? 1 : strip.nr); i++)
+        encode(n, out + i * row_bytes, slot(e, x->in[0]) + i * strip.nc, e->counts[x->root]);
+}
+
+/* Elements of a strip, rows for columns. */
+static void run_turned(lb_eval *e, u32 inst, lb_rect strip) {
+    const lb_inst *x = &e->pass->insts[inst];
+    const lb_leaf *l = &e->pass->leaves[x->leaf];
+    const lb_layout_leaf *at = &e->leaf[x->leaf];
+    lb_rect r = lb_frame_rect(&l->frame, strip);
+    u64 size = l->codec.part[0].unit_bytes;
+    const u8 *in = e->slab + at->part_off[0] + (r.r0 - at->rect.r0) * at->row_bytes[0] +
+                   (r.c0 - at->rect.c0) * size;
+    e->k->transpose(r.nr, r.nc, size, encoded_row(e, inst, strip, 0), e->tile.nc, in,
+                    at->row_bytes[0] / size);
+    e->moved_bytes += r.nr * r.nc * size;
 }
 
 static void run_quant(lb_eval *e, u32 inst, lb_rect strip) {
@@ -568,6 +587,8 @@ static void run_inst(lb_eval *e, u32 i, lb_rect strip) {
             run_quant(e, i, strip);
         else if (x->leaf == UINT32_MAX)
             run_encode(e, i, strip);
+        else if (x->turned)
+            run_turned(e, i, strip);
         else if (!lb_inst_copies(x))
             run_repack(e, i, strip);
         return;
@@ -576,19 +597,19 @@ static void run_inst(lb_eval *e, u32 i, lb_rect strip) {
     }
 }
 
-void lb_eval_tile(lb_eval *e) {
+void lb_eval_rows(lb_eval *e, lb_rect rows) {
     const lb_pass *p = e->pass;
-    lb_rect t = e->tile;
     bool computes = false;
     for (u32 i = 0; i < p->n_insts; i++)
         computes |= !lb_inst_copies(&p->insts[i]);
     if (!computes) /* stored bytes go out as they came in */
         return;
     begin_stats(e);
-    for (u64 r = 0; r < t.nr; r += p->strip_rows)
-        for (u64 c = 0; c < t.nc; c += p->strip_cols) {
-            lb_rect strip = {t.r0 + r, LB_MIN(p->strip_rows, t.nr - r), t.c0 + c,
-                             LB_MIN(p->strip_cols, t.nc - c)};
+    e->first_row = rows.r0;
+    for (u64 r = 0; r < rows.nr; r += p->strip_rows)
+        for (u64 c = 0; c < rows.nc; c += p->strip_cols) {
+            lb_rect strip = {rows.r0 + r, LB_MIN(p->strip_rows, rows.nr - r), rows.c0 + c,
+                             LB_MIN(p->strip_cols, rows.nc - c)};
             for (u32 i = 0; i < p->n_insts; i++)
                 run_inst(e, i, strip);
         }

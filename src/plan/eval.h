@@ -39,9 +39,10 @@ typedef struct lb_eval {
     u32 round;
     lb_rect tile;
     u8 *slab;
-    lb_layout_leaf *leaf;        /* [n_leaves] */
-    u64 *inst_off;               /* [n_insts] */
-    float *slots, *codec;        /* scratch */
+    u64 first_row;        /* the one whose output lies at the beginning of an encode node's */
+    lb_layout_leaf *leaf; /* [n_leaves] */
+    u64 *inst_off;        /* [n_insts] */
+    float *slots, *codec; /* scratch */
     u64 counts[LB_ROOTS_MAX][2]; /* of the encoders: values rounded, values that became infinite */
     u64 moved_bytes;             /* copied in memory by index nodes */
     u64 n_bad[LB_ROOTS_MAX];     /* NaN and infinite values that quantizers were given */
@@ -51,7 +52,8 @@ typedef struct lb_eval {
 void lb_eval_layout(lb_eval *e);
 /* Draws the tile's random masks: in tile order, before lb_eval_tile. masks: one state a mask. */
 void lb_eval_draw(const lb_eval *e, lb_mt19937 *masks);
-void lb_eval_tile(lb_eval *e);
+/* Rows of the tile: all of them, or a batch. */
+void lb_eval_rows(lb_eval *e, lb_rect rows);
 
 /* ---- in tile order ---- */
 u64 lb_held_bins_bytes(const lb_graph *g, const lb_result *r); /* beyond lb_result.fixed_bytes */

@@ -77,6 +77,9 @@ u64 lb_moves_row(const lb_moves *m, u64 row) {
     return row;
 }
 
+/* Outputs of a batch: half of an L2 of 1 MiB. */
+#define LB_BATCH_BYTES (512 * LB_KIB)
+
 static u64 align64(u64 n) {
     return (n + 63) & ~(u64)63;
 }
@@ -189,7 +192,8 @@ u64 lb_tile_layout(const lb_pass *p, lb_rect tile, lb_layout_leaf *leaf, u64 *in
                 if (inst_off)
                     inst_off[i] = first_part[x->leaf];
             } else {
-                size = lb_inst_bytes(x, tile.nr * tile.nc);
+                u64 rows = p->batch_rows ? LB_MIN(tile.nr, p->batch_rows) : tile.nr;
+                size = lb_inst_bytes(x, rows * tile.nc);
             }
         } else if (x->node->kind == LB_NODE_STAT) {
             size = stat_bytes(x->node, tile);
@@ -233,11 +237,52 @@ static bool can_cut_rows(const lb_pass *p) {
     return true;
 }
 
+/* Whether all that the pass does with its values is writing them. */
+static bool only_encodes(const lb_pass *p) {
+    u32 n = 0;
+    for (u32 i = 0; i < p->n_insts; i++) {
+        const lb_inst *x = &p->insts[i];
+        if (x->role == LB_INST_HOLD || x->node->kind == LB_NODE_STAT || lb_inst_copies(x) ||
+            (x->node->kind == LB_NODE_MAKE && x->node->op == LB_MAKE_BERNOULLI))
+            return false;
+        n += x->node->kind == LB_NODE_ENCODE;
+    }
+    return n > 0;
+}
+
+/* Bytes of the outputs' rows. */
+static u64 out_bytes(const lb_pass *p, u64 n_rows) {
+    u64 n = 0;
+    for (u32 i = 0; i < p->n_insts; i++)
+        if (p->insts[i].node->kind == LB_NODE_ENCODE)
+            n += lb_inst_bytes(&p->insts[i], n_rows * p->n_cols);
+    return n;
+}
+
+/* A matrix whose columns are rows of the file, in one tile: its bytes are read in order, once, and
+ * hashed as they come; of the outputs so many rows have room as an L2 keeps until they are written
+ * and hashed. False: it is too large for that. */
+static bool fit_batches(lb_pass *p, u64 max_bytes) {
+    u64 unit = lb_ceil_div_u64(LB_ACROSS_ROWS, p->unit_rows) * p->unit_rows;
+    u64 rows = LB_BATCH_BYTES / LB_MAX(out_bytes(p, 1), 1);
+    p->batch_rows = LB_MAX(rows / unit, 1) * unit;
+    if (only_encodes(p) && slab_of(p, p->n_rows, p->n_cols) <= max_bytes) {
+        p->tile_rows = p->n_rows;
+        p->tile_cols = p->n_cols;
+        return true;
+    }
+    p->batch_rows = 0;
+    return false;
+}
+
 static void fit_tile(lb_pass *p, u64 target) {
     p->tile_rows = p->n_rows;
     p->tile_cols = p->n_cols;
     u64 whole = slab_of(p, p->n_rows, p->n_cols);
     bool strips = p->swapped || p->across;
+    p->batch_rows = 0;
+    if (strips && fit_batches(p, 64 * target))
+        return;
     /* A column strip of a file is dear to read: take more at a time. Of codes eight times as many
      * bytes are runs of some KiB, and cost less than 64 times (4 bits, 4096 x 4096, an EPYC). */
     if (strips)
@@ -261,8 +306,14 @@ static void fit_strip(lb_pass *p) {
     u64 cap = LB_STRIP_ELEMS, rows = cap / LB_MAX(p->tile_cols, 1);
     p->strip_rows = p->tile_rows;
     p->strip_cols = p->tile_cols;
-    if (p->tile_rows * p->tile_cols <= cap)
+    if (p->tile_rows * p->tile_cols <= cap && !p->batch_rows)
         return;
+    if (p->batch_rows && !p->full_cols) {
+        rows = LB_MIN(p->batch_rows, lb_ceil_div_u64(LB_ACROSS_ROWS, p->unit_rows) * p->unit_rows);
+        p->strip_rows = LB_MIN(rows, p->tile_rows);
+        p->strip_cols = LB_MIN(LB_MAX(cap / rows / p->unit_cols, 1) * p->unit_cols, p->tile_cols);
+        return;
+    }
     if (p->swapped ||
         p->across) { /* whole bands, and as many as are worth a visit of all columns */
         rows = lb_ceil_div_u64(LB_MAX(rows, LB_ACROSS_ROWS), p->unit_rows) * p->unit_rows;
@@ -466,6 +517,22 @@ static void measure_tiles(lb_pass *p) {
         }
 }
 
+/* Whether the one tile reads all bytes of a transposed encoding. */
+static bool is_entire(const lb_pass *p, const lb_leaf *l) {
+    if (!p->batch_rows || !l->codec.transposed || l->codec.enc.kind == LB_ENC_VIEW)
+        return false; /* a view may show a part of its tensor */
+    lb_rect all = {0, p->n_rows, 0, p->n_cols};
+    for (u32 k = 0; k < l->codec.n_parts; k++) {
+        const lb_codec_part *part = &l->codec.part[k];
+        if (part->kind != LB_PART_GRID)
+            return false;
+        lb_codec_span s = lb_codec_span_of(&l->codec, k, lb_leaf_held(l, leaf_rect(l, all)));
+        if (s.n_rows != part->n_stored || s.row_bytes != part->stride)
+            return false;
+    }
+    return true;
+}
+
 static lb_status fit_pass(lb_pass *p, u64 target, lb_err *err) {
     u64 elems;
     if (!lb_mul_u64(p->n_rows, p->n_cols, &elems))
@@ -478,6 +545,8 @@ static lb_status fit_pass(lb_pass *p, u64 target, lb_err *err) {
     fit_tile(p, target);
     fit_strip(p);
     fit_scratch(p);
+    for (u32 i = 0; i < p->n_leaves; i++)
+        p->leaves[i].entire = is_entire(p, &p->leaves[i]);
     p->tiles_per_row = lb_ceil_div_u64(p->n_cols, p->tile_cols);
     u64 bands = lb_ceil_div_u64(p->n_rows, p->tile_rows);
     p->n_tiles = bands * p->tiles_per_row;

@@ -232,6 +232,7 @@ typedef struct lb_need {
     u64 program;           /* what a running job keeps beside its buffers, at most */
     u64 held_max;          /* the largest held matrix that could be spilled */
     u64 spill;             /* temporary files of two neighbours, at most */
+    bool batches;          /* some matrix is one tile and keeps one thread busy */
 } lb_need;
 
 static lb_status note_draws(lb_plan *p, lb_job *j, const lb_prog *prog, lb_err *err) {
@@ -272,6 +273,7 @@ static lb_status measure_segment(lb_plan *p, lb_job *j, const lb_segment *s, lb_
         j->slab_bytes = LB_MAX(j->slab_bytes, q->slab_bytes);
         j->scratch_bytes = LB_MAX(j->scratch_bytes, lb_worker_bytes(q));
         j->n_tiles += q->n_tiles * q->n_rounds;
+        need->batches |= q->batch_rows > 0;
         for (u32 k = 0; k < q->n_leaves; k++)
             note_use(p, &q->leaves[k]);
         LB_TRY(lb_chain_note(p, (u64)(j - p->jobs), q, err));
@@ -334,11 +336,20 @@ static u64 pool_bytes(const lb_plan *p, const lb_need *n, bool pair) {
            p->threads * lb_pool_class(n->scratch);
 }
 
+#define LB_ACTIVE_MAX 8
+
+/* Held matrices are counted of two jobs. */
+static u32 n_active(const lb_plan *p, const lb_need *n) {
+    bool more = n->batches && !n->fixed && !n->spill;
+    return LB_MIN(p->threads, more ? LB_ACTIVE_MAX : 2);
+}
+
 /* Sets the figures for p->threads and p->window; true when they stay in the budget. */
 static bool fits(lb_plan *p, const lb_need *n, bool pair) {
     p->slab_bytes = n->slab;
     p->scratch_bytes = n->scratch;
     p->spill_bytes = n->spill;
+    p->n_active = n_active(p, n);
     p->pool_bytes = pool_bytes(p, n, pair);
     p->peak_bytes = p->base_bytes + p->pool_bytes + (p->threads - 1) * LB_STACK_BYTES +
                     lb_run_state_bytes(p, n->program);

@@ -97,6 +97,7 @@ typedef struct lb_plan {
     u64 hold_max_bytes;  /* matrices above it that must be held go to a temporary file */
     u64 spill_bytes;     /* of temporary files at a time */
     u32 threads, window; /* workers; tiles in flight */
+    u32 n_active;        /* jobs that run at a time, at most */
     lb_hash128 identity;
 } lb_plan;
 

@@ -8,7 +8,10 @@
  * (columns, transposition), so that slices, permutations and gathers of rows only change which file
  * ranges are read tile      a rectangle of the domain: full rows, or a stretch of one row; all its
  * bytes lie in one slab strip     the part of a tile that a worker evaluates at a time, so that its
- * f32 values stay in cache */
+ * f32 values stay in cache
+ *
+ * What is stored with its columns contiguous is read whole, if it fits, as one tile whose rows are
+ * computed, written and hashed in batches, each in the cache. */
 #ifndef LB_PLAN_PROG_H
 #define LB_PLAN_PROG_H
 
@@ -58,12 +61,13 @@ typedef struct lb_leaf {
     lb_moves moves;
     bool whole; /* every byte of the ROWS parts is read once a pass, in order within tiles */
     bool spilled;
+    bool entire;   /* transposed encodings: a tile reads all bytes of every part (lb_pass_fit) */
     u64 spill_off; /* spilled: f32 rows in the job's spill file from here; weight is NULL */
 } lb_leaf;
 
 /* Whether a pass over the leaf sees a part's bytes in order: small parts are read again instead. */
 static inline bool lb_leaf_hashes(const lb_leaf *l, u32 part) {
-    return l->whole && l->codec.part[part].kind == LB_PART_ROWS;
+    return l->entire || (l->whole && l->codec.part[part].kind == LB_PART_ROWS);
 }
 
 /* What an instance does about its node's value. */
@@ -87,6 +91,7 @@ typedef struct lb_inst {
                     mask: its number */
     u32 root;    /* ENCODE: index of the root */
     u32 with[2]; /* ENCODE, a quantizer's codes: the instances of the scales and the biases */
+    bool turned; /* ENCODE: the leaf's elements, rows for columns */
     bool spill;  /* HOLD: into the spill file, from spill_off on */
     u64 spill_off;
 } lb_inst;
@@ -94,7 +99,7 @@ typedef struct lb_inst {
 /* Whether the instance's output is its leaf's bytes as they were read. */
 static inline bool lb_inst_copies(const lb_inst *x) {
     return x->role == LB_INST_COMPUTE && x->node->kind == LB_NODE_ENCODE && x->leaf != UINT32_MAX &&
-           x->node->u.encode.repack == LB_REPACK_NONE;
+           !x->turned && x->node->u.encode.repack == LB_REPACK_NONE;
 }
 
 /* HOLD: a matrix computed by itself, before what needs it: because that reads it again and again
@@ -130,6 +135,9 @@ typedef struct lb_pass {
     /* geometry (lb_pass_fit) */
     u64 tile_rows, tile_cols, n_tiles, tiles_per_row;
     u64 strip_rows, strip_cols;
+    /* Rows that are computed, written and hashed before the next ones are: the one tile's outputs
+     * have room for so many in its slab. 0: for all of the tile's. */
+    u64 batch_rows;
     u64 slab_bytes;    /* of the largest tile */
     u64 slot_elems;    /* of one f32 slot */
     u64 codec_elems;   /* f32 scratch of decoding one strip */

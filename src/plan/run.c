@@ -219,7 +219,7 @@ static lb_status runner_init(lb_runner *r, lb_err *err) {
     const lb_plan *p = r->plan;
     u32 n_sources = p->graph.n_sources;
     r->window = p->window;
-    r->max_active = p->threads > 1 ? 2 : 1;
+    r->max_active = p->n_active;
     r->workers = lb_arena_new(&r->arena, lb_worker, p->threads);
     r->fds = lb_arena_new(&r->arena, lb_fds *, n_sources + 1);
     r->masks = lb_arena_new(&r->arena, lb_mt19937, p->graph.n_carries + 1);

@@ -81,6 +81,7 @@ typedef struct lb_worker {
 /* Bytes between two rows that are read along: a call of its own costs as much as 4 KiB (0.45 us on
  * an EPYC, page cache), and a piece of a call a tenth of that. */
 #define LB_GAP_BYTES 2048
+#define LB_HASH_BYTES (256 * LB_KIB) /* read at a time where they are hashed at once: in an L2 */
 #define LB_AHEAD_BYTES (16 * LB_MIB) /* how far before a tile its bytes are asked for */
 
 struct lb_runner {

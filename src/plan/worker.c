@@ -76,6 +76,7 @@ typedef struct file_part {
     u64 off;       /* of row 0, first wanted column */
     u64 stride;    /* stored bytes of a row */
     u64 row_bytes; /* wanted bytes of a row */
+    lb_xxh *hash;  /* of the bytes as they come; NULL: none */
 } file_part;
 
 /* One call: a list of pieces that follow one another in the file. */
@@ -114,6 +115,18 @@ static lb_status read_listed(lb_worker *w, const file_part *f, u64 n, lb_err *er
     return LB_OK;
 }
 
+/* Bytes that follow one another in the file; hashed while they are in the cache. */
+static lb_status read_run(const file_part *f, u8 *buf, u64 len, u64 off, lb_err *err) {
+    u64 step = f->hash ? LB_HASH_BYTES : len;
+    for (u64 i = 0; i < len; i += step) {
+        u64 n = LB_MIN(step, len - i);
+        LB_TRY(lb_os_pread(f->fd, f->path, buf + i, n, off + i, err));
+        if (f->hash)
+            lb_xxh_update(f->hash, buf + i, n);
+    }
+    return LB_OK;
+}
+
 /* Rows of one part; f: the file, and where the part begins in it. */
 static lb_status read_rows(lb_worker *w, const lb_leaf *l, const lb_layout_leaf *at, u32 k,
                            file_part f, lb_err *err) {
@@ -125,9 +138,10 @@ static lb_status read_rows(lb_worker *w, const lb_leaf *l, const lb_layout_leaf 
     f.off += at->rect.c0 / unit * size;
     w->read_bytes += at->rect.nr * f.row_bytes;
     if (l->moves.n == 0 && (f.row_bytes == f.stride || at->rect.nr == 1))
-        return lb_os_pread(f.fd, f.path, buf, at->rect.nr * f.row_bytes,
-                           f.off + at->rect.r0 * f.stride, err);
+        return read_run(&f, buf, at->rect.nr * f.row_bytes, f.off + at->rect.r0 * f.stride, err);
     u64 chunk = LB_SEGS_MAX;
+    if (f.hash)
+        chunk = LB_MAX(LB_MIN(chunk, LB_HASH_BYTES / LB_MAX(f.row_bytes, 1)), 1);
     if (l->moves.band > 1) /* whole bands, so that each is read in file order */
         chunk = LB_SEGS_MAX / l->moves.band * l->moves.band;
     for (u64 i = 0; i < at->rect.nr && st == LB_OK; i += chunk) {
@@ -135,6 +149,8 @@ static lb_status read_rows(lb_worker *w, const lb_leaf *l, const lb_layout_leaf 
         list_rows(w, l, (lb_rect){.r0 = at->rect.r0 + i, .nr = n}, buf + i * f.row_bytes,
                   f.row_bytes);
         st = read_listed(w, &f, n, err);
+        if (f.hash)
+            lb_xxh_update(f.hash, buf + i * f.row_bytes, n * f.row_bytes);
     }
     return st;
 }
@@ -144,7 +160,7 @@ static lb_status read_span(lb_worker *w, const file_part *f, const lb_codec_span
                            lb_err *err) {
     u64 off = f->off + s->first_row * f->stride + s->off_bytes;
     if (s->row_bytes == f->stride || s->n_rows == 1)
-        return lb_os_pread(f->fd, f->path, buf, s->n_rows * s->row_bytes, off, err);
+        return read_run(f, buf, s->n_rows * s->row_bytes, off, err);
     for (u64 i = 0, first = 0; i < s->n_rows; first = i) {
         call c = {.iov = w->iov, .gap = w->gap};
         while (i < s->n_rows &&
@@ -177,8 +193,20 @@ static lb_status read_grid(lb_worker *w, const lb_leaf *l, const lb_layout_leaf 
     return LB_OK;
 }
 
-static lb_status read_part(lb_worker *w, const lb_active *a, const lb_leaf *l,
-                           const lb_layout_leaf *at, u32 k, lb_err *err) {
+/* What is hashed as it is read: a leaf's bytes come in order, in the pass's only tile. */
+static lb_xxh *hash_of_read(const lb_active *a, u32 leaf, u32 k) {
+    const lb_leaf *l = &a->pass->leaves[leaf];
+    if (!a->pass->batch_rows || !a->leaf_hash || !a->leaf_hash[leaf].on || a->round != 0)
+        return NULL;
+    lb_leaf_hash *h = &a->leaf_hash[leaf];
+    if (h->chain[k])
+        return &h->chain[k]->state;
+    return l->entire || (lb_leaf_hashes(l, k) && l->moves.n == 0) ? &h->state[k] : NULL;
+}
+
+static lb_status read_part(lb_worker *w, const lb_active *a, u32 leaf, u32 k, lb_err *err) {
+    const lb_leaf *l = &w->eval.pass->leaves[leaf];
+    const lb_layout_leaf *at = &w->eval.leaf[leaf];
     if (l->spilled)
         return read_rows(w, l, at, k,
                          (file_part){.fd = a->spill_fd, .path = LB_SPILL_NAME, .off = l->spill_off},
@@ -186,7 +214,8 @@ static lb_status read_part(lb_worker *w, const lb_active *a, const lb_leaf *l,
     const lb_source *s = w->runner->plan->graph.sources[l->source];
     const lb_tensor *t = &s->tensors[l->codec.part[k].tensor];
     lb_fds *fds = w->runner->fds[l->source];
-    file_part f = {.path = s->files[t->file].path, .off = t->off_bytes};
+    file_part f = {
+        .path = s->files[t->file].path, .off = t->off_bytes, .hash = hash_of_read(a, leaf, k)};
     LB_TRY(lb_fds_get(fds, t->file, &f.fd, err));
     lb_status st;
     if (l->codec.part[k].kind == LB_PART_MAT) {
@@ -210,7 +239,7 @@ static lb_status read_tile(lb_worker *w, const lb_active *a, lb_err *err) {
     const lb_pass *p = w->eval.pass;
     for (u32 i = 0; i < p->n_leaves; i++)
         for (u32 k = 0; k < p->leaves[i].codec.n_parts; k++)
-            LB_TRY(read_part(w, a, &p->leaves[i], &w->eval.leaf[i], k, err));
+            LB_TRY(read_part(w, a, i, k, err));
     return LB_OK;
 }
 
@@ -244,7 +273,8 @@ static lb_status write_spill(lb_worker *w, const lb_active *a, u32 inst, lb_err 
                         e->pass->insts[inst].spill_off + off * sizeof(float), err);
 }
 
-static lb_status write_tile(lb_worker *w, const lb_active *a, lb_err *err) {
+/* Rows whose outputs lie at the beginning of theirs in the slab. */
+static lb_status write_rows(lb_worker *w, const lb_active *a, lb_rect rows, lb_err *err) {
     const lb_eval *e = &w->eval;
     lb_sink *sink = w->runner->opt->sink;
     for (u32 i = 0; i < e->pass->n_insts; i++) {
@@ -256,8 +286,8 @@ static lb_status write_tile(lb_worker *w, const lb_active *a, lb_err *err) {
         const lb_stream *s = &a->job->streams[x->root];
         u64 before = 0, off = 0, len = 0;
         bool ok = lb_stream_part(s, a->first_row * e->pass->n_cols, &before) &&
-                  lb_stream_part(s, e->tile.r0 * e->pass->n_cols + e->tile.c0, &off) &&
-                  lb_stream_part(s, e->tile.nr * e->tile.nc, &len);
+                  lb_stream_part(s, rows.r0 * e->pass->n_cols + rows.c0, &off) &&
+                  lb_stream_part(s, rows.nr * rows.nc, &len);
         LB_ASSERT(ok);
         w->written_bytes += len;
         if (sink)
@@ -299,6 +329,18 @@ static lb_status check_values(const lb_worker *w, const lb_active *a, lb_err *er
     return LB_OK;
 }
 
+/* Outputs of a tile or of a batch. */
+static void hash_rows(const lb_worker *w, lb_active *a, lb_rect rows) {
+    const lb_eval *e = &w->eval;
+    for (u32 i = 0; i < e->pass->n_insts; i++) {
+        const lb_inst *x = &e->pass->insts[i];
+        u64 len = 0;
+        if (x->node->kind == LB_NODE_ENCODE &&
+            lb_stream_part(&a->job->streams[x->root], rows.nr * rows.nc, &len))
+            lb_xxh_update(&a->hash[x->root], e->slab + e->inst_off[i], len);
+    }
+}
+
 lb_status lb_worker_tile(lb_worker *w, lb_active *a, u64 tile, u8 *slab, lb_err *err) {
     w->read_bytes = w->written_bytes = 0;
     set_up(w, a, tile, slab);
@@ -307,17 +349,27 @@ lb_status lb_worker_tile(lb_worker *w, lb_active *a, u64 tile, u8 *slab, lb_err 
     LB_TRY(read_tile(w, a, err));
     if (a->pass->n_masks && !draw(w, a, tile))
         return lb_fail(err, LB_E_INTERRUPTED, "interrupted");
-    lb_eval_tile(&w->eval);
-    LB_TRY(check_values(w, a, err));
-    return write_tile(w, a, err);
+    u64 step = a->pass->batch_rows ? a->pass->batch_rows : LB_MAX(w->eval.tile.nr, 1);
+    for (lb_rect r = w->eval.tile; r.r0 < w->eval.tile.r0 + w->eval.tile.nr; r.r0 += step) {
+        r.nr = LB_MIN(step, w->eval.tile.r0 + w->eval.tile.nr - r.r0);
+        lb_eval_rows(&w->eval, r);
+        LB_TRY(check_values(w, a, err));
+        LB_TRY(write_rows(w, a, r, err));
+        if (a->pass->batch_rows)
+            hash_rows(w, a, r);
+    }
+    return LB_OK;
 }
 
 /* ---- commit ---- */
 
-static void hash_leaf(lb_worker *w, const lb_leaf *l, const lb_layout_leaf *at, lb_leaf_hash *h) {
+static void hash_leaf(lb_worker *w, const lb_active *a, u32 leaf) {
+    const lb_leaf *l = &w->eval.pass->leaves[leaf];
+    const lb_layout_leaf *at = &w->eval.leaf[leaf];
+    lb_leaf_hash *h = &a->leaf_hash[leaf];
     u64 chunk = l->moves.band > 1 ? LB_SEGS_MAX / l->moves.band * l->moves.band : LB_SEGS_MAX;
     for (u32 k = 0; k < l->codec.n_parts; k++) {
-        if (!h->chain[k] && !lb_leaf_hashes(l, k))
+        if ((!h->chain[k] && !lb_leaf_hashes(l, k)) || hash_of_read(a, leaf, k))
             continue;
         u8 *buf = w->eval.slab + at->part_off[k];
         u64 row_bytes = at->row_bytes[k];
@@ -342,13 +394,8 @@ lb_status lb_worker_commit(lb_worker *w, lb_active *a, u64 tile, u8 *slab, lb_er
     lb_eval_commit(e);
     for (u32 i = 0; i < e->pass->n_leaves && a->leaf_hash; i++)
         if (a->leaf_hash[i].on && !a->leaf_hash[i].shared && a->round == 0)
-            hash_leaf(w, &e->pass->leaves[i], &e->leaf[i], &a->leaf_hash[i]);
-    for (u32 i = 0; i < e->pass->n_insts; i++) {
-        const lb_inst *x = &e->pass->insts[i];
-        u64 len = 0;
-        if (x->node->kind == LB_NODE_ENCODE &&
-            lb_stream_part(&a->job->streams[x->root], e->tile.nr * e->tile.nc, &len))
-            lb_xxh_update(&a->hash[x->root], slab + e->inst_off[i], len);
-    }
+            hash_leaf(w, a, i);
+    if (!e->pass->batch_rows)
+        hash_rows(w, a, e->tile);
     return lb_active_span(w->runner, a, e->tile, err);
 }

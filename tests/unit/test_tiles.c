@@ -141,6 +141,61 @@ LB_TEST(tile_by_tile_foreign) {
         }
 }
 
+/* What lies transposed is one tile up to 64 times the size aimed at, read in the order of the file;
+ * its outputs have room for a batch. */
+LB_TEST(batches) {
+    static const struct {
+        u32 form;
+        bool entire;
+    } want[] = {{PLAIN, true}, {TURNED, true}, {WOVEN, true}, {SLICED, false}, {MOVED, false}};
+    lb_weight w;
+    lb_source *s = foreign(LB_ENC_GPTQ, 2048, 1024, &w);
+    u64 all = 0;
+    for (u32 k = 0; s && k < w.n_parts; k++)
+        all += s->tensors[w.part[k]].size_bytes;
+    for (size_t i = 0; s && i < LB_LEN(want); i++)
+        for (u32 small = 0; small < 2; small++) {
+            lb_arena a = {0};
+            lb_prog prog;
+            const lb_pass *p = pass_of(s, &w, want[i].form, small ? 4096 : LB_MIB, &a, &prog);
+            CHECK(p && (p->batch_rows > 0) == !small && (p->n_tiles == 1) == !small);
+            CHECK(p && p->leaves[0].entire == (want[i].entire && !small));
+            CHECK(!p || !p->leaves[0].entire || p->read_bytes == all);
+            CHECK(!p || small || p->slab_bytes < all + LB_MIB);
+            lb_arena_deinit(&a);
+        }
+    lb_source_close(&s);
+}
+
+/* Elements that go out as they are stored are turned without being decoded. */
+LB_TEST(turned_elements) {
+    static const lb_dtype types[] = {LB_BF16, LB_F32, LB_F16};
+    for (size_t i = 0; i < LB_LEN(types); i++) {
+        const char *dir = st_dir("turned");
+        lb_source *s = NULL;
+        lb_arena a = {0};
+        lb_prog prog;
+        lb_graph g;
+        lb_err err = {0};
+        st_text(dir, "config.json", "{}");
+        st_file(dir, "model.safetensors", "pt", "w.weight BF16 300 200");
+        CHECK_OK(lb_folder_open(&s, dir, &err));
+        const lb_source *list[] = {s};
+        lb_graph_init(&g, &a, list, 1);
+        lb_node_id x = lb_expr_decode(&g, lb_expr_read(&g, 0, &s->weights[0]));
+        x = lb_expr_encode(&g, lb_expr_transpose(&g, lb_expr_rows(&g, x, 100, 1, 120)), types[i]);
+        CHECK_OK(lb_prog_compile(&prog, &g, &x, 1, UINT64_MAX, &a, &err));
+        CHECK_OK(lb_prog_fit(&prog, LB_MIB, &err));
+        const lb_pass *p = &prog.passes[prog.n_passes - 1];
+        bool same = types[i] == LB_BF16;
+        CHECK_U64(p->n_insts, same ? 1 : 3);
+        CHECK(p->insts[p->n_insts - 1].turned == same && !lb_inst_copies(&p->insts[0]));
+        CHECK_U64(p->read_bytes, 120 * 200 * 2);
+        lb_arena_deinit(&a);
+        lb_source_close(&s);
+    }
+}
+
 /* 2^40 values in tiles of 4 KiB: 2^28 of them. */
 LB_TEST(any_size) {
     lb_source *s = fp8((u64)1 << 28, 4096);
