@@ -11,7 +11,7 @@ typedef struct quantize_opts {
     u64 target_bytes;
     lb_opt_list overrides, tensor_types, include, exclude;
     const char *rules, *tensor_type_file, *output_type, *embedding_type, *imatrix;
-    bool keep_output, pure, protect, requantize;
+    bool keep_output, pure, protect, requantize, refine;
     u32 group; /* index of group_sizes */
     bool sym, asym;
     u32 mlx_rule; /* metal|cpu */
@@ -75,6 +75,11 @@ static const lb_opt quantize_rows[] = {
      .kind = LB_OPT_FLAG,
      .help = "embeddings, head and routers keep 6 bit and more, whatever the recipe",
      .off = offsetof(quantize_opts, protect)},
+    {.name = "refine",
+     .kind = LB_OPT_FLAG,
+     .help = "less error in the same format, in more time: codes and scales are chosen again, and "
+             "taken where a block's error is smaller",
+     .off = offsetof(quantize_opts, refine)},
     {.name = "imatrix",
      .kind = LB_OPT_PATH,
      .arg = "FILE",
@@ -169,6 +174,7 @@ static lb_status run_quantize(lb_cli *cli, const void *opts, const char *const *
                           .sym = o.sym,
                           .asym = o.asym,
                           .cpu_rule = o.mlx_rule == 1,
+                          .refine = o.refine,
                           .target_bpw = o.target_bpw,
                           .target_bytes = o.target_bytes,
                           .type = o.type,

@@ -9,6 +9,7 @@
 typedef struct verify_opts {
     lb_common common;
     const char *against, *imatrix;
+    bool refine;
     u32 mlx_rule; /* metal|cpu */
 } verify_opts;
 
@@ -24,11 +25,15 @@ static const lb_opt verify_rows[] = {
      .arg = "FILE",
      .help = "the importance matrix that it was quantized with",
      .off = offsetof(verify_opts, imatrix)},
+    {.name = "refine",
+     .kind = LB_OPT_FLAG,
+     .help = "it was quantized with --refine, and does not say so itself",
+     .off = offsetof(verify_opts, refine)},
     {.name = "mlx-rule",
      .kind = LB_OPT_ENUM,
      .arg = "metal|cpu",
      .initial = "metal",
-     .help = "codes of MLX as it makes them on a GPU, or on a CPU",
+     .help = "how codes of MLX were made: as on a GPU, or on a CPU",
      .off = offsetof(verify_opts, mlx_rule)},
 };
 
@@ -78,10 +83,12 @@ static lb_status verify_against(lb_cli *cli, verify_opts *o, const lb_source *mo
     LB_TRY(lb_writer_begin(&w, cli, &writing, &o->common, "verify", err));
     lb_status st = lb_cli_open(cli, &o->common, &source, o->against, err);
     if (st == LB_OK)
-        st = lb_against_run(
-            v, model, source,
-            &(lb_against_opts){.w = w.opts, .imatrix = o->imatrix, .cpu_rule = o->mlx_rule == 1},
-            &cli->arena, err);
+        st = lb_against_run(v, model, source,
+                            &(lb_against_opts){.w = w.opts,
+                                               .imatrix = o->imatrix,
+                                               .cpu_rule = o->mlx_rule == 1,
+                                               .refine = o->refine},
+                            &cli->arena, err);
     lb_writer_end(&w, cli, &o->common, NULL, NULL, st == LB_OK ? LB_E_DIFFERENT : st);
     lb_source_close(&source);
     return st;

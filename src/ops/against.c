@@ -3,6 +3,7 @@
 #include "ops/against.h"
 #include "base/interrupt.h"
 #include "base/os.h"
+#include "format/safetensors.h"
 #include "ops/quantize.h"
 
 enum { PIECE = 1 << 20 };
@@ -75,9 +76,34 @@ static lb_to target_of(const lb_source *model) {
                                             : LB_TO_HF;
 }
 
+/* What the model says of how it was made; empty: nothing. */
+static lb_str operation_of(const against *x) {
+    const lb_source *m = x->model;
+    const lb_gguf_kv *kv = m->gguf ? lb_meta_find(m->gguf, "lbrx.operation") : NULL;
+    lb_str s = LB_STR_NONE;
+    if (kv && lb_kv_as_str(kv, &s))
+        return s;
+    if (!m->gguf && lb_st_metadata_find(m->st_metadata, LB_STR("lbrx.operation"), x->perm, &s))
+        return s;
+    return LB_STR_NONE;
+}
+
+static bool says(lb_str operation, const char *option) {
+    size_t at;
+    return lb_str_find(operation, lb_str_c(option), &at);
+}
+
 static lb_status recompute(against *x, const lb_source *source, const lb_against_opts *o,
                            lb_err *err) {
-    lb_quantize_opts q = {.like = x->model, .imatrix = o->imatrix, .cpu_rule = o->cpu_rule};
+    lb_str made = operation_of(x);
+    lb_quantize_opts q = {.like = x->model,
+                          .imatrix = o->imatrix,
+                          .refine = o->refine || says(made, " --refine"),
+                          .cpu_rule = o->cpu_rule || says(made, " --mlx-rule cpu")};
+    if (says(made, " --imatrix ") && !o->imatrix)
+        return lb_fail(err, LB_E_USAGE,
+                       "%s was quantized with an importance matrix (%.*s): give it with --imatrix",
+                       x->model->path, LB_FMT(made));
     lb_convert_opts c = {.verb = "verify", .quantize = &q, .w = o->w};
     lb_out_report report;
     lb_buf text = {0};

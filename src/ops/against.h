@@ -12,7 +12,9 @@
 typedef struct lb_against_opts {
     lb_writer_opts w;    /* of it memory, threads, kernels, stop, progress */
     const char *imatrix; /* that quantized it; NULL: none did */
-    bool cpu_rule;       /* MLX: codes were made by the rule of CPUs */
+    /* What the model's own record says is known without: */
+    bool cpu_rule; /* MLX: codes were made by the rule of CPUs */
+    bool refine;   /* with --refine */
 } lb_against_opts;
 
 /* Adds what differs to the problems of v. */

@@ -2,6 +2,7 @@
 /* quantize.c: types by name, and the nodes that make codes of a conversion's values. */
 #include "ops/quantize_internal.h"
 #include "base/os.h"
+#include "kernel/refine.h"
 #include <stdlib.h>
 
 /* ---- types ---- */
@@ -342,6 +343,8 @@ void lb_quantizer_operation(const lb_quantizer *q, u32 k, lb_buf *b) {
         lb_buf_printf(b, " --group-size %s", o->size == LB_SIZE_CHANNEL ? "channel" : "tensor");
     if (o->sym || o->asym)
         lb_buf_put_c(b, o->sym ? " --sym" : " --asym");
+    if (o->refine)
+        lb_buf_put_c(b, " --refine");
     if (o->cpu_rule)
         lb_buf_put_c(b, " --mlx-rule cpu");
     if (o->imatrix)
@@ -390,8 +393,11 @@ lb_status lb_quantizer_blocks(lb_conv *c, lb_dtype t, const float *weights, cons
     lb_quant *x = lb_arena_new(c->perm, lb_quant, 1);
     if (!x)
         return oom(err);
-    *x = (lb_quant){
-        .kind = LB_QUANT_BLOCKS, .dtype = t, .importance = weights, .tables = q->tables[t]};
+    *x = (lb_quant){.kind = LB_QUANT_BLOCKS,
+                    .dtype = t,
+                    .refine = q->o->refine && lb_refine_has(t),
+                    .importance = weights,
+                    .tables = q->tables[t]};
     if (!weights)
         q->plain[t] = x;
     *out = x;

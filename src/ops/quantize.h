@@ -47,6 +47,7 @@ typedef struct lb_quantize_opts {
     lb_quant_size size; /* what has a scale of its own */
     u32 group;          /* GROUPS: values of one */
     bool sym, asym;     /* HF: without, with zero points */
+    bool refine;        /* less error in the same format, in more time */
     bool cpu_rule;      /* MLX: as mlx computes on a CPU; else as on a GPU */
 } lb_quantize_opts;
 

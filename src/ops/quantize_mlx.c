@@ -22,7 +22,7 @@ static lb_round round_of(lb_dtype t) {
     return t == LB_BF16 ? LB_ROUND_BF16 : t == LB_F16 ? LB_ROUND_F16 : LB_ROUND_NONE;
 }
 
-static lb_quant quant_of(const lb_enc *e, lb_dtype dtype, bool cpu_rule) {
+static lb_quant quant_of(const lb_enc *e, lb_dtype dtype, const lb_quantize_opts *o) {
     lb_quant_kind kind = e->kind == LB_ENC_MLX_MXFP4   ? LB_QUANT_MXFP4
                          : e->kind == LB_ENC_MLX_MXFP8 ? LB_QUANT_MXFP8
                          : e->kind == LB_ENC_MLX_NVFP4 ? LB_QUANT_NVFP4
@@ -31,13 +31,14 @@ static lb_quant quant_of(const lb_enc *e, lb_dtype dtype, bool cpu_rule) {
                       .bits = e->bits,
                       .group = e->group_size,
                       .round = round_of(dtype),
-                      .cpu_rule = cpu_rule};
+                      .cpu_rule = o->cpu_rule,
+                      .refine = o->refine};
 }
 
 /* One a kind of codes and type of values. */
 static lb_status shared_quant(job *j, const lb_enc *e, lb_dtype dtype, const lb_quant **out,
                               lb_err *err) {
-    lb_quant x = quant_of(e, dtype, j->q->o->cpu_rule);
+    lb_quant x = quant_of(e, dtype, j->q->o);
     for (u32 i = 0; i < j->q->n_groups; i++) {
         const lb_quant *g = j->q->groups[i];
         if (g->kind == x.kind && g->bits == x.bits && g->group == x.group && g->round == x.round) {
