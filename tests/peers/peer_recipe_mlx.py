@@ -6,6 +6,7 @@ family, as they are and with more layers, against mlx-lm, for random types, grou
 tests/tool/mlx_recipe.c's program.
   type of every module, config.json's object with its order, refusals    quantize_model of the loaded model
   the same, types of what is not quantized and of scales                 mlx_lm.convert's folder, one run a model
+  bytes of all tensors, the index, config.json of lbrx quantize          the same folder (codes by mlx's rule for the CPU)
 A model that mlx-lm has no class for is counted, and must be decided all the same.
 """
 import argparse
@@ -91,13 +92,13 @@ def headers(folder):
 
 
 def whole(what, folder, out, run):
-    """mlx_lm.convert's own folder: its config, and types of tensors."""
+    """mlx_lm.convert's own folder: its config, and types of tensors. True: it has made one."""
     why, (got,) = mp.convert(folder, out, run), ours(folder, [run])
     if isinstance(got, str) and "the pattern is in the name of no tensor" in got:
-        return
+        return False
     if why or isinstance(got, str):
         check(same_refusal(got, why), "%s %s: %s, mlx_lm.convert: %s" % (what, run, got, why))
-        return
+        return False
     c = json.loads((out / "config.json").read_text(), object_pairs_hook=lambda x: list(map(list, x)))
     for key in ("quantization", "quantization_config"):
         check([v for k, v in c if k == key] == [got[0]], "%s %s: %s of mlx_lm.convert" % (what, run, key))
@@ -111,6 +112,42 @@ def whole(what, folder, out, run):
         want = {"weight": "U32", "scales": plain[name] if mode == "affine" else "U8", "biases": plain[name] if mode == "affine" else None}
         have = {p: made.get("%s.%s" % (stem, p)) for p in want}
         check(want == have, "%s %s: %s: %s, expected %s" % (what, run, stem, have, want))
+    return True
+
+
+# The class writes into the config that it was given.
+MLX_WRITES = {"lfm2-vl": "text_config"}
+
+
+def raw(folder):
+    out = {}
+    for f in kit.shards(folder):
+        data = f.read_bytes()
+        at = 8 + int.from_bytes(data[:8], "little")
+        out.update({k: (v["dtype"], v["shape"], data[at + v["data_offsets"][0]:at + v["data_offsets"][1]])
+                    for k, v in kit.header(f).items() if k != "__metadata__"})
+    return out
+
+
+def command(what, src, theirs, out, run):
+    """lbrx quantize of the source against the folder that mlx_lm.convert has made."""
+    pure, name, group, overrides = mp.parse(run)
+    if any(kind in ("f16", "bf16") for _, kind in overrides):  # mlx-lm has no types for single tensors
+        return
+    shutil.rmtree(out, ignore_errors=True)
+    args = ["--group-size", str(group)] * bool(group) + ["--pure"] * pure + [x for o in overrides for x in ("--override", "=".join(o))]
+    p = subprocess.run([LBRX, "quantize", str(src), "-o", str(out), "--to", "mlx", "--type", name, "--mlx-rule", "cpu", "--no-sync", "-q",
+                        *args], capture_output=True, text=True)
+    if not check(p.returncode == 0, "%s quantize %s: %s" % (what, run, p.stderr)):
+        return
+    a, b = raw(out), raw(theirs)
+    check(a == b, "%s quantize %s: tensors %s" % (what, run, [(k, k in a and a[k][:2], k in b and b[k][:2]) for k in sorted(a.keys() | b.keys())
+                                                              if a.get(k) != b.get(k)][:4]))
+    a, b = (json.loads((d / "config.json").read_text()) for d in (out, theirs))
+    a, b = ({k: json.dumps(v) for k, v in c.items() if k != MLX_WRITES.get(c["model_type"])} for c in (a, b))
+    check(list(a.items()) == list(b.items()), "%s quantize %s: config.json: %s" % (what, run, sorted(set(a.items()) ^ set(b.items()))[:4]))
+    a, b = (json.loads((d / "model.safetensors.index.json").read_text()) for d in (out, theirs))
+    check(a["weight_map"] == b["weight_map"] and a["metadata"]["total_size"] == b["metadata"]["total_size"], "%s quantize %s: index" % (what, run))
 
 
 def one(f, case, work, r, n):
@@ -130,7 +167,11 @@ def one(f, case, work, r, n):
             check(isinstance(got, str) or got[1], "%s %s %s: nothing is decided" % (f, case.label, run))
         return
     compare("%s %s" % (f, case.label), folder, runs)
-    whole("%s %s" % (f, case.label), folder, work / "q", r.choice(runs))
+    run = r.choice(runs)
+    made = whole("%s %s" % (f, case.label), folder, work / "q", run)
+    # codes of the source: mlx-lm keeps what it can, lbrx makes all anew
+    if made and "quantization" not in json.loads((folder / "config.json").read_text()):
+        command("%s %s" % (f, case.label), src, work / "q", work / "ours", run)
     layers = r.randint(5, 33)
     if mp.deepen(folder, layers) and not isinstance(mp.load(folder), str):
         deep["yes"] += 1
