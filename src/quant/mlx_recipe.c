@@ -133,15 +133,17 @@ static bool component(lb_str path, u64 i, lb_str *out) {
     }
 }
 
-/* mixed_quant_predicate_builder looks for the number in the first path with "down_proj". */
+/* mixed_quant_predicate_builder looks for the number in the first path with "down_proj". (Towers
+ * beside the language model, which mlx-lm has dropped by then, number their own layers.) */
 static lb_status look_at_layers(chooser *c, lb_err *err) {
     for (u64 i = 0; i < c->job->n; i++) {
-        const lb_str name = c->job->tensors[i].name;
-        lb_str part;
+        const lb_mlx_tensor *t = &c->job->tensors[i];
+        lb_str path, part;
         u64 v, at = 0;
-        if (!has(name, "down_proj"))
+        if (!has(t->name, "down_proj") ||
+            !lb_arch_mlx_module(c->job->arch, c->job->hp, t->name, t->shape.rank, &path))
             continue;
-        while (component(name, at, &part) && !lb_str_to_u64(part, &v))
+        while (component(path, at, &part) && !lb_str_to_u64(part, &v))
             at++;
         c->layer_at = at;
         return LB_OK;

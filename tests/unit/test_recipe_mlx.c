@@ -408,6 +408,26 @@ LB_TEST(overrides) {
     lb_arena_deinit(&f.perm);
 }
 
+/* Layers are counted in the language model's own names, whatever stands before them. */
+LB_TEST(towers) {
+    static const lb_mlx_tensor with_tower[] = {
+        TENSOR("vision_tower.a.b.7.down_proj.weight", BF16, 64, 64),
+        TENSOR("model.layers.3.mlp.down_proj.weight", BF16, 64, 64),
+        TENSOR("model.layers.4.mlp.down_proj.weight", BF16, 64, 64)};
+    fixture f = {0};
+    begin(&f, LLAMA, "mlx-mixed_3_6", 0);
+    f.job.tensors = with_tower;
+    f.job.n = LB_LEN(with_tower);
+    f.hp.n_layers = 8;
+    CHECK_OK(lb_mlx_choose(&f.job, f.choice, &err));
+    CHECK_U64(f.choice[0].why, LB_MLX_WHY_NO_MODULE);
+    CHECK_U64(f.choice[1].enc.bits, 6);
+    CHECK_U64(f.choice[2].enc.bits, 3);
+    f.job.n = 1;
+    CHECK(lb_mlx_choose(&f.job, f.choice, &err) == LB_E_UNSUPPORTED);
+    lb_arena_deinit(&f.perm);
+}
+
 LB_TEST(override_errors) {
     static const char *const bad[] = {"x=q4_k", "x=mlx-mixed_3_6", "x=mlx-q7", "x="};
     fixture f = {0};
