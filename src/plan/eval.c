@@ -469,11 +469,13 @@ static void run_stat(lb_eval *e, u32 inst, lb_rect r) {
         return;
     }
     if (x->node->op == LB_STAT_RANGE) {
-        float mm[2];
+        float mm[2], of_strip[2] = {INFINITY, -INFINITY};
         u64 bad;
         memcpy(mm, part, sizeof mm);
         memcpy(&bad, part + 8, sizeof bad);
-        bad += e->k->fold_range_f32(r.nr * r.nc, a, mm);
+        bad += e->k->fold_range_f32(r.nr * r.nc, a, of_strip);
+        mm[0] = LB_MIN(mm[0], of_strip[0]);
+        mm[1] = LB_MAX(mm[1], of_strip[1]);
         memcpy(part, mm, sizeof mm);
         memcpy(part + 8, &bad, sizeof bad);
         return;

@@ -529,7 +529,8 @@ static void one_case(u64 seed, u64 r, u64 c, u32 n_jobs) {
 }
 
 LB_TEST(random_graphs) {
-    static const u64 shape[][2] = {{8, 64}, {16, 256}, {64, 64}, {13, 33}, {256, 40}, {32, 512}};
+    static const u64 shape[][2] = {{8, 64},   {16, 256}, {64, 64},  {13, 33},
+                                   {256, 40}, {32, 512}, {260, 130}};
     const char *n = getenv("LB_TEST_CASES");
     u64 cases = n ? strtoull(n, NULL, 10) : 90;
     for (u64 i = 0; i < cases; i++) {
