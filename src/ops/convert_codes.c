@@ -42,10 +42,13 @@ lb_repack lb_conv_codes_block(const lb_conv *c, u32 form) {
     return form == MXFP4 || c->codes.symmetric >> form & 1 ? forms[form].plain : forms[form].other;
 }
 
-/* A quantizer's MLX folder has codes of one kind, but for what rules say. */
+/* A quantizer's MLX folder has codes of one kind, but for what rules say and for the experts of
+ * gpt-oss. */
 static bool wanted(const lb_conv *c, const struct form *f) {
     if (!c->quantizer || c->model.format != LB_FORMAT_MLX)
         return true;
+    if (f == &forms[MXFP4] && c->src->format == LB_FORMAT_HF)
+        return true; /* mlx-lm quantizes what is left of such models */
     const lb_enc *e = &c->quantizer->type[0].mlx.enc;
     if (f == &forms[MXFP4])
         return e->kind == LB_ENC_MLX_MXFP4;
