@@ -28,7 +28,7 @@ LIBS := $(BREW)/lib/libyaml.a $(BREW)/lib/libpcre2-8.a $(BREW)/lib/libutf8proc.a
 else
 LIBS := -Wl,-Bstatic -lyaml -lpcre2-8 -lutf8proc -Wl,-Bdynamic -lm -lpthread -ldl
 endif
-LAYERS := base io tensor format kernel device arch plan quant text model ops cli
+LAYERS := base io tensor format kernel device arch plan quant text model merge ops cli
 SRC := $(wildcard $(LAYERS:%=src/%/*.c))
 # SIMD files are compiled where their instruction set exists; flags come from the file name.
 ifeq ($(filter x86_64,$(ARCH)),)

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.." || exit 1
 # shellcheck disable=SC2046 # names in src/ hold no spaces
 awk '
 BEGIN {
-    n = split("base io tensor format kernel device arch plan quant text model ops serve cli", layer, " ")
+    n = split("base io tensor format kernel device arch plan quant text model merge ops serve cli", layer, " ")
     for (i = 1; i <= n; i++)
         rank[layer[i]] = i
     # Arithmetic on the caller'\''s buffers knows no files.

@@ -49,6 +49,13 @@ static void mulc(size_t n_elems, float *out, const float *a, float c) {
     lb_k_map_mulc_f32_ref(n_elems - i, out + i, a + i, c);
 }
 
+static void divc(size_t n_elems, float *out, const float *a, float c) {
+    size_t i = 0;
+    for (; i + 8 <= n_elems; i += 8)
+        put(out + i, _mm256_div_ps(_mm256_loadu_ps(a + i), _mm256_set1_ps(c)));
+    lb_k_map_divc_f32_ref(n_elems - i, out + i, a + i, c);
+}
+
 static void fmac(size_t n_elems, float *out, const float *a, float c, const float *b) {
     size_t i = 0;
     for (; i + 8 <= n_elems; i += 8)
@@ -87,6 +94,7 @@ void lb_kinit_map_avx2(lb_kernels *k) {
     k->map_mul_f32 = mul;
     k->map_addc_f32 = addc;
     k->map_mulc_f32 = mulc;
+    k->map_divc_f32 = divc;
     k->map_fmac_f32 = fmac;
     k->map_round_f16_f32 = round_f16;
     k->map_round_bf16_f32 = round_bf16;

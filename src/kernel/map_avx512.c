@@ -55,6 +55,12 @@ static void mulc(size_t n_elems, float *out, const float *a, float c) {
     MAP(_mm512_mul_ps(x, c16))
 }
 
+static void divc(size_t n_elems, float *out, const float *a, float c) {
+    const float *const b = a;
+    const __m512 c16 = _mm512_set1_ps(c);
+    MAP(_mm512_div_ps(x, c16))
+}
+
 static void fmac(size_t n_elems, float *out, const float *a, float c, const float *b) {
     const __m512 c16 = _mm512_set1_ps(c);
     MAP(_mm512_fmadd_ps(x, c16, y))
@@ -86,6 +92,7 @@ void lb_kinit_map_avx512(lb_kernels *k) {
     k->map_mul_f32 = mul;
     k->map_addc_f32 = addc;
     k->map_mulc_f32 = mulc;
+    k->map_divc_f32 = divc;
     k->map_fmac_f32 = fmac;
     k->map_round_f16_f32 = round_f16;
     k->map_round_bf16_f32 = round_bf16;

@@ -29,6 +29,11 @@ void lb_k_map_mulc_f32_ref(size_t n_elems, float *out, const float *a, float c) 
         out[i] = lb_canon_f32(a[i] * c);
 }
 
+void lb_k_map_divc_f32_ref(size_t n_elems, float *out, const float *a, float c) {
+    for (size_t i = 0; i < n_elems; i++)
+        out[i] = lb_canon_f32(a[i] / c);
+}
+
 /* a c + b with one rounding: the product is exact in double (24 + 24 bits). */
 static float fma_exact(float a, float c, float b) {
     return (float)lb_sum_odd((double)a * (double)c, (double)b);

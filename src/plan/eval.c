@@ -264,6 +264,9 @@ static void map_op(const lb_kernels *k, lb_map_op op, u64 n, float *out, const m
     case LB_MAP_MUL_C:
         k->map_mulc_f32(n, out, x->a, x->c);
         return;
+    case LB_MAP_DIV_C:
+        k->map_divc_f32(n, out, x->a, x->c);
+        return;
     case LB_MAP_FMA_C:
         k->map_fmac_f32(n, out, x->a, x->c, x->b);
         return;

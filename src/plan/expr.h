@@ -16,6 +16,7 @@
 
 #include "base/base.h"
 #include "base/mem.h"
+#include "plan/repack.h"
 #include "tensor/source.h"
 
 typedef u32 lb_node_id;
@@ -70,6 +71,7 @@ typedef enum lb_map_op {
     LB_MAP_MUL,        /* a * b */
     LB_MAP_ADD_C,      /* a + c */
     LB_MAP_MUL_C,      /* a * c */
+    LB_MAP_DIV_C,      /* a / c */
     LB_MAP_FMA_C,      /* fma(a, c, b) */
     LB_MAP_ROUND_F16,  /* through f16 and back */
     LB_MAP_ROUND_BF16, /* through bf16 and back */
@@ -104,28 +106,6 @@ typedef enum lb_dense_op {
     LB_DENSE_GRAM, /* X [n, m] -> X X^T [n, n]; declares n*m + n*n f32 */
     LB_DENSE_OP_COUNT
 } lb_dense_op;
-
-/* encode: codes of one layout as those of another. Scales are rounded to f16 where they were made
- * of several numbers or had another type; nothing else changes a value (see lb_repack_is_exact). */
-typedef enum lb_repack {
-    LB_REPACK_NONE,
-    LB_REPACK_MXFP4,        /* LB_MXFP4: GGUF's blocks */
-    LB_REPACK_MXFP4_CODES,  /* LB_U32: eight codes a word, the first lowest (MLX, gpt-oss) */
-    LB_REPACK_MXFP4_SCALES, /* LB_U8: a scale for 32 codes */
-    LB_REPACK_Q4_0, /* GGUF's blocks of 32; the zero point of _0 is what the maker recorded: a group
-                       whose bias is another counts as 32 rounded values */
-    LB_REPACK_Q4_1,
-    LB_REPACK_Q5_0,
-    LB_REPACK_Q5_1,
-    LB_REPACK_Q8_0,
-    LB_REPACK_AFFINE4, /* LB_U32: codes of so many bits one after the other, from the lowest bit on
-                        */
-    LB_REPACK_AFFINE5,
-    LB_REPACK_AFFINE8,
-    LB_REPACK_AFFINE_SCALES, /* LB_F16: of 32 codes */
-    LB_REPACK_AFFINE_BIASES,
-    LB_REPACK_COUNT
-} lb_repack;
 
 /* A number of a map: a constant, or made from a stat's result. */
 typedef enum lb_scalar_fn {
@@ -242,9 +222,4 @@ lb_node_id lb_expr_dense(lb_graph *g, lb_dense_op op, lb_node_id x);
 lb_node_id lb_expr_encode(lb_graph *g, lb_node_id x, lb_dtype dtype);
 /* Codes as they are stored, in another layout; x: stored, of an encoding that has such codes. */
 lb_node_id lb_expr_repack(lb_graph *g, lb_node_id x, lb_repack repack);
-u32 lb_repack_elems(lb_repack repack); /* of the output, for 32 columns of the matrix */
-lb_dtype lb_repack_dtype(lb_repack repack);
-/* Whether a weight's codes can be written so; and whether their scales are then what they were. */
-bool lb_repack_takes(lb_repack repack, const lb_source *s, const lb_weight *w);
-bool lb_repack_is_exact(lb_repack repack, const lb_source *s, const lb_weight *w);
 #endif

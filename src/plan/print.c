@@ -79,7 +79,8 @@ static void print_make(const lb_node *n, lb_buf *out) {
 static void print_scalar(printer *p, const lb_node *n) {
     lb_buf *out = p->out;
     const lb_scalar *s = &n->u.scalar;
-    if (n->op != LB_MAP_ADD_C && n->op != LB_MAP_MUL_C && n->op != LB_MAP_FMA_C)
+    if (n->op != LB_MAP_ADD_C && n->op != LB_MAP_MUL_C && n->op != LB_MAP_DIV_C &&
+        n->op != LB_MAP_FMA_C)
         return;
     if (s->stat == LB_NODE_NONE) {
         lb_buf_printf(out, " %.17g", s->value);

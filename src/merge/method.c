@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* method.c: the table of merge methods, and what builders share. */
+#include "merge/method.h"
+#include "kernel/half.h"
+
+#define LB_MERGE_METHOD(id) extern const lb_merge_method lb_merge_##id;
+#include "merge/methods.def"
+#undef LB_MERGE_METHOD
+
+static const lb_merge_method *const methods[] = {
+#define LB_MERGE_METHOD(id) &lb_merge_##id,
+#include "merge/methods.def"
+#undef LB_MERGE_METHOD
+};
+
+const lb_merge_method *lb_merge_method_at(u32 i) {
+    return i < LB_LEN(methods) ? methods[i] : NULL;
+}
+
+const lb_merge_method *lb_merge_method_find(lb_str name) {
+    for (u32 i = 0; i < LB_LEN(methods); i++)
+        if (lb_str_eq_c(name, methods[i]->name))
+            return methods[i];
+    return NULL;
+}
+
+u32 lb_merge_param_find(const lb_merge_method *m, lb_str name) {
+    for (u32 i = 0; i < m->n_params; i++)
+        if (lb_str_eq_c(name, m->params[i].name))
+            return i;
+    return UINT32_MAX;
+}
+
+static u32 index_of(const lb_merge_method *m, const char *name) {
+    u32 i = lb_merge_param_find(m, lb_str_c(name));
+    LB_ASSERT(i < m->n_params);
+    return i;
+}
+
+double lb_merge_shared(const lb_merge_method *m, const lb_merge_job *j, const char *name) {
+    return j->param[index_of(m, name)];
+}
+
+double lb_merge_of(const lb_merge_method *m, const lb_merge_input *in, const char *name) {
+    return in->param[index_of(m, name)];
+}
+
+lb_node_id lb_merge_values(const lb_merge_job *j, lb_node_id x) {
+    return lb_expr_decode(j->g, x);
+}
+
+lb_node_id lb_merge_round(const lb_merge_job *j, lb_node_id x) {
+    if (j->rounding != LB_MERGE_MERGEKIT || j->work == LB_F32)
+        return x;
+    return lb_expr_map1(j->g, j->work == LB_F16 ? LB_MAP_ROUND_F16 : LB_MAP_ROUND_BF16, x,
+                        LB_CONST(0));
+}
+
+float lb_merge_round_number(const lb_merge_job *j, double x) {
+    float v = (float)x;
+    if (j->rounding != LB_MERGE_MERGEKIT || j->work == LB_F32)
+        return v;
+    return j->work == LB_F16 ? lb_f16_to_f32(lb_f16_from_f32(v))
+                             : lb_bf16_to_f32(lb_bf16_from_f32(v));
+}
