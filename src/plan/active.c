@@ -218,11 +218,24 @@ static lb_status end_leaf_hashes(lb_runner *r, lb_active *a, lb_err *err) {
 
 /* ---- course ---- */
 
-static u64 stream_bytes(const lb_job *j, u64 n_elems) {
-    u64 sum = 0, n;
+/* Of all streams, for n_elems of the job from `first` on. */
+static u64 stream_bytes(const lb_job *j, u64 first, u64 n_elems) {
+    u64 sum = 0;
     for (u32 i = 0; i < j->n_streams; i++)
-        sum += lb_stream_part(&j->streams[i], n_elems, &n) ? n : 0;
+        sum += lb_stream_span_of(&j->streams[i], first, n_elems).len_bytes;
     return sum;
+}
+
+/* Whether the streams can be cut after so many elements, and something of them is left then. */
+static bool is_cut(const lb_job *j, u64 n_elems) {
+    bool left = false;
+    for (u32 i = 0; i < j->n_streams; i++) {
+        u64 bytes;
+        if (!lb_stream_part(&j->streams[i], n_elems, &bytes))
+            return false;
+        left = left || bytes < j->streams[i].size_bytes;
+    }
+    return left;
 }
 
 /* For the bar: bytes that a run before has read and written. */
@@ -248,7 +261,7 @@ static lb_status begin_pass(lb_runner *r, lb_active *a, lb_err *err) {
     a->round = 0;
     a->skip = a->pass_index + 1 == a->prog.n_passes ? kept_here(a) : 0;
     if (a->skip)
-        note_kept(r, stream_bytes(a->job, a->skip) +
+        note_kept(r, stream_bytes(a->job, a->first_row * a->pass->n_cols, a->skip) +
                          (u64)((double)a->pass->read_bytes * (double)a->skip /
                                ((double)a->pass->n_rows * (double)a->pass->n_cols)));
     return begin_leaf_hashes(r, a, err);
@@ -369,16 +382,16 @@ static lb_status end_job(lb_runner *r, lb_active *a, lb_err *err) {
 lb_status lb_active_span(lb_runner *r, lb_active *a, lb_rect tile, lb_err *err) {
     const lb_job *j = a->job;
     lb_sink_prefix prefix[LB_ROOTS_MAX];
-    u64 n_cols = a->pass->n_cols, bytes = 0;
+    u64 n_cols = a->pass->n_cols, before = a->first_row * a->pass->n_cols;
     if (a->span_bytes == UINT64_MAX || a->pass_index + 1 != a->prog.n_passes)
         return LB_OK;
-    a->since_span += stream_bytes(j, tile.nr * tile.nc);
+    a->since_span += stream_bytes(j, before + tile.r0 * n_cols + tile.c0, tile.nr * tile.nc);
     u64 end = (tile.r0 + tile.nr - 1) * n_cols + tile.c0 + tile.nc;
     if (a->since_span < a->span_bytes || (end % n_cols && j->n_segments > 1))
         return LB_OK;
-    end += a->first_row * n_cols;
-    if (!lb_stream_part(&j->streams[0], end, &bytes) || bytes >= j->streams[0].size_bytes)
-        return LB_OK; /* the job's own record follows */
+    end += before;
+    if (!is_cut(j, end))
+        return LB_OK; /* or the job's own record follows */
     a->since_span = 0;
     for (u32 i = 0; i < j->n_streams; i++)
         prefix[i] = (lb_sink_prefix){lb_xxh_digest(&a->hash[i]), a->counts[i][0], a->counts[i][1]};
@@ -402,9 +415,10 @@ static lb_status next_segment(lb_runner *r, lb_active *a, lb_err *err) {
         LB_ASSERT(a->segment < a->job->n_segments); /* of what is kept, something is missing */
         LB_TRY(begin_segment(r, a, err));
         const lb_pass *p = last_pass(a);
-        u64 kept = kept_here(a), bytes = stream_bytes(a->job, p->n_rows * p->n_cols);
-        if (kept == 0 || kept < p->n_rows * p->n_cols)
+        u64 n_elems = p->n_rows * p->n_cols, kept = kept_here(a);
+        if (kept == 0 || kept < n_elems)
             return LB_OK;
+        u64 bytes = stream_bytes(a->job, a->first_row * p->n_cols, n_elems);
         a->first_row += p->n_rows;
         for (u32 i = 0; i < a->prog.n_passes; i++)
             bytes += a->prog.passes[i].read_bytes * a->prog.passes[i].n_rounds;

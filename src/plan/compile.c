@@ -477,6 +477,8 @@ static void build_encode(builder *b, lb_inst *x, const lb_moves *moves, lb_frame
     } else {
         x->in[x->n_in++] = build(b, n->in[0], moves, frame);
     }
+    if (n->n_in > 1) /* the range of a matrix */
+        x->result = find_result(b, LB_RESULT_STAT, n->in[1]);
 }
 
 static void build_inputs(builder *b, lb_inst *x, const lb_node *n, const lb_moves *moves,
@@ -615,13 +617,17 @@ static void unit_of_leaf(lb_pass *p, const lb_leaf *l) {
 
 /* Columns are cut where the output's elements are whole, and the blocks of what is copied. */
 static lb_status unit_of_encode(builder *b, lb_pass *p, const lb_inst *x) {
-    bool whole = p->n_cols % x->node->u.encode.cols == 0;
-    p->unit_cols = lcm(p->unit_cols, x->node->u.encode.cols);
+    u64 rows = x->node->u.encode.rows, cols = x->node->u.encode.cols;
+    bool whole = p->n_cols % cols == 0;
+    if (x->node->u.encode.once)
+        return LB_OK;
+    p->unit_rows = lcm(p->unit_rows, rows);
+    p->unit_cols = lcm(p->unit_cols, cols);
     if (x->leaf == UINT32_MAX)
-        return whole ? LB_OK
-                     : lb_fail(b->err, LB_E_UNSUPPORTED,
-                               "%llu columns are no whole blocks of %u values",
-                               (unsigned long long)p->n_cols, x->node->u.encode.cols);
+        return whole || rows > 1 ? LB_OK
+                                 : lb_fail(b->err, LB_E_UNSUPPORTED,
+                                           "%llu columns are no whole blocks of %llu values",
+                                           (unsigned long long)p->n_cols, (unsigned long long)cols);
     if (x->turned)
         return LB_OK;
     const lb_leaf *l = &p->leaves[x->leaf];
@@ -698,7 +704,7 @@ static lb_status slots(builder *b, lb_pass *p) {
 
 static lb_pass *begin_pass(builder *b, u64 n_rows, u64 n_cols) {
     lb_pass *p = &b->prog->passes[b->prog->n_passes++];
-    *p = (lb_pass){.n_rows = n_rows, .n_cols = n_cols, .n_rounds = 1};
+    *p = (lb_pass){.n_rows = n_rows, .n_cols = n_cols, .n_rounds = 1, .band = 1};
     b->pass = p;
     b->cap_insts = b->cap_leaves = 0;
     return p;
@@ -800,10 +806,13 @@ static lb_status join_quants(builder *b, lb_pass *p) {
         whole = whole && n == lb_quant_n_parts(q);
         left -= LB_MIN(n, left);
         p->full_cols = p->full_cols || lb_quant_by_row(q);
+        if (lb_quant_is_hf(q) && q->scope == LB_SCOPE_BLOCK)
+            p->band = lcm(p->band, q->band);
     }
     return whole && left == 0
                ? LB_OK
-               : lb_fail(b->err, LB_E_USAGE, "codes, scales and biases are outputs of one job");
+               : lb_fail(b->err, LB_E_USAGE,
+                         "codes, scales and biases or zero points are outputs of one job");
 }
 
 /* The pass has the rows and columns of what is encoded: all of it one shape. */

@@ -390,12 +390,15 @@ static void run_lowrank(lb_eval *e, const lb_inst *x, lb_rect strip, lb_rect r, 
 
 /* ---- ends: encode, stat, hold ---- */
 
-/* Where the strip's row i goes. */
+/* Where the strip's row i goes: of outputs that have one row for several of them, its own. */
 static u8 *encoded_row(const lb_eval *e, u32 inst, lb_rect strip, u64 i) {
     const lb_inst *x = &e->pass->insts[inst];
-    return e->slab + e->inst_off[inst] +
-           (strip.r0 - e->first_row + i) * lb_inst_bytes(x, e->tile.nc) +
-           lb_inst_bytes(x, strip.c0 - e->tile.c0);
+    u8 *first = e->slab + e->inst_off[inst];
+    u64 row = strip.r0 - e->first_row + i, col = strip.c0 - e->tile.c0;
+    if (x->node->u.encode.once)
+        return first;
+    return first + row / x->node->u.encode.rows * lb_inst_bytes(x, 1, e->tile.nc) +
+           lb_inst_bytes(x, 1, col);
 }
 
 static void run_encode(lb_eval *e, u32 inst, lb_rect strip) {
@@ -404,7 +407,7 @@ static void run_encode(lb_eval *e, u32 inst, lb_rect strip) {
     bool at_once = strip.nc == e->tile.nc;
     u64 n = at_once ? strip.nr * strip.nc : strip.nc;
     u8 *out = encoded_row(e, inst, strip, 0);
-    u64 row_bytes = lb_inst_bytes(x, e->tile.nc);
+    u64 row_bytes = lb_inst_bytes(x, 1, e->tile.nc);
     for (u64 i = 0; i < (at_once ? 1 : strip.nr); i++)
         encode(n, out + i * row_bytes, slot(e, x->in[0]) + i * strip.nc, e->counts[x->root]);
 }
@@ -423,6 +426,27 @@ static void run_turned(lb_eval *e, u32 inst, lb_rect strip) {
     e->moved_bytes += r.nr * r.nc * size;
 }
 
+static void run_quant_hf(lb_eval *e, u32 inst, lb_rect strip) {
+    const lb_inst *x = &e->pass->insts[inst];
+    const lb_quant *q = x->node->u.encode.quant;
+    lb_quant_rect r = {
+        .row = strip.r0, .n_rows = strip.nr, .n_cols = strip.nc, .in = slot(e, x->in[0])};
+    for (u32 k = 0; k < lb_quant_n_parts(q); k++) {
+        u32 part = k ? x->with[k - 1] : inst;
+        r.out[k] = encoded_row(e, part, strip, 0);
+        r.stride[k] = lb_inst_bytes(&e->pass->insts[part], 1, e->tile.nc);
+    }
+    if (q->scope == LB_SCOPE_TENSOR) {
+        const double *stat = e->held[x->result].stat;
+        e->n_bad[x->root] = (u64)stat[2];
+        if (e->n_bad[x->root])
+            return;
+        r.range[0] = (float)stat[0];
+        r.range[1] = (float)stat[1];
+    }
+    e->n_bad[x->root] += lb_quant_run_hf(q, e->k, &r);
+}
+
 static void run_quant(lb_eval *e, u32 inst, lb_rect strip) {
     const lb_inst *x = &e->pass->insts[inst];
     const lb_quant *q = x->node->u.encode.quant;
@@ -430,6 +454,10 @@ static void run_quant(lb_eval *e, u32 inst, lb_rect strip) {
     u64 n = at_once ? strip.nr * strip.nc : strip.nc;
     if (x->node->u.encode.part != LB_QUANT_CODES)
         return; /* written with the codes */
+    if (lb_quant_is_hf(q)) {
+        run_quant_hf(e, inst, strip);
+        return;
+    }
     for (u64 i = 0; i < (at_once ? 1 : strip.nr); i++) {
         u8 *out[LB_QUANT_PARTS] = {encoded_row(e, inst, strip, i)};
         for (u32 k = 1; k < lb_quant_n_parts(q); k++)
@@ -590,6 +618,10 @@ static void run_inst(lb_eval *e, u32 i, lb_rect strip) {
     case LB_NODE_ENCODE:
         if (x->node->u.encode.quant)
             run_quant(e, i, strip);
+        else if (x->node->u.encode.bytes)
+            memcpy(encoded_row(e, i, strip, 0),
+                   x->node->u.encode.bytes + lb_inst_bytes(x, 1, strip.c0),
+                   lb_inst_bytes(x, strip.nr, strip.nc));
         else if (x->leaf == UINT32_MAX)
             run_encode(e, i, strip);
         else if (x->turned)

@@ -490,12 +490,13 @@ lb_node_id lb_expr_move_cols(lb_graph *g, lb_node_id x, const lb_strides *s) {
 
 lb_node_id lb_expr_measure(lb_graph *g, lb_node_id x, lb_measure *m) {
     const lb_node *in = input_of(g, x, LB_VALUE_F32, "stat");
-    for (u32 i = 0; i < m->n && in; i++)
-        if (in->n_cols % lb_quant_cols(m->quants[i])) {
+    for (u32 i = 0; i < m->n && in; i++) {
+        if (lb_quant_is_hf(m->quants[i]))
+            FAULT(g, LB_E_UNSUPPORTED, "the error of Hugging Face's types is not measured");
+        else if (in->n_cols % lb_quant_cols(m->quants[i]))
             FAULT(g, LB_E_UNSUPPORTED, "%llu columns are no whole blocks of %u values",
                   (unsigned long long)in->n_cols, lb_quant_cols(m->quants[i]));
-            return LB_NODE_NONE;
-        }
+    }
     lb_node_id id = in ? lb_expr_stat(g, LB_STAT_ERROR, x, LB_NODE_NONE, 0) : LB_NODE_NONE;
     if (id != LB_NODE_NONE)
         node_at(g, id)->u.stat.measure = m;
@@ -587,30 +588,81 @@ lb_node_id lb_expr_encode(lb_graph *g, lb_node_id x, lb_dtype dtype) {
                  .value = LB_VALUE_BYTES,
                  .n_rows = in->n_rows,
                  .n_cols = in->n_cols};
+    n.u.encode.rows = 1;
     n.u.encode.cols = n.u.encode.elems = lb_dtype_get(dtype)->block_elems;
     return push1(g, n, x);
 }
 
-lb_node_id lb_expr_quant(lb_graph *g, lb_node_id x, const lb_quant *q, lb_quant_part part) {
-    const lb_node *in = input_of(g, x, LB_VALUE_F32, "quantize");
-    if (!in)
-        return LB_NODE_NONE;
-    u32 cols = lb_quant_cols(q), elems = lb_quant_part_elems(q, part);
-    if (in->n_cols % cols != 0) {
+/* Smallest and largest of a matrix: the outputs of one quantization share it. */
+static lb_node_id range_of(lb_graph *g, lb_node_id x) {
+    for (u32 i = 0; i < LB_QUANT_PARTS + 1 && i < g->n && g->err.code == LB_OK; i++) {
+        const lb_node *n = node_at(g, g->n - 1 - i);
+        if (n->kind == LB_NODE_STAT && n->op == LB_STAT_RANGE && n->in[0] == x)
+            return g->n - 1 - i;
+    }
+    return lb_expr_stat(g, LB_STAT_RANGE, x, LB_NODE_NONE, 0);
+}
+
+static bool quant_fits(lb_graph *g, const lb_node *in, const lb_quant *q) {
+    u32 cols = lb_quant_cols(q);
+    if (in->n_cols % cols != 0)
         FAULT(g, LB_E_UNSUPPORTED, "%llu columns are no whole groups of %u",
               (unsigned long long)in->n_cols, cols);
+    else if (lb_quant_is_hf(q) && (in->n_rows == 0 || in->n_cols == 0))
+        FAULT(g, LB_E_UNSUPPORTED, "an empty matrix has no scale");
+    else if (lb_quant_is_hf(q) && q->refine)
+        FAULT(g, LB_E_UNSUPPORTED, "Hugging Face's types are not refined");
+    return g->err.code == LB_OK;
+}
+
+lb_node_id lb_expr_quant(lb_graph *g, lb_node_id x, const lb_quant *q, lb_quant_part part) {
+    const lb_node *in = input_of(g, x, LB_VALUE_F32, "quantize");
+    if (!in || !quant_fits(g, in, q))
         return LB_NODE_NONE;
-    }
+    lb_quant_ratio r = lb_quant_ratio_of(q, part, in->n_rows, in->n_cols);
+    u64 shape[2];
+    lb_quant_part_shape(q, part, in->n_rows, in->n_cols, shape);
     lb_node n = {.kind = LB_NODE_ENCODE,
                  .op = (u32)lb_quant_part_dtype(q, part),
                  .value = LB_VALUE_BYTES,
-                 .n_rows = in->n_rows,
-                 .n_cols = in->n_cols / cols * elems};
+                 .n_rows = shape[0],
+                 .n_cols = shape[1]};
     n.u.encode.quant = q;
     n.u.encode.part = (u32)part;
-    n.u.encode.cols = cols;
-    n.u.encode.elems = elems;
-    return push1(g, n, x);
+    n.u.encode.rows = r.rows;
+    n.u.encode.cols = r.cols;
+    n.u.encode.elems = r.elems;
+    n.u.encode.once = r.once;
+    if (!lb_quant_is_hf(q) || q->scope != LB_SCOPE_TENSOR)
+        return push1(g, n, x);
+    lb_node_id range = range_of(g, x);
+    n.n_in = 2;
+    n.in = inputs(g, (lb_node_id[]){x, range}, 2);
+    return push(g, &n);
+}
+
+lb_node_id lb_expr_bytes(lb_graph *g, lb_dtype dtype, u64 n_elems, const void *bytes) {
+    u64 n_bytes = 0;
+    u8 *copy = lb_dtype_bytes(dtype, n_elems, &n_bytes)
+                   ? lb_arena_new(g->arena, u8, LB_MAX(n_bytes, (u64)1))
+                   : NULL;
+    lb_node_id none = lb_expr_fill(g, 1, n_elems, 0);
+    if (!copy) {
+        FAULT(g, LB_E_NOMEM, "out of memory for a constant of %llu values",
+              (unsigned long long)n_elems);
+        return LB_NODE_NONE;
+    }
+    if (n_bytes)
+        memcpy(copy, bytes, n_bytes);
+    lb_node n = {.kind = LB_NODE_ENCODE,
+                 .op = (u32)dtype,
+                 .value = LB_VALUE_BYTES,
+                 .n_rows = 1,
+                 .n_cols = n_elems};
+    n.u.encode.rows = 1;
+    n.u.encode.cols = n.u.encode.elems = lb_dtype_get(dtype)->block_elems;
+    n.u.encode.bytes = copy;
+    return push1(g, n, none);
 }
 
 lb_node_id lb_expr_repack(lb_graph *g, lb_node_id x, lb_repack repack) {
@@ -629,6 +681,7 @@ lb_node_id lb_expr_repack(lb_graph *g, lb_node_id x, lb_repack repack) {
                  .n_rows = in->n_rows,
                  .n_cols = in->n_cols / 32 * lb_repack_elems(repack)};
     n.u.encode.repack = repack;
+    n.u.encode.rows = 1;
     n.u.encode.cols = 32;
     n.u.encode.elems = lb_repack_elems(repack);
     return push1(g, n, x);

@@ -156,9 +156,11 @@ typedef struct lb_node {
         float scale; /* LOWRANK */
         struct {
             lb_repack repack;
-            u32 cols, elems;              /* so many elements of the output for so many columns */
-            u32 part;                     /* of what the quantizer makes */
+            u64 rows, cols, elems; /* of the output for a band of rows and so many columns of it */
+            bool once;             /* for all of a matrix, and known before its rows are */
+            u32 part;              /* of what the quantizer makes */
             const struct lb_quant *quant; /* plan/quant.h; NULL: floats or stored bytes */
+            const u8 *bytes;              /* what is written; else NULL */
         } encode;
     } u;
 } lb_node;
@@ -191,8 +193,7 @@ const char *lb_node_kind_name(lb_node_kind k);
 
 /* Of a view: its values, which are of one of the types that encode has. */
 lb_node_id lb_expr_read(lb_graph *g, u32 source, const lb_weight *w);
-/* The same seen as n_rows x n_cols (same element count; plain types of one-element blocks): a
- * vector whose elements are moved like rows is read as n x 1. */
+/* As n_rows x n_cols (plain types): a vector whose elements are moved like rows is n x 1. */
 lb_node_id lb_expr_read_as(lb_graph *g, u32 source, const lb_weight *w, u64 n_rows, u64 n_cols);
 lb_node_id lb_expr_const(lb_graph *g, u64 n_rows, u64 n_cols, const float *values);
 lb_node_id lb_expr_fill(lb_graph *g, u64 n_rows, u64 n_cols, double value);
@@ -217,9 +218,10 @@ lb_node_id lb_expr_stat(lb_graph *g, lb_stat_op op, lb_node_id a, lb_node_id b,
                         u64 k); /* b: LB_NODE_NONE but for DOT */
 lb_node_id lb_expr_lowrank(lb_graph *g, lb_node_id x, lb_node_id b, lb_node_id a, float scale);
 lb_node_id lb_expr_dense(lb_graph *g, lb_dense_op op, lb_node_id x);
-/* f32 -> dtype (f32, f16, bf16); or, of a stored value of exactly that plain dtype, its bytes as
- * they are. */
+/* f32 -> f32, f16 or bf16; or, of a stored value of exactly that plain dtype, its bytes. */
 lb_node_id lb_expr_encode(lb_graph *g, lb_node_id x, lb_dtype dtype);
+/* n_elems elements of a type that values have no way to, copied into the graph. */
+lb_node_id lb_expr_bytes(lb_graph *g, lb_dtype dtype, u64 n_elems, const void *bytes);
 /* Codes as they are stored, in another layout; x: stored, of an encoding that has such codes. */
 lb_node_id lb_expr_repack(lb_graph *g, lb_node_id x, lb_repack repack);
 #endif

@@ -153,10 +153,13 @@ static u64 stat_bytes(const lb_node *n, lb_rect r) {
     }
 }
 
-u64 lb_inst_bytes(const lb_inst *x, u64 n_elems) {
-    u64 bytes = 0, n = n_elems / x->node->u.encode.cols * x->node->u.encode.elems;
-    bool ok = lb_dtype_bytes((lb_dtype)x->node->op, n, &bytes);
-    LB_ASSERT(ok && n_elems % x->node->u.encode.cols == 0); /* see units() */
+u64 lb_inst_bytes(const lb_inst *x, u64 n_rows, u64 n_cols) {
+    const lb_node *y = x->node;
+    bool once = y->u.encode.once;
+    u64 bands = once ? 1 : lb_ceil_div_u64(n_rows, y->u.encode.rows), bytes = 0;
+    u64 n = bands * (once ? 1 : lb_ceil_div_u64(n_cols, y->u.encode.cols)) * y->u.encode.elems;
+    bool ok = lb_dtype_bytes((lb_dtype)y->op, n, &bytes);
+    LB_ASSERT(ok && (y->u.encode.rows > 1 || once || n_cols % y->u.encode.cols == 0)); /* units() */
     return bytes;
 }
 
@@ -193,7 +196,7 @@ u64 lb_tile_layout(const lb_pass *p, lb_rect tile, lb_layout_leaf *leaf, u64 *in
                     inst_off[i] = first_part[x->leaf];
             } else {
                 u64 rows = p->batch_rows ? LB_MIN(tile.nr, p->batch_rows) : tile.nr;
-                size = lb_inst_bytes(x, rows * tile.nc);
+                size = lb_inst_bytes(x, rows, tile.nc);
             }
         } else if (x->node->kind == LB_NODE_STAT) {
             size = stat_bytes(x->node, tile);
@@ -255,7 +258,7 @@ static u64 out_bytes(const lb_pass *p, u64 n_rows) {
     u64 n = 0;
     for (u32 i = 0; i < p->n_insts; i++)
         if (p->insts[i].node->kind == LB_NODE_ENCODE)
-            n += lb_inst_bytes(&p->insts[i], n_rows * p->n_cols);
+            n += lb_inst_bytes(&p->insts[i], n_rows, p->n_cols);
     return n;
 }
 
@@ -312,6 +315,13 @@ static void fit_strip(lb_pass *p) {
         rows = LB_MIN(p->batch_rows, lb_ceil_div_u64(LB_ACROSS_ROWS, p->unit_rows) * p->unit_rows);
         p->strip_rows = LB_MIN(rows, p->tile_rows);
         p->strip_cols = LB_MIN(LB_MAX(cap / rows / p->unit_cols, 1) * p->unit_cols, p->tile_cols);
+        return;
+    }
+    if (p->band > 1) { /* whole bands, in few columns unless rows are wanted whole */
+        u64 cols = LB_MAX(cap / p->band / p->unit_cols, 1) * p->unit_cols;
+        bool whole = p->full_cols || p->swapped || p->across || cols >= p->tile_cols;
+        p->strip_rows = LB_MIN(whole ? LB_MAX(rows / p->band, 1) * p->band : p->band, p->tile_rows);
+        p->strip_cols = whole ? p->tile_cols : cols;
         return;
     }
     if (p->swapped ||

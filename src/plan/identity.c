@@ -65,6 +65,9 @@ static void put_quant(lb_xxh *h, const lb_quant *q, u64 n_cols) {
     put_u64(h, q->round);
     put_u64(h, q->cpu_rule);
     put_u64(h, q->refine);
+    put_u64(h, q->scope);
+    put_u64(h, q->band);
+    put_u64(h, q->asym);
     if (q->importance)
         lb_xxh_update(h, q->importance, n_cols * sizeof *q->importance);
 }
@@ -88,6 +91,7 @@ static void put_make(lb_xxh *h, const lb_graph *g, const lb_node *n) {
 }
 
 static void put_node(lb_xxh *h, const lb_graph *g, const lb_node *n) {
+    u64 n_bytes;
     put_u64(h, n->kind);
     put_u64(h, n->op);
     put_u64(h, n->n_rows);
@@ -129,8 +133,10 @@ static void put_node(lb_xxh *h, const lb_graph *g, const lb_node *n) {
         put_u64(h, n->u.encode.repack);
         if (n->u.encode.quant) {
             put_u64(h, n->u.encode.part);
-            put_quant(h, n->u.encode.quant, n->n_cols / n->u.encode.elems * n->u.encode.cols);
+            put_quant(h, n->u.encode.quant, lb_graph_node(g, n->in[0])->n_cols);
         }
+        if (n->u.encode.bytes && lb_dtype_bytes((lb_dtype)n->op, n->n_cols, &n_bytes))
+            lb_xxh_update(h, n->u.encode.bytes, n_bytes);
         return;
     case LB_NODE_LOWRANK:
         put_f64(h, (double)n->u.scale);

@@ -238,6 +238,7 @@ static bool read_span(lb_sink *s, lb_str line) {
         !lb_str_to_u64(word(&line), &n_elems) || n_elems == 0)
         return false;
     const lb_job *j = &s->plan->jobs[n];
+    bool left = false;
     if (!s->spans)
         s->spans = lb_arena_new(&s->arena, lb_span *, s->plan->n_jobs);
     lb_span *x = lb_arena_new(&s->arena, lb_span, 1);
@@ -247,9 +248,12 @@ static bool read_span(lb_sink *s, lb_str line) {
     for (u32 i = 0; i < j->n_streams; i++) {
         u64 bytes;
         if (!read_prefix(&line, &prefix[i]) || !lb_stream_part(&j->streams[i], n_elems, &bytes) ||
-            bytes >= j->streams[i].size_bytes)
+            bytes > j->streams[i].size_bytes)
             return false;
+        left = left || bytes < j->streams[i].size_bytes;
     }
+    if (!left)
+        return false;
     lb_span **at = &s->spans[n];
     while (*at && (*at)->n_elems < n_elems)
         at = &(*at)->next;

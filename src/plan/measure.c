@@ -59,7 +59,10 @@ void lb_quant_decode(const lb_quant *q, const lb_kernels *k, u64 n, float *out,
         k->decode_f32_f8_e4m3(groups, scale, part[LB_QUANT_SCALES]);
         k->decode_f32_mlx_fp4(groups, cols, out, part[LB_QUANT_CODES], scale);
         return;
+    default:
+        break;
     }
+    LB_ASSERT(false && "refused by lb_expr_measure");
 }
 
 /* Scratch: the decoded values, the weighted ones, scales and biases, the parts. */

@@ -161,21 +161,43 @@ void lb_plan_output(lb_plan *p, const lb_stream *stream, lb_node_id root) {
 /* ---- closing ---- */
 
 bool lb_stream_part(const lb_stream *s, u64 n_elems, u64 *bytes) {
-    u64 n;
-    u32 cols = LB_MAX(s->per_cols, 1),
-        elems = LB_MAX(s->per_elems, 1); /* not closed: one for one */
-    return n_elems % cols == 0 && lb_mul_u64(n_elems / cols, elems, &n) &&
+    u64 per = LB_MAX(s->per, 1), elems = LB_MAX(s->per_elems, 1); /* not closed: one for one */
+    u64 mats = s->mat ? n_elems / s->mat : 0, rest = n_elems - mats * s->mat, n;
+    if (rest % per != 0 && !s->once)
+        return false;
+    return lb_mul_u64(mats, lb_ceil_div_u64(s->mat, per), &n) &&
+           lb_add_u64(n, lb_ceil_div_u64(rest, per), &n) && lb_mul_u64(n, elems, &n) &&
            lb_dtype_bytes(s->dtype, n, bytes);
 }
 
-/* How a stream's elements follow from the job's: in every segment alike. */
-static lb_status set_ratio(const lb_job *j, lb_stream *s, const lb_node *n, bool first,
-                           lb_err *err) {
-    if (!first && (n->u.encode.cols != s->per_cols || n->u.encode.elems != s->per_elems))
-        return lb_fail(err, LB_E_USAGE, "job '%.*s': stream '%.*s' has rows of two kinds",
-                       LB_FMT(j->name), LB_FMT(s->name));
-    s->per_cols = n->u.encode.cols;
-    s->per_elems = n->u.encode.elems;
+lb_stream_span lb_stream_span_of(const lb_stream *s, u64 first, u64 n_elems) {
+    u64 from = 0, to = 0;
+    bool ok = lb_stream_part(s, first, &from) && lb_stream_part(s, first + n_elems, &to);
+    LB_ASSERT(ok); /* see units() */
+    return (lb_stream_span){from, to - from};
+}
+
+/* How a stream's elements follow from the job's, in every segment alike: bands of rows begin anew
+ * with each matrix. */
+static lb_status set_ratio(const lb_plan *p, const lb_job *j, u32 segment, lb_stream *s,
+                           const lb_node *n, lb_err *err) {
+    const lb_node *in = lb_graph_node(&p->graph, n->in[0]);
+    bool band = n->u.encode.rows > 1 || n->u.encode.once;
+    lb_stream x = {.per = n->u.encode.cols, .per_elems = n->u.encode.elems};
+    if (band) {
+        x.per = LB_MIN(n->u.encode.rows, in->n_rows) * in->n_cols;
+        x.per_elems *= lb_ceil_div_u64(in->n_cols, n->u.encode.cols);
+        x.mat = n->u.encode.once || in->n_rows % n->u.encode.rows ? in->n_rows * in->n_cols : 0;
+        x.once = n->u.encode.once;
+    }
+    if (segment && (x.per != s->per || x.per_elems != s->per_elems || x.mat != s->mat))
+        return lb_fail(err, band ? LB_E_UNSUPPORTED : LB_E_USAGE,
+                       "job '%.*s': stream '%.*s' has rows of two kinds", LB_FMT(j->name),
+                       LB_FMT(s->name));
+    s->per = x.per;
+    s->per_elems = x.per_elems;
+    s->mat = x.mat;
+    s->once = x.once;
     return LB_OK;
 }
 
@@ -193,7 +215,7 @@ static lb_status check_job(const lb_plan *p, const lb_job *j, lb_err *err) {
                 !lb_dtype_bytes((lb_dtype)n->op, elems, &part) || !lb_add_u64(bytes, part, &bytes))
                 return lb_fail(err, LB_E_USAGE, "job '%.*s': stream %u is not made by its node",
                                LB_FMT(j->name), s);
-            LB_TRY(set_ratio(j, &j->streams[s], n, i == 0, err));
+            LB_TRY(set_ratio(p, j, i, &j->streams[s], n, err));
         }
         const lb_stream *st = &j->streams[s];
         if (bytes != st->size_bytes)

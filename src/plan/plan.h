@@ -22,16 +22,23 @@ typedef struct lb_stream {
     lb_dtype dtype;
     bool codes;            /* moved, not computed: see lb_expr_repack */
     const lb_shape *shape; /* NULL: a scalar. In a plan only its first `rank` dims are there */
-    /* set by lb_plan_close: so many elements for so many of the job's, which are what is encoded */
-    u32 per_cols, per_elems;
+    /* set by lb_plan_close: so many elements for so many of the job's, which are what is encoded;
+     * the last ones of a matrix, or of the job (mat: 0), may be fewer */
+    u64 per, per_elems, mat;
+    bool once; /* of a matrix: with the first of them */
     /* set by the run */
     lb_hash128 hash;  /* XXH3-128 of its bytes */
     u64 n_rounded;    /* values that the type could not hold exactly */
     u64 n_overflowed; /* finite values that became infinite */
 } lb_stream;
 
-/* Bytes of a stream's part of so many elements of the job. False: they are no whole blocks. */
+/* Bytes of a stream for the first n_elems of the job. False: they are no whole blocks. */
 bool lb_stream_part(const lb_stream *s, u64 n_elems, u64 *bytes);
+/* The part of it for n_elems of the job from `first` on: whole blocks. */
+typedef struct lb_stream_span {
+    u64 off_bytes, len_bytes;
+} lb_stream_span;
+lb_stream_span lb_stream_span_of(const lb_stream *s, u64 first, u64 n_elems);
 
 typedef struct lb_segment {
     lb_node_id root[LB_ROOTS_MAX]; /* one a stream */

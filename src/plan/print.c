@@ -170,7 +170,8 @@ static void print_node(printer *p, lb_node_id id) {
         lb_buf_put_c(out, "dense(gram)");
         break;
     case LB_NODE_ENCODE:
-        lb_buf_put_c(out, n->u.encode.quant    ? "quantize"
+        lb_buf_put_c(out, n->u.encode.bytes    ? "constant"
+                          : n->u.encode.quant  ? "quantize"
                           : n->u.encode.repack ? "repack"
                           : lb_graph_node(&p->plan->graph, n->in[0])->value == LB_VALUE_STORED
                               ? "copy"

@@ -126,6 +126,7 @@ typedef struct lb_pass {
     u32 n_insts;
     u32 n_slots;
     bool full_cols; /* some node needs whole rows */
+    u64 band;       /* rows that are quantized together, in any columns; 1: each by itself */
     bool swapped;   /* some leaf is read transposed */
     bool across;    /* some leaf's file is transposed: rows of a tile are columns there */
     bool folds;     /* stats with ordered leaves: columns are cut at multiples of LB_FOLD_LEAF */
@@ -196,6 +197,6 @@ u64 lb_tile_layout(const lb_pass *p, lb_rect tile, lb_layout_leaf *leaf, u64 *in
 u64 lb_tile_read_bytes(const lb_pass *p, lb_rect tile);
 
 lb_rect lb_pass_tile(const lb_pass *p, u64 tile);
-/* ENCODE: bytes of the output for so many elements of the pass, whole blocks. */
-u64 lb_inst_bytes(const lb_inst *x, u64 n_elems);
+/* ENCODE: bytes of the output for a rectangle of the pass, whole blocks. */
+u64 lb_inst_bytes(const lb_inst *x, u64 n_rows, u64 n_cols);
 #endif

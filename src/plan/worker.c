@@ -273,6 +273,13 @@ static lb_status write_spill(lb_worker *w, const lb_active *a, u32 inst, lb_err 
                         e->pass->insts[inst].spill_off + off * sizeof(float), err);
 }
 
+/* What rows of a tile have of a stream. */
+static lb_stream_span span_of(const lb_eval *e, const lb_active *a, const lb_inst *x,
+                              lb_rect rows) {
+    u64 first = (a->first_row + rows.r0) * e->pass->n_cols + rows.c0;
+    return lb_stream_span_of(&a->job->streams[x->root], first, rows.nr * rows.nc);
+}
+
 /* Rows whose outputs lie at the beginning of theirs in the slab. */
 static lb_status write_rows(lb_worker *w, const lb_active *a, lb_rect rows, lb_err *err) {
     const lb_eval *e = &w->eval;
@@ -284,15 +291,11 @@ static lb_status write_rows(lb_worker *w, const lb_active *a, lb_rect rows, lb_e
         if (x->node->kind != LB_NODE_ENCODE)
             continue;
         const lb_stream *s = &a->job->streams[x->root];
-        u64 before = 0, off = 0, len = 0;
-        bool ok = lb_stream_part(s, a->first_row * e->pass->n_cols, &before) &&
-                  lb_stream_part(s, rows.r0 * e->pass->n_cols + rows.c0, &off) &&
-                  lb_stream_part(s, rows.nr * rows.nc, &len);
-        LB_ASSERT(ok);
-        w->written_bytes += len;
-        if (sink)
-            LB_TRY(lb_sink_write(sink, s->file, s->off_bytes + before + off,
-                                 e->slab + e->inst_off[i], len, err));
+        lb_stream_span at = span_of(e, a, x, rows);
+        w->written_bytes += at.len_bytes;
+        if (sink && at.len_bytes)
+            LB_TRY(lb_sink_write(sink, s->file, s->off_bytes + at.off_bytes,
+                                 e->slab + e->inst_off[i], at.len_bytes, err));
     }
     return LB_OK;
 }
@@ -334,10 +337,9 @@ static void hash_rows(const lb_worker *w, lb_active *a, lb_rect rows) {
     const lb_eval *e = &w->eval;
     for (u32 i = 0; i < e->pass->n_insts; i++) {
         const lb_inst *x = &e->pass->insts[i];
-        u64 len = 0;
-        if (x->node->kind == LB_NODE_ENCODE &&
-            lb_stream_part(&a->job->streams[x->root], rows.nr * rows.nc, &len))
-            lb_xxh_update(&a->hash[x->root], e->slab + e->inst_off[i], len);
+        if (x->node->kind == LB_NODE_ENCODE)
+            lb_xxh_update(&a->hash[x->root], e->slab + e->inst_off[i],
+                          span_of(e, a, x, rows).len_bytes);
     }
 }
 

@@ -587,6 +587,78 @@ static u8 *eval_stored(const lb_graph *g, lb_node_id id, u64 block, u64 size) {
     return out;
 }
 
+/* Values of a matrix that have one scale. */
+typedef struct unit {
+    u64 r0, nr, c0, nc;
+} unit;
+
+/* Scale and zero point or factor. */
+static void unit_params(const lb_quant *q, const float *x, u64 n_cols, unit u, u32 how,
+                        float out[2]) {
+    float lo = 0, hi = 0;
+    for (u64 i = u.r0; i < u.r0 + u.nr; i++)
+        for (u64 j = u.c0; j < u.c0 + u.nc; j++) {
+            lo = fminf(lo, x[i * n_cols + j]);
+            hi = fmaxf(hi, x[i * n_cols + j]);
+        }
+    if (ref.quant_params(1, &out[0], &out[1], &lo, &hi, how) && q->kind == LB_QUANT_FINE_F8)
+        out[0] = out[1] = 1; /* too small for a factor: all zeros */
+}
+
+static void or_bits(u8 *words, u64 word, u32 place, u32 code) {
+    lb_store_u32(words + 4 * word, lb_load_u32(words + 4 * word) | code << place);
+}
+
+/* The node's part of one unit, a value at a time, by the definitions of the formats. */
+static void put_unit(const lb_node *n, const float *x, u64 n_cols, unit u, u8 *out) {
+    const lb_quant *q = n->u.encode.quant;
+    u32 bits = q->kind == LB_QUANT_PACKED ? q->bits : 8, half = 1u << (bits - 1);
+    bool fine = q->kind == LB_QUANT_FINE_F8;
+    u32 how = LB_QUANT_HOW(LB_ROUND_NONE, fine ? LB_ROUND_NONE : q->round, bits);
+    how |= fine ? LB_QUANT_TIMES : q->kind == LB_QUANT_F8 ? LB_QUANT_FLOAT : 0;
+    how |= q->asym ? LB_QUANT_ASYM : 0;
+    float p[2];
+    unit_params(q, x, n_cols, u, how, p);
+    u64 band = q->scope == LB_SCOPE_BLOCK ? q->band : q->scope == LB_SCOPE_TENSOR ? UINT64_MAX : 1;
+    u64 group = q->scope == LB_SCOPE_CHANNEL || q->scope == LB_SCOPE_TENSOR ? n_cols : q->group;
+    u64 row = u.r0 / band, col = u.c0 / group;
+    if (n->u.encode.part == LB_QUANT_SCALES) {
+        lb_dtype t = (lb_dtype)n->op;
+        u64 counts[2] = {0};
+        lb_kernels_encode(&ref, t)(1, out + (row * n->n_cols + col) * lb_dtype_get(t)->block_bytes,
+                                   p, counts);
+    } else if (n->u.encode.part == LB_QUANT_BIASES && q->kind == LB_QUANT_PACKED) {
+        or_bits(out, row * bits / 32 * n->n_cols + col, (u32)(row * bits % 32),
+                (u32)((i32)p[1] + (i32)half));
+    } else if (n->u.encode.part == LB_QUANT_BIASES) {
+        out[row * n->n_cols + col] = (u8)(i8)p[1];
+    }
+    for (u64 i = u.r0; i < u.r0 + u.nr && n->u.encode.part == LB_QUANT_CODES; i++)
+        for (u64 j = u.c0; j < u.c0 + u.nc; j++) {
+            u8 code;
+            if (fine || q->kind == LB_QUANT_F8)
+                ref.quant_f8_e4m3(1, &code, x + i * n_cols + j, p[fine], how);
+            else
+                ref.quant_i8(1, &code, x + i * n_cols + j, p[0], p[1], how);
+            if (q->kind == LB_QUANT_PACKED)
+                or_bits(out, i * n->n_cols + j * bits / 32, (u32)(j * bits % 32),
+                        (u32)((i8)code + (i32)half));
+            else
+                out[i * n_cols + j] = code;
+        }
+}
+
+static void quantize_hf(const lb_node *n, u64 n_rows, u64 n_cols, const float *x, u8 *out) {
+    const lb_quant *q = n->u.encode.quant;
+    u64 rows = q->scope == LB_SCOPE_TENSOR ? n_rows : q->scope == LB_SCOPE_BLOCK ? q->band : 1;
+    bool cut = q->scope == LB_SCOPE_GROUP || q->scope == LB_SCOPE_BLOCK;
+    u64 cols = cut ? q->group : n_cols;
+    for (u64 i = 0; i < n_rows; i += rows)
+        for (u64 j = 0; j < n_cols; j += cols)
+            put_unit(n, x, n_cols, (unit){i, LB_MIN(rows, n_rows - i), j, LB_MIN(cols, n_cols - j)},
+                     out);
+}
+
 /* Row by row, each part into a place of its own; the node's is kept. */
 static void quantize(const lb_node *n, u64 n_cols, const float *x, u8 *out) {
     const lb_quant *q = n->u.encode.quant;
@@ -617,7 +689,18 @@ u8 *lb_double_bytes(const lb_graph *g, lb_node_id encode, u64 *len) {
     if (lb_graph_node(g, n->in[0])->value == LB_VALUE_STORED)
         return eval_stored(g, n->in[0], lb_dtype_get(t)->block_elems, lb_dtype_get(t)->block_bytes);
     float *x = eval(g, n->in[0]);
-    u8 *out = malloc(*len + 1);
+    u8 *out = calloc(1, *len + 1);
+    if (n->u.encode.bytes) {
+        memcpy(out, n->u.encode.bytes, *len);
+        free(x);
+        return out;
+    }
+    if (n->u.encode.quant && lb_quant_is_hf(n->u.encode.quant)) {
+        const lb_node *in = lb_graph_node(g, n->in[0]);
+        quantize_hf(n, in->n_rows, in->n_cols, x, out);
+        free(x);
+        return out;
+    }
     if (n->u.encode.quant) {
         quantize(n, lb_graph_node(g, n->in[0])->n_cols, x, out);
         free(x);

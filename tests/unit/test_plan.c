@@ -10,6 +10,7 @@
 #include "plan/quant.h"
 #include "plan/run.h"
 #include "plan/sink.h"
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -222,15 +223,28 @@ static void add_slices(lb_plan *p, u32 file, u64 *at) {
     }
 }
 
-static bool is_finite(const lb_graph *g, lb_node_id x, u64 n) {
+/* The largest |x|; infinite where one value is not a number. */
+static float largest(const lb_graph *g, lb_node_id x, u64 n) {
     u64 len;
-    float range[2];
+    float range[2] = {0, 0};
     lb_kernels k;
     lb_kernels_init(&k, 0);
     float *v = (float *)(void *)lb_double_bytes(g, lb_expr_encode((lb_graph *)g, x, LB_F32), &len);
-    bool ok = k.fold_range_f32(n, v, range) == 0;
+    u64 n_bad = k.fold_range_f32(n, v, range);
     free(v);
-    return ok;
+    return n_bad ? INFINITY : fmaxf(fabsf(range[0]), fabsf(range[1]));
+}
+
+static void choose_hf(lb_quant *q) {
+    static const u32 sides[] = {8, 24, 32, 128};
+    bool packed = q->kind == LB_QUANT_PACKED;
+    q->bits = lb_test_rand_below(2) ? 4 : 8;
+    q->scope = packed ? (lb_quant_scope)lb_test_rand_below(2)
+                      : (lb_quant_scope)(1 + lb_test_rand_below(3));
+    q->band = sides[lb_test_rand_below(LB_LEN(sides))];
+    if (q->scope == LB_SCOPE_BLOCK)
+        q->group = sides[lb_test_rand_below(LB_LEN(sides))];
+    q->asym = (packed || q->kind == LB_QUANT_I8) && lb_test_rand_below(2);
 }
 
 /* A job that quantizes: codes, scales, biases, and sometimes the values beside them. */
@@ -245,12 +259,14 @@ static void add_quant(lb_plan *p, u32 file, u64 *at, u64 rows, u64 cols) {
     lb_stream st[LB_QUANT_PARTS + 1];
     lb_shape shape[LB_QUANT_PARTS + 1];
     static const u32 bits[] = {1, 2, 3, 4, 5, 6, 8};
-    *q = (lb_quant){.kind = (lb_quant_kind)lb_test_rand_below(5),
+    *q = (lb_quant){.kind = (lb_quant_kind)lb_test_rand_below(9),
                     .dtype = blocks[lb_test_rand_below(LB_LEN(blocks))],
                     .bits = bits[lb_test_rand_below(LB_LEN(bits))],
                     .group = 32u << lb_test_rand_below(3),
                     .round = (lb_round)lb_test_rand_below(3),
                     .cpu_rule = lb_test_rand_below(2)};
+    if (lb_quant_is_hf(q))
+        choose_hf(q);
     for (u64 i = 0; i < LB_LEN(importance); i++)
         importance[i] = 1 + (float)(i * 7 % 13);
     if (lb_test_rand_below(2) && cols <= LB_LEN(importance))
@@ -262,7 +278,10 @@ static void add_quant(lb_plan *p, u32 file, u64 *at, u64 rows, u64 cols) {
         x = lb_expr_heads(g, x, rows / 8, false);
     if (lb_test_rand_below(2))
         x = lb_expr_map1(g, LB_MAP_MUL_C, x, LB_CONST(0.5));
-    if (!is_finite(g, x, rows * cols))
+    float top = largest(g, x, rows * cols);
+    if (top > 1e4f) /* scales of f16 could become infinite */
+        q->round = LB_ROUND_NONE;
+    if (top > (q->kind == LB_QUANT_NVFP4 ? 448 * 6 : 1e30f)) /* there is no scale for it */
         return;
     u32 n = lb_quant_n_parts(q);
     for (u32 k = 0; k < n; k++)
