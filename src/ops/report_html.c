@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* report_html.c: text that files brought, on a page: it can neither leave its element nor steer how
- * the page is read. What is written is well-formed XML, too. */
+ * the page is read. What is written is well-formed XML, too. Then the pieces that tables are made
+ * of. */
 #include "ops/report_internal.h"
 #include <math.h>
 
@@ -101,12 +102,6 @@ void lb_html_digits(lb_buf *out, u64 n) {
     lb_buf_put_c(out, p);
 }
 
-void lb_html_percent(lb_buf *out, double x) {
-    lb_html_error(out, x * 100);
-    if (isfinite(x))
-        lb_buf_put_c(out, "%");
-}
-
 void lb_html_error(lb_buf *out, double x) {
     if (isnan(x))
         lb_buf_put_c(out, "no number");
@@ -116,4 +111,100 @@ void lb_html_error(lb_buf *out, double x) {
         lb_buf_put_c(out, "0");
     else
         lb_buf_printf(out, x < 1e-4 ? "%.2e" : "%.3g", x);
+}
+
+void lb_html_percent(lb_buf *out, double x) {
+    double p = x * 100;
+    if (!isfinite(p) || p == 0 || p < 0.00995)
+        lb_html_error(out, p);
+    else
+        lb_buf_printf(out,
+                      p < 0.9995  ? "%.3f"
+                      : p < 9.995 ? "%.2f"
+                      : p < 99.95 ? "%.1f"
+                                  : "%.0f",
+                      p);
+    if (isfinite(p))
+        lb_buf_put_c(out, "%");
+}
+
+/* ---- pieces of a page ---- */
+
+void lb_page_put(lb_page *p, const char *s) {
+    lb_buf_put_c(p->b, s);
+}
+
+void lb_page_cell_digits(lb_page *p, u64 n) {
+    lb_buf_printf(p->b, "<td class=\"n\" data-v=\"%llu\">", (unsigned long long)n);
+    lb_html_digits(p->b, n);
+    lb_page_put(p, "</td>");
+}
+
+void lb_page_cell_percent(lb_page *p, double x) {
+    lb_buf_put_c(p->b, "<td class=\"n\" data-v=\"");
+    lb_buf_printf(p->b, isfinite(x) ? "%.9g\">" : "1e999\">", x);
+    lb_html_percent(p->b, x);
+    lb_page_put(p, "</td>");
+}
+
+void lb_page_cell_error(lb_page *p, double x) {
+    lb_buf_put_c(p->b, "<td class=\"n\" data-v=\"");
+    lb_buf_printf(p->b, isfinite(x) ? "%.9g\">" : "1e999\">", x);
+    lb_html_error(p->b, x);
+    lb_page_put(p, "</td>");
+}
+
+/* heads: separated by '|'; those of numbers begin with '#'. */
+void lb_page_begin_table(lb_page *p, const char *class, const char *caption, const char *heads) {
+    lb_buf_printf(p->b, "<table class=\"%s\"><caption>%s</caption><thead><tr>", class, caption);
+    while (*heads) {
+        size_t n = strcspn(heads, "|");
+        bool number = heads[0] == '#';
+        lb_buf_printf(p->b, "<th scope=\"col\"%s>%.*s</th>", number ? " class=\"n\"" : "",
+                      (int)(n - number), heads + number);
+        heads += n + (heads[n] == '|');
+    }
+    lb_page_put(p, "</tr></thead><tbody>\n");
+}
+
+void lb_page_end_table(lb_page *p) {
+    lb_page_put(p, "</tbody></table>\n");
+    lb_out_spill(p->out);
+}
+
+/* A box that scrolls by itself, with the keyboard too. */
+void lb_page_begin_scroll(lb_page *p, const char *label) {
+    lb_buf_printf(p->b, "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"%s\">\n",
+                  label);
+}
+
+void lb_page_begin_details(lb_page *p, const char *summary) {
+    lb_buf_printf(p->b, "<details><summary>%s</summary>\n", summary);
+    lb_page_begin_scroll(p, summary);
+}
+
+void lb_page_end_details(lb_page *p) {
+    lb_page_put(p, "</div></details>\n");
+}
+
+void lb_page_model(lb_page *p, const lb_report_model *m) {
+    if (p->r->n_models > 1)
+        lb_buf_printf(p->b, "<span class=\"tag\">%s</span>", m->letter);
+    lb_html_name(p->b, m->source->label);
+}
+
+void lb_page_merged(lb_page *p, const lb_report_axis *a) {
+    if (a->n_groups && a->groups[0].per_slot > 1)
+        lb_buf_printf(p->b, "<p class=\"note\">Of the many layers, %llu share a column.</p>\n",
+                      (unsigned long long)a->groups[0].per_slot);
+    if (a->n_groups_merged) {
+        lb_page_put(p, "<p class=\"note\">Numbered parts of the model under ");
+        lb_html_digits(p->b, a->n_groups_merged);
+        lb_page_put(p, " smaller names count as outside the layers.</p>\n");
+    }
+    if (a->n_roles_merged) {
+        lb_page_put(p, "<p class=\"note\">The ");
+        lb_html_digits(p->b, a->n_roles_merged);
+        lb_page_put(p, " smallest roles share the last row.</p>\n");
+    }
 }

@@ -58,7 +58,7 @@ lb_status lb_report_axis_build(lb_report_axis *out, lb_report_item *items, u64 n
 /* "layer 3", "layers 4-7", "outside the layers"; with its stack where there are several. */
 void lb_report_slot_text(const lb_report_axis *a, u32 slot, lb_buf *out);
 
-/* ---- report_hist.c, report_codes.c: what codes, scales and values are used ---- */
+/* ---- report_sample.c, report_codes.c: what codes, scales and values are used ---- */
 
 #define LB_REPORT_CODES_MAX 2048
 /* Half octaves of |x| in f32: bin b begins at 2^(b/2 - 149). */
@@ -177,7 +177,29 @@ void lb_html_digits(lb_buf *out, u64 n);
 void lb_html_error(lb_buf *out, double x);
 void lb_html_percent(lb_buf *out, double x);
 
-/* ---- report_plot.c ---- */
+/* The page that is being written; p->b is the buffer of p->out. */
+typedef struct lb_page {
+    const lb_report *r;
+    lb_out *out;
+    lb_buf *b;
+    lb_arena scratch;
+} lb_page;
+void lb_page_put(lb_page *p, const char *s);
+/* Cells of numbers, which sort by their value. */
+void lb_page_cell_digits(lb_page *p, u64 n);
+void lb_page_cell_percent(lb_page *p, double x);
+void lb_page_cell_error(lb_page *p, double x);
+/* heads: separated by '|'; those of numbers begin with '#'. */
+void lb_page_begin_table(lb_page *p, const char *class, const char *caption, const char *heads);
+void lb_page_end_table(lb_page *p);
+/* A box that scrolls by itself, with the keyboard too; a closing </div> ends it. */
+void lb_page_begin_scroll(lb_page *p, const char *label);
+void lb_page_begin_details(lb_page *p, const char *summary);
+void lb_page_end_details(lb_page *p);
+void lb_page_model(lb_page *p, const lb_report_model *m); /* its letter and name */
+void lb_page_merged(lb_page *p, const lb_report_axis *a); /* what shares a column or a row */
+
+/* ---- report_plot.c, report_plot_hist.c ---- */
 
 void lb_plot_bars(const lb_report *r, lb_out *out); /* share of types, a bar a model */
 void lb_plot_layers(const lb_report *r, u32 model, u64 most_bytes, lb_out *out);
@@ -190,7 +212,10 @@ void lb_plot_logs(const lb_report *r, u32 model, u32 type, bool scales, lb_out *
 /* Of the types that the models first.. first + n - 1 have. */
 void lb_plot_legend(const lb_report *r, u32 first, u32 n, lb_out *out);
 
-/* ---- report_page.c, report_style.c ---- */
+/* ---- report_page.c, report_errors.c, report_hists.c, report_style.c ---- */
+
+void lb_page_errors(lb_page *p);
+void lb_page_hists(lb_page *p);
 
 lb_status lb_report_page(const lb_report *r, lb_out *out, lb_err *err);
 extern const char lb_report_css[], lb_report_js[];

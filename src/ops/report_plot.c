@@ -286,9 +286,11 @@ static void end_cell(lb_out *out, const xaxis *x, u32 role, u32 slot, const char
     lb_out_spill(out);
 }
 
-/* "4.5", "16": three characters where that says enough. */
+/* "4.5", "16": three characters, halves upwards (4.25: 4.3). */
 static void bits_text(double bits, char out[16]) {
-    (void)snprintf(out, 16, bits < 9.95 && bits != floor(bits) ? "%.1f" : "%.0f", bits);
+    double tenths = floor(bits * 10 + 0.5);
+    bool whole = tenths >= 100 || tenths == floor(tenths / 10) * 10;
+    (void)snprintf(out, 16, whole ? "%.0f" : "%.1f", whole ? floor(bits + 0.5) : tenths / 10);
 }
 
 void lb_plot_types(const lb_report *r, u32 model, lb_out *out) {

@@ -117,6 +117,57 @@ layers = {t["layer"] for t in m["tensors"]}
 assert layers == {None, 0, 1}, layers' "$W/three.json" "$W/inspect.json" "$W/diff.json"
 fi
 
+# ---- codes of other tools: all are counted, and of GPTQ, AWQ and packed ones each as often as it is stored ----
+if command -v python3 >/dev/null 2>&1; then
+    for folder in "$GOLDEN"/foreign/*/; do
+        kind=$(basename "$folder")
+        ok "$kind" "$LBRX" report "$folder" -o "$W/foreign.html" --force --json
+        cp "$W/out" "$W/foreign.json"
+        ok "$kind: codes" python3 -c 'import collections, json, struct, sys
+def read(path):
+    data = open(path, "rb").read()
+    n = struct.unpack("<Q", data[:8])[0]
+    head = json.loads(data[8:8 + n])
+    head.pop("__metadata__", None)
+    return {k: (v["dtype"], v["shape"], data[8 + n + v["data_offsets"][0]:8 + n + v["data_offsets"][1]])
+            for k, v in head.items()}
+def codes(words, bits, n):
+    x = int.from_bytes(b"".join(words), "little")
+    return [x >> bits * i & (1 << bits) - 1 for i in range(n)]
+folder, report = sys.argv[1], json.load(open(sys.argv[2]))
+stored, expect = read(folder + "/model.safetensors"), read(folder + "/expect/model.safetensors")
+want, got = collections.Counter(), collections.Counter()
+for name, (_, shape, _) in expect.items():
+    base = name[:-7]
+    q, p = stored.get(base + ".qweight"), stored.get(base + ".weight_packed")
+    if q and "awq" in folder:
+        bits, n = 4, len(q[2]) * 2
+        want.update((bits, c) for c in codes([q[2]], bits, n))
+    elif q:
+        rows, cols = q[1]
+        n = shape[0] * shape[1] // cols
+        bits = rows * 32 // n
+        for c in range(cols):
+            column = [q[2][4 * (r * cols + c):][:4] for r in range(rows)]
+            want.update((bits, x) for x in codes(column, bits, n))
+    elif p and p[0] == "I32":
+        rows, words = p[1]
+        (bits,) = [b for b in (2, 3, 4, 5, 8) if -(-shape[-1] * b // 32) == words]
+        for r in range(rows):
+            want.update((bits, x) for x in codes([p[2][4 * r * words:][:4 * words]], bits, shape[-1]))
+for t in report["models"][0]["types"]:
+    h = t["histogram"]
+    if h and "codes" in h:
+        assert sum(h["codes"]) == h["sampled"] == t["parameters"], t["type"]
+        if t["type"][0] in "wga":
+            bits = len(h["codes"]).bit_length() - 1
+            got.update({(bits, i): n for i, n in enumerate(h["codes"]) if n})
+assert got == want, folder
+assert want or not any(k.endswith((".qweight", ".weight_packed")) and v[0] == "I32" for k, v in stored.items())
+' "${folder%/}" "$W/foreign.json"
+    done
+fi
+
 # ---- the same page for any number of threads, budget, set of instructions ----
 for how in "-t 1" "-t 3" "--memory 64MB" "--no-sync -q --progress none"; do
     # shellcheck disable=SC2086

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* report_hist.c: which stored bytes are looked at for histograms, and how they are read.
+/* report_sample.c: which stored bytes are looked at for histograms, and how they are read.
  *
  * The rule: of each tensor at most n_sample values, in stretches of 65,536 whose places are equally
  * spaced, the first at its start and the last at its end. It depends on shapes alone. Codes and
