@@ -173,7 +173,7 @@ static int by_role(const void *a, const void *b) {
         return x->outside ? -1 : 1;
     if (x->n_params != y->n_params)
         return x->n_params < y->n_params ? 1 : -1;
-    return lb_str_cmp(x->name, y->name);
+    return lb_str_cmp_natural(x->name, y->name);
 }
 
 typedef struct naming {

@@ -18,7 +18,7 @@
 #define LAYER_MAX 34.0
 #define ROW 21.0
 #define CELL 19.0
-#define ROLE_CHARS 27
+#define ROLE_CHARS 25
 #define DOTS_MAX 4000 /* beyond it the largest error of each role and layer */
 
 typedef struct xaxis {
@@ -76,6 +76,24 @@ static void rect(lb_out *out, double x, double y, double w, double h) {
     lb_buf_printf(&out->buf, " x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"/>", x, y, w, h);
 }
 
+/* Names of stacks of layers, in two lines in turn: each has room to the one after the next. */
+static void stack_marks(lb_out *out, const xaxis *x, double y) {
+    const lb_report_axis *a = x->axis;
+    double begin[LB_REPORT_GROUPS_MAX + 2];
+    for (u32 g = 0; g < LB_LEN(begin); g++)
+        begin[g] = WIDTH;
+    for (u32 s = a->n_slots; s-- > 1;)
+        begin[a->slots[s].group] = slot_x(x, s);
+    for (u32 g = 0; g < a->n_groups; g++) {
+        u32 chars = (u32)((begin[g + 2] - begin[g]) / 7);
+        lb_buf_printf(&out->buf, "<text class=\"ax\" x=\"%.1f\" y=\"%.1f\">", begin[g],
+                      y + (g % 2 ? 48 : 33));
+        if (chars >= 6)
+            lb_html_cut(&out->buf, a->groups[g].prefix, LB_MIN(chars, 60u));
+        lb_buf_put_c(&out->buf, "</text>\n");
+    }
+}
+
 /* Numbers of layers below the columns, where there is room for them. */
 static void layer_marks(lb_out *out, const xaxis *x, double y) {
     const lb_report_axis *a = x->axis;
@@ -93,22 +111,12 @@ static void layer_marks(lb_out *out, const xaxis *x, double y) {
         free_from = at + half;
     }
     text(out, "ax e", LEFT - 8, y + 17, "layer");
-    for (u32 g = 0; g < a->n_groups && a->n_groups > 1; g++) {
-        u32 s = 1;
-        while (a->slots[s].group != g)
-            s++;
-        double room =
-            x->layer * (double)lb_ceil_div_u64(a->groups[g].n_layers, a->groups[g].per_slot);
-        u32 chars = (u32)(room / 6.6);
-        lb_buf_printf(&out->buf, "<text class=\"ax\" x=\"%.1f\" y=\"%.1f\">", slot_x(x, s), y + 33);
-        if (chars >= 6)
-            lb_html_cut(&out->buf, a->groups[g].prefix, chars);
-        lb_buf_put_c(&out->buf, "</text>\n");
-    }
+    if (a->n_groups > 1)
+        stack_marks(out, x, y);
 }
 
 static double marks_height(const lb_report_axis *a) {
-    return a->n_groups > 1 ? 41 : 25;
+    return a->n_groups > 1 ? 56 : 25;
 }
 
 /* ---- legend and shares ---- */

@@ -114,7 +114,7 @@ const char lb_report_css[] =
     "@media print{:root{color-scheme:light;" LIGHT "}body{font-size:11px;background:#fff}"
     "main,header,footer{max-width:none;padding:0}nav,#tip{display:none}"
     "figure,.card{break-inside:avoid;border-color:#bbb}.scroll{overflow:visible}"
-    ".scroll>svg{min-width:0}h2,h3{break-after:avoid}"
+    ".scroll>svg{min-width:0}h2,h3{break-after:avoid}th button::after{content:none}"
     "svg rect,svg circle,.key{print-color-adjust:exact;-webkit-print-color-adjust:exact}}\n";
 
 const char lb_report_js[] =
