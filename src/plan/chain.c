@@ -15,10 +15,12 @@ static bool in_order(const lb_frame *f, const lb_pass *p) {
 /* Whether the leaf reads whole rows in order: from element *first on, *n elements. */
 static bool is_run(const lb_leaf *l, const lb_pass *p, u64 *first, u64 *n) {
     const lb_move *m = l->moves.n == 1 ? l->moves.step : NULL;
+    if (l->per_row && p->tiles_per_row != 1) /* a tile has stretches of several rows */
+        return false;
     if (l->spilled || l->whole || p->n_rows == 0 || p->n_cols == 0 || !in_order(&l->frame, p) ||
         (m ? m->op != LB_INDEX_ROWS || m->step != 1 : l->moves.n != 0))
         return false;
-    lb_rect r = lb_frame_rect(&l->frame, (lb_rect){0, p->n_rows, 0, p->n_cols});
+    lb_rect r = lb_leaf_rect(l, (lb_rect){0, p->n_rows, 0, p->n_cols});
     if (r.c0 != 0 || r.nc != l->n_cols)
         return false;
     for (u32 k = 0; k < l->codec.n_parts; k++)

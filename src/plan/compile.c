@@ -815,6 +815,75 @@ static lb_status join_quants(builder *b, lb_pass *p) {
                          "codes, scales and biases or zero points are outputs of one job");
 }
 
+/* ---- picks: leaves that together read all rows of a stretch, each every n-th ---- */
+
+#define PICKS_MAX 4
+
+static bool may_pick(const lb_leaf *l) {
+    const lb_frame *f = &l->frame;
+    bool ok = !l->spilled && !l->per_row && l->moves.n == 1 && l->moves.step->op == LB_INDEX_ROWS &&
+              l->moves.step->step > 1 && l->moves.step->step <= PICKS_MAX && is_upright(f);
+    for (u32 k = 0; k < l->codec.n_parts; k++)
+        ok = ok && l->codec.part[k].kind == LB_PART_ROWS;
+    return ok;
+}
+
+/* The leaf of the pass that reads the rows k after l's, or UINT32_MAX. */
+static u32 find_turn(const lb_pass *p, const lb_leaf *l, u64 k) {
+    for (u32 i = 0; i < p->n_leaves; i++) {
+        const lb_leaf *x = &p->leaves[i];
+        if (may_pick(x) && x->weight == l->weight && x->source == l->source &&
+            x->n_cols == l->n_cols && frame_eq(&x->frame, &l->frame) &&
+            x->moves.step->step == l->moves.step->step &&
+            x->moves.step->from == l->moves.step->from + k)
+            return i;
+    }
+    return UINT32_MAX;
+}
+
+static void remove_leaf(lb_pass *p, u32 leaf) {
+    for (u32 i = leaf; i + 1 < p->n_leaves; i++)
+        p->leaves[i] = p->leaves[i + 1];
+    p->n_leaves--;
+    for (u32 i = 0; i < p->n_insts; i++)
+        if (p->insts[i].leaf != UINT32_MAX && p->insts[i].leaf > leaf)
+            p->insts[i].leaf--;
+}
+
+/* Leaf `first` and those that read between its rows become one, which reads all in order. */
+static bool pick_from(builder *b, lb_pass *p, u32 first) {
+    lb_leaf *l = &p->leaves[first];
+    u32 n = (u32)l->moves.step->step, turn[PICKS_MAX];
+    for (u32 k = 0; k < n; k++)
+        if ((turn[k] = find_turn(p, l, k)) == UINT32_MAX)
+            return false;
+    lb_move *all = lb_arena_new(b->arena, lb_move, 1);
+    if (!all) {
+        (void)fail_oom(b);
+        return false;
+    }
+    for (u32 i = 0; i < p->n_insts; i++)
+        for (u32 k = 0; k < n; k++)
+            if (!p->insts[i].picks && p->insts[i].leaf == turn[k]) {
+                p->insts[i].picks = true;
+                p->insts[i].pick = k;
+                p->insts[i].leaf = first;
+            }
+    *all = (lb_move){.op = LB_INDEX_ROWS, .from = l->moves.step->from, .step = 1};
+    l->moves = (lb_moves){.step = all, .n = 1, .band = 1};
+    l->per_row = n;
+    for (u32 i = p->n_leaves; i-- > 0;) /* from the last: numbers of the others stay */
+        for (u32 k = 1; k < n; k++)
+            if (turn[k] == i)
+                remove_leaf(p, i);
+    return true;
+}
+
+static void find_picks(builder *b, lb_pass *p) {
+    for (u32 i = 0; i < p->n_leaves && b->st == LB_OK;)
+        i = may_pick(&p->leaves[i]) && pick_from(b, p, i) ? 0 : i + 1;
+}
+
 /* The pass has the rows and columns of what is encoded: all of it one shape. */
 static lb_status build_roots(builder *b, const lb_node_id *roots, u32 n_roots) {
     static const lb_moves none = {.band = 1};
@@ -838,6 +907,8 @@ static lb_status build_roots(builder *b, const lb_node_id *roots, u32 n_roots) {
     }
     if (b->st == LB_OK)
         b->st = join_quants(b, b->pass);
+    if (b->st == LB_OK)
+        find_picks(b, b->pass);
     return end_pass(b);
 }
 

@@ -82,12 +82,20 @@ static lb_rect inst_rect(const lb_eval *e, u32 inst, lb_rect strip) {
 typedef struct piece {
     const lb_leaf *leaf;
     const lb_layout_leaf *at;
+    const lb_inst *inst;
     const u8 *part[LB_PARTS_MAX];
 } piece;
 
-/* The parts of row r0 + row, column c of the read node (a multiple of the unit). */
+static piece piece_of(const lb_eval *e, const lb_inst *x) {
+    return (piece){.leaf = &e->pass->leaves[x->leaf], .at = &e->leaf[x->leaf], .inst = x};
+}
+
+/* The parts of row `row` of what the instance sees, column c of the read node (a multiple of the
+ * unit). */
 static void locate(const lb_eval *e, piece *p, u64 row, u64 col) {
     const lb_codec *c = &p->leaf->codec;
+    if (p->inst->picks)
+        row = row * p->leaf->per_row + p->inst->pick;
     u64 in_tile = row - p->at->rect.r0, unit = (col - p->at->rect.c0) / c->unit_elems;
     for (u32 k = 0; k < c->n_parts; k++) {
         p->part[k] = e->slab + p->at->part_off[k];
@@ -151,7 +159,7 @@ static void run_decode_rect(lb_eval *e, const piece *p, lb_rect r, float *out) {
 }
 
 static void run_decode(lb_eval *e, const lb_inst *x, lb_rect r, float *out) {
-    piece p = {.leaf = &e->pass->leaves[x->leaf], .at = &e->leaf[x->leaf]};
+    piece p = piece_of(e, x);
     const lb_codec *c = &p.leaf->codec;
     if (c->transposed) {
         run_decode_rect(e, &p, r, out);
@@ -166,7 +174,7 @@ static void run_decode(lb_eval *e, const lb_inst *x, lb_rect r, float *out) {
     }
     u64 unit = c->unit_elems, lo = r.c0 - r.c0 % unit;
     u64 hi = LB_MIN(lb_ceil_div_u64(r.c0 + r.nc, unit) * unit, p.leaf->n_cols);
-    if (lo == r.c0 && hi == r.c0 + r.nc && p.at->rect.nc == r.nc && !has_mats(c)) {
+    if (lo == r.c0 && hi == r.c0 + r.nc && p.at->rect.nc == r.nc && !has_mats(c) && !x->picks) {
         locate(e, &p, r.r0, lo);
         lb_codec_decode(c, e->k, r.nr * r.nc, out, p.part, e->codec);
         return;
@@ -467,16 +475,24 @@ static void run_quant(lb_eval *e, u32 inst, lb_rect strip) {
     }
 }
 
-/* Codes of a strip in another layout. */
+/* Codes of a strip in another layout, or rows as they are. */
 static void run_repack(lb_eval *e, u32 inst, lb_rect strip) {
     const lb_inst *x = &e->pass->insts[inst];
-    piece p = {.leaf = &e->pass->leaves[x->leaf], .at = &e->leaf[x->leaf]};
+    piece p = piece_of(e, x);
     lb_rect r = lb_frame_rect(&p.leaf->frame, strip);
+    u64 row_bytes = lb_inst_bytes(x, 1, e->tile.nc), len = lb_inst_bytes(x, 1, strip.nc);
+    u64 n_units = r.nc / p.leaf->codec.unit_elems;
+    u8 *out = encoded_row(e, inst, strip, 0);
     LB_ASSERT(r.c0 % p.leaf->codec.unit_elems == 0);
-    for (u64 i = 0; i < r.nr; i++) {
+    for (u64 i = 0; i < r.nr; i++, out += row_bytes) {
         locate(e, &p, r.r0 + i, r.c0);
-        lb_repack_run(x->node->u.encode.repack, &p.leaf->codec, r.nc / p.leaf->codec.unit_elems,
-                      encoded_row(e, inst, strip, i), p.part, e->counts[x->root]);
+        if (x->node->u.encode.repack != LB_REPACK_NONE) {
+            lb_repack_run(x->node->u.encode.repack, &p.leaf->codec, n_units, out, p.part,
+                          e->counts[x->root]);
+            continue;
+        }
+        memcpy(out, p.part[0], len);
+        e->moved_bytes += len;
     }
 }
 

@@ -84,8 +84,14 @@ static u64 align64(u64 n) {
     return (n + 63) & ~(u64)63;
 }
 
+lb_rect lb_leaf_rect(const lb_leaf *l, lb_rect domain) {
+    lb_rect r = lb_frame_rect(&l->frame, domain);
+    scale(&r.r0, &r.nr, 1, l->per_row);
+    return r;
+}
+
 static lb_rect leaf_rect(const lb_leaf *l, lb_rect tile) {
-    lb_rect r = lb_frame_rect(&l->frame, tile);
+    lb_rect r = lb_leaf_rect(l, tile);
     u64 unit = l->codec.unit_elems;
     if (unit > 1 && r.nc) { /* widened to whole units */
         u64 end = r.c0 + r.nc;

@@ -137,6 +137,10 @@ typedef struct lb_plan_limits {
  * smallest budget that would do. */
 lb_status lb_plan_close(lb_plan *p, const lb_plan_limits *limits, lb_err *err);
 
+/* Makes one job of those that take turns with the rows of stored matrices. Part of closing; what is
+ * written, and where, stays. */
+lb_status lb_plan_join(lb_plan *p, lb_err *err);
+
 /* Sets p->identity: a hash of everything that the bytes of the output follow from: version,
  * options, the input files (size, inode, time), every node, where each stream lies. Part of
  * closing. */

@@ -59,7 +59,8 @@ typedef struct lb_leaf {
     u64 n_rows, n_cols; /* of the read node */
     lb_frame frame;
     lb_moves moves;
-    bool whole; /* every byte of the ROWS parts is read once a pass, in order within tiles */
+    u32 per_row; /* picks: rows that are read for each row of the pass; 0: 1 */
+    bool whole;  /* every byte of the ROWS parts is read once a pass, in order within tiles */
     bool spilled;
     bool entire;   /* transposed encodings: a tile reads all bytes of every part (lb_pass_fit) */
     u64 spill_off; /* spilled: f32 rows in the job's spill file from here; weight is NULL */
@@ -91,6 +92,8 @@ typedef struct lb_inst {
                     mask: its number */
     u32 root;    /* ENCODE: index of the root */
     u32 with[2]; /* ENCODE, a quantizer's codes: the instances of the scales and the biases */
+    bool picks;  /* takes row `pick` of each leaf.per_row */
+    u32 pick;
     bool turned; /* ENCODE: the leaf's elements, rows for columns */
     bool spill;  /* HOLD: into the spill file, from spill_off on */
     u64 spill_off;
@@ -99,7 +102,7 @@ typedef struct lb_inst {
 /* Whether the instance's output is its leaf's bytes as they were read. */
 static inline bool lb_inst_copies(const lb_inst *x) {
     return x->role == LB_INST_COMPUTE && x->node->kind == LB_NODE_ENCODE && x->leaf != UINT32_MAX &&
-           !x->turned && x->node->u.encode.repack == LB_REPACK_NONE;
+           !x->turned && !x->picks && x->node->u.encode.repack == LB_REPACK_NONE;
 }
 
 /* HOLD: a matrix computed by itself, before what needs it: because that reads it again and again
@@ -173,6 +176,9 @@ lb_rect lb_frame_rect(const lb_frame *f, lb_rect domain);
 void lb_repack_run(lb_repack repack, const lb_codec *c, u64 n, u8 *out, const u8 *const part[],
                    u64 counts[2]);
 u64 lb_moves_row(const lb_moves *m, u64 row);
+
+/* The leaf's rectangle for one of the pass, or of an instance that sees its rows upright. */
+lb_rect lb_leaf_rect(const lb_leaf *l, lb_rect domain);
 
 /* Where the buffers of a tile lie in its slab. */
 typedef struct lb_layout_leaf {

@@ -19,7 +19,7 @@
 static lb_double_decl decls[N_DECL];
 static lb_double_source src;
 static char path[300];
-static u32 n_quantized;
+static u32 n_quantized, n_turns, n_joined;
 
 /* Encodings of other tools, where the shape has whole words. */
 static void choose_foreign(u32 i, lb_double_decl *d) {
@@ -223,6 +223,41 @@ static void add_slices(lb_plan *p, u32 file, u64 *at) {
     }
 }
 
+/* Jobs that take turns with the rows of one matrix, slice by slice; now and then one is missing. */
+static void add_turns(lb_plan *p, u32 file, u64 *at) {
+    u64 which = lb_test_rand_below(N_DECL - N_VECTORS), rows, cols;
+    const lb_weight *w = &src.src->weights[which < 12 ? which : which + N_VECTORS];
+    lb_dtype stored = src.src->tensors[w->part[0]].dtype;
+    u64 step = 2 + lb_test_rand_below(2), n_slices = 1 + lb_test_rand_below(3);
+    lb_shape_matrix(&w->shape, &rows, &cols);
+    u64 n = rows / (step * n_slices);
+    for (u64 i = 0; n && i < n_slices * step; i++) {
+        lb_stream st[2];
+        lb_node_id root[2];
+        u32 n_streams = 1 + (u32)lb_test_rand_below(2);
+        if (lb_test_rand_below(12) == 0)
+            continue;
+        for (u32 k = 0; k < n_streams; k++) {
+            bool copy = w->enc.kind == LB_ENC_PLAIN && lb_test_rand_below(2);
+            lb_node_id x = lb_expr_read(&p->graph, 0, w);
+            st[k] = (lb_stream){.file = file,
+                                .off_bytes = *at,
+                                .dtype = copy ? stored : LB_F32,
+                                .name = LB_STR("turn"),
+                                .shape = &(lb_shape){2, {n, cols}}};
+            x = lb_expr_rows(&p->graph, x, i / step * n * step + i % step, step, n);
+            root[k] =
+                lb_expr_encode(&p->graph, copy ? x : lb_expr_decode(&p->graph, x), st[k].dtype);
+            if (!lb_dtype_bytes(st[k].dtype, n * cols, &st[k].size_bytes))
+                abort();
+            *at += st[k].size_bytes;
+        }
+        if (lb_plan_job(p, LB_STR("turn"), st, n_streams))
+            lb_plan_segment(p, root);
+        n_turns++;
+    }
+}
+
 /* The largest |x|; infinite where one value is not a number. */
 static float largest(const lb_graph *g, lb_node_id x, u64 n) {
     u64 len;
@@ -350,6 +385,8 @@ static void build_plan(lb_plan **out, u64 seed, u32 n_jobs, u64 r, u64 c, lb_sta
             add_slices(p, file, &at);
         if (lb_test_rand_below(3) == 0)
             add_quant(p, file, &at, rows, cols);
+        if (lb_test_rand_below(3) == 0)
+            add_turns(p, file, &at);
     }
     p->files[0].size_bytes = at;
     *st = lb_graph_status(&p->graph, err);
@@ -486,7 +523,7 @@ static void one_case(u64 seed, u64 r, u64 c, u32 n_jobs) {
     static const u64 tiles[] = {1, 300, 4096, 100000, 0};
     char out[320], why[2000] = "";
     lb_err err = {0};
-    expected want[128] = {0};
+    expected want[256] = {0};
     snprintf(path, sizeof path, "%s/src.bin", lb_test_dir());
     snprintf(out, sizeof out, "%s/out.bin", lb_test_dir());
     choose_decls(r, c);
@@ -496,6 +533,9 @@ static void one_case(u64 seed, u64 r, u64 c, u32 n_jobs) {
     build_plan(&p, seed, n_jobs, r, c, &st, &err);
     CHECK_OK(st);
     u32 n = 0;
+    u64 before = p->n_jobs;
+    CHECK_OK(lb_plan_join(p, &err));
+    n_joined += (u32)(before - p->n_jobs);
     lb_double_masks(p);
     for (u64 j = 0; j < p->n_jobs; j++)
         for (u32 k = 0; k < p->jobs[j].n_streams; k++, n++)
@@ -559,10 +599,10 @@ LB_TEST(random_graphs) {
     fprintf(
         stderr,
         "compared %u runs, %u with a spill file; %u interruptions, %u jobs gone on with in their "
-        "middle\n",
-        n_compared, n_spilled, n_interrupted, n_parts);
+        "middle; %u of %u jobs joined\n",
+        n_compared, n_spilled, n_interrupted, n_parts, n_joined, n_turns);
     CHECK_U64(n_compared, cases * 5);
-    CHECK(n_quantized * 8 > cases);
+    CHECK(n_quantized * 8 > cases && n_joined * 4 > n_turns);
     CHECK(n_spilled > 0 && n_interrupted * 8 > cases && n_parts * 8 > cases && n_chained > cases);
 }
 

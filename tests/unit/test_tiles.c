@@ -196,6 +196,40 @@ LB_TEST(turned_elements) {
     }
 }
 
+/* Outputs that take turns with the rows of a matrix share one leaf that reads them in order. */
+LB_TEST(turns) {
+    for (u64 step = 2; step < 5; step++)
+        for (u32 missing = 0; missing < 2; missing++) {
+            const char *dir = st_dir("turns");
+            lb_source *s = NULL;
+            lb_arena a = {0};
+            lb_prog prog;
+            lb_graph g;
+            lb_err err = {0};
+            lb_node_id root[LB_ROOTS_MAX];
+            u32 n = (u32)step - missing;
+            st_text(dir, "config.json", "{}");
+            st_file(dir, "model.safetensors", "pt", "w.weight BF16 300 200");
+            CHECK_OK(lb_folder_open(&s, dir, &err));
+            const lb_source *list[] = {s};
+            lb_graph_init(&g, &a, list, 1);
+            for (u32 i = 0; i < n; i++) { /* as bytes, as values */
+                lb_node_id x = lb_expr_read(&g, 0, &s->weights[0]);
+                x = lb_expr_rows(&g, x, 12 + (i + 1) % n, step, 24);
+                root[i] =
+                    lb_expr_encode(&g, i % 2 ? x : lb_expr_decode(&g, x), i % 2 ? LB_BF16 : LB_F32);
+            }
+            CHECK_OK(lb_prog_compile(&prog, &g, root, n, UINT64_MAX, &a, &err));
+            CHECK_OK(lb_prog_fit(&prog, LB_MIB, &err));
+            const lb_pass *p = &prog.passes[prog.n_passes - 1];
+            CHECK_U64(p->n_leaves, missing ? n : 1);
+            CHECK_U64(p->leaves[0].per_row, missing ? 0 : step);
+            CHECK_U64(p->read_bytes, n * 24 * 200 * 2);
+            lb_arena_deinit(&a);
+            lb_source_close(&s);
+        }
+}
+
 /* 2^40 values in tiles of 4 KiB: 2^28 of them. */
 LB_TEST(any_size) {
     lb_source *s = fp8((u64)1 << 28, 4096);
