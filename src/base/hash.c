@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* hash.c: XXH3-128 by the xxHash library, compiled in (0.8.x; format stable since 0.8.0). */
-#include "base/hash.h"
+#include "base/hash_isa.h"
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wconversion"
@@ -29,9 +29,23 @@ void lb_xxh_init(lb_xxh *h) {
     (void)XXH3_128bits_reset((XXH3_state_t *)(void *)h->opaque);
 }
 
+/* What the compiler's library knows of the processor since the program began: no CPUID here. */
 void lb_xxh_update(lb_xxh *h, const void *ptr, size_t len) {
-    if (len)
-        (void)XXH3_128bits_update((XXH3_state_t *)(void *)h->opaque, ptr, len);
+    if (len == 0)
+        return;
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
+        lb_xxh_update_avx512(h, ptr, len);
+        return;
+    }
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") &&
+        __builtin_cpu_supports("fma")) {
+        lb_xxh_update_avx2(h, ptr, len);
+        return;
+    }
+#endif
+    (void)XXH3_128bits_update((XXH3_state_t *)(void *)h->opaque, ptr, len);
 }
 
 lb_hash128 lb_xxh_digest(const lb_xxh *h) {

@@ -3,7 +3,8 @@
  * SHA-256: NIST FIPS 180-4 example values (csrc.nist.gov, "SHA256.pdf" and "SHA2_Additional.pdf").
  * XXH3-128: figures of the Python package xxhash 4.1.0 (library 0.8.4). */
 #include "test.h"
-#include "base/hash.h"
+#include "base/cpu.h"
+#include "base/hash_isa.h"
 #include <stdlib.h>
 
 typedef struct sha_vector {
@@ -147,6 +148,37 @@ LB_TEST(xxh128_pieces_and_copied_state) {
         }
         CHECK(lb_hash_eq(lb_xxh_digest(&h), lb_xxh128(data, len)));
     }
+}
+
+/* What is compiled in for wider registers goes on with any other's state; lb_xxh128 has none of it.
+ */
+LB_TEST(xxh128_for_each_processor) {
+    static u8 data[9000];
+    u32 n_wide = 0;
+    for (size_t i = 0; i < sizeof data; i++)
+        data[i] = (u8)lb_test_rand();
+    for (int round = 0; round < 2000; round++) {
+        size_t first = (size_t)lb_test_rand_below(64);
+        size_t len = (size_t)lb_test_rand_below(sizeof data - first + 1);
+        lb_xxh h;
+        lb_xxh_init(&h);
+        for (size_t at = 0, n; at < len; at += n) {
+            const u8 *p = data + first + at;
+            n = (size_t)lb_test_rand_below(LB_MIN(len - at, (size_t)3000) + 1);
+            u32 isa = n == 0 ? LB_ISA_REF : (u32)lb_test_rand_below(3) & lb_cpu_isa();
+            n_wide += isa != LB_ISA_REF;
+#if defined(__x86_64__)
+            if (isa == LB_ISA_AVX512)
+                lb_xxh_update_avx512(&h, p, n);
+            else if (isa == LB_ISA_AVX2)
+                lb_xxh_update_avx2(&h, p, n);
+            else
+#endif
+                lb_xxh_update(&h, p, n);
+        }
+        CHECK(lb_hash_eq(lb_xxh_digest(&h), lb_xxh128(data + first, len)));
+    }
+    CHECK(n_wide > 0 || !(lb_cpu_isa() & (LB_ISA_AVX2 | LB_ISA_AVX512)));
 }
 
 LB_TEST(hash_parse_refuses) {
