@@ -18,13 +18,13 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tarfile
 import time
 
 import models
+import peers
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-LBRX = os.path.join(HERE, "..", "build", "lbrx")
+LBRX = os.environ.get("LBRX") or os.path.join(HERE, "..", "build", "lbrx")
 
 
 def timed(cmd, **kw):
@@ -106,19 +106,9 @@ def job(name, src, out, to, work, repeat, peer=None, cold=False):
 
 
 def install_peers(work):
-    venv = os.path.join(work, "venv")
-    python = os.path.join(venv, "bin", "python")
-    if not os.path.exists(python):
-        subprocess.check_call([sys.executable, "-m", "venv", venv])
-        subprocess.check_call([python, "-m", "pip", "install", "-q", "torch", "transformers", "gguf", "safetensors",
-                               "sentencepiece", "protobuf", "mlx[cpu]", "mlx-lm"])
-    src = os.path.join(work, "llama_cpp_python-0.3.36")
-    if not os.path.exists(src):
-        subprocess.check_call([python, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:",
-                               "llama-cpp-python==0.3.36", "-d", work])
-        with tarfile.open(src + ".tar.gz") as t:
-            t.extractall(work, filter="data")
-    return python, os.path.join(src, "vendor", "llama.cpp", "convert_hf_to_gguf.py")
+    python = peers.venv(work, ["torch", "transformers", "gguf", "safetensors", "sentencepiece", "protobuf", "mlx[cpu]",
+                               "mlx-lm"])
+    return python, os.path.join(peers.llama_source(work), "convert_hf_to_gguf.py")
 
 
 def table(work):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """models.py: writes Llama-shaped Hugging Face folders for the benchmarks: random bf16 weights, or sparse
-files (holes) for shapes that no disk holds. Standard library only.
+files (holes) for shapes that no disk holds; also GGUF files without a tokenizer, and importance matrices for
+them, for the quantizers. Standard library only.
 
     python3 bench/models.py SHAPE OUT [--sparse] [--tokenizer FOLDER]
 
@@ -54,7 +55,27 @@ def elems(dims):
     return n
 
 
-def write_shard(path, items, sparse):
+def weights():
+    """8 MiB of bf16 values of random sign and mantissa, exponents around 2^-6: quick to make, wide in range."""
+    raw = array.array("H", random.Random(1).randbytes(1 << 21))
+    return array.array("H", ((v & 0x807F) | (114 + (v >> 7 & 7)) << 7 for v in raw)).tobytes() * 4
+
+
+def gaussian():
+    """2 MiB of bf16 values of the normal distribution, as quantizers find them: deviation 0.02."""
+    rng = random.Random(1)
+    wide = array.array("I", array.array("f", [rng.gauss(0, 0.02) for _ in range(1 << 20)]).tobytes())
+    return array.array("H", [(v + 0x8000) >> 16 for v in wide]).tobytes()
+
+
+def write_values(f, size, block):
+    while size:
+        n = min(size, len(block))
+        f.write(block[:n])
+        size -= n
+
+
+def write_shard(path, items, sparse, block):
     header, at = {"__metadata__": {"format": "pt"}}, 0
     for name, dims in items:
         size = 2 * elems(dims)
@@ -66,19 +87,13 @@ def write_shard(path, items, sparse):
         f.write(struct.pack("<Q", len(text)) + text)
         if sparse:
             f.truncate(8 + len(text) + at)
-            return
-        # bf16 values of random sign and mantissa, exponents around 2^-6
-        raw = array.array("H", random.Random(1).randbytes(1 << 21))
-        block = array.array("H", ((v & 0x807F) | (114 + (v >> 7 & 7)) << 7 for v in raw)).tobytes() * 4
-        left = at
-        while left:
-            n = min(left, len(block))
-            f.write(block[:n])
-            left -= n
+        else:
+            write_values(f, at, block)
 
 
-def make(name, out, sparse=False, tokenizer=None):
+def make(name, out, sparse=False, tokenizer=None, block=None):
     shape = SHAPES[name]
+    block = b"" if sparse else block or weights()
     vocab = shape[5]
     os.makedirs(out, exist_ok=True)
     config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",
@@ -105,13 +120,83 @@ def make(name, out, sparse=False, tokenizer=None):
     names = (["model.safetensors"] if len(shards) == 1 else
              [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))])
     for path, items in zip(names, shards):
-        write_shard(os.path.join(out, path), items, sparse)
+        write_shard(os.path.join(out, path), items, sparse, block)
     total = sum(2 * elems(d) for s in shards for _, d in s)
     if len(shards) > 1:
         with open(os.path.join(out, "model.safetensors.index.json"), "w") as f:
             json.dump({"metadata": {"total_size": total},
                        "weight_map": {n: p for p, s in zip(names, shards) for n, _ in s}}, f, indent=2)
     return total
+
+
+# ---- GGUF ----
+GGUF_NAMES = {"embed_tokens": "token_embd", "norm": "output_norm", "lm_head": "output", "input_layernorm": "attn_norm",
+              "post_attention_layernorm": "ffn_norm", "q_proj": "attn_q", "k_proj": "attn_k", "v_proj": "attn_v",
+              "o_proj": "attn_output", "gate_proj": "ffn_gate", "up_proj": "ffn_up", "down_proj": "ffn_down"}
+
+
+def gguf_name(name):
+    parts = name.split(".")
+    layer = f"blk.{parts[2]}." if parts[1] == "layers" else ""
+    return f"{layer}{GGUF_NAMES[parts[-2]]}.weight"
+
+
+def gguf_string(s):
+    return struct.pack("<Q", len(s)) + s.encode()
+
+
+def gguf_value(v):
+    if isinstance(v, str):
+        return struct.pack("<I", 8) + gguf_string(v)
+    if isinstance(v, list):
+        return struct.pack("<IIQ", 9, 8, len(v)) + b"".join(map(gguf_string, v))
+    return struct.pack("<If", 6, v) if isinstance(v, float) else struct.pack("<II", 4, v)
+
+
+def write_gguf(path, meta, items):
+    """items: (name, dims, type: 0 F32 or 30 BF16, what is repeated until the tensor is full)."""
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(items), len(meta))
+    head += b"".join(gguf_string(k) + gguf_value(v) for k, v in meta.items())
+    at = 0
+    for name, dims, kind, _ in items:
+        head += gguf_string(name) + struct.pack("<I", len(dims)) + struct.pack(f"<{len(dims)}Q", *reversed(dims))
+        head += struct.pack("<IQ", kind, at)
+        at += -(-elems(dims) * (2 if kind else 4) // 32) * 32
+    with open(path, "wb") as f:
+        f.write(head + bytes(-len(head) % 32))
+        for _, dims, kind, block in items:
+            size = elems(dims) * (2 if kind else 4)
+            write_values(f, size, block)
+            f.write(bytes(-size % 32))
+
+
+def part(name, share):
+    """A shape with 1 / share of the layers and of the vocabulary: near the same mixture of matrices."""
+    h, layers, inter, heads, kv, vocab = SHAPES[name]
+    return h, max(1, round(layers / share)), inter, heads, kv, vocab // share // 32 * 32
+
+
+def make_gguf(shape, path):
+    h, layers, inter, heads, kv, vocab = shape
+    meta = {"general.architecture": "llama", "general.name": "bench", "general.file_type": 32, "llama.block_count": layers,
+            "llama.context_length": 4096, "llama.embedding_length": h, "llama.feed_forward_length": inter,
+            "llama.attention.head_count": heads, "llama.attention.head_count_kv": kv, "llama.rope.dimension_count": h // heads,
+            "llama.attention.layer_norm_rms_epsilon": 1e-5, "llama.vocab_size": vocab}
+    block, ones = gaussian(), array.array("f", [1.0] * 4096).tobytes()
+    write_gguf(path, meta, [(gguf_name(n), d, 0 if len(d) == 1 else 30, ones if len(d) == 1 else block)
+                            for n, d in tensors(shape, vocab)])
+
+
+def make_imatrix(shape, path):
+    """Importances of every matrix: squares of 2^x, x of the normal distribution."""
+    rng = random.Random(2)
+    sums = array.array("f", [2.0 ** (2 * rng.gauss(0, 1)) for _ in range(1 << 14)]).tobytes()
+    meta = {"general.type": "imatrix", "imatrix.datasets": ["random"], "imatrix.chunk_count": 100, "imatrix.chunk_size": 512}
+    items = []
+    for n, d in tensors(shape, shape[5]):
+        if len(d) == 2 and "embed_tokens" not in n:
+            items += [(gguf_name(n) + ".in_sum2", (1, d[1]), 0, sums), (gguf_name(n) + ".counts", (1, 1), 0, struct.pack("<f", 1.0))]
+    write_gguf(path, meta, items)
 
 
 if __name__ == "__main__":
