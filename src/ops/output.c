@@ -14,19 +14,29 @@ static lb_status oom(lb_err *err) {
     return lb_fail(err, LB_E_NOMEM, "out of memory for the output's layout");
 }
 
-/* Fields of 32 characters, one a source, whose digests are known after the run. */
+/* What is read: a merge is made of its inputs. Fields of 32 characters, one a source, whose digests
+ * are known after the run. */
 static lb_status source_keys(lb_output *x, lb_err *err) {
-    const lb_plan *p = x->plan;
-    x->keys = lb_arena_new(&x->plan->perm, lb_str, 2 * (u64)p->graph.n_sources + 1);
-    if (!x->keys)
+    const lb_graph *g = &x->plan->graph;
+    x->keys = lb_arena_new(&x->plan->perm, lb_str, 2 * (u64)g->n_sources + 1);
+    x->read = lb_arena_new(&x->plan->perm, u32, g->n_sources + 1);
+    if (!x->keys || !x->read)
         return oom(err);
-    for (u32 i = 0; i < p->graph.n_sources; i++) {
-        x->keys[2 * i] = lb_arena_printf(&x->plan->perm, "lbrx.source.%u.name", i);
-        x->keys[2 * i + 1] = lb_arena_printf(&x->plan->perm, "lbrx.source.%u.digest", i);
-        if (!x->keys[2 * i].ptr || !x->keys[2 * i + 1].ptr)
+    for (u32 i = 0; i < g->n_sources; i++) {
+        if (g->sources[i]->n_inputs)
+            continue;
+        u32 n = x->n_read++;
+        x->read[n] = i;
+        x->keys[2 * n] = lb_arena_printf(&x->plan->perm, "lbrx.source.%u.name", n);
+        x->keys[2 * n + 1] = lb_arena_printf(&x->plan->perm, "lbrx.source.%u.digest", n);
+        if (!x->keys[2 * n].ptr || !x->keys[2 * n + 1].ptr)
             return oom(err);
     }
     return LB_OK;
+}
+
+static lb_str label_of(const lb_output *x, u32 i) {
+    return x->plan->graph.sources[x->read[i]]->label;
 }
 
 /* What a job computes; all else of it stands in the layout's item. */
@@ -138,8 +148,8 @@ static lb_status provenance_gguf(lb_output *x, const lb_out_model *model, const 
     lb_gguf_meta *m = model->meta;
     LB_TRY(lb_meta_set_str(m, "lbrx.version", LB_STR(LB_VERSION), err));
     LB_TRY(lb_meta_set_str(m, "lbrx.operation", model->operation, err));
-    for (u32 i = 0; i < x->plan->graph.n_sources; i++) {
-        LB_TRY(lb_meta_set_str(m, x->keys[2 * i].ptr, x->plan->graph.sources[i]->label, err));
+    for (u32 i = 0; i < x->n_read; i++) {
+        LB_TRY(lb_meta_set_str(m, x->keys[2 * i].ptr, label_of(x, i), err));
         LB_TRY(lb_meta_set_str(m, x->keys[2 * i + 1].ptr, lb_str_c(blank), err));
         fields[i] = x->keys[2 * i + 1].ptr;
     }
@@ -191,7 +201,7 @@ static lb_status make_heads(lb_output *x, lb_out_part *t, lb_sink_make make, lb_
 static lb_status layout_gguf(lb_output *x, lb_out_part *t, lb_err *err) {
     const lb_out_model *m = t->model;
     lb_arena *perm = &x->plan->perm;
-    u32 n_sources = x->plan->graph.n_sources;
+    u32 n_sources = x->n_read;
     lb_gguf_item *items = lb_arena_new(perm, lb_gguf_item, m->n_tensors + 1);
     const char **fields = lb_arena_new(perm, const char *, n_sources + 1);
     lb_gguf_layout *l = &t->gguf;
@@ -242,8 +252,7 @@ static lb_status st_metadata(lb_output *x, lb_st_meta **out, u64 *n_out, lb_err 
     u64 n = 0;
     if (x->model->st_metadata.len)
         LB_TRY(lb_json_parse(x->model->st_metadata, "__metadata__", perm, &old, err));
-    lb_st_meta *m =
-        lb_arena_new(perm, lb_st_meta, (old ? old->n : 0) + 2 * (u64)x->plan->graph.n_sources + 4);
+    lb_st_meta *m = lb_arena_new(perm, lb_st_meta, (old ? old->n : 0) + 2 * (u64)x->n_read + 4);
     if (!m)
         return oom(err);
     if (x->model->format != LB_FORMAT_SAFETENSORS)
@@ -259,8 +268,8 @@ static lb_status st_metadata(lb_output *x, lb_st_meta **out, u64 *n_out, lb_err 
         m[n++] = (lb_st_meta){LB_STR("lbrx.version"), LB_STR(LB_VERSION), 0};
         m[n++] = (lb_st_meta){LB_STR("lbrx.operation"), x->model->operation, 0};
         x->first_field = n;
-        for (u32 i = 0; i < x->plan->graph.n_sources; i++) {
-            m[n++] = (lb_st_meta){x->keys[2 * i], x->plan->graph.sources[i]->label, 0};
+        for (u32 i = 0; i < x->n_read; i++) {
+            m[n++] = (lb_st_meta){x->keys[2 * i], label_of(x, i), 0};
             m[n++] = (lb_st_meta){x->keys[2 * i + 1], LB_STR_NONE, 32};
         }
     }
@@ -311,7 +320,7 @@ static lb_status layout_st(lb_output *x, lb_out_part *t, lb_err *err) {
     t->n_files = l->n_shards;
     for (u32 i = 0; i < l->n_shards; i++) {
         (void)lb_plan_file(x->plan, one ? LB_STR_NONE : l->shards[i].name, l->shards[i].size_bytes);
-        for (u32 k = 0; k < x->plan->graph.n_sources && !x->opts->no_provenance; k++)
+        for (u32 k = 0; k < x->n_read && !x->opts->no_provenance; k++)
             LB_TRY(
                 put_field(x, i, l->shards[i].field_off[x->first_field + 2 * (u64)k + 1], k, err));
     }
@@ -376,10 +385,10 @@ static lb_status write_json(void *ctx, lb_out *to, lb_err *err) {
     lb_buf_put_c(out, "{\n  \"schema\": 1,\n  \"lbrx\": \"" LB_VERSION "\",\n  \"operation\": ");
     lb_json_write_str(out, x->model->operation, true);
     lb_buf_put_c(out, ",\n  \"sources\": [");
-    for (u32 i = 0; i < p->graph.n_sources; i++) {
-        lb_hash_hex(p->src[i].digest, hex);
+    for (u32 i = 0; i < x->n_read; i++) {
+        lb_hash_hex(p->src[x->read[i]].digest, hex);
         lb_buf_put_c(out, i ? ",\n    {\"name\": " : "\n    {\"name\": ");
-        lb_json_write_str(out, p->graph.sources[i]->label, true);
+        lb_json_write_str(out, label_of(x, i), true);
         lb_buf_printf(out, ", \"digest\": \"%s\"}", hex);
     }
     lb_buf_put_c(out, "\n  ]");
@@ -406,7 +415,7 @@ static lb_status fill_fields(lb_output *x, lb_sink_patch **out, lb_err *err) {
     for (u32 i = 0; i < x->n_fields; i++) {
         const lb_out_field *f = &x->fields[i];
         char hex[33];
-        lb_hash_hex(x->plan->src[f->source].digest, hex);
+        lb_hash_hex(x->plan->src[x->read[f->source]].digest, hex);
         p[i] = (lb_sink_patch){.file = f->file, .off_bytes = f->off};
         memcpy(p[i].bytes, hex, sizeof p[i].bytes);
     }

@@ -39,7 +39,9 @@ typedef struct lb_output {
     u32 n_parts;
     const lb_writer_opts *opts;
     lb_sink *sink;
-    lb_str *keys;        /* [2 * n_sources] "lbrx.source.N.name", "...digest" */
+    u32 *read; /* [n_read] the plan's sources that are no merges */
+    u32 n_read;
+    lb_str *keys;        /* [2 * n_read] "lbrx.source.N.name", "...digest" */
     lb_sink_head *heads; /* [n_files of the plan] first bytes of each file */
     lb_out_field *fields;
     u32 n_fields, cap_fields;

@@ -33,6 +33,8 @@ void lb_output_print_plan(const lb_output *x, lb_buf *out) {
     bool none = !lb_output_is_written(x->opts);
     for (u32 i = 0; i < p->graph.n_sources; i++) {
         const lb_source *s = p->graph.sources[i];
+        if (s->n_inputs)
+            continue;
         lb_buf_printf(out, "input        %.*s (%s, %llu tensors)\n", LB_FMT(s->label),
                       lb_format_name(s->format), (unsigned long long)s->n_tensors);
     }
@@ -96,8 +98,8 @@ void lb_output_json_plan(const lb_output *x, lb_buf *out) {
     lb_buf_printf(out, ", \"format\": \"%s\", \"tensors\": %llu, \"files\": %llu, \"inputs\": [",
                   lb_format_name(x->model->format), (unsigned long long)x->model->n_tensors,
                   (unsigned long long)p->n_files);
-    for (u32 i = 0; i < p->graph.n_sources; i++) {
-        const lb_source *s = p->graph.sources[i];
+    for (u32 i = 0; i < x->n_read; i++) {
+        const lb_source *s = p->graph.sources[x->read[i]];
         lb_buf_put_c(out, i ? ", {\"name\": " : "{\"name\": ");
         lb_json_write_str(out, s->label, true);
         lb_buf_printf(out, ", \"format\": \"%s\", \"tensors\": %llu}", lb_format_name(s->format),

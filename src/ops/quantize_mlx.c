@@ -60,14 +60,18 @@ static lb_status shared_quant(job *j, const lb_enc *e, lb_dtype dtype, const lb_
 
 /* The weight whose bytes an encode node takes, in whatever order; *whole: in theirs. NULL: it takes
  * what was computed. */
-static const lb_weight *stored_weight(const lb_graph *g, lb_node_id encoded, bool *whole) {
+static const lb_weight *stored_weight(const lb_graph *g, lb_node_id encoded, lb_dtype *dtype,
+                                      bool *whole) {
     const lb_node *x = lb_graph_node(g, lb_graph_node(g, encoded)->in[0]);
     *whole = true;
     if (x->kind == LB_NODE_DECODE)
         x = lb_graph_node(g, x->in[0]);
     for (; x->kind == LB_NODE_INDEX; x = lb_graph_node(g, x->in[0]))
         *whole = false;
-    return x->kind == LB_NODE_READ ? x->u.read.weight : NULL;
+    if (x->kind != LB_NODE_READ)
+        return NULL;
+    *dtype = g->sources[x->u.read.source]->tensors[x->u.read.weight->part[0]].dtype;
+    return x->u.read.weight;
 }
 
 static bool has_codes(const job *j, const lb_out_tensor *t, const lb_enc *e,
@@ -75,7 +79,9 @@ static bool has_codes(const job *j, const lb_out_tensor *t, const lb_enc *e,
     bool whole;
     if (j->c->src->format != LB_FORMAT_MLX || (t->segments && t->n_segments != 1))
         return false;
-    *out = stored_weight(&j->c->plan->graph, t->segments ? t->segments[0] : t->node, &whole);
+    lb_dtype dtype;
+    *out =
+        stored_weight(&j->c->plan->graph, t->segments ? t->segments[0] : t->node, &dtype, &whole);
     return *out && whole && (*out)->enc.kind == e->kind && (*out)->enc.bits == e->bits &&
            (*out)->enc.group_size == e->group_size;
 }
@@ -120,9 +126,10 @@ static lb_node_id plain_values(job *j, lb_node_id encoded, lb_dtype dtype) {
     lb_graph *g = &j->c->plan->graph;
     bool whole;
     lb_node_id v = lb_quantize_values(g, encoded);
-    const lb_weight *w = stored_weight(g, encoded, &whole);
+    lb_dtype stored = LB_F32;
+    const lb_weight *w = stored_weight(g, encoded, &stored, &whole);
     if (v == LB_NODE_NONE || dtype == LB_F32 ||
-        (w && w->enc.kind == LB_ENC_PLAIN && j->c->src->tensors[w->part[0]].dtype == dtype))
+        (w && w->enc.kind == LB_ENC_PLAIN && stored == dtype))
         return v;
     lb_map_op round = dtype == LB_F16 ? LB_MAP_ROUND_F16 : LB_MAP_ROUND_BF16;
     return lb_expr_map1(g, round, v, LB_CONST(0));
@@ -229,15 +236,15 @@ static void say_choices(const job *j) {
     lb_str rows = {0}, again = {0};
     for (u64 i = 0; i < j->n; i++) {
         bool whole;
+        lb_dtype stored = LB_F32;
         const lb_out_tensor *t = &j->from[i];
         const lb_mlx_choice *ch = &j->choices[i];
         if (ch->why == LB_MLX_WHY_ROWS && n_rows++ == 0)
             rows = t->name;
-        const lb_weight *w =
-            stored_weight(&j->c->plan->graph, t->segments ? t->segments[0] : t->node, &whole);
+        const lb_weight *w = stored_weight(&j->c->plan->graph,
+                                           t->segments ? t->segments[0] : t->node, &stored, &whole);
         bool codes =
-            w && (w->enc.kind != LB_ENC_PLAIN ||
-                  lb_dtype_get(j->c->src->tensors[w->part[0]].dtype)->cls == LB_CLASS_BLOCK);
+            w && (w->enc.kind != LB_ENC_PLAIN || lb_dtype_get(stored)->cls == LB_CLASS_BLOCK);
         if (codes && ch->enc.kind != LB_ENC_PLAIN && !has_codes(j, t, &ch->enc, &w) &&
             n_again++ == 0)
             again = t->name;

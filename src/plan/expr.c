@@ -121,9 +121,20 @@ static lb_node_id read_node(lb_graph *g, u32 source, const lb_weight *w, u64 n_r
     return g->last_read = push(g, &n);
 }
 
+/* What stands for the weight in this graph. */
+static lb_node_id computed_node(lb_graph *g, u32 source, const lb_weight *w) {
+    const lb_source *s = g->sources[source];
+    lb_node_id x = g->computed[source][w - s->weights];
+    if (x == LB_NODE_NONE)
+        FAULT(g, LB_E_UNSUPPORTED, "tensor '%.*s' of a merge is not computed", LB_FMT(w->name));
+    return x;
+}
+
 lb_node_id lb_expr_read(lb_graph *g, u32 source, const lb_weight *w) {
     u64 rows, cols;
     lb_shape_matrix(&w->shape, &rows, &cols);
+    if (g->computed && g->computed[source])
+        return computed_node(g, source, w);
     lb_node_id x = read_node(g, source, w, rows, cols);
     return w->enc.kind == LB_ENC_VIEW ? lb_expr_decode(g, x) : x;
 }
@@ -133,6 +144,8 @@ lb_node_id lb_expr_read_as(lb_graph *g, u32 source, const lb_weight *w, u64 n_ro
     lb_shape_matrix(&w->shape, &rows, &cols);
     if (n_rows == rows && n_cols == cols)
         return lb_expr_read(g, source, w);
+    if (g->computed && g->computed[source] && n_cols == 1 && rows == 1)
+        return lb_expr_transpose(g, lb_expr_decode(g, computed_node(g, source, w)));
     const lb_tensor *t = &g->sources[source]->tensors[w->part[0]];
     bool plain = w->enc.kind == LB_ENC_PLAIN && lb_dtype_get(t->dtype)->block_elems == 1;
     if (!plain || n_rows * n_cols != rows * cols) {

@@ -174,6 +174,8 @@ typedef struct lb_graph {
     lb_arena *arena;
     const lb_source *const *sources;
     u32 n_sources;
+    /* [n_sources]: of a source that is computed the node of each weight; else NULL. */
+    lb_node_id **computed;
     lb_node **blocks; /* of LB_GRAPH_BLOCK nodes each: a node stays where it is */
     u32 n, n_blocks, cap_blocks;
     lb_node_id last_read;

@@ -10,33 +10,61 @@
 #include "plan/pool.h"
 #include "plan/run.h"
 
-lb_status lb_plan_new(lb_plan **out, const lb_source *const *sources, u32 n_sources, lb_err *err) {
+static u32 count_sources(const lb_source *s) {
+    u32 n = 1;
+    for (u32 i = 0; i < s->n_inputs; i++)
+        n += count_sources(s->inputs[i]);
+    return n;
+}
+
+static u32 list_sources(const lb_source *s, const lb_source **out) {
+    u32 n = 1;
+    out[0] = s;
+    for (u32 i = 0; i < s->n_inputs; i++)
+        n += list_sources(s->inputs[i], out + n);
+    return n;
+}
+
+/* Sources as they stand, each for itself. */
+static lb_status new_plan(lb_plan **out, const lb_source *const *sources, u32 n, lb_err *err) {
     lb_plan *p = lb_alloc_zero(1, sizeof *p);
     if (!p)
         return lb_fail(err, LB_E_NOMEM, "out of memory for a plan");
     *out = p;
-    const lb_source **copy = lb_arena_new(&p->perm, const lb_source *, n_sources + 1);
-    p->src = lb_arena_new(&p->perm, lb_plan_source, n_sources + 1);
+    const lb_source **copy = lb_arena_new(&p->perm, const lb_source *, n + 1);
+    p->src = lb_arena_new(&p->perm, lb_plan_source, n + 1);
     bool ok = copy && p->src;
-    for (u32 i = 0; ok && i < n_sources; i++) {
+    for (u32 i = 0; ok && i < n; i++) {
         copy[i] = sources[i];
-        p->src[i].tensor_hash = lb_arena_new(&p->perm, lb_hash128, sources[i]->n_tensors + 1);
-        p->src[i].used = lb_arena_new(&p->perm, u8, sources[i]->n_tensors + 1);
+        p->src[i].tensor_hash = lb_arena_new(&p->perm, lb_hash128, copy[i]->n_tensors + 1);
+        p->src[i].used = lb_arena_new(&p->perm, u8, copy[i]->n_tensors + 1);
         ok = p->src[i].tensor_hash && p->src[i].used;
     }
     if (!ok) {
         lb_plan_free(out);
         return lb_fail(err, LB_E_NOMEM, "out of memory for a plan");
     }
-    lb_graph_init(&p->graph, &p->perm, copy, n_sources);
+    lb_graph_init(&p->graph, &p->perm, copy, n);
     return LB_OK;
 }
 
-/* New nodes and lists are this plan's; a block of nodes that is begun is filled up, and what stands
- * there is overwritten when the other plan goes on. */
+lb_status lb_plan_new(lb_plan **out, const lb_source *const *given, u32 n_given, lb_err *err) {
+    u32 n = 0, at = 0;
+    for (u32 i = 0; i < n_given; i++)
+        n += count_sources(given[i]);
+    const lb_source **list = lb_alloc((n + 1) * sizeof *list);
+    if (!list)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for a plan");
+    for (u32 i = 0; i < n_given; i++)
+        at += list_sources(given[i], list + at);
+    lb_status st = new_plan(out, list, n, err);
+    lb_free(list);
+    return st;
+}
+
 lb_status lb_plan_survey(lb_plan **out, const lb_plan *of, lb_err *err) {
     LB_TRY(lb_graph_status(&of->graph, err));
-    LB_TRY(lb_plan_new(out, of->graph.sources, of->graph.n_sources, err));
+    LB_TRY(new_plan(out, of->graph.sources, of->graph.n_sources, err));
     lb_arena *own = (*out)->graph.arena;
     const lb_source *const *sources = (*out)->graph.sources;
     (*out)->graph = of->graph;

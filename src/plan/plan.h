@@ -108,6 +108,7 @@ typedef struct lb_plan {
     lb_hash128 identity;
 } lb_plan;
 
+/* A source that is computed is followed by its inputs, and they by theirs. */
 lb_status lb_plan_new(lb_plan **out, const lb_source *const *sources, u32 n_sources, lb_err *err);
 void lb_plan_free(lb_plan **p);
 /* A plan for surveys over the nodes of another one: those of `of` that exist may be used in its

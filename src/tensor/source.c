@@ -31,6 +31,8 @@ lb_source *lb_source_new(lb_format format, const char *path) {
 void lb_source_close(lb_source **s) {
     if (!*s)
         return;
+    for (u32 i = 0; i < (*s)->n_inputs; i++)
+        lb_source_close(&(*s)->inputs[i]);
     lb_names_deinit(&(*s)->tensor_by_name);
     lb_names_deinit(&(*s)->weight_by_name);
     lb_free((*s)->tensors);
@@ -176,6 +178,22 @@ lb_status lb_source_add_tensor(lb_source *s, const lb_tensor *t, lb_err *err) {
                           LB_FMT(s->files[t->file].name));
     s->n_tensors++;
     return LB_OK;
+}
+
+lb_status lb_source_add_computed(lb_source *s, lb_str name, lb_dtype dtype, const lb_shape *shape,
+                                 lb_err *err) {
+    lb_tensor t = {.name = name, .dtype = dtype, .shape = *shape};
+    u64 first;
+    if (!lb_shape_elems(shape, &t.n_elems) || !lb_dtype_bytes(dtype, t.n_elems, &t.size_bytes))
+        return lb_fail(err, LB_E_LIMIT, "%s: tensor '%.*s' is too large", s->path, LB_FMT(name));
+    if (!long_list_room((void **)&s->tensors, s->n_tensors, &s->cap_tensors, sizeof *s->tensors))
+        return no_memory(s, err);
+    s->tensors[s->n_tensors] = t;
+    LB_TRY(lb_names_put(&s->tensor_by_name, tensor_name, s, s->n_tensors, &first, err));
+    if (first != s->n_tensors)
+        return lb_fail(err, LB_E_FORMAT, "%s: tensor '%.*s' is made twice", s->path, LB_FMT(name));
+    s->n_tensors++;
+    return lb_source_add_plain(s, s->n_tensors - 1, err);
 }
 
 lb_status lb_source_add_weight(lb_source *s, const lb_weight *w, lb_err *err) {

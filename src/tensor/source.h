@@ -83,6 +83,7 @@ typedef enum lb_enc_kind {
     LB_ENC_GGUF_SCALED,
     /* part[0]: floats, LINES or TURNED. */
     LB_ENC_VIEW,
+
     /* Other tools' encodings (format/foreign*.c, plan/codec_foreign.c), from here on. A scale
      * stands for a block of block_rows x group_size values; 0: all rows of a matrix, all columns.
      */
@@ -159,6 +160,7 @@ typedef struct lb_side_file {
 
 struct lb_gguf_meta; /* format/gguf.h */
 struct lb_imatrix;   /* format/imatrix.h */
+struct lb_merge;     /* ops/merge.h */
 
 typedef struct lb_source {
     lb_arena perm;
@@ -178,6 +180,11 @@ typedef struct lb_source {
     u64 n_sides;
     const struct lb_gguf_meta *gguf;  /* GGUF (models and importance matrices): the pairs */
     const struct lb_imatrix *imatrix; /* IMATRIX only */
+    /* A merge: what its weights are computed from (lb_graph.computed); closed with it. Its only
+     * file is the merge file, in which no tensor lies. */
+    struct lb_source **inputs;
+    u32 n_inputs;
+    const struct lb_merge *merge;
     lb_str config;      /* folders: bytes of config.json (may be empty: a folder without one) */
     lb_str st_metadata; /* safetensors: raw JSON object __metadata__ of the first file */
     lb_str notes;       /* what the reader decided or left aside, one line each; may be empty */
@@ -203,6 +210,9 @@ lb_status lb_source_add_weight(lb_source *s, const lb_weight *w, lb_err *err);
 /* Tensor i, or every tensor, as a weight of its own name, shape and type. */
 lb_status lb_source_add_plain(lb_source *s, u64 i, lb_err *err);
 lb_status lb_source_add_all_plain(lb_source *s, lb_err *err);
+/* A tensor that lies in no file, because it is computed, and its weight. */
+lb_status lb_source_add_computed(lb_source *s, lb_str name, lb_dtype dtype, const lb_shape *shape,
+                                 lb_err *err);
 void lb_source_trim(lb_source *s); /* when all is added: gives back the room for more */
 
 /* ---- file descriptors: at most `max_open` at a time (256), opened on demand, thread-safe ---- */
