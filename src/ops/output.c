@@ -533,15 +533,17 @@ static lb_status run(lb_output *x, lb_out_report *report, lb_err *err) {
                          .progress = o->progress,
                          .user = o->user};
     st = lb_run(x->plan, &ro, &rr, err);
+    bool refused = st == LB_E_FORMAT || st == LB_E_UNSUPPORTED; /* what it read */
     if (st == LB_OK) {
         st = o->lossless ? check_lossless(x, err) : LB_OK;
         if (st == LB_OK)
             st = check_codes(x, err);
         if (st == LB_OK && o->made)
             st = tell_made(x, err);
-        if (st != LB_OK && x->sink) /* the same again would be refused again */
-            lb_sink_discard(x->sink);
+        refused = st != LB_OK;
     }
+    if (refused && x->sink) /* the same again would be refused again */
+        lb_sink_discard(x->sink);
     if (st == LB_OK)
         st = finish(x, err);
     if (st == LB_OK && x->sink && o->sha256)
@@ -579,6 +581,7 @@ lb_status lb_output_write(lb_plan *p, lb_out_model *m, u32 n_models, const lb_wr
         report->n_tensors += m[k].n_tensors;
     p->options = m->identity.len ? m->identity : m->operation;
     p->want_digests = !o->no_provenance;
+    p->only_finite = m->only_finite;
     LB_TRY(begin(&x, m, err));
     LB_TRY(layout(&x, err));
     x.plan->after_bytes += 512 * LB_KIB; /* pieces on their way to files */

@@ -64,6 +64,7 @@ typedef struct lb_out_model {
     lb_str st_metadata; /* kept: raw JSON of the source's __metadata__, or empty */
     lb_str codes;       /* MLX: what its codes were in GGUF (convert_codes.c); empty: nothing */
     bool codes_near;    /* scales of codes may be rounded to f16; else that is refused */
+    bool only_finite;   /* values that are NaN or infinite are refused, kept ones too */
     lb_str *remarks;    /* for people: what was left out or changed */
     u32 n_remarks;
 } lb_out_model;

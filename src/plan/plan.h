@@ -89,6 +89,7 @@ typedef struct lb_plan {
     u64 n_files, cap_files;
     lb_plan_source *src; /* one a source */
     bool want_digests;   /* hash what is read: for provenance */
+    bool only_finite;    /* an output with a value that is NaN or infinite stops the run */
     lb_str options;      /* text that is part of the plan's identity (operation and its options) */
     lb_err err;
     /* known when closed */

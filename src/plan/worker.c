@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* worker.c: one tile from the files through the evaluator to the sink, and its commit. */
 #include "base/os.h"
+#include "kernel/finite.h"
 #include "plan/run_internal.h"
 #include <stdlib.h>
 
@@ -343,6 +344,29 @@ static void hash_rows(const lb_worker *w, lb_active *a, lb_rect rows) {
     }
 }
 
+/* What was made, or copied: values that no type of the output could hold, or that were none. */
+static lb_status check_finite(const lb_worker *w, const lb_active *a, lb_rect rows, lb_err *err) {
+    const lb_eval *e = &w->eval;
+    for (u32 i = 0; i < e->pass->n_insts && w->runner->plan->only_finite; i++) {
+        const lb_inst *x = &e->pass->insts[i];
+        const lb_stream *s = &a->job->streams[x->root];
+        u64 len = 0, bad;
+        if (x->node->kind != LB_NODE_ENCODE || !lb_stream_part(s, rows.nr * rows.nc, &len) ||
+            !(bad = lb_blocks_not_finite(s->dtype, len, e->slab + e->inst_off[i])))
+            continue;
+        bool blocks = lb_dtype_get(s->dtype)->cls == LB_CLASS_BLOCK;
+        return lb_fail(err, LB_E_FORMAT, "tensor '%.*s': %llu %s (rows from %llu on): %s",
+                       LB_FMT(s->name), (unsigned long long)bad,
+                       blocks                  ? "blocks have a scale that is NaN or infinite"
+                       : e->counts[x->root][1] ? "values are too large for its type"
+                                               : "values are NaN or infinite",
+                       (unsigned long long)(a->first_row + rows.r0),
+                       blocks || e->counts[x->root][1] ? "choose another type for it by an override"
+                                                       : "verify lists such tensors");
+    }
+    return LB_OK;
+}
+
 lb_status lb_worker_tile(lb_worker *w, lb_active *a, u64 tile, u8 *slab, lb_err *err) {
     w->read_bytes = w->written_bytes = 0;
     set_up(w, a, tile, slab);
@@ -356,6 +380,7 @@ lb_status lb_worker_tile(lb_worker *w, lb_active *a, u64 tile, u8 *slab, lb_err 
         r.nr = LB_MIN(step, w->eval.tile.r0 + w->eval.tile.nr - r.r0);
         lb_eval_rows(&w->eval, r);
         LB_TRY(check_values(w, a, err));
+        LB_TRY(check_finite(w, a, r, err));
         LB_TRY(write_rows(w, a, r, err));
         if (a->pass->batch_rows)
             hash_rows(w, a, r);

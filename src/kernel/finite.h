@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* finite.h: whether stored values are numbers. */
+#ifndef LB_KERNEL_FINITE_H
+#define LB_KERNEL_FINITE_H
+
+#include "tensor/dtype.h"
+
+/* How many blocks (of floats: values) of n_bytes whole blocks have a scale or minimum that is NaN
+ * or infinite: of f32, f16, bf16 and GGUF's blocks. Other types: 0. What it counts is what
+ * ggml_validate_row_data of llama-cpp-python 0.3.36 refuses. */
+u64 lb_blocks_not_finite(lb_dtype t, u64 n_bytes, const u8 *bytes);
+
+#endif
