@@ -15,7 +15,7 @@ typedef struct quantize_opts {
     u32 group; /* index of group_sizes */
     bool sym, asym;
     u32 mlx_rule; /* metal|cpu */
-    lb_opt_list set, unset;
+    lb_opt_list set, unset, override_kv;
     const char *chat_template;
     u32 vision, mtp; /* lb_keep */
 } quantize_opts;
@@ -134,7 +134,13 @@ static const lb_opt quantize_rows[] = {
      .repeatable = true,
      .help = "set a key of GGUF metadata, as convert does",
      .off = offsetof(quantize_opts, set)},
-    {.name = "override-kv", .kind = LB_OPT_STR, .arg = "KEY=TYPE:VALUE", .alias_of = "set"},
+    {.name = "override-kv",
+     .kind = LB_OPT_STR,
+     .arg = "KEY=TYPE:VALUE",
+     .repeatable = true,
+     .help = "--set as llama-quantize has it: TYPE is int (a u32), float, bool or str, and the key "
+             "goes to the end",
+     .off = offsetof(quantize_opts, override_kv)},
     {.name = "unset",
      .kind = LB_OPT_STR,
      .arg = "KEY",
@@ -190,6 +196,8 @@ static lb_status run_quantize(lb_cli *cli, const void *opts, const char *const *
                           .pure = o.pure,
                           .protect = o.protect,
                           .imatrix = o.imatrix,
+                          .override_kv = o.override_kv.item,
+                          .n_override_kv = o.override_kv.n,
                           .include = o.include.item,
                           .n_include = o.include.n,
                           .exclude = o.exclude.item,

@@ -224,6 +224,11 @@ static lb_status choose_way(lb_conv *c, lb_err *err) {
     if (to != LB_FORMAT_GGUF && (c->o->n_set || c->o->n_unset))
         return lb_fail(err, LB_E_USAGE, "--set and --unset change GGUF metadata: the output is %s",
                        lb_format_name(to));
+    if (c->quantizer && lb_adapter_form(c->src))
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "a LoRA adapter (%s), not a model: its small matrices are not quantized; "
+                       "`lbrx convert` changes its form",
+                       lb_adapter_form(c->src));
     if (lb_conv_is_adapter(c))
         return lb_conv_adapter(c, err);
     if (c->o->base)

@@ -75,6 +75,8 @@ lb_status lb_conv_gguf_to_gguf(lb_conv *c, lb_err *err);
 lb_status lb_conv_to_folder(lb_conv *c, lb_err *err); /* HF or MLX, from anything */
 /* --set, --unset, --chat-template: of a GGUF; of a folder whose texts are pushed. */
 lb_status lb_conv_edit_meta(lb_conv *c, lb_err *err);
+/* "KEY=TYPE:VALUE" into c->meta. */
+lb_status lb_conv_set_key(lb_conv *c, const char *text, lb_err *err);
 lb_status lb_conv_edit_template(lb_conv *c, lb_err *err);
 
 /* An adapter that changes its form (convert_adapter.c). */

@@ -163,7 +163,7 @@ static void remark_on_type(lb_conv *c, const char *key, const lb_gguf_kv *had) {
                        type_text(had, was), type_text(now, is));
 }
 
-static lb_status set_one(lb_conv *c, const char *text, lb_err *err) {
+lb_status lb_conv_set_key(lb_conv *c, const char *text, lb_err *err) {
     lb_str s = lb_str_c(text);
     size_t eq, colon;
     if (!lb_str_find(s, LB_STR("="), &eq) || eq == 0 ||
@@ -225,7 +225,7 @@ lb_status lb_conv_edit_meta(lb_conv *c, lb_err *err) {
     for (u32 i = 0; i < o->n_unset; i++)
         LB_TRY(unset_one(c, o->unset[i], err));
     for (u32 i = 0; i < o->n_set; i++)
-        LB_TRY(set_one(c, o->set[i], err));
+        LB_TRY(lb_conv_set_key(c, o->set[i], err));
     if (could_read && reads(c, &why) != LB_OK)
         lb_conv_remark(c, "with these keys lbrx does not read the model any more: %s", why.msg);
     return o->chat_template

@@ -145,7 +145,20 @@ bool lb_quantize_has_codes(const lb_conv *c) {
     return c->quantizer && c->quantizer->type[0].scheme != LB_SCHEME_FLOAT;
 }
 
-/* x-{type}.gguf */
+/* x-{type}.gguf with a type's name in every place. */
+static lb_str fill_holes(lb_conv *c, lb_str path, lb_str hole, const char *type) {
+    lb_buf b = {0};
+    for (size_t at; lb_str_find(path, hole, &at);
+         path = lb_str_sub(path, at + hole.len, path.len)) {
+        lb_buf_put_str(&b, lb_str_sub(path, 0, at));
+        lb_buf_put_c(&b, type);
+    }
+    lb_buf_put_str(&b, path);
+    lb_str s = b.oom ? LB_STR_NONE : lb_arena_str(c->perm, lb_buf_str(&b));
+    lb_buf_deinit(&b);
+    return s;
+}
+
 static lb_status name_outputs(lb_conv *c, lb_quantizer *q, lb_err *err) {
     lb_str path = lb_str_c(c->o->w.output ? c->o->w.output : ""), hole = LB_STR("{type}");
     size_t at = 0;
@@ -161,8 +174,7 @@ static lb_status name_outputs(lb_conv *c, lb_quantizer *q, lb_err *err) {
                        "-o %s: {type} is part of the file's name, not of its folder's",
                        c->o->w.output);
     for (u32 i = 0; i < q->n_types && has_hole; i++) {
-        lb_str p = lb_arena_printf(c->perm, "%.*s%s%s", (int)at, path.ptr, q->type[i].name,
-                                   path.ptr + at + hole.len);
+        lb_str p = fill_holes(c, path, hole, q->type[i].name);
         if (!p.ptr)
             return lb_fail(err, LB_E_NOMEM, "out of memory for names");
         q->model[i].output = p.ptr;
@@ -204,6 +216,7 @@ static lb_status add_rules(lb_conv *c, lb_quantizer *q, lb_err *err) {
 /* What only llama-quantize's recipes ask. */
 static lb_status refuse_gguf_options(const lb_quantize_opts *o, lb_err *err) {
     const char *flag = o->imatrix            ? "--imatrix"
+                       : o->n_override_kv    ? "--override-kv"
                        : o->n_tensor_types   ? "--tensor-type"
                        : o->tensor_type_file ? "--tensor-type-file"
                        : o->output_type      ? "--output-tensor-type"
@@ -299,6 +312,7 @@ lb_status lb_quantizer_begin(lb_conv *c, lb_err *err) {
                                                                                   : LB_SCHEME_HF};
         return LB_OK;
     }
+    c->model.only_finite = true;
     if (!q->o->type && !lb_quantizer_has_target(q))
         return lb_fail(err, LB_E_USAGE,
                        "quantize: to which type? Name it with --type TYPE, or give a "
@@ -333,6 +347,8 @@ void lb_quantizer_operation(const lb_quantizer *q, u32 k, lb_buf *b) {
         lb_buf_printf(b, " --token-embedding-type %s", o->embedding_type);
     if (o->keep_output)
         lb_buf_put_c(b, " --leave-output-tensor");
+    for (u32 i = 0; i < o->n_override_kv; i++)
+        lb_buf_printf(b, " --override-kv %s", o->override_kv[i]);
     if (o->pure)
         lb_buf_put_c(b, " --pure");
     if (o->protect)
@@ -440,7 +456,11 @@ lb_status lb_quantize_pieces(lb_conv *c, const lb_out_tensor *t, const float *we
             u64 mat = row / mat_rows;
             k = LB_MIN(has - from, (mat + 1) * mat_rows - row);
             lb_node_id v = k == has ? all : lb_expr_rows(g, all, from, 1, k);
-            list[at++] = (lb_quant_piece){v, weights ? weights + mat * cols : NULL};
+            list[at++] = (lb_quant_piece){.values = v,
+                                          .encoded = segment_at(t, i),
+                                          .from = from,
+                                          .n_rows = k,
+                                          .weights = weights ? weights + mat * cols : NULL};
         }
     }
     LB_ASSERT(at <= n);
@@ -448,10 +468,24 @@ lb_status lb_quantize_pieces(lb_conv *c, const lb_out_tensor *t, const float *we
     return lb_graph_status(g, err);
 }
 
+/* As it was to be: codes stay the same codes. */
+static lb_node_id same_piece(lb_graph *g, const lb_quant_piece *x) {
+    lb_node e = *lb_graph_node(g, x->encoded);
+    if (x->n_rows == e.n_rows)
+        return x->encoded;
+    lb_node_id rows = lb_expr_rows(g, e.in[0], x->from, 1, x->n_rows);
+    return e.u.encode.repack ? lb_expr_repack(g, rows, (lb_repack)e.u.encode.repack)
+                             : lb_expr_encode(g, rows, (lb_dtype)e.op);
+}
+
 static lb_status make_piece(lb_conv *c, const lb_out_tensor *t, const lb_quant_piece *x,
                             lb_dtype dtype, lb_node_id *out, lb_err *err) {
     lb_graph *g = &c->plan->graph;
     const lb_quant *q = NULL;
+    if (dtype == t->dtype) {
+        *out = same_piece(g, x);
+        return lb_graph_status(g, err);
+    }
     if (lb_dtype_get(dtype)->cls != LB_CLASS_BLOCK) {
         *out = lb_expr_encode(g, x->values, dtype);
         return lb_graph_status(g, err);

@@ -38,7 +38,9 @@ typedef struct lb_quantize_opts {
      * has) with the least error for so many bits a value, or so many bytes; 0: no target. */
     double target_bpw;
     u64 target_bytes;
-    bool protect;               /* embeddings, head and routers not below 6 bit */
+    bool protect;                   /* embeddings, head and routers not below 6 bit */
+    const char *const *override_kv; /* [n_override_kv] KEY=int|float|bool|str:VALUE, or as --set */
+    u32 n_override_kv;
     const char *imatrix;        /* importance matrix, a file */
     const char *const *include; /* [n_include] parts of names: importance for them */
     u32 n_include;

@@ -336,47 +336,42 @@ static lb_status choose(job *j, u32 k, const lb_recipe_opts *o, const lb_recipe_
     LB_TRY(lb_recipe_check(&rj, j->choices, err));
     if (k == 0)
         LB_TRY(lb_recipe_check_overrides(&rj, err));
+    if (j->q->overrides.first &&
+        lb_dtype_get(lb_recipe_get(o->recipe)->dtype)->cls != LB_CLASS_BLOCK)
+        lb_conv_remark(j->c,
+                       "%s: overrides count beside quantized types only: all of them are "
+                       "without effect, as in llama-quantize",
+                       type);
     say_choices(j, type);
     return LB_OK;
 }
 
 /* ---- one output ---- */
 
-static lb_status set_again(lb_gguf_meta *m, const char *key, u32 v, lb_err *err) {
-    lb_meta_remove(m, key);
-    return lb_meta_set_u32(m, key, v, err);
+/* A copy of a file that does not say its type: llama.cpp's loader takes it from what most tensors
+ * are, the first among equals, and marks it as a guess. */
+static u32 guessed_file_type(const job *j) {
+    u32 n[LB_DTYPE_COUNT] = {0}, best = 0;
+    lb_dtype most = LB_F32;
+    for (u64 i = 0; i < j->n; i++) {
+        lb_dtype t = j->tensors[i].stored;
+        if (++n[t] > best) {
+            best = n[t];
+            most = t;
+        }
+    }
+    return lb_recipe_file_type_of(most) | 1024;
 }
 
-/* Keys and their order as llama-quantize leaves them. */
-static lb_status make_meta(job *j, u32 k, lb_err *err) {
+static u32 file_type_for(const job *j, u32 k) {
     const lb_recipe *r = lb_recipe_get(j->q->type[k].recipe);
-    const lb_gguf_meta *from = j->c->model.meta;
-    lb_gguf_meta *m = &j->q->meta[k];
-    lb_meta_init(m, j->c->perm);
-    for (u64 i = 0; i < from->n; i++)
-        LB_TRY(lb_meta_share(m, &from->kv[i], err));
-    LB_TRY(set_again(m, "general.quantization_version", 2, err));
-    if (r->cls == LB_RECIPE_COPY_ALL) {
-        const lb_gguf_kv *kv = lb_meta_find(from, "general.file_type");
-        u64 v;
-        if (kv && lb_kv_as_u64(kv, &v))
-            LB_TRY(set_again(m, "general.file_type", (u32)v, err));
-    } else {
-        u32 type = lb_quantizer_has_target(j->q) ? file_type_of(j) : r->file_type;
-        LB_TRY(set_again(m, "general.file_type", type, err));
-    }
-    const lb_importance *x = &j->q->importance;
-    if (!x->file || x->n_entries == 0)
-        return LB_OK;
-    const lb_imatrix *im = x->file->imatrix;
-    LB_TRY(lb_meta_set_str(m, "quantize.imatrix.file", lb_os_base_name(lb_str_c(j->q->o->imatrix)),
-                           err));
-    if (im->n_datasets)
-        LB_TRY(lb_meta_set_str(m, "quantize.imatrix.dataset", im->datasets[0], err));
-    LB_TRY(lb_meta_set_u32(m, "quantize.imatrix.entries_count", (u32)x->n_entries, err));
-    if (im->chunk_count)
-        LB_TRY(lb_meta_set_u32(m, "quantize.imatrix.chunks_count", (u32)im->chunk_count, err));
-    return LB_OK;
+    u64 v = 0;
+    if (lb_quantizer_has_target(j->q))
+        return file_type_of(j);
+    if (r->cls != LB_RECIPE_COPY_ALL)
+        return r->file_type;
+    const lb_gguf_kv *kv = lb_meta_find(j->c->model.meta, "general.file_type");
+    return kv && lb_kv_as_u64(kv, &v) ? (u32)v : guessed_file_type(j);
 }
 
 static lb_status make_output(job *j, u32 k, const lb_recipe_opts *base,
@@ -398,7 +393,7 @@ static lb_status make_output(job *j, u32 k, const lb_recipe_opts *base,
         return oom(err);
     for (u64 i = 0; i < j->n; i++)
         LB_TRY(make_tensor(j, i, &m->tensors[i], err));
-    return make_meta(j, k, err);
+    return lb_quantize_keys(c, k, file_type_for(j, k), err);
 }
 
 static lb_status option_type(const char *flag, const char *name, lb_dtype *type,
@@ -426,6 +421,7 @@ static lb_status make_outputs(job *j, lb_err *err) {
     LB_TRY(list_tensors(j, err));
     LB_TRY(read_importance(j, err));
     ro.importance = j->q->importance.n_entries != 0;
+    LB_TRY(lb_quantize_override_keys(j->c, err));
     LB_TRY(lb_recipe_model_from_meta(j->c->model.meta, &model, err));
     for (u32 k = 0; k < j->q->n_types; k++)
         LB_TRY(make_output(j, k, &ro, &model, err));

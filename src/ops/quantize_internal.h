@@ -55,6 +55,10 @@ void lb_quantizer_end(lb_quantizer *q);
 /* " --type q4_k_m --pure ..." of output k; LB_QUANT_TYPES_MAX: of all. */
 void lb_quantizer_operation(const lb_quantizer *q, u32 k, lb_buf *out);
 
+/* Of GGUF: --override-kv into the conversion's metadata, then an output's own: q->meta[k]. */
+lb_status lb_quantize_override_keys(lb_conv *c, lb_err *err);
+lb_status lb_quantize_keys(lb_conv *c, u32 k, u32 file_type, lb_err *err);
+
 /* The conversion's tensors with codes in place of values: fills q->model. */
 lb_status lb_quantize_gguf(lb_conv *c, lb_err *err);
 /* The same in place, of the one output: before its config.json is written. */
@@ -75,6 +79,8 @@ static inline u64 lb_quantize_elems(const lb_shape *s) {
  * matrices ends. In the plan's arena. */
 typedef struct lb_quant_piece {
     lb_node_id values;
+    lb_node_id encoded; /* the segment, and where in it the n_rows begin */
+    u64 from, n_rows;
     const float *weights; /* [n_cols], or NULL */
 } lb_quant_piece;
 typedef struct lb_quant_pieces {

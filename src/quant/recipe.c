@@ -51,6 +51,19 @@ bool lb_recipe_find(lb_str name, lb_recipe_id *out) {
     return false;
 }
 
+u32 lb_recipe_file_type_of(lb_dtype t) {
+    static const lb_recipe_id medium[] = {LB_RECIPE_Q3_K_M, LB_RECIPE_Q4_K_M, LB_RECIPE_Q5_K_M};
+    for (u32 i = 0; i < LB_LEN(medium); i++)
+        if (recipes[medium[i]].dtype == t)
+            return recipes[medium[i]].file_type;
+    if (t == LB_IQ2_S)
+        return recipes[LB_RECIPE_IQ2_S].file_type;
+    for (u32 i = 0; i < LB_LEN(recipes); i++)
+        if (recipes[i].dtype == t && recipes[i].cls != LB_RECIPE_COPY_ALL && t != LB_MXFP4)
+            return recipes[i].file_type;
+    return recipes[LB_RECIPE_F32].file_type; /* as of all types that it does not list */
+}
+
 /* Types that values can be turned into (ggml_quantize_chunk). Q8_1 and Q8_K are of activations. */
 static bool is_target(lb_dtype t) {
     const lb_dtype_info *d = lb_dtype_get(t);

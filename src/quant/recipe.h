@@ -41,6 +41,8 @@ typedef struct lb_recipe {
 const lb_recipe *lb_recipe_get(lb_recipe_id id);
 /* By name or alias in any case, or by the number of the file type, as llama-quantize takes them. */
 bool lb_recipe_find(lb_str name, lb_recipe_id *out);
+/* What llama.cpp's loader takes a file of mostly such tensors for. */
+u32 lb_recipe_file_type_of(lb_dtype t);
 /* A matrix's type by name, as its options take it. LB_E_USAGE lists those that there are. */
 lb_status lb_recipe_type_find(lb_str name, lb_dtype *out, lb_err *err);
 
