@@ -64,6 +64,9 @@ $(QUANTIZE): $(B)/tests/tool/quantize.o $(B)/tests/quant_kit.o $(LIB)
 IMATRIX_DUMP := $(B)/tests/imatrix_dump
 $(IMATRIX_DUMP): $(B)/tests/tool/imatrix_dump.o $(LIB)
 	$(Q)$(CC) $(LDFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(LIBS)
+QUANT_ERROR := $(B)/tests/quant_error
+$(QUANT_ERROR): $(B)/tests/tool/quant_error.o $(LIB)
+	$(Q)$(CC) $(LDFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(LIBS)
 RECIPE := $(B)/tests/recipe
 $(RECIPE): $(B)/tests/tool/recipe.o $(LIB)
 	$(Q)$(CC) $(LDFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(LIBS)

@@ -135,10 +135,14 @@ static void descend(block *b, lb_parts p) {
     }
 }
 
-/* Every group's own line, then scales of the block whose codes reach the largest of them. */
-static void start_anew(block *b, float stretch) {
-    lb_parts p = {0};
-    float s[16], off[16], most = 0, most_off = 0;
+/* Every group's own line. */
+typedef struct lines {
+    float s[16], off[16];
+    float most, most_off; /* the scale of the largest magnitude, the largest offset */
+} lines;
+
+static lines lines_of(const block *b) {
+    lines l = {.most = 0};
     for (u32 j = 0; j < n_groups(b); j++) {
         const size_t n = b->f->group;
         lb_group_fit g = {.levels = &b->f->levels,
@@ -150,20 +154,26 @@ static void start_anew(block *b, float stretch) {
                           .affine = b->f->m_hi > 0,
                           .error = INFINITY};
         lb_refine_group(&g);
-        s[j] = g.s;
-        off[j] = g.off;
-        most = fabsf(s[j]) > fabsf(most) ? s[j] : most;
-        most_off = off[j] > most_off ? off[j] : most_off;
+        l.s[j] = g.s;
+        l.off[j] = g.off;
+        l.most = fabsf(g.s) > fabsf(l.most) ? g.s : l.most;
+        l.most_off = g.off > l.most_off ? g.off : l.most_off;
     }
+    return l;
+}
+
+/* Scales of the block whose codes reach the largest of the groups', times stretch. */
+static void start_anew(block *b, const lines *l, float stretch) {
+    lb_parts p = {0};
     const float top = (float)(b->f->sc_lo < 0 ? b->f->sc_lo : b->f->sc_hi);
-    p.d = lb_stored_f16(most / top * stretch * b->unit);
-    p.dmin = b->f->m_hi ? lb_stored_f16(most_off / (float)b->f->m_hi * stretch * b->unit) : 0;
+    p.d = lb_stored_f16(l->most / top * stretch * b->unit);
+    p.dmin = b->f->m_hi ? lb_stored_f16(l->most_off / (float)b->f->m_hi * stretch * b->unit) : 0;
     if (p.d == 0 || !(p.d - p.d == 0) || !(p.dmin - p.dmin == 0))
         return;
     for (u32 j = 0; j < n_groups(b); j++) {
         const float d = p.d / b->unit, dmin = p.dmin / b->unit;
-        p.sc[j] = lb_clamp(lb_nearest(s[j] / d), b->f->sc_lo, b->f->sc_hi);
-        p.m[j] = dmin > 0 ? lb_clamp(lb_nearest(off[j] / dmin), 0, b->f->m_hi) : 0;
+        p.sc[j] = lb_clamp(lb_nearest(l->s[j] / d), b->f->sc_lo, b->f->sc_hi);
+        p.m[j] = dmin > 0 ? lb_clamp(lb_nearest(l->off[j] / dmin), 0, b->f->m_hi) : 0;
     }
     descend(b, p);
 }
@@ -177,8 +187,9 @@ static void refine_two_levels(block *b) {
         memcpy(b->p.y + b->f->group * j, y, b->f->group * sizeof y[0]);
     }
     descend(b, b->p);
-    start_anew(b, 1);
-    start_anew(b, 0.96f);
+    const lines l = lines_of(b);
+    start_anew(b, &l, 1);
+    start_anew(b, &l, 0.96f);
 }
 
 static void refine_one_scale(block *b) {
