@@ -30,6 +30,7 @@ import glob
 import gzip
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -153,7 +154,7 @@ class Bench:
         self.convert(self.base, self.base16, "gguf", "f16")
         drop(flat, wide, self.path("base.kld"), self.path("imatrix.gguf"))
         peers.run([os.path.join(self.llama, "llama-imatrix"), "-m", self.base, "-f", self.calibrate, "-c", "512", "--chunks",
-                   "100", "-o", self.path("imatrix.gguf"), "-t", str(self.o.jobs)])
+                   "50", "-o", self.path("imatrix.gguf"), "-t", "1"])
         self.perplexity(self.base16)
 
     def values(self, path, info):
@@ -217,7 +218,7 @@ class Bench:
 
     def size_and_share(self, name, out):
         info = inspect(out)
-        count = lambda t: eval("*".join(map(str, t["shape"])))
+        count = lambda t: math.prod(t["shape"])
         total = sum(count(t) for t in self.base_info["tensors"])
         if out.endswith(".gguf"):
             named = sum(count(t) for t in info["tensors"] if t["type"] == gguf_types()[name])
