@@ -77,6 +77,8 @@ static double decoded(const lb_quant *q, u8 *const part[], u64 i, const float *b
         return ldexp(e4m3(codes[i]), part[1][i / 32] - 127);
     case LB_QUANT_NVFP4:
         return e2m1(codes[i / 2] >> i % 2 * 4 & 15) * e4m3(part[1][i / 16]);
+    default: /* a target chooses from none of Hugging Face's */
+        return NAN;
     }
     return NAN;
 }
