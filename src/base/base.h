@@ -116,6 +116,10 @@ bool lb_str_to_u64(lb_str s, u64 *out); /* decimal digits only, no sign, no over
 bool lb_str_is_utf8(lb_str s);          /* strict: no surrogates, no overlong forms */
 /* A plain file name: not empty, not . or .., no slash, backslash, NUL or control byte. */
 bool lb_str_is_file_name(lb_str s);
+/* Edits (insert, delete, replace, swap neighbours) between two words, up to 63 bytes each. */
+u32 lb_edit_distance(const char *a, const char *b);
+/* Whether b is close enough to a to be what was meant. */
+bool lb_is_near(const char *a, const char *b, u32 *distance);
 
 /* ---- checked arithmetic: false and *out untouched on overflow ---- */
 

@@ -147,3 +147,37 @@ bool lb_str_is_file_name(lb_str s) {
     }
     return true;
 }
+
+#define NEAR_MAX 63 /* bytes that are compared */
+
+u32 lb_edit_distance(const char *a, const char *b) {
+    size_t na = LB_MIN(strlen(a), (size_t)NEAR_MAX), nb = LB_MIN(strlen(b), (size_t)NEAR_MAX);
+    u32 row[3][NEAR_MAX + 1]; /* i - 2, i - 1, i */
+    for (size_t j = 0; j <= nb; j++)
+        row[1][j] = (u32)j;
+    for (size_t i = 1; i <= na; i++) {
+        row[2][0] = (u32)i;
+        for (size_t j = 1; j <= nb; j++) {
+            u32 best = row[1][j - 1] + (a[i - 1] != b[j - 1]);
+            best = LB_MIN(best, row[1][j] + 1);
+            best = LB_MIN(best, row[2][j - 1] + 1);
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+                best = LB_MIN(best, row[0][j - 2] + 1);
+            row[2][j] = best;
+        }
+        memcpy(row[0], row[1], sizeof row[0]);
+        memcpy(row[1], row[2], sizeof row[1]);
+    }
+    return row[1][nb];
+}
+
+bool lb_is_near(const char *a, const char *b, u32 *distance) {
+    size_t na = strlen(a), nb = strlen(b);
+    *distance = lb_edit_distance(a, b);
+    /* A beginning of the right word of three letters or more is near, whatever is missing. */
+    if (na >= 3 && na < nb && memcmp(a, b, na) == 0) {
+        *distance = 1;
+        return true;
+    }
+    return *distance <= LB_MAX((u32)1, (u32)LB_MAX(na, nb) / 3);
+}

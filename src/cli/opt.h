@@ -86,11 +86,6 @@ typedef struct lb_parsed {
 lb_status lb_opt_parse(const lb_command *c, char **argv, int argc, lb_arena *arena, lb_parsed *out,
                        lb_err *err);
 
-/* Edits (insert, delete, replace, swap neighbours) between two words, up to 63 bytes each. */
-u32 lb_edit_distance(const char *a, const char *b);
-/* Whether b is close enough to a to be what was meant. */
-bool lb_is_near(const char *a, const char *b, u32 *distance);
-
 /* Entry i of "hf|mlx|gguf"; empty beyond the last. */
 lb_str lb_choice(const char *choices, u32 i);
 
