@@ -67,7 +67,8 @@ typedef enum lb_json_type {
 typedef struct lb_json lb_json;
 struct lb_json {
     lb_json_type type;
-    bool truth;     /* LB_JBOOL */
+    bool truth : 1; /* LB_JBOOL */
+    u32 line : 31;  /* where it stands in a YAML text, from 1; 0: unknown */
     lb_str key;     /* decoded; of a member of an object */
     lb_str text;    /* LB_JSTRING: decoded; LB_JNUMBER: as written */
     lb_json *first; /* LB_JARRAY, LB_JOBJECT: children in order */

@@ -251,6 +251,7 @@ static lb_json *copy(lb_arena *perm, const lb_json *from, u32 depth) {
     if (!to)
         return NULL;
     to->truth = from->truth;
+    to->line = from->line;
     if (from->text.ptr && !(to->text = lb_arena_str(perm, from->text)).ptr)
         return NULL;
     for (const lb_json *c = from->first; c; c = c->next) {

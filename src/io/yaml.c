@@ -12,6 +12,7 @@ typedef struct anchor {
 typedef struct frame {
     lb_json *node; /* the collection that is being filled */
     lb_str key;    /* mapping: the key whose value comes next */
+    u32 line;      /* that key's */
     bool has_key;
     bool merge;      /* that key is << */
     lb_json *merges; /* values of <<: taken in when the mapping's own keys are known */
@@ -27,6 +28,7 @@ typedef struct builder {
     frame stack[LB_JSON_DEPTH];
     u32 depth;
     lb_json *root;
+    lb_json *all; /* the documents that are complete, where several may stand */
     lb_err *err;
 } builder;
 
@@ -37,6 +39,10 @@ static lb_status no_memory(builder *b) {
 static lb_status bad(builder *b, const yaml_event_t *e, lb_status code, const char *text) {
     return lb_fail_at(b->err, code, e->start_mark.index, "%s: line %llu: %s", b->what,
                       (unsigned long long)e->start_mark.line + 1, text);
+}
+
+static u32 line_of(const yaml_event_t *e) {
+    return (u32)LB_MIN(e->start_mark.line + 1, (size_t)INT32_MAX) & INT32_MAX;
 }
 
 /* ---- plain scalars (PyYAML's implicit resolvers) ---- */
@@ -190,11 +196,13 @@ static bool resolve_plain(builder *b, lb_json *node, lb_str s) {
 
 /* ---- nodes ---- */
 
-static lb_json *new_node(builder *b, lb_json_type type) {
+static lb_json *new_node(builder *b, const yaml_event_t *e, lb_json_type type) {
     lb_json *n = lb_arena_new(b->perm, lb_json, 1);
     b->n_nodes++;
-    if (n)
+    if (n) {
         n->type = type;
+        n->line = line_of(e) & INT32_MAX;
+    }
     return n;
 }
 
@@ -259,7 +267,9 @@ static lb_status put_pair(builder *b, const yaml_event_t *e, lb_json *map, lb_st
     if (weak)
         return LB_OK;
     if (!(b->flags & LB_YAML_LAST_WINS))
-        return bad(b, e, LB_E_FORMAT, "a key stands twice in one mapping");
+        return lb_fail_at(b->err, LB_E_FORMAT, e->start_mark.index,
+                          "%s: line %u: the key %.*s stands twice in one mapping (line %u)",
+                          b->what, value->line, (int)LB_MIN(key.len, 80), key.ptr, old->line);
     lb_json *next = old->next;
     *old = *value;
     old->next = next;
@@ -293,6 +303,7 @@ static lb_status attach(builder *b, const yaml_event_t *e, lb_json *node) {
         if (node->type == LB_JARRAY || node->type == LB_JOBJECT)
             return bad(b, e, LB_E_FORMAT, "a key must be a plain value");
         f->key = node->type == LB_JNULL ? LB_STR("null") : node->text;
+        f->line = node->line;
         f->has_key = true;
         f->merge = e->type == YAML_SCALAR_EVENT && !e->data.scalar.tag &&
                    e->data.scalar.style == YAML_PLAIN_SCALAR_STYLE && lb_str_eq_c(f->key, "<<");
@@ -300,11 +311,12 @@ static lb_status attach(builder *b, const yaml_event_t *e, lb_json *node) {
     }
     f->has_key = false;
     if (f->merge) {
-        if (!f->merges && !(f->merges = new_node(b, LB_JARRAY)))
+        if (!f->merges && !(f->merges = new_node(b, e, LB_JARRAY)))
             return no_memory(b);
         link_child(f->merges, node);
         return LB_OK;
     }
+    node->line = f->line & INT32_MAX;
     return put_pair(b, e, f->node, f->key, node, false);
 }
 
@@ -329,7 +341,7 @@ static bool core_tag(const yaml_char_t *tag, const char *name) {
 }
 
 static lb_status on_scalar(builder *b, const yaml_event_t *e) {
-    lb_json *node = new_node(b, LB_JSTRING);
+    lb_json *node = new_node(b, e, LB_JSTRING);
     lb_str s = {(const char *)e->data.scalar.value, e->data.scalar.length};
     const yaml_char_t *tag = e->data.scalar.tag;
     bool plain = e->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
@@ -358,7 +370,7 @@ static lb_status on_start(builder *b, const yaml_event_t *e, lb_json_type type) 
         return bad(b, e, LB_E_UNSUPPORTED, "a tag that is not of YAML's core");
     if (b->depth == LB_JSON_DEPTH)
         return bad(b, e, LB_E_LIMIT, "nested deeper than LB_JSON_DEPTH");
-    lb_json *node = new_node(b, type);
+    lb_json *node = new_node(b, e, type);
     if (!node)
         return no_memory(b);
     frame *f = &b->stack[b->depth++];
@@ -401,9 +413,22 @@ static lb_status on_alias(builder *b, const yaml_event_t *e) {
             continue;
         lb_json *copy;
         LB_TRY(copy_node(b, e, a->node, &copy));
+        copy->line = line_of(e) & INT32_MAX;
         return attach(b, e, copy);
     }
     return bad(b, e, LB_E_FORMAT, "an alias without its anchor");
+}
+
+/* The next document starts without the anchors of this one. */
+static lb_status end_document(builder *b, const yaml_event_t *e) {
+    if (!b->root && !(b->root = new_node(b, e, LB_JNULL)))
+        return no_memory(b);
+    if (!b->all)
+        return LB_OK;
+    link_child(b->all, b->root);
+    b->root = NULL;
+    b->anchors = NULL;
+    return LB_OK;
 }
 
 static lb_status on_event(builder *b, const yaml_event_t *e) {
@@ -423,6 +448,8 @@ static lb_status on_event(builder *b, const yaml_event_t *e) {
         return on_alias(b, e);
     case YAML_DOCUMENT_START_EVENT:
         return b->root ? bad(b, e, LB_E_FORMAT, "more than one document") : LB_OK;
+    case YAML_DOCUMENT_END_EVENT:
+        return end_document(b, e);
     default:
         return LB_OK;
     }
@@ -436,32 +463,45 @@ static lb_status parser_failed(builder *b, const yaml_parser_t *p) {
                       p->problem ? p->problem : "not YAML");
 }
 
-lb_status lb_yaml_parse(lb_str text, const char *what, u32 flags, lb_arena *perm, lb_json **out,
-                        lb_err *err) {
+static lb_status parse(builder *b, lb_str text) {
     yaml_parser_t parser;
-    builder b = {.what = what, .flags = flags, .perm = perm, .err = err};
     lb_status st = LB_OK;
     bool end = false;
-    *out = NULL;
     if (!yaml_parser_initialize(&parser))
-        return no_memory(&b);
+        return no_memory(b);
     yaml_parser_set_encoding(&parser, YAML_UTF8_ENCODING);
     yaml_parser_set_input_string(&parser, (const unsigned char *)(text.ptr ? text.ptr : ""),
                                  text.len);
     while (st == LB_OK && !end) {
         yaml_event_t e;
         if (!yaml_parser_parse(&parser, &e)) {
-            st = parser_failed(&b, &parser);
+            st = parser_failed(b, &parser);
             break;
         }
         end = e.type == YAML_STREAM_END_EVENT;
-        st = on_event(&b, &e);
+        st = on_event(b, &e);
         yaml_event_delete(&e);
     }
     yaml_parser_delete(&parser);
-    if (st == LB_OK && !b.root && !(b.root = new_node(&b, LB_JNULL)))
-        st = no_memory(&b);
-    if (st == LB_OK)
-        *out = b.root;
     return st;
+}
+
+lb_status lb_yaml_parse(lb_str text, const char *what, u32 flags, lb_arena *perm, lb_json **out,
+                        lb_err *err) {
+    builder b = {.what = what, .flags = flags, .perm = perm, .err = err};
+    *out = NULL;
+    LB_TRY(parse(&b, text));
+    *out = b.root ? b.root : lb_json_new_null(perm);
+    return *out ? LB_OK : no_memory(&b);
+}
+
+lb_status lb_yaml_parse_all(lb_str text, const char *what, u32 flags, lb_arena *perm, lb_json **out,
+                            lb_err *err) {
+    builder b = {.what = what, .flags = flags, .perm = perm, .err = err};
+    *out = NULL;
+    if (!(b.all = lb_json_new_array(perm)))
+        return no_memory(&b);
+    LB_TRY(parse(&b, text));
+    *out = b.all;
+    return LB_OK;
 }

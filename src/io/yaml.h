@@ -5,7 +5,8 @@
  * bool, integers (any base; as decimal text), floats, else strings (timestamps and sexagesimal
  * numbers too). Anchors, aliases and merge keys are followed. Bounded: nesting LB_JSON_DEPTH,
  * LB_YAML_NODES_MAX nodes (an alias counts what it stands for), LB_YAML_KEYS_MAX keys in one
- * mapping. */
+ * mapping. Each node knows its line: a member that of its key, an alias its own, what a merge key
+ * brings that of the original. */
 #ifndef LB_IO_YAML_H
 #define LB_IO_YAML_H
 
@@ -26,5 +27,9 @@ enum {
  * LB_E_FORMAT, LB_E_LIMIT, LB_E_UNSUPPORTED (a tag that is not of YAML's core), LB_E_NOMEM. */
 lb_status lb_yaml_parse(lb_str text, const char *what, u32 flags, lb_arena *perm, lb_json **out,
                         lb_err *err);
+/* The same for a text of several documents (`---`): *out is the array of them. An empty document is
+ * null; an empty text has none. */
+lb_status lb_yaml_parse_all(lb_str text, const char *what, u32 flags, lb_arena *perm, lb_json **out,
+                            lb_err *err);
 
 #endif

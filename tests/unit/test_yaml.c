@@ -152,6 +152,53 @@ LB_TEST(limits) {
     CHECK_U64(parse("&a [*a]", 0, &v, &err), LB_E_FORMAT);
 }
 
+/* A member has its key's line, whatever stands between; copies have the place where they stand. */
+LB_TEST(lines) {
+    static const char text[] = "# first\na:\n\n  b: 1\n  c:\n  - x\n  - {d: 2,\n     e: 3}\n"
+                               "p: &p {q: 1}\nr: *p\ns:\n  <<: *p\n  t: 1\n";
+    lb_err err = {0};
+    lb_json *v;
+    CHECK_OK(parse(text, 0, &v, &err));
+    CHECK_U64(v->line, 2);
+    CHECK_U64(lb_json_get(v, "a")->line, 2);
+    CHECK_U64(lb_json_path(v, "a.b")->line, 4);
+    const lb_json *c = lb_json_path(v, "a.c");
+    CHECK_U64(c->line, 5);
+    CHECK_U64(c->first->line, 6);
+    CHECK_U64(c->last->line, 7);
+    CHECK_U64(lb_json_get(c->last, "e")->line, 8);
+    CHECK_U64(lb_json_get(v, "r")->line, 10);
+    CHECK_U64(lb_json_path(v, "r.q")->line, 9);
+    CHECK_U64(lb_json_path(v, "s.t")->line, 13);
+    CHECK_U64(lb_json_path(v, "s.q")->line, 9);
+    CHECK_U64(parse("a: 1\nbee: 2\nbee: 3\n", 0, &v, &err), LB_E_FORMAT);
+    CHECK(strstr(err.msg, "line 3: the key bee stands twice in one mapping (line 2)"));
+}
+
+static lb_status parse_all(const char *text, lb_json **v, lb_err *err) {
+    static lb_arena a;
+    lb_arena_reset(&a);
+    return lb_yaml_parse_all(lb_str_c(text), "m.yml", 0, &a, v, err);
+}
+
+LB_TEST(documents) {
+    lb_err err = {0};
+    lb_json *v;
+    CHECK_OK(parse_all("", &v, &err));
+    CHECK_U64(v->n, 0);
+    CHECK_OK(parse_all("a: 1\n", &v, &err));
+    CHECK_U64(v->n, 1);
+    CHECK_OK(parse_all("---\na: 1\n---\n- b\n...\n---\n", &v, &err));
+    CHECK_U64(v->n, 3);
+    CHECK(v->first->type == LB_JOBJECT && v->first->next->type == LB_JARRAY &&
+          v->last->type == LB_JNULL);
+    CHECK_U64(v->first->next->first->line, 4);
+    /* anchors are those of one document */
+    CHECK_U64(parse_all("a: &x 1\n---\nb: *x\n", &v, &err), LB_E_FORMAT);
+    CHECK(strstr(err.msg, "line 3"));
+    CHECK_U64(parse("a: 1\n---\nb: 2\n", 0, &v, &err), LB_E_FORMAT);
+}
+
 LB_TEST(every_prefix_and_failing_memory) {
     static const char text[] = "a: &x {k: [1, .5, 'q'], <<: {z: 1}}\nb: *x\nc: |\n  text\n";
     for (size_t n = 0; n < sizeof text; n++) {
