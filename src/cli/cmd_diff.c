@@ -4,10 +4,13 @@
 #include "io/progress.h"
 #include "cli/text.h"
 #include "ops/diff.h"
+#include <stdlib.h>
 
 typedef struct diff_opts {
     lb_common common;
     double tolerance;
+    u64 top;
+    u32 sort;
     bool all;
 } diff_opts;
 
@@ -22,19 +25,48 @@ static const lb_opt rows[] = {
      .kind = LB_OPT_FLAG,
      .help = "list the tensors that are equal, too",
      .off = offsetof(diff_opts, all)},
+    {.name = "sort",
+     .kind = LB_OPT_ENUM,
+     .arg = "file|error",
+     .initial = "file",
+     .help = "order of the table: as in A, or the largest relative error first",
+     .off = offsetof(diff_opts, sort)},
+    {.name = "top",
+     .kind = LB_OPT_INT,
+     .arg = "N",
+     .min = 1,
+     .help = "list only the N tensors with the largest relative error",
+     .off = offsetof(diff_opts, top)},
 };
 
-static void put_rows(lb_cli *cli, const lb_diff *d, bool all) {
+/* Those of another shape first, then by error, then as in A. */
+static int by_error(const void *a, const void *b) {
+    const lb_diff_row *x = *(const lb_diff_row *const *)a, *y = *(const lb_diff_row *const *)b;
+    if (x->same_shape != y->same_shape)
+        return x->same_shape ? 1 : -1;
+    if (x->rel != y->rel)
+        return x->rel < y->rel ? 1 : -1;
+    return x < y ? -1 : x > y;
+}
+
+static lb_status put_rows(lb_cli *cli, const lb_diff *d, const diff_opts *o, lb_err *err) {
+    const lb_diff_row **list = lb_arena_new(&cli->arena, const lb_diff_row *, d->n_rows + 1);
+    u64 n = 0;
+    if (!list)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for %llu rows",
+                       (unsigned long long)d->n_rows);
+    for (u64 i = 0; i < d->n_rows; i++)
+        if (o->all || !d->rows[i].identical)
+            list[n++] = &d->rows[i];
+    if (o->sort || o->top)
+        qsort(list, n, sizeof *list, by_error);
+    n = o->top ? LB_MIN(n, o->top) : n;
     lb_table t = {.n_columns = 5, .right = 1u << 1 | 1u << 2 | 1u << 3 | 1u << 4};
-    bool any = false;
     static const char *const heads[] = {"tensor", "max abs", "rmse", "rel", "cosine"};
     for (u32 i = 0; i < LB_LEN(heads); i++)
         lb_table_cell(&t, lb_str_c(heads[i]));
-    for (u64 i = 0; i < d->n_rows; i++) {
-        const lb_diff_row *r = &d->rows[i];
-        if (r->identical && !all)
-            continue;
-        any = true;
+    for (u64 i = 0; i < n; i++) {
+        const lb_diff_row *r = list[i];
         lb_table_cell(&t, r->name);
         if (r->same_shape) {
             lb_table_printf(&t, "%.3g", r->max_abs);
@@ -49,12 +81,13 @@ static void put_rows(lb_cli *cli, const lb_diff *d, bool all) {
             lb_table_cell(&t, LB_STR("differ"));
         }
     }
-    if (any) {
+    if (n) {
         lb_table_end(&t, 0, &cli->out);
         lb_buf_put_c(&cli->out, "\n");
     } else {
         lb_buf_deinit(&t.text);
     }
+    return LB_OK;
 }
 
 static void put_names(lb_cli *cli, const char *what, const lb_str *names, u64 n) {
@@ -65,8 +98,8 @@ static void put_names(lb_cli *cli, const char *what, const lb_str *names, u64 n)
     }
 }
 
-static void put_text(lb_cli *cli, const lb_diff *d, const diff_opts *o) {
-    put_rows(cli, d, o->all);
+static lb_status put_text(lb_cli *cli, const lb_diff *d, const diff_opts *o, lb_err *err) {
+    LB_TRY(put_rows(cli, d, o, err));
     put_names(cli, "only in A: ", d->only_in_a, d->n_only_in_a);
     put_names(cli, "only in B: ", d->only_in_b, d->n_only_in_b);
     put_names(cli, "left out (the other format has no such tensor): ", d->left_out, d->n_left_out);
@@ -80,6 +113,7 @@ static void put_text(lb_cli *cli, const lb_diff *d, const diff_opts *o) {
         lb_buf_printf(&cli->out,
                       "all values together: max abs %.3g, rmse %.3g, rel %.3g, cosine %.8f\n",
                       d->total.max_abs, d->total.rmse, d->total.rel, d->total.cosine);
+    return LB_OK;
 }
 
 static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32 n_args,
@@ -114,7 +148,7 @@ static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32
     if (o.common.json)
         LB_TRY_DONE(st, lb_diff_json(&d, &cli->out, err));
     else
-        put_text(cli, &d, &o);
+        LB_TRY_DONE(st, put_text(cli, &d, &o, err));
     if (!d.identical)
         st = lb_fail(err, LB_E_DIFFERENT, "diff: %s and %s are different", args[0], args[1]);
 done:

@@ -65,6 +65,18 @@ exits 5 "total" "$LBRX" diff "$W/t1.safetensors" "$W/t2.safetensors" --json
 says "total" '"total": {"max_abs": 1.0, "rmse": 0.5773502691896257, "rel": 0.3333333333333333, "cosine": 0.9428090415820632, "values": 3}'
 exits 5 "total" "$LBRX" diff "$W/t1.safetensors" "$W/t2.safetensors"
 says "total" "all values together: max abs 1, rmse 0.577, rel 0.333, cosine 0.94280904"
+# The largest errors first, so many of them; JSON has all.
+three='{"p":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"q":{"dtype":"F32","shape":[1],"data_offsets":[4,8]},"r":{"dtype":"F32","shape":[1],"data_offsets":[8,12]}}'
+safetensors "$W/s1.safetensors" "$three" '\000\000\200\077\000\000\200\077\000\000\200\077'
+safetensors "$W/s2.safetensors" "$three" '\000\000\000\100\000\000\200\100\000\000\100\100' # 2, 4, 3
+for how in "" "--sort file" "--sort error" "--top 2" "--top 9" "--sort file --top 1"; do
+    # shellcheck disable=SC2086
+    exits 5 "order $how" "$LBRX" diff "$W/s1.safetensors" "$W/s2.safetensors" $how
+    sed -n 's/^\([pqr]\) .*/\1/p' "$W/out" | tr -d '\n' >>"$W/orders"
+    printf ' ' >>"$W/orders"
+done
+[ "$(cat "$W/orders")" = "pqr pqr qrp qr qrp q " ] && pass || fail "orders" "$(cat "$W/orders")"
+exits 2 "top 0" "$LBRX" diff "$W/s1.safetensors" "$W/s2.safetensors" --top 0
 # What f32 cannot hold: 2^400 as F64, 1 + 2i as C64.
 wide='{"a":{"dtype":"F64","shape":[1],"data_offsets":[0,8]},"b":{"dtype":"C64","shape":[1],"data_offsets":[8,16]}}'
 safetensors "$W/wide.safetensors" "$wide" '\000\000\000\000\000\000\360\130\000\000\200\077\000\000\000\100'
