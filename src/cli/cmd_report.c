@@ -69,7 +69,7 @@ static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32
         return lb_fail(err, LB_E_USAGE,
                        "report: the page is written beside its name and renamed, so not to "
                        "standard output: name a file (./- is one)");
-    (void)lb_cli_limit_heap(o.common.memory_bytes);
+    (void)lb_cli_limit_heap(o.common.memory_bytes / 2); /* the other half: buffers of threads */
     for (u32 i = 0; i < n_args; i++) {
         LB_TRY_DONE(st, lb_cli_open(cli, &o.common, &models[i], args[i], err));
         views[i] = models[i];

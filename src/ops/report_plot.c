@@ -18,7 +18,7 @@
 #define LAYER_MAX 34.0
 #define ROW 21.0
 #define CELL 19.0
-#define ROLE_CHARS 25
+#define ROLE_CHARS 24
 #define DOTS_MAX 4000 /* beyond it the largest error of each role and layer */
 
 typedef struct xaxis {
