@@ -579,15 +579,20 @@ lb_node_id lb_expr_dense(lb_graph *g, lb_dense_op op, lb_node_id x) {
                  x);
 }
 
+bool lb_expr_is_stored_as(const lb_graph *g, lb_node_id x, lb_dtype dtype) {
+    if (x == LB_NODE_NONE || lb_graph_node(g, x)->value != LB_VALUE_STORED)
+        return false;
+    const lb_weight *w = stored_weight(g, x);
+    return w->enc.kind == LB_ENC_PLAIN && stored_source(g, x)->tensors[w->part[0]].dtype == dtype;
+}
+
 lb_node_id lb_expr_encode(lb_graph *g, lb_node_id x, lb_dtype dtype) {
     const lb_node *in = input(g, x);
     if (!in)
         return LB_NODE_NONE;
     bool copy = in->value == LB_VALUE_STORED;
     if (copy) {
-        const lb_weight *w = stored_weight(g, x);
-        if (w->enc.kind != LB_ENC_PLAIN || stored_source(g, x)->tensors[w->part[0]].dtype != dtype)
-            copy = false;
+        copy = lb_expr_is_stored_as(g, x, dtype);
     } else if (in->value == LB_VALUE_F32) {
         copy = dtype == LB_F32 || dtype == LB_F16 || dtype == LB_BF16;
     }

@@ -222,6 +222,8 @@ lb_node_id lb_expr_lowrank(lb_graph *g, lb_node_id x, lb_node_id b, lb_node_id a
 lb_node_id lb_expr_dense(lb_graph *g, lb_dense_op op, lb_node_id x);
 /* f32 -> f32, f16 or bf16; or, of a stored value of exactly that plain dtype, its bytes. */
 lb_node_id lb_expr_encode(lb_graph *g, lb_node_id x, lb_dtype dtype);
+/* Whether it is stored as values of that plain type. */
+bool lb_expr_is_stored_as(const lb_graph *g, lb_node_id x, lb_dtype dtype);
 /* n_elems elements of a type that values have no way to, copied into the graph. */
 lb_node_id lb_expr_bytes(lb_graph *g, lb_dtype dtype, u64 n_elems, const void *bytes);
 /* Codes as they are stored, in another layout; x: stored, of an encoding that has such codes. */
