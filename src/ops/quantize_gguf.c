@@ -23,6 +23,25 @@ static lb_status oom(lb_err *err) {
     return lb_fail(err, LB_E_NOMEM, "out of memory for the list of tensors");
 }
 
+/* ggml does not count dimensions of 1 before all others, so llama-quantize does not write them. */
+static lb_status strip_dims(job *j, lb_err *err) {
+    for (u64 i = 0; i < j->n; i++) {
+        lb_out_tensor *t = &j->c->model.tensors[i];
+        u32 n = 0;
+        while (n + 1 < t->shape->rank && t->shape->dim[n] == 1)
+            n++;
+        if (n == 0)
+            continue;
+        lb_shape *own = lb_arena_new(j->c->perm, lb_shape, 1);
+        if (!own)
+            return oom(err);
+        *own = (lb_shape){.rank = t->shape->rank - n};
+        memcpy(own->dim, t->shape->dim + n, own->rank * sizeof own->dim[0]);
+        t->shape = own;
+    }
+    return LB_OK;
+}
+
 /* Puts the tensors into llama-quantize's order. */
 static lb_status list_tensors(job *j, lb_err *err) {
     lb_out_tensor *t = j->c->model.tensors;
@@ -418,6 +437,7 @@ static lb_status make_outputs(job *j, lb_err *err) {
     LB_TRY(option_type("--output-tensor-type", o->output_type, &output, &ro.output, err));
     LB_TRY(
         option_type("--token-embedding-type", o->embedding_type, &embedding, &ro.embedding, err));
+    LB_TRY(strip_dims(j, err));
     LB_TRY(list_tensors(j, err));
     LB_TRY(read_importance(j, err));
     ro.importance = j->q->importance.n_entries != 0;

@@ -13,6 +13,7 @@ import argparse
 import os
 import pathlib
 import random
+import shutil
 import struct
 import subprocess
 import sys
@@ -159,10 +160,10 @@ def family(name):
     if name == "mla":
         return "deepseek2", {"expert_count": 4, "expert_used_count": 2}, [
             ("attn_q_a.weight", [6, 256]), ("attn_q_b.weight", [12, 32]), ("attn_kv_a_mqa.weight", [7, 256]), ("attn_k_b.weight", [2, 9, 32]),
-            ("attn_v_b.weight", [2, 5, 256]), ("attn_output.weight", [6, 64]), ("ffn_down_shexp.weight", [6, 64]), ("exp_probs_b.bias", [4]),
+            ("attn_v_b.weight", [2, 5, 256]), ("attn_output.weight", [6, 64]), ("ffn_down_shexp.weight", [6, 64]), ("ffn_gate_inp_shexp.weight", [1, 64]), ("attn_one.weight", [1, 3, 256]), ("exp_probs_b.bias", [4]),
             ] + experts(256, 64, 4), 3, out(256)
     if name == "hybrid":
-        return "nemotron_h", {}, [("ssm_in.weight", [6, 256]), ("ssm_conv1d.weight", [32, 4]), ("ssm_a", [8, 1]), ("ssm_d", [8, 1]), ("ssm_out.weight", [6, 32]),
+        return "nemotron_h", {}, [("ssm_in.weight", [6, 256]), ("ssm_conv1d.weight", [32, 4]), ("ssm_a", [8, 1]), ("ssm_d", [1, 8]), ("ssm_out.weight", [6, 32]),
                                   ("attn_q.weight", [6, 256]), ("attn_v.weight", [6, 256]), ("ffn_down.weight", [6, 512])], 3, out(256)
     if name == "gemma3n":
         return "gemma3n", {}, dense(256, 256) + [("altup_router.weight", [4, 256]), ("inp_gate.weight", [6, 256]), ("laurel_l.weight", [6, 256])], 2, \
@@ -259,11 +260,11 @@ WORDS = (("choose another type for the", "ASSERT"), ("needs importance", "ASSERT
          ("again", "requantizing from type"))
 
 
-def compare(what, work, src, recipe, options, our_options=None, env=None):
+def compare(what, work, src, recipe, options, ours_from=None):
     a, b = work / "a.gguf", work / "b.gguf"
     a.unlink(missing_ok=True), b.unlink(missing_ok=True)
     want = theirs(work, src, "a.gguf", recipe, ["--allow-requantize", *options])
-    got = ours(work, src, "b.gguf", recipe, options if our_options is None else our_options, env)
+    got = ours(work, ours_from or src, "b.gguf", recipe, options)
     what = "%s %s %s" % (what, recipe, " ".join(options))
     if want.rc == 0 and got.returncode == 0:
         same = a.read_bytes() == b.read_bytes() or as_agreed(a, b, work / src)
@@ -374,11 +375,50 @@ def same_bytes(r, work):
                 check(run.returncode == 0 and (work / "two.gguf").read_bytes() == want, "%s %s %s %s: %s" % (fam, recipe, more, cpu, run.stderr[-200:]))
 
 
+def matrices(path):
+    """Of a file, for an importance file: what llama-imatrix would have seen."""
+    return [(t.name, int(t.shape[0]), int(t.shape[2]) if len(t.shape) == 3 else 1) for t in gguf.GGUFReader(path).tensors
+            if len(t.shape) > 1 and t.name.startswith("blk.") and t.name.endswith(".weight") and not f32(t.name)]
+
+
+def folders(r, work):
+    """Straight from folders of Hugging Face and MLX: as llama-quantize makes it of the GGUF between."""
+    global skipped
+    folder = ROOT / "tests" / "families"
+    sys.path.insert(0, str(folder))
+    try:
+        import kit
+    except ImportError as e:
+        skipped += 1
+        print("skip: peer_quantize: folders: %s" % e)
+        return
+    done = 0
+    for name in sorted(p.stem for p in folder.glob("*.py") if p.stem not in ("kit", "make_family", "quant")):
+        cases = list(__import__(name).cases(random.Random(r.random())))
+        for case in cases if LONG else r.sample(cases, 1):
+            for x in ("src", "mlx"):
+                shutil.rmtree(work / x, ignore_errors=True)
+            kit.build(case, work / "src")
+            run = lambda *args: subprocess.run([LBRX, *args, "--no-sync", "--force", "-q", "--no-provenance"], cwd=work, capture_output=True).returncode
+            if run("convert", "src", "-o", "m.gguf") or peers.quantize(work / "m.gguf", "f16").rc:
+                continue  # no GGUF form; none that llama.cpp reads in this size
+            done += 1
+            mlx = r.random() < 0.5 and run("convert", "src", "-o", "mlx", "--to", "mlx") == 0 and run("convert", "mlx", "-o", "m2.gguf") == 0
+            for x in ("m", "m2") if mlx else ("m",):
+                importance(np.random.default_rng(r.randrange(1 << 30)), work / ("i%s.gguf" % x), matrices(work / (x + ".gguf")), "gguf")
+            for recipe in r.sample(ALL, 6):
+                weights = r.random() < 0.5
+                for x, ours_from in (("m", "src"), ("m2", "mlx")) if mlx else (("m", "src"),):
+                    o = ["--imatrix", "i%s.gguf" % x] if weights else []
+                    compare("%s %s, %s" % (name, case.label, ours_from), work, x + ".gguf", recipe, o, ours_from=ours_from)
+    check(done > 30, "%d models of families" % done)
+
+
 def main():
     global skipped
     p = argparse.ArgumentParser()
     p.add_argument("--seed", type=int, default=1)
-    p.add_argument("--only", default="types,again,options,same_bytes")
+    p.add_argument("--only", default="types,again,options,same_bytes,folders")
     a = p.parse_args()
     start, r = time.time(), random.Random(a.seed)
     if not peers.QUANTIZE:

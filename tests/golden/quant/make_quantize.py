@@ -25,6 +25,7 @@ MODELS = {
     "rows8": "qwen3 layers=2 hidden=40 ffn=72 heads=3 kv_heads=1 head_dim=8 vocab=64 dtype=f16",
     "tied": "gemma3 layers=2 hidden=256 ffn=256 heads=2 kv_heads=1 head_dim=32 vocab=64 dtype=f32",
     "again": "qwen3moe layers=2 hidden=256 ffn=256 heads=2 kv_heads=1 head_dim=32 vocab=64 experts=3 used=1 dtype=q8_0",
+    "one": "qwen3moe layers=2 hidden=256 ffn=64 heads=1 kv_heads=1 head_dim=32 vocab=64 experts=1 used=1 dtype=f16",
 }
 FEW = "q4_0 q5_1 q8_0 q2_k q3_k_m q4_k_m q5_k_s q6_k iq4_xs iq4_nl tq1_0 mxfp4_moe q2_0".split()
 ALL = peers.RECIPES
@@ -37,8 +38,9 @@ RUNS = [("dense", [], ALL), ("dense", I, ALL), ("moe", [], ALL), ("moe", I, ALL)
         ("dense", ["--tensor-type", "ATTN_V=q5_0", "--tensor-type", r"blk\.1\.ffn_(up|down)=q2_k"], ["q4_k_s", "f16"]),
         ("moe", [*I, "--include-weights", "ffn_down", "--include-weights", "blk.1."], ["q4_0", "iq3_s"]),
         ("moe", [*I, "--exclude-weights", "exps"], ["q4_0", "q2_k"]), ("moe", [*I, "--exclude-weights", "blk"], ["q4_0"]),
-        ("dense", [*I, "--override-kv", "general.name=str:Another", "--override-kv", "llama.expert_count=int:8", "--override-kv",
-                   "new.key=float:0.1", "--override-kv", "general.file_type=int:3", "--override-kv", "new.flag=bool:true"], ["q3_k_m", "copy"])]
+        ("dense", [*I, "--override-kv", "general.name=str:Another", "--override-kv", "llama.attention.head_count_kv=int:2", "--override-kv",
+                   "new.key=float:0.1", "--override-kv", "general.file_type=int:3", "--override-kv", "new.flag=bool:true"], ["q3_k_m", "copy"]),
+        ("one", [], ["q8_0", "q4_k_m", "copy"])]
 
 
 def main():
