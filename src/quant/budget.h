@@ -30,7 +30,8 @@ typedef struct lb_budget_item {
 #define LB_BUDGET_OPTIONS_MAX 255
 
 /* How far to search. Time and memory are at most proportional: about 0.2 us and 8 bytes a state,
- * and 64 bytes of width for each option of a tensor. */
+ * and 64 bytes of width for each option of a tensor; beside that 60 bytes for each option of all
+ * tensors. */
 typedef struct lb_budget_limits {
     u64 width;  /* states beside one another; 0: LB_BUDGET_WIDTH */
     u64 states; /* in all; 0: LB_BUDGET_STATES */

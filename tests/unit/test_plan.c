@@ -300,6 +300,7 @@ static void add_quant(lb_plan *p, u32 file, u64 *at, u64 rows, u64 cols) {
                     .group = 32u << lb_test_rand_below(3),
                     .round = (lb_round)lb_test_rand_below(3),
                     .cpu_rule = lb_test_rand_below(2)};
+    q->refine = !lb_quant_is_hf(q) && lb_test_rand_below(4) == 0;
     if (lb_quant_is_hf(q))
         choose_hf(q);
     for (u64 i = 0; i < LB_LEN(importance); i++)
