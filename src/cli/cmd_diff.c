@@ -109,10 +109,11 @@ static lb_status put_text(lb_cli *cli, const lb_diff *d, const diff_opts *o, lb_
         lb_buf_printf(&cli->out, " (tolerance %g)", o->tolerance);
     lb_buf_printf(&cli->out, "; %llu only in A, %llu only in B\n",
                   (unsigned long long)d->n_only_in_a, (unsigned long long)d->n_only_in_b);
-    if (d->total.rel != 0)
-        lb_buf_printf(&cli->out,
-                      "all values together: max abs %.3g, rmse %.3g, rel %.3g, cosine %.8f\n",
-                      d->total.max_abs, d->total.rmse, d->total.rel, d->total.cosine);
+    if (d->differ.n_rows)
+        lb_buf_printf(
+            &cli->out,
+            "values of those that differ: max abs %.3g, rmse %.3g, rel %.3g, cosine %.8f\n",
+            d->differ.max_abs, d->differ.rmse, d->differ.rel, d->differ.cosine);
     return LB_OK;
 }
 

@@ -485,6 +485,12 @@ static lb_status check_forms(const lb_source *a, const lb_source *b, lb_err *err
                                             : "gguf");
 }
 
+static void add_row(lb_diff *d, const lb_diff_row *r) {
+    lb_diff_add(&d->total, r);
+    if (r->max_abs != 0)
+        lb_diff_add(&d->differ, r);
+}
+
 lb_status lb_diff_run(lb_diff *out, const lb_source *a, const lb_source *b,
                       const lb_diff_options *o, lb_arena *perm, lb_err *err) {
     side sa = {.source = a}, sb = {.source = b};
@@ -512,7 +518,7 @@ lb_status lb_diff_run(lb_diff *out, const lb_source *a, const lb_source *b,
         finish_row(&j, &j.pairs[i], o->tolerance);
         out->n_different += !j.pairs[i].row->identical;
         if (j.pairs[i].row->same_shape)
-            lb_diff_add(&out->total, j.pairs[i].row);
+            add_row(out, j.pairs[i].row);
     }
     out->identical &= out->n_different == 0;
     out->bytes_read = j.done_bytes;
@@ -582,6 +588,9 @@ lb_status lb_diff_json(const lb_diff *d, lb_buf *out, lb_err *err) {
     put_names(out, "only_in_a", d->only_in_a, d->n_only_in_a);
     put_names(out, "only_in_b", d->only_in_b, d->n_only_in_b);
     put_names(out, "left_out", d->left_out, d->n_left_out);
+    lb_buf_put_c(out, ", \"differing\": {");
+    put_figures(out, d->differ.max_abs, d->differ.rmse, d->differ.rel, d->differ.cosine);
+    lb_buf_printf(out, ", \"values\": %llu}", (unsigned long long)d->differ.n_values);
     lb_buf_put_c(out, ", \"total\": {");
     put_figures(out, d->total.max_abs, d->total.rmse, d->total.rel, d->total.cosine);
     lb_buf_printf(out, ", \"values\": %llu}}\n", (unsigned long long)d->total.n_values);

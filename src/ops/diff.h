@@ -42,8 +42,10 @@ typedef struct lb_diff {
     lb_str *left_out;
     u64 n_left_out;
     u64 bytes_read;
-    lb_diff_total total; /* of all rows of the same shape */
-    bool identical;      /* no different rows, nothing in one only */
+    lb_diff_total total;  /* of all rows of the same shape */
+    lb_diff_total differ; /* of those with a value that differs: norms and the like, which stay as
+                             they are, may be larger than all that a quantizer changes */
+    bool identical;       /* no different rows, nothing in one only */
 } lb_diff;
 
 typedef struct lb_diff_options {

@@ -226,9 +226,10 @@ static lb_status put_provenance(lb_page *p, const lb_report_model *m, lb_err *er
 
 static void put_error_facts(lb_page *p, const lb_report_model *m) {
     const lb_diff *d = &m->diff;
-    lb_page_put(p, "<dl class=\"big\"><div><dt>relative error to A</dt><dd>");
-    lb_html_percent(p->b, d->total.rel);
-    lb_buf_printf(p->b, "</dd></div><div><dt>cosine</dt><dd>%.6f</dd></div></dl>", d->total.cosine);
+    lb_page_put(p, "<dl class=\"big\"><div><dt>relative error to A, where it differs</dt><dd>");
+    lb_html_percent(p->b, d->differ.rel);
+    lb_buf_printf(p->b, "</dd></div><div><dt>cosine</dt><dd>%.6f</dd></div></dl>",
+                  d->differ.n_rows ? d->differ.cosine : 1.0);
 }
 
 static lb_status put_cards(lb_page *p, lb_err *err) {
