@@ -159,58 +159,103 @@ static double error_of(size_t n, const float *y, const float *x, const float *w)
     return sum;
 }
 
-/* Of all that never_worse makes: every machine and compiler gives this. */
-static const char *const digest =
-    "d107a2e98cd58c5a4c6a91a092514c2fdbda582e9763b1c765a13dbe1b8be1d1";
+typedef struct tally {
+    u64 n_blocks, n_better;
+    lb_sha256 bytes; /* of all that was refined */
+} tally;
 
-LB_TEST(never_worse) {
-    char hex[65];
-    lb_sha256 all_bytes;
-    static float x[N_COLS], w[N_COLS];
+/* One row by the reference and refined, by scalar kernels and by SIMD. */
+static bool check_row(job j, const char *what, tally *t) {
     static made ref, fine, other;
-    u64 n_blocks = 0, n_better = 0;
+    const size_t cols = lb_quant_cols(&j.kind->q);
+    if (!make(&j, &ref)) /* no codes, or no quantizer without importance */
+        return true;
+    j.refine = true;
+    bool ok = make(&j, &fine);
+    lb_sha256_update(&t->bytes, fine.part, sizeof fine.part);
+    for (size_t at = 0; at < j.n && ok; at += cols) {
+        const float *w = j.importance ? j.importance + at : NULL;
+        double a = error_of(cols, ref.values + at, j.x + at, w);
+        double b = error_of(cols, fine.values + at, j.x + at, w);
+        t->n_blocks++;
+        t->n_better += b < a;
+        ok = !(b > a) && (b == b || a != a);
+        if (!ok)
+            lb_test_fail(__FILE__, __LINE__, "%s, %s: %g above %g", j.kind->name, what, b, a);
+    }
+    j.isa = isas[1];
+    if (ok && (!make(&j, &other) || memcmp(other.part, fine.part, sizeof fine.part) != 0)) {
+        lb_test_fail(__FILE__, __LINE__, "%s, %s: other bytes with SIMD", j.kind->name, what);
+        ok = false;
+    }
+    return ok;
+}
+
+static bool is_digest(tally *t, const char *want) {
+    char hex[65];
+    lb_sha256_hex(&t->bytes, hex);
+    printf("%llu of %llu blocks better\n", (unsigned long long)t->n_better,
+           (unsigned long long)t->n_blocks);
+    if (strcmp(hex, want) != 0)
+        lb_test_fail(__FILE__, __LINE__, "digest %s", hex);
+    return strcmp(hex, want) == 0;
+}
+
+/* The digests are those of every machine and compiler. */
+LB_TEST(never_worse) {
+    static float x[N_COLS], w[N_COLS];
+    char what[64];
+    tally t = {0};
     set_up();
-    lb_sha256_init(&all_bytes);
+    lb_sha256_init(&t.bytes);
     for (u32 i = 0; i < n_kinds; i++)
         for (u32 row = 0; row < QUANT_ROW_KINDS; row++)
             for (u32 imp = 0; imp < QUANT_IMPORTANCE_KINDS; imp++) {
-                const kind *k = &kinds[i];
                 quant_rng rng = {row * 77 + imp * 1000 + i};
                 quant_row(&rng, row, x, N_COLS);
                 quant_importance(&rng, imp, w, N_COLS);
-                const float *of = imp ? w : NULL;
-                const bool slow = k->q.tables != NULL;
-                const size_t n = slow ? 256 : N_COLS, cols = lb_quant_cols(&k->q);
-                job j = {.kind = k, .n = n, .x = x, .importance = of};
-                if (!make(&j, &ref))
-                    continue;
-                j.refine = true;
-                CHECK(make(&j, &fine));
-                lb_sha256_update(&all_bytes, fine.part, sizeof fine.part);
-                for (size_t at = 0; at < n; at += cols) {
-                    const float *v = of ? w + at : NULL;
-                    double a = error_of(cols, ref.values + at, x + at, v);
-                    double b = error_of(cols, fine.values + at, x + at, v);
-                    n_blocks++;
-                    n_better += b < a;
-                    if (b > a || (a == a && b != b)) {
-                        lb_test_fail(__FILE__, __LINE__, "%s, %s, importance %s: %g above %g",
-                                     k->name, quant_row_kind(row), quant_importance_kind(imp), b,
-                                     a);
-                        return;
-                    }
-                }
-                j.isa = isas[1];
-                CHECK(make(&j, &other));
-                if (memcmp(other.part, fine.part, sizeof fine.part) != 0)
-                    lb_test_fail(__FILE__, __LINE__, "%s, %s: other bytes with SIMD", k->name,
-                                 quant_row_kind(row));
+                snprintf(what, sizeof what, "%s, importance %s", quant_row_kind(row),
+                         quant_importance_kind(imp));
+                if (!check_row((job){.kind = &kinds[i],
+                                     .n = kinds[i].q.tables ? 256 : N_COLS,
+                                     .x = x,
+                                     .importance = imp ? w : NULL},
+                               what, &t))
+                    return;
             }
-    printf("%llu of %llu blocks better\n", (unsigned long long)n_better,
-           (unsigned long long)n_blocks);
-    lb_sha256_hex(&all_bytes, hex);
-    CHECK_STR(lb_str_c(hex), digest);
-    CHECK(n_blocks > 40000 && n_better > n_blocks / 4);
+    CHECK(is_digest(&t, "d107a2e98cd58c5a4c6a91a092514c2fdbda582e9763b1c765a13dbe1b8be1d1"));
+    CHECK(t.n_blocks > 40000 && t.n_better > t.n_blocks / 4);
+}
+
+/* Weights of a trained model (tests/golden/quant/make_real_rows.py). */
+LB_TEST(real_rows) {
+    static u8 bytes[8 * N_COLS * 2];
+    static float x[N_COLS], w[N_COLS];
+    lb_kernels ref;
+    tally t = {0};
+    FILE *f = fopen(lb_test_golden("quant/real_rows.bf16"), "rb");
+    CHECK(f);
+    size_t n = fread(bytes, 1, sizeof bytes, f);
+    fclose(f);
+    CHECK_U64(n, sizeof bytes);
+    set_up();
+    lb_kernels_init(&ref, 0);
+    lb_sha256_init(&t.bytes);
+    for (u32 row = 0; row < 8; row++) {
+        quant_rng rng = {row};
+        lb_kernels_decode(&ref, LB_BF16)(N_COLS, x, bytes + row * N_COLS * 2);
+        quant_importance(&rng, 2, w, N_COLS);
+        for (u32 i = 0; i < n_kinds; i++)
+            for (u32 weighted = 0; weighted < 2; weighted++)
+                if (!check_row((job){.kind = &kinds[i],
+                                     .n = N_COLS,
+                                     .x = x,
+                                     .importance = weighted ? w : NULL},
+                               "real weights", &t))
+                    return;
+    }
+    CHECK(is_digest(&t, "77d94d7fbf63ca60bfb4047bf03ad74da2ed271480dfe1bc6732bf56bb27ab6a"));
+    CHECK(t.n_better > t.n_blocks / 2);
 }
 
 /* Of variance 1: twelve uniform ones. */
