@@ -150,6 +150,8 @@ static lb_status read_module(lb_merge_reader *r, const lb_json *v, lb_merge_modu
     if (!slices == !models)
         return lb_merge_bad(r, v, "one of `slices` and `models` is needed%s",
                             slices ? ", not both" : "");
+    if (v->key.len == 0)
+        return lb_merge_bad(r, v, "the name of a module is empty");
     out->name = v->key;
     out->line = v->line;
     LB_TRY(slices ? slices_to_module(r, slices, out) : models_to_module(r, models, out));

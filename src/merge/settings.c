@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* settings.c: parameters of a merge file: checked once, evaluated for each tensor
+ * (evaluate_setting of mergekit 0.1.5's config.py, parameter_resolver.py). */
+#include "merge/settings.h"
+#include <math.h>
+#include <stdio.h>
+
+/* ---- checking ---- */
+
+typedef struct checker {
+    const lb_merge_config *config;
+    const lb_merge_method *method;
+    lb_arena *perm;
+    lb_str *notes;
+    u32 n_notes;
+    lb_err *err;
+} checker;
+
+static lb_status bad(const checker *k, const lb_merge_settings *in, const lb_merge_setting *s,
+                     u32 line, const char *text) {
+    return lb_fail(k->err, LB_E_FORMAT, "%.*s: line %u: %.*s.%.*s: %s", LB_FMT(k->config->what),
+                   line, LB_FMT(in->where), LB_FMT(s->name), text);
+}
+
+/* A value of the parameter's kind, as a number. */
+static bool value_of(const lb_merge_param *p, const lb_json *v, double *out) {
+    bool b = false;
+    i64 n = 0;
+    bool ok = p->kind == LB_MERGE_BOOL  ? lb_merge_as_bool(v, &b)
+              : p->kind == LB_MERGE_INT ? lb_merge_as_int(v, &n)
+                                        : lb_merge_as_float(v, out);
+    if (p->kind == LB_MERGE_BOOL)
+        *out = b;
+    else if (p->kind == LB_MERGE_INT)
+        *out = (double)n;
+    return ok;
+}
+
+static lb_status check_scalar(const checker *k, const lb_merge_settings *in,
+                              const lb_merge_setting *s, const lb_merge_param *p,
+                              const lb_json *v) {
+    static const char *const wanted[] = {[LB_MERGE_FLOAT] = "a number is needed",
+                                         [LB_MERGE_INT] = "a whole number is needed",
+                                         [LB_MERGE_BOOL] = "true or false is needed"};
+    double x = 0;
+    char text[128];
+    if (!value_of(p, v, &x) || !isfinite(x))
+        return bad(k, in, s, v->line, wanted[p->kind]);
+    if ((p->min != 0 || p->max != 0) && !(x >= p->min && x <= p->max)) {
+        (void)snprintf(text, sizeof text, "%.*s is out of range: %g to %g",
+                       (int)LB_MIN(v->text.len, 40), v->text.ptr ? v->text.ptr : "", p->min,
+                       p->max);
+        return bad(k, in, s, v->line, text);
+    }
+    return LB_OK;
+}
+
+static bool any_method_has(lb_str name) {
+    const lb_merge_method *m;
+    for (u32 i = 0; (m = lb_merge_method_at(i)); i++)
+        if (lb_merge_param_find(m, name) != UINT32_MAX)
+            return true;
+    return false;
+}
+
+/* A parameter that the method does not have: of another one, or a slip. */
+static lb_status unused(checker *k, const lb_merge_settings *in, const lb_merge_setting *s) {
+    const lb_merge_method *m = k->method;
+    const char *names[LB_MERGE_PARAMS_MAX + 1];
+    char text[160];
+    u32 n = 0;
+    if (any_method_has(s->name)) {
+        lb_str note = lb_arena_printf(k->perm,
+                                      "%.*s: line %u: %.*s.%.*s: says nothing: %s has no "
+                                      "such parameter",
+                                      LB_FMT(k->config->what), s->line, LB_FMT(in->where),
+                                      LB_FMT(s->name), m->name);
+        k->notes[k->n_notes++] = note;
+        return note.ptr ? LB_OK : lb_fail(k->err, LB_E_NOMEM, "out of memory");
+    }
+    while (n < m->n_params) {
+        names[n] = m->params[n].name;
+        n++;
+    }
+    names[n] = NULL;
+    const char *near = lb_merge_nearest(s->name, names);
+    (void)snprintf(text, sizeof text, "no method has such a parameter%s%s%s",
+                   near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+    return bad(k, in, s, s->line, text);
+}
+
+static lb_status check_list(checker *k, const lb_merge_settings *in) {
+    for (u32 i = 0; i < in->n; i++) {
+        const lb_merge_setting *s = &in->list[i];
+        u32 at = lb_merge_param_find(k->method, s->name);
+        if (at == UINT32_MAX) {
+            LB_TRY(unused(k, in, s));
+            continue;
+        }
+        const lb_merge_param *p = &k->method->params[at];
+        for (u32 c = 0; c < s->n_choices; c++) {
+            const lb_json *v = s->choices[c].value;
+            if (v->type != LB_JARRAY)
+                LB_TRY(check_scalar(k, in, s, p, v));
+            else
+                for (const lb_json *e = v->first; e; e = e->next)
+                    LB_TRY(check_scalar(k, in, s, p, e));
+        }
+    }
+    return LB_OK;
+}
+
+lb_status lb_merge_settings_check(const lb_merge_config *c, const lb_merge_method *m,
+                                  lb_arena *perm, lb_str *notes, u32 *n_notes, lb_err *err) {
+    checker k = {.config = c, .method = m, .perm = perm, .notes = notes, .err = err};
+    LB_TRY(check_list(&k, &c->settings));
+    for (u32 i = 0; i < c->n_modules; i++) {
+        const lb_merge_module *mod = &c->modules[i];
+        LB_TRY(check_list(&k, &mod->settings));
+        for (u32 j = 0; j < mod->n_slices; j++) {
+            LB_TRY(check_list(&k, &mod->slices[j].settings));
+            for (u32 s = 0; s < mod->slices[j].n_sources; s++)
+                LB_TRY(check_list(&k, &mod->slices[j].sources[s].settings));
+        }
+    }
+    *n_notes = k.n_notes;
+    return LB_OK;
+}
+
+u32 lb_merge_settings_count(const lb_merge_config *c) {
+    u32 n = c->settings.n;
+    for (u32 i = 0; i < c->n_modules; i++) {
+        const lb_merge_module *mod = &c->modules[i];
+        n += mod->settings.n;
+        for (u32 j = 0; j < mod->n_slices; j++) {
+            n += mod->slices[j].settings.n;
+            for (u32 s = 0; s < mod->slices[j].n_sources; s++)
+                n += mod->slices[j].sources[s].settings.n;
+        }
+    }
+    return n;
+}
+
+/* ---- evaluating ---- */
+
+static double checked_value(const lb_merge_param *p, const lb_json *v) {
+    double x = 0;
+    bool ok = value_of(p, v, &x);
+    LB_ASSERT(ok);
+    return x;
+}
+
+/* Numbers are interpolated, truths are picked. The order of operations is mergekit's: the last bit
+ * of a weight counts. */
+static double gradient(const lb_merge_param *p, const lb_json *list, double t) {
+    u64 last = list->n - 1;
+    double scaled = t * (double)last;
+    u64 i0 = (u64)scaled, i1 = LB_MIN(last, i0 + 1), i = 0;
+    double frac = scaled - (double)i0, a = 0, b = 0;
+    for (const lb_json *e = list->first; e; e = e->next, i++) {
+        if (i == i0)
+            a = checked_value(p, e);
+        if (i == i1)
+            b = checked_value(p, e);
+    }
+    return p->kind == LB_MERGE_BOOL ? a : (1 - frac) * a + frac * b;
+}
+
+/* False: this level says nothing of the tensor. */
+static bool evaluate(const lb_merge_setting *s, const lb_merge_param *p, lb_str tensor, double t,
+                     double *out) {
+    size_t pos;
+    for (u32 i = 0; i < s->n_choices; i++) {
+        const lb_merge_choice *c = &s->choices[i];
+        if (!c->any && !lb_str_find(tensor, c->filter, &pos))
+            continue;
+        if (c->value->type == LB_JARRAY && c->value->n == 0)
+            return false;
+        *out = c->value->type == LB_JARRAY ? gradient(p, c->value, t) : checked_value(p, c->value);
+        return true;
+    }
+    return false;
+}
+
+lb_status lb_merge_setting_value(const lb_merge_place *at, const lb_merge_param *p, double *out,
+                                 lb_err *err) {
+    for (u32 i = 0; i < LB_LEN(at->levels); i++) {
+        const lb_merge_settings *level = at->levels[i];
+        for (u32 k = 0; level && k < level->n; k++) {
+            const lb_merge_setting *s = &level->list[k];
+            if (!lb_str_eq_c(s->name, p->name) || !evaluate(s, p, at->tensor, at->t, out))
+                continue;
+            if (p->kind == LB_MERGE_INT && *out != floor(*out))
+                return lb_fail(err, LB_E_FORMAT,
+                               "%.*s: line %u: %.*s.%s: the gradient gives %g for tensor '%.*s': a "
+                               "whole number is needed",
+                               LB_FMT(at->config->what), s->line, LB_FMT(level->where), p->name,
+                               *out, LB_FMT(at->tensor));
+            return LB_OK;
+        }
+    }
+    *out = p->initial;
+    if (!p->required)
+        return LB_OK;
+    return lb_fail(
+        err, LB_E_FORMAT,
+        "%.*s: line %u: merge_method %.*s needs the parameter `%s`, which is not set for "
+        "%s%.*s%stensor '%.*s'",
+        LB_FMT(at->config->what), at->config->method_line, LB_FMT(at->config->method), p->name,
+        at->model ? "model " : "", at->model_len, at->model ? at->model : "", at->model ? ", " : "",
+        LB_FMT(at->tensor));
+}
