@@ -268,20 +268,27 @@ static u64 out_bytes(const lb_pass *p, u64 n_rows) {
     return n;
 }
 
-/* A matrix whose columns are rows of the file, in one tile: its bytes are read in order, once, and
- * hashed as they come; of the outputs so many rows have room as an L2 keeps until they are written
- * and hashed. False: it is too large for that. */
-static bool fit_batches(lb_pass *p, u64 max_bytes) {
+/* A matrix whose columns are rows of the file: in one tile if it can be, so that its bytes are read
+ * in order, once, and hashed as they come; else in tiles of as many rows as have room, since those
+ * are runs in the file. Of the outputs so many rows have room as an L2 keeps until they are written
+ * and hashed. False: not even that. */
+static bool fit_batches(lb_pass *p, u64 whole_max, u64 max) {
     u64 unit = lb_ceil_div_u64(LB_ACROSS_ROWS, p->unit_rows) * p->unit_rows;
-    u64 rows = LB_BATCH_BYTES / LB_MAX(out_bytes(p, 1), 1);
+    u64 rows = LB_MIN(LB_BATCH_BYTES, max / 2) / LB_MAX(out_bytes(p, 1), 1);
     p->batch_rows = LB_MAX(rows / unit, 1) * unit;
-    if (only_encodes(p) && slab_of(p, p->n_rows, p->n_cols) <= max_bytes) {
-        p->tile_rows = p->n_rows;
-        p->tile_cols = p->n_cols;
-        return true;
+    bool fits = only_encodes(p) && slab_of(p, LB_MIN(unit, p->n_rows), p->n_cols) <= max;
+    if (fits && slab_of(p, p->n_rows, p->n_cols) > whole_max) {
+        u64 one = slab_of(p, p->batch_rows, p->n_cols),
+            two = slab_of(p, 2 * p->batch_rows, p->n_cols);
+        u64 more = max > one ? (max - one) / LB_MAX(two - one, 1) : 0; /* of the inputs alone */
+        p->tile_rows = LB_MIN((1 + more) * p->batch_rows, p->n_rows);
+        fits = slab_of(p, p->tile_rows, p->n_cols) <= max;
     }
-    p->batch_rows = 0;
-    return false;
+    if (!fits) {
+        p->tile_rows = p->n_rows;
+        p->batch_rows = 0;
+    }
+    return fits;
 }
 
 static void fit_tile(lb_pass *p, u64 target) {
@@ -290,7 +297,7 @@ static void fit_tile(lb_pass *p, u64 target) {
     u64 whole = slab_of(p, p->n_rows, p->n_cols);
     bool strips = p->swapped || p->across;
     p->batch_rows = 0;
-    if (strips && fit_batches(p, 64 * target))
+    if (strips && fit_batches(p, 64 * target, (p->swapped ? 64 : 8) * target))
         return;
     /* A column strip of a file is dear to read: take more at a time. Of codes eight times as many
      * bytes are runs of some KiB, and cost less than 64 times (4 bits, 4096 x 4096, an EPYC). */
@@ -535,7 +542,8 @@ static void measure_tiles(lb_pass *p) {
 
 /* Whether the one tile reads all bytes of a transposed encoding. */
 static bool is_entire(const lb_pass *p, const lb_leaf *l) {
-    if (!p->batch_rows || !l->codec.transposed || l->codec.enc.kind == LB_ENC_VIEW)
+    if (!p->batch_rows || p->tile_rows < p->n_rows || !l->codec.transposed ||
+        l->codec.enc.kind == LB_ENC_VIEW)
         return false; /* a view may show a part of its tensor */
     lb_rect all = {0, p->n_rows, 0, p->n_cols};
     for (u32 k = 0; k < l->codec.n_parts; k++) {

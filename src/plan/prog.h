@@ -139,8 +139,9 @@ typedef struct lb_pass {
     /* geometry (lb_pass_fit) */
     u64 tile_rows, tile_cols, n_tiles, tiles_per_row;
     u64 strip_rows, strip_cols;
-    /* Rows that are computed, written and hashed before the next ones are: the one tile's outputs
-     * have room for so many in its slab. 0: for all of the tile's. */
+    /* Rows that are computed, written and hashed before the next ones are: a tile's outputs have
+     * room for so many in its slab, and one tile of the pass is under way at a time. 0: for all of
+     * the tile's. */
     u64 batch_rows;
     u64 slab_bytes;    /* of the largest tile */
     u64 slot_elems;    /* of one f32 slot */

@@ -99,7 +99,7 @@ static lb_active *take_tile(lb_runner *r, u64 *tile, u8 **slab) {
     for (u32 i = 0; i < r->n_active; i++) {
         lb_active *a = r->active[i];
         if (a->busy || a->done || a->next_tile >= a->pass->n_tiles ||
-            a->next_tile >= a->n_committed + r->window)
+            a->next_tile >= a->n_committed + (a->pass->batch_rows ? 1 : r->window))
             continue;
         if (r->in_flight >= r->window)
             return NULL;
