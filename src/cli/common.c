@@ -131,6 +131,11 @@ lb_status lb_cli_open(const lb_cli *cli, const lb_common *common, lb_source **ou
     return open_with(lb_open, cli, common, out, arg, err);
 }
 
+lb_status lb_cli_open_planned(const lb_cli *cli, const lb_common *common, lb_source **out,
+                              const char *arg, lb_err *err) {
+    return open_with(lb_open_planned, cli, common, out, arg, err);
+}
+
 lb_status lb_cli_open_any(const lb_cli *cli, const lb_common *common, lb_source **out,
                           const char *arg, lb_err *err) {
     return open_with(lb_open_any, cli, common, out, arg, err);

@@ -2,6 +2,7 @@
 /* convert.c: runs a conversion for the commands that are one. */
 #include "cli/convert.h"
 #include "io/size.h"
+#include "ops/merge.h"
 #include "ops/open.h"
 
 /* Planning did not fit into the budget: it is made once more without one, for the smallest that
@@ -17,7 +18,7 @@ static lb_status refuse_budget(const char *model, const lb_convert_opts *o, u64 
     c.w.memory_bytes = 1;
     lb_mem_limit(0);
     (void)lb_mem_peak_reset();
-    if (lb_open(&src, model, &own) == LB_OK)
+    if (lb_open_planned(&src, model, &own) == LB_OK)
         (void)lb_convert(src, &c, &plan, NULL, &report, &own);
     lb_source_close(&src);
     lb_buf_deinit(&plan);
@@ -42,7 +43,8 @@ lb_status lb_cli_convert(lb_cli *cli, const lb_writing *writing, lb_common *comm
     c.w.lossless = base->w.lossless;
     /* a dry run writes nothing: gigabytes of a model least of all */
     const lb_common *fetch = writing->dry_run ? NULL : common;
-    lb_status st = lb_cli_open(cli, fetch, &src, model, err);
+    lb_status st = base->merge ? lb_merge_open(&src, model, base->merge, err)
+                               : lb_cli_open_planned(cli, fetch, &src, model, err);
     if (st == LB_OK)
         st = lb_convert(src, &c, &plan, &w.remarks, &report, err);
     if (st == LB_E_NOMEM && lb_mem_refused()) {

@@ -4,6 +4,7 @@
 #include "base/interrupt.h"
 #include "base/os.h"
 #include "ops/convert_internal.h"
+#include "ops/merge.h"
 #include "ops/quantize_internal.h"
 #include <stdio.h>
 
@@ -257,6 +258,8 @@ lb_status lb_convert(const lb_source *src, const lb_convert_opts *o, lb_buf *tex
     lb_status st;
     LB_TRY(lb_plan_new(&c.plan, &src, 1, err));
     c.perm = &c.plan->perm;
+    if (src->n_inputs)
+        LB_TRY_DONE(st, lb_merge_bind(c.plan, 0, err));
     lb_meta_init(&c.meta, c.perm);
     c.model.format = target_format(src, &o->w);
     if (src->notes.len && remarks)

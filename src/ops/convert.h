@@ -30,6 +30,8 @@ typedef struct lb_convert_opts {
     const char *base; /* an adapter's base model, or NULL: what the adapter names */
     const char *verb; /* "convert", "split", "join": provenance */
     bool one_file;    /* join: whatever the size */
+    const struct lb_merge_opts
+        *merge; /* the model is a merge file; NULL: if it is one, as it says */
     const struct lb_quantize_opts *quantize; /* ops/quantize.h; NULL: values stay values */
 } lb_convert_opts;
 

@@ -8,6 +8,7 @@
 #include "format/pytorch.h"
 #include "format/safetensors.h"
 #include "ops/hub.h"
+#include "ops/merge.h"
 #include <limits.h>
 #include <stdlib.h>
 
@@ -167,4 +168,10 @@ lb_status lb_open(lb_source **out, const char *arg, lb_err *err) {
     lb_source_close(out);
     return lb_fail(err, LB_E_UNSUPPORTED,
                    "%s: an importance matrix, not a model: `lbrx inspect` shows it", arg);
+}
+
+lb_status lb_open_planned(lb_source **out, const char *arg, lb_err *err) {
+    lb_fstat st;
+    bool is_merge = lb_merge_is_file(arg) && lb_os_stat(arg, &st, NULL) == LB_OK && st.is_file;
+    return is_merge ? lb_merge_open(out, arg, &(lb_merge_opts){0}, err) : lb_open(out, arg, err);
 }

@@ -16,5 +16,7 @@ lb_status lb_open(lb_source **out, const char *arg, lb_err *err);
 /* The same, and importance matrices (LB_FORMAT_IMATRIX), which lb_open refuses by name: for what
  * shows or checks a file. */
 lb_status lb_open_any(lb_source **out, const char *arg, lb_err *err);
+/* lb_open, and merge files, whose tensors are computed: for what makes a plan (convert). */
+lb_status lb_open_planned(lb_source **out, const char *arg, lb_err *err);
 
 #endif

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cmd_merge.c: `lbrx merge`: a merge file, converted and quantized like any model. */
+#include "cli/convert.h"
+#include "ops/merge.h"
+#include "ops/quantize.h"
+
+typedef struct merge_opts {
+    lb_common common;
+    lb_writing writing;
+    const char *type;
+    u64 seed;
+    u32 rounding; /* f32|mergekit */
+    u32 dtype;    /* keep|f32|f16|bf16 */
+} merge_opts;
+
+static const lb_opt merge_rows[] = {
+    {.name = "type",
+     .kind = LB_OPT_STR,
+     .arg = "TYPE",
+     .help = "quantize the result in the same pass: a type as `lbrx quantize` takes it",
+     .off = offsetof(merge_opts, type)},
+    {.name = "seed",
+     .kind = LB_OPT_INT,
+     .arg = "N",
+     .initial = "0",
+     .help = "of the random draws, which are then mergekit's",
+     .off = offsetof(merge_opts, seed)},
+    {.name = "rounding",
+     .kind = LB_OPT_ENUM,
+     .arg = "f32|mergekit",
+     .initial = "f32",
+     .help = "f32: sums in f32, rounded once; mergekit: every step rounded as mergekit rounds it",
+     .off = offsetof(merge_opts, rounding)},
+    {.name = "dtype",
+     .kind = LB_OPT_ENUM,
+     .arg = "keep|f32|f16|bf16",
+     .initial = "keep",
+     .help = "type of the weights; keep: what the merge file says",
+     .off = offsetof(merge_opts, dtype)},
+};
+
+static lb_status run_merge(lb_cli *cli, const void *opts, const char *const *args, u32 n_args,
+                           lb_err *err) {
+    static const lb_dtype dtypes[] = {LB_F32, LB_F32, LB_F16, LB_BF16};
+    merge_opts o = *(const merge_opts *)opts;
+    (void)n_args;
+    lb_merge_opts m = {.rounding = o.rounding ? LB_MERGE_MERGEKIT : LB_MERGE_F32, .seed = o.seed};
+    lb_quantize_opts q = {.type = o.type};
+    lb_convert_opts c = {.verb = "merge",
+                         .merge = &m,
+                         .quantize = o.type ? &q : NULL,
+                         .cast = o.dtype != 0,
+                         .dtype = dtypes[o.dtype]};
+    if (o.type && o.dtype)
+        return lb_fail(err, LB_E_USAGE, "--type and --dtype exclude each other");
+    return lb_cli_convert(cli, &o.writing, &o.common, args[0], &c, err);
+}
+
+const lb_command lb_cmd_merge = {
+    .name = "merge",
+    .summary = "Merges models by a mergekit file, in one streamed pass.",
+    .args = "CONFIG.yml -o OUT",
+    .examples = {{"a folder, as mergekit writes it", "lbrx merge merge.yml -o merged/"},
+                 {"straight to a quantized GGUF",
+                  "lbrx merge merge.yml -o merged.gguf --type q4_k_m"},
+                 {"what goes into each tensor", "lbrx merge merge.yml -o merged/ --dry-run"}},
+    .details =
+        "Models may be of any format, quantized ones too. A merge file is a MODEL for `convert` "
+        "and "
+        "`quantize` as well. The config comes from the base model, or else the first that the file "
+        "names.",
+    .n_args_min = 1,
+    .n_args_max = 1,
+    .group = {LB_GROUP("Options", merge_rows, 0), LB_GROUP_WRITE(offsetof(merge_opts, writing)),
+              LB_GROUP_COMMON(offsetof(merge_opts, common))},
+    .size_bytes = sizeof(merge_opts),
+    .run = run_merge,
+};

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* result.c: config.json and README.md of a merge's result. */
+#include "merge/result.h"
+
+static lb_status oom(lb_err *err) {
+    return lb_fail(err, LB_E_NOMEM, "out of memory for the result's config");
+}
+
+/* ---- config.json ---- */
+
+static const char *const count_keys[] = {"num_hidden_layers", "n_layer", "num_layers", "n_layers"};
+
+/* Parsed configs; of a model without one NULL. */
+typedef struct configs {
+    lb_json **root;
+    const lb_merge_part *part;
+    lb_arena *perm;
+} configs;
+
+static u64 layers_of(const lb_json *object) {
+    u64 n = 0;
+    for (u32 i = 0; i < LB_LEN(count_keys); i++)
+        if (lb_json_as_u64(lb_json_get(object, count_keys[i]), &n))
+            return n;
+    return 0;
+}
+
+/* What a model's config lists for a layer; NULL: nothing. */
+static const lb_json *listed(const configs *x, u32 model, const char *within, lb_str key,
+                             u64 layer) {
+    const lb_json *o = x->root[model];
+    o = within ? lb_json_get(o, within) : o;
+    const lb_json *list = lb_json_get_str(o, key);
+    if (!list || list->type != LB_JARRAY || list->n != layers_of(o) || layer >= list->n)
+        return NULL;
+    const lb_json *v = list->first;
+    while (layer--)
+        v = v->next;
+    return v;
+}
+
+/* A list with an entry a layer, for the layers of the result. */
+static lb_status pick_layers(const configs *x, const char *within, lb_json *list, lb_err *err) {
+    lb_json *fresh = lb_json_new_array(x->perm);
+    for (u64 i = 0; fresh && i < x->part->n_layers; i++) {
+        const lb_merge_layer *l = &x->part->from[i];
+        const lb_json *v = listed(x, l->model, within, list->key, l->layer);
+        v = v ? v : listed(x, 0, within, list->key, LB_MIN((u64)l->layer, list->n - 1));
+        lb_json *copy = v ? lb_json_copy(x->perm, v) : NULL;
+        if (!copy || !lb_json_push(fresh, copy))
+            return oom(err);
+    }
+    if (!fresh)
+        return oom(err);
+    list->first = fresh->first;
+    list->last = fresh->last;
+    list->n = fresh->n;
+    return LB_OK;
+}
+
+static bool is_same(const lb_merge_part *p, u64 had) {
+    bool same = p->n_layers == had;
+    for (u64 i = 0; i < p->n_layers && same; i++)
+        same = p->from[i].layer == i && p->from[i].model == 0;
+    return same;
+}
+
+/* Of one object: the language model's own, or the whole. */
+static lb_status set_layers(const configs *x, const char *within, lb_json *object, lb_err *err) {
+    u64 had = layers_of(object);
+    if (had == 0 || is_same(x->part, had))
+        return LB_OK;
+    lb_json *copy = lb_json_copy(x->perm, object); /* lists are looked up in what it was */
+    if (!copy)
+        return oom(err);
+    for (lb_json *v = copy->first; v; v = v->next)
+        if (v->type == LB_JARRAY && v->n == had && had)
+            LB_TRY(pick_layers(x, within, v, err));
+    for (u32 i = 0; i < LB_LEN(count_keys); i++)
+        if (lb_json_get(copy, count_keys[i]) &&
+            !lb_json_set(x->perm, copy, count_keys[i], lb_json_new_u64(x->perm, x->part->n_layers)))
+            return oom(err);
+    object->first = copy->first;
+    object->last = copy->last;
+    object->n = copy->n;
+    return LB_OK;
+}
+
+static bool set_dtype(lb_json *object, const char *key, lb_str name, lb_arena *perm) {
+    return !lb_json_get(object, key) || lb_json_set(perm, object, key, lb_json_new_str(perm, name));
+}
+
+static lb_status parse_all(configs *x, const lb_str *texts, const lb_merge_config *c, lb_err *err) {
+    x->root = lb_arena_new(x->perm, lb_json *, c->n_models + 1);
+    if (!x->root)
+        return oom(err);
+    for (u32 i = 0; i < c->n_models; i++) {
+        x->root[i] = NULL;
+        if (texts[i].len)
+            LB_TRY(lb_json_parse(texts[i], "config.json", x->perm, &x->root[i], err));
+    }
+    return LB_OK;
+}
+
+lb_status lb_merge_config_of(const lb_str *texts, const lb_merge_config *c,
+                             const lb_merge_outline *o, lb_arena *perm, lb_str *out, lb_err *err) {
+    configs x = {.part = &o->parts[0], .perm = perm};
+    lb_json *root, *text;
+    lb_buf b = {0};
+    *out = texts[0];
+    if (texts[0].len == 0)
+        return LB_OK;
+    LB_TRY(parse_all(&x, texts, c, err));
+    LB_TRY(lb_json_parse(texts[0], "config.json", perm, &root, err)); /* which is changed */
+    LB_TRY(set_layers(&x, NULL, root, err));
+    text = lb_json_get(root, "text_config");
+    if (text && text->type == LB_JOBJECT)
+        LB_TRY(set_layers(&x, "text_config", text, err));
+    if (c->has_out_dtype || c->has_dtype) {
+        lb_dtype d = c->has_out_dtype ? c->out_dtype : c->dtype;
+        lb_str name = d == LB_BF16  ? LB_STR("bfloat16")
+                      : d == LB_F16 ? LB_STR("float16")
+                                    : LB_STR("float32");
+        if (!set_dtype(root, "torch_dtype", name, perm) || !set_dtype(root, "dtype", name, perm) ||
+            (text && (!set_dtype(text, "torch_dtype", name, perm) ||
+                      !set_dtype(text, "dtype", name, perm))))
+            return oom(err);
+    }
+    lb_json_write(&b, root, (lb_json_style){.indent = 2});
+    lb_buf_put_c(&b, "\n");
+    lb_status st = lb_buf_status(&b, err);
+    if (st == LB_OK) {
+        *out = lb_arena_str(perm, lb_buf_str(&b));
+        st = out->ptr ? LB_OK : oom(err);
+    }
+    lb_buf_deinit(&b);
+    return st;
+}
+
+/* ---- README.md ---- */
+
+lb_status lb_merge_card(lb_str name, const lb_merge_config *c, lb_str text, lb_buf *b,
+                        lb_err *err) {
+    const lb_merge_method *m = lb_merge_method_find(c->method);
+    lb_buf_put_c(b, "---\n");
+    if (c->n_models)
+        lb_buf_put_c(b, "base_model:\n");
+    for (u32 i = 0; i < c->n_models; i++)
+        lb_buf_printf(b, "- %.*s\n", LB_FMT(c->models[i].path));
+    lb_buf_put_c(b, "library_name: transformers\ntags:\n- merge\n- lbrx\n---\n");
+    lb_buf_printf(b, "# %.*s\n\nThis is a merge of language models, made with lbrx %s.\n\n",
+                  LB_FMT(name), LB_VERSION);
+    lb_buf_printf(b, "## Method\n\n%s%s%s%s%s", m ? "[" : "", m ? m->title : "", m ? "](" : "",
+                  m ? m->source : "", m ? ")" : "");
+    if (!m)
+        lb_buf_put_str(b, c->method);
+    if (c->base != LB_NO_MODEL)
+        lb_buf_printf(b, ", with %.*s as the base", LB_FMT(c->models[c->base].path));
+    lb_buf_put_c(b, ".\n\n## Models\n\n");
+    for (u32 i = 0; i < c->n_models; i++)
+        lb_buf_printf(b, "- %.*s\n", LB_FMT(c->models[i].text));
+    lb_buf_put_c(b, "\n## Merge file\n\n```yaml\n");
+    lb_buf_put_str(b, text);
+    if (!lb_str_ends(text, LB_STR("\n")))
+        lb_buf_put_c(b, "\n");
+    lb_buf_put_c(b, "```\n");
+    return lb_buf_status(b, err);
+}

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* result.h: texts of a merge's result beside its tensors. */
+#ifndef LB_MERGE_RESULT_H
+#define LB_MERGE_RESULT_H
+
+#include "merge/outline.h"
+
+/* configs: [n_models] config.json of each model. That of the donor (the first), as the result needs
+ * it: the number of layers, what is listed a layer
+ * (layer_types...), the type of the weights. The donor's other words stay as they are. */
+lb_status lb_merge_config_of(const lb_str *configs, const lb_merge_config *c,
+                             const lb_merge_outline *o, lb_arena *perm, lb_str *out, lb_err *err);
+/* README.md: what was merged and how, with the merge file itself. name: of the result. */
+lb_status lb_merge_card(lb_str name, const lb_merge_config *c, lb_str text, lb_buf *out,
+                        lb_err *err);
+
+#endif

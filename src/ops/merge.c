@@ -1,0 +1,418 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* merge.c: a merge file's models opened, its tensors listed, their nodes made. */
+#include "ops/merge.h"
+#include "merge/result.h"
+#include "base/os.h"
+#include "ops/merge_view.h"
+#include "ops/open.h"
+
+#define FILE_BYTES_MAX (4 * LB_MIB)
+
+static lb_status oom(lb_err *err) {
+    return lb_fail(err, LB_E_NOMEM, "out of memory for a merge");
+}
+
+bool lb_merge_is_file(const char *path) {
+    lb_str p = lb_str_c(path);
+    return lb_str_ends(p, LB_STR(".yml")) || lb_str_ends(p, LB_STR(".yaml"));
+}
+
+/* ---- the models ---- */
+
+static bool exists(const char *path) {
+    lb_fstat r;
+    return lb_os_stat(path, &r, NULL) == LB_OK;
+}
+
+/* As it stands; beside the merge file; in the hub's cache. */
+static const char *find_model(lb_arena *perm, const char *file, lb_str name) {
+    lb_str here = lb_arena_str(perm, name);
+    if (!here.ptr || exists(here.ptr))
+        return here.ptr;
+    lb_str dir = lb_os_dir_name(lb_str_c(file));
+    lb_str beside = lb_arena_printf(perm, "%.*s/%.*s", LB_FMT(dir), LB_FMT(name));
+    if (!beside.ptr || exists(beside.ptr))
+        return beside.ptr;
+    size_t at;
+    bool hub = !lb_str_starts(name, LB_STR("/")) && lb_str_find(name, LB_STR("/"), &at) &&
+               !lb_str_starts(name, LB_STR("hf://")) && !lb_str_starts(name, LB_STR("."));
+    return hub ? lb_arena_printf(perm, "hf://%.*s", LB_FMT(name)).ptr : here.ptr;
+}
+
+static lb_status open_document(lb_source **out, const char *path, const lb_merge_file *file, u32 k,
+                               lb_str text, const lb_merge_opts *o, lb_err *err);
+
+static bool is_same_file(const char *a, const char *b) {
+    lb_fstat x, y;
+    return lb_os_stat(a, &x, NULL) == LB_OK && lb_os_stat(b, &y, NULL) == LB_OK && x.dev == y.dev &&
+           x.ino == y.ino;
+}
+
+static lb_status check_ring(const lb_merge_around *a, const char *path, lb_err *err) {
+    u32 depth = 0;
+    for (; a; a = a->around, depth++)
+        if (is_same_file(a->path, path))
+            return lb_fail(err, LB_E_FORMAT, "%s: this merge is made of itself", path);
+    return depth < LB_MERGE_DEPTH_MAX
+               ? LB_OK
+               : lb_fail(err, LB_E_LIMIT, "%s: merge files within merge files, more than %d", path,
+                         LB_MERGE_DEPTH_MAX);
+}
+
+static lb_status open_model(lb_source *s, const lb_merge_file *file, const lb_merge_ref *r,
+                            lb_str text, const lb_merge_opts *o, lb_source **out, lb_err *err) {
+    if (r->merge != LB_NO_MERGE)
+        return open_document(out, s->path, file, r->merge, text, o, err);
+    const char *whole = find_model(&s->perm, s->path, r->text);
+    if (!whole)
+        return oom(err);
+    if (r->lora.len && !exists(whole))
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "%s: line %u: '%.*s': adapters as inputs are not supported yet: fuse it "
+                       "first",
+                       s->path, r->line, LB_FMT(r->text));
+    const char *path = exists(whole) ? whole : find_model(&s->perm, s->path, r->path);
+    if (!path)
+        return oom(err);
+    lb_merge_around own = {s->path, o->around};
+    lb_merge_opts inner = *o;
+    inner.around = &own;
+    lb_status st = lb_merge_is_file(path) ? check_ring(&own, path, err) : LB_OK;
+    if (st == LB_OK)
+        st = lb_merge_is_file(path) ? lb_merge_open(out, path, &inner, err)
+                                    : lb_open(out, path, err);
+    if (st != LB_OK)
+        lb_err_context(err, "%s: line %u", s->path, r->line);
+    return st;
+}
+
+static lb_status open_models(lb_source *s, const lb_merge_file *file, const lb_merge_config *c,
+                             lb_str text, const lb_merge_opts *o, lb_err *err) {
+    s->inputs = lb_arena_new(&s->perm, lb_source *, c->n_models + 1);
+    if (!s->inputs)
+        return oom(err);
+    for (u32 i = 0; i < c->n_models; i++) {
+        s->inputs[i] = NULL;
+        s->n_inputs = i + 1;
+        lb_status st = open_model(s, file, &c->models[i], text, o, &s->inputs[i], err);
+        if (st != LB_OK) {
+            s->n_inputs = s->inputs[i] ? i + 1 : i;
+            return st;
+        }
+    }
+    return LB_OK;
+}
+
+/* ---- views of the inputs in a plan ---- */
+
+typedef struct views {
+    lb_merge_view *view; /* [n] */
+    lb_merge_model *model;
+    u32 n;
+} views;
+
+static u32 count_below(const lb_source *s) {
+    u32 n = 1;
+    for (u32 i = 0; i < s->n_inputs; i++)
+        n += count_below(s->inputs[i]);
+    return n;
+}
+
+static void free_views(views *v) {
+    for (u32 i = 0; i < v->n; i++)
+        lb_merge_view_deinit(&v->view[i]);
+}
+
+/* mergekit wants one architecture; another has other tensors under the same names. */
+static lb_status check_family(const lb_merge_config *c, const views *v, u32 i, lb_err *err) {
+    const lb_arch *first = v->view[0].canon.arch, *own = v->view[i].canon.arch;
+    if (own == first)
+        return LB_OK;
+    return lb_fail(err, LB_E_UNSUPPORTED,
+                   "'%.*s' is of the family %s, '%.*s' of %s: models of one family are merged",
+                   LB_FMT(c->models[0].text), first ? lb_arch_name(first) : "(unknown)",
+                   LB_FMT(c->models[i].text), own ? lb_arch_name(own) : "(unknown)");
+}
+
+/* index: of the first input in the plan. */
+static lb_status make_views(lb_plan *p, const lb_source *s, const lb_merge_config *c, u32 index,
+                            views *v, lb_err *err) {
+    v->view = lb_arena_new(&p->perm, lb_merge_view, s->n_inputs + 1);
+    v->model = lb_arena_new(&p->perm, lb_merge_model, s->n_inputs + 1);
+    if (!v->view || !v->model)
+        return oom(err);
+    for (u32 i = 0; i < s->n_inputs; i++) {
+        if (s->inputs[i]->n_inputs)
+            LB_TRY(lb_merge_bind(p, index, err));
+        v->n = i + 1;
+        lb_status st = lb_merge_view_make(p, index, &v->view[i], err);
+        if (st != LB_OK) {
+            lb_err_context(err, "%.*s", LB_FMT(c->models[i].text));
+            return st;
+        }
+        LB_TRY(check_family(c, v, i, err));
+        v->model[i] = (lb_merge_model){
+            .n_layers = &v->view[i].n_layers, .facts = v->view[i].facts, .n_facts = v->view[i].n};
+        index += count_below(s->inputs[i]);
+    }
+    return LB_OK;
+}
+
+/* ---- types ---- */
+
+static lb_dtype promote(lb_dtype a, lb_dtype b) {
+    return a == b ? a : LB_F32;
+}
+
+/* In which mergekit computes a tensor. */
+static lb_dtype work_type(const lb_merge_config *c, const lb_merge_model *models,
+                          const lb_merge_tensor *t) {
+    lb_dtype d = models[t->slots[0].model].facts[t->slots[0].fact].dtype;
+    if (c->has_dtype)
+        return c->dtype;
+    for (u32 i = 1; i < t->n_slots; i++)
+        d = promote(d, models[t->slots[i].model].facts[t->slots[i].fact].dtype);
+    return d;
+}
+
+static lb_dtype out_type(const lb_merge_config *c, const lb_merge_model *models,
+                         const lb_merge_tensor *t) {
+    const lb_merge_fact *f = &models[t->slots[0].model].facts[t->slots[0].fact];
+    if (f->is_buffer)
+        return f->dtype;
+    return c->has_out_dtype ? c->out_dtype : work_type(c, models, t);
+}
+
+/* ---- opening ---- */
+
+/* The model whose config, tokenizer and the like the result takes. */
+static const lb_source *donor_of(const lb_source *s) {
+    return s->inputs[0];
+}
+
+/* What of the models is in no result, as notes of the source. */
+static lb_status say_skipped(lb_source *s, const lb_merge_config *c, const views *v,
+                             const lb_merge *merge, lb_err *err) {
+    static const char *const whys[] = {"no slice takes its layer", "no first or last slice has it",
+                                       "the model gives config and tokenizer only",
+                                       "the method makes nothing of it"};
+    lb_buf b = {0};
+    for (u32 w = 0; w < LB_LEN(whys); w++) {
+        u64 n = 0;
+        const lb_merge_skip *first = NULL;
+        for (u64 i = 0; i < merge->outline.n_skipped; i++)
+            if (merge->outline.skipped[i].why == (lb_merge_why)w && n++ == 0)
+                first = &merge->outline.skipped[i];
+        if (n)
+            lb_buf_printf(&b, "left out: %llu tensors (%s), the first %.*s of %.*s\n",
+                          (unsigned long long)n, whys[w],
+                          LB_FMT(v->model[first->model].facts[first->fact].name),
+                          LB_FMT(c->models[first->model].text));
+    }
+    for (u32 i = 0; i < c->n_notes; i++)
+        lb_buf_printf(&b, "%.*s\n", LB_FMT(c->notes[i]));
+    for (u64 i = 0; i < merge->outline.n_notes; i++)
+        lb_buf_printf(&b, "%.*s\n", LB_FMT(merge->outline.notes[i]));
+    lb_status st = lb_buf_status(&b, err);
+    if (st == LB_OK && b.len) {
+        s->notes = lb_arena_str(&s->perm, lb_str_sub(lb_buf_str(&b), 0, b.len - 1));
+        st = s->notes.ptr ? LB_OK : oom(err);
+    }
+    lb_buf_deinit(&b);
+    return st;
+}
+
+static lb_status list_tensors(lb_source *s, const lb_merge_config *c, const views *v,
+                              lb_merge *merge, lb_err *err) {
+    static const lb_str module = {"", 0};
+    const lb_merge_world world = {&module, 1, v->model};
+    LB_TRY(lb_merge_outline_make(c, NULL, &world, &s->perm, &merge->outline, err));
+    LB_TRY(say_skipped(s, c, v, merge, err));
+    for (u64 i = 0; i < merge->outline.n_tensors; i++) {
+        const lb_merge_tensor *t = &merge->outline.tensors[i];
+        const lb_merge_fact *f = &v->model[t->slots[0].model].facts[t->slots[0].fact];
+        LB_TRY(lb_source_add_computed(s, t->name, out_type(c, v->model, t), &f->shape, err));
+    }
+    return LB_OK;
+}
+
+static lb_status take_donor(lb_source *s, const lb_merge_config *c, const lb_merge *merge,
+                            lb_err *err) {
+    const lb_source *d = donor_of(s);
+    if (d->format == LB_FORMAT_GGUF)
+        return lb_fail(
+            err, LB_E_UNSUPPORTED,
+            "%s: '%.*s' gives the config and the tokenizer of the result, and is a GGUF: "
+            "not supported yet: convert it to hf, or name a folder first (base_model)",
+            s->path, LB_FMT(c->models[0].text));
+    s->sides = d->sides;
+    s->n_sides = d->n_sides;
+    lb_str *configs = lb_arena_new(&s->perm, lb_str, s->n_inputs + 1);
+    if (!configs)
+        return oom(err);
+    for (u32 i = 0; i < s->n_inputs; i++)
+        configs[i] = s->inputs[i]->config;
+    return lb_merge_config_of(configs, c, &merge->outline, &s->perm, &s->config, err);
+}
+
+static lb_status fill_source(lb_source *s, const lb_merge_file *file, const lb_merge_config *c,
+                             lb_merge *merge, lb_err *err) {
+    lb_plan *p = NULL;
+    views v = {0};
+    if (c->vocab != LB_VOCAB_KEPT || c->n_tokens || c->pad_to_multiple_of)
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "%s: tokenizer_source and tokenizer: vocabularies are not put together yet: "
+                       "merge models of one vocabulary",
+                       s->path);
+    if (c->chat_template.len)
+        return lb_fail(
+            err, LB_E_UNSUPPORTED,
+            "%s: line %u: chat_template: not supported yet: convert --chat-template FILE "
+            "sets one in the result",
+            s->path, c->chat_template_line);
+    LB_TRY(open_models(s, file, c, merge->text, &merge->opts, err));
+    lb_status st = lb_plan_new(&p, (const lb_source *const *)(void *)s->inputs, s->n_inputs, err);
+    if (st == LB_OK)
+        st = make_views(p, s, c, 0, &v, err);
+    if (st == LB_OK)
+        st = list_tensors(s, c, &v, merge, err);
+    free_views(&v);
+    lb_plan_free(&p);
+    return st == LB_OK ? take_donor(s, c, merge, err) : st;
+}
+
+/* A source for document k of a file; of the last one it holds the parsed file too. */
+static lb_status begin_source(lb_source **out, const char *path, lb_merge **merge, lb_err *err) {
+    u32 index;
+    lb_source *s = *out = lb_source_new(LB_FORMAT_HF, path);
+    *merge = s ? lb_arena_new(&s->perm, lb_merge, 1) : NULL;
+    if (!*merge)
+        return oom(err);
+    **merge = (lb_merge){0};
+    s->merge = *merge;
+    return lb_source_add_file(s, path, lb_os_base_name(lb_str_c(path)), &index, err);
+}
+
+static lb_status open_document(lb_source **out, const char *path, const lb_merge_file *file, u32 k,
+                               lb_str text, const lb_merge_opts *o, lb_err *err) {
+    lb_merge *merge;
+    lb_status st = begin_source(out, path, &merge, err);
+    if (st == LB_OK) {
+        merge->opts = *o;
+        merge->config = &file->merges[k];
+        merge->text = text;
+        st = fill_source(*out, file, merge->config, merge, err);
+    }
+    if (st != LB_OK)
+        lb_source_close(out);
+    return st;
+}
+
+lb_status lb_merge_open(lb_source **out, const char *path, const lb_merge_opts *o, lb_err *err) {
+    lb_merge *merge;
+    lb_merge_file *file = NULL;
+    lb_status st = begin_source(out, path, &merge, err);
+    if (st == LB_OK && !(file = lb_arena_new(&(*out)->perm, lb_merge_file, 1)))
+        st = oom(err);
+    if (st == LB_OK)
+        st = lb_os_read_file(path, FILE_BYTES_MAX, &(*out)->perm, &merge->text, err);
+    if (st == LB_OK)
+        st = lb_merge_file_parse(merge->text, path, 0, &(*out)->perm, file, err);
+    if (st == LB_OK) {
+        merge->opts = *o;
+        merge->config = &file->merges[file->n_merges - 1];
+        st = fill_source(*out, file, merge->config, merge, err);
+    }
+    if (st != LB_OK)
+        lb_source_close(out);
+    return st;
+}
+
+/* ---- nodes ---- */
+
+static lb_status input_node(const lb_merge_config *c, const lb_merge_tensor *t,
+                            const lb_merge_slot *slot, const views *v, lb_node_id *out,
+                            lb_err *err) {
+    *out = v->view[slot->model].nodes[slot->fact];
+    if (*out != LB_NODE_NONE)
+        return LB_OK;
+    return lb_fail(err, LB_E_UNSUPPORTED,
+                   "tensor '%.*s': '%.*s' stores it in several parts, which is not supported in "
+                   "merges yet: convert it to hf first",
+                   LB_FMT(t->name), LB_FMT(c->models[slot->model].text));
+}
+
+static lb_status build(lb_plan *p, const lb_merge *merge, const lb_merge_tensor *t, const views *v,
+                       u32 carry, lb_node_id *out, lb_err *err) {
+    const lb_merge_config *c = merge->config;
+    const lb_merge_fact *first = &v->model[t->slots[0].model].facts[t->slots[0].fact];
+    lb_merge_input *in = lb_arena_new(&p->perm, lb_merge_input, t->n_slots);
+    if (!in)
+        return oom(err);
+    for (u32 i = 0; i < t->n_slots; i++) {
+        const lb_merge_slot *s = &t->slots[i];
+        in[i] = (lb_merge_input){.dtype = v->model[s->model].facts[s->fact].dtype,
+                                 .is_base = s->is_base};
+        if (s->param)
+            memcpy(in[i].param, s->param, t->method->n_params * sizeof *s->param);
+        LB_TRY(input_node(c, t, s, v, &in[i].x, err));
+    }
+    if (!t->method) {
+        *out = in[0].x;
+        return LB_OK;
+    }
+    lb_merge_job j = {.g = &p->graph,
+                      .perm = &p->perm,
+                      .name = t->name,
+                      .shape = &first->shape,
+                      .in = in,
+                      .n_in = t->n_slots,
+                      .work = work_type(c, v->model, t),
+                      .rounding = merge->opts.rounding,
+                      .carry = carry};
+    if (t->param)
+        memcpy(j.param, t->param, t->method->n_params * sizeof *t->param);
+    return t->method->build(t->method, &j, out, err);
+}
+
+/* A stored value of the type that is written stays stored. */
+static lb_node_id as_result(lb_graph *g, lb_node_id x, lb_dtype dtype) {
+    return lb_expr_is_stored_as(g, x, dtype) ? x : lb_expr_decode(g, x);
+}
+
+static lb_status bind(lb_plan *p, const lb_source *s, u32 index, const views *v, lb_err *err) {
+    const lb_merge *merge = s->merge;
+    u32 carry = lb_expr_carry(&p->graph, merge->opts.seed);
+    lb_node_id *nodes = lb_arena_new(&p->perm, lb_node_id, s->n_weights + 1);
+    if (!nodes)
+        return oom(err);
+    for (u64 i = 0; i < s->n_weights; i++) {
+        const lb_merge_tensor *t = &merge->outline.tensors[i];
+        lb_status st = build(p, merge, t, v, carry, &nodes[i], err);
+        if (st == LB_OK)
+            st = lb_graph_status(&p->graph, err);
+        if (st != LB_OK) {
+            lb_err_context(err, "%s", s->path);
+            return st;
+        }
+        nodes[i] = as_result(&p->graph, nodes[i], s->tensors[i].dtype);
+    }
+    p->graph.computed[index] = nodes;
+    return lb_graph_status(&p->graph, err);
+}
+
+lb_status lb_merge_bind(lb_plan *p, u32 index, lb_err *err) {
+    const lb_source *s = p->graph.sources[index];
+    views v = {0};
+    if (!p->graph.computed) {
+        p->graph.computed = lb_arena_new(&p->perm, lb_node_id *, p->graph.n_sources);
+        if (!p->graph.computed)
+            return oom(err);
+        memset(p->graph.computed, 0, p->graph.n_sources * sizeof *p->graph.computed);
+    }
+    lb_status st = make_views(p, s, s->merge->config, index + 1, &v, err);
+    if (st == LB_OK)
+        st = bind(p, s, index, &v, err);
+    free_views(&v);
+    return st;
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* merge.h: a merge file as a model: its tensors are expressions over its inputs' (a plan as a
+ * source). Whatever takes a model takes it; nothing is computed before a plan runs. */
+#ifndef LB_OPS_MERGE_H
+#define LB_OPS_MERGE_H
+
+#include "merge/outline.h"
+#include "plan/plan.h"
+
+typedef struct lb_merge_opts {
+    lb_merge_rounding rounding;
+    u64 seed;
+    const struct lb_merge_around *around; /* NULL but for a merge within one */
+} lb_merge_opts;
+
+/* The merge files that a merge is an input of. */
+typedef struct lb_merge_around {
+    const char *path;
+    const struct lb_merge_around *around;
+} lb_merge_around;
+#define LB_MERGE_DEPTH_MAX 16
+
+/* What a source that is a merge carries (lb_source.merge). */
+typedef struct lb_merge {
+    lb_merge_opts opts;
+    const lb_merge_config *config;
+    lb_merge_outline outline; /* tensor i is weight i of the source */
+    lb_str text;              /* of the file */
+} lb_merge;
+
+/* Whether a file that begins so may be a merge file, and is named like one. */
+bool lb_merge_is_file(const char *path);
+/* Opens the file and its models. Paths in it are as they stand, or else beside the file, or else in
+ * the hub's cache. Errors name line and key, model and tensor. */
+lb_status lb_merge_open(lb_source **out, const char *path, const lb_merge_opts *o, lb_err *err);
+/* Gives the weights of source `index` of the plan their nodes, and those of merges that are inputs
+ * of it. */
+lb_status lb_merge_bind(lb_plan *p, u32 index, lb_err *err);
+
+#endif

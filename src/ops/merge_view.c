@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* merge_view.c: a source through the architecture table to Hugging Face's tensors. */
+#include "ops/merge_view.h"
+#include <stdlib.h>
+
+static lb_status oom(lb_err *err) {
+    return lb_fail(err, LB_E_NOMEM, "out of memory for the tensors of a merge");
+}
+
+/* "model.layers.12.mlp": 12; of names that no table knows. */
+static u32 layer_in(lb_str name) {
+    for (size_t i = 0; i + 2 < name.len; i++) {
+        u64 n = 0;
+        size_t k = i + 1;
+        if (name.ptr[i] != '.')
+            continue;
+        for (; k < name.len && k < i + 8 && name.ptr[k] >= '0' && name.ptr[k] <= '9'; k++)
+            n = 10 * n + (u64)(name.ptr[k] - '0');
+        if (k > i + 1 && k < name.len && name.ptr[k] == '.')
+            return (u32)n;
+    }
+    return LB_NO_LAYER;
+}
+
+static lb_dtype dtype_of(const lb_ctensors *c, const lb_ctensor *t, u32 rank) {
+    bool forced = c->world == LB_WORLD_GGUF && t->known && t->dtype == LB_F32 &&
+                  !(t->match.row->flags & LB_ROW_HF_F32) &&
+                  lb_arch_gguf_is_f32(t->match.row, t->match.suffix, rank);
+    return t->quantized ? LB_BF16 : forced ? c->main_dtype : t->dtype;
+}
+
+static void set_place(const lb_made_of *m, lb_merge_fact *f) {
+    const lb_ctensor *t = m->first;
+    u32 layer = t->known ? t->match.layer : layer_in(m->name);
+    bool own = t->extra == LB_EXTRA_NONE || t->extra == LB_EXTRA_MTP;
+    f->layer = own && layer != LB_NO_INDEX ? layer : LB_NO_LAYER;
+    f->same_as = LB_NO_FACT;
+    f->is_buffer = lb_dtype_get(f->dtype)->cls != LB_CLASS_FLOAT;
+    f->is_optional = !t->known || (t->match.row->flags & LB_ROW_OPTIONAL) ||
+                     t->match.suffix == LB_SUFFIX_BIAS || t->extra != LB_EXTRA_NONE;
+    if (!t->known)
+        return;
+    lb_role r = (lb_role)t->match.row->role;
+    f->after = r == LB_ROLE_OUTPUT || r == LB_ROLE_OUTPUT_NORM;
+    f->is_vocab = r == LB_ROLE_OUTPUT || r == LB_ROLE_TOKEN_EMBD;
+}
+
+/* The output matrix of a model that uses its embedding for one: *f names it. False: it has its own,
+ * or none. */
+static bool tied_output(lb_plan *p, const lb_ctensors *c, lb_merge_fact *f) {
+    u32 n = 0;
+    const lb_arch_tensor *rows = c->arch && c->hp.tied ? lb_arch_rows(c->arch, &n) : NULL;
+    for (u32 i = 0; i < n; i++) {
+        lb_arch_match m = {.row = &rows[i],
+                           .n_rows = 1,
+                           .layer = LB_NO_INDEX,
+                           .expert = LB_NO_INDEX,
+                           .mtp = LB_NO_INDEX,
+                           .suffix = LB_SUFFIX_WEIGHT};
+        if (rows[i].role != LB_ROLE_OUTPUT)
+            continue;
+        f->name = lb_arch_tensor_name(&rows[i], LB_WORLD_HF, &m, &p->perm);
+        return f->name.ptr && f->name.len;
+    }
+    return false;
+}
+
+typedef struct item {
+    lb_merge_fact fact;
+    lb_node_id node;
+} item;
+
+static int by_name(const void *a, const void *b) {
+    return lb_str_cmp(((const item *)a)->fact.name, ((const item *)b)->fact.name);
+}
+
+static lb_status fill(lb_plan *p, const lb_ctensors *c, const lb_assembly *a, item *out,
+                      lb_err *err) {
+    for (u64 i = 0; i < a->n; i++) {
+        const lb_made_of *m = &a->tensor[i];
+        lb_merge_fact *f = &out[i].fact;
+        lb_made made;
+        f->name = m->name;
+        f->dtype = dtype_of(c, m->first, lb_assembly_rank(a, m));
+        LB_TRY(lb_assembly_make(a, m, f->dtype, UINT64_MAX, &made, err));
+        LB_TRY(lb_graph_status(&p->graph, err));
+        f->shape = made.shape;
+        set_place(m, f);
+        out[i].node =
+            made.n_segments == 1 ? lb_graph_node(&p->graph, made.segments[0])->in[0] : LB_NODE_NONE;
+    }
+    return LB_OK;
+}
+
+/* A stand-in for the output matrix that a tied model lacks. */
+static u64 add_tied(lb_plan *p, const lb_ctensors *c, item *items, u64 n) {
+    lb_merge_fact f = {0};
+    if (!tied_output(p, c, &f))
+        return n;
+    for (u64 i = 0; i < n; i++)
+        if (lb_str_eq(items[i].fact.name, f.name))
+            return n;
+    for (u64 i = 0; i < n; i++) {
+        const lb_merge_fact *e = &items[i].fact;
+        if (!e->is_vocab || e->after)
+            continue;
+        items[n] = items[i];
+        items[n].fact.name = f.name;
+        items[n].fact.after = true;
+        items[n].fact.is_optional = true;
+        items[n].fact.same_as = (u32)i; /* until they are sorted */
+        return n + 1;
+    }
+    return n;
+}
+
+static void take_sorted(lb_merge_view *v, item *items) {
+    lb_str of = LB_STR_NONE;
+    for (u32 i = 0; i < v->n; i++)
+        if (items[i].fact.same_as != LB_NO_FACT)
+            of = items[items[i].fact.same_as].fact.name;
+    qsort(items, v->n, sizeof *items, by_name);
+    for (u32 i = 0; i < v->n; i++) {
+        v->facts[i] = items[i].fact;
+        v->nodes[i] = items[i].node;
+        for (u32 k = 0; items[i].fact.same_as != LB_NO_FACT && k < v->n; k++)
+            if (lb_str_eq(items[k].fact.name, of))
+                v->facts[i].same_as = k;
+    }
+}
+
+lb_status lb_merge_view_make(lb_plan *p, u32 source_index, lb_merge_view *v, lb_err *err) {
+    lb_assembly a = {0};
+    item *items = NULL;
+    *v = (lb_merge_view){0};
+    LB_TRY(lb_ctensors_build(p, source_index, &v->canon, err));
+    v->n_layers = v->canon.hp.n_layers;
+    lb_status st = lb_assemble(p, &v->canon, LB_WORLD_HF, NULL, &a, err);
+    if (st == LB_OK) {
+        items = lb_alloc_zero((size_t)a.n + 2, sizeof *items);
+        v->facts = lb_arena_new(&p->perm, lb_merge_fact, a.n + 2);
+        v->nodes = lb_arena_new(&p->perm, lb_node_id, a.n + 2);
+        st = items && v->facts && v->nodes ? fill(p, &v->canon, &a, items, err) : oom(err);
+    }
+    if (st == LB_OK) {
+        v->n = (u32)add_tied(p, &v->canon, items, a.n);
+        take_sorted(v, items);
+    }
+    lb_free(items);
+    lb_assembly_deinit(&a);
+    return st;
+}
+
+void lb_merge_view_deinit(lb_merge_view *v) {
+    lb_ctensors_deinit(&v->canon);
+}

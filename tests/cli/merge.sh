@@ -1,0 +1,134 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# merge.sh: merge files end to end: inputs of every format, slices, texts of the result, refusals.
+# shellcheck source=tests/cli_lib.sh
+. "$(dirname "$0")/../cli_lib.sh"
+
+for m in a b; do
+    make_model gguf llama "$W/made-$m" "seed=$(printf %d "'$m")"
+    ok "$m" "$LBRX" convert "$W/made-$m/model.gguf" -o "$W/$m" --to hf
+done
+cp "$W/made-b/model.gguf" "$W/b.gguf"
+ok "mlx input" "$LBRX" convert "$W/b" -o "$W/bm" --to mlx
+cd "$W" || exit 1
+linear() { # NAME MODEL WEIGHT MODEL WEIGHT [MORE]
+    cat >"$1.yml" <<END
+merge_method: linear
+models:
+  - model: $2
+    parameters: {weight: $3}
+  - model: $4
+    parameters: {weight: $5}
+${6:-}
+END
+}
+
+# ---- linear: with itself, with weight 0, in any order, from any format ----
+linear self a 0.25 a2 0.75
+ln -s a a2
+ok "self" "$LBRX" merge self.yml -o self
+ok "self is itself" "$LBRX" diff a self
+linear zero a 1 b 0
+ok "zero" "$LBRX" merge zero.yml -o zero
+ok "weight 0" "$LBRX" diff a zero
+linear hf a 1 b 3
+linear gguf a 1 b.gguf 3
+linear mlx a 1 bm 3
+for f in hf gguf mlx; do ok "$f" "$LBRX" merge $f.yml -o m-$f; done
+ok "gguf as hf" "$LBRX" diff m-hf m-gguf
+ok "mlx as hf" "$LBRX" diff m-hf m-mlx
+exits 5 "no input" "$LBRX" diff m-hf a
+cmp m-hf/model.safetensors m-mlx/model.safetensors >/dev/null 2>&1 # provenance differs
+ok "threads" "$LBRX" merge hf.yml -o m-hf1 -t 1
+ok "budget" "$LBRX" merge hf.yml -o m-hf2 --memory 64MB
+if cmp -s m-hf/model.safetensors m-hf1/model.safetensors && cmp -s m-hf/model.safetensors m-hf2/model.safetensors; then
+    pass
+else
+    fail "threads and budget" "the bytes differ"
+fi
+
+# ---- the merge file is a MODEL; one pass is its steps through f32 ----
+linear f32 a 1 b.gguf 3 "dtype: float32"
+ok "to f32" "$LBRX" merge f32.yml -o m-f32
+ok "to gguf" "$LBRX" merge f32.yml -o one.gguf --no-provenance
+ok "in two steps" "$LBRX" convert m-f32 -o two.gguf --no-provenance
+ok "one pass is two" "$LBRX" diff one.gguf two.gguf
+ok "convert" "$LBRX" convert f32.yml -o three.gguf --no-provenance
+if cmp -s one.gguf three.gguf; then pass; else fail "convert" "not what merge makes"; fi
+ok "quantized" "$LBRX" merge f32.yml -o q.gguf --type q8_0 --no-provenance
+ok "quantized in two steps" "$LBRX" quantize two.gguf -o q2.gguf --type q8_0 --no-provenance
+ok "quantize one pass is two" "$LBRX" diff q.gguf q2.gguf
+ok "quantize the file" "$LBRX" quantize f32.yml -o q3.gguf --type q8_0 --no-provenance
+if cmp -s q.gguf q3.gguf; then pass; else fail "quantize the file" "not what merge makes"; fi
+ok "to mlx" "$LBRX" merge f32.yml -o m-q4 --to mlx --type mlx-q4
+ok "mlx in two steps" "$LBRX" quantize m-f32 -o m-q4b --to mlx --type mlx-q4
+ok "mlx one pass is two" "$LBRX" diff m-q4 m-q4b
+ok "none" "$LBRX" merge hf.yml --to none
+
+# ---- slices: layers, config, what is left out ----
+cat >slices.yml <<'END'
+merge_method: passthrough
+slices:
+  - sources: [{model: a, layer_range: [0, 2]}]
+  - sources: [{model: b, layer_range: [1, 2]}]
+dtype: float16
+END
+ok "slices" "$LBRX" merge slices.yml -o s
+python3 - s a <<'END' >out.txt 2>&1 && pass || fail "slices" "$(cat out.txt)"
+import json, struct, sys
+def tensors(d):
+    f = open(d + "/model.safetensors", "rb")
+    h = json.loads(f.read(struct.unpack("<Q", f.read(8))[0]))
+    return {k: v for k, v in h.items() if k != "__metadata__"}
+s, a = tensors(sys.argv[1]), tensors(sys.argv[2])
+assert any(k.startswith("model.layers.2.") for k in s), sorted(s)
+assert not any(k.startswith("model.layers.3.") for k in s)
+assert {v["dtype"] for v in s.values()} == {"F16"}
+c = json.load(open(sys.argv[1] + "/config.json"))
+assert c["num_hidden_layers"] == 3, c
+assert c.get("torch_dtype", c.get("dtype")) == "float16", c
+END
+ok "slices are whole" "$LBRX" verify s
+for f in README.md mergekit_config.yml lbrx.json tokenizer.json; do
+    if [ -s s/$f ]; then pass; else fail "texts" "no $f"; fi
+done
+ok "provenance left out" "$LBRX" merge slices.yml -o s2 --no-provenance
+if [ -e s2/README.md ] || [ -e s2/lbrx.json ]; then fail "no provenance" "there is some"; else pass; fi
+cat >few.yml <<'END'
+merge_method: passthrough
+slices:
+  - sources: [{model: a, layer_range: [0, 1]}]
+END
+ok "few" "$LBRX" merge few.yml -o few
+if grep -q "no slice takes its layer" "$W/err"; then pass; else fail "few" "not said"; fi
+
+# ---- refusals: one line, nothing written ----
+refuses() { # CODE NAME FILE TEXT
+    exits "$1" "$2" "$LBRX" merge "$3" -o none
+    complains "$2" "$4"
+    if [ -e none ] || [ -e none.lbrx-partial ]; then fail "$2" "something was written"; fi
+}
+linear sum a 1 b -1
+refuses 2 "sum of zero" sum.yml "add up to zero"
+linear what a 1 b x
+refuses 3 "no number" what.yml "weight"
+sed 's/linear/linaer/' hf.yml >method.yml
+refuses 3 "no method" method.yml "linaer"
+sed 's/weight:/wieght:/' hf.yml >key.yml
+refuses 3 "no key" key.yml "weight"
+sed 's/\[1, 2\]/[1, 9]/' slices.yml >range.yml
+refuses 3 "range" range.yml "range"
+make_model hf qwen3 "$W/other"
+linear kinds a 1 other 1
+refuses 3 "other family" kinds.yml "of the family"
+linear gone a 1 nowhere 1
+exits 3 "no model" "$LBRX" merge gone.yml -o none
+complains "no model" "nowhere"
+linear ring a 1 ring.yml 1
+refuses 3 "of itself" ring.yml "made of itself"
+linear vocab a 1 b 1 "tokenizer_source: union"
+refuses 3 "vocabularies" vocab.yml "not put together yet"
+for c in inspect verify; do
+    exits 3 "$c of a merge file" "$LBRX" $c hf.yml
+done
+finish
