@@ -83,6 +83,25 @@ static lb_status add_group(lb_output *x, const group *g, lb_err *err) {
     return LB_OK;
 }
 
+static lb_stream stream_at(const lb_out_part *t, u64 i) {
+    if (t->gguf_items) {
+        const lb_gguf_item *g = &t->gguf_items[i];
+        return (lb_stream){.file = t->first_file + g->file,
+                           .off_bytes = g->off_bytes,
+                           .size_bytes = g->size_bytes,
+                           .name = g->name,
+                           .dtype = g->dtype,
+                           .shape = &g->shape};
+    }
+    const lb_st_item *s = &t->st_items[i];
+    return (lb_stream){.file = s->shard,
+                       .off_bytes = s->off_bytes,
+                       .size_bytes = s->size_bytes,
+                       .name = s->name,
+                       .dtype = s->dtype,
+                       .shape = &s->shape};
+}
+
 /* The part's streams from *i on that are of one weight. */
 static u32 take_joint(const lb_output *x, const lb_out_part *t, u64 *i, lb_stream *streams,
                       const lb_out_roots **roots) {
@@ -90,7 +109,7 @@ static u32 take_joint(const lb_output *x, const lb_out_part *t, u64 *i, lb_strea
     do {
         LB_ASSERT(n < LB_ROOTS_MAX);
         roots[n] = &t->roots[*i];
-        streams[n] = t->streams[*i];
+        streams[n] = stream_at(t, *i);
         const lb_node *root = lb_graph_node(&x->plan->graph, root_at(roots[n], 0));
         streams[n].codes = root->kind == LB_NODE_ENCODE && root->u.encode.repack != LB_REPACK_NONE;
         n++;
@@ -235,13 +254,7 @@ static lb_status layout_gguf(lb_output *x, lb_out_part *t, lb_err *err) {
     LB_TRY(make_heads(x, t, make_gguf_head, err));
     for (u32 i = 0; i < o.n_fields; i++)
         LB_TRY(put_field(x, t->first_file, l->field_off[i], i, err));
-    for (u64 i = 0; i < m->n_tensors; i++)
-        t->streams[i] = (lb_stream){.file = t->first_file + items[i].file,
-                                    .off_bytes = items[i].off_bytes,
-                                    .size_bytes = items[i].size_bytes,
-                                    .name = items[i].name,
-                                    .dtype = items[i].dtype,
-                                    .shape = &items[i].shape};
+    t->gguf_items = items;
     return LB_OK;
 }
 
@@ -328,13 +341,7 @@ static lb_status layout_st(lb_output *x, lb_out_part *t, lb_err *err) {
     x->index = (lb_sink_text){.name = l->index_name, .make = make_st_index, .ctx = t};
     /* the index is sorted: a list of pointers, and qsort's copy of it */
     x->plan->after_bytes = LB_MAX(x->plan->after_bytes, 2 * sizeof(void *) * m->n_tensors);
-    for (u64 i = 0; i < m->n_tensors; i++)
-        t->streams[i] = (lb_stream){.file = items[i].shard,
-                                    .off_bytes = items[i].off_bytes,
-                                    .size_bytes = items[i].size_bytes,
-                                    .name = items[i].name,
-                                    .dtype = items[i].dtype,
-                                    .shape = &items[i].shape};
+    t->st_items = items;
     return LB_OK;
 }
 
@@ -344,17 +351,12 @@ static lb_status layout(lb_output *x, lb_err *err) {
     for (u32 k = 0; k < x->n_parts && st == LB_OK; k++) {
         lb_out_part *t = &x->part[k];
         t->first_file = (u32)x->plan->n_files;
-        t->streams = lb_alloc_zero((size_t)t->model->n_tensors + 1, sizeof *t->streams);
-        st = !t->streams                          ? oom(err)
-             : t->model->format == LB_FORMAT_GGUF ? layout_gguf(x, t, err)
-                                                  : layout_st(x, t, err);
+        st = t->model->format == LB_FORMAT_GGUF ? layout_gguf(x, t, err) : layout_st(x, t, err);
     }
     if (st == LB_OK)
         st = add_jobs(x, err);
-    for (u32 k = 0; k < x->n_parts; k++) {
-        lb_free(x->part[k].streams);
+    for (u32 k = 0; k < x->n_parts; k++)
         lb_free(x->part[k].roots);
-    }
     return st;
 }
 

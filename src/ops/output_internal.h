@@ -20,9 +20,10 @@ typedef struct lb_out_part {
     const char *path; /* NULL: none */
     u32 first_file;   /* of the plan's */
     u32 n_files;
-    lb_gguf_layout gguf; /* what makes heads: of a GGUF */
-    lb_st_layout st;     /* of safetensors */
-    lb_stream *streams;  /* [n_tensors] heap, while jobs are made */
+    lb_gguf_layout gguf;            /* what makes heads: of a GGUF */
+    lb_st_layout st;                /* of safetensors */
+    const lb_gguf_item *gguf_items; /* [n_tensors] where each lies, of the part's format */
+    const lb_st_item *st_items;
     struct lb_out_roots *roots;
 } lb_out_part;
 

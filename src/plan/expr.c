@@ -646,10 +646,15 @@ lb_node_id lb_expr_quant(lb_graph *g, lb_node_id x, const lb_quant *q, lb_quant_
                  .n_rows = shape[0],
                  .n_cols = shape[1]};
     n.u.encode.quant = q;
-    n.u.encode.part = (u32)part;
-    n.u.encode.rows = r.rows;
-    n.u.encode.cols = r.cols;
-    n.u.encode.elems = r.elems;
+    if (r.rows > UINT32_MAX || r.cols > UINT32_MAX || r.elems > UINT32_MAX) {
+        FAULT(g, LB_E_LIMIT, "a matrix of %llu x %llu has too many rows or columns for one scale",
+              (unsigned long long)in->n_rows, (unsigned long long)in->n_cols);
+        return LB_NODE_NONE;
+    }
+    n.u.encode.part = (u8)part;
+    n.u.encode.rows = (u32)r.rows;
+    n.u.encode.cols = (u32)r.cols;
+    n.u.encode.elems = (u32)r.elems;
     n.u.encode.once = r.once;
     if (!lb_quant_is_hf(q) || q->scope != LB_SCOPE_TENSOR)
         return push1(g, n, x);
@@ -698,7 +703,7 @@ lb_node_id lb_expr_repack(lb_graph *g, lb_node_id x, lb_repack repack) {
                  .value = LB_VALUE_BYTES,
                  .n_rows = in->n_rows,
                  .n_cols = in->n_cols / 32 * lb_repack_elems(repack)};
-    n.u.encode.repack = repack;
+    n.u.encode.repack = (u8)repack;
     n.u.encode.rows = 1;
     n.u.encode.cols = 32;
     n.u.encode.elems = lb_repack_elems(repack);

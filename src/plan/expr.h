@@ -155,10 +155,10 @@ typedef struct lb_node {
         } stat;
         float scale; /* LOWRANK */
         struct {
-            lb_repack repack;
-            u64 rows, cols, elems; /* of the output for a band of rows and so many columns of it */
+            u8 repack;             /* lb_repack */
+            u8 part;               /* of what the quantizer makes */
             bool once;             /* for all of a matrix, and known before its rows are */
-            u32 part;              /* of what the quantizer makes */
+            u32 rows, cols, elems; /* of the output for a band of rows and so many columns of it */
             const struct lb_quant *quant; /* plan/quant.h; NULL: floats or stored bytes */
             const u8 *bytes;              /* what is written; else NULL */
         } encode;

@@ -214,7 +214,11 @@ static lb_status set_ratio(const lb_plan *p, const lb_job *j, u32 segment, lb_st
     lb_stream x = {.per = n->u.encode.cols, .per_elems = n->u.encode.elems};
     if (band) {
         x.per = LB_MIN(n->u.encode.rows, in->n_rows) * in->n_cols;
-        x.per_elems *= lb_ceil_div_u64(in->n_cols, n->u.encode.cols);
+        u64 per_elems = x.per_elems * lb_ceil_div_u64(in->n_cols, n->u.encode.cols);
+        if (per_elems > UINT32_MAX)
+            return lb_fail(err, LB_E_LIMIT, "job '%.*s': stream '%.*s': %llu columns are too many",
+                           LB_FMT(j->name), LB_FMT(s->name), (unsigned long long)in->n_cols);
+        x.per_elems = (u32)per_elems;
         x.mat = n->u.encode.once || in->n_rows % n->u.encode.rows ? in->n_rows * in->n_cols : 0;
         x.once = n->u.encode.once;
     }

@@ -17,15 +17,16 @@
 /* One tensor's bytes in one output file. */
 typedef struct lb_stream {
     u32 file;
+    lb_dtype dtype;
     u64 off_bytes, size_bytes;
     lb_str name;
-    lb_dtype dtype;
-    bool codes;            /* moved, not computed: see lb_expr_repack */
     const lb_shape *shape; /* NULL: a scalar. In a plan only its first `rank` dims are there */
     /* set by lb_plan_close: so many elements for so many of the job's, which are what is encoded;
      * the last ones of a matrix, or of the job (mat: 0), may be fewer */
-    u64 per, per_elems, mat;
-    bool once; /* of a matrix: with the first of them */
+    u64 per, mat;
+    u32 per_elems;
+    bool once;  /* of a matrix: with the first of them */
+    bool codes; /* given: moved, not computed: see lb_expr_repack */
     /* set by the run */
     lb_hash128 hash;  /* XXH3-128 of its bytes */
     u64 n_rounded;    /* values that the type could not hold exactly */

@@ -17,18 +17,19 @@ esac
 [ "$(uname -s)" = Linux ] || limited=no
 [ $limited = yes ] || skip "limits" "a sanitizer, or a system without RLIMIT_DATA"
 
-# within MIB ARGUMENTS...: converts under the budget and the limit; the peak of what was resident is read
+verb=convert
+# within MIB ARGUMENTS...: converts (or what $verb says) under the budget and the limit; the peak of what was resident is read
 # from the report.
 within() {
     mib=$1
     shift
     if [ $limited = no ]; then
-        ok "convert $*" "$LBRX" convert "$@" --no-sync --force
+        ok "$verb $*" "$LBRX" $verb "$@" --no-sync --force
         return
     fi
     # shellcheck disable=SC2016 # expanded by the inner shell
-    ok "$mib MiB: $*" sh -c 'ulimit -d "$1"; shift; exec "$LBRX" convert "$@"' sh $(((mib + 16) * 1024)) \
-        "$@" --memory "${mib}MiB" --no-sync --force --json || return
+    ok "$mib MiB: $verb $*" sh -c 'ulimit -d "$1"; shift; exec "$LBRX" "$@"' sh $(((mib + 16) * 1024)) \
+        $verb "$@" --memory "${mib}MiB" --no-sync --force --json || return
     peak=$(sed 's/.*"peak_rss_bytes": *\([0-9]*\).*/\1/' "$W/out")
     if [ "$peak" -le $(((mib + 32) * 1048576)) ]; then pass; else fail "$mib MiB: $*" "$peak resident"; fi
 }
@@ -67,12 +68,30 @@ within 64 "$W/l.gguf" -o "$W/back" --to hf
 same "llama: tokenizer.json" "$W/llama/tokenizer.json" "$W/back/tokenizer.json"
 within 64 "$W/l.gguf" -o "$W/made" --to hf --no-provenance
 
+# ---- quantizers: 512 experts, each with weights of its own, take no more than one ----
+verb=quantize
+shape="layers=1 hidden=256 ffn=64 heads=4 kv_heads=2 head_dim=64 vocab=320 experts=512 used=8"
+# shellcheck disable=SC2086
+make_model gguf qwen3moe "$W/moe" dtype=bf16 $shape
+# shellcheck disable=SC2086
+make_model imatrix qwen3moe "$W/moe.dat" $shape
+within 12 "$W/moe/model.gguf" -o "$W/q.gguf" --type q4_k_m
+within 12 "$W/moe/model.gguf" -o "$W/q.gguf" --type iq2_xs --imatrix "$W/moe.dat"
+within 20 "$W/moe/model.gguf" -o "$W/q-{type}.gguf" --type q4_k_m,q8_0,iq2_xs,iq4_xs,q6_k,q3_k_m,f16,bf16 --imatrix "$W/moe.dat"
+rm -rf "$W/moe"
+# the default budget, rows of 28,672 and a vocabulary of 128,256: holes for data
+make_model gguf llama "$W/wide" sparse=1 dtype=bf16 layers=1 hidden=1024 ffn=28672 heads=16 kv_heads=8 head_dim=64 vocab=128256
+within 256 "$W/wide/model.gguf" --to none --type q4_k_m,q8_0
+within 16 "$W/wide/model.gguf" --to none --type q5_k_m
+rm -rf "$W/wide"
+verb=convert
+
 # ---- 1T parameters in 61 layers of 384 experts, 163,840 tokens: holes for data, so planned only ----
 plans() {
     [ $limited = yes ] || return 0
     kib=$(((64 + 16) * 1024))
     # shellcheck disable=SC2016 # expanded by the inner shell
-    ok "1T in 64 MiB: $*" sh -c 'ulimit -d "$1"; shift; exec "$LBRX" convert "$@"' sh $kib "$@" \
+    ok "1T in 64 MiB: $verb $*" sh -c 'ulimit -d "$1"; shift; exec "$LBRX" "$@"' sh $kib $verb "$@" \
         --memory 64MiB --dry-run -q
 }
 shape="layers=61 hidden=7168 ffn=2048 heads=64 kv_heads=8 head_dim=128 vocab=163840 experts=384 used=8"
@@ -80,6 +99,9 @@ shape="layers=61 hidden=7168 ffn=2048 heads=64 kv_heads=8 head_dim=128 vocab=163
 make_model gguf qwen3moe "$W/moe" shard=50000000000 sparse=1 $shape
 plans "$W"/moe/*-00001-of-* -o "$W/x" --to hf
 plans "$W"/moe/*-00001-of-* -o "$W/x" --to mlx
+verb=quantize
+plans "$W"/moe/*-00001-of-* -o "$W/x-{type}.gguf" --type q4_k_m,q8_0,iq4_xs,q2_k
+verb=convert
 rm -rf "$W/moe"
 # shellcheck disable=SC2086
 make_model hf qwen3moe "$W/moe" shard=50000000000 sparse=1 tok=bytes $shape
