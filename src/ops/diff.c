@@ -35,6 +35,7 @@ typedef struct diff_job {
     const lb_diff_options *o;
     const lb_source *a, *b;
     lb_fds *fds_a, *fds_b;
+    lb_arena scratch; /* of all lists but the result's: a kilobyte a pair */
     pair *pairs;
     u64 n_pairs;
     partial *partials; /* one a chunk */
@@ -346,18 +347,18 @@ static bool has_foreign(const lb_source *s) {
 static lb_status make_pairs(lb_diff *out, diff_job *j, side *a, side *b, lb_arena *perm,
                             lb_err *err) {
     lb_canon ca, cb;
-    LB_TRY(lb_canon_init(&ca, a->source, perm, err));
-    LB_TRY(lb_canon_init(&cb, b->source, perm, err));
+    LB_TRY(lb_canon_init(&ca, a->source, &j->scratch, err));
+    LB_TRY(lb_canon_init(&cb, b->source, &j->scratch, err));
     /* Within one format and class names and layouts are the same by themselves, unless codes of
      * other tools lie their own way. */
     bool use_arch = a->source->format != b->source->format ||
                     ca.hparams.outer != cb.hparams.outer ||
                     has_foreign(a->source) != has_foreign(b->source);
-    LB_TRY(name_weights(a, &ca, use_arch, perm, err));
-    LB_TRY(name_weights(b, &cb, use_arch, perm, err));
+    LB_TRY(name_weights(a, &ca, use_arch, &j->scratch, err));
+    LB_TRY(name_weights(b, &cb, use_arch, &j->scratch, err));
     u64 n_a = a->n, n_b = b->n;
     out->rows = lb_arena_new(perm, lb_diff_row, n_a + 1);
-    j->pairs = lb_arena_new(perm, pair, n_a + 1);
+    j->pairs = lb_arena_new(&j->scratch, pair, n_a + 1);
     out->left_out = lb_arena_new(perm, lb_str, n_a + n_b + 1);
     if (!out->rows || !j->pairs || !out->left_out)
         return lb_fail(err, LB_E_NOMEM, "out of memory for %llu weights", (unsigned long long)n_a);
@@ -376,7 +377,7 @@ static lb_status make_pairs(lb_diff *out, diff_job *j, side *a, side *b, lb_aren
 
 /* ---- chunks and memory ---- */
 
-static lb_status make_chunks(diff_job *j, lb_arena *perm, lb_err *err) {
+static lb_status make_chunks(diff_job *j, lb_err *err) {
     for (u64 i = 0; i < j->n_pairs; i++) {
         pair *x = &j->pairs[i];
         if (!x->row->same_shape || x->cut.n_tiles == 0)
@@ -396,8 +397,8 @@ static lb_status make_chunks(diff_job *j, lb_arena *perm, lb_err *err) {
     j->tile_elems = (j->tile_elems + 15) & ~(u64)15; /* keeps the third tile aligned to 64 bytes */
     j->worker_bytes = j->scratch_a_bytes + j->scratch_b_bytes + 2 * j->tile_elems * sizeof(float) +
                       LB_FOLD_LEAF * sizeof(float);
-    j->partials = lb_arena_new(perm, partial, j->n_chunks + 1);
-    j->chunk_pair = lb_arena_new(perm, u32, j->n_chunks + 1);
+    j->partials = lb_arena_new(&j->scratch, partial, j->n_chunks + 1);
+    j->chunk_pair = lb_arena_new(&j->scratch, u32, j->n_chunks + 1);
     if (!j->partials || !j->chunk_pair)
         return lb_fail(err, LB_E_NOMEM, "out of memory");
     for (u64 i = 0; i < j->n_pairs; i++)
@@ -491,6 +492,24 @@ static void add_row(lb_diff *d, const lb_diff_row *r) {
         lb_diff_add(&d->differ, r);
 }
 
+/* Names that the result keeps. */
+static lb_status keep_names(lb_str *names, u64 n, size_t stride, lb_arena *perm, lb_err *err) {
+    for (u64 i = 0; i < n; i++) {
+        lb_str *name = (lb_str *)(void *)((u8 *)names + i * stride);
+        *name = lb_arena_str(perm, *name);
+        if (!name->ptr)
+            return lb_fail(err, LB_E_NOMEM, "out of memory for names");
+    }
+    return LB_OK;
+}
+
+static lb_status keep_all_names(lb_diff *d, lb_arena *perm, lb_err *err) {
+    LB_TRY(keep_names(&d->rows->name, d->n_rows, sizeof *d->rows, perm, err));
+    LB_TRY(keep_names(d->only_in_a, d->n_only_in_a, sizeof *d->only_in_a, perm, err));
+    LB_TRY(keep_names(d->only_in_b, d->n_only_in_b, sizeof *d->only_in_b, perm, err));
+    return keep_names(d->left_out, d->n_left_out, sizeof *d->left_out, perm, err);
+}
+
 lb_status lb_diff_run(lb_diff *out, const lb_source *a, const lb_source *b,
                       const lb_diff_options *o, lb_arena *perm, lb_err *err) {
     side sa = {.source = a}, sb = {.source = b};
@@ -502,7 +521,8 @@ lb_status lb_diff_run(lb_diff *out, const lb_source *a, const lb_source *b,
     LB_TRY(check_forms(a, b, err));
     lb_mutex_init(&j.progress_lock);
     LB_TRY_DONE(st, make_pairs(out, &j, &sa, &sb, perm, err));
-    LB_TRY_DONE(st, make_chunks(&j, perm, err));
+    LB_TRY_DONE(st, keep_all_names(out, perm, err));
+    LB_TRY_DONE(st, make_chunks(&j, err));
     LB_TRY_DONE(st, choose_threads(&j, &n_threads, err));
     LB_TRY_DONE(st, lb_fds_new(&j.fds_a, a->files, a->n_files, LB_WORK_FILES_MAX / 2, err));
     LB_TRY_DONE(st, lb_fds_new(&j.fds_b, b->files, b->n_files, LB_WORK_FILES_MAX / 2, err));
@@ -529,6 +549,7 @@ done:
     lb_map_deinit(&sa.by_name);
     lb_map_deinit(&sb.by_name);
     lb_mutex_deinit(&j.progress_lock);
+    lb_arena_deinit(&j.scratch);
     return st;
 }
 
