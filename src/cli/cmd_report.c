@@ -8,7 +8,10 @@ typedef struct report_opts {
     lb_common common;
     const char *output;
     bool force, no_sync;
+    u64 buffer_bytes; /* of the memory; the heap has the rest */
 } report_opts;
+
+#define THREAD_BYTES (16 * LB_MIB) /* no more of it for buffers: most need 2 MB */
 
 static const lb_opt rows[] = {
     {.name = "output",
@@ -43,7 +46,7 @@ static lb_status make(lb_cli *cli, const report_opts *o, const lb_source *const 
     lb_status st = lb_report_run(&r, models, n,
                                  &(lb_report_options){.kernels = kernels,
                                                       .n_threads = (u32)o->common.n_threads,
-                                                      .memory_bytes = o->common.memory_bytes,
+                                                      .memory_bytes = 2 * o->buffer_bytes,
                                                       .progress = lb_progress_update,
                                                       .user = &progress},
                                  &cli->arena, err);
@@ -69,7 +72,8 @@ static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32
         return lb_fail(err, LB_E_USAGE,
                        "report: the page is written beside its name and renamed, so not to "
                        "standard output: name a file (./- is one)");
-    (void)lb_cli_limit_heap(o.common.memory_bytes / 2); /* the other half: buffers of threads */
+    o.buffer_bytes = LB_MIN(o.common.memory_bytes / 2, o.common.n_threads * THREAD_BYTES);
+    (void)lb_cli_limit_heap(o.common.memory_bytes - o.buffer_bytes);
     for (u32 i = 0; i < n_args; i++) {
         LB_TRY_DONE(st, lb_cli_open(cli, &o.common, &models[i], args[i], err));
         views[i] = models[i];
