@@ -97,6 +97,10 @@ lb_status lb_arch_config_to_mlx(lb_str config, const lb_json *generation,
  * config names them. All other bytes stay as they are. */
 lb_status lb_arch_config_to_hf(lb_str config, lb_dtype dtype, u64 n_vocab, lb_buf *out,
                                lb_err *err);
+/* A member more at the top, in the place that its key has among sorted ones, else at the end, in
+ * the text's own style; all other bytes stay as they are. */
+lb_status lb_arch_config_add(lb_str config, const char *key, const lb_json *value, lb_buf *out,
+                             lb_err *err);
 /* config.json of the same model without a part of it; all other bytes stay as they are. */
 lb_status lb_arch_config_without(const lb_arch *a, lb_extra extra, lb_str config, lb_buf *out,
                                  lb_err *err);

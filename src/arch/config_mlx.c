@@ -546,3 +546,84 @@ lb_status lb_arch_config_to_hf(lb_str config, lb_dtype dtype, u64 n_vocab, lb_bu
     put_range(out, config, end, config.len);
     return lb_buf_status(out, err);
 }
+
+/* ---- a member more ---- */
+
+/* Where it goes: after the member that ends there; the text's white space before its members. */
+typedef struct place {
+    size_t end;
+    bool any;
+    lb_str space; /* "\n  " */
+} place;
+
+static lb_status find_place(lb_str config, lb_str key, place *p, lb_err *err) {
+    lb_json_reader r;
+    lb_json_tok tok;
+    bool sorted = true;
+    size_t last = 0;
+    lb_str before = LB_STR_NONE;
+    lb_json_begin(&r, config);
+    LB_TRY(lb_json_next(&r, &tok, err));
+    if (tok != LB_JSON_OBJECT)
+        return lb_fail(err, LB_E_FORMAT, "config.json: not an object");
+    *p = (place){.end = r.pos};
+    bool found = false;
+    for (size_t from = last = r.pos;; last = from = r.pos) {
+        LB_TRY(lb_json_next(&r, &tok, err));
+        if (tok == LB_JSON_OBJECT_END)
+            break;
+        lb_str name = r.raw;
+        size_t start = (size_t)(name.ptr - config.ptr) - 1;
+        if (!p->space.ptr)
+            p->space = lb_str_sub(config, from, start);
+        sorted = sorted && lb_str_cmp(before, name) < 0;
+        before = name;
+        if (!found && lb_str_cmp(name, key) > 0) {
+            *p = (place){.end = from, .any = p->any, .space = p->space};
+            found = true;
+        }
+        LB_TRY(lb_json_skip(&r, err));
+        if (!found)
+            p->any = true;
+    }
+    if (!found || !sorted) {
+        p->end = last;
+        p->any = before.ptr != NULL;
+    }
+    return LB_OK;
+}
+
+/* The value, its lines as far in as the members are. */
+static lb_status put_value(lb_buf *out, const lb_json *value, lb_str space, lb_err *err) {
+    lb_buf text = {0};
+    u32 indent = memchr(space.ptr ? space.ptr : "", '\n', space.len) ? (u32)space.len - 1 : 0;
+    lb_json_write(&text, value, (lb_json_style){.indent = indent});
+    lb_status st = lb_buf_status(&text, err);
+    lb_str s = lb_buf_str(&text);
+    for (size_t i = 0; i < s.len && st == LB_OK; i++) {
+        lb_buf_put(out, s.ptr + i, 1);
+        if (s.ptr[i] == '\n')
+            lb_buf_put(out, space.ptr + 1, space.len - 1);
+    }
+    lb_buf_deinit(&text);
+    return st;
+}
+
+lb_status lb_arch_config_add(lb_str config, const char *key, const lb_json *value, lb_buf *out,
+                             lb_err *err) {
+    place p = {0};
+    LB_TRY(find_place(config, lb_str_c(key), &p, err));
+    bool lines = p.space.len && p.space.ptr[0] == '\n' && p.space.len < 64;
+    lb_str space = lines ? p.space : LB_STR_NONE;
+    put_range(out, config, 0, p.end);
+    if (p.any)
+        lb_buf_put_c(out, lines ? "," : ", ");
+    lb_buf_put_str(out, space);
+    lb_buf_printf(out, "\"%s\": ", key);
+    LB_TRY(put_value(out, value, space, err));
+    bool more = p.end < config.len && config.ptr[skip_space(config, p.end)] == '"';
+    if (more)
+        lb_buf_put_c(out, lines ? "," : ", ");
+    put_range(out, config, p.end, config.len);
+    return lb_buf_status(out, err);
+}
