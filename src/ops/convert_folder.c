@@ -98,6 +98,8 @@ static lb_status config_of_folder(lb_conv *c, bool plain_copy, lb_err *err) {
         st = lb_arch_config_to_mlx(config, generation, plain_copy ? NULL : quantization, &b, err);
     } else {
         st = lb_arch_config_to_hf(config, matrices_dtype(c), 0, &b, err);
+        if (st == LB_OK)
+            st = lb_quantize_hf_config(c, &b, err);
     }
     if (st == LB_OK)
         return lb_conv_push_buf(c, "config.json", &b, err);
@@ -232,14 +234,21 @@ static lb_status texts_of_gguf(lb_conv *c, lb_err *err) {
     } else if (out.original) {
         /* the text of the model that lbrx converted: its type may have been another */
         lb_status st = lb_arch_config_to_hf(config, in.dtype, 0, &b, err);
+        if (st == LB_OK)
+            st = lb_quantize_hf_config(c, &b, err);
         if (st != LB_OK) {
             lb_buf_deinit(&b);
             return st;
         }
         LB_TRY(lb_conv_push_buf(c, "config.json", &b, err));
     } else {
-        LB_TRY(lb_conv_push_text(c, (lb_sink_text){.name = LB_STR("config.json"), .bytes = config},
-                                 err));
+        lb_buf_put_str(&b, config);
+        lb_status st = lb_quantize_hf_config(c, &b, err);
+        if (st != LB_OK) {
+            lb_buf_deinit(&b);
+            return st;
+        }
+        LB_TRY(lb_conv_push_buf(c, "config.json", &b, err));
     }
     if (out.generation.len)
         LB_TRY(lb_conv_push_text(

@@ -15,6 +15,8 @@ static void list_types(lb_scheme scheme, lb_buf *out) {
         lb_buf_printf(out, "%s%s", out->len ? " " : "", lb_recipe_get((lb_recipe_id)i)->name);
     for (u32 i = 0; scheme == LB_SCHEME_MLX && lb_mlx_type_at(i); i++)
         lb_buf_printf(out, "%s%s", out->len ? " " : "", lb_mlx_type_at(i));
+    for (u32 i = 0; scheme == LB_SCHEME_HF && lb_hf_type_at(i); i++)
+        lb_buf_printf(out, "%s%s", out->len ? " " : "", lb_hf_type_at(i));
     if (scheme == LB_SCHEME_FLOAT)
         lb_buf_printf(out, "%sf32 f16 bf16", out->len ? " " : "");
 }
@@ -70,6 +72,26 @@ static bool find_mlx(lb_str name, lb_quant_type *out) {
     return false;
 }
 
+static bool find_hf(lb_str name, lb_quant_type *out) {
+    for (u32 i = 0; (out->name = lb_hf_type_at(i)); i++)
+        if (lb_str_eq_c(name, out->name)) {
+            out->scheme = LB_SCHEME_HF;
+            return true;
+        }
+    return false;
+}
+
+static lb_hf_ask ask_of(const lb_quantize_opts *o) {
+    lb_quant_scope scope = o->size == LB_SIZE_CHANNEL  ? LB_SCOPE_CHANNEL
+                           : o->size == LB_SIZE_TENSOR ? LB_SCOPE_TENSOR
+                                                       : LB_SCOPE_GROUP;
+    return (lb_hf_ask){.has_scope = o->size != LB_SIZE_AUTO,
+                       .scope = scope,
+                       .group = o->group,
+                       .sym = o->sym,
+                       .asym = o->asym};
+}
+
 static lb_status check_size(const lb_conv *c, const lb_quant_type *t, lb_err *err) {
     const lb_quantize_opts *o = c->o->quantize;
     if (t->scheme != LB_SCHEME_HF && (o->sym || o->asym))
@@ -90,13 +112,19 @@ static lb_status take_type(lb_conv *c, lb_quantizer *q, lb_str name, lb_err *err
     lb_quant_type *t = &q->type[q->n_types];
     if (q->n_types == LB_QUANT_TYPES_MAX)
         return lb_fail(err, LB_E_USAGE, "--type: at most %d types in one run", LB_QUANT_TYPES_MAX);
-    if (!find_recipe(name, t) && !find_mlx(name, t))
+    if (!find_recipe(name, t) && !find_mlx(name, t) && !find_hf(name, t))
         return refuse(c, name.ptr, LB_SCHEME_COUNT, err);
     if (!holds(c->model.format, t->scheme))
         return refuse(c, t->name, t->scheme, err);
     LB_TRY(check_size(c, t, err));
     if (t->scheme == LB_SCHEME_MLX)
         LB_TRY(lb_mlx_opts_find(name, q->o->group, &t->mlx, err));
+    if (t->scheme == LB_SCHEME_HF) {
+        q->hf_ask = ask_of(q->o);
+        LB_TRY(lb_hf_form_find(name, &q->hf_ask, &t->hf, err));
+        if (q->o->refine)
+            return lb_fail(err, LB_E_USAGE, "--refine is for types of GGUF and MLX");
+    }
     for (u32 i = 0; i < q->n_types; i++)
         if (strcmp(q->type[i].name, t->name) == 0)
             return lb_fail(err, LB_E_USAGE, "--type: %s is named twice", t->name);
@@ -234,6 +262,8 @@ static lb_status take_overrides(lb_conv *c, lb_quantizer *q, lb_err *err) {
     q->overrides.arena = c->perm;
     if (q->type[0].scheme == LB_SCHEME_MLX)
         q->overrides.find_type = lb_mlx_type_find;
+    if (q->type[0].scheme == LB_SCHEME_HF)
+        q->overrides.find_type = lb_hf_type_find;
     if (c->model.format != LB_FORMAT_GGUF)
         LB_TRY(refuse_gguf_options(o, err));
     for (u32 i = 0; i < o->n_overrides; i++)
@@ -375,6 +405,8 @@ lb_status lb_quantize_folder(lb_conv *c, lb_err *err) {
     switch (c->quantizer->type[0].scheme) {
     case LB_SCHEME_MLX:
         return lb_quantize_mlx(c, err);
+    case LB_SCHEME_HF:
+        return lb_quantize_hf(c, err);
     default:
         return LB_OK;
     }
@@ -390,6 +422,40 @@ lb_node_id lb_quantize_values(lb_graph *g, lb_node_id encoded) {
     if (encoded == LB_NODE_NONE)
         return encoded;
     return lb_expr_decode(g, lb_graph_node(g, encoded)->in[0]);
+}
+
+const lb_weight *lb_quantize_stored(const lb_graph *g, lb_node_id encoded, lb_dtype *dtype,
+                                    bool *whole) {
+    const lb_node *x = lb_graph_node(g, lb_graph_node(g, encoded)->in[0]);
+    *whole = true;
+    if (x->kind == LB_NODE_DECODE)
+        x = lb_graph_node(g, x->in[0]);
+    for (; x->kind == LB_NODE_INDEX; x = lb_graph_node(g, x->in[0]))
+        *whole = false;
+    if (x->kind != LB_NODE_READ)
+        return NULL;
+    *dtype = g->sources[x->u.read.source]->tensors[x->u.read.weight->part[0]].dtype;
+    return x->u.read.weight;
+}
+
+bool lb_quantize_was_codes(const lb_conv *c, lb_node_id encoded) {
+    bool whole;
+    lb_dtype stored = LB_F32;
+    const lb_weight *w = lb_quantize_stored(&c->plan->graph, encoded, &stored, &whole);
+    return w && (w->enc.kind != LB_ENC_PLAIN || lb_dtype_get(stored)->cls == LB_CLASS_BLOCK);
+}
+
+lb_node_id lb_quantize_plain(lb_conv *c, lb_node_id encoded, lb_node_id values, lb_dtype dtype) {
+    lb_graph *g = &c->plan->graph;
+    bool whole;
+    lb_dtype stored = LB_F32;
+    lb_node_id v = values == LB_NODE_NONE ? lb_quantize_values(g, encoded) : values;
+    const lb_weight *w = v == LB_NODE_NONE ? NULL : lb_quantize_stored(g, encoded, &stored, &whole);
+    if (v == LB_NODE_NONE || dtype == LB_F32 ||
+        (w && w->enc.kind == LB_ENC_PLAIN && stored == dtype))
+        return v;
+    lb_map_op round = dtype == LB_F16 ? LB_MAP_ROUND_F16 : LB_MAP_ROUND_BF16;
+    return lb_expr_map1(g, round, v, LB_CONST(0));
 }
 
 lb_status lb_quantizer_blocks(lb_conv *c, lb_dtype t, const float *weights, const lb_quant **out,

@@ -7,6 +7,7 @@
 #include "ops/importance.h"
 #include "ops/quantize.h"
 #include "plan/quant.h"
+#include "quant/hf_scheme.h"
 #include "quant/mlx_recipe.h"
 #include "quant/recipe.h"
 
@@ -25,6 +26,7 @@ typedef struct lb_quant_type {
     lb_dtype dtype;      /* FLOAT */
     lb_recipe_id recipe; /* GGUF, FLOAT */
     lb_mlx_opts mlx;     /* MLX */
+    lb_hf_form hf;       /* HF */
 } lb_quant_type;
 
 #define LB_CANDIDATES_MAX 24
@@ -41,9 +43,10 @@ typedef struct lb_quantizer {
     lb_importance importance;
     void *tables[LB_DTYPE_COUNT];          /* of quantizers that have some */
     const lb_quant *plain[LB_DTYPE_COUNT]; /* blocks without importance */
-    const lb_quant *groups[32];            /* MLX: kinds of codes */
+    const lb_quant *groups[32];            /* MLX, HF: kinds of codes */
     u32 n_groups;
-    lb_json *config;                        /* MLX: "quantization" of config.json */
+    lb_hf_ask hf_ask;
+    lb_json *config; /* MLX: "quantization" of config.json, HF: "quantization_config" */
     lb_out_model model[LB_QUANT_TYPES_MAX]; /* one a type; tensors are heap */
     lb_gguf_meta meta[LB_QUANT_TYPES_MAX];
 } lb_quantizer;
@@ -64,6 +67,9 @@ lb_status lb_quantize_gguf(lb_conv *c, lb_err *err);
 /* The same in place, of the one output: before its config.json is written. */
 lb_status lb_quantize_folder(lb_conv *c, lb_err *err);
 lb_status lb_quantize_mlx(lb_conv *c, lb_err *err);
+lb_status lb_quantize_hf(lb_conv *c, lb_err *err);
+/* The text of config.json, with what the folder's quantizer says there; others: as it is. */
+lb_status lb_quantize_hf_config(lb_conv *c, lb_buf *config, lb_err *err);
 /* Whether a folder has codes to be made: its type is no float. */
 bool lb_quantize_has_codes(const lb_conv *c);
 
@@ -98,6 +104,14 @@ lb_status lb_quantize_blocks(lb_conv *c, const lb_out_tensor *t, lb_dtype dtype,
                              const float *weights, u64 n_mats, lb_out_tensor *out, lb_err *err);
 /* The values that an encode node is given. */
 lb_node_id lb_quantize_values(lb_graph *g, lb_node_id encoded);
+/* Such values, or rows of them, as the plain folder would hold them: in its type. */
+lb_node_id lb_quantize_plain(lb_conv *c, lb_node_id encoded, lb_node_id values, lb_dtype dtype);
+/* The weight whose bytes an encode node takes, in whatever order; *whole: in theirs; *dtype: of its
+ * first tensor. NULL: it takes what was computed. */
+const lb_weight *lb_quantize_stored(const lb_graph *g, lb_node_id encoded, lb_dtype *dtype,
+                                    bool *whole);
+/* Whether they are codes of some quantizer. */
+bool lb_quantize_was_codes(const lb_conv *c, lb_node_id encoded);
 
 /* ---- the best types for a size: quantize_budget.c ---- */
 

@@ -58,30 +58,14 @@ static lb_status shared_quant(job *j, const lb_enc *e, lb_dtype dtype, const lb_
 
 /* ---- codes that are there already ---- */
 
-/* The weight whose bytes an encode node takes, in whatever order; *whole: in theirs. NULL: it takes
- * what was computed. */
-static const lb_weight *stored_weight(const lb_graph *g, lb_node_id encoded, lb_dtype *dtype,
-                                      bool *whole) {
-    const lb_node *x = lb_graph_node(g, lb_graph_node(g, encoded)->in[0]);
-    *whole = true;
-    if (x->kind == LB_NODE_DECODE)
-        x = lb_graph_node(g, x->in[0]);
-    for (; x->kind == LB_NODE_INDEX; x = lb_graph_node(g, x->in[0]))
-        *whole = false;
-    if (x->kind != LB_NODE_READ)
-        return NULL;
-    *dtype = g->sources[x->u.read.source]->tensors[x->u.read.weight->part[0]].dtype;
-    return x->u.read.weight;
-}
-
 static bool has_codes(const job *j, const lb_out_tensor *t, const lb_enc *e,
                       const lb_weight **out) {
     bool whole;
     if (j->c->src->format != LB_FORMAT_MLX || (t->segments && t->n_segments != 1))
         return false;
     lb_dtype dtype;
-    *out =
-        stored_weight(&j->c->plan->graph, t->segments ? t->segments[0] : t->node, &dtype, &whole);
+    *out = lb_quantize_stored(&j->c->plan->graph, t->segments ? t->segments[0] : t->node, &dtype,
+                              &whole);
     return *out && whole && (*out)->enc.kind == e->kind && (*out)->enc.bits == e->bits &&
            (*out)->enc.group_size == e->group_size;
 }
@@ -121,20 +105,6 @@ static lb_status keep_codes(job *j, const lb_mlx_choice *ch, const lb_out_tensor
     return LB_OK;
 }
 
-/* What the plain folder would hold. */
-static lb_node_id plain_values(job *j, lb_node_id encoded, lb_dtype dtype) {
-    lb_graph *g = &j->c->plan->graph;
-    bool whole;
-    lb_node_id v = lb_quantize_values(g, encoded);
-    lb_dtype stored = LB_F32;
-    const lb_weight *w = stored_weight(g, encoded, &stored, &whole);
-    if (v == LB_NODE_NONE || dtype == LB_F32 ||
-        (w && w->enc.kind == LB_ENC_PLAIN && stored == dtype))
-        return v;
-    lb_map_op round = dtype == LB_F16 ? LB_MAP_ROUND_F16 : LB_MAP_ROUND_BF16;
-    return lb_expr_map1(g, round, v, LB_CONST(0));
-}
-
 static lb_status make_codes(job *j, const lb_mlx_choice *ch, const lb_out_tensor *t, lb_err *err) {
     lb_conv *c = j->c;
     lb_graph *g = &c->plan->graph;
@@ -145,7 +115,8 @@ static lb_status make_codes(job *j, const lb_mlx_choice *ch, const lb_out_tensor
         return oom(err);
     LB_TRY(shared_quant(j, &ch->enc, t->dtype, &q, err));
     for (u32 i = 0; i < n; i++)
-        values[i] = plain_values(j, t->segments ? t->segments[i] : t->node, t->dtype);
+        values[i] =
+            lb_quantize_plain(c, t->segments ? t->segments[i] : t->node, LB_NODE_NONE, t->dtype);
     for (u32 k = lb_quant_n_parts(q); k-- > 0;) {
         lb_out_tensor out;
         lb_shape *shape;
@@ -235,16 +206,12 @@ static void say_choices(const job *j) {
     u64 n_rows = 0, n_again = 0;
     lb_str rows = {0}, again = {0};
     for (u64 i = 0; i < j->n; i++) {
-        bool whole;
-        lb_dtype stored = LB_F32;
         const lb_out_tensor *t = &j->from[i];
         const lb_mlx_choice *ch = &j->choices[i];
         if (ch->why == LB_MLX_WHY_ROWS && n_rows++ == 0)
             rows = t->name;
-        const lb_weight *w = stored_weight(&j->c->plan->graph,
-                                           t->segments ? t->segments[0] : t->node, &stored, &whole);
-        bool codes =
-            w && (w->enc.kind != LB_ENC_PLAIN || lb_dtype_get(stored)->cls == LB_CLASS_BLOCK);
+        bool codes = lb_quantize_was_codes(j->c, t->segments ? t->segments[0] : t->node);
+        const lb_weight *w;
         if (codes && ch->enc.kind != LB_ENC_PLAIN && !has_codes(j, t, &ch->enc, &w) &&
             n_again++ == 0)
             again = t->name;
