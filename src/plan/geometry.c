@@ -557,6 +557,22 @@ static bool is_entire(const lb_pass *p, const lb_leaf *l) {
     return true;
 }
 
+/* Whether tiles have whole stored rows of what is in blocks of one row, one after the other. */
+static bool is_full_rows(const lb_pass *p, const lb_leaf *l) {
+    if (!l->whole || l->moves.n || l->codec.transposed || p->tile_cols < p->n_cols ||
+        l->codec.enc.kind == LB_ENC_VIEW)
+        return false;
+    for (u32 k = 0; k < l->codec.n_parts; k++) {
+        const lb_codec_part *part = &l->codec.part[k];
+        if (!lb_part_in_rows(part))
+            continue;
+        lb_codec_span s = lb_codec_span_of(&l->codec, k, (lb_rect){0, p->n_rows, 0, p->n_cols});
+        if (s.n_rows != part->n_stored || s.n_rows != p->n_rows || s.row_bytes != part->stride)
+            return false;
+    }
+    return true;
+}
+
 static lb_status fit_pass(lb_pass *p, u64 target, lb_err *err) {
     u64 elems;
     if (!lb_mul_u64(p->n_rows, p->n_cols, &elems))
@@ -571,6 +587,8 @@ static lb_status fit_pass(lb_pass *p, u64 target, lb_err *err) {
     fit_scratch(p);
     for (u32 i = 0; i < p->n_leaves; i++)
         p->leaves[i].entire = is_entire(p, &p->leaves[i]);
+    for (u32 i = 0; i < p->n_leaves; i++)
+        p->leaves[i].full_rows = is_full_rows(p, &p->leaves[i]);
     p->tiles_per_row = lb_ceil_div_u64(p->n_cols, p->tile_cols);
     u64 bands = lb_ceil_div_u64(p->n_rows, p->tile_rows);
     p->n_tiles = bands * p->tiles_per_row;

@@ -62,13 +62,21 @@ typedef struct lb_leaf {
     u32 per_row; /* picks: rows that are read for each row of the pass; 0: 1 */
     bool whole;  /* every byte of the ROWS parts is read once a pass, in order within tiles */
     bool spilled;
-    bool entire;   /* transposed encodings: a tile reads all bytes of every part (lb_pass_fit) */
-    u64 spill_off; /* spilled: f32 rows in the job's spill file from here; weight is NULL */
+    bool full_rows; /* tiles are whole rows in the order of the file (lb_pass_fit) */
+    bool entire;    /* transposed encodings: a tile reads all bytes of every part (lb_pass_fit) */
+    u64 spill_off;  /* spilled: f32 rows in the job's spill file from here; weight is NULL */
 } lb_leaf;
+
+/* A stored row for each row. */
+static inline bool lb_part_in_rows(const lb_codec_part *p) {
+    return p->kind == LB_PART_GRID && p->rows == 1 && p->stored_rows == 1;
+}
 
 /* Whether a pass over the leaf sees a part's bytes in order: small parts are read again instead. */
 static inline bool lb_leaf_hashes(const lb_leaf *l, u32 part) {
-    return l->entire || (l->whole && l->codec.part[part].kind == LB_PART_ROWS);
+    const lb_codec_part *p = &l->codec.part[part];
+    return l->entire || (l->whole && p->kind == LB_PART_ROWS) ||
+           (l->full_rows && lb_part_in_rows(p));
 }
 
 /* What an instance does about its node's value. */

@@ -169,6 +169,33 @@ LB_TEST(batches) {
     lb_source_close(&s);
 }
 
+/* Codes and scales that have a row for each row are hashed on the way where tiles are whole rows.
+ */
+LB_TEST(blocks_of_one_row) {
+    const char *dir = st_dir("packed");
+    lb_source *s = NULL;
+    lb_err err = {0};
+    lb_weight w = {.name = LB_STR("w"),
+                   .shape = {2, {300, 2048}},
+                   .enc = {.kind = LB_ENC_PACKED, .bits = 4, .group_size = 32, .block_rows = 1},
+                   .n_parts = 2,
+                   .part = {0, 1}};
+    st_file(dir, "model.safetensors", "pt", "a I32 300 256;b F16 300 64");
+    CHECK_OK(lb_folder_open(&s, dir, &err));
+    for (u32 form = PLAIN; form <= MOVED; form++)
+        for (u32 small = 0; small < 2; small++) {
+            lb_arena a = {0};
+            lb_prog prog;
+            const lb_pass *p = pass_of(s, &w, form, small ? 300 : LB_MIB, &a, &prog);
+            const lb_leaf *l = &p->leaves[0];
+            bool all = form == PLAIN && !small;
+            CHECK(form != PLAIN || (p->tile_cols == p->n_cols) == !small);
+            CHECK(lb_leaf_hashes(l, 0) == all && lb_leaf_hashes(l, 1) == all);
+            lb_arena_deinit(&a);
+        }
+    lb_source_close(&s);
+}
+
 /* Elements that go out as they are stored are turned without being decoded. */
 LB_TEST(turned_elements) {
     static const lb_dtype types[] = {LB_BF16, LB_F32, LB_F16};
