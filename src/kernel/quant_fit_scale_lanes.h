@@ -87,6 +87,59 @@ LANES_INLINE void fit_symmetric_lanes(size_t n, i32 q_max, const float *x, const
     vf_store(out->cut, cut);
 }
 
+/* One round of lb_fit_by_codes: each code in turn where it helps; code, x: [n][LANES]. Lanes whose
+ * numbers are beyond vf_code go to *odd. Returns those in which a code moved. */
+LANES_INLINE u32 move_codes_lanes(size_t n, i32 q_max, const float *x, float *code, vf *xq, vf *qq,
+                                  u32 *odd) {
+    u32 changed = 0;
+    for (size_t i = 0; i < n; i++) {
+        const vf v = vf_load(x + LANES * i), old = vf_load(code + LANES * i);
+        const vf w = vf_square(v), wx = vf_mul(w, v);
+        const vf less_xq = vf_sub(*xq, vf_mul(wx, old));
+        const vf less_qq = vf_sub(*qq, vf_mul(vf_mul(w, old), old));
+        const vm open = vf_less(vf_all(0), less_xq);
+        const vf best = vf_pick(open, vf_div(vf_mul(v, less_qq), less_xq), vf_all(0));
+        *odd |= ~vm_bits(vf_less(vf_abs(best), vf_all(0x1p20f)));
+        const vf moved = symmetric_code(best, q_max);
+        const vf new_xq = vf_add(less_xq, vf_mul(wx, moved));
+        const vf new_qq = vf_add(less_qq, vf_mul(vf_mul(w, moved), moved));
+        const vm gain = vf_less(vf_mul(vf_square(*xq), new_qq), vf_mul(vf_square(new_xq), *qq));
+        const vm other = vm_or(vf_less(moved, old), vf_less(old, moved));
+        const vm take = vm_and(vm_and(open, other), vm_and(vf_less(vf_all(0), new_qq), gain));
+        vf_store(code + LANES * i, vf_pick(take, moved, old));
+        *xq = vf_pick(take, new_xq, *xq);
+        *qq = vf_pick(take, new_qq, *qq);
+        changed |= vm_bits(take);
+    }
+    return changed;
+}
+
+/* lb_fit_by_codes' scales; a lane in which no code moves stays as it is in later rounds. */
+LANES_INLINE void fit_by_codes_lanes(size_t n, i32 q_max, const float *x, symmetric_lanes *out) {
+    alignas(64) float w[LANES_MAX_ELEMS * LANES], wx[LANES_MAX_ELEMS * LANES];
+    alignas(64) float code[LANES_MAX_ELEMS * LANES];
+    vm zero;
+    for (size_t i = 0; i < n; i++)
+        vf_store(w + LANES * i, vf_square(vf_load(x + LANES * i)));
+    const vf most = symmetric_start(n, x, w, wx, &zero);
+    const vf cut = vf_div(vf_all((float)-q_max), most);
+    vf xq = vf_all(0), qq = xq;
+    for (size_t i = 0; i < n; i++) {
+        const vf q = symmetric_code(vf_mul(cut, vf_load(x + LANES * i)), q_max);
+        vf_store(code + LANES * i, q);
+        xq = vf_add(xq, vf_mul(vf_load(wx + LANES * i), q));
+        qq = vf_add(qq, vf_mul(vf_mul(vf_load(w + LANES * i), q), q));
+    }
+    out->zero = vm_bits(zero);
+    out->odd = ~vm_bits(vf_finite(xq)) & LANES_ALL & ~out->zero;
+    for (size_t round = 0; round < 5; round++)
+        if (!(move_codes_lanes(n, q_max, x, code, &xq, &qq, &out->odd) & ~out->zero))
+            break;
+    out->odd &= LANES_ALL & ~out->zero;
+    const vf scale = vf_pick(vf_less(vf_all(0), qq), vf_div(xq, qq), vf_all(0));
+    vf_store(out->scale, vf_pick(zero, vf_all(0), scale));
+}
+
 /* ---- codes of n values (a multiple of HALF) of one group ---- */
 
 /* (x + add) / d. */

@@ -89,10 +89,59 @@ static void fit_q3_scales(groups *g) {
     note_odd(g, s.odd, 0, 1);
 }
 
+static void pack_q3(lb_block_q3_k *y, u8 *q) {
+    lb_pack_1bit(y->hmask, q, 2);
+    for (size_t j = 0; j < LB_QK; j++)
+        q[j] &= 3;
+    lb_pack_2bit(y->qs, q);
+}
+
+static void fit_codes_groups(groups *g, const float *x) {
+    const size_t n_groups = 16 * g->n_blocks;
+    alignas(64) float t[16 * LANES];
+    for (size_t first = 0; first < n_groups; first += LANES) {
+        symmetric_lanes s;
+        load_groups(t, x, 16, first, n_groups);
+        fit_by_codes_lanes(16, 4, t, &s);
+        memcpy(g->scale + first, s.scale, sizeof s.scale);
+        note_odd(g, s.odd, first, 16);
+    }
+}
+
+/* Without importance. */
+static void quant_q3_k_plain(size_t n_elems, lb_block_q3_k *y, const float *in) {
+    groups g;
+    for (size_t at = 0; at < n_elems; at += LB_QK, y++) {
+        const size_t k = at / LB_QK % LANES;
+        if (k == 0) {
+            g.n_blocks = LB_MIN((n_elems - at) / LB_QK, (size_t)LANES);
+            memset(g.odd, 0, sizeof g.odd);
+            fit_codes_groups(&g, in + at);
+        }
+        if (g.odd[k]) {
+            lb_k_quant_q3_k_f32_ref(LB_QK, y, in + at, NULL, NULL);
+            continue;
+        }
+        u8 q[LB_QK], sc[16];
+        const u16 d = lb_quant_f16(lb_k3_scale_codes(g.scale + 16 * k, sc));
+        lb_store_u16(y->d, d);
+        lb_put_k3_scales(y->scales, sc);
+        for (size_t j = 0; j < 16; j++) {
+            const float *const x = in + at + 16 * j;
+            const float scale = lb_f16_to_f32(d) * (float)(sc[j] - 32);
+            if (scale != 0)
+                codes_by_scale(16, x, -0.0f, scale, -4, 3, q + 16 * j);
+            else
+                (void)lb_fit_by_codes(16, 4, x, q + 16 * j);
+        }
+        pack_q3(y, q);
+    }
+}
+
 static void quant_q3_k(size_t n_elems, void *out, const float *in, const float *importance,
                        const void *tables) {
     if (!importance) {
-        lb_k_quant_q3_k_f32_ref(n_elems, out, in, NULL, tables);
+        quant_q3_k_plain(n_elems, out, in);
         return;
     }
     lb_block_q3_k *y = out;
@@ -117,10 +166,7 @@ static void quant_q3_k(size_t n_elems, void *out, const float *in, const float *
         for (size_t j = 0; j < 16; j++)
             symmetric_values(&g, 16 * k + j, 4, in + at + 16 * j,
                              lb_f16_to_f32(d) * (float)(g.sc[k][j] - 32), q + 16 * j);
-        lb_pack_1bit(y->hmask, q, 2);
-        for (size_t j = 0; j < LB_QK; j++)
-            q[j] &= 3;
-        lb_pack_2bit(y->qs, q);
+        pack_q3(y, q);
     }
 }
 
