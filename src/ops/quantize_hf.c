@@ -150,8 +150,10 @@ static void say_choices(const job *j) {
     say_left(j, LB_HF_WHY_ROWS, "their rows or columns are no whole groups or blocks");
     say_left(j, LB_HF_WHY_MATE, "loaders fuse them with matrices that cannot be quantized");
     say_left(j, LB_HF_WHY_STACK,
-             "experts in one tensor: compressed-tensors has codes for matrices (fp8-block has them "
-             "for stacks)");
+             j->q->type[0].hf.type == LB_HF_FP8_BLOCK
+                 ? "experts in one tensor, of which transformers finds the scales on a GPU only "
+                   "(--override experts=fp8-block)"
+                 : "experts in one tensor: compressed-tensors has codes for matrices");
     say_left(j, LB_HF_WHY_TURNED, "inputs times outputs: no loader looks for codes there");
     say_again(j);
     for (u64 i = 0; i < j->n; i++)

@@ -79,7 +79,7 @@ typedef enum lb_hf_why {
     LB_HF_WHY_ROUTER, /* and other small matrices that choose or gate */
     LB_HF_WHY_BESIDE, /* towers, multi-token prediction, names that the family does not know */
     LB_HF_WHY_TURNED, /* inputs times outputs: no loader looks for codes there */
-    LB_HF_WHY_STACK,  /* experts in one tensor, for a type whose loaders want matrices */
+    LB_HF_WHY_STACK,  /* experts in one tensor: an override makes them fp8-block */
     LB_HF_WHY_ROWS,   /* rows or columns are no whole groups, blocks or words */
     LB_HF_WHY_MATE,   /* a matrix that loaders fuse with it cannot be quantized */
     LB_HF_WHY_DEFAULT,
