@@ -10,11 +10,12 @@ typedef struct quantize_opts {
     double target_bpw;
     u64 target_bytes;
     lb_opt_list overrides, tensor_types, include, exclude;
-    const char *rules, *tensor_type_file, *output_type, *embedding_type, *imatrix;
+    const char *rules, *tensor_type_file, *output_type, *embedding_type, *imatrix, *prune;
     bool keep_output, pure, protect, requantize, refine;
     u32 group; /* index of group_sizes */
     bool sym, asym;
     u32 mlx_rule; /* metal|cpu */
+    u64 max_buffer;
     lb_opt_list set, unset, override_kv;
     const char *chat_template;
     u32 vision, mtp; /* lb_keep */
@@ -131,6 +132,19 @@ static const lb_opt quantize_rows[] = {
      .arg = "FILE",
      .help = "such overrides, between blanks or lines",
      .off = offsetof(quantize_opts, tensor_type_file)},
+    {.name = "prune-layers",
+     .kind = LB_OPT_STR,
+     .arg = "N,N...",
+     .help = "leave these layers out, counted from 0, and number the others anew",
+     .off = offsetof(quantize_opts, prune)},
+    {.name = "max-buffer-size",
+     .kind = LB_OPT_INT,
+     .arg = "MIB",
+     .min = 1,
+     .max = INT32_MAX,
+     .hidden = true,
+     .help = "of llama-quantize: --memory rules here",
+     .off = offsetof(quantize_opts, max_buffer)},
     {.name = "allow-requantize",
      .kind = LB_OPT_FLAG,
      .hidden = true,
@@ -204,6 +218,8 @@ static lb_status run_quantize(lb_cli *cli, const void *opts, const char *const *
                           .pure = o.pure,
                           .protect = o.protect,
                           .imatrix = o.imatrix,
+                          .max_buffer = o.max_buffer != 0,
+                          .prune = o.prune,
                           .override_kv = o.override_kv.item,
                           .n_override_kv = o.override_kv.n,
                           .include = o.include.item,

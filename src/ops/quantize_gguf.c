@@ -16,6 +16,7 @@ typedef struct job {
     u64 n;
     lb_recipe_tensor *tensors;
     lb_recipe_choice *choices;
+    lb_str *weighted_as; /* the importance file's name for each: --prune-layers renames them */
     lb_arena *scratch;
 } job;
 
@@ -98,6 +99,29 @@ static lb_status read_importance(job *j, lb_err *err) {
                        "importance of %llu matrices is not used, the first %.*s: the model has it "
                        "in another size, or not",
                        (unsigned long long)x->n_left, LB_FMT(x->first_left));
+    return LB_OK;
+}
+
+/* Their names in the output; those of layers that go leave the list. */
+static lb_status rename_tensors(job *j, const lb_recipe_model *model, lb_err *err) {
+    u64 n = 0;
+    j->weighted_as = lb_arena_new(j->scratch, lb_str, j->n + 1);
+    if (!j->weighted_as)
+        return oom(err);
+    if (j->q->o->prune)
+        LB_TRY(lb_quantize_prune(j->c, model, err));
+    for (u64 i = 0; i < j->n; i++) {
+        lb_str name;
+        LB_TRY(lb_quantize_pruned_name(j->c, j->tensors[i].name, &name, err));
+        if (!name.ptr)
+            continue;
+        j->weighted_as[n] = j->tensors[i].name;
+        j->tensors[n] = j->tensors[i];
+        j->c->model.tensors[n] = j->c->model.tensors[i];
+        j->tensors[n].name = j->c->model.tensors[n].name = name;
+        n++;
+    }
+    j->n = j->c->model.n_tensors = n;
     return LB_OK;
 }
 
@@ -199,7 +223,7 @@ static lb_status make_tensor(job *j, u64 i, lb_out_tensor *out, lb_err *err) {
     const lb_out_tensor *t = &j->c->model.tensors[i];
     const lb_recipe_choice *ch = &j->choices[i];
     u64 n_mats = 1;
-    const float *w = lb_importance_of(&j->q->importance, t->name, t->shape, &n_mats);
+    const float *w = lb_importance_of(&j->q->importance, j->weighted_as[i], t->shape, &n_mats);
     if (ch->dtype == t->dtype && (n_mats == 1 || j->q->n_types == 1)) {
         *out = *t;
         return LB_OK;
@@ -258,7 +282,7 @@ static lb_status list_options(job *j, u64 i, lb_dtype *types, lb_quant_choice *o
     *out = (lb_quant_choice){.name = t->name, .n_options = n, .size_bytes = sizes};
     if (n == 1)
         return LB_OK;
-    const float *w = lb_importance_of(&j->q->importance, t->name, &t->shape, &n_mats);
+    const float *w = lb_importance_of(&j->q->importance, j->weighted_as[i], &t->shape, &n_mats);
     LB_TRY(lb_quantize_pieces(j->c, &j->c->model.tensors[i], w, n_mats, &out->pieces, err));
     const lb_quant **q = lb_arena_new(j->scratch, const lb_quant *, (u64)out->pieces.n *n);
     if (!q)
@@ -437,12 +461,15 @@ static lb_status make_outputs(job *j, lb_err *err) {
     LB_TRY(option_type("--output-tensor-type", o->output_type, &output, &ro.output, err));
     LB_TRY(
         option_type("--token-embedding-type", o->embedding_type, &embedding, &ro.embedding, err));
+    if (o->max_buffer)
+        lb_conv_remark(j->c, "--max-buffer-size is without effect: --memory limits all buffers");
     LB_TRY(strip_dims(j, err));
     LB_TRY(list_tensors(j, err));
     LB_TRY(read_importance(j, err));
     ro.importance = j->q->importance.n_entries != 0;
     LB_TRY(lb_quantize_override_keys(j->c, err));
     LB_TRY(lb_recipe_model_from_meta(j->c->model.meta, &model, err));
+    LB_TRY(rename_tensors(j, &model, err));
     for (u32 k = 0; k < j->q->n_types; k++)
         LB_TRY(make_output(j, k, &ro, &model, err));
     for (u32 k = 0; k < j->q->n_types; k++) { /* those that the later ones gave too */

@@ -41,6 +41,8 @@ typedef struct lb_quantizer {
     u32 n_candidates;
     lb_overrides overrides;
     lb_importance importance;
+    bool *pruned; /* [n_layers] that are left out; NULL: none */
+    u64 n_layers, n_layers_left;
     void *tables[LB_DTYPE_COUNT];          /* of quantizers that have some */
     const lb_quant *plain[LB_DTYPE_COUNT]; /* blocks without importance */
     const lb_quant *groups[32];            /* MLX, HF: kinds of codes */
@@ -61,6 +63,13 @@ void lb_quantizer_operation(const lb_quantizer *q, u32 k, lb_buf *out);
 /* Of GGUF: --override-kv into the conversion's metadata, then an output's own: q->meta[k]. */
 lb_status lb_quantize_override_keys(lb_conv *c, lb_err *err);
 lb_status lb_quantize_keys(lb_conv *c, u32 k, u32 file_type, lb_err *err);
+
+/* --prune-layers. First which, by the model's own metadata; then the name of a tensor of the model
+ * (none: its layer goes), and its keys. */
+lb_status lb_quantize_prune(lb_conv *c, const lb_recipe_model *model, lb_err *err);
+lb_status lb_quantize_pruned_name(lb_conv *c, lb_str name, lb_str *out, lb_err *err);
+lb_status lb_quantize_pruned_key(lb_conv *c, const lb_gguf_kv *kv, lb_str arch, lb_gguf_meta *to,
+                                 lb_err *err);
 
 /* The conversion's tensors with codes in place of values: fills q->model. */
 lb_status lb_quantize_gguf(lb_conv *c, lb_err *err);

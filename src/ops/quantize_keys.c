@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* quantize_keys.c: the keys of a quantized GGUF and their order, as llama-quantize leaves them:
  * what it sets goes to the end, in this order: version and file type, --override-kv, the importance
- * file. Source: src/llama-quant.cpp, tools/quantize/quantize.cpp and string_parse_kv_override of
- * common/common.cpp of llama-cpp-python 0.3.36. */
+ * file, the number of layers that --prune-layers leaves. Source: src/llama-quant.cpp,
+ * tools/quantize/quantize.cpp and string_parse_kv_override of common/common.cpp of llama-cpp-python
+ * 0.3.36. */
 #include "base/os.h"
 #include "ops/quantize_internal.h"
 
@@ -83,17 +84,7 @@ static lb_status put_overrides(lb_conv *c, lb_gguf_meta *m, lb_err *err) {
     return LB_OK;
 }
 
-lb_status lb_quantize_keys(lb_conv *c, u32 k, u32 file_type, lb_err *err) {
-    const lb_gguf_meta *from = c->model.meta;
-    lb_gguf_meta *m = &c->quantizer->meta[k];
-    lb_meta_init(m, c->perm);
-    for (u64 i = 0; i < from->n; i++)
-        LB_TRY(lb_meta_share(m, &from->kv[i], err));
-    if (!is_users(c, "general.quantization_version"))
-        LB_TRY(set_last(m, "general.quantization_version", 2, err));
-    if (!is_users(c, "general.file_type"))
-        LB_TRY(set_last(m, "general.file_type", file_type, err));
-    LB_TRY(put_overrides(c, m, err));
+static lb_status put_importance(lb_conv *c, lb_gguf_meta *m, lb_err *err) {
     const lb_importance *x = &c->quantizer->importance;
     if (!x->file || x->n_entries == 0)
         return LB_OK;
@@ -106,4 +97,25 @@ lb_status lb_quantize_keys(lb_conv *c, u32 k, u32 file_type, lb_err *err) {
     if (im->chunk_count)
         LB_TRY(set_last(m, "quantize.imatrix.chunks_count", (u32)im->chunk_count, err));
     return LB_OK;
+}
+
+lb_status lb_quantize_keys(lb_conv *c, u32 k, u32 file_type, lb_err *err) {
+    const lb_gguf_meta *from = c->model.meta;
+    lb_gguf_meta *m = &c->quantizer->meta[k];
+    lb_meta_init(m, c->perm);
+    lb_str arch = {0};
+    (void)lb_kv_as_str(lb_meta_find(from, "general.architecture"), &arch);
+    for (u64 i = 0; i < from->n; i++)
+        LB_TRY(lb_quantize_pruned_key(c, &from->kv[i], arch, m, err));
+    if (!is_users(c, "general.quantization_version"))
+        LB_TRY(set_last(m, "general.quantization_version", 2, err));
+    if (!is_users(c, "general.file_type"))
+        LB_TRY(set_last(m, "general.file_type", file_type, err));
+    LB_TRY(put_overrides(c, m, err));
+    LB_TRY(put_importance(c, m, err));
+    if (!c->quantizer->pruned)
+        return LB_OK;
+    lb_str key = lb_arena_printf(c->perm, "%.*s.block_count", LB_FMT(arch));
+    return key.ptr ? set_last(m, key.ptr, (u32)c->quantizer->n_layers_left, err)
+                   : lb_fail(err, LB_E_NOMEM, "out of memory for metadata");
 }

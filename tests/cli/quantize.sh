@@ -221,6 +221,24 @@ ok "a file type of one's own" $Q "$G" -o ft.gguf --type q4_k_m --set general.fil
 ok "a file type of one's own" "$LBRX" inspect ft.gguf --json
 says "a file type of one's own" '"general.file_type": 7'
 
+# ---- layers that are left out ----
+rm -f out.gguf
+ok "a key of layers" $Q deep/model.gguf -o nine.gguf --type copy --set 'qwen2.attention.head_count_kv=u32[]:[1,2,3,4,5,6,7,8,9]'
+ok pruned $Q nine.gguf -o five.gguf --type q4_0 --prune-layers 7,0,3,4
+ok pruned "$LBRX" inspect five.gguf --json
+says pruned '"qwen2.block_count": 5'
+says pruned '"blk.4.ffn_up.weight"'
+if grep -q '"blk.5.' "$W/out"; then fail pruned "a sixth layer"; else pass; fi
+ok pruned sh -c '"$LBRX" inspect five.gguf --metadata | grep "head_count_kv u*\[*"'
+says pruned '[2, 3, 6, 7, 9]'
+for layers in 9 1,9 0,1,2,3,4,5,6,7,8 '1,' ',1' x -1 ''; do
+    exits 2 "layers '$layers'" $Q deep/model.gguf -o out.gguf --type q4_0 --prune-layers "$layers"
+done
+exits 2 "layers of a folder" $Q deep/model.gguf -o folder --to mlx --type mlx-q4 --prune-layers 1
+nothing layers out.gguf folder
+ok "a limit of llama-quantize" $Q "$G" -o buffer.gguf --type q8_0 --max-buffer-size 100
+complains "a limit of llama-quantize" "without effect"
+
 # ---- killed at any moment ----
 make_model gguf llama large layers=4 hidden=256 ffn=512 heads=2 kv_heads=1 head_dim=32 vocab=2048 dtype=f16
 L=large/model.gguf

@@ -40,7 +40,8 @@ RUNS = [("dense", [], ALL), ("dense", I, ALL), ("moe", [], ALL), ("moe", I, ALL)
         ("moe", [*I, "--exclude-weights", "exps"], ["q4_0", "q2_k"]), ("moe", [*I, "--exclude-weights", "blk"], ["q4_0"]),
         ("dense", [*I, "--override-kv", "general.name=str:Another", "--override-kv", "llama.attention.head_count_kv=int:2", "--override-kv",
                    "new.key=float:0.1", "--override-kv", "general.file_type=int:3", "--override-kv", "new.flag=bool:true"], ["q3_k_m", "copy"]),
-        ("one", [], ["q8_0", "q4_k_m", "copy"])]
+        ("one", [], ["q8_0", "q4_k_m", "copy"]),
+        ("deep", [*I, "--prune-layers", "7,0,3,4"], ["q4_k_m", "q4_0", "copy"]), ("moe", [*I, "--prune-layers", "0"], ["q3_k_m"])]
 
 
 def main():
