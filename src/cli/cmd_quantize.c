@@ -11,7 +11,7 @@ typedef struct quantize_opts {
     u64 target_bytes;
     lb_opt_list overrides, tensor_types, include, exclude;
     const char *rules, *tensor_type_file, *output_type, *embedding_type, *imatrix, *prune;
-    bool keep_output, pure, protect, requantize, refine;
+    bool keep_output, pure, protect, requantize, keep_split, refine;
     u32 group; /* index of group_sizes */
     bool sym, asym;
     u32 mlx_rule; /* metal|cpu */
@@ -137,6 +137,10 @@ static const lb_opt quantize_rows[] = {
      .arg = "N,N...",
      .help = "leave these layers out, counted from 0, and number the others anew",
      .off = offsetof(quantize_opts, prune)},
+    {.name = "keep-split",
+     .kind = LB_OPT_FLAG,
+     .help = "a GGUF in parts becomes parts with the same tensors in each",
+     .off = offsetof(quantize_opts, keep_split)},
     {.name = "max-buffer-size",
      .kind = LB_OPT_INT,
      .arg = "MIB",
@@ -218,6 +222,7 @@ static lb_status run_quantize(lb_cli *cli, const void *opts, const char *const *
                           .pure = o.pure,
                           .protect = o.protect,
                           .imatrix = o.imatrix,
+                          .keep_split = o.keep_split,
                           .max_buffer = o.max_buffer != 0,
                           .prune = o.prune,
                           .override_kv = o.override_kv.item,

@@ -86,7 +86,8 @@ typedef struct lb_gguf_writer {
 
 /* Pairs of a file. A split's first file has the model's pairs and then its own three; the others
  * have their own, in the order in which llama-gguf-split sets them (split.count is set again at its
- * end), and the alignment where it is not the default, which a reader would otherwise assume. */
+ * end) or llama-quantize, where files are kept, and the alignment where it is not the default,
+ * which a reader would otherwise assume. */
 static u64 put_pairs(const writer *s, lb_out *w, u32 no) {
     u64 n = 0;
     for (u64 i = 0; no == 0 && i < s->opts.meta->n; i++) {
@@ -102,9 +103,12 @@ static u64 put_pairs(const writer *s, lb_out *w, u32 no) {
         {.key = LB_STR(LB_GGUF_KEY_SPLIT_NO), .type = LB_GGUF_U16, .v.u = no},
         {.key = LB_STR(LB_GGUF_KEY_SPLIT_TENSORS), .type = LB_GGUF_I32, .v.u = s->n_items},
         {.key = LB_STR(LB_GGUF_KEY_SPLIT_COUNT), .type = LB_GGUF_U16, .v.u = s->n_files},
+        {.key = LB_STR(LB_GGUF_KEY_SPLIT_TENSORS), .type = LB_GGUF_I32, .v.u = s->n_items},
     };
     bool align = no > 0 && s->align_bytes != LB_GGUF_ALIGN_DEFAULT;
     for (u64 i = align ? 0 : 1; i < LB_LEN(own); i++) {
+        if (i == (s->opts.keep_files ? 2 : 4))
+            continue;
         put_kv(w, &own[i]);
         n++;
     }
@@ -252,7 +256,11 @@ static lb_status cut(writer *s, lb_gguf_item *items, lb_arena *perm, lb_err *err
     u32 *file = lb_arena_new(perm, u32, s->n_items + 1);
     if (!file)
         return no_memory(err);
-    if (s->opts.max_file_items) {
+    if (s->opts.keep_files) {
+        for (u64 i = 0; i < s->n_items; i++)
+            file[i] = items[i].file;
+        n_files = s->n_items ? (u64)file[s->n_items - 1] + 1 : 1;
+    } else if (s->opts.max_file_items) {
         for (u64 i = 0; i < s->n_items; i++)
             file[i] = (u32)(i / s->opts.max_file_items);
         n_files = LB_MAX(lb_ceil_div_u64(s->n_items, s->opts.max_file_items), (u64)1);

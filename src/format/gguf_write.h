@@ -23,7 +23,7 @@ typedef struct lb_gguf_item {
     lb_str name;
     lb_dtype dtype;
     lb_shape shape;
-    u32 file;       /* filled: index into lb_gguf_layout.files */
+    u32 file;       /* filled: index into lb_gguf_layout.files; given with keep_files, ascending */
     u64 off_bytes;  /* filled: absolute, in that file */
     u64 size_bytes; /* filled */
 } lb_gguf_item;
@@ -33,6 +33,7 @@ typedef struct lb_gguf_layout_opts {
     lb_str stem;              /* file names: "<stem>.gguf" or "<stem>-00001-of-00003.gguf" */
     u64 max_file_bytes;       /* of padded tensor data a file; 0: one file */
     u64 max_file_items;       /* instead: tensors a file; 0: any number */
+    bool keep_files;          /* instead: the items say in which file each is */
     bool first_no_tensors;    /* split only: the first file has the metadata and no tensor */
     bool
         trim_dims; /* leave out leading dimensions of 1, as ggml writes shapes (gguf-py does not) */

@@ -110,7 +110,10 @@ static lb_status push_same(lb_conv *c, u64 i, lb_err *err) {
         return lb_fail(err, LB_E_NOMEM, "out of memory for the list of tensors");
     lb_node_id x = lb_expr_encode(&c->plan->graph, lb_expr_read(&c->plan->graph, 0, w), t->dtype);
     return lb_conv_push(
-        c, &(lb_out_tensor){.name = name, .dtype = t->dtype, .shape = &t->shape, .node = x}, err);
+        c,
+        &(lb_out_tensor){
+            .name = name, .dtype = t->dtype, .file = t->file, .shape = &t->shape, .node = x},
+        err);
 }
 
 /* Who wants values of them may not know that there are codes. */

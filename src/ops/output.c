@@ -231,8 +231,10 @@ static lb_status layout_gguf(lb_output *x, lb_out_part *t, lb_err *err) {
     for (u64 i = 0; i < m->n_tensors; i++)
         items[i] = (lb_gguf_item){.name = m->tensors[i].name,
                                   .dtype = m->tensors[i].dtype,
+                                  .file = m->keep_files ? m->tensors[i].file : 0,
                                   .shape = *m->tensors[i].shape};
     lb_gguf_layout_opts o = {.meta = m->meta,
+                             .keep_files = m->keep_files,
                              .stem = gguf_stem(t),
                              .max_file_bytes = x->opts->max_shard_bytes,
                              .max_file_items = x->opts->max_shard_tensors,

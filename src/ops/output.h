@@ -41,6 +41,7 @@ typedef struct lb_writer_opts {
 typedef struct lb_out_tensor {
     lb_str name;
     lb_dtype dtype;
+    u32 file; /* of the source, where the model keeps its files */
     const lb_shape *shape;
     const lb_node_id *segments;
     u32 n_segments;
@@ -64,6 +65,7 @@ typedef struct lb_out_model {
     lb_str st_metadata; /* kept: raw JSON of the source's __metadata__, or empty */
     lb_str codes;       /* MLX: what its codes were in GGUF (convert_codes.c); empty: nothing */
     bool codes_near;    /* scales of codes may be rounded to f16; else that is refused */
+    bool keep_files;    /* GGUF: cut as the source is; tensors are in the order of its files */
     bool only_finite;   /* values that are NaN or infinite are refused, kept ones too */
     lb_str *remarks;    /* for people: what was left out or changed */
     u32 n_remarks;

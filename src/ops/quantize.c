@@ -246,6 +246,7 @@ static lb_status refuse_gguf_options(const lb_quantize_opts *o, lb_err *err) {
     const char *flag = o->imatrix            ? "--imatrix"
                        : o->n_override_kv    ? "--override-kv"
                        : o->prune            ? "--prune-layers"
+                       : o->keep_split       ? "--keep-split"
                        : o->n_tensor_types   ? "--tensor-type"
                        : o->tensor_type_file ? "--tensor-type-file"
                        : o->output_type      ? "--output-tensor-type"
@@ -378,6 +379,8 @@ void lb_quantizer_operation(const lb_quantizer *q, u32 k, lb_buf *b) {
         lb_buf_printf(b, " --token-embedding-type %s", o->embedding_type);
     if (o->keep_output)
         lb_buf_put_c(b, " --leave-output-tensor");
+    if (o->keep_split)
+        lb_buf_put_c(b, " --keep-split");
     if (o->prune)
         lb_buf_printf(b, " --prune-layers %s", o->prune);
     for (u32 i = 0; i < o->n_override_kv; i++)

@@ -41,6 +41,7 @@ typedef struct lb_quantize_opts {
     bool protect;                   /* embeddings, head and routers not below 6 bit */
     const char *const *override_kv; /* [n_override_kv] KEY=int|float|bool|str:VALUE, or as --set */
     u32 n_override_kv;
+    bool keep_split;            /* a GGUF in parts: the same tensors in each part */
     bool max_buffer;            /* llama-quantize's limit was given: said to be none here */
     const char *prune;          /* numbers of layers that are left out, of GGUF */
     const char *imatrix;        /* importance matrix, a file */

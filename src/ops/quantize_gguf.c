@@ -54,7 +54,9 @@ static lb_status list_tensors(job *j, lb_err *err) {
     for (u64 i = 0; i < j->n && st == LB_OK; i++)
         j->tensors[i] =
             (lb_recipe_tensor){.name = t[i].name, .shape = *t[i].shape, .stored = t[i].dtype};
-    if (st == LB_OK)
+    for (u64 i = 0; i < j->n && st == LB_OK; i++)
+        order[i] = (u32)i; /* as the source has them, file by file */
+    if (st == LB_OK && !j->q->o->keep_split)
         st = lb_recipe_order(j->n, j->tensors, order, j->scratch, err);
     for (u64 i = 0; i < j->n && st == LB_OK; i++)
         sorted[i] = t[order[i]];
@@ -430,6 +432,7 @@ static lb_status make_output(job *j, u32 k, const lb_recipe_opts *base,
     m->identity = m->operation; /* of all */
     m->operation = operation;
     m->output = output;
+    m->keep_files = j->q->o->keep_split;
     m->meta = &j->q->meta[k];
     m->tensors = lb_alloc((j->n + 1) * sizeof *m->tensors);
     if (!m->tensors)
@@ -450,17 +453,30 @@ static lb_status option_type(const char *flag, const char *name, lb_dtype *type,
     return st;
 }
 
+static lb_status check_split(const lb_conv *c, lb_err *err) {
+    if (c->src->format != LB_FORMAT_GGUF)
+        return lb_fail(err, LB_E_USAGE,
+                       "--keep-split is for a GGUF in parts: the input is %s: see --max-shard-size",
+                       lb_format_name(c->src->format));
+    if (c->o->w.max_shard_bytes || c->o->w.max_shard_tensors)
+        return lb_fail(err, LB_E_USAGE, "--keep-split and another cut exclude each other");
+    return LB_OK;
+}
+
 static lb_status make_outputs(job *j, lb_err *err) {
     const lb_quantize_opts *o = j->q->o;
     lb_dtype output, embedding;
     lb_recipe_model model;
     lb_recipe_opts ro = {.pure = o->pure,
                          .keep_output = o->keep_output,
+                         .listed = o->keep_split,
                          .requantize = true, /* and said */
                          .overrides = &j->q->overrides};
     LB_TRY(option_type("--output-tensor-type", o->output_type, &output, &ro.output, err));
     LB_TRY(
         option_type("--token-embedding-type", o->embedding_type, &embedding, &ro.embedding, err));
+    if (o->keep_split)
+        LB_TRY(check_split(j->c, err));
     if (o->max_buffer)
         lb_conv_remark(j->c, "--max-buffer-size is without effect: --memory limits all buffers");
     LB_TRY(strip_dims(j, err));

@@ -433,7 +433,10 @@ lb_status lb_recipe_choose(const lb_recipe_job *job, lb_recipe_choice *out, lb_a
     if (!order && job->n)
         return lb_fail(err, LB_E_NOMEM, "out of memory for the order of %llu tensors",
                        (unsigned long long)job->n);
-    LB_TRY(lb_recipe_order(job->n, job->tensors, order, scratch, err));
+    for (u64 i = 0; job->opts->listed && i < job->n; i++)
+        order[i] = (u32)i;
+    if (!job->opts->listed)
+        LB_TRY(lb_recipe_order(job->n, job->tensors, order, scratch, err));
     look_at_model(&c);
     for (u64 i = 0; i < job->n; i++) {
         const lb_recipe_tensor *t = &job->tensors[order[i]];

@@ -68,6 +68,7 @@ typedef struct lb_recipe_tensor {
 typedef struct lb_recipe_opts {
     lb_recipe_id recipe;
     bool pure;                     /* the recipe's type for all */
+    bool listed;                   /* visited in the list's order (llama-quantize --keep-split) */
     bool keep_output;              /* output.weight stays as it is */
     bool requantize;               /* tensors that are quantized may be quantized again */
     bool importance;               /* an importance file is given, and is not empty */

@@ -44,6 +44,19 @@ while read -r word which rest; do
         # shellcheck disable=SC2086
         make_model imatrix "$family" "$which.dat" ${rest#* }
         ;;
+    keep)
+        set +f
+        # shellcheck disable=SC2046 # KEY=VALUE...
+        make_model gguf $(sed -n "s/^model $which //p" "$GOLDEN/quant/quantize.txt" | sed 's/ / parts shard=200000 /')
+        for one in ${rest#: }; do
+            ok "kept: $one" $Q parts/*-00001-of-*.gguf -o kept.gguf --type "${one%%=*}" --keep-split --no-provenance
+            got=$(cat kept-*.gguf | sha256sum | cut -c1-16)
+            if [ "$got" = "${one##*=}" ]; then pass; else fail "kept: $one" "other bytes"; fi
+            rm -f kept-*.gguf
+        done
+        rm -r parts
+        set -f
+        ;;
     run)
         options=${rest%%: *} list='' want=''
         for one in ${rest##*: }; do
@@ -64,6 +77,7 @@ while read -r word which rest; do
 done <"$GOLDEN/quant/quantize.txt"
 set +f
 G=dense/model.gguf
+make_model hf llama "$W/hf" tok=bytes vocab=4096
 cp dense.dat i.dat
 
 # ---- one alone, threads, budgets, processors: the same bytes ----
@@ -161,6 +175,9 @@ exits 3 "rows for which there is no type" $Q rows32/model.gguf -o out.gguf --typ
 complains "rows for which there is no type" "no other type stands in"
 exits 2 "importance is needed" $Q "$G" -o out.gguf --type iq2_xs
 complains "importance is needed" "--imatrix"
+exits 2 "parts of a folder" $Q "$W/hf" -o out.gguf --type q8_0 --keep-split
+complains "parts of a folder" "--keep-split is for a GGUF in parts"
+exits 2 "parts kept and cut" $Q "$G" -o out.gguf --type q8_0 --keep-split --max-shard-size 1MB
 exits 2 "output is the input" $Q "$G" -o "$G" --type q8_0 --force
 echo mine >there.gguf
 exits 2 "output exists" $Q "$G" -o there.gguf --type q8_0

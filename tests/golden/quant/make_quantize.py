@@ -4,6 +4,7 @@
 models and importance files of tests/tool/make_model.c (MAKE_MODEL); tests/cli/quantize.sh makes the same ones.
 
     model NAME FAMILY KEY=VALUE...          make_model gguf FAMILY, make_model imatrix FAMILY
+    keep NAME : TYPE=SUM...                 of all parts of a model in parts (shard=200000), one behind the other: --keep-split
     run NAME [OPTION...] : TYPE=SUM...      the first 16 digits of the file's SHA-256; i.dat is the importance file
 """
 import hashlib
@@ -63,6 +64,18 @@ def main():
             os.replace(pathlib.Path(d) / "i.dat", pathlib.Path(d) / (name + ".dat"))
             for i in range(0, len(sums), 8):
                 print("run", name, *options, ":", *sums[i:i + 8])
+        keep(d, "deep", ["q4_k_m", "q3_k_m", "copy"])
+
+
+def keep(d, name, types):
+    family, *keys = MODELS[name].split()
+    subprocess.run([MAKE_MODEL, "gguf", family, "parts", "shard=200000", *keys], cwd=d, check=True, stdout=subprocess.DEVNULL)
+    first, sums = next(pathlib.Path(d).glob("parts/*-00001-of-*.gguf")), []
+    for t in types:
+        subprocess.run([peers.QUANTIZE, "--keep-split", str(first), "kept.gguf", t.upper(), "2"], cwd=d, check=True, capture_output=True)
+        text = b"".join(x.read_bytes() for x in sorted(pathlib.Path(d).glob("kept-*.gguf")))
+        sums.append("%s=%s" % (t, hashlib.sha256(text).hexdigest()[:16]))
+    print("keep", name, ":", *sums)
 
 
 main()
