@@ -3,8 +3,11 @@
 #ifndef __aarch64__
 #error "for AArch64"
 #endif
+#include "kernel/quant_lanes_neon.h"
 #include "kernel/quant_rows_neon.h"
+#include "kernel/quant_fp4_tmpl.h"
 #include "kernel/quant_legacy_tmpl.h"
+#include "kernel/quant_ternary_tmpl.h"
 
 void lb_kinit_quant_legacy_neon(lb_kernels *k);
 
@@ -14,4 +17,10 @@ void lb_kinit_quant_legacy_neon(lb_kernels *k) {
     k->quant_q5_0_f32 = quant_q5_0;
     k->quant_q5_1_f32 = quant_q5_1;
     k->quant_q8_0_f32 = quant_q8_0;
+    k->quant_mxfp4_f32 = quant_mxfp4_blocks;
+    k->quant_nvfp4_f32 = quant_nvfp4_blocks;
+    k->quant_q1_0_f32 = quant_q1_0;
+    k->quant_q2_0_f32 = quant_q2_0;
+    k->quant_tq1_0_f32 = quant_tq1_0;
+    k->quant_tq2_0_f32 = quant_tq2_0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* quant_legacy_tmpl.h: the quantizers of q4_0, q4_1, q5_0, q5_1 and q8_0 without importance
- * (quant_legacy_ref.c), written once in the words of quant_<isa>.h, quant_pack_<isa>.h and
- * quant_rows_<isa>.h.
+/* quant_legacy_tmpl.h: the quantizers of q4_0, q4_1, q5_0, q5_1 and q8_0 (quant_legacy_ref.c)
+ * without importance (with it: quant_legacy_lanes.h), written once in the words of quant_<isa>.h,
+ * quant_pack_<isa>.h and quant_rows_<isa>.h.
  *
  * Of the batch of sixteen blocks (quant_batch_tmpl.h) two at a time get their codes. Every
  * operation is the reference's, but:
@@ -12,6 +12,7 @@
 #ifndef LB_KERNEL_QUANT_LEGACY_TMPL_H
 #define LB_KERNEL_QUANT_LEGACY_TMPL_H
 #include "kernel/quant_batch_tmpl.h"
+#include "kernel/quant_legacy_lanes.h"
 
 typedef enum legacy_form { FORM_SYMMETRIC, FORM_AFFINE, FORM_SIGNED } legacy_form;
 
@@ -20,7 +21,6 @@ typedef struct legacy_type {
     legacy_form form;
     u32 bits;
     size_t bytes; /* of a block */
-    lb_quant_fn *ref;
 } legacy_type;
 
 /* The first of the elements whose magnitude is `most`; 0, not -0. */
@@ -122,15 +122,11 @@ V_INLINE void batch_put(const batch *b, size_t g, u8 *y, const legacy_type *type
         b_put_nibbles(y, z, c);
 }
 
-V_INLINE void quant_batch(batch *b, const legacy_type *type) {
+V_INLINE void legacy_batch(batch *b, const legacy_type *type) {
     if (type->form == FORM_SIGNED) {
         batch_magnitudes(b);
-        b->odd = 0;
-        for (size_t g = 0; g < BATCH; g += V_LANES) {
-            const vec high = v_load(b->high + g);
-            batch_scale(b, g, v_div(high, v_set(127)));
-            b->odd |= v_mask_bits(vi_gt(v_bits(high), vi_set(0x7f7fffff))) << g;
-        }
+        for (size_t g = 0; g < BATCH; g += V_LANES)
+            batch_scale(b, g, v_div(v_load(b->high + g), v_set(127)));
     } else {
         batch_ranges(b);
         if (type->form == FORM_SYMMETRIC)
@@ -140,39 +136,25 @@ V_INLINE void quant_batch(batch *b, const legacy_type *type) {
     }
     for (size_t g = 0; g < BATCH; g += 2)
         batch_put(b, g, b->y + g * type->bytes, type);
-    for (size_t g = 0; b->odd >> g; g++)
-        if (b->odd >> g & 1)
-            type->ref(32, b->y + g * type->bytes, b->x + 32 * g, NULL, NULL);
 }
 
-V_INLINE void quant_legacy(size_t n_elems, void *out, const float *in, const legacy_type *type) {
-    batch b = {.x = in, .y = out};
-    size_t n = n_elems / 32;
-    for (; n >= BATCH; n -= BATCH) {
-        quant_batch(&b, type);
-        b.x += 32 * BATCH;
-        b.y += type->bytes * BATCH;
-    }
-    if (n) { /* the rest, filled up with zeros */
-        float x[32 * BATCH];
-        u8 y[34 * BATCH], *end = b.y;
-        memcpy(x, b.x, n * 32 * sizeof *x);
-        memset(x + n * 32, 0, (BATCH - n) * 32 * sizeof *x);
-        b.x = x;
-        b.y = y;
-        quant_batch(&b, type);
-        memcpy(end, y, n * type->bytes);
-    }
-}
-
-#define LEGACY(name, form_, bits_, bytes_)                                                        \
+#define LEGACY(name, form, bits, bytes)                                                           \
+    V_INLINE void batch_##name(batch *b) {                                                        \
+        static const legacy_type type = {form, bits, bytes};                                      \
+        legacy_batch(b, &type);                                                                   \
+    }                                                                                             \
     static void quant_##name(size_t n_elems, void *out, const float *in, const float *importance, \
                              const void *tables) {                                                \
-        static const legacy_type type = {form_, bits_, bytes_, lb_k_quant_##name##_f32_ref};      \
-        if (importance && (form_) != FORM_SIGNED)                                                 \
-            lb_k_quant_##name##_f32_ref(n_elems, out, in, importance, tables);                    \
+        static const batch_type type = {32, 32, bytes, lb_k_quant_##name##_f32_ref};              \
+        (void)tables;                                                                             \
+        if (importance && (form) != FORM_SIGNED)                                                  \
+            quant_legacy_weighted(                                                                \
+                (legacy_weighted){(form) == FORM_AFFINE,                                          \
+                                  (form) == FORM_AFFINE ? (1 << (bits)) - 1 : 1 << ((bits)-1),    \
+                                  bytes, in, importance, 0},                                      \
+                n_elems, out);                                                                    \
         else                                                                                      \
-            quant_legacy(n_elems, out, in, &type);                                                \
+            quant_batches(n_elems, out, in, &type, batch_##name);                                 \
     }
 LEGACY(q4_0, FORM_SYMMETRIC, 4, 18)
 LEGACY(q4_1, FORM_AFFINE, 4, 20)

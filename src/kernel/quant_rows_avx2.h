@@ -65,5 +65,31 @@ static inline void b_put_nibbles(u8 *p, u8 *q, bytes64 c) {
     store_nibbles(q, c.b);
 }
 
+/* Each 16 codes in 8 bytes, the i-th beside the i + 8th. */
+static inline __m256i nibbles_16(__m256i c) {
+    return _mm256_or_si256(c, _mm256_slli_epi16(_mm256_srli_si256(c, 8), 4));
+}
+static inline void b_put_nibbles_16(u8 *p, bytes64 c) {
+    store32(
+        p, _mm256_permute4x64_epi64(_mm256_unpacklo_epi64(nibbles_16(c.a), nibbles_16(c.b)), 0xd8));
+}
+/* n + 1 where m. */
+static inline vint vi_count(vint n, vmask m) {
+    return _mm256_sub_epi32(n, m);
+}
+
+static inline bytes64 b_load(const u8 *p) {
+    return (bytes64){_mm256_loadu_si256((const __m256i *)(const void *)p),
+                     _mm256_loadu_si256((const __m256i *)(const void *)(p + 32))};
+}
+/* base * q + c in bytes, base 3 or 4. */
+static inline __m256i horner(__m256i q, int base, __m256i c) {
+    const __m256i two = _mm256_add_epi8(q, q);
+    return _mm256_add_epi8(_mm256_add_epi8(c, two), base == 3 ? q : two);
+}
+static inline bytes64 b_horner(bytes64 q, int base, bytes64 c) {
+    return (bytes64){horner(q.a, base, c.a), horner(q.b, base, c.b)};
+}
+
 #endif
 #endif

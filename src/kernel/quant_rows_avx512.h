@@ -62,5 +62,22 @@ static inline void b_put_nibbles(u8 *p, u8 *q, bytes64 c) {
     _mm_storeu_si128((__m128i *)(void *)q, _mm512_extracti32x4_epi32(n, 2));
 }
 
+static inline void b_put_nibbles_16(u8 *p, bytes64 c) {
+    const __m512i n = _mm512_or_si512(c.x, _mm512_slli_epi16(_mm512_bsrli_epi128(c.x, 8), 4));
+    _mm256_storeu_si256((__m256i *)(void *)p, _mm512_castsi512_si256(_mm512_permutexvar_epi64(
+                                                  _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), n)));
+}
+static inline vint vi_count(vint n, vmask m) {
+    return _mm512_mask_add_epi32(n, m, n, vi_set(1));
+}
+
+static inline bytes64 b_load(const u8 *p) {
+    return (bytes64){_mm512_loadu_si512(p)};
+}
+static inline bytes64 b_horner(bytes64 q, int base, bytes64 c) {
+    const __m512i two = _mm512_add_epi8(q.x, q.x);
+    return (bytes64){_mm512_add_epi8(_mm512_add_epi8(c.x, two), base == 3 ? q.x : two)};
+}
+
 #endif
 #endif

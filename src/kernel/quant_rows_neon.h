@@ -40,5 +40,24 @@ static inline void b_put_nibbles(u8 *p, u8 *q, bytes64 c) {
     vst1q_u8(q, vsliq_n_u8(c.val[2], c.val[3], 4));
 }
 
+static inline void b_put_nibbles_16(u8 *p, bytes64 c) {
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++)
+        vst1_u8(p + 8 * i, vsli_n_u8(vget_low_u8(c.val[i]), vget_high_u8(c.val[i]), 4));
+}
+static inline vint vi_count(vint n, vmask m) {
+    return vsubq_s32(n, vreinterpretq_s32_u32(m));
+}
+
+static inline bytes64 b_load(const u8 *p) {
+    return (bytes64){{vld1q_u8(p), vld1q_u8(p + 16), vld1q_u8(p + 32), vld1q_u8(p + 48)}};
+}
+static inline bytes64 b_horner(bytes64 q, int base, bytes64 c) {
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++)
+        c.val[i] = vmlaq_u8(c.val[i], q.val[i], vdupq_n_u8((u8)base));
+    return c;
+}
+
 #endif
 #endif
