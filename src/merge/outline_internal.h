@@ -6,7 +6,7 @@
 
 #include "merge/facts.h"
 
-typedef enum lb_merge_use { LB_USE_NONE, LB_USE_TAKEN, LB_USE_DROPPED } lb_merge_use;
+typedef enum lb_merge_use { LB_USE_NONE, LB_USE_DROPPED, LB_USE_TAKEN } lb_merge_use;
 
 typedef struct lb_merge_maker {
     const lb_merge_config *config;

@@ -205,8 +205,10 @@ static lb_status grow(lb_merge_maker *k) {
 static void mark(lb_merge_maker *k, const candidate *c, lb_merge_use use) {
     for (u32 i = 0; i < c->g->slice->n_sources; i++) {
         u32 model = c->g->slice->sources[i].model;
-        if (c->there[i])
-            k->use[model][fact_of(k, c, i) - k->world->models[model].facts] = (u8)use;
+        if (!c->there[i])
+            continue;
+        u8 *at = &k->use[model][fact_of(k, c, i) - k->world->models[model].facts];
+        *at = LB_MAX(*at, (u8)use); /* a layer may stand in several slices */
     }
 }
 
