@@ -106,7 +106,7 @@ def gemma3(layers, vocab):
                                      architectures=["Gemma3ForConditionalGeneration"])
 
 
-def describe(r, arch, config, tied):
+def describe(r, arch, config, tied, lacking):
     """The tensors of a model by mergekit's list of its architecture, and how lbrx is told of them."""
     tensors, facts, layers, index = {}, [], [], {}
     for number, (name, module) in enumerate(arch.modules.items()):
@@ -120,13 +120,13 @@ def describe(r, arch, config, tied):
             for w in weights:
                 full = prefix + w.name
                 same = -1
-                absent = w.optional and r.random() < (0.5 if not w.tied_names else float(tied))
+                absent = w.optional and r.random() < (float(tied) if w.tied_names else lacking)
                 if absent and w.tied_names:
                     same = index.get(prefix + w.tied_names[0], -1)
                 if absent and same < 0:
                     continue
                 buffer = w.force_dtype == "int64"
-                shape = [12 if w.vocabulary_axis == 0 and r.random() < 0.02 else 10, 2]
+                shape = [12 if w.vocabulary_axis == 0 and r.random() < 0.01 else 10, 2]
                 if not absent:
                     tensors[full] = (shape, "int64" if buffer else "float32")
                     index[full] = len(facts)
@@ -298,7 +298,7 @@ def task_result(task, gather):
     finally:
         MergeMethod._execute_resolved, ExecuteMergeMethodTask._passthrough = old
     if not seen:
-        return None if out is None else ("equal", list(tensors), None, loads)
+        return None if out is None else ("equal", [m for m in task.model_order if m in tensors], None, loads)
     return (*seen[0], loads)
 
 
@@ -457,11 +457,13 @@ def make_case(i, methods, specs):
     n = r.randint(1, 4)
     layers = {m: n if same_layers else r.randint(3, 5) for m in names}
     models, modules = {}, ["m"]
+    lacking = r.choice([0, 0, 1, 0.1, 0.5])  # what a family may lack, all of the models lack mostly
+    tied = r.choice([0, 1, 0.4]) if form != "raw" else r.choice([0, 1])
     for m in names:
         config = family(layers[m], 10)
         arch = arch_info_for_config(config)
         modules = list(arch.modules)
-        tensors, described = describe(r, arch, config, r.random() < 0.4)
+        tensors, described = describe(r, arch, config, r.random() < tied, lacking)
         if form == "raw":
             extra = r.random() < 0.1
             if extra:

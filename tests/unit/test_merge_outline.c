@@ -574,6 +574,33 @@ LB_TEST(models_that_do_not_fit) {
                  "b: tensor 'model.norms.weight': the number of its layer, 2, does not stand"));
 }
 
+/* A layer in two slices: its bias is taken in one and dropped in the other, whichever is first. */
+LB_TEST(dropped_and_taken) {
+    static const char taken[] =
+        "- sources: [{model: a, layer_range: [0, 1]}, {model: b, layer_range: "
+        "[0, 1]}, {model: c, layer_range: [0, 1]}]\n  base_model: a\n";
+    static const char dropped[] = "- sources: [{model: base, layer_range: [0, 1]}, {model: a, "
+                                  "layer_range: [0, 1]}, {model: b, layer_range: [1, 2]}]\n";
+    for (u32 i = 0; i < 2; i++) {
+        lb_merge_outline o;
+        start(1);
+        model(0, 2, 0);
+        model(1, 2, BIAS);
+        model(2, 2, BIAS);
+        model(3, 2, BIAS);
+        lb_str text = lb_arena_printf(&arena, "merge_method: x\nbase_model: base\nslices:\n%s%s",
+                                      i ? taken : dropped, i ? dropped : taken);
+        /* mention decides on the order of a, b, c: the same in both */
+        CHECK_MAKE(text.ptr, &stock, &o);
+        u32 n = 0;
+        for (u64 s = 0; s < o.n_skipped; s++)
+            n += o.skipped[s].why == LB_SKIP_METHOD;
+        CHECK_U64(n, 1); /* b's of layer 1 */
+        CHECK(find(&o, i ? "model.layers.0.q_proj.bias" : "model.layers.1.q_proj.bias") != NULL);
+        CHECK(!find(&o, i ? "model.layers.1.q_proj.bias" : "model.layers.0.q_proj.bias"));
+    }
+}
+
 /* What a linear merge has no use for is no slip: another method's parameter. */
 LB_TEST(settings_without_use) {
     lb_merge_outline o;
