@@ -56,6 +56,81 @@ static void divc(size_t n_elems, float *out, const float *a, float c) {
     lb_k_map_divc_f32_ref(n_elems - i, out + i, a + i, c);
 }
 
+static inline __m256 magnitude(__m256 x) {
+    return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x);
+}
+
+static inline __m256 or_one_of(__m256 x) {
+    const __m256 zero = _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_EQ_OQ);
+    return _mm256_blendv_ps(x, _mm256_set1_ps(1.0f), zero);
+}
+
+static inline __m256 agree_of(__m256 x, __m256 y) {
+    const __m256 zero = _mm256_setzero_ps();
+    const __m256 up = _mm256_cmp_ps(y, zero, _CMP_GE_OQ);
+    const __m256 same = _mm256_blendv_ps(_mm256_cmp_ps(x, zero, _CMP_LT_OQ),
+                                         _mm256_cmp_ps(x, zero, _CMP_GT_OQ), up);
+    return _mm256_and_ps(same, _mm256_set1_ps(1.0f));
+}
+
+static void divide(size_t n_elems, float *out, const float *a, const float *b) {
+    size_t i = 0;
+    for (; i + 8 <= n_elems; i += 8)
+        put(out + i, _mm256_div_ps(_mm256_loadu_ps(a + i), _mm256_loadu_ps(b + i)));
+    lb_k_map_div_f32_ref(n_elems - i, out + i, a + i, b + i);
+}
+
+static void rdivc(size_t n_elems, float *out, const float *a, float c) {
+    size_t i = 0;
+    for (; i + 8 <= n_elems; i += 8)
+        put(out + i, _mm256_div_ps(_mm256_set1_ps(c), _mm256_loadu_ps(a + i)));
+    lb_k_map_rdivc_f32_ref(n_elems - i, out + i, a + i, c);
+}
+
+static void maxc(size_t n_elems, float *out, const float *a, float c) {
+    size_t i = 0;
+    for (; i + 8 <= n_elems; i += 8)
+        put(out + i, _mm256_max_ps(_mm256_set1_ps(c), _mm256_loadu_ps(a + i)));
+    lb_k_map_maxc_f32_ref(n_elems - i, out + i, a + i, c);
+}
+
+static void minc(size_t n_elems, float *out, const float *a, float c) {
+    size_t i = 0;
+    for (; i + 8 <= n_elems; i += 8)
+        put(out + i, _mm256_min_ps(_mm256_set1_ps(c), _mm256_loadu_ps(a + i)));
+    lb_k_map_minc_f32_ref(n_elems - i, out + i, a + i, c);
+}
+
+static void abs_of(size_t n_elems, float *out, const float *a) {
+    size_t i = 0;
+    for (; i + 8 <= n_elems; i += 8)
+        put(out + i, magnitude(_mm256_loadu_ps(a + i)));
+    lb_k_map_abs_f32_ref(n_elems - i, out + i, a + i);
+}
+
+static void above(size_t n_elems, float *out, const float *a, float c) {
+    size_t i = 0;
+    for (; i + 8 <= n_elems; i += 8)
+        put(out + i, _mm256_and_ps(_mm256_cmp_ps(magnitude(_mm256_loadu_ps(a + i)),
+                                                 _mm256_set1_ps(c), _CMP_GT_OQ),
+                                   _mm256_set1_ps(1.0f)));
+    lb_k_map_above_f32_ref(n_elems - i, out + i, a + i, c);
+}
+
+static void or_one(size_t n_elems, float *out, const float *a) {
+    size_t i = 0;
+    for (; i + 8 <= n_elems; i += 8)
+        put(out + i, or_one_of(_mm256_loadu_ps(a + i)));
+    lb_k_map_or_one_f32_ref(n_elems - i, out + i, a + i);
+}
+
+static void agree(size_t n_elems, float *out, const float *a, const float *b) {
+    size_t i = 0;
+    for (; i + 8 <= n_elems; i += 8)
+        put(out + i, agree_of(_mm256_loadu_ps(a + i), _mm256_loadu_ps(b + i)));
+    lb_k_map_agree_f32_ref(n_elems - i, out + i, a + i, b + i);
+}
+
 static void fmac(size_t n_elems, float *out, const float *a, float c, const float *b) {
     size_t i = 0;
     for (; i + 8 <= n_elems; i += 8)
@@ -95,6 +170,14 @@ void lb_kinit_map_avx2(lb_kernels *k) {
     k->map_addc_f32 = addc;
     k->map_mulc_f32 = mulc;
     k->map_divc_f32 = divc;
+    k->map_div_f32 = divide;
+    k->map_rdivc_f32 = rdivc;
+    k->map_maxc_f32 = maxc;
+    k->map_minc_f32 = minc;
+    k->map_abs_f32 = abs_of;
+    k->map_above_f32 = above;
+    k->map_or_one_f32 = or_one;
+    k->map_agree_f32 = agree;
     k->map_fmac_f32 = fmac;
     k->map_round_f16_f32 = round_f16;
     k->map_round_bf16_f32 = round_bf16;

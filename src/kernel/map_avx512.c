@@ -61,6 +61,61 @@ static void divc(size_t n_elems, float *out, const float *a, float c) {
     MAP(_mm512_div_ps(x, c16))
 }
 
+static void divide(size_t n_elems, float *out, const float *a, const float *b) {
+    MAP(_mm512_div_ps(x, y))
+}
+
+static void rdivc(size_t n_elems, float *out, const float *a, float c) {
+    const float *const b = a;
+    const __m512 c16 = _mm512_set1_ps(c);
+    MAP(_mm512_div_ps(c16, x))
+}
+
+static void maxc(size_t n_elems, float *out, const float *a, float c) {
+    const float *const b = a;
+    const __m512 c16 = _mm512_set1_ps(c);
+    MAP(_mm512_max_ps(c16, x))
+}
+
+static void minc(size_t n_elems, float *out, const float *a, float c) {
+    const float *const b = a;
+    const __m512 c16 = _mm512_set1_ps(c);
+    MAP(_mm512_min_ps(c16, x))
+}
+
+static void abs_of(size_t n_elems, float *out, const float *a) {
+    const float *const b = a;
+    MAP(_mm512_abs_ps(x))
+}
+
+static inline __m512 one_where(__mmask16 m) {
+    return _mm512_maskz_mov_ps(m, _mm512_set1_ps(1.0f));
+}
+
+static void above(size_t n_elems, float *out, const float *a, float c) {
+    const float *const b = a;
+    const __m512 c16 = _mm512_set1_ps(c);
+    MAP(one_where(_mm512_cmp_ps_mask(_mm512_abs_ps(x), c16, _CMP_GT_OQ)))
+}
+
+static void or_one(size_t n_elems, float *out, const float *a) {
+    const float *const b = a;
+    const __m512 one = _mm512_set1_ps(1.0f);
+    MAP(_mm512_mask_mov_ps(x, _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_EQ_OQ), one))
+}
+
+static inline __m512 agree_of(__m512 x, __m512 y) {
+    const __m512 zero = _mm512_setzero_ps();
+    const __mmask16 up = _mm512_cmp_ps_mask(y, zero, _CMP_GE_OQ);
+    const __mmask16 gt = _mm512_cmp_ps_mask(x, zero, _CMP_GT_OQ);
+    const __mmask16 lt = _mm512_cmp_ps_mask(x, zero, _CMP_LT_OQ);
+    return one_where((__mmask16)((up & gt) | (lt & (__mmask16)~up)));
+}
+
+static void agree(size_t n_elems, float *out, const float *a, const float *b) {
+    MAP(agree_of(x, y))
+}
+
 static void fmac(size_t n_elems, float *out, const float *a, float c, const float *b) {
     const __m512 c16 = _mm512_set1_ps(c);
     MAP(_mm512_fmadd_ps(x, c16, y))
@@ -93,6 +148,14 @@ void lb_kinit_map_avx512(lb_kernels *k) {
     k->map_addc_f32 = addc;
     k->map_mulc_f32 = mulc;
     k->map_divc_f32 = divc;
+    k->map_div_f32 = divide;
+    k->map_rdivc_f32 = rdivc;
+    k->map_maxc_f32 = maxc;
+    k->map_minc_f32 = minc;
+    k->map_abs_f32 = abs_of;
+    k->map_above_f32 = above;
+    k->map_or_one_f32 = or_one;
+    k->map_agree_f32 = agree;
     k->map_fmac_f32 = fmac;
     k->map_round_f16_f32 = round_f16;
     k->map_round_bf16_f32 = round_bf16;

@@ -56,6 +56,83 @@ static void divc(size_t n_elems, float *out, const float *a, float c) {
     lb_k_map_divc_f32_ref(n_elems - i, out + i, a + i, c);
 }
 
+/* Where m is set 1, else 0. */
+static inline float32x4_t one_where(uint32x4_t m) {
+    return vreinterpretq_f32_u32(vandq_u32(m, vreinterpretq_u32_f32(vdupq_n_f32(1.0f))));
+}
+
+static inline float32x4_t maxc_of(float32x4_t x, float32x4_t c) {
+    return vbslq_f32(vcgtq_f32(c, x), c, x);
+}
+
+static inline float32x4_t minc_of(float32x4_t x, float32x4_t c) {
+    return vbslq_f32(vcltq_f32(c, x), c, x);
+}
+
+static inline float32x4_t agree_of(float32x4_t x, float32x4_t y) {
+    return one_where(vbslq_u32(vcgezq_f32(y), vcgtzq_f32(x), vcltzq_f32(x)));
+}
+
+static inline float32x4_t or_one_of(float32x4_t x) {
+    return vbslq_f32(vceqzq_f32(x), vdupq_n_f32(1.0f), x);
+}
+
+static void divide(size_t n_elems, float *out, const float *a, const float *b) {
+    size_t i = 0;
+    for (; i + 4 <= n_elems; i += 4)
+        put(out + i, vdivq_f32(vld1q_f32(a + i), vld1q_f32(b + i)));
+    lb_k_map_div_f32_ref(n_elems - i, out + i, a + i, b + i);
+}
+
+static void rdivc(size_t n_elems, float *out, const float *a, float c) {
+    size_t i = 0;
+    for (; i + 4 <= n_elems; i += 4)
+        put(out + i, vdivq_f32(vdupq_n_f32(c), vld1q_f32(a + i)));
+    lb_k_map_rdivc_f32_ref(n_elems - i, out + i, a + i, c);
+}
+
+static void maxc(size_t n_elems, float *out, const float *a, float c) {
+    size_t i = 0;
+    for (; i + 4 <= n_elems; i += 4)
+        put(out + i, maxc_of(vld1q_f32(a + i), vdupq_n_f32(c)));
+    lb_k_map_maxc_f32_ref(n_elems - i, out + i, a + i, c);
+}
+
+static void minc(size_t n_elems, float *out, const float *a, float c) {
+    size_t i = 0;
+    for (; i + 4 <= n_elems; i += 4)
+        put(out + i, minc_of(vld1q_f32(a + i), vdupq_n_f32(c)));
+    lb_k_map_minc_f32_ref(n_elems - i, out + i, a + i, c);
+}
+
+static void abs_of(size_t n_elems, float *out, const float *a) {
+    size_t i = 0;
+    for (; i + 4 <= n_elems; i += 4)
+        put(out + i, vabsq_f32(vld1q_f32(a + i)));
+    lb_k_map_abs_f32_ref(n_elems - i, out + i, a + i);
+}
+
+static void above(size_t n_elems, float *out, const float *a, float c) {
+    size_t i = 0;
+    for (; i + 4 <= n_elems; i += 4)
+        put(out + i, one_where(vcgtq_f32(vabsq_f32(vld1q_f32(a + i)), vdupq_n_f32(c))));
+    lb_k_map_above_f32_ref(n_elems - i, out + i, a + i, c);
+}
+
+static void or_one(size_t n_elems, float *out, const float *a) {
+    size_t i = 0;
+    for (; i + 4 <= n_elems; i += 4)
+        put(out + i, or_one_of(vld1q_f32(a + i)));
+    lb_k_map_or_one_f32_ref(n_elems - i, out + i, a + i);
+}
+
+static void agree(size_t n_elems, float *out, const float *a, const float *b) {
+    size_t i = 0;
+    for (; i + 4 <= n_elems; i += 4)
+        put(out + i, agree_of(vld1q_f32(a + i), vld1q_f32(b + i)));
+    lb_k_map_agree_f32_ref(n_elems - i, out + i, a + i, b + i);
+}
+
 static void fmac(size_t n_elems, float *out, const float *a, float c, const float *b) {
     size_t i = 0;
     for (; i + 4 <= n_elems; i += 4)
@@ -91,6 +168,14 @@ void lb_kinit_map_neon(lb_kernels *k) {
     k->map_addc_f32 = addc;
     k->map_mulc_f32 = mulc;
     k->map_divc_f32 = divc;
+    k->map_div_f32 = divide;
+    k->map_rdivc_f32 = rdivc;
+    k->map_maxc_f32 = maxc;
+    k->map_minc_f32 = minc;
+    k->map_abs_f32 = abs_of;
+    k->map_above_f32 = above;
+    k->map_or_one_f32 = or_one;
+    k->map_agree_f32 = agree;
     k->map_fmac_f32 = fmac;
     k->map_round_f16_f32 = round_f16;
     k->map_round_bf16_f32 = round_bf16;

@@ -328,7 +328,7 @@ static lb_status begin_segment(lb_runner *r, lb_active *a, lb_err *err) {
     u8 *at = a->fixed;
     for (u32 i = 0; i < p->n_results; i++) {
         const lb_result *res = &p->results[i];
-        u64 bins = lb_held_bins_bytes(&r->plan->graph, res);
+        u64 more = lb_held_more_bytes(&r->plan->graph, res);
         if (res->spilled)
             continue;
         if (res->kind == LB_RESULT_DENSE)
@@ -337,8 +337,8 @@ static lb_status begin_segment(lb_runner *r, lb_active *a, lb_err *err) {
         if (res->kind != LB_RESULT_STAT)
             a->held[i].values =
                 (float *)(void *)carve(&at, res->out_rows * res->out_cols * sizeof(float));
-        if (bins)
-            a->held[i].bins = (u64 *)(void *)carve(&at, bins);
+        if (more)
+            lb_held_place(&r->plan->graph, res, &a->held[i], carve(&at, more));
     }
     start_masks(a);
     a->pass_index = 0;
@@ -401,11 +401,19 @@ lb_status lb_active_span(lb_runner *r, lb_active *a, lb_rect tile, lb_err *err) 
     return LB_OK;
 }
 
-void lb_active_end_round(lb_runner *r, lb_active *a) {
-    for (u32 i = 0; i < a->prog.n_results; i++)
-        if (a->prog.results[i].pass == a->pass_index)
-            lb_held_finish(&r->plan->graph, r->opt->kernels, &a->prog.results[i], &a->held[i],
-                           a->round);
+lb_status lb_active_end_round(lb_runner *r, lb_active *a, lb_err *err) {
+    const lb_job *j = a->job;
+    for (u32 i = 0; i < a->prog.n_results; i++) {
+        const lb_result *x = &a->prog.results[i];
+        const char *why =
+            x->pass == a->pass_index
+                ? lb_held_finish(&r->plan->graph, r->opt->kernels, x, &a->held[i], a->round)
+                : NULL;
+        if (why)
+            return lb_fail(err, LB_E_FORMAT, "tensor '%.*s': %s",
+                           LB_FMT(j->n_streams ? j->streams[0].name : j->name), why);
+    }
+    return LB_OK;
 }
 
 /* The next one that is not kept whole. */
@@ -449,7 +457,7 @@ lb_status lb_active_advance(lb_runner *r, lb_active *a, lb_err *err) {
         started = true;
         if (a->pass->n_tiles > 0)
             return LB_OK;
-        lb_active_end_round(r, a);
+        LB_TRY(lb_active_end_round(r, a, err));
     }
 }
 

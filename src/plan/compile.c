@@ -481,6 +481,17 @@ static void build_encode(builder *b, lb_inst *x, const lb_moves *moves, lb_frame
         x->result = find_result(b, LB_RESULT_STAT, n->in[1]);
 }
 
+static void build_gram(builder *b, lb_inst *x, const lb_node *n, const lb_moves *moves,
+                       lb_frame frame) {
+    x->many = lb_arena_new(b->arena, u32, n->n_in);
+    if (!x->many) {
+        (void)fail_oom(b);
+        return;
+    }
+    for (u32 i = 0; i < n->n_in && b->st == LB_OK; i++)
+        x->many[x->n_in++] = build_input(b, n, i, moves, frame);
+}
+
 static void build_inputs(builder *b, lb_inst *x, const lb_node *n, const lb_moves *moves,
                          lb_frame frame) {
     switch (n->kind) {
@@ -497,6 +508,10 @@ static void build_inputs(builder *b, lb_inst *x, const lb_node *n, const lb_move
         }
         /* fall through */
     case LB_NODE_STAT:
+        if (n->kind == LB_NODE_STAT && n->op == LB_STAT_GRAM) {
+            build_gram(b, x, n, moves, frame);
+            return;
+        }
         for (u32 i = 0; i < n->n_in && b->st == LB_OK; i++)
             x->in[x->n_in++] = build_input(b, n, i, moves, frame);
         if (n->kind == LB_NODE_MAP && n->u.scalar.stat != LB_NODE_NONE)
@@ -685,16 +700,16 @@ static lb_status slots(builder *b, lb_pass *p) {
         return lb_fail(b->err, LB_E_NOMEM, "out of memory while planning");
     for (u32 i = 0; i < p->n_insts; i++)
         for (u32 k = 0; k < p->insts[i].n_in; k++)
-            last[p->insts[i].in[k]] = i;
+            last[lb_inst_input(&p->insts[i], k)] = i;
     for (u32 i = 0; i < p->n_insts; i++) {
         lb_inst *x = &p->insts[i];
         if (x->node->value == LB_VALUE_F32 && x->role != LB_INST_HOLD)
             x->slot = n_free ? free_slot[--n_free] : p->n_slots++;
         for (u32 k = 0; k < x->n_in; k++) {
-            u32 in = x->in[k];
+            u32 in = lb_inst_input(x, k);
             bool again = false;
             for (u32 j = 0; j < k; j++)
-                again |= x->in[j] == in;
+                again |= lb_inst_input(x, j) == in;
             if (last[in] == i && !again)
                 free_slot[n_free++] = p->insts[in].slot;
         }

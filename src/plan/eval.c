@@ -230,7 +230,7 @@ static float scalar_of(const lb_eval *e, const lb_inst *x) {
     const lb_scalar *s = &x->node->u.scalar;
     double v = s->value;
     if (s->stat != LB_NODE_NONE)
-        v = e->held[x->result].stat[s->result];
+        v = lb_held_results(e->graph, &e->prog->results[x->result], &e->held[x->result])[s->result];
     switch (s->fn) {
     case LB_SCALAR_ID:
         break;
@@ -289,6 +289,30 @@ static void map_op(const lb_kernels *k, lb_map_op op, u64 n, float *out, const m
         return;
     case LB_MAP_LOG:
         k->map_log_f32(n, out, x->a);
+        return;
+    case LB_MAP_DIV:
+        k->map_div_f32(n, out, x->a, x->b);
+        return;
+    case LB_MAP_RDIV_C:
+        k->map_rdivc_f32(n, out, x->a, x->c);
+        return;
+    case LB_MAP_MAX_C:
+        k->map_maxc_f32(n, out, x->a, x->c);
+        return;
+    case LB_MAP_MIN_C:
+        k->map_minc_f32(n, out, x->a, x->c);
+        return;
+    case LB_MAP_ABOVE_C:
+        k->map_above_f32(n, out, x->a, x->c);
+        return;
+    case LB_MAP_ABS:
+        k->map_abs_f32(n, out, x->a);
+        return;
+    case LB_MAP_OR_ONE:
+        k->map_or_one_f32(n, out, x->a);
+        return;
+    case LB_MAP_AGREE:
+        k->map_agree_f32(n, out, x->a, x->b);
         return;
     case LB_MAP_WEAVE:
     case LB_MAP_OP_COUNT:
@@ -507,8 +531,31 @@ static void kth_strip(const lb_held *h, u32 round, u64 n, const float *x, u32 *b
     }
 }
 
+/* All pairs of one leaf after the other. */
+static void run_gram(lb_eval *e, u32 inst, lb_rect r) {
+    const lb_inst *x = &e->pass->insts[inst];
+    u64 leaves = lb_ceil_div_u64(e->tile.nc, LB_FOLD_LEAF);
+    u64 n_pairs = x->n_in * (x->n_in + 1) / 2;
+    for (u64 i = 0; i < r.nr; i++) {
+        double *out =
+            (double *)(void *)(e->slab + e->inst_off[inst]) +
+            ((r.r0 - e->tile.r0 + i) * leaves + (r.c0 - e->tile.c0) / LB_FOLD_LEAF) * n_pairs;
+        for (u64 c = 0; c < r.nc; c += LB_FOLD_LEAF) {
+            u64 n = LB_MIN(r.nc - c, LB_FOLD_LEAF), at = i * r.nc + c;
+            for (u32 p = 0; p < x->n_in; p++)
+                for (u32 q = 0; q <= p; q++)
+                    *out++ = e->k->fold_dot_f32(n, slot(e, lb_inst_input(x, p)) + at,
+                                                slot(e, lb_inst_input(x, q)) + at);
+        }
+    }
+}
+
 static void run_stat(lb_eval *e, u32 inst, lb_rect r) {
     const lb_inst *x = &e->pass->insts[inst];
+    if (x->node->op == LB_STAT_GRAM) {
+        run_gram(e, inst, r);
+        return;
+    }
     const float *a = slot(e, x->in[0]), *b = slot(e, x->in[x->n_in - 1]);
     u8 *part = e->slab + e->inst_off[inst];
     if (x->node->op == LB_STAT_KTH) {

@@ -16,6 +16,7 @@ typedef struct lb_held {
     float *values; /* HOLD: the matrix; DENSE: the factor */
     float *input;  /* DENSE: what is collected */
     u64 *bins;     /* KTH: LB_KTH_BINS counts */
+    double *wide;  /* GRAM: dot products, then the formula's results */
     u64 k_left;    /* KTH: rank within the bin chosen so far */
     u32 prefix;    /* KTH: bits of |x| found so far */
     bool any;      /* RANGE: a number was seen */
@@ -56,11 +57,13 @@ void lb_eval_draw(const lb_eval *e, lb_mt19937 *masks);
 void lb_eval_rows(lb_eval *e, lb_rect rows);
 
 /* ---- in tile order ---- */
-u64 lb_held_bins_bytes(const lb_graph *g, const lb_result *r); /* beyond lb_result.fixed_bytes */
+u64 lb_held_more_bytes(const lb_graph *g, const lb_result *r); /* beyond lb_result.fixed_bytes */
+void lb_held_place(const lb_graph *g, const lb_result *r, lb_held *h, u8 *more);
+const double *lb_held_results(const lb_graph *g, const lb_result *r, const lb_held *h);
 void lb_held_begin(const lb_graph *g, const lb_result *r, lb_held *h, u32 round);
 void lb_eval_commit(const lb_eval *e);
-/* After the last tile of a round. */
-void lb_held_finish(const lb_graph *g, const lb_kernels *k, const lb_result *r, lb_held *h,
-                    u32 round);
+/* After the last tile of a round. NULL, or why a formula has no result. */
+const char *lb_held_finish(const lb_graph *g, const lb_kernels *k, const lb_result *r, lb_held *h,
+                           u32 round);
 
 #endif

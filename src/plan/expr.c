@@ -15,6 +15,11 @@ const char *lb_node_kind_name(lb_node_kind k) {
     return k < LB_NODE_KIND_COUNT ? kind_names[k] : "?";
 }
 
+bool lb_map_has_number(lb_map_op op) {
+    return (op >= LB_MAP_ADD_C && op <= LB_MAP_FMA_C) ||
+           (op >= LB_MAP_RDIV_C && op <= LB_MAP_ABOVE_C);
+}
+
 void lb_graph_init(lb_graph *g, lb_arena *arena, const lb_source *const *sources, u32 n_sources) {
     *g = (lb_graph){.arena = arena, .sources = sources, .n_sources = n_sources};
 }
@@ -428,8 +433,8 @@ static bool scalar_ok(lb_graph *g, lb_scalar c) {
     if (c.stat == LB_NODE_NONE)
         return true;
     const lb_node *s = input_of(g, c.stat, LB_VALUE_SMALL, "a scalar");
-    if (s && c.result >= LB_STAT_RESULTS)
-        FAULT(g, LB_E_USAGE, "scalar: a stat has %d results", LB_STAT_RESULTS);
+    if (s && c.result >= s->n_cols)
+        FAULT(g, LB_E_USAGE, "scalar: the stat has %llu results", (unsigned long long)s->n_cols);
     return g->err.code == LB_OK;
 }
 
@@ -540,6 +545,48 @@ lb_node_id lb_expr_stat(lb_graph *g, lb_stat_op op, lb_node_id a, lb_node_id b, 
     n.n_in = op == LB_STAT_DOT ? 2 : 1;
     n.in = inputs(g, (lb_node_id[]){a, b == LB_NODE_NONE ? a : b}, n.n_in);
     return push(g, &n);
+}
+
+static const lb_formula *formula_copy(lb_graph *g, const lb_formula *f) {
+    lb_formula *copy = lb_arena_new(g->arena, lb_formula, 1);
+    double *param = lb_arena_new(g->arena, double, f->n_params + 1);
+    if (!copy || !param) {
+        FAULT(g, LB_E_NOMEM, "out of memory for expression nodes");
+        return NULL;
+    }
+    if (f->n_params)
+        memcpy(param, f->param, f->n_params * sizeof *param);
+    *copy = *f;
+    copy->param = param;
+    return copy;
+}
+
+lb_node_id lb_expr_gram(lb_graph *g, const lb_node_id *x, u32 n, const lb_formula *f) {
+    if (n == 0 || n > LB_GRAM_MAX || (f && (f->n_out == 0 || f->n_out > LB_GRAM_RESULTS))) {
+        FAULT(g, LB_E_USAGE, "dot products are made of 1 to %d matrices, not of %u", LB_GRAM_MAX,
+              n);
+        return LB_NODE_NONE;
+    }
+    const lb_node *first = NULL;
+    for (u32 i = 0; i < n; i++) {
+        const lb_node *in = input_of(g, x[i], LB_VALUE_F32, "stat");
+        if (!in)
+            return LB_NODE_NONE;
+        first = first ? first : in;
+        if (in->n_rows != first->n_rows || in->n_cols != first->n_cols) {
+            FAULT(g, LB_E_FORMAT, "dot products of matrices of different shapes");
+            return LB_NODE_NONE;
+        }
+    }
+    lb_node node = {.kind = LB_NODE_STAT,
+                    .op = LB_STAT_GRAM,
+                    .value = LB_VALUE_SMALL,
+                    .n_rows = 1,
+                    .n_cols = f ? f->n_out : n * (n + 1) / 2,
+                    .n_in = n};
+    node.in = inputs(g, x, n);
+    node.u.stat.formula = f ? formula_copy(g, f) : NULL;
+    return push(g, &node);
 }
 
 lb_node_id lb_expr_lowrank(lb_graph *g, lb_node_id x, lb_node_id b, lb_node_id a, float scale) {

@@ -78,8 +78,19 @@ typedef enum lb_map_op {
     LB_MAP_EXP,        /* exp(a), correctly rounded */
     LB_MAP_LOG,        /* log(a), correctly rounded */
     LB_MAP_WEAVE,      /* twice the columns: a's and b's in turn */
+    LB_MAP_DIV,        /* a / b */
+    LB_MAP_RDIV_C,     /* c / a */
+    LB_MAP_MAX_C,      /* the greater of a and c; NaN stays NaN */
+    LB_MAP_MIN_C,      /* the smaller */
+    LB_MAP_ABOVE_C,    /* 1 where |a| > c, else 0 */
+    LB_MAP_ABS,        /* |a| */
+    LB_MAP_OR_ONE,     /* a; 1 where a is 0 */
+    LB_MAP_AGREE, /* 1 where a has the sign of b (that of 0 is +), else 0: never where a is 0 */
     LB_MAP_OP_COUNT
 } lb_map_op;
+
+/* Whether it takes a number beside its inputs. */
+bool lb_map_has_number(lb_map_op op);
 
 /* row: needs whole rows. */
 typedef enum lb_row_op {
@@ -97,9 +108,26 @@ typedef enum lb_stat_op {
     LB_STAT_RANGE,  /* [min, max, count of values that are NaN or infinite] */
     LB_STAT_KTH,    /* [the k-th largest |x| (k from 1), number above it]; exact; several passes */
     LB_STAT_ERROR,  /* what quantizers lose, into the node's lb_measure: plan/measure.h */
+    LB_STAT_GRAM,   /* all dot products of its inputs, and what its formula makes of them */
     LB_STAT_OP_COUNT
 } lb_stat_op;
-#define LB_STAT_RESULTS 4
+#define LB_STAT_RESULTS 4 /* of all but GRAM */
+
+#define LB_GRAM_MAX 16 /* inputs */
+#define LB_GRAM_RESULTS 64
+/* Where the product of inputs i and j stands among those of a GRAM. */
+static inline u32 lb_gram_at(u32 i, u32 j) {
+    return i >= j ? i * (i + 1) / 2 + j : j * (j + 1) / 2 + i;
+}
+
+/* From the dot products of n inputs to a few numbers: once a tensor, in double. run returns NULL,
+ * or why there are none. */
+typedef struct lb_formula {
+    const char *name;
+    const char *(*run)(const struct lb_formula *f, const double *dot, u32 n, double *out);
+    const double *param; /* [n_params] of the graph's arena */
+    u32 n_params, n_out;
+} lb_formula;
 
 /* dense: factorisation of a small matrix held whole. */
 typedef enum lb_dense_op {
@@ -152,6 +180,7 @@ typedef struct lb_node {
         struct {
             u64 k;                      /* KTH */
             struct lb_measure *measure; /* ERROR; else NULL */
+            const lb_formula *formula;  /* GRAM; NULL: the dot products are the results */
         } stat;
         float scale; /* LOWRANK */
         struct {
@@ -218,6 +247,8 @@ lb_node_id lb_expr_row(lb_graph *g, lb_row_op op, lb_node_id x); /* but for MOVE
 lb_node_id lb_expr_move_cols(lb_graph *g, lb_node_id x, const lb_strides *s);
 lb_node_id lb_expr_stat(lb_graph *g, lb_stat_op op, lb_node_id a, lb_node_id b,
                         u64 k); /* b: LB_NODE_NONE but for DOT */
+/* x: n of one shape, LB_GRAM_MAX at most. f, which is copied: NULL, the products themselves. */
+lb_node_id lb_expr_gram(lb_graph *g, const lb_node_id *x, u32 n, const lb_formula *f);
 lb_node_id lb_expr_lowrank(lb_graph *g, lb_node_id x, lb_node_id b, lb_node_id a, float scale);
 lb_node_id lb_expr_dense(lb_graph *g, lb_dense_op op, lb_node_id x);
 /* f32 -> f32, f16 or bf16; or, of a stored value of exactly that plain dtype, its bytes. */

@@ -152,6 +152,9 @@ static u64 stat_bytes(const lb_node *n, lb_rect r) {
         return 16;
     case LB_STAT_KTH:
         return 2048 * sizeof(u32);
+    case LB_STAT_GRAM:
+        return (u64)n->n_in * (n->n_in + 1) / 2 * r.nr * lb_ceil_div_u64(r.nc, LB_FOLD_LEAF) *
+               sizeof(double);
     case LB_STAT_ERROR:
         return n->u.stat.measure->n * r.nr * lb_ceil_div_u64(r.nc, LB_FOLD_LEAF) * sizeof(double);
     default:

@@ -12,8 +12,34 @@ static bool is_kth(const lb_graph *g, const lb_result *r) {
     return r->kind == LB_RESULT_STAT && lb_graph_node(g, r->node)->op == LB_STAT_KTH;
 }
 
-u64 lb_held_bins_bytes(const lb_graph *g, const lb_result *r) {
+static const lb_node *gram_of(const lb_graph *g, const lb_result *r) {
+    const lb_node *n = lb_graph_node(g, r->node);
+    return r->kind == LB_RESULT_STAT && n->op == LB_STAT_GRAM ? n : NULL;
+}
+
+static u32 n_products(const lb_node *gram) {
+    return gram->n_in * (gram->n_in + 1) / 2;
+}
+
+u64 lb_held_more_bytes(const lb_graph *g, const lb_result *r) {
+    const lb_node *gram = gram_of(g, r);
+    if (gram)
+        return (n_products(gram) + gram->n_cols) * sizeof(double);
     return is_kth(g, r) ? LB_KTH_BINS * sizeof(u64) : 0;
+}
+
+void lb_held_place(const lb_graph *g, const lb_result *r, lb_held *h, u8 *more) {
+    if (gram_of(g, r))
+        h->wide = (double *)(void *)more;
+    else
+        h->bins = (u64 *)(void *)more;
+}
+
+const double *lb_held_results(const lb_graph *g, const lb_result *r, const lb_held *h) {
+    const lb_node *gram = gram_of(g, r);
+    if (!gram)
+        return h->stat;
+    return gram->u.stat.formula ? h->wide + n_products(gram) : h->wide;
 }
 
 void lb_held_begin(const lb_graph *g, const lb_result *r, lb_held *h, u32 round) {
@@ -24,6 +50,8 @@ void lb_held_begin(const lb_graph *g, const lb_result *r, lb_held *h, u32 round)
         if (is_kth(g, r))
             h->k_left = lb_graph_node(g, r->node)->u.stat.k;
     }
+    if (h->wide)
+        memset(h->wide, 0, lb_held_more_bytes(g, r));
     if (h->bins)
         memset(h->bins, 0, LB_KTH_BINS * sizeof *h->bins);
 }
@@ -41,6 +69,16 @@ static void commit_range(lb_held *h, const u8 *part) {
     h->any = true;
 }
 
+static void commit_gram(const lb_node *n, lb_held *h, const u8 *part, u64 n_leaves) {
+    u32 n_all = n_products(n);
+    for (u64 j = 0; j < n_leaves; j++)
+        for (u32 p = 0; p < n_all; p++) {
+            double v;
+            memcpy(&v, part + (j * n_all + p) * sizeof v, sizeof v);
+            h->wide[p] += v;
+        }
+}
+
 void lb_eval_commit(const lb_eval *e) {
     for (u32 i = 0; i < e->pass->n_insts; i++) {
         const lb_inst *x = &e->pass->insts[i];
@@ -56,6 +94,9 @@ void lb_eval_commit(const lb_eval *e) {
             break;
         case LB_STAT_RANGE:
             commit_range(h, part);
+            break;
+        case LB_STAT_GRAM:
+            commit_gram(x->node, h, part, n_leaves);
             break;
         case LB_STAT_ERROR:
             lb_measure_add(x->node->u.stat.measure, (const double *)(const void *)part, n_leaves);
@@ -95,10 +136,13 @@ static void finish_gram(const lb_kernels *k, const lb_result *r, lb_held *h) {
         }
 }
 
-void lb_held_finish(const lb_graph *g, const lb_kernels *k, const lb_result *r, lb_held *h,
-                    u32 round) {
+const char *lb_held_finish(const lb_graph *g, const lb_kernels *k, const lb_result *r, lb_held *h,
+                           u32 round) {
+    const lb_node *gram = gram_of(g, r);
+    const lb_formula *f = gram ? gram->u.stat.formula : NULL;
     if (is_kth(g, r))
         finish_kth(h, round);
     else if (r->kind == LB_RESULT_DENSE)
         finish_gram(k, r, h);
+    return f ? f->run(f, h->wide, gram->n_in, h->wide + n_products(gram)) : NULL;
 }

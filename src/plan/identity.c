@@ -126,6 +126,12 @@ static void put_node(lb_xxh *h, const lb_graph *g, const lb_node *n) {
         return;
     case LB_NODE_STAT:
         put_u64(h, n->u.stat.k);
+        if (n->op == LB_STAT_GRAM && n->u.stat.formula) {
+            const lb_formula *f = n->u.stat.formula;
+            put_str(h, lb_str_c(f->name));
+            for (u32 i = 0; i < f->n_params; i++)
+                put_f64(h, f->param[i]);
+        }
         if (n->op == LB_STAT_ERROR)
             put_measure(h, n->u.stat.measure, lb_graph_node(g, n->in[0])->n_cols);
         return;

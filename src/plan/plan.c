@@ -313,7 +313,7 @@ static lb_status measure_segment(lb_plan *p, lb_job *j, const lb_segment *s, lb_
     u64 fixed = prog.fixed_bytes;
     for (u32 i = 0; i < prog.n_results; i++) {
         const lb_result *r = &prog.results[i];
-        fixed += lb_held_bins_bytes(&p->graph, r);
+        fixed += lb_held_more_bytes(&p->graph, r);
         if (r->kind == LB_RESULT_HOLD && !r->direct && !r->spilled)
             need->held_max = LB_MAX(need->held_max, r->fixed_bytes);
         if (r->spilled)

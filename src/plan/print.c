@@ -5,10 +5,13 @@
 static const char *const index_names[] = {"rows",    "heads",     "unheads", "gather", "runs",
                                           "strides", "transpose", "cols",    "every"};
 static const char *const make_names[] = {"const", "fill", "bernoulli"};
-static const char *const map_names[] = {"add",       "sub",        "mul", "add", "mul",  "fma",
-                                        "round f16", "round bf16", "exp", "log", "weave"};
+static const char *const map_names[] = {
+    "add", "sub",   "mul", "add",  "mul", "div", "fma",   "round f16", "round bf16", "exp",
+    "log", "weave", "div", "rdiv", "max", "min", "above", "abs",       "or one",     "agree"};
+_Static_assert(LB_LEN(map_names) == LB_MAP_OP_COUNT, "a name for each operation");
 static const char *const row_names[] = {"l2", "mean", "move"};
-static const char *const stat_names[] = {"sum", "sumabs", "dot", "range", "kth", "error"};
+static const char *const stat_names[] = {"sum", "sumabs", "dot", "range", "kth", "error", "gram"};
+_Static_assert(LB_LEN(stat_names) == LB_STAT_OP_COUNT, "a name for each operation");
 
 /* A graph may share at every level, its text would double each time: it ends at a length. */
 #define DEPTH_MAX 64
@@ -79,8 +82,7 @@ static void print_make(const lb_node *n, lb_buf *out) {
 static void print_scalar(printer *p, const lb_node *n) {
     lb_buf *out = p->out;
     const lb_scalar *s = &n->u.scalar;
-    if (n->op != LB_MAP_ADD_C && n->op != LB_MAP_MUL_C && n->op != LB_MAP_DIV_C &&
-        n->op != LB_MAP_FMA_C)
+    if (!lb_map_has_number((lb_map_op)n->op))
         return;
     if (s->stat == LB_NODE_NONE) {
         lb_buf_printf(out, " %.17g", s->value);
@@ -161,6 +163,8 @@ static void print_node(printer *p, lb_node_id id) {
         lb_buf_printf(out, "stat(%s", stat_names[n->op]);
         if (n->op == LB_STAT_KTH)
             lb_buf_printf(out, " %llu", (unsigned long long)n->u.stat.k);
+        if (n->op == LB_STAT_GRAM && n->u.stat.formula)
+            lb_buf_printf(out, ", %s", n->u.stat.formula->name);
         lb_buf_put_c(out, ")");
         break;
     case LB_NODE_LOWRANK:

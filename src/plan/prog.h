@@ -93,7 +93,8 @@ typedef struct lb_inst {
     lb_frame frame;
     lb_inst_role role;
     lb_moves moves;  /* MAKE and held values: the rows seen */
-    u32 n_in, in[3]; /* instances */
+    u32 n_in, in[3]; /* instances; more than three: */
+    u32 *many;       /* GRAM: [n_in]; else NULL */
     u32 leaf;        /* DECODE, ENCODE of stored bytes, SPILLED */
     u32 slot;        /* f32 slot of the result */
     u32 result;  /* STAT, HOLD: what it fills; held value: what it reads; MAP: the scalar's stat;
@@ -106,6 +107,10 @@ typedef struct lb_inst {
     bool spill;  /* HOLD: into the spill file, from spill_off on */
     u64 spill_off;
 } lb_inst;
+
+static inline u32 lb_inst_input(const lb_inst *x, u32 i) {
+    return x->many ? x->many[i] : x->in[i];
+}
 
 /* Whether the instance's output is its leaf's bytes as they were read. */
 static inline bool lb_inst_copies(const lb_inst *x) {

@@ -148,8 +148,9 @@ static void commit_ready(lb_runner *r, lb_active *a, lb_worker *w) {
         lb_err err = {0};
         a->busy = true;
         lb_unlock(&r->mutex);
-        lb_active_end_round(r, a);
-        lb_status st = lb_active_advance(r, a, &err);
+        lb_status st = lb_active_end_round(r, a, &err);
+        if (st == LB_OK)
+            st = lb_active_advance(r, a, &err);
         lb_lock(&r->mutex);
         a->busy = false;
         if (st != LB_OK)

@@ -111,7 +111,7 @@ lb_status lb_run_note_read(lb_runner *r, u64 bytes, lb_err *err);
 void lb_active_begin(lb_runner *r, lb_active *a, u64 job, u8 *fixed);
 /* Goes on to the next round, pass or segment that has tiles, or finishes the job. Not locked. */
 lb_status lb_active_advance(lb_runner *r, lb_active *a, lb_err *err);
-void lb_active_end_round(lb_runner *r, lb_active *a);
+lb_status lb_active_end_round(lb_runner *r, lb_active *a, lb_err *err);
 /* After the job, or after a failure: gives the spill file back. */
 void lb_active_end(lb_active *a);
 /* The tile's place; of the first one after an interruption, what is left of it. */

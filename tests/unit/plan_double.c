@@ -317,9 +317,14 @@ static float *eval_index(const lb_graph *g, const lb_node *n) {
     return out;
 }
 
+static double gram_result(const lb_graph *g, const lb_node *n, u32 result);
+
 static float scalar(const lb_graph *g, const lb_scalar *s) {
     double v = s->value, res[LB_STAT_RESULTS];
-    if (s->stat != LB_NODE_NONE) {
+    const lb_node *of = s->stat == LB_NODE_NONE ? NULL : lb_graph_node(g, s->stat);
+    if (of && of->op == LB_STAT_GRAM) {
+        v = gram_result(g, of, s->result);
+    } else if (of) {
         lb_double_stat(g, s->stat, res);
         v = res[s->result];
     }
@@ -379,6 +384,33 @@ static float *eval_map(const lb_graph *g, const lb_node *n) {
             case LB_MAP_MUL_C:
                 v = x * c;
                 break;
+            case LB_MAP_DIV_C:
+                v = x / c;
+                break;
+            case LB_MAP_DIV:
+                v = x / y;
+                break;
+            case LB_MAP_RDIV_C:
+                v = c / x;
+                break;
+            case LB_MAP_MAX_C:
+                v = x < c ? c : x;
+                break;
+            case LB_MAP_MIN_C:
+                v = x > c ? c : x;
+                break;
+            case LB_MAP_ABOVE_C:
+                v = fabsf(x) > c;
+                break;
+            case LB_MAP_ABS:
+                v = fabsf(x);
+                break;
+            case LB_MAP_OR_ONE:
+                v = x == 0 ? 1 : x;
+                break;
+            case LB_MAP_AGREE:
+                v = y >= 0 ? x > 0 : x < 0;
+                break;
             case LB_MAP_FMA_C:
                 v = fmaf(x, c, y);
                 break;
@@ -414,6 +446,23 @@ static double fold(const float *a, const float *b, u64 rows, u64 cols, lb_stat_o
                                         : ref.fold_dot_f32(m, a + at, b + at);
         }
     return s;
+}
+
+static double gram_result(const lb_graph *g, const lb_node *n, u32 result) {
+    const lb_node *in = lb_graph_node(g, n->in[0]);
+    double dot[LB_GRAM_MAX * (LB_GRAM_MAX + 1) / 2] = {0}, out[LB_GRAM_RESULTS] = {0};
+    for (u32 i = 0; i < n->n_in; i++)
+        for (u32 j = 0; j <= i; j++) {
+            float *a = eval(g, n->in[i]), *b = eval(g, n->in[j]);
+            dot[lb_gram_at(i, j)] = fold(a, b, in->n_rows, in->n_cols, LB_STAT_DOT);
+            free(a);
+            free(b);
+        }
+    if (!n->u.stat.formula)
+        return dot[result];
+    if (n->u.stat.formula->run(n->u.stat.formula, dot, n->n_in, out))
+        abort();
+    return out[result];
 }
 
 static float *eval_row(const lb_graph *g, const lb_node *n) {

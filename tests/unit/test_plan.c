@@ -79,11 +79,30 @@ static lb_node_id any_read(lb_graph *g, u64 rows, u64 cols) {
 
 static lb_node_id gen(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry);
 
+static const char *product_ratio(const lb_formula *f, const double *dot, u32 n, double *out) {
+    out[0] = f->param[0] * dot[lb_gram_at(n - 1, 0)];
+    out[1] = dot[0] ? dot[lb_gram_at(0, n - 1)] / dot[0] : 0;
+    return NULL;
+}
+
+static lb_scalar gen_gram(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry) {
+    lb_node_id x[LB_GRAM_MAX];
+    u32 n = 1 + (u32)lb_test_rand_below(5);
+    lb_formula f = {"ratio", product_ratio, &(double){0.75}, 1, 2};
+    for (u32 i = 0; i < n; i++)
+        x[i] = i && lb_test_rand_below(3) == 0 ? x[i - 1] : gen(g, rows, cols, depth - 1, carry);
+    bool plain = lb_test_rand_below(2);
+    return (lb_scalar){.stat = lb_expr_gram(g, x, n, plain ? NULL : &f),
+                       .result = (u32)lb_test_rand_below(plain ? n * (n + 1) / 2 : 2)};
+}
+
 static lb_scalar gen_scalar(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry) {
     if (depth == 0 || lb_test_rand_below(3))
         return LB_CONST((double)lb_test_normal());
     static const lb_stat_op ops[] = {LB_STAT_SUM, LB_STAT_SUMABS, LB_STAT_DOT, LB_STAT_RANGE,
                                      LB_STAT_KTH};
+    if (lb_test_rand_below(4) == 0)
+        return gen_gram(g, rows, cols, depth, carry);
     lb_stat_op op = ops[lb_test_rand_below(LB_LEN(ops))];
     lb_node_id a = gen(g, rows, cols, depth - 1, carry);
     lb_node_id b = op == LB_STAT_DOT ? gen(g, rows, cols, depth - 1, carry) : LB_NODE_NONE;
@@ -147,6 +166,18 @@ static lb_node_id gen_move(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry
     }
 }
 
+static const lb_map_op map1_ops[] = {LB_MAP_ROUND_F16, LB_MAP_ROUND_BF16, LB_MAP_EXP,
+                                     LB_MAP_LOG,       LB_MAP_ABS,        LB_MAP_OR_ONE};
+static const lb_map_op map2_ops[] = {LB_MAP_ADD, LB_MAP_SUB, LB_MAP_MUL, LB_MAP_DIV, LB_MAP_AGREE};
+static const lb_map_op mapc_ops[] = {LB_MAP_ADD_C, LB_MAP_MUL_C, LB_MAP_DIV_C,  LB_MAP_RDIV_C,
+                                     LB_MAP_MAX_C, LB_MAP_MIN_C, LB_MAP_ABOVE_C};
+
+static lb_node_id gen_map_c(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry) {
+    return lb_expr_map1(g, mapc_ops[lb_test_rand_below(LB_LEN(mapc_ops))],
+                        gen(g, rows, cols, depth - 1, carry),
+                        gen_scalar(g, rows, cols, depth, carry));
+}
+
 static lb_node_id gen(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry) {
     if (depth == 0) {
         lb_node_id r = any_read(g, rows, cols);
@@ -157,12 +188,10 @@ static lb_node_id gen(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry) {
     case 1:
         return gen_move(g, rows, cols, depth, carry);
     case 2:
-        return lb_expr_map1(g, (lb_map_op)(LB_MAP_ADD_C + lb_test_rand_below(2)),
-                            gen(g, rows, cols, depth - 1, carry),
-                            gen_scalar(g, rows, cols, depth, carry));
+        return gen_map_c(g, rows, cols, depth, carry);
     case 3:
         return lb_expr_map2(
-            g, (lb_map_op)lb_test_rand_below(3), gen(g, rows, cols, depth - 1, carry),
+            g, map2_ops[lb_test_rand_below(LB_LEN(map2_ops))], gen(g, rows, cols, depth - 1, carry),
             gen(g, lb_test_rand_below(2) ? rows : 1, cols, depth - 1, carry), LB_CONST(0));
     case 4:
         return lb_expr_map2(g, LB_MAP_FMA_C, gen(g, rows, cols, depth - 1, carry),
@@ -181,7 +210,7 @@ static lb_node_id gen(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry) {
     case 7:
         if (rows == cols)
             return lb_expr_dense(g, LB_DENSE_GRAM, gen(g, rows, cols, depth - 1, carry));
-        return lb_expr_map1(g, (lb_map_op)(LB_MAP_ROUND_BF16 + lb_test_rand_below(3)),
+        return lb_expr_map1(g, map1_ops[lb_test_rand_below(LB_LEN(map1_ops))],
                             gen(g, rows, cols, depth - 1, carry), LB_CONST(0));
     default:
         if (lb_test_rand_below(3) == 0)
