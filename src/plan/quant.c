@@ -179,10 +179,14 @@ static void refine(const lb_quant *q, const lb_kernels *k, u64 n, u64 col, const
 u64 lb_quant_run(const lb_quant *q, const lb_kernels *k, u64 n, u64 col, const float *in,
                  u8 *const out[LB_QUANT_PARTS]) {
     float range[2] = {0, 0};
-    u64 bad = k->fold_range_f32(n, in, range);
+    /* a group of MLX with one of them counts as one that does not hold its values */
+    u64 bad = q->kind == LB_QUANT_BLOCKS ? k->fold_range_f32(n, in, range) : 0;
     if (bad)
         return bad;
     bad = by_reference(q, k, n, col, in, out);
+    const u64 odd = bad ? k->fold_range_f32(n, in, range) : 0;
+    if (odd)
+        return odd;
     if (q->refine)
         refine(q, k, n, col, in, out);
     return bad;
