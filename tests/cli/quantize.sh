@@ -82,7 +82,7 @@ cp dense.dat i.dat
 
 # ---- one alone, threads, budgets, processors: the same bytes ----
 ok alone $Q "$G" -o alone.gguf --type q4_k_m --imatrix i.dat --no-provenance --no-sync -t 1
-for how in "-t 2" "-t 7" "--memory 12MiB" "--memory 2GiB -t 3" "--to gguf"; do
+for how in "-t 2" "-t 7" "--memory 32MiB" "--memory 2GiB -t 3" "--to gguf"; do
     # shellcheck disable=SC2086
     ok "$how" $Q "$G" -o how.gguf --type q4_k_m --imatrix i.dat --no-provenance --no-sync --force $how
     same "$how" alone.gguf how.gguf

@@ -285,7 +285,7 @@ def types(r, work):
             m = make(fam, work / "m.gguf", dtype, r.randrange(1 << 30))
             for form in ("gguf", "dat"):
                 importance(np.random.default_rng(r.randrange(1 << 30)), work / ("i." + form), weighted(m), form)
-            for recipe in ALL:
+            for recipe in ALL if LONG else r.sample(ALL, 12):
                 how = r.choice(("none", "gguf", "dat"))
                 for h in ("none", "gguf", "dat") if LONG else (how,):
                     compare("%s %s" % (fam, dtype), work, "m.gguf", recipe, [] if h == "none" else ["--imatrix", "i." + h])
@@ -296,7 +296,7 @@ def again(r, work):
     for fam in ("dense", "moe", "rows32", "gemma3n") if LONG else r.sample(("dense", "moe", "rows32", "gemma3n"), 2):
         m = make(fam, work / "m.gguf", "f32", r.randrange(1 << 30))
         importance(np.random.default_rng(r.randrange(1 << 30)), work / "i.gguf", weighted(m), "gguf")
-        for source in ALL[:-4] if LONG else r.sample(ALL[:-4], 6):
+        for source in ALL[:-4] if LONG else r.sample(ALL[:-4], 3):
             if theirs(work, "m.gguf", "q.gguf", source, ["--imatrix", "i.gguf"]).rc:
                 continue
             targets = [source] + r.sample(ALL, 8 if LONG else 3)
@@ -360,7 +360,7 @@ def options(r, work):
         m = make(fam, work / "m.gguf", dtype, r.randrange(1 << 30))
         for form in ("gguf", "dat"):
             importance(np.random.default_rng(r.randrange(1 << 30)), work / ("i." + form), weighted(m), form)
-        for _ in range(60 if LONG else 10):
+        for _ in range(60 if LONG else 4):
             o = any_options(r, work, m.arch, m.keys["block_count"])
             compare("%s %s" % (fam, dtype), work, "m.gguf", r.choice(ALL), o)
 
@@ -368,7 +368,7 @@ def options(r, work):
 def same_bytes(r, work):
     """Threads, budgets, processors."""
     cpus = ["ref", "avx2", ""] if "avx2" in subprocess.run([LBRX, "info"], capture_output=True, text=True).stdout else ["ref", ""]
-    for fam in FAMILIES if LONG else r.sample(FAMILIES, 3):
+    for fam in FAMILIES if LONG else r.sample(FAMILIES, 1):
         m = make(fam, work / "m.gguf", "bf16", r.randrange(1 << 30))
         importance(np.random.default_rng(r.randrange(1 << 30)), work / "i.gguf", weighted(m), "gguf")
         several(fam, r, work, "m.gguf", r.sample(ALL, 8), [])
@@ -414,7 +414,7 @@ def folders(r, work):
             mlx = r.random() < 0.5 and run("convert", "src", "-o", "mlx", "--to", "mlx") == 0 and run("convert", "mlx", "-o", "m2.gguf") == 0
             for x in ("m", "m2") if mlx else ("m",):
                 importance(np.random.default_rng(r.randrange(1 << 30)), work / ("i%s.gguf" % x), matrices(work / (x + ".gguf")), "gguf")
-            for recipe in r.sample(ALL, 6):
+            for recipe in r.sample(ALL, 20 if LONG else 3):
                 weights = r.random() < 0.5
                 for x, ours_from in (("m", "src"), ("m2", "mlx")) if mlx else (("m", "src"),):
                     o = ["--imatrix", "i%s.gguf" % x] if weights else []
@@ -429,9 +429,9 @@ def main():
     p.add_argument("--only", default="types,again,options,same_bytes,folders")
     a = p.parse_args()
     start, r = time.time(), random.Random(a.seed)
-    if not peers.QUANTIZE:
+    if not peers.QUANTIZE or not peers.SCRIPT:
         skipped = 1
-        print("skip: peer_quantize: LBRX_LLAMA_QUANTIZE names no llama-quantize")
+        print("skip: peer_quantize: LBRX_LLAMA_QUANTIZE or LBRX_CONVERT_HF_TO_GGUF (whose gguf-py knows all types) is not set")
     else:
         with tempfile.TemporaryDirectory() as d:
             for part in a.only.split(","):
