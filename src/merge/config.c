@@ -258,6 +258,8 @@ static lb_status check_root(lb_merge_reader *r, const lb_json *root) {
                                              "chat_template"};
     if (root->type != LB_JOBJECT)
         return lb_merge_bad(r, root, "a merge file is a mapping (merge_method, models...)");
+    if (!lb_json_get(root, "merge_method") && lb_json_get(root, "experts"))
+        return lb_merge_bad(r, root, "this is a file of mergekit-moe: lbrx moe takes it");
     for (u32 i = 0; r->config->raw && i < LB_LEN(merge_only); i++) {
         const lb_json *v = lb_json_get(root, merge_only[i]);
         if (v)
@@ -270,6 +272,28 @@ static lb_status check_root(lb_merge_reader *r, const lb_json *root) {
         return LB_OK;
     u32 before = lb_merge_enter(r, seed->key);
     LB_TRY(lb_merge_note(r, seed, "says nothing here, as in mergekit: the seed is an option"));
+    lb_merge_leave(r, before);
+    return LB_OK;
+}
+
+/* mergekit finds out at the end of the merge (merge.py). */
+static lb_status read_chat(lb_merge_reader *r, const lb_json *v) {
+    static const char *const names[] = {"auto",   "alpaca",  "chatml", "exaone",
+                                        "llama3", "mistral", NULL};
+    lb_merge_config *c = r->config;
+    bool known = false;
+    u32 before = lb_merge_enter(r, v->key);
+    LB_TRY(lb_merge_text(r, v, &c->chat_template));
+    c->chat_template_line = v->line;
+    for (u32 i = 0; names[i]; i++)
+        known |= lb_str_eq_c(c->chat_template, names[i]);
+    lb_str s = c->chat_template;
+    bool is_template = s.len >= 20 && memchr(s.ptr, '{', s.len);
+    const char *near = lb_merge_nearest(s, names);
+    if (s.len && !known && !is_template)
+        return lb_merge_bad(
+            r, v, "neither auto, alpaca, chatml, exaone, llama3, mistral nor a template%s%s%s",
+            near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
     lb_merge_leave(r, before);
     return LB_OK;
 }
@@ -327,12 +351,8 @@ lb_status lb_merge_read_config(lb_merge_reader *r, const lb_json *root, u32 flag
     LB_TRY(lb_merge_text(r, method, &c->method));
     lb_merge_leave(r, before);
     c->method_line = method->line;
-    if (chat) {
-        lb_merge_enter(r, chat->key);
-        LB_TRY(lb_merge_text(r, chat, &c->chat_template));
-        lb_merge_leave(r, before);
-        c->chat_template_line = chat->line;
-    }
+    if (chat)
+        LB_TRY(read_chat(r, chat));
     LB_TRY(read_dtype(r, root, "dtype", &c->has_dtype, &c->dtype));
     LB_TRY(read_dtype(r, root, "out_dtype", &c->has_out_dtype, &c->out_dtype));
     LB_TRY(read_base(r, root));

@@ -117,7 +117,7 @@ typedef struct lb_merge_config {
     lb_merge_settings settings;
     bool has_dtype, has_out_dtype;
     lb_dtype dtype, out_dtype;
-    lb_str chat_template; /* empty: none; "auto", a name, or a template */
+    lb_str chat_template; /* empty: none; "auto", a name of mergekit's, or a template */
     u32 chat_template_line;
     lb_merge_vocab vocab;
     u32 vocab_model; /* LB_VOCAB_MODEL */

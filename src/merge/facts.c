@@ -94,6 +94,23 @@ static u32 lower(const lb_merge_entry *list, u32 n, u32 module, u64 place) {
     return lo;
 }
 
+const lb_merge_entry *lb_merge_entry_find(const lb_merge_entry *list, u32 n, u32 module, u64 place,
+                                          const lb_merge_entry *kind) {
+    u32 lo, hi;
+    lb_merge_entries_at(list, n, module, place, &lo, &hi);
+    while (lo < hi) {
+        u32 mid = lo + (hi - lo) / 2;
+        int c = lb_merge_entry_cmp(&list[mid], kind);
+        if (c == 0)
+            return &list[mid];
+        if (c < 0)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return NULL;
+}
+
 void lb_merge_entries_at(const lb_merge_entry *list, u32 n, u32 module, u64 place, u32 *first,
                          u32 *end) {
     *first = lower(list, n, module, place);

@@ -24,6 +24,9 @@ typedef struct lb_merge_entry {
 lb_status lb_merge_entries_make(const lb_merge_model *model, u32 n_modules, lb_str who,
                                 lb_arena *perm, lb_merge_entry **out, lb_err *err);
 int lb_merge_entry_cmp(const lb_merge_entry *a, const lb_merge_entry *b); /* by head, tail */
+/* The tensor of a kind (head, tail) at a place; NULL: none. */
+const lb_merge_entry *lb_merge_entry_find(const lb_merge_entry *list, u32 n, u32 module, u64 place,
+                                          const lb_merge_entry *kind);
 /* Those of a place: [*first, *end). */
 void lb_merge_entries_at(const lb_merge_entry *list, u32 n, u32 module, u64 place, u32 *first,
                          u32 *end);

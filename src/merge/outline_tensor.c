@@ -128,6 +128,7 @@ static lb_status resolve(lb_merge_maker *k, const lb_merge_group *g, const lb_me
 
 typedef struct candidate {
     const lb_merge_group *g;
+    const lb_merge_entry *kind;
     lb_str name;      /* of the result */
     const u32 *facts; /* [n_sources] LB_NO_FACT: it has none */
     const bool *there;
@@ -187,6 +188,47 @@ static lb_status check_shapes(const lb_merge_maker *k, const candidate *c) {
     return LB_OK;
 }
 
+static bool fits_donor(const lb_merge_maker *k, const candidate *c, u64 place,
+                       const lb_shape *shape, const lb_merge_fact **seen) {
+    const lb_merge_model *m = &k->world->models[0];
+    const lb_merge_entry *e =
+        lb_merge_entry_find(k->entries[0], m->n_facts, c->g->part, place, c->kind);
+    if (!e)
+        return false;
+    const lb_merge_fact *f = &m->facts[e->fact];
+    *seen = f->same_as == LB_NO_FACT ? f : &m->facts[f->same_as];
+    if ((*seen)->shape.rank != shape->rank)
+        return false;
+    for (u32 i = c->vocab; i < shape->rank; i++)
+        if ((*seen)->shape.dim[i] != shape->dim[i])
+            return false;
+    return true;
+}
+
+/* The result has the donor's config: what the donor has, in some layer, must have this shape there.
+ * A stack of layers from models of two sizes is none that can run. */
+static lb_status check_donor(const lb_merge_maker *k, const candidate *c) {
+    const lb_merge_slice *s = c->g->slice;
+    const lb_merge_fact *f = fact_of(k, c, c->only), *seen = NULL;
+    u64 n = k->world->models[0].n_layers[c->g->part], own = c->g->place[c->only];
+    char text[700], a[LB_SHAPE_TEXT], b[LB_SHAPE_TEXT];
+    for (u32 i = 0; i < s->n_sources; i++)
+        if (c->there[i] && s->sources[i].model == 0)
+            return LB_OK;
+    if (k->config->raw || fits_donor(k, c, own, &f->shape, &seen))
+        return LB_OK;
+    for (u64 i = 0; c->g->layer != LB_NO_LAYER && i < n; i++)
+        if (fits_donor(k, c, LB_PLACE_LAYER(i), &f->shape, &seen))
+            return LB_OK;
+    if (!seen)
+        return LB_OK;
+    lb_str x = model_name(k, s->sources[c->only].model), y = model_name(k, 0);
+    (void)snprintf(text, sizeof text, "is %s in %.*s and %s in %.*s, whose config the result has",
+                   lb_shape_text(&f->shape, a), (int)LB_MIN(x.len, 100), x.ptr,
+                   lb_shape_text(&seen->shape, b), (int)LB_MIN(y.len, 100), y.ptr);
+    return bad(k, s, c->name, text);
+}
+
 static lb_status grow(lb_merge_maker *k) {
     lb_merge_outline *o = k->out;
     if (o->n_tensors < k->cap)
@@ -215,6 +257,7 @@ static void mark(lb_merge_maker *k, const candidate *c, lb_merge_use use) {
 /* method: NULL where the tensor is copied. */
 static lb_status add_tensor(lb_merge_maker *k, const candidate *c, const lb_merge_method *method) {
     const lb_merge_group *g = c->g;
+    LB_TRY(check_donor(k, c));
     LB_TRY(grow(k));
     lb_merge_tensor *t = &k->out->tensors[k->out->n_tensors];
     *t = (lb_merge_tensor){.name = c->name,
@@ -295,7 +338,7 @@ static bool same_ends(const lb_merge_group *g) {
 static lb_status describe(lb_merge_maker *k, const lb_merge_group *g, const lb_merge_entry *e,
                           const u32 *facts, bool *there, candidate *c) {
     bool own = g->layer == LB_NO_LAYER && !same_ends(g);
-    *c = (candidate){.g = g, .name = e->head, .facts = facts, .there = there};
+    *c = (candidate){.g = g, .kind = e, .name = e->head, .facts = facts, .there = there};
     for (u32 i = 0; i < g->slice->n_sources; i++) {
         const lb_merge_model *m = &k->world->models[g->slice->sources[i].model];
         there[i] = facts[i] != LB_NO_FACT;

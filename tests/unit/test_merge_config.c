@@ -225,6 +225,7 @@ static const struct {
     {"merge_method: x", "line 1: one of `models`, `slices` and `modules` is needed"},
     {HEAD "slices: [{sources: [{model: a, layer_range: [0, 1]}]}]",
      "line 3: `slices` stands beside `models` (line 2)"},
+    {"base_model: a\nexperts: [{source_model: b}]\n", "line 1: this is a file of mergekit-moe"},
     {"merge_method: x\nmodels: a", "line 2: models: a list of models is needed"},
     {"merge_method: x\nmodels:\n- a", "line 3: models[0]: a mapping with the keys model"},
     {"merge_method: x\nmodels:\n- {}", "line 3: models[0]: `model` is missing"},
@@ -250,6 +251,9 @@ static const struct {
      "you mean bfloat16?"},
     {HEAD "out_dtype: int64", "line 3: out_dtype: 'int64' is none of"},
     {HEAD "dtype: 16", "line 3: dtype: a text is needed"},
+    {HEAD "chat_template: chatlm",
+     "line 3: chat_template: neither auto, alpaca, chatml, exaone, llama3, "
+     "mistral nor a template; did you mean chatml?"},
     {HEAD "chat_template: 5", "line 3: chat_template: a text is needed"},
     {HEAD "parameters: []", "line 3: parameters: a mapping of parameters is needed"},
     {HEAD "parameters:\n  w: null", "line 4: parameters.w: has no value"},

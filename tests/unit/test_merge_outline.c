@@ -414,6 +414,36 @@ LB_TEST(shapes) {
     CHECK(find(&o, "lm_head.weight")->is_vocab);
 }
 
+/* A stack of layers of two sizes fits no config; vocabularies may differ. */
+LB_TEST(shapes_of_the_donor) {
+    lb_merge_outline o;
+    static const char text[] = "merge_method: passthrough\nslices:\n"
+                               "- sources: [{model: a, layer_range: [0, 2]}]\n"
+                               "- sources: [{model: b, layer_range: [1, 3]}]\n";
+    start(1);
+    model(0, 3, 0);
+    model(1, 3, WIDE);
+    CHECK_MAKE(text, &pass, &o);
+    model(1, 3, THICK);
+    CHECK_U64(make(text, &pass, &o), LB_E_FORMAT);
+    CHECK(strstr(err.msg,
+                 "m.yml: line 4: slices[1]: tensor 'model.norm.weight': is [5] in b and [4] "
+                 "in a, whose config the result has"));
+    model(1, 3, 0);
+    lb_merge_fact *f = (lb_merge_fact *)(uintptr_t)models[1].facts;
+    for (u32 i = 0; i < models[1].n_facts; i++)
+        if (lb_str_eq_c(f[i].name, "model.layers.2.mlp.weight"))
+            f[i].shape.dim[0] = 16;
+    CHECK_U64(make(text, &pass, &o), LB_E_FORMAT);
+    CHECK(strstr(err.msg, "'model.layers.3.mlp.weight': is [16, 4] in b and [8, 4] in a"));
+    /* of a family whose layers differ */
+    f = (lb_merge_fact *)(uintptr_t)models[0].facts;
+    for (u32 i = 0; i < models[0].n_facts; i++)
+        if (lb_str_eq_c(f[i].name, "model.layers.0.mlp.weight"))
+            f[i].shape.dim[0] = 16;
+    CHECK_MAKE(text, &pass, &o);
+}
+
 LB_TEST(layers_behind_the_counted) {
     lb_merge_outline o;
     start(1);
