@@ -298,6 +298,21 @@ static lb_status read_chat(lb_merge_reader *r, const lb_json *v) {
     return LB_OK;
 }
 
+/* Rows of tokens come from inputs only. */
+static lb_status order_token(const lb_merge_reader *r, lb_merge_token *t, const u32 *to) {
+    const lb_merge_config *c = r->config;
+    if (t->from == LB_TOKEN_USUAL || t->from == LB_TOKEN_ZERO)
+        return LB_OK;
+    if (!r->merged[t->model])
+        return lb_fail(r->err, LB_E_FORMAT,
+                       "%.*s: line %u: tokenizer.tokens.%.*s: model %.*s is no input of the merge: "
+                       "its embedding is not at hand",
+                       LB_FMT(r->what), t->line, (int)LB_MIN(t->token.len, 64), t->token.ptr,
+                       LB_FMT(c->models[t->model].text));
+    t->model = to[t->model];
+    return LB_OK;
+}
+
 /* The base, then the inputs in order of mention, then what else is named. */
 static lb_status order_models(lb_merge_reader *r) {
     lb_merge_config *c = r->config;
@@ -314,12 +329,11 @@ static lb_status order_models(lb_merge_reader *r) {
         if (pass == 0)
             c->n_models = n;
     }
-    c->models = refs;
     if (c->vocab == LB_VOCAB_MODEL)
         c->vocab_model = to[c->vocab_model];
     for (u32 i = 0; i < c->n_tokens; i++)
-        c->tokens[i].model =
-            to[c->tokens[i].model]; /* 0 where it has none: the first stays first */
+        LB_TRY(order_token(r, &c->tokens[i], to));
+    c->models = refs;
     for (u32 i = 0; i < c->n_modules; i++)
         for (u32 k = 0; k < c->modules[i].n_slices; k++) {
             lb_merge_slice *s = &c->modules[i].slices[k];

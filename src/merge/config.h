@@ -95,7 +95,7 @@ typedef enum lb_merge_token_from {
 typedef struct lb_merge_token {
     lb_str token;
     lb_merge_token_from from;
-    u32 model; /* index into models; MODEL, TEXT, ID */
+    u32 model; /* an input: index into models, below n_models; MODEL, TEXT, ID */
     lb_str text;
     u64 id;
     bool force; /* also in models that have the token */

@@ -52,7 +52,7 @@ static void check_config(const lb_merge_config *c, u32 place) {
             check_slice(c, &c->modules[i].slices[k]);
     }
     for (u32 i = 0; i < c->n_tokens; i++)
-        LB_ASSERT(c->tokens[i].model < c->n_refs);
+        LB_ASSERT(c->tokens[i].model < c->n_models);
     LB_ASSERT(c->vocab != LB_VOCAB_MODEL || c->vocab_model < c->n_refs);
     check_settings(&c->settings);
 }

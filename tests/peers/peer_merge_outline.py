@@ -321,7 +321,7 @@ def plan(doc, is_raw):
         gather = t.gather_tensors.gather_tensors if isinstance(t.gather_tensors, PermutedVocabulary) else t.gather_tensors
         out.append((name, task_result(t, gather), gather))
     order = None
-    if not is_raw and not doc.get("tokenizer_source"):
+    if not is_raw:  # there the order is that of a set of names
         run = Executor([t for _, t in tasks]).schedule.tasks
         order = [h.task().output_weight.name for h in run if isinstance(h.task(), ExecuteMergeMethodTask)]
     return out, order

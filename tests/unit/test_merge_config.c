@@ -164,17 +164,16 @@ LB_TEST(tokenizer) {
                  "  tokens:\n"
                  "    <a>: {source: b, force: 'on'}\n"
                  "    <b>: {source: {kind: model_token, model: b, token: <x>}}\n"
-                 "    <c>: {source: {kind: model_token, model: d, token_id: 7.0}}\n"
+                 "    <c>: {source: {kind: model_token, model: b, token_id: 7.0}}\n"
                  "    <d>: {source: {kind: zero}}\n"
                  "    <e>: {}\n"
                  "    <f>: {source: {model: a}}\n");
     if (!c)
         return;
     CHECK_U64(c->n_models, 2);
-    CHECK_U64(c->n_refs, 4);
+    CHECK_U64(c->n_refs, 3);
     CHECK(c->vocab == LB_VOCAB_MODEL && c->vocab_model == 2);
     check_ref(&c->models[2], "c|c||||");
-    check_ref(&c->models[3], "d|d||||");
     CHECK_U64(c->pad_to_multiple_of, 64);
     CHECK_STR(c->chat_template, "auto");
     CHECK_U64(c->n_tokens, 6);
@@ -182,7 +181,7 @@ LB_TEST(tokenizer) {
     CHECK(t[0].from == LB_TOKEN_MODEL && t[0].model == 1 && t[0].force);
     CHECK(t[1].from == LB_TOKEN_TEXT && t[1].model == 1 && !t[1].force);
     CHECK_STR(t[1].text, "<x>");
-    CHECK(t[2].from == LB_TOKEN_ID && t[2].model == 3 && t[2].id == 7);
+    CHECK(t[2].from == LB_TOKEN_ID && t[2].model == 1 && t[2].id == 7);
     CHECK(t[3].from == LB_TOKEN_ZERO && t[4].from == LB_TOKEN_USUAL);
     CHECK(t[5].from == LB_TOKEN_MODEL && t[5].model == 0);
     CHECK_U64(t[3].line, 11);
@@ -286,6 +285,8 @@ static const struct {
      "tokenizer.tokens.a.source: one of `token` and `token_id` is needed, not both"},
     {HEAD "tokenizer: {tokens: {a: {source: {kind: model_token, model: b, token_id: -1}}}}",
      "tokenizer.tokens.a.source.token_id: the number of a token, from 0, is needed"},
+    {HEAD "tokenizer:\n  tokens:\n    <a>: {source: z}",
+     "line 5: tokenizer.tokens.<a>: model z is no input of the merge"},
     {HEAD "tokenizer: {tokens: {a: {force: 2}}}",
      "tokenizer.tokens.a.force: true or false is needed"},
     {HEAD "tokenizer: {tokens: {a: {force: true}}}",
@@ -442,7 +443,7 @@ static const char whole[] =
     "    - sources: [{model: {model: a, lora: {path: x}}, layer_range: [0, 2]}]\n"
     "      parameters: {w: [{filter: q, value: [1, 2]}, {value: 3}]}\n"
     "  k: {models: [{model: c}], parameters: {t: 1}}\n"
-    "tokenizer: {source: union, tokens: {t: {source: {kind: model_token, model: a, token: u}}}}\n"
+    "tokenizer: {source: union, tokens: {t: {source: {kind: model_token, model: c, token: u}}}}\n"
     "dtype: float16\nrandom_seed: 1\n---\nmerge_method: linear\nmodels: [{model: n}]\n";
 
 LB_TEST(every_prefix_and_failing_memory) {
