@@ -61,7 +61,9 @@ static bool is_safetensors(const u8 *head, size_t n, u64 size_bytes) {
 static lb_status refuse_file(const char *path, const u8 *head, size_t n, u64 size_bytes,
                              lb_err *err) {
     if (has_ending(path, ".yml") || has_ending(path, ".yaml"))
-        return lb_fail(err, LB_E_UNSUPPORTED, "%s: a merge file as a MODEL is not in this version",
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "%s: a merge file: convert, quantize and inspect take it, others what `lbrx "
+                       "merge` makes of it",
                        path);
     if (has_ending(path, ".json"))
         return lb_fail(err, LB_E_FORMAT, "%s: not a model: give the folder that it stands in",

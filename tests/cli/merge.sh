@@ -128,7 +128,9 @@ linear ring a 1 ring.yml 1
 refuses 3 "of itself" ring.yml "made of itself"
 linear vocab a 1 b 1 "tokenizer_source: union"
 refuses 3 "vocabularies" vocab.yml "not put together yet"
-for c in inspect verify; do
-    exits 3 "$c of a merge file" "$LBRX" $c hf.yml
-done
+exits 3 "verify of a merge file" "$LBRX" verify hf.yml
+exits 3 "diff of a merge file" "$LBRX" diff a hf.yml
+exits 3 "hash of a merge file" "$LBRX" inspect hf.yml --hash
+ok "inspect" "$LBRX" inspect slices.yml --json
+says "inspect" '"name": "model.layers.2.mlp.down_proj.weight", "type": "f16"'
 finish
