@@ -81,7 +81,7 @@ static lb_node_id gen(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry);
 
 static const char *product_ratio(const lb_formula *f, const double *dot, u32 n, double *out) {
     out[0] = f->param[0] * dot[lb_gram_at(n - 1, 0)];
-    out[1] = dot[0] ? dot[lb_gram_at(0, n - 1)] / dot[0] : 0;
+    out[1] = dot[0] != 0 ? dot[lb_gram_at(0, n - 1)] / dot[0] : 0;
     return NULL;
 }
 
