@@ -184,7 +184,8 @@ static lb_status find_part(const lb_merge_maker *k, const lb_merge_module *m, u3
             return LB_OK;
         }
     for (u32 i = 0; i < w->n_modules; i++)
-        lb_buf_printf(&names, "%s%.*s", i ? ", " : "", LB_FMT(w->modules[i]));
+        lb_buf_printf(&names, "%s%.*s", i ? ", " : "",
+                      LB_FMT(w->modules[i].len ? w->modules[i] : LB_STR("default")));
     lb_status st = lb_fail(
         k->err, LB_E_FORMAT, "%.*s: line %u: modules: the models have no '%.*s', they have %.*s",
         LB_FMT(k->config->what), m->line, LB_FMT(m->name), LB_FMT(lb_buf_str(&names)));
