@@ -6,7 +6,7 @@
 Random merge files of every method and form over models that exist as lists of tensors only. mergekit plans each, and runs
 each task of the plan on tensors of a few elements up to where the method would compute: so for each tensor of the result
 its inputs in their order, the values of all parameters, what is copied, and what is refused are mergekit's own. The order
-of execution is that of its scheduler. Also: the table of methods against mergekit's specifications."""
+of execution is that of its scheduler. Half of the cases leave modules and layers to the names. Also: the table of methods against mergekit's specifications."""
 import contextlib
 import copy
 import io
@@ -476,7 +476,8 @@ def make_case(i, methods, specs):
     full = {m: f"{i}/{m}" for m in names}
     doc = random_file(r, form, method, [full[m] for m in names], {full[m]: layers[m] for m in names}, modules)
     text = text_of(r, doc)
-    return {"doc": doc, "yaml": text, "raw": form == "raw", "method": specs[method], "models": models,
+    by_names = {"model_type": config.model_type} if form != "raw" and r.random() < 0.5 else {}
+    return {**by_names, "doc": doc, "yaml": text, "raw": form == "raw", "method": specs[method], "models": models,
             "modules": ["m"] if form == "raw" else modules}
 
 

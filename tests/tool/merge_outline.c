@@ -8,10 +8,11 @@
  * A case: {"yaml", "raw", "method" (as --methods prints one; null: by the file), "modules": [name],
  * "models": {TEXT: {"n_layers": [of each module],
  *                   "facts": [[name, shape, dtype, module, layer or -1, same_as or -1, flags]]}}}
- * flags: a behind the layers, v vocabulary, b buffer, o optional. */
+ * flags: a behind the layers, v vocabulary, b buffer, o optional. With "model_type" modules and
+ * layers are those that the names say (merge/parts.h). */
 #include "base/os.h"
 #include "io/json.h"
-#include "merge/outline.h"
+#include "merge/parts.h"
 #include <stdio.h>
 
 static const char *const policies[] = {"ignored", "optional", "required"};
@@ -123,6 +124,26 @@ static void read_model(const lb_json *v, u32 n_modules, lb_arena *perm, lb_merge
         read_fact(e, f++);
 }
 
+/* The same by names alone. */
+static lb_status find_parts(lb_str model_type, u32 n, lb_arena *perm, lb_merge_world *w,
+                            lb_merge_model *models, lb_err *err) {
+    lb_merge_fact **facts = lb_arena_new(perm, lb_merge_fact *, n);
+    u32 *n_facts = lb_arena_new(perm, u32, n);
+    lb_merge_parts parts;
+    for (u32 i = 0; i < n; i++) {
+        facts[i] = (lb_merge_fact *)(uintptr_t)models[i].facts;
+        n_facts[i] = models[i].n_facts;
+        for (u32 k = 0; k < n_facts[i]; k++)
+            facts[i][k].layer = LB_NO_LAYER;
+    }
+    LB_TRY(lb_merge_parts_find(model_type, facts, n_facts, n, perm, &parts, err));
+    w->modules = parts.names;
+    w->n_modules = parts.n;
+    for (u32 i = 0; i < n; i++)
+        models[i].n_layers = parts.n_layers + (u64)i * parts.n;
+    return LB_OK;
+}
+
 static void put_params(lb_buf *b, const lb_merge_method *m, const double *values, bool shared) {
     bool first = true;
     lb_buf_put_c(b, ", \"params\": {");
@@ -191,6 +212,9 @@ static lb_status put_case(lb_buf *b, const lb_json *v, lb_arena *perm, lb_err *e
             return lb_fail(err, LB_E_USAGE, "no model %.*s", LB_FMT(c->models[i].text));
         read_model(m, w.n_modules, perm, &models[i]);
     }
+    lb_str type;
+    if (lb_json_as_str(lb_json_get(v, "model_type"), &type))
+        LB_TRY(find_parts(type, c->n_models, perm, &w, models, err));
     LB_TRY(
         lb_merge_outline_make(c, read_method(lb_json_get(v, "method"), perm), &w, perm, &o, err));
     put_outline(b, c, &w, &o);
