@@ -112,6 +112,7 @@ static lb_status resolve(lb_merge_maker *k, const lb_merge_group *g, const lb_me
         lb_str m = model_name(k, source->model);
         at.model = m.ptr;
         at.model_len = (int)m.len;
+        at.implied = source->implied;
     }
     for (u32 i = 0; i < k->method->n_params; i++) {
         const lb_merge_param *p = &k->method->params[i];

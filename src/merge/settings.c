@@ -39,7 +39,7 @@ static bool value_of(const lb_merge_param *p, const lb_json *v, double *out) {
 static lb_status check_scalar(const checker *k, const lb_merge_settings *in,
                               const lb_merge_setting *s, const lb_merge_param *p,
                               const lb_json *v) {
-    static const char *const wanted[] = {[LB_MERGE_FLOAT] = "a number is needed",
+    static const char *const wanted[] = {[LB_MERGE_FLOAT] = "a finite number is needed",
                                          [LB_MERGE_INT] = "a whole number is needed",
                                          [LB_MERGE_BOOL] = "true or false is needed"};
     double x = 0;
@@ -205,8 +205,11 @@ lb_status lb_merge_setting_value(const lb_merge_place *at, const lb_merge_param 
     return lb_fail(
         err, LB_E_FORMAT,
         "%.*s: line %u: merge_method %.*s needs the parameter `%s`, which is not set for "
-        "%s%.*s%stensor '%.*s'",
+        "%s%.*s%stensor '%.*s'%s",
         LB_FMT(at->config->what), at->config->method_line, LB_FMT(at->config->method), p->name,
         at->model ? "model " : "", at->model_len, at->model ? at->model : "", at->model ? ", " : "",
-        LB_FMT(at->tensor));
+        LB_FMT(at->tensor),
+        at->implied ? ": base_model is merged like the others here; list it, or leave it "
+                      "away"
+                    : "");
 }

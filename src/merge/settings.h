@@ -20,6 +20,7 @@ typedef struct lb_merge_place {
     double t;                           /* 0 to 1, for gradients */
     const char *model;                  /* of an input, for messages; NULL: of none */
     int model_len;
+    bool implied; /* the base, which the file does not list */
 } lb_merge_place;
 
 /* settings_check was fine with the file. */
