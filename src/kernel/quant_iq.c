@@ -112,6 +112,7 @@ typedef struct block {
     u8 signs[32];
     u8 sc[16];
     u16 d;
+    u16 empty; /* bit a group: it is zero */
 } block;
 
 /* False: a block of zeros, of which only index and signs are set. */
@@ -125,8 +126,10 @@ static bool quant_block(const lb_iq_method *m, const lb_iq_search *f, const lb_g
     for (u32 j = 0; j < n_groups; j++) {
         lb_iq_choice c;
         start_group(&s, x + s.n * j, importance ? importance + s.n * j : NULL, sigma2);
-        if (!fit(&s, f, &c, scale + j))
+        if (!fit(&s, f, &c, scale + j)) {
+            b->empty |= (u16)(1u << j);
             continue;
+        }
         memcpy(b->index + s.n_points * j, c.index, s.n_points * sizeof(u16));
         memcpy(b->signs + s.n / 8 * j, s.signs, s.n / 8);
         max = max > scale[j] ? max : scale[j];
@@ -264,10 +267,18 @@ void lb_iq_quant_iq3_s(size_t n_elems, void *out, const float *in, const float *
         memset(y, 0, sizeof *y);
         quant_block(&m, f, tables, in + at, importance ? importance + at : NULL, &b);
         lb_store_u16(y->d, b.d);
-        memcpy(y->signs, b.signs, sizeof y->signs);
-        for (u32 k = 0; k < 64; k++) {
-            y->qs[k] = (u8)b.index[k];
-            y->qh[k / 8] |= (u8)(b.index[k] >> 8 << k % 8);
+        /* As ggml: behind a group of zeros the lower bits and signs of the next ones stand where
+         * its own would, the upper bits in their places. Such a block does not decode to what was
+         * quantized; refine.h mends it. */
+        for (u32 j = 0, to = 0; j < 8; j++) {
+            if (b.empty >> j & 1)
+                continue;
+            for (u32 k = 0; k < 8; k++) {
+                y->qs[8 * to + k] = (u8)b.index[8 * j + k];
+                y->qh[j] |= (u8)(b.index[8 * j + k] >> 8 << k);
+            }
+            memcpy(y->signs + 4 * to, b.signs + 4 * j, 4);
+            to++;
         }
         for (u32 j = 0; j < 4; j++)
             y->scales[j] = (u8)(b.sc[2 * j] | b.sc[2 * j + 1] << 4);

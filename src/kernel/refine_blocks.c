@@ -262,6 +262,8 @@ void lb_refine_blocks(const lb_kernels *k, lb_dtype t, size_t n_elems, void *blo
             w[i] = of ? of[i] * weight : 1;
         }
         memcpy(trial, y, size);
+        if (t == LB_IQ3_S)
+            lb_refine_iq3s_places(x, trial);
         if (f)
             refine_block(f, x, w, 1 / unit, trial);
         else if (lb_refine_iq_has(t))

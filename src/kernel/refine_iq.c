@@ -499,3 +499,25 @@ void lb_refine_iq_block(const lb_refine_iq *iq, const float *x, const float *w, 
     }
     iq->form->close(&s.p, block);
 }
+
+void lb_refine_iq3s_places(const float *x, void *block) {
+    lb_block_iq3_s *y = block;
+    bool zero[8];
+    size_t from = 0;
+    for (size_t j = 0; j < 8; j++) {
+        zero[j] = true;
+        for (size_t i = 0; i < 32; i++)
+            zero[j] = zero[j] && x[32 * j + i] == 0;
+        from += !zero[j];
+    }
+    for (size_t j = 8; from < 8 && j-- > 0;) { /* backwards: none is overwritten before it moves */
+        if (zero[j]) {
+            memset(y->qs + 8 * j, 0, 8);
+            memset(y->signs + 4 * j, 0, 4);
+            continue;
+        }
+        from--;
+        memmove(y->qs + 8 * j, y->qs + 8 * from, 8);
+        memmove(y->signs + 4 * j, y->signs + 4 * from, 4);
+    }
+}

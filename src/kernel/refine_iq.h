@@ -24,4 +24,7 @@ void lb_refine_iq_block(const lb_refine_iq *iq, const float *x, const float *w, 
 /* GGUF's mxfp4 and nvfp4. */
 void lb_refine_fp_block(lb_dtype t, const float *x, const float *w, float unit, u8 *block);
 
+/* Lower bits and signs of the groups behind a group of zeros to their places (quant_iq.c). */
+void lb_refine_iq3s_places(const float *x, void *block);
+
 #endif

@@ -7,8 +7,8 @@
  *
  * Every kind of rows (quant_rows.h) with every kind of importance. Each combination runs in a child
  * process, because ggml aborts on what it cannot quantize. Rows that ggml's own check of quantized
- * data refuses (llama-quantize stops there), rows with a NaN, and those of misplaced_by_ggml are
- * counted apart and need not be equal. */
+ * data refuses (llama-quantize stops there) and rows with a NaN are counted apart and need not be
+ * equal. */
 #include "base/cpu.h"
 #include "kernel/kernel.h"
 #include "quant_rows.h"
@@ -70,20 +70,6 @@ static bool has_nan(const float *x, size_t n) {
     return false;
 }
 
-/* ggml 0.25.3 stores the groups behind a group of zeros at the places before them in iq3_s (where
- * the group is left out, its output pointers stay), so such a block does not decode to what was
- * quantized. Here it does. */
-static bool misplaced_by_ggml(lb_dtype t, const float *x, size_t n) {
-    for (size_t g = 0; t == LB_IQ3_S && g < n; g += 32) {
-        bool zero = true;
-        for (size_t i = g; i < g + 32; i++)
-            zero = zero && x[i] == 0;
-        if (zero)
-            return true;
-    }
-    return false;
-}
-
 static tally compare(const peer *p, lb_dtype t, u32 kind, u32 importance) {
     static float x[MAX_ROW], w[MAX_ROW];
     static u8 want[MAX_BYTES], got[MAX_BYTES];
@@ -106,8 +92,7 @@ static tally compare(const peer *p, lb_dtype t, u32 kind, u32 importance) {
         memset(got, 0x5a, bytes);
         p->chunk(info->ggml, x, want, 0, 1, (int64_t)n, weights);
         lb_kernels_quant(&k, t)(n, got, x, weights, tables);
-        const bool valid =
-            p->valid(info->ggml, want, bytes) && !has_nan(x, n) && !misplaced_by_ggml(t, x, n);
+        const bool valid = p->valid(info->ggml, want, bytes) && !has_nan(x, n);
         const bool same = memcmp(want, got, bytes) == 0;
         sum.blocks += n / block;
         sum.refused += !valid;
@@ -177,7 +162,7 @@ static bool row_by_ggml(void *ctx, lb_dtype t, size_t n, void *out, const float 
                         const float *importance) {
     const peer *p = ctx;
     const lb_dtype_info *info = lb_dtype_get(t);
-    if (has_nan(x, n) || misplaced_by_ggml(t, x, n))
+    if (has_nan(x, n))
         return false;
     p->chunk(info->ggml, x, out, 0, 1, (int64_t)n, importance);
     return p->valid(info->ggml, out, n / info->block_elems * info->block_bytes);
