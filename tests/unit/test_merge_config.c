@@ -303,6 +303,7 @@ static const struct {
     {"merge_method: x\nslices: [{sources: []}]", "slices[0].sources: a list of models is needed"},
     {"merge_method: x\nslices: [{}]", "slices[0]: `sources` is missing"},
     {"merge_method: x\nslices: {a: 1}", "slices: a list of slices is needed"},
+    {"merge_method: x\nmodules: {'': {models: [{model: a}]}}", "the name of a module is empty"},
     {"merge_method: x\nmodules: {a: {}}", "modules.a: one of `slices` and `models` is needed"},
     {"merge_method: x\nmodules: {a: {models: [{model: b}], slices: [{sources: []}]}}",
      "modules.a: one of `slices` and `models` is needed, not both"},

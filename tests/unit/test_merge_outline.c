@@ -307,6 +307,23 @@ LB_TEST(frankenmerge) {
     CHECK_U64(n[LB_SKIP_METHOD], 0);
 }
 
+/* What is behind the layers takes all of the last slice (mergekit: as many as the first has). */
+LB_TEST(more_sources_at_the_end) {
+    lb_merge_outline o;
+    start(1);
+    model(0, 2, 0);
+    model(1, 2, 0);
+    CHECK_MAKE("merge_method: linear\nparameters: {weight: 1}\nslices:\n"
+               "- sources: [{model: a, layer_range: [0, 1]}]\n"
+               "- sources: [{model: a, layer_range: [1, 2]}, {model: b, layer_range: [1, 2], "
+               "parameters: {weight: 3}}]\n",
+               &linear, &o);
+    const lb_merge_tensor *t = find(&o, "lm_head.weight");
+    CHECK(t && t->n_slots == 2 && t->slots[1].param[0] == 3);
+    t = find(&o, "model.embed_tokens.weight");
+    CHECK(t && t->n_slots == 1);
+}
+
 LB_TEST(tied) {
     lb_merge_outline o;
     start(1);
