@@ -63,3 +63,23 @@ float lb_merge_round_number(const lb_merge_job *j, double x) {
     return j->work == LB_F16 ? lb_f16_to_f32(lb_f16_from_f32(v))
                              : lb_bf16_to_f32(lb_bf16_from_f32(v));
 }
+
+lb_node_id lb_merge_typed(const lb_merge_job *j, const lb_merge_input *in) {
+    return lb_merge_round(j, lb_merge_values(j, in->x));
+}
+
+lb_node_id lb_merge_sum(const lb_merge_job *j, const lb_node_id *x, u32 n) {
+    lb_node_id sum = x[0];
+    if (j->rounding == LB_MERGE_MERGEKIT)
+        sum = lb_expr_map1(j->g, LB_MAP_ADD_C, sum, LB_CONST(0)); /* -0 becomes +0 */
+    for (u32 i = 1; i < n; i++)
+        sum = lb_expr_map2(j->g, LB_MAP_ADD, sum, x[i], LB_CONST(0));
+    return lb_merge_round(j, sum);
+}
+
+const lb_merge_input *lb_merge_base_of(const lb_merge_job *j) {
+    for (u32 i = 0; i < j->n_in; i++)
+        if (j->in[i].is_base)
+            return &j->in[i];
+    return NULL;
+}

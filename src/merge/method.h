@@ -99,6 +99,12 @@ double lb_merge_of(const lb_merge_method *m, const lb_merge_input *in, const cha
 /* Rounds to the work type where mergekit's arithmetic is asked for; else x. */
 lb_node_id lb_merge_round(const lb_merge_job *j, lb_node_id x);
 float lb_merge_round_number(const lb_merge_job *j, double x);
+/* The values of an input as the method computes with them: of the work type where mergekit's
+ * arithmetic is asked for. */
+lb_node_id lb_merge_typed(const lb_merge_job *j, const lb_merge_input *in);
+/* x_0 + x_1 + ...: in f32 in this order, rounded once; as torch from +0 on. */
+lb_node_id lb_merge_sum(const lb_merge_job *j, const lb_node_id *x, u32 n);
+const lb_merge_input *lb_merge_base_of(const lb_merge_job *j); /* NULL: none */
 /* The values of an input that may be stored. */
 lb_node_id lb_merge_values(const lb_merge_job *j, lb_node_id x);
 

@@ -5,14 +5,15 @@
 
 /* ---- passthrough ---- */
 
-/* result = scale * x; without a scale the input as it is stored. */
+/* result = scale * x; without a scale the input as it is stored. Of torch's products only the
+ * result is rounded, not the number. */
 static lb_status build_passthrough(const lb_merge_method *m, const lb_merge_job *j, lb_node_id *out,
                                    lb_err *err) {
     double scale = lb_merge_of(m, &j->in[0], "scale");
     *out = j->in[0].x;
     if (scale == scale) { /* NaN: none was given */
-        lb_node_id x = lb_merge_round(j, lb_merge_values(j, j->in[0].x));
-        x = lb_expr_map1(j->g, LB_MAP_MUL_C, x, LB_CONST(lb_merge_round_number(j, scale)));
+        lb_node_id x = lb_merge_typed(j, &j->in[0]);
+        x = lb_expr_map1(j->g, LB_MAP_MUL_C, x, LB_CONST(scale));
         *out = lb_merge_round(j, x);
     }
     return lb_graph_status(j->g, err);
@@ -36,17 +37,20 @@ const lb_merge_method lb_merge_passthrough = {
 /* ---- linear ---- */
 
 /* result = sum w_i x_i, divided by sum w_i where they are normalized; fused multiply-adds in f32 in
- * the order of the file, one rounding: the same in both roundings (linear.py of mergekit 0.1.5). */
+ * the order of the file, one rounding (linear.py of mergekit 0.1.5, where that is to the work type
+ * and the sum begins with +0). */
 static lb_status build_linear(const lb_merge_method *m, const lb_merge_job *j, lb_node_id *out,
                               lb_err *err) {
     lb_node_id sum = LB_NODE_NONE;
     float total = 0;
     for (u32 i = 0; i < j->n_in; i++) {
         float w = (float)lb_merge_of(m, &j->in[i], "weight");
-        lb_node_id x = lb_merge_values(j, j->in[i].x);
+        lb_node_id x = lb_merge_typed(j, &j->in[i]);
         total += w;
         sum = i ? lb_expr_map2(j->g, LB_MAP_FMA_C, x, sum, LB_CONST(w))
                 : lb_expr_map1(j->g, LB_MAP_MUL_C, x, LB_CONST(w));
+        if (i == 0 && j->rounding == LB_MERGE_MERGEKIT)
+            sum = lb_expr_map1(j->g, LB_MAP_ADD_C, sum, LB_CONST(0));
     }
     if (lb_merge_shared(m, j, "normalize") != 0) {
         if (total == 0)
@@ -56,7 +60,7 @@ static lb_status build_linear(const lb_merge_method *m, const lb_merge_job *j, l
         if (total != 1)
             sum = lb_expr_map1(j->g, LB_MAP_DIV_C, sum, LB_CONST(total));
     }
-    *out = sum;
+    *out = lb_merge_round(j, sum);
     return lb_graph_status(j->g, err);
 }
 
