@@ -13,18 +13,24 @@ typedef struct multi {
     u32 n;
     double norm[LB_GRAM_MAX], by[LB_GRAM_MAX]; /* norms; what vectors are divided by */
     double mean_norm, dots[LB_GRAM_MAX], average;
-    bool flat; /* two models that cancel: their weighted sum is taken as it is */
+    bool flat; /* no directions, or two that cancel: the weighted sum is taken as it is */
 } multi;
 
 static const char *multi_fill(const lb_formula *f, const double *dot, u32 n, multi *k) {
-    double sum = 0;
+    double sum = 0, all = 0;
     *k = (multi){.type = f->param[0], .eps = f->param[1], .w = f->param + 2, .n = n};
     for (u32 i = 0; i < n; i++) {
+        all += dot[lb_gram_at(i, i)];
         k->norm[i] = lb_merge_typed_number(k->type, sqrt(dot[lb_gram_at(i, i)]));
         k->by[i] = lb_merge_typed_number(k->type, k->norm[i] + k->eps);
+        if (k->by[i] == 0) /* f16 has no 1e-8 */
+            k->by[i] = 1;
         k->average += lb_merge_typed_number(k->type, k->w[i] * k->norm[i]);
     }
     k->average = lb_merge_typed_number(k->type, k->average);
+    k->flat = all == 0; /* nothing differs from the base */
+    if (k->flat)
+        return NULL;
     for (u32 i = 0; i < n; i++)
         for (u32 j = 0; j < n; j++)
             sum += k->w[i] / k->by[i] * k->w[j] / k->by[j] * dot[lb_gram_at(i, j)];
@@ -200,7 +206,7 @@ static bool karcher_step(karcher *k) {
         d = d > 1 ? 1 : d < -1 ? -1 : d;
         double angle = lb_acos_f64(d);
         double sine = lb_sin_f64(angle);
-        if (angle < k->tol || sine == 0)
+        if (angle < k->tol || sine < 1e-7) /* opposite: no direction is nearer */
             continue;
         double by = weight * angle / sine;
         tangent[a] += by;

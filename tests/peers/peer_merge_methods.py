@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-# needs: torch safetensors mergekit==0.1.5
+# needs: torch safetensors mergekit
 """peer_merge_methods.py [--seed S] [--n N] [--method M[,M]] [--lbrx FILE]: every merge method on random models against
-mergekit's own functions, in both roundings:
+the functions of mergekit 0.1.5, in both roundings:
   --rounding mergekit    bit for bit: passthrough, linear, task_arithmetic, nearswap, ram; the others within one unit
                          in the last place of the output type, beyond what coefficients that differ by 2^-20 (2^-7
                          where mergekit takes dot products in bf16 or f16) make of it

@@ -733,6 +733,8 @@ u8 *lb_double_bytes(const lb_graph *g, lb_node_id encode, u64 *len) {
     const lb_node *n = lb_graph_node(g, encode);
     lb_dtype t = (lb_dtype)n->op;
     u64 counts[2] = {0}, elems = n->n_rows * n->n_cols;
+    if (!ref.map_add_f32) /* a graph without sources */
+        lb_kernels_init(&ref, 0);
     if (!lb_dtype_bytes(t, elems, len))
         abort();
     if (lb_graph_node(g, n->in[0])->value == LB_VALUE_STORED)
