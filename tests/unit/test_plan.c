@@ -262,6 +262,7 @@ static void add_turns(lb_plan *p, u32 file, u64 *at) {
     u64 n = rows / (step * n_slices);
     for (u64 i = 0; n && i < n_slices * step; i++) {
         lb_stream st[2];
+        lb_shape shape = {2, {n, cols}};
         lb_node_id root[2];
         u32 n_streams = 1 + (u32)lb_test_rand_below(2);
         if (lb_test_rand_below(12) == 0)
@@ -273,7 +274,7 @@ static void add_turns(lb_plan *p, u32 file, u64 *at) {
                                 .off_bytes = *at,
                                 .dtype = copy ? stored : LB_F32,
                                 .name = LB_STR("turn"),
-                                .shape = &(lb_shape){2, {n, cols}}};
+                                .shape = &shape};
             x = lb_expr_rows(&p->graph, x, i / step * n * step + i % step, step, n);
             root[k] =
                 lb_expr_encode(&p->graph, copy ? x : lb_expr_decode(&p->graph, x), st[k].dtype);
