@@ -327,35 +327,50 @@ static const char *stock_formula(const lb_formula *f, const double *dot, u32 n, 
     return NULL;
 }
 
+/* x times number `result` of the whole, or of its row. */
+static lb_node_id stock_by(const lb_merge_job *j, lb_node_id x, const lb_merge_points *p,
+                           const lb_formula *f, lb_node_id stat, u32 result) {
+    if (stat != LB_NODE_NONE)
+        return lb_merge_by(j, LB_MAP_MUL_C, x, stat, result);
+    return lb_merge_map2(j, LB_MAP_MUL, x, lb_expr_row_formula(j->g, p->point, p->n, f, result));
+}
+
+/* As mergekit rounds it: t mean + (1 - t) base. */
+static lb_node_id stock_steps(const lb_merge_job *j, const lb_merge_points *p, const lb_formula *f,
+                              lb_node_id stat) {
+    lb_node_id sum = LB_NODE_NONE;
+    for (u32 i = 0; i < p->n; i++) {
+        lb_node_id x = lb_merge_typed(j, p->in[i]);
+        sum = i ? lb_merge_map2(j, LB_MAP_ADD, sum, x)
+                : lb_expr_map1(j->g, LB_MAP_ADD_C, x, LB_CONST(0));
+    }
+    sum = lb_merge_round(j, lb_expr_map1(j->g, LB_MAP_DIV_C, sum, LB_CONST(p->n)));
+    return lb_merge_map2(j, LB_MAP_ADD, stock_by(j, sum, p, f, stat, 0),
+                         stock_by(j, p->base, p, f, stat, 1));
+}
+
 /* base + t (mean - base) with t by the mean cosine of the differences (model_stock.py of mergekit
- * 0.1.5). */
+ * 0.1.5): of the whole, or of each row. */
 static lb_status build_model_stock(const lb_merge_method *m, const lb_merge_job *j, lb_node_id *out,
                                    lb_err *err) {
     lb_merge_points p;
     double param = lb_merge_number_type(j);
+    bool rows = lb_merge_shared(m, j, "filter_wise") != 0;
     LB_TRY(lb_merge_points_make(m, j, false, &p, err));
-    if (lb_merge_shared(m, j, "filter_wise") != 0)
-        return lb_fail(err, LB_E_UNSUPPORTED,
-                       "filter_wise: true: rows by themselves are not merged yet");
     lb_formula f = {
         .name = m->name, .run = stock_formula, .param = &param, .n_params = 1, .n_out = 2 + p.n};
-    lb_node_id stat = lb_expr_gram(j->g, p.point, p.n, &f);
-    if (j->rounding != LB_MERGE_MERGEKIT) {
+    lb_node_id stat = rows ? LB_NODE_NONE : lb_expr_gram(j->g, p.point, p.n, &f);
+    if (j->rounding == LB_MERGE_MERGEKIT) {
+        *out = stock_steps(j, &p, &f, stat);
+    } else if (rows) {
+        lb_node_id sum = lb_merge_sum(j, p.point, p.n);
+        *out = lb_merge_map2(j, LB_MAP_ADD, p.base, stock_by(j, sum, &p, &f, stat, 2));
+    } else {
         *out = p.base;
         for (u32 i = 0; i < p.n; i++)
             *out = lb_expr_map2(j->g, LB_MAP_FMA_C, p.point[i], *out,
                                 (lb_scalar){.stat = stat, .result = 2 + i});
-        return lb_graph_status(j->g, err);
     }
-    lb_node_id sum = LB_NODE_NONE;
-    for (u32 i = 0; i < p.n; i++) {
-        lb_node_id x = lb_merge_typed(j, p.in[i]);
-        sum = i ? lb_merge_map2(j, LB_MAP_ADD, sum, x)
-                : lb_expr_map1(j->g, LB_MAP_ADD_C, x, LB_CONST(0));
-    }
-    sum = lb_merge_round(j, lb_expr_map1(j->g, LB_MAP_DIV_C, sum, LB_CONST(p.n)));
-    *out = lb_merge_map2(j, LB_MAP_ADD, lb_merge_by(j, LB_MAP_MUL_C, sum, stat, 0),
-                         lb_merge_by(j, LB_MAP_MUL_C, p.base, stat, 1));
     return lb_graph_status(j->g, err);
 }
 

@@ -155,30 +155,64 @@ static double nuslerp_t(const lb_merge_method *m, const lb_merge_points *p) {
     return fabs(total) < 1e-6 ? 0.5 : w[1] / total;
 }
 
+/* The whole as one vector, each row or each column by itself. */
+static lb_status nuslerp_way(const lb_merge_method *m, const lb_merge_job *j, bool *rows,
+                             bool *turned, lb_err *err) {
+    *rows = lb_merge_shared(m, j, "nuslerp_flatten") == 0;
+    *turned = *rows && j->shape->rank > 1 && lb_merge_shared(m, j, "nuslerp_row_wise") != 0;
+    if (*turned && j->shape->rank > 2)
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "tensor '%.*s': nuslerp_row_wise is for matrices, not for %u dimensions",
+                       LB_FMT(j->name), (unsigned)j->shape->rank);
+    return LB_OK;
+}
+
+/* Where the numbers of a nuslerp come from. */
+typedef struct nuslerp_numbers {
+    const lb_node_id *point;
+    const lb_formula *f;
+    lb_node_id stat; /* of the whole; LB_NODE_NONE: by row */
+} nuslerp_numbers;
+
+/* a times number `result`, or divided by it. */
+static lb_node_id nuslerp_by(const lb_merge_job *j, bool divided, lb_node_id a,
+                             const nuslerp_numbers *k, u32 result) {
+    if (k->stat != LB_NODE_NONE)
+        return lb_merge_by(j, divided ? LB_MAP_DIV_C : LB_MAP_MUL_C, a, k->stat, result);
+    return lb_merge_map2(j, divided ? LB_MAP_DIV : LB_MAP_MUL, a,
+                         lb_expr_row_formula(j->g, k->point, 2, k->f, result));
+}
+
 /* Slerp of two models, or of their differences to a base, by weights (nuslerp.py of mergekit
  * 0.1.5): in the work type. */
 static lb_status build_nuslerp(const lb_merge_method *m, const lb_merge_job *j, lb_node_id *out,
                                lb_err *err) {
     lb_merge_points p;
+    bool compat = j->rounding == LB_MERGE_MERGEKIT, rows, turned;
+    LB_TRY(nuslerp_way(m, j, &rows, &turned, err));
     LB_TRY(lb_merge_points_make(m, j, false, &p, err));
-    bool compat = j->rounding == LB_MERGE_MERGEKIT;
     double param[2] = {lb_merge_number_type(j), nuslerp_t(m, &p)};
     lb_formula f = {.name = m->name,
                     .run = compat ? nuslerp_parts : nuslerp_mix,
                     .param = param,
                     .n_params = 2,
                     .n_out = compat ? 3 : 2};
-    if (lb_merge_shared(m, j, "nuslerp_flatten") == 0)
-        return lb_fail(err, LB_E_UNSUPPORTED,
-                       "nuslerp_flatten: false: rows and columns by themselves are not merged yet");
-    lb_node_id stat = lb_expr_gram(j->g, p.point, 2, &f);
-    if (!compat) {
+    for (u32 i = 0; i < 2 && turned; i++)
+        p.point[i] = lb_expr_transpose(j->g, p.point[i]);
+    lb_node_id stat = rows ? LB_NODE_NONE : lb_expr_gram(j->g, p.point, 2, &f);
+    if (!compat && !rows) {
         *out = lb_merge_mix(j, p.point, 2, stat, p.base);
         return lb_graph_status(j->g, err);
     }
-    lb_node_id sum = lb_merge_map2(j, LB_MAP_ADD, lb_merge_by(j, LB_MAP_MUL_C, p.point[0], stat, 0),
-                                   lb_merge_by(j, LB_MAP_MUL_C, p.point[1], stat, 1));
-    *out = lb_merge_by(j, LB_MAP_DIV_C, sum, stat, 2);
+    nuslerp_numbers k = {p.point, &f, stat};
+    lb_node_id part[2];
+    for (u32 i = 0; i < 2; i++)
+        part[i] = nuslerp_by(j, false, p.point[i], &k, i);
+    *out = lb_merge_map2(j, LB_MAP_ADD, part[0], part[1]);
+    if (compat)
+        *out = nuslerp_by(j, true, *out, &k, 2);
+    if (turned)
+        *out = lb_expr_transpose(j->g, *out);
     if (p.base != LB_NODE_NONE)
         *out = lb_merge_map2(j, LB_MAP_ADD, p.base, *out);
     return lb_graph_status(j->g, err);

@@ -522,8 +522,11 @@ static void build_inputs(builder *b, lb_inst *x, const lb_node *n, const lb_move
             set_apart(b, n);
             return;
         }
-        x->in[x->n_in++] = build(b, n->in[0], moves, frame);
         b->pass->full_cols = true;
+        if (n->op == LB_ROW_FORMULA)
+            build_gram(b, x, n, moves, frame);
+        else
+            x->in[x->n_in++] = build(b, n->in[0], moves, frame);
         return;
     case LB_NODE_LOWRANK:
         build_lowrank(b, x, moves, frame);

@@ -382,13 +382,38 @@ static double fold_row(const lb_kernels *k, const float *x, u64 n, bool square) 
     return s;
 }
 
+static double fold_dot(const lb_kernels *k, const float *a, const float *b, u64 n) {
+    double s = 0;
+    for (u64 c = 0; c < n; c += LB_FOLD_LEAF)
+        s += k->fold_dot_f32(LB_MIN(n - c, LB_FOLD_LEAF), a + c, b + c);
+    return s;
+}
+
 /* Whole runs at a time. */
 static void move_cols(const lb_strides *s, u64 n, float *out, const float *in) {
     for (u64 j = 0; j < n; j += s->run)
         memcpy(out + j, in + lb_strides_at(s, j), LB_MIN(s->run, n - j) * sizeof *out);
 }
 
+static void run_row_formula(const lb_eval *e, const lb_inst *x, lb_rect r, float *out) {
+    const lb_formula *f = x->node->u.row.formula;
+    double dot[LB_GRAM_MAX * (LB_GRAM_MAX + 1) / 2], res[LB_GRAM_RESULTS];
+    for (u64 i = 0; i < r.nr; i++) {
+        for (u32 p = 0; p < x->n_in; p++)
+            for (u32 q = 0; q <= p; q++)
+                dot[lb_gram_at(p, q)] = fold_dot(e->k, slot(e, x->many[p]) + i * r.nc,
+                                                 slot(e, x->many[q]) + i * r.nc, r.nc);
+        const char *why = f->run(f, dot, x->n_in, res);
+        for (u64 c = 0; c < r.nc; c++)
+            out[i * r.nc + c] = why ? NAN : (float)res[x->node->u.row.result];
+    }
+}
+
 static void run_row(lb_eval *e, const lb_inst *x, lb_rect r, float *out) {
+    if (x->node->op == LB_ROW_FORMULA) {
+        run_row_formula(e, x, r, out);
+        return;
+    }
     const float *in = slot(e, x->in[0]);
     if (x->node->op == LB_ROW_MOVE) {
         for (u64 i = 0; i < r.nr; i++)

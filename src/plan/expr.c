@@ -561,23 +561,30 @@ static const lb_formula *formula_copy(lb_graph *g, const lb_formula *f) {
     return copy;
 }
 
-lb_node_id lb_expr_gram(lb_graph *g, const lb_node_id *x, u32 n, const lb_formula *f) {
+/* The first of n matrices of one shape; NULL: a fault. */
+static const lb_node *same_shapes(lb_graph *g, const lb_node_id *x, u32 n, const lb_formula *f) {
+    const lb_node *first = NULL;
     if (n == 0 || n > LB_GRAM_MAX || (f && (f->n_out == 0 || f->n_out > LB_GRAM_RESULTS))) {
         FAULT(g, LB_E_USAGE, "dot products are made of 1 to %d matrices, not of %u", LB_GRAM_MAX,
               n);
-        return LB_NODE_NONE;
+        return NULL;
     }
-    const lb_node *first = NULL;
     for (u32 i = 0; i < n; i++) {
-        const lb_node *in = input_of(g, x[i], LB_VALUE_F32, "stat");
+        const lb_node *in = input_of(g, x[i], LB_VALUE_F32, "dot products");
         if (!in)
-            return LB_NODE_NONE;
+            return NULL;
         first = first ? first : in;
         if (in->n_rows != first->n_rows || in->n_cols != first->n_cols) {
             FAULT(g, LB_E_FORMAT, "dot products of matrices of different shapes");
-            return LB_NODE_NONE;
+            return NULL;
         }
     }
+    return first;
+}
+
+lb_node_id lb_expr_gram(lb_graph *g, const lb_node_id *x, u32 n, const lb_formula *f) {
+    if (!same_shapes(g, x, n, f))
+        return LB_NODE_NONE;
     lb_node node = {.kind = LB_NODE_STAT,
                     .op = LB_STAT_GRAM,
                     .value = LB_VALUE_SMALL,
@@ -586,6 +593,24 @@ lb_node_id lb_expr_gram(lb_graph *g, const lb_node_id *x, u32 n, const lb_formul
                     .n_in = n};
     node.in = inputs(g, x, n);
     node.u.stat.formula = f ? formula_copy(g, f) : NULL;
+    return push(g, &node);
+}
+
+lb_node_id lb_expr_row_formula(lb_graph *g, const lb_node_id *x, u32 n, const lb_formula *f,
+                               u32 result) {
+    const lb_node *in = same_shapes(g, x, n, f);
+    if (!in)
+        return LB_NODE_NONE;
+    LB_ASSERT(result < f->n_out);
+    lb_node node = {.kind = LB_NODE_ROW,
+                    .op = LB_ROW_FORMULA,
+                    .value = LB_VALUE_F32,
+                    .n_rows = in->n_rows,
+                    .n_cols = in->n_cols,
+                    .n_in = n};
+    node.in = inputs(g, x, n);
+    node.u.row.formula = formula_copy(g, f);
+    node.u.row.result = result;
     return push(g, &node);
 }
 

@@ -61,7 +61,11 @@ typedef struct lb_node {
             };
         } index;
         const lb_strides *strides; /* ROW: MOVE */
-        lb_scalar scalar;          /* MAP */
+        struct {
+            const lb_formula *formula;
+            u32 result;
+        } row;            /* ROW: FORMULA */
+        lb_scalar scalar; /* MAP */
         struct {
             u64 k;                      /* KTH */
             struct lb_measure *measure; /* ERROR; else NULL */
@@ -128,12 +132,15 @@ lb_node_id lb_expr_cols(lb_graph *g, lb_node_id x, u64 from, u64 n_cols);
 lb_node_id lb_expr_every(lb_graph *g, lb_node_id x, u64 from, u64 step);
 lb_node_id lb_expr_map1(lb_graph *g, lb_map_op op, lb_node_id a, lb_scalar c);
 lb_node_id lb_expr_map2(lb_graph *g, lb_map_op op, lb_node_id a, lb_node_id b, lb_scalar c);
-lb_node_id lb_expr_row(lb_graph *g, lb_row_op op, lb_node_id x); /* but for MOVE */
+lb_node_id lb_expr_row(lb_graph *g, lb_row_op op, lb_node_id x); /* but for MOVE, FORMULA */
 lb_node_id lb_expr_move_cols(lb_graph *g, lb_node_id x, const lb_strides *s);
 lb_node_id lb_expr_stat(lb_graph *g, lb_stat_op op, lb_node_id a, lb_node_id b,
                         u64 k); /* b: LB_NODE_NONE but for DOT */
 /* x: n of one shape, LB_GRAM_MAX at most. f, which is copied: NULL, the products themselves. */
 lb_node_id lb_expr_gram(lb_graph *g, const lb_node_id *x, u32 n, const lb_formula *f);
+/* Result number `result` of f, for each row; f, which always has one, is copied. */
+lb_node_id lb_expr_row_formula(lb_graph *g, const lb_node_id *x, u32 n, const lb_formula *f,
+                               u32 result);
 lb_node_id lb_expr_lowrank(lb_graph *g, lb_node_id x, lb_node_id b, lb_node_id a, float scale);
 lb_node_id lb_expr_dense(lb_graph *g, lb_dense_op op, lb_node_id x);
 /* f32 -> f32, f16 or bf16; or, of a stored value of exactly that plain dtype, its bytes. */

@@ -90,6 +90,12 @@ static void put_make(lb_xxh *h, const lb_graph *g, const lb_node *n) {
     }
 }
 
+static void put_formula(lb_xxh *h, const lb_formula *f) {
+    put_str(h, lb_str_c(f->name));
+    for (u32 i = 0; i < f->n_params; i++)
+        put_f64(h, f->param[i]);
+}
+
 static void put_node(lb_xxh *h, const lb_graph *g, const lb_node *n) {
     u64 n_bytes;
     put_u64(h, n->kind);
@@ -117,6 +123,10 @@ static void put_node(lb_xxh *h, const lb_graph *g, const lb_node *n) {
     case LB_NODE_ROW:
         if (n->op == LB_ROW_MOVE)
             lb_xxh_update(h, n->u.strides, sizeof *n->u.strides);
+        if (n->op == LB_ROW_FORMULA) {
+            put_formula(h, n->u.row.formula);
+            put_u64(h, n->u.row.result);
+        }
         return;
     case LB_NODE_MAP:
         put_f64(h, n->u.scalar.value);
@@ -126,12 +136,8 @@ static void put_node(lb_xxh *h, const lb_graph *g, const lb_node *n) {
         return;
     case LB_NODE_STAT:
         put_u64(h, n->u.stat.k);
-        if (n->op == LB_STAT_GRAM && n->u.stat.formula) {
-            const lb_formula *f = n->u.stat.formula;
-            put_str(h, lb_str_c(f->name));
-            for (u32 i = 0; i < f->n_params; i++)
-                put_f64(h, f->param[i]);
-        }
+        if (n->op == LB_STAT_GRAM && n->u.stat.formula)
+            put_formula(h, n->u.stat.formula);
         if (n->op == LB_STAT_ERROR)
             put_measure(h, n->u.stat.measure, lb_graph_node(g, n->in[0])->n_cols);
         return;

@@ -80,9 +80,10 @@ bool lb_map_has_number(lb_map_op op);
 
 /* row: needs whole rows. */
 typedef enum lb_row_op {
-    LB_ROW_L2,   /* x / sqrt(sum x^2); rows of zeros stay zero */
-    LB_ROW_MEAN, /* x - mean(x) */
-    LB_ROW_MOVE, /* column j = column lb_strides_at(j) */
+    LB_ROW_L2,      /* x / sqrt(sum x^2); rows of zeros stay zero */
+    LB_ROW_MEAN,    /* x - mean(x) */
+    LB_ROW_MOVE,    /* column j = column lb_strides_at(j) */
+    LB_ROW_FORMULA, /* in all columns a number made of all dot products of the inputs' rows */
     LB_ROW_OP_COUNT
 } lb_row_op;
 

@@ -94,13 +94,14 @@ def draw(r, method):
         n, shared = 2, {"t": r.choice([0.0, 1.0, 0.5, round(r.random(), 3)])}
     elif method == "nuslerp":
         base, own = flag(), lambda: {"weight": pos()}
-        n = 2 + base
+        n, flat = 2 + base, flag()
+        shared = {} if flat else {"nuslerp_flatten": False, "nuslerp_row_wise": flag()}
     elif method == "multislerp":
         base, own, shared = flag(), lambda: {"weight": pos()}, {"normalize_weights": flag()}
     elif method == "karcher":
         base, shared = flag(), {"max_iter": r.choice([1, 3, 10, 30]), "tol": r.choice([1e-5, 1e-9])}
     elif method == "model_stock":
-        n = r.randint(3, 5)
+        n, shared = r.randint(3, 5), {"filter_wise": flag()}
     elif method == "nearswap":
         n, shared = 2, {"t": r.choice([0.0, 1e-4, 0.003, 0.01])}
     elif method in ("ram", "ramplus_tl"):
@@ -160,7 +161,11 @@ def compare_mergekit(what, method, work, name, ours, want, tensors, total):
     size = sum(t.double().abs() for t in tensors)
     if method == "multislerp":  # coefficients are about the weights, and its own in f32 are off by 2^-19
         size *= 2 * max(1, total)
+    if method == "nuslerp" and coarse:  # cosine, angle and sine are rounded one after the other
+        size *= 2
     bound = ulp(want, ours.dtype) + (2.0**-7 if coarse else 2.0**-20) * size
+    if method in ("karcher", "multislerp") and work == torch.float16:  # elements of unit vectors are subnormal
+        bound += 2.0**-22 * max(t.double().norm() for t in tensors)
     if method == "karcher" and work != torch.float32:
         # models whose angle rounds to 0 are passed over: which ones, is up to the roundings of a unit vector
         t = torch.stack([t.double() for t in tensors])

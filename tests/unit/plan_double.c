@@ -465,7 +465,30 @@ static double gram_result(const lb_graph *g, const lb_node *n, u32 result) {
     return out[result];
 }
 
+static float *eval_row_formula(const lb_graph *g, const lb_node *n) {
+    const lb_formula *f = n->u.row.formula;
+    float *x[LB_GRAM_MAX], *out = malloc((n->n_rows * n->n_cols + 1) * sizeof *out);
+    for (u32 k = 0; k < n->n_in; k++)
+        x[k] = eval(g, n->in[k]);
+    for (u64 i = 0; i < n->n_rows; i++) {
+        double dot[LB_GRAM_MAX * (LB_GRAM_MAX + 1) / 2], res[LB_GRAM_RESULTS];
+        for (u32 a = 0; a < n->n_in; a++)
+            for (u32 b = 0; b <= a; b++)
+                dot[lb_gram_at(a, b)] =
+                    fold(x[a] + i * n->n_cols, x[b] + i * n->n_cols, 1, n->n_cols, LB_STAT_DOT);
+        if (f->run(f, dot, n->n_in, res))
+            abort();
+        for (u64 c = 0; c < n->n_cols; c++)
+            out[i * n->n_cols + c] = (float)res[n->u.row.result];
+    }
+    for (u32 k = 0; k < n->n_in; k++)
+        free(x[k]);
+    return out;
+}
+
 static float *eval_row(const lb_graph *g, const lb_node *n) {
+    if (n->op == LB_ROW_FORMULA)
+        return eval_row_formula(g, n);
     float *x = eval(g, n->in[0]);
     if (n->op == LB_ROW_MOVE) {
         const lb_strides *s = n->u.strides;

@@ -151,7 +151,7 @@ LB_TEST(golden) {
             n_cases++;
         }
     }
-    CHECK(n_cases == 45);
+    CHECK(n_cases == 54);
     if (f)
         (void)fclose(f);
 }

@@ -178,6 +178,16 @@ static lb_node_id gen_map_c(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carr
                         gen_scalar(g, rows, cols, depth, carry));
 }
 
+static lb_node_id gen_row_formula(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry) {
+    lb_node_id x[LB_GRAM_MAX];
+    u32 n = 1 + (u32)lb_test_rand_below(5);
+    for (u32 i = 0; i < n; i++)
+        x[i] = gen(g, rows, cols, depth - 1, carry);
+    return lb_expr_row_formula(g, x, n,
+                               &(lb_formula){"ratio", product_ratio, &(double){0.25}, 1, 2},
+                               (u32)lb_test_rand_below(2));
+}
+
 static lb_node_id gen(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry) {
     if (depth == 0) {
         lb_node_id r = any_read(g, rows, cols);
@@ -198,6 +208,8 @@ static lb_node_id gen(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry) {
                             gen(g, rows, lb_test_rand_below(2) ? cols : 1, depth - 1, carry),
                             gen_scalar(g, rows, cols, depth, carry));
     case 5:
+        if (lb_test_rand_below(3) == 0)
+            return gen_row_formula(g, rows, cols, depth, carry);
         return lb_expr_row(g, (lb_row_op)lb_test_rand_below(LB_ROW_MOVE),
                            gen(g, rows, cols, depth - 1, carry));
     case 6:
