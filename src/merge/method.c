@@ -77,6 +77,26 @@ lb_node_id lb_merge_sum(const lb_merge_job *j, const lb_node_id *x, u32 n) {
     return lb_merge_round(j, sum);
 }
 
+/* Every stride-th of n numbers: four sums in turn, the rest to the first. */
+static float sum_by_four(const float *x, u32 stride, u32 n) {
+    float part[4] = {0};
+    for (u32 i = 0; i < n; i++)
+        part[i < n / 4 * 4 ? i % 4 : 0] += x[(size_t)i * stride];
+    return part[0] + part[1] + part[2] + part[3];
+}
+
+float lb_merge_total(lb_dtype type, const float *x, u32 n) {
+    u32 lanes = type == LB_F32 ? 8 : 16, whole = n / lanes;
+    float sum = 0;
+    if (whole == 0)
+        return sum_by_four(x, 1, n);
+    for (u32 i = whole * lanes; i < n; i++)
+        sum += x[i];
+    for (u32 i = 0; i < lanes; i++)
+        sum += sum_by_four(x + i, lanes, whole);
+    return sum;
+}
+
 const lb_merge_input *lb_merge_base_of(const lb_merge_job *j) {
     for (u32 i = 0; i < j->n_in; i++)
         if (j->in[i].is_base)

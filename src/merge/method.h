@@ -104,6 +104,8 @@ float lb_merge_round_number(const lb_merge_job *j, double x);
 lb_node_id lb_merge_typed(const lb_merge_job *j, const lb_merge_input *in);
 /* x_0 + x_1 + ...: in f32 in this order, rounded once; as torch from +0 on. */
 lb_node_id lb_merge_sum(const lb_merge_job *j, const lb_node_id *x, u32 n);
+/* Of n numbers, in the order in which torch adds up a vector of the type (with AVX2). */
+float lb_merge_total(lb_dtype type, const float *x, u32 n);
 const lb_merge_input *lb_merge_base_of(const lb_merge_job *j); /* NULL: none */
 /* The values of an input that may be stored. */
 lb_node_id lb_merge_values(const lb_merge_job *j, lb_node_id x);

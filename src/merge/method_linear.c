@@ -42,16 +42,19 @@ const lb_merge_method lb_merge_passthrough = {
 static lb_status build_linear(const lb_merge_method *m, const lb_merge_job *j, lb_node_id *out,
                               lb_err *err) {
     lb_node_id sum = LB_NODE_NONE;
-    float total = 0;
+    float *weight = lb_arena_new(j->perm, float, j->n_in + 1), total;
+    if (!weight)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for a merge");
     for (u32 i = 0; i < j->n_in; i++) {
         float w = (float)lb_merge_of(m, &j->in[i], "weight");
         lb_node_id x = lb_merge_typed(j, &j->in[i]);
-        total += w;
+        weight[i] = w;
         sum = i ? lb_expr_map2(j->g, LB_MAP_FMA_C, x, sum, LB_CONST(w))
                 : lb_expr_map1(j->g, LB_MAP_MUL_C, x, LB_CONST(w));
         if (i == 0 && j->rounding == LB_MERGE_MERGEKIT)
             sum = lb_expr_map1(j->g, LB_MAP_ADD_C, sum, LB_CONST(0));
     }
+    total = lb_merge_total(LB_F32, weight, j->n_in);
     if (lb_merge_shared(m, j, "normalize") != 0) {
         if (total == 0)
             return lb_fail(err, LB_E_USAGE,

@@ -11,14 +11,15 @@ static lb_status build_nearswap(const lb_merge_method *m, const lb_merge_job *j,
                                 lb_err *err) {
     lb_graph *g = j->g;
     u32 b = j->in[0].is_base ? 0 : 1;
-    bool compat = j->rounding == LB_MERGE_MERGEKIT;
     double t = lb_merge_shared(m, j, "t");
+    /* of equal elements f16 has an infinite one, which times 0 is NaN in mergekit */
+    bool reciprocal = j->rounding == LB_MERGE_MERGEKIT && t != 0;
     lb_node_id base = lb_merge_typed(j, &j->in[b]), x = lb_merge_typed(j, &j->in[1 - b]);
     lb_node_id w = lb_merge_map2(j, LB_MAP_SUB, base, x);
     w = lb_expr_map1(g, LB_MAP_ABS, w, LB_CONST(0));
     w = lb_expr_map1(g, LB_MAP_MAX_C, w, LB_CONST(lb_merge_round_number(j, 1e-6)));
-    w = lb_merge_round(j, lb_expr_map1(g, LB_MAP_RDIV_C, w, LB_CONST(compat ? 1 : t)));
-    if (compat)
+    w = lb_merge_round(j, lb_expr_map1(g, LB_MAP_RDIV_C, w, LB_CONST(reciprocal ? 1 : t)));
+    if (reciprocal)
         w = lb_merge_round(j, lb_expr_map1(g, LB_MAP_MUL_C, w, LB_CONST(t)));
     w = lb_expr_map1(g, LB_MAP_MAX_C, w, LB_CONST(0));
     w = lb_expr_map1(g, LB_MAP_MIN_C, w, LB_CONST(1));

@@ -37,9 +37,7 @@ static lb_status list_terms(const lb_merge_method *m, const lb_merge_job *j,
 /* divisor: 0 where all of the sum has one, *total. */
 static lb_node_id add_up(const lb_merge_job *j, const task_terms *t, float *total) {
     lb_node_id *term = t->delta, sum = LB_NODE_NONE;
-    *total = 0;
     for (u32 i = 0; i < t->n; i++) {
-        *total += t->w[i];
         if (j->rounding == LB_MERGE_MERGEKIT)
             term[i] =
                 lb_merge_round(j, lb_expr_map1(j->g, LB_MAP_MUL_C, t->delta[i], LB_CONST(t->w[i])));
@@ -47,7 +45,7 @@ static lb_node_id add_up(const lb_merge_job *j, const task_terms *t, float *tota
             sum = i ? lb_expr_map2(j->g, LB_MAP_FMA_C, t->delta[i], sum, LB_CONST(t->w[i]))
                     : lb_expr_map1(j->g, LB_MAP_MUL_C, t->delta[i], LB_CONST(t->w[i]));
     }
-    *total = lb_merge_round_number(j, *total);
+    *total = lb_merge_round_number(j, lb_merge_total(j->work, t->w, t->n));
     return j->rounding == LB_MERGE_MERGEKIT ? lb_merge_sum(j, term, t->n) : sum;
 }
 

@@ -65,6 +65,38 @@ ok "mlx in two steps" "$LBRX" quantize m-f32 -o m-q4b --to mlx --type mlx-q4
 ok "mlx one pass is two" "$LBRX" diff m-q4 m-q4b
 ok "none" "$LBRX" merge hf.yml --to none
 
+# ---- methods: a model with itself; one pass over dot products, in any tiles ----
+method() { # NAME METHOD PARAMETERS MODEL [MODEL...]: the first is the base
+    printf 'merge_method: %s\nbase_model: %s\nparameters: %s\nmodels:\n' "$2" "$4" "$3" >"$1.yml"
+    yml=$1.yml
+    shift 3
+    for i in "$@"; do printf '  - {model: %s, parameters: {weight: 0.5}}\n' "$i" >>"$yml"; done
+}
+ln -s a a3
+for m in "task_arithmetic {}" "multislerp {}" "model_stock {}" "model_stock {filter_wise: true}" "ram {}" "ramplus_tl {}" \
+    "nuslerp {nuslerp_flatten: false}" "nuslerp {}"; do
+    method mine "${m%% *}" "${m#* }" a a2 a3
+    ok "$m: itself" "$LBRX" merge mine.yml -o mine --force
+    ok "$m: is itself" "$LBRX" diff a mine
+    method mine "${m%% *}" "${m#* }" a b a3
+    ok "$m" "$LBRX" merge mine.yml -o mine --force
+    ok "$m: one thread" "$LBRX" merge mine.yml -o mine1 --force -t 1 --memory 64MB
+    case $m in
+    model_stock*) ok "$m: one model alone is left out" "$LBRX" diff a mine ;;
+    *) exits 5 "$m: another" "$LBRX" diff a mine ;;
+    esac
+    if cmp -s mine/model.safetensors mine1/model.safetensors; then pass; else fail "$m" "threads and budget are seen"; fi
+done
+for m in "slerp {t: 0.3}" "nearswap {t: 0.01}" "karcher {}"; do
+    method mine "${m%% *}" "${m#* }" a a2
+    ok "$m: itself" "$LBRX" merge mine.yml -o mine --force
+    ok "$m: is itself" "$LBRX" diff a mine
+    method mine "${m%% *}" "${m#* }" a b
+    ok "$m" "$LBRX" merge mine.yml -o mine --force
+    ok "$m: one thread" "$LBRX" merge mine.yml -o mine1 --force -t 1 --memory 64MB
+    if cmp -s mine/model.safetensors mine1/model.safetensors; then pass; else fail "$m" "threads and budget are seen"; fi
+done
+
 # ---- slices: layers, config, what is left out ----
 cat >slices.yml <<'END'
 merge_method: passthrough
