@@ -163,7 +163,7 @@ def compare_mergekit(what, method, work, name, ours, want, tensors, total, base_
     size = sum(t.double().abs() for t in tensors)
     if method == "multislerp":  # coefficients are about the weights, and its own in f32 are off by 2^-19
         size *= 2 * max(1, total)
-    if method == "nuslerp" and coarse:  # cosine, angle and sine are rounded one after the other
+    if method in ("nuslerp", "model_stock") and coarse:  # norms, cosine and what is made of it: each is rounded
         size *= 2
     bound = ulp(want, ours.dtype) + (2.0**-7 if coarse else 2.0**-20) * size
     if method in ("karcher", "multislerp") and work == torch.float16:  # elements of unit vectors are subnormal
