@@ -533,7 +533,7 @@ static lb_status read_json(folder *f, const char *name, lb_arena *arena, lb_str 
     *out = NULL;
     if (!side)
         return LB_OK;
-    LB_TRY(lb_os_read_file(side->path, LB_CONFIG_MAX, arena, &bytes, f->err));
+    LB_TRY(lb_side_read(side, LB_CONFIG_MAX, arena, &bytes, f->err));
     if (text)
         *text = bytes;
     LB_TRY(lb_json_parse(bytes, name, &f->scratch, out, f->err));

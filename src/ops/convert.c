@@ -4,7 +4,7 @@
 #include "base/interrupt.h"
 #include "base/os.h"
 #include "ops/convert_internal.h"
-#include "ops/merge.h"
+#include "ops/computed.h"
 #include "ops/quantize_internal.h"
 #include <stdio.h>
 
@@ -245,6 +245,34 @@ static lb_status choose_way(lb_conv *c, lb_err *err) {
     return c->quantizer ? lb_quantize_gguf(c, err) : LB_OK;
 }
 
+/* ---- texts of the source ---- */
+
+lb_sink_text lb_conv_side_text(const lb_side_file *f) {
+    return (lb_sink_text){.name = f->name, .bytes = f->bytes, .copy_from = f->path};
+}
+
+static lb_status card_of_computed(lb_conv *c, lb_str *out, lb_err *err) {
+    const char *path = c->o->w.output;
+    lb_buf b = {0};
+    lb_status st = c->src->computed->card(
+        c->src->computed, path ? lb_os_base_name(lb_str_c(path)) : c->src->label, &b, err);
+    if (st == LB_OK) {
+        *out = lb_arena_str(c->perm, lb_buf_str(&b));
+        st = out->ptr ? LB_OK : lb_fail(err, LB_E_NOMEM, "out of memory for README.md");
+    }
+    lb_buf_deinit(&b);
+    return st;
+}
+
+lb_status lb_conv_card(lb_conv *c, lb_str *out, lb_err *err) {
+    const lb_side_file *f = lb_source_side(c->src, LB_STR("README.md"));
+    *out = LB_STR_NONE;
+    if (c->src->computed && c->src->computed->card)
+        return c->o->w.no_provenance ? LB_OK : card_of_computed(c, out, err);
+    return f && f->size_bytes <= 4 * LB_MIB ? lb_side_read(f, 4 * LB_MIB, c->perm, out, err)
+                                            : LB_OK;
+}
+
 /* What metadata and configs say wrong is known without their files. */
 static void name_source(const lb_source *src, lb_err *err) {
     size_t at;
@@ -261,8 +289,7 @@ lb_status lb_convert(const lb_source *src, const lb_convert_opts *o, lb_buf *tex
     lb_status st;
     LB_TRY(lb_plan_new(&c.plan, &src, 1, err));
     c.perm = &c.plan->perm;
-    if (src->n_inputs)
-        LB_TRY_DONE(st, lb_merge_bind(c.plan, 0, err));
+    LB_TRY_DONE(st, lb_computed_bind(c.plan, 0, err));
     lb_meta_init(&c.meta, c.perm);
     c.model.format = target_format(src, &o->w);
     if (src->notes.len && remarks)

@@ -653,8 +653,7 @@ static lb_status push_folder_texts(adapter *a, lb_err *err) {
     c->model.stem = a->to == FORM_PEFT ? "adapter_model" : "adapters";
     const lb_side_file *readme = lb_source_side(c->src, LB_STR("README.md"));
     if (readme)
-        LB_TRY(lb_conv_push_text(c, (lb_sink_text){.name = readme->name, .copy_from = readme->path},
-                                 err));
+        LB_TRY(lb_conv_push_text(c, lb_conv_side_text(readme), err));
     return lb_conv_push_buf(c, "adapter_config.json", &b, err);
 }
 
@@ -667,7 +666,7 @@ static lb_status push_meta(adapter *a, lb_err *err) {
     if (!in.config)
         return no_memory(err);
     if (readme)
-        LB_TRY(lb_os_read_file(readme->path, 16 * LB_MIB, c->perm, &in.readme, err));
+        LB_TRY(lb_side_read(readme, 16 * LB_MIB, c->perm, &in.readme, err));
     for (u64 i = 0; i < a->n; i++)
         in.n_params += a->pairs[i].n_in * a->pairs[i].n_out;
     LB_TRY(one_for_all(a, true, &alpha, err));
@@ -692,7 +691,7 @@ lb_status lb_conv_adapter(lb_conv *c, lb_err *err) {
         return lb_fail(err, LB_E_UNSUPPORTED,
                        "an adapter becomes hf (PEFT), mlx or gguf: see --to");
     if (f) {
-        LB_TRY(lb_os_read_file(f->path, 16 * LB_MIB, c->perm, &a.config_text, err));
+        LB_TRY(lb_side_read(f, 16 * LB_MIB, c->perm, &a.config_text, err));
         LB_TRY(lb_json_parse(a.config_text, "adapter_config.json", c->perm, &a.config, err));
     } else if (a.from != FORM_GGUF) {
         return lb_fail(err, LB_E_FORMAT,

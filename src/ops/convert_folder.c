@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* convert_folder.c: canonical tensors -> an HF or MLX folder (or one safetensors file). */
 #include "base/os.h"
-#include "merge/result.h"
 #include "ops/convert_internal.h"
-#include "ops/merge.h"
+#include "ops/computed.h"
 #include "ops/quantize_internal.h"
 #include "text/tokdata.h"
 #include <stdlib.h>
@@ -90,7 +89,7 @@ static lb_status config_of_folder(lb_conv *c, bool plain_copy, lb_err *err) {
         const lb_side_file *f = lb_source_side(c->src, LB_STR("generation_config.json"));
         lb_str text;
         if (f) {
-            LB_TRY(lb_os_read_file(f->path, 16 * LB_MIB, c->perm, &text, err));
+            LB_TRY(lb_side_read(f, 16 * LB_MIB, c->perm, &text, err));
             LB_TRY(lb_json_parse(text, "generation_config.json", c->perm, &generation, err));
         }
         const lb_json *quantization;
@@ -120,24 +119,16 @@ static bool is_processors(lb_str name) {
            lb_str_eq_c(name, "video_preprocessor_config.json");
 }
 
-/* The merge file under the name that mergekit gives it, and a card. */
-static lb_status texts_of_merge(lb_conv *c, lb_err *err) {
-    const lb_merge *m = c->src->merge;
-    lb_str name = c->o->w.output ? lb_os_base_name(lb_str_c(c->o->w.output)) : c->src->label;
-    lb_buf b = {0};
-    lb_status st = lb_merge_card(name, m->config, m->text, &b, err);
-    if (st != LB_OK) {
-        lb_buf_deinit(&b);
-        return st;
-    }
-    LB_TRY(lb_conv_push_buf(c, "README.md", &b, err));
-    return lb_conv_push_text(
-        c, (lb_sink_text){.name = LB_STR("mergekit_config.yml"), .bytes = m->text}, err);
+static bool has_card(const lb_conv *c) {
+    return c->src->computed && c->src->computed->card;
 }
 
 static lb_status texts_of_folder(lb_conv *c, bool plain_copy, lb_err *err) {
     for (u64 i = 0; i < c->src->n_sides; i++) {
         const lb_side_file *f = &c->src->sides[i];
+        if ((f->provenance && c->o->w.no_provenance) ||
+            (has_card(c) && lb_str_eq_c(f->name, "README.md")))
+            continue;
         if (lb_str_eq_c(f->name, "config.json") || lb_str_eq_c(f->name, "lbrx.json") ||
             lb_str_eq_c(f->name, "SHA256SUMS"))
             continue;
@@ -148,10 +139,15 @@ static lb_status texts_of_folder(lb_conv *c, bool plain_copy, lb_err *err) {
                            LB_FMT(f->name));
             continue;
         }
-        LB_TRY(lb_conv_push_text(c, (lb_sink_text){.name = f->name, .copy_from = f->path}, err));
+        LB_TRY(lb_conv_push_text(c, lb_conv_side_text(f), err));
     }
-    if (c->src->merge && !c->o->w.no_provenance)
-        LB_TRY(texts_of_merge(c, err));
+    if (has_card(c)) {
+        lb_str card;
+        LB_TRY(lb_conv_card(c, &card, err));
+        if (card.len)
+            LB_TRY(lb_conv_push_text(c, (lb_sink_text){.name = LB_STR("README.md"), .bytes = card},
+                                     err));
+    }
     return config_of_folder(c, plain_copy, err);
 }
 

@@ -174,7 +174,7 @@ static lb_status side_json(lb_conv *c, const char *name, lb_json **out, lb_err *
     *out = NULL;
     if (!f)
         return LB_OK;
-    LB_TRY(lb_os_read_file(f->path, 16 * LB_MIB, c->perm, &text, err));
+    LB_TRY(lb_side_read(f, 16 * LB_MIB, c->perm, &text, err));
     return lb_json_parse(text, name, c->perm, out, err);
 }
 
@@ -194,7 +194,7 @@ static lb_status keep_texts(lb_conv *c, lb_err *err) {
     lb_buf_deinit(&config);
     LB_TRY(st);
     if (f) {
-        LB_TRY(lb_os_read_file(f->path, 16 * LB_MIB, c->perm, &text, err));
+        LB_TRY(lb_side_read(f, 16 * LB_MIB, c->perm, &text, err));
         LB_TRY(lb_meta_set_str(&c->meta, LB_KEY_HF_GENERATION, text, err));
     }
     return lb_arch_config_seal(&c->meta, err);
@@ -266,7 +266,7 @@ static lb_status read_modules(lb_conv *c, lb_arch_meta_in *in, lb_err *err) {
             continue;
         if (lb_str_ends(type, LB_STR("Dense")))
             lb_conv_remark(c, "left out: %.*s (a module behind the model)", LB_FMT(path));
-        if (in->pooling || !lb_str_ends(type, LB_STR("Pooling")))
+        if (in->pooling || !f->path || !lb_str_ends(type, LB_STR("Pooling")))
             continue;
         if (!lb_str_is_file_name(path))
             return lb_fail(err, LB_E_FORMAT, "modules.json: '%.*s' is not a folder's name",
@@ -294,12 +294,10 @@ static void remark_lines(lb_conv *c, lb_str lines) {
 static lb_status model_meta(lb_conv *c, lb_err *err) {
     lb_json *generation;
     lb_arch_meta_in in = {.config = c->canon.config, .label = lb_os_base_name(c->src->label)};
-    const lb_side_file *f = lb_source_side(c->src, LB_STR("README.md"));
     LB_TRY(side_json(c, "generation_config.json", &generation, err));
     in.generation = generation;
     LB_TRY(read_modules(c, &in, err));
-    if (f && f->size_bytes <= 4 * LB_MIB)
-        LB_TRY(lb_os_read_file(f->path, 4 * LB_MIB, c->perm, &in.readme, err));
+    LB_TRY(lb_conv_card(c, &in.readme, err));
     in.file_type = lb_conv_codes_file_type(c);
     if (in.file_type == UINT32_MAX)
         in.file_type = file_type(c->o->cast ? c->o->dtype : c->canon.main_dtype);

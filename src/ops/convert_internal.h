@@ -109,5 +109,9 @@ void lb_conv_codes_choose(lb_conv *c, const lb_assembly *a);
 /* A file of a folder; one of the same name is replaced. The buffer is freed. */
 lb_status lb_conv_push_text(lb_conv *c, lb_sink_text t, lb_err *err);
 lb_status lb_conv_push_buf(lb_conv *c, const char *name, lb_buf *b, lb_err *err);
+lb_sink_text lb_conv_side_text(const lb_side_file *f); /* as it is */
+/* README.md of the source, or the card of one that is computed, which is none under
+ * --no-provenance. Empty: there is none. */
+lb_status lb_conv_card(lb_conv *c, lb_str *out, lb_err *err);
 
 #endif

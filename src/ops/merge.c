@@ -88,17 +88,11 @@ static lb_status open_model(lb_source *s, const lb_merge_file *file, const lb_me
 
 static lb_status open_models(lb_source *s, const lb_merge_file *file, const lb_merge_config *c,
                              lb_str text, const lb_merge_opts *o, lb_err *err) {
-    s->inputs = lb_arena_new(&s->perm, lb_source *, c->n_models + 1);
-    if (!s->inputs)
-        return oom(err);
+    LB_TRY(lb_computed_room(s, c->n_models, err));
     for (u32 i = 0; i < c->n_models; i++) {
-        s->inputs[i] = NULL;
-        s->n_inputs = i + 1;
-        lb_status st = open_model(s, file, &c->models[i], text, o, &s->inputs[i], err);
-        if (st != LB_OK) {
-            s->n_inputs = s->inputs[i] ? i + 1 : i;
-            return st;
-        }
+        lb_source *in = NULL;
+        LB_TRY(open_model(s, file, &c->models[i], text, o, &in, err));
+        lb_computed_take(s, &in);
     }
     return LB_OK;
 }
@@ -110,13 +104,6 @@ typedef struct views {
     lb_merge_model *model;
     u32 n;
 } views;
-
-static u32 count_below(const lb_source *s) {
-    u32 n = 1;
-    for (u32 i = 0; i < s->n_inputs; i++)
-        n += count_below(s->inputs[i]);
-    return n;
-}
 
 static void free_views(views *v) {
     for (u32 i = 0; i < v->n; i++)
@@ -134,18 +121,17 @@ static lb_status check_family(const lb_merge_config *c, const views *v, u32 i, l
                    LB_FMT(c->models[i].text), own ? lb_arch_name(own) : "(unknown)");
 }
 
-/* index: of the first input in the plan. */
-static lb_status make_views(lb_plan *p, const lb_source *s, const lb_merge_config *c, u32 index,
-                            views *v, lb_err *err) {
+/* Of the inputs of source `index` of the plan. */
+static lb_status make_views(lb_plan *p, u32 index, const lb_merge_config *c, views *v,
+                            lb_err *err) {
+    const lb_source *s = p->graph.sources[index];
     v->view = lb_arena_new(&p->perm, lb_merge_view, s->n_inputs + 1);
     v->model = lb_arena_new(&p->perm, lb_merge_model, s->n_inputs + 1);
     if (!v->view || !v->model)
         return oom(err);
     for (u32 i = 0; i < s->n_inputs; i++) {
-        if (s->inputs[i]->n_inputs)
-            LB_TRY(lb_merge_bind(p, index, err));
         v->n = i + 1;
-        lb_status st = lb_merge_view_make(p, index, &v->view[i], err);
+        lb_status st = lb_merge_view_make(p, lb_computed_input(p, index, i), &v->view[i], err);
         if (st != LB_OK) {
             lb_err_context(err, "%.*s", LB_FMT(c->models[i].text));
             return st;
@@ -153,7 +139,6 @@ static lb_status make_views(lb_plan *p, const lb_source *s, const lb_merge_confi
         LB_TRY(check_family(c, v, i, err));
         v->model[i] = (lb_merge_model){
             .n_layers = &v->view[i].n_layers, .facts = v->view[i].facts, .n_facts = v->view[i].n};
-        index += count_below(s->inputs[i]);
     }
     return LB_OK;
 }
@@ -245,8 +230,8 @@ static lb_status take_donor(lb_source *s, const lb_merge_config *c, const lb_mer
             "%s: '%.*s' gives the config and the tokenizer of the result, and is a GGUF: "
             "not supported yet: convert it to hf, or name a folder first (base_model)",
             s->path, LB_FMT(c->models[0].text));
-    s->sides = d->sides;
-    s->n_sides = d->n_sides;
+    LB_TRY(lb_computed_sides_of(s, d, err));
+    LB_TRY(lb_computed_side(s, LB_STR("mergekit_config.yml"), merge->text, true, err));
     lb_str *configs = lb_arena_new(&s->perm, lb_str, s->n_inputs + 1);
     if (!configs)
         return oom(err);
@@ -271,9 +256,9 @@ static lb_status fill_source(lb_source *s, const lb_merge_file *file, const lb_m
             "sets one in the result",
             s->path, c->chat_template_line);
     LB_TRY(open_models(s, file, c, merge->text, &merge->opts, err));
-    lb_status st = lb_plan_new(&p, (const lb_source *const *)(void *)s->inputs, s->n_inputs, err);
+    lb_status st = lb_computed_plan(&p, s, err);
     if (st == LB_OK)
-        st = make_views(p, s, c, 0, &v, err);
+        st = make_views(p, 0, c, &v, err);
     if (st == LB_OK)
         st = list_tensors(s, c, &v, merge, err);
     free_views(&v);
@@ -281,24 +266,30 @@ static lb_status fill_source(lb_source *s, const lb_merge_file *file, const lb_m
     return st == LB_OK ? take_donor(s, c, merge, err) : st;
 }
 
+static lb_status bind(const lb_computed *c, lb_plan *p, u32 index, lb_node_id *nodes, lb_err *err);
+
+static lb_status card(const lb_computed *c, lb_str name, lb_buf *out, lb_err *err) {
+    const lb_merge *m = (const lb_merge *)(const void *)c;
+    return lb_merge_card(name, m->config, m->text, out, err);
+}
+
 /* A source for document k of a file; of the last one it holds the parsed file too. */
-static lb_status begin_source(lb_source **out, const char *path, lb_merge **merge, lb_err *err) {
-    u32 index;
-    lb_source *s = *out = lb_source_new(LB_FORMAT_HF, path);
-    *merge = s ? lb_arena_new(&s->perm, lb_merge, 1) : NULL;
+static lb_status begin_source(lb_source **out, const char *path, const lb_merge_opts *o,
+                              lb_merge **merge, lb_err *err) {
+    LB_TRY(lb_computed_new(out, NULL, path, path, err));
+    *merge = lb_arena_new(&(*out)->perm, lb_merge, 1);
     if (!*merge)
         return oom(err);
-    **merge = (lb_merge){0};
-    s->merge = *merge;
-    return lb_source_add_file(s, path, lb_os_base_name(lb_str_c(path)), &index, err);
+    **merge = (lb_merge){.computed = {.bind = bind, .card = card}, .opts = *o};
+    (*out)->computed = &(*merge)->computed;
+    return LB_OK;
 }
 
 static lb_status open_document(lb_source **out, const char *path, const lb_merge_file *file, u32 k,
                                lb_str text, const lb_merge_opts *o, lb_err *err) {
     lb_merge *merge;
-    lb_status st = begin_source(out, path, &merge, err);
+    lb_status st = begin_source(out, path, o, &merge, err);
     if (st == LB_OK) {
-        merge->opts = *o;
         merge->config = &file->merges[k];
         merge->text = text;
         st = fill_source(*out, file, merge->config, merge, err);
@@ -311,7 +302,7 @@ static lb_status open_document(lb_source **out, const char *path, const lb_merge
 lb_status lb_merge_open(lb_source **out, const char *path, const lb_merge_opts *o, lb_err *err) {
     lb_merge *merge;
     lb_merge_file *file = NULL;
-    lb_status st = begin_source(out, path, &merge, err);
+    lb_status st = begin_source(out, path, o, &merge, err);
     if (st == LB_OK && !(file = lb_arena_new(&(*out)->perm, lb_merge_file, 1)))
         st = oom(err);
     if (st == LB_OK)
@@ -319,7 +310,6 @@ lb_status lb_merge_open(lb_source **out, const char *path, const lb_merge_opts *
     if (st == LB_OK)
         st = lb_merge_file_parse(merge->text, path, 0, &(*out)->perm, file, err);
     if (st == LB_OK) {
-        merge->opts = *o;
         merge->config = &file->merges[file->n_merges - 1];
         st = fill_source(*out, file, merge->config, merge, err);
     }
@@ -380,39 +370,25 @@ static lb_node_id as_result(lb_graph *g, lb_node_id x, lb_dtype dtype) {
     return lb_expr_is_stored_as(g, x, dtype) ? x : lb_expr_decode(g, x);
 }
 
-static lb_status bind(lb_plan *p, const lb_source *s, u32 index, const views *v, lb_err *err) {
-    const lb_merge *merge = s->merge;
+static lb_status bind_all(lb_plan *p, const lb_merge *merge, u32 index, const views *v,
+                          lb_node_id *nodes, lb_err *err) {
+    const lb_source *s = p->graph.sources[index];
     u32 carry = lb_expr_carry(&p->graph, merge->opts.seed);
-    lb_node_id *nodes = lb_arena_new(&p->perm, lb_node_id, s->n_weights + 1);
-    if (!nodes)
-        return oom(err);
     for (u64 i = 0; i < s->n_weights; i++) {
         const lb_merge_tensor *t = &merge->outline.tensors[i];
-        lb_status st = build(p, merge, t, v, carry, &nodes[i], err);
-        if (st == LB_OK)
-            st = lb_graph_status(&p->graph, err);
-        if (st != LB_OK) {
-            lb_err_context(err, "%s", s->path);
-            return st;
-        }
+        LB_TRY(build(p, merge, t, v, carry, &nodes[i], err));
+        LB_TRY(lb_graph_status(&p->graph, err));
         nodes[i] = as_result(&p->graph, nodes[i], s->tensors[i].dtype);
     }
-    p->graph.computed[index] = nodes;
-    return lb_graph_status(&p->graph, err);
+    return LB_OK;
 }
 
-lb_status lb_merge_bind(lb_plan *p, u32 index, lb_err *err) {
-    const lb_source *s = p->graph.sources[index];
+static lb_status bind(const lb_computed *c, lb_plan *p, u32 index, lb_node_id *nodes, lb_err *err) {
+    const lb_merge *merge = (const lb_merge *)(const void *)c;
     views v = {0};
-    if (!p->graph.computed) {
-        p->graph.computed = lb_arena_new(&p->perm, lb_node_id *, p->graph.n_sources);
-        if (!p->graph.computed)
-            return oom(err);
-        memset(p->graph.computed, 0, p->graph.n_sources * sizeof *p->graph.computed);
-    }
-    lb_status st = make_views(p, s, s->merge->config, index + 1, &v, err);
+    lb_status st = make_views(p, index, merge->config, &v, err);
     if (st == LB_OK)
-        st = bind(p, s, index, &v, err);
+        st = bind_all(p, merge, index, &v, nodes, err);
     free_views(&v);
     return st;
 }

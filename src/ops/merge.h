@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* merge.h: a merge file as a model: its tensors are expressions over its inputs' (a plan as a
- * source). Whatever takes a model takes it; nothing is computed before a plan runs. */
+/* merge.h: a merge file as a model that is computed. */
 #ifndef LB_OPS_MERGE_H
 #define LB_OPS_MERGE_H
 
 #include "merge/outline.h"
-#include "plan/plan.h"
+#include "ops/computed.h"
 
 typedef struct lb_merge_opts {
     lb_merge_rounding rounding;
@@ -20,8 +19,9 @@ typedef struct lb_merge_around {
 } lb_merge_around;
 #define LB_MERGE_DEPTH_MAX 16
 
-/* What a source that is a merge carries (lb_source.merge). */
+/* What lb_source.computed of a merge points to. */
 typedef struct lb_merge {
+    lb_computed computed; /* first */
     lb_merge_opts opts;
     const lb_merge_config *config;
     lb_merge_outline outline; /* tensor i is weight i of the source */
@@ -33,8 +33,5 @@ bool lb_merge_is_file(const char *path);
 /* Opens the file and its models. Paths in it are as they stand, or else beside the file, or else in
  * the hub's cache. Errors name line and key, model and tensor. */
 lb_status lb_merge_open(lb_source **out, const char *path, const lb_merge_opts *o, lb_err *err);
-/* Gives the weights of source `index` of the plan their nodes, and those of merges that are inputs
- * of it. */
-lb_status lb_merge_bind(lb_plan *p, u32 index, lb_err *err);
 
 #endif

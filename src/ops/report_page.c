@@ -209,7 +209,7 @@ static lb_status put_provenance(lb_page *p, const lb_report_model *m, lb_err *er
     if (!s->gguf && s->st_metadata.len && s->format == LB_FORMAT_SAFETENSORS)
         n += put_provenance_json(p, m->inspect.config, true);
     if (side) { /* what is wrong with it, verify tells */
-        lb_status st = lb_os_read_file(side->path, LBRX_JSON_MAX, &p->scratch, &text, err);
+        lb_status st = lb_side_read(side, LBRX_JSON_MAX, &p->scratch, &text, err);
         if (st == LB_OK)
             st = lb_json_parse(text, "lbrx.json", &p->scratch, &root, err);
         if (st == LB_OK)

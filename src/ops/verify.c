@@ -283,7 +283,7 @@ static lb_status find_sums(verify_job *j, lb_verify *v, lb_arena *perm, lb_err *
     const lb_side_file *side = lb_source_side(s, LB_STR("SHA256SUMS"));
     lb_str text;
     if (side) {
-        LB_TRY(lb_os_read_file(side->path, SUMS_MAX, perm, &text, err));
+        LB_TRY(lb_side_read(side, SUMS_MAX, perm, &text, err));
         return parse_sums(j, v, text, side->path, perm, err);
     }
     for (u64 i = 0; i <= s->n_files && s->n_files; i++) {
@@ -353,7 +353,7 @@ static lb_status check_lbrx_json(lb_verify *v, const verify_job *j, lb_arena *pe
     u64 schema;
     if (!side)
         return LB_OK;
-    LB_TRY(lb_os_read_file(side->path, LBRX_JSON_MAX, perm, &text, err));
+    LB_TRY(lb_side_read(side, LBRX_JSON_MAX, perm, &text, err));
     LB_TRY(lb_json_parse(text, "lbrx.json", perm, &root, err));
     if (!lb_json_as_u64(lb_json_get(root, "schema"), &schema) || schema != 1)
         return lb_verify_add(v, LB_STR("lbrx.json"),

@@ -252,6 +252,19 @@ const lb_weight *lb_source_weight(const lb_source *s, lb_str name) {
 }
 
 /* Sorted by name, bytewise. */
+lb_status lb_side_read(const lb_side_file *f, u64 max_bytes, lb_arena *a, lb_str *out,
+                       lb_err *err) {
+    *out = f->bytes;
+    return f->path ? lb_os_read_file(f->path, max_bytes, a, out, err) : LB_OK;
+}
+
+lb_status lb_side_open(lb_cur *c, const lb_side_file *f, lb_err *err) {
+    if (f->path)
+        return lb_cur_open(c, f->path, err);
+    lb_cur_mem(c, f->name.ptr, f->bytes.ptr, f->bytes.len);
+    return LB_OK;
+}
+
 const lb_side_file *lb_source_side(const lb_source *s, lb_str name) {
     u64 lo = 0, hi = s->n_sides;
     while (lo < hi) {

@@ -17,6 +17,7 @@
 #include "base/base.h"
 #include "base/mem.h"
 #include "base/names.h"
+#include "io/cur.h"
 #include "tensor/dtype.h"
 
 #define LB_RANK_MAX 8
@@ -154,13 +155,15 @@ const char *lb_format_name(lb_format f);
 /* A small file that travels with a folder: config.json, tokenizer.json, *.jinja... */
 typedef struct lb_side_file {
     lb_str name;
-    const char *path;
+    const char *path; /* NULL: it is made, and in no folder yet */
+    lb_str bytes;     /* what is made */
     u64 size_bytes;
+    bool provenance; /* says where the model comes from: --no-provenance leaves it out */
 } lb_side_file;
 
 struct lb_gguf_meta; /* format/gguf.h */
 struct lb_imatrix;   /* format/imatrix.h */
-struct lb_merge;     /* ops/merge.h */
+struct lb_computed;  /* ops/computed.h */
 
 typedef struct lb_source {
     lb_arena perm;
@@ -180,11 +183,11 @@ typedef struct lb_source {
     u64 n_sides;
     const struct lb_gguf_meta *gguf;  /* GGUF (models and importance matrices): the pairs */
     const struct lb_imatrix *imatrix; /* IMATRIX only */
-    /* A merge: what its weights are computed from (lb_graph.computed); closed with it. Its only
-     * file is the merge file, in which no tensor lies. */
+    /* A model that is computed (a merge...): what from, closed with it, and how (NULL: it is stored
+     * in its files). Its own files, if any, say what to compute; no tensor lies in them. */
     struct lb_source **inputs;
     u32 n_inputs;
-    const struct lb_merge *merge;
+    const struct lb_computed *computed;
     lb_str config;      /* folders: bytes of config.json (may be empty: a folder without one) */
     lb_str st_metadata; /* safetensors: raw JSON object __metadata__ of the first file */
     lb_str notes;       /* what the reader decided or left aside, one line each; may be empty */
@@ -194,6 +197,10 @@ const lb_tensor *lb_source_tensor(const lb_source *s, lb_str name);  /* NULL if 
 const lb_weight *lb_source_weight(const lb_source *s, lb_str name);  /* NULL if absent */
 const lb_side_file *lb_source_side(const lb_source *s, lb_str name); /* NULL if absent */
 void lb_source_close(lb_source **s);
+
+/* The bytes of a side file of at most max_bytes, in a or where they are; or a reader over them. */
+lb_status lb_side_read(const lb_side_file *f, u64 max_bytes, lb_arena *a, lb_str *out, lb_err *err);
+lb_status lb_side_open(lb_cur *c, const lb_side_file *f, lb_err *err);
 
 /* Readers fill these; names are checked for duplicates, ranges against the file: see source.c.
  * A name handed in must live in s->perm. Growing a list moves it: keep indices, not pointers.

@@ -14,7 +14,7 @@ lb_status lb_tok_folder_read_to(const lb_tok_folder *f, const char *name, lb_are
     const lb_side_file *side = lb_source_side(f->src, lb_str_c(name));
     *found = side != NULL;
     *text = LB_STR_NONE;
-    return side ? lb_os_read_file(side->path, LB_TOK_FILE_MAX, arena, text, err) : LB_OK;
+    return side ? lb_side_read(side, LB_TOK_FILE_MAX, arena, text, err) : LB_OK;
 }
 
 lb_status lb_tok_folder_read(lb_tok_folder *f, const char *name, lb_str *text, bool *found,
@@ -54,13 +54,14 @@ void lb_tok_folder_close(lb_tok_folder *f) {
     lb_arena_deinit(&f->arena);
 }
 
-static lb_status read_file(lb_tok_folder *f, const char *path, const lb_hf_opts *o, lb_err *err) {
+static lb_status read_file(lb_tok_folder *f, const lb_side_file *side, const lb_hf_opts *o,
+                           lb_err *err) {
     lb_cur c;
-    LB_TRY(lb_cur_open(&c, path, err));
+    LB_TRY(lb_side_open(&c, side, err));
     lb_status st =
         c.size_bytes <= LB_TOK_FILE_MAX
             ? lb_hf_tok_read(&f->tok, &c, o, &f->arena, err)
-            : lb_fail(err, LB_E_LIMIT, "%s: %llu bytes: at most %llu are read", path,
+            : lb_fail(err, LB_E_LIMIT, "%s: %llu bytes: at most %llu are read", c.path,
                       (unsigned long long)c.size_bytes, (unsigned long long)LB_TOK_FILE_MAX);
     lb_cur_close(&c);
     return st;
@@ -93,7 +94,7 @@ lb_status lb_tok_folder_tokenizer(lb_tok_folder *f, bool arrays, lb_err *err) {
         lb_hf_tok_deinit(&f->tok);
     f->has_tokenizer = false;
     f->made = !side;
-    lb_status st = side ? read_file(f, side->path, &o, err) : read_legacy(f, &o, err);
+    lb_status st = side ? read_file(f, side, &o, err) : read_legacy(f, &o, err);
     f->has_tokenizer = st == LB_OK;
     f->has_arrays = f->has_tokenizer && arrays;
     return st;

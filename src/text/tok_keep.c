@@ -210,7 +210,7 @@ static lb_status makes_same(const keeper *k, bool ascii, bool *same, lb_err *err
                      .merges = lb_hf_tok_merges(&it, t)};
     comparer c = {.same = true};
     lb_out out = {.put = compare, .ctx = &c};
-    LB_TRY(lb_cur_open(&c.c, side->path, err));
+    LB_TRY(lb_side_open(&c.c, side, err));
     lb_status st = lb_hf_write(&p, &out, err);
     bool done = lb_out_end(&out, NULL) == LB_OK; /* one that failed differs, or could not be read */
     *same = done && c.same && lb_cur_left(&c.c) == 0;

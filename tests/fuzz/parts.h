@@ -129,8 +129,8 @@ static inline void parts_sides(const parts *p, const char *letters, const char *
     for (u32 i = 0; i < n && s->sides; i++) {
         lb_str text = part(p, letters[i]);
         if (text.ptr)
-            s->sides[s->n_sides++] =
-                (lb_side_file){lb_str_c(names[i]), parts_file(i, text), text.len};
+            s->sides[s->n_sides++] = (lb_side_file){
+                .name = lb_str_c(names[i]), .path = parts_file(i, text), .size_bytes = text.len};
     }
 }
 

@@ -24,7 +24,8 @@ lb_source *tok_source(const char *dir, lb_err *err) {
             goto bad;
         if (!st.is_file)
             continue;
-        s->sides[s->n_sides++] = (lb_side_file){names[i], path, st.size_bytes};
+        s->sides[s->n_sides++] =
+            (lb_side_file){.name = names[i], .path = path, .size_bytes = st.size_bytes};
         if (lb_str_eq_c(names[i], "config.json") &&
             lb_os_read_file(path, LB_MIB, &s->perm, &s->config, err) != LB_OK)
             goto bad;
