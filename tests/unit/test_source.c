@@ -213,12 +213,20 @@ LB_TEST(lists_grow) {
     lb_weight again = s->weights[3];
     CHECK(lb_source_add_weight(s, &again, &err) == LB_E_FORMAT);
     CHECK_U64(s->n_weights, N);
-    lb_side_file sides[] = {{LB_STR("a"), "", 1}, {LB_STR("b"), "", 2}, {LB_STR("c"), "", 3}};
+    lb_side_file sides[] = {{.name = LB_STR("a"), .path = ""},
+                            {.name = LB_STR("b"), .bytes = LB_STR("made")},
+                            {.name = LB_STR("c"), .path = ""}};
     s->sides = sides;
     s->n_sides = 3;
     CHECK(lb_source_side(s, LB_STR("a")) == &sides[0] &&
           lb_source_side(s, LB_STR("c")) == &sides[2]);
     CHECK(!lb_source_side(s, LB_STR("bb")) && !lb_source_side(s, LB_STR("")));
+    lb_str made;
+    lb_cur c;
+    CHECK(lb_side_read(&sides[1], 4, &s->perm, &made, &err) == LB_OK);
+    CHECK_STR(made, "made");
+    CHECK(lb_side_open(&c, &sides[1], &err) == LB_OK && lb_cur_left(&c) == 4);
+    lb_cur_close(&c);
     lb_source_close(&s);
 }
 
