@@ -84,6 +84,8 @@ lb_status lb_arch_config_from_meta(const lb_arch_config_in *in, lb_arena *perm,
 
 /* ---- config.json between HF and MLX folders ---- */
 
+/* Takes out what says that weights are stored in codes, at the top and in the configs of parts. */
+void lb_arch_config_unquantize(lb_json *config);
 /* As mlx-lm writes it: keys sorted, indent 4, without `_name_or_path` and `vision_config`;
  * eos_token_id taken from generation (may be NULL); quantization under its two names (NULL: as the
  * config has it; a JSON null: taken out, the weights are plain now).

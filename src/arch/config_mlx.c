@@ -393,8 +393,7 @@ static bool sort_members(lb_json *object, lb_arena *s) {
     return true;
 }
 
-/* At the top and in the configs of parts. */
-static void remove_quantization(lb_json *c) {
+void lb_arch_config_unquantize(lb_json *c) {
     static const char *const keys[] = {"quantization", "quantization_config", "compression_config"};
     for (size_t i = 0; i < LB_LEN(keys); i++)
         lb_json_remove(c, keys[i]);
@@ -420,7 +419,7 @@ lb_status lb_arch_config_to_mlx(lb_str config, const lb_json *generation,
     lb_json_remove(c, "_name_or_path");
     lb_json_remove(c, "vision_config");
     if (quantization && quantization->type == LB_JNULL) {
-        remove_quantization(c);
+        lb_arch_config_unquantize(c);
     } else if (quantization &&
                !lb_json_set(&s, c, "quantization", lb_json_copy(&s, quantization))) {
         LB_TRY_DONE(st, no_memory(err));

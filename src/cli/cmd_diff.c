@@ -75,8 +75,8 @@ static lb_status put_rows(lb_cli *cli, const lb_diff *d, const diff_opts *o, lb_
             lb_table_printf(&t, "%.8f", r->cosine);
         } else {
             char a[LB_SHAPE_TEXT], b[LB_SHAPE_TEXT];
-            lb_table_cell(&t, lb_str_c(lb_shape_text(&r->a->shape, a)));
-            lb_table_cell(&t, lb_str_c(lb_shape_text(&r->b->shape, b)));
+            lb_table_cell(&t, lb_str_c(lb_shape_text(&r->shape_a, a)));
+            lb_table_cell(&t, lb_str_c(lb_shape_text(&r->shape_b, b)));
             lb_table_cell(&t, LB_STR("shapes"));
             lb_table_cell(&t, LB_STR("differ"));
         }
@@ -132,8 +132,8 @@ static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32
         return lb_fail(err, LB_E_USAGE, "diff: --tolerance: %g is negative", o.tolerance);
     LB_TRY(lb_common_finish(&o.common, err));
     lb_kernels_init(kernels, cli->isa_mask);
-    LB_TRY_DONE(st, lb_cli_open(cli, &o.common, &a, args[0], err));
-    LB_TRY_DONE(st, lb_cli_open(cli, &o.common, &b, args[1], err));
+    LB_TRY_DONE(st, lb_cli_open_planned(cli, &o.common, &a, args[0], err));
+    LB_TRY_DONE(st, lb_cli_open_planned(cli, &o.common, &b, args[1], err));
     lb_progress_begin(&progress, o.common.progress, "diff");
     st = lb_diff_run(&d, a, b,
                      &(lb_diff_options){.kernels = kernels,

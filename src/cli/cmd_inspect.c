@@ -5,7 +5,6 @@
 #include "format/gguf.h"
 #include "format/imatrix.h"
 #include "ops/inspect.h"
-#include "ops/merge.h"
 
 typedef struct inspect_opts {
     lb_common common;
@@ -258,9 +257,7 @@ static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32
     lb_status st;
     (void)n_args;
     LB_TRY(lb_common_finish(&o.common, err));
-    LB_TRY_DONE(st, lb_merge_is_file(args[0])
-                        ? lb_cli_open_planned(cli, &o.common, &s, args[0], err)
-                        : lb_cli_open_any(cli, &o.common, &s, args[0], err));
+    LB_TRY_DONE(st, lb_cli_open_any(cli, &o.common, &s, args[0], err));
     if (s->n_inputs && o.hash)
         LB_TRY_DONE(st, lb_fail(err, LB_E_UNSUPPORTED,
                                 "%s: a merge has no bytes before it is made: --hash is of files",

@@ -81,7 +81,7 @@ static lb_status verify_against(lb_cli *cli, verify_opts *o, const lb_source *mo
     lb_writer w;
     lb_writing writing = {.to = 4}; /* none */
     LB_TRY(lb_writer_begin(&w, cli, &writing, &o->common, "verify", err));
-    lb_status st = lb_cli_open(cli, &o->common, &source, o->against, err);
+    lb_status st = lb_cli_open_planned(cli, &o->common, &source, o->against, err);
     if (st == LB_OK)
         st = lb_against_run(v, model, source,
                             &(lb_against_opts){.w = w.opts,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* result.c: config.json and README.md of a merge's result. */
 #include "merge/result.h"
+#include "arch/arch_config.h"
 
 static lb_status oom(lb_err *err) {
     return lb_fail(err, LB_E_NOMEM, "out of memory for the result's config");
@@ -112,6 +113,7 @@ lb_status lb_merge_config_of(const lb_str *texts, const lb_merge_config *c,
         return LB_OK;
     LB_TRY(parse_all(&x, texts, c, err));
     LB_TRY(lb_json_parse(texts[0], "config.json", perm, &root, err)); /* which is changed */
+    lb_arch_config_unquantize(root);
     LB_TRY(set_layers(&x, NULL, root, err));
     text = lb_json_get(root, "text_config");
     if (text && text->type == LB_JOBJECT)

@@ -29,17 +29,17 @@ void lb_computed_take(lb_source *s, lb_source **input) {
 
 /* ---- nodes ---- */
 
-static u32 count_below(const lb_source *s) {
+u32 lb_computed_span(const lb_source *s) {
     u32 n = 1;
     for (u32 i = 0; i < s->n_inputs; i++)
-        n += count_below(s->inputs[i]);
+        n += lb_computed_span(s->inputs[i]);
     return n;
 }
 
 u32 lb_computed_input(const lb_plan *p, u32 index, u32 k) {
     const lb_source *s = p->graph.sources[index++];
     for (u32 i = 0; i < k; i++)
-        index += count_below(s->inputs[i]);
+        index += lb_computed_span(s->inputs[i]);
     return index;
 }
 

@@ -28,6 +28,8 @@ lb_status lb_computed_new(lb_source **out, const lb_computed *c, const char *wha
 lb_status lb_computed_room(lb_source *s, u32 n_inputs, lb_err *err);
 void lb_computed_take(lb_source *s, lb_source **input);
 
+/* Sources that a plan has of s: itself and all below. */
+u32 lb_computed_span(const lb_source *s);
 /* Index in a plan of input k of source `index`. */
 u32 lb_computed_input(const lb_plan *p, u32 index, u32 k);
 /* Makes the nodes of source `index` of the plan and of all that it is computed from; once each, and

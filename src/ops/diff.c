@@ -9,6 +9,7 @@
 #include "kernel/kernel.h"
 #include "ops/canon.h"
 #include "ops/convert.h"
+#include "ops/diff_internal.h"
 #include "ops/values.h"
 #include "ops/work.h"
 #include <math.h>
@@ -16,12 +17,6 @@
 /* Elements of a chunk: what one thread compares at a time. One partial result each (64 bytes), so a
  * trillion values need 16 MB of them. */
 #define CHUNK_ELEMS ((u64)4 << 20)
-
-typedef struct partial {
-    double max_abs, sum_dd, sum_aa, sum_bb, sum_ab;
-    u64 n_different;
-    bool infinite; /* a difference is not finite */
-} partial;
 
 typedef struct pair {
     lb_diff_row *row;
@@ -38,7 +33,7 @@ typedef struct diff_job {
     lb_arena scratch; /* of all lists but the result's: a kilobyte a pair */
     pair *pairs;
     u64 n_pairs;
-    partial *partials; /* one a chunk */
+    lb_compare *partials; /* one a chunk */
     u32 *chunk_pair;
     u64 n_chunks;
     u8 *memory; /* worker_bytes a worker: scratch a, scratch b, three tiles */
@@ -87,61 +82,25 @@ static double wide_get(const wide_tile *t, u64 i) {
     return t->stored ? wide_value(t->dtype, t->stored + i * t->elem_bytes) : (double)t->values[i];
 }
 
-static void add_scalar(partial *p, double a, double b, bool equal) {
-    if (isfinite(a) && isfinite(b)) {
-        double d = equal ? 0 : fabs(a - b);
-        p->sum_aa += a * a;
-        p->sum_bb += b * b;
-        p->sum_ab += a * b;
-        p->sum_dd += d * d;
-        p->max_abs = fmax(p->max_abs, d);
-    } else if (!equal) {
-        p->infinite = true;
-    }
-    p->n_different += !equal;
-}
-
-static void add_wide(partial *p, const wide_tile *a, const wide_tile *b, u64 n) {
+static void add_wide(lb_compare *p, const wide_tile *a, const wide_tile *b, u64 n) {
     bool by_bytes = a->stored && b->stored && a->dtype == b->dtype && a->dtype != LB_F64;
     for (u64 i = 0; i < n; i++) {
         double x = wide_get(a, i), y = wide_get(b, i);
         bool equal = by_bytes ? memcmp(a->stored + i * a->elem_bytes, b->stored + i * b->elem_bytes,
                                        a->elem_bytes) == 0
                               : x == y || (isnan(x) && isnan(y));
-        add_scalar(p, x, y, equal);
+        lb_compare_pair(p, x, y, equal);
     }
 }
 
 /* ---- the usual case ---- */
 
-/* One leaf of a row. d: room for the differences. */
-static void add_leaf(partial *p, const lb_kernels *k, u64 n, const float *a, const float *b,
-                     float *d) {
-    float ra[2] = {INFINITY, -INFINITY}, rb[2] = {INFINITY, -INFINITY};
-    float rd[2] = {INFINITY, -INFINITY};
-    if (k->fold_range_f32((size_t)n, a, ra) | k->fold_range_f32((size_t)n, b, rb)) {
-        for (u64 i = 0; i < n; i++)
-            add_scalar(p, (double)a[i], (double)b[i], a[i] == b[i] || (isnan(a[i]) && isnan(b[i])));
-        return;
-    }
-    k->map_sub_f32((size_t)n, d, a, b);
-    p->infinite |= k->fold_range_f32((size_t)n, d, rd) != 0; /* huge minus minus huge */
-    double m = fmax(fabs((double)rd[0]), fabs((double)rd[1]));
-    p->max_abs = fmax(p->max_abs, m);
-    p->n_different += m > 0; /* a difference of two f32 is zero only if they are equal */
-    if (m > 0)
-        p->sum_dd += k->fold_dot_f32((size_t)n, d, d);
-    p->sum_aa += k->fold_dot_f32((size_t)n, a, a);
-    p->sum_bb += k->fold_dot_f32((size_t)n, b, b);
-    p->sum_ab += k->fold_dot_f32((size_t)n, a, b);
-}
-
-static void add_tile(partial *p, const lb_kernels *k, const lb_values_tile *t, const float *a,
+static void add_tile(lb_compare *p, const lb_kernels *k, const lb_values_tile *t, const float *a,
                      const float *b, float *d) {
     for (u64 r = 0; r < t->nr; r++)
         for (u64 c = 0; c < t->nc; c += LB_FOLD_LEAF) {
             u64 at = r * t->nc + c;
-            add_leaf(p, k, LB_MIN(t->nc - c, LB_FOLD_LEAF), a + at, b + at, d);
+            lb_compare_leaf(p, k, LB_MIN(t->nc - c, LB_FOLD_LEAF), a + at, b + at, d);
         }
 }
 
@@ -170,7 +129,7 @@ static void report_progress(diff_job *j, u64 bytes) {
 static lb_status compare_chunk(void *ctx, u32 worker, u64 chunk, lb_err *err) {
     diff_job *j = ctx;
     pair *x = &j->pairs[j->chunk_pair[chunk]];
-    partial p = {0};
+    lb_compare p = {0};
     u8 *memory = j->memory + worker * j->worker_bytes;
     lb_values_io io_a = {j->fds_a, j->o->kernels, memory};
     lb_values_io io_b = {j->fds_b, j->o->kernels, memory + j->scratch_a_bytes};
@@ -338,9 +297,12 @@ static lb_status list_rest(lb_diff *out, const side *x, lb_str **only, u64 *n_on
 }
 
 static bool has_foreign(const lb_source *s) {
-    for (u64 i = 0; i < s->n_weights; i++)
-        if (s->weights[i].enc.kind >= LB_ENC_FOREIGN)
+    bool hf = s->format != LB_FORMAT_MLX && s->format != LB_FORMAT_GGUF;
+    for (u64 i = 0; i < s->n_weights; i++) {
+        lb_enc_kind k = s->weights[i].enc.kind;
+        if (k >= LB_ENC_FOREIGN || (hf && k != LB_ENC_PLAIN && k != LB_ENC_VIEW))
             return true;
+    }
     return false;
 }
 
@@ -397,7 +359,7 @@ static lb_status make_chunks(diff_job *j, lb_err *err) {
     j->tile_elems = (j->tile_elems + 15) & ~(u64)15; /* keeps the third tile aligned to 64 bytes */
     j->worker_bytes = j->scratch_a_bytes + j->scratch_b_bytes + 2 * j->tile_elems * sizeof(float) +
                       LB_FOLD_LEAF * sizeof(float);
-    j->partials = lb_arena_new(&j->scratch, partial, j->n_chunks + 1);
+    j->partials = lb_arena_new(&j->scratch, lb_compare, j->n_chunks + 1);
     j->chunk_pair = lb_arena_new(&j->scratch, u32, j->n_chunks + 1);
     if (!j->partials || !j->chunk_pair)
         return lb_fail(err, LB_E_NOMEM, "out of memory");
@@ -442,33 +404,29 @@ void lb_diff_add(lb_diff_total *t, const lb_diff_row *r) {
     t->cosine = t->sum_dd == 0 ? 1 : cosine_of(t->sum_ab, sqrt(t->sum_aa), sqrt(t->sum_bb));
 }
 
+void lb_diff_fill(lb_diff_row *row, const lb_compare *sum, u64 n, double tolerance) {
+    double norm_a = sqrt(sum->sum_aa), norm_b = sqrt(sum->sum_bb), norm_d = sqrt(sum->sum_dd);
+    bool infinite = sum->n_infinite != 0;
+    row->max_abs = infinite ? INFINITY : sum->max_abs;
+    row->rmse = infinite ? INFINITY : n > 0 ? norm_d / sqrt((double)n) : 0;
+    row->rel = infinite ? INFINITY : relative(norm_d, norm_a);
+    row->cosine = sum->n_different == 0 ? 1 : cosine_of(sum->sum_ab, norm_a, norm_b);
+    row->sum_dd = infinite ? INFINITY : sum->sum_dd;
+    row->sum_aa = sum->sum_aa;
+    row->sum_bb = sum->sum_bb;
+    row->sum_ab = sum->sum_ab;
+    row->n_values = n;
+    row->identical = sum->n_different == 0 || (tolerance > 0 && row->rel <= tolerance);
+}
+
 static void finish_row(const diff_job *j, const pair *x, double tolerance) {
     lb_diff_row *row = x->row;
-    partial sum = {0};
+    lb_compare sum = {0};
     if (!row->same_shape)
         return;
-    for (u64 c = 0; c < x->n_chunks; c++) {
-        const partial *p = &j->partials[x->chunk0 + c];
-        sum.max_abs = fmax(sum.max_abs, p->max_abs);
-        sum.sum_dd += p->sum_dd;
-        sum.sum_aa += p->sum_aa;
-        sum.sum_bb += p->sum_bb;
-        sum.sum_ab += p->sum_ab;
-        sum.n_different += p->n_different;
-        sum.infinite |= p->infinite;
-    }
-    double n = (double)x->cut.n_rows * (double)x->cut.n_cols;
-    double norm_a = sqrt(sum.sum_aa), norm_b = sqrt(sum.sum_bb), norm_d = sqrt(sum.sum_dd);
-    row->max_abs = sum.infinite ? INFINITY : sum.max_abs;
-    row->rmse = sum.infinite ? INFINITY : n > 0 ? norm_d / sqrt(n) : 0;
-    row->rel = sum.infinite ? INFINITY : relative(norm_d, norm_a);
-    row->cosine = sum.n_different == 0 ? 1 : cosine_of(sum.sum_ab, norm_a, norm_b);
-    row->sum_dd = sum.infinite ? INFINITY : sum.sum_dd;
-    row->sum_aa = sum.sum_aa;
-    row->sum_bb = sum.sum_bb;
-    row->sum_ab = sum.sum_ab;
-    row->n_values = x->cut.n_rows * x->cut.n_cols;
-    row->identical = sum.n_different == 0 || (tolerance > 0 && row->rel <= tolerance);
+    for (u64 c = 0; c < x->n_chunks; c++)
+        lb_compare_add(&sum, &j->partials[x->chunk0 + c]);
+    lb_diff_fill(row, &sum, x->cut.n_rows * x->cut.n_cols, tolerance);
 }
 
 /* Names and layouts of an adapter's matrices differ between its forms: compared as they are, each
@@ -486,7 +444,10 @@ static lb_status check_forms(const lb_source *a, const lb_source *b, lb_err *err
                                             : "gguf");
 }
 
-static void add_row(lb_diff *d, const lb_diff_row *r) {
+void lb_diff_count(lb_diff *d, const lb_diff_row *r) {
+    d->n_different += !r->identical;
+    if (!r->same_shape)
+        return;
     lb_diff_add(&d->total, r);
     if (r->max_abs != 0)
         lb_diff_add(&d->differ, r);
@@ -503,7 +464,7 @@ static lb_status keep_names(lb_str *names, u64 n, size_t stride, lb_arena *perm,
     return LB_OK;
 }
 
-static lb_status keep_all_names(lb_diff *d, lb_arena *perm, lb_err *err) {
+lb_status lb_diff_keep_names(lb_diff *d, lb_arena *perm, lb_err *err) {
     LB_TRY(keep_names(&d->rows->name, d->n_rows, sizeof *d->rows, perm, err));
     LB_TRY(keep_names(d->only_in_a, d->n_only_in_a, sizeof *d->only_in_a, perm, err));
     LB_TRY(keep_names(d->only_in_b, d->n_only_in_b, sizeof *d->only_in_b, perm, err));
@@ -519,9 +480,11 @@ lb_status lb_diff_run(lb_diff *out, const lb_source *a, const lb_source *b,
     lb_status st;
     memset(out, 0, sizeof *out);
     LB_TRY(check_forms(a, b, err));
+    if (a->computed || b->computed)
+        return lb_diff_computed(out, a, b, o, perm, err);
     lb_mutex_init(&j.progress_lock);
     LB_TRY_DONE(st, make_pairs(out, &j, &sa, &sb, perm, err));
-    LB_TRY_DONE(st, keep_all_names(out, perm, err));
+    LB_TRY_DONE(st, lb_diff_keep_names(out, perm, err));
     LB_TRY_DONE(st, make_chunks(&j, err));
     LB_TRY_DONE(st, choose_threads(&j, &n_threads, err));
     LB_TRY_DONE(st, lb_fds_new(&j.fds_a, a->files, a->n_files, LB_WORK_FILES_MAX / 2, err));
@@ -536,9 +499,7 @@ lb_status lb_diff_run(lb_diff *out, const lb_source *a, const lb_source *b,
     out->identical = out->n_only_in_a == 0 && out->n_only_in_b == 0;
     for (u64 i = 0; i < j.n_pairs; i++) {
         finish_row(&j, &j.pairs[i], o->tolerance);
-        out->n_different += !j.pairs[i].row->identical;
-        if (j.pairs[i].row->same_shape)
-            add_row(out, j.pairs[i].row);
+        lb_diff_count(out, j.pairs[i].row);
     }
     out->identical &= out->n_different == 0;
     out->bytes_read = j.done_bytes;

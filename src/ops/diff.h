@@ -13,8 +13,8 @@
 #include "tensor/source.h"
 
 typedef struct lb_diff_row {
-    lb_str name; /* canonical where known, else as stored in A */
-    const lb_weight *a, *b;
+    lb_str name;               /* canonical where known, else as stored in A */
+    const lb_weight *a, *b;    /* as stored; NULL: one of the models is computed */
     lb_shape shape_a, shape_b; /* of what is compared: of a stack, one matrix */
     bool same_shape;           /* else nothing below is set but identical = false */
     bool identical; /* equal as values (NaN equals NaN, -0 equals +0), or rel <= tolerance */

@@ -113,7 +113,7 @@ static void free_views(views *v) {
 /* mergekit wants one architecture; another has other tensors under the same names. */
 static lb_status check_family(const lb_merge_config *c, const views *v, u32 i, lb_err *err) {
     const lb_arch *first = v->view[0].canon.arch, *own = v->view[i].canon.arch;
-    if (own == first)
+    if (own == first || (own && first && strcmp(lb_arch_name(own), lb_arch_name(first)) == 0))
         return LB_OK;
     return lb_fail(err, LB_E_UNSUPPORTED,
                    "'%.*s' is of the family %s, '%.*s' of %s: models of one family are merged",
@@ -131,7 +131,8 @@ static lb_status make_views(lb_plan *p, u32 index, const lb_merge_config *c, vie
         return oom(err);
     for (u32 i = 0; i < s->n_inputs; i++) {
         v->n = i + 1;
-        lb_status st = lb_merge_view_make(p, lb_computed_input(p, index, i), &v->view[i], err);
+        lb_status st = lb_merge_view_make(p, lb_computed_input(p, index, i), i ? &v->view[0] : NULL,
+                                          &v->view[i], err);
         if (st != LB_OK) {
             lb_err_context(err, "%.*s", LB_FMT(c->models[i].text));
             return st;
@@ -320,18 +321,6 @@ lb_status lb_merge_open(lb_source **out, const char *path, const lb_merge_opts *
 
 /* ---- nodes ---- */
 
-static lb_status input_node(const lb_merge_config *c, const lb_merge_tensor *t,
-                            const lb_merge_slot *slot, const views *v, lb_node_id *out,
-                            lb_err *err) {
-    *out = v->view[slot->model].nodes[slot->fact];
-    if (*out != LB_NODE_NONE)
-        return LB_OK;
-    return lb_fail(err, LB_E_UNSUPPORTED,
-                   "tensor '%.*s': '%.*s' stores it in several parts, which is not supported in "
-                   "merges yet: convert it to hf first",
-                   LB_FMT(t->name), LB_FMT(c->models[slot->model].text));
-}
-
 static lb_status build(lb_plan *p, const lb_merge *merge, const lb_merge_tensor *t, const views *v,
                        u32 carry, lb_node_id *out, lb_err *err) {
     const lb_merge_config *c = merge->config;
@@ -345,7 +334,7 @@ static lb_status build(lb_plan *p, const lb_merge *merge, const lb_merge_tensor 
                                  .is_base = s->is_base};
         if (s->param)
             memcpy(in[i].param, s->param, t->method->n_params * sizeof *s->param);
-        LB_TRY(input_node(c, t, s, v, &in[i].x, err));
+        in[i].x = v->view[s->model].nodes[s->fact];
     }
     if (!t->method) {
         *out = in[0].x;

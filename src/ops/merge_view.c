@@ -31,9 +31,11 @@ static lb_dtype dtype_of(const lb_ctensors *c, const lb_ctensor *t, u32 rank) {
 
 static void set_place(const lb_made_of *m, lb_merge_fact *f) {
     const lb_ctensor *t = m->first;
-    u32 layer = t->known ? t->match.layer : layer_in(m->name);
+    u32 layer = t->known ? t->match.layer : layer_in(f->name);
     bool own = t->extra == LB_EXTRA_NONE || t->extra == LB_EXTRA_MTP;
-    f->layer = own && layer != LB_NO_INDEX ? layer : LB_NO_LAYER;
+    bool numbered = layer == layer_in(f->name); /* else it is counted among others */
+    f->layer = own && numbered && layer != LB_NO_INDEX ? layer : LB_NO_LAYER;
+    f->after = own && !numbered;
     f->same_as = LB_NO_FACT;
     f->is_buffer = lb_dtype_get(f->dtype)->cls != LB_CLASS_FLOAT;
     f->is_optional = !t->known || (t->match.row->flags & LB_ROW_OPTIONAL) ||
@@ -41,7 +43,7 @@ static void set_place(const lb_made_of *m, lb_merge_fact *f) {
     if (!t->known)
         return;
     lb_role r = (lb_role)t->match.row->role;
-    f->after = r == LB_ROLE_OUTPUT || r == LB_ROLE_OUTPUT_NORM;
+    f->after |= r == LB_ROLE_OUTPUT || r == LB_ROLE_OUTPUT_NORM;
     f->is_vocab = r == LB_ROLE_OUTPUT || r == LB_ROLE_TOKEN_EMBD;
 }
 
@@ -65,6 +67,51 @@ static bool tied_output(lb_plan *p, const lb_ctensors *c, lb_merge_fact *f) {
     return false;
 }
 
+/* ---- names ---- */
+
+/* As the table has it; empty: it does not. */
+static lb_str table_name(lb_plan *p, const lb_ctensors *c, const lb_made_of *m) {
+    const lb_ctensor *t = m->first;
+    if (!t->known || t->extra != LB_EXTRA_NONE)
+        return LB_STR_NONE;
+    bool as_stored = c->world == LB_WORLD_HF && !(t->match.row->flags & LB_ROW_HF_CODES);
+    return as_stored ? lb_arch_tensor_name(t->match.row, LB_WORLD_HF, &t->match, &p->perm)
+                     : m->name;
+}
+
+/* Whether s, which is shorter than its name, is whole words of it. */
+static bool ends_word(lb_str s) {
+    return s.len == 0 || s.ptr[s.len - 1] == '.' || s.ptr[s.len] == '.';
+}
+
+static void learn(lb_merge_view *v, lb_str table, lb_str stored) {
+    size_t n = table.len;
+    while (table.len && stored.len && table.ptr[table.len - 1] == stored.ptr[stored.len - 1]) {
+        table.len--;
+        stored.len--;
+    }
+    for (; table.len < n && !(ends_word(table) && ends_word(stored)); table.len++)
+        stored.len++;
+    for (u32 i = 0; i < v->n_prefixes; i++)
+        if (lb_str_eq(v->prefix[i].table, table))
+            return;
+    if (v->n_prefixes < LB_MERGE_PREFIXES_MAX)
+        v->prefix[v->n_prefixes++] = (lb_merge_prefix){table, stored};
+}
+
+/* With the longest beginning that fits. */
+static lb_str name_like(lb_plan *p, const lb_merge_view *like, lb_str table) {
+    const lb_merge_prefix *best = NULL;
+    for (u32 i = 0; i < like->n_prefixes; i++) {
+        const lb_merge_prefix *x = &like->prefix[i];
+        if (lb_str_starts(table, x->table) && (!best || x->table.len > best->table.len))
+            best = x;
+    }
+    return best ? lb_arena_printf(&p->perm, "%.*s%.*s", LB_FMT(best->stored),
+                                  LB_FMT(lb_str_sub(table, best->table.len, table.len)))
+                : table;
+}
+
 typedef struct item {
     lb_merge_fact fact;
     lb_node_id node;
@@ -74,29 +121,75 @@ static int by_name(const void *a, const void *b) {
     return lb_str_cmp(((const item *)a)->fact.name, ((const item *)b)->fact.name);
 }
 
+/* As a matrix of the tensor's own shape: where rows of a vector were moved it is a column. */
+static lb_node_id upright(lb_graph *g, lb_node_id x, const lb_shape *shape) {
+    u64 rows, cols;
+    lb_shape_matrix(shape, &rows, &cols);
+    if (x == LB_NODE_NONE || cols == 1 || rows != 1 || lb_graph_node(g, x)->n_cols != 1)
+        return x;
+    return lb_expr_transpose(g, lb_expr_decode(g, x));
+}
+
+/* The values of a tensor, or what is stored; of one made of several parts, these one below the
+ * other. */
+static lb_status node_of(lb_plan *p, const lb_made *made, lb_node_id *out, lb_err *err) {
+    lb_graph *g = &p->graph;
+    lb_node_id *x = made->segments;
+    LB_TRY(lb_graph_status(g, err));
+    for (u32 i = 0; i < made->n_segments; i++) {
+        x[i] = lb_graph_node(g, x[i])->in[0];
+        if (made->n_segments > 1)
+            x[i] = lb_expr_decode(g, x[i]);
+        if (made->n_segments > 1 && made->shape.rank == 1 && lb_graph_node(g, x[i])->n_rows == 1)
+            x[i] = lb_expr_transpose(g, x[i]); /* a vector's parts follow each other, too */
+    }
+    *out = made->n_segments == 1 ? x[0] : lb_expr_stack(g, x, made->n_segments);
+    return lb_graph_status(g, err);
+}
+
+/* What comes of the names of the table is the model's way with them. */
+static lb_status name_all(lb_plan *p, const lb_assembly *a, const lb_merge_view *like,
+                          lb_merge_view *v, item *out, lb_err *err) {
+    for (u64 i = 0; i < a->n; i++) {
+        lb_str table = table_name(p, &v->canon, &a->tensor[i]), *name = &out[i].fact.name;
+        *name = a->tensor[i].name;
+        if (!table.len)
+            continue;
+        learn(v, table, *name);
+        if (like)
+            *name = name_like(p, like, table);
+        if (!name->ptr)
+            return oom(err);
+    }
+    return LB_OK;
+}
+
 static lb_status fill(lb_plan *p, const lb_ctensors *c, const lb_assembly *a, item *out,
                       lb_err *err) {
     for (u64 i = 0; i < a->n; i++) {
         const lb_made_of *m = &a->tensor[i];
         lb_merge_fact *f = &out[i].fact;
         lb_made made;
-        f->name = m->name;
         f->dtype = dtype_of(c, m->first, lb_assembly_rank(a, m));
         LB_TRY(lb_assembly_make(a, m, f->dtype, UINT64_MAX, &made, err));
         LB_TRY(lb_graph_status(&p->graph, err));
         f->shape = made.shape;
         set_place(m, f);
-        out[i].node =
-            made.n_segments == 1 ? lb_graph_node(&p->graph, made.segments[0])->in[0] : LB_NODE_NONE;
+        LB_TRY(lb_graph_status(&p->graph, err));
+        LB_TRY(node_of(p, &made, &out[i].node, err));
+        out[i].node = upright(&p->graph, out[i].node, &f->shape);
     }
     return LB_OK;
 }
 
 /* A stand-in for the output matrix that a tied model lacks. */
-static u64 add_tied(lb_plan *p, const lb_ctensors *c, item *items, u64 n) {
+static u64 add_tied(lb_plan *p, const lb_ctensors *c, const lb_merge_view *like, item *items,
+                    u64 n) {
     lb_merge_fact f = {0};
     if (!tied_output(p, c, &f))
         return n;
+    if (like)
+        f.name = name_like(p, like, f.name);
     for (u64 i = 0; i < n; i++)
         if (lb_str_eq(items[i].fact.name, f.name))
             return n;
@@ -129,7 +222,8 @@ static void take_sorted(lb_merge_view *v, item *items) {
     }
 }
 
-lb_status lb_merge_view_make(lb_plan *p, u32 source_index, lb_merge_view *v, lb_err *err) {
+lb_status lb_merge_view_make(lb_plan *p, u32 source_index, const lb_merge_view *like,
+                             lb_merge_view *v, lb_err *err) {
     lb_assembly a = {0};
     item *items = NULL;
     *v = (lb_merge_view){0};
@@ -140,10 +234,12 @@ lb_status lb_merge_view_make(lb_plan *p, u32 source_index, lb_merge_view *v, lb_
         items = lb_alloc_zero((size_t)a.n + 2, sizeof *items);
         v->facts = lb_arena_new(&p->perm, lb_merge_fact, a.n + 2);
         v->nodes = lb_arena_new(&p->perm, lb_node_id, a.n + 2);
-        st = items && v->facts && v->nodes ? fill(p, &v->canon, &a, items, err) : oom(err);
+        st = items && v->facts && v->nodes ? name_all(p, &a, like, v, items, err) : oom(err);
+        if (st == LB_OK)
+            st = fill(p, &v->canon, &a, items, err);
     }
     if (st == LB_OK) {
-        v->n = (u32)add_tied(p, &v->canon, items, a.n);
+        v->n = (u32)add_tied(p, &v->canon, like, items, a.n);
         take_sorted(v, items);
     }
     lb_free(items);

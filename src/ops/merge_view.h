@@ -7,16 +7,26 @@
 #include "merge/outline.h"
 #include "ops/assemble.h"
 
+/* Names of the table that begin so are stored with another beginning. */
+typedef struct lb_merge_prefix {
+    lb_str table, stored;
+} lb_merge_prefix;
+#define LB_MERGE_PREFIXES_MAX 8
+
 typedef struct lb_merge_view {
     lb_ctensors canon;
+    lb_merge_prefix prefix[LB_MERGE_PREFIXES_MAX]; /* the model's own way with names */
+    u32 n_prefixes;
     lb_merge_fact *facts; /* [n] sorted by name; in the plan's arena */
-    lb_node_id *nodes;    /* [n] of their values: f32, or as stored; NONE: of several parts */
+    lb_node_id *nodes;    /* [n] of their values: f32, or as stored */
     u32 n;
     u64 n_layers;
 } lb_merge_view;
 
-/* Of the plan's source. *v is to be deinitialised in any case. */
-lb_status lb_merge_view_make(lb_plan *p, u32 source_index, lb_merge_view *v, lb_err *err);
+/* Of the plan's source. like: whose way with names is taken (a class around the language model, a
+ * missing "model."); NULL: its own. *v is to be deinitialised in any case. */
+lb_status lb_merge_view_make(lb_plan *p, u32 source_index, const lb_merge_view *like,
+                             lb_merge_view *v, lb_err *err);
 void lb_merge_view_deinit(lb_merge_view *v);
 
 #endif

@@ -62,7 +62,7 @@ static lb_status refuse_file(const char *path, const u8 *head, size_t n, u64 siz
                              lb_err *err) {
     if (has_ending(path, ".yml") || has_ending(path, ".yaml"))
         return lb_fail(err, LB_E_UNSUPPORTED,
-                       "%s: a merge file: convert, quantize and inspect take it, others what `lbrx "
+                       "%s: a merge file: not taken here, but what `lbrx "
                        "merge` makes of it",
                        path);
     if (has_ending(path, ".json"))
@@ -85,6 +85,8 @@ static lb_status refuse_file(const char *path, const u8 *head, size_t n, u64 siz
                    "%s: neither GGUF, safetensors nor PyTorch, nor a folder of a model", path);
 }
 
+static lb_status open_stored(lb_source **out, const char *arg, lb_err *err);
+
 /* A model in the hub's cache is called by its id: the snapshot's folder has a commit's name. */
 static lb_status open_hub(lb_source **out, const char *arg, lb_err *err) {
     lb_arena a = {0};
@@ -92,7 +94,7 @@ static lb_status open_hub(lb_source **out, const char *arg, lb_err *err) {
     lb_str id;
     lb_status st = lb_hub_find(arg, &a, &path, &id, err);
     if (st == LB_OK)
-        st = lb_open_any(out, path, err);
+        st = open_stored(out, path, err);
     if (st == LB_OK) {
         (*out)->label = lb_arena_str(&(*out)->perm, id);
         if (!(*out)->label.ptr) {
@@ -157,14 +159,13 @@ static lb_status open_path(lb_source **out, const char *arg, lb_err *err) {
     return refuse_file(arg, head, n, st.size_bytes, err);
 }
 
-lb_status lb_open_any(lb_source **out, const char *arg, lb_err *err) {
+static lb_status open_stored(lb_source **out, const char *arg, lb_err *err) {
     LB_TRY(open_path(out, arg, err));
     lb_source_trim(*out);
     return LB_OK;
 }
 
-lb_status lb_open(lb_source **out, const char *arg, lb_err *err) {
-    LB_TRY(lb_open_any(out, arg, err));
+static lb_status refuse_importance(lb_source **out, const char *arg, lb_err *err) {
     if ((*out)->format != LB_FORMAT_IMATRIX)
         return LB_OK;
     lb_source_close(out);
@@ -172,8 +173,19 @@ lb_status lb_open(lb_source **out, const char *arg, lb_err *err) {
                    "%s: an importance matrix, not a model: `lbrx inspect` shows it", arg);
 }
 
-lb_status lb_open_planned(lb_source **out, const char *arg, lb_err *err) {
+lb_status lb_open(lb_source **out, const char *arg, lb_err *err) {
+    LB_TRY(open_stored(out, arg, err));
+    return refuse_importance(out, arg, err);
+}
+
+lb_status lb_open_any(lb_source **out, const char *arg, lb_err *err) {
     lb_fstat st;
     bool is_merge = lb_merge_is_file(arg) && lb_os_stat(arg, &st, NULL) == LB_OK && st.is_file;
-    return is_merge ? lb_merge_open(out, arg, &(lb_merge_opts){0}, err) : lb_open(out, arg, err);
+    return is_merge ? lb_merge_open(out, arg, &(lb_merge_opts){0}, err)
+                    : open_stored(out, arg, err);
+}
+
+lb_status lb_open_planned(lb_source **out, const char *arg, lb_err *err) {
+    LB_TRY(lb_open_any(out, arg, err));
+    return refuse_importance(out, arg, err);
 }

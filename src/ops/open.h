@@ -13,10 +13,11 @@
  *   errors LB_E_NOT_FOUND, LB_E_FORMAT, LB_E_UNSUPPORTED, LB_E_IO, LB_E_LIMIT, LB_E_NOMEM.
  *   *out is the caller's: lb_source_close. */
 lb_status lb_open(lb_source **out, const char *arg, lb_err *err);
-/* The same, and importance matrices (LB_FORMAT_IMATRIX), which lb_open refuses by name: for what
- * shows or checks a file. */
-lb_status lb_open_any(lb_source **out, const char *arg, lb_err *err);
-/* lb_open, and merge files, whose tensors are computed: for what makes a plan (convert). */
+/* lb_open, and models that are computed (ops/computed.h: merge files), whose tensors lie in no
+ * file: for what makes a plan (convert, diff). */
 lb_status lb_open_planned(lb_source **out, const char *arg, lb_err *err);
+/* The same, and importance matrices (LB_FORMAT_IMATRIX), which the others refuse by name: for what
+ * shows or checks what a person has. */
+lb_status lb_open_any(lb_source **out, const char *arg, lb_err *err);
 
 #endif

@@ -11,6 +11,7 @@
 #include "io/json.h"
 #include "ops/canon.h"
 #include "ops/values.h"
+#include "ops/verify_internal.h"
 #include "ops/work.h"
 #include <math.h>
 #include <stdlib.h>
@@ -461,6 +462,10 @@ lb_status lb_verify_run(lb_verify *out, const lb_source *s, const lb_verify_opti
     out->importance = s->imatrix != NULL;
     if (!out->importance)
         LB_TRY_DONE(st, check_architecture(out, s, perm, err));
+    if (s->computed) {
+        st = lb_verify_computed(out, s, o, perm, err);
+        goto done;
+    }
     LB_TRY_DONE(st, set_up(&j, perm, err));
     sort_by_size(&j);
     LB_TRY_DONE(st, find_sums(&j, out, perm, err));

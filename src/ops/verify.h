@@ -18,7 +18,7 @@ typedef struct lb_verify_problem {
 
 typedef struct lb_verify {
     u64 n_tensors, n_values;
-    u64 n_nan, n_inf;                 /* values */
+    u64 n_nan, n_inf;                 /* values; of a model that is computed all in n_nan */
     u64 n_hashes, n_hashes_different; /* tensors with a sum in lbrx.json */
     u64 n_files, n_files_different;   /* files with a SHA-256 beside them */
     lb_str architecture;              /* empty: not known, completeness not checked */

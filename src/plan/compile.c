@@ -68,6 +68,15 @@ static bool is_apart(const builder *b, lb_node_id id) {
     return false;
 }
 
+static bool is_stack(const lb_node *n) {
+    return n->kind == LB_NODE_INDEX && n->op == LB_INDEX_STACK;
+}
+
+/* Whether the node is a result where it is wanted. */
+static bool is_held(const builder *b, lb_node_id id) {
+    return is_stack(lb_graph_node(b->g, id)) || is_apart(b, id);
+}
+
 static u32 add_result(builder *b, lb_result_kind kind, lb_node_id id) {
     for (u32 i = 0; i < b->prog->n_results; i++)
         if (b->prog->results[i].kind == kind && b->prog->results[i].node == id)
@@ -161,8 +170,7 @@ static u32 add_direct(builder *b, lb_node_id id) {
 }
 
 static u32 need(builder *b, lb_node_id id) {
-    return is_apart(b, id) ? result_level(b, add_result(b, LB_RESULT_HOLD, id))
-                           : need_inside(b, id);
+    return is_held(b, id) ? result_level(b, add_result(b, LB_RESULT_HOLD, id)) : need_inside(b, id);
 }
 
 static u32 need_inside(builder *b, lb_node_id id) {
@@ -213,7 +221,7 @@ static bool moves_eq(const lb_moves *a, const lb_moves *b) {
                             memcmp(a->step, b->step, a->n * sizeof *a->step) == 0);
 }
 
-static bool frame_eq(const lb_frame *a, const lb_frame *b) {
+bool lb_frame_eq(const lb_frame *a, const lb_frame *b) {
     return a->row == b->row && a->col == b->col && a->col_shift == b->col_shift &&
            a->n_all == b->n_all && a->row_div == b->row_div && a->col_div == b->col_div &&
            a->col_mul == b->col_mul;
@@ -270,7 +278,7 @@ static u32 find_inst(const builder *b, const lb_node *n, const lb_moves *moves,
     for (u32 i = 0; i < b->pass->n_insts; i++) {
         const lb_inst *x = &b->pass->insts[i];
         if (x->node == n && x->role != LB_INST_HOLD && moves_eq(&x->moves, moves) &&
-            frame_eq(&x->frame, frame))
+            lb_frame_eq(&x->frame, frame))
             return i;
     }
     return UINT32_MAX;
@@ -281,7 +289,7 @@ static u32 add_leaf(builder *b, const lb_leaf *leaf) {
         const lb_leaf *l = &b->pass->leaves[i];
         if (l->weight == leaf->weight && l->source == leaf->source && l->spilled == leaf->spilled &&
             l->spill_off == leaf->spill_off && l->n_cols == leaf->n_cols &&
-            moves_eq(&l->moves, &leaf->moves) && frame_eq(&l->frame, &leaf->frame))
+            moves_eq(&l->moves, &leaf->moves) && lb_frame_eq(&l->frame, &leaf->frame))
             return i;
     }
     if (b->pass->n_leaves == LB_LEAVES_MAX) {
@@ -371,7 +379,7 @@ static void set_apart(builder *b, const lb_node *n) {
     b->st = LB_E_UNSUPPORTED;
 }
 
-static bool is_upright(const lb_frame *f) {
+bool lb_frame_is_upright(const lb_frame *f) {
     return f->row == LB_AXIS_ROWS && f->col == LB_AXIS_COLS && !f->row_div && !f->col_div &&
            !f->col_mul;
 }
@@ -389,7 +397,7 @@ static void build_lowrank(builder *b, lb_inst *x, const lb_moves *moves, lb_fram
     all.col = LB_AXIS_ALL;
     all.col_shift = 0;
     all.n_all = lb_graph_node(b->g, n->in[1])->n_cols;
-    if (!is_upright(&frame)) {
+    if (!lb_frame_is_upright(&frame)) {
         set_apart(b, n);
         return;
     }
@@ -444,8 +452,8 @@ static lb_node_id turned_elements(const builder *b, const lb_node *n) {
     for (below = id; lb_graph_node(b->g, below)->kind != LB_NODE_READ;
          below = lb_graph_node(b->g, below)->in[0]) {
         const lb_node *x = lb_graph_node(b->g, below);
-        bool moves =
-            x->kind == LB_NODE_INDEX && x->op != LB_INDEX_TRANSPOSE && x->op != LB_INDEX_EVERY;
+        bool moves = x->kind == LB_NODE_INDEX && !is_stack(x) && x->op != LB_INDEX_TRANSPOSE &&
+                     x->op != LB_INDEX_EVERY;
         if ((!moves && x->kind != LB_NODE_DECODE) || is_apart(b, below))
             return LB_NODE_NONE;
     }
@@ -558,7 +566,7 @@ static u32 find_mask(builder *b, const lb_node *n) {
 /* A mask is drawn row by row, once a pass. */
 static void build_mask(builder *b, lb_inst *x) {
     x->result = find_mask(b, x->node);
-    if (x->moves.band == 0 || !is_upright(&x->frame) || x->frame.col_shift ||
+    if (x->moves.band == 0 || !lb_frame_is_upright(&x->frame) || x->frame.col_shift ||
         x->node->n_rows != b->pass->n_rows || x->node->n_cols != b->pass->n_cols) {
         set_apart(b, x->node);
         return;
@@ -583,7 +591,7 @@ static void build_held(builder *b, lb_inst *x, lb_result_kind kind, lb_node_id i
 /* top: the node of a result is computed here. */
 static u32 build_node(builder *b, lb_node_id id, const lb_moves *moves, lb_frame frame, bool top) {
     const lb_node *n = lb_graph_node(b->g, id);
-    bool apart = !top && is_apart(b, id);
+    bool apart = !top && is_held(b, id);
     if (b->st != LB_OK)
         return UINT32_MAX;
     if (n->kind == LB_NODE_INDEX && n->op == LB_INDEX_COLS && !apart) {
@@ -736,7 +744,8 @@ static lb_status end_pass(builder *b) {
     return b->st;
 }
 
-static void build_result(builder *b, u32 result) {
+/* input: of a stack; its rows begin at row0. */
+static void build_result(builder *b, u32 result, u32 input, u64 row0) {
     static const lb_moves none = {.band = 1};
     const lb_frame frame = {.row = LB_AXIS_ROWS, .col = LB_AXIS_COLS};
     lb_result *r = &b->prog->results[result];
@@ -752,15 +761,34 @@ static void build_result(builder *b, u32 result) {
         build_inputs(b, &x, n, &none, frame);
         x.result = result;
     } else {
-        bool itself = r->kind == LB_RESULT_HOLD;
+        bool itself = r->kind == LB_RESULT_HOLD && !is_stack(n);
         x.role = LB_INST_HOLD;
         x.spill = r->spilled;
-        x.spill_off = r->spill_off;
+        x.spill_off = r->spill_off + row0 * n->n_cols * sizeof(float);
+        x.row0 = row0;
         x.n_in = 1;
-        x.in[0] = build_node(b, itself ? r->node : n->in[0], &none, frame, itself);
+        x.in[0] = build_node(b, itself ? r->node : n->in[input], &none, frame, itself);
     }
     if (b->st == LB_OK)
         (void)add_inst(b, &x);
+}
+
+/* A pass for each input. */
+static lb_status build_stack(builder *b, u32 result) {
+    const lb_node *n = lb_graph_node(b->g, b->prog->results[result].node);
+    u64 row0 = 0;
+    for (u32 i = 0; i < n->n_in; i++) {
+        const lb_node *in = lb_graph_node(b->g, n->in[i]);
+        begin_pass(b, in->n_rows, in->n_cols);
+        build_result(b, result, i, row0);
+        LB_TRY(end_pass(b));
+        row0 += in->n_rows;
+    }
+    return LB_OK;
+}
+
+static bool is_stack_result(const builder *b, const lb_result *r) {
+    return r->kind == LB_RESULT_HOLD && is_stack(lb_graph_node(b->g, r->node));
 }
 
 static bool is_selection(const builder *b, const lb_result *r) {
@@ -779,12 +807,17 @@ static lb_status build_results(builder *b) {
             lb_result *r = &p->results[i];
             if (r->level != level || r->pass != UINT32_MAX)
                 continue;
+            if (is_stack_result(b, r)) {
+                LB_TRY(build_stack(b, i));
+                continue;
+            }
             begin_pass(b, r->in_rows, r->in_cols);
             for (u32 j = i; j < p->n_results && b->st == LB_OK; j++) {
                 lb_result *q = &p->results[j];
                 if (q->level == level && q->pass == UINT32_MAX && q->in_rows == r->in_rows &&
-                    q->in_cols == r->in_cols && is_selection(b, q) == is_selection(b, r))
-                    build_result(b, j);
+                    q->in_cols == r->in_cols && is_selection(b, q) == is_selection(b, r) &&
+                    !is_stack_result(b, q))
+                    build_result(b, j, 0, 0);
             }
             b->pass->n_rounds = is_selection(b, r) ? LB_KTH_ROUNDS : 1;
             LB_TRY(end_pass(b));
@@ -833,75 +866,6 @@ static lb_status join_quants(builder *b, lb_pass *p) {
                          "codes, scales and biases or zero points are outputs of one job");
 }
 
-/* ---- picks: leaves that together read all rows of a stretch, each every n-th ---- */
-
-#define PICKS_MAX 4
-
-static bool may_pick(const lb_leaf *l) {
-    const lb_frame *f = &l->frame;
-    bool ok = !l->spilled && !l->per_row && l->moves.n == 1 && l->moves.step->op == LB_INDEX_ROWS &&
-              l->moves.step->step > 1 && l->moves.step->step <= PICKS_MAX && is_upright(f);
-    for (u32 k = 0; k < l->codec.n_parts; k++)
-        ok = ok && l->codec.part[k].kind == LB_PART_ROWS;
-    return ok;
-}
-
-/* The leaf of the pass that reads the rows k after l's, or UINT32_MAX. */
-static u32 find_turn(const lb_pass *p, const lb_leaf *l, u64 k) {
-    for (u32 i = 0; i < p->n_leaves; i++) {
-        const lb_leaf *x = &p->leaves[i];
-        if (may_pick(x) && x->weight == l->weight && x->source == l->source &&
-            x->n_cols == l->n_cols && frame_eq(&x->frame, &l->frame) &&
-            x->moves.step->step == l->moves.step->step &&
-            x->moves.step->from == l->moves.step->from + k)
-            return i;
-    }
-    return UINT32_MAX;
-}
-
-static void remove_leaf(lb_pass *p, u32 leaf) {
-    for (u32 i = leaf; i + 1 < p->n_leaves; i++)
-        p->leaves[i] = p->leaves[i + 1];
-    p->n_leaves--;
-    for (u32 i = 0; i < p->n_insts; i++)
-        if (p->insts[i].leaf != UINT32_MAX && p->insts[i].leaf > leaf)
-            p->insts[i].leaf--;
-}
-
-/* Leaf `first` and those that read between its rows become one, which reads all in order. */
-static bool pick_from(builder *b, lb_pass *p, u32 first) {
-    lb_leaf *l = &p->leaves[first];
-    u32 n = (u32)l->moves.step->step, turn[PICKS_MAX];
-    for (u32 k = 0; k < n; k++)
-        if ((turn[k] = find_turn(p, l, k)) == UINT32_MAX)
-            return false;
-    lb_move *all = lb_arena_new(b->arena, lb_move, 1);
-    if (!all) {
-        (void)fail_oom(b);
-        return false;
-    }
-    for (u32 i = 0; i < p->n_insts; i++)
-        for (u32 k = 0; k < n; k++)
-            if (!p->insts[i].picks && p->insts[i].leaf == turn[k]) {
-                p->insts[i].picks = true;
-                p->insts[i].pick = k;
-                p->insts[i].leaf = first;
-            }
-    *all = (lb_move){.op = LB_INDEX_ROWS, .from = l->moves.step->from, .step = 1};
-    l->moves = (lb_moves){.step = all, .n = 1, .band = 1};
-    l->per_row = n;
-    for (u32 i = p->n_leaves; i-- > 0;) /* from the last: numbers of the others stay */
-        for (u32 k = 1; k < n; k++)
-            if (turn[k] == i)
-                remove_leaf(p, i);
-    return true;
-}
-
-static void find_picks(builder *b, lb_pass *p) {
-    for (u32 i = 0; i < p->n_leaves && b->st == LB_OK;)
-        i = may_pick(&p->leaves[i]) && pick_from(b, p, i) ? 0 : i + 1;
-}
-
 /* The pass has the rows and columns of what is encoded: all of it one shape. */
 static lb_status build_roots(builder *b, const lb_node_id *roots, u32 n_roots) {
     static const lb_moves none = {.band = 1};
@@ -926,7 +890,7 @@ static lb_status build_roots(builder *b, const lb_node_id *roots, u32 n_roots) {
     if (b->st == LB_OK)
         b->st = join_quants(b, b->pass);
     if (b->st == LB_OK)
-        find_picks(b, b->pass);
+        b->st = lb_pass_pick(b->pass, b->arena, b->err);
     return end_pass(b);
 }
 
@@ -942,10 +906,14 @@ static lb_status compile(builder *b, const lb_node_id *roots, u32 n_roots) {
         (void)need(b, roots[i]);
     if (b->st != LB_OK)
         return b->st;
-    for (u32 i = 0; i < p->n_results; i++)
+    u64 n_passes = (u64)p->n_results + 1;
+    for (u32 i = 0; i < p->n_results; i++) {
         p->results[i].pass = UINT32_MAX;
+        if (is_stack_result(b, &p->results[i]))
+            n_passes += lb_graph_node(b->g, p->results[i].node)->n_in - 1;
+    }
     LB_TRY(place_results(b));
-    p->passes = lb_arena_new(b->arena, lb_pass, p->n_results + 1);
+    p->passes = lb_arena_new(b->arena, lb_pass, n_passes);
     if (!p->passes)
         return lb_fail(b->err, LB_E_NOMEM, "out of memory while planning");
     LB_TRY(build_results(b));

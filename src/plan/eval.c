@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* eval.c: evaluates the instances of a pass on one tile, strip by strip. */
 #include "plan/eval.h"
+#include "plan/compare.h"
 #include "plan/measure.h"
 #include <math.h>
 
@@ -575,8 +576,27 @@ static void run_gram(lb_eval *e, u32 inst, lb_rect r) {
     }
 }
 
+static void run_compare(lb_eval *e, u32 inst, lb_rect r) {
+    const lb_inst *x = &e->pass->insts[inst];
+    const float *a = slot(e, x->in[0]), *b = slot(e, x->in[1]);
+    u64 leaves = lb_ceil_div_u64(e->tile.nc, LB_FOLD_LEAF);
+    for (u64 i = 0; i < r.nr; i++) {
+        lb_compare *out = (lb_compare *)(void *)(e->slab + e->inst_off[inst]) +
+                          (r.r0 - e->tile.r0 + i) * leaves + (r.c0 - e->tile.c0) / LB_FOLD_LEAF;
+        for (u64 c = 0; c < r.nc; c += LB_FOLD_LEAF, out++) {
+            u64 at = i * r.nc + c;
+            *out = (lb_compare){0};
+            lb_compare_leaf(out, e->k, LB_MIN(r.nc - c, LB_FOLD_LEAF), a + at, b + at, e->codec);
+        }
+    }
+}
+
 static void run_stat(lb_eval *e, u32 inst, lb_rect r) {
     const lb_inst *x = &e->pass->insts[inst];
+    if (x->node->op == LB_STAT_COMPARE) {
+        run_compare(e, inst, r);
+        return;
+    }
     if (x->node->op == LB_STAT_GRAM) {
         run_gram(e, inst, r);
         return;
@@ -654,7 +674,7 @@ static void run_hold(lb_eval *e, u32 inst, lb_rect r) {
         return;
     }
     for (u64 i = 0; i < r.nr; i++)
-        memcpy(to + (r.r0 + i) * res->in_cols + r.c0, from + i * r.nc, r.nc * sizeof *to);
+        memcpy(to + (x->row0 + r.r0 + i) * res->in_cols + r.c0, from + i * r.nc, r.nc * sizeof *to);
 }
 
 static void run_inst(lb_eval *e, u32 i, lb_rect strip) {

@@ -3,6 +3,7 @@
  * exists. */
 #include "plan/expr.h"
 #include "plan/codec.h"
+#include "plan/compare.h"
 #include "plan/measure.h"
 
 static const char *const kind_names[] = {
@@ -521,14 +522,21 @@ lb_node_id lb_expr_measure(lb_graph *g, lb_node_id x, lb_measure *m) {
     return id;
 }
 
+lb_node_id lb_expr_compare(lb_graph *g, lb_node_id a, lb_node_id b, lb_compare *c) {
+    lb_node_id id = lb_expr_stat(g, LB_STAT_COMPARE, a, b, 0);
+    if (id != LB_NODE_NONE)
+        node_at(g, id)->u.stat.compare = c;
+    return id;
+}
+
 lb_node_id lb_expr_stat(lb_graph *g, lb_stat_op op, lb_node_id a, lb_node_id b, u64 k) {
+    bool two = op == LB_STAT_DOT || op == LB_STAT_COMPARE;
     const lb_node *na = input_of(g, a, LB_VALUE_F32, "stat");
     const lb_node *nb = b == LB_NODE_NONE ? na : input_of(g, b, LB_VALUE_F32, "stat");
     if (!na || !nb)
         return LB_NODE_NONE;
-    if (na->n_rows != nb->n_rows || na->n_cols != nb->n_cols ||
-        (b != LB_NODE_NONE && op != LB_STAT_DOT)) {
-        FAULT(g, LB_E_USAGE, "stat: two inputs of one shape belong to dot alone");
+    if (na->n_rows != nb->n_rows || na->n_cols != nb->n_cols || (b != LB_NODE_NONE && !two)) {
+        FAULT(g, LB_E_USAGE, "stat: two inputs of one shape belong to dot and compare alone");
         return LB_NODE_NONE;
     }
     if (op == LB_STAT_KTH && (k == 0 || k > na->n_rows * na->n_cols)) {
@@ -542,9 +550,28 @@ lb_node_id lb_expr_stat(lb_graph *g, lb_stat_op op, lb_node_id a, lb_node_id b, 
                  .n_rows = 1,
                  .n_cols = LB_STAT_RESULTS};
     n.u.stat.k = k;
-    n.n_in = op == LB_STAT_DOT ? 2 : 1;
+    n.n_in = two ? 2 : 1;
     n.in = inputs(g, (lb_node_id[]){a, b == LB_NODE_NONE ? a : b}, n.n_in);
     return push(g, &n);
+}
+
+lb_node_id lb_expr_stack(lb_graph *g, const lb_node_id *x, u32 n) {
+    lb_node node = {.kind = LB_NODE_INDEX, .op = LB_INDEX_STACK, .value = LB_VALUE_F32, .n_in = n};
+    for (u32 i = 0; i < n; i++) {
+        const lb_node *in = input_of(g, x[i], LB_VALUE_F32, "index");
+        if (!in)
+            return LB_NODE_NONE;
+        node.n_cols = in->n_cols;
+        if (in->n_cols != lb_graph_node(g, x[0])->n_cols ||
+            !lb_add_u64(node.n_rows, in->n_rows, &node.n_rows)) {
+            FAULT(g, LB_E_USAGE, "index: what is stacked has as many columns each");
+            return LB_NODE_NONE;
+        }
+    }
+    if (n == 1)
+        return x[0];
+    node.in = inputs(g, x, n);
+    return push(g, &node);
 }
 
 static const lb_formula *formula_copy(lb_graph *g, const lb_formula *f) {

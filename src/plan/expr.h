@@ -69,6 +69,7 @@ typedef struct lb_node {
         struct {
             u64 k;                      /* KTH */
             struct lb_measure *measure; /* ERROR; else NULL */
+            struct lb_compare *compare; /* COMPARE; else NULL */
             const lb_formula *formula;  /* GRAM; NULL: the dot products are the results */
         } stat;
         float scale; /* LOWRANK */
@@ -130,6 +131,8 @@ lb_node_id lb_expr_transpose(lb_graph *g, lb_node_id x);
 lb_node_id lb_expr_cols(lb_graph *g, lb_node_id x, u64 from, u64 n_cols);
 /* Every step-th column from `from` (below step) on; the columns are a multiple of step. */
 lb_node_id lb_expr_every(lb_graph *g, lb_node_id x, u64 from, u64 step);
+/* Values: of one number of columns, n of them. */
+lb_node_id lb_expr_stack(lb_graph *g, const lb_node_id *x, u32 n);
 lb_node_id lb_expr_map1(lb_graph *g, lb_map_op op, lb_node_id a, lb_scalar c);
 lb_node_id lb_expr_map2(lb_graph *g, lb_map_op op, lb_node_id a, lb_node_id b, lb_scalar c);
 lb_node_id lb_expr_row(lb_graph *g, lb_row_op op, lb_node_id x); /* but for MOVE, FORMULA */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* geometry.c: how a pass is cut into tiles and strips, and where a tile's bytes lie in its slab. */
+#include "plan/compare.h"
 #include "plan/measure.h"
 #include "plan/prog.h"
 
@@ -157,6 +158,8 @@ static u64 stat_bytes(const lb_node *n, lb_rect r) {
                sizeof(double);
     case LB_STAT_ERROR:
         return n->u.stat.measure->n * r.nr * lb_ceil_div_u64(r.nc, LB_FOLD_LEAF) * sizeof(double);
+    case LB_STAT_COMPARE:
+        return r.nr * lb_ceil_div_u64(r.nc, LB_FOLD_LEAF) * sizeof(lb_compare);
     default:
         return r.nr * lb_ceil_div_u64(r.nc, LB_FOLD_LEAF) * sizeof(double);
     }
@@ -380,6 +383,8 @@ static void fit_scratch(lb_pass *p) {
         if (x->node->kind == LB_NODE_STAT && x->node->op == LB_STAT_ERROR &&
             x->role == LB_INST_COMPUTE)
             codec = LB_MAX(codec, lb_measure_scratch_elems(x->node->u.stat.measure, r.nr * r.nc));
+        if (x->node->kind == LB_NODE_STAT && x->node->op == LB_STAT_COMPARE)
+            codec = LB_MAX(codec, LB_MIN(r.nc, LB_FOLD_LEAF));
         if (x->role == LB_INST_SPILLED ||
             (x->role == LB_INST_COMPUTE && x->node->kind == LB_NODE_DECODE)) {
             const lb_leaf *l = &p->leaves[x->leaf];

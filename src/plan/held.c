@@ -5,6 +5,7 @@
  * largest magnitude is found exactly by three counts over the bits of |x| as an integer (IEEE order
  * equals magnitude order; NaN counts as larger than infinity). */
 #include "plan/eval.h"
+#include "plan/compare.h"
 #include "plan/measure.h"
 #include <math.h>
 
@@ -100,6 +101,10 @@ void lb_eval_commit(const lb_eval *e) {
             break;
         case LB_STAT_ERROR:
             lb_measure_add(x->node->u.stat.measure, (const double *)(const void *)part, n_leaves);
+            break;
+        case LB_STAT_COMPARE:
+            for (u64 j = 0; j < n_leaves; j++)
+                lb_compare_add(x->node->u.stat.compare, (const lb_compare *)(const void *)part + j);
             break;
         default:
             for (u64 j = 0; j < n_leaves; j++) {

@@ -28,7 +28,9 @@ typedef enum lb_index_op {
     LB_INDEX_STRIDES,   /* result row i = input row lb_strides_at(i) */
     LB_INDEX_TRANSPOSE, /* result[i][j] = input[j][i] */
     LB_INDEX_COLS,      /* result column j = input column from + j */
-    LB_INDEX_EVERY      /* result column j = input column from + j * step; of values only */
+    LB_INDEX_EVERY,     /* result column j = input column from + j * step; of values only */
+    LB_INDEX_STACK      /* rows of several inputs, one input after the other; of values only. It is
+                           computed before what needs it, and held */
 } lb_index_op;
 
 /* Runs of neighbours in two nested loops: parts of groups, and orders of heads turned over. */
@@ -89,13 +91,14 @@ typedef enum lb_row_op {
 
 /* stat: a whole matrix to a few doubles; ends a pass. */
 typedef enum lb_stat_op {
-    LB_STAT_SUM,    /* [sum] */
-    LB_STAT_SUMABS, /* [sum |x|] */
-    LB_STAT_DOT,    /* [sum a*b]; one input twice: the square of the norm */
-    LB_STAT_RANGE,  /* [min, max, count of values that are NaN or infinite] */
-    LB_STAT_KTH,    /* [the k-th largest |x| (k from 1), number above it]; exact; several passes */
-    LB_STAT_ERROR,  /* what quantizers lose, into the node's lb_measure: plan/measure.h */
-    LB_STAT_GRAM,   /* all dot products of its inputs, and what its formula makes of them */
+    LB_STAT_SUM,     /* [sum] */
+    LB_STAT_SUMABS,  /* [sum |x|] */
+    LB_STAT_DOT,     /* [sum a*b]; one input twice: the square of the norm */
+    LB_STAT_RANGE,   /* [min, max, count of values that are NaN or infinite] */
+    LB_STAT_KTH,     /* [the k-th largest |x| (k from 1), number above it]; exact; several passes */
+    LB_STAT_ERROR,   /* what quantizers lose, into the node's lb_measure: plan/measure.h */
+    LB_STAT_COMPARE, /* how two inputs differ, into the node's lb_compare: plan/compare.h */
+    LB_STAT_GRAM,    /* all dot products of its inputs, and what its formula makes of them */
     LB_STAT_OP_COUNT
 } lb_stat_op;
 #define LB_STAT_RESULTS 4 /* of all but GRAM */

@@ -3,7 +3,7 @@
 #include "plan/plan.h"
 
 static const char *const index_names[] = {"rows",    "heads",     "unheads", "gather", "runs",
-                                          "strides", "transpose", "cols",    "every"};
+                                          "strides", "transpose", "cols",    "every",  "stack"};
 static const char *const make_names[] = {"const", "fill", "bernoulli"};
 static const char *const map_names[] = {
     "add", "sub",   "mul", "add",  "mul", "div", "fma",   "round f16", "round bf16", "exp",
@@ -11,7 +11,8 @@ static const char *const map_names[] = {
 _Static_assert(LB_LEN(map_names) == LB_MAP_OP_COUNT, "a name for each operation");
 static const char *const row_names[] = {"l2", "mean", "move", "formula"};
 _Static_assert(LB_LEN(row_names) == LB_ROW_OP_COUNT, "a name for each operation");
-static const char *const stat_names[] = {"sum", "sumabs", "dot", "range", "kth", "error", "gram"};
+static const char *const stat_names[] = {"sum", "sumabs", "dot",     "range",
+                                         "kth", "error",  "compare", "gram"};
 _Static_assert(LB_LEN(stat_names) == LB_STAT_OP_COUNT, "a name for each operation");
 
 /* A graph may share at every level, its text would double each time: it ends at a length. */

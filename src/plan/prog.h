@@ -106,6 +106,7 @@ typedef struct lb_inst {
     bool turned; /* ENCODE: the leaf's elements, rows for columns */
     bool spill;  /* HOLD: into the spill file, from spill_off on */
     u64 spill_off;
+    u64 row0; /* HOLD in memory: where the rows of the pass begin in the matrix */
 } lb_inst;
 
 static inline u32 lb_inst_input(const lb_inst *x, u32 i) {
@@ -120,7 +121,7 @@ static inline bool lb_inst_copies(const lb_inst *x) {
 
 /* HOLD: a matrix computed by itself, before what needs it: because that reads it again and again
  * (A of a low-rank term), or in an order or through a transposition in which its node cannot be
- * evaluated. */
+ * evaluated; or because it is a stack: each of its inputs has a pass of its own. */
 typedef enum lb_result_kind { LB_RESULT_STAT, LB_RESULT_HOLD, LB_RESULT_DENSE } lb_result_kind;
 typedef struct lb_result {
     lb_result_kind kind;
@@ -182,6 +183,13 @@ lb_status lb_prog_compile(lb_prog *p, const lb_graph *g, const lb_node_id *roots
                           u64 hold_max_bytes, lb_arena *arena, lb_err *err);
 /* Cuts every pass into tiles of about target_bytes (at least one unit). */
 lb_status lb_prog_fit(lb_prog *p, u64 target_bytes, lb_err *err);
+
+/* ---- used while compiling ---- */
+
+bool lb_frame_eq(const lb_frame *a, const lb_frame *b);
+bool lb_frame_is_upright(const lb_frame *f); /* rows and columns of the pass as they are */
+/* Joins the leaves that take rows in turn. LB_E_NOMEM. */
+lb_status lb_pass_pick(lb_pass *p, lb_arena *arena, lb_err *err);
 
 /* ---- used by the evaluator ---- */
 

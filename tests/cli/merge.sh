@@ -134,6 +134,32 @@ END
 ok "few" "$LBRX" merge few.yml -o few
 if grep -q "no slice takes its layer" "$W/err"; then pass; else fail "few" "not said"; fi
 
+# ---- the merge file looked at, without being written ----
+ok "diff with what it made" "$LBRX" diff hf.yml m-hf --tolerance 3e-3
+ok "diff of two merge files" "$LBRX" diff hf.yml mlx.yml
+exits 5 "diff with another" "$LBRX" diff hf.yml b --json
+says "diff with another" '"only_in_b": []'
+exits 5 "diff with a quantized one" "$LBRX" diff hf.yml q.gguf
+ok "verify" "$LBRX" verify hf.yml
+says "verify" "no problem found"
+ok "verify against" "$LBRX" verify m-hf --against hf.yml
+exits 5 "verify against another" "$LBRX" verify m-hf --against self.yml
+python3 - <<'END' >out.txt 2>&1 && pass || fail "a NaN" "$(cat out.txt)"
+import json, shutil, struct
+shutil.copytree("a", "nan", symlinks=True)
+b = bytearray(open("nan/model.safetensors", "rb").read())
+n = struct.unpack("<Q", b[:8])[0]
+t = json.loads(b[8:8 + n])["model.norm.weight"]
+size = 2 if t["dtype"] in ("F16", "BF16") else 4
+at = 8 + n + t["data_offsets"][0]
+b[at:at + size] = b"\xff" * size
+open("nan/model.safetensors", "wb").write(b)
+END
+linear notnumber nan 1 b 1
+exits 5 "verify finds a NaN" "$LBRX" verify notnumber.yml
+says "verify finds a NaN" "model.norm.weight: 1 value that is NaN or infinite"
+exits 5 "diff finds a NaN" "$LBRX" diff notnumber.yml hf.yml
+
 # ---- refusals: one line, nothing written ----
 refuses() { # CODE NAME FILE TEXT
     exits "$1" "$2" "$LBRX" merge "$3" -o none
@@ -160,8 +186,6 @@ linear ring a 1 ring.yml 1
 refuses 3 "of itself" ring.yml "made of itself"
 linear vocab a 1 b 1 "tokenizer_source: union"
 refuses 3 "vocabularies" vocab.yml "not put together yet"
-exits 3 "verify of a merge file" "$LBRX" verify hf.yml
-exits 3 "diff of a merge file" "$LBRX" diff a hf.yml
 exits 3 "hash of a merge file" "$LBRX" inspect hf.yml --hash
 ok "inspect" "$LBRX" inspect slices.yml --json
 says "inspect" '"name": "model.layers.2.mlp.down_proj.weight", "type": "f16"'

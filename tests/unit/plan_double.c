@@ -302,7 +302,21 @@ static float *decoded(const lb_graph *g, const lb_node *n) {
 
 static float *eval(const lb_graph *g, lb_node_id id);
 
+static float *eval_stack(const lb_graph *g, const lb_node *n) {
+    float *out = malloc((n->n_rows * n->n_cols + 1) * sizeof *out), *at = out;
+    for (u32 i = 0; i < n->n_in; i++) {
+        const lb_node *in = lb_graph_node(g, n->in[i]);
+        float *x = eval(g, n->in[i]);
+        memcpy(at, x, in->n_rows * in->n_cols * sizeof *x);
+        at += in->n_rows * in->n_cols;
+        free(x);
+    }
+    return out;
+}
+
 static float *eval_index(const lb_graph *g, const lb_node *n) {
+    if (n->op == LB_INDEX_STACK)
+        return eval_stack(g, n);
     const lb_node *in = lb_graph_node(g, n->in[0]);
     float *x = eval(g, n->in[0]), *out = malloc((n->n_rows * n->n_cols + 1) * sizeof *out);
     for (u64 i = 0; i < n->n_rows; i++)

@@ -133,10 +133,19 @@ static lb_node_id gen_strides(lb_graph *g, lb_node_id x, u64 rows, u64 cols) {
     return by_cols ? lb_expr_move_cols(g, x, &s) : lb_expr_strides(g, x, &s, rows);
 }
 
+/* Rows of up to four inputs. */
+static lb_node_id gen_stack(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry) {
+    lb_node_id x[4];
+    u64 n = 1 + lb_test_rand_below(LB_MIN(rows, (u64)LB_LEN(x)));
+    for (u64 i = 0; i < n; i++)
+        x[i] = gen(g, (i + 1) * rows / n - i * rows / n, cols, depth - 1, carry);
+    return lb_expr_stack(g, x, (u32)n);
+}
+
 static lb_node_id gen_move(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry) {
     lb_node_id x = gen(g, rows, cols, depth - 1, carry);
     u64 table[512];
-    switch (lb_test_rand_below(8)) {
+    switch (lb_test_rand_below(9)) {
     case 0:
         if (rows % 8 == 0)
             return lb_expr_heads(g, x, rows / 8, lb_test_rand_below(2));
@@ -156,6 +165,8 @@ static lb_node_id gen_move(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry
         return lb_expr_every(g, gen(g, rows, cols * step, depth - 1, carry),
                              lb_test_rand_below(step), step);
     }
+    case 7:
+        return gen_stack(g, rows, cols, depth, carry);
     case 6:
         if (cols % 2)
             return x;
