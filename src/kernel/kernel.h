@@ -64,5 +64,6 @@ size_t lb_quant_tables_bytes(lb_dtype t);
 void lb_quant_tables_init(lb_dtype t, void *memory);
 
 #define LB_FOLD_LEAF 16384 /* elements; a leaf never crosses a row */
+#define LB_GEMM_LEAF 256   /* of an inner dimension */
 
 #endif

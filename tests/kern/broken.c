@@ -3,6 +3,7 @@
 #include "checkkern.h"
 #include "kernel/fold.h"
 #include "kernel/half.h"
+#include <math.h>
 
 /* ---- tails, bounds ---- */
 
@@ -146,6 +147,27 @@ static void transpose_fills_gaps(size_t n_rows, size_t n_cols, size_t elem_bytes
                (out_stride - n_rows) * elem_bytes);
 }
 
+static void gemm_unfused(size_t n_rows, size_t n_cols, size_t n_inner, float *c, const float *a,
+                         size_t a_stride, const float *b) {
+    for (size_t i = 0; i < n_rows; i++)
+        for (size_t j = 0; j < n_cols; j++) {
+            float s = 0;
+            for (size_t k = 0; k < n_inner; k++)
+                s += a[i * a_stride + k] * b[k * n_cols + j];
+            c[i * n_cols + j] = lb_canon_f32(c[i * n_cols + j] + s);
+        }
+}
+
+static void gram_from_zero(size_t n_rows, size_t n_cols, double *g, const double *x) {
+    for (size_t i = 0; i < n_cols; i++)
+        for (size_t j = 0; j <= i; j++) {
+            double s = 0;
+            for (size_t k = 0; k < n_rows; k++)
+                s = fma(x[k * n_cols + i], x[k * n_cols + j], s);
+            g[i * (i + 1) / 2 + j] = lb_canon_f64(g[i * (i + 1) / 2 + j] + s);
+        }
+}
+
 static void lut4_swaps_halves(size_t n, size_t first, bool upper, float *out, const void *in,
                               const float value[16], float scale) {
     lb_k_decode_f32_lut4_ref(n, first, first % 2 == 1 ? !upper : upper, out, in, value, scale);
@@ -275,6 +297,8 @@ void selftest(const options *o, u32 *n_caught, u32 *n_missed) {
         {"fold_dot_f32", "multiplies in float", (any_fn *)dot_in_float},
         {"fold_range_f32", "takes -0 for +0", (any_fn *)range_takes_zeros_alike},
         {"transpose", "writes between the rows", (any_fn *)transpose_fills_gaps},
+        {"gemm_f32", "does not fuse", (any_fn *)gemm_unfused},
+        {"gram_f64", "begins each chain anew", (any_fn *)gram_from_zero},
         {"decode_f32_lut4", "swaps the halves where it begins", (any_fn *)lut4_swaps_halves},
         {"decode_f32_words", "reads a row that it does not need", (any_fn *)words_reads_next},
         {"decode_f32_words", "takes no bits of the next word", (any_fn *)words_drops_crossing},

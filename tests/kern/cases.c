@@ -54,6 +54,8 @@ static bool transpose_shape(size_t i, bool is_long, size_t *n_rows, size_t *n_co
 static u32 n_variants(const kern *w) {
     if (is_quant(w))
         return quant_variants(w);
+    if (is_dense(w))
+        return dense_variants(w);
     switch (w->sig) {
     case SIG_MLX_AFFINE:
         return 27; /* three groups, three roundings of the product, three of the sum */
@@ -163,6 +165,10 @@ static void set_sizes(const kern *w, kcase *c, u32 variant) {
         quant_sizes(w, c, variant);
         return;
     }
+    if (is_dense(w)) {
+        dense_sizes(w, c, variant);
+        return;
+    }
     switch (w->sig) {
     case SIG_DECODE:
         c->n_in = 1;
@@ -234,6 +240,8 @@ static void set_sizes(const kern *w, kcase *c, u32 variant) {
 
 static bool set_shape(const kern *w, bool is_long, size_t shape, kcase *c) {
     const size_t period = is_long ? 71 : 15;
+    if (is_dense(w))
+        return dense_shape(w, is_long, shape, c);
     switch (w->sig) {
     case SIG_TRANSPOSE:
         return transpose_shape(shape, is_long, &c->n, &c->n_cols);
@@ -327,6 +335,10 @@ void kcase_bench(const kern *w, size_t n_elems, kcase *c) {
                w->sig == SIG_QUANT_FP) {
         c->n = n_elems / 64;
     }
+    if (is_dense(w)) {
+        dense_bench(w, c);
+        return;
+    }
     /* MLX affine: groups of 64, both operations to bf16; transpose: f32, dense; quantizers: bf16 in
      * and out, the rule of Metal, 4 bits in groups of 64 */
     set_sizes(w, c, w->sig == SIG_MLX_AFFINE ? 13 : w->sig == SIG_TRANSPOSE ? 2 : quant_bench(w));
@@ -335,6 +347,8 @@ void kcase_bench(const kern *w, size_t n_elems, kcase *c) {
 }
 
 size_t kcase_elems(const kern *w, const kcase *c) {
+    if (is_dense(w))
+        return dense_elems(w, c);
     if (w->sig == SIG_TRANSPOSE || w->sig == SIG_WORDS || w->sig == SIG_AWQ)
         return c->n * c->n_cols;
     return c->group_elems ? c->n * c->group_elems : c->n;
@@ -354,6 +368,10 @@ void kcase_fill(const kern *w, const kcase *c, u32 input, u8 *out) {
     rng r = {c->seed + input * 0x1234567u};
     if (is_quant(w) || (w->sig == SIG_RANGE_ANY && c->finite)) {
         quant_fill(w, c, input, out);
+        return;
+    }
+    if (is_dense(w)) {
+        dense_fill(w, c, input, out);
         return;
     }
     const bool codes =
@@ -386,6 +404,10 @@ void kcase_call(const kern *w, any_fn *fn, const kcase *c, void *out, const void
                 result *r) {
     if (is_quant(w)) {
         quant_call(w, fn, c, out, in, r);
+        return;
+    }
+    if (is_dense(w)) {
+        dense_call(w, fn, c, out, in, r);
         return;
     }
     switch (w->sig) {
@@ -458,7 +480,10 @@ void kcase_print(FILE *f, const kern *w, const kcase *c) {
     if (w->sig == SIG_TRANSPOSE)
         fprintf(f, "x%zu elem_bytes=%zu in_stride=%zu out_stride=%zu", c->n_cols, c->elem_bytes,
                 c->in_stride, c->out_stride);
-    if (c->group_elems)
+    if (is_dense(w))
+        fprintf(f, "x%zu inner=%zu stride=%zu c=%08x", c->n_cols, c->first, c->in_stride,
+                lb_f32_bits(c->c));
+    else if (c->group_elems)
         fprintf(f, " group=%zu round=0x%02x", c->group_elems, c->round);
     if (w->sig == SIG_QUANT)
         fprintf(f, " importance=%zu", c->first);

@@ -40,6 +40,11 @@ typedef enum sig {
     SIG_QUANT_I8,
     SIG_PARAMS,
     SIG_PACK,
+    SIG_GEMM, /* from here on: dense.c */
+    SIG_GRAM,
+    SIG_DOT64,
+    SIG_AXPY64,
+    SIG_ROT64,
 } sig;
 
 typedef void(any_fn)(void); /* cast back by signature before a call */
@@ -110,7 +115,7 @@ bool guarded(void (*fn)(void *), void *arg);
 typedef struct kcase {
     u64 seed;
     size_t n;      /* elements; MLX: groups; transpose: rows */
-    size_t n_cols; /* transpose */
+    size_t n_cols; /* transpose, products */
     size_t in_stride, out_stride, elem_bytes;
     size_t group_elems;
     u32 round;
@@ -153,6 +158,18 @@ u32 quant_bench(const kern *w); /* the variant to be timed */
 void quant_sizes(const kern *w, kcase *c, u32 variant);
 void quant_fill(const kern *w, const kcase *c, u32 input, u8 *out);
 void quant_call(const kern *w, any_fn *fn, const kcase *c, void *out, const void *const in[3],
+                result *r);
+
+/* ---- dense.c: products, and vectors of doubles ---- */
+
+bool is_dense(const kern *w);
+u32 dense_variants(const kern *w);
+bool dense_shape(const kern *w, bool is_long, size_t i, kcase *c);
+void dense_sizes(const kern *w, kcase *c, u32 variant);
+void dense_bench(const kern *w, kcase *c);
+size_t dense_elems(const kern *w, const kcase *c);
+void dense_fill(const kern *w, const kcase *c, u32 input, u8 *out);
+void dense_call(const kern *w, any_fn *fn, const kcase *c, void *out, const void *const in[3],
                 result *r);
 
 /* ---- run.c ---- */

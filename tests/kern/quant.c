@@ -9,7 +9,7 @@
 enum { GAP = 37 };
 
 bool is_quant(const kern *w) {
-    return w->sig >= SIG_QUANT_GROUPS;
+    return w->sig >= SIG_QUANT_GROUPS && w->sig <= SIG_PACK;
 }
 
 u32 quant_variants(const kern *w) {

@@ -29,7 +29,12 @@
              : SIG_QUANT_F8, lb_k_quant_i8_fn *             \
              : SIG_QUANT_I8, lb_k_quant_params_fn *         \
              : SIG_PARAMS, lb_k_pack_codes_fn *             \
-             : SIG_PACK)
+             : SIG_PACK, lb_k_gemm_f32_fn *                 \
+             : SIG_GEMM, lb_k_gram_f64_fn *                 \
+             : SIG_GRAM, lb_k_dot_f64_fn *                  \
+             : SIG_DOT64, lb_k_axpy_f64_fn *                \
+             : SIG_AXPY64, lb_k_rot_f64_fn *                \
+             : SIG_ROT64)
 
 /* Both classes compare bytes; another class would need its own comparison in run.c. */
 enum { COMPARE_EXACT, COMPARE_FOLD };
