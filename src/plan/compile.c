@@ -516,7 +516,7 @@ static void build_inputs(builder *b, lb_inst *x, const lb_node *n, const lb_move
         }
         /* fall through */
     case LB_NODE_STAT:
-        if (n->kind == LB_NODE_STAT && n->op == LB_STAT_GRAM) {
+        if (n->kind == LB_NODE_STAT && lb_stat_is_wide(n->op)) {
             build_gram(b, x, n, moves, frame);
             return;
         }

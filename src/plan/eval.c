@@ -557,22 +557,32 @@ static void kth_strip(const lb_held *h, u32 round, u64 n, const float *x, u32 *b
     }
 }
 
-/* All pairs of one leaf after the other. */
-static void run_gram(lb_eval *e, u32 inst, lb_rect r) {
+/* Of one leaf, n elements from `at` on in each input: all pairs, or a norm of each. */
+static double *fold_wide(const lb_eval *e, const lb_inst *x, u64 n, u64 at, double *out) {
+    for (u32 p = 0; p < x->n_in; p++) {
+        const float *a = slot(e, lb_inst_input(x, p)) + at;
+        if (x->node->op == LB_STAT_NORMS1)
+            *out++ = e->k->fold_sumabs_f32(n, a);
+        else if (x->node->op == LB_STAT_NORMS2)
+            *out++ = e->k->fold_dot_f32(n, a, a);
+        else
+            for (u32 q = 0; q <= p; q++)
+                *out++ = e->k->fold_dot_f32(n, a, slot(e, lb_inst_input(x, q)) + at);
+    }
+    return out;
+}
+
+/* One leaf after the other. */
+static void run_wide(lb_eval *e, u32 inst, lb_rect r) {
     const lb_inst *x = &e->pass->insts[inst];
     u64 leaves = lb_ceil_div_u64(e->tile.nc, LB_FOLD_LEAF);
-    u64 n_pairs = x->n_in * (x->n_in + 1) / 2;
+    u64 n_wide = lb_stat_n_wide(x->node->op, x->n_in);
     for (u64 i = 0; i < r.nr; i++) {
         double *out =
             (double *)(void *)(e->slab + e->inst_off[inst]) +
-            ((r.r0 - e->tile.r0 + i) * leaves + (r.c0 - e->tile.c0) / LB_FOLD_LEAF) * n_pairs;
-        for (u64 c = 0; c < r.nc; c += LB_FOLD_LEAF) {
-            u64 n = LB_MIN(r.nc - c, LB_FOLD_LEAF), at = i * r.nc + c;
-            for (u32 p = 0; p < x->n_in; p++)
-                for (u32 q = 0; q <= p; q++)
-                    *out++ = e->k->fold_dot_f32(n, slot(e, lb_inst_input(x, p)) + at,
-                                                slot(e, lb_inst_input(x, q)) + at);
-        }
+            ((r.r0 - e->tile.r0 + i) * leaves + (r.c0 - e->tile.c0) / LB_FOLD_LEAF) * n_wide;
+        for (u64 c = 0; c < r.nc; c += LB_FOLD_LEAF)
+            out = fold_wide(e, x, LB_MIN(r.nc - c, LB_FOLD_LEAF), i * r.nc + c, out);
     }
 }
 
@@ -597,8 +607,8 @@ static void run_stat(lb_eval *e, u32 inst, lb_rect r) {
         run_compare(e, inst, r);
         return;
     }
-    if (x->node->op == LB_STAT_GRAM) {
-        run_gram(e, inst, r);
+    if (lb_stat_is_wide(x->node->op)) {
+        run_wide(e, inst, r);
         return;
     }
     const float *a = slot(e, x->in[0]), *b = slot(e, x->in[x->n_in - 1]);

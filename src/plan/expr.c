@@ -610,13 +610,19 @@ static const lb_node *same_shapes(lb_graph *g, const lb_node_id *x, u32 n, const
 }
 
 lb_node_id lb_expr_gram(lb_graph *g, const lb_node_id *x, u32 n, const lb_formula *f) {
+    return lb_expr_norms(g, LB_STAT_GRAM, x, n, f);
+}
+
+lb_node_id lb_expr_norms(lb_graph *g, lb_stat_op op, const lb_node_id *x, u32 n,
+                         const lb_formula *f) {
+    LB_ASSERT(lb_stat_is_wide(op));
     if (!same_shapes(g, x, n, f))
         return LB_NODE_NONE;
     lb_node node = {.kind = LB_NODE_STAT,
-                    .op = LB_STAT_GRAM,
+                    .op = op,
                     .value = LB_VALUE_SMALL,
                     .n_rows = 1,
-                    .n_cols = f ? f->n_out : n * (n + 1) / 2,
+                    .n_cols = f ? f->n_out : lb_stat_n_wide(op, n),
                     .n_in = n};
     node.in = inputs(g, x, n);
     node.u.stat.formula = f ? formula_copy(g, f) : NULL;

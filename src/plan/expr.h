@@ -70,7 +70,7 @@ typedef struct lb_node {
             u64 k;                      /* KTH */
             struct lb_measure *measure; /* ERROR; else NULL */
             struct lb_compare *compare; /* COMPARE; else NULL */
-            const lb_formula *formula;  /* GRAM; NULL: the dot products are the results */
+            const lb_formula *formula;  /* GRAM, NORMS1, NORMS2; NULL: what they find */
         } stat;
         float scale; /* LOWRANK */
         struct {
@@ -141,6 +141,9 @@ lb_node_id lb_expr_stat(lb_graph *g, lb_stat_op op, lb_node_id a, lb_node_id b,
                         u64 k); /* b: LB_NODE_NONE but for DOT */
 /* x: n of one shape, LB_GRAM_MAX at most. f, which is copied: NULL, the products themselves. */
 lb_node_id lb_expr_gram(lb_graph *g, const lb_node_id *x, u32 n, const lb_formula *f);
+/* The same of another wide stat. */
+lb_node_id lb_expr_norms(lb_graph *g, lb_stat_op op, const lb_node_id *x, u32 n,
+                         const lb_formula *f);
 /* Result number `result` of f, for each row; f, which always has one, is copied. */
 lb_node_id lb_expr_row_formula(lb_graph *g, const lb_node_id *x, u32 n, const lb_formula *f,
                                u32 result);

@@ -154,7 +154,9 @@ static u64 stat_bytes(const lb_node *n, lb_rect r) {
     case LB_STAT_KTH:
         return 2048 * sizeof(u32);
     case LB_STAT_GRAM:
-        return (u64)n->n_in * (n->n_in + 1) / 2 * r.nr * lb_ceil_div_u64(r.nc, LB_FOLD_LEAF) *
+    case LB_STAT_NORMS1:
+    case LB_STAT_NORMS2:
+        return (u64)lb_stat_n_wide(n->op, n->n_in) * r.nr * lb_ceil_div_u64(r.nc, LB_FOLD_LEAF) *
                sizeof(double);
     case LB_STAT_ERROR:
         return n->u.stat.measure->n * r.nr * lb_ceil_div_u64(r.nc, LB_FOLD_LEAF) * sizeof(double);

@@ -13,34 +13,34 @@ static bool is_kth(const lb_graph *g, const lb_result *r) {
     return r->kind == LB_RESULT_STAT && lb_graph_node(g, r->node)->op == LB_STAT_KTH;
 }
 
-static const lb_node *gram_of(const lb_graph *g, const lb_result *r) {
+static const lb_node *wide_of(const lb_graph *g, const lb_result *r) {
     const lb_node *n = lb_graph_node(g, r->node);
-    return r->kind == LB_RESULT_STAT && n->op == LB_STAT_GRAM ? n : NULL;
+    return r->kind == LB_RESULT_STAT && lb_stat_is_wide(n->op) ? n : NULL;
 }
 
-static u32 n_products(const lb_node *gram) {
-    return gram->n_in * (gram->n_in + 1) / 2;
+static u32 n_found(const lb_node *wide) {
+    return lb_stat_n_wide(wide->op, wide->n_in);
 }
 
 u64 lb_held_more_bytes(const lb_graph *g, const lb_result *r) {
-    const lb_node *gram = gram_of(g, r);
-    if (gram)
-        return (n_products(gram) + gram->n_cols) * sizeof(double);
+    const lb_node *wide = wide_of(g, r);
+    if (wide)
+        return (n_found(wide) + wide->n_cols) * sizeof(double);
     return is_kth(g, r) ? LB_KTH_BINS * sizeof(u64) : 0;
 }
 
 void lb_held_place(const lb_graph *g, const lb_result *r, lb_held *h, u8 *more) {
-    if (gram_of(g, r))
+    if (wide_of(g, r))
         h->wide = (double *)(void *)more;
     else
         h->bins = (u64 *)(void *)more;
 }
 
 const double *lb_held_results(const lb_graph *g, const lb_result *r, const lb_held *h) {
-    const lb_node *gram = gram_of(g, r);
-    if (!gram)
+    const lb_node *wide = wide_of(g, r);
+    if (!wide)
         return h->stat;
-    return gram->u.stat.formula ? h->wide + n_products(gram) : h->wide;
+    return wide->u.stat.formula ? h->wide + n_found(wide) : h->wide;
 }
 
 void lb_held_begin(const lb_graph *g, const lb_result *r, lb_held *h, u32 round) {
@@ -70,8 +70,8 @@ static void commit_range(lb_held *h, const u8 *part) {
     h->any = true;
 }
 
-static void commit_gram(const lb_node *n, lb_held *h, const u8 *part, u64 n_leaves) {
-    u32 n_all = n_products(n);
+static void commit_wide(const lb_node *n, lb_held *h, const u8 *part, u64 n_leaves) {
+    u32 n_all = n_found(n);
     for (u64 j = 0; j < n_leaves; j++)
         for (u32 p = 0; p < n_all; p++) {
             double v;
@@ -97,7 +97,9 @@ void lb_eval_commit(const lb_eval *e) {
             commit_range(h, part);
             break;
         case LB_STAT_GRAM:
-            commit_gram(x->node, h, part, n_leaves);
+        case LB_STAT_NORMS1:
+        case LB_STAT_NORMS2:
+            commit_wide(x->node, h, part, n_leaves);
             break;
         case LB_STAT_ERROR:
             lb_measure_add(x->node->u.stat.measure, (const double *)(const void *)part, n_leaves);
@@ -143,11 +145,11 @@ static void finish_gram(const lb_kernels *k, const lb_result *r, lb_held *h) {
 
 const char *lb_held_finish(const lb_graph *g, const lb_kernels *k, const lb_result *r, lb_held *h,
                            u32 round) {
-    const lb_node *gram = gram_of(g, r);
-    const lb_formula *f = gram ? gram->u.stat.formula : NULL;
+    const lb_node *wide = wide_of(g, r);
+    const lb_formula *f = wide ? wide->u.stat.formula : NULL;
     if (is_kth(g, r))
         finish_kth(h, round);
     else if (r->kind == LB_RESULT_DENSE)
         finish_gram(k, r, h);
-    return f ? f->run(f, h->wide, gram->n_in, h->wide + n_products(gram)) : NULL;
+    return f ? f->run(f, h->wide, wide->n_in, h->wide + n_found(wide)) : NULL;
 }

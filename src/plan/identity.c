@@ -136,7 +136,7 @@ static void put_node(lb_xxh *h, const lb_graph *g, const lb_node *n) {
         return;
     case LB_NODE_STAT:
         put_u64(h, n->u.stat.k);
-        if (n->op == LB_STAT_GRAM && n->u.stat.formula)
+        if (lb_stat_is_wide(n->op) && n->u.stat.formula)
             put_formula(h, n->u.stat.formula);
         if (n->op == LB_STAT_ERROR)
             put_measure(h, n->u.stat.measure, lb_graph_node(g, n->in[0])->n_cols);

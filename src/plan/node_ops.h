@@ -99,9 +99,15 @@ typedef enum lb_stat_op {
     LB_STAT_ERROR,   /* what quantizers lose, into the node's lb_measure: plan/measure.h */
     LB_STAT_COMPARE, /* how two inputs differ, into the node's lb_compare: plan/compare.h */
     LB_STAT_GRAM,    /* all dot products of its inputs, and what its formula makes of them */
+    LB_STAT_NORMS1,  /* sum |x| of each input, likewise */
+    LB_STAT_NORMS2,  /* sum x^2 of each input, likewise */
     LB_STAT_OP_COUNT
 } lb_stat_op;
-#define LB_STAT_RESULTS 4 /* of all but GRAM */
+#define LB_STAT_RESULTS 4 /* of all that take no formula */
+/* Whether it takes any number of inputs, and a formula. */
+static inline bool lb_stat_is_wide(u32 op) {
+    return op == LB_STAT_GRAM || op == LB_STAT_NORMS1 || op == LB_STAT_NORMS2;
+}
 
 #define LB_GRAM_MAX 16 /* inputs */
 #define LB_GRAM_RESULTS 64
@@ -110,8 +116,13 @@ static inline u32 lb_gram_at(u32 i, u32 j) {
     return i >= j ? i * (i + 1) / 2 + j : j * (j + 1) / 2 + i;
 }
 
-/* From the dot products of n inputs to a few numbers: once a tensor, in double. run returns NULL,
- * or why there are none. */
+/* Numbers of a wide stat of n inputs. */
+static inline u32 lb_stat_n_wide(u32 op, u32 n) {
+    return op == LB_STAT_GRAM ? n * (n + 1) / 2 : n;
+}
+
+/* From the dot products of n inputs (or their norms) to a few numbers: once a tensor, in double.
+ * run returns NULL, or why there are none. */
 typedef struct lb_formula {
     const char *name;
     const char *(*run)(const struct lb_formula *f, const double *dot, u32 n, double *out);

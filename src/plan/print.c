@@ -11,8 +11,8 @@ static const char *const map_names[] = {
 _Static_assert(LB_LEN(map_names) == LB_MAP_OP_COUNT, "a name for each operation");
 static const char *const row_names[] = {"l2", "mean", "move", "formula"};
 _Static_assert(LB_LEN(row_names) == LB_ROW_OP_COUNT, "a name for each operation");
-static const char *const stat_names[] = {"sum", "sumabs", "dot",     "range",
-                                         "kth", "error",  "compare", "gram"};
+static const char *const stat_names[] = {"sum",   "sumabs",  "dot",  "range",  "kth",
+                                         "error", "compare", "gram", "norms1", "norms2"};
 _Static_assert(LB_LEN(stat_names) == LB_STAT_OP_COUNT, "a name for each operation");
 
 /* A graph may share at every level, its text would double each time: it ends at a length. */
@@ -167,7 +167,7 @@ static void print_node(printer *p, lb_node_id id) {
         lb_buf_printf(out, "stat(%s", stat_names[n->op]);
         if (n->op == LB_STAT_KTH)
             lb_buf_printf(out, " %llu", (unsigned long long)n->u.stat.k);
-        if (n->op == LB_STAT_GRAM && n->u.stat.formula)
+        if (lb_stat_is_wide(n->op) && n->u.stat.formula)
             lb_buf_printf(out, ", %s", n->u.stat.formula->name);
         lb_buf_put_c(out, ")");
         break;

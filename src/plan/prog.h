@@ -94,7 +94,7 @@ typedef struct lb_inst {
     lb_inst_role role;
     lb_moves moves;  /* MAKE and held values: the rows seen */
     u32 n_in, in[3]; /* instances; more than three: */
-    u32 *many;       /* GRAM: [n_in]; else NULL */
+    u32 *many;       /* wide stats, ROW_FORMULA: [n_in]; else NULL */
     u32 leaf;        /* DECODE, ENCODE of stored bytes, SPILLED */
     u32 slot;        /* f32 slot of the result */
     u32 result;  /* STAT, HOLD: what it fills; held value: what it reads; MAP: the scalar's stat;

@@ -331,13 +331,13 @@ static float *eval_index(const lb_graph *g, const lb_node *n) {
     return out;
 }
 
-static double gram_result(const lb_graph *g, const lb_node *n, u32 result);
+static double wide_result(const lb_graph *g, const lb_node *n, u32 result);
 
 static float scalar(const lb_graph *g, const lb_scalar *s) {
     double v = s->value, res[LB_STAT_RESULTS];
     const lb_node *of = s->stat == LB_NODE_NONE ? NULL : lb_graph_node(g, s->stat);
-    if (of && of->op == LB_STAT_GRAM) {
-        v = gram_result(g, of, s->result);
+    if (of && lb_stat_is_wide(of->op)) {
+        v = wide_result(g, of, s->result);
     } else if (of) {
         lb_double_stat(g, s->stat, res);
         v = res[s->result];
@@ -462,10 +462,16 @@ static double fold(const float *a, const float *b, u64 rows, u64 cols, lb_stat_o
     return s;
 }
 
-static double gram_result(const lb_graph *g, const lb_node *n, u32 result) {
+static double wide_result(const lb_graph *g, const lb_node *n, u32 result) {
     const lb_node *in = lb_graph_node(g, n->in[0]);
     double dot[LB_GRAM_MAX * (LB_GRAM_MAX + 1) / 2] = {0}, out[LB_GRAM_RESULTS] = {0};
-    for (u32 i = 0; i < n->n_in; i++)
+    for (u32 i = 0; i < n->n_in && n->op != LB_STAT_GRAM; i++) {
+        float *a = eval(g, n->in[i]);
+        dot[i] = fold(a, a, in->n_rows, in->n_cols,
+                      n->op == LB_STAT_NORMS1 ? LB_STAT_SUMABS : LB_STAT_DOT);
+        free(a);
+    }
+    for (u32 i = 0; i < n->n_in && n->op == LB_STAT_GRAM; i++)
         for (u32 j = 0; j <= i; j++) {
             float *a = eval(g, n->in[i]), *b = eval(g, n->in[j]);
             dot[lb_gram_at(i, j)] = fold(a, b, in->n_rows, in->n_cols, LB_STAT_DOT);

@@ -85,15 +85,24 @@ static const char *product_ratio(const lb_formula *f, const double *dot, u32 n, 
     return NULL;
 }
 
+static const char *norm_ratio(const lb_formula *f, const double *norm, u32 n, double *out) {
+    out[0] = f->param[0] * norm[n - 1];
+    out[1] = norm[0] != 0 ? norm[n - 1] / norm[0] : 0;
+    return NULL;
+}
+
 static lb_scalar gen_gram(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry) {
     lb_node_id x[LB_GRAM_MAX];
     u32 n = 1 + (u32)lb_test_rand_below(5);
-    lb_formula f = {"ratio", product_ratio, &(double){0.75}, 1, 2};
+    static const lb_stat_op ops[] = {LB_STAT_GRAM, LB_STAT_GRAM, LB_STAT_NORMS1, LB_STAT_NORMS2};
+    lb_stat_op op = ops[lb_test_rand_below(LB_LEN(ops))];
+    lb_formula f = {"ratio", op == LB_STAT_GRAM ? product_ratio : norm_ratio, &(double){0.75}, 1,
+                    2};
     for (u32 i = 0; i < n; i++)
         x[i] = i && lb_test_rand_below(3) == 0 ? x[i - 1] : gen(g, rows, cols, depth - 1, carry);
     bool plain = lb_test_rand_below(2);
-    return (lb_scalar){.stat = lb_expr_gram(g, x, n, plain ? NULL : &f),
-                       .result = (u32)lb_test_rand_below(plain ? n * (n + 1) / 2 : 2)};
+    return (lb_scalar){.stat = lb_expr_norms(g, op, x, n, plain ? NULL : &f),
+                       .result = (u32)lb_test_rand_below(plain ? lb_stat_n_wide(op, n) : 2)};
 }
 
 static lb_scalar gen_scalar(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry) {
