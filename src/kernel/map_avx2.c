@@ -131,6 +131,16 @@ static void agree(size_t n_elems, float *out, const float *a, const float *b) {
     lb_k_map_agree_f32_ref(n_elems - i, out + i, a + i, b + i);
 }
 
+static void below(size_t n_elems, float *out, const float *a, const float *b) {
+    const __m256 one = _mm256_set1_ps(1.0f);
+    size_t i = 0;
+    for (; i + 8 <= n_elems; i += 8)
+        _mm256_storeu_ps(out + i,
+                         _mm256_and_ps(one, _mm256_cmp_ps(_mm256_loadu_ps(a + i),
+                                                          _mm256_loadu_ps(b + i), _CMP_LT_OQ)));
+    lb_k_map_below_f32_ref(n_elems - i, out + i, a + i, b + i);
+}
+
 static void fmac(size_t n_elems, float *out, const float *a, float c, const float *b) {
     size_t i = 0;
     for (; i + 8 <= n_elems; i += 8)
@@ -178,6 +188,7 @@ void lb_kinit_map_avx2(lb_kernels *k) {
     k->map_above_f32 = above;
     k->map_or_one_f32 = or_one;
     k->map_agree_f32 = agree;
+    k->map_below_f32 = below;
     k->map_fmac_f32 = fmac;
     k->map_round_f16_f32 = round_f16;
     k->map_round_bf16_f32 = round_bf16;

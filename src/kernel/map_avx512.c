@@ -116,6 +116,10 @@ static void agree(size_t n_elems, float *out, const float *a, const float *b) {
     MAP(agree_of(x, y))
 }
 
+static void below(size_t n_elems, float *out, const float *a, const float *b) {
+    MAP(one_where(_mm512_cmp_ps_mask(x, y, _CMP_LT_OQ)))
+}
+
 static void fmac(size_t n_elems, float *out, const float *a, float c, const float *b) {
     const __m512 c16 = _mm512_set1_ps(c);
     MAP(_mm512_fmadd_ps(x, c16, y))
@@ -156,6 +160,7 @@ void lb_kinit_map_avx512(lb_kernels *k) {
     k->map_above_f32 = above;
     k->map_or_one_f32 = or_one;
     k->map_agree_f32 = agree;
+    k->map_below_f32 = below;
     k->map_fmac_f32 = fmac;
     k->map_round_f16_f32 = round_f16;
     k->map_round_bf16_f32 = round_bf16;

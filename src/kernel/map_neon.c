@@ -133,6 +133,13 @@ static void agree(size_t n_elems, float *out, const float *a, const float *b) {
     lb_k_map_agree_f32_ref(n_elems - i, out + i, a + i, b + i);
 }
 
+static void below(size_t n_elems, float *out, const float *a, const float *b) {
+    size_t i = 0;
+    for (; i + 4 <= n_elems; i += 4)
+        vst1q_f32(out + i, one_where(vcltq_f32(vld1q_f32(a + i), vld1q_f32(b + i))));
+    lb_k_map_below_f32_ref(n_elems - i, out + i, a + i, b + i);
+}
+
 static void fmac(size_t n_elems, float *out, const float *a, float c, const float *b) {
     size_t i = 0;
     for (; i + 4 <= n_elems; i += 4)
@@ -176,6 +183,7 @@ void lb_kinit_map_neon(lb_kernels *k) {
     k->map_above_f32 = above;
     k->map_or_one_f32 = or_one;
     k->map_agree_f32 = agree;
+    k->map_below_f32 = below;
     k->map_fmac_f32 = fmac;
     k->map_round_f16_f32 = round_f16;
     k->map_round_bf16_f32 = round_bf16;

@@ -74,6 +74,11 @@ void lb_k_map_agree_f32_ref(size_t n_elems, float *out, const float *a, const fl
         out[i] = (b[i] >= 0 ? a[i] > 0 : a[i] < 0) ? 1.0f : 0.0f;
 }
 
+void lb_k_map_below_f32_ref(size_t n_elems, float *out, const float *a, const float *b) {
+    for (size_t i = 0; i < n_elems; i++)
+        out[i] = a[i] < b[i] ? 1.0f : 0.0f;
+}
+
 /* a c + b with one rounding: the product is exact in double (24 + 24 bits). */
 static float fma_exact(float a, float c, float b) {
     return (float)lb_sum_odd((double)a * (double)c, (double)b);

@@ -8,7 +8,10 @@
 #include <unistd.h>
 
 u64 lb_active_bytes(const lb_prog *p, bool digests, u32 n_segments) {
-    u64 n = (p->n_results + 1) * sizeof(lb_held) + 2 * ((u64)p->n_masks + 1) * sizeof(lb_mt19937);
+    u64 n = (p->n_results + 1) * sizeof(lb_held), masks = 0;
+    for (u32 i = 0; i < p->n_passes; i++)
+        masks = LB_MAX(masks, p->passes[i].n_masks);
+    n += masks * sizeof(lb_mt19937);
     for (u32 i = 0; i < p->n_passes && digests; i++)
         for (u32 k = 0; k < p->passes[i].n_leaves; k++) {
             const lb_leaf *l = &p->passes[i].leaves[k];
@@ -31,11 +34,11 @@ u64 lb_run_state_bytes(const lb_plan *p, u64 program_bytes) {
             list = LB_MAX(list,
                           p->graph.sources[i]->n_tensors * 2 * sizeof(lb_tensor *)); /* qsort's */
     }
-    u64 masks = (actives + 1) * p->graph.n_carries * sizeof(lb_mt19937);
+    u64 draws = p->graph.n_carries ? actives * sizeof(lb_draws) : 0;
     /* an arena keeps its largest chunk over a reset: at worst twice what it needs; and a freed
      * chunk may stay with the heap of the thread that made it */
     u64 active = sizeof(lb_active) + p->window * sizeof(lb_slot) + 2 * program_bytes;
-    return actives * active + p->threads * (sizeof(lb_worker) + THREAD_HEAP_BYTES) + masks +
+    return actives * active + p->threads * (sizeof(lb_worker) + THREAD_HEAP_BYTES) + draws +
            tables + list + lb_chains_bytes(p) + 256 * LB_KIB;
 }
 
@@ -74,10 +77,10 @@ static void keep_part(lb_active *a, const lb_sink_part *part) {
 void lb_active_begin(lb_runner *r, lb_active *a, u64 job, u8 *fixed) {
     lb_arena arena = a->arena, hashes_arena = a->hashes_arena;
     lb_slot *ring = a->ring;
-    lb_mt19937 *generators = a->generators;
+    lb_draws *draws = a->draws;
     *a = (lb_active){.arena = arena,
                      .ring = ring,
-                     .generators = generators,
+                     .draws = draws,
                      .hashes_arena = hashes_arena,
                      .fixed = fixed,
                      .spill_fd = -1,
@@ -93,15 +96,6 @@ void lb_active_begin(lb_runner *r, lb_active *a, u64 job, u8 *fixed) {
         a->span_bytes = lb_sink_span_bytes(r->opt->sink, job);
         keep_part(a, lb_sink_kept_part(r->opt->sink, job));
     }
-    if (a->job->draws) {
-        memcpy(a->generators, r->masks, r->plan->graph.n_carries * sizeof *r->masks);
-        lb_active_skip_masks(r, a->job);
-    }
-}
-
-void lb_active_skip_masks(lb_runner *r, const lb_job *job) {
-    for (u32 i = 0; job->draws && i < r->plan->graph.n_carries; i++)
-        lb_mt19937_skip(&r->masks[i], job->draws[i]);
 }
 
 /* ---- digests of what is read ---- */
@@ -282,16 +276,35 @@ lb_rect lb_active_tile(const lb_active *a, u64 tile) {
     return t;
 }
 
+/* Each round draws the same numbers. Those of one tensor's inputs lie behind each other, so that
+ * one is found from the one before. */
+static void start_masks(lb_runner *r, lb_active *a) {
+    const lb_pass *p = a->pass;
+    const lb_kernels *k = r->opt->kernels;
+    const lb_mt19937 *from = a->draws ? &a->draws->near : NULL;
+    for (u32 i = 0; i < p->n_insts; i++) {
+        const lb_inst *x = &p->insts[i];
+        if (!lb_inst_draws(x))
+            continue;
+        lb_mt19937 *m = &a->mask[x->mask];
+        u64 seed = r->plan->graph.carries[x->node->u.make.carry].seed;
+        *m = *from;
+        if (m->seed != (u32)seed)
+            lb_mt19937_init(m, k, seed);
+        lb_mt19937_seek(m, k, x->node->u.make.first + a->skip);
+        if (from == &a->draws->near)
+            a->draws->near = *m;
+        from = m;
+    }
+}
+
 static void begin_round(lb_runner *r, lb_active *a) {
     const lb_pass *p = a->pass;
     u64 first = a->skip ? a->skip / p->n_cols / p->tile_rows * p->tiles_per_row +
                               a->skip % p->n_cols / p->tile_cols
                         : 0;
-    a->next_tile = a->n_committed = a->next_draw = first;
-    for (u32 i = 0; i < a->prog.n_masks && p->n_masks; i++) { /* each round draws the same ones */
-        a->mask[i] = a->mask_start[i];
-        lb_mt19937_skip(&a->mask[i], a->skip);
-    }
+    a->next_tile = a->n_committed = first;
+    start_masks(r, a);
     for (u32 i = 0; i < a->prog.n_results; i++)
         if (a->prog.results[i].pass == a->pass_index)
             lb_held_begin(&r->plan->graph, &a->prog.results[i], &a->held[i], a->round);
@@ -303,27 +316,21 @@ static u8 *carve(u8 **at, u64 bytes) {
     return p;
 }
 
-/* Each mask of a job begins where the one before it ended. */
-static void start_masks(lb_active *a) {
-    for (u32 i = 0; i < a->prog.n_masks; i++) {
-        const lb_node *n = a->prog.masks[i];
-        lb_mt19937 *m = &a->generators[n->u.make.carry];
-        a->mask_start[i] = *m;
-        lb_mt19937_skip(m, n->n_rows * n->n_cols);
-    }
-}
-
 static lb_status begin_segment(lb_runner *r, lb_active *a, lb_err *err) {
     const lb_segment *s = &a->job->segments[a->segment];
+    u32 n_masks = 0;
     lb_arena_reset(&a->arena);
     LB_TRY(lb_prog_compile(&a->prog, &r->plan->graph, s->root, LB_MAX(a->job->n_streams, 1),
                            r->plan->hold_max_bytes, &a->arena, err));
     LB_TRY(lb_prog_fit(&a->prog, r->plan->target_bytes, err));
     lb_prog *p = &a->prog;
     a->held = lb_arena_new(&a->arena, lb_held, p->n_results + 1);
-    a->mask_start = lb_arena_new(&a->arena, lb_mt19937, p->n_masks + 1);
-    a->mask = lb_arena_new(&a->arena, lb_mt19937, p->n_masks + 1);
-    if (!a->held || !a->mask_start || !a->mask)
+    a->mask = NULL;
+    for (u32 i = 0; i < p->n_passes; i++)
+        n_masks = LB_MAX(n_masks, p->passes[i].n_masks);
+    if (n_masks)
+        a->mask = lb_arena_new(&a->arena, lb_mt19937, n_masks);
+    if (!a->held || (n_masks && !a->mask))
         return lb_fail(err, LB_E_NOMEM, "out of memory for a job");
     u8 *at = a->fixed;
     for (u32 i = 0; i < p->n_results; i++) {
@@ -340,7 +347,6 @@ static lb_status begin_segment(lb_runner *r, lb_active *a, lb_err *err) {
         if (more)
             lb_held_place(&r->plan->graph, res, &a->held[i], carve(&at, more));
     }
-    start_masks(a);
     a->pass_index = 0;
     const lb_pass *last = last_pass(a);
     if (kept_here(a) % LB_MAX(last->n_cols, 1) && last->tile_cols == last->n_cols) {

@@ -21,7 +21,7 @@ typedef struct builder {
     lb_arena *arena;
     lb_prog *prog;
     lb_pass *pass;
-    u32 cap_insts, cap_leaves, cap_results, cap_masks, depth;
+    u32 cap_insts, cap_leaves, cap_results, depth;
     seen *seen; /* [cap_seen] open addressing: nodes that need() has seen */
     u32 n_seen, cap_seen;
     u64 hold_max_bytes;
@@ -550,22 +550,8 @@ static void build_inputs(builder *b, lb_inst *x, const lb_node *n, const lb_move
     }
 }
 
-/* Masks are numbered in the order in which they are found: the order of their draws. */
-static u32 find_mask(builder *b, const lb_node *n) {
-    for (u32 i = 0; i < b->prog->n_masks; i++)
-        if (b->prog->masks[i] == n)
-            return i;
-    const lb_node **p = grow(b, b->prog->masks, b->prog->n_masks, &b->cap_masks, sizeof *p);
-    if (!p)
-        return 0;
-    b->prog->masks = p;
-    p[b->prog->n_masks] = n;
-    return b->prog->n_masks++;
-}
-
-/* A mask is drawn row by row, once a pass. */
+/* Random numbers are drawn row by row, once a pass. */
 static void build_mask(builder *b, lb_inst *x) {
-    x->result = find_mask(b, x->node);
     if (x->moves.band == 0 || !lb_frame_is_upright(&x->frame) || x->frame.col_shift ||
         x->node->n_rows != b->pass->n_rows || x->node->n_cols != b->pass->n_cols) {
         set_apart(b, x->node);
@@ -576,7 +562,7 @@ static void build_mask(builder *b, lb_inst *x) {
             set_apart(b, x->node); /* seen in two orders */
             return;
         }
-    b->pass->n_masks++;
+    x->mask = b->pass->n_masks++;
 }
 
 /* A value that an earlier pass has left. */
@@ -616,7 +602,7 @@ static u32 build_node(builder *b, lb_node_id id, const lb_moves *moves, lb_frame
         build_held(b, &x, LB_RESULT_HOLD, id);
     else if (n->kind == LB_NODE_DENSE)
         build_held(b, &x, LB_RESULT_DENSE, id);
-    else if (n->kind == LB_NODE_MAKE && n->op == LB_MAKE_BERNOULLI)
+    else if (lb_node_draws(n))
         build_mask(b, &x);
     else
         build_inputs(b, &x, n, moves, frame);
@@ -899,7 +885,7 @@ static lb_status compile(builder *b, const lb_node_id *roots, u32 n_roots) {
     lb_prog *p = b->prog;
     *p = (lb_prog){0};
     b->seen = NULL;
-    b->cap_results = b->cap_masks = b->n_seen = b->cap_seen = 0;
+    b->cap_results = b->n_seen = b->cap_seen = 0;
     b->again = false;
     b->st = LB_OK;
     for (u32 i = 0; i < n_roots; i++)

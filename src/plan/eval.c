@@ -5,67 +5,29 @@
 #include "plan/measure.h"
 #include <math.h>
 
-void lb_mt19937_init(lb_mt19937 *m, u64 seed) {
-    u32 s = (u32)seed; /* torch keeps the low 32 bits */
-    m->state[0] = s;
-    for (u32 i = 1; i < 624; i++) {
-        s = 1812433253u * (s ^ (s >> 30)) + i;
-        m->state[i] = s;
-    }
-    m->at = 624;
-}
-
-static u32 mt_mix(u32 high, u32 low, u32 far) {
-    u32 y = (high & 0x80000000u) | (low & 0x7fffffffu);
-    return far ^ (y >> 1) ^ (-(y & 1) & 0x9908b0dfu);
-}
-
-static void mt_twist(lb_mt19937 *m) {
-    u32 *s = m->state, i = 0;
-    for (; i < 227; i++) /* 624 - 397 */
-        s[i] = mt_mix(s[i], s[i + 1], s[i + 397]);
-    for (; i < 623; i++)
-        s[i] = mt_mix(s[i], s[i + 1], s[i - 227]);
-    s[623] = mt_mix(s[623], s[0], s[396]);
-    m->at = 0;
-}
-
-u32 lb_mt19937_next(lb_mt19937 *m) {
-    if (m->at == 624)
-        mt_twist(m);
-    u32 y = m->state[m->at++];
-    y ^= y >> 11;
-    y ^= (y << 7) & 0x9d2c5680u;
-    y ^= (y << 15) & 0xefc60000u;
-    return y ^ (y >> 18);
-}
-
-void lb_mt19937_skip(lb_mt19937 *m, u64 n) {
-    while (n > 624 - m->at) {
-        n -= 624 - m->at;
-        mt_twist(m);
-    }
-    m->at += (u32)n;
-}
-
 void lb_eval_layout(lb_eval *e) {
     (void)lb_tile_layout(e->pass, e->tile, e->leaf, e->inst_off);
 }
 
-void lb_eval_draw(const lb_eval *e, lb_mt19937 *masks) {
+/* A tile is whole rows or a stretch of one: its numbers follow each other. */
+void lb_eval_draw(const lb_eval *e, lb_mt19937 *m) {
+    u64 n_elems = e->tile.nr * e->tile.nc;
     for (u32 i = 0; i < e->pass->n_insts; i++) {
-        const lb_node *n = e->pass->insts[i].node;
-        if (n->kind != LB_NODE_MAKE || n->op != LB_MAKE_BERNOULLI ||
-            e->pass->insts[i].role != LB_INST_COMPUTE)
+        const lb_inst *x = &e->pass->insts[i];
+        if (!lb_inst_draws(x))
             continue;
-        lb_mt19937 *m = &masks[e->pass->insts[i].result];
-        u8 *bits = e->slab + e->inst_off[i];
-        u64 n_elems = e->tile.nr * e->tile.nc;
-        memset(bits, 0, n_elems / 8 + 1);
-        for (u64 j = 0; j < n_elems; j++)
-            if ((double)(lb_mt19937_next(m) & 0xffffffu) * 0x1p-24 < n->u.make.p)
-                bits[j / 8] = (u8)(bits[j / 8] | 1u << (j % 8));
+        u8 *out = e->slab + e->inst_off[i];
+        lb_mt19937_seek(&m[x->mask], e->k, lb_eval_first_draw(e, x));
+        if (x->node->op == LB_MAKE_UNIFORM)
+            lb_mt19937_uniform(&m[x->mask], e->k, n_elems, (float *)(void *)out);
+        else
+            lb_mt19937_mask(&m[x->mask], e->k, n_elems, lb_mt19937_below((float)x->node->u.make.p),
+                            out);
     }
+}
+
+u64 lb_eval_first_draw(const lb_eval *e, const lb_inst *x) {
+    return x->node->u.make.first + e->tile.r0 * x->node->n_cols + e->tile.c0;
 }
 
 static float *slot(const lb_eval *e, u32 inst) {
@@ -216,12 +178,14 @@ static void run_make(lb_eval *e, u32 inst, lb_rect r, float *out) {
             out[i] = (float)n->u.make.p;
         return;
     }
-    const u8 *bits = e->slab + e->inst_off[inst];
+    const u8 *drawn = e->slab + e->inst_off[inst];
     for (u64 i = 0; i < r.nr; i++) {
         u64 first =
             (lb_moves_row(&x->moves, r.r0 + i) - e->tile.r0) * e->tile.nc + (r.c0 - e->tile.c0);
-        for (u64 j = 0; j < r.nc; j++)
-            out[i * r.nc + j] = (float)(bits[(first + j) / 8] >> ((first + j) % 8) & 1);
+        if (n->op == LB_MAKE_UNIFORM)
+            memcpy(out + i * r.nc, drawn + first * sizeof *out, r.nc * sizeof *out);
+        else
+            e->k->decode_f32_codes(r.nc, first, 1, out + i * r.nc, drawn);
     }
 }
 
@@ -314,6 +278,9 @@ static void map_op(const lb_kernels *k, lb_map_op op, u64 n, float *out, const m
         return;
     case LB_MAP_AGREE:
         k->map_agree_f32(n, out, x->a, x->b);
+        return;
+    case LB_MAP_BELOW:
+        k->map_below_f32(n, out, x->a, x->b);
         return;
     case LB_MAP_WEAVE:
     case LB_MAP_OP_COUNT:

@@ -6,6 +6,7 @@
 #ifndef LB_PLAN_EVAL_H
 #define LB_PLAN_EVAL_H
 
+#include "kernel/mt19937.h"
 #include "plan/prog.h"
 
 #define LB_KTH_BINS 2048
@@ -21,15 +22,6 @@ typedef struct lb_held {
     u32 prefix;    /* KTH: bits of |x| found so far */
     bool any;      /* RANGE: a number was seen */
 } lb_held;
-
-/* Random state of torch's CPU generator (MT19937). */
-typedef struct lb_mt19937 {
-    u32 state[624];
-    u32 at;
-} lb_mt19937;
-void lb_mt19937_init(lb_mt19937 *m, u64 seed);
-u32 lb_mt19937_next(lb_mt19937 *m);
-void lb_mt19937_skip(lb_mt19937 *m, u64 n); /* as n calls of next */
 
 typedef struct lb_eval {
     const lb_kernels *k;
@@ -51,8 +43,10 @@ typedef struct lb_eval {
 
 /* Fills leaf and inst_off for e->tile. */
 void lb_eval_layout(lb_eval *e);
-/* Draws the tile's random masks: in tile order, before lb_eval_tile. masks: one state a mask. */
-void lb_eval_draw(const lb_eval *e, lb_mt19937 *masks);
+/* Draws the tile's random numbers, before lb_eval_rows. m: [pass->n_masks] generators, anywhere. */
+void lb_eval_draw(const lb_eval *e, lb_mt19937 *m);
+/* Of the tile, in the generator's stream. */
+u64 lb_eval_first_draw(const lb_eval *e, const lb_inst *x);
 /* Rows of the tile: all of them, or a batch. */
 void lb_eval_rows(lb_eval *e, lb_rect rows);
 

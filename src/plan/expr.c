@@ -207,23 +207,37 @@ u32 lb_expr_carry(lb_graph *g, u64 seed) {
         g->carries = p;
         g->cap_carries = cap;
     }
-    g->carries[g->n_carries] = (lb_carry){seed};
+    g->carries[g->n_carries] = (lb_carry){.seed = seed};
     return g->n_carries++;
 }
 
+static lb_node_id random_node(lb_graph *g, lb_make_op op, u64 n_rows, u64 n_cols, u32 carry) {
+    lb_node node = {
+        .kind = LB_NODE_MAKE, .op = op, .value = LB_VALUE_F32, .n_rows = n_rows, .n_cols = n_cols};
+    u64 n_elems;
+    if (carry >= g->n_carries || !lb_mul_u64(n_rows, n_cols, &n_elems)) {
+        FAULT(g, LB_E_LIMIT, "random numbers: no such stream, or too many");
+        return LB_NODE_NONE;
+    }
+    node.u.make.carry = carry;
+    node.u.make.first = g->carries[carry].next;
+    g->carries[carry].next += n_elems;
+    return push(g, &node);
+}
+
 lb_node_id lb_expr_bernoulli(lb_graph *g, u64 n_rows, u64 n_cols, double p, u32 carry) {
-    if (!(p >= 0 && p <= 1) || carry >= g->n_carries) {
+    if (!(p >= 0 && p <= 1)) {
         FAULT(g, LB_E_USAGE, "random mask: the probability must lie in [0, 1]");
         return LB_NODE_NONE;
     }
-    lb_node node = {.kind = LB_NODE_MAKE,
-                    .op = LB_MAKE_BERNOULLI,
-                    .value = LB_VALUE_F32,
-                    .n_rows = n_rows,
-                    .n_cols = n_cols};
-    node.u.make.p = p;
-    node.u.make.carry = carry;
-    return push(g, &node);
+    lb_node_id id = random_node(g, LB_MAKE_BERNOULLI, n_rows, n_cols, carry);
+    if (id != LB_NODE_NONE)
+        g->blocks[id / LB_GRAPH_BLOCK][id % LB_GRAPH_BLOCK].u.make.p = p;
+    return id;
+}
+
+lb_node_id lb_expr_uniform(lb_graph *g, u64 n_rows, u64 n_cols, u32 carry) {
+    return random_node(g, LB_MAKE_UNIFORM, n_rows, n_cols, carry);
 }
 
 /* A node of one input that keeps its shape. */

@@ -51,7 +51,8 @@ typedef struct lb_node {
         struct {
             const float *values; /* CONST */
             double p;            /* FILL: the value; BERNOULLI: the probability */
-            u32 carry;           /* BERNOULLI: index into lb_graph.carries */
+            u32 carry;           /* BERNOULLI, UNIFORM: index into lb_graph.carries */
+            u64 first;           /* likewise: the first of its numbers in that stream */
         } make;
         struct {
             u64 from, step, half; /* RUNS: half is the run */
@@ -84,9 +85,11 @@ typedef struct lb_node {
     } u;
 } lb_node;
 
-/* A generator whose state goes from tile to tile and from job to job, in the order of the jobs. */
+/* A stream of random numbers. Nodes take them in the order in which they are made, and so many as
+ * they have elements: in whatever order outputs are computed, each has its own. */
 typedef struct lb_carry {
     u64 seed;
+    u64 next; /* number that the next node begins with */
 } lb_carry;
 
 typedef struct lb_graph {
@@ -111,6 +114,9 @@ lb_status lb_graph_status(const lb_graph *g, lb_err *err);
 const lb_node *lb_graph_node(const lb_graph *g, lb_node_id id);
 lb_node_id lb_graph_id(const lb_graph *g, const lb_node *n); /* of a node of this graph */
 const char *lb_node_kind_name(lb_node_kind k);
+static inline bool lb_node_draws(const lb_node *n) {
+    return n->kind == LB_NODE_MAKE && (n->op == LB_MAKE_BERNOULLI || n->op == LB_MAKE_UNIFORM);
+}
 
 /* Of a view: its values, which are of one of the types that encode has. */
 lb_node_id lb_expr_read(lb_graph *g, u32 source, const lb_weight *w);
@@ -120,6 +126,7 @@ lb_node_id lb_expr_const(lb_graph *g, u64 n_rows, u64 n_cols, const float *value
 lb_node_id lb_expr_fill(lb_graph *g, u64 n_rows, u64 n_cols, double value);
 u32 lb_expr_carry(lb_graph *g, u64 seed);
 lb_node_id lb_expr_bernoulli(lb_graph *g, u64 n_rows, u64 n_cols, double p, u32 carry);
+lb_node_id lb_expr_uniform(lb_graph *g, u64 n_rows, u64 n_cols, u32 carry);
 lb_node_id lb_expr_decode(lb_graph *g, lb_node_id x); /* values already: x */
 lb_node_id lb_expr_rows(lb_graph *g, lb_node_id x, u64 from, u64 step, u64 n_rows);
 /* Runs of `run` rows, one every `step`: the k rows of each group of a fused matrix. */

@@ -214,8 +214,9 @@ u64 lb_tile_layout(const lb_pass *p, lb_rect tile, lb_layout_leaf *leaf, u64 *in
             }
         } else if (x->node->kind == LB_NODE_STAT) {
             size = stat_bytes(x->node, tile);
-        } else if (x->node->kind == LB_NODE_MAKE && x->node->op == LB_MAKE_BERNOULLI) {
-            size = tile.nr * tile.nc / 8 + 1;
+        } else if (lb_inst_draws(x)) {
+            size = tile.nr * tile.nc;
+            size = x->node->op == LB_MAKE_UNIFORM ? size * sizeof(float) : size / 8 + 1;
         }
         at = align64(at + size);
     }
@@ -260,7 +261,7 @@ static bool only_encodes(const lb_pass *p) {
     for (u32 i = 0; i < p->n_insts; i++) {
         const lb_inst *x = &p->insts[i];
         if (x->role == LB_INST_HOLD || x->node->kind == LB_NODE_STAT || lb_inst_copies(x) ||
-            (x->node->kind == LB_NODE_MAKE && x->node->op == LB_MAKE_BERNOULLI))
+            lb_inst_draws(x))
             return false;
         n += x->node->kind == LB_NODE_ENCODE;
     }

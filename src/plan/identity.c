@@ -84,9 +84,9 @@ static void put_make(lb_xxh *h, const lb_graph *g, const lb_node *n) {
     put_f64(h, n->u.make.p);
     if (n->op == LB_MAKE_CONST)
         lb_xxh_update(h, n->u.make.values, n->n_rows * n->n_cols * sizeof(float));
-    if (n->op == LB_MAKE_BERNOULLI) {
-        put_u64(h, n->u.make.carry);
+    if (lb_node_draws(n)) {
         put_u64(h, g->carries[n->u.make.carry].seed);
+        put_u64(h, n->u.make.first);
     }
 }
 

@@ -46,10 +46,11 @@ static inline u64 lb_strides_at(const lb_strides *s, u64 i) {
 
 /* make: values that no file holds. */
 typedef enum lb_make_op {
-    LB_MAKE_CONST,    /* the caller's f32 values, copied into the graph */
-    LB_MAKE_FILL,     /* one value everywhere */
-    LB_MAKE_BERNOULLI /* 1 with probability p, else 0: MT19937, one draw an element, row-major,
-                         u = (draw & 0xffffff) / 2^24, 1 iff u < p; the generator is a carry */
+    LB_MAKE_CONST, /* the caller's f32 values, copied into the graph */
+    LB_MAKE_FILL,  /* one value everywhere */
+    /* Random: one number an element, row-major, of a stream (kernel/mt19937.h). */
+    LB_MAKE_BERNOULLI, /* 1 where it is below p as f32, else 0 */
+    LB_MAKE_UNIFORM    /* the number, in [0, 1) */
 } lb_make_op;
 
 /* map: element by element. Inputs of n_rows 1 are one value per column, of n_cols 1 one per row. */
@@ -74,6 +75,7 @@ typedef enum lb_map_op {
     LB_MAP_ABS,        /* |a| */
     LB_MAP_OR_ONE,     /* a; 1 where a is 0 */
     LB_MAP_AGREE, /* 1 where a has the sign of b (that of 0 is +), else 0: never where a is 0 */
+    LB_MAP_BELOW, /* 1 where a < b, else 0 */
     LB_MAP_OP_COUNT
 } lb_map_op;
 

@@ -289,18 +289,6 @@ typedef struct lb_need {
     bool batches;          /* some matrix is one tile and keeps one thread busy */
 } lb_need;
 
-static lb_status note_draws(lb_plan *p, lb_job *j, const lb_prog *prog, lb_err *err) {
-    if (prog->n_masks && !j->draws)
-        j->draws = lb_arena_new(&p->perm, u64, p->graph.n_carries);
-    if (prog->n_masks && !j->draws)
-        return lb_fail(err, LB_E_NOMEM, "out of memory while planning");
-    for (u32 i = 0; i < prog->n_masks; i++) {
-        const lb_node *n = prog->masks[i];
-        j->draws[n->u.make.carry] += n->n_rows * n->n_cols;
-    }
-    return LB_OK;
-}
-
 /* Compiles one segment, cuts it for a tile size and adds its figures to the job's. */
 static lb_status measure_segment(lb_plan *p, lb_job *j, const lb_segment *s, lb_arena *scratch,
                                  lb_need *need, lb_err *err) {
@@ -309,7 +297,6 @@ static lb_status measure_segment(lb_plan *p, lb_job *j, const lb_segment *s, lb_
     LB_TRY(lb_prog_compile(&prog, &p->graph, s->root, LB_MAX(j->n_streams, 1), p->hold_max_bytes,
                            scratch, err));
     LB_TRY(lb_prog_fit(&prog, p->target_bytes, err));
-    LB_TRY(note_draws(p, j, &prog, err));
     u64 fixed = prog.fixed_bytes;
     for (u32 i = 0; i < prog.n_results; i++) {
         const lb_result *r = &prog.results[i];
@@ -357,8 +344,6 @@ static lb_status measure(lb_plan *p, lb_need *need, lb_err *err) {
             break;
         j->read_bytes = j->write_bytes = j->fixed_bytes = j->slab_bytes = j->scratch_bytes =
             j->n_tiles = j->spill_bytes = 0;
-        if (j->draws)
-            memset(j->draws, 0, p->graph.n_carries * sizeof j->draws[0]);
         for (u32 s = 0; s < j->n_segments && st == LB_OK; s++)
             st = measure_segment(p, j, &j->segments[s], &scratch, need, err);
         if (st != LB_OK)

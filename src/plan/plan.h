@@ -57,8 +57,7 @@ typedef struct lb_job {
     u64 fixed_bytes, slab_bytes, scratch_bytes;
     u64 spill_bytes; /* of its temporary file; read_bytes and write_bytes count its traffic */
     u64 n_tiles;
-    u64 after;  /* all jobs before this number must have ended when this one begins */
-    u64 *draws; /* [n_carries] random numbers that its masks take; NULL: it has none */
+    u64 after; /* all jobs before this number must have ended when this one begins */
 } lb_job;
 
 /* An output file. Bytes [0, head) and any other gap between streams are written by the sink. */

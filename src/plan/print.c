@@ -4,10 +4,10 @@
 
 static const char *const index_names[] = {"rows",    "heads",     "unheads", "gather", "runs",
                                           "strides", "transpose", "cols",    "every",  "stack"};
-static const char *const make_names[] = {"const", "fill", "bernoulli"};
+static const char *const make_names[] = {"const", "fill", "bernoulli", "uniform"};
 static const char *const map_names[] = {
-    "add", "sub",   "mul", "add",  "mul", "div", "fma",   "round f16", "round bf16", "exp",
-    "log", "weave", "div", "rdiv", "max", "min", "above", "abs",       "or one",     "agree"};
+    "add",   "sub", "mul",  "add", "mul", "div",   "fma", "round f16", "round bf16", "exp",  "log",
+    "weave", "div", "rdiv", "max", "min", "above", "abs", "or one",    "agree",      "below"};
 _Static_assert(LB_LEN(map_names) == LB_MAP_OP_COUNT, "a name for each operation");
 static const char *const row_names[] = {"l2", "mean", "move", "formula"};
 _Static_assert(LB_LEN(row_names) == LB_ROW_OP_COUNT, "a name for each operation");

@@ -97,8 +97,8 @@ typedef struct lb_inst {
     u32 *many;       /* wide stats, ROW_FORMULA: [n_in]; else NULL */
     u32 leaf;        /* DECODE, ENCODE of stored bytes, SPILLED */
     u32 slot;        /* f32 slot of the result */
-    u32 result;  /* STAT, HOLD: what it fills; held value: what it reads; MAP: the scalar's stat;
-                    mask: its number */
+    u32 result;  /* STAT, HOLD: what it fills; held value: what it reads; MAP: the scalar's stat */
+    u32 mask;    /* MAKE, what is drawn: its number in the pass */
     u32 root;    /* ENCODE: index of the root */
     u32 with[2]; /* ENCODE, a quantizer's codes: the instances of the scales and the biases */
     bool picks;  /* takes row `pick` of each leaf.per_row */
@@ -111,6 +111,11 @@ typedef struct lb_inst {
 
 static inline u32 lb_inst_input(const lb_inst *x, u32 i) {
     return x->many ? x->many[i] : x->in[i];
+}
+
+/* Whether it has random numbers, of each tile, in the slab. */
+static inline bool lb_inst_draws(const lb_inst *x) {
+    return x->role == LB_INST_COMPUTE && lb_node_draws(x->node);
 }
 
 /* Whether the instance's output is its leaf's bytes as they were read. */
@@ -147,7 +152,7 @@ typedef struct lb_pass {
     bool swapped;   /* some leaf is read transposed */
     bool across;    /* some leaf's file is transposed: rows of a tile are columns there */
     bool folds;     /* stats with ordered leaves: columns are cut at multiples of LB_FOLD_LEAF */
-    u32 n_masks;    /* random masks in this pass */
+    u32 n_masks;    /* what is drawn in this pass */
     u32 n_rounds;   /* times the pass is read: an exact selection narrows its answer in three */
     u64 unit_rows, unit_cols;
     /* geometry (lb_pass_fit) */
@@ -169,9 +174,6 @@ typedef struct lb_prog {
     u32 n_passes;
     lb_result *results;
     u32 n_results;
-    const lb_node *
-        *masks; /* random masks, in the order of their draws: each begins where the last ended */
-    u32 n_masks;
     u64 fixed_bytes;
     u64 spill_bytes; /* of the spill file */
 } lb_prog;

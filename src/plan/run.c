@@ -43,7 +43,6 @@ static bool start_next(lb_runner *r) {
     while (r->n_active < r->max_active && r->next_job < r->plan->n_jobs) {
         lb_job *job = &r->plan->jobs[r->next_job];
         if (r->opt->sink && lb_sink_kept(r->opt->sink, r->next_job)) {
-            lb_active_skip_masks(r, job);
             r->kept_jobs++;
             r->next_job++;
             progress(r, job->read_bytes + job->write_bytes);
@@ -216,6 +215,18 @@ static lb_status start_workers(lb_runner *r, lb_err *err) {
     return LB_OK;
 }
 
+static lb_status init_draws(lb_runner *r, lb_active *a, lb_err *err) {
+    const lb_graph *g = &r->plan->graph;
+    if (g->n_carries == 0)
+        return LB_OK;
+    lb_draws *d = a->draws = lb_arena_new(&r->arena, lb_draws, 1);
+    if (!d)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for the run");
+    lb_mutex_init(&d->mutex);
+    lb_mt19937_init(&d->near, r->opt->kernels, g->carries[0].seed);
+    return LB_OK;
+}
+
 static lb_status runner_init(lb_runner *r, lb_err *err) {
     const lb_plan *p = r->plan;
     u32 n_sources = p->graph.n_sources;
@@ -223,22 +234,19 @@ static lb_status runner_init(lb_runner *r, lb_err *err) {
     r->max_active = p->n_active;
     r->workers = lb_arena_new(&r->arena, lb_worker, p->threads);
     r->fds = lb_arena_new(&r->arena, lb_fds *, n_sources + 1);
-    r->masks = lb_arena_new(&r->arena, lb_mt19937, p->graph.n_carries + 1);
     r->active = lb_arena_new(&r->arena, lb_active *, r->max_active);
     lb_active *actives = lb_arena_new(&r->arena, lb_active, r->max_active);
-    if (!r->workers || !r->fds || !r->masks || !r->active || !actives)
+    if (!r->workers || !r->fds || !r->active || !actives)
         return lb_fail(err, LB_E_NOMEM, "out of memory for the run");
     for (u32 i = 0; i < r->max_active; i++) {
         actives[i].ring = lb_arena_new(&r->arena, lb_slot, r->window);
-        actives[i].generators = lb_arena_new(&r->arena, lb_mt19937, p->graph.n_carries + 1);
-        if (!actives[i].ring || !actives[i].generators)
+        if (!actives[i].ring)
             return lb_fail(err, LB_E_NOMEM, "out of memory for the run");
+        LB_TRY(init_draws(r, &actives[i], err));
         actives[i].next = r->free_list;
         r->free_list = &actives[i];
     }
     r->actives = actives;
-    for (u32 i = 0; i < p->graph.n_carries; i++)
-        lb_mt19937_init(&r->masks[i], p->graph.carries[i].seed);
     for (u32 i = 0; i < n_sources; i++) {
         const lb_source *s = p->graph.sources[i];
         u32 share = LB_MAX(LB_OPEN_FILES / LB_MAX(n_sources, 1), p->threads + 1);
@@ -258,6 +266,8 @@ static void runner_deinit(lb_runner *r) {
         for (u32 k = 0; a->ring && k < r->window; k++)
             if (a->ring[k].slab)
                 lb_pool_give(r->pool, a->ring[k].slab, r->plan->slab_bytes);
+        if (a->draws)
+            lb_mutex_deinit(&a->draws->mutex);
         lb_arena_deinit(&a->arena);
         lb_arena_deinit(&a->hashes_arena);
     }

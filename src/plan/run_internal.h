@@ -21,6 +21,12 @@ typedef struct lb_slot {
     u64 counts[LB_ROOTS_MAX][2]; /* its values rounded and overflowed */
 } lb_slot;
 
+/* Beside a running job, and kept for the next one in its place. */
+typedef struct lb_draws {
+    lb_mutex mutex;  /* of lb_active.mask */
+    lb_mt19937 near; /* where the last round began to draw */
+} lb_draws;
+
 /* A running job. busy: its pass is being changed, no tile may be issued. */
 struct lb_active {
     lb_active *next;
@@ -30,13 +36,11 @@ struct lb_active {
     lb_prog prog;
     lb_pass *pass;
     u32 segment, pass_index, round;
-    lb_held *held;          /* [n_results] */
-    u8 *fixed;              /* the held matrices' memory */
-    int spill_fd;           /* those that are too large for it; -1: none */
-    lb_mt19937 *generators; /* [n_carries] where the next segment's masks begin */
-    lb_mt19937 *mask_start; /* [n_masks] at the start of the segment */
-    lb_mt19937 *mask;       /* [n_masks] in the current pass */
-    u64 next_draw;          /* tile whose masks are drawn next */
+    lb_held *held;    /* [n_results] */
+    u8 *fixed;        /* the held matrices' memory */
+    int spill_fd;     /* those that are too large for it; -1: none */
+    lb_draws *draws;  /* NULL: the plan draws nothing */
+    lb_mt19937 *mask; /* [pass->n_masks] where the tiles that nobody has begun draw; of draws */
     u64 next_tile, n_committed;
     bool committing, busy, done;
     lb_slot *ring; /* [window] */
@@ -69,6 +73,7 @@ typedef struct lb_worker {
     lb_runner *runner;
     lb_thread thread;
     lb_eval eval;
+    lb_mt19937 *mask;   /* [pass->n_masks] of the tile */
     lb_seg *segs;       /* [LB_SEGS_MAX] */
     struct lb_iov *iov; /* [LB_IOV_PIECES] */
     u8 *gap;            /* [LB_GAP_BYTES] where bytes between rows go */
@@ -93,7 +98,6 @@ struct lb_runner {
     lb_pool *pool;
     lb_fds **fds; /* [n_sources] */
     lb_chains chains;
-    lb_mt19937 *masks; /* [n_carries]: where the next job's masks begin */
     lb_worker *workers;
     lb_active *actives; /* [max_active] */
     lb_active **active; /* running, in job order */
@@ -118,8 +122,6 @@ void lb_active_end(lb_active *a);
 lb_rect lb_active_tile(const lb_active *a, u64 tile);
 /* After a tile's commit: records how far the job has come, if it is large and it is time. */
 lb_status lb_active_span(lb_runner *r, lb_active *a, lb_rect tile, lb_err *err);
-/* Moves the generators on to where the next job's masks begin. Lock held. */
-void lb_active_skip_masks(lb_runner *r, const lb_job *job);
 /* Hashes the tensors that no job read whole. */
 lb_status lb_run_digests(lb_runner *r, lb_err *err);
 

@@ -6,7 +6,8 @@
 #include <stdlib.h>
 
 u64 lb_worker_bytes(const lb_pass *p) {
-    return p->scratch_bytes + p->n_leaves * sizeof(lb_layout_leaf) + p->n_insts * sizeof(u64) +
+    return p->scratch_bytes + p->n_masks * sizeof(lb_mt19937) +
+           p->n_leaves * sizeof(lb_layout_leaf) + p->n_insts * sizeof(u64) +
            LB_SEGS_MAX * sizeof(lb_seg) + LB_IOV_PIECES * sizeof(lb_iov) + LB_GAP_BYTES + 512;
 }
 
@@ -48,6 +49,7 @@ static void set_up(lb_worker *w, const lb_active *a, u64 tile, u8 *slab) {
     e->codec = (float *)(void *)carve(&at, p->codec_elems * sizeof(float));
     e->leaf = (lb_layout_leaf *)(void *)carve(&at, p->n_leaves * sizeof(lb_layout_leaf));
     e->inst_off = (u64 *)(void *)carve(&at, p->n_insts * sizeof(u64));
+    w->mask = (lb_mt19937 *)(void *)carve(&at, p->n_masks * sizeof(lb_mt19937));
     w->segs = (lb_seg *)(void *)carve(&at, LB_SEGS_MAX * sizeof(lb_seg));
     w->iov = (lb_iov *)(void *)carve(&at, LB_IOV_PIECES * sizeof(lb_iov));
     w->gap = carve(&at, LB_GAP_BYTES);
@@ -301,23 +303,24 @@ static lb_status write_rows(lb_worker *w, const lb_active *a, lb_rect rows, lb_e
     return LB_OK;
 }
 
-/* Masks are drawn in tile order. False: the run has failed meanwhile, and the one before may still
- * be at it. */
-static bool draw(lb_worker *w, lb_active *a, u64 tile) {
-    lb_runner *r = w->runner;
-    lb_lock(&r->mutex);
-    while (a->next_draw != tile && r->err.code == LB_OK)
-        lb_wait(&r->wake, &r->mutex);
-    bool ok = r->err.code == LB_OK;
-    lb_unlock(&r->mutex);
-    if (!ok)
-        return false;
-    lb_eval_draw(&w->eval, a->mask);
-    lb_lock(&r->mutex);
-    a->next_draw = tile + 1;
-    lb_wake_all(&r->wake);
-    lb_unlock(&r->mutex);
-    return true;
+/* Tiles are begun in order, all but: what draws next is where the last one left off, and one thread
+ * goes on from there. More of them share the place; each leaves it where the next tile begins. */
+static void draw(lb_worker *w, lb_active *a) {
+    const lb_eval *e = &w->eval;
+    if (w->runner->plan->threads == 1) {
+        lb_eval_draw(e, a->mask);
+        return;
+    }
+    lb_lock(&a->draws->mutex);
+    memcpy(w->mask, a->mask, e->pass->n_masks * sizeof *w->mask);
+    for (u32 i = 0; i < e->pass->n_insts; i++) {
+        const lb_inst *x = &e->pass->insts[i];
+        u64 next = lb_inst_draws(x) ? lb_eval_first_draw(e, x) + e->tile.nr * e->tile.nc : 0;
+        if (next > a->mask[x->mask].at)
+            lb_mt19937_seek(&a->mask[x->mask], e->k, next);
+    }
+    lb_unlock(&a->draws->mutex);
+    lb_eval_draw(e, w->mask);
 }
 
 /* There are no codes for them. */
@@ -372,9 +375,9 @@ lb_status lb_worker_tile(lb_worker *w, lb_active *a, u64 tile, u8 *slab, lb_err 
     set_up(w, a, tile, slab);
     if (a->round == 0)
         read_ahead(w, a);
+    if (a->pass->n_masks)
+        draw(w, a);
     LB_TRY(read_tile(w, a, err));
-    if (a->pass->n_masks && !draw(w, a, tile))
-        return lb_fail(err, LB_E_INTERRUPTED, "interrupted");
     u64 step = a->pass->batch_rows ? a->pass->batch_rows : LB_MAX(w->eval.tile.nr, 1);
     for (lb_rect r = w->eval.tile; r.r0 < w->eval.tile.r0 + w->eval.tile.nr; r.r0 += step) {
         r.nr = LB_MIN(step, w->eval.tile.r0 + w->eval.tile.nr - r.r0);

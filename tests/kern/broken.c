@@ -271,6 +271,23 @@ static u64 range_bf16_takes_nan(size_t n, const void *a, float minmax[2]) {
     return odd;
 }
 
+static void mt_old_first_word(size_t n_blocks, u32 *out, const u32 *in) {
+    lb_k_mt_blocks_ref(n_blocks, out, in);
+    for (size_t b = 0; b < n_blocks; b++, in = out, out += 624)
+        out[623] = out[396] ^ ((in[623] & 0x80000000u) | (in[0] & 0x7fffffffu)) >> 1 ^
+                   (-(in[0] & 1) & 0x9908b0dfu);
+}
+
+static void mt_keeps_equal(size_t n, void *out, const u32 *in, u32 below) {
+    lb_k_mt_mask_ref(n, out, in, below + 1);
+}
+
+static void mt_leaves_tail(size_t n, void *out, const u32 *in, u32 below) {
+    lb_k_mt_mask_ref(n, out, in, below);
+    if (n % 8)
+        ((u8 *)out)[n / 8] |= 0x80;
+}
+
 void selftest(const options *o, u32 *n_caught, u32 *n_missed) {
     static const struct {
         const char *kernel;
@@ -311,6 +328,9 @@ void selftest(const options *o, u32 *n_caught, u32 *n_missed) {
         {"quant_groups", "leaves the last word unfilled", (any_fn *)groups_unpacked_tail},
         {"quant_f8_e4m3", "does not stop at 448", (any_fn *)f8_past_448},
         {"quant_i8", "wraps around", (any_fn *)i8_wraps},
+        {"mt_blocks", "takes the old first word at the end", (any_fn *)mt_old_first_word},
+        {"mt_mask", "keeps what is equal", (any_fn *)mt_keeps_equal},
+        {"mt_mask", "leaves bits in the last byte", (any_fn *)mt_leaves_tail},
         {"fold_range_bf16", "takes NaN for a maximum", (any_fn *)range_bf16_takes_nan},
     };
     lb_kernels ref;

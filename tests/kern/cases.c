@@ -77,6 +77,8 @@ static u32 n_variants(const kern *w) {
         return 7; /* codes upon one another */
     case SIG_QUANT:
         return 4; /* no importance, like the rows, its magnitudes, its exponents nearer to 1 */
+    case SIG_MT_MASK:
+        return 4; /* nothing is kept, all is, and two between */
     case SIG_TRANSPOSE:
         return 8; /* four element sizes, dense or with strides */
     default:
@@ -227,6 +229,21 @@ static void set_sizes(const kern *w, kcase *c, u32 variant) {
     case SIG_QUANT:
         set_quant(w, c, variant);
         break;
+    case SIG_MT_BLOCKS:
+        c->n_in = 1;
+        c->in_bytes[0] = 624 * sizeof(u32);
+        c->in_step[0] = sizeof(u32);
+        c->out_bytes = c->n * 624 * sizeof(u32);
+        break;
+    case SIG_MT_MASK:
+    case SIG_MT_UNIFORM:
+        set_floats(c, 1, c->n);
+        c->first = variant == 0 ? 0 : variant == 1 ? 1 << 24 : c->seed % (1 << 24);
+        if (w->sig == SIG_MT_MASK) {
+            c->out_bytes = (c->n + 7) / 8;
+            c->out_step = 1;
+        }
+        break;
     case SIG_RANGE_ANY:
         c->n_in = 1;
         c->in_bytes[0] = c->n * w->block_bytes;
@@ -250,6 +267,9 @@ static bool set_shape(const kern *w, bool is_long, size_t shape, kcase *c) {
     case SIG_RANGE:
     case SIG_RANGE_ANY:
         c->n = fold_shape(shape, is_long);
+        return c->n != SIZE_MAX;
+    case SIG_MT_BLOCKS:
+        c->n = shape < (is_long ? 9 : 5) ? shape : SIZE_MAX;
         return c->n != SIZE_MAX;
     case SIG_QUANT_GROUPS: /* many variants: short, the shapes eight times */
     case SIG_QUANT_FP:
@@ -341,6 +361,8 @@ void kcase_bench(const kern *w, size_t n_elems, kcase *c) {
     }
     /* MLX affine: groups of 64, both operations to bf16; transpose: f32, dense; quantizers: bf16 in
      * and out, the rule of Metal, 4 bits in groups of 64 */
+    if (w->sig == SIG_MT_BLOCKS)
+        c->n = n_elems / 624;
     set_sizes(w, c, w->sig == SIG_MLX_AFFINE ? 13 : w->sig == SIG_TRANSPOSE ? 2 : quant_bench(w));
     if (w->sig == SIG_RANGE_ANY)
         c->how = strstr(w->name, "bf16") ? LB_ROUND_BF16 : LB_ROUND_F16;
@@ -351,6 +373,8 @@ size_t kcase_elems(const kern *w, const kcase *c) {
         return dense_elems(w, c);
     if (w->sig == SIG_TRANSPOSE || w->sig == SIG_WORDS || w->sig == SIG_AWQ)
         return c->n * c->n_cols;
+    if (w->sig == SIG_MT_BLOCKS)
+        return c->n * 624;
     return c->group_elems ? c->n * c->group_elems : c->n;
 }
 
@@ -465,6 +489,15 @@ void kcase_call(const kern *w, any_fn *fn, const kcase *c, void *out, const void
     case SIG_AWQ:
         ((lb_k_decode_f32_awq_fn *)fn)(c->n, c->n_cols, out, in[0], c->in_stride, in[1], in[2]);
         break;
+    case SIG_MT_BLOCKS:
+        ((lb_k_mt_blocks_fn *)fn)(c->n, out, in[0]);
+        break;
+    case SIG_MT_MASK:
+        ((lb_k_mt_mask_fn *)fn)(c->n, out, in[0], (u32)c->first);
+        break;
+    case SIG_MT_UNIFORM:
+        ((lb_k_mt_uniform_f32_fn *)fn)(c->n, out, in[0]);
+        break;
     case SIG_RANGE_ANY:
         r->n = ((lb_k_fold_range_f16_fn *)fn)(c->n, in[0], r->minmax);
         break;
@@ -493,6 +526,8 @@ void kcase_print(FILE *f, const kern *w, const kcase *c) {
         fprintf(f, " c=%08x", lb_f32_bits(c->c));
     if (c->bits)
         fprintf(f, " bits=%u first=%zu", c->bits, c->first);
+    if (w->sig == SIG_MT_MASK)
+        fprintf(f, " below=%zu", c->first);
     if (c->alias)
         fprintf(f, " out=input %u", c->alias - 1);
     fprintf(f, ", fill %s, %s", fill_name(c->fill), places[c->place]);

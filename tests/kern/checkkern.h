@@ -34,6 +34,9 @@ typedef enum sig {
     SIG_AWQ,
     SIG_QUANT,
     SIG_RANGE_ANY,
+    SIG_MT_BLOCKS,
+    SIG_MT_MASK,
+    SIG_MT_UNIFORM,
     SIG_QUANT_GROUPS, /* from here on: quant.c */
     SIG_QUANT_FP,
     SIG_QUANT_F8,

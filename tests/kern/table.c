@@ -23,7 +23,10 @@
              : SIG_WORDS, lb_k_decode_f32_awq_fn *          \
              : SIG_AWQ, lb_quant_fn *                       \
              : SIG_QUANT, lb_k_fold_range_f16_fn *          \
-             : SIG_RANGE_ANY, lb_k_quant_mlx_q4_fn *        \
+             : SIG_RANGE_ANY, lb_k_mt_blocks_fn *           \
+             : SIG_MT_BLOCKS, lb_k_mt_mask_fn *             \
+             : SIG_MT_MASK, lb_k_mt_uniform_f32_fn *        \
+             : SIG_MT_UNIFORM, lb_k_quant_mlx_q4_fn *       \
              : SIG_QUANT_GROUPS, lb_k_quant_mlx_mxfp4_fn *  \
              : SIG_QUANT_FP, lb_k_quant_f8_e4m3_fn *        \
              : SIG_QUANT_F8, lb_k_quant_i8_fn *             \

@@ -425,6 +425,9 @@ static float *eval_map(const lb_graph *g, const lb_node *n) {
             case LB_MAP_AGREE:
                 v = y >= 0 ? x > 0 : x < 0;
                 break;
+            case LB_MAP_BELOW:
+                v = x < y;
+                break;
             case LB_MAP_FMA_C:
                 v = fmaf(x, c, y);
                 break;
@@ -560,36 +563,46 @@ static float *eval_gram(const lb_graph *g, const lb_node *n) {
     return out;
 }
 
-/* Draws before each mask: masks are drawn whole, job after job, in the order in which a job's
- * program lists them (that order is the definition; where tiles begin is not). */
-static u64 mask_start[4096];
-
-void lb_double_masks(const lb_plan *p) {
-    u64 at[16] = {0};
-    lb_err err = {0};
-    for (u64 j = 0; j < p->n_jobs; j++) {
-        lb_arena scratch = {0};
-        lb_prog prog;
-        if (lb_prog_compile(&prog, &p->graph, p->jobs[j].segments[0].root, p->jobs[j].n_streams,
-                            UINT64_MAX, &scratch, &err) == LB_OK)
-            for (u32 i = 0; i < prog.n_masks; i++) {
-                const lb_node *n = prog.masks[i];
-                mask_start[lb_graph_id(&p->graph, n)] = at[n->u.make.carry];
-                at[n->u.make.carry] += n->n_rows * n->n_cols;
-            }
-        lb_arena_deinit(&scratch);
+/* A generator's numbers one by one from the first on. */
+static u32 next_number(u32 state[624], u32 *at) {
+    if (*at == 624) {
+        for (u32 i = 0; i < 624; i++) {
+            u32 y = (state[i] & 0x80000000u) | (state[(i + 1) % 624] & 0x7fffffffu);
+            state[i] = state[(i + 397) % 624] ^ y >> 1 ^ (y & 1 ? 0x9908b0dfu : 0);
+        }
+        *at = 0;
     }
+    u32 y = state[(*at)++];
+    y ^= y >> 11;
+    y ^= y << 7 & 0x9d2c5680u;
+    y ^= y << 15 & 0xefc60000u;
+    return (y ^ y >> 18) & 0xffffffu;
 }
 
-static float *eval_mask(const lb_graph *g, lb_node_id id) {
+/* Numbers of a stream before a node: those of the nodes that were made before. */
+static u64 numbers_before(const lb_graph *g, lb_node_id id) {
+    u64 n = 0;
+    for (lb_node_id i = 0; i < id; i++) {
+        const lb_node *x = lb_graph_node(g, i);
+        if (lb_node_draws(x) && x->u.make.carry == lb_graph_node(g, id)->u.make.carry)
+            n += x->n_rows * x->n_cols;
+    }
+    return n;
+}
+
+static float *eval_random(const lb_graph *g, lb_node_id id) {
     const lb_node *n = lb_graph_node(g, id);
-    lb_mt19937 m;
-    lb_mt19937_init(&m, g->carries[n->u.make.carry].seed);
-    for (u64 k = 0; k < mask_start[id]; k++)
-        (void)lb_mt19937_next(&m);
+    u32 state[624], at = 624;
+    state[0] = (u32)g->carries[n->u.make.carry].seed;
+    for (u32 i = 1; i < 624; i++)
+        state[i] = 1812433253u * (state[i - 1] ^ state[i - 1] >> 30) + i;
+    for (u64 k = numbers_before(g, id); k; k--)
+        (void)next_number(state, &at);
     float *out = malloc((n->n_rows * n->n_cols + 1) * sizeof *out);
-    for (u64 k = 0; k < n->n_rows * n->n_cols; k++)
-        out[k] = (double)(lb_mt19937_next(&m) & 0xffffffu) / 16777216.0 < n->u.make.p;
+    for (u64 k = 0; k < n->n_rows * n->n_cols; k++) {
+        float u = (float)next_number(state, &at) / 16777216.0f;
+        out[k] = n->op == LB_MAKE_UNIFORM ? u : (float)(u < (float)n->u.make.p);
+    }
     return out;
 }
 
@@ -613,8 +626,8 @@ static float *eval(const lb_graph *g, lb_node_id id) {
     case LB_NODE_DENSE:
         return eval_gram(g, n);
     case LB_NODE_MAKE:
-        if (n->op == LB_MAKE_BERNOULLI)
-            return eval_mask(g, id);
+        if (lb_node_draws(n))
+            return eval_random(g, id);
         out = malloc((elems + 1) * sizeof *out);
         for (u64 i = 0; i < elems; i++)
             out[i] = n->op == LB_MAKE_CONST ? n->u.make.values[i] : (float)n->u.make.p;

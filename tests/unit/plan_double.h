@@ -24,8 +24,6 @@ typedef struct lb_double_decl {
 bool lb_double_open(lb_double_source *d, const lb_double_decl *decl, u32 n, const char *path);
 void lb_double_close(lb_double_source *d);
 
-/* Notes where each random mask of the plan begins: before lb_double_bytes. */
-void lb_double_masks(const lb_plan *p);
 /* The bytes that an encode node stands for: malloc'd, NULL if a value cannot be made. */
 u8 *lb_double_bytes(const lb_graph *g, lb_node_id encode, u64 *len);
 /* A stat's results. */
