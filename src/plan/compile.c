@@ -514,6 +514,10 @@ static void build_inputs(builder *b, lb_inst *x, const lb_node *n, const lb_move
             build_weave(b, x, moves, frame);
             return;
         }
+        if (n->op == LB_MAP_CHOOSE) {
+            build_gram(b, x, n, moves, frame);
+            return;
+        }
         /* fall through */
     case LB_NODE_STAT:
         if (n->kind == LB_NODE_STAT && lb_stat_is_wide(n->op)) {
@@ -538,6 +542,10 @@ static void build_inputs(builder *b, lb_inst *x, const lb_node *n, const lb_move
         return;
     case LB_NODE_LOWRANK:
         build_lowrank(b, x, moves, frame);
+        return;
+    case LB_NODE_MAKE:
+        if (n->op == LB_MAKE_RESULTS)
+            x->result = find_result(b, LB_RESULT_STAT, n->in[0]);
         return;
     case LB_NODE_INDEX:
         if (n->op == LB_INDEX_EVERY)
@@ -667,8 +675,10 @@ static lb_status units(builder *b, lb_pass *p) {
         if (x->role == LB_INST_HOLD || x->role == LB_INST_SPILLED)
             continue;
         if (x->node->kind == LB_NODE_STAT && x->node->op != LB_STAT_KTH &&
-            x->node->op != LB_STAT_RANGE)
+            x->node->op != LB_STAT_RANGE && x->node->op != LB_STAT_COLS)
             p->folds = true;
+        if (x->node->kind == LB_NODE_STAT && x->node->op == LB_STAT_COLS)
+            p->unit_rows = lcm(p->unit_rows, LB_COLS_BLOCK);
         if (x->node->kind == LB_NODE_STAT && x->node->op == LB_STAT_ERROR)
             unit_of_measure(p, x->node->u.stat.measure);
         if (x->node->kind == LB_NODE_MAKE && x->moves.band > 1)

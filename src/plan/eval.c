@@ -178,6 +178,13 @@ static void run_make(lb_eval *e, u32 inst, lb_rect r, float *out) {
             out[i] = (float)n->u.make.p;
         return;
     }
+    if (n->op == LB_MAKE_RESULTS) {
+        const double *v =
+            lb_held_results(e->graph, &e->prog->results[x->result], &e->held[x->result]);
+        for (u64 i = 0; i < r.nr * r.nc; i++)
+            out[i] = (float)v[r.c0 + i % r.nc];
+        return;
+    }
     const u8 *drawn = e->slab + e->inst_off[inst];
     for (u64 i = 0; i < r.nr; i++) {
         u64 first =
@@ -283,6 +290,7 @@ static void map_op(const lb_kernels *k, lb_map_op op, u64 n, float *out, const m
         k->map_below_f32(n, out, x->a, x->b);
         return;
     case LB_MAP_WEAVE:
+    case LB_MAP_CHOOSE:
     case LB_MAP_OP_COUNT:
         break;
     }
@@ -316,8 +324,25 @@ static void run_weave(const lb_eval *e, const lb_inst *x, lb_rect r, float *out)
     }
 }
 
+static void run_choose(lb_eval *e, const lb_inst *x, lb_rect strip, lb_rect r, float *out) {
+    const float *which = slot(e, x->many[0]);
+    bool one = inst_rect(e, x->many[0], strip).nr == 1;
+    for (u64 i = 0; i < r.nr; i++) {
+        u32 in = x->many[1 + (u32)which[one ? 0 : i]];
+        float *to = out + i * r.nc;
+        const float *from = map_row(slot(e, in), inst_rect(e, in, strip), i, r.nc, to);
+        if (from != to)
+            memcpy(to, from, r.nc * sizeof *to);
+    }
+    e->moved_bytes += r.nr * r.nc * sizeof *out;
+}
+
 static void run_map(lb_eval *e, const lb_inst *x, lb_rect strip, lb_rect r, float *out) {
     lb_map_op op = (lb_map_op)x->node->op;
+    if (op == LB_MAP_CHOOSE) {
+        run_choose(e, x, strip, r, out);
+        return;
+    }
     if (op == LB_MAP_WEAVE) {
         run_weave(e, x, r, out);
         return;
@@ -568,6 +593,16 @@ static void run_compare(lb_eval *e, u32 inst, lb_rect r) {
     }
 }
 
+/* A block's rows come in their order, in however many strips. */
+static void add_cols(const lb_eval *e, lb_rect r, const float *x, double *blocks) {
+    for (u64 i = 0; i < r.nr; i++, x += r.nc) {
+        double *sum =
+            blocks + (r.r0 - e->tile.r0 + i) / LB_COLS_BLOCK * e->tile.nc + (r.c0 - e->tile.c0);
+        for (u64 j = 0; j < r.nc; j++)
+            sum[j] += (double)x[j];
+    }
+}
+
 static void run_stat(lb_eval *e, u32 inst, lb_rect r) {
     const lb_inst *x = &e->pass->insts[inst];
     if (x->node->op == LB_STAT_COMPARE) {
@@ -594,6 +629,10 @@ static void run_stat(lb_eval *e, u32 inst, lb_rect r) {
         mm[1] = LB_MAX(mm[1], of_strip[1]);
         memcpy(part, mm, sizeof mm);
         memcpy(part + 8, &bad, sizeof bad);
+        return;
+    }
+    if (x->node->op == LB_STAT_COLS) {
+        add_cols(e, r, a, (double *)(void *)part);
         return;
     }
     u64 leaves = lb_ceil_div_u64(e->tile.nc, LB_FOLD_LEAF);
@@ -630,6 +669,9 @@ static void begin_stats(lb_eval *e) {
             continue;
         if (x->node->op == LB_STAT_KTH)
             memset(e->slab + e->inst_off[i], 0, LB_KTH_BINS * sizeof(u32));
+        if (x->node->op == LB_STAT_COLS)
+            memset(e->slab + e->inst_off[i], 0,
+                   lb_ceil_div_u64(e->tile.nr, LB_COLS_BLOCK) * e->tile.nc * sizeof(double));
         if (x->node->op == LB_STAT_RANGE) {
             memcpy(e->slab + e->inst_off[i], mm, sizeof mm);
             memset(e->slab + e->inst_off[i] + 8, 0, 8);

@@ -17,7 +17,7 @@ typedef struct lb_held {
     float *values; /* HOLD: the matrix; DENSE: the factor */
     float *input;  /* DENSE: what is collected */
     u64 *bins;     /* KTH: LB_KTH_BINS counts */
-    double *wide;  /* wide stats: what is found, then the formula's results */
+    double *wide;  /* wide stats: what is found, then the formula's results; COLS: the sums */
     u64 k_left;    /* KTH: rank within the bin chosen so far */
     u32 prefix;    /* KTH: bits of |x| found so far */
     bool any;      /* RANGE: a number was seen */

@@ -499,6 +499,38 @@ lb_node_id lb_expr_map2(lb_graph *g, lb_map_op op, lb_node_id a, lb_node_id b, l
     return push(g, &n);
 }
 
+lb_node_id lb_expr_choose(lb_graph *g, const lb_node_id *x, u32 n, const float *which) {
+    u64 rows = 1;
+    const lb_node *first = n ? input_of(g, x[0], LB_VALUE_F32, "map") : NULL;
+    lb_node_id *in = first ? lb_arena_new(g->arena, lb_node_id, (u64)n + 1) : NULL;
+    if (!in) {
+        FAULT(g, first ? LB_E_NOMEM : LB_E_USAGE, "choose: no inputs, or out of memory for them");
+        return LB_NODE_NONE;
+    }
+    for (u32 i = 0; i < n; i++) {
+        const lb_node *y = input_of(g, x[i], LB_VALUE_F32, "map");
+        if (!y)
+            return LB_NODE_NONE;
+        if (y->n_cols != first->n_cols || !broadcast(rows, y->n_rows, &rows)) {
+            FAULT(g, LB_E_FORMAT, "choose: matrices of different shapes");
+            return LB_NODE_NONE;
+        }
+        in[i + 1] = x[i];
+    }
+    for (u64 i = 0; i < rows; i++)
+        LB_ASSERT(which[i] >= 0 && which[i] < (float)n);
+    in[0] = lb_expr_const(g, rows, 1, which);
+    lb_node node = {.kind = LB_NODE_MAP,
+                    .op = LB_MAP_CHOOSE,
+                    .value = LB_VALUE_F32,
+                    .n_rows = rows,
+                    .n_cols = first->n_cols,
+                    .n_in = n + 1,
+                    .in = in};
+    node.u.scalar = LB_CONST(0);
+    return push(g, &node);
+}
+
 lb_node_id lb_expr_row(lb_graph *g, lb_row_op op, lb_node_id x) {
     const lb_node *in = input_of(g, x, LB_VALUE_F32, "row");
     if (!in)
@@ -562,7 +594,7 @@ lb_node_id lb_expr_stat(lb_graph *g, lb_stat_op op, lb_node_id a, lb_node_id b, 
                  .op = op,
                  .value = LB_VALUE_SMALL,
                  .n_rows = 1,
-                 .n_cols = LB_STAT_RESULTS};
+                 .n_cols = op == LB_STAT_COLS ? na->n_cols : LB_STAT_RESULTS};
     n.u.stat.k = k;
     n.n_in = two ? 2 : 1;
     n.in = inputs(g, (lb_node_id[]){a, b == LB_NODE_NONE ? a : b}, n.n_in);
@@ -586,6 +618,19 @@ lb_node_id lb_expr_stack(lb_graph *g, const lb_node_id *x, u32 n) {
         return x[0];
     node.in = inputs(g, x, n);
     return push(g, &node);
+}
+
+lb_node_id lb_expr_results(lb_graph *g, lb_node_id stat) {
+    const lb_node *s = input_of(g, stat, LB_VALUE_SMALL, "a row of results");
+    if (!s)
+        return LB_NODE_NONE;
+    return push1(g,
+                 (lb_node){.kind = LB_NODE_MAKE,
+                           .op = LB_MAKE_RESULTS,
+                           .value = LB_VALUE_F32,
+                           .n_rows = 1,
+                           .n_cols = s->n_cols},
+                 stat);
 }
 
 static const lb_formula *formula_copy(lb_graph *g, const lb_formula *f) {

@@ -142,10 +142,15 @@ lb_node_id lb_expr_every(lb_graph *g, lb_node_id x, u64 from, u64 step);
 lb_node_id lb_expr_stack(lb_graph *g, const lb_node_id *x, u32 n);
 lb_node_id lb_expr_map1(lb_graph *g, lb_map_op op, lb_node_id a, lb_scalar c);
 lb_node_id lb_expr_map2(lb_graph *g, lb_map_op op, lb_node_id a, lb_node_id b, lb_scalar c);
+/* x: n matrices of one shape, or rows of its width; which: [n_rows of that shape] below n, copied.
+ */
+lb_node_id lb_expr_choose(lb_graph *g, const lb_node_id *x, u32 n, const float *which);
 lb_node_id lb_expr_row(lb_graph *g, lb_row_op op, lb_node_id x); /* but for MOVE, FORMULA */
 lb_node_id lb_expr_move_cols(lb_graph *g, lb_node_id x, const lb_strides *s);
 lb_node_id lb_expr_stat(lb_graph *g, lb_stat_op op, lb_node_id a, lb_node_id b,
                         u64 k); /* b: LB_NODE_NONE but for DOT */
+/* The results of a stat as one row. */
+lb_node_id lb_expr_results(lb_graph *g, lb_node_id stat);
 /* x: n of one shape, LB_GRAM_MAX at most. f, which is copied: NULL, the products themselves. */
 lb_node_id lb_expr_gram(lb_graph *g, const lb_node_id *x, u32 n, const lb_formula *f);
 /* The same of another wide stat. */

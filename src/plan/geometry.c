@@ -153,6 +153,8 @@ static u64 stat_bytes(const lb_node *n, lb_rect r) {
         return 16;
     case LB_STAT_KTH:
         return 2048 * sizeof(u32);
+    case LB_STAT_COLS:
+        return lb_ceil_div_u64(r.nr, LB_COLS_BLOCK) * r.nc * sizeof(double);
     case LB_STAT_GRAM:
     case LB_STAT_NORMS1:
     case LB_STAT_NORMS2:

@@ -18,6 +18,10 @@ static const lb_node *wide_of(const lb_graph *g, const lb_result *r) {
     return r->kind == LB_RESULT_STAT && lb_stat_is_wide(n->op) ? n : NULL;
 }
 
+static bool is_cols(const lb_graph *g, const lb_result *r) {
+    return r->kind == LB_RESULT_STAT && lb_graph_node(g, r->node)->op == LB_STAT_COLS;
+}
+
 static u32 n_found(const lb_node *wide) {
     return lb_stat_n_wide(wide->op, wide->n_in);
 }
@@ -26,11 +30,13 @@ u64 lb_held_more_bytes(const lb_graph *g, const lb_result *r) {
     const lb_node *wide = wide_of(g, r);
     if (wide)
         return (n_found(wide) + wide->n_cols) * sizeof(double);
+    if (is_cols(g, r))
+        return r->in_cols * sizeof(double);
     return is_kth(g, r) ? LB_KTH_BINS * sizeof(u64) : 0;
 }
 
 void lb_held_place(const lb_graph *g, const lb_result *r, lb_held *h, u8 *more) {
-    if (wide_of(g, r))
+    if (wide_of(g, r) || is_cols(g, r))
         h->wide = (double *)(void *)more;
     else
         h->bins = (u64 *)(void *)more;
@@ -39,7 +45,7 @@ void lb_held_place(const lb_graph *g, const lb_result *r, lb_held *h, u8 *more) 
 const double *lb_held_results(const lb_graph *g, const lb_result *r, const lb_held *h) {
     const lb_node *wide = wide_of(g, r);
     if (!wide)
-        return h->stat;
+        return is_cols(g, r) ? h->wide : h->stat;
     return wide->u.stat.formula ? h->wide + n_found(wide) : h->wide;
 }
 
@@ -80,6 +86,13 @@ static void commit_wide(const lb_node *n, lb_held *h, const u8 *part, u64 n_leav
         }
 }
 
+static void commit_cols(const lb_eval *e, lb_held *h, const double *blocks) {
+    u64 n = lb_ceil_div_u64(e->tile.nr, LB_COLS_BLOCK);
+    for (u64 i = 0; i < n; i++, blocks += e->tile.nc)
+        for (u64 j = 0; j < e->tile.nc; j++)
+            h->wide[e->tile.c0 + j] += blocks[j];
+}
+
 void lb_eval_commit(const lb_eval *e) {
     for (u32 i = 0; i < e->pass->n_insts; i++) {
         const lb_inst *x = &e->pass->insts[i];
@@ -95,6 +108,9 @@ void lb_eval_commit(const lb_eval *e) {
             break;
         case LB_STAT_RANGE:
             commit_range(h, part);
+            break;
+        case LB_STAT_COLS:
+            commit_cols(e, h, (const double *)(const void *)part);
             break;
         case LB_STAT_GRAM:
         case LB_STAT_NORMS1:

@@ -46,8 +46,9 @@ static inline u64 lb_strides_at(const lb_strides *s, u64 i) {
 
 /* make: values that no file holds. */
 typedef enum lb_make_op {
-    LB_MAKE_CONST, /* the caller's f32 values, copied into the graph */
-    LB_MAKE_FILL,  /* one value everywhere */
+    LB_MAKE_CONST,   /* the caller's f32 values, copied into the graph */
+    LB_MAKE_FILL,    /* one value everywhere */
+    LB_MAKE_RESULTS, /* a row of the results of a stat: its input */
     /* Random: one number an element, row-major, of a stream (kernel/mt19937.h). */
     LB_MAKE_BERNOULLI, /* 1 where it is below p as f32, else 0 */
     LB_MAKE_UNIFORM    /* the number, in [0, 1) */
@@ -74,8 +75,9 @@ typedef enum lb_map_op {
     LB_MAP_ABOVE_C,    /* 1 where |a| > c, else 0 */
     LB_MAP_ABS,        /* |a| */
     LB_MAP_OR_ONE,     /* a; 1 where a is 0 */
-    LB_MAP_AGREE, /* 1 where a has the sign of b (that of 0 is +), else 0: never where a is 0 */
-    LB_MAP_BELOW, /* 1 where a < b, else 0 */
+    LB_MAP_AGREE,  /* 1 where a has the sign of b (that of 0 is +), else 0: never where a is 0 */
+    LB_MAP_BELOW,  /* 1 where a < b, else 0 */
+    LB_MAP_CHOOSE, /* of many: in each row the values of the input that a number names */
     LB_MAP_OP_COUNT
 } lb_map_op;
 
@@ -93,19 +95,21 @@ typedef enum lb_row_op {
 
 /* stat: a whole matrix to a few doubles; ends a pass. */
 typedef enum lb_stat_op {
-    LB_STAT_SUM,     /* [sum] */
-    LB_STAT_SUMABS,  /* [sum |x|] */
-    LB_STAT_DOT,     /* [sum a*b]; one input twice: the square of the norm */
-    LB_STAT_RANGE,   /* [min, max, count of values that are NaN or infinite] */
-    LB_STAT_KTH,     /* [the k-th largest |x| (k from 1), number above it]; exact; several passes */
-    LB_STAT_ERROR,   /* what quantizers lose, into the node's lb_measure: plan/measure.h */
+    LB_STAT_SUM,    /* [sum] */
+    LB_STAT_SUMABS, /* [sum |x|] */
+    LB_STAT_DOT,    /* [sum a*b]; one input twice: the square of the norm */
+    LB_STAT_RANGE,  /* [min, max, count of values that are NaN or infinite] */
+    LB_STAT_KTH,    /* [the k-th largest |x| (k from 1), number above it]; exact; several passes */
+    LB_STAT_ERROR,  /* what quantizers lose, into the node's lb_measure: plan/measure.h */
+    LB_STAT_COLS,   /* the sum of each column: blocks of LB_COLS_BLOCK rows, added in their order */
     LB_STAT_COMPARE, /* how two inputs differ, into the node's lb_compare: plan/compare.h */
     LB_STAT_GRAM,    /* all dot products of its inputs, and what its formula makes of them */
     LB_STAT_NORMS1,  /* sum |x| of each input, likewise */
     LB_STAT_NORMS2,  /* sum x^2 of each input, likewise */
     LB_STAT_OP_COUNT
 } lb_stat_op;
-#define LB_STAT_RESULTS 4 /* of all that take no formula */
+#define LB_STAT_RESULTS 4 /* of all that take no formula, but COLS */
+#define LB_COLS_BLOCK 64
 /* Whether it takes any number of inputs, and a formula. */
 static inline bool lb_stat_is_wide(u32 op) {
     return op == LB_STAT_GRAM || op == LB_STAT_NORMS1 || op == LB_STAT_NORMS2;

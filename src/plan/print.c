@@ -4,15 +4,16 @@
 
 static const char *const index_names[] = {"rows",    "heads",     "unheads", "gather", "runs",
                                           "strides", "transpose", "cols",    "every",  "stack"};
-static const char *const make_names[] = {"const", "fill", "bernoulli", "uniform"};
+static const char *const make_names[] = {"const", "fill", "results", "bernoulli", "uniform"};
 static const char *const map_names[] = {
-    "add",   "sub", "mul",  "add", "mul", "div",   "fma", "round f16", "round bf16", "exp",  "log",
-    "weave", "div", "rdiv", "max", "min", "above", "abs", "or one",    "agree",      "below"};
+    "add",        "sub", "mul",    "add",   "mul",   "div",   "fma", "round f16",
+    "round bf16", "exp", "log",    "weave", "div",   "rdiv",  "max", "min",
+    "above",      "abs", "or one", "agree", "below", "choose"};
 _Static_assert(LB_LEN(map_names) == LB_MAP_OP_COUNT, "a name for each operation");
 static const char *const row_names[] = {"l2", "mean", "move", "formula"};
 _Static_assert(LB_LEN(row_names) == LB_ROW_OP_COUNT, "a name for each operation");
-static const char *const stat_names[] = {"sum",   "sumabs",  "dot",  "range",  "kth",
-                                         "error", "compare", "gram", "norms1", "norms2"};
+static const char *const stat_names[] = {"sum",  "sumabs",  "dot",  "range",  "kth",   "error",
+                                         "cols", "compare", "gram", "norms1", "norms2"};
 _Static_assert(LB_LEN(stat_names) == LB_STAT_OP_COUNT, "a name for each operation");
 
 /* A graph may share at every level, its text would double each time: it ends at a length. */
@@ -76,6 +77,8 @@ static void print_make(const lb_node *n, lb_buf *out) {
         char hex[33];
         lb_hash_hex(lb_xxh128(n->u.make.values, n->n_rows * n->n_cols * sizeof(float)), hex);
         lb_buf_printf(out, "make(const %s)", hex);
+    } else if (n->op == LB_MAKE_RESULTS) {
+        lb_buf_put_c(out, "make(results)");
     } else {
         lb_buf_printf(out, "make(%s %.9g)", make_names[n->op], n->u.make.p);
     }

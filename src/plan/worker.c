@@ -114,6 +114,8 @@ static lb_status read_listed(lb_worker *w, const file_part *f, u64 n, lb_err *er
              i++)
             end = w->segs[i].row * f->stride + f->row_bytes;
         LB_TRY(lb_os_preadv(f->fd, f->path, c.iov, c.n, f->off + first * f->stride, err));
+        for (; i < n && w->segs[i].row == w->segs[i - 1].row; i++) /* wanted more than once */
+            memcpy(w->segs[i].ptr, w->segs[i - 1].ptr, f->row_bytes);
     }
     return LB_OK;
 }

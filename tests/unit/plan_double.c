@@ -606,6 +606,39 @@ static float *eval_random(const lb_graph *g, lb_node_id id) {
     return out;
 }
 
+/* Blocks of rows, each summed in order, added in order. */
+static void sum_cols(const lb_graph *g, const lb_node *stat, float *out) {
+    const lb_node *in = lb_graph_node(g, stat->in[0]);
+    float *x = eval(g, stat->in[0]);
+    for (u64 j = 0; j < in->n_cols; j++) {
+        double all = 0, block = 0;
+        for (u64 i = 0; i < in->n_rows; i++) {
+            block += (double)x[i * in->n_cols + j];
+            if (i % LB_COLS_BLOCK == LB_COLS_BLOCK - 1 || i + 1 == in->n_rows) {
+                all += block;
+                block = 0;
+            }
+        }
+        out[j] = (float)all;
+    }
+    free(x);
+}
+
+static float *eval_choose(const lb_graph *g, const lb_node *n) {
+    float *which = eval(g, n->in[0]), *out = malloc((n->n_rows * n->n_cols + 1) * sizeof *out);
+    for (u32 k = 0; k + 1 < n->n_in; k++) {
+        float *x = eval(g, n->in[k + 1]);
+        u64 rows = lb_graph_node(g, n->in[k + 1])->n_rows;
+        for (u64 i = 0; i < n->n_rows; i++)
+            if ((u32)which[i] == k)
+                memcpy(out + i * n->n_cols, x + (rows == 1 ? 0 : i) * n->n_cols,
+                       n->n_cols * sizeof *out);
+        free(x);
+    }
+    free(which);
+    return out;
+}
+
 static float *eval(const lb_graph *g, lb_node_id id) {
     const lb_node *n = lb_graph_node(g, id);
     u64 elems = n->n_rows * n->n_cols;
@@ -618,7 +651,7 @@ static float *eval(const lb_graph *g, lb_node_id id) {
     case LB_NODE_INDEX:
         return eval_index(g, n);
     case LB_NODE_MAP:
-        return eval_map(g, n);
+        return n->op == LB_MAP_CHOOSE ? eval_choose(g, n) : eval_map(g, n);
     case LB_NODE_ROW:
         return eval_row(g, n);
     case LB_NODE_LOWRANK:
@@ -629,6 +662,10 @@ static float *eval(const lb_graph *g, lb_node_id id) {
         if (lb_node_draws(n))
             return eval_random(g, id);
         out = malloc((elems + 1) * sizeof *out);
+        if (n->op == LB_MAKE_RESULTS) {
+            sum_cols(g, lb_graph_node(g, n->in[0]), out);
+            return out;
+        }
         for (u64 i = 0; i < elems; i++)
             out[i] = n->op == LB_MAKE_CONST ? n->u.make.values[i] : (float)n->u.make.p;
         return out;

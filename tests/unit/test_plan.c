@@ -209,12 +209,34 @@ static lb_node_id gen_row_formula(lb_graph *g, u64 rows, u64 cols, u32 depth, u3
                                (u32)lb_test_rand_below(2));
 }
 
+/* Rows of several matrices, or one row for all; sums of columns as such a row. */
+static lb_node_id gen_choose(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry) {
+    lb_node_id x[5];
+    float which[512];
+    u32 n = 1 + (u32)lb_test_rand_below(4);
+    if (rows > LB_LEN(which))
+        return gen(g, rows, cols, depth - 1, carry);
+    for (u32 i = 0; i < n; i++)
+        x[i] = gen(g, rows, cols, depth - 1, carry);
+    if (lb_test_rand_below(2)) {
+        u64 some = 1 + lb_test_rand_below(2 * rows);
+        lb_node_id s =
+            lb_expr_stat(g, LB_STAT_COLS, gen(g, some, cols, depth - 1, carry), LB_NODE_NONE, 0);
+        x[n++] = lb_expr_results(g, s);
+    }
+    for (u64 i = 0; i < rows; i++)
+        which[i] = (float)lb_test_rand_below(n);
+    return lb_expr_choose(g, x, n, which);
+}
+
 static lb_node_id gen(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry) {
     if (depth == 0) {
         lb_node_id r = any_read(g, rows, cols);
         return r == LB_NODE_NONE ? lb_expr_fill(g, rows, cols, 0.5) : lb_expr_decode(g, r);
     }
-    switch (lb_test_rand_below(9)) {
+    switch (lb_test_rand_below(10)) {
+    case 9:
+        return gen_choose(g, rows, cols, depth, carry);
     case 0:
     case 1:
         return gen_move(g, rows, cols, depth, carry);
