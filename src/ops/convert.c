@@ -3,6 +3,7 @@
 #include "ops/convert.h"
 #include "base/interrupt.h"
 #include "base/os.h"
+#include "ops/adapter.h"
 #include "ops/convert_internal.h"
 #include "ops/computed.h"
 #include "ops/quantize_internal.h"
@@ -228,17 +229,18 @@ static lb_status choose_way(lb_conv *c, lb_err *err) {
     if (to != LB_FORMAT_GGUF && (c->o->n_set || c->o->n_unset))
         return lb_fail(err, LB_E_USAGE, "--set and --unset change GGUF metadata: the output is %s",
                        lb_format_name(to));
-    if (c->quantizer && lb_adapter_form(c->src))
+    lb_adapter_form form = lb_adapter_form_of(c->src);
+    if (c->quantizer && form)
         return lb_fail(err, LB_E_UNSUPPORTED,
                        "a LoRA adapter (%s), not a model: its small matrices are not quantized; "
                        "`lbrx convert` changes its form",
-                       lb_adapter_form(c->src));
+                       lb_adapter_form_name(form));
     if (lb_conv_is_adapter(c))
         return lb_conv_adapter(c, err);
     if (c->o->base)
         return lb_fail(err, LB_E_USAGE,
                        "--base is the base model of an adapter that changes its form: '%.*s' is %s",
-                       LB_FMT(c->src->label), lb_adapter_form(c->src) ? "copied" : "none");
+                       LB_FMT(c->src->label), form ? "copied" : "none");
     if (to != LB_FORMAT_GGUF)
         return lb_conv_to_folder(c, err);
     LB_TRY(from == LB_FORMAT_GGUF ? lb_conv_gguf_to_gguf(c, err) : lb_conv_to_gguf(c, err));

@@ -35,9 +35,6 @@ typedef struct lb_convert_opts {
     const struct lb_quantize_opts *quantize; /* ops/quantize.h; NULL: values stay values */
 } lb_convert_opts;
 
-/* "PEFT", "MLX" or "GGUF" where the tensors are those of a LoRA adapter; else NULL. */
-const char *lb_adapter_form(const lb_source *s);
-
 /* remarks (may be NULL) gets what a person should know: tensors left out, assumptions made; one a
  * line. */
 lb_status lb_convert(const lb_source *src, const lb_convert_opts *o, lb_buf *text, lb_buf *remarks,

@@ -1,32 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* convert_adapter.c: low-rank adapters (LoRA) between their three forms:
- *   PEFT  base_model.model.MODULE.lora_A.weight [rank, in], .lora_B.weight [out, rank]; of
- * embeddings .lora_embedding_A, _B; adapter_config.json with r and lora_alpha MLX   MODULE.lora_a
- * [in, rank], .lora_b [rank, out]; adapter_config.json with rank and scale GGUF  BASE_TENSOR.lora_a
- * [rank, in], .lora_b [out, rank] (its rows in the order of the base tensor's in GGUF; of
- * embeddings lora_a is transposed); adapter.lora.alpha What is added to a weight is scale * B A;
- * scale = alpha / rank, with rslora alpha / sqrt(rank). Names and rows of GGUF are those of the
- * base model: its config is needed on the way to and from.
- *
- * Source: peft 0.17 (tuners/lora), mlx-lm 0.32.2 (tuner/), convert_lora_to_gguf.py of
- * llama-cpp-python 0.3.36. */
+/* convert_adapter.c: low-rank adapters (LoRA) between their three forms (adapter.h). Names and rows
+ * of GGUF are those of the base model: its config is needed on the way to and from. */
 #include "base/os.h"
+#include "ops/adapter.h"
 #include "ops/convert_internal.h"
 #include "ops/open.h"
 #include <math.h>
-#include <stdlib.h>
 
 #define KEY_CONFIG "lbrx.adapter.config" /* PEFT's adapter_config.json, for the way back */
 #define PEFT_PREFIX "base_model.model."
 
-typedef enum form { FORM_NONE, FORM_PEFT, FORM_MLX, FORM_GGUF } form;
-
 /* One module's pair, A [rank, in] and B [out, rank] in canonical form. */
 typedef struct pair {
+    const lb_adapter_part *part;
     lb_str module; /* "model.layers.0.self_attn.q_proj" in Hugging Face's names */
     lb_str gguf;   /* "blk.0.attn_q.weight"; empty: not looked up */
     lb_str mlx;
-    u32 weight[2]; /* A, B; UINT32_MAX: missing */
     u64 rank, n_in, n_out;
     double scale;
     bool embedding;
@@ -35,13 +24,12 @@ typedef struct pair {
 
 typedef struct adapter {
     lb_conv *c;
-    form from, to;
+    lb_adapter read;
+    lb_adapter_form from, to;
     pair *pairs;
     u64 n;
-    lb_json *config; /* adapter_config.json; NULL: none */
+    const lb_json *config; /* adapter_config.json; NULL: none */
     lb_str config_text;
-    double alpha; /* of PEFT and GGUF */
-    bool rslora;
     const lb_arch *arch; /* of the base model; NULL: not known */
     lb_hparams hp;
 } adapter;
@@ -56,66 +44,16 @@ static bool cut_end(lb_str *s, const char *end) {
     return true;
 }
 
-/* The module and which of its matrices (0: A, 1: B) a stored name is; false: neither. */
-static bool read_name(form f, lb_str name, lb_str *module, u32 *which, bool *embedding) {
-    static const char *const ends[][2] = {
-        [FORM_MLX] = {".lora_a", ".lora_b"}, [FORM_GGUF] = {".lora_a", ".lora_b"}};
-    *embedding = false;
-    *module = name;
-    if (f != FORM_PEFT) {
-        for (*which = 0; *which < 2; (*which)++)
-            if (cut_end(module, ends[f][*which]))
-                return true;
-        return false;
-    }
-    if (lb_str_starts(*module, LB_STR(PEFT_PREFIX)))
-        *module = lb_str_sub(*module, sizeof PEFT_PREFIX - 1, module->len);
-    (void)cut_end(module, ".weight");
-    (void)cut_end(module, ".default"); /* the adapter's name, which some tools leave in */
-    for (*which = 0; *which < 2; (*which)++) {
-        if (cut_end(module, *which ? ".lora_B" : ".lora_A"))
-            return true;
-        *embedding = cut_end(module, *which ? ".lora_embedding_B" : ".lora_embedding_A");
-        if (*embedding)
-            return true;
-    }
-    return false;
-}
-
-static form form_of(const lb_source *s) {
-    lb_str module, type;
-    u32 which;
-    bool embedding;
-    if (s->format == LB_FORMAT_GGUF) {
-        const lb_gguf_kv *kv = lb_meta_find(s->gguf, "general.type");
-        return kv && lb_kv_as_str(kv, &type) && lb_str_eq_c(type, "adapter") ? FORM_GGUF
-                                                                             : FORM_NONE;
-    }
-    for (u64 i = 0; i < s->n_tensors; i++) {
-        if (read_name(FORM_PEFT, s->tensors[i].name, &module, &which, &embedding))
-            return FORM_PEFT;
-        if (read_name(FORM_MLX, s->tensors[i].name, &module, &which, &embedding))
-            return FORM_MLX;
-    }
-    return FORM_NONE;
-}
-
-static form form_to(lb_format f) {
-    return f == LB_FORMAT_GGUF  ? FORM_GGUF
-           : f == LB_FORMAT_MLX ? FORM_MLX
-           : f == LB_FORMAT_HF  ? FORM_PEFT
-                                : FORM_NONE;
-}
-
-const char *lb_adapter_form(const lb_source *s) {
-    static const char *const names[] = {
-        [FORM_NONE] = NULL, [FORM_PEFT] = "PEFT", [FORM_MLX] = "MLX", [FORM_GGUF] = "GGUF"};
-    return names[form_of(s)];
+static lb_adapter_form form_to(lb_format f) {
+    return f == LB_FORMAT_GGUF  ? LB_ADAPTER_GGUF
+           : f == LB_FORMAT_MLX ? LB_ADAPTER_MLX
+           : f == LB_FORMAT_HF  ? LB_ADAPTER_PEFT
+                                : LB_ADAPTER_NONE;
 }
 
 bool lb_conv_is_adapter(const lb_conv *c) {
-    form from = form_of(c->src);
-    if (from == FORM_NONE) /* of another kind: it has one form only */
+    lb_adapter_form from = lb_adapter_form_of(c->src);
+    if (from == LB_ADAPTER_NONE) /* of another kind: it has one form only */
         return !c->src->config.len && c->model.format != c->src->format &&
                lb_source_side(c->src, LB_STR("adapter_config.json"));
     return from != form_to(c->model.format);
@@ -166,7 +104,7 @@ static lb_status read_named(adapter *a, lb_str named, lb_err *err) {
 static lb_status find_base(adapter *a, lb_err *err) {
     lb_str named = {0};
     lb_err why = {0};
-    bool needed = a->from == FORM_GGUF || a->to == FORM_GGUF;
+    bool needed = a->from == LB_ADAPTER_GGUF || a->to == LB_ADAPTER_GGUF;
     if (a->c->o->base)
         return read_base(a, a->c->o->base, err);
     if (!lb_json_as_str(lb_json_get(a->config, "base_model_name_or_path"), &named))
@@ -193,203 +131,66 @@ static lb_status find_base(adapter *a, lb_err *err) {
 
 /* ---- reading ---- */
 
-static int by_module(const void *x, const void *y) {
-    const pair *p = x, *q = y;
-    return lb_str_cmp(p->module, q->module);
-}
-
-static lb_status add_matrix(adapter *a, u64 i, lb_str module, u32 which, bool embedding, lb_map *at,
-                            lb_err *err) {
-    u64 k = a->n;
-    bool existed;
-    LB_TRY(lb_map_put(at, module, a->n, &existed, err));
-    if (existed)
-        (void)lb_map_find(at, module, &k);
-    else
-        a->pairs[a->n++] =
-            (pair){.module = module, .weight = {UINT32_MAX, UINT32_MAX}, .embedding = embedding};
-    if (a->pairs[k].weight[which] != UINT32_MAX)
-        return lb_fail(err, LB_E_FORMAT, "two tensors are matrix %s of '%.*s'", which ? "B" : "A",
-                       LB_FMT(module));
-    a->pairs[k].weight[which] = (u32)i;
+/* What has no place in the other forms. */
+static lb_status check_part(const adapter *a, const lb_adapter_part *p, lb_err *err) {
+    if (p->magnitude != LB_ADAPTER_ABSENT)
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "'%.*s': the adapter is a DoRA, which has no other form: fuse it",
+                       LB_FMT(p->module));
+    if (p->bias != LB_ADAPTER_ABSENT)
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "'%.*s': B has a bias, for which %s has no place: it would be lost",
+                       LB_FMT(p->module), lb_adapter_form_name(a->to));
+    if (p->n_stack > 1 || p->parameter.len)
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "'%.*s': adapters of experts have no other form yet: fuse it",
+                       LB_FMT(p->module));
     return LB_OK;
 }
 
-static lb_status refuse_tensor(const adapter *a, lb_str name, lb_err *err) {
-    size_t at;
-    bool dora = lb_str_find(name, LB_STR("lora_magnitude_vector"), &at) ||
-                (a->from == FORM_MLX && lb_str_ends(name, LB_STR(".m")));
-    return lb_fail(err, LB_E_UNSUPPORTED,
-                   dora ? "tensor '%.*s': the adapter is a DoRA, which has no other form"
-                        : "tensor '%.*s' is not a matrix of a LoRA (a whole weight, of "
-                          "modules_to_save?): it would be lost",
-                   LB_FMT(name));
-}
-
-static lb_status check_pair(const adapter *a, pair *p, lb_err *err) {
-    const lb_shape *s[2];
-    for (u32 k = 0; k < 2; k++) {
-        if (p->weight[k] == UINT32_MAX)
-            return lb_fail(err, LB_E_FORMAT, "'%.*s' has no matrix %s", LB_FMT(p->module),
-                           k ? "B" : "A");
-        const lb_weight *w = &a->c->src->weights[p->weight[k]];
-        s[k] = &w->shape;
-        if (s[k]->rank == 3)
-            return lb_fail(err, LB_E_UNSUPPORTED,
-                           "tensor '%.*s': adapters of experts have no other form yet",
-                           LB_FMT(w->name));
-        if (s[k]->rank != 2 || (w->enc.kind != LB_ENC_PLAIN && w->enc.kind != LB_ENC_VIEW))
-            return lb_fail(err, LB_E_FORMAT, "tensor '%.*s' is not a plain matrix",
-                           LB_FMT(w->name));
-    }
-    bool mlx = a->from == FORM_MLX, flip = a->from == FORM_GGUF && p->embedding;
-    p->rank = mlx ? s[1]->dim[0] : s[1]->dim[1];
-    p->n_in = mlx || flip ? s[0]->dim[0] : s[0]->dim[1];
-    p->n_out = mlx ? s[1]->dim[1] : s[1]->dim[0];
-    u64 rank = mlx || flip ? s[0]->dim[1] : s[0]->dim[0];
-    if (rank != p->rank || rank == 0)
-        return lb_fail(err, LB_E_FORMAT, "'%.*s': A has rank %llu and B %llu", LB_FMT(p->module),
-                       (unsigned long long)rank, (unsigned long long)p->rank);
-    return LB_OK;
-}
-
-static lb_status read_pairs(adapter *a, lb_err *err) {
-    const lb_source *s = a->c->src;
-    lb_map at = {0};
-    lb_status st = LB_OK;
+static lb_status check_values(const adapter *a, lb_err *err) {
     u64 n_base = 0;
-    a->pairs = lb_arena_new(a->c->perm, pair, s->n_weights + 1);
-    if (!a->pairs)
-        return lb_fail(err, LB_E_NOMEM, "out of memory for %llu tensors",
-                       (unsigned long long)s->n_weights);
-    for (u64 i = 0; i < s->n_weights && st == LB_OK; i++) {
-        lb_str module, name = s->weights[i].name;
-        u32 which;
-        bool embedding;
-        if (a->from == FORM_PEFT && lb_str_ends(name, LB_STR(".base_layer.weight"))) {
-            n_base++; /* the base model's own, which some tools save beside */
-            continue;
-        }
-        st = read_name(a->from, name, &module, &which, &embedding)
-                 ? add_matrix(a, i, module, which, embedding, &at, err)
-                 : refuse_tensor(a, name, err);
+    for (u64 i = 0; i < a->read.n_values; i++) {
+        const lb_adapter_value *v = &a->read.values[i];
+        if (!v->is_base)
+            return lb_fail(err, LB_E_UNSUPPORTED,
+                           "tensor '%.*s' is not a matrix of a LoRA (a whole weight, of "
+                           "modules_to_save?): it would be lost: fuse it",
+                           LB_FMT(a->c->src->weights[v->weight].name));
+        n_base++; /* which some tools save beside */
     }
-    lb_map_deinit(&at);
-    LB_TRY(st);
     if (n_base)
         lb_conv_remark(a->c,
                        "%llu tensors NAME.base_layer.weight left out: they are the base model's "
                        "(its embeddings, if tokens were added)",
                        (unsigned long long)n_base);
-    qsort(a->pairs, a->n, sizeof *a->pairs, by_module);
     return LB_OK;
 }
 
-/* ---- scales ---- */
-
-/* PEFT: the value of the first pattern that is the module's name or ends it after a dot. */
-static const lb_json *by_pattern(const lb_json *patterns, lb_str module) {
-    for (const lb_json *v = patterns ? patterns->first : NULL; v; v = v->next) {
-        lb_str key = v->key;
-        if (lb_str_starts(key, LB_STR("^")))
-            key = lb_str_sub(key, 1, key.len);
-        if (lb_str_eq(key, module) || (lb_str_ends(module, key) && module.len > key.len &&
-                                       module.ptr[module.len - key.len - 1] == '.'))
-            return v;
-    }
-    return NULL;
-}
-
-static bool is_plain_pattern(lb_str s) {
-    for (size_t i = 0; i < s.len; i++)
-        if (strchr("*+?()[]{}|\\$", s.ptr[i]))
-            return false;
-    return true;
-}
-
-/* Options that make something else of A and B than scale * B A, or of the base model. */
-static lb_status check_variants(const lb_json *config, lb_err *err) {
-    static const char *const keys[] = {
-        "target_parameters", /* experts' matrices, folded into the rank */
-        "layer_replication", "alora_invocation_tokens", "use_qalora", "use_bdlora", "arrow_config",
-        "kasa_config",       "monteclora_config"};
-    for (size_t i = 0; i < LB_LEN(keys); i++) {
-        const lb_json *v = lb_json_get(config, keys[i]);
-        bool truth, is_off = !v || v->type == LB_JNULL || (lb_json_as_bool(v, &truth) && !truth) ||
-                             (v->type == LB_JARRAY && v->n == 0);
-        if (!is_off)
-            return lb_fail(err, LB_E_UNSUPPORTED,
-                           "adapter_config.json: an adapter with '%s' has no other form yet",
-                           keys[i]);
-    }
-    return LB_OK;
-}
-
-static lb_status check_peft(adapter *a, lb_err *err) {
-    lb_str text;
-    bool truth;
-    const lb_json *c = a->config, *patterns = lb_json_get(c, "alpha_pattern");
-    if (!lb_json_as_str(lb_json_get(c, "peft_type"), &text) || !lb_str_eq_c(text, "LORA"))
-        return lb_fail(err, LB_E_UNSUPPORTED, "adapter_config.json: peft_type is not LORA");
-    if (lb_json_as_bool(lb_json_get(c, "use_dora"), &truth) && truth)
-        return lb_fail(err, LB_E_UNSUPPORTED, "adapter_config.json: a DoRA has no other form");
-    LB_TRY(check_variants(c, err));
-    if (!lb_json_as_f64(lb_json_get(c, "lora_alpha"), &a->alpha) || !isfinite(a->alpha))
-        return lb_fail(err, LB_E_FORMAT, "adapter_config.json: 'lora_alpha' is missing");
-    (void)lb_json_as_bool(lb_json_get(c, "use_rslora"), &a->rslora);
-    for (const lb_json *v = patterns ? patterns->first : NULL; v; v = v->next)
-        if (!is_plain_pattern(v->key))
-            return lb_fail(err, LB_E_UNSUPPORTED,
-                           "adapter_config.json: alpha_pattern '%.*s' is a regular expression",
-                           LB_FMT(v->key));
-    return LB_OK;
-}
-
-static lb_status read_scales(adapter *a, lb_err *err) {
-    double scale = 1;
-    const lb_gguf_kv *kv;
-    if (a->from == FORM_PEFT) {
-        LB_TRY(check_peft(a, err));
-    } else if (a->from == FORM_MLX) {
-        lb_str type;
-        if (lb_json_as_str(lb_json_get(a->config, "fine_tune_type"), &type) &&
-            !lb_str_eq_c(type, "lora"))
-            return lb_fail(err, LB_E_UNSUPPORTED,
-                           "adapter_config.json: fine_tune_type '%.*s' has no other form",
-                           LB_FMT(type));
-        if (!lb_json_as_f64(lb_json_path(a->config, "lora_parameters.scale"), &scale) ||
-            !isfinite(scale))
-            return lb_fail(err, LB_E_FORMAT,
-                           "adapter_config.json: 'lora_parameters.scale' is missing");
-    } else {
-        kv = lb_meta_find(a->c->src->gguf, "adapter.lora.alpha");
-        if (!kv || !lb_kv_as_f64(kv, &a->alpha) || !isfinite(a->alpha))
-            return lb_fail(err, LB_E_FORMAT, "GGUF metadata: 'adapter.lora.alpha' is missing");
-    }
-    for (u64 i = 0; i < a->n; i++) {
-        pair *p = &a->pairs[i];
-        double alpha = a->alpha;
-        LB_TRY(check_pair(a, p, err));
-        const lb_json *own = a->from == FORM_PEFT
-                                 ? by_pattern(lb_json_get(a->config, "alpha_pattern"), p->module)
-                                 : NULL;
-        if (own && !lb_json_as_f64(own, &alpha))
-            return lb_fail(err, LB_E_FORMAT, "adapter_config.json: alpha_pattern '%.*s'",
-                           LB_FMT(own->key));
-        p->scale = a->from == FORM_MLX                  ? scale
-                   : a->from == FORM_GGUF && alpha == 0 ? 1 /* as llama-adapter.h has it */
-                   : a->rslora                          ? alpha / sqrt((double)p->rank)
-                                                        : alpha / (double)p->rank;
+static lb_status read_pairs(adapter *a, lb_err *err) {
+    LB_TRY(lb_adapter_read(&a->read, a->c->src, a->c->perm, err));
+    LB_TRY(check_values(a, err));
+    a->config = a->read.config;
+    a->config_text = a->read.config_text;
+    a->pairs = lb_arena_new(a->c->perm, pair, a->read.n + 1);
+    if (!a->pairs)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for %llu tensors",
+                       (unsigned long long)a->read.n);
+    for (; a->n < a->read.n; a->n++) {
+        const lb_adapter_part *p = &a->read.parts[a->n];
+        LB_TRY(check_part(a, p, err));
+        a->pairs[a->n] = (pair){.part = p,
+                                .module = p->module,
+                                .rank = p->rank,
+                                .n_in = p->n_in,
+                                .n_out = p->n_out,
+                                .scale = p->scale,
+                                .embedding = p->embedding};
     }
     return LB_OK;
 }
 
 /* ---- names ---- */
-
-static bool is_embedding(lb_str module) {
-    return lb_str_eq_c(module, "model.embed_tokens") ||
-           lb_str_ends(module, LB_STR(".embed_tokens"));
-}
 
 /* The row of the base model's table under which the module's weight stands in the source's names.
  */
@@ -422,16 +223,15 @@ static lb_status world_name(adapter *a, const lb_arch_match *m, lb_world world, 
 }
 
 static lb_status name_pair(adapter *a, pair *p, lb_err *err) {
-    static const lb_world worlds[] = {
-        [FORM_PEFT] = LB_WORLD_HF, [FORM_MLX] = LB_WORLD_MLX, [FORM_GGUF] = LB_WORLD_GGUF};
+    static const lb_world worlds[] = {[LB_ADAPTER_PEFT] = LB_WORLD_HF,
+                                      [LB_ADAPTER_MLX] = LB_WORLD_MLX,
+                                      [LB_ADAPTER_GGUF] = LB_WORLD_GGUF};
     lb_arch_match m;
     p->mlx = p->module;
-    if (!a->arch) {
-        p->embedding = p->embedding || is_embedding(p->module);
+    if (!a->arch)
         return LB_OK;
-    }
     lb_str stored = p->module;
-    if (a->from != FORM_GGUF)
+    if (a->from != LB_ADAPTER_GGUF)
         stored = lb_arena_printf(a->c->perm, "%.*s.weight", LB_FMT(p->module));
     if (!stored.ptr)
         return lb_fail(err, LB_E_NOMEM, "out of memory for names");
@@ -442,11 +242,13 @@ static lb_status name_pair(adapter *a, pair *p, lb_err *err) {
     LB_TRY(world_name(a, &m, LB_WORLD_HF, "", &p->module, err));
     LB_TRY(world_name(a, &m, LB_WORLD_MLX, "", &p->mlx, err));
     LB_TRY(world_name(a, &m, LB_WORLD_GGUF, ".weight", &p->gguf, err));
-    const lb_str *target = a->to == FORM_GGUF ? &p->gguf : a->to == FORM_MLX ? &p->mlx : &p->module;
+    const lb_str *target = a->to == LB_ADAPTER_GGUF  ? &p->gguf
+                           : a->to == LB_ADAPTER_MLX ? &p->mlx
+                                                     : &p->module;
     if (target->len == 0 || lb_arch_is_left_out(&m, worlds[a->to], &a->hp))
         return lb_fail(err, LB_E_UNSUPPORTED, "'%.*s' has no tensor of its own in the target",
                        LB_FMT(old));
-    if ((a->to == FORM_GGUF || a->from == FORM_GGUF) && p->relayout != LB_RL_NONE &&
+    if ((a->to == LB_ADAPTER_GGUF || a->from == LB_ADAPTER_GGUF) && p->relayout != LB_RL_NONE &&
         !lb_relayout_moves_rows(p->relayout))
         return lb_fail(err, LB_E_UNSUPPORTED,
                        "'%.*s': GGUF stores the base tensor in a form that adapters cannot follow",
@@ -458,15 +260,16 @@ static lb_status name_pair(adapter *a, pair *p, lb_err *err) {
 
 /* A or B in canonical form (0, 1), then as the target has it. */
 static lb_status push_matrix(adapter *a, const pair *p, u32 which, lb_err *err) {
-    static const char *const ends[][2] = {[FORM_PEFT] = {".lora_A.weight", ".lora_B.weight"},
-                                          [FORM_MLX] = {".lora_a", ".lora_b"},
-                                          [FORM_GGUF] = {".lora_a", ".lora_b"}};
+    static const char *const ends[][2] = {[LB_ADAPTER_PEFT] = {".lora_A.weight", ".lora_B.weight"},
+                                          [LB_ADAPTER_MLX] = {".lora_a", ".lora_b"},
+                                          [LB_ADAPTER_GGUF] = {".lora_a", ".lora_b"}};
     lb_conv *c = a->c;
     lb_graph *g = &c->plan->graph;
-    const lb_weight *w = &c->src->weights[p->weight[which]];
+    const lb_weight *w = &c->src->weights[which ? p->part->b : p->part->a];
     lb_dtype stored = c->src->tensors[w->part[0]].dtype, dtype = c->o->cast ? c->o->dtype : stored;
-    bool flipped = a->from == FORM_MLX || (a->from == FORM_GGUF && p->embedding && which == 0);
-    bool flip = a->to == FORM_MLX || (a->to == FORM_GGUF && p->embedding && which == 0);
+    bool flipped =
+        a->from == LB_ADAPTER_MLX || (a->from == LB_ADAPTER_GGUF && p->embedding && which == 0);
+    bool flip = a->to == LB_ADAPTER_MLX || (a->to == LB_ADAPTER_GGUF && p->embedding && which == 0);
     lb_piece x = {
         .node = lb_expr_read(g, 0, w),
         .shape = {.rank = 2, .dim = {which ? p->n_out : p->rank, which ? p->rank : p->n_in}},
@@ -480,20 +283,20 @@ static lb_status push_matrix(adapter *a, const pair *p, u32 which, lb_err *err) 
     if (flipped)
         x.node = lb_expr_transpose(g, x.node);
     lb_relayout_in in = {g, &a->hp, p->relayout, LB_SUFFIX_WEIGHT, w->name};
-    if (which && p->relayout != LB_RL_NONE && a->from == FORM_GGUF)
+    if (which && p->relayout != LB_RL_NONE && a->from == LB_ADAPTER_GGUF)
         LB_TRY(lb_relayout_apply(&in, true, &x, err));
-    if (which && p->relayout != LB_RL_NONE && a->to == FORM_GGUF)
+    if (which && p->relayout != LB_RL_NONE && a->to == LB_ADAPTER_GGUF)
         LB_TRY(lb_relayout_apply(&in, false, &x, err));
     if (flip) {
         x.node = lb_expr_transpose(g, x.node);
         x.shape = (lb_shape){.rank = 2, .dim = {x.shape.dim[1], x.shape.dim[0]}};
     }
     lb_shape *shape = lb_arena_new(c->perm, lb_shape, 1);
-    lb_str base = a->to == FORM_GGUF ? p->gguf : a->to == FORM_MLX ? p->mlx : p->module;
-    const char *end = a->to == FORM_PEFT && p->embedding
+    lb_str base = a->to == LB_ADAPTER_GGUF ? p->gguf : a->to == LB_ADAPTER_MLX ? p->mlx : p->module;
+    const char *end = a->to == LB_ADAPTER_PEFT && p->embedding
                           ? (which ? ".lora_embedding_B" : ".lora_embedding_A")
                           : ends[a->to][which];
-    lb_str name = lb_arena_printf(c->perm, "%s%.*s%s", a->to == FORM_PEFT ? PEFT_PREFIX : "",
+    lb_str name = lb_arena_printf(c->perm, "%s%.*s%s", a->to == LB_ADAPTER_PEFT ? PEFT_PREFIX : "",
                                   LB_FMT(base), end);
     if (!shape || !name.ptr)
         return lb_fail(err, LB_E_NOMEM, "out of memory for names");
@@ -625,7 +428,7 @@ static lb_status peft_config(adapter *a, lb_json **out, lb_err *err) {
 /* The text that a PEFT adapter had before lbrx made this one of it. */
 static lb_str kept_config(const adapter *a) {
     lb_str text = LB_STR_NONE;
-    if (a->from == FORM_GGUF) {
+    if (a->from == LB_ADAPTER_GGUF) {
         const lb_gguf_kv *kv = lb_meta_find(a->c->src->gguf, KEY_CONFIG);
         if (!kv || !lb_kv_as_str(kv, &text))
             return LB_STR_NONE;
@@ -639,18 +442,19 @@ static lb_status push_folder_texts(adapter *a, lb_err *err) {
     lb_conv *c = a->c;
     lb_json *config = NULL;
     lb_buf b = {0};
-    lb_str kept = a->to == FORM_PEFT ? kept_config(a) : LB_STR_NONE;
+    lb_str kept = a->to == LB_ADAPTER_PEFT ? kept_config(a) : LB_STR_NONE;
     if (kept.len) {
         lb_buf_put_str(&b, kept);
     } else {
-        LB_TRY(a->to == FORM_PEFT ? peft_config(a, &config, err) : mlx_config(a, &config, err));
-        if (a->to == FORM_MLX && a->from == FORM_PEFT && !c->o->w.no_provenance &&
+        LB_TRY(a->to == LB_ADAPTER_PEFT ? peft_config(a, &config, err)
+                                        : mlx_config(a, &config, err));
+        if (a->to == LB_ADAPTER_MLX && a->from == LB_ADAPTER_PEFT && !c->o->w.no_provenance &&
             !lb_json_set(c->perm, config, KEY_CONFIG, lb_json_new_str(c->perm, a->config_text)))
             return no_memory(err);
         lb_json_write(&b, config, (lb_json_style){.indent = 2, .ascii = true});
         lb_buf_put_c(&b, "\n");
     }
-    c->model.stem = a->to == FORM_PEFT ? "adapter_model" : "adapters";
+    c->model.stem = a->to == LB_ADAPTER_PEFT ? "adapter_model" : "adapters";
     const lb_side_file *readme = lb_source_side(c->src, LB_STR("README.md"));
     if (readme)
         LB_TRY(lb_conv_push_text(c, lb_conv_side_text(readme), err));
@@ -674,39 +478,27 @@ static lb_status push_meta(adapter *a, lb_err *err) {
         return lb_fail(err, LB_E_UNSUPPORTED,
                        "an alpha of %g has no form in GGUF (0 stands for a scale of 1)", alpha);
     LB_TRY(lb_arch_meta_adapter(a->arch, &in, (float)alpha, &c->meta, err));
-    if (a->from == FORM_PEFT && !c->o->w.no_provenance)
+    if (a->from == LB_ADAPTER_PEFT && !c->o->w.no_provenance)
         LB_TRY(lb_meta_set_str(&c->meta, KEY_CONFIG, a->config_text, err));
     c->model.meta = &c->meta;
     return lb_conv_edit_meta(c, err);
 }
 
 lb_status lb_conv_adapter(lb_conv *c, lb_err *err) {
-    adapter a = {.c = c, .from = form_of(c->src), .to = form_to(c->model.format)};
-    const lb_side_file *f = lb_source_side(c->src, LB_STR("adapter_config.json"));
-    if (a.from == FORM_NONE)
+    adapter a = {.c = c, .from = lb_adapter_form_of(c->src), .to = form_to(c->model.format)};
+    if (a.from == LB_ADAPTER_NONE)
         return lb_fail(
             err, LB_E_UNSUPPORTED,
             "an adapter (adapter_config.json) without matrices of LoRA: it has no other form");
-    if (a.to == FORM_NONE)
+    if (a.to == LB_ADAPTER_NONE)
         return lb_fail(err, LB_E_UNSUPPORTED,
                        "an adapter becomes hf (PEFT), mlx or gguf: see --to");
-    if (f) {
-        LB_TRY(lb_side_read(f, 16 * LB_MIB, c->perm, &a.config_text, err));
-        LB_TRY(lb_json_parse(a.config_text, "adapter_config.json", c->perm, &a.config, err));
-    } else if (a.from != FORM_GGUF) {
-        return lb_fail(err, LB_E_FORMAT,
-                       "an adapter without adapter_config.json: its scale is not "
-                       "known");
-    }
     LB_TRY(read_pairs(&a, err));
-    if (a.n == 0)
-        return lb_fail(err, LB_E_FORMAT, "the adapter holds no matrices");
     LB_TRY(find_base(&a, err));
     for (u64 i = 0; i < a.n; i++)
         LB_TRY(name_pair(&a, &a.pairs[i], err));
-    LB_TRY(read_scales(&a, err));
     for (u64 i = 0; i < a.n; i++)
         for (u32 which = 0; which < 2; which++)
             LB_TRY(push_matrix(&a, &a.pairs[i], which, err));
-    return a.to == FORM_GGUF ? push_meta(&a, err) : push_folder_texts(&a, err);
+    return a.to == LB_ADAPTER_GGUF ? push_meta(&a, err) : push_folder_texts(&a, err);
 }

@@ -2,6 +2,7 @@
 /* diff.c: pairs the weights of two models, compares them in chunks on all threads, adds the chunks'
  * sums in order. */
 #include "ops/diff.h"
+#include "ops/adapter.h"
 #include "base/interrupt.h"
 #include "base/os.h"
 #include "base/thread.h"
@@ -432,7 +433,8 @@ static void finish_row(const diff_job *j, const pair *x, double tolerance) {
 /* Names and layouts of an adapter's matrices differ between its forms: compared as they are, each
  * would have all of its own and nothing of the other's. */
 static lb_status check_forms(const lb_source *a, const lb_source *b, lb_err *err) {
-    const char *x = lb_adapter_form(a), *y = lb_adapter_form(b);
+    const char *x = lb_adapter_form_name(lb_adapter_form_of(a)),
+               *y = lb_adapter_form_name(lb_adapter_form_of(b));
     if (!x || !y || strcmp(x, y) == 0)
         return LB_OK;
     return lb_fail(err, LB_E_UNSUPPORTED,

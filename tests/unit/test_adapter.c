@@ -56,6 +56,7 @@ static void write_tensors(const char *dir, const char *file, const char *list) {
 
 #define Q "base_model.model.model.layers.0.self_attn.q_proj"
 #define DOWN "base_model.model.model.layers.0.mlp.down_proj"
+#define X "base_model.model.model.layers.0.mlp.experts"
 #define EMBED "base_model.model.model.embed_tokens"
 
 static const char *make_base(void) {
@@ -227,12 +228,20 @@ LB_TEST(scales) {
                                two),
                      mlx, LB_TO_MLX, NULL));
     CHECK(config_number(mlx, "lora_parameters.scale") == 2.25);
+    /* patterns are Python's: to the end, from the beginning or a dot; the first counts */
+    CHECK_OK(convert(
+        make_peft("{\"peft_type\": \"LORA\", \"lora_alpha\": 6, \"alpha_pattern\": "
+                  "{\"proj\": 1, \"self_attn\": 1, \"layers\\\\.\\\\d+\\\\..*(q|k)_proj\": 10, "
+                  "\"q_proj\": 1}}",
+                  two),
+        mlx, LB_TO_MLX, NULL));
+    CHECK(config_number(mlx, "lora_parameters.scale") == 2.5);
     /* llama.cpp takes an alpha of 0 for a scale of 1 */
     char gguf[600], base[600];
     snprintf(gguf, sizeof gguf, "%s/zero.gguf", lb_test_dir());
     snprintf(base, sizeof base, "%s", make_base());
-    CHECK_OK(convert_set(make_peft(peft_config, two), gguf, LB_TO_GGUF, base,
-                         "adapter.lora.alpha=f32:0"));
+    CHECK_OK(convert_set(make_peft("{\"peft_type\": \"LORA\", \"r\": 4, \"lora_alpha\": 6}", two),
+                         gguf, LB_TO_GGUF, base, "adapter.lora.alpha=f32:0"));
     CHECK_OK(convert(gguf, mlx, LB_TO_MLX, base));
     CHECK(config_number(mlx, "lora_parameters.scale") == 1);
 }
@@ -290,31 +299,43 @@ LB_TEST(refusals) {
         {peft_config, Q ".lora_A.weight 2 8;" Q ".lora_B.weight 8 2", "--base", true, false},
         {peft_config, Q ".lora_A.weight 2 8", "has no matrix B", false, false},
         {peft_config, Q ".lora_A.weight 2 8;" Q ".lora_B.weight 8 3", "has rank", false, false},
-        {peft_config, Q ".lora_A.weight 2 8;base_model.model.lm_head.weight 6 8", "would be lost",
+        {peft_config,
+         Q ".lora_A.weight 2 8;" Q ".lora_B.weight 8 2;base_model.model.lm_head.weight 6 8",
+         "would be lost", false, false},
+        {peft_config, Q ".lora_A.weight 4 8;" Q ".lora_B.weight 8 4", "says 2", false, false},
+        {"{\"peft_type\": \"LORA\", \"lora_alpha\": 6, \"init_lora_weights\": \"pissa_niter_4\"}",
+         Q ".lora_A.weight 2 8;" Q ".lora_B.weight 8 2", "pissa_niter_4", false, false},
+        {peft_config, Q ".lora_A.weight 2 8;" Q ".lora_B.weight 8 2;" Q ".lora_E 2 1", "not known",
          false, false},
-        {peft_config, Q ".lora_A.weight 2 8;" Q ".lora_magnitude_vector 1 8", "DoRA", false, false},
+        {"{\"peft_type\": \"LORA\", \"use_dora\": true, \"lora_alpha\": 1}",
+         Q ".lora_A.weight 2 8;" Q ".lora_B.weight 8 2;" Q ".lora_magnitude_vector 1 8", "DoRA",
+         false, false},
+        {peft_config,
+         Q ".lora_A.weight 2 8;" Q ".lora_B.weight 8 2;" Q ".lora_magnitude_vector 1 8",
+         "does not say", false, false},
         {peft_config,
          "base_model.model.model.layers.0.x.lora_A.weight 2 8;base_model.model.model.layers.0.x"
          ".lora_B.weight 8 2",
          "no such tensor", true, true},
         {"{\"peft_type\": \"LORA\", \"use_dora\": true, \"lora_alpha\": 1}",
-         Q ".lora_A.weight 2 8;" Q ".lora_B.weight 8 2", "DoRA", false, false},
+         Q ".lora_A.weight 2 8;" Q ".lora_B.weight 8 2", "no magnitude", false, false},
         {"{\"peft_type\": \"IA3\"}", Q ".lora_A.weight 2 8;" Q ".lora_B.weight 8 2", "not LORA",
          false, false},
         {"{\"peft_type\": \"LORA\"}", Q ".lora_A.weight 2 8;" Q ".lora_B.weight 8 2", "lora_alpha",
          false, false},
-        {"{\"peft_type\": \"LORA\", \"lora_alpha\": 6, \"alpha_pattern\": {\"(q|k)_proj\": 9}}",
-         Q ".lora_A.weight 2 8;" Q ".lora_B.weight 8 2", "regular expression", false, false},
+        {"{\"peft_type\": \"LORA\", \"lora_alpha\": 6, \"alpha_pattern\": {\"(q|k_proj\": 9}}",
+         Q ".lora_A.weight 2 8;" Q ".lora_B.weight 8 2", "alpha_pattern '(q|k_proj'", false, false},
         {"{\"peft_type\": \"LORA\", \"lora_alpha\": 6, \"alpha_pattern\": {\"q_proj\": 9}}",
          Q ".lora_A.weight 2 8;" Q ".lora_B.weight 8 2;" DOWN ".lora_A.weight 2 12;" DOWN
            ".lora_B.weight 8 2",
          "one for all", true, true},
-        {peft_config,
+        {"{\"peft_type\": \"LORA\", \"lora_alpha\": 6}",
          Q ".lora_A.weight 2 8;" Q ".lora_B.weight 8 2;" DOWN ".lora_A.weight 3 12;" DOWN
            ".lora_B.weight 8 3",
          "for all", false, false},
-        {"{\"peft_type\": \"LORA\", \"lora_alpha\": 6, \"target_parameters\": [\"x.experts\"]}",
-         Q ".lora_A.weight 2 8;" Q ".lora_B.weight 8 2", "target_parameters", false, false},
+        {"{\"peft_type\": \"LORA\", \"lora_alpha\": 6, \"r\": 2, \"target_parameters\": "
+         "[\"experts.x\"]}",
+         X ".lora_A.weight 2 8;" X ".lora_B.weight 8 2", "target_parameters", false, false},
         {"{\"peft_type\": \"LORA\", \"lora_alpha\": 6, \"layer_replication\": [[0, 1], [0, 1]]}",
          Q ".lora_A.weight 2 8;" Q ".lora_B.weight 8 2", "layer_replication", false, false},
         {"{\"peft_type\": \"LORA\", \"lora_alpha\": 6, \"use_qalora\": true}",
