@@ -258,9 +258,10 @@ static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32
     (void)n_args;
     LB_TRY(lb_common_finish(&o.common, err));
     LB_TRY_DONE(st, lb_cli_open_any(cli, &o.common, &s, args[0], err));
-    if (s->n_inputs && o.hash)
+    if (s->computed && o.hash)
         LB_TRY_DONE(st, lb_fail(err, LB_E_UNSUPPORTED,
-                                "%s: a merge has no bytes before it is made: --hash is of files",
+                                "%s: a model that is computed has no bytes before it is made: "
+                                "--hash is of files",
                                 args[0]));
     LB_TRY_DONE(st, lb_inspect_run(&in, s, &cli->arena, err));
     if (o.hash)

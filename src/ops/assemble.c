@@ -6,6 +6,7 @@
 #include "ops/assemble.h"
 #include "base/interrupt.h"
 #include "base/names.h"
+#include "ops/lora_terms.h"
 #include <stdlib.h>
 
 static lb_status oom(lb_err *err) {
@@ -95,6 +96,11 @@ static bool same_relayout(const lb_assembly *a, const lb_ctensor *t) {
     return lb_arch_row_relayout(row_in(a, t), a->world) == lb_ctensor_relayout(a->source, t);
 }
 
+/* What adapters do to it. */
+static lb_lora_touch touch(const lb_assembly *a, const lb_ctensor *t) {
+    return lb_lora_terms_touch(a->source->terms, a->source, t);
+}
+
 /* Whether a stored stack becomes a stack as it stands. */
 static bool whole_stack(const grouping *g, const lb_ctensor *t) {
     const lb_arch_tensor *row = row_in(g->out, t);
@@ -170,9 +176,10 @@ static lb_status add_known(grouping *g, u32 tensor, lb_err *err) {
                        lb_arch_name(g->out->source->arch));
     if (lb_arch_is_left_out(&m, g->out->world, &g->out->source->hp))
         return leave_out(g, tensor, err);
-    if (same_fusion(g, t) || same_parts(g, t))
+    bool changed = touch(g->out, t) != LB_LORA_LEAVES;
+    if (!changed && (same_fusion(g, t) || same_parts(g, t)))
         return add_fused(g, tensor, err);
-    bool each = t->n_stack > 1 && !whole_stack(g, t);
+    bool each = t->n_stack > 1 && (changed || !whole_stack(g, t));
     bool stacked = lb_arch_is_stacked(m.row, g->out->world);
     for (u64 e = 0; e < (each ? t->n_stack : 1); e++) {
         if (each || (t->n_stack == 1 && (m.row->flags & LB_ROW_STACK) &&
@@ -345,7 +352,8 @@ lb_status lb_assemble(lb_plan *p, const lb_ctensors *c, lb_world world, const u6
         u32 i = (u32)(order ? order[g.place] : g.place);
         const lb_ctensor *t = &c->tensors[i];
         bool as_stored =
-            !t->known || (world == c->world && !(t->match.row->flags & LB_ROW_HF_CODES));
+            !t->known || (world == c->world && !(t->match.row->flags & LB_ROW_HF_CODES) &&
+                          touch(out, t) != LB_LORA_CANONICAL);
         st = lb_interrupt_check(err);
         if (st != LB_OK)
             break;
@@ -387,9 +395,12 @@ static lb_status make_piece(const lb_assembly *a, const lb_made_of *m, const lb_
     lb_plan *p = a->plan;
     const lb_ctensors *c = a->source;
     const lb_ctensor *t = &c->tensors[r->tensor];
+    lb_lora_touch change = touch(a, t);
     if (m->stored) {
         lb_ctensor_stored(p, c, t, x);
-        return LB_OK;
+        return change == LB_LORA_LEAVES
+                   ? LB_OK
+                   : lb_lora_terms_apply(c->terms, c, t, r->expert, true, x, err);
     }
     lb_relayout_in in = {&p->graph, &c->hp, LB_RL_NONE, t->match.suffix, m->name};
     if (t->known)
@@ -397,7 +408,7 @@ static lb_status make_piece(const lb_assembly *a, const lb_made_of *m, const lb_
     /* a vector whose rows are moved, here or between the parts, is read as a column */
     bool column = t->known && (lb_relayout_moves_rows(in.op) ||
                                lb_arch_part_is_woven((lb_part)row_in(a, t)->part[a->world]));
-    if (t->known && same_form(a, t))
+    if (t->known && same_form(a, t) && change == LB_LORA_LEAVES)
         return lb_ctensor_slice(p, c, t, r->expert, column, x, err);
     LB_TRY(lb_ctensor_piece(p, c, t, r->expert, column, x, err));
     if (x->changed) { /* the way back was computed: are the original bytes kept beside? */
@@ -408,6 +419,8 @@ static lb_status make_piece(const lb_assembly *a, const lb_made_of *m, const lb_
                             .shape = t->shape,
                             .dtype = c->source->tensors[w->part[0]].dtype};
     }
+    if (change != LB_LORA_LEAVES)
+        LB_TRY(lb_lora_terms_apply(c->terms, c, t, r->expert, change == LB_LORA_STORED, x, err));
     return lb_relayout_apply(&in, false, x, err);
 }
 

@@ -204,6 +204,18 @@ static lb_status add_tensor(lb_plan *p, lb_ctensors *c, u32 weight, lb_err *err)
     return LB_OK;
 }
 
+lb_status lb_ctensor_of(const lb_ctensors *c, u32 weight, const lb_arch_match *row, lb_ctensor *out,
+                        lb_err *err) {
+    const lb_weight *w = &c->source->weights[weight];
+    *out = (lb_ctensor){.weight = weight,
+                        .known = true,
+                        .match = *row,
+                        .first_row = true,
+                        .dtype = c->source->tensors[w->part[0]].dtype};
+    out->quantized = w->enc.kind != LB_ENC_PLAIN || lb_dtype_get(out->dtype)->cls == LB_CLASS_BLOCK;
+    return set_shape(c, w, out, err);
+}
+
 static void find_main_dtype(lb_ctensors *c) {
     u64 bytes[LB_DTYPE_COUNT] = {0}, quantized = 0, best = 0;
     c->main_dtype = LB_BF16;

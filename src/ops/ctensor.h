@@ -56,11 +56,15 @@ typedef struct lb_ctensors {
         main_dtype;  /* of most matrix bytes: f32, f16 or bf16; bf16 where matrices are quantized */
     lb_str *dropped; /* stored names that the canonical form leaves out (recomputed at run time) */
     u64 n_dropped;
+    struct lb_lora_terms *terms; /* what adapters change (ops/lora_terms.h); NULL: nothing */
 } lb_ctensors;
 
 /* Looks up the family and lists the canonical tensors of each weight of the plan's source. */
 lb_status lb_ctensors_build(lb_plan *p, u32 source_index, lb_ctensors *out, lb_err *err);
 void lb_ctensors_deinit(lb_ctensors *c); /* the list; all else is the plan's */
+/* One that is not in the list: what weight holds of one row, c's family and world being known. */
+lb_status lb_ctensor_of(const lb_ctensors *c, u32 weight, const lb_arch_match *row, lb_ctensor *out,
+                        lb_err *err);
 /* One matrix as it is stored: of an expert of a stack, or with LB_NO_INDEX all that is stored.
  * keep_vector: rows of one element, because rows will be moved. */
 lb_status lb_ctensor_slice(lb_plan *p, const lb_ctensors *c, const lb_ctensor *t, u32 expert,

@@ -3,6 +3,7 @@
 #include "ops/merge.h"
 #include "merge/result.h"
 #include "base/os.h"
+#include "ops/lora.h"
 #include "ops/merge_view.h"
 #include "ops/open.h"
 
@@ -59,6 +60,17 @@ static lb_status check_ring(const lb_merge_around *a, const char *path, lb_err *
                          LB_MERGE_DEPTH_MAX);
 }
 
+/* MODEL+LORA: *model becomes the model with the adapter. */
+static lb_status put_lora(lb_source *s, const lb_merge_ref *r, lb_source **model, lb_err *err) {
+    lb_source *base = *model, *adapter = NULL;
+    const char *path = find_model(&s->perm, s->path, r->lora);
+    if (!path)
+        return oom(err);
+    LB_TRY(lb_open(&adapter, path, err));
+    *model = NULL;
+    return lb_lora_open(model, &base, &adapter, NULL, 1, err);
+}
+
 static lb_status open_model(lb_source *s, const lb_merge_file *file, const lb_merge_ref *r,
                             lb_str text, const lb_merge_opts *o, lb_source **out, lb_err *err) {
     if (r->merge != LB_NO_MERGE)
@@ -66,11 +78,7 @@ static lb_status open_model(lb_source *s, const lb_merge_file *file, const lb_me
     const char *whole = find_model(&s->perm, s->path, r->text);
     if (!whole)
         return oom(err);
-    if (r->lora.len && !exists(whole))
-        return lb_fail(err, LB_E_UNSUPPORTED,
-                       "%s: line %u: '%.*s': adapters as inputs are not supported yet: fuse it "
-                       "first",
-                       s->path, r->line, LB_FMT(r->text));
+    bool with_lora = r->lora.len && !exists(whole);
     const char *path = exists(whole) ? whole : find_model(&s->perm, s->path, r->path);
     if (!path)
         return oom(err);
@@ -80,7 +88,9 @@ static lb_status open_model(lb_source *s, const lb_merge_file *file, const lb_me
     lb_status st = lb_merge_is_file(path) ? check_ring(&own, path, err) : LB_OK;
     if (st == LB_OK)
         st = lb_merge_is_file(path) ? lb_merge_open(out, path, &inner, err)
-                                    : lb_open(out, path, err);
+                                    : lb_open_planned(out, path, err);
+    if (st == LB_OK && with_lora)
+        st = put_lora(s, r, out, err);
     if (st != LB_OK)
         lb_err_context(err, "%s: line %u", s->path, r->line);
     return st;

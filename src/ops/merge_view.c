@@ -222,13 +222,23 @@ static void take_sorted(lb_merge_view *v, item *items) {
     }
 }
 
-lb_status lb_merge_view_make(lb_plan *p, u32 source_index, const lb_merge_view *like,
-                             lb_merge_view *v, lb_err *err) {
-    lb_assembly a = {0};
-    item *items = NULL;
+lb_status lb_merge_view_begin(lb_plan *p, u32 source_index, lb_merge_view *v, lb_err *err) {
     *v = (lb_merge_view){0};
     LB_TRY(lb_ctensors_build(p, source_index, &v->canon, err));
     v->n_layers = v->canon.hp.n_layers;
+    return LB_OK;
+}
+
+lb_status lb_merge_view_make(lb_plan *p, u32 source_index, const lb_merge_view *like,
+                             lb_merge_view *v, lb_err *err) {
+    LB_TRY(lb_merge_view_begin(p, source_index, v, err));
+    return lb_merge_view_finish(p, like, v, err);
+}
+
+lb_status lb_merge_view_finish(lb_plan *p, const lb_merge_view *like, lb_merge_view *v,
+                               lb_err *err) {
+    lb_assembly a = {0};
+    item *items = NULL;
     lb_status st = lb_assemble(p, &v->canon, LB_WORLD_HF, NULL, &a, err);
     if (st == LB_OK) {
         items = lb_alloc_zero((size_t)a.n + 2, sizeof *items);

@@ -27,6 +27,10 @@ typedef struct lb_merge_view {
  * missing "model."); NULL: its own. *v is to be deinitialised in any case. */
 lb_status lb_merge_view_make(lb_plan *p, u32 source_index, const lb_merge_view *like,
                              lb_merge_view *v, lb_err *err);
+/* The same in two steps: in between canon may be told what adapters change. */
+lb_status lb_merge_view_begin(lb_plan *p, u32 source_index, lb_merge_view *v, lb_err *err);
+lb_status lb_merge_view_finish(lb_plan *p, const lb_merge_view *like, lb_merge_view *v,
+                               lb_err *err);
 void lb_merge_view_deinit(lb_merge_view *v);
 
 #endif

@@ -8,6 +8,7 @@
 #include "format/pytorch.h"
 #include "format/safetensors.h"
 #include "ops/hub.h"
+#include "ops/lora.h"
 #include "ops/merge.h"
 #include <limits.h>
 #include <stdlib.h>
@@ -178,11 +179,37 @@ lb_status lb_open(lb_source **out, const char *arg, lb_err *err) {
     return refuse_importance(out, arg, err);
 }
 
+/* MODEL+ADAPTER. */
+static lb_status open_lora(lb_source **out, const char *arg, size_t base_len, const size_t *at,
+                           u32 n, lb_err *err) {
+    lb_arena names = {0};
+    lb_source *base = NULL, *adapters[LB_LORA_MAX] = {0};
+    lb_str name = lb_arena_str(&names, (lb_str){arg, base_len});
+    lb_status st = name.ptr ? lb_open_planned(&base, name.ptr, err)
+                            : lb_fail(err, LB_E_NOMEM, "out of memory for names");
+    for (u32 i = 0; i < n && st == LB_OK; i++) {
+        size_t end = i + 1 < n ? at[i + 1] - 1 : strlen(arg);
+        name = lb_arena_str(&names, (lb_str){arg + at[i], end - at[i]});
+        st = name.ptr ? lb_open(&adapters[i], name.ptr, err)
+                      : lb_fail(err, LB_E_NOMEM, "out of memory for names");
+    }
+    if (st == LB_OK)
+        st = lb_lora_open(out, &base, adapters, NULL, n, err);
+    for (u32 i = 0; i < n; i++)
+        lb_source_close(&adapters[i]);
+    lb_source_close(&base);
+    lb_arena_deinit(&names);
+    return st;
+}
+
 lb_status lb_open_any(lb_source **out, const char *arg, lb_err *err) {
+    size_t base_len, at[LB_LORA_MAX];
     lb_fstat st;
-    bool is_merge = lb_merge_is_file(arg) && lb_os_stat(arg, &st, NULL) == LB_OK && st.is_file;
-    return is_merge ? lb_merge_open(out, arg, &(lb_merge_opts){0}, err)
-                    : open_stored(out, arg, err);
+    u32 n;
+    if (lb_merge_is_file(arg) && lb_os_stat(arg, &st, NULL) == LB_OK && st.is_file)
+        return lb_merge_open(out, arg, &(lb_merge_opts){0}, err);
+    lb_lora_split(arg, &base_len, at, &n);
+    return n ? open_lora(out, arg, base_len, at, n, err) : open_stored(out, arg, err);
 }
 
 lb_status lb_open_planned(lb_source **out, const char *arg, lb_err *err) {

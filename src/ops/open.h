@@ -20,4 +20,8 @@ lb_status lb_open_planned(lb_source **out, const char *arg, lb_err *err);
  * shows or checks what a person has. */
 lb_status lb_open_any(lb_source **out, const char *arg, lb_err *err);
 
+/* Whether the argument is, by its form, a model that is computed: what lb_open_planned takes beyond
+ * lb_open. */
+bool lb_open_is_computed(const char *arg);
+
 #endif
