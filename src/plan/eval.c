@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* eval.c: evaluates the instances of a pass on one tile, strip by strip. */
 #include "plan/eval.h"
+#include "kernel/select_nm.h"
 #include "plan/compare.h"
 #include "plan/measure.h"
 #include <math.h>
@@ -402,7 +403,19 @@ static void run_row_formula(const lb_eval *e, const lb_inst *x, lb_rect r, float
     }
 }
 
+static void run_row_nm(const lb_eval *e, const lb_inst *x, lb_rect r, float *out) {
+    const float *in = slot(e, lb_inst_input(x, 0));
+    const float *claimed = x->n_in > 1 ? slot(e, lb_inst_input(x, 1)) : NULL;
+    for (u64 i = 0; i < r.nr; i++)
+        lb_select_nm(r.nc, x->node->u.nm.keep, x->node->u.nm.of, out + i * r.nc, in + i * r.nc,
+                     claimed ? claimed + i * r.nc : NULL);
+}
+
 static void run_row(lb_eval *e, const lb_inst *x, lb_rect r, float *out) {
+    if (x->node->op == LB_ROW_NM) {
+        run_row_nm(e, x, r, out);
+        return;
+    }
     if (x->node->op == LB_ROW_FORMULA) {
         run_row_formula(e, x, r, out);
         return;

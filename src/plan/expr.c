@@ -2,6 +2,7 @@
 /* expr.c: builders of expression nodes; every shape and type fault is found here, before a plan
  * exists. */
 #include "plan/expr.h"
+#include "kernel/select_nm.h"
 #include "plan/codec.h"
 #include "plan/compare.h"
 #include "plan/measure.h"
@@ -703,6 +704,28 @@ lb_node_id lb_expr_row_formula(lb_graph *g, const lb_node_id *x, u32 n, const lb
     node.in = inputs(g, x, n);
     node.u.row.formula = formula_copy(g, f);
     node.u.row.result = result;
+    return push(g, &node);
+}
+
+lb_node_id lb_expr_row_nm(lb_graph *g, lb_node_id x, lb_node_id claimed, u32 keep, u32 of) {
+    const lb_node_id in[2] = {x, claimed};
+    const lb_node *first = input_of(g, x, LB_VALUE_F32, "row");
+    if (!first || (claimed != LB_NODE_NONE && !same_shapes(g, in, 2, NULL)))
+        return LB_NODE_NONE;
+    if (keep > of || of == 0 || of > LB_NM_MAX) {
+        FAULT(g, LB_E_FORMAT, "row: %u of %u neighbours are kept: at most %u of %u are possible",
+              keep, of, of, LB_NM_MAX);
+        return LB_NODE_NONE;
+    }
+    lb_node node = {.kind = LB_NODE_ROW,
+                    .op = LB_ROW_NM,
+                    .value = LB_VALUE_F32,
+                    .n_rows = first->n_rows,
+                    .n_cols = first->n_cols,
+                    .n_in = claimed == LB_NODE_NONE ? 1 : 2};
+    node.in = inputs(g, in, node.n_in);
+    node.u.nm.keep = keep;
+    node.u.nm.of = of;
     return push(g, &node);
 }
 

@@ -65,7 +65,10 @@ typedef struct lb_node {
         struct {
             const lb_formula *formula;
             u32 result;
-        } row;            /* ROW: FORMULA */
+        } row; /* ROW: FORMULA */
+        struct {
+            u32 keep, of;
+        } nm;             /* ROW: NM */
         lb_scalar scalar; /* MAP */
         struct {
             u64 k;                      /* KTH */
@@ -145,7 +148,7 @@ lb_node_id lb_expr_map2(lb_graph *g, lb_map_op op, lb_node_id a, lb_node_id b, l
 /* x: n matrices of one shape, or rows of its width; which: [n_rows of that shape] below n, copied.
  */
 lb_node_id lb_expr_choose(lb_graph *g, const lb_node_id *x, u32 n, const float *which);
-lb_node_id lb_expr_row(lb_graph *g, lb_row_op op, lb_node_id x); /* but for MOVE, FORMULA */
+lb_node_id lb_expr_row(lb_graph *g, lb_row_op op, lb_node_id x); /* of L2, MEAN */
 lb_node_id lb_expr_move_cols(lb_graph *g, lb_node_id x, const lb_strides *s);
 lb_node_id lb_expr_stat(lb_graph *g, lb_stat_op op, lb_node_id a, lb_node_id b,
                         u64 k); /* b: LB_NODE_NONE but for DOT */
@@ -159,6 +162,9 @@ lb_node_id lb_expr_norms(lb_graph *g, lb_stat_op op, const lb_node_id *x, u32 n,
 /* Result number `result` of f, for each row; f, which always has one, is copied. */
 lb_node_id lb_expr_row_formula(lb_graph *g, const lb_node_id *x, u32 n, const lb_formula *f,
                                u32 result);
+/* 1 or 0: x is one of the `keep` of each `of` neighbours in a row; claimed: LB_NODE_NONE, or not 0
+ * where others have been before (select_nm.h). */
+lb_node_id lb_expr_row_nm(lb_graph *g, lb_node_id x, lb_node_id claimed, u32 keep, u32 of);
 lb_node_id lb_expr_lowrank(lb_graph *g, lb_node_id x, lb_node_id b, lb_node_id a, float scale);
 lb_node_id lb_expr_dense(lb_graph *g, lb_dense_op op, lb_node_id x);
 /* f32 -> f32, f16 or bf16; or, of a stored value of exactly that plain dtype, its bytes. */

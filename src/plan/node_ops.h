@@ -90,6 +90,7 @@ typedef enum lb_row_op {
     LB_ROW_MEAN,    /* x - mean(x) */
     LB_ROW_MOVE,    /* column j = column lb_strides_at(j) */
     LB_ROW_FORMULA, /* in all columns a number made of all dot products of the inputs' rows */
+    LB_ROW_NM,      /* 1 where x is among the n of m neighbours that are kept: kernel/select_nm.h */
     LB_ROW_OP_COUNT
 } lb_row_op;
 

@@ -10,7 +10,7 @@ static const char *const map_names[] = {
     "round bf16", "exp", "log",    "weave", "div",   "rdiv",  "max", "min",
     "above",      "abs", "or one", "agree", "below", "choose"};
 _Static_assert(LB_LEN(map_names) == LB_MAP_OP_COUNT, "a name for each operation");
-static const char *const row_names[] = {"l2", "mean", "move", "formula"};
+static const char *const row_names[] = {"l2", "mean", "move", "formula", "nm"};
 _Static_assert(LB_LEN(row_names) == LB_ROW_OP_COUNT, "a name for each operation");
 static const char *const stat_names[] = {"sum",  "sumabs",  "dot",  "range",  "kth",   "error",
                                          "cols", "compare", "gram", "norms1", "norms2"};
@@ -162,6 +162,8 @@ static void print_node(printer *p, lb_node_id id) {
         lb_buf_printf(out, "row(%s", row_names[n->op]);
         if (n->op == LB_ROW_MOVE)
             print_strides(n->u.strides, out);
+        if (n->op == LB_ROW_NM)
+            lb_buf_printf(out, " %u:%u", n->u.nm.keep, n->u.nm.of);
         if (n->op == LB_ROW_FORMULA)
             lb_buf_printf(out, " %s[%u]", n->u.row.formula->name, n->u.row.result);
         lb_buf_put_c(out, ")");

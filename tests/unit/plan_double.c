@@ -509,7 +509,39 @@ static float *eval_row_formula(const lb_graph *g, const lb_node *n) {
     return out;
 }
 
+/* Again and again the largest that is left, of those that are free first. */
+static float *eval_row_nm(const lb_graph *g, const lb_node *n) {
+    float *x = eval(g, n->in[0]), *claimed = n->n_in > 1 ? eval(g, n->in[1]) : NULL;
+    u64 cols = n->n_cols, of = n->u.nm.of;
+    float *out = calloc(n->n_rows * cols + 1, sizeof *out);
+    for (u64 first = 0; first < n->n_rows * cols;) {
+        u64 len = LB_MIN(of, cols - first % cols), keep = (n->u.nm.keep * len + of - 1) / of;
+        for (int taken = 0; taken < 2; taken++)
+            for (bool any = true; any && keep;) {
+                u64 best = 0;
+                any = false;
+                for (u64 i = first; i < first + len; i++) {
+                    bool here = (claimed && claimed[i] != 0) == taken;
+                    u32 bits = lb_f32_bits(x[i]) & 0x7fffffffu;
+                    if (!here || !bits || out[i] != 0 ||
+                        (any && bits <= (lb_f32_bits(x[best]) & 0x7fffffffu)))
+                        continue;
+                    best = i;
+                    any = true;
+                }
+                if (any)
+                    out[best] = 1, keep--;
+            }
+        first += len;
+    }
+    free(x);
+    free(claimed);
+    return out;
+}
+
 static float *eval_row(const lb_graph *g, const lb_node *n) {
+    if (n->op == LB_ROW_NM)
+        return eval_row_nm(g, n);
     if (n->op == LB_ROW_FORMULA)
         return eval_row_formula(g, n);
     float *x = eval(g, n->in[0]);

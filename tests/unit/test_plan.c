@@ -229,6 +229,15 @@ static lb_node_id gen_choose(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 car
     return lb_expr_choose(g, x, n, which);
 }
 
+static lb_node_id gen_row_nm(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry) {
+    u32 of = 1 + (u32)lb_test_rand_below(40), keep = 1 + (u32)lb_test_rand_below(of);
+    lb_node_id x = gen(g, rows, cols, depth - 1, carry), claimed = LB_NODE_NONE;
+    if (lb_test_rand_below(2))
+        claimed =
+            lb_expr_map1(g, LB_MAP_ABOVE_C, gen(g, rows, cols, depth - 1, carry), LB_CONST(0.5));
+    return lb_expr_row_nm(g, x, claimed, keep, of);
+}
+
 static lb_node_id gen(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry) {
     if (depth == 0) {
         lb_node_id r = any_read(g, rows, cols);
@@ -253,6 +262,8 @@ static lb_node_id gen(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry) {
     case 5:
         if (lb_test_rand_below(3) == 0)
             return gen_row_formula(g, rows, cols, depth, carry);
+        if (lb_test_rand_below(4) == 0)
+            return gen_row_nm(g, rows, cols, depth, carry);
         return lb_expr_row(g, (lb_row_op)lb_test_rand_below(LB_ROW_MOVE),
                            gen(g, rows, cols, depth - 1, carry));
     case 6:
