@@ -63,6 +63,8 @@ typedef struct lb_merge_job {
     const lb_shape *shape;
     const lb_merge_input *in; /* in the order of the merge file; the base wherever it stands */
     u32 n_in;
+    u32 layer;                         /* of the result's module; UINT32_MAX: of none */
+    u64 n_layers;                      /* of the module */
     double param[LB_MERGE_PARAMS_MAX]; /* those of SHARED scope */
     lb_dtype work; /* type in which mergekit computes: `dtype`, else what the inputs promote to */
     lb_merge_rounding rounding;

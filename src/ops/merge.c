@@ -356,6 +356,8 @@ static lb_status build(lb_plan *p, const lb_merge *merge, const lb_merge_tensor 
                       .shape = &first->shape,
                       .in = in,
                       .n_in = t->n_slots,
+                      .layer = t->layer,
+                      .n_layers = merge->outline.parts[t->module].n_layers,
                       .work = work_type(c, v->model, t),
                       .rounding = merge->opts.rounding,
                       .carry = carry};

@@ -19,6 +19,8 @@ typedef struct trial {
     char method[32];
     lb_dtype dtype;
     int n, base;
+    u32 layer;
+    u64 n_layers;
     char name[2 * N_MAX + 8][32];
     int of[2 * N_MAX + 8]; /* input, or -1: shared */
     double value[2 * N_MAX + 8];
@@ -46,6 +48,8 @@ static bool run(const trial *t, lb_merge_rounding rounding, float *out) {
                       .shape = &shape,
                       .in = in,
                       .n_in = (u32)t->n,
+                      .layer = t->layer,
+                      .n_layers = t->n_layers,
                       .work = t->dtype,
                       .rounding = rounding};
     lb_node_id y = LB_NODE_NONE;
@@ -196,13 +200,14 @@ LB_TEST(itself) {
         const char *shared;
         bool weighted;
     } list[] = {
-        {"linear", 3, -1, NULL, true},     {"task_arithmetic", 4, 1, NULL, true},
-        {"slerp", 2, 0, "t", false},       {"nuslerp", 2, -1, NULL, true},
-        {"nuslerp", 3, 2, NULL, true},     {"multislerp", 3, -1, NULL, true},
-        {"multislerp", 4, 0, NULL, true},  {"multislerp", 3, 1, NULL, true},
-        {"karcher", 4, -1, NULL, false},   {"model_stock", 3, 0, NULL, false},
-        {"nearswap", 2, 1, "t", false},    {"ram", 3, 0, NULL, false},
-        {"ramplus_tl", 4, 2, NULL, false},
+        {"linear", 3, -1, NULL, true},      {"task_arithmetic", 4, 1, NULL, true},
+        {"slerp", 2, 0, "t", false},        {"nuslerp", 2, -1, NULL, true},
+        {"nuslerp", 3, 2, NULL, true},      {"multislerp", 3, -1, NULL, true},
+        {"multislerp", 4, 0, NULL, true},   {"multislerp", 3, 1, NULL, true},
+        {"karcher", 4, -1, NULL, false},    {"model_stock", 3, 0, NULL, false},
+        {"nearswap", 2, 1, "t", false},     {"ram", 3, 0, NULL, false},
+        {"ramplus_tl", 4, 2, NULL, false},  {"lines", 4, 1, NULL, true},
+        {"consensus_ta", 4, 3, NULL, true}, {"cabs", 3, 0, NULL, true},
     };
     for (u32 i = 0; i < LB_LEN(list); i++) {
         trial t = make(list[i].method, list[i].n, list[i].base);
@@ -241,10 +246,11 @@ LB_TEST(all_or_nothing) {
 
 /* Inputs in another order. */
 LB_TEST(orders) {
-    static const char *const list[] = {
-        "linear", "task_arithmetic", "multislerp", "karcher", "model_stock", "ram", "ramplus_tl"};
+    static const char *const list[] = {"linear",     "task_arithmetic", "multislerp",
+                                       "karcher",    "model_stock",     "ram",
+                                       "ramplus_tl", "lines",           "consensus_ta"};
     for (u32 i = 0; i < LB_LEN(list); i++) {
-        bool weighted = i < 3, based = i != 0 && i != 3;
+        bool weighted = i < 3 || i > 6, based = i != 0 && i != 3;
         trial t = make(list[i], 5, based ? 2 : -1), u;
         float out[N];
         u = t;
@@ -257,6 +263,50 @@ LB_TEST(orders) {
         CHECK(run(&t, LB_MERGE_F32, out));
         check_near(&u, out, 5e-6);
     }
+}
+
+/* Scales of layers: alpha outside and in the first, alpha + beta in the last. */
+LB_TEST(lines) {
+    trial t = make("lines", 2, 0);
+    float got[N];
+    for (u32 layer = 0; layer < 6; layer++) {
+        t.n_values = 0;
+        t.layer = layer == 5 ? UINT32_MAX : layer;
+        t.n_layers = 5;
+        set(&t, -1, "alpha", 0.25);
+        set(&t, -1, "beta", 0.5);
+        CHECK(run(&t, LB_MERGE_F32, got));
+        double s = 0.25 + (layer == 5 ? 0 : 0.5 * layer / 4);
+        for (u32 i = 0; i < N; i++)
+            CHECK(fabs((double)got[i] - ((double)t.in[0][i] +
+                                         s * ((double)t.in[1][i] - (double)t.in[0][i]))) < 1e-6);
+    }
+    t.n_values = 0;
+    t.n_layers = 1;
+    t.layer = 0;
+    check_near(&t, t.in[1], 1e-6); /* of one model alpha is 1 */
+}
+
+/* 2 of 8 for each of five models: four fill the row, the fifth overlaps. */
+LB_TEST(cabs) {
+    trial t = make("cabs", 5, 0);
+    float got[N];
+    memset(t.in[0], 0, sizeof t.in[0]);
+    for (int i = 1; i < 5; i++) {
+        set(&t, i, "n", 2);
+        set(&t, i, "m", 8);
+    }
+    CHECK(run(&t, LB_MERGE_F32, got));
+    for (u32 row = 0; row < ROWS; row++) {
+        u32 kept[5] = {0};
+        for (u32 c = 0; c < COLS; c++)
+            for (u32 i = 1; i < 5; i++)
+                kept[i] += got[row * COLS + c] == t.in[i][row * COLS + c];
+        for (u32 i = 1; i < 5; i++)
+            CHECK(kept[i] == 2);
+    }
+    set(&t, 4, "n", 9);
+    CHECK(!run(&t, LB_MERGE_F32, got)); /* 9 of 8 */
 }
 
 /* Opposite models: the mean of two is nothing in no direction; of more there is none. */

@@ -1,0 +1,223 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+# needs: numpy
+"""peer_merge_beyond.py [--seed S] [--n N] [--method M[,M]] [--lbrx FILE]: the methods that mergekit does not have, on
+random models, against their formulas written down in numpy (docs/merging.md; papers and reference code are named
+there). What is chosen (masks, ranks) is computed in f32 as lbrx has it, so that both choose the same; sums are those of
+float64, and lbrx's must be within one rounding to the type of the output and what sums in f32 lose. --rounding mergekit
+must change no byte: these methods have one arithmetic."""
+import argparse
+import json
+import os
+import pathlib
+import random
+import struct
+import subprocess
+import sys
+import tempfile
+
+sys.dont_write_bytecode = True
+import numpy as np
+
+passed = failed = 0
+LAYERS = 3
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 64, "intermediate_size": 168,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": LAYERS, "vocab_size": 96,
+    "rms_norm_eps": 1e-5, "max_position_embeddings": 128, "rope_theta": 10000.0, "hidden_act": "silu",
+    "tie_word_embeddings": False, "bos_token_id": 1, "eos_token_id": 2,
+}
+SHAPES = {"model.embed_tokens.weight": (96, 64), "lm_head.weight": (96, 64), "model.norm.weight": (64,)}
+for layer in range(LAYERS):
+    SHAPES.update({f"model.layers.{layer}.{k}.weight": s for k, s in {
+        "self_attn.q_proj": (64, 64), "self_attn.k_proj": (32, 64), "self_attn.v_proj": (32, 64),
+        "self_attn.o_proj": (64, 64), "mlp.gate_proj": (168, 64), "mlp.up_proj": (168, 64), "mlp.down_proj": (64, 168),
+        "input_layernorm": (64,), "post_attention_layernorm": (64,)}.items()})
+F32 = np.float32
+
+
+def check(ok, what):
+    global passed, failed
+    passed, failed = passed + bool(ok), failed + (not ok)
+    if not ok:
+        print("FAIL", what, flush=True)
+    return ok
+
+
+# ---- safetensors ----
+
+def to_bf16(x):
+    bits = x.astype(F32).view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+
+
+def store(x, dtype):
+    return to_bf16(x).tobytes() if dtype == "BF16" else x.astype({"F16": np.float16, "F32": F32}[dtype]).tobytes()
+
+
+def load(raw, dtype):
+    if dtype == "BF16":
+        return (np.frombuffer(raw, np.uint16).astype(np.uint32) << 16).view(F32)
+    return np.frombuffer(raw, {"F16": np.float16, "F32": F32}[dtype]).astype(F32)
+
+
+def write(folder, state, dtype):
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    head, blobs, at = {}, [], 0
+    for name, x in state.items():
+        blobs.append(store(x, dtype))
+        head[name] = {"dtype": dtype, "shape": list(x.shape), "data_offsets": [at, at + len(blobs[-1])]}
+        at += len(blobs[-1])
+    text = json.dumps(head).encode()
+    text += b" " * (-len(text) % 8)
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + b"".join(blobs))
+    for name, x in state.items():  # what is stored, not what was drawn
+        state[name] = load(store(x, dtype), dtype).reshape(x.shape)
+
+
+def read(folder):
+    raw = (folder / "model.safetensors").read_bytes()
+    n = struct.unpack("<Q", raw[:8])[0]
+    out = {}
+    for name, t in json.loads(raw[8:8 + n]).items():
+        if name != "__metadata__":
+            a, b = t["data_offsets"]
+            out[name] = load(raw[8 + n + a:8 + n + b], t["dtype"]).reshape(t["shape"])
+    return out, raw[8 + n:]
+
+
+# ---- the methods ----
+
+def layer_of(name):
+    return int(name.split(".")[2]) if name.startswith("model.layers.") else None
+
+
+def lines(name, base, deltas, own, shared):
+    """base + (alpha + beta l/(L-1)) sum w d; outside of layers alpha."""
+    alpha = shared.get("alpha", 1 / len(deltas))
+    beta = shared.get("beta", 1 - alpha)
+    depth = (layer_of(name) or 0) / (LAYERS - 1)
+    return base + (alpha + beta * depth) * sum(o.get("weight", 1) * d.astype(float) for o, d in zip(own, deltas))
+
+
+def consensus_ta(name, base, deltas, own, shared):
+    """base + lambda D where sum_i [|t_i| > tall_lambda_i |D - t_i|] >= k."""
+    t = [d * F32(o["weight"]) if o.get("weight", 1) != 1 else d for o, d in zip(own, deltas)]
+    total = t[0]
+    for x in t[1:]:
+        total = total + x
+    count = sum((np.abs(x) > np.abs(total - x) * F32(o.get("tall_lambda", 0.4))).astype(int) for o, x in zip(own, t))
+    return base + shared.get("lambda", 1) * np.where(count >= shared.get("k", 2), total, 0).astype(float)
+
+
+def nm_mask(x, taken, n, m):
+    """n of m neighbours in a row: the largest that are not taken, then the largest of the others."""
+    keep = np.zeros(x.shape, bool)
+    rows, kept, used = np.atleast_2d(x), np.atleast_2d(keep), np.atleast_2d(taken)
+    for i in range(rows.shape[0]):
+        for c in range(0, rows.shape[1], m):
+            g = slice(c, min(c + m, rows.shape[1]))
+            a, t = np.abs(rows[i, g]), used[i, g]
+            k = -(-n * len(a) // m)
+            order = sorted((j for j in range(len(a)) if a[j] > 0), key=lambda j: (t[j], -a[j], j))
+            kept[i, g][order[:k]] = True
+    return keep
+
+
+def cabs(name, base, deltas, own, shared):
+    taken, out = np.zeros(base.shape, bool), np.zeros(base.shape)
+    for o, d in zip(own, deltas):
+        mask = nm_mask(d, taken, o.get("n", 64), o.get("m", 256))
+        taken |= mask
+        out += o.get("weight", 1) * np.where(mask, d, 0).astype(float)
+    return base + shared.get("lambda", 1) * out
+
+
+METHODS = {"lines": lines, "consensus_ta": consensus_ta, "cabs": cabs}
+
+
+# ---- cases ----
+
+def draw(r, method):
+    """Parameters of each model, shared ones."""
+    n = r.randint(1, 5)
+    weight = lambda: {"weight": round(r.uniform(-0.3, 1.2), 3)} if r.random() < 0.7 else {}
+    maybe = lambda name, *v: {name: r.choice(v)} if r.random() < 0.7 else {}
+    if method == "lines":
+        return [weight() for _ in range(n)], {**maybe("alpha", 0.0, 0.3, 1.0), **maybe("beta", 0.0, 0.5, 1.0)}
+    if method == "consensus_ta":
+        return ([{**weight(), **maybe("tall_lambda", 0.2, 0.4, 0.6, 1.0)} for _ in range(n)],
+                {**maybe("k", 0, 1, 2, 3), **maybe("lambda", 0.5, 1.0)})
+    return ([{**weight(), **r.choice([{}, {"n": 8, "m": 32}, {"n": 1, "m": 2}, {"n": 20, "m": 24}, {"n": 64, "m": 128}])}
+             for _ in range(n)], maybe("lambda", 0.5, 1.0))
+
+
+def models(r, n, dtypes, folder):
+    g = np.random.default_rng(r.randrange(1 << 30))
+    base = {k: (g.standard_normal(s) * 0.05).astype(F32) for k, s in SHAPES.items()}
+    out = []
+    for i in range(n):
+        state = {}
+        for k, t in base.items():
+            d = g.standard_normal(t.shape) * 0.02 * (g.random(t.shape) < 0.7)
+            state[k] = (t + (d if i else 0)).astype(F32)
+        write(folder / f"m{i}", state, dtypes[i])
+        out.append(state)
+    return out
+
+
+def ulp(x, bits):
+    return np.ldexp(1.0, np.frexp(np.abs(x))[1] - bits)
+
+
+def one(args, r, method, folder):
+    own, shared = draw(r, method)
+    n, base_at, out_type = len(own) + 1, r.randrange(len(own) + 1), r.choice(["float32", "bfloat16"])
+    kind = r.choice(["F32", "BF16", "F16"])
+    states = models(r, n, [kind] * n, folder)
+    listed, rest = [], iter(own)
+    for i in range(n):
+        listed.append({"model": f"m{i}", **({} if i == base_at else {"parameters": next(rest)})})
+    yml = folder / "merge.yml"
+    yml.write_text(json.dumps({"merge_method": method, "base_model": f"m{base_at}", "models": listed, "parameters": shared,
+                               "dtype": out_type}))
+    what = f"{method} {yml.read_text()} stored {kind}"
+    got = {}
+    for rounding in ("f32", "mergekit"):
+        cmd = [args.lbrx, "merge", str(yml), "-o", str(folder / rounding), "--to", "hf", "--no-sync", "-q", "--rounding",
+               rounding, "--no-provenance"]
+        p = subprocess.run(cmd, capture_output=True, text=True)
+        if not check(p.returncode == 0, f"{what}: {p.stderr.strip()}"):
+            return
+        got[rounding] = read(folder / rounding)
+    check(got["f32"][1] == got["mergekit"][1], f"{what}: --rounding mergekit is another")
+    check(set(got["f32"][0]) == set(SHAPES), f"{what}: tensors")
+    for name, x in got["f32"][0].items():
+        base = states[base_at][name]
+        deltas = [s[name] - base for i, s in enumerate(states) if i != base_at]
+        want = METHODS[method](name, base, deltas, own, shared)
+        size = np.abs(base.astype(float)) + sum(np.abs(o.get("weight", 1) * d.astype(float)) for o, d in zip(own, deltas))
+        off = np.abs(x.astype(float) - want)
+        bound = 0.5 * ulp(want, 24 if out_type == "float32" else 8) + 2.0**-21 * size
+        check(bool((off <= bound).all()), f"{what} {name}: {int((off > bound).sum())} elements off, by up to "
+              f"{float((off / bound).max()):.3g} of what is allowed")
+
+
+def main():
+    ap = argparse.ArgumentParser()
+    ap.add_argument("--seed", type=int, default=1)
+    ap.add_argument("--n", type=int, default=6)
+    ap.add_argument("--method", default="")
+    ap.add_argument("--lbrx", default=os.environ.get("LBRX", "build/lbrx"))
+    args = ap.parse_args()
+    args.lbrx = os.path.abspath(args.lbrx)
+    for method in args.method.split(",") if args.method else METHODS:
+        for k in range(args.n):
+            with tempfile.TemporaryDirectory() as d:
+                one(args, random.Random(f"{args.seed} {method} {k}"), method, pathlib.Path(d))
+    print(f"{passed} passed, {failed} failed (seed {args.seed})")
+    return failed > 0
+
+
+sys.exit(main())
