@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cmd_merge.c: `lbrx merge`: a merge file, converted and quantized like any model. */
 #include "cli/convert.h"
+#include "cli/merge_methods.h"
 #include "ops/merge.h"
 #include "ops/quantize.h"
 
@@ -11,6 +12,7 @@ typedef struct merge_opts {
     u64 seed;
     u32 rounding; /* f32|mergekit */
     u32 dtype;    /* keep|f32|f16|bf16 */
+    bool methods;
 } merge_opts;
 
 static const lb_opt merge_rows[] = {
@@ -37,13 +39,25 @@ static const lb_opt merge_rows[] = {
      .initial = "keep",
      .help = "type of the weights; keep: what the merge file says",
      .off = offsetof(merge_opts, dtype)},
+    {.name = "methods",
+     .kind = LB_OPT_FLAG,
+     .help = "list the merge methods and their parameters (with --json as an array), and nothing "
+             "else",
+     .off = offsetof(merge_opts, methods)},
 };
 
 static lb_status run_merge(lb_cli *cli, const void *opts, const char *const *args, u32 n_args,
                            lb_err *err) {
     static const lb_dtype dtypes[] = {LB_F32, LB_F32, LB_F16, LB_BF16};
     merge_opts o = *(const merge_opts *)opts;
-    (void)n_args;
+    if (o.methods && n_args == 0) {
+        lb_cli_merge_methods(&cli->out, o.common.json);
+        return LB_OK;
+    }
+    if (n_args == 0 || o.methods)
+        return lb_fail(err, LB_E_USAGE,
+                       n_args ? "--methods lists the methods: it takes no merge file"
+                              : "merge needs a merge file (CONFIG.yml)");
     lb_merge_opts m = {.rounding = o.rounding ? LB_MERGE_MERGEKIT : LB_MERGE_F32, .seed = o.seed};
     lb_quantize_opts q = {.type = o.type};
     lb_convert_opts c = {.verb = "merge",
@@ -59,7 +73,7 @@ static lb_status run_merge(lb_cli *cli, const void *opts, const char *const *arg
 const lb_command lb_cmd_merge = {
     .name = "merge",
     .summary = "Merges models by a mergekit file, in one streamed pass.",
-    .args = "CONFIG.yml -o OUT",
+    .args = "CONFIG.yml -o OUT | --methods",
     .examples = {{"a folder, as mergekit writes it", "lbrx merge merge.yml -o merged/"},
                  {"straight to a quantized GGUF",
                   "lbrx merge merge.yml -o merged.gguf --type q4_k_m"},
@@ -69,7 +83,7 @@ const lb_command lb_cmd_merge = {
         "and "
         "`quantize` as well. The config comes from the base model, or else the first that the file "
         "names.",
-    .n_args_min = 1,
+    .n_args_min = 0,
     .n_args_max = 1,
     .group = {LB_GROUP("Options", merge_rows, 0), LB_GROUP_WRITE(offsetof(merge_opts, writing)),
               LB_GROUP_COMMON(offsetof(merge_opts, common))},
