@@ -98,10 +98,10 @@ static void power_of_x(u64 *p, u64 n, const taps *t) {
     }
 }
 
-static void seed_block(u32 *block, u32 seed) {
-    u32 s = block[0] = seed;
+void lb_mt19937_words(u32 seed, u32 *words) {
+    u32 s = words[0] = seed;
     for (u32 i = 1; i < LB_MT_WORDS; i++)
-        block[i] = s = 1812433253u * (s ^ (s >> 30)) + i;
+        words[i] = s = 1812433253u * (s ^ (s >> 30)) + i;
 }
 
 /* The sum, over the powers i in p, of the 624 words from word i on. */
@@ -111,7 +111,7 @@ static void jump(lb_mt19937 *m, const lb_kernels *k, u64 at) {
     taps t;
     find_taps(&t);
     power_of_x(p, at, &t);
-    seed_block(m->block[1], m->seed);
+    lb_mt19937_words(m->seed, m->block[1]);
     k->mt_blocks(2, words, m->block[1]);
     for (u32 b = 0; b * LB_MT_WORDS < DEGREE; b++) {
         for (u32 i = 0; i < LB_MT_WORDS && b * LB_MT_WORDS + i < DEGREE; i++) {
@@ -129,12 +129,16 @@ static void jump(lb_mt19937 *m, const lb_kernels *k, u64 at) {
     m->first = m->at = at;
 }
 
-void lb_mt19937_init(lb_mt19937 *m, const lb_kernels *k, u64 seed) {
-    m->seed = (u32)seed;
+void lb_mt19937_begin(lb_mt19937 *m, const lb_kernels *k, const u32 *words) {
     m->now = 0;
     m->first = m->at = 0;
-    seed_block(m->block[1], m->seed);
-    k->mt_blocks(1, m->block[0], m->block[1]);
+    k->mt_blocks(1, m->block[0], words);
+}
+
+void lb_mt19937_init(lb_mt19937 *m, const lb_kernels *k, u64 seed) {
+    m->seed = (u32)seed;
+    lb_mt19937_words(m->seed, m->block[1]);
+    lb_mt19937_begin(m, k, m->block[1]);
 }
 
 static void next_block(lb_mt19937 *m, const lb_kernels *k) {
@@ -163,6 +167,16 @@ static const u32 *words_from(lb_mt19937 *m, const lb_kernels *k, u64 *n) {
         next_block(m, k);
     *n = LB_MIN(*n, LB_MT_WORDS - (m->at - m->first));
     return m->block[m->now] + (m->at - m->first);
+}
+
+u32 lb_mt19937_next(lb_mt19937 *m, const lb_kernels *k) {
+    u64 one = 1;
+    u32 y = *words_from(m, k, &one);
+    m->at++;
+    y ^= y >> 11;
+    y ^= (y << 7) & 0x9d2c5680u;
+    y ^= (y << 15) & 0xefc60000u;
+    return y ^ (y >> 18);
 }
 
 void lb_mt19937_mask(lb_mt19937 *m, const lb_kernels *k, u64 n, u32 below, u8 *bits) {

@@ -22,6 +22,12 @@ typedef struct lb_mt19937 {
 
 /* At number 0. torch keeps the low 32 bits of a seed. */
 void lb_mt19937_init(lb_mt19937 *m, const lb_kernels *k, u64 seed);
+/* The 624 words that seeding makes; and a stream that begins with other ones (Python's, whose seeds
+ * are arrays), which only goes forward. */
+void lb_mt19937_words(u32 seed, u32 *words);
+void lb_mt19937_begin(lb_mt19937 *m, const lb_kernels *k, const u32 *words);
+/* Draws one, all 32 bits. */
+u32 lb_mt19937_next(lb_mt19937 *m, const lb_kernels *k);
 /* To any number: forward by steps if that is faster, else by a jump. */
 void lb_mt19937_seek(lb_mt19937 *m, const lb_kernels *k, u64 at);
 /* Draws n: bit i is set where number i, its low 24 bits, is below `below`; bits as mt_mask's. */

@@ -202,8 +202,8 @@ static lb_status read_form(lb_merge_reader *r, const lb_json *root) {
 
 /* ---- the document ---- */
 
-static lb_status read_dtype(lb_merge_reader *r, const lb_json *root, const char *key, bool *has,
-                            lb_dtype *out) {
+lb_status lb_merge_read_dtype(lb_merge_reader *r, const lb_json *root, const char *key, bool *has,
+                              lb_dtype *out) {
     static const char *const names[] = {"bfloat16", "float16", "float32", "float64", NULL};
     static const lb_dtype types[] = {LB_BF16, LB_F16, LB_F32, LB_F64};
     static const char *const short_names[] = {"bf16", "fp16",  "f16",  "half",  "fp32",
@@ -367,8 +367,8 @@ lb_status lb_merge_read_config(lb_merge_reader *r, const lb_json *root, u32 flag
     c->method_line = method->line;
     if (chat)
         LB_TRY(read_chat(r, chat));
-    LB_TRY(read_dtype(r, root, "dtype", &c->has_dtype, &c->dtype));
-    LB_TRY(read_dtype(r, root, "out_dtype", &c->has_out_dtype, &c->out_dtype));
+    LB_TRY(lb_merge_read_dtype(r, root, "dtype", &c->has_dtype, &c->dtype));
+    LB_TRY(lb_merge_read_dtype(r, root, "out_dtype", &c->has_out_dtype, &c->out_dtype));
     LB_TRY(read_base(r, root));
     LB_TRY(read_form(r, root));
     LB_TRY(lb_merge_read_settings(r, root, &c->settings));

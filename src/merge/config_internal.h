@@ -41,6 +41,9 @@ lb_status lb_merge_read_ref(lb_merge_reader *r, const lb_json *v, bool merged, u
 lb_status lb_merge_read_settings(lb_merge_reader *r, const lb_json *object, lb_merge_settings *out);
 /* tokenizer_source, tokenizer */
 lb_status lb_merge_read_tokenizer(lb_merge_reader *r, const lb_json *root);
+/* dtype, out_dtype */
+lb_status lb_merge_read_dtype(lb_merge_reader *r, const lb_json *root, const char *key, bool *has,
+                              lb_dtype *out);
 /* One document. */
 lb_status lb_merge_read_config(lb_merge_reader *r, const lb_json *root, u32 flags);
 

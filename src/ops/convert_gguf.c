@@ -61,7 +61,7 @@ static lb_status sorted(lb_conv *c, u64 **out, lb_err *err) {
     for (u64 i = 0; i < n; i++) {
         const lb_weight *w = &c->src->weights[c->canon.tensors[i].weight];
         const lb_tensor *t = &c->src->tensors[w->part[0]];
-        o[i] = (order){c->src->files[t->file].name, w->name, i,
+        o[i] = (order){c->src->n_files ? c->src->files[t->file].name : LB_STR_NONE, w->name, i,
                        c->src->format == LB_FORMAT_HF && !lb_str_eq(t->name, w->name)};
     }
     qsort(o, n, sizeof *o, by_file_and_name);

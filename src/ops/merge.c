@@ -71,10 +71,8 @@ static lb_status put_lora(lb_source *s, const lb_merge_ref *r, lb_source **model
     return lb_lora_open(model, &base, &adapter, NULL, 1, err);
 }
 
-static lb_status open_model(lb_source *s, const lb_merge_file *file, const lb_merge_ref *r,
-                            lb_str text, const lb_merge_opts *o, lb_source **out, lb_err *err) {
-    if (r->merge != LB_NO_MERGE)
-        return open_document(out, s->path, file, r->merge, text, o, err);
+lb_status lb_merge_open_ref(lb_source **out, lb_source *s, const lb_merge_ref *r,
+                            const lb_merge_opts *o, lb_err *err) {
     const char *whole = find_model(&s->perm, s->path, r->text);
     if (!whole)
         return oom(err);
@@ -85,15 +83,22 @@ static lb_status open_model(lb_source *s, const lb_merge_file *file, const lb_me
     lb_merge_around own = {s->path, o->around};
     lb_merge_opts inner = *o;
     inner.around = &own;
+    inner.text = LB_STR_NONE;
     lb_status st = lb_merge_is_file(path) ? check_ring(&own, path, err) : LB_OK;
     if (st == LB_OK)
         st = lb_merge_is_file(path) ? lb_merge_open(out, path, &inner, err)
                                     : lb_open_planned(out, path, err);
     if (st == LB_OK && with_lora)
         st = put_lora(s, r, out, err);
-    if (st != LB_OK)
+    if (st != LB_OK && r->line)
         lb_err_context(err, "%s: line %u", s->path, r->line);
     return st;
+}
+
+static lb_status open_model(lb_source *s, const lb_merge_file *file, const lb_merge_ref *r,
+                            lb_str text, const lb_merge_opts *o, lb_source **out, lb_err *err) {
+    return r->merge != LB_NO_MERGE ? open_document(out, s->path, file, r->merge, text, o, err)
+                                   : lb_merge_open_ref(out, s, r, o, err);
 }
 
 static lb_status open_models(lb_source *s, const lb_merge_file *file, const lb_merge_config *c,
@@ -225,8 +230,11 @@ static lb_status list_tensors(lb_source *s, const lb_merge_config *c, const view
     LB_TRY(lb_merge_outline_make(c, NULL, &world, &s->perm, &merge->outline, err));
     LB_TRY(say_skipped(s, c, v, merge, err));
     for (u64 i = 0; i < merge->outline.n_tensors; i++) {
-        const lb_merge_tensor *t = &merge->outline.tensors[i];
+        lb_merge_tensor *t = &merge->outline.tensors[i];
         const lb_merge_fact *f = &v->model[t->slots[0].model].facts[t->slots[0].fact];
+        t->name = lb_arena_str(&s->perm, t->name); /* a view's, which goes with its plan */
+        if (!t->name.ptr)
+            return oom(err);
         LB_TRY(lb_source_add_computed(s, t->name, out_type(c, v->model, t), &f->shape, err));
     }
     return LB_OK;
@@ -287,7 +295,7 @@ static lb_status card(const lb_computed *c, lb_str name, lb_buf *out, lb_err *er
 /* A source for document k of a file; of the last one it holds the parsed file too. */
 static lb_status begin_source(lb_source **out, const char *path, const lb_merge_opts *o,
                               lb_merge **merge, lb_err *err) {
-    LB_TRY(lb_computed_new(out, NULL, path, path, err));
+    LB_TRY(lb_computed_new(out, NULL, path, o->text.ptr ? o->file : path, err));
     *merge = lb_arena_new(&(*out)->perm, lb_merge, 1);
     if (!*merge)
         return oom(err);
@@ -316,8 +324,12 @@ lb_status lb_merge_open(lb_source **out, const char *path, const lb_merge_opts *
     lb_status st = begin_source(out, path, o, &merge, err);
     if (st == LB_OK && !(file = lb_arena_new(&(*out)->perm, lb_merge_file, 1)))
         st = oom(err);
-    if (st == LB_OK)
+    if (st == LB_OK && o->text.ptr)
+        merge->text = lb_arena_str(&(*out)->perm, o->text);
+    else if (st == LB_OK)
         st = lb_os_read_file(path, FILE_BYTES_MAX, &(*out)->perm, &merge->text, err);
+    if (st == LB_OK && !merge->text.ptr)
+        st = oom(err);
     if (st == LB_OK)
         st = lb_merge_file_parse(merge->text, path, 0, &(*out)->perm, file, err);
     if (st == LB_OK) {

@@ -10,6 +10,8 @@ typedef struct lb_merge_opts {
     lb_merge_rounding rounding;
     u64 seed;
     const struct lb_merge_around *around; /* NULL but for a merge within one */
+    lb_str text;                          /* ptr not NULL: of the file, which is not read */
+    const char *file;                     /* with text: that it was made from, or NULL */
 } lb_merge_opts;
 
 /* The merge files that a merge is an input of. */
@@ -33,5 +35,9 @@ bool lb_merge_is_file(const char *path);
 /* Opens the file and its models. Paths in it are as they stand, or else beside the file, or else in
  * the hub's cache. Errors name line and key, model and tensor. */
 lb_status lb_merge_open(lb_source **out, const char *path, const lb_merge_opts *o, lb_err *err);
+/* A model that a file names (r->merge: none), as lb_merge_open finds it. s: what is being opened;
+ * its path is the file's. */
+lb_status lb_merge_open_ref(lb_source **out, lb_source *s, const lb_merge_ref *r,
+                            const lb_merge_opts *o, lb_err *err);
 
 #endif
