@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* node_ops.h: the kinds of nodes and the operations of each: what expr.h builds. */
+/* node_ops.h: the kinds of nodes and the operations of each (ops.def): what expr.h builds. */
 #ifndef LB_PLAN_NODE_OPS_H
 #define LB_PLAN_NODE_OPS_H
 
@@ -17,20 +17,10 @@ typedef enum lb_node_kind {
 
 typedef enum lb_value { LB_VALUE_STORED, LB_VALUE_F32, LB_VALUE_SMALL, LB_VALUE_BYTES } lb_value;
 
-/* index: only moves. Row moves say for each row of the result which row of the input it is. */
 typedef enum lb_index_op {
-    LB_INDEX_ROWS,      /* result row i = input row from + i * step */
-    LB_INDEX_HEADS,     /* within each band of 2*half rows: row 2*j+k = input row k*half+j (pairs
-                           interleaved) */
-    LB_INDEX_UNHEADS,   /* the inverse: row k*half+j = input row 2*j+k */
-    LB_INDEX_GATHER,    /* result row i = input row table[i] */
-    LB_INDEX_RUNS,      /* result row i = input row from + i / run * step + i % run (half: run) */
-    LB_INDEX_STRIDES,   /* result row i = input row lb_strides_at(i) */
-    LB_INDEX_TRANSPOSE, /* result[i][j] = input[j][i] */
-    LB_INDEX_COLS,      /* result column j = input column from + j */
-    LB_INDEX_EVERY,     /* result column j = input column from + j * step; of values only */
-    LB_INDEX_STACK      /* rows of several inputs, one input after the other; of values only. It is
-                           computed before what needs it, and held */
+#define LB_INDEX_OP(id, name) LB_INDEX_##id,
+#include "plan/ops.def"
+    LB_INDEX_OP_COUNT
 } lb_index_op;
 
 /* Runs of neighbours in two nested loops: parts of groups, and orders of heads turned over. */
@@ -44,69 +34,30 @@ static inline u64 lb_strides_at(const lb_strides *s, u64 i) {
     return s->from + q % s->n * s->step + q / s->n * s->jump + i % s->run;
 }
 
-/* make: values that no file holds. */
 typedef enum lb_make_op {
-    LB_MAKE_CONST,   /* the caller's f32 values, copied into the graph */
-    LB_MAKE_FILL,    /* one value everywhere */
-    LB_MAKE_RESULTS, /* a row of the results of a stat: its input */
-    /* Random: one number an element, row-major, of a stream (kernel/mt19937.h). */
-    LB_MAKE_BERNOULLI, /* 1 where it is below p as f32, else 0 */
-    LB_MAKE_UNIFORM    /* the number, in [0, 1) */
+#define LB_MAKE_OP(id, name) LB_MAKE_##id,
+#include "plan/ops.def"
+    LB_MAKE_OP_COUNT
 } lb_make_op;
 
-/* map: element by element. Inputs of n_rows 1 are one value per column, of n_cols 1 one per row. */
 typedef enum lb_map_op {
-    LB_MAP_ADD,        /* a + b */
-    LB_MAP_SUB,        /* a - b */
-    LB_MAP_MUL,        /* a * b */
-    LB_MAP_ADD_C,      /* a + c */
-    LB_MAP_MUL_C,      /* a * c */
-    LB_MAP_DIV_C,      /* a / c */
-    LB_MAP_FMA_C,      /* fma(a, c, b) */
-    LB_MAP_ROUND_F16,  /* through f16 and back */
-    LB_MAP_ROUND_BF16, /* through bf16 and back */
-    LB_MAP_EXP,        /* exp(a), correctly rounded */
-    LB_MAP_LOG,        /* log(a), correctly rounded */
-    LB_MAP_WEAVE,      /* twice the columns: a's and b's in turn */
-    LB_MAP_DIV,        /* a / b */
-    LB_MAP_RDIV_C,     /* c / a */
-    LB_MAP_MAX_C,      /* the greater of a and c; NaN stays NaN */
-    LB_MAP_MIN_C,      /* the smaller */
-    LB_MAP_ABOVE_C,    /* 1 where |a| > c, else 0 */
-    LB_MAP_ABS,        /* |a| */
-    LB_MAP_OR_ONE,     /* a; 1 where a is 0 */
-    LB_MAP_AGREE,  /* 1 where a has the sign of b (that of 0 is +), else 0: never where a is 0 */
-    LB_MAP_BELOW,  /* 1 where a < b, else 0 */
-    LB_MAP_CHOOSE, /* of many: in each row the values of the input that a number names */
+#define LB_MAP_OP(id, name) LB_MAP_##id,
+#include "plan/ops.def"
     LB_MAP_OP_COUNT
 } lb_map_op;
 
 /* Whether it takes a number beside its inputs. */
 bool lb_map_has_number(lb_map_op op);
 
-/* row: needs whole rows. */
 typedef enum lb_row_op {
-    LB_ROW_L2,      /* x / sqrt(sum x^2); rows of zeros stay zero */
-    LB_ROW_MEAN,    /* x - mean(x) */
-    LB_ROW_MOVE,    /* column j = column lb_strides_at(j) */
-    LB_ROW_FORMULA, /* in all columns a number made of all dot products of the inputs' rows */
-    LB_ROW_NM,      /* 1 where x is among the n of m neighbours that are kept: kernel/select_nm.h */
+#define LB_ROW_OP(id, name) LB_ROW_##id,
+#include "plan/ops.def"
     LB_ROW_OP_COUNT
 } lb_row_op;
 
-/* stat: a whole matrix to a few doubles; ends a pass. */
 typedef enum lb_stat_op {
-    LB_STAT_SUM,    /* [sum] */
-    LB_STAT_SUMABS, /* [sum |x|] */
-    LB_STAT_DOT,    /* [sum a*b]; one input twice: the square of the norm */
-    LB_STAT_RANGE,  /* [min, max, count of values that are NaN or infinite] */
-    LB_STAT_KTH,    /* [the k-th largest |x| (k from 1), number above it]; exact; several passes */
-    LB_STAT_ERROR,  /* what quantizers lose, into the node's lb_measure: plan/measure.h */
-    LB_STAT_COLS,   /* the sum of each column: blocks of LB_COLS_BLOCK rows, added in their order */
-    LB_STAT_COMPARE, /* how two inputs differ, into the node's lb_compare: plan/compare.h */
-    LB_STAT_GRAM,    /* all dot products of its inputs, and what its formula makes of them */
-    LB_STAT_NORMS1,  /* sum |x| of each input, likewise */
-    LB_STAT_NORMS2,  /* sum x^2 of each input, likewise */
+#define LB_STAT_OP(id, name) LB_STAT_##id,
+#include "plan/ops.def"
     LB_STAT_OP_COUNT
 } lb_stat_op;
 #define LB_STAT_RESULTS 4 /* of all that take no formula, but COLS */
@@ -137,9 +88,9 @@ typedef struct lb_formula {
     u32 n_params, n_out;
 } lb_formula;
 
-/* dense: factorisation of a small matrix held whole. */
 typedef enum lb_dense_op {
-    LB_DENSE_GRAM, /* X [n, m] -> X X^T [n, n]; declares n*m + n*n f32 */
+#define LB_DENSE_OP(id, name) LB_DENSE_##id,
+#include "plan/ops.def"
     LB_DENSE_OP_COUNT
 } lb_dense_op;
 

@@ -2,19 +2,26 @@
 /* print.c: a job as one line of text, as --dry-run shows it. */
 #include "plan/plan.h"
 
-static const char *const index_names[] = {"rows",    "heads",     "unheads", "gather", "runs",
-                                          "strides", "transpose", "cols",    "every",  "stack"};
-static const char *const make_names[] = {"const", "fill", "results", "bernoulli", "uniform"};
+static const char *const index_names[] = {
+#define LB_INDEX_OP(id, name) name,
+#include "plan/ops.def"
+};
+static const char *const make_names[] = {
+#define LB_MAKE_OP(id, name) name,
+#include "plan/ops.def"
+};
 static const char *const map_names[] = {
-    "add",        "sub", "mul",    "add",   "mul",   "div",   "fma", "round f16",
-    "round bf16", "exp", "log",    "weave", "div",   "rdiv",  "max", "min",
-    "above",      "abs", "or one", "agree", "below", "choose"};
-_Static_assert(LB_LEN(map_names) == LB_MAP_OP_COUNT, "a name for each operation");
-static const char *const row_names[] = {"l2", "mean", "move", "formula", "nm"};
-_Static_assert(LB_LEN(row_names) == LB_ROW_OP_COUNT, "a name for each operation");
-static const char *const stat_names[] = {"sum",  "sumabs",  "dot",  "range",  "kth",   "error",
-                                         "cols", "compare", "gram", "norms1", "norms2"};
-_Static_assert(LB_LEN(stat_names) == LB_STAT_OP_COUNT, "a name for each operation");
+#define LB_MAP_OP(id, name) name,
+#include "plan/ops.def"
+};
+static const char *const row_names[] = {
+#define LB_ROW_OP(id, name) name,
+#include "plan/ops.def"
+};
+static const char *const stat_names[] = {
+#define LB_STAT_OP(id, name) name,
+#include "plan/ops.def"
+};
 
 /* A graph may share at every level, its text would double each time: it ends at a length. */
 #define DEPTH_MAX 64
