@@ -38,14 +38,27 @@ static u64 length(const lb_merge_maker *k, const lb_merge_source *s, u32 part) {
     return s->all ? k->world->models[s->model].n_layers[part] : s->end - s->first;
 }
 
+/* The first that counts: a model may lack a part (a vision tower) that others have. */
+static const lb_merge_source *measure_of(const lb_merge_maker *k, const lb_merge_slice *s,
+                                         u32 part) {
+    for (u32 i = 0; i < s->n_sources; i++)
+        if (!s->sources[i].all || length(k, &s->sources[i], part))
+            return &s->sources[i];
+    return &s->sources[0];
+}
+
+static u64 slice_length(const lb_merge_maker *k, const lb_merge_slice *s, u32 part) {
+    return length(k, measure_of(k, s, part), part);
+}
+
 /* Ranges lie in their models and are equally long; no model comes twice; the method takes them. */
 static lb_status check_slice(const lb_merge_maker *k, const lb_merge_slice *s, u32 part) {
     const lb_merge_config *c = k->config;
     u32 *seen = lb_alloc_zero(c->n_models, sizeof *seen);
     lb_status st = seen ? LB_OK : lb_merge_maker_no_memory(k);
-    u64 n = length(k, &s->sources[0], part);
+    u64 n = slice_length(k, s, part);
     for (u32 i = 0; st == LB_OK && i < s->n_sources; i++) {
-        const lb_merge_source *x = &s->sources[i], *y = &s->sources[0];
+        const lb_merge_source *x = &s->sources[i], *y = measure_of(k, s, part);
         u64 has = k->world->models[x->model].n_layers[part];
         if (seen[x->model]++)
             st = lb_fail(k->err, LB_E_FORMAT, "%.*s: line %u: %.*s: model %.*s stands twice",
@@ -58,7 +71,7 @@ static lb_status check_slice(const lb_merge_maker *k, const lb_merge_slice *s, u
                         LB_FMT(c->what), x->line, LB_FMT(s->where), (unsigned long long)x->first,
                         (unsigned long long)x->end, LB_FMT(model_name(k, x->model)),
                         (unsigned long long)has);
-        else if (length(k, x, part) != n)
+        else if (length(k, x, part) != n && !(x->all && has == 0))
             st = lb_fail(k->err, LB_E_FORMAT,
                          "%.*s: line %u: %.*s: %llu layers of %.*s, but %llu of %.*s: the sources "
                          "need the same number%s",
@@ -105,7 +118,7 @@ static u64 place_extra(u64 first, u64 i) {
 }
 
 static lb_status add_slice(lb_merge_maker *k, lb_merge_group g, lb_merge_part *part) {
-    u64 n = length(k, &g.slice->sources[0], g.part);
+    u64 n = slice_length(k, g.slice, g.part);
     const lb_merge_source *donor = &g.slice->sources[0];
     for (u32 i = 0; i < g.slice->n_sources; i++)
         if (g.slice->sources[i].model == 0)
@@ -117,7 +130,7 @@ static lb_status add_slice(lb_merge_maker *k, lb_merge_group g, lb_merge_part *p
             (lb_merge_layer){donor->model, (u32)(first_layer(donor) + i)};
         u64 before = k->n_met;
         LB_TRY(add_group(k, &g, place_layer, i));
-        if (k->n_met == before)
+        if (k->n_met == before && !donor->all) /* of all layers: those that there are */
             return lb_fail(
                 k->err, LB_E_FORMAT, "%.*s: line %u: %.*s: model %.*s has no tensor of layer %llu",
                 LB_FMT(k->config->what), g.slice->line, LB_FMT(g.slice->where),
@@ -158,7 +171,7 @@ static lb_status add_module(lb_merge_maker *k, const lb_merge_module *m, u32 par
     u64 n = 0;
     for (u32 i = 0; i < m->n_slices; i++) {
         LB_TRY(check_slice(k, &m->slices[i], part));
-        n += length(k, &m->slices[i].sources[0], part);
+        n += slice_length(k, &m->slices[i], part);
     }
     if (n >= LB_NO_LAYER)
         return lb_fail(k->err, LB_E_LIMIT, "%.*s: more than 2^32 layers", LB_FMT(k->config->what));

@@ -27,7 +27,8 @@ typedef struct lb_merge_fact {
     /* Not LB_NO_FACT: the model has no such tensor and uses that fact's values in its place (an
      * output matrix that is tied). If no input has it for itself, the result does not either. */
     u32 same_as;
-    bool after;       /* of no layer, and behind the layers (final norm, head); else before them */
+    bool apart; /* numbered, but among others than the layers (token prediction): keeps its name */
+    bool after; /* of no layer, and behind the layers (final norm, head); else before them */
     bool is_vocab;    /* rows are tokens */
     bool is_buffer;   /* integers and the like: must be equal in all inputs, and is copied */
     bool is_optional; /* models of the family may lack it (biases); else that is an error */

@@ -73,8 +73,7 @@ static u32 row_of(const family *f, lb_str name) {
     return rest;
 }
 
-/* The first ".N."; at: of its first digit. */
-static bool first_number(lb_str name, u32 *layer, u32 *at) {
+bool lb_merge_first_number(lb_str name, u32 *layer, u32 *at) {
     for (size_t i = 0; i < name.len; i++) {
         size_t end = i + 1;
         u64 n;
@@ -115,8 +114,8 @@ static lb_status by_family(finder *f, const family *fam) {
         for (u32 i = 0; i < f->n_facts[m]; i++) {
             lb_merge_fact *x = &f->facts[m][i];
             x->module = row_of(fam, x->name);
-            if (x->layer == LB_NO_LAYER && !fam->rows[x->module].no_layers)
-                (void)first_number(x->name, &x->layer, &x->layer_at);
+            if (x->layer == LB_NO_LAYER && !x->apart && !fam->rows[x->module].no_layers)
+                (void)lb_merge_first_number(x->name, &x->layer, &x->layer_at);
         }
     return LB_OK;
 }
@@ -136,7 +135,7 @@ static lb_status infer(finder *f) {
             lb_merge_fact *x = &f->facts[m][i];
             u64 at = n;
             bool old;
-            if (!first_number(x->name, &layer, &digit)) {
+            if (x->apart || !lb_merge_first_number(x->name, &layer, &digit)) {
                 loose = true;
                 continue;
             }
@@ -167,7 +166,8 @@ static lb_status infer(finder *f) {
         names[one ? 0 : n] = LB_STR("default");
     for (u32 m = 0; m < f->n_models; m++)
         for (u32 i = 0; i < f->n_facts[m]; i++)
-            if (one || !first_number(f->facts[m][i].name, &layer, &digit))
+            if (one || f->facts[m][i].apart ||
+                !lb_merge_first_number(f->facts[m][i].name, &layer, &digit))
                 f->facts[m][i].module = one ? 0 : n;
     f->out->names = names;
     f->out->n = one ? 1 : n + loose;

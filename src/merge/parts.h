@@ -15,6 +15,9 @@ typedef struct lb_merge_parts {
     u64 *n_layers; /* [n_models][n]: one more than the greatest that is there */
 } lb_merge_parts;
 
+/* The first ".N." of a name; at: of its first digit. */
+bool lb_merge_first_number(lb_str name, u32 *n, u32 *at);
+
 /* Sets module of all facts, and layer and layer_at of those that have LB_NO_LAYER. model_type: of
  * the config ("gemma3"). Where an architecture counts layers otherwise (token prediction), its
  * number of layers goes over ours. */

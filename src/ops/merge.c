@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* merge.c: a merge file's models opened, its tensors listed, their nodes made. */
 #include "ops/merge.h"
+#include "merge/parts.h"
 #include "merge/result.h"
 #include "base/os.h"
 #include "ops/lora.h"
@@ -223,10 +224,34 @@ static lb_status say_skipped(lb_source *s, const lb_merge_config *c, const views
     return st;
 }
 
+/* The module of the language model, whose layers the architecture's table counts. */
+static lb_status find_parts(const views *v, lb_arena *perm, lb_merge_parts *parts, lb_err *err) {
+    lb_merge_fact **facts = lb_arena_new(perm, lb_merge_fact *, v->n + 1);
+    u32 *n_facts = lb_arena_new(perm, u32, v->n + 1);
+    lb_str type = LB_STR_NONE;
+    if (!facts || !n_facts)
+        return oom(err);
+    for (u32 i = 0; i < v->n; i++) {
+        facts[i] = v->view[i].facts;
+        n_facts[i] = v->view[i].n;
+    }
+    (void)lb_json_as_str(lb_json_get(v->view[0].canon.config, "model_type"), &type);
+    LB_TRY(
+        lb_merge_parts_find(type, (lb_merge_fact *const *)facts, n_facts, v->n, perm, parts, err));
+    for (u32 i = 0; i < v->n; i++) {
+        u32 own = v->view[i].counted;
+        if (own < n_facts[i])
+            parts->n_layers[(u64)i * parts->n + facts[i][own].module] = v->view[i].n_layers;
+        v->model[i].n_layers = &parts->n_layers[(u64)i * parts->n];
+    }
+    return LB_OK;
+}
+
 static lb_status list_tensors(lb_source *s, const lb_merge_config *c, const views *v,
                               lb_merge *merge, lb_err *err) {
-    static const lb_str module = {"", 0};
-    const lb_merge_world world = {&module, 1, v->model};
+    lb_merge_parts parts;
+    LB_TRY(find_parts(v, &s->perm, &parts, err));
+    const lb_merge_world world = {parts.names, parts.n, v->model};
     LB_TRY(lb_merge_outline_make(c, NULL, &world, &s->perm, &merge->outline, err));
     LB_TRY(say_skipped(s, c, v, merge, err));
     for (u64 i = 0; i < merge->outline.n_tensors; i++) {

@@ -1,25 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* merge_view.c: a source through the architecture table to Hugging Face's tensors. */
 #include "ops/merge_view.h"
+#include "merge/parts.h"
 #include <stdlib.h>
 
 static lb_status oom(lb_err *err) {
     return lb_fail(err, LB_E_NOMEM, "out of memory for the tensors of a merge");
 }
 
-/* "model.layers.12.mlp": 12; of names that no table knows. */
+/* "model.layers.12.mlp": 12 */
 static u32 layer_in(lb_str name) {
-    for (size_t i = 0; i + 2 < name.len; i++) {
-        u64 n = 0;
-        size_t k = i + 1;
-        if (name.ptr[i] != '.')
-            continue;
-        for (; k < name.len && k < i + 8 && name.ptr[k] >= '0' && name.ptr[k] <= '9'; k++)
-            n = 10 * n + (u64)(name.ptr[k] - '0');
-        if (k > i + 1 && k < name.len && name.ptr[k] == '.')
-            return (u32)n;
-    }
-    return LB_NO_LAYER;
+    u32 layer, at;
+    return lb_merge_first_number(name, &layer, &at) ? layer : LB_NO_LAYER;
 }
 
 static lb_dtype dtype_of(const lb_ctensors *c, const lb_ctensor *t, u32 rank) {
@@ -35,7 +27,8 @@ static void set_place(const lb_made_of *m, lb_merge_fact *f) {
     bool own = t->extra == LB_EXTRA_NONE || t->extra == LB_EXTRA_MTP;
     bool numbered = layer == layer_in(f->name); /* else it is counted among others */
     f->layer = own && numbered && layer != LB_NO_INDEX ? layer : LB_NO_LAYER;
-    f->after = own && !numbered;
+    f->apart = own && !numbered;
+    f->after = f->apart;
     f->same_as = LB_NO_FACT;
     f->is_buffer = lb_dtype_get(f->dtype)->cls != LB_CLASS_FLOAT;
     f->is_optional = !t->known || (t->match.row->flags & LB_ROW_OPTIONAL) ||
@@ -114,6 +107,7 @@ static lb_str name_like(lb_plan *p, const lb_merge_view *like, lb_str table) {
 
 typedef struct item {
     lb_merge_fact fact;
+    bool counted; /* of a layer of the table's */
     lb_node_id node;
 } item;
 
@@ -175,6 +169,7 @@ static lb_status fill(lb_plan *p, const lb_ctensors *c, const lb_assembly *a, it
         LB_TRY(lb_graph_status(&p->graph, err));
         f->shape = made.shape;
         set_place(m, f);
+        out[i].counted = m->first->known && f->layer != LB_NO_LAYER;
         LB_TRY(lb_graph_status(&p->graph, err));
         LB_TRY(node_of(p, &made, &out[i].node, err));
         out[i].node = upright(&p->graph, out[i].node, &f->shape);
@@ -215,6 +210,7 @@ static void take_sorted(lb_merge_view *v, item *items) {
     qsort(items, v->n, sizeof *items, by_name);
     for (u32 i = 0; i < v->n; i++) {
         v->facts[i] = items[i].fact;
+        v->counted = items[i].counted ? i : v->counted;
         v->nodes[i] = items[i].node;
         for (u32 k = 0; items[i].fact.same_as != LB_NO_FACT && k < v->n; k++)
             if (lb_str_eq(items[k].fact.name, of))
@@ -250,6 +246,7 @@ lb_status lb_merge_view_finish(lb_plan *p, const lb_merge_view *like, lb_merge_v
     }
     if (st == LB_OK) {
         v->n = (u32)add_tied(p, &v->canon, like, items, a.n);
+        v->counted = v->n;
         take_sorted(v, items);
     }
     lb_free(items);

@@ -21,6 +21,7 @@ typedef struct lb_merge_view {
     lb_node_id *nodes;    /* [n] of their values: f32, or as stored */
     u32 n;
     u64 n_layers;
+    u32 counted; /* a fact of the layers that these are; n: none is */
 } lb_merge_view;
 
 /* Of the plan's source. like: whose way with names is taken (a class around the language model, a
