@@ -18,6 +18,7 @@ typedef struct lb_computed {
                       lb_err *err);
     /* README.md of the result, which is to be called name; NULL: that of the sides. */
     lb_status (*card)(const struct lb_computed *c, lb_str name, lb_buf *out, lb_err *err);
+    bool like_input; /* without --to it is written in the format of its first input */
 } lb_computed;
 
 /* A source in Hugging Face's form without tensors. what: of the model, for messages and names;

@@ -162,6 +162,8 @@ static lb_format target_format(const lb_source *s, const lb_writer_opts *w) {
     }
     if (w->output && lb_str_ends(lb_str_c(w->output), LB_STR(".gguf")))
         return LB_FORMAT_GGUF;
+    while (s->computed && s->computed->like_input)
+        s = s->inputs[0];
     return s->format == LB_FORMAT_PYTORCH ? LB_FORMAT_SAFETENSORS : s->format;
 }
 
@@ -230,6 +232,8 @@ static lb_status choose_way(lb_conv *c, lb_err *err) {
         return lb_fail(err, LB_E_USAGE, "--set and --unset change GGUF metadata: the output is %s",
                        lb_format_name(to));
     lb_adapter_form form = lb_adapter_form_of(c->src);
+    if (c->o->adapter && !form)
+        return lb_fail(err, LB_E_FORMAT, "%s: no adapter of LoRA matrices", c->src->path);
     if (c->quantizer && form)
         return lb_fail(err, LB_E_UNSUPPORTED,
                        "a LoRA adapter (%s), not a model: its small matrices are not quantized; "

@@ -28,6 +28,7 @@ typedef struct lb_convert_opts {
     u8 keep[LB_EXTRA_COUNT];   /* lb_keep, by lb_extra */
     lb_codes codes;
     const char *base; /* an adapter's base model, or NULL: what the adapter names */
+    bool adapter;     /* an adapter is wanted, no model */
     const char *verb; /* "convert", "split", "join": provenance */
     bool one_file;    /* join: whatever the size */
     const struct lb_merge_opts

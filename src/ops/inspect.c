@@ -241,7 +241,8 @@ static void put_tensor(const lb_inspect *in, u64 index, lb_buf *out) {
     for (u32 d = 0; d < t->shape.rank; d++)
         lb_buf_printf(out, "%s%llu", d ? ", " : "", (unsigned long long)t->shape.dim[d]);
     lb_buf_printf(out, "], \"bytes\": %llu, \"file\": ", (unsigned long long)t->size_bytes);
-    lb_json_write_str(out, in->source->files[t->file].name, false);
+    lb_json_write_str(out, in->source->n_files ? in->source->files[t->file].name : LB_STR(""),
+                      false);
     lb_buf_printf(out, ", \"offset\": %llu", (unsigned long long)t->off_bytes);
     if (in->sha256)
         lb_buf_printf(out, ", \"sha256\": \"%s\"", in->sha256[index]);

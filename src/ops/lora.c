@@ -29,6 +29,19 @@ static bool is_there(const char *arg, size_t n) {
     return there;
 }
 
+/* Where the last name before end begins: the shortest that is there; else behind the last +. */
+static size_t cut_last(const char *arg, size_t end) {
+    size_t last = 0;
+    for (size_t i = end; i > 0; i--) {
+        if (arg[i - 1] != '+')
+            continue;
+        last = last ? last : i;
+        if (is_there(arg + i, end - i))
+            return i;
+    }
+    return last;
+}
+
 void lb_lora_split(const char *arg, size_t *base_len, size_t at[LB_LORA_MAX], u32 *n) {
     size_t len = strlen(arg), end = len;
     bool hub = lb_hub_is(arg);
@@ -36,9 +49,7 @@ void lb_lora_split(const char *arg, size_t *base_len, size_t at[LB_LORA_MAX], u3
     u32 k = 0;
     *n = 0;
     while (end > 0 && k < LB_LORA_MAX && (k == 0 || hub || !is_there(arg, end))) {
-        size_t i = end;
-        while (i > 0 && arg[i - 1] != '+')
-            i--;
+        size_t i = cut_last(arg, end);
         if (i < 2 || i == end) /* no + is left, or a name is empty */
             break;
         cut[k++] = i;
@@ -302,7 +313,8 @@ lb_status lb_lora_open(lb_source **out, lb_source **base, lb_source **adapters,
     if (st == LB_OK && !(l = lb_arena_new(&(*out)->perm, lora, 1)))
         st = oom(err);
     if (st == LB_OK) {
-        *l = (lora){.computed = {.bind = bind, .card = card}, .source = *out, .n = n};
+        *l = (lora){
+            .computed = {.bind = bind, .card = card, .like_input = true}, .source = *out, .n = n};
         (*out)->computed = &l->computed;
         lb_computed_take(*out, base);
         for (u32 i = 0; i < n; i++)

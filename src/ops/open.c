@@ -35,7 +35,7 @@ static lb_status absent(const char *arg, lb_err *err) {
         lb_arena_deinit(&a);
         if (both)
             return lb_fail(err, LB_E_UNSUPPORTED,
-                           "%s: MODEL+ADAPTER is not in this version: give a model without adapter",
+                           "%s: MODEL+ADAPTER is computed: give what `lbrx lora fuse` makes of it",
                            arg);
     }
     if (is_hub_name(arg))
@@ -179,25 +179,36 @@ lb_status lb_open(lb_source **out, const char *arg, lb_err *err) {
     return refuse_importance(out, arg, err);
 }
 
-/* MODEL+ADAPTER. */
-static lb_status open_lora(lb_source **out, const char *arg, size_t base_len, const size_t *at,
-                           u32 n, lb_err *err) {
-    lb_arena names = {0};
-    lb_source *base = NULL, *adapters[LB_LORA_MAX] = {0};
-    lb_str name = lb_arena_str(&names, (lb_str){arg, base_len});
-    lb_status st = name.ptr ? lb_open_planned(&base, name.ptr, err)
-                            : lb_fail(err, LB_E_NOMEM, "out of memory for names");
-    for (u32 i = 0; i < n && st == LB_OK; i++) {
-        size_t end = i + 1 < n ? at[i + 1] - 1 : strlen(arg);
-        name = lb_arena_str(&names, (lb_str){arg + at[i], end - at[i]});
-        st = name.ptr ? lb_open(&adapters[i], name.ptr, err)
-                      : lb_fail(err, LB_E_NOMEM, "out of memory for names");
-    }
+lb_status lb_open_lora(lb_source **out, const char *model, const char *const *adapters,
+                       const double *scales, u32 n, lb_err *err) {
+    lb_source *base = NULL, *opened[LB_LORA_MAX] = {0};
+    if (n > LB_LORA_MAX)
+        return lb_fail(err, LB_E_LIMIT, "more than %d adapters on one model", LB_LORA_MAX);
+    lb_status st = lb_open_planned(&base, model, err);
+    for (u32 i = 0; i < n && st == LB_OK; i++)
+        st = lb_open(&opened[i], adapters[i], err);
     if (st == LB_OK)
-        st = lb_lora_open(out, &base, adapters, NULL, n, err);
+        st = lb_lora_open(out, &base, opened, scales, n, err);
     for (u32 i = 0; i < n; i++)
-        lb_source_close(&adapters[i]);
+        lb_source_close(&opened[i]);
     lb_source_close(&base);
+    return st;
+}
+
+/* MODEL+ADAPTER. */
+static lb_status open_split(lb_source **out, const char *arg, size_t base_len, const size_t *at,
+                            u32 n, lb_err *err) {
+    lb_arena names = {0};
+    const char *adapters[LB_LORA_MAX];
+    lb_str base = lb_arena_str(&names, (lb_str){arg, base_len});
+    bool ok = base.ptr != NULL;
+    for (u32 i = 0; i < n && ok; i++) {
+        size_t end = i + 1 < n ? at[i + 1] - 1 : strlen(arg);
+        adapters[i] = lb_arena_str(&names, (lb_str){arg + at[i], end - at[i]}).ptr;
+        ok = adapters[i] != NULL;
+    }
+    lb_status st = ok ? lb_open_lora(out, base.ptr, adapters, NULL, n, err)
+                      : lb_fail(err, LB_E_NOMEM, "out of memory for names");
     lb_arena_deinit(&names);
     return st;
 }
@@ -209,7 +220,7 @@ lb_status lb_open_any(lb_source **out, const char *arg, lb_err *err) {
     if (lb_merge_is_file(arg) && lb_os_stat(arg, &st, NULL) == LB_OK && st.is_file)
         return lb_merge_open(out, arg, &(lb_merge_opts){0}, err);
     lb_lora_split(arg, &base_len, at, &n);
-    return n ? open_lora(out, arg, base_len, at, n, err) : open_stored(out, arg, err);
+    return n ? open_split(out, arg, base_len, at, n, err) : open_stored(out, arg, err);
 }
 
 lb_status lb_open_planned(lb_source **out, const char *arg, lb_err *err) {

@@ -1,0 +1,239 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+# needs: torch safetensors transformers peft gguf
+"""peer_lora.py [--seed S] [--n N] [--family F]: random adapters of random models, fused.
+  PEFT   all options (patterns, rsLoRA, DoRA, biases, embeddings, whole modules, rows of tokens, parameters of
+         experts): what lbrx makes of MODEL+ADAPTER against merge_and_unload, in f32; bf16 to the last bit or the next;
+         from MLX and GGUF forms of the base the same values as from Hugging Face's
+  MLX    LoRA, DoRA, whole weights: against mlx_lm's fuse
+  GGUF   adapters that convert_lora_to_gguf.py makes: the same values as from the folder
+"""
+import argparse
+import contextlib
+import io
+import json
+import pathlib
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+
+sys.dont_write_bytecode = True
+import peer_convert as pc
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "families"))
+import kit
+import peft
+import torch
+import transformers
+from transformers.pytorch_utils import Conv1D
+
+OUT = ("--no-sync", "--force", "-q")
+FAMILIES = ("llama", "qwen2", "gpt2", "mixtral", "gemma", "phi3", "qwen3_moe", "qwen2_moe", "starcoder2", "gpt_oss",
+            "glm4", "olmoe", "deepseek_v2", "qwen3_5", "stablelm", "qwen3_next")
+
+
+def quietly(f, *args, **kw):
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()), \
+            warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return f(*args, **kw)
+
+
+def load(base, dtype=torch.float32):
+    return quietly(transformers.AutoModelForCausalLM.from_pretrained, base, dtype=dtype)
+
+
+def linears(m):
+    """Names of modules by their last part; those of experts' parameters."""
+    kinds, params, biased = set(), set(), set()
+    for name, x in m.named_modules():
+        if isinstance(x, (torch.nn.Linear, Conv1D)) and not name.endswith("lm_head"):
+            kinds.add(name.rsplit(".", 1)[-1])
+            if x.bias is not None:
+                biased.add(name.rsplit(".", 1)[-1])
+        for p, v in x.named_parameters(recurse=False):
+            if v.dim() == 3 and not isinstance(x, torch.nn.modules.conv._ConvNd) and name.endswith(".experts"):
+                params.add("experts." + p)
+    whole = {k for k in biased if all(x.bias is not None for n, x in m.named_modules()
+                                      if n.endswith("." + k) and hasattr(x, "bias"))}
+    return sorted(kinds), sorted(params), sorted(whole)
+
+
+def options(r, m, has_tokens):
+    kinds, params, biased = linears(m)
+    tied = m.config.get_text_config().tie_word_embeddings
+    targets = r.sample(kinds, r.randrange(1, len(kinds) + 1))
+    kw = dict(r=r.choice([1, 4, 8]), lora_alpha=r.choice([8, 16, 20, 3]), target_modules=targets,
+              use_rslora=r.random() < 0.3, task_type="CAUSAL_LM")
+    what = r.choice(["", "", "dora", "bias", "params", "embed", "save", "tokens", "patterns", "patterns", "layers", "head"])
+    embed = next(n for n, x in m.named_modules() if x is m.get_input_embeddings()).rsplit(".", 1)[-1]
+    if what == "params" and not params:
+        what = "dora"
+    if what == "dora":
+        kw["use_dora"] = True
+        if r.random() < 0.3 and not tied:
+            kw["target_modules"] = targets + [embed]
+    elif what == "bias":
+        kw["bias"] = r.choice(["all", "lora_only"])
+        if biased:
+            kw.update(lora_bias=True, bias="none", target_modules=r.sample(biased, r.randrange(1, len(biased) + 1)))
+    elif what == "params":
+        kw.update(target_parameters=r.sample(params, r.randrange(1, len(params) + 1)), use_rslora=r.random() < 0.3)
+        if r.random() < 0.3:
+            kw["target_modules"] = []
+    elif what == "embed" and not tied:
+        kw["target_modules"] = targets + [embed] + r.choice([[], ["lm_head"]])
+    elif what == "save" and not tied:
+        kw["modules_to_save"] = r.choice([["lm_head"], [embed], [embed, "lm_head"]])
+    elif what == "tokens" and has_tokens:
+        kw["trainable_token_indices"] = {embed: sorted(r.sample(range(300), r.choice([1, 3, 7])))}
+    elif what == "patterns":
+        kw["rank_pattern"] = {r.choice([targets[0], r"layers\.\d\..*" + targets[0], "^(?!x).*" + targets[0]]): 2}
+        kw["alpha_pattern"] = {targets[-1]: 5, "(" + "|".join(targets) + ")": 7}
+    elif what == "layers" and "layers" in next(n for n, x in m.named_modules() if n.endswith(targets[0])):
+        kw.update(layers_to_transform=[1], exclude_modules=r.choice([None, [targets[-1]]]) if len(targets) > 1 else None)
+    elif what == "head" and not tied:
+        kw["target_modules"] = targets + ["lm_head"]
+    return what, kw
+
+
+def make(r, base, out, index):
+    """An adapter; what it is. None: this peft takes no such one."""
+    m = load(base)
+    what, kw = options(r, m, True)
+    try:
+        m = quietly(peft.get_peft_model, m, peft.LoraConfig(**kw))
+    except (ValueError, TypeError, RuntimeError) as e:
+        return None, "%s: %s" % (what, str(e)[:80])
+    torch.manual_seed(index)
+    with torch.no_grad():
+        for n, p in m.named_parameters():
+            if "lora_" in n or "modules_to_save" in n or "trainable_tokens" in n or (p.requires_grad and "bias" in n):
+                p.normal_(0, 0.2)
+            if "magnitude" in n:
+                p.abs_().add_(0.5)
+    m.config._name_or_path = str(base)
+    quietly(m.save_pretrained, out)
+    if r.random() < 0.3:
+        torch.save(kit.state(out), out / "adapter_model.bin")
+        (out / "adapter_model.safetensors").unlink()
+    return what, {k: v for k, v in kw.items() if k != "task_type"}
+
+
+def merged(base, adapters, out, dtype=torch.float32):
+    m = load(base, dtype)
+    m = quietly(peft.PeftModel.from_pretrained, m, adapters[0], adapter_name="a0")
+    for i, a in enumerate(adapters[1:]):
+        quietly(m.load_adapter, a, adapter_name="a%d" % (i + 1))
+    names = ["a%d" % i for i in range(len(adapters))]
+    m = quietly(m.base_model.merge_and_unload, adapter_names=names) if len(adapters) > 1 else \
+        quietly(m.merge_and_unload)
+    quietly(m.save_pretrained, out)
+    return kit.state(out)
+
+
+def bare(state):
+    """Without what wraps the language model or goes beside it (transformers loads the language model alone)."""
+    return {k.removeprefix("transformer.").replace("model.language_model.", "model."): v for k, v in state.items()
+            if not k.startswith(("mtp.", "model.visual."))}
+
+
+def near(what, got, want, base, steps=0):
+    """Sums in f32 of another order: within 2^-20 of the largest; steps: of the type's last bit."""
+    got, want = bare(got), bare(want)
+    pc.check(set(got) == set(want), "%s: other tensors: %s" % (what, sorted(set(got) ^ set(want))[:4]))
+    bad = []
+    for k in set(got) & set(want):
+        a, b = got[k].float(), want[k].float()
+        if a.shape != b.shape:
+            bad.append("%s: %s, %s" % (k, tuple(a.shape), tuple(b.shape)))
+        elif steps:
+            ulp = torch.finfo(want[k].dtype).eps * b.abs().max()
+            if not (a - b).abs().max() <= steps * ulp:
+                bad.append("%s: %g of %g" % (k, (a - b).abs().max(), b.abs().max()))
+        elif not (a - b).abs().max() <= 2.0 ** -20 * b.abs().max():
+            bad.append("%s: %g of %g" % (k, (a - b).abs().max(), b.abs().max()))
+    pc.check(not bad, "%s: %s" % (what, bad[:3]))
+    return not bad
+
+
+def same(what, a, b):
+    """What stands under one name: forms differ in prefixes and stacks."""
+    a, b = bare(a), bare(b)
+    both = [(k, v, b[k]) for k, v in a.items() if k in b]
+    bad = [k for k, x, y in both if x.shape != y.shape or not torch.equal(x.float(), y.float())]
+    pc.check(not bad and 3 * len(both) > len(b), "%s: differs: %s of %d" % (what, bad[:4], len(both)))
+
+
+def fuse(what, base, adapters, out, *more):
+    arg = "+".join(str(x) for x in [base, *adapters])
+    return pc.lbrx(what, "convert", arg, "-o", out, "--to", "hf", "--dtype", "f32", *OUT, *more) and kit.state(out)
+
+
+def one(r, index, family, work):
+    case = r.choice([c for c in kit.family(family).cases(r) if c.model is not None and not c.unread])
+    base = kit.build(case, work / "base")
+    src, ours = work / "adapter", work / "ours"
+    try:
+        load(base)
+    except Exception as e:
+        return pc.skip("#%d %s: transformers does not load it: %s" % (index, case.label, str(e)[:60]))
+    kind, kw = make(r, base, src, index)
+    what = "#%d %s %s %s" % (index, case.label, kind, kw)
+    if kind is None:
+        return pc.skip("#%d %s: peft makes none: %s" % (index, case.label, kw))
+    try:
+        want = merged(base, [src], work / "theirs")
+    except Exception as e:
+        return pc.skip("#%d %s: peft does not merge it: %s" % (index, what, str(e)[:100]))
+    got = fuse(what, base, [src], ours)
+    if not got or not near(what, got, want, base):
+        return
+    for form, name in (("mlx", "base-mlx"), ("gguf", "base.gguf")):
+        p = subprocess.run([pc.LBRX, "convert", base, "-o", work / name, "--to", form, *OUT], capture_output=True, text=True)
+        if p.returncode:
+            continue
+        again = fuse("%s from %s" % (what, form), work / name, [src], work / "from")
+        if again:
+            same("%s from %s" % (what, form), again, got)
+    if index % 3 == 0 and kind not in ("tokens", "save"):
+        second = work / "second"
+        if make(r, base, second, index + 1000)[0] is not None:
+            try:
+                want = merged(base, [src, second], work / "theirs")
+            except Exception:
+                want = None
+            got = want and fuse(what + ", two", base, [src, second], ours)
+            if got:
+                near(what + ", two", got, want, base)
+    if index % 4 == 0:
+        want = merged(base, [src], work / "theirs", torch.bfloat16)
+        pc.lbrx(what + " bf16", "convert", "%s+%s" % (base, src), "-o", ours, "--to", "hf", "--dtype", "bf16", *OUT)
+        near(what + " bf16", kit.state(ours), want, base, 2)
+
+
+def main():
+    a = argparse.ArgumentParser()
+    a.add_argument("--seed", default="1")
+    a.add_argument("--n", type=int, default=16)
+    a.add_argument("--only", type=int)
+    a.add_argument("--family")
+    args = a.parse_args()
+    for i in range(args.n) if args.only is None else [args.only]:
+        r = random.Random("%s/%d" % (args.seed, i))
+        with tempfile.TemporaryDirectory(prefix="lbrx-lora-") as d:
+            try:
+                one(r, i, args.family or FAMILIES[i % len(FAMILIES)], pathlib.Path(d))
+            except Exception:
+                pc.check(False, "#%d: %s" % (i, traceback.format_exc()))
+    print("peer_lora: %d passed, %d failed, %d skipped [cost: slow] %.1f s" %
+          (pc.passed, pc.failed, pc.skipped, time.time() - pc.START))
+    sys.exit(pc.failed != 0)
+
+
+main()
