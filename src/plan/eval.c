@@ -161,7 +161,7 @@ static void run_decode(lb_eval *e, const lb_inst *x, lb_rect r, float *out) {
 
 static void run_rows_of(lb_eval *e, const lb_inst *x, const float *values, lb_rect r, float *out) {
     for (u64 i = 0; i < r.nr; i++) {
-        u64 row = x->frame.row == LB_AXIS_ONE ? 0 : lb_moves_row(&x->moves, r.r0 + i);
+        u64 row = lb_moves_row(&x->moves, x->frame.row == LB_AXIS_ONE ? 0 : r.r0 + i);
         memcpy(out + i * r.nc, values + row * x->node->n_cols + r.c0, r.nc * sizeof *out);
     }
     e->moved_bytes += r.nr * r.nc * sizeof *out;

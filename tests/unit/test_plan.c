@@ -238,6 +238,22 @@ static lb_node_id gen_row_nm(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 car
     return lb_expr_row_nm(g, x, claimed, keep, of);
 }
 
+/* Values of the graph's own: one row of several, or one value a row, moved. */
+static lb_node_id gen_const(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry) {
+    static float values[4096];
+    bool row = lb_test_rand_below(2) && 3 * cols <= LB_LEN(values);
+    lb_node_id k;
+    for (u32 i = 0; i < LB_LEN(values); i++)
+        values[i] = lb_test_normal();
+    if (row)
+        k = lb_expr_rows(g, lb_expr_const(g, 3, cols, values), lb_test_rand_below(3), 1, 1);
+    else if (rows + 5 <= LB_LEN(values))
+        k = lb_expr_rows(g, lb_expr_const(g, rows + 5, 1, values), lb_test_rand_below(6), 1, rows);
+    else
+        return gen(g, rows, cols, depth - 1, carry);
+    return lb_expr_map2(g, LB_MAP_MUL, gen(g, rows, cols, depth - 1, carry), k, LB_CONST(0));
+}
+
 static lb_node_id gen(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry) {
     if (depth == 0) {
         lb_node_id r = any_read(g, rows, cols);
@@ -279,6 +295,8 @@ static lb_node_id gen(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry) {
         return lb_expr_map1(g, map1_ops[lb_test_rand_below(LB_LEN(map1_ops))],
                             gen(g, rows, cols, depth - 1, carry), LB_CONST(0));
     default:
+        if (lb_test_rand_below(3) == 0)
+            return gen_const(g, rows, cols, depth, carry);
         if (lb_test_rand_below(3) == 0)
             return lb_expr_map2(g, LB_MAP_MUL,
                                 lb_test_rand_below(2) ? lb_expr_bernoulli(g, rows, cols, 0.7, carry)
