@@ -7,8 +7,10 @@ static const char *const scopes[] = {
     [LB_MERGE_SHARED] = "all", [LB_MERGE_INPUT] = "model", [LB_MERGE_NON_BASE] = "model"};
 static const char *const bases[] = {
     [LB_BASE_IGNORED] = "none", [LB_BASE_OPTIONAL] = "optional", [LB_BASE_REQUIRED] = "required"};
-static const char *const kinds[] = {
-    [LB_MERGE_FLOAT] = "number", [LB_MERGE_INT] = "integer", [LB_MERGE_BOOL] = "bool"};
+static const char *const kinds[] = {[LB_MERGE_FLOAT] = "number",
+                                    [LB_MERGE_INT] = "integer",
+                                    [LB_MERGE_BOOL] = "bool",
+                                    [LB_MERGE_FILE] = "file"};
 
 static void put_value(lb_buf *out, const lb_merge_param *p) {
     if (p->kind == LB_MERGE_BOOL)

@@ -21,7 +21,12 @@ typedef enum lb_merge_scope {
     LB_MERGE_NON_BASE /* one an input that is not the base */
 } lb_merge_scope;
 
-typedef enum lb_merge_kind { LB_MERGE_FLOAT, LB_MERGE_INT, LB_MERGE_BOOL } lb_merge_kind;
+typedef enum lb_merge_kind {
+    LB_MERGE_FLOAT,
+    LB_MERGE_INT,
+    LB_MERGE_BOOL,
+    LB_MERGE_FILE /* a path; its value is an index into lb_merge_outline.files */
+} lb_merge_kind;
 
 typedef struct lb_merge_param {
     const char *name;
@@ -53,6 +58,9 @@ typedef struct lb_merge_input {
     lb_node_id x;   /* its values in Hugging Face's layout: f32, or as stored */
     lb_dtype dtype; /* that they have in the source; bf16 where that is quantized */
     bool is_base;
+    /* How much its columns count, as the file of a parameter says: one value per column or row, or
+     * per element; LB_NODE_NONE: nothing is said of the tensor. */
+    lb_node_id importance;
     double param[LB_MERGE_PARAMS_MAX]; /* by the method's list; those of INPUT and NON_BASE scope */
 } lb_merge_input;
 

@@ -325,6 +325,13 @@ static lb_status put_in_order(lb_merge_maker *k) {
     return LB_OK;
 }
 
+lb_status lb_merge_files_of(const lb_merge_config *config, lb_arena *perm, lb_merge_files *out,
+                            lb_err *err) {
+    const lb_merge_method *m;
+    LB_TRY(lb_merge_method_of(config, &m, err));
+    return lb_merge_settings_files(config, m, perm, out, err);
+}
+
 static lb_status make(lb_merge_maker *k) {
     const lb_merge_config *c = k->config;
     const lb_merge_world *w = k->world;
@@ -332,6 +339,7 @@ static lb_status make(lb_merge_maker *k) {
     k->use = lb_arena_new(k->perm, u8 *, c->n_models);
     k->out->parts = lb_arena_new(k->perm, lb_merge_part, w->n_modules);
     k->out->notes = lb_arena_new(k->perm, lb_str, (u64)lb_merge_settings_count(c) + 1);
+    LB_TRY(lb_merge_settings_files(c, k->method, k->perm, &k->out->files, k->err));
     if (!k->entries || !k->use || !k->out->parts || !k->out->notes)
         return lb_merge_maker_no_memory(k);
     LB_TRY(lb_merge_settings_check(c, k->method, k->perm, k->out->notes, &k->out->n_notes, k->err));

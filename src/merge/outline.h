@@ -88,8 +88,19 @@ typedef struct lb_merge_skip {
     lb_merge_why why;
 } lb_merge_skip;
 
+/* Files beside the models: importance matrices. As the merge file writes them. */
+typedef struct lb_merge_named {
+    lb_str name;
+    u32 line;
+} lb_merge_named;
+typedef struct lb_merge_files {
+    lb_merge_named *list;
+    u32 n;
+} lb_merge_files;
+
 typedef struct lb_merge_outline {
     const lb_merge_method *method;
+    lb_merge_files files;
     /* In the order of mergekit's execution, which is that of its random numbers: bytewise by the
      * greatest name among the inputs. */
     lb_merge_tensor *tensors;
@@ -106,6 +117,9 @@ typedef struct lb_merge_outline {
 lb_status lb_merge_outline_make(const lb_merge_config *config, const lb_merge_method *method,
                                 const lb_merge_world *world, lb_arena *perm, lb_merge_outline *out,
                                 lb_err *err);
+/* outline.files, before there are models: files are opened with them. */
+lb_status lb_merge_files_of(const lb_merge_config *config, lb_arena *perm, lb_merge_files *out,
+                            lb_err *err);
 /* The method that the file names. */
 lb_status lb_merge_method_of(const lb_merge_config *config, const lb_merge_method **out,
                              lb_err *err);

@@ -104,6 +104,7 @@ static lb_status resolve(lb_merge_maker *k, const lb_merge_group *g, const lb_me
     double values[LB_MERGE_PARAMS_MAX] = {0};
     bool shared = source == NULL;
     lb_merge_place at = {.config = k->config,
+                         .files = &k->out->files,
                          .levels = {source ? &source->settings : NULL, &g->slice->settings,
                                     &g->module->settings, &k->config->settings},
                          .tensor = name,

@@ -41,9 +41,13 @@ static lb_status check_scalar(const checker *k, const lb_merge_settings *in,
                               const lb_json *v) {
     static const char *const wanted[] = {[LB_MERGE_FLOAT] = "a finite number is needed",
                                          [LB_MERGE_INT] = "a whole number is needed",
-                                         [LB_MERGE_BOOL] = "true or false is needed"};
+                                         [LB_MERGE_BOOL] = "true or false is needed",
+                                         [LB_MERGE_FILE] = "a file's name is needed"};
     double x = 0;
     char text[128];
+    if (p->kind == LB_MERGE_FILE)
+        return v->type == LB_JSTRING && v->text.len ? LB_OK
+                                                    : bad(k, in, s, v->line, wanted[p->kind]);
     if (!value_of(p, v, &x) || !isfinite(x))
         return bad(k, in, s, v->line, wanted[p->kind]);
     if ((p->min != 0 || p->max != 0) && !(x >= p->min && x <= p->max)) {
@@ -100,7 +104,7 @@ static lb_status check_list(checker *k, const lb_merge_settings *in) {
         const lb_merge_param *p = &k->method->params[at];
         for (u32 c = 0; c < s->n_choices; c++) {
             const lb_json *v = s->choices[c].value;
-            if (v->type != LB_JARRAY)
+            if (v->type != LB_JARRAY || p->kind == LB_MERGE_FILE)
                 LB_TRY(check_scalar(k, in, s, p, v));
             else
                 for (const lb_json *e = v->first; e; e = e->next)
@@ -141,6 +145,65 @@ u32 lb_merge_settings_count(const lb_merge_config *c) {
     return n;
 }
 
+/* ---- files ---- */
+
+static u32 file_index(const lb_merge_files *files, lb_str name) {
+    u32 i = 0;
+    while (i < files->n && !lb_str_eq(files->list[i].name, name))
+        i++;
+    return i;
+}
+
+/* All settings of the file, one after the other; NULL behind the last. */
+static const lb_merge_settings *settings_at(const lb_merge_config *c, u32 at) {
+    if (at-- == 0)
+        return &c->settings;
+    for (u32 i = 0; i < c->n_modules; i++) {
+        const lb_merge_module *m = &c->modules[i];
+        if (at-- == 0)
+            return &m->settings;
+        for (u32 j = 0; j < m->n_slices; j++) {
+            const lb_merge_slice *s = &m->slices[j];
+            if (at-- == 0)
+                return &s->settings;
+            if (at < s->n_sources)
+                return &s->sources[at].settings;
+            at -= s->n_sources;
+        }
+    }
+    return NULL;
+}
+
+static bool is_file_of(const lb_merge_method *m, const lb_merge_setting *s) {
+    u32 p = lb_merge_param_find(m, s->name);
+    return p != UINT32_MAX && m->params[p].kind == LB_MERGE_FILE;
+}
+
+/* Adds them to a list that has room, or counts them. */
+static u32 walk_files(const lb_merge_config *c, const lb_merge_method *m, lb_merge_files *out) {
+    const lb_merge_settings *in;
+    u32 n = 0;
+    for (u32 at = 0; (in = settings_at(c, at)); at++)
+        for (u32 i = 0; i < in->n; i++)
+            for (u32 k = 0; is_file_of(m, &in->list[i]) && k < in->list[i].n_choices; k++, n++) {
+                const lb_json *v = in->list[i].choices[k].value;
+                if (!out || v->type != LB_JSTRING || file_index(out, v->text) < out->n)
+                    continue;
+                out->list[out->n++] = (lb_merge_named){v->text, v->line};
+            }
+    return n;
+}
+
+lb_status lb_merge_settings_files(const lb_merge_config *c, const lb_merge_method *m,
+                                  lb_arena *perm, lb_merge_files *out, lb_err *err) {
+    *out = (lb_merge_files){
+        .list = lb_arena_new(perm, lb_merge_named, (u64)walk_files(c, m, NULL) + 1)};
+    if (!out->list)
+        return lb_fail(err, LB_E_NOMEM, "%.*s: out of memory", LB_FMT(c->what));
+    (void)walk_files(c, m, out);
+    return LB_OK;
+}
+
 /* ---- evaluating ---- */
 
 static double checked_value(const lb_merge_param *p, const lb_json *v) {
@@ -167,16 +230,18 @@ static double gradient(const lb_merge_param *p, const lb_json *list, double t) {
 }
 
 /* False: this level says nothing of the tensor. */
-static bool evaluate(const lb_merge_setting *s, const lb_merge_param *p, lb_str tensor, double t,
+static bool evaluate(const lb_merge_place *at, const lb_merge_setting *s, const lb_merge_param *p,
                      double *out) {
     size_t pos;
     for (u32 i = 0; i < s->n_choices; i++) {
         const lb_merge_choice *c = &s->choices[i];
-        if (!c->any && !lb_str_find(tensor, c->filter, &pos))
+        if (!c->any && !lb_str_find(at->tensor, c->filter, &pos))
             continue;
         if (c->value->type == LB_JARRAY && c->value->n == 0)
             return false;
-        *out = c->value->type == LB_JARRAY ? gradient(p, c->value, t) : checked_value(p, c->value);
+        *out = p->kind == LB_MERGE_FILE      ? file_index(at->files, c->value->text)
+               : c->value->type == LB_JARRAY ? gradient(p, c->value, at->t)
+                                             : checked_value(p, c->value);
         return true;
     }
     return false;
@@ -188,7 +253,7 @@ lb_status lb_merge_setting_value(const lb_merge_place *at, const lb_merge_param 
         const lb_merge_settings *level = at->levels[i];
         for (u32 k = 0; level && k < level->n; k++) {
             const lb_merge_setting *s = &level->list[k];
-            if (!lb_str_eq_c(s->name, p->name) || !evaluate(s, p, at->tensor, at->t, out))
+            if (!lb_str_eq_c(s->name, p->name) || !evaluate(at, s, p, out))
                 continue;
             if (p->kind == LB_MERGE_INT && *out != floor(*out))
                 return lb_fail(err, LB_E_FORMAT,

@@ -5,7 +5,7 @@
 #include "merge/result.h"
 #include "base/os.h"
 #include "ops/lora.h"
-#include "ops/merge_view.h"
+#include "ops/merge_importance.h"
 #include "ops/open.h"
 
 #define FILE_BYTES_MAX (4 * LB_MIB)
@@ -104,10 +104,21 @@ static lb_status open_model(lb_source *s, const lb_merge_file *file, const lb_me
 
 static lb_status open_models(lb_source *s, const lb_merge_file *file, const lb_merge_config *c,
                              lb_str text, const lb_merge_opts *o, lb_err *err) {
-    LB_TRY(lb_computed_room(s, c->n_models, err));
+    lb_merge_files files;
+    LB_TRY(lb_merge_files_of(c, &s->perm, &files, err));
+    LB_TRY(lb_computed_room(s, c->n_models + files.n, err));
     for (u32 i = 0; i < c->n_models; i++) {
         lb_source *in = NULL;
         LB_TRY(open_model(s, file, &c->models[i], text, o, &in, err));
+        lb_computed_take(s, &in);
+    }
+    for (u32 i = 0; i < files.n; i++) {
+        lb_source *in = NULL;
+        const char *path = find_model(&s->perm, s->path, files.list[i].name);
+        lb_status st = path ? lb_merge_importance_open(&in, path, err) : oom(err);
+        if (st != LB_OK)
+            lb_err_context(err, "%s: line %u", s->path, files.list[i].line);
+        LB_TRY(st);
         lb_computed_take(s, &in);
     }
     return LB_OK;
@@ -119,6 +130,7 @@ typedef struct views {
     lb_merge_view *view; /* [n] */
     lb_merge_model *model;
     u32 n;
+    u32 index; /* of the source in the plan */
 } views;
 
 static void free_views(views *v) {
@@ -141,11 +153,12 @@ static lb_status check_family(const lb_merge_config *c, const views *v, u32 i, l
 static lb_status make_views(lb_plan *p, u32 index, const lb_merge_config *c, views *v,
                             lb_err *err) {
     const lb_source *s = p->graph.sources[index];
+    v->index = index;
     v->view = lb_arena_new(&p->perm, lb_merge_view, s->n_inputs + 1);
     v->model = lb_arena_new(&p->perm, lb_merge_model, s->n_inputs + 1);
     if (!v->view || !v->model)
         return oom(err);
-    for (u32 i = 0; i < s->n_inputs; i++) {
+    for (u32 i = 0; i < c->n_models; i++) { /* behind them: files of importance */
         v->n = i + 1;
         lb_status st = lb_merge_view_make(p, lb_computed_input(p, index, i), i ? &v->view[0] : NULL,
                                           &v->view[i], err);
@@ -368,6 +381,20 @@ lb_status lb_merge_open(lb_source **out, const char *path, const lb_merge_opts *
 
 /* ---- nodes ---- */
 
+/* What a parameter of the slot that names a file says of the tensor. */
+static lb_status add_importance(lb_plan *p, const lb_merge *merge, const lb_merge_tensor *t,
+                                const lb_merge_slot *s, const views *v, lb_node_id *out,
+                                lb_err *err) {
+    *out = LB_NODE_NONE;
+    for (u32 i = 0; t->method && s->param && i < t->method->n_params; i++) {
+        if (t->method->params[i].kind != LB_MERGE_FILE || !(s->param[i] >= 0))
+            continue;
+        u32 file = lb_computed_input(p, v->index, merge->config->n_models + (u32)s->param[i]);
+        LB_TRY(lb_merge_importance_make(p, file, &v->view[s->model], s->fact, out, err));
+    }
+    return LB_OK;
+}
+
 static lb_status build(lb_plan *p, const lb_merge *merge, const lb_merge_tensor *t, const views *v,
                        u32 carry, lb_node_id *out, lb_err *err) {
     const lb_merge_config *c = merge->config;
@@ -382,6 +409,7 @@ static lb_status build(lb_plan *p, const lb_merge *merge, const lb_merge_tensor 
         if (s->param)
             memcpy(in[i].param, s->param, t->method->n_params * sizeof *s->param);
         in[i].x = v->view[s->model].nodes[s->fact];
+        LB_TRY(add_importance(p, merge, t, s, v, &in[i].importance, err));
     }
     if (!t->method) {
         *out = in[0].x;

@@ -187,6 +187,30 @@ refuses 3 "of itself" ring.yml "made of itself"
 linear vocab a 1 b 1 "tokenizer_source: union"
 refuses 3 "vocabularies" vocab.yml "not put together yet"
 exits 3 "hash of a merge file" "$LBRX" inspect hf.yml --hash
+# ---- importance: a file for each model ----
+make_model imatrix llama im.dat
+make_model imatrix llama other.dat hidden=128
+weighted() { # NAME FILE: of both models
+    cat >"$1.yml" <<END
+merge_method: importance
+models:
+  - {model: a, parameters: {importance: $2}}
+  - {model: b, parameters: {importance: im.dat, weight: 0}}
+END
+}
+weighted one im.dat
+ok "importance" "$LBRX" merge one.yml -o one-im
+ok "importance, weight 0" "$LBRX" diff a one-im
+weighted other other.dat
+refuses 3 "importance of another model" other.yml "of another model"
+weighted model a
+refuses 3 "no importance" model.yml "line 3"
+weighted number 0.5
+refuses 3 "importance: a number" number.yml "a file's name is needed"
+weighted gone gone.gguf
+refuses 3 "importance: no file" gone.yml "gone.gguf"
+sed 's/{importance: im.dat, weight: 0}/{}/' one.yml >lacks.yml
+refuses 3 "importance: not said" lacks.yml "needs the parameter \`importance\`"
 ok "inspect" "$LBRX" inspect slices.yml --json
 says "inspect" '"name": "model.layers.2.mlp.down_proj.weight", "type": "f16"'
 finish

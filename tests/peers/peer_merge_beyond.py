@@ -21,18 +21,36 @@ import numpy as np
 
 passed = failed = 0
 LAYERS = 3
-CONFIG = {
+LLAMA = {
     "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 64, "intermediate_size": 168,
     "num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": LAYERS, "vocab_size": 96,
     "rms_norm_eps": 1e-5, "max_position_embeddings": 128, "rope_theta": 10000.0, "hidden_act": "silu",
     "tie_word_embeddings": False, "bos_token_id": 1, "eos_token_id": 2,
 }
-SHAPES = {"model.embed_tokens.weight": (96, 64), "lm_head.weight": (96, 64), "model.norm.weight": (64,)}
+QWEN3_MOE = {**LLAMA, "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "num_experts": 4, "head_dim": 16,
+             "num_experts_per_tok": 2, "moe_intermediate_size": 32, "norm_topk_prob": True, "decoder_sparse_step": 1,
+             "mlp_only_layers": []}
+GPT2 = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_embd": 64, "n_head": 4, "n_layer": LAYERS, "n_ctx": 128,
+        "n_positions": 128, "vocab_size": 96, "layer_norm_epsilon": 1e-5, "activation_function": "gelu_new"}
+ENDS = {"model.embed_tokens.weight": (96, 64), "lm_head.weight": (96, 64), "model.norm.weight": (64,)}
+SHAPES, MOE_SHAPES = dict(ENDS), dict(ENDS)
+GPT2_SHAPES = {"transformer.wte.weight": (96, 64), "transformer.wpe.weight": (128, 64), "transformer.ln_f.weight": (64,),
+               "transformer.ln_f.bias": (64,)}
 for layer in range(LAYERS):
     SHAPES.update({f"model.layers.{layer}.{k}.weight": s for k, s in {
         "self_attn.q_proj": (64, 64), "self_attn.k_proj": (32, 64), "self_attn.v_proj": (32, 64),
         "self_attn.o_proj": (64, 64), "mlp.gate_proj": (168, 64), "mlp.up_proj": (168, 64), "mlp.down_proj": (64, 168),
         "input_layernorm": (64,), "post_attention_layernorm": (64,)}.items()})
+    MOE_SHAPES.update({k: s for k, s in SHAPES.items() if f".{layer}." in k and ".mlp." not in k})
+    MOE_SHAPES.update({f"model.layers.{layer}.self_attn.{k}_norm.weight": (16,) for k in "qk"})
+    MOE_SHAPES[f"model.layers.{layer}.mlp.gate.weight"] = (4, 64)
+    for e in range(4):
+        MOE_SHAPES.update({f"model.layers.{layer}.mlp.experts.{e}.{k}.weight": s for k, s in {
+            "gate_proj": (32, 64), "up_proj": (32, 64), "down_proj": (64, 32)}.items()})
+    for k, s in {"ln_1": (64,), "ln_2": (64,), "attn.c_attn": (64, 192), "attn.c_proj": (64, 64), "mlp.c_fc": (64, 256),
+                 "mlp.c_proj": (256, 64)}.items():
+        GPT2_SHAPES[f"transformer.h.{layer}.{k}.weight"] = s
+        GPT2_SHAPES[f"transformer.h.{layer}.{k}.bias"] = s[-1:]
 F32 = np.float32
 
 
@@ -61,9 +79,9 @@ def load(raw, dtype):
     return np.frombuffer(raw, {"F16": np.float16, "F32": F32}[dtype]).astype(F32)
 
 
-def write(folder, state, dtype):
+def write(folder, state, dtype, config):
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps(CONFIG))
+    (folder / "config.json").write_text(json.dumps(config))
     head, blobs, at = {}, [], 0
     for name, x in state.items():
         blobs.append(store(x, dtype))
@@ -134,6 +152,102 @@ def cabs(name, base, deltas, own, shared):
     return base + shared.get("lambda", 1) * out
 
 
+# ---- importance ----
+
+def gguf_name(name):
+    """Of what an importance matrix has; the expert's number."""
+    p = name.split(".")
+    if name.startswith("transformer.h."):
+        k = {"attn.c_attn": "attn_qkv", "attn.c_proj": "attn_output", "mlp.c_fc": "ffn_up", "mlp.c_proj": "ffn_down"}
+        return (f"blk.{p[2]}.{k['.'.join(p[3:5])]}.weight", None) if p[-1] == "weight" and p[3] in ("attn", "mlp") else None
+    k = {"q_proj": "attn_q", "k_proj": "attn_k", "v_proj": "attn_v", "o_proj": "attn_output", "gate_proj": "ffn_gate",
+         "up_proj": "ffn_up", "down_proj": "ffn_down", "gate": "ffn_gate_inp"}.get(p[-2])
+    if not name.startswith("model.layers.") or not k:
+        return None
+    return (f"blk.{p[2]}.{k}_exps.weight", int(p[5])) if p[4] == "experts" else (f"blk.{p[2]}.{k}.weight", None)
+
+
+def write_imatrix(path, entries):
+    """entries: name -> (sums [matrices, columns], counts [matrices])."""
+    s = lambda x: struct.pack("<Q", len(x)) + x.encode()
+    tensors, data = [], b""
+    for name, (sums, counts) in entries.items():
+        for tail, x in (("in_sum2", sums), ("counts", counts[:, None])):
+            x = x.astype(F32)
+            tensors.append(s(f"{name}.{tail}") + struct.pack("<IQQIQ", 2, x.shape[1], x.shape[0], 0, len(data)))
+            data += x.tobytes() + bytes(-x.nbytes % 32)
+    meta = [s("general.type") + struct.pack("<I", 8) + s("imatrix"),
+            s("imatrix.datasets") + struct.pack("<IIQ", 9, 8, 1) + s("random"),
+            s("imatrix.chunk_count") + struct.pack("<II", 4, 10), s("imatrix.chunk_size") + struct.pack("<II", 4, 512)]
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(meta)) + b"".join(meta) + b"".join(tensors)
+    path.write_bytes(head + bytes(-len(head) % 32) + data)
+
+
+def make_imatrix(g, path, shapes, skip):
+    """Random sums; some columns unused, some experts without a count, some tensors without an entry."""
+    entries = {}
+    for name, shape in shapes.items():
+        named = gguf_name(name)
+        if not named or named[0] in skip:
+            continue
+        cols = shape[0] if name.startswith("transformer.") else shape[1]
+        n = 4 if named[1] is not None else 1
+        sums = np.exp2(2 * g.standard_normal((n, cols))).astype(F32)
+        counts = g.integers(1, 1000, n).astype(F32)
+        sums[g.random((n, cols)) < 0.1] = 0
+        if n > 1 and g.random() < 0.3:
+            sums[1], counts[1] = 0, 0
+        entries.setdefault(named[0], (sums, counts))
+    write_imatrix(path, entries)
+    return entries
+
+
+def importance(name, states, own, files):
+    """sum w d[c] x[:, c] / sum w d[c]; where all d[c] are 0 or nothing is known, by w alone."""
+    w = [o.get("weight", 1) for o in own]
+    named = gguf_name(name)
+    if not named or named[0] not in files[0]:
+        return sum(a * s[name].astype(float) for a, s in zip(w, states)) / sum(w)
+    d = []
+    for a, f in zip(w, files):
+        sums, counts = f[named[0]]
+        e = named[1] or 0
+        d.append(a * (sums[e] / counts[e] if counts[e] else np.ones_like(sums[e])).astype(float))
+    total = sum(d)
+    d = [np.where(total > 0, x, a) for x, a in zip(d, w)]
+    shape = (-1, 1) if name.startswith("transformer.") else (1, -1)
+    return sum(x.reshape(shape) * s[name].astype(float) for x, s in zip(d, states)) / sum(d).reshape(shape)
+
+
+def one_importance(args, r, folder):
+    config, shapes = r.choice([(LLAMA, SHAPES), (QWEN3_MOE, MOE_SHAPES), (GPT2, GPT2_SHAPES)])
+    n, kind, out_type = r.randint(1, 4), r.choice(["F32", "BF16"]), r.choice(["float32", "bfloat16"])
+    g = np.random.default_rng(r.randrange(1 << 30))
+    states, own, files = [], [], []
+    names = sorted({gguf_name(k)[0] for k in shapes if gguf_name(k)})
+    skip = {k for k in names if r.random() < 0.1}
+    for i in range(n):
+        states.append({k: g.standard_normal(s).astype(F32) for k, s in shapes.items()})
+        write(folder / f"m{i}", states[i], kind, config)
+        files.append(make_imatrix(g, folder / f"i{i}.gguf", shapes, skip))
+        own.append({"importance": f"i{i}.gguf", **({"weight": round(r.uniform(0.1, 2), 3)} if r.random() < 0.5 else {})})
+    yml = folder / "merge.yml"
+    yml.write_text(json.dumps({"merge_method": "importance", "dtype": out_type,
+                               "models": [{"model": f"m{i}", "parameters": own[i]} for i in range(n)]}))
+    what = f"importance of {n} {config['model_type']} {kind} to {out_type}, {own}"
+    got = run(args, yml, folder, what)
+    if not got:
+        return
+    check(set(got) == set(shapes), f"{what}: tensors")
+    for name, x in got.items():
+        want = importance(name, states, own, files)
+        size = sum(np.abs(s[name].astype(float)) for s in states)
+        off = np.abs(x.astype(float) - want)
+        bound = 0.5 * ulp(want, 24 if out_type == "float32" else 8) + 2.0**-20 * size
+        check(bool((off <= bound).all()), f"{what} {name}: {int((off > bound).sum())} elements off, by up to "
+              f"{float((off / bound).max()):.3g} of what is allowed")
+
+
 METHODS = {"lines": lines, "consensus_ta": consensus_ta, "cabs": cabs}
 
 
@@ -162,13 +276,27 @@ def models(r, n, dtypes, folder):
         for k, t in base.items():
             d = g.standard_normal(t.shape) * 0.02 * (g.random(t.shape) < 0.7)
             state[k] = (t + (d if i else 0)).astype(F32)
-        write(folder / f"m{i}", state, dtypes[i])
+        write(folder / f"m{i}", state, dtypes[i], LLAMA)
         out.append(state)
     return out
 
 
 def ulp(x, bits):
     return np.ldexp(1.0, np.frexp(np.abs(x))[1] - bits)
+
+
+def run(args, yml, folder, what):
+    """The result, which is the same with both roundings."""
+    got = {}
+    for rounding in ("f32", "mergekit"):
+        cmd = [args.lbrx, "merge", str(yml), "-o", str(folder / rounding), "--to", "hf", "--no-sync", "-q", "--rounding",
+               rounding, "--no-provenance"]
+        p = subprocess.run(cmd, capture_output=True, text=True)
+        if not check(p.returncode == 0, f"{what}: {p.stderr.strip()}"):
+            return None
+        got[rounding] = read(folder / rounding)
+    check(got["f32"][1] == got["mergekit"][1], f"{what}: --rounding mergekit is another")
+    return got["f32"][0]
 
 
 def one(args, r, method, folder):
@@ -183,17 +311,11 @@ def one(args, r, method, folder):
     yml.write_text(json.dumps({"merge_method": method, "base_model": f"m{base_at}", "models": listed, "parameters": shared,
                                "dtype": out_type}))
     what = f"{method} {yml.read_text()} stored {kind}"
-    got = {}
-    for rounding in ("f32", "mergekit"):
-        cmd = [args.lbrx, "merge", str(yml), "-o", str(folder / rounding), "--to", "hf", "--no-sync", "-q", "--rounding",
-               rounding, "--no-provenance"]
-        p = subprocess.run(cmd, capture_output=True, text=True)
-        if not check(p.returncode == 0, f"{what}: {p.stderr.strip()}"):
-            return
-        got[rounding] = read(folder / rounding)
-    check(got["f32"][1] == got["mergekit"][1], f"{what}: --rounding mergekit is another")
-    check(set(got["f32"][0]) == set(SHAPES), f"{what}: tensors")
-    for name, x in got["f32"][0].items():
+    got = run(args, yml, folder, what)
+    if not got:
+        return
+    check(set(got) == set(SHAPES), f"{what}: tensors")
+    for name, x in got.items():
         base = states[base_at][name]
         deltas = [s[name] - base for i, s in enumerate(states) if i != base_at]
         want = METHODS[method](name, base, deltas, own, shared)
@@ -212,10 +334,14 @@ def main():
     ap.add_argument("--lbrx", default=os.environ.get("LBRX", "build/lbrx"))
     args = ap.parse_args()
     args.lbrx = os.path.abspath(args.lbrx)
-    for method in args.method.split(",") if args.method else METHODS:
+    for method in args.method.split(",") if args.method else [*METHODS, "importance"]:
         for k in range(args.n):
             with tempfile.TemporaryDirectory() as d:
-                one(args, random.Random(f"{args.seed} {method} {k}"), method, pathlib.Path(d))
+                r = random.Random(f"{args.seed} {method} {k}")
+                if method == "importance":
+                    one_importance(args, r, pathlib.Path(d))
+                else:
+                    one(args, r, method, pathlib.Path(d))
     print(f"{passed} passed, {failed} failed (seed {args.seed})")
     return failed > 0
 

@@ -63,6 +63,7 @@ static bool run(const trial *t, lb_merge_rounding rounding, float *out) {
     for (int i = 0; i < t->n; i++) {
         in[i].x = lb_expr_const(&g, ROWS, COLS, t->in[i]);
         in[i].dtype = t->dtype;
+        in[i].importance = LB_NODE_NONE;
         in[i].is_base = i == t->base;
     }
     for (int k = 0; k < t->n_values; k++) {
