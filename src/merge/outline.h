@@ -59,6 +59,7 @@ typedef struct lb_merge_tensor {
     const lb_merge_method *method; /* NULL: the first slot is copied */
     bool equal;                    /* copied, but all slots must hold the same (is_buffer) */
     bool is_vocab;                 /* rows may differ where the file has a rule for tokens */
+    u32 base;                      /* of the slice, whatever the method thinks of bases */
     lb_merge_slot *slots;          /* in the order of the file, without inputs that lack it */
     u32 n_slots;
     const double *param; /* [method->n_params]; of SHARED scope. NULL where copied */

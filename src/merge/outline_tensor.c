@@ -152,7 +152,7 @@ static lb_status shapes_differ(const lb_merge_maker *k, const candidate *c, u32 
     bool types = lb_shape_eq(&f->shape, &h->shape);
     const char *hint = "";
     if (c->vocab && k->config->vocab == LB_VOCAB_KEPT)
-        hint = ": rows are tokens: say how vocabularies are joined (tokenizer: {source: base})";
+        hint = ": rows are tokens: say how they are joined (tokenizer_source: union or base)";
     (void)snprintf(text, sizeof text, "is %s in %.*s and %s in %.*s%s",
                    types ? lb_dtype_get(f->dtype)->name : lb_shape_text(&f->shape, a),
                    (int)LB_MIN(x.len, 100), x.ptr,
@@ -268,6 +268,7 @@ static lb_status add_tensor(lb_merge_maker *k, const candidate *c, const lb_merg
                            .method = method,
                            .equal = !method && c->buffer && c->n_there > 1,
                            .is_vocab = c->vocab,
+                           .base = g->slice->base,
                            .slots = lb_arena_new(k->perm, lb_merge_slot, c->n_there)};
     if (!t->slots)
         return lb_merge_maker_no_memory(k);

@@ -87,6 +87,84 @@ static lb_status set_layers(const configs *x, const char *within, lb_json *objec
     return LB_OK;
 }
 
+/* ---- tokens ---- */
+
+static bool is_id_key(lb_str key) {
+    return lb_str_ends(key, LB_STR("_token_id")) || lb_str_ends(key, LB_STR("_token_ids")) ||
+           lb_str_ends(key, LB_STR("_token_index"));
+}
+
+/* Ids are of another tokenizer now: those of its model; what that does not say is not said. */
+static bool take_ids(lb_json *to, const lb_json *from, lb_arena *perm) {
+    for (lb_json *v = to->first; v; v = v->next) {
+        const lb_json *other = lb_json_get_str(from, v->key);
+        if (v->type == LB_JOBJECT && !take_ids(v, other, perm))
+            return false;
+        if (!is_id_key(v->key))
+            continue;
+        lb_json *copy = other ? lb_json_copy(perm, other) : lb_json_new_null(perm);
+        if (!copy)
+            return false;
+        v->type = copy->type;
+        v->truth = copy->truth;
+        v->text = copy->text;
+        v->first = copy->first;
+        v->last = copy->last;
+        v->n = copy->n;
+    }
+    return true;
+}
+
+/* Where the object counts tokens; force: also where it does not say so yet. */
+static bool set_rows(lb_json *object, u64 n, bool force, lb_arena *perm) {
+    static const char *const keys[] = {"vocab_size", "vocab_size_per_layer_input"};
+    for (u32 i = 0; i < LB_LEN(keys); i++)
+        if ((lb_json_get(object, keys[i]) || (force && i == 0)) &&
+            !lb_json_set(perm, object, keys[i], lb_json_new_u64(perm, n)))
+            return false;
+    return true;
+}
+
+static lb_status set_tokens(lb_json *root, lb_json *text, const lb_merge_more *more, lb_arena *perm,
+                            lb_err *err) {
+    lb_json *from = NULL;
+    if (more->ids_of.len)
+        LB_TRY(lb_json_parse(more->ids_of, "config.json", perm, &from, err));
+    bool ok = !from || take_ids(root, from, perm);
+    if (ok && more->n_rows)
+        ok = set_rows(root, more->n_rows, !text, perm) &&
+             (!text || set_rows(text, more->n_rows, true, perm));
+    if (ok && more->untied)
+        ok = lb_json_set(perm, root, "tie_word_embeddings", lb_json_new_bool(perm, false)) &&
+             (!text ||
+              lb_json_set(perm, text, "tie_word_embeddings", lb_json_new_bool(perm, false)));
+    return ok ? LB_OK : oom(err);
+}
+
+static lb_status to_text(const lb_json *v, lb_arena *perm, lb_str *out, lb_err *err) {
+    lb_buf b = {0};
+    lb_json_write(&b, v, (lb_json_style){.indent = 2});
+    lb_buf_put_c(&b, "\n");
+    lb_status st = lb_buf_status(&b, err);
+    if (st == LB_OK) {
+        *out = lb_arena_str(perm, lb_buf_str(&b));
+        st = out->ptr ? LB_OK : oom(err);
+    }
+    lb_buf_deinit(&b);
+    return st;
+}
+
+lb_status lb_merge_config_ids(lb_str text, lb_str from, const char *what, lb_arena *perm,
+                              lb_str *out, lb_err *err) {
+    lb_json *root, *other = NULL;
+    LB_TRY(lb_json_parse(text, what, perm, &root, err));
+    if (from.len)
+        LB_TRY(lb_json_parse(from, what, perm, &other, err));
+    if (!take_ids(root, other, perm))
+        return oom(err);
+    return to_text(root, perm, out, err);
+}
+
 static bool set_dtype(lb_json *object, const char *key, lb_str name, lb_arena *perm) {
     return !lb_json_get(object, key) || lb_json_set(perm, object, key, lb_json_new_str(perm, name));
 }
@@ -104,10 +182,10 @@ static lb_status parse_all(configs *x, const lb_str *texts, const lb_merge_confi
 }
 
 lb_status lb_merge_config_of(const lb_str *texts, const lb_merge_config *c,
-                             const lb_merge_outline *o, lb_arena *perm, lb_str *out, lb_err *err) {
+                             const lb_merge_outline *o, const lb_merge_more *more, lb_arena *perm,
+                             lb_str *out, lb_err *err) {
     configs x = {.part = &o->parts[0], .perm = perm};
     lb_json *root, *text;
-    lb_buf b = {0};
     *out = texts[0];
     if (texts[0].len == 0)
         return LB_OK;
@@ -116,8 +194,10 @@ lb_status lb_merge_config_of(const lb_str *texts, const lb_merge_config *c,
     lb_arch_config_unquantize(root);
     LB_TRY(set_layers(&x, NULL, root, err));
     text = lb_json_get(root, "text_config");
-    if (text && text->type == LB_JOBJECT)
+    text = text && text->type == LB_JOBJECT ? text : NULL;
+    if (text)
         LB_TRY(set_layers(&x, "text_config", text, err));
+    LB_TRY(set_tokens(root, text, more, perm, err));
     if (c->has_out_dtype || c->has_dtype) {
         lb_dtype d = c->has_out_dtype ? c->out_dtype : c->dtype;
         lb_str name = d == LB_BF16  ? LB_STR("bfloat16")
@@ -128,15 +208,7 @@ lb_status lb_merge_config_of(const lb_str *texts, const lb_merge_config *c,
                       !set_dtype(text, "dtype", name, perm))))
             return oom(err);
     }
-    lb_json_write(&b, root, (lb_json_style){.indent = 2});
-    lb_buf_put_c(&b, "\n");
-    lb_status st = lb_buf_status(&b, err);
-    if (st == LB_OK) {
-        *out = lb_arena_str(perm, lb_buf_str(&b));
-        st = out->ptr ? LB_OK : oom(err);
-    }
-    lb_buf_deinit(&b);
-    return st;
+    return to_text(root, perm, out, err);
 }
 
 /* ---- README.md ---- */

@@ -6,6 +6,8 @@
 #include "base/os.h"
 #include "ops/lora.h"
 #include "ops/merge_importance.h"
+#include "ops/merge_view.h"
+#include "ops/merge_vocab.h"
 #include "ops/open.h"
 
 #define FILE_BYTES_MAX (4 * LB_MIB)
@@ -270,15 +272,16 @@ static lb_status list_tensors(lb_source *s, const lb_merge_config *c, const view
     for (u64 i = 0; i < merge->outline.n_tensors; i++) {
         lb_merge_tensor *t = &merge->outline.tensors[i];
         const lb_merge_fact *f = &v->model[t->slots[0].model].facts[t->slots[0].fact];
-        t->name = lb_arena_str(&s->perm, t->name); /* a view's, which goes with its plan */
+        t->name = lb_arena_str(&s->perm, t->name); /* the plan's names go with it */
         if (!t->name.ptr)
             return oom(err);
-        LB_TRY(lb_source_add_computed(s, t->name, out_type(c, v->model, t), &f->shape, err));
+        lb_shape shape = lb_merge_tokens_shape(&merge->vocab, t, &f->shape);
+        LB_TRY(lb_source_add_computed(s, t->name, out_type(c, v->model, t), &shape, err));
     }
     return LB_OK;
 }
 
-static lb_status take_donor(lb_source *s, const lb_merge_config *c, const lb_merge *merge,
+static lb_status take_sides(lb_source *s, const lb_merge_config *c, const lb_merge *merge,
                             lb_err *err) {
     const lb_source *d = donor_of(s);
     if (d->format == LB_FORMAT_GGUF)
@@ -288,39 +291,82 @@ static lb_status take_donor(lb_source *s, const lb_merge_config *c, const lb_mer
             "not supported yet: convert it to hf, or name a folder first (base_model)",
             s->path, LB_FMT(c->models[0].text));
     LB_TRY(lb_computed_sides_of(s, d, err));
-    LB_TRY(lb_computed_side(s, LB_STR("mergekit_config.yml"), merge->text, true, err));
+    return lb_computed_side(s, LB_STR("mergekit_config.yml"), merge->text, true, err);
+}
+
+/* An output matrix that is no other tensor of the result. */
+static bool has_head(const lb_merge *merge, const views *v) {
+    for (u64 i = 0; i < merge->outline.n_tensors; i++) {
+        const lb_merge_tensor *t = &merge->outline.tensors[i];
+        const lb_merge_view *own = &v->view[t->slots[0].model];
+        for (u32 k = 0; t->is_vocab && k < own->n; k++)
+            if (own->facts[k].is_vocab && own->facts[k].after &&
+                lb_str_eq(own->facts[k].name, t->name))
+                return true;
+    }
+    return false;
+}
+
+static lb_status take_config(lb_source *s, const lb_merge_config *c, const lb_merge *merge,
+                             const views *v, const lb_source *other, lb_err *err) {
+    lb_merge_more more = {.n_rows = merge->vocab.n_rows,
+                          .untied = v->view[0].canon.hp.tied && has_head(merge, v)};
+    if (other)
+        more.ids_of = other->config;
+    else if (c->vocab == LB_VOCAB_MODEL && c->vocab_model != 0)
+        more.ids_of = s->inputs[c->vocab_model]->config;
     lb_str *configs = lb_arena_new(&s->perm, lb_str, s->n_inputs + 1);
     if (!configs)
         return oom(err);
     for (u32 i = 0; i < s->n_inputs; i++)
         configs[i] = s->inputs[i]->config;
-    return lb_merge_config_of(configs, c, &merge->outline, &s->perm, &s->config, err);
+    return lb_merge_config_of(configs, c, &merge->outline, &more, &s->perm, &s->config, err);
+}
+
+static lb_status add_notes(lb_source *s, const lb_buf *more, lb_err *err) {
+    LB_TRY(lb_buf_status(more, err));
+    if (!more->len)
+        return LB_OK;
+    s->notes = lb_arena_printf(&s->perm, "%.*s%s%.*s", LB_FMT(s->notes), s->notes.len ? "\n" : "",
+                               (int)more->len - 1, (const char *)more->ptr);
+    return s->notes.ptr ? LB_OK : oom(err);
+}
+
+/* Of the models as they are seen in a plan: tokenizer, tensors, config. */
+static lb_status describe(lb_source *s, const lb_merge_config *c, const views *v, lb_merge *merge,
+                          lb_source *other, lb_err *err) {
+    lb_merge_tokens_in in = {.config = c, .views = v->view, .other = other};
+    lb_buf notes = {0};
+    LB_TRY(take_sides(s, c, merge, err));
+    lb_status st = lb_merge_tokens_make(s, &in, &merge->vocab, &notes, err);
+    if (st == LB_OK)
+        st = lb_merge_template_set(s, &in, err);
+    if (st == LB_OK)
+        st = list_tensors(s, c, v, merge, err);
+    if (st == LB_OK)
+        st = add_notes(s, &notes, err);
+    lb_buf_deinit(&notes);
+    return st == LB_OK ? take_config(s, c, merge, v, other, err) : st;
 }
 
 static lb_status fill_source(lb_source *s, const lb_merge_file *file, const lb_merge_config *c,
                              lb_merge *merge, lb_err *err) {
     lb_plan *p = NULL;
     views v = {0};
-    if (c->vocab != LB_VOCAB_KEPT || c->n_tokens || c->pad_to_multiple_of)
-        return lb_fail(err, LB_E_UNSUPPORTED,
-                       "%s: tokenizer_source and tokenizer: vocabularies are not put together yet: "
-                       "merge models of one vocabulary",
-                       s->path);
-    if (c->chat_template.len)
-        return lb_fail(
-            err, LB_E_UNSUPPORTED,
-            "%s: line %u: chat_template: not supported yet: convert --chat-template FILE "
-            "sets one in the result",
-            s->path, c->chat_template_line);
+    lb_source *other = NULL;
     LB_TRY(open_models(s, file, c, merge->text, &merge->opts, err));
     lb_status st = lb_computed_plan(&p, s, err);
     if (st == LB_OK)
         st = make_views(p, 0, c, &v, err);
+    if (st == LB_OK && c->vocab == LB_VOCAB_MODEL && c->vocab_model >= c->n_models)
+        st =
+            open_model(s, file, &c->models[c->vocab_model], merge->text, &merge->opts, &other, err);
     if (st == LB_OK)
-        st = list_tensors(s, c, &v, merge, err);
+        st = describe(s, c, &v, merge, other, err);
+    lb_source_close(&other);
     free_views(&v);
     lb_plan_free(&p);
-    return st == LB_OK ? take_donor(s, c, merge, err) : st;
+    return st;
 }
 
 static lb_status bind(const lb_computed *c, lb_plan *p, u32 index, lb_node_id *nodes, lb_err *err);
@@ -411,14 +457,11 @@ static lb_status build(lb_plan *p, const lb_merge *merge, const lb_merge_tensor 
         in[i].x = v->view[s->model].nodes[s->fact];
         LB_TRY(add_importance(p, merge, t, s, v, &in[i].importance, err));
     }
-    if (!t->method) {
-        *out = in[0].x;
-        return LB_OK;
-    }
+    lb_shape shape = lb_merge_tokens_shape(&merge->vocab, t, &first->shape);
     lb_merge_job j = {.g = &p->graph,
                       .perm = &p->perm,
                       .name = t->name,
-                      .shape = &first->shape,
+                      .shape = &shape,
                       .in = in,
                       .n_in = t->n_slots,
                       .layer = t->layer,
@@ -426,6 +469,12 @@ static lb_status build(lb_plan *p, const lb_merge *merge, const lb_merge_tensor 
                       .work = work_type(c, v->model, t),
                       .rounding = merge->opts.rounding,
                       .carry = carry};
+    if (merge->vocab.n_ids && t->is_vocab)
+        LB_TRY(lb_merge_tokens_align(&merge->vocab, c, t, &j, in, err));
+    if (!t->method) {
+        *out = in[0].x;
+        return LB_OK;
+    }
     if (t->param)
         memcpy(j.param, t->param, t->method->n_params * sizeof *t->param);
     return t->method->build(t->method, &j, out, err);

@@ -3,7 +3,7 @@
 #ifndef LB_OPS_MERGE_H
 #define LB_OPS_MERGE_H
 
-#include "merge/outline.h"
+#include "merge/vocab.h"
 #include "ops/computed.h"
 
 typedef struct lb_merge_opts {
@@ -27,6 +27,7 @@ typedef struct lb_merge {
     lb_merge_opts opts;
     const lb_merge_config *config;
     lb_merge_outline outline; /* tensor i is weight i of the source */
+    lb_vocab vocab;           /* n_ids 0: the file has no rules for tokens */
     lb_str text;              /* of the file */
 } lb_merge;
 

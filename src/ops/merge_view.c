@@ -21,6 +21,12 @@ static lb_dtype dtype_of(const lb_ctensors *c, const lb_ctensor *t, u32 rank) {
     return t->quantized ? LB_BF16 : forced ? c->main_dtype : t->dtype;
 }
 
+/* Layers of token prediction may have an embedding and a head of their own. */
+static bool is_copy_of_ends(lb_str name) {
+    return lb_str_ends(name, LB_STR(".embed_tokens.weight")) ||
+           lb_str_ends(name, LB_STR(".shared_head.head.weight"));
+}
+
 static void set_place(const lb_made_of *m, lb_merge_fact *f) {
     const lb_ctensor *t = m->first;
     u32 layer = t->known ? t->match.layer : layer_in(f->name);
@@ -37,7 +43,8 @@ static void set_place(const lb_made_of *m, lb_merge_fact *f) {
         return;
     lb_role r = (lb_role)t->match.row->role;
     f->after |= r == LB_ROLE_OUTPUT || r == LB_ROLE_OUTPUT_NORM;
-    f->is_vocab = r == LB_ROLE_OUTPUT || r == LB_ROLE_TOKEN_EMBD;
+    f->is_vocab = r == LB_ROLE_OUTPUT || r == LB_ROLE_TOKEN_EMBD || r == LB_ROLE_LAYER_EMBD ||
+                  (t->extra == LB_EXTRA_MTP && is_copy_of_ends(m->name));
 }
 
 /* The output matrix of a model that uses its embedding for one: *f names it. False: it has its own,

@@ -184,8 +184,6 @@ exits 3 "no model" "$LBRX" merge gone.yml -o none
 complains "no model" "nowhere"
 linear ring a 1 ring.yml 1
 refuses 3 "of itself" ring.yml "made of itself"
-linear vocab a 1 b 1 "tokenizer_source: union"
-refuses 3 "vocabularies" vocab.yml "not put together yet"
 exits 3 "hash of a merge file" "$LBRX" inspect hf.yml --hash
 # ---- importance: a file for each model ----
 make_model imatrix llama im.dat
