@@ -133,3 +133,12 @@ void lb_computed_drop_side(lb_source *s, lb_str name) {
     for (u64 i = at; i < s->n_sides; i++)
         s->sides[i] = s->sides[i + 1];
 }
+
+lb_status lb_computed_notes(lb_source *s, const lb_buf *lines, lb_err *err) {
+    LB_TRY(lb_buf_status(lines, err));
+    if (!lines->len)
+        return LB_OK;
+    s->notes = lb_arena_printf(&s->perm, "%.*s%s%.*s", LB_FMT(s->notes), s->notes.len ? "\n" : "",
+                               (int)lines->len - 1, (const char *)lines->ptr);
+    return s->notes.ptr ? LB_OK : oom(err);
+}

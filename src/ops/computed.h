@@ -45,6 +45,8 @@ lb_status lb_computed_plan(lb_plan **out, const lb_source *s, lb_err *err);
 lb_status lb_computed_side(lb_source *s, lb_str name, lb_str bytes, bool provenance, lb_err *err);
 /* Takes over those of another source, which outlives s. */
 lb_status lb_computed_sides_of(lb_source *s, const lb_source *from, lb_err *err);
+/* Appends whole lines to the source's notes. */
+lb_status lb_computed_notes(lb_source *s, const lb_buf *lines, lb_err *err);
 /* Leaves one out, if it is there. */
 void lb_computed_drop_side(lb_source *s, lb_str name);
 

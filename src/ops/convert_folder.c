@@ -3,6 +3,7 @@
 #include "base/os.h"
 #include "ops/convert_internal.h"
 #include "ops/computed.h"
+#include "ops/hf_texts.h"
 #include "ops/quantize_internal.h"
 #include "text/tokdata.h"
 #include <stdlib.h>
@@ -151,42 +152,6 @@ static lb_status texts_of_folder(lb_conv *c, bool plain_copy, lb_err *err) {
     return config_of_folder(c, plain_copy, err);
 }
 
-/* A GGUF's rope factors as f32 values: small, read at planning. *out NULL: there are none. */
-static lb_status read_factors(lb_conv *c, const char *name, const float **out, u64 *n,
-                              lb_err *err) {
-    const lb_weight *w = lb_source_weight(c->src, lb_str_c(name));
-    *out = NULL;
-    *n = 0;
-    if (!w)
-        return LB_OK;
-    const lb_tensor *t = &c->src->tensors[w->part[0]];
-    if (t->dtype != LB_F32 || t->n_elems > 65536)
-        return lb_fail(err, LB_E_UNSUPPORTED, "tensor '%s': expected a short vector of f32", name);
-    float *v = lb_arena_new(c->perm, float, t->n_elems + 1);
-    int fd = -1;
-    if (!v)
-        return lb_fail(err, LB_E_NOMEM, "out of memory for rope factors");
-    LB_TRY(lb_os_open_read(c->src->files[t->file].path, &fd, err));
-    lb_status st =
-        lb_os_pread(fd, c->src->files[t->file].path, v, t->size_bytes, t->off_bytes, err);
-    lb_os_close(&fd);
-    *out = v;
-    *n = t->n_elems;
-    return st;
-}
-
-static lb_status rope_factors(lb_conv *c, lb_arch_config_in *in, lb_err *err) {
-    u64 n_short;
-    LB_TRY(read_factors(c, "rope_freqs.weight", &in->rope_freqs, &in->n_rope_freqs, err));
-    LB_TRY(read_factors(c, "rope_factors_long.weight", &in->rope_long, &in->n_rope_long, err));
-    LB_TRY(read_factors(c, "rope_factors_short.weight", &in->rope_short, &n_short, err));
-    if (n_short != in->n_rope_long)
-        return lb_fail(err, LB_E_FORMAT,
-                       "rope_factors_long.weight has %llu values, rope_factors_short.weight %llu",
-                       (unsigned long long)in->n_rope_long, (unsigned long long)n_short);
-    return LB_OK;
-}
-
 static lb_status make_file(void *ctx, lb_out *out, lb_err *err) {
     return lb_tok_file_write(ctx, out, err);
 }
@@ -201,14 +166,11 @@ static lb_status tokenizer_files(lb_conv *c, lb_tok_file **files, u64 *n, lb_err
 }
 
 static lb_status texts_of_gguf(lb_conv *c, lb_err *err) {
-    lb_arch_config_in in = {
-        .meta = c->src->gguf, .seen = &c->canon.seen, .dtype = matrices_dtype(c)};
     lb_arch_config_out out;
     lb_tok_file *files = NULL;
     lb_buf b = {0};
     u64 n_files = 0;
-    LB_TRY(rope_factors(c, &in, err));
-    LB_TRY(lb_arch_config_from_meta(&in, c->perm, &out, err));
+    LB_TRY(lb_hf_texts_of_gguf(&c->canon, matrices_dtype(c), c->perm, &out, err));
     for (u32 i = 0; i < out.n_notices; i++)
         lb_conv_remark(c, "config.json: %s", out.notices[i]);
     lb_str config = out.config;
@@ -229,7 +191,7 @@ static lb_status texts_of_gguf(lb_conv *c, lb_err *err) {
         LB_TRY(lb_conv_push_buf(c, "config.json", &b, err));
     } else if (out.original) {
         /* the text of the model that lbrx converted: its type may have been another */
-        lb_status st = lb_arch_config_to_hf(config, in.dtype, 0, &b, err);
+        lb_status st = lb_arch_config_to_hf(config, matrices_dtype(c), 0, &b, err);
         if (st == LB_OK)
             st = lb_quantize_hf_config(c, &b, err);
         if (st != LB_OK) {
@@ -263,47 +225,16 @@ static lb_status texts_of_gguf(lb_conv *c, lb_err *err) {
 
 /* ---- tensors ---- */
 
-/* The type that a GGUF of ours recorded for a tensor that it had to store as F32. */
-static bool recorded_dtype(const lb_conv *c, lb_str name, lb_dtype *out) {
-    const lb_gguf_kv *kv = c->src->gguf ? lb_meta_find(c->src->gguf, LB_KEY_HF_DTYPES) : NULL;
-    if (!kv || kv->type != LB_GGUF_ARRAY || kv->elem != LB_GGUF_STR)
-        return false;
-    for (u64 i = 0; i < kv->n; i++) {
-        lb_str s;
-        if (lb_kv_elem_str(kv, i, &s) && s.len > name.len && lb_str_starts(s, name) &&
-            s.ptr[name.len] == ' ')
-            return lb_dtype_find(lb_str_sub(s, name.len + 1, s.len), out) &&
-                   lb_ctensor_is_float(*out);
-    }
-    return false;
-}
-
-static bool class_keeps_f32(const lb_ctensor *t) {
-    return t->known && (t->match.row->flags & LB_ROW_HF_F32);
-}
-
 /* Of values that were codes. */
 static lb_dtype values_dtype(const lb_conv *c, const lb_ctensor *t) {
-    return class_keeps_f32(t) ? LB_F32 : c->codes.affine ? LB_F16 : LB_BF16;
-}
-
-/* What an F32 tensor of a GGUF was, as far as it can be told. */
-static lb_dtype dtype_of_gguf(const lb_conv *c, const lb_assembly *a, const lb_made_of *m,
-                              lb_str name) {
-    const lb_ctensor *t = m->first;
-    lb_dtype recorded;
-    if (recorded_dtype(c, name, &recorded))
-        return recorded;
-    bool forced = t->dtype == LB_F32 && !class_keeps_f32(t) &&
-                  lb_arch_gguf_is_f32(t->match.row, t->match.suffix, lb_assembly_rank(a, m));
-    return t->quantized ? values_dtype(c, t) : forced ? c->canon.main_dtype : t->dtype;
+    return lb_ctensor_keeps_f32(t) ? LB_F32 : c->codes.affine ? LB_F16 : LB_BF16;
 }
 
 static lb_status target_dtype(lb_conv *c, const lb_assembly *a, const lb_made_of *m, lb_dtype *out,
                               lb_err *err) {
     const lb_ctensor *t = m->first;
     const lb_weight *original = NULL;
-    bool cast = c->o->cast && !class_keeps_f32(t);
+    bool cast = c->o->cast && !lb_ctensor_keeps_f32(t);
     *out = t->carried     ? t->dtype
            : cast         ? c->o->dtype
            : t->quantized ? values_dtype(c, t)
@@ -319,7 +250,9 @@ static lb_status target_dtype(lb_conv *c, const lb_assembly *a, const lb_made_of
     lb_str name = lb_ctensor_hf_name(&c->canon, t, m->ref[0].expert, c->perm);
     if (!name.ptr)
         return lb_fail(err, LB_E_NOMEM, "out of memory for names");
-    *out = dtype_of_gguf(c, a, m, name);
+    *out = lb_ctensor_hf_dtype(&c->canon, t, name, lb_assembly_rank(a, m));
+    if (*out == LB_DTYPE_COUNT)
+        *out = values_dtype(c, t);
     return LB_OK;
 }
 

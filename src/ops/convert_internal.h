@@ -38,10 +38,6 @@ typedef struct lb_conv {
     lb_buf *remarks;
 } lb_conv;
 
-/* Original types of tensors that GGUF forces to F32, where they differ from the matrices': one
- * string "name type" each. */
-#define LB_KEY_HF_DTYPES "lbrx.hf.dtypes"
-
 void lb_conv_remark(lb_conv *c, const char *fmt, ...) LB_PRINTF(2, 3);
 lb_status lb_conv_push(lb_conv *c, const lb_out_tensor *t, lb_err *err);
 /* The weight that stored tensor i is by itself: the source's own where it is just that. NULL: out

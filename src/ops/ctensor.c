@@ -366,3 +366,32 @@ lb_status lb_ctensor_original(const lb_ctensors *c, const lb_ctensor *t, lb_aren
     *out = w;
     return LB_OK;
 }
+
+/* The type that a GGUF of ours recorded for a tensor that it had to store as F32. */
+static bool recorded_dtype(const lb_ctensors *c, lb_str name, lb_dtype *out) {
+    const lb_gguf_kv *kv = c->source->gguf ? lb_meta_find(c->source->gguf, LB_KEY_HF_DTYPES) : NULL;
+    if (!kv || kv->type != LB_GGUF_ARRAY || kv->elem != LB_GGUF_STR)
+        return false;
+    for (u64 i = 0; i < kv->n; i++) {
+        lb_str s;
+        if (lb_kv_elem_str(kv, i, &s) && s.len > name.len && lb_str_starts(s, name) &&
+            s.ptr[name.len] == ' ')
+            return lb_dtype_find(lb_str_sub(s, name.len + 1, s.len), out) &&
+                   lb_ctensor_is_float(*out);
+    }
+    return false;
+}
+
+bool lb_ctensor_keeps_f32(const lb_ctensor *t) {
+    return t->known && (t->match.row->flags & LB_ROW_HF_F32);
+}
+
+lb_dtype lb_ctensor_hf_dtype(const lb_ctensors *c, const lb_ctensor *t, lb_str name, u32 rank) {
+    lb_dtype recorded;
+    if (c->world == LB_WORLD_GGUF && recorded_dtype(c, name, &recorded))
+        return recorded;
+    bool forced = c->world == LB_WORLD_GGUF && t->known && t->dtype == LB_F32 &&
+                  !lb_ctensor_keeps_f32(t) &&
+                  lb_arch_gguf_is_f32(t->match.row, t->match.suffix, rank);
+    return t->quantized ? LB_DTYPE_COUNT : forced ? c->main_dtype : t->dtype;
+}

@@ -20,6 +20,10 @@
  * 1). */
 #define LB_ORIG_PREFIX "lbrx.orig."
 
+/* Original types of tensors that GGUF forces to F32, where they differ from the matrices': one
+ * string "name type" each. */
+#define LB_KEY_HF_DTYPES "lbrx.hf.dtypes"
+
 typedef struct lb_ctensor {
     u32 weight;          /* index into the source's weights */
     bool known;          /* match is set */
@@ -87,6 +91,12 @@ lb_str lb_ctensor_hf_name(const lb_ctensors *c, const lb_ctensor *t, u32 expert,
  * one of another shape. */
 lb_status lb_ctensor_original(const lb_ctensors *c, const lb_ctensor *t, lb_arena *perm,
                               const lb_weight **out, lb_err *err);
+/* Whether Hugging Face's class keeps it in f32 whatever the model's type. */
+bool lb_ctensor_keeps_f32(const lb_ctensor *t);
+/* The type that a tensor of this name and rank has in Hugging Face's form: as stored; of what GGUF
+ * forces to f32 the type that lbrx recorded, else that of the matrices. Quantized ones without a
+ * record have none: LB_DTYPE_COUNT. */
+lb_dtype lb_ctensor_hf_dtype(const lb_ctensors *c, const lb_ctensor *t, lb_str name, u32 rank);
 /* Float types that every target holds. */
 bool lb_ctensor_is_float(lb_dtype t);
 

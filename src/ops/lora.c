@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* lora.c: opens the base and its adapters, lists the tensors of the result, makes their nodes. */
 #include "ops/lora.h"
+#include "ops/hf_texts.h"
 #include "base/os.h"
 #include "ops/hub.h"
 #include "ops/lora_terms.h"
@@ -162,17 +163,14 @@ static bool set(lb_arena *perm, lb_json *object, const char *key, lb_json *value
     return (!is_new && !lb_json_get(object, key)) || lb_json_set(perm, object, key, value);
 }
 
-static lb_status edit_config(const lora *l, lb_source *s, const lb_source *base, u64 n_vocab,
-                             lb_err *err) {
+static lb_status edit_config(const lora *l, lb_source *s, u64 n_vocab, lb_err *err) {
     lb_json *root, *text;
     lb_buf b = {0};
-    s->config = base->config;
-    if (base->config.len == 0)
+    if (s->config.len == 0)
         return LB_OK;
-    LB_TRY(lb_json_parse(base->config, "config.json", &s->perm, &root, err));
+    LB_TRY(lb_json_parse(s->config, "config.json", &s->perm, &root, err));
     text = lb_json_get(root, "text_config");
-    lb_json_remove(root, "quantization");
-    lb_json_remove(root, "quantization_config");
+    lb_arch_config_unquantize(root);
     lb_json *own = text && text->type == LB_JOBJECT ? text : root;
     u64 had = 0;
     bool grown = lb_json_as_u64(lb_json_get(own, "vocab_size"), &had) && n_vocab > had;
@@ -223,13 +221,13 @@ static u64 vocab_of(const lb_merge_view *v) {
 static lb_status take_texts(const lora *l, lb_source *s, const lb_merge_view *v, u64 n_vocab,
                             lb_err *err) {
     const lb_source *base = s->inputs[0];
-    if (base->format == LB_FORMAT_GGUF)
-        return lb_fail(err, LB_E_UNSUPPORTED,
-                       "%s: an adapter on a GGUF: config and tokenizer of the result are not "
-                       "made of its metadata yet: convert it to hf first",
-                       base->path);
-    LB_TRY(lb_computed_sides_of(s, base, err));
-    LB_TRY(edit_config(l, s, base, n_vocab, err));
+    lb_buf notes = {0};
+    lb_status st = lb_hf_texts_take(s, base, &v->canon, &notes, err);
+    if (st == LB_OK)
+        st = lb_computed_notes(s, &notes, err);
+    lb_buf_deinit(&notes);
+    LB_TRY(st);
+    LB_TRY(edit_config(l, s, n_vocab, err));
     if (n_vocab > vocab_of(v))
         for (u32 i = 0; i < l->n; i++)
             LB_TRY(take_tokenizer(s, s->inputs[i + 1], err));

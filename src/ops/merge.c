@@ -4,6 +4,7 @@
 #include "merge/parts.h"
 #include "merge/result.h"
 #include "base/os.h"
+#include "ops/hf_texts.h"
 #include "ops/lora.h"
 #include "ops/merge_importance.h"
 #include "ops/merge_view.h"
@@ -281,16 +282,9 @@ static lb_status list_tensors(lb_source *s, const lb_merge_config *c, const view
     return LB_OK;
 }
 
-static lb_status take_sides(lb_source *s, const lb_merge_config *c, const lb_merge *merge,
+static lb_status take_sides(lb_source *s, const views *v, const lb_merge *merge, lb_buf *notes,
                             lb_err *err) {
-    const lb_source *d = donor_of(s);
-    if (d->format == LB_FORMAT_GGUF)
-        return lb_fail(
-            err, LB_E_UNSUPPORTED,
-            "%s: '%.*s' gives the config and the tokenizer of the result, and is a GGUF: "
-            "not supported yet: convert it to hf, or name a folder first (base_model)",
-            s->path, LB_FMT(c->models[0].text));
-    LB_TRY(lb_computed_sides_of(s, d, err));
+    LB_TRY(lb_hf_texts_take(s, donor_of(s), &v->view[0].canon, notes, err));
     return lb_computed_side(s, LB_STR("mergekit_config.yml"), merge->text, true, err);
 }
 
@@ -319,17 +313,8 @@ static lb_status take_config(lb_source *s, const lb_merge_config *c, const lb_me
     if (!configs)
         return oom(err);
     for (u32 i = 0; i < s->n_inputs; i++)
-        configs[i] = s->inputs[i]->config;
+        configs[i] = i ? s->inputs[i]->config : s->config;
     return lb_merge_config_of(configs, c, &merge->outline, &more, &s->perm, &s->config, err);
-}
-
-static lb_status add_notes(lb_source *s, const lb_buf *more, lb_err *err) {
-    LB_TRY(lb_buf_status(more, err));
-    if (!more->len)
-        return LB_OK;
-    s->notes = lb_arena_printf(&s->perm, "%.*s%s%.*s", LB_FMT(s->notes), s->notes.len ? "\n" : "",
-                               (int)more->len - 1, (const char *)more->ptr);
-    return s->notes.ptr ? LB_OK : oom(err);
 }
 
 /* Of the models as they are seen in a plan: tokenizer, tensors, config. */
@@ -337,14 +322,15 @@ static lb_status describe(lb_source *s, const lb_merge_config *c, const views *v
                           lb_source *other, lb_err *err) {
     lb_merge_tokens_in in = {.config = c, .views = v->view, .other = other};
     lb_buf notes = {0};
-    LB_TRY(take_sides(s, c, merge, err));
-    lb_status st = lb_merge_tokens_make(s, &in, &merge->vocab, &notes, err);
+    lb_status st = take_sides(s, v, merge, &notes, err);
+    if (st == LB_OK)
+        st = lb_merge_tokens_make(s, &in, &merge->vocab, &notes, err);
     if (st == LB_OK)
         st = lb_merge_template_set(s, &in, err);
     if (st == LB_OK)
         st = list_tensors(s, c, v, merge, err);
     if (st == LB_OK)
-        st = add_notes(s, &notes, err);
+        st = lb_computed_notes(s, &notes, err);
     lb_buf_deinit(&notes);
     return st == LB_OK ? take_config(s, c, merge, v, other, err) : st;
 }

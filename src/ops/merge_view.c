@@ -14,11 +14,9 @@ static u32 layer_in(lb_str name) {
     return lb_merge_first_number(name, &layer, &at) ? layer : LB_NO_LAYER;
 }
 
-static lb_dtype dtype_of(const lb_ctensors *c, const lb_ctensor *t, u32 rank) {
-    bool forced = c->world == LB_WORLD_GGUF && t->known && t->dtype == LB_F32 &&
-                  !(t->match.row->flags & LB_ROW_HF_F32) &&
-                  lb_arch_gguf_is_f32(t->match.row, t->match.suffix, rank);
-    return t->quantized ? LB_BF16 : forced ? c->main_dtype : t->dtype;
+static lb_dtype dtype_of(const lb_ctensors *c, const lb_ctensor *t, lb_str name, u32 rank) {
+    lb_dtype d = lb_ctensor_hf_dtype(c, t, name, rank);
+    return d == LB_DTYPE_COUNT ? LB_BF16 : d;
 }
 
 /* Layers of token prediction may have an embedding and a head of their own. */
@@ -171,7 +169,7 @@ static lb_status fill(lb_plan *p, const lb_ctensors *c, const lb_assembly *a, it
         const lb_made_of *m = &a->tensor[i];
         lb_merge_fact *f = &out[i].fact;
         lb_made made;
-        f->dtype = dtype_of(c, m->first, lb_assembly_rank(a, m));
+        f->dtype = dtype_of(c, m->first, m->name, lb_assembly_rank(a, m));
         LB_TRY(lb_assembly_make(a, m, f->dtype, UINT64_MAX, &made, err));
         LB_TRY(lb_graph_status(&p->graph, err));
         f->shape = made.shape;

@@ -146,15 +146,32 @@ lb_node_id lb_expr_read(lb_graph *g, u32 source, const lb_weight *w) {
     return w->enc.kind == LB_ENC_VIEW ? lb_expr_decode(g, x) : x;
 }
 
+/* Its values one below the other. */
+static lb_node_id as_column(lb_graph *g, lb_node_id x) {
+    const lb_node *n = input(g, x);
+    u64 rows = n ? n->n_rows : 0;
+    lb_node_id *row = rows > 1 ? lb_arena_new(g->arena, lb_node_id, rows) : NULL;
+    if (rows == 1)
+        return lb_expr_transpose(g, x);
+    if (!row) {
+        FAULT(g, LB_E_NOMEM, "out of memory for expression nodes");
+        return LB_NODE_NONE;
+    }
+    for (u64 i = 0; i < rows; i++)
+        row[i] = lb_expr_transpose(g, lb_expr_rows(g, x, i, 1, 1));
+    return lb_expr_stack(g, row, (u32)rows);
+}
+
 lb_node_id lb_expr_read_as(lb_graph *g, u32 source, const lb_weight *w, u64 n_rows, u64 n_cols) {
     u64 rows, cols;
     lb_shape_matrix(&w->shape, &rows, &cols);
     if (n_rows == rows && n_cols == cols)
         return lb_expr_read(g, source, w);
-    if (g->computed && g->computed[source] && n_cols == 1 && rows == 1)
-        return lb_expr_transpose(g, lb_expr_decode(g, computed_node(g, source, w)));
+    if (g->computed && g->computed[source] && n_cols == 1 && n_rows == rows * cols)
+        return as_column(g, lb_expr_decode(g, computed_node(g, source, w)));
     const lb_tensor *t = &g->sources[source]->tensors[w->part[0]];
-    bool plain = w->enc.kind == LB_ENC_PLAIN && lb_dtype_get(t->dtype)->block_elems == 1;
+    bool plain = w->enc.kind == LB_ENC_PLAIN && lb_dtype_get(t->dtype)->block_elems == 1 &&
+                 !(g->computed && g->computed[source]);
     if (!plain || n_rows * n_cols != rows * cols) {
         FAULT(g, LB_E_UNSUPPORTED, "tensor '%.*s': %scannot be read as %llu x %llu",
               LB_FMT(w->name),

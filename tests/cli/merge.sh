@@ -65,6 +65,17 @@ ok "mlx in two steps" "$LBRX" quantize m-f32 -o m-q4b --to mlx --type mlx-q4
 ok "mlx one pass is two" "$LBRX" diff m-q4 m-q4b
 ok "none" "$LBRX" merge hf.yml --to none
 
+# ---- config and tokenizer from a GGUF ----
+linear donor b.gguf 3 a 1
+ok "a GGUF first" "$LBRX" merge donor.yml -o m-donor
+ok "a GGUF first: values" "$LBRX" diff m-hf m-donor
+ok "its folder" "$LBRX" convert b.gguf -o bh --to hf
+for f in config.json tokenizer.json tokenizer_config.json; do
+    if cmp -s bh/$f m-donor/$f; then pass; else fail "a GGUF first" "$f is not that of a conversion"; fi
+done
+ok "a GGUF first, to GGUF" "$LBRX" merge donor.yml -o m-donor.gguf
+ok "a GGUF first, to GGUF: values" "$LBRX" diff m-donor.gguf m-donor --tolerance 3e-3
+
 # ---- methods: a model with itself; one pass over dot products, in any tiles ----
 method() { # NAME METHOD PARAMETERS MODEL [MODEL...]: the first is the base
     printf 'merge_method: %s\nbase_model: %s\nparameters: %s\nmodels:\n' "$2" "$4" "$3" >"$1.yml"

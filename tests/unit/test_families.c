@@ -477,10 +477,9 @@ static void merged(const lb_json *c, const char *text, const char *x, const char
     const char *file = fresh("merge.yml");
     FILE *f = fopen(file, "w");
     CHECK(f);
-    fprintf(f,
-            "merge_method: linear\nmodels:\n  - {model: %s, parameters: {weight: 1}}\n"
-            "  - {model: %s, parameters: {weight: 0}}\n",
-            x, y);
+    fprintf(f, "merge_method: linear\nmodels:\n  - {model: %s, parameters: {weight: 1}}\n", x);
+    if (*y)
+        fprintf(f, "  - {model: %s, parameters: {weight: 0}}\n", y);
     fclose(f);
     same(c, text, x, file, true);
 }
@@ -624,6 +623,7 @@ static void gguf_part(const lb_json *c, const char *dir, const char *mlx) {
     same_values(c, "diff of HF and GGUF", dir, file);
     if (!other_layout(c))
         merged(c, "merge of HF and GGUF", dir, file);
+    merged(c, "merge of a GGUF", file, "");
     if (mlx)
         same_values(c, "diff of GGUF and MLX", file, mlx);
     if (direction(c, "GGUF to HF", file, back, LB_TO_HF, NULL))
