@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* eval.c: evaluates the instances of a pass on one tile, strip by strip. */
 #include "plan/eval.h"
+#include "kernel/rank.h"
 #include "kernel/select_nm.h"
 #include "plan/compare.h"
 #include "plan/measure.h"
@@ -429,7 +430,9 @@ static void run_row(lb_eval *e, const lb_inst *x, lb_rect r, float *out) {
     }
     for (u64 i = 0; i < r.nr; i++) {
         const float *a = in + i * r.nc;
-        if (x->node->op == LB_ROW_L2) {
+        if (x->node->op == LB_ROW_RANK) {
+            lb_rank_abs_f32(r.nc, out + i * r.nc, a, (u32 *)(void *)e->codec);
+        } else if (x->node->op == LB_ROW_L2) {
             double s = fold_row(e->k, a, r.nc, true);
             e->k->map_mulc_f32(r.nc, out + i * r.nc, a, s == 0 ? 0 : (float)(1 / sqrt(s)));
         } else {

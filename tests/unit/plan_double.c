@@ -539,6 +539,22 @@ static float *eval_row_nm(const lb_graph *g, const lb_node *n) {
     return out;
 }
 
+/* Every value against every other. */
+static void rank_row(u64 n, float *x) {
+    float *out = malloc((n + 1) * sizeof *out);
+    for (u64 i = 0; i < n; i++) {
+        u64 before = 0;
+        for (u64 j = 0; j < n; j++) {
+            float a = fabsf(x[j]), b = fabsf(x[i]);
+            bool equal = a == b || (a != a && b != b);
+            before += equal ? j < i : b != b || a < b;
+        }
+        out[i] = (float)before;
+    }
+    memcpy(x, out, n * sizeof *x);
+    free(out);
+}
+
 static float *eval_row(const lb_graph *g, const lb_node *n) {
     if (n->op == LB_ROW_NM)
         return eval_row_nm(g, n);
@@ -557,7 +573,9 @@ static float *eval_row(const lb_graph *g, const lb_node *n) {
     }
     for (u64 i = 0; i < n->n_rows; i++) {
         float *r = x + i * n->n_cols;
-        if (n->op == LB_ROW_L2) {
+        if (n->op == LB_ROW_RANK) {
+            rank_row(n->n_cols, r);
+        } else if (n->op == LB_ROW_L2) {
             double s = fold(r, r, 1, n->n_cols, LB_STAT_DOT);
             ref.map_mulc_f32(n->n_cols, r, r, s == 0 ? 0 : (float)(1 / sqrt(s)));
         } else {

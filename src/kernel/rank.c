@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* rank.c: where magnitudes have few values (of what was bf16, 32,768 at most and mostly some
+ * thousand), they are counted, and each is given the place of its value's first, then the next.
+ * Others are sorted by radix, lowest digit first, so that it is stable, over those of their bits
+ * that are not zero in all; the last round writes places instead of values. */
+#include "kernel/rank.h"
+
+#define DIGITS_MAX 4
+#define BITS_MAX 11
+
+static u32 magnitude(float x) {
+    u32 bits = lb_f32_bits(x) & 0x7fffffffu;
+    return bits > 0x7f800000u ? 0x7fc00000u : bits; /* NaNs are equal */
+}
+
+typedef struct range {
+    u32 min, max; /* of magnitudes above 0; max 0: there are none */
+    u32 low;      /* bits below it are zero in all */
+} range;
+
+static range range_of(size_t n, const float *x) {
+    range r = {.min = UINT32_MAX};
+    u32 all = 0;
+    for (size_t i = 0; i < n; i++) {
+        u32 m = magnitude(x[i]);
+        all |= m;
+        r.max = LB_MAX(r.max, m);
+        r.min = LB_MIN(r.min, m - 1); /* 0 becomes the greatest */
+    }
+    r.min++;
+    while (r.max && !(all >> r.low & 1))
+        r.low++;
+    return r;
+}
+
+/* From counts to the place of the first of each. */
+static void to_places(u32 *bins, size_t n) {
+    u32 sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        u32 here = bins[i];
+        bins[i] = sum;
+        sum += here;
+    }
+}
+
+/* Bin 0 has the zeros, 1 the least magnitude above. */
+static u32 bin_of(float x, const range *r) {
+    u32 m = magnitude(x);
+    return m ? (m >> r->low) - (r->min >> r->low) + 1 : 0;
+}
+
+static void by_counting(size_t n, float *out, const float *x, const range *r, u32 *bins) {
+    size_t n_bins = (size_t)(r->max >> r->low) - (r->min >> r->low) + 2;
+    memset(bins, 0, n_bins * sizeof *bins);
+    for (size_t i = 0; i < n; i++)
+        bins[bin_of(x[i], r)]++;
+    to_places(bins, n_bins);
+    for (size_t i = 0; i < n; i++)
+        out[i] = (float)bins[bin_of(x[i], r)]++;
+}
+
+static void by_radix(size_t n, float *out, const float *x, const range *r, u32 *scratch) {
+    u64 *from = (u64 *)(void *)scratch, *to = from + n; /* magnitudes above indices */
+    u32 bins[DIGITS_MAX][1 << BITS_MAX], width = 0;
+    while (r->max >> r->low >> width)
+        width++;
+    /* two rounds of 8 bits cost less than one of 11 and its bins where rows are short */
+    u32 most = n < 4096 ? 8 : BITS_MAX, n_digits = (width + most - 1) / most;
+    u32 bits = (width + n_digits - 1) / n_digits, mask = (1u << bits) - 1;
+    for (u32 k = 0; k < n_digits; k++)
+        memset(bins[k], 0, sizeof bins[k][0] << bits);
+    for (size_t i = 0; i < n; i++) {
+        u32 m = magnitude(x[i]);
+        from[i] = (u64)m << 32 | i;
+        for (u32 k = 0; k < n_digits; k++)
+            bins[k][m >> (r->low + k * bits) & mask]++;
+    }
+    for (u32 k = 0; k < n_digits; k++) {
+        u32 *place = bins[k], low = 32 + r->low + k * bits;
+        to_places(place, mask + 1);
+        if (k + 1 == n_digits) {
+            for (size_t i = 0; i < n; i++)
+                out[(u32)from[i]] = (float)place[from[i] >> low & mask]++;
+            return;
+        }
+        for (size_t i = 0; i < n; i++)
+            to[place[from[i] >> low & mask]++] = from[i];
+        u64 *other = from;
+        from = to;
+        to = other;
+    }
+}
+
+void lb_rank_abs_f32(size_t n, float *out, const float *x, u32 *scratch) {
+    range r = range_of(n, x);
+    if (r.max == 0) {
+        for (size_t i = 0; i < n; i++)
+            out[i] = (float)i;
+        return;
+    }
+    /* bins cost a quarter of a value's way through the sort */
+    if ((r.max >> r.low) - (r.min >> r.low) < 4 * n - 1)
+        by_counting(n, out, x, &r, scratch);
+    else
+        by_radix(n, out, x, &r, scratch);
+}
