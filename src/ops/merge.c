@@ -305,10 +305,9 @@ static lb_status take_config(lb_source *s, const lb_merge_config *c, const lb_me
                              const views *v, const lb_source *other, lb_err *err) {
     lb_merge_more more = {.n_rows = merge->vocab.n_rows,
                           .untied = v->view[0].canon.hp.tied && has_head(merge, v)};
-    if (other)
-        more.ids_of = other->config;
-    else if (c->vocab == LB_VOCAB_MODEL && c->vocab_model != 0)
-        more.ids_of = s->inputs[c->vocab_model]->config;
+    if (c->vocab == LB_VOCAB_MODEL && c->vocab_model != 0)
+        LB_TRY(lb_merge_ids_of(other ? other : s->inputs[c->vocab_model], &s->perm, &more.ids_of,
+                               err));
     lb_str *configs = lb_arena_new(&s->perm, lb_str, s->n_inputs + 1);
     if (!configs)
         return oom(err);

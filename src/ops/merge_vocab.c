@@ -170,26 +170,60 @@ static void drop_tokenizer(lb_source *s) {
             lb_computed_drop_side(s, s->sides[i].name);
 }
 
-/* The ids in generation_config.json are those of a token, whichever model's file it is. */
+/* The ids of special tokens that a model's config has, as a text of that form. */
+lb_status lb_merge_ids_of(const lb_source *s, lb_arena *perm, lb_str *out, lb_err *err) {
+    static const char *const keys[][2] = {{"bos_token_id", "tokenizer.ggml.bos_token_id"},
+                                          {"eos_token_id", "tokenizer.ggml.eos_token_id"},
+                                          {"pad_token_id", "tokenizer.ggml.padding_token_id"}};
+    lb_buf b = {0};
+    u64 id;
+    *out = s->config;
+    if (s->format != LB_FORMAT_GGUF || s->config.len)
+        return LB_OK;
+    for (u32 i = 0; i < LB_LEN(keys); i++)
+        if (lb_kv_as_u64(lb_meta_find(s->gguf, keys[i][1]), &id))
+            lb_buf_printf(&b, "%s\"%s\": %llu", b.len ? ", " : "{", keys[i][0],
+                          (unsigned long long)id);
+    lb_buf_put_c(&b, b.len ? "}" : "{}");
+    lb_status st = lb_buf_status(&b, err);
+    if (st == LB_OK)
+        st = (*out = lb_arena_str(perm, lb_buf_str(&b))).ptr ? LB_OK : oom(err);
+    lb_buf_deinit(&b);
+    return st;
+}
+
+/* Those in generation_config.json are of a token, whichever model's file it is. */
 static lb_status take_generation_ids(maker *k) {
     lb_str name = LB_STR("generation_config.json"), text, from;
     const lb_side_file *own = lb_source_side(k->s, name),
                        *other = lb_source_side(donor_source(k), name);
     if (!own || k->donor == 0)
         return LB_OK;
-    from = donor_source(k)->config;
     if (other)
         LB_TRY(lb_side_read(other, FILE_MAX, &k->scratch, &from, k->err));
+    else
+        LB_TRY(lb_merge_ids_of(donor_source(k), &k->scratch, &from, k->err));
     LB_TRY(lb_side_read(own, FILE_MAX, &k->s->perm, &text, k->err));
     LB_TRY(lb_merge_config_ids(text, from, name.ptr, &k->s->perm, &text, k->err));
     return lb_computed_side(k->s, name, text, false, k->err);
 }
 
-/* The donor's files, where the result has not got them already. */
-static lb_status take_files(maker *k) {
-    const lb_source *from = lb_tok_vocab_files(k->of);
-    if (k->donor == 0 && from == k->s->inputs[0])
+static void say_stale(maker *k, lb_str name) {
+    lb_buf_printf(k->notes, "left out: %.*s (it does not know the result's tokens)\n",
+                  LB_FMT(name));
+}
+
+/* The donor's files; once its tokens change, as a tokenizer.json. */
+static lb_status take_files(maker *k, bool changed) {
+    const lb_source *from = donor_source(k), *as_json = lb_tok_vocab_files(k->of);
+    bool made = as_json != from;
+    if (k->donor == 0 && !(changed && made))
         return LB_OK;
+    for (u64 i = 0; made && changed && i < from->n_sides; i++)
+        if (lb_tok_is_stale(from->sides[i].name, true))
+            say_stale(k, from->sides[i].name);
+    if (made && (changed || from->format == LB_FORMAT_GGUF))
+        from = as_json;
     drop_tokenizer(k->s);
     for (u64 i = 0; i < from->n_sides; i++)
         if (lb_tok_is_file(from->sides[i].name))
@@ -216,8 +250,7 @@ static lb_status write_files(maker *k) {
     lb_str text;
     for (u64 i = k->s->n_sides; i-- > 0;)
         if (lb_tok_is_stale(k->s->sides[i].name, k->cut)) {
-            lb_buf_printf(k->notes, "left out: %.*s (it does not know the result's tokens)\n",
-                          LB_FMT(k->s->sides[i].name));
+            say_stale(k, k->s->sides[i].name);
             lb_computed_drop_side(k->s, k->s->sides[i].name);
         }
     LB_TRY(lb_hf_tok_text(k->out, UINT64_MAX, &k->s->perm, &text, k->err));
@@ -254,9 +287,10 @@ static lb_status make(maker *k) {
     LB_TRY(open_result(k));
     LB_TRY(lb_vocab_extend(k->out, k->c, k->models, &k->scratch, &k->n_added, k->err));
     LB_TRY(lb_vocab_map(k->v, k->out, k->donor, k->c, k->models, &k->s->perm, k->err));
-    LB_TRY(take_files(k));
+    bool changed = k->n_added || k->cut;
+    LB_TRY(take_files(k, changed));
     LB_TRY(take_generation_ids(k));
-    if (k->n_added || k->cut)
+    if (changed)
         LB_TRY(write_files(k));
     say(k);
     return LB_OK;

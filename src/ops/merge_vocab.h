@@ -20,6 +20,9 @@ lb_status lb_merge_tokens_make(lb_source *s, const lb_merge_tokens_in *in, lb_vo
 /* The chat template that the file wants. */
 lb_status lb_merge_template_set(lb_source *s, const lb_merge_tokens_in *in, lb_err *err);
 
+/* config.json of a model, or, of a GGUF, what of it says which ids special tokens have. */
+lb_status lb_merge_ids_of(const lb_source *s, lb_arena *perm, lb_str *out, lb_err *err);
+
 /* The inputs of a tensor of tokens: in[i].x becomes its rows for the tokens of the result,
  * in[i].dtype the type of work. */
 lb_status lb_merge_tokens_align(const lb_vocab *v, const lb_merge_config *c,

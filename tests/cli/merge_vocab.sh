@@ -120,6 +120,45 @@ file gguf "x y.gguf" "tokenizer_source: union"
 ok "union with a gguf" "$LBRX" merge gguf.yml -o ug
 ok "union with a gguf: the same" "$LBRX" diff u ug
 
+ok "convert y to mlx-q8" "$LBRX" quantize y -o yq --to mlx --type mlx-q8
+ok "convert y to q8_0" "$LBRX" quantize y.gguf -o yq.gguf --type q8_0
+for q in yq yq.gguf; do
+    file quantized "x $q" "tokenizer_source: union"
+    ok "union with $q" "$LBRX" merge quantized.yml -o uq --force
+    says_python "union with $q" <<'END'
+from tool import *
+assert tokens("uq")[0] == tokens("u")[0]
+for a, b in zip(rows("uq"), rows("u")):
+    assert all(abs(p - q) < 0.02 for p, q in zip(a, b)), (a[:4], b[:4])
+END
+done
+cp -r y spm && rm spm/tokenizer.json
+file spm "spm x" "tokenizer_source: union"
+ok "a tokenizer.model alone" "$LBRX" merge spm.yml -o sp
+if grep -q "left out: tokenizer.model" "$W/err" && [ ! -e sp/tokenizer.model ]; then pass; else fail "a tokenizer.model alone" "not said"; fi
+says_python "a tokenizer.model alone" <<'END'
+from tool import *
+v = tokens("sp")[0]
+assert v["<x>"] == 320 and v["<both>"] == 321 and len(v) == 322, v
+assert rows("sp")[320] == [1.0] * len(rows("sp")[0])
+END
+cat >twice.yml <<'END'
+name: one
+merge_method: linear
+tokenizer_source: union
+models: [{model: x, parameters: {weight: 1}}, {model: y, parameters: {weight: 1}}]
+---
+merge_method: linear
+tokenizer_source: union
+models: [{model: one, parameters: {weight: 1}}, {model: z, parameters: {weight: 1}}]
+END
+ok "a merge of a merge" "$LBRX" merge twice.yml -o tw
+says_python "a merge of a merge" <<'END'
+from tool import *
+v, r = tokens("tw")[0], rows("tw")
+assert [r[v[t]][0] for t in ("<x>", "<both>", "<y>", "<z>")] == [1.0, 1.5, 2.0, 1.0]
+END
+
 # ---- padding, settings of tokens, another model's tokenizer ----
 file pad "x y" "tokenizer: {source: base, pad_to_multiple_of: 64}"
 ok "padding" "$LBRX" merge pad.yml -o p
@@ -178,6 +217,15 @@ assert json.load(open("t/generation_config.json")) == {"eos_token_id": [6, 7], "
 assert rows("t")[321] == [0.0] * len(rows("t")[0])
 END
 cp keep.json y/config.json
+file gmodel "a b" "tokenizer_source: y.gguf"
+ok "the tokenizer of a gguf" "$LBRX" merge gmodel.yml -o tg
+says_python "the tokenizer of a gguf" <<'END'
+import json
+from tool import *
+assert tokens("tg")[0] == tokens("y")[0] and len(rows("tg")) == 322
+c = json.load(open("tg/config.json"))
+assert c["bos_token_id"] == 1 and c["eos_token_id"] == 2, c
+END
 
 # ---- files beside tokenizer.json ----
 echo stale >x/tokenizer.model
