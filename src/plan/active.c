@@ -310,12 +310,6 @@ static void begin_round(lb_runner *r, lb_active *a) {
             lb_held_begin(&r->plan->graph, &a->prog.results[i], &a->held[i], a->round);
 }
 
-static u8 *carve(u8 **at, u64 bytes) {
-    u8 *p = *at;
-    *at += (bytes + 63) & ~(u64)63;
-    return p;
-}
-
 static lb_status begin_segment(lb_runner *r, lb_active *a, lb_err *err) {
     const lb_segment *s = &a->job->segments[a->segment];
     u32 n_masks = 0;
@@ -332,21 +326,7 @@ static lb_status begin_segment(lb_runner *r, lb_active *a, lb_err *err) {
         a->mask = lb_arena_new(&a->arena, lb_mt19937, n_masks);
     if (!a->held || (n_masks && !a->mask))
         return lb_fail(err, LB_E_NOMEM, "out of memory for a job");
-    u8 *at = a->fixed;
-    for (u32 i = 0; i < p->n_results; i++) {
-        const lb_result *res = &p->results[i];
-        u64 more = lb_held_more_bytes(&r->plan->graph, res);
-        if (res->spilled)
-            continue;
-        if (res->kind == LB_RESULT_DENSE)
-            a->held[i].input =
-                (float *)(void *)carve(&at, res->in_rows * res->in_cols * sizeof(float));
-        if (res->kind != LB_RESULT_STAT)
-            a->held[i].values =
-                (float *)(void *)carve(&at, res->out_rows * res->out_cols * sizeof(float));
-        if (more)
-            lb_held_place(&r->plan->graph, res, &a->held[i], carve(&at, more));
-    }
+    (void)lb_held_place(&r->plan->graph, p, a->held, a->fixed);
     a->pass_index = 0;
     const lb_pass *last = last_pass(a);
     if (kept_here(a) % LB_MAX(last->n_cols, 1) && last->tile_cols == last->n_cols) {
@@ -413,7 +393,7 @@ lb_status lb_active_end_round(lb_runner *r, lb_active *a, lb_err *err) {
         const lb_result *x = &a->prog.results[i];
         const char *why =
             x->pass == a->pass_index
-                ? lb_held_finish(&r->plan->graph, r->opt->kernels, x, &a->held[i], a->round)
+                ? lb_held_finish(&r->plan->graph, r->opt->kernels, &a->prog, i, a->held, a->round)
                 : NULL;
         if (why)
             return lb_fail(err, LB_E_FORMAT, "tensor '%.*s': %s",

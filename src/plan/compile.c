@@ -60,6 +60,7 @@ static void *grow(builder *b, void *old, u32 n, u32 *cap, size_t size) {
  * itself. */
 static u32 need(builder *b, lb_node_id id);
 static u32 need_inside(builder *b, lb_node_id id);
+static u32 add_matrix(builder *b, lb_node_id id);
 
 static bool is_apart(const builder *b, lb_node_id id) {
     for (u32 i = 0; i < b->n_apart; i++)
@@ -82,9 +83,15 @@ static u32 add_result(builder *b, lb_result_kind kind, lb_node_id id) {
         if (b->prog->results[i].kind == kind && b->prog->results[i].node == id)
             return i;
     const lb_node *n = lb_graph_node(b->g, id);
-    u32 level = 0;
+    u32 level = 0, other = UINT32_MAX;
     if (kind == LB_RESULT_HOLD) {
         level = need_inside(b, id);
+    } else if (kind == LB_RESULT_DENSE) {
+        level = need(b, n->in[0]);
+        if (n->n_in > 1 && b->st == LB_OK)
+            other = add_matrix(b, n->in[1]);
+        if (n->n_in > 1 && b->st == LB_OK)
+            level = LB_MAX(level, b->prog->results[other].level + 1);
     } else {
         for (u32 i = 0; i < n->n_in; i++)
             level = LB_MAX(level, need(b, n->in[i]));
@@ -100,6 +107,7 @@ static u32 add_result(builder *b, lb_result_kind kind, lb_node_id id) {
     *r = (lb_result){.kind = kind,
                      .node = id,
                      .level = level,
+                     .other = other,
                      .in_rows = in->n_rows,
                      .in_cols = in->n_cols,
                      .out_rows = n->n_rows,
@@ -122,10 +130,9 @@ static lb_status place_results(builder *b) {
         in *= sizeof(float);
         out *= sizeof(float);
         r->spilled = r->kind == LB_RESULT_HOLD && !r->direct && in > b->hold_max_bytes;
-        r->fixed_bytes = r->spilled ? 0 : in + (r->kind == LB_RESULT_DENSE ? out : 0);
+        r->fixed_bytes = r->spilled ? 0 : out;
         r->spill_off = p->spill_bytes;
         p->spill_bytes += r->spilled ? in : 0;
-        p->fixed_bytes += (r->fixed_bytes + 63) & ~(u64)63;
     }
     return LB_OK;
 }
@@ -161,12 +168,22 @@ static void note_level(builder *b, lb_node_id id, u32 value) {
     b->n_seen++;
 }
 
-/* A low-rank term reads all of A for each of its rows. */
-static u32 add_direct(builder *b, lb_node_id id) {
-    u32 r = add_result(b, LB_RESULT_HOLD, id);
-    if (b->st == LB_OK)
+static lb_result_kind matrix_kind(const builder *b, lb_node_id id) {
+    return lb_graph_node(b->g, id)->kind == LB_NODE_DENSE ? LB_RESULT_DENSE : LB_RESULT_HOLD;
+}
+
+/* A matrix that is wanted as a whole, in memory: a low-rank term reads all of A for each of its
+ * rows. */
+static u32 add_matrix(builder *b, lb_node_id id) {
+    u32 r = add_result(b, matrix_kind(b, id), id);
+    if (b->st == LB_OK && b->prog->results[r].kind == LB_RESULT_HOLD)
         b->prog->results[r].direct = true;
     return r;
+}
+
+/* Whether input i of the node is such a matrix. */
+static bool is_whole(const lb_node *n, u32 i) {
+    return n->kind == LB_NODE_LOWRANK && i + 1 == n->n_in;
 }
 
 static u32 need(builder *b, lb_node_id id) {
@@ -193,8 +210,7 @@ static u32 need_inside(builder *b, lb_node_id id) {
         level = result_level(b, add_result(b, LB_RESULT_DENSE, id));
     } else {
         for (u32 i = 0; i < n->n_in; i++) {
-            u32 l = n->kind == LB_NODE_LOWRANK && i == 2 ? result_level(b, add_direct(b, n->in[i]))
-                                                         : need(b, n->in[i]);
+            u32 l = is_whole(n, i) ? result_level(b, add_matrix(b, n->in[i])) : need(b, n->in[i]);
             level = LB_MAX(level, l);
         }
         if (n->kind == LB_NODE_MAP && n->u.scalar.stat != LB_NODE_NONE)
@@ -333,10 +349,11 @@ static u32 build_leaf(builder *b, lb_node_id id, lb_moves moves, lb_frame frame)
     b->st = lb_codec_of(&l.codec, b->g->sources[l.source], l.weight, b->err);
     if (b->st != LB_OK)
         return UINT32_MAX;
+    bool all = frame.col == LB_AXIS_ALL && frame.n_all == n->n_cols;
     l.whole = moves.band > 0 && moves.band <= LB_SEGS_MAX && frame.row == LB_AXIS_ROWS &&
-              frame.col == LB_AXIS_COLS && frame.col_shift == 0 && !frame.row_div &&
-              !frame.col_div && b->pass->n_rows == n->n_rows &&
-              b->pass->n_cols * LB_MAX(frame.col_mul, 1) == n->n_cols;
+              frame.col_shift == 0 && !frame.row_div && b->pass->n_rows == n->n_rows &&
+              (all || (frame.col == LB_AXIS_COLS && !frame.col_div &&
+                       b->pass->n_cols * LB_MAX(frame.col_mul, 1) == n->n_cols));
     return add_leaf(b, &l);
 }
 
@@ -393,30 +410,45 @@ static bool is_turnable(const lb_frame *f) {
 
 static void build_lowrank(builder *b, lb_inst *x, const lb_moves *moves, lb_frame frame) {
     const lb_node *n = x->node;
+    u32 rows = n->n_in - 2, whole = n->n_in - 1; /* B and A */
+    bool product = n->op == LB_LOWRANK_PRODUCT;
     lb_frame all = frame;
     all.col = LB_AXIS_ALL;
     all.col_shift = 0;
-    all.n_all = lb_graph_node(b->g, n->in[1])->n_cols;
-    if (!lb_frame_is_upright(&frame)) {
+    all.n_all = lb_graph_node(b->g, n->in[rows])->n_cols;
+    if (!lb_frame_is_upright(&frame) ||
+        (product && (frame.col_shift || n->n_cols != b->pass->n_cols))) {
         set_apart(b, n);
         return;
     }
-    x->in[x->n_in++] = build(b, n->in[0], moves, frame);
+    b->pass->full_cols |= product;
+    if (!product)
+        x->in[x->n_in++] = build(b, n->in[0], moves, frame);
     if (b->st == LB_OK)
-        x->in[x->n_in++] = build(b, n->in[1], moves, all);
-    x->result = find_result(b, LB_RESULT_HOLD, n->in[2]);
+        x->in[x->n_in++] = build(b, n->in[rows], moves, all);
+    x->result = find_result(b, matrix_kind(b, n->in[whole]), n->in[whole]);
+}
+
+/* All columns of the pass's rows, or all rows of what are its rows as columns. */
+static bool is_all(const lb_frame *f) {
+    return ((f->row == LB_AXIS_ROWS && f->col == LB_AXIS_ALL) ||
+            (f->row == LB_AXIS_ALL && f->col == LB_AXIS_ROWS)) &&
+           !f->col_shift && !f->col_mul;
 }
 
 /* Below a transposition rows are columns; below a second one they are rows again. */
 static void build_transpose(builder *b, lb_inst *x, const lb_moves *moves, lb_frame frame) {
     static const lb_moves none = {.band = 1};
-    if (moves->n || !is_turnable(&frame)) {
+    if (moves->n || (!is_turnable(&frame) && !is_all(&frame))) {
         set_apart(b, x->node);
         return;
     }
     b->pass->swapped = true;
-    lb_frame below = {
-        .row = frame.col, .row_div = frame.col_div, .col = frame.row, .col_div = frame.row_div};
+    lb_frame below = {.row = frame.col,
+                      .row_div = frame.col_div,
+                      .col = frame.row,
+                      .col_div = frame.row_div,
+                      .n_all = frame.n_all};
     x->in[x->n_in++] = build(b, x->node->in[0], &none, below);
 }
 
@@ -759,6 +791,8 @@ static void build_result(builder *b, u32 result, u32 input, u64 row0) {
     } else {
         bool itself = r->kind == LB_RESULT_HOLD && !is_stack(n);
         x.role = LB_INST_HOLD;
+        x.kept = !itself && n->op == LB_DENSE_EIGEN;
+        b->pass->full_cols |= x.kept;
         x.spill = r->spilled;
         x.spill_off = r->spill_off + row0 * n->n_cols * sizeof(float);
         x.row0 = row0;

@@ -4,6 +4,7 @@
 #include "kernel/rank.h"
 #include "kernel/select_nm.h"
 #include "plan/compare.h"
+#include "plan/dense.h"
 #include "plan/measure.h"
 #include <math.h>
 
@@ -178,6 +179,13 @@ static void run_make(lb_eval *e, u32 inst, lb_rect r, float *out) {
     if (n->op == LB_MAKE_FILL) {
         for (u64 i = 0; i < r.nr * r.nc; i++)
             out[i] = (float)n->u.make.p;
+        return;
+    }
+    if (n->op == LB_MAKE_NORMAL) {
+        for (u64 i = 0; i < r.nr; i++)
+            for (u64 j = 0; j < r.nc; j++)
+                out[i * r.nc + j] = lb_make_normal(
+                    n->u.make.seed, lb_moves_row(&x->moves, r.r0 + i) * n->n_cols + r.c0 + j);
         return;
     }
     if (n->op == LB_MAKE_RESULTS) {
@@ -442,7 +450,20 @@ static void run_row(lb_eval *e, const lb_inst *x, lb_rect r, float *out) {
     }
 }
 
+static void run_product(lb_eval *e, const lb_inst *x, lb_rect strip, lb_rect r, float *out) {
+    const float *b = slot(e, x->in[0]), *a = e->held[x->result].values;
+    u64 inner = inst_rect(e, x->in[0], strip).nc;
+    memset(out, 0, r.nr * r.nc * sizeof *out);
+    for (u64 k = 0; k < inner; k += LB_GEMM_LEAF)
+        e->k->gemm_f32(r.nr, r.nc, LB_MIN(inner - k, LB_GEMM_LEAF), out, b + k, inner,
+                       a + k * r.nc);
+}
+
 static void run_lowrank(lb_eval *e, const lb_inst *x, lb_rect strip, lb_rect r, float *out) {
+    if (x->node->op == LB_LOWRANK_PRODUCT) {
+        run_product(e, x, strip, r, out);
+        return;
+    }
     const float *in = slot(e, x->in[0]), *b = slot(e, x->in[1]), *a = e->held[x->result].values;
     u64 rank = inst_rect(e, x->in[1], strip).nc, stride = e->prog->results[x->result].out_cols;
     for (u64 i = 0; i < r.nr; i++) {
@@ -699,9 +720,9 @@ static void run_hold(lb_eval *e, u32 inst, lb_rect r) {
     const lb_inst *x = &e->pass->insts[inst];
     const lb_held *h = &e->held[x->result];
     const lb_result *res = &e->prog->results[x->result];
-    float *to = h->input ? h->input : h->values;
+    float *to = res->kind == LB_RESULT_DENSE ? h->input : h->values;
     const float *from = slot(e, x->in[0]);
-    if (x->spill) { /* as a tile of its own: written like an output's */
+    if (x->spill || x->kept) { /* as a tile of its own: written like an output's, or committed */
         to = (float *)(void *)(e->slab + e->inst_off[inst]);
         for (u64 i = 0; i < r.nr; i++)
             memcpy(to + (r.r0 - e->tile.r0 + i) * e->tile.nc + (r.c0 - e->tile.c0), from + i * r.nc,

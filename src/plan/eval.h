@@ -15,7 +15,9 @@
 typedef struct lb_held {
     double stat[LB_STAT_RESULTS];
     float *values; /* HOLD: the matrix; DENSE: the factor */
-    float *input;  /* DENSE: what is collected */
+    float *input;  /* DENSE: what is collected; the memory is the next ones' after its pass */
+    u8 *work;      /* DENSE: while it is finished; shared */
+    double *sums;  /* DENSE, EIGEN */
     u64 *bins;     /* KTH: LB_KTH_BINS counts */
     double *wide;  /* wide stats: what is found, then the formula's results; COLS: the sums */
     u64 k_left;    /* KTH: rank within the bin chosen so far */
@@ -51,13 +53,13 @@ u64 lb_eval_first_draw(const lb_eval *e, const lb_inst *x);
 void lb_eval_rows(lb_eval *e, lb_rect rows);
 
 /* ---- in tile order ---- */
-u64 lb_held_more_bytes(const lb_graph *g, const lb_result *r); /* beyond lb_result.fixed_bytes */
-void lb_held_place(const lb_graph *g, const lb_result *r, lb_held *h, u8 *more);
+/* What a program holds; held (NULL: nothing is placed): [n_results], memory of so many bytes. */
+u64 lb_held_place(const lb_graph *g, const lb_prog *p, lb_held *held, u8 *memory);
 const double *lb_held_results(const lb_graph *g, const lb_result *r, const lb_held *h);
 void lb_held_begin(const lb_graph *g, const lb_result *r, lb_held *h, u32 round);
 void lb_eval_commit(const lb_eval *e);
 /* After the last tile of a round. NULL, or why a formula has no result. */
-const char *lb_held_finish(const lb_graph *g, const lb_kernels *k, const lb_result *r, lb_held *h,
-                           u32 round);
+const char *lb_held_finish(const lb_graph *g, const lb_kernels *k, const lb_prog *p, u32 result,
+                           lb_held *held, u32 round);
 
 #endif

@@ -212,6 +212,16 @@ lb_node_id lb_expr_fill(lb_graph *g, u64 n_rows, u64 n_cols, double value) {
     return push(g, &node);
 }
 
+lb_node_id lb_expr_normal(lb_graph *g, u64 n_rows, u64 n_cols, u64 seed) {
+    lb_node node = {.kind = LB_NODE_MAKE,
+                    .op = LB_MAKE_NORMAL,
+                    .value = LB_VALUE_F32,
+                    .n_rows = n_rows,
+                    .n_cols = n_cols};
+    node.u.make.seed = seed;
+    return push(g, &node);
+}
+
 u32 lb_expr_carry(lb_graph *g, u64 seed) {
     if (g->n_carries == g->cap_carries) {
         u32 cap = g->cap_carries ? g->cap_carries * 2 : 4;
@@ -770,17 +780,49 @@ lb_node_id lb_expr_lowrank(lb_graph *g, lb_node_id x, lb_node_id b, lb_node_id a
     return push(g, &n);
 }
 
-lb_node_id lb_expr_dense(lb_graph *g, lb_dense_op op, lb_node_id x) {
-    const lb_node *in = input_of(g, x, LB_VALUE_F32, "dense");
-    if (!in)
+lb_node_id lb_expr_product(lb_graph *g, lb_node_id b, lb_node_id a) {
+    const lb_node *nb = input_of(g, b, LB_VALUE_F32, "product"),
+                  *na = input_of(g, a, LB_VALUE_F32, "product");
+    if (!nb || !na)
         return LB_NODE_NONE;
-    return push1(g,
-                 (lb_node){.kind = LB_NODE_DENSE,
-                           .op = op,
-                           .value = LB_VALUE_F32,
-                           .n_rows = in->n_rows,
-                           .n_cols = in->n_rows},
-                 x);
+    if (nb->n_cols != na->n_rows) {
+        FAULT(g, LB_E_FORMAT, "product of %llu x %llu and %llu x %llu",
+              (unsigned long long)nb->n_rows, (unsigned long long)nb->n_cols,
+              (unsigned long long)na->n_rows, (unsigned long long)na->n_cols);
+        return LB_NODE_NONE;
+    }
+    lb_node n = {.kind = LB_NODE_LOWRANK,
+                 .op = LB_LOWRANK_PRODUCT,
+                 .value = LB_VALUE_F32,
+                 .n_rows = nb->n_rows,
+                 .n_cols = na->n_cols,
+                 .n_in = 2};
+    n.in = inputs(g, (lb_node_id[]){b, a}, 2);
+    return push(g, &n);
+}
+
+lb_node_id lb_expr_dense(lb_graph *g, lb_dense_op op, lb_node_id x, lb_node_id q, u64 k) {
+    const lb_node *in = input_of(g, x, LB_VALUE_F32, "dense"),
+                  *nq = op == LB_DENSE_SVD ? input_of(g, q, LB_VALUE_F32, "dense") : in;
+    if (!in || !nq)
+        return LB_NODE_NONE;
+    u64 n = in->n_rows, m = in->n_cols;
+    bool thin = op == LB_DENSE_ORTH || op == LB_DENSE_SVD;
+    if ((thin && m > n) || nq->n_cols != m || (op == LB_DENSE_EIGEN && k > m)) {
+        FAULT(g, LB_E_FORMAT, "no factors of %llu x %llu", (unsigned long long)n,
+              (unsigned long long)m);
+        return LB_NODE_NONE;
+    }
+    lb_node d = {.kind = LB_NODE_DENSE, .op = op, .value = LB_VALUE_F32, .n_rows = n, .n_cols = m};
+    if (op == LB_DENSE_GRAM)
+        d.n_cols = n;
+    if (op == LB_DENSE_SVD)
+        d.n_rows = n + 1 + nq->n_rows;
+    if (op == LB_DENSE_EIGEN)
+        d.n_rows = m, d.n_cols = k;
+    d.n_in = op == LB_DENSE_SVD ? 2 : 1;
+    d.in = inputs(g, (lb_node_id[]){x, q}, d.n_in);
+    return push(g, &d);
 }
 
 bool lb_expr_is_stored_as(const lb_graph *g, lb_node_id x, lb_dtype dtype) {

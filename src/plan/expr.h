@@ -53,6 +53,7 @@ typedef struct lb_node {
             double p;            /* FILL: the value; BERNOULLI: the probability */
             u32 carry;           /* BERNOULLI, UNIFORM: index into lb_graph.carries */
             u64 first;           /* likewise: the first of its numbers in that stream */
+            u64 seed;            /* NORMAL */
         } make;
         struct {
             u64 from, step, half; /* RUNS: half is the run */
@@ -127,6 +128,7 @@ lb_node_id lb_expr_read(lb_graph *g, u32 source, const lb_weight *w);
 lb_node_id lb_expr_read_as(lb_graph *g, u32 source, const lb_weight *w, u64 n_rows, u64 n_cols);
 lb_node_id lb_expr_const(lb_graph *g, u64 n_rows, u64 n_cols, const float *values);
 lb_node_id lb_expr_fill(lb_graph *g, u64 n_rows, u64 n_cols, double value);
+lb_node_id lb_expr_normal(lb_graph *g, u64 n_rows, u64 n_cols, u64 seed);
 u32 lb_expr_carry(lb_graph *g, u64 seed);
 lb_node_id lb_expr_bernoulli(lb_graph *g, u64 n_rows, u64 n_cols, double p, u32 carry);
 lb_node_id lb_expr_uniform(lb_graph *g, u64 n_rows, u64 n_cols, u32 carry);
@@ -166,7 +168,10 @@ lb_node_id lb_expr_row_formula(lb_graph *g, const lb_node_id *x, u32 n, const lb
  * where others have been before (select_nm.h). */
 lb_node_id lb_expr_row_nm(lb_graph *g, lb_node_id x, lb_node_id claimed, u32 keep, u32 of);
 lb_node_id lb_expr_lowrank(lb_graph *g, lb_node_id x, lb_node_id b, lb_node_id a, float scale);
-lb_node_id lb_expr_dense(lb_graph *g, lb_dense_op op, lb_node_id x);
+/* b times a; a is held. */
+lb_node_id lb_expr_product(lb_graph *g, lb_node_id b, lb_node_id a);
+/* q: SVD; else LB_NODE_NONE. k: EIGEN. */
+lb_node_id lb_expr_dense(lb_graph *g, lb_dense_op op, lb_node_id x, lb_node_id q, u64 k);
 /* f32 -> f32, f16 or bf16; or, of a stored value of exactly that plain dtype, its bytes. */
 lb_node_id lb_expr_encode(lb_graph *g, lb_node_id x, lb_dtype dtype);
 /* Whether it is stored as values of that plain type. */

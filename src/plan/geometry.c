@@ -23,7 +23,7 @@ lb_rect lb_frame_rect(const lb_frame *f, lb_rect d) {
         r.nr = 1;
         break;
     case LB_AXIS_ALL:
-        LB_ASSERT(false && "all rows");
+        r.nr = f->n_all;
         break;
     }
     if (f->row != LB_AXIS_ONE)
@@ -203,7 +203,7 @@ u64 lb_tile_layout(const lb_pass *p, lb_rect tile, lb_layout_leaf *leaf, u64 *in
         if (inst_off)
             inst_off[i] = at;
         if (x->role == LB_INST_HOLD) {
-            if (x->spill)
+            if (x->spill || x->kept)
                 size = tile.nr * tile.nc * sizeof(float);
         } else if (x->role != LB_INST_COMPUTE) {
             size = 0;
@@ -253,7 +253,7 @@ static bool can_cut_rows(const lb_pass *p) {
     if (p->full_cols || p->swapped || p->across || p->unit_rows != 1)
         return false;
     for (u32 i = 0; i < p->n_leaves; i++)
-        if (p->leaves[i].frame.col == LB_AXIS_ALL)
+        if (p->leaves[i].frame.col == LB_AXIS_ALL || p->leaves[i].frame.row == LB_AXIS_ALL)
             return false;
     return true;
 }
@@ -330,11 +330,27 @@ static void fit_tile(lb_pass *p, u64 target) {
     p->tile_cols = LB_MIN(LB_MAX(target / LB_MAX(unit_bytes, 1), 1) * p->unit_cols, p->n_cols);
 }
 
+/* Values of the widest slot for one row. */
+static u64 widest(const lb_pass *p) {
+    u64 most = p->tile_cols;
+    for (u32 i = 0; i < p->n_insts; i++) {
+        const lb_frame *f = &p->insts[i].frame;
+        if (f->col == LB_AXIS_ALL || f->row == LB_AXIS_ALL)
+            most = LB_MAX(most, f->n_all);
+    }
+    return LB_MAX(most, 1);
+}
+
+/* Rows of a product at a time, at least: what its kernel has in registers twice over. */
+#define PRODUCT_ROWS 16
+
 static void fit_strip(lb_pass *p) {
-    u64 cap = LB_STRIP_ELEMS, rows = cap / LB_MAX(p->tile_cols, 1);
+    u64 cap = LB_STRIP_ELEMS, wide = widest(p), rows = cap / wide;
+    if (wide > p->tile_cols)
+        rows = LB_MAX(rows, PRODUCT_ROWS);
     p->strip_rows = p->tile_rows;
     p->strip_cols = p->tile_cols;
-    if (p->tile_rows * p->tile_cols <= cap && !p->batch_rows)
+    if (p->tile_rows * wide <= cap && !p->batch_rows)
         return;
     if (p->batch_rows && !p->full_cols) {
         rows = LB_MIN(p->batch_rows, lb_ceil_div_u64(LB_ACROSS_ROWS, p->unit_rows) * p->unit_rows);

@@ -6,6 +6,7 @@
  * equals magnitude order; NaN counts as larger than infinity). */
 #include "plan/eval.h"
 #include "plan/compare.h"
+#include "plan/dense.h"
 #include "plan/measure.h"
 #include <math.h>
 
@@ -26,20 +27,72 @@ static u32 n_found(const lb_node *wide) {
     return lb_stat_n_wide(wide->op, wide->n_in);
 }
 
-u64 lb_held_more_bytes(const lb_graph *g, const lb_result *r) {
+static u64 more_bytes(const lb_graph *g, const lb_result *r) {
     const lb_node *wide = wide_of(g, r);
     if (wide)
         return (n_found(wide) + wide->n_cols) * sizeof(double);
     if (is_cols(g, r))
         return r->in_cols * sizeof(double);
+    if (r->kind == LB_RESULT_DENSE)
+        return lb_dense_sums_bytes(lb_graph_node(g, r->node), r->in_rows, r->in_cols);
     return is_kth(g, r) ? LB_KTH_BINS * sizeof(u64) : 0;
 }
 
-void lb_held_place(const lb_graph *g, const lb_result *r, lb_held *h, u8 *more) {
+static bool collects(const lb_graph *g, const lb_result *r) {
+    return r->kind == LB_RESULT_DENSE && lb_graph_node(g, r->node)->op != LB_DENSE_EIGEN;
+}
+
+static u64 aligned(u64 bytes) {
+    return (bytes + 63) & ~(u64)63;
+}
+
+/* Memory that a time has for itself: inputs of the factorisations of one pass, then the work of
+ * one. */
+static u64 place_shared(const lb_graph *g, const lb_prog *p, lb_held *held, u8 *memory) {
+    u64 inputs = 0, work = 0;
+    for (u32 i = 0; i < p->n_results; i++) {
+        const lb_result *r = &p->results[i];
+        u64 at = 0;
+        if (r->kind != LB_RESULT_DENSE)
+            continue;
+        for (u32 j = 0; j < i; j++)
+            if (p->results[j].pass == r->pass && collects(g, &p->results[j]))
+                at += aligned(p->results[j].in_rows * p->results[j].in_cols * sizeof(float));
+        if (held && collects(g, r))
+            held[i].input = (float *)(void *)(memory + at);
+        if (collects(g, r))
+            inputs = LB_MAX(inputs, at + aligned(r->in_rows * r->in_cols * sizeof(float)));
+        work = LB_MAX(work, lb_dense_work_bytes(lb_graph_node(g, r->node), r->in_rows, r->in_cols));
+    }
+    for (u32 i = 0; i < p->n_results && held; i++)
+        held[i].work = memory + inputs;
+    return inputs + aligned(work);
+}
+
+static void place_more(const lb_graph *g, const lb_result *r, lb_held *h, u8 *more) {
     if (wide_of(g, r) || is_cols(g, r))
         h->wide = (double *)(void *)more;
+    else if (r->kind == LB_RESULT_DENSE)
+        h->sums = (double *)(void *)more;
     else
         h->bins = (u64 *)(void *)more;
+}
+
+u64 lb_held_place(const lb_graph *g, const lb_prog *p, lb_held *held, u8 *memory) {
+    u64 at = 0;
+    for (u32 i = 0; i < p->n_results; i++) {
+        const lb_result *r = &p->results[i];
+        u64 more = more_bytes(g, r);
+        if (r->spilled)
+            continue;
+        if (held && r->kind != LB_RESULT_STAT)
+            held[i].values = (float *)(void *)(memory + at);
+        at += aligned(r->fixed_bytes);
+        if (held && more)
+            place_more(g, r, &held[i], memory + at);
+        at += aligned(more);
+    }
+    return at + place_shared(g, p, held, held ? memory + at : NULL);
 }
 
 const double *lb_held_results(const lb_graph *g, const lb_result *r, const lb_held *h) {
@@ -58,7 +111,9 @@ void lb_held_begin(const lb_graph *g, const lb_result *r, lb_held *h, u32 round)
             h->k_left = lb_graph_node(g, r->node)->u.stat.k;
     }
     if (h->wide)
-        memset(h->wide, 0, lb_held_more_bytes(g, r));
+        memset(h->wide, 0, more_bytes(g, r));
+    if (h->sums)
+        memset(h->sums, 0, more_bytes(g, r));
     if (h->bins)
         memset(h->bins, 0, LB_KTH_BINS * sizeof *h->bins);
 }
@@ -92,10 +147,16 @@ static void commit_cols(const lb_eval *e, lb_held *h, const double *blocks) {
         for (u64 j = 0; j < e->tile.nc; j++)
             h->wide[e->tile.c0 + j] += blocks[j];
 }
+static lb_dense dense_of(const lb_graph *g, const lb_prog *p, u32 result, const lb_held *held);
 
 void lb_eval_commit(const lb_eval *e) {
     for (u32 i = 0; i < e->pass->n_insts; i++) {
         const lb_inst *x = &e->pass->insts[i];
+        if (x->kept) {
+            lb_dense d = dense_of(e->graph, e->prog, x->result, e->held);
+            lb_dense_add(e->k, &d, e->tile.nr, (const float *)(void *)(e->slab + e->inst_off[i]));
+            continue;
+        }
         if (x->node->kind != LB_NODE_STAT || x->role == LB_INST_HOLD)
             continue;
         lb_held *h = &e->held[x->result];
@@ -146,26 +207,34 @@ static void finish_kth(lb_held *h, u32 round) {
         h->stat[0] = lb_f32_from_bits(h->prefix);
 }
 
-/* X X^T: each entry a fold over the row's leaves. */
-static void finish_gram(const lb_kernels *k, const lb_result *r, lb_held *h) {
-    u64 n = r->in_rows, m = r->in_cols;
-    for (u64 i = 0; i < n; i++)
-        for (u64 j = 0; j <= i; j++) {
-            double s = 0;
-            for (u64 c = 0; c < m; c += LB_FOLD_LEAF)
-                s += k->fold_dot_f32(LB_MIN(m - c, LB_FOLD_LEAF), h->input + i * m + c,
-                                     h->input + j * m + c);
-            h->values[i * n + j] = h->values[j * n + i] = (float)s;
-        }
+static lb_dense dense_of(const lb_graph *g, const lb_prog *p, u32 result, const lb_held *held) {
+    const lb_result *r = &p->results[result];
+    const lb_held *h = &held[result];
+    lb_dense d = {.node = lb_graph_node(g, r->node),
+                  .n_rows = r->in_rows,
+                  .n_cols = r->in_cols,
+                  .input = h->input,
+                  .out = h->values,
+                  .sums = h->sums,
+                  .work = h->work};
+    if (r->other != UINT32_MAX) {
+        d.other = held[r->other].values;
+        d.other_rows = p->results[r->other].out_rows;
+    }
+    return d;
 }
 
-const char *lb_held_finish(const lb_graph *g, const lb_kernels *k, const lb_result *r, lb_held *h,
-                           u32 round) {
+const char *lb_held_finish(const lb_graph *g, const lb_kernels *k, const lb_prog *p, u32 result,
+                           lb_held *held, u32 round) {
+    const lb_result *r = &p->results[result];
+    lb_held *h = &held[result];
     const lb_node *wide = wide_of(g, r);
     const lb_formula *f = wide ? wide->u.stat.formula : NULL;
     if (is_kth(g, r))
         finish_kth(h, round);
-    else if (r->kind == LB_RESULT_DENSE)
-        finish_gram(k, r, h);
+    if (r->kind == LB_RESULT_DENSE) {
+        lb_dense d = dense_of(g, p, result, held);
+        return lb_dense_finish(k, &d);
+    }
     return f ? f->run(f, h->wide, wide->n_in, h->wide + n_found(wide)) : NULL;
 }

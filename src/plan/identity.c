@@ -82,6 +82,8 @@ static void put_measure(lb_xxh *h, const lb_measure *m, u64 n_cols) {
 
 static void put_make(lb_xxh *h, const lb_graph *g, const lb_node *n) {
     put_f64(h, n->u.make.p);
+    if (n->op == LB_MAKE_NORMAL)
+        put_u64(h, n->u.make.seed);
     if (n->op == LB_MAKE_CONST)
         lb_xxh_update(h, n->u.make.values, n->n_rows * n->n_cols * sizeof(float));
     if (lb_node_draws(n)) {
@@ -155,7 +157,7 @@ static void put_node(lb_xxh *h, const lb_graph *g, const lb_node *n) {
             lb_xxh_update(h, n->u.encode.bytes, n_bytes);
         return;
     case LB_NODE_LOWRANK:
-        put_f64(h, (double)n->u.scale);
+        put_f64(h, n->op == LB_LOWRANK_ADD ? (double)n->u.scale : 0);
         return;
     default:
         return;

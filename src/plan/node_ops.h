@@ -88,6 +88,11 @@ typedef struct lb_formula {
     u32 n_params, n_out;
 } lb_formula;
 
+typedef enum lb_lowrank_op {
+#define LB_LOWRANK_OP(id, name) LB_LOWRANK_##id,
+#include "plan/ops.def"
+} lb_lowrank_op;
+
 typedef enum lb_dense_op {
 #define LB_DENSE_OP(id, name) LB_DENSE_##id,
 #include "plan/ops.def"

@@ -297,17 +297,15 @@ static lb_status measure_segment(lb_plan *p, lb_job *j, const lb_segment *s, lb_
     LB_TRY(lb_prog_compile(&prog, &p->graph, s->root, LB_MAX(j->n_streams, 1), p->hold_max_bytes,
                            scratch, err));
     LB_TRY(lb_prog_fit(&prog, p->target_bytes, err));
-    u64 fixed = prog.fixed_bytes;
     for (u32 i = 0; i < prog.n_results; i++) {
         const lb_result *r = &prog.results[i];
-        fixed += lb_held_more_bytes(&p->graph, r);
         if (r->kind == LB_RESULT_HOLD && !r->direct && !r->spilled)
             need->held_max = LB_MAX(need->held_max, r->fixed_bytes);
         if (r->spilled)
             j->write_bytes += r->in_rows * r->in_cols * sizeof(float);
     }
     j->spill_bytes = LB_MAX(j->spill_bytes, prog.spill_bytes);
-    j->fixed_bytes = LB_MAX(j->fixed_bytes, fixed + (fixed ? 64 * prog.n_results : 0));
+    j->fixed_bytes = LB_MAX(j->fixed_bytes, lb_held_place(&p->graph, &prog, NULL, NULL));
     for (u32 i = 0; i < prog.n_passes; i++) {
         const lb_pass *q = &prog.passes[i];
         j->read_bytes += q->read_bytes * q->n_rounds;
@@ -390,6 +388,7 @@ static bool fits(lb_plan *p, const lb_need *n, bool pair) {
     p->spill_bytes = n->spill;
     p->n_active = n_active(p, n);
     p->pool_bytes = pool_bytes(p, n, pair);
+    p->held_bytes = pair ? n->fixed_pair : n->fixed;
     p->peak_bytes = p->base_bytes + p->pool_bytes + (p->threads - 1) * LB_STACK_BYTES +
                     lb_run_state_bytes(p, n->program);
     p->peak_bytes =

@@ -99,6 +99,7 @@ typedef struct lb_plan {
     u64 after_bytes;     /* beside the base when the run is over: for texts made then; set by ops */
     u64 peak_bytes;      /* base + what the run may take */
     u64 pool_bytes;      /* of that, buffers */
+    u64 held_bytes;      /* of those, what jobs that run at a time may hold */
     u64 slab_bytes;      /* of the largest tile: all slabs are of this size */
     u64 scratch_bytes;   /* of a worker, for any job */
     u64 target_bytes;    /* tile size aimed at */

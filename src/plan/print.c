@@ -18,6 +18,10 @@ static const char *const row_names[] = {
 #define LB_ROW_OP(id, name) name,
 #include "plan/ops.def"
 };
+static const char *const dense_names[] = {
+#define LB_DENSE_OP(id, name) name,
+#include "plan/ops.def"
+};
 static const char *const stat_names[] = {
 #define LB_STAT_OP(id, name) name,
 #include "plan/ops.def"
@@ -87,7 +91,8 @@ static void print_make(const lb_node *n, lb_buf *out) {
     } else if (n->op == LB_MAKE_RESULTS) {
         lb_buf_put_c(out, "make(results)");
     } else {
-        lb_buf_printf(out, "make(%s %.9g)", make_names[n->op], n->u.make.p);
+        lb_buf_printf(out, "make(%s %.9g)", make_names[n->op],
+                      n->op == LB_MAKE_NORMAL ? (double)n->u.make.seed : n->u.make.p);
     }
 }
 
@@ -184,10 +189,13 @@ static void print_node(printer *p, lb_node_id id) {
         lb_buf_put_c(out, ")");
         break;
     case LB_NODE_LOWRANK:
-        lb_buf_printf(out, "lowrank(%.9g)", (double)n->u.scale);
+        if (n->op == LB_LOWRANK_PRODUCT)
+            lb_buf_put_c(out, "product");
+        else
+            lb_buf_printf(out, "lowrank(%.9g)", (double)n->u.scale);
         break;
     case LB_NODE_DENSE:
-        lb_buf_put_c(out, "dense(gram)");
+        lb_buf_printf(out, "dense(%s)", dense_names[n->op]);
         break;
     case LB_NODE_ENCODE:
         lb_buf_put_c(out, n->u.encode.bytes    ? "constant"

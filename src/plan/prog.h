@@ -32,7 +32,7 @@ typedef enum lb_axis { LB_AXIS_ROWS, LB_AXIS_COLS, LB_AXIS_ONE, LB_AXIS_ALL } lb
 typedef struct lb_frame {
     lb_axis row, col;
     u64 col_shift; /* added to the first column */
-    u64 n_all;     /* LB_AXIS_ALL: columns */
+    u64 n_all;     /* LB_AXIS_ALL: how many there are; below a transposition they are rows */
     /* The pass's rows or columns along an axis are divided by these, then multiplied; 0: 1. */
     u32 row_div, col_div, col_mul;
 } lb_frame;
@@ -105,6 +105,7 @@ typedef struct lb_inst {
     u32 pick;
     bool turned; /* ENCODE: the leaf's elements, rows for columns */
     bool spill;  /* HOLD: into the spill file, from spill_off on */
+    bool kept;   /* HOLD: in the slab until the tile is committed */
     u64 spill_off;
     u64 row0; /* HOLD in memory: where the rows of the pass begin in the matrix */
 } lb_inst;
@@ -135,6 +136,7 @@ typedef struct lb_result {
     u64 spill_off;
     lb_node_id node; /* STAT: the stat; HOLD, DENSE: whose input is collected */
     u32 level, pass;
+    u32 other;            /* DENSE of two inputs: the result that the second is */
     u64 in_rows, in_cols; /* of what is collected */
     u64 out_rows, out_cols;
     u64 fixed_bytes; /* held in memory while the job runs */
@@ -174,7 +176,6 @@ typedef struct lb_prog {
     u32 n_passes;
     lb_result *results;
     u32 n_results;
-    u64 fixed_bytes;
     u64 spill_bytes; /* of the spill file */
 } lb_prog;
 

@@ -38,6 +38,16 @@ lb_status lb_run_note_read(lb_runner *r, u64 bytes, lb_err *err) {
     return stop ? lb_fail(err, LB_E_INTERRUPTED, "interrupted") : LB_OK;
 }
 
+/* Lock held. Whether what the job holds has room beside the tiles: two jobs that are no neighbours
+ * may hold more than was planned for two. */
+static bool has_room(const lb_runner *r, const lb_job *job) {
+    u64 held = job->fixed_bytes ? lb_pool_class(job->fixed_bytes) : 0;
+    for (u32 i = 0; i < r->n_active; i++)
+        if (r->active[i]->job->fixed_bytes)
+            held += lb_pool_class(r->active[i]->job->fixed_bytes);
+    return r->n_active == 0 || !job->fixed_bytes || held <= r->plan->held_bytes;
+}
+
 /* Lock held. Starts the next job if there is one and its held memory can be had. */
 static bool start_next(lb_runner *r) {
     while (r->n_active < r->max_active && r->next_job < r->plan->n_jobs) {
@@ -51,6 +61,8 @@ static bool start_next(lb_runner *r) {
         for (u32 i = 0; i < r->n_active; i++)
             if (r->active[i]->index < job->after)
                 return false;
+        if (!has_room(r, job))
+            return false;
         lb_active *a = r->free_list;
         u8 *fixed = NULL;
         if (job->fixed_bytes && !(fixed = lb_pool_take(r->pool, job->fixed_bytes))) {

@@ -4,6 +4,7 @@
 #include "plan_double.h"
 #include "test.h"
 #include "base/os.h"
+#include "plan/dense.h"
 #include "plan/eval.h"
 #include "plan/quant.h"
 #include "tensor/four_bit.h"
@@ -586,7 +587,31 @@ static float *eval_row(const lb_graph *g, const lb_node *n) {
     return x;
 }
 
+/* Leaves of the inner dimension, each from 0, added up in order. */
+static float *eval_product(const lb_graph *g, const lb_node *n) {
+    float *b = eval(g, n->in[0]), *a = eval(g, n->in[1]);
+    u64 inner = lb_graph_node(g, n->in[0])->n_cols, cols = n->n_cols;
+    float *out = malloc((n->n_rows * cols + 1) * sizeof *out);
+    for (u64 i = 0; i < n->n_rows; i++)
+        for (u64 j = 0; j < cols; j++) {
+            float v = 0;
+            for (u64 k = 0; k < inner;) {
+                float leaf = 0;
+                for (u64 end = LB_MIN(k + LB_GEMM_LEAF, inner); k < end; k++)
+                    leaf = fmaf(b[i * inner + k], a[k * cols + j], leaf);
+                v += leaf;
+                v = v == v ? v : lb_f32_from_bits(0x7fc00000);
+            }
+            out[i * cols + j] = v;
+        }
+    free(a);
+    free(b);
+    return out;
+}
+
 static float *eval_lowrank(const lb_graph *g, const lb_node *n) {
+    if (n->op == LB_LOWRANK_PRODUCT)
+        return eval_product(g, n);
     float *x = eval(g, n->in[0]), *b = eval(g, n->in[1]), *a = eval(g, n->in[2]);
     u64 rank = lb_graph_node(g, n->in[1])->n_cols;
     for (u64 i = 0; i < n->n_rows; i++)
@@ -602,7 +627,34 @@ static float *eval_lowrank(const lb_graph *g, const lb_node *n) {
     return x;
 }
 
+/* The factorisation itself is test_la.c's: here it gets whole matrices and scalar kernels. */
+static float *eval_dense(const lb_graph *g, const lb_node *n) {
+    const lb_node *in = lb_graph_node(g, n->in[0]);
+    float *x = eval(g, n->in[0]), *q = n->n_in > 1 ? eval(g, n->in[1]) : NULL;
+    u64 sums = lb_dense_sums_bytes(n, in->n_rows, in->n_cols);
+    lb_dense d = {.node = n,
+                  .n_rows = in->n_rows,
+                  .n_cols = in->n_cols,
+                  .input = sums ? NULL : x,
+                  .other = q,
+                  .other_rows = q ? lb_graph_node(g, n->in[1])->n_rows : 0,
+                  .out = malloc((n->n_rows * n->n_cols + 1) * sizeof(float)),
+                  .sums = calloc(1, sums + 1),
+                  .work = malloc(lb_dense_work_bytes(n, in->n_rows, in->n_cols) + 1)};
+    if (sums)
+        lb_dense_add(&ref, &d, in->n_rows, x);
+    if (lb_dense_finish(&ref, &d))
+        abort();
+    free(d.sums);
+    free(d.work);
+    free(x);
+    free(q);
+    return d.out;
+}
+
 static float *eval_gram(const lb_graph *g, const lb_node *n) {
+    if (n->op != LB_DENSE_GRAM)
+        return eval_dense(g, n);
     u64 m = lb_graph_node(g, n->in[0])->n_cols;
     float *x = eval(g, n->in[0]), *out = malloc((n->n_rows * n->n_rows + 1) * sizeof *out);
     for (u64 i = 0; i < n->n_rows; i++)
@@ -717,7 +769,9 @@ static float *eval(const lb_graph *g, lb_node_id id) {
             return out;
         }
         for (u64 i = 0; i < elems; i++)
-            out[i] = n->op == LB_MAKE_CONST ? n->u.make.values[i] : (float)n->u.make.p;
+            out[i] = n->op == LB_MAKE_CONST    ? n->u.make.values[i]
+                     : n->op == LB_MAKE_NORMAL ? lb_make_normal(n->u.make.seed, i)
+                                               : (float)n->u.make.p;
         return out;
     default:
         abort();

@@ -254,6 +254,15 @@ static lb_node_id gen_const(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carr
     return lb_expr_map2(g, LB_MAP_MUL, gen(g, rows, cols, depth - 1, carry), k, LB_CONST(0));
 }
 
+static lb_node_id gen_product(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry) {
+    lb_node_id b = gen(g, rows, cols, depth - 1, carry);
+    if (lb_test_rand_below(2)) /* columns of what is stored as rows */
+        b = lb_expr_transpose(g, gen(g, cols, rows, depth - 1, carry));
+    return lb_expr_product(g, b,
+                           lb_test_rand_below(2) ? lb_expr_normal(g, cols, cols, lb_test_rand())
+                                                 : gen(g, cols, cols, depth - 1, carry));
+}
+
 static lb_node_id gen(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry) {
     if (depth == 0) {
         lb_node_id r = any_read(g, rows, cols);
@@ -291,7 +300,10 @@ static lb_node_id gen(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry) {
             lb_expr_rows(g, gen(g, rows, cols, depth - 1, carry), 0, 1 + (rows > 6), 3), 0.25f);
     case 7:
         if (rows == cols)
-            return lb_expr_dense(g, LB_DENSE_GRAM, gen(g, rows, cols, depth - 1, carry));
+            return lb_expr_dense(g, LB_DENSE_GRAM, gen(g, rows, cols, depth - 1, carry),
+                                 LB_NODE_NONE, 0);
+        if (lb_test_rand_below(2))
+            return gen_product(g, rows, cols, depth, carry);
         return lb_expr_map1(g, map1_ops[lb_test_rand_below(LB_LEN(map1_ops))],
                             gen(g, rows, cols, depth - 1, carry), LB_CONST(0));
     default:

@@ -69,7 +69,9 @@ static void add_held(lb_plan *p) {
         x = lb_expr_map1(g, LB_MAP_MUL_C, x, (lb_scalar){.stat = kth, .fn = LB_SCALAR_INV});
         add_output(p, lb_expr_row(g, LB_ROW_L2, x), LB_BF16);
     }
-    add_output(p, lb_expr_dense(g, LB_DENSE_GRAM, lb_expr_rows(g, values_of(p, 1), 0, 2, 200)),
+    add_output(p,
+               lb_expr_dense(g, LB_DENSE_GRAM, lb_expr_rows(g, values_of(p, 1), 0, 2, 200),
+                             LB_NODE_NONE, 0),
                LB_F32);
 }
 
