@@ -28,17 +28,6 @@ u64 lb_dense_work_bytes(const lb_node *n, u64 n_rows, u64 n_cols) {
     }
 }
 
-float lb_make_normal(u64 seed, u64 index) {
-    u64 z = seed * 0xd1342543de82ef95u + (index + 1) * 0x9e3779b97f4a7c15u; /* splitmix64 */
-    i32 sum = 0;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    z ^= z >> 31;
-    for (u32 i = 0; i < 4; i++, z >>= 16)
-        sum += 2 * (i32)(z & 0xffff) - 0xffff;
-    return (float)sum * 0x1.bb67aep-17f; /* sqrt(3) / 2^17: each of four has variance 2^32 / 3 */
-}
-
 /* Rows to columns in double, and back. */
 static void widen(u64 n_rows, u64 n_cols, double *x, const float *rows) {
     for (u64 j = 0; j < n_cols; j++)

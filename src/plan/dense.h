@@ -29,8 +29,4 @@ void lb_dense_add(const lb_kernels *k, const lb_dense *d, u64 n_rows, const floa
 /* NULL, or why there are no factors. */
 const char *lb_dense_finish(const lb_kernels *k, const lb_dense *d);
 
-/* Value number `index` of a matrix: the sum of four 16-bit numbers of a hash, of mean 0 and
- * variance 1. */
-float lb_make_normal(u64 seed, u64 index);
-
 #endif

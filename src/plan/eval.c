@@ -5,6 +5,7 @@
 #include "kernel/select_nm.h"
 #include "plan/compare.h"
 #include "plan/dense.h"
+#include "plan/draw.h"
 #include "plan/measure.h"
 #include <math.h>
 
@@ -176,16 +177,16 @@ static void run_make(lb_eval *e, u32 inst, lb_rect r, float *out) {
         run_rows_of(e, x, n->u.make.values, r, out);
         return;
     }
+    if (n->op == LB_MAKE_DRAW) {
+        for (u64 i = 0; i < r.nr; i++) {
+            u64 row = x->frame.row == LB_AXIS_ONE ? 0 : lb_moves_row(&x->moves, r.r0 + i);
+            lb_draw_fill(n->u.make.draw, e->k, row * n->n_cols + r.c0, r.nc, out + i * r.nc);
+        }
+        return;
+    }
     if (n->op == LB_MAKE_FILL) {
         for (u64 i = 0; i < r.nr * r.nc; i++)
             out[i] = (float)n->u.make.p;
-        return;
-    }
-    if (n->op == LB_MAKE_NORMAL) {
-        for (u64 i = 0; i < r.nr; i++)
-            for (u64 j = 0; j < r.nc; j++)
-                out[i * r.nc + j] = lb_make_normal(
-                    n->u.make.seed, lb_moves_row(&x->moves, r.r0 + i) * n->n_cols + r.c0 + j);
         return;
     }
     if (n->op == LB_MAKE_RESULTS) {

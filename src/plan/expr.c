@@ -5,6 +5,7 @@
 #include "kernel/select_nm.h"
 #include "plan/codec.h"
 #include "plan/compare.h"
+#include "plan/draw.h"
 #include "plan/measure.h"
 
 static const char *const kind_names[] = {
@@ -212,14 +213,25 @@ lb_node_id lb_expr_fill(lb_graph *g, u64 n_rows, u64 n_cols, double value) {
     return push(g, &node);
 }
 
-lb_node_id lb_expr_normal(lb_graph *g, u64 n_rows, u64 n_cols, u64 seed) {
+lb_node_id lb_expr_draw(lb_graph *g, u64 n_rows, u64 n_cols, const struct lb_draw *draw) {
     lb_node node = {.kind = LB_NODE_MAKE,
-                    .op = LB_MAKE_NORMAL,
+                    .op = LB_MAKE_DRAW,
                     .value = LB_VALUE_F32,
                     .n_rows = n_rows,
                     .n_cols = n_cols};
-    node.u.make.seed = seed;
+    if (!draw) {
+        FAULT(g, LB_E_NOMEM, "out of memory for random values");
+        return LB_NODE_NONE;
+    }
+    node.u.make.draw = draw;
     return push(g, &node);
+}
+
+lb_node_id lb_expr_normal(lb_graph *g, u64 n_rows, u64 n_cols, u64 seed) {
+    lb_draw *d = lb_arena_new(g->arena, lb_draw, 1);
+    if (d)
+        *d = (lb_draw){.kind = LB_DRAW_NORMAL, .seed = seed};
+    return lb_expr_draw(g, n_rows, n_cols, d);
 }
 
 u32 lb_expr_carry(lb_graph *g, u64 seed) {

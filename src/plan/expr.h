@@ -50,10 +50,10 @@ typedef struct lb_node {
         } read;
         struct {
             const float *values; /* CONST */
-            double p;            /* FILL: the value; BERNOULLI: the probability */
-            u32 carry;           /* BERNOULLI, UNIFORM: index into lb_graph.carries */
-            u64 first;           /* likewise: the first of its numbers in that stream */
-            u64 seed;            /* NORMAL */
+            const struct lb_draw *draw;
+            double p;  /* FILL: the value; BERNOULLI: the probability */
+            u32 carry; /* BERNOULLI, UNIFORM: index into lb_graph.carries */
+            u64 first; /* likewise: the first of its numbers in that stream */
         } make;
         struct {
             u64 from, step, half; /* RUNS: half is the run */
@@ -128,6 +128,8 @@ lb_node_id lb_expr_read(lb_graph *g, u32 source, const lb_weight *w);
 lb_node_id lb_expr_read_as(lb_graph *g, u32 source, const lb_weight *w, u64 n_rows, u64 n_cols);
 lb_node_id lb_expr_const(lb_graph *g, u64 n_rows, u64 n_cols, const float *values);
 lb_node_id lb_expr_fill(lb_graph *g, u64 n_rows, u64 n_cols, double value);
+/* Random values, row by row; of the graph's arena, as what it points to. The second: N(0, 1). */
+lb_node_id lb_expr_draw(lb_graph *g, u64 n_rows, u64 n_cols, const struct lb_draw *draw);
 lb_node_id lb_expr_normal(lb_graph *g, u64 n_rows, u64 n_cols, u64 seed);
 u32 lb_expr_carry(lb_graph *g, u64 seed);
 lb_node_id lb_expr_bernoulli(lb_graph *g, u64 n_rows, u64 n_cols, double p, u32 carry);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* identity.c: the hash by which a journal knows its plan. Over the nodes and not over their text: a
  * graph may share what it holds at every level, its text would double each time. */
+#include "plan/draw.h"
 #include "plan/measure.h"
 #include "plan/plan.h"
 
@@ -82,10 +83,16 @@ static void put_measure(lb_xxh *h, const lb_measure *m, u64 n_cols) {
 
 static void put_make(lb_xxh *h, const lb_graph *g, const lb_node *n) {
     put_f64(h, n->u.make.p);
-    if (n->op == LB_MAKE_NORMAL)
-        put_u64(h, n->u.make.seed);
     if (n->op == LB_MAKE_CONST)
         lb_xxh_update(h, n->u.make.values, n->n_rows * n->n_cols * sizeof(float));
+    if (n->op == LB_MAKE_DRAW) {
+        const lb_draw *d = n->u.make.draw;
+        put_u64(h, d->kind);
+        put_u64(h, d->seed);
+        put_u64(h, d->stream);
+        put_u64(h, d->first);
+        put_u64(h, d->total);
+    }
     if (lb_node_draws(n)) {
         put_u64(h, g->carries[n->u.make.carry].seed);
         put_u64(h, n->u.make.first);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* print.c: a job as one line of text, as --dry-run shows it. */
+#include "plan/draw.h"
 #include "plan/plan.h"
 
 static const char *const index_names[] = {
@@ -90,9 +91,13 @@ static void print_make(const lb_node *n, lb_buf *out) {
         lb_buf_printf(out, "make(const %s)", hex);
     } else if (n->op == LB_MAKE_RESULTS) {
         lb_buf_put_c(out, "make(results)");
+    } else if (n->op == LB_MAKE_DRAW) {
+        const lb_draw *d = n->u.make.draw;
+        static const char *const kinds[] = {"torch.randn", "torch.rand", "normal"};
+        lb_buf_printf(out, "make(%s %llu)", kinds[d->kind],
+                      (unsigned long long)(d->kind == LB_DRAW_NORMAL ? d->stream : d->first));
     } else {
-        lb_buf_printf(out, "make(%s %.9g)", make_names[n->op],
-                      n->op == LB_MAKE_NORMAL ? (double)n->u.make.seed : n->u.make.p);
+        lb_buf_printf(out, "make(%s %.9g)", make_names[n->op], n->u.make.p);
     }
 }
 

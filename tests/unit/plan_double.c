@@ -5,6 +5,7 @@
 #include "test.h"
 #include "base/os.h"
 #include "plan/dense.h"
+#include "plan/draw.h"
 #include "plan/eval.h"
 #include "plan/quant.h"
 #include "tensor/four_bit.h"
@@ -768,10 +769,12 @@ static float *eval(const lb_graph *g, lb_node_id id) {
             sum_cols(g, lb_graph_node(g, n->in[0]), out);
             return out;
         }
+        if (n->op == LB_MAKE_DRAW) {
+            lb_draw_fill(n->u.make.draw, &ref, 0, elems, out);
+            return out;
+        }
         for (u64 i = 0; i < elems; i++)
-            out[i] = n->op == LB_MAKE_CONST    ? n->u.make.values[i]
-                     : n->op == LB_MAKE_NORMAL ? lb_make_normal(n->u.make.seed, i)
-                                               : (float)n->u.make.p;
+            out[i] = n->op == LB_MAKE_CONST ? n->u.make.values[i] : (float)n->u.make.p;
         return out;
     default:
         abort();

@@ -7,6 +7,7 @@
 #include "test.h"
 #include "base/cpu.h"
 #include "base/os.h"
+#include "plan/draw.h"
 #include "plan/quant.h"
 #include "plan/run.h"
 #include "plan/sink.h"
@@ -263,6 +264,22 @@ static lb_node_id gen_product(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 ca
                                                  : gen(g, cols, cols, depth - 1, carry));
 }
 
+static lb_node_id gen_draw(lb_graph *g, u64 rows, u64 cols) {
+    lb_draw *own = lb_arena_new(g->arena, lb_draw, 1);
+    lb_mt19937 m;
+    lb_kernels k;
+    u64 first = lb_test_rand_below(50), kind = lb_test_rand_below(3);
+    if (kind == 2 && own) {
+        *own = (lb_draw){.kind = LB_DRAW_NORMAL, .seed = lb_test_rand(), .stream = rows};
+        return lb_expr_draw(g, rows, cols, own);
+    }
+    lb_kernels_init(&k, 0);
+    lb_mt19937_init(&m, &k, lb_test_rand());
+    return lb_expr_draw(g, rows, cols,
+                        lb_draw_torch((lb_draw_kind)kind, first, first + rows * cols + first % 20,
+                                      &m, &k, g->arena));
+}
+
 static lb_node_id gen(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry) {
     if (depth == 0) {
         lb_node_id r = any_read(g, rows, cols);
@@ -314,6 +331,8 @@ static lb_node_id gen(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry) {
                                 lb_test_rand_below(2) ? lb_expr_bernoulli(g, rows, cols, 0.7, carry)
                                                       : lb_expr_uniform(g, rows, cols, carry),
                                 gen(g, rows, cols, depth - 1, carry), LB_CONST(0));
+        if (lb_test_rand_below(3) == 0)
+            return gen_draw(g, rows, cols);
         return gen(g, rows, cols, depth - 1, carry);
     }
 }
