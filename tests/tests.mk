@@ -70,6 +70,9 @@ $(QUANT_ERROR): $(B)/tests/tool/quant_error.o $(LIB)
 MERGE_OUTLINE := $(B)/tests/merge_outline
 $(MERGE_OUTLINE): $(B)/tests/tool/merge_outline.o $(LIB)
 	$(Q)$(CC) $(LDFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(LIBS)
+ENCODE := $(B)/tests/encode
+$(ENCODE): $(B)/tests/tool/encode.o $(LIB)
+	$(Q)$(CC) $(LDFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(LIBS)
 RECIPE := $(B)/tests/recipe
 $(RECIPE): $(B)/tests/tool/recipe.o $(LIB)
 	$(Q)$(CC) $(LDFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(LIBS)
@@ -85,10 +88,10 @@ $(QUANT_PEER): $(B)/tests/tool/quant_peer.o $(B)/tests/quant_rows.o $(LIB)
 CLI_TESTS := $(wildcard tests/cli/*.sh)
 PEER_TESTS := $(wildcard tests/peers/peer_*.py)
 PROGRAMS := $(UNIT) $(CHECKKERN) $(FUZZ)
-RUN := LBRX=$(abspath $(B)/lbrx) MAKE_MODEL=$(abspath $(MAKE_MODEL)) HUB_SERVER=$(abspath $(HUB_SERVER)) QUANT_PEER=$(abspath $(QUANT_PEER)) QUANTIZE=$(abspath $(QUANTIZE)) IMATRIX_DUMP=$(abspath $(IMATRIX_DUMP)) MERGE_OUTLINE=$(abspath $(MERGE_OUTLINE)) RECIPE=$(abspath $(RECIPE)) MLX_RECIPE=$(abspath $(MLX_RECIPE)) LB_TEST_GOLDEN=$(abspath tests/golden) LB_TEST_FUZZ=$(abspath tests/fuzz) sh tests/run.sh
+RUN := LBRX=$(abspath $(B)/lbrx) MAKE_MODEL=$(abspath $(MAKE_MODEL)) HUB_SERVER=$(abspath $(HUB_SERVER)) QUANT_PEER=$(abspath $(QUANT_PEER)) QUANTIZE=$(abspath $(QUANTIZE)) IMATRIX_DUMP=$(abspath $(IMATRIX_DUMP)) MERGE_OUTLINE=$(abspath $(MERGE_OUTLINE)) ENCODE=$(abspath $(ENCODE)) RECIPE=$(abspath $(RECIPE)) MLX_RECIPE=$(abspath $(MLX_RECIPE)) LB_TEST_GOLDEN=$(abspath tests/golden) LB_TEST_FUZZ=$(abspath tests/fuzz) sh tests/run.sh
 
 .PHONY: tests test unit check checkkern fuzz long bench docs
-tests: $(PROGRAMS) $(MAKE_MODEL) $(HUB_SERVER) $(QUANT_PEER) $(QUANTIZE) $(IMATRIX_DUMP) $(MERGE_OUTLINE) $(RECIPE) $(MLX_RECIPE) $(B)/lbrx
+tests: $(PROGRAMS) $(MAKE_MODEL) $(HUB_SERVER) $(QUANT_PEER) $(QUANTIZE) $(IMATRIX_DUMP) $(MERGE_OUTLINE) $(ENCODE) $(RECIPE) $(MLX_RECIPE) $(B)/lbrx
 test: tests
 	@$(RUN) $(CHECKKERN) $(UNIT) $(FUZZ) $(CLI_TESTS) $(PEER_TESTS)
 unit: $(UNIT)

@@ -99,6 +99,10 @@ lb_status lb_arch_config_to_mlx(lb_str config, const lb_json *generation,
  * config names them. All other bytes stay as they are. */
 lb_status lb_arch_config_to_hf(lb_str config, lb_dtype dtype, u64 n_vocab, lb_buf *out,
                                lb_err *err);
+/* The same with all that it leaves to its class, for a class with other defaults: its fields, and
+ * rope under transformers 4's names. In the arena. LB_E_UNSUPPORTED: the model is one part of
+ * several. */
+lb_status lb_arch_config_full(const lb_json *config, lb_arena *perm, lb_json **out, lb_err *err);
 /* A member more at the top, in the place that its key has among sorted ones, else at the end, in
  * the text's own style; all other bytes stay as they are. */
 lb_status lb_arch_config_add(lb_str config, const char *key, const lb_json *value, lb_buf *out,

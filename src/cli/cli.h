@@ -54,8 +54,8 @@ void lb_cli_log(const lb_cli *cli, const char *fmt, ...) LB_PRINTF(2, 3);
 #define LB_COMMON_OPTS 6
 extern const lb_opt lb_common_opts[LB_COMMON_OPTS];
 
-extern const lb_command lb_cmd_completion, lb_cmd_convert, lb_cmd_diff, lb_cmd_help, lb_cmd_info,
-    lb_cmd_inspect, lb_cmd_join, lb_cmd_layershuffle, lb_cmd_lora_convert, lb_cmd_lora_fuse,
-    lb_cmd_merge, lb_cmd_pull, lb_cmd_quantize, lb_cmd_report, lb_cmd_split, lb_cmd_verify;
+#define LB_COMMAND(id) extern const lb_command lb_cmd_##id;
+#include "cli/commands.def"
+#undef LB_COMMAND
 
 #endif

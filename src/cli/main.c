@@ -8,12 +8,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* In the order of the help page. A command stands here once it works. */
 static const lb_command *const commands[] = {
-    &lb_cmd_convert,   &lb_cmd_quantize,     &lb_cmd_merge,      &lb_cmd_layershuffle,
-    &lb_cmd_lora_fuse, &lb_cmd_lora_convert, &lb_cmd_inspect,    &lb_cmd_split,
-    &lb_cmd_join,      &lb_cmd_diff,         &lb_cmd_verify,     &lb_cmd_report,
-    &lb_cmd_pull,      &lb_cmd_info,         &lb_cmd_completion, &lb_cmd_help,
+#define LB_COMMAND(id) &lb_cmd_##id,
+#include "cli/commands.def"
+#undef LB_COMMAND
 };
 
 /* Takes one word, or two for the names that have two; *used is how many. */

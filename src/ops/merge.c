@@ -9,6 +9,7 @@
 #include "ops/merge_importance.h"
 #include "ops/merge_view.h"
 #include "ops/merge_vocab.h"
+#include "ops/moe.h"
 #include "ops/open.h"
 
 #define FILE_BYTES_MAX (4 * LB_MIB)
@@ -89,9 +90,11 @@ lb_status lb_merge_open_ref(lb_source **out, lb_source *s, const lb_merge_ref *r
     inner.around = &own;
     inner.text = LB_STR_NONE;
     lb_status st = lb_merge_is_file(path) ? check_ring(&own, path, err) : LB_OK;
+    const lb_moe_opts moe = {.seed = o->seed, .around = &own};
     if (st == LB_OK)
-        st = lb_merge_is_file(path) ? lb_merge_open(out, path, &inner, err)
-                                    : lb_open_planned(out, path, err);
+        st = lb_moe_is_file(path)     ? lb_moe_open(out, path, &moe, err)
+             : lb_merge_is_file(path) ? lb_merge_open(out, path, &inner, err)
+                                      : lb_open_planned(out, path, err);
     if (st == LB_OK && with_lora)
         st = put_lora(s, r, out, err);
     if (st != LB_OK && r->line)

@@ -10,6 +10,7 @@
 #include "ops/hub.h"
 #include "ops/lora.h"
 #include "ops/merge.h"
+#include "ops/moe.h"
 #include <limits.h>
 #include <stdlib.h>
 
@@ -218,7 +219,8 @@ lb_status lb_open_any(lb_source **out, const char *arg, lb_err *err) {
     lb_fstat st;
     u32 n;
     if (lb_merge_is_file(arg) && lb_os_stat(arg, &st, NULL) == LB_OK && st.is_file)
-        return lb_merge_open(out, arg, &(lb_merge_opts){0}, err);
+        return lb_moe_is_file(arg) ? lb_moe_open(out, arg, &(lb_moe_opts){0}, err)
+                                   : lb_merge_open(out, arg, &(lb_merge_opts){0}, err);
     lb_lora_split(arg, &base_len, at, &n);
     return n ? open_split(out, arg, base_len, at, n, err) : open_stored(out, arg, err);
 }

@@ -5,11 +5,10 @@
 . "$(dirname "$0")/../cli_lib.sh"
 
 for m in a b; do
-    make_model gguf llama "$W/made-$m" "seed=$(printf %d "'$m")"
-    ok "$m" "$LBRX" convert "$W/made-$m/model.gguf" -o "$W/$m" --to hf
+    make_model hf llama "$W/$m" "seed=$(printf %d "'$m")" vocab=4096 hidden=64 head_dim=16 tok=bytes
 done
-cp "$W/made-b/model.gguf" "$W/b.gguf"
 cd "$W" || exit 1
+ok "gguf" "$LBRX" convert b -o b.gguf
 
 # ---- layershuffle: a merge file that `merge` runs the same; seeds; options in place of a file ----
 printf 'models:\n- {model: a}\n- {model: b.gguf}\nrandom_seed: 1\n' >shuffle.yml
@@ -32,5 +31,96 @@ printf 'models:\n- {modell: a}\n' >bad.yml
 exits 3 "key" "$LBRX" layershuffle bad.yml -o no
 complains "key" "models[0].modell: unknown key; did you mean model?"
 [ ! -e no ] && pass || fail "refusals" "something was written"
+
+# ---- moe: gates by prompts, drawn; any format in and out ----
+moe() { # NAME GATE EXPERT EXPERT [MORE]
+    cat >"$1.yml" <<END
+base_model: a
+gate_mode: $2
+experts:
+- source_model: $3
+  positive_prompts: [the, one]
+- source_model: $4
+  positive_prompts: [" of"]
+  negative_prompts: ["a b"]
+  residual_scale: 0.5
+${5:-}
+END
+}
+moe hf cheap_embed a b
+moe gguf cheap_embed a b.gguf
+for f in hf gguf; do ok "$f" "$LBRX" moe $f.yml -o moe-$f; done
+ok "experts of any format" "$LBRX" diff moe-hf moe-gguf
+ok "again" "$LBRX" moe hf.yml -o moe-1 -t 1 --memory 64MB
+same "threads and budget" moe-hf/model.safetensors moe-1/model.safetensors
+grep -q '"num_local_experts": 2' moe-hf/config.json && pass || fail config "no number of experts"
+same "the file is kept" hf.yml moe-hf/mergekit_moe_config.yml
+grep -q "mixture of experts (Mixtral)" moe-hf/README.md && pass || fail card "does not say what it is"
+ok "to gguf" "$LBRX" moe hf.yml -o one.gguf
+ok "in two steps" "$LBRX" convert moe-hf -o two.gguf
+ok "quantized" "$LBRX" moe hf.yml -o q.gguf --type q8_0
+ok "convert takes the file" "$LBRX" convert hf.yml -o three.gguf
+ok "is the same" "$LBRX" diff one.gguf three.gguf
+ok "quantize takes it" "$LBRX" quantize hf.yml -o q2.gguf --type q8_0
+ok "is the same quantized" "$LBRX" diff q.gguf q2.gguf
+ok "inspect takes it" "$LBRX" inspect hf.yml
+ok "to mlx" "$LBRX" moe hf.yml -o mlx --to mlx --type mlx-q4
+ok "dry" "$LBRX" moe hf.yml -o no --dry-run
+says "dry" "block_sparse_moe.experts.1.w2.weight"
+for g in random uniform_random; do
+    moe $g $g a b
+    ok "$g" "$LBRX" moe $g.yml -o $g-0
+    ok "$g again" "$LBRX" moe $g.yml -o $g-1 --seed 0 -t 1
+    ok "$g other" "$LBRX" moe $g.yml -o $g-2 --seed 1
+    same "$g: seeds" $g-0/model.safetensors $g-1/model.safetensors
+    exits 5 "$g: another seed" "$LBRX" diff $g-0 $g-2
+done
+sed 's/residual_scale: 0.5/noise_scale: 0.01/' hf.yml >noise.yml
+ok "noise" "$LBRX" moe noise.yml -o noise-0
+ok "noise again" "$LBRX" moe noise.yml -o noise-1 -t 1 --memory 64MB
+same "noise: seed, threads and budget" noise-0/model.safetensors noise-1/model.safetensors
+exits 5 "noise is there" "$LBRX" diff moe-hf noise-0
+# a mixture's base may be computed: a merge of itself
+printf 'merge_method: passthrough\nmodels: [{model: a}]\n' >base.yml
+sed 's/base_model: a/base_model: base.yml/' hf.yml >of-merge.yml
+ok "base of a merge" "$LBRX" moe of-merge.yml -o of-merge
+ok "is the base" "$LBRX" diff moe-hf of-merge
+moe shared random a b 'shared_experts: [{source_model: b}]'
+ok "shared" "$LBRX" moe shared.yml -o shared
+grep -q '"n_shared_experts": 1' shared/config.json && pass || fail shared "config"
+moe qwen random a b 'shared_experts: [{source_model: b}]
+architecture: qwen'
+ok "qwen" "$LBRX" moe qwen.yml -o qwen
+grep -q '"model_type": "qwen2_moe"' qwen/config.json && pass || fail qwen "config"
+
+# ---- refusals: one line with line and key; nothing written ----
+refuse() { # NAME TEXT: of hf.yml changed by sed
+    sed "$1" hf.yml >bad.yml
+    exits 3 "$2" "$LBRX" moe bad.yml -o no
+    complains "$2" "$2"
+}
+refuse 's/cheap_embed/hidden/' "bad.yml: line 2: gate_mode hidden needs inference, which is not in this version"
+refuse '/gate_mode/d' "gate_mode hidden needs inference"
+refuse 's/cheap_embed/cheep_embed/' "line 2: gate_mode: 'cheep_embed' is none of"
+refuse 's/positive_prompts: \[" of/positive_promts: \[" of/' "experts[1].positive_promts: unknown key; did you mean positive_prompts?"
+refuse 's/source_model: b/source_model: a/' "all are the same model"
+ok "all the same" "$LBRX" moe bad.yml -o same --i-understand-this-is-not-useful-without-training
+refuse 's/positive_prompts: \[" of.*/x-y: 1/' "experts[1]: positive_prompts is missing or empty"
+refuse 's/\[" of"\]/[the, one]/; /negative/d' "all have the same prompts"
+refuse 's/^gate_mode/experts_per_token: 3\ngate_mode/' "2 experts, of which a token is to use 3"
+refuse 's/^gate_mode/architecture: mixtrel\ngate_mode/' "line 2: architecture: 'mixtrel' begins none of"
+refuse 's/^gate_mode/architecture: qwen3\ngate_mode/' "Qwen3 MoE: the models must be qwen3"
+refuse 's/source_model: b/source_model: nix\/nix/' "line 6: "
+make_model gguf qwen2 "$W/made-q" seed=7
+refuse 's/source_model: b/source_model: made-q\/model.gguf/' "Mixtral: the models must be"
+make_model hf llama "$W/wide" ffn=768 vocab=4096 hidden=64 head_dim=16 tok=bytes
+refuse 's/source_model: b/source_model: wide/' "tensor 'model.layers.0.mlp.gate_proj.weight' of 'wide' is"
+make_model hf llama "$W/deep" layers=3 vocab=4096 hidden=64 head_dim=16 tok=bytes
+refuse 's/source_model: b/source_model: deep/' "'deep' has 3 layers, 'a' 2"
+make_model hf llama "$W/bare" vocab=4096 hidden=64 head_dim=16
+refuse 's/base_model: a/base_model: bare/' "tokenizer: "
+[ ! -e no ] && pass || fail "refusals" "something was written"
+exits 3 "merge refuses it" "$LBRX" merge hf.yml -o no
+complains "merge refuses it" "lbrx moe takes it"
 
 finish
