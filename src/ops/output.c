@@ -23,7 +23,7 @@ static lb_status source_keys(lb_output *x, lb_err *err) {
     if (!x->keys || !x->read)
         return oom(err);
     for (u32 i = 0; i < g->n_sources; i++) {
-        if (g->sources[i]->n_inputs)
+        if (g->sources[i]->n_inputs || g->sources[i]->making)
             continue;
         u32 n = x->n_read++;
         x->read[n] = i;

@@ -28,12 +28,23 @@ static u64 disk_bytes(const lb_plan *p) {
     return n;
 }
 
+/* Of sources that are made before the run. */
+static u64 made_bytes(const lb_plan *p) {
+    u64 n = 0;
+    for (u32 i = 0; i < p->graph.n_sources; i++)
+        n += p->graph.sources[i]->making ? p->graph.sources[i]->files[0].size_bytes : 0;
+    return n;
+}
+
 void lb_output_print_plan(const lb_output *x, lb_buf *out) {
     const lb_plan *p = x->plan;
     bool none = !lb_output_is_written(x->opts);
     for (u32 i = 0; i < p->graph.n_sources; i++) {
         const lb_source *s = p->graph.sources[i];
-        if (s->n_inputs)
+        if (s->making)
+            lb_buf_printf(out, "made         %.*s (%llu tensors in a temporary file)\n",
+                          LB_FMT(s->label), (unsigned long long)s->n_tensors);
+        if (s->n_inputs || s->making)
             continue;
         lb_buf_printf(out, "input        %.*s (%s, %llu tensors)\n", LB_FMT(s->label),
                       lb_format_name(s->format), (unsigned long long)s->n_tensors);
@@ -52,8 +63,8 @@ void lb_output_print_plan(const lb_output *x, lb_buf *out) {
     put_line(out, "read", p->read_bytes);
     put_line(out, "write", none ? 0 : p->write_bytes);
     put_line(out, "disk", none ? 0 : disk_bytes(p));
-    if (p->spill_bytes)
-        put_line(out, "temporary", p->spill_bytes);
+    if (p->spill_bytes + made_bytes(p))
+        put_line(out, "temporary", p->spill_bytes + made_bytes(p));
     put_line(out, "peak memory", p->peak_bytes);
     lb_buf_printf(out, "threads      %u, %u tiles of up to %llu KiB in flight\n", p->threads,
                   p->window, (unsigned long long)(p->target_bytes / LB_KIB));

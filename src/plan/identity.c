@@ -2,6 +2,7 @@
 /* identity.c: the hash by which a journal knows its plan. Over the nodes and not over their text: a
  * graph may share what it holds at every level, its text would double each time. */
 #include "plan/draw.h"
+#include "plan/making.h"
 #include "plan/measure.h"
 #include "plan/plan.h"
 
@@ -24,6 +25,10 @@ static void put_shape(lb_xxh *h, const lb_shape *s) {
 }
 
 static void put_source(lb_xxh *h, const lb_source *s) {
+    if (s->making) { /* what its bytes follow from, for the file has no name */
+        put_str(h, s->making->identity);
+        return;
+    }
     put_u64(h, s->n_files);
     for (u64 i = 0; i < s->n_files; i++) {
         const lb_file *f = &s->files[i];

@@ -474,6 +474,7 @@ lb_status lb_plan_close(lb_plan *p, const lb_plan_limits *limits, lb_err *err) {
             *err = p->err;
         return p->err.code;
     }
+    p->limit_bytes = limits->memory_bytes;
     LB_TRY(lb_plan_join(p, err));
     for (u64 i = 0; i < p->n_jobs; i++)
         LB_TRY(check_job(p, &p->jobs[i], err));

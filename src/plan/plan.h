@@ -94,7 +94,8 @@ typedef struct lb_plan {
     lb_err err;
     /* known when closed */
     u64 read_bytes, write_bytes;
-    u64 memory_bytes;    /* the budget */
+    u64 memory_bytes;    /* the budget, or what of it is enough */
+    u64 limit_bytes;     /* the budget */
     u64 base_bytes;      /* what the process holds before the run: program, headers, vocabularies */
     u64 after_bytes;     /* beside the base when the run is over: for texts made then; set by ops */
     u64 peak_bytes;      /* base + what the run may take */

@@ -9,6 +9,7 @@
  * deadlock. */
 #include "plan/run_internal.h"
 #include "base/os.h"
+#include "plan/making.h"
 
 /* ---- the list of running jobs ---- */
 
@@ -318,7 +319,9 @@ lb_status lb_run(lb_plan *p, const lb_run_options *o, lb_run_report *report, lb_
     lb_mutex_init(&r.mutex);
     lb_cond_init(&r.wake);
     lb_err first = {0};
-    lb_status st = runner_init(&r, &first);
+    lb_status st = lb_making_run(p, o, &first);
+    if (st == LB_OK)
+        st = runner_init(&r, &first);
     if (st == LB_OK)
         st = start_workers(&r, &first);
     if (st == LB_OK) {

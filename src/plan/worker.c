@@ -301,6 +301,9 @@ static lb_status write_rows(lb_worker *w, const lb_active *a, lb_rect rows, lb_e
         if (sink && at.len_bytes)
             LB_TRY(lb_sink_write(sink, s->file, s->off_bytes + at.off_bytes,
                                  e->slab + e->inst_off[i], at.len_bytes, err));
+        else if (w->runner->opt->raw_fd && at.len_bytes)
+            LB_TRY(lb_os_pwrite(*w->runner->opt->raw_fd, LB_SPILL_NAME, e->slab + e->inst_off[i],
+                                at.len_bytes, s->off_bytes + at.off_bytes, err));
     }
     return LB_OK;
 }

@@ -33,6 +33,8 @@ void lb_source_close(lb_source **s) {
         return;
     for (u32 i = 0; i < (*s)->n_inputs; i++)
         lb_source_close(&(*s)->inputs[i]);
+    if ((*s)->made_fd)
+        lb_os_close((*s)->made_fd);
     lb_names_deinit(&(*s)->tensor_by_name);
     lb_names_deinit(&(*s)->weight_by_name);
     lb_free((*s)->tensors);

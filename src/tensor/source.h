@@ -164,6 +164,7 @@ typedef struct lb_side_file {
 struct lb_gguf_meta; /* format/gguf.h */
 struct lb_imatrix;   /* format/imatrix.h */
 struct lb_computed;  /* ops/computed.h */
+struct lb_making;    /* plan/making.h */
 
 typedef struct lb_source {
     lb_arena perm;
@@ -188,6 +189,9 @@ typedef struct lb_source {
     struct lb_source **inputs;
     u32 n_inputs;
     const struct lb_computed *computed;
+    /* Not NULL: its one file is made by the first run that reads it. */
+    struct lb_making *making;
+    int *made_fd;       /* of that file, which is closed with the source; -1: not made yet */
     lb_str config;      /* folders: bytes of config.json (may be empty: a folder without one) */
     lb_str st_metadata; /* safetensors: raw JSON object __metadata__ of the first file */
     lb_str notes;       /* what the reader decided or left aside, one line each; may be empty */
