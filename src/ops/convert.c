@@ -176,7 +176,8 @@ static lb_status keep_text(lb_conv *c, const lb_buf *b, lb_str *out, lb_err *err
 static lb_status operation_text(lb_conv *c, lb_err *err) {
     lb_buf b = {0};
     const lb_convert_opts *o = c->o;
-    lb_buf_printf(&b, "%s --to %s", o->verb, lb_format_name(c->model.format));
+    lb_buf_printf(&b, "%s%s --to %s", o->verb, o->verb_options ? o->verb_options : "",
+                  lb_format_name(c->model.format));
     if (o->cast && !c->quantizer)
         lb_buf_printf(&b, " --dtype %s", lb_dtype_get(o->dtype)->name);
     for (u32 i = 0; i < o->n_set; i++)

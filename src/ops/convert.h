@@ -27,10 +27,11 @@ typedef struct lb_convert_opts {
     const char *chat_template; /* file, or NULL */
     u8 keep[LB_EXTRA_COUNT];   /* lb_keep, by lb_extra */
     lb_codes codes;
-    const char *base; /* an adapter's base model, or NULL: what the adapter names */
-    bool adapter;     /* an adapter is wanted, no model */
-    const char *verb; /* "convert", "split", "join": provenance */
-    bool one_file;    /* join: whatever the size */
+    const char *base;         /* an adapter's base model, or NULL: what the adapter names */
+    bool adapter;             /* an adapter is wanted, no model */
+    const char *verb;         /* "convert", "split", "join": provenance */
+    const char *verb_options; /* the same of its own options, " -k 64"; or NULL */
+    bool one_file;            /* join: whatever the size */
     const struct lb_merge_opts
         *merge; /* the model is a merge file; NULL: if it is one, as it says */
     const struct lb_quantize_opts *quantize; /* ops/quantize.h; NULL: values stay values */
