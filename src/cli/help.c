@@ -6,6 +6,7 @@
 
 #define HELP_COLUMNS 80
 #define HELP_INDENT 30 /* where an option's text starts */
+#define HELP_WORDS_MAX 48
 
 /* Appends words, wrapped at HELP_COLUMNS; col is where the cursor stands, indent where lines start.
  */
@@ -56,10 +57,23 @@ static bool has_visible(const lb_opt_group *g) {
     return false;
 }
 
+/* "a|b|c" as "a, b, c: " */
+static void put_words(lb_buf *out, const char *words) {
+    for (; *words; words++)
+        lb_buf_printf(out, *words == '|' ? ", " : "%c", *words);
+    lb_buf_put_c(out, ": ");
+}
+
 static void put_option(lb_buf *out, const lb_opt *o) {
     lb_buf head = {0}, text = {0};
+    lb_opt short_one = *o;
+    bool listed = o->kind == LB_OPT_ENUM && strlen(o->arg) > HELP_WORDS_MAX;
+    if (listed) { /* the words stand in the text */
+        short_one.arg = "WORD";
+        put_words(&text, o->arg);
+    }
     lb_buf_put_c(&head, o->short_name ? "  " : "      ");
-    put_option_head(&head, o);
+    put_option_head(&head, &short_one);
     put_option_text(&text, o);
     lb_buf_put_u8(&text, 0);
     lb_buf_put_str(out, lb_buf_str(&head));
@@ -111,8 +125,9 @@ void lb_help_all(lb_buf *out, const lb_command *const *commands, u32 n) {
     put_wrapped(
         out,
         "A MODEL is a Hugging Face or MLX folder, a .gguf file (of a split one the first "
-        "part), a .safetensors file, a PyTorch file (.bin, .pt, .pth), or hf://OWNER/NAME from "
-        "the local cache of the Hugging Face tools.",
+        "part), a .safetensors file, a PyTorch file (.bin, .pt, .pth), hf://OWNER/NAME from "
+        "the local cache of the Hugging Face tools, MODEL+ADAPTER, or a file that says what to "
+        "merge (.yml).",
         0, 0);
     lb_buf_put_c(out,
                  "\n'lbrx help COMMAND' or 'lbrx COMMAND --help' shows one; 'lbrx --version' the "

@@ -3,7 +3,7 @@
  * that is a part of a character goes by its bytes. */
 #include "ops/graft.h"
 #include "ops/work.h"
-#include "text/encoder.h"
+#include "text/encode.h"
 
 typedef struct cutting {
     const lb_graft *g;
@@ -25,7 +25,7 @@ static lb_status cut(const cutting *c, u32 token, lb_buf *text, lb_buf *ids, lb_
     lb_buf_reset(ids);
     LB_TRY(lb_token_bytes(c->g->donor_tokens, token, text, err));
     if (lb_str_is_utf8(lb_buf_str(text)))
-        return lb_encoder_run(c->encoder, lb_buf_str(text), ids, err);
+        return lb_encoder_encode(c->encoder, lb_buf_str(text), false, ids, err);
     for (size_t i = 0; i < text->len; i++)
         LB_TRY(put_byte(c->g, text->ptr[i], ids, err));
     return LB_OK;
