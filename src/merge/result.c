@@ -115,14 +115,28 @@ static bool take_ids(lb_json *to, const lb_json *from, lb_arena *perm) {
     return true;
 }
 
-/* Where the object counts tokens; force: also where it does not say so yet. */
-static bool set_rows(lb_json *object, u64 n, bool force, lb_arena *perm) {
-    static const char *const keys[] = {"vocab_size", "vocab_size_per_layer_input"};
+/* Wherever the config counts the tokens that it had: of language models within it, too. */
+static bool set_rows(lb_json *object, u64 had, u64 n, lb_arena *perm) {
+    static const char *const keys[] = {"vocab_size", "padded_vocab_size",
+                                       "vocab_size_per_layer_input"};
+    u64 v;
+    for (lb_json *m = object->first; m; m = m->next)
+        if (m->type == LB_JOBJECT && !set_rows(m, had, n, perm))
+            return false;
     for (u32 i = 0; i < LB_LEN(keys); i++)
-        if ((lb_json_get(object, keys[i]) || (force && i == 0)) &&
+        if (lb_json_as_u64(lb_json_get(object, keys[i]), &v) && v == had &&
             !lb_json_set(perm, object, keys[i], lb_json_new_u64(perm, n)))
             return false;
     return true;
+}
+
+/* At its usual place it stands in any case. */
+static bool set_vocab(lb_json *root, lb_json *text, u64 n, lb_arena *perm) {
+    lb_json *home = text ? text : root;
+    u64 had;
+    if (lb_json_as_u64(lb_json_get(home, "vocab_size"), &had) && !set_rows(root, had, n, perm))
+        return false;
+    return lb_json_set(perm, home, "vocab_size", lb_json_new_u64(perm, n));
 }
 
 static lb_status set_tokens(lb_json *root, lb_json *text, const lb_merge_more *more, lb_arena *perm,
@@ -132,8 +146,7 @@ static lb_status set_tokens(lb_json *root, lb_json *text, const lb_merge_more *m
         LB_TRY(lb_json_parse(more->ids_of, "config.json", perm, &from, err));
     bool ok = !from || take_ids(root, from, perm);
     if (ok && more->n_rows)
-        ok = set_rows(root, more->n_rows, !text, perm) &&
-             (!text || set_rows(text, more->n_rows, true, perm));
+        ok = set_vocab(root, text, more->n_rows, perm);
     if (ok && more->untied)
         ok = lb_json_set(perm, root, "tie_word_embeddings", lb_json_new_bool(perm, false)) &&
              (!text ||

@@ -34,14 +34,14 @@ static u32 own_row(const maker *k, u32 slot, u64 id) {
     return row < k->slots[slot].n_rows ? row : LB_NO_ROW;
 }
 
+/* Whoever binds the merge names the file. */
 static lb_status refuse(const maker *k, const lb_vocab_rule *r, const char *why) {
     lb_str model = k->c->models[r->model].text;
     if (!r->said)
-        return lb_fail(k->err, LB_E_FORMAT, "%.*s: tensor '%.*s': id %u without a token %s %.*s",
-                       LB_FMT(k->c->what), LB_FMT(k->name), r->id, why, LB_FMT(model));
-    return lb_fail(k->err, LB_E_FORMAT, "%.*s: line %u: tokens: '%.*s': tensor '%.*s': %s %.*s",
-                   LB_FMT(k->c->what), r->said->line, LB_FMT(r->said->token), LB_FMT(k->name), why,
-                   LB_FMT(model));
+        return lb_fail(k->err, LB_E_FORMAT, "tensor '%.*s': id %u without a token %s %.*s",
+                       LB_FMT(k->name), r->id, why, LB_FMT(model));
+    return lb_fail(k->err, LB_E_FORMAT, "line %u: tokens: '%.*s': tensor '%.*s': %s %.*s",
+                   r->said->line, LB_FMT(r->said->token), LB_FMT(k->name), why, LB_FMT(model));
 }
 
 /* By the rules for tokens of which the file says nothing. */

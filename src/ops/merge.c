@@ -337,6 +337,19 @@ static lb_status describe(lb_source *s, const lb_merge_config *c, const views *v
     return st == LB_OK ? take_config(s, c, merge, v, other, err) : st;
 }
 
+/* The model that is there for its tokenizer alone. */
+static lb_status open_other(lb_source *s, const lb_merge_file *file, const lb_merge_config *c,
+                            lb_merge *merge, lb_source **out, lb_err *err) {
+    static const char *const words[] = {"union", "base", NULL};
+    const lb_merge_ref *r = &c->models[c->vocab_model];
+    const char *near = lb_merge_nearest(r->text, words);
+    lb_status st = open_model(s, file, r, merge->text, &merge->opts, out, err);
+    if (st != LB_OK)
+        lb_err_context(err, "tokenizer_source%s%s%s", near ? " (did you mean " : "",
+                       near ? near : "", near ? "?)" : "");
+    return st;
+}
+
 static lb_status fill_source(lb_source *s, const lb_merge_file *file, const lb_merge_config *c,
                              lb_merge *merge, lb_err *err) {
     lb_plan *p = NULL;
@@ -347,8 +360,7 @@ static lb_status fill_source(lb_source *s, const lb_merge_file *file, const lb_m
     if (st == LB_OK)
         st = make_views(p, 0, c, &v, err);
     if (st == LB_OK && c->vocab == LB_VOCAB_MODEL && c->vocab_model >= c->n_models)
-        st =
-            open_model(s, file, &c->models[c->vocab_model], merge->text, &merge->opts, &other, err);
+        st = open_other(s, file, c, merge, &other, err);
     if (st == LB_OK)
         st = describe(s, c, &v, merge, other, err);
     lb_source_close(&other);

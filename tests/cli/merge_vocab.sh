@@ -299,6 +299,10 @@ refuses 3 "other vocabularies" other.yml "(tokenizer_source: union or base)"
 refuses 3 "no such token" no.yml "line 8: tokens: '<new>'"
 sed 's/token_id: 320/token_id: 322/' set.yml >id.yml
 refuses 3 "no such row" id.yml "'<row>'"
+file unoin "x y" "tokenizer_source: unoin"
+refuses 3 "no such source" unoin.yml "tokenizer_source (did you mean union?)"
+file nobody "x y" "tokenizer: {tokens: {'<q>': {source: z}}}"
+refuses 3 "no input" nobody.yml "line 5: tokenizer.tokens.<q>: model z"
 file tname "a b" "chat_template: chatlm"
 refuses 3 "no such template" tname.yml "did you mean chatml"
 rm a/tokenizer.json a/tokenizer.model

@@ -2,6 +2,7 @@
 /* test_merge_vocab.c: which tokens a merge has and which rows they are made of; tokenizer.json with
  * tokens added and cut off; chat templates by name. */
 #include "test.h"
+#include "merge/result.h"
 #include "merge/templates.h"
 #include "merge/vocab.h"
 #include "text/hf_edit.h"
@@ -282,6 +283,39 @@ LB_TEST(templates) {
     CHECK(lb_merge_template(&config, &text, &err) == LB_E_FORMAT);
     config.chat_template = LB_STR("a long text that is no template at all");
     CHECK(lb_merge_template(&config, &text, &err) == LB_E_FORMAT);
+    end();
+}
+
+static bool holds(lb_str text, const char *what) {
+    size_t at;
+    return lb_str_find(text, lb_str_c(what), &at);
+}
+
+LB_TEST(the_config) {
+    start(LB_VOCAB_UNION, 1);
+    lb_str text, given[] = {LB_STR("{\"vocab_size\": 7, \"bos_token_id\": 1, \"eos_token_id\": 2, "
+                                   "\"vision_config\": {\"vocab_size\": 9, "
+                                   "\"image_token_id\": 3}, \"text_config\": {\"vocab_size\": 7, "
+                                   "\"vocab_size_per_layer_input\": 7, "
+                                   "\"tie_word_embeddings\": true}}")};
+    lb_merge_part part = {0};
+    lb_merge_outline outline = {.parts = &part};
+    lb_merge_more more = {
+        .n_rows = 11,
+        .untied = true,
+        .ids_of = LB_STR("{\"bos_token_id\": 5, \"vision_config\": {\"image_token_id\": 6}}")};
+    CHECK_OK(lb_merge_config_of(given, &config, &outline, &more, &arena, &text, &err));
+    CHECK(holds(text, "{\n  \"vocab_size\": 11,") && holds(text, "    \"vocab_size\": 9"));
+    CHECK(holds(text, "\"vocab_size_per_layer_input\": 11") && !holds(text, ": 7"));
+    CHECK(holds(text, "\"bos_token_id\": 5") && holds(text, "\"eos_token_id\": null"));
+    CHECK(holds(text, "\"image_token_id\": 6") && !holds(text, "\"tie_word_embeddings\": true"));
+    given[0] = LB_STR("{\"hidden_size\": 2}");
+    CHECK_OK(lb_merge_config_of(given, &config, &outline, &(lb_merge_more){.n_rows = 4}, &arena,
+                                &text, &err));
+    CHECK(holds(text, "\"vocab_size\": 4"));
+    CHECK_OK(lb_merge_config_ids(LB_STR("{\"eos_token_id\": [1, 2], \"top_k\": 3}"),
+                                 LB_STR("{\"eos_token_id\": 9}"), "g", &arena, &text, &err));
+    CHECK(holds(text, "\"eos_token_id\": 9") && holds(text, "\"top_k\": 3"));
     end();
 }
 
