@@ -239,6 +239,9 @@ static lb_status name_pair(adapter *a, pair *p, lb_err *err) {
     lb_str old = p->module;
     p->embedding = m.row->role == LB_ROLE_TOKEN_EMBD;
     p->relayout = lb_arch_row_relayout(m.row, LB_WORLD_GGUF);
+    /* a pair lies as a linear layer does, whichever way its matrix is stored */
+    if (lb_arch_is_conv1d(m.row) || p->relayout == LB_RL_ONE_ROW)
+        p->relayout = LB_RL_NONE;
     LB_TRY(world_name(a, &m, LB_WORLD_HF, "", &p->module, err));
     LB_TRY(world_name(a, &m, LB_WORLD_MLX, "", &p->mlx, err));
     LB_TRY(world_name(a, &m, LB_WORLD_GGUF, ".weight", &p->gguf, err));

@@ -217,20 +217,137 @@ def one(r, index, family, work):
         near(what + " bf16", kit.state(ours), want, base, 2)
 
 
+# ---- MLX ----
+
+MLX_FAMILIES = ("llama", "qwen2", "mixtral", "gemma", "qwen3_moe", "olmoe", "glm4", "deepseek_v2", "phi3")
+
+
+def mlx_adapter(r, base, out):
+    """A random adapter of mlx-lm's; the model with it, in f32."""
+    import mlx.core as mx
+    import mlx.nn as nn
+    from mlx.utils import tree_flatten
+    from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchLinear
+    from mlx_lm.tuner.utils import linear_to_lora_layers, load_adapters
+    model, _ = quietly(pc.mlx_lm.load, str(base))
+    model.set_dtype(mx.float32)
+    kinds = {}
+    for k, m in model.layers[-1].named_modules():
+        if isinstance(m, (nn.Linear, nn.QuantizedLinear, SwitchLinear, QuantizedSwitchLinear)):
+            kinds[k] = isinstance(m, (SwitchLinear, QuantizedSwitchLinear))
+    kind = r.choice(["lora", "lora", "lora", "dora"])
+    keys = [k for k in kinds if kind == "lora" or not kinds[k]]
+    keys = r.sample(keys, r.randrange(1, len(keys) + 1))
+    quantized = any(isinstance(m, nn.QuantizedEmbedding) for _, m in model.named_modules())
+    if r.random() < 0.3 and not (kind == "dora" and quantized):
+        keys.append("model.embed_tokens")
+    config = {"fine_tune_type": kind, "num_layers": r.choice([1, 2, 16]),
+              "lora_parameters": {"rank": r.choice([2, 8]), "scale": r.choice([1.0, 20.0, 0.5]), "dropout": 0.0, "keys": keys}}
+    model.freeze()
+    linear_to_lora_layers(model, config["num_layers"], config["lora_parameters"], kind == "dora")
+    mx.random.seed(r.randrange(1000))
+    w = {k: mx.random.normal(v.shape) * 0.1 if k.rsplit(".", 1)[-1] != "m" else mx.abs(mx.random.normal(v.shape)) + 0.5
+         for k, v in tree_flatten(model.parameters()) if k.rsplit(".", 1)[-1] in ("lora_a", "lora_b", "m")}
+    out.mkdir()
+    mx.save_safetensors(str(out / "adapters.safetensors"), w)
+    (out / "adapter_config.json").write_text(json.dumps(config))
+    model, _ = quietly(pc.mlx_lm.load, str(base))
+    if not quantized:
+        model.set_dtype(mx.float32)
+    return quietly(load_adapters, model, str(out)), config
+
+
+def mlx_one(r, index, family, work):
+    import mlx.core as mx
+    from mlx.utils import tree_flatten, tree_unflatten
+    from mlx_lm.utils import dequantize_model
+    case = r.choice([c for c in kit.family(family).cases(r) if c.model is not None and not c.unread and not c.mlx])
+    base = kit.build(case, work / "base")
+    ours, src = work / "base-mlx", work / "adapter"
+    more = ("quantize",) if index % 3 == 2 and case.quantize else ("convert", "--dtype", "f32")
+    if more[0] == "quantize":
+        more += ("--type", "mlx-q8", "--group-size", "32")
+    what = "mlx #%d %s %s" % (index, case.label, more[0])
+    if subprocess.run([pc.LBRX, *more, base, "-o", ours, "--to", "mlx", *OUT], capture_output=True).returncode:
+        return pc.skip(what + ": no such base")
+    try:
+        model, config = mlx_adapter(r, ours, src)
+    except Exception as e:
+        return pc.skip("%s: mlx-lm makes none: %s" % (what, str(e)[:80]))
+    what += " %s" % config
+    fused = [(n, m.fuse(dequantize=True)) for n, m in model.named_modules() if hasattr(m, "fuse")]
+    model.update_modules(tree_unflatten(fused))
+    model = quietly(dequantize_model, model)
+    want = {k: pc.mlx_to_torch(v) for k, v in tree_flatten(model.parameters())}
+    arg = "%s+%s" % (ours, src)
+    if not pc.lbrx(what, "convert", arg, "-o", work / "fused", "--to", "mlx", "--dtype", "f32", *OUT):
+        return
+    got = kit.state(work / "fused")
+    # mlx-lm rounds what it dequantizes and adds to the type of the scales
+    near(what, {k: v for k, v in got.items() if k in want}, want, base, 8 if more[0] == "quantize" else 0)
+    if pc.lbrx(what + " on hf", "convert", "%s+%s" % (base, src), "-o", work / "from-hf", "--to", "mlx", "--dtype", "f32", *OUT) \
+            and more[0] == "convert":
+        same(what + " on hf", kit.state(work / "from-hf"), got)
+
+
+# ---- GGUF ----
+
+def gguf_one(r, index, family, work):
+    """The reference's adapter in GGUF is what it was made of."""
+    case = r.choice([c for c in kit.family(family).cases(r) if c.model is not None and not c.unread and not c.gguf])
+    base, src = kit.build(case, work / "base"), work / "adapter"
+    try:
+        m = load(base)
+    except Exception as e:
+        return pc.skip("gguf #%d %s: %s" % (index, case.label, str(e)[:60]))
+    kinds = linears(m)[0]
+    kw = dict(r=4, lora_alpha=8, target_modules=r.sample(kinds, r.randrange(1, len(kinds) + 1)), task_type="CAUSAL_LM")
+    what = "gguf #%d %s %s" % (index, case.label, kw["target_modules"])
+    try:
+        m = quietly(peft.get_peft_model, m, peft.LoraConfig(**kw))
+    except Exception as e:
+        return pc.skip("%s: %s" % (what, str(e)[:60]))
+    with torch.no_grad():
+        for n, p in m.named_parameters():
+            if "lora_" in n:
+                p.normal_(0, 0.2)
+    quietly(m.save_pretrained, src)
+    script = pathlib.Path(pc.SCRIPT).parent / "convert_lora_to_gguf.py"
+    p = subprocess.run([sys.executable, script, "--base", base, src, "--outfile", work / "theirs.gguf"], capture_output=True,
+                       text=True)
+    if p.returncode:
+        return pc.skip("%s: the reference: %s" % (what, p.stderr.strip().rsplit("\n", 1)[-1][:80]))
+    a = fuse(what, base, [src], work / "a")
+    if family != "gpt2":  # whose pairs it turns round, unlike the tensors that they are of
+        b = fuse(what + " theirs", base, [work / "theirs.gguf"], work / "b")
+        if a and b:
+            same(what + " theirs", b, a)
+    if pc.lbrx(what + " ours", "lora", "convert", src, "-o", work / "ours.gguf", "--base", base, *OUT):
+        b = fuse(what + " ours", base, [work / "ours.gguf"], work / "b")
+        if b:
+            same(what + " ours", b, a)
+
+
 def main():
     a = argparse.ArgumentParser()
     a.add_argument("--seed", default="1")
     a.add_argument("--n", type=int, default=16)
     a.add_argument("--only", type=int)
     a.add_argument("--family")
+    a.add_argument("--part", choices=["peft", "mlx", "gguf"])
     args = a.parse_args()
-    for i in range(args.n) if args.only is None else [args.only]:
-        r = random.Random("%s/%d" % (args.seed, i))
-        with tempfile.TemporaryDirectory(prefix="lbrx-lora-") as d:
-            try:
-                one(r, i, args.family or FAMILIES[i % len(FAMILIES)], pathlib.Path(d))
-            except Exception:
-                pc.check(False, "#%d: %s" % (i, traceback.format_exc()))
+    parts = [("peft", one, FAMILIES, args.n), ("mlx", mlx_one, MLX_FAMILIES, (args.n + 1) // 2 if pc.mx is not None else 0),
+             ("gguf", gguf_one, FAMILIES, (args.n + 3) // 4 if pc.SCRIPT else 0)]
+    for part, run, families, n in parts:
+        for i in range(n) if args.only is None else [args.only]:
+            r = random.Random("%s/%s/%d" % (args.seed, part, i))
+            if args.part not in (None, part):
+                continue
+            with tempfile.TemporaryDirectory(prefix="lbrx-lora-") as d:
+                try:
+                    run(r, i, args.family or families[i % len(families)], pathlib.Path(d))
+                except Exception:
+                    pc.check(False, "%s #%d: %s" % (part, i, traceback.format_exc()))
     print("peer_lora: %d passed, %d failed, %d skipped [cost: slow] %.1f s" %
           (pc.passed, pc.failed, pc.skipped, time.time() - pc.START))
     sys.exit(pc.failed != 0)
