@@ -336,6 +336,10 @@ static void choose_like(job *j) {
 static lb_status choose(job *j, lb_mlx_opts *o, lb_err *err) {
     lb_conv *c = j->c;
     lb_json *kept = NULL, *said = NULL;
+    if (!c->canon.arch)
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "%s: which of its matrices mlx-lm's class has quantized is not known",
+                       c->canon.arch_err.msg);
     for (u64 i = 0; i < j->n; i++)
         j->tensors[i] = (lb_mlx_tensor){j->from[i].name, *j->from[i].shape, j->from[i].dtype};
     o->pure = j->q->o->pure;

@@ -88,6 +88,10 @@ ok "is the base" "$LBRX" diff moe-hf of-merge
 moe shared random a b 'shared_experts: [{source_model: b}]'
 ok "shared" "$LBRX" moe shared.yml -o shared
 grep -q '"n_shared_experts": 1' shared/config.json && pass || fail shared "config"
+exits 3 "deepseek in gguf" "$LBRX" moe shared.yml -o no.gguf
+exits 3 "deepseek quantized for mlx" "$LBRX" quantize shared -o no --to mlx --type mlx-q4
+complains "deepseek quantized for mlx" "which of its matrices mlx-lm's class has quantized is not known"
+ok "deepseek for mlx" "$LBRX" moe shared.yml -o shared-mlx --to mlx
 moe qwen random a b 'shared_experts: [{source_model: b}]
 architecture: qwen'
 ok "qwen" "$LBRX" moe qwen.yml -o qwen
