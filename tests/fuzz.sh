@@ -24,7 +24,7 @@ max_len() {
     case $1 in
     size | split_names | arch_names) echo 128 ;;
     regex) echo 256 ;;
-    json | yaml | merge_config | model_card | cli) echo 512 ;;
+    json | yaml | merge_config | moe_config | model_card | cli) echo 512 ;;
     arch_* | index | journal | sentencepiece | tok_files) echo 1024 ;;
     pytorch) echo 3500 ;;
     *) echo 2048 ;;

@@ -570,45 +570,32 @@ typedef struct binding {
     lb_err *err;
 } binding;
 
-static lb_status stored_node(const binding *b, const item *it, lb_node_id *out) {
-    const lb_merge_view *v = &b->v[it->model];
-    *out = v->nodes[it->fact];
-    if (*out != LB_NODE_NONE)
-        return LB_OK;
-    return lb_fail(b->err, LB_E_UNSUPPORTED,
-                   "tensor '%.*s': '%.*s' stores it in several parts, which is not supported yet: "
-                   "convert it to hf first",
-                   LB_FMT(v->facts[it->fact].name),
-                   LB_FMT(b->m->config.refs.models[it->model].text));
+static lb_node_id stored_node(const binding *b, const item *it) {
+    return b->v[it->model].nodes[it->fact];
 }
 
-static lb_status node_of(binding *b, const lb_tensor *t, const item *it, lb_node_id *out) {
+static lb_node_id node_of(binding *b, const lb_tensor *t, const item *it) {
     const u32 n_experts = b->m->config.n_experts;
     switch ((item_kind)it->kind) {
     case ITEM_BASE:
-        return stored_node(b, it, out);
+        return stored_node(b, it);
     case ITEM_EXPERT:
-        LB_TRY(stored_node(b, it, out));
-        *out = expert_node(b->plan, b->m, it, t->name, *out);
-        break;
+        return expert_node(b->plan, b->m, it, t->name, stored_node(b, it));
     case ITEM_ROUTER:
-        *out = lb_moe_gates_of(&b->gates, b->plan, it->layer, 0, n_experts);
-        break;
+        return lb_moe_gates_of(&b->gates, b->plan, it->layer, 0, n_experts);
     case ITEM_SHARED_GATE:
-        *out = lb_moe_gates_of(&b->gates, b->plan, it->layer, n_experts, 1);
-        break;
+        return lb_moe_gates_of(&b->gates, b->plan, it->layer, n_experts, 1);
     case ITEM_ZERO:
-        *out = lb_expr_fill(&b->plan->graph, 1, t->n_elems, 0);
-        break;
+        return lb_expr_fill(&b->plan->graph, 1, t->n_elems, 0);
     }
-    return LB_OK;
+    return LB_NODE_NONE;
 }
 
 static lb_status bind_all(binding *b, const lb_source *s, lb_node_id *nodes) {
     lb_graph *g = &b->plan->graph;
     lb_moe_gates_begin(&b->gates, b->plan, b->v[0].nodes[b->m->embed]);
     for (u64 i = 0; i < s->n_weights; i++) {
-        LB_TRY(node_of(b, &s->tensors[i], &b->m->items[i], &nodes[i]));
+        nodes[i] = node_of(b, &s->tensors[i], &b->m->items[i]);
         LB_TRY(lb_graph_status(g, b->err));
         if (!lb_expr_is_stored_as(g, nodes[i], s->tensors[i].dtype))
             nodes[i] = lb_expr_decode(g, nodes[i]);

@@ -2,6 +2,7 @@
 /* encode.c: where a model's tokenizer stands, and hf_encode.h over it. What is no tokenizer.json is
  * made one: by way of GGUF's keys, which all kinds can be turned into and out of. */
 #include "text/encode.h"
+#include "arch/arch.h"
 #include "text/hf_encode.h"
 #include "text/tok_folder.h"
 #include "text/tokdata.h"
@@ -67,7 +68,14 @@ static lb_status rebuild(lb_encoder *e, const lb_gguf_meta *meta, const char *pa
 /* tokenizer.model: to the keys of a GGUF, and back to a tokenizer.json. */
 static lb_status rebuild_spm(lb_encoder *e, const lb_source *s, lb_err *err) {
     lb_tok *t = NULL;
-    const lb_tok_opts o = {.arch = LB_STR("llama")};
+    lb_tok_opts o = {.arch = LB_STR("llama")};
+    lb_json *config;
+    const lb_arch *arch;
+    lb_hparams hp;
+    if (s->config.len)
+        LB_TRY(lb_json_parse(s->config, "config.json", &e->arena, &config, err));
+    if (s->config.len && lb_arch_from_config(config, &arch, &hp, NULL) == LB_OK)
+        o = (lb_tok_opts){.arch = lb_str_c(lb_arch_name(arch)), .n_vocab = hp.n_vocab};
     LB_TRY(lb_tok_open(&t, s, err));
     lb_status st = lb_tok_to_meta(t, &o, &e->meta, NULL, err);
     lb_tok_close(&t);

@@ -224,7 +224,7 @@ def compare_config(what, ours, theirs):
     check(not differ, "%s: config: %s" % (what, differ))
     count = [c.get("num_experts") or c.get("num_local_experts") or c.get("n_routed_experts") for c in (a, b)]
     check(count[0] == count[1] and count[0], "%s: experts: %s" % (what, count))
-    dtype = [c.get("dtype") or c.get("torch_dtype") for c in (a, b)]
+    dtype = [c.get("torch_dtype") or c.get("dtype") for c in (a, b)] # mergekit's deepseek has both, dtype the base's
     check(dtype[0] == dtype[1], "%s: dtype: %s" % (what, dtype))
 
 
@@ -286,6 +286,8 @@ def gguf(args, what, root, file, ours, seed):
     p = lbrx_moe(args, file, root / "one.gguf", seed, "--no-provenance")
     if json.loads((ours / "config.json").read_text())["model_type"] == "deepseek":
         check(p.returncode == 3, "%s: gguf of deepseek: exit %d" % (what, p.returncode))
+        return
+    if "has no form in GGUF" in p.stderr: # llama3's rope in qwen2moe
         return
     q = subprocess.run([args.lbrx, "diff", str(ours), str(root / "one.gguf"), "--tolerance", "1e-2"],
                        capture_output=True, text=True)
