@@ -6,6 +6,7 @@
 #include "ops/moe.h"
 #include "arch/arch_config.h"
 #include "base/os.h"
+#include "ops/hf_texts.h"
 #include "ops/merge_view.h"
 #include "ops/moe_gates.h"
 
@@ -98,34 +99,38 @@ static lb_status make_views(lb_plan *p, u32 index, const lb_merge_config *c, lb_
     return LB_OK;
 }
 
-/* model_type; a GGUF has one architecture for several, of which the base's counts. */
-static lb_str type_of(const lb_merge_view *v, const lb_merge_view *base, lb_str base_type) {
+static lb_str model_type(const lb_json *config) {
     lb_str type = LB_STR_NONE;
+    (void)lb_json_as_str(lb_json_get(config, "model_type"), &type);
+    return type;
+}
+
+/* A GGUF has one architecture for several model_types, of which the base's counts. */
+static lb_str type_of(const lb_merge_view *v, const lb_merge_view *base, lb_str base_type) {
     const char *family = "";
-    if (v->canon.config) {
-        (void)lb_json_as_str(lb_json_get(v->canon.config, "model_type"), &type);
-        return type;
-    }
-    if (!v->canon.arch)
-        return type;
-    if (base && base->canon.arch &&
+    if (v->canon.config || !v->canon.arch)
+        return model_type(v->canon.config);
+    if (base->canon.arch &&
         strcmp(lb_arch_name(base->canon.arch), lb_arch_name(v->canon.arch)) == 0)
         return base_type;
     for (u32 i = 0; lb_arch_at(i, &family); i++)
         if (lb_arch_at(i, &family) == v->canon.arch)
             return lb_str_c(family);
-    return type;
+    return LB_STR_NONE;
 }
 
-static lb_status choose_kind(moe *m, const lb_merge_view *v, lb_arena *perm, const char **note,
+static lb_status choose_kind(moe *m, lb_source *s, const lb_merge_view *v, const char **note,
                              lb_err *err) {
     const u32 n = m->config.refs.n_models;
-    lb_str *types = lb_arena_new(perm, lb_str, n + 1);
+    lb_str *types = lb_arena_new(&s->perm, lb_str, n + 1);
+    lb_json *config = NULL;
     if (!types)
         return oom(err);
+    if (s->config.len)
+        LB_TRY(lb_json_parse(s->config, "config.json", &s->perm, &config, err));
     for (u32 i = 0; i < n; i++)
-        types[i] = type_of(&v[i], i ? v : NULL, i ? types[0] : LB_STR_NONE);
-    LB_TRY(lb_moe_choose(&m->config, types, perm, &m->kind, note, err));
+        types[i] = i ? type_of(&v[i], v, types[0]) : model_type(config);
+    LB_TRY(lb_moe_choose(&m->config, types, &s->perm, &m->kind, note, err));
     m->form = lb_moe_form_of(m->kind);
     return LB_OK;
 }
@@ -429,67 +434,63 @@ static bool is_power_of_two(u64 n) {
     return (n & (n - 1)) == 0;
 }
 
-static lb_status say(const listing *l, lb_plan *p, const char *note) {
+static lb_status say(const listing *l, lb_plan *p, const char *note, lb_buf *b) {
     const moe *m = l->m;
-    lb_buf b = {0};
     for (u32 i = 0; i < m->config.refs.n_notes; i++)
-        lb_buf_printf(&b, "%.*s\n", LB_FMT(m->config.refs.notes[i]));
+        lb_buf_printf(b, "%.*s\n", LB_FMT(m->config.refs.notes[i]));
     if (note)
-        lb_buf_printf(&b, "%s\n", note);
+        lb_buf_printf(b, "%s\n", note);
     if (!is_power_of_two(m->config.n_experts) && m->kind != LB_MOE_DEEPSEEK)
-        lb_buf_printf(&b, "%u experts are no power of two: some programs want one\n",
+        lb_buf_printf(b, "%u experts are no power of two: some programs want one\n",
                       m->config.n_experts);
-    say_left_out(l, &b);
-    say_vocabularies(l, &b);
-    lb_status st = check_gates(l, p, &b);
-    if (st == LB_OK)
-        st = lb_buf_status(&b, l->err);
-    if (st == LB_OK && b.len) {
-        l->s->notes = lb_arena_str(&l->s->perm, lb_str_sub(lb_buf_str(&b), 0, b.len - 1));
-        st = l->s->notes.ptr ? LB_OK : oom(l->err);
-    }
-    lb_buf_deinit(&b);
-    return st;
+    say_left_out(l, b);
+    say_vocabularies(l, b);
+    return check_gates(l, p, b);
 }
 
 /* ---- config and other files ---- */
 
-static lb_status take_files(lb_source *s, const moe *m, lb_err *err) {
-    const lb_source *base = s->inputs[0];
+static lb_status make_config(lb_source *s, const moe *m, lb_err *err) {
     lb_json *config, *full;
     const lb_moe_facts facts = {.n_ff = m->n_ff,
                                 .dtype = m->dtype == LB_BF16  ? LB_STR("bfloat16")
                                          : m->dtype == LB_F16 ? LB_STR("float16")
                                                               : LB_STR("float32")};
-    if (base->format == LB_FORMAT_GGUF)
-        return lb_fail(err, LB_E_UNSUPPORTED,
-                       "%s: the base '%.*s' gives config and tokenizer, and is a GGUF: not "
-                       "supported yet: convert it to hf",
-                       s->path, LB_FMT(m->config.refs.models[0].text));
-    LB_TRY(lb_computed_sides_of(s, base, err));
     LB_TRY(lb_computed_side(s, LB_STR("mergekit_moe_config.yml"), m->text, true, err));
-    LB_TRY(lb_json_parse(base->config, "config.json", &s->perm, &config, err));
+    LB_TRY(lb_json_parse(s->config, "config.json", &s->perm, &config, err));
     LB_TRY(lb_arch_config_full(config, &s->perm, &full, err));
     return lb_moe_config_json(&m->config, m->kind, &facts, full, &s->perm, &s->config, err);
 }
 
 /* ---- opening ---- */
 
-static lb_status fill_in(lb_source *s, moe *m, lb_plan *p, lb_merge_view **views, lb_err *err) {
-    const char *note;
+/* The base gives config and tokenizer, and with them what its model_type is. */
+static lb_status describe(lb_source *s, moe *m, lb_plan *p, const lb_merge_view *v, lb_buf *notes,
+                          lb_err *err) {
     const lb_moe_config *c = &m->config;
-    LB_TRY(make_views(p, 0, &c->refs, views, err));
-    listing l = {.s = s, .m = m, .v = *views, .err = err};
-    LB_TRY(choose_kind(m, *views, &s->perm, &note, err));
+    const char *note;
+    listing l = {.s = s, .m = m, .v = v, .err = err};
+    LB_TRY(lb_hf_texts_take(s, s->inputs[0], &v[0].canon, notes, err));
+    LB_TRY(choose_kind(m, s, v, &note, err));
     m->n_gates =
         (u64)c->n_experts +
         (c->n_shared && (c->gate != LB_MOE_CHEAP_EMBED || c->shared[0].n_positive) ? c->n_shared
                                                                                    : 0);
     LB_TRY(list_tensors(&l));
     if (c->gate == LB_MOE_CHEAP_EMBED)
-        LB_TRY(lb_moe_prompts_read(c, s->inputs[0], (*views)[0].facts[m->embed].shape.dim[0],
-                                   &s->perm, &m->prompts, err));
-    return say(&l, p, note);
+        LB_TRY(lb_moe_prompts_read(c, s->inputs[0], v[0].facts[m->embed].shape.dim[0], &s->perm,
+                                   &m->prompts, err));
+    LB_TRY(say(&l, p, note, notes));
+    LB_TRY(lb_computed_notes(s, notes, err));
+    return make_config(s, m, err);
+}
+
+static lb_status fill_in(lb_source *s, moe *m, lb_plan *p, lb_merge_view **views, lb_err *err) {
+    lb_buf notes = {0};
+    LB_TRY(make_views(p, 0, &m->config.refs, views, err));
+    lb_status st = describe(s, m, p, *views, &notes, err);
+    lb_buf_deinit(&notes);
+    return st;
 }
 
 static lb_status open_file(lb_source *s, moe *m, const char *path, lb_err *err) {
@@ -504,7 +505,7 @@ static lb_status open_file(lb_source *s, moe *m, const char *path, lb_err *err) 
         st = fill_in(s, m, p, &views, err);
     free_views(views, m->config.refs.n_models);
     lb_plan_free(&p);
-    return st == LB_OK ? take_files(s, m, err) : st;
+    return st;
 }
 
 static lb_status bind(const lb_computed *c, lb_plan *p, u32 index, lb_node_id *nodes, lb_err *err);

@@ -51,6 +51,15 @@ moe hf cheap_embed a b
 moe gguf cheap_embed a b.gguf
 for f in hf gguf; do ok "$f" "$LBRX" moe $f.yml -o moe-$f; done
 ok "experts of any format" "$LBRX" diff moe-hf moe-gguf
+ok "a" "$LBRX" convert a -o a.gguf
+sed 's/base_model: a/base_model: a.gguf/; s/source_model: a/source_model: a.gguf/' gguf.yml >base.yml
+ok "base of any format" "$LBRX" moe base.yml -o moe-base
+ok "base of any format: diff" "$LBRX" diff moe-hf moe-base
+same "base of any format: config" moe-hf/config.json moe-base/config.json
+ok "mlx" "$LBRX" convert a -o a-mlx --to mlx
+sed 's/base_model: a/base_model: a-mlx/' gguf.yml >base.yml
+ok "base of mlx" "$LBRX" moe base.yml -o moe-mlx
+ok "base of mlx: diff" "$LBRX" diff moe-hf moe-mlx
 ok "again" "$LBRX" moe hf.yml -o moe-1 -t 1 --memory 64MB
 same "threads and budget" moe-hf/model.safetensors moe-1/model.safetensors
 grep -q '"num_local_experts": 2' moe-hf/config.json && pass || fail config "no number of experts"
