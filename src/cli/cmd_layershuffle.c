@@ -2,17 +2,18 @@
 /* cmd_layershuffle.c: `lbrx layershuffle`: a merge of layers drawn at random. */
 #include "base/os.h"
 #include "cli/convert.h"
+#include "cli/typing.h"
 #include "ops/layershuffle.h"
 #include "ops/merge.h"
-#include "ops/quantize.h"
 #include <stdio.h>
 #include <stdlib.h>
 
 typedef struct shuffle_opts {
     lb_common common;
     lb_writing writing;
+    lb_typing typing;
     lb_opt_list model, weight;
-    const char *seed, *type, *write_yaml;
+    const char *seed, *write_yaml;
     bool full_random, fp16, print_yaml;
 } shuffle_opts;
 
@@ -45,11 +46,6 @@ static const lb_opt shuffle_rows[] = {
      .kind = LB_OPT_FLAG,
      .help = "the same as dtype: float16 in CONFIG",
      .off = offsetof(shuffle_opts, fp16)},
-    {.name = "type",
-     .kind = LB_OPT_STR,
-     .arg = "TYPE",
-     .help = "quantize the result in the same pass: a type as `lbrx quantize` takes it",
-     .off = offsetof(shuffle_opts, type)},
     {.name = "print-yaml",
      .kind = LB_OPT_FLAG,
      .help = "print the merge file; without -o nothing else is done",
@@ -119,7 +115,8 @@ static lb_status run_layershuffle(lb_cli *cli, const void *opts, const char *con
                                   u32 n_args, lb_err *err) {
     shuffle_opts o = *(const shuffle_opts *)opts;
     const char *file = n_args ? args[0] : NULL;
-    lb_quantize_opts q = {.type = o.type};
+    lb_quantize_opts q;
+    LB_TRY(lb_typing_fill(&o.typing, &q, err));
     lb_shuffle s;
     lb_buf yaml = {0};
     u64 seed;
@@ -134,7 +131,8 @@ static lb_status run_layershuffle(lb_cli *cli, const void *opts, const char *con
         lb_buf_put_str(&cli->out, lb_buf_str(&yaml));
     lb_merge_opts m = {.text = lb_buf_str(&yaml), .file = file};
     lb_cli_opened from = {open_merge, &m, file ? file : "layershuffle"};
-    lb_convert_opts c = {.verb = "layershuffle", .quantize = o.type ? &q : NULL};
+    lb_convert_opts c = {.verb = "layershuffle",
+                         .quantize = lb_typing_given(&o.typing) ? &q : NULL};
     bool text_only = (o.print_yaml || o.write_yaml) && !o.writing.output && o.writing.to == 0;
     if (st == LB_OK && !text_only)
         st = lb_cli_convert_opened(cli, &o.writing, &o.common, &from, &c, err);
@@ -154,7 +152,8 @@ const lb_command lb_cmd_layershuffle = {
                "`full_random`, `dtype` and `random_seed`. What is made of it is a merge file of "
                "slices, which `lbrx merge` would run as well.",
     .n_args_max = 1,
-    .group = {LB_GROUP("Options", shuffle_rows, 0), LB_GROUP_WRITE(offsetof(shuffle_opts, writing)),
+    .group = {LB_GROUP("Options", shuffle_rows, 0), LB_GROUP_TYPING(offsetof(shuffle_opts, typing)),
+              LB_GROUP_WRITE(offsetof(shuffle_opts, writing)),
               LB_GROUP_COMMON(offsetof(shuffle_opts, common))},
     .size_bytes = sizeof(shuffle_opts),
     .run = run_layershuffle,

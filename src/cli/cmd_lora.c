@@ -2,9 +2,9 @@
 /* cmd_lora.c: `lbrx lora fuse`, `lora convert`: adapters put into a model; adapters in other forms.
  */
 #include "cli/convert.h"
+#include "cli/typing.h"
 #include "ops/lora.h"
 #include "ops/open.h"
-#include "ops/quantize.h"
 #include <math.h>
 #include <stdlib.h>
 
@@ -15,7 +15,8 @@ static const lb_dtype dtypes[] = {LB_F32, LB_F32, LB_F16, LB_BF16};
 typedef struct fuse_opts {
     lb_common common;
     lb_writing writing;
-    const char *type, *scale;
+    lb_typing typing;
+    const char *scale;
     u32 dtype; /* keep|f32|f16|bf16 */
 } fuse_opts;
 
@@ -25,11 +26,6 @@ static const lb_opt fuse_rows[] = {
      .arg = "S[,S...]",
      .help = "factor for the scale of each adapter, or one for all of them",
      .off = offsetof(fuse_opts, scale)},
-    {.name = "type",
-     .kind = LB_OPT_STR,
-     .arg = "TYPE",
-     .help = "quantize the result in the same pass: a type as `lbrx quantize` takes it",
-     .off = offsetof(fuse_opts, type)},
     {.name = "dtype",
      .kind = LB_OPT_ENUM,
      .arg = "keep|f32|f16|bf16",
@@ -73,9 +69,10 @@ static lb_status run_fuse(lb_cli *cli, const void *opts, const char *const *args
                           lb_err *err) {
     fuse_opts o = *(const fuse_opts *)opts;
     fused f = {.adapters = args + 1, .n = n_args - 1};
-    lb_quantize_opts q = {.type = o.type};
+    lb_quantize_opts q;
+    LB_TRY(lb_typing_fill(&o.typing, &q, err));
     lb_str verb = LB_STR("lora fuse");
-    if (o.type && o.dtype)
+    if (lb_typing_given(&o.typing) && o.dtype)
         return lb_fail(err, LB_E_USAGE, "--type and --dtype exclude each other");
     if (f.n > LB_LORA_MAX)
         return lb_fail(err, LB_E_USAGE, "more than %d adapters", LB_LORA_MAX);
@@ -85,7 +82,7 @@ static lb_status run_fuse(lb_cli *cli, const void *opts, const char *const *args
     if (!verb.ptr)
         return lb_fail(err, LB_E_NOMEM, "out of memory for the command");
     lb_convert_opts c = {.verb = verb.ptr,
-                         .quantize = o.type ? &q : NULL,
+                         .quantize = lb_typing_given(&o.typing) ? &q : NULL,
                          .cast = o.dtype != 0,
                          .dtype = dtypes[o.dtype]};
     lb_cli_opened from = {open_fused, &f, args[0]};
@@ -108,7 +105,8 @@ const lb_command lb_cmd_lora_fuse = {
         "verify.",
     .n_args_min = 2,
     .n_args_max = LB_LORA_MAX + 1,
-    .group = {LB_GROUP("Options", fuse_rows, 0), LB_GROUP_WRITE(offsetof(fuse_opts, writing)),
+    .group = {LB_GROUP("Options", fuse_rows, 0), LB_GROUP_TYPING(offsetof(fuse_opts, typing)),
+              LB_GROUP_WRITE(offsetof(fuse_opts, writing)),
               LB_GROUP_COMMON(offsetof(fuse_opts, common))},
     .size_bytes = sizeof(fuse_opts),
     .run = run_fuse,

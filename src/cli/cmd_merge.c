@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cmd_merge.c: `lbrx merge`: a merge file, converted and quantized like any model. */
 #include "cli/convert.h"
+#include "cli/typing.h"
 #include "cli/merge_methods.h"
 #include "ops/merge.h"
-#include "ops/quantize.h"
 
 typedef struct merge_opts {
     lb_common common;
     lb_writing writing;
-    const char *type;
+    lb_typing typing;
     u64 seed;
     u32 rounding; /* f32|mergekit */
     u32 dtype;    /* keep|f32|f16|bf16 */
@@ -16,11 +16,6 @@ typedef struct merge_opts {
 } merge_opts;
 
 static const lb_opt merge_rows[] = {
-    {.name = "type",
-     .kind = LB_OPT_STR,
-     .arg = "TYPE",
-     .help = "quantize the result in the same pass: a type as `lbrx quantize` takes it",
-     .off = offsetof(merge_opts, type)},
     {.name = "seed",
      .kind = LB_OPT_INT,
      .arg = "N",
@@ -59,13 +54,15 @@ static lb_status run_merge(lb_cli *cli, const void *opts, const char *const *arg
                        n_args ? "--methods lists the methods: it takes no merge file"
                               : "merge needs a merge file (CONFIG.yml)");
     lb_merge_opts m = {.rounding = o.rounding ? LB_MERGE_MERGEKIT : LB_MERGE_F32, .seed = o.seed};
-    lb_quantize_opts q = {.type = o.type};
+    lb_quantize_opts q;
+    LB_TRY(lb_typing_fill(&o.typing, &q, err));
+    m.keep = q.keep;
     lb_convert_opts c = {.verb = "merge",
                          .merge = &m,
-                         .quantize = o.type ? &q : NULL,
+                         .quantize = lb_typing_given(&o.typing) ? &q : NULL,
                          .cast = o.dtype != 0,
                          .dtype = dtypes[o.dtype]};
-    if (o.type && o.dtype)
+    if (lb_typing_given(&o.typing) && o.dtype)
         return lb_fail(err, LB_E_USAGE, "--type and --dtype exclude each other");
     return lb_cli_convert(cli, &o.writing, &o.common, args[0], &c, err);
 }
@@ -85,7 +82,8 @@ const lb_command lb_cmd_merge = {
         "names.",
     .n_args_min = 0,
     .n_args_max = 1,
-    .group = {LB_GROUP("Options", merge_rows, 0), LB_GROUP_WRITE(offsetof(merge_opts, writing)),
+    .group = {LB_GROUP("Options", merge_rows, 0), LB_GROUP_TYPING(offsetof(merge_opts, typing)),
+              LB_GROUP_WRITE(offsetof(merge_opts, writing)),
               LB_GROUP_COMMON(offsetof(merge_opts, common))},
     .size_bytes = sizeof(merge_opts),
     .run = run_merge,

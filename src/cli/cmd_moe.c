@@ -1,23 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cmd_moe.c: `lbrx moe`: a file of mergekit-moe, converted and quantized like any model. */
 #include "cli/convert.h"
+#include "cli/typing.h"
 #include "ops/moe.h"
-#include "ops/quantize.h"
 
 typedef struct moe_options {
     lb_common common;
     lb_writing writing;
-    const char *type;
+    lb_typing typing;
     u64 seed;
     bool all_same;
 } moe_options;
 
 static const lb_opt moe_rows[] = {
-    {.name = "type",
-     .kind = LB_OPT_STR,
-     .arg = "TYPE",
-     .help = "quantize the result in the same pass: a type as `lbrx quantize` takes it",
-     .off = offsetof(moe_options, type)},
     {.name = "seed",
      .kind = LB_OPT_INT,
      .arg = "N",
@@ -39,8 +34,9 @@ static lb_status run_moe(lb_cli *cli, const void *opts, const char *const *args,
     moe_options o = *(const moe_options *)opts;
     (void)n_args;
     lb_moe_opts m = {.seed = o.seed, .all_same = o.all_same};
-    lb_quantize_opts q = {.type = o.type};
-    lb_convert_opts c = {.verb = "moe", .quantize = o.type ? &q : NULL};
+    lb_quantize_opts q;
+    LB_TRY(lb_typing_fill(&o.typing, &q, err));
+    lb_convert_opts c = {.verb = "moe", .quantize = lb_typing_given(&o.typing) ? &q : NULL};
     lb_cli_opened from = {open_moe, &m, args[0]};
     return lb_cli_convert_opened(cli, &o.writing, &o.common, &from, &c, err);
 }
@@ -60,7 +56,8 @@ const lb_command lb_cmd_moe = {
         "`convert` and `quantize` as well.",
     .n_args_min = 1,
     .n_args_max = 1,
-    .group = {LB_GROUP("Options", moe_rows, 0), LB_GROUP_WRITE(offsetof(moe_options, writing)),
+    .group = {LB_GROUP("Options", moe_rows, 0), LB_GROUP_TYPING(offsetof(moe_options, typing)),
+              LB_GROUP_WRITE(offsetof(moe_options, writing)),
               LB_GROUP_COMMON(offsetof(moe_options, common))},
     .size_bytes = sizeof(moe_options),
     .run = run_moe,

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cmd_transplant.c: `lbrx transplant`: a model with the tokenizer of another. */
 #include "cli/convert.h"
-#include "ops/quantize.h"
+#include "cli/typing.h"
 #include "ops/transplant.h"
 
 typedef struct graft_opts {
     lb_common common;
     lb_writing writing;
+    lb_typing typing;
     u32 method, weighing, subword, prefix, byte; /* indices into the choices */
     u64 k, seed;
     double noise, scale;
     bool cosine, no_cosine, magikarp, no_magikarp;
-    const char *type, *batch_size;
+    const char **batch_size;
     u32 dtype; /* keep|f32|f16|bf16 */
 } graft_opts;
 
@@ -103,11 +104,6 @@ static const lb_opt graft_rows[] = {
      .arg = "N",
      .help = "taken for mergekit's sake; --memory decides, and no result depends on it",
      .off = offsetof(graft_opts, batch_size)},
-    {.name = "type",
-     .kind = LB_OPT_STR,
-     .arg = "TYPE",
-     .help = "quantize the result in the same pass: a type as `lbrx quantize` takes it",
-     .off = offsetof(graft_opts, type)},
     {.name = "dtype",
      .kind = LB_OPT_ENUM,
      .arg = "keep|f32|f16|bf16",
@@ -144,17 +140,18 @@ static lb_status run_transplant(lb_cli *cli, const void *opts, const char *const
                           .noise = o.noise,
                           .scale = o.scale,
                           .seed = o.seed}};
-    lb_quantize_opts q = {.type = o.type};
+    lb_quantize_opts q;
+    LB_TRY(lb_typing_fill(&o.typing, &q, err));
     lb_str given = lb_transplant_text(&x.opts, &cli->arena);
     if (!given.ptr)
         return lb_fail(err, LB_E_NOMEM, "out of memory");
     lb_cli_opened from = {open_transplant, &x, args[0]};
     lb_convert_opts c = {.verb = "transplant",
                          .verb_options = given.ptr,
-                         .quantize = o.type ? &q : NULL,
+                         .quantize = lb_typing_given(&o.typing) ? &q : NULL,
                          .cast = o.dtype != 0,
                          .dtype = dtypes[o.dtype]};
-    if (o.type && o.dtype)
+    if (lb_typing_given(&o.typing) && o.dtype)
         return lb_fail(err, LB_E_USAGE, "--type and --dtype exclude each other");
     if ((o.cosine && o.no_cosine) || (o.magikarp && o.no_magikarp))
         return lb_fail(err, LB_E_USAGE, "--%s and --no-%s exclude each other",
@@ -178,7 +175,8 @@ const lb_command lb_cmd_transplant = {
         "0.1.5 but for what docs/transplant.md lists.",
     .n_args_min = 2,
     .n_args_max = 2,
-    .group = {LB_GROUP("Options", graft_rows, 0), LB_GROUP_WRITE(offsetof(graft_opts, writing)),
+    .group = {LB_GROUP("Options", graft_rows, 0), LB_GROUP_TYPING(offsetof(graft_opts, typing)),
+              LB_GROUP_WRITE(offsetof(graft_opts, writing)),
               LB_GROUP_COMMON(offsetof(graft_opts, common))},
     .size_bytes = sizeof(graft_opts),
     .run = run_transplant,

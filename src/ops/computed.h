@@ -18,6 +18,12 @@ typedef struct lb_computed {
                       lb_err *err);
     /* README.md of the result, which is to be called name; NULL: that of the sides. */
     lb_status (*card)(const struct lb_computed *c, lb_str name, lb_buf *out, lb_err *err);
+    /* The input whose types --type keep keeps, and which of its layers each layer is like (NULL:
+     * the same). */
+    bool has_base;
+    u32 base;
+    const u32 *base_layers;
+    u32 n_base_layers;
     bool like_input; /* without --to it is written in the format of its first input */
 } lb_computed;
 

@@ -287,11 +287,47 @@ static void name_source(const lb_source *src, lb_err *err) {
         lb_err_context(err, "%s", src->path);
 }
 
+static bool is_named_gguf(const lb_writer_opts *w) {
+    return w->output && lb_str_ends(lb_str_c(w->output), LB_STR(".gguf"));
+}
+
+/* --type keep: as the base has them, in its format. */
+static lb_status keep_types(lb_conv *c, lb_convert_opts *own, lb_quantize_opts *kept, lb_err *err) {
+    const lb_source *s = c->src;
+    if (!own->quantize || !own->quantize->keep)
+        return LB_OK;
+    if (!s->computed || !s->computed->has_base)
+        return lb_fail(err, LB_E_USAGE,
+                       "--type keep: the types of a base model are kept, as in a merge: this model "
+                       "has none");
+    *kept = *own->quantize;
+    own->quantize = kept;
+    kept->like_layers = s->computed->base_layers;
+    kept->n_like_layers = s->computed->n_base_layers;
+    while (s->computed && s->computed->has_base)
+        s = s->inputs[s->computed->base];
+    kept->like = s;
+    lb_format format = s->format == LB_FORMAT_SAFETENSORS || s->format == LB_FORMAT_PYTORCH
+                           ? LB_FORMAT_HF
+                           : s->format;
+    if ((own->w.to == LB_TO_AUTO || own->w.to == LB_TO_NONE) && !is_named_gguf(&own->w))
+        c->model.format = format;
+    if (c->model.format != format)
+        return lb_fail(err, LB_E_USAGE,
+                       "--type keep writes the format of the base, %s, which is %s: give --to %s "
+                       "and a name for one",
+                       s->path, lb_format_name(format), lb_format_name(format));
+    if (format != LB_FORMAT_GGUF && !lb_quantize_is_quantized(s))
+        own->quantize = NULL; /* the tensors have its types already */
+    return LB_OK;
+}
+
 lb_status lb_convert(const lb_source *src, const lb_convert_opts *o, lb_buf *text, lb_buf *remarks,
                      lb_out_report *report, lb_err *err) {
     lb_convert_opts own = *o;
     lb_conv c = {.src = src, .o = &own, .remarks = remarks};
     lb_quantizer quantizer = {0};
+    lb_quantize_opts kept;
     lb_out_model *models = &c.model;
     lb_status st;
     LB_TRY(lb_plan_new(&c.plan, &src, 1, err));
@@ -301,7 +337,8 @@ lb_status lb_convert(const lb_source *src, const lb_convert_opts *o, lb_buf *tex
     c.model.format = target_format(src, &o->w);
     if (src->notes.len && remarks)
         lb_buf_printf(remarks, "%.*s\n", LB_FMT(src->notes));
-    if (o->quantize) {
+    LB_TRY_DONE(st, keep_types(&c, &own, &kept, err));
+    if (own.quantize) {
         c.quantizer = &quantizer;
         LB_TRY_DONE(st, lb_quantizer_begin(&c, err));
         if (quantizer.type[0].scheme == LB_SCHEME_FLOAT && c.model.format != LB_FORMAT_GGUF) {
@@ -321,7 +358,7 @@ lb_status lb_convert(const lb_source *src, const lb_convert_opts *o, lb_buf *tex
         goto done;
     LB_TRY_DONE(st, lb_graph_status(&c.plan->graph, err));
     lb_ctensors_deinit(&c.canon);
-    if (o->quantize && c.model.format == LB_FORMAT_GGUF)
+    if (own.quantize && c.model.format == LB_FORMAT_GGUF)
         models = quantizer.model;
     st = lb_output_write(c.plan, models, models == &c.model ? 1 : quantizer.n_types, &o->w, text,
                          report, err);

@@ -311,8 +311,9 @@ lb_status lb_lora_open(lb_source **out, lb_source **base, lb_source **adapters,
     if (st == LB_OK && !(l = lb_arena_new(&(*out)->perm, lora, 1)))
         st = oom(err);
     if (st == LB_OK) {
-        *l = (lora){
-            .computed = {.bind = bind, .card = card, .like_input = true}, .source = *out, .n = n};
+        *l = (lora){.computed = {.bind = bind, .card = card, .like_input = true, .has_base = true},
+                    .source = *out,
+                    .n = n};
         (*out)->computed = &l->computed;
         lb_computed_take(*out, base);
         for (u32 i = 0; i < n; i++)

@@ -196,10 +196,19 @@ static lb_dtype work_type(const lb_merge_config *c, const lb_merge_model *models
     return d;
 }
 
-static lb_dtype out_type(const lb_merge_config *c, const lb_merge_model *models,
+/* The model whose types --type keep keeps: the base, else that which gives the config. */
+static u32 base_of(const lb_merge_config *c) {
+    return c->base != LB_NO_MODEL ? c->base : 0;
+}
+
+static lb_dtype out_type(const lb_merge *merge, const lb_merge_model *models,
                          const lb_merge_tensor *t) {
+    const lb_merge_config *c = merge->config;
     const lb_merge_fact *f = &models[t->slots[0].model].facts[t->slots[0].fact];
-    if (f->is_buffer)
+    for (u32 i = 0; merge->opts.keep && i < t->n_slots; i++)
+        if (t->slots[i].model == base_of(c))
+            return models[t->slots[i].model].facts[t->slots[i].fact].dtype;
+    if (f->is_buffer || merge->opts.keep)
         return f->dtype;
     return c->has_out_dtype ? c->out_dtype : work_type(c, models, t);
 }
@@ -266,12 +275,30 @@ static lb_status find_parts(const views *v, lb_arena *perm, lb_merge_parts *part
     return LB_OK;
 }
 
+/* Layer i of the result comes from layer from[i] of its model. */
+static lb_status keep_layers(lb_source *s, lb_merge *merge, const views *v, lb_err *err) {
+    u32 own = v->view[0].counted;
+    const lb_merge_part *p =
+        &merge->outline.parts[own < v->view[0].n ? v->view[0].facts[own].module : 0];
+    u32 *from = lb_arena_new(&s->perm, u32, p->n_layers + 1);
+    if (!from)
+        return oom(err);
+    for (u64 i = 0; i < p->n_layers; i++)
+        from[i] = p->from[i].layer;
+    merge->computed.has_base = true;
+    merge->computed.base = base_of(merge->config);
+    merge->computed.base_layers = from;
+    merge->computed.n_base_layers = (u32)p->n_layers;
+    return LB_OK;
+}
+
 static lb_status list_tensors(lb_source *s, const lb_merge_config *c, const views *v,
                               lb_merge *merge, lb_err *err) {
     lb_merge_parts parts;
     LB_TRY(find_parts(v, &s->perm, &parts, err));
     const lb_merge_world world = {parts.names, parts.n, v->model};
     LB_TRY(lb_merge_outline_make(c, NULL, &world, &s->perm, &merge->outline, err));
+    LB_TRY(keep_layers(s, merge, v, err));
     LB_TRY(say_skipped(s, c, v, merge, err));
     for (u64 i = 0; i < merge->outline.n_tensors; i++) {
         lb_merge_tensor *t = &merge->outline.tensors[i];
@@ -280,7 +307,7 @@ static lb_status list_tensors(lb_source *s, const lb_merge_config *c, const view
         if (!t->name.ptr)
             return oom(err);
         lb_shape shape = lb_merge_tokens_shape(&merge->vocab, t, &f->shape);
-        LB_TRY(lb_source_add_computed(s, t->name, out_type(c, v->model, t), &shape, err));
+        LB_TRY(lb_source_add_computed(s, t->name, out_type(merge, v->model, t), &shape, err));
     }
     return LB_OK;
 }

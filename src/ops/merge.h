@@ -9,6 +9,7 @@
 typedef struct lb_merge_opts {
     lb_merge_rounding rounding;
     u64 seed;
+    bool keep;                            /* tensors have the types of the base */
     const struct lb_merge_around *around; /* NULL but for a merge within one */
     lb_str text;                          /* ptr not NULL: of the file, which is not read */
     const char *file;                     /* with text: that it was made from, or NULL */

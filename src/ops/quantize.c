@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* quantize.c: types by name, and the nodes that make codes of a conversion's values. */
+#include "merge/parts.h"
 #include "ops/quantize_internal.h"
 #include "base/os.h"
 #include "kernel/refine.h"
@@ -160,7 +161,7 @@ static lb_status take_types(lb_conv *c, lb_quantizer *q, lb_err *err) {
     return LB_OK;
 }
 
-static bool is_quantized(const lb_source *s) {
+bool lb_quantize_is_quantized(const lb_source *s) {
     for (u64 i = 0; i < s->n_weights; i++)
         if (s->weights[i].enc.kind != LB_ENC_PLAIN && s->weights[i].enc.kind != LB_ENC_VIEW)
             return true;
@@ -169,7 +170,7 @@ static bool is_quantized(const lb_source *s) {
 
 bool lb_quantize_has_codes(const lb_conv *c) {
     if (c->quantizer && c->quantizer->o->like)
-        return is_quantized(c->quantizer->o->like);
+        return lb_quantize_is_quantized(c->quantizer->o->like);
     return c->quantizer && c->quantizer->type[0].scheme != LB_SCHEME_FLOAT;
 }
 
@@ -332,6 +333,23 @@ static lb_status take_candidates(const lb_conv *c, lb_quantizer *q, lb_err *err)
     return LB_OK;
 }
 
+const lb_weight *lb_quantizer_like(const lb_quantizer *q, lb_str name, const lb_shape *shape,
+                                   lb_arena *scratch) {
+    const lb_quantize_opts *o = q->o;
+    u32 layer, at;
+    if (o->like_layers && lb_merge_first_number(name, &layer, &at) && layer < o->n_like_layers) {
+        size_t end = at;
+        while (name.ptr[end] != '.')
+            end++;
+        name = lb_arena_printf(scratch, "%.*s%u%.*s", (int)at, name.ptr, o->like_layers[layer],
+                               (int)(name.len - end), name.ptr + end);
+    }
+    const lb_weight *w = name.ptr ? lb_source_weight(o->like, name) : NULL;
+    bool wide = w && w->shape.rank && w->shape.rank == shape->rank &&
+                w->shape.dim[shape->rank - 1] == shape->dim[shape->rank - 1];
+    return wide || (w && lb_shape_eq(&w->shape, shape)) ? w : NULL;
+}
+
 lb_status lb_quantizer_begin(lb_conv *c, lb_err *err) {
     lb_quantizer *q = c->quantizer;
     q->o = c->o->quantize;
@@ -365,7 +383,9 @@ void lb_quantizer_end(lb_quantizer *q) {
 void lb_quantizer_operation(const lb_quantizer *q, u32 k, lb_buf *b) {
     const lb_quantize_opts *o = q->o;
     bool target = lb_quantizer_has_target(q);
-    if (!target || o->type)
+    if (o->keep)
+        lb_buf_put_c(b, " --type keep");
+    else if (!target || o->type)
         lb_buf_printf(b, " --type %s", k < q->n_types && !target ? q->type[k].name : o->type);
     if (o->target_bpw > 0)
         lb_buf_printf(b, " --target-bpw %.17g", o->target_bpw);

@@ -23,8 +23,12 @@ typedef enum lb_quant_size {
 
 /* As the user gave it; NULL and 0: not given. */
 typedef struct lb_quantize_opts {
-    const char *type;             /* TYPE[,TYPE...] */
+    const char *type; /* TYPE[,TYPE...] */
+    bool keep;        /* instead of it: as the base of a model that is computed has it */
     const struct lb_source *like; /* instead of it: each tensor as that model has it */
+    const u32
+        *like_layers; /* [n_like_layers] layer i of the result as that one of it; NULL: as i */
+    u32 n_like_layers;
     const char *const *overrides; /* [n_overrides] "REGEX=TYPE" on the target's names */
     u32 n_overrides;
     const char *rules; /* a file of overrides, one a line; they come after the others */

@@ -220,6 +220,39 @@ static void say_choices(const job *j, const char *type) {
                        type, (unsigned long long)n_plain, LB_FMT(plain));
 }
 
+/* Whether all of its values are codes of the type, as they would be written: they are copied. */
+static bool has_codes(const job *j, const lb_out_tensor *t, lb_dtype dtype) {
+    lb_graph *g = &j->c->plan->graph;
+    for (u32 i = 0; i < t->n_segments; i++) {
+        lb_dtype stored = LB_F32;
+        lb_node_id x = lb_expr_codes(g, lb_quantize_values(g, t->segments[i]));
+        if (x == LB_NODE_NONE)
+            return false;
+        const lb_node *n = lb_graph_node(g, x);
+        while (n->kind != LB_NODE_READ)
+            n = lb_graph_node(g, n->in[0]);
+        const lb_weight *w = n->u.read.weight;
+        stored = g->sources[n->u.read.source]->tensors[w->part[0]].dtype;
+        if (w->enc.kind != LB_ENC_PLAIN || stored != dtype)
+            return false;
+    }
+    return true;
+}
+
+static lb_status copy_codes(job *j, const lb_out_tensor *t, lb_dtype dtype, lb_out_tensor *out,
+                            lb_err *err) {
+    lb_graph *g = &j->c->plan->graph;
+    lb_node_id *x = lb_arena_new(j->c->perm, lb_node_id, t->n_segments);
+    if (!x)
+        return oom(err);
+    for (u32 i = 0; i < t->n_segments; i++)
+        x[i] = lb_expr_encode(g, lb_expr_codes(g, lb_quantize_values(g, t->segments[i])), dtype);
+    *out = *t;
+    out->dtype = dtype;
+    out->segments = x;
+    return lb_graph_status(g, err);
+}
+
 /* Segments of every output are cut alike: they are made together. */
 static lb_status make_tensor(job *j, u64 i, lb_out_tensor *out, lb_err *err) {
     const lb_out_tensor *t = &j->c->model.tensors[i];
@@ -230,6 +263,9 @@ static lb_status make_tensor(job *j, u64 i, lb_out_tensor *out, lb_err *err) {
         *out = *t;
         return LB_OK;
     }
+    if (j->q->o->keep && lb_dtype_get(ch->dtype)->cls == LB_CLASS_BLOCK &&
+        has_codes(j, t, ch->dtype))
+        return copy_codes(j, t, ch->dtype, out, err);
     return lb_quantize_blocks(j->c, t, ch->dtype, w, n_mats, out, err);
 }
 
@@ -238,9 +274,8 @@ static void choose_like(job *j) {
     const lb_source *s = j->q->o->like;
     for (u64 i = 0; i < j->n; i++) {
         const lb_recipe_tensor *t = &j->tensors[i];
-        const lb_weight *w = lb_source_weight(s, t->name);
-        lb_dtype d =
-            w && lb_shape_eq(&w->shape, &t->shape) ? s->tensors[w->part[0]].dtype : t->stored;
+        const lb_weight *w = lb_quantizer_like(j->q, t->name, &t->shape, j->scratch);
+        lb_dtype d = w ? s->tensors[w->part[0]].dtype : t->stored;
         j->choices[i] = (lb_recipe_choice){.dtype = d, .wanted = d, .why = LB_WHY_OVERRIDE};
     }
 }
@@ -415,7 +450,8 @@ static u32 file_type_for(const job *j, u32 k) {
         return file_type_of(j);
     if (r->cls != LB_RECIPE_COPY_ALL)
         return r->file_type;
-    const lb_gguf_kv *kv = lb_meta_find(j->c->model.meta, "general.file_type");
+    const lb_gguf_kv *kv =
+        lb_meta_find(j->q->o->keep ? j->q->o->like->gguf : j->c->model.meta, "general.file_type");
     return kv && lb_kv_as_u64(kv, &v) ? (u32)v : guessed_file_type(j);
 }
 

@@ -200,15 +200,37 @@ static bool form_like(const lb_source *s, const lb_weight *w, lb_hf_form *f) {
     }
 }
 
+/* config.json's words for choices that come from another model: the form of most is that of the
+ * first. */
+static lb_status say_like(job *j, lb_err *err) {
+    lb_conv *c = j->c;
+    const lb_hf_form *first = NULL;
+    for (u64 i = 0; i < j->n; i++) {
+        j->tensors[i] = (lb_hf_tensor){j->from[i].name, *j->from[i].shape, j->from[i].dtype};
+        if (!first && j->choices[i].quantized)
+            first = &j->choices[i].form;
+    }
+    if (!first)
+        return LB_OK;
+    const lb_hf_job hj = {.form = first,
+                          .ask = &j->q->hf_ask,
+                          .overrides = &j->q->overrides,
+                          .arch = c->canon.arch,
+                          .hp = &c->canon.hp,
+                          .n = j->n,
+                          .tensors = j->tensors};
+    return lb_hf_config(&hj, j->choices, c->perm, &j->q->config, err);
+}
+
 /* What that folder lacks stays plain: who compares finds it missing. */
-static void choose_like(job *j) {
+static lb_status choose_like(job *j, lb_arena *scratch, lb_err *err) {
     const lb_source *s = j->q->o->like;
     for (u64 i = 0; i < j->n; i++) {
         const lb_out_tensor *t = &j->from[i];
         lb_hf_choice *ch = &j->choices[i];
-        const lb_weight *w = lb_source_weight(s, t->name);
+        const lb_weight *w = lb_quantizer_like(j->q, t->name, t->shape, scratch);
         *ch = (lb_hf_choice){.dtype = t->dtype, .path = t->name, .stack = true};
-        if (!w || !lb_shape_eq(&w->shape, t->shape))
+        if (!w)
             continue;
         if (lb_str_ends(t->name, LB_STR(".weight"))) {
             ch->path = lb_str_sub(t->name, 0, t->name.len - 7);
@@ -218,7 +240,13 @@ static void choose_like(job *j) {
             ch->quantized = form_like(s, w, &ch->form);
         else
             ch->dtype = s->tensors[w->part[0]].dtype;
+        if (j->q->o->keep && w->enc.kind != LB_ENC_PLAIN && !ch->quantized)
+            return lb_fail(err, LB_E_UNSUPPORTED,
+                           "--type keep: '%.*s' is stored in codes that lbrx reads and does not "
+                           "write: name another --type",
+                           LB_FMT(w->name));
     }
+    return j->q->o->keep ? say_like(j, err) : LB_OK;
 }
 
 /* ---- all ---- */
@@ -248,7 +276,7 @@ lb_status lb_quantize_hf(lb_conv *c, lb_err *err) {
     j.choices = lb_arena_new(&scratch, lb_hf_choice, j.n + 1);
     lb_status st = j.tensors && j.choices ? LB_OK : oom(err);
     if (st == LB_OK && j.q->o->like)
-        choose_like(&j);
+        st = choose_like(&j, &scratch, err);
     else if (st == LB_OK)
         st = choose(&j, err);
     c->model.tensors = NULL;

@@ -142,4 +142,10 @@ typedef struct lb_quant_room {
 lb_status lb_quantize_choose(lb_conv *c, lb_quant_choice *list, u64 n, const lb_quant_room *room,
                              lb_err *err);
 
+bool lb_quantize_is_quantized(const lb_source *s); /* some weight is stored in codes */
+/* The weight of the model that the types are taken from, for a tensor of the target; NULL: it has
+ * none of its width. */
+const lb_weight *lb_quantizer_like(const lb_quantizer *q, lb_str name, const lb_shape *shape,
+                                   lb_arena *scratch);
+
 #endif

@@ -314,15 +314,40 @@ static lb_status choose_for_target(job *j, const lb_mlx_opts *o, lb_err *err) {
 
 /* ---- all ---- */
 
+static bool same_enc(const lb_enc *a, const lb_enc *b) {
+    return a->kind == b->kind && a->bits == b->bits && a->group_size == b->group_size;
+}
+
+/* config.json's words for choices that come from another model: an entry for all that differs from
+ * the first. */
+static lb_status say_like(job *j, lb_err *err) {
+    lb_conv *c = j->c;
+    lb_mlx_opts o = {0};
+    for (u64 i = 0; i < j->n; i++) {
+        lb_mlx_choice *ch = &j->choices[i];
+        j->tensors[i] = (lb_mlx_tensor){j->from[i].name, *j->from[i].shape, j->from[i].dtype};
+        if (ch->enc.kind == LB_ENC_PLAIN)
+            continue;
+        if (o.enc.kind == LB_ENC_PLAIN)
+            o.enc = ch->enc;
+        ch->has_entry = !same_enc(&ch->enc, &o.enc);
+        ch->said = LB_MLX_SAID_ALL;
+    }
+    if (o.enc.kind == LB_ENC_PLAIN)
+        return LB_OK;
+    const lb_mlx_job mj = {&o, c->canon.arch, &c->canon.hp, j->n, j->tensors};
+    return lb_mlx_quantization(&mj, j->choices, NULL, c->perm, &j->q->config, err);
+}
+
 /* As another folder has them. What that lacks stays plain: who compares finds it missing. */
-static void choose_like(job *j) {
+static lb_status choose_like(job *j, lb_arena *scratch, lb_err *err) {
     const lb_source *s = j->q->o->like;
     for (u64 i = 0; i < j->n; i++) {
         const lb_out_tensor *t = &j->from[i];
         lb_mlx_choice *ch = &j->choices[i];
-        const lb_weight *w = lb_source_weight(s, t->name);
+        const lb_weight *w = lb_quantizer_like(j->q, t->name, t->shape, scratch);
         *ch = (lb_mlx_choice){.dtype = t->dtype, .why = LB_MLX_WHY_CODES};
-        if (!w || !lb_shape_eq(&w->shape, t->shape))
+        if (!w)
             continue;
         if (lb_str_ends(t->name, LB_STR(".weight")))
             ch->path = lb_str_sub(t->name, 0, t->name.len - 7);
@@ -331,6 +356,7 @@ static void choose_like(job *j) {
         else
             ch->dtype = s->tensors[w->part[0]].dtype;
     }
+    return j->q->o->keep ? say_like(j, err) : LB_OK;
 }
 
 static lb_status choose(job *j, lb_mlx_opts *o, lb_err *err) {
@@ -366,7 +392,7 @@ lb_status lb_quantize_mlx(lb_conv *c, lb_err *err) {
     j.choices = lb_arena_new(&scratch, lb_mlx_choice, j.n + 1);
     lb_status st = j.tensors && j.choices ? LB_OK : oom(err);
     if (st == LB_OK && j.q->o->like)
-        choose_like(&j);
+        st = choose_like(&j, &scratch, err);
     else if (st == LB_OK)
         st = choose(&j, &j.q->type[0].mlx, err);
     c->model.tensors = NULL;

@@ -638,7 +638,7 @@ lb_status lb_transplant_open(lb_source **out, const char *model, const char *don
     transplant *t = lb_arena_new(&s->perm, transplant, 1);
     lb_status st = t ? LB_OK : oom(err);
     if (st == LB_OK) {
-        *t = (transplant){.computed = {.bind = bind, .card = card}, .o = *o};
+        *t = (transplant){.computed = {.bind = bind, .card = card, .has_base = true}, .o = *o};
         s->computed = &t->computed;
         st = open_inputs(t, s, model, donor, err);
     }

@@ -673,6 +673,28 @@ lb_node_id lb_expr_results(lb_graph *g, lb_node_id stat) {
                  stat);
 }
 
+static bool moves_rows(const lb_node *n) {
+    return n->kind == LB_NODE_INDEX &&
+           (n->op == LB_INDEX_ROWS || n->op == LB_INDEX_HEADS || n->op == LB_INDEX_UNHEADS ||
+            n->op == LB_INDEX_GATHER || n->op == LB_INDEX_RUNS || n->op == LB_INDEX_STRIDES);
+}
+
+lb_node_id lb_expr_codes(lb_graph *g, lb_node_id x) {
+    const lb_node *n = input(g, x);
+    if (!n || n->value == LB_VALUE_STORED)
+        return x;
+    if (n->kind == LB_NODE_DECODE)
+        return n->in[0];
+    if (!moves_rows(n))
+        return LB_NODE_NONE;
+    lb_node_id below = lb_expr_codes(g, n->in[0]);
+    if (below == LB_NODE_NONE)
+        return below;
+    lb_node moved = *n;
+    moved.value = LB_VALUE_STORED;
+    return push1(g, moved, below);
+}
+
 static const lb_formula *formula_copy(lb_graph *g, const lb_formula *f) {
     lb_formula *copy = lb_arena_new(g->arena, lb_formula, 1);
     double *param = lb_arena_new(g->arena, double, f->n_params + 1);

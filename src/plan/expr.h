@@ -176,6 +176,9 @@ lb_node_id lb_expr_product(lb_graph *g, lb_node_id b, lb_node_id a);
 lb_node_id lb_expr_dense(lb_graph *g, lb_dense_op op, lb_node_id x, lb_node_id q, u64 k);
 /* f32 -> f32, f16 or bf16; or, of a stored value of exactly that plain dtype, its bytes. */
 lb_node_id lb_expr_encode(lb_graph *g, lb_node_id x, lb_dtype dtype);
+/* What the values x are decoded from, rows moved as they are: stored. LB_NODE_NONE: they are
+ * computed, or more than rows is moved. */
+lb_node_id lb_expr_codes(lb_graph *g, lb_node_id x);
 /* Whether it is stored as values of that plain type. */
 bool lb_expr_is_stored_as(const lb_graph *g, lb_node_id x, lb_dtype dtype);
 /* n_elems elements of a type that values have no way to, copied into the graph. */

@@ -172,9 +172,12 @@ says "verify finds a NaN" "model.norm.weight: 1 value that is NaN or infinite"
 exits 5 "diff finds a NaN" "$LBRX" diff notnumber.yml hf.yml
 
 # ---- refusals: one line, nothing written ----
-refuses() { # CODE NAME FILE TEXT
-    exits "$1" "$2" "$LBRX" merge "$3" -o none
-    complains "$2" "$4"
+refuses() { # CODE NAME FILE TEXT [OPTION...]
+    code=$1 what=$2 file=$3 text=$4
+    shift 4
+    exits "$code" "$what" "$LBRX" merge "$file" -o none "$@"
+    set -- "$code" "$what"
+    complains "$what" "$text"
     if [ -e none ] || [ -e none.lbrx-partial ]; then fail "$2" "something was written"; fi
 }
 linear sum a 1 b -1
@@ -195,6 +198,55 @@ exits 3 "no model" "$LBRX" merge gone.yml -o none
 complains "no model" "nowhere"
 linear ring a 1 ring.yml 1
 refuses 3 "of itself" ring.yml "made of itself"
+# ---- --type keep: the types of the base ----
+types() { # MODEL: name and type of each tensor
+    "$LBRX" inspect "$1" --tensors --json | python3 -c "
+import json, sys
+for t in json.load(sys.stdin)['tensors']: print(t['name'], t['type'], t['shape'])" | sort
+}
+keeps() { # NAME BASE OUT: OUT has the types of BASE
+    types "$2" >kept-a
+    types "$3" >kept-b
+    if [ -s kept-a ] && cmp -s kept-a kept-b; then pass; else fail "$1" "$(diff kept-a kept-b | head -3)"; fi
+}
+ok "keep: a GGUF" "$LBRX" quantize b.gguf -o base.gguf --type q4_k_m --override 'blk.1.attn_q=q8_0'
+ok "keep: MLX" "$LBRX" quantize b -o base-mlx --to mlx --type mlx-mixed_3_6 --group-size 32
+ok "keep: fp8" "$LBRX" quantize b -o base-fp8 --to hf --type fp8
+ok "keep: w4a16" "$LBRX" quantize b -o base-w4 --to hf --type w4a16 --group-size 32
+ok "keep: plain" "$LBRX" convert b -o base-f16 --to hf --dtype f16
+for m in .gguf -mlx -fp8 -w4 -f16; do
+    linear keep$m base$m 1 a 0
+    ok "keep base$m" "$LBRX" merge keep$m.yml -o kept$m --type keep
+    keeps "keep base$m" base$m kept$m
+    case $m in
+    .gguf | -f16) ok "keep base$m: values" "$LBRX" diff base$m kept$m --tolerance 0.02 ;;
+    *) ok "keep base$m: values" "$LBRX" diff base$m kept$m --tolerance 0.12 ;;
+    esac
+done
+cmp -s base-fp8/config.json kept-fp8/config.json && pass || fail "keep" "config.json of fp8"
+cmp -s base-w4/config.json kept-w4/config.json && pass || fail "keep" "config.json of w4a16"
+ok "keep: MLX is whole" "$LBRX" verify kept-mlx
+sed 's/model: a,/model: base.gguf,/; s/model: b,/model: base.gguf,/; /dtype/d' slices.yml >keep-slices.yml
+ok "keep: slices" "$LBRX" merge keep-slices.yml -o kept-slices.gguf --type keep
+types kept-slices.gguf >kept-b
+says_type() { if grep -q "$1" kept-b; then pass; else fail "keep: slices" "no $1"; fi; }
+says_type "blk.2.attn_q.weight q8_0"
+says_type "blk.0.attn_q.weight q4_k"
+cat >keep-self.yml <<'END'
+merge_method: passthrough
+models: [{model: base.gguf}]
+END
+ok "keep: codes are copied" "$LBRX" merge keep-self.yml -o kept-self.gguf --type keep
+ok "keep: not a code is another" "$LBRX" diff base.gguf kept-self.gguf
+"$LBRX" inspect base.gguf --metadata | grep file_type >kept-a
+"$LBRX" inspect kept-self.gguf --metadata | grep file_type >kept-b
+if [ -s kept-a ] && cmp -s kept-a kept-b; then pass; else fail "keep" "general.file_type"; fi
+refuses 2 "keep: another format" keep-fp8.yml "writes the format of the base" --to gguf --type keep
+refuses 2 "keep: and an override" keep-fp8.yml "no other option" --type keep --pure
+refuses 2 "types without a type" hf.yml "name one with --type" --pure
+exits 2 "keep: no base" "$LBRX" quantize a -o none --type keep
+complains "keep: no base" "has none"
+
 exits 3 "hash of a merge file" "$LBRX" inspect hf.yml --hash
 # ---- importance: a file for each model ----
 make_model imatrix llama im.dat
