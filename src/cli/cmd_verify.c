@@ -5,6 +5,7 @@
 #include "cli/text.h"
 #include "cli/write.h"
 #include "ops/against.h"
+#include "ops/merge.h"
 
 typedef struct verify_opts {
     lb_common common;
@@ -81,7 +82,12 @@ static lb_status verify_against(lb_cli *cli, verify_opts *o, const lb_source *mo
     lb_writer w;
     lb_writing writing = {.to = 4}; /* none */
     LB_TRY(lb_writer_begin(&w, cli, &writing, &o->common, "verify", err));
-    lb_status st = lb_cli_open_planned(cli, &o->common, &source, o->against, err);
+    lb_merge_opts m;
+    lb_str made = lb_against_operation(model, &cli->arena);
+    lb_merge_opts_of(made, &m);
+    lb_status st = lb_merge_is_file(o->against) && lb_str_starts(made, LB_STR("merge "))
+                       ? lb_merge_open(&source, o->against, &m, err)
+                       : lb_cli_open_planned(cli, &o->common, &source, o->against, err);
     if (st == LB_OK)
         st = lb_against_run(v, model, source,
                             &(lb_against_opts){.w = w.opts,

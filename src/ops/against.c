@@ -76,14 +76,12 @@ static lb_to target_of(const lb_source *model) {
                                             : LB_TO_HF;
 }
 
-/* What the model says of how it was made; empty: nothing. */
-static lb_str operation_of(const against *x) {
-    const lb_source *m = x->model;
+lb_str lb_against_operation(const lb_source *m, lb_arena *perm) {
     const lb_gguf_kv *kv = m->gguf ? lb_meta_find(m->gguf, "lbrx.operation") : NULL;
     lb_str s = LB_STR_NONE;
     if (kv && lb_kv_as_str(kv, &s))
         return s;
-    if (!m->gguf && lb_st_metadata_find(m->st_metadata, LB_STR("lbrx.operation"), x->perm, &s))
+    if (!m->gguf && lb_st_metadata_find(m->st_metadata, LB_STR("lbrx.operation"), perm, &s))
         return s;
     return LB_STR_NONE;
 }
@@ -95,7 +93,7 @@ static bool says(lb_str operation, const char *option) {
 
 static lb_status recompute(against *x, const lb_source *source, const lb_against_opts *o,
                            lb_err *err) {
-    lb_str made = operation_of(x);
+    lb_str made = lb_against_operation(x->model, x->perm);
     lb_quantize_opts q = {.like = x->model,
                           .imatrix = o->imatrix,
                           .refine = o->refine || says(made, " --refine"),

@@ -17,6 +17,8 @@ typedef struct lb_against_opts {
     bool refine;   /* with --refine */
 } lb_against_opts;
 
+/* What a model says of how it was made; empty: nothing. In the arena, or the model's. */
+lb_str lb_against_operation(const lb_source *model, lb_arena *perm);
 /* Adds what differs to the problems of v. */
 lb_status lb_against_run(lb_verify *v, const lb_source *model, const lb_source *source,
                          const lb_against_opts *o, lb_arena *perm, lb_err *err);

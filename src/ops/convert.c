@@ -162,6 +162,8 @@ static lb_format target_format(const lb_source *s, const lb_writer_opts *w) {
     }
     if (w->output && lb_str_ends(lb_str_c(w->output), LB_STR(".gguf")))
         return LB_FORMAT_GGUF;
+    if (s->computed && w->output && lb_str_ends(lb_str_c(w->output), LB_STR(".safetensors")))
+        return LB_FORMAT_SAFETENSORS;
     while (s->computed && s->computed->like_input)
         s = s->inputs[0];
     return s->format == LB_FORMAT_PYTORCH ? LB_FORMAT_SAFETENSORS : s->format;

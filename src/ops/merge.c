@@ -155,9 +155,41 @@ static lb_status check_family(const lb_merge_config *c, const views *v, u32 i, l
                    LB_FMT(c->models[i].text), own ? lb_arch_name(own) : "(unknown)");
 }
 
+static bool has_fact(const lb_merge_view *v, lb_str name) {
+    u32 lo = 0, hi = v->n;
+    while (lo < hi) {
+        u32 mid = lo + (hi - lo) / 2;
+        int c = lb_str_cmp(v->facts[mid].name, name);
+        if (c == 0)
+            return true;
+        lo = c < 0 ? mid + 1 : lo;
+        hi = c < 0 ? hi : mid;
+    }
+    return false;
+}
+
+/* Only the tensors that all have. */
+static void keep_common(views *v) {
+    for (u32 i = 0; i < v->n; i++) {
+        lb_merge_view *x = &v->view[i];
+        u32 n = 0;
+        for (u32 k = 0; k < x->n; k++) {
+            bool all = true;
+            for (u32 m = 0; m < v->n && all; m++)
+                all = m == i || has_fact(&v->view[m], x->facts[k].name);
+            if (!all)
+                continue;
+            x->facts[n] = x->facts[k];
+            x->nodes[n++] = x->nodes[k];
+        }
+        x->n = x->counted = n;
+    }
+}
+
 /* Of the inputs of source `index` of the plan. */
-static lb_status make_views(lb_plan *p, u32 index, const lb_merge_config *c, views *v,
-                            lb_err *err) {
+static lb_status make_views(lb_plan *p, u32 index, const lb_merge *merge, views *v, lb_err *err) {
+    const lb_merge_config *c = merge->config;
+    const lb_merge_opts *o = &merge->opts;
     const lb_source *s = p->graph.sources[index];
     v->index = index;
     v->view = lb_arena_new(&p->perm, lb_merge_view, s->n_inputs + 1);
@@ -166,15 +198,23 @@ static lb_status make_views(lb_plan *p, u32 index, const lb_merge_config *c, vie
         return oom(err);
     for (u32 i = 0; i < c->n_models; i++) { /* behind them: files of importance */
         v->n = i + 1;
-        lb_status st = lb_merge_view_make(p, lb_computed_input(p, index, i), i ? &v->view[0] : NULL,
-                                          &v->view[i], err);
+        u32 at = lb_computed_input(p, index, i);
+        lb_status st = c->raw ? lb_merge_view_raw(p, at, &v->view[i], err)
+                              : lb_merge_view_make(p, at, i ? &v->view[0] : NULL, &v->view[i], err);
         if (st != LB_OK) {
             lb_err_context(err, "%.*s", LB_FMT(c->models[i].text));
             return st;
         }
         LB_TRY(check_family(c, v, i, err));
-        v->model[i] = (lb_merge_model){
-            .n_layers = &v->view[i].n_layers, .facts = v->view[i].facts, .n_facts = v->view[i].n};
+    }
+    if (o->raw && o->intersect)
+        keep_common(v);
+    for (u32 i = 0; i < v->n; i++) {
+        lb_merge_view *x = &v->view[i];
+        for (u32 k = 0; o->raw && o->unite && k < x->n; k++)
+            x->facts[k].is_optional = true;
+        v->model[i] =
+            (lb_merge_model){.n_layers = &x->n_layers, .facts = x->facts, .n_facts = x->n};
     }
     return LB_OK;
 }
@@ -385,7 +425,7 @@ static lb_status fill_source(lb_source *s, const lb_merge_file *file, const lb_m
     LB_TRY(open_models(s, file, c, merge->text, &merge->opts, err));
     lb_status st = lb_computed_plan(&p, s, err);
     if (st == LB_OK)
-        st = make_views(p, 0, c, &v, err);
+        st = make_views(p, 0, merge, &v, err);
     if (st == LB_OK && c->vocab == LB_VOCAB_MODEL && c->vocab_model >= c->n_models)
         st = open_other(s, file, c, merge, &other, err);
     if (st == LB_OK)
@@ -429,6 +469,17 @@ static lb_status open_document(lb_source **out, const char *path, const lb_merge
     return st;
 }
 
+static lb_status pick_document(lb_merge *merge, const lb_merge_file *file, const char *path,
+                               lb_err *err) {
+    const char *named = merge->opts.named;
+    for (u32 i = 0; i < file->n_merges; i++)
+        if (named ? lb_str_eq_c(file->merges[i].name, named) : i + 1 == file->n_merges) {
+            merge->config = &file->merges[i];
+            return LB_OK;
+        }
+    return lb_fail(err, LB_E_NOT_FOUND, "%s: no merge in it has the name '%s'", path, named);
+}
+
 lb_status lb_merge_open(lb_source **out, const char *path, const lb_merge_opts *o, lb_err *err) {
     lb_merge *merge;
     lb_merge_file *file = NULL;
@@ -442,14 +493,56 @@ lb_status lb_merge_open(lb_source **out, const char *path, const lb_merge_opts *
     if (st == LB_OK && !merge->text.ptr)
         st = oom(err);
     if (st == LB_OK)
-        st = lb_merge_file_parse(merge->text, path, 0, &(*out)->perm, file, err);
+        st = lb_merge_file_parse(merge->text, path, o->raw ? LB_MERGE_RAW : 0, &(*out)->perm, file,
+                                 err);
+    if (st == LB_OK)
+        st = pick_document(merge, file, path, err);
     if (st == LB_OK) {
-        merge->config = &file->merges[file->n_merges - 1];
         st = fill_source(*out, file, merge->config, merge, err);
     }
     if (st != LB_OK)
         lb_source_close(out);
     return st;
+}
+
+lb_str lb_merge_opts_text(const lb_merge_opts *o, lb_arena *perm) {
+    lb_str seed =
+        o->seed ? lb_arena_printf(perm, " --seed %llu", (unsigned long long)o->seed) : LB_STR("");
+    if (!seed.ptr)
+        return seed;
+    return lb_arena_printf(perm, "%s%s%s%s%.*s", o->rounding ? " --rounding mergekit" : "",
+                           o->raw ? " --raw" : "", o->unite ? " --tensor-union" : "",
+                           o->intersect ? " --tensor-intersection" : "", LB_FMT(seed));
+}
+
+void lb_merge_opts_of(lb_str text, lb_merge_opts *out) {
+    size_t at, end;
+    const lb_str seed = LB_STR(" --seed ");
+    *out = (lb_merge_opts){0};
+    out->rounding =
+        lb_str_find(text, LB_STR(" --rounding mergekit"), &at) ? LB_MERGE_MERGEKIT : LB_MERGE_F32;
+    out->raw = lb_str_find(text, LB_STR(" --raw"), &at);
+    out->unite = lb_str_find(text, LB_STR(" --tensor-union"), &at);
+    out->intersect = lb_str_find(text, LB_STR(" --tensor-intersection"), &at);
+    if (!lb_str_find(text, seed, &at))
+        return;
+    for (end = at += seed.len; end < text.len && text.ptr[end] != ' ';)
+        end++;
+    (void)lb_str_to_u64(lb_str_sub(text, at, end), &out->seed);
+}
+
+lb_status lb_merge_names(const char *path, lb_arena *perm, lb_str **names, u32 *n, lb_err *err) {
+    lb_merge_file file;
+    lb_str text;
+    LB_TRY(lb_os_read_file(path, FILE_BYTES_MAX, perm, &text, err));
+    LB_TRY(lb_merge_file_parse(text, path, 0, perm, &file, err));
+    *n = 0;
+    if (!(*names = lb_arena_new(perm, lb_str, file.n_merges + 1)))
+        return oom(err);
+    for (u32 i = 0; i + 1 < file.n_merges; i++)
+        if (file.merges[i].name.len)
+            (*names)[(*n)++] = file.merges[i].name;
+    return LB_OK;
 }
 
 /* ---- nodes ---- */
@@ -464,6 +557,22 @@ static lb_status add_importance(lb_plan *p, const lb_merge *merge, const lb_merg
             continue;
         u32 file = lb_computed_input(p, v->index, merge->config->n_models + (u32)s->param[i]);
         LB_TRY(lb_merge_importance_make(p, file, &v->view[s->model], s->fact, out, err));
+    }
+    return LB_OK;
+}
+
+/* Integers (positions...) are copied where all models have the same. */
+static lb_status check_equal(lb_plan *p, const lb_merge_config *c, const lb_merge_tensor *t,
+                             const lb_merge_input *in, lb_err *err) {
+    for (u32 i = 1; i < t->n_slots; i++) {
+        bool same;
+        LB_TRY(lb_merge_view_same(&p->graph, in[0].x, in[i].x, &same, err));
+        if (!same)
+            return lb_fail(err, LB_E_FORMAT,
+                           "tensor '%.*s': integers that differ between %.*s and %.*s: such "
+                           "tensors are copied, and must be the same",
+                           LB_FMT(t->name), LB_FMT(c->models[t->slots[0].model].text),
+                           LB_FMT(c->models[t->slots[i].model].text));
     }
     return LB_OK;
 }
@@ -500,7 +609,7 @@ static lb_status build(lb_plan *p, const lb_merge *merge, const lb_merge_tensor 
         LB_TRY(lb_merge_tokens_align(&merge->vocab, c, t, &j, in, err));
     if (!t->method) {
         *out = in[0].x;
-        return LB_OK;
+        return t->equal ? check_equal(p, c, t, in, err) : LB_OK;
     }
     if (t->param)
         memcpy(j.param, t->param, t->method->n_params * sizeof *t->param);
@@ -528,7 +637,7 @@ static lb_status bind_all(lb_plan *p, const lb_merge *merge, u32 index, const vi
 static lb_status bind(const lb_computed *c, lb_plan *p, u32 index, lb_node_id *nodes, lb_err *err) {
     const lb_merge *merge = (const lb_merge *)(const void *)c;
     views v = {0};
-    lb_status st = make_views(p, index, merge->config, &v, err);
+    lb_status st = make_views(p, index, merge, &v, err);
     if (st == LB_OK)
         st = bind_all(p, merge, index, &v, nodes, err);
     free_views(&v);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* merge_view.c: a source through the architecture table to Hugging Face's tensors. */
 #include "ops/merge_view.h"
+#include "base/os.h"
 #include "merge/parts.h"
 #include <stdlib.h>
 
@@ -256,6 +257,75 @@ lb_status lb_merge_view_finish(lb_plan *p, const lb_merge_view *like, lb_merge_v
     }
     lb_free(items);
     lb_assembly_deinit(&a);
+    return st;
+}
+
+lb_status lb_merge_view_raw(lb_plan *p, u32 source_index, lb_merge_view *v, lb_err *err) {
+    const lb_source *s = p->graph.sources[source_index];
+    *v = (lb_merge_view){.canon = {.source = s, .source_index = source_index}};
+    item *items = lb_alloc_zero((size_t)s->n_weights + 1, sizeof *items);
+    v->facts = lb_arena_new(&p->perm, lb_merge_fact, s->n_weights + 1);
+    v->nodes = lb_arena_new(&p->perm, lb_node_id, s->n_weights + 1);
+    lb_status st = items && v->facts && v->nodes ? LB_OK : oom(err);
+    for (u64 i = 0; i < s->n_weights && st == LB_OK; i++) {
+        const lb_weight *w = &s->weights[i];
+        bool plain = w->enc.kind == LB_ENC_PLAIN || w->enc.kind == LB_ENC_VIEW;
+        lb_dtype d = plain ? s->tensors[w->part[0]].dtype : LB_BF16;
+        items[i].fact = (lb_merge_fact){.name = w->name,
+                                        .shape = w->shape,
+                                        .dtype = d,
+                                        .layer = LB_NO_LAYER,
+                                        .same_as = LB_NO_FACT,
+                                        .is_buffer = lb_dtype_get(d)->cls != LB_CLASS_FLOAT};
+        items[i].node = lb_expr_read(&p->graph, source_index, w);
+        st = lb_graph_status(&p->graph, err);
+    }
+    if (st == LB_OK) {
+        v->n = v->counted = (u32)s->n_weights;
+        take_sorted(v, items);
+    }
+    lb_free(items);
+    return st;
+}
+
+/* ---- tensors that must be equal ---- */
+
+static const lb_tensor *tensor_of(const lb_graph *g, lb_node_id id, const lb_source **s) {
+    const lb_node *n = lb_graph_node(g, id);
+    if (n->kind != LB_NODE_READ || n->u.read.weight->n_parts != 1)
+        return NULL;
+    *s = g->sources[n->u.read.source];
+    return &(*s)->tensors[n->u.read.weight->part[0]];
+}
+
+static lb_status read_piece(const lb_source *s, const lb_tensor *t, u64 at, u64 n, u8 *out,
+                            lb_err *err) {
+    const char *path = s->files[t->file].path;
+    int fd = -1;
+    LB_TRY(lb_os_open_read(path, &fd, err));
+    lb_status st = lb_os_pread(fd, path, out, n, t->off_bytes + at, err);
+    lb_os_close(&fd);
+    return st;
+}
+
+lb_status lb_merge_view_same(const lb_graph *g, lb_node_id a, lb_node_id b, bool *same,
+                             lb_err *err) {
+    enum { PIECE = 256 << 10 };
+    const lb_source *sa, *sb;
+    const lb_tensor *x = tensor_of(g, a, &sa), *y = tensor_of(g, b, &sb);
+    *same = x && y && x->dtype == y->dtype && x->size_bytes == y->size_bytes;
+    u8 *room = *same ? lb_alloc(2 * (size_t)PIECE) : NULL;
+    if (*same && !room)
+        return oom(err);
+    lb_status st = LB_OK;
+    for (u64 at = 0, n; *same && st == LB_OK && at < x->size_bytes; at += n) {
+        n = LB_MIN(x->size_bytes - at, (u64)PIECE);
+        st = read_piece(sa, x, at, n, room, err);
+        if (st == LB_OK)
+            st = read_piece(sb, y, at, n, room + PIECE, err);
+        *same = st == LB_OK && memcmp(room, room + PIECE, (size_t)n) == 0;
+    }
+    lb_free(room);
     return st;
 }
 

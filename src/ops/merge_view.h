@@ -32,6 +32,12 @@ lb_status lb_merge_view_make(lb_plan *p, u32 source_index, const lb_merge_view *
 lb_status lb_merge_view_begin(lb_plan *p, u32 source_index, lb_merge_view *v, lb_err *err);
 lb_status lb_merge_view_finish(lb_plan *p, const lb_merge_view *like, lb_merge_view *v,
                                lb_err *err);
+/* The same without a family: tensors by the names that they are stored under. */
+lb_status lb_merge_view_raw(lb_plan *p, u32 source_index, lb_merge_view *v, lb_err *err);
 void lb_merge_view_deinit(lb_merge_view *v);
+
+/* Whether two tensors of integers hold the same; reads both. Computed ones differ. */
+lb_status lb_merge_view_same(const lb_graph *g, lb_node_id a, lb_node_id b, bool *same,
+                             lb_err *err);
 
 #endif

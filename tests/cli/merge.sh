@@ -247,6 +247,64 @@ refuses 2 "types without a type" hf.yml "name one with --type" --pure
 exits 2 "keep: no base" "$LBRX" quantize a -o none --type keep
 complains "keep: no base" "has none"
 
+# ---- raw: tensors by name alone, as mergekit-pytorch ----
+python3 - <<'END' >out.txt 2>&1 || fail "raw" "$(cat out.txt)"
+import json, struct
+def write(path, tensors):
+    head, data = {}, b""
+    for name, (dtype, shape, raw) in tensors.items():
+        head[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(raw)]}
+        data += raw
+    text = json.dumps(head).encode()
+    open(path, "wb").write(struct.pack("<Q", len(text)) + text + data)
+f = lambda *v: struct.pack("<%df" % len(v), *v)
+q = lambda *v: struct.pack("<%dq" % len(v), *v)
+write("r1.safetensors", {"unet.w": ("F32", [2, 2], f(1, 2, 3, 4)), "n": ("I64", [2], q(7, 9)), "only1": ("F32", [1], f(5))})
+write("r2.safetensors", {"unet.w": ("F32", [2, 2], f(3, 4, 5, 8)), "n": ("I64", [2], q(7, 9)), "only2": ("F32", [1], f(6))})
+write("r3.safetensors", {"unet.w": ("F32", [2, 2], f(3, 4, 5, 8)), "n": ("I64", [2], q(7, 8))})
+END
+linear raw r1.safetensors 1 r2.safetensors 1
+refuses 3 "raw: a tensor that one lacks" raw.yml "only1" --raw
+ok "raw: those that all have" "$LBRX" merge raw.yml -o raw.safetensors --raw -i
+ok "raw: all" "$LBRX" merge raw.yml -o rawdir --raw --tensor-union
+python3 - <<'END' >out.txt 2>&1 && pass || fail "raw" "$(cat out.txt)"
+import json, struct
+def read(path):
+    b = open(path, "rb").read()
+    n = struct.unpack("<Q", b[:8])[0]
+    h = json.loads(b[8:8 + n])
+    h.pop("__metadata__", None)
+    return {k: b[8 + n + v["data_offsets"][0]:8 + n + v["data_offsets"][1]] for k, v in h.items()}
+both = {"n": struct.pack("<2q", 7, 9), "unet.w": struct.pack("<4f", 2, 3, 4, 6)}
+assert read("raw.safetensors") == both, read("raw.safetensors")
+assert read("rawdir/model.safetensors") == {**both, "only1": struct.pack("<f", 5), "only2": struct.pack("<f", 6)}
+END
+linear rawint r1.safetensors 1 r3.safetensors 1
+refuses 3 "raw: integers that differ" rawint.yml "integers that differ" --raw --tensor-intersection
+refuses 2 "raw: without it" raw.yml "belong to --raw" -u
+
+# ---- several documents ----
+cat >multi.yml <<'END'
+name: first
+merge_method: linear
+models: [{model: a, parameters: {weight: 1}}, {model: b, parameters: {weight: 1}}]
+dtype: float32
+---
+merge_method: linear
+models: [{model: first, parameters: {weight: 1}}, {model: b, parameters: {weight: 1}}]
+dtype: float32
+END
+ok "documents" "$LBRX" merge multi.yml -o m-multi --keep-intermediate between
+linear two-steps between/first 1 b 1 "dtype: float32"
+ok "the first document" "$LBRX" verify between/first
+ok "documents are steps" "$LBRX" diff m-multi two-steps.yml
+refuses 2 "no documents" hf.yml "no named document" --keep-intermediate between
+
+# ---- verify knows the options ----
+printf 'merge_method: dare_linear\nbase_model: a\nmodels: [{model: b, parameters: {weight: 1, density: 0.5}}]\n' >dare.yml
+ok "seed" "$LBRX" merge dare.yml -o m-seed --seed 7 --rounding mergekit
+ok "seed: against" "$LBRX" verify m-seed --against dare.yml
+
 exits 3 "hash of a merge file" "$LBRX" inspect hf.yml --hash
 # ---- importance: a file for each model ----
 make_model imatrix llama im.dat
