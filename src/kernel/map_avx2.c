@@ -117,6 +117,20 @@ static void above(size_t n_elems, float *out, const float *a, float c) {
     lb_k_map_above_f32_ref(n_elems - i, out + i, a + i, c);
 }
 
+static void keep(size_t n_elems, float *out, const float *a, i32 above_bits, i32 up_to) {
+    const __m256i lo = _mm256_set1_epi32(above_bits), hi = _mm256_set1_epi32(up_to);
+    size_t i = 0;
+    for (; i + 8 <= n_elems; i += 8) {
+        const __m256 x = _mm256_loadu_ps(a + i);
+        const __m256i bits = _mm256_castps_si256(magnitude(x));
+        const __m256i in =
+            _mm256_andnot_si256(_mm256_cmpgt_epi32(bits, hi), _mm256_cmpgt_epi32(bits, lo));
+        const __m256 one = _mm256_and_ps(_mm256_castsi256_ps(in), _mm256_set1_ps(1.0f));
+        put(out + i, _mm256_mul_ps(x, one));
+    }
+    lb_k_map_keep_f32_ref(n_elems - i, out + i, a + i, above_bits, up_to);
+}
+
 static void or_one(size_t n_elems, float *out, const float *a) {
     size_t i = 0;
     for (; i + 8 <= n_elems; i += 8)
@@ -186,6 +200,7 @@ void lb_kinit_map_avx2(lb_kernels *k) {
     k->map_minc_f32 = minc;
     k->map_abs_f32 = abs_of;
     k->map_above_f32 = above;
+    k->map_keep_f32 = keep;
     k->map_or_one_f32 = or_one;
     k->map_agree_f32 = agree;
     k->map_below_f32 = below;

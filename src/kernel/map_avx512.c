@@ -98,6 +98,15 @@ static void above(size_t n_elems, float *out, const float *a, float c) {
     MAP(one_where(_mm512_cmp_ps_mask(_mm512_abs_ps(x), c16, _CMP_GT_OQ)))
 }
 
+static void keep(size_t n_elems, float *out, const float *a, i32 above_bits, i32 up_to) {
+    const float *const b = a;
+    const __m512i lo = _mm512_set1_epi32(above_bits), hi = _mm512_set1_epi32(up_to);
+#define BITS(x) _mm512_castps_si512(_mm512_abs_ps(x))
+    MAP(_mm512_mul_ps(
+        x, one_where(_mm512_cmpgt_epi32_mask(BITS(x), lo) & _mm512_cmple_epi32_mask(BITS(x), hi))))
+#undef BITS
+}
+
 static void or_one(size_t n_elems, float *out, const float *a) {
     const float *const b = a;
     const __m512 one = _mm512_set1_ps(1.0f);
@@ -158,6 +167,7 @@ void lb_kinit_map_avx512(lb_kernels *k) {
     k->map_minc_f32 = minc;
     k->map_abs_f32 = abs_of;
     k->map_above_f32 = above;
+    k->map_keep_f32 = keep;
     k->map_or_one_f32 = or_one;
     k->map_agree_f32 = agree;
     k->map_below_f32 = below;

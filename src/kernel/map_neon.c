@@ -119,6 +119,17 @@ static void above(size_t n_elems, float *out, const float *a, float c) {
     lb_k_map_above_f32_ref(n_elems - i, out + i, a + i, c);
 }
 
+static void keep(size_t n_elems, float *out, const float *a, i32 above_bits, i32 up_to) {
+    const int32x4_t lo = vdupq_n_s32(above_bits), hi = vdupq_n_s32(up_to);
+    size_t i = 0;
+    for (; i + 4 <= n_elems; i += 4) {
+        const float32x4_t x = vld1q_f32(a + i);
+        const int32x4_t bits = vreinterpretq_s32_f32(vabsq_f32(x));
+        put(out + i, vmulq_f32(x, one_where(vandq_u32(vcgtq_s32(bits, lo), vcleq_s32(bits, hi)))));
+    }
+    lb_k_map_keep_f32_ref(n_elems - i, out + i, a + i, above_bits, up_to);
+}
+
 static void or_one(size_t n_elems, float *out, const float *a) {
     size_t i = 0;
     for (; i + 4 <= n_elems; i += 4)
@@ -181,6 +192,7 @@ void lb_kinit_map_neon(lb_kernels *k) {
     k->map_minc_f32 = minc;
     k->map_abs_f32 = abs_of;
     k->map_above_f32 = above;
+    k->map_keep_f32 = keep;
     k->map_or_one_f32 = or_one;
     k->map_agree_f32 = agree;
     k->map_below_f32 = below;

@@ -79,6 +79,13 @@ void lb_k_map_below_f32_ref(size_t n_elems, float *out, const float *a, const fl
         out[i] = a[i] < b[i] ? 1.0f : 0.0f;
 }
 
+void lb_k_map_keep_f32_ref(size_t n_elems, float *out, const float *a, i32 above, i32 up_to) {
+    for (size_t i = 0; i < n_elems; i++) {
+        const i32 bits = (i32)(lb_f32_bits(a[i]) & 0x7fffffffu);
+        out[i] = lb_canon_f32(a[i] * (bits > above && bits <= up_to ? 1.0f : 0.0f));
+    }
+}
+
 /* a c + b with one rounding: the product is exact in double (24 + 24 bits). */
 static float fma_exact(float a, float c, float b) {
     return (float)lb_sum_odd((double)a * (double)c, (double)b);

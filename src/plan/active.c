@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 u64 lb_active_bytes(const lb_prog *p, bool digests, u32 n_segments) {
-    u64 n = (p->n_results + 1) * sizeof(lb_held), masks = 0;
+    u64 n = (p->n_results + 1) * sizeof(lb_held) + lb_window_most(p) * sizeof(lb_window), masks = 0;
     for (u32 i = 0; i < p->n_passes; i++)
         masks = LB_MAX(masks, p->passes[i].n_masks);
     n += masks * sizeof(lb_mt19937);
@@ -252,7 +252,8 @@ static u64 kept_here(const lb_active *a) {
 
 static lb_status begin_pass(lb_runner *r, lb_active *a, lb_err *err) {
     a->pass = &a->prog.passes[a->pass_index];
-    a->round = 0;
+    a->visit = LB_VISIT_ALL;
+    a->reads_all = true;
     a->skip = a->pass_index + 1 == a->prog.n_passes ? kept_here(a) : 0;
     if (a->skip)
         note_kept(r, stream_bytes(a->job, a->first_row * a->pass->n_cols, a->skip) +
@@ -261,8 +262,20 @@ static lb_status begin_pass(lb_runner *r, lb_active *a, lb_err *err) {
     return begin_leaf_hashes(r, a, err);
 }
 
+u64 lb_active_number(const lb_active *a, u64 tile) {
+    for (u32 i = 0; i < a->n_windows && a->visit == LB_VISIT_PLACE; i++) {
+        u64 n = a->windows[i].end - a->windows[i].first;
+        if (tile < n)
+            return a->windows[i].first + tile;
+        tile -= n;
+    }
+    return tile;
+}
+
 lb_rect lb_active_tile(const lb_active *a, u64 tile) {
-    lb_rect t = lb_pass_tile(a->pass, tile);
+    if (a->visit == LB_VISIT_SAMPLE)
+        return lb_select_piece(a->pass, a->n_tiles, tile);
+    lb_rect t = lb_pass_tile(a->pass, lb_active_number(a, tile));
     if (a->skip == 0)
         return t;
     u64 row = a->skip / a->pass->n_cols, col = a->skip % a->pass->n_cols;
@@ -298,16 +311,72 @@ static void start_masks(lb_runner *r, lb_active *a) {
     }
 }
 
-static void begin_round(lb_runner *r, lb_active *a) {
+/* Whether some selection of the pass needs a round of the kind. */
+static bool wants(const lb_runner *r, const lb_active *a, lb_visit visit) {
+    for (u32 i = 0; i < a->prog.n_results && a->pass->select_cap; i++)
+        if (a->prog.results[i].pass == a->pass_index &&
+            lb_select_wants(a->held[i].select,
+                            lb_graph_node(&r->plan->graph, a->prog.results[i].node), visit))
+            return true;
+    return false;
+}
+
+static int by_first(const void *a, const void *b) {
+    u64 x = ((const lb_window *)a)->first, y = ((const lb_window *)b)->first;
+    return x < y ? -1 : x > y;
+}
+
+/* The tiles that selections look at once more, each once; returns how many. */
+static u64 list_windows(lb_active *a) {
+    u32 n = 0;
+    u64 n_tiles = 0;
+    a->n_windows = 0;
+    for (u32 i = 0; i < a->prog.n_results; i++)
+        for (u32 k = 0; k < LB_SELECT_RANKS && a->prog.results[i].pass == a->pass_index; k++) {
+            const lb_sought_rank *s = &a->held[i].select->one[k];
+            if (s->state == LB_SOUGHT_PLACED)
+                a->windows[n++] = (lb_window){s->first_tile, s->end_tile};
+        }
+    qsort(a->windows, n, sizeof *a->windows, by_first);
+    for (u32 i = 0; i < n; i++) {
+        lb_window *last = a->n_windows ? &a->windows[a->n_windows - 1] : NULL;
+        if (last && a->windows[i].first < last->end)
+            last->end = LB_MAX(last->end, a->windows[i].end);
+        else
+            a->windows[a->n_windows++] = a->windows[i];
+    }
+    for (u32 i = 0; i < a->n_windows; i++)
+        n_tiles += a->windows[i].end - a->windows[i].first;
+    return n_tiles;
+}
+
+/* Sets the kind of the next round, or tells that the pass is over. */
+static bool next_round(const lb_runner *r, lb_active *a) {
+    bool whole = wants(r, a, LB_VISIT_ALL);
+    if (!whole && !wants(r, a, LB_VISIT_PLACE))
+        return false;
+    a->reads_all = whole && a->visit == LB_VISIT_SAMPLE;
+    a->visit = whole ? LB_VISIT_ALL : LB_VISIT_PLACE;
+    return true;
+}
+
+static void begin_round(lb_runner *r, lb_active *a, bool of_pass) {
     const lb_pass *p = a->pass;
     u64 first = a->skip ? a->skip / p->n_cols / p->tile_rows * p->tiles_per_row +
                               a->skip % p->n_cols / p->tile_cols
                         : 0;
-    a->next_tile = a->n_committed = first;
-    start_masks(r, a);
     for (u32 i = 0; i < a->prog.n_results; i++)
         if (a->prog.results[i].pass == a->pass_index)
-            lb_held_begin(&r->plan->graph, &a->prog.results[i], &a->held[i], a->round);
+            lb_held_begin(&r->plan->graph, &a->prog.results[i], p, &a->held[i], of_pass);
+    if (of_pass && wants(r, a, LB_VISIT_SAMPLE)) {
+        a->visit = LB_VISIT_SAMPLE;
+        a->reads_all = false;
+    }
+    a->n_tiles = a->visit == LB_VISIT_ALL      ? p->n_tiles
+                 : a->visit == LB_VISIT_SAMPLE ? lb_select_pieces(p, p->select_cap)
+                                               : list_windows(a);
+    a->next_tile = a->n_committed = first;
+    start_masks(r, a);
 }
 
 static lb_status begin_segment(lb_runner *r, lb_active *a, lb_err *err) {
@@ -315,7 +384,7 @@ static lb_status begin_segment(lb_runner *r, lb_active *a, lb_err *err) {
     u32 n_masks = 0;
     lb_arena_reset(&a->arena);
     LB_TRY(lb_prog_compile(&a->prog, &r->plan->graph, s->root, LB_MAX(a->job->n_streams, 1),
-                           r->plan->hold_max_bytes, &a->arena, err));
+                           &r->plan->limits, &a->arena, err));
     LB_TRY(lb_prog_fit(&a->prog, r->plan->target_bytes, err));
     lb_prog *p = &a->prog;
     a->held = lb_arena_new(&a->arena, lb_held, p->n_results + 1);
@@ -324,7 +393,8 @@ static lb_status begin_segment(lb_runner *r, lb_active *a, lb_err *err) {
         n_masks = LB_MAX(n_masks, p->passes[i].n_masks);
     if (n_masks)
         a->mask = lb_arena_new(&a->arena, lb_mt19937, n_masks);
-    if (!a->held || (n_masks && !a->mask))
+    a->windows = lb_arena_new(&a->arena, lb_window, lb_window_most(p));
+    if (!a->held || !a->windows || (n_masks && !a->mask))
         return lb_fail(err, LB_E_NOMEM, "out of memory for a job");
     (void)lb_held_place(&r->plan->graph, p, a->held, a->fixed);
     a->pass_index = 0;
@@ -393,7 +463,7 @@ lb_status lb_active_end_round(lb_runner *r, lb_active *a, lb_err *err) {
         const lb_result *x = &a->prog.results[i];
         const char *why =
             x->pass == a->pass_index
-                ? lb_held_finish(&r->plan->graph, r->opt->kernels, &a->prog, i, a->held, a->round)
+                ? lb_held_finish(&r->plan->graph, r->opt->kernels, &a->prog, i, a->held, a->visit)
                 : NULL;
         if (why)
             return lb_fail(err, LB_E_FORMAT, "tensor '%.*s': %s",
@@ -415,7 +485,7 @@ static lb_status next_segment(lb_runner *r, lb_active *a, lb_err *err) {
         u64 bytes = stream_bytes(a->job, a->first_row * p->n_cols, n_elems);
         a->first_row += p->n_rows;
         for (u32 i = 0; i < a->prog.n_passes; i++)
-            bytes += a->prog.passes[i].read_bytes * a->prog.passes[i].n_rounds;
+            bytes += a->prog.passes[i].read_bytes;
         note_kept(r, bytes);
     }
 }
@@ -424,13 +494,13 @@ static lb_status next_segment(lb_runner *r, lb_active *a, lb_err *err) {
 lb_status lb_active_advance(lb_runner *r, lb_active *a, lb_err *err) {
     bool started = a->segment != UINT32_MAX;
     for (;;) {
-        if (started && ++a->round < a->pass->n_rounds) {
-            begin_round(r, a);
+        if (started && next_round(r, a)) {
+            begin_round(r, a, false);
         } else if (started && (end_leaf_hashes(r, a, err) != LB_OK)) {
             return LB_E_NOMEM;
         } else if (started && ++a->pass_index < a->prog.n_passes) {
             LB_TRY(begin_pass(r, a, err));
-            begin_round(r, a);
+            begin_round(r, a, true);
         } else {
             if (started)
                 a->first_row += a->job->n_streams ? a->pass->n_rows : 0;
@@ -438,10 +508,10 @@ lb_status lb_active_advance(lb_runner *r, lb_active *a, lb_err *err) {
                 return end_job(r, a, err);
             LB_TRY(next_segment(r, a, err));
             LB_TRY(begin_pass(r, a, err));
-            begin_round(r, a);
+            begin_round(r, a, true);
         }
         started = true;
-        if (a->pass->n_tiles > 0)
+        if (a->n_tiles > 0)
             return LB_OK;
         LB_TRY(lb_active_end_round(r, a, err));
     }

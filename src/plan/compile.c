@@ -24,7 +24,7 @@ typedef struct builder {
     u32 cap_insts, cap_leaves, cap_results, depth;
     seen *seen; /* [cap_seen] open addressing: nodes that need() has seen */
     u32 n_seen, cap_seen;
-    u64 hold_max_bytes;
+    lb_prog_limits lim;
     /* Nodes that are computed by themselves and held. Found while building, which then begins
      * anew. */
     lb_node_id *apart;
@@ -115,6 +115,26 @@ static u32 add_result(builder *b, lb_result_kind kind, lb_node_id id) {
     return b->prog->n_results++;
 }
 
+static bool is_selection(const builder *b, const lb_result *r) {
+    return r->kind == LB_RESULT_STAT && lb_graph_node(b->g, r->node)->op == LB_STAT_KTH;
+}
+
+/* A sixteenth of the values is some times what a sample's bracket has in it. */
+#define SELECT_LEAST 65536
+static void limit_selections(builder *b) {
+    lb_prog *p = b->prog;
+    u64 n_ranks = 0;
+    for (u32 i = 0; i < p->n_results; i++)
+        if (is_selection(b, &p->results[i]))
+            n_ranks += lb_graph_node(b->g, p->results[i].node)->u.stat.n_ranks;
+    for (u32 i = 0; i < p->n_results; i++) {
+        lb_result *r = &p->results[i];
+        u64 n = r->in_rows * r->in_cols, most = LB_MAX(n / 16, SELECT_LEAST);
+        if (is_selection(b, r))
+            r->select_cap = LB_MAX(LB_MIN(LB_MIN(n, most), b->lim.select_max / n_ranks), 1);
+    }
+}
+
 /* Where held matrices lie: in the job's memory, or in its spill file. */
 static lb_status place_results(builder *b) {
     lb_prog *p = b->prog;
@@ -129,7 +149,7 @@ static lb_status place_results(builder *b) {
                            (unsigned long long)r->in_rows, (unsigned long long)r->in_cols);
         in *= sizeof(float);
         out *= sizeof(float);
-        r->spilled = r->kind == LB_RESULT_HOLD && !r->direct && in > b->hold_max_bytes;
+        r->spilled = r->kind == LB_RESULT_HOLD && !r->direct && in > b->lim.hold_max_bytes;
         r->fixed_bytes = r->spilled ? 0 : out;
         r->spill_off = p->spill_bytes;
         p->spill_bytes += r->spilled ? in : 0;
@@ -758,7 +778,7 @@ static lb_status slots(builder *b, lb_pass *p) {
 
 static lb_pass *begin_pass(builder *b, u64 n_rows, u64 n_cols) {
     lb_pass *p = &b->prog->passes[b->prog->n_passes++];
-    *p = (lb_pass){.n_rows = n_rows, .n_cols = n_cols, .n_rounds = 1, .band = 1};
+    *p = (lb_pass){.n_rows = n_rows, .n_cols = n_cols, .band = 1};
     b->pass = p;
     b->cap_insts = b->cap_leaves = 0;
     return p;
@@ -821,12 +841,8 @@ static bool is_stack_result(const builder *b, const lb_result *r) {
     return r->kind == LB_RESULT_HOLD && is_stack(lb_graph_node(b->g, r->node));
 }
 
-static bool is_selection(const builder *b, const lb_result *r) {
-    return r->kind == LB_RESULT_STAT && lb_graph_node(b->g, r->node)->op == LB_STAT_KTH;
-}
-
-/* Results of one level over one shape share a pass; selections have theirs, which is read in
- * rounds. */
+/* Results of one level over one shape share a pass; selections have theirs, which may be read more
+ * than once. */
 static lb_status build_results(builder *b) {
     lb_prog *p = b->prog;
     u32 top = 0;
@@ -849,7 +865,7 @@ static lb_status build_results(builder *b) {
                     !is_stack_result(b, q))
                     build_result(b, j, 0, 0);
             }
-            b->pass->n_rounds = is_selection(b, r) ? LB_KTH_ROUNDS : 1;
+            b->pass->select_cap = r->select_cap;
             LB_TRY(end_pass(b));
         }
     }
@@ -943,6 +959,7 @@ static lb_status compile(builder *b, const lb_node_id *roots, u32 n_roots) {
             n_passes += lb_graph_node(b->g, p->results[i].node)->n_in - 1;
     }
     LB_TRY(place_results(b));
+    limit_selections(b);
     p->passes = lb_arena_new(b->arena, lb_pass, n_passes);
     if (!p->passes)
         return lb_fail(b->err, LB_E_NOMEM, "out of memory while planning");
@@ -953,8 +970,8 @@ static lb_status compile(builder *b, const lb_node_id *roots, u32 n_roots) {
 }
 
 lb_status lb_prog_compile(lb_prog *p, const lb_graph *g, const lb_node_id *roots, u32 n_roots,
-                          u64 hold_max_bytes, lb_arena *arena, lb_err *err) {
-    builder b = {.g = g, .arena = arena, .prog = p, .hold_max_bytes = hold_max_bytes, .err = err};
+                          const lb_prog_limits *lim, lb_arena *arena, lb_err *err) {
+    builder b = {.g = g, .arena = arena, .prog = p, .lim = *lim, .err = err};
     lb_status st;
     LB_ASSERT(n_roots >= 1 && n_roots <= LB_ROOTS_MAX);
     do

@@ -302,6 +302,7 @@ static void map_op(const lb_kernels *k, lb_map_op op, u64 n, float *out, const m
         return;
     case LB_MAP_WEAVE:
     case LB_MAP_CHOOSE:
+    case LB_MAP_KEEP:
     case LB_MAP_OP_COUNT:
         break;
     }
@@ -348,14 +349,33 @@ static void run_choose(lb_eval *e, const lb_inst *x, lb_rect strip, lb_rect r, f
     e->moved_bytes += r.nr * r.nc * sizeof *out;
 }
 
+/* Elements are told apart by their places in the matrix that was selected from. */
+static void run_keep(const lb_eval *e, const lb_inst *x, lb_rect r, float *out) {
+    const lb_node *select = lb_graph_node(e->graph, x->node->u.scalar.stat);
+    const lb_select *s = e->held[x->result].select;
+    const float *a = slot(e, x->in[0]);
+    u64 n_cols = x->node->n_cols;
+    bool at_once = x->moves.n == 0 && r.nc == n_cols;
+    for (u64 i = 0; i < (at_once ? 1 : r.nr); i++) {
+        u64 row = x->frame.row == LB_AXIS_ONE ? 0 : lb_moves_row(&x->moves, r.r0 + i);
+        lb_select_keep(
+            s, select->u.stat.n_ranks, e->k,
+            (lb_select_run){row * n_cols + r.c0, at_once ? r.nr * r.nc : r.nc, a + i * r.nc},
+            out + i * r.nc);
+    }
+}
+
 static void run_map(lb_eval *e, const lb_inst *x, lb_rect strip, lb_rect r, float *out) {
     lb_map_op op = (lb_map_op)x->node->op;
     if (op == LB_MAP_CHOOSE) {
         run_choose(e, x, strip, r, out);
         return;
     }
-    if (op == LB_MAP_WEAVE) {
-        run_weave(e, x, r, out);
+    if (op == LB_MAP_WEAVE || op == LB_MAP_KEEP) {
+        if (op == LB_MAP_WEAVE)
+            run_weave(e, x, r, out);
+        else
+            run_keep(e, x, r, out);
         return;
     }
     float c = scalar_of(e, x);
@@ -576,17 +596,6 @@ static void run_repack(lb_eval *e, u32 inst, lb_rect strip) {
     }
 }
 
-static void kth_strip(const lb_held *h, u32 round, u64 n, const float *x, u32 *bins) {
-    static const u8 shift[LB_KTH_ROUNDS] = {20, 10, 0};
-    for (u64 i = 0; i < n; i++) {
-        u32 bits = lb_f32_bits(x[i]) & 0x7fffffffu;
-        if (round == 0)
-            bins[bits >> 20]++;
-        else if (bits >> (shift[round] + 10) == h->prefix)
-            bins[bits >> shift[round] & 1023]++;
-    }
-}
-
 /* Of one leaf, n elements from `at` on in each input: all pairs, or a norm of each. */
 static double *fold_wide(const lb_eval *e, const lb_inst *x, u64 n, u64 at, double *out) {
     for (u32 p = 0; p < x->n_in; p++) {
@@ -641,6 +650,13 @@ static void add_cols(const lb_eval *e, lb_rect r, const float *x, double *blocks
     }
 }
 
+lb_select_at lb_eval_select_at(const lb_eval *e, u32 inst) {
+    return (lb_select_at){.visit = e->visit,
+                          .tile = e->number,
+                          .tile_elems = e->tile.nr * e->tile.nc,
+                          .part = e->slab + e->inst_off[inst]};
+}
+
 static void run_stat(lb_eval *e, u32 inst, lb_rect r) {
     const lb_inst *x = &e->pass->insts[inst];
     if (x->node->op == LB_STAT_COMPARE) {
@@ -654,7 +670,12 @@ static void run_stat(lb_eval *e, u32 inst, lb_rect r) {
     const float *a = slot(e, x->in[0]), *b = slot(e, x->in[x->n_in - 1]);
     u8 *part = e->slab + e->inst_off[inst];
     if (x->node->op == LB_STAT_KTH) {
-        kth_strip(&e->held[x->result], e->round, r.nr * r.nc, a, (u32 *)(void *)part);
+        const lb_select_at at = lb_eval_select_at(e, inst);
+        bool at_once = r.nc == e->pass->n_cols;
+        for (u64 i = 0; i < (at_once ? 1 : r.nr); i++)
+            lb_select_strip(e->held[x->result].select, x->node, e->k, &at,
+                            (lb_select_run){(r.r0 + i) * e->pass->n_cols + r.c0,
+                                            at_once ? r.nr * r.nc : r.nc, a + i * r.nc});
         return;
     }
     if (x->node->op == LB_STAT_RANGE) {
@@ -705,8 +726,10 @@ static void begin_stats(lb_eval *e) {
         const lb_inst *x = &e->pass->insts[i];
         if (x->node->kind != LB_NODE_STAT || x->role == LB_INST_HOLD)
             continue;
-        if (x->node->op == LB_STAT_KTH)
-            memset(e->slab + e->inst_off[i], 0, LB_KTH_BINS * sizeof(u32));
+        if (x->node->op == LB_STAT_KTH) {
+            const lb_select_at at = lb_eval_select_at(e, i);
+            lb_select_clear(e->held[x->result].select, x->node, &at);
+        }
         if (x->node->op == LB_STAT_COLS)
             memset(e->slab + e->inst_off[i], 0,
                    lb_ceil_div_u64(e->tile.nr, LB_COLS_BLOCK) * e->tile.nc * sizeof(double));

@@ -8,21 +8,18 @@
 
 #include "kernel/mt19937.h"
 #include "plan/prog.h"
-
-#define LB_KTH_BINS 2048
+#include "plan/select.h"
 
 /* A result while its job runs. */
 typedef struct lb_held {
     double stat[LB_STAT_RESULTS];
-    float *values; /* HOLD: the matrix; DENSE: the factor */
-    float *input;  /* DENSE: what is collected; the memory is the next ones' after its pass */
-    u8 *work;      /* DENSE: while it is finished; shared */
-    double *sums;  /* DENSE, EIGEN */
-    u64 *bins;     /* KTH: LB_KTH_BINS counts */
-    double *wide;  /* wide stats: what is found, then the formula's results; COLS: the sums */
-    u64 k_left;    /* KTH: rank within the bin chosen so far */
-    u32 prefix;    /* KTH: bits of |x| found so far */
-    bool any;      /* RANGE: a number was seen */
+    float *values;     /* HOLD: the matrix; DENSE: the factor */
+    float *input;      /* DENSE: what is collected; the memory is the next ones' after its pass */
+    u8 *work;          /* DENSE: while it is finished; shared */
+    double *sums;      /* DENSE, EIGEN */
+    double *wide;      /* wide stats: what is found, then the formula's results; COLS: the sums */
+    lb_select *select; /* KTH */
+    bool any;          /* RANGE: a number was seen */
 } lb_held;
 
 typedef struct lb_eval {
@@ -31,7 +28,8 @@ typedef struct lb_eval {
     const lb_prog *prog;
     const lb_pass *pass;
     lb_held *held;
-    u32 round;
+    lb_visit visit; /* how tiles are read now, and which one this is */
+    u64 number;
     lb_rect tile;
     u8 *slab;
     u64 first_row;        /* the one whose output lies at the beginning of an encode node's */
@@ -49,6 +47,7 @@ void lb_eval_layout(lb_eval *e);
 void lb_eval_draw(const lb_eval *e, lb_mt19937 *m);
 /* Of the tile, in the generator's stream. */
 u64 lb_eval_first_draw(const lb_eval *e, const lb_inst *x);
+lb_select_at lb_eval_select_at(const lb_eval *e, u32 inst); /* of a KTH */
 /* Rows of the tile: all of them, or a batch. */
 void lb_eval_rows(lb_eval *e, lb_rect rows);
 
@@ -56,10 +55,11 @@ void lb_eval_rows(lb_eval *e, lb_rect rows);
 /* What a program holds; held (NULL: nothing is placed): [n_results], memory of so many bytes. */
 u64 lb_held_place(const lb_graph *g, const lb_prog *p, lb_held *held, u8 *memory);
 const double *lb_held_results(const lb_graph *g, const lb_result *r, const lb_held *h);
-void lb_held_begin(const lb_graph *g, const lb_result *r, lb_held *h, u32 round);
+/* first: of the pass's rounds. */
+void lb_held_begin(const lb_graph *g, const lb_result *r, const lb_pass *p, lb_held *h, bool first);
 void lb_eval_commit(const lb_eval *e);
 /* After the last tile of a round. NULL, or why a formula has no result. */
 const char *lb_held_finish(const lb_graph *g, const lb_kernels *k, const lb_prog *p, u32 result,
-                           lb_held *held, u32 round);
+                           lb_held *held, lb_visit visit);
 
 #endif

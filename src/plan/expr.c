@@ -20,7 +20,7 @@ const char *lb_node_kind_name(lb_node_kind k) {
 
 bool lb_map_has_number(lb_map_op op) {
     return (op >= LB_MAP_ADD_C && op <= LB_MAP_FMA_C) ||
-           (op >= LB_MAP_RDIV_C && op <= LB_MAP_ABOVE_C);
+           (op >= LB_MAP_RDIV_C && op <= LB_MAP_ABOVE_C) || op == LB_MAP_KEEP;
 }
 
 void lb_graph_init(lb_graph *g, lb_arena *arena, const lb_source *const *sources, u32 n_sources) {
@@ -625,17 +625,13 @@ lb_node_id lb_expr_stat(lb_graph *g, lb_stat_op op, lb_node_id a, lb_node_id b, 
         FAULT(g, LB_E_USAGE, "stat: two inputs of one shape belong to dot and compare alone");
         return LB_NODE_NONE;
     }
-    if (op == LB_STAT_KTH && (k == 0 || k > na->n_rows * na->n_cols)) {
-        FAULT(g, LB_E_USAGE, "stat: k = %llu does not lie in 1..%llu", (unsigned long long)k,
-              (unsigned long long)(na->n_rows * na->n_cols));
-        return LB_NODE_NONE;
-    }
+    if (op == LB_STAT_KTH)
+        return lb_expr_select(g, a, &k, 1, NULL);
     lb_node n = {.kind = LB_NODE_STAT,
                  .op = op,
                  .value = LB_VALUE_SMALL,
                  .n_rows = 1,
                  .n_cols = op == LB_STAT_COLS ? na->n_cols : LB_STAT_RESULTS};
-    n.u.stat.k = k;
     n.n_in = two ? 2 : 1;
     n.in = inputs(g, (lb_node_id[]){a, b == LB_NODE_NONE ? a : b}, n.n_in);
     return push(g, &n);
@@ -728,6 +724,44 @@ static const lb_node *same_shapes(lb_graph *g, const lb_node_id *x, u32 n, const
         }
     }
     return first;
+}
+
+lb_node_id lb_expr_select(lb_graph *g, lb_node_id x, const u64 *rank, u32 n_ranks,
+                          const lb_formula *f) {
+    const lb_node *in = input_of(g, x, LB_VALUE_F32, "stat");
+    bool ok =
+        in && n_ranks >= 1 && n_ranks <= LB_SELECT_RANKS && (!f || f->n_out <= LB_STAT_RESULTS);
+    for (u32 i = 0; ok && i < n_ranks; i++)
+        ok = rank[i] <= in->n_rows * in->n_cols && (i == 0 || rank[i] >= rank[i - 1]) &&
+             (rank[i] > 0 || i + 1 < n_ranks);
+    if (!ok) {
+        FAULT(g, LB_E_USAGE, "stat: ranks are 1 to the number of values, in ascending order");
+        return LB_NODE_NONE;
+    }
+    lb_node n = {.kind = LB_NODE_STAT,
+                 .op = LB_STAT_KTH,
+                 .value = LB_VALUE_SMALL,
+                 .n_rows = 1,
+                 .n_cols = f ? f->n_out : LB_STAT_RESULTS};
+    memcpy(n.u.stat.rank, rank, n_ranks * sizeof *rank);
+    n.u.stat.n_ranks = n_ranks;
+    n.u.stat.formula = f ? formula_copy(g, f) : NULL;
+    return push1(g, n, x);
+}
+
+lb_node_id lb_expr_select_nonzero(lb_graph *g, lb_node_id x, double part) {
+    lb_node_id id = lb_expr_select(g, x, &(u64){1}, 1, NULL);
+    if (id != LB_NODE_NONE)
+        node_at(g, id)->u.stat.of_nonzero = part;
+    return id;
+}
+
+lb_node_id lb_expr_keep(lb_graph *g, lb_node_id select) {
+    const lb_node *s = input_of(g, select, LB_VALUE_SMALL, "keep");
+    if (!s)
+        return LB_NODE_NONE;
+    LB_ASSERT(s->op == LB_STAT_KTH && s->u.stat.n_ranks <= 2);
+    return lb_expr_map1(g, LB_MAP_KEEP, s->in[0], (lb_scalar){.stat = select});
 }
 
 lb_node_id lb_expr_gram(lb_graph *g, const lb_node_id *x, u32 n, const lb_formula *f) {

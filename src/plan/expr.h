@@ -72,10 +72,12 @@ typedef struct lb_node {
         } nm;             /* ROW: NM */
         lb_scalar scalar; /* MAP */
         struct {
-            u64 k;                      /* KTH */
+            u64 rank[LB_SELECT_RANKS]; /* KTH, in ascending order; 0: of none */
+            u32 n_ranks;
+            double of_nonzero; /* KTH: the one rank is this part of those that are not 0; 0: not */
             struct lb_measure *measure; /* ERROR; else NULL */
             struct lb_compare *compare; /* COMPARE; else NULL */
-            const lb_formula *formula;  /* GRAM, NORMS1, NORMS2; NULL: what they find */
+            const lb_formula *formula;  /* wide stats, KTH; NULL: what they find */
         } stat;
         float scale; /* LOWRANK */
         struct {
@@ -169,6 +171,13 @@ lb_node_id lb_expr_row_formula(lb_graph *g, const lb_node_id *x, u32 n, const lb
 /* 1 or 0: x is one of the `keep` of each `of` neighbours in a row; claimed: LB_NODE_NONE, or not 0
  * where others have been before (select_nm.h). */
 lb_node_id lb_expr_row_nm(lb_graph *g, lb_node_id x, lb_node_id claimed, u32 keep, u32 of);
+/* KTH of ranks in ascending order, f as above (over values). */
+lb_node_id lb_expr_select(lb_graph *g, lb_node_id x, const u64 *rank, u32 n_ranks,
+                          const lb_formula *f);
+/* KTH of the rank that is `part` (of floats, cut off) of the number of values that are not 0. */
+lb_node_id lb_expr_select_nonzero(lb_graph *g, lb_node_id x, double part);
+/* KEEP: of what a KTH of one rank or two selects from. */
+lb_node_id lb_expr_keep(lb_graph *g, lb_node_id select);
 lb_node_id lb_expr_lowrank(lb_graph *g, lb_node_id x, lb_node_id b, lb_node_id a, float scale);
 /* b times a; a is held. */
 lb_node_id lb_expr_product(lb_graph *g, lb_node_id b, lb_node_id a);

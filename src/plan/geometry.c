@@ -4,6 +4,7 @@
 #include "plan/compare.h"
 #include "plan/measure.h"
 #include "plan/prog.h"
+#include "plan/select.h"
 
 static void scale(u64 *from, u64 *n, u32 div, u32 mul) {
     *from = *from / LB_MAX(div, 1) * LB_MAX(mul, 1);
@@ -148,12 +149,12 @@ static u64 part_bytes(const lb_leaf *l, u32 p, lb_rect r, u64 *row_bytes) {
     return r.nr * lb_leaf_copy_bytes(l, p, *row_bytes);
 }
 
-static u64 stat_bytes(const lb_node *n, lb_rect r) {
+static u64 stat_bytes(const lb_pass *p, const lb_node *n, lb_rect r) {
     switch (n->op) {
     case LB_STAT_RANGE:
         return 16;
     case LB_STAT_KTH:
-        return 2048 * sizeof(u32);
+        return lb_select_part_bytes(n, p->n_rows * p->n_cols, p->select_cap, r.nr * r.nc);
     case LB_STAT_COLS:
         return lb_ceil_div_u64(r.nr, LB_COLS_BLOCK) * r.nc * sizeof(double);
     case LB_STAT_GRAM:
@@ -216,7 +217,7 @@ u64 lb_tile_layout(const lb_pass *p, lb_rect tile, lb_layout_leaf *leaf, u64 *in
                 size = lb_inst_bytes(x, rows, tile.nc);
             }
         } else if (x->node->kind == LB_NODE_STAT) {
-            size = stat_bytes(x->node, tile);
+            size = stat_bytes(p, x->node, tile);
         } else if (lb_inst_draws(x)) {
             size = tile.nr * tile.nc;
             size = x->node->op == LB_MAKE_UNIFORM ? size * sizeof(float) : size / 8 + 1;
@@ -249,7 +250,7 @@ static u64 slab_of(const lb_pass *p, u64 nr, u64 nc) {
                           NULL);
 }
 
-static bool can_cut_rows(const lb_pass *p) {
+bool lb_pass_can_cut_rows(const lb_pass *p) {
     if (p->full_cols || p->swapped || p->across || p->unit_rows != 1)
         return false;
     for (u32 i = 0; i < p->n_leaves; i++)
@@ -303,7 +304,17 @@ static bool fit_batches(lb_pass *p, u64 whole_max, u64 max) {
     return fits;
 }
 
+/* What selections need in a tile of any size. */
+static u64 select_bytes(const lb_pass *p) {
+    u64 n = 0;
+    for (u32 i = 0; i < p->n_insts && p->select_cap; i++)
+        if (p->insts[i].node->kind == LB_NODE_STAT && p->insts[i].role == LB_INST_COMPUTE)
+            n += stat_bytes(p, p->insts[i].node, (lb_rect){0, 0, 0, 0});
+    return n;
+}
+
 static void fit_tile(lb_pass *p, u64 target) {
+    target += select_bytes(p);
     p->tile_rows = p->n_rows;
     p->tile_cols = p->n_cols;
     u64 whole = slab_of(p, p->n_rows, p->n_cols);
@@ -321,7 +332,7 @@ static void fit_tile(lb_pass *p, u64 target) {
     if (strips) /* at least 64 columns of the file */
         unit_rows *= lb_ceil_div_u64(LB_ACROSS_ROWS, unit_rows);
     u64 row_bytes = slab_of(p, unit_rows, p->n_cols);
-    if (row_bytes <= target || !can_cut_rows(p)) {
+    if (row_bytes <= target || !lb_pass_can_cut_rows(p)) {
         p->tile_rows = LB_MIN(LB_MAX(target / LB_MAX(row_bytes, 1), 1) * unit_rows, p->n_rows);
         return;
     }
@@ -572,6 +583,14 @@ static void measure_tiles(lb_pass *p) {
         }
 }
 
+/* A piece of a sample may begin where no tile does, and touch a block more. */
+static void measure_pieces(lb_pass *p) {
+    u64 n = p->select_cap ? lb_select_pieces(p, p->select_cap) : 0;
+    for (u64 i = 0; i < n; i++)
+        p->slab_bytes =
+            LB_MAX(p->slab_bytes, lb_tile_layout(p, lb_select_piece(p, n, i), NULL, NULL));
+}
+
 /* Whether the one tile reads all bytes of a transposed encoding. */
 static bool is_entire(const lb_pass *p, const lb_leaf *l) {
     if (!p->batch_rows || p->tile_rows < p->n_rows || !l->codec.transposed ||
@@ -633,6 +652,7 @@ static lb_status fit_pass(lb_pass *p, u64 target, lb_err *err) {
                 !p->leaves[i].codec.has_grid;
     if (!same) {
         measure_tiles(p);
+        measure_pieces(p);
         return LB_OK;
     }
     u64 last_row = p->n_tiles - p->tiles_per_row;

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* held.c: results of a job: begun before a round, fed by tiles in order, finished after the last.
  *
- * Sums add leaves in index order, so that neither tiles nor threads can be seen in them. The k-th
- * largest magnitude is found exactly by three counts over the bits of |x| as an integer (IEEE order
- * equals magnitude order; NaN counts as larger than infinity). */
+ * Sums add leaves in index order, so that neither tiles nor threads can be seen in them. */
 #include "plan/eval.h"
 #include "plan/compare.h"
 #include "plan/dense.h"
@@ -35,7 +33,7 @@ static u64 more_bytes(const lb_graph *g, const lb_result *r) {
         return r->in_cols * sizeof(double);
     if (r->kind == LB_RESULT_DENSE)
         return lb_dense_sums_bytes(lb_graph_node(g, r->node), r->in_rows, r->in_cols);
-    return is_kth(g, r) ? LB_KTH_BINS * sizeof(u64) : 0;
+    return is_kth(g, r) ? lb_select_bytes(lb_graph_node(g, r->node), r->select_cap) : 0;
 }
 
 static bool collects(const lb_graph *g, const lb_result *r) {
@@ -75,7 +73,7 @@ static void place_more(const lb_graph *g, const lb_result *r, lb_held *h, u8 *mo
     else if (r->kind == LB_RESULT_DENSE)
         h->sums = (double *)(void *)more;
     else
-        h->bins = (u64 *)(void *)more;
+        h->select = lb_select_place(lb_graph_node(g, r->node), r->select_cap, more);
 }
 
 u64 lb_held_place(const lb_graph *g, const lb_prog *p, lb_held *held, u8 *memory) {
@@ -102,20 +100,20 @@ const double *lb_held_results(const lb_graph *g, const lb_result *r, const lb_he
     return wide->u.stat.formula ? h->wide + n_found(wide) : h->wide;
 }
 
-void lb_held_begin(const lb_graph *g, const lb_result *r, lb_held *h, u32 round) {
-    if (round == 0) {
+void lb_held_begin(const lb_graph *g, const lb_result *r, const lb_pass *p, lb_held *h,
+                   bool first) {
+    if (first) {
         memset(h->stat, 0, sizeof h->stat);
         h->any = false;
-        h->prefix = 0;
-        if (is_kth(g, r))
-            h->k_left = lb_graph_node(g, r->node)->u.stat.k;
+        if (h->wide)
+            memset(h->wide, 0, more_bytes(g, r));
+        if (h->sums)
+            memset(h->sums, 0, more_bytes(g, r));
+        if (h->select)
+            lb_select_begin(h->select, lb_graph_node(g, r->node), p);
     }
-    if (h->wide)
-        memset(h->wide, 0, more_bytes(g, r));
-    if (h->sums)
-        memset(h->sums, 0, more_bytes(g, r));
-    if (h->bins)
-        memset(h->bins, 0, LB_KTH_BINS * sizeof *h->bins);
+    if (h->select)
+        lb_select_begin_round(h->select, lb_graph_node(g, r->node));
 }
 
 static void commit_range(lb_held *h, const u8 *part) {
@@ -163,10 +161,11 @@ void lb_eval_commit(const lb_eval *e) {
         const u8 *part = e->slab + e->inst_off[i];
         u64 n_leaves = e->tile.nr * lb_ceil_div_u64(e->tile.nc, LB_FOLD_LEAF);
         switch (x->node->op) {
-        case LB_STAT_KTH:
-            for (u32 j = 0; j < LB_KTH_BINS; j++)
-                h->bins[j] += lb_load_u32(part + j * sizeof(u32));
+        case LB_STAT_KTH: {
+            const lb_select_at at = lb_eval_select_at(e, i);
+            lb_select_commit(h->select, x->node, &at);
             break;
+        }
         case LB_STAT_RANGE:
             commit_range(h, part);
             break;
@@ -195,18 +194,6 @@ void lb_eval_commit(const lb_eval *e) {
     }
 }
 
-static void finish_kth(lb_held *h, u32 round) {
-    u32 bin = LB_KTH_BINS - 1;
-    while (bin > 0 && h->bins[bin] < h->k_left) {
-        h->k_left -= h->bins[bin];
-        h->stat[1] += (double)h->bins[bin];
-        bin--;
-    }
-    h->prefix = round == 0 ? bin : h->prefix << 10 | bin;
-    if (round + 1 == LB_KTH_ROUNDS)
-        h->stat[0] = lb_f32_from_bits(h->prefix);
-}
-
 static lb_dense dense_of(const lb_graph *g, const lb_prog *p, u32 result, const lb_held *held) {
     const lb_result *r = &p->results[result];
     const lb_held *h = &held[result];
@@ -225,13 +212,13 @@ static lb_dense dense_of(const lb_graph *g, const lb_prog *p, u32 result, const 
 }
 
 const char *lb_held_finish(const lb_graph *g, const lb_kernels *k, const lb_prog *p, u32 result,
-                           lb_held *held, u32 round) {
+                           lb_held *held, lb_visit visit) {
     const lb_result *r = &p->results[result];
     lb_held *h = &held[result];
     const lb_node *wide = wide_of(g, r);
     const lb_formula *f = wide ? wide->u.stat.formula : NULL;
-    if (is_kth(g, r))
-        finish_kth(h, round);
+    if (h->select)
+        return lb_select_finish(h->select, lb_graph_node(g, r->node), visit, h->stat);
     if (r->kind == LB_RESULT_DENSE) {
         lb_dense d = dense_of(g, p, result, held);
         return lb_dense_finish(k, &d);

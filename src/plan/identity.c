@@ -153,8 +153,10 @@ static void put_node(lb_xxh *h, const lb_graph *g, const lb_node *n) {
         put_u64(h, n->u.scalar.fn);
         return;
     case LB_NODE_STAT:
-        put_u64(h, n->u.stat.k);
-        if (lb_stat_is_wide(n->op) && n->u.stat.formula)
+        for (u32 i = 0; i < LB_SELECT_RANKS; i++)
+            put_u64(h, n->u.stat.rank[i]);
+        put_f64(h, n->u.stat.of_nonzero);
+        if (n->u.stat.formula)
             put_formula(h, n->u.stat.formula);
         if (n->op == LB_STAT_ERROR)
             put_measure(h, n->u.stat.measure, lb_graph_node(g, n->in[0])->n_cols);

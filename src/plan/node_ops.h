@@ -46,7 +46,7 @@ typedef enum lb_map_op {
     LB_MAP_OP_COUNT
 } lb_map_op;
 
-/* Whether it takes a number beside its inputs. */
+/* Whether it takes a number beside its inputs, or what a stat has found. */
 bool lb_map_has_number(lb_map_op op);
 
 typedef enum lb_row_op {
@@ -67,7 +67,8 @@ static inline bool lb_stat_is_wide(u32 op) {
     return op == LB_STAT_GRAM || op == LB_STAT_NORMS1 || op == LB_STAT_NORMS2;
 }
 
-#define LB_GRAM_MAX 16 /* inputs */
+#define LB_SELECT_RANKS 3 /* of a KTH */
+#define LB_GRAM_MAX 16    /* inputs */
 #define LB_GRAM_RESULTS 64
 /* Where the product of inputs i and j stands among those of a GRAM. */
 static inline u32 lb_gram_at(u32 i, u32 j) {

@@ -286,6 +286,7 @@ typedef struct lb_need {
     u64 program;           /* what a running job keeps beside its buffers, at most */
     u64 held_max;          /* the largest held matrix that could be spilled */
     u64 spill;             /* temporary files of two neighbours, at most */
+    bool selects;          /* some pass has exact selections */
     bool batches;          /* some matrix is one tile and keeps one thread busy */
 } lb_need;
 
@@ -294,8 +295,8 @@ static lb_status measure_segment(lb_plan *p, lb_job *j, const lb_segment *s, lb_
                                  lb_need *need, lb_err *err) {
     lb_prog prog;
     lb_arena_reset(scratch);
-    LB_TRY(lb_prog_compile(&prog, &p->graph, s->root, LB_MAX(j->n_streams, 1), p->hold_max_bytes,
-                           scratch, err));
+    LB_TRY(lb_prog_compile(&prog, &p->graph, s->root, LB_MAX(j->n_streams, 1), &p->limits, scratch,
+                           err));
     LB_TRY(lb_prog_fit(&prog, p->target_bytes, err));
     for (u32 i = 0; i < prog.n_results; i++) {
         const lb_result *r = &prog.results[i];
@@ -308,10 +309,11 @@ static lb_status measure_segment(lb_plan *p, lb_job *j, const lb_segment *s, lb_
     j->fixed_bytes = LB_MAX(j->fixed_bytes, lb_held_place(&p->graph, &prog, NULL, NULL));
     for (u32 i = 0; i < prog.n_passes; i++) {
         const lb_pass *q = &prog.passes[i];
-        j->read_bytes += q->read_bytes * q->n_rounds;
+        j->read_bytes += q->read_bytes;
+        need->selects |= q->select_cap > 0;
         j->slab_bytes = LB_MAX(j->slab_bytes, q->slab_bytes);
         j->scratch_bytes = LB_MAX(j->scratch_bytes, lb_worker_bytes(q));
-        j->n_tiles += q->n_tiles * q->n_rounds;
+        j->n_tiles += q->n_tiles;
         need->batches |= q->batch_rows > 0;
         for (u32 k = 0; k < q->n_leaves; k++)
             note_use(p, &q->leaves[k]);
@@ -407,10 +409,10 @@ static bool fit_window(lb_plan *p, const lb_need *n) {
     return false;
 }
 
-/* Tile size, window and threads for p->memory_bytes and p->hold_max_bytes. *found: they fit;
- * *held_max: the largest matrix that a smaller hold_max_bytes would spill. */
+/* Tile size, window and threads for p->memory_bytes and p->limits. *found: they fit; *held_max: the
+ * largest matrix that a smaller hold_max_bytes would spill; *selects: there are selections. */
 static lb_status solve_tiles(lb_plan *p, const lb_plan_limits *lim, bool *found, u64 *held_max,
-                             lb_err *err) {
+                             bool *selects, lb_err *err) {
     /* Down to the smallest buffer there is: less would only make more tiles; below 64 KiB a thread
      * less costs less than the many small reads. */
     static const u64 targets[] = {LB_MIB,      512 * LB_KIB, 256 * LB_KIB, 128 * LB_KIB,
@@ -418,7 +420,7 @@ static lb_status solve_tiles(lb_plan *p, const lb_plan_limits *lim, bool *found,
     enum { N = LB_LEN(targets), N_MANY = 5 };
     lb_need need[N];
     u32 n_measured = 0, n_targets = lim->tile_bytes ? 1 : N;
-    *found = false;
+    *found = *selects = false;
     *held_max = 0;
     for (p->threads = LB_MAX(lim->threads, 1); p->threads >= 1; p->threads /= 2)
         for (u32 t = 0; t < (p->threads > 1 ? LB_MIN(n_targets, N_MANY) : n_targets); t++) {
@@ -429,6 +431,7 @@ static lb_status solve_tiles(lb_plan *p, const lb_plan_limits *lim, bool *found,
                 p->base_bytes = lb_run_base_bytes();
             }
             *held_max = LB_MAX(*held_max, need[t].held_max);
+            *selects |= need[t].selects;
             if (fit_window(p, &need[t])) { /* the jobs' figures are those of the last measure */
                 *found = true;
                 return t + 1 == n_measured ? LB_OK : measure(p, &need[t], err);
@@ -437,18 +440,30 @@ static lb_status solve_tiles(lb_plan *p, const lb_plan_limits *lim, bool *found,
     return LB_OK;
 }
 
+/* What selections collect, of the budget, and at least. */
+#define LB_SELECT_PART 16
+#define LB_SELECT_LEAST 65536
+
 /* Held matrices stay in memory if that fits; else the larger ones are spilled, and more of them
  * each time. */
 static lb_status solve_holds(lb_plan *p, const lb_plan_limits *lim, u64 memory_bytes, bool *found,
                              lb_err *err) {
     u64 held_max;
+    bool selects;
     p->memory_bytes = memory_bytes;
-    p->hold_max_bytes = lim->hold_max_bytes ? lim->hold_max_bytes : UINT64_MAX;
+    p->limits.hold_max_bytes = lim->hold_max_bytes ? lim->hold_max_bytes : UINT64_MAX;
+    p->limits.select_max =
+        lim->select_max ? lim->select_max
+                        : LB_MAX(memory_bytes / LB_SELECT_PART / sizeof(u32), LB_SELECT_LEAST);
     for (;;) {
-        LB_TRY(solve_tiles(p, lim, found, &held_max, err));
+        LB_TRY(solve_tiles(p, lim, found, &held_max, &selects, err));
+        if (!*found && selects && !lim->select_max && p->limits.select_max > LB_SELECT_LEAST) {
+            p->limits.select_max = LB_SELECT_LEAST;
+            continue;
+        }
         if (*found || held_max <= LB_HOLD_MIN_BYTES || lim->hold_max_bytes)
             return LB_OK;
-        p->hold_max_bytes = held_max / 4;
+        p->limits.hold_max_bytes = held_max / 4;
     }
 }
 

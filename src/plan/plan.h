@@ -94,17 +94,17 @@ typedef struct lb_plan {
     lb_err err;
     /* known when closed */
     u64 read_bytes, write_bytes;
-    u64 memory_bytes;    /* the budget, or what of it is enough */
-    u64 limit_bytes;     /* the budget */
-    u64 base_bytes;      /* what the process holds before the run: program, headers, vocabularies */
-    u64 after_bytes;     /* beside the base when the run is over: for texts made then; set by ops */
-    u64 peak_bytes;      /* base + what the run may take */
-    u64 pool_bytes;      /* of that, buffers */
-    u64 held_bytes;      /* of those, what jobs that run at a time may hold */
-    u64 slab_bytes;      /* of the largest tile: all slabs are of this size */
-    u64 scratch_bytes;   /* of a worker, for any job */
-    u64 target_bytes;    /* tile size aimed at */
-    u64 hold_max_bytes;  /* matrices above it that must be held go to a temporary file */
+    u64 memory_bytes;  /* the budget, or what of it is enough */
+    u64 limit_bytes;   /* the budget */
+    u64 base_bytes;    /* what the process holds before the run: program, headers, vocabularies */
+    u64 after_bytes;   /* beside the base when the run is over: for texts made then; set by ops */
+    u64 peak_bytes;    /* base + what the run may take */
+    u64 pool_bytes;    /* of that, buffers */
+    u64 held_bytes;    /* of those, what jobs that run at a time may hold */
+    u64 slab_bytes;    /* of the largest tile: all slabs are of this size */
+    u64 scratch_bytes; /* of a worker, for any job */
+    u64 target_bytes;  /* tile size aimed at */
+    lb_prog_limits limits;
     u64 spill_bytes;     /* of temporary files at a time */
     u32 threads, window; /* workers; tiles in flight */
     u32 n_active;        /* jobs that run at a time, at most */
@@ -136,6 +136,7 @@ typedef struct lb_plan_limits {
     u32 threads;
     u64 tile_bytes;     /* 0: chosen; tests force it */
     u64 hold_max_bytes; /* 0: chosen; tests force it */
+    u64 select_max;     /* 0: chosen; tests force it */
 } lb_plan_limits;
 /* Checks every job, solves for tile size, threads and window under the budget. LB_E_LIMIT names the
  * smallest budget that would do. */

@@ -187,9 +187,11 @@ static void print_node(printer *p, lb_node_id id) {
         break;
     case LB_NODE_STAT:
         lb_buf_printf(out, "stat(%s", stat_names[n->op]);
-        if (n->op == LB_STAT_KTH)
-            lb_buf_printf(out, " %llu", (unsigned long long)n->u.stat.k);
-        if (lb_stat_is_wide(n->op) && n->u.stat.formula)
+        for (u32 i = 0; i < n->u.stat.n_ranks && n->u.stat.of_nonzero == 0; i++)
+            lb_buf_printf(out, "%s %llu", i ? "," : "", (unsigned long long)n->u.stat.rank[i]);
+        if (n->u.stat.of_nonzero > 0)
+            lb_buf_printf(out, " %.9g of what is not 0", n->u.stat.of_nonzero);
+        if (n->u.stat.formula)
             lb_buf_printf(out, ", %s", n->u.stat.formula->name);
         lb_buf_put_c(out, ")");
         break;

@@ -140,6 +140,7 @@ typedef struct lb_result {
     u64 in_rows, in_cols; /* of what is collected */
     u64 out_rows, out_cols;
     u64 fixed_bytes; /* held in memory while the job runs */
+    u64 select_cap;  /* KTH: values that each rank may collect */
 } lb_result;
 
 typedef struct lb_pass {
@@ -155,7 +156,7 @@ typedef struct lb_pass {
     bool across;    /* some leaf's file is transposed: rows of a tile are columns there */
     bool folds;     /* stats with ordered leaves: columns are cut at multiples of LB_FOLD_LEAF */
     u32 n_masks;    /* what is drawn in this pass */
-    u32 n_rounds;   /* times the pass is read: an exact selection narrows its answer in three */
+    u64 select_cap; /* exact selections (plan/select.h): values that each rank collects; 0: none */
     u64 unit_rows, unit_cols;
     /* geometry (lb_pass_fit) */
     u64 tile_rows, tile_cols, n_tiles, tiles_per_row;
@@ -179,11 +180,14 @@ typedef struct lb_prog {
     u64 spill_bytes; /* of the spill file */
 } lb_prog;
 
-/* Compiles n_roots encode nodes (same rows and columns) or one `stat` (a survey). Held matrices
- * above hold_max_bytes go to a spill file, but for those that are wanted in memory. All memory is
- * the arena's. LB_E_UNSUPPORTED: stored columns that are cut inside a block. */
+typedef struct lb_prog_limits {
+    u64 hold_max_bytes; /* larger held matrices go to a spill file, unless wanted in memory */
+    u64 select_max;     /* values that the selections of a job collect */
+} lb_prog_limits;
+/* Compiles n_roots encode nodes (same rows and columns) or one `stat` (a survey). All memory is the
+ * arena's. LB_E_UNSUPPORTED: stored columns that are cut inside a block. */
 lb_status lb_prog_compile(lb_prog *p, const lb_graph *g, const lb_node_id *roots, u32 n_roots,
-                          u64 hold_max_bytes, lb_arena *arena, lb_err *err);
+                          const lb_prog_limits *lim, lb_arena *arena, lb_err *err);
 /* Cuts every pass into tiles of about target_bytes (at least one unit). */
 lb_status lb_prog_fit(lb_prog *p, u64 target_bytes, lb_err *err);
 
@@ -218,7 +222,6 @@ lb_rect lb_leaf_held(const lb_leaf *l, lb_rect r);
  * without moves each band is there once. */
 u64 lb_leaf_copy_bytes(const lb_leaf *l, u32 part, u64 row_bytes);
 #define LB_LEAVES_MAX 512
-#define LB_KTH_ROUNDS 3  /* 11 + 10 + 10 bits of the magnitude */
 #define LB_SEGS_MAX 4096 /* file ranges that a worker sorts and reads at a time */
 /* Offsets for a tile: leaf[n_leaves]; inst_off[n_insts]: an encode node's output (a copy: the
  * leaf's part itself), rows for the spill file, a stat's partial results, a random mask's bits.
@@ -228,6 +231,7 @@ u64 lb_tile_layout(const lb_pass *p, lb_rect tile, lb_layout_leaf *leaf, u64 *in
 u64 lb_tile_read_bytes(const lb_pass *p, lb_rect tile);
 
 lb_rect lb_pass_tile(const lb_pass *p, u64 tile);
+bool lb_pass_can_cut_rows(const lb_pass *p);
 /* ENCODE: bytes of the output for a rectangle of the pass, whole blocks. */
 u64 lb_inst_bytes(const lb_inst *x, u64 n_rows, u64 n_cols);
 #endif

@@ -110,7 +110,7 @@ static void retire(lb_runner *r) {
 static lb_active *take_tile(lb_runner *r, u64 *tile, u8 **slab) {
     for (u32 i = 0; i < r->n_active; i++) {
         lb_active *a = r->active[i];
-        if (a->busy || a->done || a->next_tile >= a->pass->n_tiles ||
+        if (a->busy || a->done || a->next_tile >= a->n_tiles ||
             a->next_tile >= a->n_committed + (a->pass->batch_rows ? 1 : r->window))
             continue;
         if (r->in_flight >= r->window)
@@ -156,7 +156,7 @@ static void commit_ready(lb_runner *r, lb_active *a, lb_worker *w) {
             set_error(r, &err);
         lb_wake_all(&r->wake);
     }
-    if (!failed(r) && a->n_committed == a->pass->n_tiles) {
+    if (!failed(r) && a->n_committed == a->n_tiles) {
         lb_err err = {0};
         a->busy = true;
         lb_unlock(&r->mutex);
@@ -200,9 +200,13 @@ static void work(lb_runner *r, lb_worker *w) {
         a->ring[tile % r->window].ready = true;
         memcpy(a->ring[tile % r->window].counts, w->eval.counts, sizeof w->eval.counts);
         r->report.bytes_moved += w->eval.moved_bytes;
-        r->report.bytes_read += w->read_bytes;
         r->report.bytes_written += w->written_bytes;
-        progress(r, w->read_bytes + w->written_bytes);
+        if (w->reads_again) {
+            r->report.bytes_again += w->read_bytes;
+        } else {
+            r->report.bytes_read += w->read_bytes;
+            progress(r, w->read_bytes + w->written_bytes);
+        }
         if (st != LB_OK)
             set_error(r, &err);
         else

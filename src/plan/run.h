@@ -27,6 +27,8 @@ typedef struct lb_run_options {
 
 typedef struct lb_run_report {
     u64 bytes_read, bytes_written, bytes_moved;
+    u64 bytes_again; /* read beside the plan's: where exact selections took samples, and looked
+                        again */
     u64 resumed_jobs;
     lb_pool_stats pool;
 } lb_run_report;

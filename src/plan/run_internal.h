@@ -35,7 +35,14 @@ struct lb_active {
     lb_arena arena; /* program of the current segment */
     lb_prog prog;
     lb_pass *pass;
-    u32 segment, pass_index, round;
+    u32 segment, pass_index;
+    /* The round of the pass: how many tiles of what kind; whether all bytes are read for the first
+     * time. PLACE: the tiles are those of windows, one after the other. */
+    lb_visit visit;
+    u64 n_tiles;
+    bool reads_all;
+    struct lb_window *windows; /* [n_windows] room: lb_window_most */
+    u32 n_windows;
     lb_held *held;    /* [n_results] */
     u8 *fixed;        /* the held matrices' memory */
     int spill_fd;     /* those that are too large for it; -1: none */
@@ -55,6 +62,14 @@ struct lb_active {
     u32 n_hashes, cap_hashes, n_recorded; /* n_recorded: of them in the journal */
     lb_arena hashes_arena;
 };
+
+/* Tiles of a pass, in order. */
+typedef struct lb_window {
+    u64 first, end;
+} lb_window;
+static inline u64 lb_window_most(const lb_prog *p) {
+    return (u64)p->n_results * LB_SELECT_RANKS + 1;
+}
 
 typedef struct lb_leaf_hash {
     bool on;
@@ -80,6 +95,7 @@ typedef struct lb_worker {
     u8 *scratch;
     u64 scratch_bytes;
     u64 read_bytes, written_bytes; /* of the last tile */
+    bool reads_again;              /* not for the first time */
 } lb_worker;
 #define LB_SPILL_NAME "temporary file" /* it has no name: for messages */
 #define LB_IOV_PIECES 512
@@ -118,8 +134,9 @@ lb_status lb_active_advance(lb_runner *r, lb_active *a, lb_err *err);
 lb_status lb_active_end_round(lb_runner *r, lb_active *a, lb_err *err);
 /* After the job, or after a failure: gives the spill file back. */
 void lb_active_end(lb_active *a);
-/* The tile's place; of the first one after an interruption, what is left of it. */
+/* The place of a round's tile; of the first one after an interruption, what is left of it. */
 lb_rect lb_active_tile(const lb_active *a, u64 tile);
+u64 lb_active_number(const lb_active *a, u64 tile); /* in the pass; of a sample the piece's */
 /* After a tile's commit: records how far the job has come, if it is large and it is time. */
 lb_status lb_active_span(lb_runner *r, lb_active *a, lb_rect tile, lb_err *err);
 /* Hashes the tensors that no job read whole. */

@@ -42,7 +42,8 @@ static void set_up(lb_worker *w, const lb_active *a, u64 tile, u8 *slab) {
                    .prog = &a->prog,
                    .pass = p,
                    .held = a->held,
-                   .round = a->round,
+                   .visit = a->visit,
+                   .number = lb_active_number(a, tile),
                    .tile = lb_active_tile(a, tile),
                    .slab = slab};
     e->slots = (float *)(void *)carve(&at, p->n_slots * p->slot_elems * sizeof(float));
@@ -201,7 +202,7 @@ static lb_status read_grid(lb_worker *w, const lb_leaf *l, const lb_layout_leaf 
 /* What is hashed as it is read: a leaf's bytes come in order, in the pass's only tile. */
 static lb_xxh *hash_of_read(const lb_active *a, u32 leaf, u32 k) {
     const lb_leaf *l = &a->pass->leaves[leaf];
-    if (!a->pass->batch_rows || !a->leaf_hash || !a->leaf_hash[leaf].on || a->round != 0)
+    if (!a->pass->batch_rows || !a->leaf_hash || !a->leaf_hash[leaf].on || !a->reads_all)
         return NULL;
     lb_leaf_hash *h = &a->leaf_hash[leaf];
     if (h->chain[k])
@@ -377,8 +378,9 @@ static lb_status check_finite(const lb_worker *w, const lb_active *a, lb_rect ro
 
 lb_status lb_worker_tile(lb_worker *w, lb_active *a, u64 tile, u8 *slab, lb_err *err) {
     w->read_bytes = w->written_bytes = 0;
+    w->reads_again = !a->reads_all;
     set_up(w, a, tile, slab);
-    if (a->round == 0)
+    if (a->reads_all)
         read_ahead(w, a);
     if (a->pass->n_masks)
         draw(w, a);
@@ -428,7 +430,7 @@ lb_status lb_worker_commit(lb_worker *w, lb_active *a, u64 tile, u8 *slab, lb_er
     const lb_eval *e = &w->eval;
     lb_eval_commit(e);
     for (u32 i = 0; i < e->pass->n_leaves && a->leaf_hash; i++)
-        if (a->leaf_hash[i].on && !a->leaf_hash[i].shared && a->round == 0)
+        if (a->leaf_hash[i].on && !a->leaf_hash[i].shared && a->reads_all)
             hash_leaf(w, a, i);
     if (!e->pass->batch_rows)
         hash_rows(w, a, e->tile);

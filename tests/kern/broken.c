@@ -288,6 +288,15 @@ static void mt_leaves_tail(size_t n, void *out, const u32 *in, u32 below) {
         ((u8 *)out)[n / 8] |= 0x80;
 }
 
+static void keep_below(size_t n, float *out, const float *a, i32 above, i32 up_to) {
+    lb_k_map_keep_f32_ref(n, out, a, above, up_to == INT32_MAX ? up_to : up_to - 1);
+}
+
+static u64 select_with_end(size_t n, const float *a, i32 lo, i32 hi, u32 *list, size_t room,
+                           u64 count[3]) {
+    return lb_k_select_f32_ref(n, a, lo - 1, hi, list, room, count);
+}
+
 void selftest(const options *o, u32 *n_caught, u32 *n_missed) {
     static const struct {
         const char *kernel;
@@ -332,6 +341,8 @@ void selftest(const options *o, u32 *n_caught, u32 *n_missed) {
         {"mt_mask", "keeps what is equal", (any_fn *)mt_keeps_equal},
         {"mt_mask", "leaves bits in the last byte", (any_fn *)mt_leaves_tail},
         {"fold_range_bf16", "takes NaN for a maximum", (any_fn *)range_bf16_takes_nan},
+        {"map_keep_f32", "drops the upper end", (any_fn *)keep_below},
+        {"select_f32", "collects one of the ends", (any_fn *)select_with_end},
     };
     lb_kernels ref;
     lb_kernels_init(&ref, 0);

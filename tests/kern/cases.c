@@ -63,7 +63,9 @@ static u32 n_variants(const kern *w) {
         return 2; /* groups */
     case SIG_MAP1:
     case SIG_MAPC:
-        return 2; /* out apart, out = a */
+    case SIG_KEEP:
+        return 2;    /* out apart, out = a */
+    case SIG_SELECT: /* room for all, for half, for none */
     case SIG_MAP2:
     case SIG_FMAC:
         return 3; /* and out = b */
@@ -188,8 +190,13 @@ static void set_sizes(const kern *w, kcase *c, u32 variant) {
         break;
     case SIG_MAP1:
     case SIG_MAPC:
+    case SIG_KEEP:
         set_floats(c, 1, c->n);
         c->alias = variant;
+        break;
+    case SIG_SELECT:
+        set_floats(c, 1, c->n);
+        c->out_bytes = variant < 2 ? c->n / (variant + 1) * sizeof(u32) : 0;
         break;
     case SIG_MAP2:
     case SIG_FMAC:
@@ -424,6 +431,22 @@ static const void *quant_tables(lb_dtype t) {
     return made[t];
 }
 
+/* Two magnitudes of the data, as they are compared, and now and then one on their outer side. */
+static void pick_range(const kcase *c, const float *a, i32 range[2]) {
+    rng mix = {c->seed};
+    for (u32 i = 0; i < 2; i++)
+        range[i] = c->n ? (i32)(lb_f32_bits(a[rng_below(&mix, c->n)]) & 0x7fffffffu) : 1;
+    if (range[0] > range[1]) {
+        const i32 t = range[0];
+        range[0] = range[1];
+        range[1] = t;
+    }
+    if (rng_below(&mix, 8) == 0)
+        range[0] = -1;
+    if (rng_below(&mix, 8) == 0)
+        range[1] = INT32_MAX;
+}
+
 void kcase_call(const kern *w, any_fn *fn, const kcase *c, void *out, const void *const in[3],
                 result *r) {
     if (is_quant(w)) {
@@ -434,7 +457,21 @@ void kcase_call(const kern *w, any_fn *fn, const kcase *c, void *out, const void
         dense_call(w, fn, c, out, in, r);
         return;
     }
+    i32 range[2];
     switch (w->sig) {
+    case SIG_KEEP:
+        pick_range(c, in[0], range);
+        ((lb_k_map_keep_f32_fn *)fn)(c->n, out, in[0], range[0], range[1]);
+        break;
+    case SIG_SELECT: {
+        u64 count[3] = {r->counts[0], r->counts[1], 7};
+        pick_range(c, in[0], range);
+        r->n = ((lb_k_select_f32_fn *)fn)(c->n, in[0], range[0], range[1], out,
+                                          c->out_bytes / sizeof(u32), count);
+        memcpy(r->counts, count, sizeof r->counts);
+        r->fold = (double)count[2];
+        break;
+    }
     case SIG_DECODE:
         ((lb_decode_fn *)fn)(c->n, out, in[0]);
         break;

@@ -37,6 +37,8 @@ typedef enum sig {
     SIG_MT_BLOCKS,
     SIG_MT_MASK,
     SIG_MT_UNIFORM,
+    SIG_KEEP,
+    SIG_SELECT,
     SIG_QUANT_GROUPS, /* from here on: quant.c */
     SIG_QUANT_FP,
     SIG_QUANT_F8,

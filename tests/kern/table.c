@@ -26,7 +26,9 @@
              : SIG_RANGE_ANY, lb_k_mt_blocks_fn *           \
              : SIG_MT_BLOCKS, lb_k_mt_mask_fn *             \
              : SIG_MT_MASK, lb_k_mt_uniform_f32_fn *        \
-             : SIG_MT_UNIFORM, lb_k_quant_mlx_q4_fn *       \
+             : SIG_MT_UNIFORM, lb_k_map_keep_f32_fn *       \
+             : SIG_KEEP, lb_k_select_f32_fn *               \
+             : SIG_SELECT, lb_k_quant_mlx_q4_fn *           \
              : SIG_QUANT_GROUPS, lb_k_quant_mlx_mxfp4_fn *  \
              : SIG_QUANT_FP, lb_k_quant_f8_e4m3_fn *        \
              : SIG_QUANT_F8, lb_k_quant_i8_fn *             \

@@ -303,6 +303,7 @@ static float *decoded(const lb_graph *g, const lb_node *n) {
 }
 
 static float *eval(const lb_graph *g, lb_node_id id);
+static float *eval_keep(const lb_graph *g, const lb_node *n);
 
 static float *eval_stack(const lb_graph *g, const lb_node *n) {
     float *out = malloc((n->n_rows * n->n_cols + 1) * sizeof *out), *at = out;
@@ -754,7 +755,9 @@ static float *eval(const lb_graph *g, lb_node_id id) {
     case LB_NODE_INDEX:
         return eval_index(g, n);
     case LB_NODE_MAP:
-        return n->op == LB_MAP_CHOOSE ? eval_choose(g, n) : eval_map(g, n);
+        return n->op == LB_MAP_CHOOSE ? eval_choose(g, n)
+               : n->op == LB_MAP_KEEP ? eval_keep(g, n)
+                                      : eval_map(g, n);
     case LB_NODE_ROW:
         return eval_row(g, n);
     case LB_NODE_LOWRANK:
@@ -786,20 +789,70 @@ static int descending(const void *a, const void *b) {
     return x < y ? 1 : x > y ? -1 : 0;
 }
 
+static u64 rank_of(const lb_node *n, u32 i, const float *a, u64 elems) {
+    u64 nonzero = 0;
+    for (u64 j = 0; j < elems; j++)
+        nonzero += a[j] != 0;
+    return n->u.stat.of_nonzero > 0 ? (u64)((float)nonzero * (float)n->u.stat.of_nonzero)
+                                    : n->u.stat.rank[i];
+}
+
+/* Of nothing the value is a NaN, the largest magnitude there is. */
+static void kth(const lb_node *n, const float *a, u64 elems, double out[LB_STAT_RESULTS]) {
+    double value[LB_SELECT_RANKS];
+    u32 *bits = malloc((elems + 1) * sizeof *bits);
+    for (u64 i = 0; i < elems; i++)
+        bits[i] = lb_f32_bits(a[i]) & 0x7fffffffu;
+    qsort(bits, elems, sizeof *bits, descending);
+    for (u32 i = 0; i < n->u.stat.n_ranks; i++) {
+        u64 rank = rank_of(n, i, a, elems);
+        value[i] = lb_f32_from_bits(rank ? bits[rank - 1] : 0x7fffffff);
+        out[i] = value[i];
+        while (n->u.stat.n_ranks == 1 && rank && bits[(u64)out[1]] != bits[rank - 1])
+            out[1]++;
+    }
+    free(bits);
+    if (n->u.stat.formula &&
+        n->u.stat.formula->run(n->u.stat.formula, value, n->u.stat.n_ranks, out))
+        abort();
+}
+
+/* Keeps the elements of the wanted ranks; of equals at the end of what is kept, and at its
+ * beginning, those with the lowest indices. One element after the other: counts as it goes. */
+static float *eval_keep(const lb_graph *g, const lb_node *n) {
+    const lb_node *s = lb_graph_node(g, n->u.scalar.stat);
+    float *x = eval(g, n->in[0]), *of = eval(g, s->in[0]);
+    u64 elems = n->n_rows * n->n_cols;
+    bool two = s->u.stat.n_ranks == 2;
+    u64 top = two ? s->u.stat.rank[0] : 0, last = rank_of(s, two, of, elems);
+    u32 *bits = malloc((elems + 1) * sizeof *bits);
+    float *out = malloc((elems + 1) * sizeof *out);
+    for (u64 i = 0; i < elems; i++)
+        bits[i] = lb_f32_bits(of[i]) & 0x7fffffffu;
+    qsort(bits, elems, sizeof *bits, descending);
+    for (u64 i = 0; i < elems; i++) {
+        u32 b = lb_f32_bits(of[i]) & 0x7fffffffu;
+        u64 n_wanted = 0, before = 0; /* of this magnitude */
+        for (u64 k = top; k < last; k++)
+            n_wanted += bits[k] == b;
+        for (u64 k = 0; k < i && n_wanted; k++)
+            before += (lb_f32_bits(of[k]) & 0x7fffffffu) == b;
+        float v = x[i] * (before < n_wanted ? 1.0f : 0.0f);
+        out[i] = v == v ? v : lb_f32_from_bits(0x7fc00000);
+    }
+    free(bits);
+    free(of);
+    free(x);
+    return out;
+}
+
 void lb_double_stat(const lb_graph *g, lb_node_id stat, double out[LB_STAT_RESULTS]) {
     const lb_node *n = lb_graph_node(g, stat), *in = lb_graph_node(g, n->in[0]);
     float *a = eval(g, n->in[0]), *b = n->n_in > 1 ? eval(g, n->in[1]) : NULL;
     u64 elems = in->n_rows * in->n_cols;
     memset(out, 0, LB_STAT_RESULTS * sizeof *out);
     if (n->op == LB_STAT_KTH) {
-        u32 *bits = malloc((elems + 1) * sizeof *bits);
-        for (u64 i = 0; i < elems; i++)
-            bits[i] = lb_f32_bits(a[i]) & 0x7fffffffu;
-        qsort(bits, elems, sizeof *bits, descending);
-        out[0] = lb_f32_from_bits(bits[n->u.stat.k - 1]);
-        while (bits[(u64)out[1]] != bits[n->u.stat.k - 1])
-            out[1]++;
-        free(bits);
+        kth(n, a, elems, out);
     } else if (n->op == LB_STAT_RANGE) {
         bool any = false;
         for (u64 i = 0; i < elems; i++) {

@@ -280,6 +280,35 @@ static lb_node_id gen_draw(lb_graph *g, u64 rows, u64 cols) {
                                       &m, &k, g->arena));
 }
 
+static const char *quartiles(const lb_formula *f, const double *value, u32 n, double *out) {
+    out[0] = f->param[0] + value[0] - value[n - 1];
+    return NULL;
+}
+
+/* Rounded, so that many are equal; also of differences, most of them 0. */
+static lb_node_id gen_select(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry) {
+    lb_node_id x = gen(g, rows, cols, depth - 1, carry);
+    u64 n = rows * cols, last = 1 + lb_test_rand_below(n), first = lb_test_rand_below(last);
+    if (lb_test_rand_below(2))
+        x = lb_expr_map1(g, LB_MAP_ROUND_BF16, x, LB_CONST(0));
+    if (lb_test_rand_below(4) == 0)
+        x = lb_expr_map1(g, LB_MAP_ABOVE_C, x, LB_CONST(0.5));
+    lb_formula f = {"quartiles", quartiles, &(double){0.5}, 1, 1};
+    u64 rank[3] = {first, first + lb_test_rand_below(last - first + 1), last};
+    switch (lb_test_rand_below(4)) {
+    case 0:
+        return lb_expr_keep(g, lb_expr_select_nonzero(g, x, 0.3));
+    case 1:
+        return lb_expr_keep(g, lb_expr_select(g, x, (u64[]){first, last}, 2, NULL));
+    case 2:
+        return lb_expr_map1(
+            g, LB_MAP_ADD_C, x,
+            (lb_scalar){.stat = lb_expr_select(g, x, rank, 3, lb_test_rand_below(2) ? &f : NULL)});
+    default:
+        return lb_expr_keep(g, lb_expr_select(g, x, &last, 1, NULL));
+    }
+}
+
 static lb_node_id gen(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry) {
     if (depth == 0) {
         lb_node_id r = any_read(g, rows, cols);
@@ -324,6 +353,8 @@ static lb_node_id gen(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry) {
         return lb_expr_map1(g, map1_ops[lb_test_rand_below(LB_LEN(map1_ops))],
                             gen(g, rows, cols, depth - 1, carry), LB_CONST(0));
     default:
+        if (lb_test_rand_below(3) == 0)
+            return gen_select(g, rows, cols, depth, carry);
         if (lb_test_rand_below(3) == 0)
             return gen_const(g, rows, cols, depth, carry);
         if (lb_test_rand_below(3) == 0)
@@ -615,7 +646,8 @@ static lb_status run_some(lb_plan *p, const char *out, u32 polls, lb_err *err) {
     lb_plan_limits lim = {.memory_bytes = LB_GIB,
                           .threads = 1 + (u32)cut_below(4),
                           .tile_bytes = tiles[cut_below(LB_LEN(tiles))],
-                          .hold_max_bytes = cut_below(2) ? 1 : 0};
+                          .hold_max_bytes = cut_below(2) ? 1 : 0,
+                          .select_max = cut_below(2) ? 40 : 0};
     lb_sink_options so = {.path = out,
                           .resume = true,
                           .force = true,
@@ -667,6 +699,13 @@ static bool hashes_right(const lb_plan *p) {
     return true;
 }
 
+/* How much selections collect: what there is, or so little that they take samples and histograms.
+ */
+static u64 some_max(void) {
+    static const u64 most[] = {0, 1, 7, 100, 600, 3000};
+    return most[lb_test_rand_below(LB_LEN(most))];
+}
+
 static void one_case(u64 seed, u64 r, u64 c, u32 n_jobs) {
     static const u64 tiles[] = {1, 300, 4096, 100000, 0};
     char out[320], why[2000] = "";
@@ -695,7 +734,8 @@ static void one_case(u64 seed, u64 r, u64 c, u32 n_jobs) {
         lb_plan_limits lim = {.memory_bytes = LB_GIB,
                               .threads = 1 + (u32)lb_test_rand_below(7),
                               .tile_bytes = tiles[i],
-                              .hold_max_bytes = lb_test_rand_below(2) ? 1 : 0};
+                              .hold_max_bytes = lb_test_rand_below(2) ? 1 : 0,
+                              .select_max = some_max()};
         memset(&err, 0, sizeof err);
         for (u64 t = 0; t < src.src->n_tensors; t++)
             p->src[0].used[t] = 0;

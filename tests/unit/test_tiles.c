@@ -91,7 +91,8 @@ static const lb_pass *pass_of(const lb_source *s, const lb_weight *w, u32 form, 
     lb_graph_init(g, a, list, 1);
     lb_node_id root = expression(g, w, form);
     if (lb_graph_status(g, &err) != LB_OK ||
-        lb_prog_compile(prog, g, &root, 1, UINT64_MAX, a, &err) != LB_OK ||
+        lb_prog_compile(prog, g, &root, 1, &(lb_prog_limits){UINT64_MAX, UINT64_MAX}, a, &err) !=
+            LB_OK ||
         lb_prog_fit(prog, target, &err) != LB_OK) {
         lb_test_fail(__FILE__, __LINE__, "%s", err.msg);
         return NULL;
@@ -213,7 +214,8 @@ LB_TEST(turned_elements) {
         lb_graph_init(&g, &a, list, 1);
         lb_node_id x = lb_expr_decode(&g, lb_expr_read(&g, 0, &s->weights[0]));
         x = lb_expr_encode(&g, lb_expr_transpose(&g, lb_expr_rows(&g, x, 100, 1, 120)), types[i]);
-        CHECK_OK(lb_prog_compile(&prog, &g, &x, 1, UINT64_MAX, &a, &err));
+        CHECK_OK(
+            lb_prog_compile(&prog, &g, &x, 1, &(lb_prog_limits){UINT64_MAX, UINT64_MAX}, &a, &err));
         CHECK_OK(lb_prog_fit(&prog, LB_MIB, &err));
         const lb_pass *p = &prog.passes[prog.n_passes - 1];
         bool same = types[i] == LB_BF16;
@@ -248,7 +250,8 @@ LB_TEST(turns) {
                 root[i] =
                     lb_expr_encode(&g, i % 2 ? x : lb_expr_decode(&g, x), i % 2 ? LB_BF16 : LB_F32);
             }
-            CHECK_OK(lb_prog_compile(&prog, &g, root, n, UINT64_MAX, &a, &err));
+            CHECK_OK(lb_prog_compile(&prog, &g, root, n, &(lb_prog_limits){UINT64_MAX, UINT64_MAX},
+                                     &a, &err));
             CHECK_OK(lb_prog_fit(&prog, LB_MIB, &err));
             const lb_pass *p = &prog.passes[prog.n_passes - 1];
             CHECK_U64(p->n_leaves, missing ? n : 1);
