@@ -7,8 +7,7 @@
 #include "merge/task_arithmetic.h"
 #include <math.h>
 
-/* mergekit's arithmetic of probabilities, whatever the rounding: which elements are kept hangs on
- * it. */
+/* mergekit's arithmetic, whatever the rounding: which elements are kept hangs on it. */
 typedef struct odds {
     lb_graph *g;
     bool bf16; /* else f32 */
@@ -40,6 +39,19 @@ static lb_node_id probabilities(const odds *o, lb_node_id delta, u64 n, double d
     return step(o, LB_MAP_ADD_C, x, (double)rounded(o, (float)(density - epsilon)));
 }
 
+/* The difference as mergekit has it: what it ranks. */
+static lb_node_id ranked(const lb_merge_job *j, const lb_merge_input *in, lb_node_id delta) {
+    const lb_merge_input *base = lb_merge_base_of(j);
+    lb_merge_job typed = *j;
+    if (j->rounding == LB_MERGE_MERGEKIT)
+        return delta;
+    typed.rounding = LB_MERGE_MERGEKIT;
+    if (in->dtype != j->work || base->dtype != j->work)
+        delta = lb_expr_map2(j->g, LB_MAP_SUB, lb_merge_typed(&typed, in),
+                             lb_merge_typed(&typed, base), LB_CONST(0));
+    return lb_merge_round(&typed, delta);
+}
+
 static lb_node_id mask_of(const lb_merge_job *j, lb_node_id delta, double density, double epsilon) {
     const lb_node *d = lb_graph_node(j->g, delta);
     odds o = {j->g, j->work == LB_BF16};
@@ -65,8 +77,8 @@ static lb_status prune(const lb_merge_method *m, const lb_merge_job *j, const lb
                        "tensor '%.*s': density %g and epsilon %g: density - epsilon must be above "
                        "0, density + epsilon below 1",
                        LB_FMT(j->name), density, epsilon);
-    lb_node_id kept =
-        lb_expr_map2(j->g, LB_MAP_MUL, *delta, mask_of(j, *delta, density, epsilon), LB_CONST(0));
+    lb_node_id mask = mask_of(j, ranked(j, in, *delta), density, epsilon);
+    lb_node_id kept = lb_expr_map2(j->g, LB_MAP_MUL, *delta, mask, LB_CONST(0));
     if (lb_merge_shared(m, j, "rescale") != 0)
         kept = lb_merge_rescale(j, j->work == LB_BF16 ? LB_BF16 : LB_F32, *delta, kept);
     *delta = kept;

@@ -4,8 +4,9 @@
 """peer_merge_random.py [--seed S] [--n N] [--method M[,M]] [--lbrx FILE]: methods that draw random numbers, on random
 models of twelve layers, against whole merges by mergekit 0.1.5 with --random-seed:
   --rounding mergekit    bit for bit where nothing is rescaled; else within one unit in the last place of the output
-                         type beyond what a scale off by 2^-20 (2^-7 where mergekit has it in bf16) makes of it
-  --rounding f32         the same elements are kept, so: within what mergekit's rounding can do, of its result in float64
+                         type beyond what a scale off by 2^-20 (2^-7 where mergekit has it in bf16) makes of it; but
+                         for elements of equal magnitude in a row, whose order is up to torch's sort (della)
+  --rounding f32         the same elements are kept; and (dare) within what roundings in f32 can do, of float64
 and seeds that differ make results that differ."""
 import argparse
 import json
@@ -185,7 +186,9 @@ def one(args, r, method, folder, tally):
         check(bad == 0 or "ties" in method + "ties" * (method == "della") and bad <= 1 + off.numel() // 200,
               f"{what} {name}: {bad} of {off.numel()} elements off by up to {float((off / bound).max()):.3g} of what is allowed")
     works = {t.dtype for t in theirs.values()}
-    if exact or torch.bfloat16 not in works:
+    if method.startswith("della"):  # float64 has other ranks than the work type
+        same_masks(what, states, base_at, own, ours, plain, "ties" in method or method == "della")
+    elif exact or torch.bfloat16 not in works:
         compare_f32(what, states, method, base_at, own, shared, seed, plain)
     other = merge(args.lbrx, yml, folder / "out-other", "mergekit", seed + 1)
     if other and any(0.2 < o.get("density", 1) < 0.9 and abs(o["weight"]) > 0.1 for o in own if o):
@@ -201,9 +204,20 @@ def parameters(method, own, shared):
     return out
 
 
+def same_masks(what, states, base_at, own, ours, plain, signs):
+    """What both roundings make is near, as it is only where they keep the same elements."""
+    least = min([o["density"] for o in own if o and o["density"] > 0] + [1])
+    for name, x in ours.items():
+        size = sum((s[name].double() - states[base_at][name].double()).abs() for s in states)
+        unit = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11, torch.float32: 2.0**-22}[x.dtype]
+        bound = 2 * unit * (6 * size / least + x.double().abs()) + 2 * unit * sum(s[name].double().abs() for s in states)
+        off = (plain[name].double() - x.double()).abs()
+        bad = int((~(off <= bound)).sum())
+        check(bad <= signs * (1 + off.numel() // 200),
+              f"{what} {name}: {bad} of {off.numel()} elements are of another mask in f32 ({float((off / bound).max()):.3g})")
+
+
 def compare_f32(what, states, method, base_at, own, shared, seed, plain):
-    if method.startswith("della"):
-        return  # ranks are those of differences that the work type has not rounded
     exact = by_functions(states, method, base_at, parameters(method, own, shared), torch.float64, seed)
     for name, x in exact.items():
         size = sum((s[name].double() - states[base_at][name].double()).abs() for s in states)
