@@ -111,15 +111,37 @@ static bool flag(const lb_json *o, const char *key, bool otherwise) {
     return otherwise;
 }
 
-static lb_status add_token(lb_tok_folder *f, const lb_json *v, bool special, lb_err *err) {
-    lb_hf_added a = {.file_id = UINT64_MAX};
+/* What the mention does to a token that tokenizer.json has among its added ones. */
+typedef enum mention {
+    MENTION_OLDER,    /* nothing */
+    MENTION_LISTED,   /* nothing; a new one is special */
+    MENTION_NAMED,    /* it is special */
+    MENTION_DESCRIBED /* it has these settings */
+} mention;
+
+static lb_status add_token(lb_tok_folder *f, const lb_json *v, mention how, lb_err *err) {
+    lb_hf_added a = {.file_id = UINT64_MAX}, *had;
+    u64 known;
     if (!lb_tok_token_text(v, &a.content))
         return LB_OK;
-    a.special = special || flag(v, "special", false);
+    a.special = how == MENTION_LISTED || how == MENTION_NAMED || flag(v, "special", false);
     a.normalized = flag(v, "normalized", !a.special);
     a.single_word = flag(v, "single_word", false);
     a.lstrip = flag(v, "lstrip", false);
     a.rstrip = flag(v, "rstrip", false);
+    if (lb_map_find(&f->tok.added_of, a.content, &known)) {
+        had = &f->tok.added[known];
+        if (how == MENTION_NAMED)
+            had->special = true;
+        if (how == MENTION_DESCRIBED && v->type == LB_JOBJECT) {
+            had->special = a.special;
+            had->normalized = a.normalized;
+            had->single_word = a.single_word;
+            had->lstrip = a.lstrip;
+            had->rstrip = a.rstrip;
+        }
+        return LB_OK;
+    }
     return lb_hf_tok_add(&f->tok, &a, &f->arena, err);
 }
 
@@ -150,7 +172,7 @@ static lb_status add_decoder(lb_tok_folder *f, const lb_json *decoder, lb_err *e
     }
     qsort(v, (size_t)n, sizeof *v, compare_numbers);
     for (u64 i = 0; i < n; i++)
-        LB_TRY(add_token(f, v[i].token, false, err));
+        LB_TRY(add_token(f, v[i].token, MENTION_DESCRIBED, err));
     return LB_OK;
 }
 
@@ -170,7 +192,7 @@ static lb_status add_older(lb_tok_folder *f, lb_err *err) {
     }
     qsort(v, (size_t)n, sizeof *v, compare_numbers);
     for (u64 i = 0; i < n; i++)
-        LB_TRY(add_token(f, v[i].token, false, err));
+        LB_TRY(add_token(f, v[i].token, MENTION_OLDER, err));
     return LB_OK;
 }
 
@@ -192,13 +214,13 @@ static lb_status add_named(lb_tok_folder *f, const lb_json *map, const char *key
     const lb_json *v = member(map, f->tok_config, key);
     const lb_tok_default *d = lb_tok_class_defaults(f);
     if (v)
-        return add_token(f, v, true, err);
+        return add_token(f, v, MENTION_NAMED, err);
     while (d->key && strcmp(d->key, key) != 0)
         d++;
     if (!d->key)
         return LB_OK;
     v = lb_json_new_str(&f->arena, lb_str_c(d->text));
-    return v ? add_token(f, v, true, err)
+    return v ? add_token(f, v, MENTION_NAMED, err)
              : lb_fail(err, LB_E_NOMEM, "tokenizer_config.json: out of memory");
 }
 
@@ -216,13 +238,13 @@ static bool is_named(lb_str key) {
 static lb_status add_own(lb_tok_folder *f, const lb_json *members, lb_err *err) {
     for (const lb_json *o = members ? members->first : NULL; o; o = o->next)
         if (lb_str_ends(o->key, LB_STR("_token")) && !is_named(o->key))
-            LB_TRY(add_token(f, o, true, err));
+            LB_TRY(add_token(f, o, MENTION_NAMED, err));
     return LB_OK;
 }
 
 static lb_status add_list(lb_tok_folder *f, const lb_json *list, lb_err *err) {
     for (const lb_json *v = list ? list->first : NULL; v; v = v->next)
-        LB_TRY(add_token(f, v, true, err));
+        LB_TRY(add_token(f, v, MENTION_LISTED, err));
     return LB_OK;
 }
 

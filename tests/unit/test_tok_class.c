@@ -212,6 +212,44 @@ LB_TEST(what_is_none_is_no_error) {
     lb_arena_deinit(&a);
 }
 
+/* What tokenizer_config.json says of a token goes over tokenizer.json: the settings in its list,
+ * and that one with a name of its own (pad_token) is special; not what it lists as extra. The
+ * reference writes 1 1 3 3 4 for this folder. */
+LB_TEST(the_config_says_what_is_special) {
+    static const lb_str names[] = {
+        {"tokenizer.json", 14}, {"tokenizer_config.json", 21}, {"config.json", 11}};
+    static const char *const texts[] = {
+        "{\"added_tokens\":[{\"id\":2,\"content\":\"PAD\",\"special\":false},"
+        "{\"id\":3,\"content\":\"START\",\"special\":false},"
+        "{\"id\":4,\"content\":\"EXTRA\",\"special\":false}],"
+        "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1},\"merges\":[]}}",
+        "{\"pad_token\":\"PAD\",\"extra_special_tokens\":[\"EXTRA\"],"
+        "\"added_tokens_decoder\":{\"3\":{\"content\":\"START\",\"special\":true}}}",
+        "{}"};
+    static const u64 want[] = {1, 1, 3, 3, 4};
+    lb_err err = {0};
+    lb_arena a = {0};
+    lb_gguf_meta meta;
+    lb_json *v;
+    lb_meta_init(&meta, &a);
+    lb_str dir = lb_arena_printf(&a, "%s/special", lb_test_dir());
+    CHECK_OK(lb_os_mkdir(dir.ptr, false, &err));
+    for (u32 i = 0; i < LB_LEN(names); i++) {
+        CHECK_OK(lb_json_parse(lb_str_c(texts[i]), "case", &a, &v, &err));
+        CHECK_OK(write_json(dir.ptr, names[i], v, &err));
+    }
+    CHECK_OK(make_keys(dir.ptr, 0, &meta, &err));
+    const lb_gguf_kv *types = lb_meta_find(&meta, "tokenizer.ggml.token_type");
+    CHECK(types && types->n == LB_LEN(want));
+    for (u64 i = 0; i < LB_LEN(want); i++) {
+        u64 type = 0;
+        CHECK(lb_kv_elem_u64(types, i, &type));
+        CHECK_U64(type, want[i]);
+    }
+    lb_meta_deinit(&meta);
+    lb_arena_deinit(&a);
+}
+
 static bool has_text(const lb_gguf_meta *meta, const char *key, const char *text) {
     lb_str v;
     return lb_kv_as_str(lb_meta_find(meta, key), &v) && lb_str_eq_c(v, text);
