@@ -124,7 +124,7 @@ static bool set_rows(lb_json *object, u64 had, u64 n, lb_arena *perm) {
         if (m->type == LB_JOBJECT && !set_rows(m, had, n, perm))
             return false;
     for (u32 i = 0; i < LB_LEN(keys); i++)
-        if (lb_json_as_u64(lb_json_get(object, keys[i]), &v) && v == had &&
+        if (lb_json_as_u64(lb_json_get(object, keys[i]), &v) && (v == had || i == 2) &&
             !lb_json_set(perm, object, keys[i], lb_json_new_u64(perm, n)))
             return false;
     return true;

@@ -31,6 +31,14 @@ static lb_node_id upright(const aligner *k, lb_node_id x) {
     return k->is_vector ? lb_expr_transpose(k->g, lb_expr_decode(k->g, x)) : x;
 }
 
+/* Rows from the first on are a slice, which is read as it lies. */
+static lb_node_id gather(const aligner *k, lb_node_id x, const u64 *table) {
+    u64 n = k->r->n_rows, i = 0;
+    while (i < n && table[i] == i)
+        i++;
+    return i == n ? lb_expr_rows(k->g, x, 0, 1, n) : lb_expr_gather(k->g, x, table, n);
+}
+
 static lb_node_id values(const aligner *k, lb_node_id x) {
     return lb_merge_round(k->j, lb_expr_decode(k->g, x));
 }
@@ -52,11 +60,10 @@ static void make_candidates(const aligner *k) {
     const lb_vocab_rows *r = k->r;
     for (u32 s = 0; s < k->n; s++) {
         lb_node_id x = upright(k, k->in[s].x);
-        lb_node_id own = r->table[s] ? lb_expr_gather(k->g, x, r->table[s], r->n_rows) : x;
+        lb_node_id own = r->table[s] ? gather(k, x, r->table[s]) : x;
         k->candidate[s] = values(k, own);
-        k->candidate[k->n + s] = r->second[s]
-                                     ? values(k, lb_expr_gather(k->g, x, r->second[s], r->n_rows))
-                                     : k->candidate[s]; /* never chosen */
+        k->candidate[k->n + s] = r->second[s] ? values(k, gather(k, x, r->second[s]))
+                                              : k->candidate[s]; /* never chosen */
     }
     lb_node_id zero = lb_expr_fill(k->g, 1, k->n_cols, 0);
     k->candidate[LB_VOCAB_ZERO(k->n)] = zero;
@@ -90,7 +97,7 @@ static lb_status align_one(const aligner *k, u32 s, lb_err *err) {
     if (!r->which[s] && !r->table[s])
         return LB_OK;
     if (!r->which[s] && !k->is_vector) {
-        k->in[s].x = lb_expr_gather(k->g, x, r->table[s], r->n_rows);
+        k->in[s].x = gather(k, x, r->table[s]);
         return LB_OK;
     }
     x = k->candidate[s];

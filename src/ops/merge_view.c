@@ -26,7 +26,22 @@ static bool is_copy_of_ends(lb_str name) {
            lb_str_ends(name, LB_STR(".shared_head.head.weight"));
 }
 
-static void set_place(const lb_made_of *m, lb_merge_fact *f) {
+/* Of families that no table knows. */
+static bool has_name_of_tokens(lb_str name, const lb_shape *shape) {
+    static const char *const ends[] = {
+        "embed_tokens.weight",   "wte.weight",     "word_embeddings.weight",
+        "tok_embeddings.weight", "lm_head.weight", "embed_out.weight",
+        "lm_head.bias"};
+    for (u32 i = 0; i < LB_LEN(ends); i++) {
+        lb_str end = lb_str_c(ends[i]);
+        if (lb_str_ends(name, end) &&
+            (name.len == end.len || name.ptr[name.len - end.len - 1] == '.'))
+            return shape->rank == 2 || (shape->rank == 1 && lb_str_ends(end, LB_STR("bias")));
+    }
+    return false;
+}
+
+static void set_place(const lb_made_of *m, bool known_family, lb_merge_fact *f) {
     const lb_ctensor *t = m->first;
     u32 layer = t->known ? t->match.layer : layer_in(f->name);
     bool own = t->extra == LB_EXTRA_NONE || t->extra == LB_EXTRA_MTP;
@@ -38,8 +53,10 @@ static void set_place(const lb_made_of *m, lb_merge_fact *f) {
     f->is_buffer = lb_dtype_get(f->dtype)->cls != LB_CLASS_FLOAT;
     f->is_optional = !t->known || (t->match.row->flags & LB_ROW_OPTIONAL) ||
                      t->match.suffix == LB_SUFFIX_BIAS || t->extra != LB_EXTRA_NONE;
-    if (!t->known)
+    if (!t->known) {
+        f->is_vocab = !known_family && has_name_of_tokens(f->name, &f->shape);
         return;
+    }
     lb_role r = (lb_role)t->match.row->role;
     f->after |= r == LB_ROLE_OUTPUT || r == LB_ROLE_OUTPUT_NORM;
     f->is_vocab = r == LB_ROLE_OUTPUT || r == LB_ROLE_TOKEN_EMBD || r == LB_ROLE_LAYER_EMBD ||
@@ -174,7 +191,7 @@ static lb_status fill(lb_plan *p, const lb_ctensors *c, const lb_assembly *a, it
         LB_TRY(lb_assembly_make(a, m, f->dtype, UINT64_MAX, &made, err));
         LB_TRY(lb_graph_status(&p->graph, err));
         f->shape = made.shape;
-        set_place(m, f);
+        set_place(m, c->arch != NULL, f);
         out[i].counted = m->first->known && f->layer != LB_NO_LAYER;
         LB_TRY(lb_graph_status(&p->graph, err));
         LB_TRY(node_of(p, &made, &out[i].node, err));

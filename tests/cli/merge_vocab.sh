@@ -142,6 +142,16 @@ v = tokens("sp")[0]
 assert v["<x>"] == 320 and v["<both>"] == 321 and len(v) == 322, v
 assert rows("sp")[320] == [1.0] * len(rows("sp")[0])
 END
+for m in x y; do
+    cp -r $m un-$m
+    sed 's/LlamaForCausalLM/NobodyForCausalLM/; s/"llama"/"nobody"/' $m/config.json >un-$m/config.json
+done
+file unknown "un-x un-y" "tokenizer_source: union"
+ok "a family that nobody knows" "$LBRX" merge unknown.yml -o un
+says_python "a family that nobody knows" <<'END'
+from tool import *
+assert rows("un") == rows("u") and rows("un", "lm_head.weight") == rows("u", "lm_head.weight")
+END
 cat >twice.yml <<'END'
 name: one
 merge_method: linear
