@@ -12,7 +12,17 @@ static lb_status oom(lb_err *err) {
 /* ---- names ---- */
 
 /* What a stored tensor is. */
-typedef enum kind { IS_NONE, IS_A, IS_B, IS_MAGNITUDE, IS_BIAS, IS_ROWS, IS_BASE, IS_VALUE } kind;
+typedef enum kind {
+    IS_NONE,
+    IS_A,
+    IS_B,
+    IS_MAGNITUDE,
+    IS_BIAS,
+    IS_ROWS,
+    IS_BASE,
+    IS_IDLE,
+    IS_VALUE
+} kind;
 
 typedef struct named {
     kind kind;
@@ -90,12 +100,17 @@ static lb_status read_peft(lb_adapter *a, lb_str name, named *out, lb_err *err) 
         lb_str_find(name, LB_STR(".token_adapter."), &at))
         return lb_fail(err, LB_E_UNSUPPORTED,
                        "tensor '%.*s' is of a kind of adapter that is not known", LB_FMT(name));
-    out->kind = lb_str_find(name, LB_STR(".original_module."), &at) ||
-                        lb_str_ends(name, LB_STR(".base_layer.weight"))
-                    ? IS_BASE
-                    : IS_VALUE;
+    out->kind = lb_str_find(name, LB_STR(".original_module."), &at) ? IS_IDLE
+                : lb_str_ends(name, LB_STR(".base_layer.weight"))   ? IS_BASE
+                                                                    : IS_VALUE;
     out->module = bare_name(a->perm, name);
-    return out->module.ptr ? LB_OK : oom(err);
+    if (!out->module.ptr)
+        return oom(err);
+    lb_str module = out->module;
+    if (out->kind == IS_VALUE && cut_end(&module, ".weight") && !lb_adapter_saves(a, module) &&
+        (lb_adapter_is_embedding(module) || lb_str_ends(module, LB_STR("lm_head"))))
+        out->kind = IS_BASE; /* save_embedding_layers */
+    return LB_OK;
 }
 
 static bool read_ends(lb_str name, const char *const ends[3], named *out) {
@@ -198,7 +213,10 @@ static lb_status add_tensor(lb_adapter *a, u32 i, lb_map *at, lb_err *err) {
     if (n.kind < IS_ROWS)
         return add_part(a, i, &n, at, err);
     lb_adapter_value *v = &a->values[a->n_values++];
-    *v = (lb_adapter_value){.name = n.module, .weight = i, .is_base = n.kind == IS_BASE};
+    *v = (lb_adapter_value){.name = n.module,
+                            .weight = i,
+                            .is_base = n.kind == IS_BASE || n.kind == IS_IDLE,
+                            .is_idle = n.kind == IS_IDLE};
     return n.kind == IS_ROWS ? lb_adapter_token_rows(a, v, err) : LB_OK;
 }
 

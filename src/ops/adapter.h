@@ -55,7 +55,8 @@ typedef struct lb_adapter_value {
     u32 weight;  /* of the source */
     const u64 *rows; /* NULL: all of it */
     u64 n_rows;
-    bool is_base; /* saved with the adapter though it is the base model's */
+    bool is_base; /* saved with the adapter though it is the base model's, with tokens added... */
+    bool is_idle; /* ... or though another is in its place */
 } lb_adapter_value;
 
 typedef struct lb_adapter {

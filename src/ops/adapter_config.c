@@ -293,6 +293,16 @@ lb_status lb_adapter_name_parameters(lb_adapter *a, lb_err *err) {
     return LB_OK;
 }
 
+bool lb_adapter_saves(const lb_adapter *a, lb_str module) {
+    const lb_json *list = lb_json_get(a->config, "modules_to_save");
+    for (const lb_json *v = list ? list->first : NULL; v; v = v->next)
+        if (v->type == LB_JSTRING && (lb_str_eq(v->text, module) ||
+                                      (lb_str_ends(module, v->text) && module.len > v->text.len &&
+                                       module.ptr[module.len - v->text.len - 1] == '.')))
+            return true;
+    return false;
+}
+
 /* ---- rows of tokens ---- */
 
 /* A list, of the embedding, or lists by the modules' names. */

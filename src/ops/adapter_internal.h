@@ -13,6 +13,8 @@ lb_status lb_adapter_set_scale(lb_adapter *a, lb_adapter_part *p, lb_err *err);
 lb_status lb_adapter_name_parameters(lb_adapter *a, lb_err *err);
 /* PEFT: which rows of the embedding v has. */
 lb_status lb_adapter_token_rows(lb_adapter *a, lb_adapter_value *v, lb_err *err);
+/* PEFT: whether modules_to_save has the module. */
+bool lb_adapter_saves(const lb_adapter *a, lb_str module);
 /* By the name alone: without a table. */
 bool lb_adapter_is_embedding(lb_str module);
 

@@ -152,7 +152,10 @@ static lb_status check_values(const adapter *a, lb_err *err) {
     u64 n_base = 0;
     for (u64 i = 0; i < a->read.n_values; i++) {
         const lb_adapter_value *v = &a->read.values[i];
-        if (!v->is_base)
+        size_t at;
+        bool own = v->is_idle ||
+                   lb_str_find(a->c->src->weights[v->weight].name, LB_STR(".base_layer."), &at);
+        if (!own || !v->is_base)
             return lb_fail(err, LB_E_UNSUPPORTED,
                            "tensor '%.*s' is not a matrix of a LoRA (a whole weight, of "
                            "modules_to_save?): it would be lost: fuse it",

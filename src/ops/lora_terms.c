@@ -208,6 +208,8 @@ static lb_status place_value(maker *m, const lb_adapter_value *v, lb_err *err) {
     lb_lora_term term = {
         .what = v->rows ? LB_LORA_ROWS : LB_LORA_VALUE, .adapter = m->adapter, .value = v};
     bool found;
+    if (v->is_idle)
+        return LB_OK;
     LB_TRY(place(m, v->name, true, &term, &found, err));
     return found ? LB_OK : no_place(m, v->name, err);
 }

@@ -217,6 +217,51 @@ def one(r, index, family, work):
         near(what + " bf16", kit.state(ours), want, base, 2)
 
 
+# ---- tied embeddings, more tokens ----
+
+TIED = {"head": dict(target_modules=["q_proj", "lm_head"]), "embed": dict(target_modules=["q_proj", "embed_tokens"]),
+        "both": dict(target_modules=["embed_tokens", "lm_head"]), "dora": dict(target_modules=["lm_head"], use_dora=True),
+        "save": dict(target_modules=["q_proj"], modules_to_save=["embed_tokens"]),
+        "save head": dict(target_modules=["q_proj"], modules_to_save=["lm_head"]),
+        "save, tied": dict(target_modules=["q_proj"], modules_to_save=["embed_tokens"], ensure_weight_tying=True),
+        "embed, tied": dict(target_modules=["q_proj", "embed_tokens"], ensure_weight_tying=True),
+        "tokens": dict(target_modules=["q_proj"], trainable_token_indices=[3, 9]),
+        "more tokens": dict(target_modules=["q_proj"], modules_to_save=["embed_tokens", "lm_head"])}
+
+
+def logits(m):
+    with torch.no_grad():
+        return m.eval()(torch.arange(3, 35).reshape(1, -1)).logits
+
+
+def tied_one(r, index, kind, work):
+    """merge_and_unload changes both of two tied matrices: what counts is what the adapted model computes."""
+    family, tied = r.choice(["llama", "qwen2", "gemma"]), kind != "more tokens" or r.random() < 0.5
+    config = {"llama": transformers.LlamaConfig, "qwen2": transformers.Qwen2Config, "gemma": transformers.GemmaConfig}[family](
+        hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=8,
+        vocab_size=64, tie_word_embeddings=tied)
+    what = "tied %s %s" % (family, kind)
+    base, src = work / "base", work / "adapter"
+    torch.manual_seed(index)
+    quietly(transformers.AutoModelForCausalLM.from_config(config).save_pretrained, base)
+    m = load(base)
+    if kind == "more tokens":
+        quietly(m.resize_token_embeddings, 70)
+    m = quietly(peft.get_peft_model, m, peft.LoraConfig(r=4, lora_alpha=8, task_type="CAUSAL_LM", **TIED[kind]))
+    with torch.no_grad():
+        for n, p in m.named_parameters():
+            if "lora_" in n or "modules_to_save" in n or "trainable_tokens" in n:
+                p.normal_(0, 0.3)
+    quietly(m.save_pretrained, src)
+    want = logits(m)
+    (src / "tokenizer.json").write_text("{}")
+    if pc.lbrx(what, "convert", "%s+%s" % (base, src), "-o", work / "out", *OUT):
+        got = logits(load(work / "out"))
+        near = (got - want).abs().max() / want.abs().max()
+        pc.check(got.shape == want.shape and near < 1e-5, "%s: logits differ by %g" % (what, near))
+        pc.check((work / "out" / "tokenizer.json").exists() == (kind == "more tokens"), what + ": the tokenizer")
+
+
 # ---- MLX ----
 
 MLX_FAMILIES = ("llama", "qwen2", "mixtral", "gemma", "qwen3_moe", "olmoe", "glm4", "deepseek_v2", "phi3")
@@ -334,9 +379,9 @@ def main():
     a.add_argument("--n", type=int, default=16)
     a.add_argument("--only", type=int)
     a.add_argument("--family")
-    a.add_argument("--part", choices=["peft", "mlx", "gguf"])
+    a.add_argument("--part", choices=["peft", "tied", "mlx", "gguf"])
     args = a.parse_args()
-    parts = [("peft", one, FAMILIES, args.n), ("mlx", mlx_one, MLX_FAMILIES, (args.n + 1) // 2 if pc.mx is not None else 0),
+    parts = [("peft", one, FAMILIES, args.n), ("tied", tied_one, list(TIED), (args.n + 1) // 2), ("mlx", mlx_one, MLX_FAMILIES, (args.n + 1) // 2 if pc.mx is not None else 0),
              ("gguf", gguf_one, FAMILIES, (args.n + 3) // 4 if pc.SCRIPT else 0)]
     for part, run, families, n in parts:
         for i in range(n) if args.only is None else [args.only]:
