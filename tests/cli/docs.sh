@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # docs.sh: the commands that the documents show as runnable (blocks ```sh) run, in order, in one
 # folder a document, with `lbrx` as this build. A document says what model its commands meet on a line
-# `<!-- model: NAME.gguf FAMILY -->`: a made-up one of that family stands there under that name.
+# `<!-- model: NAME.gguf FAMILY -->`: a made-up one of that family stands there under that name; a made-up adapter (PEFT)
+# of a module on a line `<!-- adapter: FOLDER MODULE ROWS COLUMNS -->`.
 # shellcheck source=tests/cli_lib.sh
 . "$(dirname "$0")/../cli_lib.sh"
 
@@ -22,6 +23,10 @@ for document in "$root"/README.md "$root"/docs/*.md; do
     sed -n 's/^<!-- model: \(.*\) -->$/\1/p' "$document" | while read -r file family; do
         "$MAKE_MODEL" gguf "$family" "$work/made" >/dev/null && mv "$work/made/model.gguf" "$work/$file" &&
             rmdir "$work/made"
+    done
+    sed -n 's/^<!-- adapter: \(.*\) -->$/\1/p' "$document" | while read -r folder module rows cols; do
+        python3 "$root/tests/tool/make_adapter.py" "$work/$folder" '{"peft_type": "LORA", "r": 2, "lora_alpha": 4}' \
+            "base_model.model.$module.lora_A.weight:2:$cols" "base_model.model.$module.lora_B.weight:$rows:2"
     done
     exits 0 "$(basename "$document")" sh -c "cd '$work' && set -eu && . '$block'"
 done

@@ -9,27 +9,6 @@ make_model gguf llama "$W/made" seed=7
 ok "base" "$LBRX" convert "$W/made/model.gguf" -o "$W/base" --to hf
 ok "base in mlx" "$LBRX" convert "$W/base" -o "$W/base-mlx" --to mlx
 cd "$W" || exit 1
-# adapter FOLDER CONFIG NAME:ROWS:COLS...: random matrices, and a folder with a DoRA's magnitudes
-cat >adapter.py <<'END'
-import json, os, random, struct, sys
-folder, config, names = sys.argv[1], sys.argv[2], sys.argv[3:]
-r = random.Random(folder)
-os.makedirs(folder, exist_ok=True)
-head, data = {}, b""
-for n in names:
-    name, *dims = n.split(":")
-    dims = [int(d) for d in dims]
-    k = 1
-    for d in dims:
-        k *= d
-    raw = struct.pack("<%df" % k, *(r.uniform(0.1, 1) if "magnitude" in name else r.gauss(0, 0.1) for _ in range(k)))
-    head[name] = {"dtype": "F32", "shape": dims, "data_offsets": [len(data), len(data) + len(raw)]}
-    data += raw
-h = json.dumps(head).encode()
-mlx = "fine_tune_type" in config
-open(folder + ("/adapters" if mlx else "/adapter_model") + ".safetensors", "wb").write(struct.pack("<Q", len(h)) + h + data)
-open(folder + "/adapter_config.json", "w").write(config)
-END
 cat >shapes.py <<'END'
 import json, struct, sys
 f = open(sys.argv[1] + "/model.safetensors", "rb")
@@ -42,7 +21,7 @@ hidden=$(shape model.layers.0.self_attn.q_proj.weight 1)
 vocab=$(shape model.embed_tokens.weight 0)
 P=base_model.model.model.layers
 Q0=$P.0.self_attn.q_proj Q1=$P.1.self_attn.q_proj
-adapter() { python3 adapter.py "$@"; }
+adapter() { python3 "$root/tests/tool/make_adapter.py" "$@"; }
 LORA='{"peft_type": "LORA", "r": 2, "lora_alpha": 6}'
 adapter one "$LORA" $Q0.lora_A.weight:2:"$hidden" $Q0.lora_B.weight:"$out":2 $Q1.lora_A.weight:2:"$hidden" $Q1.lora_B.weight:"$out":2
 adapter two "$LORA" $Q0.lora_A.weight:2:"$hidden" $Q0.lora_B.weight:"$out":2
