@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* convert_folder.c: canonical tensors -> an HF or MLX folder (or one safetensors file). */
 #include "base/os.h"
+#include "ops/adapter.h"
 #include "ops/convert_internal.h"
 #include "ops/computed.h"
 #include "ops/hf_texts.h"
@@ -353,6 +354,8 @@ static const char *stem_of(const lb_conv *c) {
     lb_str name = c->src->n_files ? c->src->files[0].name : LB_STR_NONE;
     if (c->src->format != LB_FORMAT_HF || c->model.format != LB_FORMAT_HF)
         return NULL;
+    if (c->src->computed && lb_adapter_form_of(c->src) == LB_ADAPTER_PEFT)
+        return stems[0];
     for (u32 i = 0; i < LB_LEN(stems); i++) {
         size_t n = strlen(stems[i]);
         if (lb_str_starts(name, lb_str_c(stems[i])) && (name.ptr[n] == '.' || name.ptr[n] == '-'))

@@ -590,7 +590,7 @@ lb_status lb_output_write(lb_plan *p, lb_out_model *m, u32 n_models, const lb_wr
     LB_TRY(layout(&x, err));
     x.plan->after_bytes += 512 * LB_KIB; /* pieces on their way to files */
     lb_plan_limits limits = {.memory_bytes = o->memory_bytes,
-                             .enough_bytes = LB_OUTPUT_ENOUGH_BYTES,
+                             .enough_bytes = m->all_memory ? 0 : LB_OUTPUT_ENOUGH_BYTES,
                              .threads = o->threads};
     lb_status closed = lb_plan_close(p, &limits, err);
     report->needed_bytes = closed == LB_E_LIMIT ? p->peak_bytes : 0;

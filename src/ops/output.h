@@ -66,6 +66,7 @@ typedef struct lb_out_model {
     lb_str codes;       /* MLX: what its codes were in GGUF (convert_codes.c); empty: nothing */
     bool codes_near;    /* scales of codes may be rounded to f16; else that is refused */
     bool keep_files;    /* GGUF: cut as the source is; tensors are in the order of its files */
+    bool all_memory;    /* the whole budget may be of use: factorisations hold much */
     bool only_finite;   /* values that are NaN or infinite are refused, kept ones too */
     lb_str *remarks;    /* for people: what was left out or changed */
     u32 n_remarks;
