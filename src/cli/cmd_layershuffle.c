@@ -131,7 +131,9 @@ static lb_status run_layershuffle(lb_cli *cli, const void *opts, const char *con
         lb_buf_put_str(&cli->out, lb_buf_str(&yaml));
     lb_merge_opts m = {.text = lb_buf_str(&yaml), .file = file};
     lb_cli_opened from = {open_merge, &m, file ? file : "layershuffle"};
+    lb_str said = lb_arena_printf(&cli->arena, " --seed %llu", (unsigned long long)seed);
     lb_convert_opts c = {.verb = "layershuffle",
+                         .verb_options = said.ptr,
                          .quantize = lb_typing_given(&o.typing) ? &q : NULL};
     bool text_only = (o.print_yaml || o.write_yaml) && !o.writing.output && o.writing.to == 0;
     if (st == LB_OK && !text_only)

@@ -36,7 +36,10 @@ static lb_status run_moe(lb_cli *cli, const void *opts, const char *const *args,
     lb_moe_opts m = {.seed = o.seed, .all_same = o.all_same};
     lb_quantize_opts q;
     LB_TRY(lb_typing_fill(&o.typing, &q, err));
-    lb_convert_opts c = {.verb = "moe", .quantize = lb_typing_given(&o.typing) ? &q : NULL};
+    lb_str seed = lb_arena_printf(&cli->arena, " --seed %llu", (unsigned long long)o.seed);
+    lb_convert_opts c = {.verb = "moe",
+                         .verb_options = seed.ptr,
+                         .quantize = lb_typing_given(&o.typing) ? &q : NULL};
     lb_cli_opened from = {open_moe, &m, args[0]};
     return lb_cli_convert_opened(cli, &o.writing, &o.common, &from, &c, err);
 }

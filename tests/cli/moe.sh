@@ -76,6 +76,7 @@ ok "inspect takes it" "$LBRX" inspect hf.yml
 ok "to mlx" "$LBRX" moe hf.yml -o mlx --to mlx --type mlx-q4
 ok "dry" "$LBRX" moe hf.yml -o no --dry-run
 says "dry" "block_sparse_moe.experts.1.w2.weight"
+grep -q '"operation": "moe --seed 0 --to hf"' moe-hf/lbrx.json && pass || fail provenance "no seed"
 for g in random uniform_random; do
     moe $g $g a b
     ok "$g" "$LBRX" moe $g.yml -o $g-0
