@@ -41,19 +41,28 @@ static int by_name(const void *a, const void *b) {
     return lb_str_cmp(((const lb_side_file *)a)->name, ((const lb_side_file *)b)->name);
 }
 
-static lb_status rebuild(lb_encoder *e, const lb_gguf_meta *meta, const char *path, lb_err *err) {
+/* The files that a GGUF's keys give, beside those of `beside` (NULL: none), which stay what they
+ * are. */
+static lb_status rebuild(lb_encoder *e, const lb_gguf_meta *meta, const lb_source *beside,
+                         lb_err *err) {
     lb_tok_file *files;
     u64 n;
-    lb_source *s = e->rebuilt = lb_source_new(LB_FORMAT_HF, path);
+    lb_source *s = e->rebuilt = lb_source_new(LB_FORMAT_HF, "tokenizer");
     if (!s)
         return oom(err);
     LB_TRY(lb_tok_files_from_meta(meta, &s->perm, &files, &n, err));
-    if (!(s->sides = lb_arena_new(&s->perm, lb_side_file, n + 1)))
+    const u64 n_beside = beside ? beside->n_sides : 0;
+    if (!(s->sides = lb_arena_new(&s->perm, lb_side_file, n + n_beside + 1)))
         return oom(err);
+    for (; s->n_sides < n_beside; s->n_sides++)
+        s->sides[s->n_sides] = beside->sides[s->n_sides];
+    if (beside)
+        s->config = beside->config;
     for (u64 i = 0; i < n; i++) {
         lb_side_file *f = &s->sides[s->n_sides];
-        if (files[i].meta && files[i].made == LB_TOK_MADE_SPM)
-            continue; /* the other form of the same */
+        if (beside ? !lb_str_eq_c(files[i].name, "tokenizer.json")
+                   : files[i].meta && files[i].made == LB_TOK_MADE_SPM)
+            continue; /* they have it; the other form of the same */
         *f = (lb_side_file){.name = files[i].name, .bytes = files[i].bytes};
         if (files[i].meta)
             LB_TRY(file_text(&files[i], &s->perm, &f->bytes, err));
@@ -79,7 +88,7 @@ static lb_status rebuild_spm(lb_encoder *e, const lb_source *s, lb_err *err) {
     LB_TRY(lb_tok_open(&t, s, err));
     lb_status st = lb_tok_to_meta(t, &o, &e->meta, NULL, err);
     lb_tok_close(&t);
-    return st == LB_OK ? rebuild(e, &e->meta, s->path, err) : st;
+    return st == LB_OK ? rebuild(e, &e->meta, s, err) : st;
 }
 
 static lb_status find_files(lb_encoder *e, const lb_source **s, lb_err *err) {
@@ -87,7 +96,7 @@ static lb_status find_files(lb_encoder *e, const lb_source **s, lb_err *err) {
     bool spm =
         !lb_tok_folder_has(&look, "tokenizer.json") && lb_tok_folder_has(&look, "tokenizer.model");
     if ((*s)->gguf)
-        LB_TRY(rebuild(e, (*s)->gguf, (*s)->path, err));
+        LB_TRY(rebuild(e, (*s)->gguf, NULL, err));
     else if (spm)
         LB_TRY(rebuild_spm(e, *s, err));
     if (e->rebuilt)

@@ -130,10 +130,9 @@ static lb_status split_added(const lb_hf_enc *e, const lb_added_set *set, const 
         if (done < from)
             LB_TRY(lb_pieces_push(out, lb_str_sub(text, done, from), LB_PIECE_TEXT,
                                   piece->first && done == 0, err));
-        LB_TRY(
-            lb_pieces_push(out, lb_str_sub(text, from, to), a->id, piece->first && from == 0, err));
-        done = to;
-        pos = LB_MAX(pos, to);
+        LB_TRY(lb_pieces_push(out, lb_str_sub(text, LB_MIN(from, to), to), a->id,
+                              piece->first && from == 0, err));
+        done = to; /* blanks that the token took may begin the next one all the same */
     }
     if (done < text.len)
         return lb_pieces_push(out, lb_str_sub(text, done, text.len), LB_PIECE_TEXT,

@@ -149,4 +149,31 @@ LB_TEST(what_cannot_be_encoded_with) {
               "m: tokenizer: pre_tokenizer \"BertPreTokenizer\" is not known here");
 }
 
+/* tokenizers 0.23: "<a> b" is both tokens, although the first takes the blank with which the second
+ * begins. */
+LB_TEST(a_blank_for_two_tokens) {
+    static const char json[] =
+        "{\"model\": {\"type\": \"BPE\", \"vocab\": {\"x\": 0}, \"merges\": []}, "
+        "\"added_tokens\": [{\"id\": 1, \"content\": \"<a>\", \"special\": true, "
+        "\"normalized\": false, \"lstrip\": false, \"rstrip\": true, \"single_word\": false}, "
+        "{\"id\": 2, \"content\": \" b\", \"special\": true, \"normalized\": false, "
+        "\"lstrip\": true, \"rstrip\": false, \"single_word\": false}]}";
+    lb_side_file side = {
+        .name = LB_STR("tokenizer.json"), .bytes = lb_str_c(json), .size_bytes = sizeof json - 1};
+    lb_source *s = lb_source_new(LB_FORMAT_HF, "m");
+    lb_encoder *e = NULL;
+    lb_err err = {0};
+    lb_buf ids = {0};
+    static const u32 want[] = {0, 1, 2, 0};
+    s->sides = &side;
+    s->n_sides = 1;
+    CHECK_OK(lb_encoder_open(&e, s, &err));
+    CHECK_OK(lb_encoder_encode(e, LB_STR("x<a> bx"), false, &ids, &err));
+    CHECK(ids.len == sizeof want && memcmp(ids.ptr, want, sizeof want) == 0);
+    lb_buf_deinit(&ids);
+    lb_encoder_close(&e);
+    s->n_sides = 0;
+    lb_source_close(&s);
+}
+
 LB_TEST_MAIN("fast")
