@@ -89,9 +89,14 @@ static u32 char_before(lb_str text, size_t pos, size_t *start) {
     return lb_utf8_next(text, &i);
 }
 
+/* \w of Rust's regex: Alphabetic, marks, digits, connectors, joiners (UTS 18). Alphabetic beside
+ * letters and letter numbers: symbols in circles and squares (PropList.txt, Other_Alphabetic). */
 static bool is_word(u32 cp) {
     utf8proc_category_t c = utf8proc_category((utf8proc_int32_t)cp);
-    return (c >= UTF8PROC_CATEGORY_LU && c <= UTF8PROC_CATEGORY_ND) || c == UTF8PROC_CATEGORY_PC;
+    return (c >= UTF8PROC_CATEGORY_LU && c <= UTF8PROC_CATEGORY_NL) || c == UTF8PROC_CATEGORY_PC ||
+           (cp >= 0x24b6 && cp <= 0x24e9) || (cp >= 0x1f130 && cp <= 0x1f149) ||
+           (cp >= 0x1f150 && cp <= 0x1f169) || (cp >= 0x1f170 && cp <= 0x1f189) || cp == 0x200c ||
+           cp == 0x200d;
 }
 
 static bool stands_alone(lb_str text, size_t from, size_t to) {

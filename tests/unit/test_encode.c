@@ -176,4 +176,44 @@ LB_TEST(a_blank_for_two_tokens) {
     lb_source_close(&s);
 }
 
+/* The same, where a token must stand alone: beside a letter in a circle, a Roman numeral or a
+ * joiner it does not; beside a number in a circle it does. */
+LB_TEST(a_token_that_stands_alone) {
+    static const char json[] =
+        "{\"model\": {\"type\": \"BPE\", \"vocab\": {\"x\": 0}, \"merges\": []}, "
+        "\"added_tokens\": [{\"id\": 1, \"content\": \"xx\", \"special\": true, "
+        "\"normalized\": false, \"lstrip\": false, \"rstrip\": false, \"single_word\": true}]}";
+    static const struct {
+        const char *text;
+        bool alone;
+    } t[] = {{" xx ", true},
+             {"\xe2\x93\x8fxx", false},
+             {"xx\xe2\x85\xb7", false},
+             {"\xe2\x80\x8dxx", false},
+             {"xx\xf0\x9f\x85\xa0", false},
+             {"xx_", false},
+             {"\xe2\x91\xa0xx", true}};
+    lb_side_file side = {
+        .name = LB_STR("tokenizer.json"), .bytes = lb_str_c(json), .size_bytes = sizeof json - 1};
+    lb_source *s = lb_source_new(LB_FORMAT_HF, "m");
+    lb_encoder *e = NULL;
+    lb_err err = {0};
+    s->sides = &side;
+    s->n_sides = 1;
+    CHECK_OK(lb_encoder_open(&e, s, &err));
+    for (u32 i = 0; i < LB_LEN(t); i++) {
+        lb_buf ids = {0};
+        CHECK_OK(lb_encoder_encode(e, lb_str_c(t[i].text), false, &ids, &err));
+        u32 id = 9;
+        if (ids.len == sizeof id)
+            memcpy(&id, ids.ptr, sizeof id);
+        if ((id == 1) != t[i].alone)
+            lb_test_fail(__FILE__, __LINE__, "'%s': %u", t[i].text, id);
+        lb_buf_deinit(&ids);
+    }
+    lb_encoder_close(&e);
+    s->n_sides = 0;
+    lb_source_close(&s);
+}
+
 LB_TEST_MAIN("fast")
