@@ -10,6 +10,7 @@ typedef struct cutting {
     const lb_encoder *encoder;
     u8 *memory;
     u64 own_bytes;
+    bool marks; /* the tokenizer begins every text as a word: a blank before it is that mark */
 } cutting;
 
 static lb_status put_byte(const lb_graft *g, u8 byte, lb_buf *ids, lb_err *err) {
@@ -24,8 +25,17 @@ static lb_status cut(const cutting *c, u32 token, lb_buf *text, lb_buf *ids, lb_
     lb_buf_reset(text);
     lb_buf_reset(ids);
     LB_TRY(lb_token_bytes(c->g->donor_tokens, token, text, err));
-    if (lb_str_is_utf8(lb_buf_str(text)))
-        return lb_encoder_encode(c->encoder, lb_buf_str(text), false, ids, err);
+    lb_str s = lb_buf_str(text);
+    if (lb_str_is_utf8(s)) {
+        bool marked = c->marks && lb_str_starts(s, LB_STR(" "));
+        u64 mark =
+            marked && s.len == 1 ? lb_token_find(c->g->model_tokens, LB_STR("w")) : LB_NO_TOKEN_ID;
+        if (mark != LB_NO_TOKEN_ID) {
+            lb_buf_put_u32(ids, (u32)mark);
+            return lb_buf_status(ids, err);
+        }
+        return lb_encoder_encode(c->encoder, lb_str_sub(s, marked, s.len), false, ids, err);
+    }
     for (size_t i = 0; i < text->len; i++)
         LB_TRY(put_byte(c->g, text->ptr[i], ids, err));
     return LB_OK;
@@ -80,6 +90,20 @@ done:
     return st;
 }
 
+/* Whether "a" comes out as a token that begins a word. */
+static lb_status find_marks(cutting *c, lb_err *err) {
+    const lb_token_set *t = c->g->model_tokens;
+    lb_buf ids = {0};
+    lb_status st = lb_encoder_encode(c->encoder, LB_STR("a"), false, &ids, err);
+    if (st == LB_OK && ids.len) {
+        u64 first = ((const u32 *)(const void *)ids.ptr)[0];
+        lb_str key = first < t->n_ids ? lb_token_key(t, first) : LB_STR_NONE;
+        c->marks = !t->byte_level && key.ptr && key.ptr[0] == LB_TOKEN_WORD;
+    }
+    lb_buf_deinit(&ids);
+    return st;
+}
+
 lb_status lb_graft_subword(const lb_graft *g, lb_err *err) {
     cutting c = {.g = g};
     lb_encoder *e = NULL;
@@ -87,7 +111,9 @@ lb_status lb_graft_subword(const lb_graft *g, lb_err *err) {
         (lb_graft_mix_bytes(g) + 63) / 64 * 64 + (g->model->n_cols * sizeof(float) + 63) / 64 * 64;
     LB_TRY(lb_encoder_open(&e, g->model_source, err));
     c.encoder = e;
-    lb_status st = lb_graft_memory(g, g->env->threads * c.own_bytes, &c.memory, err);
+    lb_status st = find_marks(&c, err);
+    if (st == LB_OK)
+        st = lb_graft_memory(g, g->env->threads * c.own_bytes, &c.memory, err);
     if (st == LB_OK)
         st = lb_work_run(g->env->threads, lb_ceil_div_u64(g->align->n_fresh, TOKENS), put_tokens,
                          &c, err);
