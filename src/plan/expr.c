@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* expr.c: builders of expression nodes; every shape and type fault is found here, before a plan
- * exists. */
+ * exists.
+ *
+ * size: one builder for each kind of node, all on the same few helpers. */
 #include "plan/expr.h"
 #include "kernel/select_nm.h"
 #include "plan/codec.h"

@@ -129,6 +129,7 @@ plans() {
     ok "1T in 64 MiB: $verb $*" sh -c 'ulimit -d "$1"; shift; exec "$LBRX" "$@"' sh $kib $verb "$@" \
         --memory 64MiB --dry-run -q
 }
+verb=convert
 shape="layers=61 hidden=7168 ffn=2048 heads=64 kv_heads=8 head_dim=128 vocab=163840 experts=384 used=8"
 # shellcheck disable=SC2086
 make_model gguf qwen3moe "$W/moe" shard=50000000000 sparse=1 $shape

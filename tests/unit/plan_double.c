@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* plan_double.c: see plan_double.h. Slow and plain on purpose; shares only the scalar kernels and
- * the layout of stored groups with the engine. */
+ * the layout of stored groups with the engine.
+ *
+ * size: every operation of every node once more. */
 #include "plan_double.h"
 #include "test.h"
 #include "base/os.h"
