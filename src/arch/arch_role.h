@@ -3,6 +3,8 @@
 #ifndef LB_ARCH_ARCH_ROLE_H
 #define LB_ARCH_ARCH_ROLE_H
 
+#include "base/base.h"
+
 /* What the tensor is: quantization recipes, merge filters and type policies ask. */
 typedef enum lb_role {
     LB_ROLE_TOKEN_EMBD,
@@ -81,5 +83,7 @@ typedef enum lb_role {
     LB_ROLE_DROPPED, /* recomputed at run time (inv_freq); counted and named when left out */
     LB_ROLE_COUNT
 } lb_role;
+/* Matrices that a row of tokens, positions or activations is looked up in or multiplied by. */
+bool lb_role_is_linear(lb_role role);
 
 #endif

@@ -3,8 +3,7 @@
 #include "arch/arch_internal.h"
 #include "arch/arch_mlx.h"
 
-/* Matrices that a row of tokens, positions or activations is looked up in or multiplied by. */
-static bool is_linear(lb_role role) {
+bool lb_role_is_linear(lb_role role) {
     switch (role) {
     case LB_ROLE_TOKEN_EMBD:
     case LB_ROLE_POS_EMBD:
@@ -55,7 +54,7 @@ bool lb_arch_mlx_module(const lb_arch *a, const lb_hparams *hp, lb_str name, u32
     static const lb_str suffix = LB_N(".weight");
     lb_arch_match m;
     if (rank < 2 || !lb_str_ends(name, suffix) || !lb_arch_find(a, hp, LB_WORLD_MLX, name, &m) ||
-        m.extra != LB_EXTRA_NONE || m.mtp != LB_NO_INDEX || !is_linear(m.row->role) ||
+        m.extra != LB_EXTRA_NONE || m.mtp != LB_NO_INDEX || !lb_role_is_linear(m.row->role) ||
         (m.row->flags & LB_ROW_MLX_BARE))
         return false;
     *path = lb_str_sub(name, 0, name.len - suffix.len);

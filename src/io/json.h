@@ -122,6 +122,8 @@ typedef struct lb_json_style {
 
 /* Exactly as Python's json.dumps writes the same tree with that style. */
 void lb_json_write(lb_buf *out, const lb_json *v, lb_json_style style);
+/* As a small file: indent 2, and a line end. In the arena. */
+lb_status lb_json_file(const lb_json *v, lb_arena *perm, lb_str *out, lb_err *err);
 void lb_json_write_str(lb_buf *out, lb_str s, bool ascii); /* with quotes */
 void lb_json_write_f64(lb_buf *out, double v); /* shortest text that reads back, as repr */
 /* The same for readers that are not Python: NaN is null, infinity 1e999. */

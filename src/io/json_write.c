@@ -149,3 +149,16 @@ void lb_json_write(lb_buf *out, const lb_json *v, lb_json_style style) {
     else
         lb_buf_put_c(out, "null");
 }
+
+lb_status lb_json_file(const lb_json *v, lb_arena *perm, lb_str *out, lb_err *err) {
+    lb_buf b = {0};
+    lb_json_write(&b, v, (lb_json_style){.indent = 2});
+    lb_buf_put_c(&b, "\n");
+    lb_status st = lb_buf_status(&b, err);
+    if (st == LB_OK) {
+        *out = lb_arena_str(perm, lb_buf_str(&b));
+        st = out->ptr ? LB_OK : lb_fail(err, LB_E_NOMEM, "out of memory for a JSON file");
+    }
+    lb_buf_deinit(&b);
+    return st;
+}

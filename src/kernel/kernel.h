@@ -12,6 +12,9 @@
 
 /* To what a kernel rounds an f32 result before it goes on; part of LB_MLX_ROUND. */
 typedef enum lb_round { LB_ROUND_NONE, LB_ROUND_BF16, LB_ROUND_F16 } lb_round;
+static inline lb_round lb_round_of(lb_dtype t) {
+    return t == LB_BF16 ? LB_ROUND_BF16 : t == LB_F16 ? LB_ROUND_F16 : LB_ROUND_NONE;
+}
 #define LB_MLX_ROUND(product, sum) ((u32)(product) | (u32)(sum) << 4)
 
 /* What a quantizer reads (lb_round of its input), the type to which the rule rounds (see each

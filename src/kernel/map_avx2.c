@@ -14,46 +14,41 @@ static inline void put(float *out, __m256 x) {
     _mm256_storeu_ps(out, _mm256_blendv_ps(x, nan, _mm256_cmp_ps(x, x, _CMP_UNORD_Q)));
 }
 
+/* A loop over `value` of x = a[i ..] (and y = b[i ..], or c); the rest is the reference's. */
+#define MAP(load_y, value, rest)                 \
+    size_t i = 0;                                \
+    for (; i + 8 <= n_elems; i += 8) {           \
+        const __m256 x = _mm256_loadu_ps(a + i); \
+        load_y put(out + i, value);              \
+    }                                            \
+    rest
+#define MAP1(ref, value) MAP(, value, ref(n_elems - i, out + i, a + i);)
+#define MAP2(ref, value) \
+    MAP(const __m256 y = _mm256_loadu_ps(b + i);, value, ref(n_elems - i, out + i, a + i, b + i);)
+#define MAPC(ref, value) MAP(, value, ref(n_elems - i, out + i, a + i, c);)
+
 static void add(size_t n_elems, float *out, const float *a, const float *b) {
-    size_t i = 0;
-    for (; i + 8 <= n_elems; i += 8)
-        put(out + i, _mm256_add_ps(_mm256_loadu_ps(a + i), _mm256_loadu_ps(b + i)));
-    lb_k_map_add_f32_ref(n_elems - i, out + i, a + i, b + i);
+    MAP2(lb_k_map_add_f32_ref, _mm256_add_ps(x, y))
 }
 
 static void sub(size_t n_elems, float *out, const float *a, const float *b) {
-    size_t i = 0;
-    for (; i + 8 <= n_elems; i += 8)
-        put(out + i, _mm256_sub_ps(_mm256_loadu_ps(a + i), _mm256_loadu_ps(b + i)));
-    lb_k_map_sub_f32_ref(n_elems - i, out + i, a + i, b + i);
+    MAP2(lb_k_map_sub_f32_ref, _mm256_sub_ps(x, y))
 }
 
 static void mul(size_t n_elems, float *out, const float *a, const float *b) {
-    size_t i = 0;
-    for (; i + 8 <= n_elems; i += 8)
-        put(out + i, _mm256_mul_ps(_mm256_loadu_ps(a + i), _mm256_loadu_ps(b + i)));
-    lb_k_map_mul_f32_ref(n_elems - i, out + i, a + i, b + i);
+    MAP2(lb_k_map_mul_f32_ref, _mm256_mul_ps(x, y))
 }
 
 static void addc(size_t n_elems, float *out, const float *a, float c) {
-    size_t i = 0;
-    for (; i + 8 <= n_elems; i += 8)
-        put(out + i, _mm256_add_ps(_mm256_loadu_ps(a + i), _mm256_set1_ps(c)));
-    lb_k_map_addc_f32_ref(n_elems - i, out + i, a + i, c);
+    MAPC(lb_k_map_addc_f32_ref, _mm256_add_ps(x, _mm256_set1_ps(c)))
 }
 
 static void mulc(size_t n_elems, float *out, const float *a, float c) {
-    size_t i = 0;
-    for (; i + 8 <= n_elems; i += 8)
-        put(out + i, _mm256_mul_ps(_mm256_loadu_ps(a + i), _mm256_set1_ps(c)));
-    lb_k_map_mulc_f32_ref(n_elems - i, out + i, a + i, c);
+    MAPC(lb_k_map_mulc_f32_ref, _mm256_mul_ps(x, _mm256_set1_ps(c)))
 }
 
 static void divc(size_t n_elems, float *out, const float *a, float c) {
-    size_t i = 0;
-    for (; i + 8 <= n_elems; i += 8)
-        put(out + i, _mm256_div_ps(_mm256_loadu_ps(a + i), _mm256_set1_ps(c)));
-    lb_k_map_divc_f32_ref(n_elems - i, out + i, a + i, c);
+    MAPC(lb_k_map_divc_f32_ref, _mm256_div_ps(x, _mm256_set1_ps(c)))
 }
 
 static inline __m256 magnitude(__m256 x) {
@@ -74,47 +69,29 @@ static inline __m256 agree_of(__m256 x, __m256 y) {
 }
 
 static void divide(size_t n_elems, float *out, const float *a, const float *b) {
-    size_t i = 0;
-    for (; i + 8 <= n_elems; i += 8)
-        put(out + i, _mm256_div_ps(_mm256_loadu_ps(a + i), _mm256_loadu_ps(b + i)));
-    lb_k_map_div_f32_ref(n_elems - i, out + i, a + i, b + i);
+    MAP2(lb_k_map_div_f32_ref, _mm256_div_ps(x, y))
 }
 
 static void rdivc(size_t n_elems, float *out, const float *a, float c) {
-    size_t i = 0;
-    for (; i + 8 <= n_elems; i += 8)
-        put(out + i, _mm256_div_ps(_mm256_set1_ps(c), _mm256_loadu_ps(a + i)));
-    lb_k_map_rdivc_f32_ref(n_elems - i, out + i, a + i, c);
+    MAPC(lb_k_map_rdivc_f32_ref, _mm256_div_ps(_mm256_set1_ps(c), x))
 }
 
 static void maxc(size_t n_elems, float *out, const float *a, float c) {
-    size_t i = 0;
-    for (; i + 8 <= n_elems; i += 8)
-        put(out + i, _mm256_max_ps(_mm256_set1_ps(c), _mm256_loadu_ps(a + i)));
-    lb_k_map_maxc_f32_ref(n_elems - i, out + i, a + i, c);
+    MAPC(lb_k_map_maxc_f32_ref, _mm256_max_ps(_mm256_set1_ps(c), x))
 }
 
 static void minc(size_t n_elems, float *out, const float *a, float c) {
-    size_t i = 0;
-    for (; i + 8 <= n_elems; i += 8)
-        put(out + i, _mm256_min_ps(_mm256_set1_ps(c), _mm256_loadu_ps(a + i)));
-    lb_k_map_minc_f32_ref(n_elems - i, out + i, a + i, c);
+    MAPC(lb_k_map_minc_f32_ref, _mm256_min_ps(_mm256_set1_ps(c), x))
 }
 
 static void abs_of(size_t n_elems, float *out, const float *a) {
-    size_t i = 0;
-    for (; i + 8 <= n_elems; i += 8)
-        put(out + i, magnitude(_mm256_loadu_ps(a + i)));
-    lb_k_map_abs_f32_ref(n_elems - i, out + i, a + i);
+    MAP1(lb_k_map_abs_f32_ref, magnitude(x))
 }
 
 static void above(size_t n_elems, float *out, const float *a, float c) {
-    size_t i = 0;
-    for (; i + 8 <= n_elems; i += 8)
-        put(out + i, _mm256_and_ps(_mm256_cmp_ps(magnitude(_mm256_loadu_ps(a + i)),
-                                                 _mm256_set1_ps(c), _CMP_GT_OQ),
-                                   _mm256_set1_ps(1.0f)));
-    lb_k_map_above_f32_ref(n_elems - i, out + i, a + i, c);
+    MAPC(lb_k_map_above_f32_ref,
+         _mm256_and_ps(_mm256_cmp_ps(magnitude(x), _mm256_set1_ps(c), _CMP_GT_OQ),
+                       _mm256_set1_ps(1.0f)))
 }
 
 static void keep(size_t n_elems, float *out, const float *a, i32 above_bits, i32 up_to) {
@@ -132,17 +109,11 @@ static void keep(size_t n_elems, float *out, const float *a, i32 above_bits, i32
 }
 
 static void or_one(size_t n_elems, float *out, const float *a) {
-    size_t i = 0;
-    for (; i + 8 <= n_elems; i += 8)
-        put(out + i, or_one_of(_mm256_loadu_ps(a + i)));
-    lb_k_map_or_one_f32_ref(n_elems - i, out + i, a + i);
+    MAP1(lb_k_map_or_one_f32_ref, or_one_of(x))
 }
 
 static void agree(size_t n_elems, float *out, const float *a, const float *b) {
-    size_t i = 0;
-    for (; i + 8 <= n_elems; i += 8)
-        put(out + i, agree_of(_mm256_loadu_ps(a + i), _mm256_loadu_ps(b + i)));
-    lb_k_map_agree_f32_ref(n_elems - i, out + i, a + i, b + i);
+    MAP2(lb_k_map_agree_f32_ref, agree_of(x, y))
 }
 
 static void below(size_t n_elems, float *out, const float *a, const float *b) {

@@ -14,46 +14,41 @@ static inline void put(float *out, float32x4_t x) {
     vst1q_f32(out, vbslq_f32(vceqq_f32(x, x), x, nan));
 }
 
+/* A loop over `value` of x = a[i ..] (and y = b[i ..], or c); the rest is the reference's. */
+#define MAP(load_y, value, rest)                \
+    size_t i = 0;                               \
+    for (; i + 4 <= n_elems; i += 4) {          \
+        const float32x4_t x = vld1q_f32(a + i); \
+        load_y put(out + i, value);             \
+    }                                           \
+    rest
+#define MAP1(ref, value) MAP(, value, ref(n_elems - i, out + i, a + i);)
+#define MAP2(ref, value) \
+    MAP(const float32x4_t y = vld1q_f32(b + i);, value, ref(n_elems - i, out + i, a + i, b + i);)
+#define MAPC(ref, value) MAP(, value, ref(n_elems - i, out + i, a + i, c);)
+
 static void add(size_t n_elems, float *out, const float *a, const float *b) {
-    size_t i = 0;
-    for (; i + 4 <= n_elems; i += 4)
-        put(out + i, vaddq_f32(vld1q_f32(a + i), vld1q_f32(b + i)));
-    lb_k_map_add_f32_ref(n_elems - i, out + i, a + i, b + i);
+    MAP2(lb_k_map_add_f32_ref, vaddq_f32(x, y))
 }
 
 static void sub(size_t n_elems, float *out, const float *a, const float *b) {
-    size_t i = 0;
-    for (; i + 4 <= n_elems; i += 4)
-        put(out + i, vsubq_f32(vld1q_f32(a + i), vld1q_f32(b + i)));
-    lb_k_map_sub_f32_ref(n_elems - i, out + i, a + i, b + i);
+    MAP2(lb_k_map_sub_f32_ref, vsubq_f32(x, y))
 }
 
 static void mul(size_t n_elems, float *out, const float *a, const float *b) {
-    size_t i = 0;
-    for (; i + 4 <= n_elems; i += 4)
-        put(out + i, vmulq_f32(vld1q_f32(a + i), vld1q_f32(b + i)));
-    lb_k_map_mul_f32_ref(n_elems - i, out + i, a + i, b + i);
+    MAP2(lb_k_map_mul_f32_ref, vmulq_f32(x, y))
 }
 
 static void addc(size_t n_elems, float *out, const float *a, float c) {
-    size_t i = 0;
-    for (; i + 4 <= n_elems; i += 4)
-        put(out + i, vaddq_f32(vld1q_f32(a + i), vdupq_n_f32(c)));
-    lb_k_map_addc_f32_ref(n_elems - i, out + i, a + i, c);
+    MAPC(lb_k_map_addc_f32_ref, vaddq_f32(x, vdupq_n_f32(c)))
 }
 
 static void mulc(size_t n_elems, float *out, const float *a, float c) {
-    size_t i = 0;
-    for (; i + 4 <= n_elems; i += 4)
-        put(out + i, vmulq_n_f32(vld1q_f32(a + i), c));
-    lb_k_map_mulc_f32_ref(n_elems - i, out + i, a + i, c);
+    MAPC(lb_k_map_mulc_f32_ref, vmulq_n_f32(x, c))
 }
 
 static void divc(size_t n_elems, float *out, const float *a, float c) {
-    size_t i = 0;
-    for (; i + 4 <= n_elems; i += 4)
-        put(out + i, vdivq_f32(vld1q_f32(a + i), vdupq_n_f32(c)));
-    lb_k_map_divc_f32_ref(n_elems - i, out + i, a + i, c);
+    MAPC(lb_k_map_divc_f32_ref, vdivq_f32(x, vdupq_n_f32(c)))
 }
 
 /* Where m is set 1, else 0. */
@@ -78,45 +73,27 @@ static inline float32x4_t or_one_of(float32x4_t x) {
 }
 
 static void divide(size_t n_elems, float *out, const float *a, const float *b) {
-    size_t i = 0;
-    for (; i + 4 <= n_elems; i += 4)
-        put(out + i, vdivq_f32(vld1q_f32(a + i), vld1q_f32(b + i)));
-    lb_k_map_div_f32_ref(n_elems - i, out + i, a + i, b + i);
+    MAP2(lb_k_map_div_f32_ref, vdivq_f32(x, y))
 }
 
 static void rdivc(size_t n_elems, float *out, const float *a, float c) {
-    size_t i = 0;
-    for (; i + 4 <= n_elems; i += 4)
-        put(out + i, vdivq_f32(vdupq_n_f32(c), vld1q_f32(a + i)));
-    lb_k_map_rdivc_f32_ref(n_elems - i, out + i, a + i, c);
+    MAPC(lb_k_map_rdivc_f32_ref, vdivq_f32(vdupq_n_f32(c), x))
 }
 
 static void maxc(size_t n_elems, float *out, const float *a, float c) {
-    size_t i = 0;
-    for (; i + 4 <= n_elems; i += 4)
-        put(out + i, maxc_of(vld1q_f32(a + i), vdupq_n_f32(c)));
-    lb_k_map_maxc_f32_ref(n_elems - i, out + i, a + i, c);
+    MAPC(lb_k_map_maxc_f32_ref, maxc_of(x, vdupq_n_f32(c)))
 }
 
 static void minc(size_t n_elems, float *out, const float *a, float c) {
-    size_t i = 0;
-    for (; i + 4 <= n_elems; i += 4)
-        put(out + i, minc_of(vld1q_f32(a + i), vdupq_n_f32(c)));
-    lb_k_map_minc_f32_ref(n_elems - i, out + i, a + i, c);
+    MAPC(lb_k_map_minc_f32_ref, minc_of(x, vdupq_n_f32(c)))
 }
 
 static void abs_of(size_t n_elems, float *out, const float *a) {
-    size_t i = 0;
-    for (; i + 4 <= n_elems; i += 4)
-        put(out + i, vabsq_f32(vld1q_f32(a + i)));
-    lb_k_map_abs_f32_ref(n_elems - i, out + i, a + i);
+    MAP1(lb_k_map_abs_f32_ref, vabsq_f32(x))
 }
 
 static void above(size_t n_elems, float *out, const float *a, float c) {
-    size_t i = 0;
-    for (; i + 4 <= n_elems; i += 4)
-        put(out + i, one_where(vcgtq_f32(vabsq_f32(vld1q_f32(a + i)), vdupq_n_f32(c))));
-    lb_k_map_above_f32_ref(n_elems - i, out + i, a + i, c);
+    MAPC(lb_k_map_above_f32_ref, one_where(vcgtq_f32(vabsq_f32(x), vdupq_n_f32(c))))
 }
 
 static void keep(size_t n_elems, float *out, const float *a, i32 above_bits, i32 up_to) {
@@ -131,17 +108,11 @@ static void keep(size_t n_elems, float *out, const float *a, i32 above_bits, i32
 }
 
 static void or_one(size_t n_elems, float *out, const float *a) {
-    size_t i = 0;
-    for (; i + 4 <= n_elems; i += 4)
-        put(out + i, or_one_of(vld1q_f32(a + i)));
-    lb_k_map_or_one_f32_ref(n_elems - i, out + i, a + i);
+    MAP1(lb_k_map_or_one_f32_ref, or_one_of(x))
 }
 
 static void agree(size_t n_elems, float *out, const float *a, const float *b) {
-    size_t i = 0;
-    for (; i + 4 <= n_elems; i += 4)
-        put(out + i, agree_of(vld1q_f32(a + i), vld1q_f32(b + i)));
-    lb_k_map_agree_f32_ref(n_elems - i, out + i, a + i, b + i);
+    MAP2(lb_k_map_agree_f32_ref, agree_of(x, y))
 }
 
 static void below(size_t n_elems, float *out, const float *a, const float *b) {
@@ -159,10 +130,7 @@ static void fmac(size_t n_elems, float *out, const float *a, float c, const floa
 }
 
 static void round_f16(size_t n_elems, float *out, const float *a) {
-    size_t i = 0;
-    for (; i + 4 <= n_elems; i += 4)
-        put(out + i, vcvt_f32_f16(vcvt_f16_f32(vld1q_f32(a + i))));
-    lb_k_map_round_f16_f32_ref(n_elems - i, out + i, a + i);
+    MAP1(lb_k_map_round_f16_f32_ref, vcvt_f32_f16(vcvt_f16_f32(x)))
 }
 
 static void round_bf16(size_t n_elems, float *out, const float *a) {

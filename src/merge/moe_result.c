@@ -144,7 +144,6 @@ lb_status lb_moe_config_json(const lb_moe_config *c, lb_moe_kind k, const lb_moe
     static const char *const gone[] = {"auto_map", "quantization_config", "quantization",
                                        "_name_or_path"};
     lb_json *members;
-    lb_buf b = {0};
     LB_TRY(lb_json_parse(lb_str_c(keys[k].members), "a table", perm, &members, err));
     for (u32 i = 0; i < LB_LEN(gone); i++)
         lb_json_remove(full, gone[i]);
@@ -157,15 +156,7 @@ lb_status lb_moe_config_json(const lb_moe_config *c, lb_moe_kind k, const lb_moe
         !set_dtype(full, facts->dtype, perm))
         return oom(err);
     lb_json_sort_keys(full);
-    lb_json_write(&b, full, (lb_json_style){.indent = 2});
-    lb_buf_put_c(&b, "\n");
-    lb_status st = lb_buf_status(&b, err);
-    if (st == LB_OK) {
-        *out = lb_arena_str(perm, lb_buf_str(&b));
-        st = out->ptr ? LB_OK : oom(err);
-    }
-    lb_buf_deinit(&b);
-    return st;
+    return lb_json_file(full, perm, out, err);
 }
 
 /* ---- README.md ---- */

@@ -154,19 +154,6 @@ static lb_status set_tokens(lb_json *root, lb_json *text, const lb_merge_more *m
     return ok ? LB_OK : oom(err);
 }
 
-static lb_status to_text(const lb_json *v, lb_arena *perm, lb_str *out, lb_err *err) {
-    lb_buf b = {0};
-    lb_json_write(&b, v, (lb_json_style){.indent = 2});
-    lb_buf_put_c(&b, "\n");
-    lb_status st = lb_buf_status(&b, err);
-    if (st == LB_OK) {
-        *out = lb_arena_str(perm, lb_buf_str(&b));
-        st = out->ptr ? LB_OK : oom(err);
-    }
-    lb_buf_deinit(&b);
-    return st;
-}
-
 lb_status lb_merge_config_ids(lb_str text, lb_str from, const char *what, lb_arena *perm,
                               lb_str *out, lb_err *err) {
     lb_json *root, *other = NULL;
@@ -175,7 +162,7 @@ lb_status lb_merge_config_ids(lb_str text, lb_str from, const char *what, lb_are
         LB_TRY(lb_json_parse(from, what, perm, &other, err));
     if (!take_ids(root, other, perm))
         return oom(err);
-    return to_text(root, perm, out, err);
+    return lb_json_file(root, perm, out, err);
 }
 
 static bool set_dtype(lb_json *object, const char *key, lb_str name, lb_arena *perm) {
@@ -221,7 +208,7 @@ lb_status lb_merge_config_of(const lb_str *texts, const lb_merge_config *c,
                       !set_dtype(text, "dtype", name, perm))))
             return oom(err);
     }
-    return to_text(root, perm, out, err);
+    return lb_json_file(root, perm, out, err);
 }
 
 /* ---- README.md ---- */

@@ -113,19 +113,6 @@ static lb_status add_ids(const lb_json *donor, lb_json *object, lb_arena *perm, 
     return LB_OK;
 }
 
-static lb_status write(const lb_json *root, lb_arena *perm, lb_str *out, lb_err *err) {
-    lb_buf b = {0};
-    lb_json_write(&b, root, (lb_json_style){.indent = 2});
-    lb_buf_put_c(&b, "\n");
-    lb_status st = lb_buf_status(&b, err);
-    if (st == LB_OK) {
-        *out = lb_arena_str(perm, lb_buf_str(&b));
-        st = out->ptr ? LB_OK : oom(err);
-    }
-    lb_buf_deinit(&b);
-    return st;
-}
-
 lb_status lb_token_ids_config(const lb_token_ids *t, lb_str config, lb_arena *perm, lb_str *out,
                               lb_err *err) {
     lb_json *root;
@@ -139,7 +126,7 @@ lb_status lb_token_ids_config(const lb_token_ids *t, lb_str config, lb_arena *pe
     } else {
         LB_TRY(add_ids(t->config, root, perm, err));
     }
-    return write(root, perm, out, err);
+    return lb_json_file(root, perm, out, err);
 }
 
 /* Lists of tokens of the old vocabulary. */
@@ -167,7 +154,7 @@ lb_status lb_token_ids_generation(const lb_token_ids *t, lb_str model, lb_str do
         lb_json_remove(root, lists[i]);
     LB_TRY(set_ids(t, theirs, root, perm, err));
     LB_TRY(add_ids(theirs, root, perm, err));
-    return root->n ? write(root, perm, out, err) : LB_OK;
+    return root->n ? lb_json_file(root, perm, out, err) : LB_OK;
 }
 
 bool lb_is_tokenizer_file(lb_str name) {

@@ -165,7 +165,6 @@ static bool set(lb_arena *perm, lb_json *object, const char *key, lb_json *value
 
 static lb_status edit_config(const lora *l, lb_source *s, u64 n_vocab, lb_err *err) {
     lb_json *root, *text;
-    lb_buf b = {0};
     if (s->config.len == 0)
         return LB_OK;
     LB_TRY(lb_json_parse(s->config, "config.json", &s->perm, &root, err));
@@ -182,15 +181,7 @@ static lb_status edit_config(const lora *l, lb_source *s, u64 n_vocab, lb_err *e
         ok = ok && set(&s->perm, own, "vocab_size", lb_json_new_u64(&s->perm, n_vocab), true);
     if (!ok)
         return oom(err);
-    lb_json_write(&b, root, (lb_json_style){.indent = 2});
-    lb_buf_put_c(&b, "\n");
-    lb_status st = lb_buf_status(&b, err);
-    if (st == LB_OK) {
-        s->config = lb_arena_str(&s->perm, lb_buf_str(&b));
-        st = s->config.ptr ? LB_OK : oom(err);
-    }
-    lb_buf_deinit(&b);
-    return st;
+    return lb_json_file(root, &s->perm, &s->config, err);
 }
 
 /* Added tokens stand in the tokenizer that was saved with the adapter. */

@@ -438,6 +438,33 @@ lb_status lb_quantize_folder(lb_conv *c, lb_err *err) {
     }
 }
 
+const lb_quant *lb_quantizer_shared(lb_conv *c, const lb_quant *x) {
+    lb_quantizer *q = c->quantizer;
+    for (u32 i = 0; i < q->n_groups; i++) {
+        const lb_quant *g = q->groups[i];
+        if (g->kind == x->kind && g->dtype == x->dtype && g->bits == x->bits &&
+            g->group == x->group && g->round == x->round && g->scope == x->scope &&
+            g->band == x->band && g->asym == x->asym && g->cpu_rule == x->cpu_rule &&
+            g->refine == x->refine && g->importance == x->importance && g->tables == x->tables)
+            return g;
+    }
+    lb_quant *own = lb_arena_new(c->perm, lb_quant, 1);
+    if (!own)
+        return NULL;
+    *own = *x;
+    if (q->n_groups < LB_LEN(q->groups))
+        q->groups[q->n_groups++] = own;
+    return own;
+}
+
+void lb_quantizer_say_again(lb_conv *c, u64 n, lb_str first) {
+    if (n)
+        lb_conv_remark(c,
+                       "%llu tensors are quantized already, the first %.*s: quantizing them again "
+                       "adds its loss to theirs; better start from the original",
+                       (unsigned long long)n, LB_FMT(first));
+}
+
 /* ---- nodes ---- */
 
 static lb_status oom(lb_err *err) {

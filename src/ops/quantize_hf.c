@@ -19,28 +19,6 @@ static lb_status oom(lb_err *err) {
     return lb_fail(err, LB_E_NOMEM, "out of memory for the list of tensors");
 }
 
-/* One a form and type of values. */
-static lb_status shared_quant(job *j, const lb_hf_form *f, lb_dtype dtype, const lb_quant **out,
-                              lb_err *err) {
-    lb_quant x = lb_hf_quant(f, dtype);
-    for (u32 i = 0; i < j->q->n_groups; i++) {
-        const lb_quant *g = j->q->groups[i];
-        if (g->kind == x.kind && g->scope == x.scope && g->group == x.group &&
-            g->round == x.round && g->asym == x.asym) {
-            *out = g;
-            return LB_OK;
-        }
-    }
-    lb_quant *own = lb_arena_new(j->c->perm, lb_quant, 1);
-    if (!own)
-        return oom(err);
-    *own = x;
-    *out = own;
-    if (j->q->n_groups < LB_LEN(j->q->groups))
-        j->q->groups[j->q->n_groups++] = own;
-    return LB_OK;
-}
-
 /* ---- outputs ---- */
 
 /* "weight_shape": rows and columns. */
@@ -57,12 +35,12 @@ static lb_status push_shape(job *j, const lb_hf_choice *ch, const lb_out_tensor 
 
 static lb_status push_part(job *j, const lb_hf_choice *ch, const lb_out_tensor *t,
                            const lb_quant_pieces *x, lb_quant_part part, lb_err *err) {
-    const lb_quant *q = NULL;
+    const lb_quant own = lb_hf_quant(&ch->form, t->dtype);
+    const lb_quant *q = lb_quantizer_shared(j->c, &own);
     lb_shape *shape = lb_arena_new(j->c->perm, lb_shape, 1);
     lb_node_id *list = lb_arena_new(j->c->perm, lb_node_id, x->n);
     lb_out_tensor out = {.name = lb_hf_part_name(ch, part, j->c->perm)};
-    LB_TRY(shared_quant(j, &ch->form, t->dtype, &q, err));
-    if (!shape || !list || !out.name.ptr)
+    if (!q || !shape || !list || !out.name.ptr)
         return oom(err);
     lb_hf_part_shape(ch, t->shape, part, shape);
     for (u32 i = 0; i < x->n; i++)
@@ -88,7 +66,8 @@ static lb_status make_codes(job *j, const lb_hf_choice *ch, const lb_out_tensor 
                        "(--group-size channel)",
                        LB_FMT(t->name), x.n);
     for (u32 i = 0; i < x.n; i++) {
-        lb_node_id encoded = t->segments ? t->segments[0] : t->node;
+        u32 own = x.n == t->n_segments ? i : 0; /* else all are cut from one */
+        lb_node_id encoded = t->segments ? t->segments[own] : t->node;
         x.list[i].values = lb_quantize_plain(j->c, encoded, x.list[i].values, t->dtype);
     }
     LB_TRY(lb_graph_status(g, err));
@@ -139,11 +118,7 @@ static void say_again(const job *j) {
             lb_quantize_was_codes(j->c, t->segments ? t->segments[0] : t->node) && n++ == 0)
             first = t->name;
     }
-    if (n)
-        lb_conv_remark(j->c,
-                       "%llu tensors are quantized already, the first %.*s: quantizing them again "
-                       "adds its loss to theirs; better start from the original",
-                       (unsigned long long)n, LB_FMT(first));
+    lb_quantizer_say_again(j->c, n, first);
 }
 
 static void say_choices(const job *j) {

@@ -143,6 +143,11 @@ lb_status lb_quantize_choose(lb_conv *c, lb_quant_choice *list, u64 n, const lb_
                              lb_err *err);
 
 bool lb_quantize_is_quantized(const lb_source *s); /* some weight is stored in codes */
+/* One that is equal, of those that the conversion has; else a copy of x, kept for the next. NULL:
+ * out of memory. */
+const lb_quant *lb_quantizer_shared(lb_conv *c, const lb_quant *x);
+/* That n tensors, the first of this name, had codes before; n 0: nothing. */
+void lb_quantizer_say_again(lb_conv *c, u64 n, lb_str first);
 /* The weight of the model that the types are taken from, for a tensor of the target; NULL: it has
  * none of its width. */
 const lb_weight *lb_quantizer_like(const lb_quantizer *q, lb_str name, const lb_shape *shape,

@@ -18,10 +18,6 @@ static lb_status oom(lb_err *err) {
     return lb_fail(err, LB_E_NOMEM, "out of memory for the list of tensors");
 }
 
-static lb_round round_of(lb_dtype t) {
-    return t == LB_BF16 ? LB_ROUND_BF16 : t == LB_F16 ? LB_ROUND_F16 : LB_ROUND_NONE;
-}
-
 static lb_quant quant_of(const lb_enc *e, lb_dtype dtype, const lb_quantize_opts *o) {
     lb_quant_kind kind = e->kind == LB_ENC_MLX_MXFP4   ? LB_QUANT_MXFP4
                          : e->kind == LB_ENC_MLX_MXFP8 ? LB_QUANT_MXFP8
@@ -30,7 +26,7 @@ static lb_quant quant_of(const lb_enc *e, lb_dtype dtype, const lb_quantize_opts
     return (lb_quant){.kind = kind,
                       .bits = e->bits,
                       .group = e->group_size,
-                      .round = round_of(dtype),
+                      .round = lb_round_of(dtype),
                       .cpu_rule = o->cpu_rule,
                       .refine = o->refine};
 }
@@ -38,22 +34,9 @@ static lb_quant quant_of(const lb_enc *e, lb_dtype dtype, const lb_quantize_opts
 /* One a kind of codes and type of values. */
 static lb_status shared_quant(job *j, const lb_enc *e, lb_dtype dtype, const lb_quant **out,
                               lb_err *err) {
-    lb_quant x = quant_of(e, dtype, j->q->o);
-    for (u32 i = 0; i < j->q->n_groups; i++) {
-        const lb_quant *g = j->q->groups[i];
-        if (g->kind == x.kind && g->bits == x.bits && g->group == x.group && g->round == x.round) {
-            *out = g;
-            return LB_OK;
-        }
-    }
-    lb_quant *own = lb_arena_new(j->c->perm, lb_quant, 1);
-    if (!own)
-        return oom(err);
-    *own = x;
-    *out = own;
-    if (j->q->n_groups < LB_LEN(j->q->groups))
-        j->q->groups[j->q->n_groups++] = own;
-    return LB_OK;
+    const lb_quant x = quant_of(e, dtype, j->q->o);
+    *out = lb_quantizer_shared(j->c, &x);
+    return *out ? LB_OK : oom(err);
 }
 
 /* ---- codes that are there already ---- */
@@ -220,11 +203,7 @@ static void say_choices(const job *j) {
         lb_conv_remark(j->c,
                        "%llu tensors stay as they are, the first %.*s: rows are no whole groups",
                        (unsigned long long)n_rows, LB_FMT(rows));
-    if (n_again)
-        lb_conv_remark(j->c,
-                       "%llu tensors are quantized already, the first %.*s: quantizing them again "
-                       "adds its loss to theirs; better start from the original",
-                       (unsigned long long)n_again, LB_FMT(again));
+    lb_quantizer_say_again(j->c, n_again, again);
 }
 
 /* ---- a target ---- */

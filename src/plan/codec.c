@@ -171,16 +171,12 @@ static float mat_scale(const lb_codec *c, const lb_kernels *k, u32 p, const u8 *
 }
 
 /* mx.dequantize works in the type of the scales (docs/facts.md). */
-static u32 round_of(lb_dtype t) {
-    return t == LB_BF16 ? LB_ROUND_BF16 : t == LB_F16 ? LB_ROUND_F16 : LB_ROUND_NONE;
-}
-
 static void decode_affine(const lb_codec *c, const lb_kernels *k, u64 n_groups, float *out,
                           const u8 *const part[], float *scratch) {
     float *scale = scratch, *bias = scratch + n_groups;
     u32 gs = c->unit_elems;
     lb_dtype ts = c->part[1].dtype, tb = c->part[2].dtype;
-    u32 round = LB_MLX_ROUND(round_of(ts), round_of(ts == tb ? ts : LB_F32));
+    u32 round = LB_MLX_ROUND(lb_round_of(ts), lb_round_of(ts == tb ? ts : LB_F32));
     lb_kernels_decode(k, c->part[1].dtype)(n_groups, scale, part[1]);
     lb_kernels_decode(k, c->part[2].dtype)(n_groups, bias, part[2]);
     switch (c->enc.bits) {

@@ -92,14 +92,11 @@ lb_status lb_hf_form_find(lb_str name, const lb_hf_ask *ask, lb_hf_form *out, lb
 lb_quant lb_hf_quant(const lb_hf_form *f, lb_dtype dtype) {
     static const lb_quant_kind kinds[] = {LB_QUANT_F8, LB_QUANT_FINE_F8, LB_QUANT_PACKED,
                                           LB_QUANT_I8};
-    lb_round round = dtype == LB_BF16  ? LB_ROUND_BF16
-                     : dtype == LB_F16 ? LB_ROUND_F16
-                                       : LB_ROUND_NONE;
     return (lb_quant){.kind = kinds[f->type],
                       .bits = f->type == LB_HF_W4A16 ? 4 : 8,
                       .group = f->group,
                       .band = f->type == LB_HF_FP8_BLOCK ? BLOCK_ROWS : 0,
-                      .round = f->type == LB_HF_FP8_BLOCK ? LB_ROUND_NONE : round,
+                      .round = f->type == LB_HF_FP8_BLOCK ? LB_ROUND_NONE : lb_round_of(dtype),
                       .scope = f->scope,
                       .asym = f->asym};
 }
@@ -114,35 +111,6 @@ static bool has(lb_str s, const char *text) {
 /* nn.Linear in the classes of transformers. */
 static lb_hf_why of_role(lb_role role) {
     switch (role) {
-    case LB_ROLE_ATTN_Q:
-    case LB_ROLE_ATTN_K:
-    case LB_ROLE_ATTN_V:
-    case LB_ROLE_ATTN_QKV:
-    case LB_ROLE_ATTN_Q_A:
-    case LB_ROLE_ATTN_Q_B:
-    case LB_ROLE_ATTN_KV_A:
-    case LB_ROLE_ATTN_K_B:
-    case LB_ROLE_ATTN_V_B:
-    case LB_ROLE_ATTN_OUTPUT:
-    case LB_ROLE_FFN_GATE:
-    case LB_ROLE_FFN_UP:
-    case LB_ROLE_FFN_DOWN:
-    case LB_ROLE_FFN_GATE_EXPS:
-    case LB_ROLE_FFN_UP_EXPS:
-    case LB_ROLE_FFN_DOWN_EXPS:
-    case LB_ROLE_FFN_GATE_SHARED:
-    case LB_ROLE_FFN_UP_SHARED:
-    case LB_ROLE_FFN_DOWN_SHARED:
-    case LB_ROLE_SHORTCONV_IN:
-    case LB_ROLE_SHORTCONV_OUT:
-    case LB_ROLE_LINEAR_Q:
-    case LB_ROLE_LINEAR_K:
-    case LB_ROLE_LINEAR_V:
-    case LB_ROLE_LINEAR_GATE:
-    case LB_ROLE_SSM_OUT:
-    case LB_ROLE_LAYER_IN_GATE:
-    case LB_ROLE_LAYER_IN_PROJ:
-        return LB_HF_WHY_DEFAULT;
     case LB_ROLE_OUTPUT:
         return LB_HF_WHY_HEAD;
     case LB_ROLE_FFN_ROUTER: /* and what decides how long a state is kept */
@@ -154,8 +122,12 @@ static lb_hf_why of_role(lb_role role) {
         return LB_HF_WHY_ROUTER;
     case LB_ROLE_MTP:
         return LB_HF_WHY_BESIDE;
-    default:
+    case LB_ROLE_TOKEN_EMBD:
+    case LB_ROLE_POS_EMBD:
+    case LB_ROLE_LAYER_EMBD:
         return LB_HF_WHY_NO_MODULE;
+    default:
+        return lb_role_is_linear(role) ? LB_HF_WHY_DEFAULT : LB_HF_WHY_NO_MODULE;
     }
 }
 

@@ -44,19 +44,6 @@ bool lb_tok_is_stale(lb_str name, bool cut) {
            lb_str_eq_c(name, "tekken.json");
 }
 
-static lb_status to_text(const lb_json *v, lb_arena *perm, lb_str *out, lb_err *err) {
-    lb_buf b = {0};
-    lb_json_write(&b, v, (lb_json_style){.indent = 2});
-    lb_buf_put_c(&b, "\n");
-    lb_status st = lb_buf_status(&b, err);
-    if (st == LB_OK) {
-        *out = lb_arena_str(perm, lb_buf_str(&b));
-        st = out->ptr ? LB_OK : oom(err);
-    }
-    lb_buf_deinit(&b);
-    return st;
-}
-
 /* ---- the list of added tokens ---- */
 
 static int by_id(const void *a, const void *b) {
@@ -152,7 +139,7 @@ lb_status lb_tok_edit_config(lb_str text, const char *what, const lb_hf_tok *t, 
     if (st == LB_OK)
         st = drop_unknown(root, t, &scratch, left, err);
     if (st == LB_OK)
-        st = to_text(root, perm, out, err);
+        st = lb_json_file(root, perm, out, err);
     lb_arena_deinit(&scratch);
     return st;
 }
@@ -167,7 +154,7 @@ lb_status lb_tok_edit_added(const lb_hf_tok *t, lb_arena *perm, lb_str *out, lb_
         ok = list[i]->in_vocab || (key.ptr && lb_json_set(&scratch, root, key.ptr,
                                                           lb_json_new_u64(&scratch, list[i]->id)));
     }
-    lb_status st = ok ? to_text(root, perm, out, err) : oom(err);
+    lb_status st = ok ? lb_json_file(root, perm, out, err) : oom(err);
     lb_arena_deinit(&scratch);
     return st;
 }
