@@ -119,8 +119,9 @@ static bool is_selection(const builder *b, const lb_result *r) {
     return r->kind == LB_RESULT_STAT && lb_graph_node(b->g, r->node)->op == LB_STAT_KTH;
 }
 
-/* A sixteenth of the values is some times what a sample's bracket has in it. */
-#define SELECT_LEAST 65536
+/* A sixteenth of the values is some times what a sample's bracket has in it; of smaller matrices,
+ * whose samples are small, it has more. */
+#define SELECT_LEAST 262144
 static void limit_selections(builder *b) {
     lb_prog *p = b->prog;
     u64 n_ranks = 0;

@@ -8,6 +8,8 @@
 #define SAMPLE_LEAST 8192
 #define SAMPLE_PART 256 /* one element in so many */
 #define PIECE_ELEMS 256
+/* Smaller matrices are collected whole: that costs less than looking for a bracket. */
+#define WHOLE_MOST 65536
 /* The bracket reaches so many standard deviations to both sides (as the pieces show them). */
 #define BRACKET_SIGMAS 4
 
@@ -47,8 +49,13 @@ lb_select *lb_select_place(const lb_node *n, u64 cap, u8 *more) {
     return s;
 }
 
+static bool is_whole(u64 n_elems, u64 cap) {
+    return n_elems <= LB_MIN(cap, WHOLE_MOST);
+}
+
 u64 lb_select_room(u64 n_elems, u64 cap, u64 tile_elems) {
-    return n_elems <= cap ? tile_elems : LB_MAX(tile_elems / 8, LB_MIN(tile_elems, PIECE_ELEMS));
+    return is_whole(n_elems, cap) ? tile_elems
+                                  : LB_MAX(tile_elems / 8, LB_MIN(tile_elems, PIECE_ELEMS));
 }
 
 /* Of one rank: its list, or its bins. */
@@ -83,7 +90,7 @@ static u64 piece_rows(const lb_pass *p, u64 *cols) {
  * as all; of masks, which are drawn in order. */
 u64 lb_select_pieces(const lb_pass *p, u64 cap) {
     u64 n = p->n_rows * p->n_cols, cols, piece;
-    if (n <= cap || p->swapped || p->across || p->n_masks)
+    if (is_whole(n, cap) || p->swapped || p->across || p->n_masks)
         return 0;
     piece = piece_rows(p, &cols) * cols;
     u64 want = LB_MIN(LB_MAX(n / SAMPLE_PART, SAMPLE_LEAST), cap);
@@ -188,11 +195,11 @@ void lb_select_begin(lb_select *s, const lb_node *n, const lb_pass *p) {
     for (u32 i = 0; i < n->u.stat.n_ranks; i++) {
         lb_sought_rank *r = &s->one[i];
         r->rank = n->u.stat.rank[i];
-        r->lo = s->n_elems <= s->cap ? -1 : 0;
+        r->lo = is_whole(s->n_elems, s->cap) ? -1 : 0;
         r->hi = BITS_MAX;
-        r->state = s->n_pieces            ? LB_SOUGHT_SAMPLED
-                   : s->n_elems <= s->cap ? LB_SOUGHT_COUNTED
-                                          : LB_SOUGHT_BINNED;
+        r->state = s->n_pieces                    ? LB_SOUGHT_SAMPLED
+                   : is_whole(s->n_elems, s->cap) ? LB_SOUGHT_COUNTED
+                                                  : LB_SOUGHT_BINNED;
         if (r->rank == 0 && n->u.stat.of_nonzero == 0)
             found_none(r, n->u.stat.n_ranks);
         else

@@ -37,7 +37,14 @@ CASES = [
     ("nearswap", 2, 0, {}, {"t": 0.01}),
     ("ram", 4, 3, {}, {"epsilon": 0.02}),
     ("ramplus_tl", 4, 0, {}, {"epsilon": 0.02, "r": 0.5, "alpha": 1.0}),
+    ("ties", 4, 0, {**W, "density": (0.4, 0.7, 0.01, 0.5)}, {}),
+    ("ties", 3, 2, {**P, "density": (0.4, 0.3, 1.0)}, {"normalize": False, "lambda": 1.3}),
+    ("breadcrumbs", 3, 1, {**W, "density": (0.4, 0.7, 0.3), "gamma": (0.1, 0.2, 0.2)}, {"normalize": True}),
+    ("breadcrumbs_ties", 4, 0, {**P, "density": (0.4, 0.3, 0.2, 0.4), "gamma": (0.1, 0.2, 0.1, 0.0)}, {}),
 ]
+# Of equal magnitudes lbrx keeps the first ones.
+argsort = torch.argsort
+torch.argsort = lambda x, **k: argsort(x, stable=True, **k)
 
 
 def bits(t):
