@@ -18,48 +18,35 @@ typedef struct range {
     u32 low;      /* bits below it are zero in all */
 } range;
 
-static range range_of(size_t n, const float *x) {
-    range r = {.min = UINT32_MAX};
-    u32 all = 0;
-    for (size_t i = 0; i < n; i++) {
-        u32 m = magnitude(x[i]);
-        all |= m;
-        r.max = LB_MAX(r.max, m);
-        r.min = LB_MIN(r.min, m - 1); /* 0 becomes the greatest */
-    }
-    r.min++;
-    while (r.max && !(all >> r.low & 1))
+static range range_of(const lb_kernels *k, size_t n, const float *x) {
+    u32 m[3];
+    k->magnitudes_f32(n, m, x);
+    range r = {.min = m[2], .max = m[1]};
+    while (r.max && !(m[0] >> r.low & 1))
         r.low++;
     return r;
 }
 
-/* From counts to the place of the first of each. */
-static void to_places(u32 *bins, size_t n) {
-    u32 sum = 0;
-    for (size_t i = 0; i < n; i++) {
-        u32 here = bins[i];
-        bins[i] = sum;
-        sum += here;
-    }
+/* 0 has the zeros, 1 the least magnitude above; below: that less 1. */
+static u32 bin_of(float x, u32 low, u32 below) {
+    u32 m = magnitude(x) >> low;
+    return LB_MAX(m, below) - below;
 }
 
-/* Bin 0 has the zeros, 1 the least magnitude above. */
-static u32 bin_of(float x, const range *r) {
-    u32 m = magnitude(x);
-    return m ? (m >> r->low) - (r->min >> r->low) + 1 : 0;
-}
-
-static void by_counting(size_t n, float *out, const float *x, const range *r, u32 *bins) {
-    size_t n_bins = (size_t)(r->max >> r->low) - (r->min >> r->low) + 2;
+static void by_counting(const lb_kernels *k, size_t n, float *out, const float *x, const range *r,
+                        u32 *bins) {
+    u32 low = r->low, below = (r->min >> low) - 1;
+    size_t n_bins = (size_t)(r->max >> low) - below + 1;
     memset(bins, 0, n_bins * sizeof *bins);
     for (size_t i = 0; i < n; i++)
-        bins[bin_of(x[i], r)]++;
-    to_places(bins, n_bins);
+        bins[bin_of(x[i], low, below)]++;
+    (void)k->sums_u32(n_bins, bins, bins);
     for (size_t i = 0; i < n; i++)
-        out[i] = (float)bins[bin_of(x[i], r)]++;
+        out[i] = (float)bins[bin_of(x[i], low, below)]++;
 }
 
-static void by_radix(size_t n, float *out, const float *x, const range *r, u32 *scratch) {
+static void by_radix(const lb_kernels *kernels, size_t n, float *out, const float *x,
+                     const range *r, u32 *scratch) {
     u64 *from = (u64 *)(void *)scratch, *to = from + n; /* magnitudes above indices */
     u32 bins[DIGITS_MAX][1 << BITS_MAX], width = 0;
     while (r->max >> r->low >> width)
@@ -77,7 +64,7 @@ static void by_radix(size_t n, float *out, const float *x, const range *r, u32 *
     }
     for (u32 k = 0; k < n_digits; k++) {
         u32 *place = bins[k], low = 32 + r->low + k * bits;
-        to_places(place, mask + 1);
+        (void)kernels->sums_u32(mask + 1, place, place);
         if (k + 1 == n_digits) {
             for (size_t i = 0; i < n; i++)
                 out[(u32)from[i]] = (float)place[from[i] >> low & mask]++;
@@ -91,8 +78,8 @@ static void by_radix(size_t n, float *out, const float *x, const range *r, u32 *
     }
 }
 
-void lb_rank_abs_f32(size_t n, float *out, const float *x, u32 *scratch) {
-    range r = range_of(n, x);
+void lb_rank_abs_f32(const lb_kernels *k, size_t n, float *out, const float *x, u32 *scratch) {
+    range r = range_of(k, n, x);
     if (r.max == 0) {
         for (size_t i = 0; i < n; i++)
             out[i] = (float)i;
@@ -100,7 +87,7 @@ void lb_rank_abs_f32(size_t n, float *out, const float *x, u32 *scratch) {
     }
     /* bins cost a quarter of a value's way through the sort */
     if ((r.max >> r.low) - (r.min >> r.low) < 4 * n - 1)
-        by_counting(n, out, x, &r, scratch);
+        by_counting(k, n, out, x, &r, scratch);
     else
-        by_radix(n, out, x, &r, scratch);
+        by_radix(k, n, out, x, &r, scratch);
 }

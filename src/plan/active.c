@@ -289,23 +289,39 @@ lb_rect lb_active_tile(const lb_active *a, u64 tile) {
     return t;
 }
 
-/* Each round draws the same numbers. Those of one tensor's inputs lie behind each other, so that
- * one is found from the one before. */
-static void start_masks(lb_runner *r, lb_active *a) {
-    const lb_pass *p = a->pass;
-    const lb_kernels *k = r->opt->kernels;
-    const lb_mt19937 *from = a->draws ? &a->draws->near : NULL;
+/* Of those that draw the one that begins first in its stream, after `after`; NULL: there is none.
+ */
+static const lb_inst *next_mask(const lb_pass *p, const lb_inst *after) {
+    const lb_inst *best = NULL;
     for (u32 i = 0; i < p->n_insts; i++) {
         const lb_inst *x = &p->insts[i];
-        if (!lb_inst_draws(x))
-            continue;
+        u64 at = x->node->u.make.first;
+        if (lb_inst_draws(x) &&
+            (!after || at > after->node->u.make.first ||
+             (at == after->node->u.make.first && x > after)) &&
+            (!best || at < best->node->u.make.first))
+            best = x;
+    }
+    return best;
+}
+
+/* Each round draws the same numbers. Those of one tensor's inputs lie behind each other: each is
+ * found from the one before. */
+static void start_masks(lb_runner *r, lb_active *a) {
+    const lb_kernels *k = r->opt->kernels;
+    const lb_mt19937 *from = NULL;
+    if (a->pass->n_masks == 0)
+        return;
+    a->draws->next_tile = a->next_tile;
+    a->draws->begun = 0;
+    for (const lb_inst *x = NULL; (x = next_mask(a->pass, x)) != NULL;) {
         lb_mt19937 *m = &a->mask[x->mask];
         u64 seed = r->plan->graph.carries[x->node->u.make.carry].seed;
-        *m = *from;
+        *m = from ? *from : a->draws->near;
         if (m->seed != (u32)seed)
             lb_mt19937_init(m, k, seed);
         lb_mt19937_seek(m, k, x->node->u.make.first + a->skip);
-        if (from == &a->draws->near)
+        if (!from)
             a->draws->near = *m;
         from = m;
     }

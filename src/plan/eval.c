@@ -21,17 +21,13 @@ void lb_eval_draw(const lb_eval *e, lb_mt19937 *m) {
         if (!lb_inst_draws(x))
             continue;
         u8 *out = e->slab + e->inst_off[i];
-        lb_mt19937_seek(&m[x->mask], e->k, lb_eval_first_draw(e, x));
+        lb_mt19937_seek(&m[x->mask], e->k, lb_inst_first_draw(x, e->tile));
         if (x->node->op == LB_MAKE_UNIFORM)
             lb_mt19937_uniform(&m[x->mask], e->k, n_elems, (float *)(void *)out);
         else
             lb_mt19937_mask(&m[x->mask], e->k, n_elems, lb_mt19937_below((float)x->node->u.make.p),
                             out);
     }
-}
-
-u64 lb_eval_first_draw(const lb_eval *e, const lb_inst *x) {
-    return x->node->u.make.first + e->tile.r0 * x->node->n_cols + e->tile.c0;
 }
 
 static float *slot(const lb_eval *e, u32 inst) {
@@ -460,7 +456,7 @@ static void run_row(lb_eval *e, const lb_inst *x, lb_rect r, float *out) {
     for (u64 i = 0; i < r.nr; i++) {
         const float *a = in + i * r.nc;
         if (x->node->op == LB_ROW_RANK) {
-            lb_rank_abs_f32(r.nc, out + i * r.nc, a, (u32 *)(void *)e->codec);
+            lb_rank_abs_f32(e->k, r.nc, out + i * r.nc, a, (u32 *)(void *)e->codec);
         } else if (x->node->op == LB_ROW_L2) {
             double s = fold_row(e->k, a, r.nc, true);
             e->k->map_mulc_f32(r.nc, out + i * r.nc, a, s == 0 ? 0 : (float)(1 / sqrt(s)));

@@ -45,8 +45,6 @@ typedef struct lb_eval {
 void lb_eval_layout(lb_eval *e);
 /* Draws the tile's random numbers, before lb_eval_rows. m: [pass->n_masks] generators, anywhere. */
 void lb_eval_draw(const lb_eval *e, lb_mt19937 *m);
-/* Of the tile, in the generator's stream. */
-u64 lb_eval_first_draw(const lb_eval *e, const lb_inst *x);
 lb_select_at lb_eval_select_at(const lb_eval *e, u32 inst); /* of a KTH */
 /* Rows of the tile: all of them, or a batch. */
 void lb_eval_rows(lb_eval *e, lb_rect rows);

@@ -119,6 +119,11 @@ static inline bool lb_inst_draws(const lb_inst *x) {
     return x->role == LB_INST_COMPUTE && lb_node_draws(x->node);
 }
 
+/* The first of a tile's, in the generator's stream. */
+static inline u64 lb_inst_first_draw(const lb_inst *x, lb_rect tile) {
+    return x->node->u.make.first + tile.r0 * x->node->n_cols + tile.c0;
+}
+
 /* Whether the instance's output is its leaf's bytes as they were read. */
 static inline bool lb_inst_copies(const lb_inst *x) {
     return x->role == LB_INST_COMPUTE && x->node->kind == LB_NODE_ENCODE && x->leaf != UINT32_MAX &&

@@ -23,7 +23,9 @@ typedef struct lb_slot {
 
 /* Beside a running job, and kept for the next one in its place. */
 typedef struct lb_draws {
-    lb_mutex mutex;  /* of lb_active.mask */
+    lb_mutex mutex;  /* of lb_active.mask, next_tile and begun */
+    u64 next_tile;   /* where lb_active.mask stands: tiles before it have begun */
+    u64 begun;       /* bit i: tile next_tile + i has */
     lb_mt19937 near; /* where the last round began to draw */
 } lb_draws;
 

@@ -309,23 +309,41 @@ static lb_status write_rows(lb_worker *w, const lb_active *a, lb_rect rows, lb_e
     return LB_OK;
 }
 
-/* Tiles are begun in order, all but: what draws next is where the last one left off, and one thread
- * goes on from there. More of them share the place; each leaves it where the next tile begins. */
-static void draw(lb_worker *w, lb_active *a) {
+/* Moves the places from which tiles draw on to that of a tile. */
+static void go_to(lb_active *a, const lb_kernels *k, u64 tile) {
+    lb_rect t = lb_active_tile(a, tile);
+    for (u32 i = 0; i < a->pass->n_insts; i++) {
+        const lb_inst *x = &a->pass->insts[i];
+        if (lb_inst_draws(x))
+            lb_mt19937_seek(&a->mask[x->mask], k, lb_inst_first_draw(x, t));
+    }
+}
+
+/* One thread draws where it left off. More of them share the place: each copies it and leaves it
+ * where the first tile begins that nobody has begun; a tile that comes before its turn steps over
+ * the others by itself. */
+static void draw(lb_worker *w, lb_active *a, u64 tile) {
     const lb_eval *e = &w->eval;
+    lb_draws *d = a->draws;
     if (w->runner->plan->threads == 1) {
         lb_eval_draw(e, a->mask);
         return;
     }
-    lb_lock(&a->draws->mutex);
+    lb_lock(&d->mutex);
     memcpy(w->mask, a->mask, e->pass->n_masks * sizeof *w->mask);
-    for (u32 i = 0; i < e->pass->n_insts; i++) {
-        const lb_inst *x = &e->pass->insts[i];
-        u64 next = lb_inst_draws(x) ? lb_eval_first_draw(e, x) + e->tile.nr * e->tile.nc : 0;
-        if (next > a->mask[x->mask].at)
-            lb_mt19937_seek(&a->mask[x->mask], e->k, next);
+    if (tile >= d->next_tile + 64) { /* those between will find their places by jumps */
+        d->next_tile = tile;
+        d->begun = 0;
     }
-    lb_unlock(&a->draws->mutex);
+    if (tile >= d->next_tile)
+        d->begun |= (u64)1 << (tile - d->next_tile);
+    if (d->begun & 1) {
+        for (; d->begun & 1; d->begun >>= 1)
+            d->next_tile++;
+        if (d->next_tile < e->pass->n_tiles)
+            go_to(a, e->k, d->next_tile);
+    }
+    lb_unlock(&d->mutex);
     lb_eval_draw(e, w->mask);
 }
 
@@ -383,7 +401,7 @@ lb_status lb_worker_tile(lb_worker *w, lb_active *a, u64 tile, u8 *slab, lb_err 
     if (a->reads_all)
         read_ahead(w, a);
     if (a->pass->n_masks)
-        draw(w, a);
+        draw(w, a, tile);
     LB_TRY(read_tile(w, a, err));
     u64 step = a->pass->batch_rows ? a->pass->batch_rows : LB_MAX(w->eval.tile.nr, 1);
     for (lb_rect r = w->eval.tile; r.r0 < w->eval.tile.r0 + w->eval.tile.nr; r.r0 += step) {

@@ -63,6 +63,7 @@ static u32 n_variants(const kern *w) {
         return 2; /* groups */
     case SIG_MAP1:
     case SIG_MAPC:
+    case SIG_SUMS:
     case SIG_KEEP:
         return 2;    /* out apart, out = a */
     case SIG_SELECT: /* room for all, for half, for none */
@@ -236,6 +237,14 @@ static void set_sizes(const kern *w, kcase *c, u32 variant) {
     case SIG_QUANT:
         set_quant(w, c, variant);
         break;
+    case SIG_MAGNITUDES:
+        set_floats(c, 1, c->n);
+        c->out_bytes = 3 * sizeof(u32);
+        break;
+    case SIG_SUMS:
+        set_floats(c, 1, c->n);
+        c->alias = variant;
+        break;
     case SIG_MT_BLOCKS:
         c->n_in = 1;
         c->in_bytes[0] = 624 * sizeof(u32);
@@ -407,7 +416,8 @@ void kcase_fill(const kern *w, const kcase *c, u32 input, u8 *out) {
     }
     const bool codes =
         input == 0 && (w->sig == SIG_DECODE || w->sig == SIG_MLX_AFFINE || w->sig == SIG_MLX_FP ||
-                       w->sig == SIG_TRANSPOSE || (w->sig >= SIG_CODES && w->sig != SIG_QUANT));
+                       w->sig == SIG_TRANSPOSE ||
+                       (w->sig >= SIG_CODES && w->sig != SIG_QUANT && w->sig != SIG_MAGNITUDES));
     if (codes) {
         const bool plain = w->sig == SIG_DECODE || w->sig == SIG_RANGE_ANY;
         const u32 unit = plain && w->block_elems == 1 ? w->block_bytes : 1;
@@ -525,6 +535,12 @@ void kcase_call(const kern *w, any_fn *fn, const kcase *c, void *out, const void
         break;
     case SIG_AWQ:
         ((lb_k_decode_f32_awq_fn *)fn)(c->n, c->n_cols, out, in[0], c->in_stride, in[1], in[2]);
+        break;
+    case SIG_MAGNITUDES:
+        ((lb_k_magnitudes_f32_fn *)fn)(c->n, out, in[0]);
+        break;
+    case SIG_SUMS:
+        r->n = ((lb_k_sums_u32_fn *)fn)(c->n, out, in[0]);
         break;
     case SIG_MT_BLOCKS:
         ((lb_k_mt_blocks_fn *)fn)(c->n, out, in[0]);

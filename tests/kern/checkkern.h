@@ -34,6 +34,8 @@ typedef enum sig {
     SIG_AWQ,
     SIG_QUANT,
     SIG_RANGE_ANY,
+    SIG_MAGNITUDES,
+    SIG_SUMS,
     SIG_MT_BLOCKS,
     SIG_MT_MASK,
     SIG_MT_UNIFORM,

@@ -23,7 +23,9 @@
              : SIG_WORDS, lb_k_decode_f32_awq_fn *          \
              : SIG_AWQ, lb_quant_fn *                       \
              : SIG_QUANT, lb_k_fold_range_f16_fn *          \
-             : SIG_RANGE_ANY, lb_k_mt_blocks_fn *           \
+             : SIG_RANGE_ANY, lb_k_magnitudes_f32_fn *      \
+             : SIG_MAGNITUDES, lb_k_sums_u32_fn *           \
+             : SIG_SUMS, lb_k_mt_blocks_fn *                \
              : SIG_MT_BLOCKS, lb_k_mt_mask_fn *             \
              : SIG_MT_MASK, lb_k_mt_uniform_f32_fn *        \
              : SIG_MT_UNIFORM, lb_k_map_keep_f32_fn *       \

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Places by magnitude, against a sort by another algorithm. */
 #include "test.h"
+#include "base/cpu.h"
 #include "kernel/rank.h"
 #include <math.h>
 #include <stdlib.h>
@@ -45,6 +46,8 @@ static float one(u32 kind, size_t i) {
 }
 
 LB_TEST(places_by_magnitude) {
+    lb_kernels k;
+    lb_kernels_init(&k, lb_cpu_isa());
     static const size_t sizes[] = {0,   1,    2,    3,    7,    64,    255,  256,
                                    257, 1000, 4095, 4096, 5000, 20000, 70000};
     for (u32 s = 0; s < LB_LEN(sizes); s++)
@@ -62,7 +65,7 @@ LB_TEST(places_by_magnitude) {
             out[n] = 77;
             scratch[LB_RANK_SCRATCH(n)] = 0xabcdef;
             qsort(order, n, sizeof *order, before);
-            lb_rank_abs_f32(n, out, x, scratch);
+            lb_rank_abs_f32(&k, n, out, x, scratch);
             u64 n_bad = 0;
             for (size_t i = 0; i < n; i++)
                 n_bad += out[order[i]] != (float)i;
