@@ -2,7 +2,7 @@
 /* convert_adapter.c: low-rank adapters (LoRA) between their three forms (adapter.h). Names and rows
  * of GGUF are those of the base model: its config is needed on the way to and from. */
 #include "base/os.h"
-#include "ops/adapter.h"
+#include "ops/adapter_pairs.h"
 #include "ops/convert_internal.h"
 #include "ops/open.h"
 #include <math.h>
@@ -10,23 +10,12 @@
 #define KEY_CONFIG "lbrx.adapter.config" /* PEFT's adapter_config.json, for the way back */
 #define PEFT_PREFIX "base_model.model."
 
-/* One module's pair, A [rank, in] and B [out, rank] in canonical form. */
-typedef struct pair {
-    const lb_adapter_part *part;
-    lb_str module; /* "model.layers.0.self_attn.q_proj" in Hugging Face's names */
-    lb_str gguf;   /* "blk.0.attn_q.weight"; empty: not looked up */
-    lb_str mlx;
-    u64 rank, n_in, n_out;
-    double scale;
-    bool embedding;
-    lb_relayout relayout; /* of B's rows in GGUF */
-} pair;
-
 typedef struct adapter {
     lb_conv *c;
     lb_adapter read;
     lb_adapter_form from, to;
-    pair *pairs;
+    lb_adapter_pairs x;
+    const lb_adapter_pair *pairs; /* [n] of x */
     u64 n;
     const lb_json *config; /* adapter_config.json; NULL: none */
     lb_str config_text;
@@ -35,14 +24,6 @@ typedef struct adapter {
 } adapter;
 
 /* ---- which form ---- */
-
-static bool cut_end(lb_str *s, const char *end) {
-    size_t n = strlen(end);
-    if (!lb_str_ends(*s, lb_str_c(end)) || s->len == n)
-        return false;
-    s->len -= n;
-    return true;
-}
 
 static lb_adapter_form form_to(lb_format f) {
     return f == LB_FORMAT_GGUF  ? LB_ADAPTER_GGUF
@@ -141,10 +122,6 @@ static lb_status check_part(const adapter *a, const lb_adapter_part *p, lb_err *
         return lb_fail(err, LB_E_UNSUPPORTED,
                        "'%.*s': B has a bias, for which %s has no place: it would be lost",
                        LB_FMT(p->module), lb_adapter_form_name(a->to));
-    if (p->n_stack > 1 || p->parameter.len)
-        return lb_fail(err, LB_E_UNSUPPORTED,
-                       "'%.*s': adapters of experts have no other form yet: fuse it",
-                       LB_FMT(p->module));
     return LB_OK;
 }
 
@@ -170,147 +147,57 @@ static lb_status check_values(const adapter *a, lb_err *err) {
     return LB_OK;
 }
 
-static lb_status read_pairs(adapter *a, lb_err *err) {
+static lb_status read_adapter(adapter *a, lb_err *err) {
     LB_TRY(lb_adapter_read(&a->read, a->c->src, a->c->perm, err));
     LB_TRY(check_values(a, err));
     a->config = a->read.config;
     a->config_text = a->read.config_text;
-    a->pairs = lb_arena_new(a->c->perm, pair, a->read.n + 1);
-    if (!a->pairs)
-        return lb_fail(err, LB_E_NOMEM, "out of memory for %llu tensors",
-                       (unsigned long long)a->read.n);
-    for (; a->n < a->read.n; a->n++) {
-        const lb_adapter_part *p = &a->read.parts[a->n];
-        LB_TRY(check_part(a, p, err));
-        a->pairs[a->n] = (pair){.part = p,
-                                .module = p->module,
-                                .rank = p->rank,
-                                .n_in = p->n_in,
-                                .n_out = p->n_out,
-                                .scale = p->scale,
-                                .embedding = p->embedding};
-    }
+    for (u64 i = 0; i < a->read.n; i++)
+        LB_TRY(check_part(a, &a->read.parts[i], err));
     return LB_OK;
 }
 
-/* ---- names ---- */
-
-/* The row of the base model's table under which the module's weight stands in the source's names.
- */
-static lb_status find_row(const adapter *a, lb_str stored, lb_world world, lb_arch_match *m,
-                          lb_err *err) {
-    if (!lb_arch_find(a->arch, &a->hp, world, stored, m))
-        return lb_fail(err, LB_E_UNSUPPORTED,
-                       "'%.*s': the base model's family (%s) has no such tensor", LB_FMT(stored),
-                       lb_arch_name(a->arch));
-    const lb_arch_tensor *r = m->row;
-    bool whole = m->n_rows == 1 && !(r->flags & LB_ROW_EXPERT);
-    for (u32 w = 0; w < 3; w++)
-        whole = whole && r->part[w] == LB_PART_ALL;
-    if (!whole)
-        return lb_fail(err, LB_E_UNSUPPORTED,
-                       "'%.*s': adapters of fused matrices and experts have no other form yet",
-                       LB_FMT(stored));
-    return LB_OK;
-}
-
-static lb_status world_name(adapter *a, const lb_arch_match *m, lb_world world, const char *end,
-                            lb_str *out, lb_err *err) {
-    lb_str name = lb_arch_tensor_name(m->row, world, m, a->c->perm);
-    if (!name.ptr)
-        return lb_fail(err, LB_E_NOMEM, "out of memory for names");
-    *out = name;
-    if (!*end)
-        (void)cut_end(out, ".weight");
-    return LB_OK;
-}
-
-static lb_status name_pair(adapter *a, pair *p, lb_err *err) {
-    static const lb_world worlds[] = {[LB_ADAPTER_PEFT] = LB_WORLD_HF,
-                                      [LB_ADAPTER_MLX] = LB_WORLD_MLX,
-                                      [LB_ADAPTER_GGUF] = LB_WORLD_GGUF};
-    lb_arch_match m;
-    p->mlx = p->module;
-    if (!a->arch)
-        return LB_OK;
-    lb_str stored = p->module;
-    if (a->from != LB_ADAPTER_GGUF)
-        stored = lb_arena_printf(a->c->perm, "%.*s.weight", LB_FMT(p->module));
-    if (!stored.ptr)
-        return lb_fail(err, LB_E_NOMEM, "out of memory for names");
-    LB_TRY(find_row(a, stored, worlds[a->from], &m, err));
-    lb_str old = p->module;
-    p->embedding = m.row->role == LB_ROLE_TOKEN_EMBD;
-    p->relayout = lb_arch_row_relayout(m.row, LB_WORLD_GGUF);
-    /* a pair lies as a linear layer does, whichever way its matrix is stored */
-    if (lb_arch_is_conv1d(m.row) || p->relayout == LB_RL_ONE_ROW)
-        p->relayout = LB_RL_NONE;
-    LB_TRY(world_name(a, &m, LB_WORLD_HF, "", &p->module, err));
-    LB_TRY(world_name(a, &m, LB_WORLD_MLX, "", &p->mlx, err));
-    LB_TRY(world_name(a, &m, LB_WORLD_GGUF, ".weight", &p->gguf, err));
-    const lb_str *target = a->to == LB_ADAPTER_GGUF  ? &p->gguf
-                           : a->to == LB_ADAPTER_MLX ? &p->mlx
-                                                     : &p->module;
-    if (target->len == 0 || lb_arch_is_left_out(&m, worlds[a->to], &a->hp))
-        return lb_fail(err, LB_E_UNSUPPORTED, "'%.*s' has no tensor of its own in the target",
-                       LB_FMT(old));
-    if ((a->to == LB_ADAPTER_GGUF || a->from == LB_ADAPTER_GGUF) && p->relayout != LB_RL_NONE &&
-        !lb_relayout_moves_rows(p->relayout))
-        return lb_fail(err, LB_E_UNSUPPORTED,
-                       "'%.*s': GGUF stores the base tensor in a form that adapters cannot follow",
-                       LB_FMT(old));
+static lb_status make_pairs(adapter *a, lb_err *err) {
+    a->x = (lb_adapter_pairs){.adapter = &a->read, .to = a->to, .arch = a->arch, .hp = &a->hp};
+    LB_TRY(lb_adapter_pairs_make(&a->x, a->c->perm, err));
+    a->pairs = a->x.pairs;
+    a->n = a->x.n;
     return LB_OK;
 }
 
 /* ---- writing ---- */
 
-/* A or B in canonical form (0, 1), then as the target has it. */
-static lb_status push_matrix(adapter *a, const pair *p, u32 which, lb_err *err) {
+/* A or B (0, 1) as the target has it. */
+static lb_status push_matrix(adapter *a, const lb_adapter_pair *p, u32 which, lb_err *err) {
     static const char *const ends[][2] = {[LB_ADAPTER_PEFT] = {".lora_A.weight", ".lora_B.weight"},
                                           [LB_ADAPTER_MLX] = {".lora_a", ".lora_b"},
                                           [LB_ADAPTER_GGUF] = {".lora_a", ".lora_b"}};
     lb_conv *c = a->c;
-    lb_graph *g = &c->plan->graph;
-    const lb_weight *w = &c->src->weights[which ? p->part->b : p->part->a];
+    const lb_adapter_part *first = a->x.units[p->first].part;
+    const lb_weight *w = &c->src->weights[which ? first->b : first->a];
     lb_dtype stored = c->src->tensors[w->part[0]].dtype, dtype = c->o->cast ? c->o->dtype : stored;
-    bool flipped =
-        a->from == LB_ADAPTER_MLX || (a->from == LB_ADAPTER_GGUF && p->embedding && which == 0);
-    bool flip = a->to == LB_ADAPTER_MLX || (a->to == LB_ADAPTER_GGUF && p->embedding && which == 0);
-    lb_piece x = {
-        .node = lb_expr_read(g, 0, w),
-        .shape = {.rank = 2, .dim = {which ? p->n_out : p->rank, which ? p->rank : p->n_in}},
-        .dtype = stored};
-    if (lb_dtype_get(stored)->cls == LB_CLASS_BLOCK || dtype != stored || flipped || flip) {
-        x.node = lb_expr_decode(g, x.node);
-        x.values = true;
-    }
-    if (!lb_ctensor_is_float(dtype))
-        dtype = lb_dtype_get(stored)->cls == LB_CLASS_BLOCK ? LB_F32 : dtype;
-    if (flipped)
-        x.node = lb_expr_transpose(g, x.node);
-    lb_relayout_in in = {g, &a->hp, p->relayout, LB_SUFFIX_WEIGHT, w->name};
-    if (which && p->relayout != LB_RL_NONE && a->from == LB_ADAPTER_GGUF)
-        LB_TRY(lb_relayout_apply(&in, true, &x, err));
-    if (which && p->relayout != LB_RL_NONE && a->to == LB_ADAPTER_GGUF)
-        LB_TRY(lb_relayout_apply(&in, false, &x, err));
-    if (flip) {
-        x.node = lb_expr_transpose(g, x.node);
-        x.shape = (lb_shape){.rank = 2, .dim = {x.shape.dim[1], x.shape.dim[0]}};
-    }
-    lb_shape *shape = lb_arena_new(c->perm, lb_shape, 1);
-    lb_str base = a->to == LB_ADAPTER_GGUF ? p->gguf : a->to == LB_ADAPTER_MLX ? p->mlx : p->module;
     const char *end = a->to == LB_ADAPTER_PEFT && p->embedding
                           ? (which ? ".lora_embedding_B" : ".lora_embedding_A")
                           : ends[a->to][which];
+    lb_shape *shape = lb_arena_new(c->perm, lb_shape, 1);
+    lb_node_id *roots = lb_arena_new(c->perm, lb_node_id, p->n_stack);
     lb_str name = lb_arena_printf(c->perm, "%s%.*s%s", a->to == LB_ADAPTER_PEFT ? PEFT_PREFIX : "",
-                                  LB_FMT(base), end);
-    if (!shape || !name.ptr)
+                                  LB_FMT(lb_adapter_pair_name(&a->x, p)), end);
+    if (!shape || !roots || !name.ptr)
         return lb_fail(err, LB_E_NOMEM, "out of memory for names");
-    *shape = x.shape;
-    lb_node_id root = lb_expr_encode(g, x.node, dtype);
-    LB_TRY(lb_graph_status(g, err));
-    return lb_conv_push(
-        c, &(lb_out_tensor){.name = name, .dtype = dtype, .shape = shape, .node = root}, err);
+    if (!lb_ctensor_is_float(dtype))
+        dtype = LB_F32;
+    LB_TRY(lb_adapter_pair_nodes(&a->x, p, which, c->plan, roots, shape, err));
+    for (u64 i = 0; i < p->n_stack; i++)
+        roots[i] = lb_expr_encode(&c->plan->graph, roots[i], dtype);
+    LB_TRY(lb_graph_status(&c->plan->graph, err));
+    return lb_conv_push(c,
+                        &(lb_out_tensor){.name = name,
+                                         .dtype = dtype,
+                                         .shape = shape,
+                                         .segments = roots,
+                                         .n_segments = (u32)p->n_stack},
+                        err);
 }
 
 static lb_json *number(lb_arena *perm, double v) {
@@ -321,7 +208,7 @@ static lb_json *number(lb_arena *perm, double v) {
 /* The one value that all pairs have, or refused: the target has one for all. */
 static lb_status one_for_all(const adapter *a, bool alpha, double *out, lb_err *err) {
     for (u64 i = 0; i < a->n; i++) {
-        const pair *p = &a->pairs[i];
+        const lb_adapter_pair *p = &a->pairs[i];
         double v = alpha ? p->scale * (double)p->rank : p->scale;
         if (i == 0)
             *out = v;
@@ -386,7 +273,7 @@ static lb_status mlx_config(adapter *a, lb_json **out, lb_err *err) {
 static bool add_patterns(const adapter *a, lb_json *ranks, lb_json *alphas, double alpha) {
     lb_arena *perm = a->c->perm;
     for (u64 i = 0; i < a->n; i++) {
-        const pair *p = &a->pairs[i];
+        const lb_adapter_pair *p = &a->pairs[i];
         double own = p->scale * (double)p->rank;
         lb_str key = lb_arena_str(perm, p->module);
         if (!key.ptr ||
@@ -478,7 +365,7 @@ static lb_status push_meta(adapter *a, lb_err *err) {
     if (readme)
         LB_TRY(lb_side_read(readme, 16 * LB_MIB, c->perm, &in.readme, err));
     for (u64 i = 0; i < a->n; i++)
-        in.n_params += a->pairs[i].n_in * a->pairs[i].n_out;
+        in.n_params += a->pairs[i].n_in * a->pairs[i].n_out * a->pairs[i].n_stack;
     LB_TRY(one_for_all(a, true, &alpha, err));
     if ((float)alpha == 0 || !isfinite((float)alpha))
         return lb_fail(err, LB_E_UNSUPPORTED,
@@ -490,6 +377,16 @@ static lb_status push_meta(adapter *a, lb_err *err) {
     return lb_conv_edit_meta(c, err);
 }
 
+static lb_status convert_adapter(adapter *a, lb_err *err) {
+    LB_TRY(read_adapter(a, err));
+    LB_TRY(find_base(a, err));
+    LB_TRY(make_pairs(a, err));
+    for (u64 i = 0; i < a->n; i++)
+        for (u32 which = 0; which < 2; which++)
+            LB_TRY(push_matrix(a, &a->pairs[i], which, err));
+    return a->to == LB_ADAPTER_GGUF ? push_meta(a, err) : push_folder_texts(a, err);
+}
+
 lb_status lb_conv_adapter(lb_conv *c, lb_err *err) {
     adapter a = {.c = c, .from = lb_adapter_form_of(c->src), .to = form_to(c->model.format)};
     if (a.from == LB_ADAPTER_NONE)
@@ -499,12 +396,7 @@ lb_status lb_conv_adapter(lb_conv *c, lb_err *err) {
     if (a.to == LB_ADAPTER_NONE)
         return lb_fail(err, LB_E_UNSUPPORTED,
                        "an adapter becomes hf (PEFT), mlx or gguf: see --to");
-    LB_TRY(read_pairs(&a, err));
-    LB_TRY(find_base(&a, err));
-    for (u64 i = 0; i < a.n; i++)
-        LB_TRY(name_pair(&a, &a.pairs[i], err));
-    for (u64 i = 0; i < a.n; i++)
-        for (u32 which = 0; which < 2; which++)
-            LB_TRY(push_matrix(&a, &a.pairs[i], which, err));
-    return a.to == LB_ADAPTER_GGUF ? push_meta(&a, err) : push_folder_texts(&a, err);
+    lb_status st = convert_adapter(&a, err);
+    lb_adapter_pairs_deinit(&a.x);
+    return st;
 }

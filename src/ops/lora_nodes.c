@@ -7,13 +7,6 @@
 #include "ops/lora_nodes.h"
 #include <math.h>
 
-/* A pair's factors on their way. */
-typedef struct factors {
-    lb_piece left, right; /* [rows, rank], [rank, columns] */
-    lb_part_rows rows;    /* of the module's that left has */
-    u64 head;             /* of which head; else 0 */
-} factors;
-
 static lb_status shape_fault(const lb_lora_where *w, lb_str module, u64 rows, u64 cols,
                              lb_err *err) {
     char text[LB_SHAPE_TEXT];
@@ -45,65 +38,68 @@ static bool is_turned(const lb_lora_where *w, const lb_lora_input *in, const lb_
 }
 
 /* The rows of a module's n rows that the canonical matrix has. */
-static lb_status rows_of(const lb_lora_where *w, const lb_lora_input *in, const lb_lora_term *t,
-                         u64 n, lb_part_rows *out, lb_err *err) {
-    lb_world world = lb_adapter_world(in->adapter->form);
+static lb_status rows_of(const lb_lora_pair *x, u64 n, lb_part_rows *out, lb_err *err) {
+    lb_world world = lb_adapter_world(x->adapter->form);
     *out = (lb_part_rows){0, 1, 1, n};
-    if (!t->row || t->stored)
+    if (!x->row)
         return LB_OK;
-    u64 heads = lb_arch_is_flat(t->row, world) ? lb_arch_n_stack(t->row, &w->base->hp) : 1;
+    u64 heads = lb_arch_is_flat(x->row, world) ? lb_arch_n_stack(x->row, x->hp) : 1;
     if (heads == 0 || n % heads)
         return lb_fail(err, LB_E_FORMAT, "'%.*s': %llu rows are no %llu heads",
-                       LB_FMT(t->part->module), (unsigned long long)n, (unsigned long long)heads);
-    LB_TRY(lb_arch_part_rows((lb_part)t->row->part[world], &w->base->hp, n / heads, out, err));
-    if (heads > 1 && w->expert != LB_NO_INDEX)
-        out->from += w->expert * (n / heads);
+                       LB_FMT(x->part->module), (unsigned long long)n, (unsigned long long)heads);
+    LB_TRY(lb_arch_part_rows((lb_part)x->row->part[world], x->hp, n / heads, out, err));
+    if (heads > 1 && x->expert != LB_NO_INDEX)
+        out->from += x->expert * (n / heads);
     return LB_OK;
 }
 
-/* A matrix or vector with a row for each of the module's, to those of the canonical matrix. */
-static lb_status take_rows(const lb_lora_where *w, const lb_lora_input *in, const lb_lora_term *t,
-                           u64 n, lb_piece *x, lb_err *err) {
+/* A matrix or vector with a row for each of the module's n, to those of the canonical matrix. */
+static lb_status take_rows(const lb_lora_pair *x, u64 n, lb_piece *piece, lb_err *err) {
     lb_part_rows rows;
-    lb_world world = lb_adapter_world(in->adapter->form);
-    LB_TRY(rows_of(w, in, t, n, &rows, err));
+    lb_world world = lb_adapter_world(x->adapter->form);
+    LB_TRY(rows_of(x, n, &rows, err));
     if (rows.n != n)
-        x->node = lb_expr_runs(&w->plan->graph, x->node, rows.from, rows.run, rows.step, rows.n);
-    x->shape.dim[0] = rows.n;
-    if (!t->row || t->stored)
+        piece->node = lb_expr_runs(x->g, piece->node, rows.from, rows.run, rows.step, rows.n);
+    piece->shape.dim[0] = rows.n;
+    if (!x->row)
         return LB_OK;
-    lb_relayout op = lb_arch_row_relayout(t->row, world);
-    lb_relayout_in rl = {&w->plan->graph, &w->base->hp, op, LB_SUFFIX_WEIGHT, t->part->module};
+    lb_relayout op = lb_arch_row_relayout(x->row, world);
+    lb_relayout_in rl = {x->g, x->hp, op, LB_SUFFIX_WEIGHT, x->part->module};
     if (lb_relayout_moves_rows(op))
-        return lb_relayout_apply(&rl, true, x, err);
-    if (op == LB_RL_TRANSPOSE && world != LB_WORLD_HF && !lb_arch_is_conv1d(t->row))
+        return lb_relayout_apply(&rl, true, piece, err);
+    if (op == LB_RL_TRANSPOSE && world != LB_WORLD_HF && !lb_arch_is_conv1d(x->row))
         return lb_fail(err, LB_E_UNSUPPORTED,
                        "'%.*s': the base tensor is stored in a form that adapters cannot follow",
-                       LB_FMT(t->part->module));
+                       LB_FMT(x->part->module));
     return LB_OK;
 }
 
-static lb_status make_factors(const lb_lora_where *w, const lb_lora_input *in,
-                              const lb_lora_term *t, factors *f, lb_err *err) {
-    const lb_adapter_part *p = t->part;
-    lb_graph *g = &w->plan->graph;
-    u64 e = w->expert != LB_NO_INDEX ? w->expert : 0;
-    if (p->n_stack > 1 && (w->expert == LB_NO_INDEX || e >= p->n_stack))
-        return lb_fail(err, LB_E_FORMAT,
-                       "'%.*s' has %llu matrices, for '%.*s' of the base model there is another "
-                       "number",
-                       LB_FMT(p->module), (unsigned long long)p->n_stack, LB_FMT(w->name));
-    lb_adapter_factors x = lb_adapter_factors_of(in->adapter, p, e, g, in->source);
-    f->left = (lb_piece){
-        .node = x.left, .values = true, .shape = {.rank = 2, .dim = {x.n_rows, p->rank}}};
-    f->right = (lb_piece){
-        .node = x.right, .values = true, .shape = {.rank = 2, .dim = {p->rank, x.n_cols}}};
-    LB_TRY(take_rows(w, in, t, x.n_rows, &f->left, err));
-    if (!t->row || t->stored)
+lb_status lb_lora_pair_factors(const lb_lora_pair *x, lb_piece *left, lb_piece *right,
+                               lb_err *err) {
+    const lb_adapter_part *p = x->part;
+    u64 e = x->expert != LB_NO_INDEX ? x->expert : 0;
+    lb_adapter_factors f = lb_adapter_factors_of(x->adapter, p, e, x->g, x->source);
+    *left = (lb_piece){
+        .node = f.left, .values = true, .shape = {.rank = 2, .dim = {f.n_rows, p->rank}}};
+    *right = (lb_piece){
+        .node = f.right, .values = true, .shape = {.rank = 2, .dim = {p->rank, f.n_cols}}};
+    LB_TRY(take_rows(x, f.n_rows, left, err));
+    if (!x->row)
         return LB_OK;
-    lb_relayout op = lb_arch_row_relayout(t->row, lb_adapter_world(in->adapter->form));
-    lb_relayout_in rl = {g, &w->base->hp, op, LB_SUFFIX_WEIGHT, p->module};
-    return lb_relayout_moves_cols(op) ? lb_relayout_apply(&rl, true, &f->right, err) : LB_OK;
+    lb_relayout op = lb_arch_row_relayout(x->row, lb_adapter_world(x->adapter->form));
+    lb_relayout_in rl = {x->g, x->hp, op, LB_SUFFIX_WEIGHT, p->module};
+    return lb_relayout_moves_cols(op) ? lb_relayout_apply(&rl, true, right, err) : LB_OK;
+}
+
+static lb_lora_pair pair_of(const lb_lora_where *w, const lb_lora_input *in,
+                            const lb_lora_term *t) {
+    return (lb_lora_pair){.g = &w->plan->graph,
+                          .hp = &w->base->hp,
+                          .adapter = in->adapter,
+                          .source = in->source,
+                          .part = t->part,
+                          .row = t->stored ? NULL : t->row,
+                          .expert = w->expert};
 }
 
 /* ---- DoRA ---- */
@@ -135,7 +131,8 @@ static lb_status add_length(const lb_lora_where *w, const lb_lora_input *in, con
     lb_piece m = {.node = lb_expr_decode(g, lb_expr_read_as(g, in->source, v, n, 1)),
                   .values = true,
                   .shape = {.rank = 1, .dim = {n}}};
-    LB_TRY(take_rows(w, in, t, n, &m, err));
+    lb_lora_pair pair = pair_of(w, in, t);
+    LB_TRY(take_rows(&pair, n, &m, err));
     if (!by_col) {
         *y = with_lengths(g, *y, sum_of_base, m.node);
         return LB_OK;
@@ -151,16 +148,22 @@ static lb_status add_length(const lb_lora_where *w, const lb_lora_input *in, con
 static lb_status add_sum(const lb_lora_where *w, const lb_lora_input *in, const lb_lora_term *t,
                          lb_piece *piece, lb_err *err) {
     lb_graph *g = &w->plan->graph;
-    factors f = {0};
-    lb_piece before = w->before;
+    const lb_adapter_part *p = t->part;
+    lb_lora_pair pair = pair_of(w, in, t);
+    lb_piece before = w->before, left, right;
     float scale = (float)(t->part->scale * in->scale);
-    LB_TRY(make_factors(w, in, t, &f, err));
-    u64 rows = f.left.shape.dim[0], cols = f.right.shape.dim[1];
+    if (p->n_stack > 1 && (w->expert == LB_NO_INDEX || w->expert >= p->n_stack))
+        return lb_fail(err, LB_E_FORMAT,
+                       "'%.*s' has %llu matrices, for '%.*s' of the base model there is another "
+                       "number",
+                       LB_FMT(p->module), (unsigned long long)p->n_stack, LB_FMT(w->name));
+    LB_TRY(lb_lora_pair_factors(&pair, &left, &right, err));
+    u64 rows = left.shape.dim[0], cols = right.shape.dim[1];
     bool turned = is_turned(w, in, t, rows, cols);
-    lb_node_id b = f.left.node, a = f.right.node;
+    lb_node_id b = left.node, a = right.node;
     if (turned) {
-        b = lb_expr_transpose(g, f.right.node);
-        a = lb_expr_transpose(g, f.left.node);
+        b = lb_expr_transpose(g, right.node);
+        a = lb_expr_transpose(g, left.node);
     }
     const lb_shape *s = &piece->shape;
     if (s->rank != 2 || s->dim[0] != (turned ? cols : rows) || s->dim[1] != (turned ? rows : cols))
@@ -186,7 +189,8 @@ static lb_status add_bias(const lb_lora_where *w, const lb_lora_input *in, const
     lb_piece x = {.node = lb_expr_decode(g, lb_expr_read_as(g, in->source, v, n, 1)),
                   .values = true,
                   .shape = {.rank = 1, .dim = {n}}};
-    LB_TRY(take_rows(w, in, t, n, &x, err));
+    lb_lora_pair pair = pair_of(w, in, t);
+    LB_TRY(take_rows(&pair, n, &x, err));
     if (piece->shape.rank != 1 || piece->shape.dim[0] != x.shape.dim[0])
         return shape_fault(w, v->name, n, 1, err);
     to_values(w, piece);

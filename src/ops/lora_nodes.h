@@ -5,6 +5,21 @@
 
 #include "ops/lora_terms.h"
 
+/* A pair, or one matrix of a stack of pairs, on its way out of its form. */
+typedef struct lb_lora_pair {
+    lb_graph *g;
+    const lb_hparams *hp;
+    const lb_adapter *adapter;
+    u32 source; /* of the adapter, in the plan */
+    const lb_adapter_part *part;
+    const lb_arch_tensor *row; /* NULL: as it stands */
+    u32 expert;                /* LB_NO_INDEX: it is no stack's */
+} lb_lora_pair;
+
+/* Its factors as values, [rows, rank] and [rank, columns], in the orientation of a linear layer: of
+ * the row alone, in the canonical order. */
+lb_status lb_lora_pair_factors(const lb_lora_pair *x, lb_piece *left, lb_piece *right, lb_err *err);
+
 /* Which matrix. */
 typedef struct lb_lora_where {
     lb_plan *plan;

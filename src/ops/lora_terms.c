@@ -87,45 +87,26 @@ static lb_status list_stored(maker *m, lb_err *err) {
     return LB_OK;
 }
 
-static bool find(const maker *m, lb_str name, lb_arch_match *out) {
-    const lb_ctensors *b = m->base;
-    return b->arch && lb_arch_find(b->arch, &b->hp, m->world, name, out);
-}
-
 static bool ties(const maker *m, const lb_lora_term *term, const lb_arch_tensor *row) {
     return row && row->role == LB_ROLE_TOKEN_EMBD &&
            (m->t->in[m->adapter].adapter->ties || term->what == LB_LORA_ROWS ||
             (term->what == LB_LORA_VALUE && term->value->is_base));
 }
 
-/* The rows of a match, each a canonical matrix (of each expert, if the match has none). */
-static lb_status add_rows(maker *m, const lb_arch_match *at, lb_lora_term *term, lb_err *err) {
-    for (u32 i = 0; i < at->n_rows; i++) {
-        const lb_arch_tensor *row = at->row + i;
-        lb_lora_term one = *term;
-        one.row = row;
-        one.expert = at->expert;
-        one.both = ties(m, term, row);
-        LB_TRY(add_term(m->t, canonical_key(&m->t->keys, row, at), &one, err));
-    }
-    return LB_OK;
-}
-
 /* transformers 5 holds experts that checkpoints have one by one as parameters of one module: gate
  * over up, and down. The rows of those roles, of that layer. */
-static lb_status add_experts(maker *m, lb_str name, lb_lora_term *term, bool *found, lb_err *err) {
+static u32 find_experts(const lb_arch *a, lb_str name, lb_arch_match out[LB_LORA_ROWS_MAX]) {
     static const struct {
         const char *parameter;
         lb_role role[2];
     } of[] = {{".gate_up_proj", {LB_ROLE_FFN_GATE_EXPS, LB_ROLE_FFN_UP_EXPS}},
               {".down_proj", {LB_ROLE_FFN_DOWN_EXPS, LB_ROLE_COUNT}}};
-    size_t at;
+    size_t at, in;
     u64 layer = 0;
-    u32 n = 0;
-    const lb_arch_tensor *rows = m->base->arch ? lb_arch_rows(m->base->arch, &n) : NULL;
-    *found = false;
-    if (!lb_str_find(name, LB_STR("layers."), &at))
-        return LB_OK;
+    u32 n = 0, n_found = 0;
+    const lb_arch_tensor *rows = lb_arch_rows(a, &n);
+    if (!lb_str_find(name, LB_STR("layers."), &at) || !lb_str_find(name, LB_STR(".experts."), &in))
+        return 0;
     for (at += 7; at < name.len && name.ptr[at] >= '0' && name.ptr[at] <= '9' && layer < 100000;)
         layer = 10 * layer + (u64)(name.ptr[at++] - '0');
     for (size_t k = 0; k < LB_LEN(of); k++)
@@ -134,41 +115,60 @@ static lb_status add_experts(maker *m, lb_str name, lb_lora_term *term, bool *fo
                 if (rows[i].role != of[k].role[j] ||
                     (rows[i].flags & (LB_ROW_MTP | LB_ROW_HF_CODES)))
                     continue;
-                lb_arch_match x = {.row = &rows[i],
-                                   .n_rows = 1,
-                                   .layer = (u32)layer,
-                                   .expert = LB_NO_INDEX,
-                                   .mtp = LB_NO_INDEX,
-                                   .suffix = rows[i].suffixes & LB_SUFFIX_NONE ? LB_SUFFIX_NONE
-                                                                               : LB_SUFFIX_WEIGHT};
-                LB_TRY(add_rows(m, &x, term, err));
-                *found = true;
+                u8 suffix = rows[i].suffixes & LB_SUFFIX_NONE ? LB_SUFFIX_NONE : LB_SUFFIX_WEIGHT;
+                out[n_found++] = (lb_arch_match){.row = &rows[i],
+                                                 .n_rows = 1,
+                                                 .layer = (u32)layer,
+                                                 .expert = LB_NO_INDEX,
+                                                 .mtp = LB_NO_INDEX,
+                                                 .suffix = suffix};
                 break;
             }
-    return LB_OK;
+    return n_found;
+}
+
+u32 lb_lora_find_rows(const lb_arch *a, const lb_hparams *hp, lb_world world, lb_str name,
+                      lb_arch_match out[LB_LORA_ROWS_MAX]) {
+    lb_arch_match m;
+    if (!lb_arch_find(a, hp, world, name, &m))
+        return world == LB_WORLD_HF ? find_experts(a, name, out) : 0;
+    u32 n = LB_MIN(m.n_rows, (u32)LB_LORA_ROWS_MAX);
+    for (u32 i = 0; i < n; i++) {
+        out[i] = m;
+        out[i].row = m.row + i;
+        out[i].n_rows = 1;
+    }
+    return n;
 }
 
 /* By the tensor's name in the adapter's world; whole: one matrix, no stack. */
 static lb_status place(maker *m, lb_str name, bool whole, lb_lora_term *term, bool *found,
                        lb_err *err) {
-    lb_arch_match at;
-    bool known = find(m, name, &at);
+    const lb_ctensors *b = m->base;
+    lb_arch_match at[LB_LORA_ROWS_MAX];
+    u32 n = b->arch ? lb_lora_find_rows(b->arch, &b->hp, m->world, name, at) : 0;
     *found = true;
-    if (whole && m->world == m->base->world && has_stored_names(m->base)) {
-        lb_str key = stored_key(&m->t->keys, name, known ? &at : NULL);
+    if (whole && m->world == b->world && has_stored_names(b)) {
+        lb_str key = stored_key(&m->t->keys, name, n ? at : NULL);
         if (!key.ptr)
             return oom(err);
         if (lb_map_find(&m->stored, key, NULL)) {
             term->stored = true;
-            term->row = known ? at.row : NULL;
+            term->row = n ? at[0].row : NULL;
             term->expert = LB_NO_INDEX;
             term->both = ties(m, term, term->row);
             return add_term(m->t, key, term, err);
         }
     }
-    if (known)
-        return add_rows(m, &at, term, err);
-    return add_experts(m, name, term, found, err);
+    for (u32 i = 0; i < n; i++) {
+        lb_lora_term one = *term;
+        one.row = at[i].row;
+        one.expert = at[i].expert;
+        one.both = ties(m, term, one.row);
+        LB_TRY(add_term(m->t, canonical_key(&m->t->keys, one.row, &at[i]), &one, err));
+    }
+    *found = n > 0;
+    return LB_OK;
 }
 
 static lb_status no_place(const maker *m, lb_str name, lb_err *err) {

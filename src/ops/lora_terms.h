@@ -49,6 +49,13 @@ typedef struct lb_lora_terms {
     lb_arena keys;
 } lb_lora_terms;
 
+/* The rows of the table that the adapter's tensor of this name is, one a match: of a fused matrix
+ * its parts, of experts' parameters in transformers' memory (gate_up_proj, down_proj) those of the
+ * layer. 0: the family has none. */
+#define LB_LORA_ROWS_MAX 8
+u32 lb_lora_find_rows(const lb_arch *a, const lb_hparams *hp, lb_world world, lb_str name,
+                      lb_arch_match out[LB_LORA_ROWS_MAX]);
+
 /* For the base's canonical tensors. LB_E_FORMAT, LB_E_UNSUPPORTED name what has no place in it. *t
  * is to be deinitialised in any case. */
 lb_status lb_lora_terms_make(lb_lora_terms *t, lb_plan *p, const lb_lora_input *in, u32 n_in,

@@ -33,6 +33,8 @@ import transformers
 from transformers.pytorch_utils import Conv1D
 
 OUT = ("--no-sync", "--force", "-q")
+GGUF_FAMILIES = ("mixtral", "llama", "qwen3_moe", "phi3", "olmoe", "gpt2", "qwen2_moe", "glm4", "deepseek_v2", "gemma",
+                 "phimoe", "qwen3_5", "glm4_moe")
 FAMILIES = ("llama", "qwen2", "gpt2", "mixtral", "gemma", "phi3", "qwen3_moe", "qwen2_moe", "starcoder2", "gpt_oss",
             "glm4", "olmoe", "deepseek_v2", "qwen3_5", "stablelm", "qwen3_next")
 
@@ -338,17 +340,42 @@ def mlx_one(r, index, family, work):
 
 # ---- GGUF ----
 
+def by_expert(r, base, out):
+    """An adapter of experts as modules, as transformers 4 had them."""
+    from safetensors.torch import save_file
+    state, adapter = kit.state(base), {}
+    for k, v in state.items():
+        if ".experts." in k and v.dim() == 2:
+            name = "base_model.model." + k.removesuffix(".weight")
+            adapter[name + ".lora_A.weight"] = torch.randn(4, v.shape[1]) * 0.2
+            adapter[name + ".lora_B.weight"] = torch.randn(v.shape[0], 4) * 0.2
+    if adapter:
+        out.mkdir()
+        save_file(adapter, out / "adapter_model.safetensors")
+        (out / "adapter_config.json").write_text(json.dumps(
+            {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["w1", "w2", "w3", "gate_proj", "up_proj", "down_proj"]}))
+    return bool(adapter)
+
+
+def same_gguf(what, ours, theirs):
+    import gguf
+    a, b = ({t.name: t.data for t in gguf.GGUFReader(f).tensors} for f in (ours, theirs))
+    bad = [k for k in set(a) & set(b) if a[k].shape != b[k].shape or (a[k] != b[k]).any()]
+    pc.check(set(a) == set(b) and not bad, "%s: in GGUF: %s" % (what, bad[:3] or sorted(set(a) ^ set(b))[:4]))
+
+
 def gguf_one(r, index, family, work):
-    """The reference's adapter in GGUF is what it was made of."""
+    """The reference's adapter in GGUF is what it was made of, and ours is the reference's."""
     case = r.choice([c for c in kit.family(family).cases(r) if c.model is not None and not c.unread and not c.gguf])
     base, src = kit.build(case, work / "base"), work / "adapter"
     try:
         m = load(base)
     except Exception as e:
         return pc.skip("gguf #%d %s: %s" % (index, case.label, str(e)[:60]))
+    experts = index % 2 == 0 and by_expert(r, base, src)
     kinds = linears(m)[0]
     kw = dict(r=4, lora_alpha=8, target_modules=r.sample(kinds, r.randrange(1, len(kinds) + 1)), task_type="CAUSAL_LM")
-    what = "gguf #%d %s %s" % (index, case.label, kw["target_modules"])
+    what = "gguf #%d %s %s" % (index, case.label, "experts" if experts else kw["target_modules"])
     try:
         m = quietly(peft.get_peft_model, m, peft.LoraConfig(**kw))
     except Exception as e:
@@ -357,7 +384,8 @@ def gguf_one(r, index, family, work):
         for n, p in m.named_parameters():
             if "lora_" in n:
                 p.normal_(0, 0.2)
-    quietly(m.save_pretrained, src)
+    if not experts:
+        quietly(m.save_pretrained, src)
     script = pathlib.Path(pc.SCRIPT).parent / "convert_lora_to_gguf.py"
     p = subprocess.run([sys.executable, script, "--base", base, src, "--outfile", work / "theirs.gguf"], capture_output=True,
                        text=True)
@@ -369,6 +397,8 @@ def gguf_one(r, index, family, work):
         if a and b:
             same(what + " theirs", b, a)
     if pc.lbrx(what + " ours", "lora", "convert", src, "-o", work / "ours.gguf", "--base", base, *OUT):
+        if family != "gpt2":
+            same_gguf(what, work / "ours.gguf", work / "theirs.gguf")
         b = fuse(what + " ours", base, [work / "ours.gguf"], work / "b")
         if b:
             same(what + " ours", b, a)
@@ -383,7 +413,7 @@ def main():
     a.add_argument("--part", choices=["peft", "tied", "mlx", "gguf"])
     args = a.parse_args()
     parts = [("peft", one, FAMILIES, args.n), ("tied", tied_one, list(TIED), (args.n + 1) // 2), ("mlx", mlx_one, MLX_FAMILIES, (args.n + 1) // 2 if pc.mx is not None else 0),
-             ("gguf", gguf_one, FAMILIES, (args.n + 3) // 4 if pc.SCRIPT else 0)]
+             ("gguf", gguf_one, GGUF_FAMILIES, (args.n + 3) // 4 if pc.SCRIPT else 0)]
     for part, run, families, n in parts:
         for i in range(n) if args.only is None else [args.only]:
             r = random.Random("%s/%s/%d" % (args.seed, part, i))
