@@ -10,8 +10,9 @@ static u64 aligned(u64 n) {
     return (n + 63) / 64 * 64;
 }
 
-u64 lb_pursuit_bytes(u64 d, u64 k) {
-    return aligned(k * d * sizeof(float)) + aligned(k * (k + 1) / 2 * sizeof(double)) +
+u64 lb_pursuit_bytes(u64 d, u64 k, bool basis) {
+    return (basis ? aligned(k * d * sizeof(float)) + aligned(k * (k + 1) / 2 * sizeof(double))
+                  : 0) +
            aligned(k * sizeof(double)) + aligned(k * sizeof(u32));
 }
 
@@ -25,6 +26,13 @@ void lb_pursuit_place(lb_pursuit *p, u64 d, u64 k, float *rest, void *memory) {
     p->along = (double *)(void *)at;
     at += aligned(k * sizeof(double));
     p->atom = (u32 *)(void *)at;
+}
+
+void lb_pursuit_place_bare(lb_pursuit *p, u64 d, u64 k, float *rest, void *memory) {
+    u8 *at = memory;
+    *p = (lb_pursuit){.d = d, .k = k, .rest = rest};
+    p->along = (double *)(void *)at;
+    p->atom = (u32 *)(void *)(at + aligned(k * sizeof(double)));
 }
 
 static double dot(const lb_kernels *kernels, const float *a, const float *b, u64 n) {

@@ -22,10 +22,12 @@ typedef struct lb_pursuit {
     bool done;     /* k atoms, or no more that add anything */
 } lb_pursuit;
 
-u64 lb_pursuit_bytes(u64 d, u64 k); /* of its arrays but rest */
+u64 lb_pursuit_bytes(u64 d, u64 k, bool basis); /* of its arrays but rest */
 /* memory: lb_pursuit_bytes, 16-aligned. rest is the caller's, to be filled in before
  * lb_pursuit_begin. */
 void lb_pursuit_place(lb_pursuit *p, u64 d, u64 k, float *rest, void *memory);
+/* Without a basis: along and atom are the caller's to fill. */
+void lb_pursuit_place_bare(lb_pursuit *p, u64 d, u64 k, float *rest, void *memory);
 /* False: the vector has values that are NaN or infinite. */
 bool lb_pursuit_begin(lb_pursuit *p, const lb_kernels *kernels);
 bool lb_pursuit_has(const lb_pursuit *p, u32 atom);

@@ -9,16 +9,22 @@
 #define COPY_ROWS 64
 #define MADE "temporary file"
 
-lb_status lb_graft_memory(const lb_graft *g, u64 bytes, u8 **out, lb_err *err) {
-    *out = bytes <= g->env->memory_bytes ? lb_alloc((size_t)bytes) : NULL;
-    if (*out)
-        return LB_OK;
+lb_status lb_graft_need(const lb_graft *g, u64 bytes, lb_err *err) {
     char need[LB_SIZE_TEXT], have[LB_SIZE_TEXT];
+    if (bytes <= g->env->memory_bytes)
+        return LB_OK;
     return lb_fail(err, LB_E_LIMIT,
                    "%s: --approximation-method %s needs at least %s for its buffers, the budget "
                    "leaves %s (--memory)",
                    g->name, lb_approx_names[g->o->method], lb_size_text(bytes, need),
                    lb_size_text(g->env->memory_bytes, have));
+}
+
+lb_status lb_graft_memory(const lb_graft *g, u64 bytes, u8 **out, lb_err *err) {
+    *out = NULL;
+    LB_TRY(lb_graft_need(g, bytes, err));
+    *out = lb_alloc((size_t)bytes);
+    return *out ? LB_OK : lb_fail(err, LB_E_NOMEM, "%s: out of memory", g->name);
 }
 
 static lb_status write_rows(const lb_graft *g, u64 first, u64 n, const float *values, lb_err *err) {
@@ -106,7 +112,8 @@ lb_status lb_graft_run(lb_graft *g, lb_err *err) {
         [LB_APPROX_OMP] = lb_graft_omp,          [LB_APPROX_INTERPOLATION] = lb_graft_near,
         [LB_APPROX_SUBWORD] = lb_graft_subword,  [LB_APPROX_MEAN] = lb_graft_mean,
         [LB_APPROX_ZERO] = lb_graft_zero,        [LB_APPROX_RANDN] = lb_graft_randn,
-        [LB_APPROX_JOHN_HEWITT] = lb_graft_like,
+        [LB_APPROX_JOHN_HEWITT] = lb_graft_like, [LB_APPROX_MP_ROPE] = lb_graft_rope,
+        [LB_APPROX_LANDMARK_PCA] = lb_graft_pca, [LB_APPROX_STB] = lb_graft_stb,
     };
     LB_TRY(copy_rows(g, err));
     lb_graft_progress(g, g->align->n_rows - g->align->n_fresh);

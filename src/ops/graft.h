@@ -4,6 +4,7 @@
 #ifndef LB_OPS_GRAFT_H
 #define LB_OPS_GRAFT_H
 
+#include "merge/rope.h"
 #include "merge/transplant.h"
 #include "ops/rows.h"
 
@@ -14,7 +15,8 @@ typedef struct lb_graft {
     const lb_rows *model, *donor;
     const lb_token_set *model_tokens, *donor_tokens;
     const lb_source *model_source;
-    const char *name; /* of the matrix, for messages */
+    const char *name;               /* of the matrix, for messages */
+    lb_rope model_rope, donor_rope; /* MP_ROPE */
     bool is_head;
     /* where its rows go, f32 [align->n_rows, model->n_cols] */
     int fd;
@@ -39,7 +41,9 @@ static inline void *lb_carve(lb_carver *c, u64 bytes) {
     return p;
 }
 
-/* Memory for one method: all or nothing, within env->memory_bytes; freed by lb_free. */
+/* LB_E_LIMIT: more than env->memory_bytes. */
+lb_status lb_graft_need(const lb_graft *g, u64 bytes, lb_err *err);
+/* The same, and takes it; freed by lb_free. */
 lb_status lb_graft_memory(const lb_graft *g, u64 bytes, u8 **out, lb_err *err);
 /* A row that was approximated: noise and scale are put on it, then it is written. */
 lb_status lb_graft_put(const lb_graft *g, u32 row, float *values, lb_err *err);
@@ -64,6 +68,9 @@ lb_status lb_graft_trained(const lb_trained_in *in, lb_arena *perm, u8 **good, l
 
 /* One method each: fills all fresh rows. */
 lb_status lb_graft_omp(const lb_graft *g, lb_err *err);
+lb_status lb_graft_rope(const lb_graft *g, lb_err *err);
+lb_status lb_graft_pca(const lb_graft *g, lb_err *err);
+lb_status lb_graft_stb(const lb_graft *g, lb_err *err);
 lb_status lb_graft_near(const lb_graft *g, lb_err *err);
 lb_status lb_graft_mean(const lb_graft *g, lb_err *err);
 lb_status lb_graft_zero(const lb_graft *g, lb_err *err);

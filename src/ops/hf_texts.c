@@ -76,7 +76,7 @@ static lb_status take_config(lb_source *s, const lb_ctensors *c, lb_buf *notes, 
                : LB_OK;
 }
 
-static lb_status take_tokenizer(lb_source *s, const lb_source *from, lb_err *err) {
+lb_status lb_hf_texts_tokenizer(lb_source *s, const lb_source *from, lb_err *err) {
     lb_tok_file *files;
     u64 n;
     LB_TRY(lb_tok_files_from_meta(from->gguf, &s->perm, &files, &n, err));
@@ -100,5 +100,5 @@ lb_status lb_hf_texts_take(lb_source *s, const lb_source *from, const lb_ctensor
         return lb_computed_sides_of(s, from, err);
     }
     LB_TRY(take_config(s, c, notes, err));
-    return take_tokenizer(s, from, err);
+    return lb_hf_texts_tokenizer(s, from, err);
 }

@@ -16,5 +16,7 @@ lb_status lb_hf_texts_of_gguf(const lb_ctensors *c, lb_dtype dtype, lb_arena *pe
  * outlives s. notes: what had to be assumed, a line each. LB_E_NOT_FOUND: no tokenizer. */
 lb_status lb_hf_texts_take(lb_source *s, const lb_source *from, const lb_ctensors *c, lb_buf *notes,
                            lb_err *err);
+/* Only the tokenizer's files, of a GGUF. */
+lb_status lb_hf_texts_tokenizer(lb_source *s, const lb_source *from, lb_err *err);
 
 #endif

@@ -9,6 +9,7 @@
 #include "merge/transplant_files.h"
 #include "ops/computed.h"
 #include "ops/graft.h"
+#include "ops/hf_texts.h"
 #include "ops/merge_view.h"
 #include "ops/open.h"
 #include "text/tokdata.h"
@@ -27,6 +28,12 @@ typedef struct part {
     u64 off_bytes;
 } part;
 
+/* What mp_rope needs to know of a model. */
+typedef struct turning {
+    u64 n_heads;
+    double base;
+} turning;
+
 typedef struct transplant {
     lb_computed computed;
     lb_making making;
@@ -35,6 +42,7 @@ typedef struct transplant {
     part part[PARTS_MAX];
     u32 n_parts;
     u64 n_rows;
+    turning model_turn, donor_turn;
     lb_str donor_embed, donor_head; /* head: the embedding's name where it is one with it */
     bool model_tied;
 } transplant;
@@ -200,7 +208,7 @@ static lb_status check_shared(const transplant *t, const lb_align *a, lb_err *er
 }
 
 /* What a person wants to know before. */
-static lb_status count_tokens(transplant *t, lb_source *s, const vocabs *v, lb_err *err) {
+static lb_status count_tokens(transplant *t, const vocabs *v, lb_buf *notes, lb_err *err) {
     lb_arena scratch = {0};
     lb_align a;
     lb_align_in in = align_of(t, &t->part[0], v);
@@ -208,20 +216,16 @@ static lb_status count_tokens(transplant *t, lb_source *s, const vocabs *v, lb_e
     if (st == LB_OK && !t->o.magikarp)
         st = check_shared(t, &a, err);
     if (st == LB_OK) {
-        s->notes = lb_arena_printf(
-            &s->perm,
-            "tokens: %llu of the donor; %llu are the model's too, %llu match by a byte, %llu by a "
-            "prefix, %llu are approximated%s",
-            (unsigned long long)v->donor.n_tokens, (unsigned long long)a.n_exact,
-            (unsigned long long)a.n_byte, (unsigned long long)a.n_prefix,
-            (unsigned long long)a.n_fresh,
-            t->o.magikarp ? " (before those that were hardly trained are left out)" : "");
-        st = s->notes.ptr ? LB_OK : oom(err);
-    }
-    if (st == LB_OK && a.n_junk) {
-        s->notes = lb_arena_printf(&s->perm, "%.*s\nzeros: %llu tokens have no row in the donor",
-                                   LB_FMT(s->notes), (unsigned long long)a.n_junk);
-        st = s->notes.ptr ? LB_OK : oom(err);
+        lb_buf_printf(notes,
+                      "tokens: %llu of the donor; %llu are the model's too, %llu match by a byte, "
+                      "%llu by a prefix, %llu are approximated%s\n",
+                      (unsigned long long)v->donor.n_tokens, (unsigned long long)a.n_exact,
+                      (unsigned long long)a.n_byte, (unsigned long long)a.n_prefix,
+                      (unsigned long long)a.n_fresh,
+                      t->o.magikarp ? " (before those that were hardly trained are left out)" : "");
+        if (a.n_junk)
+            lb_buf_printf(notes, "zeros: %llu tokens have no row in the donor\n",
+                          (unsigned long long)a.n_junk);
     }
     lb_arena_deinit(&scratch);
     return st;
@@ -297,6 +301,20 @@ static lb_status find_trained(tools *x, lb_err *err) {
     return trained(x, t->donor, t->donor_embed, t->donor_head, &x->v.donor, &x->donor_good, err);
 }
 
+static lb_status make_ropes(const transplant *t, lb_graft *g, lb_arena *arena, lb_err *err) {
+    double *of_model = lb_arena_new(arena, double, g->model->n_cols + 1);
+    double *of_donor = lb_arena_new(arena, double, g->donor->n_cols + 1);
+    if (!of_model || !of_donor)
+        return oom(err);
+    if (t->o.method == LB_APPROX_MP_ROPE && g->align->n_fresh) {
+        lb_rope_init(&g->model_rope, g->model->n_cols, t->model_turn.n_heads, t->model_turn.base,
+                     of_model);
+        lb_rope_init(&g->donor_rope, g->donor->n_cols, t->donor_turn.n_heads, t->donor_turn.base,
+                     of_donor);
+    }
+    return LB_OK;
+}
+
 static lb_status make_part(tools *x, const part *p, lb_err *err) {
     const transplant *t = x->t;
     lb_align a;
@@ -336,6 +354,8 @@ static lb_status make_part(tools *x, const part *p, lb_err *err) {
                   .off_bytes = p->off_bytes,
                   .done = &x->done,
                   .total = x->total};
+    if (st == LB_OK)
+        st = make_ropes(t, &g, &scratch, err);
     if (st == LB_OK)
         st = lb_graft_run(&g, err);
     lb_rows_close(&model);
@@ -455,10 +475,12 @@ static lb_status write_config(transplant *t, lb_source *s, const vocabs *v, lb_d
     lb_json *donor = NULL;
     lb_str config, generation, theirs;
     lb_buf b = {0};
+    if (!s->config.len)
+        return lb_fail(err, LB_E_UNSUPPORTED, "%s: it has no config.json", t->model->path);
     if (t->donor->config.len)
         LB_TRY(lb_json_parse(t->donor->config, "config.json", &s->perm, &donor, err));
     ids.config = donor;
-    lb_status st = lb_arch_config_to_hf(t->model->config, dtype, t->n_rows, &b, err);
+    lb_status st = lb_arch_config_to_hf(s->config, dtype, t->n_rows, &b, err);
     if (st == LB_OK) {
         config = lb_arena_str(&s->perm, lb_buf_str(&b));
         st = config.ptr ? lb_token_ids_config(&ids, config, &s->perm, &s->config, err) : oom(err);
@@ -466,7 +488,7 @@ static lb_status write_config(transplant *t, lb_source *s, const vocabs *v, lb_d
     lb_buf_deinit(&b);
     LB_TRY(st);
     LB_TRY(lb_computed_side(s, LB_STR("config.json"), s->config, false, err));
-    LB_TRY(read_side(t->model, "generation_config.json", &s->perm, &generation, err));
+    LB_TRY(read_side(s, "generation_config.json", &s->perm, &generation, err));
     LB_TRY(read_side(t->donor, "generation_config.json", &s->perm, &theirs, err));
     LB_TRY(lb_token_ids_generation(&ids, generation, theirs, &s->perm, &generation, err));
     if (generation.len)
@@ -475,35 +497,13 @@ static lb_status write_config(transplant *t, lb_source *s, const vocabs *v, lb_d
     return LB_OK;
 }
 
-static lb_status files_of_gguf(const lb_source *donor, lb_source *s, lb_err *err) {
-    lb_tok_file *files;
-    u64 n;
-    LB_TRY(lb_tok_files_from_meta(donor->gguf, &s->perm, &files, &n, err));
-    for (u64 i = 0; i < n; i++) {
-        lb_buf text = {0};
-        lb_out out = {.put = lb_out_to_buf, .ctx = &text};
-        lb_buf_put_str(&out.buf, files[i].bytes);
-        lb_status st = files[i].meta ? lb_tok_file_write(&files[i], &out, err) : LB_OK;
-        lb_status ended = lb_out_end(&out, st == LB_OK ? err : NULL);
-        lb_str bytes = lb_arena_str(&s->perm, lb_buf_str(&text));
-        lb_buf_deinit(&text);
-        st = st == LB_OK ? ended : st;
-        if (st == LB_OK && !bytes.ptr)
-            st = oom(err);
-        LB_TRY(st);
-        LB_TRY(lb_computed_side(s, files[i].name, bytes, false, err));
-    }
-    return LB_OK;
-}
-
 /* The model's files with the donor's tokenizer in place of its own. */
 static lb_status take_files(const transplant *t, lb_source *s, lb_err *err) {
-    LB_TRY(lb_computed_sides_of(s, t->model, err));
     for (u64 i = s->n_sides; i-- > 0;)
         if (lb_is_tokenizer_file(s->sides[i].name))
             lb_computed_drop_side(s, s->sides[i].name);
     if (t->donor->gguf)
-        return files_of_gguf(t->donor, s, err);
+        return lb_hf_texts_tokenizer(s, t->donor, err);
     for (u64 i = 0; i < t->donor->n_sides; i++) {
         const lb_side_file *f = &t->donor->sides[i];
         if (!lb_is_tokenizer_file(f->name))
@@ -553,7 +553,43 @@ static lb_status keep_names(transplant *t, lb_source *s, lb_err *err) {
     return LB_OK;
 }
 
-static lb_status look_at(transplant *t, lb_source *s, lb_dtype *dtype, lb_err *err) {
+static double rope_base(const lb_ctensors *c) {
+    static const char *const paths[] = {"rope_theta", "rope_parameters.rope_theta",
+                                        "text_config.rope_theta",
+                                        "text_config.rope_parameters.rope_theta"};
+    double base;
+    for (u32 i = 0; i < LB_LEN(paths); i++)
+        if (lb_json_as_f64(lb_json_path(c->config, paths[i]), &base))
+            return base;
+    for (u64 i = 0; c->source->gguf && i < c->source->gguf->n; i++)
+        if (lb_str_ends(c->source->gguf->kv[i].key, LB_STR(".rope.freq_base")) &&
+            lb_kv_as_f64(&c->source->gguf->kv[i], &base))
+            return base;
+    return 10000;
+}
+
+static lb_status find_turning(const lb_ctensors *c, u64 width, turning *out, lb_err *err) {
+    *out = (turning){c->hp.n_head, rope_base(c)};
+    if (!out->n_heads)
+        (void)lb_json_as_u64(lb_json_get(c->config, "num_attention_heads"), &out->n_heads);
+    if (out->n_heads && width % (2 * out->n_heads) == 0)
+        return LB_OK;
+    return lb_fail(
+        err, LB_E_UNSUPPORTED,
+        "%s: --approximation-method mp_rope: %llu columns are not cut into pairs of %llu "
+        "heads",
+        c->source->path, (unsigned long long)width, (unsigned long long)out->n_heads);
+}
+
+static lb_status find_turnings(transplant *t, const lb_merge_view *model,
+                               const lb_merge_view *donor, u64 donor_width, lb_err *err) {
+    if (t->o.method != LB_APPROX_MP_ROPE)
+        return LB_OK;
+    LB_TRY(find_turning(&model->canon, t->part[0].cols, &t->model_turn, err));
+    return find_turning(&donor->canon, donor_width, &t->donor_turn, err);
+}
+
+static lb_status look_at(transplant *t, lb_source *s, lb_dtype *dtype, lb_buf *notes, lb_err *err) {
     lb_plan *p = NULL;
     lb_merge_view model = {0}, donor = {0};
     vocab_tensors own, theirs;
@@ -569,6 +605,10 @@ static lb_status look_at(transplant *t, lb_source *s, lb_dtype *dtype, lb_err *e
     if (st == LB_OK)
         st = choose_parts(t, &own, &theirs, err);
     if (st == LB_OK)
+        st = find_turnings(t, &model, &donor, theirs.embed->shape.dim[1], err);
+    if (st == LB_OK)
+        st = lb_hf_texts_take(s, t->model, &model.canon, notes, err);
+    if (st == LB_OK)
         st = list_tensors(t, s, &model, err);
     if (st == LB_OK)
         st = keep_names(t, s, err);
@@ -579,31 +619,17 @@ static lb_status look_at(transplant *t, lb_source *s, lb_dtype *dtype, lb_err *e
     return st;
 }
 
-static lb_status check_opts(const lb_transplant_opts *o, const lb_source *model, lb_err *err) {
-    if (o->method == LB_APPROX_LANDMARK_PCA || o->method == LB_APPROX_STB ||
-        o->method == LB_APPROX_MP_ROPE)
-        return lb_fail(err, LB_E_UNSUPPORTED, "--approximation-method %s is not supported yet",
-                       lb_approx_names[o->method]);
-    if (model->gguf)
-        return lb_fail(err, LB_E_UNSUPPORTED,
-                       "%s: a GGUF as the model of a transplant is not supported yet: convert it "
-                       "to hf (the donor may be one)",
-                       model->path);
-    if (!model->config.len)
-        return lb_fail(err, LB_E_UNSUPPORTED, "%s: it has no config.json", model->path);
-    return LB_OK;
-}
-
 static lb_status fill(transplant *t, lb_source *s, lb_err *err) {
     vocabs v;
     lb_dtype dtype;
     lb_source *made = NULL;
+    lb_buf notes = {0};
     lb_status st = read_vocabs(t, &v, err);
     t->n_rows = v.donor.n_ids;
     if (st == LB_OK)
-        st = look_at(t, s, &dtype, err);
+        st = look_at(t, s, &dtype, &notes, err);
     if (st == LB_OK)
-        st = count_tokens(t, s, &v, err);
+        st = count_tokens(t, &v, &notes, err);
     if (st == LB_OK)
         st = open_made(t, &made, err);
     t->made = made;
@@ -613,6 +639,9 @@ static lb_status fill(transplant *t, lb_source *s, lb_err *err) {
         st = take_files(t, s, err);
     if (st == LB_OK)
         st = write_config(t, s, &v, dtype, err);
+    if (st == LB_OK)
+        st = lb_computed_notes(s, &notes, err);
+    lb_buf_deinit(&notes);
     free_vocabs(&v);
     return st;
 }
@@ -642,8 +671,6 @@ lb_status lb_transplant_open(lb_source **out, const char *model, const char *don
         s->computed = &t->computed;
         st = open_inputs(t, s, model, donor, err);
     }
-    if (st == LB_OK)
-        st = check_opts(o, t->model, err);
     if (st == LB_OK)
         st = fill(t, s, err);
     if (st != LB_OK)

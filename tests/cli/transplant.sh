@@ -66,7 +66,7 @@ exits 4 "too small a budget" $T m d -o again2 --memory 1MB
 [ ! -e again2 ] && pass || fail "too small a budget" "something was written"
 
 # ---- every method ----
-for a in common_interpolation subword mean zero randn john_hewitt; do
+for a in common_interpolation subword mean zero randn john_hewitt landmark_pca stb mp_rope; do
     ok "$a" $T m d -o "m-$a" -a $a -k 16
     exits 5 "$a is another" "$LBRX" diff omp "m-$a"
     ok "$a again" $T m d -o again-$a -a $a -k 16 -t 1 --memory 30MB
@@ -101,6 +101,18 @@ shape td lm_head.weight | grep -q "\[465, 128\]" && pass || fail "tied donor" "$
 ok "gguf of the donor" "$LBRX" convert d -o d.gguf
 ok "gguf donor" $T m d.gguf -o g -k 16
 ok "as from the folder" "$LBRX" diff omp g
+ok "gguf of the model" "$LBRX" convert m -o m.gguf
+ok "gguf model" $T m.gguf d -o gm -k 16 --to hf
+ok "as from hf too" "$LBRX" diff omp gm
+cmp -s gm/tokenizer.json d/tokenizer.json && pass || fail "gguf model" "not the donor's tokenizer"
+for a in landmark_pca stb mp_rope; do
+    ok "$a to a narrower one" $T d m -o "n-$a" -a $a -k 16
+    ok "$a of the same width" $T m q -o "s-$a" -a $a -k 16
+done
+model w llama 610 hf_llama hidden=768 ffn=64
+model v llama 488 llama3 hidden=768 ffn=64 seed=2
+exits 4 "stb in too little" $T w v -o little -a stb --memory 12MB
+grep -q "stb needs at least" err && [ ! -e little ] && pass || fail "in too little" "$(tail -1 err)"
 ok "mlx of the model" "$LBRX" convert m -o mm --to mlx
 ok "mlx model" $T mm d -o mx --to hf -k 16
 ok "as from hf" "$LBRX" diff omp mx

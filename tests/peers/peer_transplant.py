@@ -175,6 +175,44 @@ def runs(folder):
     check(bool(torch.isfinite(y).all()) and y.shape[-1] == m.config.vocab_size, f"{folder.name}: logits")
 
 
+# ---- what 0.1.5 has and cannot run, or runs to something else ----
+
+def with_rope_theta(self, name):
+    """transformers 5 keeps it elsewhere, where mergekit does not look."""
+    where = self.__dict__.get("rope_parameters") or {}
+    if name == "rope_theta" and "rope_theta" in where:
+        return where["rope_theta"]
+    raise AttributeError(name)
+
+
+def mended():
+    transformers.LlamaConfig.__getattr__ = with_rope_theta
+    real = tokensurgeon.compute_token_basis
+    tokensurgeon.compute_token_basis = lambda *a: real(*a[:5], a[5].k)  # it is given the options for k
+
+
+def rotated(lbrx, folder, model, donor):
+    """landmark_pca by its definition, in float64; mergekit's rotation is turned the other way round."""
+    out = folder / f"pca-{model.name}{donor.name}"
+    if not ours(lbrx, model, donor, out, ["-a", "landmark_pca"]):
+        return
+    vo, vd = (normalized_vocabulary(transformers.AutoTokenizer.from_pretrained(k)) for k in (model, donor))
+    shared = sorted(set(vo) & set(vd), key=lambda k: vd[k])
+    fresh = torch.tensor([vd[k] for k in vd if k not in vo])
+    m, d, x = (load_file(k / "model.safetensors") for k in (model, donor, out))
+    for name in (EMBED, HEAD):
+        if name not in x:
+            continue
+        e = d.get(name, d[EMBED]).double()
+        a, b = e[[vd[k] for k in shared]], m[name].double()[[vo[k] for k in shared]]
+        q = min(a.shape[1], b.shape[1])
+        va, vb = (torch.linalg.svd(k - k.mean(0), full_matrices=False)[2][:q].T for k in (a, b))
+        u, _, vt = torch.linalg.svd(((a - a.mean(0)) @ va).T @ ((b - b.mean(0)) @ vb))
+        want = (e[fresh] - a.mean(0)) @ va @ (u @ vt) @ vb.T + b.mean(0)
+        off = row_errors(x[name][fresh], want)
+        check(bool((off < 1e-5).all()), f"{model.name} {donor.name} landmark_pca: {name} off by {float(off.max()):.3g}")
+
+
 # ---- what is drawn ----
 
 def drawn(lbrx, folder, model, donor):
@@ -242,6 +280,12 @@ def fixed(lbrx, folder):
     f("A", "E", "-k", "16")
     f("E", "A", "-a", "mean", tol=2.0**-8)
     drawn(lbrx, folder, folder / "A", folder / "B")
+    for a, b in ("AB", "BA", "AD", "DA", "AC"):
+        rotated(lbrx, folder, folder / a, folder / b)
+    mended()
+    for a, b in ("AB", "CA", "DC"):
+        f(a, b, "-a", "mp_rope", "-k", "12")
+        f(a, b, "-a", "stb", "-k", "16", tol=2e-4)  # eigenvectors of float32 there
 
 
 def one(lbrx, r, folder):

@@ -5,6 +5,7 @@
 #include "merge/gauss.h"
 #include "merge/landmarks.h"
 #include "merge/pursuit.h"
+#include "merge/rope.h"
 #include "merge/transplant.h"
 #include "merge/transplant_files.h"
 #include <math.h>
@@ -200,7 +201,7 @@ LB_TEST(pursuit_is_least_squares) {
         draw(atoms[i], D);
     draw(x, D);
     memcpy(rest, x, sizeof x);
-    void *memory = malloc((size_t)lb_pursuit_bytes(D, K));
+    void *memory = malloc((size_t)lb_pursuit_bytes(D, K, true));
     lb_pursuit_place(&p, D, K, rest, memory);
     CHECK(lb_pursuit_begin(&p, &kernels));
     while (!p.done) {
@@ -226,7 +227,7 @@ LB_TEST(pursuit_ends) {
     double c[4];
     lb_pursuit p;
     lb_kernels_init(&kernels, 0);
-    void *memory = malloc((size_t)lb_pursuit_bytes(D, 4));
+    void *memory = malloc((size_t)lb_pursuit_bytes(D, 4, true));
     lb_pursuit_place(&p, D, 4, rest, memory);
     memset(rest, 0, sizeof rest);
     CHECK(lb_pursuit_begin(&p, &kernels) && p.done); /* nothing to be found */
@@ -304,6 +305,32 @@ LB_TEST(weights_of_neighbours) {
     }
     CHECK(fabs(sum - 1) < 1e-5);
     CHECK(norm < 0.375); /* the shortest: shorter than that of three */
+}
+
+/* ---- positions ---- */
+
+LB_TEST(turned_vectors) {
+    enum { HEADS = 3, HALF = 8 };
+    double frequency[HALF];
+    float x[HEADS * 2 * HALF], y[HEADS * 2 * HALF];
+    lb_rope r;
+    lb_rope_init(&r, HEADS * 2 * HALF, HEADS, 10000, frequency);
+    CHECK(r.half == HALF && frequency[0] == 1);
+    for (u32 i = 0; i < HALF; i++)
+        CHECK(fabs(frequency[i] / pow(10000, -(double)i / HALF) - 1) < 1e-13);
+    draw(x, LB_LEN(x));
+    for (double p = -2.5; p < 3; p += 0.5) { /* positions up to a turn are found again */
+        memcpy(y, x, sizeof y);
+        lb_rope_turn(&r, p, y);
+        CHECK(fabs(dot(x, x, LB_LEN(x)) - dot(y, y, LB_LEN(y))) < 1e-4);
+        float want = (float)((double)x[1] * cos(p * frequency[1]) -
+                             (double)x[1 + HALF] * sin(p * frequency[1]));
+        CHECK(fabs((double)(y[1] - want)) < 1e-6);
+        CHECK(fabs(p) > 1.4 || fabs(lb_rope_position(&r, x, y) - p) < 1e-5);
+    }
+    for (u32 i = 0; i < LB_LEN(x); i++)
+        y[i] = -x[i];
+    CHECK(fabs(lb_rope_position(&r, x, y)) < 1e-5); /* towards -y */
 }
 
 /* ---- random numbers ---- */
