@@ -32,8 +32,11 @@ QWEN3_MOE = {**LLAMA, "architectures": ["Qwen3MoeForCausalLM"], "model_type": "q
              "mlp_only_layers": []}
 GPT2 = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_embd": 64, "n_head": 4, "n_layer": LAYERS, "n_ctx": 128,
         "n_positions": 128, "vocab_size": 96, "layer_norm_epsilon": 1e-5, "activation_function": "gelu_new"}
+GRANITE_MOE = {**LLAMA, "architectures": ["GraniteMoeForCausalLM"], "model_type": "granitemoe", "num_local_experts": 4,
+               "num_experts_per_tok": 2, "embedding_multiplier": 12.0, "logits_scaling": 6.0, "residual_multiplier": 0.22,
+               "attention_multiplier": 0.0625, "intermediate_size": 48}
 ENDS = {"model.embed_tokens.weight": (96, 64), "lm_head.weight": (96, 64), "model.norm.weight": (64,)}
-SHAPES, MOE_SHAPES = dict(ENDS), dict(ENDS)
+SHAPES, MOE_SHAPES, STACK_SHAPES = dict(ENDS), dict(ENDS), dict(ENDS)
 GPT2_SHAPES = {"transformer.wte.weight": (96, 64), "transformer.wpe.weight": (128, 64), "transformer.ln_f.weight": (64,),
                "transformer.ln_f.bias": (64,)}
 for layer in range(LAYERS):
@@ -47,6 +50,9 @@ for layer in range(LAYERS):
     for e in range(4):
         MOE_SHAPES.update({f"model.layers.{layer}.mlp.experts.{e}.{k}.weight": s for k, s in {
             "gate_proj": (32, 64), "up_proj": (32, 64), "down_proj": (64, 32)}.items()})
+    STACK_SHAPES.update({k: s for k, s in SHAPES.items() if f".{layer}." in k and ".mlp." not in k})
+    STACK_SHAPES.update({f"model.layers.{layer}.block_sparse_moe.{k}.weight": s for k, s in {
+        "input_linear": (4, 96, 64), "output_linear": (4, 64, 48), "router.layer": (4, 64)}.items()})
     for k, s in {"ln_1": (64,), "ln_2": (64,), "attn.c_attn": (64, 192), "attn.c_proj": (64, 64), "mlp.c_fc": (64, 256),
                  "mlp.c_proj": (256, 64)}.items():
         GPT2_SHAPES[f"transformer.h.{layer}.{k}.weight"] = s
@@ -161,7 +167,10 @@ def gguf_name(name):
         k = {"attn.c_attn": "attn_qkv", "attn.c_proj": "attn_output", "mlp.c_fc": "ffn_up", "mlp.c_proj": "ffn_down"}
         return (f"blk.{p[2]}.{k['.'.join(p[3:5])]}.weight", None) if p[-1] == "weight" and p[3] in ("attn", "mlp") else None
     k = {"q_proj": "attn_q", "k_proj": "attn_k", "v_proj": "attn_v", "o_proj": "attn_output", "gate_proj": "ffn_gate",
-         "up_proj": "ffn_up", "down_proj": "ffn_down", "gate": "ffn_gate_inp"}.get(p[-2])
+         "up_proj": "ffn_up", "down_proj": "ffn_down", "gate": "ffn_gate_inp", "layer": "ffn_gate_inp",
+         "input_linear": "ffn_gate_exps", "output_linear": "ffn_down_exps"}.get(p[-2])
+    if k in ("ffn_gate_exps", "ffn_down_exps"):
+        return (f"blk.{p[2]}.{k}.weight", "stack")
     if not name.startswith("model.layers.") or not k:
         return None
     return (f"blk.{p[2]}.{k}_exps.weight", int(p[5])) if p[4] == "experts" else (f"blk.{p[2]}.{k}.weight", None)
@@ -190,7 +199,7 @@ def make_imatrix(g, path, shapes, skip):
         named = gguf_name(name)
         if not named or named[0] in skip:
             continue
-        cols = shape[0] if name.startswith("transformer.") else shape[1]
+        cols = shape[0] if name.startswith("transformer.") else shape[-1]
         n = 4 if named[1] is not None else 1
         sums = np.exp2(2 * g.standard_normal((n, cols))).astype(F32)
         counts = g.integers(1, 1000, n).astype(F32)
@@ -211,16 +220,16 @@ def importance(name, states, own, files):
     d = []
     for a, f in zip(w, files):
         sums, counts = f[named[0]]
-        e = named[1] or 0
-        d.append(a * (sums[e] / counts[e] if counts[e] else np.ones_like(sums[e])).astype(float))
+        mean = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], 1).astype(float)
+        d.append(a * (mean if named[1] == "stack" else mean[named[1] or 0]))
     total = sum(d)
     d = [np.where(total > 0, x, a) for x, a in zip(d, w)]
-    shape = (-1, 1) if name.startswith("transformer.") else (1, -1)
+    shape = (-1, 1) if name.startswith("transformer.") else (4, 1, -1) if named[1] == "stack" else (1, -1)
     return sum(x.reshape(shape) * s[name].astype(float) for x, s in zip(d, states)) / sum(d).reshape(shape)
 
 
 def one_importance(args, r, folder):
-    config, shapes = r.choice([(LLAMA, SHAPES), (QWEN3_MOE, MOE_SHAPES), (GPT2, GPT2_SHAPES)])
+    config, shapes = r.choice([(LLAMA, SHAPES), (QWEN3_MOE, MOE_SHAPES), (GPT2, GPT2_SHAPES), (GRANITE_MOE, STACK_SHAPES)])
     n, kind, out_type = r.randint(1, 4), r.choice(["F32", "BF16"]), r.choice(["float32", "bfloat16"])
     g = np.random.default_rng(r.randrange(1 << 30))
     states, own, files = [], [], []
