@@ -291,6 +291,20 @@ static void remark_lines(lb_conv *c, lb_str lines) {
     }
 }
 
+/* What a model that is computed was made by (a merge file...), as "lbrx.text.NAME". */
+static lb_status keep_origin(lb_conv *c, lb_err *err) {
+    for (u64 i = 0; i < c->src->n_sides && !c->o->w.no_provenance; i++) {
+        const lb_side_file *f = &c->src->sides[i];
+        if (!f->provenance || !lb_str_is_utf8(f->bytes))
+            continue;
+        const char *key = lb_arena_printf(c->perm, "lbrx.text.%.*s", LB_FMT(f->name)).ptr;
+        if (!key)
+            return lb_fail(err, LB_E_NOMEM, "out of memory for metadata");
+        LB_TRY(lb_meta_set_str(&c->meta, key, f->bytes, err));
+    }
+    return LB_OK;
+}
+
 static lb_status model_meta(lb_conv *c, lb_err *err) {
     lb_json *generation;
     lb_arch_meta_in in = {.config = c->canon.config, .label = lb_os_base_name(c->src->label)};
@@ -363,6 +377,8 @@ static lb_status all_to_gguf(lb_conv *c, const tok_keys *tok, lb_err *err) {
         st = share_all(&c->meta, &tok->keys, err);
     if (st == LB_OK && !c->o->w.no_provenance) {
         st = keep_texts(c, err);
+        if (st == LB_OK)
+            st = keep_origin(c, err);
         if (st == LB_OK)
             st = share_all(&c->meta, &tok->kept, err);
         if (st == LB_OK && notes.text.n)

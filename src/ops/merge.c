@@ -627,7 +627,10 @@ static lb_status bind_all(lb_plan *p, const lb_merge *merge, u32 index, const vi
     u32 carry = lb_expr_carry(&p->graph, merge->opts.seed);
     for (u64 i = 0; i < s->n_weights; i++) {
         const lb_merge_tensor *t = &merge->outline.tensors[i];
-        LB_TRY(build(p, merge, t, v, carry, &nodes[i], err));
+        lb_status st = build(p, merge, t, v, carry, &nodes[i], err);
+        if (st == LB_E_USAGE) /* what a method says of its parameters: the file has them */
+            st = lb_fail(err, LB_E_FORMAT, "%s", lb_arena_printf(&p->perm, "%s", err->msg).ptr);
+        LB_TRY(st);
         LB_TRY(lb_graph_status(&p->graph, err));
         nodes[i] = as_result(&p->graph, nodes[i], s->tensors[i].dtype);
     }

@@ -74,6 +74,8 @@ for f in config.json tokenizer.json tokenizer_config.json; do
     if cmp -s bh/$f m-donor/$f; then pass; else fail "a GGUF first" "$f is not that of a conversion"; fi
 done
 ok "a GGUF first, to GGUF" "$LBRX" merge donor.yml -o m-donor.gguf
+ok "the merge file is kept" "$LBRX" inspect m-donor.gguf --metadata
+says "the merge file is kept" 'lbrx.text.mergekit_config.yml str = "merge_method: linear'
 ok "a GGUF first, to GGUF: values" "$LBRX" diff m-donor.gguf m-donor --tolerance 3e-3
 
 # ---- methods: a model with itself; one pass over dot products, in any tiles ----
@@ -181,7 +183,7 @@ refuses() { # CODE NAME FILE TEXT [OPTION...]
     if [ -e none ] || [ -e none.lbrx-partial ]; then fail "$2" "something was written"; fi
 }
 linear sum a 1 b -1
-refuses 2 "sum of zero" sum.yml "add up to zero"
+refuses 3 "sum of zero" sum.yml "add up to zero"
 linear what a 1 b x
 refuses 3 "no number" what.yml "weight"
 sed 's/linear/linaer/' hf.yml >method.yml
