@@ -190,8 +190,10 @@ def draw_file(r, folders):
         y["dtype"] = r.choice(["float32", "bfloat16", "float16"])
     other = r.choice(folders)
     source = r.choice(["union", "union", "base", str(other)])
-    if source != "union" and "base_model" in y and y["merge_method"] == "task_arithmetic" and r.random() < 0.5:
-        y["merge_method"] = "dare_linear"  # random numbers by rows: where ids are the same
+    tied = {json.loads((f / "config.json").read_text())["tie_word_embeddings"] for f in use}
+    if source != "union" and y["merge_method"] == "task_arithmetic" and len(tied) == 1 and r.random() < 0.5:
+        # random numbers go by rows: where ids are the same, and mergekit's scheduler has no choice
+        y["merge_method"] = "dare_linear"
         y["parameters"]["rescale"] = False
         for m in y["models"]:
             m["parameters"]["density"] = 0.5
