@@ -22,6 +22,7 @@ static lb_err err;
 static char what[256]; /* family, label and direction, for messages */
 static u8 mtp;         /* lb_keep */
 static bool lossless;
+static bool has_more; /* of a comparison: the first model may have some that the other lacks */
 
 /* ---- the folder: kit.py's fill ---- */
 
@@ -446,6 +447,16 @@ static bool direction(const lb_json *c, const char *text, const char *from, cons
 }
 
 /* lbrx diff finds every tensor of one in the other, with the same values. */
+/* Not those whose other form loses bits by itself: 1 + w of norms, -exp(A). */
+static u64 matrices_that_differ(const lb_diff *d) {
+    u64 n = 0;
+    size_t at;
+    for (u64 i = 0; i < d->n_rows; i++)
+        n += !d->rows[i].identical && !lb_str_find(d->rows[i].name, LB_STR("norm"), &at) &&
+             !lb_str_find(d->rows[i].name, LB_STR("A_log"), &at);
+    return n;
+}
+
 static void same(const lb_json *c, const char *text, const char *x, const char *y, bool exact) {
     lb_kernels k;
     lb_source *a = NULL, *b = NULL;
@@ -455,10 +466,13 @@ static void same(const lb_json *c, const char *text, const char *x, const char *
     lb_diff_options o = {.kernels = &k, .n_threads = 1, .memory_bytes = 64 * LB_MIB};
     bool lossy = !exact && lb_json_get(c, "lossy")->n != 0;
     snprintf(what, sizeof what, "%.*s: %s", LB_FMT(arch_str(c, "label")), text);
-    if (lb_open(&a, x, &err) != LB_OK || lb_open_planned(&b, y, &err) != LB_OK ||
+    if (lb_open_planned(&a, x, &err) != LB_OK || lb_open_planned(&b, y, &err) != LB_OK ||
         lb_diff_run(&d, a, b, &o, &perm, &err) != LB_OK)
         lb_test_fail(__FILE__, __LINE__, "%s: %s", what, err.msg);
-    else if (d.n_only_in_a || d.n_only_in_b || (!lossy && d.n_different))
+    else if (has_more && (d.n_only_in_b || d.n_rows == 0 || matrices_that_differ(&d)))
+        lb_test_fail(__FILE__, __LINE__, "%s: %llu of %llu differ", what,
+                     (unsigned long long)matrices_that_differ(&d), (unsigned long long)d.n_rows);
+    else if (!has_more && (d.n_only_in_a || d.n_only_in_b || (!lossy && d.n_different)))
         lb_test_fail(__FILE__, __LINE__, "%s: %llu differ, %llu and %llu without a partner", what,
                      (unsigned long long)d.n_different, (unsigned long long)d.n_only_in_a,
                      (unsigned long long)d.n_only_in_b);
@@ -482,6 +496,90 @@ static void merged(const lb_json *c, const char *text, const char *x, const char
         fprintf(f, "  - {model: %s, parameters: {weight: 0}}\n", y);
     fclose(f);
     same(c, text, x, file, true);
+}
+
+/* ---- adapters ---- */
+
+/* A and B of rank 1 for one matrix, to a header and its data. */
+static void put_pair(lb_str module, const lb_shape *s, bool turned, lb_buf *head, lb_buf *data) {
+    for (u32 k = 0; k < 2; k++) {
+        u64 n = s->dim[turned ? k : 1 - k], from = data->len;
+        for (u64 i = 0; i < n; i++)
+            lb_buf_put_u32(data, lb_f32_bits(ldexpf((float)(mix((u32)(i + from)) & 255), -11)));
+        lb_buf_printf(
+            head,
+            "%s\"base_model.model.%.*s.lora_%c.weight\":{\"dtype\":\"F32\",\"shape\":[%llu,"
+            "%llu],\"data_offsets\":[%llu,%llu]}",
+            from ? "," : "{", LB_FMT(module), k ? 'B' : 'A', (unsigned long long)(k ? n : 1),
+            (unsigned long long)(k ? 1 : n), (unsigned long long)from,
+            (unsigned long long)data->len);
+    }
+}
+
+/* Whether PEFT has such a module: a linear layer of the language model. *turned: a Conv1D. */
+static bool is_linear(const lb_source *s, const lb_weight *w, const lb_arch *a,
+                      const lb_hparams *hp, bool *turned) {
+    lb_arch_match m;
+    if (w->shape.rank != 2 || w->enc.kind != LB_ENC_PLAIN ||
+        !lb_str_ends(w->name, LB_STR(".weight")) ||
+        lb_dtype_get(s->tensors[w->part[0]].dtype)->cls != LB_CLASS_FLOAT ||
+        !lb_arch_find(a, hp, LB_WORLD_HF, w->name, &m) || m.extra != LB_EXTRA_NONE)
+        return false;
+    lb_role r = (lb_role)m.row->role;
+    *turned = lb_arch_is_conv1d(m.row);
+    return r != LB_ROLE_TOKEN_EMBD && r != LB_ROLE_POS_EMBD && r != LB_ROLE_OUTPUT &&
+           r != LB_ROLE_SSM_CONV;
+}
+
+/* An adapter (PEFT) of all linear layers of a folder; NULL: it has none. */
+static const char *make_adapter(const char *dir) {
+    const char *folder = fresh("adapter");
+    lb_source *s = NULL;
+    lb_json *config;
+    const lb_arch *a;
+    lb_hparams hp;
+    lb_buf head = {0}, data = {0}, all = {0};
+    if (lb_open(&s, dir, &err) != LB_OK ||
+        lb_json_parse(s->config, "config.json", &s->perm, &config, &err) != LB_OK ||
+        lb_arch_from_config(config, &a, &hp, &err) != LB_OK)
+        lb_test_fail(__FILE__, __LINE__, "%s: %s", what, err.msg);
+    for (u64 i = 0; s && i < s->n_weights; i++) {
+        const lb_weight *w = &s->weights[i];
+        bool turned;
+        if (is_linear(s, w, a, &hp, &turned))
+            put_pair(lb_str_sub(w->name, 0, w->name.len - 7), &w->shape, turned, &head, &data);
+    }
+    lb_source_close(&s);
+    bool any = data.len != 0;
+    if (any) {
+        u8 len[8];
+        lb_buf_put_c(&head, "}");
+        lb_store_u64(len, head.len);
+        lb_buf_put(&all, len, 8);
+        lb_buf_put(&all, head.ptr, head.len);
+        lb_buf_put(&all, data.ptr, data.len);
+        folder = st_dir("adapter");
+        st_write(folder, "adapter_model.safetensors", all.ptr, all.len);
+        st_text(folder, "adapter_config.json",
+                "{\"peft_type\": \"LORA\", \"r\": 1, \"lora_alpha\": 2}");
+    }
+    lb_buf_deinit(&head);
+    lb_buf_deinit(&data);
+    lb_buf_deinit(&all);
+    return any ? folder : NULL;
+}
+
+/* An adapter does the same to a model in each format. */
+static void adapted(const lb_json *c, const char *text, const char *x, const char *y) {
+    char with_x[1200], with_y[1200];
+    const char *folder = make_adapter(x);
+    if (!folder)
+        return;
+    snprintf(with_x, sizeof with_x, "%s+%s", x, folder);
+    snprintf(with_y, sizeof with_y, "%s+%s", y, folder);
+    has_more = true; /* towers, layers of prediction */
+    same(c, text, with_x, with_y, false);
+    has_more = false;
 }
 
 /* What is dropped is counted. */
@@ -623,6 +721,8 @@ static void gguf_part(const lb_json *c, const char *dir, const char *mlx) {
     same_values(c, "diff of HF and GGUF", dir, file);
     if (!other_layout(c))
         merged(c, "merge of HF and GGUF", dir, file);
+    if (!other_layout(c))
+        adapted(c, "adapter on HF and GGUF", dir, file);
     merged(c, "merge of a GGUF", file, "");
     if (mlx)
         same_values(c, "diff of GGUF and MLX", file, mlx);
@@ -647,6 +747,8 @@ static void one(const lb_json *c) {
         came_back(back, dir, c, "mlx_back");
     if (!other_layout(c))
         merged(c, "merge of HF and MLX", dir, mlx);
+    if (!other_layout(c))
+        adapted(c, "adapter on HF and MLX", dir, mlx);
     bool keep = false;
     (void)lb_json_as_bool(lb_json_get(c, "keep"), &keep);
     if (keep && direction(c, "codes as values", dir, fresh("values"), LB_TO_HF, "bf16"))
