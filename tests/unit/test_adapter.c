@@ -191,6 +191,72 @@ LB_TEST(three_forms) {
     CHECK(same_tensors(peft, back));
 }
 
+/* Shape of a stored tensor; rank 0: it is not there. */
+static lb_shape shape_of(const char *model, const char *name) {
+    lb_source *s = NULL;
+    lb_shape shape = {0};
+    if (lb_open(&s, model, &err) != LB_OK)
+        return shape;
+    const lb_tensor *t = lb_source_tensor(s, lb_str_c(name));
+    if (t)
+        shape = t->shape;
+    lb_source_close(&s);
+    return shape;
+}
+
+#define MOE "base_model.model.model.layers.0.block_sparse_moe.experts."
+#define EXPERT(e)                                                           \
+    MOE #e ".w1.lora_A.weight 2 8;" MOE #e ".w1.lora_B.weight 12 2;" MOE #e \
+           ".w2.lora_A.weight 2 12;" MOE #e ".w2.lora_B.weight 8 2;" MOE #e \
+           ".w3.lora_A.weight 2 8;" MOE #e ".w3.lora_B.weight 12 2"
+
+/* Experts one by one go into the stacks of GGUF and MLX, and out of them. */
+LB_TEST(experts) {
+    char gguf[600], mlx[600], back[600], base[600], peft[600];
+    snprintf(gguf, sizeof gguf, "%s/a.gguf", lb_test_dir());
+    snprintf(mlx, sizeof mlx, "%s/mlx", lb_test_dir());
+    snprintf(back, sizeof back, "%s/back", lb_test_dir());
+    snprintf(base, sizeof base, "%s", st_dir("base"));
+    st_text(base, "config.json",
+            "{\"architectures\": [\"MixtralForCausalLM\"], \"model_type\": \"mixtral\", "
+            "\"hidden_size\": 8, \"intermediate_size\": 12, \"num_attention_heads\": 2, "
+            "\"num_key_value_heads\": 1, \"num_hidden_layers\": 1, \"vocab_size\": 6, "
+            "\"rms_norm_eps\": 1e-5, \"max_position_embeddings\": 64, \"rope_theta\": 10000.0, "
+            "\"num_local_experts\": 2, \"num_experts_per_tok\": 1}");
+    write_tensors(base, "model.safetensors", "model.norm.weight 1 8");
+    snprintf(peft, sizeof peft, "%s", make_peft(peft_config, EXPERT(0) ";" EXPERT(1)));
+    CHECK_OK(convert(peft, gguf, LB_TO_GGUF, base));
+    lb_shape s = shape_of(gguf, "blk.0.ffn_gate_exps.weight.lora_b");
+    CHECK(s.rank == 3 && s.dim[0] == 2 && s.dim[1] == 12 && s.dim[2] == 2);
+    CHECK_OK(convert(gguf, back, LB_TO_HF, base));
+    CHECK(same_tensors(peft, back));
+    CHECK_OK(convert(peft, mlx, LB_TO_MLX, base));
+    s = shape_of(mlx, "model.layers.0.block_sparse_moe.switch_mlp.down_proj.lora_a");
+    CHECK(s.rank == 3 && s.dim[0] == 2 && s.dim[1] == 2 && s.dim[2] == 12);
+    CHECK_OK(convert(mlx, back, LB_TO_HF, base));
+    CHECK(same_tensors(peft, back));
+    CHECK_OK(convert(mlx, gguf, LB_TO_GGUF, base));
+    CHECK_OK(convert(gguf, back, LB_TO_HF, base));
+    CHECK(same_tensors(peft, back));
+    /* not without the base, which says how many there are; not some of them */
+    CHECK(convert(mlx, back, LB_TO_HF, NULL) == LB_E_UNSUPPORTED && strstr(err.msg, "--base"));
+    CHECK(convert(make_peft(peft_config, EXPERT(0)), gguf, LB_TO_GGUF, base) == LB_E_UNSUPPORTED &&
+          strstr(err.msg, "1 of 2 experts"));
+    /* as parameters of one module: gate over up, a column of B an expert in turn */
+    const char *own = make_peft("{\"peft_type\": \"LORA\", \"r\": 2, \"lora_alpha\": 6, "
+                                "\"target_parameters\": [\"experts.gate_up_proj\"]}",
+                                "base_model.model.model.layers.0.mlp.experts.lora_A.weight 4 8;"
+                                "base_model.model.model.layers.0.mlp.experts.lora_B.weight 24 4");
+    CHECK_OK(convert(own, back, LB_TO_MLX, base));
+    s = shape_of(back, "model.layers.0.block_sparse_moe.switch_mlp.up_proj.lora_b");
+    CHECK(s.rank == 3 && s.dim[0] == 2 && s.dim[1] == 12 && s.dim[2] == 2);
+    CHECK_OK(convert(back, mlx, LB_TO_HF, base));
+    CHECK(at(mlx, MOE "1.w3.lora_B.weight", 12, 2, 3, 1) ==
+          at(own, "base_model.model.model.layers.0.mlp.experts.lora_B.weight", 24, 4, 15, 3));
+    CHECK(at(mlx, MOE "1.w1.lora_A.weight", 2, 8, 1, 5) ==
+          at(own, "base_model.model.model.layers.0.mlp.experts.lora_A.weight", 4, 8, 3, 5));
+}
+
 static double config_number(const char *dir, const char *key) {
     lb_arena a = {0};
     lb_str text;
