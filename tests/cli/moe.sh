@@ -77,6 +77,11 @@ ok "to mlx" "$LBRX" moe hf.yml -o mlx --to mlx --type mlx-q4
 ok "dry" "$LBRX" moe hf.yml -o no --dry-run
 says "dry" "block_sparse_moe.experts.1.w2.weight"
 grep -q '"operation": "moe --seed 0 --to hf"' moe-hf/lbrx.json && pass || fail provenance "no seed"
+sed 's/\[" of"\]/[the, one, the, one]/; /negative/d' hf.yml >alike.yml
+ok "alike" "$LBRX" moe alike.yml -o alike
+complains "alike" "ALL layers have degenerate routers"
+ok "verify takes it" "$LBRX" verify hf.yml
+ok "verify against it" "$LBRX" verify moe-hf --against hf.yml
 for g in random uniform_random; do
     moe $g $g a b
     ok "$g" "$LBRX" moe $g.yml -o $g-0
