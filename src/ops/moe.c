@@ -91,6 +91,8 @@ static lb_status make_views(lb_plan *p, u32 index, const lb_merge_config *c, lb_
     memset(v, 0, c->n_models * sizeof *v);
     for (u32 i = 0; i < c->n_models; i++) {
         lb_status st = lb_merge_view_make(p, lb_computed_input(p, index, i), &by_table, &v[i], err);
+        if (st == LB_OK && !v[i].canon.arch)
+            st = lb_fail(err, LB_E_UNSUPPORTED, "%s", v[i].canon.arch_err.msg);
         if (st != LB_OK) {
             lb_err_context(err, "%.*s", LB_FMT(c->models[i].text));
             return st;

@@ -100,6 +100,13 @@ printf 'merge_method: passthrough\nmodels: [{model: a}]\n' >base.yml
 sed 's/base_model: a/base_model: base.yml/' hf.yml >of-merge.yml
 ok "base of a merge" "$LBRX" moe of-merge.yml -o of-merge
 ok "is the base" "$LBRX" diff moe-hf of-merge
+ok "adapter" "$LBRX" lora extract a b -o adapter --rank 4
+ok "fused" "$LBRX" lora fuse a adapter -o fused --dtype f32
+moe lora random a+adapter b
+moe lora2 random fused b
+ok "an expert with an adapter" "$LBRX" moe lora.yml -o lora-1
+ok "and fused before" "$LBRX" moe lora2.yml -o lora-2
+ok "are the same" "$LBRX" diff lora-1 lora-2
 moe shared random a b 'shared_experts: [{source_model: b}]'
 ok "shared" "$LBRX" moe shared.yml -o shared
 grep -q '"n_shared_experts": 1' shared/config.json && pass || fail shared "config"
@@ -138,6 +145,11 @@ make_model hf llama "$W/deep" layers=3 vocab=4096 hidden=64 head_dim=16 tok=byte
 refuse 's/source_model: b/source_model: deep/' "'deep' has 3 layers, 'a' 2"
 make_model hf llama "$W/bare" vocab=4096 hidden=64 head_dim=16
 refuse 's/base_model: a/base_model: bare/' "tokenizer: "
+refuse 's/base_model: a/base_model: bad.yml/' "this merge is made of itself"
+mkdir other
+cp b/* other/
+sed 's/LlamaForCausalLM/LlamaForSequenceClassification/' b/config.json >other/config.json
+refuse 's/source_model: b/source_model: other/' "other: config.json: the class 'LlamaForSequenceClassification'"
 [ ! -e no ] && pass || fail "refusals" "something was written"
 exits 3 "merge refuses it" "$LBRX" merge hf.yml -o no
 complains "merge refuses it" "lbrx moe takes it"
