@@ -151,8 +151,8 @@ static lb_status shapes_differ(const lb_merge_maker *k, const candidate *c, u32 
     const lb_merge_fact *f = fact_of(k, c, i), *h = fact_of(k, c, j);
     bool types = lb_shape_eq(&f->shape, &h->shape);
     const char *hint = "";
-    bool rows = f->shape.rank == h->shape.rank && f->shape.rank == 2 &&
-                f->shape.dim[1] == h->shape.dim[1];
+    bool rows =
+        f->shape.rank == h->shape.rank && f->shape.rank == 2 && f->shape.dim[1] == h->shape.dim[1];
     if (c->vocab && rows && k->config->vocab == LB_VOCAB_KEPT)
         hint = ": rows are tokens: say how they are joined (tokenizer_source: union or base)";
     (void)snprintf(text, sizeof text, "is %s in %.*s and %s in %.*s%s",
