@@ -567,7 +567,7 @@ static void build_inputs(builder *b, lb_inst *x, const lb_node *n, const lb_move
             build_weave(b, x, moves, frame);
             return;
         }
-        if (n->op == LB_MAP_CHOOSE) {
+        if (n->op == LB_MAP_CHOOSE || n->op == LB_MAP_VARIANCE) {
             build_gram(b, x, n, moves, frame);
             return;
         }

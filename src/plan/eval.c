@@ -3,6 +3,7 @@
 #include "plan/eval.h"
 #include "kernel/rank.h"
 #include "kernel/select_nm.h"
+#include "kernel/variance.h"
 #include "plan/compare.h"
 #include "plan/dense.h"
 #include "plan/draw.h"
@@ -298,6 +299,7 @@ static void map_op(const lb_kernels *k, lb_map_op op, u64 n, float *out, const m
         return;
     case LB_MAP_WEAVE:
     case LB_MAP_CHOOSE:
+    case LB_MAP_VARIANCE:
     case LB_MAP_KEEP:
     case LB_MAP_OP_COUNT:
         break;
@@ -361,10 +363,21 @@ static void run_keep(const lb_eval *e, const lb_inst *x, lb_rect r, float *out) 
     }
 }
 
+static void run_variance(const lb_eval *e, const lb_inst *x, lb_rect r, float *out) {
+    const float *in[LB_GRAM_MAX];
+    for (u32 i = 0; i < x->n_in; i++)
+        in[i] = slot(e, x->many[i]);
+    lb_variance_f32(r.nr * r.nc, x->n_in, out, in, x->node->u.scalar.value != 0);
+}
+
 static void run_map(lb_eval *e, const lb_inst *x, lb_rect strip, lb_rect r, float *out) {
     lb_map_op op = (lb_map_op)x->node->op;
     if (op == LB_MAP_CHOOSE) {
         run_choose(e, x, strip, r, out);
+        return;
+    }
+    if (op == LB_MAP_VARIANCE) {
+        run_variance(e, x, r, out);
         return;
     }
     if (op == LB_MAP_WEAVE || op == LB_MAP_KEEP) {

@@ -22,7 +22,8 @@ const char *lb_node_kind_name(lb_node_kind k) {
 
 bool lb_map_has_number(lb_map_op op) {
     return (op >= LB_MAP_ADD_C && op <= LB_MAP_FMA_C) ||
-           (op >= LB_MAP_RDIV_C && op <= LB_MAP_ABOVE_C) || op == LB_MAP_KEEP;
+           (op >= LB_MAP_RDIV_C && op <= LB_MAP_ABOVE_C) || op == LB_MAP_KEEP ||
+           op == LB_MAP_VARIANCE;
 }
 
 void lb_graph_init(lb_graph *g, lb_arena *arena, const lb_source *const *sources, u32 n_sources) {
@@ -768,6 +769,21 @@ lb_node_id lb_expr_keep(lb_graph *g, lb_node_id select) {
 
 lb_node_id lb_expr_gram(lb_graph *g, const lb_node_id *x, u32 n, const lb_formula *f) {
     return lb_expr_norms(g, LB_STAT_GRAM, x, n, f);
+}
+
+lb_node_id lb_expr_variance(lb_graph *g, const lb_node_id *x, u32 n, bool in_f32) {
+    const lb_node *first = same_shapes(g, x, n, NULL);
+    if (!first)
+        return LB_NODE_NONE;
+    lb_node node = {.kind = LB_NODE_MAP,
+                    .op = LB_MAP_VARIANCE,
+                    .value = LB_VALUE_F32,
+                    .n_rows = first->n_rows,
+                    .n_cols = first->n_cols,
+                    .n_in = n};
+    node.in = inputs(g, x, n);
+    node.u.scalar = LB_CONST(in_f32);
+    return push(g, &node);
 }
 
 lb_node_id lb_expr_norms(lb_graph *g, lb_stat_op op, const lb_node_id *x, u32 n,

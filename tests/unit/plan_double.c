@@ -745,6 +745,30 @@ static float *eval_choose(const lb_graph *g, const lb_node *n) {
     return out;
 }
 
+static float *eval_variance(const lb_graph *g, const lb_node *n) {
+    u64 elems = n->n_rows * n->n_cols;
+    float *x[LB_GRAM_MAX], *out = malloc((elems + 1) * sizeof *out);
+    for (u32 k = 0; k < n->n_in; k++)
+        x[k] = eval(g, n->in[k]);
+    for (u64 i = 0; i < elems; i++) {
+        double mean = 0, square = 0;
+        float mean32 = 0, square32 = 0, v;
+        for (u32 k = 0; k < n->n_in; k++) {
+            double d = (double)x[k][i] - mean;
+            float d32 = x[k][i] - mean32;
+            mean += d / (k + 1);
+            mean32 += d32 / (float)(k + 1);
+            square += d * ((double)x[k][i] - mean);
+            square32 += d32 * (x[k][i] - mean32);
+        }
+        v = n->u.scalar.value != 0 ? square32 / (float)n->n_in : (float)(square / n->n_in);
+        out[i] = v == v ? v : lb_f32_from_bits(0x7fc00000);
+    }
+    for (u32 k = 0; k < n->n_in; k++)
+        free(x[k]);
+    return out;
+}
+
 static float *eval(const lb_graph *g, lb_node_id id) {
     const lb_node *n = lb_graph_node(g, id);
     u64 elems = n->n_rows * n->n_cols;
@@ -757,9 +781,10 @@ static float *eval(const lb_graph *g, lb_node_id id) {
     case LB_NODE_INDEX:
         return eval_index(g, n);
     case LB_NODE_MAP:
-        return n->op == LB_MAP_CHOOSE ? eval_choose(g, n)
-               : n->op == LB_MAP_KEEP ? eval_keep(g, n)
-                                      : eval_map(g, n);
+        return n->op == LB_MAP_CHOOSE     ? eval_choose(g, n)
+               : n->op == LB_MAP_VARIANCE ? eval_variance(g, n)
+               : n->op == LB_MAP_KEEP     ? eval_keep(g, n)
+                                          : eval_map(g, n);
     case LB_NODE_ROW:
         return eval_row(g, n);
     case LB_NODE_LOWRANK:

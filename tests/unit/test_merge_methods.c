@@ -157,7 +157,7 @@ LB_TEST(golden) {
             n_cases++;
         }
     }
-    CHECK(n_cases == 66);
+    CHECK(n_cases == 72);
     if (f)
         (void)fclose(f);
 }

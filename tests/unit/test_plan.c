@@ -295,8 +295,12 @@ static lb_node_id gen_select(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 car
         x = lb_expr_map1(g, LB_MAP_ABOVE_C, x, LB_CONST(0.5));
     lb_formula f = {"quartiles", quartiles, &(double){0.5}, 1, 1};
     u64 rank[3] = {first, first + lb_test_rand_below(last - first + 1), last};
-    switch (lb_test_rand_below(4)) {
+    switch (lb_test_rand_below(5)) {
     case 0:
+        x = lb_expr_variance(g, (lb_node_id[]){x, gen(g, rows, cols, depth - 1, carry), x}, 3,
+                             lb_test_rand_below(2));
+        return lb_expr_keep(g, lb_expr_select_nonzero(g, x, 0.3));
+    case 3:
         return lb_expr_keep(g, lb_expr_select_nonzero(g, x, 0.3));
     case 1:
         return lb_expr_keep(g, lb_expr_select(g, x, (u64[]){first, last}, 2, NULL));

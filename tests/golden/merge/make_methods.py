@@ -41,10 +41,13 @@ CASES = [
     ("ties", 3, 2, {**P, "density": (0.4, 0.3, 1.0)}, {"normalize": False, "lambda": 1.3}),
     ("breadcrumbs", 3, 1, {**W, "density": (0.4, 0.7, 0.3), "gamma": (0.1, 0.2, 0.2)}, {"normalize": True}),
     ("breadcrumbs_ties", 4, 0, {**P, "density": (0.4, 0.3, 0.2, 0.4), "gamma": (0.1, 0.2, 0.1, 0.0)}, {}),
+    ("sce", 4, 1, {}, {"select_topk": 0.5}),
+    ("sce", 3, 0, {}, {}),
 ]
 # Of equal magnitudes lbrx keeps the first ones.
 argsort = torch.argsort
 torch.argsort = lambda x, **k: argsort(x, stable=True, **k)
+torch.topk = lambda x, k, largest: [y[:k] for y in torch.sort(x, descending=largest, stable=True)]
 
 
 def bits(t):
