@@ -189,6 +189,7 @@ void lb_select_begin(lb_select *s, const lb_node *n, const lb_pass *p) {
     s->n_tiles = p->n_tiles;
     s->n_elems = p->n_rows * p->n_cols;
     s->n_pieces = lb_select_pieces(p, s->cap);
+    s->few = LB_MIN(s->cap / 2, lb_select_room(s->n_elems, s->cap, p->tile_rows * p->tile_cols));
     s->bucket_shift = 0;
     while (p->n_tiles >> s->bucket_shift > LB_SELECT_BUCKETS - 1)
         s->bucket_shift++;
@@ -400,7 +401,7 @@ void lb_select_commit(lb_select *s, const lb_node *n, const lb_select_at *at) {
 static void narrow(const lb_select *s, lb_sought_rank *r, i32 lo, i32 hi, u64 n_in) {
     r->lo = lo;
     r->hi = hi;
-    r->state = lo == hi || n_in <= s->cap / 2 ? LB_SOUGHT_COUNTED : LB_SOUGHT_BINNED;
+    r->state = lo == hi || n_in <= s->few ? LB_SOUGHT_COUNTED : LB_SOUGHT_BINNED;
 }
 
 static void finish_bins(const lb_select *s, lb_sought_rank *r) {

@@ -59,6 +59,7 @@ typedef struct lb_sought_rank {
 typedef struct lb_select {
     lb_sought_rank one[LB_SELECT_RANKS];
     u64 n_elems, n_tiles, cap, n_pieces;
+    u64 few;                  /* so many are collected, even of one tile */
     u32 bucket_shift, sample; /* the rank whose list has the sample */
 } lb_select;
 
