@@ -38,6 +38,8 @@ u64 lb_cli_limit_heap(u64 memory_bytes);
 
 /* lb_open, told to the log. What hf:// names and the cache lacks is fetched first, with progress as
  * the (finished) options say; NULL: nothing is fetched. */
+/* Fetches a model that hf:// names and the cache lacks; all else is left alone. */
+lb_status lb_cli_fetch_missing(const lb_common *common, const char *arg, lb_err *err);
 lb_status lb_cli_open(const lb_cli *cli, const lb_common *common, lb_source **out, const char *arg,
                       lb_err *err);
 /* Also merge files: for what makes a plan. */

@@ -85,6 +85,9 @@ static lb_status run_fuse(lb_cli *cli, const void *opts, const char *const *args
                          .quantize = lb_typing_given(&o.typing) ? &q : NULL,
                          .cast = o.dtype != 0,
                          .dtype = dtypes[o.dtype]};
+    LB_TRY(lb_common_finish(&o.common, err));
+    for (u32 i = 0; i < n_args && !o.writing.dry_run; i++)
+        LB_TRY(lb_cli_fetch_missing(&o.common, args[i], err));
     lb_cli_opened from = {open_fused, &f, args[0]};
     return lb_cli_convert_opened(cli, &o.writing, &o.common, &from, &c, err);
 }

@@ -4,6 +4,8 @@
 #include "base/thread.h"
 #include "cli/cli.h"
 #include "cli/text.h"
+#include "ops/hub.h"
+#include "ops/lora.h"
 #include "ops/open.h"
 #include "ops/pull.h"
 #include "plan/run.h"
@@ -107,14 +109,46 @@ static lb_status fetch(const char *arg, u32 mode, lb_err *err) {
     return st;
 }
 
+lb_status lb_cli_fetch_missing(const lb_common *common, const char *arg, lb_err *err) {
+    lb_arena arena = {0};
+    const char *path;
+    lb_str id;
+    lb_err why = {0};
+    bool missing =
+        common && lb_hub_is(arg) && lb_hub_find(arg, &arena, &path, &id, &why) == LB_E_NOT_FOUND;
+    lb_arena_deinit(&arena);
+    return missing ? fetch(arg, common->progress, err) : LB_OK;
+}
+
+/* MODEL+ADAPTER: the model and each adapter. */
+static lb_status fetch_split(const lb_common *common, const char *arg, size_t base_len,
+                             const size_t *at, u32 n, lb_err *err) {
+    lb_arena names = {0};
+    lb_status st = LB_OK;
+    for (u32 i = 0; i <= n && st == LB_OK; i++) {
+        size_t from = i ? at[i - 1] : 0;
+        size_t end = i == 0 ? base_len : i < n ? at[i] - 1 : strlen(arg);
+        lb_str name = lb_arena_str(&names, (lb_str){arg + from, end - from});
+        st = name.ptr ? lb_cli_fetch_missing(common, name.ptr, err)
+                      : lb_fail(err, LB_E_NOMEM, "out of memory for names");
+    }
+    lb_arena_deinit(&names);
+    return st;
+}
+
 typedef lb_status open_fn(lb_source **out, const char *arg, lb_err *err);
 
 static lb_status open_with(open_fn *open, const lb_cli *cli, const lb_common *common,
                            lb_source **out, const char *arg, lb_err *err) {
     u64 begin = lb_os_now_us();
     lb_status st = open(out, arg, err);
-    if (st == LB_E_NOT_FOUND && common && lb_hub_is(arg)) {
-        LB_TRY(fetch(arg, common->progress, err));
+    size_t base_len, at[LB_LORA_MAX];
+    u32 n = 0;
+    if (st == LB_E_NOT_FOUND && common)
+        lb_lora_split(arg, &base_len, at, &n);
+    if (st == LB_E_NOT_FOUND && common && (n || lb_hub_is(arg))) {
+        LB_TRY(n ? fetch_split(common, arg, base_len, at, n, err)
+                 : fetch(arg, common->progress, err));
         st = open(out, arg, err);
     }
     LB_TRY(st);

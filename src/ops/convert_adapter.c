@@ -114,10 +114,12 @@ static lb_status find_base(adapter *a, lb_err *err) {
 
 /* What has no place in the other forms. */
 static lb_status check_part(const adapter *a, const lb_adapter_part *p, lb_err *err) {
-    if (p->magnitude != LB_ADAPTER_ABSENT)
+    if (p->magnitude != LB_ADAPTER_ABSENT &&
+        (p->embedding || a->to == LB_ADAPTER_GGUF || a->from == LB_ADAPTER_GGUF))
         return lb_fail(err, LB_E_UNSUPPORTED,
-                       "'%.*s': the adapter is a DoRA, which has no other form: fuse it",
-                       LB_FMT(p->module));
+                       "'%.*s': the adapter is a DoRA%s, for which %s has no place: fuse it",
+                       LB_FMT(p->module), p->embedding ? " of an embedding" : "",
+                       lb_adapter_form_name(a->to));
     if (p->bias != LB_ADAPTER_ABSENT)
         return lb_fail(err, LB_E_UNSUPPORTED,
                        "'%.*s': B has a bias, for which %s has no place: it would be lost",
@@ -200,6 +202,34 @@ static lb_status push_matrix(adapter *a, const lb_adapter_pair *p, u32 which, lb
                         err);
 }
 
+/* A DoRA's lengths of rows. */
+static lb_status push_magnitude(adapter *a, const lb_adapter_pair *p, lb_err *err) {
+    lb_conv *c = a->c;
+    lb_graph *g = &c->plan->graph;
+    const lb_adapter_part *first = a->x.units[p->first].part;
+    if (first->magnitude == LB_ADAPTER_ABSENT)
+        return LB_OK;
+    const lb_weight *w = &c->src->weights[first->magnitude];
+    lb_dtype stored = c->src->tensors[w->part[0]].dtype, dtype = c->o->cast ? c->o->dtype : stored;
+    lb_shape *shape = lb_arena_new(c->perm, lb_shape, 1);
+    lb_str name = lb_arena_printf(c->perm, "%s%.*s%s", a->to == LB_ADAPTER_PEFT ? PEFT_PREFIX : "",
+                                  LB_FMT(lb_adapter_pair_name(&a->x, p)),
+                                  a->to == LB_ADAPTER_PEFT ? ".lora_magnitude_vector" : ".m");
+    if (!shape || !name.ptr)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for names");
+    if (p->n_out != first->n_out)
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "'%.*s': the adapter is a DoRA of a matrix that is split in the target: "
+                       "fuse it",
+                       LB_FMT(first->module));
+    *shape = (lb_shape){.rank = 1, .dim = {p->n_out}};
+    lb_node_id x =
+        lb_expr_encode(g, lb_expr_decode(g, lb_expr_read_as(g, 0, w, 1, p->n_out)), dtype);
+    LB_TRY(lb_graph_status(g, err));
+    return lb_conv_push(
+        c, &(lb_out_tensor){.name = name, .dtype = dtype, .shape = shape, .node = x}, err);
+}
+
 static lb_json *number(lb_arena *perm, double v) {
     return v == floor(v) && fabs(v) < 1e15 ? lb_json_new_i64(perm, (i64)v)
                                            : lb_json_new_f64(perm, v);
@@ -257,7 +287,8 @@ static lb_status mlx_config(adapter *a, lb_json **out, lb_err *err) {
             return no_memory(err);
     }
     (void)lb_json_as_f64(lb_json_get(a->config, "lora_dropout"), &dropout);
-    bool ok = lb_json_set(perm, c, "fine_tune_type", lb_json_new_str(perm, LB_STR("lora"))) &&
+    bool ok = lb_json_set(perm, c, "fine_tune_type",
+                          lb_json_new_str(perm, a->read.dora ? LB_STR("dora") : LB_STR("lora"))) &&
               /* as mlx-lm reads it: of all layers; those without matrices add nothing */
               lb_json_set(perm, c, "num_layers", lb_json_new_i64(perm, -1)) &&
               lb_json_set(perm, lora, "rank", lb_json_new_u64(perm, a->pairs[0].rank)) &&
@@ -312,7 +343,7 @@ static lb_status peft_config(adapter *a, lb_json **out, lb_err *err) {
               lb_json_set(perm, c, "rank_pattern", ranks) &&
               lb_json_set(perm, c, "target_modules", targets) &&
               lb_json_set(perm, c, "task_type", lb_json_new_str(perm, LB_STR("CAUSAL_LM"))) &&
-              lb_json_set(perm, c, "use_dora", lb_json_new_bool(perm, false)) &&
+              lb_json_set(perm, c, "use_dora", lb_json_new_bool(perm, a->read.dora)) &&
               lb_json_set(perm, c, "use_rslora", lb_json_new_bool(perm, false));
     *out = c;
     return ok ? LB_OK : no_memory(err);
@@ -381,9 +412,11 @@ static lb_status convert_adapter(adapter *a, lb_err *err) {
     LB_TRY(read_adapter(a, err));
     LB_TRY(find_base(a, err));
     LB_TRY(make_pairs(a, err));
-    for (u64 i = 0; i < a->n; i++)
+    for (u64 i = 0; i < a->n; i++) {
         for (u32 which = 0; which < 2; which++)
             LB_TRY(push_matrix(a, &a->pairs[i], which, err));
+        LB_TRY(push_magnitude(a, &a->pairs[i], err));
+    }
     return a->to == LB_ADAPTER_GGUF ? push_meta(a, err) : push_folder_texts(a, err);
 }
 

@@ -76,6 +76,10 @@ ok "in a merge file" "$LBRX" merge m.yml -o merged
 ok "it is that model" "$LBRX" diff merged fused
 ok "dora" "$LBRX" lora fuse base dora -o d $F
 exits 5 "dora" "$LBRX" diff fused d
+ok "dora to mlx" "$LBRX" lora convert dora -o dora-mlx --to mlx
+ok "does the same" "$LBRX" diff base+dora base+dora-mlx
+exits 3 "dora to gguf" "$LBRX" lora convert dora -o none --to gguf --base base
+complains "dora to gguf" "has no place"
 mkdir a+b
 cp -r one a+b/
 ok "a + in a name" "$LBRX" diff base+a+b/one base+one

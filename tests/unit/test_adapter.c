@@ -210,6 +210,24 @@ static lb_shape shape_of(const char *model, const char *name) {
            ".w2.lora_A.weight 2 12;" MOE #e ".w2.lora_B.weight 8 2;" MOE #e \
            ".w3.lora_A.weight 2 8;" MOE #e ".w3.lora_B.weight 12 2"
 
+/* A DoRA's lengths go between PEFT and MLX; GGUF has no place for them. */
+LB_TEST(dora) {
+    char mlx[600], back[600];
+    snprintf(mlx, sizeof mlx, "%s/mlx", lb_test_dir());
+    snprintf(back, sizeof back, "%s/back", lb_test_dir());
+    const char *config =
+        "{\"peft_type\": \"LORA\", \"r\": 2, \"lora_alpha\": 6, \"use_dora\": true}";
+    const char *peft = make_peft(config, Q ".lora_A.weight 2 8;" Q ".lora_B.weight 8 2;" Q
+                                           ".lora_magnitude_vector 1 8");
+    CHECK_OK(convert(peft, mlx, LB_TO_MLX, NULL));
+    lb_shape s = shape_of(mlx, "model.layers.0.self_attn.q_proj.m");
+    CHECK(s.rank == 1 && s.dim[0] == 8);
+    CHECK_OK(convert(mlx, back, LB_TO_HF, NULL));
+    s = shape_of(back, Q ".lora_magnitude_vector");
+    CHECK(s.rank == 1 && s.dim[0] == 8);
+    CHECK(same_files(peft, back, "adapter_config.json"));
+}
+
 /* Experts one by one go into the stacks of GGUF and MLX, and out of them. */
 LB_TEST(experts) {
     char gguf[600], mlx[600], back[600], base[600], peft[600];
@@ -375,7 +393,7 @@ LB_TEST(refusals) {
          false, false},
         {"{\"peft_type\": \"LORA\", \"use_dora\": true, \"lora_alpha\": 1}",
          Q ".lora_A.weight 2 8;" Q ".lora_B.weight 8 2;" Q ".lora_magnitude_vector 1 8", "DoRA",
-         false, false},
+         true, true},
         {peft_config,
          Q ".lora_A.weight 2 8;" Q ".lora_B.weight 8 2;" Q ".lora_magnitude_vector 1 8",
          "does not say", false, false},
