@@ -127,7 +127,7 @@ static void limit_selections(builder *b) {
     u64 n_ranks = 0;
     for (u32 i = 0; i < p->n_results; i++)
         if (is_selection(b, &p->results[i]))
-            n_ranks += lb_graph_node(b->g, p->results[i].node)->u.stat.n_ranks;
+            n_ranks += lb_graph_node(b->g, p->results[i].node)->u.stat.ranks->n;
     for (u32 i = 0; i < p->n_results; i++) {
         lb_result *r = &p->results[i];
         u64 n = r->in_rows * r->in_cols, most = LB_MAX(n / 16, SELECT_LEAST);

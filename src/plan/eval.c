@@ -357,7 +357,7 @@ static void run_keep(const lb_eval *e, const lb_inst *x, lb_rect r, float *out) 
     for (u64 i = 0; i < (at_once ? 1 : r.nr); i++) {
         u64 row = x->frame.row == LB_AXIS_ONE ? 0 : lb_moves_row(&x->moves, r.r0 + i);
         lb_select_keep(
-            s, select->u.stat.n_ranks, e->k,
+            s, select->u.stat.ranks->n, e->k,
             (lb_select_run){row * n_cols + r.c0, at_once ? r.nr * r.nc : r.nc, a + i * r.nc},
             out + i * r.nc);
     }

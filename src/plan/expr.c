@@ -729,8 +729,8 @@ static const lb_node *same_shapes(lb_graph *g, const lb_node_id *x, u32 n, const
     return first;
 }
 
-lb_node_id lb_expr_select(lb_graph *g, lb_node_id x, const u64 *rank, u32 n_ranks,
-                          const lb_formula *f) {
+static lb_node_id select_node(lb_graph *g, lb_node_id x, const u64 *rank, u32 n_ranks,
+                              double of_nonzero, const lb_formula *f) {
     const lb_node *in = input_of(g, x, LB_VALUE_F32, "stat");
     bool ok =
         in && n_ranks >= 1 && n_ranks <= LB_SELECT_RANKS && (!f || f->n_out <= LB_STAT_RESULTS);
@@ -746,24 +746,32 @@ lb_node_id lb_expr_select(lb_graph *g, lb_node_id x, const u64 *rank, u32 n_rank
                  .value = LB_VALUE_SMALL,
                  .n_rows = 1,
                  .n_cols = f ? f->n_out : LB_STAT_RESULTS};
-    memcpy(n.u.stat.rank, rank, n_ranks * sizeof *rank);
-    n.u.stat.n_ranks = n_ranks;
+    lb_ranks *own = lb_arena_new(g->arena, lb_ranks, 1);
+    if (!own) {
+        FAULT(g, LB_E_NOMEM, "out of memory for expression nodes");
+        return LB_NODE_NONE;
+    }
+    *own = (lb_ranks){.n = n_ranks, .of_nonzero = of_nonzero};
+    memcpy(own->rank, rank, n_ranks * sizeof *rank);
+    n.u.stat.ranks = own;
     n.u.stat.formula = f ? formula_copy(g, f) : NULL;
     return push1(g, n, x);
 }
 
+lb_node_id lb_expr_select(lb_graph *g, lb_node_id x, const u64 *rank, u32 n_ranks,
+                          const lb_formula *f) {
+    return select_node(g, x, rank, n_ranks, 0, f);
+}
+
 lb_node_id lb_expr_select_nonzero(lb_graph *g, lb_node_id x, double part) {
-    lb_node_id id = lb_expr_select(g, x, &(u64){1}, 1, NULL);
-    if (id != LB_NODE_NONE)
-        node_at(g, id)->u.stat.of_nonzero = part;
-    return id;
+    return select_node(g, x, &(u64){1}, 1, part, NULL);
 }
 
 lb_node_id lb_expr_keep(lb_graph *g, lb_node_id select) {
     const lb_node *s = input_of(g, select, LB_VALUE_SMALL, "keep");
     if (!s)
         return LB_NODE_NONE;
-    LB_ASSERT(s->op == LB_STAT_KTH && s->u.stat.n_ranks <= 2);
+    LB_ASSERT(s->op == LB_STAT_KTH && s->u.stat.ranks->n <= 2);
     return lb_expr_map1(g, LB_MAP_KEEP, s->in[0], (lb_scalar){.stat = select});
 }
 

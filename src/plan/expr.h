@@ -49,9 +49,11 @@ typedef struct lb_node {
             const lb_weight *weight;
         } read;
         struct {
-            const float *values; /* CONST */
-            const struct lb_draw *draw;
-            double p;  /* FILL: the value; BERNOULLI: the probability */
+            union {
+                const float *values;        /* CONST */
+                const struct lb_draw *draw; /* DRAW */
+                double p;                   /* FILL: the value; BERNOULLI: the probability */
+            };
             u32 carry; /* BERNOULLI, UNIFORM: index into lb_graph.carries */
             u64 first; /* likewise: the first of its numbers in that stream */
         } make;
@@ -72,12 +74,12 @@ typedef struct lb_node {
         } nm;             /* ROW: NM */
         lb_scalar scalar; /* MAP */
         struct {
-            u64 rank[LB_SELECT_RANKS]; /* KTH, in ascending order; 0: of none */
-            u32 n_ranks;
-            double of_nonzero; /* KTH: the one rank is this part of those that are not 0; 0: not */
-            struct lb_measure *measure; /* ERROR; else NULL */
-            struct lb_compare *compare; /* COMPARE; else NULL */
-            const lb_formula *formula;  /* wide stats, KTH; NULL: what they find */
+            union {
+                const lb_ranks *ranks;      /* KTH */
+                struct lb_measure *measure; /* ERROR */
+                struct lb_compare *compare; /* COMPARE */
+            };
+            const lb_formula *formula; /* wide stats, KTH; NULL: what they find */
         } stat;
         float scale; /* LOWRANK */
         struct {

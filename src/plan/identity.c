@@ -87,7 +87,8 @@ static void put_measure(lb_xxh *h, const lb_measure *m, u64 n_cols) {
 }
 
 static void put_make(lb_xxh *h, const lb_graph *g, const lb_node *n) {
-    put_f64(h, n->u.make.p);
+    if (n->op == LB_MAKE_FILL || n->op == LB_MAKE_BERNOULLI)
+        put_f64(h, n->u.make.p);
     if (n->op == LB_MAKE_CONST)
         lb_xxh_update(h, n->u.make.values, n->n_rows * n->n_cols * sizeof(float));
     if (n->op == LB_MAKE_DRAW) {
@@ -153,9 +154,10 @@ static void put_node(lb_xxh *h, const lb_graph *g, const lb_node *n) {
         put_u64(h, n->u.scalar.fn);
         return;
     case LB_NODE_STAT:
-        for (u32 i = 0; i < LB_SELECT_RANKS; i++)
-            put_u64(h, n->u.stat.rank[i]);
-        put_f64(h, n->u.stat.of_nonzero);
+        for (u32 i = 0; n->op == LB_STAT_KTH && i < LB_SELECT_RANKS; i++)
+            put_u64(h, n->u.stat.ranks->rank[i]);
+        if (n->op == LB_STAT_KTH)
+            put_f64(h, n->u.stat.ranks->of_nonzero);
         if (n->u.stat.formula)
             put_formula(h, n->u.stat.formula);
         if (n->op == LB_STAT_ERROR)

@@ -80,6 +80,13 @@ static inline u32 lb_stat_n_wide(u32 op, u32 n) {
     return op == LB_STAT_GRAM ? n * (n + 1) / 2 : n;
 }
 
+/* What a selection looks for. */
+typedef struct lb_ranks {
+    u64 rank[LB_SELECT_RANKS]; /* in ascending order; 0: of none */
+    u32 n;
+    double of_nonzero; /* the one rank is this part of those that are not 0; 0: not */
+} lb_ranks;
+
 /* From the dot products of n inputs (or their norms) to a few numbers: once a tensor, in double.
  * run returns NULL, or why there are none. */
 typedef struct lb_formula {

@@ -84,6 +84,13 @@ static void print_index(const lb_node *n, lb_buf *out) {
     lb_buf_put_c(out, ")");
 }
 
+static void print_ranks(const lb_ranks *r, lb_buf *out) {
+    for (u32 i = 0; i < r->n && r->of_nonzero == 0; i++)
+        lb_buf_printf(out, "%s %llu", i ? "," : "", (unsigned long long)r->rank[i]);
+    if (r->of_nonzero > 0)
+        lb_buf_printf(out, " %.9g of what is not 0", r->of_nonzero);
+}
+
 static void print_make(const lb_node *n, lb_buf *out) {
     if (n->op == LB_MAKE_CONST) {
         char hex[33];
@@ -187,10 +194,8 @@ static void print_node(printer *p, lb_node_id id) {
         break;
     case LB_NODE_STAT:
         lb_buf_printf(out, "stat(%s", stat_names[n->op]);
-        for (u32 i = 0; i < n->u.stat.n_ranks && n->u.stat.of_nonzero == 0; i++)
-            lb_buf_printf(out, "%s %llu", i ? "," : "", (unsigned long long)n->u.stat.rank[i]);
-        if (n->u.stat.of_nonzero > 0)
-            lb_buf_printf(out, " %.9g of what is not 0", n->u.stat.of_nonzero);
+        if (n->op == LB_STAT_KTH)
+            print_ranks(n->u.stat.ranks, out);
         if (n->u.stat.formula)
             lb_buf_printf(out, ", %s", n->u.stat.formula->name);
         lb_buf_put_c(out, ")");

@@ -30,14 +30,14 @@ static u64 align64(u64 n) {
 u64 lb_select_bytes(const lb_node *n, u64 cap) {
     u64 one = align64(cap * sizeof(u32)) + LB_SELECT_BINS * sizeof(u64) +
               LB_SELECT_BUCKETS * 3 * sizeof(u64);
-    return align64(sizeof(lb_select)) + n->u.stat.n_ranks * one;
+    return align64(sizeof(lb_select)) + n->u.stat.ranks->n * one;
 }
 
 lb_select *lb_select_place(const lb_node *n, u64 cap, u8 *more) {
     lb_select *s = (lb_select *)(void *)more;
     *s = (lb_select){.cap = cap};
     more += align64(sizeof *s);
-    for (u32 i = 0; i < n->u.stat.n_ranks; i++) {
+    for (u32 i = 0; i < n->u.stat.ranks->n; i++) {
         lb_sought_rank *r = &s->one[i];
         r->bins = (u64 *)(void *)more;
         more += LB_SELECT_BINS * sizeof(u64);
@@ -65,7 +65,7 @@ static u64 part_bytes(u64 n_elems, u64 cap, u64 tile_elems) {
 }
 
 u64 lb_select_part_bytes(const lb_node *n, u64 n_elems, u64 cap, u64 tile_elems) {
-    return n->u.stat.n_ranks * part_bytes(n_elems, cap, tile_elems);
+    return n->u.stat.ranks->n * part_bytes(n_elems, cap, tile_elems);
 }
 
 static part_head *part_of(const lb_select *s, const lb_select_at *at, u32 i, u32 **list) {
@@ -139,15 +139,15 @@ static u64 count_above(const u32 *list, u64 n, i32 than) {
  * known before they are counted. */
 static double part_of_all(const lb_select *s, const lb_node *n, const lb_sought_rank *r,
                           const u32 *list, u64 n_list) {
-    if (n->u.stat.of_nonzero > 0)
-        return n->u.stat.of_nonzero * (double)count_above(list, n_list, 0) / (double)n_list;
+    if (n->u.stat.ranks->of_nonzero > 0)
+        return n->u.stat.ranks->of_nonzero * (double)count_above(list, n_list, 0) / (double)n_list;
     return ((double)r->rank - 0.5) / (double)s->n_elems;
 }
 
 /* Standard deviation of the part of the sample above a value, from piece to piece. */
 static double deviation(const lb_select *s, const lb_node *n, i32 than, double part) {
     u64 m = s->one[s->sample].n_list / s->n_pieces;
-    double sum = 0, nonzero = n->u.stat.of_nonzero;
+    double sum = 0, nonzero = n->u.stat.ranks->of_nonzero;
     for (u64 i = 0; i < s->n_pieces; i++) {
         const u32 *piece = s->one[s->sample].list + i * m;
         double d = (double)count_above(piece, m, than) / (double)m;
@@ -193,23 +193,23 @@ void lb_select_begin(lb_select *s, const lb_node *n, const lb_pass *p) {
     s->bucket_shift = 0;
     while (p->n_tiles >> s->bucket_shift > LB_SELECT_BUCKETS - 1)
         s->bucket_shift++;
-    for (u32 i = 0; i < n->u.stat.n_ranks; i++) {
+    for (u32 i = 0; i < n->u.stat.ranks->n; i++) {
         lb_sought_rank *r = &s->one[i];
-        r->rank = n->u.stat.rank[i];
+        r->rank = n->u.stat.ranks->rank[i];
         r->lo = is_whole(s->n_elems, s->cap) ? -1 : 0;
         r->hi = BITS_MAX;
         r->state = s->n_pieces                    ? LB_SOUGHT_SAMPLED
                    : is_whole(s->n_elems, s->cap) ? LB_SOUGHT_COUNTED
                                                   : LB_SOUGHT_BINNED;
-        if (r->rank == 0 && n->u.stat.of_nonzero == 0)
-            found_none(r, n->u.stat.n_ranks);
+        if (r->rank == 0 && n->u.stat.ranks->of_nonzero == 0)
+            found_none(r, n->u.stat.ranks->n);
         else
             s->sample = i;
     }
 }
 
 void lb_select_begin_round(lb_select *s, const lb_node *n) {
-    for (u32 i = 0; i < n->u.stat.n_ranks; i++) {
+    for (u32 i = 0; i < n->u.stat.ranks->n; i++) {
         lb_sought_rank *r = &s->one[i];
         if (r->state >= LB_SOUGHT_KNOWN)
             continue;
@@ -234,7 +234,7 @@ static bool takes_part(const lb_sought_rank *r, lb_visit visit) {
 }
 
 bool lb_select_wants(const lb_select *s, const lb_node *n, lb_visit visit) {
-    for (u32 i = 0; i < n->u.stat.n_ranks; i++)
+    for (u32 i = 0; i < n->u.stat.ranks->n; i++)
         if (takes_part(&s->one[i], visit))
             return true;
     return false;
@@ -242,7 +242,7 @@ bool lb_select_wants(const lb_select *s, const lb_node *n, lb_visit visit) {
 
 void lb_select_clear(const lb_select *s, const lb_node *n, const lb_select_at *at) {
     u32 *list;
-    for (u32 i = 0; i < n->u.stat.n_ranks; i++) {
+    for (u32 i = 0; i < n->u.stat.ranks->n; i++) {
         *part_of(s, at, i, &list) = (part_head){0};
         if (at->visit == LB_VISIT_ALL && s->one[i].state == LB_SOUGHT_BINNED)
             memset(list, 0, LB_SELECT_BINS * sizeof *list);
@@ -299,7 +299,7 @@ static void strip_sample(part_head *h, u32 *list, u64 room, lb_select_run run) {
 void lb_select_strip(const lb_select *s, const lb_node *n, const lb_kernels *k,
                      const lb_select_at *at, lb_select_run run) {
     u64 room = lb_select_room(s->n_elems, s->cap, at->tile_elems);
-    for (u32 i = 0; i < n->u.stat.n_ranks; i++) {
+    for (u32 i = 0; i < n->u.stat.ranks->n; i++) {
         const lb_sought_rank *r = &s->one[i];
         u32 *list;
         part_head *h = part_of(s, at, i, &list);
@@ -315,7 +315,7 @@ void lb_select_strip(const lb_select *s, const lb_node *n, const lb_kernels *k,
                 strip_place(r, h, k, run);
             continue;
         }
-        if (n->u.stat.of_nonzero > 0) {
+        if (n->u.stat.ranks->of_nonzero > 0) {
             u64 count[3] = {0};
             (void)k->select_f32(run.n, run.x, 0, 0, NULL, 0, count);
             h->n_zero += count[1];
@@ -371,7 +371,7 @@ static void commit_place(lb_sought_rank *r, const part_head *h, u64 tile) {
 }
 
 void lb_select_commit(lb_select *s, const lb_node *n, const lb_select_at *at) {
-    for (u32 i = 0; i < n->u.stat.n_ranks; i++) {
+    for (u32 i = 0; i < n->u.stat.ranks->n; i++) {
         lb_sought_rank *r = &s->one[i];
         u32 *list;
         const part_head *h = part_of(s, at, i, &list);
@@ -485,23 +485,23 @@ static void place(const lb_select *s, lb_sought_rank *r) {
  * highest are dropped. */
 static void place_all(lb_select *s, const lb_node *n) {
     lb_sought_rank *top = &s->one[0], *last = &s->one[1];
-    for (u32 i = 0; i < n->u.stat.n_ranks; i++)
+    for (u32 i = 0; i < n->u.stat.ranks->n; i++)
         if (s->one[i].state != LB_SOUGHT_KNOWN && s->one[i].state != LB_SOUGHT_FOUND)
             return;
-    if (n->u.stat.n_ranks == 2 && top->state == LB_SOUGHT_KNOWN) {
+    if (n->u.stat.ranks->n == 2 && top->state == LB_SOUGHT_KNOWN) {
         bool same = top->bits == last->bits;
         top->taken = same ? top->equal : top->equal - top->taken;
         last->taken = same ? last->rank - top->rank : last->taken;
     }
-    for (u32 i = 0; i < n->u.stat.n_ranks; i++)
+    for (u32 i = 0; i < n->u.stat.ranks->n; i++)
         if (s->one[i].state == LB_SOUGHT_KNOWN)
             place(s, &s->one[i]);
 }
 
 /* mergekit's product of a count and a part is one of floats. */
 static bool rank_of_nonzero(const lb_select *s, const lb_node *n, lb_sought_rank *r) {
-    if (n->u.stat.of_nonzero > 0)
-        r->rank = (u64)((float)(s->n_elems - r->n_zero) * (float)n->u.stat.of_nonzero);
+    if (n->u.stat.ranks->of_nonzero > 0)
+        r->rank = (u64)((float)(s->n_elems - r->n_zero) * (float)n->u.stat.ranks->of_nonzero);
     if (r->rank == 0)
         found_none(r, 1);
     return r->rank > 0;
@@ -511,7 +511,7 @@ const char *lb_select_finish(lb_select *s, const lb_node *n, lb_visit visit, dou
     const lb_formula *f = n->u.stat.formula;
     double value[LB_SELECT_RANKS] = {0};
     bool first = visit != LB_VISIT_PLACE;
-    for (u32 i = 0; i < n->u.stat.n_ranks; i++) {
+    for (u32 i = 0; i < n->u.stat.ranks->n; i++) {
         lb_sought_rank *r = &s->one[i];
         if (takes_part(r, visit)) {
             if (visit == LB_VISIT_SAMPLE)
@@ -530,10 +530,10 @@ const char *lb_select_finish(lb_select *s, const lb_node *n, lb_visit visit, dou
     if (lb_select_wants(s, n, LB_VISIT_ALL) || lb_select_wants(s, n, LB_VISIT_PLACE))
         return NULL;
     if (f)
-        return f->run(f, value, n->u.stat.n_ranks, results);
-    for (u32 i = 0; i < n->u.stat.n_ranks; i++)
+        return f->run(f, value, n->u.stat.ranks->n, results);
+    for (u32 i = 0; i < n->u.stat.ranks->n; i++)
         results[i] = value[i];
-    if (n->u.stat.n_ranks == 1)
+    if (n->u.stat.ranks->n == 1)
         results[1] = (double)s->one[0].above;
     return NULL;
 }

@@ -820,8 +820,9 @@ static u64 rank_of(const lb_node *n, u32 i, const float *a, u64 elems) {
     u64 nonzero = 0;
     for (u64 j = 0; j < elems; j++)
         nonzero += a[j] != 0;
-    return n->u.stat.of_nonzero > 0 ? (u64)((float)nonzero * (float)n->u.stat.of_nonzero)
-                                    : n->u.stat.rank[i];
+    return n->u.stat.ranks->of_nonzero > 0
+               ? (u64)((float)nonzero * (float)n->u.stat.ranks->of_nonzero)
+               : n->u.stat.ranks->rank[i];
 }
 
 /* Of nothing the value is a NaN, the largest magnitude there is. */
@@ -831,16 +832,16 @@ static void kth(const lb_node *n, const float *a, u64 elems, double out[LB_STAT_
     for (u64 i = 0; i < elems; i++)
         bits[i] = lb_f32_bits(a[i]) & 0x7fffffffu;
     qsort(bits, elems, sizeof *bits, descending);
-    for (u32 i = 0; i < n->u.stat.n_ranks; i++) {
+    for (u32 i = 0; i < n->u.stat.ranks->n; i++) {
         u64 rank = rank_of(n, i, a, elems);
         value[i] = lb_f32_from_bits(rank ? bits[rank - 1] : 0x7fffffff);
         out[i] = value[i];
-        while (n->u.stat.n_ranks == 1 && rank && bits[(u64)out[1]] != bits[rank - 1])
+        while (n->u.stat.ranks->n == 1 && rank && bits[(u64)out[1]] != bits[rank - 1])
             out[1]++;
     }
     free(bits);
     if (n->u.stat.formula &&
-        n->u.stat.formula->run(n->u.stat.formula, value, n->u.stat.n_ranks, out))
+        n->u.stat.formula->run(n->u.stat.formula, value, n->u.stat.ranks->n, out))
         abort();
 }
 
@@ -850,8 +851,8 @@ static float *eval_keep(const lb_graph *g, const lb_node *n) {
     const lb_node *s = lb_graph_node(g, n->u.scalar.stat);
     float *x = eval(g, n->in[0]), *of = eval(g, s->in[0]);
     u64 elems = n->n_rows * n->n_cols;
-    bool two = s->u.stat.n_ranks == 2;
-    u64 top = two ? s->u.stat.rank[0] : 0, last = rank_of(s, two, of, elems);
+    bool two = s->u.stat.ranks->n == 2;
+    u64 top = two ? s->u.stat.ranks->rank[0] : 0, last = rank_of(s, two, of, elems);
     u32 *bits = malloc((elems + 1) * sizeof *bits);
     float *out = malloc((elems + 1) * sizeof *out);
     for (u64 i = 0; i < elems; i++)
