@@ -4,6 +4,7 @@
  * Others are sorted by radix, lowest digit first, so that it is stable, over those of their bits
  * that are not zero in all; the last round writes places instead of values. */
 #include "kernel/rank.h"
+#include "kernel/half.h"
 
 #define DIGITS_MAX 4
 #define BITS_MAX 11
@@ -27,26 +28,21 @@ static range range_of(const lb_kernels *k, size_t n, const float *x) {
     return r;
 }
 
-/* 0 has the zeros, 1 the least magnitude above; below: that less 1. */
-static u32 bin_of(float x, u32 low, u32 below) {
-    u32 m = magnitude(x) >> low;
-    return LB_MAX(m, below) - below;
-}
-
 static void by_counting(const lb_kernels *k, size_t n, float *out, const float *x, const range *r,
-                        u32 *bins) {
-    u32 low = r->low, below = (r->min >> low) - 1;
+                        const float *by_rank, u32 *scratch) {
+    u32 *bin = scratch, *bins = scratch + n, low = r->low, below = (r->min >> low) - 1;
     size_t n_bins = (size_t)(r->max >> low) - below + 1;
     memset(bins, 0, n_bins * sizeof *bins);
+    k->magnitude_bins_f32(n, bin, x, low, below);
     for (size_t i = 0; i < n; i++)
-        bins[bin_of(x[i], low, below)]++;
+        bins[bin[i]]++;
     (void)k->sums_u32(n_bins, bins, bins);
     for (size_t i = 0; i < n; i++)
-        out[i] = (float)bins[bin_of(x[i], low, below)]++;
+        out[i] = by_rank[bins[bin[i]]++];
 }
 
 static void by_radix(const lb_kernels *kernels, size_t n, float *out, const float *x,
-                     const range *r, u32 *scratch) {
+                     const range *r, const float *by_rank, u32 *scratch) {
     u64 *from = (u64 *)(void *)scratch, *to = from + n; /* magnitudes above indices */
     u32 bins[DIGITS_MAX][1 << BITS_MAX], width = 0;
     while (r->max >> r->low >> width)
@@ -67,7 +63,7 @@ static void by_radix(const lb_kernels *kernels, size_t n, float *out, const floa
         (void)kernels->sums_u32(mask + 1, place, place);
         if (k + 1 == n_digits) {
             for (size_t i = 0; i < n; i++)
-                out[(u32)from[i]] = (float)place[from[i] >> low & mask]++;
+                out[(u32)from[i]] = by_rank[place[from[i] >> low & mask]++];
             return;
         }
         for (size_t i = 0; i < n; i++)
@@ -78,16 +74,39 @@ static void by_radix(const lb_kernels *kernels, size_t n, float *out, const floa
     }
 }
 
-void lb_rank_abs_f32(const lb_kernels *k, size_t n, float *out, const float *x, u32 *scratch) {
+void lb_rank_abs_f32(const lb_kernels *k, size_t n, float *out, const float *x,
+                     const float *by_rank, u32 *scratch) {
     range r = range_of(k, n, x);
     if (r.max == 0) {
         for (size_t i = 0; i < n; i++)
-            out[i] = (float)i;
+            out[i] = by_rank[i];
         return;
     }
     /* bins cost a quarter of a value's way through the sort */
     if ((r.max >> r.low) - (r.min >> r.low) < 4 * n - 1)
-        by_counting(k, n, out, x, &r, scratch);
+        by_counting(k, n, out, x, &r, by_rank, scratch);
     else
-        by_radix(k, n, out, x, &r, scratch);
+        by_radix(k, n, out, x, &r, by_rank, scratch);
+}
+
+static float rounded(const lb_odds *o, float x) {
+    return o->bf16 ? lb_bf16_to_f32(lb_bf16_from_f32(x)) : x;
+}
+
+void lb_odds_by_rank(const lb_odds *o, const lb_kernels *k, size_t n, float *out) {
+    /* from 0 on, as they are in f32; of torch's numbers those that are added are rounded too */
+    float last = rounded(o, rounded(o, rounded(o, (float)(n - 1)) + 1) - 1);
+    float least = rounded(o, (float)(o->density - o->epsilon));
+    for (size_t i = 0; i < n; i++)
+        out[i] = rounded(o, rounded(o, rounded(o, (float)i) + 1) - 1);
+    k->map_divc_f32(n, out, out, last);
+    if (o->bf16)
+        k->map_round_bf16_f32(n, out, out);
+    k->map_mulc_f32(n, out, out, 2);
+    k->map_mulc_f32(n, out, out, (float)o->epsilon);
+    if (o->bf16)
+        k->map_round_bf16_f32(n, out, out);
+    k->map_addc_f32(n, out, out, least);
+    if (o->bf16)
+        k->map_round_bf16_f32(n, out, out);
 }

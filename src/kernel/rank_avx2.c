@@ -38,6 +38,18 @@ static void magnitudes(size_t n_elems, u32 out[3], const float *in) {
     out[2]++;
 }
 
+static void bins(size_t n_elems, u32 *out, const float *in, u32 low, u32 below) {
+    const __m128i shift = _mm_cvtsi32_si128((int)low);
+    const __m256i least = _mm256_set1_epi32((int)below);
+    size_t i = 0;
+    for (; i + 8 <= n_elems; i += 8) {
+        const __m256i m = _mm256_srl_epi32(magnitude(in + i), shift);
+        _mm256_storeu_si256((__m256i *)(void *)(out + i),
+                            _mm256_sub_epi32(_mm256_max_epu32(m, least), least));
+    }
+    lb_k_magnitude_bins_f32_ref(n_elems - i, out + i, in + i, low, below);
+}
+
 static u32 sums(size_t n_elems, u32 *out, const u32 *in) {
     __m256i before = _mm256_setzero_si256();
     size_t i = 0;
@@ -63,5 +75,6 @@ static u32 sums(size_t n_elems, u32 *out, const u32 *in) {
 
 void lb_kinit_rank_avx2(lb_kernels *k) {
     k->magnitudes_f32 = magnitudes;
+    k->magnitude_bins_f32 = bins;
     k->sums_u32 = sums;
 }

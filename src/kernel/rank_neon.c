@@ -30,6 +30,17 @@ static void magnitudes(size_t n_elems, u32 out[3], const float *in) {
     out[2] = LB_MIN(out[2] - 1, vminvq_u32(min)) + 1;
 }
 
+static void bins(size_t n_elems, u32 *out, const float *in, u32 low, u32 below) {
+    const int32x4_t shift = vdupq_n_s32(-(i32)low);
+    const uint32x4_t least = vdupq_n_u32(below);
+    size_t i = 0;
+    for (; i + 4 <= n_elems; i += 4) {
+        const uint32x4_t m = vshlq_u32(magnitude(in + i), shift);
+        vst1q_u32(out + i, vsubq_u32(vmaxq_u32(m, least), least));
+    }
+    lb_k_magnitude_bins_f32_ref(n_elems - i, out + i, in + i, low, below);
+}
+
 static u32 sums(size_t n_elems, u32 *out, const u32 *in) {
     const uint32x4_t zero = vdupq_n_u32(0);
     u32 sum = 0;
@@ -51,5 +62,6 @@ static u32 sums(size_t n_elems, u32 *out, const u32 *in) {
 
 void lb_kinit_rank_neon(lb_kernels *k) {
     k->magnitudes_f32 = magnitudes;
+    k->magnitude_bins_f32 = bins;
     k->sums_u32 = sums;
 }

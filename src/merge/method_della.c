@@ -2,42 +2,9 @@
 /* method_della.c: della and della_linear: task arithmetic of differences of which elements are
  * dropped at random, the smaller ones of a row rather than the greater (della_magprune in
  * sparsify.py of mergekit 0.1.5). */
-#include "kernel/half.h"
 #include "merge/sparsify.h"
 #include "merge/task_arithmetic.h"
 #include <math.h>
-
-/* mergekit's arithmetic, whatever the rounding: which elements are kept hangs on it. */
-typedef struct odds {
-    lb_graph *g;
-    bool bf16; /* else f32 */
-} odds;
-
-static lb_node_id step(const odds *o, lb_map_op op, lb_node_id x, double c) {
-    x = lb_expr_map1(o->g, op, x, LB_CONST(c));
-    return o->bf16 ? lb_expr_map1(o->g, LB_MAP_ROUND_BF16, x, LB_CONST(0)) : x;
-}
-
-static float rounded(const odds *o, float x) {
-    return o->bf16 ? lb_bf16_to_f32(lb_bf16_from_f32(x)) : x;
-}
-
-/* (density - epsilon) + 2 epsilon (rank - 1) / (n - 1), where the ranks of a row go from 1 to n;
- * in bf16 they are rounded, and so is each step; of torch's numbers those that are added. */
-static lb_node_id probabilities(const odds *o, lb_node_id delta, u64 n, double density,
-                                double epsilon) {
-    lb_node_id x = lb_expr_row(o->g, LB_ROW_RANK, delta);
-    float last = rounded(o, rounded(o, (float)(n - 1)) + 1);
-    if (o->bf16) { /* from 0, as it is in f32 */
-        x = lb_expr_map1(o->g, LB_MAP_ROUND_BF16, x, LB_CONST(0));
-        x = step(o, LB_MAP_ADD_C, x, 1);
-        x = step(o, LB_MAP_ADD_C, x, -1);
-    }
-    x = step(o, LB_MAP_DIV_C, x, rounded(o, last - 1));
-    x = lb_expr_map1(o->g, LB_MAP_MUL_C, x, LB_CONST(2));
-    x = step(o, LB_MAP_MUL_C, x, epsilon);
-    return step(o, LB_MAP_ADD_C, x, (double)rounded(o, (float)(density - epsilon)));
-}
 
 /* The difference as mergekit has it: what it ranks. */
 static lb_node_id ranked(const lb_merge_job *j, const lb_merge_input *in, lb_node_id delta) {
@@ -52,14 +19,15 @@ static lb_node_id ranked(const lb_merge_job *j, const lb_merge_input *in, lb_nod
     return lb_merge_round(&typed, delta);
 }
 
+/* mergekit's arithmetic of probabilities, whatever the rounding: which elements are kept hangs on
+ * it. */
 static lb_node_id mask_of(const lb_merge_job *j, lb_node_id delta, double density, double epsilon) {
     const lb_node *d = lb_graph_node(j->g, delta);
-    odds o = {j->g, j->work == LB_BF16};
+    lb_odds o = {density, epsilon, j->work == LB_BF16};
     if (d->n_cols == 1) /* first and last of its row: the mean */
-        return lb_expr_bernoulli(j->g, d->n_rows, 1, rounded(&o, (float)density), j->carry);
+        return lb_expr_bernoulli(j->g, d->n_rows, 1, density, j->carry);
     lb_node_id u = lb_expr_uniform(j->g, d->n_rows, d->n_cols, j->carry);
-    lb_node_id p = probabilities(&o, delta, d->n_cols, density, epsilon);
-    return lb_expr_map2(j->g, LB_MAP_BELOW, u, p, LB_CONST(0));
+    return lb_expr_map2(j->g, LB_MAP_BELOW, u, lb_expr_row_odds(j->g, delta, &o), LB_CONST(0));
 }
 
 static lb_status prune(const lb_merge_method *m, const lb_merge_job *j, const lb_merge_input *in,

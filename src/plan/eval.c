@@ -450,9 +450,22 @@ static void run_row_nm(const lb_eval *e, const lb_inst *x, lb_rect r, float *out
                      claimed ? claimed + i * r.nc : NULL);
 }
 
+static void run_row_odds(const lb_eval *e, const lb_inst *x, lb_rect r, float *out) {
+    const float *in = slot(e, x->in[0]);
+    float *by_rank = e->codec;
+    u32 *scratch = (u32 *)(void *)(e->codec + lb_odds_elems(r.nc));
+    lb_odds_by_rank(&x->node->u.odds, e->k, r.nc, by_rank);
+    for (u64 i = 0; i < r.nr; i++)
+        lb_rank_abs_f32(e->k, r.nc, out + i * r.nc, in + i * r.nc, by_rank, scratch);
+}
+
 static void run_row(lb_eval *e, const lb_inst *x, lb_rect r, float *out) {
     if (x->node->op == LB_ROW_NM) {
         run_row_nm(e, x, r, out);
+        return;
+    }
+    if (x->node->op == LB_ROW_ODDS) {
+        run_row_odds(e, x, r, out);
         return;
     }
     if (x->node->op == LB_ROW_FORMULA) {
@@ -468,9 +481,7 @@ static void run_row(lb_eval *e, const lb_inst *x, lb_rect r, float *out) {
     }
     for (u64 i = 0; i < r.nr; i++) {
         const float *a = in + i * r.nc;
-        if (x->node->op == LB_ROW_RANK) {
-            lb_rank_abs_f32(e->k, r.nc, out + i * r.nc, a, (u32 *)(void *)e->codec);
-        } else if (x->node->op == LB_ROW_L2) {
+        if (x->node->op == LB_ROW_L2) {
             double s = fold_row(e->k, a, r.nc, true);
             e->k->map_mulc_f32(r.nc, out + i * r.nc, a, s == 0 ? 0 : (float)(1 / sqrt(s)));
         } else {

@@ -587,6 +587,18 @@ lb_node_id lb_expr_row(lb_graph *g, lb_row_op op, lb_node_id x) {
                  x);
 }
 
+lb_node_id lb_expr_row_odds(lb_graph *g, lb_node_id x, const lb_odds *o) {
+    lb_node_id id = lb_expr_row(g, LB_ROW_ODDS, x);
+    if (id == LB_NODE_NONE)
+        return id;
+    if (node_at(g, id)->n_cols < 2) {
+        FAULT(g, LB_E_USAGE, "row: ranks of rows of one value");
+        return LB_NODE_NONE;
+    }
+    node_at(g, id)->u.odds = *o;
+    return id;
+}
+
 lb_node_id lb_expr_move_cols(lb_graph *g, lb_node_id x, const lb_strides *s) {
     const lb_node *in = input_of(g, x, LB_VALUE_F32, "row");
     const lb_strides *copy = in ? strides_copy(g, s, in->n_cols, in->n_cols) : NULL;

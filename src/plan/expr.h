@@ -16,6 +16,7 @@
 
 #include "base/base.h"
 #include "base/mem.h"
+#include "kernel/rank.h"
 #include "plan/node_ops.h"
 #include "plan/repack.h"
 #include "tensor/source.h"
@@ -72,6 +73,7 @@ typedef struct lb_node {
         struct {
             u32 keep, of;
         } nm;             /* ROW: NM */
+        lb_odds odds;     /* ROW: ODDS */
         lb_scalar scalar; /* MAP */
         struct {
             union {
@@ -174,6 +176,7 @@ lb_node_id lb_expr_row_formula(lb_graph *g, const lb_node_id *x, u32 n, const lb
                                u32 result);
 /* 1 or 0: x is one of the `keep` of each `of` neighbours in a row; claimed: LB_NODE_NONE, or not 0
  * where others have been before (select_nm.h). */
+lb_node_id lb_expr_row_odds(lb_graph *g, lb_node_id x, const lb_odds *o); /* rows of 2 at least */
 lb_node_id lb_expr_row_nm(lb_graph *g, lb_node_id x, lb_node_id claimed, u32 keep, u32 of);
 /* KTH of ranks in ascending order, f as above (over values). */
 lb_node_id lb_expr_select(lb_graph *g, lb_node_id x, const u64 *rank, u32 n_ranks,

@@ -416,8 +416,8 @@ static void fit_scratch(lb_pass *p) {
         if (x->node->kind == LB_NODE_STAT && x->node->op == LB_STAT_ERROR &&
             x->role == LB_INST_COMPUTE)
             codec = LB_MAX(codec, lb_measure_scratch_elems(x->node->u.stat.measure, r.nr * r.nc));
-        if (x->node->kind == LB_NODE_ROW && x->node->op == LB_ROW_RANK)
-            codec = LB_MAX(codec, LB_RANK_SCRATCH(r.nc));
+        if (x->node->kind == LB_NODE_ROW && x->node->op == LB_ROW_ODDS)
+            codec = LB_MAX(codec, lb_odds_elems(r.nc) + LB_RANK_SCRATCH(r.nc));
         if (x->node->kind == LB_NODE_STAT && x->node->op == LB_STAT_COMPARE)
             codec = LB_MAX(codec, LB_MIN(r.nc, LB_FOLD_LEAF));
         if (x->role == LB_INST_SPILLED ||

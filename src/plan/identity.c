@@ -138,6 +138,11 @@ static void put_node(lb_xxh *h, const lb_graph *g, const lb_node *n) {
     case LB_NODE_ROW:
         if (n->op == LB_ROW_MOVE)
             lb_xxh_update(h, n->u.strides, sizeof *n->u.strides);
+        if (n->op == LB_ROW_ODDS) {
+            put_f64(h, n->u.odds.density);
+            put_f64(h, n->u.odds.epsilon);
+            put_u64(h, n->u.odds.bf16);
+        }
         if (n->op == LB_ROW_NM) {
             put_u64(h, n->u.nm.keep);
             put_u64(h, n->u.nm.of);

@@ -188,6 +188,8 @@ static void print_node(printer *p, lb_node_id id) {
             print_strides(n->u.strides, out);
         if (n->op == LB_ROW_NM)
             lb_buf_printf(out, " %u:%u", n->u.nm.keep, n->u.nm.of);
+        if (n->op == LB_ROW_ODDS)
+            lb_buf_printf(out, " %.9g~%.9g", n->u.odds.density, n->u.odds.epsilon);
         if (n->op == LB_ROW_FORMULA)
             lb_buf_printf(out, " %s[%u]", n->u.row.formula->name, n->u.row.result);
         lb_buf_put_c(out, ")");

@@ -119,6 +119,11 @@ static inline bool lb_inst_draws(const lb_inst *x) {
     return x->role == LB_INST_COMPUTE && lb_node_draws(x->node);
 }
 
+/* ODDS: f32 of scratch before that of the ranks. */
+static inline u64 lb_odds_elems(u64 n_cols) {
+    return (n_cols + 15) & ~(u64)15;
+}
+
 /* The first of a tile's, in the generator's stream. */
 static inline u64 lb_inst_first_draw(const lb_inst *x, lb_rect tile) {
     return x->node->u.make.first + tile.r0 * x->node->n_cols + tile.c0;

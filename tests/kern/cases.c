@@ -66,6 +66,7 @@ static u32 n_variants(const kern *w) {
     case SIG_SUMS:
     case SIG_KEEP:
         return 2;    /* out apart, out = a */
+    case SIG_BINS:   /* below all, and between, of bf16; between, of f32 */
     case SIG_SELECT: /* room for all, for half, for none */
     case SIG_MAP2:
     case SIG_FMAC:
@@ -245,6 +246,11 @@ static void set_sizes(const kern *w, kcase *c, u32 variant) {
         set_floats(c, 1, c->n);
         c->alias = variant;
         break;
+    case SIG_BINS:
+        set_floats(c, 1, c->n);
+        c->first = variant == 2 ? 0 : 16;
+        c->bits = variant == 0 ? 0 : (u32)(c->seed % 0x4000);
+        break;
     case SIG_MT_BLOCKS:
         c->n_in = 1;
         c->in_bytes[0] = 624 * sizeof(u32);
@@ -414,10 +420,10 @@ void kcase_fill(const kern *w, const kcase *c, u32 input, u8 *out) {
         dense_fill(w, c, input, out);
         return;
     }
-    const bool codes =
-        input == 0 && (w->sig == SIG_DECODE || w->sig == SIG_MLX_AFFINE || w->sig == SIG_MLX_FP ||
-                       w->sig == SIG_TRANSPOSE ||
-                       (w->sig >= SIG_CODES && w->sig != SIG_QUANT && w->sig != SIG_MAGNITUDES));
+    const bool codes = input == 0 && (w->sig == SIG_DECODE || w->sig == SIG_MLX_AFFINE ||
+                                      w->sig == SIG_MLX_FP || w->sig == SIG_TRANSPOSE ||
+                                      (w->sig >= SIG_CODES && w->sig != SIG_QUANT &&
+                                       w->sig != SIG_MAGNITUDES && w->sig != SIG_BINS));
     if (codes) {
         const bool plain = w->sig == SIG_DECODE || w->sig == SIG_RANGE_ANY;
         const u32 unit = plain && w->block_elems == 1 ? w->block_bytes : 1;
@@ -538,6 +544,9 @@ void kcase_call(const kern *w, any_fn *fn, const kcase *c, void *out, const void
         break;
     case SIG_MAGNITUDES:
         ((lb_k_magnitudes_f32_fn *)fn)(c->n, out, in[0]);
+        break;
+    case SIG_BINS:
+        ((lb_k_magnitude_bins_f32_fn *)fn)(c->n, out, in[0], (u32)c->first, c->bits);
         break;
     case SIG_SUMS:
         r->n = ((lb_k_sums_u32_fn *)fn)(c->n, out, in[0]);

@@ -35,6 +35,7 @@ typedef enum sig {
     SIG_QUANT,
     SIG_RANGE_ANY,
     SIG_MAGNITUDES,
+    SIG_BINS,
     SIG_SUMS,
     SIG_MT_BLOCKS,
     SIG_MT_MASK,

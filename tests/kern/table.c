@@ -24,7 +24,8 @@
              : SIG_AWQ, lb_quant_fn *                       \
              : SIG_QUANT, lb_k_fold_range_f16_fn *          \
              : SIG_RANGE_ANY, lb_k_magnitudes_f32_fn *      \
-             : SIG_MAGNITUDES, lb_k_sums_u32_fn *           \
+             : SIG_MAGNITUDES, lb_k_magnitude_bins_f32_fn * \
+             : SIG_BINS, lb_k_sums_u32_fn *                 \
              : SIG_SUMS, lb_k_mt_blocks_fn *                \
              : SIG_MT_BLOCKS, lb_k_mt_mask_fn *             \
              : SIG_MT_MASK, lb_k_mt_uniform_f32_fn *        \

@@ -8,6 +8,7 @@
 #include "base/os.h"
 #include "plan/dense.h"
 #include "plan/draw.h"
+#include "kernel/half.h"
 #include "plan/eval.h"
 #include "plan/quant.h"
 #include "tensor/four_bit.h"
@@ -544,9 +545,15 @@ static float *eval_row_nm(const lb_graph *g, const lb_node *n) {
     return out;
 }
 
-/* Every value against every other. */
-static void rank_row(u64 n, float *x) {
+static float to_bf16(const lb_odds *o, double x) {
+    float v = (float)x;
+    return o->bf16 ? lb_bf16_to_f32(lb_bf16_from_f32(v)) : v;
+}
+
+/* Every value against every other; then as mergekit has it. */
+static void odds_row(const lb_odds *o, u64 n, float *x) {
     float *out = malloc((n + 1) * sizeof *out);
+    float max = to_bf16(o, (double)to_bf16(o, (double)(n - 1)) + 1);
     for (u64 i = 0; i < n; i++) {
         u64 before = 0;
         for (u64 j = 0; j < n; j++) {
@@ -554,7 +561,10 @@ static void rank_row(u64 n, float *x) {
             bool equal = a == b || (a != a && b != b);
             before += equal ? j < i : b != b || a < b;
         }
-        out[i] = (float)before;
+        float rank = to_bf16(o, (double)to_bf16(o, (double)before) + 1);
+        float norm = to_bf16(o, to_bf16(o, (double)rank - 1) / to_bf16(o, (double)max - 1));
+        float more = to_bf16(o, norm * 2 * (float)o->epsilon);
+        out[i] = to_bf16(o, more + to_bf16(o, o->density - o->epsilon));
     }
     memcpy(x, out, n * sizeof *x);
     free(out);
@@ -578,8 +588,8 @@ static float *eval_row(const lb_graph *g, const lb_node *n) {
     }
     for (u64 i = 0; i < n->n_rows; i++) {
         float *r = x + i * n->n_cols;
-        if (n->op == LB_ROW_RANK) {
-            rank_row(n->n_cols, r);
+        if (n->op == LB_ROW_ODDS) {
+            odds_row(&n->u.odds, n->n_cols, r);
         } else if (n->op == LB_ROW_L2) {
             double s = fold(r, r, 1, n->n_cols, LB_STAT_DOT);
             ref.map_mulc_f32(n->n_cols, r, r, s == 0 ? 0 : (float)(1 / sqrt(s)));

@@ -339,6 +339,10 @@ static lb_node_id gen(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry) {
             return gen_row_formula(g, rows, cols, depth, carry);
         if (lb_test_rand_below(4) == 0)
             return gen_row_nm(g, rows, cols, depth, carry);
+        if (lb_test_rand_below(3) == 0 && cols > 1)
+            return lb_expr_row_odds(
+                g, gen(g, rows, cols, depth - 1, carry),
+                &(lb_odds){.density = 0.4, .epsilon = 0.17, .bf16 = lb_test_rand_below(2) != 0});
         return lb_expr_row(g, (lb_row_op)lb_test_rand_below(LB_ROW_MOVE),
                            gen(g, rows, cols, depth - 1, carry));
     case 6:

@@ -55,8 +55,9 @@ LB_TEST(places_by_magnitude) {
             size_t n = sizes[s];
             float *x = malloc((n + 1) * sizeof *x), *out = malloc((n + 1) * sizeof *out);
             u32 *order = malloc((n + 1) * sizeof *order);
+            float *by_rank = malloc((n + 1) * sizeof *by_rank);
             u32 *scratch = malloc((LB_RANK_SCRATCH(n) + 1) * sizeof *scratch);
-            CHECK(x && out && order && scratch);
+            CHECK(x && out && order && by_rank && scratch);
             for (size_t i = 0; i < n; i++) {
                 x[i] = one(kind, i);
                 order[i] = (u32)i;
@@ -65,7 +66,9 @@ LB_TEST(places_by_magnitude) {
             out[n] = 77;
             scratch[LB_RANK_SCRATCH(n)] = 0xabcdef;
             qsort(order, n, sizeof *order, before);
-            lb_rank_abs_f32(&k, n, out, x, scratch);
+            for (size_t i = 0; i < n; i++)
+                by_rank[i] = (float)i;
+            lb_rank_abs_f32(&k, n, out, x, by_rank, scratch);
             u64 n_bad = 0;
             for (size_t i = 0; i < n; i++)
                 n_bad += out[order[i]] != (float)i;
@@ -74,6 +77,7 @@ LB_TEST(places_by_magnitude) {
             free(x);
             free(out);
             free(order);
+            free(by_rank);
             free(scratch);
         }
 }
