@@ -141,13 +141,65 @@ u32 lb_lora_find_rows(const lb_arch *a, const lb_hparams *hp, lb_world world, lb
     return n;
 }
 
+/* ---- what stands beside the language model ---- */
+
+static lb_str first_word(lb_str *s) {
+    size_t at = s->len;
+    (void)lb_str_find(*s, LB_STR("."), &at);
+    lb_str word = lb_str_sub(*s, 0, at);
+    *s = lb_str_sub(*s, at + 1, s->len);
+    return word;
+}
+
+/* Whether the words of few are words of many, in their order, the first and last the same. */
+static bool is_within(lb_str few, lb_str many) {
+    lb_str word = first_word(&few), at = first_word(&many);
+    if (!lb_str_eq(word, at))
+        return false;
+    while (few.len && many.len) {
+        word = first_word(&few);
+        do
+            at = first_word(&many);
+        while (!lb_str_eq(word, at) && many.len);
+    }
+    return few.len == 0 && many.len == 0 && lb_str_eq(word, at);
+}
+
+static lb_str without_model(lb_str name) {
+    return lb_str_starts(name, LB_STR("model.")) ? lb_str_sub(name, 6, name.len) : name;
+}
+
+/* Towers are no rows of the table, and checkpoints have more or fewer words in their names than
+ * transformers' classes. The one tensor whose name fits; NULL: none, or several. */
+static const lb_ctensor *find_beside(const lb_ctensors *base, lb_str name) {
+    const lb_ctensor *found = NULL;
+    if (!base->n_extra[LB_EXTRA_VISION] && !base->n_extra[LB_EXTRA_AUDIO])
+        return NULL;
+    name = without_model(name);
+    for (u64 i = 0; i < base->n_tensors; i++) {
+        const lb_ctensor *x = &base->tensors[i];
+        lb_str stored = without_model(base->source->weights[x->weight].name);
+        if (x->known || !lb_extra_is_beside((lb_extra)x->extra) ||
+            (!is_within(name, stored) && !is_within(stored, name)))
+            continue;
+        if (found)
+            return NULL;
+        found = x;
+    }
+    return found;
+}
+
 /* By the tensor's name in the adapter's world; whole: one matrix, no stack. */
 static lb_status place(maker *m, lb_str name, bool whole, lb_lora_term *term, bool *found,
                        lb_err *err) {
     const lb_ctensors *b = m->base;
     lb_arch_match at[LB_LORA_ROWS_MAX];
-    u32 n = b->arch ? lb_lora_find_rows(b->arch, &b->hp, m->world, name, at) : 0;
+    const lb_ctensor *beside =
+        whole && m->world == LB_WORLD_HF && b->world == LB_WORLD_HF ? find_beside(b, name) : NULL;
+    u32 n = b->arch && !beside ? lb_lora_find_rows(b->arch, &b->hp, m->world, name, at) : 0;
     *found = true;
+    if (beside)
+        name = b->source->weights[beside->weight].name;
     if (whole && m->world == b->world && has_stored_names(b)) {
         lb_str key = stored_key(&m->t->keys, name, n ? at : NULL);
         if (!key.ptr)

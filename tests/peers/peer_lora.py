@@ -168,7 +168,8 @@ def same(what, a, b):
     """What stands under one name: forms differ in prefixes and stacks."""
     a, b = bare(a), bare(b)
     # norms as 1 + w and -exp(A) lose bits on their way
-    both = [(k, v, b[k]) for k, v in a.items() if k in b and "norm" not in k and "A_log" not in k]
+    a, b = ({k: v for k, v in x.items() if "norm" not in k and "A_log" not in k} for x in (a, b))
+    both = [(k, v, b[k]) for k, v in a.items() if k in b]
     bad = [k for k, x, y in both if x.shape != y.shape or not torch.equal(x.float(), y.float())]
     pc.check(not bad and 3 * len(both) > len(b), "%s: differs: %s of %d" % (what, bad[:4], len(both)))
 
@@ -263,6 +264,32 @@ def tied_one(r, index, kind, work):
         near = (got - want).abs().max() / want.abs().max()
         pc.check(got.shape == want.shape and near < 1e-5, "%s: logits differ by %g" % (what, near))
         pc.check((work / "out" / "tokenizer.json").exists() == (kind == "more tokens"), what + ": the tokenizer")
+
+
+# ---- towers ----
+
+VLM = {"gemma3": "gemma-3-4b-it", "llava": "llava-1.5-7b-hf", "mistral3": "Mistral-Small-3.1-24B-Instruct-2503", "qwen3_5": "Qwen3.5-9B"}
+
+
+def vlm_one(r, index, family, work):
+    """An adapter of language model and tower, under the names of transformers' class, which checkpoints do not have."""
+    base, src = kit.build([c for c in kit.family(family).cases(r) if c.label == VLM[family]][0], work / "base"), work / "adapter"
+
+    def model():
+        return quietly(transformers.AutoModelForImageTextToText.from_pretrained, base, dtype=torch.float32)
+    m = model()
+    names = [n for n, x in m.named_modules() if isinstance(x, torch.nn.Linear) and "lm_head" not in n]
+    names = sorted(r.sample(names, len(names) // 2))
+    m = quietly(peft.get_peft_model, m, peft.LoraConfig(r=4, lora_alpha=8, target_modules=names))
+    with torch.no_grad():
+        for n, p in m.named_parameters():
+            if "lora_" in n:
+                p.normal_(0, 0.2)
+    quietly(m.save_pretrained, src)
+    quietly(quietly(peft.PeftModel.from_pretrained, model(), src).merge_and_unload().save_pretrained, work / "theirs")
+    want, got = kit.state(work / "theirs"), fuse("vlm " + family, base, [src], work / "ours")
+    if got:
+        near("vlm " + family, {k: v for k, v in got.items() if not k.startswith("mtp.")}, want, base)
 
 
 # ---- MLX ----
@@ -410,9 +437,9 @@ def main():
     a.add_argument("--n", type=int, default=16)
     a.add_argument("--only", type=int)
     a.add_argument("--family")
-    a.add_argument("--part", choices=["peft", "tied", "mlx", "gguf"])
+    a.add_argument("--part", choices=["peft", "tied", "vlm", "mlx", "gguf"])
     args = a.parse_args()
-    parts = [("peft", one, FAMILIES, args.n), ("tied", tied_one, list(TIED), (args.n + 1) // 2), ("mlx", mlx_one, MLX_FAMILIES, (args.n + 1) // 2 if pc.mx is not None else 0),
+    parts = [("peft", one, FAMILIES, args.n), ("tied", tied_one, list(TIED), (args.n + 1) // 2), ("vlm", vlm_one, list(VLM), (args.n + 3) // 4), ("mlx", mlx_one, MLX_FAMILIES, (args.n + 1) // 2 if pc.mx is not None else 0),
              ("gguf", gguf_one, GGUF_FAMILIES, (args.n + 3) // 4 if pc.SCRIPT else 0)]
     for part, run, families, n in parts:
         for i in range(n) if args.only is None else [args.only]:
