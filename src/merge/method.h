@@ -69,6 +69,7 @@ typedef struct lb_merge_job {
     lb_arena *perm; /* lives as long as the graph */
     lb_str name;    /* of the result, for messages */
     const lb_shape *shape;
+    bool is_vocab;            /* rows are tokens: embeddings, output matrix */
     const lb_merge_input *in; /* in the order of the merge file; the base wherever it stands */
     u32 n_in;
     u32 layer;                         /* of the result's module; UINT32_MAX: of none */

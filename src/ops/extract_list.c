@@ -277,7 +277,7 @@ lb_node_id lb_extract_factors(lb_graph *g, const lb_extraction *x, const lb_extr
     lb_node_id turned = lb_expr_transpose(g, difference), q;
     if (o->exact) {
         lb_node_id d = it->turned ? turned : difference;
-        q = lb_expr_dense(g, LB_DENSE_EIGEN, d, LB_NODE_NONE, it->n_thin);
+        q = lb_expr_dense(g, LB_DENSE_EIGEN, d, LB_NODE_NONE, (double)it->n_thin);
         return lb_expr_dense(g, LB_DENSE_SVD, lb_expr_product(g, d, q), q, 0);
     }
     q = lb_expr_normal(g, it->shape.dim[1], it->n_thin, o->seed);

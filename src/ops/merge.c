@@ -602,6 +602,7 @@ static lb_status build(lb_plan *p, const lb_merge *merge, const lb_merge_tensor 
                       .n_in = t->n_slots,
                       .layer = t->layer,
                       .n_layers = merge->outline.parts[t->module].n_layers,
+                      .is_vocab = t->is_vocab,
                       .work = work_type(c, v->model, t),
                       .rounding = merge->opts.rounding,
                       .carry = carry};

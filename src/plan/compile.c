@@ -5,6 +5,7 @@
  * Why instances: one node may be wanted through different moves (a matrix and its permuted form);
  * each (node, moves, frame) is evaluated once a strip. Graphs are small (tens of nodes); searches
  * are linear. */
+#include "plan/dense.h"
 #include "plan/measure.h"
 #include "plan/prog.h"
 
@@ -812,7 +813,7 @@ static void build_result(builder *b, u32 result, u32 input, u64 row0) {
     } else {
         bool itself = r->kind == LB_RESULT_HOLD && !is_stack(n);
         x.role = LB_INST_HOLD;
-        x.kept = !itself && n->op == LB_DENSE_EIGEN;
+        x.kept = r->kind == LB_RESULT_DENSE && lb_dense_adds_up(n);
         b->pass->full_cols |= x.kept;
         x.spill = r->spilled;
         x.spill_off = r->spill_off + row0 * n->n_cols * sizeof(float);

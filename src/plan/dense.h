@@ -13,18 +13,20 @@
 typedef struct lb_dense {
     const lb_node *node;
     u64 n_rows, n_cols; /* of the input */
-    const float *input; /* [n_rows, n_cols]; EIGEN: NULL */
+    const float *input; /* [n_rows, n_cols]; NULL where rows are added up */
     const float *other; /* SVD: [other_rows, n_cols] */
     u64 other_rows;
     float *out;
-    double *sums; /* EIGEN: triangle, then room for rows in double */
+    double *sums; /* of rows: triangle, then room for some in double */
     u8 *work;
 } lb_dense;
 
+/* Whether rows are added up as they come, so that the input is never held. */
+bool lb_dense_adds_up(const lb_node *n);
 /* What is held from the first row to the last beside input and output; while it is finished. */
 u64 lb_dense_sums_bytes(const lb_node *n, u64 n_rows, u64 n_cols);
 u64 lb_dense_work_bytes(const lb_node *n, u64 n_rows, u64 n_cols);
-/* EIGEN: takes the next rows, in order. */
+/* Takes the next rows, in order. */
 void lb_dense_add(const lb_kernels *k, const lb_dense *d, u64 n_rows, const float *rows);
 /* NULL, or why there are no factors. */
 const char *lb_dense_finish(const lb_kernels *k, const lb_dense *d);

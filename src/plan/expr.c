@@ -907,14 +907,14 @@ lb_node_id lb_expr_product(lb_graph *g, lb_node_id b, lb_node_id a) {
     return push(g, &n);
 }
 
-lb_node_id lb_expr_dense(lb_graph *g, lb_dense_op op, lb_node_id x, lb_node_id q, u64 k) {
+lb_node_id lb_expr_dense(lb_graph *g, lb_dense_op op, lb_node_id x, lb_node_id q, double k) {
     const lb_node *in = input_of(g, x, LB_VALUE_F32, "dense"),
                   *nq = op == LB_DENSE_SVD ? input_of(g, q, LB_VALUE_F32, "dense") : in;
     if (!in || !nq)
         return LB_NODE_NONE;
     u64 n = in->n_rows, m = in->n_cols;
-    bool thin = op == LB_DENSE_ORTH || op == LB_DENSE_SVD;
-    if ((thin && m > n) || nq->n_cols != m || (op == LB_DENSE_EIGEN && k > m)) {
+    bool thin = op == LB_DENSE_ORTH || op == LB_DENSE_SVD || op == LB_DENSE_POLAR;
+    if ((thin && m > n) || nq->n_cols != m || (op == LB_DENSE_EIGEN && k > (double)m)) {
         FAULT(g, LB_E_FORMAT, "no factors of %llu x %llu", (unsigned long long)n,
               (unsigned long long)m);
         return LB_NODE_NONE;
@@ -924,8 +924,11 @@ lb_node_id lb_expr_dense(lb_graph *g, lb_dense_op op, lb_node_id x, lb_node_id q
         d.n_cols = n;
     if (op == LB_DENSE_SVD)
         d.n_rows = n + 1 + nq->n_rows;
+    if (op == LB_DENSE_FLAT || op == LB_DENSE_TOP)
+        d.n_rows = m;
+    d.u.part = op == LB_DENSE_TOP ? k : 0;
     if (op == LB_DENSE_EIGEN)
-        d.n_rows = m, d.n_cols = k;
+        d.n_rows = m, d.n_cols = (u64)k;
     d.n_in = op == LB_DENSE_SVD ? 2 : 1;
     d.in = inputs(g, (lb_node_id[]){x, q}, d.n_in);
     return push(g, &d);

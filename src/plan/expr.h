@@ -84,6 +84,7 @@ typedef struct lb_node {
             const lb_formula *formula; /* wide stats, KTH; NULL: what they find */
         } stat;
         float scale; /* LOWRANK */
+        double part; /* DENSE, TOP */
         struct {
             u8 repack;             /* lb_repack */
             u8 part;               /* of what the quantizer makes */
@@ -188,8 +189,8 @@ lb_node_id lb_expr_keep(lb_graph *g, lb_node_id select);
 lb_node_id lb_expr_lowrank(lb_graph *g, lb_node_id x, lb_node_id b, lb_node_id a, float scale);
 /* b times a; a is held. */
 lb_node_id lb_expr_product(lb_graph *g, lb_node_id b, lb_node_id a);
-/* q: SVD; else LB_NODE_NONE. k: EIGEN. */
-lb_node_id lb_expr_dense(lb_graph *g, lb_dense_op op, lb_node_id x, lb_node_id q, u64 k);
+/* q: SVD; else LB_NODE_NONE. k: EIGEN: how many; TOP: part of the singular values' sum. */
+lb_node_id lb_expr_dense(lb_graph *g, lb_dense_op op, lb_node_id x, lb_node_id q, double k);
 /* f32 -> f32, f16 or bf16; or, of a stored value of exactly that plain dtype, its bytes. */
 lb_node_id lb_expr_encode(lb_graph *g, lb_node_id x, lb_dtype dtype);
 /* What the values x are decoded from, rows moved as they are: stored. LB_NODE_NONE: they are

@@ -37,7 +37,7 @@ static u64 more_bytes(const lb_graph *g, const lb_result *r) {
 }
 
 static bool collects(const lb_graph *g, const lb_result *r) {
-    return r->kind == LB_RESULT_DENSE && lb_graph_node(g, r->node)->op != LB_DENSE_EIGEN;
+    return r->kind == LB_RESULT_DENSE && !lb_dense_adds_up(lb_graph_node(g, r->node));
 }
 
 static u64 aligned(u64 bytes) {

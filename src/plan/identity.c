@@ -177,6 +177,9 @@ static void put_node(lb_xxh *h, const lb_graph *g, const lb_node *n) {
         if (n->u.encode.bytes && lb_dtype_bytes((lb_dtype)n->op, n->n_cols, &n_bytes))
             lb_xxh_update(h, n->u.encode.bytes, n_bytes);
         return;
+    case LB_NODE_DENSE:
+        put_f64(h, n->u.part);
+        return;
     case LB_NODE_LOWRANK:
         put_f64(h, n->op == LB_LOWRANK_ADD ? (double)n->u.scale : 0);
         return;

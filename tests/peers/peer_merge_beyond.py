@@ -257,7 +257,65 @@ def one_importance(args, r, folder):
               f"{float((off / bound).max()):.3g} of what is allowed")
 
 
-METHODS = {"lines": lines, "consensus_ta": consensus_ta, "cabs": cabs}
+# ---- singular values ----
+
+def is_factorised(name, base):
+    return base.ndim == 2 and "embed" not in name and "lm_head" not in name
+
+
+def mean_of(base, deltas, own, shared):
+    return base + shared.get("lambda", 1) / len(deltas) * sum(o.get("weight", 1) * d.astype(float) for o, d in zip(own, deltas))
+
+
+def weighted(own, deltas):
+    return [d * F32(o["weight"]) if o.get("weight", 1) != 1 else d for o, d in zip(own, deltas)]
+
+
+def iso_c(name, base, deltas, own, shared):
+    """base + lambda mean(sigma) U V^T of sum w d; what is not factorised is averaged."""
+    if not is_factorised(name, base):
+        return mean_of(base, deltas, own, shared)
+    total = sum(weighted(own, deltas)[1:], weighted(own, deltas)[0])
+    u, s, v = np.linalg.svd(total.astype(float), full_matrices=False)
+    keep = s > 2.0**-22 * s[0]
+    slack[0] = 2.0**-21 * s[0] / max(s[keep].min(), 1e-30) * s.mean() if keep.any() else 0
+    return base + shared.get("lambda", 1) * s.mean() * u[:, keep] @ v[keep]
+
+
+def star(name, base, deltas, own, shared):
+    """base + lambda / N sum of what is left of each w d: the first r of (U, sigma, V) with eta % of sum sigma, rescaled."""
+    if not is_factorised(name, base):
+        return mean_of(base, deltas, own, shared)
+    out = 0
+    for d in weighted(own, deltas):
+        u, s, v = np.linalg.svd(d.astype(float), full_matrices=False)
+        r = min(int(np.searchsorted(np.cumsum(s), s.sum() * shared.get("eta", 40) / 100)) + 1, len(s))
+        out = out + (u[:, :r] * (s[:r] * (s.sum() / s[:r].sum() if s[0] else 0))) @ v[:r]
+        # a subspace moves by what rounding is to the gap behind it
+        gap = s[r - 1] - s[r] if r < len(s) else s[-1]
+        slack[0] = max(slack[0], 2.0**-21 * s.sum() / max(gap, 1e-30) * s[0] / s[:r].sum() * s[0])
+    return base + shared.get("lambda", 1) / len(deltas) * out
+
+
+def tsv(name, base, deltas, own, shared):
+    """base + lambda P(U) diag(sigma) P(V)^T; of each w d the first 1/N of its singular values and vectors."""
+    if not is_factorised(name, base):
+        return mean_of(base, deltas, own, shared)
+    k = min(base.shape) // len(deltas)
+    parts = [np.linalg.svd(d.astype(float), full_matrices=False) for d in weighted(own, deltas)]
+    u = np.concatenate([p[0][:, :k] for p in parts], 1)
+    s = np.concatenate([p[1][:k] for p in parts])
+    v = np.concatenate([p[2][:k] for p in parts], 0)
+    if k == 0:
+        return base.astype(float)
+    (a, su, b), (c, sv, e) = np.linalg.svd(u, full_matrices=False), np.linalg.svd(v, full_matrices=False)
+    gap = min((p[1][k - 1] - p[1][k] if k < len(p[1]) else p[1][-1]) / max(p[1][0], 1e-30) for p in parts)
+    slack[0] = 2.0**-20 * s.max() / max(gap, 1e-12) / max(min(su[-1], sv[-1]), 1e-12)
+    return base + shared.get("lambda", 1) * (a @ b * s) @ (c @ e)
+
+
+slack = [0]  # what a factorisation in between may move an element by
+METHODS = {"lines": lines, "consensus_ta": consensus_ta, "cabs": cabs, "iso_c": iso_c, "star": star, "tsv": tsv}
 
 
 # ---- cases ----
@@ -269,6 +327,9 @@ def draw(r, method):
     maybe = lambda name, *v: {name: r.choice(v)} if r.random() < 0.7 else {}
     if method == "lines":
         return [weight() for _ in range(n)], {**maybe("alpha", 0.0, 0.3, 1.0), **maybe("beta", 0.0, 0.5, 1.0)}
+    if method in ("iso_c", "star", "tsv"):
+        eta = maybe("eta", 0, 10, 40, 90, 100) if method == "star" else {}
+        return [weight() for _ in range(n)], {**maybe("lambda", 0.5, 1.0, 1.5), **eta}
     if method == "consensus_ta":
         return ([{**weight(), **maybe("tall_lambda", 0.2, 0.4, 0.6, 1.0)} for _ in range(n)],
                 {**maybe("k", 0, 1, 2, 3), **maybe("lambda", 0.5, 1.0)})
@@ -327,12 +388,19 @@ def one(args, r, method, folder):
     for name, x in got.items():
         base = states[base_at][name]
         deltas = [s[name] - base for i, s in enumerate(states) if i != base_at]
+        slack[0] = 0
         want = METHODS[method](name, base, deltas, own, shared)
         size = np.abs(base.astype(float)) + sum(np.abs(o.get("weight", 1) * d.astype(float)) for o, d in zip(own, deltas))
         off = np.abs(x.astype(float) - want)
-        bound = 0.5 * ulp(want, 24 if out_type == "float32" else 8) + 2.0**-21 * size
+        bound = 0.5 * ulp(want, 24 if out_type == "float32" else 8) + 2.0**-21 * size + slack[0]
         check(bool((off <= bound).all()), f"{what} {name}: {int((off > bound).sum())} elements off, by up to "
               f"{float((off / bound).max()):.3g} of what is allowed")
+        if slack[0]:  # and no more than a hundredth of what the method does
+            moved = float(np.abs(want - base).mean())
+            worst[method] = max(worst.get(method, 0), float(off.mean()) / max(moved, 1e-30) if out_type == "float32" else 0)
+
+
+worst = {}
 
 
 def main():
@@ -351,6 +419,9 @@ def main():
                     one_importance(args, r, pathlib.Path(d))
                 else:
                     one(args, r, method, pathlib.Path(d))
+    for method, off in worst.items():
+        check(off <= 2e-3, f"{method}: off by {off:.3g} of what it does, on average")
+        print(f"{method}: f32 off by {off:.2g} of what it does at most, on average over a tensor")
     print(f"{passed} passed, {failed} failed (seed {args.seed})")
     return failed > 0
 

@@ -210,6 +210,8 @@ LB_TEST(itself) {
         {"nearswap", 2, 1, "t", false},     {"ram", 3, 0, NULL, false},
         {"ramplus_tl", 4, 2, NULL, false},  {"lines", 4, 1, NULL, true},
         {"consensus_ta", 4, 3, NULL, true}, {"cabs", 3, 0, NULL, true},
+        {"iso_c", 3, 0, NULL, true},        {"star", 4, 2, NULL, true},
+        {"tsv", 3, 1, NULL, true},
     };
     for (u32 i = 0; i < LB_LEN(list); i++) {
         trial t = make(list[i].method, list[i].n, list[i].base);
