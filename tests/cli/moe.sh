@@ -119,6 +119,20 @@ architecture: qwen'
 ok "qwen" "$LBRX" moe qwen.yml -o qwen
 grep -q '"model_type": "qwen2_moe"' qwen/config.json && pass || fail qwen "config"
 
+# ---- what mergekit-moe makes of the same files, bit for bit (golden/moe/make_moe.py) ----
+cp -r "$GOLDEN/moe" golden
+cd golden || exit 1
+for m in llama0 llama1 qwen30; do cp tokenizer/* $m/; done
+for yml in *.yml; do
+    case=${yml%.yml}
+    ok "golden $case" "$LBRX" moe $yml -o "out-$case" --seed 7
+    "$LBRX" inspect "out-$case" --tensors --hash --json | sed 's/{"name"/\
+&/g' | sed -n 's/^{"name": "\([^"]*\)".*"sha256": "\([0-9a-f]*\)".*/\1 \2/p' | LC_ALL=C sort >"$case.got"
+    same "golden $case" "$case.txt" "$case.got"
+done
+[ "$(cat ./*.got | wc -l)" -gt 190 ] && pass || fail golden "no digests"
+cd ..
+
 # ---- refusals: one line with line and key; nothing written ----
 refuse() { # NAME TEXT: of hf.yml changed by sed
     sed "$1" hf.yml >bad.yml
