@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* encode.h: the tokenizer of an opened model: text -> ids, as Hugging Face's classes do it.
+/* encode.h: the tokenizer of an opened model: text -> ids, as the tokenizers library does it with
+ * the model's files. (Classes of transformers 5 may build another pipeline than their
+ * tokenizer.json has: LlamaTokenizer takes a blank at the beginning for its own prefix,
+ * SentencePiece does not.)
  *
  * From tokenizer.json (with what the files beside it add), vocab.json and merges.txt, a file of
  * tiktoken, tokenizer.model (SentencePiece BPE), or a GGUF's keys. Read-only once it is open:
