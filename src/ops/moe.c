@@ -415,8 +415,15 @@ static lb_status check_gates(const listing *l, lb_plan *p, lb_buf *b) {
     const u64 n_layers = same ? 1 : m->n_layers;
     u64 bad = 0, first = 0;
     lb_moe_gates g = gates_of(m);
-    if ((!same && 4 * m->n_gates < m->n_embd) || m->n_gates > LB_GRAM_MAX)
+    if (!same && 4 * m->n_gates < m->n_embd)
         return LB_OK;
+    if (m->n_gates > LB_GRAM_MAX) {
+        lb_buf_printf(b,
+                      "whether the routers tell %llu experts apart is not looked at: of more "
+                      "than %d it is not\n",
+                      (unsigned long long)m->n_gates, LB_GRAM_MAX);
+        return LB_OK;
+    }
     lb_moe_gates_begin(&g, p, l->v[0].nodes[m->embed]);
     for (u64 i = 0; i < n_layers; i++) {
         double c;

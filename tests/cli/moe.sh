@@ -80,6 +80,15 @@ grep -q '"operation": "moe --seed 0 --to hf"' moe-hf/lbrx.json && pass || fail p
 sed 's/\[" of"\]/[the, one, the, one]/; /negative/d' hf.yml >alike.yml
 ok "alike" "$LBRX" moe alike.yml -o alike
 complains "alike" "ALL layers have degenerate routers"
+{
+    printf 'base_model: a\ngate_mode: cheap_embed\nexperts:\n'
+    for i in 1 2 3 4 5 6 7 8 9; do
+        printf -- '- {source_model: a, positive_prompts: ["%s"]}\n- {source_model: b, positive_prompts: ["x%s"]}\n' $i $i
+    done
+} >many.yml
+ok "many" "$LBRX" moe many.yml -o many
+complains "many" "tell 18 experts apart is not looked at"
+complains "many" "18 experts are no power of two"
 ok "verify takes it" "$LBRX" verify hf.yml
 ok "verify against it" "$LBRX" verify moe-hf --against hf.yml
 for g in random uniform_random; do
