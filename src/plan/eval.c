@@ -208,9 +208,13 @@ static void run_make(lb_eval *e, u32 inst, lb_rect r, float *out) {
 
 static float scalar_of(const lb_eval *e, const lb_inst *x) {
     const lb_scalar *s = &x->node->u.scalar;
-    double v = s->value;
-    if (s->stat != LB_NODE_NONE)
-        v = lb_held_results(e->graph, &e->prog->results[x->result], &e->held[x->result])[s->result];
+    double v = s->value, next = 0;
+    if (s->stat != LB_NODE_NONE) {
+        const double *res =
+            lb_held_results(e->graph, &e->prog->results[x->result], &e->held[x->result]);
+        v = res[s->result];
+        next = s->fn == LB_SCALAR_INV_SPAN ? res[s->result + 1] : 0;
+    }
     switch (s->fn) {
     case LB_SCALAR_ID:
         break;
@@ -225,6 +229,9 @@ static float scalar_of(const lb_eval *e, const lb_inst *x) {
         break;
     case LB_SCALAR_INV_SQRT:
         v = v == 0 ? 0 : 1 / sqrt(v);
+        break;
+    case LB_SCALAR_INV_SPAN:
+        v = next == v ? 0 : 1 / (next - v);
         break;
     }
     return (float)v;

@@ -27,7 +27,8 @@ typedef enum lb_scalar_fn {
     LB_SCALAR_NEG,
     LB_SCALAR_INV,
     LB_SCALAR_SQRT,
-    LB_SCALAR_INV_SQRT
+    LB_SCALAR_INV_SQRT,
+    LB_SCALAR_INV_SPAN /* 1 / (the result behind it - it) */
 } lb_scalar_fn;
 typedef struct lb_scalar {
     double value; /* when stat is LB_NODE_NONE */

@@ -158,6 +158,46 @@ def cabs(name, base, deltas, own, shared):
     return base + shared.get("lambda", 1) * out
 
 
+def exp_norm(x):
+    """exp((x - min) / (max - min)) but for a factor, by lbrx's polynomial in f32; it is exp's to 2^-20."""
+    low, high = float(x.min()), float(x.max())
+    z = (x + F32(-low)) * (F32(1 / (high - low)) if high > low else F32(0))
+    t = z * F32(0.25) + F32(-0.125)
+    p = t * F32(1 / 120)
+    for c in (1 / 24, 1 / 6, 0.5, 1):
+        p = (p + F32(c)) * t
+    p = p + F32(1)
+    p = p * p
+    p = p * p
+    assert np.abs(p * np.exp(0.5) / np.exp(z.astype(float)) - 1).max() < 2.0**-20
+    return p
+
+
+def over_sum(x):
+    return x * F32(1 / x.astype(float).sum())
+
+
+def pcb(name, base, deltas, own, shared):
+    """base + lambda sum w beta d / sum beta, of each beta the largest; beta = softmax(N norm(d d)) sum_j softmax(norm(d d_j))."""
+    n, num, den = len(deltas), np.zeros(base.shape), np.zeros(base.shape)
+    for o, d in zip(own, deltas):
+        inter, own_part = over_sum(exp_norm(d * deltas[0])), exp_norm(d * d)
+        for other in deltas[1:]:
+            inter = inter + over_sum(exp_norm(d * other))
+        intra = own_part
+        for _ in range(n - 1):
+            intra = intra * own_part
+        beta = (over_sum(intra) * inter).ravel()
+        density = o.get("density", 0.1)
+        if density < 1:
+            order = np.argsort(-beta, kind="stable")
+            beta[order[max(1, int(density * beta.size)):]] = 0
+        beta = beta.reshape(base.shape).astype(float)
+        num += o.get("weight", 1) * beta * d
+        den += beta
+    return base + shared.get("lambda", 1) * np.where(den > 0, num / np.where(den > 0, den, 1), 0)
+
+
 # ---- importance ----
 
 def gguf_name(name):
@@ -315,7 +355,7 @@ def tsv(name, base, deltas, own, shared):
 
 
 slack = [0]  # what a factorisation in between may move an element by
-METHODS = {"lines": lines, "consensus_ta": consensus_ta, "cabs": cabs, "iso_c": iso_c, "star": star, "tsv": tsv}
+METHODS = {"lines": lines, "consensus_ta": consensus_ta, "cabs": cabs, "pcb": pcb, "iso_c": iso_c, "star": star, "tsv": tsv}
 
 
 # ---- cases ----
@@ -333,6 +373,8 @@ def draw(r, method):
     if method == "consensus_ta":
         return ([{**weight(), **maybe("tall_lambda", 0.2, 0.4, 0.6, 1.0)} for _ in range(n)],
                 {**maybe("k", 0, 1, 2, 3), **maybe("lambda", 0.5, 1.0)})
+    if method == "pcb":
+        return [{**weight(), **maybe("density", 0.05, 0.3, 1.0)} for _ in range(n)], maybe("lambda", 0.5, 1.0)
     return ([{**weight(), **r.choice([{}, {"n": 8, "m": 32}, {"n": 1, "m": 2}, {"n": 20, "m": 24}, {"n": 64, "m": 128}])}
              for _ in range(n)], maybe("lambda", 0.5, 1.0))
 

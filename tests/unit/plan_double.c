@@ -340,13 +340,14 @@ static float *eval_index(const lb_graph *g, const lb_node *n) {
 static double wide_result(const lb_graph *g, const lb_node *n, u32 result);
 
 static float scalar(const lb_graph *g, const lb_scalar *s) {
-    double v = s->value, res[LB_STAT_RESULTS];
+    double v = s->value, next = 0, res[LB_STAT_RESULTS];
     const lb_node *of = s->stat == LB_NODE_NONE ? NULL : lb_graph_node(g, s->stat);
     if (of && lb_stat_is_wide(of->op)) {
         v = wide_result(g, of, s->result);
     } else if (of) {
         lb_double_stat(g, s->stat, res);
         v = res[s->result];
+        next = s->fn == LB_SCALAR_INV_SPAN ? res[s->result + 1] : 0;
     }
     switch (s->fn) {
     case LB_SCALAR_ID:
@@ -362,6 +363,9 @@ static float scalar(const lb_graph *g, const lb_scalar *s) {
         break;
     case LB_SCALAR_INV_SQRT:
         v = v == 0 ? 0 : 1 / sqrt(v);
+        break;
+    case LB_SCALAR_INV_SPAN:
+        v = next == v ? 0 : 1 / (next - v);
         break;
     }
     return (float)v;

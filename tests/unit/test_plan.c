@@ -120,7 +120,10 @@ static lb_scalar gen_scalar(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carr
     u32 result = op == LB_STAT_RANGE ? (u32)lb_test_rand_below(3)
                  : op == LB_STAT_KTH ? (u32)lb_test_rand_below(2)
                                      : 0;
-    return (lb_scalar){.stat = s, .result = result, .fn = (lb_scalar_fn)lb_test_rand_below(3)};
+    lb_scalar_fn fn = (lb_scalar_fn)lb_test_rand_below(3);
+    if (op == LB_STAT_RANGE && result == 0 && lb_test_rand_below(2))
+        fn = LB_SCALAR_INV_SPAN;
+    return (lb_scalar){.stat = s, .result = result, .fn = fn};
 }
 
 static lb_node_id gen_runs(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 carry) {
