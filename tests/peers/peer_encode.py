@@ -59,11 +59,11 @@ LINES = corpus()
 
 
 def char(r):
-    """One of all planes, as Unicode 14 has them."""
+    """One of all planes, as Unicode 14 has them. The library's tables of marks that combine are those of Unicode 9."""
     while True:
         c = chr(r.choice([r.randrange(32, 127), r.randrange(160, 0x250), r.randrange(0x250, 0x3000),
                           r.randrange(0x3000, 0xa000), r.randrange(0xac00, 0xd7a0), r.randrange(0x1f300, 0x1f650)]))
-        if unicodedata.category(c) != "Cn":
+        if unicodedata.category(c) != "Cn" and (ord(c) < 0x370 or not unicodedata.combining(c)):
             return c
 
 
