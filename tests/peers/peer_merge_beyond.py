@@ -445,6 +445,35 @@ def one(args, r, method, folder):
 worst = {}
 
 
+def moved_columns(args, folder):
+    """Qwen3.5's linear_attn.out_proj, whose columns GGUF has head by head of each group in turn: 2 groups of 2 heads."""
+    case = json.loads((pathlib.Path(__file__).parent.parent / "golden/family/qwen3_5.json").read_text())["cases"][0]
+    config = json.loads(case["config"])
+    text = config["text_config"]
+    text["linear_num_key_heads"], text["linear_num_value_heads"] = 2, 4
+    key, head = 2 * text["linear_key_head_dim"], text["linear_value_head_dim"]
+    rows = {"A_log": [4], "dt_bias": [4], "conv1d": [2 * key + 4 * head, 1, 4], "in_proj_a": [4, 64], "in_proj_b": [4, 64],
+            "in_proj_qkv": [2 * key + 4 * head, 64], "in_proj_z": [4 * head, 64], "out_proj": [64, 4 * head]}
+    shapes = {n: next((v for k, v in rows.items() if f"linear_attn.{k}" in n), s)
+              for n, _, s in sum(case["shards"].values(), [])}
+    g, states, vectors = np.random.default_rng(args.seed), [], []
+    order = np.concatenate([np.arange(head) + head * h for h in (0, 2, 1, 3)])  # of GGUF's columns
+    for i in range(2):
+        states.append({n: np.abs(g.standard_normal(s)).astype(F32) for n, s in shapes.items()})
+        write(folder / f"m{i}", states[i], "F32", config)
+        sums = np.exp2(2 * g.standard_normal((1, 4 * head))).astype(F32)
+        write_imatrix(folder / f"i{i}.gguf", {"blk.0.ssm_out.weight": (sums, np.array([7], F32))})
+        vectors.append(np.empty(4 * head))
+        vectors[i][order] = sums[0].astype(float)
+    yml = folder / "merge.yml"
+    yml.write_text(json.dumps({"merge_method": "importance", "dtype": "float32",
+                               "models": [{"model": f"m{i}", "parameters": {"importance": f"i{i}.gguf"}} for i in range(2)]}))
+    got = run(args, yml, folder, "columns that are moved")
+    name = next(n for n in shapes if "layers.0.linear_attn.out_proj" in n)
+    want = sum(v * s[name].astype(float) for v, s in zip(vectors, states)) / sum(vectors)
+    check(got and bool((np.abs(got[name] - want) <= 2.0**-20 * np.abs(want)).all()), "columns that are moved: values")
+
+
 def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("--seed", type=int, default=1)
@@ -461,6 +490,9 @@ def main():
                     one_importance(args, r, pathlib.Path(d))
                 else:
                     one(args, r, method, pathlib.Path(d))
+    if "importance" in (args.method or "importance").split(","):
+        with tempfile.TemporaryDirectory() as d:
+            moved_columns(args, pathlib.Path(d))
     for method, off in worst.items():
         check(off <= 2e-3, f"{method}: off by {off:.3g} of what it does, on average")
         print(f"{method}: f32 off by {off:.2g} of what it does at most, on average over a tensor")
