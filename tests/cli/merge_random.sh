@@ -86,7 +86,7 @@ done
 
 # ---- refusals ----
 refuses() { # NAME TEXT: of no.yml
-    exits 2 "$1" "$LBRX" merge no.yml -o none
+    exits 3 "$1" "$LBRX" merge no.yml -o none
     complains "$1" "$2"
     if [ -e none ] || [ -e none.lbrx-partial ]; then fail "$1" "something was written"; fi
 }
