@@ -192,11 +192,14 @@ static lb_status choose(const lister *l, const lb_merge_fact *f, const lb_merge_
     return it->kind == LB_EXTRACT_KEPT ? LB_OK : check_shape(it, b, err);
 }
 
-/* Columns of the factors: the rank, and for the randomised ones some more, whole registers. */
+/* Columns of the factors: the rank, and for the randomised ones half as many more, whole registers:
+ * with three iterations what is left is within 1 % of the best for slow spectra too (ranks 16 and
+ * 64 of 1024 values i^-0.1 .. i^-3, exponentials, flat ones with steps, a Gaussian matrix's: 0.8 %
+ * at most; an eighth more and two iterations: 3.7 %). */
 static u64 thin(const lb_extract_opts *o, const lb_shape *s) {
     u64 n = o->rank, least = LB_MIN(s->dim[0], s->dim[1]);
     if (!o->exact)
-        n = (n + LB_MAX(n / 8, 16) + 15) / 16 * 16;
+        n = (n + LB_MAX(n / 2, 16) + 15) / 16 * 16;
     return LB_MIN(n, least);
 }
 
