@@ -15,6 +15,16 @@
 
 #define LB_NAN_BITS 0x7fc00000u
 
+/* A number >= 0 in whose order those of 16 bits (as f32) are, -0 as +0, NaN above all; and back. */
+static inline float lb_order_of(float x) {
+    const u32 bits = x == 0 ? 0 : lb_f32_bits(x);
+    return lb_f32_from_bits((bits ^ (bits >> 31 ? 0xffffffffu : 0x80000000u)) >> 1);
+}
+static inline float lb_order_value(float x) {
+    const u32 bits = lb_f32_bits(x) << 1;
+    return lb_f32_from_bits((bits >> 31 ? bits ^ 0x80000000u : ~bits) & ~1u);
+}
+
 static inline float lb_canon_f32(float x) {
     return x == x ? x : lb_f32_from_bits(LB_NAN_BITS);
 }

@@ -589,7 +589,7 @@ static void build_inputs(builder *b, lb_inst *x, const lb_node *n, const lb_move
             return;
         }
         b->pass->full_cols = true;
-        if (n->op == LB_ROW_FORMULA || n->op == LB_ROW_NM)
+        if (n->op == LB_ROW_FORMULA || n->op == LB_ROW_NM || n->op == LB_ROW_KL)
             build_gram(b, x, n, moves, frame);
         else
             x->in[x->n_in++] = build(b, n->in[0], moves, frame);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* eval.c: evaluates the instances of a pass on one tile, strip by strip. */
 #include "plan/eval.h"
+#include "kernel/divergence.h"
+#include "kernel/half.h"
 #include "kernel/rank.h"
 #include "kernel/select_nm.h"
 #include "kernel/variance.h"
@@ -307,6 +309,7 @@ static void map_op(const lb_kernels *k, lb_map_op op, u64 n, float *out, const m
     case LB_MAP_WEAVE:
     case LB_MAP_CHOOSE:
     case LB_MAP_VARIANCE:
+    case LB_MAP_ORDER:
     case LB_MAP_KEEP:
     case LB_MAP_OP_COUNT:
         break;
@@ -381,6 +384,12 @@ static void run_map(lb_eval *e, const lb_inst *x, lb_rect strip, lb_rect r, floa
     lb_map_op op = (lb_map_op)x->node->op;
     if (op == LB_MAP_CHOOSE) {
         run_choose(e, x, strip, r, out);
+        return;
+    }
+    if (op == LB_MAP_ORDER) {
+        const float *x0 = slot(e, x->in[0]);
+        for (u64 i = 0; i < r.nr * r.nc; i++)
+            out[i] = lb_order_of(x0[i]);
         return;
     }
     if (op == LB_MAP_VARIANCE) {
@@ -466,6 +475,15 @@ static void run_row_odds(const lb_eval *e, const lb_inst *x, lb_rect r, float *o
         lb_rank_abs_f32(e->k, r.nc, out + i * r.nc, in + i * r.nc, by_rank, scratch);
 }
 
+static void run_row_kl(lb_eval *e, const lb_inst *x, lb_rect r, float *out) {
+    for (u64 i = 0; i < r.nr; i++) {
+        float v = lb_kl_f32(e->k, r.nc, slot(e, x->many[0]) + i * r.nc,
+                            slot(e, x->many[1]) + i * r.nc, (lb_kl_how)x->node->u.kl, e->codec);
+        for (u64 c = 0; c < r.nc; c++)
+            out[i * r.nc + c] = v;
+    }
+}
+
 static void run_row(lb_eval *e, const lb_inst *x, lb_rect r, float *out) {
     if (x->node->op == LB_ROW_NM) {
         run_row_nm(e, x, r, out);
@@ -477,6 +495,10 @@ static void run_row(lb_eval *e, const lb_inst *x, lb_rect r, float *out) {
     }
     if (x->node->op == LB_ROW_FORMULA) {
         run_row_formula(e, x, r, out);
+        return;
+    }
+    if (x->node->op == LB_ROW_KL) {
+        run_row_kl(e, x, r, out);
         return;
     }
     const float *in = slot(e, x->in[0]);

@@ -840,6 +840,22 @@ lb_node_id lb_expr_row_formula(lb_graph *g, const lb_node_id *x, u32 n, const lb
     return push(g, &node);
 }
 
+lb_node_id lb_expr_row_kl(lb_graph *g, lb_node_id x, lb_node_id y, u32 how) {
+    const lb_node_id in[2] = {x, y};
+    const lb_node *first = same_shapes(g, in, 2, NULL);
+    if (!first)
+        return LB_NODE_NONE;
+    lb_node node = {.kind = LB_NODE_ROW,
+                    .op = LB_ROW_KL,
+                    .value = LB_VALUE_F32,
+                    .n_rows = first->n_rows,
+                    .n_cols = first->n_cols,
+                    .n_in = 2};
+    node.in = inputs(g, in, 2);
+    node.u.kl = how;
+    return push(g, &node);
+}
+
 lb_node_id lb_expr_row_nm(lb_graph *g, lb_node_id x, lb_node_id claimed, u32 keep, u32 of) {
     const lb_node_id in[2] = {x, claimed};
     const lb_node *first = input_of(g, x, LB_VALUE_F32, "row");

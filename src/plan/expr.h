@@ -75,6 +75,7 @@ typedef struct lb_node {
             u32 keep, of;
         } nm;             /* ROW: NM */
         lb_odds odds;     /* ROW: ODDS */
+        u32 kl;           /* ROW: KL: lb_kl_how */
         lb_scalar scalar; /* MAP */
         struct {
             union {
@@ -180,6 +181,7 @@ lb_node_id lb_expr_row_formula(lb_graph *g, const lb_node_id *x, u32 n, const lb
  * where others have been before (select_nm.h). */
 lb_node_id lb_expr_row_odds(lb_graph *g, lb_node_id x, const lb_odds *o); /* rows of 2 at least */
 lb_node_id lb_expr_row_nm(lb_graph *g, lb_node_id x, lb_node_id claimed, u32 keep, u32 of);
+lb_node_id lb_expr_row_kl(lb_graph *g, lb_node_id x, lb_node_id y, u32 how); /* lb_kl_how */
 /* KTH of ranks in ascending order, f as above (over values). */
 lb_node_id lb_expr_select(lb_graph *g, lb_node_id x, const u64 *rank, u32 n_ranks,
                           const lb_formula *f);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* geometry.c: how a pass is cut into tiles and strips, and where a tile's bytes lie in its slab. */
+#include "kernel/divergence.h"
 #include "kernel/rank.h"
 #include "plan/compare.h"
 #include "plan/measure.h"
@@ -418,6 +419,8 @@ static void fit_scratch(lb_pass *p) {
             codec = LB_MAX(codec, lb_measure_scratch_elems(x->node->u.stat.measure, r.nr * r.nc));
         if (x->node->kind == LB_NODE_ROW && x->node->op == LB_ROW_ODDS)
             codec = LB_MAX(codec, lb_odds_elems(r.nc) + LB_RANK_SCRATCH(r.nc));
+        if (x->node->kind == LB_NODE_ROW && x->node->op == LB_ROW_KL)
+            codec = LB_MAX(codec, LB_KL_SCRATCH(r.nc));
         if (x->node->kind == LB_NODE_STAT && x->node->op == LB_STAT_COMPARE)
             codec = LB_MAX(codec, LB_MIN(r.nc, LB_FOLD_LEAF));
         if (x->role == LB_INST_SPILLED ||

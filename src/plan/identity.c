@@ -143,6 +143,8 @@ static void put_node(lb_xxh *h, const lb_graph *g, const lb_node *n) {
             put_f64(h, n->u.odds.epsilon);
             put_u64(h, n->u.odds.bf16);
         }
+        if (n->op == LB_ROW_KL)
+            put_u64(h, n->u.kl);
         if (n->op == LB_ROW_NM) {
             put_u64(h, n->u.nm.keep);
             put_u64(h, n->u.nm.of);

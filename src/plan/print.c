@@ -186,6 +186,8 @@ static void print_node(printer *p, lb_node_id id) {
         lb_buf_printf(out, "row(%s", row_names[n->op]);
         if (n->op == LB_ROW_MOVE)
             print_strides(n->u.strides, out);
+        if (n->op == LB_ROW_KL)
+            lb_buf_printf(out, " %u", n->u.kl);
         if (n->op == LB_ROW_NM)
             lb_buf_printf(out, " %u:%u", n->u.nm.keep, n->u.nm.of);
         if (n->op == LB_ROW_ODDS)

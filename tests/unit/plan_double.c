@@ -6,6 +6,8 @@
 #include "plan_double.h"
 #include "test.h"
 #include "base/os.h"
+#include "kernel/divergence.h"
+#include "kernel/half.h"
 #include "plan/dense.h"
 #include "plan/draw.h"
 #include "kernel/half.h"
@@ -432,6 +434,9 @@ static float *eval_map(const lb_graph *g, const lb_node *n) {
             case LB_MAP_OR_ONE:
                 v = x == 0 ? 1 : x;
                 break;
+            case LB_MAP_ORDER:
+                v = lb_order_of(x);
+                break;
             case LB_MAP_AGREE:
                 v = y >= 0 ? x > 0 : x < 0;
                 break;
@@ -574,7 +579,24 @@ static void odds_row(const lb_odds *o, u64 n, float *x) {
     free(out);
 }
 
+static float *eval_row_kl(const lb_graph *g, const lb_node *n) {
+    float *x = eval(g, n->in[0]), *y = eval(g, n->in[1]);
+    float *out = malloc((n->n_rows * n->n_cols + 1) * sizeof *out);
+    double *scratch = malloc((2 * n->n_cols + 1) * sizeof *scratch);
+    for (u64 i = 0; i < n->n_rows; i++)
+        out[i * n->n_cols] = lb_kl_f32(&ref, n->n_cols, x + i * n->n_cols, y + i * n->n_cols,
+                                       (lb_kl_how)n->u.kl, (float *)(void *)scratch);
+    for (u64 i = 0; i < n->n_rows * n->n_cols; i++)
+        out[i] = out[i / n->n_cols * n->n_cols];
+    free(x);
+    free(y);
+    free(scratch);
+    return out;
+}
+
 static float *eval_row(const lb_graph *g, const lb_node *n) {
+    if (n->op == LB_ROW_KL)
+        return eval_row_kl(g, n);
     if (n->op == LB_ROW_NM)
         return eval_row_nm(g, n);
     if (n->op == LB_ROW_FORMULA)

@@ -125,7 +125,8 @@ static void check_golden(const trial *t) {
             lb_test_fail(__FILE__, __LINE__, "%s, type %d, element %u: %.9g, not %.9g", t->method,
                          (int)t->dtype, i, (double)got[i], want);
         allowed = 4 * ldexp(size, t->dtype == LB_BF16 ? -8 : t->dtype == LB_F16 ? -11 : -22);
-        if (!(fabs((double)plain[i] - want) <= allowed) && strcmp(t->method, "nearswap") != 0)
+        if (!(fabs((double)plain[i] - want) <= allowed) && strcmp(t->method, "nearswap") != 0 &&
+            strcmp(t->method, "arcee_fusion") != 0) /* thresholds by other roundings */
             lb_test_fail(__FILE__, __LINE__, "%s in f32, type %d, element %u: %.9g, not %.9g",
                          t->method, (int)t->dtype, i, (double)plain[i], want);
     }
@@ -157,7 +158,7 @@ LB_TEST(golden) {
             n_cases++;
         }
     }
-    CHECK(n_cases == 72);
+    CHECK(n_cases == 75);
     if (f)
         (void)fclose(f);
 }

@@ -306,6 +306,9 @@ static lb_node_id gen_select(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 car
     case 3:
         return lb_expr_keep(g, lb_expr_select_nonzero(g, x, 0.3));
     case 1:
+        if (lb_test_rand_below(3) == 0)
+            x = lb_expr_row_kl(g, x, gen(g, rows, cols, depth - 1, carry),
+                               (u32)lb_test_rand_below(3));
         return lb_expr_keep(g, lb_expr_select(g, x, (u64[]){first, last}, 2, NULL));
     case 2:
         return lb_expr_map1(

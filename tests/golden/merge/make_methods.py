@@ -43,6 +43,7 @@ CASES = [
     ("breadcrumbs_ties", 4, 0, {**P, "density": (0.4, 0.3, 0.2, 0.4), "gamma": (0.1, 0.2, 0.1, 0.0)}, {}),
     ("sce", 4, 1, {}, {"select_topk": 0.5}),
     ("sce", 3, 0, {}, {}),
+    ("arcee_fusion", 2, 1, {}, {}),
 ]
 # Of equal magnitudes lbrx keeps the first ones.
 argsort = torch.argsort
