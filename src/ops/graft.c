@@ -11,13 +11,13 @@
 
 lb_status lb_graft_need(const lb_graft *g, u64 bytes, lb_err *err) {
     char need[LB_SIZE_TEXT], have[LB_SIZE_TEXT];
-    if (bytes <= g->env->memory_bytes)
+    if (bytes <= g->env->memory_max_bytes)
         return LB_OK;
     return lb_fail(err, LB_E_LIMIT,
                    "%s: --approximation-method %s needs at least %s for its buffers, the budget "
                    "leaves %s (--memory)",
                    g->name, lb_approx_names[g->o->method], lb_size_text(bytes, need),
-                   lb_size_text(g->env->memory_bytes, have));
+                   lb_size_text(g->env->memory_max_bytes, have));
 }
 
 lb_status lb_graft_memory(const lb_graft *g, u64 bytes, u8 **out, lb_err *err) {

@@ -41,7 +41,7 @@ static inline void *lb_carve(lb_carver *c, u64 bytes) {
     return p;
 }
 
-/* LB_E_LIMIT: more than env->memory_bytes. */
+/* LB_E_LIMIT: more than env->memory_max_bytes. */
 lb_status lb_graft_need(const lb_graft *g, u64 bytes, lb_err *err);
 /* The same, and takes it; freed by lb_free. */
 lb_status lb_graft_memory(const lb_graft *g, u64 bytes, u8 **out, lb_err *err);

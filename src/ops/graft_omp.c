@@ -103,6 +103,7 @@ static lb_pursue pursue_of(const lb_graft *g) {
                        .k = g->o->k,
                        .env = g->env,
                        .memory_bytes = g->env->memory_bytes,
+                       .memory_max_bytes = g->env->memory_max_bytes,
                        .name = g->name,
                        .fill = fill,
                        .progress = progress,

@@ -223,7 +223,7 @@ lb_status lb_graft_stb(const lb_graft *g, lb_err *err) {
         b.place[i] = (u32)i;
     lb_status st = find_directions(&b, err);
     if (st == LB_OK)
-        st = find_basis(&b, g->env->memory_bytes - held, err);
+        st = find_basis(&b, LB_MIN(g->env->memory_max_bytes - held, g->env->memory_bytes), err);
     if (st == LB_OK)
         st = factorise(&b, err);
     if (st == LB_OK)

@@ -185,13 +185,14 @@ static lb_status place(batch *x, lb_err *err) {
         x->most = x->most / 16 * 15 + x->most % 16 / 2;
     x->most = LB_MAX(x->most, 1);
     u64 bytes = carve(x, NULL);
-    x->memory = bytes <= in->memory_bytes ? lb_alloc((size_t)bytes) : NULL;
+    u64 most = LB_MAX(in->memory_bytes, in->memory_max_bytes);
+    x->memory = bytes <= most ? lb_alloc((size_t)bytes) : NULL;
     if (!x->memory) {
         char need[LB_SIZE_TEXT], have[LB_SIZE_TEXT];
         return lb_fail(err, LB_E_LIMIT,
                        "%s: matching pursuits need at least %s for their buffers, the budget "
                        "leaves %s (--memory)",
-                       in->name, lb_size_text(bytes, need), lb_size_text(in->memory_bytes, have));
+                       in->name, lb_size_text(bytes, need), lb_size_text(most, have));
     }
     (void)carve(x, x->memory);
     return LB_OK;

@@ -17,9 +17,10 @@ typedef struct lb_pursue {
     const lb_rope *rope; /* not NULL: atoms are turned to what is left, not made orthogonal; their
                             positions stand in lb_pursuit.along */
     const lb_making_env *env;
-    u64 memory_bytes; /* for all of it */
-    u64 own_bytes;    /* a worker's memory for done */
-    const char *name; /* of the matrix, for messages */
+    u64 memory_bytes;     /* for all of it */
+    u64 memory_max_bytes; /* the same where one target takes more */
+    u64 own_bytes;        /* a worker's memory for done */
+    const char *name;     /* of the matrix, for messages */
     /* Puts target q into rest [n_cols]; stored: room for a row as it is stored. */
     lb_status (*fill)(void *ctx, u64 q, u8 *stored, float *rest, lb_err *err);
     /* Takes what was found, on any thread. */

@@ -57,8 +57,7 @@ static lb_status name_file(const lb_source *s, int fd, lb_err *err) {
     return LB_OK;
 }
 
-static u64 buffer_bytes(const lb_plan *p) {
-    u64 limit = LB_MIN(p->limit_bytes, ENOUGH_BYTES);
+static u64 buffer_bytes(const lb_plan *p, u64 limit) {
     u64 held = lb_run_base_bytes() + p->threads * LB_STACK_BYTES;
     return limit > held ? limit - held : 0;
 }
@@ -66,7 +65,8 @@ static u64 buffer_bytes(const lb_plan *p) {
 static lb_status make(const lb_plan *p, const lb_source *s, const lb_run_options *o, lb_err *err) {
     lb_making_env env = {.kernels = o->kernels,
                          .temp_dir = o->temp_dir,
-                         .memory_bytes = buffer_bytes(p),
+                         .memory_bytes = buffer_bytes(p, LB_MIN(p->limit_bytes, ENOUGH_BYTES)),
+                         .memory_max_bytes = buffer_bytes(p, p->limit_bytes),
                          .threads = p->threads,
                          .stop = o->stop,
                          .progress = o->progress,

@@ -11,7 +11,8 @@
 typedef struct lb_making_env {
     const lb_kernels *kernels;
     const char *temp_dir; /* NULL: as lb_os_open_temp */
-    u64 memory_bytes;     /* of buffers, beside what the process holds already */
+    u64 memory_bytes;     /* of buffers, beside what the process holds already: enough of it */
+    u64 memory_max_bytes; /* for what cannot do with less: all of the budget */
     u32 threads;
     bool (*stop)(void *);                                      /* may be NULL */
     void (*progress)(void *, u64 done_bytes, u64 total_bytes); /* may be NULL; any thread */

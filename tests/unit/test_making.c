@@ -14,7 +14,7 @@ enum { ROWS = 150, COLS = 24 };
 typedef struct maker {
     lb_making making;
     u32 n_calls;
-    u64 memory_bytes;
+    u64 memory_bytes, memory_max_bytes;
     bool fails;
 } maker;
 
@@ -23,6 +23,7 @@ static lb_status make(lb_making *m, const lb_making_env *env, int fd, lb_err *er
     float row[COLS];
     x->n_calls++;
     x->memory_bytes = env->memory_bytes;
+    x->memory_max_bytes = env->memory_max_bytes;
     if (x->fails)
         return lb_fail(err, LB_E_FORMAT, "the maker has no rows");
     for (u32 i = 0; i < ROWS; i++) {
@@ -73,6 +74,7 @@ LB_TEST(is_made_once) {
         CHECK_U64(m.n_calls, 1);
     }
     CHECK(m.memory_bytes > 256 * LB_MIB && m.memory_bytes < 512 * LB_MIB);
+    CHECK_U64(m.memory_max_bytes - m.memory_bytes, 88 * LB_MIB);
     float got[ROWS * COLS];
     int fd;
     CHECK_OK(lb_os_open_read(path_of("out"), &fd, &err));
