@@ -223,8 +223,8 @@ LB_TEST(the_config_says_what_is_special) {
         "{\"id\":3,\"content\":\"START\",\"special\":false},"
         "{\"id\":4,\"content\":\"EXTRA\",\"special\":false}],"
         "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1},\"merges\":[]}}",
-        "{\"pad_token\":\"PAD\",\"extra_special_tokens\":[\"EXTRA\"],"
-        "\"added_tokens_decoder\":{\"3\":{\"content\":\"START\",\"special\":true}}}",
+        ("{\"pad_token\":\"PAD\",\"extra_special_tokens\":[\"EXTRA\"],"
+         "\"added_tokens_decoder\":{\"3\":{\"content\":\"START\",\"special\":true}}}"),
         "{}"};
     static const u64 want[] = {1, 1, 3, 3, 4};
     lb_err err = {0};
