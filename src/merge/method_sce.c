@@ -26,10 +26,9 @@ static const char *sce_formula(const lb_formula *f, const double *norm, u32 n, d
  * elements of the k in which it is not 0. */
 static void select_most(const lb_merge_job *j, lb_merge_points *p, double topk) {
     lb_graph *g = j->g;
-    bool coarse = j->rounding == LB_MERGE_MERGEKIT && j->work != LB_F32;
     lb_node_id mask = LB_NODE_NONE;
     if (topk > 0) {
-        mask = lb_merge_round(j, lb_expr_variance(g, p->point, p->n, coarse));
+        mask = lb_merge_round(j, lb_expr_variance(g, p->point, p->n, false));
         mask = lb_expr_keep(g, lb_expr_select_nonzero(g, mask, topk));
         mask = lb_expr_map1(g, LB_MAP_ABOVE_C, mask, LB_CONST(0));
     }
