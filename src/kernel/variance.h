@@ -6,7 +6,7 @@
 #include "base/base.h"
 
 /* Population variance of x[0][i] .. x[n_in - 1][i], in Welford's order as torch.var has it: with
- * steps in double (for 16-bit types too), or in_f32. out may be one of the inputs. */
-void lb_variance_f32(size_t n_elems, u32 n_in, float *out, const float *const *x, bool in_f32);
+ * steps in double (for 16-bit types too). out may be one of the inputs. */
+void lb_variance_f32(size_t n_elems, u32 n_in, float *out, const float *const *x);
 
 #endif

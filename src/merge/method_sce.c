@@ -28,7 +28,7 @@ static void select_most(const lb_merge_job *j, lb_merge_points *p, double topk) 
     lb_graph *g = j->g;
     lb_node_id mask = LB_NODE_NONE;
     if (topk > 0) {
-        mask = lb_merge_round(j, lb_expr_variance(g, p->point, p->n, false));
+        mask = lb_merge_round(j, lb_expr_variance(g, p->point, p->n));
         mask = lb_expr_keep(g, lb_expr_select_nonzero(g, mask, topk));
         mask = lb_expr_map1(g, LB_MAP_ABOVE_C, mask, LB_CONST(0));
     }

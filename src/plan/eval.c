@@ -377,7 +377,7 @@ static void run_variance(const lb_eval *e, const lb_inst *x, lb_rect r, float *o
     const float *in[LB_GRAM_MAX];
     for (u32 i = 0; i < x->n_in; i++)
         in[i] = slot(e, x->many[i]);
-    lb_variance_f32(r.nr * r.nc, x->n_in, out, in, x->node->u.scalar.value != 0);
+    lb_variance_f32(r.nr * r.nc, x->n_in, out, in);
 }
 
 static void run_map(lb_eval *e, const lb_inst *x, lb_rect strip, lb_rect r, float *out) {

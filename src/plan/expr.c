@@ -791,7 +791,7 @@ lb_node_id lb_expr_gram(lb_graph *g, const lb_node_id *x, u32 n, const lb_formul
     return lb_expr_norms(g, LB_STAT_GRAM, x, n, f);
 }
 
-lb_node_id lb_expr_variance(lb_graph *g, const lb_node_id *x, u32 n, bool in_f32) {
+lb_node_id lb_expr_variance(lb_graph *g, const lb_node_id *x, u32 n) {
     const lb_node *first = same_shapes(g, x, n, NULL);
     if (!first)
         return LB_NODE_NONE;
@@ -802,7 +802,6 @@ lb_node_id lb_expr_variance(lb_graph *g, const lb_node_id *x, u32 n, bool in_f32
                     .n_cols = first->n_cols,
                     .n_in = n};
     node.in = inputs(g, x, n);
-    node.u.scalar = LB_CONST(in_f32);
     return push(g, &node);
 }
 

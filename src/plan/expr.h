@@ -159,7 +159,7 @@ lb_node_id lb_expr_stack(lb_graph *g, const lb_node_id *x, u32 n);
 lb_node_id lb_expr_map1(lb_graph *g, lb_map_op op, lb_node_id a, lb_scalar c);
 lb_node_id lb_expr_map2(lb_graph *g, lb_map_op op, lb_node_id a, lb_node_id b, lb_scalar c);
 /* Of n matrices of one shape (LB_GRAM_MAX at most), element by element: kernel/variance.h. */
-lb_node_id lb_expr_variance(lb_graph *g, const lb_node_id *x, u32 n, bool in_f32);
+lb_node_id lb_expr_variance(lb_graph *g, const lb_node_id *x, u32 n);
 /* x: n matrices of one shape, or rows of its width; which: [n_rows of that shape] below n, copied.
  */
 lb_node_id lb_expr_choose(lb_graph *g, const lb_node_id *x, u32 n, const float *which);

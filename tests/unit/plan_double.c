@@ -788,16 +788,12 @@ static float *eval_variance(const lb_graph *g, const lb_node *n) {
         x[k] = eval(g, n->in[k]);
     for (u64 i = 0; i < elems; i++) {
         double mean = 0, square = 0;
-        float mean32 = 0, square32 = 0, v;
         for (u32 k = 0; k < n->n_in; k++) {
             double d = (double)x[k][i] - mean;
-            float d32 = x[k][i] - mean32;
             mean += d / (k + 1);
-            mean32 += d32 / (float)(k + 1);
             square += d * ((double)x[k][i] - mean);
-            square32 += d32 * (x[k][i] - mean32);
         }
-        v = n->u.scalar.value != 0 ? square32 / (float)n->n_in : (float)(square / n->n_in);
+        float v = (float)(square / n->n_in);
         out[i] = v == v ? v : lb_f32_from_bits(0x7fc00000);
     }
     for (u32 k = 0; k < n->n_in; k++)

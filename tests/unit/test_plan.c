@@ -300,8 +300,7 @@ static lb_node_id gen_select(lb_graph *g, u64 rows, u64 cols, u32 depth, u32 car
     u64 rank[3] = {first, first + lb_test_rand_below(last - first + 1), last};
     switch (lb_test_rand_below(5)) {
     case 0:
-        x = lb_expr_variance(g, (lb_node_id[]){x, gen(g, rows, cols, depth - 1, carry), x}, 3,
-                             lb_test_rand_below(2));
+        x = lb_expr_variance(g, (lb_node_id[]){x, gen(g, rows, cols, depth - 1, carry), x}, 3);
         return lb_expr_keep(g, lb_expr_select_nonzero(g, x, 0.3));
     case 3:
         return lb_expr_keep(g, lb_expr_select_nonzero(g, x, 0.3));
