@@ -353,21 +353,15 @@ static void commit_count(const lb_select *s, lb_sought_rank *r, const part_head 
     r->n_list += h->n_in;
 }
 
-/* Where several tiles are looked through, first for the one; then in it. */
 static void commit_place(lb_sought_rank *r, const part_head *h, u64 tile) {
-    if (tile < r->first_tile || tile >= r->end_tile)
+    if (tile < r->first_tile || tile >= r->end_tile || r->hit_tile != UINT64_MAX)
         return;
-    if (r->left > h->n_equal) {
-        r->left -= h->n_equal;
-        return;
-    }
-    if (r->end_tile - r->first_tile > 1) {
-        r->first_tile = tile;
-        r->end_tile = tile + 1;
+    if (r->left - r->passed > h->n_equal) {
+        r->passed += h->n_equal;
         return;
     }
-    r->end = h->place + 1;
-    r->state = LB_SOUGHT_FOUND;
+    r->hit_tile = tile;
+    r->hit_end = h->place + 1;
 }
 
 void lb_select_commit(lb_select *s, const lb_node *n, const lb_select_at *at) {
@@ -465,6 +459,15 @@ static u64 equals_of(const lb_sought_rank *r, u64 bucket, u64 *at) {
     return n;
 }
 
+static void look_in(lb_sought_rank *r, u64 first_tile, u64 end_tile, u64 left) {
+    r->first_tile = first_tile;
+    r->end_tile = end_tile;
+    r->left = left;
+    r->passed = 0;
+    r->hit_tile = UINT64_MAX;
+    r->state = LB_SOUGHT_PLACED;
+}
+
 /* The last of the equals that are taken lies in a bucket of tiles: which one, and how many equals
  * of it are taken. */
 static void place(const lb_select *s, lb_sought_rank *r) {
@@ -475,10 +478,18 @@ static void place(const lb_select *s, lb_sought_rank *r) {
         return;
     for (; (n = equals_of(r, bucket, &at)) < left; bucket++)
         left -= n;
-    r->first_tile = bucket << s->bucket_shift;
-    r->end_tile = LB_MIN((bucket + 1) << s->bucket_shift, s->n_tiles);
-    r->left = left;
-    r->state = LB_SOUGHT_PLACED;
+    look_in(r, bucket << s->bucket_shift, LB_MIN((bucket + 1) << s->bucket_shift, s->n_tiles),
+            left);
+}
+
+/* Where several tiles were looked through, the one is next. */
+static void finish_place(lb_sought_rank *r) {
+    if (r->end_tile - r->first_tile > 1) {
+        look_in(r, r->hit_tile, r->hit_tile + 1, r->left - r->passed);
+        return;
+    }
+    r->end = r->hit_end;
+    r->state = LB_SOUGHT_FOUND;
 }
 
 /* Of equals those with the lowest indices are kept, so above the first of two ranks those with the
@@ -516,6 +527,8 @@ const char *lb_select_finish(lb_select *s, const lb_node *n, lb_visit visit, dou
         if (takes_part(r, visit)) {
             if (visit == LB_VISIT_SAMPLE)
                 bracket(s, n, r);
+            else if (visit == LB_VISIT_PLACE)
+                finish_place(r);
             else if (visit == LB_VISIT_ALL && rank_of_nonzero(s, n, r)) {
                 if (r->state == LB_SOUGHT_BINNED)
                     finish_bins(s, r);

@@ -54,6 +54,10 @@ typedef struct lb_sought_rank {
     u64 taken;                      /* of them among the first `rank` */
     u64 end;                        /* and those have an index (row-major) below it */
     u64 first_tile, end_tile, left; /* PLACED: where to look, for which of the equals there */
+    /* of a round that places, which strips do not look at */
+    u64 passed;   /* equals in the tiles before */
+    u64 hit_tile; /* where the one is; UINT64_MAX: not yet known */
+    u64 hit_end;
 } lb_sought_rank;
 
 typedef struct lb_select {
