@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* random_avx2.c: the Mersenne Twister, eight words at a time. A block is made beside the one before
- * it, so that the last words of a stretch may be made twice instead of one by one. */
+/* random_avx2.c: the Mersenne Twister, eight words at a time. */
 #ifndef __AVX2__
 #error "compile with -mavx2 -mfma -mf16c"
 #endif
@@ -9,8 +8,6 @@
 
 void lb_kinit_random_avx2(lb_kernels *k);
 
-#define N 624
-#define M 397
 #define W 8
 
 static inline __m256i load(const u32 *p) {
@@ -30,22 +27,7 @@ static inline void put(u32 *out, __m256i v) {
     _mm256_storeu_si256((__m256i *)(void *)out, v);
 }
 
-static void block(u32 *out, const u32 *in) {
-    size_t i = 0;
-    for (; i + W <= N - M; i += W)
-        put(out + i, mix(in + i, in + i + M));
-    put(out + N - M - W, mix(in + N - M - W, in + N - W));
-    for (i = N - M; i + W <= N - 1; i += W)
-        put(out + i, mix(in + i, out + i + M - N));
-    put(out + N - 1 - W, mix(in + N - 1 - W, out + M - 1 - W));
-    const u32 y = (in[N - 1] & 0x80000000u) | (out[0] & 0x7fffffffu);
-    out[N - 1] = out[M - 1] ^ (y >> 1) ^ (-(y & 1) & 0x9908b0dfu);
-}
-
-static void blocks(size_t n_blocks, u32 *out, const u32 *in) {
-    for (size_t b = 0; b < n_blocks; b++, in = out, out += N)
-        block(out, in);
-}
+#include "kernel/random_tmpl.h"
 
 static inline __m256i low24(__m256i y) {
     y = _mm256_xor_si256(y, _mm256_srli_epi32(y, 11));

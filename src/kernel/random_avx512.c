@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* random_avx512.c: the Mersenne Twister, sixteen words at a time; as random_avx2.c. */
+/* random_avx512.c: the Mersenne Twister, sixteen words at a time. */
 #ifndef __AVX512F__
 #error "compile with -mavx512f -mavx512bw -mavx512vl -mavx512dq"
 #endif
@@ -8,8 +8,6 @@
 
 void lb_kinit_random_avx512(lb_kernels *k);
 
-#define N 624
-#define M 397
 #define W 16
 
 static inline __m512i load(const u32 *p) {
@@ -29,22 +27,7 @@ static inline void put(u32 *out, __m512i v) {
     _mm512_storeu_si512(out, v);
 }
 
-static void block(u32 *out, const u32 *in) {
-    size_t i = 0;
-    for (; i + W <= N - M; i += W)
-        put(out + i, mix(in + i, in + i + M));
-    put(out + N - M - W, mix(in + N - M - W, in + N - W));
-    for (i = N - M; i + W <= N - 1; i += W)
-        put(out + i, mix(in + i, out + i + M - N));
-    put(out + N - 1 - W, mix(in + N - 1 - W, out + M - 1 - W));
-    const u32 y = (in[N - 1] & 0x80000000u) | (out[0] & 0x7fffffffu);
-    out[N - 1] = out[M - 1] ^ (y >> 1) ^ (-(y & 1) & 0x9908b0dfu);
-}
-
-static void blocks(size_t n_blocks, u32 *out, const u32 *in) {
-    for (size_t b = 0; b < n_blocks; b++, in = out, out += N)
-        block(out, in);
-}
+#include "kernel/random_tmpl.h"
 
 /* a ^ (b & c) */
 static inline __m512i xor_and(__m512i a, __m512i b, __m512i c) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* random_neon.c: the Mersenne Twister, four words at a time; as random_avx2.c. */
+/* random_neon.c: the Mersenne Twister, four words at a time. */
 #ifndef __aarch64__
 #error "for AArch64"
 #endif
@@ -8,8 +8,6 @@
 
 void lb_kinit_random_neon(lb_kernels *k);
 
-#define N 624
-#define M 397
 #define W 4
 
 static inline uint32x4_t mix(const u32 *now, const u32 *far) {
@@ -19,22 +17,11 @@ static inline uint32x4_t mix(const u32 *now, const u32 *far) {
     return veorq_u32(veorq_u32(vld1q_u32(far), vshrq_n_u32(y, 1)), a);
 }
 
-static void block(u32 *out, const u32 *in) {
-    size_t i = 0;
-    for (; i + W <= N - M; i += W)
-        vst1q_u32(out + i, mix(in + i, in + i + M));
-    vst1q_u32(out + N - M - W, mix(in + N - M - W, in + N - W));
-    for (i = N - M; i + W <= N - 1; i += W)
-        vst1q_u32(out + i, mix(in + i, out + i + M - N));
-    vst1q_u32(out + N - 1 - W, mix(in + N - 1 - W, out + M - 1 - W));
-    const u32 y = (in[N - 1] & 0x80000000u) | (out[0] & 0x7fffffffu);
-    out[N - 1] = out[M - 1] ^ (y >> 1) ^ (-(y & 1) & 0x9908b0dfu);
+static inline void put(u32 *out, uint32x4_t v) {
+    vst1q_u32(out, v);
 }
 
-static void blocks(size_t n_blocks, u32 *out, const u32 *in) {
-    for (size_t b = 0; b < n_blocks; b++, in = out, out += N)
-        block(out, in);
-}
+#include "kernel/random_tmpl.h"
 
 static inline uint32x4_t low24(uint32x4_t y) {
     y = veorq_u32(y, vshrq_n_u32(y, 11));

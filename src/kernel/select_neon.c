@@ -43,16 +43,7 @@ static u64 span(size_t n_elems, const float *a, i32 lo, i32 hi, u32 *list, size_
                                    room - full, count);
 }
 
-static u64 select_f32(size_t n_elems, const float *a, i32 lo, i32 hi, u32 *list, size_t room,
-                      u64 count[3]) {
-    u64 n = 0;
-    for (size_t i = 0; i < n_elems; i += SPAN_ELEMS) {
-        const u64 full = n < room ? n : room;
-        n += span(n_elems - i < SPAN_ELEMS ? n_elems - i : SPAN_ELEMS, a + i, lo, hi,
-                  room ? list + full : list, room - full, count);
-    }
-    return n;
-}
+#include "kernel/select_tmpl.h"
 
 void lb_kinit_select_neon(lb_kernels *k) {
     k->select_f32 = select_f32;
