@@ -16,6 +16,14 @@ export LBRX W GOLDEN MAKE_MODEL
 passed=0 failed=0 skipped=0 cost=${cost:-fast}
 begin=$(date +%s)
 
+# yes or no: whether `ulimit -d` measures the program; a sanitizer's own memory would be counted.
+memory_is_limited() {
+    case $LBRX in
+    *-address* | *-thread* | *-fuzz*) echo no ;;
+    *) if [ "$(uname -s)" = Linux ]; then echo yes; else echo no; fi ;;
+    esac
+}
+
 pass() {
     passed=$((passed + 1))
 }

@@ -10,11 +10,7 @@ if ! "$LBRX" help convert >"$W/out" 2>"$W/err"; then
     skip "everything" "this build does not list the command"
     finish
 fi
-case $LBRX in # a sanitizer's own memory would be counted
-*-address* | *-thread* | *-fuzz*) limited=no ;;
-*) limited=yes ;;
-esac
-[ "$(uname -s)" = Linux ] || limited=no
+limited=$(memory_is_limited)
 [ $limited = yes ] || skip "limits" "a sanitizer, or a system without RLIMIT_DATA"
 
 verb=convert

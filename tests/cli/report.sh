@@ -179,19 +179,14 @@ ok "reference kernels" env LBRX_CPU=ref "$LBRX" report "$W/hf" "$W/q8/model.gguf
 same "reference kernels" "$W/three.html" "$W/again.html"
 
 # ---- the budget is a limit of the process ----
-case $LBRX in # a sanitizer's own memory would be counted
-*-address* | *-thread* | *-fuzz*) skip "the budget" "a sanitizer" ;;
-*)
-    if [ "$(uname -s)" = Linux ]; then
-        # shellcheck disable=SC2016 # expanded by the inner shell
-        ok "the budget" sh -c 'ulimit -d $((40 * 1024)); exec "$LBRX" report "$@" --memory 32MiB' sh \
-            "$W/hf" "$W/q8/model.gguf" "$W/q4/model.gguf" -o "$W/again.html" --force
-        same "the budget" "$W/three.html" "$W/again.html"
-    else
-        skip "the budget" "a system without RLIMIT_DATA"
-    fi
-    ;;
-esac
+if [ "$(memory_is_limited)" = yes ]; then
+    # shellcheck disable=SC2016 # expanded by the inner shell
+    ok "the budget" sh -c 'ulimit -d $((40 * 1024)); exec "$LBRX" report "$@" --memory 32MiB' sh \
+        "$W/hf" "$W/q8/model.gguf" "$W/q4/model.gguf" -o "$W/again.html" --force
+    same "the budget" "$W/three.html" "$W/again.html"
+else
+    skip "the budget" "a sanitizer, or a system without RLIMIT_DATA"
+fi
 
 # ---- refusals ----
 exits 2 "no model" "$LBRX" report -o "$W/x.html"

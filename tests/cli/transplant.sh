@@ -59,11 +59,7 @@ same() { # NAME ENV... : omp again
 }
 same "one thread" "$LBRX" transplant m d -o again -k 16 -t 1
 same "budget" "$LBRX" transplant m d -o again -k 16 --memory 30MB
-case $LBRX in # a sanitizer's own memory would be counted
-*-address* | *-thread* | *-fuzz*) limited=no ;;
-*) limited=yes ;;
-esac
-[ "$(uname -s)" = Linux ] || limited=no
+limited=$(memory_is_limited)
 if [ $limited = yes ]; then
     same "hard budget" sh -c "ulimit -d 46000 && exec '$LBRX' transplant m d -o again -k 16 --memory 30MB"
 else
