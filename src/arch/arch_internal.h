@@ -7,6 +7,7 @@
 #define LB_ARCH_ARCH_INTERNAL_H
 
 #include "arch/arch_config.h"
+#include "arch/arch_graph.h"
 #include "arch/arch_kv.h"
 
 /* For tables: an lb_str initialiser. */
@@ -150,6 +151,7 @@ struct lb_arch {
     bool mlx_outer; /* mlx-lm has no class for the language model alone: the first of outers */
     const lb_arch_outer *outers; /* classes that hold this model beside other parts */
     u32 n_outers;
+    lb_arch_graph graph; /* what its layers compute */
     u32 split_scalar_layers; /* with so many layers SCALAR_IS_HEAD_DIM means n_embd / n_head */
 };
 

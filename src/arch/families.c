@@ -105,6 +105,10 @@ bool lb_arch_stacks_by_table(const lb_arch *a) {
     return (a->flags & LB_ARCH_STACKS_BY_TABLE) != 0;
 }
 
+const lb_arch_graph *lb_arch_graph_of(const lb_arch *a) {
+    return &a->graph;
+}
+
 const char *lb_arch_name(const lb_arch *a) {
     return a->gguf;
 }
