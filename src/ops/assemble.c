@@ -624,6 +624,22 @@ lb_status lb_assembly_repack(const lb_assembly *a, const lb_made_of *m, lb_repac
                : LB_OK;
 }
 
+/* A segment for each matrix of a stack that is computed so. */
+static lb_status spread(const lb_assembly *a, const lb_made_of *m, const lb_piece *x,
+                        lb_dtype dtype, lb_made *out, lb_err *err) {
+    u32 n = 0;
+    lb_node_id *list;
+    if (m->n_ref == 1)
+        LB_TRY(lb_piece_matrices(a->plan, x, &list, &n, err));
+    for (u32 i = 0; i < n; i++)
+        list[i] = lb_expr_encode(&a->plan->graph, list[i], dtype);
+    if (n) {
+        out->segments = list;
+        out->n_segments = n;
+    }
+    return lb_graph_status(&a->plan->graph, err);
+}
+
 lb_status lb_assembly_make(const lb_assembly *a, const lb_made_of *m, lb_dtype dtype, u64 n_rows,
                            lb_made *out, lb_err *err) {
     lb_plan *p = a->plan;
@@ -653,6 +669,7 @@ lb_status lb_assembly_make(const lb_assembly *a, const lb_made_of *m, lb_dtype d
             return lb_graph_status(&p->graph, err);
         if (!woven) {
             out->segments[i] = lb_piece_encode(p, t, &x, dtype);
+            LB_TRY(spread(a, m, &x, dtype, out, err));
             continue;
         }
         parts[i % n_parts] = x;

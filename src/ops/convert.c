@@ -109,12 +109,16 @@ static lb_status push_same(lb_conv *c, u64 i, lb_err *err) {
         name = lb_arch_inner_name(&c->canon.hp, name, c->perm);
     if (!w || !name.ptr)
         return lb_fail(err, LB_E_NOMEM, "out of memory for the list of tensors");
-    lb_node_id x = lb_expr_encode(&c->plan->graph, lb_expr_read(&c->plan->graph, 0, w), t->dtype);
-    return lb_conv_push(
-        c,
-        &(lb_out_tensor){
-            .name = name, .dtype = t->dtype, .file = t->file, .shape = &t->shape, .node = x},
-        err);
+    lb_graph *g = &c->plan->graph;
+    lb_piece x = {.node = lb_expr_read(g, 0, w), .shape = t->shape};
+    lb_out_tensor out = {.name = name, .dtype = t->dtype, .file = t->file, .shape = &t->shape};
+    lb_node_id *list = NULL;
+    LB_TRY(lb_piece_matrices(c->plan, &x, &list, &out.n_segments, err));
+    for (u32 k = 0; k < out.n_segments; k++)
+        list[k] = lb_expr_encode(g, list[k], t->dtype);
+    out.segments = out.n_segments ? list : NULL;
+    out.node = list ? LB_NODE_NONE : lb_expr_encode(g, x.node, t->dtype);
+    return lb_conv_push(c, &out, err);
 }
 
 /* Who wants values of them may not know that there are codes. */

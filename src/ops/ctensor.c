@@ -338,6 +338,24 @@ lb_node_id lb_piece_encode(lb_plan *p, const lb_ctensor *t, const lb_piece *x, l
     return lb_expr_encode(&p->graph, n, dtype);
 }
 
+lb_status lb_piece_matrices(lb_plan *p, const lb_piece *x, lb_node_id **out, u32 *n, lb_err *err) {
+    lb_graph *g = &p->graph;
+    LB_TRY(lb_graph_status(g, err));
+    const lb_node *s = lb_graph_node(g, x->node);
+    u64 n_mats = x->shape.rank > 2 ? x->shape.dim[0] : 1;
+    *n = 0;
+    if (s->kind != LB_NODE_INDEX || s->op != LB_INDEX_STACK || n_mats < 2 ||
+        s->n_rows % n_mats != 0 || s->n_in % n_mats != 0)
+        return LB_OK;
+    u64 rows = s->n_rows / n_mats;
+    *out = lb_arena_new(&p->perm, lb_node_id, n_mats);
+    if (!*out)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for the list of tensors");
+    for (*n = 0; *n < n_mats; ++*n)
+        (*out)[*n] = lb_expr_rows(g, x->node, *n * rows, 1, rows);
+    return lb_graph_status(g, err);
+}
+
 lb_str lb_ctensor_hf_name(const lb_ctensors *c, const lb_ctensor *t, u32 expert, lb_arena *perm) {
     lb_arch_match m = t->match;
     lb_str name = c->source->weights[t->weight].name;

@@ -85,6 +85,9 @@ const char *lb_ctensor_loss(const lb_ctensors *c, const lb_ctensor *t, lb_world 
 void lb_ctensor_stored(lb_plan *p, const lb_ctensors *c, const lb_ctensor *t, lb_piece *out);
 /* The encode node for a type: the stored bytes themselves where nothing changes. */
 lb_node_id lb_piece_encode(lb_plan *p, const lb_ctensor *t, const lb_piece *x, lb_dtype dtype);
+/* Of a stack whose matrices are computed one by one (a stack node) the values of each; *n 0: it is
+ * no such. Outputs take them as segments, and none is held for the others. */
+lb_status lb_piece_matrices(lb_plan *p, const lb_piece *x, lb_node_id **out, u32 *n, lb_err *err);
 /* The Hugging Face name; of a stack, that of an expert. ptr NULL: out of memory. */
 lb_str lb_ctensor_hf_name(const lb_ctensors *c, const lb_ctensor *t, u32 expert, lb_arena *perm);
 /* The original bytes that a GGUF of ours holds beside a changed tensor; NULL: none. LB_E_FORMAT for

@@ -341,6 +341,30 @@ static lb_node_id push_index(lb_graph *g, lb_index_op op, lb_node_id x, lb_node 
     return push1(g, n, x);
 }
 
+static bool is_stack(const lb_node *n) {
+    return n->kind == LB_NODE_INDEX && n->op == LB_INDEX_STACK;
+}
+
+/* Neighbouring rows of a stack are those of its parts: the others need not be computed. */
+static lb_node_id rows_of_stack(lb_graph *g, const lb_node *stack, u64 from, u64 n_rows) {
+    lb_node_id *part = lb_arena_new(g->arena, lb_node_id, stack->n_in);
+    u32 n = 0;
+    if (!part)
+        FAULT(g, LB_E_NOMEM, "out of memory for expression nodes");
+    for (u32 i = 0; part && i < stack->n_in && n_rows && g->err.code == LB_OK; i++) {
+        u64 has = node_at(g, stack->in[i])->n_rows;
+        if (from >= has) {
+            from -= has;
+            continue;
+        }
+        u64 k = LB_MIN(has - from, n_rows);
+        part[n++] = k == has ? stack->in[i] : lb_expr_rows(g, stack->in[i], from, 1, k);
+        n_rows -= k;
+        from = 0;
+    }
+    return g->err.code != LB_OK ? LB_NODE_NONE : n == 1 ? part[0] : lb_expr_stack(g, part, n);
+}
+
 lb_node_id lb_expr_rows(lb_graph *g, lb_node_id x, u64 from, u64 step, u64 n_rows) {
     const lb_node *in = input(g, x);
     if (!in)
@@ -352,6 +376,8 @@ lb_node_id lb_expr_rows(lb_graph *g, lb_node_id x, u64 from, u64 step, u64 n_row
               (unsigned long long)in->n_rows);
         return LB_NODE_NONE;
     }
+    if (is_stack(in) && step == 1 && n_rows)
+        return rows_of_stack(g, in, from, n_rows);
     lb_node n = {.n_rows = n_rows, .n_cols = in->n_cols};
     n.u.index.from = from;
     n.u.index.step = step;
@@ -652,8 +678,27 @@ lb_node_id lb_expr_stat(lb_graph *g, lb_stat_op op, lb_node_id a, lb_node_id b, 
     return push(g, &n);
 }
 
+/* Inputs, those that are stacks themselves by their parts. NULL: none, or a fault. */
+static const lb_node_id *parts_of_stacks(lb_graph *g, const lb_node_id *x, u32 n, u32 *n_parts) {
+    u64 all = 0;
+    for (u32 i = 0; i < n; i++)
+        all += is_stack(node_at(g, x[i])) ? node_at(g, x[i])->n_in : 1;
+    lb_node_id *out = all < LB_NODE_NONE ? lb_arena_new(g->arena, lb_node_id, all) : NULL;
+    if (!out)
+        FAULT(g, LB_E_NOMEM, "out of memory for expression nodes");
+    *n_parts = 0;
+    for (u32 i = 0; i < n && out; i++) {
+        const lb_node *s = node_at(g, x[i]);
+        if (!is_stack(s))
+            out[(*n_parts)++] = x[i];
+        for (u32 k = 0; is_stack(s) && k < s->n_in; k++)
+            out[(*n_parts)++] = s->in[k];
+    }
+    return out;
+}
+
 lb_node_id lb_expr_stack(lb_graph *g, const lb_node_id *x, u32 n) {
-    lb_node node = {.kind = LB_NODE_INDEX, .op = LB_INDEX_STACK, .value = LB_VALUE_F32, .n_in = n};
+    lb_node node = {.kind = LB_NODE_INDEX, .op = LB_INDEX_STACK, .value = LB_VALUE_F32};
     for (u32 i = 0; i < n; i++) {
         const lb_node *in = input_of(g, x[i], LB_VALUE_F32, "index");
         if (!in)
@@ -667,7 +712,7 @@ lb_node_id lb_expr_stack(lb_graph *g, const lb_node_id *x, u32 n) {
     }
     if (n == 1)
         return x[0];
-    node.in = inputs(g, x, n);
+    node.in = parts_of_stacks(g, x, n, &node.n_in);
     return push(g, &node);
 }
 
