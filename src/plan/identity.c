@@ -5,6 +5,7 @@
 #include "plan/making.h"
 #include "plan/measure.h"
 #include "plan/plan.h"
+#include "plan/terms.h"
 
 static void put_u64(lb_xxh *h, u64 v) {
     lb_xxh_update(h, &v, sizeof v);
@@ -111,14 +112,9 @@ static void put_formula(lb_xxh *h, const lb_formula *f) {
         put_f64(h, f->param[i]);
 }
 
-static void put_node(lb_xxh *h, const lb_graph *g, const lb_node *n) {
+/* What it says itself. */
+static void put_own(lb_xxh *h, const lb_graph *g, const lb_node *n) {
     u64 n_bytes;
-    put_u64(h, n->kind);
-    put_u64(h, n->op);
-    put_u64(h, n->n_rows);
-    put_u64(h, n->n_cols);
-    put_u64(h, n->n_in);
-    lb_xxh_update(h, n->in, n->n_in * sizeof n->in[0]);
     switch (n->kind) {
     case LB_NODE_READ:
         put_read(h, g, n);
@@ -156,7 +152,6 @@ static void put_node(lb_xxh *h, const lb_graph *g, const lb_node *n) {
         return;
     case LB_NODE_MAP:
         put_f64(h, n->u.scalar.value);
-        put_u64(h, n->u.scalar.stat);
         put_u64(h, n->u.scalar.result);
         put_u64(h, n->u.scalar.fn);
         return;
@@ -188,6 +183,25 @@ static void put_node(lb_xxh *h, const lb_graph *g, const lb_node *n) {
     default:
         return;
     }
+}
+
+static void put_node(lb_xxh *h, const lb_graph *g, const lb_node *n) {
+    put_u64(h, n->kind);
+    put_u64(h, n->op);
+    put_u64(h, n->n_rows);
+    put_u64(h, n->n_cols);
+    put_u64(h, n->n_in);
+    lb_xxh_update(h, n->in, n->n_in * sizeof n->in[0]);
+    if (n->kind == LB_NODE_MAP)
+        put_u64(h, n->u.scalar.stat);
+    put_own(h, g, n);
+}
+
+lb_hash128 lb_node_own_hash(const lb_graph *g, const lb_node *n) {
+    lb_xxh h;
+    lb_xxh_init(&h);
+    put_own(&h, g, n);
+    return lb_xxh_digest(&h);
 }
 
 static void put_job(lb_xxh *h, const lb_job *j) {
