@@ -131,6 +131,21 @@ const lb_merge_method lb_merge_star = {
 
 /* ---- tsv ---- */
 
+/* Parts of the largest singular value below which one is rounding's (LEAST of plan/dense.c). */
+#define LEAST 0x1p-22
+
+/* Factors without directions of singular values that are 0 but for rounding: they are arbitrary,
+ * and what is made orthonormal to them would be so, too. */
+static lb_node_id without_noise(const lb_merge_job *j, lb_node_id factors, u64 sigma_row) {
+    lb_node_id sigma = lb_expr_rows(j->g, factors, sigma_row, 1, 1);
+    lb_scalar most = {.stat = lb_expr_stat(j->g, LB_STAT_RANGE, sigma, LB_NODE_NONE, 0),
+                      .result = 1,
+                      .fn = LB_SCALAR_INV};
+    lb_node_id part = lb_expr_map1(j->g, LB_MAP_MUL_C, sigma, most);
+    part = lb_expr_map1(j->g, LB_MAP_ABOVE_C, part, LB_CONST(LEAST));
+    return lb_expr_map2(j->g, LB_MAP_MUL, part, factors, LB_CONST(0));
+}
+
 /* Rows of the factors of all models, one model's columns after the other's: [from, from + n). */
 static lb_node_id side_by_side(const lb_merge_job *j, const lb_node_id *factors, u32 n_models,
                                u64 from, u64 n) {
@@ -166,6 +181,7 @@ static lb_status build_tsv(const lb_merge_method *m, const lb_merge_job *j, lb_n
         LB_TRY(lb_graph_status(j->g, err));
         rows = lb_graph_node(j->g, x)->n_rows;
         cols = lb_graph_node(j->g, x)->n_cols;
+        s.delta[i] = without_noise(j, s.delta[i], rows);
     }
     lb_node_id u = lb_expr_transpose(j->g, side_by_side(j, s.delta, s.n, 0, rows)),
                v = lb_expr_transpose(j->g, side_by_side(j, s.delta, s.n, rows + 1, cols)),
