@@ -76,6 +76,20 @@ static lb_status put_lora(lb_source *s, const lb_merge_ref *r, lb_source **model
     return lb_lora_open(model, &base, &adapter, NULL, 1, err);
 }
 
+/* MODEL+LORA before another adapter: split as the whole was. False: it is a plain name. */
+static bool split_lora(const lb_merge_ref *r, lb_merge_ref *out) {
+    size_t at = r->path.len;
+    while (at > 0 && r->path.ptr[at - 1] != '+')
+        at--;
+    if (at < 2 || at == r->path.len)
+        return false;
+    *out = (lb_merge_ref){.text = r->path,
+                          .path = lb_str_sub(r->path, 0, at - 1),
+                          .lora = lb_str_sub(r->path, at, r->path.len),
+                          .merge = LB_NO_MERGE};
+    return true;
+}
+
 lb_status lb_merge_open_ref(lb_source **out, lb_source *s, const lb_merge_ref *r,
                             const lb_merge_opts *o, lb_err *err) {
     const char *whole = find_model(&s->perm, s->path, r->text);
@@ -83,8 +97,17 @@ lb_status lb_merge_open_ref(lb_source **out, lb_source *s, const lb_merge_ref *r
         return oom(err);
     bool with_lora = r->lora.len && !exists(whole);
     const char *path = exists(whole) ? whole : find_model(&s->perm, s->path, r->path);
+    lb_merge_ref below;
     if (!path)
         return oom(err);
+    if (with_lora && !exists(path) && split_lora(r, &below)) {
+        lb_status st = lb_merge_open_ref(out, s, &below, o, err);
+        if (st == LB_OK)
+            st = put_lora(s, r, out, err);
+        if (st != LB_OK && r->line)
+            lb_err_context(err, "%s: line %u", s->path, r->line);
+        return st;
+    }
     lb_merge_around own = {s->path, o->around};
     lb_merge_opts inner = *o;
     inner.around = &own;
@@ -104,8 +127,10 @@ lb_status lb_merge_open_ref(lb_source **out, lb_source *s, const lb_merge_ref *r
 
 static lb_status open_model(lb_source *s, const lb_merge_file *file, const lb_merge_ref *r,
                             lb_str text, const lb_merge_opts *o, lb_source **out, lb_err *err) {
-    return r->merge != LB_NO_MERGE ? open_document(out, s->path, file, r->merge, text, o, err)
-                                   : lb_merge_open_ref(out, s, r, o, err);
+    if (r->merge == LB_NO_MERGE)
+        return lb_merge_open_ref(out, s, r, o, err);
+    LB_TRY(open_document(out, s->path, file, r->merge, text, o, err));
+    return r->lora.len ? put_lora(s, r, out, err) : LB_OK;
 }
 
 static lb_status open_models(lb_source *s, const lb_merge_file *file, const lb_merge_config *c,
