@@ -10,10 +10,13 @@ static const char *const bases[] = {
 static const char *const kinds[] = {[LB_MERGE_FLOAT] = "number",
                                     [LB_MERGE_INT] = "integer",
                                     [LB_MERGE_BOOL] = "bool",
-                                    [LB_MERGE_FILE] = "file"};
+                                    [LB_MERGE_FILE] = "file",
+                                    [LB_MERGE_WORD] = "word"};
 
-static void put_value(lb_buf *out, const lb_merge_param *p) {
-    if (p->kind == LB_MERGE_BOOL)
+static void put_value(lb_buf *out, const lb_merge_param *p, const char *quote) {
+    if (p->kind == LB_MERGE_WORD)
+        lb_buf_printf(out, "%s%s%s", quote, p->words[(u32)p->initial], quote);
+    else if (p->kind == LB_MERGE_BOOL)
         lb_buf_printf(out, "%s", p->initial != 0 ? "true" : "false");
     else
         lb_buf_printf(out, "%g", p->initial);
@@ -38,9 +41,11 @@ static void put_text(lb_buf *out, const lb_merge_method *m) {
         if (p->required)
             lb_buf_printf(out, "required");
         else if (has_value(p))
-            put_value(out, p);
+            put_value(out, p, "");
         else
             lb_buf_printf(out, "by the method");
+        for (u32 k = 0; p->words && p->words[k]; k++)
+            lb_buf_printf(out, "%s%s", k ? " " : "; ", p->words[k]);
         if (has_range(p))
             lb_buf_printf(out, ", %g to %g", p->min, p->max);
         lb_buf_put_c(out, "\n");
@@ -51,9 +56,10 @@ static void put_json(lb_buf *out, const lb_merge_method *m) {
     lb_buf_printf(out,
                   "{\"name\": \"%s\", \"title\": \"%s\", \"source\": \"%s\", \"base\": \"%s\", "
                   "\"min_models\": %u, \"max_models\": %u, \"min_beside_base\": %u, "
-                  "\"max_beside_base\": %u, \"random\": %s, \"parameters\": [",
+                  "\"max_beside_base\": %u, \"random\": %s, \"adapters\": %s, \"parameters\": [",
                   m->name, m->title, m->source, bases[m->base], m->min_in, m->max_in,
-                  m->min_non_base, m->max_non_base, m->draws ? "true" : "false");
+                  m->min_non_base, m->max_non_base, m->draws ? "true" : "false",
+                  m->of_adapters ? "true" : "false");
     for (u32 i = 0; i < m->n_params; i++) {
         const lb_merge_param *p = &m->params[i];
         lb_buf_printf(out,
@@ -62,8 +68,11 @@ static void put_json(lb_buf *out, const lb_merge_method *m) {
                       p->required ? "true" : "false");
         if (has_value(p)) {
             lb_buf_printf(out, ", \"default\": ");
-            put_value(out, p);
+            put_value(out, p, "\"");
         }
+        for (u32 k = 0; p->words && p->words[k]; k++)
+            lb_buf_printf(out, "%s\"%s\"%s", k ? ", " : ", \"words\": [", p->words[k],
+                          p->words[k + 1] ? "" : "]");
         if (has_range(p))
             lb_buf_printf(out, ", \"min\": %g, \"max\": %g", p->min, p->max);
         lb_buf_put_c(out, "}");

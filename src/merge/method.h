@@ -12,7 +12,7 @@
 
 #include "base/base.h"
 #include "base/mem.h"
-#include "plan/expr.h"
+#include "plan/terms.h"
 #include "tensor/dtype.h"
 
 typedef enum lb_merge_scope {
@@ -25,7 +25,8 @@ typedef enum lb_merge_kind {
     LB_MERGE_FLOAT,
     LB_MERGE_INT,
     LB_MERGE_BOOL,
-    LB_MERGE_FILE /* a path; its value is an index into lb_merge_outline.files */
+    LB_MERGE_FILE, /* a path; its value is an index into lb_merge_outline.files */
+    LB_MERGE_WORD  /* one of `words`; its value is an index into them */
 } lb_merge_kind;
 
 typedef struct lb_merge_param {
@@ -33,8 +34,9 @@ typedef struct lb_merge_param {
     lb_merge_scope scope;
     lb_merge_kind kind;
     bool required;
-    double initial;  /* where it is not given; bools: 0, 1; NaN: none */
-    double min, max; /* refused outside; both 0: any */
+    double initial;           /* where it is not given; bools: 0, 1; NaN: none */
+    double min, max;          /* refused outside; both 0: any */
+    const char *const *words; /* NULL behind the last */
 } lb_merge_param;
 #define LB_MERGE_PARAMS_MAX 12
 
@@ -61,6 +63,8 @@ typedef struct lb_merge_input {
     /* How much its columns count, as the file of a parameter says: one value per column or row, or
      * per element; LB_NODE_NONE: nothing is said of the tensor. */
     lb_node_id importance;
+    /* Of methods over adapters: what x is more than the base's, as factors. NULL: no such form. */
+    const lb_terms *terms;
     double param[LB_MERGE_PARAMS_MAX]; /* by the method's list; those of INPUT and NON_BASE scope */
 } lb_merge_input;
 
@@ -90,7 +94,8 @@ typedef struct lb_merge_method {
     u32 min_in, max_in;             /* of all inputs; max 0: any number */
     u32 min_non_base, max_non_base; /* likewise */
     lb_merge_lack lack;
-    bool draws; /* takes random numbers: its tensors are made in mergekit's order */
+    bool draws;       /* takes random numbers: its tensors are made in mergekit's order */
+    bool of_adapters; /* inputs are the base with adapters on it: terms are looked up */
     /* *out: values (f32), or what is stored where nothing is computed. LB_E_USAGE names a
      * parameter, LB_E_FORMAT an input. */
     lb_status (*build)(const struct lb_merge_method *m, const lb_merge_job *j, lb_node_id *out,

@@ -22,10 +22,21 @@ static lb_status bad(const checker *k, const lb_merge_settings *in, const lb_mer
                    line, LB_FMT(in->where), LB_FMT(s->name), text);
 }
 
+/* Index of the word that it is. */
+static bool word_of(const lb_merge_param *p, const lb_json *v, double *out) {
+    u32 i = 0;
+    while (p->words[i] && !(v->type == LB_JSTRING && lb_str_eq_c(v->text, p->words[i])))
+        i++;
+    *out = i;
+    return p->words[i] != NULL;
+}
+
 /* A value of the parameter's kind, as a number. */
 static bool value_of(const lb_merge_param *p, const lb_json *v, double *out) {
     bool b = false;
     i64 n = 0;
+    if (p->kind == LB_MERGE_WORD)
+        return word_of(p, v, out);
     bool ok = p->kind == LB_MERGE_BOOL  ? lb_merge_as_bool(v, &b)
               : p->kind == LB_MERGE_INT ? lb_merge_as_int(v, &n)
                                         : lb_merge_as_float(v, out);
@@ -34,6 +45,22 @@ static bool value_of(const lb_merge_param *p, const lb_json *v, double *out) {
     else if (p->kind == LB_MERGE_INT)
         *out = (double)n;
     return ok;
+}
+
+/* "one of a, b, c is needed; did you mean b?" */
+static lb_status bad_word(const checker *k, const lb_merge_settings *in, const lb_merge_setting *s,
+                          const lb_merge_param *p, const lb_json *v) {
+    lb_buf b = {0};
+    const char *near = v->type == LB_JSTRING ? lb_merge_nearest(v->text, p->words) : NULL;
+    for (u32 i = 0; p->words[i]; i++)
+        lb_buf_printf(&b, "%s%s", i ? ", " : "one of ", p->words[i]);
+    lb_buf_printf(&b, " is needed%s%s%s", near ? "; did you mean " : "", near ? near : "",
+                  near ? "?" : "");
+    lb_status st = lb_buf_status(&b, k->err);
+    lb_str text = st == LB_OK ? lb_arena_str(k->perm, lb_buf_str(&b)) : LB_STR_NONE;
+    lb_buf_deinit(&b);
+    return text.ptr ? bad(k, in, s, v->line, text.ptr)
+                    : lb_fail(k->err, LB_E_NOMEM, "out of memory");
 }
 
 static lb_status check_scalar(const checker *k, const lb_merge_settings *in,
@@ -48,6 +75,8 @@ static lb_status check_scalar(const checker *k, const lb_merge_settings *in,
     if (p->kind == LB_MERGE_FILE)
         return v->type == LB_JSTRING && v->text.len ? LB_OK
                                                     : bad(k, in, s, v->line, wanted[p->kind]);
+    if (p->kind == LB_MERGE_WORD)
+        return value_of(p, v, &x) ? LB_OK : bad_word(k, in, s, p, v);
     if (!value_of(p, v, &x) || !isfinite(x))
         return bad(k, in, s, v->line, wanted[p->kind]);
     if ((p->min != 0 || p->max != 0) && !(x >= p->min && x <= p->max)) {
@@ -104,7 +133,7 @@ static lb_status check_list(checker *k, const lb_merge_settings *in) {
         const lb_merge_param *p = &k->method->params[at];
         for (u32 c = 0; c < s->n_choices; c++) {
             const lb_json *v = s->choices[c].value;
-            if (v->type != LB_JARRAY || p->kind == LB_MERGE_FILE)
+            if (v->type != LB_JARRAY || p->kind == LB_MERGE_FILE || p->kind == LB_MERGE_WORD)
                 LB_TRY(check_scalar(k, in, s, p, v));
             else
                 for (const lb_json *e = v->first; e; e = e->next)

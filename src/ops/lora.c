@@ -157,6 +157,10 @@ static lb_status bind(const lb_computed *c, lb_plan *p, u32 index, lb_node_id *n
     return st;
 }
 
+bool lb_lora_is(const lb_source *s) {
+    return s->computed && s->computed->bind == bind;
+}
+
 /* ---- texts ---- */
 
 static bool set(lb_arena *perm, lb_json *object, const char *key, lb_json *value, bool is_new) {

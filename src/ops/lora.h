@@ -14,6 +14,9 @@
 lb_status lb_lora_open(lb_source **out, lb_source **base, lb_source **adapters,
                        const double *scales, u32 n, lb_err *err);
 
+/* Whether it is one: input 0 is the base. */
+bool lb_lora_is(const lb_source *s);
+
 #define LB_LORA_MAX 16 /* adapters on one model */
 
 /* Where MODEL+ADAPTER is cut: the base ends at the first + from the right before which there is a

@@ -6,6 +6,7 @@
 #include "base/os.h"
 #include "ops/hf_texts.h"
 #include "ops/lora.h"
+#include "ops/merge_adapters.h"
 #include "ops/merge_importance.h"
 #include "ops/merge_view.h"
 #include "ops/merge_vocab.h"
@@ -412,8 +413,8 @@ static lb_status take_config(lb_source *s, const lb_merge_config *c, const lb_me
 }
 
 /* Of the models as they are seen in a plan: tokenizer, tensors, config. */
-static lb_status describe(lb_source *s, const lb_merge_config *c, const views *v, lb_merge *merge,
-                          lb_source *other, lb_err *err) {
+static lb_status describe(lb_source *s, lb_plan *p, const lb_merge_config *c, const views *v,
+                          lb_merge *merge, lb_source *other, lb_err *err) {
     lb_merge_tokens_in in = {.config = c, .views = v->view, .other = other};
     lb_buf notes = {0};
     lb_status st = take_sides(s, v, merge, &notes, err);
@@ -423,6 +424,8 @@ static lb_status describe(lb_source *s, const lb_merge_config *c, const views *v
         st = lb_merge_template_set(s, &in, err);
     if (st == LB_OK)
         st = list_tensors(s, c, v, merge, err);
+    if (st == LB_OK)
+        st = lb_merge_adapters_note(&p->graph, &merge->outline, v->view, &p->perm, &notes, err);
     if (st == LB_OK)
         st = lb_computed_notes(s, &notes, err);
     lb_buf_deinit(&notes);
@@ -442,19 +445,26 @@ static lb_status open_other(lb_source *s, const lb_merge_file *file, const lb_me
     return st;
 }
 
+static lb_status check_adapters(lb_source *s, const lb_merge_config *c, lb_err *err) {
+    const lb_merge_method *m;
+    LB_TRY(lb_merge_method_of(c, &m, err));
+    return m->of_adapters ? lb_merge_adapters_check(s->inputs, c, err) : LB_OK;
+}
+
 static lb_status fill_source(lb_source *s, const lb_merge_file *file, const lb_merge_config *c,
                              lb_merge *merge, lb_err *err) {
     lb_plan *p = NULL;
     views v = {0};
     lb_source *other = NULL;
     LB_TRY(open_models(s, file, c, merge->text, &merge->opts, err));
+    LB_TRY(check_adapters(s, c, err));
     lb_status st = lb_computed_plan(&p, s, err);
     if (st == LB_OK)
         st = make_views(p, 0, merge, &v, err);
     if (st == LB_OK && c->vocab == LB_VOCAB_MODEL && c->vocab_model >= c->n_models)
         st = open_other(s, file, c, merge, &other, err);
     if (st == LB_OK)
-        st = describe(s, c, &v, merge, other, err);
+        st = describe(s, p, c, &v, merge, other, err);
     lb_source_close(&other);
     free_views(&v);
     lb_plan_free(&p);
@@ -633,6 +643,8 @@ static lb_status build(lb_plan *p, const lb_merge *merge, const lb_merge_tensor 
                       .carry = carry};
     if (merge->vocab.n_ids && t->is_vocab)
         LB_TRY(lb_merge_tokens_align(&merge->vocab, c, t, &j, in, err));
+    if (t->method && t->method->of_adapters)
+        LB_TRY(lb_merge_adapters_terms(&p->graph, in, t->n_slots, &p->perm, err));
     if (!t->method) {
         *out = in[0].x;
         return t->equal ? check_equal(p, c, t, in, err) : LB_OK;

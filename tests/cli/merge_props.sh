@@ -10,11 +10,15 @@ cd "$W" || exit 1
 
 "$LBRX" merge --methods --json >methods.json || exit 1
 cat >gen.py <<'END'
-# gen.py METHOD OPTIONS MODEL...: a merge file; the first model is the base where the method has one.
+# gen.py METHOD[/INNER] OPTIONS MODEL...: a merge file; the first model is the base where the method has one.
 # OPTIONS: none or JSON: weights of the models beside the base, nobase, all parameters at their most lossless.
-import json, sys
-m = next(m for m in json.load(open("methods.json")) if m["name"] == sys.argv[1])
+import json, re, sys
+name, _, inner = sys.argv[1].partition("/")
+m = next(m for m in json.load(open("methods.json")) if m["name"] == name)
 o, names = json.loads(sys.argv[2]), sys.argv[3:]
+if m["adapters"]: # model i is the base, in the form of the others, with adapter i
+    base = "m1" if names[1].startswith("same") else re.sub("[0-9]", "1", names[1], count=1)
+    names = [base] + [f"{base}+{'zero' if n.startswith('same') else 'a'}{re.search('[0-9]', n)[0]}" for n in names[1:]]
 given = {"t": 0.3, "density": 0.6, "select_topk": 0.6, "scale": 1.0, "importance": "im.dat", "k": 1}
 if o.get("whole"):
     given.update(density=1.0, select_topk=1.0)
@@ -37,15 +41,18 @@ for p in m["parameters"]:
         shared[p["name"]] = given[p["name"]]
 if "t" in o and "t" in shared:
     shared["t"] = o["t"]
+if inner:
+    shared["inner_method"] = inner
 out = {"merge_method": m["name"], "models": models, "parameters": shared, **o.get("more", {})}
 if base == 0:
     out["base_model"] = names[0]
 print(json.dumps(out))
 END
 cat >fact.py <<'END'
-# fact.py METHOD: how many models it is given here, its base, whether it is random, whether it has weights.
+# fact.py METHOD[/INNER]: how many models it is given here, its base, whether it is random, whether it has weights.
 import json, sys
-m = next(m for m in json.load(open("methods.json")) if m["name"] == sys.argv[1])
+m, inner = ([m for m in json.load(open("methods.json")) if m["name"] == n] for n in (sys.argv[1] + "/").split("/")[:2])
+m, inner = m[0], (inner or m)[0]
 has_base = m["base"] != "none"
 n = 4 if has_base else 3
 if m["max_models"]:
@@ -53,9 +60,13 @@ if m["max_models"]:
 if m["max_beside_base"]:
     n = min(n, m["max_beside_base"] + has_base)
 names = {p["name"] for p in m["parameters"]}
-print(n, m["base"], "random" if m["random"] else "fixed", "weight" if "weight" in names else "plain")
+print(n, m["base"], "random" if m["random"] or inner["random"] else "fixed", "weight" if "weight" in names else "plain")
 END
 python3 -c 'import json; print(*(m["name"] for m in json.load(open("methods.json"))))' >names
+# and one of each kind within another: by elements, at random, by singular values
+for inner in ties dare_ties iso_c tsv; do
+    echo "core_space/$inner" >>names
+done
 
 # ---- models: four of one shape in f32, in every form ----
 shape="layers=2 hidden=64 ffn=96 heads=4 kv_heads=2 head_dim=16 vocab=96 dtype=f32"
@@ -69,6 +80,32 @@ for m in 1 2 3 4; do
     ln -s m1 "same$m"
 done
 make_model imatrix llama im.dat layers=2 hidden=64 ffn=96 heads=4 kv_heads=2 head_dim=16 vocab=96
+# ---- adapters of the first, and such that change nothing ----
+cat >zero.py <<'END'
+import json, os, struct, sys
+src, dst = sys.argv[1:]
+os.mkdir(dst)
+data = bytearray(open(src + "/adapter_model.safetensors", "rb").read())
+n = 8 + struct.unpack("<Q", data[:8])[0]
+for name, t in json.loads(data[8:n]).items():
+    if "lora_B" in name:
+        a, b = t["data_offsets"]
+        data[n + a:n + b] = bytes(b - a)
+open(dst + "/adapter_model.safetensors", "wb").write(data)
+open(dst + "/adapter_config.json", "w").write(open(src + "/adapter_config.json").read())
+END
+P=base_model.model.model.layers
+for m in 2 3 4; do
+    r=$((m * m)) list=
+    for at in "0.self_attn.q_proj 64 64" "1.self_attn.k_proj 32 64" "1.mlp.down_proj 64 96"; do
+        # shellcheck disable=SC2086
+        set -- $at
+        list="$list $P.$1.lora_A.weight:$r:$3 $P.$1.lora_B.weight:$2:$r"
+    done
+    # shellcheck disable=SC2086
+    python3 "$root/tests/tool/make_adapter.py" "a$m" "{\"peft_type\": \"LORA\", \"r\": $r, \"lora_alpha\": 5}" $list
+    python3 zero.py "a$m" "zero$m"
+done
 [ "$(find s2 -name '*.safetensors' | wc -l)" -gt 2 ] && pass || fail shards "not several"
 
 merge() { # NAME FILE ARGUMENTS...
@@ -95,21 +132,22 @@ part=${p1#./p2}
 
 # Methods whose result depends on the order of the models: by definition, or since the draws go by it.
 ordered=" passthrough slerp nuslerp nearswap arcee_fusion cabs "
-for m in $(cat names); do
-    python3 fact.py "$m" >fact
+for method in $(cat names); do
+    m=$(echo "$method" | tr / -)
+    python3 fact.py "$method" >fact
     read -r n base random weight <fact
     # shellcheck disable=SC2046
-    python3 gen.py "$m" '{}' $(first "$n" m '') >"$m.yml"
+    python3 gen.py "$method" '{}' $(first "$n" m '') >"$m.yml"
     merge "$m" "$m.yml" -o "$m"
 
     # a model merged with itself
     # shellcheck disable=SC2046
-    python3 gen.py "$m" '{}' $(first "$n" same '') >self.yml
+    python3 gen.py "$method" '{}' $(first "$n" same '') >self.yml
     merge "$m: itself" self.yml -o self
     ok "$m: itself is itself" "$LBRX" diff m1 self --tolerance 1e-6
     if [ "$n" -gt 2 ] && [ "$base" = optional ]; then
         # shellcheck disable=SC2046
-        python3 gen.py "$m" '{"nobase": true}' $(first $((n - 1)) same '') >self.yml
+        python3 gen.py "$method" '{"nobase": true}' $(first $((n - 1)) same '') >self.yml
         merge "$m: itself, no base" self.yml -o self
         ok "$m: itself is itself, no base" "$LBRX" diff m1 self --tolerance 1e-6
     fi
@@ -119,7 +157,7 @@ for m in $(cat names); do
     *)
         if [ "$base" != none ] && [ "$weight" = weight ]; then
             # shellcheck disable=SC2046
-            python3 gen.py "$m" '{"weights": [0, 0, 0, 0]}' $(first "$n" m '') >zero.yml
+            python3 gen.py "$method" '{"weights": [0, 0, 0, 0]}' $(first "$n" m '') >zero.yml
             merge "$m: nothing" zero.yml -o zero
             ok "$m: nothing is the base" "$LBRX" diff m1 zero
         fi
@@ -127,12 +165,12 @@ for m in $(cat names); do
     esac
     case $m in
     linear | importance)
-        python3 gen.py "$m" '{"weights": [0, 1, 0]}' m1 m2 m3 >one.yml
+        python3 gen.py "$method" '{"weights": [0, 1, 0]}' m1 m2 m3 >one.yml
         merge "$m: all of one" one.yml -o one
         ok "$m: all of one is that" "$LBRX" diff m2 one
         ;;
     task_arithmetic | ties | dare_* | della* | breadcrumbs*)
-        python3 gen.py "$m" '{"weights": [0, 1, 0], "whole": true}' m1 m2 m3 m4 >one.yml
+        python3 gen.py "$method" '{"weights": [0, 1, 0], "whole": true}' m1 m2 m3 m4 >one.yml
         merge "$m: all of one" one.yml -o one
         case $m in
         breadcrumbs*) ;; # the largest are left away
@@ -147,9 +185,9 @@ for m in $(cat names); do
     *)
         if [ "$random" = fixed ]; then
             if [ "$base" != none ]; then
-                python3 gen.py "$m" '{"weights": [0.75, 0.5, 0.25]}' m1 m4 m3 m2 >order.yml
+                python3 gen.py "$method" '{"weights": [0.75, 0.5, 0.25]}' m1 m4 m3 m2 >order.yml
             else
-                python3 gen.py "$m" '{"weights": [0.75, 0.5, 0.25]}' m3 m2 m1 >order.yml
+                python3 gen.py "$method" '{"weights": [0.75, 0.5, 0.25]}' m3 m2 m1 >order.yml
             fi
             merge "$m: another order" order.yml -o order
             ok "$m: another order is the same" "$LBRX" diff "$m" order --tolerance 2e-6
@@ -182,7 +220,7 @@ for m in $(cat names); do
     # the form of the inputs
     for form in "g .gguf" "s " "p $part"; do
         # shellcheck disable=SC2046
-        python3 gen.py "$m" '{}' $(first "$n" "${form%% *}" "${form#* }") >form.yml
+        python3 gen.py "$method" '{}' $(first "$n" "${form%% *}" "${form#* }") >form.yml
         merge "$m: from $form" form.yml -o form
         if [ "$(tensors "$m/model.safetensors")" = "$(tensors form/model.safetensors)" ]; then pass; else fail "$m: from $form" "other bytes"; fi
     done

@@ -207,18 +207,41 @@ def one(r, index, family, work):
             same("%s from %s" % (what, form), again, got)
     if index % 3 == 0 and kind not in ("tokens", "save"):
         second = work / "second"
-        if make(r, base, second, index + 1000)[0] is not None:
+        other = make(r, base, second, index + 1000)[0]
+        if other is not None:
             try:
-                want = merged(base, [src, second], work / "theirs")
+                want = other not in ("tokens", "save") and merged(base, [src, second], work / "theirs")
             except Exception:
                 want = None
             got = want and fuse(what + ", two", base, [src, second], ours)
             if got:
                 near(what + ", two", got, want, base)
+            core_space(what + " and " + other, work, base, [src, second], {kind, other} <= FACTORS)
     if index % 4 == 0:
         want = merged(base, [src], work / "theirs", torch.bfloat16)
         pc.lbrx(what + " bf16", "convert", "%s+%s" % (base, src), "-o", ours, "--to", "hf", "--dtype", "bf16", *OUT)
         near(what + " bf16", kit.state(ours), want, base, 2)
+
+
+FACTORS = {"", "params", "patterns", "layers"}  # peft saves matrices of tokens beside their factors
+
+
+def core_space(what, work, base, adapters, all_factors):
+    """Sums of differences are the same in the space of the factors, which must be found in every form that they have."""
+    out = {}
+    forms = [base] + [work / f for f in ("base.gguf", "base-mlx") if (work / f).exists()]
+    for form in forms:
+        models = [{"model": "%s+%s" % (form, a), "parameters": {"weight": w}} for a, w in zip(adapters, (0.75, 0.5))]
+        for method in ("task_arithmetic", "core_space"):
+            yml = work / (method + ".yml")
+            yml.write_text(json.dumps({"merge_method": method, "base_model": str(form), "models": models, "dtype": "float32"}))
+            p = subprocess.run([pc.LBRX, "merge", yml, "-o", work / method, "--to", "hf", *OUT[:2]], capture_output=True, text=True)
+            if not pc.check(p.returncode == 0, "%s, %s of %s: %s" % (what, method, form.name, p.stderr.strip())):
+                return
+            out[method] = kit.state(work / method)
+        near("%s, core space of %s" % (what, form.name), out["core_space"], out["task_arithmetic"], base)
+        if all_factors:
+            pc.check("low-rank terms" not in p.stderr, "%s, core space of %s: %s" % (what, form.name, p.stderr.strip()))
 
 
 # ---- tied embeddings, more tokens ----
