@@ -41,16 +41,64 @@ static lb_status shared_quant(job *j, const lb_enc *e, lb_dtype dtype, const lb_
 
 /* ---- codes that are there already ---- */
 
-static bool has_codes(const job *j, const lb_out_tensor *t, const lb_enc *e,
-                      const lb_weight **out) {
-    bool whole;
-    if (j->c->src->format != LB_FORMAT_MLX || (t->segments && t->n_segments != 1))
+/* The weight whose rows a segment has as they are stored, if it has such codes. *x: its rows. */
+static const lb_weight *codes_of(const job *j, lb_node_id segment, const lb_enc *e, lb_node_id *x) {
+    lb_graph *g = &j->c->plan->graph;
+    lb_node_id v = lb_quantize_values(g, segment);
+    *x = v == LB_NODE_NONE ? v : lb_expr_codes(g, v);
+    const lb_node *n = *x == LB_NODE_NONE ? NULL : lb_graph_node(g, *x);
+    while (n && n->kind == LB_NODE_INDEX && (n->op == LB_INDEX_ROWS || n->op == LB_INDEX_RUNS))
+        n = lb_graph_node(g, n->in[0]);
+    const lb_weight *w = n && n->kind == LB_NODE_READ ? n->u.read.weight : NULL;
+    return w && w->enc.kind == e->kind && w->enc.bits == e->bits &&
+                   w->enc.group_size == e->group_size
+               ? w
+               : NULL;
+}
+
+static u32 n_segments(const lb_out_tensor *t) {
+    return t->segments ? t->n_segments : 1;
+}
+
+static lb_node_id segment_at(const lb_out_tensor *t, u32 i) {
+    return t->segments ? t->segments[i] : t->node;
+}
+
+static const lb_node *read_below(const lb_graph *g, lb_node_id x) {
+    const lb_node *n = lb_graph_node(g, x);
+    while (n->kind != LB_NODE_READ)
+        n = lb_graph_node(g, n->in[0]);
+    return n;
+}
+
+static lb_dtype part_dtype(const lb_graph *g, lb_node_id x, u32 part) {
+    const lb_node *n = read_below(g, x);
+    return g->sources[n->u.read.source]->tensors[n->u.read.weight->part[part]].dtype;
+}
+
+/* Of a folder of MLX all of a weight; where types are kept any rows of stored ones. */
+static bool has_codes(const job *j, const lb_out_tensor *t, const lb_enc *e) {
+    const lb_graph *g = &j->c->plan->graph;
+    const lb_weight *first = NULL;
+    lb_node_id at = LB_NODE_NONE, x;
+    bool any_rows = j->q->o->keep;
+    if (!any_rows && (j->c->src->format != LB_FORMAT_MLX || n_segments(t) != 1))
         return false;
-    lb_dtype dtype;
-    *out = lb_quantize_stored(&j->c->plan->graph, t->segments ? t->segments[0] : t->node, &dtype,
-                              &whole);
-    return *out && whole && (*out)->enc.kind == e->kind && (*out)->enc.bits == e->bits &&
-           (*out)->enc.group_size == e->group_size;
+    for (u32 i = 0; i < n_segments(t); i++) {
+        const lb_weight *w = codes_of(j, segment_at(t, i), e, &x);
+        if (!w || (!any_rows && lb_graph_node(g, x)->kind != LB_NODE_READ))
+            return false;
+        if (!first) {
+            first = w;
+            at = x;
+        }
+        if (w->n_parts != first->n_parts)
+            return false;
+        for (u32 k = 0; k < w->n_parts; k++)
+            if (part_dtype(g, x, k) != part_dtype(g, at, k))
+                return false;
+    }
+    return first != NULL;
 }
 
 /* ---- outputs ---- */
@@ -69,23 +117,62 @@ static lb_status part_of(job *j, const lb_mlx_choice *ch, const lb_out_tensor *t
     return LB_OK;
 }
 
-static lb_status keep_codes(job *j, const lb_mlx_choice *ch, const lb_out_tensor *t,
-                            const lb_weight *w, lb_err *err) {
+/* The rows x of a weight in one of the tensors that it is stored in. */
+static lb_node_id rows_of_part(lb_conv *c, lb_node_id x, u32 part) {
+    lb_graph *g = &c->plan->graph;
+    const lb_node *n = lb_graph_node(g, x);
+    if (n->kind == LB_NODE_READ) {
+        u32 i = n->u.read.weight->part[part];
+        const lb_tensor *t = &g->sources[n->u.read.source]->tensors[i];
+        lb_weight *raw = lb_arena_new(c->perm, lb_weight, 1);
+        if (!raw)
+            return LB_NODE_NONE;
+        *raw = (lb_weight){.name = t->name, .shape = t->shape, .n_parts = 1, .part = {i}};
+        return lb_expr_read(g, n->u.read.source, raw);
+    }
+    lb_node_id below = rows_of_part(c, n->in[0], part);
+    if (below == LB_NODE_NONE)
+        return below;
+    return n->op == LB_INDEX_ROWS
+               ? lb_expr_rows(g, below, n->u.index.from, n->u.index.step, n->n_rows)
+               : lb_expr_runs(g, below, n->u.index.from, n->u.index.half, n->u.index.step,
+                              n->n_rows);
+}
+
+static lb_status keep_codes(job *j, const lb_mlx_choice *ch, const lb_out_tensor *t, lb_err *err) {
     lb_conv *c = j->c;
     lb_graph *g = &c->plan->graph;
+    u32 n = n_segments(t);
+    lb_node_id *x = lb_arena_new(c->perm, lb_node_id, n);
+    if (!x)
+        return oom(err);
+    const lb_weight *w = NULL;
+    for (u32 i = 0; i < n; i++)
+        w = codes_of(j, segment_at(t, i), &ch->enc, &x[i]);
     for (u32 k = w->n_parts; k-- > 0;) {
-        const lb_tensor *s = &c->src->tensors[w->part[k]];
-        const lb_weight *raw = lb_conv_weight_of(c, w->part[k]);
         lb_out_tensor out;
-        if (!raw)
-            return oom(err);
+        lb_node_id *list = lb_arena_new(c->perm, lb_node_id, n);
         LB_TRY(part_of(j, ch, t, (lb_quant_part)k, &out, err));
-        out.dtype = s->dtype;
-        out.shape = &s->shape;
-        out.node = lb_expr_encode(g, lb_expr_read(g, 0, raw), s->dtype);
+        lb_shape *shape = lb_arena_new(c->perm, lb_shape, 1);
+        if (!list || !shape)
+            return oom(err);
+        out.dtype = part_dtype(g, x[0], k);
+        for (u32 i = 0; i < n; i++) {
+            lb_node_id part = rows_of_part(c, x[i], k);
+            if (part == LB_NODE_NONE && lb_graph_status(g, err) == LB_OK)
+                return oom(err);
+            LB_TRY(lb_graph_status(g, err));
+            list[i] = lb_expr_encode(g, part, out.dtype);
+        }
+        LB_TRY(lb_graph_status(g, err));
+        *shape = *t->shape;
+        shape->dim[shape->rank - 1] = lb_graph_node(g, list[0])->n_cols;
+        out.shape = shape;
+        out.segments = list;
+        out.n_segments = n;
         LB_TRY(lb_conv_push(c, &out, err));
     }
-    return LB_OK;
+    return lb_graph_status(g, err);
 }
 
 static lb_status make_codes(job *j, const lb_mlx_choice *ch, const lb_out_tensor *t, lb_err *err) {
@@ -126,10 +213,8 @@ static lb_status make_codes(job *j, const lb_mlx_choice *ch, const lb_out_tensor
 static lb_status make_tensor(job *j, u64 i, lb_err *err) {
     lb_out_tensor *t = &j->from[i];
     const lb_mlx_choice *ch = &j->choices[i];
-    const lb_weight *w;
     if (ch->enc.kind != LB_ENC_PLAIN)
-        return has_codes(j, t, &ch->enc, &w) ? keep_codes(j, ch, t, w, err)
-                                             : make_codes(j, ch, t, err);
+        return has_codes(j, t, &ch->enc) ? keep_codes(j, ch, t, err) : make_codes(j, ch, t, err);
     lb_out_tensor out = *t;
     bool given = ch->why == LB_MLX_WHY_OVERRIDE || j->q->o->like;
     if (given && ch->dtype != t->dtype)
@@ -194,9 +279,7 @@ static void say_choices(const job *j) {
         if (ch->why == LB_MLX_WHY_ROWS && n_rows++ == 0)
             rows = t->name;
         bool codes = lb_quantize_was_codes(j->c, t->segments ? t->segments[0] : t->node);
-        const lb_weight *w;
-        if (codes && ch->enc.kind != LB_ENC_PLAIN && !has_codes(j, t, &ch->enc, &w) &&
-            n_again++ == 0)
+        if (codes && ch->enc.kind != LB_ENC_PLAIN && !has_codes(j, t, &ch->enc) && n_again++ == 0)
             again = t->name;
     }
     if (n_rows)

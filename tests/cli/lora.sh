@@ -28,6 +28,24 @@ adapter two "$LORA" $Q0.lora_A.weight:2:"$hidden" $Q0.lora_B.weight:"$out":2
 adapter dora '{"peft_type": "LORA", "r": 2, "lora_alpha": 6, "use_dora": true}' $Q0.lora_A.weight:2:"$hidden" \
     $Q0.lora_B.weight:"$out":2 $Q0.lora_magnitude_vector:"$out"
 
+# ---- --type keep: codes of what no adapter changes stay the same ----
+make_model gguf qwen3moe "$W/moe" layers=2 hidden=64 ffn=64 heads=4 kv_heads=2 head_dim=16 vocab=96 experts=4 used=2 dtype=bf16 seed=5
+ok "experts" "$LBRX" convert moe/model.gguf -o moe-hf --to hf --no-sync
+adapter moe-lora "$LORA" $Q0.lora_A.weight:2:64 $Q0.lora_B.weight:64:2
+ok "experts in codes" "$LBRX" quantize moe-hf -o moe-k.gguf --type q8_0 --no-sync
+ok "experts in codes of mlx" "$LBRX" quantize moe-hf -o moe-k --to mlx --type mlx-q4 --group-size 32 --no-sync
+types() { "$LBRX" inspect "$1" --tensors --json | python3 -c "
+import json, sys
+for t in json.load(sys.stdin)['tensors']: print(t['name'], t['type'], t['shape'])" | sort; }
+for m in moe-k.gguf moe-k; do
+    ok "keep $m" "$LBRX" lora fuse $m moe-lora -o "kept-$m" --type keep --no-sync
+    types $m >kept-a
+    types "kept-$m" >kept-b
+    same "keep $m: types" kept-a kept-b
+    exits 5 "keep $m: the adapter is in it" "$LBRX" diff $m "kept-$m"
+    grep -q "compared, 1 different" out && pass || fail "keep $m" "$(tail -2 out)"
+done
+
 # ---- one model, whatever the forms ----
 F="--to hf --dtype f32"
 ok "fuse" "$LBRX" lora fuse base one -o fused $F

@@ -243,6 +243,13 @@ ok "keep: not a code is another" "$LBRX" diff base.gguf kept-self.gguf
 "$LBRX" inspect base.gguf --metadata | grep file_type >kept-a
 "$LBRX" inspect kept-self.gguf --metadata | grep file_type >kept-b
 if [ -s kept-a ] && cmp -s kept-a kept-b; then pass; else fail "keep" "general.file_type"; fi
+sed 's/base.gguf/base-mlx/' keep-self.yml >keep-mlx-self.yml
+ok "keep: codes of MLX are copied" "$LBRX" merge keep-mlx-self.yml -o kept-self-mlx --type keep --no-provenance
+ok "keep: not a code of MLX is another" "$LBRX" diff base-mlx kept-self-mlx
+sed 's/model: a,/model: base-mlx,/; s/model: b,/model: base-mlx,/; /dtype/d' slices.yml >keep-slices-mlx.yml
+ok "keep: slices of MLX" "$LBRX" merge keep-slices-mlx.yml -o kept-slices-mlx --type keep
+ok "keep: their values" "$LBRX" merge keep-slices-mlx.yml -o slices-mlx --to hf --dtype f32
+ok "keep: codes of MLX in other layers" "$LBRX" diff slices-mlx kept-slices-mlx
 refuses 2 "keep: another format" keep-fp8.yml "writes the format of the base" --to gguf --type keep
 refuses 2 "keep: and an override" keep-fp8.yml "no other option" --type keep --pure
 refuses 2 "types without a type" hf.yml "name one with --type" --pure
