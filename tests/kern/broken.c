@@ -297,12 +297,65 @@ static u64 select_with_end(size_t n, const float *a, i32 lo, i32 hi, u32 *list, 
     return lb_k_select_f32_ref(n, a, lo - 1, hi, list, room, count);
 }
 
+/* ---- what a layer computes ---- */
+
+static void rms_norm_forgets_eps(size_t n, float *out, const float *x, const float *w, float eps) {
+    lb_k_rms_norm_f32_ref(n, out, x, w, eps < 1 ? 0 : eps);
+}
+
+static float softmax_part_keeps_sum(size_t n, float *x, float scale, float softcap,
+                                    float state[2]) {
+    const float sum = state[1], before = lb_k_softmax_part_f32_ref(n, x, scale, softcap, state);
+    state[1] += sum - sum * before;
+    return before;
+}
+
+static void rope_turns_back(size_t n_heads, size_t head_stride, size_t n_rot, float *x,
+                            const float *cos, const float *sin) {
+    float back[2048];
+    for (size_t i = 0; i < n_rot / 2; i++)
+        back[i] = -sin[i];
+    lb_k_rope_half_f32_ref(n_heads, head_stride, n_rot, x, cos, back);
+}
+
+static void conv_keeps_state(size_t n_channels, size_t width, float *out, float *state,
+                             const float *x, const float *w, const float *bias) {
+    float last[2048];
+    const bool has = width == 4 && n_channels;
+    float *const s = state + 2 * n_channels;
+    if (has)
+        memcpy(last, s, n_channels * sizeof *s);
+    lb_k_conv_step_f32_ref(n_channels, width, out, state, x, w, bias);
+    if (has)
+        memcpy(s, last, n_channels * sizeof *s);
+}
+
+static void mix_skips_last_query(size_t n_queries, size_t n_rows, size_t v_dim, float *acc,
+                                 size_t acc_stride, const float *p, const void *v, size_t v_bytes) {
+    lb_k_attend_mix_q4_0_ref(n_queries - (n_queries == 5), n_rows, v_dim, acc, acc_stride, p, v,
+                             v_bytes);
+}
+
+static void dot_reads_tail(size_t n_queries, size_t n_rows, size_t k_dim, float *out,
+                           const float *q, const void *k, size_t k_bytes) {
+    volatile const u8 *at = k;
+    if (n_rows && k_dim)
+        (void)at[(n_rows - 1) * k_bytes + (k_dim + 15) / 16 * 16 * 2 - 1];
+    lb_k_attend_dot_f16_ref(n_queries, n_rows, k_dim, out, q, k, k_bytes);
+}
+
 void selftest(const options *o, u32 *n_caught, u32 *n_missed) {
     static const struct {
         const char *kernel;
         const char *fault;
         any_fn *fn;
     } broken[] = {
+        {"rms_norm_f32", "forgets eps", (any_fn *)rms_norm_forgets_eps},
+        {"softmax_part_f32", "keeps the sum as it was", (any_fn *)softmax_part_keeps_sum},
+        {"rope_half_f32", "turns back", (any_fn *)rope_turns_back},
+        {"conv_step_f32", "forgets a token", (any_fn *)conv_keeps_state},
+        {"attend_mix_q4_0", "skips a query", (any_fn *)mix_skips_last_query},
+        {"attend_dot_f16", "reads past a row's end", (any_fn *)dot_reads_tail},
         {"decode_f32_f16", "forgets the last element of a tail", (any_fn *)f16_tail_short},
         {"decode_f32_bf16", "writes one past the end", (any_fn *)bf16_writes_past},
         {"decode_f32_q8_0", "writes one before the start", (any_fn *)q8_0_writes_before},

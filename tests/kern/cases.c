@@ -56,6 +56,8 @@ static u32 n_variants(const kern *w) {
         return quant_variants(w);
     if (is_dense(w))
         return dense_variants(w);
+    if (is_nn(w))
+        return nn_variants(w);
     switch (w->sig) {
     case SIG_MLX_AFFINE:
         return 27; /* three groups, three roundings of the product, three of the sum */
@@ -175,6 +177,10 @@ static void set_sizes(const kern *w, kcase *c, u32 variant) {
         dense_sizes(w, c, variant);
         return;
     }
+    if (is_nn(w)) {
+        nn_sizes(w, c, variant);
+        return;
+    }
     switch (w->sig) {
     case SIG_DECODE:
         c->n_in = 1;
@@ -281,6 +287,8 @@ static bool set_shape(const kern *w, bool is_long, size_t shape, kcase *c) {
     const size_t period = is_long ? 71 : 15;
     if (is_dense(w))
         return dense_shape(w, is_long, shape, c);
+    if (is_nn(w))
+        return nn_shape(w, is_long, shape, c);
     switch (w->sig) {
     case SIG_TRANSPOSE:
         return transpose_shape(shape, is_long, &c->n, &c->n_cols);
@@ -381,6 +389,10 @@ void kcase_bench(const kern *w, size_t n_elems, kcase *c) {
         dense_bench(w, c);
         return;
     }
+    if (is_nn(w)) {
+        nn_bench(w, c);
+        return;
+    }
     /* MLX affine: groups of 64, both operations to bf16; transpose: f32, dense; quantizers: bf16 in
      * and out, the rule of Metal, 4 bits in groups of 64 */
     if (w->sig == SIG_MT_BLOCKS)
@@ -393,6 +405,8 @@ void kcase_bench(const kern *w, size_t n_elems, kcase *c) {
 size_t kcase_elems(const kern *w, const kcase *c) {
     if (is_dense(w))
         return dense_elems(w, c);
+    if (is_nn(w))
+        return nn_elems(w, c);
     if (w->sig == SIG_TRANSPOSE || w->sig == SIG_WORDS || w->sig == SIG_AWQ)
         return c->n * c->n_cols;
     if (w->sig == SIG_MT_BLOCKS)
@@ -418,6 +432,10 @@ void kcase_fill(const kern *w, const kcase *c, u32 input, u8 *out) {
     }
     if (is_dense(w)) {
         dense_fill(w, c, input, out);
+        return;
+    }
+    if (is_nn(w)) {
+        nn_fill(w, c, input, out);
         return;
     }
     const bool codes = input == 0 && (w->sig == SIG_DECODE || w->sig == SIG_MLX_AFFINE ||
@@ -471,6 +489,10 @@ void kcase_call(const kern *w, any_fn *fn, const kcase *c, void *out, const void
     }
     if (is_dense(w)) {
         dense_call(w, fn, c, out, in, r);
+        return;
+    }
+    if (is_nn(w)) {
+        nn_call(w, fn, c, out, in, r);
         return;
     }
     i32 range[2];

@@ -53,6 +53,18 @@ typedef enum sig {
     SIG_DOT64,
     SIG_AXPY64,
     SIG_ROT64,
+    SIG_OAI, /* from here on: nn.c */
+    SIG_RMS,
+    SIG_LAYER,
+    SIG_MAX,
+    SIG_SUM_EXP,
+    SIG_INPLACE,
+    SIG_SOFTPART,
+    SIG_ROPE,
+    SIG_CONV,
+    SIG_DELTA,
+    SIG_DOT_ROWS,
+    SIG_MIX_ROWS,
 } sig;
 
 typedef void(any_fn)(void); /* cast back by signature before a call */
@@ -179,6 +191,18 @@ size_t dense_elems(const kern *w, const kcase *c);
 void dense_fill(const kern *w, const kcase *c, u32 input, u8 *out);
 void dense_call(const kern *w, any_fn *fn, const kcase *c, void *out, const void *const in[3],
                 result *r);
+
+/* ---- nn.c: what a layer computes in floats ---- */
+
+bool is_nn(const kern *w);
+u32 nn_variants(const kern *w);
+bool nn_shape(const kern *w, bool is_long, size_t i, kcase *c);
+void nn_sizes(const kern *w, kcase *c, u32 variant);
+void nn_bench(const kern *w, kcase *c);
+size_t nn_elems(const kern *w, const kcase *c);
+void nn_fill(const kern *w, const kcase *c, u32 input, u8 *out);
+void nn_call(const kern *w, any_fn *fn, const kcase *c, void *out, const void *const in[3],
+             result *r);
 
 /* ---- run.c ---- */
 

@@ -4,7 +4,7 @@
 #include "checkkern.h"
 
 bool is_dense(const kern *w) {
-    return w->sig >= SIG_GEMM;
+    return w->sig >= SIG_GEMM && w->sig <= SIG_ROT64;
 }
 
 /* Around the tiles of all instruction sets: 1, 6 and 8 rows, up to three registers of columns. */

@@ -42,7 +42,19 @@
              : SIG_GRAM, lb_k_dot_f64_fn *                  \
              : SIG_DOT64, lb_k_axpy_f64_fn *                \
              : SIG_AXPY64, lb_k_rot_f64_fn *                \
-             : SIG_ROT64)
+             : SIG_ROT64, lb_k_swiglu_oai_mul_f32_fn *      \
+             : SIG_OAI, lb_k_rms_norm_f32_fn *              \
+             : SIG_RMS, lb_k_layer_norm_f32_fn *            \
+             : SIG_LAYER, lb_k_max_f32_fn *                 \
+             : SIG_MAX, lb_k_sum_exp_f32_fn *               \
+             : SIG_SUM_EXP, lb_k_softmax_f32_fn *           \
+             : SIG_INPLACE, lb_k_softmax_part_f32_fn *      \
+             : SIG_SOFTPART, lb_k_rope_half_f32_fn *        \
+             : SIG_ROPE, lb_k_conv_step_f32_fn *            \
+             : SIG_CONV, lb_k_delta_step_f32_fn *           \
+             : SIG_DELTA, lb_k_attend_dot_f32_fn *          \
+             : SIG_DOT_ROWS, lb_k_attend_mix_f32_fn *       \
+             : SIG_MIX_ROWS)
 
 /* Both classes compare bytes; another class would need its own comparison in run.c. */
 enum { COMPARE_EXACT, COMPARE_FOLD };
@@ -88,6 +100,8 @@ kern get_kern(size_t i) {
     else if (w.sig == SIG_ENCODE) /* encode_<type>_f32 */
         find_type(&w, w.name + 7, len - 11);
     else if (w.sig == SIG_RANGE_ANY) /* fold_range_<type> */
+        find_type(&w, w.name + 11, len - 11);
+    else if (w.sig == SIG_DOT_ROWS || w.sig == SIG_MIX_ROWS) /* attend_dot_<type> */
         find_type(&w, w.name + 11, len - 11);
     else if (w.sig == SIG_MLX_AFFINE || w.sig == SIG_MLX_FP || strstr(w.name, "quant_mlx_"))
         w.code_bits = (u32)(w.name[len - 1] - '0');
