@@ -31,9 +31,10 @@ typedef enum lb_act_fn {
 
 /* The numbers are those of expert_gating_func in GGUF. */
 typedef enum lb_router_fn {
-    LB_ROUTER_SOFTMAX = 1,    /* over all experts, then the largest */
-    LB_ROUTER_SIGMOID = 2,    /* each for itself */
-    LB_ROUTER_SOFTMAX_TOP = 3 /* the largest, then over those */
+    LB_ROUTER_SOFTMAX = 1,     /* over all experts, then the largest */
+    LB_ROUTER_SIGMOID = 2,     /* each for itself */
+    LB_ROUTER_SOFTMAX_TOP = 3, /* the largest, then over those */
+    LB_ROUTER_MIXER = 64       /* two, each by a softmax over those near it; no number of GGUF's */
 } lb_router_fn;
 
 enum {
@@ -49,6 +50,8 @@ enum {
     LB_GRAPH_SCALED_WINDOW = 512, /* rope scaling is for layers with a window too; else only for the
                                      others, where there are both */
     LB_GRAPH_V_NORM = 1024,       /* values are normalised by rms, without weights */
+    LB_GRAPH_YARN_EXACT = 8192,   /* yarn's limits are not rounded to whole elements */
+    LB_GRAPH_V_HEADS_TILED = 4096,      /* delta nets: head i of values has head i % n of keys */
     LB_GRAPH_EXPERT_INPUT_SCALED = 2048 /* an expert's weight is on its input, not on its output */
 };
 
@@ -59,6 +62,7 @@ typedef struct lb_arch_graph {
     u8 window_period;  /* where the metadata says no pattern: every n-th layer is without a window
                           (0: as the flags say) */
     bool window_first; /* that one is the first of the period, not the last */
+    u8 scalar_layers;  /* with so many layers q.k is scaled by n_embd / n_head; 0: never */
     u8 nope_period;    /* every n-th layer has no rope; 0: none */
     float
         window_base; /* rope base of layers with a window without rope.freq_base_swa; 0: the same */

@@ -151,7 +151,7 @@ struct lb_arch {
     bool mlx_outer; /* mlx-lm has no class for the language model alone: the first of outers */
     const lb_arch_outer *outers; /* classes that hold this model beside other parts */
     u32 n_outers;
-    lb_arch_graph graph; /* what its layers compute */
+    lb_arch_graph graph;     /* what its layers compute */
     u32 split_scalar_layers; /* with so many layers SCALAR_IS_HEAD_DIM means n_embd / n_head */
 };
 

@@ -32,6 +32,7 @@ static const lb_arch_bias present[] = {{"use_qk_norm", LB_ROLE_ATTN_Q_NORM}};
 const lb_arch lb_arch_cohere = {
     .family = "command-r",
     .gguf = "command-r",
+    .graph = {.runs = true, .norm = LB_NORM_LAYER, .rope = LB_ROPE_PAIRS},
     .classes = classes,
     .model_types = model_types,
     .defaults = "{\"vocab_size\": 256000, \"hidden_size\": 8192, "

@@ -37,6 +37,11 @@ static const lb_arch_layers layers = {"layer_types",           "sliding_window_p
 const lb_arch lb_arch_cohere2 = {
     .family = "cohere2",
     .gguf = "cohere2",
+    .graph = {.runs = true,
+              .norm = LB_NORM_LAYER,
+              .rope = LB_ROPE_PAIRS,
+              .window_period = 4,
+              .flags = LB_GRAPH_SCALED_WINDOW | LB_GRAPH_FULL_NO_ROPE},
     .classes = classes,
     .model_types = model_types,
     .defaults = "{\"vocab_size\": 256000, \"hidden_size\": 8192, "

@@ -39,6 +39,7 @@ static const lb_arch_bias biases[] = {{"attention_bias", LB_ROLE_ATTN_KV_A}};
 const lb_arch lb_arch_deepseek_v2 = {
     .family = "deepseek_v2",
     .gguf = "deepseek2",
+    .graph = {.runs = true, .rope = LB_ROPE_PAIRS},
     .classes = classes,
     .model_types = model_types,
     .defaults = "{\"vocab_size\": 102400, \"hidden_size\": 4096, \"intermediate_size\": 11008,"

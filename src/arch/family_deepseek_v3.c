@@ -70,6 +70,7 @@ static const lb_arch_outer outers[] = {{
 const lb_arch lb_arch_deepseek_v3 = {
     .family = "deepseek_v3",
     .gguf = "deepseek2",
+    .graph = {.runs = true, .rope = LB_ROPE_PAIRS},
     .gguf_key = "expert_gating_func",
     .gguf_value = 2,
     .classes = classes,

@@ -35,6 +35,7 @@ static const lb_arch_bias biases[] = {{"use_bias", LB_ROLE_ATTN_Q}};
 const lb_arch lb_arch_ernie4_5 = {
     .family = "ernie4_5",
     .gguf = "ernie4_5",
+    .graph = {.runs = true, .rope = LB_ROPE_PAIRS},
     .classes = classes,
     .model_types = model_types,
     .defaults = "{\"vocab_size\": 103424, \"hidden_size\": 1024, \"intermediate_size\": 3072,"

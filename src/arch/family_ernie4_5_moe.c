@@ -97,6 +97,7 @@ static const lb_arch_bias biases[] = {{"use_bias", LB_ROLE_ATTN_Q}};
 const lb_arch lb_arch_ernie4_5_moe = {
     .family = "ernie4_5_moe",
     .gguf = "ernie4_5-moe",
+    .graph = {.runs = true, .rope = LB_ROPE_PAIRS, .flags = LB_GRAPH_TOP_NORM},
     .classes = classes,
     .model_types = model_types,
     .defaults = "{\"vocab_size\": 103424, \"hidden_size\": 2560, \"intermediate_size\": 12288,"

@@ -78,6 +78,10 @@ static const lb_arch_layers layers = {
 const lb_arch lb_arch_exaone4 = {
     .family = "exaone4",
     .gguf = "exaone4",
+    .graph = {.runs = true,
+              .rope = LB_ROPE_HALVES,
+              .window_period = 4,
+              .flags = LB_GRAPH_SCALED_WINDOW | LB_GRAPH_FULL_NO_ROPE},
     .classes = classes,
     .model_types = model_types,
     .defaults = "{\"vocab_size\": 102400, \"hidden_size\": 4096, "

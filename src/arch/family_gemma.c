@@ -26,6 +26,10 @@ static const lb_arch_bias biases[] = {{"attention_bias", LB_ROLE_ATTN_Q}};
 const lb_arch lb_arch_gemma = {
     .family = "gemma",
     .gguf = "gemma",
+    .graph = {.runs = true,
+              .rope = LB_ROPE_HALVES,
+              .act = LB_ACT_GELU,
+              .flags = LB_GRAPH_EMBD_SQRT},
     .classes = classes,
     .model_types = model_types,
     .defaults = "{\"vocab_size\": 256000, \"hidden_size\": 3072, "

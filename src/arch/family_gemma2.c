@@ -52,6 +52,12 @@ static const lb_arch_bias biases[] = {{"attention_bias", LB_ROLE_ATTN_Q}};
 const lb_arch lb_arch_gemma2 = {
     .family = "gemma2",
     .gguf = "gemma2",
+    .graph = {.runs = true,
+              .rope = LB_ROPE_HALVES,
+              .act = LB_ACT_GELU,
+              .window_period = 2,
+              .scalar_layers = 46,
+              .flags = LB_GRAPH_EMBD_SQRT | LB_GRAPH_SCALED_WINDOW},
     .classes = classes,
     .model_types = model_types,
     .defaults = "{\"vocab_size\": 256000, \"hidden_size\": 2304, "

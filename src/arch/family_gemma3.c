@@ -59,6 +59,13 @@ static const lb_arch_bias biases[] = {{"attention_bias", LB_ROLE_ATTN_Q}};
 const lb_arch lb_arch_gemma3 = {
     .family = "gemma3",
     .gguf = "gemma3",
+    .graph = {.runs = true,
+              .rope = LB_ROPE_HALVES,
+              .act = LB_ACT_GELU,
+              .window_period = 6,
+              .scalar_layers = 62,
+              .window_base = 10000,
+              .flags = LB_GRAPH_EMBD_SQRT},
     .classes = classes,
     .model_types = model_types,
     .defaults = LB_DEFAULTS_GEMMA3,

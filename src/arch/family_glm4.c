@@ -43,6 +43,7 @@ static const lb_arch_bias biases[] = {{"attention_bias", LB_ROLE_ATTN_Q}};
 const lb_arch lb_arch_glm4 = {
     .family = "glm4",
     .gguf = "glm4",
+    .graph = {.runs = true, .rope = LB_ROPE_PAIRS},
     .classes = classes,
     .model_types = model_types,
     .defaults = "{\"vocab_size\": 151552, \"hidden_size\": 4096, \"intermediate_size\": 13696,"

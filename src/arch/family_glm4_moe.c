@@ -79,6 +79,7 @@ static const lb_arch_bias present[] = {{"use_qk_norm", LB_ROLE_ATTN_Q_NORM}};
 const lb_arch lb_arch_glm4_moe = {
     .family = "glm4_moe",
     .gguf = "glm4moe",
+    .graph = {.runs = true, .rope = LB_ROPE_HALVES, .router = LB_ROUTER_SIGMOID},
     .classes = classes,
     .model_types = model_types,
     .defaults = "{\"vocab_size\": 151552, \"hidden_size\": 4096, \"intermediate_size\": 10944,"

@@ -104,6 +104,7 @@ static const lb_arch_kv kv[] = {
 const lb_arch lb_arch_gpt2 = {
     .family = "gpt2",
     .gguf = "gpt2",
+    .graph = {.runs = true, .norm = LB_NORM_LAYER, .rope = LB_ROPE_NO, .act = LB_ACT_GELU},
     .classes = classes,
     .model_types = model_types,
     .defaults = "{\"vocab_size\": 50257, \"n_positions\": 1024, \"n_embd\": 768, \"n_layer\": 12,"

@@ -80,6 +80,12 @@ static const lb_arch_layers layers = {"layer_types",        NULL, 2, "\"sliding_
 const lb_arch lb_arch_gpt_oss = {
     .family = "gpt_oss",
     .gguf = "gpt-oss",
+    .graph = {.runs = true,
+              .rope = LB_ROPE_HALVES,
+              .act = LB_ACT_OAI,
+              .router = LB_ROUTER_SOFTMAX_TOP,
+              .window_period = 2,
+              .flags = LB_GRAPH_YARN_EXACT | LB_GRAPH_SCALED_WINDOW},
     .classes = classes,
     .model_types = model_types,
     .defaults = "{\"num_hidden_layers\": 36, \"num_local_experts\": 128, \"vocab_size\": 201088,"

@@ -24,6 +24,7 @@ static const lb_arch_bias biases[] = {{"attention_bias", LB_ROLE_ATTN_Q},
 const lb_arch lb_arch_granite = {
     .family = "granite",
     .gguf = "granite",
+    .graph = {.runs = true, .rope = LB_ROPE_PAIRS, .flags = LB_GRAPH_LOGIT_DIVIDES},
     .classes = classes,
     .model_types = model_types,
     .defaults = "{\"vocab_size\": 32000, \"hidden_size\": 4096, "

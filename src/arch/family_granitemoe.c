@@ -48,6 +48,9 @@ const lb_arch lb_arch_granitemoe = {
     .family = "granitemoe",
     .mlx_8bit = "block_sparse_moe.router.layer|self_attn.o_proj|mlp.down_proj|lm_head",
     .gguf = "granitemoe",
+    .graph = {.runs = true,
+              .rope = LB_ROPE_PAIRS,
+              .flags = LB_GRAPH_LOGIT_DIVIDES | LB_GRAPH_TOP_NORM},
     .classes = classes,
     .model_types = model_types,
     .defaults = "{\"vocab_size\": 32000, \"hidden_size\": 4096, \"intermediate_size\": 11008,"

@@ -44,6 +44,7 @@ static const lb_arch_bias biases[] = {{"attention_bias", LB_ROLE_ATTN_Q}};
 const lb_arch lb_arch_hunyuan_v1_dense = {
     .family = "hunyuan_v1_dense",
     .gguf = "hunyuan-dense",
+    .graph = {.runs = true, .rope = LB_ROPE_HALVES, .flags = LB_GRAPH_QK_NORM_LATE},
     .classes = classes,
     .model_types = model_types,
     .defaults = "{\"vocab_size\": 290943, \"hidden_size\": 4096, \"intermediate_size\": 11008,"

@@ -46,6 +46,7 @@ static const lb_arch_bias biases[] = {{"bias", LB_ROLE_ATTN_Q}};
 const lb_arch lb_arch_internlm2 = {
     .family = "internlm2",
     .gguf = "internlm2",
+    .graph = {.runs = true, .rope = LB_ROPE_PAIRS},
     .classes = classes,
     .model_types = model_types,
     .theta = "10000.0",

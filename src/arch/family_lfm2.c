@@ -58,6 +58,7 @@ static const lb_arch_outer outers[] = {{
 const lb_arch lb_arch_lfm2 = {
     .family = "lfm2",
     .gguf = "lfm2",
+    .graph = {.runs = true, .rope = LB_ROPE_HALVES},
     .classes = classes,
     .model_types = model_types,
     .defaults = "{\"vocab_size\": 65536, \"hidden_size\": 2560, \"intermediate_size\": 12288,"

@@ -65,6 +65,7 @@ static const lb_arch_kv kv[] = {
 const lb_arch lb_arch_lfm2_moe = {
     .family = "lfm2_moe",
     .gguf = "lfm2moe",
+    .graph = {.runs = true, .rope = LB_ROPE_HALVES, .flags = LB_GRAPH_TOP_NORM},
     .classes = classes,
     .model_types = model_types,
     .defaults = "{\"vocab_size\": 65536, \"hidden_size\": 2048, \"intermediate_size\": 7168,"

@@ -52,6 +52,10 @@ static const lb_arch_kv kv[] = {
 const lb_arch lb_arch_minimax_m2 = {
     .family = "minimax_m2",
     .gguf = "minimax-m2",
+    .graph = {.runs = true,
+              .rope = LB_ROPE_HALVES,
+              .router = LB_ROUTER_SIGMOID,
+              .flags = LB_GRAPH_TOP_NORM},
     .classes = classes,
     .model_types = model_types,
     .defaults = "{\"vocab_size\": 200064, \"hidden_size\": 3072, \"intermediate_size\": 1536,"

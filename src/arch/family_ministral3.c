@@ -46,6 +46,7 @@ LB_OUTER_MISTRAL3;
 const lb_arch lb_arch_ministral3 = {
     .family = "ministral3",
     .gguf = "mistral3",
+    .graph = {.runs = true, .rope = LB_ROPE_PAIRS},
     .gguf_key = "attention.temperature_scale",
     .classes = classes,
     .model_types = model_types,

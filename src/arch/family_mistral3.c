@@ -19,6 +19,7 @@ LB_OUTER_MISTRAL3;
 const lb_arch lb_arch_mistral3 = {
     .family = "mistral3",
     .gguf = "mistral3",
+    .graph = {.runs = true, .rope = LB_ROPE_PAIRS},
     .classes = classes,
     .model_types = model_types,
     .defaults = LB_MISTRAL_DEFAULTS,

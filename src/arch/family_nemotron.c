@@ -54,6 +54,7 @@ static const lb_arch_bias biases[] = {{"attention_bias", LB_ROLE_ATTN_Q},
 const lb_arch lb_arch_nemotron = {
     .family = "nemotron",
     .gguf = "nemotron",
+    .graph = {.runs = true, .norm = LB_NORM_LAYER, .rope = LB_ROPE_HALVES, .act = LB_ACT_RELU2},
     .classes = classes,
     .model_types = model_types,
     .defaults = "{\"vocab_size\": 256000, \"hidden_size\": 6144, \"intermediate_size\": 24576,"

@@ -19,6 +19,7 @@ static const lb_arch_bias biases[] = {{"attention_bias", LB_ROLE_ATTN_Q}};
 const lb_arch lb_arch_olmo2 = {
     .family = "olmo2",
     .gguf = "olmo2",
+    .graph = {.runs = true, .rope = LB_ROPE_HALVES},
     .classes = classes,
     .model_types = model_types,
     .defaults = "{\"vocab_size\": 50304, \"hidden_size\": 4096, "

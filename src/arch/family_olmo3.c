@@ -30,6 +30,7 @@ static const lb_arch_layers layers = {"layer_types",        NULL, 4, "\"sliding_
 const lb_arch lb_arch_olmo3 = {
     .family = "olmo3",
     .gguf = "olmo2",
+    .graph = {.runs = true, .rope = LB_ROPE_HALVES, .window_period = 4},
     .gguf_key = "attention.sliding_window",
     .classes = classes,
     .model_types = model_types,

@@ -27,6 +27,9 @@ static const lb_arch_kv kv[] = {LB_KV_ROWS_PHI3("original_max_position_embedding
 const lb_arch lb_arch_phi3 = {
     .family = "phi3",
     .gguf = "phi3",
+    .graph = {.runs = true,
+              .rope = LB_ROPE_HALVES,
+              .flags = LB_GRAPH_WINDOW_ALL | LB_GRAPH_SCALED_WINDOW},
     .classes = classes,
     .model_types = model_types,
     .defaults = "{\"vocab_size\": 32064, \"hidden_size\": 3072, \"intermediate_size\": 8192,"

@@ -50,6 +50,10 @@ static const lb_arch_bias biases[] = {{"attention_bias", LB_ROLE_ATTN_Q},
 const lb_arch lb_arch_phimoe = {
     .family = "phimoe",
     .gguf = "phimoe",
+    .graph = {.runs = true,
+              .norm = LB_NORM_LAYER,
+              .rope = LB_ROPE_HALVES,
+              .router = LB_ROUTER_MIXER},
     .classes = classes,
     .model_types = model_types,
     .defaults = "{\"vocab_size\": 32064, \"hidden_size\": 4096, \"intermediate_size\": 6400,"

@@ -42,6 +42,9 @@ static const lb_arch_layers layers = LB_QWEN_LAYERS;
 const lb_arch lb_arch_qwen3_5 = {
     .family = "qwen3_5",
     .gguf = "qwen35",
+    .graph = {.runs = true,
+              .rope = LB_ROPE_HALVES,
+              .flags = LB_GRAPH_Q_GATE | LB_GRAPH_V_HEADS_TILED},
     .classes = classes,
     .model_types = model_types,
     .defaults = "{\"vocab_size\": 248320, \"hidden_size\": 4096, \"intermediate_size\": 12288,"

@@ -53,6 +53,9 @@ static const lb_arch_layers layers = LB_QWEN_LAYERS;
 const lb_arch lb_arch_qwen3_5_moe = {
     .family = "qwen3_5_moe",
     .gguf = "qwen35moe",
+    .graph = {.runs = true,
+              .rope = LB_ROPE_HALVES,
+              .flags = LB_GRAPH_Q_GATE | LB_GRAPH_V_HEADS_TILED | LB_GRAPH_TOP_NORM},
     .classes = classes,
     .model_types = model_types,
     .defaults = "{\"vocab_size\": 248320, \"hidden_size\": 2048,"

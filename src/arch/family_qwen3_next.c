@@ -74,6 +74,7 @@ const lb_arch lb_arch_qwen3_next = {
     .family = "qwen3_next",
     .mlx_8bit = "mlp.gate|shared_expert_gate",
     .gguf = "qwen3next",
+    .graph = {.runs = true, .rope = LB_ROPE_HALVES, .flags = LB_GRAPH_Q_GATE | LB_GRAPH_TOP_NORM},
     .classes = classes,
     .model_types = model_types,
     .defaults = "{\"vocab_size\": 151936, \"hidden_size\": 2048, \"intermediate_size\": 5632,"

@@ -27,6 +27,7 @@ static const lb_arch_bias biases[] = {{"attention_bias", LB_ROLE_ATTN_Q},
 const lb_arch lb_arch_seed_oss = {
     .family = "seed_oss",
     .gguf = "seed_oss",
+    .graph = {.runs = true, .rope = LB_ROPE_HALVES},
     .classes = classes,
     .model_types = model_types,
     .defaults = "{\"vocab_size\": 155136, \"hidden_size\": 4096, "

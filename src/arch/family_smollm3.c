@@ -30,6 +30,7 @@ static const lb_arch_bias biases[] = {{"attention_bias", LB_ROLE_ATTN_Q},
 const lb_arch lb_arch_smollm3 = {
     .family = "smollm3",
     .gguf = "smollm3",
+    .graph = {.runs = true, .rope = LB_ROPE_PAIRS, .nope_period = 4},
     .classes = classes,
     .model_types = model_types,
     .defaults = "{\"vocab_size\": 128256, \"hidden_size\": 2048, "

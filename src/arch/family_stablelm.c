@@ -88,6 +88,7 @@ static const lb_arch_bias present[] = {{"qk_layernorm", LB_ROLE_ATTN_Q_NORM}};
 const lb_arch lb_arch_stablelm = {
     .family = "stablelm",
     .gguf = "stablelm",
+    .graph = {.runs = true, .norm = LB_NORM_LAYER, .rope = LB_ROPE_HALVES},
     .classes = classes,
     .model_types = model_types,
     .defaults = "{\"vocab_size\": 50304, \"intermediate_size\": 6912, \"hidden_size\": 2560,"

@@ -31,6 +31,11 @@ static inline lb_round lb_round_of(lb_dtype t) {
 /* The bit of a word in which a code begins, and its length. */
 #define LB_WORD_BITS(shift, bits) ((u32)(shift) | (u32)(bits) << 8)
 
+/* dots_<type>: columns of a row; strides in floats, that of f16 and bf16 rows in bytes. */
+typedef struct lb_dots {
+    size_t n_cols, out_stride, w_stride, x_stride;
+} lb_dots;
+
 #define LB_KERNEL(name, ret, args, cmp) typedef ret(lb_k_##name##_fn) args;
 #include "kernel/kernel.def"
 #undef LB_KERNEL

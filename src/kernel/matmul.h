@@ -57,7 +57,7 @@ void lb_matmul(const lb_kernels *k, const lb_matmul_in *in, void *scratch);
 size_t lb_matmul_scratch_bytes(const lb_mat *m, size_t n_tokens);
 /* Rows that a thread should take at once. */
 u64 lb_matmul_unit(const lb_mat *m, size_t n_tokens);
-/* One row as f32 (embeddings): out [n_cols]. */
-void lb_mat_row(const lb_kernels *k, const lb_mat *m, u64 row, float *out);
+/* One row as f32 (embeddings): out [n_cols]; scratch as above. */
+void lb_mat_row(const lb_kernels *k, const lb_mat *m, u64 row, float *out, void *scratch);
 
 #endif

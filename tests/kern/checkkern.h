@@ -65,6 +65,8 @@ typedef enum sig {
     SIG_DELTA,
     SIG_DOT_ROWS,
     SIG_MIX_ROWS,
+    SIG_DOTS,   /* rows of f32 */
+    SIG_DOTS16, /* of f16, bf16 */
 } sig;
 
 typedef void(any_fn)(void); /* cast back by signature before a call */

@@ -11,6 +11,10 @@ static bool is_attend(const kern *w) {
     return w->sig == SIG_DOT_ROWS || w->sig == SIG_MIX_ROWS;
 }
 
+static bool is_dots(const kern *w) {
+    return w->sig == SIG_DOTS || w->sig == SIG_DOTS16;
+}
+
 static const u8 dims[] = {16, 1, 64, 33, 128, 80, 96, 17, 192, 0, 48, 31}; /* of stored floats */
 static const u8 rows[] = {0, 1, 2, 3, 4, 5, 7, 8, 9, 16, 33, 64};
 static const u8 queries[] = {1, 4, 2, 3, 5, 8, 9, 0};
@@ -59,6 +63,9 @@ u32 nn_variants(const kern *w) {
         return 20; /* width, bias, in place */
     case SIG_ROPE:
         return 4; /* heads, gaps */
+    case SIG_DOTS:
+    case SIG_DOTS16:
+        return 12; /* rows, tokens, gaps */
     case SIG_DOT_ROWS:
     case SIG_MIX_ROWS:
         return LB_LEN(dims) * LB_LEN(queries);
@@ -108,6 +115,20 @@ static void attend_sizes(const kern *w, kcase *c, u32 variant) {
         floats_both(c, n_q ? (n_q - 1) * c->out_stride + dim : 0);
 }
 
+/* n: elements of a row. */
+static void dots_sizes(const kern *w, kcase *c, u32 variant) {
+    static const u8 n_rows[] = {1, 4, 9, 3}, n_tokens[] = {1, 7, 2};
+    const size_t gap = variant % 2 ? 5 : 0, size = w->sig == SIG_DOTS ? 4 : 2;
+    c->n_cols = n_rows[variant % 4];
+    c->first = n_tokens[variant % 3];
+    c->in_stride = c->n + gap;
+    c->out_stride = c->n_cols + gap;
+    c->in_bytes[0] = c->n ? ((c->n_cols - 1) * c->in_stride + c->n) * size : 0;
+    c->in_step[0] = size == 4 ? 4 : 1;
+    floats_in(c, 1, c->n ? (c->first - 1) * c->in_stride + c->n : 0);
+    floats_both(c, (c->first - 1) * c->out_stride + c->n_cols);
+}
+
 void nn_sizes(const kern *w, kcase *c, u32 variant) {
     const size_t n = c->n;
     c->first = variant;
@@ -150,6 +171,10 @@ void nn_sizes(const kern *w, kcase *c, u32 variant) {
         floats_in(c, 1, n * (c->n_cols + 1));
         floats_both(c, n * c->n_cols);
         break;
+    case SIG_DOTS:
+    case SIG_DOTS16:
+        dots_sizes(w, c, variant);
+        break;
     case SIG_DELTA:
         floats_in(c, 0, 2 * n);
         floats_in(c, 1, c->n_cols + 2);
@@ -162,7 +187,9 @@ void nn_sizes(const kern *w, kcase *c, u32 variant) {
 
 void nn_fill(const kern *w, const kcase *c, u32 input, u8 *out) {
     rng r = {c->seed + 77 * input};
-    if (is_attend(w) && input == 1 && w->type != LB_F32)
+    if (w->sig == SIG_DOTS16 && input == 0)
+        fill_codes(&r, c->fill, out, c->in_bytes[0], 2);
+    else if (is_attend(w) && input == 1 && w->type != LB_F32)
         fill_codes(&r, c->fill, out, c->in_bytes[1], w->type == LB_F16 ? 2 : 1);
     else if (!is_attend(w) || input != 1)
         fill_f32(&r, c->fill, (float *)(void *)out, c->in_bytes[input] / sizeof(float));
@@ -195,6 +222,16 @@ static void attend_call(const kern *w, any_fn *fn, const kcase *c, float *out,
                                        c->in_stride);
 }
 
+static void dots_call(const kern *w, any_fn *fn, const kcase *c, float *out,
+                      const void *const in[3]) {
+    const bool f32 = w->sig == SIG_DOTS;
+    const lb_dots d = {c->n, c->out_stride, f32 ? c->in_stride : 2 * c->in_stride, c->in_stride};
+    if (f32)
+        ((lb_k_dots_f32_fn *)fn)(c->n_cols, c->first, out, in[0], in[1], &d);
+    else
+        ((lb_k_dots_f16_fn *)fn)(c->n_cols, c->first, out, in[0], in[1], &d);
+}
+
 void nn_call(const kern *w, any_fn *fn, const kcase *c, void *to, const void *const in[3],
              result *r) {
     float *const out = to;
@@ -211,6 +248,10 @@ void nn_call(const kern *w, any_fn *fn, const kcase *c, void *to, const void *co
     case SIG_LAYER:
         ((lb_k_layer_norm_f32_fn *)fn)(c->n, out, a, c->first / 2 % 2 ? b : NULL,
                                        c->first / 4 ? in[2] : NULL, c->c);
+        break;
+    case SIG_DOTS:
+    case SIG_DOTS16:
+        dots_call(w, fn, c, out, in);
         break;
     case SIG_MAX:
         r->fold = (double)((lb_k_max_f32_fn *)fn)(c->n, a);
@@ -244,7 +285,7 @@ void nn_call(const kern *w, any_fn *fn, const kcase *c, void *to, const void *co
 
 /* An element is an element of a row, or a multiplication and an addition of attention. */
 size_t nn_elems(const kern *w, const kcase *c) {
-    if (is_attend(w))
+    if (is_attend(w) || is_dots(w))
         return c->n * c->n_cols * c->first;
     return w->sig == SIG_DELTA || w->sig == SIG_ROPE ? c->n * c->n_cols : c->n;
 }

@@ -54,7 +54,9 @@
              : SIG_CONV, lb_k_delta_step_f32_fn *           \
              : SIG_DELTA, lb_k_attend_dot_f32_fn *          \
              : SIG_DOT_ROWS, lb_k_attend_mix_f32_fn *       \
-             : SIG_MIX_ROWS)
+             : SIG_MIX_ROWS, lb_k_dots_f32_fn *             \
+             : SIG_DOTS, lb_k_dots_f16_fn *                 \
+             : SIG_DOTS16)
 
 /* Both classes compare bytes; another class would need its own comparison in run.c. */
 enum { COMPARE_EXACT, COMPARE_FOLD };

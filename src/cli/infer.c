@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* infer.c: see infer.h. */
+#include "cli/infer.h"
+#include "base/interrupt.h"
+#include "cli/text.h"
+#include <stdio.h>
+
+const lb_opt lb_infer_rows[LB_INFER_OPTS] = {
+    {.name = "ctx",
+     .kind = LB_OPT_INT,
+     .arg = "N",
+     .min = 1,
+     .max = 1u << 26,
+     .help = "positions that the session has room for",
+     .off = offsetof(lb_infer_opts, n_ctx)},
+    {.name = "batch",
+     .kind = LB_OPT_INT,
+     .arg = "N",
+     .initial = "256",
+     .min = 1,
+     .max = 65536,
+     .help = "tokens that are computed at a time",
+     .off = offsetof(lb_infer_opts, n_batch)},
+    {.name = "kv-type",
+     .kind = LB_OPT_ENUM,
+     .arg = "f16|q8_0|q4_0|f32",
+     .initial = "f16",
+     .help = "type in which keys and values are kept",
+     .off = offsetof(lb_infer_opts, kv_type)},
+    {.name = "exact",
+     .kind = LB_OPT_FLAG,
+     .help = "do not round activations to eight bits where weights are quantized: slower",
+     .off = offsetof(lb_infer_opts, exact)},
+};
+
+static const lb_dtype kv_types[] = {LB_F16, LB_Q8_0, LB_Q4_0, LB_F32};
+
+static bool stop(void *user) {
+    (void)user;
+    return lb_interrupted();
+}
+
+lb_status lb_infer_open(lb_infer *x, lb_cli *cli, lb_common *common, const lb_infer_opts *o,
+                        const char *arg, lb_err *err) {
+    lb_progress progress;
+    char size[LB_TEXT_BYTES];
+    LB_TRY(lb_common_finish(common, err));
+    x->opts = *o;
+    x->threads = (u32)common->n_threads;
+    lb_kernels_init(&x->kernels, cli->isa_mask);
+    (void)lb_cli_limit_heap(common->memory_bytes);
+    LB_TRY(lb_cli_open_planned(cli, common, &x->source, arg, err));
+    lb_progress_begin(&progress, common->progress, "compute");
+    lb_load_opts lo = {.kernels = &x->kernels,
+                       .threads = x->threads,
+                       .memory_bytes = LB_MIN(common->memory_bytes / 2, 256 * LB_MIB),
+                       .stop = stop,
+                       .progress = lb_progress_update,
+                       .user = &progress};
+    lb_status st = lb_load(&x->loaded, x->source, &lo, err);
+    lb_progress_end(&progress);
+    if (st == LB_OK && lb_loaded_made_bytes(x->loaded) > 64 * LB_MIB)
+        lb_cli_log(cli, "%s of the model were computed into a temporary file",
+                   lb_size_text(lb_loaded_made_bytes(x->loaded), size));
+    return st;
+}
+
+void lb_infer_close(lb_infer *x) {
+    lb_context_free(&x->context);
+    lb_encoder_close(&x->encoder);
+    lb_loaded_free(&x->loaded);
+    lb_source_close(&x->source);
+}
+
+lb_status lb_infer_tokenizer(lb_infer *x, lb_err *err) {
+    return x->encoder ? LB_OK : lb_encoder_open(&x->encoder, x->source, err);
+}
+
+lb_status lb_infer_context(lb_infer *x, u64 n_ctx, lb_err *err) {
+    u64 want = LB_MAX(n_ctx, x->opts.n_ctx);
+    if (x->context && want <= x->n_ctx)
+        return LB_OK;
+    if (x->opts.n_ctx && n_ctx > x->opts.n_ctx)
+        return lb_fail(err, LB_E_LIMIT, "%llu positions: --ctx %llu has no room for them",
+                       (unsigned long long)n_ctx, (unsigned long long)x->opts.n_ctx);
+    if (want > 1u << 26)
+        return lb_fail(err, LB_E_LIMIT, "%llu positions are more than a session may have",
+                       (unsigned long long)want);
+    lb_context_free(&x->context);
+    x->n_ctx = (u32)want;
+    return lb_context_new(&x->context, lb_loaded_model(x->loaded),
+                          &(lb_context_opts){.n_ctx = x->n_ctx,
+                                             .n_batch = (u32)x->opts.n_batch,
+                                             .threads = x->threads,
+                                             .kv_type = kv_types[x->opts.kv_type],
+                                             .exact = x->opts.exact},
+                          err);
+}
+
+lb_status lb_read_line(lb_buf *buf, bool *end, lb_err *err) {
+    char piece[4096];
+    lb_buf_reset(buf);
+    *end = false;
+    for (;;) {
+        if (!fgets(piece, sizeof piece, stdin)) {
+            if (ferror(stdin))
+                return lb_fail(err, LB_E_IO, "stdin cannot be read");
+            *end = buf->len == 0;
+            return lb_buf_status(buf, err);
+        }
+        size_t n = strlen(piece);
+        bool whole = n && piece[n - 1] == '\n';
+        n -= whole;
+        lb_buf_put(buf, piece, whole && n && piece[n - 1] == '\r' ? n - 1 : n);
+        if (buf->len > LB_LINE_MAX)
+            return lb_fail(err, LB_E_LIMIT, "stdin: a line of more than 64 MiB");
+        if (whole)
+            return lb_buf_status(buf, err);
+    }
+}

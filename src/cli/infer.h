@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* infer.h: what all commands share that run a model: their options, the model, its tokenizer. */
+#ifndef LB_CLI_INFER_H
+#define LB_CLI_INFER_H
+
+#include "cli/cli.h"
+#include "ops/load.h"
+#include "text/encode.h"
+
+typedef struct lb_infer_opts {
+    u64 n_ctx, n_batch;
+    u32 kv_type; /* index of "f16|q8_0|q4_0|f32" */
+    bool exact;
+} lb_infer_opts;
+
+#define LB_INFER_OPTS 4
+extern const lb_opt lb_infer_rows[LB_INFER_OPTS];
+#define LB_GROUP_INFER(offset) \
+    { .title = "Model", .opts = lb_infer_rows, .n = LB_INFER_OPTS, .off = (offset) }
+
+typedef struct lb_infer {
+    lb_kernels kernels;
+    lb_source *source;
+    lb_loaded *loaded;
+    lb_encoder *encoder; /* NULL until lb_infer_tokenizer */
+    lb_context *context;
+    u32 n_ctx; /* of the context */
+    lb_infer_opts opts;
+    u32 threads;
+} lb_infer;
+
+/* Opens and loads; what must be computed first is said on stderr, with its size. */
+lb_status lb_infer_open(lb_infer *x, lb_cli *cli, lb_common *common, const lb_infer_opts *o,
+                        const char *arg, lb_err *err);
+void lb_infer_close(lb_infer *x);
+lb_status lb_infer_tokenizer(lb_infer *x, lb_err *err);
+/* A session of at least so many positions; an old one that is too small is given up. */
+lb_status lb_infer_context(lb_infer *x, u64 n_ctx, lb_err *err);
+
+/* ---- lines of stdin ---- */
+#define LB_LINE_MAX (64 * LB_MIB)
+/* The next line without its end, in buf; *end: there was none. LB_E_LIMIT: too long. */
+lb_status lb_read_line(lb_buf *buf, bool *end, lb_err *err);
+
+#endif

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cache.c: see cache.h. */
+#include "model/cache.h"
+#include "base/mem.h"
+
+static lb_status oom(lb_err *err) {
+    return lb_fail(err, LB_E_NOMEM,
+                   "out of memory for keys and values: a smaller context (--ctx) "
+                   "or --kv-type q8_0 needs less");
+}
+
+/* Bytes of a row of n elements, a multiple of 16. */
+static lb_status row_bytes(lb_dtype type, u32 n, u32 *out, lb_err *err) {
+    u64 bytes;
+    if (!lb_dtype_bytes(type, n, &bytes))
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "keys and values of %u elements are no whole blocks of %s: use f16", n,
+                       lb_dtype_get(type)->name);
+    *out = (u32)((bytes + 15) & ~(u64)15);
+    return LB_OK;
+}
+
+static lb_status lay_out(lb_cache *c, const lb_params *p, u32 i, lb_err *err) {
+    const lb_layer_params *l = &p->layer[i];
+    lb_cache_layer *out = &c->layer[i];
+    if (l->recurrent) {
+        out->state_off = c->state_bytes;
+        u64 taps = p->conv_width ? p->conv_width - 1 : 0;
+        u64 channels =
+            p->ssm_inner ? p->ssm_inner + 2ull * p->ssm_groups * p->ssm_state : p->n_embd;
+        u64 net = p->ssm_heads ? (u64)p->ssm_inner * p->ssm_state : 0;
+        out->state_bytes = (taps * channels + net) * sizeof(float);
+        c->state_bytes += (out->state_bytes + 63) & ~(u64)63;
+        return LB_OK;
+    }
+    if (!l->n_head_kv)
+        return LB_OK;
+    out->n_head_kv = l->n_head_kv;
+    out->v_in_k = p->kv_rank != 0 && l->v_dim == p->kv_rank && l->n_head_kv == 1;
+    LB_TRY(row_bytes(c->type, l->k_dim, &out->k_bytes, err));
+    out->k_off = c->page_bytes;
+    c->page_bytes += (u64)l->n_head_kv * LB_PAGE_ROWS * out->k_bytes;
+    if (out->v_in_k) {
+        out->v_off = out->k_off;
+        out->v_bytes = out->k_bytes;
+        return LB_OK;
+    }
+    LB_TRY(row_bytes(c->type, l->v_dim, &out->v_bytes, err));
+    out->v_off = c->page_bytes;
+    c->page_bytes += (u64)l->n_head_kv * LB_PAGE_ROWS * out->v_bytes;
+    return LB_OK;
+}
+
+lb_status lb_cache_init(lb_cache *c, const lb_params *p, lb_dtype type, u32 n_ctx, u32 n_seqs,
+                        lb_err *err) {
+    *c = (lb_cache){.type = type, .n_layers = p->n_layers, .n_seqs = n_seqs, .n_ctx = n_ctx};
+    c->n_pages_max = n_ctx / LB_PAGE_ROWS + n_seqs;
+    c->layer = lb_alloc_zero(p->n_layers, sizeof *c->layer);
+    c->page = lb_alloc_zero(c->n_pages_max, sizeof *c->page);
+    c->refs = lb_alloc_zero(c->n_pages_max, sizeof *c->refs);
+    c->unused = lb_alloc_zero(c->n_pages_max, sizeof *c->unused);
+    c->seq = lb_alloc_zero(n_seqs, sizeof *c->seq);
+    if (!c->layer || !c->page || !c->refs || !c->unused || !c->seq)
+        return oom(err);
+    for (u32 i = 0; i < p->n_layers; i++)
+        LB_TRY(lay_out(c, p, i, err));
+    for (u32 i = 0; i < c->n_pages_max; i++)
+        c->unused[i] = c->n_pages_max - 1 - i;
+    c->n_unused = c->n_pages_max;
+    for (u32 i = 0; i < n_seqs; i++) {
+        lb_cache_seq *s = &c->seq[i];
+        s->page = lb_alloc_zero(c->n_pages_max, sizeof *s->page);
+        s->state = c->state_bytes ? lb_alloc_zero(1, c->state_bytes) : NULL;
+        if (!s->page || (c->state_bytes && !s->state))
+            return oom(err);
+    }
+    return LB_OK;
+}
+
+void lb_cache_deinit(lb_cache *c) {
+    for (u32 i = 0; c->page && i < c->n_pages_max; i++)
+        lb_free(c->page[i]);
+    for (u32 i = 0; c->seq && i < c->n_seqs; i++) {
+        lb_free(c->seq[i].page);
+        lb_free(c->seq[i].state);
+    }
+    lb_free(c->layer);
+    lb_free(c->page);
+    lb_free(c->refs);
+    lb_free(c->unused);
+    lb_free(c->seq);
+    *c = (lb_cache){0};
+}
+
+static void drop_page(lb_cache *c, u32 page) {
+    if (--c->refs[page] == 0)
+        c->unused[c->n_unused++] = page;
+}
+
+static lb_status new_page(lb_cache *c, u32 *out, lb_err *err) {
+    if (!c->n_unused)
+        return lb_fail(err, LB_E_LIMIT, "the context of %u positions is full (--ctx)", c->n_ctx);
+    u32 page = c->unused[c->n_unused - 1];
+    if (!c->page[page] && c->page_bytes) {
+        c->page[page] = lb_alloc(c->page_bytes);
+        if (!c->page[page])
+            return oom(err);
+    }
+    c->n_unused--;
+    c->refs[page] = 1;
+    *out = page;
+    return LB_OK;
+}
+
+lb_status lb_cache_grow(lb_cache *c, u32 seq, u32 n, lb_err *err) {
+    lb_cache_seq *s = &c->seq[seq];
+    u32 rest = s->length % LB_PAGE_ROWS, page;
+    if (n > c->n_ctx || s->length > c->n_ctx - n)
+        return lb_fail(err, LB_E_LIMIT, "%llu positions: the context has %u (--ctx)",
+                       (unsigned long long)s->length + n, c->n_ctx);
+    if (n && rest && c->refs[s->page[s->n_pages - 1]] > 1) {
+        LB_TRY(new_page(c, &page, err));
+        memcpy(c->page[page], c->page[s->page[s->n_pages - 1]], c->page_bytes);
+        drop_page(c, s->page[s->n_pages - 1]);
+        s->page[s->n_pages - 1] = page;
+    }
+    while ((u64)s->n_pages * LB_PAGE_ROWS < (u64)s->length + n) {
+        LB_TRY(new_page(c, &page, err));
+        s->page[s->n_pages++] = page;
+    }
+    return LB_OK;
+}
+
+bool lb_cache_cut(lb_cache *c, u32 seq, u32 n) {
+    lb_cache_seq *s = &c->seq[seq];
+    u32 n_pages = (n + LB_PAGE_ROWS - 1) / LB_PAGE_ROWS;
+    if (n > s->length || (s->state && n && n < s->length))
+        return false;
+    while (s->n_pages > n_pages)
+        drop_page(c, s->page[--s->n_pages]);
+    if (s->state && !n)
+        memset(s->state, 0, c->state_bytes);
+    s->length = n;
+    return true;
+}
+
+lb_status lb_cache_copy(lb_cache *c, u32 from, u32 to, u32 n, lb_err *err) {
+    lb_cache_seq *a = &c->seq[from], *b = &c->seq[to];
+    if (n > a->length || (a->state && n != a->length))
+        return lb_fail(err, LB_E_UNSUPPORTED, "a sequence cannot be taken up at position %u", n);
+    (void)lb_cache_cut(c, to, 0);
+    b->n_pages = (n + LB_PAGE_ROWS - 1) / LB_PAGE_ROWS;
+    for (u32 i = 0; i < b->n_pages; i++) {
+        b->page[i] = a->page[i];
+        c->refs[b->page[i]]++;
+    }
+    if (a->state)
+        memcpy(b->state, a->state, c->state_bytes);
+    b->length = n;
+    return LB_OK;
+}
+
+u8 *lb_cache_keys(const lb_cache *c, u32 layer, u32 page, u32 head) {
+    const lb_cache_layer *l = &c->layer[layer];
+    return c->page[page] + l->k_off + (u64)head * LB_PAGE_ROWS * l->k_bytes;
+}
+
+u8 *lb_cache_values(const lb_cache *c, u32 layer, u32 page, u32 head) {
+    const lb_cache_layer *l = &c->layer[layer];
+    return c->page[page] + l->v_off + (u64)head * LB_PAGE_ROWS * l->v_bytes;
+}
+
+u64 lb_cache_bytes(const lb_cache *c) {
+    u64 n = c->n_seqs * c->state_bytes;
+    for (u32 i = 0; i < c->n_pages_max; i++)
+        n += c->page[i] ? c->page_bytes : 0;
+    return n;
+}

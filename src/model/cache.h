@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cache.h: what a session keeps of the tokens it has read: keys and values in pages, and the states
+ * of recurrent layers.
+ *
+ * A page holds LB_PAGE_ROWS positions of one sequence, in all layers:
+ *     layer 0: keys   [key heads][LB_PAGE_ROWS] rows, then values, the same
+ *     layer 1: ...
+ * Pages are made when they are needed. Sequences that begin alike share pages; one that is written
+ * to is copied first. Positions of a sequence are 0, 1, 2, ... */
+#ifndef LB_MODEL_CACHE_H
+#define LB_MODEL_CACHE_H
+
+#include "model/params.h"
+
+#define LB_PAGE_ROWS 64u
+#define LB_PAGE_NONE UINT32_MAX
+
+typedef struct lb_cache_layer {
+    u32 n_head_kv;
+    u32 k_bytes, v_bytes;       /* of a row of one head; 0: the layer keeps none */
+    u64 k_off, v_off;           /* in a page */
+    u64 state_off, state_bytes; /* in a sequence's state */
+    bool v_in_k;                /* values are the first elements of keys */
+} lb_cache_layer;
+
+typedef struct lb_cache_seq {
+    u32 length; /* positions */
+    u32 *page;  /* [n_pages] */
+    u32 n_pages;
+    u8 *state; /* NULL: no layer has one */
+} lb_cache_seq;
+
+typedef struct lb_cache {
+    lb_dtype type;                            /* of keys and values */
+    u32 n_layers, n_seqs, n_ctx, n_pages_max; /* of all sequences together */
+    lb_cache_layer *layer;
+    u64 page_bytes, state_bytes;
+    u8 **page;   /* [n_pages_max] NULL: never used */
+    u32 *refs;   /* [n_pages_max] */
+    u32 *unused; /* [n_unused] stack */
+    u32 n_unused;
+    lb_cache_seq *seq; /* [n_seqs] */
+} lb_cache;
+
+/* n_ctx: positions of all sequences together, rounded up to pages of each. type: F32, F16, Q8_0,
+ * Q4_0; LB_E_UNSUPPORTED where rows do not fit its blocks. */
+lb_status lb_cache_init(lb_cache *c, const lb_params *p, lb_dtype type, u32 n_ctx, u32 n_seqs,
+                        lb_err *err);
+void lb_cache_deinit(lb_cache *c);
+/* Room for n more positions of a sequence, its own. LB_E_LIMIT: the context is full. */
+lb_status lb_cache_grow(lb_cache *c, u32 seq, u32 n, lb_err *err);
+/* Forgets all but the first n positions. False: a recurrent layer cannot go back to there. */
+bool lb_cache_cut(lb_cache *c, u32 seq, u32 n);
+/* `to` becomes a copy of `from`'s first n positions (all of them where layers are recurrent). */
+lb_status lb_cache_copy(lb_cache *c, u32 from, u32 to, u32 n, lb_err *err);
+/* Where the rows of a head of one page lie. */
+u8 *lb_cache_keys(const lb_cache *c, u32 layer, u32 page, u32 head);
+u8 *lb_cache_values(const lb_cache *c, u32 layer, u32 page, u32 head);
+/* Bytes of all that is allocated. */
+u64 lb_cache_bytes(const lb_cache *c);
+
+#endif

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* context.c: sessions: their memory, and batches cut into what is computed at a time. */
+#include "base/interrupt.h"
+#include "base/mem.h"
+#include "model/graph.h"
+
+#define BATCH_USUAL 256u
+#define EXPERT_ROWS_MAX 1024u
+#define BUFFERS_BYTES_MAX (96 * LB_MIB)
+
+static void *room(lb_context *c, u64 count, size_t size) {
+    return lb_arena_push_array(&c->perm, LB_MAX(count, (u64)1), size, 64);
+}
+
+/* Activations of rows of the widest matrix, in both forms. */
+static bool make_acts(lb_context *c, u8 *set[2], u64 rows) {
+    for (int f = 0; f < 2; f++) {
+        set[f] = room(c, rows * lb_act_bytes((lb_act_form)f, c->m->max_cols), 1);
+        if (!set[f])
+            return false;
+    }
+    return true;
+}
+
+static bool make_experts(lb_context *c) {
+    const lb_params *p = &c->m->p;
+    u32 b = c->o.n_batch, used = p->n_expert_used;
+    u64 rows = c->rows_max;
+    c->scores = room(c, (u64)b * LB_MAX(p->n_expert, 1u), sizeof(float));
+    c->chosen = room(c, (u64)b * used, sizeof(u32));
+    c->top = room(c, (u64)b * used, sizeof(float));
+    c->row_of = room(c, rows, sizeof(u32));
+    c->of_row = room(c, rows, sizeof(u32));
+    c->expert_start = room(c, (u64)p->n_expert + 1, sizeof(u32));
+    c->rows_in = room(c, rows * p->n_embd, sizeof(float));
+    c->rows_out = room(c, rows * p->n_embd, sizeof(float));
+    c->shared = room(c, (u64)b * p->n_embd, sizeof(float));
+    return c->scores && c->chosen && c->top && c->row_of && c->of_row && c->expert_start &&
+           c->rows_in && c->rows_out && c->shared;
+}
+
+static bool make_buffers(lb_context *c, u64 split_elems) {
+    const lb_model *m = c->m;
+    const lb_params *p = &m->p;
+    u64 b = c->o.n_batch;
+    c->rows_max = p->n_expert
+                      ? LB_MAX(p->n_expert_used, LB_MIN((u32)b * p->n_expert_used, EXPERT_ROWS_MAX))
+                      : 0;
+    u64 ff = LB_MAX(b * 2 * m->max_ff, (u64)c->rows_max * 2 * m->max_ff_exp);
+    c->pos = room(c, b, sizeof(u32));
+    c->seq = room(c, b, sizeof(u32));
+    c->want = room(c, b, 1);
+    c->blocks = room(c, b, sizeof *c->blocks);
+    c->x = room(c, b * p->n_embd, sizeof(float));
+    c->h = room(c, b * p->n_embd, sizeof(float));
+    c->h2 = room(c, b * p->n_embd, sizeof(float));
+    c->y = room(c, b * p->n_embd, sizeof(float));
+    c->qkv = room(c, b * m->max_attn, sizeof(float));
+    c->att = room(c, b * m->max_attn, sizeof(float));
+    c->ff = room(c, ff, sizeof(float));
+    for (u32 i = 0; i < m->n_ropes; i++)
+        c->rope_width = LB_MAX(c->rope_width, (m->rope[i].n_rot / 2 + 15) & ~15u);
+    c->cos = room(c, m->n_ropes * b * c->rope_width, sizeof(float));
+    c->sin = room(c, m->n_ropes * b * c->rope_width, sizeof(float));
+    c->split = room(c, split_elems, sizeof(float));
+    c->cap_slices = m->max_slices;
+    c->slices = room(c, c->cap_slices, sizeof *c->slices);
+    return c->pos && c->seq && c->want && c->blocks && c->x && c->h && c->h2 && c->y && c->qkv &&
+           c->att && c->ff && c->cos && c->sin && c->split && c->slices &&
+           make_acts(c, c->act, LB_MAX(b, (u64)c->rows_max)) &&
+           make_acts(c, c->act2, LB_MAX(b, (u64)c->rows_max)) && (!p->n_expert || make_experts(c));
+}
+
+/* Fewer tokens at a time where a model's vectors are wide. */
+static u32 batch_that_fits(const lb_model *m, u32 n) {
+    u64 acts = 2 * (lb_act_bytes(LB_ACT_F32, m->max_cols) + lb_act_bytes(LB_ACT_Q8, m->max_cols));
+    u64 bytes = (4ull * m->p.n_embd + 2ull * m->max_attn + 2ull * m->max_ff) * sizeof(float) + acts;
+    return (u32)LB_MIN((u64)n, LB_MAX(BUFFERS_BYTES_MAX / bytes, (u64)1));
+}
+
+static lb_status init(lb_context *c, lb_err *err) {
+    const lb_model *m = c->m;
+    size_t scratch = 0, attend;
+    u64 split_elems;
+    for (u32 i = 0; i < m->n_ropes; i++)
+        LB_TRY(lb_rotary_init(&c->rotary[i],
+                              &(lb_rotary_in){.p = &m->p,
+                                              .w = m->weights,
+                                              .n_rot = m->rope[i].n_rot,
+                                              .n_ctx = c->o.n_ctx,
+                                              .local = m->rope[i].local},
+                              &c->perm, err));
+    LB_TRY(lb_cache_init(&c->cache, &m->p, c->o.kv_type, c->o.n_ctx, c->o.n_seqs, err));
+    lb_attend_sizes(m, &c->o, &attend, &split_elems);
+    for (u64 i = 0; i < m->weights->n; i++)
+        for (u32 k = 0; k < m->weights->list[i].n_mats; k++)
+            scratch = LB_MAX(scratch, lb_matmul_scratch_bytes(&m->weights->list[i].mats[k],
+                                                              LB_MAX(c->o.n_batch, 1u)));
+    scratch += m->positions ? m->p.n_embd * sizeof(float) : 0;
+    scratch = LB_MAX(scratch, attend);
+    scratch = LB_MAX(scratch, 2ull * m->max_attn * sizeof(float));
+    scratch = LB_MAX(scratch, (size_t)LB_MAX(m->p.n_expert, m->p.n_embd) * sizeof(float));
+    if (!make_buffers(c, split_elems))
+        return lb_fail(err, LB_E_NOMEM, "out of memory for batches of %u tokens", c->o.n_batch);
+    return lb_team_new(&c->team, c->o.threads, scratch, err);
+}
+
+lb_status lb_context_new(lb_context **out, const lb_model *m, const lb_context_opts *o,
+                         lb_err *err) {
+    *out = NULL;
+    lb_context *c = lb_alloc_zero(1, sizeof *c);
+    if (!c)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for a session");
+    c->m = m;
+    c->o = *o;
+    c->o.n_seqs = LB_MAX(o->n_seqs, 1u);
+    c->o.threads = LB_MAX(o->threads, 1u);
+    c->o.n_ctx = LB_MAX(o->n_ctx, 1u);
+    c->o.n_batch = LB_MIN(o->n_batch ? o->n_batch : BATCH_USUAL, c->o.n_ctx);
+    c->o.n_batch = batch_that_fits(m, c->o.n_batch);
+    lb_status st = init(c, err);
+    if (st == LB_OK)
+        *out = c;
+    else
+        lb_context_free(&c);
+    return st;
+}
+
+void lb_context_free(lb_context **cp) {
+    lb_context *c = *cp;
+    if (!c)
+        return;
+    lb_team_free(&c->team);
+    lb_cache_deinit(&c->cache);
+    lb_arena_deinit(&c->perm);
+    lb_free(c);
+    *cp = NULL;
+}
+
+static lb_status check(const lb_context *c, const lb_batch *b, lb_err *err) {
+    for (u32 i = 0; i < b->n; i++) {
+        if (b->id[i] >= c->m->p.n_vocab)
+            return lb_fail(err, LB_E_USAGE, "token %u: the model's vocabulary has %u", b->id[i],
+                           c->m->p.n_vocab);
+        if (b->seq && b->seq[i] >= c->o.n_seqs)
+            return lb_fail(err, LB_E_USAGE, "sequence %u: the session has %u", b->seq[i],
+                           c->o.n_seqs);
+    }
+    return LB_OK;
+}
+
+/* Positions of the part's tokens, and room for them. */
+static lb_status place(lb_context *c, const lb_batch *b, u32 first, lb_err *err) {
+    for (u32 i = 0; i < c->n;) {
+        u32 seq = b->seq ? b->seq[first + i] : 0, n = 1;
+        while (i + n < c->n && (b->seq ? b->seq[first + i + n] : 0) == seq)
+            n++;
+        LB_TRY(lb_cache_grow(&c->cache, seq, n, err));
+        for (u32 k = 0; k < n; k++) {
+            c->seq[i + k] = seq;
+            c->pos[i + k] = c->cache.seq[seq].length + k;
+            if (c->m->positions && c->pos[i + k] >= c->m->positions->n_rows)
+                return lb_fail(err, LB_E_LIMIT, "position %u: the model has %llu", c->pos[i + k],
+                               (unsigned long long)c->m->positions->n_rows);
+        }
+        c->cache.seq[seq].length += n;
+        i += n;
+    }
+    return LB_OK;
+}
+
+static lb_status eval_part(lb_context *c, const lb_batch *b, u32 first, float **logits,
+                           lb_err *err) {
+    u32 n_want = 0;
+    for (u32 i = 0; i < c->n; i++) {
+        c->want[i] = b->want ? b->want[first + i] : first + i + 1 == b->n;
+        n_want += c->want[i];
+    }
+    c->id = b->id + first;
+    LB_TRY(lb_forward(c, *logits, c->want, err));
+    if (*logits)
+        *logits += (size_t)n_want * c->m->p.n_vocab;
+    return LB_OK;
+}
+
+lb_status lb_context_eval(lb_context *c, const lb_batch *b, float *logits, lb_err *err) {
+    LB_TRY(check(c, b, err));
+    for (u32 first = 0; first < b->n;) {
+        u32 n = LB_MIN(c->o.n_batch, b->n - first);
+        LB_TRY(lb_interrupt_check(err));
+        c->n = n;
+        LB_TRY(place(c, b, first, err));
+        LB_TRY(eval_part(c, b, first, &logits, err));
+        first += n;
+    }
+    return LB_OK;
+}
+
+const lb_model *lb_context_model(const lb_context *c) {
+    return c->m;
+}
+
+u32 lb_context_length(const lb_context *c, u32 seq) {
+    return c->cache.seq[seq].length;
+}
+
+bool lb_context_cut(lb_context *c, u32 seq, u32 n) {
+    return lb_cache_cut(&c->cache, seq, n);
+}
+
+lb_status lb_context_copy(lb_context *c, u32 from, u32 to, u32 n, lb_err *err) {
+    return lb_cache_copy(&c->cache, from, to, n, err);
+}
+
+u64 lb_context_cache_bytes(const lb_context *c) {
+    return lb_cache_bytes(&c->cache);
+}

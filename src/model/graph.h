@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* graph.h: within model/: a model's layers bound to their tensors, and a session's buffers.
+ *
+ * One forward pass (forward.c) goes through the layers: a mixer (attention.c, latent.c, delta.c,
+ * conv.c) and a feed-forward (ffn.c), each a list of products (project.c) with small steps between
+ * them that are done token by token. */
+#ifndef LB_MODEL_GRAPH_H
+#define LB_MODEL_GRAPH_H
+
+#include "model/cache.h"
+#include "model/model.h"
+#include "model/params.h"
+#include "model/rotary.h"
+#include "model/team.h"
+
+/* A matrix and what is added to its product; w NULL: it is not there. */
+typedef struct lb_linear {
+    const lb_mweight *w;
+    const float *bias; /* [n_rows of a stack's matrix times n_stack]; NULL: none */
+} lb_linear;
+
+typedef struct lb_norm {
+    const float *w, *b; /* NULL: none */
+    u32 n;              /* elements; 0: there is no such norm */
+    u32 n_heads;        /* each head has weights of its own, one after the other; else 1 */
+} lb_norm;
+
+typedef struct lb_layer lb_layer;
+struct lb_context;
+
+/* What stands in a layer's first half. */
+typedef enum lb_mixer { LB_MIX_ATTENTION, LB_MIX_LATENT, LB_MIX_DELTA, LB_MIX_CONV } lb_mixer;
+
+struct lb_layer {
+    lb_mixer mixer;
+    bool parallel; /* feed-forward reads what attention reads */
+    lb_norm attn_norm, attn_post_norm, ffn_norm, ffn_post_norm;
+    /* attention */
+    lb_linear qkv, q, k, v, o;
+    lb_norm q_norm, k_norm;
+    const float *sinks; /* [n_head] */
+    bool halves;        /* how heads turn, as they are stored */
+    u32 rope;           /* index into a context's ropes */
+    /* latent attention */
+    lb_linear q_a, q_b, kv_a, kv_b, k_b, v_b;
+    lb_norm q_a_norm, kv_a_norm;
+    /* recurrent layers */
+    lb_linear in, gate_z, ba, beta, alpha, out;
+    const float *conv, *conv_bias, *ssm_a, *ssm_dt;
+    lb_norm ssm_norm;
+    /* feed-forward */
+    lb_linear gate, up, down;
+    bool fused; /* up holds gate's rows, then up's */
+    lb_linear router, gate_exps, up_exps, down_exps;
+    const float *selection; /* [n_expert] added to scores when experts are chosen */
+    lb_linear shared_router, gate_shared, up_shared, down_shared;
+    const float *scale; /* one number on the layer's result; NULL: 1 */
+};
+
+/* What kinds of rope the layers have. */
+typedef struct lb_rope_kind {
+    u32 n_rot;
+    bool local;
+} lb_rope_kind;
+#define LB_ROPES_MAX 4
+#define LB_GROUPS_MAX 256 /* of experts */
+
+struct lb_model {
+    lb_arena perm;
+    lb_params p;
+    const lb_mweights *weights;
+    const lb_kernels *k;
+    lb_layer *layer;
+    lb_linear output;
+    const lb_mweight *embd;
+    lb_norm embd_norm, output_norm;
+    const lb_mweight *positions; /* learned; NULL: none */
+    lb_rope_kind rope[LB_ROPES_MAX];
+    u32 n_ropes;
+    u32 max_cols, max_ff, max_ff_exp, max_attn; /* widths of buffers, in elements of a token */
+    u32 max_slices;
+    u64 token_bytes;
+    u8 *used; /* [weights->n] by some part of the graph */
+};
+
+/* One product: rows of a matrix times some tokens. */
+typedef struct lb_slice {
+    const lb_mat *m;
+    size_t n_tokens;
+    lb_act_form form;
+    const u8 *act;
+    float *out;
+    size_t out_stride;
+    u64 unit, first_item, n_items;
+} lb_slice;
+
+/* Tokens of a batch that are neighbours in one sequence. */
+typedef struct lb_block {
+    u32 token, n;
+} lb_block;
+
+struct lb_context {
+    const lb_model *m;
+    lb_context_opts o;
+    lb_arena perm; /* buffers */
+    lb_team *team;
+    lb_cache cache;
+    lb_rotary rotary[LB_ROPES_MAX];
+    /* the batch */
+    u32 n;
+    const u32 *id;
+    u32 *pos, *seq;   /* [n_batch] */
+    float *cos, *sin; /* [n_ropes][n_batch][rope_width] */
+    u8 *want;         /* [n_batch] */
+    u32 rope_width;
+    const float *in;       /* what the mixer reads */
+    float *x, *h, *y, *h2; /* [n_batch, n_embd] residual stream; a norm of it; a half's result */
+    float *qkv, *att;      /* [n_batch, max_attn] */
+    float *ff;             /* [n_batch or rows of experts, 2 * max_ff] */
+    u8 *act[2];            /* [n_batch (or rows of experts)] activations in both forms */
+    u8 *act2[2];
+    float *scores;             /* [n_batch, n_expert] the router's */
+    u32 *chosen;               /* [n_batch, n_expert_used] */
+    float *top;                /* the same: their weights */
+    u32 rows_max;              /* of experts at a time */
+    u32 *row_of, *of_row;      /* [rows_max] from a token's k-th expert to its row, and back */
+    u32 *expert_start;         /* [n_expert + 1] */
+    float *rows_in, *rows_out; /* [rows_max, n_embd] */
+    float *shared;             /* [n_batch, n_embd] */
+    lb_block *blocks;          /* [n_batch] */
+    float *split;              /* partial results of attention */
+    lb_slice *slices;
+    u32 n_slices, cap_slices;
+    u64 n_items;
+};
+
+/* ---- project.c ---- */
+
+/* n rows of n_cols floats, stride apart, as products want them: made in each form when a matrix
+ * asks for it, in one of two sets of buffers (`into`), where they stand until the next use of it.
+ */
+typedef struct lb_acts {
+    const u8 *row[2]; /* by lb_act_form; NULL: not made */
+    u64 n_cols;
+    size_t n;
+    const float *x;
+    size_t stride;
+    u32 into;
+} lb_acts;
+void lb_acts_make(lb_acts *a, const float *x, size_t stride, u64 n_cols, size_t n, u32 into);
+/* The product of a matrix is to be computed: out [n, out_stride]. Nothing happens before
+ * lb_project_run. */
+void lb_project(struct lb_context *c, const lb_linear *l, lb_acts *a, float *out,
+                size_t out_stride);
+/* The same of one matrix of a stack, for n rows of a from the first on. */
+typedef struct lb_some_rows {
+    u32 matrix;
+    size_t first, n;
+} lb_some_rows;
+void lb_project_some(struct lb_context *c, const lb_linear *l, lb_acts *a, const lb_some_rows *rows,
+                     float *out, size_t out_stride);
+void lb_project_run(struct lb_context *c);
+/* Adds the bias to rows that are there. */
+void lb_add_bias(struct lb_context *c, const lb_linear *l, float *out, size_t out_stride, size_t n);
+
+/* ---- forward.c ---- */
+
+typedef struct lb_team_arg {
+    struct lb_context *c;
+    const void *arg;
+} lb_team_arg;
+
+typedef void lb_token_fn(struct lb_context *c, void *arg, u32 token, void *scratch);
+/* fn for each of n tokens, by all threads where that is worth it: work is about how many floats it
+ * touches. */
+void lb_each_token(struct lb_context *c, u32 n, u64 work, lb_token_fn *fn, void *arg);
+void lb_apply_norm(const lb_model *m, const lb_norm *n, float *out, const float *x);
+lb_status lb_forward(struct lb_context *c, float *logits, const u8 *want, lb_err *err);
+
+/* ---- mixers: read c->in, leave their result in c->y ---- */
+lb_status lb_mix_attention(struct lb_context *c, u32 layer, lb_err *err);
+lb_status lb_mix_latent(struct lb_context *c, u32 layer, lb_err *err);
+lb_status lb_mix_delta(struct lb_context *c, u32 layer, lb_err *err);
+lb_status lb_mix_conv(struct lb_context *c, u32 layer, lb_err *err);
+
+/* Turns heads, stride floats apart, by the angles of a token. */
+typedef struct lb_turning {
+    u32 n_heads, n_rot;
+    size_t stride;
+} lb_turning;
+void lb_turn(const struct lb_context *c, const lb_layer *l, u32 token, float *x,
+             const lb_turning *how);
+
+/* q of each token [n_head, k_dim] at q, q_stride apart; keys and values of the batch are in the
+ * cache. out [n, n_head * v_dim], out_stride apart. */
+typedef struct lb_attention {
+    u32 layer, n_head, n_head_kv, k_dim, v_dim;
+    float *q;
+    size_t q_stride;
+    float *out;
+    size_t out_stride;
+    const float *sinks;
+} lb_attention;
+void lb_attend_all(struct lb_context *c, const lb_attention *a);
+/* Of a thread; and of c->split. */
+void lb_attend_sizes(const lb_model *m, const lb_context_opts *o, size_t *scratch,
+                     u64 *split_elems);
+/* Stores a row of a head: n f32 in the cache's type. */
+void lb_cache_store(const struct lb_context *c, u8 *to, const float *x, u32 n);
+
+/* ---- ffn.c: in, out [n, n_embd] ---- */
+void lb_feed_forward(struct lb_context *c, u32 layer, const float *in, float *out);
+
+#endif

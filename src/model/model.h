@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* model.h: a model that runs: tokens in, logits out.
+ *
+ * lb_model is the model's graph over its weights, read-only and shared. lb_context is a session:
+ * the keys and values of its sequences, threads, buffers; all that it needs is allocated when it is
+ * made (pages of the cache, when they are first used). Weights are read where they are mapped. */
+#ifndef LB_MODEL_MODEL_H
+#define LB_MODEL_MODEL_H
+
+#include "arch/arch.h"
+#include "model/weights.h"
+
+typedef struct lb_model lb_model;
+typedef struct lb_context lb_context;
+
+typedef struct lb_model_in {
+    const lb_arch *arch;
+    const lb_gguf_meta *meta;   /* at least <arch>.* */
+    const lb_mweights *weights; /* these four outlive the model */
+    const lb_kernels *kernels;
+} lb_model_in;
+
+/* LB_E_UNSUPPORTED: what of it cannot be run; LB_E_FORMAT: tensors that are missing or of another
+ * shape than the metadata say. */
+lb_status lb_model_new(lb_model **out, const lb_model_in *in, lb_err *err);
+void lb_model_free(lb_model **m);
+u32 lb_model_n_vocab(const lb_model *m);
+u32 lb_model_n_ctx_train(const lb_model *m); /* 0: not known */
+u32 lb_model_n_layers(const lb_model *m);
+bool lb_model_is_recurrent(const lb_model *m); /* some layer keeps a state: no going back */
+/* Bytes of weights that one token reads. */
+u64 lb_model_token_bytes(const lb_model *m);
+
+/* Called with the input of each product of a matrix: n_tokens rows of n_cols f32, stride floats
+ * apart. expert: of a stack; else LB_NO_INDEX. From one thread. */
+typedef void lb_tap_fn(void *user, const lb_mweight *w, u32 expert, const float *x, size_t n_tokens,
+                       size_t stride);
+
+typedef struct lb_context_opts {
+    u32 n_ctx;        /* positions of all sequences together */
+    u32 n_seqs;       /* 0: 1 */
+    u32 n_batch;      /* tokens that are computed at a time; 0: 256 */
+    u32 threads;      /* 0: 1 */
+    lb_dtype kv_type; /* F32, F16, Q8_0, Q4_0 */
+    bool exact;       /* activations are not rounded to eight bits */
+    lb_tap_fn *tap;   /* may be NULL */
+    void *tap_user;
+} lb_context_opts;
+
+lb_status lb_context_new(lb_context **out, const lb_model *m, const lb_context_opts *o,
+                         lb_err *err);
+void lb_context_free(lb_context **c);
+
+/* Tokens that go to the ends of their sequences; those of one sequence are neighbours. */
+typedef struct lb_batch {
+    u32 n;
+    const u32 *id;  /* [n] */
+    const u32 *seq; /* [n]; NULL: all of sequence 0 */
+    const u8 *want; /* [n] logits are wanted after this token; NULL: after the last */
+} lb_batch;
+
+/* logits: a row of n_vocab for each token that wants them, in order. A batch longer than n_batch is
+ * computed in parts. stop (may be NULL) is asked between parts. LB_E_LIMIT: the context is full;
+ * LB_E_USAGE: an id or a sequence that there is not. */
+lb_status lb_context_eval(lb_context *c, const lb_batch *b, float *logits, lb_err *err);
+
+const lb_model *lb_context_model(const lb_context *c);
+u32 lb_context_length(const lb_context *c, u32 seq);
+/* Forgets all but the first n tokens of a sequence. False: cannot go back to there. */
+bool lb_context_cut(lb_context *c, u32 seq, u32 n);
+lb_status lb_context_copy(lb_context *c, u32 from, u32 to, u32 n, lb_err *err);
+u64 lb_context_cache_bytes(const lb_context *c);
+
+#endif

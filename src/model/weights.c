@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* weights.c: see weights.h. */
+#include "model/weights.h"
+#include <stdio.h>
+
+static lb_str name_of(const void *list, u64 i) {
+    return ((const lb_mweight *)list)[i].name;
+}
+
+lb_status lb_mweights_index(lb_mweights *w, lb_err *err) {
+    for (u64 i = 0; i < w->n; i++) {
+        u64 first;
+        LB_TRY(lb_names_put(&w->by_name, name_of, w->list, i, &first, err));
+        if (first != i)
+            return lb_fail(err, LB_E_FORMAT, "tensor '%.*s' is there twice",
+                           LB_FMT(w->list[i].name));
+    }
+    return LB_OK;
+}
+
+const lb_mweight *lb_mweights_find(const lb_mweights *w, lb_str name) {
+    u64 i;
+    return lb_names_find(&w->by_name, name_of, w->list, name, &i) ? &w->list[i] : NULL;
+}
+
+const lb_mweight *lb_mweights_layer(const lb_mweights *w, u32 layer, const char *what) {
+    char name[128];
+    int n = snprintf(name, sizeof name, "blk.%u.%s", layer, what);
+    LB_ASSERT(n > 0 && (size_t)n < sizeof name);
+    return lb_mweights_find(w, (lb_str){name, (size_t)n});
+}
+
+/* The widest kernel of a convolution over positions that a table has. */
+#define CONV_WIDTH_MAX 8
+
+bool lb_mweight_is_values(lb_str name, const lb_shape *shape) {
+    return shape->rank < 2 || !lb_str_ends(name, LB_STR(".weight")) ||
+           lb_str_ends(name, LB_STR("_norm.weight")) ||
+           shape->dim[shape->rank - 1] <= CONV_WIDTH_MAX;
+}
