@@ -532,7 +532,7 @@ lb_status lb_moe_open(lb_source **out, const char *path, const lb_moe_opts *o, l
         st = m ? LB_OK : oom(err);
     }
     if (st == LB_OK) {
-        *m = (moe){.computed = {.bind = bind, .card = card}, .opts = *o};
+        *m = (moe){.computed = {.bind = bind, .card = card, .has_base = true}, .opts = *o};
         (*out)->computed = &m->computed;
         st = open_file(*out, m, path, err);
     }

@@ -333,9 +333,66 @@ static lb_status take_candidates(const lb_conv *c, lb_quantizer *q, lb_err *err)
     return LB_OK;
 }
 
-const lb_weight *lb_quantizer_like(const lb_quantizer *q, lb_str name, const lb_shape *shape,
+static lb_world world_of(lb_format f) {
+    return f == LB_FORMAT_GGUF ? LB_WORLD_GGUF : f == LB_FORMAT_MLX ? LB_WORLD_MLX : LB_WORLD_HF;
+}
+
+/* The part of a layer's feed-forward that experts have the like of. */
+static lb_role dense_role(lb_role r) {
+    switch (r) {
+    case LB_ROLE_FFN_GATE_EXPS:
+    case LB_ROLE_FFN_GATE_SHARED:
+        return LB_ROLE_FFN_GATE;
+    case LB_ROLE_FFN_UP_EXPS:
+    case LB_ROLE_FFN_UP_SHARED:
+        return LB_ROLE_FFN_UP;
+    case LB_ROLE_FFN_DOWN_EXPS:
+    case LB_ROLE_FFN_DOWN_SHARED:
+        return LB_ROLE_FFN_DOWN;
+    default:
+        return LB_ROLE_COUNT;
+    }
+}
+
+static void find_like_arch(lb_conv *c, lb_quantizer *q) {
+    const lb_source *s = q->o->like;
+    lb_hparams hp;
+    lb_json *config;
+    lb_err why; /* without it tensors are found by name alone */
+    if (s->format == LB_FORMAT_GGUF)
+        (void)lb_arch_from_gguf(s->gguf, true, &q->like_arch, &hp, &why);
+    else if (s->config.len &&
+             lb_json_parse(s->config, "config.json", c->perm, &config, &why) == LB_OK)
+        (void)lb_arch_from_config(config, &q->like_arch, &hp, &why);
+}
+
+/* The name that the matrix of an expert has in a dense layer of the other model; empty: it is none
+ * of an expert. */
+static lb_str dense_name(const lb_conv *c, lb_str name, lb_arena *scratch) {
+    const lb_quantizer *q = c->quantizer;
+    lb_world world = world_of(c->model.format);
+    lb_arch_match m;
+    u32 n = 0;
+    const lb_arch_tensor *rows = q->like_arch ? lb_arch_rows(q->like_arch, &n) : NULL;
+    if (!rows || !c->canon.arch || !lb_arch_find(c->canon.arch, &c->canon.hp, world, name, &m))
+        return LB_STR_NONE;
+    lb_role want = dense_role((lb_role)m.row->role);
+    for (u32 i = 0; i < n && want != LB_ROLE_COUNT; i++)
+        if (rows[i].role == want && lb_arch_row_name(&rows[i], world).len)
+            return lb_arch_tensor_name(&rows[i], world,
+                                       &(lb_arch_match){.row = &rows[i],
+                                                        .n_rows = 1,
+                                                        .layer = m.layer,
+                                                        .expert = LB_NO_INDEX,
+                                                        .mtp = LB_NO_INDEX,
+                                                        .suffix = LB_SUFFIX_WEIGHT},
+                                       scratch);
+    return LB_STR_NONE;
+}
+
+const lb_weight *lb_quantizer_like(const lb_conv *c, lb_str name, const lb_shape *shape,
                                    lb_arena *scratch) {
-    const lb_quantize_opts *o = q->o;
+    const lb_quantize_opts *o = c->quantizer->o;
     u32 layer, at;
     if (o->like_layers && lb_merge_first_number(name, &layer, &at) && layer < o->n_like_layers) {
         size_t end = at;
@@ -345,8 +402,11 @@ const lb_weight *lb_quantizer_like(const lb_quantizer *q, lb_str name, const lb_
                                (int)(name.len - end), name.ptr + end);
     }
     const lb_weight *w = name.ptr ? lb_source_weight(o->like, name) : NULL;
-    bool wide = w && w->shape.rank && w->shape.rank == shape->rank &&
-                w->shape.dim[shape->rank - 1] == shape->dim[shape->rank - 1];
+    lb_str dense = w || !name.ptr ? LB_STR_NONE : dense_name(c, name, scratch);
+    if (dense.len)
+        w = lb_source_weight(o->like, dense);
+    bool wide = w && w->shape.rank && (dense.len || w->shape.rank == shape->rank) &&
+                w->shape.dim[w->shape.rank - 1] == shape->dim[shape->rank - 1];
     return wide || (w && lb_shape_eq(&w->shape, shape)) ? w : NULL;
 }
 
@@ -354,6 +414,8 @@ lb_status lb_quantizer_begin(lb_conv *c, lb_err *err) {
     lb_quantizer *q = c->quantizer;
     q->o = c->o->quantize;
     if (q->o->like) {
+        if (q->o->keep)
+            find_like_arch(c, q);
         q->n_types = 1;
         q->type[0] = (lb_quant_type){.name = "copy",
                                      .recipe = LB_RECIPE_COPY,

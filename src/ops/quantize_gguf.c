@@ -274,7 +274,7 @@ static void choose_like(job *j) {
     const lb_source *s = j->q->o->like;
     for (u64 i = 0; i < j->n; i++) {
         const lb_recipe_tensor *t = &j->tensors[i];
-        const lb_weight *w = lb_quantizer_like(j->q, t->name, &t->shape, j->scratch);
+        const lb_weight *w = lb_quantizer_like(j->c, t->name, &t->shape, j->scratch);
         lb_dtype d = w ? s->tensors[w->part[0]].dtype : t->stored;
         j->choices[i] = (lb_recipe_choice){.dtype = d, .wanted = d, .why = LB_WHY_OVERRIDE};
     }

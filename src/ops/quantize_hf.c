@@ -194,6 +194,11 @@ static lb_status say_like(job *j, lb_err *err) {
                           .hp = &c->canon.hp,
                           .n = j->n,
                           .tensors = j->tensors};
+    for (u64 i = 0; i < j->n; i++) /* modules that are plain there are named */
+        if (!j->choices[i].quantized) {
+            j->choices[i] = (lb_hf_choice){.dtype = j->choices[i].dtype};
+            j->choices[i].why = lb_hf_module_of(&hj, &j->tensors[i], &j->choices[i]);
+        }
     return lb_hf_config(&hj, j->choices, c->perm, &j->q->config, err);
 }
 
@@ -203,7 +208,7 @@ static lb_status choose_like(job *j, lb_arena *scratch, lb_err *err) {
     for (u64 i = 0; i < j->n; i++) {
         const lb_out_tensor *t = &j->from[i];
         lb_hf_choice *ch = &j->choices[i];
-        const lb_weight *w = lb_quantizer_like(j->q, t->name, t->shape, scratch);
+        const lb_weight *w = lb_quantizer_like(j->c, t->name, t->shape, scratch);
         *ch = (lb_hf_choice){.dtype = t->dtype, .path = t->name, .stack = true};
         if (!w)
             continue;

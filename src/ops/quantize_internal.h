@@ -48,7 +48,8 @@ typedef struct lb_quantizer {
     const lb_quant *groups[32];            /* MLX, HF: kinds of codes */
     u32 n_groups;
     lb_hf_ask hf_ask;
-    lb_json *config; /* MLX: "quantization" of config.json, HF: "quantization_config" */
+    const lb_arch *like_arch; /* of the model whose types are kept; NULL: not known */
+    lb_json *config;          /* MLX: "quantization" of config.json, HF: "quantization_config" */
     lb_out_model model[LB_QUANT_TYPES_MAX]; /* one a type; tensors are heap */
     lb_gguf_meta meta[LB_QUANT_TYPES_MAX];
 } lb_quantizer;
@@ -148,9 +149,10 @@ bool lb_quantize_is_quantized(const lb_source *s); /* some weight is stored in c
 const lb_quant *lb_quantizer_shared(lb_conv *c, const lb_quant *x);
 /* That n tensors, the first of this name, had codes before; n 0: nothing. */
 void lb_quantizer_say_again(lb_conv *c, u64 n, lb_str first);
-/* The weight of the model that the types are taken from, for a tensor of the target; NULL: it has
- * none of its width. */
-const lb_weight *lb_quantizer_like(const lb_quantizer *q, lb_str name, const lb_shape *shape,
+/* The weight of the model that the types are taken from, for a tensor of the target: of its name,
+ * or, where types are kept, for experts' matrices those of the layer's own feed-forward. NULL: it
+ * has none of its width. */
+const lb_weight *lb_quantizer_like(const lb_conv *c, lb_str name, const lb_shape *shape,
                                    lb_arena *scratch);
 
 #endif

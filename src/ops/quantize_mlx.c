@@ -407,7 +407,7 @@ static lb_status choose_like(job *j, lb_arena *scratch, lb_err *err) {
     for (u64 i = 0; i < j->n; i++) {
         const lb_out_tensor *t = &j->from[i];
         lb_mlx_choice *ch = &j->choices[i];
-        const lb_weight *w = lb_quantizer_like(j->q, t->name, t->shape, scratch);
+        const lb_weight *w = lb_quantizer_like(j->c, t->name, t->shape, scratch);
         *ch = (lb_mlx_choice){.dtype = t->dtype, .why = LB_MLX_WHY_CODES};
         if (!w)
             continue;

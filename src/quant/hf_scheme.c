@@ -158,7 +158,7 @@ static bool is_float(lb_dtype t) {
     return t == LB_F32 || t == LB_F16 || t == LB_BF16;
 }
 
-static lb_hf_why module_of(const lb_hf_job *j, const lb_hf_tensor *t, lb_hf_choice *out) {
+lb_hf_why lb_hf_module_of(const lb_hf_job *j, const lb_hf_tensor *t, lb_hf_choice *out) {
     const lb_str suffix = LB_STR(".weight");
     lb_arch_match m;
     bool known = j->arch && lb_arch_find(j->arch, j->hp, LB_WORLD_HF, t->name, &m);
@@ -359,7 +359,7 @@ static lb_status choose_one(const lb_hf_job *j, const lb_hf_tensor *t, lb_hf_cho
                             lb_err *err) {
     const lb_override *v = NULL;
     *out = (lb_hf_choice){.dtype = t->stored};
-    out->why = module_of(j, t, out);
+    out->why = lb_hf_module_of(j, t, out);
     /* a matrix of a module: whatever the rules say of it */
     bool can = out->path.len && out->why != LB_HF_WHY_NO_MODULE && out->why != LB_HF_WHY_TURNED;
     if (j->overrides && can)

@@ -98,6 +98,10 @@ typedef struct lb_hf_choice {
  * shapes do not go with the others. LB_E_UNSUPPORTED: nothing is left to quantize. */
 lb_status lb_hf_choose(const lb_hf_job *job, lb_hf_choice *out, lb_err *err);
 
+/* Which module a tensor is the matrix of, if it is one, into out->path and stack; whether, left to
+ * the rules, it would be quantized (DEFAULT), or why not. */
+lb_hf_why lb_hf_module_of(const lb_hf_job *job, const lb_hf_tensor *t, lb_hf_choice *out);
+
 /* "model.layers.0.mlp.experts" of the path of a matrix or stack in it; else empty. */
 lb_str lb_hf_experts_of(lb_str path);
 /* An output of a choice: its name, and the shape of what is no constant. Parts: those of

@@ -227,6 +227,10 @@ for m in .gguf -mlx -fp8 -w4 -f16; do
 done
 cmp -s base-fp8/config.json kept-fp8/config.json && pass || fail "keep" "config.json of fp8"
 cmp -s base-w4/config.json kept-w4/config.json && pass || fail "keep" "config.json of w4a16"
+ok "keep: fp8, some plain" "$LBRX" quantize b -o base-plain --to hf --type fp8 --override 'down_proj=bf16'
+linear keep-plain base-plain 1 a 0
+ok "keep: fp8, some plain" "$LBRX" merge keep-plain.yml -o kept-plain --type keep
+cmp -s base-plain/config.json kept-plain/config.json && pass || fail "keep" "config.json of fp8 with plain modules"
 ok "keep: MLX is whole" "$LBRX" verify kept-mlx
 sed 's/model: a,/model: base.gguf,/; s/model: b,/model: base.gguf,/; /dtype/d' slices.yml >keep-slices.yml
 ok "keep: slices" "$LBRX" merge keep-slices.yml -o kept-slices.gguf --type keep

@@ -177,4 +177,37 @@ refuse 's/source_model: b/source_model: other/' "other: config.json: the class '
 exits 3 "merge refuses it" "$LBRX" merge hf.yml -o no
 complains "merge refuses it" "lbrx moe takes it"
 
+# ---- --type keep: attention as the base has it, experts as its feed-forward ----
+for m in a b; do make_model hf llama "wide-$m" "seed=$(printf %d "'$m")" vocab=4096 hidden=256 ffn=512 heads=4 kv_heads=2 head_dim=64 tok=bytes; done
+ok "keep: gguf" "$LBRX" quantize wide-a -o wide.gguf --type q4_k_m
+ok "keep: mlx" "$LBRX" quantize wide-a -o wide-mlx --to mlx --type mlx-mixed_3_6
+ok "keep: fp8" "$LBRX" quantize wide-a -o wide-fp8 --type fp8
+ok "keep: w4a16" "$LBRX" quantize wide-a -o wide-w4 --type w4a16 --group-size 64
+cat >types.py <<'END'
+# types.py BASE RESULT: of each tensor of both the same; of experts those of the layer's feed-forward.
+import json, re, sys
+base, made = ({t["name"]: t["type"] for t in json.load(open(f))["tensors"]} for f in sys.argv[1:])
+own = {"w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}
+n = 0
+for name, kind in made.items():
+    like = re.sub(r"ffn_(\w+)_exps", r"ffn_\1", name)
+    like = re.sub(r"block_sparse_moe\.(experts\.\d+|switch_mlp)\.(\w+)", lambda m: "mlp." + own.get(m[2], m[2]), like)
+    router = "ffn_gate_inp" in name or "block_sparse_moe.gate." in name
+    assert router or base[like] == kind, (name, kind, base.get(like))
+    n += like != name
+assert n >= 6, n
+END
+for m in wide.gguf wide-mlx wide-fp8 wide-w4; do
+    printf 'base_model: %s\ngate_mode: random\nexperts:\n- source_model: %s\n- source_model: wide-b\n' $m $m >keep.yml
+    ok "keep: $m" "$LBRX" moe keep.yml -o "kept-$m" --type keep
+    "$LBRX" inspect $m --tensors --json >k1
+    "$LBRX" inspect "kept-$m" --tensors --json >k2
+    python3 types.py k1 k2 2>err && pass || fail "keep: $m" "$(tail -1 err)"
+    ok "keep: $m is whole" "$LBRX" verify "kept-$m"
+    ok "keep: $m: values" "$LBRX" moe keep.yml -o values --to hf --type f32 --force
+    ok "keep: $m: values" "$LBRX" diff values "kept-$m" --tolerance 0.35
+done
+for m in fp8 w4; do
+    grep -q '"model.layers.1.block_sparse_moe.gate"' kept-wide-$m/config.json && pass || fail "keep: $m" "routers are no plain modules in config.json"
+done
 finish
