@@ -6,8 +6,8 @@
 
 enum {
     FEW_ROWS = 256,    /* 8 queries' weights: 8 KiB */
-    MANY_ROWS = 96,    /* three AVX-512 registers twice, six of AVX2 and eight of NEON twice */
-    MANY_QUERIES = 64, /* scores 24 KiB, and values to add, beside the block in the L2 */
+    MANY_ROWS = 192,   /* keys and values of 128 floats: 192 KiB; whole tiles of 48, 16 and 12 */
+    MANY_QUERIES = 64, /* scores 48 KiB, and values to add, beside them in the L2 */
 };
 
 typedef struct range {
@@ -113,35 +113,42 @@ static void few(const lb_kernels *k, const lb_attend *a, range all) {
 
 typedef struct block {
     range rows;
-    float *keys;   /* [k_dim, rows] */
-    float *values; /* [rows, v_dim] */
-    float *scores; /* [MANY_QUERIES, rows] */
+    size_t n;      /* of them */
+    float *keys;   /* [k_dim, n] */
+    float *values; /* [n, v_dim] */
+    float *scores; /* [MANY_QUERIES, n] */
     float *add;    /* [MANY_QUERIES, v_dim] */
 } block;
 
 static void make_floats(const lb_kernels *k, const lb_attend *a, block *b, float *flat) {
     lb_decode_fn *const decode = lb_kernels_decode(k, a->type);
-    const size_t n = b->rows.hi - b->rows.lo;
-    for (size_t r = 0; r < n; r++) {
+    for (size_t r = 0; r < b->n; r++) {
         decode(a->k_dim, flat + r * a->k_dim, (const u8 *)a->k + (b->rows.lo + r) * a->k_bytes);
         decode(a->v_dim, b->values + r * a->v_dim,
                (const u8 *)a->v + (b->rows.lo + r) * a->v_bytes);
     }
-    k->transpose(n, a->k_dim, sizeof(float), b->keys, n, flat, a->k_dim);
+    k->transpose(b->n, a->k_dim, sizeof(float), b->keys, b->n, flat, a->k_dim);
 }
 
-static void many_block(const lb_kernels *k, const lb_attend *a, const block *b, size_t first,
-                       size_t n) {
-    const size_t n_rows = b->rows.hi - b->rows.lo;
+/* Only rows that one of these queries sees are met, from a register's first on: beyond what a query
+ * sees its weights are 0, which changes no sum that began with +0. */
+static void many_block(const lb_kernels *k, const lb_attend *a, const block *b, range queries,
+                       range met) {
+    const size_t n = queries.hi - queries.lo;
+    const size_t skip = (met.lo - b->rows.lo) / 16 * 16, end = met.hi - b->rows.lo;
+    const float *const q = a->q + queries.lo * a->q_stride;
+    const range rows = {b->rows.lo + skip, met.hi};
     float before[MANY_QUERIES];
-    memset(b->scores, 0, n * n_rows * sizeof(float));
+    memset(b->scores, 0, n * b->n * sizeof(float));
     memset(b->add, 0, n * a->v_dim * sizeof(float));
-    k->gemm_f32(n, n_rows, a->k_dim, b->scores, a->q + first * a->q_stride, a->q_stride, b->keys);
+    k->gemm_part_f32(n, LB_MIN((end + 15) / 16 * 16, b->n) - skip, a->k_dim, b->scores + skip, q,
+                     a->q_stride, b->keys + skip, b->n);
     for (size_t i = 0; i < n; i++)
-        before[i] = weights(k, a, first + i, b->rows, b->scores + i * n_rows);
-    k->gemm_f32(n, a->v_dim, n_rows, b->add, b->scores, n_rows, b->values);
+        before[i] = weights(k, a, queries.lo + i, rows, b->scores + i * b->n + skip);
+    k->gemm_part_f32(n, a->v_dim, end - skip, b->add, b->scores + skip, b->n,
+                     b->values + skip * a->v_dim, a->v_dim);
     for (size_t i = 0; i < n; i++) {
-        float *const acc = a->acc + (first + i) * a->acc_stride;
+        float *const acc = a->acc + (queries.lo + i) * a->acc_stride;
         k->map_fmac_f32(a->v_dim, acc, acc, before[i], b->add + i * a->v_dim);
     }
 }
@@ -155,12 +162,13 @@ static void many(const lb_kernels *k, const lb_attend *a, range all) {
     b.add = b.scores + MANY_QUERIES * MANY_ROWS;
     for (size_t at = all.lo / MANY_ROWS * MANY_ROWS; at < all.hi; at += MANY_ROWS) {
         b.rows = cut(all, at, at + MANY_ROWS);
+        b.n = b.rows.hi - b.rows.lo;
         make_floats(k, a, &b, flat);
         for (size_t q = 0; q < a->n_queries; q += MANY_QUERIES) {
-            const size_t n = LB_MIN(a->n_queries - q, (size_t)MANY_QUERIES);
-            const range r = cut(seen(a, q, q + n), b.rows.lo, b.rows.hi);
-            if (r.lo < r.hi)
-                many_block(k, a, &b, q, n);
+            const range some = cut((range){q, q + MANY_QUERIES}, 0, a->n_queries);
+            const range met = cut(seen(a, some.lo, some.hi), b.rows.lo, b.rows.hi);
+            if (met.lo < met.hi)
+                many_block(k, a, &b, some, met);
         }
     }
 }

@@ -40,6 +40,7 @@ void lb_kinit_dense_avx2(lb_kernels *k);
 
 void lb_kinit_dense_avx2(lb_kernels *k) {
     k->gemm_f32 = gemm;
+    k->gemm_part_f32 = gemm_part;
     k->gram_f64 = gram;
     k->dot_f64 = dot;
     k->axpy_f64 = axpy;

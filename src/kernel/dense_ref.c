@@ -6,15 +6,20 @@
 #include "kernel/kernel.h"
 #include <math.h>
 
-void lb_k_gemm_f32_ref(size_t n_rows, size_t n_cols, size_t n_inner, float *c, const float *a,
-                       size_t a_stride, const float *b) {
+void lb_k_gemm_part_f32_ref(size_t n_rows, size_t n_cols, size_t n_inner, float *c, const float *a,
+                            size_t a_stride, const float *b, size_t stride) {
     for (size_t i = 0; i < n_rows; i++)
         for (size_t j = 0; j < n_cols; j++) {
             float s = 0;
             for (size_t k = 0; k < n_inner; k++)
-                s = fmaf(a[i * a_stride + k], b[k * n_cols + j], s);
-            c[i * n_cols + j] = lb_canon_f32(c[i * n_cols + j] + s);
+                s = fmaf(a[i * a_stride + k], b[k * stride + j], s);
+            c[i * stride + j] = lb_canon_f32(c[i * stride + j] + s);
         }
+}
+
+void lb_k_gemm_f32_ref(size_t n_rows, size_t n_cols, size_t n_inner, float *c, const float *a,
+                       size_t a_stride, const float *b) {
+    lb_k_gemm_part_f32_ref(n_rows, n_cols, n_inner, c, a, a_stride, b, n_cols);
 }
 
 void lb_k_gram_f64_ref(size_t n_rows, size_t n_cols, double *g, const double *x) {

@@ -67,9 +67,9 @@ static void gemm_scalar(size_t n_rows, size_t n_cols, const panel *p) {
         }
 }
 
-static void gemm(size_t n_rows, size_t n_cols, size_t n_inner, float *c, const float *a,
-                 size_t a_stride, const float *b) {
-    panel p = {n_inner, n_cols, c, a, b, a_stride};
+static void gemm_part(size_t n_rows, size_t n_cols, size_t n_inner, float *c, const float *a,
+                      size_t a_stride, const float *b, size_t stride) {
+    panel p = {n_inner, stride, c, a, b, a_stride};
     size_t j = 0;
     for (; j + NV * VF_LANES <= n_cols; j += NV * VF_LANES, p.c = c + j, p.b = b + j)
         tile_rows(NV, n_rows, p);
@@ -80,6 +80,11 @@ static void gemm(size_t n_rows, size_t n_cols, size_t n_inner, float *c, const f
     for (; j + VF_LANES <= n_cols; j += VF_LANES, p.c = c + j, p.b = b + j)
         tile_rows(1, n_rows, p);
     gemm_scalar(n_rows, n_cols - j, &p);
+}
+
+static void gemm(size_t n_rows, size_t n_cols, size_t n_inner, float *c, const float *a,
+                 size_t a_stride, const float *b) {
+    gemm_part(n_rows, n_cols, n_inner, c, a, a_stride, b, n_cols);
 }
 
 /* ---- vectors of doubles ---- */

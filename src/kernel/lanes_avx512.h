@@ -65,14 +65,17 @@ static inline vf vf_swap(vf x, const int h) {
                     : _mm512_shuffle_f32x4(x, x, 0x4e);
 }
 
-/* Lanes 4 i + j of four registers whose 128-bit parts hold four neighbours each. */
+/* Two taps of eight lanes from two registers, one in each half; then halves of the same tap. */
 static inline void vf_taps4(const float *p, vf w[4]) {
-    const __m512i at =
-        _mm512_set_epi32(60, 56, 52, 48, 44, 40, 36, 32, 28, 24, 20, 16, 12, 8, 4, 0);
-    w[0] = _mm512_i32gather_ps(at, p, 4);
-    w[1] = _mm512_i32gather_ps(at, p + 1, 4);
-    w[2] = _mm512_i32gather_ps(at, p + 2, 4);
-    w[3] = _mm512_i32gather_ps(at, p + 3, 4);
+    const __m512i t01 = _mm512_set_epi32(29, 25, 21, 17, 13, 9, 5, 1, 28, 24, 20, 16, 12, 8, 4, 0);
+    const __m512i t23 = _mm512_add_epi32(t01, _mm512_set1_epi32(2));
+    const vf a = vf_load(p), b = vf_load(p + 16), c = vf_load(p + 32), d = vf_load(p + 48);
+    const vf ab = _mm512_permutex2var_ps(a, t01, b), cd = _mm512_permutex2var_ps(c, t01, d);
+    const vf ab2 = _mm512_permutex2var_ps(a, t23, b), cd2 = _mm512_permutex2var_ps(c, t23, d);
+    w[0] = _mm512_shuffle_f32x4(ab, cd, 0x44);
+    w[1] = _mm512_shuffle_f32x4(ab, cd, 0xee);
+    w[2] = _mm512_shuffle_f32x4(ab2, cd2, 0x44);
+    w[3] = _mm512_shuffle_f32x4(ab2, cd2, 0xee);
 }
 
 /* ---- attend_tmpl.h ---- */

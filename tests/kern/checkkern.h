@@ -63,6 +63,7 @@ typedef enum sig {
     SIG_ROPE,
     SIG_CONV,
     SIG_DELTA,
+    SIG_GEMM_PART,
     SIG_DOT_ROWS,
     SIG_MIX_ROWS,
     SIG_DOTS,   /* rows of f32 */

@@ -32,7 +32,7 @@ bool nn_shape(const kern *w, bool is_long, size_t i, kcase *c) {
         c->n = rows[i % LB_LEN(rows)];
         return i < (is_long ? 8 : 1) * LB_LEN(rows);
     }
-    if (w->sig == SIG_DELTA) {
+    if (w->sig == SIG_DELTA || w->sig == SIG_GEMM_PART) {
         c->n = rows[i % LB_LEN(rows)];
         c->n_cols = columns[i % LB_LEN(columns)];
         return i < (is_long ? LB_LEN(rows) : 2) * LB_LEN(columns); /* prime to one another */
@@ -66,6 +66,8 @@ u32 nn_variants(const kern *w) {
     case SIG_DOTS:
     case SIG_DOTS16:
         return 12; /* rows, tokens, gaps */
+    case SIG_GEMM_PART:
+        return 6; /* inner dimensions, gaps */
     case SIG_DOT_ROWS:
     case SIG_MIX_ROWS:
         return LB_LEN(dims) * LB_LEN(queries);
@@ -180,6 +182,13 @@ void nn_sizes(const kern *w, kcase *c, u32 variant) {
         floats_in(c, 1, c->n_cols + 2);
         floats_both(c, (n + 1) * c->n_cols);
         break;
+    case SIG_GEMM_PART:
+        c->first = dims[2 * (variant / 2)];
+        c->in_stride = c->n_cols + (variant % 2 ? 7 : 0);
+        floats_in(c, 0, n * c->first);
+        floats_in(c, 1, c->first * c->in_stride);
+        floats_both(c, n * c->in_stride);
+        break;
     default:
         attend_sizes(w, c, variant);
     }
@@ -278,6 +287,9 @@ void nn_call(const kern *w, any_fn *fn, const kcase *c, void *to, const void *co
         ((lb_k_delta_step_f32_fn *)fn)(c->n, c->n_cols, out, out + c->n * c->n_cols, a, a + c->n, b,
                                        b + c->n_cols);
         break;
+    case SIG_GEMM_PART:
+        ((lb_k_gemm_part_f32_fn *)fn)(c->n, c->n_cols, c->first, out, a, c->first, b, c->in_stride);
+        break;
     default:
         attend_call(w, fn, c, out, in);
     }
@@ -285,7 +297,7 @@ void nn_call(const kern *w, any_fn *fn, const kcase *c, void *to, const void *co
 
 /* An element is an element of a row, or a multiplication and an addition of attention. */
 size_t nn_elems(const kern *w, const kcase *c) {
-    if (is_attend(w) || is_dots(w))
+    if (is_attend(w) || is_dots(w) || w->sig == SIG_GEMM_PART)
         return c->n * c->n_cols * c->first;
     return w->sig == SIG_DELTA || w->sig == SIG_ROPE ? c->n * c->n_cols : c->n;
 }
@@ -298,6 +310,11 @@ void nn_bench(const kern *w, kcase *c) {
         c->n = c->n_cols = 128;
     if (w->sig == SIG_ROPE)
         c->n = 64;
+    if (w->sig == SIG_GEMM_PART) {
+        c->n = 64;
+        c->n_cols = 96;
+        variant = 4;
+    }
     if (is_attend(w)) {
         c->n = 64;
         variant = 4;
