@@ -10,6 +10,7 @@
 #define INLINE __attribute__((always_inline)) static inline
 #define UNROLL _Pragma("GCC unroll 16")
 #define NF (LB_FOLD_LANES / VF_LANES)
+#define AHEAD 4096
 
 /* Elements 16 c .. of a row. */
 INLINE void chunk(const lb_dtype t, const u8 *row, size_t c, vf x[NF]) {
@@ -23,8 +24,8 @@ INLINE void chunk(const lb_dtype t, const u8 *row, size_t c, vf x[NF]) {
         const u8 *const b = row + c / 2 * bytes;
         const vf d = vf_half(b);
         UNROLL for (int v = 0; v < NF; v++) x[v] =
-            vf_mul(d, t == LB_Q8_0 ? vf_load_i8(b + 2 + 16 * (c % 2) + VF_LANES * v)
-                                   : vf_load_u4(b + 2 + VF_LANES * v, c % 2));
+            t == LB_Q8_0 ? vf_mul(d, vf_load_i8(b + 2 + 16 * (c % 2) + VF_LANES * v))
+                         : vf_load_q4(b + 2 + VF_LANES * v, c % 2, d);
     }
 }
 
@@ -42,6 +43,17 @@ typedef struct rows {
     float *out;
     size_t out_stride;
 } rows;
+
+/* A row that will be needed soon, AHEAD bytes on: processors look ahead by themselves within 4 KiB
+ * only. It may lie behind the last one. */
+INLINE void fetch(const lb_dtype t, const rows *s, const u8 *row) {
+    const size_t n = t == LB_F32   ? 4 * s->dim
+                     : t == LB_F16 ? 2 * s->dim
+                                   : s->dim / 32 * (t == LB_Q8_0 ? 34 : 18);
+    const uintptr_t at = (uintptr_t)row + s->bytes * (AHEAD / (s->bytes + 1) + 2);
+    for (size_t i = 0; i < n; i += 64)
+        __builtin_prefetch((const void *)(at + i));
+}
 
 /* ---- keys ---- */
 
@@ -77,9 +89,14 @@ INLINE void dot_tile(const lb_dtype t, const int nr, const int nq, const rows *s
 
 INLINE void dot_rows(const lb_dtype t, const int nr, const rows *s, const u8 *row, size_t r0) {
     size_t q = 0;
+    UNROLL for (int r = 0; r < nr; r++) fetch(t, s, row + (size_t)r * s->bytes);
     for (; q + DOT_Q <= s->n_queries; q += DOT_Q)
         dot_tile(t, nr, DOT_Q, s, row, r0, q);
-    for (; q < s->n_queries; q++)
+    if (DOT_Q > 3 && q + 3 == s->n_queries)
+        dot_tile(t, nr, 3, s, row, r0, q);
+    else if (DOT_Q > 2 && q + 2 == s->n_queries)
+        dot_tile(t, nr, 2, s, row, r0, q);
+    else if (q < s->n_queries)
         dot_tile(t, nr, 1, s, row, r0, q);
 }
 
@@ -102,7 +119,10 @@ INLINE void mix_tile(const lb_dtype t, const int nq, const int nc, const rows *s
             vf_load(out + (size_t)j * s->out_stride + 16 * c + v * VF_LANES);
     const u8 *row = s->row;
     const float *p = s->q + q0 * s->n_rows;
+    const bool first = q0 + c0 == 0;
     for (size_t r = 0; r < s->n_rows; r++, row += s->bytes, p++) {
+        if (first)
+            fetch(t, s, row);
         UNROLL for (int c = 0; c < nc; c++) {
             vf x[NF];
             chunk(t, row, c0 + (size_t)c, x);
@@ -146,7 +166,11 @@ INLINE void mix(const lb_dtype t, const rows *s) {
     size_t q = 0;
     for (; q + MIX_Q <= s->n_queries; q += MIX_Q)
         mix_columns(t, MIX_Q, MIX_C, s, q);
-    for (; q < s->n_queries; q++)
+    if (MIX_Q > 3 && q + 3 == s->n_queries)
+        mix_columns(t, 3, MIX_C, s, q);
+    else if (MIX_Q > 2 && q + 2 == s->n_queries)
+        mix_columns(t, 2, MIX_C, s, q);
+    else if (q < s->n_queries)
         mix_columns(t, 1, MIX_C1, s, q);
     if (s->dim % 16)
         mix_rest(t, s);

@@ -90,10 +90,10 @@ static inline void vf_taps4(const float *p, vf w[4]) {
 #define vf_load_f16(p) _mm256_cvtph_ps(_mm_loadu_si128((const void *)(p)))
 #define vf_load_i8(p) _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)(p))))
 
-static inline vf vf_load_u4(const u8 *p, const bool upper) {
+static inline vf vf_load_q4(const u8 *p, const bool upper, vf d) {
     const __m256i b = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)p));
     const __m256i c = upper ? _mm256_srli_epi32(b, 4) : _mm256_and_si256(b, _mm256_set1_epi32(15));
-    return _mm256_cvtepi32_ps(_mm256_sub_epi32(c, _mm256_set1_epi32(8)));
+    return vf_mul(d, _mm256_cvtepi32_ps(_mm256_sub_epi32(c, _mm256_set1_epi32(8))));
 }
 
 static inline float vf_fold16(const vf x[2]) {

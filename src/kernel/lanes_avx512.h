@@ -84,10 +84,11 @@ static inline void vf_taps4(const float *p, vf w[4]) {
 #define vf_load_f16(p) _mm512_cvtph_ps(_mm256_loadu_si256((const void *)(p)))
 #define vf_load_i8(p) _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)(p))))
 
-static inline vf vf_load_u4(const u8 *p, const bool upper) {
+/* The 16 values of a block, of which vpermps takes one by the lowest four bits of a lane. */
+static inline vf vf_load_q4(const u8 *p, const bool upper, vf d) {
+    const vf codes = _mm512_set_ps(7, 6, 5, 4, 3, 2, 1, 0, -1, -2, -3, -4, -5, -6, -7, -8);
     const __m512i b = _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)p));
-    const __m512i c = upper ? _mm512_srli_epi32(b, 4) : _mm512_and_si512(b, _mm512_set1_epi32(15));
-    return _mm512_cvtepi32_ps(_mm512_sub_epi32(c, _mm512_set1_epi32(8)));
+    return _mm512_permutexvar_ps(upper ? _mm512_srli_epi32(b, 4) : b, vf_mul(d, codes));
 }
 
 static inline float vf_fold16(const vf x[1]) {

@@ -93,11 +93,11 @@ static inline vf vf_load_i8(const u8 *p) {
     return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(b))));
 }
 
-static inline vf vf_load_u4(const u8 *p, const bool upper) {
+static inline vf vf_load_q4(const u8 *p, const bool upper, vf d) {
     const uint8x8_t b = vreinterpret_u8_u32(vdup_n_u32(lb_load_u32(p)));
     const uint8x8_t c = upper ? vshr_n_u8(b, 4) : vand_u8(b, vdup_n_u8(15));
-    const int8x8_t d = vsub_s8(vreinterpret_s8_u8(c), vdup_n_s8(8));
-    return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(d))));
+    const int8x8_t e = vsub_s8(vreinterpret_s8_u8(c), vdup_n_s8(8));
+    return vf_mul(d, vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(e)))));
 }
 
 static inline float vf_fold16(const vf x[4]) {
