@@ -7,8 +7,8 @@
 
 #define DOT_R 2
 #define DOT_Q 2
-#define MIX_Q 4
-#define MIX_C 1
+#define MIX_Q 2
+#define MIX_C 2
 #define MIX_C1 4
 
 #include "kernel/attend_tmpl.h"

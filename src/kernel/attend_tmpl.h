@@ -2,7 +2,8 @@
 /* attend_tmpl.h: stored keys and values against few queries, for registers of any width; included
  * by one file an instruction set with the words of lanes_<isa>.h and
  *     DOT_R, DOT_Q     rows and queries whose sums stay in registers (16 lanes each)
- *     MIX_C, MIX_C1    chunks of 16 columns that do, of MIX_Q queries and of one
+ *     MIX_C, MIX_C1    chunks of 16 columns that do, of MIX_Q queries and of one; even
+ *     vf_fold4         where DOT_R is 4: the sums of four registers to four floats, NaN's one form
  * A stored row is turned into floats in registers, once for all queries of a tile. */
 #include "kernel/kernel.h"
 #include "kernel/nn.h"
@@ -12,28 +13,29 @@
 #define NF (LB_FOLD_LANES / VF_LANES)
 #define AHEAD 4096
 
-/* Elements 16 c .. of a row. */
-INLINE void chunk(const lb_dtype t, const u8 *row, size_t c, vf x[NF]) {
+/* Half of the 32 elements 32 i .. of a row. */
+INLINE void chunk(const lb_dtype t, const u8 *row, size_t i, const size_t half, vf x[NF]) {
+    const u8 *const f32 = row + 128 * i + 64 * half, *const f16 = row + 64 * i + 32 * half;
+    const u8 *const b = row + i * (t == LB_Q8_0 ? 34 : 18);
     if (t == LB_F32) {
         UNROLL for (int v = 0; v < NF; v++) x[v] =
-            vf_load((const float *)(const void *)(row + 64 * c + 4 * VF_LANES * v));
+            vf_load((const float *)(const void *)(f32 + 4 * VF_LANES * v));
     } else if (t == LB_F16) {
-        UNROLL for (int v = 0; v < NF; v++) x[v] = vf_load_f16(row + 32 * c + 2 * VF_LANES * v);
+        UNROLL for (int v = 0; v < NF; v++) x[v] = vf_load_f16(f16 + 2 * VF_LANES * v);
     } else {
-        const size_t bytes = t == LB_Q8_0 ? 34 : 18;
-        const u8 *const b = row + c / 2 * bytes;
         const vf d = vf_half(b);
         UNROLL for (int v = 0; v < NF; v++) x[v] =
-            t == LB_Q8_0 ? vf_mul(d, vf_load_i8(b + 2 + 16 * (c % 2) + VF_LANES * v))
-                         : vf_load_q4(b + 2 + VF_LANES * v, c % 2, d);
+            t == LB_Q8_0 ? vf_mul(d, vf_load_i8(b + 2 + 16 * half + VF_LANES * v))
+                         : vf_load_q4(b + 2 + VF_LANES * v, half != 0, d);
     }
 }
 
-/* The last n < 16 elements of a row of floats, then zeros. */
-INLINE void chunk_some(const lb_dtype t, const u8 *row, size_t c, size_t n, vf x[NF]) {
+/* The last n < 16 elements of a row of floats, of which `before` come before, then zeros. */
+INLINE void chunk_some(const lb_dtype t, const u8 *row, size_t before, size_t n, vf x[NF]) {
+    const size_t size = t == LB_F32 ? 4 : 2;
     u8 b[64] = {0};
-    memcpy(b, row + (t == LB_F32 ? 64 : 32) * c, n * (t == LB_F32 ? 4 : 2));
-    chunk(t, b, 0, x);
+    memcpy(b, row + size * before, n * size);
+    chunk(t, b, 0, 0, x);
 }
 
 typedef struct rows {
@@ -67,24 +69,38 @@ INLINE void dot_chunk(const int nr, const int nq, vf acc[DOT_R][DOT_Q][NF], vf k
     }
 }
 
+/* Sums of `nr` rows for one query. */
+INLINE void dot_end(const int nr, vf acc[DOT_R][DOT_Q][NF], const int j, float *out) {
+#ifdef vf_fold4
+    if (nr == 4) {
+        vf_fold4(out, acc[0][j][0], acc[1][j][0], acc[2][j][0], acc[3][j][0]);
+        return;
+    }
+#endif
+    UNROLL for (int r = 0; r < nr; r++) out[r] = lb_canon_f32(vf_fold16(acc[r][j]));
+}
+
 INLINE void dot_tile(const lb_dtype t, const int nr, const int nq, const rows *s, const u8 *row,
                      size_t r0, size_t q0) {
-    const size_t stride = (s->dim + 15) / 16 * 16, n = s->dim / 16, rest = s->dim % 16;
+    const size_t stride = (s->dim + 15) / 16 * 16, bytes = s->bytes, pairs = s->dim / 32;
     const float *q = s->q + q0 * stride;
     vf acc[DOT_R][DOT_Q][NF], k[DOT_R][NF];
     UNROLL for (int r = 0; r < nr; r++) UNROLL for (int j = 0; j < nq; j++)
         UNROLL for (int v = 0; v < NF; v++) acc[r][j][v] = vf_set(0);
-    for (size_t c = 0; c < n; c++, q += 16) {
-        UNROLL for (int r = 0; r < nr; r++) chunk(t, row + (size_t)r * s->bytes, c, k[r]);
-        dot_chunk(nr, nq, acc, k, q, stride);
+    for (size_t i = 0; i < pairs; i++) {
+        UNROLL for (int half = 0; half < 2; half++, q += 16) {
+            UNROLL for (int r = 0; r < nr; r++)
+                chunk(t, row + (size_t)r * bytes, i, (size_t)half, k[r]);
+            dot_chunk(nr, nq, acc, k, q, stride);
+        }
     }
-    if (rest && (t == LB_F32 || t == LB_F16)) {
+    for (size_t at = 32 * pairs; (t == LB_F32 || t == LB_F16) && at < s->dim; at += 16, q += 16) {
         UNROLL for (int r = 0; r < nr; r++)
-            chunk_some(t, row + (size_t)r * s->bytes, n, rest, k[r]);
+            chunk_some(t, row + (size_t)r * bytes, at, LB_MIN(s->dim - at, (size_t)16), k[r]);
         dot_chunk(nr, nq, acc, k, q, stride);
     }
-    UNROLL for (int r = 0; r < nr; r++) UNROLL for (int j = 0; j < nq; j++)
-        s->out[(q0 + (size_t)j) * s->n_rows + r0 + (size_t)r] = lb_canon_f32(vf_fold16(acc[r][j]));
+    UNROLL for (int j = 0; j < nq; j++)
+        dot_end(nr, acc, j, s->out + (q0 + (size_t)j) * s->n_rows + r0);
 }
 
 INLINE void dot_rows(const lb_dtype t, const int nr, const rows *s, const u8 *row, size_t r0) {
@@ -125,7 +141,8 @@ INLINE void mix_tile(const lb_dtype t, const int nq, const int nc, const rows *s
             fetch(t, s, row);
         UNROLL for (int c = 0; c < nc; c++) {
             vf x[NF];
-            chunk(t, row, c0 + (size_t)c, x);
+            const size_t half = nc == 1 ? c0 % 2 : (size_t)c % 2;
+            chunk(t, row, c0 / 2 + (size_t)c / 2, half, x);
             UNROLL for (int j = 0; j < nq; j++) {
                 const vf w = vf_set(p[(size_t)j * s->n_rows]);
                 UNROLL for (int v = 0; v < NF; v++) acc[j][c][v] = vf_fma(w, x[v], acc[j][c][v]);
@@ -158,7 +175,9 @@ INLINE void mix_columns(const lb_dtype t, const int nq, const int nc, const rows
     size_t c = 0;
     for (; c + (size_t)nc <= n; c += (size_t)nc)
         mix_tile(t, nq, nc, s, q, c);
-    for (; c < n; c++)
+    for (; nc > 2 && c + 2 <= n; c += 2)
+        mix_tile(t, nq, 2, s, q, c);
+    for (; (t == LB_F32 || t == LB_F16) && c < n; c++)
         mix_tile(t, nq, 1, s, q, c);
 }
 

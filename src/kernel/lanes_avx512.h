@@ -98,4 +98,16 @@ static inline float vf_fold16(const vf x[1]) {
     return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
 }
 
+/* vf_fold16 of four at once: what is added to what is the same. */
+static inline void vf_fold4_to(float *out, vf a, vf b, vf c, vf d) {
+    const vf ab = vf_add(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+    const vf cd = vf_add(_mm512_shuffle_f32x4(c, d, 0x44), _mm512_shuffle_f32x4(c, d, 0xee));
+    vf s = vf_add(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
+    s = vf_add(s, _mm512_permute_ps(s, 0x4e));
+    s = vf_canon(vf_add(s, _mm512_permute_ps(s, 0xb1)));
+    const __m512i at = _mm512_set_epi32(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 12, 8, 4, 0);
+    _mm_storeu_ps(out, _mm512_castps512_ps128(_mm512_permutexvar_ps(at, s)));
+}
+#define vf_fold4 vf_fold4_to
+
 #endif
