@@ -91,6 +91,11 @@ static void read_options(lb_bpe *b) {
         bool there =
             lb_texts_index_find(&b->tok->id_of, &b->tok->token, (lb_str){name, (size_t)n}, &id);
         b->byte_token[i] = there ? (u32)id : LB_NO_TOKEN;
+        lb_buf c = {0};
+        lb_utf8_put(&c, lb_bytelevel_char((u8)i));
+        there = lb_texts_index_find(&b->tok->id_of, &b->tok->token, lb_buf_str(&c), &id);
+        b->level[i] = there ? (u32)id : LB_NO_TOKEN;
+        lb_buf_deinit(&c);
     }
 }
 
@@ -239,18 +244,7 @@ static void merge_all(const lb_bpe *b, lb_bpe_work *w) {
     }
 }
 
-lb_status lb_bpe_encode(const lb_bpe *b, lb_bpe_work *w, lb_str word, lb_buf *ids, lb_err *err) {
-    u64 whole;
-    if (word.len == 0)
-        return LB_OK;
-    if (word.len > UINT32_MAX / 4)
-        return lb_fail(err, LB_E_LIMIT, "a word of %zu bytes: at most 1 GiB is taken", word.len);
-    if (b->ignore_merges && lb_texts_index_find(&b->tok->id_of, &b->tok->token, word, &whole)) {
-        lb_buf_put_u32(ids, (u32)whole);
-        return lb_buf_status(ids, err);
-    }
-    lb_buf_reset(&w->symbols);
-    push_chars(b, w, word);
+static lb_status merge_symbols(const lb_bpe *b, lb_bpe_work *w, lb_buf *ids, lb_err *err) {
     LB_TRY(lb_buf_status(&w->symbols, err));
     LB_TRY(lb_buf_status(&w->text, err));
     if (w->symbols.len == 0)
@@ -263,8 +257,72 @@ lb_status lb_bpe_encode(const lb_bpe *b, lb_bpe_work *w, lb_str word, lb_buf *id
     return lb_buf_status(ids, err);
 }
 
+static lb_status check_word(lb_str word, lb_err *err) {
+    return word.len <= UINT32_MAX / 4
+               ? LB_OK
+               : lb_fail(err, LB_E_LIMIT, "a word of %zu bytes: at most 1 GiB is taken", word.len);
+}
+
+lb_status lb_bpe_encode(const lb_bpe *b, lb_bpe_work *w, lb_str word, lb_buf *ids, lb_err *err) {
+    u64 whole;
+    if (word.len == 0)
+        return LB_OK;
+    LB_TRY(check_word(word, err));
+    if (b->ignore_merges && lb_texts_index_find(&b->tok->id_of, &b->tok->token, word, &whole)) {
+        lb_buf_put_u32(ids, (u32)whole);
+        return lb_buf_status(ids, err);
+    }
+    lb_buf_reset(&w->symbols);
+    push_chars(b, w, word);
+    return merge_symbols(b, w, ids, err);
+}
+
+lb_status lb_bpe_encode_bytes(const lb_bpe *b, lb_bpe_work *w, lb_str word, lb_buf *ids,
+                              lb_err *err) {
+    bool plain = !b->prefix.len && !b->suffix.len && !b->ignore_merges;
+    LB_TRY(check_word(word, err));
+    lb_buf_reset(&w->symbols);
+    for (size_t i = 0; i < word.len && plain; i++) {
+        u32 id = b->level[(u8)word.ptr[i]];
+        plain = id != LB_NO_TOKEN;
+        if (plain)
+            push_symbol(w, id);
+    }
+    if (plain)
+        return merge_symbols(b, w, ids, err);
+    lb_buf_reset(&w->level);
+    lb_bytelevel_encode(&w->level, word);
+    LB_TRY(lb_buf_status(&w->level, err));
+    return lb_bpe_encode(b, w, lb_buf_str(&w->level), ids, err);
+}
+
+bool lb_bpe_cuts_at(const lb_bpe *b, lb_str mark) {
+    const lb_hf_tok *t = b->tok;
+    u64 id;
+    if (b->ignore_merges || b->prefix.len || b->suffix.len ||
+        !lb_texts_index_find(&t->id_of, &t->token, mark, &id))
+        return false;
+    for (u64 i = 0; i < t->n_merges; i++)
+        if (lb_has_mark_inside(lb_texts_get(&t->token, b->merged[i]), mark))
+            return false;
+    return true;
+}
+
+bool lb_has_mark_inside(lb_str text, lb_str mark) {
+    bool other = false;
+    for (size_t i = 0; i < text.len;) {
+        bool is = lb_str_starts(lb_str_sub(text, i, text.len), mark);
+        if (is && other)
+            return true;
+        other |= !is;
+        i += is ? mark.len : 1;
+    }
+    return false;
+}
+
 void lb_bpe_work_deinit(lb_bpe_work *w) {
     lb_buf_deinit(&w->symbols);
     lb_buf_deinit(&w->heap);
     lb_buf_deinit(&w->text);
+    lb_buf_deinit(&w->level);
 }

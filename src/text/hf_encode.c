@@ -28,8 +28,10 @@ static lb_status add_pattern(lb_hf_enc *e, lb_added_set *set, u32 index, bool no
         lb_buf_deinit(&normal);
         LB_TRY(st);
     }
-    if (text.len)
+    if (text.len) {
         set->v[set->n++] = (struct lb_added_pattern){text, index};
+        set->begins[(u8)text.ptr[0] / 8] |= (u8)(1u << ((u8)text.ptr[0] % 8));
+    }
     return LB_OK;
 }
 
@@ -64,6 +66,11 @@ static u64 lower_bound(const lb_added_set *set, u64 lo, u64 hi, size_t k, u32 c)
             lo = mid + 1;
     }
     return lo;
+}
+
+static bool begins_at(const lb_added_set *set, lb_str text, size_t pos) {
+    u8 c = (u8)text.ptr[pos];
+    return set->begins[c / 8] >> (c % 8) & 1;
 }
 
 /* The longest pattern at text[pos]; NULL: none. */
@@ -113,62 +120,6 @@ static void widen(const lb_hf_added *a, lb_str text, size_t least, size_t *from,
         *from = at;
     while (a->rstrip && (at = *to) < text.len && lb_cp_is_space(lb_utf8_next(text, &at)))
         *to = at;
-}
-
-/* Cuts a piece of text at the added tokens of a set. */
-static lb_status split_added(const lb_hf_enc *e, const lb_added_set *set, const lb_piece *piece,
-                             lb_pieces *out, lb_err *err) {
-    lb_str text = piece->text;
-    size_t done = 0;
-    for (size_t pos = 0; pos < text.len;) {
-        const struct lb_added_pattern *p = longest_at(set, text, pos);
-        if (!p) {
-            pos++;
-            continue;
-        }
-        const lb_hf_added *a = &e->tok->added[p->index];
-        size_t from = pos, to = pos + p->text.len;
-        pos = to;
-        if (a->single_word && !stands_alone(text, from, to))
-            continue;
-        widen(a, text, done, &from, &to);
-        if (done < from)
-            LB_TRY(lb_pieces_push(out, lb_str_sub(text, done, from), LB_PIECE_TEXT,
-                                  piece->first && done == 0, err));
-        LB_TRY(lb_pieces_push(out, lb_str_sub(text, LB_MIN(from, to), to), a->id,
-                              piece->first && from == 0, err));
-        done = to; /* blanks that the token took may begin the next one all the same */
-    }
-    if (done < text.len)
-        return lb_pieces_push(out, lb_str_sub(text, done, text.len), LB_PIECE_TEXT,
-                              piece->first && done == 0, err);
-    return LB_OK;
-}
-
-static lb_status split_and_normalize(const lb_hf_enc *e, lb_str text, lb_pieces *out,
-                                     lb_arena *scratch, lb_err *err) {
-    lb_pieces raw = {0};
-    lb_buf normal = {0};
-    lb_piece whole = {text, LB_PIECE_TEXT, true};
-    lb_status st = split_added(e, &e->raw, &whole, &raw, err);
-    for (u64 i = 0; st == LB_OK && i < raw.n; i++) {
-        lb_piece piece = raw.v[i];
-        if (piece.id != LB_PIECE_TEXT) {
-            st = lb_pieces_push(out, piece.text, piece.id, piece.first, err);
-            continue;
-        }
-        LB_TRY_DONE(st, lb_norm_run(e->norm, piece.text, &normal, err));
-        piece.text = lb_arena_str(scratch, lb_buf_str(&normal));
-        if (!piece.text.ptr) {
-            st = lb_fail(err, LB_E_NOMEM, "out of memory for a normalized text");
-            goto done;
-        }
-        st = split_added(e, &e->normalized, &piece, out, err);
-    }
-done:
-    lb_pieces_deinit(&raw);
-    lb_buf_deinit(&normal);
-    return st;
 }
 
 /* ---- the post-processor: what it puts around one text ---- */
@@ -228,7 +179,24 @@ static lb_status read_post(lb_hf_enc *e, const lb_json *json, lb_err *err) {
                    LB_FMT(type));
 }
 
-/* ---- ---- */
+/* ---- opening ---- */
+
+static lb_status init_model(lb_hf_enc *e, lb_err *err) {
+    static const lb_str mark = {"\xe2\x96\x81", 3}; /* U+2581 */
+    lb_hf_kind kind = e->tok->kind;
+    if (kind == LB_HF_BPE) {
+        LB_TRY(lb_bpe_init(&e->bpe, e->tok, err));
+        e->raw_bytes = lb_pretok_ends_in_bytes(e->pretok);
+    } else if (kind == LB_HF_UNIGRAM) {
+        LB_TRY(lb_unigram_init(&e->unigram, e->tok, err));
+    } else {
+        LB_TRY(lb_words_init(&e->words, e->tok, err));
+    }
+    if ((kind == LB_HF_BPE && !e->raw_bytes && lb_bpe_cuts_at(&e->bpe, mark)) ||
+        (kind == LB_HF_UNIGRAM && lb_unigram_cuts_at(&e->unigram, mark)))
+        e->cut = mark;
+    return LB_OK;
+}
 
 lb_status lb_hf_enc_init(lb_hf_enc *e, const lb_hf_tok *tok, lb_err *err) {
     *e = (lb_hf_enc){.tok = tok};
@@ -237,7 +205,7 @@ lb_status lb_hf_enc_init(lb_hf_enc *e, const lb_hf_tok *tok, lb_err *err) {
     LB_TRY_DONE(st, lb_pretok_new(&e->pretok, lb_json_get(tok->rest, "pre_tokenizer"), err));
     LB_TRY_DONE(st, read_post(e, lb_json_get(tok->rest, "post_processor"), err));
     LB_TRY_DONE(st, build_sets(e, err));
-    LB_TRY_DONE(st, lb_bpe_init(&e->bpe, tok, err));
+    LB_TRY_DONE(st, init_model(e, err));
     LB_TRY_DONE(st, lb_buf_status(&e->before, err));
     LB_TRY_DONE(st, lb_buf_status(&e->after, err));
 done:
@@ -250,35 +218,232 @@ void lb_hf_enc_deinit(lb_hf_enc *e) {
     lb_norm_free(&e->norm);
     lb_pretok_free(&e->pretok);
     lb_bpe_deinit(&e->bpe);
+    lb_unigram_deinit(&e->unigram);
     lb_buf_deinit(&e->before);
     lb_buf_deinit(&e->after);
     lb_arena_deinit(&e->arena);
     e->raw = e->normalized = (lb_added_set){0};
 }
 
-lb_status lb_hf_encode(const lb_hf_enc *e, lb_str text, bool special, lb_buf *ids, lb_err *err) {
-    lb_arena scratch = {0};
-    lb_pieces pieces = {0};
-    lb_bpe_work work = {0};
-    lb_status st = LB_OK;
+/* ---- words that came before ---- */
+
+/* A word's bytes and ids stand one behind the other in `pool`; when it is full all is forgotten.
+ * Longer words do not come twice. */
+enum { WORD_BYTES_MAX = 64, SLOTS = 1 << 16, POOL_BYTES_MAX = 4 << 20 };
+
+typedef struct slot {
+    u64 hash;
+    u32 at;     /* place in the pool + 1; 0: free */
+    u16 len, n; /* bytes, ids */
+} slot;
+
+struct lb_hf_work {
+    const lb_hf_enc *e;
+    lb_pretok_work *pretok;
+    lb_bpe_work bpe;
+    lb_unigram_work unigram;
+    lb_buf scratch, normal;
+    slot *slots; /* [SLOTS]; NULL: not yet, or no memory for it */
+    u64 n_slots; /* taken */
+    lb_buf pool;
+    u64 n_bytes; /* encoded so far: a short text needs no table */
+    u32 flags;
+    lb_buf *ids; /* of the call */
+};
+
+lb_hf_work *lb_hf_work_new(const lb_hf_enc *e) {
+    lb_hf_work *w = lb_alloc_zero(1, sizeof *w);
+    if (!w)
+        return NULL;
+    w->e = e;
+    w->pretok = lb_pretok_work_new(e->pretok);
+    if (!w->pretok)
+        lb_hf_work_free(&w);
+    return w;
+}
+
+void lb_hf_work_free(lb_hf_work **out) {
+    lb_hf_work *w = *out;
+    if (!w)
+        return;
+    lb_pretok_work_free(&w->pretok);
+    lb_bpe_work_deinit(&w->bpe);
+    lb_unigram_work_deinit(&w->unigram);
+    lb_buf_deinit(&w->scratch);
+    lb_buf_deinit(&w->normal);
+    lb_buf_deinit(&w->pool);
+    lb_free(w->slots);
+    lb_free(w);
+    *out = NULL;
+}
+
+static u64 load64(const char *p, size_t n) {
+    u64 v = 0;
+    memcpy(&v, p, n);
+    return v;
+}
+
+/* Not seeded: collisions cost a look at each of few slots (PROBES), nothing more. */
+static u64 hash_word(lb_str s) {
+    u64 h = s.len * 0x9e3779b97f4a7c15u;
+    size_t i = 0;
+    for (; i + 8 <= s.len; i += 8)
+        h = (h ^ load64(s.ptr + i, 8)) * 0xff51afd7ed558ccdu, h ^= h >> 32;
+    h = (h ^ load64(s.ptr + i, s.len - i)) * 0xc4ceb9fe1a85ec53u;
+    return h ^ h >> 29;
+}
+
+enum { PROBES = 8 };
+
+/* The slot of a word, or a free one (at 0) where it may be put; NULL: neither. */
+static slot *find_word(lb_hf_work *w, lb_str word, u64 hash) {
+    for (u64 i = 0; i < PROBES; i++) {
+        slot *s = &w->slots[(hash + i) & (SLOTS - 1)];
+        if (!s->at)
+            return s;
+        if (s->hash == hash && s->len == word.len &&
+            memcmp(w->pool.ptr + s->at - 1, word.ptr, word.len) == 0)
+            return s;
+    }
+    return NULL;
+}
+
+static void remember(lb_hf_work *w, slot *s, lb_str word, u64 hash, size_t from) {
+    size_t bytes = w->ids->len - from;
+    if (w->pool.len + word.len + bytes > POOL_BYTES_MAX || w->n_slots > SLOTS / 2) {
+        memset(w->slots, 0, SLOTS * sizeof *w->slots);
+        lb_buf_reset(&w->pool);
+        w->n_slots = 0;
+        s = &w->slots[hash & (SLOTS - 1)];
+    }
+    size_t at = w->pool.len;
+    if (!lb_buf_reserve(&w->pool, word.len + bytes)) {
+        w->pool.oom = false;
+        return;
+    }
+    lb_buf_put_str(&w->pool, word);
+    lb_buf_put(&w->pool, w->ids->ptr + from, bytes);
+    *s = (slot){hash, (u32)at + 1, (u16)word.len, (u16)(bytes / 4)};
+    w->n_slots++;
+}
+
+/* ---- the model ---- */
+
+static lb_status run_model(lb_hf_work *w, lb_str word, lb_err *err) {
+    const lb_hf_enc *e = w->e;
+    if (e->tok->kind == LB_HF_UNIGRAM)
+        return lb_unigram_encode(&e->unigram, &w->unigram, word, w->ids, err);
+    if (e->tok->kind != LB_HF_BPE)
+        return lb_words_encode(&e->words, &w->scratch, word, w->ids, err);
+    return e->raw_bytes ? lb_bpe_encode_bytes(&e->bpe, &w->bpe, word, w->ids, err)
+                        : lb_bpe_encode(&e->bpe, &w->bpe, word, w->ids, err);
+}
+
+static lb_status encode_word(lb_hf_work *w, lb_str word, lb_err *err) {
+    w->n_bytes += word.len;
+    if (!w->slots && w->n_bytes > 4 * LB_KIB)
+        w->slots = lb_alloc_zero(SLOTS, sizeof *w->slots);
+    if (!w->slots || word.len > WORD_BYTES_MAX || !word.len)
+        return run_model(w, word, err);
+    u64 hash = hash_word(word);
+    slot *s = find_word(w, word, hash);
+    if (s && s->at) {
+        lb_buf_put(w->ids, w->pool.ptr + s->at - 1 + s->len, (size_t)s->n * 4);
+        return LB_OK;
+    }
+    size_t from = w->ids->len;
+    LB_TRY(run_model(w, word, err));
+    if (s)
+        remember(w, s, word, hash, from);
+    return LB_OK;
+}
+
+static lb_status put_part(void *ctx, const lb_piece *part, lb_err *err) {
+    lb_hf_work *w = ctx;
+    lb_str cut = w->e->cut, text = part->text;
+    size_t from = 0, at;
+    if (!cut.len)
+        return encode_word(w, text, err);
+    for (size_t i = 0; i < text.len; i = at) { /* before a mark that follows another character */
+        at = i;
+        while (at < text.len && lb_str_starts(lb_str_sub(text, at, text.len), cut))
+            at += cut.len;
+        while (at < text.len && !lb_str_starts(lb_str_sub(text, at, text.len), cut)) {
+            const char *p = memchr(text.ptr + at + 1, cut.ptr[0], text.len - at - 1);
+            at = p ? (size_t)(p - text.ptr) : text.len;
+        }
+        LB_TRY(encode_word(w, lb_str_sub(text, from, at), err));
+        from = at;
+    }
+    return LB_OK;
+}
+
+/* ---- a text ---- */
+
+typedef lb_status (*piece_fn)(lb_hf_work *w, const lb_piece *piece, lb_err *err);
+
+/* Cuts a piece of text at the added tokens of a set. */
+static lb_status split_added(lb_hf_work *w, const lb_added_set *set, const lb_piece *piece,
+                             piece_fn put, lb_err *err) {
+    lb_str text = piece->text;
+    size_t done = 0;
+    for (size_t pos = 0; pos < text.len;) {
+        const struct lb_added_pattern *p =
+            begins_at(set, text, pos) ? longest_at(set, text, pos) : NULL;
+        const lb_hf_added *a = p ? &w->e->tok->added[p->index] : NULL;
+        if (!p || (a->special && (w->flags & LB_HF_PLAIN))) {
+            pos += p ? p->text.len : 1;
+            continue;
+        }
+        size_t from = pos, to = pos + p->text.len;
+        pos = to;
+        if (a->single_word && !stands_alone(text, from, to))
+            continue;
+        widen(a, text, done, &from, &to);
+        if (done < from) {
+            lb_piece part = {lb_str_sub(text, done, from), LB_PIECE_TEXT, piece->first && !done};
+            LB_TRY(put(w, &part, err));
+        }
+        lb_buf_put_u32(w->ids, a->id);
+        done = LB_MAX(done, to); /* blanks that it took may begin the next one all the same */
+    }
+    lb_piece rest = {lb_str_sub(text, done, text.len), LB_PIECE_TEXT, piece->first && !done};
+    return done < text.len ? put(w, &rest, err) : LB_OK;
+}
+
+static lb_status put_normal(lb_hf_work *w, const lb_piece *piece, lb_err *err) {
+    return lb_pretok_each(w->pretok, piece->text, piece->first, w->e->raw_bytes, put_part, w, err);
+}
+
+static lb_status put_raw(lb_hf_work *w, const lb_piece *piece, lb_err *err) {
+    lb_piece normal = *piece;
+    if (!lb_norm_is_empty(w->e->norm)) {
+        LB_TRY(lb_norm_run(w->e->norm, piece->text, &w->normal, err));
+        normal.text = lb_buf_str(&w->normal);
+    }
+    return split_added(w, &w->e->normalized, &normal, put_normal, err);
+}
+
+lb_status lb_hf_encode_flags(lb_hf_work *w, lb_str text, u32 flags, lb_buf *ids, lb_err *err) {
+    const lb_hf_enc *e = w->e;
+    lb_piece whole = {text, LB_PIECE_TEXT, true};
     if (!lb_str_is_utf8(text))
         return lb_fail(err, LB_E_FORMAT, "the text is not valid UTF-8");
-    LB_TRY_DONE(st, split_and_normalize(e, text, &pieces, &scratch, err));
-    LB_TRY_DONE(st, lb_pretok_run(e->pretok, &pieces, &scratch, err));
-    if (special)
+    w->flags = flags;
+    w->ids = ids;
+    if (flags & LB_HF_ADD)
         lb_buf_put(ids, e->before.ptr, e->before.len);
-    for (u64 i = 0; i < pieces.n; i++) {
-        if (pieces.v[i].id != LB_PIECE_TEXT)
-            lb_buf_put_u32(ids, pieces.v[i].id);
-        else
-            LB_TRY_DONE(st, lb_bpe_encode(&e->bpe, &work, pieces.v[i].text, ids, err));
-    }
-    if (special)
+    LB_TRY(split_added(w, &e->raw, &whole, put_raw, err));
+    if (flags & LB_HF_ADD)
         lb_buf_put(ids, e->after.ptr, e->after.len);
-    st = lb_buf_status(ids, err);
-done:
-    lb_bpe_work_deinit(&work);
-    lb_pieces_deinit(&pieces);
-    lb_arena_deinit(&scratch);
+    return lb_buf_status(ids, err);
+}
+
+lb_status lb_hf_encode(const lb_hf_enc *e, lb_str text, bool special, lb_buf *ids, lb_err *err) {
+    lb_hf_work *w = lb_hf_work_new(e);
+    if (!w)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for the tokenizer");
+    lb_status st = lb_hf_encode_flags(w, text, special ? LB_HF_ADD : 0, ids, err);
+    lb_hf_work_free(&w);
     return st;
 }

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* hf_encode.h: text -> ids with a BPE tokenizer.json, as the tokenizers library does it.
+/* hf_encode.h: text -> ids with a tokenizer.json, as the tokenizers library does it.
  *
- * added tokens, normalizer, pre-tokenizer, merges, post-processor. Made for the check text that
- * names a pre-tokenizer; read-only after lb_hf_enc_init, so that inference can share it between
- * threads. */
+ * added tokens, normalizer, pre-tokenizer, model (BPE, Unigram, WordPiece, WordLevel),
+ * post-processor. Read-only after lb_hf_enc_init: threads share it, each with a work of its own. */
 #ifndef LB_TEXT_HF_ENCODE_H
 #define LB_TEXT_HF_ENCODE_H
 
@@ -13,6 +12,8 @@
 #include "text/hf_tok.h"
 #include "text/norm.h"
 #include "text/pretok.h"
+#include "text/unigram.h"
+#include "text/words.h"
 
 /* Added tokens as patterns, sorted bytewise: the longest match at a place is found by narrowing. */
 typedef struct lb_added_set {
@@ -21,6 +22,7 @@ typedef struct lb_added_set {
         u32 index; /* in tok->added */
     } * v;
     u64 n;
+    u8 begins[32]; /* bit b: a pattern begins with byte b */
 } lb_added_set;
 
 typedef struct lb_hf_enc {
@@ -28,7 +30,11 @@ typedef struct lb_hf_enc {
     lb_arena arena;
     lb_norm *norm;
     lb_pretok *pretok;
-    lb_bpe bpe;
+    lb_bpe bpe; /* the one of tok->kind */
+    lb_unigram unigram;
+    lb_words words;
+    bool raw_bytes; /* pre-tokens come before they are written in the byte alphabet */
+    lb_str cut;     /* not empty: a text without pre-tokens is cut before each of these */
     lb_added_set raw, normalized; /* matched before and after the normalizer */
     lb_buf before, after;         /* u32 ids that the post-processor puts around one text */
 } lb_hf_enc;
@@ -37,7 +43,20 @@ typedef struct lb_hf_enc {
 lb_status lb_hf_enc_init(lb_hf_enc *e, const lb_hf_tok *tok, lb_err *err);
 void lb_hf_enc_deinit(lb_hf_enc *e);
 
-/* Appends ids (u32 each) of a valid UTF-8 text. special: with what the post-processor adds. */
+/* What encoding needs beside: buffers, and ids of words that came before. One thread's at a time.
+ */
+typedef struct lb_hf_work lb_hf_work;
+lb_hf_work *lb_hf_work_new(const lb_hf_enc *e); /* NULL: out of memory */
+void lb_hf_work_free(lb_hf_work **w);
+
+enum {
+    LB_HF_ADD = 1,  /* with what the post-processor adds */
+    LB_HF_PLAIN = 2 /* texts of special tokens are text as any other */
+};
+
+/* Appends ids (u32 each) of a valid UTF-8 text. */
+lb_status lb_hf_encode_flags(lb_hf_work *w, lb_str text, u32 flags, lb_buf *ids, lb_err *err);
+/* The same, once. special: LB_HF_ADD. */
 lb_status lb_hf_encode(const lb_hf_enc *e, lb_str text, bool special, lb_buf *ids, lb_err *err);
 
 #endif

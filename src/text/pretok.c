@@ -9,7 +9,8 @@
 
 #define STEPS_MAX 64
 
-typedef enum step_kind { STEP_SPLIT, STEP_BYTELEVEL, STEP_METASPACE } step_kind;
+/* ByteLevel is two steps: its prefix and cuts, and the alphabet. */
+typedef enum step_kind { STEP_SPLIT, STEP_BYTELEVEL, STEP_ALPHABET, STEP_METASPACE } step_kind;
 typedef enum behavior {
     REMOVED,
     ISOLATED,
@@ -131,8 +132,6 @@ static lb_status one_step(lb_pretok *p, const lb_json *json, lb_str type, step *
     s->behavior = ISOLATED;
     if (lb_str_eq_c(type, "Split"))
         return split_step(json, s, err);
-    if (lb_str_eq_c(type, "ByteLevel"))
-        return bytelevel_step(json, s, err);
     if (lb_str_eq_c(type, "Metaspace"))
         return metaspace_step(p, json, s, err);
     if (lb_str_eq_c(type, "Digits")) { /* Rust's char::is_numeric */
@@ -175,8 +174,20 @@ static lb_status add_steps(lb_pretok *p, const lb_json *json, lb_err *err) {
             LB_TRY(add_steps(p, v, err));
         return LB_OK;
     }
-    if (p->n == STEPS_MAX)
+    if (p->n + 1 >= STEPS_MAX)
         return lb_fail(err, LB_E_LIMIT, "pre_tokenizer: more than %d steps", STEPS_MAX);
+    if (lb_str_eq_c(type, "ByteLevel")) {
+        step *s = &p->steps[p->n++];
+        p->steps[p->n++].kind = STEP_ALPHABET;
+        return bytelevel_step(json, s, err);
+    }
+    if (lb_str_eq_c(type, "BertPreTokenizer")) { /* blanks go, punctuation stands alone */
+        step *blanks = &p->steps[p->n++], *marks = &p->steps[p->n++];
+        blanks->behavior = REMOVED;
+        marks->behavior = ISOLATED;
+        LB_TRY(lb_regex_new(&blanks->re, LB_STR("\\s"), false, err));
+        return lb_regex_new(&marks->re, LB_STR("[\\p{P}!-/:-@\\[-`{-~]"), false, err);
+    }
     return one_step(p, json, type, &p->steps[p->n++], err);
 }
 
@@ -204,13 +215,55 @@ void lb_pretok_free(lb_pretok **p) {
 
 /* ---- running ---- */
 
+struct lb_pretok_run_state {
+    const lb_pretok *p;
+    void *data[STEPS_MAX];  /* of the steps' regular expressions */
+    lb_buf text[STEPS_MAX]; /* what a step makes of a piece */
+    size_t len[STEPS_MAX], max;
+    u32 n; /* steps that run */
+    lb_piece_fn put;
+    void *ctx;
+};
+
+lb_pretok_work *lb_pretok_work_new(const lb_pretok *p) {
+    lb_pretok_work *w = lb_alloc_zero(1, sizeof *w);
+    if (w)
+        w->p = p;
+    return w;
+}
+
+void lb_pretok_work_free(lb_pretok_work **out) {
+    lb_pretok_work *w = *out;
+    if (!w)
+        return;
+    for (u32 i = 0; i < STEPS_MAX; i++) {
+        lb_regex_data_free(w->data[i]);
+        lb_buf_deinit(&w->text[i]);
+    }
+    lb_free(w);
+    *out = NULL;
+}
+
+static lb_status run_step(lb_pretok_work *w, u32 k, const lb_piece *piece, lb_err *err);
+
+/* A part that step k has made. Steps that put a character before each piece, and cut it off again,
+ * multiply. */
+static lb_status emit(lb_pretok_work *w, u32 k, lb_str text, bool first, lb_err *err) {
+    lb_piece part = {text, LB_PIECE_TEXT, first};
+    w->len[k] += text.len;
+    if (w->len[k] > w->max)
+        return lb_fail(err, LB_E_LIMIT, "pre_tokenizer: it makes a text of over %zu bytes", w->max);
+    return run_step(w, k + 1, &part, err);
+}
+
 /* Where a cut piece is being put together from the parts between and at the matches. */
 typedef struct cutter {
+    lb_pretok_work *w;
+    u32 k;
     const step *s;
     lb_str text;
     bool first;
-    lb_pieces *out;
-    size_t from, to;     /* the part not yet pushed; from == to: none */
+    size_t from, to;     /* the part not yet handed on; from == to: none */
     bool last_was_match; /* of the part before */
 } cutter;
 
@@ -219,8 +272,7 @@ static lb_status flush(cutter *c, lb_err *err) {
     c->from = c->to;
     if (from == c->to)
         return LB_OK;
-    return lb_pieces_push(c->out, lb_str_sub(c->text, from, c->to), LB_PIECE_TEXT,
-                          c->first && from == 0, err);
+    return emit(c->w, c->k, lb_str_sub(c->text, from, c->to), c->first && from == 0, err);
 }
 
 /* The next part in order; parts follow each other without holes. */
@@ -255,12 +307,13 @@ static lb_status take(cutter *c, size_t from, size_t to, bool is_match, lb_err *
     return LB_OK;
 }
 
-static lb_status cut(const step *s, const lb_piece *piece, lb_pieces *out, lb_err *err) {
+static lb_status cut(lb_pretok_work *w, u32 k, const lb_piece *piece, lb_err *err) {
     lb_regex_iter it;
     size_t from, to, pos = 0;
     bool found = true;
-    cutter c = {.s = s, .text = piece->text, .first = piece->first, .out = out};
-    lb_status st = lb_regex_begin(&it, s->re, piece->text, err);
+    const step *s = &w->p->steps[k];
+    cutter c = {.w = w, .k = k, .s = s, .text = piece->text, .first = piece->first};
+    lb_status st = lb_regex_begin_in(&it, s->re, piece->text, &w->data[k], err);
     while (st == LB_OK) {
         LB_TRY_DONE(st, lb_regex_next(&it, &from, &to, &found, err));
         if (!found)
@@ -279,98 +332,108 @@ done:
     return st;
 }
 
-static lb_status keep(lb_buf *text, lb_arena *scratch, lb_str *out, lb_err *err) {
-    LB_TRY(lb_buf_status(text, err));
-    *out = lb_arena_str(scratch, lb_buf_str(text));
-    if (!out->ptr)
-        return lb_fail(err, LB_E_NOMEM, "pre-tokenizer: out of memory");
-    return LB_OK;
+static lb_status run_prefix(lb_pretok_work *w, u32 k, lb_piece piece, lb_err *err) {
+    lb_buf *text = &w->text[k];
+    if (w->p->steps[k].prefix_space && !lb_str_starts(piece.text, LB_STR(" "))) {
+        lb_buf_reset(text);
+        lb_buf_put_u8(text, ' ');
+        lb_buf_put_str(text, piece.text);
+        LB_TRY(lb_buf_status(text, err));
+        piece.text = lb_buf_str(text);
+    }
+    return w->p->steps[k].re ? cut(w, k, &piece, err) : emit(w, k, piece.text, piece.first, err);
 }
 
-static lb_status run_bytelevel(const step *s, lb_piece piece, lb_pieces *out, lb_arena *scratch,
-                               lb_err *err) {
-    lb_buf text = {0};
-    u64 n = out->n;
-    lb_status st = LB_OK;
-    if (s->prefix_space && !lb_str_starts(piece.text, LB_STR(" "))) {
-        lb_buf_put_u8(&text, ' ');
-        lb_buf_put_str(&text, piece.text);
-        LB_TRY_DONE(st, keep(&text, scratch, &piece.text, err));
-    }
-    st = s->re ? cut(s, &piece, out, err)
-               : lb_pieces_push(out, piece.text, LB_PIECE_TEXT, piece.first, err);
-    for (; st == LB_OK && n < out->n; n++) {
-        lb_buf_reset(&text);
-        lb_bytelevel_encode(&text, out->v[n].text);
-        st = keep(&text, scratch, &out->v[n].text, err);
-    }
-done:
-    lb_buf_deinit(&text);
-    return st;
+static lb_status run_alphabet(lb_pretok_work *w, u32 k, const lb_piece *piece, lb_err *err) {
+    lb_buf_reset(&w->text[k]);
+    lb_bytelevel_encode(&w->text[k], piece->text);
+    LB_TRY(lb_buf_status(&w->text[k], err));
+    return emit(w, k, lb_buf_str(&w->text[k]), piece->first, err);
 }
 
-static lb_status run_metaspace(const step *s, lb_piece piece, lb_pieces *out, lb_arena *scratch,
-                               lb_err *err) {
-    lb_buf text = {0};
-    lb_status st;
+static lb_status run_metaspace(lb_pretok_work *w, u32 k, lb_piece piece, lb_err *err) {
+    const step *s = &w->p->steps[k];
+    lb_buf *text = &w->text[k];
     bool wanted = s->prepend == PREPEND_ALWAYS || (s->prepend == PREPEND_FIRST && piece.first);
     bool there =
         lb_str_starts(piece.text, LB_STR(" ")) || lb_str_starts(piece.text, s->replacement);
+    lb_buf_reset(text);
     if (wanted && !there)
-        lb_buf_put_str(&text, s->replacement);
+        lb_buf_put_str(text, s->replacement);
     for (size_t i = 0; i < piece.text.len; i++) {
         if (piece.text.ptr[i] == ' ')
-            lb_buf_put_str(&text, s->replacement);
+            lb_buf_put_str(text, s->replacement);
         else
-            lb_buf_put_u8(&text, (u8)piece.text.ptr[i]);
+            lb_buf_put_u8(text, (u8)piece.text.ptr[i]);
     }
-    LB_TRY_DONE(st, keep(&text, scratch, &piece.text, err));
-    st = s->re ? cut(s, &piece, out, err)
-               : lb_pieces_push(out, piece.text, LB_PIECE_TEXT, piece.first, err);
-done:
-    lb_buf_deinit(&text);
-    return st;
+    LB_TRY(lb_buf_status(text, err));
+    piece.text = lb_buf_str(text);
+    return s->re ? cut(w, k, &piece, err) : emit(w, k, piece.text, piece.first, err);
 }
 
-static lb_status run_step(const step *s, lb_piece piece, lb_pieces *out, lb_arena *scratch,
-                          lb_err *err) {
-    if (piece.id != LB_PIECE_TEXT)
-        return lb_pieces_push(out, piece.text, piece.id, piece.first, err);
-    if (s->kind == STEP_BYTELEVEL)
-        return run_bytelevel(s, piece, out, scratch, err);
-    if (s->kind == STEP_METASPACE)
-        return run_metaspace(s, piece, out, scratch, err);
-    return cut(s, &piece, out, err);
+/* Recursion: as deep as there are steps. */
+static lb_status run_step(lb_pretok_work *w, u32 k, const lb_piece *piece, lb_err *err) {
+    if (k == w->n)
+        return w->put(w->ctx, piece, err);
+    switch (w->p->steps[k].kind) {
+    case STEP_BYTELEVEL:
+        return run_prefix(w, k, *piece, err);
+    case STEP_ALPHABET:
+        return run_alphabet(w, k, piece, err);
+    case STEP_METASPACE:
+        return run_metaspace(w, k, *piece, err);
+    case STEP_SPLIT:
+        break;
+    }
+    return cut(w, k, piece, err);
 }
 
-static size_t length(const lb_pieces *p, u64 from) {
-    size_t n = 0;
-    for (; from < p->n; from++)
-        n += p->v[from].text.len;
-    return n;
+bool lb_pretok_ends_in_bytes(const lb_pretok *p) {
+    return p->n && p->steps[p->n - 1].kind == STEP_ALPHABET;
+}
+
+bool lb_pretok_is_empty(const lb_pretok *p) {
+    return p->n == 0;
+}
+
+lb_status lb_pretok_each(lb_pretok_work *w, lb_str text, bool first, bool raw, lb_piece_fn put,
+                         void *ctx, lb_err *err) {
+    lb_piece piece = {text, LB_PIECE_TEXT, first};
+    w->n = w->p->n - (raw && lb_pretok_ends_in_bytes(w->p) ? 1 : 0);
+    w->put = put;
+    w->ctx = ctx;
+    w->max = 16 * LB_KIB + LB_MIN(text.len, SIZE_MAX / 32) * 16;
+    memset(w->len, 0, sizeof w->len);
+    return run_step(w, 0, &piece, err);
+}
+
+/* ---- all at once ---- */
+
+typedef struct collector {
+    lb_pieces *out;
+    lb_arena *scratch;
+} collector;
+
+static lb_status collect(void *ctx, const lb_piece *part, lb_err *err) {
+    collector *c = ctx;
+    lb_str text = lb_arena_str(c->scratch, part->text);
+    if (!text.ptr)
+        return lb_fail(err, LB_E_NOMEM, "pre-tokenizer: out of memory");
+    return lb_pieces_push(c->out, text, part->id, part->first, err);
 }
 
 lb_status lb_pretok_run(const lb_pretok *p, lb_pieces *pieces, lb_arena *scratch, lb_err *err) {
-    lb_pieces next = {0};
-    lb_status st = LB_OK;
-    /* Steps that put a character before each piece, and cut it off again, multiply. */
-    const size_t max = 16 * LB_KIB + LB_MIN(length(pieces, 0), SIZE_MAX / 32) * 16;
-    for (u32 i = 0; i < p->n && st == LB_OK; i++) {
-        const step *s = &p->steps[i];
-        size_t len = 0;
-        next.n = 0;
-        for (u64 j = 0; j < pieces->n && st == LB_OK; j++) {
-            u64 from = next.n;
-            st = run_step(s, pieces->v[j], &next, scratch, err);
-            len += length(&next, from);
-            if (st == LB_OK && len > max)
-                st = lb_fail(err, LB_E_LIMIT, "pre_tokenizer: it makes a text of over %zu bytes",
-                             max);
-        }
-        lb_pieces swap = *pieces;
-        *pieces = next;
-        next = swap;
+    lb_pieces out = {0};
+    collector c = {&out, scratch};
+    lb_pretok_work *w = lb_pretok_work_new(p);
+    lb_status st = w ? LB_OK : lb_fail(err, LB_E_NOMEM, "pre-tokenizer: out of memory");
+    for (u64 i = 0; i < pieces->n && st == LB_OK; i++) {
+        const lb_piece *v = &pieces->v[i];
+        st = v->id == LB_PIECE_TEXT ? lb_pretok_each(w, v->text, v->first, false, collect, &c, err)
+                                    : lb_pieces_push(&out, v->text, v->id, v->first, err);
     }
-    lb_pieces_deinit(&next);
+    lb_pretok_work_free(&w);
+    lb_pieces_deinit(pieces);
+    *pieces = out;
     return st;
 }

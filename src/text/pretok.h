@@ -2,8 +2,8 @@
 /* pretok.h: the `pre_tokenizer` of a tokenizer.json, compiled once, then read-only.
  *
  * Known: ByteLevel, Split, Digits, Punctuation, Whitespace, WhitespaceSplit, CharDelimiterSplit,
- * Metaspace, Sequence: what BPE tokenizers use. Others (BertPreTokenizer, UnicodeScripts...) are
- * LB_E_UNSUPPORTED by name. Semantics: tokenizers 0.23. */
+ * Metaspace, BertPreTokenizer, Sequence. Others (UnicodeScripts...) are LB_E_UNSUPPORTED by name.
+ * Semantics: tokenizers 0.23. */
 #ifndef LB_TEXT_PRETOK_H
 #define LB_TEXT_PRETOK_H
 
@@ -40,5 +40,19 @@ void lb_pretok_free(lb_pretok **p);
 /* Replaces the pieces that are text by their parts. New text (byte alphabet, Metaspace) goes to
  * scratch; the rest are views. LB_E_LIMIT: they are longer than 16 KiB and 16 times the text. */
 lb_status lb_pretok_run(const lb_pretok *p, lb_pieces *pieces, lb_arena *scratch, lb_err *err);
+
+/* The same one part after the other, each handed to `put` as soon as it is known: memory for none
+ * but the one that is being cut. A part's text is valid until put returns. */
+typedef struct lb_pretok_run_state lb_pretok_work;
+typedef lb_status (*lb_piece_fn)(void *ctx, const lb_piece *part, lb_err *err);
+lb_pretok_work *lb_pretok_work_new(const lb_pretok *p); /* NULL: out of memory */
+void lb_pretok_work_free(lb_pretok_work **w);
+/* raw: where the last step writes in the byte alphabet and does nothing else, it is left out:
+ * lb_pretok_ends_in_bytes tells. */
+lb_status lb_pretok_each(lb_pretok_work *w, lb_str text, bool first, bool raw, lb_piece_fn put,
+                         void *ctx, lb_err *err);
+bool lb_pretok_ends_in_bytes(const lb_pretok *p);
+/* Whether it has no step at all. */
+bool lb_pretok_is_empty(const lb_pretok *p);
 
 #endif

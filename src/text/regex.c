@@ -26,6 +26,7 @@
 struct lb_regex {
     pcre2_code *code;
     pcre2_match_context *match;
+    lb_str literal; /* the pattern where it is plain text */
 };
 
 static void *pcre_alloc(PCRE2_SIZE size, void *unused) {
@@ -267,6 +268,7 @@ static lb_status compile(lb_regex *re, lb_str pattern, lb_str rewritten, bool li
     pcre2_set_match_limit(re->match, MATCH_STEPS_MAX);
     pcre2_set_depth_limit(re->match, MATCH_DEPTH_MAX);
     pcre2_set_heap_limit(re->match, MATCH_HEAP_KIB);
+    (void)pcre2_jit_compile(re->code, PCRE2_JIT_COMPLETE); /* without it the interpreter runs */
 done:
     pcre2_compile_context_free(cc);
     pcre2_general_context_free(general);
@@ -292,6 +294,10 @@ lb_status lb_regex_new(lb_regex **out, lb_str pattern, bool literal, lb_err *err
         LB_TRY_DONE(st, lb_regex_translate(pattern, &rewritten, err));
     LB_TRY_DONE(st, lb_buf_status(&rewritten, err));
     LB_TRY_DONE(st, compile(re, pattern, lb_buf_str(&rewritten), literal, err));
+    if (literal) {
+        re->literal = lb_buf_str(&rewritten);
+        rewritten = (lb_buf){0};
+    }
     *out = re;
     re = NULL;
 done:
@@ -305,18 +311,31 @@ void lb_regex_free(lb_regex **re) {
         return;
     pcre2_match_context_free((*re)->match);
     pcre2_code_free((*re)->code);
+    lb_free((void *)(uintptr_t)(*re)->literal.ptr);
     lb_free(*re);
     *re = NULL;
 }
 
 /* ---- matching ---- */
 
+lb_status lb_regex_begin_in(lb_regex_iter *it, const lb_regex *re, lb_str text, void **data,
+                            lb_err *err) {
+    *it = (lb_regex_iter){.re = re, .text = text, .borrowed = true};
+    if (!*data)
+        *data = pcre2_match_data_create_from_pattern(re->code, NULL);
+    it->data = *data;
+    return it->data ? LB_OK : lb_fail(err, LB_E_NOMEM, "regular expression: out of memory");
+}
+
 lb_status lb_regex_begin(lb_regex_iter *it, const lb_regex *re, lb_str text, lb_err *err) {
-    *it = (lb_regex_iter){.re = re, .text = text};
-    it->data = pcre2_match_data_create_from_pattern(re->code, NULL);
-    if (!it->data)
-        return lb_fail(err, LB_E_NOMEM, "regular expression: out of memory");
-    return LB_OK;
+    void *data = NULL;
+    lb_status st = lb_regex_begin_in(it, re, text, &data, err);
+    it->borrowed = false;
+    return st;
+}
+
+void lb_regex_data_free(void *data) {
+    pcre2_match_data_free(data);
 }
 
 static size_t char_len(lb_str text, size_t at) {
@@ -326,11 +345,43 @@ static size_t char_len(lb_str text, size_t at) {
     return n;
 }
 
+/* A text that stands in UTF-8 stands nowhere but at the beginning of a character. */
+static void next_literal(lb_regex_iter *it, size_t *from, size_t *to, bool *found) {
+    lb_str want = it->re->literal, text = it->text;
+    for (size_t i = it->next; text.len - i >= want.len;) {
+        const char *p = memchr(text.ptr + i, want.ptr[0], text.len - i - want.len + 1);
+        if (!p)
+            break;
+        i = (size_t)(p - text.ptr);
+        if (memcmp(p, want.ptr, want.len) == 0) {
+            *from = i;
+            it->next = *to = i + want.len;
+            *found = true;
+            return;
+        }
+        i++;
+    }
+    it->done = true;
+}
+
+static int match(lb_regex_iter *it) {
+    PCRE2_SPTR text = (PCRE2_SPTR)(it->text.ptr ? it->text.ptr : "");
+    int rc = pcre2_match(it->re->code, text, it->text.len, it->next, PCRE2_NO_UTF_CHECK, it->data,
+                         it->re->match);
+    if (rc == PCRE2_ERROR_JIT_STACKLIMIT) /* the interpreter keeps its places in the heap */
+        rc = pcre2_match(it->re->code, text, it->text.len, it->next,
+                         PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, it->data, it->re->match);
+    return rc;
+}
+
 lb_status lb_regex_next(lb_regex_iter *it, size_t *from, size_t *to, bool *found, lb_err *err) {
     *found = false;
+    if (it->re->literal.len && !it->done) {
+        next_literal(it, from, to, found);
+        return LB_OK;
+    }
     while (!it->done && it->next <= it->text.len) {
-        int rc = pcre2_match(it->re->code, (PCRE2_SPTR)(it->text.ptr ? it->text.ptr : ""),
-                             it->text.len, it->next, PCRE2_NO_UTF_CHECK, it->data, it->re->match);
+        int rc = match(it);
         if (rc == PCRE2_ERROR_NOMATCH)
             break;
         if (rc == PCRE2_ERROR_NOMEMORY)
@@ -363,6 +414,7 @@ lb_status lb_regex_next(lb_regex_iter *it, size_t *from, size_t *to, bool *found
 }
 
 void lb_regex_end(lb_regex_iter *it) {
-    pcre2_match_data_free(it->data);
+    if (!it->borrowed)
+        pcre2_match_data_free(it->data);
     it->data = NULL;
 }

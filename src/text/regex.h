@@ -4,8 +4,8 @@
  * The dialects differ in a few places, which are rewritten: \s \S \w \W \b \B and \h (Unicode's
  * properties as Oniguruma defines them), (?m) (PCRE2's s), ^ and $ (always line anchors). What
  * cannot be rewritten (&& in a class, a property PCRE2 does not know) is LB_E_UNSUPPORTED by name.
- * Compiled once, then read-only and shared by threads; matching is bounded (steps, depth, memory).
- */
+ * Compiled once (to machine code where PCRE2 can), then read-only and shared by threads; matching
+ * is bounded (steps, depth, memory). */
 #ifndef LB_TEXT_REGEX_H
 #define LB_TEXT_REGEX_H
 
@@ -24,11 +24,16 @@ typedef struct lb_regex_iter {
     const lb_regex *re;
     lb_str text;
     size_t next, last_end;
-    bool any, done;
+    bool any, done, borrowed;
     void *data; /* of PCRE2 */
 } lb_regex_iter;
 
 lb_status lb_regex_begin(lb_regex_iter *it, const lb_regex *re, lb_str text, lb_err *err);
+/* The same with memory that outlives the iterator: *data, at first NULL, is made once for a regex
+ * and serves one iterator after the other. */
+lb_status lb_regex_begin_in(lb_regex_iter *it, const lb_regex *re, lb_str text, void **data,
+                            lb_err *err);
+void lb_regex_data_free(void *data); /* NULL is fine */
 /* *found = false: no further match. LB_E_LIMIT: the pattern explodes on this text. */
 lb_status lb_regex_next(lb_regex_iter *it, size_t *from, size_t *to, bool *found, lb_err *err);
 void lb_regex_end(lb_regex_iter *it);

@@ -141,12 +141,15 @@ static const char *refused(const char *json) {
 
 LB_TEST(what_cannot_be_encoded_with) {
     CHECK_STR(lb_str_c(refused("")), "m: tokenizer: m: no tokenizer.json");
-    CHECK_STR(lb_str_c(refused("{\"model\": {\"type\": \"Unigram\", \"vocab\": [[\"a\", 0]]}}")),
-              "m: tokenizer: tokenizer.json: encoding with a model of type Unigram is not in this "
-              "version");
     CHECK_STR(lb_str_c(refused("{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0}, \"merges\": "
-                               "[]}, \"pre_tokenizer\": {\"type\": \"BertPreTokenizer\"}}")),
-              "m: tokenizer: pre_tokenizer \"BertPreTokenizer\" is not known here");
+                               "[]}, \"pre_tokenizer\": {\"type\": \"UnicodeScripts\"}}")),
+              "m: tokenizer: pre_tokenizer \"UnicodeScripts\" is not known here");
+    CHECK_STR(lb_str_c(refused("{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0}, \"merges\": "
+                               "[]}, \"decoder\": {\"type\": \"Unheard\"}}")),
+              "m: tokenizer: decoder \"Unheard\" is not known here");
+    CHECK_STR(lb_str_c(refused("{\"model\": {\"type\": \"Unigram\", \"unk_id\": 7, \"vocab\": "
+                               "[[\"a\", 0]]}}")),
+              "m: tokenizer: model.unk_id: no token has this number");
 }
 
 /* tokenizers 0.23: "<a> b" is both tokens, although the first takes the blank with which the second
