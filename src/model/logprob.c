@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* logprob.c: see logprob.h. */
+#include "model/logprob.h"
+#include <math.h>
+
+#define BLOCK 256 /* terms that are summed before they go into the total */
+
+static double power_of_two(i64 e) {
+    u64 bits = (u64)(e + 1023) << 52;
+    double two;
+    memcpy(&two, &bits, sizeof two);
+    return two;
+}
+
+/* x = k ln2 + r with |r| < 0.35; the series of exp(r) to r^14. ln2 in two parts, the first with 32
+ * bits, so that its multiples are exact. */
+double lb_exp_f64(double x) {
+    if (!(x > -745.0))
+        return x < 0 ? 0 : x; /* NaN stays */
+    if (x > 709.0)
+        return INFINITY;
+    const double t = x * 0x1.71547652b82fep+0;
+    const i64 k = (i64)(t < 0 ? t - 0.5 : t + 0.5);
+    const double r = (x - (double)k * 0x1.62e42feep-1) - (double)k * 0x1.a39ef35793c76p-33;
+    double sum = 1.0 / 87178291200;
+    static const double inverse[] = {1.0 / 6227020800,
+                                     1.0 / 479001600,
+                                     1.0 / 39916800,
+                                     1.0 / 3628800,
+                                     1.0 / 362880,
+                                     1.0 / 40320,
+                                     1.0 / 5040,
+                                     1.0 / 720,
+                                     1.0 / 120,
+                                     1.0 / 24,
+                                     1.0 / 6,
+                                     0.5,
+                                     1.0,
+                                     1.0};
+    for (u32 i = 0; i < LB_LEN(inverse); i++)
+        sum = sum * r + inverse[i];
+    /* In two steps: the result may be below the least normal number. */
+    return sum * power_of_two(k / 2) * power_of_two(k - k / 2);
+}
+
+/* x = 2^e m with m in [0.707, 1.415): e ln2 + 2 atanh((m - 1) / (m + 1)). */
+double lb_log_f64(double x) {
+    if (!(x > 0))
+        return x == 0 ? -INFINITY : NAN;
+    if (x > 0x1.fffffffffffffp+1023)
+        return x;
+    i64 e = 0;
+    if (x < 0x1p-1022) {
+        x *= 0x1p+54;
+        e = -54;
+    }
+    u64 bits;
+    memcpy(&bits, &x, sizeof bits);
+    const i64 own = (i64)(bits >> 52) - 1023;
+    bits = (bits & 0xfffffffffffffu) | (u64)1023 << 52;
+    double m;
+    memcpy(&m, &bits, sizeof m);
+    e += own;
+    if (m > 1.4142135623730951) {
+        m *= 0.5;
+        e++;
+    }
+    const double s = (m - 1) / (m + 1), q = s * s;
+    double tail = 1.0 / 25;
+    for (int n = 23; n >= 3; n -= 2)
+        tail = 1.0 / n + q * tail;
+    return (double)e * 0x1.62e42feep-1 +
+           ((double)e * 0x1.a39ef35793c76p-33 + 2 * (s + s * q * tail));
+}
+
+double lb_log_sum_exp(const float *logits, u32 n) {
+    float max = -INFINITY;
+    for (u32 i = 0; i < n; i++)
+        max = logits[i] > max ? logits[i] : max;
+    if (isinf(max))
+        return (double)max;
+    double sum = 0;
+    for (u32 i = 0; i < n; i += BLOCK) {
+        double part = 0;
+        for (u32 j = i; j < LB_MIN(n, i + BLOCK); j++)
+            if (logits[j] > -INFINITY)
+                part += lb_exp_f64((double)logits[j] - (double)max);
+        sum += part;
+    }
+    return (double)max + lb_log_f64(sum);
+}
+
+/* a comes behind b. */
+static bool worse(lb_token_logprob a, lb_token_logprob b) {
+    return a.logprob < b.logprob || (a.logprob == b.logprob && a.token > b.token);
+}
+
+/* The worst of the heap is on top. */
+static void sift(lb_token_logprob *heap, u32 n, u32 i) {
+    for (;;) {
+        u32 c = 2 * i + 1;
+        if (c >= n)
+            return;
+        if (c + 1 < n && worse(heap[c + 1], heap[c]))
+            c++;
+        if (!worse(heap[c], heap[i]))
+            return;
+        lb_token_logprob swap = heap[c];
+        heap[c] = heap[i];
+        heap[i] = swap;
+        i = c;
+    }
+}
+
+u32 lb_logprob_top(const float *logits, u32 n, u32 k, lb_token_logprob *out) {
+    k = LB_MIN(k, n);
+    if (!k)
+        return 0;
+    const double all = lb_log_sum_exp(logits, n);
+    for (u32 i = 0; i < n; i++) {
+        lb_token_logprob x = {i, logits[i] > -INFINITY ? (double)logits[i] : -INFINITY};
+        if (i < k) {
+            out[i] = x;
+            for (u32 j = k / 2; i + 1 == k && j-- > 0;)
+                sift(out, k, j);
+        } else if (worse(out[0], x)) {
+            out[0] = x;
+            sift(out, k, 0);
+        }
+    }
+    for (u32 end = k; end > 1; end--) {
+        lb_token_logprob swap = out[0];
+        out[0] = out[end - 1];
+        out[end - 1] = swap;
+        sift(out, end - 1, 0);
+    }
+    for (u32 i = 0; i < k; i++)
+        out[i].logprob =
+            isinf(all) ? (out[i].logprob == all && all > 0 ? 0 : -INFINITY) : out[i].logprob - all;
+    return k;
+}
+
+u32 lb_logprob_rank(const float *logits, u32 n, u32 token) {
+    u32 before = 0;
+    const float own = logits[token];
+    if (!(own > -INFINITY)) {
+        for (u32 i = 0; i < n; i++)
+            before += logits[i] > -INFINITY || i < token;
+        return before;
+    }
+    for (u32 i = 0; i < n; i++)
+        before += logits[i] > own || (logits[i] == own && i < token);
+    return before;
+}
