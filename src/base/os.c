@@ -21,6 +21,25 @@ u64 lb_os_now_us(void) {
     return (u64)t.tv_sec * 1000000 + (u64)t.tv_nsec / 1000;
 }
 
+/* Days since 1970 of a date of the Gregorian calendar; month from 1. */
+static i64 days_of(i64 year, i64 month, i64 day) {
+    year -= month <= 2;
+    i64 era = (year >= 0 ? year : year - 399) / 400, of_era = year - era * 400;
+    i64 of_year = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
+    return era * 146097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719468;
+}
+
+i64 lb_os_local_time_us(void) {
+    struct timespec t;
+    struct tm tm;
+    clock_gettime(CLOCK_REALTIME, &t);
+    if (!localtime_r(&t.tv_sec, &tm))
+        return (i64)t.tv_sec * 1000000;
+    i64 days = days_of(tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday);
+    i64 seconds = ((days * 24 + tm.tm_hour) * 60 + tm.tm_min) * 60 + tm.tm_sec;
+    return seconds * 1000000 + t.tv_nsec / 1000;
+}
+
 /* ru_maxrss would include what the process was before exec: Linux says the mapping's own peak. */
 u64 lb_os_peak_rss(void) {
 #if defined(__linux__)

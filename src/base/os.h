@@ -80,7 +80,9 @@ lb_str lb_os_dir_name(lb_str path);  /* "." where there is none */
 
 u64 lb_os_disk_free(const char *dir); /* bytes; UINT64_MAX if unknown */
 u64 lb_os_now_us(void);               /* monotonic */
-u64 lb_os_peak_rss(void);             /* bytes */
+/* The wall clock of the local time zone: microseconds since 1970 as if it were UTC. */
+i64 lb_os_local_time_us(void);
+u64 lb_os_peak_rss(void); /* bytes */
 u64 lb_os_page_size(void);
 /* A variable of the environment; NULL where it is unset or empty. `lbrx info` lists those read. */
 const char *lb_os_env(const char *name);
