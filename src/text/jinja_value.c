@@ -405,6 +405,11 @@ static int compare_numbers(lb_jval a, lb_jval b) {
     return isnan(a.u.f) || isnan(b.u.f) ? 2 : a.u.f < b.u.f ? -1 : a.u.f > b.u.f;
 }
 
+static int compare_text(lb_str a, lb_str b) {
+    int c = lb_str_cmp(a, b); /* of any size: 2 would be taken for a nan */
+    return c < 0 ? -1 : c > 0;
+}
+
 static bool is_any_number(lb_jval v) {
     return lb_jv_is_number(v) || v.type == LB_JT_BIG;
 }
@@ -427,7 +432,7 @@ static int compare_big(lb_jval a, lb_jval b) {
         t = lb_jv_text(b);
     if (b.type != LB_JT_BIG || (t.ptr[0] == '-') != (sign < 0))
         return sign;
-    return sign * (s.len != t.len ? (s.len < t.len ? -1 : 1) : lb_str_cmp(s, t));
+    return sign * (s.len != t.len ? (s.len < t.len ? -1 : 1) : compare_text(s, t));
 }
 
 static int compare_any(lb_jval a, lb_jval b) {
@@ -519,7 +524,7 @@ lb_status lb_jv_compare(lb_jx *x, lb_jval a, lb_jval b, const char *op, int *out
         return LB_OK;
     }
     if (a.type == LB_JT_STR && b.type == LB_JT_STR) {
-        *out = lb_str_cmp(lb_jv_text(a), lb_jv_text(b));
+        *out = compare_text(lb_jv_text(a), lb_jv_text(b));
         return LB_OK;
     }
     if (lb_jv_is_list(a) && lb_jv_is_list(b) && (a.type == LB_JT_LIST) == (b.type == LB_JT_LIST))

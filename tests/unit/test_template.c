@@ -136,6 +136,8 @@ LB_TEST(language) {
          "{\"\xc3\xa9\": [1, 2.0, null, true, \"<\"]}"},
         {"{{ '%05.1f|%-4s|%x' % (3.14159, 'ab', 255) }} {{ '{:>5}|{:,}'.format('x', 1234567) }}",
          NULL, "003.1|ab  |ff     x|1,234,567"},
+        {"{{ 'c' > 'a' }}{{ ['a', 'c', 'b'] | max }}{{ ['b', 'd'] | sort(reverse=true) }}", NULL,
+         "Truec['d', 'b']"},
         {"{% block a %}{% set y = 1 %}{{ x }}{% endblock %}", "{\"x\": 7}", "7"},
     };
     lb_buf out = {0};
