@@ -50,6 +50,13 @@ typedef enum lb_arch_kv_op {
     LB_KV_SUM,        /* all of `names`, which must be there, added */
     LB_KV_MSCALE,     /* yarn's two factors, of which GGUF has room for one, are refused where they
                          make a difference: `hf` */
+    /* what only an evaluation of the model reads (lb_arch_meta_model): GGUF has no form for it, and
+       its readers assume something */
+    LB_KV_RUN,        /* as VALUE */
+    LB_KV_RUN_SCALE,  /* 1 / the root of the number */
+    LB_KV_RUN_WINDOW, /* the window, unless `of` is false, and which layers have it: as layer_types
+                         says, else by `fallback`: all "", those "from" max_window_layers on, or the
+                         "even" ones below it (`absent`: that of a config without) */
     LB_KV_MTP /* how many layers of multi-token prediction; left out with them. Back: `absent`
                  where GGUF says nothing. Without such a row, or with the key "", GGUF has no
                  place for them */

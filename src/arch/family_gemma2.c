@@ -46,6 +46,7 @@ static const lb_arch_kv kv[] = {
      .fallback = "2",
      .hf = "GGUF has no form for other global layers"},
     LB_KV_ROWS_GEMMA_ONLY("gemma2"),
+    LB_KV_ROW_QUERY_SCALE,
 };
 static const lb_arch_bias biases[] = {{"attention_bias", LB_ROLE_ATTN_Q}};
 

@@ -29,6 +29,7 @@ static const lb_arch_kv kv[] = {
      .hf = "sliding_window",
      .unless_one = "sliding_window_pattern"},
     LB_KV_ROWS_GEMMA3_HEADS,
+    LB_KV_ROW_QUERY_SCALE,
 };
 
 static const lb_arch_layers layers = LB_LAYERS_GEMMA3;

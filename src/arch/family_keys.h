@@ -16,20 +16,42 @@
         .names = "head_dim"                                                       \
     }
 
-/* A sliding window that the GGUF of the architecture cannot say; `value`: as if there were none. */
-#define LB_KV_ROW_NO_WINDOW(key_, value)                                           \
-    {                                                                              \
-        .op = LB_KV_ONLY, .names = key_, .fallback = value,                        \
-        .hf = "the GGUF has no sliding window, its readers attend to every token", \
-        .flags = LB_KVF_SAID                                                       \
+/* A sliding window that the GGUF of the architecture cannot say; `value`: as if there were none.
+ * The layers that have it: LB_KV_RUN_WINDOW. */
+#define LB_KV_ROW_RUN_WINDOW(used, layers, below)                                       \
+    {                                                                                   \
+        .op = LB_KV_RUN_WINDOW, .key = "attention.sliding_window", .type = LB_GGUF_U32, \
+        .names = "sliding_window", .fallback = layers, .absent = below, .of = used      \
+    }
+#define LB_KV_ROWS_NO_WINDOW(key_, value, used, layers, below)                  \
+    {.op = LB_KV_ONLY,                                                          \
+     .names = key_,                                                             \
+     .fallback = value,                                                         \
+     .hf = "the GGUF has no sliding window, its readers attend to every token", \
+     .flags = LB_KVF_SAID},                                                     \
+        LB_KV_ROW_RUN_WINDOW(used, layers, below)
+#define LB_KV_ROWS_WINDOW_ALL LB_KV_ROWS_NO_WINDOW("sliding_window", "null", NULL, NULL, NULL)
+#define LB_KV_ROWS_WINDOW_USED(layers, below) \
+    LB_KV_ROWS_NO_WINDOW("use_sliding_window", "false", "use_sliding_window", layers, below)
+
+/* The scale of attention, which readers of gemma's GGUF take from the sizes of heads. */
+#define LB_KV_ROW_QUERY_SCALE                                                 \
+    {                                                                         \
+        .op = LB_KV_RUN_SCALE, .key = "attention.scale", .type = LB_GGUF_F32, \
+        .names = "query_pre_attn_scalar"                                      \
     }
 
 /* The weights of the experts that are chosen made to sum to 1, or not: llama.cpp has one of the two
  * for these architectures, and their GGUF no key. */
-#define LB_KV_ROW_NORM_TOPK(value)                                                       \
-    {                                                                                    \
-        .op = LB_KV_ONLY, .names = "norm_topk_prob", .fallback = value,                  \
-        .hf = "llama.cpp computes this architecture as if it were", .flags = LB_KVF_SAID \
+#define LB_KV_ROWS_NORM_TOPK(value)                                          \
+    {.op = LB_KV_ONLY,                                                       \
+     .names = "norm_topk_prob",                                              \
+     .fallback = value,                                                      \
+     .hf = "llama.cpp computes this architecture as if it were",             \
+     .flags = LB_KVF_SAID},                                                  \
+    {                                                                        \
+        .op = LB_KV_RUN, .key = "expert_weights_norm", .type = LB_GGUF_BOOL, \
+        .names = "norm_topk_prob"                                            \
     }
 
 /* Qwen's layers without experts, which neither the reference nor llama.cpp has in GGUF. */

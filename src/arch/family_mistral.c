@@ -15,7 +15,7 @@ static const lb_arch_tensor rows[] = {
 
 static const char *const classes[] = {"MistralForCausalLM", "MistralModel", NULL};
 static const char *const model_types[] = {"mistral", NULL};
-static const lb_arch_kv kv[] = {LB_KV_ROWS_LLAMA, LB_KV_ROW_NO_WINDOW("sliding_window", "null")};
+static const lb_arch_kv kv[] = {LB_KV_ROWS_LLAMA, LB_KV_ROWS_WINDOW_ALL};
 LB_OUTER_LLAVA;
 
 const lb_arch lb_arch_mistral = {

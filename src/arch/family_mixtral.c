@@ -28,7 +28,7 @@ static const char *const model_types[] = {"mixtral", NULL};
 
 static const lb_arch_kv kv[] = {
     LB_KV_ROWS_LLAMA,
-    LB_KV_ROW_NO_WINDOW("sliding_window", "null"),
+    LB_KV_ROWS_WINDOW_ALL,
     LB_KV_ROWS_EXPERT_COUNTS("num_local_experts"),
 };
 

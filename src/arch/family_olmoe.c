@@ -29,8 +29,12 @@ static const lb_arch_kv kv[] = {
      .fallback = "1e-05",
      .hf = "llama.cpp computes this architecture as if it were",
      .flags = LB_KVF_SAID},
+    {.op = LB_KV_RUN,
+     .key = "attention.layer_norm_rms_epsilon",
+     .type = LB_GGUF_F32,
+     .names = "rms_norm_eps"},
     {.op = LB_KV_REFUSE, .names = "clip_qkv", .hf = "the GGUF of olmoe cannot say so"},
-    LB_KV_ROW_NORM_TOPK("false"),
+    LB_KV_ROWS_NORM_TOPK("false"),
     LB_KV_ROWS_EXPERT_COUNTS("num_experts"),
 };
 

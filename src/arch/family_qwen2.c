@@ -11,8 +11,7 @@ static const lb_arch_tensor rows[] = {
 
 static const char *const classes[] = {"Qwen2ForCausalLM", "Qwen2Model", NULL};
 static const char *const model_types[] = {"qwen2", NULL};
-static const lb_arch_kv kv[] = {LB_KV_ROWS_POOLING,
-                                LB_KV_ROW_NO_WINDOW("use_sliding_window", "false")};
+static const lb_arch_kv kv[] = {LB_KV_ROWS_POOLING, LB_KV_ROWS_WINDOW_USED("from", "28")};
 
 const lb_arch lb_arch_qwen2 = {
     .family = "qwen2",

@@ -20,8 +20,8 @@ static const char *const model_types[] = {"qwen2_moe", NULL};
 static const lb_arch_kv kv[] = {
     LB_KV_ROWS_QWEN_EXPERTS,
     LB_KV_ROWS_SPARSE,
-    LB_KV_ROW_NO_WINDOW("use_sliding_window", "false"),
-    LB_KV_ROW_NORM_TOPK("false"),
+    LB_KV_ROWS_WINDOW_USED("even", "28"),
+    LB_KV_ROWS_NORM_TOPK("false"),
     LB_KV_ROWS_EXPERT_COUNTS("num_experts"),
 };
 

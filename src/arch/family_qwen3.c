@@ -13,8 +13,7 @@ static const lb_arch_tensor rows[] = {
 
 static const char *const classes[] = {"Qwen3ForCausalLM", "Qwen3Model", NULL};
 static const char *const model_types[] = {"qwen3", NULL};
-static const lb_arch_kv kv[] = {LB_KV_ROWS_POOLING,
-                                LB_KV_ROW_NO_WINDOW("use_sliding_window", "false")};
+static const lb_arch_kv kv[] = {LB_KV_ROWS_POOLING, LB_KV_ROWS_WINDOW_USED("from", "28")};
 static const lb_arch_bias biases[] = {{"attention_bias", LB_ROLE_ATTN_Q}};
 
 const lb_arch lb_arch_qwen3 = {

@@ -30,8 +30,8 @@ static const lb_arch_kv kv[] = {
      .type = LB_GGUF_U32,
      .names = "shared_expert_intermediate_size"},
     LB_KV_ROWS_SPARSE,
-    LB_KV_ROW_NO_WINDOW("use_sliding_window", "false"),
-    LB_KV_ROW_NORM_TOPK("true"),
+    LB_KV_ROWS_WINDOW_USED(NULL, NULL),
+    LB_KV_ROWS_NORM_TOPK("true"),
     LB_KV_ROWS_EXPERT_COUNTS("num_experts"),
 };
 

@@ -28,6 +28,7 @@ static const char *const classes[] = {"Starcoder2ForCausalLM", NULL};
 static const char *const model_types[] = {"starcoder2", NULL};
 static const lb_arch_kv kv[] = {
     {.op = LB_KV_BACK, .key = "attention.layer_norm_epsilon", .hf = "norm_epsilon"},
+    LB_KV_ROW_RUN_WINDOW(NULL, NULL, NULL),
 };
 static const lb_arch_bias biases[] = {{"use_bias", LB_ROLE_ATTN_Q}};
 

@@ -682,6 +682,66 @@ static lb_status put_nothing(const writer *w, const lb_arch_kv *row, const lb_js
     return LB_OK;
 }
 
+/* ---- for evaluation ---- */
+
+static lb_status put_run(const writer *w, const lb_arch_kv *row, const lb_json *v, lb_err *err) {
+    return w->in || !is_set(v) ? LB_OK : put_value(w, row, v, err);
+}
+
+static lb_status put_run_scale(const writer *w, const lb_arch_kv *row, const lb_json *v,
+                               lb_err *err) {
+    char buf[KEY_BYTES_MAX];
+    double x;
+    if (w->in || !is_set(v))
+        return LB_OK;
+    if (!lb_json_as_f64(v, &x) || !(x > 0))
+        return lb_fail(err, LB_E_FORMAT, "config.json: '%s' is not a number above 0", row->names);
+    return lb_meta_set_f32(w->out, full_key(w, row->key, buf), (float)(1 / sqrt(x)), err);
+}
+
+/* Which layers have a window. */
+static lb_status put_slides(const writer *w, const lb_arch_kv *row, u64 n, u8 *slides,
+                            lb_err *err) {
+    const lb_json *list = lb_arch_pick(w->n, "layer_types");
+    const lb_json *type = list && list->type == LB_JARRAY && list->n == n ? list->first : NULL;
+    bool all = !row->fallback, listed = type != NULL;
+    u64 limit = 0;
+    lb_str kind;
+    char buf[KEY_BYTES_MAX];
+    if (!lb_json_as_u64(lb_arch_pick(w->n, "max_window_layers"), &limit) &&
+        (!row->absent || !lb_str_to_u64(lb_str_c(row->absent), &limit)))
+        limit = 0;
+    for (u64 i = 0; i < n; i++) {
+        bool by_rule =
+            all || (strcmp(row->fallback, "from") == 0 ? i >= limit : i % 2 == 0 && i < limit);
+        slides[i] = listed && !all
+                        ? lb_json_as_str(type, &kind) && lb_str_eq_c(kind, "sliding_attention")
+                        : by_rule;
+        type = listed ? type->next : NULL;
+    }
+    return lb_meta_set_array(w->out, full_key(w, "attention.sliding_window_pattern", buf),
+                             LB_GGUF_BOOL, n, slides, err);
+}
+
+static lb_status put_run_window(const writer *w, const lb_arch_kv *row, const lb_json *v,
+                                lb_err *err) {
+    lb_arena scratch = {.max_bytes = LB_MIB};
+    bool used = true;
+    u64 n = 0, window;
+    if (w->in || !is_set(v) ||
+        (row->of && (!lb_json_as_bool(lb_arch_pick(w->n, row->of), &used) || !used)))
+        return LB_OK;
+    if (!lb_json_as_u64(v, &window))
+        return lb_fail(err, LB_E_FORMAT, "config.json: '%s' is not a whole number of 0 or more",
+                       row->names);
+    LB_TRY(lb_arch_pick_u64(w->n, "num_hidden_layers", &n, err));
+    u8 *slides = n <= LB_LAYERS_MAX ? lb_arena_new(&scratch, u8, n) : NULL;
+    lb_status st = slides ? put_slides(w, row, n, slides, err)
+                          : lb_fail(err, LB_E_LIMIT, "config.json: too many layers");
+    lb_arena_deinit(&scratch);
+    return st == LB_OK ? put_u32(w, row->key, window, err) : st;
+}
+
 /* ---- all rows ---- */
 
 /* v: what the config has under the row's names, NULL for nothing. */
@@ -699,6 +759,9 @@ static put_fn *const put[] = {
     [LB_KV_POOLING] = put_pooling,
     [LB_KV_GATING] = put_gating,
     [LB_KV_FALSE] = put_false,
+    [LB_KV_RUN] = put_run,
+    [LB_KV_RUN_SCALE] = put_run_scale,
+    [LB_KV_RUN_WINDOW] = put_run_window,
     [LB_KV_REFUSE] = check_refused,
     [LB_KV_ONLY] = check_only,
     [LB_KV_PERIOD] = check_period,
