@@ -86,7 +86,7 @@ def family(name):
 
 
 def families():
-    return sorted(p.stem for p in HERE.glob("*.py") if p.stem not in ("kit", "make_family", "quant"))
+    return sorted(p.stem for p in HERE.glob("*.py") if p.stem not in ("kit", "deep", "make_family", "quant"))
 
 
 def old_rope(theta=10000.0, scaling=None, **kw):

@@ -1,0 +1,58 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# logits.sh: log-probabilities of tiny models of every family, as transformers computes them in f32
+# (tests/golden/logits), by `lbrx score`: from the Hugging Face folder, from its GGUF, from its MLX form.
+# shellcheck source=tests/cli_lib.sh
+. "$(dirname "$0")/../cli_lib.sh"
+LOGITS=${LOGITS:-$root/build/cc/tests/logits}
+
+# compare WHAT MODEL FILE LABEL
+compare() {
+    if ! "$LBRX" score "$2" --jsonl --top 10 --kv-type f32 -q <"$W/ids" >"$W/got" 2>"$W/err"; then
+        fail "$1" "exit $?"
+    elif "$LOGITS" check "$3" "$4" 1e-3 <"$W/got" >"$W/out" 2>"$W/err"; then
+        pass
+    else
+        fail "$1" "log-probabilities differ by $(cat "$W/out")"
+    fi
+}
+
+# form WHAT TO FILE LABEL FLAGS...: the folder, converted
+form() {
+    what=$1 to=$2 file=$3 label=$4
+    shift 4
+    rm -rf "${W:?}/$to"
+    exits 0 "$what" "$LBRX" convert "$W/hf" -o "$W/$to" --to "$to" --dtype f32 --no-sync -q "$@" || return
+    compare "$what" "$W/$to" "$file" "$label"
+}
+
+for file in "$GOLDEN"/logits/*.json; do
+    family=$(basename "$file" .json)
+    "$LOGITS" list "$file" >"$W/cases" || exit 1
+    while read -r label tokenizer forms; do
+        rm -rf "$W/hf"
+        set --
+        case $tokenizer in
+        bpe)
+            set -- --set tokenizer.ggml.pre=str:gpt-2
+            mkdir "$W/hf"
+            cp "$GOLDEN/family/tokenizer.json" "$GOLDEN/family/tokenizer_config.json" "$W/hf"
+            ;;
+        spm)
+            mkdir "$W/hf"
+            cp "$GOLDEN/family/tokenizer.model" "$W/hf"
+            cp "$GOLDEN/family/tokenizer_config_spm.json" "$W/hf/tokenizer_config.json"
+            ;;
+        esac
+        "$LOGITS" make "$file" "$label" "$W/hf" && "$LOGITS" ids "$file" "$label" >"$W/ids" || exit 1
+        for to in $forms; do
+            what="$family $label: $to"
+            case $to in
+            hf) compare "$what" "$W/hf" "$file" "$label" ;;
+            gguf) form "$what" gguf "$file" "$label" "$@" ;;
+            mlx) form "$what" mlx "$file" "$label" ;;
+            esac
+        done
+    done <"$W/cases"
+done
+finish
