@@ -267,8 +267,102 @@ def layers():
     return p.svg("methods by layers and by columns")
 
 
+# ---- factors ----
+
+def times(x, y):
+    return [[sum(a * b for a, b in zip(row, col)) for col in zip(*y)] for row in x]
+
+
+def turned(x):
+    return [list(c) for c in zip(*x)]
+
+
+def left_vectors(x):
+    """Columns of U of x = U S V', as rows: one-sided Jacobi turns pairs of columns until all are orthogonal."""
+    cols = turned(x)
+    for _ in range(30):
+        for i in range(len(cols)):
+            for j in range(i):
+                p, q = cols[j], cols[i]
+                a, b, c = sum(v * v for v in p), sum(v * v for v in q), sum(u * v for u, v in zip(p, q))
+                if abs(c) < 1e-14 * math.sqrt(a * b):
+                    continue
+                z = (b - a) / (2 * c)
+                t = (1 if z >= 0 else -1) / (abs(z) + math.sqrt(1 + z * z))
+                k = 1 / math.sqrt(1 + t * t)
+                cols[j] = [k * (u - t * v) for u, v in zip(p, q)]
+                cols[i] = [k * (t * u + v) for u, v in zip(p, q)]
+    cols.sort(key=lambda v: -sum(x * x for x in v))
+    return [[x / math.sqrt(sum(y * y for y in v)) for x in v] for v in cols]
+
+
+def heat(p, x, y, m, cls, size, most=None):
+    """A matrix: how dark says how large."""
+    most = most or max(abs(v) for row in m for v in row)
+    for i, row in enumerate(m):
+        for j, v in enumerate(row):
+            p.rect(x + size * j, y + size * i, size - 1, size - 1, cls if v >= 0 else "y",
+                   f' opacity="{min(1, abs(v) / most):.2f}"')
+    p.rect(x - 1, y - 1, size * len(m[0]) + 1, size * len(m) + 1, "box")
+
+
+def core():
+    r = random.Random(11)
+    rows, cols, rank = 10, 12, 2
+    draw = lambda n, m: [[r.gauss(0, 1) for _ in range(m)] for _ in range(n)]
+    shared = draw(rows, 1)  # the two agree in a direction
+    b = [[[s[0] + 0.6 * v[0], v[1]] for s, v in zip(shared, draw(rows, rank))] for _ in range(2)]
+    a = [draw(rank, cols) for _ in range(2)]
+    u = left_vectors([x + y for x, y in zip(*b)])
+    v = left_vectors(turned(a[0] + a[1]))
+    m = [times(times(u, b[k]), times(a[k], turned(v))) for k in range(2)]
+    kept = []
+    for x in m:
+        flat = sorted((-abs(e), i) for i, e in enumerate(sum(x, [])))[:8]
+        keep = {i for _, i in flat}
+        kept.append([[e if i * 4 + j in keep else 0 for j, e in enumerate(row)] for i, row in enumerate(x)])
+    merged = []
+    for p, q in zip(*kept):
+        merged.append([])
+        for e, f in zip(p, q):
+            agree = [w for w in (e, f) if w * (e + f) > 0]
+            merged[-1].append(sum(agree) / max(1, len(agree)))
+    p = Picture(900, 215)
+    p.text(10, 18, "core_space", "name")
+    p.text(10, 33, "two adapters of rank 2, merged by ties (density 0.5) in the space of their factors; black: negative", "small")
+    for k, cls in enumerate("ab"):
+        y = 50 + 82 * k
+        p.text(12, y + 36, "AB"[k], anchor="middle")
+        heat(p, 24, y, b[k], cls, 7)
+        p.text(41, y + 30, "·")
+        heat(p, 50, y, a[k], cls, 7)
+        p.text(140, y + 30, "=")
+        heat(p, 156, y, times(b[k], a[k]), cls, 7)
+        p.text(248, y + 30, "→")
+        p.text(303, y + 64, "M = UᵀBAV, 4 × 4", "small", "middle")
+        heat(p, 275, y, m[k], cls, 13)
+        p.text(338, y + 30, "→")
+        heat(p, 360, y, kept[k], cls, 13, max(abs(e) for e in sum(m[k], [])))
+        p.text(386, y + 64, "its 8 largest", "small", "middle")
+    p.text(430, 125, "→")
+    heat(p, 452, 96, merged, "a", 13)
+    p.text(478, 160, "signs that agree", "small", "middle")
+    p.text(520, 125, "→")
+    heat(p, 545, 90, turned(u), "a", 7)
+    p.text(558, 174, "U", anchor="middle")
+    p.text(578, 125, "·")
+    heat(p, 588, 98, merged, "a", 13)
+    p.text(646, 125, "·")
+    heat(p, 656, 110, v, "a", 7)
+    p.text(697, 152, "Vᵀ", anchor="middle")
+    p.text(748, 125, "=")
+    heat(p, 766, 90, times(times(turned(u), merged), v), "a", 7)
+    p.text(808, 174, "what is added to the base", "small", "middle")
+    return p.svg("core_space: factors, cores, their merge and the result")
+
+
 def main():
-    made = {"merge-elements.svg": elements(), "merge-plane.svg": plane(), "merge-layers.svg": layers()}
+    made = {"merge-elements.svg": elements(), "merge-plane.svg": plane(), "merge-layers.svg": layers(), "merge-core.svg": core()}
     wrong = []
     for name, text in made.items():
         path = os.path.join(OUT, name)

@@ -21,22 +21,10 @@
 #include <stdlib.h>
 
 /* Methods over differences whose sums are in the same place for any base. */
-static const char *const inner_methods[] = {"task_arithmetic",
-                                            "linear",
-                                            "ties",
-                                            "breadcrumbs",
-                                            "breadcrumbs_ties",
-                                            "dare_linear",
-                                            "dare_ties",
-                                            "della",
-                                            "sce",
-                                            "della_linear",
-                                            "consensus_ta",
-                                            "pcb",
-                                            "iso_c",
-                                            "star",
-                                            "tsv",
-                                            NULL};
+static const char *const inner_methods[] = {
+    "task_arithmetic", "linear", "ties",         "breadcrumbs", "breadcrumbs_ties", "dare_linear",
+    "dare_ties",       "della",  "della_linear", "sce",         "consensus_ta",     "pcb",
+    "iso_c",           "star",   "tsv",          NULL};
 
 typedef struct core {
     const lb_merge_method *method, *inner;
