@@ -45,7 +45,7 @@ static lb_status ids_of(lb_infer *x, const lb_json *line, lb_buf *ids, lb_err *e
 }
 
 static void put_answer(lb_buf *out, const u32 *ids, u32 n, const double *logprob,
-                       const lb_token_prob *top, u32 k) {
+                       const lb_token_logprob *top, u32 k) {
     lb_buf_put_c(out, "{\"ids\":[");
     for (u32 i = 0; i < n; i++)
         lb_buf_printf(out, "%s%u", i ? "," : "", ids[i]);
@@ -61,7 +61,7 @@ static void put_answer(lb_buf *out, const u32 *ids, u32 n, const double *logprob
         for (u32 i = 0; i < n; i++) {
             lb_buf_put_c(out, i ? ",[" : "[");
             for (u32 t = 0; t < k; t++) {
-                lb_buf_printf(out, "%s[%u,", t ? "," : "", top[(size_t)i * k + t].id);
+                lb_buf_printf(out, "%s[%u,", t ? "," : "", top[(size_t)i * k + t].token);
                 lb_json_write_number(out, top[(size_t)i * k + t].logprob);
                 lb_buf_put_c(out, "]");
             }
@@ -82,7 +82,7 @@ static lb_status score_line(lb_infer *x, lb_str text, u32 top, lb_buf *ids, lb_b
         st = ids_of(x, line, ids, err);
     u32 n = (u32)(ids->len / sizeof(u32));
     double *logprob = lb_arena_new(&arena, double, n + 1ull);
-    lb_token_prob *probs = lb_arena_new(&arena, lb_token_prob, (u64)n * k + 1);
+    lb_token_logprob *probs = lb_arena_new(&arena, lb_token_logprob, (u64)n * k + 1);
     if (st == LB_OK && (!logprob || !probs))
         st = lb_fail(err, LB_E_NOMEM, "out of memory for %u tokens", n);
     if (st == LB_OK && n)

@@ -71,7 +71,8 @@ lb_status lb_cache_init(lb_cache *c, const lb_params *p, lb_dtype type, u32 n_ct
         lb_cache_seq *s = &c->seq[i];
         s->page = lb_alloc_zero(c->n_pages_max, sizeof *s->page);
         s->state = c->state_bytes ? lb_alloc_zero(1, c->state_bytes) : NULL;
-        if (!s->page || (c->state_bytes && !s->state))
+        s->id = lb_alloc_zero(n_ctx, sizeof *s->id);
+        if (!s->page || !s->id || (c->state_bytes && !s->state))
             return oom(err);
     }
     return LB_OK;
@@ -81,6 +82,7 @@ void lb_cache_deinit(lb_cache *c) {
     for (u32 i = 0; c->page && i < c->n_pages_max; i++)
         lb_free(c->page[i]);
     for (u32 i = 0; c->seq && i < c->n_seqs; i++) {
+        lb_free(c->seq[i].id);
         lb_free(c->seq[i].page);
         lb_free(c->seq[i].state);
     }
@@ -156,6 +158,7 @@ lb_status lb_cache_copy(lb_cache *c, u32 from, u32 to, u32 n, lb_err *err) {
     }
     if (a->state)
         memcpy(b->state, a->state, c->state_bytes);
+    memcpy(b->id, a->id, n * sizeof *b->id);
     b->length = n;
     return LB_OK;
 }

@@ -25,6 +25,7 @@ typedef struct lb_cache_layer {
 
 typedef struct lb_cache_seq {
     u32 length; /* positions */
+    u32 *id;    /* [n_ctx] of each position */
     u32 *page;  /* [n_pages] */
     u32 n_pages;
     u8 *state; /* NULL: no layer has one */

@@ -159,6 +159,7 @@ static lb_status place(lb_context *c, const lb_batch *b, u32 first, lb_err *err)
         for (u32 k = 0; k < n; k++) {
             c->seq[i + k] = seq;
             c->pos[i + k] = c->cache.seq[seq].length + k;
+            c->cache.seq[seq].id[c->pos[i + k]] = b->id[first + i + k];
             if (c->m->positions && c->pos[i + k] >= c->m->positions->n_rows)
                 return lb_fail(err, LB_E_LIMIT, "position %u: the model has %llu", c->pos[i + k],
                                (unsigned long long)c->m->positions->n_rows);
@@ -198,6 +199,20 @@ lb_status lb_context_eval(lb_context *c, const lb_batch *b, float *logits, lb_er
 
 const lb_model *lb_context_model(const lb_context *c) {
     return c->m;
+}
+
+u32 lb_context_n_ctx(const lb_context *c) {
+    return c->o.n_ctx;
+}
+
+u32 lb_context_keep(lb_context *c, u32 seq, const u32 *ids, u32 n) {
+    const lb_cache_seq *s = &c->cache.seq[seq];
+    u32 same = 0;
+    while (same < n && same < s->length && s->id[same] == ids[same])
+        same++;
+    if (!lb_cache_cut(&c->cache, seq, same))
+        (void)lb_cache_cut(&c->cache, seq, same = 0);
+    return same;
 }
 
 u32 lb_context_length(const lb_context *c, u32 seq) {

@@ -65,6 +65,10 @@ typedef struct lb_batch {
 lb_status lb_context_eval(lb_context *c, const lb_batch *b, float *logits, lb_err *err);
 
 const lb_model *lb_context_model(const lb_context *c);
+u32 lb_context_n_ctx(const lb_context *c);
+/* Keeps of a sequence what it has in common with the beginning of n tokens, where it can go back to
+ * there, and forgets the rest. How many are kept. */
+u32 lb_context_keep(lb_context *c, u32 seq, const u32 *ids, u32 n);
 u32 lb_context_length(const lb_context *c, u32 seq);
 /* Forgets all but the first n tokens of a sequence. False: cannot go back to there. */
 bool lb_context_cut(lb_context *c, u32 seq, u32 n);

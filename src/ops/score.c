@@ -7,32 +7,6 @@
 
 #define ROWS_BYTES_MAX (64 * LB_MIB) /* of logits at a time */
 
-double lb_log_sum_exp(const float *logits, u32 n) {
-    float max = -INFINITY;
-    double sum = 0;
-    for (u32 i = 0; i < n; i++)
-        max = fmaxf(max, logits[i]);
-    if (max == -INFINITY)
-        return -INFINITY;
-    for (u32 i = 0; i < n; i++)
-        sum += exp((double)logits[i] - (double)max);
-    return (double)max + log(sum);
-}
-
-/* The k largest by insertion: k is small. */
-static void find_top(const float *logits, u32 n, u32 k, double lse, lb_token_prob *out) {
-    u32 have = 0;
-    for (u32 i = 0; i < n; i++) {
-        double v = (double)logits[i] - lse;
-        if (have == k && !(v > out[k - 1].logprob))
-            continue;
-        u32 at = have < k ? have++ : k - 1;
-        for (; at > 0 && v > out[at - 1].logprob; at--)
-            out[at] = out[at - 1];
-        out[at] = (lb_token_prob){i, v};
-    }
-}
-
 /* Rows of logits that fit, at least one. */
 static u32 rows_at_a_time(const lb_model *m, u32 n) {
     u64 rows = ROWS_BYTES_MAX / ((u64)lb_model_n_vocab(m) * sizeof(float));
@@ -73,7 +47,7 @@ static lb_status score(lb_context *c, const u32 *ids, u32 n, const lb_score_opts
             if (first + i + 1 < n)
                 o->logprob[first + i + 1] = (double)row[ids[first + i + 1]] - lse;
             if (o->n_top)
-                find_top(row, vocab, o->n_top, lse, o->top + (size_t)(first + i) * o->n_top);
+                (void)lb_logprob_top(row, vocab, o->n_top, o->top + (size_t)(first + i) * o->n_top);
         }
     }
     return LB_OK;

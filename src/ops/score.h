@@ -5,25 +5,18 @@
 #ifndef LB_OPS_SCORE_H
 #define LB_OPS_SCORE_H
 
+#include "model/logprob.h"
 #include "model/model.h"
 
-typedef struct lb_token_prob {
-    u32 id;
-    double logprob;
-} lb_token_prob;
-
 typedef struct lb_score_opts {
-    u32 n_top;          /* so many of the most likely after each token, the first of equals first */
-    double *logprob;    /* [n]; [i], i > 0: of ids[i] after those before it; [0] is left alone */
-    lb_token_prob *top; /* [n, n_top]: after reading ids[0..i] */
+    u32 n_top;       /* so many of the most likely after each token, the first of equals first */
+    double *logprob; /* [n]; [i], i > 0: of ids[i] after those before it; [0] is left alone */
+    lb_token_logprob *top; /* [n, n_top]: after reading ids[0..i] */
 } lb_score_opts;
 
 /* Reads n tokens as sequence 0 from its beginning (what it held is forgotten). LB_E_LIMIT: more
  * tokens than the session's context; LB_E_FORMAT: an id that there is not. */
 lb_status lb_score(lb_context *c, const u32 *ids, u32 n, const lb_score_opts *o, lb_err *err);
-
-/* log of the sum of exponentials of a row. */
-double lb_log_sum_exp(const float *logits, u32 n);
 
 /* Perplexity as llama-perplexity measures it: the text's tokens in chunks of n_ctx, the first of a
  * chunk replaced by bos where the model begins with one, the second half of each scored. */
