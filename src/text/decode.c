@@ -23,9 +23,9 @@ lb_status lb_decode_begin(lb_decode_stream **out, const lb_encoder *e, bool skip
 }
 
 lb_status lb_decode_put(lb_decode_stream *d, u32 id, lb_buf *out, lb_err *err) {
-    lb_str text;
+    lb_str text = lb_encoder_decoded(d->e, id);
     lb_buf valid = {0};
-    lb_token_kind kind = lb_encoder_token(d->e, id, &text);
+    lb_token_kind kind = lb_encoder_token(d->e, id, NULL);
     if (kind == LB_TOKEN_NONE || (kind == LB_TOKEN_CONTROL && d->skip_special))
         return LB_OK;
     if (lb_str_is_utf8(text))

@@ -22,9 +22,10 @@ struct lb_encoder {
     lb_gguf_meta meta;        /* from which */
     const lb_gguf_meta *keys; /* the GGUF's, the model's own or meta; NULL: a folder's files */
     lb_decode_steps *decoder;
-    u64 n_all;     /* 1 + the largest id */
-    u32 *added_of; /* [n_all] 1 + place in tok.added; 0: none */
-    lb_buf ends;   /* u32 each, in order */
+    u64 n_all;      /* 1 + the largest id */
+    u32 *added_of;  /* [n_all] 1 + place in tok.added; 0: none */
+    lb_str *normal; /* [n_added] of those that are matched in the normalized text; else empty */
+    lb_buf ends;    /* u32 each, in order */
 };
 
 struct lb_encode_work {
@@ -285,6 +286,11 @@ static lb_status index_added(lb_encoder *e, lb_err *err) {
     e->added_of = lb_arena_new(&e->arena, u32, e->n_all + 1);
     if (!e->added_of)
         return oom(err);
+    e->normal = lb_arena_new(&e->arena, lb_str, t->n_added + 1);
+    if (!e->normal)
+        return oom(err);
+    for (u64 i = 0; i < e->enc.normalized.n; i++)
+        e->normal[e->enc.normalized.v[i].index] = e->enc.normalized.v[i].text;
     for (u64 i = 0; i < t->n_added; i++)
         if (t->added[i].id < e->n_all)
             e->added_of[t->added[i].id] = (u32)i + 1;
@@ -431,6 +437,14 @@ lb_token_kind lb_encoder_token(const lb_encoder *e, u32 id, lb_str *text) {
                    (t->kind == LB_HF_UNIGRAM && id == e->enc.unigram.unk) ||
                    (t->kind != LB_HF_BPE && t->kind != LB_HF_UNIGRAM && id == e->enc.words.unk);
     return unknown ? LB_TOKEN_UNKNOWN : LB_TOKEN_NORMAL;
+}
+
+lb_str lb_encoder_decoded(const lb_encoder *e, u32 id) {
+    lb_str text;
+    (void)lb_encoder_token(e, id, &text);
+    if (text.ptr && e->added_of[id] && e->normal[e->added_of[id] - 1].len)
+        return e->normal[e->added_of[id] - 1];
+    return text;
 }
 
 lb_status lb_encoder_bytes(const lb_encoder *e, u32 id, lb_buf *out, lb_err *err) {

@@ -66,6 +66,9 @@ typedef enum lb_token_kind {
 u64 lb_encoder_n_vocab(const lb_encoder *e);
 /* text (may be NULL): as the vocabulary writes it. */
 lb_token_kind lb_encoder_token(const lb_encoder *e, u32 id, lb_str *text);
+/* The text that its decoder gets: an added token that is matched in the normalized text stands
+ * there in that form, as the library keeps it. */
+lb_str lb_encoder_decoded(const lb_encoder *e, u32 id);
 /* Appends the bytes that it stands for behind other text (a blank for U+2581 or U+0120, a byte for
  * <0xNN>); an added token's own text. They need not be whole characters. */
 lb_status lb_encoder_bytes(const lb_encoder *e, u32 id, lb_buf *out, lb_err *err);

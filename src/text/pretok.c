@@ -8,6 +8,10 @@
 #include <utf8proc.h>
 
 #define STEPS_MAX 64
+/* \w of Rust's regex (UTS 18), which is more than Oniguruma's: see is_word in hf_encode.c. */
+#define RUST_WORD                                                                          \
+    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}\\x{1f150}-" \
+    "\\x{1f169}\\x{1f170}-\\x{1f189}\\x{200c}\\x{200d}"
 
 /* ByteLevel is two steps: its prefix and cuts, and the alphabet. */
 typedef enum step_kind { STEP_SPLIT, STEP_BYTELEVEL, STEP_ALPHABET, STEP_METASPACE } step_kind;
@@ -145,7 +149,7 @@ static lb_status one_step(lb_pretok *p, const lb_json *json, lb_str type, step *
     if (lb_str_eq_c(type, "Whitespace")) {
         s->behavior = REMOVED;
         s->invert = true;
-        return lb_regex_new(&s->re, LB_STR("\\w+|[^\\w\\s]+"), false, err);
+        return lb_regex_new(&s->re, LB_STR("[" RUST_WORD "]+|[^" RUST_WORD "\\s]+"), false, err);
     }
     if (lb_str_eq_c(type, "WhitespaceSplit")) {
         s->behavior = REMOVED;

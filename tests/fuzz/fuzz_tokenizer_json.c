@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fuzz_tokenizer_json.c: any bytes as a tokenizer.json: read, named, encoded with, cut to a
- * skeleton and written again. What is written must read as the same vocabulary and merges. */
+ * skeleton and written again, its decoder fed token by token. What is written must read as the same
+ * vocabulary and merges; what a decoder gives must be whole characters. */
 #include "base/base.h"
+#include "text/decode_steps.h"
 #include "text/hf_encode.h"
 #include "text/hf_write.h"
 #include "text/pre.h"
@@ -45,6 +47,29 @@ static void write_again(const lb_hf_tok *t, lb_arena *arena) {
     lb_buf_deinit(&text);
 }
 
+static void decode(const lb_hf_tok *t, lb_err *err) {
+    lb_decode_steps *steps = NULL;
+    lb_decode_run run;
+    lb_buf out = {0};
+    if (lb_decode_steps_new(&steps, lb_json_get(t->rest, "decoder"), err) != LB_OK)
+        return;
+    lb_decode_run_begin(&run, steps);
+    lb_status st = LB_OK;
+    for (u64 i = 0; i < LB_MIN(t->n_ids, (u64)300) && st == LB_OK; i++) {
+        lb_str token = lb_texts_get(&t->token, i);
+        if (!token.ptr || !lb_str_is_utf8(token))
+            continue;
+        st = lb_decode_run_put(&run, token, &out, err);
+        LB_ASSERT(lb_str_is_utf8(lb_buf_str(&out)));
+    }
+    if (st == LB_OK)
+        st = lb_decode_run_end(&run, &out, err);
+    LB_ASSERT(st != LB_OK || lb_str_is_utf8(lb_buf_str(&out)));
+    lb_decode_run_deinit(&run);
+    lb_decode_steps_free(&steps);
+    lb_buf_deinit(&out);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     lb_str sample = LB_STR(" We've 123 <|x|>\n\n\t caf\xc3\xa9 e\xcc\x81 \xe4\xbb\x8a");
     lb_arena arena = {.max_bytes = 256 * LB_MIB};
@@ -61,6 +86,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             (void)lb_hf_encode(&e, sample, true, &ids, &err);
             lb_hf_enc_deinit(&e);
         }
+        decode(&t, &err);
         lb_hf_tok_deinit(&t);
     }
     lb_buf_deinit(&ids);
