@@ -161,6 +161,41 @@ static lb_status files_of_gguf(const lb_source *s, lb_source **out, lb_err *err)
     return LB_OK;
 }
 
+/* A GGUF whose tokenizer has no form in Hugging Face's files: what its keys say. */
+static lb_status open_keys(lb_chat *c, const lb_gguf_meta *m, lb_err *err) {
+    static const char *const ids[N_SPECIAL] = {
+        "tokenizer.ggml.bos_token_id",     "tokenizer.ggml.eos_token_id",
+        "tokenizer.ggml.unknown_token_id", "tokenizer.ggml.seperator_token_id",
+        "tokenizer.ggml.padding_token_id", "tokenizer.ggml.cls_token_id",
+        "tokenizer.ggml.mask_token_id"};
+    static const lb_str prefix = {"tokenizer.chat_template", 23};
+    const lb_gguf_kv *tokens = lb_meta_find(m, "tokenizer.ggml.tokens");
+    lb_str text, name;
+    for (u64 i = 0; i < m->n; i++) {
+        name = m->kv[i].key;
+        if (!lb_str_starts(name, prefix) || !lb_kv_as_str(&m->kv[i], &text))
+            continue;
+        name = lb_str_sub(name, prefix.len, name.len);
+        if (name.len && name.ptr[0] != '.')
+            continue;
+        LB_TRY(add(c, name.len ? lb_str_sub(name, 1, name.len) : LB_STR("default"), text,
+                   "tokenizer.chat_template", err));
+    }
+    for (u32 i = 0; i < N_SPECIAL; i++) {
+        u64 id;
+        c->special[i].key = special_keys[i];
+        if (!tokens || tokens->type != LB_GGUF_ARRAY ||
+            !lb_kv_as_u64(lb_meta_find(m, ids[i]), &id) || !lb_kv_elem_str(tokens, id, &text) ||
+            !lb_str_is_utf8(text))
+            continue;
+        if (!(c->special[i].text = lb_arena_str(&c->arena, text)).ptr)
+            return no_memory(err);
+    }
+    return c->list ? LB_OK
+                   : lb_fail(err, LB_E_NOT_FOUND,
+                             "the model has no chat template: give one as FILE.jinja");
+}
+
 static lb_status open_folder(lb_chat *c, lb_tok_folder *f, lb_err *err) {
     lb_json *processor = NULL;
     LB_TRY(add_files(c, f, err));
@@ -184,10 +219,15 @@ lb_status lb_chat_open(lb_chat **out, const lb_source *s, lb_err *err) {
     if (!c)
         return no_memory(err);
     c->is_model = true;
-    if (s->gguf)
-        LB_TRY_DONE(st, files_of_gguf(s, &made, err));
-    LB_TRY_DONE(st, lb_tok_folder_open(&f, made ? made : s, err));
-    st = open_folder(c, &f, err);
+    st = s->gguf ? files_of_gguf(s, &made, err) : LB_OK;
+    if (st == LB_E_UNSUPPORTED || st == LB_E_NOT_FOUND || st == LB_E_FORMAT) {
+        st = open_keys(c, s->gguf, err);
+        goto done;
+    }
+    if (st == LB_OK)
+        st = lb_tok_folder_open(&f, made ? made : s, err);
+    if (st == LB_OK)
+        st = open_folder(c, &f, err);
 done:
     lb_tok_folder_close(&f);
     lb_source_close(&made);

@@ -73,4 +73,16 @@ mkdir "$W/m/additional_chat_templates"
 printf 'A' >"$W/m/additional_chat_templates/tool_use.jinja"
 prints A "additional templates" "$LBRX" template "$W/m" --input "$W/tools.json"
 prints 'F<s>' "beside the default" "$LBRX" template "$W/m" --input "$W/chat.json"
+
+# ---- GGUF: with a tokenizer that can be a folder's, and with one that cannot ----
+"$MAKE_MODEL" gguf llama "$W/g" >/dev/null || fail "gguf" "not made"
+for kind in llama unheard-of; do
+    ok "$kind: keys" "$LBRX" convert "$W/g/model.gguf" -o "$W/$kind.gguf" --set "tokenizer.ggml.model=str:$kind" \
+        --set 'tokenizer.chat_template=str:{{ bos_token }}{{ eos_token }}{{ unk_token }}{{ pad_token }}' \
+        --set 'tokenizer.chat_template.tool_use=str:T{{ tools | length }}' --no-sync -q
+    prints '<s></s><unk>' "$kind" "$LBRX" template "$W/$kind.gguf" --input "$W/chat.json"
+    prints 'T1' "$kind: tool_use" "$LBRX" template "$W/$kind.gguf" --input "$W/tools.json"
+done
+exits 3 "a GGUF without" "$LBRX" template "$W/g/model.gguf" --input "$W/chat.json"
+complains "a GGUF without" "no chat template"
 finish
