@@ -265,6 +265,29 @@ static bool is_null(const lb_json *v) {
     return !v || v->type == LB_JNULL;
 }
 
+/* `thinking` becomes the first member, as in {"thinking": ..., **message}: with its own value, or v
+ * where it has none. */
+static bool put_first(lb_arena *a, lb_json *message, const lb_json *v) {
+    const lb_json *own = lb_json_get(message, "thinking");
+    lb_json *copy = lb_json_copy(a, own ? own : v), *rest;
+    if (!copy)
+        return false;
+    lb_json_remove(message, "thinking");
+    rest = message->first;
+    message->first = message->last = NULL;
+    message->n = 0;
+    if (!lb_json_set(a, message, "thinking", copy))
+        return false;
+    for (lb_json *m = rest, *next; m; m = next) {
+        next = m->next;
+        m->next = NULL;
+        message->last->next = m;
+        message->last = m;
+        message->n++;
+    }
+    return true;
+}
+
 /* A message with its reasoning under each of its names. */
 static bool alias_reasoning(lb_arena *a, lb_json *message) {
     static const char *const names[] = {"reasoning_content", "thinking", "reasoning"};
@@ -274,21 +297,8 @@ static bool alias_reasoning(lb_arena *a, lb_json *message) {
     if (is_null(v))
         return true;
     lb_json *content = lb_json_copy(a, v);
-    if (!lb_json_get(message, "thinking")) { /* it comes first, as in Python's dict */
-        lb_json *copy = lb_json_copy(a, v);
-        if (!copy || !lb_json_set(a, message, "thinking", copy))
-            return false;
-        if (message->first != copy) {
-            lb_json *before = message->first;
-            while (before->next != copy)
-                before = before->next;
-            before->next = copy->next;
-            message->last = copy->next ? message->last : before;
-            copy->next = message->first;
-            message->first = copy;
-        }
-    }
-    return content && lb_json_set(a, message, "reasoning_content", content);
+    return content && put_first(a, message, v) &&
+           lb_json_set(a, message, "reasoning_content", content);
 }
 
 static lb_status normal_messages(const lb_chat *c, const lb_json *messages, lb_arena *a,

@@ -346,6 +346,9 @@ LB_TEST(conversation) {
     CHECK_STR(lb_buf_str(&out),
               "[{'thinking': 'r', 'role': 'a', 'reasoning': 'r', 'reasoning_content': 'r'}]"
               "TrueNoneNone12");
+    CHECK_OK(chat("{{ messages[0] }}",
+                  "{\"messages\": [{\"a\": 1, \"thinking\": \"t\", \"b\": 2}]}", &out));
+    CHECK_STR(lb_buf_str(&out), "{'thinking': 't', 'a': 1, 'b': 2, 'reasoning_content': 't'}");
     CHECK_OK(chat("{{ messages }}{{ add_generation_prompt }}",
                   "{\"messages\": [], \"add_generation_prompt\": false}", &out));
     CHECK_STR(lb_buf_str(&out), "[]False");
