@@ -141,3 +141,14 @@ bool lb_base64_decode(lb_str t, lb_buf *out) {
     }
     return true;
 }
+
+void lb_base64_encode(lb_str bytes, lb_buf *out) {
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for (size_t i = 0; i < bytes.len; i += 3) {
+        u32 left = (u32)LB_MIN(bytes.len - i, (size_t)3), bits = 0;
+        for (u32 k = 0; k < 3; k++)
+            bits = bits << 8 | (k < left ? (u8)bytes.ptr[i + k] : 0u);
+        for (u32 k = 0; k < 4; k++)
+            lb_buf_put_u8(out, (u8)(k <= left ? digits[bits >> (18 - 6 * k) & 63] : '='));
+    }
+}

@@ -25,5 +25,6 @@ lb_status lb_charsmap_init(lb_charsmap *m, lb_str bytes, lb_err *err);
 void lb_charsmap_run(const lb_charsmap *m, lb_str in, bool longest, lb_buf *out);
 /* Appends the bytes of a base64 text. False: it is none. */
 bool lb_base64_decode(lb_str text, lb_buf *out);
+void lb_base64_encode(lb_str bytes, lb_buf *out);
 
 #endif

@@ -5,6 +5,7 @@
 #include "arch/arch.h"
 #include "text/bytelevel.h"
 #include "text/decode_steps.h"
+#include "text/encode_spm.h"
 #include "text/hf_encode.h"
 #include "text/tok_folder.h"
 #include "text/tok_keep.h"
@@ -26,6 +27,7 @@ struct lb_encoder {
     u32 *added_of;  /* [n_all] 1 + place in tok.added; 0: none */
     lb_str *normal; /* [n_added] of those that are matched in the normalized text; else empty */
     lb_buf ends;    /* u32 each, in order */
+    lb_spm spm;     /* of a tokenizer.model that stands for all; n_pieces 0: none */
 };
 
 struct lb_encode_work {
@@ -90,7 +92,7 @@ static lb_status rebuild(lb_encoder *e, const lb_gguf_meta *meta, const lb_sourc
 }
 
 /* tokenizer.model: to the keys of a GGUF, and back to a tokenizer.json. */
-static lb_status rebuild_spm(lb_encoder *e, const lb_source *s, lb_err *err) {
+static lb_status rebuild_bpe(lb_encoder *e, const lb_source *s, lb_err *err) {
     lb_tok *t = NULL;
     lb_tok_opts o = {.arch = LB_STR("llama")};
     lb_json *config;
@@ -103,7 +105,26 @@ static lb_status rebuild_spm(lb_encoder *e, const lb_source *s, lb_err *err) {
     LB_TRY(lb_tok_open(&t, s, err));
     lb_status st = lb_tok_to_meta(t, &o, &e->meta, NULL, err);
     lb_tok_close(&t);
+    if (st == LB_OK && !e->spm.add_dummy_prefix) /* the file says so, whatever the architecture */
+        st = lb_meta_set_bool(&e->meta, "tokenizer.ggml.add_space_prefix", false, err);
     return st == LB_OK ? rebuild(e, &e->meta, s, err) : st;
+}
+
+static lb_status rebuild_unigram(lb_encoder *e, const lb_source *s, lb_err *err) {
+    lb_tok_folder f;
+    LB_TRY(lb_tok_folder_open(&f, s, err));
+    lb_status st = lb_spm_unigram_keys(&e->spm, &f, &e->meta, err);
+    lb_tok_folder_close(&f);
+    return st == LB_OK ? rebuild(e, &e->meta, s, err) : st;
+}
+
+static lb_status rebuild_spm(lb_encoder *e, const lb_source *s, lb_err *err) {
+    lb_tok_folder look = {.src = s};
+    lb_str bytes;
+    bool found;
+    LB_TRY(lb_tok_folder_read_to(&look, "tokenizer.model", &e->arena, &bytes, &found, err));
+    LB_TRY(lb_spm_parse(&e->spm, bytes, "tokenizer.model", &e->arena, err));
+    return e->spm.model == LB_SPM_UNIGRAM ? rebuild_unigram(e, s, err) : rebuild_bpe(e, s, err);
 }
 
 static lb_status find_files(lb_encoder *e, const lb_source **s, lb_err *err) {
@@ -306,6 +327,8 @@ static lb_status open(lb_encoder *e, const lb_source *model, lb_err *err) {
     LB_TRY(lb_tok_folder_map(&e->folder, &e->map, err));
     if (e->rebuilt)
         LB_TRY(mark_longest(lb_json_get(e->folder.tok.rest, "normalizer"), &e->folder.arena, err));
+    if (e->spm.n_pieces && e->spm.model == LB_SPM_BPE)
+        LB_TRY(lb_spm_put_normalizer(&e->spm, e->folder.tok.rest, &e->folder.arena, err));
     if (model->gguf)
         leave_uncomposed(e);
     LB_TRY(lb_hf_enc_init(&e->enc, &e->folder.tok, err));

@@ -7,6 +7,7 @@
  * are unknown, byte tokens are used where there are any. */
 #include "text/tok_rebuild.h"
 
+#include "text/charsmap.h"
 #include "text/spm.h"
 #include "text/tok_sheet.h"
 
@@ -123,17 +124,6 @@ static const char put_prefix[] = "{\"type\":\"Prepend\",\"prepend\":\"" PIECE_SP
 static const char mark_spaces[] = "{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},"
                                   "\"content\":\"" PIECE_SPACE "\"}";
 
-static void put_base64(lb_buf *out, const u8 *v, u64 n) {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for (u64 i = 0; i < n; i += 3) {
-        u32 left = (u32)LB_MIN(n - i, (u64)3), bits = 0;
-        for (u32 k = 0; k < 3; k++)
-            bits = bits << 8 | (k < left ? v[i + k] : 0u);
-        for (u32 k = 0; k < 4; k++)
-            lb_buf_put_u8(out, (u8)(k <= left ? digits[bits >> (18 - 6 * k) & 63] : '='));
-    }
-}
-
 static lb_status push_step(lb_tok_sheet *s, lb_json *list, const char *text, lb_err *err) {
     lb_json *v;
     LB_TRY(lb_json_parse(lb_str_c(text), "normalizer", s->a->arena, &v, err));
@@ -144,7 +134,7 @@ static lb_status push_charsmap(lb_tok_sheet *s, lb_json *list, lb_str map, lb_er
     lb_arena *p = s->a->arena;
     lb_buf text = {0};
     lb_json *o = lb_json_new_object(p);
-    put_base64(&text, (const u8 *)map.ptr, map.len);
+    lb_base64_encode(map, &text);
     lb_status st = lb_buf_status(&text, err);
     if (st == LB_OK)
         st = lb_sheet_put_str(s, o, "type", LB_STR("Precompiled"), err);

@@ -63,7 +63,7 @@ def char(r):
     while True:
         c = chr(r.choice([r.randrange(32, 127), r.randrange(160, 0x250), r.randrange(0x250, 0x3000),
                           r.randrange(0x3000, 0xa000), r.randrange(0xac00, 0xd7a0), r.randrange(0x1f300, 0x1f650)]))
-        if unicodedata.category(c) != "Cn" and (ord(c) < 0x370 or not unicodedata.combining(c)):
+        if unicodedata.category(c) != "Cn" and (ord(c) < 0x370 or unicodedata.category(c) != "Mn"):
             return c
 
 

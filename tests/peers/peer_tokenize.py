@@ -138,6 +138,7 @@ def fast(r, args, i, root):
             return
         compare(what, texts, ours, [theirs.encode(x, add_special_tokens=flags != ["--no-bos"]).ids for x in texts])
     n = t.get_vocab_size()
+    special = {k for k, v in t.get_added_tokens_decoder().items() if v.special}
     ids = [theirs.encode(x).ids for x in texts[:40]]
     ids += [[r.randrange(n) for _ in range(r.randrange(12))] for _ in range(80)]
     ids = [[k for k in l if theirs.id_to_token(k) is not None] for l in ids]
@@ -145,7 +146,9 @@ def fast(r, args, i, root):
         q, ours = lbrx(root, ids, "--detokenize", *(["--no-special"] if skip else []))
         what = "case %d: %s back%s" % (i, name, " without special tokens" if skip else "")
         if check(q.returncode == 0, "%s: %s" % (what, q.stderr)):
-            compare(what, ids, ours, [theirs.decode(x, skip_special_tokens=skip) for x in ids])
+            # the library skips by text, and misses tokens that it keeps in normalized form
+            compare(what, ids, ours, [theirs.decode([k for k in x if not (skip and k in special)],
+                                                    skip_special_tokens=False) for x in ids])
 
 
 def pieces(r, args, i, root):
