@@ -88,13 +88,19 @@ lb_status lb_infer_context(lb_infer *x, u64 n_ctx, lb_err *err) {
                        (unsigned long long)want);
     lb_context_free(&x->context);
     x->n_ctx = (u32)want;
-    return lb_context_new(&x->context, lb_loaded_model(x->loaded),
-                          &(lb_context_opts){.n_ctx = x->n_ctx,
-                                             .n_batch = (u32)x->opts.n_batch,
-                                             .threads = x->threads,
-                                             .kv_type = kv_types[x->opts.kv_type],
-                                             .exact = x->opts.exact},
-                          err);
+    lb_status st = lb_context_new(&x->context, lb_loaded_model(x->loaded),
+                                  &(lb_context_opts){.n_ctx = x->n_ctx,
+                                                     .n_batch = (u32)x->opts.n_batch,
+                                                     .threads = x->threads,
+                                                     .kv_type = kv_types[x->opts.kv_type],
+                                                     .exact = x->opts.exact},
+                                  err);
+    if (st == LB_E_NOMEM && lb_mem_refused())
+        return lb_fail(err, LB_E_LIMIT,
+                       "a session of %u positions does not fit --memory: give it more, or use a "
+                       "smaller --ctx or --batch",
+                       x->n_ctx);
+    return st;
 }
 
 lb_status lb_read_line(lb_buf *buf, bool *end, lb_err *err) {
