@@ -21,7 +21,7 @@ LB_OUTER_LLAVA;
 const lb_arch lb_arch_mistral = {
     .family = "mistral",
     .gguf = "llama",
-    .graph = {.runs = true, .rope = LB_ROPE_PAIRS},
+    .graph = {.runs = true, .rope = LB_ROPE_PAIRS, .flags = LB_GRAPH_SCALED_WINDOW},
     .classes = classes,
     .model_types = model_types,
     .defaults = LB_MISTRAL_DEFAULTS,

@@ -35,7 +35,9 @@ static const lb_arch_kv kv[] = {
 const lb_arch lb_arch_mixtral = {
     .family = "mixtral",
     .gguf = "llama",
-    .graph = {.runs = true, .rope = LB_ROPE_PAIRS, .flags = LB_GRAPH_TOP_NORM},
+    .graph = {.runs = true,
+              .rope = LB_ROPE_PAIRS,
+              .flags = LB_GRAPH_SCALED_WINDOW | LB_GRAPH_TOP_NORM},
     .classes = classes,
     .model_types = model_types,
     .defaults = "{\"vocab_size\": 32000, \"hidden_size\": 4096, \"intermediate_size\": 14336,"

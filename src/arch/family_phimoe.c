@@ -53,7 +53,8 @@ const lb_arch lb_arch_phimoe = {
     .graph = {.runs = true,
               .norm = LB_NORM_LAYER,
               .rope = LB_ROPE_HALVES,
-              .router = LB_ROUTER_MIXER},
+              .router = LB_ROUTER_MIXER,
+              .flags = LB_GRAPH_WINDOW_ALL | LB_GRAPH_SCALED_WINDOW},
     .classes = classes,
     .model_types = model_types,
     .defaults = "{\"vocab_size\": 32064, \"hidden_size\": 4096, \"intermediate_size\": 6400,"

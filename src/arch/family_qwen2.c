@@ -16,7 +16,7 @@ static const lb_arch_kv kv[] = {LB_KV_ROWS_POOLING, LB_KV_ROWS_WINDOW_USED("from
 const lb_arch lb_arch_qwen2 = {
     .family = "qwen2",
     .gguf = "qwen2",
-    .graph = {.runs = true, .rope = LB_ROPE_HALVES},
+    .graph = {.runs = true, .rope = LB_ROPE_HALVES, .flags = LB_GRAPH_SCALED_WINDOW},
     .classes = classes,
     .model_types = model_types,
     .defaults = "{\"vocab_size\": 151936, \"hidden_size\": 4096, \"intermediate_size\": 22016,"

@@ -30,7 +30,7 @@ static const lb_arch_bias biases[] = {{"qkv_bias", LB_ROLE_ATTN_Q}};
 const lb_arch lb_arch_qwen2moe = {
     .family = "qwen2_moe",
     .gguf = "qwen2moe",
-    .graph = {.runs = true, .rope = LB_ROPE_HALVES},
+    .graph = {.runs = true, .rope = LB_ROPE_HALVES, .flags = LB_GRAPH_SCALED_WINDOW},
     .classes = classes,
     .model_types = model_types,
     .defaults = "{\"vocab_size\": 151936, \"hidden_size\": 2048, \"intermediate_size\": 5632,"

@@ -19,7 +19,7 @@ static const lb_arch_bias biases[] = {{"attention_bias", LB_ROLE_ATTN_Q}};
 const lb_arch lb_arch_qwen3 = {
     .family = "qwen3",
     .gguf = "qwen3",
-    .graph = {.runs = true, .rope = LB_ROPE_HALVES},
+    .graph = {.runs = true, .rope = LB_ROPE_HALVES, .flags = LB_GRAPH_SCALED_WINDOW},
     .classes = classes,
     .model_types = model_types,
     .defaults = "{\"vocab_size\": 151936, \"hidden_size\": 4096, \"intermediate_size\": 22016,"

@@ -40,7 +40,9 @@ static const lb_arch_bias biases[] = {{"attention_bias", LB_ROLE_ATTN_Q}};
 const lb_arch lb_arch_qwen3moe = {
     .family = "qwen3_moe",
     .gguf = "qwen3moe",
-    .graph = {.runs = true, .rope = LB_ROPE_HALVES, .flags = LB_GRAPH_TOP_NORM},
+    .graph = {.runs = true,
+              .rope = LB_ROPE_HALVES,
+              .flags = LB_GRAPH_SCALED_WINDOW | LB_GRAPH_TOP_NORM},
     .classes = classes,
     .model_types = model_types,
     .defaults = "{\"vocab_size\": 151936, \"hidden_size\": 2048, \"intermediate_size\": 6144,"

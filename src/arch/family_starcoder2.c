@@ -35,7 +35,11 @@ static const lb_arch_bias biases[] = {{"use_bias", LB_ROLE_ATTN_Q}};
 const lb_arch lb_arch_starcoder2 = {
     .family = "starcoder2",
     .gguf = "starcoder2",
-    .graph = {.runs = true, .norm = LB_NORM_LAYER, .rope = LB_ROPE_HALVES, .act = LB_ACT_GELU},
+    .graph = {.runs = true,
+              .norm = LB_NORM_LAYER,
+              .rope = LB_ROPE_HALVES,
+              .act = LB_ACT_GELU,
+              .flags = LB_GRAPH_SCALED_WINDOW},
     .classes = classes,
     .model_types = model_types,
     .defaults = "{\"vocab_size\": 49152, \"hidden_size\": 3072, "
