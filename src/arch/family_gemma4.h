@@ -173,6 +173,13 @@
         .op = LB_KV_BACK, .key = "expert_used_count", .hf = "top_k_experts"                       \
     }
 
+#define LB_GRAPH_GEMMA4                                                                        \
+    {                                                                                          \
+        .runs = true, .rope = LB_ROPE_HALVES, .act = LB_ACT_GELU, .window_base = 10000,        \
+        .flags =                                                                               \
+            LB_GRAPH_EMBD_SQRT | LB_GRAPH_ATTN_SCALE_ONE | LB_GRAPH_V_NORM | LB_GRAPH_TOP_NORM \
+    }
+
 #define LB_LAYERS_GEMMA4                                                      \
     {                                                                         \
         .list = "layer_types", .period = 6, .usual = "\"sliding_attention\"", \

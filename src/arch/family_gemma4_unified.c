@@ -45,6 +45,7 @@ static const lb_arch_bias biases[] = {{"attention_bias", LB_ROLE_ATTN_Q}};
 const lb_arch lb_arch_gemma4_unified = {
     .family = "gemma4_unified",
     .gguf = "gemma4",
+    .graph = LB_GRAPH_GEMMA4,
     .classes = classes,
     .model_types = model_types,
     .defaults = "{\"vocab_size\": 262144, \"hidden_size\": 2304, \"intermediate_size\": 9216,"

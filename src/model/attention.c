@@ -251,6 +251,8 @@ typedef struct heads {
     u32 layer, n_head, n_head_kv, k_dim, v_dim;
     size_t q, k, v, stride; /* places of the token's parts in a row of c->qkv */
     bool gated;
+    bool own;     /* has keys and values of its own */
+    bool same_kv; /* values are keys, before anything is done to them */
 } heads;
 
 static void norm_heads(const lb_model *m, const lb_norm *n, float *x, u32 n_heads, u32 dim) {
@@ -306,18 +308,23 @@ static void heads_of_token(lb_context *c, void *arg, u32 t, void *scratch) {
     float *row = c->qkv + (size_t)t * h->stride, *q = row + h->q, *k = row + h->k, *v = row + h->v;
     if (h->gated)
         part_gates(q, h->n_head, h->k_dim, scratch);
+    if (h->own && h->same_kv)
+        memcpy(v, k, (size_t)h->n_head_kv * h->k_dim * sizeof(float));
     for (int pass = 0; pass < 2; pass++)
         if ((pass == 1) == late) {
             norm_heads(m, &l->q_norm, q, h->n_head, h->k_dim);
-            norm_heads(m, &l->k_norm, k, h->n_head_kv, h->k_dim);
+            norm_heads(m, &l->k_norm, k, h->own ? h->n_head_kv : 0, h->k_dim);
         } else if (n_rot) {
             lb_turn(c, l, t, q, &(lb_turning){h->n_head, n_rot, h->k_dim});
-            lb_turn(c, l, t, k, &(lb_turning){h->n_head_kv, n_rot, h->k_dim});
+            if (h->own)
+                lb_turn(c, l, t, k, &(lb_turning){h->n_head_kv, n_rot, h->k_dim});
         }
     if (m->p.temp_scale != 0 && c->pos[t] >= m->p.n_ctx_orig)
         m->k->map_mulc_f32(
             (size_t)h->n_head * h->k_dim, q, q,
             (float)(1 + (double)m->p.temp_scale * log1p(c->pos[t] / m->p.n_ctx_orig)));
+    if (!h->own)
+        return;
     if (flags & LB_GRAPH_V_NORM)
         for (u32 i = 0; i < h->n_head_kv; i++)
             m->k->rms_norm_f32(h->v_dim, v + (size_t)i * h->v_dim, v + (size_t)i * h->v_dim, NULL,
@@ -345,12 +352,16 @@ static void project_heads(lb_context *c, const lb_layer *l, const heads *h) {
         return;
     }
     lb_project(c, &l->q, &a, c->qkv + h->q, h->stride);
-    lb_project(c, &l->k, &a, c->qkv + h->k, h->stride);
-    lb_project(c, &l->v, &a, c->qkv + h->v, h->stride);
+    if (h->own)
+        lb_project(c, &l->k, &a, c->qkv + h->k, h->stride);
+    if (h->own && !h->same_kv)
+        lb_project(c, &l->v, &a, c->qkv + h->v, h->stride);
     lb_project_run(c);
     lb_add_bias(c, &l->q, c->qkv + h->q, h->stride, c->n);
-    lb_add_bias(c, &l->k, c->qkv + h->k, h->stride, c->n);
-    lb_add_bias(c, &l->v, c->qkv + h->v, h->stride, c->n);
+    if (h->own)
+        lb_add_bias(c, &l->k, c->qkv + h->k, h->stride, c->n);
+    if (h->own && !h->same_kv)
+        lb_add_bias(c, &l->v, c->qkv + h->v, h->stride, c->n);
 }
 
 lb_status lb_mix_attention(lb_context *c, u32 layer, lb_err *err) {
@@ -363,13 +374,15 @@ lb_status lb_mix_attention(lb_context *c, u32 layer, lb_err *err) {
                .k_dim = p->k_dim,
                .v_dim = p->v_dim,
                .stride = m->max_attn,
-               .gated = (m->p.graph->flags & LB_GRAPH_Q_GATE) != 0};
+               .gated = (m->p.graph->flags & LB_GRAPH_Q_GATE) != 0,
+               .own = p->kv_layer == layer,
+               .same_kv = !l->qkv.w && !l->v.w};
     h.k = (size_t)p->n_head * p->k_dim * (h.gated ? 2 : 1);
     h.v = h.k + (size_t)p->n_head_kv * p->k_dim;
     (void)err;
     project_heads(c, l, &h);
     lb_each_token(c, c->n, 8 * (h.v + (size_t)p->n_head_kv * p->v_dim), heads_of_token, &h);
-    lb_attend_all(c, &(lb_attention){.layer = layer,
+    lb_attend_all(c, &(lb_attention){.layer = p->kv_layer,
                                      .n_head = p->n_head,
                                      .n_head_kv = p->n_head_kv,
                                      .k_dim = p->k_dim,

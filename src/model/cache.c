@@ -33,7 +33,7 @@ static lb_status lay_out(lb_cache *c, const lb_params *p, u32 i, lb_err *err) {
         c->state_bytes += (out->state_bytes + 63) & ~(u64)63;
         return LB_OK;
     }
-    if (!l->n_head_kv)
+    if (!l->n_head_kv || l->kv_layer != i)
         return LB_OK;
     out->n_head_kv = l->n_head_kv;
     out->v_in_k = p->kv_rank != 0 && l->v_dim == p->kv_rank && l->n_head_kv == 1;

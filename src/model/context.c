@@ -58,6 +58,7 @@ static bool make_buffers(lb_context *c, u64 split_elems) {
     c->qkv = room(c, b * m->max_attn, sizeof(float));
     c->att = room(c, b * m->max_attn, sizeof(float));
     c->ff = room(c, ff, sizeof(float));
+    c->layer_in = room(c, b * m->p.n_layers * m->layer_in_dim, sizeof(float));
     for (u32 i = 0; i < m->n_ropes; i++)
         c->rope_width = LB_MAX(c->rope_width, (m->rope[i].n_rot / 2 + 15) & ~15u);
     c->cos = room(c, m->n_ropes * b * c->rope_width, sizeof(float));
@@ -66,7 +67,7 @@ static bool make_buffers(lb_context *c, u64 split_elems) {
     c->cap_slices = m->max_slices;
     c->slices = room(c, c->cap_slices, sizeof *c->slices);
     return c->pos && c->seq && c->want && c->blocks && c->x && c->h && c->h2 && c->y && c->qkv &&
-           c->att && c->ff && c->cos && c->sin && c->split && c->slices &&
+           c->att && c->ff && c->cos && c->sin && c->split && c->slices && c->layer_in &&
            make_acts(c, c->act, LB_MAX(b, (u64)c->rows_max)) &&
            make_acts(c, c->act2, LB_MAX(b, (u64)c->rows_max)) && (!p->n_expert || make_experts(c));
 }
@@ -74,7 +75,10 @@ static bool make_buffers(lb_context *c, u64 split_elems) {
 /* Fewer tokens at a time where a model's vectors are wide. */
 static u32 batch_that_fits(const lb_model *m, u32 n) {
     u64 acts = 2 * (lb_act_bytes(LB_ACT_F32, m->max_cols) + lb_act_bytes(LB_ACT_Q8, m->max_cols));
-    u64 bytes = (4ull * m->p.n_embd + 2ull * m->max_attn + 2ull * m->max_ff) * sizeof(float) + acts;
+    u64 layer_in = (u64)m->p.n_layers * m->layer_in_dim;
+    u64 bytes =
+        (4ull * m->p.n_embd + 2ull * m->max_attn + 2ull * m->max_ff + layer_in) * sizeof(float) +
+        acts;
     return (u32)LB_MIN((u64)n, LB_MAX(BUFFERS_BYTES_MAX / bytes, (u64)1));
 }
 
@@ -97,6 +101,8 @@ static lb_status init(lb_context *c, lb_err *err) {
             scratch = LB_MAX(scratch, lb_matmul_scratch_bytes(&m->weights->list[i].mats[k],
                                                               LB_MAX(c->o.n_batch, 1u)));
     scratch += m->positions ? m->p.n_embd * sizeof(float) : 0;
+    if (m->layer_embd)
+        scratch = LB_MAX(scratch, (m->layer_in_scratch + m->layer_embd->n_cols) * sizeof(float));
     scratch = LB_MAX(scratch, attend);
     scratch = LB_MAX(scratch, 2ull * m->max_attn * sizeof(float));
     scratch = LB_MAX(scratch, (size_t)LB_MAX(m->p.n_expert, m->p.n_embd) * sizeof(float));

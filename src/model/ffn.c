@@ -187,6 +187,8 @@ static void route_token(lb_context *c, void *arg, u32 t, void *scratch) {
         memcpy(choice, scores, p->n_expert * sizeof(float));
     choose(p, choice, chosen);
     weigh(m, scores, chosen, top);
+    for (u32 k = 0; l->exps_scale && k < p->n_expert_used; k++)
+        top[k] *= l->exps_scale[chosen[k]];
 }
 
 /* ---- experts ---- */
@@ -296,10 +298,12 @@ static void run_part(lb_context *c, part *p) {
     lb_each_token(c, p->n, (u64)n * c->m->p.n_expert_used, sum_token, p);
 }
 
-static void run_experts(lb_context *c, const lb_layer *l, const float *in, float *out) {
+/* route: what the router reads. */
+static void run_experts(lb_context *c, const lb_layer *l, const float *route, const float *in,
+                        float *out) {
     const lb_params *p = &c->m->p;
     lb_acts a;
-    lb_acts_make(&a, in, p->n_embd, p->n_embd, c->n, 0);
+    lb_acts_make(&a, route, p->n_embd, p->n_embd, c->n, 0);
     lb_project(c, &l->router, &a, c->scores, p->n_expert);
     lb_project_run(c);
     lb_each_token(c, c->n, 8ull * p->n_expert, route_token, (void *)(uintptr_t)l);
@@ -349,14 +353,54 @@ static void run_shared(lb_context *c, const lb_layer *l, const float *in, float 
     lb_each_token(c, c->n, c->m->p.n_embd, add_shared, &s);
 }
 
+/* ---- experts beside a dense feed-forward: both read the residual stream ---- */
+
+static void ready_router(lb_context *c, void *arg, u32 t, void *scratch) {
+    const lb_layer *l = arg;
+    const lb_model *m = c->m;
+    u32 n = m->p.n_embd;
+    const float *x = c->x + (size_t)t * n;
+    float *route = c->shared + (size_t)t * n;
+    (void)scratch;
+    m->k->rms_norm_f32(n, route, x, NULL, m->p.eps);
+    m->k->map_mulc_f32(n, route, route, 1 / sqrtf((float)n));
+    if (l->router_scale)
+        m->k->map_mul_f32(n, route, route, l->router_scale);
+    lb_apply_norm(m, &l->exps_norm, c->h2 + (size_t)t * n, x);
+}
+
+static void sum_both(lb_context *c, void *arg, u32 t, void *scratch) {
+    const shared *s = arg;
+    const lb_model *m = c->m;
+    u32 n = m->p.n_embd;
+    float *out = s->out + (size_t)t * n, *other = c->shared + (size_t)t * n;
+    (void)scratch;
+    lb_apply_norm(m, &s->l->exps_post_norm, out, out);
+    lb_apply_norm(m, &s->l->dense_post_norm, other, other);
+    m->k->map_add_f32(n, out, out, other);
+}
+
+static void run_both(lb_context *c, const lb_layer *l, const float *in, float *out) {
+    dense d = {.gate = &l->gate, .up = &l->up, .down = &l->down, .fused = l->fused};
+    shared s = {l, in, NULL, out};
+    lb_each_token(c, c->n, 4ull * c->m->p.n_embd, ready_router, (void *)(uintptr_t)l);
+    run_experts(c, l, c->shared, c->h2, out);
+    run_dense(c, &d, in, c->shared);
+    lb_each_token(c, c->n, 4ull * c->m->p.n_embd, sum_both, &s);
+}
+
 void lb_feed_forward(lb_context *c, u32 layer, const float *in, float *out) {
     const lb_layer *l = &c->m->layer[layer];
+    if (l->exps_norm.n) {
+        run_both(c, l, in, out);
+        return;
+    }
     if (!l->up_exps.w) {
         dense d = {.gate = &l->gate, .up = &l->up, .down = &l->down, .fused = l->fused};
         run_dense(c, &d, in, out);
         return;
     }
-    run_experts(c, l, in, out);
+    run_experts(c, l, in, in, out);
     if (l->up_shared.w)
         run_shared(c, l, in, out);
 }

@@ -31,7 +31,7 @@ void lb_apply_norm(const lb_model *m, const lb_norm *n, float *out, const float 
         m->k->rms_norm_f32(n->n, out, x, n->w, m->p.eps);
 }
 
-static const lb_mat *mat_of_row(const lb_mweight *w, u64 *row) {
+const lb_mat *lb_mat_of_row(const lb_mweight *w, u64 *row) {
     const lb_mat *m = w->mats;
     while (*row >= m->n_rows)
         *row -= m++->n_rows;
@@ -42,14 +42,14 @@ static void embed(lb_context *c, void *arg, u32 t, void *scratch) {
     const lb_model *m = c->m;
     float *x = c->x + (size_t)t * m->p.n_embd;
     u64 row = c->id[t];
-    const lb_mat *mat = mat_of_row(m->embd, &row);
+    const lb_mat *mat = lb_mat_of_row(m->embd, &row);
     (void)arg;
     lb_mat_row(m->k, mat, row, x, scratch);
     if (m->p.embd_scale != 1)
         m->k->map_mulc_f32(m->p.n_embd, x, x, m->p.embd_scale);
     if (m->positions) {
         row = c->pos[t];
-        mat = mat_of_row(m->positions, &row);
+        mat = lb_mat_of_row(m->positions, &row);
         float *at = (float *)scratch + lb_matmul_scratch_bytes(mat, 1) / sizeof(float);
         lb_mat_row(m->k, mat, row, at, scratch);
         m->k->map_add_f32(m->p.n_embd, x, x, at);
@@ -129,8 +129,13 @@ static lb_status run_layer(lb_context *c, u32 i, lb_err *err) {
     step s = {.norm = &l->attn_post_norm, .to = c->y};
     lb_each_token(c, c->n, 2 * n, add_to_stream, &s);
     lb_feed_forward(c, i, normed(c, &l->ffn_norm, c->h), c->y);
-    s = (step){.norm = &l->ffn_post_norm, .to = c->y, .scale = l->scale};
+    s = (step){.norm = &l->ffn_post_norm, .to = c->y, .scale = l->in_gate.w ? NULL : l->scale};
     lb_each_token(c, c->n, 2 * n, add_to_stream, &s);
+    if (l->in_gate.w) {
+        lb_layer_input(c, i, c->y);
+        s = (step){.norm = &l->in_norm, .to = c->y, .scale = l->scale};
+        lb_each_token(c, c->n, 2 * n, add_to_stream, &s);
+    }
     return LB_OK;
 }
 
@@ -161,6 +166,8 @@ lb_status lb_forward(lb_context *c, float *logits, const u8 *want, lb_err *err) 
     const lb_model *m = c->m;
     lb_acts a;
     lb_each_token(c, c->n, 2 * m->p.n_embd, embed, NULL);
+    if (m->layer_embd)
+        lb_layer_inputs(c);
     for (u32 i = 0; i < m->p.n_layers; i++)
         LB_TRY(run_layer(c, i, err));
     u32 n = gather_wanted(c, want);

@@ -55,6 +55,13 @@ struct lb_layer {
     const float *selection; /* [n_expert] added to scores when experts are chosen */
     lb_linear shared_router, gate_shared, up_shared, down_shared;
     const float *scale; /* one number on the layer's result; NULL: 1 */
+    /* Gemma 4: experts beside a dense feed-forward, each with norms of its own */
+    lb_norm dense_post_norm, exps_norm, exps_post_norm;
+    const float *router_scale; /* [n_embd] on a norm without weights, which the router reads */
+    const float *exps_scale;   /* [n_expert] on their weights; NULL: 1 */
+    /* ... and an input of the layer's own (inputs.c) */
+    lb_linear in_gate, in_proj;
+    lb_norm in_norm;
 };
 
 /* What kinds of rope the layers have. */
@@ -75,6 +82,12 @@ struct lb_model {
     const lb_mweight *embd;
     lb_norm embd_norm, output_norm;
     const lb_mweight *positions; /* learned; NULL: none */
+    /* layers' own inputs: rows of a table and a product of embeddings; NULL: none */
+    const lb_mweight *layer_embd;
+    lb_linear layer_in_proj;
+    lb_norm layer_in_norm;
+    u32 layer_in_dim;
+    size_t layer_in_scratch; /* floats of scratch before a row of the table */
     lb_rope_kind rope[LB_ROPES_MAX];
     u32 n_ropes;
     u32 max_cols, max_ff, max_ff_exp, max_attn; /* widths of buffers, in elements of a token */
@@ -115,6 +128,7 @@ struct lb_context {
     u32 rope_width;
     const float *in;       /* what the mixer reads */
     float *x, *h, *y, *h2; /* [n_batch, n_embd] residual stream; a norm of it; a half's result */
+    float *layer_in;       /* [n_batch, n_layers * layer_in_dim] */
     float *qkv, *att;      /* [n_batch, max_attn] */
     float *ff;             /* [n_batch or rows of experts, 2 * max_ff] */
     u8 *act[2];            /* [n_batch (or rows of experts)] activations in both forms */
@@ -174,6 +188,8 @@ typedef void lb_token_fn(struct lb_context *c, void *arg, u32 token, void *scrat
 /* fn for each of n tokens, by all threads where that is worth it: work is about how many floats it
  * touches. */
 void lb_each_token(struct lb_context *c, u32 n, u64 work, lb_token_fn *fn, void *arg);
+/* The matrix that holds a row, and which of its rows it is. */
+const lb_mat *lb_mat_of_row(const lb_mweight *w, u64 *row);
 void lb_apply_norm(const lb_model *m, const lb_norm *n, float *out, const float *x);
 lb_status lb_forward(struct lb_context *c, float *logits, const u8 *want, lb_err *err);
 
@@ -207,6 +223,12 @@ void lb_attend_sizes(const lb_model *m, const lb_context_opts *o, size_t *scratc
                      u64 *split_elems);
 /* Stores a row of a head: n f32 in the cache's type. */
 void lb_cache_store(const struct lb_context *c, u8 *to, const float *x, u32 n);
+
+/* ---- inputs.c ---- */
+
+void lb_layer_inputs(struct lb_context *c); /* of all layers, from the embeddings in c->x */
+/* What is added to c->x after layer's two halves: out [n, n_embd], not yet normalised. */
+void lb_layer_input(struct lb_context *c, u32 layer, float *out);
 
 /* ---- ffn.c: in, out [n, n_embd] ---- */
 void lb_feed_forward(struct lb_context *c, u32 layer, const float *in, float *out);

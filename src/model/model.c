@@ -155,6 +155,7 @@ static lb_status bind_attention(binder *b, lb_layer *l) {
     u64 n = m->p.n_embd, gate = m->p.graph->flags & LB_GRAPH_Q_GATE ? 2 : 1;
     u64 q = (u64)p->n_head * p->k_dim * gate, k = (u64)p->n_head_kv * p->k_dim,
         v = (u64)p->n_head_kv * p->v_dim;
+    bool own = p->kv_layer == b->layer;
     l->mixer = LB_MIX_ATTENTION;
     if (!p->n_head_kv)
         return lb_fail(b->err, LB_E_UNSUPPORTED,
@@ -165,9 +166,11 @@ static lb_status bind_attention(binder *b, lb_layer *l) {
         LB_TRY(linear(b, "attn_k", k, n, &l->k));
         LB_TRY(linear(b, "attn_v", v, n, &l->v));
         LB_TRY(need(b, &l->q, "attn_q.weight"));
-        LB_TRY(need(b, &l->k, "attn_k.weight"));
-        LB_TRY(need(b, &l->v, "attn_v.weight"));
-        if (l->q.w->upright != l->k.w->upright)
+        if (own)
+            LB_TRY(need(b, &l->k, "attn_k.weight"));
+        if (own && (!(m->p.graph->flags & LB_GRAPH_V_NORM) || v != k))
+            LB_TRY(need(b, &l->v, "attn_v.weight"));
+        if (own && l->q.w->upright != l->k.w->upright)
             return lb_fail(b->err, LB_E_UNSUPPORTED,
                            "layer %u: rows of q and k stand in different orders", b->layer);
     }
@@ -297,6 +300,37 @@ static lb_status bind_dense(binder *b, lb_layer *l) {
     return LB_OK;
 }
 
+/* Each expert's matrix holds the gate's rows, then those of up. */
+static lb_status halve(binder *b, const lb_mweight *w, u64 ff, lb_layer *l) {
+    lb_model *m = b->m;
+    u64 n = m->p.n_embd, stack = m->p.n_expert;
+    lb_linear *const out[] = {&l->gate_exps, &l->up_exps};
+    bool apart = w->n_mats == 2 * stack; /* each half is stored as a matrix */
+    if (!w->mats || w->n_stack != stack || (w->n_mats != stack && !apart) ||
+        w->n_rows != 2 * ff * stack)
+        return other_shape(b, w, 2 * ff * stack, n);
+    for (u32 half = 0; half < 2; half++) {
+        lb_mweight *part = lb_arena_new(&m->perm, lb_mweight, 1);
+        lb_mat *mats = lb_arena_new(&m->perm, lb_mat, stack);
+        if (!part || !mats)
+            return lb_fail(b->err, LB_E_NOMEM, "out of memory for experts");
+        for (u64 e = 0; e < stack; e++) {
+            const lb_mat *both = &w->mats[apart ? 2 * e + half : e];
+            if (!apart && both->block_rows > 1 && ff % both->block_rows)
+                return lb_fail(b->err, LB_E_UNSUPPORTED,
+                               "tensor '%.*s': a block of scales stands in both halves of it",
+                               LB_FMT(w->name));
+            mats[e] = apart ? *both : lb_mat_part(both, half * ff, ff);
+        }
+        *part = *w;
+        part->mats = mats;
+        part->n_mats = (u32)stack;
+        part->n_rows = ff * stack;
+        LB_TRY(linear_of(b, part, NULL, (size){ff, n, stack}, out[half]));
+    }
+    return LB_OK;
+}
+
 static lb_status bind_experts(binder *b, lb_layer *l) {
     lb_model *m = b->m;
     u64 n = m->p.n_embd;
@@ -308,8 +342,13 @@ static lb_status bind_experts(binder *b, lb_layer *l) {
     u64 ff = down->n_cols;
     LB_TRY(linear(b, "ffn_gate_inp", m->p.n_expert, n, &l->router));
     LB_TRY(need(b, &l->router, "ffn_gate_inp.weight"));
-    LB_TRY(experts(b, "ffn_gate_exps", ff, n, &l->gate_exps));
-    LB_TRY(experts(b, "ffn_up_exps", ff, n, &l->up_exps));
+    const lb_mweight *both = find(b, "ffn_gate_up_exps", "weight");
+    if (both)
+        LB_TRY(halve(b, both, ff, l));
+    else
+        LB_TRY(experts(b, "ffn_gate_exps", ff, n, &l->gate_exps));
+    if (!both)
+        LB_TRY(experts(b, "ffn_up_exps", ff, n, &l->up_exps));
     LB_TRY(experts(b, "ffn_down_exps", n, ff, &l->down_exps));
     LB_TRY(need(b, &l->up_exps, "ffn_up_exps.weight"));
     LB_TRY(vector(b, "exp_probs_b", "bias", m->p.n_expert, &l->selection));
@@ -325,6 +364,26 @@ static lb_status bind_experts(binder *b, lb_layer *l) {
     return linear(b, "ffn_gate_inp_shexp", 1, n, &l->shared_router);
 }
 
+/* Experts beside a dense feed-forward. */
+static lb_status bind_beside(binder *b, lb_layer *l) {
+    if (!l->up_exps.w || !l->ffn_norm.n || !l->dense_post_norm.n || !l->exps_post_norm.n)
+        return missing(b, "pre_ffw_norm_2.weight's experts and norms");
+    LB_TRY(vector(b, "ffn_gate_inp", "scale", b->m->p.n_embd, &l->router_scale));
+    LB_TRY(vector(b, "ffn_down_exps", "scale", b->m->p.n_expert, &l->exps_scale));
+    return bind_dense(b, l);
+}
+
+static lb_status bind_layer_input(binder *b, lb_layer *l) {
+    u64 n = b->m->p.n_embd, dim = b->m->layer_in_dim;
+    LB_TRY(linear(b, "inp_gate", dim, n, &l->in_gate));
+    LB_TRY(linear(b, "proj", n, dim, &l->in_proj));
+    LB_TRY(need(b, &l->in_gate, "inp_gate.weight"));
+    LB_TRY(need(b, &l->in_proj, "proj.weight"));
+    LB_TRY(norm(b, "post_norm", n, 1, &l->in_norm));
+    b->m->max_ff = LB_MAX(b->m->max_ff, (u32)dim);
+    return l->in_norm.n ? LB_OK : missing(b, "post_norm.weight");
+}
+
 /* ---- layers ---- */
 
 static lb_status bind_layer(binder *b, lb_layer *l) {
@@ -334,6 +393,9 @@ static lb_status bind_layer(binder *b, lb_layer *l) {
     LB_TRY(norm(b, "post_attention_norm", n, 1, &l->attn_post_norm));
     LB_TRY(norm(b, "ffn_norm", n, 1, &l->ffn_norm));
     LB_TRY(norm(b, "post_ffw_norm", n, 1, &l->ffn_post_norm));
+    LB_TRY(norm(b, "post_ffw_norm_1", n, 1, &l->dense_post_norm));
+    LB_TRY(norm(b, "pre_ffw_norm_2", n, 1, &l->exps_norm));
+    LB_TRY(norm(b, "post_ffw_norm_2", n, 1, &l->exps_post_norm));
     LB_TRY(vector(b, "layer_output_scale", "weight", 1, &l->scale));
     if (!l->ffn_norm.n && !l->ffn_post_norm.n && l->attn_post_norm.n) {
         l->ffn_norm = l->attn_post_norm;
@@ -342,6 +404,10 @@ static lb_status bind_layer(binder *b, lb_layer *l) {
     l->parallel = !l->ffn_norm.n && !l->ffn_post_norm.n;
     LB_TRY(bind_mixer(b, l));
     LB_TRY(bind_experts(b, l));
+    if (l->exps_norm.n)
+        LB_TRY(bind_beside(b, l));
+    if (b->m->layer_embd)
+        LB_TRY(bind_layer_input(b, l));
     b->m->max_slices = LB_MAX(b->m->max_slices, 4u);
     return LB_OK;
 }
@@ -375,6 +441,30 @@ static lb_status bind_ends(binder *b) {
                      &m->output);
 }
 
+/* A row of the table and one of the product hold all layers' parts. */
+static lb_status bind_layer_inputs(binder *b) {
+    lb_model *m = b->m;
+    const lb_mweight *table = find_end(m, "per_layer_token_embd.weight");
+    if (!table)
+        return LB_OK;
+    if (!table->mats || table->n_rows < m->p.n_vocab || table->n_cols % m->p.n_layers)
+        return other_shape(b, table, m->p.n_vocab, table->n_cols);
+    LB_TRY(check_mats(b, table));
+    m->layer_embd = table;
+    m->layer_in_dim = (u32)(table->n_cols / m->p.n_layers);
+    for (u32 i = 0; i < table->n_mats; i++)
+        m->layer_in_scratch =
+            LB_MAX(m->layer_in_scratch, lb_matmul_scratch_bytes(&table->mats[i], 1) / 4 + 16);
+    LB_TRY(norm_of(b, find_end(m, "per_layer_proj_norm.weight"), NULL, &m->layer_in_norm));
+    LB_TRY(linear_of(b, find_end(m, "per_layer_model_proj.weight"), NULL,
+                     (size){table->n_cols, m->p.n_embd, 1}, &m->layer_in_proj));
+    return m->layer_in_norm.n == m->layer_in_dim && m->layer_in_proj.w
+               ? LB_OK
+               : lb_fail(b->err, LB_E_FORMAT,
+                         "tensors 'per_layer_model_proj.weight' and 'per_layer_proj_norm.weight' "
+                         "do not fit 'per_layer_token_embd.weight'");
+}
+
 /* What nothing asked for would be missing from the result. */
 static lb_status all_used(const lb_model *m, lb_err *err) {
     (void)find_end(m, "rope_freqs.weight");
@@ -397,6 +487,7 @@ static lb_status bind(lb_model *m, lb_err *err) {
     if (!m->layer || !m->used)
         return lb_fail(err, LB_E_NOMEM, "out of memory for %u layers", m->p.n_layers);
     LB_TRY(bind_ends(&b));
+    LB_TRY(bind_layer_inputs(&b));
     for (b.layer = 0; b.layer < m->p.n_layers; b.layer++)
         LB_TRY(bind_layer(&b, &m->layer[b.layer]));
     m->max_slices *= 3; /* matrices that are multiplied at once */

@@ -138,7 +138,9 @@ static bool has_rope(const lb_params *p, u32 i) {
 static lb_status read_layer(reader *r, u32 i) {
     lb_params *p = r->p;
     lb_layer_params *l = &p->layer[i];
-    u32 n_rot, usual;
+    u32 n_rot, usual, shared;
+    LB_TRY(u32_of(r, "attention.shared_kv_layers", 0, &shared));
+    shared = LB_MIN(shared, p->n_layers);
     LB_TRY(u32_at(r, "attention.head_count", i, 0, &l->n_head));
     LB_TRY(u32_at(r, "attention.head_count_kv", i, l->n_head, &l->n_head_kv));
     usual = l->n_head ? p->n_embd / l->n_head : 0;
@@ -152,6 +154,14 @@ static lb_status read_layer(reader *r, u32 i) {
     if (l->window)
         LB_TRY(u32_of(r, "rope.dimension_count_swa", n_rot, &n_rot));
     l->n_rot = has_rope(p, i) ? n_rot : 0;
+    l->kv_layer = i;
+    for (u32 k = 0; i >= p->n_layers - shared && k < p->n_layers - shared; k++)
+        if (p->layer[k].window == l->window && !p->layer[k].recurrent)
+            l->kv_layer = k;
+    if (l->kv_layer == i && i >= p->n_layers - shared)
+        return lb_fail(r->err, LB_E_FORMAT,
+                       "layer %u reads the keys of an earlier one of its kind, and there is none",
+                       i);
     if (p->kv_rank) { /* one head of what is cached, or all heads where kv_b is one matrix */
         bool all = lb_mweights_layer(r->w, i, "attn_kv_b.weight") != NULL;
         l->n_head_kv = all ? l->n_head : 1;

@@ -20,6 +20,8 @@ typedef struct lb_layer_params {
     u32 n_rot;                           /* elements of a head that turn; 0: none */
     bool window;                         /* sees so many positions only */
     bool local_rope;                     /* has the window's rope base, and no scaling */
+    u32 kv_layer;                        /* whose keys and values it reads: its own, or an earlier
+                                            one's */
     bool recurrent;                      /* keeps a state, no keys and values */
 } lb_layer_params;
 

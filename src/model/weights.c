@@ -38,3 +38,15 @@ bool lb_mweight_is_values(lb_str name, const lb_shape *shape) {
            lb_str_ends(name, LB_STR("_norm.weight")) ||
            shape->dim[shape->rank - 1] <= CONV_WIDTH_MAX;
 }
+
+lb_mat lb_mat_part(const lb_mat *m, u64 from, u64 n) {
+    lb_mat out = *m;
+    out.codes += from * m->row_bytes;
+    u64 scale_rows = m->kind == LB_ENC_FP8 ? (m->block_rows ? from / m->block_rows : 0) : from;
+    if (out.scale)
+        out.scale += scale_rows * m->scale_bytes;
+    if (out.bias)
+        out.bias += scale_rows * m->scale_bytes;
+    out.n_rows = n;
+    return out;
+}

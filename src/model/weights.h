@@ -35,6 +35,8 @@ const lb_mweight *lb_mweights_find(const lb_mweights *w, lb_str name);
 const lb_mweight *lb_mweights_layer(const lb_mweights *w, u32 layer, const char *what);
 /* Whether it holds vectors and small tables, which are wanted as values; else it is a matrix. */
 bool lb_mweight_is_values(lb_str name, const lb_shape *shape);
+/* Rows [from, from + n) of a matrix; from at the begin of a block of scales. */
+lb_mat lb_mat_part(const lb_mat *m, u64 from, u64 n);
 /* Fills by_name. LB_E_FORMAT: two of one name. */
 lb_status lb_mweights_index(lb_mweights *w, lb_err *err);
 

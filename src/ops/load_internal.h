@@ -24,7 +24,5 @@ lb_status lb_load_rows(lb_maps *maps, const lb_graph *g, lb_node_id node, lb_mat
                        lb_err *err);
 /* Below an order of heads by which GGUF turns pairs: the node under it, *turned set. Else node. */
 lb_node_id lb_load_unturned(const lb_graph *g, lb_node_id node, bool *turned);
-/* Rows [from, from + n) of a matrix. */
-lb_mat lb_mat_part(const lb_mat *m, u64 from, u64 n);
 
 #endif

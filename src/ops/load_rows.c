@@ -158,18 +158,6 @@ static lb_status whole(lb_maps *maps, const lb_source *s, const lb_node *read, l
     return LB_OK;
 }
 
-lb_mat lb_mat_part(const lb_mat *m, u64 from, u64 n) {
-    lb_mat out = *m;
-    out.codes += from * m->row_bytes;
-    u64 scale_rows = m->kind == LB_ENC_FP8 ? (m->block_rows ? from / m->block_rows : 0) : from;
-    if (out.scale)
-        out.scale += scale_rows * m->scale_bytes;
-    if (out.bias)
-        out.bias += scale_rows * m->scale_bytes;
-    out.n_rows = n;
-    return out;
-}
-
 /* Rows from, from + step... of it. */
 static bool pick(lb_mat *m, u64 from, u64 step, u64 n) {
     bool blocks = m->kind == LB_ENC_FP8 && m->block_rows != 1 && m->block_rows;
