@@ -99,8 +99,12 @@ static bool real_magnitudes(lb_buf *out, bounds b, const char *sign, const char 
     return true;
 }
 
-static lb_status narrow(lb_schema *s, bounds *b, const lb_json *x, const char *key, bool upper,
-                        bool open, bool integer) {
+/* Of a bound: which, that it is not itself allowed, for integers only. */
+enum { UPPER = 1, OPEN = 2, INTEGER = 4 };
+
+static lb_status narrow(lb_schema *s, bounds *b, const lb_json *x, const char *key, u32 how) {
+    const bool upper = how & UPPER, integer = how & INTEGER;
+    bool open = how & OPEN;
     double d;
     if (!lb_json_as_f64(x, &d) || x->type != LB_JNUMBER || d != d)
         return lb_schema_fail(s, LB_E_FORMAT, "%s is not a number", key);
@@ -136,10 +140,11 @@ static lb_status read_bounds(lb_schema *s, const lb_sitem *item, bool integer, b
             const lb_json *y = lb_json_get(item->parts[i].node, open);
             /* Before draft 6 the exclusive ones were flags. */
             bool flag = y && y->type == LB_JBOOL;
+            const u32 how = (upper ? UPPER : 0u) | (integer ? INTEGER : 0u);
             if (x)
-                LB_TRY(narrow(s, b, x, key, upper, flag && y->truth, integer));
+                LB_TRY(narrow(s, b, x, key, how | (flag && y->truth ? OPEN : 0u)));
             if (y && !flag)
-                LB_TRY(narrow(s, b, y, open, upper, true, integer));
+                LB_TRY(narrow(s, b, y, open, how | OPEN));
         }
     return LB_OK;
 }
