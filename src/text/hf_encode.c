@@ -229,7 +229,7 @@ void lb_hf_enc_deinit(lb_hf_enc *e) {
 
 /* A word's bytes and ids stand one behind the other in `pool`; when it is full all is forgotten.
  * Longer words do not come twice. */
-enum { WORD_BYTES_MAX = 64, SLOTS = 1 << 16, POOL_BYTES_MAX = 4 << 20 };
+enum { WORD_BYTES_MAX = 64, SLOTS = 1 << 17, POOL_BYTES_MAX = 8 << 20 };
 
 typedef struct slot {
     u64 hash;
@@ -310,7 +310,7 @@ static slot *find_word(lb_hf_work *w, lb_str word, u64 hash) {
 
 static void remember(lb_hf_work *w, slot *s, lb_str word, u64 hash, size_t from) {
     size_t bytes = w->ids->len - from;
-    if (w->pool.len + word.len + bytes > POOL_BYTES_MAX || w->n_slots > SLOTS / 2) {
+    if (w->pool.len + word.len + bytes > POOL_BYTES_MAX || w->n_slots > SLOTS / 4 * 3) {
         memset(w->slots, 0, SLOTS * sizeof *w->slots);
         lb_buf_reset(&w->pool);
         w->n_slots = 0;
