@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 # needs: torch numpy safetensors transformers gguf
-"""peer_logits.py [--seed S] [--n N] [--family F[,F]] [--tokens N]: log-probabilities of tiny random models of every family
-(tests/families) by transformers in f32 and by `lbrx score`, from the Hugging Face folder, from its GGUF and from its MLX
-form: of all tokens at all positions of a sequence the five most likely, within 1e-3, and the same first."""
+"""peer_logits.py [--seed S] [--n N] [--family F[,F]] [--tokens N] [--deep]: log-probabilities of tiny random models of
+every family (tests/families) by transformers in f32 and by `lbrx score`, from the Hugging Face folder, from its GGUF and
+from its MLX form: of all tokens at all positions of a sequence the five most likely, within 1e-3, and the same first.
+--deep: with more layers, and windows shorter than the text (tests/families/deep.py)."""
 import argparse
 import json
 import pathlib
@@ -18,6 +19,7 @@ sys.dont_write_bytecode = True
 import peer_convert as pc
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "families"))
+import deep
 import kit
 import safetensors
 import safetensors.torch
@@ -116,12 +118,29 @@ def one(f, case, work, n):
         compare(what + " mlx", f, want, score(what + " mlx", work / "mlx", ids), ids)
 
 
+def deepened(case, f):
+    """None: it cannot have more layers than it has."""
+    try:
+        out = deep.deepen(case, f)
+        edited = f in ("glm4_moe", "ernie4_5_moe", "qwen3_next") or (f.startswith("qwen3_5") and case.tensors)
+        if out and not edited:  # by the number of layers that it had
+            if f in ("mistral", "mixtral", "starcoder2"):
+                out.gguf = "no window"
+            with tempfile.TemporaryDirectory(prefix="lbrx-deep-") as d:
+                kit.build(out, pathlib.Path(d) / "m")
+            return out
+    except Exception as e:
+        pc.skip("%s %s, deep: %s" % (f, case.label, str(e)[:100]))
+    return None
+
+
 def main():
     a = argparse.ArgumentParser()
     a.add_argument("--seed", default="1")
     a.add_argument("--n", type=int, default=1)
     a.add_argument("--tokens", type=int, default=40)
     a.add_argument("--family", default="")
+    a.add_argument("--deep", action="store_true")
     args = a.parse_args()
     pc.logging.disable(pc.logging.CRITICAL)
     for f in args.family.split(",") if args.family else kit.families():
@@ -129,7 +148,10 @@ def main():
             for case in kit.family(f).cases(random.Random("%s/%d" % (args.seed, i))):
                 with tempfile.TemporaryDirectory(prefix="lbrx-logits-") as d:
                     try:
-                        one(f, case, pathlib.Path(d), args.tokens)
+                        if args.deep:
+                            case = deepened(case, f)
+                        if case:
+                            one(f, case, pathlib.Path(d), args.tokens)
                     except Exception:
                         pc.check(False, "%s %s: %s" % (f, case.label, traceback.format_exc()))
     print("largest difference: " + ", ".join("%s %.2g" % x for x in sorted(worst.items())))
