@@ -32,7 +32,7 @@ LAYERS := base io tensor format kernel device arch plan quant text model merge o
 SRC := $(wildcard $(LAYERS:%=src/%/*.c))
 # SIMD files are compiled where their instruction set exists; flags come from the file name.
 ifeq ($(filter x86_64,$(ARCH)),)
-SRC := $(filter-out %_avx2.c %_avx512.c %_avx512vbmi.c,$(SRC))
+SRC := $(filter-out %_avx2.c %_avx512.c %_avx512vnni.c %_avx512vbmi.c,$(SRC))
 endif
 ifeq ($(filter aarch64 arm64,$(ARCH)),)
 SRC := $(filter-out %_neon.c,$(SRC))
@@ -53,6 +53,7 @@ $(LIB): $(filter-out $(MAIN_OBJ),$(OBJ))
 	@rm -f $@ && $(AR) rcs $@ $^
 $(B)/%_avx2.o: CFLAGS_ISA = -mavx2 -mfma -mf16c -mbmi2
 $(B)/%_avx512.o: CFLAGS_ISA = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mbmi2
+$(B)/%_avx512vnni.o: CFLAGS_ISA = -mavx512vnni -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mbmi2
 $(B)/%_avx512vbmi.o: CFLAGS_ISA = -mavx512vbmi -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mbmi2
 # What every parser calls and no parser is: counted, it doubles the time of an execution and tells a
 # fuzzer nothing.

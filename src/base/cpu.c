@@ -38,7 +38,9 @@ u32 lb_cpu_isa(void) {
     u32 mask = LB_ISA_AVX2;
     if (has_all(b, 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31) && has_all(xcr0, XCR0_AVX512))
         mask |= LB_ISA_AVX512;
-    /* Leaf 7 ECX: AVX512_VBMI 1. */
+    /* Leaf 7 ECX: AVX512_VNNI 11, AVX512_VBMI 1. */
+    if ((mask & LB_ISA_AVX512) && has_all(c, 1u << 11))
+        mask |= LB_ISA_AVX512VNNI;
     if ((mask & LB_ISA_AVX512) && has_all(c, 1u << 1))
         mask |= LB_ISA_AVX512VBMI;
     return mask;
@@ -63,7 +65,9 @@ static const isa_row rows[] = {
     {"ref", LB_ISA_REF, 0},
     {"avx2", LB_ISA_AVX2, LB_ISA_AVX2},
     {"avx512", LB_ISA_AVX512, LB_ISA_AVX2 | LB_ISA_AVX512},
-    {"avx512vbmi", LB_ISA_AVX512VBMI, LB_ISA_AVX2 | LB_ISA_AVX512 | LB_ISA_AVX512VBMI},
+    {"avx512vnni", LB_ISA_AVX512VNNI, LB_ISA_AVX2 | LB_ISA_AVX512 | LB_ISA_AVX512VNNI},
+    {"avx512vbmi", LB_ISA_AVX512VBMI,
+     LB_ISA_AVX2 | LB_ISA_AVX512 | LB_ISA_AVX512VNNI | LB_ISA_AVX512VBMI},
     {"neon", LB_ISA_NEON, LB_ISA_NEON},
 };
 

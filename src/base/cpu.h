@@ -11,10 +11,12 @@ typedef enum lb_isa {
     LB_ISA_AVX512 = 1u << 1,     /* F + BW + DQ + VL */
     LB_ISA_NEON = 1u << 2,       /* Armv8-A Advanced SIMD */
     LB_ISA_AVX512VBMI = 1u << 3, /* AVX-512 with byte permutations (Ice Lake, Zen 4 and later) */
+    LB_ISA_AVX512VNNI =
+        1u << 4, /* AVX-512 with products of bytes (Cascade Lake, Zen 4 and later) */
 } lb_isa;
 
 u32 lb_cpu_isa(void);              /* mask of what runs here, operating system support included */
-const char *lb_isa_name(lb_isa i); /* "ref", "avx2", "avx512", "avx512vbmi", "neon" */
+const char *lb_isa_name(lb_isa i); /* "ref", "avx2", "avx512", "avx512vnni", "avx512vbmi", "neon" */
 /* Such a name -> the mask up to and including that family (ref = 0). */
 bool lb_isa_parse(lb_str name, u32 *mask);
 

@@ -33,7 +33,8 @@ static const lb_opt info_rows[] = {
      .off = offsetof(info_opts, models)},
 };
 
-static const lb_isa isas[] = {LB_ISA_AVX2, LB_ISA_AVX512, LB_ISA_AVX512VBMI, LB_ISA_NEON};
+static const lb_isa isas[] = {LB_ISA_AVX2, LB_ISA_AVX512, LB_ISA_AVX512VNNI, LB_ISA_AVX512VBMI,
+                              LB_ISA_NEON};
 
 typedef struct kernel_row {
     const char *name;

@@ -35,6 +35,7 @@ static inline lb_round lb_round_of(lb_dtype t) {
 typedef struct lb_dots {
     size_t n_cols, out_stride, w_stride, x_stride;
 } lb_dots;
+typedef struct lb_q8_shape lb_q8_shape; /* kernel/q8.h */
 
 #define LB_KERNEL(name, ret, args, cmp) typedef ret(lb_k_##name##_fn) args;
 #include "kernel/kernel.def"

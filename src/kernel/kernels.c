@@ -10,21 +10,25 @@
 #if defined(__x86_64__)
 #define LB_HAS_avx2 1
 #define LB_HAS_avx512 1
+#define LB_HAS_avx512vnni 1
 #define LB_HAS_avx512vbmi 1
 #define LB_HAS_neon 0
 #elif defined(__aarch64__)
 #define LB_HAS_avx2 0
 #define LB_HAS_avx512 0
+#define LB_HAS_avx512vnni 0
 #define LB_HAS_avx512vbmi 0
 #define LB_HAS_neon 1
 #else
 #define LB_HAS_avx2 0
 #define LB_HAS_avx512 0
+#define LB_HAS_avx512vnni 0
 #define LB_HAS_avx512vbmi 0
 #define LB_HAS_neon 0
 #endif
 #define LB_BIT_avx2 LB_ISA_AVX2
 #define LB_BIT_avx512 LB_ISA_AVX512
+#define LB_BIT_avx512vnni LB_ISA_AVX512VNNI
 #define LB_BIT_avx512vbmi LB_ISA_AVX512VBMI
 #define LB_BIT_neon LB_ISA_NEON
 

@@ -1,27 +1,100 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* matmul.c: see matmul.h. Rows of f16, bf16 and f32 meet activations where they lie; those of other
- * types are decoded into the scratch, a few at a time. */
+/* matmul.c: see matmul.h. Rows of f16 and bf16 meet activations where they lie. Quantized ones
+ * become codes (q8.h) that meet activations of eight bits: one row at a time for few tokens, panels
+ * of 16 for many, with the same result. The rest is decoded to f32, a few rows at a time. */
 #include "kernel/matmul.h"
+#include "kernel/q8.h"
 
 #define ROWS_AT_ONCE 8u
+#define ROWS_OF_PANEL ((u64)LB_Q8_LANES)
+/* From so many tokens on, rows are made panels. */
+#define PANEL_TOKENS 6u
+/* Of panels that one thread makes before it goes through the tokens: half of an L2 of 1 MiB. */
+#define PANELS_BYTES ((u64)512 << 10)
 
 static size_t up64(size_t n) {
     return (n + 63) & ~(size_t)63;
 }
 
+/* ---- types that are multiplied as codes ---- */
+
+/* 0: none. */
+static u32 q8_block_type(lb_dtype t) {
+    const u32 h = LB_Q8_HALVES, m = LB_Q8_MIN, w = LB_Q8_WIDE, none = LB_Q8_NO_OFF;
+    switch (t) {
+    case LB_Q1_0:
+    case LB_Q2_0:
+    case LB_TQ1_0:
+    case LB_TQ2_0:
+        return LB_Q8_TYPE(0, 0) | LB_Q8_USED;
+    case LB_Q4_0:
+        return LB_Q8_TYPE(0, 3) | LB_Q8_USED;
+    case LB_Q5_0:
+    case LB_MXFP4:
+        return LB_Q8_TYPE(0, 4) | LB_Q8_USED;
+    case LB_NVFP4:
+        return LB_Q8_TYPE(h, 4) | LB_Q8_USED;
+    case LB_Q4_1:
+    case LB_Q5_1:
+    case LB_Q4_K:
+    case LB_Q5_K:
+        return LB_Q8_TYPE(m, none) | LB_Q8_USED;
+    case LB_Q2_K:
+        return LB_Q8_TYPE(h | m, none) | LB_Q8_USED;
+    case LB_Q3_K:
+        return LB_Q8_TYPE(h, 2) | LB_Q8_USED;
+    case LB_Q6_K:
+        return LB_Q8_TYPE(h, 5) | LB_Q8_USED;
+    case LB_Q8_0:
+    case LB_Q8_1:
+    case LB_Q8_K:
+    case LB_IQ4_NL:
+    case LB_IQ4_XS:
+        return LB_Q8_TYPE(w, 7) | LB_Q8_USED;
+    case LB_IQ2_XXS:
+    case LB_IQ3_XXS:
+    case LB_IQ3_S:
+    case LB_IQ1_S:
+        return LB_Q8_TYPE(0, 6) | LB_Q8_USED;
+    case LB_IQ2_XS:
+    case LB_IQ2_S:
+    case LB_IQ1_M:
+        return LB_Q8_TYPE(h, 6) | LB_Q8_USED;
+    default:
+        return 0;
+    }
+}
+
+static u32 q8_type(const lb_mat *m) {
+    switch (m->kind) {
+    case LB_ENC_PLAIN:
+        return q8_block_type(m->dtype);
+    case LB_ENC_MLX_AFFINE:
+        return LB_Q8_TYPE(LB_Q8_MIN | (m->bits == 8 ? LB_Q8_WIDE : 0), LB_Q8_NO_OFF) | LB_Q8_USED;
+    case LB_ENC_MLX_MXFP4:
+    case LB_ENC_MLX_NVFP4:
+        if (m->group != 16 && m->group % 32 != 0)
+            return 0;
+        return LB_Q8_TYPE(m->group == 16 ? LB_Q8_HALVES : 0, 4) | LB_Q8_USED;
+    default:
+        return 0;
+    }
+}
+
 lb_act_form lb_mat_act(const lb_mat *m, bool exact) {
-    (void)m, (void)exact;
-    return LB_ACT_F32;
+    return !exact && q8_type(m) ? LB_ACT_Q8 : LB_ACT_F32;
 }
 
 size_t lb_act_bytes(lb_act_form form, u64 n_cols) {
-    (void)form;
-    return up64(n_cols * sizeof(float));
+    return form == LB_ACT_Q8 ? lb_q8_chunks(n_cols) * sizeof(lb_q8_act)
+                             : up64(n_cols * sizeof(float));
 }
 
 void lb_act_make(const lb_kernels *k, lb_act_form form, u64 n_cols, void *out, const float *in) {
-    (void)k, (void)form;
-    memcpy(out, in, n_cols * sizeof(float));
+    if (form == LB_ACT_Q8)
+        k->act_q8(n_cols, out, in);
+    else
+        memcpy(out, in, n_cols * sizeof(float));
 }
 
 /* ---- rows as values ---- */
@@ -130,22 +203,175 @@ void lb_mat_row(const lb_kernels *k, const lb_mat *m, u64 row, float *out, void 
     decode_row(k, m, row, out, scratch);
 }
 
+/* ---- rows as codes ---- */
+
+typedef void(block_codes_fn)(size_t n_elems, void *out, const void *in);
+typedef void(mlx_codes_fn)(size_t n_elems, size_t group_elems, void *out, const void *in,
+                           const float *scale, const float *bias);
+
+static block_codes_fn *codes_of(const lb_kernels *k, lb_dtype t) {
+    switch (t) {
+#define CASE(id, name) \
+    case LB_##id:      \
+        return k->codes_##name;
+        CASE(Q4_0, q4_0)
+        CASE(Q4_1, q4_1)
+        CASE(Q5_0, q5_0)
+        CASE(Q5_1, q5_1)
+        CASE(Q8_0, q8_0)
+        CASE(Q8_1, q8_1)
+        CASE(Q1_0, q1_0)
+        CASE(Q2_0, q2_0)
+        CASE(MXFP4, mxfp4)
+        CASE(NVFP4, nvfp4)
+        CASE(TQ1_0, tq1_0)
+        CASE(TQ2_0, tq2_0)
+        CASE(Q2_K, q2_k)
+        CASE(Q3_K, q3_k)
+        CASE(Q4_K, q4_k)
+        CASE(Q5_K, q5_k)
+        CASE(Q6_K, q6_k)
+        CASE(Q8_K, q8_k)
+        CASE(IQ2_XXS, iq2_xxs)
+        CASE(IQ2_XS, iq2_xs)
+        CASE(IQ2_S, iq2_s)
+        CASE(IQ3_XXS, iq3_xxs)
+        CASE(IQ3_S, iq3_s)
+        CASE(IQ1_S, iq1_s)
+        CASE(IQ1_M, iq1_m)
+        CASE(IQ4_NL, iq4_nl)
+        CASE(IQ4_XS, iq4_xs)
+#undef CASE
+    default:
+        return NULL;
+    }
+}
+
+static mlx_codes_fn *mlx_codes_of(const lb_kernels *k, u32 bits) {
+    switch (bits) {
+    case 1:
+        return k->codes_mlx_q1;
+    case 2:
+        return k->codes_mlx_q2;
+    case 3:
+        return k->codes_mlx_q3;
+    case 4:
+        return k->codes_mlx_q4;
+    case 5:
+        return k->codes_mlx_q5;
+    case 6:
+        return k->codes_mlx_q6;
+    default:
+        return k->codes_mlx_q8;
+    }
+}
+
+/* groups: two floats each. */
+static void codes_row(const lb_kernels *k, const lb_mat *m, u64 row, lb_q8_row *out,
+                      float *groups) {
+    const u8 *codes = m->codes + row * m->row_bytes;
+    const u8 *scale = m->scale ? m->scale + row * m->scale_bytes : NULL;
+    u64 n = groups_of(m);
+    switch (m->kind) {
+    case LB_ENC_MLX_AFFINE: {
+        lb_decode_fn *d = lb_kernels_decode(k, m->scale_dtype);
+        d(n, groups, scale);
+        d(n, groups + n, m->bias + row * m->scale_bytes);
+        mlx_codes_of(k, m->bits)(m->n_cols, m->group, out, codes, groups, groups + n);
+        return;
+    }
+    case LB_ENC_MLX_MXFP4:
+    case LB_ENC_MLX_NVFP4:
+        if (m->kind == LB_ENC_MLX_MXFP4)
+            k->decode_f32_mlx_e8m0(n, groups, scale);
+        else
+            k->decode_f32_f8_e4m3(n, groups, scale);
+        k->codes_mlx_fp4(m->n_cols, m->group, out, codes, groups, NULL);
+        return;
+    default:
+        codes_of(k, m->dtype)(m->n_cols, out, codes);
+    }
+}
+
 /* ---- products ---- */
 
+static u64 panel_rows(const lb_mat *m, u32 type) {
+    u64 n = PANELS_BYTES / lb_q8_panel_bytes(type, m->n_cols);
+    return LB_MIN(LB_MAX(n, (u64)1), (u64)16) * ROWS_OF_PANEL;
+}
+
+static size_t groups_bytes(const lb_mat *m) {
+    return up64(2 * groups_of(m) * sizeof(float));
+}
+
 size_t lb_matmul_scratch_bytes(const lb_mat *m, size_t n_tokens) {
-    (void)n_tokens;
-    return up64((ROWS_AT_ONCE * m->n_cols + 2 * groups_of(m)) * sizeof(float));
+    const size_t values = up64((ROWS_AT_ONCE * m->n_cols + 2 * groups_of(m)) * sizeof(float));
+    const u32 type = q8_type(m);
+    if (!type)
+        return values;
+    size_t n = groups_bytes(m) + ROWS_OF_PANEL * lb_q8_chunks(m->n_cols) * sizeof(lb_q8_row);
+    if (n_tokens >= PANEL_TOKENS)
+        n += panel_rows(m, type) / ROWS_OF_PANEL * lb_q8_panel_bytes(type, m->n_cols) +
+             LB_MAX(lb_q8_tile_bytes(m->n_cols), lb_q8_chunks(m->n_cols) * sizeof(lb_q8_row));
+    return LB_MAX(up64(n), values);
 }
 
 u64 lb_matmul_unit(const lb_mat *m, size_t n_tokens) {
+    const u32 type = q8_type(m);
+    if (type && n_tokens >= PANEL_TOKENS)
+        return LB_MIN(panel_rows(m, type), (u64)64);
     u64 work = m->n_cols * LB_MAX((u64)n_tokens, (u64)1), rows = 65536 / LB_MAX(work, (u64)1);
     return LB_MAX(rows / ROWS_AT_ONCE, (u64)1) * ROWS_AT_ONCE;
 }
 
+/* times: of the whole tensor, after the sum. */
+static void scale_out(const lb_kernels *k, const lb_matmul_in *in) {
+    for (size_t t = 0; in->m->times != 1 && t < in->n_tokens; t++) {
+        float *out = in->out + t * in->out_stride;
+        k->map_mulc_f32(in->n_rows, out, out, in->m->times);
+    }
+}
+
+static void matmul_q8(const lb_kernels *k, const lb_matmul_in *in, u8 *scratch) {
+    const lb_mat *m = in->m;
+    const u32 type = q8_type(m) & ~LB_Q8_USED;
+    const size_t chunks = lb_q8_chunks(m->n_cols);
+    float *groups = (float *)(void *)scratch;
+    lb_q8_row *rows = (lb_q8_row *)(void *)(scratch + groups_bytes(m));
+    lb_q8_shape shape = {1, m->n_cols, in->n_tokens, in->out_stride, type};
+    if (in->n_tokens < PANEL_TOKENS) {
+        for (u64 r = 0; r < in->n_rows; r++) {
+            codes_row(k, m, in->row + r, rows, groups);
+            k->dots_q8(&shape, in->out + r, rows, in->act);
+        }
+        return;
+    }
+    const size_t panel_bytes = lb_q8_panel_bytes(type, m->n_cols);
+    const u64 step = panel_rows(m, type);
+    u8 *panels = (u8 *)(void *)(rows + ROWS_OF_PANEL * chunks);
+    u8 *tile = panels + step / ROWS_OF_PANEL * panel_bytes;
+    for (u64 r = 0; r < in->n_rows; r += step) {
+        const u64 n = LB_MIN(step, in->n_rows - r);
+        for (u64 p = 0; p < n; p += ROWS_OF_PANEL) {
+            const u64 np = LB_MIN(ROWS_OF_PANEL, n - p);
+            for (u64 i = 0; i < np; i++)
+                codes_row(k, m, in->row + r + p + i, rows + i * chunks, groups);
+            k->panel_q8(np, m->n_cols, panels + p / ROWS_OF_PANEL * panel_bytes, type, rows);
+        }
+        shape.n_rows = n;
+        k->gemm_q8(&shape, in->out + r, panels, in->act, tile);
+    }
+}
+
 void lb_matmul(const lb_kernels *k, const lb_matmul_in *in, void *scratch) {
     const lb_mat *m = in->m;
-    size_t x_stride = lb_act_bytes(in->form, m->n_cols) / sizeof(float);
+    size_t x_stride = lb_act_bytes(LB_ACT_F32, m->n_cols) / sizeof(float);
     const u8 *w = m->codes + in->row * m->row_bytes;
+    if (in->form == LB_ACT_Q8) {
+        matmul_q8(k, in, scratch);
+        scale_out(k, in);
+        return;
+    }
     bool as_stored = m->kind == LB_ENC_PLAIN && m->times == 1;
     if (as_stored && (m->dtype == LB_F16 || m->dtype == LB_BF16)) {
         lb_dots d = {m->n_cols, in->out_stride, m->row_bytes, x_stride};

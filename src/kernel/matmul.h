@@ -29,8 +29,8 @@ typedef struct lb_mat {
 } lb_mat;
 
 /* Activations of one token.
- * Q8: per 32 elements one scale d (the largest magnitude / 127) and codes of eight bits, and per 16
- * elements d times the sum of the codes, for the minima of weights; padded with zeros to 32. */
+ * Q8: lb_q8_act of q8.h: codes of eight bits with a scale for each 32 elements and sums for the
+ * minima of weights. */
 typedef enum lb_act_form { LB_ACT_F32, LB_ACT_Q8 } lb_act_form;
 
 /* The form that the fast kernels of this matrix take; exact: none that rounds activations. */

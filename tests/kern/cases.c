@@ -58,6 +58,8 @@ static u32 n_variants(const kern *w) {
         return dense_variants(w);
     if (is_nn(w))
         return nn_variants(w);
+    if (is_q8(w))
+        return q8_variants(w);
     switch (w->sig) {
     case SIG_MLX_AFFINE:
         return 27; /* three groups, three roundings of the product, three of the sum */
@@ -181,6 +183,10 @@ static void set_sizes(const kern *w, kcase *c, u32 variant) {
         nn_sizes(w, c, variant);
         return;
     }
+    if (is_q8(w)) {
+        q8_sizes(w, c, variant);
+        return;
+    }
     switch (w->sig) {
     case SIG_DECODE:
         c->n_in = 1;
@@ -289,6 +295,8 @@ static bool set_shape(const kern *w, bool is_long, size_t shape, kcase *c) {
         return dense_shape(w, is_long, shape, c);
     if (is_nn(w))
         return nn_shape(w, is_long, shape, c);
+    if (is_q8(w))
+        return q8_shape(w, is_long, shape, c);
     switch (w->sig) {
     case SIG_TRANSPOSE:
         return transpose_shape(shape, is_long, &c->n, &c->n_cols);
@@ -393,6 +401,10 @@ void kcase_bench(const kern *w, size_t n_elems, kcase *c) {
         nn_bench(w, c);
         return;
     }
+    if (is_q8(w)) {
+        q8_bench(w, c);
+        return;
+    }
     /* MLX affine: groups of 64, both operations to bf16; transpose: f32, dense; quantizers: bf16 in
      * and out, the rule of Metal, 4 bits in groups of 64 */
     if (w->sig == SIG_MT_BLOCKS)
@@ -407,6 +419,8 @@ size_t kcase_elems(const kern *w, const kcase *c) {
         return dense_elems(w, c);
     if (is_nn(w))
         return nn_elems(w, c);
+    if (is_q8(w))
+        return q8_elems(w, c);
     if (w->sig == SIG_TRANSPOSE || w->sig == SIG_WORDS || w->sig == SIG_AWQ)
         return c->n * c->n_cols;
     if (w->sig == SIG_MT_BLOCKS)
@@ -436,6 +450,10 @@ void kcase_fill(const kern *w, const kcase *c, u32 input, u8 *out) {
     }
     if (is_nn(w)) {
         nn_fill(w, c, input, out);
+        return;
+    }
+    if (is_q8(w)) {
+        q8_fill(w, c, input, out);
         return;
     }
     const bool codes = input == 0 && (w->sig == SIG_DECODE || w->sig == SIG_MLX_AFFINE ||
@@ -493,6 +511,10 @@ void kcase_call(const kern *w, any_fn *fn, const kcase *c, void *out, const void
     }
     if (is_nn(w)) {
         nn_call(w, fn, c, out, in, r);
+        return;
+    }
+    if (is_q8(w)) {
+        q8_call(fn, w, c, out, in);
         return;
     }
     i32 range[2];
@@ -600,6 +622,8 @@ void kcase_print(FILE *f, const kern *w, const kcase *c) {
     if (is_dense(w))
         fprintf(f, "x%zu inner=%zu stride=%zu c=%08x", c->n_cols, c->first, c->in_stride,
                 lb_f32_bits(c->c));
+    else if (is_q8(w))
+        fprintf(f, "x%zu x%zu type=0x%x", c->n_cols, c->first, c->how);
     else if (c->group_elems)
         fprintf(f, " group=%zu round=0x%02x", c->group_elems, c->round);
     if (w->sig == SIG_QUANT)

@@ -66,8 +66,14 @@ typedef enum sig {
     SIG_GEMM_PART,
     SIG_DOT_ROWS,
     SIG_MIX_ROWS,
-    SIG_DOTS,   /* rows of f32 */
-    SIG_DOTS16, /* of f16, bf16 */
+    SIG_DOTS,      /* rows of f32 */
+    SIG_DOTS16,    /* of f16, bf16 */
+    SIG_Q8_BLOCKS, /* from here on: q8.c */
+    SIG_Q8_MLX,
+    SIG_Q8_ACT,
+    SIG_Q8_DOTS,
+    SIG_Q8_PANEL,
+    SIG_Q8_GEMM,
 } sig;
 
 typedef void(any_fn)(void); /* cast back by signature before a call */
@@ -91,7 +97,7 @@ typedef struct ladder {
     struct {
         const char *name;
         lb_kernels k;
-    } step[5];
+    } step[6];
     size_t n_steps;
     u32 n_absent; /* family files of this build whose instructions the machine lacks */
 } ladder;
@@ -206,6 +212,17 @@ size_t nn_elems(const kern *w, const kcase *c);
 void nn_fill(const kern *w, const kcase *c, u32 input, u8 *out);
 void nn_call(const kern *w, any_fn *fn, const kcase *c, void *out, const void *const in[3],
              result *r);
+
+/* ---- q8.c: products of eight bits ---- */
+
+bool is_q8(const kern *w);
+u32 q8_variants(const kern *w);
+bool q8_shape(const kern *w, bool is_long, size_t i, kcase *c);
+void q8_sizes(const kern *w, kcase *c, u32 variant);
+void q8_bench(const kern *w, kcase *c);
+size_t q8_elems(const kern *w, const kcase *c);
+void q8_fill(const kern *w, const kcase *c, u32 input, u8 *out);
+void q8_call(any_fn *fn, const kern *w, const kcase *c, void *out, const void *const in[3]);
 
 /* ---- run.c ---- */
 

@@ -4,7 +4,7 @@
 #include "checkkern.h"
 
 bool is_nn(const kern *w) {
-    return w->sig >= SIG_OAI;
+    return w->sig >= SIG_OAI && w->sig < SIG_Q8_BLOCKS;
 }
 
 static bool is_attend(const kern *w) {

@@ -57,7 +57,13 @@
              : SIG_DOT_ROWS, lb_k_attend_mix_f32_fn *       \
              : SIG_MIX_ROWS, lb_k_dots_f32_fn *             \
              : SIG_DOTS, lb_k_dots_f16_fn *                 \
-             : SIG_DOTS16)
+             : SIG_DOTS16, lb_k_codes_q4_0_fn *             \
+             : SIG_Q8_BLOCKS, lb_k_codes_mlx_q4_fn *        \
+             : SIG_Q8_MLX, lb_k_act_q8_fn *                 \
+             : SIG_Q8_ACT, lb_k_dots_q8_fn *                \
+             : SIG_Q8_DOTS, lb_k_panel_q8_fn *              \
+             : SIG_Q8_PANEL, lb_k_gemm_q8_fn *              \
+             : SIG_Q8_GEMM)
 
 /* Both classes compare bytes; another class would need its own comparison in run.c. */
 enum { COMPARE_EXACT, COMPARE_FOLD };
@@ -106,7 +112,10 @@ kern get_kern(size_t i) {
         find_type(&w, w.name + 11, len - 11);
     else if (w.sig == SIG_DOT_ROWS || w.sig == SIG_MIX_ROWS) /* attend_dot_<type> */
         find_type(&w, w.name + 11, len - 11);
-    else if (w.sig == SIG_MLX_AFFINE || w.sig == SIG_MLX_FP || strstr(w.name, "quant_mlx_"))
+    else if (w.sig == SIG_Q8_BLOCKS) /* codes_<type> */
+        find_type(&w, w.name + 6, len - 6);
+    else if (w.sig == SIG_Q8_MLX || w.sig == SIG_MLX_AFFINE || w.sig == SIG_MLX_FP ||
+             strstr(w.name, "quant_mlx_"))
         w.code_bits = (u32)(w.name[len - 1] - '0');
     return w;
 }
@@ -120,22 +129,26 @@ any_fn *kern_fn(const lb_kernels *k, const kern *w) {
 #if defined(__x86_64__)
 #define BUILT_avx2 LB_ISA_AVX2
 #define BUILT_avx512 LB_ISA_AVX512
+#define BUILT_avx512vnni LB_ISA_AVX512VNNI
 #define BUILT_avx512vbmi LB_ISA_AVX512VBMI
 #define BUILT_neon 0u
 #elif defined(__aarch64__)
 #define BUILT_avx2 0u
 #define BUILT_avx512 0u
+#define BUILT_avx512vnni 0u
 #define BUILT_avx512vbmi 0u
 #define BUILT_neon LB_ISA_NEON
 #else
 #define BUILT_avx2 0u
 #define BUILT_avx512 0u
+#define BUILT_avx512vnni 0u
 #define BUILT_avx512vbmi 0u
 #define BUILT_neon 0u
 #endif
 
 void ladder_init(ladder *l) {
-    static const u32 isas[] = {LB_ISA_AVX2, LB_ISA_AVX512, LB_ISA_AVX512VBMI, LB_ISA_NEON};
+    static const u32 isas[] = {LB_ISA_AVX2, LB_ISA_AVX512, LB_ISA_AVX512VNNI, LB_ISA_AVX512VBMI,
+                               LB_ISA_NEON};
     const u32 have = lb_cpu_isa();
     u32 mask = 0;
     memset(l, 0, sizeof *l);

@@ -82,7 +82,8 @@ bool golden_same(const golden_record *r, const char *who, const float *got) {
 
 static bool check_record(lb_dtype t, const golden_record *r) {
     static const u32 isa[] = {0, LB_ISA_AVX2, LB_ISA_AVX2 | LB_ISA_AVX512,
-                              LB_ISA_AVX2 | LB_ISA_AVX512 | LB_ISA_AVX512VBMI, LB_ISA_NEON};
+                              LB_ISA_AVX2 | LB_ISA_AVX512 | LB_ISA_AVX512VNNI | LB_ISA_AVX512VBMI,
+                              LB_ISA_NEON};
     const u32 have = lb_cpu_isa();
     u64 want_bytes = 0;
     if (!lb_dtype_bytes(t, r->n_elems, &want_bytes) || want_bytes != r->n_bytes ||

@@ -99,7 +99,8 @@ static void mlx_fp(const lb_kernels *k, const golden_record *r, float *out) {
 
 LB_TEST(mlx) {
     static const u32 isa[] = {0, LB_ISA_AVX2, LB_ISA_AVX2 | LB_ISA_AVX512,
-                              LB_ISA_AVX2 | LB_ISA_AVX512 | LB_ISA_AVX512VBMI, LB_ISA_NEON};
+                              LB_ISA_AVX2 | LB_ISA_AVX512 | LB_ISA_AVX512VNNI | LB_ISA_AVX512VBMI,
+                              LB_ISA_NEON};
     u8 *data;
     size_t size;
     if (!golden_open("mlx.bin", &data, &size))

@@ -57,7 +57,8 @@ static size_t check_lines(ours *o, lb_dtype t, const char *text, const char *isa
 
 LB_TEST(quant_as_ggml) {
     static const u32 isa[] = {0, LB_ISA_AVX2, LB_ISA_AVX2 | LB_ISA_AVX512,
-                              LB_ISA_AVX2 | LB_ISA_AVX512 | LB_ISA_AVX512VBMI, LB_ISA_NEON};
+                              LB_ISA_AVX2 | LB_ISA_AVX512 | LB_ISA_AVX512VNNI | LB_ISA_AVX512VBMI,
+                              LB_ISA_NEON};
     u8 *data;
     size_t size;
     if (!golden_open("quant.txt", &data, &size))

@@ -102,8 +102,8 @@ LB_TEST(stack) {
 
 LB_TEST(isa) {
     u32 mask = 99, here = lb_cpu_isa();
-    static const lb_isa all[] = {LB_ISA_REF, LB_ISA_AVX2, LB_ISA_AVX512, LB_ISA_AVX512VBMI,
-                                 LB_ISA_NEON};
+    static const lb_isa all[] = {LB_ISA_REF,        LB_ISA_AVX2,       LB_ISA_AVX512,
+                                 LB_ISA_AVX512VNNI, LB_ISA_AVX512VBMI, LB_ISA_NEON};
     for (size_t i = 0; i < LB_LEN(all); i++) {
         CHECK(lb_isa_parse(lb_str_c(lb_isa_name(all[i])), &mask));
         CHECK((mask & all[i]) == (u32)all[i]);
@@ -111,7 +111,7 @@ LB_TEST(isa) {
     CHECK(lb_isa_parse(LB_STR("ref"), &mask) && mask == 0);
     CHECK(lb_isa_parse(LB_STR("avx512"), &mask) && mask == (LB_ISA_AVX2 | LB_ISA_AVX512));
     CHECK(lb_isa_parse(LB_STR("avx512vbmi"), &mask) &&
-          mask == (LB_ISA_AVX2 | LB_ISA_AVX512 | LB_ISA_AVX512VBMI));
+          mask == (LB_ISA_AVX2 | LB_ISA_AVX512 | LB_ISA_AVX512VNNI | LB_ISA_AVX512VBMI));
     CHECK(!lb_isa_parse(LB_STR("avx"), &mask) && !lb_isa_parse(LB_STR(""), &mask));
     CHECK(!lb_isa_parse(LB_STR("AVX2"), &mask));
     if (here & LB_ISA_AVX512)

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* q8_tmpl.h: panels and tiles of products of eight bits; included by one file an instruction set,
+ * which defines
+ *     NT     tokens of a tile
+ *     rows16(halves, min, wide, nt, t, job, lane)
+ *            the sums of 16 rows and nt tokens from the t-th of the tile on, to their lanes
+ * A tile holds the activations of NT tokens in the order in which a panel has its groups, so that
+ * both are read from front to back. */
+#include "kernel/half.h"
+#include "kernel/kernel.h"
+#include "kernel/q8.h"
+
+#define INLINE __attribute__((always_inline)) static inline
+#define UNROLL _Pragma("GCC unroll 16")
+#define LANES LB_Q8_LANES
+
+/* less: off times the sum of codes; LB_Q8_WIDE: (off - 128) times it. */
+typedef struct tile32 {
+    i8 q[8][NT][4];
+    float d[NT], m[NT];
+    i32 less[NT];
+} tile32;
+typedef struct tile16 {
+    i8 q[4][NT][4];
+    float d[NT], m[NT];
+    i32 less[NT];
+} tile16;
+_Static_assert(NT <= LB_Q8_TILE, "scratch");
+
+typedef struct job {
+    size_t n_groups; /* of a lane */
+    const u8 *panel, *tile;
+} job;
+
+typedef float lanes_of[LANES][NT][16];
+
+INLINE void rows16(const bool halves, const bool min, const bool wide, const int nt, const int t,
+                   const job *j, lanes_of lane);
+
+INLINE void copy_quads(const int n_quads, u8 *to, const u8 *from) {
+    for (int i = 0; i < n_quads; i++)
+        memcpy(to + 64 * i, from + 4 * i, 4);
+}
+
+INLINE void panel_of(const bool halves, const bool min, size_t n_rows, size_t n_chunks, u8 *out,
+                     const lb_q8_row *rows) {
+    const size_t n_groups = halves ? 2 * n_chunks : n_chunks;
+    for (size_t r = 0; r < 16; r++) {
+        u8 *p = out;
+        for (size_t lane = 0; lane < LANES; lane++)
+            for (size_t k = 0; k < n_groups; k++) {
+                const size_t g = halves ? k % 2 * LANES + lane : lane;
+                const lb_q8_row *row = rows + r * n_chunks + (halves ? k / 2 : k);
+                u8 *to = p + 4 * r;
+                const size_t quads = halves ? 4 : 8;
+                float *scale = (float *)(void *)(p + 64 * quads);
+                if (r >= n_rows) {
+                    for (size_t i = 0; i < quads; i++)
+                        memset(to + 64 * i, 0, 4);
+                    scale[r] = scale[16 + r] = 0;
+                } else {
+                    copy_quads(halves ? 4 : 8, to, row->q + g * 4 * quads);
+                    scale[r] = row->s[g];
+                    scale[16 + r] = min ? row->m[g] : 0;
+                }
+                p += 64 * (quads + 2);
+            }
+    }
+}
+
+static void panel_q8(size_t n_rows, size_t n_cols, void *out, u32 type, const void *rows) {
+    const size_t n = lb_q8_chunks(n_cols);
+    if (type & LB_Q8_HALVES)
+        panel_of(true, type & LB_Q8_MIN, n_rows, n, out, rows);
+    else
+        panel_of(false, type & LB_Q8_MIN, n_rows, n, out, rows);
+}
+
+INLINE void tile_of(const bool halves, i32 off, size_t nt, size_t n_chunks, u8 *out,
+                    const lb_q8_act *act) {
+    const size_t n_groups = halves ? 2 * n_chunks : n_chunks;
+    for (size_t t = 0; t < nt; t++) {
+        u8 *p = out;
+        for (size_t lane = 0; lane < LANES; lane++)
+            for (size_t k = 0; k < n_groups; k++) {
+                const lb_q8_act *a = act + t * n_chunks + (halves ? k / 2 : k);
+                const size_t g = halves ? k % 2 * LANES + lane : lane;
+                if (halves) {
+                    tile16 *o = (tile16 *)(void *)p;
+                    for (int i = 0; i < 4; i++)
+                        memcpy(o->q[i][t], a->q + 16 * g + 4 * i, 4);
+                    o->d[t] = a->d16[g], o->m[t] = a->m16[g], o->less[t] = off * a->s16[g];
+                    p += sizeof *o;
+                } else {
+                    tile32 *o = (tile32 *)(void *)p;
+                    for (int i = 0; i < 8; i++)
+                        memcpy(o->q[i][t], a->q + 32 * g + 4 * i, 4);
+                    o->d[t] = a->d32[g], o->m[t] = a->m32[g], o->less[t] = off * a->s32[g];
+                    p += sizeof *o;
+                }
+            }
+    }
+}
+
+static void finish(lanes_of lane, size_t nt, size_t n_rows, float *out, size_t out_stride) {
+    for (size_t t = 0; t < nt; t++) {
+        for (size_t n = LANES / 2; n; n /= 2)
+            for (size_t i = 0; i < n; i++)
+                for (size_t r = 0; r < 16; r++)
+                    lane[i][t][r] += lane[i + n][t][r];
+        for (size_t r = 0; r < n_rows; r++)
+            out[t * out_stride + r] = lb_canon_f32(lane[0][t][r]);
+    }
+}
+
+typedef void(rows_fn)(const job *j, int nt, lanes_of lane);
+
+INLINE void rows_any(const bool halves, const bool min, const bool wide, const job *j, int nt,
+                     lanes_of lane) {
+    int t = 0;
+    if (nt == NT) {
+        rows16(halves, min, wide, NT, 0, j, lane);
+        return;
+    }
+    for (; NT > 4 && t + 4 <= nt; t += 4)
+        rows16(halves, min, wide, 4, t, j, lane);
+    for (; t < nt; t++)
+        rows16(halves, min, wide, 1, t, j, lane);
+}
+
+#define ROWS(name, halves, min, wide)                       \
+    static void name(const job *j, int nt, lanes_of lane) { \
+        rows_any(halves, min, wide, j, nt, lane);           \
+    }
+ROWS(rows_32, false, false, false)
+ROWS(rows_16, true, false, false)
+ROWS(rows_32m, false, true, false)
+ROWS(rows_16m, true, true, false)
+#if NARROW
+ROWS(rows_32w, false, false, true)
+ROWS(rows_32mw, false, true, true)
+#else
+#define rows_32w rows_32
+#define rows_32mw rows_32m
+#endif
+#undef ROWS
+
+static rows_fn *rows_of(u32 type) {
+    const bool min = type & LB_Q8_MIN;
+    if (type & LB_Q8_HALVES)
+        return min ? rows_16m : rows_16;
+    if (type & LB_Q8_WIDE)
+        return min ? rows_32mw : rows_32w;
+    return min ? rows_32m : rows_32;
+}
+
+/* What is taken off codes before they are multiplied: 128 where a kernel takes wide ones with a
+ * sign. */
+INLINE i32 off_of(u32 type) {
+    return lb_q8_off(type) - (NARROW && (type & LB_Q8_WIDE) ? 128 : 0);
+}
+
+static void gemm_q8(const lb_q8_shape *s, float *out, const void *panels, const void *act,
+                    void *scratch) {
+    const size_t n = lb_q8_chunks(s->n_cols), panel_bytes = lb_q8_panel_bytes(s->type, s->n_cols);
+    const bool halves = s->type & LB_Q8_HALVES;
+    rows_fn *fn = rows_of(s->type);
+    lanes_of lane;
+    job j = {halves ? 2 * n : n, NULL, scratch};
+    for (size_t t = 0; t < s->n_tokens; t += NT) {
+        const size_t nt = LB_MIN(s->n_tokens - t, (size_t)NT);
+        if (halves)
+            tile_of(true, off_of(s->type), nt, n, scratch, (const lb_q8_act *)act + t * n);
+        else
+            tile_of(false, off_of(s->type), nt, n, scratch, (const lb_q8_act *)act + t * n);
+        j.panel = panels;
+        for (size_t r = 0; r < s->n_rows; r += 16, j.panel += panel_bytes) {
+            fn(&j, (int)nt, lane);
+            finish(lane, nt, LB_MIN(s->n_rows - r, (size_t)16), out + t * s->out_stride + r,
+                   s->out_stride);
+        }
+    }
+}

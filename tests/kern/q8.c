@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* q8.c: products of eight bits. Rows and activations are made valid from random ones: codes within
+ * their type's range, sums that are sums. */
+#include "checkkern.h"
+#include "kernel/q8.h"
+#include <stdlib.h>
+
+bool is_q8(const kern *w) {
+    return w->sig >= SIG_Q8_BLOCKS;
+}
+
+static const u32 types[] = {
+    LB_Q8_TYPE(0, LB_Q8_NO_OFF),
+    LB_Q8_TYPE(0, 4),
+    LB_Q8_TYPE(LB_Q8_MIN, LB_Q8_NO_OFF),
+    LB_Q8_TYPE(LB_Q8_WIDE, 7),
+    LB_Q8_TYPE(LB_Q8_WIDE | LB_Q8_MIN, LB_Q8_NO_OFF),
+    LB_Q8_TYPE(LB_Q8_HALVES, 5),
+    LB_Q8_TYPE(LB_Q8_HALVES | LB_Q8_MIN, LB_Q8_NO_OFF),
+};
+/* Around the tiles: 16 rows, 12, 4, 2 tokens. */
+static const u8 n_rows[] = {0, 1, 2, 15, 16, 17, 33},
+                n_tokens[] = {1, 2, 3, 4, 5, 8, 11, 12, 13, 17};
+
+static bool is_product(const kern *w) {
+    return w->sig == SIG_Q8_DOTS || w->sig == SIG_Q8_PANEL || w->sig == SIG_Q8_GEMM;
+}
+
+/* MLX: groups of 32, 64, 128. Products: types, tokens for each. */
+u32 q8_variants(const kern *w) {
+    return w->sig == SIG_Q8_MLX ? 3 : is_product(w) ? (u32)LB_LEN(types) : 1;
+}
+
+bool q8_shape(const kern *w, bool is_long, size_t i, kcase *c) {
+    if (is_product(w)) {
+        static const u16 cols[] = {0, 1, 512, 1025};
+        const size_t step = is_long ? 1 : 3;
+        const size_t n = LB_LEN(n_rows) * LB_LEN(n_tokens) * LB_LEN(cols);
+        c->n = n_rows[i * step % LB_LEN(n_rows)];
+        c->first = n_tokens[i * step / LB_LEN(n_rows) % LB_LEN(n_tokens)];
+        c->n_cols = cols[(i * step / LB_LEN(n_rows) / LB_LEN(n_tokens) + i) % LB_LEN(cols)];
+        return i * step < n;
+    }
+    const size_t n = is_long ? 80 : 20;
+    c->n = (i < n ? i : 129) * (w->sig == SIG_Q8_BLOCKS ? w->block_elems : 1);
+    return i <= n;
+}
+
+static void set_in(kcase *c, u32 i, size_t n, size_t size) {
+    c->in_bytes[i] = n * size;
+    c->in_step[i] = size;
+}
+
+static size_t panels(size_t rows) {
+    return (rows + 15) / 16;
+}
+
+void q8_sizes(const kern *w, kcase *c, u32 variant) {
+    size_t out = 0;
+    c->n_in = 3;
+    c->how = variant;
+    set_in(c, 0, 0, 1);
+    set_in(c, 1, 0, 4);
+    set_in(c, 2, 0, 4);
+    switch (w->sig) {
+    case SIG_Q8_BLOCKS:
+        set_in(c, 0, c->n / w->block_elems * w->block_bytes, 1);
+        out = lb_q8_chunks(c->n) * sizeof(lb_q8_row);
+        break;
+    case SIG_Q8_MLX: /* n: groups; fp4 also of 16 */
+        c->group_elems = (size_t)(w->code_bits == 4 && strstr(w->name, "fp4") ? 16u : 32u)
+                         << variant;
+        c->n *= c->group_elems;
+        set_in(c, 0, c->n * w->code_bits / 8, 1);
+        set_in(c, 1, c->n / c->group_elems, 4);
+        set_in(c, 2, c->n / c->group_elems, 4);
+        out = lb_q8_chunks(c->n) * sizeof(lb_q8_row);
+        break;
+    case SIG_Q8_ACT:
+        set_in(c, 0, c->n, 4);
+        out = lb_q8_chunks(c->n) * sizeof(lb_q8_act);
+        break;
+    default: {
+        const u32 type = types[variant];
+        const size_t rows = c->n * lb_q8_chunks(c->n_cols) * sizeof(lb_q8_row);
+        c->how = type;
+        if (w->sig == SIG_Q8_PANEL) {
+            c->n = LB_MIN(c->n, (size_t)16);
+            set_in(c, 0, c->n * lb_q8_chunks(c->n_cols) * sizeof(lb_q8_row), 1);
+            out = lb_q8_panel_bytes(type, c->n_cols);
+        } else {
+            set_in(c, 0,
+                   w->sig == SIG_Q8_DOTS ? rows : panels(c->n) * lb_q8_panel_bytes(type, c->n_cols),
+                   1);
+            set_in(c, 1, c->first * lb_q8_chunks(c->n_cols) * sizeof(lb_q8_act), 1);
+            c->in_step[1] = 4;
+            c->out_stride = c->n + 3;
+            out = c->n ? ((c->first - 1) * c->out_stride + c->n) * sizeof(float) : 0;
+        }
+        c->in_step[0] = 4;
+    }
+    }
+    c->out_bytes = out;
+    c->out_step = 4;
+}
+
+static void fill_rows(rng *r, const kcase *c, lb_q8_row *rows, size_t n) {
+    const u8 most = c->how & LB_Q8_WIDE ? 255 : 127;
+    for (size_t i = 0; i < n; i++) {
+        fill_codes(r, c->fill, rows[i].q, sizeof rows[i].q, 1);
+        for (size_t j = 0; j < LB_Q8_CHUNK; j++)
+            rows[i].q[j] &= most;
+        fill_f32(r, c->fill, rows[i].s, LB_LEN(rows[i].s));
+        fill_f32(r, c->fill, rows[i].m, LB_LEN(rows[i].m));
+    }
+}
+
+void q8_fill(const kern *w, const kcase *c, u32 input, u8 *out) {
+    rng r = {c->seed + input * 0x1234567u};
+    const size_t chunks = lb_q8_chunks(c->n_cols);
+    if (c->in_bytes[input] == 0)
+        return;
+    if (!is_product(w)) {
+        if (input == 0 && w->sig != SIG_Q8_ACT)
+            fill_codes(&r, c->fill, out, c->in_bytes[0], 1);
+        else
+            fill_f32(&r, c->fill, (float *)(void *)out, c->in_bytes[input] / 4);
+    } else if (input == 1) {
+        float *x = malloc((c->n_cols + 1) * sizeof *x);
+        for (size_t t = 0; t < c->first; t++) {
+            fill_f32(&r, c->fill, x, c->n_cols);
+            lb_k_act_q8_ref(c->n_cols, out + t * chunks * sizeof(lb_q8_act), x);
+        }
+        free(x);
+    } else if (w->sig == SIG_Q8_GEMM) {
+        lb_q8_row *rows = malloc(c->n * chunks * sizeof *rows + 1);
+        fill_rows(&r, c, rows, c->n * chunks);
+        for (size_t p = 0; p < c->n; p += 16)
+            lb_k_panel_q8_ref(LB_MIN(c->n - p, (size_t)16), c->n_cols,
+                              out + p / 16 * lb_q8_panel_bytes(c->how, c->n_cols), c->how,
+                              rows + p * chunks);
+        free(rows);
+    } else {
+        fill_rows(&r, c, (lb_q8_row *)(void *)out, c->n * chunks);
+    }
+}
+
+void q8_call(any_fn *fn, const kern *w, const kcase *c, void *out, const void *const in[3]) {
+    static _Alignas(64) u8 scratch[1 << 18];
+    const lb_q8_shape shape = {c->n, c->n_cols, c->first, c->out_stride, c->how};
+    memset(out, 0, c->out_bytes); /* places that a type does not use stay */
+    switch (w->sig) {
+    case SIG_Q8_BLOCKS:
+        ((lb_k_codes_q4_0_fn *)fn)(c->n, out, in[0]);
+        break;
+    case SIG_Q8_MLX:
+        ((lb_k_codes_mlx_q4_fn *)fn)(c->n, c->group_elems, out, in[0], in[1], in[2]);
+        break;
+    case SIG_Q8_ACT:
+        ((lb_k_act_q8_fn *)fn)(c->n, out, in[0]);
+        break;
+    case SIG_Q8_DOTS:
+        ((lb_k_dots_q8_fn *)fn)(&shape, out, in[0], in[1]);
+        break;
+    case SIG_Q8_PANEL:
+        ((lb_k_panel_q8_fn *)fn)(c->n, c->n_cols, out, c->how, in[0]);
+        break;
+    default:
+        ((lb_k_gemm_q8_fn *)fn)(&shape, out, in[0], in[1], scratch);
+    }
+}
+
+size_t q8_elems(const kern *w, const kcase *c) {
+    if (w->sig == SIG_Q8_PANEL)
+        return c->n * c->n_cols;
+    return is_product(w) ? c->n * c->n_cols * c->first : c->n;
+}
+
+/* Products: 16 (panels: 32) rows of 2048 by one (12) tokens. */
+void q8_bench(const kern *w, kcase *c) {
+    c->fill = 0;
+    c->n = w->sig == SIG_Q8_GEMM ? 32 : is_product(w) ? 16 : 4096;
+    c->n_cols = 2048;
+    c->first = w->sig == SIG_Q8_GEMM ? 12 : 1;
+    if (w->sig == SIG_Q8_MLX)
+        c->n /= 64;
+    q8_sizes(w, c, w->sig == SIG_Q8_MLX ? 1 : is_product(w) ? 2 : 0);
+}
