@@ -193,6 +193,22 @@ error "linear straight to Q4_K_M, against linear" "$out/linear" "$out/linear-q4_
 "$lbrx" report "$out/hf" "$out/q4_k_m.gguf" "$out/mlx-q4" -o "$out/report.html" -q >/dev/null
 say "  types, sizes and errors of the quantized models: $out/report.html"
 say ""
+say "an answer (lbrx generate --chat --temp 0)"
+# answers NAME MODEL: "The capital of France is Paris." from it.
+answers() {
+    "$lbrx" generate "$2" --chat -p "What is the capital of France?" --temp 0 -n 24 -q >"$out/answer.txt"
+    say "  $1: $(cat "$out/answer.txt")"
+    if ! grep -q "Paris" "$out/answer.txt"; then
+        say "demo: $2 does not know the capital of France" >&2
+        exit 5
+    fi
+}
+answers "the Hugging Face folder" "$out/hf"
+answers "MLX" "$out/mlx"
+answers "GGUF" "$first"
+answers "half and half of both, not written" "$out/linear.yml"
+rm -f "$out/answer.txt"
+say ""
 say "results"
 for result in hf mlx model.gguf hf-again q4_k_m.gguf mlx-q4 second linear slerp linear-q4_k_m.gguf merged-q4_k_m.gguf report.html; do
     say "  $out/$result"

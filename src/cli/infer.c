@@ -29,8 +29,12 @@ const lb_opt lb_infer_rows[LB_INFER_OPTS] = {
      .off = offsetof(lb_infer_opts, kv_type)},
     {.name = "exact",
      .kind = LB_OPT_FLAG,
-     .help = "do not round activations to eight bits where weights are quantized: slower",
+     .help = "do not round activations where weights are quantized, else to sixteen bits: slower",
      .off = offsetof(lb_infer_opts, exact)},
+    {.name = "fast",
+     .kind = LB_OPT_FLAG,
+     .help = "round activations to eight bits where weights are quantized",
+     .off = offsetof(lb_infer_opts, fast)},
 };
 
 static const lb_dtype kv_types[] = {LB_F16, LB_Q8_0, LB_Q4_0, LB_F32};
@@ -93,7 +97,8 @@ lb_status lb_infer_context(lb_infer *x, u64 n_ctx, lb_err *err) {
                                                      .n_batch = (u32)x->opts.n_batch,
                                                      .threads = x->threads,
                                                      .kv_type = kv_types[x->opts.kv_type],
-                                                     .exact = x->opts.exact},
+                                                     .exact = x->opts.exact,
+                                                     .fast = x->opts.fast},
                                   err);
     if (st == LB_E_NOMEM && lb_mem_refused())
         return lb_fail(err, LB_E_LIMIT,

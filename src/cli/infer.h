@@ -10,10 +10,10 @@
 typedef struct lb_infer_opts {
     u64 n_ctx, n_batch;
     u32 kv_type; /* index of "f16|q8_0|q4_0|f32" */
-    bool exact;
+    bool exact, fast;
 } lb_infer_opts;
 
-#define LB_INFER_OPTS 4
+#define LB_INFER_OPTS 5
 extern const lb_opt lb_infer_rows[LB_INFER_OPTS];
 #define LB_GROUP_INFER(offset) \
     { .title = "Model", .opts = lb_infer_rows, .n = LB_INFER_OPTS, .off = (offset) }

@@ -31,7 +31,14 @@ typedef struct lb_mat {
 /* Activations of one token.
  * Q8: lb_q8_act of q8.h: codes of eight bits with a scale for each 32 elements and sums for the
  * minima of weights. */
-typedef enum lb_act_form { LB_ACT_F32, LB_ACT_Q8 } lb_act_form;
+typedef enum lb_act_form {
+    LB_ACT_F32,
+    LB_ACT_Q8,
+    /* Q8, then Q8 of what it leaves: sixteen bits in two products of eight, which read the weights
+     * once. */
+    LB_ACT_Q16,
+    LB_ACT_FORMS
+} lb_act_form;
 
 /* The form that the fast kernels of this matrix take; exact: none that rounds activations. */
 lb_act_form lb_mat_act(const lb_mat *m, bool exact);

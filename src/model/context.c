@@ -12,9 +12,11 @@ static void *room(lb_context *c, u64 count, size_t size) {
     return lb_arena_push_array(&c->perm, LB_MAX(count, (u64)1), size, 64);
 }
 
-/* Activations of rows of the widest matrix, in both forms. */
-static bool make_acts(lb_context *c, u8 *set[2], u64 rows) {
-    for (int f = 0; f < 2; f++) {
+/* Activations of rows of the widest matrix, in the forms that are used. */
+static bool make_acts(lb_context *c, u8 *set[LB_ACT_FORMS], u64 rows) {
+    for (int f = 0; f < LB_ACT_FORMS; f++) {
+        if (f == (c->o.fast ? LB_ACT_Q16 : LB_ACT_Q8))
+            continue;
         set[f] = room(c, rows * lb_act_bytes((lb_act_form)f, c->m->max_cols), 1);
         if (!set[f])
             return false;
@@ -74,7 +76,7 @@ static bool make_buffers(lb_context *c, u64 split_elems) {
 
 /* Fewer tokens at a time where a model's vectors are wide. */
 static u32 batch_that_fits(const lb_model *m, u32 n) {
-    u64 acts = 2 * (lb_act_bytes(LB_ACT_F32, m->max_cols) + lb_act_bytes(LB_ACT_Q8, m->max_cols));
+    u64 acts = 2 * (lb_act_bytes(LB_ACT_F32, m->max_cols) + lb_act_bytes(LB_ACT_Q16, m->max_cols));
     u64 layer_in = (u64)m->p.n_layers * m->layer_in_dim;
     u64 bytes =
         (4ull * m->p.n_embd + 2ull * m->max_attn + 2ull * m->max_ff + layer_in) * sizeof(float) +

@@ -131,8 +131,8 @@ struct lb_context {
     float *layer_in;       /* [n_batch, n_layers * layer_in_dim] */
     float *qkv, *att;      /* [n_batch, max_attn] */
     float *ff;             /* [n_batch or rows of experts, 2 * max_ff] */
-    u8 *act[2];            /* [n_batch (or rows of experts)] activations in both forms */
-    u8 *act2[2];
+    u8 *act[LB_ACT_FORMS]; /* [n_batch (or rows of experts)] activations in each form */
+    u8 *act2[LB_ACT_FORMS];
     float *scores;             /* [n_batch, n_expert] the router's */
     u32 *chosen;               /* [n_batch, n_expert_used] */
     float *top;                /* the same: their weights */
@@ -154,7 +154,7 @@ struct lb_context {
  * asks for it, in one of two sets of buffers (`into`), where they stand until the next use of it.
  */
 typedef struct lb_acts {
-    const u8 *row[2]; /* by lb_act_form; NULL: not made */
+    const u8 *row[LB_ACT_FORMS]; /* by lb_act_form; NULL: not made */
     u64 n_cols;
     size_t n;
     const float *x;

@@ -42,8 +42,10 @@ typedef struct lb_context_opts {
     u32 n_batch;      /* tokens that are computed at a time; 0: 256 */
     u32 threads;      /* 0: 1 */
     lb_dtype kv_type; /* F32, F16, Q8_0, Q4_0 */
-    bool exact;       /* activations are not rounded to eight bits */
-    lb_tap_fn *tap;   /* may be NULL */
+    bool exact;       /* activations that meet quantized weights stay f32; else they are rounded to
+                         sixteen bits, with fast to eight */
+    bool fast;
+    lb_tap_fn *tap; /* may be NULL */
     void *tap_user;
 } lb_context_opts;
 

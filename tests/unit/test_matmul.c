@@ -140,6 +140,52 @@ static double exact_dot(const world *v, const float *w, size_t t, double *scale)
     return s;
 }
 
+/* With activations of sixteen bits: what is left of a group's largest magnitude is 2^-15 of it at
+ * most; and tokens alone give what they give together. */
+static void check_sixteen(const world *v, const lb_kernels *k, const char *name) {
+    const u64 n = v->m.n_cols;
+    const size_t bytes = lb_act_bytes(LB_ACT_Q16, n);
+    u8 *act = room(TOKENS * bytes);
+    for (size_t t = 0; t < TOKENS; t++)
+        lb_act_make(k, LB_ACT_Q16, n, act + t * bytes, v->x + t * n);
+    lb_matmul_in in = {.m = &v->m,
+                       .n_rows = ROWS,
+                       .n_tokens = TOKENS,
+                       .form = LB_ACT_Q16,
+                       .act = act,
+                       .out = v->out,
+                       .out_stride = ROWS};
+    lb_matmul(k, &in, v->scratch);
+    for (size_t t = 0; t < TOKENS; t++) {
+        in.n_tokens = 1;
+        in.act = act + t * bytes;
+        in.out = v->other + t * ROWS;
+        lb_matmul(k, &in, v->scratch);
+    }
+    CHECK_F(memcmp(v->out, v->other, TOKENS * ROWS * 4) == 0, "%s: sixteen bits, alone", name);
+    for (u64 r = 0; r < ROWS; r++) {
+        lb_mat_row(k, &v->m, r, v->w, v->scratch);
+        for (size_t t = 0; t < TOKENS; t++) {
+            double want = 0, bound = 0;
+            for (u64 g = 0; g < n; g += 32) {
+                double most = 0, weight = 0;
+                for (u64 i = g; i < LB_MIN(g + 32, n); i++) {
+                    const double x = (double)v->x[t * n + i], w = (double)v->w[i];
+                    most = fmax(most, fabs(x));
+                    weight += fabs(w);
+                    want += x * w;
+                    bound += 16 * (double)n * 0x1p-24 * fabs(x * w);
+                }
+                bound += most * weight * 0x1p-14;
+            }
+            const double got = (double)v->out[t * ROWS + r];
+            CHECK_F(!(fabs(got - want) > bound), "%s row %u token %u: %g, not %g (%g)", name,
+                    (unsigned)r, (unsigned)t, got, want, bound);
+        }
+    }
+    free(act);
+}
+
 static void check_mat(lb_mat m, const char *name) {
     static const u32 isas[] = {0, LB_ISA_AVX2, LB_ISA_AVX2 | LB_ISA_AVX512,
                                LB_ISA_AVX2 | LB_ISA_AVX512 | LB_ISA_AVX512VNNI, LB_ISA_NEON};
@@ -188,6 +234,9 @@ static void check_mat(lb_mat m, const char *name) {
                     (double)v.out[t * ROWS + r], want, bound);
         }
     }
+    lb_kernels_init(&k, lb_cpu_isa());
+    if (form == LB_ACT_Q8)
+        check_sixteen(&v, &k, name);
     free(v.x), free(v.w), free(v.out), free(v.other), free(v.act), free(v.scratch);
 }
 
