@@ -38,10 +38,11 @@ lb_status lb_arch_meta_from_config(const lb_arch *a, const lb_arch_meta_in *in, 
  * adapter.lora.alpha. in->n_params: elements of the matrices that it changes. */
 lb_status lb_arch_meta_adapter(const lb_arch *a, const lb_arch_meta_in *in, float alpha,
                                lb_gguf_meta *out, lb_err *err);
-/* Only general.architecture and <arch>.*: what inference reads, whatever the format of the model.
- */
+/* Only general.architecture and <arch>.*, as a GGUF has them. */
 lb_status lb_arch_meta_model(const lb_arch *a, const lb_json *config, lb_gguf_meta *out,
                              lb_err *err);
+/* The same with what GGUF has no form for: what inference reads of a folder. */
+lb_status lb_arch_meta_run(const lb_arch *a, const lb_json *config, lb_gguf_meta *out, lb_err *err);
 
 /* ---- GGUF metadata -> config.json ---- */
 

@@ -50,7 +50,7 @@ typedef enum lb_arch_kv_op {
     LB_KV_SUM,        /* all of `names`, which must be there, added */
     LB_KV_MSCALE,     /* yarn's two factors, of which GGUF has room for one, are refused where they
                          make a difference: `hf` */
-    /* what only an evaluation of the model reads (lb_arch_meta_model): GGUF has no form for it, and
+    /* what only an evaluation of the model reads (lb_arch_meta_run): GGUF has no form for it, and
        its readers assume something */
     LB_KV_RUN,        /* as VALUE */
     LB_KV_RUN_SCALE,  /* 1 / the root of the number */

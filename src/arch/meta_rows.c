@@ -16,6 +16,7 @@ typedef struct writer {
     const lb_arch_normal *n;
     const lb_arch_meta_in *in; /* NULL: no general.* */
     lb_gguf_meta *out;
+    bool run; /* also what only an evaluation reads */
 } writer;
 
 static const char *full_key(const writer *w, const char *key, char *buf) {
@@ -685,14 +686,14 @@ static lb_status put_nothing(const writer *w, const lb_arch_kv *row, const lb_js
 /* ---- for evaluation ---- */
 
 static lb_status put_run(const writer *w, const lb_arch_kv *row, const lb_json *v, lb_err *err) {
-    return w->in || !is_set(v) ? LB_OK : put_value(w, row, v, err);
+    return !w->run || !is_set(v) ? LB_OK : put_value(w, row, v, err);
 }
 
 static lb_status put_run_scale(const writer *w, const lb_arch_kv *row, const lb_json *v,
                                lb_err *err) {
     char buf[KEY_BYTES_MAX];
     double x;
-    if (w->in || !is_set(v))
+    if (!w->run || !is_set(v))
         return LB_OK;
     if (!lb_json_as_f64(v, &x) || !(x > 0))
         return lb_fail(err, LB_E_FORMAT, "config.json: '%s' is not a number above 0", row->names);
@@ -728,7 +729,7 @@ static lb_status put_run_window(const writer *w, const lb_arch_kv *row, const lb
     lb_arena scratch = {.max_bytes = LB_MIB};
     bool used = true;
     u64 n = 0, window;
-    if (w->in || !is_set(v) ||
+    if (!w->run || !is_set(v) ||
         (row->of && (!lb_json_as_bool(lb_arch_pick(w->n, row->of), &used) || !used)))
         return LB_OK;
     if (!lb_json_as_u64(v, &window))
@@ -796,7 +797,7 @@ static lb_status put_row(const writer *w, const lb_arch_kv *row, lb_err *err) {
 /* Those of the family that go before general.type. */
 static lb_status put_first(const lb_arch *a, const lb_arch_normal *n, const lb_arch_meta_in *in,
                            lb_gguf_meta *out, lb_err *err) {
-    writer w = {a, n, in, out};
+    writer w = {a, n, in, out, false};
     LB_TRY(lb_meta_set_str(out, "general.architecture", lb_str_c(a->gguf), err));
     for (u32 i = 0; i < a->n_kv; i++)
         if (a->kv[i].flags & LB_KVF_FIRST)
@@ -804,19 +805,23 @@ static lb_status put_first(const lb_arch *a, const lb_arch_normal *n, const lb_a
     return LB_OK;
 }
 
-lb_status lb_arch_meta_rows(const lb_arch *a, const lb_arch_normal *n, const lb_arch_meta_in *in,
-                            lb_gguf_meta *out, lb_err *err) {
-    writer w = {a, n, in, out};
+static lb_status put_rows(const writer *w, lb_err *err) {
+    const lb_arch *a = w->arch;
     for (u32 i = 0; i < lb_arch_common_n_kv; i++) {
         const lb_arch_kv *row = &lb_arch_common_kv[i];
         /* a missing mask is not a family's own matter */
         if ((!(a->flags & LB_ARCH_OWN_KV) || row->op == LB_KV_FALSE) && !is_left_out(a, row->key))
-            LB_TRY(put_row(&w, row, err));
+            LB_TRY(put_row(w, row, err));
     }
     for (u32 i = 0; i < a->n_kv; i++)
         if (!(a->kv[i].flags & LB_KVF_FIRST))
-            LB_TRY(put_row(&w, &a->kv[i], err));
+            LB_TRY(put_row(w, &a->kv[i], err));
     return LB_OK;
+}
+
+lb_status lb_arch_meta_rows(const lb_arch *a, const lb_arch_normal *n, const lb_arch_meta_in *in,
+                            lb_gguf_meta *out, lb_err *err) {
+    return put_rows(&(writer){a, n, in, out, false}, err);
 }
 
 /* Case-blind search: is `needle` (lower case) in s, right after `before`? */
@@ -835,17 +840,27 @@ static bool has_word(lb_str s, const char *needle, const char *before) {
     return false;
 }
 
-lb_status lb_arch_meta_model(const lb_arch *a, const lb_json *config, lb_gguf_meta *out,
-                             lb_err *err) {
+static lb_status meta_of(const lb_arch *a, const lb_json *config, bool run, lb_gguf_meta *out,
+                         lb_err *err) {
     lb_arena scratch = {.max_bytes = 64 * LB_MIB};
     lb_arch_normal n;
     lb_status st = lb_arch_normalise(config, &scratch, &n, err);
     if (st == LB_OK)
         st = put_first(a, &n, NULL, out, err);
     if (st == LB_OK)
-        st = lb_arch_meta_rows(a, &n, NULL, out, err);
+        st = put_rows(&(writer){a, &n, NULL, out, run}, err);
     lb_arena_deinit(&scratch);
     return st;
+}
+
+lb_status lb_arch_meta_model(const lb_arch *a, const lb_json *config, lb_gguf_meta *out,
+                             lb_err *err) {
+    return meta_of(a, config, false, out, err);
+}
+
+lb_status lb_arch_meta_run(const lb_arch *a, const lb_json *config, lb_gguf_meta *out,
+                           lb_err *err) {
+    return meta_of(a, config, true, out, err);
 }
 
 lb_status lb_arch_meta_from_config(const lb_arch *a, const lb_arch_meta_in *in, lb_gguf_meta *out,

@@ -139,10 +139,9 @@ static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32
 
 const lb_command lb_cmd_score = {
     .name = "score",
-    .summary = "Prints the log-probability of each token of texts, and the most likely ones.",
+    .summary = "Prints how likely each token of a text is.",
     .args = "MODEL",
-    .examples = {{"token by token", "echo '{\"text\": \"The capital of France is\"}' | lbrx score "
-                                    "model.gguf --jsonl --top 5"}},
+    .examples = {{"token by token", "lbrx score model.gguf --jsonl --top 5 < texts.jsonl"}},
     .details = "logprobs[i] is that of ids[i] after those before it; top[i] is the distribution "
                "after reading ids[0..i]. Natural logarithms.",
     .n_args_min = 1,

@@ -55,7 +55,7 @@ static lb_status read_meta(loading *x) {
             LB_TRY(lb_meta_adopt(meta, &x->s->gguf->kv[i], x->err));
         return LB_OK;
     }
-    return lb_arch_meta_model(x->canon.arch, x->canon.config, meta, x->err);
+    return lb_arch_meta_run(x->canon.arch, x->canon.config, meta, x->err);
 }
 
 /* GGUF's order of rows in pairs and Hugging Face's in halves are the same heads only where all of a

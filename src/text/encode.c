@@ -244,8 +244,8 @@ static void add_known_ends(lb_encoder *e) {
         "<turn|>",
         "<|tool_response>",
         "[e~[",
-        "<\xef\xbd\x9c"
-        "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>",
+        ("<\xef\xbd\x9c"
+         "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>"),
     };
     for (u32 i = 0; i < LB_LEN(texts); i++) {
         u32 id = lb_encoder_find(e, lb_str_c(texts[i]));
