@@ -180,26 +180,36 @@ static lb_status check_keywords(lb_schema *s, const lb_json *node) {
     return LB_OK;
 }
 
-static lb_status put_part(lb_schema *s, lb_sitem *item, const lb_json *node, u64 taken) {
+/* from: the part that refers to the node (none: ~0), by which circles are found. */
+static lb_status put_part(lb_schema *s, lb_sitem *item, const lb_json *node, u64 taken, u32 from,
+                          u32 *parents) {
     for (u32 i = 0; i < item->n; i++)
         if (item->parts[i].node == node) {
+            bool circle = item->parts[i].taken && !taken;
+            for (u32 up = from; up < item->n && !circle; up = parents[up])
+                circle = up == i;
+            if (circle)
+                return lb_schema_fail(s, LB_E_FORMAT,
+                                      "a schema refers to itself as a condition of itself");
             item->parts[i].taken |= taken;
             return LB_OK;
         }
     if (item->n == LB_SCHEMA_PARTS_MAX)
         return lb_schema_fail(s, LB_E_LIMIT, "more than %d schemas hold for one value",
                               LB_SCHEMA_PARTS_MAX);
+    parents[item->n] = from;
     item->parts[item->n++] = (lb_spart){node, taken};
     return LB_OK;
 }
 
 lb_status lb_schema_add(lb_schema *s, lb_sitem *item, const lb_json *node, u64 taken) {
-    u32 at = item->n;
+    u32 at = item->n, parents[LB_SCHEMA_PARTS_MAX];
+    memset(parents, 0xff, sizeof parents);
     if (node->type == LB_JBOOL) {
         item->never |= !node->truth;
         return LB_OK;
     }
-    LB_TRY(put_part(s, item, node, taken));
+    LB_TRY(put_part(s, item, node, taken, ~0u, parents));
     for (; at < item->n; at++) { /* what a part refers to comes behind it */
         const lb_json *n = item->parts[at].node;
         if (n->type != LB_JOBJECT)
@@ -212,7 +222,7 @@ lb_status lb_schema_add(lb_schema *s, lb_sitem *item, const lb_json *node, u64 t
             if (ref->type == LB_JBOOL)
                 item->never |= !ref->truth;
             else
-                LB_TRY(put_part(s, item, ref, 0));
+                LB_TRY(put_part(s, item, ref, 0, at, parents));
         }
         if (all && all->type != LB_JARRAY)
             return lb_schema_fail(s, LB_E_FORMAT, "allOf is not a list");
@@ -220,7 +230,7 @@ lb_status lb_schema_add(lb_schema *s, lb_sitem *item, const lb_json *node, u64 t
             if (x->type == LB_JBOOL)
                 item->never |= !x->truth;
             else
-                LB_TRY(put_part(s, item, x, 0));
+                LB_TRY(put_part(s, item, x, 0, at, parents));
         }
     }
     return LB_OK;

@@ -186,6 +186,8 @@ static const struct {
     {"{\"type\":\"object\",\"properties\":{\"a\":{\"items\":{\"type\":3}}}}", LB_E_FORMAT,
      "#/properties/a/items: type"},
     {"[]", LB_E_FORMAT, "neither an object nor"},
+    {"{\"$ref\":\"#\"}", LB_E_FORMAT, "refers to itself"},
+    {"{\"anyOf\":[{\"$ref\":\"#\"},{\"type\":\"null\"}]}", LB_E_FORMAT, "refers to itself"},
 };
 
 LB_TEST(refused_by_name_and_pointer) {
