@@ -54,7 +54,7 @@ static int by_begin(const void *a, const void *b) {
 
 /* The ranges from `from` on become what they do not have. */
 static void negate(regex *r, size_t from) {
-    range *x = (range *)(void *)(r->set.ptr + from);
+    range *x = r->set.ptr ? (range *)(void *)(r->set.ptr + from) : NULL;
     size_t n = (r->set.len - from) / sizeof *x;
     u32 next = 0;
     lb_buf out = {0};
