@@ -180,36 +180,32 @@ static lb_status check_keywords(lb_schema *s, const lb_json *node) {
     return LB_OK;
 }
 
-/* from: the part that refers to the node (none: ~0), by which circles are found. */
-static lb_status put_part(lb_schema *s, lb_sitem *item, const lb_json *node, u64 taken, u32 from,
-                          u32 *parents) {
-    for (u32 i = 0; i < item->n; i++)
-        if (item->parts[i].node == node) {
-            bool circle = item->parts[i].taken && !taken;
-            for (u32 up = from; up < item->n && !circle; up = parents[up])
-                circle = up == i;
-            if (circle)
+/* from: the part that refers to the node, by which circles are found. */
+static lb_status put_part(lb_schema *s, lb_sitem *item, const lb_json *node, u32 from) {
+    for (u32 i = 0; i < item->n; i++) {
+        if (item->parts[i].node != node)
+            continue;
+        for (u32 up = from; up < item->n; up = item->up[up])
+            if (up == i)
                 return lb_schema_fail(s, LB_E_FORMAT,
                                       "a schema refers to itself as a condition of itself");
-            item->parts[i].taken |= taken;
-            return LB_OK;
-        }
+        return LB_OK;
+    }
     if (item->n == LB_SCHEMA_PARTS_MAX)
         return lb_schema_fail(s, LB_E_LIMIT, "more than %d schemas hold for one value",
                               LB_SCHEMA_PARTS_MAX);
-    parents[item->n] = from;
-    item->parts[item->n++] = (lb_spart){node, taken};
+    item->up[item->n] = from;
+    item->parts[item->n++] = (lb_spart){node, 0};
     return LB_OK;
 }
 
-lb_status lb_schema_add(lb_schema *s, lb_sitem *item, const lb_json *node, u64 taken) {
-    u32 at = item->n, parents[LB_SCHEMA_PARTS_MAX];
-    memset(parents, 0xff, sizeof parents);
+lb_status lb_schema_add(lb_schema *s, lb_sitem *item, const lb_json *node, u32 from) {
+    u32 at = item->n;
     if (node->type == LB_JBOOL) {
         item->never |= !node->truth;
         return LB_OK;
     }
-    LB_TRY(put_part(s, item, node, taken, ~0u, parents));
+    LB_TRY(put_part(s, item, node, from));
     for (; at < item->n; at++) { /* what a part refers to comes behind it */
         const lb_json *n = item->parts[at].node;
         if (n->type != LB_JOBJECT)
@@ -222,7 +218,7 @@ lb_status lb_schema_add(lb_schema *s, lb_sitem *item, const lb_json *node, u64 t
             if (ref->type == LB_JBOOL)
                 item->never |= !ref->truth;
             else
-                LB_TRY(put_part(s, item, ref, 0, at, parents));
+                LB_TRY(put_part(s, item, ref, at));
         }
         if (all && all->type != LB_JARRAY)
             return lb_schema_fail(s, LB_E_FORMAT, "allOf is not a list");
@@ -230,7 +226,7 @@ lb_status lb_schema_add(lb_schema *s, lb_sitem *item, const lb_json *node, u64 t
             if (x->type == LB_JBOOL)
                 item->never |= !x->truth;
             else
-                LB_TRY(put_part(s, item, x, 0, at, parents));
+                LB_TRY(put_part(s, item, x, at));
         }
     }
     return LB_OK;
@@ -260,10 +256,13 @@ lb_status lb_schema_rule(lb_schema *s, const lb_sitem *item, const char *more, l
     LB_TRY(lb_schema_enter(s, more, name));
     job.where = s->where;
     s->where = where;
-    if (!job.parts)
+    job.up = lb_arena_new(&s->arena, u32, (u64)item->n + 1);
+    if (!job.parts || !job.up)
         return lb_fail(s->err, LB_E_NOMEM, "a schema: out of memory");
-    if (item->n)
+    if (item->n) {
         memcpy(job.parts, item->parts, item->n * sizeof *job.parts);
+        memcpy(job.up, item->up, item->n * sizeof *job.up);
+    }
     key.ptr = (const char *)job.parts;
     LB_TRY(lb_map_put(&s->known, key, id, NULL, s->err));
     lb_buf_put(&s->jobs, &job, sizeof job);
@@ -525,7 +524,7 @@ static lb_status choose(lb_schema *s, const lb_sitem *item, const lb_json *list,
         next->parts[part].taken |= bit;
         snprintf(more, sizeof more, "/%s/%u", bit == LB_SCHEMA_ANY_OF ? "anyOf" : "oneOf", index);
         LB_TRY(lb_schema_enter(s, more, LB_STR_NONE));
-        LB_TRY(lb_schema_add(s, next, x, 0));
+        LB_TRY(lb_schema_add(s, next, x, part));
         LB_TRY(is_possible(s, next, &possible));
         s->where = where;
         if (!possible)
@@ -566,8 +565,10 @@ static lb_status write_job(lb_schema *s, u32 i) {
     const lb_sjob job = ((const lb_sjob *)(const void *)s->jobs.ptr)[i];
     s->where = job.where;
     item->n = job.n;
-    if (job.n)
+    if (job.n) {
         memcpy(item->parts, job.parts, job.n * sizeof *job.parts);
+        memcpy(item->up, job.up, job.n * sizeof *job.up);
+    }
     u32 types, n, part = 0;
     u64 bit = 0;
     lb_buf_printf(s->out, "s%u ::= ", i);
@@ -609,7 +610,7 @@ lb_status lb_json_schema_grammar(const lb_json *schema, lb_buf *out, lb_err *err
     s->root = schema;
     s->out = out;
     s->err = err;
-    LB_TRY_DONE(st, lb_schema_add(s, root, schema, 0));
+    LB_TRY_DONE(st, lb_schema_add(s, root, schema, ~0u));
     if (root->never) {
         st = lb_schema_fail(s, LB_E_FORMAT, "the schema is false: no value is valid");
         goto done;

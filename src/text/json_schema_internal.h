@@ -23,12 +23,14 @@ typedef struct lb_spart {
 
 typedef struct lb_sitem {
     lb_spart parts[LB_SCHEMA_PARTS_MAX];
+    u32 up[LB_SCHEMA_PARTS_MAX]; /* the part that refers to it; none: ~0 */
     u32 n;
     bool never; /* a schema of `false` is among them */
 } lb_sitem;
 
 typedef struct lb_sjob {
     lb_spart *parts;
+    u32 *up;
     u32 n;
     lb_str where; /* JSON pointer */
 } lb_sjob;
@@ -63,8 +65,9 @@ lb_status lb_schema_rule(lb_schema *s, const lb_sitem *item, const char *more, l
                          u32 *out);
 /* Errors are of this place from now on: put s->where back behind it. */
 lb_status lb_schema_enter(lb_schema *s, const char *more, lb_str name);
-/* A schema joins an item: $ref and allOf are opened. */
-lb_status lb_schema_add(lb_schema *s, lb_sitem *item, const lb_json *node, u64 taken);
+/* A schema joins an item: $ref and allOf are opened. from: the part of which it is an alternative,
+ * or ~0. */
+lb_status lb_schema_add(lb_schema *s, lb_sitem *item, const lb_json *node, u32 from);
 /* The types that all parts allow; 0: a contradiction. */
 lb_status lb_schema_types(lb_schema *s, const lb_sitem *item, u32 *types);
 /* Text as a literal of the grammar, and as a literal of a JSON string's inside. */

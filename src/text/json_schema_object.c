@@ -77,7 +77,7 @@ static lb_status value_item(lb_schema *s, const lb_sitem *item, const lb_str *na
         if (!own)
             own = lb_json_get(node, "additionalProperties");
         if (own)
-            LB_TRY(lb_schema_add(s, out, own, 0));
+            LB_TRY(lb_schema_add(s, out, own, ~0u));
     }
     u32 types;
     LB_TRY(lb_schema_types(s, out, &types)); /* its faults are of this place */
@@ -147,13 +147,23 @@ typedef struct name_node {
     bool end;
 } name_node;
 
+/* Whether JSON writes the name without escapes: others cannot be met here. */
+static bool is_plain(lb_str name) {
+    for (size_t i = 0; i < name.len; i++) {
+        u8 c = (u8)name.ptr[i];
+        if (c < 0x20 || c == '"' || c == '\\' || c == 0x7f)
+            return false;
+    }
+    return true;
+}
+
 static lb_status build_names(const object *o, lb_buf *nodes, lb_err *err) {
     name_node root = {0};
     lb_buf_put(nodes, &root, sizeof root);
     for (u64 i = 0; i < n_properties(o) && !nodes->oom; i++) {
         lb_str name = property_at(o, i)->name;
         u32 at = 0;
-        for (size_t k = 0; k < name.len && !nodes->oom;) {
+        for (size_t k = 0; is_plain(name) && k < name.len && !nodes->oom;) {
             u32 c = decode(name, &k), child;
             name_node *n = (name_node *)(void *)nodes->ptr;
             for (child = n[at].child; child && n[child - 1].c != c;)
@@ -166,7 +176,7 @@ static lb_status build_names(const object *o, lb_buf *nodes, lb_err *err) {
             }
             at = child - 1;
         }
-        if (!nodes->oom)
+        if (!nodes->oom && is_plain(name))
             ((name_node *)(void *)nodes->ptr)[at].end = true;
     }
     return lb_buf_status(nodes, err);
@@ -301,7 +311,7 @@ static lb_status element_item(lb_schema *s, const lb_sitem *item, u64 at, lb_sit
         }
         *said |= own != NULL;
         if (own)
-            LB_TRY(lb_schema_add(s, out, own, 0));
+            LB_TRY(lb_schema_add(s, out, own, ~0u));
     }
     u32 types;
     LB_TRY(lb_schema_types(s, out, &types));
