@@ -108,7 +108,7 @@ test: tests
 	@$(RUN) $(CHECKKERN) $(UNIT) $(FUZZ) $(CLI_TESTS) $(PEER_TESTS)
 unit: $(UNIT)
 # What the thread sanitizer is for: the engine, the sink, the pools, the descriptors.
-test-threads: $(filter $(B)/tests/test_plan% $(B)/tests/test_pool% $(B)/tests/test_fds% $(B)/tests/test_thread% $(B)/tests/test_fault%,$(UNIT))
+test-threads: $(filter $(B)/tests/test_plan% $(B)/tests/test_pool% $(B)/tests/test_fds% $(B)/tests/test_thread% $(B)/tests/test_fault% $(B)/tests/test_team%,$(UNIT))
 	@$(RUN) $^
 # Parsers, for valgrind (set VALGRIND to its command line in the environment of run.sh).
 PARSERS := json cur gguf safetensors st folder yaml meta
