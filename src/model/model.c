@@ -96,6 +96,23 @@ static void count(binder *b, const lb_mweight *w, u64 used) {
         b->products += w->mats[i].n_rows * w->mats[i].row_bytes * used / w->n_stack;
 }
 
+/* Elements of a token in any buffer: far beyond every model, and no sum of a few overflows 32 bits.
+ */
+#define WIDTH_MAX ((u64)1 << 28)
+
+static lb_status too_wide(const binder *b) {
+    return lb_fail(b->err, LB_E_LIMIT, "layer %u: vectors of more than %llu elements", b->layer,
+                   (unsigned long long)WIDTH_MAX);
+}
+
+/* A token of a mixer needs so many floats. */
+static lb_status widen(binder *b, u64 n) {
+    if (n > WIDTH_MAX)
+        return too_wide(b);
+    b->m->max_attn = LB_MAX(b->m->max_attn, (u32)n);
+    return LB_OK;
+}
+
 /* Of one matrix, and how many there are; 0 rows: any. */
 typedef struct size {
     u64 rows, cols, stack;
@@ -111,6 +128,8 @@ static lb_status linear_of(binder *b, const lb_mweight *w, const lb_mweight *bia
     if (!w->mats || w->n_stack != s.stack || w->n_cols != s.cols || w->n_rows % s.stack ||
         (s.rows && w->n_rows != s.rows * s.stack))
         return other_shape(b, w, s.rows * s.stack, s.cols);
+    if (w->n_cols > WIDTH_MAX || w->n_rows > WIDTH_MAX)
+        return too_wide(b);
     LB_TRY(check_mats(b, w));
     out->w = w;
     m->max_cols = LB_MAX(m->max_cols, (u32)w->n_cols);
@@ -180,7 +199,7 @@ static lb_status bind_attention(binder *b, lb_layer *l) {
     LB_TRY(norm(b, "attn_k_norm", p->k_dim, p->n_head_kv, &l->k_norm));
     LB_TRY(vector(b, "attn_sinks", "weight", p->n_head, &l->sinks));
     l->halves = m->p.graph->rope == LB_ROPE_HALVES || (l->q.w && l->q.w->upright);
-    m->max_attn = LB_MAX(m->max_attn, (u32)LB_MAX(q + k + v, (u64)p->n_head * p->v_dim));
+    LB_TRY(widen(b, LB_MAX(q + k + v, (u64)p->n_head * p->v_dim)));
     return p->n_rot ? find_rope(b, l, p) : LB_OK;
 }
 
@@ -219,8 +238,8 @@ static lb_status bind_latent(binder *b, lb_layer *l) {
     LB_TRY(linear(b, "attn_output", n, heads * p->value_dim, &l->o));
     LB_TRY(need(b, &l->o, "attn_output.weight"));
     l->halves = p->graph->rope == LB_ROPE_HALVES;
-    m->max_attn = LB_MAX(m->max_attn, (u32)LB_MAX(q + kv + tail, heads * p->value_dim));
-    m->max_attn = LB_MAX(m->max_attn, LB_MAX(p->q_rank, (u32)(heads * p->kv_rank)));
+    LB_TRY(widen(b, LB_MAX(q + kv + tail, heads * p->value_dim)));
+    LB_TRY(widen(b, LB_MAX((u64)p->q_rank, heads * p->kv_rank)));
     return find_rope(b, l, &p->layer[b->layer]);
 }
 
@@ -238,7 +257,7 @@ static lb_status bind_conv(binder *b, lb_layer *l) {
     LB_TRY(need(b, &l->out, "shortconv.out_proj.weight"));
     if (!l->conv || p->conv_width < 2)
         return missing(b, "shortconv.conv.weight");
-    m->max_attn = LB_MAX(m->max_attn, (u32)(3 * n));
+    LB_TRY(widen(b, 3 * n));
     return LB_OK;
 }
 
@@ -270,7 +289,7 @@ static lb_status bind_delta(binder *b, lb_layer *l) {
     }
     if (!l->conv || !l->ssm_a || !l->ssm_dt || !l->ssm_norm.n)
         return missing(b, !l->conv ? "ssm_conv1d.weight" : "ssm_a, ssm_dt.bias or ssm_norm.weight");
-    m->max_attn = LB_MAX(m->max_attn, (u32)(channels + p->ssm_inner + 2 * p->ssm_heads));
+    LB_TRY(widen(b, channels + p->ssm_inner + 2ull * p->ssm_heads));
     return LB_OK;
 }
 
