@@ -30,13 +30,12 @@ const lb_mweight *lb_mweights_layer(const lb_mweights *w, u32 layer, const char 
     return lb_mweights_find(w, (lb_str){name, (size_t)n});
 }
 
-/* The widest kernel of a convolution over positions that a table has. */
-#define CONV_WIDTH_MAX 8
-
 bool lb_mweight_is_values(lb_str name, const lb_shape *shape) {
-    return shape->rank < 2 || !lb_str_ends(name, LB_STR(".weight")) ||
-           lb_str_ends(name, LB_STR("_norm.weight")) ||
-           shape->dim[shape->rank - 1] <= CONV_WIDTH_MAX;
+    static const char *const ends[] = {"_norm.weight", "conv.weight", "conv1d.weight"};
+    for (size_t i = 0; i < LB_LEN(ends); i++)
+        if (lb_str_ends(name, lb_str_c(ends[i])))
+            return true;
+    return shape->rank < 2 || !lb_str_ends(name, LB_STR(".weight"));
 }
 
 lb_mat lb_mat_part(const lb_mat *m, u64 from, u64 n) {

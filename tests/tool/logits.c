@@ -38,7 +38,10 @@ static lb_str slurp(FILE *f, const char *name) {
         lb_buf_put(&b, part, n);
     if (ferror(f) || b.oom)
         die("cannot be read", name);
-    return (lb_str){(char *)b.ptr, b.len};
+    lb_str text = {(char *)b.ptr, b.len};
+    if (b.ptr && !lb_arena_keep(&perm, b.ptr, b.cap))
+        die("out of memory", name);
+    return text;
 }
 
 static lb_json *parse(lb_str text, const char *what) {
