@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* graph.h: within model/: a model's layers bound to their tensors, and a session's buffers.
  *
- * One forward pass (forward.c) goes through the layers: a mixer (attention.c, latent.c, delta.c,
- * conv.c) and a feed-forward (ffn.c), each a list of products (project.c) with small steps between
- * them that are done token by token. */
+ * One forward pass (forward.c) goes through the layers: a mixer (attention.c, latent.c,
+ * recurrent.c) and a feed-forward (ffn.c), each a list of products (project.c) with small steps
+ * between them that are done token by token. */
 #ifndef LB_MODEL_GRAPH_H
 #define LB_MODEL_GRAPH_H
 
@@ -70,7 +70,6 @@ typedef struct lb_rope_kind {
     bool local;
 } lb_rope_kind;
 #define LB_ROPES_MAX 4
-#define LB_GROUPS_MAX 256 /* of experts */
 
 struct lb_model {
     lb_arena perm;

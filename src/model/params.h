@@ -25,6 +25,8 @@ typedef struct lb_layer_params {
     bool recurrent;                      /* keeps a state, no keys and values */
 } lb_layer_params;
 
+#define LB_GROUPS_MAX 256 /* of experts */
+
 typedef struct lb_params {
     const lb_arch_graph *graph;
     u32 n_layers, n_embd, n_vocab, n_ctx_train;
