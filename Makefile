@@ -14,8 +14,9 @@ Q = $(if $(V),,@echo '  $@';)
 CFLAGS_ALL := -std=c11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 $(OPT) -g -ffp-contract=off -fno-strict-aliasing \
               -fvisibility=hidden $(WARN) -Isrc -DLB_VERSION='"$(VERSION)"' $(CFLAGS)
 SAN_FLAGS_address := -fsanitize=address,undefined -fno-sanitize-recover=all
-SAN_FLAGS_fuzz := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -gline-tables-only
-SAN_FLAGS := $(if $(SAN),$(or $(SAN_FLAGS_$(SAN)),-fsanitize=$(SAN)) -fno-omit-frame-pointer)
+SAN_FLAGS_fuzz := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+# -g1: lines and functions are all that a report names, and a fifth of what -g writes for each program.
+SAN_FLAGS := $(if $(SAN),$(or $(SAN_FLAGS_$(SAN)),-fsanitize=$(SAN)) -fno-omit-frame-pointer -g1)
 CFLAGS_ALL += $(SAN_FLAGS)
 LDFLAGS_ALL := $(SAN_FLAGS)
 UNAME := $(shell uname -s)
