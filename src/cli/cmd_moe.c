@@ -51,12 +51,12 @@ const lb_command lb_cmd_moe = {
     .examples = {{"a folder, as mergekit-moe writes it", "lbrx moe moe.yml -o mixture/"},
                  {"straight to a quantized GGUF", "lbrx moe moe.yml -o mixture.gguf --type q4_k_m"},
                  {"what goes into each tensor", "lbrx moe moe.yml -o mixture/ --dry-run"}},
-    .details =
-        "The file is mergekit-moe's: base_model, experts (source_model, positive_prompts, "
-        "negative_prompts, noise_scale, residual_scale), shared_experts, gate_mode (cheap_embed, "
-        "random, uniform_random), experts_per_token, dtype, architecture (mixtral, deepseek, qwen, "
-        "qwen3). Models may be of any format, quantized ones too. The file is a MODEL for "
-        "`convert` and `quantize` as well.",
+    .details = "The file is mergekit-moe's: base_model, experts (source_model, positive_prompts, "
+               "negative_prompts, noise_scale, residual_scale), shared_experts, gate_mode (hidden, "
+               "hidden_avg, hidden_last, cheap_embed, random, uniform_random), experts_per_token, "
+               "dtype, architecture (mixtral, deepseek, qwen, "
+               "qwen3). Models may be of any format, quantized ones too. The file is a MODEL for "
+               "`convert` and `quantize` as well.",
     .n_args_min = 1,
     .n_args_max = 1,
     .group = {LB_GROUP("Options", moe_rows, 0), LB_GROUP_TYPING(offsetof(moe_options, typing)),

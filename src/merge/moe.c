@@ -236,12 +236,7 @@ lb_status lb_moe_config_check(const lb_moe_config *c, bool all_same, lb_err *err
                        "%.*s: %u experts, of which a token is to use %llu (experts_per_token)",
                        LB_FMT(c->refs.what), c->n_experts,
                        (unsigned long long)c->experts_per_token);
-    if (c->gate <= LB_MOE_HIDDEN_LAST)
-        return lb_fail(err, LB_E_UNSUPPORTED,
-                       "%.*s: line %u: gate_mode %s needs inference, which is not in this version: "
-                       "cheap_embed, random and uniform_random are",
-                       LB_FMT(c->refs.what), c->gate_line, gate_names[c->gate]);
-    if (c->gate == LB_MOE_CHEAP_EMBED)
+    if (lb_moe_gate_reads_prompts(c->gate))
         LB_TRY(check_prompts(c, err));
     bool alike = c->gate != LB_MOE_RANDOM && c->n_experts > 1 && !all_same;
     for (u32 i = 1; i < c->n_experts; i++)

@@ -18,6 +18,12 @@ typedef enum lb_moe_gate {
     LB_MOE_UNIFORM_RANDOM
 } lb_moe_gate;
 const char *lb_moe_gate_name(lb_moe_gate g);
+static inline bool lb_moe_gate_reads_states(lb_moe_gate g) {
+    return g <= LB_MOE_HIDDEN_LAST;
+}
+static inline bool lb_moe_gate_reads_prompts(lb_moe_gate g) {
+    return g <= LB_MOE_CHEAP_EMBED;
+}
 
 typedef struct lb_moe_expert {
     u32 model;        /* index into models */

@@ -168,8 +168,11 @@ lb_status lb_forward(lb_context *c, float *logits, const u8 *want, lb_err *err) 
     lb_each_token(c, c->n, 2 * m->p.n_embd, embed, NULL);
     if (m->layer_embd)
         lb_layer_inputs(c);
-    for (u32 i = 0; i < m->p.n_layers; i++)
+    for (u32 i = 0; i < m->p.n_layers; i++) {
+        if (c->o.on_layer)
+            c->o.on_layer(c->o.layer_user, i, c->x, c->n);
         LB_TRY(run_layer(c, i, err));
+    }
     u32 n = gather_wanted(c, want);
     if (!n)
         return LB_OK;

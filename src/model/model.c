@@ -551,6 +551,10 @@ u32 lb_model_n_layers(const lb_model *m) {
     return m->p.n_layers;
 }
 
+u32 lb_model_n_embd(const lb_model *m) {
+    return m->p.n_embd;
+}
+
 bool lb_model_is_recurrent(const lb_model *m) {
     for (u32 i = 0; i < m->p.n_layers; i++)
         if (m->p.layer[i].recurrent)

@@ -27,6 +27,7 @@ void lb_model_free(lb_model **m);
 u32 lb_model_n_vocab(const lb_model *m);
 u32 lb_model_n_ctx_train(const lb_model *m); /* 0: not known */
 u32 lb_model_n_layers(const lb_model *m);
+u32 lb_model_n_embd(const lb_model *m);
 bool lb_model_is_recurrent(const lb_model *m); /* some layer keeps a state: no going back */
 /* Bytes of weights that one token reads. */
 u64 lb_model_token_bytes(const lb_model *m);
@@ -35,6 +36,10 @@ u64 lb_model_token_bytes(const lb_model *m);
  * apart. expert: of a stack; else LB_NO_INDEX. From one thread. */
 typedef void lb_tap_fn(void *user, const lb_mweight *w, u32 expert, const float *x, size_t n_tokens,
                        size_t stride);
+
+/* Called with what goes into a layer: n_tokens rows of the embedding's length, as they are before
+ * its first norm. From one thread. */
+typedef void lb_layer_fn(void *user, u32 layer, const float *x, size_t n_tokens);
 
 typedef struct lb_context_opts {
     u32 n_ctx;        /* positions of all sequences together */
@@ -47,6 +52,8 @@ typedef struct lb_context_opts {
     bool fast;
     lb_tap_fn *tap; /* may be NULL */
     void *tap_user;
+    lb_layer_fn *on_layer; /* may be NULL */
+    void *layer_user;
 } lb_context_opts;
 
 lb_status lb_context_new(lb_context **out, const lb_model *m, const lb_context_opts *o,

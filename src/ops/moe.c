@@ -45,6 +45,7 @@ typedef struct moe {
     u64 n_gates; /* of a layer, the shared expert's behind the others' */
     u32 embed;   /* fact of the base's embedding */
     lb_moe_prompts prompts;
+    float *states; /* hidden: of the base */
 } moe;
 
 static lb_status oom(lb_err *err) {
@@ -405,17 +406,19 @@ static lb_moe_gates gates_of(const moe *m) {
                           .n_gates = m->n_gates,
                           .n_layers = m->n_layers,
                           .n_cols = m->n_embd,
-                          .prompts = &m->prompts};
+                          .prompts = &m->prompts,
+                          .states = m->states};
 }
 
 /* Routers of prompts are one for all layers. Random ones of so many columns are far from it. */
 static lb_status check_gates(const listing *l, lb_plan *p, lb_buf *b) {
     const moe *m = l->m;
     const bool same = m->config.gate == LB_MOE_CHEAP_EMBED;
+    const bool drawn = !lb_moe_gate_reads_prompts(m->config.gate);
     const u64 n_layers = same ? 1 : m->n_layers;
     u64 bad = 0, first = 0;
     lb_moe_gates g = gates_of(m);
-    if (!same && 4 * m->n_gates < m->n_embd)
+    if (drawn && 4 * m->n_gates < m->n_embd)
         return LB_OK;
     if (m->n_gates > LB_GRAM_MAX) {
         lb_buf_printf(b,
@@ -473,6 +476,17 @@ static lb_status make_config(lb_source *s, const moe *m, lb_err *err) {
 
 /* ---- opening ---- */
 
+static lb_status read_prompts(lb_source *s, moe *m, const lb_merge_view *v, lb_err *err) {
+    lb_moe_lists lists;
+    const lb_moe_gates shape = gates_of(m);
+    LB_TRY(lb_moe_lists_read(&m->config, s->inputs[0], v[0].facts[m->embed].shape.dim[0], &s->perm,
+                             &lists, err));
+    if (lb_moe_gate_reads_states(m->config.gate))
+        return lb_moe_states_read(&lists, s->inputs[0], m->config.gate, &shape, &s->perm,
+                                  &m->states, err);
+    return lb_moe_prompts_count(&lists, &s->perm, &m->prompts, err);
+}
+
 /* The base gives config and tokenizer, and with them what its model_type is. */
 static lb_status describe(lb_source *s, moe *m, lb_plan *p, const lb_merge_view *v, lb_buf *notes,
                           lb_err *err) {
@@ -481,14 +495,13 @@ static lb_status describe(lb_source *s, moe *m, lb_plan *p, const lb_merge_view 
     listing l = {.s = s, .m = m, .v = v, .err = err};
     LB_TRY(lb_hf_texts_take(s, s->inputs[0], &v[0].canon, notes, err));
     LB_TRY(choose_kind(m, s, v, &note, err));
-    m->n_gates =
-        (u64)c->n_experts +
-        (c->n_shared && (c->gate != LB_MOE_CHEAP_EMBED || c->shared[0].n_positive) ? c->n_shared
-                                                                                   : 0);
+    m->n_gates = (u64)c->n_experts +
+                 (c->n_shared && (!lb_moe_gate_reads_prompts(c->gate) || c->shared[0].n_positive)
+                      ? c->n_shared
+                      : 0);
     LB_TRY(list_tensors(&l));
-    if (c->gate == LB_MOE_CHEAP_EMBED)
-        LB_TRY(lb_moe_prompts_read(c, s->inputs[0], v[0].facts[m->embed].shape.dim[0], &s->perm,
-                                   &m->prompts, err));
+    if (lb_moe_gate_reads_prompts(c->gate))
+        LB_TRY(read_prompts(s, m, v, err));
     LB_TRY(say(&l, p, note, notes));
     LB_TRY(lb_computed_notes(s, notes, err));
     return make_config(s, m, err);

@@ -17,7 +17,8 @@ typedef struct lb_moe_opts {
 /* Whether the file at path is one: named .yml or .yaml, with experts. */
 bool lb_moe_is_file(const char *path);
 /* Opens the file and its models, as lb_merge_open does. For the mode cheap_embed the rows of the
- * embedding that the prompts name are read, to see whether they tell the experts apart. */
+ * embedding that the prompts name are read, to see whether they tell the experts apart; for the
+ * modes by states the base runs on the prompts. */
 lb_status lb_moe_open(lb_source **out, const char *path, const lb_moe_opts *o, lb_err *err);
 
 #endif

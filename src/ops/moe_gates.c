@@ -18,8 +18,8 @@ typedef struct reader {
     const lb_moe_config *config;
     lb_str bos;
     u64 n_rows;
-    lb_buf ids; /* u32 of all prompts, gate by gate, positive ones first */
-    u64 *ends;  /* [2 n_gates] where each list ends */
+    lb_buf ids, ends; /* u32 of all prompts; u64 where each ends */
+    lb_moe_lists *out;
     lb_err *err;
 } reader;
 
@@ -40,82 +40,98 @@ static lb_status read_prompt(reader *r, const lb_moe_expert *e, lb_str prompt) {
     if (st != LB_OK)
         lb_err_context(r->err, "%.*s: line %u: prompt '%.*s'", LB_FMT(r->config->refs.what),
                        e->line, (int)LB_MIN(prompt.len, 40), prompt.ptr);
+    lb_buf_put_u64(&r->ends, r->ids.len / sizeof(u32));
+    r->out->n_prompts++;
     return st;
 }
 
-static lb_status read_gate(reader *r, const lb_moe_expert *e, u64 ends[2]) {
+static lb_status read_gate(reader *r, const lb_moe_expert *e) {
+    u64 *ends = r->out->list_ends + 2 * r->out->n_gates++;
     for (u32 i = 0; i < e->n_positive; i++)
         LB_TRY(read_prompt(r, e, e->positive[i]));
-    ends[0] = r->ids.len / sizeof(u32);
+    ends[0] = r->out->n_prompts;
     for (u32 i = 0; i < e->n_negative; i++)
         LB_TRY(read_prompt(r, e, e->negative[i]));
-    ends[1] = r->ids.len / sizeof(u32);
+    ends[1] = r->out->n_prompts;
     return LB_OK;
 }
+
+static void *kept(lb_arena *perm, const lb_buf *b, size_t size) {
+    void *p = lb_arena_push_array(perm, b->len / size + 1, size, size);
+    if (p && b->len)
+        memcpy(p, b->ptr, b->len);
+    return p;
+}
+
+static lb_status read_all(reader *r, lb_arena *perm) {
+    const lb_moe_config *c = r->config;
+    r->out->list_ends = lb_arena_new(perm, u64, 2 * ((u64)c->n_experts + c->n_shared) + 1);
+    if (!r->out->list_ends)
+        return oom(r->err);
+    for (u32 i = 0; i < c->n_experts; i++)
+        LB_TRY(read_gate(r, &c->experts[i]));
+    for (u32 i = 0; i < c->n_shared && c->shared[0].n_positive; i++)
+        LB_TRY(read_gate(r, &c->shared[i]));
+    LB_TRY(lb_buf_status(&r->ids, r->err));
+    LB_TRY(lb_buf_status(&r->ends, r->err));
+    r->out->ids = kept(perm, &r->ids, sizeof(u32));
+    r->out->prompt_ends = kept(perm, &r->ends, sizeof(u64));
+    return r->out->ids && r->out->prompt_ends ? LB_OK : oom(r->err);
+}
+
+lb_status lb_moe_lists_read(const lb_moe_config *c, const lb_source *base, u64 n_rows,
+                            lb_arena *perm, lb_moe_lists *out, lb_err *err) {
+    lb_encoder *encoder = NULL;
+    reader r = {.config = c, .n_rows = n_rows, .out = out, .err = err};
+    *out = (lb_moe_lists){0};
+    lb_status st = lb_encoder_open(&encoder, base, err);
+    if (st == LB_OK) {
+        r.encoder = encoder;
+        r.bos = lb_encoder_special(encoder, "bos_token");
+        st = read_all(&r, perm);
+    }
+    lb_buf_deinit(&r.ids);
+    lb_buf_deinit(&r.ends);
+    lb_encoder_close(&encoder);
+    return st;
+}
+
+/* ---- tokens, counted ---- */
 
 static int by_id(const void *a, const void *b) {
     u64 x = *(const u64 *)a, y = *(const u64 *)b;
     return (x > y) - (x < y);
 }
 
-static lb_status count(const reader *r, u64 n_gates, lb_arena *perm, lb_moe_prompts *out) {
-    const u32 *id = (const u32 *)(const void *)r->ids.ptr;
-    const u64 n = r->ids.len / sizeof *id;
-    out->tokens = lb_arena_new(perm, u64, n + 1);
+lb_status lb_moe_prompts_count(const lb_moe_lists *l, lb_arena *perm, lb_moe_prompts *out,
+                               lb_err *err) {
+    const u64 n = l->n_prompts ? l->prompt_ends[l->n_prompts - 1] : 0;
+    *out = (lb_moe_prompts){.tokens = lb_arena_new(perm, u64, n + 1)};
     if (!out->tokens)
-        return oom(r->err);
+        return oom(err);
     for (u64 i = 0; i < n; i++)
-        out->tokens[i] = id[i];
+        out->tokens[i] = l->ids[i];
     if (n)
         qsort(out->tokens, n, sizeof *out->tokens, by_id);
     for (u64 i = 0; i < n; i++)
         if (out->n == 0 || out->tokens[out->n - 1] != out->tokens[i])
             out->tokens[out->n++] = out->tokens[i];
-    out->positive = lb_arena_new(perm, float, n_gates * out->n + 1);
-    out->negative = lb_arena_new(perm, float, n_gates * out->n + 1);
+    out->positive = lb_arena_new(perm, float, l->n_gates * out->n + 1);
+    out->negative = lb_arena_new(perm, float, l->n_gates * out->n + 1);
     if (!out->positive || !out->negative)
-        return oom(r->err);
-    memset(out->positive, 0, n_gates * out->n * sizeof(float));
-    memset(out->negative, 0, n_gates * out->n * sizeof(float));
-    for (u64 list = 0, i = 0; list < 2 * n_gates; list++)
-        for (; i < r->ends[list]; i++) {
-            const u64 key = id[i];
-            const u64 *at = bsearch(&key, out->tokens, out->n, sizeof key, by_id);
-            float *counts = list % 2 ? out->negative : out->positive;
-            counts[list / 2 * out->n + (u64)(at - out->tokens)] += 1;
-            out->any_negative |= list % 2 == 1;
-        }
+        return oom(err);
+    memset(out->positive, 0, l->n_gates * out->n * sizeof(float));
+    memset(out->negative, 0, l->n_gates * out->n * sizeof(float));
+    for (u64 list = 0, i = 0, prompt = 0; list < 2 * l->n_gates; list++)
+        for (; prompt < l->list_ends[list]; prompt++)
+            for (; i < l->prompt_ends[prompt]; i++) {
+                const u64 key = l->ids[i];
+                const u64 *at = bsearch(&key, out->tokens, out->n, sizeof key, by_id);
+                float *counts = list % 2 ? out->negative : out->positive;
+                counts[list / 2 * out->n + (u64)(at - out->tokens)] += 1;
+                out->any_negative |= list % 2 == 1;
+            }
     return LB_OK;
-}
-
-static lb_status read_all(reader *r, lb_arena *perm, lb_moe_prompts *out) {
-    const lb_moe_config *c = r->config;
-    u64 n_gates = 0;
-    r->ends = lb_arena_new(perm, u64, 2 * ((u64)c->n_experts + c->n_shared) + 1);
-    if (!r->ends)
-        return oom(r->err);
-    for (u32 i = 0; i < c->n_experts; i++)
-        LB_TRY(read_gate(r, &c->experts[i], r->ends + 2 * n_gates++));
-    for (u32 i = 0; i < c->n_shared && c->shared[0].n_positive; i++)
-        LB_TRY(read_gate(r, &c->shared[i], r->ends + 2 * n_gates++));
-    LB_TRY(lb_buf_status(&r->ids, r->err));
-    return count(r, n_gates, perm, out);
-}
-
-lb_status lb_moe_prompts_read(const lb_moe_config *c, const lb_source *base, u64 n_rows,
-                              lb_arena *perm, lb_moe_prompts *out, lb_err *err) {
-    lb_encoder *encoder = NULL;
-    reader r = {.config = c, .n_rows = n_rows, .err = err};
-    *out = (lb_moe_prompts){0};
-    lb_status st = lb_encoder_open(&encoder, base, err);
-    if (st == LB_OK) {
-        r.encoder = encoder;
-        r.bos = lb_encoder_special(encoder, "bos_token");
-        st = read_all(&r, perm, out);
-    }
-    lb_buf_deinit(&r.ids);
-    lb_encoder_close(&encoder);
-    return st;
 }
 
 /* ---- expressions ---- */
@@ -164,6 +180,9 @@ static lb_node_id drawn(lb_moe_gates *g, lb_plan *p, u64 first, u64 n) {
 lb_node_id lb_moe_gates_of(lb_moe_gates *g, lb_plan *p, u64 layer, u64 from, u64 n) {
     if (g->mode == LB_MOE_CHEAP_EMBED)
         return n == g->n_gates ? g->all : lb_expr_rows(&p->graph, g->all, from, 1, n);
+    if (lb_moe_gate_reads_states(g->mode))
+        return lb_expr_const(&p->graph, n, g->n_cols,
+                             g->states + (layer * g->n_gates + from) * g->n_cols);
     return drawn(g, p, (layer * g->n_gates + from) * g->n_cols, n);
 }
 

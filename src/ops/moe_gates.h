@@ -7,6 +7,15 @@
 #include "plan/draw.h"
 #include "plan/plan.h"
 
+/* The prompts of a file as tokens. Lists: the positive ones of a gate, then its negative ones, gate
+ * after gate, the shared expert's behind the others'. */
+typedef struct lb_moe_lists {
+    u32 *ids;         /* of all prompts, one after the other */
+    u64 *prompt_ends; /* [n_prompts] into ids */
+    u64 *list_ends;   /* [2 n_gates] into prompts */
+    u64 n_prompts, n_gates;
+} lb_moe_lists;
+
 /* Tokens of the prompts; of a gate a row: how often each of them is in its prompts. */
 typedef struct lb_moe_prompts {
     u64 *tokens;                /* [n] different ids, sorted */
@@ -20,6 +29,7 @@ typedef struct lb_moe_gates {
     lb_moe_gate mode;
     u64 seed, n_gates, n_layers, n_cols;
     const lb_moe_prompts *prompts; /* cheap_embed */
+    const float *states;           /* hidden: [n_layers, n_gates, n_cols] */
     lb_kernels kernels;            /* random: of the generator */
     lb_mt19937 generator;          /* where the walk through the layers is */
     lb_node_id all;                /* cheap_embed: that of all layers */
@@ -27,8 +37,15 @@ typedef struct lb_moe_gates {
 
 /* base: whose tokenizer cuts the prompts. n_rows: of its embedding. Each prompt begins with the
  * tokenizer's bos_token, as mergekit has it. In the arena. */
-lb_status lb_moe_prompts_read(const lb_moe_config *c, const lb_source *base, u64 n_rows,
-                              lb_arena *perm, lb_moe_prompts *out, lb_err *err);
+lb_status lb_moe_lists_read(const lb_moe_config *c, const lb_source *base, u64 n_rows,
+                            lb_arena *perm, lb_moe_lists *out, lb_err *err);
+lb_status lb_moe_prompts_count(const lb_moe_lists *lists, lb_arena *perm, lb_moe_prompts *out,
+                               lb_err *err);
+/* Runs the base on the prompts (moe_states.c): of each gate in each layer what goes into the layer,
+ * of the last token of a prompt or (hidden_avg) the mean of all of them, the mean of its positive
+ * prompts less that of its negative ones, to length 1. In the arena. */
+lb_status lb_moe_states_read(const lb_moe_lists *lists, const lb_source *base, lb_moe_gate mode,
+                             const lb_moe_gates *shape, lb_arena *perm, float **out, lb_err *err);
 /* embed: the base's embedding; NONE unless cheap_embed. */
 void lb_moe_gates_begin(lb_moe_gates *g, lb_plan *p, lb_node_id embed);
 /* Gates [from, from + n) of a layer, [n, n_cols] f32; layers in order, and gates in a layer. */
