@@ -44,9 +44,8 @@ def llama_source(work):
     return os.path.join(top, "vendor", "llama.cpp")
 
 
-def llama_tools(work, given=None):
-    """The folder with llama-quantize, llama-imatrix and llama-perplexity: given, or built (cmake)."""
-    names = ["llama-quantize", "llama-imatrix", "llama-perplexity"]
+def llama_tools(work, given=None, names=("llama-quantize", "llama-imatrix", "llama-perplexity")):
+    """The folder with llama.cpp's tools: given, or built (cmake, for this processor)."""
     out = given or os.path.join(work, "llama-build", "bin")
     if not all(os.path.exists(os.path.join(out, n)) for n in names):
         if given:
