@@ -90,6 +90,50 @@ double lb_log_sum_exp(const float *logits, u32 n) {
     return (double)max + lb_log_f64(sum);
 }
 
+bool lb_logprob_first(const float *x, u32 n, u32 *top) {
+    *top = 0;
+    for (u32 i = 0; i < n; i++) {
+        if (!(x[i] < INFINITY))
+            return false;
+        if (x[i] > x[*top])
+            *top = i;
+    }
+    return n && x[*top] > -INFINITY;
+}
+
+/* With a = p[i] - max p, b = q[i] - max q and sums P of exp(a), Q of exp(b), the divergence is the
+ * sum of exp(a) (a - b), over P, less log(P / Q): one visit, and no difference of large numbers. */
+bool lb_logprob_compare(const float *p, const float *q, u32 n, u32 token, lb_logprob_pair *out) {
+    double sum_p = 0, sum_q = 0, sum = 0;
+    u32 top_p, top_q;
+    bool ruled_out = false;
+    if (!lb_logprob_first(p, n, &top_p) || !lb_logprob_first(q, n, &top_q))
+        return false;
+    const double max_p = (double)p[top_p], max_q = (double)q[top_q];
+    for (u32 i = 0; i < n; i += BLOCK) {
+        double part_p = 0, part_q = 0, part = 0;
+        for (u32 j = i; j < LB_MIN(n, i + BLOCK); j++) {
+            const double a = (double)p[j] - max_p, b = (double)q[j] - max_q;
+            const double e = lb_exp_f64(a);
+            part_p += e;
+            part_q += lb_exp_f64(b);
+            if (b > -INFINITY)
+                part += e > 0 ? e * (a - b) : 0;
+            else
+                ruled_out |= a > -INFINITY;
+        }
+        sum_p += part_p;
+        sum_q += part_q;
+        sum += part;
+    }
+    const double kl = sum / sum_p - lb_log_f64(sum_p / sum_q);
+    *out = (lb_logprob_pair){.kl = ruled_out ? INFINITY : LB_MAX(kl, 0.0),
+                             .p = (double)p[token] - max_p - lb_log_f64(sum_p),
+                             .q = (double)q[token] - max_q - lb_log_f64(sum_q),
+                             .same_top = top_p == top_q};
+    return true;
+}
+
 /* a comes behind b. */
 static bool worse(lb_token_logprob a, lb_token_logprob b) {
     return a.logprob < b.logprob || (a.logprob == b.logprob && a.token > b.token);

@@ -21,6 +21,20 @@ u32 lb_logprob_top(const float *logits, u32 n, u32 k, lb_token_logprob *out);
 /* How many tokens are more probable (or as probable with a lower id): 0 for the first. */
 u32 lb_logprob_rank(const float *logits, u32 n, u32 token);
 
+/* The most probable token, of equals the one with the lowest id. False: a logit is NaN or +inf, or
+ * none is above -inf. */
+bool lb_logprob_first(const float *logits, u32 n, u32 *token);
+
+/* Two rows over the same tokens: q's logits against p's. */
+typedef struct lb_logprob_pair {
+    double kl;     /* sum of p (log p - log q) over all tokens, at least 0; inf: q rules out what p
+                      does not. Equal rows: 0. Its error is below 1e-13. */
+    double p, q;   /* log-probabilities of the token */
+    bool same_top; /* the most probable token is the same */
+} lb_logprob_pair;
+/* False: one of them has no most probable token. */
+bool lb_logprob_compare(const float *p, const float *q, u32 n, u32 token, lb_logprob_pair *out);
+
 /* exp and log of doubles, within 2^-50 of the exact value (relative): for sums of probabilities. */
 double lb_exp_f64(double x);
 double lb_log_f64(double x);
