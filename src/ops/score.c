@@ -72,14 +72,20 @@ lb_status lb_score(lb_context *c, const u32 *ids, u32 n, const lb_score_opts *o,
 
 /* ---- perplexity ---- */
 
-static void add_rows(lb_perplexity *p, const float *logits, u32 vocab, u32 n, const u32 *next) {
+static lb_status add_rows(lb_perplexity *p, const float *logits, u32 vocab, u32 n, const u32 *next,
+                          lb_err *err) {
     for (u32 i = 0; i < n; i++) {
         const float *row = logits + (size_t)i * vocab;
         double nll = lb_log_sum_exp(row, vocab) - (double)row[next[i]];
+        if (isnan(nll))
+            return lb_fail(err, LB_E_FORMAT,
+                           "the model's logits are not numbers (NaN): scored token %llu",
+                           (unsigned long long)p->n_tokens + 1);
         p->nll += nll;
         p->nll2 += nll * nll;
         p->n_tokens++;
     }
+    return LB_OK;
 }
 
 /* One chunk: its first half is read, of the second all but the last token say what comes next. */
@@ -111,9 +117,10 @@ static lb_status run_chunk(chunks *x, u32 *ids, u64 chunk, lb_err *err) {
         u32 k = LB_MIN(r->n, o->n_ctx - 1 - at);
         LB_TRY(lb_context_eval(c, &(lb_batch){.n = k, .id = ids + at, .want = r->want}, r->logits,
                                err));
+        LB_TRY(add_rows(x->out, r->logits, lb_model_n_vocab(lb_context_model(c)), k, ids + at + 1,
+                        err));
         if (o->row)
             LB_TRY(o->row(o->user, chunk, at, k, ids, r->logits, err));
-        add_rows(x->out, r->logits, lb_model_n_vocab(lb_context_model(c)), k, ids + at + 1);
         at += k;
     }
     return LB_OK;
