@@ -60,12 +60,18 @@ static u32 encode(u32 c, u8 *out) {
     return n;
 }
 
-/* [lo, hi], of one length in bytes: cut so that in each part all bytes behind the first that
- * differs run over all their values. */
+/* [lo, hi] without surrogates, which are no characters in UTF-8: of one length in bytes, cut so
+ * that in each part all bytes behind the first that differs run over all their values. */
 static void put_range(builder *b, u32 lo, u32 hi) {
     static const u32 last_of[] = {0x7f, 0x7ff, 0xffff, 0x10ffff};
     while (lo <= hi && !b->oom) {
         u32 end = hi;
+        if (lo >= 0xd800 && lo <= 0xdfff) {
+            lo = 0xe000;
+            continue;
+        }
+        if (lo < 0xd800 && end >= 0xd800)
+            end = 0xd7ff;
         for (u32 i = 0; i < LB_LEN(last_of); i++)
             if (lo <= last_of[i] && end > last_of[i])
                 end = last_of[i];
@@ -164,9 +170,16 @@ static lb_status flatten(lb_gparse *p, lb_grammar *g, lb_err *err) {
     return LB_OK;
 }
 
-/* Which rules can be empty, until nothing changes; a rule is looked at again when one that it
- * refers to became so. */
-static lb_status find_nullable(const lb_grammar *g, u8 *nullable, lb_err *err) {
+/* Whether an element can be what is looked for: nothing at all, or (ends) a text that ends. */
+static bool can_be(const lb_grammar *g, lb_gelem e, bool ends, const u8 *found) {
+    if (e.type == LB_GELEM_REF)
+        return found[e.value];
+    return ends && (e.type != LB_GELEM_SET || g->nodes[e.value].n);
+}
+
+/* Which rules can be empty, or (ends) which have a text that ends, until nothing changes; a rule is
+ * looked at again when one that it refers to became so. */
+static lb_status find_rules(const lb_grammar *g, bool ends, u8 *nullable, lb_err *err) {
     u32 *head = lb_alloc_zero(g->n_rules + (size_t)1, sizeof *head);
     u32 *next = lb_alloc_zero(g->n_elems + (size_t)1, sizeof *next);
     u32 *owner = lb_alloc_zero(g->n_elems + (size_t)1, sizeof *owner);
@@ -200,7 +213,7 @@ static lb_status find_nullable(const lb_grammar *g, u8 *nullable, lb_err *err) {
                 if (e.type == LB_GELEM_END)
                     break;
             } else {
-                empty &= e.type == LB_GELEM_REF && nullable[e.value];
+                empty &= can_be(g, e, ends, nullable);
             }
         }
         if (!found)
@@ -333,7 +346,7 @@ static lb_status refuse_left_recursion(lb_gparse *p, const lb_grammar *g, lb_err
     u32 bad = 0xffffffffu;
     lb_status st = nullable ? LB_OK : lb_fail(err, LB_E_NOMEM, "a grammar: out of memory");
     if (st == LB_OK)
-        st = find_nullable(g, nullable, err);
+        st = find_rules(g, false, nullable, err);
     for (u32 pass = 0; pass < 2 && st == LB_OK && bad == 0xffffffffu; pass++)
         st = find_cycle(g, nullable, pass == 1, &bad, err);
     if (st == LB_OK && bad != 0xffffffffu) {
@@ -343,6 +356,46 @@ static lb_status refuse_left_recursion(lb_gparse *p, const lb_grammar *g, lb_err
                             (int)LB_MIN(r->name.len, (size_t)60), r->name.ptr);
     }
     lb_free(nullable);
+    return st;
+}
+
+/* Leaves out alternatives without a text that ends: a text that entered one would never be done. */
+static lb_status drop_endless(lb_gparse *p, lb_grammar *g, lb_err *err) {
+    u8 *ends = lb_alloc_zero(g->n_rules + (size_t)1, 1);
+    u32 to = 0;
+    lb_status st = ends ? LB_OK : lb_fail(err, LB_E_NOMEM, "a grammar: out of memory");
+    if (st == LB_OK)
+        st = find_rules(g, true, ends, err);
+    if (st == LB_OK && !ends[g->root]) {
+        const lb_grule *r = lb_gparse_rule(p, g->root);
+        st = lb_gparse_fail(p, LB_E_FORMAT, r->at,
+                            "the rule \"%.*s\" has no text that ends: it needs itself, or a class "
+                            "of characters that holds none",
+                            (int)LB_MIN(r->name.len, (size_t)60), r->name.ptr);
+    }
+    for (u32 r = 0; r < g->n_rules && st == LB_OK; r++) {
+        u32 i = g->rules[r], n_kept = 0;
+        g->rules[r] = to;
+        for (bool last = false; !last;) {
+            u32 from = i, put = to;
+            bool all = true;
+            for (; !lb_gelem_is_end(g->elems[i]); i++)
+                all &= can_be(g, g->elems[i], true, ends);
+            last = g->elems[i++].type == LB_GELEM_END;
+            if (!all)
+                continue;
+            if (n_kept++)
+                g->elems[put++].type = LB_GELEM_ALT;
+            for (u32 k = from; !lb_gelem_is_end(g->elems[k]); k++)
+                g->elems[put++] = g->elems[k];
+            to = put;
+        }
+        /* The end; of a rule with nothing left, which nothing refers to now. */
+        g->elems[to++] = (lb_gelem){LB_GELEM_END, 0};
+    }
+    if (st == LB_OK)
+        g->n_elems = to;
+    lb_free(ends);
     return st;
 }
 
@@ -364,6 +417,7 @@ lb_status lb_grammar_compile(lb_grammar **out, lb_str text, const lb_grammar_opt
     LB_TRY_DONE(st, flatten(&p, g, err));
     LB_TRY_DONE(st, build_sets(&p, g, err));
     LB_TRY_DONE(st, refuse_left_recursion(&p, g, err));
+    LB_TRY_DONE(st, drop_endless(&p, g, err));
     *out = g;
     g = NULL;
 done:

@@ -30,8 +30,8 @@ void lb_grammar_free(lb_grammar **g);
 
 /* ---- the vocabulary, as a trie of bytes: read-only, shared ---- */
 
-#define LB_TOKEN_CONTROL 1 /* no text: never admissible but by <[id]> in the grammar */
-#define LB_TOKEN_END 2     /* ends the text: admissible exactly where the grammar is complete */
+#define LB_PIECE_HIDDEN 1 /* no text: never admissible but by <[id]> in the grammar */
+#define LB_PIECE_END 2    /* ends the text: admissible exactly where the grammar is complete */
 
 typedef struct lb_token_trie lb_token_trie;
 /* pieces: the bytes of each token as they are written out. flags: one byte a token, or NULL. */

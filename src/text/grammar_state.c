@@ -72,12 +72,12 @@ lb_status lb_grammar_accept_token(lb_grammar_state *s, u32 token, bool *ok, lb_e
     const u8 flags = m->trie->flags[token];
     u32 to = 0;
     *ok = false;
-    if (flags & LB_TOKEN_END) {
+    if (flags & LB_PIECE_END) {
         *ok = lb_grammar_is_complete(s);
         return LB_OK;
     }
     LB_TRY(lb_gmatch_trim(m, err));
-    if (!(flags & LB_TOKEN_CONTROL) && m->trie->pieces[token].len)
+    if (!(flags & LB_PIECE_HIDDEN) && m->trie->pieces[token].len)
         LB_TRY(run_bytes(m, s->id, m->trie->pieces[token], &to, err));
     if (m->g->has_tokens)
         LB_TRY(lb_gmatch_token(m, s->id, to, token, &to, err));
@@ -127,7 +127,7 @@ static void put_token_refs(lb_grammar_matcher *m, u32 state, u64 *mask) {
         const u64 bit = (u64)1 << e.value % 64;
         bool inside = e.value < t->n_vocab;
         if (e.type == LB_GELEM_TOKEN) {
-            if (inside && !(t->flags[e.value] & LB_TOKEN_END))
+            if (inside && !(t->flags[e.value] & LB_PIECE_END))
                 mask[e.value / 64] |= bit;
             continue;
         }

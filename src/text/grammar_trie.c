@@ -75,9 +75,9 @@ lb_status lb_token_trie_new(lb_token_trie **out, const lb_str *pieces, const u8 
         t->pieces[i] = lb_arena_str(&t->arena, pieces[i]);
         if (!t->pieces[i].ptr)
             goto no_memory;
-        if (t->flags[i] & LB_TOKEN_END) {
+        if (t->flags[i] & LB_PIECE_END) {
             t->ends[i / 64] |= (u64)1 << i % 64;
-        } else if (!(t->flags[i] & LB_TOKEN_CONTROL) && pieces[i].len) {
+        } else if (!(t->flags[i] & LB_PIECE_HIDDEN) && pieces[i].len) {
             t->text[i / 64] |= (u64)1 << i % 64;
             t->sorted[t->n_sorted++] = i;
             t->depth = (u32)LB_MAX(t->depth, pieces[i].len);

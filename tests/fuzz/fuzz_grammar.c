@@ -25,7 +25,7 @@ static void check_mask(lb_grammar_state *s) {
 
 int LLVMFuzzerTestOneInput(const u8 *data, size_t size) {
     static const lb_str pieces[] = {{"a", 1}, {"\xc3", 1}, {"b\"1", 3}, {"", 0}};
-    static const u8 flags[] = {0, 0, 0, LB_TOKEN_END};
+    static const u8 flags[] = {0, 0, 0, LB_PIECE_END};
     const u8 *zero = size ? memchr(data, 0, size) : NULL;
     const size_t len = zero ? (size_t)(zero - data) : size;
     lb_str text = {zero ? (const char *)zero + 1 : NULL, zero ? size - len - 1 : 0};

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* schema.c: JSON schemas as grammars, for tests/peers/peer_json_schema.py.
+/* schema.c: JSON schemas as grammars, for tests/peers/peer_json_schema.py and the tests of the
+ * command line.
  *
  * usage: schema write N SEED <SCHEMA     N random texts of the grammar, one a line (in hexadecimal)
  *        schema accept SCHEMA.json       for each line of standard input "yes" or "no"
+ *        schema whole FILE              all of standard input but a last line end: "yes", "begun"
+ *                                       (more must come), "no"; FILE.gbnf is a grammar
  * A refusal is printed as "refused MESSAGE". */
 #include "text/grammar.h"
 #include "text/json_schema.h"
@@ -78,6 +81,20 @@ static void accept_lines(lb_grammar_matcher *m) {
     lb_grammar_state_free(&s);
 }
 
+static void accept_whole(lb_grammar_matcher *m) {
+    static char all[TEXT_MAX];
+    lb_grammar_state *s;
+    bool ok;
+    size_t n = fread(all, 1, sizeof all, stdin);
+    if (n && all[n - 1] == '\n')
+        n--;
+    if (lb_grammar_state_new(&s, m, &err) != LB_OK)
+        return;
+    bool good = lb_grammar_accept(s, (lb_str){all, n}, &ok, &err) == LB_OK && ok;
+    printf("%s\n", !good ? "no" : lb_grammar_is_complete(s) ? "yes" : "begun");
+    lb_grammar_state_free(&s);
+}
+
 int main(int argc, char **argv) {
     bool writes = argc == 4 && !strcmp(argv[1], "write");
     FILE *f = writes ? stdin : argc == 3 ? fopen(argv[2], "rb") : NULL;
@@ -95,11 +112,16 @@ int main(int argc, char **argv) {
     for (u32 i = 0; i < 257; i++) {
         bytes[i] = (u8)i;
         pieces[i] = (lb_str){(const char *)&bytes[i], i < 256};
-        flags[i] = i == 256 ? LB_TOKEN_END : 0;
+        flags[i] = i == 256 ? LB_PIECE_END : 0;
     }
-    lb_status st = lb_json_parse(in, "schema", &a, &schema, &err);
-    if (st == LB_OK)
-        st = lb_json_schema_grammar(schema, &grammar, &err);
+    lb_status st = LB_OK;
+    if (!writes && lb_str_ends(lb_str_c(argv[2]), LB_STR(".gbnf"))) {
+        lb_buf_put_str(&grammar, in);
+    } else {
+        st = lb_json_parse(in, "schema", &a, &schema, &err);
+        if (st == LB_OK)
+            st = lb_json_schema_grammar(schema, &grammar, &err);
+    }
     if (st == LB_OK)
         st = lb_grammar_compile(&g, lb_buf_str(&grammar), NULL, &err);
     if (st == LB_OK)
@@ -112,6 +134,8 @@ int main(int argc, char **argv) {
         seed = strtoull(argv[3], NULL, 10);
         for (int i = atoi(argv[2]); i > 0; i--)
             write_one(m);
+    } else if (strcmp(argv[1], "whole") == 0) {
+        accept_whole(m);
     } else {
         accept_lines(m);
     }

@@ -99,6 +99,16 @@ static const struct {
      {"", "[]", "{\"a\"}", "{\"a\": 01}", "{\"a\": \"\n\"}", "{} x"}},
     {"root ::= [A-Z]{0,9} [0-9]{3}", {"123", "ABCDEFGHI123"}, {"ABCDEFGHIJ123"}},
     {"root ::= \"a\"{0,3000}", {"", "aaaaaaaa"}, {"b"}},
+    /* Surrogates are no characters. */
+    {"root ::= [^a]",
+     {"\xed\x9f\xbf", "\xee\x80\x80", "\xf4\x8f\xbf\xbf"},
+     {"\xed\xa0\x80", "\xed\xbf\xbf", "\xf4\x90\x80\x80"}},
+    {"root ::= [\\uD800-\\uE000] | .", {"\xee\x80\x80", "x"}, {"\xed\xaf\x80"}},
+    /* An alternative that never ends is none. */
+    {"root ::= \"a\" x | \"b\" | | \"c\" [\\uD800-\\uDFFF]\nx ::= \"x\" x",
+     {"b", ""},
+     {"a", "ax", "c"}},
+    {"root ::= \"a\" (\"b\" x)*\nx ::= \"x\" x | \"y\" x", {"a"}, {"ab"}},
 };
 
 LB_TEST(sentences) {
@@ -144,6 +154,8 @@ static const struct {
     {"root ::= x\nx ::= y \"a\" | \"b\"\ny ::= x \"c\" | \"d\"", LB_E_UNSUPPORTED,
      "left recursion"},
     {"root ::= e x \"a\" | \"b\"\nx ::= root\ne ::= \"z\"?", LB_E_UNSUPPORTED, "left recursion"},
+    {"root ::= \"a\" root", LB_E_FORMAT, "the rule \"root\" has no text that ends"},
+    {"root ::= x \"a\"\nx ::= \"b\" y\ny ::= \"c\" x", LB_E_FORMAT, "no text that ends"},
     {"root ::= \"a\"{1000000}", LB_E_LIMIT, "more than 100000"},
     {"root ::= \"a\"{99999999999999999999}", LB_E_LIMIT, "more than 100000"},
     {"root ::= ((\"a\"{90000} \"b\"){90000}){90000} (\"c\" \"d\"){0,99999}{0,99999}{0,99999} "
@@ -184,9 +196,9 @@ static lb_token_trie *make_trie(u32 n) {
             letters[i][j] = alphabet[lb_test_rand_below(sizeof alphabet - 1)];
         pieces[i] = (lb_str){letters[i], len};
         if (i == 3 || i == 7)
-            flags[i] = LB_TOKEN_END;
+            flags[i] = LB_PIECE_END;
         if (i == 5 || i == 11)
-            flags[i] = LB_TOKEN_CONTROL;
+            flags[i] = LB_PIECE_HIDDEN;
     }
     pieces[13].len = 0;
     LB_ASSERT(lb_token_trie_new(&t, pieces, flags, n, &err) == LB_OK);
@@ -214,12 +226,12 @@ static bool walk(machine *x, u32 n, u32 steps) {
                     lb_grammar_accept(c, pieces[i], &again, &err) != LB_OK)
                     return false;
                 lb_grammar_state_free(&c);
-            } else if (flags[i] & LB_TOKEN_END) {
+            } else if (flags[i] & LB_PIECE_END) {
                 again = lb_grammar_is_complete(x->s);
             }
             if (ok != (copy[i / 64] >> i % 64 & 1) || (!ok && again))
                 return false;
-            if (ok && !(flags[i] & LB_TOKEN_END) && lb_test_rand_below(++n_ok) == 0)
+            if (ok && !(flags[i] & LB_PIECE_END) && lb_test_rand_below(++n_ok) == 0)
                 choice = i;
         }
         if (!n_ok)
