@@ -3,45 +3,61 @@
 #include "ops/generate.h"
 #include "base/mem.h"
 #include "base/os.h"
-#include "text/decode.h"
 
 typedef struct run {
     lb_context *c;
     const lb_generate_opts *o;
     lb_generated *out;
-    lb_decode_stream *stream;
+    lb_answer *answer;
     float *logits;
 } run;
 
-static lb_status put_piece(run *r, size_t before, lb_err *err) {
-    lb_str piece = lb_str_sub(lb_buf_str(&r->out->text), before, r->out->text.len);
-    LB_TRY(lb_buf_status(&r->out->text, err));
-    return piece.len && r->o->text ? r->o->text(r->o->user, piece, err) : LB_OK;
+/* Whether the answer ends with this token, which is no part of it. */
+static bool is_end(const run *r, u32 id) {
+    for (u32 i = 0; i < r->o->n_stop_ids; i++)
+        if (r->o->stop_ids[i] == id)
+            return true;
+    return r->o->encoder && !(r->o->ignore_end && !r->o->constraint) &&
+           lb_encoder_is_end(r->o->encoder, id);
 }
 
-static lb_status put_token(run *r, u32 id, lb_err *err) {
-    size_t before = r->out->text.len;
+/* The token that the logits give, accepted by all that has a say. *stopped: it ends the answer, and
+ * is none of its ids. */
+static lb_status choose(const run *r, const float *logits, u32 *id, bool *stopped, lb_err *err) {
+    const u64 *mask = NULL;
+    if (r->o->constraint)
+        LB_TRY(lb_constraint_mask(r->o->constraint, &mask, err));
+    LB_TRY(lb_sampler_sample(r->o->sampler, logits, mask, id, err));
+    lb_sampler_accept(r->o->sampler, *id);
+    *stopped = is_end(r, *id);
+    return r->o->constraint && !*stopped ? lb_constraint_accept(r->o->constraint, *id, err) : LB_OK;
+}
+
+static lb_status check_over(const run *r, bool *stopped, lb_err *err) {
+    return r->o->constraint && !*stopped ? lb_constraint_is_over(r->o->constraint, stopped, err)
+                                         : LB_OK;
+}
+
+/* The token stands in the answer. *stopped: with it the answer is done. */
+static lb_status put_token(run *r, u32 id, bool *stopped, lb_err *err) {
     lb_buf_put_u32(&r->out->ids, id);
     LB_TRY(lb_buf_status(&r->out->ids, err));
-    if (!r->stream)
-        return LB_OK;
-    LB_TRY(lb_decode_put(r->stream, id, &r->out->text, err));
-    return put_piece(r, before, err);
+    if (r->answer)
+        LB_TRY(lb_answer_put(r->answer, id, stopped, err));
+    return check_over(r, stopped, err);
 }
 
 static lb_status go_on(run *r, u32 n_ctx, lb_err *err) {
-    for (u32 i = 0; i < r->o->n_max; i++) {
+    bool *stopped = &r->out->stopped;
+    LB_TRY(check_over(r, stopped, err));
+    for (u32 i = 0; i < r->o->n_max && !*stopped; i++) {
         u32 id;
         if (r->o->stop && r->o->stop(r->o->user))
             return LB_OK;
-        LB_TRY(lb_sampler_sample(r->o->sampler, r->logits, NULL, &id, err));
-        lb_sampler_accept(r->o->sampler, id);
-        if (r->o->encoder && !r->o->ignore_end && lb_encoder_is_end(r->o->encoder, id)) {
-            r->out->stopped = true;
-            return LB_OK;
-        }
-        LB_TRY(put_token(r, id, err));
-        if (i + 1 == r->o->n_max || lb_context_length(r->c, 0) >= n_ctx)
+        LB_TRY(choose(r, r->logits, &id, stopped, err));
+        if (!*stopped)
+            LB_TRY(put_token(r, id, stopped, err));
+        if (*stopped || i + 1 == r->o->n_max || lb_context_length(r->c, 0) >= n_ctx)
             return LB_OK;
         LB_TRY(lb_context_eval(r->c, &(lb_batch){.n = 1, .id = &id}, r->logits, err));
     }
@@ -64,28 +80,41 @@ static lb_status generate(run *r, const u32 *prompt, u32 n, lb_err *err) {
     r->out->prompt_us = ready - begin;
     lb_status st = r->o->n_max ? go_on(r, n_ctx, err) : LB_OK;
     r->out->generate_us = lb_os_now_us() - ready;
-    if (st == LB_OK && r->stream) {
-        size_t before = r->out->text.len;
-        LB_TRY(lb_decode_end(r->stream, &r->out->text, err));
-        return put_piece(r, before, err);
-    }
     return st;
+}
+
+/* What is certain by then is given out also when something failed. */
+static lb_status end_answer(run *r, lb_status st, lb_err *err) {
+    bool stopped = false;
+    if (!r->answer)
+        return st;
+    lb_status ended = lb_answer_end(r->answer, &stopped, st == LB_OK ? err : NULL);
+    r->out->stopped |= stopped;
+    r->out->text = lb_answer_take(r->answer);
+    lb_answer_free(&r->answer);
+    return st == LB_OK ? ended : st;
 }
 
 lb_status lb_generate(lb_context *c, const u32 *prompt, u32 n, const lb_generate_opts *o,
                       lb_generated *out, lb_err *err) {
-    run r = {c, o, out, NULL, NULL};
+    run r = {.c = c, .o = o, .out = out};
     *out = (lb_generated){0};
     if (!n)
         return lb_fail(err, LB_E_USAGE, "the prompt is empty: there is no token to begin with");
     r.logits = lb_alloc((size_t)lb_model_n_vocab(lb_context_model(c)) * sizeof(float));
     lb_status st = r.logits ? LB_OK : lb_fail(err, LB_E_NOMEM, "out of memory for logits");
     if (st == LB_OK && o->encoder)
-        st = lb_decode_begin(&r.stream, o->encoder, true, err);
+        st = lb_answer_begin(&r.answer,
+                             &(lb_answer_opts){.encoder = o->encoder,
+                                               .constraint = o->constraint,
+                                               .stops = o->stops,
+                                               .n_stops = o->n_stops,
+                                               .text = o->text,
+                                               .user = o->user},
+                             err);
     if (st == LB_OK)
         st = generate(&r, prompt, n, err);
-    if (r.stream)
-        lb_decode_close(&r.stream);
+    st = end_answer(&r, st, err);
     lb_free(r.logits);
     return st;
 }

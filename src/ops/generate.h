@@ -5,13 +5,19 @@
 
 #include "model/model.h"
 #include "model/sample.h"
-#include "text/encode.h"
+#include "ops/answer.h"
 
 typedef struct lb_generate_opts {
     u32 n_max;                 /* tokens; the context's end ends it too */
     lb_sampler *sampler;       /* of this sequence */
     const lb_encoder *encoder; /* for text and for tokens that end; NULL: neither */
-    bool ignore_end;
+    bool ignore_end;           /* without a constraint */
+    /* What may come: a mask before each sample. Its end is the answer's. NULL: anything. */
+    lb_constraint *constraint;
+    const lb_str *stops; /* texts that end the answer and are no part of it; need an encoder */
+    u32 n_stops;
+    const u32 *stop_ids; /* tokens that end it beside the encoder's */
+    u32 n_stop_ids;
     /* Text as it becomes certain; may be NULL. */
     lb_status (*text)(void *user, lb_str piece, lb_err *err);
     bool (*stop)(void *user); /* asked between tokens: true ends it as if n_max were reached */
@@ -20,14 +26,15 @@ typedef struct lb_generate_opts {
 
 typedef struct lb_generated {
     lb_buf ids;   /* u32 each; without the token that ended it */
-    lb_buf text;  /* of these, special tokens left out */
-    bool stopped; /* by a token that ends; else by length */
+    lb_buf text;  /* of these, special tokens left out, as is what stopped it and is behind that */
+    bool stopped; /* by a token that ends, by a text, by the grammar; else by length */
     u64 prompt_us, generate_us;
     u32 n_prompt_computed; /* tokens of the prompt that were not there from before */
 } lb_generated;
 
 /* Sequence 0 is made to hold the prompt (what it begins with already is kept), then goes on.
- * LB_E_LIMIT: the prompt does not fit the context; LB_E_USAGE: it is empty. */
+ * LB_E_LIMIT: the prompt does not fit the context; LB_E_USAGE: it is empty. LB_E_NOT_FOUND: no
+ * token may come. out is to be deinitialised in any case: it has what came before. */
 lb_status lb_generate(lb_context *c, const u32 *prompt, u32 n, const lb_generate_opts *o,
                       lb_generated *out, lb_err *err);
 void lb_generated_deinit(lb_generated *g);

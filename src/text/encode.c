@@ -473,10 +473,10 @@ lb_str lb_encoder_decoded(const lb_encoder *e, u32 id) {
 lb_status lb_encoder_bytes(const lb_encoder *e, u32 id, lb_buf *out, lb_err *err) {
     lb_str text;
     lb_token_kind kind = lb_encoder_token(e, id, &text);
-    if (kind == LB_TOKEN_CONTROL || kind == LB_TOKEN_USER)
+    if (kind == LB_TOKEN_CONTROL)
         lb_buf_put_str(out, text);
     else if (kind != LB_TOKEN_NONE)
-        lb_decode_steps_piece(e->decoder, text, out);
+        lb_decode_steps_piece(e->decoder, lb_encoder_decoded(e, id), out);
     return lb_buf_status(out, err);
 }
 

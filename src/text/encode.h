@@ -70,7 +70,7 @@ lb_token_kind lb_encoder_token(const lb_encoder *e, u32 id, lb_str *text);
  * there in that form, as the library keeps it. */
 lb_str lb_encoder_decoded(const lb_encoder *e, u32 id);
 /* Appends the bytes that it stands for behind other text (a blank for U+2581 or U+0120, a byte for
- * <0xNN>); an added token's own text. They need not be whole characters. */
+ * <0xNN>); a special token's own text. They need not be whole characters. */
 lb_status lb_encoder_bytes(const lb_encoder *e, u32 id, lb_buf *out, lb_err *err);
 
 /* Ids, in order, that end an answer: EOS; what generation_config.json and config.json list
