@@ -24,6 +24,7 @@ struct lb_chat {
     lb_arena arena;
     named *list;
     bool is_model;
+    bool own; /* its one template was given from outside */
     token special[N_SPECIAL];
 };
 
@@ -171,7 +172,7 @@ static lb_status open_keys(lb_chat *c, const lb_gguf_meta *m, lb_err *err) {
     static const lb_str prefix = {"tokenizer.chat_template", 23};
     const lb_gguf_kv *tokens = lb_meta_find(m, "tokenizer.ggml.tokens");
     lb_str text, name;
-    for (u64 i = 0; i < m->n; i++) {
+    for (u64 i = 0; i < m->n && !c->own; i++) {
         name = m->kv[i].key;
         if (!lb_str_starts(name, prefix) || !lb_kv_as_str(&m->kv[i], &text))
             continue;
@@ -198,7 +199,8 @@ static lb_status open_keys(lb_chat *c, const lb_gguf_meta *m, lb_err *err) {
 
 static lb_status open_folder(lb_chat *c, lb_tok_folder *f, lb_err *err) {
     lb_json *processor = NULL;
-    LB_TRY(add_files(c, f, err));
+    if (!c->own)
+        LB_TRY(add_files(c, f, err));
     if (!c->list)
         LB_TRY(add_member(c, f->tok_config, "tokenizer_config.json", err));
     if (!c->list) {
@@ -211,7 +213,8 @@ static lb_status open_folder(lb_chat *c, lb_tok_folder *f, lb_err *err) {
     return find_special(c, f, err);
 }
 
-lb_status lb_chat_open(lb_chat **out, const lb_source *s, lb_err *err) {
+static lb_status open_model(lb_chat **out, const lb_source *s, const lb_str *own, const char *what,
+                            lb_err *err) {
     lb_chat *c = *out = lb_alloc_zero(1, sizeof *c);
     lb_source *made = NULL;
     lb_tok_folder f = {0};
@@ -219,6 +222,9 @@ lb_status lb_chat_open(lb_chat **out, const lb_source *s, lb_err *err) {
     if (!c)
         return no_memory(err);
     c->is_model = true;
+    c->own = own != NULL;
+    if (own)
+        LB_TRY_DONE(st, add(c, LB_STR("default"), *own, what, err));
     st = s->gguf ? files_of_gguf(s, &made, err) : LB_OK;
     if (st == LB_E_UNSUPPORTED || st == LB_E_NOT_FOUND || st == LB_E_FORMAT) {
         st = open_keys(c, s->gguf, err);
@@ -232,10 +238,20 @@ done:
     lb_tok_folder_close(&f);
     lb_source_close(&made);
     if (st != LB_OK) {
-        lb_err_context(err, "%s", s->path);
+        if (!own)
+            lb_err_context(err, "%s", s->path);
         lb_chat_close(out);
     }
     return st;
+}
+
+lb_status lb_chat_open(lb_chat **out, const lb_source *s, lb_err *err) {
+    return open_model(out, s, NULL, NULL, err);
+}
+
+lb_status lb_chat_open_with(lb_chat **out, const lb_source *s, lb_str text, const char *what,
+                            lb_err *err) {
+    return open_model(out, s, &text, what, err);
 }
 
 lb_status lb_chat_from_text(lb_chat **out, lb_str text, const char *what, lb_err *err) {

@@ -20,6 +20,9 @@ typedef struct lb_chat lb_chat;
 /* s need not outlive it. LB_E_NOT_FOUND: the model has no template; LB_E_FORMAT... of its files and
  * of the templates, which are compiled at once. */
 lb_status lb_chat_open(lb_chat **out, const lb_source *s, lb_err *err);
+/* The model's special tokens, and this template in place of its own. what names it in errors. */
+lb_status lb_chat_open_with(lb_chat **out, const lb_source *s, lb_str text, const char *what,
+                            lb_err *err);
 /* One template's text, without a model: bos_token and the like are undefined. */
 lb_status lb_chat_from_text(lb_chat **out, lb_str text, const char *what, lb_err *err);
 void lb_chat_close(lb_chat **c);
