@@ -2,10 +2,10 @@
 /* cmd_generate.c: `lbrx generate MODEL -p TEXT`: what a model goes on with. */
 #include "base/interrupt.h"
 #include "base/os.h"
-#include "cli/infer.h"
+#include "cli/sampling.h"
+#include "cli/talk.h"
 #include "cli/text.h"
 #include "ops/generate.h"
-#include "text/chat.h"
 #include <stdio.h>
 
 #define PROMPT_BYTES_MAX (256 * LB_MIB)
@@ -14,9 +14,10 @@
 typedef struct generate_opts {
     lb_common common;
     lb_infer_opts infer;
-    const char *prompt, *file;
-    u64 n, top_k, seed;
-    double temp, top_p, min_p, repeat;
+    lb_sampling_opts sampling;
+    lb_talk_opts talk;
+    const char *prompt, *file, *messages;
+    u64 n;
     bool chat, ids, ignore_eos;
 } generate_opts;
 
@@ -41,55 +42,43 @@ static const lb_opt rows[] = {
      .max = 1u << 26,
      .help = "tokens at most",
      .off = offsetof(generate_opts, n)},
-    {.name = "temp",
-     .kind = LB_OPT_FLOAT,
-     .arg = "T",
-     .initial = "0.8",
-     .help = "temperature; 0: always the most likely token",
-     .off = offsetof(generate_opts, temp)},
-    {.name = "top-k",
-     .kind = LB_OPT_INT,
-     .arg = "K",
-     .initial = "40",
-     .max = 1u << 30,
-     .help = "only the K most likely tokens; 0: all",
-     .off = offsetof(generate_opts, top_k)},
-    {.name = "top-p",
-     .kind = LB_OPT_FLOAT,
-     .arg = "P",
-     .initial = "0.95",
-     .help = "only the most likely tokens that together reach the probability P; 1: all",
-     .off = offsetof(generate_opts, top_p)},
-    {.name = "min-p",
-     .kind = LB_OPT_FLOAT,
-     .arg = "P",
-     .initial = "0.05",
-     .help = "only tokens of at least P times the largest probability; 0: all",
-     .off = offsetof(generate_opts, min_p)},
-    {.name = "repeat-penalty",
-     .kind = LB_OPT_FLOAT,
-     .arg = "R",
-     .initial = "1",
-     .help = "makes tokens of the last 64 less likely; 1: not",
-     .off = offsetof(generate_opts, repeat)},
-    {.name = "seed",
-     .kind = LB_OPT_INT,
-     .arg = "N",
-     .help = "seed of the random numbers: the same seed, the same text, whatever the threads",
-     .off = offsetof(generate_opts, seed)},
     {.name = "chat",
      .kind = LB_OPT_FLAG,
      .help = "the text is a user's message: the model's chat template is put around it",
      .off = offsetof(generate_opts, chat)},
+    {.name = "messages",
+     .kind = LB_OPT_PATH,
+     .arg = "FILE",
+     .help = "answer the conversation in FILE, as template --input reads it: {\"messages\": [...], "
+             "...}, or the array; - is standard input",
+     .off = offsetof(generate_opts, messages)},
     {.name = "ids",
      .kind = LB_OPT_FLAG,
      .help = "with --json: the token ids as well",
      .off = offsetof(generate_opts, ids)},
     {.name = "ignore-eos",
      .kind = LB_OPT_FLAG,
-     .help = "go on behind tokens that end an answer",
+     .help =
+         "go on behind tokens that end an answer; not with a grammar, whose end is the answer's",
      .off = offsetof(generate_opts, ignore_eos)},
 };
+
+/* Options that do not go together; before a model is opened. */
+static lb_status check_opts(const generate_opts *o, lb_err *err) {
+    if ((o->prompt != NULL) + (o->file != NULL) + (o->messages != NULL) != 1)
+        return lb_fail(err, LB_E_USAGE,
+                       "generate: one of -p TEXT, -f FILE and --messages FILE is needed");
+    const char *lost = o->talk.system     ? "system"
+                       : o->talk.kwargs   ? "kwargs"
+                       : o->talk.template ? "chat-template"
+                                          : NULL;
+    if (lost && !o->chat && !o->messages)
+        return lb_fail(err, LB_E_USAGE, "generate: --%s needs --chat or --messages", lost);
+    lb_status st = lb_sampling_check(&o->sampling, err);
+    if (st != LB_OK)
+        lb_err_context(err, "generate");
+    return st;
+}
 
 static lb_status read_stdin(lb_arena *arena, lb_str *out, lb_err *err) {
     lb_buf b = {0};
@@ -106,46 +95,72 @@ static lb_status read_stdin(lb_arena *arena, lb_str *out, lb_err *err) {
     return st;
 }
 
-static lb_status prompt_text(const generate_opts *o, lb_arena *arena, lb_str *out, lb_err *err) {
-    if (!o->prompt == !o->file)
-        return lb_fail(err, LB_E_USAGE, "generate: either -p TEXT or -f FILE is needed");
-    *out = lb_str_c(o->prompt ? o->prompt : "");
-    if (o->prompt)
-        return LB_OK;
-    return strcmp(o->file, "-") == 0 ? read_stdin(arena, out, err)
-                                     : lb_os_read_file(o->file, PROMPT_BYTES_MAX, arena, out, err);
+static lb_status read_text(const char *file, lb_arena *arena, lb_str *out, lb_err *err) {
+    return strcmp(file, "-") == 0 ? read_stdin(arena, out, err)
+                                  : lb_os_read_file(file, PROMPT_BYTES_MAX, arena, out, err);
 }
 
-/* One message in the model's chat template. */
-static lb_status in_template(const lb_infer *x, lb_str text, lb_arena *arena, lb_buf *out,
-                             lb_err *err) {
-    lb_chat *chat = NULL;
-    lb_json *list = lb_json_new_array(arena), *m = lb_json_new_object(arena);
-    if (!lb_json_set(arena, m, "role", lb_json_new_str(arena, LB_STR("user"))) ||
-        !lb_json_set(arena, m, "content", lb_json_new_str(arena, text)) || !lb_json_push(list, m))
+/* The messages: from a file, or the text as a user's. */
+static lb_status make_messages(lb_talk *t, const generate_opts *o, lb_str text, lb_arena *arena,
+                               lb_json **out, lb_err *err) {
+    lb_str role;
+    lb_json *all = lb_json_new_array(arena), *given;
+    if (!all)
         return lb_fail(err, LB_E_NOMEM, "out of memory for the prompt");
-    LB_TRY(lb_chat_open(&chat, x->source, err));
-    lb_status st = lb_chat_render(
-        chat, &(lb_chat_input){.messages = list, .generation_prompt = true}, NULL, out, err);
-    lb_chat_close(&chat);
+    *out = all;
+    if (o->talk.system)
+        LB_TRY(lb_talk_say(all, "system", lb_str_c(o->talk.system), arena, err));
+    if (!o->messages)
+        return lb_talk_say(all, "user", text, arena, err);
+    LB_TRY(lb_talk_parse(t, text, strcmp(o->messages, "-") == 0 ? "stdin" : o->messages, arena,
+                         &given, err));
+    if (o->talk.system && lb_json_as_str(lb_json_get(given->first, "role"), &role) &&
+        lb_str_eq_c(role, "system"))
+        return lb_fail(err, LB_E_USAGE,
+                       "generate: --system, and the conversation has a system message already");
+    for (const lb_json *m = given->first; m; m = m->next)
+        if (!lb_json_push(all, lb_json_copy(arena, m)))
+            return lb_fail(err, LB_E_NOMEM, "out of memory for the prompt");
+    return LB_OK;
+}
+
+/* What the model reads of a conversation. */
+static lb_status in_template(const lb_infer *x, const generate_opts *o, lb_str text,
+                             lb_arena *arena, lb_buf *out, lb_err *err) {
+    lb_talk talk = {0};
+    lb_json *messages = NULL;
+    lb_str token;
+    lb_status st = lb_talk_open(&talk, x->source, &o->talk, err);
+    if (st == LB_OK)
+        st = make_messages(&talk, o, text, arena, &messages, err);
+    if (st == LB_OK)
+        st = lb_talk_render(&talk, messages, out, err);
+    if (st == LB_OK && !o->common.quiet &&
+        lb_talk_unknown_token(x->encoder, lb_buf_str(out), messages, &token))
+        (void)fprintf(stderr,
+                      "lbrx: the chat template writes %.*s, which is no token of this model\n",
+                      LB_FMT(token));
+    lb_talk_close(&talk);
     return st;
 }
 
 static lb_status make_prompt(lb_infer *x, const generate_opts *o, lb_arena *arena, lb_buf *ids,
                              lb_err *err) {
-    lb_str text;
+    const bool talks = o->chat || o->messages;
+    lb_str text = lb_str_c(o->prompt ? o->prompt : "");
     lb_buf chat = {0};
     lb_encode_work *w = NULL;
-    LB_TRY(prompt_text(o, arena, &text, err));
+    if (!o->prompt)
+        LB_TRY(read_text(o->file ? o->file : o->messages, arena, &text, err));
     lb_status st = lb_infer_tokenizer(x, err);
-    if (st == LB_OK && o->chat) {
-        st = in_template(x, text, arena, &chat, err);
+    if (st == LB_OK && talks) {
+        st = in_template(x, o, text, arena, &chat, err);
         text = lb_buf_str(&chat);
     }
     if (st == LB_OK)
         st = lb_encode_work_new(&w, x->encoder, err);
     if (st == LB_OK) /* a template has the special tokens itself */
-        st = lb_encode_run(w, text, o->chat ? 0 : LB_ENCODE_ADD, ids, err);
+        st = lb_encode_run(w, text, talks ? 0 : LB_ENCODE_ADD, ids, err);
     lb_encode_work_free(&w);
     lb_buf_deinit(&chat);
     if (st == LB_OK && !ids->len)
@@ -179,7 +194,7 @@ static double rate(u64 n, u64 us) {
 }
 
 static void put_json(lb_buf *out, const generate_opts *o, const lb_buf *prompt,
-                     const lb_generated *g) {
+                     const lb_generated *g, u64 seed) {
     u64 n = g->ids.len / sizeof(u32);
     lb_buf_put_c(out, "{");
     if (o->ids) {
@@ -191,27 +206,15 @@ static void put_json(lb_buf *out, const generate_opts *o, const lb_buf *prompt,
     lb_buf_printf(out,
                   ",\"finish_reason\":\"%s\",\"timings\":{\"prompt_tokens\":%u,"
                   "\"prompt_seconds\":%.6f,\"prompt_tokens_per_second\":%.2f,"
-                  "\"tokens\":%llu,\"seconds\":%.6f,\"tokens_per_second\":%.2f}}\n",
+                  "\"tokens\":%llu,\"seconds\":%.6f,\"tokens_per_second\":%.2f},\"seed\":%llu}\n",
                   g->stopped ? "stop" : "length", g->n_prompt_computed, (double)g->prompt_us / 1e6,
                   rate(g->n_prompt_computed, g->prompt_us), (unsigned long long)n,
-                  (double)g->generate_us / 1e6, rate(n, g->generate_us));
-}
-
-static lb_status make_sampler(const lb_infer *x, const generate_opts *o, lb_sampler **out,
-                              lb_err *err) {
-    lb_sample_opts s = lb_sample_defaults();
-    s.seed = o->seed;
-    s.temperature = (float)o->temp;
-    s.top_k = (i32)o->top_k;
-    s.top_p = (float)o->top_p;
-    s.min_p = (float)o->min_p;
-    s.penalty_repeat = (float)o->repeat;
-    return lb_sampler_new(out, lb_model_n_vocab(lb_loaded_model(x->loaded)), &s, &x->kernels, err);
+                  (double)g->generate_us / 1e6, rate(n, g->generate_us), (unsigned long long)seed);
 }
 
 static lb_status generate(lb_infer *x, const generate_opts *o, lb_buf *prompt, lb_cli *cli,
                           lb_err *err) {
-    lb_sampler *sampler = NULL;
+    lb_sampling sampling = {0};
     lb_generated g = {0};
     u64 n = prompt->len / sizeof(u32), trained = lb_model_n_ctx_train(lb_loaded_model(x->loaded));
     u64 room = o->infer.n_ctx ? o->infer.n_ctx : n + o->n;
@@ -219,21 +222,26 @@ static lb_status generate(lb_infer *x, const generate_opts *o, lb_buf *prompt, l
         room = LB_MAX(n, LB_MIN(room, trained ? trained : CTX_USUAL));
     lb_status st = lb_infer_context(x, room, err);
     if (st == LB_OK)
-        st = make_sampler(x, o, &sampler, err);
+        st = lb_sampling_open(&sampling, x, &o->sampling, x->n_ctx, err);
     if (st == LB_OK)
         st = lb_generate(x->context, (const u32 *)(const void *)prompt->ptr, (u32)n,
                          &(lb_generate_opts){.n_max = (u32)o->n,
-                                             .sampler = sampler,
+                                             .sampler = sampling.sampler,
                                              .encoder = x->encoder,
                                              .ignore_end = o->ignore_eos,
+                                             .constraint = sampling.constraint,
+                                             .stops = sampling.stops,
+                                             .n_stops = sampling.n_stops,
+                                             .stop_ids = sampling.stop_ids,
+                                             .n_stop_ids = sampling.n_stop_ids,
                                              .text = o->common.json ? NULL : show,
                                              .stop = stop},
                          &g, err);
     if (st == LB_OK && o->common.json)
-        put_json(&cli->out, o, prompt, &g);
+        put_json(&cli->out, o, prompt, &g, sampling.seed);
     else if (st == LB_OK)
         lb_buf_put_c(&cli->out, "\n");
-    lb_sampler_free(&sampler);
+    lb_sampling_close(&sampling);
     lb_generated_deinit(&g);
     return st == LB_OK ? lb_interrupt_check(err) : st;
 }
@@ -246,8 +254,7 @@ static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32
     (void)n_args;
     if (!x)
         return lb_fail(err, LB_E_NOMEM, "out of memory");
-    if (!o.prompt == !o.file)
-        return lb_fail(err, LB_E_USAGE, "generate: either -p TEXT or -f FILE is needed");
+    LB_TRY(check_opts(&o, err));
     lb_status st = lb_infer_open(x, cli, &o.common, &o.infer, args[0], err);
     if (st == LB_OK)
         st = make_prompt(x, &o, &cli->arena, &ids, err);
@@ -264,14 +271,17 @@ const lb_command lb_cmd_generate = {
     .args = "MODEL",
     .examples = {{"go on from a text", "lbrx generate model.gguf -p 'Once upon a time' -n 100"},
                  {"an answer", "lbrx generate model/ --chat -p 'What is the capital of France?'"},
-                 {"a merge that is not written", "lbrx generate merge.yml -p 'Hello' --temp 0"}},
+                 {"an answer that a program can read",
+                  "lbrx generate model/ --chat -p 'A city, as JSON.' --json-schema city.json"}},
     .details =
         "The text is printed as it comes; ctrl-C ends it. MODEL is of any format; what must be "
         "computed first (a merge, an adapter, an encoding without kernels) goes to a temporary "
         "file once.",
     .n_args_min = 1,
     .n_args_max = 1,
-    .group = {LB_GROUP("Options", rows, 0), LB_GROUP_INFER(offsetof(generate_opts, infer)),
+    .group = {LB_GROUP("Options", rows, 0), LB_GROUP_TALK(offsetof(generate_opts, talk)),
+              LB_GROUP_SAMPLING(offsetof(generate_opts, sampling)),
+              LB_GROUP_INFER(offsetof(generate_opts, infer)),
               LB_GROUP_COMMON(offsetof(generate_opts, common))},
     .size_bytes = sizeof(generate_opts),
     .run = run,
