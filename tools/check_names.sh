@@ -51,7 +51,7 @@ call() {
     printf '(^|[^A-Za-z0-9_>.])(%s) *\\(' "$1"
 }
 ban 'only cli/main.c ends the program' "$(call '_?exit|_Exit|quick_exit|abort')" \
-    'src/cli/main\.c|src/base/error\.c'
+    'src/cli/main\.c|src/base/(error|mapped)\.c' # mapped: in a signal handler
 ban 'allocate through base/mem.h' "$(call 'malloc|calloc|realloc|free|strdup|strndup|aligned_alloc|posix_memalign|alloca')" \
     'src/base/[a-z_]*\.c'
 ban 'only cli prints' "$(call 'printf|fprintf|puts|fputs|putchar|perror|vprintf|vfprintf')" \

@@ -3,6 +3,7 @@
  * to stdout and the error, one line, to stderr. */
 #include "base/cpu.h"
 #include "base/interrupt.h"
+#include "base/mapped.h"
 #include "base/os.h"
 #include "cli/cli.h"
 #include <stdio.h>
@@ -135,6 +136,7 @@ int main(int argc, char **argv) {
     lb_mem_init();
     hold_standard_fds();
     lb_interrupt_install();
+    lb_mapped_install();
     lb_status st = run_command(&cli, argc, argv, &err);
     /* A comparison that found differences has a result too. */
     if (st == LB_OK || st == LB_E_DIFFERENT) {

@@ -79,11 +79,12 @@ static lb_status map_all(lb_importance *x, const lb_importance_opts *o, lb_err *
     lb_status st = piece ? lb_os_open_temp(dir, &fd, err) : oom(err);
     if (st == LB_OK)
         st = copy_to(x, fd, dir, piece, err);
-    if (st == LB_OK && !(x->mapped = lb_os_map_file(fd, x->values_bytes)))
-        st = lb_fail(err, LB_E_IO, "%s: a temporary file cannot be mapped there", dir);
-    x->values = x->mapped;
     lb_free(piece);
-    lb_os_close(&fd);
+    if (st == LB_OK)
+        st = lb_mapped_open(&x->mapped, fd, "a temporary file", x->values_bytes, err);
+    else
+        lb_os_close(&fd);
+    x->values = (const float *)(const void *)x->mapped.base;
     return st;
 }
 
@@ -115,7 +116,7 @@ void lb_importance_close(lb_importance *x) {
     lb_fds_free(&x->fds);
     lb_source_close(&x->file);
     lb_free(x->place);
-    lb_os_unmap(x->mapped, x->values_bytes);
+    lb_mapped_close(&x->mapped);
     lb_free(x->own);
     *x = (lb_importance){0};
 }

@@ -4,6 +4,7 @@
 #ifndef LB_OPS_IMPORTANCE_H
 #define LB_OPS_IMPORTANCE_H
 
+#include "base/mapped.h"
 #include "format/imatrix.h"
 
 typedef struct lb_importance {
@@ -12,7 +13,7 @@ typedef struct lb_importance {
     u64 *place;          /* [entries] elements before the entry's in `values`; UINT64_MAX: unused */
     const float *values; /* of all used entries */
     float *own;          /* they, in the heap */
-    void *mapped;        /* or a file's, values_bytes of it */
+    lb_mapped mapped;    /* or a file's, values_bytes of it */
     u64 values_bytes;
     u64 n_entries; /* that the user lets count */
     u64 n_used;    /* for a tensor of the model */

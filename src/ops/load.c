@@ -14,8 +14,7 @@ struct lb_loaded {
     lb_gguf_meta meta;
     lb_mweights weights;
     lb_model *model;
-    u8 *made;
-    u64 made_bytes;
+    lb_mapped made; /* what is computed */
 };
 
 /* A tensor while the list is made. */
@@ -264,9 +263,7 @@ static lb_status run_plan(loading *x, int fd) {
     LB_TRY(lb_plan_close(x->plan, &limits, x->err));
     LB_TRY(lb_os_truncate(fd, "temporary file", x->off, x->err));
     LB_TRY(lb_run(x->plan, &o, NULL, x->err));
-    x->l->made = lb_os_map_file(fd, x->off);
-    x->l->made_bytes = x->off;
-    return x->l->made ? LB_OK : lb_fail(x->err, LB_E_IO, "a temporary file cannot be mapped");
+    return LB_OK;
 }
 
 static lb_status make_all(loading *x) {
@@ -275,6 +272,8 @@ static lb_status make_all(loading *x) {
         return LB_OK;
     LB_TRY(lb_os_open_temp(x->o->temp_dir, &fd, x->err));
     lb_status st = run_plan(x, fd);
+    if (st == LB_OK)
+        return lb_mapped_open(&x->l->made, fd, "a temporary file", x->off, x->err);
     lb_os_close(&fd);
     return st;
 }
@@ -289,7 +288,7 @@ static lb_status finish(loading *x) {
             w->n_mats = e->n_mats;
             continue;
         }
-        const u8 *at = x->l->made + e->made_off;
+        const u8 *at = x->l->made.base + e->made_off;
         if (lb_mweight_is_values(w->name, &w->shape)) {
             w->values = (const float *)(const void *)at;
             continue;
@@ -369,8 +368,7 @@ void lb_loaded_free(lb_loaded **lp) {
     lb_model_free(&l->model);
     lb_names_deinit(&l->weights.by_name);
     lb_meta_deinit(&l->meta);
-    if (l->made)
-        lb_os_unmap(l->made, l->made_bytes);
+    lb_mapped_close(&l->made);
     lb_maps_deinit(&l->maps);
     lb_arena_deinit(&l->perm);
     lb_free(l);
@@ -390,12 +388,12 @@ const lb_mweights *lb_loaded_weights(const lb_loaded *l) {
 }
 
 u64 lb_loaded_made_bytes(const lb_loaded *l) {
-    return l->made_bytes;
+    return l->made.size_bytes;
 }
 
 u64 lb_loaded_mapped_bytes(const lb_loaded *l) {
     u64 n = 0;
     for (u64 i = 0; i < l->maps.n; i++)
-        n += l->maps.list[i].size_bytes;
+        n += l->maps.list[i].map.size_bytes;
     return n;
 }

@@ -3,6 +3,7 @@
 #ifndef LB_OPS_LOAD_INTERNAL_H
 #define LB_OPS_LOAD_INTERNAL_H
 
+#include "base/mapped.h"
 #include "ops/assemble.h"
 #include "ops/load.h"
 
@@ -11,8 +12,7 @@ typedef struct lb_maps {
     struct lb_map_of {
         const lb_source *source;
         u32 file;
-        u8 *base;
-        u64 size_bytes;
+        lb_mapped map;
     } * list; /* heap */
     u64 n, cap;
 } lb_maps;

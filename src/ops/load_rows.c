@@ -8,23 +8,24 @@
 
 /* ---- maps ---- */
 
-static lb_status map_file(const lb_file *f, u8 **out, lb_err *err) {
+static lb_status map_file(const lb_file *f, lb_mapped *out, lb_err *err) {
     lb_fstat st;
     int fd;
     LB_TRY(lb_os_open_read(f->path, &fd, err));
     lb_status status = lb_os_fstat(fd, f->path, &st, err);
     if (status == LB_OK && (st.size_bytes != f->size_bytes || st.ino != f->ino))
         status = lb_fail(err, LB_E_IO, "%s was changed while it was in use", f->path);
-    if (status == LB_OK && !(*out = lb_os_map_file(fd, f->size_bytes)))
-        status = lb_fail(err, LB_E_IO, "%s cannot be mapped", f->path);
-    lb_os_close(&fd);
-    return status;
+    if (status != LB_OK) {
+        lb_os_close(&fd);
+        return status;
+    }
+    return lb_mapped_open(out, fd, f->path, f->size_bytes, err);
 }
 
 lb_status lb_maps_get(lb_maps *m, const lb_source *s, u32 file, const u8 **out, lb_err *err) {
     for (u64 i = 0; i < m->n; i++)
         if (m->list[i].source == s && m->list[i].file == file) {
-            *out = m->list[i].base;
+            *out = m->list[i].map.base;
             return LB_OK;
         }
     if (m->n == m->cap) {
@@ -35,16 +36,18 @@ lb_status lb_maps_get(lb_maps *m, const lb_source *s, u32 file, const u8 **out, 
         m->list = list;
         m->cap = cap;
     }
-    u8 *base = NULL;
-    LB_TRY(map_file(&s->files[file], &base, err));
-    m->list[m->n++] = (struct lb_map_of){s, file, base, s->files[file].size_bytes};
-    *out = base;
+    struct lb_map_of x = {.source = s, .file = file};
+    LB_TRY(map_file(&s->files[file], &x.map, err));
+    if (m->n >= lb_os_max_open_files() / 2)
+        lb_os_close(&x.map.fd); /* hints then go by the addresses */
+    m->list[m->n++] = x;
+    *out = x.map.base;
     return LB_OK;
 }
 
 void lb_maps_deinit(lb_maps *m) {
     for (u64 i = 0; i < m->n; i++)
-        lb_os_unmap(m->list[i].base, m->list[i].size_bytes);
+        lb_mapped_close(&m->list[i].map);
     lb_free(m->list);
     *m = (lb_maps){0};
 }

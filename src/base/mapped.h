@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* mapped.h: files that are read where they are mapped, and what becomes of a read that the system
+ * cannot carry out.
+ *
+ * A page of a mapped file that is no longer there (the file was cut short, the disk or the network
+ * failed) is SIGBUS, in whatever code touches it. Where lb_mapped_install was called, that ends the
+ * program with one line, `lbrx: FILE: ...`, and exit code 1; a fault anywhere else has its usual
+ * end. Files are known from open to close. Pages can be read ahead of their use and given back. */
+#ifndef LB_BASE_MAPPED_H
+#define LB_BASE_MAPPED_H
+
+#include "base/base.h"
+
+typedef struct lb_mapped {
+    u8 *base; /* NULL: not open */
+    u64 size_bytes;
+    int fd;   /* -1: not open */
+    u32 slot; /* of the table that a signal handler reads */
+    char *text;
+} lb_mapped;
+
+/* Once, by a program that maps weights; needs no deinit. */
+void lb_mapped_install(void);
+/* The first size_bytes of an open file, which are there. fd belongs to it from here on, also when
+ * that fails. name: for messages. LB_E_IO: it cannot be mapped. */
+lb_status lb_mapped_open(lb_mapped *m, int fd, const char *name, u64 size_bytes, lb_err *err);
+void lb_mapped_close(lb_mapped *m);
+/* A file that is removed if the program ends by such a read; NULL: none (any more). It stands until
+ * the next call. */
+void lb_mapped_remove_at_fault(const char *path);
+
+/* Hints; [off, off + len) within the file. */
+void lb_mapped_ahead(const lb_mapped *m, u64 off, u64 len); /* start reading; does not wait */
+void lb_mapped_fill(const lb_mapped *m, u64 off, u64 len);  /* wait until it is there */
+/* Give the memory of whole pages back, here and in the system's cache. */
+void lb_mapped_drop(const lb_mapped *m, u64 off, u64 len);
+/* Bytes of the range that are in memory; UINT64_MAX where the system does not tell. */
+u64 lb_mapped_present(const lb_mapped *m, u64 off, u64 len);
+
+#endif

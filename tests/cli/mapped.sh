@@ -1,0 +1,54 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# mapped.sh: files of a model that go away while it runs: one line and exit code 1, no core dump.
+# shellcheck source=tests/cli_lib.sh
+. "$(dirname "$0")/../cli_lib.sh"
+LOGITS=${LOGITS:-$root/build/cc/tests/logits}
+
+file=$GOLDEN/logits/llama.json
+label=$("$LOGITS" list "$file" | awk '$2 == "bpe" { print $1; exit }')
+mkdir "$W/hf"
+cp "$GOLDEN/family/tokenizer.json" "$GOLDEN/family/tokenizer_config.json" "$W/hf"
+"$LOGITS" make "$file" "$label" "$W/hf" || exit 1
+ok "gguf" "$LBRX" convert "$W/hf" -o "$W/x.gguf" --to gguf --dtype f32 --no-sync -q --set tokenizer.ggml.pre=str:gpt-2
+
+# while_running NAME FILE COMMAND...: runs a generation without end; what COMMAND does when it speaks.
+while_running() {
+    what=$1 model=$2
+    rm -f "$W/out"
+    shift 2
+    "$LBRX" generate "$model" -p "the cat sat on" -n 60000000 --ctx 60000 --ignore-eos >"$W/out" 2>"$W/err" </dev/null &
+    pid=$!
+    waited=0
+    while [ ! -s "$W/out" ] && [ $waited -lt 300 ]; do
+        sleep 0.1
+        waited=$((waited + 1))
+    done
+    "$@"
+    wait $pid
+    got=$?
+    if [ "$got" = 1 ]; then pass; else fail "$what" "exit $got, expected 1"; fi
+    if [ "$(wc -l <"$W/err")" = 1 ]; then pass; else fail "$what" "not one line on stderr"; fi
+}
+
+for m in gguf hf; do
+    if [ $m = gguf ]; then model=$W/cut.gguf path=$model; else model=$W/cut path=$W/cut/model.safetensors; fi
+    cp -r "$W/$([ $m = gguf ] && echo x.gguf || echo hf)" "$model"
+    size=$(wc -c <"$path")
+    while_running "$m: cut" "$model" truncate -s 100 "$path"
+    complains "$m: cut" "lbrx: $path: was cut to 100 bytes while it was in use: it had $size"
+done
+
+# Nothing stands in the way of a file that is replaced: its pages stay.
+cp "$W/x.gguf" "$W/moved.gguf"
+answer() {
+    rm -f "$W/out"
+    "$LBRX" generate "$W/moved.gguf" -p "the cat sat on" -n 600 --temp 0 --ignore-eos >"$W/out" 2>"$W/err" </dev/null &
+    pid=$!
+    while [ ! -s "$W/out" ] && kill -0 $pid 2>/dev/null; do sleep 0.05; done
+    mv "$W/moved.gguf" "$W/elsewhere.gguf"
+    cp "$GOLDEN/logits/llama.json" "$W/moved.gguf"
+    wait $pid
+}
+if answer; then pass; else fail "replaced" "exit $?"; fi
+finish
