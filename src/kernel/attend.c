@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* attend.c: the two ways through a page: stored rows against few queries, and a page of floats
  * against many. Both go by blocks of rows that begin at multiples of a constant: scores of a block,
- * weights, then values. */
+ * weights, the sum of its values, which is added to what came before. Sums have one order in both:
+ * scores that of attend_dot, values that of the rows. */
 #include "kernel/attend.h"
 
 enum {
-    FEW_ROWS = 256,    /* 8 queries' weights: 8 KiB */
-    MANY_ROWS = 192,   /* keys and values of 128 floats: 192 KiB; whole tiles of 48, 16 and 12 */
+    BLOCK_ROWS = 192,  /* keys and values of 128 floats: 192 KiB */
     MANY_QUERIES = 64, /* scores 48 KiB, and values to add, beside them in the L2 */
 };
 
@@ -40,9 +40,9 @@ static range seen(const lb_attend *a, size_t first, size_t last) {
 }
 
 size_t lb_attend_scratch_bytes(const lb_attend *a) {
-    const size_t few = LB_ATTEND_FEW * (padded(a->k_dim) + FEW_ROWS);
-    const size_t many = MANY_ROWS * (2 * padded(a->k_dim) + padded(a->v_dim)) +
-                        MANY_QUERIES * (MANY_ROWS + padded(a->v_dim));
+    const size_t k = padded(a->k_dim), v = padded(a->v_dim);
+    const size_t few = LB_ATTEND_FEW * (k + v + BLOCK_ROWS);
+    const size_t many = BLOCK_ROWS * (k + v) + MANY_QUERIES * (k + v + BLOCK_ROWS);
     return sizeof(float) * (a->n_queries <= LB_ATTEND_FEW ? few : LB_MAX(few, many));
 }
 
@@ -86,26 +86,34 @@ static few_kernels kernels_of(const lb_kernels *k, lb_dtype t) {
     }
 }
 
+/* Rows of queries as attend_dot wants them. */
+static void load_queries(const lb_attend *a, range queries, float *q) {
+    const size_t stride = padded(a->k_dim);
+    for (size_t i = queries.lo; i < queries.hi; i++, q += stride) {
+        memcpy(q, a->q + i * a->q_stride, a->k_dim * sizeof *q);
+        memset(q + a->k_dim, 0, (stride - a->k_dim) * sizeof *q);
+    }
+}
+
 static void few(const lb_kernels *k, const lb_attend *a, range all) {
     const few_kernels f = kernels_of(k, a->type);
-    const size_t n = a->n_queries, stride = padded(a->k_dim);
-    float *const q = a->scratch, *const s = q + n * stride;
-    for (size_t i = 0; i < n; i++) {
-        memcpy(q + i * stride, a->q + i * a->q_stride, a->k_dim * sizeof *q);
-        memset(q + i * stride + a->k_dim, 0, (stride - a->k_dim) * sizeof *q);
-    }
-    for (size_t b = all.lo / FEW_ROWS * FEW_ROWS; b < all.hi; b += FEW_ROWS) {
-        const range r = cut(all, b, b + FEW_ROWS);
+    const size_t n = a->n_queries;
+    float *const q = a->scratch, *const add = q + n * padded(a->k_dim);
+    float *const s = add + n * padded(a->v_dim), before[LB_ATTEND_FEW];
+    load_queries(a, (range){0, n}, q);
+    for (size_t b = all.lo / BLOCK_ROWS * BLOCK_ROWS; b < all.hi; b += BLOCK_ROWS) {
+        const range r = cut(all, b, b + BLOCK_ROWS);
         const size_t n_rows = r.hi - r.lo;
         f.dot(n, n_rows, a->k_dim, s, q, (const u8 *)a->k + r.lo * a->k_bytes, a->k_bytes);
+        for (size_t i = 0; i < n; i++)
+            before[i] = weights(k, a, i, r, s + i * n_rows);
+        memset(add, 0, n * a->v_dim * sizeof *add);
+        f.mix(n, n_rows, a->v_dim, add, a->v_dim, s, (const u8 *)a->v + r.lo * a->v_bytes,
+              a->v_bytes);
         for (size_t i = 0; i < n; i++) {
             float *const acc = a->acc + i * a->acc_stride;
-            const float before = weights(k, a, i, r, s + i * n_rows);
-            if (before != 1) /* NaN too */
-                k->map_mulc_f32(a->v_dim, acc, acc, before);
+            k->map_fmac_f32(a->v_dim, acc, acc, before[i], add + i * a->v_dim);
         }
-        f.mix(n, n_rows, a->v_dim, a->acc, a->acc_stride, s, (const u8 *)a->v + r.lo * a->v_bytes,
-              a->v_bytes);
     }
 }
 
@@ -113,40 +121,36 @@ static void few(const lb_kernels *k, const lb_attend *a, range all) {
 
 typedef struct block {
     range rows;
-    size_t n;      /* of them */
-    float *keys;   /* [k_dim, n] */
-    float *values; /* [n, v_dim] */
-    float *scores; /* [MANY_QUERIES, n] */
+    float *keys;   /* [rows, k_dim] */
+    float *values; /* [rows, v_dim] */
+    float *q;      /* [MANY_QUERIES, k_dim rounded up] */
+    float *scores; /* [MANY_QUERIES, rows] */
     float *add;    /* [MANY_QUERIES, v_dim] */
 } block;
 
-static void make_floats(const lb_kernels *k, const lb_attend *a, block *b, float *flat) {
+static void make_floats(const lb_kernels *k, const lb_attend *a, const block *b) {
     lb_decode_fn *const decode = lb_kernels_decode(k, a->type);
-    for (size_t r = 0; r < b->n; r++) {
-        decode(a->k_dim, flat + r * a->k_dim, (const u8 *)a->k + (b->rows.lo + r) * a->k_bytes);
-        decode(a->v_dim, b->values + r * a->v_dim,
-               (const u8 *)a->v + (b->rows.lo + r) * a->v_bytes);
+    for (size_t r = b->rows.lo, i = 0; r < b->rows.hi; r++, i++) {
+        decode(a->k_dim, b->keys + i * a->k_dim, (const u8 *)a->k + r * a->k_bytes);
+        decode(a->v_dim, b->values + i * a->v_dim, (const u8 *)a->v + r * a->v_bytes);
     }
-    k->transpose(b->n, a->k_dim, sizeof(float), b->keys, b->n, flat, a->k_dim);
 }
 
-/* Only rows that one of these queries sees are met, from a register's first on: beyond what a query
- * sees its weights are 0, which changes no sum that began with +0. */
+/* Only rows that one of these queries sees are met: beyond what a query sees its weights are 0,
+ * which changes no sum that began with +0. */
 static void many_block(const lb_kernels *k, const lb_attend *a, const block *b, range queries,
                        range met) {
-    const size_t n = queries.hi - queries.lo;
-    const size_t skip = (met.lo - b->rows.lo) / 16 * 16, end = met.hi - b->rows.lo;
-    const float *const q = a->q + queries.lo * a->q_stride;
-    const range rows = {b->rows.lo + skip, met.hi};
+    const size_t n = queries.hi - queries.lo, n_rows = met.hi - met.lo;
+    const size_t skip = met.lo - b->rows.lo;
     float before[MANY_QUERIES];
-    memset(b->scores, 0, n * b->n * sizeof(float));
-    memset(b->add, 0, n * a->v_dim * sizeof(float));
-    k->gemm_part_f32(n, LB_MIN((end + 15) / 16 * 16, b->n) - skip, a->k_dim, b->scores + skip, q,
-                     a->q_stride, b->keys + skip, b->n);
+    load_queries(a, queries, b->q);
+    k->attend_dot_f32(n, n_rows, a->k_dim, b->scores, b->q, b->keys + skip * a->k_dim,
+                      a->k_dim * sizeof(float));
     for (size_t i = 0; i < n; i++)
-        before[i] = weights(k, a, queries.lo + i, rows, b->scores + i * b->n + skip);
-    k->gemm_part_f32(n, a->v_dim, end - skip, b->add, b->scores + skip, b->n,
-                     b->values + skip * a->v_dim, a->v_dim);
+        before[i] = weights(k, a, queries.lo + i, met, b->scores + i * n_rows);
+    memset(b->add, 0, n * a->v_dim * sizeof(float));
+    k->gemm_part_f32(n, a->v_dim, n_rows, b->add, b->scores, n_rows, b->values + skip * a->v_dim,
+                     a->v_dim);
     for (size_t i = 0; i < n; i++) {
         float *const acc = a->acc + (queries.lo + i) * a->acc_stride;
         k->map_fmac_f32(a->v_dim, acc, acc, before[i], b->add + i * a->v_dim);
@@ -154,16 +158,14 @@ static void many_block(const lb_kernels *k, const lb_attend *a, const block *b, 
 }
 
 static void many(const lb_kernels *k, const lb_attend *a, range all) {
-    block b;
-    float *const flat = a->scratch;
-    b.keys = flat + MANY_ROWS * padded(a->k_dim);
-    b.values = b.keys + MANY_ROWS * padded(a->k_dim);
-    b.scores = b.values + MANY_ROWS * padded(a->v_dim);
-    b.add = b.scores + MANY_QUERIES * MANY_ROWS;
-    for (size_t at = all.lo / MANY_ROWS * MANY_ROWS; at < all.hi; at += MANY_ROWS) {
-        b.rows = cut(all, at, at + MANY_ROWS);
-        b.n = b.rows.hi - b.rows.lo;
-        make_floats(k, a, &b, flat);
+    block b = {.keys = a->scratch};
+    b.values = b.keys + BLOCK_ROWS * padded(a->k_dim);
+    b.q = b.values + BLOCK_ROWS * padded(a->v_dim);
+    b.scores = b.q + MANY_QUERIES * padded(a->k_dim);
+    b.add = b.scores + MANY_QUERIES * BLOCK_ROWS;
+    for (size_t at = all.lo / BLOCK_ROWS * BLOCK_ROWS; at < all.hi; at += BLOCK_ROWS) {
+        b.rows = cut(all, at, at + BLOCK_ROWS);
+        make_floats(k, a, &b);
         for (size_t q = 0; q < a->n_queries; q += MANY_QUERIES) {
             const range some = cut((range){q, q + MANY_QUERIES}, 0, a->n_queries);
             const range met = cut(seen(a, some.lo, some.hi), b.rows.lo, b.rows.hi);

@@ -5,9 +5,9 @@
  * sum of values.
  *
  * Up to LB_ATTEND_FEW queries (the heads that share a key head, in decoding) read stored rows in
- * registers; more are a blocked product of a page that is made floats once. Bytes depend on which
- * of the two it is and on where pages begin, not on the machine, and a query's not on its
- * neighbours. A query that sees no row of the page is left as it was. Rows between the least `from`
+ * registers; more are a blocked product of a page that is made floats once. A query's bytes depend
+ * on where pages begin and on nothing else: not on its neighbours, how many they are, or the
+ * machine. A query that sees no row of the page is left as it was. Rows between the least `from`
  * and the greatest `to` hold numbers: a NaN there reaches queries that do not see it. A NaN that
  * is seen gives NaN; a score of -Inf weighs 0. */
 #ifndef LB_KERNEL_ATTEND_H

@@ -2,16 +2,17 @@
 /* attention.c: softmax attention: queries, keys and values from one matrix or three, norms of
  * heads, rope, the cache, and the pages that each query sees.
  *
- * Work is shared out by blocks of tokens of a sequence and heads of keys. A single token that sees
- * many pages is split over them too, and the parts are put together: how depends on lengths alone.
- */
+ * Work is shared out by blocks of tokens of a sequence and heads of keys. Pages are taken in parts
+ * of SPLIT_PAGES, each with a softmax of its own, and the parts are put together in their order: by
+ * the thread that made them, or, where tokens are few, by another after several threads have made
+ * them. So what a token sees decides its sums, and nothing else of the batch does. */
 #include "model/graph.h"
 #include "kernel/attend.h"
 #include <math.h>
 
 #define BLOCK_TOKENS 16u /* that meet a page at once */
 #define SPLIT_PAGES 16u
-#define SPLIT_BELOW 64u /* blocks times heads: more of them need no splitting */
+#define SPLIT_BELOW 64u /* tokens times heads: more of them need no splitting */
 
 static inline size_t up64(size_t n) {
     return (n + 63) & ~(size_t)63;
@@ -28,30 +29,36 @@ typedef struct attend_job {
     u32 n_blocks, rep, n_splits;
 } attend_job;
 
-/* What a thread needs for a block: queries, results, ranges, the kernel's own. */
+/* Running sums of queries. */
+typedef struct sums {
+    float *acc, *max, *sum; /* [n_queries, v_dim], [n_queries] */
+} sums;
+
+/* What a thread needs for a block: queries, sums of a part and of all, ranges, the kernel's own. */
 typedef struct bench {
-    float *q, *acc, *max, *sum;
+    float *q;
+    sums part, all;
     i32 *from, *to;
     void *scratch;
 } bench;
 
 static size_t bench_bytes(size_t n_queries, size_t k_dim, size_t v_dim) {
-    return up64(n_queries * k_dim * sizeof(float)) + up64(n_queries * v_dim * sizeof(float)) +
-           4 * up64(n_queries * sizeof(float));
+    return up64(n_queries * k_dim * sizeof(float)) + 2 * up64(n_queries * v_dim * sizeof(float)) +
+           6 * up64(n_queries * sizeof(float));
 }
 
 static void bench_init(bench *b, void *memory, size_t n_queries, size_t k_dim, size_t v_dim) {
+    size_t values = up64(n_queries * v_dim * sizeof(float)), each = up64(n_queries * sizeof(float));
     u8 *at = memory;
     b->q = (void *)at;
     at += up64(n_queries * k_dim * sizeof(float));
-    b->acc = (void *)at;
-    at += up64(n_queries * v_dim * sizeof(float));
-    size_t each = up64(n_queries * sizeof(float));
-    b->max = (void *)at;
-    b->sum = (void *)(at + each);
-    b->from = (void *)(at + 2 * each);
-    b->to = (void *)(at + 3 * each);
-    b->scratch = at + 4 * each;
+    b->part = (sums){(void *)at, (void *)(at + values), (void *)(at + values + each)};
+    at += values + 2 * each;
+    b->all = (sums){(void *)at, (void *)(at + values), (void *)(at + values + each)};
+    at += values + 2 * each;
+    b->from = (void *)at;
+    b->to = (void *)(at + each);
+    b->scratch = at + 2 * each;
 }
 
 /* The first position that a query at pos sees. */
@@ -60,19 +67,49 @@ static u32 first_seen(const lb_context *c, u32 layer, u32 pos) {
     return p->layer[layer].window && pos >= p->window ? pos - p->window + 1 : 0;
 }
 
-static void load_queries(const attend_job *j, const block *k, u32 head, bench *b, bool first) {
+static void load_queries(const attend_job *j, const block *k, u32 head, bench *b) {
     const lb_attention *a = j->a;
     for (u32 t = 0; t < k->n; t++)
-        for (u32 r = 0; r < j->rep; r++) {
-            u32 i = t * j->rep + r, h = head * j->rep + r;
-            memcpy(b->q + (size_t)i * a->k_dim,
-                   a->q + (size_t)(k->token + t) * a->q_stride + (size_t)h * a->k_dim,
+        for (u32 r = 0; r < j->rep; r++)
+            memcpy(b->q + (size_t)(t * j->rep + r) * a->k_dim,
+                   a->q + (size_t)(k->token + t) * a->q_stride +
+                       (size_t)(head * j->rep + r) * a->k_dim,
                    a->k_dim * sizeof(float));
-            bool sink = a->sinks && first;
-            b->max[i] = sink ? a->sinks[h] : -INFINITY;
-            b->sum[i] = sink;
-        }
-    memset(b->acc, 0, (size_t)k->n * j->rep * a->v_dim * sizeof(float));
+}
+
+/* Nothing is seen yet, but for sinks, which the first part has. */
+static void begin_part(const attend_job *j, const block *k, u32 head, u32 part, const sums *s) {
+    const lb_attention *a = j->a;
+    for (u32 i = 0; i < k->n * j->rep; i++) {
+        bool sink = a->sinks && part == 0;
+        s->max[i] = sink ? a->sinks[head * j->rep + i % j->rep] : -INFINITY;
+        s->sum[i] = sink;
+    }
+    memset(s->acc, 0, (size_t)k->n * j->rep * a->v_dim * sizeof(float));
+}
+
+/* all += part, of n queries; first: there is nothing in all yet. */
+static void add_part(const attend_job *j, u32 n, const sums *all, const sums *part, bool first) {
+    const lb_kernels *k = j->c->m->k;
+    size_t dim = j->a->v_dim;
+    if (first) {
+        memcpy(all->acc, part->acc, n * dim * sizeof(float));
+        memcpy(all->max, part->max, n * sizeof(float));
+        memcpy(all->sum, part->sum, n * sizeof(float));
+        return;
+    }
+    for (u32 i = 0; i < n; i++) {
+        float *to = all->acc + i * dim;
+        const float *from = part->acc + i * dim;
+        if (part->max[i] == -INFINITY)
+            continue;
+        float max = fmaxf(all->max[i], part->max[i]);
+        float f = expf(all->max[i] - max), g = expf(part->max[i] - max);
+        k->map_mulc_f32(dim, to, to, f);
+        k->map_fmac_f32(dim, to, from, g, to);
+        all->sum[i] = fmaf(part->sum[i], g, all->sum[i] * f);
+        all->max[i] = max;
+    }
 }
 
 /* Rows [from, to) of a page for every query of the block. False: none is seen. */
@@ -117,25 +154,38 @@ static void visit(const attend_job *j, const block *k, u32 head, u32 page, bench
                     .softcap = c->m->p.attn_softcap,
                     .from = b->from,
                     .to = b->to,
-                    .max = b->max,
-                    .sum = b->sum,
-                    .acc = b->acc,
+                    .max = b->part.max,
+                    .sum = b->part.sum,
+                    .acc = b->part.acc,
                     .acc_stride = a->v_dim,
                     .scratch = b->scratch};
     lb_attend_page(c->m->k, &in);
 }
 
-static float *part_of(const attend_job *j, u64 item) {
-    return j->c->split + item * j->rep * (j->a->v_dim + 2);
+/* A part's sums, where several threads make them. */
+static sums part_of(const attend_job *j, const block *k, u32 head, u32 part) {
+    u64 before = (u64)k->token * j->a->n_head_kv + (u64)head * k->n;
+    u64 query = (before * j->n_splits + (u64)part * k->n) * j->rep, n = (u64)k->n * j->rep;
+    float *at = j->c->split + query * (j->a->v_dim + 2), *max = at + n * j->a->v_dim;
+    return (sums){at, max, max + n};
 }
 
-static void store(const attend_job *j, const block *k, u32 head, const bench *b) {
+static void store(const attend_job *j, const block *k, u32 head, const sums *s) {
     const lb_attention *a = j->a;
     for (u32 i = 0; i < k->n * j->rep; i++) {
         float *out = a->out + (size_t)(k->token + i / j->rep) * a->out_stride +
                      (size_t)(head * j->rep + i % j->rep) * a->v_dim;
-        j->c->m->k->map_mulc_f32(a->v_dim, out, b->acc + (size_t)i * a->v_dim, 1 / b->sum[i]);
+        j->c->m->k->map_mulc_f32(a->v_dim, out, s->acc + (size_t)i * a->v_dim, 1 / s->sum[i]);
     }
+}
+
+static void visit_part(const attend_job *j, const block *k, u32 head, u32 part, bench *b) {
+    u32 page = first_seen(j->c, j->a->layer, j->c->pos[k->token]) / LB_PAGE_ROWS;
+    u32 end = j->c->pos[k->token + k->n - 1] / LB_PAGE_ROWS + 1;
+    begin_part(j, k, head, part, &b->part);
+    for (page = LB_MAX(page, part * SPLIT_PAGES), end = LB_MIN(end, (part + 1) * SPLIT_PAGES);
+         page < end; page++)
+        visit(j, k, head, page, b);
 }
 
 /* item: block, then head, then part. */
@@ -144,56 +194,37 @@ static void attend_item(void *ctx, u64 item, void *scratch) {
     const lb_attention *a = j->a;
     const block *k = &j->blocks[item / ((u64)a->n_head_kv * j->n_splits)];
     u32 head = (u32)(item / j->n_splits % a->n_head_kv), part = (u32)(item % j->n_splits);
+    u32 last = j->c->pos[k->token + k->n - 1] / LB_PAGE_ROWS / SPLIT_PAGES;
     bench b;
     bench_init(&b, scratch, (size_t)k->n * j->rep, a->k_dim, a->v_dim);
-    load_queries(j, k, head, &b, part == 0);
-    u32 first = first_seen(j->c, a->layer, j->c->pos[k->token]) / LB_PAGE_ROWS;
-    u32 end = j->c->pos[k->token + k->n - 1] / LB_PAGE_ROWS + 1;
+    load_queries(j, k, head, &b);
     if (j->n_splits > 1) {
-        first = LB_MAX(first, part * SPLIT_PAGES);
-        end = LB_MIN(end, (part + 1) * SPLIT_PAGES);
-    }
-    for (u32 page = first; page < end; page++)
-        visit(j, k, head, page, &b);
-    if (j->n_splits == 1) {
-        store(j, k, head, &b);
+        b.part = part_of(j, k, head, part);
+        visit_part(j, k, head, part, &b);
         return;
     }
-    float *out = part_of(j, item);
-    memcpy(out, b.acc, (size_t)j->rep * a->v_dim * sizeof(float));
-    memcpy(out + j->rep * a->v_dim, b.max, j->rep * sizeof(float));
-    memcpy(out + j->rep * (a->v_dim + 1), b.sum, j->rep * sizeof(float));
+    for (part = 0; part <= last; part++) {
+        visit_part(j, k, head, part, &b);
+        if (last)
+            add_part(j, k->n * j->rep, &b.all, &b.part, part == 0);
+    }
+    store(j, k, head, last ? &b.all : &b.part);
 }
 
 /* Puts the parts of one block's head together. */
-static void join_parts(const attend_job *j, u64 first_item, void *scratch) {
-    const lb_attention *a = j->a;
-    const block *k = &j->blocks[first_item / ((u64)a->n_head_kv * j->n_splits)];
-    u32 head = (u32)(first_item / j->n_splits % a->n_head_kv), n = j->rep * a->v_dim;
-    bench b;
-    bench_init(&b, scratch, j->rep, a->k_dim, a->v_dim);
-    memset(b.acc, 0, n * sizeof(float));
-    for (u32 r = 0; r < j->rep; r++) {
-        b.max[r] = -INFINITY;
-        b.sum[r] = 0;
-        for (u32 s = 0; s < j->n_splits; s++)
-            b.max[r] = fmaxf(b.max[r], part_of(j, first_item + s)[n + r]);
-        for (u32 s = 0; s < j->n_splits; s++) {
-            const float *part = part_of(j, first_item + s);
-            if (part[n + r] == -INFINITY)
-                continue;
-            float f = expf(part[n + r] - b.max[r]);
-            b.sum[r] += f * part[n + j->rep + r];
-            j->c->m->k->map_fmac_f32(a->v_dim, b.acc + (size_t)r * a->v_dim,
-                                     part + (size_t)r * a->v_dim, f, b.acc + (size_t)r * a->v_dim);
-        }
-    }
-    store(j, k, head, &b);
-}
-
 static void join_item(void *ctx, u64 item, void *scratch) {
     const attend_job *j = ctx;
-    join_parts(j, item * j->n_splits, scratch);
+    const lb_attention *a = j->a;
+    const block *k = &j->blocks[item / a->n_head_kv];
+    u32 head = (u32)(item % a->n_head_kv), n = k->n * j->rep;
+    u32 last = j->c->pos[k->token + k->n - 1] / LB_PAGE_ROWS / SPLIT_PAGES;
+    bench b;
+    bench_init(&b, scratch, n, a->k_dim, a->v_dim);
+    for (u32 part = 0; part <= last; part++) {
+        sums s = part_of(j, k, head, part);
+        add_part(j, n, &b.all, &s, part == 0);
+    }
+    store(j, k, head, &b.all);
 }
 
 void lb_attend_all(lb_context *c, const lb_attention *a) {
@@ -208,7 +239,7 @@ void lb_attend_all(lb_context *c, const lb_attention *a) {
         t += n;
     }
     attend_job j = {c, a, blocks, n_blocks, a->n_head / a->n_head_kv, 1};
-    if (n_blocks == c->n && n_blocks * a->n_head_kv < SPLIT_BELOW)
+    if ((u64)c->n * a->n_head_kv < SPLIT_BELOW)
         j.n_splits = last / LB_PAGE_ROWS / SPLIT_PAGES + 1;
     lb_team_run(c->team, (u64)n_blocks * a->n_head_kv * j.n_splits, attend_item, &j);
     if (j.n_splits > 1)

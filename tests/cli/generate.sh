@@ -72,6 +72,14 @@ ok "score" sh -c "'$LBRX' score '$W/hf' --jsonl --top 3 <'$W/lines'"
 cp "$W/out" "$W/score"
 says "score" '"ids":[5,6,7,8],"logprobs":[null,-'
 ok "score, batches of one" sh -c "'$LBRX' score '$W/hf' --jsonl --top 3 --batch 1 <'$W/lines'"
+awk 'BEGIN { printf "{\"ids\": ["; for (i = 0; i < 2500; i++) printf "%s%d", i ? "," : "", 5 + i * i % 91; print "]}" }' \
+    >"$W/long"
+ok "a long text" sh -c "'$LBRX' score '$W/hf' --jsonl --top 3 -t 2 <'$W/long'"
+cp "$W/out" "$W/score"
+for how in "--batch 1 -t 2" "--batch 5 -t 1" "--batch 70 -t 3"; do
+    ok "a long text, $how" sh -c "'$LBRX' score '$W/hf' --jsonl --top 3 $how <'$W/long'"
+    same "a long text, $how" "$W/score" "$W/out"
+done
 exits 3 "no JSON" sh -c "echo x | '$LBRX' score '$W/hf' --jsonl"
 complains "no JSON" "stdin, line 1"
 exits 3 "neither" sh -c "echo '{}' | '$LBRX' score '$W/hf' --jsonl"

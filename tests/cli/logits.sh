@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # logits.sh: log-probabilities of tiny models of every family, as transformers computes them in f32
-# (tests/golden/logits), by `lbrx score`: from the Hugging Face folder, from its GGUF, from its MLX form.
+# (tests/golden/logits), by `lbrx score`: from the Hugging Face folder, from its GGUF, from its MLX form; and the same
+# bytes however the tokens are cut into batches.
 # shellcheck source=tests/cli_lib.sh
 . "$(dirname "$0")/../cli_lib.sh"
 LOGITS=${LOGITS:-$root/build/cc/tests/logits}
@@ -15,6 +16,15 @@ compare() {
     else
         fail "$1" "log-probabilities differ by $(cat "$W/out")"
     fi
+}
+
+# cut WHAT MODEL: token after token, three at a time, all at once; f16 keys and values
+cut() {
+    for n in 1 3 256; do
+        "$LBRX" score "$2" --jsonl --top 10 --batch $n -q <"$W/ids" >"$W/cut$n" 2>"$W/err" || fail "$1" "exit $?"
+    done
+    same "$1: batches of one" "$W/cut1" "$W/cut256"
+    same "$1: batches of three" "$W/cut3" "$W/cut256"
 }
 
 # form WHAT TO FILE LABEL FLAGS...: the folder, converted
@@ -48,7 +58,10 @@ for file in "$GOLDEN"/logits/*.json; do
         for to in $forms; do
             what="$family $label: $to"
             case $to in
-            hf) compare "$what" "$W/hf" "$file" "$label" ;;
+            hf)
+                compare "$what" "$W/hf" "$file" "$label"
+                cut "$what" "$W/hf"
+                ;;
             gguf) form "$what" gguf "$file" "$label" "$@" ;;
             mlx) form "$what" mlx "$file" "$label" ;;
             esac

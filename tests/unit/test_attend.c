@@ -217,32 +217,47 @@ LB_TEST(attend_odd) {
     }
 }
 
-/* A query's bytes do not depend on its neighbours, as long as these are many or few as before. */
-LB_TEST(attend_alone) {
-    lb_kernels k;
-    lb_kernels_init(&k, lb_cpu_isa());
-    const shape many = {LB_F16, 80, 64, 64, 300, 300, 0, NAN, false, 1};
-    data d = make(&k, &many);
-    run(&k, &many, &d);
-    shape part = many;
-    part.n_queries = 20;
-    data e = d; /* the last 20 */
-    e.q = d.q + 60 * 67;
-    e.from = d.from + 60;
-    e.to = d.to + 60;
-    e.acc = zeros(20 * 69, sizeof(float));
-    e.max = zeros(20, sizeof(float));
-    e.sum = zeros(20, sizeof(float));
-    for (int i = 0; i < 20; i++)
+/* The last n queries of s alone have the bytes that they have among the others. */
+static bool same_alone(const lb_kernels *k, const shape *s, const data *all, size_t n) {
+    const size_t q0 = s->n_queries - n, q_stride = s->k_dim + 3, stride = s->v_dim + 5;
+    shape part = *s;
+    data e = *all;
+    part.n_queries = n;
+    e.q = all->q + q0 * q_stride;
+    e.from = all->from + q0;
+    e.to = all->to + q0;
+    e.acc = zeros(n * stride, sizeof(float));
+    e.max = zeros(n, sizeof(float));
+    e.sum = zeros(n, sizeof(float));
+    for (size_t i = 0; i < n; i++)
         e.max[i] = -INFINITY;
-    run(&k, &part, &e);
-    const bool same = !memcmp(e.acc, d.acc + 60 * 69, 20 * 69 * sizeof(float)) &&
-                      !memcmp(e.sum, d.sum + 60, 20 * sizeof(float));
+    run(k, &part, &e);
+    const bool same = !memcmp(e.acc, all->acc + q0 * stride, n * stride * sizeof(float)) &&
+                      !memcmp(e.sum, all->sum + q0, n * sizeof(float)) &&
+                      !memcmp(e.max, all->max + q0, n * sizeof(float));
     free(e.acc);
     free(e.max);
     free(e.sum);
-    drop(&d);
-    CHECK(same);
+    return same;
+}
+
+/* A query's bytes do not depend on its neighbours, be they many or few. */
+LB_TEST(attend_alone) {
+    static const size_t counts[] = {1, 3, 8, 9, 20, 64, 70}, pages[] = {64, 512};
+    static const lb_dtype types[] = {LB_F32, LB_F16, LB_Q8_0, LB_Q4_0};
+    static const u32 masks[] = {0, UINT32_MAX};
+    for (size_t i = 0; i < LB_LEN(types) * LB_LEN(pages) * LB_LEN(masks) * 3; i++) {
+        lb_kernels k;
+        lb_kernels_init(&k, masks[i / 8 % 2] & lb_cpu_isa());
+        const size_t dim = i / 16 == 1 ? 96 : 64;
+        const shape s = {types[i % 4],     80, dim, dim,   500,
+                         pages[i / 4 % 2], 0,  NAN, false, 1 + (u32)(i / 16)};
+        data d = make(&k, &s);
+        run(&k, &s, &d);
+        for (size_t c = 0; c < LB_LEN(counts); c++)
+            CHECK(same_alone(&k, &s, &d, counts[c]));
+        drop(&d);
+    }
 }
 
 LB_TEST_MAIN("fast")
