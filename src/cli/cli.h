@@ -17,6 +17,7 @@ struct lb_cli {
         out; /* the result, for stdout: written at the end, also when `run` reports a difference */
     u32 isa_mask; /* what LBRX_CPU leaves of lb_cpu_isa() */
     bool log;     /* LBRX_LOG */
+    u64 start_us; /* of the program */
     const lb_command *const *commands;
     u32 n_commands;
 };

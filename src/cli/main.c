@@ -131,7 +131,7 @@ static void hold_standard_fds(void) {
 }
 
 int main(int argc, char **argv) {
-    lb_cli cli = {.commands = commands, .n_commands = LB_LEN(commands)};
+    lb_cli cli = {.commands = commands, .n_commands = LB_LEN(commands), .start_us = lb_os_now_us()};
     lb_err err = {0}, print_err = {0};
     lb_mem_init();
     hold_standard_fds();
