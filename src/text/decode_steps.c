@@ -222,24 +222,6 @@ static void put_wordpiece(const step *s, bool first, lb_str t, lb_buf *out) {
         clean_up(out);
 }
 
-static lb_status put_matches(const step *s, lb_str in, lb_buf *out, lb_err *err) {
-    lb_regex_iter it;
-    size_t from, to, pos = 0;
-    bool found;
-    lb_status st = lb_regex_begin(&it, s->re, in, err);
-    while (st == LB_OK) {
-        st = lb_regex_next(&it, &from, &to, &found, err);
-        if (st != LB_OK || !found)
-            break;
-        lb_buf_put(out, in.ptr + pos, from - pos);
-        lb_buf_put_str(out, s->text);
-        pos = to;
-    }
-    lb_regex_end(&it);
-    lb_buf_put(out, in.ptr + pos, in.len - pos);
-    return st;
-}
-
 static void put_stripped(const step *s, lb_str t, lb_buf *out) {
     for (u32 i = 0; i < s->start && lb_str_starts(t, s->text); i++)
         t = lb_str_sub(t, s->text.len, t.len);
@@ -429,7 +411,7 @@ static lb_status feed_simple(lb_decode_run *r, u32 k, lb_str t, lb_buf *out, lb_
     } else if (s->kind == STEP_STRIP) {
         put_stripped(s, t, &text);
     } else {
-        st = put_matches(s, t, &text, err);
+        st = lb_regex_replace(s->re, t, s->text, SIZE_MAX, &text, err);
     }
     state->any = true;
     if (st == LB_OK)
@@ -560,7 +542,7 @@ void lb_decode_steps_piece(const lb_decode_steps *s, lb_str token, lb_buf *out) 
         else if (v->kind == STEP_WORDPIECE)
             put_wordpiece(v, false, t, &b);
         else if (v->kind == STEP_REPLACE && lb_str_is_utf8(t))
-            (void)put_matches(v, t, &b, NULL);
+            (void)lb_regex_replace(v->re, t, v->text, SIZE_MAX, &b, NULL);
         else if (v->kind == STEP_BPE)
             put_replaced(&b, t, v->text, LB_STR(" "));
         else

@@ -270,25 +270,6 @@ static lb_status check_length(const lb_buf *out, size_t max, lb_err *err) {
                : lb_fail(err, LB_E_LIMIT, "normalizer: it makes a text of over %zu bytes", max);
 }
 
-static lb_status run_replace(const step *s, lb_str in, size_t max, lb_buf *out, lb_err *err) {
-    lb_regex_iter it;
-    size_t from, to, pos = 0;
-    bool found;
-    lb_status st = lb_regex_begin(&it, s->re, in, err);
-    while (st == LB_OK) {
-        st = lb_regex_next(&it, &from, &to, &found, err);
-        if (st != LB_OK || !found)
-            break;
-        lb_buf_put(out, in.ptr + pos, from - pos);
-        lb_buf_put_str(out, s->content);
-        pos = to;
-        st = check_length(out, max, err);
-    }
-    lb_regex_end(&it);
-    lb_buf_put_str(out, lb_str_sub(in, pos, in.len));
-    return st;
-}
-
 /* The text without its white space at the ends. */
 static lb_str strip(lb_str in, bool left, bool right) {
     size_t from = 0, to = 0, behind_last = 0;
@@ -378,7 +359,7 @@ static lb_status run_step(const step *s, lb_str in, size_t max, lb_buf *out, lb_
     case STEP_FORM:
         return run_form(s, in, out, err);
     case STEP_REPLACE:
-        return run_replace(s, in, max, out, err);
+        return lb_regex_replace(s->re, in, s->content, max, out, err);
     case STEP_STRIP:
         lb_buf_put_str(out, strip(in, s->left, s->right));
         break;

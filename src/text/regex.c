@@ -418,3 +418,22 @@ void lb_regex_end(lb_regex_iter *it) {
         pcre2_match_data_free(it->data);
     it->data = NULL;
 }
+
+lb_status lb_regex_replace(const lb_regex *re, lb_str text, lb_str with, size_t max, lb_buf *out,
+                           lb_err *err) {
+    lb_regex_iter it;
+    size_t from, to, pos = 0;
+    bool found;
+    lb_status st = lb_regex_begin(&it, re, text, err);
+    while (st == LB_OK && out->len <= max) {
+        st = lb_regex_next(&it, &from, &to, &found, err);
+        if (st != LB_OK || !found)
+            break;
+        lb_buf_put(out, text.ptr + pos, from - pos);
+        lb_buf_put_str(out, with);
+        pos = to;
+    }
+    lb_regex_end(&it);
+    lb_buf_put(out, text.ptr + pos, text.len - pos);
+    return st;
+}

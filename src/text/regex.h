@@ -37,6 +37,10 @@ void lb_regex_data_free(void *data); /* NULL is fine */
 /* *found = false: no further match. LB_E_LIMIT: the pattern explodes on this text. */
 lb_status lb_regex_next(lb_regex_iter *it, size_t *from, size_t *to, bool *found, lb_err *err);
 void lb_regex_end(lb_regex_iter *it);
+/* Appends the text with `with` in the place of each match. It stops looking for matches when out is
+ * longer than max; on an error too what is left of the text is appended as it is. */
+lb_status lb_regex_replace(const lb_regex *re, lb_str text, lb_str with, size_t max, lb_buf *out,
+                           lb_err *err);
 
 /* The rewriting alone (tests, the peers' check of the tables). */
 lb_status lb_regex_translate(lb_str pattern, lb_buf *out, lb_err *err);
