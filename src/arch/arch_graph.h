@@ -51,8 +51,7 @@ enum {
                                      others, where there are both */
     LB_GRAPH_V_NORM = 1024,       /* values are normalised by rms, without weights */
     LB_GRAPH_YARN_EXACT = 8192,   /* yarn's limits are not rounded to whole elements */
-    LB_GRAPH_V_HEADS_TILED = 4096,      /* delta nets: head i of values has head i % n of keys */
-    LB_GRAPH_EXPERT_INPUT_SCALED = 2048 /* an expert's weight is on its input, not on its output */
+    LB_GRAPH_V_HEADS_TILED = 4096 /* delta nets: head i of values has head i % n of keys */
 };
 
 typedef struct lb_arch_graph {
