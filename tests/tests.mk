@@ -122,7 +122,7 @@ test-linked:
 # One program: make t-<name> runs tests/unit/test_<name>.c, c-<name> tests/cli/<name>.sh
 t-%: $(B)/tests/test_%
 	$<
-c-%: $(B)/lbrx $(MAKE_MODEL) $(HUB_SERVER)
+c-%: $(B)/lbrx $(MAKE_MODEL) $(HUB_SERVER) $(LOGITS)
 	LBRX=$(abspath $<) MAKE_MODEL=$(abspath $(MAKE_MODEL)) HUB_SERVER=$(abspath $(HUB_SERVER)) sh tests/cli/$*.sh
 
 check: $(B)/lbrx
