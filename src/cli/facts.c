@@ -15,14 +15,18 @@ static const lb_exit_fact exits[] = {
 static const lb_env_fact envs[] = {
     {"LBRX_CPU", "masks CPU features: ref, avx2, avx512, avx512vnni, avx512vbmi, neon", false},
     {"LBRX_LOG", "1: what is opened, planned and used, on stderr", false},
-    {"LBRX_CACHE", "where ./do demo and ./do release keep what they fetch", false},
+    {"LBRX_CACHE", "temporary files of models that run, and what ./do demo and ./do release fetch",
+     false},
     {"HF_HUB_CACHE", "where hf://OWNER/NAME is looked for", false},
     {"HF_HOME", "the same, in its folder hub; and the file token of `hf auth login`", false},
-    {"XDG_CACHE_HOME", "the same, in its folder huggingface/hub; else ~/.cache", false},
+    {"XDG_CACHE_HOME", "the same two, in its folders lbrx and huggingface/hub; else ~/.cache",
+     false},
     {"HF_ENDPOINT", "the hub that models are fetched from: https://huggingface.co", false},
     {"HF_TOKEN", "for private and gated models; sent to the hub alone, never printed", true},
     {"NO_COLOR", "no colours: there are none", false},
-    {"TMPDIR", "temporary files of --to none; else they stand beside the output", false},
+    {"TMPDIR",
+     "temporary files of --to none and of models that run; else beside the output, in the cache",
+     false},
 };
 
 u32 lb_exit_count(void) {

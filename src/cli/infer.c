@@ -35,6 +35,11 @@ const lb_opt lb_infer_rows[LB_INFER_OPTS] = {
      .kind = LB_OPT_FLAG,
      .help = "round activations to eight bits where weights are quantized",
      .off = offsetof(lb_infer_opts, fast)},
+    {.name = "type",
+     .kind = LB_OPT_STR,
+     .arg = "TYPE",
+     .help = "quantize the weights first, as `lbrx quantize --type` does, into temporary files",
+     .off = offsetof(lb_infer_opts, type)},
 };
 
 static const lb_dtype kv_types[] = {LB_F16, LB_Q8_0, LB_Q4_0, LB_F32};
@@ -44,28 +49,50 @@ static bool stop(void *user) {
     return lb_interrupted();
 }
 
-lb_status lb_infer_open(lb_infer *x, lb_cli *cli, lb_common *common, const lb_infer_opts *o,
-                        const char *arg, lb_err *err) {
-    lb_progress progress;
+/* Before anything is computed. */
+static void announce(void *user, u64 bytes) {
+    const lb_infer *x = user;
     char size[LB_TEXT_BYTES];
-    LB_TRY(lb_common_finish(common, err));
-    x->opts = *o;
-    x->threads = (u32)common->n_threads;
-    lb_kernels_init(&x->kernels, cli->isa_mask);
-    (void)lb_cli_limit_heap(common->memory_bytes);
-    LB_TRY(lb_cli_open_planned(cli, common, &x->source, arg, err));
-    lb_progress_begin(&progress, common->progress, "compute");
+    if (bytes > 64 * LB_MIB && !x->quiet)
+        fprintf(stderr, "computing %s of weights first, in a temporary file in %s\n",
+                lb_size_text(bytes, size), x->temp_dir);
+}
+
+static void progress(void *user, u64 done, u64 total) {
+    lb_infer *x = user;
+    lb_progress_update(&x->progress, done, total);
+}
+
+static lb_status load(lb_infer *x, const lb_common *common, lb_err *err) {
     lb_load_opts lo = {.kernels = &x->kernels,
                        .threads = x->threads,
                        .memory_bytes = LB_MIN(common->memory_bytes / 2, 256 * LB_MIB),
+                       .temp_dir = x->temp_dir,
                        .stop = stop,
-                       .progress = lb_progress_update,
-                       .user = &progress};
-    lb_status st = lb_load(&x->loaded, x->source, &lo, err);
-    lb_progress_end(&progress);
-    if (st == LB_OK && lb_loaded_made_bytes(x->loaded) > 64 * LB_MIB)
-        lb_cli_log(cli, "%s of the model were computed into a temporary file",
-                   lb_size_text(lb_loaded_made_bytes(x->loaded), size));
+                       .announce = announce,
+                       .progress = progress,
+                       .user = x};
+    lb_progress_begin(&x->progress, common->progress, "compute");
+    lb_status st = lb_load(&x->loaded, x->made.source ? x->made.source : x->source, &lo, err);
+    lb_progress_end(&x->progress);
+    return st;
+}
+
+lb_status lb_infer_open(lb_infer *x, lb_cli *cli, lb_common *common, const lb_infer_opts *o,
+                        const char *arg, lb_err *err) {
+    LB_TRY(lb_common_finish(common, err));
+    x->opts = *o;
+    x->threads = (u32)common->n_threads;
+    x->quiet = common->quiet;
+    x->temp_dir = lb_run_folder(&cli->arena);
+    lb_kernels_init(&x->kernels, cli->isa_mask);
+    (void)lb_cli_limit_heap(common->memory_bytes);
+    LB_TRY(lb_cli_open_planned(cli, common, &x->source, arg, err));
+    if (o->type)
+        LB_TRY(lb_made_make(&x->made, cli, common, &x->kernels, x->source, o->type, err));
+    lb_status st = load(x, common, err);
+    if (o->type)
+        lb_made_forget(&x->made);
     return st;
 }
 
@@ -73,6 +100,7 @@ void lb_infer_close(lb_infer *x) {
     lb_context_free(&x->context);
     lb_encoder_close(&x->encoder);
     lb_loaded_free(&x->loaded);
+    lb_source_close(&x->made.source);
     lb_source_close(&x->source);
 }
 

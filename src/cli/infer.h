@@ -3,7 +3,7 @@
 #ifndef LB_CLI_INFER_H
 #define LB_CLI_INFER_H
 
-#include "cli/cli.h"
+#include "cli/made.h"
 #include "ops/load.h"
 #include "text/encode.h"
 
@@ -11,22 +11,27 @@ typedef struct lb_infer_opts {
     u64 n_ctx, n_batch;
     u32 kv_type; /* index of "f16|q8_0|q4_0|f32" */
     bool exact, fast;
+    const char *type; /* NULL: as it is stored */
 } lb_infer_opts;
 
-#define LB_INFER_OPTS 5
+#define LB_INFER_OPTS 6
 extern const lb_opt lb_infer_rows[LB_INFER_OPTS];
 #define LB_GROUP_INFER(offset) \
     { .title = "Model", .opts = lb_infer_rows, .n = LB_INFER_OPTS, .off = (offset) }
 
 typedef struct lb_infer {
     lb_kernels kernels;
-    lb_source *source;
+    lb_source *source;  /* texts come from here */
+    lb_made_model made; /* weights come from here, with --type */
     lb_loaded *loaded;
     lb_encoder *encoder; /* NULL until lb_infer_tokenizer */
     lb_context *context;
     u32 n_ctx; /* of the context */
     lb_infer_opts opts;
     u32 threads;
+    bool quiet;
+    const char *temp_dir;
+    lb_progress progress; /* while it is loaded */
 } lb_infer;
 
 /* Opens and loads; what must be computed first is said on stderr, with its size. */

@@ -270,6 +270,8 @@ static lb_status make_all(loading *x) {
     int fd = -1;
     if (!x->any_made)
         return LB_OK;
+    if (x->o->announce)
+        x->o->announce(x->o->user, x->off);
     LB_TRY(lb_os_open_temp(x->o->temp_dir, &fd, x->err));
     lb_status st = run_plan(x, fd);
     if (st == LB_OK)

@@ -15,9 +15,10 @@
 typedef struct lb_load_opts {
     const lb_kernels *kernels;
     u32 threads;
-    u64 memory_bytes;     /* of buffers while something is computed */
-    const char *temp_dir; /* NULL: TMPDIR, else /tmp */
-    bool (*stop)(void *); /* may be NULL */
+    u64 memory_bytes;                    /* of buffers while something is computed */
+    const char *temp_dir;                /* NULL: TMPDIR, else /tmp */
+    bool (*stop)(void *);                /* may be NULL */
+    void (*announce)(void *, u64 bytes); /* may be NULL: how much is computed, before it is */
     void (*progress)(void *, u64 done_bytes, u64 total_bytes); /* may be NULL */
     void *user;
 } lb_load_opts;

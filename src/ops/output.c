@@ -597,6 +597,8 @@ lb_status lb_output_write(lb_plan *p, lb_out_model *m, u32 n_models, const lb_wr
     LB_TRY(closed);
     LB_TRY(lb_interrupt_check(err));
     if (o->dry_run) {
+        report->bytes_read = p->read_bytes;
+        report->bytes_written = lb_output_is_written(o) ? p->write_bytes : 0;
         lb_mem_limit(0); /* nothing runs: the text may take the place of the buffers */
         lb_sink_options so = sink_options(&x);
         if (lb_output_is_written(o) && o->output)

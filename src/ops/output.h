@@ -74,7 +74,7 @@ typedef struct lb_out_model {
 
 typedef struct lb_out_report {
     lb_format format;
-    u64 n_tensors, bytes_read, bytes_written, bytes_moved;
+    u64 n_tensors, bytes_read, bytes_written, bytes_moved; /* dry run: as planned */
     u64 n_rounded, n_overflowed; /* values that the output's types could not hold exactly */
     u64 n_rounded_tensors;
     u64 n_jobs_kept; /* by --resume */

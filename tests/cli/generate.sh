@@ -105,6 +105,25 @@ exits 2 "too short" "$LBRX" perplexity "$W/hf" -f "$W/prompt" --ctx 512
 complains "too short" "at least 1024"
 exits 2 "no text" "$LBRX" perplexity "$W/hf"
 
+# ---- quantized on the way: the same as in two steps, and nothing stays behind ----
+mkdir "$W/cache"
+for type in q8_0 mlx-q8 q4_0; do
+    case $type in mlx*) to=mlx ;; *) to=gguf ;; esac
+    ok "$type" "$LBRX" quantize "$W/hf" -o "$W/two.$to" --to $to --type $type --no-sync -q --force
+    answer two "$LBRX" generate "$W/two.$to" -p "$TEXT" --temp 0 -n 12 --ids --json --ignore-eos
+    answer one env TMPDIR="$W/cache" "$LBRX" generate "$W/hf" -p "$TEXT" --temp 0 -n 12 --ids --json --ignore-eos --type $type
+    complains "$type on the way" "first, in $W/cache/lbrx-run-"
+    same "$type on the way" "$W/two" "$W/one"
+done
+printf 'merge_method: linear\ndtype: float32\nmodels:\n- {model: %s, parameters: {weight: 0.5}}\n- {model: %s, parameters: {weight: 0.5}}\n' \
+    "$W/hf" "$W/x.gguf" >"$W/merge.yml"
+answer one env TMPDIR="$W/cache" "$LBRX" generate "$W/merge.yml" -p "$TEXT" --temp 0 -n 12 --ids --json --ignore-eos --type q4_0 -q
+same "a merge, quantized on the way" "$W/two" "$W/one"
+mkdir "$W/cache/lbrx-run-0" && : >"$W/cache/lbrx-run-0/lock" # what a run that was killed has left
+exits 2 "no such type" env TMPDIR="$W/cache" "$LBRX" generate "$W/hf" -p "$TEXT" --type q9
+exits 2 "two types" "$LBRX" generate "$W/hf" -p "$TEXT" --type q8_0,q4_0
+[ -z "$(ls -A "$W/cache")" ] && pass || fail "on the way" "left behind: $(ls "$W/cache")"
+
 # ---- what goes wrong ----
 exits 2 "no prompt" "$LBRX" generate "$W/hf"
 exits 2 "two prompts" "$LBRX" generate "$W/hf" -p a -f "$W/prompt"
