@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""tokenize.py TEXT MODEL... [--lbrx FILE] [-r N]: MB/s of `lbrx tokenize` on a text file, on one core, the opening
+"""tokenizing.py TEXT MODEL... [--lbrx FILE] [-r N]: MB/s of `lbrx tokenize` on a text file, on one core, the opening
 of the model taken off (measured with an empty text), medians of N runs; for folders with a tokenizer.json the tokenizers
 library beside it (one thread, in the same run, in turn)."""
 import argparse
