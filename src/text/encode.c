@@ -127,12 +127,26 @@ static lb_status rebuild_spm(lb_encoder *e, const lb_source *s, lb_err *err) {
     return e->spm.model == LB_SPM_UNIGRAM ? rebuild_unigram(e, s, err) : rebuild_bpe(e, s, err);
 }
 
+/* A GGUF that kept a tokenizer.model and no tokenizer.json: what its other keys say, which are
+ * those of llama.cpp. */
+static lb_status rebuild_gguf(lb_encoder *e, const lb_gguf_meta *keys, lb_err *err) {
+    LB_TRY(rebuild(e, keys, NULL, err));
+    lb_tok_folder look = {.src = e->rebuilt};
+    if (lb_tok_folder_has(&look, "tokenizer.json") || !lb_tok_kept(keys))
+        return LB_OK;
+    for (u64 i = 0; i < keys->n; i++)
+        if (!lb_str_starts(keys->kv[i].key, LB_STR("lbrx.")))
+            LB_TRY(lb_meta_adopt(&e->meta, &keys->kv[i], err));
+    lb_source_close(&e->rebuilt);
+    return rebuild(e, &e->meta, NULL, err);
+}
+
 static lb_status find_files(lb_encoder *e, const lb_source **s, lb_err *err) {
     lb_tok_folder look = {.src = *s};
     bool spm =
         !lb_tok_folder_has(&look, "tokenizer.json") && lb_tok_folder_has(&look, "tokenizer.model");
     if ((*s)->gguf)
-        LB_TRY(rebuild(e, e->keys = (*s)->gguf, NULL, err));
+        LB_TRY(rebuild_gguf(e, e->keys = (*s)->gguf, err));
     else if (spm)
         LB_TRY(rebuild_spm(e, *s, err));
     if (spm && !(*s)->gguf)

@@ -122,6 +122,15 @@ for line in '[1]' '"ab' '' 'x' '"a" "b"'; do
     printf '"ab"\n%s\n' "$line" | "$LBRX" tokenize "$W/spm" --jsonl >"$W/out" 2>"$W/err"
     if [ $? -eq 3 ] && grep -q '^lbrx: line 2: ' "$W/err"; then pass; else fail "line $line" "no refusal"; fi
 done
+# a folder whose only tokenizer is a tokenizer.model, and the GGUF of it
+"$MAKE_MODEL" hf llama "$W/sp" vocab=384 >/dev/null || exit 1
+cp "$GOLDEN/family/tokenizer.model" "$W/sp"
+cp "$GOLDEN/family/tokenizer_config_spm.json" "$W/sp/tokenizer_config.json"
+ok "tokenizer.model" "$LBRX" convert "$W/sp" -o "$W/sp.gguf" --no-sync -q
+for m in sp sp.gguf; do
+    gives "$m: words" "[1, 290, 300, 291, 302, 302, 294, 290, 315, 261, 302, 301, 290, 199, 173, 244, 163, 156, 132]" \
+        "$W/$m" "hello World é😀"
+done
 rm "$W/spm/tokenizer.json"
 exits 3 "no tokenizer" "$LBRX" tokenize "$W/spm" x
 complains "no tokenizer" "no tokenizer.json"
