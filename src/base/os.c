@@ -133,6 +133,14 @@ void *lb_os_map_file(int fd, u64 size_bytes) {
     return p == MAP_FAILED ? NULL : p;
 }
 
+void *lb_os_map_temp(int fd, u64 size_bytes) {
+    if (size_bytes == 0 || size_bytes > SIZE_MAX || size_bytes > INT64_MAX ||
+        ftruncate(fd, (off_t)size_bytes) != 0)
+        return NULL;
+    void *p = mmap(NULL, (size_t)size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+
 void lb_os_unmap(void *ptr, u64 size_bytes) {
     if (ptr)
         (void)munmap(ptr, (size_t)size_bytes);

@@ -99,6 +99,9 @@ u32 lb_os_terminal_columns(int fd); /* 80 if unknown */
 void *lb_os_map_anon(u64 size_bytes); /* NULL when out of memory */
 /* The first size_bytes of an open file, which are there, to be read. NULL when it cannot be. */
 void *lb_os_map_file(int fd, u64 size_bytes);
+/* The whole of a file without a name (lb_os_open_temp), which is made so long, to be written: its
+ * pages are the file's and not the process's memory. NULL when it cannot be. */
+void *lb_os_map_temp(int fd, u64 size_bytes);
 void lb_os_unmap(void *ptr, u64 size_bytes);
 
 #endif

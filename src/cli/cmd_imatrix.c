@@ -321,8 +321,7 @@ static lb_status run_imatrix(lb_cli *cli, const void *opts, const char *const *a
     *w = (work){.cli = cli, .o = &o, .x = x};
     if (!o.infer.n_ctx)
         o.infer.n_ctx = CHUNK_USUAL;
-    u64 unit = LB_IMATRIX_BATCH_UNIT;
-    o.infer.n_batch = lb_ceil_div_u64(o.infer.n_batch, unit) * unit;
+    o.infer.n_batch = LB_MAX(o.infer.n_batch, (u64)LB_IMATRIX_BATCH_MIN);
     lb_status st = lb_infer_open(x, cli, &o.common, &o.infer, args[0], err);
     if (st == LB_OK)
         st = measure(w, err);

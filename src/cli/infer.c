@@ -126,7 +126,9 @@ lb_status lb_infer_context(lb_infer *x, u64 n_ctx, lb_err *err) {
                                                      .threads = x->threads,
                                                      .kv_type = kv_types[x->opts.kv_type],
                                                      .exact = x->opts.exact,
-                                                     .fast = x->opts.fast},
+                                                     .fast = x->opts.fast,
+                                                     .tap = x->tap,
+                                                     .tap_user = x->tap_user},
                                   err);
     if (st == LB_E_NOMEM && lb_mem_refused())
         return lb_fail(err, LB_E_LIMIT,

@@ -26,6 +26,8 @@ typedef struct lb_infer {
     lb_loaded *loaded;
     lb_encoder *encoder; /* NULL until lb_infer_tokenizer */
     lb_context *context;
+    lb_tap_fn *tap; /* of contexts that are made; NULL: none */
+    void *tap_user;
     u32 n_ctx; /* of the context */
     lb_infer_opts opts;
     u32 threads;

@@ -432,6 +432,10 @@ lb_status lb_imatrix_open(lb_source **out, const char *path, lb_err *err) {
 
 /* ---- values ---- */
 
+static bool is_sum(float v) {
+    return v >= 0 && v <= FLT_MAX;
+}
+
 static lb_status no_sum(const lb_imatrix_entry *e, u64 at, float v, lb_err *err) {
     return lb_fail(err, LB_E_FORMAT,
                    "importance of '%.*s': value %llu of column %llu is %g, no sum of squares",
@@ -447,7 +451,7 @@ lb_status lb_imatrix_values(const lb_imatrix *im, const lb_imatrix_entry *e, u64
         float count = e->counts[e->n_counts > 1 ? mat : 0];
         for (; done < end; done++) {
             float v = values[done];
-            if (!(v >= 0 && v <= FLT_MAX))
+            if (!is_sum(v))
                 return no_sum(e, first + done, v, err);
             values[done] = count > 0 ? v / count : im->legacy ? v : 1;
         }
@@ -455,17 +459,34 @@ lb_status lb_imatrix_values(const lb_imatrix *im, const lb_imatrix_entry *e, u64
     return LB_OK;
 }
 
-lb_status lb_imatrix_read(const lb_source *s, lb_fds *fds, const lb_imatrix_entry *e, u64 first,
+static lb_status read_raw(const lb_source *s, lb_fds *fds, const lb_imatrix_entry *e, u64 first,
                           u64 n, float *out, lb_err *err) {
     int fd;
-    const char *path = s->files[0].path;
     LB_ASSERT(first <= e->n_values && n <= e->n_values - first);
     LB_TRY(lb_fds_get(fds, 0, &fd, err));
-    lb_status st =
-        lb_os_pread(fd, path, out, n * sizeof *out, e->off_bytes + first * sizeof *out, err);
+    lb_status st = lb_os_pread(fd, s->files[0].path, out, n * sizeof *out,
+                               e->off_bytes + first * sizeof *out, err);
     lb_fds_put(fds, 0);
-    LB_TRY(st);
-    st = lb_imatrix_values(s->imatrix, e, first, n, out, err);
+    return st;
+}
+
+lb_status lb_imatrix_sums(const lb_source *s, lb_fds *fds, const lb_imatrix_entry *e, u64 first,
+                          u64 n, float *out, lb_err *err) {
+    LB_TRY(read_raw(s, fds, e, first, n, out, err));
+    for (u64 i = 0; i < n; i++)
+        if (!is_sum(out[i])) {
+            lb_status st = no_sum(e, first + i, out[i], err);
+            lb_err_context(err, "%s", s->files[0].path);
+            return st;
+        }
+    return LB_OK;
+}
+
+lb_status lb_imatrix_read(const lb_source *s, lb_fds *fds, const lb_imatrix_entry *e, u64 first,
+                          u64 n, float *out, lb_err *err) {
+    const char *path = s->files[0].path;
+    LB_TRY(read_raw(s, fds, e, first, n, out, err));
+    lb_status st = lb_imatrix_values(s->imatrix, e, first, n, out, err);
     if (st != LB_OK)
         lb_err_context(err, "%s", path);
     return st;

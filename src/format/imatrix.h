@@ -79,6 +79,9 @@ lb_status lb_imatrix_values(const lb_imatrix *im, const lb_imatrix_entry *e, u64
  */
 lb_status lb_imatrix_read(const lb_source *s, lb_fds *fds, const lb_imatrix_entry *e, u64 first,
                           u64 n, float *out, lb_err *err);
+/* The same without the counts: sums as they are stored, checked to be some. */
+lb_status lb_imatrix_sums(const lb_source *s, lb_fds *fds, const lb_imatrix_entry *e, u64 first,
+                          u64 n, float *out, lb_err *err);
 /* All values of an entry, read once for what lb_imatrix_read would refuse. */
 lb_status lb_imatrix_check(const lb_source *s, lb_fds *fds, const lb_imatrix_entry *e, lb_err *err);
 

@@ -213,6 +213,10 @@ u32 lb_context_n_ctx(const lb_context *c) {
     return c->o.n_ctx;
 }
 
+u32 lb_context_n_batch(const lb_context *c) {
+    return c->o.n_batch;
+}
+
 u32 lb_context_keep(lb_context *c, u32 seq, const u32 *ids, u32 n) {
     const lb_cache_seq *s = &c->cache.seq[seq];
     u32 same = 0;

@@ -75,6 +75,7 @@ lb_status lb_context_eval(lb_context *c, const lb_batch *b, float *logits, lb_er
 
 const lb_model *lb_context_model(const lb_context *c);
 u32 lb_context_n_ctx(const lb_context *c);
+u32 lb_context_n_batch(const lb_context *c); /* at most what was asked for */
 /* Keeps of a sequence what it has in common with the beginning of n tokens, where it can go back to
  * there, and forgets the rest. How many are kept. */
 u32 lb_context_keep(lb_context *c, u32 seq, const u32 *ids, u32 n);

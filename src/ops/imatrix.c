@@ -178,12 +178,17 @@ static void score(running *r, u32 at, u32 n) {
     }
 }
 
+u32 lb_imatrix_part(u32 n_batch, u32 left) {
+    u32 n = n_batch < LB_IMATRIX_BATCH_MIN ? n_batch : n_batch - LB_IMATRIX_UNIT + 1;
+    return left <= n_batch ? left : n < LB_IMATRIX_UNIT ? n : n - n % LB_IMATRIX_UNIT;
+}
+
 static lb_status run_chunk(running *r, lb_err *err) {
     if (r->o->bos != LB_NO_INDEX)
         r->ids[0] = r->o->bos;
     (void)lb_context_cut(r->c, 0, 0);
     for (u32 at = 0, n; at < r->o->n_ctx; at += n) {
-        n = LB_MIN(r->n_rows, r->o->n_ctx - at);
+        n = lb_imatrix_part(r->n_rows, r->o->n_ctx - at);
         LB_TRY(lb_context_eval(r->c, &(lb_batch){.n = n, .id = r->ids + at, .want = r->want},
                                r->logits, err));
         if (r->o->perplexity)
@@ -197,9 +202,10 @@ static lb_status run_chunk(running *r, lb_err *err) {
 
 static lb_status begin(running *r, lb_err *err) {
     bool logits = r->o->perplexity || r->o->output;
-    u64 rows = ROWS_BYTES_MAX / ((u64)r->n_vocab * sizeof(float)) / LB_IMATRIX_BATCH_UNIT;
-    r->n_rows = logits ? (u32)LB_MIN(LB_MAX(rows, (u64)1) * LB_IMATRIX_BATCH_UNIT, (u64)r->o->n_ctx)
-                       : r->o->n_ctx;
+    u64 rows = ROWS_BYTES_MAX / ((u64)r->n_vocab * sizeof(float));
+    r->n_rows = LB_MIN(lb_context_n_batch(r->c), r->o->n_ctx);
+    if (logits)
+        r->n_rows = (u32)LB_MIN(LB_MAX(rows, (u64)LB_IMATRIX_BATCH_MIN), (u64)r->n_rows);
     r->ids = lb_alloc((size_t)r->o->n_ctx * sizeof *r->ids);
     r->want = lb_alloc(r->n_rows);
     r->logits = logits ? lb_alloc((size_t)r->n_rows * r->n_vocab * sizeof(float)) : NULL;

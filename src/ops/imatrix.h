@@ -13,9 +13,13 @@
 #include "model/model.h"
 #include "ops/imatrix_sums.h"
 
-/* Tokens of a batch are to be a multiple of it: kernels of attention take another order of sums for
- * a few tokens that are left over. */
-#define LB_IMATRIX_BATCH_UNIT 64
+/* Products of a few tokens, alone or left over behind a block of them, may take another order of
+ * sums: a chunk is computed in parts of whole units, but for the last one, which has one unit at
+ * least. Sessions' batches are to be that large. */
+#define LB_IMATRIX_UNIT 64
+#define LB_IMATRIX_BATCH_MIN (2 * LB_IMATRIX_UNIT - 1)
+/* Tokens of the next part of `left`, of which n_batch may be computed at a time. */
+u32 lb_imatrix_part(u32 n_batch, u32 left);
 
 typedef struct lb_imatrix_tap lb_imatrix_tap;
 
