@@ -2,6 +2,7 @@
 /* cmd_generate.c: `lbrx generate MODEL -p TEXT`: what a model goes on with. */
 #include "base/interrupt.h"
 #include "base/os.h"
+#include "cli/drafting.h"
 #include "cli/sampling.h"
 #include "cli/talk.h"
 #include "cli/text.h"
@@ -16,6 +17,7 @@ typedef struct generate_opts {
     lb_infer_opts infer;
     lb_sampling_opts sampling;
     lb_talk_opts talk;
+    lb_drafting_opts drafting;
     const char *prompt, *file, *messages;
     u64 n;
     bool chat, ids, ignore_eos;
@@ -75,6 +77,8 @@ static lb_status check_opts(const generate_opts *o, lb_err *err) {
     if (lost && !o->chat && !o->messages)
         return lb_fail(err, LB_E_USAGE, "generate: --%s needs --chat or --messages", lost);
     lb_status st = lb_sampling_check(&o->sampling, err);
+    if (st == LB_OK)
+        st = lb_drafting_check(&o->drafting, err);
     if (st != LB_OK)
         lb_err_context(err, "generate");
     return st;
@@ -193,9 +197,24 @@ static double rate(u64 n, u64 us) {
     return us ? (double)n * 1e6 / (double)us : 0;
 }
 
+static void put_timings(lb_buf *out, const lb_generated *g) {
+    u64 n = g->ids.len / sizeof(u32);
+    lb_buf_printf(out,
+                  "\"timings\":{\"prompt_tokens\":%u,\"prompt_seconds\":%.6f,"
+                  "\"prompt_tokens_per_second\":%.2f,\"tokens\":%llu,\"seconds\":%.6f,"
+                  "\"tokens_per_second\":%.2f",
+                  g->n_prompt_computed, (double)g->prompt_us / 1e6,
+                  rate(g->n_prompt_computed, g->prompt_us), (unsigned long long)n,
+                  (double)g->generate_us / 1e6, rate(n, g->generate_us));
+    if (g->n_drafted)
+        lb_buf_printf(out, ",\"steps\":%llu,\"drafted\":%llu,\"accepted\":%llu",
+                      (unsigned long long)g->n_steps, (unsigned long long)g->n_drafted,
+                      (unsigned long long)g->n_accepted);
+    lb_buf_put_c(out, "}");
+}
+
 static void put_json(lb_buf *out, const generate_opts *o, const lb_buf *prompt,
                      const lb_generated *g, u64 seed) {
-    u64 n = g->ids.len / sizeof(u32);
     lb_buf_put_c(out, "{");
     if (o->ids) {
         put_ids(out, "prompt_ids", prompt);
@@ -203,18 +222,15 @@ static void put_json(lb_buf *out, const generate_opts *o, const lb_buf *prompt,
     }
     lb_buf_put_c(out, "\"text\":");
     lb_json_write_str(out, lb_buf_str(&g->text), false);
-    lb_buf_printf(out,
-                  ",\"finish_reason\":\"%s\",\"timings\":{\"prompt_tokens\":%u,"
-                  "\"prompt_seconds\":%.6f,\"prompt_tokens_per_second\":%.2f,"
-                  "\"tokens\":%llu,\"seconds\":%.6f,\"tokens_per_second\":%.2f},\"seed\":%llu}\n",
-                  g->stopped ? "stop" : "length", g->n_prompt_computed, (double)g->prompt_us / 1e6,
-                  rate(g->n_prompt_computed, g->prompt_us), (unsigned long long)n,
-                  (double)g->generate_us / 1e6, rate(n, g->generate_us), (unsigned long long)seed);
+    lb_buf_printf(out, ",\"finish_reason\":\"%s\",", g->stopped ? "stop" : "length");
+    put_timings(out, g);
+    lb_buf_printf(out, ",\"seed\":%llu}\n", (unsigned long long)seed);
 }
 
 static lb_status generate(lb_infer *x, const generate_opts *o, lb_buf *prompt, lb_cli *cli,
                           lb_err *err) {
     lb_sampling sampling = {0};
+    lb_drafting drafting = {0};
     lb_generated g = {0};
     u64 n = prompt->len / sizeof(u32), trained = lb_model_n_ctx_train(lb_loaded_model(x->loaded));
     u64 room = o->infer.n_ctx ? o->infer.n_ctx : n + o->n;
@@ -223,6 +239,8 @@ static lb_status generate(lb_infer *x, const generate_opts *o, lb_buf *prompt, l
     lb_status st = lb_infer_context(x, room, err);
     if (st == LB_OK)
         st = lb_sampling_open(&sampling, x, &o->sampling, x->n_ctx, err);
+    if (st == LB_OK)
+        st = lb_drafting_open(&drafting, x, cli, &o->common, &o->drafting, err);
     if (st == LB_OK)
         st = lb_generate(x->context, (const u32 *)(const void *)prompt->ptr, (u32)n,
                          &(lb_generate_opts){.n_max = (u32)o->n,
@@ -234,6 +252,7 @@ static lb_status generate(lb_infer *x, const generate_opts *o, lb_buf *prompt, l
                                              .n_stops = sampling.n_stops,
                                              .stop_ids = sampling.stop_ids,
                                              .n_stop_ids = sampling.n_stop_ids,
+                                             .draft = drafting.draft,
                                              .text = o->common.json ? NULL : show,
                                              .stop = stop},
                          &g, err);
@@ -242,6 +261,7 @@ static lb_status generate(lb_infer *x, const generate_opts *o, lb_buf *prompt, l
     else if (st == LB_OK)
         lb_buf_put_c(&cli->out, "\n");
     lb_sampling_close(&sampling);
+    lb_drafting_close(&drafting);
     lb_generated_deinit(&g);
     return st == LB_OK ? lb_interrupt_check(err) : st;
 }
@@ -281,6 +301,7 @@ const lb_command lb_cmd_generate = {
     .n_args_max = 1,
     .group = {LB_GROUP("Options", rows, 0), LB_GROUP_TALK(offsetof(generate_opts, talk)),
               LB_GROUP_SAMPLING(offsetof(generate_opts, sampling)),
+              LB_GROUP_DRAFTING(offsetof(generate_opts, drafting)),
               LB_GROUP_INFER(offsetof(generate_opts, infer)),
               LB_GROUP_COMMON(offsetof(generate_opts, common))},
     .size_bytes = sizeof(generate_opts),

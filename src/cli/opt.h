@@ -48,7 +48,7 @@ typedef struct lb_opt_group {
     size_t off; /* of the group's struct in the command's struct */
 } lb_opt_group;
 
-#define LB_OPT_GROUPS_MAX 6
+#define LB_OPT_GROUPS_MAX 8
 
 typedef struct lb_cli lb_cli;
 

@@ -85,6 +85,7 @@ void lb_cache_deinit(lb_cache *c) {
         lb_free(c->seq[i].id);
         lb_free(c->seq[i].page);
         lb_free(c->seq[i].state);
+        lb_free(c->seq[i].mark);
     }
     lb_free(c->layer);
     lb_free(c->page);
@@ -133,11 +134,29 @@ lb_status lb_cache_grow(lb_cache *c, u32 seq, u32 n, lb_err *err) {
     return LB_OK;
 }
 
+lb_status lb_cache_mark(lb_cache *c, u32 seq, lb_err *err) {
+    lb_cache_seq *s = &c->seq[seq];
+    if (!s->state)
+        return LB_OK;
+    if (!s->mark)
+        s->mark = lb_alloc(c->state_bytes);
+    if (!s->mark)
+        return oom(err);
+    memcpy(s->mark, s->state, c->state_bytes);
+    s->mark_length = s->length;
+    s->marked = true;
+    return LB_OK;
+}
+
 bool lb_cache_cut(lb_cache *c, u32 seq, u32 n) {
     lb_cache_seq *s = &c->seq[seq];
     u32 n_pages = (n + LB_PAGE_ROWS - 1) / LB_PAGE_ROWS;
-    if (n > s->length || (s->state && n && n < s->length))
+    bool back = s->state && n && n < s->length;
+    if (n > s->length || (back && !(s->marked && s->mark_length == n)))
         return false;
+    if (back)
+        memcpy(s->state, s->mark, c->state_bytes);
+    s->marked = s->marked && s->mark_length <= n;
     while (s->n_pages > n_pages)
         drop_page(c, s->page[--s->n_pages]);
     if (s->state && !n)
@@ -160,6 +179,7 @@ lb_status lb_cache_copy(lb_cache *c, u32 from, u32 to, u32 n, lb_err *err) {
         memcpy(b->state, a->state, c->state_bytes);
     memcpy(b->id, a->id, n * sizeof *b->id);
     b->length = n;
+    b->marked = false;
     return LB_OK;
 }
 
@@ -177,5 +197,7 @@ u64 lb_cache_bytes(const lb_cache *c) {
     u64 n = c->n_seqs * c->state_bytes;
     for (u32 i = 0; i < c->n_pages_max; i++)
         n += c->page[i] ? c->page_bytes : 0;
+    for (u32 i = 0; i < c->n_seqs; i++)
+        n += c->seq[i].mark ? c->state_bytes : 0;
     return n;
 }

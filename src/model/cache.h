@@ -29,6 +29,9 @@ typedef struct lb_cache_seq {
     u32 *page;  /* [n_pages] */
     u32 n_pages;
     u8 *state; /* NULL: no layer has one */
+    u8 *mark;  /* state as it was after mark_length positions; NULL: none was ever kept */
+    u32 mark_length;
+    bool marked;
 } lb_cache_seq;
 
 typedef struct lb_cache {
@@ -50,7 +53,11 @@ lb_status lb_cache_init(lb_cache *c, const lb_params *p, lb_dtype type, u32 n_ct
 void lb_cache_deinit(lb_cache *c);
 /* Room for n more positions of a sequence, its own. LB_E_LIMIT: the context is full. */
 lb_status lb_cache_grow(lb_cache *c, u32 seq, u32 n, lb_err *err);
-/* Forgets all but the first n positions. False: a recurrent layer cannot go back to there. */
+/* Keeps the states of recurrent layers as they are now, so that the sequence can go back to here;
+ * one such place a sequence. LB_E_NOMEM. */
+lb_status lb_cache_mark(lb_cache *c, u32 seq, lb_err *err);
+/* Forgets all but the first n positions. False: a recurrent layer cannot go back to there: it can
+ * to 0 and to the mark. */
 bool lb_cache_cut(lb_cache *c, u32 seq, u32 n);
 /* `to` becomes a copy of `from`'s first n positions (all of them where layers are recurrent). */
 lb_status lb_cache_copy(lb_cache *c, u32 from, u32 to, u32 n, lb_err *err);

@@ -222,9 +222,15 @@ u32 lb_context_keep(lb_context *c, u32 seq, const u32 *ids, u32 n) {
     u32 same = 0;
     while (same < n && same < s->length && s->id[same] == ids[same])
         same++;
-    if (!lb_cache_cut(&c->cache, seq, same))
-        (void)lb_cache_cut(&c->cache, seq, same = 0);
+    if (lb_cache_cut(&c->cache, seq, same))
+        return same;
+    same = s->marked && s->mark_length <= same ? s->mark_length : 0;
+    (void)lb_cache_cut(&c->cache, seq, same);
     return same;
+}
+
+lb_status lb_context_mark(lb_context *c, u32 seq, lb_err *err) {
+    return lb_cache_mark(&c->cache, seq, err);
 }
 
 u32 lb_context_length(const lb_context *c, u32 seq) {

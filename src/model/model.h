@@ -77,9 +77,12 @@ const lb_model *lb_context_model(const lb_context *c);
 u32 lb_context_n_ctx(const lb_context *c);
 u32 lb_context_n_batch(const lb_context *c); /* at most what was asked for */
 /* Keeps of a sequence what it has in common with the beginning of n tokens, where it can go back to
- * there, and forgets the rest. How many are kept. */
+ * there (else to the mark, if that is before), and forgets the rest. How many are kept. */
 u32 lb_context_keep(lb_context *c, u32 seq, const u32 *ids, u32 n);
 u32 lb_context_length(const lb_context *c, u32 seq);
+/* Keeps what recurrent layers need to come back to where the sequence is now; nothing of a model
+ * without them, which can go back to anywhere. */
+lb_status lb_context_mark(lb_context *c, u32 seq, lb_err *err);
 /* Forgets all but the first n tokens of a sequence. False: cannot go back to there. */
 bool lb_context_cut(lb_context *c, u32 seq, u32 n);
 lb_status lb_context_copy(lb_context *c, u32 from, u32 to, u32 n, lb_err *err);

@@ -6,6 +6,7 @@
 #include "model/model.h"
 #include "model/sample.h"
 #include "ops/answer.h"
+#include "ops/draft.h"
 
 typedef struct lb_generate_opts {
     u32 n_max;                 /* tokens; the context's end ends it too */
@@ -18,6 +19,9 @@ typedef struct lb_generate_opts {
     u32 n_stops;
     const u32 *stop_ids; /* tokens that end it beside the encoder's */
     u32 n_stop_ids;
+    /* Guesses the next tokens, which are then read at once: the same answer in fewer steps. NULL:
+     * none. */
+    lb_draft *draft;
     /* Text as it becomes certain; may be NULL. */
     lb_status (*text)(void *user, lb_str piece, lb_err *err);
     bool (*stop)(void *user); /* asked between tokens: true ends it as if n_max were reached */
@@ -30,6 +34,9 @@ typedef struct lb_generated {
     bool stopped; /* by a token that ends, by a text, by the grammar; else by length */
     u64 prompt_us, generate_us;
     u32 n_prompt_computed; /* tokens of the prompt that were not there from before */
+    /* The sequence at the end: what the context holds, and tokens that it has not read yet. */
+    lb_buf sequence;
+    u64 n_steps, n_drafted, n_accepted; /* evaluations behind the prompt; tokens of drafts */
 } lb_generated;
 
 /* Sequence 0 is made to hold the prompt (what it begins with already is kept), then goes on.
