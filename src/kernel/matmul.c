@@ -90,28 +90,11 @@ size_t lb_act_bytes(lb_act_form form, u64 n_cols) {
     return form == LB_ACT_Q16 ? 2 * q8 : form == LB_ACT_Q8 ? q8 : up64(n_cols * sizeof(float));
 }
 
-/* What codes of eight bits leave of a chunk. */
-static void subtract_codes(const lb_q8_act *a, size_t n, const float *in, float *out) {
-    for (size_t i = 0; i < n; i++)
-        out[i] = a->d32[i / 32] == a->d32[i / 32] ? in[i] - a->d32[i / 32] * (float)a->q[i] : 0;
-}
-
-static void make_q16(const lb_kernels *k, u64 n_cols, lb_q8_act *out, const float *in) {
-    const size_t chunks = lb_q8_chunks(n_cols);
-    float rest[LB_Q8_CHUNK];
-    k->act_q8(n_cols, out, in);
-    for (size_t c = 0; c < chunks; c++) {
-        const size_t n = LB_MIN((size_t)n_cols - c * LB_Q8_CHUNK, (size_t)LB_Q8_CHUNK);
-        subtract_codes(&out[c], n, in + c * LB_Q8_CHUNK, rest);
-        k->act_q8(n, &out[chunks + c], rest);
-    }
-}
-
 void lb_act_make(const lb_kernels *k, lb_act_form form, u64 n_cols, void *out, const float *in) {
     if (form == LB_ACT_Q8)
         k->act_q8(n_cols, out, in);
     else if (form == LB_ACT_Q16)
-        make_q16(k, n_cols, out, in);
+        k->act_q16(n_cols, out, in);
     else
         memcpy(out, in, n_cols * sizeof(float));
 }
@@ -323,13 +306,7 @@ static size_t groups_bytes(const lb_mat *m) {
     return up64(2 * groups_of(m) * sizeof(float));
 }
 
-/* Rows whose two products are held until they are added. */
-#define ROWS_OF_TWO 64u
-static size_t two_bytes(size_t n_tokens) {
-    return up64(2 * n_tokens * ROWS_OF_TWO * sizeof(float));
-}
-
-static size_t scratch_bytes(const lb_mat *m, size_t n_tokens) {
+size_t lb_matmul_scratch_bytes(const lb_mat *m, size_t n_tokens) {
     const size_t values = up64((ROWS_AT_ONCE * m->n_cols + 2 * groups_of(m)) * sizeof(float));
     const u32 type = q8_type(m);
     if (!type)
@@ -339,10 +316,6 @@ static size_t scratch_bytes(const lb_mat *m, size_t n_tokens) {
         n += panel_rows(m, type) / ROWS_OF_PANEL * lb_q8_panel_bytes(type, m->n_cols) +
              LB_MAX(lb_q8_tile_bytes(m->n_cols), lb_q8_chunks(m->n_cols) * sizeof(lb_q8_row));
     return LB_MAX(up64(n), values);
-}
-
-size_t lb_matmul_scratch_bytes(const lb_mat *m, size_t n_tokens) {
-    return scratch_bytes(m, 2 * n_tokens) + (q8_type(m) ? two_bytes(n_tokens) : 0);
 }
 
 u64 lb_matmul_unit(const lb_mat *m, size_t n_tokens) {
@@ -367,7 +340,12 @@ static void matmul_q8(const lb_kernels *k, const lb_matmul_in *in, u8 *scratch) 
     const size_t chunks = lb_q8_chunks(m->n_cols);
     float *groups = (float *)(void *)scratch;
     lb_q8_row *rows = (lb_q8_row *)(void *)(scratch + groups_bytes(m));
-    lb_q8_shape shape = {1, m->n_cols, in->n_tokens, in->out_stride, type};
+    lb_q8_shape shape = {.n_rows = 1,
+                         .n_cols = m->n_cols,
+                         .n_tokens = in->n_tokens,
+                         .out_stride = in->out_stride,
+                         .type = type,
+                         .act_stride = (in->form == LB_ACT_Q16 ? 2 : 1) * chunks};
     if (in->n_tokens < PANEL_TOKENS) {
         for (u64 r = 0; r < in->n_rows; r++) {
             codes_row(k, m, in->row + r, rows, groups);
@@ -392,28 +370,12 @@ static void matmul_q8(const lb_kernels *k, const lb_matmul_in *in, u8 *scratch) 
     }
 }
 
-static void matmul_q16(const lb_kernels *k, const lb_matmul_in *in, u8 *scratch) {
-    float *both = (float *)(void *)scratch;
-    lb_matmul_in part = *in;
-    part.n_tokens = 2 * in->n_tokens;
-    part.out = both;
-    part.out_stride = ROWS_OF_TWO;
-    for (u64 r = 0; r < in->n_rows; r += ROWS_OF_TWO) {
-        part.row = in->row + r;
-        part.n_rows = LB_MIN((u64)ROWS_OF_TWO, in->n_rows - r);
-        matmul_q8(k, &part, scratch + two_bytes(in->n_tokens));
-        for (size_t t = 0; t < in->n_tokens; t++)
-            k->map_add_f32(part.n_rows, in->out + t * in->out_stride + r,
-                           both + 2 * t * ROWS_OF_TWO, both + (2 * t + 1) * ROWS_OF_TWO);
-    }
-}
-
 void lb_matmul(const lb_kernels *k, const lb_matmul_in *in, void *scratch) {
     const lb_mat *m = in->m;
     size_t x_stride = lb_act_bytes(LB_ACT_F32, m->n_cols) / sizeof(float);
     const u8 *w = m->codes + in->row * m->row_bytes;
     if (in->form == LB_ACT_Q8 || in->form == LB_ACT_Q16) {
-        (in->form == LB_ACT_Q8 ? matmul_q8 : matmul_q16)(k, in, scratch);
+        matmul_q8(k, in, scratch);
         scale_out(k, in);
         return;
     }

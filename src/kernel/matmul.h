@@ -34,8 +34,8 @@ typedef struct lb_mat {
 typedef enum lb_act_form {
     LB_ACT_F32,
     LB_ACT_Q8,
-    /* Q8, then Q8 of what it leaves: sixteen bits in two products of eight, which read the weights
-     * once. */
+    /* Q8, and for groups that are coarse beside the token's mean Q8 of what it leaves: sixteen
+     * bits, in two products of eight. */
     LB_ACT_Q16,
     LB_ACT_FORMS
 } lb_act_form;

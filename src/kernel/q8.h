@@ -8,6 +8,10 @@
  * at a distance of 8, 4, 2, 1. Sums of codes are exact, so instruction sets, numbers of tokens and
  * blocking cannot be seen in a result.
  *
+ * A group whose step is coarse beside the rest of its token, because of one huge value, has a
+ * second part: codes of what its first ones leave. Its products are added up by themselves, in
+ * lanes of their own, which at the end are added to those of the first.
+ *
  * Both are cut into chunks of 512 elements, the last filled up with zeros. */
 #ifndef LB_KERNEL_Q8_H
 #define LB_KERNEL_Q8_H
@@ -19,14 +23,19 @@
 
 /* Of activations: a code is x / d rounded to nearest even, d the largest magnitude of 32 / 127 (0
  * and no codes where that magnitude is below 2^-100; NaN and no codes where a value is not finite).
- * s: sums of codes over 32 and 16 elements; m = d s. */
+ * s: sums of codes over 32 and 16 elements; m = d s. more: bit g is set where group g of 32 has a
+ * second part, in the chunk that stands so many chunks behind as the token has. */
 typedef struct lb_q8_act {
     i8 q[LB_Q8_CHUNK];
     float d32[16], m32[16];
     i32 s32[16];
     float d16[32], m16[32]; /* d16: each d twice */
     i32 s16[32];
+    u32 more, unused[15];
 } lb_q8_act;
+/* A group has a second part where its largest magnitude is above so many times the mean of the
+ * token's: docs/perf/LOG.md. */
+#define LB_Q8_COARSE 12.0f
 
 /* Of weights. Scales and minima of groups of 32 take 16 of the places; m only with LB_Q8_MIN. */
 typedef struct lb_q8_row {
@@ -66,13 +75,15 @@ static inline size_t lb_q8_panel_bytes(u32 type, size_t n_cols) {
 /* What a product is of. out[t * out_stride + r]. */
 typedef struct lb_q8_shape {
     size_t n_rows, n_cols, n_tokens, out_stride;
-    u32 type; /* LB_Q8_TYPE */
+    u32 type;          /* LB_Q8_TYPE */
+    size_t act_stride; /* chunks from a token to the next: once or, with second parts, twice its
+                          own */
 } lb_q8_shape;
 
 #define LB_Q8_TILE 12 /* tokens of a tile, at most */
-/* Scratch of gemm_q8. */
+/* Scratch of gemm_q8: a tile of activations, and its second parts with where they belong. */
 static inline size_t lb_q8_tile_bytes(size_t n_cols) {
-    return lb_q8_chunks(n_cols) * LB_Q8_TILE * (LB_Q8_CHUNK + 3 * 32 * sizeof(float));
+    return lb_q8_chunks(n_cols) * LB_Q8_TILE * (2 * LB_Q8_CHUNK + 12 * 32 * sizeof(float));
 }
 
 #endif

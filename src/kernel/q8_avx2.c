@@ -75,6 +75,26 @@ INLINE void rows16(const bool halves, const bool min, const bool wide, const int
     }
 }
 
+INLINE void second16(const bool halves, const bool min, const bool wide, const u8 *group,
+                     const second *x, float sum[16]) {
+    const int n_quads = halves ? 4 : 8;
+    const float *s = (const float *)(const void *)(group + 64 * n_quads);
+    for (int h = 0; h < 2; h++, group += 32, s += 8, sum += 8) {
+        __m256i q = quad(-x->less);
+        __m256 acc = _mm256_load_ps(sum);
+        UNROLL for (int c = 0; c < n_quads; c++) {
+            i32 a;
+            memcpy(&a, x->q + 4 * c, 4);
+            q = _mm256_add_epi32(q, quads(wide, codes(wide, group + 64 * c), quad(a)));
+        }
+        acc = _mm256_fmadd_ps(_mm256_cvtepi32_ps(q),
+                              _mm256_mul_ps(_mm256_loadu_ps(s), _mm256_set1_ps(x->d)), acc);
+        if (min)
+            acc = _mm256_fmadd_ps(_mm256_loadu_ps(s + 16), _mm256_set1_ps(x->m), acc);
+        _mm256_store_ps(sum, acc);
+    }
+}
+
 /* ---- rows by themselves ---- */
 
 #define MT 2 /* tokens at once */
@@ -91,48 +111,78 @@ typedef struct sum16 {
     __m256 v[2]; /* lanes 0-7, 8-15 */
 } sum16;
 
-INLINE __m256 term(__m256i sum, const i32 *s, __m256i off, const float *scale, const float *d,
-                   __m256 acc) {
-    const __m256 f = _mm256_cvtepi32_ps(_mm256_sub_epi32(sum, _mm256_mullo_epi32(load(s), off)));
-    return _mm256_fmadd_ps(f, _mm256_mul_ps(_mm256_loadu_ps(scale), _mm256_loadu_ps(d)), acc);
+/* Lanes of the lowest bits. halves: of groups of 32, two lanes each. */
+INLINE __m256i lanes(const bool halves, u32 bits) {
+    const __m256i one = halves ? _mm256_setr_epi32(1, 1, 2, 2, 4, 4, 8, 8)
+                               : _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    return _mm256_cmpeq_epi32(_mm256_and_si256(quad((i32)bits), one), one);
 }
 
-INLINE void chunk(const bool halves, const bool min, const bool wide, const lb_q8_row *w,
-                  const lb_q8_act *x, __m256i off, sum16 *acc) {
+/* Where eight groups stand. */
+typedef struct eight_of {
+    const float *scale, *min, *d, *m;
+    const i32 *s;
+} eight_of;
+
+/* Adds eight groups to their lanes; masked: those of `which`. */
+INLINE __m256 term(const bool min, const bool masked, __m256i which, __m256i sum, __m256i off,
+                   const eight_of *g, __m256 acc) {
+    const __m256 f = _mm256_cvtepi32_ps(_mm256_sub_epi32(sum, _mm256_mullo_epi32(load(g->s), off)));
+    const __m256 by = _mm256_mul_ps(_mm256_loadu_ps(g->scale), _mm256_loadu_ps(g->d));
+    __m256 to = _mm256_fmadd_ps(f, by, acc);
+    if (min)
+        to = _mm256_fmadd_ps(_mm256_loadu_ps(g->min), _mm256_loadu_ps(g->m), to);
+    return masked ? _mm256_blendv_ps(acc, to, _mm256_castsi256_ps(which)) : to;
+}
+
+/* masked: a second part, of groups `more`. */
+INLINE void chunk(const bool halves, const bool min, const bool wide, const bool masked, u32 more,
+                  const lb_q8_row *w, const lb_q8_act *x, __m256i off, sum16 *acc) {
     const __m256i by16 = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
     UNROLL for (int h = 0; h < 4; h++) { /* 128 codes each: 8 sums of 16 */
-        const __m256i r = eight(wide, w->q + 128 * h, x->q + 128 * h);
+        if (!halves && h % 2)
+            continue;
+        __m256i sum = eight(wide, w->q + 128 * h, x->q + 128 * h);
+        const int at = halves ? 8 * h : 4 * h;
+        eight_of g = {w->s + at, w->m + at, x->d32 + at, x->m32 + at, x->s32 + at};
+        __m256 *to = acc->v + (halves ? h % 2 : h / 2);
         if (halves) {
-            __m256 *to = acc->v + h % 2;
-            *to = term(_mm256_permutevar8x32_epi32(r, by16), x->s16 + 8 * h, off, w->s + 8 * h,
-                       x->d16 + 8 * h, *to);
-            if (min)
-                *to = _mm256_fmadd_ps(_mm256_loadu_ps(w->m + 8 * h),
-                                      _mm256_loadu_ps(x->m16 + 8 * h), *to);
-        } else if (h % 2 == 0) {
+            sum = _mm256_permutevar8x32_epi32(sum, by16);
+            g.d = x->d16 + at, g.m = x->m16 + at, g.s = x->s16 + at;
+        } else {
             /* Both halves of a group lie 128 bits apart: groups 0-3 of one, of the other. */
             const __m256i u = eight(wide, w->q + 128 * h + 128, x->q + 128 * h + 128);
-            const __m256i sum = _mm256_add_epi32(_mm256_permute2x128_si256(r, u, 0x20),
-                                                 _mm256_permute2x128_si256(r, u, 0x31));
-            __m256 *to = acc->v + h / 2;
-            *to = term(sum, x->s32 + 4 * h, off, w->s + 4 * h, x->d32 + 4 * h, *to);
-            if (min)
-                *to = _mm256_fmadd_ps(_mm256_loadu_ps(w->m + 4 * h),
-                                      _mm256_loadu_ps(x->m32 + 4 * h), *to);
+            sum = _mm256_add_epi32(_mm256_permute2x128_si256(sum, u, 0x20),
+                                   _mm256_permute2x128_si256(sum, u, 0x31));
         }
+        *to = term(min, masked, lanes(halves, more >> 4 * h), sum, off, &g, *to);
     }
 }
 
 INLINE void dots_as(const bool halves, const bool min, const bool wide, const int nt,
                     const lb_q8_shape *shape, float *out, const lb_q8_row *w, const lb_q8_act *a) {
     const size_t n_chunks = lb_q8_chunks(shape->n_cols);
-    const i32 off = off_of(shape->type);
-    sum16 acc[MT];
-    UNROLL for (int t = 0; t < nt; t++) acc[t].v[0] = acc[t].v[1] = _mm256_setzero_ps();
+    const __m256i off = quad(off_of(shape->type));
+    sum16 acc[MT], rest[MT];
+    u32 has[MT] = {0};
+    UNROLL for (int t = 0; t < nt; t++) UNROLL for (int i = 0; i < 2; i++) acc[t].v[i] =
+        rest[t].v[i] = _mm256_setzero_ps();
     for (size_t k = 0; k < n_chunks; k++)
-        UNROLL for (int t = 0; t < nt; t++)
-            chunk(halves, min, wide, w + k, a + (size_t)t * n_chunks + k, quad(off), acc + t);
+        UNROLL for (int t = 0; t < nt; t++) {
+            const lb_q8_act *x = a + (size_t)t * shape->act_stride + k;
+            chunk(halves, min, wide, false, 0, w + k, x, off, acc + t);
+            if (x->more) {
+                has[t] |= x->more;
+                chunk(halves, min, wide, true, x->more, w + k, x + n_chunks, off, rest + t);
+            }
+        }
     UNROLL for (int t = 0; t < nt; t++) {
+        const u32 more = halves ? has[t] | has[t] >> 8 : has[t];
+        UNROLL for (int i = 0; i < 2; i++) {
+            const __m256i which = lanes(halves, more >> (halves ? 4 : 8) * i);
+            acc[t].v[i] = _mm256_blendv_ps(acc[t].v[i], _mm256_add_ps(acc[t].v[i], rest[t].v[i]),
+                                           _mm256_castsi256_ps(which));
+        }
         const __m256 x = _mm256_add_ps(acc[t].v[0], acc[t].v[1]);
         const __m128 y = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
         const __m128 z = _mm_add_ps(y, _mm_movehl_ps(y, y));

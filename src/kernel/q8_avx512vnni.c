@@ -57,6 +57,25 @@ INLINE void rows16(const bool halves, const bool min, const bool wide, const int
     }
 }
 
+INLINE void second16(const bool halves, const bool min, const bool wide, const u8 *group,
+                     const second *x, float sum[16]) {
+    const int quads = halves ? 4 : 8;
+    __m512i s = _mm512_set1_epi32(-x->less);
+    __m512 acc = _mm512_load_ps(sum);
+    (void)wide;
+    UNROLL for (int c = 0; c < quads; c++) {
+        i32 a;
+        memcpy(&a, x->q + 4 * c, 4);
+        s = _mm512_dpbusd_epi32(s, load(group + 64 * c), quad(a));
+    }
+    group += 64 * quads;
+    acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(s),
+                          _mm512_mul_ps(_mm512_loadu_ps(group), _mm512_set1_ps(x->d)), acc);
+    if (min)
+        acc = _mm512_fmadd_ps(_mm512_loadu_ps(group + 64), _mm512_set1_ps(x->m), acc);
+    _mm512_store_ps(sum, acc);
+}
+
 /* ---- rows by themselves ---- */
 
 /* Of four registers: lane 4 l + c = the sum of 128 bits l of register c. */
@@ -75,56 +94,67 @@ INLINE __m512i four(const __m512i *w, const i8 *q) {
     return sums4(p[0], p[1], p[2], p[3]);
 }
 
-INLINE __m512 term(__m512i sum, const i32 *s, __m128i shift, const float *scale, const float *d,
+/* Adds sixteen groups to their lanes, those of `which`. */
+INLINE __m512 term(const bool min, const __mmask16 which, __m512i sum, const i32 *s, __m128i shift,
+                   const float *scale, const float *d, const float *mn, const float *m,
                    __m512 acc) {
     const __m512i less = _mm512_sll_epi32(load(s), shift);
     const __m512 f = _mm512_cvtepi32_ps(_mm512_sub_epi32(sum, less));
-    return _mm512_fmadd_ps(f, _mm512_mul_ps(_mm512_loadu_ps(scale), _mm512_loadu_ps(d)), acc);
+    const __m512 by = _mm512_mul_ps(_mm512_loadu_ps(scale), _mm512_loadu_ps(d));
+    acc = _mm512_mask3_fmadd_ps(f, by, acc, which);
+    return min ? _mm512_mask3_fmadd_ps(_mm512_loadu_ps(mn), _mm512_loadu_ps(m), acc, which) : acc;
 }
 
-/* Sums of 16 stand in lanes 4 l + c for groups 4 c + l, sums of 32 in 4 l + c for 8 (l / 2) + 2 c +
- * l % 2. */
+/* Bits of groups of 32 as those of their halves. */
+INLINE __mmask16 both(u32 more) {
+    const __m512i bit = _mm512_setr_epi32(1, 1, 2, 2, 4, 4, 8, 8, 16, 16, 32, 32, 64, 64, 128, 128);
+    return _mm512_test_epi32_mask(quad((i32)more), bit);
+}
+
+/* A chunk of a token: sums of 16 stand in lanes 4 l + c for groups 4 c + l, sums of 32 in 4 l + c
+ * for 8 (l / 2) + 2 c + l % 2. */
+INLINE __m512 chunk(const bool halves, const bool min, const u32 which, const __m512i c[8],
+                    const lb_q8_row *w, const lb_q8_act *x, __m128i shift, __m512 acc) {
+    const __m512i by16 = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const __m512i by32 = _mm512_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15);
+    const __m512i r0 = four(c, x->q), r1 = four(c + 4, x->q + 256);
+    if (halves) {
+        acc = term(min, both(which), _mm512_permutexvar_epi32(by16, r0), x->s16, shift, w->s,
+                   x->d16, w->m, x->m16, acc);
+        return term(min, both(which >> 8), _mm512_permutexvar_epi32(by16, r1), x->s16 + 16, shift,
+                    w->s + 16, x->d16 + 16, w->m + 16, x->m16 + 16, acc);
+    }
+    const __m512i sum =
+        _mm512_add_epi32(_mm512_shuffle_i64x2(r0, r1, 0x88), _mm512_shuffle_i64x2(r0, r1, 0xdd));
+    return term(min, (__mmask16)which, _mm512_permutexvar_epi32(by32, sum), x->s32, shift, w->s,
+                x->d32, w->m, x->m32, acc);
+}
+
 INLINE void dots(const bool halves, const bool min, const int nt, const lb_q8_shape *shape,
                  float *out, const lb_q8_row *w, const lb_q8_act *a) {
     const size_t n_chunks = lb_q8_chunks(shape->n_cols);
     const u32 log2_off = shape->type >> 8;
-    const __m512i by16 = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    const __m512i by32 = _mm512_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15);
     /* A shift of 32 or more leaves nothing: no offset. */
     const __m128i shift = _mm_cvtsi32_si128(log2_off == LB_Q8_NO_OFF ? 32 : (int)log2_off);
-    __m512 acc[MT];
-    UNROLL for (int t = 0; t < nt; t++) acc[t] = _mm512_setzero_ps();
+    __m512 acc[MT], rest[MT];
+    u32 has[MT] = {0};
+    UNROLL for (int t = 0; t < nt; t++) acc[t] = rest[t] = _mm512_setzero_ps();
     for (size_t k = 0; k < n_chunks; k++, w++, a++) {
         __m512i c[8];
         UNROLL for (int i = 0; i < 8; i++) c[i] = load(w->q + 64 * i);
         UNROLL for (int t = 0; t < nt; t++) {
-            const lb_q8_act *x = a + (size_t)t * n_chunks;
-            const __m512i r0 = four(c, x->q), r1 = four(c + 4, x->q + 256);
-            if (halves) {
-                acc[t] =
-                    term(_mm512_permutexvar_epi32(by16, r0), x->s16, shift, w->s, x->d16, acc[t]);
-                if (min)
-                    acc[t] =
-                        _mm512_fmadd_ps(_mm512_loadu_ps(w->m), _mm512_loadu_ps(x->m16), acc[t]);
-                acc[t] = term(_mm512_permutexvar_epi32(by16, r1), x->s16 + 16, shift, w->s + 16,
-                              x->d16 + 16, acc[t]);
-                if (min)
-                    acc[t] = _mm512_fmadd_ps(_mm512_loadu_ps(w->m + 16),
-                                             _mm512_loadu_ps(x->m16 + 16), acc[t]);
-            } else {
-                const __m512i sum = _mm512_add_epi32(_mm512_shuffle_i64x2(r0, r1, 0x88),
-                                                     _mm512_shuffle_i64x2(r0, r1, 0xdd));
-                acc[t] =
-                    term(_mm512_permutexvar_epi32(by32, sum), x->s32, shift, w->s, x->d32, acc[t]);
-                if (min)
-                    acc[t] =
-                        _mm512_fmadd_ps(_mm512_loadu_ps(w->m), _mm512_loadu_ps(x->m32), acc[t]);
+            const lb_q8_act *x = a + (size_t)t * shape->act_stride;
+            acc[t] = chunk(halves, min, 0xffff, c, w, x, shift, acc[t]);
+            if (x->more) {
+                has[t] |= x->more;
+                rest[t] = chunk(halves, min, x->more, c, w, x + n_chunks, shift, rest[t]);
             }
         }
     }
     UNROLL for (int t = 0; t < nt; t++) {
-        const __m256 x =
-            _mm256_add_ps(_mm512_castps512_ps256(acc[t]), _mm512_extractf32x8_ps(acc[t], 1));
+        const __mmask16 more = halves ? both(has[t] | has[t] >> 8) : (__mmask16)has[t];
+        const __m512 sum = _mm512_mask_add_ps(acc[t], more, acc[t], rest[t]);
+        const __m256 x = _mm256_add_ps(_mm512_castps512_ps256(sum), _mm512_extractf32x8_ps(sum, 1));
         const __m128 y = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
         const __m128 z = _mm_add_ps(y, _mm_movehl_ps(y, y));
         out[(size_t)t * shape->out_stride] =

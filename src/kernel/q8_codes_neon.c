@@ -9,6 +9,7 @@ void lb_kinit_q8_codes_neon(lb_kernels *k);
 
 void lb_kinit_q8_codes_neon(lb_kernels *k) {
     k->act_q8 = act_q8;
+    k->act_q16 = act_q16;
 #define LB_Q8_BLOCKS(t, elems, bytes, group) k->codes_##t = codes_##t;
 #include "kernel/q8_types.def"
 #undef LB_Q8_BLOCKS

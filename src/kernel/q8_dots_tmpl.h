@@ -8,9 +8,9 @@ INLINE void dots_any(const bool halves, const bool min, const lb_q8_shape *s, fl
     for (size_t r = 0; r < s->n_rows; r++, w += n) {
         size_t t = 0;
         for (; t + MT <= s->n_tokens; t += MT)
-            dots(halves, min, MT, s, out + t * s->out_stride + r, w, act + t * n);
+            dots(halves, min, MT, s, out + t * s->out_stride + r, w, act + t * s->act_stride);
         for (; t < s->n_tokens; t++)
-            dots(halves, min, 1, s, out + t * s->out_stride + r, w, act + t * n);
+            dots(halves, min, 1, s, out + t * s->out_stride + r, w, act + t * s->act_stride);
     }
 }
 

@@ -66,6 +66,27 @@ INLINE void rows16(const bool halves, const bool min, const bool wide, const int
     }
 }
 
+INLINE void second16(const bool halves, const bool min, const bool wide, const u8 *group,
+                     const second *x, float sum[16]) {
+    const int n_quads = halves ? 4 : 8;
+    const float *s = (const float *)(const void *)(group + 64 * n_quads);
+    for (int h = 0; h < 4; h++, group += 16, s += 4, sum += 4) {
+        int32x4_t q = vdupq_n_s32(-x->less);
+        UNROLL for (int c = 0; c < n_quads; c++) {
+            const u8 *from = group + 64 * c;
+            const int8x16_t w = wide ? codes(from) : vreinterpretq_s8_u8(vld1q_u8(from));
+            i32 a;
+            memcpy(&a, x->q + 4 * c, 4);
+            q = quads(q, w, vreinterpretq_s8_s32(vdupq_n_s32(a)));
+        }
+        float32x4_t acc =
+            vfmaq_f32(vld1q_f32(sum), vcvtq_f32_s32(q), vmulq_n_f32(vld1q_f32(s), x->d));
+        if (min)
+            acc = vfmaq_n_f32(acc, vld1q_f32(s + 16), x->m);
+        vst1q_f32(sum, acc);
+    }
+}
+
 /* ---- rows by themselves ---- */
 
 #define MT 2 /* tokens at once */
@@ -87,8 +108,16 @@ INLINE int32x4_t groups(const bool halves, const bool wide, const u8 *w, const i
     return vpaddq_s32(vpaddq_s32(p[0], p[1]), vpaddq_s32(p[2], p[3]));
 }
 
-INLINE void chunk(const bool halves, const bool min, const bool wide, const lb_q8_row *w,
-                  const lb_q8_act *x, i32 off, float32x4_t acc[4]) {
+/* Lanes of four groups whose bits are set from g on. */
+INLINE uint32x4_t lanes(const bool halves, u32 bits, size_t g) {
+    const u32 b = halves ? bits >> g / 2 : bits >> g;
+    const uint32x4_t one = halves ? (uint32x4_t){1, 1, 2, 2} : (uint32x4_t){1, 2, 4, 8};
+    return vtstq_u32(vdupq_n_u32(b), one);
+}
+
+/* masked: a second part, of groups `more`. */
+INLINE void chunk(const bool halves, const bool min, const bool wide, const bool masked, u32 more,
+                  const lb_q8_row *w, const lb_q8_act *x, i32 off, float32x4_t acc[4]) {
     const size_t len = halves ? 16 : 32;
     const float *d = halves ? x->d16 : x->d32, *m = halves ? x->m16 : x->m32;
     const i32 *s = halves ? x->s16 : x->s32;
@@ -96,9 +125,11 @@ INLINE void chunk(const bool halves, const bool min, const bool wide, const lb_q
         float32x4_t *to = acc + g / 4 % 4;
         const int32x4_t sum = vmlsq_n_s32(groups(halves, wide, w->q + len * g, x->q + len * g),
                                           vld1q_s32(s + g), off);
-        *to = vfmaq_f32(*to, vcvtq_f32_s32(sum), vmulq_f32(vld1q_f32(w->s + g), vld1q_f32(d + g)));
+        float32x4_t y =
+            vfmaq_f32(*to, vcvtq_f32_s32(sum), vmulq_f32(vld1q_f32(w->s + g), vld1q_f32(d + g)));
         if (min)
-            *to = vfmaq_f32(*to, vld1q_f32(w->m + g), vld1q_f32(m + g));
+            y = vfmaq_f32(y, vld1q_f32(w->m + g), vld1q_f32(m + g));
+        *to = masked ? vbslq_f32(lanes(halves, more, g), y, *to) : y;
     }
 }
 
@@ -106,13 +137,23 @@ INLINE void dots_as(const bool halves, const bool min, const bool wide, const in
                     const lb_q8_shape *shape, float *out, const lb_q8_row *w, const lb_q8_act *a) {
     const size_t n_chunks = lb_q8_chunks(shape->n_cols);
     const i32 off = off_of(shape->type);
-    float32x4_t acc[MT][4];
-    UNROLL for (int t = 0; t < nt; t++) UNROLL for (int i = 0; i < 4; i++) acc[t][i] =
+    float32x4_t acc[MT][4], rest[MT][4];
+    u32 has[MT] = {0};
+    UNROLL for (int t = 0; t < nt; t++) UNROLL for (int i = 0; i < 4; i++) acc[t][i] = rest[t][i] =
         vdupq_n_f32(0);
     for (size_t k = 0; k < n_chunks; k++)
-        UNROLL for (int t = 0; t < nt; t++)
-            chunk(halves, min, wide, w + k, a + (size_t)t * n_chunks + k, off, acc[t]);
+        UNROLL for (int t = 0; t < nt; t++) {
+            const lb_q8_act *x = a + (size_t)t * shape->act_stride + k;
+            chunk(halves, min, wide, false, 0, w + k, x, off, acc[t]);
+            if (x->more) {
+                has[t] |= x->more;
+                chunk(halves, min, wide, true, x->more, w + k, x + n_chunks, off, rest[t]);
+            }
+        }
     UNROLL for (int t = 0; t < nt; t++) {
+        const u32 more = halves ? has[t] | has[t] >> 8 : has[t];
+        UNROLL for (size_t i = 0; i < 4; i++) acc[t][i] =
+            vbslq_f32(lanes(halves, more, 4 * i), vaddq_f32(acc[t][i], rest[t][i]), acc[t][i]);
         const float32x4_t x =
             vaddq_f32(vaddq_f32(acc[t][0], acc[t][2]), vaddq_f32(acc[t][1], acc[t][3]));
         const float32x2_t y = vadd_f32(vget_low_f32(x), vget_high_f32(x));

@@ -12,20 +12,31 @@ static i32 sum_of(const u8 *w, i32 off, const i8 *a, size_t n) {
     return s;
 }
 
+static void add_group(u32 type, size_t g, const lb_q8_row *w, const lb_q8_act *a, float *lane) {
+    const size_t len = type & LB_Q8_HALVES ? 16 : 32;
+    const float d = len == 16 ? a->d16[g] : a->d32[g];
+    const i32 sum = sum_of(w->q + len * g, lb_q8_off(type), a->q + len * g, len);
+    float *l = lane + g % LB_Q8_LANES;
+    *l = fmaf((float)sum, w->s[g] * d, *l);
+    if (type & LB_Q8_MIN)
+        *l = fmaf(w->m[g], len == 16 ? a->m16[g] : a->m32[g], *l);
+}
+
 static float dot(size_t n_chunks, u32 type, const lb_q8_row *w, const lb_q8_act *a) {
-    const i32 off = lb_q8_off(type);
-    const size_t len = type & LB_Q8_HALVES ? 16 : 32, n_groups = LB_Q8_CHUNK / len;
-    float lane[LB_Q8_LANES] = {0};
-    for (; n_chunks; n_chunks--, w++, a++) {
-        for (size_t g = 0; g < n_groups; g++) {
-            const float d = len == 16 ? a->d16[g] : a->d32[g];
-            const i32 sum = sum_of(w->q + len * g, off, a->q + len * g, len);
-            float *l = lane + g % LB_Q8_LANES;
-            *l = fmaf((float)sum, w->s[g] * d, *l);
-            if (type & LB_Q8_MIN)
-                *l = fmaf(w->m[g], len == 16 ? a->m16[g] : a->m32[g], *l);
+    const size_t per32 = type & LB_Q8_HALVES ? 2 : 1;
+    float lane[LB_Q8_LANES] = {0}, second[LB_Q8_LANES] = {0};
+    u32 has = 0; /* bits of lanes with second parts */
+    for (size_t c = 0; c < n_chunks; c++)
+        for (size_t g = 0; g < 16 * per32; g++) {
+            add_group(type, g, w + c, a + c, lane);
+            if (a[c].more >> g / per32 & 1) {
+                has |= 1u << g % LB_Q8_LANES;
+                add_group(type, g, w + c, a + n_chunks + c, second);
+            }
         }
-    }
+    for (size_t i = 0; i < LB_Q8_LANES; i++)
+        if (has >> i & 1)
+            lane[i] += second[i];
     for (size_t n = LB_Q8_LANES / 2; n; n /= 2)
         for (size_t i = 0; i < n; i++)
             lane[i] += lane[i + n];
@@ -36,8 +47,8 @@ void lb_k_dots_q8_ref(const lb_q8_shape *s, float *out, const void *rows, const 
     const size_t n = lb_q8_chunks(s->n_cols);
     for (size_t t = 0; t < s->n_tokens; t++)
         for (size_t r = 0; r < s->n_rows; r++)
-            out[t * s->out_stride + r] =
-                dot(n, s->type, (const lb_q8_row *)rows + r * n, (const lb_q8_act *)act + t * n);
+            out[t * s->out_stride + r] = dot(n, s->type, (const lb_q8_row *)rows + r * n,
+                                             (const lb_q8_act *)act + t * s->act_stride);
 }
 
 /* Where group g of row r stands: codes of a quad 64 bytes apart, then scales and minima. */

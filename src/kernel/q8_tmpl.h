@@ -4,6 +4,8 @@
  *     NT     tokens of a tile
  *     rows16(halves, min, wide, nt, t, job, lane)
  *            the sums of 16 rows and nt tokens from the t-th of the tile on, to their lanes
+ *     second16(halves, min, wide, group, second, sum)
+ *            adds the products of 16 rows with a second part
  * A tile holds the activations of NT tokens in the order in which a panel has its groups, so that
  * both are read from front to back. */
 #include "kernel/half.h"
@@ -13,6 +15,7 @@
 #define INLINE __attribute__((always_inline)) static inline
 #define UNROLL _Pragma("GCC unroll 16")
 #define LANES LB_Q8_LANES
+#include "kernel/q8_second_tmpl.h"
 
 /* less: off times the sum of codes; LB_Q8_WIDE: (off - 128) times it. */
 typedef struct tile32 {
@@ -27,15 +30,23 @@ typedef struct tile16 {
 } tile16;
 _Static_assert(NT <= LB_Q8_TILE, "scratch");
 
+_Static_assert(sizeof(tile16) * 32 + NT * 32 * sizeof(second) <=
+                   LB_Q8_TILE * (2 * LB_Q8_CHUNK + 12 * 32 * sizeof(float)),
+               "scratch");
+
 typedef struct job {
     size_t n_groups; /* of a lane */
     const u8 *panel, *tile;
+    const second *seconds;
+    size_t n_seconds[NT]; /* of each token, one behind the other */
 } job;
 
 typedef float lanes_of[LANES][NT][16];
 
 INLINE void rows16(const bool halves, const bool min, const bool wide, const int nt, const int t,
                    const job *j, lanes_of lane);
+INLINE void second16(const bool halves, const bool min, const bool wide, const u8 *group,
+                     const second *x, float sum[16]);
 
 INLINE void copy_quads(const int n_quads, u8 *to, const u8 *from) {
     for (int i = 0; i < n_quads; i++)
@@ -76,14 +87,15 @@ static void panel_q8(size_t n_rows, size_t n_cols, void *out, u32 type, const vo
         panel_of(false, type & LB_Q8_MIN, n_rows, n, out, rows);
 }
 
-INLINE void tile_of(const bool halves, i32 off, size_t nt, size_t n_chunks, u8 *out,
+INLINE void tile_of(const bool halves, i32 off, size_t nt, const lb_q8_shape *s, u8 *out,
                     const lb_q8_act *act) {
+    const size_t n_chunks = lb_q8_chunks(s->n_cols);
     const size_t n_groups = halves ? 2 * n_chunks : n_chunks;
     for (size_t t = 0; t < nt; t++) {
         u8 *p = out;
         for (size_t lane = 0; lane < LANES; lane++)
             for (size_t k = 0; k < n_groups; k++) {
-                const lb_q8_act *a = act + t * n_chunks + (halves ? k / 2 : k);
+                const lb_q8_act *a = act + t * s->act_stride + (halves ? k / 2 : k);
                 const size_t g = halves ? k % 2 * LANES + lane : lane;
                 if (halves) {
                     tile16 *o = (tile16 *)(void *)p;
@@ -100,6 +112,22 @@ INLINE void tile_of(const bool halves, i32 off, size_t nt, size_t n_chunks, u8 *
                 }
             }
     }
+}
+
+INLINE void add_seconds(const bool halves, const bool min, const bool wide, const job *j, int nt,
+                        lanes_of lane) {
+    const second *x = j->seconds;
+    const size_t group = halves ? sizeof(lb_q8_panel16) : sizeof(lb_q8_panel32);
+    for (int t = 0; t < nt; t++)
+        for (size_t left = j->n_seconds[t]; left;) {
+            _Alignas(64) float sum[16] = {0};
+            float *const to = lane[x->lane][t];
+            const u32 l = x->lane;
+            for (; left && x->lane == l; left--, x++)
+                second16(halves, min, wide, j->panel + x->at * group, x, sum);
+            for (size_t r = 0; r < 16; r++)
+                to[r] += sum[r];
+        }
 }
 
 static void finish(lanes_of lane, size_t nt, size_t n_rows, float *out, size_t out_stride) {
@@ -131,6 +159,7 @@ INLINE void rows_any(const bool halves, const bool min, const bool wide, const j
 #define ROWS(name, halves, min, wide)                       \
     static void name(const job *j, int nt, lanes_of lane) { \
         rows_any(halves, min, wide, j, nt, lane);           \
+        add_seconds(halves, min, wide, j, nt, lane);        \
     }
 ROWS(rows_32, false, false, false)
 ROWS(rows_16, true, false, false)
@@ -164,15 +193,23 @@ static void gemm_q8(const lb_q8_shape *s, float *out, const void *panels, const 
                     void *scratch) {
     const size_t n = lb_q8_chunks(s->n_cols), panel_bytes = lb_q8_panel_bytes(s->type, s->n_cols);
     const bool halves = s->type & LB_Q8_HALVES;
+    const size_t tile_bytes = n * (halves ? 32 * sizeof(tile16) : 16 * sizeof(tile32));
+    const i32 off = off_of(s->type);
     rows_fn *fn = rows_of(s->type);
     lanes_of lane;
-    job j = {halves ? 2 * n : n, NULL, scratch};
+    job j = {.n_groups = halves ? 2 * n : n, .tile = scratch};
+    second *const seconds = (second *)(void *)((u8 *)scratch + tile_bytes);
+    j.seconds = seconds;
     for (size_t t = 0; t < s->n_tokens; t += NT) {
         const size_t nt = LB_MIN(s->n_tokens - t, (size_t)NT);
+        const lb_q8_act *a = (const lb_q8_act *)act + t * s->act_stride;
         if (halves)
-            tile_of(true, off_of(s->type), nt, n, scratch, (const lb_q8_act *)act + t * n);
+            tile_of(true, off, nt, s, scratch, a);
         else
-            tile_of(false, off_of(s->type), nt, n, scratch, (const lb_q8_act *)act + t * n);
+            tile_of(false, off, nt, s, scratch, a);
+        second *x = seconds;
+        for (size_t i = 0; i < nt; i++, a += s->act_stride)
+            x += j.n_seconds[i] = seconds_of(halves, off, n, x, a);
         j.panel = panels;
         for (size_t r = 0; r < s->n_rows; r += 16, j.panel += panel_bytes) {
             fn(&j, (int)nt, lane);

@@ -48,7 +48,7 @@ typedef struct lb_context_opts {
     u32 threads;      /* 0: 1 */
     lb_dtype kv_type; /* F32, F16, Q8_0, Q4_0 */
     bool exact;       /* activations that meet quantized weights stay f32; else they are rounded to
-                         sixteen bits, with fast to eight */
+                         eight bits, without fast to sixteen where they are uneven */
     bool fast;
     lb_tap_fn *tap; /* may be NULL */
     void *tap_user;

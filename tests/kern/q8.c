@@ -46,6 +46,15 @@ bool q8_shape(const kern *w, bool is_long, size_t i, kcase *c) {
     return i <= n;
 }
 
+/* Chunks from a token to the next: every second case has second parts. */
+static size_t act_chunks(const kcase *c) {
+    return (1 + (c->seed >> 7) % 2) * lb_q8_chunks(c->n_cols);
+}
+
+static bool has_seconds(const kern *w) {
+    return strcmp(w->name, "act_q16") == 0;
+}
+
 static void set_in(kcase *c, u32 i, size_t n, size_t size) {
     c->in_bytes[i] = n * size;
     c->in_step[i] = size;
@@ -78,7 +87,7 @@ void q8_sizes(const kern *w, kcase *c, u32 variant) {
         break;
     case SIG_Q8_ACT:
         set_in(c, 0, c->n, 4);
-        out = lb_q8_chunks(c->n) * sizeof(lb_q8_act);
+        out = (has_seconds(w) ? 2 : 1) * lb_q8_chunks(c->n) * sizeof(lb_q8_act);
         break;
     default: {
         const u32 type = types[variant];
@@ -92,7 +101,8 @@ void q8_sizes(const kern *w, kcase *c, u32 variant) {
             set_in(c, 0,
                    w->sig == SIG_Q8_DOTS ? rows : panels(c->n) * lb_q8_panel_bytes(type, c->n_cols),
                    1);
-            set_in(c, 1, c->first * lb_q8_chunks(c->n_cols) * sizeof(lb_q8_act), 1);
+            c->group_elems = act_chunks(c);
+            set_in(c, 1, c->first * c->group_elems * sizeof(lb_q8_act), 1);
             c->in_step[1] = 4;
             c->out_stride = c->n + 3;
             out = c->n ? ((c->first - 1) * c->out_stride + c->n) * sizeof(float) : 0;
@@ -115,6 +125,30 @@ static void fill_rows(rng *r, const kcase *c, lb_q8_row *rows, size_t n) {
     }
 }
 
+/* Makes some groups large, at random. */
+static void add_spikes(rng *r, float *x, size_t n) {
+    const u64 every = 1 + rng_below(r, 3) * 100;
+    for (size_t i = 0; i < n; i++)
+        if (rng_below(r, every) == 0)
+            x[i] *= 1000;
+}
+
+/* A token with second parts; what stands in groups that have none is not to be seen. */
+static void fill_seconds(rng *r, size_t n_cols, lb_q8_act *out, float *x) {
+    const size_t n = lb_q8_chunks(n_cols);
+    add_spikes(r, x, n_cols);
+    memset(out + n, 0xff, n * sizeof *out);
+    lb_k_act_q16_ref(n_cols, out, x);
+    for (size_t c = 0; c < n; c++)
+        for (size_t g = 0; g < 16; g++)
+            if (!(out[c].more >> g & 1)) {
+                lb_q8_act *a = out + n + c;
+                memset(a->q + 32 * g, 77, 32);
+                memset(a->d32 + g, 0xff, 4), memset(a->m32 + g, 0xff, 4);
+                memset(a->d16 + 2 * g, 0xff, 8), memset(a->m16 + 2 * g, 0xff, 8);
+            }
+}
+
 void q8_fill(const kern *w, const kcase *c, u32 input, u8 *out) {
     rng r = {c->seed + input * 0x1234567u};
     const size_t chunks = lb_q8_chunks(c->n_cols);
@@ -125,11 +159,17 @@ void q8_fill(const kern *w, const kcase *c, u32 input, u8 *out) {
             fill_codes(&r, c->fill, out, c->in_bytes[0], 1);
         else
             fill_f32(&r, c->fill, (float *)(void *)out, c->in_bytes[input] / 4);
+        if (has_seconds(w))
+            add_spikes(&r, (float *)(void *)out, c->in_bytes[input] / 4);
     } else if (input == 1) {
         float *x = malloc((c->n_cols + 1) * sizeof *x);
         for (size_t t = 0; t < c->first; t++) {
             fill_f32(&r, c->fill, x, c->n_cols);
-            lb_k_act_q8_ref(c->n_cols, out + t * chunks * sizeof(lb_q8_act), x);
+            lb_q8_act *a = (lb_q8_act *)(void *)out + t * c->group_elems;
+            if (c->group_elems > chunks)
+                fill_seconds(&r, c->n_cols, a, x);
+            else
+                lb_k_act_q8_ref(c->n_cols, a, x);
         }
         free(x);
     } else if (w->sig == SIG_Q8_GEMM) {
@@ -147,7 +187,7 @@ void q8_fill(const kern *w, const kcase *c, u32 input, u8 *out) {
 
 void q8_call(any_fn *fn, const kern *w, const kcase *c, void *out, const void *const in[3]) {
     static _Alignas(64) u8 scratch[1 << 18];
-    const lb_q8_shape shape = {c->n, c->n_cols, c->first, c->out_stride, c->how};
+    const lb_q8_shape shape = {c->n, c->n_cols, c->first, c->out_stride, c->how, c->group_elems};
     memset(out, 0, c->out_bytes); /* places that a type does not use stay */
     switch (w->sig) {
     case SIG_Q8_BLOCKS:
