@@ -80,8 +80,9 @@ def quantized(o, kind):
         return path
     if not os.path.exists(os.path.join(base, "config.json")):
         with tempfile.TemporaryDirectory(dir=o.work) as t:
-            peers.run([LBRX, "convert", demo_model(o.work), "-o", t + "/hf", "--to", "hf", "-q"])
-            models.make("1.1b", base, tokenizer=t + "/hf", block=models.gaussian())
+            if not o.tokenizer:
+                peers.run([LBRX, "convert", demo_model(o.work), "-o", t + "/hf", "--to", "hf", "-q"])
+            models.make("1.1b", base, tokenizer=o.tokenizer or t + "/hf", block=models.gaussian())
     to = ["--to", "mlx"] if kind.startswith("mlx") else []
     weights = []
     if kind.startswith(("iq1", "iq2", "iq3_xxs")):
@@ -99,6 +100,7 @@ def main():
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument("--work", default="build/bench-inference")
     a.add_argument("--llama", help="folder with llama-bench")
+    a.add_argument("--tokenizer", help="folder with the random model's tokenizer and config.json; else the demo's")
     a.add_argument("--models", help="names, of: demo, " + ", ".join(m[0] for m in LARGE))
     a.add_argument("-p", type=int, default=512)
     a.add_argument("-n", type=int, default=64)
