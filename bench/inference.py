@@ -88,7 +88,7 @@ def quantized(o, kind):
     if kind.startswith(("iq1", "iq2", "iq3_xxs")):
         weights = ["--imatrix", os.path.join(o.work, "imatrix.gguf")]
         if not os.path.exists(weights[1]):
-            models.make_imatrix("1.1b", weights[1])
+            models.make_imatrix(models.SHAPES["1.1b"], weights[1])
     if kind == "bf16":
         peers.run([LBRX, "convert", base, "-o", path, "-q", "--no-sync"])
     else:
