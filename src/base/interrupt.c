@@ -39,3 +39,7 @@ lb_status lb_interrupt_check(lb_err *err) {
 void lb_interrupt_set(void) {
     atomic_store_explicit(&interrupted, true, memory_order_relaxed);
 }
+
+void lb_interrupt_clear(void) {
+    atomic_store_explicit(&interrupted, false, memory_order_relaxed);
+}

@@ -3,6 +3,7 @@
  * mapped files is one of the few allowed to change (tools/check_names.sh lists them). What it
  * prints of a file is made when the file is mapped. */
 #include "base/mapped.h"
+#include "base/tty.h"
 #include "base/mem.h"
 #include "base/os.h"
 #include <errno.h>
@@ -71,12 +72,14 @@ static void on_fault(int sig, siginfo_t *info, void *context) {
             continue;
         while (atomic_exchange(&dying, true)) /* another thread tells it */
             (void)pause();
+        lb_tty_restore();
         tell(&files[i]);
         const char *path = atomic_load(&doomed);
         if (path)
             (void)unlink(path);
         _exit(lb_status_exit(LB_E_IO));
     }
+    lb_tty_restore();
     /* as if there were no handler: the instruction is carried out again */
     (void)sigaction(sig, sig == SIGBUS ? &was_bus : &was_segv, NULL);
     if (info->si_code <= 0)

@@ -73,6 +73,11 @@ lb_status lb_os_list(const char *path, lb_arena *perm, lb_str **names, u64 *n, l
 lb_status lb_os_read_file(const char *path, u64 max_bytes, lb_arena *perm, lb_str *out,
                           lb_err *err);
 
+/* Writes a small file beside and puts it in the place of what is there. */
+lb_status lb_os_replace_file(const char *path, lb_str bytes, lb_err *err);
+/* At the end of a file, which is made for its owner alone. */
+lb_status lb_os_append_private(const char *path, lb_str bytes, lb_err *err);
+
 /* "dir/name" in the arena, NUL-terminated. */
 const char *lb_os_join(lb_arena *perm, const char *dir, lb_str name);
 lb_str lb_os_base_name(lb_str path); /* last component, trailing slashes ignored */

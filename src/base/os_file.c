@@ -286,3 +286,43 @@ lb_status lb_os_lock(int fd, const char *path, lb_err *err) {
                        path);
     return lb_fail(err, LB_E_IO, "%s: cannot be locked: %s", path, strerror(errno));
 }
+
+lb_status lb_os_replace_file(const char *path, lb_str bytes, lb_err *err) {
+    lb_arena a = {0};
+    const char *part = lb_arena_printf(&a, "%s.lbrx-partial", path).ptr;
+    int fd = -1;
+    lb_status st = part ? lb_os_open_write(part, false, &fd, err)
+                        : lb_fail(err, LB_E_NOMEM, "out of memory for a path");
+    if (st == LB_OK)
+        st = lb_os_pwrite(fd, part, bytes.ptr, bytes.len, 0, err);
+    if (st == LB_OK)
+        st = lb_os_truncate(fd, part, bytes.len, err);
+    if (st == LB_OK)
+        st = lb_os_sync(fd, part, err);
+    if (st == LB_OK)
+        st = lb_os_close_written(&fd, part, err);
+    if (st == LB_OK)
+        st = lb_os_rename(part, path, err);
+    if (st != LB_OK && fd >= 0)
+        (void)lb_os_unlink(part, NULL);
+    lb_os_close(&fd);
+    lb_arena_deinit(&a);
+    return st;
+}
+
+lb_status lb_os_append_private(const char *path, lb_str bytes, lb_err *err) {
+    int fd;
+    ssize_t n;
+    do
+        fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+    while (fd < 0 && errno == EINTR);
+    if (fd < 0)
+        return lb_fail(err, LB_E_IO, "%s: cannot be opened for writing: %s", path, strerror(errno));
+    do
+        n = write(fd, bytes.ptr, bytes.len);
+    while (n < 0 && errno == EINTR);
+    lb_os_close(&fd);
+    return n == (ssize_t)bytes.len
+               ? LB_OK
+               : lb_fail(err, LB_E_IO, "%s: cannot be written: %s", path, strerror(errno));
+}
