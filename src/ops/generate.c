@@ -177,9 +177,15 @@ static lb_status go_on(run *r, lb_err *err) {
         drop_rest(r);
         if (r->r.over)
             return LB_OK;
-        LB_TRY(step(r, &full, err));
-        if (full)
+        lb_status st = step(r, &full, err);
+        /* What was asked to stop between tokens may be noticed within one. */
+        if (st == LB_E_INTERRUPTED && r->r.o->stop && r->r.o->stop(r->r.o->user)) {
+            if (err)
+                *err = (lb_err){0};
             return LB_OK;
+        }
+        if (st != LB_OK || full)
+            return st;
     }
     return LB_OK;
 }
