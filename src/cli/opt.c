@@ -332,3 +332,35 @@ lb_status lb_opt_parse(const lb_command *c, char **argv, int argc, lb_arena *are
     }
     return check_required(&p, out->n_args);
 }
+
+const lb_opt *lb_opt_find(const lb_command *c, const char *name) {
+    u32 group, index;
+    return find_option(c, lb_str_c(name), 0, &group, &index);
+}
+
+static size_t field_bytes(const lb_opt *o) {
+    switch (o->kind) {
+    case LB_OPT_FLAG:
+        return sizeof(bool);
+    case LB_OPT_ENUM:
+        return sizeof(u32);
+    case LB_OPT_STR:
+    case LB_OPT_PATH:
+        return o->repeatable ? sizeof(lb_opt_list) : sizeof(const char *);
+    default:
+        return sizeof(u64);
+    }
+}
+
+lb_status lb_opt_set(const lb_command *c, const char *name, const char *text, void *opts,
+                     lb_arena *arena, lb_err *err) {
+    parser p = {c, arena, opts, NULL, err};
+    u32 group, index;
+    const lb_opt *o = find_option(c, lb_str_c(name), 0, &group, &index);
+    if (!o)
+        return unknown_option(&p, name, true);
+    if (text)
+        return put(&p, o, group, text);
+    memset(p.base + c->group[group].off + o->off, 0, field_bytes(o));
+    return o->initial ? put(&p, o, group, o->initial) : LB_OK;
+}

@@ -86,6 +86,13 @@ typedef struct lb_parsed {
 lb_status lb_opt_parse(const lb_command *c, char **argv, int argc, lb_arena *arena, lb_parsed *out,
                        lb_err *err);
 
+/* One option of the command by its long name, into a struct that has been filled before; of a
+ * repeatable one, one more. text NULL: as if it were not given. Texts are kept as they are. */
+lb_status lb_opt_set(const lb_command *c, const char *name, const char *text, void *opts,
+                     lb_arena *arena, lb_err *err);
+/* The row of a long name, or of what it is an alias of; NULL: none. */
+const lb_opt *lb_opt_find(const lb_command *c, const char *name);
+
 /* Entry i of "hf|mlx|gguf"; empty beyond the last. */
 lb_str lb_choice(const char *choices, u32 i);
 

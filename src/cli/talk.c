@@ -95,6 +95,28 @@ lb_status lb_talk_render(const lb_talk *t, const lb_json *messages, lb_buf *out,
     return lb_chat_render(t->chat, &in, NULL, out, err);
 }
 
+lb_status lb_talk_hears_system(const lb_talk *t, const lb_json *message, bool *heard, lb_err *err) {
+    lb_arena a = {0};
+    lb_buf text = {0};
+    lb_str said = LB_STR_NONE;
+    lb_json *list = lb_json_new_array(&a);
+    size_t pos;
+    lb_status st = lb_json_push(list, lb_json_copy(&a, message)) ? LB_OK : no_memory(err);
+    if (st == LB_OK)
+        st = lb_talk_say(list, "user", LB_STR("."), &a, err);
+    if (st == LB_OK)
+        st = lb_talk_render(t, list, &text, err);
+    (void)lb_json_as_str(lb_json_get(message, "content"), &said);
+    while (said.len && (u8)said.ptr[said.len - 1] <= ' ') /* templates trim */
+        said.len--;
+    while (said.len && (u8)said.ptr[0] <= ' ')
+        said = lb_str_sub(said, 1, said.len);
+    *heard = st == LB_OK && lb_str_find(lb_buf_str(&text), said, &pos);
+    lb_buf_deinit(&text);
+    lb_arena_deinit(&a);
+    return st;
+}
+
 static bool is_in_value(const lb_json *v, lb_str what) {
     size_t pos;
     if (v->type == LB_JSTRING && lb_str_find(v->text, what, &pos))

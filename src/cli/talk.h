@@ -36,6 +36,9 @@ lb_status lb_talk_parse(lb_talk *t, lb_str text, const char *what, lb_arena *a, 
                         lb_err *err);
 /* Appends what the model reads: the messages, and the begin of an answer. */
 lb_status lb_talk_render(const lb_talk *t, const lb_json *messages, lb_buf *out, lb_err *err);
+/* Whether a system message stands in what the model reads before a user's. LB_E_FORMAT: the
+ * template raises. */
+lb_status lb_talk_hears_system(const lb_talk *t, const lb_json *message, bool *heard, lb_err *err);
 /* A token in angle brackets and bars that the rendered text has, the messages have not, and the
  * tokenizer does not know: the template is of another model. False: none. */
 bool lb_talk_unknown_token(const lb_encoder *e, lb_str rendered, const lb_json *messages,
