@@ -121,7 +121,8 @@ static lb_status read_messages(lb_session *s, lb_buf *ids, lb_err *err) {
         st = lb_encode_work_new(&w, s->x.encoder, err);
     if (st == LB_OK)
         st = lb_encode_run(w, lb_buf_str(&text), 0, ids, err);
-    lb_thought_begin(&s->thought, lb_buf_str(&text));
+    /* Under a grammar the answer is the grammar's from its first character on. */
+    lb_thought_begin(&s->thought, s->sampling.constraint ? LB_STR_NONE : lb_buf_str(&text));
     lb_encode_work_free(&w);
     lb_buf_deinit(&text);
     if (st == LB_OK && ids->len / sizeof(u32) >= s->x.n_ctx)
@@ -163,6 +164,8 @@ static lb_status generate(lb_session *s, const lb_buf *ids, lb_generated *g, lb_
                                         .n_stops = p->n_stops,
                                         .stop_ids = p->stop_ids,
                                         .n_stop_ids = p->n_stop_ids,
+                                        .shown_ids = (const u32 *)(const void *)s->shown.ptr,
+                                        .n_shown_ids = (u32)(s->shown.len / sizeof(u32)),
                                         .text = show,
                                         .stop = stop,
                                         .user = s},
@@ -330,6 +333,7 @@ lb_status lb_session_begin(lb_session *s, const char *system, lb_err *err) {
     if (!s->messages)
         return no_memory(err);
     LB_TRY(lb_sampling_open(&s->sampling, &s->x, &s->options, s->x.n_ctx, err));
+    LB_TRY(lb_thought_tokens(s->x.encoder, &s->shown, err));
     if (!system || !*system)
         return LB_OK;
     LB_TRY(lb_session_system(s, lb_str_c(system), &heard, err));
@@ -343,6 +347,7 @@ void lb_session_end(lb_session *s) {
     lb_talk_close(&s->talk);
     lb_infer_close(&s->x);
     lb_thought_deinit(&s->thought);
+    lb_buf_deinit(&s->shown);
     lb_arena_deinit(&s->arena);
     lb_arena_deinit(&s->texts);
 }

@@ -26,6 +26,7 @@ typedef struct lb_session {
     u64 n_answers; /* each has random numbers of its own */
     u32 n_max;     /* tokens of an answer; 0: as many as there is room for */
     lb_turn last;
+    lb_buf shown;          /* ids of special tokens that are marks of thoughts */
     lb_thought thought;    /* of the answer that comes, or came last */
     lb_thought_show *show; /* what comes, as it comes; may be NULL */
     void *user;

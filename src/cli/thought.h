@@ -6,6 +6,7 @@
 
 #include "base/base.h"
 #include "base/mem.h"
+#include "text/encode.h"
 
 typedef struct lb_thought {
     lb_buf text, said; /* all so far; the answer proper */
@@ -17,6 +18,9 @@ typedef struct lb_thought {
 } lb_thought;
 
 typedef lb_status lb_thought_show(void *user, bool thinking, lb_str piece, lb_err *err);
+
+/* Appends the ids (u32) of special tokens that are marks: their texts have to be in what is put. */
+lb_status lb_thought_tokens(const lb_encoder *e, lb_buf *ids, lb_err *err);
 
 /* prompt: what the model has read: where it ends with an opening mark, the answer begins behind
  * that. */

@@ -89,8 +89,18 @@ static lb_status go_on(lb_answer *a, bool last, lb_err *err) {
     return show(a, a->stream ? to : whole_until(a, to), err);
 }
 
+static bool is_shown(const lb_answer *a, u32 id) {
+    for (u32 i = 0; i < a->o.n_shown_ids; i++)
+        if (a->o.shown_ids[i] == id)
+            return true;
+    return false;
+}
+
 lb_status lb_answer_put(lb_answer *a, u32 id, bool *stopped, lb_err *err) {
-    if (a->stream)
+    if (a->stream && is_shown(a, id)) {
+        LB_TRY(lb_decode_end(a->stream, &a->text, err));
+        LB_TRY(lb_encoder_bytes(a->o.encoder, id, &a->text, err));
+    } else if (a->stream)
         LB_TRY(lb_decode_put(a->stream, id, &a->text, err));
     else
         lb_buf_put_str(&a->text, lb_constraint_piece(a->o.constraint, id));

@@ -14,6 +14,8 @@ typedef struct lb_answer_opts {
     const lb_constraint *constraint;
     const lb_str *stops; /* texts that end the answer and are no part of it; not empty ones */
     u32 n_stops;
+    const u32 *shown_ids; /* special tokens whose text is a part of it all the same */
+    u32 n_shown_ids;
     lb_status (*text)(void *user, lb_str piece, lb_err *err); /* what is certain; may be NULL */
     void *user;
 } lb_answer_opts;

@@ -53,6 +53,8 @@ lb_status lb_running_begin(lb_running *r, const u32 *prompt, u32 n, lb_err *err)
                                                  .constraint = r->o->constraint,
                                                  .stops = r->o->stops,
                                                  .n_stops = r->o->n_stops,
+                                                 .shown_ids = r->o->shown_ids,
+                                                 .n_shown_ids = r->o->n_shown_ids,
                                                  .text = r->o->text,
                                                  .user = r->o->user},
                                err));

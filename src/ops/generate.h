@@ -19,6 +19,8 @@ typedef struct lb_generate_opts {
     u32 n_stops;
     const u32 *stop_ids; /* tokens that end it beside the encoder's */
     u32 n_stop_ids;
+    const u32 *shown_ids; /* special tokens that are text here (answer.h) */
+    u32 n_shown_ids;
     /* Guesses the next tokens, which are then read at once: the same answer in fewer steps. NULL:
      * none. */
     lb_draft *draft;

@@ -19,7 +19,6 @@ END2
 printf 'root ::= "The answer."' >"$W/answer.gbnf"
 printf 'root ::= "Another one."' >"$W/another.gbnf"
 printf 'root ::= ("word " [a-z] " "){90000}' >"$W/long.gbnf"
-printf 'root ::= "because</think>\\n\\nThe answer."' >"$W/thinks.gbnf"
 printf 'root ::= "<think>\\nso</think>\\nThe answer."' >"$W/marks.gbnf"
 printf 'root ::= "a\\x1b[31mb\\x07c"' >"$W/escapes.gbnf"
 
@@ -135,11 +134,18 @@ complains "deaf" "leaves the system message out"
 complains "deaf" "will not read it"
 
 # Models that think first: what they think is kept apart.
-talk 0 "thinks" "one\n/save $W/t.json\n" --grammar "$W/thinks.gbnf" --kwargs '{"thinks":1}'
+talk 0 "thinks" "one\n/save $W/t.json\n" --grammar "$W/marks.gbnf"
 answers "thinks" "The answer."
-grep -q '"reasoning_content": "because"' "$W/t.json" && grep -q '"content": "The answer."' "$W/t.json" && pass || fail "thinks" "is not kept apart"
+grep -q '"reasoning_content": "so"' "$W/t.json" && grep -q '"content": "The answer."' "$W/t.json" && pass || fail "thinks" "is not kept apart"
 talk 0 "marks" 'one\n' --grammar "$W/marks.gbnf" --json
-says "marks" '"reasoning_content":"\nso","content":"The answer.","finish_reason":"stop"'
+says "marks" '"reasoning_content":"so","content":"The answer.","finish_reason":"stop"'
+
+# The template has opened the thought, and it does not end; a grammar is about the answer and knows nothing of that.
+talk 0 "opened" 'one\n' -n 8 --kwargs '{"thinks":1}' --json
+says "opened" '"content":""'
+grep -q '"reasoning_content":".' "$W/out" && pass || fail "opened" "no thought"
+talk 0 "a grammar" 'one\n' $A --kwargs '{"thinks":1}'
+answers "a grammar" "The answer."
 
 # Limits.
 talk 4 "full" 'one\ntwo\nthree\nfour\nfive\n/clear\nsix\n' $A --ctx 64
@@ -301,18 +307,18 @@ play "a hangup" "signal 1 restored" --grammar "$W/answer.gbnf" <<'END2'
 wait >
 signal HUP
 END2
-play "thoughts are dim" "exit 0 restored" --grammar "$W/thinks.gbnf" --kwargs '{"thinks":1}' <<'END2'
+play "thoughts are dim" "exit 0 restored" --grammar "$W/marks.gbnf" <<'END2'
 wait >
 type one\r
-raw \e[2mbecause
+raw \e[2mso
 raw \e[0m
 wait The answer.
 type /exit\r
 END2
-NO_COLOR=1 play "no colours" "exit 0 restored" --grammar "$W/thinks.gbnf" --kwargs '{"thinks":1}' <<'END2'
+NO_COLOR=1 play "no colours" "exit 0 restored" --grammar "$W/marks.gbnf" <<'END2'
 wait >
 type one\r
-raw because
+raw so
 wait The answer.
 type /exit\r
 END2

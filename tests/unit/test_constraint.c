@@ -317,6 +317,43 @@ LB_TEST(no_part_of_a_text_that_stops_is_shown) {
     }
 }
 
+/* A special token that is asked for is text. */
+LB_TEST(special_tokens_that_are_shown) {
+    for (u32 f = 0; f < LB_LEN(families); f++) {
+        vocab v;
+        lb_answer *a;
+        lb_buf ids = {0};
+        bool stopped;
+        CHECK(open_vocab(&v, families[f]));
+        u32 special[2] = {LB_NO_ID, LB_NO_ID}, n = 0;
+        for (u32 i = 0; i < v.n && n < 2; i++)
+            if (lb_encoder_token(v.e, i, NULL) == LB_TOKEN_CONTROL)
+                special[n++] = i;
+        CHECK(n > 0);
+        CHECK_OK(lb_encoder_encode(v.e, LB_STR("a cat"), false, &ids, &err));
+        CHECK_OK(lb_answer_begin(
+            &a, &(lb_answer_opts){.encoder = v.e, .shown_ids = special, .n_shown_ids = 1}, &err));
+        for (u32 round = 0; round < 2; round++) {
+            for (size_t i = 0; i < ids.len / 4; i++)
+                CHECK_OK(lb_answer_put(a, lb_load_u32(ids.ptr + 4 * i), &stopped, &err));
+            CHECK_OK(lb_answer_put(a, special[round && n > 1], &stopped, &err));
+        }
+        CHECK_OK(lb_answer_end(a, &stopped, &err));
+        lb_buf text = lb_answer_take(a), want = {0};
+        lb_buf_put_c(&want, "a cat");
+        CHECK_OK(lb_encoder_bytes(v.e, special[0], &want, &err));
+        lb_buf_put_c(&want, "a cat");
+        if (n < 2)
+            CHECK_OK(lb_encoder_bytes(v.e, special[0], &want, &err));
+        CHECK(lb_str_eq(lb_buf_str(&text), lb_buf_str(&want)));
+        lb_buf_deinit(&text);
+        lb_buf_deinit(&want);
+        lb_buf_deinit(&ids);
+        lb_answer_free(&a);
+        close_vocab(&v);
+    }
+}
+
 /* Every text of a few letters against every stop of a few: no way to miss one. */
 LB_TEST(all_small_stops) {
     vocab v;

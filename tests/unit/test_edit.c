@@ -365,7 +365,7 @@ static const struct {
 } answers[] = {
     {"", "Hello <think>x</think>", "", "Hello <think>x</think>", false},
     {"", "<think>a b</think>\n\nHello", "a b", "Hello", true},
-    {"", "\n<think>\na\n</think>c", "\na\n", "c", true},
+    {"", "\n<think>\na\n</think>c", "a\n", "c", true},
     {"...<think>\n", "a</think> b</think>", "a", "b</think>", true},
     {"...<think>", "never ends </thin", "never ends </thin", "", true},
     {"<think>\n\n</think>\n\n", "Hello", "", "Hello", false},
@@ -376,6 +376,15 @@ static const struct {
     {"", "", "", "", false},
     {"", "  ", "", "  ", false},
     {"", "<think></think>", "", "", true},
+    {"", "<|channel>thought\nhm<channel|>Hello", "hm", "Hello", true},
+    {"",
+     "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>Hello",
+     "hm", "Hello", true},
+    {"", "<|channel|>final<|message|>Hello", "", "Hello", false},
+    {"", "<|START_THINKING|>hm<|END_THINKING|>\n<|START_RESPONSE|>Hello", "hm", "Hello", true},
+    {"<|START_THINKING|>", "hm<|END_THINKING|><|START_RESPONSE|>Hello", "hm", "Hello", true},
+    {"", "<|START_RESPONSE|> Hello", "", " Hello", false},
+    {"", "<|START_RESP", "", "<|START_RESP", false},
 };
 
 typedef struct seen {
