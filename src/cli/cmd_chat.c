@@ -12,6 +12,7 @@ typedef struct chat_opts {
     lb_infer_opts infer;
     lb_sampling_opts sampling;
     lb_talk_opts talk;
+    lb_drafting_opts drafting;
     const char *messages;
     u64 n;
     bool history, timings;
@@ -69,6 +70,7 @@ static lb_status open_session(lb_session *s, lb_cli *cli, lb_common *common, con
     LB_TRY(lb_talk_open(&s->talk, s->x.source, &o->talk, err));
     LB_TRY(lb_infer_tokenizer(&s->x, err));
     LB_TRY(lb_infer_context(&s->x, o->infer.n_ctx ? o->infer.n_ctx : usual, err));
+    LB_TRY(lb_drafting_open(&s->drafting, &s->x, cli, common, &o->drafting, err));
     LB_TRY(lb_session_begin(s, o->talk.system, err));
     return o->messages ? lb_session_load(s, o->messages, err) : LB_OK;
 }
@@ -85,6 +87,8 @@ static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32
                     .model = lb_os_base_name(lb_str_c(args[0]))};
     (void)n_args;
     lb_status st = lb_sampling_check(&o.sampling, err);
+    if (st == LB_OK)
+        st = lb_drafting_check(&o.drafting, err);
     if (st != LB_OK) {
         lb_err_context(err, "chat");
         return st;
@@ -117,6 +121,7 @@ const lb_command lb_cmd_chat = {
     .n_args_max = 1,
     .group = {LB_GROUP("Options", rows, 0), LB_GROUP_TALK(offsetof(chat_opts, talk)),
               LB_GROUP_SAMPLING(offsetof(chat_opts, sampling)),
+              LB_GROUP_DRAFTING(offsetof(chat_opts, drafting)),
               LB_GROUP_INFER(offsetof(chat_opts, infer)),
               LB_GROUP_COMMON(offsetof(chat_opts, common))},
     .size_bytes = sizeof(chat_opts),

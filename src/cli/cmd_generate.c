@@ -6,6 +6,7 @@
 #include "cli/sampling.h"
 #include "cli/talk.h"
 #include "cli/text.h"
+#include "cli/wrap.h"
 #include "ops/generate.h"
 #include <stdio.h>
 
@@ -133,12 +134,17 @@ static lb_status in_template(const lb_infer *x, const generate_opts *o, lb_str t
                              lb_arena *arena, lb_buf *out, lb_err *err) {
     lb_talk talk = {0};
     lb_json *messages = NULL;
+    bool heard = true;
     lb_str token;
     lb_status st = lb_talk_open(&talk, x->source, &o->talk, err);
     if (st == LB_OK)
         st = make_messages(&talk, o, text, arena, &messages, err);
     if (st == LB_OK)
         st = lb_talk_render(&talk, messages, out, err);
+    if (st == LB_OK && o->talk.system)
+        st = lb_talk_hears_system(&talk, messages->first, &heard, err);
+    if (!heard && st == LB_OK && !o->common.quiet)
+        (void)fprintf(stderr, "lbrx: the chat template leaves the system message out\n");
     if (st == LB_OK && !o->common.quiet &&
         lb_talk_unknown_token(x->encoder, lb_buf_str(out), messages, &token))
         (void)fprintf(stderr,
@@ -174,11 +180,25 @@ static lb_status make_prompt(lb_infer *x, const generate_opts *o, lb_arena *aren
     return st;
 }
 
+/* Where the text goes: to a terminal without controls, which a model must not steer. */
+typedef struct text_out {
+    bool terminal;
+    lb_wrap wrap;
+} text_out;
+
 static lb_status show(void *user, lb_str piece, lb_err *err) {
-    (void)user;
-    if (fwrite(piece.ptr, 1, piece.len, stdout) != piece.len || fflush(stdout) != 0)
-        return lb_fail(err, LB_E_IO, "stdout cannot be written");
-    return LB_OK;
+    text_out *t = user;
+    lb_buf safe = {0};
+    if (t->terminal) {
+        lb_wrap_put(&t->wrap, piece, &safe);
+        piece = lb_buf_str(&safe);
+    }
+    lb_status st = lb_buf_status(&safe, err);
+    if (st == LB_OK &&
+        (fwrite(piece.ptr, 1, piece.len, stdout) != piece.len || fflush(stdout) != 0))
+        st = lb_fail(err, LB_E_IO, "stdout cannot be written");
+    lb_buf_deinit(&safe);
+    return st;
 }
 
 static bool stop(void *user) {
@@ -232,10 +252,15 @@ static lb_status generate(lb_infer *x, const generate_opts *o, lb_buf *prompt, l
     lb_sampling sampling = {0};
     lb_drafting drafting = {0};
     lb_generated g = {0};
+    text_out out = {.terminal = lb_os_is_terminal(1)};
     u64 n = prompt->len / sizeof(u32), trained = lb_model_n_ctx_train(lb_loaded_model(x->loaded));
     u64 room = o->infer.n_ctx ? o->infer.n_ctx : n + o->n;
     if (!o->infer.n_ctx && o->n >= CTX_USUAL)
         room = LB_MAX(n, LB_MIN(room, trained ? trained : CTX_USUAL));
+    if (trained && n > trained && !o->common.quiet)
+        (void)fprintf(stderr,
+                      "lbrx: the prompt has %llu tokens, the model was trained for at most %llu\n",
+                      (unsigned long long)n, (unsigned long long)trained);
     lb_status st = lb_infer_context(x, room, err);
     if (st == LB_OK)
         st = lb_sampling_open(&sampling, x, &o->sampling, x->n_ctx, err);
@@ -254,7 +279,8 @@ static lb_status generate(lb_infer *x, const generate_opts *o, lb_buf *prompt, l
                                              .n_stop_ids = sampling.n_stop_ids,
                                              .draft = drafting.draft,
                                              .text = o->common.json ? NULL : show,
-                                             .stop = stop},
+                                             .stop = stop,
+                                             .user = &out},
                          &g, err);
     if (st == LB_OK && o->common.json)
         put_json(&cli->out, o, prompt, &g, sampling.seed);
@@ -262,6 +288,7 @@ static lb_status generate(lb_infer *x, const generate_opts *o, lb_buf *prompt, l
         lb_buf_put_c(&cli->out, "\n");
     lb_sampling_close(&sampling);
     lb_drafting_close(&drafting);
+    lb_wrap_deinit(&out.wrap);
     lb_generated_deinit(&g);
     return st == LB_OK ? lb_interrupt_check(err) : st;
 }

@@ -166,6 +166,7 @@ static lb_status generate(lb_session *s, const lb_buf *ids, lb_generated *g, lb_
                                         .n_stop_ids = p->n_stop_ids,
                                         .shown_ids = (const u32 *)(const void *)s->shown.ptr,
                                         .n_shown_ids = (u32)(s->shown.len / sizeof(u32)),
+                                        .draft = s->drafting.draft,
                                         .text = show,
                                         .stop = stop,
                                         .user = s},
@@ -344,6 +345,7 @@ lb_status lb_session_begin(lb_session *s, const char *system, lb_err *err) {
 
 void lb_session_end(lb_session *s) {
     lb_sampling_close(&s->sampling);
+    lb_drafting_close(&s->drafting);
     lb_talk_close(&s->talk);
     lb_infer_close(&s->x);
     lb_thought_deinit(&s->thought);

@@ -4,6 +4,7 @@
 #ifndef LB_CLI_SESSION_H
 #define LB_CLI_SESSION_H
 
+#include "cli/drafting.h"
 #include "cli/sampling.h"
 #include "cli/talk.h"
 #include "cli/thought.h"
@@ -18,6 +19,7 @@ typedef struct lb_session {
     const lb_common *common;
     lb_infer x;
     lb_talk talk;
+    lb_drafting drafting;
     lb_sampling_opts options; /* as they are set now; texts in `texts` */
     lb_arena texts;
     lb_sampling sampling;

@@ -110,6 +110,11 @@ talk 0 "seed" 'one\n/regen\n' -n 8 --temp 3 --top-k 0 --top-p 1 --min-p 0 --seed
 cp "$W/out" "$W/seed"
 talk 0 "seed again" 'one\n/regen\n' -n 8 --temp 3 --top-k 0 --top-p 1 --min-p 0 --seed 4
 same "a seed" "$W/seed" "$W/out"
+for d in "--lookup 2" "--draft $W/m"; do
+    # shellcheck disable=SC2086
+    talk 0 "$d" 'one\n/regen\n' -n 8 --temp 3 --top-k 0 --top-p 1 --min-p 0 --seed 4 $d
+    same "guesses change nothing: $d" "$W/seed" "$W/out"
+done
 talk 3 "json" 'one\n/regen\nFORBIDDEN\n' -n 8 --temp 3 --top-k 0 --top-p 1 --min-p 0 --seed 4 --json
 [ "$(wc -l <"$W/out")" -eq 3 ] && pass || fail "json" "not a line each"
 [ "$(sed -n 's/.*"content":\(.*\),"finish_reason":"length","timings".*/\1/p' "$W/out" | sort -u | wc -l)" -eq 2 ] && pass ||
