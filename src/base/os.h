@@ -96,6 +96,8 @@ u64 lb_os_max_open_files(void); /* of this process; 256 if unknown */
 void lb_os_random(void *out, size_t len);
 /* To a terminal or log: what cannot be written is lost. */
 void lb_os_write_text(int fd, lb_str text);
+/* All of it, whatever signals come in between. */
+lb_status lb_os_write_all(int fd, lb_str bytes, lb_err *err);
 bool lb_os_is_terminal(int fd);
 u32 lb_os_terminal_columns(int fd); /* 80 if unknown */
 

@@ -3,6 +3,7 @@
 #include "base/os.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
@@ -325,4 +326,19 @@ lb_status lb_os_append_private(const char *path, lb_str bytes, lb_err *err) {
     return n == (ssize_t)bytes.len
                ? LB_OK
                : lb_fail(err, LB_E_IO, "%s: cannot be written: %s", path, strerror(errno));
+}
+
+lb_status lb_os_write_all(int fd, lb_str bytes, lb_err *err) {
+    while (bytes.len) {
+        ssize_t n = write(fd, bytes.ptr, bytes.len);
+        if (n < 0 && errno == EAGAIN) { /* another program made it non-blocking */
+            struct pollfd p = {.fd = fd, .events = POLLOUT};
+            (void)poll(&p, 1, -1);
+        } else if (n < 0 && errno != EINTR) {
+            return lb_fail(err, LB_E_IO, "%s cannot be written: %s", fd == 2 ? "stderr" : "stdout",
+                           strerror(errno));
+        }
+        bytes = lb_str_sub(bytes, n > 0 ? (size_t)n : 0, bytes.len);
+    }
+    return LB_OK;
 }

@@ -5,9 +5,10 @@
 #include "base/tty.h"
 #include "base/interrupt.h"
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/ioctl.h>
-#include <sys/select.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -23,6 +24,7 @@ static struct {
     struct termios found, edit, busy;
     struct sigaction before[N_CAUGHT];
     int in, out;
+    int wake[2]; /* a pipe: a signal may come to any thread, and the one that reads shall notice */
     volatile sig_atomic_t open, mode, changed, ended;
 } tty;
 
@@ -66,6 +68,14 @@ static void enter_mode(void) {
         put(PASTE_ON);
 }
 
+/* Full is fine: then it is awake already. */
+static void wake(void) {
+    const int error = errno;
+    ssize_t n = write(tty.wake[1], "", 1);
+    (void)n;
+    errno = error;
+}
+
 void lb_tty_restore(void) {
     if (tty.open)
         leave_mode();
@@ -77,6 +87,7 @@ static void on_end(int sig) {
     if (sig == SIGTERM && !tty.ended) {
         tty.ended = 1;
         lb_interrupt_set();
+        wake();
         errno = error;
         return;
     }
@@ -93,11 +104,13 @@ static void on_end(int sig) {
 static void on_interrupt(int sig) {
     (void)sig;
     lb_interrupt_set();
+    wake();
 }
 
 static void on_resize(int sig) {
     (void)sig;
     tty.changed = 1;
+    wake();
 }
 
 static void on_stop(int sig) {
@@ -114,6 +127,7 @@ static void on_stop(int sig) {
     act(sig, on_stop, 0);
     enter_mode();
     tty.changed = 1;
+    wake();
     errno = error;
 }
 
@@ -143,6 +157,12 @@ lb_status lb_tty_open(int in, int out, lb_err *err) {
     LB_ASSERT(!tty.open);
     if (!isatty(in) || !isatty(out) || tcgetattr(in, &tty.found) != 0)
         return lb_fail(err, LB_E_IO, "not a terminal");
+    if (pipe(tty.wake) != 0)
+        return lb_fail(err, LB_E_IO, "a pipe cannot be made: %s", strerror(errno));
+    for (int i = 0; i < 2; i++) {
+        (void)fcntl(tty.wake[i], F_SETFL, O_NONBLOCK);
+        (void)fcntl(tty.wake[i], F_SETFD, FD_CLOEXEC);
+    }
     tty.in = in;
     tty.out = out;
     tty.edit = tty.found;
@@ -166,6 +186,8 @@ void lb_tty_close(void) {
     lb_tty_set(LB_TTY_AS_FOUND);
     release_signals();
     tty.open = 0;
+    close(tty.wake[0]);
+    close(tty.wake[1]);
 }
 
 void lb_tty_set(lb_tty_mode mode) {
@@ -192,41 +214,32 @@ bool lb_tty_ended(void) {
 }
 
 lb_tty_event lb_tty_read(void *buf, size_t cap, size_t *n) {
-    sigset_t mask, before;
-    lb_tty_event event = LB_TTY_GONE;
+    char bytes[64];
     *n = 0;
-    /* Signals come only while pselect waits, not between a look at the flags and that. */
-    (void)sigemptyset(&mask);
-    (void)sigaddset(&mask, SIGINT);
-    (void)sigaddset(&mask, SIGTERM);
-    (void)sigaddset(&mask, SIGWINCH);
-    (void)sigaddset(&mask, SIGTSTP);
-    (void)sigprocmask(SIG_BLOCK, &mask, &before);
     for (;;) {
-        fd_set set;
-        if (lb_interrupted()) {
-            event = LB_TTY_INTERRUPTED;
-            break;
-        }
+        struct pollfd p[] = {{.fd = tty.in, .events = POLLIN},
+                             {.fd = tty.wake[0], .events = POLLIN}};
+        while (read(tty.wake[0], bytes, sizeof bytes) > 0)
+            ;
+        if (lb_interrupted())
+            return LB_TTY_INTERRUPTED;
         if (tty.changed) {
             tty.changed = 0;
-            event = LB_TTY_CHANGED;
-            break;
+            return LB_TTY_CHANGED;
         }
-        FD_ZERO(&set);
-        FD_SET(tty.in, &set);
-        int k = pselect(tty.in + 1, &set, NULL, NULL, NULL, &before);
-        if (k < 0 && errno == EINTR)
+        if (poll(p, LB_LEN(p), -1) < 0) {
+            if (errno == EINTR)
+                continue;
+            return LB_TTY_GONE;
+        }
+        if (!p[0].revents)
             continue;
-        ssize_t got = k > 0 ? read(tty.in, buf, cap) : -1;
+        ssize_t got = read(tty.in, buf, cap);
         if (got < 0 && (errno == EINTR || errno == EAGAIN))
             continue;
         *n = got > 0 ? (size_t)got : 0;
-        event = got > 0 ? LB_TTY_KEYS : LB_TTY_GONE;
-        break;
+        return got > 0 ? LB_TTY_KEYS : LB_TTY_GONE;
     }
-    (void)sigprocmask(SIG_SETMASK, &before, NULL);
-    return event;
 }
 
 void lb_tty_stop(void) {

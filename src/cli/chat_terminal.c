@@ -5,7 +5,6 @@
 #include "base/tty.h"
 #include "cli/chat_ui.h"
 #include "cli/edit.h"
-#include <stdio.h>
 
 #define HISTORY_BYTES_MAX (16 * LB_MIB)
 #define HISTORY_BYTES_KEPT LB_MIB /* a longer file is cut at the start */
@@ -21,7 +20,7 @@ typedef struct prompt {
 
 static void flush(prompt *p) {
     if (p->out.len)
-        lb_os_write_text(1, lb_buf_str(&p->out));
+        (void)lb_os_write_all(1, lb_buf_str(&p->out), NULL);
     lb_buf_reset(&p->out);
 }
 

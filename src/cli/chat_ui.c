@@ -7,9 +7,7 @@
 #include <stdio.h>
 
 static lb_status put(lb_str s, lb_err *err) {
-    if (fwrite(s.ptr, 1, s.len, stdout) != s.len || fflush(stdout) != 0)
-        return lb_fail(err, LB_E_IO, "stdout cannot be written");
-    return LB_OK;
+    return lb_os_write_all(1, s, err);
 }
 
 static u32 columns(const lb_chat_ui *u) {
@@ -26,8 +24,7 @@ static void put_remark(lb_chat_ui *u, const char *before, lb_str text, u32 inden
     lb_wrap_put(&u->wrap, text, &out);
     lb_buf_put_c(&out, dim ? "\x1b[0m\n" : "\n");
     if (!out.oom)
-        (void)fwrite(out.ptr, 1, out.len, u->terminal ? stdout : stderr);
-    (void)fflush(u->terminal ? stdout : stderr);
+        (void)lb_os_write_all(u->terminal ? 1 : 2, lb_buf_str(&out), NULL);
     lb_buf_deinit(&out);
 }
 

@@ -194,9 +194,8 @@ static lb_status show(void *user, lb_str piece, lb_err *err) {
         piece = lb_buf_str(&safe);
     }
     lb_status st = lb_buf_status(&safe, err);
-    if (st == LB_OK &&
-        (fwrite(piece.ptr, 1, piece.len, stdout) != piece.len || fflush(stdout) != 0))
-        st = lb_fail(err, LB_E_IO, "stdout cannot be written");
+    if (st == LB_OK)
+        st = lb_os_write_all(1, piece, err);
     lb_buf_deinit(&safe);
     return st;
 }
