@@ -43,7 +43,7 @@ lb_status lb_talk_open(lb_talk *t, const lb_source *s, const lb_talk_opts *o, lb
     }
     lb_status st = lb_chat_open(&t->chat, s, err);
     if (st == LB_E_NOT_FOUND)
-        lb_err_note(err, " (--chat-template FILE.jinja)");
+        lb_err_note(err, " with --chat-template");
     return st;
 }
 

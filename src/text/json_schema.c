@@ -6,19 +6,19 @@
 /* Rules that others refer to. No surrogates by \u, so that every string is one in Unicode and its
  * length is the number of its characters. Space as llama.cpp's, so that a model cannot go on with
  * it for ever. */
-#define COMMON                                                                                    \
-    "ws ::= | \" \" | \"\\n\"{1,2} [ \\t]{0,20}\n"                                                \
-    "hex ::= [0-9a-fA-F]\n"                                                                       \
-    "char ::= [^\"\\\\\\x7F\\x00-\\x1F] | \"\\\\\" ([\"\\\\bfnrt] | \"u\" ([0-9a-cA-CefEF] "      \
-    "hex{3} | [dD] [0-7] hex{2}))\n"                                                              \
-    "plain ::= [^\"\\\\\\x7F\\x00-\\x1F]\n"                                                       \
-    "string ::= \"\\\"\" char* \"\\\"\"\n"                                                        \
-    "integer ::= \"-\"? (\"0\" | [1-9] [0-9]{0,15})\n"                                            \
-    "number ::= integer (\".\" [0-9]{1,16})? ([eE] [-+]? (\"0\" | [1-9] [0-9]{0,1}))?\n"          \
-    "value ::= object | array | string | number | \"true\" | \"false\" | \"null\"\n"              \
-    "object ::= \"{\" ws (string ws \":\" ws value (ws \",\" ws string ws \":\" ws value)*)? ws " \
-    "\"}\"\n"                                                                                     \
-    "array ::= \"[\" ws (value (ws \",\" ws value)*)? ws \"]\"\n"
+#define COMMON                                                                               \
+    "ws ::= | \" \" | \"\\n\"{1,2} [ \\t]{0,20}\n"                                           \
+    "hex ::= [0-9a-fA-F]\n"                                                                  \
+    "char ::= [^\"\\\\\\x7F\\x00-\\x1F] | \"\\\\\" ([\"\\\\bfnrt] | \"u\" ([0-9a-cA-CefEF] " \
+    "hex{3} | [dD] [0-7] hex{2}))\n"                                                         \
+    "plain ::= [^\"\\\\\\x7F\\x00-\\x1F]\n"                                                  \
+    "string ::= \"\\\"\" char* \"\\\"\"\n"                                                   \
+    "integer ::= \"-\"? (\"0\" | [1-9] [0-9]{0,15})\n"                                       \
+    "number ::= integer (\".\" [0-9]{1,16})? ([eE] [-+]? (\"0\" | [1-9] [0-9]{0,1}))?\n"     \
+    "value ::= object | array | string | number | \"true\" | \"false\" | \"null\"\n"         \
+    "object ::= \"{\" ws (string \":\" ws value (\",\" ws string \":\" ws value)*)? ws "     \
+    "\"}\"\n"                                                                                \
+    "array ::= \"[\" ws (value (\",\" ws value)*)? ws \"]\"\n"
 
 lb_status lb_schema_fail(lb_schema *s, lb_status code, const char *fmt, ...) {
     char what[512];

@@ -122,7 +122,7 @@ static void put_member(lb_schema *s, const property *p) {
     s->out->oom |= key.oom;
     lb_schema_literal(s->out, lb_buf_str(&key));
     lb_buf_deinit(&key);
-    lb_buf_printf(s->out, " ws \":\" ws s%u", p->rule);
+    lb_buf_printf(s->out, " \":\" ws s%u", p->rule);
 }
 
 /* ---- names that are none of the properties ---- */
@@ -216,11 +216,11 @@ static void put_rest(lb_schema *s, const object *o, u32 names, bool first) {
     lb_buf_put_c(s->out, "\"\" ");
     if (!o->has_extra)
         return;
-    snprintf(member, sizeof member, "\"\\\"\" x%u \"\\\"\" ws \":\" ws s%u", names, o->extra_rule);
+    snprintf(member, sizeof member, "\"\\\"\" x%u \"\\\"\" \":\" ws s%u", names, o->extra_rule);
     if (first)
-        lb_buf_printf(s->out, "(%s (ws \",\" ws %s)*)?", member, member);
+        lb_buf_printf(s->out, "(%s (\",\" ws %s)*)?", member, member);
     else
-        lb_buf_printf(s->out, "(ws \",\" ws %s)*", member);
+        lb_buf_printf(s->out, "(\",\" ws %s)*", member);
 }
 
 static lb_status put_object(lb_schema *s, const lb_sitem *item, object *o) {
@@ -239,7 +239,7 @@ static lb_status put_object(lb_schema *s, const lb_sitem *item, object *o) {
     for (u32 i = 0; i < n; i++) {
         const property *p = property_at(o, i);
         for (u32 comma = 0; comma < 2; comma++) {
-            lb_buf_printf(&rules, "x%u ::= %s", base + 2 * i + comma, comma ? "ws \",\" ws " : "");
+            lb_buf_printf(&rules, "x%u ::= %s", base + 2 * i + comma, comma ? "\",\" ws " : "");
             put_member(s, p);
             lb_buf_printf(&rules, " x%u", base + 2 * i + 3);
             if (!p->required)
@@ -366,7 +366,7 @@ lb_status lb_schema_array(lb_schema *s, const lb_sitem *item) {
             lb_buf_put_c(s->out, "(");
             open++;
         }
-        lb_buf_printf(s->out, "%ss%u ", n ? "ws \",\" ws " : "", rule);
+        lb_buf_printf(s->out, "%ss%u ", n ? "\",\" ws " : "", rule);
     }
     if (open > 200)
         return lb_schema_fail(s, LB_E_LIMIT, "more than 200 optional elements in prefixItems");
@@ -374,13 +374,13 @@ lb_status lb_schema_array(lb_schema *s, const lb_sitem *item) {
         u64 need = least > n ? least - n : 0;
         if (!n) { /* the first of all has no comma */
             lb_buf_printf(s->out, need ? "s%u " : "(s%u ", other);
-            lb_buf_printf(s->out, "(ws \",\" ws s%u){%llu,", other,
+            lb_buf_printf(s->out, "(\",\" ws s%u){%llu,", other,
                           (unsigned long long)(need ? need - 1 : 0));
             if (most != ~(u64)0)
                 lb_buf_put_dec(s->out, most - 1);
             lb_buf_put_c(s->out, need ? "} " : "})? ");
         } else {
-            lb_buf_printf(s->out, "(ws \",\" ws s%u){%llu,", other, (unsigned long long)need);
+            lb_buf_printf(s->out, "(\",\" ws s%u){%llu,", other, (unsigned long long)need);
             if (most != ~(u64)0)
                 lb_buf_put_dec(s->out, most - n);
             lb_buf_put_c(s->out, "} ");

@@ -109,9 +109,9 @@ static const struct {
     {"{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"integer\"},\"b\":{\"type\":\"null\"},"
      "\"c\":{}},\"required\":[\"b\"]}",
      {"{\"b\":null}", "{\"a\": 1, \"b\": null}", "{\"a\":1,\"b\":null,\"c\":\"x\"}",
-      "{ \"b\" : null }"},
-     {"{}", "{\"a\":1}", "{\"b\":null,\"a\":1}", "{\"b\":null,}", "{\"b\":null,\"d\":1}",
-      "{,\"b\":null}"}},
+      "{ \"b\": null }"},
+     {"{ \"b\" : null }", "{\"a\":1 ,\"b\":null}", "{}", "{\"a\":1}", "{\"b\":null,\"a\":1}",
+      "{\"b\":null,}", "{\"b\":null,\"d\":1}", "{,\"b\":null}"}},
     {"{\"type\":\"object\",\"properties\":{\"ab\":{\"type\":\"integer\"}},\"additionalProperties\":"
      "{\"type\":\"string\"}}",
      {"{}", "{\"ab\":1}", "{\"ab\":1,\"a\":\"x\",\"abc\":\"y\"}", "{\"x\":\"y\",\"\":\"z\"}"},
