@@ -143,6 +143,9 @@ static lb_status end_answer(lb_chat_ui *u, lb_status st, lb_err *err) {
                            : "[cut off after %u tokens: the context is full: /undo, /clear, or "
                              "a larger --ctx]",
                        t->n_written);
+    if (st == LB_OK && t->left_out)
+        lb_chat_remark(u, "[the context is full: the first %llu messages are not read any more]",
+                       (unsigned long long)u->s->n_left_out);
     if (st == LB_OK && u->timings)
         lb_chat_put_timings(u);
     if (st == LB_OK && u->terminal)

@@ -15,7 +15,7 @@ typedef struct chat_opts {
     lb_drafting_opts drafting;
     const char *messages;
     u64 n;
-    bool history, timings;
+    bool history, timings, shift;
 } chat_opts;
 
 static const lb_opt rows[] = {
@@ -31,6 +31,10 @@ static const lb_opt rows[] = {
      .max = 1u << 26,
      .help = "tokens of an answer at most; 0: as many as the context has room for",
      .off = offsetof(chat_opts, n)},
+    {.name = "context-shift",
+     .kind = LB_OPT_FLAG,
+     .help = "a full context is no end: the oldest messages are not read any more",
+     .off = offsetof(chat_opts, shift)},
     {.name = "history",
      .kind = LB_OPT_FLAG,
      .help = "keep what is typed for other days, in chat_history in the cache folder",
@@ -78,7 +82,8 @@ static lb_status open_session(lb_session *s, lb_cli *cli, lb_common *common, con
 static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32 n_args,
                      lb_err *err) {
     chat_opts o = *(const chat_opts *)opts;
-    lb_session s = {.common = &o.common, .options = o.sampling, .n_max = (u32)o.n};
+    lb_session s = {
+        .common = &o.common, .options = o.sampling, .n_max = (u32)o.n, .shifts = o.shift};
     lb_chat_ui u = {.s = &s,
                     .json = o.common.json,
                     .terminal = is_terminal(&o.common),

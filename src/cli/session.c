@@ -38,6 +38,7 @@ static lb_status replace(lb_session *s, const lb_json *list, u64 n, lb_err *err)
     }
     lb_arena_deinit(&s->arena);
     s->arena = a;
+    s->n_left_out = s->n_left_out < copy->n ? s->n_left_out : 0;
     s->messages = copy;
     return LB_OK;
 }
@@ -107,29 +108,84 @@ static bool stop(void *user) {
     return lb_interrupted();
 }
 
+/* Another whole exchange is left out. False: there is none but the last. */
+static bool leave_more_out(lb_session *s) {
+    const bool system = has_role(s->messages->first, "system");
+    u64 i = 0, n = s->n_left_out + system;
+    for (const lb_json *m = s->messages->first; m; m = m->next, i++)
+        if (i > n && has_role(m, "user")) {
+            s->n_left_out = i - system;
+            return true;
+        }
+    return false;
+}
+
+/* The messages that are read. */
+static lb_status list_messages(const lb_session *s, lb_arena *a, lb_json **out, lb_err *err) {
+    const bool system = has_role(s->messages->first, "system");
+    u64 i = 0;
+    lb_json *list = *out = lb_json_new_array(a);
+    if (!list)
+        return no_memory(err);
+    for (const lb_json *m = s->messages->first; m; m = m->next, i++)
+        if ((i == 0 && system) || i >= s->n_left_out + system)
+            if (!lb_json_push(list, lb_json_copy(a, m)))
+                return no_memory(err);
+    return LB_OK;
+}
+
+static lb_status encode(lb_session *s, lb_encode_work *w, lb_buf *text, lb_buf *ids, lb_err *err) {
+    lb_arena a = {0};
+    lb_json *list;
+    lb_buf_reset(text);
+    lb_buf_reset(ids);
+    lb_status st = list_messages(s, &a, &list, err);
+    if (st == LB_OK)
+        st = lb_talk_render(&s->talk, list, text, err);
+    if (st == LB_OK)
+        st = lb_encode_run(w, lb_buf_str(text), 0, ids, err);
+    lb_arena_deinit(&a);
+    return st;
+}
+
+/* Tokens that a conversation may have, so that there is room for an answer. */
+static u32 room_for(const lb_session *s) {
+    u32 answer = s->x.n_ctx / 4;
+    if (s->n_max)
+        answer = LB_MIN(answer, s->n_max);
+    return s->shifts ? s->x.n_ctx - LB_MAX(answer, 1u) : s->x.n_ctx - 1;
+}
+
 static lb_status read_messages(lb_session *s, lb_buf *ids, lb_err *err) {
     lb_buf text = {0};
     lb_encode_work *w = NULL;
     lb_str token;
-    lb_status st = lb_talk_render(&s->talk, s->messages, &text, err);
+    if (s->n_left_out >= s->messages->n)
+        s->n_left_out = 0;
+    const u64 before = s->n_left_out;
+    lb_status st = lb_encode_work_new(&w, s->x.encoder, err);
+    if (st == LB_OK)
+        st = encode(s, w, &text, ids, err);
+    while (st == LB_OK && s->shifts && ids->len / sizeof(u32) > room_for(s) && leave_more_out(s))
+        st = encode(s, w, &text, ids, err);
+    s->last.left_out = s->n_left_out > before;
     if (st == LB_OK && !s->n_answers && !s->common->quiet &&
         lb_talk_unknown_token(s->x.encoder, lb_buf_str(&text), s->messages, &token))
         (void)fprintf(stderr,
                       "lbrx: the chat template writes %.*s, which is no token of this model\n",
                       LB_FMT(token));
-    if (st == LB_OK)
-        st = lb_encode_work_new(&w, s->x.encoder, err);
-    if (st == LB_OK)
-        st = lb_encode_run(w, lb_buf_str(&text), 0, ids, err);
     /* Under a grammar the answer is the grammar's from its first character on. */
     lb_thought_begin(&s->thought, s->sampling.constraint ? LB_STR_NONE : lb_buf_str(&text));
     lb_encode_work_free(&w);
     lb_buf_deinit(&text);
     if (st == LB_OK && ids->len / sizeof(u32) >= s->x.n_ctx)
         st = lb_fail(err, LB_E_LIMIT,
-                     "the conversation has %llu tokens, the context room for %u: /undo, /clear, "
-                     "or start with a larger --ctx",
-                     (unsigned long long)(ids->len / sizeof(u32)), s->x.n_ctx);
+                     "the conversation has %llu tokens, the context room for %u: /undo, /clear, or "
+                     "start with a larger --ctx%s",
+                     (unsigned long long)(ids->len / sizeof(u32)), s->x.n_ctx,
+                     s->shifts ? "" : " or --context-shift");
+    if (st != LB_OK)
+        s->n_left_out = before;
     return st;
 }
 
@@ -172,6 +228,7 @@ static lb_status generate(lb_session *s, const lb_buf *ids, lb_generated *g, lb_
                                         .user = s},
                     g, err);
     s->last = (lb_turn){.stopped = g->stopped,
+                        .left_out = s->last.left_out,
                         .interrupted = lb_interrupted(),
                         .n_kept = n - g->n_prompt_computed,
                         .n_read = g->n_prompt_computed,
@@ -186,8 +243,8 @@ static lb_status generate(lb_session *s, const lb_buf *ids, lb_generated *g, lb_
 static lb_status answer(lb_session *s, u64 n, lb_err *err) {
     lb_buf ids = {0};
     lb_generated g = {0};
-    lb_status st = read_messages(s, &ids, err);
     s->last = (lb_turn){0};
+    lb_status st = read_messages(s, &ids, err);
     if (st == LB_OK)
         st = generate(s, &ids, &g, err);
     if (st == LB_OK)
@@ -244,7 +301,9 @@ lb_status lb_session_load(lb_session *s, const char *path, lb_err *err) {
     }
     if (st == LB_OK)
         st = replace(s, list, list->n, err);
-    if (st != LB_OK)
+    if (st == LB_OK)
+        s->n_left_out = 0;
+    else
         s->talk.input = input;
     lb_buf_deinit(&rendered);
     return st;

@@ -11,6 +11,7 @@
 
 typedef struct lb_turn {
     bool stopped, interrupted; /* neither: by its length */
+    bool left_out;             /* more of the conversation than before */
     u32 n_kept, n_read, n_written;
     u64 read_us, write_us;
 } lb_turn;
@@ -25,8 +26,10 @@ typedef struct lb_session {
     lb_sampling sampling;
     lb_arena arena; /* of the messages */
     lb_json *messages;
-    u64 n_answers; /* each has random numbers of its own */
-    u32 n_max;     /* tokens of an answer; 0: as many as there is room for */
+    u64 n_answers;  /* each has random numbers of its own */
+    bool shifts;    /* a conversation that is too long is read without its oldest messages */
+    u64 n_left_out; /* so many are (behind the system's) */
+    u32 n_max;      /* tokens of an answer; 0: as many as there is room for */
     lb_turn last;
     lb_buf shown;          /* ids of special tokens that are marks of thoughts */
     lb_thought thought;    /* of the answer that comes, or came last */

@@ -156,6 +156,12 @@ answers "a grammar" "The answer."
 talk 4 "full" 'one\ntwo\nthree\nfour\nfive\n/clear\nsix\n' $A --ctx 64
 complains "full" "the context room for 64: /undo, /clear"
 tail -1 "$W/out" | grep -q 'The answer' && pass || fail "full" "no answer after /clear"
+talk 0 "shift" "one\ntwo\nthree\nfour\nfive\nsix\n/save $W/shift.json\n/regen\n/undo\n/timings\n" $A --ctx 100 --context-shift --system "be brief"
+[ "$(wc -l <"$W/out")" -eq 7 ] && pass || fail "shift" "not seven answers"
+complains "shift" "messages are not read any more"
+[ "$(grep -c '"role"' "$W/shift.json")" -eq 13 ] && pass || fail "shift" "the conversation is shorter"
+talk 4 "a message that never fits" 'one\nthis is a message that is longer than the whole context of so few tokens, whatever is left out before it\ntwo\n' $A --ctx 64 --context-shift
+[ "$(wc -l <"$W/out")" -eq 2 ] && pass || fail "a message that never fits" "not two answers"
 talk 0 "cut off" 'one\n' --grammar "$W/long.gbnf" --ctx 64
 complains "cut off" "the context is full"
 talk 0 "-n" 'one\n' --grammar "$W/long.gbnf" -n 3
