@@ -121,6 +121,13 @@ for t in 1 3; do
     cp "$W/out" "$W/threads.$t"
 done
 same "a grammar with one thread and three" "$W/threads.1" "$W/threads.3"
+for d in "--lookup 2" "--draft $W/bpe"; do
+    # shellcheck disable=SC2086
+    ok "a grammar and $d" "$LBRX" generate "$W/bpe" -p "$TEXT" --json-schema "$W/city.json" --seed 5 $d
+    cp "$W/out" "$W/drafted"
+    ok "a grammar without" "$LBRX" generate "$W/bpe" -p "$TEXT" --json-schema "$W/city.json" --seed 5
+    same "a grammar with guesses: $d" "$W/drafted" "$W/out"
+done
 
 # ---- grammars that are none ----
 bad() {
