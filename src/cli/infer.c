@@ -129,7 +129,8 @@ lb_status lb_infer_context(lb_infer *x, u64 n_ctx, lb_err *err) {
                                                      .exact = x->opts.exact,
                                                      .fast = x->opts.fast,
                                                      .tap = x->tap,
-                                                     .tap_user = x->tap_user},
+                                                     .tap_user = x->tap_user,
+                                                     .scratch_bytes = x->scratch_bytes},
                                   err);
     if (st == LB_E_NOMEM && lb_mem_refused())
         return lb_fail(err, LB_E_LIMIT,

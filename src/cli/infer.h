@@ -28,7 +28,8 @@ typedef struct lb_infer {
     lb_context *context;
     lb_tap_fn *tap; /* of contexts that are made; NULL: none */
     void *tap_user;
-    u32 n_ctx; /* of the context */
+    u64 scratch_bytes; /* of their threads, at least */
+    u32 n_ctx;         /* of the context */
     lb_infer_opts opts;
     u32 threads;
     bool quiet;

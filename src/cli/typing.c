@@ -75,6 +75,12 @@ const lb_opt lb_typing_opts[LB_TYPING_OPTS] = {
      .arg = "FILE",
      .help = "importance matrix (GGUF or .dat) of this model: errors are weighted by it",
      .off = offsetof(lb_typing, imatrix)},
+    {.name = "sensitivity",
+     .kind = LB_OPT_PATH,
+     .arg = "FILE",
+     .help = "for --target-bpw and --target-size: what the model loses by each tensor and type, "
+             "measured by lbrx sensitivity, in place of the errors of the weights",
+     .off = offsetof(lb_typing, sensitivity)},
     {.name = "include-weights",
      .kind = LB_OPT_STR,
      .arg = "NAME",
@@ -159,6 +165,7 @@ lb_status lb_typing_fill(const lb_typing *t, lb_quantize_opts *out, lb_err *err)
                               .pure = t->pure,
                               .protect = t->protect,
                               .imatrix = t->imatrix,
+                              .sensitivity = t->sensitivity,
                               .max_buffer = t->max_buffer != 0,
                               .include = t->include.item,
                               .n_include = t->include.n,
@@ -169,9 +176,9 @@ lb_status lb_typing_fill(const lb_typing *t, lb_quantize_opts *out, lb_err *err)
         out->type = NULL;
     }
     bool how = t->overrides.n || t->rules || t->pure || t->protect || t->refine || t->imatrix ||
-               t->include.n || t->exclude.n || t->output_type || t->embedding_type ||
-               t->keep_output || t->tensor_types.n || t->tensor_type_file || t->group || t->sym ||
-               t->asym;
+               t->sensitivity || t->include.n || t->exclude.n || t->output_type ||
+               t->embedding_type || t->keep_output || t->tensor_types.n || t->tensor_type_file ||
+               t->group || t->sym || t->asym;
     if (how && !lb_typing_given(t))
         return lb_fail(err, LB_E_USAGE,
                        "an option says how types are chosen, and none is asked for: name one with "

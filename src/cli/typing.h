@@ -12,7 +12,7 @@ typedef struct lb_typing {
     double target_bpw;
     u64 target_bytes;
     lb_opt_list overrides, tensor_types, include, exclude;
-    const char *rules, *tensor_type_file, *output_type, *embedding_type, *imatrix;
+    const char *rules, *tensor_type_file, *output_type, *embedding_type, *imatrix, *sensitivity;
     bool keep_output, pure, protect, requantize, refine;
     u32 group; /* index of group sizes */
     bool sym, asym;
@@ -20,7 +20,7 @@ typedef struct lb_typing {
     u64 max_buffer;
 } lb_typing;
 
-#define LB_TYPING_OPTS 22
+#define LB_TYPING_OPTS 23
 extern const lb_opt lb_typing_opts[LB_TYPING_OPTS];
 #define LB_GROUP_TYPING(offset) \
     { .title = "Types", .opts = lb_typing_opts, .n = LB_TYPING_OPTS, .off = (offset) }

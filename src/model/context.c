@@ -106,6 +106,7 @@ static lb_status init(lb_context *c, lb_err *err) {
     if (m->layer_embd)
         scratch = LB_MAX(scratch, (m->layer_in_scratch + m->layer_embd->n_cols) * sizeof(float));
     scratch = LB_MAX(scratch, attend);
+    scratch = LB_MAX(scratch, (size_t)c->o.scratch_bytes);
     scratch = LB_MAX(scratch, 2ull * m->max_attn * sizeof(float));
     scratch = LB_MAX(scratch, (size_t)LB_MAX(m->p.n_expert, m->p.n_embd) * sizeof(float));
     if (!make_buffers(c, split_elems))
@@ -140,12 +141,13 @@ void lb_context_free(lb_context **cp) {
         return;
     lb_team_free(&c->team);
     lb_cache_deinit(&c->cache);
+    lb_free(c->halves);
     lb_arena_deinit(&c->perm);
     lb_free(c);
     *cp = NULL;
 }
 
-static lb_status check(const lb_context *c, const lb_batch *b, lb_err *err) {
+lb_status lb_context_check(const lb_context *c, const lb_batch *b, lb_err *err) {
     for (u32 i = 0; i < b->n; i++) {
         if (b->id[i] >= c->m->p.n_vocab)
             return lb_fail(err, LB_E_USAGE, "token %u: the model's vocabulary has %u", b->id[i],
@@ -158,7 +160,7 @@ static lb_status check(const lb_context *c, const lb_batch *b, lb_err *err) {
 }
 
 /* Positions of the part's tokens, and room for them. */
-static lb_status place(lb_context *c, const lb_batch *b, u32 first, lb_err *err) {
+lb_status lb_context_place(lb_context *c, const lb_batch *b, u32 first, lb_err *err) {
     for (u32 i = 0; i < c->n;) {
         u32 seq = b->seq ? b->seq[first + i] : 0, n = 1;
         while (i + n < c->n && (b->seq ? b->seq[first + i + n] : 0) == seq)
@@ -193,12 +195,12 @@ static lb_status eval_part(lb_context *c, const lb_batch *b, u32 first, float **
 }
 
 lb_status lb_context_eval(lb_context *c, const lb_batch *b, float *logits, lb_err *err) {
-    LB_TRY(check(c, b, err));
+    LB_TRY(lb_context_check(c, b, err));
     for (u32 first = 0; first < b->n;) {
         u32 n = LB_MIN(c->o.n_batch, b->n - first);
         LB_TRY(lb_interrupt_check(err));
         c->n = n;
-        LB_TRY(place(c, b, first, err));
+        LB_TRY(lb_context_place(c, b, first, err));
         LB_TRY(eval_part(c, b, first, &logits, err));
         first += n;
     }

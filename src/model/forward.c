@@ -42,7 +42,7 @@ static void embed(lb_context *c, void *arg, u32 t, void *scratch) {
     const lb_model *m = c->m;
     float *x = c->x + (size_t)t * m->p.n_embd;
     u64 row = c->id[t];
-    const lb_mat *mat = lb_mat_of_row(m->embd, &row);
+    const lb_mat *mat = lb_mat_of_row(lb_swapped(c, m->embd), &row);
     (void)arg;
     lb_mat_row(m->k, mat, row, x, scratch);
     if (m->p.embd_scale != 1)
@@ -162,25 +162,37 @@ static u32 gather_wanted(lb_context *c, const u8 *want) {
     return n_want;
 }
 
-lb_status lb_forward(lb_context *c, float *logits, const u8 *want, lb_err *err) {
-    const lb_model *m = c->m;
-    lb_acts a;
-    lb_each_token(c, c->n, 2 * m->p.n_embd, embed, NULL);
-    if (m->layer_embd)
+void lb_forward_begin(lb_context *c) {
+    lb_each_token(c, c->n, 2 * c->m->p.n_embd, embed, NULL);
+    if (c->m->layer_embd)
         lb_layer_inputs(c);
-    for (u32 i = 0; i < m->p.n_layers; i++) {
+}
+
+lb_status lb_forward_layers(lb_context *c, u32 first, u32 end, lb_err *err) {
+    for (u32 i = first; i < end; i++) {
         if (c->o.on_layer)
             c->o.on_layer(c->o.layer_user, i, c->x, c->n);
         LB_TRY(run_layer(c, i, err));
     }
-    u32 n = gather_wanted(c, want);
-    if (!n)
-        return LB_OK;
+    return LB_OK;
+}
+
+void lb_forward_head(lb_context *c, u32 n, float *logits) {
+    const lb_model *m = c->m;
+    lb_acts a;
     c->n = n;
     lb_acts_make(&a, normed(c, &m->output_norm, c->h), m->p.n_embd, m->p.n_embd, n, 0);
     lb_project(c, &m->output, &a, logits, m->p.n_vocab);
     lb_project_run(c);
     if (m->output.bias || m->p.logit_scale != 1 || m->p.final_softcap != 0)
         lb_each_token(c, n, m->p.n_vocab, finish_row, logits);
+}
+
+lb_status lb_forward(lb_context *c, float *logits, const u8 *want, lb_err *err) {
+    lb_forward_begin(c);
+    LB_TRY(lb_forward_layers(c, 0, c->m->p.n_layers, err));
+    u32 n = gather_wanted(c, want);
+    if (n)
+        lb_forward_head(c, n, logits);
     return LB_OK;
 }

@@ -10,6 +10,7 @@
 #include "model/cache.h"
 #include "model/model.h"
 #include "model/params.h"
+#include "model/partial.h"
 #include "model/rotary.h"
 #include "model/team.h"
 
@@ -145,6 +146,9 @@ struct lb_context {
     lb_slice *slices;
     u32 n_slices, cap_slices;
     u64 n_items;
+    lb_swap swap[3];
+    u32 n_swaps;
+    lb_mat *halves; /* heap: of swapped matrices of which two weights are made */
 };
 
 /* ---- project.c ---- */
@@ -191,6 +195,10 @@ void lb_each_token(struct lb_context *c, u32 n, u64 work, lb_token_fn *fn, void 
 const lb_mat *lb_mat_of_row(const lb_mweight *w, u64 *row);
 void lb_apply_norm(const lb_model *m, const lb_norm *n, float *out, const float *x);
 lb_status lb_forward(struct lb_context *c, float *logits, const u8 *want, lb_err *err);
+/* Its parts: c->n tokens to states, states through layers, the first n of them to logits. */
+void lb_forward_begin(struct lb_context *c);
+lb_status lb_forward_layers(struct lb_context *c, u32 first, u32 end, lb_err *err);
+void lb_forward_head(struct lb_context *c, u32 n, float *logits);
 
 /* ---- mixers: read c->in, leave their result in c->y ---- */
 lb_status lb_mix_attention(struct lb_context *c, u32 layer, lb_err *err);

@@ -18,7 +18,7 @@ static void blend(lb_context *c, void *arg, u32 t, void *scratch) {
     size_t n = width(m);
     float *to = c->layer_in + t * n, *row = (float *)scratch + m->layer_in_scratch;
     u64 at = c->id[t];
-    const lb_mat *mat = lb_mat_of_row(m->layer_embd, &at);
+    const lb_mat *mat = lb_mat_of_row(lb_swapped(c, m->layer_embd), &at);
     (void)arg;
     lb_mat_row(m->k, mat, at, row, scratch);
     m->k->map_mulc_f32(n, to, to, 1 / sqrtf((float)m->p.n_embd));

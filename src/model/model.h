@@ -54,6 +54,7 @@ typedef struct lb_context_opts {
     void *tap_user;
     lb_layer_fn *on_layer; /* may be NULL */
     void *layer_user;
+    u64 scratch_bytes; /* of a thread at least: for matrices that will be swapped in */
 } lb_context_opts;
 
 lb_status lb_context_new(lb_context **out, const lb_model *m, const lb_context_opts *o,

@@ -58,9 +58,10 @@ static void push(lb_context *c, const lb_mat *m, lb_acts *a, const lb_some_rows 
 
 static void push_stack(lb_context *c, const lb_linear *l, lb_acts *a, const lb_some_rows *some,
                        float *out, size_t out_stride) {
-    u32 per = l->w->n_mats / (u32)l->w->n_stack;
+    const lb_mweight *w = lb_swapped(c, l->w);
+    u32 per = w->n_mats / (u32)w->n_stack;
     for (u32 i = 0; i < per; i++) {
-        const lb_mat *m = &l->w->mats[some->matrix * per + i];
+        const lb_mat *m = &w->mats[some->matrix * per + i];
         push(c, m, a, some, out, out_stride);
         out += m->n_rows;
     }

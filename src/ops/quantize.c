@@ -245,6 +245,7 @@ static lb_status add_rules(lb_conv *c, lb_quantizer *q, lb_err *err) {
 /* What only llama-quantize's recipes ask. */
 static lb_status refuse_gguf_options(const lb_quantize_opts *o, lb_err *err) {
     const char *flag = o->imatrix            ? "--imatrix"
+                       : o->sensitivity      ? "--sensitivity"
                        : o->n_override_kv    ? "--override-kv"
                        : o->prune            ? "--prune-layers"
                        : o->keep_split       ? "--keep-split"
@@ -429,6 +430,10 @@ lb_status lb_quantizer_begin(lb_conv *c, lb_err *err) {
         return lb_fail(err, LB_E_USAGE,
                        "quantize: to which type? Name it with --type TYPE, or give a "
                        "--target-bpw or --target-size");
+    if (q->o->sensitivity && !lb_quantizer_has_target(q))
+        return lb_fail(err, LB_E_USAGE,
+                       "--sensitivity chooses types for a size: give a --target-bpw or "
+                       "--target-size");
     LB_TRY(lb_quantizer_has_target(q) ? take_candidates(c, q, err) : take_types(c, q, err));
     LB_TRY(name_outputs(c, q, err));
     return take_overrides(c, q, err);
@@ -483,6 +488,8 @@ void lb_quantizer_operation(const lb_quantizer *q, u32 k, lb_buf *b) {
         lb_buf_put_c(b, " --mlx-rule cpu");
     if (o->imatrix)
         lb_buf_printf(b, " --imatrix %.*s", LB_FMT(lb_os_base_name(lb_str_c(o->imatrix))));
+    if (o->sensitivity)
+        lb_buf_printf(b, " --sensitivity %.*s", LB_FMT(lb_os_base_name(lb_str_c(o->sensitivity))));
     for (u32 i = 0; i < o->n_include; i++)
         lb_buf_printf(b, " --include-weights %s", o->include[i]);
     for (u32 i = 0; i < o->n_exclude; i++)

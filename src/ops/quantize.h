@@ -49,6 +49,7 @@ typedef struct lb_quantize_opts {
     bool max_buffer;            /* llama-quantize's limit was given: said to be none here */
     const char *prune;          /* numbers of layers that are left out, of GGUF */
     const char *imatrix;        /* importance matrix, a file */
+    const char *sensitivity;    /* of a target: what is lost by tensor and type, a file */
     const char *const *include; /* [n_include] parts of names: importance for them */
     u32 n_include;
     const char *const *exclude; /* [n_exclude] for all but them */

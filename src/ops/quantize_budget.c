@@ -1,15 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* quantize_budget.c: the types with the least error in so many bytes: candidates are measured on
- * the model (ops/measure.h), then the best choice is computed (quant/budget.h). */
+ * the model (ops/measure.h), or a file says what the model loses by them (ops/sensitivity.h); then
+ * the best choice is computed (quant/budget.h). */
+#include "base/os.h"
 #include "io/size.h"
 #include "ops/measure.h"
 #include "ops/quantize_internal.h"
+#include "ops/sensitivity.h"
 #include "quant/budget.h"
+#include <math.h>
 
 /* So many values of a tensor are measured; a tenth of a percent of a seven billion model's largest
  * decide no less well than all. */
 #define MEASURED_MAX ((u64)1 << 20)
 #define MEMORY_MAX (256 * LB_MIB)
+#define FIGURES_BYTES_MAX (64 * LB_MIB)
 
 static lb_status oom(lb_err *err) {
     return lb_fail(err, LB_E_NOMEM, "out of memory for the choice of types");
@@ -95,6 +100,88 @@ static lb_status list_items(choosing *x, const lb_quant_choice *list, u64 n, lb_
     return LB_OK;
 }
 
+/* ---- figures of a file ---- */
+
+static lb_status other_model(const char *file, lb_str name, const char *why, lb_err *err) {
+    return lb_fail(err, LB_E_FORMAT, "--sensitivity: %s is of another model: '%.*s' %s", file,
+                   LB_FMT(name), why);
+}
+
+static lb_status take_figures(const lb_sensitivity *s, const char *file, const lb_quant_choice *t,
+                              const lb_sensitivity_tensor *from, lb_measure_tensor *to,
+                              lb_err *err) {
+    if (!from)
+        return lb_fail(err, LB_E_FORMAT,
+                       "--sensitivity: %s has nothing for '%.*s': it is of another model, or only "
+                       "some tensors were measured",
+                       file, LB_FMT(t->measured_as));
+    if (!lb_shape_eq(&from->shape, t->shape))
+        return other_model(file, t->measured_as, "has another shape there", err);
+    for (u32 k = 0; k < t->n_options; k++) {
+        u32 at;
+        lb_dtype d = t->quants[k]->dtype;
+        if (!lb_sensitivity_type(s, d, &at))
+            return lb_fail(err, LB_E_USAGE,
+                           "--sensitivity: %s was not measured for %s: name those to choose from "
+                           "with --type, or measure it with lbrx sensitivity --types",
+                           file, lb_dtype_get(d)->name);
+        to->error[k] = from->kl[at];
+    }
+    return LB_OK;
+}
+
+/* All of them are for tensors of the model. */
+static lb_status check_names(const lb_sensitivity *s, const char *file, const lb_quant_choice *list,
+                             u64 n, lb_err *err) {
+    lb_map names = {0};
+    lb_status st = LB_OK;
+    for (u64 i = 0; i < n && st == LB_OK; i++)
+        st = lb_map_put(&names, list[i].measured_as, i, NULL, err);
+    for (u64 i = 0; i < s->n_tensors && st == LB_OK; i++)
+        if (!lb_map_find(&names, s->tensors[i].name, NULL))
+            st = other_model(file, s->tensors[i].name, "is not in this one", err);
+    lb_map_deinit(&names);
+    return st;
+}
+
+static lb_status take_all(choosing *x, const lb_sensitivity *s, const char *file,
+                          const lb_quant_choice *list, u64 n, lb_err *err) {
+    lb_map names = {0};
+    u64 at = 0, i;
+    lb_status st = LB_OK;
+    for (i = 0; i < s->n_tensors && st == LB_OK; i++)
+        st = lb_map_put(&names, s->tensors[i].name, i, NULL, err);
+    for (u64 k = 0; k < n && st == LB_OK; k++) {
+        bool found = lb_map_find(&names, list[k].measured_as, &i);
+        if (list[k].n_options > 1)
+            st = take_figures(s, file, &list[k], found ? &s->tensors[i] : NULL, &x->measured[at++],
+                              err);
+    }
+    lb_map_deinit(&names);
+    return st;
+}
+
+static lb_status use_figures(choosing *x, const char *file, const lb_quant_choice *list, u64 n,
+                             lb_err *err) {
+    const lb_quantize_opts *o = x->c->quantizer->o;
+    lb_sensitivity s;
+    lb_str text;
+    LB_TRY(lb_os_read_file(file, FIGURES_BYTES_MAX, &x->scratch, &text, err));
+    LB_TRY(lb_sensitivity_parse(text, file, &x->scratch, &s, err));
+    LB_TRY(take_all(x, &s, file, list, n, err));
+    if (!o->prune)
+        LB_TRY(check_names(&s, file, list, n, err));
+    if (s.refine != o->refine)
+        lb_conv_remark(x->c, "the figures of --sensitivity are of types made %s --refine",
+                       s.refine ? "with" : "without");
+    if ((s.imatrix.len > 0) != (o->imatrix != NULL))
+        lb_conv_remark(x->c, "the figures of --sensitivity are of types made %s importance matrix",
+                       s.imatrix.len ? "with an" : "without");
+    return LB_OK;
+}
+
+/* ---- the choice ---- */
+
 static void say_result(lb_conv *c, const lb_budget_result *r, const lb_quant_room *room,
                        const choosing *x) {
     double all = (double)(r->size_bytes + room->other_bytes);
@@ -104,12 +191,20 @@ static void say_result(lb_conv *c, const lb_budget_result *r, const lb_quant_roo
         n += x->measured[i].n_measured;
         seen++;
     }
-    lb_conv_remark(c,
-                   "target: %.4f bits a value, tensors of %s; %llu tensors had a choice, measured "
-                   "on %llu values; weighted error %.6g%s",
-                   8 * all / (double)room->n_values, lb_size_text((u64)all, size),
-                   (unsigned long long)seen, (unsigned long long)n, r->error,
-                   r->exact ? ", the least there is" : "");
+    if (c->quantizer->o->sensitivity)
+        lb_conv_remark(
+            c,
+            "target: %.4f bits a value, tensors of %s; %llu tensors had a choice; sum of "
+            "their divergences %.6g%s",
+            8 * all / (double)room->n_values, lb_size_text((u64)all, size),
+            (unsigned long long)seen, r->error, r->exact ? ", the least there is" : "");
+    else
+        lb_conv_remark(c,
+                       "target: %.4f bits a value, tensors of %s; %llu tensors had a choice, "
+                       "measured on %llu values; weighted error %.6g%s",
+                       8 * all / (double)room->n_values, lb_size_text((u64)all, size),
+                       (unsigned long long)seen, (unsigned long long)n, r->error,
+                       r->exact ? ", the least there is" : "");
     if (!r->exact)
         lb_conv_remark(c, "target: the search was cut short: no choice has less than %.6g",
                        r->error_least);
@@ -154,7 +249,10 @@ static lb_status measure_and_solve(choosing *x, lb_quant_choice *list, u64 n,
                           .stop = w->stop,
                           .progress = w->progress,
                           .user = w->user};
-    if (x->n_measured)
+    const char *figures = x->c->quantizer->o->sensitivity;
+    if (figures)
+        LB_TRY(use_figures(x, figures, list, n, err));
+    else if (x->n_measured)
         LB_TRY(lb_measure_tensors(x->c->plan, x->measured, x->n_measured, &mo, NULL, err));
     LB_TRY(list_items(x, list, n, err));
     LB_TRY(check_least(x, n, bytes, room, err));

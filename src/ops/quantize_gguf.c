@@ -316,7 +316,11 @@ static lb_status list_options(job *j, u64 i, lb_dtype *types, lb_quant_choice *o
                          : ch->dtype;
     for (u32 k = 0; k < n; k++)
         sizes[k] = padded_bytes(t, types[k]);
-    *out = (lb_quant_choice){.name = t->name, .n_options = n, .size_bytes = sizes};
+    *out = (lb_quant_choice){.name = t->name,
+                             .measured_as = j->weighted_as[i],
+                             .shape = &t->shape,
+                             .n_options = n,
+                             .size_bytes = sizes};
     if (n == 1)
         return LB_OK;
     const float *w = lb_importance_of(&j->q->importance, j->weighted_as[i], &t->shape, &n_mats);

@@ -128,6 +128,8 @@ bool lb_quantize_was_codes(const lb_conv *c, lb_node_id encoded);
 /* A tensor and the types that it may have; one: it is not measured. */
 typedef struct lb_quant_choice {
     lb_str name;
+    lb_str measured_as; /* its name in a file of figures, and its shape; empty: no such file */
+    const lb_shape *shape;
     lb_quant_pieces pieces;
     u32 n_options;
     const lb_quant *const *quants; /* [pieces.n][n_options]; where there is more than one option */

@@ -1,0 +1,131 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# sensitivity.sh: `lbrx sensitivity` on tiny models: what is run is, to the last digits, the divergence of a model with that
+# tensor alone in that type; the same bytes from any number of threads and memory; experts, shared keys, heads of their own;
+# what `quantize` makes of it; and what goes wrong.
+# shellcheck source=tests/cli_lib.sh
+. "$(dirname "$0")/../cli_lib.sh"
+LOGITS=${LOGITS:-$root/build/cc/tests/logits}
+
+# model NAME FAMILY TOKENIZER: $W/NAME.gguf in f32
+model() {
+    mkdir "$W/$1"
+    if [ "$3" = bpe ]; then
+        cp "$GOLDEN/family/tokenizer.json" "$GOLDEN/family/tokenizer_config.json" "$W/$1"
+    else
+        cp "$GOLDEN/family/tokenizer.model" "$W/$1"
+        cp "$GOLDEN/family/tokenizer_config_spm.json" "$W/$1/tokenizer_config.json"
+    fi
+    label=$("$LOGITS" list "$GOLDEN/logits/$2.json" | awk -v tok="$3" '$2 == tok { print $1; exit }')
+    "$LOGITS" make "$GOLDEN/logits/$2.json" "$label" "$W/$1" || exit 1
+    ok "$1" "$LBRX" convert "$W/$1" -o "$W/$1.gguf" --dtype f32 --no-sync -q
+}
+model dense llama spm
+model moe mixtral spm
+i=0
+while [ $i -lt 60 ]; do
+    echo "the cat sat on the mat and the dog $i"
+    i=$((i + 1))
+done >"$W/book"
+TYPES=q4_0,q4_1,q5_0,q8_0
+# run OUT MODEL ARGS...
+run() {
+    out=$1
+    shift
+    "$LBRX" sensitivity "$@" -f "$W/book" -o "$W/$out" --ctx 64 --chunks 3 --types "$TYPES" --exact --kv-type f32 --no-sync
+}
+# figure FILE TENSOR KEY: the list of it
+figure() {
+    sed -n "s/.*\"name\":\"$2\".*\"$3\":\\[\\([^]]*\\)\\].*/\\1/p" "$1"
+}
+
+ok "dense" run s.json "$W/dense.gguf"
+says "dense" "tensors"
+ok "everything run" run all.json "$W/dense.gguf" --anchors all
+grep -q '"run":.*false.*' "$W/all.json" && figure "$W/all.json" blk.0.attn_q.weight run | grep -q false &&
+    fail "everything run" "something was not" || pass
+
+# ---- end to end: a model with one tensor in a type, read back from a file of that type ----
+ok "logits" "$LBRX" perplexity "$W/dense.gguf" -f "$W/book" --ctx 64 --chunks 3 --exact --kv-type f32 --save-logits "$W/z" -q
+# other_model NAME TENSOR TYPE: $W/NAME.gguf, the dense one with that
+other_model() {
+    ok "$1" "$LBRX" quantize "$W/dense.gguf" -o "$W/$1-q.gguf" --type "$3" --pure --override "^$2\$=$3" --override '.*=f32' --no-sync -q
+    ok "$1" "$LBRX" perplexity "$W/$1-q.gguf" -f "$W/book" --ctx 64 --chunks 3 --exact --kv-type f32 --kl "$W/z" --json -q
+    kl=$(sed -n 's/.*"kl_mean":\([0-9.e-]*\).*/\1/p' "$W/out")
+    mine=$(figure "$W/all.json" "$2" kl | tr ',' '\n' | sed -n "$4p")
+    if awk -v a="$kl" -v b="$mine" 'BEGIN { exit !(a > 0 && (a - b) ^ 2 <= (1e-6 * a) ^ 2) }'; then
+        pass
+    else
+        fail "$1" "$2 as $3: $mine, end to end $kl"
+    fi
+}
+other_model q "blk.0.attn_q.weight" q4_0 1
+other_model down "blk.3.ffn_down.weight" q5_0 3
+other_model embd "token_embd.weight" q8_0 4
+
+# ---- the same bytes ----
+ok "three threads" run t3.json "$W/dense.gguf" -t 3
+same "three threads" "$W/s.json" "$W/t3.json"
+ok "little memory" run mem.json "$W/dense.gguf" --memory 40MB
+same "little memory" "$W/s.json" "$W/mem.json"
+ok "without SIMD" env LBRX_CPU=ref "$LBRX" sensitivity "$W/dense.gguf" -f "$W/book" -o "$W/ref.json" --ctx 64 --chunks 3 \
+    --types "$TYPES" --exact --kv-type f32 --no-sync
+same "without SIMD" "$W/s.json" "$W/ref.json"
+ok "as JSON" run json.json "$W/dense.gguf" --json -q
+same "as JSON" "$W/json.json" "$W/out"
+
+# ---- other models ----
+ok "experts" run moe.json "$W/moe.gguf"
+figure "$W/moe.json" blk.0.ffn_down_exps.weight kl | grep -q '^[0-9]' && pass || fail "experts" "no figures"
+figure "$W/moe.json" output.weight kl | grep -q '^null,null,null,[0-9]' && pass || fail "experts" "head"
+ok "only some" run some.json "$W/dense.gguf" --tensors 'blk\.1\.' --tensors ffn_up
+[ "$(grep -c '"name"' "$W/some.json")" = 10 ] && pass || fail "only some" "$(grep -c '"name"' "$W/some.json") tensors"
+# one tensor alone is what it is among all
+figure "$W/some.json" blk.1.attn_k.weight kl >"$W/a"
+figure "$W/s.json" blk.1.attn_k.weight kl >"$W/b"
+same "one among some" "$W/a" "$W/b"
+ok "with importance" "$LBRX" imatrix "$W/dense.gguf" -f "$W/book" -o "$W/i.gguf" --ctx 64 --no-ppl -q
+ok "with importance" run imatrix.json "$W/dense.gguf" --imatrix "$W/i.gguf"
+grep -q '"imatrix":"i.gguf"' "$W/imatrix.json" && pass || fail "with importance" "not said"
+cmp -s "$W/imatrix.json" "$W/s.json" && fail "with importance" "no difference" || pass
+
+# ---- what quantize makes of it ----
+ok "by it" "$LBRX" quantize "$W/dense.gguf" -o "$W/by.gguf" --target-bpw 5.6 --type "$TYPES" --sensitivity "$W/s.json" --no-sync
+grep -q "sum of their divergences" "$W/err" && pass || fail "by it" "not said"
+ok "by error" "$LBRX" quantize "$W/dense.gguf" -o "$W/error.gguf" --target-bpw 5.6 --type "$TYPES" --no-sync -q
+for m in by error; do
+    ok "$m" "$LBRX" perplexity "$W/$m.gguf" -f "$W/book" --ctx 64 --chunks 3 --exact --kv-type f32 --kl "$W/z" --json -q
+    sed -n 's/.*"kl_mean":\([0-9.e-]*\).*/\1/p' "$W/out" >"$W/$m.kl"
+done
+awk -v a="$(cat "$W/by.kl")" -v b="$(cat "$W/error.kl")" 'BEGIN { exit !(a > 0 && a < b) }' && pass ||
+    fail "less divergence" "$(cat "$W/by.kl") by it, $(cat "$W/error.kl") by error"
+"$LBRX" inspect "$W/by.gguf" --metadata | grep -q -- "--sensitivity s.json" && pass || fail "by it" "not in the file's record"
+exits 2 "without a target" "$LBRX" quantize "$W/dense.gguf" -o "$W/n.gguf" --type q8_0 --sensitivity "$W/s.json"
+exits 2 "to MLX" "$LBRX" quantize "$W/dense.gguf" -o "$W/n" --to mlx --target-bpw 5 --sensitivity "$W/s.json"
+exits 2 "a type that it lacks" "$LBRX" quantize "$W/dense.gguf" -o "$W/n.gguf" --target-bpw 5.6 --sensitivity "$W/s.json"
+complains "a type that it lacks" "was not measured for"
+exits 3 "of another model" "$LBRX" quantize "$W/dense.gguf" -o "$W/n.gguf" --target-bpw 5.6 --type "$TYPES" --sensitivity "$W/moe.json"
+complains "of another model" "of another model"
+exits 3 "of some tensors" "$LBRX" quantize "$W/dense.gguf" -o "$W/n.gguf" --target-bpw 5.6 --type "$TYPES" --sensitivity "$W/some.json"
+complains "of some tensors" "has nothing for 'blk."
+sed 's/blk.3.attn_q/blk.7.attn_q/' "$W/s.json" >"$W/more.json"
+exits 3 "of a deeper model" "$LBRX" quantize "$W/dense.gguf" -o "$W/n.gguf" --target-bpw 5.6 --type "$TYPES" --sensitivity "$W/more.json"
+for bad in 's/"version":1/"version":2/' 's/lbrx-sensitivity/x/' 's/"kl":\[/"kl":[1,/' 's/"q4_0"/"q9_9"/' 's/"shape":\[/"shape":[-/' \
+    's/"name":"blk.1.attn_q.weight"/"name":"blk.0.attn_q.weight"/' 's/"kl":\[0/"kl":[-0/' '$d'; do
+    sed "$bad" "$W/s.json" >"$W/bad.json"
+    exits 3 "damage $bad" "$LBRX" quantize "$W/dense.gguf" -o "$W/n.gguf" --target-bpw 5.6 --type "$TYPES" --sensitivity "$W/bad.json"
+done
+
+# ---- what goes wrong ----
+exits 2 "it exists" run s.json "$W/dense.gguf"
+exits 2 "a type that there is not" "$LBRX" sensitivity "$W/dense.gguf" -f "$W/book" -o "$W/n.json" --types q9
+exits 2 "no such tensor" run n.json "$W/dense.gguf" --tensors nothing
+exits 2 "anchors" run n.json "$W/dense.gguf" --anchors 0
+echo a >"$W/short"
+exits 2 "too little text" "$LBRX" sensitivity "$W/dense.gguf" -f "$W/short" -o "$W/n.json" --types q8_0
+for f in n n.gguf n.json; do
+    [ ! -e "$W/$f" ] && pass || fail "errors" "$f was written"
+done
+set -- "$W"/*.lbrx-*
+[ ! -e "$1" ] && pass || fail "errors" "$1 was left behind"
+finish
