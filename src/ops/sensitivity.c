@@ -174,6 +174,7 @@ void lb_sensor_free(lb_sensor **sp) {
         return;
     lb_room_deinit(&s->in.rows);
     lb_free(s->in.list);
+    lb_free(s->in.scale);
     lb_recast_deinit(&s->cast);
     lb_room_deinit(&s->x);
     lb_room_deinit(&s->base);
@@ -409,8 +410,10 @@ static lb_status measure(lb_sensor *s, u64 i, lb_err *err) {
                                                             &t->w->shape, &s->cast.n_mats)
                                          : NULL;
     (void)choose_anchors(s, t, r->run);
-    if (t->inner)
+    if (t->inner) {
         LB_TRY(record(s, t, err));
+        LB_TRY(lb_recast_scales(&s->cast, t->w, &s->in, err));
+    }
     for (u32 k = 0; k < s->s->n_types; k++) {
         lb_dtype d = s->s->types[k];
         if (!may_have(s, t, d))

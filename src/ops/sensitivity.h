@@ -5,14 +5,17 @@
  * It could be had by running the model once for each tensor and type. Cheaper, and as near as a sum
  * of such figures needs: the tensor's inputs x are recorded; of each type the local error
  *
- *     E = mean over tokens of |(Q(W) - W) x|^2
+ *     E = mean over tokens of |(Q(W) - W) x|^2 / (|W x|^2 + g)
  *
- * is computed exactly, on the inputs that the tensor really meets; for a few types (the anchors)
- * the states before the tensor's layer, which are kept, are run through the rest of the model with
- * Q(W) in place of W, which gives their KL exactly. KL is a quadratic form of a small perturbation,
- * so of one tensor it is about proportional to E: other types follow from the anchors on a straight
- * line of log KL over log E between neighbours, and in proportion to E beyond the outermost.
- * Tensors outside the layers (the head, the table of embeddings) are run for every type.
+ * is computed exactly, on the inputs that the tensor really meets (g: the geometric mean of |W
+ * x|^2: some tokens, the first above all, have products a thousand times as large, whose errors
+ * alone a plain mean would tell of, and the norms that follow divide by their size); for a few
+ * types (the anchors) the states before the tensor's layer, which are kept, are run through the
+ * rest of the model with Q(W) in place of W, which gives their KL exactly. KL is a quadratic form
+ * of a small perturbation, so of one tensor it is about proportional to E: other types follow from
+ * the anchors on a straight line of log KL over log E between neighbours, and in proportion to E
+ * beyond the outermost. Tensors outside the layers (the head, the table of embeddings) are run for
+ * every type.
  *
  * The text is that of perplexity: chunks of n_ctx tokens, the second half of each counts. Memory: a
  * session, two rows of logits for each token at a time; states, logits and the tensor in its other

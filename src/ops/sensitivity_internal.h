@@ -32,6 +32,7 @@ typedef struct lb_recording {
     u64 n_rows;
     lb_recorded *list; /* heap */
     u64 n, cap;
+    double *scale; /* [n_rows] heap: what squares of errors of a row are divided by */
     const char *temp_dir;
     lb_err err;
 } lb_recording;
@@ -63,7 +64,9 @@ void lb_recast_deinit(lb_recast *r);
 size_t lb_recast_scratch_bytes(const lb_mweight *w, lb_dtype t, u32 n_batch);
 /* LB_E_FORMAT: a value that has no code. */
 lb_status lb_recast_codes(lb_recast *r, lb_err *err);
-/* Sum over the recorded rows of |(Q(W) - W) x|^2. */
+/* Fills x->scale for the tensor as it is: |W x|^2 and their geometric mean. */
+lb_status lb_recast_scales(lb_recast *r, const lb_mweight *w, lb_recording *x, lb_err *err);
+/* Sum over the recorded rows of |(Q(W) - W) x|^2 / scale. */
 lb_status lb_recast_error(lb_recast *r, const lb_recording *x, double *sum, lb_err *err);
 
 #endif

@@ -4,6 +4,7 @@
 #include "base/os.h"
 #include "kernel/quant.h"
 #include "kernel/refine.h"
+#include "model/logprob.h"
 #include "ops/sensitivity_internal.h"
 #include <stdatomic.h>
 
@@ -216,23 +217,54 @@ lb_status lb_recast_codes(lb_recast *r, lb_err *err) {
 
 /* ---- products of the difference ---- */
 
-/* Added to *sum value by value, token by token: however the tokens are cut into blocks. */
-static void block_error(const lb_recast *r, const lb_mweight *d, const float *x, u64 n,
-                        double *sum) {
-    u64 step = LB_MIN(LB_MAX(r->n_out / d->n_rows, (u64)1), (u64)TOKENS_AT_A_TIME);
+/* |D x|^2 of n rows: out[i], a sum in the order of D's rows. */
+static void squares(const lb_recast *r, const lb_mweight *d, u32 matrix, const float *x, u64 n,
+                    double *out) {
+    u64 rows = d->n_rows / d->n_stack;
+    u64 step = LB_MIN(LB_MAX(r->n_out / rows, (u64)1), (u64)TOKENS_AT_A_TIME);
     step = LB_MIN(step, (u64)lb_context_n_batch(r->c));
     for (u64 at = 0; at < n; at += step) {
-        u32 k = (u32)LB_MIN(step, n - at);
-        lb_context_product(r->c, d, 0, x + at * d->n_cols, k, r->out);
-        for (u64 i = 0; i < k * d->n_rows; i++)
-            *sum += (double)r->out[i] * (double)r->out[i];
+        u64 k = LB_MIN(step, n - at);
+        lb_context_product(r->c, d, matrix, x + at * d->n_cols, (u32)k, r->out);
+        for (u64 i = 0; i < k; i++) {
+            const float *y = r->out + i * rows;
+            out[at + i] = 0;
+            for (u64 j = 0; j < rows; j++)
+                out[at + i] += (double)y[j] * (double)y[j];
+        }
     }
+}
+
+static const float *row_of(const lb_recording *x, u64 i, u64 n_cols) {
+    return (const float *)x->rows.ptr + i * n_cols;
+}
+
+lb_status lb_recast_scales(lb_recast *r, const lb_mweight *w, lb_recording *x, lb_err *err) {
+    double logs = 0, mean;
+    u64 n = 0;
+    lb_free(x->scale);
+    x->scale = lb_alloc((size_t)(x->n_rows + 1) * sizeof *x->scale);
+    if (!x->scale)
+        return oom(err);
+    for (u64 i = 0; i < x->n; i++)
+        squares(r, w, x->list[i].matrix, row_of(x, x->list[i].first, w->n_cols), x->list[i].n,
+                x->scale + x->list[i].first);
+    for (u64 i = 0; i < x->n_rows; i++)
+        if (x->scale[i] > 0) {
+            logs += lb_log_f64(x->scale[i]);
+            n++;
+        }
+    mean = n ? lb_exp_f64(logs / (double)n) : 1;
+    for (u64 i = 0; i < x->n_rows; i++)
+        x->scale[i] += mean;
+    return LB_OK;
 }
 
 static lb_status matrix_error(lb_recast *r, const lb_recording *x, u32 matrix, double *sum,
                               lb_err *err) {
     u64 rows = r->w->n_rows / r->w->n_stack;
-    LB_TRY(run_rows(r, matrix * rows, rows, r->diff.ptr, err));
+    double *each = lb_alloc((size_t)(x->n_rows + 1) * sizeof *each);
+    lb_status st = each ? run_rows(r, matrix * rows, rows, r->diff.ptr, err) : oom(err);
     lb_mat m = mat_of(LB_F32, rows, r->w->n_cols, r->diff.ptr);
     lb_mweight d = {.name = r->w->name,
                     .n_rows = rows,
@@ -240,11 +272,16 @@ static lb_status matrix_error(lb_recast *r, const lb_recording *x, u32 matrix, d
                     .n_stack = 1,
                     .mats = &m,
                     .n_mats = 1};
-    for (u64 i = 0; i < x->n; i++)
-        if (x->list[i].matrix == matrix)
-            block_error(r, &d, (const float *)x->rows.ptr + x->list[i].first * d.n_cols,
-                        x->list[i].n, sum);
-    return LB_OK;
+    for (u64 i = 0; i < x->n && st == LB_OK; i++) {
+        const lb_recorded *b = &x->list[i];
+        if (b->matrix != matrix)
+            continue;
+        squares(r, &d, 0, row_of(x, b->first, d.n_cols), b->n, each);
+        for (u64 k = 0; k < b->n; k++)
+            *sum += each[k] / x->scale[b->first + k];
+    }
+    lb_free(each);
+    return st;
 }
 
 lb_status lb_recast_error(lb_recast *r, const lb_recording *x, double *sum, lb_err *err) {
