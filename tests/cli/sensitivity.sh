@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # sensitivity.sh: `lbrx sensitivity` on tiny models: what is run is, to the last digits, the divergence of a model with that
-# tensor alone in that type; the same bytes from any number of threads and memory; experts, shared keys, heads of their own;
+# tensor alone in that type; the same bytes from any number of threads and memory; experts, also with gate and up in one;
 # what `quantize` makes of it; and what goes wrong.
 # shellcheck source=tests/cli_lib.sh
 . "$(dirname "$0")/../cli_lib.sh"
@@ -10,9 +10,7 @@ LOGITS=${LOGITS:-$root/build/cc/tests/logits}
 # model NAME FAMILY TOKENIZER: $W/NAME.gguf in f32
 model() {
     mkdir "$W/$1"
-    if [ "$3" = bpe ]; then
-        cp "$GOLDEN/family/tokenizer.json" "$GOLDEN/family/tokenizer_config.json" "$W/$1"
-    else
+    if [ "$3" = spm ]; then
         cp "$GOLDEN/family/tokenizer.model" "$W/$1"
         cp "$GOLDEN/family/tokenizer_config_spm.json" "$W/$1/tokenizer_config.json"
     fi
@@ -22,6 +20,7 @@ model() {
 }
 model dense llama spm
 model moe mixtral spm
+model fused gemma4 own
 i=0
 while [ $i -lt 60 ]; do
     echo "the cat sat on the mat and the dog $i"
@@ -41,27 +40,35 @@ figure() {
 
 ok "dense" run s.json "$W/dense.gguf"
 says "dense" "tensors"
-ok "everything run" run all.json "$W/dense.gguf" --anchors all
-grep -q '"run":.*false.*' "$W/all.json" && figure "$W/all.json" blk.0.attn_q.weight run | grep -q false &&
-    fail "everything run" "something was not" || pass
 
 # ---- end to end: a model with one tensor in a type, read back from a file of that type ----
-ok "logits" "$LBRX" perplexity "$W/dense.gguf" -f "$W/book" --ctx 64 --chunks 3 --exact --kv-type f32 --save-logits "$W/z" -q
-# other_model NAME TENSOR TYPE: $W/NAME.gguf, the dense one with that
+# other_model BASE TENSOR TYPE N: $W/BASE.gguf with that, and the N-th figure of $W/BASE-all.json
 other_model() {
-    ok "$1" "$LBRX" quantize "$W/dense.gguf" -o "$W/$1-q.gguf" --type "$3" --pure --override "^$2\$=$3" --override '.*=f32' --no-sync -q
-    ok "$1" "$LBRX" perplexity "$W/$1-q.gguf" -f "$W/book" --ctx 64 --chunks 3 --exact --kv-type f32 --kl "$W/z" --json -q
+    z=$W/$1.logits
+    if [ ! -f "$z" ]; then
+        ok "$1: logits" "$LBRX" perplexity "$W/$1.gguf" -f "$W/book" --ctx 64 --chunks 3 --exact --kv-type f32 --save-logits "$z" -q
+        ok "$1: all run" run "$1-all.json" "$W/$1.gguf" --anchors all
+    fi
+    ok "$1 $2" "$LBRX" quantize "$W/$1.gguf" -o "$W/one.gguf" --type "$3" --pure --override "^$2\$=$3" --override '.*=f32' \
+        --no-sync -q --force
+    ok "$1 $2" "$LBRX" perplexity "$W/one.gguf" -f "$W/book" --ctx 64 --chunks 3 --exact --kv-type f32 --kl "$z" --json -q
     kl=$(sed -n 's/.*"kl_mean":\([0-9.e-]*\).*/\1/p' "$W/out")
-    mine=$(figure "$W/all.json" "$2" kl | tr ',' '\n' | sed -n "$4p")
+    mine=$(figure "$W/$1-all.json" "$2" kl | tr ',' '\n' | sed -n "$4p")
     if awk -v a="$kl" -v b="$mine" 'BEGIN { exit !(a > 0 && (a - b) ^ 2 <= (1e-6 * a) ^ 2) }'; then
         pass
     else
-        fail "$1" "$2 as $3: $mine, end to end $kl"
+        fail "$1 $2" "as $3: $mine, end to end $kl"
     fi
 }
-other_model q "blk.0.attn_q.weight" q4_0 1
-other_model down "blk.3.ffn_down.weight" q5_0 3
-other_model embd "token_embd.weight" q8_0 4
+other_model dense blk.0.attn_q.weight q4_0 1
+other_model dense blk.3.ffn_down.weight q5_0 3
+other_model dense token_embd.weight q8_0 4
+other_model moe blk.1.ffn_down_exps.weight q4_1 2
+other_model moe output.weight q8_0 4
+# gate and up in one tensor
+other_model fused blk.1.ffn_gate_up_exps.weight q4_0 1
+cp "$W/dense-all.json" "$W/all.json"
+figure "$W/all.json" blk.0.attn_q.weight run | grep -q false && fail "everything run" "something was not" || pass
 
 # ---- the same bytes ----
 ok "three threads" run t3.json "$W/dense.gguf" -t 3
@@ -94,7 +101,7 @@ ok "by it" "$LBRX" quantize "$W/dense.gguf" -o "$W/by.gguf" --target-bpw 5.6 --t
 grep -q "sum of their divergences" "$W/err" && pass || fail "by it" "not said"
 ok "by error" "$LBRX" quantize "$W/dense.gguf" -o "$W/error.gguf" --target-bpw 5.6 --type "$TYPES" --no-sync -q
 for m in by error; do
-    ok "$m" "$LBRX" perplexity "$W/$m.gguf" -f "$W/book" --ctx 64 --chunks 3 --exact --kv-type f32 --kl "$W/z" --json -q
+    ok "$m" "$LBRX" perplexity "$W/$m.gguf" -f "$W/book" --ctx 64 --chunks 3 --exact --kv-type f32 --kl "$W/dense.logits" --json -q
     sed -n 's/.*"kl_mean":\([0-9.e-]*\).*/\1/p' "$W/out" >"$W/$m.kl"
 done
 awk -v a="$(cat "$W/by.kl")" -v b="$(cat "$W/error.kl")" 'BEGIN { exit !(a > 0 && a < b) }' && pass ||
