@@ -2,27 +2,10 @@
 /* cmd_generate.c: `lbrx generate MODEL -p TEXT`: what a model goes on with. */
 #include "base/interrupt.h"
 #include "base/os.h"
-#include "cli/drafting.h"
-#include "cli/sampling.h"
-#include "cli/talk.h"
+#include "cli/generate.h"
 #include "cli/text.h"
 #include "cli/wrap.h"
-#include "ops/generate.h"
 #include <stdio.h>
-
-#define PROMPT_BYTES_MAX (256 * LB_MIB)
-#define CTX_USUAL 4096u
-
-typedef struct generate_opts {
-    lb_common common;
-    lb_infer_opts infer;
-    lb_sampling_opts sampling;
-    lb_talk_opts talk;
-    lb_drafting_opts drafting;
-    const char *prompt, *file, *messages;
-    u64 n;
-    bool chat, ids, ignore_eos;
-} generate_opts;
 
 static const lb_opt rows[] = {
     {.name = "prompt",
@@ -30,13 +13,27 @@ static const lb_opt rows[] = {
      .kind = LB_OPT_STR,
      .arg = "TEXT",
      .help = "the text to go on from",
-     .off = offsetof(generate_opts, prompt)},
+     .off = offsetof(lb_generate_cmd, prompt)},
     {.name = "file",
      .short_name = 'f',
      .kind = LB_OPT_PATH,
      .arg = "FILE",
      .help = "the same from a file; - is standard input",
-     .off = offsetof(generate_opts, file)},
+     .off = offsetof(lb_generate_cmd, file)},
+    {.name = "jsonl",
+     .kind = LB_OPT_FLAG,
+     .help =
+         "the file has a prompt a line: a JSON string, or {\"text\": ..., \"n\": ..., \"seed\": "
+         "...}; an answer a line comes out, as --json has it, in the same order",
+     .off = offsetof(lb_generate_cmd, jsonl)},
+    {.name = "parallel",
+     .kind = LB_OPT_INT,
+     .arg = "N",
+     .initial = "4",
+     .min = 1,
+     .max = 256,
+     .help = "with --jsonl: answers that are made at a time",
+     .off = offsetof(lb_generate_cmd, parallel)},
     {.name = "n",
      .short_name = 'n',
      .kind = LB_OPT_INT,
@@ -44,33 +41,37 @@ static const lb_opt rows[] = {
      .initial = "256",
      .max = 1u << 26,
      .help = "tokens at most",
-     .off = offsetof(generate_opts, n)},
+     .off = offsetof(lb_generate_cmd, n)},
     {.name = "chat",
      .kind = LB_OPT_FLAG,
      .help = "the text is a user's message: the model's chat template is put around it",
-     .off = offsetof(generate_opts, chat)},
+     .off = offsetof(lb_generate_cmd, chat)},
     {.name = "messages",
      .kind = LB_OPT_PATH,
      .arg = "FILE",
      .help = "answer the conversation in FILE, as template --input reads it: {\"messages\": [...], "
              "...}, or the array; - is standard input",
-     .off = offsetof(generate_opts, messages)},
+     .off = offsetof(lb_generate_cmd, messages)},
     {.name = "ids",
      .kind = LB_OPT_FLAG,
      .help = "with --json: the token ids as well",
-     .off = offsetof(generate_opts, ids)},
+     .off = offsetof(lb_generate_cmd, ids)},
     {.name = "ignore-eos",
      .kind = LB_OPT_FLAG,
      .help =
          "go on behind tokens that end an answer; not with a grammar, whose end is the answer's",
-     .off = offsetof(generate_opts, ignore_eos)},
+     .off = offsetof(lb_generate_cmd, ignore_eos)},
 };
 
 /* Options that do not go together; before a model is opened. */
-static lb_status check_opts(const generate_opts *o, lb_err *err) {
+static lb_status check_opts(const lb_generate_cmd *o, lb_err *err) {
     if ((o->prompt != NULL) + (o->file != NULL) + (o->messages != NULL) != 1)
         return lb_fail(err, LB_E_USAGE,
                        "generate: one of -p TEXT, -f FILE and --messages FILE is needed");
+    if (o->jsonl && !o->file)
+        return lb_fail(err, LB_E_USAGE, "generate: --jsonl needs -f FILE (- is standard input)");
+    if (o->jsonl && (o->drafting.model || o->drafting.ngram))
+        return lb_fail(err, LB_E_USAGE, "generate: --jsonl and drafts do not go together yet");
     const char *lost = o->talk.system     ? "system"
                        : o->talk.kwargs   ? "kwargs"
                        : o->talk.template ? "chat-template"
@@ -89,10 +90,10 @@ static lb_status read_stdin(lb_arena *arena, lb_str *out, lb_err *err) {
     lb_buf b = {0};
     char piece[65536];
     size_t n;
-    while ((n = fread(piece, 1, sizeof piece, stdin)) > 0 && b.len <= PROMPT_BYTES_MAX)
+    while ((n = fread(piece, 1, sizeof piece, stdin)) > 0 && b.len <= LB_PROMPT_BYTES_MAX)
         lb_buf_put(&b, piece, n);
     lb_status st = lb_buf_status(&b, err);
-    if (st == LB_OK && b.len > PROMPT_BYTES_MAX)
+    if (st == LB_OK && b.len > LB_PROMPT_BYTES_MAX)
         st = lb_fail(err, LB_E_LIMIT, "stdin: a prompt of more than 256 MiB");
     if (st == LB_OK)
         *out = lb_arena_str(arena, lb_buf_str(&b));
@@ -100,13 +101,13 @@ static lb_status read_stdin(lb_arena *arena, lb_str *out, lb_err *err) {
     return st;
 }
 
-static lb_status read_text(const char *file, lb_arena *arena, lb_str *out, lb_err *err) {
+lb_status lb_generate_read(const char *file, lb_arena *arena, lb_str *out, lb_err *err) {
     return strcmp(file, "-") == 0 ? read_stdin(arena, out, err)
-                                  : lb_os_read_file(file, PROMPT_BYTES_MAX, arena, out, err);
+                                  : lb_os_read_file(file, LB_PROMPT_BYTES_MAX, arena, out, err);
 }
 
 /* The messages: from a file, or the text as a user's. */
-static lb_status make_messages(lb_talk *t, const generate_opts *o, lb_str text, lb_arena *arena,
+static lb_status make_messages(lb_talk *t, const lb_generate_cmd *o, lb_str text, lb_arena *arena,
                                lb_json **out, lb_err *err) {
     lb_str role;
     lb_json *all = lb_json_new_array(arena), *given;
@@ -130,7 +131,7 @@ static lb_status make_messages(lb_talk *t, const generate_opts *o, lb_str text, 
 }
 
 /* What the model reads of a conversation. */
-static lb_status in_template(const lb_infer *x, const generate_opts *o, lb_str text,
+static lb_status in_template(const lb_infer *x, const lb_generate_cmd *o, lb_str text,
                              lb_arena *arena, lb_buf *out, lb_err *err) {
     lb_talk talk = {0};
     lb_json *messages = NULL;
@@ -154,16 +155,13 @@ static lb_status in_template(const lb_infer *x, const generate_opts *o, lb_str t
     return st;
 }
 
-static lb_status make_prompt(lb_infer *x, const generate_opts *o, lb_arena *arena, lb_buf *ids,
-                             lb_err *err) {
+lb_status lb_generate_prompt(lb_infer *x, const lb_generate_cmd *o, lb_str text, lb_arena *arena,
+                             lb_buf *ids, lb_err *err) {
     const bool talks = o->chat || o->messages;
-    lb_str text = lb_str_c(o->prompt ? o->prompt : "");
     lb_buf chat = {0};
     lb_encode_work *w = NULL;
-    if (!o->prompt)
-        LB_TRY(read_text(o->file ? o->file : o->messages, arena, &text, err));
-    lb_status st = lb_infer_tokenizer(x, err);
-    if (st == LB_OK && talks) {
+    lb_status st = LB_OK;
+    if (talks) {
         st = in_template(x, o, text, arena, &chat, err);
         text = lb_buf_str(&chat);
     }
@@ -186,6 +184,14 @@ typedef struct text_out {
     lb_wrap wrap;
 } text_out;
 
+static lb_status make_prompt(lb_infer *x, const lb_generate_cmd *o, lb_arena *arena, lb_buf *ids,
+                             lb_err *err) {
+    lb_str text = lb_str_c(o->prompt ? o->prompt : "");
+    if (!o->prompt)
+        LB_TRY(lb_generate_read(o->file ? o->file : o->messages, arena, &text, err));
+    return lb_generate_prompt(x, o, text, arena, ids, err);
+}
+
 static lb_status show(void *user, lb_str piece, lb_err *err) {
     text_out *t = user;
     lb_buf safe = {0};
@@ -205,10 +211,10 @@ static bool stop(void *user) {
     return lb_interrupted();
 }
 
-static void put_ids(lb_buf *out, const char *key, const lb_buf *ids) {
+static void put_ids(lb_buf *out, const char *key, lb_str ids) {
     lb_buf_printf(out, "\"%s\":[", key);
-    for (size_t i = 0; i < ids->len / sizeof(u32); i++)
-        lb_buf_printf(out, "%s%u", i ? "," : "", lb_load_u32(ids->ptr + 4 * i));
+    for (size_t i = 0; i < ids.len / sizeof(u32); i++)
+        lb_buf_printf(out, "%s%u", i ? "," : "", lb_load_u32((const u8 *)ids.ptr + 4 * i));
     lb_buf_put_c(out, "],");
 }
 
@@ -232,12 +238,12 @@ static void put_timings(lb_buf *out, const lb_generated *g) {
     lb_buf_put_c(out, "}");
 }
 
-static void put_json(lb_buf *out, const generate_opts *o, const lb_buf *prompt,
-                     const lb_generated *g, u64 seed) {
+void lb_generate_put(lb_buf *out, const lb_generate_cmd *o, lb_str prompt, const lb_generated *g,
+                     u64 seed) {
     lb_buf_put_c(out, "{");
     if (o->ids) {
         put_ids(out, "prompt_ids", prompt);
-        put_ids(out, "ids", &g->ids);
+        put_ids(out, "ids", lb_buf_str(&g->ids));
     }
     lb_buf_put_c(out, "\"text\":");
     lb_json_write_str(out, lb_buf_str(&g->text), false);
@@ -246,43 +252,54 @@ static void put_json(lb_buf *out, const generate_opts *o, const lb_buf *prompt,
     lb_buf_printf(out, ",\"seed\":%llu}\n", (unsigned long long)seed);
 }
 
-static lb_status generate(lb_infer *x, const generate_opts *o, lb_buf *prompt, lb_cli *cli,
+u64 lb_generate_room(const lb_infer *x, const lb_generate_cmd *o, u64 n_prompt, u64 n) {
+    u64 trained = lb_model_n_ctx_train(lb_loaded_model(x->loaded)), room = n_prompt + n;
+    if (o->infer.n_ctx)
+        return o->infer.n_ctx;
+    if (n >= LB_CTX_USUAL)
+        room = LB_MAX(n_prompt, LB_MIN(room, trained ? trained : LB_CTX_USUAL));
+    return room;
+}
+
+lb_generate_opts lb_generate_opts_of(const lb_infer *x, const lb_generate_cmd *o,
+                                     const lb_sampling *s) {
+    return (lb_generate_opts){.n_max = (u32)o->n,
+                              .sampler = s->sampler,
+                              .encoder = x->encoder,
+                              .ignore_end = o->ignore_eos,
+                              .constraint = s->constraint,
+                              .stops = s->stops,
+                              .n_stops = s->n_stops,
+                              .stop_ids = s->stop_ids,
+                              .n_stop_ids = s->n_stop_ids,
+                              .stop = stop};
+}
+
+static lb_status generate(lb_infer *x, const lb_generate_cmd *o, lb_buf *prompt, lb_cli *cli,
                           lb_err *err) {
     lb_sampling sampling = {0};
     lb_drafting drafting = {0};
     lb_generated g = {0};
     text_out out = {.terminal = lb_os_is_terminal(1)};
     u64 n = prompt->len / sizeof(u32), trained = lb_model_n_ctx_train(lb_loaded_model(x->loaded));
-    u64 room = o->infer.n_ctx ? o->infer.n_ctx : n + o->n;
-    if (!o->infer.n_ctx && o->n >= CTX_USUAL)
-        room = LB_MAX(n, LB_MIN(room, trained ? trained : CTX_USUAL));
     if (trained && n > trained && !o->common.quiet)
         (void)fprintf(stderr,
                       "lbrx: the prompt has %llu tokens, the model was trained for at most %llu\n",
                       (unsigned long long)n, (unsigned long long)trained);
-    lb_status st = lb_infer_context(x, room, err);
+    lb_status st = lb_infer_context(x, lb_generate_room(x, o, n, o->n), err);
     if (st == LB_OK)
         st = lb_sampling_open(&sampling, x, &o->sampling, x->n_ctx, err);
     if (st == LB_OK)
         st = lb_drafting_open(&drafting, x, cli, &o->common, &o->drafting, err);
-    if (st == LB_OK)
-        st = lb_generate(x->context, (const u32 *)(const void *)prompt->ptr, (u32)n,
-                         &(lb_generate_opts){.n_max = (u32)o->n,
-                                             .sampler = sampling.sampler,
-                                             .encoder = x->encoder,
-                                             .ignore_end = o->ignore_eos,
-                                             .constraint = sampling.constraint,
-                                             .stops = sampling.stops,
-                                             .n_stops = sampling.n_stops,
-                                             .stop_ids = sampling.stop_ids,
-                                             .n_stop_ids = sampling.n_stop_ids,
-                                             .draft = drafting.draft,
-                                             .text = o->common.json ? NULL : show,
-                                             .stop = stop,
-                                             .user = &out},
-                         &g, err);
+    if (st == LB_OK) {
+        lb_generate_opts go = lb_generate_opts_of(x, o, &sampling);
+        go.draft = drafting.draft;
+        go.text = o->common.json ? NULL : show;
+        go.user = &out;
+        st = lb_generate(x->context, (const u32 *)(const void *)prompt->ptr, (u32)n, &go, &g, err);
+    }
     if (st == LB_OK && o->common.json)
-        put_json(&cli->out, o, prompt, &g, sampling.seed);
+        lb_generate_put(&cli->out, o, lb_buf_str(prompt), &g, sampling.seed);
     else if (st == LB_OK)
         lb_buf_put_c(&cli->out, "\n");
     lb_sampling_close(&sampling);
@@ -294,7 +311,7 @@ static lb_status generate(lb_infer *x, const generate_opts *o, lb_buf *prompt, l
 
 static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32 n_args,
                      lb_err *err) {
-    generate_opts o = *(const generate_opts *)opts;
+    lb_generate_cmd o = *(const lb_generate_cmd *)opts;
     lb_infer *x = lb_arena_new(&cli->arena, lb_infer, 1);
     lb_buf ids = {0};
     (void)n_args;
@@ -303,9 +320,14 @@ static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32
     LB_TRY(check_opts(&o, err));
     lb_status st = lb_infer_open(x, cli, &o.common, &o.infer, args[0], err);
     if (st == LB_OK)
+        st = lb_infer_tokenizer(x, err);
+    if (st == LB_OK && o.jsonl) {
+        st = lb_generate_lines(x, &o, cli, err);
+    } else if (st == LB_OK) {
         st = make_prompt(x, &o, &cli->arena, &ids, err);
-    if (st == LB_OK)
-        st = generate(x, &o, &ids, cli, err);
+        if (st == LB_OK)
+            st = generate(x, &o, &ids, cli, err);
+    }
     lb_infer_close(x);
     lb_buf_deinit(&ids);
     return st;
@@ -325,11 +347,11 @@ const lb_command lb_cmd_generate = {
         "file once.",
     .n_args_min = 1,
     .n_args_max = 1,
-    .group = {LB_GROUP("Options", rows, 0), LB_GROUP_TALK(offsetof(generate_opts, talk)),
-              LB_GROUP_SAMPLING(offsetof(generate_opts, sampling)),
-              LB_GROUP_DRAFTING(offsetof(generate_opts, drafting)),
-              LB_GROUP_INFER(offsetof(generate_opts, infer)),
-              LB_GROUP_COMMON(offsetof(generate_opts, common))},
-    .size_bytes = sizeof(generate_opts),
+    .group = {LB_GROUP("Options", rows, 0), LB_GROUP_TALK(offsetof(lb_generate_cmd, talk)),
+              LB_GROUP_SAMPLING(offsetof(lb_generate_cmd, sampling)),
+              LB_GROUP_DRAFTING(offsetof(lb_generate_cmd, drafting)),
+              LB_GROUP_INFER(offsetof(lb_generate_cmd, infer)),
+              LB_GROUP_COMMON(offsetof(lb_generate_cmd, common))},
+    .size_bytes = sizeof(lb_generate_cmd),
     .run = run,
 };

@@ -123,6 +123,7 @@ lb_status lb_infer_context(lb_infer *x, u64 n_ctx, lb_err *err) {
     x->n_ctx = (u32)want;
     lb_status st = lb_context_new(&x->context, lb_loaded_model(x->loaded),
                                   &(lb_context_opts){.n_ctx = x->n_ctx,
+                                                     .n_seqs = x->n_seqs,
                                                      .n_batch = (u32)x->opts.n_batch,
                                                      .threads = x->threads,
                                                      .kv_type = kv_types[x->opts.kv_type],

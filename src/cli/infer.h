@@ -30,6 +30,7 @@ typedef struct lb_infer {
     void *tap_user;
     u64 scratch_bytes; /* of their threads, at least */
     u32 n_ctx;         /* of the context */
+    u32 n_seqs;        /* that it is to have; 0: one */
     lb_infer_opts opts;
     u32 threads;
     bool quiet;

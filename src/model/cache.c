@@ -54,7 +54,11 @@ static lb_status lay_out(lb_cache *c, const lb_params *p, u32 i, lb_err *err) {
 lb_status lb_cache_init(lb_cache *c, const lb_params *p, lb_dtype type, u32 n_ctx, u32 n_seqs,
                         lb_err *err) {
     *c = (lb_cache){.type = type, .n_layers = p->n_layers, .n_seqs = n_seqs, .n_ctx = n_ctx};
-    c->n_pages_max = n_ctx / LB_PAGE_ROWS + n_seqs;
+    u64 n_pages = ((u64)n_ctx + LB_PAGE_ROWS - 1) / LB_PAGE_ROWS;
+    /* one more: a page that sequences share is copied before the old one goes */
+    if (n_pages * n_seqs >= UINT32_MAX)
+        return lb_fail(err, LB_E_LIMIT, "%u sequences of %u positions are too many", n_seqs, n_ctx);
+    c->n_pages_max = (u32)(n_pages * n_seqs + 1);
     c->layer = lb_alloc_zero(p->n_layers, sizeof *c->layer);
     c->page = lb_alloc_zero(c->n_pages_max, sizeof *c->page);
     c->refs = lb_alloc_zero(c->n_pages_max, sizeof *c->refs);
@@ -69,7 +73,7 @@ lb_status lb_cache_init(lb_cache *c, const lb_params *p, lb_dtype type, u32 n_ct
     c->n_unused = c->n_pages_max;
     for (u32 i = 0; i < n_seqs; i++) {
         lb_cache_seq *s = &c->seq[i];
-        s->page = lb_alloc_zero(c->n_pages_max, sizeof *s->page);
+        s->page = lb_alloc_zero(n_pages + 1, sizeof *s->page);
         s->state = c->state_bytes ? lb_alloc_zero(1, c->state_bytes) : NULL;
         s->id = lb_alloc_zero(n_ctx, sizeof *s->id);
         if (!s->page || !s->id || (c->state_bytes && !s->state))

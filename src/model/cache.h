@@ -35,8 +35,9 @@ typedef struct lb_cache_seq {
 } lb_cache_seq;
 
 typedef struct lb_cache {
-    lb_dtype type;                            /* of keys and values */
-    u32 n_layers, n_seqs, n_ctx, n_pages_max; /* of all sequences together */
+    lb_dtype type;               /* of keys and values */
+    u32 n_layers, n_seqs, n_ctx; /* positions of a sequence */
+    u32 n_pages_max;             /* of all sequences together */
     lb_cache_layer *layer;
     u64 page_bytes, state_bytes;
     u8 **page;   /* [n_pages_max] NULL: never used */
@@ -46,8 +47,8 @@ typedef struct lb_cache {
     lb_cache_seq *seq; /* [n_seqs] */
 } lb_cache;
 
-/* n_ctx: positions of all sequences together, rounded up to pages of each. type: F32, F16, Q8_0,
- * Q4_0; LB_E_UNSUPPORTED where rows do not fit its blocks. */
+/* n_ctx: positions of each sequence. type: F32, F16, Q8_0, Q4_0; LB_E_UNSUPPORTED where rows do not
+ * fit its blocks. */
 lb_status lb_cache_init(lb_cache *c, const lb_params *p, lb_dtype type, u32 n_ctx, u32 n_seqs,
                         lb_err *err);
 void lb_cache_deinit(lb_cache *c);

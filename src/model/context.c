@@ -219,11 +219,17 @@ u32 lb_context_n_batch(const lb_context *c) {
     return c->o.n_batch;
 }
 
-u32 lb_context_keep(lb_context *c, u32 seq, const u32 *ids, u32 n) {
+u32 lb_context_common(const lb_context *c, u32 seq, const u32 *ids, u32 n) {
     const lb_cache_seq *s = &c->cache.seq[seq];
     u32 same = 0;
     while (same < n && same < s->length && s->id[same] == ids[same])
         same++;
+    return same;
+}
+
+u32 lb_context_keep(lb_context *c, u32 seq, const u32 *ids, u32 n) {
+    const lb_cache_seq *s = &c->cache.seq[seq];
+    u32 same = lb_context_common(c, seq, ids, n);
     if (lb_cache_cut(&c->cache, seq, same))
         return same;
     same = s->marked && s->mark_length <= same ? s->mark_length : 0;

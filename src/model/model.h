@@ -42,7 +42,7 @@ typedef void lb_tap_fn(void *user, const lb_mweight *w, u32 expert, const float 
 typedef void lb_layer_fn(void *user, u32 layer, const float *x, size_t n_tokens);
 
 typedef struct lb_context_opts {
-    u32 n_ctx;        /* positions of all sequences together */
+    u32 n_ctx;        /* positions of each sequence */
     u32 n_seqs;       /* 0: 1 */
     u32 n_batch;      /* tokens that are computed at a time; 0: 256 */
     u32 threads;      /* 0: 1 */
@@ -86,6 +86,10 @@ u32 lb_context_length(const lb_context *c, u32 seq);
 lb_status lb_context_mark(lb_context *c, u32 seq, lb_err *err);
 /* Forgets all but the first n tokens of a sequence. False: cannot go back to there. */
 bool lb_context_cut(lb_context *c, u32 seq, u32 n);
+/* How many of n tokens the sequence begins with. */
+u32 lb_context_common(const lb_context *c, u32 seq, const u32 *ids, u32 n);
+/* `to` holds the first n tokens of `from`, whose pages they share. LB_E_UNSUPPORTED: recurrent
+ * layers, and n is not all. */
 lb_status lb_context_copy(lb_context *c, u32 from, u32 to, u32 n, lb_err *err);
 u64 lb_context_cache_bytes(const lb_context *c);
 

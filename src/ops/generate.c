@@ -41,8 +41,12 @@ static lb_status check_over(lb_running *r, lb_err *err) {
     return LB_OK;
 }
 
-lb_status lb_running_begin(lb_running *r, const u32 *prompt, u32 n, lb_err *err) {
+lb_status lb_running_begin(lb_running *r, const u32 *prompt, u32 n, u32 n_vocab, lb_err *err) {
     for (u32 i = 0; i < n; i++) {
+        if (prompt[i] >= n_vocab)
+            return lb_fail(err, LB_E_FORMAT,
+                           "token %u of the prompt: the model's vocabulary has %u", prompt[i],
+                           n_vocab);
         lb_sampler_accept(r->o->sampler, prompt[i]);
         lb_buf_put_u32(&r->out->sequence, prompt[i]);
     }
@@ -200,7 +204,7 @@ static lb_status generate(run *r, const u32 *prompt, u32 n, lb_err *err) {
         return lb_fail(err, LB_E_LIMIT,
                        "the prompt has %u tokens, the context room for %u: use a larger --ctx", n,
                        n_ctx);
-    LB_TRY(lb_running_begin(&r->r, prompt, n, err));
+    LB_TRY(lb_running_begin(&r->r, prompt, n, lb_model_n_vocab(lb_context_model(r->c)), err));
     if (r->r.o->draft)
         lb_draft_begin(r->r.o->draft);
     u32 kept = lb_context_keep(r->c, 0, prompt, n - 1);

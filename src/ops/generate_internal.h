@@ -14,8 +14,9 @@ typedef struct lb_running {
     bool over; /* no more tokens are wanted */
 } lb_running;
 
-/* out starts empty; the sampler gets the prompt. lb_running_end in any case. */
-lb_status lb_running_begin(lb_running *r, const u32 *prompt, u32 n, lb_err *err);
+/* out starts empty; the sampler gets the prompt. lb_running_end in any case. LB_E_FORMAT: ids
+ * beyond the vocabulary. */
+lb_status lb_running_begin(lb_running *r, const u32 *prompt, u32 n, u32 n_vocab, lb_err *err);
 /* The next token, from the logits behind the last; r->over: it is none of the sequence, or no token
  * is wanted behind it (then *put says whether it is one of the sequence). */
 lb_status lb_running_take(lb_running *r, const float *logits, u32 *id, bool *put, lb_err *err);

@@ -1,0 +1,97 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# parallel.sh: `lbrx generate --jsonl`: answers to many prompts are those to each alone, however many are made at a time, with
+# any batch and any threads; in order; what is refused.
+# shellcheck source=tests/cli_lib.sh
+. "$(dirname "$0")/../cli_lib.sh"
+LOGITS=${LOGITS:-$root/build/cc/tests/logits}
+
+cat >"$W/prompts" <<'END'
+"the cat sat on"
+{"text": "the cat sat on the mat", "n": 3}
+
+{"prompt": "a dog", "seed": 9}
+{"text": "the cat sat on the mat and the dog", "n": 25}
+{"ids": [5, 6, 7, 8, 9, 10, 11]}
+{"text": "x", "n": 0}
+"the cat sat on the mat and the cat"
+{"text": "mat", "n": 1, "seed": 4}
+"the the the the the the the the the the the the the the the the the the the the the the the the the the the the the the"
+END
+# answers without timings
+answers() {
+    sed 's/"timings":{[^}]*},//' "$W/out"
+}
+
+# compare NAME MODEL OPTIONS...
+compare() {
+    what=$1 model=$2
+    shift 2
+    ok "$what" "$LBRX" generate "$model" --jsonl -f "$W/prompts" --parallel 1 -n 12 --ids -q --seed 3 --ctx 80 "$@"
+    answers >"$W/want"
+    [ "$(wc -l <"$W/want")" = 9 ] && pass || fail "$what" "not nine answers"
+    for how in "2" "3 --batch 7" "4 -t 2" "8 -t 1" "9 --batch 1" "64"; do
+        # shellcheck disable=SC2086 # options
+        ok "$what, $how at a time" "$LBRX" generate "$model" --jsonl -f "$W/prompts" --parallel $how -n 12 --ids -q --seed 3 \
+            --ctx 80 "$@"
+        answers >"$W/got"
+        same "$what, $how at a time" "$W/want" "$W/got"
+    done
+    # each alone
+    ok "$what alone" "$LBRX" generate "$model" -p "the cat sat on" -n 12 --ids --json --seed 3 --ctx 80 "$@"
+    answers >"$W/got"
+    sed -n 1p "$W/want" >"$W/one"
+    same "$what alone" "$W/one" "$W/got"
+    ok "$what alone" "$LBRX" generate "$model" -p "a dog" -n 12 --ids --json --seed 9 --ctx 80 "$@"
+    answers >"$W/got"
+    sed -n 3p "$W/want" >"$W/one"
+    same "$what, its own seed" "$W/one" "$W/got"
+    ok "$what alone" "$LBRX" generate "$model" -p "the cat sat on the mat and the dog" -n 25 --ids --json --seed 3 --ctx 80 "$@"
+    answers >"$W/got"
+    sed -n 4p "$W/want" >"$W/one"
+    same "$what, its own length" "$W/one" "$W/got"
+}
+
+for family in "llama Llama-3.2-1B-Instruct" "gemma3 gemma-3-1b-it" "gpt_oss gpt-oss-values" "deepseek_v3 Moonlight-16B-A3B" \
+    "lfm2 LFM2-1.2B" "qwen3_next Qwen3-Next-MTP" "gpt2 gpt2"; do
+    # shellcheck disable=SC2086 # two words
+    set -- $family
+    mkdir "$W/$1"
+    cp "$GOLDEN/family/tokenizer.json" "$GOLDEN/family/tokenizer_config.json" "$W/$1"
+    "$LOGITS" make "$GOLDEN/logits/$1.json" "$2" "$W/$1" || exit 1
+    compare "$1" "$W/$1" --ignore-eos
+done
+M=$W/llama
+compare "greedy, an end" "$M" --temp 0
+printf 'root ::= ("the" | "cat" | " " | "o" | "a")* "."\n' >"$W/g.gbnf"
+compare "a grammar" "$M" --grammar "$W/g.gbnf" --repeat-penalty 1.3
+compare "a text that stops" "$M" --stop t --mirostat 2
+
+ok "stdin" sh -c "'$LBRX' generate '$M' --jsonl -f - -n 2 --ids -q --seed 1 <'$W/prompts'"
+[ "$(wc -l <"$W/out")" = 9 ] && pass || fail "stdin" "not nine answers"
+ok "said" "$LBRX" generate "$M" --jsonl -f "$W/prompts" -n 2 --parallel 3
+complains "said" "9 answers, 3 at a time"
+: >"$W/nothing"
+ok "nothing" "$LBRX" generate "$M" --jsonl -f "$W/nothing"
+[ -s "$W/out" ] && fail "nothing" "an answer" || pass
+
+# ---- what is refused, before anything is computed ----
+bad() {
+    printf '"the cat"\n%s\n' "$3" >"$W/bad"
+    exits "$1" "$2" "$LBRX" generate "$M" --jsonl -f "$W/bad" -n 2
+    complains "$2" "line 2"
+}
+bad 3 "no JSON" 'x'
+bad 3 "no prompt" '{"n": 3}'
+bad 3 "a number" '7'
+bad 3 "ids that are none" '{"ids": [1, "a"]}'
+bad 3 "no ids" '{"ids": []}'
+bad 3 "a negative length" '{"text": "a", "n": -1}'
+bad 3 "a seed that is none" '{"text": "a", "seed": "a"}'
+bad 3 "an id beyond the vocabulary" '{"ids": [1, 99999999]}'
+exits 4 "a prompt beyond the context" "$LBRX" generate "$M" --jsonl -f "$W/prompts" --ctx 8
+complains "a prompt beyond the context" "line 1"
+exits 2 "no file" "$LBRX" generate "$M" --jsonl -p x
+exits 2 "none at a time" "$LBRX" generate "$M" --jsonl -f "$W/prompts" --parallel 0
+exits 2 "with drafts" "$LBRX" generate "$M" --jsonl -f "$W/prompts" --lookup 3
+finish
