@@ -70,6 +70,9 @@ $(QUANT_ERROR): $(B)/tests/tool/quant_error.o $(LIB)
 MERGE_OUTLINE := $(B)/tests/merge_outline
 $(MERGE_OUTLINE): $(B)/tests/tool/merge_outline.o $(LIB)
 	$(Q)$(CC) $(LDFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(LIBS)
+SHIFT := $(B)/tests/shift
+$(SHIFT): $(B)/tests/tool/shift.o $(LIB)
+	$(Q)$(CC) $(LDFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(LIBS)
 LOGITS := $(B)/tests/logits
 $(LOGITS): $(B)/tests/tool/logits.o $(LIB)
 	$(Q)$(CC) $(LDFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(LIBS)
@@ -103,10 +106,10 @@ $(QUANT_PEER): $(B)/tests/tool/quant_peer.o $(B)/tests/quant_rows.o $(LIB)
 CLI_TESTS := $(wildcard tests/cli/*.sh)
 PEER_TESTS := $(wildcard tests/peers/peer_*.py)
 PROGRAMS := $(UNIT) $(CHECKKERN) $(FUZZ)
-RUN := LBRX=$(abspath $(B)/lbrx) MAKE_MODEL=$(abspath $(MAKE_MODEL)) HUB_SERVER=$(abspath $(HUB_SERVER)) QUANT_PEER=$(abspath $(QUANT_PEER)) QUANTIZE=$(abspath $(QUANTIZE)) IMATRIX_DUMP=$(abspath $(IMATRIX_DUMP)) MERGE_OUTLINE=$(abspath $(MERGE_OUTLINE)) ENCODE=$(abspath $(ENCODE)) LOGITS=$(abspath $(LOGITS)) TEMPLATE=$(abspath $(TEMPLATE)) RECIPE=$(abspath $(RECIPE)) MLX_RECIPE=$(abspath $(MLX_RECIPE)) SAMPLE=$(abspath $(SAMPLE)) SCHEMA=$(abspath $(SCHEMA)) PTY=$(abspath $(PTY)) LB_TEST_GOLDEN=$(abspath tests/golden) LB_TEST_FUZZ=$(abspath tests/fuzz) sh tests/run.sh
+RUN := LBRX=$(abspath $(B)/lbrx) MAKE_MODEL=$(abspath $(MAKE_MODEL)) HUB_SERVER=$(abspath $(HUB_SERVER)) QUANT_PEER=$(abspath $(QUANT_PEER)) QUANTIZE=$(abspath $(QUANTIZE)) IMATRIX_DUMP=$(abspath $(IMATRIX_DUMP)) MERGE_OUTLINE=$(abspath $(MERGE_OUTLINE)) ENCODE=$(abspath $(ENCODE)) LOGITS=$(abspath $(LOGITS)) SHIFT=$(abspath $(SHIFT)) TEMPLATE=$(abspath $(TEMPLATE)) RECIPE=$(abspath $(RECIPE)) MLX_RECIPE=$(abspath $(MLX_RECIPE)) SAMPLE=$(abspath $(SAMPLE)) SCHEMA=$(abspath $(SCHEMA)) PTY=$(abspath $(PTY)) LB_TEST_GOLDEN=$(abspath tests/golden) LB_TEST_FUZZ=$(abspath tests/fuzz) sh tests/run.sh
 
 .PHONY: tests test unit check checkkern fuzz long bench docs
-tests: $(PROGRAMS) $(MAKE_MODEL) $(HUB_SERVER) $(QUANT_PEER) $(QUANTIZE) $(IMATRIX_DUMP) $(MERGE_OUTLINE) $(ENCODE) $(LOGITS) $(TEMPLATE) $(RECIPE) $(MLX_RECIPE) $(SAMPLE) $(SCHEMA) $(PTY) $(B)/lbrx
+tests: $(PROGRAMS) $(MAKE_MODEL) $(HUB_SERVER) $(QUANT_PEER) $(QUANTIZE) $(IMATRIX_DUMP) $(MERGE_OUTLINE) $(ENCODE) $(LOGITS) $(SHIFT) $(TEMPLATE) $(RECIPE) $(MLX_RECIPE) $(SAMPLE) $(SCHEMA) $(PTY) $(B)/lbrx
 test: tests
 	@$(RUN) $(CHECKKERN) $(UNIT) $(FUZZ) $(CLI_TESTS) $(PEER_TESTS)
 unit: $(UNIT)
@@ -125,7 +128,7 @@ test-linked:
 # One program: make t-<name> runs tests/unit/test_<name>.c, c-<name> tests/cli/<name>.sh
 t-%: $(B)/tests/test_%
 	$<
-c-%: $(B)/lbrx $(MAKE_MODEL) $(HUB_SERVER) $(LOGITS) $(SCHEMA) $(PTY)
+c-%: $(B)/lbrx $(MAKE_MODEL) $(HUB_SERVER) $(LOGITS) $(SHIFT) $(SCHEMA) $(PTY)
 	LBRX=$(abspath $<) MAKE_MODEL=$(abspath $(MAKE_MODEL)) HUB_SERVER=$(abspath $(HUB_SERVER)) sh tests/cli/$*.sh
 
 check: $(B)/lbrx

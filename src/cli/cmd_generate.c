@@ -42,6 +42,18 @@ static const lb_opt rows[] = {
      .max = 1u << 26,
      .help = "tokens at most",
      .off = offsetof(lb_generate_cmd, n)},
+    {.name = "context-shift",
+     .kind = LB_OPT_FLAG,
+     .help = "a full context is no end: half of its tokens leave it, and those behind them move up",
+     .off = offsetof(lb_generate_cmd, shift)},
+    {.name = "keep",
+     .kind = LB_OPT_STR,
+     .arg = "N",
+     .initial = "0",
+     .help =
+         "tokens of the prompt's beginning that never leave it (beside the one that texts begin "
+         "with); -1: all of the prompt",
+     .off = offsetof(lb_generate_cmd, keep)},
     {.name = "chat",
      .kind = LB_OPT_FLAG,
      .help = "the text is a user's message: the model's chat template is put around it",
@@ -64,7 +76,12 @@ static const lb_opt rows[] = {
 };
 
 /* Options that do not go together; before a model is opened. */
-static lb_status check_opts(const lb_generate_cmd *o, lb_err *err) {
+static lb_status check_opts(lb_generate_cmd *o, lb_err *err) {
+    o->n_keep = UINT32_MAX;
+    if (strcmp(o->keep, "-1") != 0 &&
+        (!lb_str_to_u64(lb_str_c(o->keep), &o->n_keep) || o->n_keep > 1u << 26))
+        return lb_fail(err, LB_E_USAGE, "generate: --keep: '%s' is no count of tokens, nor -1",
+                       o->keep);
     if ((o->prompt != NULL) + (o->file != NULL) + (o->messages != NULL) != 1)
         return lb_fail(err, LB_E_USAGE,
                        "generate: one of -p TEXT, -f FILE and --messages FILE is needed");
@@ -262,7 +279,8 @@ u64 lb_generate_room(const lb_infer *x, const lb_generate_cmd *o, u64 n_prompt, 
 }
 
 lb_generate_opts lb_generate_opts_of(const lb_infer *x, const lb_generate_cmd *o,
-                                     const lb_sampling *s) {
+                                     const lb_sampling *s, u32 n_prompt) {
+    u32 first = lb_encoder_adds_bos(x->encoder); /* as llama.cpp counts: beside it */
     return (lb_generate_opts){.n_max = (u32)o->n,
                               .sampler = s->sampler,
                               .encoder = x->encoder,
@@ -272,6 +290,8 @@ lb_generate_opts lb_generate_opts_of(const lb_infer *x, const lb_generate_cmd *o
                               .n_stops = s->n_stops,
                               .stop_ids = s->stop_ids,
                               .n_stop_ids = s->n_stop_ids,
+                              .shift = o->shift,
+                              .n_keep = (u32)LB_MIN(o->n_keep + first, (u64)n_prompt),
                               .stop = stop};
 }
 
@@ -292,7 +312,7 @@ static lb_status generate(lb_infer *x, const lb_generate_cmd *o, lb_buf *prompt,
     if (st == LB_OK)
         st = lb_drafting_open(&drafting, x, cli, &o->common, &o->drafting, err);
     if (st == LB_OK) {
-        lb_generate_opts go = lb_generate_opts_of(x, o, &sampling);
+        lb_generate_opts go = lb_generate_opts_of(x, o, &sampling, (u32)n);
         go.draft = drafting.draft;
         go.text = o->common.json ? NULL : show;
         go.user = &out;

@@ -18,8 +18,9 @@ typedef struct lb_generate_cmd {
     lb_talk_opts talk;
     lb_drafting_opts drafting;
     const char *prompt, *file, *messages;
-    u64 n, parallel;
-    bool chat, ids, ignore_eos, jsonl;
+    const char *keep; /* a count, or "-1": the prompt */
+    u64 n, parallel, n_keep;
+    bool chat, ids, ignore_eos, jsonl, shift;
 } lb_generate_cmd;
 
 /* A file, or - for stdin. */
@@ -30,9 +31,9 @@ lb_status lb_generate_prompt(lb_infer *x, const lb_generate_cmd *o, lb_str text,
                              lb_buf *ids, lb_err *err);
 /* Positions of a session for so many tokens of a prompt and n behind them. */
 u64 lb_generate_room(const lb_infer *x, const lb_generate_cmd *o, u64 n_prompt, u64 n);
-/* What an answer needs of the options. */
+/* What an answer to n tokens needs of the options. */
 lb_generate_opts lb_generate_opts_of(const lb_infer *x, const lb_generate_cmd *o,
-                                     const lb_sampling *s);
+                                     const lb_sampling *s, u32 n_prompt);
 /* One line of JSON. prompt: its ids. */
 void lb_generate_put(lb_buf *out, const lb_generate_cmd *o, lb_str prompt, const lb_generated *g,
                      u64 seed);

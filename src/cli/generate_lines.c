@@ -143,7 +143,8 @@ static lb_status begin(void *user, u64 item, u32 seq, lb_many_item *out, lb_err 
     lb_sampler_reset(s->sampler);
     if (s->constraint)
         lb_constraint_reset(s->constraint);
-    *out = (lb_many_item){one->prompt, one->n_prompt, lb_generate_opts_of(l->x, l->o, s)};
+    *out = (lb_many_item){one->prompt, one->n_prompt,
+                          lb_generate_opts_of(l->x, l->o, s, one->n_prompt)};
     out->o.n_max = (u32)one->n;
     return LB_OK;
 }

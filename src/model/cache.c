@@ -119,18 +119,33 @@ static lb_status new_page(lb_cache *c, u32 *out, lb_err *err) {
     return LB_OK;
 }
 
+/* A page that others have too is copied. */
+static lb_status own_page(lb_cache *c, u32 *page, lb_err *err) {
+    u32 copy;
+    if (c->refs[*page] == 1)
+        return LB_OK;
+    LB_TRY(new_page(c, &copy, err));
+    memcpy(c->page[copy], c->page[*page], c->page_bytes);
+    drop_page(c, *page);
+    *page = copy;
+    return LB_OK;
+}
+
+lb_status lb_cache_own(lb_cache *c, u32 seq, u32 first_page, lb_err *err) {
+    lb_cache_seq *s = &c->seq[seq];
+    for (u32 i = first_page; i < s->n_pages; i++)
+        LB_TRY(own_page(c, &s->page[i], err));
+    return LB_OK;
+}
+
 lb_status lb_cache_grow(lb_cache *c, u32 seq, u32 n, lb_err *err) {
     lb_cache_seq *s = &c->seq[seq];
     u32 rest = s->length % LB_PAGE_ROWS, page;
     if (n > c->n_ctx || s->length > c->n_ctx - n)
         return lb_fail(err, LB_E_LIMIT, "%llu positions: the context has %u (--ctx)",
                        (unsigned long long)s->length + n, c->n_ctx);
-    if (n && rest && c->refs[s->page[s->n_pages - 1]] > 1) {
-        LB_TRY(new_page(c, &page, err));
-        memcpy(c->page[page], c->page[s->page[s->n_pages - 1]], c->page_bytes);
-        drop_page(c, s->page[s->n_pages - 1]);
-        s->page[s->n_pages - 1] = page;
-    }
+    if (n && rest)
+        LB_TRY(own_page(c, &s->page[s->n_pages - 1], err));
     while ((u64)s->n_pages * LB_PAGE_ROWS < (u64)s->length + n) {
         LB_TRY(new_page(c, &page, err));
         s->page[s->n_pages++] = page;

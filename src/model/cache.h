@@ -60,6 +60,8 @@ lb_status lb_cache_mark(lb_cache *c, u32 seq, lb_err *err);
 /* Forgets all but the first n positions. False: a recurrent layer cannot go back to there: it can
  * to 0 and to the mark. */
 bool lb_cache_cut(lb_cache *c, u32 seq, u32 n);
+/* Pages of a sequence, from one on, are its own: shared ones are copied. */
+lb_status lb_cache_own(lb_cache *c, u32 seq, u32 first_page, lb_err *err);
 /* `to` becomes a copy of `from`'s first n positions (all of them where layers are recurrent). */
 lb_status lb_cache_copy(lb_cache *c, u32 from, u32 to, u32 n, lb_err *err);
 /* Where the rows of a head of one page lie. */

@@ -86,6 +86,10 @@ u32 lb_context_length(const lb_context *c, u32 seq);
 lb_status lb_context_mark(lb_context *c, u32 seq, lb_err *err);
 /* Forgets all but the first n tokens of a sequence. False: cannot go back to there. */
 bool lb_context_cut(lb_context *c, u32 seq, u32 n);
+/* Whether tokens can leave the middle of a sequence; LB_E_UNSUPPORTED: why not. */
+lb_status lb_model_can_shift(const lb_model *m, lb_err *err);
+/* Forgets `drop` tokens behind the first `keep`; those behind them move up to their positions. */
+lb_status lb_context_shift(lb_context *c, u32 seq, u32 keep, u32 drop, lb_err *err);
 /* How many of n tokens the sequence begins with. */
 u32 lb_context_common(const lb_context *c, u32 seq, const u32 *ids, u32 n);
 /* `to` holds the first n tokens of `from`, whose pages they share. LB_E_UNSUPPORTED: recurrent

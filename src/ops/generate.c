@@ -86,6 +86,35 @@ lb_status lb_running_take(lb_running *r, const float *logits, u32 *id, bool *put
     return check_over(r, err);
 }
 
+lb_status lb_running_check(const lb_running *r, const lb_context *c, lb_err *err) {
+    if (!r->o->shift)
+        return LB_OK;
+    LB_TRY(lb_model_can_shift(lb_context_model(c), err));
+    if (r->o->n_keep >= lb_context_n_ctx(c))
+        return lb_fail(err, LB_E_LIMIT,
+                       "%u tokens are to be kept, and the context has %u: nothing can leave it",
+                       r->o->n_keep, lb_context_n_ctx(c));
+    return LB_OK;
+}
+
+/* llama.cpp's rule: half of what is behind the tokens that are kept. */
+lb_status lb_running_room(lb_running *r, lb_context *c, u32 seq, bool *full, lb_err *err) {
+    lb_buf *ids = &r->out->sequence;
+    u32 length = lb_context_length(c, seq), keep = r->o->n_keep;
+    *full = ids->len / sizeof(u32) > lb_context_n_ctx(c);
+    if (!*full || !r->o->shift)
+        return LB_OK;
+    LB_ASSERT(keep < length);
+    u32 drop = LB_MAX((length - keep) / 2, 1u);
+    LB_TRY(lb_context_shift(c, seq, keep, drop, err));
+    size_t at = keep * sizeof(u32), gone = drop * sizeof(u32);
+    memmove(ids->ptr + at, ids->ptr + at + gone, ids->len - at - gone);
+    ids->len -= gone;
+    r->out->n_shifts++;
+    *full = false;
+    return LB_OK;
+}
+
 lb_status lb_running_end(lb_running *r, lb_status st, lb_err *err) {
     bool stopped = false;
     if (!r->answer)
@@ -151,11 +180,11 @@ static void drop_rest(run *r) {
  * room for them. */
 static lb_status step(run *r, bool *full, lb_err *err) {
     const lb_generate_opts *o = r->r.o;
-    u32 length = lb_context_length(r->c, 0), total = n_sequence(r);
-    u32 n_ctx = lb_context_n_ctx(r->c), n_new = total - length, n = 0;
-    *full = total > n_ctx;
+    LB_TRY(lb_running_room(&r->r, r->c, 0, full, err));
     if (*full)
         return LB_OK;
+    u32 length = lb_context_length(r->c, 0), total = n_sequence(r);
+    u32 n_ctx = lb_context_n_ctx(r->c), n_new = total - length, n = 0;
     LB_ASSERT(n_new && n_new <= r->n_ids_max);
     memcpy(r->ids, sequence_of(r) + length, n_new * sizeof *r->ids);
     r->n_guess = 0;
@@ -204,6 +233,7 @@ static lb_status generate(run *r, const u32 *prompt, u32 n, lb_err *err) {
         return lb_fail(err, LB_E_LIMIT,
                        "the prompt has %u tokens, the context room for %u: use a larger --ctx", n,
                        n_ctx);
+    LB_TRY(lb_running_check(&r->r, r->c, err));
     LB_TRY(lb_running_begin(&r->r, prompt, n, lb_model_n_vocab(lb_context_model(r->c)), err));
     if (r->r.o->draft)
         lb_draft_begin(r->r.o->draft);

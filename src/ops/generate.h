@@ -24,6 +24,10 @@ typedef struct lb_generate_opts {
     /* Guesses the next tokens, which are then read at once: the same answer in fewer steps. NULL:
      * none. */
     lb_draft *draft;
+    /* A full context is no end: half of the tokens behind the first n_keep (of the prompt at most)
+     * leave it, as often as needed (lb_context_shift). */
+    bool shift;
+    u32 n_keep;
     /* Text as it becomes certain; may be NULL. */
     lb_status (*text)(void *user, lb_str piece, lb_err *err);
     bool (*stop)(void *user); /* asked between tokens: true ends it as if n_max were reached */
@@ -39,6 +43,7 @@ typedef struct lb_generated {
     /* The sequence at the end: what the context holds, and tokens that it has not read yet. */
     lb_buf sequence;
     u64 n_steps, n_drafted, n_accepted; /* evaluations behind the prompt; tokens of drafts */
+    u64 n_shifts;
 } lb_generated;
 
 /* Sequence 0 is made to hold the prompt (what it begins with already is kept), then goes on.

@@ -20,6 +20,11 @@ lb_status lb_running_begin(lb_running *r, const u32 *prompt, u32 n, u32 n_vocab,
 /* The next token, from the logits behind the last; r->over: it is none of the sequence, or no token
  * is wanted behind it (then *put says whether it is one of the sequence). */
 lb_status lb_running_take(lb_running *r, const float *logits, u32 *id, bool *put, lb_err *err);
+/* Whether a full context can go on, where that is wanted. */
+lb_status lb_running_check(const lb_running *r, const lb_context *c, lb_err *err);
+/* Room for what the context has not read of the sequence: where it is full, by a shift. *full:
+ * there is none. */
+lb_status lb_running_room(lb_running *r, lb_context *c, u32 seq, bool *full, lb_err *err);
 /* What is certain by then is given out also when something failed. */
 lb_status lb_running_end(lb_running *r, lb_status st, lb_err *err);
 

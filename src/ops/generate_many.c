@@ -71,6 +71,8 @@ static lb_status begin_slot(many *m, u32 seq, lb_err *err) {
                      "larger --ctx",
                      s->in.n, lb_context_n_ctx(m->c));
     if (st == LB_OK)
+        st = lb_running_check(&s->r, m->c, err);
+    if (st == LB_OK)
         st = lb_running_begin(&s->r, s->in.prompt, s->in.n,
                               lb_model_n_vocab(lb_context_model(m->c)), err);
     if (st != LB_OK || s->r.over)
@@ -116,7 +118,7 @@ static lb_status read_all(many *m, bool *any, lb_err *err) {
 
 static lb_status sample_all(many *m, lb_err *err) {
     const float *row = m->logits;
-    u32 n_vocab = lb_model_n_vocab(lb_context_model(m->c)), n_ctx = lb_context_n_ctx(m->c), id;
+    u32 n_vocab = lb_model_n_vocab(lb_context_model(m->c)), id;
     for (u32 i = 0; i < m->o->n_seqs; i++) {
         slot *s = &m->slots[i];
         bool put;
@@ -126,7 +128,10 @@ static lb_status sample_all(many *m, lb_err *err) {
             s->ready_us = lb_os_now_us();
         LB_TRY(lb_running_take(&s->r, row, &id, &put, err));
         row += n_vocab;
-        if (s->r.over || n_sequence(s) > n_ctx)
+        bool full = false;
+        if (!s->r.over)
+            LB_TRY(lb_running_room(&s->r, m->c, i, &full, err));
+        if (s->r.over || full)
             LB_TRY(end_slot(m, i, LB_OK, err));
     }
     return LB_OK;

@@ -52,7 +52,7 @@ ok "gguf" "$LBRX" convert "$W/llama" -o "$W/x.gguf" --to gguf --no-sync -q --set
 ok "quantized" "$LBRX" quantize "$W/x.gguf" -o "$W/q4.gguf" --type q4_0 --no-sync -q
 drafts llama "$W/llama" "--draft $W/llama" "--draft $W/llama --draft-min-p 0 --draft-max 3" "--draft $W/other --draft-min-p 0" \
     "--draft $W/q4.gguf --lookup 3"
-for family in "gemma3 gemma-3-1b-it bpe" "gpt_oss gpt-oss-values bpe" "deepseek_v3 Moonlight-16B-A3B bpe" "lfm2 LFM2-1.2B bpe" \
+for family in "gemma3 gemma-3-1b-it bpe" "gpt_oss gpt-oss-values bpe" "deepseek_v3 Moonlight-16B-A3B bpe" "lfm2 lfm2-by-number bpe" \
     "qwen3_next Qwen3-Next-MTP bpe" "granitemoe granite-3.1-1b-a400m-instruct bpe" "gpt2 gpt2 bpe"; do
     # shellcheck disable=SC2086 # three words
     set -- $family

@@ -53,7 +53,7 @@ compare() {
 }
 
 for family in "llama Llama-3.2-1B-Instruct" "gemma3 gemma-3-1b-it" "gpt_oss gpt-oss-values" "deepseek_v3 Moonlight-16B-A3B" \
-    "lfm2 LFM2-1.2B" "qwen3_next Qwen3-Next-MTP" "gpt2 gpt2"; do
+    "lfm2 lfm2-by-number" "qwen3_next Qwen3-Next-MTP" "gpt2 gpt2"; do
     # shellcheck disable=SC2086 # two words
     set -- $family
     mkdir "$W/$1"

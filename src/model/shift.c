@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* shift.c: tokens leave a sequence from its middle, and those behind them move up: their keys turn
+ * back by the positions that are gone (llama.cpp's context shift; StreamingLLM: Xiao et al. 2023).
+ *
+ * Rotations add up, so a stored key turns from its old position to the new one by the difference
+ * alone; what scales cosines (yarn, longrope) is in the stored key already. Keys that are
+ * normalised behind their rotation are divided by the norm's weights before and multiplied behind
+ * it: the norm itself does not see rotations. Keys and values of layers above the first were made
+ * of all tokens that were there then, and stay so. */
+#include "base/mem.h"
+#include "model/graph.h"
+
+typedef struct shift {
+    lb_context *c;
+    const lb_cache_seq *s;
+    u32 keep, drop, length;
+    float *cos, *sin; /* [n_ropes, rope_width] of -drop positions */
+} shift;
+
+lb_status lb_model_can_shift(const lb_model *m, lb_err *err) {
+    const char *why = NULL;
+    if (lb_model_is_recurrent(m))
+        why = "recurrent layers keep one state of all tokens";
+    else if (m->positions)
+        why = "its positions are learned vectors, which are part of every key";
+    for (u32 i = 0; i < m->p.n_layers && !why; i++) {
+        const lb_norm *n = &m->layer[i].k_norm;
+        if (!(m->p.graph->flags & LB_GRAPH_QK_NORM_LATE) || !n->n || !m->p.layer[i].n_rot)
+            continue;
+        if (m->p.graph->norm == LB_NORM_LAYER || n->b || n->n != m->p.layer[i].k_dim)
+            why = "keys are normalised behind their rotation, by a norm that sees it";
+        for (u32 k = 0; k < n->n * LB_MAX(n->n_heads, 1u) && !why; k++)
+            if (n->w && n->w[k] == 0)
+                why = "keys are normalised behind their rotation, and some elements to 0";
+    }
+    return why ? lb_fail(err, LB_E_UNSUPPORTED,
+                         "a full context cannot be shifted for this model: %s: use a larger --ctx",
+                         why)
+               : LB_OK;
+}
+
+/* Where the rotated part of a stored key begins, and how long it is. */
+static u32 rotated(const lb_model *m, u32 layer, u32 *n_rot) {
+    *n_rot = m->p.layer[layer].n_rot;
+    if (m->layer[layer].mixer != LB_MIX_LATENT)
+        return 0;
+    *n_rot = m->p.rot_dim;
+    return m->layer[layer].kv_b.w ? m->p.nope_dim : m->p.kv_rank;
+}
+
+/* times: by the weights of the norm, or divided by them. */
+static void weigh(const lb_norm *n, u32 head, float *x, bool times) {
+    const float *w = n->w + (n->n_heads > 1 ? (size_t)head * n->n : 0);
+    for (u32 i = 0; i < n->n; i++)
+        x[i] = times ? x[i] * w[i] : x[i] / w[i];
+}
+
+static void turn_key(const shift *s, u32 layer, u32 head, float *x) {
+    const lb_model *m = s->c->m;
+    const lb_layer *l = &m->layer[layer];
+    const lb_norm *late =
+        m->p.graph->flags & LB_GRAPH_QK_NORM_LATE && l->k_norm.n && l->k_norm.w ? &l->k_norm : NULL;
+    u32 n_rot, first = rotated(m, layer, &n_rot);
+    size_t at = (size_t)l->rope * s->c->rope_width;
+    if (late)
+        weigh(late, head, x, false);
+    (l->halves ? m->k->rope_half_f32 : m->k->rope_pairs_f32)(1, n_rot, n_rot, x + first,
+                                                             s->cos + at, s->sin + at);
+    if (late)
+        weigh(late, head, x, true);
+}
+
+/* One head of a layer; rows move up, so that none is needed where another has been written. */
+static void move_head(const shift *s, u32 layer, u32 head, float *x) {
+    const lb_cache *cache = &s->c->cache;
+    const lb_cache_layer *l = &cache->layer[layer];
+    u32 n_rot, dim = s->c->m->p.layer[layer].k_dim;
+    (void)rotated(s->c->m, layer, &n_rot);
+    for (u32 to = s->keep, from = s->keep + s->drop; from < s->length; to++, from++) {
+        u32 a = s->s->page[from / LB_PAGE_ROWS], b = s->s->page[to / LB_PAGE_ROWS];
+        u32 i = from % LB_PAGE_ROWS, j = to % LB_PAGE_ROWS;
+        const u8 *k = lb_cache_keys(cache, layer, a, head) + (size_t)i * l->k_bytes;
+        u8 *key = lb_cache_keys(cache, layer, b, head) + (size_t)j * l->k_bytes;
+        if (n_rot) {
+            lb_kernels_decode(s->c->m->k, cache->type)(dim, x, k);
+            turn_key(s, layer, head, x);
+            lb_cache_store(s->c, key, x, dim);
+        } else {
+            memcpy(key, k, l->k_bytes);
+        }
+        if (!l->v_in_k)
+            memcpy(lb_cache_values(cache, layer, b, head) + (size_t)j * l->v_bytes,
+                   lb_cache_values(cache, layer, a, head) + (size_t)i * l->v_bytes, l->v_bytes);
+    }
+}
+
+static void move_layer(void *ctx, u64 item, void *scratch) {
+    const shift *s = ctx;
+    u32 layer = (u32)item;
+    const lb_cache_layer *l = &s->c->cache.layer[layer];
+    for (u32 h = 0; l->k_bytes && h < l->n_head_kv; h++)
+        move_head(s, layer, h, scratch);
+}
+
+static void make_angles(const shift *s) {
+    for (u32 r = 0; r < s->c->m->n_ropes; r++) {
+        lb_rotary back = s->c->rotary[r];
+        float *sin = s->sin + (size_t)r * s->c->rope_width;
+        back.mscale = 1;
+        lb_rotary_angles(&back, s->drop, s->cos + (size_t)r * s->c->rope_width, sin);
+        for (u32 i = 0; i < back.n_rot / 2; i++)
+            sin[i] = -sin[i];
+    }
+}
+
+lb_status lb_context_shift(lb_context *c, u32 seq, u32 keep, u32 drop, lb_err *err) {
+    lb_cache_seq *s = &c->cache.seq[seq];
+    shift job = {.c = c, .s = s, .keep = keep, .drop = drop, .length = s->length};
+    LB_TRY(lb_model_can_shift(c->m, err));
+    if (keep > s->length || drop > s->length - keep)
+        return lb_fail(err, LB_E_USAGE, "%u tokens behind the first %u: the sequence has %u", drop,
+                       keep, s->length);
+    if (!drop)
+        return LB_OK;
+    LB_TRY(lb_cache_own(&c->cache, seq, keep / LB_PAGE_ROWS, err));
+    u64 n = (u64)LB_MAX(c->m->n_ropes, 1u) * LB_MAX(c->rope_width, 1u);
+    job.cos = lb_alloc_zero(2 * n, sizeof(float));
+    if (!job.cos)
+        return lb_fail(err, LB_E_NOMEM, "out of memory to shift a context");
+    job.sin = job.cos + n;
+    make_angles(&job);
+    lb_team_run(c->team, c->m->p.n_layers, move_layer, &job);
+    memmove(s->id + keep, s->id + keep + drop, (s->length - keep - drop) * sizeof *s->id);
+    (void)lb_cache_cut(&c->cache, seq, s->length - drop);
+    lb_free(job.cos);
+    return LB_OK;
+}
