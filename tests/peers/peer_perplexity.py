@@ -49,7 +49,7 @@ def tool():
 
 def llama(pattern, model, text, ctx, chunks, *more):
     """What it prints behind the pattern; it loses its last lines now and then, more often on a busy machine."""
-    for _ in range(40):
+    for _ in range(15):
         r = subprocess.run([tool(), "-m", str(model), "-f", str(text), "-c", str(ctx), "--chunks", str(chunks), "-t", "1", *map(str, more)],
                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
         if m := re.search(pattern + r"\s*(\S+)", r.stdout):
