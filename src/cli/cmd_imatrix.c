@@ -299,6 +299,7 @@ static lb_status measure(work *w, lb_err *err) {
     x->tap_user = w->tap;
     LB_TRY(lb_infer_context(x, w->o->infer.n_ctx, err));
     lb_progress_begin(&w->progress, w->o->common.progress, "imatrix");
+    w->progress.unit = "tokens";
     lb_status st = lb_imatrix_run(x->context, w->tap, (const u32 *)(const void *)w->ids.ptr,
                                   w->ids.len / sizeof(u32), &io, &w->result, err);
     lb_progress_end(&w->progress);

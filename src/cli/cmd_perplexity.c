@@ -195,6 +195,7 @@ static lb_status measure(running *x, const perplexity_opts *o, const lb_buf *ids
                           .n_chunks = n / o->infer.n_ctx};
     LB_TRY(begin_files(x, o, id, err));
     lb_progress_begin(&x->progress, o->common.progress, "perplexity");
+    x->progress.unit = "tokens";
     lb_status st = lb_perplexity_run(x->infer.context, id, n,
                                      &(lb_perplexity_opts){.n_ctx = (u32)o->infer.n_ctx,
                                                            .n_chunks_max = (u32)x->n_chunks,

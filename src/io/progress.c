@@ -14,7 +14,7 @@
 #define RATE_EVERY_US 250000u
 #define RATE_MEMORY_S 3.0 /* what is that old counts about a third */
 #define STDERR_FD 2
-#define NUMBERS_BYTES 144 /* four texts of LB_SIZE_TEXT and what stands between them */
+#define NUMBERS_BYTES 160 /* four texts of LB_SIZE_TEXT, a unit, what stands between them */
 #define LINE_MAX_BYTES 288
 #define BAR_WIDTH_MAX 40u
 #define BAR_WIDTH_MIN 8u
@@ -54,16 +54,27 @@ static bool seconds_left(const lb_progress *p, u64 *out) {
     return true;
 }
 
-/* "1.20 GB of 2.70 GB, 830 MB/s, 0:02 left", as far as it is known. */
+/* "1.20 GB"; of another unit the number alone. */
+static const char *amount_text(const lb_progress *p, u64 n, char out[LB_SIZE_TEXT]) {
+    if (!p->unit)
+        return lb_size_text(n, out);
+    (void)snprintf(out, LB_SIZE_TEXT, "%llu", (unsigned long long)n);
+    return out;
+}
+
+/* "1.20 GB of 2.70 GB, 830 MB/s, 0:02 left", "512 of 2048 tokens, 120/s", as far as it is known. */
 static void format_numbers(const lb_progress *p, char out[NUMBERS_BYTES]) {
     char done[LB_SIZE_TEXT], total[LB_SIZE_TEXT], rate[LB_SIZE_TEXT], left[LB_SIZE_TEXT];
     u64 s;
-    int n = snprintf(out, NUMBERS_BYTES, "%s", lb_size_text(p->done, done));
+    int n = snprintf(out, NUMBERS_BYTES, "%s", amount_text(p, p->done, done));
     if (p->total)
-        n += snprintf(out + n, NUMBERS_BYTES - (size_t)n, " of %s", lb_size_text(p->total, total));
+        n +=
+            snprintf(out + n, NUMBERS_BYTES - (size_t)n, " of %s", amount_text(p, p->total, total));
+    if (p->unit)
+        n += snprintf(out + n, NUMBERS_BYTES - (size_t)n, " %.16s", p->unit);
     if (p->rate >= 1)
         n += snprintf(out + n, NUMBERS_BYTES - (size_t)n, ", %s/s",
-                      lb_size_text((u64)p->rate, rate));
+                      amount_text(p, (u64)p->rate, rate));
     if (seconds_left(p, &s))
         snprintf(out + n, NUMBERS_BYTES - (size_t)n, ", %s left", lb_clock_text(s, left));
 }
@@ -72,10 +83,10 @@ static void format_numbers(const lb_progress *p, char out[NUMBERS_BYTES]) {
 static void format_few_numbers(const lb_progress *p, char out[NUMBERS_BYTES]) {
     char done[LB_SIZE_TEXT], rate[LB_SIZE_TEXT], left[LB_SIZE_TEXT];
     u64 s;
-    int n = snprintf(out, NUMBERS_BYTES, "%s", lb_size_text(p->done, done));
+    int n = snprintf(out, NUMBERS_BYTES, "%s", amount_text(p, p->done, done));
     if (p->rate >= 1)
         n += snprintf(out + n, NUMBERS_BYTES - (size_t)n, ", %s/s",
-                      lb_size_text((u64)p->rate, rate));
+                      amount_text(p, (u64)p->rate, rate));
     if (seconds_left(p, &s))
         snprintf(out + n, NUMBERS_BYTES - (size_t)n, ", %s left", lb_clock_text(s, left));
 }
@@ -206,9 +217,9 @@ void lb_progress_end(lb_progress *p) {
         n = snprintf(line, sizeof line, "\r%*s\r", (int)p->bar_columns, "");
     } else if (p->mode == LB_PROGRESS_PLAIN && p->shown_us) {
         double mean = us ? (double)(p->done - p->first_done) * 1e6 / (double)us : 0;
-        n = snprintf(line, sizeof line, "%.64s: %s in %s, %s/s\n", p->what,
-                     lb_size_text(p->done, done), lb_duration_text(us, time),
-                     lb_size_text((u64)mean, rate));
+        n = snprintf(line, sizeof line, "%.64s: %s%s%.16s in %s, %s/s\n", p->what,
+                     amount_text(p, p->done, done), p->unit ? " " : "", p->unit ? p->unit : "",
+                     lb_duration_text(us, time), amount_text(p, (u64)mean, rate));
     } else if (p->mode == LB_PROGRESS_JSON && p->shown_us) {
         show_json(p);
     }

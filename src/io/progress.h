@@ -17,6 +17,7 @@ typedef struct lb_progress {
     u32 mode; /* never AUTO after begin */
     int fd;
     const char *what;
+    const char *unit; /* of what is counted; NULL: bytes. Set after begin, outlives p: "tokens" */
     u64 (*now_us)(void);
     u64 begin_us;
     u64 done, total; /* as last said */

@@ -63,6 +63,25 @@ LB_TEST(short_runs_are_silent) {
     }
 }
 
+LB_TEST(other_units) {
+    int fd[2];
+    lb_progress p;
+    CHECK(open_pipe(fd));
+    clock_us = 1;
+    lb_progress_begin_on(&p, LB_PROGRESS_PLAIN, "perplexity", fd[1], now);
+    p.unit = "tokens";
+    for (u64 ms = 0; ms <= 10000; ms += 1000) {
+        clock_us = p.begin_us + ms * 1000;
+        lb_progress_update(&p, ms / 10, ms < 10000 ? 2048 : 0);
+    }
+    lb_progress_end(&p);
+    CHECK_STR(read_all(fd[0]), "perplexity: 500 of 2048 tokens, 100/s, 0:15 left\n"
+                               "perplexity: 1000 tokens, 100/s\n"
+                               "perplexity: 1000 tokens in 10.0 s, 100/s\n");
+    close(fd[0]);
+    close(fd[1]);
+}
+
 LB_TEST(plain_lines) {
     int fd[2];
     lb_progress p;
