@@ -62,7 +62,7 @@ MLX = ["mlx-q2", "mlx-q3", "mlx-q4", "mlx-q5", "mlx-q6", "mlx-q8", "mlx-q4/32", 
 MIXTURES = {"q2_k_s", "q3_k_s", "q3_k_l", "q4_k_s", "q5_k_s", "iq2_s", "iq3_xs", "iq3_m"}
 HF = ["fp8", "fp8-block", "w4a16", "w8a8"]
 CHECK = ["q8_0", "q6_k", "q4_k_m", "q4_0", "iq4_xs", "mlx-q4", "w8a8"]
-TOOLS = ["q4_0", "q5_1", "q8_0", "q3_k_m", "q4_k_m", "q6_k", "iq4_xs", "mxfp4", *MLX]
+TOOLS = ["q4_0", "q5_1", "q8_0", "q3_k_m", "q4_k_m", "q6_k", "iq4_xs", *MLX]
 # --refine takes minutes for the others
 REFINE = ["q4_0", "q4_1", "q5_0", "q8_0", "q3_k_m", "q4_k_m", "q5_k_m", "q6_k", "nvfp4", "mlx-q3", "mlx-q4", "mlx-q6", "mlx-q8"]
 MLX_PACKAGES = ["mlx[cpu]==0.32.4", "mlx-lm==0.32.2"]
