@@ -145,6 +145,10 @@ static inline bool LB_MUST_CHECK lb_align_u64(u64 a, u64 align, u64 *out) {
     *out = r & ~(align - 1);
     return true;
 }
+/* The same of a size that is known to be far from the largest; any multiple. */
+static inline size_t lb_round_up(size_t n, size_t to) {
+    return (n + to - 1) / to * to;
+}
 static inline u64 lb_gcd_u64(u64 a, u64 b) {
     while (b) {
         u64 rest = a % b;

@@ -14,10 +14,6 @@ typedef struct range {
     size_t lo, hi;
 } range;
 
-static size_t padded(size_t n) {
-    return (n + 15) / 16 * 16;
-}
-
 static range cut(range r, size_t lo, size_t hi) {
     return (range){LB_MAX(r.lo, lo), LB_MIN(r.hi, hi)};
 }
@@ -40,7 +36,7 @@ static range seen(const lb_attend *a, size_t first, size_t last) {
 }
 
 size_t lb_attend_scratch_bytes(const lb_attend *a) {
-    const size_t k = padded(a->k_dim), v = padded(a->v_dim);
+    const size_t k = lb_round_up(a->k_dim, 16), v = lb_round_up(a->v_dim, 16);
     const size_t few = LB_ATTEND_FEW * (k + v + BLOCK_ROWS);
     const size_t many = BLOCK_ROWS * (k + v) + MANY_QUERIES * (k + v + BLOCK_ROWS);
     return sizeof(float) * (a->n_queries <= LB_ATTEND_FEW ? few : LB_MAX(few, many));
@@ -88,7 +84,7 @@ static few_kernels kernels_of(const lb_kernels *k, lb_dtype t) {
 
 /* Rows of queries as attend_dot wants them. */
 static void load_queries(const lb_attend *a, range queries, float *q) {
-    const size_t stride = padded(a->k_dim);
+    const size_t stride = lb_round_up(a->k_dim, 16);
     for (size_t i = queries.lo; i < queries.hi; i++, q += stride) {
         memcpy(q, a->q + i * a->q_stride, a->k_dim * sizeof *q);
         memset(q + a->k_dim, 0, (stride - a->k_dim) * sizeof *q);
@@ -98,8 +94,8 @@ static void load_queries(const lb_attend *a, range queries, float *q) {
 static void few(const lb_kernels *k, const lb_attend *a, range all) {
     const few_kernels f = kernels_of(k, a->type);
     const size_t n = a->n_queries;
-    float *const q = a->scratch, *const add = q + n * padded(a->k_dim);
-    float *const s = add + n * padded(a->v_dim), before[LB_ATTEND_FEW];
+    float *const q = a->scratch, *const add = q + n * lb_round_up(a->k_dim, 16);
+    float *const s = add + n * lb_round_up(a->v_dim, 16), before[LB_ATTEND_FEW];
     load_queries(a, (range){0, n}, q);
     for (size_t b = all.lo / BLOCK_ROWS * BLOCK_ROWS; b < all.hi; b += BLOCK_ROWS) {
         const range r = cut(all, b, b + BLOCK_ROWS);
@@ -159,9 +155,9 @@ static void many_block(const lb_kernels *k, const lb_attend *a, const block *b, 
 
 static void many(const lb_kernels *k, const lb_attend *a, range all) {
     block b = {.keys = a->scratch};
-    b.values = b.keys + BLOCK_ROWS * padded(a->k_dim);
-    b.q = b.values + BLOCK_ROWS * padded(a->v_dim);
-    b.scores = b.q + MANY_QUERIES * padded(a->k_dim);
+    b.values = b.keys + BLOCK_ROWS * lb_round_up(a->k_dim, 16);
+    b.q = b.values + BLOCK_ROWS * lb_round_up(a->v_dim, 16);
+    b.scores = b.q + MANY_QUERIES * lb_round_up(a->k_dim, 16);
     b.add = b.scores + MANY_QUERIES * BLOCK_ROWS;
     for (size_t at = all.lo / BLOCK_ROWS * BLOCK_ROWS; at < all.hi; at += BLOCK_ROWS) {
         b.rows = cut(all, at, at + BLOCK_ROWS);

@@ -12,10 +12,6 @@
 /* Of panels that one thread makes before it goes through the tokens: half of an L2 of 1 MiB. */
 #define PANELS_BYTES ((u64)512 << 10)
 
-static size_t up64(size_t n) {
-    return (n + 63) & ~(size_t)63;
-}
-
 /* ---- types that are multiplied as codes ---- */
 
 /* 0: none. */
@@ -87,7 +83,9 @@ lb_act_form lb_mat_act(const lb_mat *m, bool exact) {
 
 size_t lb_act_bytes(lb_act_form form, u64 n_cols) {
     size_t q8 = lb_q8_chunks(n_cols) * sizeof(lb_q8_act);
-    return form == LB_ACT_Q16 ? 2 * q8 : form == LB_ACT_Q8 ? q8 : up64(n_cols * sizeof(float));
+    return form == LB_ACT_Q16  ? 2 * q8
+           : form == LB_ACT_Q8 ? q8
+                               : lb_round_up(n_cols * sizeof(float), 64);
 }
 
 void lb_act_make(const lb_kernels *k, lb_act_form form, u64 n_cols, void *out, const float *in) {
@@ -303,11 +301,12 @@ static u64 panel_rows(const lb_mat *m, u32 type) {
 }
 
 static size_t groups_bytes(const lb_mat *m) {
-    return up64(2 * groups_of(m) * sizeof(float));
+    return lb_round_up(2 * groups_of(m) * sizeof(float), 64);
 }
 
 size_t lb_matmul_scratch_bytes(const lb_mat *m, size_t n_tokens) {
-    const size_t values = up64((ROWS_AT_ONCE * m->n_cols + 2 * groups_of(m)) * sizeof(float));
+    const size_t values =
+        lb_round_up((ROWS_AT_ONCE * m->n_cols + 2 * groups_of(m)) * sizeof(float), 64);
     const u32 type = q8_type(m);
     if (!type)
         return values;
@@ -315,7 +314,7 @@ size_t lb_matmul_scratch_bytes(const lb_mat *m, size_t n_tokens) {
     if (n_tokens >= PANEL_TOKENS)
         n += panel_rows(m, type) / ROWS_OF_PANEL * lb_q8_panel_bytes(type, m->n_cols) +
              LB_MAX(lb_q8_tile_bytes(m->n_cols), lb_q8_chunks(m->n_cols) * sizeof(lb_q8_row));
-    return LB_MAX(up64(n), values);
+    return LB_MAX(lb_round_up(n, 64), values);
 }
 
 u64 lb_matmul_unit(const lb_mat *m, size_t n_tokens) {

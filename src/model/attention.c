@@ -14,10 +14,6 @@
 #define SPLIT_PAGES 16u
 #define SPLIT_BELOW 64u /* tokens times heads: more of them need no splitting */
 
-static inline size_t up64(size_t n) {
-    return (n + 63) & ~(size_t)63;
-}
-
 /* ---- pages ---- */
 
 typedef lb_block block;
@@ -43,15 +39,17 @@ typedef struct bench {
 } bench;
 
 static size_t bench_bytes(size_t n_queries, size_t k_dim, size_t v_dim) {
-    return up64(n_queries * k_dim * sizeof(float)) + 2 * up64(n_queries * v_dim * sizeof(float)) +
-           6 * up64(n_queries * sizeof(float));
+    return lb_round_up(n_queries * k_dim * sizeof(float), 64) +
+           2 * lb_round_up(n_queries * v_dim * sizeof(float), 64) +
+           6 * lb_round_up(n_queries * sizeof(float), 64);
 }
 
 static void bench_init(bench *b, void *memory, size_t n_queries, size_t k_dim, size_t v_dim) {
-    size_t values = up64(n_queries * v_dim * sizeof(float)), each = up64(n_queries * sizeof(float));
+    size_t values = lb_round_up(n_queries * v_dim * sizeof(float), 64),
+           each = lb_round_up(n_queries * sizeof(float), 64);
     u8 *at = memory;
     b->q = (void *)at;
-    at += up64(n_queries * k_dim * sizeof(float));
+    at += lb_round_up(n_queries * k_dim * sizeof(float), 64);
     b->part = (sums){(void *)at, (void *)(at + values), (void *)(at + values + each)};
     at += values + 2 * each;
     b->all = (sums){(void *)at, (void *)(at + values), (void *)(at + values + each)};
@@ -374,19 +372,17 @@ static void gate_token(lb_context *c, void *arg, u32 t, void *scratch) {
 }
 
 static void project_heads(lb_context *c, const lb_layer *l, const heads *h) {
-    lb_acts a;
-    lb_acts_make(&a, c->in, c->m->p.n_embd, c->m->p.n_embd, c->n, 0);
     if (l->qkv.w) {
-        lb_project(c, &l->qkv, &a, c->qkv, h->stride);
+        lb_project(c, &l->qkv, c->in, c->qkv, h->stride);
         lb_project_run(c);
         lb_add_bias(c, &l->qkv, c->qkv, h->stride, c->n);
         return;
     }
-    lb_project(c, &l->q, &a, c->qkv + h->q, h->stride);
+    lb_project(c, &l->q, c->in, c->qkv + h->q, h->stride);
     if (h->own)
-        lb_project(c, &l->k, &a, c->qkv + h->k, h->stride);
+        lb_project(c, &l->k, c->in, c->qkv + h->k, h->stride);
     if (h->own && !h->same_kv)
-        lb_project(c, &l->v, &a, c->qkv + h->v, h->stride);
+        lb_project(c, &l->v, c->in, c->qkv + h->v, h->stride);
     lb_project_run(c);
     lb_add_bias(c, &l->q, c->qkv + h->q, h->stride, c->n);
     if (h->own)

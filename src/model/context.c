@@ -34,11 +34,10 @@ static bool make_experts(lb_context *c) {
     c->row_of = room(c, rows, sizeof(u32));
     c->of_row = room(c, rows, sizeof(u32));
     c->expert_start = room(c, (u64)p->n_expert + 1, sizeof(u32));
-    c->rows_in = room(c, rows * p->n_embd, sizeof(float));
     c->rows_out = room(c, rows * p->n_embd, sizeof(float));
     c->shared = room(c, (u64)b * p->n_embd, sizeof(float));
     return c->scores && c->chosen && c->top && c->row_of && c->of_row && c->expert_start &&
-           c->rows_in && c->rows_out && c->shared;
+           c->rows_out && c->shared;
 }
 
 static bool make_buffers(lb_context *c, u64 split_elems) {

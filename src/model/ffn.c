@@ -58,15 +58,14 @@ static void activate_token(lb_context *c, void *arg, u32 t, void *scratch) {
     activate(c->m, d->n_ff, row, row, gated ? up : NULL);
 }
 
-static void run_dense(lb_context *c, dense *d, const float *in, float *out) {
+static void run_dense(lb_context *c, dense *d, lb_acts *in, float *out) {
     lb_acts a;
     u32 n = c->m->p.n_embd;
     d->n_ff = (u32)d->down->w->n_cols;
     d->stride = 2ull * c->m->max_ff;
-    lb_acts_make(&a, in, n, n, c->n, 0);
     if (d->gate->w)
-        lb_project(c, d->gate, &a, c->ff, d->stride);
-    lb_project(c, d->up, &a, d->gate->w ? c->ff + d->n_ff : c->ff, d->stride);
+        lb_project(c, d->gate, in, c->ff, d->stride);
+    lb_project(c, d->up, in, d->gate->w ? c->ff + d->n_ff : c->ff, d->stride);
     lb_project_run(c);
     lb_each_token(c, c->n, 4ull * d->n_ff, activate_token, d);
     lb_acts_make(&a, c->ff, d->stride, d->n_ff, c->n, 1);
@@ -199,9 +198,7 @@ typedef struct part {
     u32 first, n; /* tokens */
     u32 n_ff;
     size_t stride;
-    const float *in;
     float *out;
-    bool gather; /* inputs stand row by row in c->rows_in */
 } part;
 
 /* Rows of the part's tokens, those of one expert together: place[token's k] and where each expert's
@@ -222,13 +219,6 @@ static void sort_rows(lb_context *c, const part *p) {
     for (u32 e = c->m->p.n_expert; e > 0; e--)
         start[e] = start[e - 1];
     start[0] = 0;
-}
-
-static void gather_row(lb_context *c, void *arg, u32 row, void *scratch) {
-    const part *p = arg;
-    u32 n = c->m->p.n_embd, token = p->first + c->of_row[row] / c->m->p.n_expert_used;
-    (void)scratch;
-    memcpy(c->rows_in + (size_t)row * n, p->in + (size_t)token * n, n * sizeof(float));
 }
 
 static void add_expert_bias(const lb_context *c, const lb_linear *x, u32 expert, float *row) {
@@ -265,48 +255,53 @@ static void sum_token(lb_context *c, void *arg, u32 t, void *scratch) {
     }
 }
 
-/* One product of each expert that is used, for its rows. */
-static void project_experts(lb_context *c, const part *p, const lb_linear *x, lb_acts *a,
+/* One product of each expert that is used, for its rows: those from start on of a, or of one token
+ * the same row for all. */
+static void project_experts(lb_context *c, const lb_linear *x, lb_acts *a, const u32 *one,
                             float *out, size_t stride) {
     const u32 *start = c->expert_start;
     for (u32 e = 0; e < c->m->p.n_expert; e++)
         if (start[e + 1] > start[e])
-            lb_project_some(
-                c, x, a,
-                &(lb_some_rows){e, p->gather || a->n > 1 ? start[e] : 0, start[e + 1] - start[e]},
-                out + start[e] * stride, stride);
+            lb_project_some(c, x, a,
+                            &(lb_some_rows){e, one ? *one : start[e], start[e + 1] - start[e]},
+                            out + start[e] * stride, stride);
 }
 
-static void run_part(lb_context *c, part *p) {
+static void run_part(lb_context *c, part *p, lb_acts *in) {
     const lb_layer *l = p->l;
-    u32 n = c->m->p.n_embd, n_rows = p->n * c->m->p.n_expert_used;
-    lb_acts a;
+    u32 n = c->m->p.n_embd, used = c->m->p.n_expert_used, n_rows = p->n * used;
+    const u32 *one = p->n == 1 ? &p->first : NULL;
+    lb_acts rows = {.n_cols = n,
+                    .n = n_rows,
+                    .into = 1,
+                    .from = in,
+                    .of = c->of_row,
+                    .first = p->first,
+                    .per = used};
+    lb_acts *x = one ? in : &rows;
     sort_rows(c, p);
-    p->gather = p->n > 1;
-    if (p->gather)
-        lb_each_token(c, n_rows, n, gather_row, p);
-    lb_acts_make(&a, p->gather ? c->rows_in : p->in + (size_t)p->first * n, n, n,
-                 p->gather ? n_rows : 1, 0);
     if (l->gate_exps.w)
-        project_experts(c, p, &l->gate_exps, &a, c->ff, p->stride);
-    project_experts(c, p, &l->up_exps, &a, l->gate_exps.w ? c->ff + p->n_ff : c->ff, p->stride);
+        project_experts(c, &l->gate_exps, x, one, c->ff, p->stride);
+    project_experts(c, &l->up_exps, x, one, l->gate_exps.w ? c->ff + p->n_ff : c->ff, p->stride);
     lb_project_run(c);
     lb_each_token(c, n_rows, 4ull * p->n_ff, activate_row, p);
+    lb_acts a; /* where the rows were */
     lb_acts_make(&a, c->ff, p->stride, p->n_ff, n_rows, 1);
-    project_experts(c, p, &l->down_exps, &a, c->rows_out, n);
+    project_experts(c, &l->down_exps, &a, NULL, c->rows_out, n);
     lb_project_run(c);
     lb_each_token(c, p->n, (u64)n * c->m->p.n_expert_used, sum_token, p);
 }
 
-/* route: what the router reads. */
-static void run_experts(lb_context *c, const lb_layer *l, const float *route, const float *in,
-                        float *out) {
+/* The experts of each token, with their weights; in: what the router reads. */
+static void route(lb_context *c, const lb_layer *l, lb_acts *in) {
     const lb_params *p = &c->m->p;
-    lb_acts a;
-    lb_acts_make(&a, route, p->n_embd, p->n_embd, c->n, 0);
-    lb_project(c, &l->router, &a, c->scores, p->n_expert);
+    lb_project(c, &l->router, in, c->scores, p->n_expert);
     lb_project_run(c);
     lb_each_token(c, c->n, 8ull * p->n_expert, route_token, (void *)(uintptr_t)l);
+}
+
+static void run_experts(lb_context *c, const lb_layer *l, lb_acts *in, float *out) {
+    const lb_params *p = &c->m->p;
     u32 step = c->rows_max / p->n_expert_used;
     for (u32 i = 0; i < c->n; i += step) {
         part x = {.l = l,
@@ -314,9 +309,8 @@ static void run_experts(lb_context *c, const lb_layer *l, const float *route, co
                   .n = LB_MIN(step, c->n - i),
                   .n_ff = (u32)l->down_exps.w->n_cols,
                   .stride = 2ull * l->down_exps.w->n_cols,
-                  .in = in,
                   .out = out};
-        run_part(c, &x);
+        run_part(c, &x, in);
     }
 }
 
@@ -324,7 +318,7 @@ static void run_experts(lb_context *c, const lb_layer *l, const float *route, co
 
 typedef struct shared {
     const lb_layer *l;
-    const float *in, *add;
+    const float *add;
     float *out;
 } shared;
 
@@ -340,16 +334,12 @@ static void add_shared(lb_context *c, void *arg, u32 t, void *scratch) {
     c->m->k->map_fmac_f32(n, out, s->add + (size_t)t * n, gate, out);
 }
 
-static void run_shared(lb_context *c, const lb_layer *l, const float *in, float *out) {
+static void run_shared(lb_context *c, const lb_layer *l, lb_acts *in, float *out) {
     dense d = {.gate = &l->gate_shared, .up = &l->up_shared, .down = &l->down_shared};
-    shared s = {l, in, c->shared, out};
-    lb_acts a;
+    shared s = {l, c->shared, out};
+    if (l->shared_router.w)
+        lb_project(c, &l->shared_router, in, c->scores, 1);
     run_dense(c, &d, in, c->shared);
-    if (l->shared_router.w) {
-        lb_acts_make(&a, in, c->m->p.n_embd, c->m->p.n_embd, c->n, 0);
-        lb_project(c, &l->shared_router, &a, c->scores, 1);
-        lb_project_run(c);
-    }
     lb_each_token(c, c->n, c->m->p.n_embd, add_shared, &s);
 }
 
@@ -380,16 +370,22 @@ static void sum_both(lb_context *c, void *arg, u32 t, void *scratch) {
     m->k->map_add_f32(n, out, out, other);
 }
 
-static void run_both(lb_context *c, const lb_layer *l, const float *in, float *out) {
+static void run_both(lb_context *c, const lb_layer *l, lb_acts *in, float *out) {
     dense d = {.gate = &l->gate, .up = &l->up, .down = &l->down, .fused = l->fused};
-    shared s = {l, in, NULL, out};
-    lb_each_token(c, c->n, 4ull * c->m->p.n_embd, ready_router, (void *)(uintptr_t)l);
-    run_experts(c, l, c->shared, c->h2, out);
-    run_dense(c, &d, in, c->shared);
+    shared s = {l, NULL, out};
+    const u32 n = c->m->p.n_embd;
+    lb_acts a;
+    lb_each_token(c, c->n, 4ull * n, ready_router, (void *)(uintptr_t)l);
+    lb_acts_make(&a, c->shared, n, n, c->n, 0);
+    route(c, l, &a);
+    lb_acts_make(&a, c->h2, n, n, c->n, 0);
+    run_experts(c, l, &a, out);
+    lb_acts_make(&a, in->x, in->stride, n, c->n, 0);
+    run_dense(c, &d, &a, c->shared);
     lb_each_token(c, c->n, 4ull * c->m->p.n_embd, sum_both, &s);
 }
 
-void lb_feed_forward(lb_context *c, u32 layer, const float *in, float *out) {
+void lb_feed_forward(lb_context *c, u32 layer, lb_acts *in, float *out) {
     const lb_layer *l = &c->m->layer[layer];
     if (l->exps_norm.n) {
         run_both(c, l, in, out);
@@ -400,7 +396,8 @@ void lb_feed_forward(lb_context *c, u32 layer, const float *in, float *out) {
         run_dense(c, &d, in, out);
         return;
     }
-    run_experts(c, l, in, in, out);
+    route(c, l, in);
+    run_experts(c, l, in, out);
     if (l->up_shared.w)
         run_shared(c, l, in, out);
 }

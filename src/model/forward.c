@@ -118,17 +118,20 @@ static lb_status mix(lb_context *c, u32 i, lb_err *err) {
 static lb_status run_layer(lb_context *c, u32 i, lb_err *err) {
     const lb_layer *l = &c->m->layer[i];
     u32 n = c->m->p.n_embd;
-    c->in = normed(c, &l->attn_norm, c->h);
+    lb_acts in;
+    lb_acts_make(&in, normed(c, &l->attn_norm, c->h), n, n, c->n, 0);
+    c->in = &in;
     LB_TRY(mix(c, i, err));
     if (l->parallel) {
-        lb_feed_forward(c, i, c->in, c->h2);
+        lb_feed_forward(c, i, &in, c->h2);
         step s = {.norm = &l->attn_post_norm, .to = c->y, .add2 = c->h2, .scale = l->scale};
         lb_each_token(c, c->n, 2 * n, add_to_stream, &s);
         return LB_OK;
     }
     step s = {.norm = &l->attn_post_norm, .to = c->y};
     lb_each_token(c, c->n, 2 * n, add_to_stream, &s);
-    lb_feed_forward(c, i, normed(c, &l->ffn_norm, c->h), c->y);
+    lb_acts_make(&in, normed(c, &l->ffn_norm, c->h), n, n, c->n, 0);
+    lb_feed_forward(c, i, &in, c->y);
     s = (step){.norm = &l->ffn_post_norm, .to = c->y, .scale = l->in_gate.w ? NULL : l->scale};
     lb_each_token(c, c->n, 2 * n, add_to_stream, &s);
     if (l->in_gate.w) {

@@ -126,23 +126,23 @@ struct lb_context {
     float *cos, *sin; /* [n_ropes][n_batch][rope_width] */
     u8 *want;         /* [n_batch] */
     u32 rope_width;
-    const float *in;       /* what the mixer reads */
+    struct lb_acts *in;    /* what the mixer reads */
     float *x, *h, *y, *h2; /* [n_batch, n_embd] residual stream; a norm of it; a half's result */
     float *layer_in;       /* [n_batch, n_layers * layer_in_dim] */
     float *qkv, *att;      /* [n_batch, max_attn] */
     float *ff;             /* [n_batch or rows of experts, 2 * max_ff] */
     u8 *act[LB_ACT_FORMS]; /* [n_batch (or rows of experts)] activations in each form */
     u8 *act2[LB_ACT_FORMS];
-    float *scores;             /* [n_batch, n_expert] the router's */
-    u32 *chosen;               /* [n_batch, n_expert_used] */
-    float *top;                /* the same: their weights */
-    u32 rows_max;              /* of experts at a time */
-    u32 *row_of, *of_row;      /* [rows_max] from a token's k-th expert to its row, and back */
-    u32 *expert_start;         /* [n_expert + 1] */
-    float *rows_in, *rows_out; /* [rows_max, n_embd] */
-    float *shared;             /* [n_batch, n_embd] */
-    lb_block *blocks;          /* [n_batch] */
-    float *split;              /* partial results of attention */
+    float *scores;        /* [n_batch, n_expert] the router's */
+    u32 *chosen;          /* [n_batch, n_expert_used] */
+    float *top;           /* the same: their weights */
+    u32 rows_max;         /* of experts at a time */
+    u32 *row_of, *of_row; /* [rows_max] from a token's k-th expert to its row, and back */
+    u32 *expert_start;    /* [n_expert + 1] */
+    float *rows_out;      /* [rows_max, n_embd] */
+    float *shared;        /* [n_batch, n_embd] */
+    lb_block *blocks;     /* [n_batch] */
+    float *split;         /* partial results of attention */
     lb_slice *slices;
     u32 n_slices, cap_slices;
     u64 n_items;
@@ -155,14 +155,18 @@ struct lb_context {
 
 /* n rows of n_cols floats, stride apart, as products want them: made in each form when a matrix
  * asks for it, in one of two sets of buffers (`into`), where they stand until the next use of it.
- */
+ * What several products read is made once and handed on; rows of it in another order (those of an
+ * expert together) are copies of the forms, not of the floats. */
 typedef struct lb_acts {
     const u8 *row[LB_ACT_FORMS]; /* by lb_act_form; NULL: not made */
     u64 n_cols;
     size_t n;
-    const float *x;
+    const float *x; /* NULL: row i is row first + of[i] / per of `from` */
     size_t stride;
     u32 into;
+    struct lb_acts *from;
+    const u32 *of;
+    u32 first, per;
 } lb_acts;
 void lb_acts_make(lb_acts *a, const float *x, size_t stride, u64 n_cols, size_t n, u32 into);
 /* The product of a matrix is to be computed: out [n, out_stride]. Nothing happens before
@@ -238,6 +242,6 @@ void lb_layer_inputs(struct lb_context *c); /* of all layers, from the embedding
 void lb_layer_input(struct lb_context *c, u32 layer, float *out);
 
 /* ---- ffn.c: in, out [n, n_embd] ---- */
-void lb_feed_forward(struct lb_context *c, u32 layer, const float *in, float *out);
+void lb_feed_forward(struct lb_context *c, u32 layer, lb_acts *in, float *out);
 
 #endif

@@ -90,10 +90,8 @@ static void project_heads(lb_context *c, by_head *b, u32 n_head) {
 
 static void project_q(lb_context *c, const lb_layer *l, const latent *a) {
     lb_acts x;
-    u32 n = c->m->p.n_embd;
-    lb_acts_make(&x, c->in, n, n, c->n, 0);
-    lb_project(c, &l->kv_a, &x, c->qkv + a->kv, a->stride);
-    lb_project(c, l->q_a.w ? &l->q_a : &l->q, &x, l->q_a.w ? c->att : c->qkv + a->q,
+    lb_project(c, &l->kv_a, c->in, c->qkv + a->kv, a->stride);
+    lb_project(c, l->q_a.w ? &l->q_a : &l->q, c->in, l->q_a.w ? c->att : c->qkv + a->q,
                l->q_a.w ? c->m->max_attn : a->stride);
     lb_project_run(c);
     lb_add_bias(c, &l->kv_a, c->qkv + a->kv, a->stride, c->n);

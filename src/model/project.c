@@ -10,12 +10,20 @@ typedef struct acts_job {
     u8 *out;
 } acts_job;
 
+static size_t source_row(const lb_acts *a, size_t row) {
+    return a->first + a->of[row] / a->per;
+}
+
 static void make_row(void *ctx, u64 item, void *scratch) {
     const acts_job *j = ctx;
-    size_t bytes = lb_act_bytes(j->form, j->a->n_cols);
+    const lb_acts *a = j->a;
+    size_t bytes = lb_act_bytes(j->form, a->n_cols);
+    u8 *out = j->out + item * bytes;
     (void)scratch;
-    lb_act_make(j->c->m->k, j->form, j->a->n_cols, j->out + item * bytes,
-                j->a->x + item * j->a->stride);
+    if (a->from)
+        memcpy(out, a->from->row[j->form] + source_row(a, item) * bytes, bytes);
+    else
+        lb_act_make(j->c->m->k, j->form, a->n_cols, out, a->x + item * a->stride);
 }
 
 void lb_acts_make(lb_acts *a, const float *x, size_t stride, u64 n_cols, size_t n, u32 into) {
@@ -26,6 +34,8 @@ void lb_acts_make(lb_acts *a, const float *x, size_t stride, u64 n_cols, size_t 
 static const u8 *acts_of(lb_context *c, lb_acts *a, lb_act_form form) {
     if (a->row[form])
         return a->row[form];
+    if (a->from)
+        (void)acts_of(c, a->from, form);
     acts_job j = {c, a, form, (a->into ? c->act2 : c->act)[form]};
     if (a->n * a->n_cols < 16384)
         for (size_t i = 0; i < a->n; i++)
@@ -73,11 +83,21 @@ void lb_project(lb_context *c, const lb_linear *l, lb_acts *a, float *out, size_
     push_stack(c, l, a, &(lb_some_rows){0, 0, a->n}, out, out_stride);
 }
 
+static void tap_some(const lb_context *c, const lb_linear *l, const lb_acts *a,
+                     const lb_some_rows *rows) {
+    const lb_acts *x = a->from ? a->from : a;
+    if (!a->from)
+        c->o.tap(c->o.tap_user, l->w, rows->matrix, x->x + rows->first * x->stride, rows->n,
+                 x->stride);
+    for (size_t i = 0; a->from && i < rows->n; i++)
+        c->o.tap(c->o.tap_user, l->w, rows->matrix,
+                 x->x + source_row(a, rows->first + i) * x->stride, 1, x->stride);
+}
+
 void lb_project_some(lb_context *c, const lb_linear *l, lb_acts *a, const lb_some_rows *rows,
                      float *out, size_t out_stride) {
     if (c->o.tap)
-        c->o.tap(c->o.tap_user, l->w, rows->matrix, a->x + rows->first * a->stride, rows->n,
-                 a->stride);
+        tap_some(c, l, a, rows);
     push_stack(c, l, a, rows, out, out_stride);
 }
 

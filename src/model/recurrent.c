@@ -28,10 +28,8 @@ lb_status lb_mix_conv(lb_context *c, u32 layer, lb_err *err) {
     const lb_model *m = c->m;
     const lb_layer *l = &m->layer[layer];
     u32 n = m->p.n_embd;
-    lb_acts a;
     (void)err;
-    lb_acts_make(&a, c->in, n, n, c->n, 0);
-    lb_project(c, &l->in, &a, c->qkv, m->max_attn);
+    lb_project(c, &l->in, c->in, c->qkv, m->max_attn);
     lb_project_run(c);
     lb_add_bias(c, &l->in, c->qkv, m->max_attn, c->n);
     for (u32 t = 0; t < c->n; t++) { /* in order: each changes the state of the next */
@@ -104,16 +102,13 @@ static void run_head(void *ctx, u64 item, void *scratch) {
 }
 
 static void project_net(lb_context *c, const lb_layer *l, const net *d) {
-    lb_acts a;
-    u32 n = c->m->p.n_embd;
-    lb_acts_make(&a, c->in, n, n, c->n, 0);
-    lb_project(c, &l->in, &a, c->qkv + d->conv, d->stride);
-    lb_project(c, &l->gate_z, &a, c->qkv + d->z, d->stride);
+    lb_project(c, &l->in, c->in, c->qkv + d->conv, d->stride);
+    lb_project(c, &l->gate_z, c->in, c->qkv + d->z, d->stride);
     if (l->ba.w) {
-        lb_project(c, &l->ba, &a, c->qkv + d->beta, d->stride);
+        lb_project(c, &l->ba, c->in, c->qkv + d->beta, d->stride);
     } else {
-        lb_project(c, &l->beta, &a, c->qkv + d->beta, d->stride);
-        lb_project(c, &l->alpha, &a, c->qkv + d->alpha, d->stride);
+        lb_project(c, &l->beta, c->in, c->qkv + d->beta, d->stride);
+        lb_project(c, &l->alpha, c->in, c->qkv + d->alpha, d->stride);
     }
     lb_project_run(c);
 }
