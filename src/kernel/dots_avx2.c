@@ -4,21 +4,13 @@
 #ifndef __AVX2__
 #error "compile with -mavx2 -mfma -mf16c"
 #endif
-#include <immintrin.h>
+#include "kernel/lanes_avx2.h"
 
-#define vf __m256
-#define VF_LANES 8
-#define NV 2
 #define MR 3
 #define NT 2
-#define vf_load(p) _mm256_loadu_ps(p)
-#define vf_store(p, x) _mm256_storeu_ps(p, x)
-#define vf_zero() _mm256_setzero_ps()
-#define vf_fma(a, b, c) _mm256_fmadd_ps(a, b, c)
-#define vf_f16(p) _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(p)))
-#define vf_bf16(p)                         \
-    _mm256_castsi256_ps(_mm256_slli_epi32( \
-        _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p))), 16))
+#define vf_load_bf16(p)  \
+    _mm256_castsi256_ps( \
+        _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const void *)(p))), 16))
 
 #include "kernel/dots_tmpl.h"
 

@@ -103,4 +103,19 @@ static inline float vf_fold16(const vf x[2]) {
     return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
 }
 
+/* vf_fold16 of four at once: what is added to what is the same. */
+static inline void vf_folds4(float *out, const vf a[2], const vf b[2], const vf c[2],
+                             const vf d[2]) {
+    const vf p = vf_add(a[0], a[1]), q = vf_add(b[0], b[1]);
+    const vf r = vf_add(c[0], c[1]), s = vf_add(d[0], d[1]);
+    /* halves: a, c and b, d */
+    const vf ac = vf_add(_mm256_permute2f128_ps(p, r, 0x20), _mm256_permute2f128_ps(p, r, 0x31));
+    const vf bd = vf_add(_mm256_permute2f128_ps(q, s, 0x20), _mm256_permute2f128_ps(q, s, 0x31));
+    /* pairs, then ones: a, a, b, b | c, c, d, d */
+    const vf x = vf_add(_mm256_shuffle_ps(ac, bd, 0x44), _mm256_shuffle_ps(ac, bd, 0xee));
+    const vf y = vf_canon(vf_add(x, _mm256_permute_ps(x, 0xb1)));
+    const __m256i at = _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6);
+    _mm_storeu_ps(out, _mm256_castps256_ps128(_mm256_permutevar8x32_ps(y, at)));
+}
+
 #endif

@@ -109,5 +109,6 @@ static inline void vf_fold4_to(float *out, vf a, vf b, vf c, vf d) {
     _mm_storeu_ps(out, _mm512_castps512_ps128(_mm512_permutexvar_ps(at, s)));
 }
 #define vf_fold4 vf_fold4_to
+#define vf_folds4(out, a, b, c, d) vf_fold4_to(out, (a)[0], (b)[0], (c)[0], (d)[0])
 
 #endif

@@ -106,4 +106,20 @@ static inline float vf_fold16(const vf x[4]) {
     return vget_lane_f32(b, 0) + vget_lane_f32(b, 1);
 }
 
+/* vf_fold16 of four at once: what is added to what is the same. */
+static inline void vf_folds4(float *out, const vf a[4], const vf b[4], const vf c[4],
+                             const vf d[4]) {
+    const vf p = vaddq_f32(vaddq_f32(a[0], a[2]), vaddq_f32(a[1], a[3]));
+    const vf q = vaddq_f32(vaddq_f32(b[0], b[2]), vaddq_f32(b[1], b[3]));
+    const vf r = vaddq_f32(vaddq_f32(c[0], c[2]), vaddq_f32(c[1], c[3]));
+    const vf s = vaddq_f32(vaddq_f32(d[0], d[2]), vaddq_f32(d[1], d[3]));
+    const float64x2_t pd = vreinterpretq_f64_f32(p), qd = vreinterpretq_f64_f32(q);
+    const float64x2_t rd = vreinterpretq_f64_f32(r), sd = vreinterpretq_f64_f32(s);
+    const vf x = vaddq_f32(vreinterpretq_f32_f64(vzip1q_f64(pd, qd)),
+                           vreinterpretq_f32_f64(vzip2q_f64(pd, qd)));
+    const vf y = vaddq_f32(vreinterpretq_f32_f64(vzip1q_f64(rd, sd)),
+                           vreinterpretq_f32_f64(vzip2q_f64(rd, sd)));
+    vst1q_f32(out, vf_canon(vpaddq_f32(x, y)));
+}
+
 #endif

@@ -5,7 +5,7 @@
 #include "kernel/matmul.h"
 #include "kernel/q8.h"
 
-#define ROWS_AT_ONCE 8u
+#define ROWS_AT_ONCE 12u /* whole tiles of dots_tmpl.h */
 #define ROWS_OF_PANEL ((u64)LB_Q8_LANES)
 /* From so many tokens on, rows are made panels. */
 #define PANEL_TOKENS 6u
@@ -304,9 +304,12 @@ static size_t groups_bytes(const lb_mat *m) {
     return lb_round_up(2 * groups_of(m) * sizeof(float), 64);
 }
 
+static size_t values_bytes(const lb_mat *m) {
+    return lb_round_up((ROWS_AT_ONCE * m->n_cols + 2 * groups_of(m)) * sizeof(float), 64);
+}
+
 size_t lb_matmul_scratch_bytes(const lb_mat *m, size_t n_tokens) {
-    const size_t values =
-        lb_round_up((ROWS_AT_ONCE * m->n_cols + 2 * groups_of(m)) * sizeof(float), 64);
+    const size_t values = values_bytes(m) + (n_tokens > LB_DOTS_SOME ? LB_DOTS_SCRATCH : 0);
     const u32 type = q8_type(m);
     if (!type)
         return values;
@@ -321,6 +324,8 @@ u64 lb_matmul_unit(const lb_mat *m, size_t n_tokens) {
     const u32 type = q8_type(m);
     if (type && n_tokens >= PANEL_TOKENS)
         return LB_MIN(panel_rows(m, type), (u64)64);
+    if (n_tokens > LB_DOTS_SOME)
+        return m->n_rows >= 16 * LB_DOTS_ROWS ? LB_DOTS_ROWS : LB_DOTS_ROWS / 2;
     u64 work = m->n_cols * LB_MAX((u64)n_tokens, (u64)1), rows = 65536 / LB_MAX(work, (u64)1);
     return LB_MAX(rows / ROWS_AT_ONCE, (u64)1) * ROWS_AT_ONCE;
 }
@@ -369,23 +374,44 @@ static void matmul_q8(const lb_kernels *k, const lb_matmul_in *in, u8 *scratch) 
     }
 }
 
+/* Floats that dots_<type> reads where they lie. */
+static bool as_stored(const lb_mat *m) {
+    if (m->kind != LB_ENC_PLAIN || m->times != 1)
+        return false;
+    return m->dtype == LB_F16 || m->dtype == LB_BF16 ||
+           (m->dtype == LB_F32 && m->row_bytes % 4 == 0 && (uintptr_t)m->codes % 4 == 0);
+}
+
+static void matmul_stored(const lb_kernels *k, const lb_matmul_in *in, lb_dots *d) {
+    const lb_mat *m = in->m;
+    const u8 *w = m->codes + in->row * m->row_bytes;
+    d->w_stride = m->row_bytes;
+    if (m->dtype == LB_F16) {
+        k->dots_f16(in->n_rows, in->n_tokens, in->out, w, in->act, d);
+    } else if (m->dtype == LB_BF16) {
+        k->dots_bf16(in->n_rows, in->n_tokens, in->out, w, in->act, d);
+    } else {
+        d->w_stride /= sizeof(float);
+        k->dots_f32(in->n_rows, in->n_tokens, in->out, (const float *)(const void *)w, in->act, d);
+    }
+}
+
 void lb_matmul(const lb_kernels *k, const lb_matmul_in *in, void *scratch) {
     const lb_mat *m = in->m;
-    size_t x_stride = lb_act_bytes(LB_ACT_F32, m->n_cols) / sizeof(float);
-    const u8 *w = m->codes + in->row * m->row_bytes;
     if (in->form == LB_ACT_Q8 || in->form == LB_ACT_Q16) {
         matmul_q8(k, in, scratch);
         scale_out(k, in);
         return;
     }
-    bool as_stored = m->kind == LB_ENC_PLAIN && m->times == 1;
-    if (as_stored && (m->dtype == LB_F16 || m->dtype == LB_BF16)) {
-        lb_dots d = {m->n_cols, in->out_stride, m->row_bytes, x_stride};
-        (m->dtype == LB_F16 ? k->dots_f16 : k->dots_bf16)(in->n_rows, in->n_tokens, in->out, w,
-                                                          in->act, &d);
+    lb_dots d = {.n_cols = m->n_cols,
+                 .out_stride = in->out_stride,
+                 .w_stride = m->n_cols,
+                 .x_stride = lb_act_bytes(LB_ACT_F32, m->n_cols) / sizeof(float),
+                 .scratch = (u8 *)scratch + values_bytes(m)};
+    if (as_stored(m)) {
+        matmul_stored(k, in, &d);
         return;
     }
-    lb_dots d = {m->n_cols, in->out_stride, m->n_cols, x_stride};
     float *rows = scratch, *groups = rows + ROWS_AT_ONCE * m->n_cols;
     for (u64 r = 0; r < in->n_rows; r += ROWS_AT_ONCE) {
         u64 n = LB_MIN((u64)ROWS_AT_ONCE, in->n_rows - r);

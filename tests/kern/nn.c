@@ -32,6 +32,12 @@ bool nn_shape(const kern *w, bool is_long, size_t i, kcase *c) {
         c->n = rows[i % LB_LEN(rows)];
         return i < (is_long ? 8 : 1) * LB_LEN(rows);
     }
+    if (is_dots(w)) { /* columns, around blocks of LB_DOTS_COLS too; prime to the variants */
+        static const u16 lens[] = {0,  1,   7,   15,  16,   17,   31,   33,  48,
+                                   65, 100, 257, 576, 1024, 1031, 1040, 2049};
+        c->n = lens[i % LB_LEN(lens)];
+        return i < (is_long ? 28 : 5) * LB_LEN(lens);
+    }
     if (w->sig == SIG_DELTA || w->sig == SIG_GEMM_PART) {
         c->n = rows[i % LB_LEN(rows)];
         c->n_cols = columns[i % LB_LEN(columns)];
@@ -65,7 +71,7 @@ u32 nn_variants(const kern *w) {
         return 4; /* heads, gaps */
     case SIG_DOTS:
     case SIG_DOTS16:
-        return 12; /* rows, tokens, gaps */
+        return 28; /* rows, tokens, gaps */
     case SIG_GEMM_PART:
         return 6; /* inner dimensions, gaps */
     case SIG_DOT_ROWS:
@@ -119,10 +125,10 @@ static void attend_sizes(const kern *w, kcase *c, u32 variant) {
 
 /* n: elements of a row. */
 static void dots_sizes(const kern *w, kcase *c, u32 variant) {
-    static const u8 n_rows[] = {1, 4, 9, 3}, n_tokens[] = {1, 7, 2};
+    static const u8 n_rows[] = {1, 4, 13, 50}, n_tokens[] = {1, 7, 2, 3, 21, 67, 4};
     const size_t gap = variant % 2 ? 5 : 0, size = w->sig == SIG_DOTS ? 4 : 2;
     c->n_cols = n_rows[variant % 4];
-    c->first = n_tokens[variant % 3];
+    c->first = n_tokens[variant % LB_LEN(n_tokens)];
     c->in_stride = c->n + gap;
     c->out_stride = c->n_cols + gap;
     c->in_bytes[0] = c->n ? ((c->n_cols - 1) * c->in_stride + c->n) * size : 0;
@@ -234,7 +240,9 @@ static void attend_call(const kern *w, any_fn *fn, const kcase *c, float *out,
 static void dots_call(const kern *w, any_fn *fn, const kcase *c, float *out,
                       const void *const in[3]) {
     const bool f32 = w->sig == SIG_DOTS;
-    const lb_dots d = {c->n, c->out_stride, f32 ? c->in_stride : 2 * c->in_stride, c->in_stride};
+    static _Alignas(64) u8 scratch[LB_DOTS_SCRATCH];
+    const lb_dots d = {c->n, c->out_stride, f32 ? c->in_stride : 2 * c->in_stride, c->in_stride,
+                       scratch};
     if (f32)
         ((lb_k_dots_f32_fn *)fn)(c->n_cols, c->first, out, in[0], in[1], &d);
     else
