@@ -49,6 +49,12 @@ enum {
     LB_DOTS_TOKENS = 64,
     LB_DOTS_SCRATCH = 4 * (LB_DOTS_TILE_ROWS * LB_DOTS_COLS + 16 * LB_DOTS_ROWS * LB_DOTS_TOKENS)
 };
+/* delta_steps_f32: of the first token; those of the next are `stride` floats on, its out
+ * out_stride. */
+typedef struct lb_delta {
+    const float *q, *k, *v, *decay, *beta;
+    size_t stride, out_stride;
+} lb_delta;
 typedef struct lb_q8_shape lb_q8_shape; /* kernel/q8.h */
 
 #define LB_KERNEL(name, ret, args, cmp) typedef ret(lb_k_##name##_fn) args;

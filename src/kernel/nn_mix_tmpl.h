@@ -93,43 +93,97 @@ static void conv_step(size_t n_channels, size_t width, float *out, float *state,
                                 bias ? bias[c] : 0.0f);
 }
 
-/* nv registers of columns: the part of the state that both walks over k meet stays in the first
- * cache. */
-LB_NN_INLINE void delta_columns(const int nv, size_t k_dim, size_t v_dim, float *state, float *out,
-                                const float *qk[2], const float *v, const float gate_in[2]) {
-    const float *const q = qk[0], *const k = qk[1];
-    const vf decay = vf_set(gate_in[0]), beta = vf_set(gate_in[1]);
-    vf u[4], o[4];
-    UNROLL for (int c = 0; c < nv; c++) u[c] = o[c] = vf_set(0);
-    for (size_t i = 0; i < k_dim; i++) {
-        const vf ki = vf_set(k[i]);
+/* Columns of a state, `stride` floats from one row to the next. */
+typedef struct strip {
+    size_t n_tokens, k_dim, stride;
+    float *state, *out;
+} strip;
+
+/* nv registers of columns through all tokens. A walk over the state makes it the next token's and
+ * takes both sums of it: q's, which is this token's result, and the next token's k's. NaN has its
+ * one form in what is left behind; between tokens it need not. */
+LB_NN_INLINE void delta_columns(const int nv, const strip *s, size_t j, const lb_delta *in) {
+    const size_t stride = s->stride;
+    vf u[4], d[4], o[4];
+    UNROLL for (int c = 0; c < nv; c++) u[c] = vf_set(0);
+    for (size_t i = 0; i < s->k_dim; i++) {
+        const vf k = vf_set(in->k[i]);
         UNROLL for (int c = 0; c < nv; c++) u[c] =
-            vf_fma(ki, vf_load(state + i * v_dim + c * VF_LANES), u[c]);
+            vf_fma(k, vf_load(s->state + i * stride + c * VF_LANES), u[c]);
     }
-    UNROLL for (int c = 0; c < nv; c++) u[c] =
-        vf_mul(beta, vf_fnma(decay, u[c], vf_load(v + c * VF_LANES)));
-    for (size_t i = 0; i < k_dim; i++) {
-        const vf ki = vf_set(k[i]), qi = vf_set(q[i]);
+    for (size_t t = 0, at = 0; t < s->n_tokens; t++, at += in->stride) {
+        const float *const q = in->q + at, *const k = in->k + at;
+        const vf decay = vf_set(in->decay[at]), beta = vf_set(in->beta[at]);
         UNROLL for (int c = 0; c < nv; c++) {
-            float *const p = state + i * v_dim + c * VF_LANES;
-            const vf s = vf_fma(ki, u[c], vf_mul(decay, vf_load(p)));
-            o[c] = vf_fma(qi, s, o[c]);
-            vf_store(p, vf_canon(s));
+            d[c] =
+                vf_mul(beta, vf_fnma(decay, u[c], vf_load(in->v + at + j + (size_t)c * VF_LANES)));
+            u[c] = o[c] = vf_set(0);
         }
+        if (t + 1 < s->n_tokens) {
+            const float *const next = k + in->stride;
+            for (size_t i = 0; i < s->k_dim; i++) {
+                const vf ki = vf_set(k[i]), qi = vf_set(q[i]), ni = vf_set(next[i]);
+                UNROLL for (int c = 0; c < nv; c++) {
+                    float *const p = s->state + i * stride + c * VF_LANES;
+                    const vf x = vf_fma(ki, d[c], vf_mul(decay, vf_load(p)));
+                    o[c] = vf_fma(qi, x, o[c]);
+                    u[c] = vf_fma(ni, x, u[c]);
+                    vf_store(p, x);
+                }
+            }
+        } else {
+            for (size_t i = 0; i < s->k_dim; i++) {
+                const vf ki = vf_set(k[i]), qi = vf_set(q[i]);
+                UNROLL for (int c = 0; c < nv; c++) {
+                    float *const p = s->state + i * stride + c * VF_LANES;
+                    const vf x = vf_fma(ki, d[c], vf_mul(decay, vf_load(p)));
+                    o[c] = vf_fma(qi, x, o[c]);
+                    vf_store(p, vf_canon(x));
+                }
+            }
+        }
+        UNROLL for (int c = 0; c < nv; c++)
+            vf_store(s->out + t * in->out_stride + c * VF_LANES, vf_canon(o[c]));
     }
-    UNROLL for (int c = 0; c < nv; c++) vf_store(out + c * VF_LANES, vf_canon(o[c]));
 }
 
-static void delta_step(size_t k_dim, size_t v_dim, float *state, float *out, const float *q,
-                       const float *k, const float *v, const float gate_in[2]) {
-    const float *qk[2] = {q, k};
+/* A state's rows are so far apart that a strip of them does not stay in the first cache: of several
+ * tokens it is copied, where it has room. */
+#define DELTA_COPY ((size_t)8192)
+
+LB_NN_INLINE void delta_strip(const int nv, strip s, size_t j, const lb_delta *in) {
+    float copy[DELTA_COPY], *const state = s.state;
+    const size_t n = (size_t)nv * VF_LANES, stride = s.stride;
+    if (s.n_tokens < 4 || s.k_dim * n > DELTA_COPY) {
+        delta_columns(nv, &s, j, in);
+        return;
+    }
+    for (size_t i = 0; i < s.k_dim; i++)
+        memcpy(copy + i * n, state + i * stride, n * sizeof *copy);
+    s.state = copy;
+    s.stride = n;
+    delta_columns(nv, &s, j, in);
+    for (size_t i = 0; i < s.k_dim; i++)
+        memcpy(state + i * stride, copy + i * n, n * sizeof *copy);
+}
+
+#define DELTA_NV (VF_LANES == 8 ? 2 : 4) /* of AVX2's 16 registers */
+
+static void delta_steps(size_t n_tokens, size_t k_dim, size_t v_dim, float *state, float *out,
+                        const lb_delta *in) {
     size_t j = 0;
-    for (; j + 4 * VF_LANES <= v_dim; j += 4 * VF_LANES)
-        delta_columns(4, k_dim, v_dim, state + j, out + j, qk, v + j, gate_in);
+    if (!n_tokens)
+        return;
+    for (; j + DELTA_NV * VF_LANES <= v_dim; j += DELTA_NV * VF_LANES)
+        delta_strip(DELTA_NV, (strip){n_tokens, k_dim, v_dim, state + j, out + j}, j, in);
     for (; j + VF_LANES <= v_dim; j += VF_LANES)
-        delta_columns(1, k_dim, v_dim, state + j, out + j, qk, v + j, gate_in);
-    for (; j < v_dim; j++)
-        out[j] = lb_nn_delta_one(k_dim, v_dim, state + j, q, k, v[j], gate_in);
+        delta_strip(1, (strip){n_tokens, k_dim, v_dim, state + j, out + j}, j, in);
+    for (size_t t = 0, at = 0; t < n_tokens; t++, at += in->stride) {
+        const float gate[2] = {in->decay[at], in->beta[at]};
+        for (size_t i = j; i < v_dim; i++)
+            out[t * in->out_stride + i] = lb_nn_delta_one(k_dim, v_dim, state + i, in->q + at,
+                                                          in->k + at, in->v[at + i], gate);
+    }
 }
 
 static void nn_init_mix(lb_kernels *t) {
@@ -137,5 +191,5 @@ static void nn_init_mix(lb_kernels *t) {
     t->rope_pairs_f32 = rope_pairs;
     t->hadamard_f32 = hadamard;
     t->conv_step_f32 = conv_step;
-    t->delta_step_f32 = delta_step;
+    t->delta_steps_f32 = delta_steps;
 }

@@ -252,8 +252,12 @@ void lb_k_conv_step_f32_ref(size_t n_channels, size_t width, float *out, float *
                                 bias ? bias[c] : 0.0f);
 }
 
-void lb_k_delta_step_f32_ref(size_t k_dim, size_t v_dim, float *state, float *out, const float *q,
-                             const float *k, const float *v, const float gate_in[2]) {
-    for (size_t j = 0; j < v_dim; j++)
-        out[j] = lb_nn_delta_one(k_dim, v_dim, state + j, q, k, v[j], gate_in);
+void lb_k_delta_steps_f32_ref(size_t n_tokens, size_t k_dim, size_t v_dim, float *state, float *out,
+                              const lb_delta *in) {
+    for (size_t t = 0, at = 0; t < n_tokens; t++, at += in->stride) {
+        const float gate[2] = {in->decay[at], in->beta[at]};
+        for (size_t j = 0; j < v_dim; j++)
+            out[t * in->out_stride + j] = lb_nn_delta_one(k_dim, v_dim, state + j, in->q + at,
+                                                          in->k + at, in->v[at + j], gate);
+    }
 }

@@ -87,17 +87,25 @@ static void run_head(void *ctx, u64 item, void *scratch) {
     u32 key = c->m->p.graph->flags & LB_GRAPH_V_HEADS_TILED ? h % d->n_k : h / (d->n_v / d->n_k);
     size_t taps = (size_t)(c->m->p.conv_width - 1) * d->channels;
     (void)scratch;
-    for (u32 t = 0; t < c->n; t++) {
-        float *row = c->qkv + (size_t)t * d->stride, *x = row + d->conv;
-        float *q = x + (size_t)key * d->k_dim, *k = x + (size_t)(d->n_k + key) * d->k_dim;
-        float *v = x + 2ull * d->n_k * d->k_dim + (size_t)h * d->v_dim;
-        float *z = row + d->z + (size_t)h * d->v_dim;
-        float *out = c->att + (size_t)t * c->m->max_attn + (size_t)h * d->v_dim;
+    for (u32 t = 0, n; t < c->n; t += n) { /* tokens of one sequence together */
+        for (n = 1; t + n < c->n && c->seq[t + n] == c->seq[t];)
+            n++;
+        const float *row = c->qkv + (size_t)t * d->stride, *x = row + d->conv;
+        lb_delta in = {.q = x + (size_t)key * d->k_dim,
+                       .k = x + (size_t)(d->n_k + key) * d->k_dim,
+                       .v = x + 2ull * d->n_k * d->k_dim + (size_t)h * d->v_dim,
+                       .decay = row + d->alpha + h,
+                       .beta = row + d->beta + h,
+                       .stride = d->stride,
+                       .out_stride = c->m->max_attn};
         float *state = state_of(c, d->layer, t) + taps + (size_t)h * d->k_dim * d->v_dim;
-        const float gate[2] = {row[d->alpha + h], row[d->beta + h]};
-        c->m->k->delta_step_f32(d->k_dim, d->v_dim, state, out, q, k, v, gate);
-        lb_apply_norm(c->m, &l->ssm_norm, out, out);
-        c->m->k->silu_mul_f32(d->v_dim, out, z, out);
+        float *out = c->att + (size_t)t * c->m->max_attn + (size_t)h * d->v_dim;
+        c->m->k->delta_steps_f32(n, d->k_dim, d->v_dim, state, out, &in);
+        for (u32 i = 0; i < n; i++, out += c->m->max_attn) {
+            lb_apply_norm(c->m, &l->ssm_norm, out, out);
+            c->m->k->silu_mul_f32(d->v_dim, out, row + i * d->stride + d->z + (size_t)h * d->v_dim,
+                                  out);
+        }
     }
 }
 

@@ -65,6 +65,8 @@ u32 nn_variants(const kern *w) {
         return 8; /* the same with b */
     case SIG_SOFTPART:
         return 2; /* softcap */
+    case SIG_DELTA:
+        return 5; /* tokens */
     case SIG_CONV:
         return 20; /* width, bias, in place */
     case SIG_ROPE:
@@ -183,11 +185,15 @@ void nn_sizes(const kern *w, kcase *c, u32 variant) {
     case SIG_DOTS16:
         dots_sizes(w, c, variant);
         break;
-    case SIG_DELTA:
-        floats_in(c, 0, 2 * n);
-        floats_in(c, 1, c->n_cols + 2);
-        floats_both(c, (n + 1) * c->n_cols);
+    case SIG_DELTA: { /* tokens: q, k; v, gates */
+        static const u8 n_tokens[] = {1, 5, 2, 0, 4};
+        c->first = n_tokens[variant];
+        c->in_stride = LB_MAX(2 * n, c->n_cols + 2) + 3;
+        floats_in(c, 0, c->first * c->in_stride);
+        floats_in(c, 1, c->first * c->in_stride);
+        floats_both(c, (n + c->first) * c->n_cols);
         break;
+    }
     case SIG_GEMM_PART:
         c->first = dims[2 * (variant / 2)];
         c->in_stride = c->n_cols + (variant % 2 ? 7 : 0);
@@ -291,10 +297,12 @@ void nn_call(const kern *w, any_fn *fn, const kcase *c, void *to, const void *co
     case SIG_CONV:
         conv_call(fn, c, out, in);
         break;
-    case SIG_DELTA:
-        ((lb_k_delta_step_f32_fn *)fn)(c->n, c->n_cols, out, out + c->n * c->n_cols, a, a + c->n, b,
-                                       b + c->n_cols);
+    case SIG_DELTA: {
+        const lb_delta d = {a,        a + c->n, b, b + c->n_cols, b + c->n_cols + 1, c->in_stride,
+                            c->n_cols};
+        ((lb_k_delta_steps_f32_fn *)fn)(c->first, c->n, c->n_cols, out, out + c->n * c->n_cols, &d);
         break;
+    }
     case SIG_GEMM_PART:
         ((lb_k_gemm_part_f32_fn *)fn)(c->n, c->n_cols, c->first, out, a, c->first, b, c->in_stride);
         break;
@@ -307,15 +315,19 @@ void nn_call(const kern *w, any_fn *fn, const kcase *c, void *to, const void *co
 size_t nn_elems(const kern *w, const kcase *c) {
     if (is_attend(w) || is_dots(w) || w->sig == SIG_GEMM_PART)
         return c->n * c->n_cols * c->first;
-    return w->sig == SIG_DELTA || w->sig == SIG_ROPE ? c->n * c->n_cols : c->n;
+    if (w->sig == SIG_DELTA)
+        return c->n * c->n_cols * c->first;
+    return w->sig == SIG_ROPE ? c->n * c->n_cols : c->n;
 }
 
 /* A page of 64 rows of 128 by one query; a head of 128 x 128. */
 void nn_bench(const kern *w, kcase *c) {
     u32 variant = w->sig == SIG_RMS ? 2 : w->sig == SIG_LAYER ? 6 : w->sig == SIG_CONV ? 3 : 0;
     c->n = LB_MIN(c->n, (size_t)4096);
-    if (w->sig == SIG_DELTA)
+    if (w->sig == SIG_DELTA) {
         c->n = c->n_cols = 128;
+        variant = 1;
+    }
     if (w->sig == SIG_ROPE)
         c->n = 64;
     if (w->sig == SIG_GEMM_PART) {

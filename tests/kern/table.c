@@ -51,7 +51,7 @@
              : SIG_INPLACE, lb_k_softmax_part_f32_fn *      \
              : SIG_SOFTPART, lb_k_rope_half_f32_fn *        \
              : SIG_ROPE, lb_k_conv_step_f32_fn *            \
-             : SIG_CONV, lb_k_delta_step_f32_fn *           \
+             : SIG_CONV, lb_k_delta_steps_f32_fn *          \
              : SIG_DELTA, lb_k_gemm_part_f32_fn *           \
              : SIG_GEMM_PART, lb_k_attend_dot_f32_fn *      \
              : SIG_DOT_ROWS, lb_k_attend_mix_f32_fn *       \

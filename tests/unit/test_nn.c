@@ -328,7 +328,8 @@ LB_TEST(nn_delta) {
         }
         for (int j = 0; j < V; j++)
             v[j] = noise(&s);
-        k.delta_step_f32(K, V, state, y, q, key, v, gate);
+        const lb_delta d = {q, key, v, &gate[0], &gate[1], 0, V};
+        k.delta_steps_f32(1, K, V, state, y, &d);
         for (int j = 0; j < V; j++) {
             double u = 0, o = 0;
             for (int i = 0; i < K; i++) {
