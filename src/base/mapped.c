@@ -202,9 +202,10 @@ void lb_mapped_fill(const lb_mapped *m, u64 off, u64 len) {
 }
 
 void lb_mapped_drop(const lb_mapped *m, u64 off, u64 len) {
-    u64 page = lb_os_page_size(), end = off + len;
-    if (!m->base || len > m->size_bytes || off > m->size_bytes - len)
+    u64 page = lb_os_page_size(), end;
+    if (!m->base || off >= m->size_bytes)
         return;
+    end = off + LB_MIN(len, m->size_bytes - off);
     off = (off + page - 1) / page * page;
     end -= end % page;
     if (off >= end)
@@ -214,6 +215,39 @@ void lb_mapped_drop(const lb_mapped *m, u64 off, u64 len) {
     if (m->fd >= 0)
         (void)posix_fadvise(m->fd, (off_t)off, (off_t)(end - off), POSIX_FADV_DONTNEED);
 #endif
+}
+
+void lb_mapped_scattered(const lb_mapped *m, u64 off, u64 len) {
+    if (outer(m, &off, &len))
+        (void)madvise(m->base + off, len, MADV_RANDOM);
+}
+
+int lb_mapped_open_direct(const lb_mapped *m) {
+#if defined(__linux__) && defined(O_DIRECT)
+    char path[64];
+    if (m->fd < 0)
+        return -1;
+    snprintf(path, sizeof path, "/proc/self/fd/%d", m->fd); /* the same file, whatever its name */
+    return open(path, O_RDONLY | O_CLOEXEC | O_DIRECT);
+#else
+    (void)m;
+    return -1;
+#endif
+}
+
+i64 lb_mapped_read_direct(int fd, void *to, u64 off, u64 len) {
+    u64 done = 0;
+    while (done < len) {
+        ssize_t n = pread(fd, (u8 *)to + done, (size_t)(len - done), (off_t)(off + done));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -1;
+        done += (u64)n;
+        if (n == 0 || done % LB_DIRECT_BYTES)
+            break;
+    }
+    return (i64)done;
 }
 
 u64 lb_mapped_present(const lb_mapped *m, u64 off, u64 len) {

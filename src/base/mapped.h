@@ -34,6 +34,14 @@ void lb_mapped_ahead(const lb_mapped *m, u64 off, u64 len); /* start reading; do
 void lb_mapped_fill(const lb_mapped *m, u64 off, u64 len);  /* wait until it is there */
 /* Give the memory of whole pages back, here and in the system's cache. */
 void lb_mapped_drop(const lb_mapped *m, u64 off, u64 len);
+/* It is read in no order: nothing around what is asked for. */
+void lb_mapped_scattered(const lb_mapped *m, u64 off, u64 len);
+/* Reads beside the system's cache: pieces of whole LB_DIRECT_BYTES, into memory aligned to as much.
+ * open: another descriptor of the same file, -1 where the system or the file's has no such way.
+ * read: the bytes that were read, fewer only at the file's end; -1: it failed. */
+#define LB_DIRECT_BYTES 4096u
+int lb_mapped_open_direct(const lb_mapped *m);
+i64 lb_mapped_read_direct(int fd, void *to, u64 off, u64 len);
 /* Bytes of the range that are in memory; UINT64_MAX where the system does not tell. */
 u64 lb_mapped_present(const lb_mapped *m, u64 off, u64 len);
 

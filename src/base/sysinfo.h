@@ -7,6 +7,10 @@
 
 /* Physical memory, or what the control group allows if that is less; 0 if unknown. */
 u64 lb_sys_memory_bytes(void);
+/* What this process may still fill, with its own or with a file's pages, before the system or its
+ * control group must push something out: the caches of files, which give way, count as left. root:
+ * "" (tests: a copy of /proc and /sys/fs/cgroup under another folder). */
+u64 lb_sys_memory_left(const char *root);
 /* "AMD EPYC 7B13"; empty if the system does not tell. */
 const char *lb_sys_cpu_name(char *out, size_t cap);
 /* "linux", "darwin" and "x86_64", "arm64". */

@@ -3,6 +3,7 @@
 #include "test.h"
 #include "base/cpu.h"
 #include "base/os.h"
+#include "base/sysinfo.h"
 #include "base/thread.h"
 #include <stdlib.h>
 #if defined(__linux__)
@@ -253,6 +254,58 @@ LB_TEST(quota_nonsense) {
     CHECK(put(r, "/proc/self/cgroup", longer));
     CHECK(put(r, "/sys/fs/cgroup/cpu.max", "300000 100000\n"));
     CHECK_U64(lb_cpu_quota(r), 3); /* a path too long for us: the mount itself */
+}
+
+#define MIB 1048576ull
+
+LB_TEST(memory_left_of_the_machine) {
+    const char *r = new_root("mem");
+    CHECK(put(r, "/proc/meminfo",
+              "MemTotal:       16000 kB\nMemFree:  1 kB\nMemAvailable:  9000 kB\n"));
+    CHECK_U64(lb_sys_memory_left(r), 9000 * 1024);
+    CHECK(put(r, "/proc/self/cgroup", "0::/a/b\n"));
+    CHECK_U64(lb_sys_memory_left(r), 9000 * 1024); /* no limit that could be read */
+    CHECK(lb_sys_memory_left("") > MIB);
+}
+
+LB_TEST(memory_left_v2) {
+    const char *r = new_root("mem2");
+    CHECK(put(r, "/proc/meminfo", "MemAvailable:  900000000 kB\n"));
+    CHECK(put(r, "/proc/self/cgroup", "0::/a/b\n"));
+    CHECK(put(r, "/sys/fs/cgroup/a/b/memory.max", "max\n"));
+    CHECK(put(r, "/sys/fs/cgroup/a/b/memory.current", "104857600\n"));
+    CHECK_U64(lb_sys_memory_left(r), 900000000ull * 1024);
+    CHECK(put(r, "/sys/fs/cgroup/a/b/memory.max", "524288000\n"));
+    CHECK_U64(lb_sys_memory_left(r), 400 * MIB);
+    CHECK(put(r, "/sys/fs/cgroup/a/b/memory.stat",
+              "anon 20\nfile 83886080\ninactive_anon 1\ninactive_file 41943040\n"
+              "active_file 20971520\nunevictable 0\n"));
+    CHECK_U64(lb_sys_memory_left(r), 460 * MIB); /* a cache gives way */
+    CHECK(put(r, "/sys/fs/cgroup/a/b/memory.high", "419430400\n"));
+    CHECK_U64(lb_sys_memory_left(r), 360 * MIB);
+    CHECK(put(r, "/sys/fs/cgroup/a/memory.max", "209715200\n")); /* the group above */
+    CHECK(put(r, "/sys/fs/cgroup/a/memory.current", "157286400\n"));
+    CHECK_U64(lb_sys_memory_left(r), 50 * MIB);
+    CHECK(put(r, "/sys/fs/cgroup/a/memory.current", "309715200\n")); /* beyond its limit */
+    CHECK_U64(lb_sys_memory_left(r), 0);
+}
+
+LB_TEST(memory_left_v1) {
+    const char *r = new_root("mem1");
+    CHECK(put(r, "/proc/meminfo", "MemAvailable:  900000000 kB\n"));
+    CHECK(put(r, "/proc/self/cgroup", "9:name=systemd:/\n4:memory:/docker/abc\n0::/\n"));
+    CHECK(
+        put(r, "/sys/fs/cgroup/memory/docker/abc/memory.limit_in_bytes", "9223372036854771712\n"));
+    CHECK(put(r, "/sys/fs/cgroup/memory/docker/abc/memory.usage_in_bytes", "104857600\n"));
+    CHECK_U64(lb_sys_memory_left(r), 900000000ull * 1024);
+    CHECK(put(r, "/sys/fs/cgroup/memory/docker/abc/memory.limit_in_bytes", "209715200\n"));
+    CHECK(put(r, "/sys/fs/cgroup/memory/docker/abc/memory.stat",
+              "cache 1\ninactive_file 1048576\nactive_file 0\ntotal_inactive_file 10485760\n"
+              "total_active_file 20971520\n"));
+    CHECK_U64(lb_sys_memory_left(r), 130 * MIB); /* with the groups below it */
+    CHECK(put(r, "/sys/fs/cgroup/memory/memory.limit_in_bytes", "8388608\n"));
+    CHECK(put(r, "/sys/fs/cgroup/memory/memory.usage_in_bytes", "0\n"));
+    CHECK_U64(lb_sys_memory_left(r), 8 * MIB);
 }
 #endif
 
