@@ -135,8 +135,13 @@ INLINE __m256 term(const bool min, const bool masked, __m256i which, __m256i sum
     return masked ? _mm256_blendv_ps(acc, to, _mm256_castsi256_ps(which)) : to;
 }
 
-/* masked: a second part, of groups `more`. */
-INLINE void chunk(const bool halves, const bool min, const bool wide, const bool masked, u32 more,
+/* All groups, or a second part of those that have one. */
+typedef struct which_groups {
+    bool masked;
+    u32 more;
+} which_groups;
+
+INLINE void chunk(const bool halves, const bool min, const bool wide, const which_groups of,
                   const lb_q8_row *w, const lb_q8_act *x, __m256i off, sum16 *acc) {
     const __m256i by16 = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
     UNROLL for (int h = 0; h < 4; h++) { /* 128 codes each: 8 sums of 16 */
@@ -155,7 +160,7 @@ INLINE void chunk(const bool halves, const bool min, const bool wide, const bool
             sum = _mm256_add_epi32(_mm256_permute2x128_si256(sum, u, 0x20),
                                    _mm256_permute2x128_si256(sum, u, 0x31));
         }
-        *to = term(min, masked, lanes(halves, more >> 4 * h), sum, off, &g, *to);
+        *to = term(min, of.masked, lanes(halves, of.more >> 4 * h), sum, off, &g, *to);
     }
 }
 
@@ -170,10 +175,11 @@ INLINE void dots_as(const bool halves, const bool min, const bool wide, const in
     for (size_t k = 0; k < n_chunks; k++)
         UNROLL for (int t = 0; t < nt; t++) {
             const lb_q8_act *x = a + (size_t)t * shape->act_stride + k;
-            chunk(halves, min, wide, false, 0, w + k, x, off, acc + t);
+            chunk(halves, min, wide, (which_groups){0}, w + k, x, off, acc + t);
             if (x->more) {
                 has[t] |= x->more;
-                chunk(halves, min, wide, true, x->more, w + k, x + n_chunks, off, rest + t);
+                chunk(halves, min, wide, (which_groups){true, x->more}, w + k, x + n_chunks, off,
+                      rest + t);
             }
         }
     UNROLL for (int t = 0; t < nt; t++) {

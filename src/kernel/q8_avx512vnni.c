@@ -94,15 +94,21 @@ INLINE __m512i four(const __m512i *w, const i8 *q) {
     return sums4(p[0], p[1], p[2], p[3]);
 }
 
+/* Of sixteen groups: scales and minima of a row, scales, minima and sums of a token. */
+typedef struct sixteen_of {
+    const float *scale, *min, *d, *m;
+    const i32 *s;
+} sixteen_of;
+
 /* Adds sixteen groups to their lanes, those of `which`. */
-INLINE __m512 term(const bool min, const __mmask16 which, __m512i sum, const i32 *s, __m128i shift,
-                   const float *scale, const float *d, const float *mn, const float *m,
-                   __m512 acc) {
-    const __m512i less = _mm512_sll_epi32(load(s), shift);
+INLINE __m512 term(const bool min, const __mmask16 which, __m512i sum, __m128i shift,
+                   const sixteen_of *g, __m512 acc) {
+    const __m512i less = _mm512_sll_epi32(load(g->s), shift);
     const __m512 f = _mm512_cvtepi32_ps(_mm512_sub_epi32(sum, less));
-    const __m512 by = _mm512_mul_ps(_mm512_loadu_ps(scale), _mm512_loadu_ps(d));
+    const __m512 by = _mm512_mul_ps(_mm512_loadu_ps(g->scale), _mm512_loadu_ps(g->d));
     acc = _mm512_mask3_fmadd_ps(f, by, acc, which);
-    return min ? _mm512_mask3_fmadd_ps(_mm512_loadu_ps(mn), _mm512_loadu_ps(m), acc, which) : acc;
+    return min ? _mm512_mask3_fmadd_ps(_mm512_loadu_ps(g->min), _mm512_loadu_ps(g->m), acc, which)
+               : acc;
 }
 
 /* Bits of groups of 32 as those of their halves. */
@@ -119,15 +125,15 @@ INLINE __m512 chunk(const bool halves, const bool min, const u32 which, const __
     const __m512i by32 = _mm512_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15);
     const __m512i r0 = four(c, x->q), r1 = four(c + 4, x->q + 256);
     if (halves) {
-        acc = term(min, both(which), _mm512_permutexvar_epi32(by16, r0), x->s16, shift, w->s,
-                   x->d16, w->m, x->m16, acc);
-        return term(min, both(which >> 8), _mm512_permutexvar_epi32(by16, r1), x->s16 + 16, shift,
-                    w->s + 16, x->d16 + 16, w->m + 16, x->m16 + 16, acc);
+        const sixteen_of lo = {w->s, w->m, x->d16, x->m16, x->s16};
+        const sixteen_of hi = {w->s + 16, w->m + 16, x->d16 + 16, x->m16 + 16, x->s16 + 16};
+        acc = term(min, both(which), _mm512_permutexvar_epi32(by16, r0), shift, &lo, acc);
+        return term(min, both(which >> 8), _mm512_permutexvar_epi32(by16, r1), shift, &hi, acc);
     }
+    const sixteen_of g = {w->s, w->m, x->d32, x->m32, x->s32};
     const __m512i sum =
         _mm512_add_epi32(_mm512_shuffle_i64x2(r0, r1, 0x88), _mm512_shuffle_i64x2(r0, r1, 0xdd));
-    return term(min, (__mmask16)which, _mm512_permutexvar_epi32(by32, sum), x->s32, shift, w->s,
-                x->d32, w->m, x->m32, acc);
+    return term(min, (__mmask16)which, _mm512_permutexvar_epi32(by32, sum), shift, &g, acc);
 }
 
 INLINE void dots(const bool halves, const bool min, const int nt, const lb_q8_shape *shape,

@@ -115,8 +115,13 @@ INLINE uint32x4_t lanes(const bool halves, u32 bits, size_t g) {
     return vtstq_u32(vdupq_n_u32(b), one);
 }
 
-/* masked: a second part, of groups `more`. */
-INLINE void chunk(const bool halves, const bool min, const bool wide, const bool masked, u32 more,
+/* All groups, or a second part of those that have one. */
+typedef struct which_groups {
+    bool masked;
+    u32 more;
+} which_groups;
+
+INLINE void chunk(const bool halves, const bool min, const bool wide, const which_groups of,
                   const lb_q8_row *w, const lb_q8_act *x, i32 off, float32x4_t acc[4]) {
     const size_t len = halves ? 16 : 32;
     const float *d = halves ? x->d16 : x->d32, *m = halves ? x->m16 : x->m32;
@@ -129,7 +134,7 @@ INLINE void chunk(const bool halves, const bool min, const bool wide, const bool
             vfmaq_f32(*to, vcvtq_f32_s32(sum), vmulq_f32(vld1q_f32(w->s + g), vld1q_f32(d + g)));
         if (min)
             y = vfmaq_f32(y, vld1q_f32(w->m + g), vld1q_f32(m + g));
-        *to = masked ? vbslq_f32(lanes(halves, more, g), y, *to) : y;
+        *to = of.masked ? vbslq_f32(lanes(halves, of.more, g), y, *to) : y;
     }
 }
 
@@ -144,10 +149,11 @@ INLINE void dots_as(const bool halves, const bool min, const bool wide, const in
     for (size_t k = 0; k < n_chunks; k++)
         UNROLL for (int t = 0; t < nt; t++) {
             const lb_q8_act *x = a + (size_t)t * shape->act_stride + k;
-            chunk(halves, min, wide, false, 0, w + k, x, off, acc[t]);
+            chunk(halves, min, wide, (which_groups){0}, w + k, x, off, acc[t]);
             if (x->more) {
                 has[t] |= x->more;
-                chunk(halves, min, wide, true, x->more, w + k, x + n_chunks, off, rest[t]);
+                chunk(halves, min, wide, (which_groups){true, x->more}, w + k, x + n_chunks, off,
+                      rest[t]);
             }
         }
     UNROLL for (int t = 0; t < nt; t++) {
