@@ -56,6 +56,7 @@ typedef struct lb_delta {
     size_t stride, out_stride;
 } lb_delta;
 typedef struct lb_q8_shape lb_q8_shape; /* kernel/q8.h */
+typedef struct lb_q8_rows lb_q8_rows;
 
 #define LB_KERNEL(name, ret, args, cmp) typedef ret(lb_k_##name##_fn) args;
 #include "kernel/kernel.def"

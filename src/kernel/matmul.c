@@ -293,6 +293,44 @@ static void codes_row(const lb_kernels *k, const lb_mat *m, u64 row, lb_q8_row *
     }
 }
 
+/* ---- rows as they are stored ---- */
+
+typedef void(rows_fn)(const lb_q8_shape *shape, float *out, const lb_q8_rows *rows,
+                      const void *act);
+
+/* NULL: they become codes first. */
+static rows_fn *rows_of(const lb_kernels *k, const lb_mat *m) {
+    if (m->kind == LB_ENC_MLX_AFFINE &&
+        (m->scale_dtype == LB_F32 || m->scale_dtype == LB_F16 || m->scale_dtype == LB_BF16))
+        return m->bits == 4 ? k->rows_mlx_q4 : m->bits == 8 ? k->rows_mlx_q8 : NULL;
+    if (m->kind != LB_ENC_PLAIN)
+        return NULL;
+    switch (m->dtype) {
+#define CASE(id, name) \
+    case LB_##id:      \
+        return k->rows_##name;
+        CASE(Q4_0, q4_0)
+        CASE(Q4_1, q4_1)
+        CASE(Q5_0, q5_0)
+        CASE(Q5_1, q5_1)
+        CASE(Q8_0, q8_0)
+        CASE(Q8_1, q8_1)
+        CASE(MXFP4, mxfp4)
+        CASE(TQ2_0, tq2_0)
+        CASE(Q2_K, q2_k)
+        CASE(Q3_K, q3_k)
+        CASE(Q4_K, q4_k)
+        CASE(Q5_K, q5_k)
+        CASE(Q6_K, q6_k)
+        CASE(Q8_K, q8_k)
+        CASE(IQ4_NL, iq4_nl)
+        CASE(IQ4_XS, iq4_xs)
+#undef CASE
+    default:
+        return NULL;
+    }
+}
+
 /* ---- products ---- */
 
 static u64 panel_rows(const lb_mat *m, u32 type) {
@@ -350,6 +388,19 @@ static void matmul_q8(const lb_kernels *k, const lb_matmul_in *in, u8 *scratch) 
                          .out_stride = in->out_stride,
                          .type = type,
                          .act_stride = (in->form == LB_ACT_Q16 ? 2 : 1) * chunks};
+    rows_fn *stored = rows_of(k, m);
+    if (in->n_tokens < PANEL_TOKENS && stored) {
+        const lb_q8_rows at = {.codes = m->codes + in->row * m->row_bytes,
+                               .row_bytes = m->row_bytes,
+                               .scale = m->scale ? m->scale + in->row * m->scale_bytes : NULL,
+                               .bias = m->bias ? m->bias + in->row * m->scale_bytes : NULL,
+                               .scale_bytes = m->scale_bytes,
+                               .group = m->group,
+                               .scale_dtype = m->scale_dtype};
+        shape.n_rows = in->n_rows;
+        stored(&shape, in->out, &at, in->act);
+        return;
+    }
     if (in->n_tokens < PANEL_TOKENS) {
         for (u64 r = 0; r < in->n_rows; r++) {
             codes_row(k, m, in->row + r, rows, groups);

@@ -12,14 +12,22 @@
  * second part: codes of what its first ones leave. Its products are added up by themselves, in
  * lanes of their own, which at the end are added to those of the first.
  *
- * Both are cut into chunks of 512 elements, the last filled up with zeros. */
+ * Both are cut into chunks of 512 elements, the last filled up with scales of zero. Codes of a
+ * chunk stand in units of 128 columns: the first halves of four groups, then their second halves.
+ * So the sums of a group meet in 128 bits of two registers, and packed codes of four bits need no
+ * shuffle in most types. */
 #ifndef LB_KERNEL_Q8_H
 #define LB_KERNEL_Q8_H
 
 #include "base/base.h"
+#include "tensor/dtype.h"
 
 #define LB_Q8_CHUNK 512
 #define LB_Q8_LANES 16 /* of a sum; rows of a panel */
+/* Where the code of column c of a chunk stands. */
+static inline size_t lb_q8_at(size_t c) {
+    return (c & ~(size_t)127) | (c & 16) << 2 | (c & 96) >> 1 | (c & 15);
+}
 
 /* Of activations: a code is x / d rounded to nearest even, d the largest magnitude of 32 / 127 (0
  * and no codes where that magnitude is below 2^-100; NaN and no codes where a value is not finite).
@@ -79,6 +87,16 @@ typedef struct lb_q8_shape {
     size_t act_stride; /* chunks from a token to the next: once or, with second parts, twice its
                           own */
 } lb_q8_shape;
+
+/* Stored rows. */
+typedef struct lb_q8_rows {
+    const u8 *codes; /* of blocks, or MLX's */
+    size_t row_bytes;
+    const u8 *scale, *bias; /* MLX: of groups of 32, 64 or 128, rows so many bytes apart */
+    size_t scale_bytes;
+    u32 group;
+    lb_dtype scale_dtype; /* f32, f16, bf16 */
+} lb_q8_rows;
 
 #define LB_Q8_TILE 12 /* tokens of a tile, at most */
 /* Scratch of gemm_q8: a tile of activations, and its second parts with where they belong. */

@@ -16,7 +16,6 @@ void lb_k_act_q16_ref(size_t n_elems, void *out, const float *in) {
         codes_##t(n_elems, out, in);                                       \
     }
 #include "kernel/q8_types.def"
-#undef LB_Q8_BLOCKS
 
 #define LB_Q8_MLX(t)                                                                       \
     void lb_k_codes_mlx_##t##_ref(size_t n_elems, size_t group, void *out, const void *in, \

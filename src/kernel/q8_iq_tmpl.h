@@ -29,7 +29,8 @@ INLINE void block_iq2_xxs(u8 *q, float *s, float *m, const u8 *p) {
         const u32 aux = lb_load_u32(x + 4);
         s[g] = lb_canon_f32(d * (0.5f + (float)(aux >> 28)) * 0.25f);
         for (u32 l = 0; l < 4; l++)
-            signed8(q + 32 * g + 8 * l, lb_iq2xxs_grid[x[l]], lb_iq_signs[aux >> 7 * l & 127]);
+            signed8(q + lb_q8_at(32 * g + 8 * l), lb_iq2xxs_grid[x[l]],
+                    lb_iq_signs[aux >> 7 * l & 127]);
     }
 }
 
@@ -46,7 +47,7 @@ INLINE void block_iq2_xs(u8 *q, float *s, float *m, const u8 *p) {
     scales_iq2(s, b->scales, f16_at(b->d));
     for (size_t j = 0; j < 32; j++) {
         const u32 x = lb_load_u16(b->qs + 2 * j);
-        signed8(q + 8 * j, lb_iq2xs_grid[x & 511], lb_iq_signs[x >> 9]);
+        signed8(q + lb_q8_at(8 * j), lb_iq2xs_grid[x & 511], lb_iq_signs[x >> 9]);
     }
 }
 
@@ -56,7 +57,7 @@ INLINE void block_iq2_s(u8 *q, float *s, float *m, const u8 *p) {
     scales_iq2(s, b->scales, f16_at(b->d));
     for (size_t j = 0; j < 32; j++) {
         const u32 x = b->qs[j] | ((u32)b->qh[j / 4] >> (j % 4 * 2) & 3) << 8;
-        signed8(q + 8 * j, lb_iq2s_grid[x], b->signs[j]);
+        signed8(q + lb_q8_at(8 * j), lb_iq2s_grid[x], b->signs[j]);
     }
 }
 
@@ -69,7 +70,8 @@ INLINE void block_iq3_xxs(u8 *q, float *s, float *m, const u8 *p) {
         s[g] = lb_canon_f32(d * (0.5f + (float)(aux >> 28)) * 0.5f);
         for (u32 l = 0; l < 4; l++) {
             const u8 *x = b->qs + 8 * g + 2 * l;
-            signed8(q + 32 * g + 8 * l, (u64)lb_iq3xxs_grid[x[1]] << 32 | lb_iq3xxs_grid[x[0]],
+            signed8(q + lb_q8_at(32 * g + 8 * l),
+                    (u64)lb_iq3xxs_grid[x[1]] << 32 | lb_iq3xxs_grid[x[0]],
                     lb_iq_signs[aux >> 7 * l & 127]);
         }
     }
@@ -86,7 +88,7 @@ INLINE void block_iq3_s(u8 *q, float *s, float *m, const u8 *p) {
             const u8 *x = b->qs + 8 * g + 2 * l;
             const u64 lo = lb_iq3s_grid[x[0] | (high >> 2 * l & 1) << 8];
             const u64 hi = lb_iq3s_grid[x[1] | (high >> (2 * l + 1) & 1) << 8];
-            signed8(q + 32 * g + 8 * l, hi << 32 | lo, b->signs[4 * g + l]);
+            signed8(q + lb_q8_at(32 * g + 8 * l), hi << 32 | lo, b->signs[4 * g + l]);
         }
     }
 }
@@ -106,8 +108,8 @@ INLINE void block_iq1_s(u8 *q, float *s, float *m, const u8 *p) {
         const u32 high = lb_load_u16(b->qh + 2 * g);
         s[g] = lb_canon_f32(d * (float)(2 * (high >> 12 & 7) + 1) * 0.125f);
         for (u32 l = 0; l < 4; l++)
-            ternary8(q + 32 * g + 8 * l, lb_iq1s_grid[b->qs[4 * g + l] | (high >> 3 * l & 7) << 8],
-                     high & 0x8000);
+            ternary8(q + lb_q8_at(32 * g + 8 * l),
+                     lb_iq1s_grid[b->qs[4 * g + l] | (high >> 3 * l & 7) << 8], high & 0x8000);
     }
 }
 
@@ -122,35 +124,9 @@ INLINE void block_iq1_m(u8 *q, float *s, float *m, const u8 *p) {
         s[g] = lb_canon_f32(d * (float)(2 * sc + 1) * 0.125f);
         for (u32 l = 0; l < 2; l++) {
             const u32 high = (u32)b->qh[g] >> 4 * l;
-            ternary8(q + 16 * g + 8 * l, lb_iq1s_grid[b->qs[2 * g + l] | (high & 7) << 8],
+            ternary8(q + lb_q8_at(16 * g + 8 * l), lb_iq1s_grid[b->qs[2 * g + l] | (high & 7) << 8],
                      high & 8);
         }
-    }
-}
-
-/* lb_iq4_values + 128 */
-static const u8 iq4_codes[16] = {1,   24,  45,  63,  79,  93,  106, 118,
-                                 129, 141, 153, 166, 181, 197, 217, 241};
-
-INLINE void nonlinear(u8 *q, const u8 *p) {
-    put32(q, pick(iq4_codes, nibbles(p)));
-}
-
-INLINE void block_iq4_nl(u8 *q, float *s, float *m, const u8 *p) {
-    (void)m;
-    *s = f16_at(p);
-    nonlinear(q, p + 2);
-}
-
-INLINE void block_iq4_xs(u8 *q, float *s, float *m, const u8 *p) {
-    const lb_block_iq4_xs *b = (const void *)p;
-    const float d = f16_at(b->d);
-    const u32 high = lb_load_u16(b->scales_h);
-    (void)m;
-    for (size_t g = 0; g < 8; g++) {
-        const u32 low = b->scales_l[g / 2] >> (g % 2 * 4) & 15;
-        s[g] = lb_canon_f32(d * (float)((i32)(low | (high >> 2 * g & 3) << 4) - 32));
-        nonlinear(q + 32 * g, b->qs + 16 * g);
     }
 }
 

@@ -1,92 +1,132 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* q8_k_tmpl.h: codes of K-quants; part of q8_codes_tmpl.h. Layouts: blocks_k.h. */
+/* q8_k_tmpl.h: codes of K-quants and iq4_xs, two units a block; part of q8_codes_tmpl.h. Layouts:
+ * blocks_k.h. */
 #ifndef LB_KERNEL_Q8_K_TMPL_H
 #define LB_KERNEL_Q8_K_TMPL_H
 
 #include "kernel/q8_small_tmpl.h"
 
-INLINE void block_q2_k(u8 *q, float *s, float *m, const u8 *p) {
+/* Bit `first` + group of 16 bytes, as `value`, which is 1 << log2. */
+INLINE vec bit_of(const u8 *p, const u64 first, const u64 log2, const size_t i) {
+    return up(down(same(p), first, first + 1, first + 2, first + 3, GROUP(i)) & every(1), log2);
+}
+
+/* Pairs of bits of 16 bytes, as q2_k has them. */
+INLINE vec twos_of(const u8 *p, const size_t i) {
+    return down(same(p), 0, 2, 4, 6, GROUP(i)) & every(3);
+}
+
+INLINE v8 bytes8(u64 x) {
+    return (v8)x;
+}
+
+INLINE vec unit_q2_k(const u8 *p, const size_t u, const size_t i) {
+    const lb_block_q2_k *b = (const lb_block_q2_k *)(const void *)p + u / 2;
+    return twos_of(b->qs + 32 * (u % 2) + 16 * HALF(i), i);
+}
+INLINE void scales_q2_k(float *s, float *m, const u8 *p) {
     const lb_block_q2_k *b = (const void *)p;
-    const float d = f16_at(b->d), dmin = f16_at(b->dmin);
-    for (size_t j = 0; j < 16; j += 8) {
-        const v8 x = get8(b->scales + j);
-        put_scales(s + j, x & 15, 0, d);
-        put_scales(m + j, x >> 4, 0, -dmin);
+    for (size_t n = 0; n < 2; n++, b++, s += 16, m += 16) {
+        const float d = f16_at(b->d), dmin = f16_at(b->dmin);
+        for (size_t j = 0; j < 16; j += 8) {
+            const v8 x = get8(b->scales + j);
+            put_scales(s + j, x & 15, 0, d);
+            put_scales(m + j, x >> 4, 0, -dmin);
+        }
     }
-    twos(q, b->qs);
 }
 
-INLINE void block_q3_k(u8 *q, float *s, float *m, const u8 *p) {
+INLINE vec unit_q3_k(const u8 *p, const size_t u, const size_t i) {
+    const lb_block_q3_k *b = (const lb_block_q3_k *)(const void *)p + u / 2;
+    return twos_of(b->qs + 32 * (u % 2) + 16 * HALF(i), i) |
+           bit_of(b->hmask + 16 * HALF(i), 4 * (u % 2), 2, i);
+}
+INLINE void scales_q3_k(float *s, float *m, const u8 *p) {
+    const u64 low = 0x0f0f0f0f0f0f0f0fu, high = 0x3030303030303030u;
     const lb_block_q3_k *b = (const void *)p;
-    const float d = f16_at(b->d);
-    u8 sc[16];
     (void)m;
-    lb_k3_scales(b->scales, sc);
-    put_scales(s, get8(sc), 32, d);
-    put_scales(s + 8, get8(sc + 8), 32, d);
-    const v32 high = get32(b->hmask), x = get32(b->qs), y = get32(b->qs + 32);
-    put32(q, (x & all(3)) | (left(high, 2) & all(4)));
-    put32(q + 32, right(x, 2, 3) | (left(high, 1) & all(4)));
-    put32(q + 64, right(x, 4, 3) | (high & all(4)));
-    put32(q + 96, right(x, 6, 3) | right(high, 1, 4));
-    put32(q + 128, (y & all(3)) | right(high, 2, 4));
-    put32(q + 160, right(y, 2, 3) | right(high, 3, 4));
-    put32(q + 192, right(y, 4, 3) | right(high, 4, 4));
-    put32(q + 224, right(y, 6, 3) | right(high, 5, 4));
-}
-
-INLINE void scales_k4(float *s, float *m, const u8 *head) {
-    const float d = f16_at(head), dmin = f16_at(head + 2);
-    u8 sc[8], mn[8];
-    lb_k4_scales(head + 4, sc, mn);
-    put_scales(s, get8(sc), 0, d);
-    put_scales(m, get8(mn), 0, -dmin);
-}
-
-INLINE void block_q4_k(u8 *q, float *s, float *m, const u8 *p) {
-    const lb_block_q4_k *b = (const void *)p;
-    scales_k4(s, m, p);
-    for (size_t n = 0; n < 4; n++) {
-        const v32 x = get32(b->qs + 32 * n);
-        put32(q + 64 * n, x & all(15));
-        put32(q + 64 * n + 32, right(x, 4, 15));
+    for (size_t n = 0; n < 2; n++, b++, s += 16) { /* lb_k3_scales */
+        const u64 ab = lb_load_u64(b->scales), c = lb_load_u32(b->scales + 8);
+        const float d = f16_at(b->d);
+        put_scales(s, bytes8((ab & low) | ((c << 4 & 0x30303030u) | (c << 34 & high))), 32, d);
+        put_scales(s + 8, bytes8((ab >> 4 & low) | ((c & 0x30303030u) | (c << 30 & high))), 32, d);
     }
 }
 
-INLINE void block_q5_k(u8 *q, float *s, float *m, const u8 *p) {
-    const lb_block_q5_k *b = (const void *)p;
-    scales_k4(s, m, p);
-    v32 high = get32(b->qh); /* the bits of a run are always its lowest two */
-    for (size_t n = 0; n < 4; n++) {
-        const v32 x = get32(b->qs + 32 * n);
-        put32(q + 64 * n, (x & all(15)) | (left(high, 4) & all(16)));
-        put32(q + 64 * n + 32, right(x, 4, 15) | (left(high, 3) & all(16)));
-        high = (v32)((v32w)high >> 2);
+/* Of q4_k and q5_k. */
+INLINE void scales_k4(float *s, float *m, const u8 *p, const size_t bytes) {
+    for (size_t n = 0; n < 2; n++, p += bytes, s += 8, m += 8) { /* lb_k4_scales */
+        const u64 a = lb_load_u32(p + 4), b = lb_load_u32(p + 8), c = lb_load_u32(p + 12);
+        const u64 sc = (a & 0x3f3f3f3fu) | ((c & 0x0f0f0f0fu) | (a >> 2 & 0x30303030u)) << 32;
+        const u64 mn = (b & 0x3f3f3f3fu) | ((c >> 4 & 0x0f0f0f0fu) | (b >> 2 & 0x30303030u)) << 32;
+        put_scales(s, bytes8(sc), 0, f16_at(p));
+        put_scales(m, bytes8(mn), 0, -f16_at(p + 2));
     }
 }
 
-INLINE void block_q6_k(u8 *q, float *s, float *m, const u8 *p) {
+/* Runs of 32 bytes are two groups. */
+INLINE vec run_nibbles(const u8 *qs, const size_t u, const size_t i) {
+    const vec x = by_two(qs + 64 * (u % 2) + 16 * HALF(i), 32, GROUP(i));
+    return down(x, 0, 4, 0, 4, GROUP(i)) & every(15);
+}
+
+INLINE vec unit_q4_k(const u8 *p, const size_t u, const size_t i) {
+    const lb_block_q4_k *b = (const lb_block_q4_k *)(const void *)p + u / 2;
+    return run_nibbles(b->qs, u, i);
+}
+INLINE void scales_q4_k(float *s, float *m, const u8 *p) {
+    scales_k4(s, m, p, sizeof(lb_block_q4_k));
+}
+
+INLINE vec unit_q5_k(const u8 *p, const size_t u, const size_t i) {
+    const lb_block_q5_k *b = (const lb_block_q5_k *)(const void *)p + u / 2;
+    return run_nibbles(b->qs, u, i) | bit_of(b->qh + 16 * HALF(i), 4 * (u % 2), 4, i);
+}
+INLINE void scales_q5_k(float *s, float *m, const u8 *p) {
+    scales_k4(s, m, p, sizeof(lb_block_q5_k));
+}
+
+INLINE vec unit_q6_k(const u8 *p, const size_t u, const size_t i) {
+    const lb_block_q6_k *b = (const lb_block_q6_k *)(const void *)p + u / 2;
+    const vec x = in_turn(b->ql + 64 * (u % 2) + 16 * HALF(i), 32, GROUP(i));
+    return (down(x, 0, 0, 4, 4, GROUP(i)) & every(15)) |
+           up(twos_of(b->qh + 32 * (u % 2) + 16 * HALF(i), i), 4);
+}
+INLINE void scales_q6_k(float *s, float *m, const u8 *p) {
     const lb_block_q6_k *b = (const void *)p;
-    const float d = f16_at(b->d);
     (void)m;
-    put_scales(s, get8(b->scales) ^ 128, 128, d);
-    put_scales(s + 8, get8(b->scales + 8) ^ 128, 128, d);
-    for (size_t h = 0; h < 2; h++, q += 128) {
-        const v32 lo = get32(b->ql + 64 * h), hi = get32(b->ql + 64 * h + 32);
-        const v32 t = get32(b->qh + 32 * h);
-        put32(q, (lo & all(15)) | (left(t, 4) & all(48)));
-        put32(q + 32, (hi & all(15)) | (left(t, 2) & all(48)));
-        put32(q + 64, right(lo, 4, 15) | (t & all(48)));
-        put32(q + 96, right(hi, 4, 15) | right(t, 2, 48));
+    for (size_t n = 0; n < 2; n++, b++, s += 16) {
+        const float d = f16_at(b->d);
+        put_scales(s, get8(b->scales) ^ 128, 128, d);
+        put_scales(s + 8, get8(b->scales + 8) ^ 128, 128, d);
     }
 }
 
-INLINE void block_q8_k(u8 *q, float *s, float *m, const u8 *p) {
-    const float d = lb_canon_f32(lb_f32_from_bits(lb_load_u32(p)));
+INLINE vec unit_q8_k(const u8 *p, const size_t u, const size_t i) {
+    const lb_block_q8_k *b = (const lb_block_q8_k *)(const void *)p + u / 2;
+    return each(b->qs + 128 * (u % 2) + 16 * HALF(i), 32, GROUP(i)) ^ every(128);
+}
+INLINE void scales_q8_k(float *s, float *m, const u8 *p) {
     (void)m;
-    put_same(s, 8, d);
-    for (size_t j = 0; j < 256; j += 32)
-        put32(q + j, get32(p + 4 + j) ^ all(128));
+    for (size_t n = 0; n < 2; n++)
+        put_same(s + 8 * n, 8, lb_canon_f32(lb_f32_from_bits(lb_load_u32(p + 292 * n))));
+}
+
+INLINE vec unit_iq4_xs(const u8 *p, const size_t u, const size_t i) {
+    const lb_block_iq4_xs *b = (const lb_block_iq4_xs *)(const void *)p + u / 2;
+    return pick_each(iq4_codes, nibbles_of(b->qs + 64 * (u % 2), 16, i));
+}
+INLINE void scales_iq4_xs(float *s, float *m, const u8 *p) {
+    const lb_block_iq4_xs *b = (const void *)p;
+    (void)m;
+    for (size_t n = 0; n < 2; n++, b++) {
+        const float d = f16_at(b->d);
+        const u32 high = lb_load_u16(b->scales_h), low = lb_load_u32(b->scales_l);
+        u64 sc = 0;
+        for (u32 g = 0; g < 8; g++)
+            sc |= (u64)((low >> 4 * g & 15) | (high >> 2 * g & 3) << 4) << 8 * g;
+        put_scales(s + 8 * n, bytes8(sc), 32, d);
+    }
 }
 
 #endif

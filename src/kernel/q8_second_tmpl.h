@@ -2,6 +2,13 @@
 /* q8_second_tmpl.h: second parts of activations (q8.h) in the order in which a panel has its
  * groups; part of q8_tmpl.h. */
 
+/* The columns of a group, four at a time. */
+INLINE void copy_quads(const bool halves, u8 *to, const size_t step, const void *codes, size_t g) {
+    const u8 *from = (const u8 *)codes + lb_q8_at((halves ? 16 : 32) * g);
+    for (size_t i = 0; i < (halves ? 4 : 8); i++)
+        memcpy(to + step * i, from + lb_q8_at(4 * i), 4);
+}
+
 /* The second part of a group, with the place of the group in a panel. */
 typedef struct second {
     i8 q[32];
@@ -9,6 +16,7 @@ typedef struct second {
     i32 less;
     u32 lane, at;
 } second;
+
 /* What is flagged, lane by lane as the panel has it; returns how many. */
 static size_t seconds_of(const bool halves, i32 off, size_t n_chunks, second *out,
                          const lb_q8_act *act) {
@@ -25,7 +33,7 @@ static size_t seconds_of(const bool halves, i32 off, size_t n_chunks, second *ou
             const lb_q8_act *a = act + n_chunks + c;
             if (!(act[c].more >> g / per32 & 1))
                 continue;
-            memcpy(out->q, a->q + 32 / per32 * g, 32 / per32);
+            copy_quads(halves, (u8 *)out->q, 4, a->q, g);
             out->d = halves ? a->d16[g] : a->d32[g];
             out->m = halves ? a->m16[g] : a->m32[g];
             out->less = off * (halves ? a->s16[g] : a->s32[g]);

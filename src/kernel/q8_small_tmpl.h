@@ -4,65 +4,116 @@
 #ifndef LB_KERNEL_Q8_SMALL_TMPL_H
 #define LB_KERNEL_Q8_SMALL_TMPL_H
 
-#include "kernel/q8_vec.h"
+#include "kernel/q8_unit_vec.h"
 
-INLINE void block_q4_0(u8 *q, float *s, float *m, const u8 *p) {
+/* ---- blocks of 32: four of them are a unit ---- */
+
+INLINE vec unit_q4_0(const u8 *p, const size_t u, const size_t i) {
+    return nibbles_of(p + 18 * 4 * u + 2, 18, i);
+}
+INLINE void scales_q4_0(float *s, float *m, const u8 *p) {
     (void)m;
-    *s = f16_at(p);
-    put32(q, nibbles(p + 2));
+    put_f16s(s, 16, p, 18);
 }
 
-INLINE void block_q4_1(u8 *q, float *s, float *m, const u8 *p) {
-    *s = f16_at(p);
-    *m = f16_at(p + 2);
-    put32(q, nibbles(p + 4));
+INLINE vec unit_q4_1(const u8 *p, const size_t u, const size_t i) {
+    return nibbles_of(p + 20 * 4 * u + 4, 20, i);
+}
+INLINE void scales_q4_1(float *s, float *m, const u8 *p) {
+    put_f16s(s, 16, p, 20);
+    put_f16s(m, 16, p + 2, 20);
 }
 
-INLINE void block_q5_0(u8 *q, float *s, float *m, const u8 *p) {
+INLINE vec unit_q5_0(const u8 *p, const size_t u, const size_t i) {
+    const u8 *b = p + 22 * 4 * u;
+    return nibbles_of(b + 6, 22, i) | bits_of(b + 2, 22, 16, i);
+}
+INLINE void scales_q5_0(float *s, float *m, const u8 *p) {
     (void)m;
-    *s = f16_at(p);
-    put32(q, nibbles(p + 6) | bits32(lb_load_u32(p + 2), 16));
+    put_f16s(s, 16, p, 22);
 }
 
-INLINE void block_q5_1(u8 *q, float *s, float *m, const u8 *p) {
-    *s = f16_at(p);
-    *m = f16_at(p + 2);
-    put32(q, nibbles(p + 8) | bits32(lb_load_u32(p + 4), 16));
+INLINE vec unit_q5_1(const u8 *p, const size_t u, const size_t i) {
+    const u8 *b = p + 24 * 4 * u;
+    return nibbles_of(b + 8, 24, i) | bits_of(b + 4, 24, 16, i);
+}
+INLINE void scales_q5_1(float *s, float *m, const u8 *p) {
+    put_f16s(s, 16, p, 24);
+    put_f16s(m, 16, p + 2, 24);
 }
 
-INLINE void block_q8_0(u8 *q, float *s, float *m, const u8 *p) {
+INLINE vec unit_q8_0(const u8 *p, const size_t u, const size_t i) {
+    return each(p + 34 * 4 * u + 2 + 16 * HALF(i), 34, GROUP(i)) ^ every(128);
+}
+INLINE void scales_q8_0(float *s, float *m, const u8 *p) {
     (void)m;
-    *s = f16_at(p);
-    put32(q, get32(p + 2) ^ all(128));
+    put_f16s(s, 16, p, 34);
 }
 
-INLINE void block_q8_1(u8 *q, float *s, float *m, const u8 *p) {
-    (void)m;
-    *s = f16_at(p);
-    put32(q, get32(p + 4) ^ all(128));
+INLINE vec unit_q8_1(const u8 *p, const size_t u, const size_t i) {
+    return each(p + 36 * 4 * u + 4 + 16 * HALF(i), 36, GROUP(i)) ^ every(128);
 }
+INLINE void scales_q8_1(float *s, float *m, const u8 *p) {
+    (void)m;
+    put_f16s(s, 16, p, 36);
+}
+
+/* lb_iq4_values + 128 */
+static const u8 iq4_codes[16] = {1,   24,  45,  63,  79,  93,  106, 118,
+                                 129, 141, 153, 166, 181, 197, 217, 241};
+
+INLINE vec unit_iq4_nl(const u8 *p, const size_t u, const size_t i) {
+    return pick_each(iq4_codes, unit_q4_0(p, u, i));
+}
+INLINE void scales_iq4_nl(float *s, float *m, const u8 *p) {
+    scales_q4_0(s, m, p);
+}
+
+/* Doubled E2M1 + 16. */
+static const u8 fp4_codes[16] = {16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4};
+
+INLINE vec unit_mxfp4(const u8 *p, const size_t u, const size_t i) {
+    return pick_each(fp4_codes, nibbles_of(p + 17 * 4 * u + 1, 17, i));
+}
+INLINE void scales_mxfp4(float *s, float *m, const u8 *p) {
+    (void)m;
+    for (size_t g = 0; g < 16; g++, p += 17)
+        s[g] = lb_f32_from_bits(p[0] < 2 ? 0x200000u << p[0] : (u32)(p[0] - 1) << 23);
+}
+
+INLINE vec unit_tq2_0(const u8 *p, const size_t u, const size_t i) {
+    const vec x = same(p + 66 * (u / 2) + 32 * (u % 2) + 16 * HALF(i));
+    return down(x, 0, 2, 4, 6, GROUP(i)) & every(3);
+}
+INLINE void scales_tq2_0(float *s, float *m, const u8 *p) {
+    (void)m;
+    put_same(s, 8, f16_at(p + 64));
+    put_same(s + 8, 8, f16_at(p + 66 + 64));
+}
+
+/* MLX: codes in the order of the elements. */
+INLINE vec unit_mlx_q4(const u8 *p, const size_t u, const size_t i) {
+    const vec x = each(p + 64 * u, 16, GROUP(i));
+    return zip(x & every(15), down(x, 4, 4, 4, 4, 0) & every(15), HALF(i));
+}
+INLINE vec unit_mlx_q8(const u8 *p, const size_t u, const size_t i) {
+    return each(p + 128 * u + 16 * HALF(i), 32, GROUP(i));
+}
+
+/* ---- others, through memory ---- */
 
 INLINE void block_q1_0(u8 *q, float *s, float *m, const u8 *p) {
     (void)m;
     put_same(s, 4, f16_at(p));
     for (size_t j = 0; j < 4; j++)
-        put32(q + 32 * j, bits32(lb_load_u32(p + 2 + 4 * j), 2));
+        put32(q + lb_q8_at(32 * j), bits32(lb_load_u32(p + 2 + 4 * j), 2));
 }
 
 INLINE void block_q2_0(u8 *q, float *s, float *m, const u8 *p) {
     (void)m;
     s[0] = s[1] = f16_at(p);
     for (size_t j = 0; j < 64; j++)
-        q[j] = p[2 + j / 4] >> (2 * (j % 4)) & 3;
-}
-
-/* Doubled E2M1 + 16. */
-static const u8 fp4_codes[16] = {16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4};
-
-INLINE void block_mxfp4(u8 *q, float *s, float *m, const u8 *p) {
-    (void)m;
-    *s = lb_f32_from_bits(p[0] < 2 ? 0x200000u << p[0] : (u32)(p[0] - 1) << 23);
-    put32(q, pick(fp4_codes, nibbles(p + 1)));
+        q[lb_q8_at(j)] = p[2 + j / 4] >> (2 * (j % 4)) & 3;
 }
 
 INLINE void block_nvfp4(u8 *q, float *s, float *m, const u8 *p) {
@@ -73,12 +124,13 @@ INLINE void block_nvfp4(u8 *q, float *s, float *m, const u8 *p) {
                : e          ? lb_f32_from_bits((e + 127 - 8) << 23 | f << 20)
                             : (float)f * 0x1p-10f;
         for (size_t j = 0; j < 8; j++) {
-            q[16 * g + j] = fp4_codes[p[4 + 8 * g + j] & 15];
-            q[16 * g + j + 8] = fp4_codes[p[4 + 8 * g + j] >> 4];
+            q[lb_q8_at(16 * g) + j] = fp4_codes[p[4 + 8 * g + j] & 15];
+            q[lb_q8_at(16 * g) + j + 8] = fp4_codes[p[4 + 8 * g + j] >> 4];
         }
     }
 }
 
+/* n codes of a row of 16 from one place on. */
 INLINE void trits(u8 *q, const u8 *p, const size_t n, const u32 pow3) {
     for (size_t j = 0; j < n; j++)
         q[j] = (u8)((u16)((u8)(p[j] * pow3) * 3u) >> 8);
@@ -89,28 +141,12 @@ INLINE void block_tq1_0(u8 *q, float *s, float *m, const u8 *p) {
     (void)m;
     put_same(s, 8, f16_at(p + 52));
     for (size_t n = 0; n < 5; n++) {
-        trits(q + 32 * n, p, 32, pow3[n]);
-        trits(q + 160 + 16 * n, p + 32, 16, pow3[n]);
+        trits(q + lb_q8_at(32 * n), p, 16, pow3[n]);
+        trits(q + lb_q8_at(32 * n + 16), p + 16, 16, pow3[n]);
+        trits(q + lb_q8_at(160 + 16 * n), p + 32, 16, pow3[n]);
     }
     for (size_t n = 0; n < 4; n++)
-        trits(q + 240 + 4 * n, p + 48, 4, pow3[n]);
-}
-
-/* Codes of two bits, as q2_k has them. */
-INLINE void twos(u8 *q, const u8 *p) {
-    for (size_t h = 0; h < 2; h++, q += 128) {
-        const v32 x = get32(p + 32 * h);
-        put32(q, x & all(3));
-        put32(q + 32, right(x, 2, 3));
-        put32(q + 64, right(x, 4, 3));
-        put32(q + 96, right(x, 6, 3));
-    }
-}
-
-INLINE void block_tq2_0(u8 *q, float *s, float *m, const u8 *p) {
-    (void)m;
-    put_same(s, 8, f16_at(p + 64));
-    twos(q, p);
+        trits(q + lb_q8_at(240 + 4 * n), p + 48, 4, pow3[n]);
 }
 
 #endif

@@ -48,11 +48,6 @@ INLINE void rows16(const bool halves, const bool min, const bool wide, const int
 INLINE void second16(const bool halves, const bool min, const bool wide, const u8 *group,
                      const second *x, float sum[16]);
 
-INLINE void copy_quads(const int n_quads, u8 *to, const u8 *from) {
-    for (int i = 0; i < n_quads; i++)
-        memcpy(to + 64 * i, from + 4 * i, 4);
-}
-
 INLINE void panel_of(const bool halves, const bool min, size_t n_rows, size_t n_chunks, u8 *out,
                      const lb_q8_row *rows) {
     const size_t n_groups = halves ? 2 * n_chunks : n_chunks;
@@ -70,7 +65,7 @@ INLINE void panel_of(const bool halves, const bool min, size_t n_rows, size_t n_
                         memset(to + 64 * i, 0, 4);
                     scale[r] = scale[16 + r] = 0;
                 } else {
-                    copy_quads(halves ? 4 : 8, to, row->q + g * 4 * quads);
+                    copy_quads(halves, to, 64, row->q, g);
                     scale[r] = row->s[g];
                     scale[16 + r] = min ? row->m[g] : 0;
                 }
@@ -99,14 +94,12 @@ INLINE void tile_of(const bool halves, i32 off, size_t nt, const lb_q8_shape *s,
                 const size_t g = halves ? k % 2 * LANES + lane : lane;
                 if (halves) {
                     tile16 *o = (tile16 *)(void *)p;
-                    for (int i = 0; i < 4; i++)
-                        memcpy(o->q[i][t], a->q + 16 * g + 4 * i, 4);
+                    copy_quads(true, (u8 *)o->q[0][t], sizeof o->q[0], a->q, g);
                     o->d[t] = a->d16[g], o->m[t] = a->m16[g], o->less[t] = off * a->s16[g];
                     p += sizeof *o;
                 } else {
                     tile32 *o = (tile32 *)(void *)p;
-                    for (int i = 0; i < 8; i++)
-                        memcpy(o->q[i][t], a->q + 32 * g + 4 * i, 4);
+                    copy_quads(false, (u8 *)o->q[0][t], sizeof o->q[0], a->q, g);
                     o->d[t] = a->d32[g], o->m[t] = a->m32[g], o->less[t] = off * a->s32[g];
                     p += sizeof *o;
                 }

@@ -15,6 +15,7 @@
 #endif
 
 #define INLINE __attribute__((always_inline)) static inline
+#define UNROLL _Pragma("GCC unroll 16")
 
 INLINE float f16_at(const u8 *p) {
     const u16 h = lb_load_u16(p);
@@ -41,8 +42,10 @@ INLINE v32 get32(const u8 *p) {
     return x;
 }
 
+/* A group of 32 at its place. */
 INLINE void put32(u8 *p, v32 x) {
-    memcpy(p, &x, sizeof x);
+    memcpy(p, &x, 16);
+    memcpy(p + 64, (const u8 *)&x + 16, 16);
 }
 
 INLINE v32 all(const u8 x) {
@@ -58,12 +61,51 @@ INLINE v32 left(v32 x, const int n) {
     return (v32)((v32w)x << n);
 }
 
-/* d times eight codes. */
-INLINE void put_scales(float *s, v8 codes, const int off, float d) {
-    const f32x8 x = __builtin_convertvector(__builtin_convertvector(codes, i32x8) - off, f32x8) * d;
+INLINE i32x8 wide8(v8 x) {
+#if defined(__AVX2__)
+    return (i32x8)_mm256_cvtepu8_epi32(
+        (__m128i)__builtin_shufflevector(x, x, 0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7));
+#else
+    return __builtin_convertvector(x, i32x8);
+#endif
+}
+
+INLINE void put_canon(float *s, f32x8 x) {
     const i32x8 ordered = x == x, nan = (i32)LB_NAN_BITS - (i32x8){0};
     const i32x8 y = ((i32x8)x & ordered) | (nan & ~ordered);
     memcpy(s, &y, sizeof y);
+}
+
+/* d times eight codes. */
+INLINE void put_scales(float *s, v8 codes, const int off, float d) {
+    put_canon(s, __builtin_convertvector(wide8(codes) - off, f32x8) * d);
+}
+
+#if defined(__F16C__)
+/* u16 so many bytes apart. */
+INLINE __m128i eight_u16(const u8 *p, const size_t step) {
+    __m128i x = _mm_cvtsi32_si128(lb_load_u16(p));
+    x = _mm_insert_epi16(x, (i16)lb_load_u16(p + step), 1);
+    x = _mm_insert_epi16(x, (i16)lb_load_u16(p + 2 * step), 2);
+    x = _mm_insert_epi16(x, (i16)lb_load_u16(p + 3 * step), 3);
+    x = _mm_insert_epi16(x, (i16)lb_load_u16(p + 4 * step), 4);
+    x = _mm_insert_epi16(x, (i16)lb_load_u16(p + 5 * step), 5);
+    x = _mm_insert_epi16(x, (i16)lb_load_u16(p + 6 * step), 6);
+    return _mm_insert_epi16(x, (i16)lb_load_u16(p + 7 * step), 7);
+}
+#endif
+
+/* f16 so many bytes apart. */
+INLINE void put_f16s(float *s, const size_t n, const u8 *p, const size_t step) {
+#if defined(__F16C__)
+    if (n == 16) {
+        put_canon(s, (f32x8)_mm256_cvtph_ps(eight_u16(p, step)));
+        put_canon(s + 8, (f32x8)_mm256_cvtph_ps(eight_u16(p + 8 * step, step)));
+        return;
+    }
+#endif
+    for (size_t i = 0; i < n; i++)
+        s[i] = f16_at(p + i * step);
 }
 
 INLINE v8 get8(const u8 *p) {
@@ -114,31 +156,6 @@ INLINE v32 bits32(u32 bits, const u8 value) {
                         (bits >> 24) * ones};
     const v32 one = (v32)(0x8040201008040201u - (u64x4){0});
     return (v32)(((v32)each & one) == one) & all(value);
-}
-
-typedef void(block_fn)(u8 *q, float *s, float *m, const u8 *p);
-
-INLINE void pad(lb_q8_row *r, size_t from, size_t group) {
-    const size_t at = (from + group - 1) / group, n = LB_Q8_CHUNK / group;
-    memset(r->q + from, 0, LB_Q8_CHUNK - from);
-    memset(r->s + at, 0, (n - at) * sizeof *r->s);
-    memset(r->m + at, 0, (n - at) * sizeof *r->m);
-}
-
-INLINE void blocks(size_t n_elems, void *out, const u8 *p, const size_t elems, const size_t bytes,
-                   const size_t group, block_fn *fn) {
-    lb_q8_row *r = out;
-    size_t at = 0;
-    for (size_t i = 0; i < n_elems; i += elems, p += bytes) {
-        fn(r->q + at, r->s + at / group, r->m + at / group, p);
-        at += elems;
-        if (at == LB_Q8_CHUNK) {
-            at = 0;
-            r++;
-        }
-    }
-    if (at)
-        pad(r, at, group);
 }
 
 #endif

@@ -74,6 +74,7 @@ typedef enum sig {
     SIG_Q8_DOTS,
     SIG_Q8_PANEL,
     SIG_Q8_GEMM,
+    SIG_Q8_ROWS,
 } sig;
 
 typedef void(any_fn)(void); /* cast back by signature before a call */
@@ -234,7 +235,6 @@ typedef struct options {
     size_t one_case;
     u64 seed;
 } options;
-
 #define DEFAULT_SEED 1
 
 /* All cases of one kernel; false on the first failure, which is printed unless o->quiet. */

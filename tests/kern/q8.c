@@ -23,11 +23,66 @@ static const u8 n_rows[] = {0, 1, 2, 15, 16, 17, 33},
                 n_tokens[] = {1, 2, 3, 4, 5, 8, 11, 12, 13, 17};
 
 static bool is_product(const kern *w) {
-    return w->sig == SIG_Q8_DOTS || w->sig == SIG_Q8_PANEL || w->sig == SIG_Q8_GEMM;
+    return w->sig >= SIG_Q8_DOTS;
 }
+
+/* ---- stored rows ---- */
+
+static const struct {
+    const char *name;
+    u32 type;
+} row_types[] = {
+#define LB_Q8_UNITS(t, elems, bytes, type) {"rows_" #t, type},
+#include "kernel/q8_types.def"
+    {"rows_mlx_q4", LB_Q8_TYPE(LB_Q8_MIN, LB_Q8_NO_OFF)},
+    {"rows_mlx_q8", LB_Q8_TYPE(LB_Q8_MIN | LB_Q8_WIDE, LB_Q8_NO_OFF)},
+};
+
+static u32 row_type(const kern *w) {
+    for (size_t i = 0; i < LB_LEN(row_types); i++)
+        if (strcmp(row_types[i].name, w->name) == 0)
+            return row_types[i].type;
+    abort();
+}
+
+static bool is_mlx(const kern *w) {
+    return w->block_elems == 0;
+}
+
+/* MLX: three types of scales, three groups. */
+static void set_rows(const kern *w, kcase *c, u32 variant) {
+    static const lb_dtype scales[] = {LB_F32, LB_F16, LB_BF16};
+    const size_t unit = is_mlx(w) ? 32u << variant / 3 : w->block_elems;
+    c->how = row_type(w);
+    c->n_cols = (c->n_cols + unit - 1) / unit * unit;
+    c->bits = scales[variant % 3];
+    c->elem_bytes = unit; /* MLX: of a group */
+    c->in_stride =
+        is_mlx(w) ? c->n_cols * w->code_bits / 8 : c->n_cols / w->block_elems * w->block_bytes;
+    c->in_stride += c->seed % 3;
+    c->in_bytes[0] = c->n ? (c->n - 1) * c->in_stride + c->in_stride - c->seed % 3 : 0;
+    if (is_mlx(w)) /* scales, then biases */
+        c->in_bytes[2] = 2 * c->n * (c->n_cols / unit) * (variant % 3 ? 2 : 4);
+    c->in_step[2] = 4;
+}
+
+static lb_q8_rows rows_in(const kern *w, const kcase *c, const void *const in[3]) {
+    const size_t scale_bytes = is_mlx(w) ? c->in_bytes[2] / 2 / LB_MAX(c->n, (size_t)1) : 0;
+    return (lb_q8_rows){.codes = in[0],
+                        .row_bytes = c->in_stride,
+                        .scale = in[2],
+                        .bias = is_mlx(w) ? (const u8 *)in[2] + c->in_bytes[2] / 2 : NULL,
+                        .scale_bytes = scale_bytes,
+                        .group = (u32)c->elem_bytes,
+                        .scale_dtype = (lb_dtype)c->bits};
+}
+
+/* ---- all ---- */
 
 /* MLX: groups of 32, 64, 128. Products: types, tokens for each. */
 u32 q8_variants(const kern *w) {
+    if (w->sig == SIG_Q8_ROWS)
+        return is_mlx(w) ? 9 : 1;
     return w->sig == SIG_Q8_MLX ? 3 : is_product(w) ? (u32)LB_LEN(types) : 1;
 }
 
@@ -89,6 +144,14 @@ void q8_sizes(const kern *w, kcase *c, u32 variant) {
         set_in(c, 0, c->n, 4);
         out = (has_seconds(w) ? 2 : 1) * lb_q8_chunks(c->n) * sizeof(lb_q8_act);
         break;
+    case SIG_Q8_ROWS:
+        set_rows(w, c, variant);
+        c->group_elems = act_chunks(c);
+        set_in(c, 1, c->first * c->group_elems * sizeof(lb_q8_act), 1);
+        c->in_step[1] = 4;
+        c->out_stride = c->n + 3;
+        out = c->n ? ((c->first - 1) * c->out_stride + c->n) * sizeof(float) : 0;
+        break;
     default: {
         const u32 type = types[variant];
         const size_t rows = c->n * lb_q8_chunks(c->n_cols) * sizeof(lb_q8_row);
@@ -143,7 +206,8 @@ static void fill_seconds(rng *r, size_t n_cols, lb_q8_act *out, float *x) {
         for (size_t g = 0; g < 16; g++)
             if (!(out[c].more >> g & 1)) {
                 lb_q8_act *a = out + n + c;
-                memset(a->q + 32 * g, 77, 32);
+                memset(a->q + lb_q8_at(32 * g), 77, 16);
+                memset(a->q + lb_q8_at(32 * g) + 64, 77, 16);
                 memset(a->d32 + g, 0xff, 4), memset(a->m32 + g, 0xff, 4);
                 memset(a->d16 + 2 * g, 0xff, 8), memset(a->m16 + 2 * g, 0xff, 8);
             }
@@ -180,6 +244,10 @@ void q8_fill(const kern *w, const kcase *c, u32 input, u8 *out) {
                               out + p / 16 * lb_q8_panel_bytes(c->how, c->n_cols), c->how,
                               rows + p * chunks);
         free(rows);
+    } else if (w->sig == SIG_Q8_ROWS) {
+        fill_codes(&r, c->fill, out, c->in_bytes[input], 1);
+        if (input == 2 && c->bits == LB_F32)
+            fill_f32(&r, c->fill, (float *)(void *)out, c->in_bytes[2] / 4);
     } else {
         fill_rows(&r, c, (lb_q8_row *)(void *)out, c->n * chunks);
     }
@@ -205,6 +273,11 @@ void q8_call(any_fn *fn, const kern *w, const kcase *c, void *out, const void *c
     case SIG_Q8_PANEL:
         ((lb_k_panel_q8_fn *)fn)(c->n, c->n_cols, out, c->how, in[0]);
         break;
+    case SIG_Q8_ROWS: {
+        const lb_q8_rows rows = rows_in(w, c, in);
+        ((lb_k_rows_q4_0_fn *)fn)(&shape, out, &rows, in[1]);
+        break;
+    }
     default:
         ((lb_k_gemm_q8_fn *)fn)(&shape, out, in[0], in[1], scratch);
     }
@@ -224,5 +297,10 @@ void q8_bench(const kern *w, kcase *c) {
     c->first = w->sig == SIG_Q8_GEMM ? 12 : 1;
     if (w->sig == SIG_Q8_MLX)
         c->n /= 64;
-    q8_sizes(w, c, w->sig == SIG_Q8_MLX ? 1 : is_product(w) ? 2 : 0);
+    /* MLX: groups of 64, bf16 */
+    q8_sizes(w, c,
+             w->sig == SIG_Q8_MLX    ? 1
+             : w->sig == SIG_Q8_ROWS ? is_mlx(w) ? 5 : 0
+             : is_product(w)         ? 2
+                                     : 0);
 }

@@ -63,7 +63,8 @@
              : SIG_Q8_ACT, lb_k_dots_q8_fn *                \
              : SIG_Q8_DOTS, lb_k_panel_q8_fn *              \
              : SIG_Q8_PANEL, lb_k_gemm_q8_fn *              \
-             : SIG_Q8_GEMM)
+             : SIG_Q8_GEMM, lb_k_rows_q4_0_fn *             \
+             : SIG_Q8_ROWS)
 
 /* Both classes compare bytes; another class would need its own comparison in run.c. */
 enum { COMPARE_EXACT, COMPARE_FOLD };
@@ -114,8 +115,10 @@ kern get_kern(size_t i) {
         find_type(&w, w.name + 11, len - 11);
     else if (w.sig == SIG_Q8_BLOCKS) /* codes_<type> */
         find_type(&w, w.name + 6, len - 6);
-    else if (w.sig == SIG_Q8_MLX || w.sig == SIG_MLX_AFFINE || w.sig == SIG_MLX_FP ||
-             strstr(w.name, "quant_mlx_"))
+    else if (w.sig == SIG_Q8_ROWS && !strstr(w.name, "mlx")) /* rows_<type> */
+        find_type(&w, w.name + 5, len - 5);
+    else if (w.sig == SIG_Q8_ROWS || w.sig == SIG_Q8_MLX || w.sig == SIG_MLX_AFFINE ||
+             w.sig == SIG_MLX_FP || strstr(w.name, "quant_mlx_"))
         w.code_bits = (u32)(w.name[len - 1] - '0');
     return w;
 }

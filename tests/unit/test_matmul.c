@@ -133,7 +133,7 @@ static double exact_dot(const world *v, const float *w, size_t t, double *scale)
     for (u64 i = 0; i < n; i++) {
         const u64 c = i / LB_Q8_CHUNK, j = i % LB_Q8_CHUNK;
         const double x =
-            q8 ? (double)a[c].q[j] * (double)a[c].d32[j / 32] : (double)v->x[t * n + i];
+            q8 ? (double)a[c].q[lb_q8_at(j)] * (double)a[c].d32[j / 32] : (double)v->x[t * n + i];
         s += x * (double)w[i];
         *scale += fabs(x * (double)w[i]);
     }
@@ -331,7 +331,7 @@ LB_TEST(act_error) {
         x[i] = normal();
     lb_act_make(&k, LB_ACT_Q8, N, a, x);
     for (int i = 0; i < N; i++) {
-        back[i] = (float)a[i / LB_Q8_CHUNK].q[i % LB_Q8_CHUNK] *
+        back[i] = (float)a[i / LB_Q8_CHUNK].q[lb_q8_at((size_t)i % LB_Q8_CHUNK)] *
                   a[i / LB_Q8_CHUNK].d32[i % LB_Q8_CHUNK / 32];
         err += (double)((x[i] - back[i]) * (x[i] - back[i]));
         all += (double)(x[i] * x[i]);

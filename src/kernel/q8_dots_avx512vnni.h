@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* q8_dots_avx512vnni.h: a row and some tokens by vpdpbusd: a unit's two registers of codes make one
+ * of sums, of which four are added within 128 bits as a transposition of 4 x 4. */
+#ifndef LB_KERNEL_Q8_DOTS_AVX512VNNI_H
+#define LB_KERNEL_Q8_DOTS_AVX512VNNI_H
+
+#if defined(__AVX512VNNI__)
+
+#include "kernel/q8_unit_vec.h"
+
+#define MT 4 /* tokens at once */
+
+/* A chunk of a row: codes in the order of units; scales and minima of 16 groups, or twice that. */
+typedef struct row_chunk {
+    __m512i c[8];
+    __m512 s[2], m[2];
+} row_chunk;
+
+typedef struct sums {
+    __m512 first, second;
+    u32 has; /* groups of 32 of any chunk with second parts */
+} sums;
+
+/* Of four registers: lane 4 l + c = the sum of 128 bits l of register c. */
+INLINE __m512i sums4(__m512i a, __m512i b, __m512i c, __m512i d) {
+    const __m512i x = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    const __m512i y = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+    return _mm512_add_epi32(_mm512_unpacklo_epi64(x, y), _mm512_unpackhi_epi64(x, y));
+}
+
+INLINE __m512i dp(__m512i sum, __m512i w, const i8 *q) {
+    return _mm512_dpbusd_epi32(sum, w, _mm512_loadu_si512((const void *)q));
+}
+
+/* Adds sixteen groups to their lanes, those of `which`. */
+INLINE __m512 term(const bool min, const __mmask16 which, __m512i sum, const __m512 w[2],
+                   const __m512 x[2], __m512 acc) {
+    acc = _mm512_mask3_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_mul_ps(w[0], x[0]), acc, which);
+    return min ? _mm512_mask3_fmadd_ps(w[1], x[1], acc, which) : acc;
+}
+
+/* Bits of groups of 32 as those of their halves. */
+INLINE __mmask16 both(u32 more) {
+    const __m512i bit = _mm512_setr_epi32(1, 1, 2, 2, 4, 4, 8, 8, 16, 16, 32, 32, 64, 64, 128, 128);
+    return _mm512_test_epi32_mask(_mm512_set1_epi32((i32)more), bit);
+}
+
+typedef i32 i32x16 __attribute__((vector_size(64)));
+
+/* Without off: a multiplication by a power of two that is a shift where the type is known. */
+INLINE __m512i without(__m512i sum, const i32 *s, const u32 type) {
+    return (__m512i)((i32x16)sum - (i32x16)_mm512_loadu_si512((const void *)s) * lb_q8_off(type));
+}
+
+INLINE __m512 chunk(const u32 type, const u32 which, const row_chunk *w, const lb_q8_act *x,
+                    __m512 acc) {
+    const bool halves = type & LB_Q8_HALVES, min = type & LB_Q8_MIN;
+    const __m512i zero = _mm512_setzero_si512();
+    __m512i p[4], h[4];
+    UNROLL for (int u = 0; u < 4; u++) {
+        p[u] = dp(zero, w->c[2 * u], x->q + 128 * u);
+        h[u] = dp(halves ? zero : p[u], w->c[2 * u + 1], x->q + 128 * u + 64);
+    }
+    if (halves) {
+        const __m512i lo =
+            _mm512_setr_epi32(0, 16, 4, 20, 8, 24, 12, 28, 1, 17, 5, 21, 9, 25, 13, 29);
+        const __m512i hi =
+            _mm512_setr_epi32(2, 18, 6, 22, 10, 26, 14, 30, 3, 19, 7, 23, 11, 27, 15, 31);
+        const __m512i a = sums4(p[0], p[1], p[2], p[3]), b = sums4(h[0], h[1], h[2], h[3]);
+        const __m512i s0 = _mm512_permutex2var_epi32(a, lo, b);
+        const __m512i s1 = _mm512_permutex2var_epi32(a, hi, b);
+        const __m512 w0[2] = {w->s[0], w->m[0]}, w1[2] = {w->s[1], w->m[1]};
+        const __m512 x0[2] = {_mm512_loadu_ps(x->d16), _mm512_loadu_ps(x->m16)};
+        const __m512 x1[2] = {_mm512_loadu_ps(x->d16 + 16), _mm512_loadu_ps(x->m16 + 16)};
+        acc = term(min, both(which), without(s0, x->s16, type), w0, x0, acc);
+        return term(min, both(which >> 8), without(s1, x->s16 + 16, type), w1, x1, acc);
+    }
+    const __m512i by32 = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const __m512i s = _mm512_permutexvar_epi32(by32, sums4(h[0], h[1], h[2], h[3]));
+    const __m512 w0[2] = {w->s[0], w->m[0]};
+    const __m512 x0[2] = {_mm512_loadu_ps(x->d32), _mm512_loadu_ps(x->m32)};
+    return term(min, (__mmask16)which, without(s, x->s32, type), w0, x0, acc);
+}
+
+/* x: of the first token; n_chunks: of a token. */
+INLINE void add_chunk(const u32 type, const int nt, const row_chunk *w, const lb_q8_act *x,
+                      const lb_q8_shape *shape, sums *sum) {
+    const size_t n_chunks = lb_q8_chunks(shape->n_cols);
+    UNROLL for (int t = 0; t < nt; t++, x += shape->act_stride) {
+        sum[t].first = chunk(type, 0xffff, w, x, sum[t].first);
+        if (x->more) {
+            sum[t].has |= x->more;
+            sum[t].second = chunk(type, x->more, w, x + n_chunks, sum[t].second);
+        }
+    }
+}
+
+INLINE float finish_row(const u32 type, const sums *s) {
+    const __mmask16 more = type & LB_Q8_HALVES ? both(s->has | s->has >> 8) : (__mmask16)s->has;
+    const __m512 sum = _mm512_mask_add_ps(s->first, more, s->first, s->second);
+    const __m256 x = _mm256_add_ps(_mm512_castps512_ps256(sum), _mm512_extractf32x8_ps(sum, 1));
+    const __m128 y = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    const __m128 z = _mm_add_ps(y, _mm_movehl_ps(y, y));
+    return lb_canon_f32(_mm_cvtss_f32(_mm_add_ss(z, _mm_movehdup_ps(z))));
+}
+
+/* Written in two halves, and read so: a store is not forwarded to a load of more. */
+INLINE __m512 get16(const float *p) {
+    return _mm512_insertf32x8(_mm512_castps256_ps512(_mm256_loadu_ps(p)), _mm256_loadu_ps(p + 8),
+                              1);
+}
+
+INLINE void get_scales(const u32 type, row_chunk *w, const float *s) {
+    UNROLL for (int i = 0; i < 2; i++) {
+        if (i && !(type & LB_Q8_HALVES))
+            continue;
+        w->s[i] = get16(s + 16 * i);
+        if (type & LB_Q8_MIN)
+            w->m[i] = get16(s + 32 + 16 * i);
+        else
+            w->m[i] = _mm512_setzero_ps();
+    }
+}
+
+/* The chunk of a row in memory. */
+INLINE void add_row_chunk(const u32 type, const int nt, const lb_q8_row *r, const lb_q8_act *x,
+                          const lb_q8_shape *shape, sums *sum) {
+    row_chunk w;
+    UNROLL for (int i = 0; i < 8; i++) w.c[i] = _mm512_loadu_si512((const void *)(r->q + 64 * i));
+    get_scales(type, &w, r->s);
+    add_chunk(type, nt, &w, x, shape, sum);
+}
+
+/* A stored one. */
+INLINE void add_unit_chunk(const u32 type, const int nt, const u8 *p, unit_fn *unit, const float *s,
+                           const lb_q8_act *x, const lb_q8_shape *shape, sums *sum) {
+    row_chunk w;
+    UNROLL for (int i = 0; i < 8; i++) w.c[i] = (__m512i)unit(p, (size_t)i / 2, (size_t)i % 2);
+    get_scales(type, &w, s);
+    add_chunk(type, nt, &w, x, shape, sum);
+}
+
+INLINE void clear(sums *s) {
+    s->first = s->second = _mm512_setzero_ps();
+    s->has = 0;
+}
+
+#endif
+#endif
