@@ -23,7 +23,7 @@ INLINE void put_chunk(lb_q8_row *r, const u8 *p, unit_fn *unit, scales_fn *scale
         memcpy(r->q + 128 * u + sizeof x * i, &x, sizeof x);
     }
     if (scales)
-        scales(r->s, r->m, p);
+        scales(r->s, r->m, p, 4);
 }
 
 /* bytes: of a chunk. */

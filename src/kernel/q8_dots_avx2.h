@@ -110,13 +110,23 @@ INLINE void add_row_chunk(const u32 type, const int nt, const lb_q8_row *r, cons
     }
 }
 
-INLINE void add_unit_chunk(const u32 type, const int nt, const u8 *p, unit_fn *unit, const float *s,
+/* A stored one, or its first half: what is behind adds zeros, which a lane of -0 notices. */
+INLINE void add_unit_chunk(const u32 type, const int nt, const int n_units, const packed *k,
                            const lb_q8_act *x, const lb_q8_shape *shape, sums *sum) {
     UNROLL for (int v = 0; v < 2; v++) {
         __m256i c[8];
-        UNROLL for (int i = 0; i < 8; i++) c[i] =
-            narrow(type & LB_Q8_WIDE, (__m256i)unit(p, (size_t)(2 * v + i / 4), (size_t)i % 4));
-        add_pair(type, nt, c, s, x, shape, v, sum);
+        if (2 * v >= n_units) {
+            const __m256 zero = _mm256_setzero_ps();
+            UNROLL for (int t = 0; t < nt; t++) {
+                if (type & LB_Q8_HALVES)
+                    sum[t].first[0] = _mm256_add_ps(sum[t].first[0], zero);
+                sum[t].first[1] = _mm256_add_ps(sum[t].first[1], zero);
+            }
+            continue;
+        }
+        UNROLL for (int i = 0; i < 8; i++) c[i] = narrow(
+            type & LB_Q8_WIDE, (__m256i)k->unit(k->p, (size_t)(2 * v + i / 4), (size_t)i % 4));
+        add_pair(type, nt, c, k->scales, x, shape, v, sum);
     }
 }
 

@@ -52,12 +52,15 @@ INLINE __m512i without(__m512i sum, const i32 *s, const u32 type) {
     return (__m512i)((i32x16)sum - (i32x16)_mm512_loadu_si512((const void *)s) * lb_q8_off(type));
 }
 
-INLINE __m512 chunk(const u32 type, const u32 which, const row_chunk *w, const lb_q8_act *x,
-                    __m512 acc) {
+INLINE __m512 chunk(const u32 type, const int n_units, const u32 which, const row_chunk *w,
+                    const lb_q8_act *x, __m512 acc) {
     const bool halves = type & LB_Q8_HALVES, min = type & LB_Q8_MIN;
     const __m512i zero = _mm512_setzero_si512();
     __m512i p[4], h[4];
     UNROLL for (int u = 0; u < 4; u++) {
+        p[u] = h[u] = zero;
+        if (u >= n_units)
+            continue;
         p[u] = dp(zero, w->c[2 * u], x->q + 128 * u);
         h[u] = dp(halves ? zero : p[u], w->c[2 * u + 1], x->q + 128 * u + 64);
     }
@@ -83,14 +86,14 @@ INLINE __m512 chunk(const u32 type, const u32 which, const row_chunk *w, const l
 }
 
 /* x: of the first token; n_chunks: of a token. */
-INLINE void add_chunk(const u32 type, const int nt, const row_chunk *w, const lb_q8_act *x,
-                      const lb_q8_shape *shape, sums *sum) {
+INLINE void add_chunk(const u32 type, const int nt, const int n_units, const row_chunk *w,
+                      const lb_q8_act *x, const lb_q8_shape *shape, sums *sum) {
     const size_t n_chunks = lb_q8_chunks(shape->n_cols);
     UNROLL for (int t = 0; t < nt; t++, x += shape->act_stride) {
-        sum[t].first = chunk(type, 0xffff, w, x, sum[t].first);
+        sum[t].first = chunk(type, n_units, 0xffff, w, x, sum[t].first);
         if (x->more) {
             sum[t].has |= x->more;
-            sum[t].second = chunk(type, x->more, w, x + n_chunks, sum[t].second);
+            sum[t].second = chunk(type, n_units, x->more, w, x + n_chunks, sum[t].second);
         }
     }
 }
@@ -110,15 +113,22 @@ INLINE __m512 get16(const float *p) {
                               1);
 }
 
-INLINE void get_scales(const u32 type, row_chunk *w, const float *s) {
-    UNROLL for (int i = 0; i < 2; i++) {
-        if (i && !(type & LB_Q8_HALVES))
+/* Of 8 or 16 groups of 32; the others are zero. */
+INLINE void get_scales(const u32 type, const int n_units, row_chunk *w, const float *s) {
+    const float *const from[2] = {s, s + 32};
+    UNROLL for (int j = 0; j < 2; j++) {
+        __m512 *const to = j ? w->m : w->s;
+        to[0] = to[1] = _mm512_setzero_ps();
+        if (j && !(type & LB_Q8_MIN))
             continue;
-        w->s[i] = get16(s + 16 * i);
-        if (type & LB_Q8_MIN)
-            w->m[i] = get16(s + 32 + 16 * i);
-        else
-            w->m[i] = _mm512_setzero_ps();
+        if (type & LB_Q8_HALVES) {
+            to[0] = get16(from[j]);
+            if (n_units == 4)
+                to[1] = get16(from[j] + 16);
+        } else {
+            to[0] =
+                n_units == 4 ? get16(from[j]) : _mm512_zextps256_ps512(_mm256_loadu_ps(from[j]));
+        }
     }
 }
 
@@ -127,17 +137,19 @@ INLINE void add_row_chunk(const u32 type, const int nt, const lb_q8_row *r, cons
                           const lb_q8_shape *shape, sums *sum) {
     row_chunk w;
     UNROLL for (int i = 0; i < 8; i++) w.c[i] = _mm512_loadu_si512((const void *)(r->q + 64 * i));
-    get_scales(type, &w, r->s);
-    add_chunk(type, nt, &w, x, shape, sum);
+    get_scales(type, 4, &w, r->s);
+    add_chunk(type, nt, 4, &w, x, shape, sum);
 }
 
-/* A stored one. */
-INLINE void add_unit_chunk(const u32 type, const int nt, const u8 *p, unit_fn *unit, const float *s,
+/* A stored one, or its first half. */
+INLINE void add_unit_chunk(const u32 type, const int nt, const int n_units, const packed *k,
                            const lb_q8_act *x, const lb_q8_shape *shape, sums *sum) {
     row_chunk w;
-    UNROLL for (int i = 0; i < 8; i++) w.c[i] = (__m512i)unit(p, (size_t)i / 2, (size_t)i % 2);
-    get_scales(type, &w, s);
-    add_chunk(type, nt, &w, x, shape, sum);
+    UNROLL for (int i = 0; i < 8; i++) w.c[i] =
+        i < 2 * n_units ? (__m512i)k->unit(k->p, (size_t)i / 2, (size_t)i % 2)
+                        : _mm512_setzero_si512();
+    get_scales(type, n_units, &w, k->scales);
+    add_chunk(type, nt, n_units, &w, x, shape, sum);
 }
 
 INLINE void clear(sums *s) {

@@ -95,13 +95,24 @@ INLINE void add_row_chunk(const u32 type, const int nt, const lb_q8_row *r, cons
     }
 }
 
-INLINE void add_unit_chunk(const u32 type, const int nt, const u8 *p, unit_fn *unit, const float *s,
+/* A stored one, or its first half: what is behind adds zeros, which a lane of -0 notices. */
+INLINE void add_unit_chunk(const u32 type, const int nt, const int n_units, const packed *k,
                            const lb_q8_act *x, const lb_q8_shape *shape, sums *sum) {
     UNROLL for (int u = 0; u < 4; u++) {
         int8x16_t c[8];
+        if (u >= n_units) {
+            UNROLL for (int t = 0; t < nt; t++) {
+                float32x4_t *const to = sum[t].first;
+                const int i = type & LB_Q8_HALVES ? 2 * u % 4 : u;
+                to[i] = vaddq_f32(to[i], vdupq_n_f32(0));
+                if (type & LB_Q8_HALVES)
+                    to[i + 1] = vaddq_f32(to[i + 1], vdupq_n_f32(0));
+            }
+            continue;
+        }
         UNROLL for (int i = 0; i < 8; i++) c[i] =
-            narrow(type & LB_Q8_WIDE, (uint8x16_t)unit(p, (size_t)u, (size_t)i));
-        add_unit(type, nt, c, s, x, shape, u, sum);
+            narrow(type & LB_Q8_WIDE, (uint8x16_t)k->unit(k->p, (size_t)u, (size_t)i));
+        add_unit(type, nt, c, k->scales, x, shape, u, sum);
     }
 }
 

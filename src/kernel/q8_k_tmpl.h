@@ -24,9 +24,9 @@ INLINE vec unit_q2_k(const u8 *p, const size_t u, const size_t i) {
     const lb_block_q2_k *b = (const lb_block_q2_k *)(const void *)p + u / 2;
     return twos_of(b->qs + 32 * (u % 2) + 16 * HALF(i), i);
 }
-INLINE void scales_q2_k(float *s, float *m, const u8 *p) {
+INLINE void scales_q2_k(float *s, float *m, const u8 *p, const size_t n_units) {
     const lb_block_q2_k *b = (const void *)p;
-    for (size_t n = 0; n < 2; n++, b++, s += 16, m += 16) {
+    for (size_t n = 0; n < n_units / 2; n++, b++, s += 16, m += 16) {
         const float d = f16_at(b->d), dmin = f16_at(b->dmin);
         for (size_t j = 0; j < 16; j += 8) {
             const v8 x = get8(b->scales + j);
@@ -41,11 +41,11 @@ INLINE vec unit_q3_k(const u8 *p, const size_t u, const size_t i) {
     return twos_of(b->qs + 32 * (u % 2) + 16 * HALF(i), i) |
            bit_of(b->hmask + 16 * HALF(i), 4 * (u % 2), 2, i);
 }
-INLINE void scales_q3_k(float *s, float *m, const u8 *p) {
+INLINE void scales_q3_k(float *s, float *m, const u8 *p, const size_t n_units) {
     const u64 low = 0x0f0f0f0f0f0f0f0fu, high = 0x3030303030303030u;
     const lb_block_q3_k *b = (const void *)p;
     (void)m;
-    for (size_t n = 0; n < 2; n++, b++, s += 16) { /* lb_k3_scales */
+    for (size_t n = 0; n < n_units / 2; n++, b++, s += 16) { /* lb_k3_scales */
         const u64 ab = lb_load_u64(b->scales), c = lb_load_u32(b->scales + 8);
         const float d = f16_at(b->d);
         put_scales(s, bytes8((ab & low) | ((c << 4 & 0x30303030u) | (c << 34 & high))), 32, d);
@@ -54,8 +54,8 @@ INLINE void scales_q3_k(float *s, float *m, const u8 *p) {
 }
 
 /* Of q4_k and q5_k. */
-INLINE void scales_k4(float *s, float *m, const u8 *p, const size_t bytes) {
-    for (size_t n = 0; n < 2; n++, p += bytes, s += 8, m += 8) { /* lb_k4_scales */
+INLINE void scales_k4(float *s, float *m, const u8 *p, const size_t bytes, const size_t n_units) {
+    for (size_t n = 0; n < n_units / 2; n++, p += bytes, s += 8, m += 8) { /* lb_k4_scales */
         const u64 a = lb_load_u32(p + 4), b = lb_load_u32(p + 8), c = lb_load_u32(p + 12);
         const u64 sc = (a & 0x3f3f3f3fu) | ((c & 0x0f0f0f0fu) | (a >> 2 & 0x30303030u)) << 32;
         const u64 mn = (b & 0x3f3f3f3fu) | ((c >> 4 & 0x0f0f0f0fu) | (b >> 2 & 0x30303030u)) << 32;
@@ -74,16 +74,16 @@ INLINE vec unit_q4_k(const u8 *p, const size_t u, const size_t i) {
     const lb_block_q4_k *b = (const lb_block_q4_k *)(const void *)p + u / 2;
     return run_nibbles(b->qs, u, i);
 }
-INLINE void scales_q4_k(float *s, float *m, const u8 *p) {
-    scales_k4(s, m, p, sizeof(lb_block_q4_k));
+INLINE void scales_q4_k(float *s, float *m, const u8 *p, const size_t n_units) {
+    scales_k4(s, m, p, sizeof(lb_block_q4_k), n_units);
 }
 
 INLINE vec unit_q5_k(const u8 *p, const size_t u, const size_t i) {
     const lb_block_q5_k *b = (const lb_block_q5_k *)(const void *)p + u / 2;
     return run_nibbles(b->qs, u, i) | bit_of(b->qh + 16 * HALF(i), 4 * (u % 2), 4, i);
 }
-INLINE void scales_q5_k(float *s, float *m, const u8 *p) {
-    scales_k4(s, m, p, sizeof(lb_block_q5_k));
+INLINE void scales_q5_k(float *s, float *m, const u8 *p, const size_t n_units) {
+    scales_k4(s, m, p, sizeof(lb_block_q5_k), n_units);
 }
 
 INLINE vec unit_q6_k(const u8 *p, const size_t u, const size_t i) {
@@ -92,10 +92,10 @@ INLINE vec unit_q6_k(const u8 *p, const size_t u, const size_t i) {
     return (down(x, 0, 0, 4, 4, GROUP(i)) & every(15)) |
            up(twos_of(b->qh + 32 * (u % 2) + 16 * HALF(i), i), 4);
 }
-INLINE void scales_q6_k(float *s, float *m, const u8 *p) {
+INLINE void scales_q6_k(float *s, float *m, const u8 *p, const size_t n_units) {
     const lb_block_q6_k *b = (const void *)p;
     (void)m;
-    for (size_t n = 0; n < 2; n++, b++, s += 16) {
+    for (size_t n = 0; n < n_units / 2; n++, b++, s += 16) {
         const float d = f16_at(b->d);
         put_scales(s, get8(b->scales) ^ 128, 128, d);
         put_scales(s + 8, get8(b->scales + 8) ^ 128, 128, d);
@@ -106,9 +106,9 @@ INLINE vec unit_q8_k(const u8 *p, const size_t u, const size_t i) {
     const lb_block_q8_k *b = (const lb_block_q8_k *)(const void *)p + u / 2;
     return each(b->qs + 128 * (u % 2) + 16 * HALF(i), 32, GROUP(i)) ^ every(128);
 }
-INLINE void scales_q8_k(float *s, float *m, const u8 *p) {
+INLINE void scales_q8_k(float *s, float *m, const u8 *p, const size_t n_units) {
     (void)m;
-    for (size_t n = 0; n < 2; n++)
+    for (size_t n = 0; n < n_units / 2; n++)
         put_same(s + 8 * n, 8, lb_canon_f32(lb_f32_from_bits(lb_load_u32(p + 292 * n))));
 }
 
@@ -116,10 +116,10 @@ INLINE vec unit_iq4_xs(const u8 *p, const size_t u, const size_t i) {
     const lb_block_iq4_xs *b = (const lb_block_iq4_xs *)(const void *)p + u / 2;
     return pick_each(iq4_codes, nibbles_of(b->qs + 64 * (u % 2), 16, i));
 }
-INLINE void scales_iq4_xs(float *s, float *m, const u8 *p) {
+INLINE void scales_iq4_xs(float *s, float *m, const u8 *p, const size_t n_units) {
     const lb_block_iq4_xs *b = (const void *)p;
     (void)m;
-    for (size_t n = 0; n < 2; n++, b++) {
+    for (size_t n = 0; n < n_units / 2; n++, b++) {
         const float d = f16_at(b->d);
         const u32 high = lb_load_u16(b->scales_h), low = lb_load_u32(b->scales_l);
         u64 sc = 0;

@@ -63,18 +63,18 @@ typedef struct place {
     size_t row, k;
 } place;
 
-INLINE void row_part(const form f, const int nt, const lb_q8_shape *s, const lb_q8_rows *w,
-                     const place at, const lb_q8_act *x, sums *sum) {
+INLINE void row_part(const form f, const int nt, const int n_units, const lb_q8_shape *s,
+                     const lb_q8_rows *w, const place at, const lb_q8_act *x, sums *sum) {
     float scale[64]; /* and behind 32 of them minima */
     if (f.scales) {
-        f.scales(scale, scale + 32, at.p);
+        f.scales(scale, scale + 32, at.p, (size_t)n_units);
     } else {
         const u8 *sc = w->scale + at.row * w->scale_bytes, *b = w->bias + at.row * w->scale_bytes;
         const size_t first = at.k * LB_Q8_CHUNK;
         mlx_scales(scale, sc, w->scale_dtype, w->group, first, s->n_cols);
         mlx_scales(scale + 32, b, w->scale_dtype, w->group, first, s->n_cols);
     }
-    add_unit_chunk(f.type, nt, at.p, f.unit, scale, x + at.k, s, sum);
+    add_unit_chunk(f.type, nt, n_units, &(packed){at.p, f.unit, scale}, x + at.k, s, sum);
 }
 
 INLINE void row_dots(const form f, const int nt, const lb_q8_shape *s, float *out,
@@ -84,13 +84,19 @@ INLINE void row_dots(const form f, const int nt, const lb_q8_shape *s, float *ou
     UNROLL for (int t = 0; t < nt; t++) clear(sum + t);
     for (; (at.k + 1) * LB_Q8_CHUNK <= s->n_cols; at.k++, at.p += f.chunk_bytes) {
         UNROLL for (size_t i = 0; i < f.chunk_bytes; i += 64) __builtin_prefetch(at.p + AHEAD + i);
-        row_part(f, nt, s, w, at, x, sum);
+        row_part(f, nt, 4, s, w, at, x, sum);
     }
-    if (s->n_cols % LB_Q8_CHUNK) {
+    const size_t left = s->n_cols % LB_Q8_CHUNK, half = LB_Q8_CHUNK / 2;
+    if (left == half) {
+        row_part(f, nt, 2, s, w, at, x, sum);
+    } else if (left) {
         u8 last[LB_Q8_CHUNK / 256 * 292] = {0};
-        memcpy(last, at.p, s->n_cols % LB_Q8_CHUNK * f.chunk_bytes / LB_Q8_CHUNK);
+        memcpy(last, at.p, left * f.chunk_bytes / LB_Q8_CHUNK);
         at.p = last;
-        row_part(f, nt, s, w, at, x, sum);
+        if (left < half)
+            row_part(f, nt, 2, s, w, at, x, sum);
+        else
+            row_part(f, nt, 4, s, w, at, x, sum);
     }
     UNROLL for (int t = 0; t < nt; t++) out[(size_t)t * s->out_stride + r] =
         finish_row(f.type, sum + t);

@@ -11,51 +11,51 @@
 INLINE vec unit_q4_0(const u8 *p, const size_t u, const size_t i) {
     return nibbles_of(p + 18 * 4 * u + 2, 18, i);
 }
-INLINE void scales_q4_0(float *s, float *m, const u8 *p) {
+INLINE void scales_q4_0(float *s, float *m, const u8 *p, const size_t n_units) {
     (void)m;
-    put_f16s(s, 16, p, 18);
+    put_f16s(s, 4 * n_units, p, 18);
 }
 
 INLINE vec unit_q4_1(const u8 *p, const size_t u, const size_t i) {
     return nibbles_of(p + 20 * 4 * u + 4, 20, i);
 }
-INLINE void scales_q4_1(float *s, float *m, const u8 *p) {
-    put_f16s(s, 16, p, 20);
-    put_f16s(m, 16, p + 2, 20);
+INLINE void scales_q4_1(float *s, float *m, const u8 *p, const size_t n_units) {
+    put_f16s(s, 4 * n_units, p, 20);
+    put_f16s(m, 4 * n_units, p + 2, 20);
 }
 
 INLINE vec unit_q5_0(const u8 *p, const size_t u, const size_t i) {
     const u8 *b = p + 22 * 4 * u;
     return nibbles_of(b + 6, 22, i) | bits_of(b + 2, 22, 16, i);
 }
-INLINE void scales_q5_0(float *s, float *m, const u8 *p) {
+INLINE void scales_q5_0(float *s, float *m, const u8 *p, const size_t n_units) {
     (void)m;
-    put_f16s(s, 16, p, 22);
+    put_f16s(s, 4 * n_units, p, 22);
 }
 
 INLINE vec unit_q5_1(const u8 *p, const size_t u, const size_t i) {
     const u8 *b = p + 24 * 4 * u;
     return nibbles_of(b + 8, 24, i) | bits_of(b + 4, 24, 16, i);
 }
-INLINE void scales_q5_1(float *s, float *m, const u8 *p) {
-    put_f16s(s, 16, p, 24);
-    put_f16s(m, 16, p + 2, 24);
+INLINE void scales_q5_1(float *s, float *m, const u8 *p, const size_t n_units) {
+    put_f16s(s, 4 * n_units, p, 24);
+    put_f16s(m, 4 * n_units, p + 2, 24);
 }
 
 INLINE vec unit_q8_0(const u8 *p, const size_t u, const size_t i) {
     return each(p + 34 * 4 * u + 2 + 16 * HALF(i), 34, GROUP(i)) ^ every(128);
 }
-INLINE void scales_q8_0(float *s, float *m, const u8 *p) {
+INLINE void scales_q8_0(float *s, float *m, const u8 *p, const size_t n_units) {
     (void)m;
-    put_f16s(s, 16, p, 34);
+    put_f16s(s, 4 * n_units, p, 34);
 }
 
 INLINE vec unit_q8_1(const u8 *p, const size_t u, const size_t i) {
     return each(p + 36 * 4 * u + 4 + 16 * HALF(i), 36, GROUP(i)) ^ every(128);
 }
-INLINE void scales_q8_1(float *s, float *m, const u8 *p) {
+INLINE void scales_q8_1(float *s, float *m, const u8 *p, const size_t n_units) {
     (void)m;
-    put_f16s(s, 16, p, 36);
+    put_f16s(s, 4 * n_units, p, 36);
 }
 
 /* lb_iq4_values + 128 */
@@ -65,8 +65,8 @@ static const u8 iq4_codes[16] = {1,   24,  45,  63,  79,  93,  106, 118,
 INLINE vec unit_iq4_nl(const u8 *p, const size_t u, const size_t i) {
     return pick_each(iq4_codes, unit_q4_0(p, u, i));
 }
-INLINE void scales_iq4_nl(float *s, float *m, const u8 *p) {
-    scales_q4_0(s, m, p);
+INLINE void scales_iq4_nl(float *s, float *m, const u8 *p, const size_t n_units) {
+    scales_q4_0(s, m, p, n_units);
 }
 
 /* Doubled E2M1 + 16. */
@@ -75,9 +75,9 @@ static const u8 fp4_codes[16] = {16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13,
 INLINE vec unit_mxfp4(const u8 *p, const size_t u, const size_t i) {
     return pick_each(fp4_codes, nibbles_of(p + 17 * 4 * u + 1, 17, i));
 }
-INLINE void scales_mxfp4(float *s, float *m, const u8 *p) {
+INLINE void scales_mxfp4(float *s, float *m, const u8 *p, const size_t n_units) {
     (void)m;
-    for (size_t g = 0; g < 16; g++, p += 17)
+    for (size_t g = 0; g < 4 * n_units; g++, p += 17)
         s[g] = lb_f32_from_bits(p[0] < 2 ? 0x200000u << p[0] : (u32)(p[0] - 1) << 23);
 }
 
@@ -85,10 +85,10 @@ INLINE vec unit_tq2_0(const u8 *p, const size_t u, const size_t i) {
     const vec x = same(p + 66 * (u / 2) + 32 * (u % 2) + 16 * HALF(i));
     return down(x, 0, 2, 4, 6, GROUP(i)) & every(3);
 }
-INLINE void scales_tq2_0(float *s, float *m, const u8 *p) {
+INLINE void scales_tq2_0(float *s, float *m, const u8 *p, const size_t n_units) {
     (void)m;
-    put_same(s, 8, f16_at(p + 64));
-    put_same(s + 8, 8, f16_at(p + 66 + 64));
+    for (size_t n = 0; n < n_units / 2; n++)
+        put_same(s + 8 * n, 8, f16_at(p + 66 * n + 64));
 }
 
 /* MLX: codes in the order of the elements. */

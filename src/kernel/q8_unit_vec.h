@@ -169,8 +169,15 @@ INLINE vec bits_of(const u8 *p, const size_t step, const u8 value, const size_t 
 }
 
 /* What a type is made of. p: a chunk. unit: the i-th register of the u-th unit's codes. scales: of
- * the chunk's groups, s and m as lb_q8_row has them. */
+ * the groups of the first 4 or 2 units, s and m as lb_q8_row has them. */
 typedef vec(unit_fn)(const u8 *p, const size_t u, const size_t i);
-typedef void(scales_fn)(float *s, float *m, const u8 *p);
+typedef void(scales_fn)(float *s, float *m, const u8 *p, const size_t n_units);
+
+/* A chunk of a stored row: its codes, and scales with minima 32 places behind. */
+typedef struct packed {
+    const u8 *p;
+    unit_fn *unit;
+    const float *scales;
+} packed;
 
 #endif

@@ -98,14 +98,12 @@ INLINE __m128i eight_u16(const u8 *p, const size_t step) {
 /* f16 so many bytes apart. */
 INLINE void put_f16s(float *s, const size_t n, const u8 *p, const size_t step) {
 #if defined(__F16C__)
-    if (n == 16) {
-        put_canon(s, (f32x8)_mm256_cvtph_ps(eight_u16(p, step)));
-        put_canon(s + 8, (f32x8)_mm256_cvtph_ps(eight_u16(p + 8 * step, step)));
-        return;
-    }
-#endif
+    for (size_t i = 0; i < n; i += 8) /* 8 or 16 */
+        put_canon(s + i, (f32x8)_mm256_cvtph_ps(eight_u16(p + i * step, step)));
+#else
     for (size_t i = 0; i < n; i++)
         s[i] = f16_at(p + i * step);
+#endif
 }
 
 INLINE v8 get8(const u8 *p) {

@@ -107,9 +107,8 @@ LB_TEST(what_makes_no_useful_model) {
          "m.yml: line 4: experts: all have the same prompts: nothing tells which to choose"},
         {HEAD "cheap_embed\nexperts_per_token: 1\nexperts:\n" ONE("a", "x"),
          "m.yml: line 5: experts: one expert needs no prompts: use gate_mode random"},
-        {HEAD "hidden_avg\nexperts:\n" ONE("a", "x") ONE("b", "y"),
-         "m.yml: line 2: gate_mode hidden_avg needs inference, which is not in this version: "
-         "cheap_embed, random and uniform_random are"},
+        {HEAD "hidden_avg\nexperts:\n" ONE("a", "x") ONE("b", "x"),
+         "m.yml: line 4: experts: all have the same prompts: nothing tells which to choose"},
         {HEAD "cheap_embed\nexperts:\n" ONE("a", "x")
              ONE("b", "y") "shared_experts:\n" ONE("a", "z") ONE("b", ""),
          "m.yml: line 8: shared_experts: some have prompts and some have not: all or none"},
