@@ -32,6 +32,11 @@ bool lb_interrupted(void) {
     return atomic_load_explicit(&interrupted, memory_order_relaxed);
 }
 
+bool lb_interrupt_stop(void *unused) {
+    (void)unused;
+    return lb_interrupted();
+}
+
 lb_status lb_interrupt_check(lb_err *err) {
     return lb_interrupted() ? lb_fail(err, LB_E_INTERRUPTED, "interrupted") : LB_OK;
 }

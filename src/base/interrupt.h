@@ -11,6 +11,7 @@
 
 void lb_interrupt_install(void);           /* once, before threads start */
 bool lb_interrupted(void);                 /* cheap: one relaxed load; any thread */
+bool lb_interrupt_stop(void *unused);      /* the same, for what asks a function with an argument */
 lb_status lb_interrupt_check(lb_err *err); /* LB_E_INTERRUPTED once the flag is set */
 void lb_interrupt_set(void);               /* as a signal would */
 /* What was interrupted is done with, and something else begins. Where the second signal should not

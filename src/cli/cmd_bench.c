@@ -124,11 +124,6 @@ static lb_status read_lists(bench *b, u64 *n_threads, lb_err *err) {
     return LB_OK;
 }
 
-static bool stop(void *user) {
-    (void)user;
-    return lb_interrupted();
-}
-
 /* ---- results ---- */
 
 static void put_json(bench *b, const char *name, const double *rate, u32 n, double bandwidth) {
@@ -211,10 +206,11 @@ static lb_status run_test(bench *b, const lb_bench_test *t, lb_err *err) {
     LB_TRY(lb_infer_context(&b->x, (u64)t->depth + t->n_prompt + t->n_gen, err));
     if (reads)
         LB_TRY(bandwidth(b, &read, err));
-    LB_TRY(lb_bench_run(
-        b->x.context, t,
-        &(lb_bench_opts){.n_reps = (u32)b->o->reps, .warm_up = !b->o->no_warm_up, .stop = stop},
-        rate, err));
+    LB_TRY(lb_bench_run(b->x.context, t,
+                        &(lb_bench_opts){.n_reps = (u32)b->o->reps,
+                                         .warm_up = !b->o->no_warm_up,
+                                         .stop = lb_interrupt_stop},
+                        rate, err));
     if (reads)
         LB_TRY(bandwidth(b, &read, err));
     lb_bench_name(t, name);
@@ -233,7 +229,7 @@ static lb_status time_to_first(bench *b, lb_err *err) {
         lb_cli_log(b->cli, "the model has no tokenizer: time to first token is without one");
     LB_TRY(lb_infer_context(&b->x, n, err));
     LB_TRY(lb_bench_run(b->x.context, &(lb_bench_test){.n_prompt = (u32)n},
-                        &(lb_bench_opts){.n_reps = 1, .stop = stop}, &rate, err));
+                        &(lb_bench_opts){.n_reps = 1, .stop = lb_interrupt_stop}, &rate, err));
     us = LB_MAX(lb_os_now_us() - b->cli->start_us, (u64)1);
     rate = (double)n * 1e6 / (double)us;
     if (b->o->common.json) {

@@ -223,11 +223,6 @@ static lb_status show(void *user, lb_str piece, lb_err *err) {
     return st;
 }
 
-static bool stop(void *user) {
-    (void)user;
-    return lb_interrupted();
-}
-
 static void put_ids(lb_buf *out, const char *key, lb_str ids) {
     lb_buf_printf(out, "\"%s\":[", key);
     for (size_t i = 0; i < ids.len / sizeof(u32); i++)
@@ -292,7 +287,7 @@ lb_generate_opts lb_generate_opts_of(const lb_infer *x, const lb_generate_cmd *o
                               .n_stop_ids = s->n_stop_ids,
                               .shift = o->shift,
                               .n_keep = (u32)LB_MIN(o->n_keep + first, (u64)n_prompt),
-                              .stop = stop};
+                              .stop = lb_interrupt_stop};
 }
 
 static lb_status generate(lb_infer *x, const lb_generate_cmd *o, lb_buf *prompt, lb_cli *cli,

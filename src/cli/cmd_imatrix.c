@@ -5,10 +5,9 @@
 #include "cli/infer.h"
 #include "cli/text.h"
 #include "ops/imatrix.h"
-#include <math.h>
+#include "ops/score.h"
 #include <stdio.h>
 
-#define TEXT_BYTES_MAX (1024 * LB_MIB)
 #define CHUNK_USUAL 512
 
 enum { FORM_AUTO, FORM_GGUF, FORM_DAT };
@@ -186,18 +185,16 @@ static lb_status save(void *user, u64 chunk, lb_err *err) {
 
 static lb_imatrix_opts options(work *w) {
     const imatrix_opts *o = w->o;
-    u32 bos = lb_encoder_special_id(w->x->encoder, "bos_token");
-    return (lb_imatrix_opts){
-        .n_ctx = (u32)o->infer.n_ctx,
-        .first_chunk = o->first_chunk,
-        .n_chunks_max = o->n_chunks,
-        .bos = lb_encoder_adds_bos(w->x->encoder) && bos != LB_NO_ID ? bos : LB_NO_INDEX,
-        .perplexity = !o->no_ppl,
-        .output = o->process_output,
-        .save_every = o->save_every,
-        .save = save,
-        .progress = progress,
-        .user = w};
+    return (lb_imatrix_opts){.n_ctx = (u32)o->infer.n_ctx,
+                             .first_chunk = o->first_chunk,
+                             .n_chunks_max = o->n_chunks,
+                             .bos = lb_infer_bos(w->x),
+                             .perplexity = !o->no_ppl,
+                             .output = o->process_output,
+                             .save_every = o->save_every,
+                             .save = save,
+                             .progress = progress,
+                             .user = w};
 }
 
 /* Files that would be in the way are named before the work of hours. */
@@ -220,7 +217,7 @@ static lb_status read_text(work *w, lb_err *err) {
     lb_encode_work *e = NULL;
     lb_str text;
     u32 flags = LB_ENCODE_ADD | (w->o->parse_special ? 0 : LB_ENCODE_PLAIN);
-    lb_status st = lb_os_read_file(w->o->file, TEXT_BYTES_MAX, &arena, &text, err);
+    lb_status st = lb_os_read_file(w->o->file, LB_INFER_TEXT_MAX, &arena, &text, err);
     if (st == LB_OK && text.len && text.ptr[text.len - 1] == '\n')
         text.len--; /* as llama.cpp reads a file */
     if (st == LB_OK)
@@ -259,9 +256,7 @@ static lb_status read_files(work *w, lb_err *err) {
 static void report(work *w) {
     const lb_imatrix_result *r = &w->result;
     lb_buf *out = &w->cli->out;
-    double n = (double)r->n_scored, mean = n > 0 ? r->nll / n : 0;
-    double var = n > 0 ? r->nll2 / n - mean * mean : 0;
-    double ppl = exp(mean), se = n > 1 && var > 0 ? sqrt(var / (n - 1)) * ppl : 0;
+    const lb_perplexity p = {.n_tokens = r->n_scored, .nll = r->nll, .nll2 = r->nll2};
     u64 chunks = lb_imatrix_set_chunks(w->set);
     if (w->o->common.json) {
         lb_buf_put_c(out, "{\"output\":");
@@ -274,7 +269,8 @@ static void report(work *w) {
                       (unsigned long long)chunks, (unsigned long long)w->o->infer.n_ctx,
                       (unsigned long long)(r->n_chunks * w->o->infer.n_ctx));
         if (r->n_scored)
-            lb_buf_printf(out, ",\"perplexity\":%.9g,\"stderr\":%.6g", ppl, se);
+            lb_buf_printf(out, ",\"perplexity\":%.9g,\"stderr\":%.6g", lb_perplexity_value(&p),
+                          lb_perplexity_stderr(&p));
         put_unreached_json(w->set, out);
         lb_buf_put_c(out, "}\n");
         return;
@@ -284,7 +280,8 @@ static void report(work *w) {
                   (unsigned long long)lb_imatrix_set_n(w->set), (unsigned long long)chunks,
                   (unsigned long long)w->o->infer.n_ctx);
     if (r->n_scored)
-        lb_buf_printf(out, "; perplexity %.4f +- %.4f", ppl, se);
+        lb_buf_printf(out, "; perplexity %.4f +- %.4f", lb_perplexity_value(&p),
+                      lb_perplexity_stderr(&p));
     lb_buf_put_c(out, "\n");
 }
 

@@ -8,8 +8,6 @@
 #include "ops/divergence.h"
 #include "ops/score.h"
 
-#define TEXT_BYTES_MAX (1024 * LB_MIB)
-
 typedef struct perplexity_opts {
     lb_common common;
     lb_infer_opts infer;
@@ -61,14 +59,6 @@ typedef struct running {
     lb_logits here; /* n_chunks: of the whole text */
     u64 n_chunks;   /* that are measured */
 } running;
-
-static lb_status encode_file(lb_infer *x, const char *path, lb_arena *arena, lb_buf *ids,
-                             lb_err *err) {
-    lb_str text;
-    LB_TRY(lb_os_read_file(path, TEXT_BYTES_MAX, arena, &text, err));
-    LB_TRY(lb_infer_tokenizer(x, err));
-    return lb_encoder_encode(x->encoder, text, true, ids, err);
-}
 
 static lb_status take_rows(void *user, u64 chunk, u32 first, u32 n_rows, const u32 *ids,
                            const float *logits, lb_err *err) {
@@ -185,9 +175,7 @@ static lb_status measure(running *x, const perplexity_opts *o, const lb_buf *ids
     lb_divergence_result d = {0};
     const u32 *id = (const u32 *)(const void *)ids->ptr;
     u64 n = ids->len / sizeof *id;
-    u32 bos = lb_encoder_special_id(x->infer.encoder, "bos_token");
-    if (!lb_encoder_adds_bos(x->infer.encoder) || bos == LB_NO_ID)
-        bos = LB_NO_INDEX;
+    u32 bos = lb_infer_bos(&x->infer);
     LB_TRY(lb_infer_context(&x->infer, o->infer.n_ctx, err));
     x->here = (lb_logits){.n_vocab = lb_model_n_vocab(lb_context_model(x->infer.context)),
                           .n_ctx = (u32)o->infer.n_ctx,
@@ -245,7 +233,7 @@ static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32
     if (st == LB_OK)
         st = lb_infer_open(&x->infer, cli, &o.common, &o.infer, args[0], err);
     if (st == LB_OK)
-        st = encode_file(&x->infer, o.file, &cli->arena, &ids, err);
+        st = lb_infer_encode_file(&x->infer, o.file, &ids, err);
     if (st == LB_OK)
         st = measure(x, &o, &ids, cli, err);
     if (st == LB_E_NOMEM && lb_mem_refused())

@@ -28,16 +28,9 @@ static const lb_opt rows[] = {
 static lb_status ids_of(lb_infer *x, const lb_json *line, lb_buf *ids, lb_err *err) {
     const lb_json *list = lb_json_get(line, "ids");
     lb_str text;
-    u64 id;
     lb_buf_reset(ids);
-    if (list && list->type == LB_JARRAY) {
-        for (const lb_json *v = list->first; v; v = v->next) {
-            if (!lb_json_as_u64(v, &id) || id > UINT32_MAX)
-                return lb_fail(err, LB_E_FORMAT, "\"ids\": not a list of token ids");
-            lb_buf_put_u32(ids, (u32)id);
-        }
-        return lb_buf_status(ids, err);
-    }
+    if (list && list->type == LB_JARRAY)
+        return lb_read_ids(list, ids, err);
     if (!lb_json_as_str(lb_json_get(line, "text"), &text))
         return lb_fail(err, LB_E_FORMAT, "neither \"ids\" nor \"text\" is there");
     LB_TRY(lb_infer_tokenizer(x, err));

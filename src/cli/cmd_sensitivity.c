@@ -9,7 +9,6 @@
 #include "quant/recipe.h"
 #include <math.h>
 
-#define TEXT_BYTES_MAX (1024 * LB_MIB)
 #define CTX_USUAL 512
 
 typedef struct sensitivity_opts {
@@ -177,19 +176,6 @@ static lb_status read_importance(work *w, lb_err *err) {
                               weights->n, err);
 }
 
-static lb_status read_text(work *w, lb_err *err) {
-    lb_arena arena = {0};
-    lb_str text;
-    lb_status st = lb_os_read_file(w->o->file, TEXT_BYTES_MAX, &arena, &text, err);
-    w->result.text = lb_os_base_name(lb_str_c(w->o->file));
-    if (st == LB_OK)
-        st = lb_infer_tokenizer(w->x, err);
-    if (st == LB_OK)
-        st = lb_encoder_encode(w->x->encoder, text, true, &w->ids, err);
-    lb_arena_deinit(&arena);
-    return st;
-}
-
 static lb_status make_json(void *ctx, lb_out *out, lb_err *err) {
     const work *w = ctx;
     (void)err;
@@ -241,7 +227,6 @@ static lb_status finish(work *w, lb_err *err) {
 static lb_status measure(work *w, lb_err *err) {
     lb_infer *x = w->x;
     const lb_gguf_meta *meta = lb_loaded_meta(x->loaded);
-    u32 bos;
     w->input = x->source;
     w->target = (lb_write_target){.path = w->o->output,
                                   .force = w->o->force,
@@ -250,22 +235,21 @@ static lb_status measure(work *w, lb_err *err) {
                                   .n_inputs = 1};
     LB_TRY(lb_write_check(&w->target, err));
     LB_TRY(read_importance(w, err));
-    LB_TRY(read_text(w, err));
+    w->result.text = lb_os_base_name(lb_str_c(w->o->file));
+    LB_TRY(lb_infer_encode_file(x, w->o->file, &w->ids, err));
     (void)lb_kv_as_str(lb_meta_find(meta, "general.architecture"), &w->result.arch);
-    bos = lb_encoder_special_id(x->encoder, "bos_token");
-    lb_sensitivity_opts so = {
-        .weights = lb_loaded_weights(x->loaded),
-        .meta = meta,
-        .kernels = &x->kernels,
-        .n_ctx = (u32)w->o->infer.n_ctx,
-        .n_chunks = (u32)w->o->n_chunks,
-        .bos = lb_encoder_adds_bos(x->encoder) && bos != LB_NO_ID ? bos : LB_NO_INDEX,
-        .n_anchors = w->n_anchors,
-        .refine = w->o->refine,
-        .importance = w->o->imatrix ? &w->importance : NULL,
-        .wanted = is_wanted,
-        .progress = progress,
-        .user = w};
+    lb_sensitivity_opts so = {.weights = lb_loaded_weights(x->loaded),
+                              .meta = meta,
+                              .kernels = &x->kernels,
+                              .n_ctx = (u32)w->o->infer.n_ctx,
+                              .n_chunks = (u32)w->o->n_chunks,
+                              .bos = lb_infer_bos(x),
+                              .n_anchors = w->n_anchors,
+                              .refine = w->o->refine,
+                              .importance = w->o->imatrix ? &w->importance : NULL,
+                              .wanted = is_wanted,
+                              .progress = progress,
+                              .user = w};
     LB_TRY(lb_sensor_new(&w->sensor, &w->result, &so, &w->cli->arena, err));
     x->tap = lb_sensor_tap;
     x->tap_user = w->sensor;

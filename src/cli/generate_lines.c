@@ -30,15 +30,8 @@ static lb_status ids_of(lines *l, const lb_json *value, lb_arena *scratch, lb_bu
                         lb_err *err) {
     const lb_json *list = lb_json_get(value, "ids");
     lb_str text;
-    u64 id;
-    if (list && list->type == LB_JARRAY) {
-        for (const lb_json *v = list->first; v; v = v->next) {
-            if (!lb_json_as_u64(v, &id) || id > UINT32_MAX)
-                return lb_fail(err, LB_E_FORMAT, "\"ids\": not a list of token ids");
-            lb_buf_put_u32(ids, (u32)id);
-        }
-        return lb_buf_status(ids, err);
-    }
+    if (list && list->type == LB_JARRAY)
+        return lb_read_ids(list, ids, err);
     if (!lb_json_as_str(value, &text) && !lb_json_as_str(lb_json_get(value, "text"), &text) &&
         !lb_json_as_str(lb_json_get(value, "prompt"), &text))
         return lb_fail(err, LB_E_FORMAT,

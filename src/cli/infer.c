@@ -2,6 +2,7 @@
 /* infer.c: see infer.h. */
 #include "cli/infer.h"
 #include "base/interrupt.h"
+#include "base/os.h"
 #include "cli/text.h"
 #include <stdio.h>
 
@@ -45,11 +46,6 @@ const lb_opt lb_infer_rows[LB_INFER_OPTS] = {
 
 static const lb_dtype kv_types[] = {LB_F16, LB_Q8_0, LB_Q4_0, LB_F32};
 
-static bool stop(void *user) {
-    (void)user;
-    return lb_interrupted();
-}
-
 /* Before anything is computed. */
 static void announce(void *user, u64 bytes) {
     const lb_infer *x = user;
@@ -69,7 +65,7 @@ static lb_status load(lb_infer *x, const lb_common *common, lb_err *err) {
                        .threads = x->threads,
                        .memory_bytes = LB_MIN(common->memory_bytes / 2, 256 * LB_MIB),
                        .temp_dir = x->temp_dir,
-                       .stop = stop,
+                       .stop = lb_interrupt_stop,
                        .announce = announce,
                        .progress = progress,
                        .user = x};
@@ -107,6 +103,23 @@ void lb_infer_close(lb_infer *x) {
 
 lb_status lb_infer_tokenizer(lb_infer *x, lb_err *err) {
     return x->encoder ? LB_OK : lb_encoder_open(&x->encoder, x->source, err);
+}
+
+lb_status lb_infer_encode_file(lb_infer *x, const char *path, lb_buf *ids, lb_err *err) {
+    lb_arena arena = {0};
+    lb_str text;
+    lb_status st = lb_os_read_file(path, LB_INFER_TEXT_MAX, &arena, &text, err);
+    if (st == LB_OK)
+        st = lb_infer_tokenizer(x, err);
+    if (st == LB_OK)
+        st = lb_encoder_encode(x->encoder, text, true, ids, err);
+    lb_arena_deinit(&arena);
+    return st;
+}
+
+u32 lb_infer_bos(const lb_infer *x) {
+    u32 bos = lb_encoder_special_id(x->encoder, "bos_token");
+    return lb_encoder_adds_bos(x->encoder) && bos != LB_NO_ID ? bos : LB_NO_INDEX;
 }
 
 lb_status lb_infer_context(lb_infer *x, u64 n_ctx, lb_err *err) {
@@ -161,4 +174,14 @@ lb_status lb_read_line(lb_buf *buf, bool *end, lb_err *err) {
         if (whole)
             return lb_buf_status(buf, err);
     }
+}
+
+lb_status lb_read_ids(const lb_json *list, lb_buf *ids, lb_err *err) {
+    u64 id;
+    for (const lb_json *v = list->first; v; v = v->next) {
+        if (!lb_json_as_u64(v, &id) || id > UINT32_MAX)
+            return lb_fail(err, LB_E_FORMAT, "\"ids\": not a list of token ids");
+        lb_buf_put_u32(ids, (u32)id);
+    }
+    return lb_buf_status(ids, err);
 }

@@ -4,6 +4,7 @@
 #define LB_CLI_INFER_H
 
 #include "cli/made.h"
+#include "io/json.h"
 #include "ops/load.h"
 #include "text/encode.h"
 
@@ -43,6 +44,11 @@ lb_status lb_infer_open(lb_infer *x, lb_cli *cli, lb_common *common, const lb_in
                         const char *arg, lb_err *err);
 void lb_infer_close(lb_infer *x);
 lb_status lb_infer_tokenizer(lb_infer *x, lb_err *err);
+#define LB_INFER_TEXT_MAX (1024 * LB_MIB)
+/* Tokens of a file's text, with what the tokenizer puts around it, appended to ids. */
+lb_status lb_infer_encode_file(lb_infer *x, const char *path, lb_buf *ids, lb_err *err);
+/* The token that the tokenizer puts before a text; LB_NO_INDEX: none. It must be open. */
+u32 lb_infer_bos(const lb_infer *x);
 /* A session of at least so many positions; an old one that is too small is given up. */
 lb_status lb_infer_context(lb_infer *x, u64 n_ctx, lb_err *err);
 
@@ -50,5 +56,7 @@ lb_status lb_infer_context(lb_infer *x, u64 n_ctx, lb_err *err);
 #define LB_LINE_MAX (64 * LB_MIB)
 /* The next line without its end, in buf; *end: there was none. LB_E_LIMIT: too long. */
 lb_status lb_read_line(lb_buf *buf, bool *end, lb_err *err);
+/* A JSON array of token ids, appended to ids. */
+lb_status lb_read_ids(const lb_json *list, lb_buf *ids, lb_err *err);
 
 #endif

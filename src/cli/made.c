@@ -28,11 +28,6 @@ const char *lb_run_folder(lb_arena *arena) {
     return !dir || lb_os_mkdir(dir, true, NULL) == LB_OK ? dir : "/tmp";
 }
 
-static bool stop(void *user) {
-    (void)user;
-    return lb_interrupted();
-}
-
 static const char *inside(lb_arena *a, const char *dir, const char *name) {
     return lb_os_join(a, dir, lb_str_c(name));
 }
@@ -133,7 +128,7 @@ lb_status lb_made_make(lb_made_model *m, lb_cli *cli, const lb_common *common,
                                .no_sync = true,
                                .no_provenance = true,
                                .kernels = kernels,
-                               .stop = stop}};
+                               .stop = lb_interrupt_stop}};
     if (st == LB_OK)
         st = out ? convert(m, from, &c, common, type, err)
                  : lb_fail(err, LB_E_NOMEM, "out of memory for names");

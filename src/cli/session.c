@@ -103,11 +103,6 @@ static lb_status show(void *user, lb_str piece, lb_err *err) {
     return lb_thought_put(&s->thought, piece, false, s->show, s->user, err);
 }
 
-static bool stop(void *user) {
-    (void)user;
-    return lb_interrupted();
-}
-
 /* Another whole exchange is left out. False: there is none but the last. */
 static bool leave_more_out(lb_session *s) {
     const bool system = has_role(s->messages->first, "system");
@@ -224,7 +219,7 @@ static lb_status generate(lb_session *s, const lb_buf *ids, lb_generated *g, lb_
                                         .n_shown_ids = (u32)(s->shown.len / sizeof(u32)),
                                         .draft = s->drafting.draft,
                                         .text = show,
-                                        .stop = stop,
+                                        .stop = lb_interrupt_stop,
                                         .user = s},
                     g, err);
     s->last = (lb_turn){.stopped = g->stopped,

@@ -59,11 +59,6 @@ const lb_opt lb_write_opts[LB_WRITE_OPTS] = {
      .off = offsetof(lb_writing, no_provenance)},
 };
 
-static bool stop(void *user) {
-    (void)user;
-    return lb_interrupted();
-}
-
 static void progress(void *user, u64 done, u64 total) {
     lb_writer *w = user;
     lb_progress_update(&w->progress, done, total);
@@ -92,7 +87,7 @@ lb_status lb_writer_begin(lb_writer *w, const lb_cli *cli, const lb_writing *o, 
                                .sha256 = o->sha256,
                                .json = common->json,
                                .kernels = &w->kernels,
-                               .stop = stop,
+                               .stop = lb_interrupt_stop,
                                .progress = progress,
                                .user = w};
     if (!o->output && w->opts.to != LB_TO_NONE)

@@ -132,15 +132,10 @@ static lb_status pair_all(comparison *x, lb_err *err) {
     return LB_OK;
 }
 
-static bool stop(void *user) {
-    (void)user;
-    return lb_interrupted();
-}
-
 static lb_status run(comparison *x, const lb_diff_options *o, lb_err *err) {
     lb_plan_limits limits = {.memory_bytes = o->memory_bytes, .threads = LB_MAX(o->n_threads, 1u)};
     lb_run_options ro = {
-        .kernels = o->kernels, .stop = stop, .progress = o->progress, .user = o->user};
+        .kernels = o->kernels, .stop = lb_interrupt_stop, .progress = o->progress, .user = o->user};
     lb_run_report report = {0};
     LB_TRY(lb_plan_close(x->plan, &limits, err));
     LB_TRY(lb_run(x->plan, &ro, &report, err));

@@ -6,11 +6,6 @@
 #include "ops/verify_internal.h"
 #include "plan/run.h"
 
-static bool stop(void *user) {
-    (void)user;
-    return lb_interrupted();
-}
-
 /* tensors: [n_jobs] of the plan. */
 static lb_status plan_all(lb_plan *p, const lb_source *s, u64 *tensors, lb_err *err) {
     LB_TRY(lb_computed_bind(p, 0, err));
@@ -36,7 +31,7 @@ static lb_status plan_all(lb_plan *p, const lb_source *s, u64 *tensors, lb_err *
 static lb_status run(lb_plan *p, const lb_verify_options *o, lb_verify *v, lb_err *err) {
     lb_plan_limits limits = {.memory_bytes = o->memory_bytes, .threads = LB_MAX(o->n_threads, 1u)};
     lb_run_options ro = {
-        .kernels = o->kernels, .stop = stop, .progress = o->progress, .user = o->user};
+        .kernels = o->kernels, .stop = lb_interrupt_stop, .progress = o->progress, .user = o->user};
     lb_run_report report = {0};
     LB_TRY(lb_plan_close(p, &limits, err));
     LB_TRY(lb_run(p, &ro, &report, err));
