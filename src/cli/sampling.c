@@ -287,20 +287,10 @@ static lb_status find_stops(lb_sampling *s, const lb_infer *x, const lb_sampling
 static lb_status grammar_of_schema(const char *file, lb_str text, lb_buf *out, lb_err *err) {
     lb_arena a = {0};
     lb_json *schema;
-    lb_grammar *g = NULL;
     lb_status st = lb_json_parse(text, file, &a, &schema, err);
     if (st != LB_OK)
         goto done;
     st = lb_json_schema_grammar(schema, out, err);
-    if (st == LB_OK) {
-        lb_err why;
-        st = lb_grammar_compile(&g, lb_buf_str(out), NULL, &why);
-        lb_grammar_free(&g);
-        if (st == LB_E_FORMAT) /* ours are well formed: only that can be */
-            (void)lb_fail(err, st, "schema: no document is valid: it would hold itself for ever");
-        else if (st != LB_OK && err)
-            *err = why;
-    }
     if (st != LB_OK)
         lb_err_context(err, "%s", file);
 done:

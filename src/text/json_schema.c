@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* json_schema.c: items, references, alternatives, constants and strings of a schema. */
+#include "text/grammar.h"
 #include "text/json_schema_internal.h"
 #include <stdio.h>
 
@@ -598,7 +599,21 @@ lb_status lb_json_grammar(bool object, lb_buf *out, lb_err *err) {
     return lb_buf_status(out, err);
 }
 
+/* Whether some text of it ends: a value that must hold itself, and a pattern that matches nothing,
+ * are seen by the grammar's compiler alone. What is written here is well formed. */
+static lb_status check_ends(lb_str grammar, lb_err *err) {
+    lb_grammar *g = NULL;
+    lb_status st = lb_grammar_compile(&g, grammar, NULL, err);
+    lb_grammar_free(&g);
+    return st != LB_E_FORMAT
+               ? st
+               : lb_fail(err, st,
+                         "schema: no document is valid: it would hold itself for ever, or match a "
+                         "pattern that nothing matches");
+}
+
 lb_status lb_json_schema_grammar(const lb_json *schema, lb_buf *out, lb_err *err) {
+    const size_t begin = out->len;
     lb_schema *s = lb_alloc_zero(1, sizeof *s);
     lb_sitem *root = lb_alloc_zero(1, sizeof *root);
     lb_status st = LB_OK;
@@ -621,6 +636,8 @@ lb_status lb_json_schema_grammar(const lb_json *schema, lb_buf *out, lb_err *err
         st = write_job(s, i);
     if (st == LB_OK)
         st = lb_buf_status(out, err);
+    if (st == LB_OK)
+        st = check_ends(lb_str_sub(lb_buf_str(out), begin, out->len), err);
 done:
     if (s) {
         lb_arena_deinit(&s->arena);

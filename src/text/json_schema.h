@@ -11,8 +11,9 @@
 
 #include "io/json.h"
 
-/* Appends the grammar, whose root is "root". LB_E_UNSUPPORTED, LB_E_FORMAT (a keyword's value is
- * malformed, or the schema contradicts itself), LB_E_LIMIT: "schema: POINTER: why". */
+/* Appends the grammar, whose root is "root"; it compiles (grammar.h). LB_E_UNSUPPORTED, LB_E_FORMAT
+ * (a keyword's value is malformed, or the schema contradicts itself), LB_E_LIMIT: "schema: POINTER:
+ * why". */
 lb_status lb_json_schema_grammar(const lb_json *schema, lb_buf *out, lb_err *err);
 /* Any JSON value, or any JSON object. */
 lb_status lb_json_grammar(bool object, lb_buf *out, lb_err *err);
