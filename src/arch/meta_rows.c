@@ -126,6 +126,33 @@ static lb_status put_value(const writer *w, const lb_arch_kv *row, const lb_json
 
 /* ---- rope scaling ---- */
 
+static lb_status put_run_f32(const writer *w, const char *key, double v, lb_err *err) {
+    char buf[KEY_BYTES_MAX];
+    return lb_meta_set_f32(w->out, full_key(w, key, buf), (float)v, err);
+}
+
+/* What cosines are scaled by and whether limits are rounded, as transformers has it; readers of
+ * GGUF take the factor's own scale and round. Latent attention has rows for that. */
+static lb_status put_run_yarn(const writer *w, lb_err *err) {
+    char buf[KEY_BYTES_MAX];
+    double one = 0, all = 0, own;
+    bool round = true;
+    if (is_set(lb_arch_pick(w->n, "kv_lora_rank")))
+        return LB_OK;
+    lb_json_as_bool(lb_arch_pick(w->n, "@truncate"), &round);
+    LB_TRY(lb_meta_set_bool(w->out, full_key(w, "rope.scaling.yarn_truncate", buf), round, err));
+    if (lb_json_as_f64(lb_arch_pick(w->n, "@attention_factor"), &own))
+        return put_run_f32(w, "rope.scaling.yarn_mscale", own, err);
+    lb_json_as_f64(lb_arch_pick(w->n, "@mscale"), &one);
+    lb_json_as_f64(lb_arch_pick(w->n, "@mscale_all_dim"), &all);
+    if (one == 0 || all == 0) { /* only both together count */
+        one = 1;
+        all = 0;
+    }
+    LB_TRY(put_run_f32(w, "rope.scaling.yarn_mscale_one", one, err));
+    return put_run_f32(w, "rope.scaling.yarn_mscale_all", all, err);
+}
+
 static lb_status put_yarn(const writer *w, lb_err *err) {
     static const struct {
         const char *names, *key;
@@ -143,7 +170,15 @@ static lb_status put_yarn(const writer *w, lb_err *err) {
         if (is_set(v))
             LB_TRY(put_f32(w, opt[i].key, v, opt[i].names, err));
     }
-    return LB_OK;
+    return w->run ? put_run_yarn(w, err) : LB_OK;
+}
+
+/* Only changes what lies beyond the trained context, where readers of GGUF do without. */
+static lb_status put_dynamic(const writer *w, const lb_json *factor, lb_err *err) {
+    if (!w->run || is_set(lb_arch_pick(w->n, "@alpha")))
+        return LB_OK;
+    LB_TRY(put_str(w, "rope.scaling.type", "dynamic", err));
+    return put_f32(w, "rope.scaling.factor", factor, "rope_parameters.factor", err);
 }
 
 /* Types that the reference passes over in silence although they change the model are refused. */
@@ -164,8 +199,9 @@ static lb_status put_rope_scaling(const writer *w, const lb_arch_kv *row, const 
         LB_TRY(put_f32(w, "rope.scaling.factor", factor, "rope_parameters.factor", err));
         return yarn ? put_yarn(w, err) : LB_OK;
     }
-    /* dynamic: only changes what lies beyond the trained context */
-    if (lb_str_eq_c(type, "default") || lb_str_eq_c(type, "dynamic") ||
+    if (lb_str_eq_c(type, "dynamic"))
+        return put_dynamic(w, factor, err);
+    if (lb_str_eq_c(type, "default") ||
         (lb_str_eq_c(type, "llama3") && (w->arch->flags & LB_ARCH_ROPE_FREQS)) ||
         (lb_str_eq_c(type, "proportional") && (w->arch->flags & LB_ARCH_ROPE_SHARE)))
         return LB_OK;
@@ -805,8 +841,24 @@ static lb_status put_first(const lb_arch *a, const lb_arch_normal *n, const lb_a
     return LB_OK;
 }
 
+/* GGUF has no key for the activation: its readers take the family's. */
+static lb_status check_activation(const writer *w, lb_err *err) {
+    static const char *const names[] = {"silu", "swish"};
+    const lb_json *v = lb_arch_pick(w->n, "hidden_act");
+    if (w->arch->graph.act != LB_ACT_SILU || !is_set(v))
+        return LB_OK;
+    for (size_t i = 0; i < LB_LEN(names); i++)
+        if (is_value(v, lb_str_c(names[i])))
+            return LB_OK;
+    return lb_fail(err, LB_E_UNSUPPORTED,
+                   "config.json: 'hidden_act' is not silu: '%s' has no other activation here, and "
+                   "its GGUF no key for one",
+                   w->arch->family);
+}
+
 static lb_status put_rows(const writer *w, lb_err *err) {
     const lb_arch *a = w->arch;
+    LB_TRY(check_activation(w, err));
     for (u32 i = 0; i < lb_arch_common_n_kv; i++) {
         const lb_arch_kv *row = &lb_arch_common_kv[i];
         /* a missing mask is not a family's own matter */

@@ -58,6 +58,10 @@ static lb_status need(const reader *r, const char *key, u32 *out) {
 
 /* ---- rope ---- */
 
+static double mscale_of(double factor, double mscale) {
+    return factor > 1 ? 1 + 0.1 * mscale * log(factor) : 1;
+}
+
 static lb_status read_scaling(reader *r) {
     static const struct {
         const char *name;
@@ -65,7 +69,8 @@ static lb_status read_scaling(reader *r) {
     } kinds[] = {{"none", LB_SCALING_NONE},
                  {"linear", LB_SCALING_LINEAR},
                  {"yarn", LB_SCALING_YARN},
-                 {"longrope", LB_SCALING_LONGROPE}};
+                 {"longrope", LB_SCALING_LONGROPE},
+                 {"dynamic", LB_SCALING_DYNAMIC}};
     lb_params *p = r->p;
     lb_str name = LB_STR("linear");
     size_t i = 0;
@@ -87,6 +92,12 @@ static lb_status read_scaling(reader *r) {
     p->yarn_fast = f64_of(r, "rope.scaling.yarn_beta_fast", 32);
     p->yarn_slow = f64_of(r, "rope.scaling.yarn_beta_slow", 1);
     p->yarn_log_mul = f64_of(r, "rope.scaling.yarn_log_multiplier", 0);
+    double one = f64_of(r, "rope.scaling.yarn_mscale_one", 0);
+    double all = f64_of(r, "rope.scaling.yarn_mscale_all", 0);
+    double by_two = one != 0 ? mscale_of(p->rope_factor, one) / mscale_of(p->rope_factor, all) : 0;
+    p->yarn_mscale = f64_of(r, "rope.scaling.yarn_mscale", by_two);
+    p->yarn_round = !(p->graph->flags & LB_GRAPH_YARN_EXACT);
+    (void)lb_kv_as_bool(find(r, "rope.scaling.yarn_truncate"), &p->yarn_round);
     p->rope_base = f64_of(r, "rope.freq_base", 10000);
     double window = p->graph->window_base > 0 ? (double)p->graph->window_base : p->rope_base;
     p->rope_base_window = f64_of(r, "rope.freq_base_swa", window);

@@ -12,7 +12,8 @@ typedef enum lb_rope_scaling {
     LB_SCALING_NONE,
     LB_SCALING_LINEAR,
     LB_SCALING_YARN,
-    LB_SCALING_LONGROPE
+    LB_SCALING_LONGROPE,
+    LB_SCALING_DYNAMIC /* the base grows with a session beyond the trained context */
 } lb_rope_scaling;
 
 typedef struct lb_layer_params {
@@ -38,6 +39,8 @@ typedef struct lb_params {
     lb_rope_scaling scaling;
     double rope_base, rope_base_window, rope_factor, rope_attn_factor;
     double yarn_ext, yarn_fast, yarn_slow, yarn_log_mul;
+    double yarn_mscale; /* of cosines; 0: by factor and yarn_log_mul */
+    bool yarn_round;    /* limits are whole elements */
     u32 n_ctx_orig;
     /* experts */
     u32 n_expert, n_expert_used, n_group, n_group_used;

@@ -29,12 +29,24 @@ static lb_status factors_of(const lb_params *p, const lb_mweights *w, u32 n_rot,
     return LB_OK;
 }
 
+/* The base by which a session of n_ctx positions has `factor` times the trained context. */
+static double ntk_base(const lb_params *p, double base, u32 n_rot, u32 n_ctx) {
+    double times = p->n_ctx_train ? (double)n_ctx / p->n_ctx_train : 1;
+    return times <= 1 || n_rot <= 2
+               ? base
+               : base * pow(p->rope_factor * times - (p->rope_factor - 1), n_rot / (n_rot - 2.0));
+}
+
 lb_status lb_rotary_init(lb_rotary *r, const lb_rotary_in *in, lb_arena *perm, lb_err *err) {
     const lb_params *p = in->p;
     const u32 n_rot = in->n_rot;
     const bool local = in->local;
     double base = local ? p->rope_base_window : p->rope_base;
     double scale = local ? 1 : 1 / p->rope_factor, ext = local ? 0 : p->yarn_ext;
+    if (p->scaling == LB_SCALING_DYNAMIC) {
+        base = local ? base : ntk_base(p, base, n_rot, in->n_ctx);
+        scale = 1;
+    }
     const float *factor = NULL;
     double *speed = lb_arena_new(perm, double, n_rot / 2 + 1);
     *r = (lb_rotary){.n_rot = n_rot, .mscale = 1, .speed = speed};
@@ -44,7 +56,7 @@ lb_status lb_rotary_init(lb_rotary *r, const lb_rotary_in *in, lb_arena *perm, l
         LB_TRY(factors_of(p, in->w, n_rot, in->n_ctx, &factor, err));
     double low = corrected(p, n_rot, base, p->yarn_fast);
     double high = corrected(p, n_rot, base, p->yarn_slow);
-    if (!(p->graph->flags & LB_GRAPH_YARN_EXACT)) {
+    if (p->yarn_round) {
         low = floor(low);
         high = ceil(high);
     }
@@ -60,7 +72,9 @@ lb_status lb_rotary_init(lb_rotary *r, const lb_rotary_in *in, lb_arena *perm, l
     }
     if (!local) {
         r->mscale = p->rope_attn_factor;
-        if (ext != 0 && p->rope_factor > 1 && !p->kv_rank) /* latent attention: in its scale */
+        if (ext != 0 && p->yarn_mscale > 0)
+            r->mscale *= p->yarn_mscale;
+        else if (ext != 0 && p->rope_factor > 1 && !p->kv_rank) /* latent attention: in its scale */
             r->mscale *=
                 (1 + 0.1 * log(p->rope_factor)) / (1 + 0.1 * p->yarn_log_mul * log(p->rope_factor));
         if (ext != 0 && p->rope_factor > 1 && p->kv_rank && p->yarn_log_mul == 0)

@@ -15,7 +15,8 @@ typedef struct lb_rotary {
     const double *speed; /* [n_rot / 2] angle a position */
 } lb_rotary;
 
-/* n_ctx: positions that the session may have (longrope). local: of layers with rope of their own.
+/* n_ctx: positions that the session may have (longrope, dynamic). local:
+ * of layers with rope of their own.
  */
 typedef struct lb_rotary_in {
     const lb_params *p;

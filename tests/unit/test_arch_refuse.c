@@ -40,6 +40,9 @@ static const struct {
     lb_world to;
     const char *more, *why; /* more: beside SIZES, or "{": all. NULL: passes */
 } configs[] = {
+    {LB_WORLD_GGUF, "\"model_type\": \"llama\", \"hidden_act\": \"swish\"", NULL},
+    {LB_WORLD_GGUF, "\"model_type\": \"llama\", \"hidden_act\": \"gelu\"", "hidden_act"},
+    {LB_WORLD_GGUF, "\"model_type\": \"qwen3\", \"hidden_act\": \"relu\"", "hidden_act"},
     {LB_WORLD_GGUF, "\"model_type\": \"cohere\"", NULL},
     {LB_WORLD_GGUF, "\"model_type\": \"cohere\", \"tie_word_embeddings\": false",
      "no output matrix"},

@@ -102,7 +102,7 @@ def results(c, lp):
 def cases(family):
     n = 0
     for case in kit.family(family).cases(random.Random(0)):
-        if case.label in LEFT_OUT.get(family, ()) or n == AT_MOST:
+        if case.label in LEFT_OUT.get(family, ()) or n == getattr(kit.family(family), "AT_MOST", AT_MOST):
             continue
         try:
             case = deep.deepen(case, family)
@@ -117,7 +117,7 @@ def cases(family):
 
 
 def main():
-    for f in kit.families() if sys.argv[1:] == ["all"] else sys.argv[1:]:
+    for f in [*kit.families(), "rope"] if sys.argv[1:] == ["all"] else sys.argv[1:]:
         out = []
         for c in cases(f):
             with tempfile.TemporaryDirectory(prefix="lbrx-logits-") as d:
