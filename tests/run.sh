@@ -58,7 +58,9 @@ run_one() {
 }
 
 if [ "${1:-}" = --one ]; then
-    run_one "$3" "$2/$(echo "$3" | tr '/.' '__')" </dev/null
+    log=$2/$(echo "$3" | tr '/.' '__')
+    run_one "$3" "$log" </dev/null
+    times >"$log.cpu" # line 2: of the program and all that it started
     exit 0
 fi
 if [ "${1:-}" = -j ]; then
@@ -108,12 +110,13 @@ for program; do
     fi
     cost=$(echo "$line" | sed -n 's/.*\[cost: \([a-z]*\)\].*/\1/p')
     time=$(echo "$line" | sed -n 's/.* \([0-9.]*\) s.*/\1/p')
-    printf '%-28s %-5s %8s s %6d %6d %6d\n' "$name" "${cost:--}" "${time:--}" "$p" "$f" "$s" \
-        >>"$out/table"
+    cpu=$(tr 'ms' '  ' <"$log.cpu" | awk 'NR == 2 { printf "%.1f", 60 * ($1 + $3) + $2 + $4 }')
+    printf '%-28s %-5s %8s s %8s s %6d %6d %6d\n' "$name" "${cost:--}" "${time:--}" "$cpu" "$p" "$f" \
+        "$s" >>"$out/table"
     passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 done
 
-printf '%-28s %-5s %10s %6s %6s %6s\n' program cost time passed failed skip
+printf '%-28s %-5s %10s %10s %6s %6s %6s\n' program cost time cpu passed failed skip
 sort -k3,3 -n -r "$out/table"
 if [ -s "$out/skips" ]; then
     echo 'skipped:'

@@ -2,9 +2,9 @@
 /* A model of another tool: parts c (config.json), m, g and a (its own file: ModelOpt's, AutoGPTQ's,
  * AutoAWQ's), h (a safetensors header) and d (its data; the rest is zeros). What is accepted is
  * decoded, in whole rows and in odd stretches, from a file that ends where its header says. */
-#include "base/cpu.h"
 #include "format/foreign.h"
 #include "format/safetensors.h"
+#include "isa.h"
 #include "ops/values.h"
 #include "parts.h"
 
@@ -82,7 +82,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     lb_err err = {0};
     parts p;
     bool made = false;
-    lb_kernels_init(&k, lb_cpu_isa());
+    lb_kernels_init(&k, isa_of(data, size));
     lb_source *s = lb_source_new(LB_FORMAT_HF, "fuzz");
     parts_split(&p, data, size);
     u64 data_bytes = size > 4 ? lb_load_u32(data) % DATA_MAX : 0;

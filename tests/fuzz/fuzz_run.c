@@ -2,8 +2,8 @@
 /* fuzz_run.c: a GGUF file that is opened, loaded and run for some tokens: sizes in metadata and
  * tensors that contradict each other, tables that are too short, experts and groups that are not
  * there. Checked: no crash, and a refusal has a message. */
-#include "base/cpu.h"
 #include "base/mem.h"
+#include "isa.h"
 #include "ops/load.h"
 #include "ops/open.h"
 #include <stdint.h>
@@ -46,10 +46,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     lb_source *s = NULL;
     lb_loaded *l = NULL;
     lb_err err = {0};
-    if (fd < 0) {
+    if (fd < 0)
         fd = memfd_create("model.gguf", 0);
-        lb_kernels_init(&kernels, lb_cpu_isa());
-    }
+    lb_kernels_init(&kernels, isa_of(data, size));
     if (fd < 0 || ftruncate(fd, 0) != 0 || write(fd, data, size) != (ssize_t)size ||
         lseek(fd, 0, SEEK_SET) != 0)
         return 0;
