@@ -164,3 +164,12 @@ lb_status lb_texts_index_put(lb_texts_index *x, const lb_texts *t, u64 i, u64 *f
 bool lb_texts_index_find(const lb_texts_index *x, const lb_texts *t, lb_str s, u64 *i) {
     return lb_names_find(x, text_of, t, s, i);
 }
+
+bool lb_texts_index_find_hashed(const lb_texts_index *x, const lb_texts *t, lb_str s, u32 hash,
+                                u64 *i) {
+    return lb_names_find_hashed(x, text_of, t, s, hash, i);
+}
+
+lb_status lb_texts_index_fill(lb_texts_index *x, const lb_texts *t, u64 *twice, lb_err *err) {
+    return lb_names_fill(x, text_of, t, t->n, twice, err);
+}

@@ -3,6 +3,7 @@
 #include "text/bpe.h"
 
 #include "text/bytelevel.h"
+#include "text/hf_take.h"
 #include <stdio.h>
 
 typedef struct symbol {
@@ -11,7 +12,8 @@ typedef struct symbol {
 } symbol;
 
 typedef struct candidate {
-    u32 rank, at, merged;
+    lb_cut_rank rank;
+    u32 at, left, right, merged;
 } candidate;
 
 /* ---- the table ---- */
@@ -34,10 +36,15 @@ static u32 *find_slot(const lb_bpe *b, u32 left, u32 right) {
 }
 
 /* False: the two are not merged. */
-static bool find_pair(const lb_bpe *b, u32 left, u32 right, u32 *rank) {
+static bool find_pair(const lb_bpe *b, lb_bpe_work *w, u32 left, u32 right, candidate *c) {
+    if (b->tok->cuts)
+        return lb_cut_find(b->tok, left, right, &w->text, &c->merged, &c->rank);
     u32 slot = b->cap ? *find_slot(b, left, right) : 0;
-    *rank = slot - 1;
-    return slot != 0;
+    if (!slot)
+        return false;
+    c->rank = (lb_cut_rank){slot - 1, 0};
+    c->merged = b->merged[slot - 1];
+    return true;
 }
 
 static lb_status unknown(lb_str text, u64 i, lb_err *err) {
@@ -45,8 +52,21 @@ static lb_status unknown(lb_str text, u64 i, lb_err *err) {
                    (unsigned long long)i, (int)LB_MIN(text.len, (size_t)80), text.ptr);
 }
 
+/* Merges whose results are known. */
+static void put_merges(lb_bpe *b) {
+    const lb_hf_tok *t = b->tok;
+    for (u64 i = 0; i < t->n_merges; i++) {
+        b->merged[i] = t->joined[i];
+        *find_slot(b, t->merge[2 * i], t->merge[2 * i + 1]) = (u32)i + 1;
+    }
+}
+
 static lb_status add_merges(lb_bpe *b, lb_err *err) {
     const lb_hf_tok *t = b->tok;
+    if (t->joined) {
+        put_merges(b);
+        return LB_OK;
+    }
     lb_buf joined = {0};
     lb_status st = LB_OK;
     for (u64 i = 0; i < t->n_merges && st == LB_OK; i++) {
@@ -127,7 +147,9 @@ void lb_bpe_deinit(lb_bpe *b) {
 /* ---- the heap: smallest rank first, then leftmost ---- */
 
 static bool before(const candidate *a, const candidate *b) {
-    return a->rank != b->rank ? a->rank < b->rank : a->at < b->at;
+    if (a->rank.high != b->rank.high)
+        return a->rank.high < b->rank.high;
+    return a->rank.low != b->rank.low ? a->rank.low < b->rank.low : a->at < b->at;
 }
 
 static void heap_push(lb_buf *heap, candidate c) {
@@ -212,9 +234,9 @@ static void consider(const lb_bpe *b, lb_bpe_work *w, u32 at) {
     const symbol *v = (const symbol *)(const void *)w->symbols.ptr;
     if (at == LB_NO_TOKEN || v[at].next == LB_NO_TOKEN)
         return;
-    u32 rank;
-    if (find_pair(b, v[at].id, v[v[at].next].id, &rank))
-        heap_push(&w->heap, (candidate){rank, at, b->merged[rank]});
+    candidate c = {.at = at, .left = v[at].id, .right = v[v[at].next].id};
+    if (find_pair(b, w, c.left, c.right, &c))
+        heap_push(&w->heap, c);
 }
 
 static void merge_all(const lb_bpe *b, lb_bpe_work *w) {
@@ -230,10 +252,10 @@ static void merge_all(const lb_bpe *b, lb_bpe_work *w) {
         if (s->dead || s->next == LB_NO_TOKEN)
             continue;
         symbol *right = &v[s->next];
-        u32 rank;
-        if (!find_pair(b, s->id, right->id, &rank) ||
-            b->merged[rank] != c.merged) /* one of the two was merged meanwhile */
-            continue;
+        candidate now = c;
+        bool same = s->id == c.left && right->id == c.right;
+        if (!same && (!find_pair(b, w, s->id, right->id, &now) || now.merged != c.merged))
+            continue; /* one of the two was merged meanwhile */
         s->id = c.merged;
         right->dead = true;
         s->next = right->next;
@@ -251,6 +273,7 @@ static lb_status merge_symbols(const lb_bpe *b, lb_bpe_work *w, lb_buf *ids, lb_
         return LB_OK;
     merge_all(b, w);
     LB_TRY(lb_buf_status(&w->heap, err));
+    LB_TRY(lb_buf_status(&w->text, err));
     const symbol *v = (const symbol *)(const void *)w->symbols.ptr;
     for (u32 i = 0; i != LB_NO_TOKEN; i = v[i].next)
         lb_buf_put_u32(ids, v[i].id);
@@ -304,6 +327,9 @@ bool lb_bpe_cuts_at(const lb_bpe *b, lb_str mark) {
         return false;
     for (u64 i = 0; i < t->n_merges; i++)
         if (lb_has_mark_inside(lb_texts_get(&t->token, b->merged[i]), mark))
+            return false;
+    for (u64 i = 0; t->cuts && i < t->n_ids; i++)
+        if (lb_has_mark_inside(lb_texts_get(&t->token, i), mark) && lb_cut_is_joined(t, (u32)i))
             return false;
     return true;
 }

@@ -150,7 +150,7 @@ static lb_status files_of_gguf(const lb_source *s, lb_source **out, lb_err *err)
     lb_source *r = *out = lb_source_new(LB_FORMAT_HF, "tokenizer");
     if (!r)
         return no_memory(err);
-    LB_TRY(lb_tok_files_from_meta(s->gguf, &r->perm, &files, &n, err));
+    LB_TRY(lb_tok_files_look(s->gguf, &r->perm, &files, &n, err));
     if (!(r->sides = lb_arena_new(&r->perm, lb_side_file, n + 1)))
         return no_memory(err);
     for (u64 i = 0; i < n; i++)

@@ -17,11 +17,12 @@ struct lb_encoder {
     lb_tok_folder folder;
     lb_hf_enc enc;
     bool has_enc;
-    lb_json *map;             /* special_tokens_map.json, where it counts */
-    lb_source *rebuilt;       /* the files that were made; NULL: the model's own */
-    lb_arena arena;           /* of the meta */
-    lb_gguf_meta meta;        /* from which */
-    const lb_gguf_meta *keys; /* the GGUF's, the model's own or meta; NULL: a folder's files */
+    lb_json *map;                /* special_tokens_map.json, where it counts */
+    lb_source *rebuilt;          /* the files that were made; NULL: the model's own */
+    const lb_gguf_meta *made_of; /* its tokenizer.json is what these keys say; NULL: it has bytes */
+    lb_arena arena;              /* of the meta */
+    lb_gguf_meta meta;           /* from which */
+    const lb_gguf_meta *keys;    /* the GGUF's, the model's own or meta; NULL: a folder's files */
     lb_decode_steps *decoder;
     u64 n_all;      /* 1 + the largest id */
     u32 *added_of;  /* [n_all] 1 + place in tok.added; 0: none */
@@ -41,19 +42,6 @@ static lb_status oom(lb_err *err) {
 
 /* ---- tokenizers that are no tokenizer.json ---- */
 
-static lb_status file_text(const lb_tok_file *f, lb_arena *perm, lb_str *out, lb_err *err) {
-    lb_buf b = {0};
-    lb_out o = {.put = lb_out_to_buf, .ctx = &b};
-    lb_status st = lb_tok_file_write(f, &o, err);
-    lb_status end = lb_out_end(&o, err);
-    if (st == LB_OK && end == LB_OK) {
-        *out = lb_arena_str(perm, lb_buf_str(&b));
-        st = out->ptr ? LB_OK : oom(err);
-    }
-    lb_buf_deinit(&b);
-    return st == LB_OK ? end : st;
-}
-
 static int by_name(const void *a, const void *b) {
     return lb_str_cmp(((const lb_side_file *)a)->name, ((const lb_side_file *)b)->name);
 }
@@ -67,7 +55,8 @@ static lb_status rebuild(lb_encoder *e, const lb_gguf_meta *meta, const lb_sourc
     lb_source *s = e->rebuilt = lb_source_new(LB_FORMAT_HF, "tokenizer");
     if (!s)
         return oom(err);
-    LB_TRY(lb_tok_files_from_meta(meta, &s->perm, &files, &n, err));
+    e->made_of = NULL;
+    LB_TRY(lb_tok_files_look(meta, &s->perm, &files, &n, err));
     const u64 n_beside = beside ? beside->n_sides : 0;
     if (!(s->sides = lb_arena_new(&s->perm, lb_side_file, n + n_beside + 1)))
         return oom(err);
@@ -80,10 +69,10 @@ static lb_status rebuild(lb_encoder *e, const lb_gguf_meta *meta, const lb_sourc
         if (beside ? !lb_str_eq_c(files[i].name, "tokenizer.json")
                    : files[i].meta && files[i].made == LB_TOK_MADE_SPM)
             continue; /* they have it; the other form of the same */
-        *f = (lb_side_file){.name = files[i].name, .bytes = files[i].bytes};
-        if (files[i].meta)
-            LB_TRY(file_text(&files[i], &s->perm, &f->bytes, err));
-        f->size_bytes = f->bytes.len;
+        *f = (lb_side_file){
+            .name = files[i].name, .bytes = files[i].bytes, .size_bytes = files[i].bytes.len};
+        if (files[i].meta) /* tokenizer.json, of which nobody reads the bytes */
+            e->made_of = meta;
         s->n_sides++;
     }
     if (s->n_sides)
@@ -336,7 +325,8 @@ static lb_status open(lb_encoder *e, const lb_source *model, lb_err *err) {
     const lb_source *s = model;
     LB_TRY(find_files(e, &s, err));
     LB_TRY(lb_tok_folder_open(&e->folder, s, err));
-    LB_TRY(lb_tok_folder_tokenizer(&e->folder, true, err));
+    LB_TRY(e->made_of ? lb_tok_folder_take(&e->folder, e->made_of, err)
+                      : lb_tok_folder_tokenizer(&e->folder, true, err));
     LB_TRY(lb_tok_folder_add_configured(&e->folder, err));
     LB_TRY(lb_tok_folder_map(&e->folder, &e->map, err));
     if (e->rebuilt)

@@ -9,6 +9,7 @@
 
 #include "base/mem.h"
 #include "io/json_feed.h"
+#include "text/hf_take.h"
 
 /* An id may be this far beyond the number of entries: cut-down vocabularies keep their numbers. An
  * array of ids costs 4 bytes a number, so the slack is what a hostile file can make us allocate. */
@@ -226,31 +227,30 @@ static void make_empty(lb_json *v) {
     }
 }
 
-/* The tree of everything but the two large members. */
-static lb_status parse_rest(reader *in, lb_err *err) {
-    lb_hf_tok *t = in->t;
-    LB_TRY(lb_buf_status(&in->rest, err));
-    t->skeleton = lb_arena_str(in->arena, lb_buf_str(&in->rest));
+static lb_status model_kind(lb_hf_tok *t, lb_err *err);
+
+lb_status lb_hf_tok_rest(lb_hf_tok *t, lb_str skeleton, const char *what, lb_arena *arena,
+                         lb_err *err) {
+    t->skeleton = lb_arena_str(arena, skeleton);
     if (!t->skeleton.ptr)
         return lb_fail(err, LB_E_NOMEM, "out of memory");
-    lb_buf_deinit(&in->rest);
-    LB_TRY(lb_json_parse(t->skeleton, in->o->what, in->arena, &t->rest, err));
+    LB_TRY(lb_json_parse(t->skeleton, what, arena, &t->rest, err));
     t->model = lb_json_get(t->rest, "model");
     if (!t->model || t->model->type != LB_JOBJECT)
         return lb_fail(err, LB_E_FORMAT, "no \"model\": not a file of the tokenizers library");
     make_empty(lb_json_get(t->model, "vocab"));
     make_empty(lb_json_get(t->model, "merges"));
-    return LB_OK;
+    return model_kind(t, err);
 }
 
 /* Older files have no "type": the library then takes the first model whose members fit. */
-static lb_status model_kind(const reader *in, lb_err *err) {
+static lb_status model_kind(lb_hf_tok *t, lb_err *err) {
     static const char *const names[] = {"BPE", "Unigram", "WordPiece", "WordLevel"};
-    lb_hf_tok *t = in->t;
+    const lb_json *vocab = lb_json_get(t->model, "vocab");
     lb_str type;
     if (!lb_json_as_str(lb_json_get(t->model, "type"), &type)) {
-        t->kind = in->has_merges                                      ? LB_HF_BPE
-                  : in->vocab_is_array                                ? LB_HF_UNIGRAM
+        t->kind = lb_json_get(t->model, "merges")                     ? LB_HF_BPE
+                  : vocab && vocab->type == LB_JARRAY                 ? LB_HF_UNIGRAM
                   : lb_json_get(t->model, "max_input_chars_per_word") ? LB_HF_WORDPIECE
                                                                       : LB_HF_WORDLEVEL;
         return LB_OK;
@@ -359,14 +359,14 @@ static lb_status read_one_added(const lb_json *o, lb_hf_added *a, lb_err *err) {
     return flag(o, "normalized", &a->normalized, err);
 }
 
-static lb_status read_added(const reader *in, lb_err *err) {
-    const lb_json *list = lb_json_get(in->t->rest, "added_tokens");
+lb_status lb_hf_tok_rest_added(lb_hf_tok *t, lb_arena *arena, lb_err *err) {
+    const lb_json *list = lb_json_get(t->rest, "added_tokens");
     if (list && list->type != LB_JARRAY)
         return lb_fail(err, LB_E_FORMAT, "added_tokens: a list expected");
     for (const lb_json *o = list ? list->first : NULL; o; o = o->next) {
         lb_hf_added a = {.file_id = UINT64_MAX};
         LB_TRY(read_one_added(o, &a, err));
-        LB_TRY(lb_hf_tok_add(in->t, &a, in->arena, err));
+        LB_TRY(lb_hf_tok_add(t, &a, arena, err));
     }
     return LB_OK;
 }
@@ -384,8 +384,9 @@ static void resolve_parts(lb_hf_tok *t) {
 static lb_status read_all(reader *in, lb_err *err) {
     lb_hf_tok *t = in->t;
     LB_TRY(read_file(in, err));
-    LB_TRY(parse_rest(in, err));
-    LB_TRY(model_kind(in, err));
+    LB_TRY(lb_buf_status(&in->rest, err));
+    LB_TRY(lb_hf_tok_rest(t, lb_buf_str(&in->rest), in->o->what, in->arena, err));
+    lb_buf_deinit(&in->rest);
     if (!in->has_vocab)
         return lb_fail(err, LB_E_FORMAT, "model without \"vocab\"");
     if (in->vocab_is_array != (t->kind == LB_HF_UNIGRAM))
@@ -404,7 +405,7 @@ static lb_status read_all(reader *in, lb_err *err) {
                           (unsigned long long)ID_SLACK);
     if (in->merges_from < in->vocab_from)
         resolve_parts(t);
-    return read_added(in, err);
+    return lb_hf_tok_rest_added(t, in->arena, err);
 }
 
 lb_status lb_hf_tok_read(lb_hf_tok *t, lb_cur *c, const lb_hf_opts *o, lb_arena *arena,
@@ -437,7 +438,9 @@ void lb_hf_tok_deinit(lb_hf_tok *t) {
     lb_texts_index_deinit(&t->id_of);
     lb_buf_deinit(&t->scores);
     lb_buf_deinit(&t->merges);
+    lb_buf_deinit(&t->joins);
+    lb_cut_order_free(&t->cuts);
     lb_map_deinit(&t->added_of);
     t->score = NULL;
-    t->merge = NULL;
+    t->merge = t->joined = NULL;
 }

@@ -40,6 +40,9 @@ typedef struct lb_hf_tok {
      */
     u32 *merge;
     u64 n_merges;
+    u32 *joined; /* [n_merges] ids of what they give; NULL: to be found (a file was read) */
+    /* Instead of merges: every cut of a token into two others is one; hf_take.h */
+    struct lb_cut_order *cuts;
     bool merge_pairs;     /* written as lists of two (else "left right") */
     lb_str skeleton;      /* the file's text; of model.vocab and model.merges only two entries */
     lb_json *rest;        /* the file with model.vocab and model.merges emptied */
@@ -47,7 +50,7 @@ typedef struct lb_hf_tok {
     lb_hf_added *added;   /* in the order of the file, without those that the library ignores */
     u64 n_added, cap_added, next_added; /* next: 1 + the largest id in added */
     lb_map added_of;                    /* text -> index in added */
-    lb_buf scores, merges;              /* memory of score and merge */
+    lb_buf scores, merges, joins;       /* memory of score, merge, joined */
 } lb_hf_tok;
 
 typedef struct lb_hf_opts {
@@ -62,6 +65,11 @@ lb_status lb_hf_tok_read(lb_hf_tok *t, lb_cur *c, const lb_hf_opts *o, lb_arena 
 lb_status lb_hf_tok_parse(lb_hf_tok *t, lb_str text, const char *what, lb_arena *arena,
                           lb_err *err);
 void lb_hf_tok_deinit(lb_hf_tok *t);
+/* The parts of reading, for hf_take.h: tree, skeleton and kind; then, behind the vocabulary, the
+ * added tokens of the tree. */
+lb_status lb_hf_tok_rest(lb_hf_tok *t, lb_str skeleton, const char *what, lb_arena *arena,
+                         lb_err *err);
+lb_status lb_hf_tok_rest_added(lb_hf_tok *t, lb_arena *arena, lb_err *err);
 
 /* A part of a merge; side 0 left, 1 right. */
 lb_str lb_hf_tok_part(const lb_hf_tok *t, u64 merge, u32 side);

@@ -26,7 +26,17 @@ typedef struct lb_hf_parts {
     const lb_texts *token; /* by id; left out: not in model.vocab */
     const float *score;    /* [token->n]: model.vocab is a list, without a hole; NULL: an object */
     lb_hf_merges merges;
+    /* for hf_take.h, which goes by numbers where it can; all may be NULL */
+    const lb_texts_index *id_of; /* of token; may have texts more that no entry has */
+    const u32 *merge_id; /* [3 * n_merge_ids] left, right, joined in place of merges; UINT32_MAX, or
+                            an id that token leaves out: the merge leads nowhere */
+    u64 n_merge_ids;
+    const struct lb_tok_cuts *cuts; /* tok_cuts.h: what merges gives */
 } lb_hf_parts;
+
+/* Where the parts go: into a file (lb_hf_write), or a tokenizer in memory. They are the caller's.
+ */
+typedef lb_status lb_hf_put(void *ctx, const lb_hf_parts *p, lb_err *err);
 
 /* Appends the file. LB_E_FORMAT: the skeleton is none; failures of out are its own. */
 lb_status lb_hf_write(const lb_hf_parts *p, lb_out *out, lb_err *err);

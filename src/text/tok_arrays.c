@@ -153,6 +153,10 @@ static lb_status read_merges(lb_tok_arrays *a, lb_err *err) {
     return LB_OK;
 }
 
+void lb_tok_merge(const lb_tok_arrays *a, u64 i, lb_str pair[2]) {
+    (void)cut_merge(a->merges, i, pair); /* all were cut when they were read */
+}
+
 static lb_status next_merge(void *ctx, lb_str pair[2], bool *more, lb_err *err) {
     lb_tok_iter *it = ctx;
     (void)err;
@@ -256,4 +260,5 @@ lb_status lb_tok_charsmap(const lb_tok_arrays *a, lb_str *out, lb_err *err) {
 
 void lb_tok_arrays_deinit(lb_tok_arrays *a) {
     lb_texts_deinit(&a->own);
+    lb_texts_index_deinit(&a->id_of);
 }

@@ -72,6 +72,11 @@ lb_status lb_tok_cuts_begin(lb_tok_cuts *c, const lb_tok_pieces *p, bool by_leng
     return lb_tok_mark_lengths(p->token, &c->lengths, err);
 }
 
+bool lb_tok_cuts_token(const lb_tok_cuts *c, u64 i, u32 *id) {
+    *id = c->order[i].id;
+    return i && c->order[i].score == c->order[i - 1].score;
+}
+
 void lb_tok_cuts_end(lb_tok_cuts *c) {
     lb_free(c->order);
     lb_buf_deinit(&c->lengths);
@@ -79,7 +84,7 @@ void lb_tok_cuts_end(lb_tok_cuts *c) {
     *c = (lb_tok_cuts){0};
 }
 
-static u16 count_chars(lb_str s) {
+u16 lb_tok_cuts_chars(lb_str s) {
     u64 n = 0;
     for (size_t i = 0; i < s.len; i++)
         n += ((u8)s.ptr[i] & 0xc0) != 0x80;
@@ -102,8 +107,8 @@ static lb_status cut_token(lb_tok_cuts *c, u32 id, lb_err *err) {
             continue;
         cut m = {.left = (u32)left, .right = (u32)right};
         if (c->by_length) {
-            m.left_chars = count_chars(l);
-            m.right_chars = count_chars(r);
+            m.left_chars = lb_tok_cuts_chars(l);
+            m.right_chars = lb_tok_cuts_chars(r);
         }
         lb_buf_put(out, &m, sizeof m);
     }

@@ -44,5 +44,9 @@ lb_status lb_tok_cuts_next(lb_tok_cuts *c, u32 pair[2], bool *more, lb_err *err)
 /* From the first one again: as texts, for hf_write.h. */
 lb_hf_merges lb_tok_cuts_merges(lb_tok_cuts *c);
 void lb_tok_cuts_end(lb_tok_cuts *c);
+/* The token that is cut as the i-th (below n); whether its score is that of the one before. */
+bool lb_tok_cuts_token(const lb_tok_cuts *c, u64 i, u32 *id);
+/* Characters of a part, by which cuts are ordered. */
+u16 lb_tok_cuts_chars(lb_str s);
 
 #endif

@@ -3,6 +3,8 @@
 #include "text/tok_folder.h"
 
 #include "base/os.h"
+#include "text/hf_take.h"
+#include "text/tok_rebuild.h"
 #include <stdlib.h>
 
 bool lb_tok_folder_has(const lb_tok_folder *f, const char *name) {
@@ -98,6 +100,18 @@ lb_status lb_tok_folder_tokenizer(lb_tok_folder *f, bool arrays, lb_err *err) {
     f->has_tokenizer = st == LB_OK;
     f->has_arrays = f->has_tokenizer && arrays;
     return st;
+}
+
+static lb_status take_parts(void *ctx, const lb_hf_parts *p, lb_err *err) {
+    lb_tok_folder *f = ctx;
+    lb_status st = lb_hf_tok_take(&f->tok, p, "tokenizer.json", &f->arena, err);
+    f->has_tokenizer = f->has_arrays = st == LB_OK;
+    return st;
+}
+
+lb_status lb_tok_folder_take(lb_tok_folder *f, const lb_gguf_meta *meta, lb_err *err) {
+    LB_ASSERT(!f->has_tokenizer);
+    return lb_tok_put_json(meta, take_parts, f, err);
 }
 
 /* ---- tokens that tokenizer_config.json adds ---- */

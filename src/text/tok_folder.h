@@ -6,6 +6,7 @@
 
 #include "base/base.h"
 #include "base/mem.h"
+#include "format/gguf_meta.h"
 #include "io/json.h"
 #include "tensor/source.h"
 #include "text/hf_tok.h"
@@ -39,6 +40,8 @@ lb_status lb_tok_folder_json(lb_tok_folder *f, const char *name, lb_json **out, 
 /* Parses tokenizer.json (f->tok); arrays = false: only the tree and the counts. LB_E_NOT_FOUND
  * where there is none. */
 lb_status lb_tok_folder_tokenizer(lb_tok_folder *f, bool arrays, lb_err *err);
+/* The same where a GGUF's keys stand for the file, with arrays: it is not made. */
+lb_status lb_tok_folder_take(lb_tok_folder *f, const lb_gguf_meta *meta, lb_err *err);
 /* Adds to f->tok the tokens that transformers adds when it opens the folder: those of
  * tokenizer_config.json, of the older files beside it and of the tokenizer's class that
  * tokenizer.json does not know. */

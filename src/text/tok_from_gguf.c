@@ -11,6 +11,7 @@ typedef struct list {
     lb_arena *perm;
     lb_tok_file *v;
     u64 n, cap;
+    bool look; /* big files are not tried */
 } list;
 
 static lb_status no_memory(lb_err *err) {
@@ -140,14 +141,28 @@ static lb_status add_kept_templates(list *l, bool *found, lb_err *err) {
 
 /* ---- made files ---- */
 
+static lb_status make_json(const lb_tok_arrays *a, lb_hf_put *put, void *ctx, bool *is,
+                           lb_err *err) {
+    *is = true;
+    return lb_tok_kept(a->meta) ? lb_tok_restore_json(a, put, ctx, is, err)
+                                : lb_tok_rebuild_json(a, put, ctx, err);
+}
+
+static lb_status write_parts(void *ctx, const lb_hf_parts *p, lb_err *err) {
+    return lb_hf_write(p, ctx, err);
+}
+
 static lb_status make(const lb_tok_file *f, const lb_tok_arrays *a, lb_out *out, bool *is,
                       lb_err *err) {
     *is = true;
-    if (lb_tok_kept(f->meta))
-        return f->made == LB_TOK_MADE_JSON ? lb_tok_restore_json(a, out, is, err)
-                                           : lb_tok_restore_spm(a, out, is, err);
-    return f->made == LB_TOK_MADE_JSON ? lb_tok_rebuild_json(a, out, err)
-                                       : lb_tok_rebuild_spm(a, out, err);
+    if (f->made == LB_TOK_MADE_JSON)
+        return make_json(a, write_parts, out, is, err);
+    return lb_tok_kept(f->meta) ? lb_tok_restore_spm(a, out, is, err)
+                                : lb_tok_rebuild_spm(a, out, err);
+}
+
+static lb_status index_arrays(lb_tok_arrays *a, lb_err *err) {
+    return lb_tok_kept(a->meta) ? LB_OK : lb_tok_arrays_index(a, err);
 }
 
 lb_status lb_tok_file_write(const lb_tok_file *f, lb_out *out, lb_err *err) {
@@ -160,8 +175,8 @@ lb_status lb_tok_file_write(const lb_tok_file *f, lb_out *out, lb_err *err) {
         return LB_OK;
     }
     lb_status st = lb_tok_arrays_read(&a, f->meta, &scratch, err);
-    if (st == LB_OK && !lb_tok_kept(f->meta))
-        st = lb_tok_find_whole(&a, err);
+    if (st == LB_OK)
+        st = index_arrays(&a, err);
     if (st == LB_OK)
         st = make(f, &a, out, &is, err);
     lb_tok_arrays_deinit(&a);
@@ -169,13 +184,42 @@ lb_status lb_tok_file_write(const lb_tok_file *f, lb_out *out, lb_err *err) {
     return st;
 }
 
+lb_status lb_tok_put_json(const lb_gguf_meta *meta, lb_hf_put *put, void *ctx, lb_err *err) {
+    lb_tok_arrays a;
+    lb_arena scratch = {0};
+    bool is;
+    lb_status st = lb_tok_arrays_read(&a, meta, &scratch, err);
+    if (st == LB_OK)
+        st = index_arrays(&a, err);
+    if (st == LB_OK)
+        st = make_json(&a, put, ctx, &is, err);
+    lb_tok_arrays_deinit(&a);
+    lb_arena_deinit(&scratch);
+    return st;
+}
+
 /* Makes it once to nowhere. *is = false: there is none. */
-static lb_status add_made(list *l, const lb_tok_arrays *a, const lb_tok_file *f, bool *is,
-                          lb_err *err) {
+static lb_status try_made(const lb_tok_arrays *a, const lb_tok_file *f, bool *is, lb_err *err) {
     lb_out nowhere = {0};
     lb_status st = make(f, a, &nowhere, is, err);
     lb_status end = lb_out_end(&nowhere, st == LB_OK ? err : NULL);
-    LB_TRY(st == LB_OK ? end : st);
+    return st == LB_OK ? end : st;
+}
+
+/* By its keys alone. */
+static lb_status look_made(const lb_tok_arrays *a, const lb_tok_file *f, bool *is, lb_err *err) {
+    *is = true;
+    if (!lb_tok_kept(f->meta))
+        return lb_tok_check_form(a, err);
+    *is = f->made == LB_TOK_MADE_JSON ? lb_meta_find(f->meta, "lbrx.hf.tokenizer") &&
+                                            lb_meta_find(f->meta, "lbrx.hf.tokenizer_form")
+                                      : lb_meta_find(f->meta, "lbrx.hf.tokenizer_model") != NULL;
+    return LB_OK;
+}
+
+static lb_status add_made(list *l, const lb_tok_arrays *a, const lb_tok_file *f, bool *is,
+                          lb_err *err) {
+    LB_TRY(l->look ? look_made(a, f, is, err) : try_made(a, f, is, err));
     if (!*is)
         return LB_OK;
     LB_TRY(add(l, f->name, LB_STR_NONE, err));
@@ -201,6 +245,8 @@ static lb_status add_whole(list *l, bool *is, lb_err *err) {
     *is = lb_kv_as_str(lb_meta_find(l->meta, key), &json);
     if (!*is)
         return LB_OK;
+    if (l->look)
+        return add(l, LB_STR("tokenizer.json"), json, err);
     lb_status st = lb_hf_tok_parse(&t, json, key, &scratch, err);
     if (st == LB_OK)
         lb_hf_tok_deinit(&t);
@@ -212,7 +258,8 @@ static lb_status rebuild(list *l, lb_tok_arrays *a, lb_err *err) {
     lb_tok_texts small = {0};
     lb_tok_file made = {.name = LB_STR("tokenizer.json"), .meta = l->meta};
     bool is;
-    LB_TRY(lb_tok_find_whole(a, err));
+    if (!l->look)
+        LB_TRY(lb_tok_arrays_index(a, err));
     LB_TRY(add_whole(l, &is, err));
     if (!is)
         LB_TRY(add_made(l, a, &made, &is, err));
@@ -281,9 +328,9 @@ static lb_status restore(list *l, const lb_tok_arrays *a, lb_err *err) {
     return templates ? restore_templates(l, has_template, err) : add_templates(l, err);
 }
 
-lb_status lb_tok_files_from_meta(const lb_gguf_meta *meta, lb_arena *perm, lb_tok_file **files,
-                                 u64 *n_files, lb_err *err) {
-    list l = {.meta = meta, .perm = perm};
+static lb_status list_files(const lb_gguf_meta *meta, bool look, lb_arena *perm,
+                            lb_tok_file **files, u64 *n_files, lb_err *err) {
+    list l = {.meta = meta, .perm = perm, .look = look};
     lb_tok_arrays a;
     lb_arena scratch = {0};
     lb_status st = lb_tok_arrays_read(&a, meta, &scratch, err);
@@ -294,4 +341,14 @@ lb_status lb_tok_files_from_meta(const lb_gguf_meta *meta, lb_arena *perm, lb_to
     *files = l.v;
     *n_files = l.n;
     return st;
+}
+
+lb_status lb_tok_files_from_meta(const lb_gguf_meta *meta, lb_arena *perm, lb_tok_file **files,
+                                 u64 *n_files, lb_err *err) {
+    return list_files(meta, false, perm, files, n_files, err);
+}
+
+lb_status lb_tok_files_look(const lb_gguf_meta *meta, lb_arena *perm, lb_tok_file **files,
+                            u64 *n_files, lb_err *err) {
+    return list_files(meta, true, perm, files, n_files, err);
 }

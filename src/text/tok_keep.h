@@ -25,8 +25,9 @@ bool lb_tok_kept(const lb_gguf_meta *meta);
 /* Whether the chat templates are still those of the files. */
 bool lb_tok_templates_kept(const lb_gguf_meta *meta);
 
-/* tokenizer.json; *kept = false: nothing is written. */
-lb_status lb_tok_restore_json(const lb_tok_arrays *a, lb_out *out, bool *kept, lb_err *err);
+/* tokenizer.json; *kept = false: nothing is put. */
+lb_status lb_tok_restore_json(const lb_tok_arrays *a, lb_hf_put *put, void *ctx, bool *kept,
+                              lb_err *err);
 /* tokenizer.model */
 lb_status lb_tok_restore_spm(const lb_tok_arrays *a, lb_out *out, bool *kept, lb_err *err);
 

@@ -46,88 +46,14 @@ static const char split_spm[] = "{\"type\":\"Split\",\"pattern\":{\"String\":\" 
 typedef struct maker {
     lb_tok_sheet s;
     lb_texts token;         /* model.vocab by id */
-    lb_texts_index all;     /* the GGUF's tokens, text -> id */
-    lb_texts_index in_file; /* SentencePiece: those of token */
+    lb_texts_index in_file; /* SentencePiece: of token */
     lb_tok_cuts cuts;       /* SentencePiece: its merges */
-    lb_tok_iter merges;     /* byte-level: the GGUF's, of which the vocabulary can hold some */
-    lb_buf joined;
+    u64 at;                 /* byte-level: place in the GGUF's merges */
     lb_hf_merges out;
 } maker;
 
 static lb_status no_memory(lb_err *err) {
     return lb_fail(err, LB_E_NOMEM, "tokenizer.json: out of memory");
-}
-
-/* ---- tokens kept whole ---- */
-
-static bool is_whole(const lb_tok_arrays *a, const lb_texts_index *id_of, const u8 *has_length,
-                     u64 i) {
-    lb_str t = lb_tok_text(a, i);
-    size_t chars = 0;
-    u64 id;
-    for (size_t k = 0; k < t.len; k++) {
-        if (t.ptr[k] == ' ') /* the normalizer leaves none: no text gives it */
-            return false;
-        if (((u8)t.ptr[k] & 0xc0) == 0x80)
-            continue;
-        chars++;
-        if (k && has_length[k] && has_length[t.len - k] &&
-            lb_texts_index_find(id_of, a->token, lb_str_sub(t, 0, k), &id) &&
-            lb_texts_index_find(id_of, a->token, lb_str_sub(t, k, t.len), &id))
-            return false;
-    }
-    return chars > 1;
-}
-
-/* Longer than a character, no byte, and no merge gives it. */
-static lb_status find_unmerged(lb_tok_arrays *a, u8 *whole, const lb_texts_index *id_of,
-                               lb_err *err) {
-    lb_tok_iter it;
-    lb_hf_merges merges = lb_tok_merges(&it, a);
-    lb_buf joined = {0};
-    lb_str pair[2];
-    lb_status st = LB_OK;
-    bool more = true;
-    u64 id;
-    for (u64 i = 0; i < a->n; i++) {
-        lb_str t = lb_tok_text(a, i);
-        size_t chars = 0;
-        for (size_t k = 0; k < t.len; k++)
-            chars += ((u8)t.ptr[k] & 0xc0) != 0x80;
-        whole[i] = a->type[i] == LB_SPM_NORMAL && chars > 1;
-    }
-    while (st == LB_OK && (st = merges.next(merges.ctx, pair, &more, err)) == LB_OK && more) {
-        lb_buf_reset(&joined);
-        lb_buf_put_str(&joined, pair[0]);
-        lb_buf_put_str(&joined, pair[1]);
-        st = lb_buf_status(&joined, err);
-        if (st == LB_OK && lb_texts_index_find(id_of, a->token, lb_buf_str(&joined), &id))
-            whole[id] = 0;
-    }
-    lb_buf_deinit(&joined);
-    return st;
-}
-
-lb_status lb_tok_find_whole(lb_tok_arrays *a, lb_err *err) {
-    lb_texts_index id_of = {0};
-    lb_buf lengths = {0};
-    bool merged = lb_tok_is_merged_spm(a) && a->merges;
-    if (!merged && (!lb_tok_is_spm(a) || !a->has_scores))
-        return LB_OK;
-    u8 *whole = lb_arena_new(a->arena, u8, a->n);
-    lb_status st = whole || !a->n ? lb_tok_mark_lengths(a->token, &lengths, err) : no_memory(err);
-    for (u64 i = 0; i < a->n && st == LB_OK; i++)
-        st = lb_texts_index_put(&id_of, a->token, i, NULL, err);
-    if (merged && st == LB_OK)
-        st = find_unmerged(a, whole, &id_of, err);
-    for (u64 i = 0; i < a->n && st == LB_OK && !merged; i++)
-        whole[i] = a->type[i] == LB_SPM_NORMAL &&
-                   (a->flat_scores || lb_f32_bits(a->score[i]) == 0) &&
-                   is_whole(a, &id_of, lengths.ptr, i);
-    a->whole = whole;
-    lb_texts_index_deinit(&id_of);
-    lb_buf_deinit(&lengths);
-    return st;
 }
 
 /* ---- vocabulary ---- */
@@ -158,53 +84,29 @@ static void leave_out_last(maker *m) {
         lb_texts_unset(&m->token, i);
 }
 
-static bool in_vocab(const maker *m, lb_str text) {
-    u64 id;
-    return lb_texts_index_find(&m->all, m->s.a->token, text, &id) && lb_texts_has(&m->token, id);
-}
-
 /* Merges whose parts and result the vocabulary has; the library refuses a file with others, and for
  * llama.cpp they lead nowhere. */
 static lb_status next_held(void *ctx, lb_str pair[2], bool *more, lb_err *err) {
     maker *m = ctx;
-    lb_hf_merges all = {m->out.next, &m->merges};
-    do {
-        LB_TRY(all.next(all.ctx, pair, more, err));
-        if (!*more)
-            return LB_OK;
-        lb_buf_reset(&m->joined);
-        lb_buf_put_str(&m->joined, pair[0]);
-        lb_buf_put_str(&m->joined, pair[1]);
-        LB_TRY(lb_buf_status(&m->joined, err));
-    } while (!in_vocab(m, pair[0]) || !in_vocab(m, pair[1]) ||
-             !in_vocab(m, lb_buf_str(&m->joined)));
-    return LB_OK;
-}
-
-/* Every text has one id. */
-static lb_status index_tokens(maker *m, lb_err *err) {
     const lb_tok_arrays *a = m->s.a;
-    for (u64 i = 0; i < a->n; i++) {
-        u64 first;
-        LB_TRY(lb_texts_index_put(&m->all, a->token, i, &first, err));
-        if (first != i)
-            return lb_fail(err, LB_E_FORMAT,
-                           "tokenizer.ggml.tokens: token %llu: \"%.*s\" is there twice",
-                           (unsigned long long)i, (int)LB_MIN(lb_tok_text(a, i).len, (size_t)80),
-                           lb_tok_text(a, i).ptr);
+    (void)err;
+    for (*more = false; !*more && a->merges && m->at < a->merges->n; m->at++) {
+        const u32 *id = a->merge_id + 3 * m->at;
+        *more = lb_texts_has(&m->token, id[0]) && lb_texts_has(&m->token, id[1]) &&
+                lb_texts_has(&m->token, id[2]);
+        if (*more)
+            lb_tok_merge(a, m->at, pair);
     }
     return LB_OK;
 }
 
 static lb_status begin(maker *m, lb_err *err) {
     const lb_tok_arrays *a = m->s.a;
-    LB_TRY(index_tokens(m, err));
     LB_TRY(lb_sheet_begin(&m->s, skeleton_text, err));
-    LB_TRY(lb_texts_resize(&m->token, a->n, err));
-    LB_TRY(lb_texts_reserve(&m->token, a->n, a->token->pool.len, err));
+    LB_TRY(lb_texts_copy(&m->token, a->token, err));
     for (u64 i = 0; i < a->n; i++)
-        if (!lb_tok_is_padding(a, i))
-            LB_TRY(lb_texts_set(&m->token, i, lb_tok_text(a, i), err));
+        if (lb_tok_is_padding(a, i))
+            lb_texts_unset(&m->token, i);
     return LB_OK;
 }
 
@@ -217,7 +119,7 @@ static lb_status make_bpe(maker *m, const lb_pre_form *f, lb_err *err) {
     LB_TRY(lb_sheet_put_added(&m->s, a->token, err));
     if (!raw || lb_tok_is_merged_spm(a))
         leave_out_last(m);
-    m->out = lb_tok_merges(&m->merges, a);
+    m->out = (lb_hf_merges){next_held, m};
     LB_TRY(lb_sheet_put(&m->s, m->s.root, "normalizer", lb_pre_form_normalizer(f, p), err));
     LB_TRY(lb_sheet_put(&m->s, m->s.root, "pre_tokenizer", lb_pre_form_pre_tokenizer(f, p), err));
     /* llama.cpp's own ids here are 11: that of "," in all vocabularies of this kind */
@@ -268,11 +170,11 @@ lb_status lb_tok_piece_text(const lb_tok_arrays *a, u64 i, lb_str *out, lb_err *
 
 static lb_status spm_merges(maker *m, bool prefix, lb_err *err) {
     const lb_tok_arrays *a = m->s.a;
-    lb_texts_index_deinit(&m->all); /* by other texts from here */
+    LB_TRY(lb_names_copy(&m->in_file, &a->id_of, err));
     for (u64 i = 0; i < a->n; i++) {
         u64 first;
-        if (!lb_texts_has(&m->token, i))
-            continue;
+        if (!lb_texts_has(&m->token, i) || lb_str_eq(lb_texts_get(&m->token, i), lb_tok_text(a, i)))
+            continue; /* it is there */
         LB_TRY(lb_texts_index_put(&m->in_file, &m->token, i, &first, err));
         if (first != i)
             return lb_fail(err, LB_E_FORMAT,
@@ -330,53 +232,63 @@ static lb_status make_spm(maker *m, lb_err *err) {
 
 /* ---- ---- */
 
-static lb_status write_out(maker *m, lb_out *out, lb_err *err) {
+static lb_status put_parts(maker *m, lb_hf_put *put, void *ctx, lb_err *err) {
+    const lb_tok_arrays *a = m->s.a;
     lb_buf skeleton = {0};
     lb_json_write(&skeleton, m->s.root, (lb_json_style){.indent = 2});
     lb_status st = lb_buf_status(&skeleton, err);
-    lb_hf_parts parts = {.skeleton = lb_buf_str(&skeleton), .token = &m->token, .merges = m->out};
-    if (!lb_tok_is_spm(m->s.a))
-        parts.merges = (lb_hf_merges){next_held, m};
+    lb_hf_parts parts = {.skeleton = lb_buf_str(&skeleton),
+                         .token = &m->token,
+                         .merges = m->out,
+                         .id_of = &a->id_of};
+    if (lb_tok_is_spm(a)) {
+        parts.id_of = &m->in_file;
+        parts.cuts = &m->cuts;
+    } else if (a->merges) {
+        parts.merge_id = a->merge_id;
+        parts.n_merge_ids = a->merges->n;
+    }
     if (st == LB_OK)
-        st = lb_hf_write(&parts, out, err);
+        st = put(ctx, &parts, err);
     lb_buf_deinit(&skeleton);
     return st;
 }
 
-static lb_status make(maker *m, lb_err *err) {
-    const lb_tok_arrays *a = m->s.a;
-    LB_TRY(begin(m, err));
-    if (lb_tok_is_spm(a))
-        return make_spm(m, err);
-    lb_str pre = lb_tok_is_merged_spm(a) ? a->model : a->pre;
-    const lb_pre_form *f = lb_pre_form_by_name(pre);
-    if (!f)
-        return lb_fail(err, LB_E_UNSUPPORTED,
-                       "tokenizer.ggml.pre \"%.*s\": its pattern is not known; name one that "
-                       "cuts alike with --set tokenizer.ggml.pre=str:NAME",
-                       LB_FMT(pre));
-    return make_bpe(m, f, err);
+static const lb_pre_form *form_of(const lb_tok_arrays *a) {
+    return lb_pre_form_by_name(lb_tok_is_merged_spm(a) ? a->model : a->pre);
 }
 
-lb_status lb_tok_rebuild_json(const lb_tok_arrays *a, lb_out *out, lb_err *err) {
-    maker m = {.s.a = a};
-    if (lb_str_eq_c(a->model, "bert"))
-        return lb_tok_rebuild_wordpiece(a, out, err);
-    if (lb_tok_is_unigram(a))
-        return lb_tok_rebuild_unigram(a, out, err);
-    if (!lb_tok_is_spm(a) && !lb_tok_is_merged_spm(a) && !lb_str_eq_c(a->model, "gpt2"))
+lb_status lb_tok_check_form(const lb_tok_arrays *a, lb_err *err) {
+    if (lb_tok_is_spm(a) || lb_tok_is_unigram(a) || lb_str_eq_c(a->model, "bert"))
+        return LB_OK;
+    if (!lb_tok_is_merged_spm(a) && !lb_str_eq_c(a->model, "gpt2"))
         return lb_fail(err, LB_E_UNSUPPORTED,
                        "tokenizer.ggml.model \"%.*s\" has no form in a tokenizer.json; \"gpt2\" "
                        "(byte-level BPE), \"llama\" (SentencePiece), \"gemma4\", \"bert\" "
                        "(WordPiece) and \"t5\" (Unigram) have",
                        LB_FMT(a->model));
-    lb_status st = make(&m, err);
+    if (form_of(a))
+        return LB_OK;
+    return lb_fail(err, LB_E_UNSUPPORTED,
+                   "tokenizer.ggml.pre \"%.*s\": its pattern is not known; name one that "
+                   "cuts alike with --set tokenizer.ggml.pre=str:NAME",
+                   LB_FMT(a->pre));
+}
+
+lb_status lb_tok_rebuild_json(const lb_tok_arrays *a, lb_hf_put *put, void *ctx, lb_err *err) {
+    maker m = {.s.a = a};
+    LB_TRY(lb_tok_check_form(a, err));
+    if (lb_str_eq_c(a->model, "bert"))
+        return lb_tok_rebuild_wordpiece(a, put, ctx, err);
+    if (lb_tok_is_unigram(a))
+        return lb_tok_rebuild_unigram(a, put, ctx, err);
+    lb_status st = begin(&m, err);
     if (st == LB_OK)
-        st = write_out(&m, out, err);
+        st = lb_tok_is_spm(a) ? make_spm(&m, err) : make_bpe(&m, form_of(a), err);
+    if (st == LB_OK)
+        st = put_parts(&m, put, ctx, err);
     lb_texts_deinit(&m.token);
-    lb_texts_index_deinit(&m.all);
     lb_texts_index_deinit(&m.in_file);
     lb_tok_cuts_end(&m.cuts);
-    lb_buf_deinit(&m.joined);
     return st;
 }

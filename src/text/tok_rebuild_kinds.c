@@ -17,14 +17,15 @@ static lb_status no_memory(lb_err *err) {
     return lb_fail(err, LB_E_NOMEM, "tokenizer.json: out of memory");
 }
 
-static lb_status write_out(lb_tok_sheet *s, const lb_hf_parts *rest, lb_out *out, lb_err *err) {
+static lb_status put_parts(lb_tok_sheet *s, const lb_hf_parts *rest, lb_hf_put *put, void *ctx,
+                           lb_err *err) {
     lb_buf skeleton = {0};
     lb_hf_parts parts = *rest;
     lb_json_write(&skeleton, s->root, (lb_json_style){.indent = 2});
     lb_status st = lb_buf_status(&skeleton, err);
     parts.skeleton = lb_buf_str(&skeleton);
     if (st == LB_OK)
-        st = lb_hf_write(&parts, out, err);
+        st = put(ctx, &parts, err);
     lb_buf_deinit(&skeleton);
     return st;
 }
@@ -90,7 +91,7 @@ static lb_status put_wordpiece(lb_tok_sheet *s, const lb_texts *vocab, lb_err *e
     return lb_sheet_put_str(s, s->model, "unk_token", unk.text, err);
 }
 
-lb_status lb_tok_rebuild_wordpiece(const lb_tok_arrays *a, lb_out *out, lb_err *err) {
+lb_status lb_tok_rebuild_wordpiece(const lb_tok_arrays *a, lb_hf_put *put, void *ctx, lb_err *err) {
     lb_tok_sheet s = {.a = a};
     lb_texts vocab = {0};
     lb_hf_parts parts = {.token = &vocab};
@@ -100,7 +101,7 @@ lb_status lb_tok_rebuild_wordpiece(const lb_tok_arrays *a, lb_out *out, lb_err *
     if (st == LB_OK)
         st = put_wordpiece(&s, &vocab, err);
     if (st == LB_OK)
-        st = write_out(&s, &parts, out, err);
+        st = put_parts(&s, &parts, put, ctx, err);
     lb_texts_deinit(&vocab);
     return st;
 }
@@ -193,10 +194,10 @@ static lb_status put_unigram(lb_tok_sheet *s, lb_err *err) {
     return lb_sheet_put_bool(s, s->model, "byte_fallback", bytes, err);
 }
 
-lb_status lb_tok_rebuild_unigram(const lb_tok_arrays *a, lb_out *out, lb_err *err) {
+lb_status lb_tok_rebuild_unigram(const lb_tok_arrays *a, lb_hf_put *put, void *ctx, lb_err *err) {
     lb_tok_sheet s = {.a = a};
     lb_hf_parts parts = {.token = a->token, .score = a->score};
     LB_TRY(lb_sheet_begin(&s, unigram_text, err));
     LB_TRY(put_unigram(&s, err));
-    return write_out(&s, &parts, out, err);
+    return put_parts(&s, &parts, put, ctx, err);
 }

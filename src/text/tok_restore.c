@@ -151,9 +151,10 @@ static lb_status next_stored(void *ctx, lb_str pair[2], bool *more, lb_err *err)
 
 static lb_status from_scores(filler *f, bool by_length, lb_hf_merges *out, lb_err *err) {
     const lb_tok_arrays *a = f->a;
-    for (u64 i = 0; i < f->token.n; i++)
-        if (lb_texts_has(&f->token, i))
-            LB_TRY(lb_texts_index_put(&f->id_of, &f->token, i, NULL, err));
+    u64 twice;
+    LB_TRY(lb_texts_index_fill(&f->id_of, &f->token, &twice, err));
+    if (twice < f->token.n)
+        return broken("form: a text is there twice", err);
     lb_tok_pieces pieces = {&f->token, &f->id_of, a->type, a->score, a->n};
     LB_TRY(lb_tok_cuts_begin(&f->cuts, &pieces, by_length, err));
     *out = lb_tok_cuts_merges(&f->cuts);
@@ -179,7 +180,7 @@ static lb_status find_merges(filler *f, lb_hf_merges *out, lb_err *err) {
     return LB_OK;
 }
 
-static lb_status fill(filler *f, lb_str skeleton, lb_out *out, lb_err *err) {
+static lb_status fill(filler *f, lb_str skeleton, lb_hf_put *put, void *ctx, lb_err *err) {
     lb_json *root;
     u64 n_ids;
     lb_hf_parts p = {.skeleton = skeleton, .token = &f->token};
@@ -192,10 +193,15 @@ static lb_status fill(filler *f, lb_str skeleton, lb_out *out, lb_err *err) {
     LB_TRY(apply_outside(lb_json_get(f->form, "outside"), &f->token, err));
     (void)lb_json_as_bool(lb_json_get(f->form, "ascii"), &p.ascii);
     LB_TRY(find_merges(f, &p.merges, err));
-    return lb_hf_write(&p, out, err);
+    if (f->cuts.order) {
+        p.id_of = &f->id_of;
+        p.cuts = &f->cuts;
+    }
+    return put(ctx, &p, err);
 }
 
-lb_status lb_tok_restore_json(const lb_tok_arrays *a, lb_out *out, bool *kept, lb_err *err) {
+lb_status lb_tok_restore_json(const lb_tok_arrays *a, lb_hf_put *put, void *ctx, bool *kept,
+                              lb_err *err) {
     lb_str skeleton, form_text;
     lb_json *form;
     filler f = {.a = a};
@@ -205,7 +211,7 @@ lb_status lb_tok_restore_json(const lb_tok_arrays *a, lb_out *out, bool *kept, l
         return LB_OK;
     LB_TRY(lb_json_parse(form_text, "lbrx.hf.tokenizer_form", a->arena, &form, err));
     f.form = form;
-    lb_status st = fill(&f, skeleton, out, err);
+    lb_status st = fill(&f, skeleton, put, ctx, err);
     lb_texts_deinit(&f.token);
     lb_texts_index_deinit(&f.id_of);
     lb_tok_cuts_end(&f.cuts);

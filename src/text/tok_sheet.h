@@ -66,7 +66,7 @@ bool lb_tok_strips(const lb_tok_arrays *a, lb_str token, bool left);
 lb_status lb_sheet_put_added(lb_tok_sheet *s, const lb_texts *contents, lb_err *err);
 
 /* WordPiece (GGUF "bert") and Unigram (GGUF "t5"): the whole file. */
-lb_status lb_tok_rebuild_wordpiece(const lb_tok_arrays *a, lb_out *out, lb_err *err);
-lb_status lb_tok_rebuild_unigram(const lb_tok_arrays *a, lb_out *out, lb_err *err);
+lb_status lb_tok_rebuild_wordpiece(const lb_tok_arrays *a, lb_hf_put *put, void *ctx, lb_err *err);
+lb_status lb_tok_rebuild_unigram(const lb_tok_arrays *a, lb_hf_put *put, void *ctx, lb_err *err);
 
 #endif

@@ -73,6 +73,10 @@ typedef struct lb_tok_file {
  * arrays that do not fit each other; LB_E_NOT_FOUND no tokenizer at all. */
 lb_status lb_tok_files_from_meta(const lb_gguf_meta *meta, lb_arena *perm, lb_tok_file **files,
                                  u64 *n_files, lb_err *err);
+/* The same list where only the small files are read: big ones are not tried, so that writing one
+ * may fail. */
+lb_status lb_tok_files_look(const lb_gguf_meta *meta, lb_arena *perm, lb_tok_file **files,
+                            u64 *n_files, lb_err *err);
 /* tokenizer_config.json with another chat template than its own: taken out of it, for a file beside
  * it; where it has a list of several and text.ptr is not NULL, text becomes the default of the list
  * (*listed: no file is needed). One without a template stays as it is. errors LB_E_FORMAT,
