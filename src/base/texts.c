@@ -165,11 +165,31 @@ bool lb_texts_index_find(const lb_texts_index *x, const lb_texts *t, lb_str s, u
     return lb_names_find(x, text_of, t, s, i);
 }
 
-bool lb_texts_index_find_hashed(const lb_texts_index *x, const lb_texts *t, lb_str s, u32 hash,
-                                u64 *i) {
-    return lb_names_find_hashed(x, text_of, t, s, hash, i);
-}
-
 lb_status lb_texts_index_fill(lb_texts_index *x, const lb_texts *t, u64 *twice, lb_err *err) {
     return lb_names_fill(x, text_of, t, t->n, twice, err);
+}
+
+/* A step for all, then the next. */
+void lb_texts_index_find_many(const lb_texts_index *x, const lb_texts *t, u32 n, const lb_str *s,
+                              u32 *id) {
+    u32 hash[LB_TEXTS_SEARCHES];
+    LB_ASSERT(n <= LB_TEXTS_SEARCHES);
+    for (u32 i = 0; i < n; i++) {
+        hash[i] = lb_names_hash(s[i]);
+        lb_names_fetch(x, hash[i]);
+    }
+    for (u32 i = 0; i < n; i++) {
+        id[i] = lb_names_guess(x, hash[i]);
+        if (id[i] < t->n)
+            __builtin_prefetch(&t->at[id[i]]);
+    }
+    for (u32 i = 0; i < n; i++)
+        if (id[i] < t->n)
+            __builtin_prefetch(t->pool.ptr + t->at[id[i]]);
+    for (u32 i = 0; i < n; i++) {
+        u64 found = UINT32_MAX;
+        if (id[i] != UINT32_MAX)
+            (void)lb_names_find_hashed(x, text_of, t, s[i], hash[i], &found);
+        id[i] = (u32)found;
+    }
 }

@@ -55,18 +55,11 @@ bool lb_texts_index_find(const lb_texts_index *x, const lb_texts *t, lb_str s, u
 /* Of all strings of the list, for an empty index; *twice: the first that was there before, else n.
  */
 lb_status lb_texts_index_fill(lb_texts_index *x, const lb_texts *t, u64 *twice, lb_err *err);
-/* Fetches the memory of string i, in two steps; i may be anything. */
-static inline void lb_texts_fetch(const lb_texts *t, u64 i) {
-    if (i < t->n)
-        __builtin_prefetch(&t->at[i]);
-}
-static inline void lb_texts_fetch_text(const lb_texts *t, u64 i) {
-    if (i < t->n)
-        __builtin_prefetch(t->pool.ptr + t->at[i]);
-}
-/* As lb_names_find_hashed. */
-bool lb_texts_index_find_hashed(const lb_texts_index *x, const lb_texts *t, lb_str s, u32 hash,
-                                u64 *i);
+/* n searches at once, each of whose waits for memory are the others' too; id [n]: UINT32_MAX where
+ * the list has none. */
+#define LB_TEXTS_SEARCHES 48
+void lb_texts_index_find_many(const lb_texts_index *x, const lb_texts *t, u32 n, const lb_str *s,
+                              u32 *id);
 static inline void lb_texts_index_deinit(lb_texts_index *x) {
     lb_names_deinit(x);
 }

@@ -74,8 +74,7 @@ static lb_status refill(lb_json_feed *f, lb_err *err) {
 lb_status lb_json_feed_next(lb_json_feed *f, lb_json_tok *tok, lb_err *err) {
     for (;;) {
         lb_json_reader before = f->r;
-        lb_err own = {0};
-        lb_status st = lb_json_next(&f->r, tok, f->at_end ? err : &own);
+        lb_status st = lb_json_next(&f->r, tok, f->at_end ? err : NULL);
         if (f->at_end) {
             if (st == LB_OK && *tok == LB_JSON_END)
                 copy_to(f, f->r.len);
@@ -83,12 +82,10 @@ lb_status lb_json_feed_next(lb_json_feed *f, lb_json_tok *tok, lb_err *err) {
         }
         if (st == LB_OK && f->r.pos < f->r.len)
             return LB_OK;
-        if (st != LB_OK && !f->r.starved) {
-            if (err)
-                *err = own;
-            return st;
-        }
+        bool failed = st != LB_OK && !f->r.starved;
         f->r = before;
+        if (failed) /* once more, for the message */
+            return lb_json_next(&f->r, tok, err);
         LB_TRY(refill(f, err));
     }
 }

@@ -52,26 +52,18 @@ static lb_status unknown(lb_str text, u64 i, lb_err *err) {
                    (unsigned long long)i, (int)LB_MIN(text.len, (size_t)80), text.ptr);
 }
 
-/* Merges whose results are known. */
-static void put_merges(lb_bpe *b) {
-    const lb_hf_tok *t = b->tok;
-    for (u64 i = 0; i < t->n_merges; i++) {
-        b->merged[i] = t->joined[i];
-        *find_slot(b, t->merge[2 * i], t->merge[2 * i + 1]) = (u32)i + 1;
-    }
-}
-
 static lb_status add_merges(lb_bpe *b, lb_err *err) {
     const lb_hf_tok *t = b->tok;
-    if (t->joined) {
-        put_merges(b);
-        return LB_OK;
-    }
     lb_buf joined = {0};
     lb_status st = LB_OK;
     for (u64 i = 0; i < t->n_merges && st == LB_OK; i++) {
         const u32 *pair = &t->merge[2 * i];
-        u64 id;
+        u64 id = t->joined && !b->prefix.len ? t->joined[i] : UINT32_MAX;
+        if (id != UINT32_MAX && !((pair[0] | pair[1]) & LB_HF_FOREIGN)) {
+            b->merged[i] = (u32)id;
+            *find_slot(b, pair[0], pair[1]) = (u32)i + 1;
+            continue;
+        }
         lb_str left = lb_hf_tok_part(t, i, 0), right = lb_hf_tok_part(t, i, 1);
         if ((pair[0] | pair[1]) & LB_HF_FOREIGN) {
             st = unknown(pair[0] & LB_HF_FOREIGN ? left : right, i, err);

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "io/json_feed.h"
 #include "text/hf_take.h"
+#include "text/pair_group.h"
 
 /* An id may be this far beyond the number of entries: cut-down vocabularies keep their numbers. An
  * array of ids costs 4 bytes a number, so the slack is what a hostile file can make us allocate. */
@@ -25,7 +26,9 @@ typedef struct reader {
     lb_arena scratch; /* one text with escapes */
     lb_json_feed f;
     lb_buf rest;
-    u64 ids_max; /* no id of a file of this size can be above */
+    u64 ids_max;         /* no id of a file of this size can be above */
+    lb_pair_group group; /* merges that were read and are to be found */
+    lb_buf left;
     u64 vocab_from, merges_from;
     bool has_vocab, has_merges, vocab_is_array, merges_are_array;
 } reader;
@@ -95,18 +98,34 @@ static lb_status read_piece(reader *in, u64 id, lb_err *err) {
     return expect(in, tok == LB_JSON_ARRAY_END, "model.vocab: [text, score]", err);
 }
 
-static lb_status put_part(reader *in, lb_str text, lb_err *err) {
-    lb_hf_tok *t = in->t;
-    u64 id = 0;
-    u32 ref = 0;
-    if (!lb_texts_index_find(&t->id_of, &t->token, text, &id)) {
-        LB_TRY(lb_texts_put(&t->token, text, &ref, err));
-        if (ref >= LB_HF_FOREIGN)
+/* An id, or a text in the pool. */
+static lb_status put_part(lb_hf_tok *t, lb_str text, u32 id, lb_err *err) {
+    if (id == UINT32_MAX) {
+        LB_TRY(lb_texts_put(&t->token, text, &id, err));
+        if (id >= LB_HF_FOREIGN)
             return lb_fail(err, LB_E_LIMIT, "model.merges: more than 2 GiB of text");
-        id = ref | LB_HF_FOREIGN;
+        id |= LB_HF_FOREIGN;
     }
-    lb_buf_put_u32(&t->merges, (u32)id);
+    lb_buf_put_u32(&t->merges, id);
     return lb_buf_status(&t->merges, err);
+}
+
+static lb_status put_group(reader *in, lb_err *err) {
+    lb_hf_tok *t = in->t;
+    lb_str s[3 * LB_PAIR_GROUP];
+    u32 id[3 * LB_PAIR_GROUP], n = in->group.n;
+    LB_TRY(lb_pair_group_find(&in->group, &t->id_of, &t->token, s, id, err));
+    for (u32 i = 0; i < n; i++) {
+        LB_TRY(put_part(t, s[3 * i], id[3 * i], err));
+        LB_TRY(put_part(t, s[3 * i + 1], id[3 * i + 1], err));
+        lb_buf_put_u32(&t->joins, id[3 * i + 2]);
+    }
+    return lb_buf_status(&t->joins, err);
+}
+
+static lb_status put_merge(reader *in, const lb_str pair[2], lb_err *err) {
+    lb_pair_group_add(&in->group, pair);
+    return in->group.n == LB_PAIR_GROUP ? put_group(in, err) : LB_OK;
 }
 
 /* "left right" or ["left", "right"], whose first token was read. */
@@ -119,16 +138,21 @@ static lb_status read_merge(reader *in, lb_json_tok tok, lb_err *err) {
         lb_str right = lb_str_sub(text, at + 1, text.len);
         bool ok = space && !(right.len && memchr(right.ptr, ' ', right.len));
         LB_TRY(expect(in, ok, "model.merges: two parts with one space between", err));
-        LB_TRY(put_part(in, lb_str_sub(text, 0, at), err));
-        return put_part(in, right, err);
+        return put_merge(in, (lb_str[2]){lb_str_sub(text, 0, at), right}, err);
     }
     LB_TRY(expect(in, tok == LB_JSON_ARRAY, "model.merges: a string or a list of two", err));
-    for (u32 side = 0; side < 2; side++) {
-        LB_TRY(lb_json_feed_next(&in->f, &tok, err));
-        LB_TRY(expect(in, tok == LB_JSON_STRING, "model.merges: a list of two strings", err));
-        LB_TRY(token_text(in, &text, err));
-        LB_TRY(put_part(in, text, err));
-    }
+    lb_str pair[2];
+    LB_TRY(lb_json_feed_next(&in->f, &tok, err));
+    LB_TRY(expect(in, tok == LB_JSON_STRING, "model.merges: a list of two strings", err));
+    LB_TRY(token_text(in, &text, err));
+    lb_buf_reset(&in->left); /* the window may move */
+    lb_buf_put_str(&in->left, text);
+    LB_TRY(lb_buf_status(&in->left, err));
+    pair[0] = lb_buf_str(&in->left);
+    LB_TRY(lb_json_feed_next(&in->f, &tok, err));
+    LB_TRY(expect(in, tok == LB_JSON_STRING, "model.merges: a list of two strings", err));
+    LB_TRY(token_text(in, &pair[1], err));
+    LB_TRY(put_merge(in, pair, err));
     LB_TRY(lb_json_feed_next(&in->f, &tok, err));
     return expect(in, tok == LB_JSON_ARRAY_END, "model.merges: a list of two strings", err);
 }
@@ -177,6 +201,8 @@ static lb_status read_large(reader *in, bool vocab, lb_err *err) {
             lb_json_feed_cut(&in->f);
     }
     lb_json_feed_cut_end(&in->f);
+    if (!vocab)
+        LB_TRY(put_group(in, err));
     if (n > ENTRIES_MAX)
         return lb_fail_at(err, LB_E_LIMIT, from, "%llu entries: at most %llu are taken",
                           (unsigned long long)n, (unsigned long long)ENTRIES_MAX);
@@ -397,6 +423,7 @@ static lb_status read_all(reader *in, lb_err *err) {
     t->n_ids = t->token.n;
     t->score = in->vocab_is_array ? (float *)(void *)t->scores.ptr : NULL;
     t->merge = (u32 *)(void *)t->merges.ptr;
+    t->joined = (u32 *)(void *)t->joins.ptr;
     if (t->n_ids > t->n_vocab + ID_SLACK + 1)
         return lb_fail_at(err, LB_E_LIMIT, in->vocab_from,
                           "model.vocab: id %llu in a vocabulary of %llu entries: numbers may leave "
@@ -418,6 +445,8 @@ lb_status lb_hf_tok_read(lb_hf_tok *t, lb_cur *c, const lb_hf_opts *o, lb_arena 
         st = read_all(&in, err);
     lb_json_feed_close(&in.f);
     lb_buf_deinit(&in.rest);
+    lb_buf_deinit(&in.left);
+    lb_pair_group_deinit(&in.group);
     lb_arena_deinit(&in.scratch);
     if (st != LB_OK) {
         lb_err_context(err, "%s", o->what);

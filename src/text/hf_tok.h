@@ -40,7 +40,8 @@ typedef struct lb_hf_tok {
      */
     u32 *merge;
     u64 n_merges;
-    u32 *joined; /* [n_merges] ids of what they give; NULL: to be found (a file was read) */
+    u32 *joined; /* [n_merges] ids of both parts together (without the prefix of parts inside a
+                    word); UINT32_MAX: no token that stood before; NULL: none are known */
     /* Instead of merges: every cut of a token into two others is one; hf_take.h */
     struct lb_cut_order *cuts;
     bool merge_pairs;     /* written as lists of two (else "left right") */

@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* tok_index.c: what the arrays of a GGUF tokenizer say of each other: text -> id, merges as
- * numbers, tokens that are kept whole. Half a million merges are looked up in groups, so that what
- * one of them waits for in memory comes while the others are prepared. */
+ * numbers, tokens that are kept whole. */
 #include "text/tok_rebuild.h"
 
+#include "text/pair_group.h"
 #include "text/spm.h"
-
-enum { GROUP = 16 };
 
 static lb_status no_memory(lb_err *err) {
     return lb_fail(err, LB_E_NOMEM, "tokenizer: out of memory");
@@ -25,70 +23,23 @@ static lb_status index_tokens(lb_tok_arrays *a, lb_err *err) {
 
 /* ---- merges ---- */
 
-typedef struct group {
-    lb_str text[GROUP][3]; /* left, right, joined: a view of texts */
-    u32 hash[GROUP][3];
-    lb_buf texts;
-    u64 n;
-} group;
-
-static lb_status hash_group(group *g, const lb_tok_arrays *a, u64 first, lb_err *err) {
-    lb_str pair[2];
-    g->n = LB_MIN(a->merges->n - first, (u64)GROUP);
-    lb_buf_reset(&g->texts);
-    for (u64 i = 0; i < g->n; i++) {
-        lb_tok_merge(a, first + i, pair);
-        lb_buf_put_str(&g->texts, pair[0]);
-        lb_buf_put_str(&g->texts, pair[1]);
-        g->text[i][0] = pair[0];
-        g->text[i][1] = pair[1];
-    }
-    LB_TRY(lb_buf_status(&g->texts, err));
-    const char *at = (const char *)g->texts.ptr;
-    for (u64 i = 0; i < g->n; i++) {
-        g->text[i][2] = (lb_str){at, g->text[i][0].len + g->text[i][1].len};
-        at += g->text[i][2].len;
-        for (u32 k = 0; k < 3; k++) {
-            g->hash[i][k] = lb_names_hash(g->text[i][k]);
-            lb_names_fetch(&a->id_of, g->hash[i][k]);
-        }
-    }
-    return LB_OK;
-}
-
-/* The steps of a search one after the other, each for all of the group. */
-static void find_group(const group *g, lb_tok_arrays *a, u64 first) {
-    u32 guess[GROUP][3];
-    for (u64 i = 0; i < g->n; i++)
-        for (u32 k = 0; k < 3; k++)
-            lb_texts_fetch(a->token, guess[i][k] = lb_names_guess(&a->id_of, g->hash[i][k]));
-    for (u64 i = 0; i < g->n; i++)
-        for (u32 k = 0; k < 3; k++)
-            lb_texts_fetch_text(a->token, guess[i][k]);
-    for (u64 i = 0; i < g->n; i++) {
-        for (u32 k = 0; k < 3; k++) {
-            u64 id = UINT32_MAX;
-            if (guess[i][k] != UINT32_MAX)
-                (void)lb_texts_index_find_hashed(&a->id_of, a->token, g->text[i][k], g->hash[i][k],
-                                                 &id);
-            a->merge_id[3 * (first + i) + k] = (u32)id;
-        }
-    }
-}
-
 static lb_status number_merges(lb_tok_arrays *a, lb_err *err) {
-    group g = {.n = 0};
+    lb_pair_group g = {.n = 0};
     lb_status st = LB_OK;
+    lb_str pair[2], s[3 * LB_PAIR_GROUP];
     u64 n = a->merges ? a->merges->n : 0;
     a->merge_id = lb_arena_new(a->arena, u32, 3 * n + 1);
     if (!a->merge_id)
         return no_memory(err);
-    for (u64 first = 0; first < n && st == LB_OK; first += GROUP) {
-        st = hash_group(&g, a, first, err);
-        if (st == LB_OK)
-            find_group(&g, a, first);
+    for (u64 i = 0; i < n && st == LB_OK; i++) {
+        lb_tok_merge(a, i, pair);
+        lb_pair_group_add(&g, pair);
+        if (g.n == LB_PAIR_GROUP || i + 1 == n) {
+            u32 *id = a->merge_id + 3 * (i + 1 - g.n);
+            st = lb_pair_group_find(&g, &a->id_of, a->token, s, id, err);
+        }
     }
-    lb_buf_deinit(&g.texts);
+    lb_pair_group_deinit(&g);
     return st;
 }
 
