@@ -201,14 +201,39 @@ void lb_mapped_fill(const lb_mapped *m, u64 off, u64 len) {
         sum = (u8)(sum + m->base[off + i]);
 }
 
+/* Whole pages within a range; false: there are none. */
+static bool inner(const lb_mapped *m, u64 *off, u64 *end) {
+    u64 page = lb_os_page_size(), len = *end;
+    if (!m->base || *off >= m->size_bytes)
+        return false;
+    *end = *off + LB_MIN(len, m->size_bytes - *off);
+    *off = (*off + page - 1) / page * page;
+    *end -= *end % page;
+    return *off < *end;
+}
+
+void lb_mapped_let_go(const lb_mapped *m, u64 off, u64 len) {
+    if (outer(m, &off, &len))
+        (void)madvise(m->base + off, len, MADV_DONTNEED);
+}
+
+lb_status lb_mapped_read(const lb_mapped *m, void *to, u64 off, u64 len, lb_err *err) {
+    struct stat st;
+    if (m->fd < 0) { /* there were too many files to keep it */
+        memcpy(to, m->base + off, len);
+        lb_mapped_let_go(m, off, len);
+        return LB_OK;
+    }
+    lb_status status = lb_os_pread(m->fd, m->text, to, len, off, err);
+    if (status != LB_OK && fstat(m->fd, &st) == 0 && (u64)st.st_size < m->size_bytes)
+        return lb_fail(err, LB_E_IO, "%s: was cut to %llu bytes while it was in use: it had %llu",
+                       m->text, (unsigned long long)st.st_size, (unsigned long long)m->size_bytes);
+    return status;
+}
+
 void lb_mapped_drop(const lb_mapped *m, u64 off, u64 len) {
-    u64 page = lb_os_page_size(), end;
-    if (!m->base || off >= m->size_bytes)
-        return;
-    end = off + LB_MIN(len, m->size_bytes - off);
-    off = (off + page - 1) / page * page;
-    end -= end % page;
-    if (off >= end)
+    u64 end = len;
+    if (!inner(m, &off, &end))
         return;
     (void)madvise(m->base + off, end - off, MADV_DONTNEED);
 #if defined(POSIX_FADV_DONTNEED)

@@ -34,8 +34,13 @@ void lb_mapped_ahead(const lb_mapped *m, u64 off, u64 len); /* start reading; do
 void lb_mapped_fill(const lb_mapped *m, u64 off, u64 len);  /* wait until it is there */
 /* Give the memory of whole pages back, here and in the system's cache. */
 void lb_mapped_drop(const lb_mapped *m, u64 off, u64 len);
+/* Give back this process's pages of the range alone: the system's cache keeps them. */
+void lb_mapped_let_go(const lb_mapped *m, u64 off, u64 len);
 /* It is read in no order: nothing around what is asked for. */
 void lb_mapped_scattered(const lb_mapped *m, u64 off, u64 len);
+/* Exactly [off, off + len) of the file to memory of the caller, without a page of the map. LB_E_IO:
+ * it was cut, or cannot be read. */
+lb_status lb_mapped_read(const lb_mapped *m, void *to, u64 off, u64 len, lb_err *err);
 /* Reads beside the system's cache: pieces of whole LB_DIRECT_BYTES, into memory aligned to as much.
  * open: another descriptor of the same file, -1 where the system or the file's has no such way.
  * read: the bytes that were read, fewer only at the file's end; -1: it failed. */

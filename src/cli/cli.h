@@ -29,6 +29,7 @@ typedef struct lb_common {
     const char *device; /* "auto" or "cpu" */
     u32 progress;       /* LB_PROGRESS_* */
     bool json, quiet;
+    bool memory_given; /* --memory is the user's */
 } lb_common;
 
 /* Checks what a table cannot say (a device that this build does not have) and fills in n_threads.

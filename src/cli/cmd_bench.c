@@ -5,6 +5,7 @@
 #include "base/os.h"
 #include "cli/infer.h"
 #include "cli/text.h"
+#include "model/partial.h"
 #include "ops/bench.h"
 #include <math.h>
 #include <stdio.h>
@@ -148,8 +149,11 @@ static void mean_of(const double *x, u32 n, double *mean, double *deviation) {
     *deviation = n > 1 ? sqrt(squares / (n - 1)) : 0;
 }
 
-/* bandwidth: bytes a second; 0: not measured */
-static void put_result(bench *b, const char *name, const double *rate, u32 n, double bandwidth) {
+/* bandwidth: bytes a second; 0: not measured. streamed: bytes of weights that were read from files
+ * for a token; 0: none. */
+static void put_result(bench *b, const char *name, const double *rate, u32 n, double bandwidth,
+                       double streamed) {
+    char size[LB_TEXT_BYTES];
     double mean, deviation, share = 0, bytes;
     mean_of(rate, n, &mean, &deviation);
     bytes = (double)lb_model_token_bytes(lb_loaded_model(b->x.loaded));
@@ -159,6 +163,8 @@ static void put_result(bench *b, const char *name, const double *rate, u32 n, do
         put_json(b, name, rate, n, bandwidth);
         if (bandwidth > 0)
             lb_buf_printf(&b->cli->out, ",\"bandwidth_share\":%.4f", share);
+        if (streamed > 0)
+            lb_buf_printf(&b->cli->out, ",\"streamed_bytes_per_token\":%.0f", streamed);
         lb_buf_put_c(&b->cli->out, "}");
     } else {
         lb_table_printf(&b->table, "%s", name);
@@ -167,6 +173,8 @@ static void put_result(bench *b, const char *name, const double *rate, u32 n, do
         lb_table_printf(&b->table, "+- %.2f", deviation);
         if (bandwidth > 0)
             lb_table_printf(&b->table, "%.0f %% of %.1f GB/s", 100 * share, bandwidth / 1e9);
+        else if (streamed > 0)
+            lb_table_printf(&b->table, "%s a token from files", lb_size_text((u64)streamed, size));
         else
             lb_table_printf(&b->table, "%s", "");
     }
@@ -197,13 +205,23 @@ static lb_status bandwidth(bench *b, double *rate, lb_err *err) {
     return LB_OK;
 }
 
+/* That are read in all runs of a test. */
+static u64 tokens_of(const bench *b, const lb_bench_test *t) {
+    u64 warm = b->o->no_warm_up ? 0 : lb_bench_warm_up(t);
+    return warm + b->o->reps * ((u64)t->depth + t->n_prompt + t->n_gen);
+}
+
 static lb_status run_test(bench *b, const lb_bench_test *t, lb_err *err) {
     char name[LB_BENCH_NAME_BYTES];
     double *rate = lb_arena_new(&b->cli->arena, double, b->o->reps), read = 0;
     bool reads = t->n_gen && !t->n_prompt;
+    lb_stream_figures before, after;
     if (!rate)
         return lb_fail(err, LB_E_NOMEM, "out of memory");
     LB_TRY(lb_infer_context(&b->x, (u64)t->depth + t->n_prompt + t->n_gen, err));
+    LB_TRY(lb_context_begin(b->x.context, err));
+    lb_stream_tell(lb_model_stream(lb_loaded_model(b->x.loaded)), &before);
+    reads = reads && !before.streamed;
     if (reads)
         LB_TRY(bandwidth(b, &read, err));
     LB_TRY(lb_bench_run(b->x.context, t,
@@ -214,7 +232,9 @@ static lb_status run_test(bench *b, const lb_bench_test *t, lb_err *err) {
     if (reads)
         LB_TRY(bandwidth(b, &read, err));
     lb_bench_name(t, name);
-    put_result(b, name, rate, (u32)b->o->reps, read);
+    lb_stream_tell(lb_model_stream(lb_loaded_model(b->x.loaded)), &after);
+    put_result(b, name, rate, (u32)b->o->reps, read,
+               (double)(after.read_bytes - before.read_bytes) / (double)tokens_of(b, t));
     return LB_OK;
 }
 

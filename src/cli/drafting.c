@@ -47,9 +47,13 @@ static lb_status open_model(lb_drafting *d, lb_infer *x, lb_cli *cli, const lb_c
     lb_infer *m = &d->model;
     LB_TRY(lb_infer_open(m, cli, &own, &x->opts, arg, err));
     LB_TRY(lb_infer_tokenizer(m, err));
+    lb_model_limit(lb_loaded_model(m->loaded), &(lb_stream_limit){0}); /* it stays as it is */
     LB_TRY(lb_draft_check_vocab(x->encoder, lb_model_n_vocab(lb_loaded_model(x->loaded)),
                                 m->encoder, lb_model_n_vocab(lb_loaded_model(m->loaded)), err));
-    return lb_infer_context(m, x->n_ctx, err);
+    LB_TRY(lb_infer_context(m, x->n_ctx, err));
+    lb_infer_leave(x, lb_loaded_mapped_bytes(m->loaded) + lb_loaded_made_bytes(m->loaded) +
+                          lb_context_rest_bytes(m->context));
+    return LB_OK;
 }
 
 lb_status lb_drafting_open(lb_drafting *d, lb_infer *x, lb_cli *cli, const lb_common *common,

@@ -3,6 +3,7 @@
 #include "cli/infer.h"
 #include "base/interrupt.h"
 #include "base/os.h"
+#include "base/sysinfo.h"
 #include "cli/text.h"
 #include <stdio.h>
 
@@ -55,6 +56,49 @@ static void announce(void *user, u64 bytes) {
                 lb_size_text(bytes, size), x->temp_dir);
 }
 
+/* They do not fit: how they are read from now on. */
+static void tell_stream(void *user, const lb_stream *s) {
+    const lb_infer *x = user;
+    char all[LB_TEXT_BYTES], held[LB_TEXT_BYTES], read[LB_TEXT_BYTES];
+    lb_stream_figures f;
+    lb_stream_tell(s, &f);
+    if (x->quiet)
+        return;
+    fprintf(stderr, "weights of %s do not fit: %s of memory for them",
+            lb_size_text(f.weights_bytes, all), lb_size_text(f.memory_bytes, held));
+    if (f.pass_bytes)
+        fprintf(stderr, ", %s read for each token or batch", lb_size_text(f.pass_bytes, read));
+    if (f.expert_bytes)
+        fprintf(stderr, ", experts of %s read as they are chosen, %llu of %llu stay",
+                lb_size_text(f.expert_bytes, read), (unsigned long long)f.n_expert_slots,
+                (unsigned long long)f.n_experts);
+    fprintf(stderr, "\n");
+}
+
+/* --memory, as far as the user has given it, is for all of the process. Else weights have what the
+ * system can give, where that is not enough for them beside the usual budget. */
+static void limit_memory(lb_infer *x, const lb_common *common, u64 process_bytes) {
+    u64 weights = lb_loaded_mapped_bytes(x->loaded) + lb_loaded_made_bytes(x->loaded);
+    u64 total = common->memory_bytes, left = common->memory_given ? 0 : lb_sys_memory_left("");
+    if (!common->memory_given) {
+        if (left > total && weights <= left - total)
+            return;
+        total = left - left / 16;
+    }
+    x->heap_bytes = LB_MAX(total, common->memory_bytes);
+    (void)lb_cli_limit_heap(x->heap_bytes);
+    x->limit = (lb_stream_limit){total, process_bytes, tell_stream, x};
+    lb_model_limit(lb_loaded_model(x->loaded), &x->limit);
+}
+
+void lb_infer_leave(lb_infer *x, u64 bytes) {
+    if (!x->limit.total_bytes)
+        return;
+    (void)lb_cli_limit_heap(x->heap_bytes); /* opening another model may have set its own */
+    x->limit.total_bytes -= LB_MIN(bytes, x->limit.total_bytes - 1);
+    lb_model_limit(lb_loaded_model(x->loaded), &x->limit);
+}
+
 static void progress(void *user, u64 done, u64 total) {
     lb_infer *x = user;
     lb_progress_update(&x->progress, done, total);
@@ -83,13 +127,15 @@ lb_status lb_infer_open(lb_infer *x, lb_cli *cli, lb_common *common, const lb_in
     x->quiet = common->quiet;
     x->temp_dir = lb_run_folder(&cli->arena);
     lb_kernels_init(&x->kernels, cli->isa_mask);
-    (void)lb_cli_limit_heap(common->memory_bytes);
+    u64 process_bytes = lb_cli_limit_heap(common->memory_bytes);
     LB_TRY(lb_cli_open_planned(cli, common, &x->source, arg, err));
     if (o->type)
         LB_TRY(lb_made_make(&x->made, cli, common, &x->kernels, x->source, o->type, err));
     lb_status st = load(x, common, err);
     if (o->type)
         lb_made_forget(&x->made);
+    if (st == LB_OK)
+        limit_memory(x, common, process_bytes);
     return st;
 }
 

@@ -34,6 +34,8 @@ typedef struct lb_infer {
     u32 n_seqs;        /* that it is to have; 0: one */
     lb_infer_opts opts;
     u32 threads;
+    lb_stream_limit limit; /* of the process, weights included; total_bytes 0: none */
+    u64 heap_bytes;        /* where there is one: of its heap */
     bool quiet;
     const char *temp_dir;
     lb_progress progress; /* while it is loaded */
@@ -42,6 +44,8 @@ typedef struct lb_infer {
 /* Opens and loads; what must be computed first is said on stderr, with its size. */
 lb_status lb_infer_open(lb_infer *x, lb_cli *cli, lb_common *common, const lb_infer_opts *o,
                         const char *arg, lb_err *err);
+/* So much of the memory is for others than this model and its session: before its first batch. */
+void lb_infer_leave(lb_infer *x, u64 bytes);
 void lb_infer_close(lb_infer *x);
 lb_status lb_infer_tokenizer(lb_infer *x, lb_err *err);
 #define LB_INFER_TEXT_MAX (1024 * LB_MIB)

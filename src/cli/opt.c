@@ -210,6 +210,13 @@ static lb_status put(const parser *p, const lb_opt *o, u32 group, const char *te
     return lb_fail(p->err, LB_E_USAGE, "%s: --%s", p->c->name, o->name);
 }
 
+/* The user has given it. */
+static void mark(parser *p, const lb_opt *o, u32 group, u32 index) {
+    p->given[index] = true;
+    if (o->given_off)
+        *(bool *)(p->base + p->c->group[group].off + o->given_off) = true;
+}
+
 static lb_status parse_long(parser *p, const char *word, char **argv, int argc, int *i) {
     const char *eq = strchr(word, '=');
     lb_str name = {word, eq ? (size_t)(eq - word) : strlen(word)};
@@ -222,7 +229,7 @@ static lb_status parse_long(parser *p, const char *word, char **argv, int argc, 
     }
     if (o->kind == LB_OPT_FLAG && eq)
         return lb_fail(p->err, LB_E_USAGE, "%s: --%s takes no value", p->c->name, o->name);
-    p->given[index] = true;
+    mark(p, o, group, index);
     if (o->kind == LB_OPT_FLAG)
         return put(p, o, group, NULL);
     if (eq)
@@ -241,7 +248,7 @@ static lb_status parse_short(parser *p, const char *word, char **argv, int argc,
             char copy[2] = {*s, 0};
             return unknown_option(p, s == word ? word : copy, false);
         }
-        p->given[index] = true;
+        mark(p, o, group, index);
         if (o->kind == LB_OPT_FLAG) {
             LB_TRY(put(p, o, group, NULL));
             continue;

@@ -38,7 +38,8 @@ typedef struct lb_opt {
     const char *alias_of; /* hidden: another name for that option of the same group */
     u64 min, max;         /* INT; max 0: no limit. SIZE: min */
     bool required, repeatable, hidden;
-    size_t off; /* offsetof the field in the group's struct */
+    size_t off;       /* offsetof the field in the group's struct */
+    size_t given_off; /* of a bool that is set where the user has given it; 0: none */
 } lb_opt;
 
 typedef struct lb_opt_group {

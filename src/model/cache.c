@@ -212,6 +212,10 @@ u8 *lb_cache_values(const lb_cache *c, u32 layer, u32 page, u32 head) {
     return c->page[page] + l->v_off + (u64)head * LB_PAGE_ROWS * l->v_bytes;
 }
 
+u64 lb_cache_rest_bytes(const lb_cache *c) {
+    return c->n_pages_max * c->page_bytes + 2 * c->n_seqs * c->state_bytes - lb_cache_bytes(c);
+}
+
 u64 lb_cache_bytes(const lb_cache *c) {
     u64 n = c->n_seqs * c->state_bytes;
     for (u32 i = 0; i < c->n_pages_max; i++)

@@ -67,6 +67,8 @@ lb_status lb_cache_copy(lb_cache *c, u32 from, u32 to, u32 n, lb_err *err);
 /* Where the rows of a head of one page lie. */
 u8 *lb_cache_keys(const lb_cache *c, u32 layer, u32 page, u32 head);
 u8 *lb_cache_values(const lb_cache *c, u32 layer, u32 page, u32 head);
+/* Bytes that it will ask for until all sequences are full. */
+u64 lb_cache_rest_bytes(const lb_cache *c);
 /* Bytes of all that is allocated. */
 u64 lb_cache_bytes(const lb_cache *c);
 

@@ -34,10 +34,11 @@ static bool make_experts(lb_context *c) {
     c->row_of = room(c, rows, sizeof(u32));
     c->of_row = room(c, rows, sizeof(u32));
     c->expert_start = room(c, (u64)p->n_expert + 1, sizeof(u32));
+    c->held = room(c, p->n_expert, sizeof(u32));
     c->rows_out = room(c, rows * p->n_embd, sizeof(float));
     c->shared = room(c, (u64)b * p->n_embd, sizeof(float));
     return c->scores && c->chosen && c->top && c->row_of && c->of_row && c->expert_start &&
-           c->rows_out && c->shared;
+           c->held && c->rows_out && c->shared;
 }
 
 static bool make_buffers(lb_context *c, u64 split_elems) {
@@ -121,6 +122,7 @@ lb_status lb_context_new(lb_context **out, const lb_model *m, const lb_context_o
         return lb_fail(err, LB_E_NOMEM, "out of memory for a session");
     c->m = m;
     c->o = *o;
+    c->unit = LB_UNIT_NONE;
     c->o.n_seqs = LB_MAX(o->n_seqs, 1u);
     c->o.threads = LB_MAX(o->threads, 1u);
     c->o.n_ctx = LB_MAX(o->n_ctx, 1u);
@@ -138,12 +140,21 @@ void lb_context_free(lb_context **cp) {
     lb_context *c = *cp;
     if (!c)
         return;
+    lb_drop_unit(c);
     lb_team_free(&c->team);
     lb_cache_deinit(&c->cache);
     lb_free(c->halves);
     lb_arena_deinit(&c->perm);
     lb_free(c);
     *cp = NULL;
+}
+
+lb_status lb_context_begin(lb_context *c, lb_err *err) {
+    if (c->begun)
+        return LB_OK;
+    LB_TRY(lb_stream_begin(c->m->stream, lb_cache_rest_bytes(&c->cache), c->o.n_batch, err));
+    c->begun = true;
+    return LB_OK;
 }
 
 lb_status lb_context_check(const lb_context *c, const lb_batch *b, lb_err *err) {
@@ -195,6 +206,7 @@ static lb_status eval_part(lb_context *c, const lb_batch *b, u32 first, float **
 
 lb_status lb_context_eval(lb_context *c, const lb_batch *b, float *logits, lb_err *err) {
     LB_TRY(lb_context_check(c, b, err));
+    LB_TRY(lb_context_begin(c, err));
     for (u32 first = 0; first < b->n;) {
         u32 n = LB_MIN(c->o.n_batch, b->n - first);
         LB_TRY(lb_interrupt_check(err));
@@ -254,4 +266,8 @@ lb_status lb_context_copy(lb_context *c, u32 from, u32 to, u32 n, lb_err *err) {
 
 u64 lb_context_cache_bytes(const lb_context *c) {
     return lb_cache_bytes(&c->cache);
+}
+
+u64 lb_context_rest_bytes(const lb_context *c) {
+    return lb_cache_rest_bytes(&c->cache);
 }

@@ -195,6 +195,7 @@ static void route_token(lb_context *c, void *arg, u32 t, void *scratch) {
 /* Some tokens of the batch with their experts. */
 typedef struct part {
     const lb_layer *l;
+    u32 layer;
     u32 first, n; /* tokens */
     u32 n_ff;
     size_t stride;
@@ -227,8 +228,20 @@ static void add_expert_bias(const lb_context *c, const lb_linear *x, u32 expert,
         c->m->k->map_add_f32(n, row, row, x->bias + (size_t)expert * n);
 }
 
-static void activate_row(lb_context *c, void *arg, u32 row, void *scratch) {
-    const part *p = arg;
+/* Experts that are computed together: all, or those that are in memory. */
+typedef struct group {
+    const lb_layer *l;
+    const part *p;
+    size_t stride;
+    u32 first, end;  /* experts */
+    u32 row, n_rows; /* of the part's sorted rows */
+    u32 n_held;
+} group;
+
+static void activate_row(lb_context *c, void *arg, u32 i, void *scratch) {
+    const group *g = arg;
+    const part *p = g->p;
+    const u32 row = g->row + i;
     u32 expert = c->chosen[(size_t)p->first * c->m->p.n_expert_used + c->of_row[row]];
     float *gate = c->ff + (size_t)row * p->stride, *up = gate + p->n_ff;
     (void)scratch;
@@ -255,41 +268,73 @@ static void sum_token(lb_context *c, void *arg, u32 t, void *scratch) {
     }
 }
 
-/* One product of each expert that is used, for its rows: those from start on of a, or of one token
- * the same row for all. */
-static void project_experts(lb_context *c, const lb_linear *x, lb_acts *a, const u32 *one,
-                            float *out, size_t stride) {
+/* One product of each expert of the group that is used, for its rows: those of a, which begins with
+ * the group's first, or of one token the same row for all. */
+static void project_experts(lb_context *c, const lb_linear *x, lb_acts *a, const group *g,
+                            const lb_some_rows *one, float *out) {
     const u32 *start = c->expert_start;
-    for (u32 e = 0; e < c->m->p.n_expert; e++)
+    const size_t stride = x == &g->l->down_exps ? c->m->p.n_embd : g->stride;
+    for (u32 e = g->first; e < g->end; e++)
         if (start[e + 1] > start[e])
-            lb_project_some(c, x, a,
-                            &(lb_some_rows){e, one ? *one : start[e], start[e + 1] - start[e]},
-                            out + start[e] * stride, stride);
+            lb_project_some(
+                c, x, a,
+                &(lb_some_rows){e, one ? one->first : start[e] - g->row, start[e + 1] - start[e]},
+                out + start[e] * stride, stride);
 }
 
-static void run_part(lb_context *c, part *p, lb_acts *in) {
+static void run_group(lb_context *c, const part *p, lb_acts *in, group *g) {
     const lb_layer *l = p->l;
-    u32 n = c->m->p.n_embd, used = c->m->p.n_expert_used, n_rows = p->n * used;
-    const u32 *one = p->n == 1 ? &p->first : NULL;
-    lb_acts rows = {.n_cols = n,
-                    .n = n_rows,
+    const lb_some_rows token = {.first = p->first}, *one = p->n == 1 ? &token : NULL;
+    lb_acts rows = {.n_cols = c->m->p.n_embd,
+                    .n = g->n_rows,
                     .into = 1,
                     .from = in,
-                    .of = c->of_row,
+                    .of = c->of_row + g->row,
                     .first = p->first,
-                    .per = used};
+                    .per = c->m->p.n_expert_used};
     lb_acts *x = one ? in : &rows;
-    sort_rows(c, p);
     if (l->gate_exps.w)
-        project_experts(c, &l->gate_exps, x, one, c->ff, p->stride);
-    project_experts(c, &l->up_exps, x, one, l->gate_exps.w ? c->ff + p->n_ff : c->ff, p->stride);
+        project_experts(c, &l->gate_exps, x, g, one, c->ff);
+    project_experts(c, &l->up_exps, x, g, one, l->gate_exps.w ? c->ff + p->n_ff : c->ff);
     lb_project_run(c);
-    lb_each_token(c, n_rows, 4ull * p->n_ff, activate_row, p);
+    lb_each_token(c, g->n_rows, 4ull * p->n_ff, activate_row, g);
     lb_acts a; /* where the rows were */
-    lb_acts_make(&a, c->ff, p->stride, p->n_ff, n_rows, 1);
-    project_experts(c, &l->down_exps, &a, NULL, c->rows_out, n);
+    lb_acts_make(&a, c->ff + g->row * p->stride, p->stride, p->n_ff, g->n_rows, 1);
+    project_experts(c, &l->down_exps, &a, g, NULL, c->rows_out);
     lb_project_run(c);
-    lb_each_token(c, p->n, (u64)n * c->m->p.n_expert_used, sum_token, p);
+}
+
+/* The next experts that are used, from g->end on, as many as are in memory at a time. False: there
+ * are none. held [at least as many]: their numbers. */
+static bool next_group(const lb_context *c, group *g, u32 most) {
+    const u32 *start = c->expert_start;
+    g->first = g->end;
+    g->n_held = 0;
+    while (g->end < c->m->p.n_expert && g->n_held < most) {
+        if (start[g->end + 1] > start[g->end])
+            c->held[g->n_held++] = g->end;
+        g->end++;
+    }
+    g->row = start[g->first];
+    g->n_rows = start[g->end] - g->row;
+    return g->n_held > 0;
+}
+
+static lb_status run_part(lb_context *c, part *p, lb_acts *in, lb_err *err) {
+    lb_stream *s = c->m->stream;
+    const bool reads = lb_stream_is_on(s);
+    const u32 most = reads ? lb_stream_n_together(s) : c->m->p.n_expert;
+    group g = {.l = p->l, .p = p, .stride = p->stride};
+    sort_rows(c, p);
+    while (next_group(c, &g, most)) {
+        if (reads)
+            LB_TRY(lb_stream_hold(s, p->layer, c->held, g.n_held, err));
+        run_group(c, p, in, &g);
+        if (reads)
+            lb_stream_drop(s, p->layer, c->held, g.n_held);
+    }
+    lb_each_token(c, p->n, (u64)c->m->p.n_embd * c->m->p.n_expert_used, sum_token, p);
+    return LB_OK;
 }
 
 /* The experts of each token, with their weights; in: what the router reads. */
@@ -300,18 +345,21 @@ static void route(lb_context *c, const lb_layer *l, lb_acts *in) {
     lb_each_token(c, c->n, 8ull * p->n_expert, route_token, (void *)(uintptr_t)l);
 }
 
-static void run_experts(lb_context *c, const lb_layer *l, lb_acts *in, float *out) {
+static lb_status run_experts(lb_context *c, u32 layer, lb_acts *in, float *out, lb_err *err) {
     const lb_params *p = &c->m->p;
+    const lb_layer *l = &c->m->layer[layer];
     u32 step = c->rows_max / p->n_expert_used;
     for (u32 i = 0; i < c->n; i += step) {
         part x = {.l = l,
+                  .layer = layer,
                   .first = i,
                   .n = LB_MIN(step, c->n - i),
                   .n_ff = (u32)l->down_exps.w->n_cols,
                   .stride = 2ull * l->down_exps.w->n_cols,
                   .out = out};
-        run_part(c, &x, in);
+        LB_TRY(run_part(c, &x, in, err));
     }
+    return LB_OK;
 }
 
 /* ---- the layer ---- */
@@ -370,7 +418,8 @@ static void sum_both(lb_context *c, void *arg, u32 t, void *scratch) {
     m->k->map_add_f32(n, out, out, other);
 }
 
-static void run_both(lb_context *c, const lb_layer *l, lb_acts *in, float *out) {
+static lb_status run_both(lb_context *c, u32 layer, lb_acts *in, float *out, lb_err *err) {
+    const lb_layer *l = &c->m->layer[layer];
     dense d = {.gate = &l->gate, .up = &l->up, .down = &l->down, .fused = l->fused};
     shared s = {l, NULL, out};
     const u32 n = c->m->p.n_embd;
@@ -379,25 +428,25 @@ static void run_both(lb_context *c, const lb_layer *l, lb_acts *in, float *out) 
     lb_acts_make(&a, c->shared, n, n, c->n, 0);
     route(c, l, &a);
     lb_acts_make(&a, c->h2, n, n, c->n, 0);
-    run_experts(c, l, &a, out);
+    LB_TRY(run_experts(c, layer, &a, out, err));
     lb_acts_make(&a, in->x, in->stride, n, c->n, 0);
     run_dense(c, &d, &a, c->shared);
     lb_each_token(c, c->n, 4ull * c->m->p.n_embd, sum_both, &s);
+    return LB_OK;
 }
 
-void lb_feed_forward(lb_context *c, u32 layer, lb_acts *in, float *out) {
+lb_status lb_feed_forward(lb_context *c, u32 layer, lb_acts *in, float *out, lb_err *err) {
     const lb_layer *l = &c->m->layer[layer];
-    if (l->exps_norm.n) {
-        run_both(c, l, in, out);
-        return;
-    }
+    if (l->exps_norm.n)
+        return run_both(c, layer, in, out, err);
     if (!l->up_exps.w) {
         dense d = {.gate = &l->gate, .up = &l->up, .down = &l->down, .fused = l->fused};
         run_dense(c, &d, in, out);
-        return;
+        return LB_OK;
     }
     route(c, l, in);
-    run_experts(c, l, in, out);
+    LB_TRY(run_experts(c, layer, in, out, err));
     if (l->up_shared.w)
         run_shared(c, l, in, out);
+    return LB_OK;
 }

@@ -123,7 +123,7 @@ static lb_status run_layer(lb_context *c, u32 i, lb_err *err) {
     c->in = &in;
     LB_TRY(mix(c, i, err));
     if (l->parallel) {
-        lb_feed_forward(c, i, &in, c->h2);
+        LB_TRY(lb_feed_forward(c, i, &in, c->h2, err));
         step s = {.norm = &l->attn_post_norm, .to = c->y, .add2 = c->h2, .scale = l->scale};
         lb_each_token(c, c->n, 2 * n, add_to_stream, &s);
         return LB_OK;
@@ -131,7 +131,7 @@ static lb_status run_layer(lb_context *c, u32 i, lb_err *err) {
     step s = {.norm = &l->attn_post_norm, .to = c->y};
     lb_each_token(c, c->n, 2 * n, add_to_stream, &s);
     lb_acts_make(&in, normed(c, &l->ffn_norm, c->h), n, n, c->n, 0);
-    lb_feed_forward(c, i, &in, c->y);
+    LB_TRY(lb_feed_forward(c, i, &in, c->y, err));
     s = (step){.norm = &l->ffn_post_norm, .to = c->y, .scale = l->in_gate.w ? NULL : l->scale};
     lb_each_token(c, c->n, 2 * n, add_to_stream, &s);
     if (l->in_gate.w) {
@@ -165,37 +165,65 @@ static u32 gather_wanted(lb_context *c, const u8 *want) {
     return n_want;
 }
 
-void lb_forward_begin(lb_context *c) {
-    lb_each_token(c, c->n, 2 * c->m->p.n_embd, embed, NULL);
-    if (c->m->layer_embd)
+lb_status lb_hold_unit(lb_context *c, u32 unit, lb_err *err) {
+    lb_stream *s = c->m->stream;
+    if (!lb_stream_is_on(s) || c->unit == unit)
+        return LB_OK;
+    lb_drop_unit(c);
+    LB_TRY(lb_stream_enter(s, unit, err));
+    c->unit = unit;
+    return LB_OK;
+}
+
+void lb_drop_unit(lb_context *c) {
+    if (c->unit != LB_UNIT_NONE)
+        lb_stream_leave(c->m->stream, c->unit);
+    c->unit = LB_UNIT_NONE;
+}
+
+lb_status lb_forward_begin(lb_context *c, lb_err *err) {
+    const lb_model *m = c->m;
+    lb_each_token(c, c->n, 2 * m->p.n_embd, embed, NULL);
+    if (m->layer_embd) {
+        LB_TRY(lb_hold_unit(c, lb_stream_inputs(m->stream), err));
         lb_layer_inputs(c);
+        lb_drop_unit(c);
+    }
+    lb_stream_let_go(m->stream, m->embd);
+    lb_stream_let_go(m->stream, m->positions);
+    lb_stream_let_go(m->stream, m->layer_embd);
+    return LB_OK;
 }
 
 lb_status lb_forward_layers(lb_context *c, u32 first, u32 end, lb_err *err) {
     for (u32 i = first; i < end; i++) {
         if (c->o.on_layer)
             c->o.on_layer(c->o.layer_user, i, c->x, c->n);
-        LB_TRY(run_layer(c, i, err));
+        LB_TRY(lb_hold_unit(c, lb_stream_layer(c->m->stream, i), err));
+        lb_status st = run_layer(c, i, err);
+        lb_drop_unit(c);
+        LB_TRY(st);
     }
     return LB_OK;
 }
 
-void lb_forward_head(lb_context *c, u32 n, float *logits) {
+lb_status lb_forward_head(lb_context *c, u32 n, float *logits, lb_err *err) {
     const lb_model *m = c->m;
     lb_acts a;
     c->n = n;
+    LB_TRY(lb_hold_unit(c, lb_stream_head(m->stream), err));
     lb_acts_make(&a, normed(c, &m->output_norm, c->h), m->p.n_embd, m->p.n_embd, n, 0);
     lb_project(c, &m->output, &a, logits, m->p.n_vocab);
     lb_project_run(c);
+    lb_drop_unit(c);
     if (m->output.bias || m->p.logit_scale != 1 || m->p.final_softcap != 0)
         lb_each_token(c, n, m->p.n_vocab, finish_row, logits);
+    return LB_OK;
 }
 
 lb_status lb_forward(lb_context *c, float *logits, const u8 *want, lb_err *err) {
-    lb_forward_begin(c);
+    LB_TRY(lb_forward_begin(c, err));
     LB_TRY(lb_forward_layers(c, 0, c->m->p.n_layers, err));
     u32 n = gather_wanted(c, want);
-    if (n)
-        lb_forward_head(c, n, logits);
-    return LB_OK;
+    return n ? lb_forward_head(c, n, logits, err) : LB_OK;
 }

@@ -12,6 +12,7 @@
 #include "model/params.h"
 #include "model/partial.h"
 #include "model/rotary.h"
+#include "model/stream.h"
 #include "model/team.h"
 
 /* A matrix and what is added to its product; w NULL: it is not there. */
@@ -93,12 +94,13 @@ struct lb_model {
     u32 max_cols, max_ff, max_ff_exp, max_attn; /* widths of buffers, in elements of a token */
     u32 max_slices;
     u64 token_bytes;
-    u8 *used; /* [weights->n] by some part of the graph */
+    u8 *used;          /* [weights->n] by some part of the graph */
+    lb_stream *stream; /* weights that do not fit the memory */
 };
 
 /* One product: rows of a matrix times some tokens. */
 typedef struct lb_slice {
-    const lb_mat *m;
+    lb_mat m;
     size_t n_tokens;
     lb_act_form form;
     const u8 *act;
@@ -133,22 +135,23 @@ struct lb_context {
     float *ff;             /* [n_batch or rows of experts, 2 * max_ff] */
     u8 *act[LB_ACT_FORMS]; /* [n_batch (or rows of experts)] activations in each form */
     u8 *act2[LB_ACT_FORMS];
-    float *scores;        /* [n_batch, n_expert] the router's */
-    u32 *chosen;          /* [n_batch, n_expert_used] */
-    float *top;           /* the same: their weights */
-    u32 rows_max;         /* of experts at a time */
-    u32 *row_of, *of_row; /* [rows_max] from a token's k-th expert to its row, and back */
-    u32 *expert_start;    /* [n_expert + 1] */
-    float *rows_out;      /* [rows_max, n_embd] */
-    float *shared;        /* [n_batch, n_embd] */
-    lb_block *blocks;     /* [n_batch] */
-    float *split;         /* partial results of attention */
+    float *scores;            /* [n_batch, n_expert] the router's */
+    u32 *chosen;              /* [n_batch, n_expert_used] */
+    float *top;               /* the same: their weights */
+    u32 rows_max;             /* of experts at a time */
+    u32 *row_of, *of_row;     /* [rows_max] from a token's k-th expert to its row, and back */
+    u32 *expert_start, *held; /* [n_expert + 1]; [n_expert] that are in memory now */
+    float *rows_out;          /* [rows_max, n_embd] */
+    float *shared;            /* [n_batch, n_embd] */
+    lb_block *blocks;         /* [n_batch] */
+    float *split;             /* partial results of attention */
     lb_slice *slices;
     u32 n_slices, cap_slices;
     u64 n_items;
     lb_swap swap[3];
-    u32 n_swaps;
-    lb_mat *halves; /* heap: of swapped matrices of which two weights are made */
+    u32 n_swaps, unit; /* unit: of weights that are in memory now; LB_UNIT_NONE: none, or all */
+    lb_mat *halves;    /* heap: of swapped matrices of which two weights are made */
+    bool begun;        /* it is decided where weights are read */
 };
 
 /* ---- project.c ---- */
@@ -200,9 +203,9 @@ const lb_mat *lb_mat_of_row(const lb_mweight *w, u64 *row);
 void lb_apply_norm(const lb_model *m, const lb_norm *n, float *out, const float *x);
 lb_status lb_forward(struct lb_context *c, float *logits, const u8 *want, lb_err *err);
 /* Its parts: c->n tokens to states, states through layers, the first n of them to logits. */
-void lb_forward_begin(struct lb_context *c);
+lb_status lb_forward_begin(struct lb_context *c, lb_err *err);
 lb_status lb_forward_layers(struct lb_context *c, u32 first, u32 end, lb_err *err);
-void lb_forward_head(struct lb_context *c, u32 n, float *logits);
+lb_status lb_forward_head(struct lb_context *c, u32 n, float *logits, lb_err *err);
 
 /* ---- mixers: read c->in, leave their result in c->y ---- */
 lb_status lb_mix_attention(struct lb_context *c, u32 layer, lb_err *err);
@@ -242,6 +245,6 @@ void lb_layer_inputs(struct lb_context *c); /* of all layers, from the embedding
 void lb_layer_input(struct lb_context *c, u32 layer, float *out);
 
 /* ---- ffn.c: in, out [n, n_embd] ---- */
-void lb_feed_forward(struct lb_context *c, u32 layer, lb_acts *in, float *out);
+lb_status lb_feed_forward(struct lb_context *c, u32 layer, lb_acts *in, float *out, lb_err *err);
 
 #endif

@@ -525,6 +525,8 @@ lb_status lb_model_new(lb_model **out, const lb_model_in *in, lb_err *err) {
     if (st == LB_OK)
         st = bind(m, err);
     if (st == LB_OK)
+        st = lb_stream_new(&m->stream, m, err);
+    if (st == LB_OK)
         *out = m;
     else
         lb_model_free(&m);
@@ -534,6 +536,7 @@ lb_status lb_model_new(lb_model **out, const lb_model_in *in, lb_err *err) {
 void lb_model_free(lb_model **mp) {
     if (!*mp)
         return;
+    lb_stream_free(&(*mp)->stream);
     lb_arena_deinit(&(*mp)->perm);
     lb_free(*mp);
     *mp = NULL;
@@ -560,6 +563,14 @@ bool lb_model_is_recurrent(const lb_model *m) {
         if (m->p.layer[i].recurrent)
             return true;
     return false;
+}
+
+void lb_model_limit(const lb_model *m, const lb_stream_limit *l) {
+    lb_stream_set_limit(m->stream, l);
+}
+
+const lb_stream *lb_model_stream(const lb_model *m) {
+    return m->stream;
 }
 
 u64 lb_model_token_bytes(const lb_model *m) {

@@ -8,6 +8,7 @@
 #define LB_MODEL_MODEL_H
 
 #include "arch/arch.h"
+#include "model/stream.h"
 #include "model/weights.h"
 
 typedef struct lb_model lb_model;
@@ -31,6 +32,10 @@ u32 lb_model_n_embd(const lb_model *m);
 bool lb_model_is_recurrent(const lb_model *m); /* some layer keeps a state: no going back */
 /* Bytes of weights that one token reads. */
 u64 lb_model_token_bytes(const lb_model *m);
+
+/* What the process may hold; of sessions whose first batch is still to come. */
+void lb_model_limit(const lb_model *m, const lb_stream_limit *l);
+const lb_stream *lb_model_stream(const lb_model *m);
 
 /* Called with the input of each product of a matrix: n_tokens rows of n_cols f32, stride floats
  * apart. expert: of a stack; else LB_NO_INDEX. From one thread. */
@@ -96,5 +101,6 @@ u32 lb_context_common(const lb_context *c, u32 seq, const u32 *ids, u32 n);
  * layers, and n is not all. */
 lb_status lb_context_copy(lb_context *c, u32 from, u32 to, u32 n, lb_err *err);
 u64 lb_context_cache_bytes(const lb_context *c);
+u64 lb_context_rest_bytes(const lb_context *c); /* that it will ask for until it is full */
 
 #endif

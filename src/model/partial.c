@@ -67,7 +67,8 @@ lb_status lb_context_layers(lb_context *c, u32 n, const u32 *ids, u32 first, u32
     c->n = n;
     LB_TRY(lb_context_place(c, &b, 0, err));
     c->id = ids;
-    lb_forward_begin(c); /* angles and layers' own inputs, whatever x holds */
+    LB_TRY(lb_context_begin(c, err));
+    LB_TRY(lb_forward_begin(c, err)); /* angles and layers' own inputs, whatever x holds */
     if (first)
         memcpy(c->x, x, bytes);
     LB_TRY(lb_forward_layers(c, first, end, err));
@@ -75,23 +76,57 @@ lb_status lb_context_layers(lb_context *c, u32 n, const u32 *ids, u32 first, u32
     return LB_OK;
 }
 
-void lb_context_head(lb_context *c, u32 n, const float *x, float *logits) {
+lb_status lb_context_head(lb_context *c, u32 n, const float *x, float *logits, lb_err *err) {
     LB_ASSERT(n <= c->o.n_batch);
+    LB_TRY(lb_context_begin(c, err));
     memcpy(c->x, x, (size_t)n * c->m->p.n_embd * sizeof *x);
-    lb_forward_head(c, n, logits);
+    return lb_forward_head(c, n, logits, err);
 }
 
-void lb_context_product(lb_context *c, const lb_mweight *w, u32 matrix, const float *x, u32 n,
-                        float *out) {
+/* Where weights are read from their files: that matrix is in memory. A dense one stays for the next
+ * product; *layer: of an expert, which is to be dropped. */
+static lb_status hold_matrix(lb_context *c, const lb_mweight *w, u32 matrix, u32 *layer,
+                             lb_err *err) {
+    lb_stream *s = c->m->stream;
+    u32 unit = lb_stream_is_on(s) ? lb_stream_unit(s, w, matrix) : LB_UNIT_NONE;
+    *layer = LB_NO_INDEX;
+    if (unit == LB_UNIT_NONE)
+        return LB_OK;
+    if (!lb_stream_is_expert(s, unit, layer))
+        return lb_hold_unit(c, unit, err);
+    lb_drop_unit(c);
+    LB_TRY(lb_stream_hold(s, *layer, &matrix, 1, err));
+    c->unit = lb_stream_layer(s, *layer); /* where its experts are looked for */
+    return LB_OK;
+}
+
+static void drop_matrix(lb_context *c, u32 matrix, u32 layer) {
+    if (layer == LB_NO_INDEX)
+        return;
+    c->unit = LB_UNIT_NONE;
+    lb_stream_drop(c->m->stream, layer, &matrix, 1);
+}
+
+void lb_context_let_go(lb_context *c, const lb_mweight *w) {
+    lb_stream_let_go(c->m->stream, w);
+}
+
+lb_status lb_context_product(lb_context *c, const lb_mweight *w, u32 matrix, const float *x, u32 n,
+                             float *out, lb_err *err) {
     u64 rows = w->n_rows / w->n_stack;
+    u32 layer;
     lb_acts a;
     LB_ASSERT(n <= c->o.n_batch);
+    LB_TRY(lb_context_begin(c, err));
+    LB_TRY(hold_matrix(c, w, matrix, &layer, err));
     lb_acts_make(&a, x, w->n_cols, w->n_cols, n, 0);
     lb_tap_fn *tap = c->o.tap;
     c->o.tap = NULL;
     lb_project_some(c, &(lb_linear){.w = w}, &a, &(lb_some_rows){matrix, 0, n}, out, rows);
     lb_project_run(c);
     c->o.tap = tap;
+    drop_matrix(c, matrix, layer);
+    return LB_OK;
 }
 
 const lb_mweight *lb_model_head(const lb_model *m) {

@@ -19,10 +19,13 @@ typedef struct lb_swap {
 lb_status lb_context_layers(lb_context *c, u32 n, const u32 *ids, u32 first, u32 end, float *x,
                             lb_err *err);
 /* Logits [n, n_vocab] of states behind the last layer. */
-void lb_context_head(lb_context *c, u32 n, const float *x, float *logits);
+lb_status lb_context_head(lb_context *c, u32 n, const float *x, float *logits, lb_err *err);
 /* out [n, rows of a matrix of w] = that matrix times rows of x [n, n_cols]. */
-void lb_context_product(lb_context *c, const lb_mweight *w, u32 matrix, const float *x, u32 n,
-                        float *out);
+lb_status lb_context_product(lb_context *c, const lb_mweight *w, u32 matrix, const float *x, u32 n,
+                             float *out, lb_err *err);
+/* Rows of w were read where they are mapped (lb_mat_row): where weights do not fit the memory,
+ * their pages are given back. */
+void lb_context_let_go(lb_context *c, const lb_mweight *w);
 /* From now on mats stand for those of w (a tensor of the model), as many and of the same shapes;
  * they must stay. w NULL: all as it is. One tensor at a time. LB_E_NOMEM. */
 lb_status lb_context_swap(lb_context *c, const lb_mweight *w, const lb_mat *mats, lb_err *err);
@@ -42,6 +45,12 @@ void lb_context_each(lb_context *c, u64 n_items, void (*fn)(void *ctx, u64 item,
 
 /* The weight, or what stands in its place now. */
 const lb_mweight *lb_swapped(const struct lb_context *c, const lb_mweight *w);
+/* Before the first batch: where weights are read is decided. LB_E_LIMIT: they do not fit. */
+lb_status lb_context_begin(struct lb_context *c, lb_err *err);
+/* Weights of a unit (stream.h) are in memory, until lb_drop_unit; one at a time. Nothing where all
+ * are where they are mapped. LB_E_IO. */
+lb_status lb_hold_unit(struct lb_context *c, u32 unit, lb_err *err);
+void lb_drop_unit(struct lb_context *c);
 lb_status lb_context_check(const struct lb_context *c, const lb_batch *b, lb_err *err);
 /* Positions of the next c->n tokens of a batch, from its token `first` on, and room for them. */
 lb_status lb_context_place(struct lb_context *c, const lb_batch *b, u32 first, lb_err *err);

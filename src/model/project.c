@@ -47,6 +47,7 @@ static const u8 *acts_of(lb_context *c, lb_acts *a, lb_act_form form) {
 
 static void push(lb_context *c, const lb_mat *m, lb_acts *a, const lb_some_rows *some, float *out,
                  size_t out_stride) {
+    const lb_stream *stream = c->m->stream;
     lb_act_form form = lb_mat_act(m, c->o.exact);
     if (form == LB_ACT_Q8 && !c->o.fast)
         form = LB_ACT_Q16;
@@ -54,7 +55,8 @@ static void push(lb_context *c, const lb_mat *m, lb_acts *a, const lb_some_rows 
     LB_ASSERT(c->n_slices < c->cap_slices && m->n_cols == a->n_cols);
     u64 unit = lb_matmul_unit(m, some->n);
     lb_slice *s = &c->slices[c->n_slices++];
-    *s = (lb_slice){.m = m,
+    *s = (lb_slice){.m = lb_stream_is_on(stream) ? lb_stream_mat(stream, m, c->unit, some->matrix)
+                                                 : *m,
                     .n_tokens = some->n,
                     .form = form,
                     .act = act,
@@ -113,9 +115,9 @@ static void run_item(void *ctx, u64 item, void *scratch) {
     }
     const lb_slice *s = &c->slices[low];
     u64 row = (item - s->first_item) * s->unit;
-    lb_matmul_in in = {.m = s->m,
+    lb_matmul_in in = {.m = &s->m,
                        .row = row,
-                       .n_rows = LB_MIN(s->unit, s->m->n_rows - row),
+                       .n_rows = LB_MIN(s->unit, s->m.n_rows - row),
                        .n_tokens = s->n_tokens,
                        .form = s->form,
                        .act = s->act,

@@ -7,6 +7,7 @@
 #ifndef LB_MODEL_WEIGHTS_H
 #define LB_MODEL_WEIGHTS_H
 
+#include "base/mapped.h"
 #include "base/names.h"
 #include "kernel/matmul.h"
 #include "tensor/source.h"
@@ -27,6 +28,8 @@ typedef struct lb_mweights {
     lb_mweight *list;
     u64 n;
     lb_names by_name;
+    const lb_mapped *const *files; /* [n_files] where matrices lie */
+    u32 n_files;
 } lb_mweights;
 
 /* NULL: the model has no such tensor. */

@@ -26,6 +26,8 @@ typedef struct lb_bench_opts {
     void *user;
 } lb_bench_opts;
 
+/* Tokens of the untimed run. */
+u64 lb_bench_warm_up(const lb_bench_test *t);
 /* rate: [n_reps] tokens a second. LB_E_LIMIT: the context is too small. */
 lb_status lb_bench_run(lb_context *c, const lb_bench_test *t, const lb_bench_opts *o, double *rate,
                        lb_err *err);

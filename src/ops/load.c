@@ -15,6 +15,7 @@ struct lb_loaded {
     lb_mweights weights;
     lb_model *model;
     lb_mapped made; /* what is computed */
+    const lb_mapped **files;
 };
 
 /* A tensor while the list is made. */
@@ -316,6 +317,22 @@ static lb_status finish(loading *x) {
     return lb_mweights_index(&x->l->weights, x->err);
 }
 
+/* Where matrices lie. */
+static lb_status list_files(loading *x) {
+    lb_loaded *l = x->l;
+    u32 n = 0;
+    l->files = lb_arena_new(&l->perm, const lb_mapped *, l->maps.n + 1);
+    if (!l->files)
+        return oom(x->err);
+    for (u64 i = 0; i < l->maps.n; i++)
+        l->files[n++] = &l->maps.list[i].map;
+    if (l->made.base)
+        l->files[n++] = &l->made;
+    l->weights.files = l->files;
+    l->weights.n_files = n;
+    return LB_OK;
+}
+
 static lb_status load(loading *x) {
     lb_loaded *l = x->l;
     LB_TRY(lb_plan_new(&x->plan, &x->s, 1, x->err));
@@ -333,6 +350,7 @@ static lb_status load(loading *x) {
     LB_TRY(list_tensors(x));
     LB_TRY(make_all(x));
     LB_TRY(finish(x));
+    LB_TRY(list_files(x));
     return lb_model_new(&l->model,
                         &(lb_model_in){.arch = x->canon.arch,
                                        .meta = &l->meta,

@@ -254,7 +254,8 @@ static lb_status each_rows(lb_sensor *s, u32 chunk, u32 at, u32 n, rows_fn *fn, 
     u32 from = LB_MAX(at, first), to = LB_MIN(at + n, end);
     for (u32 k; from < to; from += k) {
         k = LB_MIN(to - from, s->n_rows);
-        lb_context_head(s->c, k, s->part + (u64)(from - at) * lb_model_n_embd(s->m), s->logits);
+        const float *x = s->part + (u64)(from - at) * lb_model_n_embd(s->m);
+        LB_TRY(lb_context_head(s->c, k, x, s->logits, err));
         LB_TRY(fn(s, (u64)chunk * s->n_scored + from - first, k, arg, err));
     }
     return LB_OK;

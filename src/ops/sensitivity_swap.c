@@ -194,6 +194,7 @@ static void do_rows(void *ctx, u64 item, void *scratch) {
 static lb_status run_rows(lb_recast *r, u64 first, u64 n, float *diff, lb_err *err) {
     rows_job j = {.r = r, .first = first, .n = n, .diff = diff};
     lb_context_each(r->c, lb_ceil_div_u64(n, ROWS_AT_A_TIME), do_rows, &j);
+    lb_context_let_go(r->c, r->w);
     return atomic_load(&j.bad)
                ? lb_fail(err, LB_E_FORMAT, "tensor '%.*s': values that are NaN or infinite",
                          LB_FMT(r->w->name))
@@ -218,14 +219,14 @@ lb_status lb_recast_codes(lb_recast *r, lb_err *err) {
 /* ---- products of the difference ---- */
 
 /* |D x|^2 of n rows: out[i], a sum in the order of D's rows. */
-static void squares(const lb_recast *r, const lb_mweight *d, u32 matrix, const float *x, u64 n,
-                    double *out) {
+static lb_status squares(const lb_recast *r, const lb_mweight *d, u32 matrix, const float *x, u64 n,
+                         double *out, lb_err *err) {
     u64 rows = d->n_rows / d->n_stack;
     u64 step = LB_MIN(LB_MAX(r->n_out / rows, (u64)1), (u64)TOKENS_AT_A_TIME);
     step = LB_MIN(step, (u64)lb_context_n_batch(r->c));
     for (u64 at = 0; at < n; at += step) {
         u64 k = LB_MIN(step, n - at);
-        lb_context_product(r->c, d, matrix, x + at * d->n_cols, (u32)k, r->out);
+        LB_TRY(lb_context_product(r->c, d, matrix, x + at * d->n_cols, (u32)k, r->out, err));
         for (u64 i = 0; i < k; i++) {
             const float *y = r->out + i * rows;
             out[at + i] = 0;
@@ -233,6 +234,7 @@ static void squares(const lb_recast *r, const lb_mweight *d, u32 matrix, const f
                 out[at + i] += (double)y[j] * (double)y[j];
         }
     }
+    return LB_OK;
 }
 
 static const float *row_of(const lb_recording *x, u64 i, u64 n_cols) {
@@ -247,8 +249,8 @@ lb_status lb_recast_scales(lb_recast *r, const lb_mweight *w, lb_recording *x, l
     if (!x->scale)
         return oom(err);
     for (u64 i = 0; i < x->n; i++)
-        squares(r, w, x->list[i].matrix, row_of(x, x->list[i].first, w->n_cols), x->list[i].n,
-                x->scale + x->list[i].first);
+        LB_TRY(squares(r, w, x->list[i].matrix, row_of(x, x->list[i].first, w->n_cols),
+                       x->list[i].n, x->scale + x->list[i].first, err));
     for (u64 i = 0; i < x->n_rows; i++)
         if (x->scale[i] > 0) {
             logs += lb_log_f64(x->scale[i]);
@@ -276,8 +278,8 @@ static lb_status matrix_error(lb_recast *r, const lb_recording *x, u32 matrix, d
         const lb_recorded *b = &x->list[i];
         if (b->matrix != matrix)
             continue;
-        squares(r, &d, 0, row_of(x, b->first, d.n_cols), b->n, each);
-        for (u64 k = 0; k < b->n; k++)
+        st = squares(r, &d, 0, row_of(x, b->first, d.n_cols), b->n, each, err);
+        for (u64 k = 0; k < b->n && st == LB_OK; k++)
             *sum += each[k] / x->scale[b->first + k];
     }
     lb_free(each);
