@@ -26,7 +26,7 @@ typedef struct known {
 } known;
 
 static known files[FILES_MAX];
-static const char *_Atomic doomed;
+static const char *_Atomic doomed[2];
 static atomic_bool dying, installed;
 static struct sigaction was_bus, was_segv;
 
@@ -74,9 +74,11 @@ static void on_fault(int sig, siginfo_t *info, void *context) {
             (void)pause();
         lb_tty_restore();
         tell(&files[i]);
-        const char *path = atomic_load(&doomed);
-        if (path)
-            (void)unlink(path);
+        for (int k = 0; k < 2; k++) {
+            const char *path = atomic_load(&doomed[k]);
+            if (path)
+                (void)unlink(path);
+        }
         _exit(lb_status_exit(LB_E_IO));
     }
     lb_tty_restore();
@@ -98,8 +100,9 @@ void lb_mapped_install(void) {
     (void)sigaction(SIGSEGV, &sa, &was_segv);
 }
 
-void lb_mapped_remove_at_fault(const char *path) {
-    atomic_store(&doomed, path);
+void lb_mapped_remove_at_fault(const char *path, const char *other) {
+    atomic_store(&doomed[0], path);
+    atomic_store(&doomed[1], other);
 }
 
 /* ---- files ---- */

@@ -25,9 +25,9 @@ void lb_mapped_install(void);
  * that fails. name: for messages. LB_E_IO: it cannot be mapped. */
 lb_status lb_mapped_open(lb_mapped *m, int fd, const char *name, u64 size_bytes, lb_err *err);
 void lb_mapped_close(lb_mapped *m);
-/* A file that is removed if the program ends by such a read; NULL: none (any more). It stands until
- * the next call. */
-void lb_mapped_remove_at_fault(const char *path);
+/* Two files that are removed if the program ends by such a read; NULL: none (any more). The names
+ * stand until the next call. */
+void lb_mapped_remove_at_fault(const char *path, const char *other);
 
 /* Hints; [off, off + len) within the file. */
 void lb_mapped_ahead(const lb_mapped *m, u64 off, u64 len); /* start reading; does not wait */

@@ -9,6 +9,7 @@
 #include "cli/opt.h"
 #include "io/json.h"
 #include "io/progress.h"
+#include "ops/moe_gates.h"
 #include "tensor/source.h"
 
 struct lb_cli {
@@ -44,6 +45,8 @@ u64 lb_cli_limit_heap(u64 memory_bytes);
 lb_status lb_cli_fetch_missing(const lb_common *common, const char *arg, lb_err *err);
 lb_status lb_cli_open(const lb_cli *cli, const lb_common *common, lb_source **out, const char *arg,
                       lb_err *err);
+/* What a mixture may use whose routers come from running its base. */
+lb_moe_limits lb_cli_moe_limits(const lb_common *c);
 /* Also merge files: for what makes a plan. */
 lb_status lb_cli_open_planned(const lb_cli *cli, const lb_common *common, lb_source **out,
                               const char *arg, lb_err *err);

@@ -26,21 +26,23 @@ static const lb_opt moe_rows[] = {
 };
 
 static lb_status open_moe(const void *user, const char *model, lb_source **out, lb_err *err) {
-    return lb_moe_open(out, model, user, err);
+    const moe_options *o = user;
+    lb_moe_opts m = {
+        .seed = o->seed, .all_same = o->all_same, .limits = lb_cli_moe_limits(&o->common)};
+    return lb_moe_open(out, model, &m, err);
 }
 
 static lb_status run_moe(lb_cli *cli, const void *opts, const char *const *args, u32 n_args,
                          lb_err *err) {
     moe_options o = *(const moe_options *)opts;
     (void)n_args;
-    lb_moe_opts m = {.seed = o.seed, .all_same = o.all_same};
     lb_quantize_opts q;
     LB_TRY(lb_typing_fill(&o.typing, &q, err));
     lb_str seed = lb_arena_printf(&cli->arena, " --seed %llu", (unsigned long long)o.seed);
     lb_convert_opts c = {.verb = "moe",
                          .verb_options = seed.ptr,
                          .quantize = lb_typing_given(&o.typing) ? &q : NULL};
-    lb_cli_opened from = {open_moe, &m, args[0]};
+    lb_cli_opened from = {open_moe, &o, args[0]};
     return lb_cli_convert_opened(cli, &o.writing, &o.common, &from, &c, err);
 }
 

@@ -6,6 +6,7 @@
 #include "cli/text.h"
 #include "ops/hub.h"
 #include "ops/lora.h"
+#include "ops/moe.h"
 #include "ops/open.h"
 #include "ops/pull.h"
 #include "plan/run.h"
@@ -166,8 +167,18 @@ lb_status lb_cli_open(const lb_cli *cli, const lb_common *common, lb_source **ou
     return open_with(lb_open, cli, common, out, arg, err);
 }
 
+lb_moe_limits lb_cli_moe_limits(const lb_common *c) {
+    return (lb_moe_limits){.threads = (u32)c->n_threads,
+                           .buffers_bytes = c->memory_bytes / 2,
+                           .memory_bytes = c->memory_given ? c->memory_bytes : 0};
+}
+
 lb_status lb_cli_open_planned(const lb_cli *cli, const lb_common *common, lb_source **out,
                               const char *arg, lb_err *err) {
+    if (common && lb_moe_is_file(arg)) {
+        lb_moe_opts o = {.limits = lb_cli_moe_limits(common)};
+        return lb_moe_open(out, arg, &o, err);
+    }
     return open_with(lb_open_planned, cli, common, out, arg, err);
 }
 

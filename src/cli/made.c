@@ -79,27 +79,37 @@ static lb_to format_of(const char *type) {
     return LB_TO_GGUF;
 }
 
+typedef struct making {
+    lb_progress progress;
+    const char *type, *folder;
+    bool quiet;
+} making;
+
+/* Before anything is computed. */
+static void announce(void *user, u64 bytes) {
+    const making *x = user;
+    char size[LB_TEXT_BYTES];
+    if (!x->quiet)
+        fprintf(stderr, "making %s of %s first, in %s\n", lb_size_text(bytes, size), x->type,
+                x->folder);
+}
+
+static void show_progress(void *user, u64 done, u64 total) {
+    making *x = user;
+    lb_progress_update(&x->progress, done, total);
+}
+
 static lb_status convert(lb_made_model *m, const lb_source *from, lb_convert_opts *c,
                          const lb_common *common, const char *type, lb_err *err) {
-    char size[LB_TEXT_BYTES];
+    making x = {.type = type, .folder = m->folder, .quiet = common->quiet};
     lb_out_report report = {0};
     lb_buf plan = {0}, remarks = {0};
-    lb_progress progress;
-    c->w.dry_run = true;
-    lb_status st = lb_convert(from, c, &plan, NULL, &report, err);
-    lb_buf_deinit(&plan);
-    (void)lb_cli_limit_heap(common->memory_bytes); /* a dry run lifts it */
-    LB_TRY(st);
-    if (!common->quiet)
-        fprintf(stderr, "making %s of %s first, in %s\n", lb_size_text(report.bytes_written, size),
-                type, m->folder);
-    c->w.dry_run = false;
-    lb_progress_begin(&progress, common->progress, "quantize");
-    c->w.progress = lb_progress_update;
-    c->w.user = &progress;
-    report = (lb_out_report){0};
-    st = lb_convert(from, c, &plan, &remarks, &report, err);
-    lb_progress_end(&progress);
+    lb_progress_begin(&x.progress, common->progress, "quantize");
+    c->w.planned = announce;
+    c->w.progress = show_progress;
+    c->w.user = &x;
+    lb_status st = lb_convert(from, c, &plan, &remarks, &report, err);
+    lb_progress_end(&x.progress);
     lb_buf_deinit(&plan);
     lb_buf_deinit(&remarks);
     return st;

@@ -2,6 +2,7 @@
 /* divergence.c: see divergence.h. The measures are those of tools/perplexity/perplexity.cpp of
  * llama-cpp-python 0.3.36 (kl_divergence), of exact logits and in double. */
 #include "ops/divergence.h"
+#include "base/mapped.h"
 #include "base/os.h"
 #include "model/logprob.h"
 #include "plan/sink.h"
@@ -53,6 +54,7 @@ lb_status lb_logits_create(lb_logits_writer **out, const lb_logits_target *t,
                            const lb_source *model, const lb_logits *l, const u32 *ids,
                            lb_err *err) {
     u8 head[LB_LOGITS_HEAD_BYTES];
+    const char *partial, *journal;
     lb_sink_options so = sink_options(t);
     lb_status st;
     lb_logits_writer *w = *out = lb_alloc_zero(1, sizeof *w);
@@ -69,6 +71,8 @@ lb_status lb_logits_create(lb_logits_writer **out, const lb_logits_target *t,
                         ? LB_OK
                         : lb_fail(err, LB_E_NOMEM, "out of memory for the file of logits"));
     LB_TRY_DONE(st, lb_sink_open(&w->sink, w->plan, &so, err));
+    lb_sink_unfinished(w->sink, &partial, &journal);
+    lb_mapped_remove_at_fault(partial, journal);
 done:
     if (st != LB_OK)
         lb_logits_close(out);
@@ -109,6 +113,7 @@ void lb_logits_close(lb_logits_writer **wp) {
     lb_logits_writer *w = *wp;
     if (!w)
         return;
+    lb_mapped_remove_at_fault(NULL, NULL);
     lb_sink_close(&w->sink, NULL);
     lb_plan_free(&w->plan);
     lb_free(w);

@@ -482,8 +482,12 @@ static lb_status read_prompts(lb_source *s, moe *m, const lb_merge_view *v, lb_e
     LB_TRY(lb_moe_lists_read(&m->config, s->inputs[0], v[0].facts[m->embed].shape.dim[0], &s->perm,
                              &lists, err));
     if (lb_moe_gate_reads_states(m->config.gate))
-        return lb_moe_states_read(&lists, s->inputs[0], m->config.gate, &shape, &s->perm,
-                                  &m->states, err);
+        return lb_moe_states_read(&lists,
+                                  &(lb_moe_states_in){.base = s->inputs[0],
+                                                      .mode = m->config.gate,
+                                                      .shape = &shape,
+                                                      .limits = m->opts.limits},
+                                  &s->perm, &m->states, err);
     return lb_moe_prompts_count(&lists, &s->perm, &m->prompts, err);
 }
 

@@ -7,11 +7,13 @@
 #include "merge/moe_result.h"
 #include "ops/computed.h"
 #include "ops/merge.h"
+#include "ops/moe_gates.h"
 
 typedef struct lb_moe_opts {
     u64 seed;
     bool all_same;                 /* experts may be one model */
     const lb_merge_around *around; /* NULL but for one within another file */
+    lb_moe_limits limits;          /* of running the base */
 } lb_moe_opts;
 
 /* Whether the file at path is one: named .yml or .yaml, with experts. */

@@ -24,6 +24,13 @@ typedef struct lb_moe_prompts {
     bool any_negative;
 } lb_moe_prompts;
 
+/* Where the base runs. */
+typedef struct lb_moe_limits {
+    u32 threads;       /* 0: all cores that the process may use */
+    u64 buffers_bytes; /* while something of it is computed; 0: as much as is of use */
+    u64 memory_bytes;  /* of the process, the base's weights included; 0: no limit */
+} lb_moe_limits;
+
 /* What a router is made of, in a plan. */
 typedef struct lb_moe_gates {
     lb_moe_gate mode;
@@ -44,8 +51,14 @@ lb_status lb_moe_prompts_count(const lb_moe_lists *lists, lb_arena *perm, lb_moe
 /* Runs the base on the prompts (moe_states.c): of each gate in each layer what goes into the layer,
  * of the last token of a prompt or (hidden_avg) the mean of all of them, the mean of its positive
  * prompts less that of its negative ones, to length 1. In the arena. */
-lb_status lb_moe_states_read(const lb_moe_lists *lists, const lb_source *base, lb_moe_gate mode,
-                             const lb_moe_gates *shape, lb_arena *perm, float **out, lb_err *err);
+typedef struct lb_moe_states_in {
+    const lb_source *base;
+    lb_moe_gate mode;
+    const lb_moe_gates *shape;
+    lb_moe_limits limits;
+} lb_moe_states_in;
+lb_status lb_moe_states_read(const lb_moe_lists *lists, const lb_moe_states_in *in, lb_arena *perm,
+                             float **out, lb_err *err);
 /* embed: the base's embedding; NONE unless cheap_embed. */
 void lb_moe_gates_begin(lb_moe_gates *g, lb_plan *p, lb_node_id embed);
 /* Gates [from, from + n) of a layer, [n, n_cols] f32; layers in order, and gates in a layer. */

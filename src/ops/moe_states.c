@@ -93,12 +93,18 @@ static u64 longest(const lb_moe_lists *l) {
     return most;
 }
 
-static lb_status run(const lb_model *m, const lb_moe_lists *l, lb_moe_gate mode,
-                     const lb_moe_gates *shape, float *out, lb_err *err) {
+static u32 threads_of(const lb_moe_states_in *in) {
+    return in->limits.threads ? in->limits.threads : lb_cpu_count();
+}
+
+static lb_status run(const lb_model *m, const lb_moe_lists *l, const lb_moe_states_in *in,
+                     float *out, lb_err *err) {
+    const lb_moe_gates *shape = in->shape;
     const u64 n = shape->n_layers * shape->n_cols;
     lb_context *c = NULL;
-    watch w = {
-        .n_cols = shape->n_cols, .n_layers = shape->n_layers, .average = mode == LB_MOE_HIDDEN_AVG};
+    watch w = {.n_cols = shape->n_cols,
+               .n_layers = shape->n_layers,
+               .average = in->mode == LB_MOE_HIDDEN_AVG};
     if (lb_model_n_layers(m) != shape->n_layers || lb_model_n_embd(m) != shape->n_cols)
         return lb_fail(err, LB_E_UNSUPPORTED, "the base runs with %u layers of %u",
                        lb_model_n_layers(m), lb_model_n_embd(m));
@@ -107,7 +113,7 @@ static lb_status run(const lb_model *m, const lb_moe_lists *l, lb_moe_gate mode,
     if (st == LB_OK)
         st = lb_context_new(&c, m,
                             &(lb_context_opts){.n_ctx = (u32)LB_MIN(longest(l), (u64)1 << 26),
-                                               .threads = lb_cpu_count(),
+                                               .threads = threads_of(in),
                                                .kv_type = LB_F32,
                                                .exact = true,
                                                .on_layer = on_layer,
@@ -123,23 +129,31 @@ static lb_status run(const lb_model *m, const lb_moe_lists *l, lb_moe_gate mode,
     return st;
 }
 
-lb_status lb_moe_states_read(const lb_moe_lists *l, const lb_source *base, lb_moe_gate mode,
-                             const lb_moe_gates *shape, lb_arena *perm, float **out, lb_err *err) {
+lb_status lb_moe_states_read(const lb_moe_lists *l, const lb_moe_states_in *in, lb_arena *perm,
+                             float **out, lb_err *err) {
+    const lb_moe_gates *shape = in->shape;
+    const u64 buffers = in->limits.buffers_bytes, base = lb_run_base_bytes(),
+              process_bytes = base - LB_MIN(base, lb_mem_used());
     lb_kernels kernels;
     lb_loaded *loaded = NULL;
     *out = lb_arena_new(perm, float, shape->n_layers * shape->n_gates * shape->n_cols);
     if (!*out)
         return lb_fail(err, LB_E_NOMEM, "out of memory for the routers");
     lb_kernels_init(&kernels, lb_cpu_isa());
-    lb_status st =
-        lb_load(&loaded, base,
-                &(lb_load_opts){
-                    .kernels = &kernels, .threads = lb_cpu_count(), .memory_bytes = BUFFERS_BYTES},
-                err);
+    lb_status st = lb_load(
+        &loaded, in->base,
+        &(lb_load_opts){.kernels = &kernels,
+                        .threads = threads_of(in),
+                        .memory_bytes = buffers ? LB_MIN(buffers, BUFFERS_BYTES) : BUFFERS_BYTES},
+        err);
     if (st == LB_OK)
-        st = run(lb_loaded_model(loaded), l, mode, shape, *out, err);
+        lb_model_limit(lb_loaded_model(loaded),
+                       &(lb_stream_limit){.total_bytes = in->limits.memory_bytes,
+                                          .process_bytes = process_bytes});
+    if (st == LB_OK)
+        st = run(lb_loaded_model(loaded), l, in, *out, err);
     lb_loaded_free(&loaded);
     if (st != LB_OK)
-        lb_err_context(err, "gate_mode %s: the base", lb_moe_gate_name(mode));
+        lb_err_context(err, "gate_mode %s: the base", lb_moe_gate_name(in->mode));
     return st;
 }

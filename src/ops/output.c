@@ -609,6 +609,8 @@ lb_status lb_output_write(lb_plan *p, lb_out_model *m, u32 n_models, const lb_wr
             lb_output_print_plan(&x, text);
         return lb_buf_status(text, err);
     }
+    if (o->planned)
+        o->planned(o->user, lb_output_is_written(o) ? p->write_bytes : 0);
     lb_status st = run(&x, report, err);
     report->seconds = (double)(lb_os_now_us() - begun) * 1e-6;
     report->peak_rss_bytes = lb_os_peak_rss();

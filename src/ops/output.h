@@ -29,6 +29,7 @@ typedef struct lb_writer_opts {
     const lb_kernels *kernels;
     bool (*stop)(void *);
     void (*progress)(void *, u64 done_bytes, u64 total_bytes);
+    void (*planned)(void *, u64 write_bytes); /* before anything is read; may be NULL */
     void *user;
     /* Told of every tensor that was made, with the hash of its bytes; may be NULL. */
     lb_status (*made)(void *made_user, lb_str name, lb_dtype dtype, const lb_shape *shape,

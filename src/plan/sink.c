@@ -312,6 +312,11 @@ done:
     return st;
 }
 
+void lb_sink_unfinished(const lb_sink *s, const char **partial, const char **journal) {
+    *partial = s->partial;
+    *journal = s->journal_path;
+}
+
 const char *lb_sink_dir(const lb_sink *s) {
     return s->dir;
 }

@@ -38,6 +38,8 @@ lb_status lb_sink_open(lb_sink **out, lb_plan *plan, const lb_sink_options *o, l
 
 /* The folder that the output stands in: for temporary files. */
 const char *lb_sink_dir(const lb_sink *s);
+/* One file of output: what stands beside it until it is finished. */
+void lb_sink_unfinished(const lb_sink *s, const char **partial, const char **journal);
 /* Only what lb_sink_open refuses about the target; touches nothing: for a dry run. */
 lb_status lb_sink_check(lb_plan *plan, const lb_sink_options *o, lb_err *err);
 

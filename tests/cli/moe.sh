@@ -201,8 +201,8 @@ ok "keep: gguf" "$LBRX" quantize wide-a -o wide.gguf --type q4_k_m
 ok "keep: mlx" "$LBRX" quantize wide-a -o wide-mlx --to mlx --type mlx-mixed_3_6
 ok "keep: fp8" "$LBRX" quantize wide-a -o wide-fp8 --type fp8
 ok "keep: w4a16" "$LBRX" quantize wide-a -o wide-w4 --type w4a16 --group-size 64
-cat >types.py <<'END'
-# types.py BASE RESULT: of each tensor of both the same; of experts those of the layer's feed-forward.
+cat >kept_types.py <<'END'
+# kept_types.py BASE RESULT: of each tensor of both the same; of experts those of the layer's feed-forward.
 import json, re, sys
 base, made = ({t["name"]: t["type"] for t in json.load(open(f))["tensors"]} for f in sys.argv[1:])
 own = {"w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}
@@ -220,7 +220,7 @@ for m in wide.gguf wide-mlx wide-fp8 wide-w4; do
     ok "keep: $m" "$LBRX" moe keep.yml -o "kept-$m" --type keep
     "$LBRX" inspect $m --tensors --json >k1
     "$LBRX" inspect "kept-$m" --tensors --json >k2
-    python3 types.py k1 k2 2>err && pass || fail "keep: $m" "$(tail -1 err)"
+    python3 kept_types.py k1 k2 2>err && pass || fail "keep: $m" "$(tail -1 err)"
     ok "keep: $m is whole" "$LBRX" verify "kept-$m"
     ok "keep: $m: values" "$LBRX" moe keep.yml -o values --to hf --type f32 --force
     ok "keep: $m: values" "$LBRX" diff values "kept-$m" --tolerance 0.35

@@ -76,7 +76,7 @@ static void cut(const char *path) {
         _exit(98);
     char temp[600];
     snprintf(temp, sizeof temp, "%s.temp", path);
-    lb_mapped_remove_at_fault(temp);
+    lb_mapped_remove_at_fault(NULL, temp);
     (void)touch(&m, N_PAGES - 1);
 }
 
