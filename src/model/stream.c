@@ -153,8 +153,10 @@ static bool still_good(const lb_stream *s, u64 budget) {
 
 lb_status lb_stream_begin(lb_stream *s, u64 more, u64 n_rows, lb_err *err) {
     u64 total = s->limit.total_bytes;
-    if (!total)
+    if (!total) {
+        switch_off(s);
         return LB_OK;
+    }
     if (!s->unit)
         LB_TRY(lb_stream_list(s, err));
     u64 used = others(s, more), all = s->weights_bytes + tables(s, UINT64_MAX / AROUND_BYTES);
