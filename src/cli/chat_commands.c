@@ -20,7 +20,11 @@ static const command commands[] = {
      system_message},
     {"/regen", "", "another answer in place of the last", again},
     {"/undo", "", "takes back the last message and its answer", undo},
-    {"/save", "FILE", "writes the conversation as JSON: {\"messages\": [...]}", save},
+    {"/save", "FILE",
+     "writes the conversation as JSON: {\"messages\": [...]}; FILE.session: with what the model "
+     "has "
+     "read of it",
+     save},
     {"/load", "FILE", "goes on with the conversation of such a file", load},
     {"/set", "NAME VALUE",
      "an option of sampling (temp, top-k, stop, grammar...); without a value its default; without "

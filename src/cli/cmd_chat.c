@@ -2,6 +2,7 @@
 /* cmd_chat.c: `lbrx chat MODEL`: a conversation with a model. */
 #include "base/os.h"
 #include "cli/chat_ui.h"
+#include "ops/saved.h"
 #include <stdio.h>
 
 #define CTX_UNKNOWN 4096u /* where the model does not say what it was trained for */
@@ -13,7 +14,7 @@ typedef struct chat_opts {
     lb_sampling_opts sampling;
     lb_talk_opts talk;
     lb_drafting_opts drafting;
-    const char *messages;
+    const char *messages, *session;
     u64 n;
     bool history, timings, shift;
 } chat_opts;
@@ -24,6 +25,12 @@ static const lb_opt rows[] = {
      .arg = "FILE",
      .help = "go on with the conversation in FILE, as /save writes it",
      .off = offsetof(chat_opts, messages)},
+    {.name = "session",
+     .kind = LB_OPT_PATH,
+     .arg = "FILE",
+     .help = "go on with the conversation in FILE, as /save FILE.session writes it, if it exists, "
+             "and save it there at the end",
+     .off = offsetof(chat_opts, session)},
     {.name = "n",
      .short_name = 'n',
      .kind = LB_OPT_INT,
@@ -66,8 +73,16 @@ static bool is_terminal(const lb_common *c) {
            !(term && strcmp(term, "dumb") == 0);
 }
 
+/* With a saved session; --system is the system message from now on. */
+static lb_status go_on(lb_session *s, const chat_opts *o, lb_err *err) {
+    bool heard;
+    LB_TRY(lb_session_load(s, o->session, err));
+    return o->talk.system ? lb_session_system(s, lb_str_c(o->talk.system), &heard, err) : LB_OK;
+}
+
 static lb_status open_session(lb_session *s, lb_cli *cli, lb_common *common, const chat_opts *o,
                               const char *arg, lb_err *err) {
+    bool exists = false;
     LB_TRY(lb_infer_open(&s->x, cli, common, &o->infer, arg, err));
     const u32 trained = lb_model_n_ctx_train(lb_loaded_model(s->x.loaded));
     const u32 usual = LB_MIN(trained ? trained : CTX_UNKNOWN, CTX_MOST);
@@ -76,6 +91,10 @@ static lb_status open_session(lb_session *s, lb_cli *cli, lb_common *common, con
     LB_TRY(lb_infer_context(&s->x, o->infer.n_ctx ? o->infer.n_ctx : usual, err));
     LB_TRY(lb_drafting_open(&s->drafting, &s->x, cli, common, &o->drafting, err));
     LB_TRY(lb_session_begin(s, o->talk.system, err));
+    if (o->session)
+        LB_TRY(lb_saved_check(o->session, &exists, err));
+    if (exists)
+        return go_on(s, o, err);
     return o->messages ? lb_session_load(s, o->messages, err) : LB_OK;
 }
 
@@ -94,6 +113,8 @@ static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32
     lb_status st = lb_sampling_check(&o.sampling, err);
     if (st == LB_OK)
         st = lb_drafting_check(&o.drafting, err);
+    if (st == LB_OK && o.messages && o.session)
+        st = lb_fail(err, LB_E_USAGE, "--messages and --session: which conversation?");
     if (st != LB_OK) {
         lb_err_context(err, "chat");
         return st;
@@ -102,8 +123,11 @@ static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32
     if (o.history && u.terminal && !(u.history = history_file(&cli->arena)))
         return lb_fail(err, LB_E_IO, "chat: --history: there is no cache folder to keep it in");
     st = open_session(&s, cli, &o.common, &o, args[0], err);
-    if (st == LB_OK)
+    if (st == LB_OK) {
         st = lb_chat_run(&u, err);
+        lb_status saved = o.session ? lb_session_save_all(&s, o.session, st ? NULL : err) : LB_OK;
+        st = st ? st : saved;
+    }
     lb_session_end(&s);
     return st;
 }

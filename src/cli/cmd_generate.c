@@ -5,6 +5,7 @@
 #include "cli/generate.h"
 #include "cli/text.h"
 #include "cli/wrap.h"
+#include "ops/saved.h"
 #include <stdio.h>
 
 static const lb_opt rows[] = {
@@ -64,6 +65,12 @@ static const lb_opt rows[] = {
      .help = "answer the conversation in FILE, as template --input reads it: {\"messages\": [...], "
              "...}, or the array; - is standard input",
      .off = offsetof(lb_generate_cmd, messages)},
+    {.name = "session",
+     .kind = LB_OPT_PATH,
+     .arg = "FILE",
+     .help = "what the model has read stays in FILE, at ctrl-C too; if it exists, it is not read "
+             "again, and without a text the answer goes on where the session ends",
+     .off = offsetof(lb_generate_cmd, session)},
     {.name = "ids",
      .kind = LB_OPT_FLAG,
      .help = "with --json: the token ids as well",
@@ -82,9 +89,16 @@ static lb_status check_opts(lb_generate_cmd *o, lb_err *err) {
         (!lb_str_to_u64(lb_str_c(o->keep), &o->n_keep) || o->n_keep > 1u << 26))
         return lb_fail(err, LB_E_USAGE, "generate: --keep: '%s' is no count of tokens, nor -1",
                        o->keep);
-    if ((o->prompt != NULL) + (o->file != NULL) + (o->messages != NULL) != 1)
+    int n_prompts = (o->prompt != NULL) + (o->file != NULL) + (o->messages != NULL);
+    bool goes_on = n_prompts == 0 && o->session && lb_os_exists(o->session);
+    if (n_prompts != 1 && !goes_on)
         return lb_fail(err, LB_E_USAGE,
-                       "generate: one of -p TEXT, -f FILE and --messages FILE is needed");
+                       "generate: one of -p TEXT, -f FILE and --messages FILE is needed%s",
+                       o->session && !n_prompts ? " to begin a session" : "");
+    if (goes_on && o->chat)
+        return lb_fail(err, LB_E_USAGE, "generate: --chat needs a message: -p TEXT or -f FILE");
+    if (o->session && o->jsonl)
+        return lb_fail(err, LB_E_USAGE, "generate: --session is of one prompt: not with --jsonl");
     if (o->jsonl && !o->file)
         return lb_fail(err, LB_E_USAGE, "generate: --jsonl needs -f FILE (- is standard input)");
     if (o->jsonl && (o->drafting.model || o->drafting.ngram))
@@ -201,9 +215,13 @@ typedef struct text_out {
     lb_wrap wrap;
 } text_out;
 
-static lb_status make_prompt(lb_infer *x, const lb_generate_cmd *o, lb_arena *arena, lb_buf *ids,
-                             lb_err *err) {
+static lb_status make_prompt(lb_infer *x, const lb_generate_cmd *o, const lb_saved *saved,
+                             lb_arena *arena, lb_buf *ids, lb_err *err) {
     lb_str text = lb_str_c(o->prompt ? o->prompt : "");
+    if (!o->prompt && !o->file && !o->messages) {
+        lb_buf_put(ids, saved->ids, saved->file.n_ids * sizeof *saved->ids);
+        return lb_buf_status(ids, err);
+    }
     if (!o->prompt)
         LB_TRY(lb_generate_read(o->file ? o->file : o->messages, arena, &text, err));
     return lb_generate_prompt(x, o, text, arena, ids, err);
@@ -290,8 +308,54 @@ lb_generate_opts lb_generate_opts_of(const lb_infer *x, const lb_generate_cmd *o
                               .stop = lb_interrupt_stop};
 }
 
-static lb_status generate(lb_infer *x, const lb_generate_cmd *o, lb_buf *prompt, lb_cli *cli,
-                          lb_err *err) {
+/* ---- sessions ---- */
+
+static lb_status open_saved(const lb_infer *x, const lb_generate_cmd *o, lb_saved *saved,
+                            lb_err *err) {
+    bool exists = false;
+    if (o->session)
+        LB_TRY(lb_saved_check(o->session, &exists, err));
+    if (!exists)
+        return LB_OK;
+    LB_TRY(lb_saved_open(saved, o->session, x->loaded, err));
+    if (saved->file.text_bytes)
+        return lb_fail(err, LB_E_USAGE, "%s: a conversation: go on with it by lbrx chat --session",
+                       o->session);
+    return LB_OK;
+}
+
+/* What is of use of it for the prompt. */
+static lb_status load_saved(const lb_infer *x, const lb_generate_cmd *o, lb_saved *saved,
+                            const lb_buf *prompt, lb_err *err) {
+    u32 kept, held = saved->file.n_held;
+    if (!saved->ids)
+        return LB_OK;
+    LB_TRY(lb_saved_load(saved, x->context, (const u32 *)(const void *)prompt->ptr,
+                         (u32)(prompt->len / sizeof(u32)), NULL, &kept, err));
+    if (kept < held && !o->common.quiet)
+        (void)fprintf(stderr, "lbrx: %s: %u of its %u tokens are used: the prompt %s\n", o->session,
+                      kept, held,
+                      kept ? "goes on otherwise behind them"
+                           : "begins otherwise, or the model cannot go back to where it does");
+    return LB_OK;
+}
+
+/* The sequence as far as it came. */
+static lb_status save(const lb_infer *x, const lb_generate_cmd *o, const lb_generated *g,
+                      lb_err *err) {
+    const u32 *ids = (const u32 *)(const void *)g->sequence.ptr;
+    const u32 n = (u32)(g->sequence.len / sizeof(u32));
+    if (!o->session || !n)
+        return LB_OK;
+    (void)lb_context_keep(x->context, 0, ids, n);
+    return lb_saved_write(
+        &(lb_saving){
+            .path = o->session, .loaded = x->loaded, .context = x->context, .ids = ids, .n_ids = n},
+        err);
+}
+
+static lb_status generate(lb_infer *x, const lb_generate_cmd *o, lb_saved *saved, lb_buf *prompt,
+                          lb_cli *cli, lb_err *err) {
     lb_sampling sampling = {0};
     lb_drafting drafting = {0};
     lb_generated g = {0};
@@ -306,6 +370,8 @@ static lb_status generate(lb_infer *x, const lb_generate_cmd *o, lb_buf *prompt,
         st = lb_sampling_open(&sampling, x, &o->sampling, x->n_ctx, err);
     if (st == LB_OK)
         st = lb_drafting_open(&drafting, x, cli, &o->common, &o->drafting, err);
+    if (st == LB_OK)
+        st = load_saved(x, o, saved, prompt, err);
     if (st == LB_OK) {
         lb_generate_opts go = lb_generate_opts_of(x, o, &sampling, (u32)n);
         go.draft = drafting.draft;
@@ -317,6 +383,10 @@ static lb_status generate(lb_infer *x, const lb_generate_cmd *o, lb_buf *prompt,
         lb_generate_put(&cli->out, o, lb_buf_str(prompt), &g, sampling.seed);
     else if (st == LB_OK)
         lb_buf_put_c(&cli->out, "\n");
+    if (st == LB_OK)
+        st = save(x, o, &g, err);
+    else if (st == LB_E_INTERRUPTED)
+        (void)save(x, o, &g, NULL);
     lb_sampling_close(&sampling);
     lb_drafting_close(&drafting);
     lb_wrap_deinit(&out.wrap);
@@ -328,6 +398,7 @@ static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32
                      lb_err *err) {
     lb_generate_cmd o = *(const lb_generate_cmd *)opts;
     lb_infer *x = lb_arena_new(&cli->arena, lb_infer, 1);
+    lb_saved saved = {.cur = {.fd = -1}};
     lb_buf ids = {0};
     (void)n_args;
     if (!x)
@@ -336,13 +407,16 @@ static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32
     lb_status st = lb_infer_open(x, cli, &o.common, &o.infer, args[0], err);
     if (st == LB_OK)
         st = lb_infer_tokenizer(x, err);
+    if (st == LB_OK)
+        st = open_saved(x, &o, &saved, err);
     if (st == LB_OK && o.jsonl) {
         st = lb_generate_lines(x, &o, cli, err);
     } else if (st == LB_OK) {
-        st = make_prompt(x, &o, &cli->arena, &ids, err);
+        st = make_prompt(x, &o, &saved, &cli->arena, &ids, err);
         if (st == LB_OK)
-            st = generate(x, &o, &ids, cli, err);
+            st = generate(x, &o, &saved, &ids, cli, err);
     }
+    lb_saved_close(&saved);
     lb_infer_close(x);
     lb_buf_deinit(&ids);
     return st;

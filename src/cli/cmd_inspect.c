@@ -5,6 +5,7 @@
 #include "format/gguf.h"
 #include "format/imatrix.h"
 #include "ops/inspect.h"
+#include "ops/saved.h"
 
 typedef struct inspect_opts {
     lb_common common;
@@ -249,6 +250,68 @@ static void put_text(lb_cli *cli, const lb_inspect *in, const inspect_opts *o) {
         put_tensors(cli, in);
 }
 
+/* ---- saved sessions ---- */
+
+static bool is_session(const char *path) {
+    lb_cur c;
+    u8 head[8];
+    if (lb_cur_open(&c, path, NULL) != LB_OK)
+        return false;
+    bool is = lb_cur_left(&c) >= sizeof head &&
+              lb_cur_bytes(&c, head, sizeof head, "it", NULL) == LB_OK &&
+              lb_session_file_is(head, sizeof head);
+    lb_cur_close(&c);
+    return is;
+}
+
+static void put_session(lb_buf *out, const char *path, const lb_saved *s) {
+    const lb_session_file *f = &s->file;
+    char size[LB_TEXT_BYTES], model[33];
+    lb_hash_hex(f->model, model);
+    lb_buf_put_c(out, "file          ");
+    lb_put_safe(out, lb_str_c(path));
+    lb_buf_printf(out, "\nformat        saved session (version %u)\n", LB_SESSION_VERSION);
+    lb_buf_printf(out, "tokens        %u (%u held, vocabulary of %u)\n", f->n_ids, f->n_held,
+                  f->n_vocab);
+    lb_buf_printf(out, "kv type       %s%s\n", lb_dtype_get(f->kv_type)->name,
+                  f->flags & LB_SESSION_ROTATED ? ", rotated" : "");
+    lb_buf_printf(out, "a token       %s\n", lb_size_text(f->row_bytes, size));
+    if (f->state_bytes)
+        lb_buf_printf(out, "states        %s\n", lb_size_text(f->state_bytes, size));
+    lb_buf_printf(out, "conversation  %s\n", f->text_bytes ? "yes" : "no");
+    lb_buf_printf(out, "size          %s\nmodel         %s\n",
+                  lb_size_text(s->cur.size_bytes, size), model);
+}
+
+static void put_session_json(lb_buf *out, const lb_saved *s) {
+    const lb_session_file *f = &s->file;
+    char model[33];
+    lb_hash_hex(f->model, model);
+    lb_buf_printf(out,
+                  "{\"format\": \"session\", \"version\": %u, \"tokens\": %u, \"held\": %u, "
+                  "\"vocabulary\": %u, \"kv_type\": \"%s\", \"rotated\": %s, "
+                  "\"token_bytes\": %llu, \"state_bytes\": %llu, \"conversation\": %s, "
+                  "\"bytes\": %llu, \"model\": \"%s\"}\n",
+                  LB_SESSION_VERSION, f->n_ids, f->n_held, f->n_vocab,
+                  lb_dtype_get(f->kv_type)->name, f->flags & LB_SESSION_ROTATED ? "true" : "false",
+                  (unsigned long long)f->row_bytes, (unsigned long long)f->state_bytes,
+                  f->text_bytes ? "true" : "false", (unsigned long long)s->cur.size_bytes, model);
+}
+
+static lb_status session(lb_cli *cli, const inspect_opts *o, const char *path, lb_err *err) {
+    lb_saved s;
+    lb_status st = lb_saved_open(&s, path, NULL, err);
+    if (st == LB_OK && (o->tensors || o->metadata || o->hash))
+        st = lb_fail(err, LB_E_USAGE,
+                     "%s: a saved session: --tensors, --metadata and --hash are of models", path);
+    if (st == LB_OK && o->common.json)
+        put_session_json(&cli->out, &s);
+    else if (st == LB_OK)
+        put_session(&cli->out, path, &s);
+    lb_saved_close(&s);
+    return st;
+}
+
 static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32 n_args,
                      lb_err *err) {
     inspect_opts o = *(const inspect_opts *)opts;
@@ -257,6 +320,8 @@ static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32
     lb_status st;
     (void)n_args;
     LB_TRY(lb_common_finish(&o.common, err));
+    if (is_session(args[0]))
+        return session(cli, &o, args[0], err);
     LB_TRY_DONE(st, lb_cli_open_any(cli, &o.common, &s, args[0], err));
     if (s->computed && o.hash)
         LB_TRY_DONE(st, lb_fail(err, LB_E_UNSUPPORTED,
@@ -277,8 +342,8 @@ done:
 
 const lb_command lb_cmd_inspect = {
     .name = "inspect",
-    .summary =
-        "Shows what a model or an importance matrix holds: format, types, metadata, tensors.",
+    .summary = "Shows what a model, an importance matrix or a saved session holds: format, types, "
+               "metadata, tensors.",
     .args = "MODEL",
     .examples = {{"a summary", "lbrx inspect model.gguf"},
                  {"all tensors and the config of a folder",

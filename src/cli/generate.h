@@ -17,7 +17,7 @@ typedef struct lb_generate_cmd {
     lb_sampling_opts sampling;
     lb_talk_opts talk;
     lb_drafting_opts drafting;
-    const char *prompt, *file, *messages;
+    const char *prompt, *file, *messages, *session;
     const char *keep; /* a count, or "-1": the prompt */
     u64 n, parallel, n_keep;
     bool chat, ids, ignore_eos, jsonl, shift;

@@ -6,8 +6,6 @@
 #include "ops/generate.h"
 #include <stdio.h>
 
-#define FILE_BYTES_MAX (64 * LB_MIB)
-
 static lb_status no_memory(lb_err *err) {
     return lb_fail(err, LB_E_NOMEM, "out of memory for the conversation");
 }
@@ -23,9 +21,7 @@ u64 lb_session_n_messages(const lb_session *s) {
     return s->messages->n;
 }
 
-/* The messages become a copy of those of a list, in memory of their own: what is forgotten is
- * freed. n: the first so many. */
-static lb_status replace(lb_session *s, const lb_json *list, u64 n, lb_err *err) {
+lb_status lb_session_replace(lb_session *s, const lb_json *list, u64 n, lb_err *err) {
     lb_arena a = {0};
     lb_json *copy = lb_json_new_array(&a);
     const lb_json *m = list ? list->first : NULL;
@@ -44,7 +40,7 @@ static lb_status replace(lb_session *s, const lb_json *list, u64 n, lb_err *err)
 }
 
 static lb_status cut(lb_session *s, u64 n, lb_err *err) {
-    return n < s->messages->n ? replace(s, s->messages, n, err) : LB_OK;
+    return n < s->messages->n ? lb_session_replace(s, s->messages, n, err) : LB_OK;
 }
 
 /* Index of the last message of a role; n when there is none. */
@@ -80,7 +76,7 @@ lb_status lb_session_system(lb_session *s, lb_str text, bool *heard, lb_err *err
         if (!lb_json_push(list, lb_json_copy(&a, m)))
             st = no_memory(err);
     if (st == LB_OK)
-        st = replace(s, list, list->n, err);
+        st = lb_session_replace(s, list, list->n, err);
     lb_arena_deinit(&a);
     return st;
 }
@@ -271,48 +267,8 @@ lb_status lb_session_again(lb_session *s, lb_err *err) {
     if (st == LB_OK) {
         st = answer(s, user + 1, err);
         if (s->messages->n == user + 1) /* none came: the old one stays */
-            (void)replace(s, before, before->n, NULL);
+            (void)lb_session_replace(s, before, before->n, NULL);
     }
-    lb_arena_deinit(&a);
-    return st;
-}
-
-/* ---- files ---- */
-
-lb_status lb_session_load(lb_session *s, const char *path, lb_err *err) {
-    const lb_chat_input input = s->talk.input;
-    lb_str text;
-    lb_json *list = NULL;
-    lb_buf rendered = {0};
-    /* In memory that stays: tools and variables of the file are views of it. */
-    lb_status st = lb_os_read_file(path, FILE_BYTES_MAX, &s->texts, &text, err);
-    if (st == LB_OK)
-        st = lb_talk_parse(&s->talk, text, path, &s->texts, &list, err);
-    /* What the template does not take is told now, and not at the next message. */
-    if (st == LB_OK && list->n) {
-        st = lb_talk_render(&s->talk, list, &rendered, err);
-        if (st != LB_OK)
-            lb_err_context(err, "%s", path);
-    }
-    if (st == LB_OK)
-        st = replace(s, list, list->n, err);
-    if (st == LB_OK)
-        s->n_left_out = 0;
-    else
-        s->talk.input = input;
-    lb_buf_deinit(&rendered);
-    return st;
-}
-
-lb_status lb_session_save(lb_session *s, const char *path, lb_err *err) {
-    lb_arena a = {0};
-    lb_json *all = lb_json_new_object(&a);
-    lb_str text;
-    lb_status st = lb_json_set(&a, all, "messages", lb_json_copy(&a, s->messages))
-                       ? lb_json_file(all, &a, &text, err)
-                       : no_memory(err);
-    if (st == LB_OK)
-        st = lb_os_replace_file(path, text, err);
     lb_arena_deinit(&a);
     return st;
 }

@@ -54,13 +54,19 @@ lb_status lb_session_clear(lb_session *s, lb_err *err);
  * whether it stands in what the model reads. */
 lb_status lb_session_system(lb_session *s, lb_str text, bool *heard, lb_err *err);
 lb_str lb_session_system_text(const lb_session *s);
-/* {"messages": [...]} of a file, and into one, which is replaced as a whole. */
+/* {"messages": [...]} of a file, or a saved session, with what the model has read of it; and into
+ * one, which is replaced as a whole: a saved session where the name ends in .session. */
 lb_status lb_session_load(lb_session *s, const char *path, lb_err *err);
-lb_status lb_session_save(lb_session *s, const char *path, lb_err *err);
+lb_status lb_session_save(const lb_session *s, const char *path, lb_err *err);
+/* The same, whatever its name. */
+lb_status lb_session_save_all(const lb_session *s, const char *path, lb_err *err);
 /* An option of sampling; value NULL: its default. What fails leaves all as it was. */
 lb_status lb_session_set(lb_session *s, const char *name, const char *value, lb_err *err);
 /* Appends "name value" lines. */
 void lb_session_put_options(const lb_session *s, lb_buf *out);
 u64 lb_session_n_messages(const lb_session *s);
+/* The messages become a copy of the first n of a list, in memory of their own: what is forgotten is
+ * freed. */
+lb_status lb_session_replace(lb_session *s, const lb_json *list, u64 n, lb_err *err);
 
 #endif

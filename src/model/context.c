@@ -256,6 +256,10 @@ u32 lb_context_length(const lb_context *c, u32 seq) {
     return c->cache.seq[seq].length;
 }
 
+const u32 *lb_context_ids(const lb_context *c, u32 seq) {
+    return c->cache.seq[seq].id;
+}
+
 bool lb_context_cut(lb_context *c, u32 seq, u32 n) {
     return lb_cache_cut(&c->cache, seq, n);
 }

@@ -86,6 +86,7 @@ u32 lb_context_n_batch(const lb_context *c); /* at most what was asked for */
  * there (else to the mark, if that is before), and forgets the rest. How many are kept. */
 u32 lb_context_keep(lb_context *c, u32 seq, const u32 *ids, u32 n);
 u32 lb_context_length(const lb_context *c, u32 seq);
+const u32 *lb_context_ids(const lb_context *c, u32 seq); /* [its length], until it changes */
 /* Keeps what recurrent layers need to come back to where the sequence is now; nothing of a model
  * without them, which can go back to anywhere. */
 lb_status lb_context_mark(lb_context *c, u32 seq, lb_err *err);

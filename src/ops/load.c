@@ -9,6 +9,7 @@
 #define ALIGN_MADE 64 /* of tensors in the temporary file */
 
 struct lb_loaded {
+    const char *arch;
     lb_arena perm;
     lb_maps maps;
     lb_gguf_meta meta;
@@ -345,6 +346,7 @@ static lb_status load(loading *x) {
     if (!lb_arch_graph_of(x->canon.arch)->runs)
         return lb_fail(x->err, LB_E_UNSUPPORTED, "models of the architecture '%s' cannot be run",
                        lb_arch_name(x->canon.arch));
+    l->arch = lb_arch_name(x->canon.arch);
     LB_TRY(read_meta(x));
     x->upright = heads_turn_whole(x);
     LB_TRY(list_tensors(x));
@@ -397,6 +399,10 @@ void lb_loaded_free(lb_loaded **lp) {
 
 const lb_model *lb_loaded_model(const lb_loaded *l) {
     return l->model;
+}
+
+const char *lb_loaded_arch(const lb_loaded *l) {
+    return l->arch;
 }
 
 const lb_gguf_meta *lb_loaded_meta(const lb_loaded *l) {

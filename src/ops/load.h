@@ -29,6 +29,7 @@ typedef struct lb_loaded lb_loaded;
 lb_status lb_load(lb_loaded **out, const lb_source *s, const lb_load_opts *o, lb_err *err);
 void lb_loaded_free(lb_loaded **l);
 const lb_model *lb_loaded_model(const lb_loaded *l);
+const char *lb_loaded_arch(const lb_loaded *l); /* as GGUF names it */
 /* <arch>.* at least. */
 const lb_gguf_meta *lb_loaded_meta(const lb_loaded *l);
 const lb_mweights *lb_loaded_weights(const lb_loaded *l);

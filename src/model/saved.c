@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* saved.c: see saved.h. Rows go as they lie in pages, of the positions that are there and no more:
+ * what pads a row or a page is not written. */
+#include "model/saved.h"
+#include "model/graph.h"
+
+/* Bytes of a row of one head, without what pads it; 0: there are none. */
+static u32 row_bytes(const lb_context *c, u32 layer, bool keys) {
+    const lb_cache_layer *l = &c->cache.layer[layer];
+    const lb_layer_params *p = &c->m->p.layer[layer];
+    u64 bytes = 0;
+    if (!l->k_bytes || (!keys && l->v_in_k) ||
+        !lb_dtype_bytes(c->cache.type, keys ? p->k_dim : p->v_dim, &bytes))
+        return 0;
+    return (u32)bytes;
+}
+
+void lb_context_describe(const lb_context *c, lb_session_file *f) {
+    const lb_params *p = &c->m->p;
+    bool long_rope = p->scaling == LB_SCALING_LONGROPE && c->o.n_ctx > p->n_ctx_orig;
+    *f = (lb_session_file){.kv_type = c->cache.type,
+                           .n_vocab = p->n_vocab,
+                           .flags = (c->o.exact ? LB_SESSION_EXACT : 0u) |
+                                    (c->o.fast ? LB_SESSION_FAST : 0u) |
+                                    (long_rope ? LB_SESSION_LONG : 0u)};
+    for (u32 i = 0; i < p->n_layers; i++) {
+        const lb_cache_layer *l = &c->cache.layer[i];
+        f->row_bytes += (u64)l->n_head_kv * (row_bytes(c, i, true) + row_bytes(c, i, false));
+        f->state_bytes += l->state_bytes;
+    }
+}
+
+/* n bytes of a body that lie at `at` in the session; NULL: they are not wanted. */
+typedef lb_status move_fn(void *user, u8 *at, u64 n, lb_err *err);
+
+typedef struct walk {
+    const lb_context *c;
+    const lb_cache_seq *s;
+    u32 n, n_all; /* positions that are moved, of so many in the body */
+    move_fn *move;
+    void *user;
+} walk;
+
+static lb_status move_head(const walk *w, u32 layer, u32 head, bool keys, lb_err *err) {
+    const lb_cache *cache = &w->c->cache;
+    const lb_cache_layer *l = &cache->layer[layer];
+    const u32 bytes = row_bytes(w->c, layer, keys), stride = keys ? l->k_bytes : l->v_bytes;
+    for (u32 pos = 0; bytes && pos < w->n;) {
+        u32 page = w->s->page[pos / LB_PAGE_ROWS], n = LB_MIN(LB_PAGE_ROWS, w->n - pos);
+        u8 *row = keys ? lb_cache_keys(cache, layer, page, head)
+                       : lb_cache_values(cache, layer, page, head);
+        u32 step = bytes == stride ? n : 1;
+        for (u32 i = 0; i < n; i += step)
+            LB_TRY(w->move(w->user, row + (size_t)i * stride, (u64)step * bytes, err));
+        pos += n;
+    }
+    return w->move(w->user, NULL, (u64)(w->n_all - w->n) * bytes, err);
+}
+
+/* In the order of a body. */
+static lb_status move_all(const walk *w, lb_err *err) {
+    const lb_cache *cache = &w->c->cache;
+    for (u32 i = 0; i < cache->n_layers; i++) {
+        const lb_cache_layer *l = &cache->layer[i];
+        u8 *state = w->n == w->n_all && w->s->state ? w->s->state + l->state_off : NULL;
+        LB_TRY(w->move(w->user, state, l->state_bytes, err));
+    }
+    for (u32 i = 0; i < cache->n_layers; i++)
+        for (u32 h = 0; h < cache->layer[i].n_head_kv; h++) {
+            LB_TRY(move_head(w, i, h, true, err));
+            LB_TRY(move_head(w, i, h, false, err));
+        }
+    return LB_OK;
+}
+
+typedef struct writing {
+    lb_xxh *hash;
+    lb_out *out;
+} writing;
+
+static lb_status put(void *user, u8 *at, u64 n, lb_err *err) {
+    writing *w = user;
+    (void)err;
+    if (n)
+        lb_session_file_put(w->hash, w->out, at, (size_t)n);
+    return LB_OK;
+}
+
+void lb_context_save(const lb_context *c, u32 seq, lb_xxh *hash, lb_out *out) {
+    const lb_cache_seq *s = &c->cache.seq[seq];
+    writing w = {hash, out};
+    (void)move_all(&(walk){c, s, s->length, s->length, put, &w}, NULL);
+}
+
+static lb_status get(void *user, u8 *at, u64 n, lb_err *err) {
+    return lb_session_body_read(user, at, n, err);
+}
+
+lb_status lb_context_load(lb_context *c, u32 seq, lb_session_body *b, const lb_session_file *f,
+                          const u32 *ids, u32 n, lb_err *err) {
+    lb_cache_seq *s = &c->cache.seq[seq];
+    LB_ASSERT(n <= f->n_held && (!s->state || n == 0 || n == f->n_held));
+    (void)lb_cache_cut(&c->cache, seq, 0);
+    lb_status st = lb_cache_grow(&c->cache, seq, n, err);
+    if (st == LB_OK)
+        st = move_all(&(walk){c, s, n, f->n_held, get, b}, err);
+    if (st == LB_OK)
+        st = lb_session_body_end(b, err);
+    if (st == LB_OK) {
+        memcpy(s->id, ids, n * sizeof *ids);
+        s->length = n;
+    } else {
+        (void)lb_cache_cut(&c->cache, seq, 0);
+    }
+    return st;
+}
