@@ -6,6 +6,13 @@
 
 /* What is asked for ahead of its use, within a row and beyond: rows follow one another. */
 #define AHEAD 2048
+#ifndef AT_ONCE /* rows whose lanes are added at once */
+#define AT_ONCE 1
+#define finish_rows(type, s, out) (void)0
+#endif
+#ifndef LEAST_UNITS /* of the end of a row */
+#define LEAST_UNITS 2
+#endif
 
 /* n values of MLX's scales or biases, one for each 32 columns; behind them zeros. */
 INLINE f32x8 eight_scales(const u8 *p, lb_dtype t) {
@@ -63,53 +70,104 @@ typedef struct place {
     size_t row, k;
 } place;
 
-INLINE void row_part(const form f, const int nt, const int n_units, const lb_q8_shape *s,
-                     const lb_q8_rows *w, const place at, const lb_q8_act *x, sums *sum) {
-    float scale[64]; /* and behind 32 of them minima */
+/* As floats: of the groups of some units, and behind 32 of them minima. */
+INLINE void put_row_scales(const form f, const int n_units, const lb_q8_shape *s,
+                           const lb_q8_rows *w, const place at, float scale[64]) {
     if (f.scales) {
-        f.scales(scale, scale + 32, at.p, (size_t)n_units);
-    } else {
-        const u8 *sc = w->scale + at.row * w->scale_bytes, *b = w->bias + at.row * w->scale_bytes;
-        const size_t first = at.k * LB_Q8_CHUNK;
-        mlx_scales(scale, sc, w->scale_dtype, w->group, first, s->n_cols);
-        mlx_scales(scale + 32, b, w->scale_dtype, w->group, first, s->n_cols);
+        f.scales(scale, scale + 32, at.p, n_units > 2 ? 4 : 2);
+        return;
     }
-    add_unit_chunk(f.type, nt, n_units, &(packed){at.p, f.unit, scale}, x + at.k, s, sum);
+    const u8 *sc = w->scale + at.row * w->scale_bytes, *b = w->bias + at.row * w->scale_bytes;
+    const size_t first = at.k * LB_Q8_CHUNK;
+    mlx_scales(scale, sc, w->scale_dtype, w->group, first, s->n_cols);
+    mlx_scales(scale + 32, b, w->scale_dtype, w->group, first, s->n_cols);
 }
 
-INLINE void row_dots(const form f, const int nt, const lb_q8_shape *s, float *out,
-                     const lb_q8_rows *w, size_t r, const lb_q8_act *x) {
+/* A chunk, or the first units of the last one, whose scales are made zero where a row has no more
+ * columns: what stands there may be anything. */
+typedef struct part {
+    int n_units;
+    bool whole;
+} part;
+
+INLINE void row_part(const form f, const int nt, const part of, const lb_q8_shape *s,
+                     const lb_q8_rows *w, const place at, const lb_q8_act *x, sums *sum) {
+    const size_t left = s->n_cols - at.k * LB_Q8_CHUNK,
+                 n = left / (f.type & LB_Q8_HALVES ? 16 : 32);
+#ifdef REGISTERS
+    chunk_scales scale = {0};
+    if (!regs_of(f.scales, &scale, at.p)) {
+        float values[64];
+        put_row_scales(f, of.n_units, s, w, at, values);
+        get_scales(f.type, of.n_units, &scale, values);
+    }
+    if (!of.whole)
+        first_scales(f.type, n, &scale);
+    const void *const scales = &scale;
+#else
+    float scales[64];
+    put_row_scales(f, of.n_units, s, w, at, scales);
+    for (size_t i = n; !of.whole && i < (of.n_units > 2 ? 32 : 16); i++)
+        scales[i] = scales[32 + i] = 0;
+#endif
+    add_unit_chunk(f.type, nt, of.n_units, &(packed){at.p, f.unit, scales}, x + at.k, s, sum);
+}
+
+/* end: of what may be read. */
+INLINE void row_dots(const form f, const int nt, const lb_q8_shape *s, const lb_q8_rows *w,
+                     size_t r, const u8 *end, const lb_q8_act *x, sums *out) {
     place at = {w->codes + r * w->row_bytes, r, 0};
     sums sum[MT];
     UNROLL for (int t = 0; t < nt; t++) clear(sum + t);
     for (; (at.k + 1) * LB_Q8_CHUNK <= s->n_cols; at.k++, at.p += f.chunk_bytes) {
         UNROLL for (size_t i = 0; i < f.chunk_bytes; i += 64) __builtin_prefetch(at.p + AHEAD + i);
-        row_part(f, nt, 4, s, w, at, x, sum);
+        row_part(f, nt, (part){4, true}, s, w, at, x, sum);
     }
-    const size_t left = s->n_cols % LB_Q8_CHUNK, half = LB_Q8_CHUNK / 2;
-    if (left == half) {
-        row_part(f, nt, 2, s, w, at, x, sum);
-    } else if (left) {
-        u8 last[LB_Q8_CHUNK / 256 * 292] = {0};
-        memcpy(last, at.p, left * f.chunk_bytes / LB_Q8_CHUNK);
-        at.p = last;
-        if (left < half)
-            row_part(f, nt, 2, s, w, at, x, sum);
+    const size_t left = s->n_cols % LB_Q8_CHUNK;
+    if (left) {
+        u8 last[LB_Q8_CHUNK / 256 * 292];
+        if ((size_t)(end - at.p) < f.chunk_bytes) {
+            memset(last, 0, sizeof last);
+            memcpy(last, at.p, left * f.chunk_bytes / LB_Q8_CHUNK);
+            at.p = last;
+        }
+        if (LEAST_UNITS == 1 && nt == 1 && left <= LB_Q8_CHUNK / 4)
+            row_part(f, nt, (part){LEAST_UNITS, false}, s, w, at, x, sum);
+        else if (left <= LB_Q8_CHUNK / 2)
+            row_part(f, nt, (part){2, false}, s, w, at, x, sum);
         else
-            row_part(f, nt, 4, s, w, at, x, sum);
+            row_part(f, nt, (part){4, false}, s, w, at, x, sum);
     }
-    UNROLL for (int t = 0; t < nt; t++) out[(size_t)t * s->out_stride + r] =
-        finish_row(f.type, sum + t);
+    UNROLL for (int t = 0; t < nt; t++) out[t] = sum[t];
 }
 
 INLINE void rows_any(const form f, const lb_q8_shape *s, float *out, const lb_q8_rows *w,
                      const lb_q8_act *act) {
-    for (size_t r = 0; r < s->n_rows; r++) {
+    if (s->n_rows == 0)
+        return;
+    const u8 *const end =
+        w->codes + (s->n_rows - 1) * w->row_bytes + s->n_cols * f.chunk_bytes / LB_Q8_CHUNK;
+    for (size_t r = 0; r < s->n_rows; r += AT_ONCE) {
+        const size_t n = LB_MIN((size_t)AT_ONCE, s->n_rows - r);
         size_t t = 0;
         for (; t + MT <= s->n_tokens; t += MT)
-            row_dots(f, MT, s, out + t * s->out_stride, w, r, act + t * s->act_stride);
-        for (; t < s->n_tokens; t++)
-            row_dots(f, 1, s, out + t * s->out_stride, w, r, act + t * s->act_stride);
+            for (size_t i = 0; i < n; i++) {
+                sums sum[MT];
+                row_dots(f, MT, s, w, r + i, end, act + t * s->act_stride, sum);
+                UNROLL for (size_t j = 0; j < MT; j++) out[(t + j) * s->out_stride + r + i] =
+                    finish_row(f.type, sum + j);
+            }
+        for (; t < s->n_tokens; t++) {
+            float *const to = out + t * s->out_stride + r;
+            sums sum[AT_ONCE];
+            for (size_t i = 0; i < n; i++)
+                row_dots(f, 1, s, w, r + i, end, act + t * s->act_stride, sum + i);
+            if (n == AT_ONCE && AT_ONCE > 1)
+                finish_rows(f.type, sum, to);
+            else
+                for (size_t i = 0; i < n; i++)
+                    to[i] = finish_row(f.type, sum + i);
+        }
     }
 }
 

@@ -173,11 +173,11 @@ INLINE vec bits_of(const u8 *p, const size_t step, const u8 value, const size_t 
 typedef vec(unit_fn)(const u8 *p, const size_t u, const size_t i);
 typedef void(scales_fn)(float *s, float *m, const u8 *p, const size_t n_units);
 
-/* A chunk of a stored row: its codes, and scales with minima 32 places behind. */
+/* A chunk of a stored row: its codes, and its scales as q8_dots_<isa>.h takes them. */
 typedef struct packed {
     const u8 *p;
     unit_fn *unit;
-    const float *scales;
+    const void *scales;
 } packed;
 
 #endif
