@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* device.h: where arithmetic can run: the CPU, NVIDIA GPUs, behind one narrow interface.
+ *
+ * A device has buffers (its own memory, memory of the host that it reaches, or pages of a mapped
+ * file) and queues. A queue carries out copies and kernels in their order of submission, later;
+ * lb_dev_queue_wait is when the host may look. Kernels that are submitted one after the other
+ * without lb_dev_queue_barrier between them may run at the same time or in any order; copies come
+ * after all before them and before all after them. Kernels are those of kernels.def; their
+ * arguments are checked against the buffers before anything is submitted, so a wrong launch is an
+ * error and no access beyond a buffer.
+ *
+ * Freed buffers stay in a pool and are used again (counted in lb_dev_stats). One thread uses a
+ * device and all that belongs to it. Errors: LB_E_NOT_FOUND no such device or no driver,
+ * LB_E_UNSUPPORTED what the device or its driver cannot do, LB_E_NOMEM the device's memory is out,
+ * LB_E_LIMIT the budget is, LB_E_IO the device was lost: then every later call says so and nothing
+ * but closing helps; LB_E_USAGE a call that is wrong. */
+#ifndef LB_DEVICE_DEVICE_H
+#define LB_DEVICE_DEVICE_H
+
+#include "base/base.h"
+#include "device/kernels.h"
+
+typedef enum lb_dev_kind { LB_DEV_CPU, LB_DEV_KINDS } lb_dev_kind;
+
+/* "cpu", "cuda" */
+const char *lb_dev_kind_name(lb_dev_kind kind);
+
+typedef struct lb_dev_info {
+    lb_dev_kind kind;
+    u32 index;            /* among those of its kind */
+    char id[16];          /* "cpu", "cuda:0": what --device takes */
+    char name[128];       /* of the model */
+    char generation[64];  /* "compute capability 9.0", the CPU's features */
+    char driver[32];      /* its version; empty: none */
+    u64 memory_bytes;     /* of the device */
+    u64 free_bytes;       /* when it was asked; 0: not known */
+    u32 n_units;          /* multiprocessors, cores */
+    u32 simd_threads;     /* that run in step: 32 */
+    u32 threads_max;      /* of a threadgroup */
+    u32 shared_bytes_max; /* memory of a threadgroup without asking for more */
+    bool unified;         /* the host's memory is the device's */
+    bool maps_files;      /* lb_dev_buf_map works */
+} lb_dev_info;
+
+/* All devices of a kind, the first max of them; returns how many there are. why (may be NULL): set
+ * where there are none, to the reason: no driver, too old a driver. */
+u32 lb_dev_list(lb_dev_kind kind, lb_dev_info *out, u32 max, lb_err *why);
+
+/* ---- devices ---- */
+
+typedef struct lb_dev lb_dev;
+typedef struct lb_dev_buf lb_dev_buf;
+typedef struct lb_dev_queue lb_dev_queue;
+typedef struct lb_dev_event lb_dev_event;
+
+typedef struct lb_dev_opts {
+    lb_dev_kind kind;
+    u32 index;
+    u64 memory_bytes; /* budget: buffers in use and in the pool, mapped ones not; 0: none */
+    bool exact;   /* no pool, no rounding of sizes: a sanitizer sees what reaches beyond a buffer */
+    u32 schedule; /* cpu: in which order threads run, LB_FIBER_FORWARD .. (cpu_fiber.h) */
+} lb_dev_opts;
+
+typedef struct lb_dev_stats {
+    u64 allocations; /* buffers made by the driver */
+    u64 reuses;      /* buffers taken from the pool */
+    u64 used_bytes, pool_bytes, peak_bytes;
+    u64 launches, copies;
+} lb_dev_stats;
+
+lb_status lb_dev_open(lb_dev **out, const lb_dev_opts *opts, lb_err *err);
+/* Waits for its queues; frees all that belongs to it. NULL and *d NULL are fine. */
+void lb_dev_close(lb_dev **d);
+const lb_dev_info *lb_dev_info_get(const lb_dev *d);
+void lb_dev_stats_get(const lb_dev *d, lb_dev_stats *out);
+
+/* ---- buffers: at least 256-byte aligned, mapped ones as the file's pages ---- */
+
+typedef enum lb_dev_place {
+    LB_DEV_OWN, /* the device's memory, reached by copies alone unless it is unified */
+    LB_DEV_HOST /* the host's, pinned: both reach it, copies from it are fast and asynchronous */
+} lb_dev_place;
+
+lb_status lb_dev_buf_new(lb_dev *d, lb_dev_place place, u64 size_bytes, lb_dev_buf **out,
+                         lb_err *err);
+/* The mapped pages of a file (base/mapped.h) as a buffer that kernels read, without a copy; base
+ * stays mapped until it is freed, off and size need no alignment beyond a kernel's. Kernels may not
+ * write it. LB_E_UNSUPPORTED: the device cannot (maps_files); then copy. */
+lb_status lb_dev_buf_map(lb_dev *d, const void *base, u64 size_bytes, lb_dev_buf **out,
+                         lb_err *err);
+/* What still uses it on a queue is waited for when its memory is used again. *b becomes NULL. */
+void lb_dev_buf_free(lb_dev_buf **b);
+/* Drops what the pool keeps. */
+void lb_dev_pool_trim(lb_dev *d);
+u64 lb_dev_buf_bytes(const lb_dev_buf *b);
+/* Where the host reads and writes it, NULL for the device's own memory. */
+void *lb_dev_buf_host(lb_dev_buf *b);
+
+/* ---- queues ---- */
+
+lb_status lb_dev_queue_new(lb_dev *d, lb_dev_queue **out, lb_err *err);
+void lb_dev_queue_free(lb_dev_queue **q); /* waits */
+/* Copies; ranges are checked. from and to on the host stay valid until a wait. */
+lb_status lb_dev_queue_write(lb_dev_queue *q, lb_dev_buf *to, u64 off_bytes, const void *from,
+                             u64 size_bytes, lb_err *err);
+lb_status lb_dev_queue_read(lb_dev_queue *q, void *to, lb_dev_buf *from, u64 off_bytes,
+                            u64 size_bytes, lb_err *err);
+
+typedef struct lb_dev_arg {
+    lb_dev_buf *buf;
+    u64 off_bytes; /* a multiple of LB_DEV_ALIGN */
+} lb_dev_arg;
+
+/* Not overlapping within one buffer. */
+lb_status lb_dev_queue_copy(lb_dev_queue *q, lb_dev_arg to, lb_dev_arg from, u64 size_bytes,
+                            lb_err *err);
+
+typedef struct lb_dev_launch {
+    lb_dev_kernel kernel;
+    lb_dev_arg buf[LB_DEV_BUFS_MAX]; /* in the order of the signature */
+    u32 n_bufs;
+    const void *val; /* the family's struct of args.h, copied */
+    u32 val_bytes;
+} lb_dev_launch;
+
+/* LB_E_USAGE names the kernel and the argument: count, kind, size, range, alignment, a written
+ * buffer that overlaps another argument. */
+lb_status lb_dev_queue_launch(lb_dev_queue *q, const lb_dev_launch *l, lb_err *err);
+/* What comes after sees what kernels before have written. */
+lb_status lb_dev_queue_barrier(lb_dev_queue *q, lb_err *err);
+/* Until all of the queue is done. */
+lb_status lb_dev_queue_wait(lb_dev_queue *q, lb_err *err);
+
+/* ---- events: marks in queues, for order between queues and for times ---- */
+
+lb_status lb_dev_event_new(lb_dev *d, lb_dev_event **out, lb_err *err);
+void lb_dev_event_free(lb_dev_event **e);
+/* Marks what is submitted so far. */
+lb_status lb_dev_event_record(lb_dev_event *e, lb_dev_queue *q, lb_err *err);
+/* What is submitted to q from here on comes after the mark. */
+lb_status lb_dev_event_await(lb_dev_event *e, lb_dev_queue *q, lb_err *err);
+/* Time of the device between two marks, both of which are waited for. */
+lb_status lb_dev_event_us(lb_dev_event *from, lb_dev_event *to, double *t_us, lb_err *err);
+
+#endif

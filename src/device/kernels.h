@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* kernels.h: the table of device kernels: their names, what their arguments must be, how large the
+ * grid is. All of it follows from the values, so that a caller cannot launch a kernel beyond its
+ * buffers. */
+#ifndef LB_DEVICE_KERNELS_H
+#define LB_DEVICE_KERNELS_H
+
+#include "device/kern/args.h"
+
+typedef enum lb_dev_kernel {
+#define LB_DEV_KERNEL(name, family, type) LB_DK_##name,
+#include "device/kernels.def"
+#undef LB_DEV_KERNEL
+    LB_DEV_KERNEL_COUNT
+} lb_dev_kernel;
+
+#define LB_DEV_BUFS_MAX 6u /* of any kernel */
+#define LB_DEV_VAL_BYTES_MAX 32u
+#define LB_DEV_GRID_Y_MAX 65535u /* CUDA's limit of the second and third axis */
+#define LB_DEV_ALIGN 16u         /* of every buffer argument, in bytes */
+
+/* What a launch with given values needs. */
+typedef struct lb_dev_shape {
+    u64 need_bytes[LB_DEV_BUFS_MAX]; /* of each buffer argument, from its offset on */
+    u32 groups[3];                   /* threadgroups; 0: nothing to do */
+    u32 n_threads;                   /* of a threadgroup */
+} lb_dev_shape;
+
+const char *lb_dev_kernel_name(lb_dev_kernel k);
+bool lb_dev_kernel_find(lb_str name, lb_dev_kernel *out);
+/* One character an argument, in order: i (a buffer that is read), o (one that is written), then v
+ * (the values). */
+const char *lb_dev_kernel_signature(lb_dev_kernel k);
+u32 lb_dev_kernel_val_bytes(lb_dev_kernel k);
+/* val: of lb_dev_kernel_val_bytes. LB_E_USAGE: values that the kernel cannot take, said in words.
+ */
+lb_status lb_dev_kernel_shape(lb_dev_kernel k, const void *val, lb_dev_shape *out, lb_err *err);
+
+#endif

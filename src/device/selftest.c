@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* selftest.c: the run of one kernel's cases, what they share. */
+#include "device/selftest.h"
+#include "device/selftest_cases.h"
+#include <math.h>
+#include <stdio.h>
+
+#define CANARY_BYTES 256u
+#define CANARY 0xa5
+
+u32 lb_selftest_u32(lb_selftest *t) {
+    u32 x = t->random; /* xorshift */
+    x ^= x << 13;
+    x ^= x >> 17;
+    x ^= x << 5;
+    return t->random = x;
+}
+
+float lb_selftest_float(lb_selftest *t) {
+    return (float)(i32)lb_selftest_u32(t) * 0x1p-31f;
+}
+
+float *lb_selftest_floats(lb_selftest *t, u64 n, float scale) {
+    float *x = lb_arena_new(&t->arena, float, n);
+    for (u64 i = 0; x && i < n; i++)
+        x[i] = scale * lb_selftest_float(t);
+    return x;
+}
+
+void lb_selftest_compare(lb_selftest *t, u64 i, float got, double want, double bound) {
+    lb_selftest_row *row = t->row;
+    const double error = fabs((double)got - want);
+    double share = bound > 0 ? error / bound : error == 0 ? 0 : (double)INFINITY;
+    if ((double)got == want || (isnan(got) && isnan(want)))
+        share = 0;
+    if (isnan(share))
+        share = (double)INFINITY;
+    if (!(share <= 1) && row->status == LB_OK) {
+        row->status = LB_E_DIFFERENT;
+        (void)snprintf(row->why, sizeof row->why, "%s: element %llu is %.9g, not %.9g (bound %.3g)",
+                       t->where, (unsigned long long)i, (double)got, want, bound);
+    }
+    row->worst = fmax(row->worst, share);
+}
+
+/* A buffer with the bytes and, where the device rounds sizes up anyway, a canary behind them. */
+static lb_status upload(lb_selftest *t, const lb_selftest_data *data, u64 canary, lb_dev_buf **out,
+                        lb_err *err) {
+    const u64 all = LB_MAX(data->size_bytes + canary, 1);
+    u8 *bytes = lb_arena_push(&t->arena, (size_t)all, 16);
+    if (!bytes)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for a case");
+    if (data->ptr)
+        memcpy(bytes, data->ptr, (size_t)data->size_bytes);
+    else
+        memset(bytes, 0xff, (size_t)data->size_bytes);
+    memset(bytes + data->size_bytes, CANARY, (size_t)canary);
+    LB_TRY(lb_dev_buf_new(t->dev, LB_DEV_OWN, all, out, err));
+    return lb_dev_queue_write(t->queue, *out, 0, bytes, all, err);
+}
+
+static lb_status download(lb_selftest *t, lb_dev_buf *from, u64 bytes, u64 canary, void *out,
+                          lb_err *err) {
+    u8 rest[CANARY_BYTES];
+    LB_TRY(lb_dev_queue_barrier(t->queue, err));
+    LB_TRY(lb_dev_queue_read(t->queue, out, from, 0, bytes, err));
+    LB_TRY(lb_dev_queue_read(t->queue, rest, from, bytes, canary, err));
+    LB_TRY(lb_dev_queue_wait(t->queue, err));
+    for (u64 i = 0; i < canary; i++)
+        if (rest[i] != CANARY)
+            return lb_fail(err, LB_E_DIFFERENT, "%s: byte %llu beyond the result was written",
+                           t->where, (unsigned long long)i);
+    if (t->opts->damage && bytes)
+        ((u8 *)out)[(lb_selftest_u32(t) % (bytes / 4)) * 4 + 2] ^= 0x40; /* of a float: large */
+    return LB_OK;
+}
+
+lb_status lb_selftest_launch(lb_selftest *t, const lb_selftest_data *bufs, const void *val,
+                             void *out, lb_err *err) {
+    const char *signature = lb_dev_kernel_signature(t->row->kernel);
+    const u64 canary = t->dev && lb_dev_info_get(t->dev)->kind != LB_DEV_CPU ? CANARY_BYTES : 0;
+    lb_dev_launch l = {.kernel = t->row->kernel,
+                       .n_bufs = (u32)strlen(signature) - 1,
+                       .val = val,
+                       .val_bytes = lb_dev_kernel_val_bytes(t->row->kernel)};
+    lb_status st = LB_OK;
+    u32 written = 0;
+    for (u32 i = 0; i < l.n_bufs && st == LB_OK; i++) {
+        const bool is_out = signature[i] == 'o';
+        written = is_out ? i : written;
+        st = upload(t, &bufs[i], is_out ? canary : 0, &l.buf[i].buf, err);
+    }
+    if (st == LB_OK)
+        st = lb_dev_queue_launch(t->queue, &l, err);
+    if (st == LB_OK)
+        st = download(t, l.buf[written].buf, bufs[written].size_bytes, canary, out, err);
+    for (u32 i = 0; i < l.n_bufs; i++)
+        lb_dev_buf_free(&l.buf[i].buf);
+    return st;
+}
+
+lb_status lb_dev_selftest(lb_dev *d, lb_dev_kernel k, const lb_selftest_opts *opts,
+                          lb_selftest_row *out, lb_err *err) {
+    lb_selftest t = {.dev = d, .opts = opts, .row = out, .random = 0x9e3779b9u + (u32)k};
+    const char *name = lb_dev_kernel_name(k);
+    const bool weights = lb_str_starts(lb_str_c(name), LB_STR("mv_")) ||
+                         lb_str_starts(lb_str_c(name), LB_STR("rows_"));
+    lb_err why = {0};
+    bool more = true;
+    *out = (lb_selftest_row){.kernel = k};
+    lb_status st = lb_dev_queue_new(d, &t.queue, &why);
+    for (u32 i = 0; more && st == LB_OK; i++, out->n_cases++) {
+        st = weights ? lb_selftest_weights(&t, i, &more, &why)
+                     : lb_selftest_others(&t, i, &more, &why);
+        lb_arena_deinit(&t.arena);
+    }
+    lb_arena_deinit(&t.arena);
+    lb_dev_queue_free(&t.queue);
+    if (st == LB_OK)
+        return LB_OK;
+    out->status = st;
+    (void)snprintf(out->why, sizeof out->why, "%.255s", why.msg);
+    if (st == LB_E_NOMEM && err)
+        *err = why;
+    return st == LB_E_NOMEM ? st : LB_OK;
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* selftest.h: every kernel of a device against the scalar references of kernel/, within a bound
+ * that is computed from the data of each case: what `lbrx selftest` and the tests run.
+ *
+ * The references are the CPU's; products of rows are those of decoded weights in double. A bound
+ * counts roundings (2^-24 each) of the kernel's own order of sums; decoding, sums of two values and
+ * argmax are exact. */
+#ifndef LB_DEVICE_SELFTEST_H
+#define LB_DEVICE_SELFTEST_H
+
+#include "device/device.h"
+
+typedef struct lb_selftest_opts {
+    bool large;  /* also shapes of a real model: for a GPU */
+    bool damage; /* one bit of each result is turned before it is looked at: all must fail */
+} lb_selftest_opts;
+
+typedef struct lb_selftest_row {
+    lb_dev_kernel kernel;
+    u32 n_cases;
+    double worst;     /* greatest error / bound; above 1 or NaN: wrong. Exact ones: 0 or Inf */
+    lb_status status; /* LB_E_DIFFERENT: wrong; else why it did not run */
+    char why[256];    /* empty when it passed */
+} lb_selftest_row;
+
+/* One kernel. Results that are wrong and launches that fail stand in the row; the status is for
+ * what is not the device's: memory of the host. */
+lb_status lb_dev_selftest(lb_dev *d, lb_dev_kernel k, const lb_selftest_opts *opts,
+                          lb_selftest_row *out, lb_err *err);
+
+#endif

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* selftest_cases.h: what the files of the self-test share: one run of a kernel, random data, how
+ * far a result is off. */
+#ifndef LB_DEVICE_SELFTEST_CASES_H
+#define LB_DEVICE_SELFTEST_CASES_H
+
+#include "base/mem.h"
+#include "device/selftest.h"
+
+#define LB_SELFTEST_ULP 0x1p-24   /* one rounding, of the value's size */
+#define LB_SELFTEST_TINY 0x1p-120 /* below it relative errors mean nothing */
+
+typedef struct lb_selftest {
+    lb_dev *dev;
+    lb_dev_queue *queue;
+    lb_arena arena; /* of one case */
+    const lb_selftest_opts *opts;
+    lb_selftest_row *row;
+    u32 random;
+    char where[96]; /* the shape of the case, for messages */
+} lb_selftest;
+
+typedef struct lb_selftest_data {
+    const void *ptr; /* NULL: nothing there yet */
+    u64 size_bytes;
+} lb_selftest_data;
+
+/* bufs: one an argument in the order of the signature; that which is written gets its bytes first
+ * (NULL: 0xff) and comes back in out, of its size. Fails when bytes beyond it were written. */
+lb_status lb_selftest_launch(lb_selftest *t, const lb_selftest_data *bufs, const void *val,
+                             void *out, lb_err *err);
+
+u32 lb_selftest_u32(lb_selftest *t);
+/* Between -1 and 1. */
+float lb_selftest_float(lb_selftest *t);
+/* n of them, in the case's arena; NULL when out of memory. */
+float *lb_selftest_floats(lb_selftest *t, u64 n, float scale);
+/* got against want; records the worst. bound 0: the same value, or NaN both. */
+void lb_selftest_compare(lb_selftest *t, u64 i, float got, double want, double bound);
+
+/* One case of a family; i counts them, *more says whether there is one after it. */
+lb_status lb_selftest_weights(lb_selftest *t, u32 i, bool *more, lb_err *err);
+lb_status lb_selftest_others(lb_selftest *t, u32 i, bool *more, lb_err *err);
+
+#endif

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* selftest_weights.c: products and rows of every stored type, against the reference decoders. */
+#include "device/selftest_cases.h"
+#include "kernel/half.h"
+#include "kernel/kernel.h"
+#include "tensor/dtype.h"
+#include <math.h>
+#include <stdio.h>
+
+typedef struct shape {
+    u32 n_rows, n_units, n_tokens; /* a unit: a block; of floats and MLX's groups see units_of */
+} shape;
+
+/* One and a few, beyond a simdgroup's chunks, rows that fill no threadgroup; then a model's. */
+static const shape shapes[] = {{1, 1, 1}, {9, 5, 2}, {19, 37, 1}, {8, 3, 3}};
+static const shape large = {1031, 0, 2};
+
+typedef struct weights {
+    lb_dtype type;
+    u32 mlx_bits; /* 0: a type of the table */
+    lb_mv_args a;
+    u64 row_bytes;
+    u8 *rows; /* [n_rows][row_bytes] */
+    u8 *scales, *biases;
+    u64 scale_bytes;
+    float *value; /* decoded [n_rows][n_cols] */
+} weights;
+
+/* Places of the f16 fields in a block; 0xffff: none. */
+static void scale_fields(lb_dtype t, u32 at[2]) {
+    static const struct {
+        lb_dtype t;
+        u32 at[2];
+    } fields[] = {
+        {LB_Q8_0, {0, 0xffff}},   {LB_Q4_0, {0, 0xffff}},   {LB_Q4_1, {0, 2}},
+        {LB_Q5_0, {0, 0xffff}},   {LB_Q5_1, {0, 2}},        {LB_Q2_K, {80, 82}},
+        {LB_Q3_K, {108, 0xffff}}, {LB_Q4_K, {0, 2}},        {LB_Q5_K, {0, 2}},
+        {LB_Q6_K, {208, 0xffff}}, {LB_IQ4_NL, {0, 0xffff}}, {LB_IQ4_XS, {0, 0xffff}},
+    };
+    at[0] = at[1] = 0xffff;
+    for (u32 i = 0; i < LB_LEN(fields); i++)
+        if (fields[i].t == t)
+            memcpy(at, fields[i].at, sizeof fields[i].at);
+}
+
+/* A half of either sign, 2^-9 to 2^-4; now and then 0 or a subnormal one. */
+static u16 some_half(lb_selftest *t) {
+    const u32 r = lb_selftest_u32(t);
+    if (r % 61 == 0)
+        return (u16)(r >> 16 & 0x83ffu);
+    return (u16)((r >> 16 & 0x83ffu) | (6 + r % 5) << 10);
+}
+
+/* Random bytes with scales that a model could have. */
+static void fill_blocks(lb_selftest *t, const weights *w, u64 n_bytes) {
+    const u32 block_bytes = lb_dtype_get(w->type)->block_bytes;
+    u32 field[2];
+    for (u64 i = 0; i < n_bytes; i++)
+        w->rows[i] = (u8)(lb_selftest_u32(t) >> 11);
+    scale_fields(w->type, field);
+    for (u64 at = 0; at < n_bytes; at += block_bytes) {
+        for (u32 i = 0; i < 2; i++)
+            if (field[i] != 0xffff)
+                lb_store_u16(w->rows + at + field[i], some_half(t));
+        if (w->type == LB_MXFP4)
+            w->rows[at] = (u8)(lb_selftest_u32(t) % 67 ? 118 + lb_selftest_u32(t) % 8
+                                                       : lb_selftest_u32(t) % 3);
+        if (w->type == LB_F32)
+            lb_store_u32(w->rows + at, lb_f32_bits(lb_selftest_float(t)));
+        if (w->type == LB_F16)
+            lb_store_u16(w->rows + at, lb_f16_from_f32(lb_selftest_float(t)));
+        if (w->type == LB_BF16)
+            lb_store_u16(w->rows + at, lb_bf16_from_f32(lb_selftest_float(t)));
+    }
+}
+
+static void store_scale(u8 *p, u64 i, u32 type, float v, float *stored) {
+    if (type == LB_DEV_F32) {
+        lb_store_u32(p + 4 * i, lb_f32_bits(*stored = v));
+        return;
+    }
+    const u16 h = type == LB_DEV_F16 ? lb_f16_from_f32(v) : lb_bf16_from_f32(v);
+    *stored = type == LB_DEV_F16 ? lb_f16_to_f32(h) : lb_bf16_to_f32(h);
+    lb_store_u16(p + 2 * i, h);
+}
+
+/* Codes, scales and biases; decoded group by group. */
+static bool make_mlx(lb_selftest *t, weights *w) {
+    const u64 n = (u64)w->a.n_rows * w->a.n_cols, n_groups = n / w->a.group_elems;
+    float *s = lb_arena_new(&t->arena, float, n_groups),
+          *b = lb_arena_new(&t->arena, float, n_groups);
+    w->row_bytes = (u64)w->a.n_cols / 8 * w->mlx_bits;
+    w->scale_bytes = n_groups * (w->a.scale_type == LB_DEV_F32 ? 4 : 2);
+    w->rows = lb_arena_push(&t->arena, (size_t)(w->row_bytes * w->a.n_rows), 16);
+    w->scales = lb_arena_push(&t->arena, (size_t)w->scale_bytes, 16);
+    w->biases = lb_arena_push(&t->arena, (size_t)w->scale_bytes, 16);
+    w->value = lb_arena_new(&t->arena, float, n);
+    if (!s || !b || !w->rows || !w->scales || !w->biases || !w->value)
+        return false;
+    for (u64 i = 0; i < w->row_bytes * w->a.n_rows; i++)
+        w->rows[i] = (u8)(lb_selftest_u32(t) >> 11);
+    for (u64 i = 0; i < n_groups; i++) {
+        store_scale(w->scales, i, w->a.scale_type, 0.03f * lb_selftest_float(t), &s[i]);
+        store_scale(w->biases, i, w->a.scale_type, 0.2f * lb_selftest_float(t), &b[i]);
+    }
+    if (w->mlx_bits == 4)
+        lb_k_decode_f32_mlx_q4_ref(n_groups, w->a.group_elems, w->value, w->rows, s, b, 0);
+    else
+        lb_k_decode_f32_mlx_q8_ref(n_groups, w->a.group_elems, w->value, w->rows, s, b, 0);
+    return true;
+}
+
+static bool make_blocks(lb_selftest *t, weights *w) {
+    const u64 n = (u64)w->a.n_rows * w->a.n_cols;
+    lb_kernels k;
+    u64 n_bytes;
+    if (!lb_dtype_bytes(w->type, n, &n_bytes))
+        return false;
+    w->row_bytes = n_bytes / w->a.n_rows;
+    w->rows = lb_arena_push(&t->arena, (size_t)n_bytes, 16);
+    w->value = lb_arena_new(&t->arena, float, n);
+    if (!w->rows || !w->value)
+        return false;
+    fill_blocks(t, w, n_bytes);
+    lb_kernels_init(&k, 0);
+    lb_kernels_decode(&k, w->type)((size_t)n, w->value, w->rows);
+    return true;
+}
+
+/* Roundings of a row's sum: a lane adds its chunks' products one by one, then lanes meet. */
+static double roundings(const weights *w) {
+    const bool is_float = !w->mlx_bits && lb_dtype_get(w->type)->cls == LB_CLASS_FLOAT;
+    const u32 chunk = is_float ? 4 : 32;
+    return (double)lb_ceil_div_u64(w->a.n_cols / chunk, 32) * chunk + 6;
+}
+
+static lb_status check_mv(lb_selftest *t, const weights *w, lb_err *err) {
+    const lb_mv_args *a = &w->a;
+    float *x = lb_selftest_floats(t, (u64)a->n_tokens * a->n_cols, 2);
+    float *y = lb_arena_new(&t->arena, float, (u64)a->n_tokens * a->n_rows);
+    if (!x || !y)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for a case");
+    const lb_selftest_data in = {w->rows, w->row_bytes * a->n_rows};
+    const lb_selftest_data vectors = {x, (u64)a->n_tokens * a->n_cols * 4};
+    const lb_selftest_data out = {NULL, (u64)a->n_tokens * a->n_rows * 4};
+    const lb_selftest_data plain[] = {in, vectors, out};
+    const lb_selftest_data mlx[] = {
+        in, {w->scales, w->scale_bytes}, {w->biases, w->scale_bytes}, vectors, out};
+    LB_TRY(lb_selftest_launch(t, w->mlx_bits ? mlx : plain, a, y, err));
+    for (u32 token = 0; token < a->n_tokens; token++)
+        for (u32 r = 0; r < a->n_rows; r++) {
+            const float *v = w->value + (u64)r * a->n_cols, *xt = x + (u64)token * a->n_cols;
+            const u64 i = (u64)token * a->n_rows + r;
+            double sum = 0, size = 0;
+            for (u32 c = 0; c < a->n_cols; c++) {
+                const double p = (double)v[c] * (double)xt[c];
+                sum += p;
+                size += fabs(p);
+            }
+            lb_selftest_compare(t, i, y[i], sum,
+                                roundings(w) * LB_SELFTEST_ULP * size + LB_SELFTEST_TINY);
+        }
+    return LB_OK;
+}
+
+static lb_status check_rows(lb_selftest *t, const weights *w, lb_err *err) {
+    const lb_rows_args a = {w->a.n_rows, w->a.n_cols, w->a.n_tokens + 1, w->a.group_elems,
+                            w->a.scale_type};
+    const u64 n_out = (u64)a.n_tokens * a.n_cols;
+    u32 *ids = lb_arena_new(&t->arena, u32, a.n_tokens);
+    float *y = lb_arena_new(&t->arena, float, n_out);
+    if (!ids || !y)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for a case");
+    for (u32 i = 0; i < a.n_tokens; i++)
+        ids[i] = lb_selftest_u32(t) % a.n_rows;
+    ids[0] = a.n_rows - 1;
+    ids[a.n_tokens - 1] = a.n_rows; /* not there */
+    const lb_selftest_data in = {w->rows, w->row_bytes * a.n_rows};
+    const lb_selftest_data which = {ids, (u64)a.n_tokens * 4}, out = {NULL, n_out * 4};
+    const lb_selftest_data plain[] = {in, which, out};
+    const lb_selftest_data mlx[] = {
+        in, {w->scales, w->scale_bytes}, {w->biases, w->scale_bytes}, which, out};
+    LB_TRY(lb_selftest_launch(t, w->mlx_bits ? mlx : plain, &a, y, err));
+    for (u64 i = 0; i < n_out; i++) {
+        const u32 id = ids[i / a.n_cols];
+        const double want =
+            id < a.n_rows ? (double)w->value[(u64)id * a.n_cols + i % a.n_cols] : NAN;
+        lb_selftest_compare(t, i, y[i], want, 0);
+    }
+    return LB_OK;
+}
+
+/* Types of kernels' names. */
+static bool find_type(lb_str name, weights *w) {
+    if (lb_str_starts(name, LB_STR("mlx_q"))) {
+        w->mlx_bits = (u32)(name.ptr[5] - '0');
+        return true;
+    }
+    return lb_dtype_find(name, &w->type);
+}
+
+lb_status lb_selftest_weights(lb_selftest *t, u32 i, bool *more, lb_err *err) {
+    const lb_str name = lb_str_c(lb_dev_kernel_name(t->row->kernel));
+    const bool product = lb_str_starts(name, LB_STR("mv_"));
+    const u32 n_groups = 3, n_small = (u32)LB_LEN(shapes);
+    weights w = {0};
+    if (!find_type(lb_str_sub(name, product ? 3 : 5, name.len), &w))
+        return lb_fail(err, LB_E_UNSUPPORTED, "kernel %.*s: the self-test knows no such type",
+                       LB_FMT(name));
+    /* MLX: each shape with every size of group; then types of scales in turn. */
+    const u32 n_variants = w.mlx_bits ? n_groups : 1;
+    const u32 n_cases = (n_small + t->opts->large) * n_variants, at = i / n_variants;
+    const shape s = at < n_small ? shapes[at] : large;
+    const u32 block = w.mlx_bits ? 32u << i % n_groups : lb_dtype_get(w.type)->block_elems;
+    const u32 unit = block == 1 ? 4 : block;
+    w.a = (lb_mv_args){.n_rows = s.n_rows, .n_cols = s.n_units * unit, .n_tokens = s.n_tokens};
+    if (at == n_small)
+        w.a.n_cols = 4096;
+    if (w.mlx_bits) {
+        w.a.group_elems = block;
+        w.a.scale_type = i % 3 == 0 ? LB_DEV_F16 : i % 2 ? LB_DEV_BF16 : LB_DEV_F32;
+    }
+    *more = i + 1 < n_cases;
+    (void)snprintf(t->where, sizeof t->where, "[%u,%u], %u tokens", w.a.n_rows, w.a.n_cols,
+                   w.a.n_tokens);
+    if (!(w.mlx_bits ? make_mlx(t, &w) : make_blocks(t, &w)))
+        return lb_fail(err, LB_E_NOMEM, "out of memory for a case");
+    return product ? check_mv(t, &w, err) : check_rows(t, &w, err);
+}
