@@ -5,6 +5,7 @@
 #include "base/os.h"
 #include "base/sysinfo.h"
 #include "cli/text.h"
+#include "model/partial.h"
 #include <stdio.h>
 
 const lb_opt lb_infer_rows[LB_INFER_OPTS] = {
@@ -168,6 +169,39 @@ u32 lb_infer_bos(const lb_infer *x) {
     return lb_encoder_adds_bos(x->encoder) && bos != LB_NO_ID ? bos : LB_NO_INDEX;
 }
 
+static lb_status new_context(lb_infer *x, lb_err *err) {
+    return lb_context_new(&x->context, lb_loaded_model(x->loaded),
+                          &(lb_context_opts){.n_ctx = x->n_ctx,
+                                             .n_seqs = x->n_seqs,
+                                             .n_batch = (u32)x->opts.n_batch,
+                                             .threads = x->threads,
+                                             .kv_type = kv_types[x->opts.kv_type],
+                                             .exact = x->opts.exact,
+                                             .fast = x->opts.fast,
+                                             .tap = x->tap,
+                                             .tap_user = x->tap_user,
+                                             .scratch_bytes = x->scratch_bytes},
+                          err);
+}
+
+/* Its buffers do not fit. It is made once more without a limit, for the least that would do. */
+static lb_status refuse_context(lb_infer *x, lb_err *err) {
+    lb_status st = LB_OK;
+    if (x->limit.total_bytes) {
+        lb_mem_limit(0);
+        st = new_context(x, err);
+        if (st == LB_OK)
+            st = lb_context_begin(x->context, err);
+        lb_context_free(&x->context);
+    }
+    return st == LB_E_LIMIT
+               ? st
+               : lb_fail(err, LB_E_LIMIT,
+                         "a session of %u positions does not fit --memory: give it more, or use a "
+                         "smaller --ctx or --batch",
+                         x->n_ctx);
+}
+
 lb_status lb_infer_context(lb_infer *x, u64 n_ctx, lb_err *err) {
     u64 want = LB_MAX(n_ctx, x->opts.n_ctx);
     if (x->context && want <= x->n_ctx)
@@ -180,24 +214,8 @@ lb_status lb_infer_context(lb_infer *x, u64 n_ctx, lb_err *err) {
                        (unsigned long long)want);
     lb_context_free(&x->context);
     x->n_ctx = (u32)want;
-    lb_status st = lb_context_new(&x->context, lb_loaded_model(x->loaded),
-                                  &(lb_context_opts){.n_ctx = x->n_ctx,
-                                                     .n_seqs = x->n_seqs,
-                                                     .n_batch = (u32)x->opts.n_batch,
-                                                     .threads = x->threads,
-                                                     .kv_type = kv_types[x->opts.kv_type],
-                                                     .exact = x->opts.exact,
-                                                     .fast = x->opts.fast,
-                                                     .tap = x->tap,
-                                                     .tap_user = x->tap_user,
-                                                     .scratch_bytes = x->scratch_bytes},
-                                  err);
-    if (st == LB_E_NOMEM && lb_mem_refused())
-        return lb_fail(err, LB_E_LIMIT,
-                       "a session of %u positions does not fit --memory: give it more, or use a "
-                       "smaller --ctx or --batch",
-                       x->n_ctx);
-    return st;
+    lb_status st = new_context(x, err);
+    return st == LB_E_NOMEM && lb_mem_refused() ? refuse_context(x, err) : st;
 }
 
 lb_status lb_read_line(lb_buf *buf, bool *end, lb_err *err) {
