@@ -30,6 +30,13 @@ const lb_opt lb_infer_rows[LB_INFER_OPTS] = {
      .initial = "f16",
      .help = "type in which keys and values are kept",
      .off = offsetof(lb_infer_opts, kv_type)},
+    {.name = "kv-rotate",
+     .kind = LB_OPT_ENUM,
+     .arg = "auto|on|off",
+     .initial = "auto",
+     .help = "rotate keys and values before they are rounded, which loses less; auto: where their "
+             "type is quantized",
+     .off = offsetof(lb_infer_opts, kv_rotate)},
     {.name = "exact",
      .kind = LB_OPT_FLAG,
      .help = "do not round activations where weights are quantized, else to eight bits, or sixteen "
@@ -176,6 +183,7 @@ static lb_status new_context(lb_infer *x, lb_err *err) {
                                              .n_batch = (u32)x->opts.n_batch,
                                              .threads = x->threads,
                                              .kv_type = kv_types[x->opts.kv_type],
+                                             .kv_rotate = (lb_kv_rotate)x->opts.kv_rotate,
                                              .exact = x->opts.exact,
                                              .fast = x->opts.fast,
                                              .tap = x->tap,

@@ -67,12 +67,14 @@ static u32 first_seen(const lb_context *c, u32 layer, u32 pos) {
 
 static void load_queries(const attend_job *j, const block *k, u32 head, bench *b) {
     const lb_attention *a = j->a;
+    u32 mix = j->c->cache.layer[a->layer].k_mix;
     for (u32 t = 0; t < k->n; t++)
         for (u32 r = 0; r < j->rep; r++)
             memcpy(b->q + (size_t)(t * j->rep + r) * a->k_dim,
                    a->q + (size_t)(k->token + t) * a->q_stride +
                        (size_t)(head * j->rep + r) * a->k_dim,
                    a->k_dim * sizeof(float));
+    lb_cache_mix(j->c, mix, b->q, k->n * j->rep * a->k_dim);
 }
 
 /* Nothing is seen yet, but for sinks, which the first part has. */
@@ -170,10 +172,12 @@ static sums part_of(const attend_job *j, const block *k, u32 head, u32 part) {
 
 static void store(const attend_job *j, const block *k, u32 head, const sums *s) {
     const lb_attention *a = j->a;
+    u32 mix = j->c->cache.layer[a->layer].v_mix;
     for (u32 i = 0; i < k->n * j->rep; i++) {
         float *out = a->out + (size_t)(k->token + i / j->rep) * a->out_stride +
                      (size_t)(head * j->rep + i % j->rep) * a->v_dim;
         j->c->m->k->map_mulc_f32(a->v_dim, out, s->acc + (size_t)i * a->v_dim, 1 / s->sum[i]);
+        lb_cache_mix(j->c, mix, out, a->v_dim);
     }
 }
 
@@ -266,8 +270,17 @@ void lb_attend_sizes(const lb_model *m, const lb_context_opts *o, size_t *scratc
     }
 }
 
-void lb_cache_store(const lb_context *c, u8 *to, const float *x, u32 n) {
+void lb_cache_mix(const lb_context *c, u32 mix, float *x, u32 n) {
+    for (u32 at = 0; mix && at < n; at += mix)
+        c->m->k->hadamard_f32(mix, x + at);
+}
+
+void lb_cache_store(const lb_context *c, u32 layer, bool keys, u8 *to, float *x) {
+    const lb_layer_params *p = &c->m->p.layer[layer];
+    const lb_cache_layer *l = &c->cache.layer[layer];
+    u32 n = keys ? p->k_dim : p->v_dim;
     u64 counts[2];
+    lb_cache_mix(c, keys ? l->k_mix : l->v_mix, x, n);
     if (c->cache.type == LB_F16 || c->cache.type == LB_F32)
         lb_kernels_encode(c->m->k, c->cache.type)(n, to, x, counts);
     else
@@ -315,16 +328,17 @@ static void part_gates(float *q, u32 n_heads, u32 dim, float *scratch) {
     }
 }
 
-static void store_heads(const lb_context *c, const heads *h, u32 t, const float *k,
-                        const float *v) {
+static void store_heads(const lb_context *c, const heads *h, u32 t, float *k, float *v) {
     const lb_cache_seq *s = &c->cache.seq[c->seq[t]];
     const lb_cache_layer *cl = &c->cache.layer[h->layer];
     u32 page = s->page[c->pos[t] / LB_PAGE_ROWS], row = c->pos[t] % LB_PAGE_ROWS;
     for (u32 i = 0; i < h->n_head_kv; i++) {
-        lb_cache_store(c, lb_cache_keys(&c->cache, h->layer, page, i) + (size_t)row * cl->k_bytes,
-                       k + (size_t)i * h->k_dim, h->k_dim);
-        lb_cache_store(c, lb_cache_values(&c->cache, h->layer, page, i) + (size_t)row * cl->v_bytes,
-                       v + (size_t)i * h->v_dim, h->v_dim);
+        lb_cache_store(c, h->layer, true,
+                       lb_cache_keys(&c->cache, h->layer, page, i) + (size_t)row * cl->k_bytes,
+                       k + (size_t)i * h->k_dim);
+        lb_cache_store(c, h->layer, false,
+                       lb_cache_values(&c->cache, h->layer, page, i) + (size_t)row * cl->v_bytes,
+                       v + (size_t)i * h->v_dim);
     }
 }
 

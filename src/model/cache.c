@@ -20,6 +20,29 @@ static lb_status row_bytes(lb_dtype type, u32 n, u32 *out, lb_err *err) {
     return LB_OK;
 }
 
+/* Of values: llama.cpp's block too. */
+#define V_MIX_MAX 64u
+#define MIX_MIN 32u
+
+/* The largest power of two that divides n. */
+static u32 power_in(u32 n) {
+    return n & (~n + 1);
+}
+
+static lb_status set_mix(lb_cache_layer *l, u32 k_dim, u32 v_dim, lb_err *err) {
+    l->k_mix = power_in(k_dim);
+    l->v_mix = LB_MIN(power_in(v_dim), V_MIX_MAX);
+    if (l->v_in_k)
+        l->k_mix = l->v_mix = LB_MIN(l->k_mix, l->v_mix);
+    u32 dim = l->k_mix < MIX_MIN ? k_dim : v_dim;
+    return l->k_mix < MIX_MIN || l->v_mix < MIX_MIN
+               ? lb_fail(err, LB_E_UNSUPPORTED,
+                         "keys and values of %u elements cannot be rotated, which takes a multiple "
+                         "of %u: --kv-rotate off",
+                         dim, MIX_MIN)
+               : LB_OK;
+}
+
 static lb_status lay_out(lb_cache *c, const lb_params *p, u32 i, lb_err *err) {
     const lb_layer_params *l = &p->layer[i];
     lb_cache_layer *out = &c->layer[i];
@@ -38,6 +61,8 @@ static lb_status lay_out(lb_cache *c, const lb_params *p, u32 i, lb_err *err) {
     out->n_head_kv = l->n_head_kv;
     out->v_in_k = p->kv_rank != 0 && l->v_dim == p->kv_rank && l->n_head_kv == 1;
     LB_TRY(row_bytes(c->type, l->k_dim, &out->k_bytes, err));
+    if (c->rotated)
+        LB_TRY(set_mix(out, l->k_dim, l->v_dim, err));
     out->k_off = c->page_bytes;
     c->page_bytes += (u64)l->n_head_kv * LB_PAGE_ROWS * out->k_bytes;
     if (out->v_in_k) {
@@ -51,9 +76,13 @@ static lb_status lay_out(lb_cache *c, const lb_params *p, u32 i, lb_err *err) {
     return LB_OK;
 }
 
-lb_status lb_cache_init(lb_cache *c, const lb_params *p, lb_dtype type, u32 n_ctx, u32 n_seqs,
-                        lb_err *err) {
-    *c = (lb_cache){.type = type, .n_layers = p->n_layers, .n_seqs = n_seqs, .n_ctx = n_ctx};
+lb_status lb_cache_init(lb_cache *c, const lb_params *p, const lb_cache_kind *kind, u32 n_ctx,
+                        u32 n_seqs, lb_err *err) {
+    *c = (lb_cache){.type = kind->type,
+                    .rotated = kind->rotated,
+                    .n_layers = p->n_layers,
+                    .n_seqs = n_seqs,
+                    .n_ctx = n_ctx};
     u64 n_pages = ((u64)n_ctx + LB_PAGE_ROWS - 1) / LB_PAGE_ROWS;
     /* one more: a page that sequences share is copied before the old one goes */
     if (n_pages * n_seqs >= UINT32_MAX)

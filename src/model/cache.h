@@ -21,6 +21,8 @@ typedef struct lb_cache_layer {
     u64 k_off, v_off;           /* in a page */
     u64 state_off, state_bytes; /* in a sequence's state */
     bool v_in_k;                /* values are the first elements of keys */
+    u32 k_mix, v_mix;           /* elements that a Hadamard matrix mixes before they are stored, a
+                                   power of two that divides a row; 0: none */
 } lb_cache_layer;
 
 typedef struct lb_cache_seq {
@@ -35,7 +37,8 @@ typedef struct lb_cache_seq {
 } lb_cache_seq;
 
 typedef struct lb_cache {
-    lb_dtype type;               /* of keys and values */
+    lb_dtype type; /* of keys and values */
+    bool rotated;
     u32 n_layers, n_seqs, n_ctx; /* positions of a sequence */
     u32 n_pages_max;             /* of all sequences together */
     lb_cache_layer *layer;
@@ -47,10 +50,18 @@ typedef struct lb_cache {
     lb_cache_seq *seq; /* [n_seqs] */
 } lb_cache;
 
+/* Rotated: rows are mixed by a Hadamard matrix before they are rounded, which spreads a few large
+ * elements over all, so that blocks share a scale well; queries are mixed as keys are, and what
+ * comes of values is mixed back (QuaRot: Ashkboos et al. 2024). */
+typedef struct lb_cache_kind {
+    lb_dtype type; /* of keys and values */
+    bool rotated;
+} lb_cache_kind;
+
 /* n_ctx: positions of each sequence. type: F32, F16, Q8_0, Q4_0; LB_E_UNSUPPORTED where rows do not
- * fit its blocks. */
-lb_status lb_cache_init(lb_cache *c, const lb_params *p, lb_dtype type, u32 n_ctx, u32 n_seqs,
-                        lb_err *err);
+ * fit its blocks, or cannot be rotated where they are to be. */
+lb_status lb_cache_init(lb_cache *c, const lb_params *p, const lb_cache_kind *kind, u32 n_ctx,
+                        u32 n_seqs, lb_err *err);
 void lb_cache_deinit(lb_cache *c);
 /* Room for n more positions of a sequence, its own. LB_E_LIMIT: the context is full. */
 lb_status lb_cache_grow(lb_cache *c, u32 seq, u32 n, lb_err *err);

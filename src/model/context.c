@@ -96,7 +96,11 @@ static lb_status init(lb_context *c, lb_err *err) {
                                               .n_ctx = c->o.n_ctx,
                                               .local = m->rope[i].local},
                               &c->perm, err));
-    LB_TRY(lb_cache_init(&c->cache, &m->p, c->o.kv_type, c->o.n_ctx, c->o.n_seqs, err));
+    lb_cache_kind kind = {.type = c->o.kv_type};
+    kind.rotated =
+        c->o.kv_rotate == LB_KV_ROTATE_ON ||
+        (c->o.kv_rotate == LB_KV_ROTATE_AUTO && lb_dtype_get(kind.type)->cls == LB_CLASS_BLOCK);
+    LB_TRY(lb_cache_init(&c->cache, &m->p, &kind, c->o.n_ctx, c->o.n_seqs, err));
     lb_attend_sizes(m, &c->o, &attend, &split_elems);
     for (u64 i = 0; i < m->weights->n; i++)
         for (u32 k = 0; k < m->weights->list[i].n_mats; k++)

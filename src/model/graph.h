@@ -235,8 +235,10 @@ void lb_attend_all(struct lb_context *c, const lb_attention *a);
 /* Of a thread; and of c->split. */
 void lb_attend_sizes(const lb_model *m, const lb_context_opts *o, size_t *scratch,
                      u64 *split_elems);
-/* Stores a row of a head: n f32 in the cache's type. */
-void lb_cache_store(const struct lb_context *c, u8 *to, const float *x, u32 n);
+/* Stores a row of a head in the cache's type; x is its own to change. */
+void lb_cache_store(const struct lb_context *c, u32 layer, bool keys, u8 *to, float *x);
+/* n elements, a multiple of `mix`, to how a rotated cache has them, or back; mix 0: as they are. */
+void lb_cache_mix(const struct lb_context *c, u32 mix, float *x, u32 n);
 
 /* ---- inputs.c ---- */
 

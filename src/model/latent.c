@@ -42,8 +42,8 @@ static void prepare_token(lb_context *c, void *arg, u32 t, void *scratch) {
 static void store_latent(lb_context *c, void *arg, u32 t, void *scratch) {
     const latent *a = arg;
     (void)scratch;
-    lb_cache_store(c, cache_row(c, a->layer, t, 0, true), c->qkv + (size_t)t * a->stride + a->kv,
-                   a->rank + a->rot);
+    lb_cache_store(c, a->layer, true, cache_row(c, a->layer, t, 0, true),
+                   c->qkv + (size_t)t * a->stride + a->kv);
     for (u32 h = 0; h < a->n_head; h++)
         memcpy(c->qkv + (size_t)t * a->stride + a->abs + (size_t)h * (a->rank + a->rot) + a->rank,
                q_of(c, a, t, h) + a->nope, a->rot * sizeof(float));
@@ -111,14 +111,13 @@ static void project_q(lb_context *c, const lb_layer *l, const latent *a) {
 
 static void store_heads(lb_context *c, void *arg, u32 t, void *scratch) {
     const latent *a = arg;
-    const float *row = c->qkv + (size_t)t * a->stride, *heads = row + a->abs;
-    float *key = scratch;
-    memcpy(key + a->nope, row + a->kv + a->rank, a->rot * sizeof(float));
+    float *row = c->qkv + (size_t)t * a->stride, *heads = row + a->abs, *key = scratch;
     for (u32 h = 0; h < a->n_head; h++) {
-        const float *x = heads + (size_t)h * (a->nope + a->value);
+        float *x = heads + (size_t)h * (a->nope + a->value);
         memcpy(key, x, a->nope * sizeof(float));
-        lb_cache_store(c, cache_row(c, a->layer, t, h, true), key, a->nope + a->rot);
-        lb_cache_store(c, cache_row(c, a->layer, t, h, false), x + a->nope, a->value);
+        memcpy(key + a->nope, row + a->kv + a->rank, a->rot * sizeof(float));
+        lb_cache_store(c, a->layer, true, cache_row(c, a->layer, t, h, true), key);
+        lb_cache_store(c, a->layer, false, cache_row(c, a->layer, t, h, false), x + a->nope);
     }
 }
 

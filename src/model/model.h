@@ -46,14 +46,22 @@ typedef void lb_tap_fn(void *user, const lb_mweight *w, u32 expert, const float 
  * its first norm. From one thread. */
 typedef void lb_layer_fn(void *user, u32 layer, const float *x, size_t n_tokens);
 
+/* Whether keys and values are rotated before they are stored (cache.h). */
+typedef enum lb_kv_rotate {
+    LB_KV_ROTATE_AUTO, /* where their type is quantized */
+    LB_KV_ROTATE_ON,
+    LB_KV_ROTATE_OFF
+} lb_kv_rotate;
+
 typedef struct lb_context_opts {
     u32 n_ctx;        /* positions of each sequence */
     u32 n_seqs;       /* 0: 1 */
     u32 n_batch;      /* tokens that are computed at a time; 0: 256 */
     u32 threads;      /* 0: 1 */
     lb_dtype kv_type; /* F32, F16, Q8_0, Q4_0 */
-    bool exact;       /* activations that meet quantized weights stay f32; else they are rounded to
-                         eight bits, without fast to sixteen where they are uneven */
+    lb_kv_rotate kv_rotate;
+    bool exact; /* activations that meet quantized weights stay f32; else they are rounded to
+                   eight bits, without fast to sixteen where they are uneven */
     bool fast;
     lb_tap_fn *tap; /* may be NULL */
     void *tap_user;

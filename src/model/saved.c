@@ -20,7 +20,8 @@ void lb_context_describe(const lb_context *c, lb_session_file *f) {
     bool long_rope = p->scaling == LB_SCALING_LONGROPE && c->o.n_ctx > p->n_ctx_orig;
     *f = (lb_session_file){.kv_type = c->cache.type,
                            .n_vocab = p->n_vocab,
-                           .flags = (c->o.exact ? LB_SESSION_EXACT : 0u) |
+                           .flags = (c->cache.rotated ? LB_SESSION_ROTATED : 0u) |
+                                    (c->o.exact ? LB_SESSION_EXACT : 0u) |
                                     (c->o.fast ? LB_SESSION_FAST : 0u) |
                                     (long_rope ? LB_SESSION_LONG : 0u)};
     for (u32 i = 0; i < p->n_layers; i++) {

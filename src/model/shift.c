@@ -83,8 +83,9 @@ static void move_head(const shift *s, u32 layer, u32 head, float *x) {
         u8 *key = lb_cache_keys(cache, layer, b, head) + (size_t)j * l->k_bytes;
         if (n_rot) {
             lb_kernels_decode(s->c->m->k, cache->type)(dim, x, k);
+            lb_cache_mix(s->c, l->k_mix, x, dim);
             turn_key(s, layer, head, x);
-            lb_cache_store(s->c, key, x, dim);
+            lb_cache_store(s->c, layer, true, key, x);
         } else {
             memcpy(key, k, l->k_bytes);
         }

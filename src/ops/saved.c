@@ -101,6 +101,10 @@ static lb_status check_kind(const lb_saved *s, const lb_context *c, lb_err *err)
     if (f->kv_type != own.kv_type)
         return lb_fail(err, LB_E_USAGE, "%s: its keys and values are %s: use --kv-type %s", path,
                        lb_dtype_get(f->kv_type)->name, lb_dtype_get(f->kv_type)->name);
+    if (other & LB_SESSION_ROTATED)
+        return lb_fail(err, LB_E_USAGE, "%s: its keys and values are%s rotated: use --kv-rotate %s",
+                       path, f->flags & LB_SESSION_ROTATED ? "" : " not",
+                       f->flags & LB_SESSION_ROTATED ? "on" : "off");
     if (other & (LB_SESSION_EXACT | LB_SESSION_FAST))
         return lb_fail(err, LB_E_USAGE, "%s: made %s: use it so here", path,
                        f->flags & LB_SESSION_EXACT  ? "with --exact"
