@@ -37,7 +37,7 @@ ifeq ($(filter x86_64,$(ARCH)),)
 SRC := $(filter-out %_avx2.c %_avx512.c %_avx512vnni.c %_avx512vbmi.c,$(SRC))
 endif
 ifeq ($(filter aarch64 arm64,$(ARCH)),)
-SRC := $(filter-out %_neon.c,$(SRC))
+SRC := $(filter-out %_neon.c %_dotprod.c %_i8mm.c,$(SRC))
 endif
 OBJ := $(SRC:src/%.c=$(B)/%.o)
 MAIN_OBJ := $(B)/cli/main.o
@@ -57,6 +57,10 @@ $(B)/%_avx2.o: CFLAGS_ISA = -mavx2 -mfma -mf16c -mbmi2
 $(B)/%_avx512.o: CFLAGS_ISA = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mbmi2
 $(B)/%_avx512vnni.o: CFLAGS_ISA = -mavx512vnni -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mbmi2
 $(B)/%_avx512vbmi.o: CFLAGS_ISA = -mavx512vbmi -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mbmi2
+# gcc wants the architecture for its intrinsics; zig, which names processors alone, gets -mcpu=generic.
+ARM_BASE ?= -march=armv8.2-a
+$(B)/%_dotprod.o: CFLAGS_ISA = $(ARM_BASE)+dotprod
+$(B)/%_i8mm.o: CFLAGS_ISA = $(ARM_BASE)+dotprod+i8mm
 # What every parser calls and no parser is: counted, it doubles the time of an execution and tells a
 # fuzzer nothing.
 ifeq ($(SAN),fuzz)
@@ -64,7 +68,7 @@ $(patsubst %,$(B)/base/%.o,mem map hash sha256): CFLAGS_ISA = -fno-sanitize=fuzz
 $(patsubst %,$(B)/base/%.o,hash_avx2 hash_avx512): CFLAGS_ISA += -fno-sanitize=fuzzer-no-link
 # Unrolled over hundreds of registers: clang takes minutes for them under sanitizers (gcc's do see them).
 # tests/fuzz.sh lets the scalar ones run, which are instrumented.
-$(patsubst src/%.c,$(B)/%.o,$(filter $(foreach isa,avx2 avx512 avx512vnni avx512vbmi neon,src/kernel/%_$(isa).c),$(SRC))): \
+$(patsubst src/%.c,$(B)/%.o,$(filter $(foreach isa,avx2 avx512 avx512vnni avx512vbmi neon dotprod i8mm,src/kernel/%_$(isa).c),$(SRC))): \
     CFLAGS_ISA += -fno-sanitize=all
 endif
 $(B)/%.o: src/%.c VERSION

@@ -129,7 +129,7 @@ make_for() {
     target=$1 goal=$2
     shift 2
     nice make -j"$jobs" --no-print-directory CC="$zig cc -target $target" AR="$zig ar" \
-        ARCH="${target%%-*}" B="$out/$target" "$@" "$goal"
+        ARCH="${target%%-*}" ARM_BASE=-mcpu=generic B="$out/$target" "$@" "$goal"
 }
 
 # The libraries that the program asks for, and the newest glibc: as tools/check_binary.sh.

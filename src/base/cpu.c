@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cpu.c: processor features by CPUID and XGETBV (Intel SDM vol. 1, 13.3 and 14.3); Arm by the
- * target.
+/* cpu.c: processor features by CPUID and XGETBV (Intel SDM vol. 1, 13.3 and 14.3); on Arm what the
+ * system says.
  *
  * Needs base.h alone: checkkern links it without the rest of base. */
 #include "base/cpu.h"
@@ -46,8 +46,51 @@ u32 lb_cpu_isa(void) {
     return mask;
 }
 #elif defined(__aarch64__)
+#if defined(__APPLE__)
+#include <sys/sysctl.h>
+
+static bool has(const char *name) {
+    int yes = 0;
+    size_t size = sizeof yes;
+    return sysctlbyname(name, &yes, &size, NULL, 0) == 0 && yes;
+}
+
+static bool has_dotprod(void) {
+    return has("hw.optional.arm.FEAT_DotProd");
+}
+
+static bool has_i8mm(void) {
+    return has("hw.optional.arm.FEAT_I8MM");
+}
+#elif defined(__linux__)
+#include <sys/auxv.h>
+
+/* Bits of the auxiliary vector (Linux, arch/arm64/include/uapi/asm/hwcap.h), which an older libc
+ * has no names for. */
+static bool has_dotprod(void) {
+    return getauxval(AT_HWCAP) >> 20 & 1; /* HWCAP_ASIMDDP */
+}
+
+static bool has_i8mm(void) {
+    return getauxval(AT_HWCAP2) >> 13 & 1; /* HWCAP2_I8MM */
+}
+#else
+static bool has_dotprod(void) {
+    return false;
+}
+
+static bool has_i8mm(void) {
+    return false;
+}
+#endif
+
 u32 lb_cpu_isa(void) {
-    return LB_ISA_NEON; /* part of the base architecture of every system we build for */
+    u32 mask = LB_ISA_NEON; /* part of the base architecture of every system we build for */
+    if (has_dotprod())
+        mask |= LB_ISA_DOTPROD;
+    if (has_dotprod() && has_i8mm())
+        mask |= LB_ISA_I8MM;
+    return mask;
 }
 #else
 u32 lb_cpu_isa(void) {
@@ -69,6 +112,8 @@ static const isa_row rows[] = {
     {"avx512vbmi", LB_ISA_AVX512VBMI,
      LB_ISA_AVX2 | LB_ISA_AVX512 | LB_ISA_AVX512VNNI | LB_ISA_AVX512VBMI},
     {"neon", LB_ISA_NEON, LB_ISA_NEON},
+    {"dotprod", LB_ISA_DOTPROD, LB_ISA_NEON | LB_ISA_DOTPROD},
+    {"i8mm", LB_ISA_I8MM, LB_ISA_NEON | LB_ISA_DOTPROD | LB_ISA_I8MM},
 };
 
 const char *lb_isa_name(lb_isa i) {

@@ -13,24 +13,32 @@
 #define LB_HAS_avx512vnni 1
 #define LB_HAS_avx512vbmi 1
 #define LB_HAS_neon 0
+#define LB_HAS_dotprod 0
+#define LB_HAS_i8mm 0
 #elif defined(__aarch64__)
 #define LB_HAS_avx2 0
 #define LB_HAS_avx512 0
 #define LB_HAS_avx512vnni 0
 #define LB_HAS_avx512vbmi 0
 #define LB_HAS_neon 1
+#define LB_HAS_dotprod 1
+#define LB_HAS_i8mm 1
 #else
 #define LB_HAS_avx2 0
 #define LB_HAS_avx512 0
 #define LB_HAS_avx512vnni 0
 #define LB_HAS_avx512vbmi 0
 #define LB_HAS_neon 0
+#define LB_HAS_dotprod 0
+#define LB_HAS_i8mm 0
 #endif
 #define LB_BIT_avx2 LB_ISA_AVX2
 #define LB_BIT_avx512 LB_ISA_AVX512
 #define LB_BIT_avx512vnni LB_ISA_AVX512VNNI
 #define LB_BIT_avx512vbmi LB_ISA_AVX512VBMI
 #define LB_BIT_neon LB_ISA_NEON
+#define LB_BIT_dotprod LB_ISA_DOTPROD
+#define LB_BIT_i8mm LB_ISA_I8MM
 
 /* Selects its second or third argument by a 0/1 macro, so that a family file that is not compiled
  * on this platform is never referenced. */

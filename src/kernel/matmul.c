@@ -298,13 +298,35 @@ static void codes_row(const lb_kernels *k, const lb_mat *m, u64 row, lb_q8_row *
 typedef void(rows_fn)(const lb_q8_shape *shape, float *out, const lb_q8_rows *rows,
                       const void *act);
 
-/* NULL: they become codes first. */
-static rows_fn *rows_of(const lb_kernels *k, const lb_mat *m) {
-    if (m->kind == LB_ENC_MLX_AFFINE &&
-        (m->scale_dtype == LB_F32 || m->scale_dtype == LB_F16 || m->scale_dtype == LB_BF16))
-        return m->bits == 4 ? k->rows_mlx_q4 : m->bits == 8 ? k->rows_mlx_q8 : NULL;
-    if (m->kind != LB_ENC_PLAIN)
+static rows_fn *mlx_rows_of(const lb_kernels *k, const lb_mat *m, bool single) {
+    if (m->kind == LB_ENC_MLX_MXFP4 || m->kind == LB_ENC_MLX_NVFP4)
+        return single && m->group == (m->kind == LB_ENC_MLX_NVFP4 ? 16 : 32) ? k->rows_mlx_fp4
+                                                                             : NULL;
+    if (m->kind != LB_ENC_MLX_AFFINE ||
+        (m->scale_dtype != LB_F32 && m->scale_dtype != LB_F16 && m->scale_dtype != LB_BF16))
         return NULL;
+    switch (m->bits) {
+    case 1:
+        return single ? k->rows_mlx_q1 : NULL;
+    case 2:
+        return single ? k->rows_mlx_q2 : NULL;
+    case 3:
+        return single ? k->rows_mlx_q3 : NULL;
+    case 4:
+        return k->rows_mlx_q4;
+    case 5:
+        return single ? k->rows_mlx_q5 : NULL;
+    case 6:
+        return single ? k->rows_mlx_q6 : NULL;
+    default:
+        return k->rows_mlx_q8;
+    }
+}
+
+/* NULL: they become codes first. single: the product is of one token. */
+static rows_fn *rows_of(const lb_kernels *k, const lb_mat *m, bool single) {
+    if (m->kind != LB_ENC_PLAIN)
+        return mlx_rows_of(k, m, single);
     switch (m->dtype) {
 #define CASE(id, name) \
     case LB_##id:      \
@@ -325,6 +347,21 @@ static rows_fn *rows_of(const lb_kernels *k, const lb_mat *m) {
         CASE(Q8_K, q8_k)
         CASE(IQ4_NL, iq4_nl)
         CASE(IQ4_XS, iq4_xs)
+#undef CASE
+#define CASE(id, name) \
+    case LB_##id:      \
+        return single ? k->rows_##name : NULL;
+        CASE(Q1_0, q1_0)
+        CASE(Q2_0, q2_0)
+        CASE(NVFP4, nvfp4)
+        CASE(TQ1_0, tq1_0)
+        CASE(IQ2_XXS, iq2_xxs)
+        CASE(IQ2_XS, iq2_xs)
+        CASE(IQ2_S, iq2_s)
+        CASE(IQ3_XXS, iq3_xxs)
+        CASE(IQ3_S, iq3_s)
+        CASE(IQ1_S, iq1_s)
+        CASE(IQ1_M, iq1_m)
 #undef CASE
     default:
         return NULL;
@@ -388,7 +425,7 @@ static void matmul_q8(const lb_kernels *k, const lb_matmul_in *in, u8 *scratch) 
                          .out_stride = in->out_stride,
                          .type = type,
                          .act_stride = (in->form == LB_ACT_Q16 ? 2 : 1) * chunks};
-    rows_fn *stored = rows_of(k, m);
+    rows_fn *stored = rows_of(k, m, in->n_tokens == 1);
     if (in->n_tokens < PANEL_TOKENS && stored) {
         const lb_q8_rows at = {.codes = m->codes + in->row * m->row_bytes,
                                .row_bytes = m->row_bytes,

@@ -156,6 +156,23 @@ static float scale_at(lb_dtype t, const u8 *p, size_t i) {
 typedef void(mlx_fn)(size_t n_elems, size_t group_elems, void *out, const void *in,
                      const float *scale, const float *bias);
 
+/* The groups of a chunk. */
+static void scales_of(const lb_q8_rows *w, size_t row, size_t chunk, size_t elems, float *scale,
+                        float *bias) {
+    const size_t n = elems / w->group, first = chunk * LB_Q8_CHUNK / w->group;
+    const u8 *s = w->scale + row * w->scale_bytes;
+    for (size_t i = 0; i < n; i++) {
+        if (bias) {
+            scale[i] = scale_at(w->scale_dtype, s, first + i);
+            bias[i] = scale_at(w->scale_dtype, w->bias + row * w->scale_bytes, first + i);
+        } else if (w->group == 16) {
+            lb_k_decode_f32_f8_e4m3_ref(1, scale + i, s + first + i);
+        } else {
+            lb_k_decode_f32_mlx_e8m0_ref(1, scale + i, s + first + i);
+        }
+    }
+}
+
 static void rows_mlx(const lb_q8_shape *s, float *out, const lb_q8_rows *w, const lb_q8_act *act,
                      mlx_fn *codes, size_t bits) {
     const size_t n = lb_q8_chunks(s->n_cols);
@@ -164,13 +181,9 @@ static void rows_mlx(const lb_q8_shape *s, float *out, const lb_q8_rows *w, cons
             lanes l = {0};
             for (size_t c = 0; c < n; c++) {
                 const size_t elems = LB_MIN(s->n_cols - c * LB_Q8_CHUNK, (size_t)LB_Q8_CHUNK);
-                float scale[16], bias[16];
+                float scale[32], bias[32];
                 lb_q8_row row = {0};
-                for (size_t i = 0; i < elems / w->group; i++) {
-                    const size_t at = c * LB_Q8_CHUNK / w->group + i;
-                    scale[i] = scale_at(w->scale_dtype, w->scale + r * w->scale_bytes, at);
-                    bias[i] = scale_at(w->scale_dtype, w->bias + r * w->scale_bytes, at);
-                }
+                scales_of(w, r, c, elems, scale, w->bias ? bias : NULL);
                 codes(elems, w->group, &row, w->codes + r * w->row_bytes + c * 64 * bits, scale,
                       bias);
                 add_chunk(&l, s->type, &row, act + t * s->act_stride + c, n);
@@ -179,10 +192,17 @@ static void rows_mlx(const lb_q8_shape *s, float *out, const lb_q8_rows *w, cons
         }
 }
 
-void lb_k_rows_mlx_q4_ref(const lb_q8_shape *s, float *out, const lb_q8_rows *w, const void *act) {
-    rows_mlx(s, out, w, act, lb_k_codes_mlx_q4_ref, 4);
-}
-
-void lb_k_rows_mlx_q8_ref(const lb_q8_shape *s, float *out, const lb_q8_rows *w, const void *act) {
-    rows_mlx(s, out, w, act, lb_k_codes_mlx_q8_ref, 8);
-}
+#define LB_ROWS_MLX(t, bits)                                                            \
+    void lb_k_rows_mlx_##t##_ref(const lb_q8_shape *s, float *out, const lb_q8_rows *w, \
+                                 const void *act) {                                     \
+        rows_mlx(s, out, w, act, lb_k_codes_mlx_##t##_ref, bits);                       \
+    }
+LB_ROWS_MLX(q1, 1)
+LB_ROWS_MLX(q2, 2)
+LB_ROWS_MLX(q3, 3)
+LB_ROWS_MLX(q4, 4)
+LB_ROWS_MLX(q5, 5)
+LB_ROWS_MLX(q6, 6)
+LB_ROWS_MLX(q8, 8)
+LB_ROWS_MLX(fp4, 4)
+#undef LB_ROWS_MLX

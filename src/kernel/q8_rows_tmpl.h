@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* q8_rows_tmpl.h: stored rows by few tokens, in the terms of q8_dots_<isa>.h: codes go from their
  * packed form into products without passing through memory. */
+#include "kernel/q8_bits_tmpl.h"
 #include "kernel/q8_iq_tmpl.h"
 #include "kernel/q8_k_tmpl.h"
 
@@ -56,6 +57,33 @@ INLINE void mlx_scales(float *s, const u8 *p, lb_dtype t, u32 group, size_t firs
     memcpy(s + 8, &hi, sizeof hi);
 }
 
+/* Of MLX's fp4 modes: E4M3 for each 16, E8M0 with Inf for each 32; halved, as codes are doubled. */
+INLINE void fp4_scales(float *s, const u8 *p, u32 group, size_t first, size_t n_cols) {
+    const size_t n = LB_MIN((size_t)LB_Q8_CHUNK, n_cols - first) / group;
+    u8 last[32] = {0};
+    p += first / group;
+    if (n < LB_Q8_CHUNK / group)
+        p = memcpy(last, p, n);
+    for (size_t i = 0; i < LB_Q8_CHUNK / group; i += 8) {
+        const i32x8 x = wide8(get8(p + i));
+        i32x8 y, odd, value;
+        if (group == 16) {
+            y = (i32x8)((f32x8)((x & 127) << 20) * 0x1p119f) | (x & 128) << 24;
+            odd = (x & 127) == 127;
+            value = (i32)LB_NAN_BITS - (i32x8){0};
+        } else {
+            const i32x8 small = x < 2;
+            y = (((x - 1) << 23) & ~small) | ((0x200000 + (x << 21)) & small);
+            odd = x == 255;
+            value = 0x7f800000 - (i32x8){0};
+        }
+        y = (y & ~odd) | (value & odd);
+        memcpy(s + i, &y, sizeof y);
+    }
+    for (size_t i = n; i < LB_Q8_CHUNK / group; i++)
+        s[i] = 0;
+}
+
 /* How rows of a type lie, and what they are made of. scales: NULL: MLX. */
 typedef struct form {
     u32 type;
@@ -75,6 +103,11 @@ INLINE void put_row_scales(const form f, const int n_units, const lb_q8_shape *s
                            const lb_q8_rows *w, const place at, float scale[64]) {
     if (f.scales) {
         f.scales(scale, scale + 32, at.p, n_units > 2 ? 4 : 2);
+        return;
+    }
+    if (!(f.type & LB_Q8_MIN)) {
+        fp4_scales(scale, w->scale + at.row * w->scale_bytes, w->group, at.k * LB_Q8_CHUNK,
+                   s->n_cols);
         return;
     }
     const u8 *sc = w->scale + at.row * w->scale_bytes, *b = w->bias + at.row * w->scale_bytes;
@@ -171,19 +204,89 @@ INLINE void rows_any(const form f, const lb_q8_shape *s, float *out, const lb_q8
     }
 }
 
-#define ROWS(t, bytes, type, scales)                                                               \
-    static void rows_##t(const lb_q8_shape *s, float *out, const lb_q8_rows *w, const void *act) { \
-        rows_any((form){type, bytes, unit_##t, scales}, s, out, w, act);                           \
+/* The only token, of types whose unpacking is long: written twice. */
+INLINE float single_dot(const form f, const lb_q8_shape *s, const lb_q8_rows *w, size_t r,
+                        const lb_q8_act *x) {
+    const size_t half = LB_Q8_CHUNK / 2;
+    place at = {w->codes + r * w->row_bytes, r, 0};
+    u8 last[LB_Q8_CHUNK / 256 * 292];
+    sums sum;
+    clear(&sum);
+    for (; at.k * LB_Q8_CHUNK < s->n_cols; at.k++, at.p += f.chunk_bytes) {
+        const size_t left = s->n_cols - at.k * LB_Q8_CHUNK;
+        if (left < LB_Q8_CHUNK && left != half) {
+            memset(last, 0, sizeof last);
+            at.p = memcpy(last, at.p, left * f.chunk_bytes / LB_Q8_CHUNK);
+        }
+        if (left > half) {
+            UNROLL for (size_t i = 0; i < f.chunk_bytes; i += 64)
+                __builtin_prefetch(at.p + AHEAD + i);
+            row_part(f, 1, (part){4, true}, s, w, at, x, &sum);
+        } else {
+            row_part(f, 1, (part){2, true}, s, w, at, x, &sum);
+        }
     }
-#define LB_Q8_UNITS(t, elems, bytes, type) ROWS(t, LB_Q8_CHUNK / elems * bytes, type, scales_##t)
+    return finish_row(f.type, &sum);
+}
+
+INLINE void single_rows(const form f, const lb_q8_shape *s, float *out, const lb_q8_rows *w,
+                        const lb_q8_act *act) {
+    for (size_t r = 0; r < s->n_rows; r++)
+        for (size_t t = 0; t < s->n_tokens; t++)
+            out[t * s->out_stride + r] = single_dot(f, s, w, r, act + t * s->act_stride);
+}
+
+#define ROWS(t, how, bytes, type, scales)                                                          \
+    static void rows_##t(const lb_q8_shape *s, float *out, const lb_q8_rows *w, const void *act) { \
+        how((form){type, bytes, unit_##t, scales}, s, out, w, act);                                \
+    }
+#define MLX_TYPE LB_Q8_TYPE(LB_Q8_MIN, LB_Q8_NO_OFF)
+
+#ifdef SINGLE
+
+#define LB_Q8_SINGLE(t, elems, bytes, type) \
+    ROWS(t, single_rows, LB_Q8_CHUNK / elems * bytes, type, scales_##t)
 #include "kernel/q8_types.def"
-ROWS(mlx_q4, 256, LB_Q8_TYPE(LB_Q8_MIN, LB_Q8_NO_OFF), NULL)
-ROWS(mlx_q8, 512, LB_Q8_TYPE(LB_Q8_MIN | LB_Q8_WIDE, LB_Q8_NO_OFF), NULL)
-#undef ROWS
+#define MLX(bits) ROWS(mlx_q##bits, single_rows, 64 * bits, MLX_TYPE, NULL)
+MLX(1)
+MLX(2)
+MLX(3)
+MLX(5)
+MLX(6)
+#undef MLX
+static void rows_mlx_fp4(const lb_q8_shape *s, float *out, const lb_q8_rows *w, const void *act) {
+    if (w->group == 16)
+        single_rows((form){LB_Q8_TYPE(LB_Q8_HALVES, 4), 256, unit_mlx_fp4, NULL}, s, out, w, act);
+    else
+        single_rows((form){LB_Q8_TYPE(0, 4), 256, unit_mlx_fp4, NULL}, s, out, w, act);
+}
+
+INLINE void take_rows(lb_kernels *k) {
+#define LB_Q8_SINGLE(t, elems, bytes, type) k->rows_##t = rows_##t;
+#include "kernel/q8_types.def"
+    k->rows_mlx_q1 = rows_mlx_q1;
+    k->rows_mlx_q2 = rows_mlx_q2;
+    k->rows_mlx_q3 = rows_mlx_q3;
+    k->rows_mlx_q5 = rows_mlx_q5;
+    k->rows_mlx_q6 = rows_mlx_q6;
+    k->rows_mlx_fp4 = rows_mlx_fp4;
+}
+
+#else
+
+#define LB_Q8_UNITS(t, elems, bytes, type) \
+    ROWS(t, rows_any, LB_Q8_CHUNK / elems * bytes, type, scales_##t)
+#define LB_Q8_SINGLE(t, elems, bytes, type)
+#include "kernel/q8_types.def"
+ROWS(mlx_q4, rows_any, 256, MLX_TYPE, NULL)
+ROWS(mlx_q8, rows_any, 512, MLX_TYPE | LB_Q8_WIDE, NULL)
 
 INLINE void take_rows(lb_kernels *k) {
 #define LB_Q8_UNITS(t, elems, bytes, type) k->rows_##t = rows_##t;
+#define LB_Q8_SINGLE(t, elems, bytes, type)
 #include "kernel/q8_types.def"
     k->rows_mlx_q4 = rows_mlx_q4;
     k->rows_mlx_q8 = rows_mlx_q8;
 }
+
+#endif

@@ -2,11 +2,11 @@
 /* q8_second_tmpl.h: second parts of activations (q8.h) in the order in which a panel has its
  * groups; part of q8_tmpl.h. */
 
-/* The columns of a group, four at a time. */
-INLINE void copy_quads(const bool halves, u8 *to, const size_t step, const void *codes, size_t g) {
+/* The columns of a group, a run at a time. */
+INLINE void copy_runs(const bool halves, u8 *to, const size_t step, const void *codes, size_t g) {
     const u8 *from = (const u8 *)codes + lb_q8_at((halves ? 16 : 32) * g);
-    for (size_t i = 0; i < (halves ? 4 : 8); i++)
-        memcpy(to + step * i, from + lb_q8_at(4 * i), 4);
+    for (size_t i = 0; i < (halves ? 16 : 32) / RUN; i++)
+        memcpy(to + step * i, from + lb_q8_at(RUN * i), RUN);
 }
 
 /* The second part of a group, with the place of the group in a panel. */
@@ -33,7 +33,7 @@ static size_t seconds_of(const bool halves, i32 off, size_t n_chunks, second *ou
             const lb_q8_act *a = act + n_chunks + c;
             if (!(act[c].more >> g / per32 & 1))
                 continue;
-            copy_quads(halves, (u8 *)out->q, 4, a->q, g);
+            copy_runs(halves, (u8 *)out->q, RUN, a->q, g);
             out->d = halves ? a->d16[g] : a->d32[g];
             out->m = halves ? a->m16[g] : a->m32[g];
             out->less = off * (halves ? a->s16[g] : a->s32[g]);

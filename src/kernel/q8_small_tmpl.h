@@ -100,53 +100,28 @@ INLINE vec unit_mlx_q8(const u8 *p, const size_t u, const size_t i) {
     return each(p + 128 * u + 16 * HALF(i), 32, GROUP(i));
 }
 
-/* ---- others, through memory ---- */
-
-INLINE void block_q1_0(u8 *q, float *s, float *m, const u8 *p) {
-    (void)m;
-    put_same(s, 4, f16_at(p));
-    for (size_t j = 0; j < 4; j++)
-        put32(q + lb_q8_at(32 * j), bits32(lb_load_u32(p + 2 + 4 * j), 2));
+/* MLX: both fp4 modes. */
+INLINE vec unit_mlx_fp4(const u8 *p, const size_t u, const size_t i) {
+    return pick_each(fp4_codes, unit_mlx_q4(p, u, i));
 }
 
-INLINE void block_q2_0(u8 *q, float *s, float *m, const u8 *p) {
-    (void)m;
-    s[0] = s[1] = f16_at(p);
-    for (size_t j = 0; j < 64; j++)
-        q[lb_q8_at(j)] = p[2 + j / 4] >> (2 * (j % 4)) & 3;
+/* Eight bytes are 16 codes: their low nibbles, then the high ones. */
+INLINE vec unit_nvfp4(const u8 *p, const size_t u, const size_t i) {
+    const u64 half = 0x0706050403020100u + 8 * HALF(i) * ONES;
+    p += 72 * u + 4;
+    const u8 *const at[4] = {p, p + 16, p + 36, p + 52};
+    const vec64 x = (vec64)shuffle(lanes(at, GROUP(i)), low_high(half, half));
+    return pick_each(fp4_codes, (vec)(x >> (vec64)low_high(0, 4)) & every(15));
 }
-
-INLINE void block_nvfp4(u8 *q, float *s, float *m, const u8 *p) {
+/* UE4M3, halved, 0x7f is 0; the sign is not looked at. */
+INLINE void scales_nvfp4(float *s, float *m, const u8 *p, const size_t n_units) {
     (void)m;
-    for (size_t g = 0; g < 4; g++) {
-        const u32 e = p[g] >> 3 & 15, f = p[g] & 7;
-        s[g] = p[g] == 0x7f ? 0
-               : e          ? lb_f32_from_bits((e + 127 - 8) << 23 | f << 20)
-                            : (float)f * 0x1p-10f;
-        for (size_t j = 0; j < 8; j++) {
-            q[lb_q8_at(16 * g) + j] = fp4_codes[p[4 + 8 * g + j] & 15];
-            q[lb_q8_at(16 * g) + j + 8] = fp4_codes[p[4 + 8 * g + j] >> 4];
-        }
+    for (size_t n = 0; n < n_units; n++) {
+        const i32x8 x = wide8((v8)(lb_load_u32(p + 72 * n) | (u64)lb_load_u32(p + 72 * n + 36) << 32));
+        const f32x8 y = (f32x8)((x & 127) << 20) * 0x1p119f;
+        const i32x8 z = (i32x8)y & (i32x8)(x != 127);
+        memcpy(s + 8 * n, &z, sizeof z);
     }
-}
-
-/* n codes of a row of 16 from one place on. */
-INLINE void trits(u8 *q, const u8 *p, const size_t n, const u32 pow3) {
-    for (size_t j = 0; j < n; j++)
-        q[j] = (u8)((u16)((u8)(p[j] * pow3) * 3u) >> 8);
-}
-
-INLINE void block_tq1_0(u8 *q, float *s, float *m, const u8 *p) {
-    static const u8 pow3[5] = {1, 3, 9, 27, 81};
-    (void)m;
-    put_same(s, 8, f16_at(p + 52));
-    for (size_t n = 0; n < 5; n++) {
-        trits(q + lb_q8_at(32 * n), p, 16, pow3[n]);
-        trits(q + lb_q8_at(32 * n + 16), p + 16, 16, pow3[n]);
-        trits(q + lb_q8_at(160 + 16 * n), p + 32, 16, pow3[n]);
-    }
-    for (size_t n = 0; n < 4; n++)
-        trits(q + lb_q8_at(240 + 4 * n), p + 48, 4, pow3[n]);
 }
 
 #endif

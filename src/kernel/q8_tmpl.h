@@ -2,6 +2,8 @@
 /* q8_tmpl.h: panels and tiles of products of eight bits; included by one file an instruction set,
  * which defines
  *     NT     tokens of a tile
+ *     RUN    columns side by side, of a row in a panel and of a token in a tile: 4 (also where it
+ *            is not defined) or 8
  *     rows16(halves, min, wide, nt, t, job, lane)
  *            the sums of 16 rows and nt tokens from the t-th of the tile on, to their lanes
  *     second16(halves, min, wide, group, second, sum)
@@ -15,16 +17,19 @@
 #define INLINE __attribute__((always_inline)) static inline
 #define UNROLL _Pragma("GCC unroll 16")
 #define LANES LB_Q8_LANES
+#ifndef RUN
+#define RUN 4
+#endif
 #include "kernel/q8_second_tmpl.h"
 
 /* less: off times the sum of codes; LB_Q8_WIDE: (off - 128) times it. */
 typedef struct tile32 {
-    i8 q[8][NT][4];
+    i8 q[32 / RUN][NT][RUN];
     float d[NT], m[NT];
     i32 less[NT];
 } tile32;
 typedef struct tile16 {
-    i8 q[4][NT][4];
+    i8 q[16 / RUN][NT][RUN];
     float d[NT], m[NT];
     i32 less[NT];
 } tile16;
@@ -57,19 +62,19 @@ INLINE void panel_of(const bool halves, const bool min, size_t n_rows, size_t n_
             for (size_t k = 0; k < n_groups; k++) {
                 const size_t g = halves ? k % 2 * LANES + lane : lane;
                 const lb_q8_row *row = rows + r * n_chunks + (halves ? k / 2 : k);
-                u8 *to = p + 4 * r;
-                const size_t quads = halves ? 4 : 8;
-                float *scale = (float *)(void *)(p + 64 * quads);
+                u8 *to = p + RUN * r;
+                const size_t size = halves ? 256 : 512, step = 16 * RUN;
+                float *scale = (float *)(void *)(p + size);
                 if (r >= n_rows) {
-                    for (size_t i = 0; i < quads; i++)
-                        memset(to + 64 * i, 0, 4);
+                    for (size_t i = 0; i < size; i += step)
+                        memset(to + i, 0, RUN);
                     scale[r] = scale[16 + r] = 0;
                 } else {
-                    copy_quads(halves, to, 64, row->q, g);
+                    copy_runs(halves, to, step, row->q, g);
                     scale[r] = row->s[g];
                     scale[16 + r] = min ? row->m[g] : 0;
                 }
-                p += 64 * (quads + 2);
+                p += size + 128;
             }
     }
 }
@@ -94,12 +99,12 @@ INLINE void tile_of(const bool halves, i32 off, size_t nt, const lb_q8_shape *s,
                 const size_t g = halves ? k % 2 * LANES + lane : lane;
                 if (halves) {
                     tile16 *o = (tile16 *)(void *)p;
-                    copy_quads(true, (u8 *)o->q[0][t], sizeof o->q[0], a->q, g);
+                    copy_runs(true, (u8 *)o->q[0][t], sizeof o->q[0], a->q, g);
                     o->d[t] = a->d16[g], o->m[t] = a->m16[g], o->less[t] = off * a->s16[g];
                     p += sizeof *o;
                 } else {
                     tile32 *o = (tile32 *)(void *)p;
-                    copy_quads(false, (u8 *)o->q[0][t], sizeof o->q[0], a->q, g);
+                    copy_runs(false, (u8 *)o->q[0][t], sizeof o->q[0], a->q, g);
                     o->d[t] = a->d32[g], o->m[t] = a->m32[g], o->less[t] = off * a->s32[g];
                     p += sizeof *o;
                 }

@@ -11,14 +11,17 @@
 #if defined(__AVX512BW__)
 #define LANES_16 4
 typedef u8 vec __attribute__((vector_size(64)));
+typedef u16 vec16 __attribute__((vector_size(64)));
 typedef u64 vec64 __attribute__((vector_size(64)));
 #elif defined(__AVX2__)
 #define LANES_16 2
 typedef v32 vec;
+typedef u16 vec16 __attribute__((vector_size(32)));
 typedef u64 vec64 __attribute__((vector_size(32)));
 #else
 #define LANES_16 1
 typedef v16 vec;
+typedef u16 vec16 __attribute__((vector_size(16)));
 typedef u64 vec64 __attribute__((vector_size(16)));
 #endif
 #define VECS (8 / LANES_16) /* of a unit */
@@ -107,21 +110,50 @@ INLINE vec up(vec x, const u64 n) {
     return (vec)((vec64)x << n);
 }
 
-/* table[x] of bytes below 16. */
-INLINE vec pick_each(const u8 table[16], vec x) {
+/* What each 16 bytes of x have at the places that the same 16 of `at` name, below 16. */
+INLINE vec shuffle(vec x, vec at) {
 #if LANES_16 == 4
-    return (vec)_mm512_shuffle_epi8((__m512i)same(table), (__m512i)x);
+    return (vec)_mm512_shuffle_epi8((__m512i)x, (__m512i)at);
 #elif LANES_16 == 2
-    return (vec)_mm256_shuffle_epi8((__m256i)same(table), (__m256i)x);
+    return (vec)_mm256_shuffle_epi8((__m256i)x, (__m256i)at);
 #elif defined(__ARM_NEON)
-    return (vec)vqtbl1q_u8((uint8x16_t)load16(table), (uint8x16_t)x);
+    return (vec)vqtbl1q_u8((uint8x16_t)x, (uint8x16_t)at);
 #else
     vec y;
     for (int j = 0; j < 16; j++)
-        y[j] = table[x[j]];
+        y[j] = x[at[j]];
     return y;
 #endif
 }
+
+/* table[x] of bytes below 16. */
+INLINE vec pick_each(const u8 table[16], vec x) {
+    return shuffle(same(table), x);
+}
+
+/* Sixteen bytes for each group, x[2 group] and x[2 group + 1]: a constant. */
+INLINE vec lanes64(const u64 x[8], const size_t g) {
+#if LANES_16 == 4
+    (void)g;
+    return (vec)(vec64){x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]};
+#elif LANES_16 == 2
+    return (vec)(vec64){x[2 * g], x[2 * g + 1], x[2 * g + 2], x[2 * g + 3]};
+#else
+    return (vec)(vec64){x[2 * g], x[2 * g + 1]};
+#endif
+}
+
+/* Eight bytes twice for each group. */
+INLINE vec twice(const u64 x0, const u64 x1, const u64 x2, const u64 x3, const size_t g) {
+    return lanes64((const u64[8]){x0, x0, x1, x1, x2, x2, x3, x3}, g);
+}
+
+/* The same sixteen bytes for each group. */
+INLINE vec low_high(const u64 lo, const u64 hi) {
+    return lanes64((const u64[8]){lo, hi, lo, hi, lo, hi, lo, hi}, 0);
+}
+
+#define ONES 0x0101010101010101u
 
 /* Bytes of a and b in turn, of their first or second halves. */
 INLINE vec zip(vec a, vec b, const size_t half) {

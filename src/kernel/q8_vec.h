@@ -76,9 +76,14 @@ INLINE void put_canon(float *s, f32x8 x) {
     memcpy(s, &y, sizeof y);
 }
 
+/* d times eight numbers. */
+INLINE void put_times(float *s, i32x8 x, float d) {
+    put_canon(s, __builtin_convertvector(x, f32x8) * d);
+}
+
 /* d times eight codes. */
 INLINE void put_scales(float *s, v8 codes, const int off, float d) {
-    put_canon(s, __builtin_convertvector(wide8(codes) - off, f32x8) * d);
+    put_times(s, wide8(codes) - off, d);
 }
 
 #if defined(__F16C__)

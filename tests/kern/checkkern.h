@@ -98,7 +98,7 @@ typedef struct ladder {
     struct {
         const char *name;
         lb_kernels k;
-    } step[6];
+    } step[8];
     size_t n_steps;
     u32 n_absent; /* family files of this build whose instructions the machine lacks */
 } ladder;

@@ -34,26 +34,35 @@ static const struct {
 } row_types[] = {
 #define LB_Q8_UNITS(t, elems, bytes, type) {"rows_" #t, type},
 #include "kernel/q8_types.def"
-    {"rows_mlx_q4", LB_Q8_TYPE(LB_Q8_MIN, LB_Q8_NO_OFF)},
     {"rows_mlx_q8", LB_Q8_TYPE(LB_Q8_MIN | LB_Q8_WIDE, LB_Q8_NO_OFF)},
 };
-
-static u32 row_type(const kern *w) {
-    for (size_t i = 0; i < LB_LEN(row_types); i++)
-        if (strcmp(row_types[i].name, w->name) == 0)
-            return row_types[i].type;
-    abort();
-}
 
 static bool is_mlx(const kern *w) {
     return w->block_elems == 0;
 }
 
-/* MLX: three types of scales, three groups. */
+static bool is_fp4(const kern *w) {
+    return strstr(w->name, "mlx_fp4") != NULL;
+}
+
+static u32 row_type(const kern *w, size_t group) {
+    if (is_fp4(w))
+        return LB_Q8_TYPE(group == 16 ? LB_Q8_HALVES : 0, 4);
+    for (size_t i = 0; i < LB_LEN(row_types); i++)
+        if (strcmp(row_types[i].name, w->name) == 0)
+            return row_types[i].type;
+    if (!is_mlx(w))
+        abort();
+    return LB_Q8_TYPE(LB_Q8_MIN, LB_Q8_NO_OFF);
+}
+
+/* MLX: three types of scales, three groups; fp4: two groups, whose scales are bytes. */
 static void set_rows(const kern *w, kcase *c, u32 variant) {
     static const lb_dtype scales[] = {LB_F32, LB_F16, LB_BF16};
-    const size_t unit = is_mlx(w) ? 32u << variant / 3 : w->block_elems;
-    c->how = row_type(w);
+    const size_t unit = is_fp4(w)   ? 16u << variant
+                        : is_mlx(w) ? 32u << variant / 3
+                                    : w->block_elems;
+    c->how = row_type(w, unit);
     c->n_cols = (c->n_cols + unit - 1) / unit * unit;
     c->bits = scales[variant % 3];
     c->elem_bytes = unit; /* MLX: of a group */
@@ -61,17 +70,20 @@ static void set_rows(const kern *w, kcase *c, u32 variant) {
         is_mlx(w) ? c->n_cols * w->code_bits / 8 : c->n_cols / w->block_elems * w->block_bytes;
     c->in_stride += c->seed % 3;
     c->in_bytes[0] = c->n ? (c->n - 1) * c->in_stride + c->in_stride - c->seed % 3 : 0;
-    if (is_mlx(w)) /* scales, then biases */
+    if (is_fp4(w))
+        c->bits = unit == 16 ? LB_F8_E4M3 : LB_F8_E8M0, c->in_bytes[2] = c->n * (c->n_cols / unit);
+    else if (is_mlx(w)) /* scales, then biases */
         c->in_bytes[2] = 2 * c->n * (c->n_cols / unit) * (variant % 3 ? 2 : 4);
-    c->in_step[2] = 4;
+    c->in_step[2] = is_fp4(w) ? 1 : 4;
 }
 
 static lb_q8_rows rows_in(const kern *w, const kcase *c, const void *const in[3]) {
-    const size_t scale_bytes = is_mlx(w) ? c->in_bytes[2] / 2 / LB_MAX(c->n, (size_t)1) : 0;
+    const size_t scale_bytes =
+        is_mlx(w) ? c->in_bytes[2] / (is_fp4(w) ? 1 : 2) / LB_MAX(c->n, (size_t)1) : 0;
     return (lb_q8_rows){.codes = in[0],
                         .row_bytes = c->in_stride,
                         .scale = in[2],
-                        .bias = is_mlx(w) ? (const u8 *)in[2] + c->in_bytes[2] / 2 : NULL,
+                        .bias = is_mlx(w) && !is_fp4(w) ? (const u8 *)in[2] + c->in_bytes[2] / 2 : NULL,
                         .scale_bytes = scale_bytes,
                         .group = (u32)c->elem_bytes,
                         .scale_dtype = (lb_dtype)c->bits};
@@ -82,7 +94,7 @@ static lb_q8_rows rows_in(const kern *w, const kcase *c, const void *const in[3]
 /* MLX: groups of 32, 64, 128. Products: types, tokens for each. */
 u32 q8_variants(const kern *w) {
     if (w->sig == SIG_Q8_ROWS)
-        return is_mlx(w) ? 9 : 1;
+        return is_fp4(w) ? 2 : is_mlx(w) ? 9 : 1;
     return w->sig == SIG_Q8_MLX ? 3 : is_product(w) ? (u32)LB_LEN(types) : 1;
 }
 
@@ -253,8 +265,52 @@ void q8_fill(const kern *w, const kcase *c, u32 input, u8 *out) {
     }
 }
 
-void q8_call(any_fn *fn, const kern *w, const kcase *c, void *out, const void *const in[3]) {
+/* Panels are read by the instruction set that made them: usmmla's have eight columns of a row side
+ * by side, others and the reference's four. */
+static bool has_eight(any_fn *fn) {
+    lb_kernels k;
+    const u32 isa = lb_cpu_isa();
+    lb_kernels_init(&k, isa);
+    return isa & LB_ISA_I8MM && (fn == (any_fn *)k.panel_q8 || fn == (any_fn *)k.gemm_q8);
+}
+
+/* From four to eight, or back. */
+static void turn_panels(u8 *out, const u8 *in, u32 type, size_t n_bytes, bool back) {
+    const size_t codes = type & LB_Q8_HALVES ? 256 : 512;
+    memcpy(out, in, n_bytes);
+    for (size_t p = 0; p < n_bytes; p += codes + 128)
+        for (size_t quad = 0; quad < codes / 64; quad++)
+            for (size_t r = 0; r < 16; r++) {
+                const size_t four = p + 64 * quad + 4 * r,
+                             eight = p + quad / 2 * 128 + 8 * r + quad % 2 * 4;
+                memcpy(out + (back ? four : eight), in + (back ? eight : four), 4);
+            }
+}
+
+static void *turned(const void *in, u32 type, size_t n_bytes, bool back) {
+    u8 *out = malloc(n_bytes + 1);
+    turn_panels(out, in, type, n_bytes, back);
+    return out;
+}
+
+static void call_panel(any_fn *fn, const kcase *c, void *out, const void *in) {
+    ((lb_k_panel_q8_fn *)fn)(c->n, c->n_cols, out, c->how, in);
+    if (has_eight(fn)) {
+        void *x = turned(out, c->how, c->out_bytes, true);
+        memcpy(out, x, c->out_bytes);
+        free(x);
+    }
+}
+
+static void call_gemm(any_fn *fn, const kcase *c, const lb_q8_shape *shape, void *out,
+                      const void *const in[3]) {
     static _Alignas(64) u8 scratch[1 << 18];
+    void *x = has_eight(fn) ? turned(in[0], c->how, c->in_bytes[0], false) : NULL;
+    ((lb_k_gemm_q8_fn *)fn)(shape, out, x ? x : in[0], in[1], scratch);
+    free(x);
+}
+
+void q8_call(any_fn *fn, const kern *w, const kcase *c, void *out, const void *const in[3]) {
     const lb_q8_shape shape = {c->n, c->n_cols, c->first, c->out_stride, c->how, c->group_elems};
     memset(out, 0, c->out_bytes); /* places that a type does not use stay */
     switch (w->sig) {
@@ -271,7 +327,7 @@ void q8_call(any_fn *fn, const kern *w, const kcase *c, void *out, const void *c
         ((lb_k_dots_q8_fn *)fn)(&shape, out, in[0], in[1]);
         break;
     case SIG_Q8_PANEL:
-        ((lb_k_panel_q8_fn *)fn)(c->n, c->n_cols, out, c->how, in[0]);
+        call_panel(fn, c, out, in[0]);
         break;
     case SIG_Q8_ROWS: {
         const lb_q8_rows rows = rows_in(w, c, in);
@@ -279,7 +335,7 @@ void q8_call(any_fn *fn, const kern *w, const kcase *c, void *out, const void *c
         break;
     }
     default:
-        ((lb_k_gemm_q8_fn *)fn)(&shape, out, in[0], in[1], scratch);
+        call_gemm(fn, c, &shape, out, in);
     }
 }
 
@@ -300,7 +356,7 @@ void q8_bench(const kern *w, kcase *c) {
     /* MLX: groups of 64, bf16 */
     q8_sizes(w, c,
              w->sig == SIG_Q8_MLX    ? 1
-             : w->sig == SIG_Q8_ROWS ? is_mlx(w) ? 5 : 0
+             : w->sig == SIG_Q8_ROWS ? is_fp4(w) ? 1 : is_mlx(w) ? 5 : 0
              : is_product(w)         ? 2
                                      : 0);
 }

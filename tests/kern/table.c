@@ -135,23 +135,29 @@ any_fn *kern_fn(const lb_kernels *k, const kern *w) {
 #define BUILT_avx512vnni LB_ISA_AVX512VNNI
 #define BUILT_avx512vbmi LB_ISA_AVX512VBMI
 #define BUILT_neon 0u
+#define BUILT_dotprod 0u
+#define BUILT_i8mm 0u
 #elif defined(__aarch64__)
 #define BUILT_avx2 0u
 #define BUILT_avx512 0u
 #define BUILT_avx512vnni 0u
 #define BUILT_avx512vbmi 0u
 #define BUILT_neon LB_ISA_NEON
+#define BUILT_dotprod LB_ISA_DOTPROD
+#define BUILT_i8mm LB_ISA_I8MM
 #else
 #define BUILT_avx2 0u
 #define BUILT_avx512 0u
 #define BUILT_avx512vnni 0u
 #define BUILT_avx512vbmi 0u
 #define BUILT_neon 0u
+#define BUILT_dotprod 0u
+#define BUILT_i8mm 0u
 #endif
 
 void ladder_init(ladder *l) {
     static const u32 isas[] = {LB_ISA_AVX2, LB_ISA_AVX512, LB_ISA_AVX512VNNI, LB_ISA_AVX512VBMI,
-                               LB_ISA_NEON};
+                               LB_ISA_NEON, LB_ISA_DOTPROD, LB_ISA_I8MM};
     const u32 have = lb_cpu_isa();
     u32 mask = 0;
     memset(l, 0, sizeof *l);

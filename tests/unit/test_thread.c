@@ -103,8 +103,8 @@ LB_TEST(stack) {
 
 LB_TEST(isa) {
     u32 mask = 99, here = lb_cpu_isa();
-    static const lb_isa all[] = {LB_ISA_REF,        LB_ISA_AVX2,       LB_ISA_AVX512,
-                                 LB_ISA_AVX512VNNI, LB_ISA_AVX512VBMI, LB_ISA_NEON};
+    static const lb_isa all[] = {LB_ISA_REF,        LB_ISA_AVX2, LB_ISA_AVX512,  LB_ISA_AVX512VNNI,
+                                 LB_ISA_AVX512VBMI, LB_ISA_NEON, LB_ISA_DOTPROD, LB_ISA_I8MM};
     for (size_t i = 0; i < LB_LEN(all); i++) {
         CHECK(lb_isa_parse(lb_str_c(lb_isa_name(all[i])), &mask));
         CHECK((mask & all[i]) == (u32)all[i]);
@@ -113,6 +113,8 @@ LB_TEST(isa) {
     CHECK(lb_isa_parse(LB_STR("avx512"), &mask) && mask == (LB_ISA_AVX2 | LB_ISA_AVX512));
     CHECK(lb_isa_parse(LB_STR("avx512vbmi"), &mask) &&
           mask == (LB_ISA_AVX2 | LB_ISA_AVX512 | LB_ISA_AVX512VNNI | LB_ISA_AVX512VBMI));
+    CHECK(lb_isa_parse(LB_STR("i8mm"), &mask) &&
+          mask == (LB_ISA_NEON | LB_ISA_DOTPROD | LB_ISA_I8MM));
     CHECK(!lb_isa_parse(LB_STR("avx"), &mask) && !lb_isa_parse(LB_STR(""), &mask));
     CHECK(!lb_isa_parse(LB_STR("AVX2"), &mask));
     if (here & LB_ISA_AVX512)
@@ -135,7 +137,9 @@ LB_TEST(isa) {
     CHECK(((here & LB_ISA_AVX512VBMI) != 0) == vbmi);
     lb_arena_deinit(&a);
 #elif defined(__aarch64__)
-    CHECK_U64(here, LB_ISA_NEON);
+    CHECK((here & LB_ISA_NEON) && (here & ~(u32)(LB_ISA_NEON | LB_ISA_DOTPROD | LB_ISA_I8MM)) == 0);
+    if (here & LB_ISA_I8MM)
+        CHECK(here & LB_ISA_DOTPROD);
 #endif
 }
 
