@@ -75,6 +75,13 @@ $(B)/%.o: src/%.c VERSION
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS_ALL) $(CFLAGS_ISA) -MMD -MP -c $< -o $@
 
+# The GPU's kernels as a string literal (tools/make_ptx.sh writes the .gz).
+$(B)/gen/device/kernels_ptx.inc: src/device/kern/kernels.ptx.gz
+	@mkdir -p $(@D)
+	$(Q)gzip -dc $< | sed -e 's/[\\"]/\\&/g' -e 's/^/"/' -e 's/$$/\\n"/' >$@
+$(B)/device/cuda_ptx.o: $(B)/gen/device/kernels_ptx.inc
+$(B)/device/cuda_ptx.o: CFLAGS_ISA = -I$(B)/gen
+
 include tests/tests.mk
 -include $(OBJ:.o=.d)
 

@@ -103,13 +103,21 @@ QUANT_PEER := $(B)/tests/quant_peer
 $(QUANT_PEER): $(B)/tests/tool/quant_peer.o $(B)/tests/quant_rows.o $(LIB)
 	$(Q)$(CC) $(LDFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(LIBS)
 
+# A stand-in for NVIDIA's driver library: in a folder of its own, for LD_LIBRARY_PATH. error.c anew: it alone
+# takes an address (stderr) that a shared library must take otherwise.
+STUB_CUDA := $(if $(filter Linux,$(UNAME)),$(B)/tests/stub/libcuda.so.1)
+$(B)/tests/stub/libcuda.so.1: tests/stub/libcuda.c src/base/error.c $(LIB)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS_ALL) $(CFLAGS_TEST) -fPIC -shared -Wl,-soname,libcuda.so.1 $(LDFLAGS) -o $@ $(filter %.c,$^) $(LIB) -lm -lpthread
+$(B)/tests/test_device_cuda: | $(STUB_CUDA)
+
 CLI_TESTS := $(wildcard tests/cli/*.sh)
 PEER_TESTS := $(wildcard tests/peers/peer_*.py)
 PROGRAMS := $(UNIT) $(CHECKKERN) $(FUZZ)
-RUN := LBRX=$(abspath $(B)/lbrx) MAKE_MODEL=$(abspath $(MAKE_MODEL)) HUB_SERVER=$(abspath $(HUB_SERVER)) QUANT_PEER=$(abspath $(QUANT_PEER)) QUANTIZE=$(abspath $(QUANTIZE)) IMATRIX_DUMP=$(abspath $(IMATRIX_DUMP)) MERGE_OUTLINE=$(abspath $(MERGE_OUTLINE)) ENCODE=$(abspath $(ENCODE)) LOGITS=$(abspath $(LOGITS)) SHIFT=$(abspath $(SHIFT)) TEMPLATE=$(abspath $(TEMPLATE)) RECIPE=$(abspath $(RECIPE)) MLX_RECIPE=$(abspath $(MLX_RECIPE)) SAMPLE=$(abspath $(SAMPLE)) SCHEMA=$(abspath $(SCHEMA)) PTY=$(abspath $(PTY)) LB_TEST_GOLDEN=$(abspath tests/golden) LB_TEST_FUZZ=$(abspath tests/fuzz) sh tests/run.sh
+RUN := LB_TEST_STUB_CUDA=$(abspath $(STUB_CUDA)) LBRX=$(abspath $(B)/lbrx) MAKE_MODEL=$(abspath $(MAKE_MODEL)) HUB_SERVER=$(abspath $(HUB_SERVER)) QUANT_PEER=$(abspath $(QUANT_PEER)) QUANTIZE=$(abspath $(QUANTIZE)) IMATRIX_DUMP=$(abspath $(IMATRIX_DUMP)) MERGE_OUTLINE=$(abspath $(MERGE_OUTLINE)) ENCODE=$(abspath $(ENCODE)) LOGITS=$(abspath $(LOGITS)) SHIFT=$(abspath $(SHIFT)) TEMPLATE=$(abspath $(TEMPLATE)) RECIPE=$(abspath $(RECIPE)) MLX_RECIPE=$(abspath $(MLX_RECIPE)) SAMPLE=$(abspath $(SAMPLE)) SCHEMA=$(abspath $(SCHEMA)) PTY=$(abspath $(PTY)) LB_TEST_GOLDEN=$(abspath tests/golden) LB_TEST_FUZZ=$(abspath tests/fuzz) sh tests/run.sh
 
 .PHONY: tests test unit check checkkern fuzz long bench docs
-tests: $(PROGRAMS) $(MAKE_MODEL) $(HUB_SERVER) $(QUANT_PEER) $(QUANTIZE) $(IMATRIX_DUMP) $(MERGE_OUTLINE) $(ENCODE) $(LOGITS) $(SHIFT) $(TEMPLATE) $(RECIPE) $(MLX_RECIPE) $(SAMPLE) $(SCHEMA) $(PTY) $(B)/lbrx
+tests: $(PROGRAMS) $(STUB_CUDA) $(MAKE_MODEL) $(HUB_SERVER) $(QUANT_PEER) $(QUANTIZE) $(IMATRIX_DUMP) $(MERGE_OUTLINE) $(ENCODE) $(LOGITS) $(SHIFT) $(TEMPLATE) $(RECIPE) $(MLX_RECIPE) $(SAMPLE) $(SCHEMA) $(PTY) $(B)/lbrx
 test: tests
 	@$(RUN) $(CHECKKERN) $(UNIT) $(FUZZ) $(CLI_TESTS) $(PEER_TESTS)
 unit: $(UNIT)
@@ -127,9 +135,9 @@ test-linked:
 	@$(RUN) $(filter-out %/test_plan_figures,$(wildcard $(UNIT)))
 # One program: make t-<name> runs tests/unit/test_<name>.c, c-<name> tests/cli/<name>.sh
 t-%: $(B)/tests/test_%
-	$<
-c-%: $(B)/lbrx $(MAKE_MODEL) $(HUB_SERVER) $(LOGITS) $(SHIFT) $(SCHEMA) $(PTY)
-	LBRX=$(abspath $<) MAKE_MODEL=$(abspath $(MAKE_MODEL)) HUB_SERVER=$(abspath $(HUB_SERVER)) sh tests/cli/$*.sh
+	LB_TEST_STUB_CUDA=$(abspath $(STUB_CUDA)) $<
+c-%: $(B)/lbrx $(STUB_CUDA) $(MAKE_MODEL) $(HUB_SERVER) $(LOGITS) $(SHIFT) $(SCHEMA) $(PTY)
+	LB_TEST_STUB_CUDA=$(abspath $(STUB_CUDA)) LBRX=$(abspath $<) MAKE_MODEL=$(abspath $(MAKE_MODEL)) HUB_SERVER=$(abspath $(HUB_SERVER)) sh tests/cli/$*.sh
 
 check: $(B)/lbrx
 	@sh tools/check.sh $(B)/lbrx

@@ -68,6 +68,7 @@ check size sh tools/check_size.sh
 check names sh tools/check_names.sh "$library"
 check headers sh tools/check_headers.sh
 check binary sh tools/check_binary.sh "$binary"
+check ptx sh tools/check_ptx.sh
 check docs docs_current
 check format formatted
 check shell shell_scripts

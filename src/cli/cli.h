@@ -7,6 +7,7 @@
 #include "base/base.h"
 #include "base/mem.h"
 #include "cli/opt.h"
+#include "device/device.h"
 #include "io/json.h"
 #include "io/progress.h"
 #include "ops/moe_gates.h"
@@ -27,15 +28,18 @@ struct lb_cli {
 typedef struct lb_common {
     u64 n_threads;      /* 0 until lb_common_finish: all cores the process may use */
     u64 memory_bytes;   /* hard limit of anonymous memory */
-    const char *device; /* "auto" or "cpu" */
+    const char *device; /* as given: auto, cpu, cuda[:N] */
     u32 progress;       /* LB_PROGRESS_* */
     bool json, quiet;
-    bool memory_given; /* --memory is the user's */
+    bool memory_given;    /* --memory is the user's */
+    lb_dev_choice choice; /* what `device` says, from lb_common_finish on */
 } lb_common;
 
 /* Checks what a table cannot say (a device that this build does not have) and fills in n_threads.
  */
 lb_status lb_common_finish(lb_common *c, lb_err *err);
+/* The same for a command that computes on any device; lb_common_finish refuses all but the CPU. */
+lb_status lb_common_finish_device(lb_common *c, lb_err *err);
 /* The heap gets what --memory leaves beside what the process holds already, which is returned. */
 u64 lb_cli_limit_heap(u64 memory_bytes);
 

@@ -6,6 +6,7 @@
 #include "base/sysinfo.h"
 #include "base/thread.h"
 #include "cli/cli.h"
+#include "cli/devices.h"
 #include "cli/facts.h"
 #include "cli/text.h"
 #include "io/json.h"
@@ -144,7 +145,7 @@ static void put_families(lb_buf *out) {
 static void info_json(lb_cli *cli, const info_opts *o) {
     lb_arena *a = &cli->arena;
     lb_json *root = lb_json_new_object(a), *cpu = lb_json_new_object(a);
-    lb_json *devices = lb_json_new_array(a), *lim = lb_json_new_object(a);
+    lb_json *lim = lb_json_new_object(a);
     char name[128];
     set(cli, root, "version", lb_json_new_str(a, LB_STR(LB_VERSION)));
     set(cli, root, "os", lb_json_new_str(a, lb_str_c(lb_sys_os())));
@@ -156,8 +157,7 @@ static void info_json(lb_cli *cli, const info_opts *o) {
     set(cli, root, "cpu", cpu);
     set(cli, root, "memory_bytes", lb_json_new_u64(a, lb_sys_memory_bytes()));
     set(cli, root, "page_bytes", lb_json_new_u64(a, lb_os_page_size()));
-    (void)lb_json_push(devices, lb_json_new_str(a, LB_STR("cpu")));
-    set(cli, root, "devices", devices);
+    lb_devices_json(cli, root);
     for (u32 i = 0; i < LB_LEN(limits); i++)
         set(cli, lim, limits[i].name, lb_json_new_u64(a, limits[i].value));
     set(cli, root, "limits", lim);
@@ -207,8 +207,8 @@ static void info_text(lb_cli *cli, const info_opts *o) {
     }
     lb_buf_printf(out, "\ncores        %u\nmemory       %s\n", lb_cpu_count(),
                   lb_size_text(lb_sys_memory_bytes(), size));
-    lb_buf_printf(out, "page         %llu bytes\ndevices      cpu\n",
-                  (unsigned long long)lb_os_page_size());
+    lb_buf_printf(out, "page         %llu bytes\n", (unsigned long long)lb_os_page_size());
+    lb_devices_put(out);
     lb_buf_put_c(out, "limits\n");
     for (u32 i = 0; i < LB_LEN(limits); i++)
         lb_buf_printf(out, "  %-20s %llu\n", limits[i].name, (unsigned long long)limits[i].value);

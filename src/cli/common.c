@@ -30,9 +30,9 @@ const lb_opt lb_common_opts[LB_COMMON_OPTS] = {
      .given_off = offsetof(lb_common, memory_given)},
     {.name = "device",
      .kind = LB_OPT_STR,
-     .arg = "auto|cpu",
+     .arg = "auto|cpu|cuda[:N]",
      .initial = "auto",
-     .help = "where arithmetic runs",
+     .help = "where arithmetic runs; all commands but selftest compute on the CPU so far",
      .off = offsetof(lb_common, device)},
     {.name = "json",
      .kind = LB_OPT_FLAG,
@@ -52,12 +52,16 @@ const lb_opt lb_common_opts[LB_COMMON_OPTS] = {
 };
 
 lb_status lb_common_finish(lb_common *c, lb_err *err) {
-    lb_str device = lb_str_c(c->device);
-    if (lb_str_starts(device, LB_STR("cuda")) || lb_str_starts(device, LB_STR("metal")))
-        return lb_fail(err, LB_E_USAGE, "--device: '%s' is not in this build: use --device cpu",
+    LB_TRY(lb_common_finish_device(c, err));
+    if (c->choice.kind != LB_DEV_CPU)
+        return lb_fail(err, LB_E_USAGE,
+                       "--device: '%s': this command computes on the CPU alone: use --device cpu",
                        c->device);
-    if (!lb_str_eq_c(device, "auto") && !lb_str_eq_c(device, "cpu"))
-        return lb_fail(err, LB_E_USAGE, "--device: '%s' is not one of auto|cpu", c->device);
+    return LB_OK;
+}
+
+lb_status lb_common_finish_device(lb_common *c, lb_err *err) {
+    LB_TRY(lb_dev_choice_parse(c->device, &c->choice, err));
     if (c->n_threads == 0)
         c->n_threads = lb_cpu_count();
     if (c->quiet)

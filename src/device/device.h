@@ -20,7 +20,7 @@
 #include "base/base.h"
 #include "device/kernels.h"
 
-typedef enum lb_dev_kind { LB_DEV_CPU, LB_DEV_KINDS } lb_dev_kind;
+typedef enum lb_dev_kind { LB_DEV_CPU, LB_DEV_CUDA, LB_DEV_KINDS } lb_dev_kind;
 
 /* "cpu", "cuda" */
 const char *lb_dev_kind_name(lb_dev_kind kind);
@@ -45,6 +45,17 @@ typedef struct lb_dev_info {
 /* All devices of a kind, the first max of them; returns how many there are. why (may be NULL): set
  * where there are none, to the reason: no driver, too old a driver. */
 u32 lb_dev_list(lb_dev_kind kind, lb_dev_info *out, u32 max, lb_err *why);
+
+/* ---- what --device names ---- */
+
+typedef struct lb_dev_choice {
+    bool is_auto;
+    lb_dev_kind kind;
+    u32 index;
+} lb_dev_choice;
+
+/* "auto", "cpu", "cuda", "cuda:N". LB_E_USAGE: none of them. Looks for no device. */
+lb_status lb_dev_choice_parse(const char *text, lb_dev_choice *out, lb_err *err);
 
 /* ---- devices ---- */
 

@@ -25,10 +25,12 @@ mkdir "$W/folder"
 exits 3 "empty folder" "$LBRX" inspect "$W/folder"
 printf '\377\377\377\377\000\000\000\000{}' >"$W/short.safetensors"
 exits 3 "cut off" "$LBRX" inspect "$W/short.safetensors"
-for device in cuda cuda:1 metal; do
+for device in cuda cuda:1; do
     exits 2 "device $device" "$LBRX" inspect "$W/empty" --device $device
-    complains "device $device" "not in this build"
+    complains "device $device" "computes on the CPU alone"
 done
+exits 2 "device metal" "$LBRX" inspect "$W/empty" --device metal
+complains "device metal" "not in this build"
 exits 2 "unknown device" "$LBRX" inspect "$W/empty" --device tpu
 
 # ---- names that are none ----

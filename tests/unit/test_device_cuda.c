@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The CUDA implementation against a stand-in for the driver (tests/stub/libcuda.c): every kernel by
+ * the very calls that a GPU gets, a missing and an old driver, memory that is out, a device that is
+ * lost. LB_TEST_STUB_CUDA names the stand-in, which is opened before: the library's own dlopen finds it by
+ * its name. */
+#include "test.h"
+#include "base/os.h"
+#include "device/device.h"
+#include "device/selftest.h"
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+static lb_err err;
+
+static bool stubbed(void) {
+    const char *path = getenv("LB_TEST_STUB_CUDA");
+    static void *library;
+    if (!library && path && *path)
+        library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (library)
+        return true;
+    lb_test_skip("no stand-in for the CUDA driver (LB_TEST_STUB_CUDA)");
+    return false;
+}
+
+static void mode(const char *what, const char *memory, const char *lost) {
+    (void)setenv("STUB_CUDA", what, 1);
+    (void)setenv("STUB_CUDA_MEMORY", memory ? memory : "67108864", 1);
+    (void)setenv("STUB_CUDA_LOST", lost ? lost : "0", 1);
+    err = (lb_err){0};
+}
+
+static bool says(const char *text) {
+    size_t at;
+    return lb_str_find(lb_str_c(err.msg), lb_str_c(text), &at) && !strchr(err.msg, '\n');
+}
+
+static const lb_dev_opts first = {.kind = LB_DEV_CUDA};
+
+LB_TEST(cuda_list) {
+    lb_dev_info info[4];
+    if (!stubbed())
+        return;
+    mode("", NULL, NULL);
+    CHECK_U64(lb_dev_list(LB_DEV_CUDA, info, 4, &err), 2);
+    CHECK_STR(lb_str_c(info[1].id), "cuda:1");
+    CHECK_STR(lb_str_c(info[1].generation), "compute capability 9.0");
+    CHECK_STR(lb_str_c(info[0].driver), "CUDA 12.4");
+    CHECK_U64(info[0].memory_bytes, 64 * LB_MIB);
+    CHECK(info[0].maps_files && !info[0].unified);
+    CHECK_U64(lb_dev_list(LB_DEV_CUDA, info, 1, NULL), 2);
+    CHECK_U64(lb_dev_list(LB_DEV_CPU, info, 4, NULL), 1);
+    CHECK_STR(lb_str_c(info[0].id), "cpu");
+}
+
+LB_TEST(cuda_refused) {
+    static const struct {
+        const char *mode, *text;
+        lb_status code;
+    } cases[] = {
+        {"none", "cuda: the driver sees no GPU", LB_E_NOT_FOUND},
+        {"old", "too old, of CUDA 10.2, kernels need 11.0", LB_E_UNSUPPORTED},
+        {"noinit", "cuda: the driver does not start: unknown error (999)", LB_E_NOT_FOUND},
+        {"cc70", "has compute capability 7.0, kernels need 7.5", LB_E_UNSUPPORTED},
+        {"ptx", "does not take the kernels: update NVIDIA's driver", LB_E_UNSUPPORTED},
+        {"jit", "does not compile the kernels: ptxas: line 7", LB_E_UNSUPPORTED},
+    };
+    lb_dev *d;
+    if (!stubbed())
+        return;
+    for (u32 i = 0; i < LB_LEN(cases); i++) {
+        mode(cases[i].mode, NULL, NULL);
+        CHECK_U64(lb_dev_open(&d, &first, &err), cases[i].code);
+        CHECK(d == NULL);
+        if (!says(cases[i].text))
+            lb_test_fail(__FILE__, __LINE__, "%s: '%s'", cases[i].mode, err.msg);
+    }
+    mode("", NULL, NULL);
+    CHECK_U64(lb_dev_open(&d, &(lb_dev_opts){.kind = LB_DEV_CUDA, .index = 2}, &err),
+              LB_E_NOT_FOUND);
+    CHECK(says("cuda:2: there is no such GPU, they are 0 to 1"));
+}
+
+LB_TEST(cuda_kernels) {
+    const lb_selftest_opts opts = {0};
+    lb_dev *d;
+    lb_dev_stats s;
+    if (!stubbed())
+        return;
+    mode("", NULL, NULL);
+    CHECK_OK(lb_dev_open(&d, &(lb_dev_opts){.kind = LB_DEV_CUDA, .index = 1}, &err));
+    CHECK_STR(lb_str_c(lb_dev_info_get(d)->id), "cuda:1");
+    for (u32 k = 0; k < LB_DEV_KERNEL_COUNT; k++) {
+        lb_selftest_row row;
+        CHECK_OK(lb_dev_selftest(d, (lb_dev_kernel)k, &opts, &row, &err));
+        if (row.status != LB_OK)
+            lb_test_fail(__FILE__, __LINE__, "%s: %s", lb_dev_kernel_name((lb_dev_kernel)k),
+                         row.why);
+    }
+    lb_dev_stats_get(d, &s);
+    CHECK(s.reuses > s.allocations);
+    lb_dev_close(&d);
+}
+
+/* Memory of the device is out: what the pool keeps is given back first; then a refusal in words. */
+LB_TEST(cuda_memory) {
+    lb_dev *d;
+    lb_dev_buf *a, *b, *c;
+    lb_dev_stats s;
+    if (!stubbed())
+        return;
+    mode("", "1048576", NULL);
+    CHECK_OK(lb_dev_open(&d, &first, &err));
+    CHECK_OK(lb_dev_buf_new(d, LB_DEV_OWN, 700000, &a, &err));
+    CHECK_U64(lb_dev_buf_new(d, LB_DEV_OWN, 500000, &b, &err), LB_E_NOMEM);
+    CHECK(says("cuda:0: a buffer of") && says("out of memory (2)"));
+    lb_dev_buf_free(&a);
+    CHECK_OK(lb_dev_buf_new(d, LB_DEV_OWN, 500000, &b, &err));
+    lb_dev_stats_get(d, &s);
+    CHECK_U64(s.pool_bytes, 0);
+    CHECK(lb_dev_buf_host(b) == NULL);
+    CHECK_OK(lb_dev_buf_new(d, LB_DEV_HOST, 5000, &c, &err));
+    CHECK(lb_dev_buf_host(c) != NULL);
+    lb_dev_close(&d);
+}
+
+static lb_status sum_of(lb_dev *d, lb_dev_queue *q, lb_dev_buf *x, lb_dev_buf *out) {
+    const lb_map_args a = {16};
+    (void)d;
+    return lb_dev_queue_launch(q,
+                               &(lb_dev_launch){.kernel = LB_DK_add,
+                                                .buf = {{x, 0}, {x, 64}, {out, 0}},
+                                                .n_bufs = 3,
+                                                .val = &a,
+                                                .val_bytes = sizeof a},
+                               &err);
+}
+
+LB_TEST(cuda_lost) {
+    lb_dev *d;
+    lb_dev_queue *q;
+    lb_dev_buf *x, *y, *z;
+    float got[16];
+    if (!stubbed())
+        return;
+    mode("", NULL, "2");
+    CHECK_OK(lb_dev_open(&d, &first, &err));
+    CHECK_OK(lb_dev_queue_new(d, &q, &err));
+    CHECK_OK(lb_dev_buf_new(d, LB_DEV_OWN, 128, &x, &err));
+    CHECK_OK(lb_dev_buf_new(d, LB_DEV_OWN, 64, &y, &err));
+    CHECK_OK(sum_of(d, q, x, y));
+    CHECK_OK(lb_dev_queue_wait(q, &err));
+    CHECK_OK(sum_of(d, q, x, y)); /* the fault shows at the wait */
+    CHECK_OK(lb_dev_queue_read(q, got, y, 0, 64, &err));
+    CHECK_U64(lb_dev_queue_wait(q, &err), LB_E_IO);
+    CHECK(says("cuda:0: the device was lost: wait: unspecified launch failure (719)"));
+    /* From here on everything says so, and nothing crashes. */
+    CHECK_U64(sum_of(d, q, x, y), LB_E_IO);
+    CHECK_U64(lb_dev_buf_new(d, LB_DEV_OWN, 64, &z, &err), LB_E_IO);
+    CHECK_U64(lb_dev_queue_wait(q, &err), LB_E_IO);
+    CHECK(says("the device was lost"));
+    lb_dev_buf_free(&x);
+    lb_dev_close(&d);
+    mode("", NULL, NULL); /* a fresh start works */
+    CHECK_OK(lb_dev_open(&d, &first, &err));
+    lb_dev_close(&d);
+}
+
+/* Pages of a mapped file, from an odd place on; twice the same pages is refused by the driver. */
+LB_TEST(cuda_map) {
+    lb_dev *d;
+    lb_dev_queue *q;
+    lb_dev_buf *m, *again, *y;
+    float got[16];
+    const size_t page = lb_os_page_size();
+    if (!stubbed())
+        return;
+    mode("", NULL, NULL);
+    float *file = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(file != MAP_FAILED);
+    for (u32 i = 0; i < 64; i++)
+        file[i] = (float)i;
+    CHECK_OK(lb_dev_open(&d, &first, &err));
+    CHECK_OK(lb_dev_queue_new(d, &q, &err));
+    CHECK_OK(lb_dev_buf_map(d, file + 16, page, &m, &err));
+    CHECK_U64(lb_dev_buf_map(d, file, 64, &again, &err), LB_E_UNSUPPORTED);
+    CHECK(says("cuda:0: a mapped file of"));
+    CHECK_OK(lb_dev_buf_new(d, LB_DEV_OWN, 64, &y, &err));
+    CHECK_OK(sum_of(d, q, m, y));
+    CHECK_OK(lb_dev_queue_read(q, got, y, 0, 64, &err));
+    CHECK_OK(lb_dev_queue_wait(q, &err));
+    for (u32 i = 0; i < 16; i++)
+        CHECK(got[i] == (float)(16 + i + 32 + i));
+    lb_dev_buf_free(&m);
+    CHECK_OK(lb_dev_buf_map(d, file, 64, &again, &err));
+    lb_dev_close(&d);
+    (void)munmap(file, 2 * page);
+}
+
+LB_TEST(cuda_events) {
+    lb_dev *d;
+    lb_dev_queue *q, *q2;
+    lb_dev_buf *x, *y;
+    lb_dev_event *from, *to;
+    float one[32], got[16];
+    double t_us = -1;
+    if (!stubbed())
+        return;
+    mode("", NULL, NULL);
+    for (u32 i = 0; i < 32; i++)
+        one[i] = (float)i;
+    CHECK_OK(lb_dev_open(&d, &first, &err));
+    CHECK_OK(lb_dev_queue_new(d, &q, &err));
+    CHECK_OK(lb_dev_queue_new(d, &q2, &err));
+    CHECK_OK(lb_dev_event_new(d, &from, &err));
+    CHECK_OK(lb_dev_event_new(d, &to, &err));
+    CHECK_OK(lb_dev_buf_new(d, LB_DEV_OWN, 128, &x, &err));
+    CHECK_OK(lb_dev_buf_new(d, LB_DEV_OWN, 64, &y, &err));
+    CHECK_OK(lb_dev_event_record(from, q, &err));
+    CHECK_OK(lb_dev_queue_write(q, x, 0, one, 128, &err));
+    CHECK_OK(sum_of(d, q, x, y));
+    CHECK_OK(lb_dev_event_record(to, q, &err));
+    CHECK_OK(lb_dev_event_await(to, q2, &err));
+    CHECK_OK(lb_dev_queue_copy(q2, (lb_dev_arg){x, 0}, (lb_dev_arg){y, 0}, 64, &err));
+    CHECK_OK(lb_dev_queue_read(q2, got, x, 0, 64, &err));
+    CHECK_OK(lb_dev_queue_wait(q2, &err));
+    CHECK_OK(lb_dev_queue_wait(q, &err));
+    CHECK_OK(lb_dev_event_us(from, to, &t_us, &err));
+    CHECK(t_us > 0);
+    for (u32 i = 0; i < 16; i++)
+        CHECK(got[i] == (float)(2 * i + 16));
+    lb_dev_close(&d);
+}
+
+LB_TEST(device_choice) {
+    static const struct {
+        const char *text;
+        lb_status st;
+        bool is_auto;
+        lb_dev_kind kind;
+        u32 index;
+    } cases[] = {
+        {"auto", LB_OK, true, LB_DEV_CPU, 0},
+        {"cpu", LB_OK, false, LB_DEV_CPU, 0},
+        {"cuda", LB_OK, false, LB_DEV_CUDA, 0},
+        {"cuda:0", LB_OK, false, LB_DEV_CUDA, 0},
+        {"cuda:12", LB_OK, false, LB_DEV_CUDA, 12},
+        {"cuda:", LB_E_USAGE, false, LB_DEV_CPU, 0},
+        {"cuda:-1", LB_E_USAGE, false, LB_DEV_CPU, 0},
+        {"cuda:99999", LB_E_USAGE, false, LB_DEV_CPU, 0},
+        {"cuda0", LB_E_USAGE, false, LB_DEV_CPU, 0},
+        {"metal", LB_E_USAGE, false, LB_DEV_CPU, 0},
+        {"CPU", LB_E_USAGE, false, LB_DEV_CPU, 0},
+        {"", LB_E_USAGE, false, LB_DEV_CPU, 0},
+    };
+    for (u32 i = 0; i < LB_LEN(cases); i++) {
+        lb_dev_choice c;
+        CHECK_U64(lb_dev_choice_parse(cases[i].text, &c, &err), cases[i].st);
+        if (cases[i].st != LB_OK)
+            continue;
+        CHECK(c.is_auto == cases[i].is_auto);
+        CHECK_U64(c.kind, cases[i].kind);
+        CHECK_U64(c.index, cases[i].index);
+    }
+}
+
+LB_TEST_MAIN("fast")
