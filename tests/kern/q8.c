@@ -18,7 +18,7 @@ static const u32 types[] = {
     LB_Q8_TYPE(LB_Q8_HALVES, 5),
     LB_Q8_TYPE(LB_Q8_HALVES | LB_Q8_MIN, LB_Q8_NO_OFF),
 };
-/* Around the tiles: 16 rows, 12, 4, 2 tokens. */
+/* Around the blocks: 16 and 32 rows, 6, 4, 2 tokens. */
 static const u8 n_rows[] = {0, 1, 2, 15, 16, 17, 33},
                 n_tokens[] = {1, 2, 3, 4, 5, 8, 11, 12, 13, 17};
 
