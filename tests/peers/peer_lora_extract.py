@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-# needs: numpy torch safetensors transformers peft
+# needs: numpy torch safetensors transformers peft gguf
 """peer_lora_extract.py [--seed S] [--n N]: differences of many spectra, extracted.
   numpy   what A and B leave of each matrix's difference against the best of that rank (numpy's SVD, in double): within
           1 % at random, 1e-6 exact; ranks by energy and by epsilon
