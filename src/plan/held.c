@@ -44,6 +44,11 @@ static u64 aligned(u64 bytes) {
     return (bytes + 63) & ~(u64)63;
 }
 
+/* memory is NULL where there is nothing to hold. */
+static u8 *behind(u8 *memory, u64 bytes) {
+    return memory ? memory + bytes : NULL;
+}
+
 /* Memory that a time has for itself: inputs of the factorisations of one pass, then the work of
  * one. */
 static u64 place_shared(const lb_graph *g, const lb_prog *p, lb_held *held, u8 *memory) {
@@ -57,13 +62,13 @@ static u64 place_shared(const lb_graph *g, const lb_prog *p, lb_held *held, u8 *
             if (p->results[j].pass == r->pass && collects(g, &p->results[j]))
                 at += aligned(p->results[j].in_rows * p->results[j].in_cols * sizeof(float));
         if (held && collects(g, r))
-            held[i].input = (float *)(void *)(memory + at);
+            held[i].input = (float *)(void *)behind(memory, at);
         if (collects(g, r))
             inputs = LB_MAX(inputs, at + aligned(r->in_rows * r->in_cols * sizeof(float)));
         work = LB_MAX(work, lb_dense_work_bytes(lb_graph_node(g, r->node), r->in_rows, r->in_cols));
     }
     for (u32 i = 0; i < p->n_results && held; i++)
-        held[i].work = memory + inputs;
+        held[i].work = behind(memory, inputs);
     return inputs + aligned(work);
 }
 
@@ -84,13 +89,13 @@ u64 lb_held_place(const lb_graph *g, const lb_prog *p, lb_held *held, u8 *memory
         if (r->spilled)
             continue;
         if (held && r->kind != LB_RESULT_STAT)
-            held[i].values = (float *)(void *)(memory + at);
+            held[i].values = (float *)(void *)behind(memory, at);
         at += aligned(r->fixed_bytes);
         if (held && more)
-            place_more(g, r, &held[i], memory + at);
+            place_more(g, r, &held[i], behind(memory, at));
         at += aligned(more);
     }
-    return at + place_shared(g, p, held, held ? memory + at : NULL);
+    return at + place_shared(g, p, held, held ? behind(memory, at) : NULL);
 }
 
 const double *lb_held_results(const lb_graph *g, const lb_result *r, const lb_held *h) {
