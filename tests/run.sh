@@ -72,7 +72,26 @@ out=$(mktemp -d "${TMPDIR:-/tmp}/lbrx-run-XXXXXX") || exit 1
 trap 'rm -rf "$out"' EXIT
 trap 'exit 130' INT TERM
 
-[ $# -eq 0 ] || printf '%s\0' "$@" | xargs -0 -n 1 -P "$jobs" sh "$0" --one "$out"
+# The longest ones first, so that all jobs end together. As measured under sanitizers, which take most.
+longest="checkkern test_plan merge_props.sh real.sh memory.sh shift.sh merge_random.sh quantize.sh lora_extract.sh"
+longest="$longest test_plan_quant logits.sh test_refine test_families test_plan_dense test_select roundtrip.sh"
+longest="$longest test_budget test_repack generate.sh fuzz_foreign test_fault_io merge_core.sh report.sh"
+longest="$longest merge_golden.sh test_fault_kill transplant.sh pull.sh"
+ordered() {
+    for name in $longest; do
+        for program; do
+            [ "${program##*/}" != "$name" ] || printf '%s\0' "$program"
+        done
+    done
+    for program; do
+        case " $longest " in
+        *" ${program##*/} "*) ;;
+        *) printf '%s\0' "$program" ;;
+        esac
+    done
+}
+
+[ $# -eq 0 ] || ordered "$@" | xargs -0 -n 1 -P "$jobs" sh "$0" --one "$out"
 
 passed=0 failed=0 skipped=0
 : >"$out/table"
