@@ -39,6 +39,29 @@ for m in gguf hf; do
     complains "$m: cut" "lbrx: $path: was cut to 100 bytes while it was in use: it had $size"
 done
 
+# No half of a file of logits stays, nor its journal.
+i=0
+while [ $i -lt 12 ]; do
+    echo "the cat sat on the mat and the dog $i"
+    i=$((i + 1))
+done >"$W/line"
+i=0
+while [ $i -lt 2000 ]; do
+    cat "$W/line"
+    i=$((i + 1))
+done >"$W/text"
+cp "$W/x.gguf" "$W/cut.gguf"
+mkdir "$W/logits"
+"$LBRX" perplexity "$W/cut.gguf" -f "$W/text" --ctx 64 --save-logits "$W/logits/z" -q >"$W/out" 2>"$W/err" </dev/null &
+pid=$!
+while [ ! -e "$W/logits/z.lbrx-partial" ] && kill -0 $pid 2>/dev/null; do sleep 0.02; done
+truncate -s 100 "$W/cut.gguf"
+wait $pid
+got=$?
+if [ $got = 1 ]; then pass; else fail "logits" "exit $got, expected 1"; fi
+complains "logits" "was cut to 100 bytes"
+if [ -z "$(ls -A "$W/logits")" ]; then pass; else fail "logits" "left behind: $(ls "$W/logits")"; fi
+
 # Nothing stands in the way of a file that is replaced: its pages stay.
 cp "$W/x.gguf" "$W/moved.gguf"
 answer() {
