@@ -129,4 +129,5 @@ def main():
                 peers.run(["rm", "-rf", f])
 
 
-main()
+if __name__ == "__main__":
+    main()

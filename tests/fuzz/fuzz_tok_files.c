@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* fuzz_tok_files.c: any keys of a GGUF as a tokenizer -> files.
+/* fuzz_tok_files.c: any keys of a GGUF as a tokenizer -> files, and as one in memory that reads a
+ * text.
  *
  * The input is lines `key<TAB>type<TAB>value`: s string, b bool, n u32, S list of strings (parts
  * separated by U+001F), F list of f32, I list of i32 (one byte each), X list of u8. With a last
  * line
  * `=` the sum of lbrx.hf.* is made to fit, so that what was "kept" is used. */
 #include "base/base.h"
+#include "text/hf_encode.h"
+#include "text/hf_take.h"
 #include "text/tok_keep.h"
 #include "text/tokdata.h"
 
@@ -70,6 +73,34 @@ static void put_line(lb_gguf_meta *m, lb_arena *arena, lb_str line) {
     }
 }
 
+typedef struct taken {
+    lb_hf_tok tok;
+    lb_arena arena;
+} taken;
+
+static lb_status take(void *ctx, const lb_hf_parts *p, lb_err *err) {
+    taken *t = ctx;
+    return lb_hf_tok_take(&t->tok, p, "taken", &t->arena, err);
+}
+
+/* Failures are no matter; what is taken must be sound. */
+static void encode(const lb_gguf_meta *meta) {
+    static const char text[] = "a ab  \xe2\x96\x81"
+                               "abc\xc3\xa9<s>the\n";
+    taken t = {.arena = {.max_bytes = 64 * LB_MIB}};
+    lb_hf_enc e;
+    lb_buf ids = {0};
+    if (lb_tok_put_json(meta, take, &t, NULL) == LB_OK) {
+        if (lb_hf_enc_init(&e, &t.tok, NULL) == LB_OK) {
+            (void)lb_hf_encode(&e, LB_STR(text), true, &ids, NULL);
+            lb_hf_enc_deinit(&e);
+        }
+        lb_hf_tok_deinit(&t.tok);
+    }
+    lb_buf_deinit(&ids);
+    lb_arena_deinit(&t.arena);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     lb_arena arena = {.max_bytes = 256 * LB_MIB}, out = {.max_bytes = 256 * LB_MIB};
     lb_str text = {(const char *)data, size};
@@ -95,6 +126,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             LB_ASSERT(lb_tok_file_write(&files[i], &again, NULL) == LB_OK);
             LB_ASSERT(lb_out_end(&again, NULL) == LB_OK);
         }
+    encode(&meta);
     lb_meta_deinit(&meta);
     lb_arena_deinit(&arena);
     lb_arena_deinit(&out);
