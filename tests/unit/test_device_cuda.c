@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The CUDA implementation against a stand-in for the driver (tests/stub/libcuda.c): every kernel by
  * the very calls that a GPU gets, a missing and an old driver, memory that is out, a device that is
- * lost. LB_TEST_STUB_CUDA names the stand-in, which is opened before: the library's own dlopen finds it by
- * its name. */
+ * lost. LB_TEST_STUB_CUDA names the stand-in, which is opened before: the library's own dlopen
+ * finds it by its name. */
 #include "test.h"
 #include "base/os.h"
 #include "device/device.h"
