@@ -147,6 +147,13 @@ static u32 room_for(const lb_session *s) {
     return s->shifts ? s->x.n_ctx - LB_MAX(answer, 1u) : s->x.n_ctx - 1;
 }
 
+/* What was left out leaves the context too, and what is behind it is not read again. */
+static lb_status shift_out(lb_session *s, const lb_buf *ids, lb_err *err) {
+    u32 n_gone;
+    return lb_context_close_gap(s->x.context, 0, (const u32 *)(const void *)ids->ptr,
+                                (u32)(ids->len / sizeof(u32)), &n_gone, err);
+}
+
 static lb_status read_messages(lb_session *s, lb_buf *ids, lb_err *err) {
     lb_buf text = {0};
     lb_encode_work *w = NULL;
@@ -160,6 +167,8 @@ static lb_status read_messages(lb_session *s, lb_buf *ids, lb_err *err) {
     while (st == LB_OK && s->shifts && ids->len / sizeof(u32) > room_for(s) && leave_more_out(s))
         st = encode(s, w, &text, ids, err);
     s->last.left_out = s->n_left_out > before;
+    if (st == LB_OK && s->last.left_out)
+        st = shift_out(s, ids, err);
     if (st == LB_OK && !s->n_answers && !s->common->quiet &&
         lb_talk_unknown_token(s->x.encoder, lb_buf_str(&text), s->messages, &token))
         (void)fprintf(stderr,

@@ -104,6 +104,12 @@ bool lb_context_cut(lb_context *c, u32 seq, u32 n);
 lb_status lb_model_can_shift(const lb_model *m, lb_err *err);
 /* Forgets `drop` tokens behind the first `keep`; those behind them move up to their positions. */
 lb_status lb_context_shift(lb_context *c, u32 seq, u32 keep, u32 drop, lb_err *err);
+/* The same for what makes the sequence begin like n tokens, where it does so but for a gap behind
+ * the first of them: at least so many tokens behind it are then kept (LB_SHIFT_LEAST). What is not
+ * found so stays as it is. *n_gone: tokens that have left. LB_E_NOMEM. */
+#define LB_SHIFT_LEAST 16u
+lb_status lb_context_close_gap(lb_context *c, u32 seq, const u32 *ids, u32 n, u32 *n_gone,
+                               lb_err *err);
 /* How many of n tokens the sequence begins with. */
 u32 lb_context_common(const lb_context *c, u32 seq, const u32 *ids, u32 n);
 /* `to` holds the first n tokens of `from`, whose pages they share. LB_E_UNSUPPORTED: recurrent

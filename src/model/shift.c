@@ -136,3 +136,31 @@ lb_status lb_context_shift(lb_context *c, u32 seq, u32 keep, u32 drop, lb_err *e
     lb_free(job.cos);
     return LB_OK;
 }
+
+/* How many of n ids are those of the sequence from `from` on. */
+static u32 same_from(const lb_cache_seq *s, u32 from, const u32 *ids, u32 n) {
+    u32 same = 0;
+    while (same < n && from + same < s->length && s->id[from + same] == ids[same])
+        same++;
+    return same;
+}
+
+lb_status lb_context_close_gap(lb_context *c, u32 seq, const u32 *ids, u32 n, u32 *n_gone,
+                               lb_err *err) {
+    const lb_cache_seq *s = &c->cache.seq[seq];
+    u32 keep = lb_context_common(c, seq, ids, n), drop = 0, most = LB_SHIFT_LEAST - 1;
+    *n_gone = 0;
+    if (lb_model_can_shift(c->m, NULL) != LB_OK)
+        return LB_OK;
+    for (u32 d = 1; keep < n && d < s->length - keep && most < s->length - keep - d; d++) {
+        u32 same = same_from(s, keep + d, ids + keep, n - keep);
+        if (same > most) {
+            most = same;
+            drop = d;
+        }
+    }
+    if (!drop)
+        return LB_OK;
+    *n_gone = drop;
+    return lb_context_shift(c, seq, keep, drop, err);
+}

@@ -160,6 +160,10 @@ talk 0 "shift" "one\ntwo\nthree\nfour\nfive\nsix\n/save $W/shift.json\n/regen\n/
 [ "$(wc -l <"$W/out")" -eq 7 ] && pass || fail "shift" "not seven answers"
 complains "shift" "messages are not read any more"
 [ "$(grep -c '"role"' "$W/shift.json")" -eq 13 ] && pass || fail "shift" "the conversation is shorter"
+# what stays in the context is not read again, but where the model cannot shift
+talk 0 "shift, what is read" 'one\ntwo\nthree\nfour\nfive\nsix\nseven\neight\n' $A --temp 0 --ctx 100 --context-shift --system "be brief" --json
+sed 's/.*"prompt_tokens":\([0-9]*\),"kept_tokens":\([0-9]*\),.*/\1 \2/' "$W/out" | awk 'NR > 1 && ($1 > 30 || $2 < 34) { bad = 1 } END { exit bad || NR != 8 }' &&
+    pass || fail "shift, what is read" "the conversation was read again"
 talk 4 "a message that never fits" 'one\nthis is a message that is longer than the whole context of so few tokens, whatever is left out before it\ntwo\n' $A --ctx 64 --context-shift
 [ "$(wc -l <"$W/out")" -eq 2 ] && pass || fail "a message that never fits" "not two answers"
 talk 0 "cut off" 'one\n' --grammar "$W/long.gbnf" --ctx 64
