@@ -208,6 +208,14 @@ static lb_status eval_part(lb_context *c, const lb_batch *b, u32 first, float **
     return LB_OK;
 }
 
+/* A part that failed on its way through the layers is nothing that a sequence holds. */
+static void take_back(lb_context *c) {
+    for (u32 i = 0; i < c->n; i++)
+        if (c->pos[i] < c->cache.seq[c->seq[i]].length &&
+            !lb_cache_cut(&c->cache, c->seq[i], c->pos[i]))
+            (void)lb_cache_cut(&c->cache, c->seq[i], 0);
+}
+
 lb_status lb_context_eval(lb_context *c, const lb_batch *b, float *logits, lb_err *err) {
     LB_TRY(lb_context_check(c, b, err));
     LB_TRY(lb_context_begin(c, err));
@@ -216,7 +224,11 @@ lb_status lb_context_eval(lb_context *c, const lb_batch *b, float *logits, lb_er
         LB_TRY(lb_interrupt_check(err));
         c->n = n;
         LB_TRY(lb_context_place(c, b, first, err));
-        LB_TRY(eval_part(c, b, first, &logits, err));
+        lb_status st = eval_part(c, b, first, &logits, err);
+        if (st != LB_OK) {
+            take_back(c);
+            return st;
+        }
         first += n;
     }
     return LB_OK;
