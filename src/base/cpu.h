@@ -12,12 +12,12 @@ typedef enum lb_isa {
     LB_ISA_NEON = 1u << 2,       /* Armv8-A Advanced SIMD */
     LB_ISA_AVX512VBMI = 1u << 3, /* AVX-512 with byte permutations (Ice Lake, Zen 4 and later) */
     LB_ISA_AVX512VNNI =
-        1u << 4, /* AVX-512 with products of bytes (Cascade Lake, Zen 4 and later) */
+        1u << 4,              /* AVX-512 with products of bytes (Cascade Lake, Zen 4 and later) */
     LB_ISA_DOTPROD = 1u << 5, /* Armv8.2-A with FEAT_DotProd (sdot) */
     LB_ISA_I8MM = 1u << 6,    /* and FEAT_I8MM (usmmla) */
 } lb_isa;
 
-u32 lb_cpu_isa(void);              /* mask of what runs here, operating system support included */
+u32 lb_cpu_isa(void); /* mask of what runs here, operating system support included */
 /* "ref", "avx2", "avx512", "avx512vnni", "avx512vbmi", "neon", "dotprod", "i8mm" */
 const char *lb_isa_name(lb_isa i);
 /* Such a name -> the mask up to and including that family (ref = 0). */

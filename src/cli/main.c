@@ -59,9 +59,10 @@ static lb_status read_environment(lb_cli *cli, lb_err *err) {
     if (!cpu || !*cpu)
         return LB_OK;
     if (!lb_isa_parse(lb_str_c(cpu), &mask))
-        return lb_fail(
-            err, LB_E_USAGE,
-            "LBRX_CPU: '%s' is not one of ref, avx2, avx512, avx512vnni, avx512vbmi, neon, dotprod, i8mm", cpu);
+        return lb_fail(err, LB_E_USAGE,
+                       "LBRX_CPU: '%s' is not one of ref, avx2, avx512, avx512vnni, avx512vbmi, "
+                       "neon, dotprod, i8mm",
+                       cpu);
     cli->isa_mask &= mask;
     return LB_OK;
 }

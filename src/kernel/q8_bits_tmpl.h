@@ -22,7 +22,7 @@ INLINE u64 words_at(const u64 b, const u64 first, const u64 high) {
 INLINE u64 to_top(const u64 b, const u64 high) {
     u64 x = 0;
     UNROLL for (u64 j = 0; j < 4; j++) x |= (u64)1
-                                           << (16 - 2 * b - 2 * b * (4 * high + j) % 8 + 16 * j);
+                                            << (16 - 2 * b - 2 * b * (4 * high + j) % 8 + 16 * j);
     return x;
 }
 
@@ -33,7 +33,8 @@ INLINE vec codes_in(vec x, const u64 b, const u64 f0, const u64 f1, const u64 f2
     const u64 at[8] = {words_at(b, f0, 0), words_at(b, f0, 1), words_at(b, f1, 0),
                        words_at(b, f1, 1), words_at(b, f2, 0), words_at(b, f2, 1),
                        words_at(b, f3, 0), words_at(b, f3, 1)};
-    const vec16 top = (vec16)shuffle(x, lanes64(at, g)) * (vec16)low_high(to_top(b, 0), to_top(b, 1));
+    const vec16 top =
+        (vec16)shuffle(x, lanes64(at, g)) * (vec16)low_high(to_top(b, 0), to_top(b, 1));
     const vec16 t = top >> (16 - 2 * b);
     return (vec)((t & mask) | ((t << (8 - b)) & (u16)(mask << 8)));
 }

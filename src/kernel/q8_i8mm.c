@@ -54,8 +54,7 @@ INLINE void squares(const bool halves, const bool min, const int nt, const int t
         const float *from = (const float *)(const void *)(p + 128 * n_runs) + 4 * h;
         const float32x4_t s = vld1q_f32(from), mn = vld1q_f32(from + 16);
         UNROLL for (int r = 0; r < 2; r++) UNROLL for (int i = 0; i < nt / 2; i++) {
-            const float32x4_t by =
-                vmulq_f32(twice(s, r), vreinterpretq_f32_u32(two(d + 2 * i)));
+            const float32x4_t by = vmulq_f32(twice(s, r), vreinterpretq_f32_u32(two(d + 2 * i)));
             acc[r][i] = vfmaq_f32(acc[r][i], vcvtq_f32_s32(sum[r][i]), by);
             if (min)
                 acc[r][i] =

@@ -51,8 +51,7 @@ INLINE vec points4(const u32 *t, place_fn *at, const u8 *b, const size_t u, cons
 
 /* Seven signs in each byte, bit 7 zero: it becomes their parity (lb_iq_signs). */
 INLINE v32 with_parity(v32 s) {
-    static const u8 odd[16] = {0,   128, 128, 0, 128, 0,   0, 128,
-                               128, 0,   0,   128, 0, 128, 128, 0};
+    static const u8 odd[16] = {0, 128, 128, 0, 128, 0, 0, 128, 128, 0, 0, 128, 0, 128, 128, 0};
     return s | pick(odd, (s ^ right(s, 4, 15)) & all(15));
 }
 
@@ -73,8 +72,9 @@ INLINE vec with_signs(vec x, v32 signs, const size_t u, const size_t i) {
     return (vec)_mm512_mask_sub_epi8((__m512i)(x + every(OFF)), minus, off, (__m512i)x);
 #else
     const u64 h = 2 * HALF(i);
-    const vec at = twice((0 + h) * ONES, (4 + h) * ONES, (8 + h) * ONES, (12 + h) * ONES, GROUP(i)) +
-                   low_high(0, ONES);
+    const vec at =
+        twice((0 + h) * ONES, (4 + h) * ONES, (8 + h) * ONES, (12 + h) * ONES, GROUP(i)) +
+        low_high(0, ONES);
     const vec bit = low_high(0x8040201008040201u, 0x8040201008040201u);
 #if LANES_16 == 2
     const vec of = (vec)(u % 2 ? _mm256_permute4x64_epi64((__m256i)signs, 0xee)
@@ -123,11 +123,11 @@ INLINE u32 place_iq2_xs(const u8 *p, const size_t j) {
 INLINE vec unit_iq2_xs(const u8 *p, const size_t u, const size_t i) {
     const lb_block_iq2_xs *b = (const lb_block_iq2_xs *)(const void *)p + u / 2;
     const v32 x = (v32)((v32w)get32(b->qs) >> 9), y = (v32)((v32w)get32(b->qs + 32) >> 9);
-    const v32 signs = __builtin_shufflevector(x, y, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24,
-                                              26, 28, 30, 32, 34, 36, 38, 40, 42, 44, 46, 48, 50,
-                                              52, 54, 56, 58, 60, 62);
-    return with_signs(points8(lb_iq2xs_grid, place_iq2_xs, (const u8 *)b, u, i),
-                      with_parity(signs), u, i);
+    const v32 signs =
+        __builtin_shufflevector(x, y, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 32,
+                                34, 36, 38, 40, 42, 44, 46, 48, 50, 52, 54, 56, 58, 60, 62);
+    return with_signs(points8(lb_iq2xs_grid, place_iq2_xs, (const u8 *)b, u, i), with_parity(signs),
+                      u, i);
 }
 INLINE void scales_iq2_xs(float *s, float *m, const u8 *p, const size_t n_units) {
     const lb_block_iq2_xs *b = (const void *)p;
@@ -222,8 +222,8 @@ INLINE u32 place_iq1_m(const u8 *p, const size_t j) {
 }
 INLINE vec unit_iq1_m(const u8 *p, const size_t u, const size_t i) {
     const lb_block_iq1_m *b = (const lb_block_iq1_m *)(const void *)p + u / 2;
-    const vec at = twice(0, 2 * ONES, 4 * ONES, 6 * ONES, GROUP(i)) +
-                   every((u8)(8 * (u % 2) + HALF(i)));
+    const vec at =
+        twice(0, 2 * ONES, 4 * ONES, 6 * ONES, GROUP(i)) + every((u8)(8 * (u % 2) + HALF(i)));
     const vec bit = low_high(8 * ONES, 128 * ONES);
     const vec minus = (vec)((shuffle(same(b->qh), at) & bit) == bit);
     return ternary(points8(lb_iq1s_grid, place_iq1_m, (const u8 *)b, u, i), minus);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* q8_neon.c: products of eight bits on Armv8-A: products of 16 bits added in pairs. Codes of at most
- * 127 are signed as they are; wide ones are taken 128 lower. */
+/* q8_neon.c: products of eight bits on Armv8-A: products of 16 bits added in pairs. Codes of at
+ * most 127 are signed as they are; wide ones are taken 128 lower. */
 #ifndef __ARM_NEON
 #error "compile for Arm with Advanced SIMD"
 #endif

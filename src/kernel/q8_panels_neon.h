@@ -4,6 +4,8 @@
 #ifndef LB_KERNEL_Q8_PANELS_NEON_H
 #define LB_KERNEL_Q8_PANELS_NEON_H
 
+#if defined(__ARM_NEON)
+
 #include "kernel/q8_dot_neon.h"
 
 INLINE int8x16_t codes(const u8 *p) {
@@ -54,8 +56,7 @@ INLINE void rows16(const bool halves, const bool min, const bool wide, const int
             UNROLL for (int c = 0; c < n_quads; c++) {
                 const u8 *from = p + 64 * c + 16 * h;
                 const int8x16_t w = wide ? codes(from) : vreinterpretq_s8_u8(vld1q_u8(from));
-                UNROLL for (int i = 0; i < nt; i++) sum[i] =
-                    quads_of(sum[i], w, q[c][t], i, nt);
+                UNROLL for (int i = 0; i < nt; i++) sum[i] = quads_of(sum[i], w, q[c][t], i, nt);
             }
             const float *s = (const float *)(const void *)(p + 64 * n_quads) + 4 * h;
             UNROLL for (int i = 0; i < nt; i++) {
@@ -90,4 +91,5 @@ INLINE void second16(const bool halves, const bool min, const bool wide, const u
     }
 }
 
+#endif
 #endif

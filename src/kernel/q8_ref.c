@@ -158,7 +158,7 @@ typedef void(mlx_fn)(size_t n_elems, size_t group_elems, void *out, const void *
 
 /* The groups of a chunk. */
 static void scales_of(const lb_q8_rows *w, size_t row, size_t chunk, size_t elems, float *scale,
-                        float *bias) {
+                      float *bias) {
     const size_t n = elems / w->group, first = chunk * LB_Q8_CHUNK / w->group;
     const u8 *s = w->scale + row * w->scale_bytes;
     for (size_t i = 0; i < n; i++) {

@@ -117,7 +117,8 @@ INLINE vec unit_nvfp4(const u8 *p, const size_t u, const size_t i) {
 INLINE void scales_nvfp4(float *s, float *m, const u8 *p, const size_t n_units) {
     (void)m;
     for (size_t n = 0; n < n_units; n++) {
-        const i32x8 x = wide8((v8)(lb_load_u32(p + 72 * n) | (u64)lb_load_u32(p + 72 * n + 36) << 32));
+        const i32x8 x =
+            wide8((v8)(lb_load_u32(p + 72 * n) | (u64)lb_load_u32(p + 72 * n + 36) << 32));
         const f32x8 y = (f32x8)((x & 127) << 20) * 0x1p119f;
         const i32x8 z = (i32x8)y & (i32x8)(x != 127);
         memcpy(s + 8 * n, &z, sizeof z);

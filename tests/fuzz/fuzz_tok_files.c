@@ -92,7 +92,7 @@ static void encode(const lb_gguf_meta *meta) {
     lb_buf ids = {0};
     if (lb_tok_put_json(meta, take, &t, NULL) == LB_OK) {
         if (lb_hf_enc_init(&e, &t.tok, NULL) == LB_OK) {
-            (void)lb_hf_encode(&e, LB_STR(text), true, &ids, NULL);
+            (void)lb_hf_encode(&e, lb_str_c(text), true, &ids, NULL);
             lb_hf_enc_deinit(&e);
         }
         lb_hf_tok_deinit(&t.tok);

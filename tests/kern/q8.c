@@ -83,7 +83,8 @@ static lb_q8_rows rows_in(const kern *w, const kcase *c, const void *const in[3]
     return (lb_q8_rows){.codes = in[0],
                         .row_bytes = c->in_stride,
                         .scale = in[2],
-                        .bias = is_mlx(w) && !is_fp4(w) ? (const u8 *)in[2] + c->in_bytes[2] / 2 : NULL,
+                        .bias =
+                            is_mlx(w) && !is_fp4(w) ? (const u8 *)in[2] + c->in_bytes[2] / 2 : NULL,
                         .scale_bytes = scale_bytes,
                         .group = (u32)c->elem_bytes,
                         .scale_dtype = (lb_dtype)c->bits};
@@ -356,7 +357,9 @@ void q8_bench(const kern *w, kcase *c) {
     /* MLX: groups of 64, bf16 */
     q8_sizes(w, c,
              w->sig == SIG_Q8_MLX    ? 1
-             : w->sig == SIG_Q8_ROWS ? is_fp4(w) ? 1 : is_mlx(w) ? 5 : 0
+             : w->sig == SIG_Q8_ROWS ? is_fp4(w)   ? 1
+                                       : is_mlx(w) ? 5
+                                                   : 0
              : is_product(w)         ? 2
                                      : 0);
 }

@@ -156,7 +156,7 @@ any_fn *kern_fn(const lb_kernels *k, const kern *w) {
 #endif
 
 void ladder_init(ladder *l) {
-    static const u32 isas[] = {LB_ISA_AVX2, LB_ISA_AVX512, LB_ISA_AVX512VNNI, LB_ISA_AVX512VBMI,
+    static const u32 isas[] = {LB_ISA_AVX2, LB_ISA_AVX512,  LB_ISA_AVX512VNNI, LB_ISA_AVX512VBMI,
                                LB_ISA_NEON, LB_ISA_DOTPROD, LB_ISA_I8MM};
     const u32 have = lb_cpu_isa();
     u32 mask = 0;
