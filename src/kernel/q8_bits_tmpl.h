@@ -101,9 +101,9 @@ INLINE vec unit_tq1_0(const u8 *p, const size_t u, const size_t i) {
     const vec x = lanes(at, g);
     if (HALF(i) == 0)
         return trits(x, (vec16)twice(P3(81), P3(1), P3(9), P3(81), g));
-    const u64 four = 0x0f0e0d0c0f0e0d0cu, lo = 0x0706050403020100u, hi = lo + 8 * ONES;
+    const u64 last4 = 0x0f0e0d0c0f0e0d0cu, lo = 0x0706050403020100u, hi = lo + 8 * ONES;
     const u64 one = 0x0003000300010001u, two = 0x001b001b00090009u;
-    const u64 places[8] = {lo, hi, lo, hi, lo, hi, four, four};
+    const u64 places[8] = {lo, hi, lo, hi, lo, hi, last4, last4};
     const u64 pow3[8] = {P3(81), P3(81), P3(3), P3(3), P3(27), P3(27), one, two};
     return trits(shuffle(x, lanes64(places, g)), (vec16)lanes64(pow3, g));
 #undef P3
