@@ -103,12 +103,14 @@ QUANT_PEER := $(B)/tests/quant_peer
 $(QUANT_PEER): $(B)/tests/tool/quant_peer.o $(B)/tests/quant_rows.o $(LIB)
 	$(Q)$(CC) $(LDFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(LIBS)
 
-# A stand-in for NVIDIA's driver library: in a folder of its own, for LD_LIBRARY_PATH. error.c anew: it alone
-# takes an address (stderr) that a shared library must take otherwise.
+# A stand-in for NVIDIA's driver library, in a folder of its own for LD_LIBRARY_PATH. What it takes of the
+# library is compiled for it: as a shared object must be, and without a sanitizer, as a driver is.
 STUB_CUDA := $(if $(filter Linux,$(UNAME)),$(B)/tests/stub/libcuda.so.1)
-$(B)/tests/stub/libcuda.so.1: tests/stub/libcuda.c src/base/error.c $(LIB)
+STUB_CUDA_SRC := tests/stub/libcuda.c $(addprefix src/,device/cpu_fiber.c device/cpu_kernels.c device/kernels.c \
+                 base/error.c base/mem.c base/str.c tensor/dtype.c kernel/nn_ref.c)
+$(B)/tests/stub/libcuda.so.1: $(STUB_CUDA_SRC) $(wildcard src/device/*.h src/device/*.def src/device/kern/*)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(CFLAGS_ALL) $(CFLAGS_TEST) -fPIC -shared -Wl,-soname,libcuda.so.1 $(LDFLAGS) -o $@ $(filter %.c,$^) $(LIB) -lm -lpthread
+	$(Q)$(CC) $(filter-out $(SAN_FLAGS),$(CFLAGS_ALL)) -fPIC -shared -Wl,-soname,libcuda.so.1 -Wl,--no-undefined -o $@ $(STUB_CUDA_SRC) -lm -lpthread
 $(B)/tests/test_device_cuda: | $(STUB_CUDA)
 
 CLI_TESTS := $(wildcard tests/cli/*.sh)
