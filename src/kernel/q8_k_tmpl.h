@@ -6,9 +6,10 @@
 
 #include "kernel/q8_small_tmpl.h"
 
-/* Bit `first` + group of 16 bytes, as `value`, which is 1 << log2. */
-INLINE vec bit_of(const u8 *p, const u64 first, const u64 log2, const size_t i) {
-    return up(down(same(p), first, first + 1, first + 2, first + 3, GROUP(i)) & every(1), log2);
+/* x, and bit `first` + group of 16 bytes as bit `to`. */
+INLINE vec with_bit(vec x, const u8 *p, const u64 first, const u64 to, const size_t i) {
+    return with(x, moved(same(p), first, first + 1, first + 2, first + 3, to, GROUP(i)),
+                (u8)(1u << to));
 }
 
 /* Pairs of bits of 16 bytes, as q2_k has them. */
@@ -38,8 +39,8 @@ INLINE void scales_q2_k(float *s, float *m, const u8 *p, const size_t n_units) {
 
 INLINE vec unit_q3_k(const u8 *p, const size_t u, const size_t i) {
     const lb_block_q3_k *b = (const lb_block_q3_k *)(const void *)p + u / 2;
-    return twos_of(b->qs + 32 * (u % 2) + 16 * HALF(i), i) |
-           bit_of(b->hmask + 16 * HALF(i), 4 * (u % 2), 2, i);
+    return with_bit(twos_of(b->qs + 32 * (u % 2) + 16 * HALF(i), i), b->hmask + 16 * HALF(i),
+                    4 * (u % 2), 2, i);
 }
 INLINE void scales_q3_k(float *s, float *m, const u8 *p, const size_t n_units) {
     const u64 low = 0x0f0f0f0f0f0f0f0fu, high = 0x3030303030303030u;
@@ -66,8 +67,16 @@ INLINE void scales_k4(float *s, float *m, const u8 *p, const size_t bytes, const
 
 /* Runs of 32 bytes are two groups. */
 INLINE vec run_nibbles(const u8 *qs, const size_t u, const size_t i) {
+#if LANES_16 == 4
+    const vec x = whole(qs + 64 * (u % 2)), lo = x & every(15),
+              hi = down(x, 4, 4, 4, 4, 0) & every(15);
+    return (
+        vec)(i ? _mm512_mask_shuffle_i32x4((__m512i)hi, 0x0f0f, (__m512i)lo, (__m512i)lo, 0xf5)
+               : _mm512_mask_shuffle_i32x4((__m512i)lo, 0xf0f0, (__m512i)hi, (__m512i)hi, 0xa0));
+#else
     const vec x = by_two(qs + 64 * (u % 2) + 16 * HALF(i), 32, GROUP(i));
     return down(x, 0, 4, 0, 4, GROUP(i)) & every(15);
+#endif
 }
 
 INLINE vec unit_q4_k(const u8 *p, const size_t u, const size_t i) {
@@ -80,7 +89,7 @@ INLINE void scales_q4_k(float *s, float *m, const u8 *p, const size_t n_units) {
 
 INLINE vec unit_q5_k(const u8 *p, const size_t u, const size_t i) {
     const lb_block_q5_k *b = (const lb_block_q5_k *)(const void *)p + u / 2;
-    return run_nibbles(b->qs, u, i) | bit_of(b->qh + 16 * HALF(i), 4 * (u % 2), 4, i);
+    return with_bit(run_nibbles(b->qs, u, i), b->qh + 16 * HALF(i), 4 * (u % 2), 4, i);
 }
 INLINE void scales_q5_k(float *s, float *m, const u8 *p, const size_t n_units) {
     scales_k4(s, m, p, sizeof(lb_block_q5_k), n_units);
@@ -88,9 +97,18 @@ INLINE void scales_q5_k(float *s, float *m, const u8 *p, const size_t n_units) {
 
 INLINE vec unit_q6_k(const u8 *p, const size_t u, const size_t i) {
     const lb_block_q6_k *b = (const lb_block_q6_k *)(const void *)p + u / 2;
-    const vec x = in_turn(b->ql + 64 * (u % 2) + 16 * HALF(i), 32, GROUP(i));
-    return (down(x, 0, 0, 4, 4, GROUP(i)) & every(15)) |
-           up(twos_of(b->qh + 32 * (u % 2) + 16 * HALF(i), i), 4);
+    const u8 *const ql = b->ql + 64 * (u % 2), *const qh = b->qh + 32 * (u % 2);
+#if LANES_16 == 4
+    const vec x = whole(ql),
+              h = whole32(qh); /* 16 bytes of a run and its second half, then the next */
+    const vec lo = with(x & every(15), moved(h, 0, 0, 2, 2, 4, 0), 48);
+    const vec hi = with(down(x, 4, 4, 4, 4, 0) & every(15), moved(h, 4, 4, 6, 6, 4, 0), 48);
+    return (vec)_mm512_shuffle_i32x4((__m512i)lo, (__m512i)hi, i ? 0xdd : 0x88);
+#else
+    const vec x = in_turn(ql + 16 * HALF(i), 32, GROUP(i));
+    return with(down(x, 0, 0, 4, 4, GROUP(i)) & every(15),
+                moved(same(qh + 16 * HALF(i)), 0, 2, 4, 6, 4, GROUP(i)), 48);
+#endif
 }
 INLINE void scales_q6_k(float *s, float *m, const u8 *p, const size_t n_units) {
     const lb_block_q6_k *b = (const void *)p;

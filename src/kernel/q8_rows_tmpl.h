@@ -129,7 +129,13 @@ INLINE void row_part(const form f, const int nt, const part of, const lb_q8_shap
                  n = left / (f.type & LB_Q8_HALVES ? 16 : 32);
 #ifdef REGISTERS
     chunk_scales scale = {0};
-    if (!regs_of(f.scales, &scale, at.p)) {
+    if (!f.scales && f.type & LB_Q8_MIN) {
+        const size_t first = at.k * LB_Q8_CHUNK / w->group * (w->scale_dtype == LB_F32 ? 4 : 2);
+        const size_t there = LB_MIN(left, (size_t)LB_Q8_CHUNK) / w->group;
+        const u8 *sc = w->scale + at.row * w->scale_bytes, *b = w->bias + at.row * w->scale_bytes;
+        scale.s[0] = regs_mlx(sc + first, w->scale_dtype, w->group, there);
+        scale.m[0] = regs_mlx(b + first, w->scale_dtype, w->group, there);
+    } else if (!regs_of(f.scales, &scale, at.p)) {
         float values[64];
         put_row_scales(f, of.n_units, s, w, at, values);
         get_scales(f.type, of.n_units, &scale, values);

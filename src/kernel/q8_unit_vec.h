@@ -66,6 +66,17 @@ INLINE vec same(const u8 *p) {
 #endif
 }
 
+#if LANES_16 == 4
+/* 64 bytes as they lie; 32, twice. */
+INLINE vec whole(const u8 *p) {
+    return (vec)_mm512_loadu_si512((const void *)p);
+}
+
+INLINE vec whole32(const u8 *p) {
+    return (vec)_mm512_broadcast_i64x4(_mm256_loadu_si256((const void *)p));
+}
+#endif
+
 /* p for groups 0 and 1, p + step for 2 and 3. */
 INLINE vec by_two(const u8 *p, const size_t step, const size_t g) {
 #if LANES_16 == 4
@@ -108,6 +119,28 @@ INLINE vec down(vec x, const u64 n0, const u64 n1, const u64 n2, const u64 n3, c
 /* The same to the left. */
 INLINE vec up(vec x, const u64 n) {
     return (vec)((vec64)x << n);
+}
+
+/* Bytes of which a bit of their group, n, goes to the same place; others must be masked off. */
+INLINE vec moved(vec x, const u64 n0, const u64 n1, const u64 n2, const u64 n3, const u64 to,
+                 const size_t g) {
+#if LANES_16 == 4
+    const u64 n[4] = {(to - n0) & 63, (to - n1) & 63, (to - n2) & 63, (to - n3) & 63};
+    const vec64 by = {n[0], n[0], n[1], n[1], n[2], n[2], n[3], n[3]};
+    (void)g;
+    return (vec)_mm512_rolv_epi64((__m512i)x, (__m512i)by);
+#else
+    return up(down(x, n0, n1, n2, n3, g), to);
+#endif
+}
+
+/* x, and those bits of y. */
+INLINE vec with(vec x, vec y, const u8 bits) {
+#if LANES_16 == 4
+    return (vec)_mm512_ternarylogic_epi64((__m512i)x, (__m512i)y, (__m512i)every(bits), 0xf8);
+#else
+    return x | (y & every(bits));
+#endif
 }
 
 /* What each 16 bytes of x have at the places that the same 16 of `at` name, below 16. */
