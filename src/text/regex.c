@@ -424,6 +424,8 @@ lb_status lb_regex_replace(const lb_regex *re, lb_str text, lb_str with, size_t 
     lb_regex_iter it;
     size_t from, to, pos = 0;
     bool found;
+    if (!text.ptr) /* parts of it are taken below */
+        text = LB_STR("");
     lb_status st = lb_regex_begin(&it, re, text, err);
     while (st == LB_OK && out->len <= max) {
         st = lb_regex_next(&it, &from, &to, &found, err);
