@@ -292,7 +292,7 @@ LB_TEST(device_pool) {
     CHECK_FAILS(lb_dev_buf_new(d, LB_DEV_OWN, 0, &a, &err), LB_E_USAGE, "no bytes");
     lb_dev_close(&d); /* frees b and c */
     CHECK_OK(lb_dev_open(&d, &(lb_dev_opts){.kind = LB_DEV_CPU}, &err));
-    CHECK_FAILS(lb_dev_buf_new(d, LB_DEV_OWN, (u64)1 << 60, &a, &err), LB_E_NOMEM, "out of memory");
+    CHECK_FAILS(lb_dev_buf_new(d, LB_DEV_OWN, (u64)1 << 63, &a, &err), LB_E_NOMEM, "out of memory");
     lb_mem_fail_at(1);
     CHECK(lb_dev_buf_new(d, LB_DEV_OWN, 64, &a, &err) == LB_E_NOMEM);
     lb_mem_fail_at(2);
