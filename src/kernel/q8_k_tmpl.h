@@ -103,7 +103,8 @@ INLINE vec unit_q6_k(const u8 *p, const size_t u, const size_t i) {
               h = whole32(qh); /* 16 bytes of a run and its second half, then the next */
     const vec lo = with(x & every(15), moved(h, 0, 0, 2, 2, 4, 0), 48);
     const vec hi = with(down(x, 4, 4, 4, 4, 0) & every(15), moved(h, 4, 4, 6, 6, 4, 0), 48);
-    return (vec)_mm512_shuffle_i32x4((__m512i)lo, (__m512i)hi, i ? 0xdd : 0x88);
+    return (vec)(i ? _mm512_shuffle_i32x4((__m512i)lo, (__m512i)hi, 0xdd)
+                   : _mm512_shuffle_i32x4((__m512i)lo, (__m512i)hi, 0x88));
 #else
     const vec x = in_turn(ql + 16 * HALF(i), 32, GROUP(i));
     return with(down(x, 0, 0, 4, 4, GROUP(i)) & every(15),

@@ -202,23 +202,6 @@ INLINE void regs_iq4_xs(chunk_scales *r, const u8 *p) {
     r->s[0] = _mm512_mul_ps(signed_bytes(y), halves_of(f16_of(b[0].d), f16_of(b[1].d)));
 }
 
-/* ---- MLX ---- */
-
-/* n scales or biases of groups, one for each 32 columns; behind them zeros. */
-INLINE __m512 regs_mlx(const u8 *p, const lb_dtype t, const u32 group, const size_t n) {
-    const __mmask16 there = (__mmask16)((1u << n) - 1);
-    __m512 x;
-    if (t == LB_F32) {
-        x = _mm512_maskz_loadu_ps(there, (const void *)p);
-    } else {
-        const __m256i y = _mm256_maskz_loadu_epi16(there, (const void *)p);
-        x = t == LB_F16 ? f16s(y)
-                        : _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(y), 16));
-    }
-    const __m512i of = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    return _mm512_permutexvar_ps(_mm512_srli_epi32(of, group / 64), x); /* 32, 64, 128 */
-}
-
 /* Those of a type; false: it has none. The choice is made when the function is inlined. */
 INLINE bool regs_of(scales_fn *of, chunk_scales *r, const u8 *p) {
 #define CASE(t)             \

@@ -122,12 +122,11 @@ struct lb_context {
     lb_cache cache;
     lb_rotary rotary[LB_ROPES_MAX];
     /* the batch */
-    u32 n;
+    u32 n, rope_width;
     const u32 *id;
-    u32 *pos, *seq;   /* [n_batch] */
-    float *cos, *sin; /* [n_ropes][n_batch][rope_width] */
-    u8 *want;         /* [n_batch] */
-    u32 rope_width;
+    u32 *pos, *seq;        /* [n_batch] */
+    float *cos, *sin;      /* [n_ropes][n_batch][rope_width] */
+    u8 *want;              /* [n_batch] */
     struct lb_acts *in;    /* what the mixer reads */
     float *x, *h, *y, *h2; /* [n_batch, n_embd] residual stream; a norm of it; a half's result */
     float *layer_in;       /* [n_batch, n_layers * layer_in_dim] */
@@ -141,8 +140,7 @@ struct lb_context {
     u32 rows_max;             /* of experts at a time */
     u32 *row_of, *of_row;     /* [rows_max] from a token's k-th expert to its row, and back */
     u32 *expert_start, *held; /* [n_expert + 1]; [n_expert] that are in memory now */
-    float *rows_out;          /* [rows_max, n_embd] */
-    float *shared;            /* [n_batch, n_embd] */
+    float *rows_out, *shared; /* [rows_max, n_embd]; [n_batch, n_embd] */
     lb_block *blocks;         /* [n_batch] */
     float *split;             /* partial results of attention */
     lb_slice *slices;
