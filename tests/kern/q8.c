@@ -102,7 +102,7 @@ u32 q8_variants(const kern *w) {
 bool q8_shape(const kern *w, bool is_long, size_t i, kcase *c) {
     if (is_product(w)) {
         static const u16 cols[] = {0, 1, 512, 1025, 928, 576, 768};
-        const size_t step = is_long ? 1 : 3;
+        const size_t step = is_long ? 1 : 9;
         const size_t n = LB_LEN(n_rows) * LB_LEN(n_tokens) * LB_LEN(cols);
         c->n = n_rows[i * step % LB_LEN(n_rows)];
         c->first = n_tokens[i * step / LB_LEN(n_rows) % LB_LEN(n_tokens)];
