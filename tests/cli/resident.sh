@@ -9,15 +9,18 @@ cost=slow
 LOGITS=${LOGITS:-$root/build/cc/tests/logits}
 limited=$(memory_is_limited)
 
-# climb COMMAND...: runs it with the --memory of $mib MiB, and where that is refused with what the refusal names
+# climb COMMAND...: runs it with the --memory of $mib MiB, and where that is refused with what the refusal names (a sanitizer's
+# allocator takes a multiple before there is anything to name)
+most_tries=12
+if is_sanitized; then most_tries=60; fi
 climb() {
     tries=0
-    until "$@" --memory "${mib}MiB" || [ $tries = 12 ]; do
+    until "$@" --memory "${mib}MiB" || [ $tries = $most_tries ]; do
         next=$(sed -n 's/.*at least \([0-9]*\) MiB.*/\1/p' "$W/err")
         mib=$(($([ "${next:-0}" -gt $mib ] && echo "$next" || echo $((mib + 1)))))
         tries=$((tries + 1))
     done
-    [ $tries -lt 12 ]
+    [ $tries -lt $most_tries ]
 }
 
 # ---- every family: budgets of KiB around the least, until one is found in which a part does not fit ----
@@ -49,6 +52,10 @@ streamed() {
 }
 for file in "$GOLDEN"/logits/*.json; do
     family=$(basename "$file" .json)
+    case $family in
+    llama | qwen3_moe | deepseek_v3 | gpt_oss | gemma4 | qwen3_next) ;;
+    *) if is_sanitized; then continue; fi ;; # the same code
+    esac
     label=$("$LOGITS" list "$file" | awk '{ print $1; exit }')
     rm -rf "$W/hf" "$W/x.gguf" "$W/mlx"
     mkdir "$W/hf"
