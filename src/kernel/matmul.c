@@ -16,46 +16,11 @@
 
 /* 0: none. */
 static u32 q8_block_type(lb_dtype t) {
-    const u32 h = LB_Q8_HALVES, m = LB_Q8_MIN, w = LB_Q8_WIDE, none = LB_Q8_NO_OFF;
     switch (t) {
-    case LB_Q1_0:
-    case LB_Q2_0:
-    case LB_TQ1_0:
-    case LB_TQ2_0:
-        return LB_Q8_TYPE(0, 0) | LB_Q8_USED;
-    case LB_Q4_0:
-        return LB_Q8_TYPE(0, 3) | LB_Q8_USED;
-    case LB_Q5_0:
-    case LB_MXFP4:
-        return LB_Q8_TYPE(0, 4) | LB_Q8_USED;
-    case LB_NVFP4:
-        return LB_Q8_TYPE(h, 4) | LB_Q8_USED;
-    case LB_Q4_1:
-    case LB_Q5_1:
-    case LB_Q4_K:
-    case LB_Q5_K:
-        return LB_Q8_TYPE(m, none) | LB_Q8_USED;
-    case LB_Q2_K:
-        return LB_Q8_TYPE(h | m, none) | LB_Q8_USED;
-    case LB_Q3_K:
-        return LB_Q8_TYPE(h, 2) | LB_Q8_USED;
-    case LB_Q6_K:
-        return LB_Q8_TYPE(h, 5) | LB_Q8_USED;
-    case LB_Q8_0:
-    case LB_Q8_1:
-    case LB_Q8_K:
-    case LB_IQ4_NL:
-    case LB_IQ4_XS:
-        return LB_Q8_TYPE(w, 7) | LB_Q8_USED;
-    case LB_IQ2_XXS:
-    case LB_IQ3_XXS:
-    case LB_IQ3_S:
-    case LB_IQ1_S:
-        return LB_Q8_TYPE(0, 6) | LB_Q8_USED;
-    case LB_IQ2_XS:
-    case LB_IQ2_S:
-    case LB_IQ1_M:
-        return LB_Q8_TYPE(h, 6) | LB_Q8_USED;
+#define LB_Q8_UNITS(id, name, elems, bytes, type) \
+    case LB_##id:                                 \
+        return (type) | LB_Q8_USED;
+#include "kernel/q8_types.def"
     default:
         return 0;
     }
@@ -211,37 +176,10 @@ typedef void(mlx_codes_fn)(size_t n_elems, size_t group_elems, void *out, const 
 
 static block_codes_fn *codes_of(const lb_kernels *k, lb_dtype t) {
     switch (t) {
-#define CASE(id, name) \
-    case LB_##id:      \
+#define LB_Q8_UNITS(id, name, elems, bytes, type) \
+    case LB_##id:                                 \
         return k->codes_##name;
-        CASE(Q4_0, q4_0)
-        CASE(Q4_1, q4_1)
-        CASE(Q5_0, q5_0)
-        CASE(Q5_1, q5_1)
-        CASE(Q8_0, q8_0)
-        CASE(Q8_1, q8_1)
-        CASE(Q1_0, q1_0)
-        CASE(Q2_0, q2_0)
-        CASE(MXFP4, mxfp4)
-        CASE(NVFP4, nvfp4)
-        CASE(TQ1_0, tq1_0)
-        CASE(TQ2_0, tq2_0)
-        CASE(Q2_K, q2_k)
-        CASE(Q3_K, q3_k)
-        CASE(Q4_K, q4_k)
-        CASE(Q5_K, q5_k)
-        CASE(Q6_K, q6_k)
-        CASE(Q8_K, q8_k)
-        CASE(IQ2_XXS, iq2_xxs)
-        CASE(IQ2_XS, iq2_xs)
-        CASE(IQ2_S, iq2_s)
-        CASE(IQ3_XXS, iq3_xxs)
-        CASE(IQ3_S, iq3_s)
-        CASE(IQ1_S, iq1_s)
-        CASE(IQ1_M, iq1_m)
-        CASE(IQ4_NL, iq4_nl)
-        CASE(IQ4_XS, iq4_xs)
-#undef CASE
+#include "kernel/q8_types.def"
     default:
         return NULL;
     }
@@ -328,41 +266,13 @@ static rows_fn *rows_of(const lb_kernels *k, const lb_mat *m, bool single) {
     if (m->kind != LB_ENC_PLAIN)
         return mlx_rows_of(k, m, single);
     switch (m->dtype) {
-#define CASE(id, name) \
-    case LB_##id:      \
+#define LB_Q8_UNITS(id, name, elems, bytes, type) \
+    case LB_##id:                                 \
         return k->rows_##name;
-        CASE(Q4_0, q4_0)
-        CASE(Q4_1, q4_1)
-        CASE(Q5_0, q5_0)
-        CASE(Q5_1, q5_1)
-        CASE(Q8_0, q8_0)
-        CASE(Q8_1, q8_1)
-        CASE(MXFP4, mxfp4)
-        CASE(TQ2_0, tq2_0)
-        CASE(Q2_K, q2_k)
-        CASE(Q3_K, q3_k)
-        CASE(Q4_K, q4_k)
-        CASE(Q5_K, q5_k)
-        CASE(Q6_K, q6_k)
-        CASE(Q8_K, q8_k)
-        CASE(IQ4_NL, iq4_nl)
-        CASE(IQ4_XS, iq4_xs)
-#undef CASE
-#define CASE(id, name) \
-    case LB_##id:      \
+#define LB_Q8_SINGLE(id, name, elems, bytes, type) \
+    case LB_##id:                                  \
         return single ? k->rows_##name : NULL;
-        CASE(Q1_0, q1_0)
-        CASE(Q2_0, q2_0)
-        CASE(NVFP4, nvfp4)
-        CASE(TQ1_0, tq1_0)
-        CASE(IQ2_XXS, iq2_xxs)
-        CASE(IQ2_XS, iq2_xs)
-        CASE(IQ2_S, iq2_s)
-        CASE(IQ3_XXS, iq3_xxs)
-        CASE(IQ3_S, iq3_s)
-        CASE(IQ1_S, iq1_s)
-        CASE(IQ1_M, iq1_m)
-#undef CASE
+#include "kernel/q8_types.def"
     default:
         return NULL;
     }

@@ -10,7 +10,7 @@ void lb_kinit_q8_codes_avx2(lb_kernels *k);
 void lb_kinit_q8_codes_avx2(lb_kernels *k) {
     k->act_q8 = act_q8;
     k->act_q16 = act_q16;
-#define LB_Q8_UNITS(t, elems, bytes, type) k->codes_##t = codes_##t;
+#define LB_Q8_UNITS(id, t, elems, bytes, type) k->codes_##t = codes_##t;
 #include "kernel/q8_types.def"
     k->codes_mlx_q1 = codes_mlx_q1;
     k->codes_mlx_q2 = codes_mlx_q2;

@@ -11,7 +11,7 @@ void lb_k_act_q16_ref(size_t n_elems, void *out, const float *in) {
     act_q16(n_elems, out, in);
 }
 
-#define LB_Q8_UNITS(t, elems, bytes, type)                                 \
+#define LB_Q8_UNITS(id, t, elems, bytes, type)                             \
     void lb_k_codes_##t##_ref(size_t n_elems, void *out, const void *in) { \
         codes_##t(n_elems, out, in);                                       \
     }

@@ -65,7 +65,7 @@ static void codes_mlx_fp4(size_t n_elems, size_t group, void *out, const void *i
     }
 }
 
-#define LB_Q8_UNITS(t, elems, bytes, type)                                                  \
+#define LB_Q8_UNITS(id, t, elems, bytes, type)                                              \
     static void codes_##t(size_t n_elems, void *out, const void *in) {                      \
         units(n_elems, out, in, LB_Q8_CHUNK / elems * bytes, (type)&LB_Q8_HALVES ? 16 : 32, \
               unit_##t, scales_##t);                                                        \

@@ -140,7 +140,7 @@ static void rows_dot(const lb_q8_shape *s, float *out, const lb_q8_rows *w, cons
                 row_dot(s, w->codes + r * w->row_bytes, act + t * s->act_stride, codes, bytes);
 }
 
-#define LB_Q8_UNITS(t, elems, bytes, type)                                           \
+#define LB_Q8_UNITS(id, t, elems, bytes, type)                                       \
     void lb_k_rows_##t##_ref(const lb_q8_shape *s, float *out, const lb_q8_rows *w,  \
                              const void *act) {                                      \
         rows_dot(s, out, w, act, lb_k_codes_##t##_ref, LB_Q8_CHUNK / elems * bytes); \

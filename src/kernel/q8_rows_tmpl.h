@@ -182,7 +182,7 @@ INLINE void single_rows(const form f, const lb_q8_shape *s, float *out, const lb
 
 #ifdef SINGLE
 
-#define LB_Q8_SINGLE(t, elems, bytes, type) \
+#define LB_Q8_SINGLE(id, t, elems, bytes, type) \
     ROWS(t, single_rows, LB_Q8_CHUNK / elems * bytes, type, scales_##t)
 #include "kernel/q8_types.def"
 #define MLX(bits) ROWS(mlx_q##bits, single_rows, 64 * bits, MLX_TYPE, NULL)
@@ -200,7 +200,7 @@ static void rows_mlx_fp4(const lb_q8_shape *s, float *out, const lb_q8_rows *w, 
 }
 
 INLINE void take_rows(lb_kernels *k) {
-#define LB_Q8_SINGLE(t, elems, bytes, type) k->rows_##t = rows_##t;
+#define LB_Q8_SINGLE(id, t, elems, bytes, type) k->rows_##t = rows_##t;
 #include "kernel/q8_types.def"
     k->rows_mlx_q1 = rows_mlx_q1;
     k->rows_mlx_q2 = rows_mlx_q2;
@@ -212,16 +212,16 @@ INLINE void take_rows(lb_kernels *k) {
 
 #else
 
-#define LB_Q8_UNITS(t, elems, bytes, type) \
+#define LB_Q8_UNITS(id, t, elems, bytes, type) \
     ROWS(t, rows_any, LB_Q8_CHUNK / elems * bytes, type, scales_##t)
-#define LB_Q8_SINGLE(t, elems, bytes, type)
+#define LB_Q8_SINGLE(id, t, elems, bytes, type)
 #include "kernel/q8_types.def"
 ROWS(mlx_q4, rows_any, 256, MLX_TYPE, NULL)
 ROWS(mlx_q8, rows_any, 512, MLX_TYPE | LB_Q8_WIDE, NULL)
 
 INLINE void take_rows(lb_kernels *k) {
-#define LB_Q8_UNITS(t, elems, bytes, type) k->rows_##t = rows_##t;
-#define LB_Q8_SINGLE(t, elems, bytes, type)
+#define LB_Q8_UNITS(id, t, elems, bytes, type) k->rows_##t = rows_##t;
+#define LB_Q8_SINGLE(id, t, elems, bytes, type)
 #include "kernel/q8_types.def"
     k->rows_mlx_q4 = rows_mlx_q4;
     k->rows_mlx_q8 = rows_mlx_q8;

@@ -32,7 +32,7 @@ static const struct {
     const char *name;
     u32 type;
 } row_types[] = {
-#define LB_Q8_UNITS(t, elems, bytes, type) {"rows_" #t, type},
+#define LB_Q8_UNITS(id, t, elems, bytes, type) {"rows_" #t, type},
 #include "kernel/q8_types.def"
     {"rows_mlx_q8", LB_Q8_TYPE(LB_Q8_MIN | LB_Q8_WIDE, LB_Q8_NO_OFF)},
 };
