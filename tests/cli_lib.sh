@@ -124,6 +124,32 @@ same() {
     if cmp -s "$2" "$3"; then pass; else fail "$1" "$2 and $3 differ"; fi
 }
 
+# cats N: N different lines of words
+cats() {
+    seq 0 $(($1 - 1)) | sed 's/^/the cat sat on the mat and the dog /'
+}
+
+# ends_running NAME MODEL OPTIONS COMMAND...: a generation without end, with these options; what COMMAND does when it
+# speaks ends it with one line and exit code 1.
+ends_running() {
+    what=$1 of=$2 with=$3
+    rm -f "$W/out"
+    shift 3
+    # shellcheck disable=SC2086 # options are words
+    "$LBRX" generate "$of" -p "the cat sat on" -n 60000000 --ignore-eos $with >"$W/out" 2>"$W/err" </dev/null &
+    pid=$!
+    waited=0
+    while [ ! -s "$W/out" ] && [ $waited -lt 300 ]; do
+        sleep 0.1
+        waited=$((waited + 1))
+    done
+    "$@"
+    wait $pid
+    got=$?
+    if [ "$got" = 1 ]; then pass; else fail "$what" "exit $got, expected 1"; fi
+    if [ "$(wc -l <"$W/err")" = 1 ]; then pass; else fail "$what" "not one line on stderr"; fi
+}
+
 finish() {
     [ "$failed" -ne 0 ] || rm -rf "$W"
     echo "$name: $passed passed, $failed failed, $skipped skipped [cost: $cost] $(($(date +%s) - begin)).0 s"

@@ -90,11 +90,7 @@ ok "score nothing" sh -c "echo '{\"ids\": []}' | '$LBRX' score '$W/hf' --jsonl"
 exits 4 "score beyond --ctx" sh -c "echo '{\"ids\": [5, 6, 7, 8]}' | '$LBRX' score '$W/hf' --jsonl --ctx 3"
 
 # ---- perplexity ----
-i=0
-while [ $i -lt 60 ]; do
-    echo "the cat sat on the mat and the dog $i"
-    i=$((i + 1))
-done >"$W/book"
+cats 60 >"$W/book"
 ok "perplexity" "$LBRX" perplexity "$W/hf" -f "$W/book" --ctx 64 --json -q
 says "perplexity" '{"perplexity":'
 cp "$W/out" "$W/ppl"

@@ -21,11 +21,7 @@ model() {
 }
 model hf llama bpe
 model moe mixtral spm
-i=0
-while [ $i -lt 60 ]; do
-    echo "the cat sat on the mat and the dog $i"
-    i=$((i + 1))
-done >"$W/book"
+cats 60 >"$W/book"
 run() {
     out=$1
     shift

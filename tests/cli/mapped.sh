@@ -12,39 +12,16 @@ cp "$GOLDEN/family/tokenizer.json" "$GOLDEN/family/tokenizer_config.json" "$W/hf
 "$LOGITS" make "$file" "$label" "$W/hf" || exit 1
 ok "gguf" "$LBRX" convert "$W/hf" -o "$W/x.gguf" --to gguf --dtype f32 --no-sync -q --set tokenizer.ggml.pre=str:gpt-2
 
-# while_running NAME FILE COMMAND...: runs a generation without end; what COMMAND does when it speaks.
-while_running() {
-    what=$1 model=$2
-    rm -f "$W/out"
-    shift 2
-    "$LBRX" generate "$model" -p "the cat sat on" -n 60000000 --ctx 60000 --ignore-eos >"$W/out" 2>"$W/err" </dev/null &
-    pid=$!
-    waited=0
-    while [ ! -s "$W/out" ] && [ $waited -lt 300 ]; do
-        sleep 0.1
-        waited=$((waited + 1))
-    done
-    "$@"
-    wait $pid
-    got=$?
-    if [ "$got" = 1 ]; then pass; else fail "$what" "exit $got, expected 1"; fi
-    if [ "$(wc -l <"$W/err")" = 1 ]; then pass; else fail "$what" "not one line on stderr"; fi
-}
-
 for m in gguf hf; do
     if [ $m = gguf ]; then model=$W/cut.gguf path=$model; else model=$W/cut path=$W/cut/model.safetensors; fi
     cp -r "$W/$([ $m = gguf ] && echo x.gguf || echo hf)" "$model"
     size=$(wc -c <"$path")
-    while_running "$m: cut" "$model" truncate -s 100 "$path"
+    ends_running "$m: cut" "$model" "--ctx 60000" truncate -s 100 "$path"
     complains "$m: cut" "lbrx: $path: was cut to 100 bytes while it was in use: it had $size"
 done
 
 # No half of a file of logits stays, nor its journal.
-i=0
-while [ $i -lt 12 ]; do
-    echo "the cat sat on the mat and the dog $i"
-    i=$((i + 1))
-done >"$W/line"
+cats 12 >"$W/line"
 i=0
 while [ $i -lt 2000 ]; do
     cat "$W/line"

@@ -16,11 +16,7 @@ model() {
 model llama "$W/hf"
 ok "gguf" "$LBRX" convert "$W/hf" -o "$W/x.gguf" --to gguf --dtype f32 --no-sync -q --set tokenizer.ggml.pre=str:gpt-2
 ok "quantized" "$LBRX" quantize "$W/x.gguf" -o "$W/q.gguf" --type q4_0 --no-sync -q
-i=0
-while [ $i -lt 60 ]; do
-    echo "the cat sat on the mat and the dog $i"
-    i=$((i + 1))
-done >"$W/book"
+cats 60 >"$W/book"
 sed 's/dog 1/cow 1/' "$W/book" >"$W/other"
 head -c 400 "$W/book" >"$W/short"
 # ppl MODEL MORE...: with chunks of 64 tokens.

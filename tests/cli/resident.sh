@@ -86,11 +86,7 @@ rm -rf "$W/hf" "$W/x.gguf" "$W/mlx"
 # ---- larger ones: every command ----
 make_model hf llama "$W/dense" tok=bytes layers=12 hidden=256 ffn=768 heads=4 kv_heads=2 head_dim=64 vocab=4096
 make_model hf qwen3moe "$W/moe" tok=bytes layers=6 hidden=256 ffn=256 heads=4 kv_heads=2 head_dim=64 vocab=4096 experts=16 used=4
-i=0
-while [ $i -lt 40 ]; do
-    echo "the cat sat on the mat and the dog $i"
-    i=$((i + 1))
-done >"$W/text"
+cats 40 >"$W/text"
 printf '{%% for m in messages %%}[{{ m["role"] }}] {{ m["content"] }} {%% endfor %%}' >"$W/chat.jinja"
 printf 'Hello there\nAnd again\n' >"$W/lines"
 printf '{"text": "the cat sat on the mat"}\n{"text": "a dog"}\n' >"$W/jsonl"
@@ -201,25 +197,6 @@ fi
 rm -rf "$W/large" "$W/wide"
 
 # ---- files that go away ----
-# while_running NAME MODEL COMMAND...: a generation without end from weights that do not fit; what COMMAND does when it speaks
-while_running() {
-    what=$1 of=$2
-    rm -f "$W/out"
-    shift 2
-    "$LBRX" generate "$of" -p "the cat sat on" -n 60000000 --ctx 4000 --context-shift --ignore-eos -q --memory "$few" \
-        >"$W/out" 2>"$W/err" </dev/null &
-    pid=$!
-    waited=0
-    while [ ! -s "$W/out" ] && [ $waited -lt 300 ]; do
-        sleep 0.1
-        waited=$((waited + 1))
-    done
-    "$@"
-    wait $pid
-    got=$?
-    if [ "$got" = 1 ]; then pass; else fail "$what" "exit $got, expected 1"; fi
-    if [ "$(wc -l <"$W/err")" = 1 ]; then pass; else fail "$what" "not one line on stderr"; fi
-}
 long_enough() {
     "$LBRX" generate "$1" -p x -n 4 --ctx 4000 "$2" "$3" >"$W/out" 2>"$W/err"
 }
@@ -229,7 +206,7 @@ for model in dense moe; do
     few=$((mib + 2))MiB
     cp "$W/$model.gguf" "$W/cut.gguf"
     size=$(wc -c <"$W/cut.gguf")
-    while_running "$model: cut" "$W/cut.gguf" truncate -s 8192 "$W/cut.gguf"
+    ends_running "$model: cut" "$W/cut.gguf" "--ctx 4000 --context-shift -q --memory $few" truncate -s 8192 "$W/cut.gguf"
     complains "$model: cut" "was cut to 8192 bytes while it was in use: it had $size"
     cp "$W/$model.gguf" "$W/gone.gguf"
     ok "$model: stays" "$LBRX" generate "$W/gone.gguf" -p "the cat sat on" -n 300 --temp 0 --ignore-eos -q

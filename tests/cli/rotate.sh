@@ -7,11 +7,7 @@
 . "$(dirname "$0")/../cli_lib.sh"
 LOGITS=${LOGITS:-$root/build/cc/tests/logits}
 
-i=0
-while [ $i -lt 30 ]; do
-    echo "the cat sat on the mat and the dog $i"
-    i=$((i + 1))
-done >"$W/book"
+cats 30 >"$W/book"
 # perplexity_of MODEL OPTION...: of the text, or nothing
 perplexity_of() {
     "$LBRX" perplexity "$@" -f "$W/book" --ctx 96 --exact -q --json 2>"$W/err" |

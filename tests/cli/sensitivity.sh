@@ -21,11 +21,7 @@ model() {
 model dense llama spm
 model moe mixtral spm
 model fused gemma4 own
-i=0
-while [ $i -lt 60 ]; do
-    echo "the cat sat on the mat and the dog $i"
-    i=$((i + 1))
-done >"$W/book"
+cats 60 >"$W/book"
 TYPES=q4_0,q4_1,q5_0,q8_0
 # run OUT MODEL ARGS...
 run() {
