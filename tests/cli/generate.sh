@@ -17,9 +17,9 @@ ok "quantized" "$LBRX" quantize "$W/x.gguf" -o "$W/q8.gguf" --type q8_0 --no-syn
 
 # answer NAME COMMAND...: what is said without timings, in $W/NAME.
 answer() {
-    name=$1
+    into=$1
     shift
-    ok "$name" "$@" && sed 's/,"timings".*//' "$W/out" >"$W/$name"
+    ok "$into" "$@" && sed 's/,"timings".*//' "$W/out" >"$W/$into"
 }
 TEXT="the cat sat on"
 answer want "$LBRX" generate "$W/hf" -p "$TEXT" --temp 0 -n 12 --ids --json --ignore-eos
