@@ -61,7 +61,7 @@ static bool is_sound(const lb_session_file *f) {
 }
 
 lb_status lb_session_file_parse(lb_cur *c, lb_session_file *out, lb_err *err) {
-    static const u8 zeros[8];
+    static const u8 zeros[4];
     u8 head[LB_SESSION_HEAD_BYTES] = {0};
     u64 size;
     *out = (lb_session_file){0};
@@ -75,10 +75,11 @@ lb_status lb_session_file_parse(lb_cur *c, lb_session_file *out, lb_err *err) {
                              .row_bytes = lb_load_u64(head + 32),
                              .state_bytes = lb_load_u64(head + 40),
                              .text_bytes = lb_load_u64(head + 48),
+                             .rope_ctx = lb_load_u32(head + 56),
                              .model = get_hash(head + 64),
                              .head_hash = get_hash(head + HASH_OFF)};
     if (!kv_type_of(lb_load_u32(head + 12), &out->kv_type) || !is_sound(out) ||
-        memcmp(head + 56, zeros, sizeof zeros) != 0)
+        memcmp(head + 60, zeros, sizeof zeros) != 0)
         return lb_fail(err, LB_E_FORMAT,
                        "%s: its header says %u tokens (%u of them held) of a vocabulary of %u: "
                        "damaged",
@@ -158,6 +159,7 @@ void lb_session_file_begin(lb_session_file *f, const u32 *ids, lb_xxh *hash, lb_
     lb_store_u64(head + 32, f->row_bytes);
     lb_store_u64(head + 40, f->state_bytes);
     lb_store_u64(head + 48, f->text_bytes);
+    lb_store_u32(head + 56, f->rope_ctx);
     put_hash(head + 64, f->model);
     lb_xxh_init(hash);
     lb_xxh_update(hash, head, HASH_OFF);

@@ -12,8 +12,8 @@
  *     32  u64     row_bytes: keys and values of one position in all layers
  *     40  u64     state_bytes of recurrent layers; 0: it has none
  *     48  u64     text_bytes
- *     56  u8[8]   zeros
- *     64  u8[16]  the model: what ops/saved.c makes of its metadata and tensors
+ *     56  u32     rope_ctx: the least context that turns positions as these; 0: any of the trained
+ * size 60  u8[4]   zeros 64  u8[16]  the model: what ops/saved.c makes of its metadata and tensors
  *     80  u8[16]  hash of bytes 0 to 79 and of the ids
  *     96  u32     ids [n_ids]
  *         u8      text [text_bytes]: the conversation as JSON, where there is one
@@ -41,13 +41,12 @@ enum {
     LB_SESSION_ROTATED = 1, /* keys and values are turned before they are rounded */
     LB_SESSION_EXACT = 2,   /* activations were not rounded */
     LB_SESSION_FAST = 4,    /* all of them were, to eight bits */
-    LB_SESSION_LONG = 8,    /* of a context beyond the one that long rope factors begin with */
-    LB_SESSION_FLAGS = 15
+    LB_SESSION_FLAGS = 7
 };
 
 typedef struct lb_session_file {
     lb_dtype kv_type;
-    u32 flags, n_vocab, n_ids, n_held;
+    u32 flags, n_vocab, n_ids, n_held, rope_ctx;
     u64 row_bytes, state_bytes, text_bytes;
     lb_hash128 model;
     lb_hash128 head_hash; /* set by lb_session_file_parse and lb_session_file_begin */

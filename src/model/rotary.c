@@ -29,6 +29,14 @@ static lb_status factors_of(const lb_params *p, const lb_mweights *w, u32 n_rot,
     return LB_OK;
 }
 
+u32 lb_rotary_ctx(const lb_params *p, const lb_mweights *w, u32 n_ctx) {
+    if (p->scaling == LB_SCALING_DYNAMIC)
+        return p->n_ctx_train && n_ctx > p->n_ctx_train ? n_ctx : 0;
+    bool by_length = !lb_mweights_find(w, lb_str_c("rope_freqs.weight")) &&
+                     lb_mweights_find(w, lb_str_c("rope_factors_long.weight"));
+    return by_length && n_ctx > p->n_ctx_orig ? p->n_ctx_orig + 1 : 0;
+}
+
 /* The base by which a session of n_ctx positions has `factor` times the trained context. */
 static double ntk_base(const lb_params *p, double base, u32 n_rot, u32 n_ctx) {
     double times = p->n_ctx_train ? (double)n_ctx / p->n_ctx_train : 1;

@@ -16,8 +16,7 @@ typedef struct lb_rotary {
 } lb_rotary;
 
 /* n_ctx: positions that the session may have (longrope, dynamic). local:
- * of layers with rope of their own.
- */
+ * of layers with rope of their own. */
 typedef struct lb_rotary_in {
     const lb_params *p;
     const lb_mweights *w;
@@ -26,6 +25,9 @@ typedef struct lb_rotary_in {
 } lb_rotary_in;
 /* speed is perm's. */
 lb_status lb_rotary_init(lb_rotary *r, const lb_rotary_in *in, lb_arena *perm, lb_err *err);
+/* Sessions turn positions alike where this is the same: 0, or the least n_ctx that turns them as
+ * this one. */
+u32 lb_rotary_ctx(const lb_params *p, const lb_mweights *w, u32 n_ctx);
 /* cos, sin [n_rot / 2] of a position. */
 void lb_rotary_angles(const lb_rotary *r, u32 pos, float *cos, float *sin);
 

@@ -17,13 +17,12 @@ static u32 row_bytes(const lb_context *c, u32 layer, bool keys) {
 
 void lb_context_describe(const lb_context *c, lb_session_file *f) {
     const lb_params *p = &c->m->p;
-    bool long_rope = p->scaling == LB_SCALING_LONGROPE && c->o.n_ctx > p->n_ctx_orig;
     *f = (lb_session_file){.kv_type = c->cache.type,
                            .n_vocab = p->n_vocab,
+                           .rope_ctx = lb_rotary_ctx(p, c->m->weights, c->o.n_ctx),
                            .flags = (c->cache.rotated ? LB_SESSION_ROTATED : 0u) |
                                     (c->o.exact ? LB_SESSION_EXACT : 0u) |
-                                    (c->o.fast ? LB_SESSION_FAST : 0u) |
-                                    (long_rope ? LB_SESSION_LONG : 0u)};
+                                    (c->o.fast ? LB_SESSION_FAST : 0u)};
     for (u32 i = 0; i < p->n_layers; i++) {
         const lb_cache_layer *l = &c->cache.layer[i];
         f->row_bytes += (u64)l->n_head_kv * (row_bytes(c, i, true) + row_bytes(c, i, false));

@@ -110,11 +110,15 @@ static lb_status check_kind(const lb_saved *s, const lb_context *c, lb_err *err)
                        f->flags & LB_SESSION_EXACT  ? "with --exact"
                        : f->flags & LB_SESSION_FAST ? "with --fast"
                                                     : "without --exact and --fast");
-    if (other & LB_SESSION_LONG)
-        return lb_fail(err, LB_E_USAGE,
-                       "%s: made with %s context, whose positions turn otherwise: use %s --ctx",
-                       path, f->flags & LB_SESSION_LONG ? "a long" : "a short",
-                       f->flags & LB_SESSION_LONG ? "a larger" : "a smaller");
+    if (f->rope_ctx != own.rope_ctx)
+        return f->rope_ctx ? lb_fail(err, LB_E_USAGE,
+                                     "%s: its positions turn as in a context of %u: use --ctx %u",
+                                     path, f->rope_ctx, f->rope_ctx)
+                           : lb_fail(err, LB_E_USAGE,
+                                     "%s: its positions turn as in the context that the model was "
+                                     "trained with: "
+                                     "use a smaller --ctx",
+                                     path);
     if (f->n_vocab != own.n_vocab || f->row_bytes != own.row_bytes ||
         f->state_bytes != own.state_bytes)
         return lb_fail(err, LB_E_FORMAT,

@@ -17,6 +17,7 @@ for family in lfm2 qwen3_next deepseek_v2 gemma3 phi3; do
     label=$("$LOGITS" list "$GOLDEN/logits/$family.json" | awk '$2 == "bpe" { print $1; exit }')
     [ -n "$label" ] && tiny "$family" "$label"
 done
+tiny rope dynamic # trained with 24 positions
 make_model hf llama "$W/wide" vocab=400 # heads of 64
 cp "$GOLDEN/family/tokenizer.json" "$GOLDEN/family/tokenizer_config.json" "$W/wide"
 M=$W/llama S=$W/x.session
@@ -67,6 +68,16 @@ paused "penalties" "$M" --repeat-penalty 1.3 --repeat-last-n 40
 paused "drafts" "$M" --lookup 3
 paused "recurrent drafts" "$W/lfm2" --lookup 2
 paused "shifted" "$M" --ctx 24 --context-shift --keep 3
+paused "dynamic rope" "$W/rope" --ctx 64
+# shellcheck disable=SC2086
+{
+    exits 2 "dynamic rope, a larger context" "$LBRX" generate "$W/rope" $G -n 1 --session "$S" --ctx 80
+    complains "dynamic rope, a larger context" "use --ctx 64"
+    rm "$S"
+    ok "dynamic rope, within its training" "$LBRX" generate "$W/rope" -p "$T" $G -n 1 --session "$S" --ctx 24
+    exits 2 "dynamic rope, beyond it" "$LBRX" generate "$W/rope" $G -n 1 --session "$S" --ctx 64
+    complains "dynamic rope, beyond it" "use a smaller --ctx"
+}
 
 # the same file from any machine and number of threads
 rm -f "$S"

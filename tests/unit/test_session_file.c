@@ -37,6 +37,7 @@ static void make(void) {
                              .row_bytes = ROW,
                              .state_bytes = STATE,
                              .text_bytes = N_TEXT,
+                             .rope_ctx = 4097,
                              .model = {.lo = 1, .hi = 2}};
     lb_session_file_begin(&made, ids, &hash, &out);
     lb_session_file_put(&hash, &out, body, N_TEXT);
@@ -64,7 +65,8 @@ static lb_status read_all(const u8 *file, u64 size, bool *same) {
     *same = memcmp(got, ids, sizeof got) == 0 && memcmp(rest, body, sizeof rest) == 0 &&
             f.kv_type == made.kv_type && f.flags == made.flags && f.n_vocab == made.n_vocab &&
             f.n_held == N_HELD && f.row_bytes == ROW && f.state_bytes == STATE &&
-            f.text_bytes == N_TEXT && lb_hash_eq(f.model, made.model);
+            f.text_bytes == N_TEXT && f.rope_ctx == made.rope_ctx &&
+            lb_hash_eq(f.model, made.model);
     return LB_OK;
 }
 
@@ -104,20 +106,10 @@ LB_TEST(headers_that_lie) {
         u32 at, size;
         u64 value;
     } lies[] = {
-        {12, 4, 12},
-        {12, 4, 2000},
-        {16, 4, 16},
-        {20, 4, 0},
-        {24, 4, UINT32_MAX},
-        {24, 4, 1},
-        {28, 4, N_IDS + 1},
-        {32, 8, UINT64_MAX},
-        {32, 8, UINT64_MAX / 6},
-        {40, 8, 13},
-        {40, 8, UINT64_MAX - 3},
-        {48, 8, UINT64_MAX},
-        {48, 8, 1ull << 32},
-        {56, 8, 1},
+        {12, 4, 12},         {12, 4, 2000},           {16, 4, 8},  {16, 4, 16},
+        {20, 4, 0},          {24, 4, UINT32_MAX},     {24, 4, 1},  {28, 4, N_IDS + 1},
+        {32, 8, UINT64_MAX}, {32, 8, UINT64_MAX / 6}, {40, 8, 13}, {40, 8, UINT64_MAX - 3},
+        {48, 8, UINT64_MAX}, {48, 8, 1ull << 32},     {56, 8, 1},  {60, 4, 1},
     };
     bool same;
     for (u32 i = 0; i < LB_LEN(lies); i++) {
