@@ -125,18 +125,24 @@ LB_TEST(experts_under_every_limit) {
     every_limit(FM_QWEN3_MOE);
 }
 
-/* A session under the least limit, with a seam; its threads have ended behind it, also those that
- * read ahead of what was never asked for. */
-static lb_status run_with(const scene *s, const seam *sm) {
+/* All threads that read have ended, also those that read ahead of what was never asked for: the seam
+ * may change. */
+static void still(const scene *s) {
     lb_context *c = NULL;
-    limit(s, s->least_bytes);
-    seam_set(sm);
-    lb_status st = run(s, s->got);
-    lb_err why = err;
     limit(s, 0);
     if (session(s, &c) == LB_OK)
         (void)lb_context_begin(c, &err);
     lb_context_free(&c);
+}
+
+/* A session under the least limit, with a seam. */
+static lb_status run_with(const scene *s, const seam *sm) {
+    still(s);
+    seam_set(sm);
+    limit(s, s->least_bytes);
+    lb_status st = run(s, s->got);
+    lb_err why = err;
+    still(s);
     seam_set(&(seam){0});
     err = why;
     return st;
