@@ -250,6 +250,15 @@ void lb_mapped_scattered(const lb_mapped *m, u64 off, u64 len) {
         (void)madvise(m->base + off, len, MADV_RANDOM);
 }
 
+void lb_mapped_large_pages(const lb_mapped *m) {
+#if defined(MADV_HUGEPAGE)
+    if (m->base)
+        (void)madvise(m->base, m->size_bytes, MADV_HUGEPAGE);
+#else
+    (void)m;
+#endif
+}
+
 int lb_mapped_open_direct(const lb_mapped *m) {
 #if defined(__linux__) && defined(O_DIRECT)
     char path[64];

@@ -38,6 +38,9 @@ void lb_mapped_drop(const lb_mapped *m, u64 off, u64 len);
 void lb_mapped_let_go(const lb_mapped *m, u64 off, u64 len);
 /* It is read in no order: nothing around what is asked for. */
 void lb_mapped_scattered(const lb_mapped *m, u64 off, u64 len);
+/* All of it may lie in large pages, where the system keeps a file in such: what is not in its cache
+ * yet is read into them. For a file that is read whole, over and over. */
+void lb_mapped_large_pages(const lb_mapped *m);
 /* Exactly [off, off + len) of the file to memory of the caller, without a page of the map. LB_E_IO:
  * it was cut, or cannot be read. */
 lb_status lb_mapped_read(const lb_mapped *m, void *to, u64 off, u64 len, lb_err *err);

@@ -6,8 +6,10 @@
 #include "kernel/q8_k_tmpl.h"
 #include "kernel/q8_mlx_tmpl.h"
 
-/* What is asked for ahead of its use, within a row and beyond: rows follow one another. */
-#define AHEAD 2048
+/* What is asked for ahead of its use, into the second cache, within a row and beyond: rows follow
+ * one another. Four pages: where each costs a walk through tables, the first line of a page is the
+ * late one (docs/perf/LOG.md). */
+#define AHEAD 16384
 #ifndef AT_ONCE /* rows whose lanes are added at once */
 #define AT_ONCE 1
 #define finish_rows(type, s, out) (void)0
@@ -29,6 +31,10 @@ typedef struct place {
     const u8 *p;
     size_t row, k;
 } place;
+
+INLINE void ask_ahead(const u8 *p, const size_t bytes) {
+    UNROLL for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + AHEAD + i, 0, 2);
+}
 
 /* As floats: of the groups of some units, and behind 32 of them minima. */
 INLINE void put_row_scales(const form f, const int n_units, const lb_q8_shape *s,
@@ -91,7 +97,7 @@ INLINE void row_dots(const form f, const int nt, const lb_q8_shape *s, const lb_
     sums sum[MT];
     UNROLL for (int t = 0; t < nt; t++) clear(sum + t);
     for (; (at.k + 1) * LB_Q8_CHUNK <= s->n_cols; at.k++, at.p += f.chunk_bytes) {
-        UNROLL for (size_t i = 0; i < f.chunk_bytes; i += 64) __builtin_prefetch(at.p + AHEAD + i);
+        ask_ahead(at.p, f.chunk_bytes);
         row_part(f, nt, (part){4, true}, s, w, at, x, sum);
     }
     const size_t left = s->n_cols % LB_Q8_CHUNK;
@@ -157,8 +163,7 @@ INLINE float single_dot(const form f, const lb_q8_shape *s, const lb_q8_rows *w,
             at.p = memcpy(last, at.p, left * f.chunk_bytes / LB_Q8_CHUNK);
         }
         if (left > half) {
-            UNROLL for (size_t i = 0; i < f.chunk_bytes; i += 64)
-                __builtin_prefetch(at.p + AHEAD + i);
+            ask_ahead(at.p, f.chunk_bytes);
             row_part(f, 1, (part){4, true}, s, w, at, x, &sum);
         } else {
             row_part(f, 1, (part){2, true}, s, w, at, x, &sum);

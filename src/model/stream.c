@@ -151,21 +151,27 @@ static bool still_good(const lb_stream *s, u64 budget) {
            s->memory_bytes >= budget / 8 * 7;
 }
 
+/* All weights stay where they are mapped. */
+static lb_status stay(lb_stream *s) {
+    const lb_mweights *w = s->m->weights;
+    switch_off(s);
+    for (u32 i = 0; i < w->n_files && !s->stays; i++)
+        lb_mapped_large_pages(w->files[i]);
+    s->stays = true;
+    return LB_OK;
+}
+
 lb_status lb_stream_begin(lb_stream *s, u64 more, u64 n_rows, lb_err *err) {
     u64 total = s->limit.total_bytes;
-    if (!total) {
-        switch_off(s);
-        return LB_OK;
-    }
+    if (!total)
+        return stay(s);
     if (!s->unit)
         LB_TRY(lb_stream_list(s, err));
     u64 used = others(s, more), all = s->weights_bytes + tables(s, UINT64_MAX / AROUND_BYTES);
     if (s->m->output.w == s->m->embd)
         all -= table_bytes(s->m->embd, UINT64_MAX / AROUND_BYTES);
-    if (used <= total && all <= total - used) {
-        switch_off(s);
-        return LB_OK;
-    }
+    if (used <= total && all <= total - used)
+        return stay(s);
     used += tables(s, n_rows);
     u64 budget = total - LB_MIN(used, total);
     if (still_good(s, budget))

@@ -75,6 +75,7 @@ struct lb_stream {
     u64 expert_bytes;  /* the largest expert's */
     /* while it is on */
     bool on;
+    bool stays; /* large pages were asked for */
     lb_stream_plan plan;
     u8 *memory; /* heap: kept units, ring, experts' slots */
     u64 memory_bytes;
