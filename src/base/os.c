@@ -70,6 +70,18 @@ u64 lb_os_page_size(void) {
     return n > 0 ? (u64)n : 4096;
 }
 
+void lb_os_large_pages(void *ptr, u64 size_bytes) {
+#if defined(MADV_HUGEPAGE)
+    const u64 page = lb_os_page_size();
+    u64 skip = (page - (uintptr_t)ptr % page) % page;
+    if (size_bytes > skip)
+        (void)madvise((u8 *)ptr + skip, (size_bytes - skip) / page * page, MADV_HUGEPAGE);
+#else
+    (void)ptr;
+    (void)size_bytes;
+#endif
+}
+
 const char *lb_os_env(const char *name) {
     const char *value = getenv(name);
     return value && *value ? value : NULL;

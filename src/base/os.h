@@ -89,6 +89,8 @@ u64 lb_os_now_us(void);               /* monotonic */
 i64 lb_os_local_time_us(void);
 u64 lb_os_peak_rss(void); /* bytes */
 u64 lb_os_page_size(void);
+/* A block of memory that was not used yet may lie in large pages; a hint. */
+void lb_os_large_pages(void *ptr, u64 size_bytes);
 /* A variable of the environment; NULL where it is unset or empty. `lbrx info` lists those read. */
 const char *lb_os_env(const char *name);
 u64 lb_os_max_open_files(void); /* of this process; 256 if unknown */

@@ -221,7 +221,7 @@ static lb_status run_test(bench *b, const lb_bench_test *t, lb_err *err) {
     LB_TRY(lb_infer_context(&b->x, (u64)t->depth + t->n_prompt + t->n_gen, err));
     LB_TRY(lb_context_begin(b->x.context, err));
     lb_stream_tell(lb_model_stream(lb_loaded_model(b->x.loaded)), &before);
-    reads = reads && !before.streamed;
+    reads = reads && (!before.streamed || before.copied);
     if (reads)
         LB_TRY(bandwidth(b, &read, err));
     LB_TRY(lb_bench_run(b->x.context, t,
@@ -233,8 +233,8 @@ static lb_status run_test(bench *b, const lb_bench_test *t, lb_err *err) {
         LB_TRY(bandwidth(b, &read, err));
     lb_bench_name(t, name);
     lb_stream_tell(lb_model_stream(lb_loaded_model(b->x.loaded)), &after);
-    put_result(b, name, rate, (u32)b->o->reps, read,
-               (double)(after.read_bytes - before.read_bytes) / (double)tokens_of(b, t));
+    u64 read_bytes = after.copied ? 0 : after.read_bytes - before.read_bytes;
+    put_result(b, name, rate, (u32)b->o->reps, read, (double)read_bytes / (double)tokens_of(b, t));
     return LB_OK;
 }
 

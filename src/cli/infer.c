@@ -46,6 +46,11 @@ const lb_opt lb_infer_rows[LB_INFER_OPTS] = {
      .kind = LB_OPT_FLAG,
      .help = "round all activations to eight bits where weights are quantized",
      .off = offsetof(lb_infer_opts, fast)},
+    {.name = "repack",
+     .kind = LB_OPT_FLAG,
+     .help = "copy all weights into memory first, as much as they have, in large pages: slower to "
+             "start, faster afterwards where the system keeps files in small ones",
+     .off = offsetof(lb_infer_opts, repack)},
     {.name = "type",
      .kind = LB_OPT_STR,
      .arg = "TYPE",
@@ -72,6 +77,11 @@ static void tell_stream(void *user, const lb_stream *s) {
     lb_stream_tell(s, &f);
     if (x->quiet)
         return;
+    if (f.copied) {
+        fprintf(stderr, "weights of %s are copied into memory\n",
+                lb_size_text(f.memory_bytes, held));
+        return;
+    }
     fprintf(stderr, "weights of %s do not fit: %s of memory for them",
             lb_size_text(f.weights_bytes, all), lb_size_text(f.memory_bytes, held));
     if (f.pass_bytes)
@@ -89,13 +99,13 @@ static void limit_memory(lb_infer *x, const lb_common *common, u64 process_bytes
     u64 weights = lb_loaded_mapped_bytes(x->loaded) + lb_loaded_made_bytes(x->loaded);
     u64 total = common->memory_bytes, left = common->memory_given ? 0 : lb_sys_memory_left("");
     if (!common->memory_given) {
-        if (left > total && weights <= left - total)
+        if (left > total && weights <= left - total && !x->opts.repack)
             return;
         total = left - left / 16;
     }
     x->heap_bytes = LB_MAX(total, common->memory_bytes);
     (void)lb_cli_limit_heap(x->heap_bytes);
-    x->limit = (lb_stream_limit){total, process_bytes, tell_stream, x};
+    x->limit = (lb_stream_limit){total, process_bytes, x->opts.repack, tell_stream, x};
     lb_model_limit(lb_loaded_model(x->loaded), &x->limit);
 }
 

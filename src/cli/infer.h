@@ -12,11 +12,11 @@ typedef struct lb_infer_opts {
     u64 n_ctx, n_batch;
     u32 kv_type;   /* index of "f16|q8_0|q4_0|f32" */
     u32 kv_rotate; /* index of "auto|on|off" */
-    bool exact, fast;
+    bool exact, fast, repack;
     const char *type; /* NULL: as it is stored */
 } lb_infer_opts;
 
-#define LB_INFER_OPTS 7
+#define LB_INFER_OPTS 8
 extern const lb_opt lb_infer_rows[LB_INFER_OPTS];
 #define LB_GROUP_INFER(offset) \
     { .title = "Model", .opts = lb_infer_rows, .n = LB_INFER_OPTS, .off = (offset) }

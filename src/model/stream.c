@@ -2,6 +2,7 @@
 /* stream.c: see stream.h. */
 #include "model/stream.h"
 #include "base/mem.h"
+#include "base/os.h"
 #include "model/graph.h"
 #include "model/stream_internal.h"
 
@@ -57,6 +58,7 @@ bool lb_stream_is_on(const lb_stream *s) {
 
 void lb_stream_tell(const lb_stream *s, lb_stream_figures *out) {
     *out = (lb_stream_figures){.streamed = s->on,
+                               .copied = s->on && s->limit.copy,
                                .weights_bytes = s->weights_bytes,
                                .memory_bytes = s->memory_bytes,
                                .expert_bytes = s->expert_bytes,
@@ -109,6 +111,7 @@ static lb_status place(lb_stream *s, lb_err *err) {
     s->memory = lb_alloc((size_t)n);
     if (!s->memory)
         return lb_fail(err, LB_E_NOMEM, "out of memory for weights");
+    lb_os_large_pages(s->memory, n);
     u8 *at = (u8 *)(((uintptr_t)s->memory + 63) & ~(uintptr_t)63);
     for (u32 i = 0; i < s->n_dense; i++)
         if (s->plan.kept[i]) {
@@ -161,8 +164,46 @@ static lb_status stay(lb_stream *s) {
     return LB_OK;
 }
 
+static lb_status begin_with(lb_stream *s, u64 budget, lb_err *err) {
+    lb_stream_sizes z = sizes_of(s);
+    switch_off(s);
+    if (!lb_stream_plan_make(&z, budget, &s->plan))
+        return LB_E_LIMIT;
+    s->memory_bytes = lb_stream_plan_bytes(&z, &s->plan);
+    lb_status st = switch_on(s, err);
+    if (st != LB_OK)
+        switch_off(s);
+    else if (s->limit.begins)
+        s->limit.begins(s->limit.user, s);
+    return st;
+}
+
+/* All of them, into buffers that stay. */
+static lb_status copy_all(lb_stream *s, u64 more, u64 n_rows, lb_err *err) {
+    u64 total = s->limit.total_bytes ? s->limit.total_bytes : UINT64_MAX;
+    if (s->on && !s->reading.failed)
+        return LB_OK;
+    if (!s->unit)
+        LB_TRY(lb_stream_list(s, err));
+    lb_stream_sizes z = sizes_of(s);
+    u64 used = others(s, more) + tables(s, n_rows), all = z.n_experts * z.expert_bytes;
+    for (u32 i = 0; i < s->n_dense; i++)
+        all += s->dense_bytes[i];
+    if (used > total || all > total - used)
+        return lb_fail(
+            err, LB_E_LIMIT,
+            "a copy of the weights (--repack) of %llu MiB does not fit: this session takes "
+            "%llu MiB of memory with it (--memory); without --repack weights are read where "
+            "they are mapped",
+            (unsigned long long)(all / LB_MIB),
+            (unsigned long long)lb_ceil_div_u64(all + used, LB_MIB));
+    return begin_with(s, all, err);
+}
+
 lb_status lb_stream_begin(lb_stream *s, u64 more, u64 n_rows, lb_err *err) {
     u64 total = s->limit.total_bytes;
+    if (s->limit.copy)
+        return copy_all(s, more, n_rows, err);
     if (!total)
         return stay(s);
     if (!s->unit)
@@ -174,19 +215,11 @@ lb_status lb_stream_begin(lb_stream *s, u64 more, u64 n_rows, lb_err *err) {
         return stay(s);
     used += tables(s, n_rows);
     u64 budget = total - LB_MIN(used, total);
+    lb_status st = LB_OK;
     if (still_good(s, budget))
-        return LB_OK;
-    switch_off(s);
-    lb_stream_sizes z = sizes_of(s);
-    if (!lb_stream_plan_make(&z, budget, &s->plan))
-        return too_small(s, used + s->plan.least_bytes, err);
-    s->memory_bytes = lb_stream_plan_bytes(&z, &s->plan);
-    lb_status st = switch_on(s, err);
-    if (st != LB_OK)
-        switch_off(s);
-    else if (s->limit.begins)
-        s->limit.begins(s->limit.user, s);
-    return st;
+        return st;
+    st = begin_with(s, budget, err);
+    return st == LB_E_LIMIT ? too_small(s, used + s->plan.least_bytes, err) : st;
 }
 
 /* ---- dense units ---- */

@@ -5,8 +5,9 @@
  * the layers that stay, of those that are read in turn, ahead of their use, by threads
  * (stream_plan.h), and of experts, when they are chosen (hot.h). Rows of tables (embeddings) come
  * from the map, whose pages are given back at once. All of it is decided before a session's first
- * batch: where everything fits, weights stay where they are mapped, and nothing here is used.
- * Sessions of one model may be several, but one computes at a time. */
+ * batch: where everything fits, weights stay where they are mapped, and nothing here is used, or,
+ * where that is asked for, all are copied (large pages: reading them takes fewer walks through
+ * tables). Sessions of one model may be several, but one computes at a time. */
 #ifndef LB_MODEL_STREAM_H
 #define LB_MODEL_STREAM_H
 
@@ -18,6 +19,7 @@ typedef struct lb_stream lb_stream;
 typedef struct lb_stream_limit {
     u64 total_bytes;   /* weights, heap (lb_mem_used) and `process_bytes`; 0: no limit */
     u64 process_bytes; /* beside the heap */
+    bool copy;         /* all weights into buffers; LB_E_LIMIT where they do not fit */
     /* Called when a session begins to read weights from their files; may be NULL. */
     void (*begins)(void *user, const lb_stream *s);
     void *user;
@@ -26,6 +28,7 @@ typedef struct lb_stream_limit {
 /* What comes of it. */
 typedef struct lb_stream_figures {
     bool streamed;      /* else all are where they are mapped */
+    bool copied;        /* all of them into buffers */
     u64 weights_bytes;  /* of all matrices */
     u64 memory_bytes;   /* of buffers for them */
     u64 pass_bytes;     /* read from the files for each batch, beside experts */

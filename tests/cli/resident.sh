@@ -161,6 +161,19 @@ done
 budgets generate "$W/merge.yml"
 budgets score "$W/merge.yml"
 
+# ---- copies of all weights: --repack ----
+for m in dense dense-mlx dense-q.gguf moe moe-mlx moe-q.gguf; do
+    ok "$m" "$LBRX" generate "$W/$m" -p "the cat sat on" -n 12 --temp 0 -q
+    mv "$W/out" "$W/want"
+    ok "$m: --repack" "$LBRX" generate "$W/$m" -p "the cat sat on" -n 12 --temp 0 --repack
+    same "$m: --repack" "$W/want" "$W/out"
+    complains "$m: --repack" "are copied into memory"
+    exits 4 "$m: --repack" "$LBRX" generate "$W/$m" -p x -n 1 --repack --memory 9MiB
+    complains "$m: --repack" "a copy of the weights (--repack) of"
+done
+ok "bench --repack" "$LBRX" bench "$W/moe" -p 0 -n 4 -r 1 --repack --json
+says "bench --repack" '"bandwidth_share":'
+
 # ---- what the process holds, by the kernel's count ----
 # holds MIB MODEL ARGS...: bench in that budget
 holds() {

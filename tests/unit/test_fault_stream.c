@@ -148,6 +148,42 @@ static lb_status run_with(const scene *s, const seam *sm) {
     return st;
 }
 
+/* All weights copied, within a limit and without one; with one byte less they are refused. */
+static void copies(fm_family family) {
+    scene s;
+    lb_stream_figures f;
+    u64 low = 0, high = 64 * LB_MIB;
+    CHECK(open_scene(&s, family));
+    lb_model_limit(s.m, &(lb_stream_limit){.copy = true});
+    CHECK_OK(run(&s, s.got));
+    lb_stream_tell(lb_model_stream(s.m), &f);
+    CHECK(f.copied && !f.pass_bytes && f.n_expert_slots == f.n_experts && same(&s));
+    while (high - low > 1) {
+        u64 mid = low + (high - low) / 2;
+        limit(&s, 0);
+        CHECK_OK(run(&s, s.got)); /* from the map again */
+        CHECK(!is_on(&s) && same(&s));
+        lb_model_limit(s.m, &(lb_stream_limit){.total_bytes = mid, .copy = true});
+        if (run(&s, s.got) == LB_OK) {
+            CHECK(same(&s));
+            high = mid;
+        } else {
+            CHECK(err.code == LB_E_LIMIT && strstr(err.msg, "--repack"));
+            low = mid;
+        }
+    }
+    CHECK(low > f.weights_bytes);
+    close_scene(&s);
+}
+
+LB_TEST(dense_copied) {
+    copies(FM_LLAMA);
+}
+
+LB_TEST(experts_copied) {
+    copies(FM_QWEN3_MOE);
+}
+
 static void every_read(fm_family family) {
     scene s;
     u64 n_failed = 0, n = 1;
