@@ -101,8 +101,6 @@ static lb_status check_opts(lb_generate_cmd *o, lb_err *err) {
         return lb_fail(err, LB_E_USAGE, "generate: --session is of one prompt: not with --jsonl");
     if (o->jsonl && !o->file)
         return lb_fail(err, LB_E_USAGE, "generate: --jsonl needs -f FILE (- is standard input)");
-    if (o->jsonl && (o->drafting.model || o->drafting.ngram))
-        return lb_fail(err, LB_E_USAGE, "generate: --jsonl and drafts do not go together yet");
     const char *lost = o->talk.system     ? "system"
                        : o->talk.kwargs   ? "kwargs"
                        : o->talk.template ? "chat-template"

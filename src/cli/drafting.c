@@ -50,6 +50,7 @@ static lb_status open_model(lb_drafting *d, lb_infer *x, lb_cli *cli, const lb_c
     lb_model_limit(lb_loaded_model(m->loaded), &(lb_stream_limit){0}); /* it stays as it is */
     LB_TRY(lb_draft_check_vocab(x->encoder, lb_model_n_vocab(lb_loaded_model(x->loaded)),
                                 m->encoder, lb_model_n_vocab(lb_loaded_model(m->loaded)), err));
+    m->n_seqs = x->n_seqs;
     LB_TRY(lb_infer_context(m, x->n_ctx, err));
     lb_infer_leave(x, lb_loaded_mapped_bytes(m->loaded) + lb_loaded_made_bytes(m->loaded) +
                           lb_context_rest_bytes(m->context));
@@ -70,6 +71,7 @@ lb_status lb_drafting_open(lb_drafting *d, lb_infer *x, lb_cli *cli, const lb_co
     return lb_draft_new(&d->draft,
                         &(lb_draft_opts){.n_max = (u32)o->n_max,
                                          .n_vocab = lb_model_n_vocab(lb_loaded_model(x->loaded)),
+                                         .n_seqs = x->n_seqs,
                                          .ngram = (u32)o->ngram,
                                          .context = d->model.context,
                                          .min_p = (float)o->min_p,

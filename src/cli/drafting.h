@@ -24,8 +24,8 @@ typedef struct lb_drafting {
 
 /* What can be seen to be wrong without a model. */
 lb_status lb_drafting_check(const lb_drafting_opts *o, lb_err *err);
-/* x has its tokenizer and its context, whose size the smaller model gets too. d starts as zero, and
- * is to be closed in any case. */
+/* x has its tokenizer and its context, whose size and sequences the smaller model gets too. d
+ * starts as zero, and is to be closed in any case. */
 lb_status lb_drafting_open(lb_drafting *d, lb_infer *x, lb_cli *cli, const lb_common *common,
                            const lb_drafting_opts *o, lb_err *err);
 void lb_drafting_close(lb_drafting *d);

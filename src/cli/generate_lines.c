@@ -22,6 +22,7 @@ typedef struct lines {
     u64 n, n_printed;
     u32 n_seqs;
     lb_sampling *sampling; /* [n_seqs] */
+    lb_drafting drafting;
 } lines;
 
 /* ---- prompts ---- */
@@ -190,7 +191,7 @@ static lb_status open_session(lines *l, lb_err *err) {
     memset(l->sampling, 0, l->n_seqs * sizeof *l->sampling);
     for (u32 i = 0; i < l->n_seqs; i++)
         LB_TRY(lb_sampling_open(&l->sampling[i], l->x, &l->o->sampling, l->x->n_ctx, err));
-    return LB_OK;
+    return lb_drafting_open(&l->drafting, l->x, l->cli, &l->o->common, &l->o->drafting, err);
 }
 
 static void tell(const lines *l, const lb_many_result *r) {
@@ -198,10 +199,15 @@ static void tell(const lines *l, const lb_many_result *r) {
     if (!l->o->common.quiet)
         (void)fprintf(stderr,
                       "lbrx: %llu answers, %u at a time: %llu tokens in %.2f s, %.2f tokens/s; "
-                      "%llu of %llu tokens of prompts read\n",
+                      "%llu of %llu tokens of prompts read",
                       (unsigned long long)l->n, l->n_seqs, (unsigned long long)r->n_tokens, s,
                       (double)r->n_tokens / s, (unsigned long long)r->n_prompt_computed,
                       (unsigned long long)r->n_prompt);
+    if (!l->o->common.quiet && r->n_drafted)
+        (void)fprintf(stderr, "; %llu of %llu guessed tokens accepted",
+                      (unsigned long long)r->n_accepted, (unsigned long long)r->n_drafted);
+    if (!l->o->common.quiet)
+        (void)fprintf(stderr, "\n");
 }
 
 lb_status lb_generate_lines(lb_infer *x, const lb_generate_cmd *o, lb_cli *cli, lb_err *err) {
@@ -213,15 +219,19 @@ lb_status lb_generate_lines(lb_infer *x, const lb_generate_cmd *o, lb_cli *cli, 
     if (st == LB_OK && l.n)
         st = open_session(&l, err);
     if (st == LB_OK && l.n)
-        st = lb_generate_many(
-            x->context,
-            &(lb_many_opts){
-                .n_items = l.n, .n_seqs = l.n_seqs, .begin = begin, .end = end, .user = &l},
-            &r, err);
+        st = lb_generate_many(x->context,
+                              &(lb_many_opts){.n_items = l.n,
+                                              .n_seqs = l.n_seqs,
+                                              .draft = l.drafting.draft,
+                                              .begin = begin,
+                                              .end = end,
+                                              .user = &l},
+                              &r, err);
     if (st == LB_OK)
         tell(&l, &r);
     for (u32 i = 0; l.sampling && i < l.n_seqs; i++)
         lb_sampling_close(&l.sampling[i]);
+    lb_drafting_close(&l.drafting);
     for (u64 i = 0; i < l.n; i++)
         lb_buf_deinit(&l.list[i].answer);
     return st;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* generate.c: see generate.h.
+/* generate.c: see generate.h, generate_internal.h.
  *
  * A step reads what the context has not read of the sequence (the last token; with recurrent layers
  * also those of a guess that was right in part) and a guess of what follows, in one batch. Then
@@ -41,7 +41,20 @@ static lb_status check_over(lb_running *r, lb_err *err) {
     return LB_OK;
 }
 
-lb_status lb_running_begin(lb_running *r, const u32 *prompt, u32 n, u32 n_vocab, lb_err *err) {
+/* Whether a full context can go on, where that is wanted. */
+static lb_status check_shift(const lb_running *r, lb_err *err) {
+    if (!r->o->shift)
+        return LB_OK;
+    LB_TRY(lb_model_can_shift(lb_context_model(r->c), err));
+    if (r->o->n_keep >= lb_context_n_ctx(r->c))
+        return lb_fail(err, LB_E_LIMIT,
+                       "%u tokens are to be kept, and the context has %u: nothing can leave it",
+                       r->o->n_keep, lb_context_n_ctx(r->c));
+    return LB_OK;
+}
+
+static lb_status take_prompt(lb_running *r, const u32 *prompt, u32 n, lb_err *err) {
+    u32 n_vocab = lb_model_n_vocab(lb_context_model(r->c));
     for (u32 i = 0; i < n; i++) {
         if (prompt[i] >= n_vocab)
             return lb_fail(err, LB_E_FORMAT,
@@ -50,7 +63,30 @@ lb_status lb_running_begin(lb_running *r, const u32 *prompt, u32 n, u32 n_vocab,
         lb_sampler_accept(r->o->sampler, prompt[i]);
         lb_buf_put_u32(&r->out->sequence, prompt[i]);
     }
-    LB_TRY(lb_buf_status(&r->out->sequence, err));
+    return lb_buf_status(&r->out->sequence, err);
+}
+
+static lb_status begin_drafts(lb_running *r, lb_err *err) {
+    lb_draft *draft = r->o->draft;
+    if (!draft)
+        return LB_OK;
+    lb_draft_begin(draft, r->seq);
+    r->n_guess_max = lb_draft_n_max(draft);
+    r->guess = lb_alloc_zero(r->n_guess_max, sizeof *r->guess);
+    return r->guess ? LB_OK : lb_fail(err, LB_E_NOMEM, "out of memory for drafts");
+}
+
+lb_status lb_running_begin(lb_running *r, const u32 *prompt, u32 n, lb_err *err) {
+    u32 n_ctx = lb_context_n_ctx(r->c);
+    if (!n)
+        return lb_fail(err, LB_E_USAGE, "the prompt is empty: there is no token to begin with");
+    if (n > n_ctx)
+        return lb_fail(err, LB_E_LIMIT,
+                       "the prompt has %u tokens, the context room for %u: use a larger --ctx", n,
+                       n_ctx);
+    LB_TRY(check_shift(r, err));
+    LB_TRY(take_prompt(r, prompt, n, err));
+    LB_TRY(begin_drafts(r, err));
     if (r->o->encoder)
         LB_TRY(lb_answer_begin(&r->answer,
                                &(lb_answer_opts){.encoder = r->o->encoder,
@@ -65,7 +101,9 @@ lb_status lb_running_begin(lb_running *r, const u32 *prompt, u32 n, u32 n_vocab,
     return check_over(r, err);
 }
 
-lb_status lb_running_take(lb_running *r, const float *logits, u32 *id, bool *put, lb_err *err) {
+/* The next token, from the logits behind the last; r->over: it is none of the sequence, or no token
+ * is wanted behind it (then *put says whether it is one of the sequence). */
+static lb_status take(lb_running *r, const float *logits, u32 *id, bool *put, lb_err *err) {
     bool *stopped = &r->out->stopped;
     *put = false;
     if (r->o->stop && r->o->stop(r->o->user)) {
@@ -86,27 +124,98 @@ lb_status lb_running_take(lb_running *r, const float *logits, u32 *id, bool *put
     return check_over(r, err);
 }
 
-lb_status lb_running_check(const lb_running *r, const lb_context *c, lb_err *err) {
-    if (!r->o->shift)
-        return LB_OK;
-    LB_TRY(lb_model_can_shift(lb_context_model(c), err));
-    if (r->o->n_keep >= lb_context_n_ctx(c))
-        return lb_fail(err, LB_E_LIMIT,
-                       "%u tokens are to be kept, and the context has %u: nothing can leave it",
-                       r->o->n_keep, lb_context_n_ctx(c));
+/* ---- guesses ---- */
+
+static const u32 *sequence_of(const lb_running *r) {
+    return (const u32 *)(const void *)r->out->sequence.ptr;
+}
+
+static u32 n_sequence(const lb_running *r) {
+    return (u32)(r->out->sequence.len / sizeof(u32));
+}
+
+/* Recurrent layers go back to where they were before the guess: what of it was right is read again
+ * with the next. */
+static void drop_rest(lb_running *r) {
+    u32 length = lb_context_length(r->c, r->seq);
+    if (r->n_guess)
+        (void)lb_context_keep(r->c, r->seq, sequence_of(r), LB_MIN(length, n_sequence(r)));
+    r->n_guess = 0;
+}
+
+lb_status lb_running_sample(lb_running *r, const float *logits, lb_err *err) {
+    u32 k = 0, id = 0, n_vocab = lb_model_n_vocab(lb_context_model(r->c));
+    for (bool put = true;; k++) {
+        LB_TRY(take(r, logits + (size_t)k * n_vocab, &id, &put, err));
+        if (r->over || k == r->n_guess || !put || id != r->guess[k])
+            break;
+    }
+    r->out->n_accepted += k;
+    if (r->o->draft)
+        lb_draft_learn(r->o->draft, r->seq, r->n_guess, k);
+    drop_rest(r);
     return LB_OK;
 }
 
+void lb_running_ask(lb_running *r, u32 max, lb_draft_ask *ask) {
+    u32 n_ctx = lb_context_n_ctx(r->c), n = n_sequence(r);
+    u32 room = LB_MIN(n_ctx - n, r->o->n_max - r->n_chosen - 1);
+    *ask = (lb_draft_ask){.seq = r->seq,
+                          .ids = sequence_of(r),
+                          .n = n,
+                          .max = LB_MIN(LB_MIN(max, r->n_guess_max), room),
+                          .out = r->guess};
+}
+
+lb_status lb_running_add(lb_running *r, const lb_draft_ask *ask, lb_unread *b, lb_err *err) {
+    const u32 *ids = sequence_of(r), n = n_sequence(r);
+    r->n_guess = ask ? ask->n_out : 0;
+    if (r->n_guess)
+        LB_TRY(lb_context_mark(r->c, r->seq, err));
+    for (u32 i = lb_context_length(r->c, r->seq); i < n + r->n_guess; i++) {
+        lb_buf_put_u32(&b->ids, i < n ? ids[i] : r->guess[i - n]);
+        lb_buf_put_u32(&b->seqs, r->seq);
+        lb_buf_put_u8(&b->wants, i + 1 >= n);
+    }
+    r->out->n_drafted += r->n_guess;
+    LB_TRY(lb_buf_status(&b->ids, err));
+    LB_TRY(lb_buf_status(&b->seqs, err));
+    return lb_buf_status(&b->wants, err);
+}
+
+void lb_unread_reset(lb_unread *b) {
+    lb_buf_reset(&b->ids);
+    lb_buf_reset(&b->seqs);
+    lb_buf_reset(&b->wants);
+}
+
+void lb_unread_deinit(lb_unread *b) {
+    lb_buf_deinit(&b->ids);
+    lb_buf_deinit(&b->seqs);
+    lb_buf_deinit(&b->wants);
+}
+
+lb_status lb_unread_eval(const lb_unread *b, lb_context *c, float *logits, lb_err *err) {
+    return lb_context_eval(c,
+                           &(lb_batch){.n = (u32)b->wants.len,
+                                       .id = (const u32 *)(const void *)b->ids.ptr,
+                                       .seq = (const u32 *)(const void *)b->seqs.ptr,
+                                       .want = (const u8 *)b->wants.ptr},
+                           logits, err);
+}
+
+/* ---- the context's end ---- */
+
 /* llama.cpp's rule: half of what is behind the tokens that are kept. */
-lb_status lb_running_room(lb_running *r, lb_context *c, u32 seq, bool *full, lb_err *err) {
+lb_status lb_running_room(lb_running *r, bool *full, lb_err *err) {
     lb_buf *ids = &r->out->sequence;
-    u32 length = lb_context_length(c, seq), keep = r->o->n_keep;
-    *full = ids->len / sizeof(u32) > lb_context_n_ctx(c);
+    u32 length = lb_context_length(r->c, r->seq), keep = r->o->n_keep;
+    *full = n_sequence(r) > lb_context_n_ctx(r->c);
     if (!*full || !r->o->shift)
         return LB_OK;
     LB_ASSERT(keep < length);
     u32 drop = LB_MAX((length - keep) / 2, 1u);
-    LB_TRY(lb_context_shift(c, seq, keep, drop, err));
+    LB_TRY(lb_context_shift(r->c, r->seq, keep, drop, err));
     size_t at = keep * sizeof(u32), gone = drop * sizeof(u32);
     memmove(ids->ptr + at, ids->ptr + at + gone, ids->len - at - gone);
     ids->len -= gone;
@@ -117,6 +226,8 @@ lb_status lb_running_room(lb_running *r, lb_context *c, u32 seq, bool *full, lb_
 
 lb_status lb_running_end(lb_running *r, lb_status st, lb_err *err) {
     bool stopped = false;
+    lb_free(r->guess);
+    r->guess = NULL;
     if (!r->answer)
         return st;
     lb_status ended = lb_answer_end(r->answer, &stopped, st == LB_OK ? err : NULL);
@@ -135,86 +246,29 @@ void lb_generated_deinit(lb_generated *g) {
 
 /* ---- of one sequence ---- */
 
-typedef struct run {
-    lb_context *c;
-    lb_running r;
-    float *logits; /* [n_guess_max + 1, n_vocab] */
-    u32 *ids;      /* [n_ids_max] of a batch */
-    u8 *want;      /* the same */
-    u32 n_guess_max, n_ids_max;
-    u32 first,
-        n_guess; /* of the last batch: the guess stands behind `first` tokens of the context */
-} run;
-
-static const u32 *sequence_of(const run *r) {
-    return (const u32 *)(const void *)r->r.out->sequence.ptr;
-}
-
-static u32 n_sequence(const run *r) {
-    return (u32)(r->r.out->sequence.len / sizeof(u32));
-}
-
-/* Samples where the last batch has logits. */
-static lb_status sample(run *r, lb_err *err) {
-    u32 k = 0, id = 0, n_vocab = lb_model_n_vocab(lb_context_model(r->c));
-    for (bool put = true;; k++) {
-        LB_TRY(lb_running_take(&r->r, r->logits + (size_t)k * n_vocab, &id, &put, err));
-        if (r->r.over || k == r->n_guess || !put || id != r->ids[r->first + k])
-            break;
-    }
-    r->r.out->n_accepted += k;
-    if (r->r.o->draft)
-        lb_draft_learn(r->r.o->draft, r->n_guess, k);
-    return LB_OK;
-}
-
-/* The context holds nothing of a guess but what became part of the sequence. Recurrent layers go
- * back to where they were before it: the rest is read again with the next. */
-static void drop_rest(run *r) {
-    u32 length = lb_context_length(r->c, 0);
-    if (r->n_guess)
-        (void)lb_context_keep(r->c, 0, sequence_of(r), LB_MIN(length, n_sequence(r)));
-}
-
-/* The tokens of the sequence that have not been read yet, a guess, their logits. *full: there is no
- * room for them. */
-static lb_status step(run *r, bool *full, lb_err *err) {
-    const lb_generate_opts *o = r->r.o;
-    LB_TRY(lb_running_room(&r->r, r->c, 0, full, err));
+/* One batch. *full: there is no room for what it would have. */
+static lb_status step(lb_running *r, lb_unread *b, float *logits, bool *full, lb_err *err) {
+    lb_draft_ask ask;
+    LB_TRY(lb_running_room(r, full, err));
     if (*full)
         return LB_OK;
-    u32 length = lb_context_length(r->c, 0), total = n_sequence(r);
-    u32 n_ctx = lb_context_n_ctx(r->c), n_new = total - length, n = 0;
-    LB_ASSERT(n_new && n_new <= r->n_ids_max);
-    memcpy(r->ids, sequence_of(r) + length, n_new * sizeof *r->ids);
-    r->n_guess = 0;
-    if (o->draft) {
-        n = LB_MIN(LB_MIN(r->n_guess_max, r->n_ids_max - n_new), n_ctx - total);
-        LB_TRY(lb_draft_guess(o->draft, sequence_of(r), total,
-                              LB_MIN(n, o->n_max - r->r.n_chosen - 1), r->ids + n_new, &r->n_guess,
-                              err));
-    }
-    if (r->n_guess)
-        LB_TRY(lb_context_mark(r->c, 0, err));
-    n = n_new + r->n_guess;
-    for (u32 i = 0; i < n; i++)
-        r->want[i] = i + 1 >= n_new;
-    r->first = n_new;
-    r->r.out->n_steps++;
-    r->r.out->n_drafted += r->n_guess;
-    return lb_context_eval(r->c, &(lb_batch){.n = n, .id = r->ids, .want = r->want}, r->logits,
-                           err);
+    lb_running_ask(r, r->n_guess_max, &ask);
+    if (r->o->draft)
+        LB_TRY(lb_draft_guess(r->o->draft, &ask, 1, err));
+    lb_unread_reset(b);
+    LB_TRY(lb_running_add(r, &ask, b, err));
+    r->out->n_steps++;
+    return lb_unread_eval(b, r->c, logits, err);
 }
 
-static lb_status go_on(run *r, lb_err *err) {
-    for (bool full = false; !r->r.over;) {
-        LB_TRY(sample(r, err));
-        drop_rest(r);
-        if (r->r.over)
+static lb_status go_on(lb_running *r, lb_unread *b, float *logits, lb_err *err) {
+    for (bool full = false; !r->over;) {
+        LB_TRY(lb_running_sample(r, logits, err));
+        if (r->over)
             return LB_OK;
-        lb_status st = step(r, &full, err);
+        lb_status st = step(r, b, logits, &full, err);
         /* What was asked to stop between tokens may be noticed within one. */
-        if (st == LB_E_INTERRUPTED && r->r.o->stop && r->r.o->stop(r->r.o->user)) {
+        if (st == LB_E_INTERRUPTED && r->o->stop && r->o->stop(r->o->user)) {
             if (err)
                 *err = (lb_err){0};
             return LB_OK;
@@ -225,52 +279,32 @@ static lb_status go_on(run *r, lb_err *err) {
     return LB_OK;
 }
 
-static lb_status generate(run *r, const u32 *prompt, u32 n, lb_err *err) {
-    lb_generated *out = r->r.out;
-    u32 n_ctx = lb_context_n_ctx(r->c);
+static lb_status generate(lb_running *r, const u32 *prompt, u32 n, lb_unread *b, float *logits,
+                          lb_err *err) {
+    lb_generated *out = r->out;
     u64 begin = lb_os_now_us();
-    if (n > n_ctx)
-        return lb_fail(err, LB_E_LIMIT,
-                       "the prompt has %u tokens, the context room for %u: use a larger --ctx", n,
-                       n_ctx);
-    LB_TRY(lb_running_check(&r->r, r->c, err));
-    LB_TRY(lb_running_begin(&r->r, prompt, n, lb_model_n_vocab(lb_context_model(r->c)), err));
-    if (r->r.o->draft)
-        lb_draft_begin(r->r.o->draft);
-    u32 kept = lb_context_keep(r->c, 0, prompt, n - 1);
-    out->n_prompt_computed = n - kept;
-    LB_TRY(lb_context_eval(r->c, &(lb_batch){.n = n - kept, .id = prompt + kept}, r->logits, err));
+    LB_TRY(lb_running_begin(r, prompt, n, err));
+    out->n_prompt_computed = n - lb_context_keep(r->c, r->seq, prompt, n - 1);
+    LB_TRY(lb_running_add(r, NULL, b, err));
+    LB_TRY(lb_unread_eval(b, r->c, logits, err));
     u64 ready = lb_os_now_us();
     out->prompt_us = ready - begin;
-    lb_status st = go_on(r, err);
+    lb_status st = go_on(r, b, logits, err);
     out->generate_us = lb_os_now_us() - ready;
     return st;
 }
 
-static lb_status make_room(run *r, lb_err *err) {
-    const lb_draft *draft = r->r.o->draft;
-    u32 n_vocab = lb_model_n_vocab(lb_context_model(r->c));
-    r->n_guess_max = draft ? lb_draft_n_max(draft) : 0;
-    r->n_ids_max = 2 * r->n_guess_max + 1;
-    r->logits = lb_alloc_zero((size_t)r->n_guess_max + 1, (size_t)n_vocab * sizeof(float));
-    r->ids = lb_alloc_zero(r->n_ids_max, sizeof *r->ids);
-    r->want = lb_alloc_zero(r->n_ids_max, 1);
-    return r->logits && r->ids && r->want ? LB_OK
-                                          : lb_fail(err, LB_E_NOMEM, "out of memory for logits");
-}
-
 lb_status lb_generate(lb_context *c, const u32 *prompt, u32 n, const lb_generate_opts *o,
                       lb_generated *out, lb_err *err) {
-    run r = {.c = c, .r = {.o = o, .out = out}};
+    lb_running r = {.o = o, .out = out, .c = c};
+    lb_unread b = {0};
+    size_t n_rows = o->draft ? (size_t)lb_draft_n_max(o->draft) + 1 : 1;
+    float *logits = lb_alloc_zero(n_rows, lb_model_n_vocab(lb_context_model(c)) * sizeof(float));
     *out = (lb_generated){0};
-    if (!n)
-        return lb_fail(err, LB_E_USAGE, "the prompt is empty: there is no token to begin with");
-    lb_status st = make_room(&r, err);
-    if (st == LB_OK)
-        st = generate(&r, prompt, n, err);
-    st = lb_running_end(&r.r, st, err);
-    lb_free(r.logits);
-    lb_free(r.ids);
-    lb_free(r.want);
+    lb_status st = logits ? generate(&r, prompt, n, &b, logits, err)
+                          : lb_fail(err, LB_E_NOMEM, "out of memory for logits");
+    st = lb_running_end(&r, st, err);
+    lb_unread_deinit(&b);
+    lb_free(logits);
     return st;
 }

@@ -20,13 +20,14 @@ typedef struct many {
     lb_many_result *result;
     slot *slots;
     u64 next;
-    lb_buf ids, seqs, wants; /* of a batch: u32, u32, u8 */
-    float *logits;           /* [n_seqs, n_vocab] */
+    lb_unread batch;
+    lb_draft_ask *asks; /* [n_seqs] of those that are past their prompts */
+    u32 n_extra;        /* logits of guesses that one batch may have */
+    float *logits;      /* [n_seqs + n_extra, n_vocab] */
 } many;
 
-static u32 n_sequence(const slot *s) {
-    return (u32)(s->out.sequence.len / sizeof(u32));
-}
+/* Logits of guesses in one batch, of all sequences together. */
+#define EXTRA_BYTES (64 * LB_MIB)
 
 static lb_status end_slot(many *m, u32 seq, lb_status st, lb_err *err) {
     slot *s = &m->slots[seq];
@@ -36,6 +37,8 @@ static lb_status end_slot(many *m, u32 seq, lb_status st, lb_err *err) {
     s->out.prompt_us = (s->ready_us ? s->ready_us : now) - s->begin_us;
     s->out.generate_us = s->ready_us ? now - s->ready_us : 0;
     m->result->n_tokens += s->out.ids.len / sizeof(u32);
+    m->result->n_drafted += s->out.n_drafted;
+    m->result->n_accepted += s->out.n_accepted;
     lb_status ended =
         m->o->end(m->o->user, s->item, seq, &s->out, st == LB_OK, st == LB_OK ? err : NULL);
     lb_generated_deinit(&s->out);
@@ -62,19 +65,10 @@ static lb_status begin_slot(many *m, u32 seq, lb_err *err) {
     slot *s = &m->slots[seq];
     *s = (slot){.busy = true, .item = m->next++, .begin_us = lb_os_now_us()};
     lb_status st = m->o->begin(m->o->user, s->item, seq, &s->in, err);
-    s->r = (lb_running){.o = &s->in.o, .out = &s->out};
-    if (st == LB_OK && !s->in.n)
-        st = lb_fail(err, LB_E_USAGE, "the prompt is empty: there is no token to begin with");
-    if (st == LB_OK && s->in.n > lb_context_n_ctx(m->c))
-        st = lb_fail(err, LB_E_LIMIT,
-                     "the prompt has %u tokens, the context room for %u: use a "
-                     "larger --ctx",
-                     s->in.n, lb_context_n_ctx(m->c));
+    s->in.o.draft = m->o->draft;
+    s->r = (lb_running){.o = &s->in.o, .out = &s->out, .c = m->c, .seq = seq};
     if (st == LB_OK)
-        st = lb_running_check(&s->r, m->c, err);
-    if (st == LB_OK)
-        st = lb_running_begin(&s->r, s->in.prompt, s->in.n,
-                              lb_model_n_vocab(lb_context_model(m->c)), err);
+        st = lb_running_begin(&s->r, s->in.prompt, s->in.n, err);
     if (st != LB_OK || s->r.over)
         return end_slot(m, seq, st, err);
     s->out.n_prompt_computed = s->in.n - take_prefix(m, seq, s->in.prompt, s->in.n);
@@ -83,54 +77,51 @@ static lb_status begin_slot(many *m, u32 seq, lb_err *err) {
     return LB_OK;
 }
 
-/* What each sequence has not read yet, the last of it with logits. */
-static lb_status add_slot(many *m, u32 seq, lb_err *err) {
-    const slot *s = &m->slots[seq];
-    const u32 *ids = (const u32 *)(const void *)s->out.sequence.ptr;
-    for (u32 i = lb_context_length(m->c, seq), n = n_sequence(s); i < n; i++) {
-        lb_buf_put_u32(&m->ids, ids[i]);
-        lb_buf_put_u32(&m->seqs, seq);
-        lb_buf_put_u8(&m->wants, i + 1 == n);
-    }
-    LB_TRY(lb_buf_status(&m->ids, err));
-    LB_TRY(lb_buf_status(&m->seqs, err));
-    return lb_buf_status(&m->wants, err);
+/* Guesses of what follows the sequences that are past their prompts, which share the logits that
+ * there is room for. */
+static lb_status guess_all(many *m, lb_err *err) {
+    u32 n = 0, n_asks = 0;
+    for (u32 i = 0; i < m->o->n_seqs; i++)
+        n += m->slots[i].busy && m->slots[i].ready_us;
+    for (u32 i = 0; m->o->draft && i < m->o->n_seqs; i++)
+        if (m->slots[i].busy && m->slots[i].ready_us)
+            lb_running_ask(&m->slots[i].r, m->n_extra / n, &m->asks[n_asks++]);
+    return n_asks ? lb_draft_guess(m->o->draft, m->asks, n_asks, err) : LB_OK;
 }
 
 /* One batch; *any false: nobody has anything to read. */
 static lb_status read_all(many *m, bool *any, lb_err *err) {
-    lb_buf_reset(&m->ids);
-    lb_buf_reset(&m->seqs);
-    lb_buf_reset(&m->wants);
-    for (u32 i = 0; i < m->o->n_seqs; i++)
-        if (m->slots[i].busy)
-            LB_TRY(add_slot(m, i, err));
-    *any = m->wants.len != 0;
+    u32 n_asks = 0;
+    lb_unread_reset(&m->batch);
+    LB_TRY(guess_all(m, err));
+    for (u32 i = 0; i < m->o->n_seqs; i++) {
+        slot *s = &m->slots[i];
+        if (!s->busy)
+            continue;
+        const lb_draft_ask *ask = m->o->draft && s->ready_us ? &m->asks[n_asks++] : NULL;
+        LB_TRY(lb_running_add(&s->r, ask, &m->batch, err));
+        s->out.n_steps += s->ready_us != 0;
+    }
+    *any = m->batch.wants.len != 0;
     m->result->n_steps += *any;
-    return *any ? lb_context_eval(m->c,
-                                  &(lb_batch){.n = (u32)m->wants.len,
-                                              .id = (const u32 *)(const void *)m->ids.ptr,
-                                              .seq = (const u32 *)(const void *)m->seqs.ptr,
-                                              .want = (const u8 *)m->wants.ptr},
-                                  m->logits, err)
-                : LB_OK;
+    return *any ? lb_unread_eval(&m->batch, m->c, m->logits, err) : LB_OK;
 }
 
 static lb_status sample_all(many *m, lb_err *err) {
     const float *row = m->logits;
-    u32 n_vocab = lb_model_n_vocab(lb_context_model(m->c)), id;
+    u32 n_vocab = lb_model_n_vocab(lb_context_model(m->c));
     for (u32 i = 0; i < m->o->n_seqs; i++) {
         slot *s = &m->slots[i];
-        bool put;
         if (!s->busy)
             continue;
         if (!s->ready_us)
             s->ready_us = lb_os_now_us();
-        LB_TRY(lb_running_take(&s->r, row, &id, &put, err));
-        row += n_vocab;
+        const float *mine = row;
+        row += ((size_t)s->r.n_guess + 1) * n_vocab;
+        LB_TRY(lb_running_sample(&s->r, mine, err));
         bool full = false;
         if (!s->r.over)
-            LB_TRY(lb_running_room(&s->r, m->c, i, &full, err));
+            LB_TRY(lb_running_room(&s->r, &full, err));
         if (s->r.over || full)
             LB_TRY(end_slot(m, i, LB_OK, err));
     }
@@ -149,22 +140,32 @@ static lb_status run_all(many *m, lb_err *err) {
     return LB_OK;
 }
 
+static lb_status make_room(many *m, lb_err *err) {
+    const u32 n_max = m->o->draft ? lb_draft_n_max(m->o->draft) : 0, n_seqs = m->o->n_seqs;
+    const u64 row_bytes = lb_model_n_vocab(lb_context_model(m->c)) * sizeof(float);
+    const u64 most = LB_MAX(EXTRA_BYTES / row_bytes, (u64)LB_MAX(n_seqs, n_max));
+    m->n_extra = (u32)LB_MIN((u64)n_seqs * n_max, most);
+    m->slots = lb_alloc_zero(n_seqs, sizeof *m->slots);
+    m->asks = lb_alloc_zero(n_seqs, sizeof *m->asks);
+    m->logits = lb_alloc_zero((size_t)n_seqs + m->n_extra, row_bytes);
+    return m->slots && m->asks && m->logits ? LB_OK
+                                            : lb_fail(err, LB_E_NOMEM, "out of memory for logits");
+}
+
 lb_status lb_generate_many(lb_context *c, const lb_many_opts *o, lb_many_result *r, lb_err *err) {
     many m = {.c = c, .o = o, .result = r};
     u64 begin = lb_os_now_us();
     *r = (lb_many_result){0};
-    m.slots = lb_alloc_zero(o->n_seqs, sizeof *m.slots);
-    m.logits = lb_alloc_zero(o->n_seqs, lb_model_n_vocab(lb_context_model(c)) * sizeof(float));
-    lb_status st = m.slots && m.logits ? run_all(&m, err)
-                                       : lb_fail(err, LB_E_NOMEM, "out of memory for logits");
+    lb_status st = make_room(&m, err);
+    if (st == LB_OK)
+        st = run_all(&m, err);
     for (u32 i = 0; m.slots && i < o->n_seqs; i++)
         if (m.slots[i].busy)
             (void)end_slot(&m, i, st, err);
     r->us = lb_os_now_us() - begin;
-    lb_buf_deinit(&m.ids);
-    lb_buf_deinit(&m.seqs);
-    lb_buf_deinit(&m.wants);
+    lb_unread_deinit(&m.batch);
     lb_free(m.slots);
+    lb_free(m.asks);
     lb_free(m.logits);
     return st;
 }

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # parallel.sh: `lbrx generate --jsonl`: answers to many prompts are those to each alone, however many are made at a time, with
-# any batch and any threads; in order; what is refused.
+# any batch, any threads and any drafts; in order; what is refused.
 # shellcheck source=tests/cli_lib.sh
 . "$(dirname "$0")/../cli_lib.sh"
 LOGITS=${LOGITS:-$root/build/cc/tests/logits}
@@ -37,6 +37,16 @@ compare() {
         answers >"$W/got"
         same "$what, $how at a time" "$W/want" "$W/got"
     done
+    # with drafts; each one's count of guesses is its own
+    for how in "1 --lookup 3" "3 --lookup 2 --draft-max 16 --batch 5" "4 --draft $M --draft-min-p 0 -t 2" \
+        "9 --draft $model --draft-min-p 0.3 --lookup 3 --batch 7" "64 --draft $M --draft-max 3 --draft-min-p 0"; do
+        # shellcheck disable=SC2086 # options
+        ok "$what, drafts, $how" "$LBRX" generate "$model" --jsonl -f "$W/prompts" -n 12 --ids -q --seed 3 --ctx 80 "$@" \
+            --parallel $how
+        answers >"$W/got"
+        same "$what, drafts, $how" "$W/want" "$W/got"
+        tr ',{}' '\n' <"$W/out" | grep '"accepted":' >>"$W/accepted"
+    done
     # each alone
     ok "$what alone" "$LBRX" generate "$model" -p "the cat sat on" -n 12 --ids --json --seed 3 --ctx 80 "$@"
     answers >"$W/got"
@@ -52,6 +62,7 @@ compare() {
     same "$what, its own length" "$W/one" "$W/got"
 }
 
+M=$W/llama
 for family in "llama Llama-3.2-1B-Instruct" "gemma3 gemma-3-1b-it" "gpt_oss gpt-oss-values" "deepseek_v3 Moonlight-16B-A3B" \
     "lfm2 lfm2-by-number" "qwen3_next Qwen3-Next-MTP" "gpt2 gpt2"; do
     # shellcheck disable=SC2086 # two words
@@ -61,11 +72,25 @@ for family in "llama Llama-3.2-1B-Instruct" "gemma3 gemma-3-1b-it" "gpt_oss gpt-
     "$LOGITS" make "$GOLDEN/logits/$1.json" "$2" "$W/$1" || exit 1
     compare "$1" "$W/$1" --ignore-eos
 done
-M=$W/llama
+if grep -q '"accepted":0' "$W/accepted" && grep -q '"accepted":[1-9]' "$W/accepted"; then pass; else
+    fail "guesses" "all right, or all wrong"
+fi
 compare "greedy, an end" "$M" --temp 0
 printf 'root ::= ("the" | "cat" | " " | "o" | "a")* "."\n' >"$W/g.gbnf"
 compare "a grammar" "$M" --grammar "$W/g.gbnf" --repeat-penalty 1.3
 compare "a text that stops" "$M" --stop t --mirostat 2
+compare "a context that moves" "$M" --ctx 40 --context-shift --ignore-eos
+compare "a context that is full" "$M" --ctx 40 --ignore-eos
+
+# a model's own guesses are all right, several sequences together, also where it had to come back to a state
+for model in llama gemma3 lfm2 qwen3_next; do
+    ok "$model by itself" "$LBRX" generate "$W/$model" --jsonl -f "$W/prompts" -n 30 --temp 0 --ignore-eos --parallel 4 \
+        --draft "$W/$model" --draft-min-p 0
+    if sed 's/.*, \([0-9]*\) of \([0-9]*\) guessed.*/\1 \2/; s/.*; \([0-9]*\) of \([0-9]*\) guessed.*/\1 \2/' "$W/err" |
+        awk '$1 > 20 && $1 == $2 { ok = 1 } END { exit !ok }'
+    then pass; else fail "$model by itself" "$(cat "$W/err")"; fi
+    if grep -q '"accepted":[1-9]' "$W/out"; then pass; else fail "$model by itself" "no timings of guesses"; fi
+done
 
 ok "stdin" sh -c "'$LBRX' generate '$M' --jsonl -f - -n 2 --ids -q --seed 1 <'$W/prompts'"
 [ "$(wc -l <"$W/out")" = 9 ] && pass || fail "stdin" "not nine answers"
@@ -93,5 +118,6 @@ exits 4 "a prompt beyond the context" "$LBRX" generate "$M" --jsonl -f "$W/promp
 complains "a prompt beyond the context" "line 1"
 exits 2 "no file" "$LBRX" generate "$M" --jsonl -p x
 exits 2 "none at a time" "$LBRX" generate "$M" --jsonl -f "$W/prompts" --parallel 0
-exits 2 "with drafts" "$LBRX" generate "$M" --jsonl -f "$W/prompts" --lookup 3
+exits 3 "a draft that is none" "$LBRX" generate "$M" --jsonl -f "$W/prompts" --draft "$W/none"
+exits 2 "one token looked up" "$LBRX" generate "$M" --jsonl -f "$W/prompts" --lookup 1
 finish
