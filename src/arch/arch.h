@@ -90,7 +90,10 @@ bool lb_arch_is_stacked(const lb_arch_tensor *row, lb_world world);
 bool lb_arch_is_flat(const lb_arch_tensor *row, lb_world world);
 /* The row of the values; itself but for LB_ROW_HF_CODES. */
 const lb_arch_tensor *lb_arch_value_row(const lb_arch *a, const lb_arch_tensor *row);
-/* How many of them there are; 1: the row knows no stacks. */
+/* Forms of one tensor over time: the first of the table, which is the one that is written, with the
+ * suffix that it has there. Itself where there is no other. */
+lb_arch_match lb_arch_first_form(const lb_arch *a, const lb_arch_match *m);
+/* How many matrices a stack has; 1: the row knows no stacks. */
 u64 lb_arch_n_stack(const lb_arch_tensor *row, const lb_hparams *hp);
 /* The rows of a part in a matrix of n_rows: n of them, in runs of `run`, a run every `step` (both 1
  * where they are neighbours). LB_E_FORMAT: it cannot be cut so. */

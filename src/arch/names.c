@@ -98,6 +98,28 @@ const lb_arch_tensor *lb_arch_value_row(const lb_arch *a, const lb_arch_tensor *
     return row;
 }
 
+static lb_str gguf_stem(const lb_arch_tensor *row) {
+    bool whole = row->suffixes == LB_SUFFIX_NONE && lb_str_ends(row->gguf, LB_STR(".weight"));
+    return lb_str_sub(row->gguf, 0, row->gguf.len - (whole ? 7 : 0));
+}
+
+lb_arch_match lb_arch_first_form(const lb_arch *a, const lb_arch_match *m) {
+    lb_arch_match first = *m;
+    lb_str stem = gguf_stem(m->row);
+    for (u32 i = 0; i < a->n_rows && stem.len && &a->rows[i] != m->row; i++) {
+        const lb_arch_tensor *row = &a->rows[i];
+        if (row->role == m->row->role && !((row->flags ^ m->row->flags) & LB_ROW_MTP) &&
+            lb_str_eq(gguf_stem(row), stem)) {
+            first.row = row;
+            if (m->suffix == LB_SUFFIX_NONE && stem.len != m->row->gguf.len &&
+                (row->suffixes & LB_SUFFIX_WEIGHT))
+                first.suffix = LB_SUFFIX_WEIGHT;
+            break;
+        }
+    }
+    return first;
+}
+
 bool lb_arch_part_is_woven(lb_part part) {
     return part == LB_PART_GROUP_Q || part == LB_PART_GROUP_K || part == LB_PART_GROUP_V ||
            part == LB_PART_EVEN || part == LB_PART_ODD ||

@@ -57,6 +57,9 @@ static lb_status add_group(grouping *g, lb_str name, bool stays, lb_made_of **ou
 }
 
 static lb_status add_ref(grouping *g, lb_made_of *m, u32 tensor, u32 expert, lb_err *err) {
+    if (m->stored && m->n_ref)
+        return lb_fail(err, LB_E_FORMAT, "tensor '%.*s' is there twice, in two forms",
+                       LB_FMT(m->name));
     if (m->n_ref == m->cap_ref) {
         u32 cap = m->cap_ref ? 2 * m->cap_ref : 1;
         lb_made_ref *r = grown(&g->out->scratch, m->ref, m->n_ref, cap, sizeof *r);
@@ -87,8 +90,7 @@ static lb_status leave_out(grouping *g, u32 tensor, lb_err *err) {
 
 /* The tensor's row of the table as the assembly's world has it. */
 static const lb_arch_tensor *row_in(const lb_assembly *a, const lb_ctensor *t) {
-    return a->world == LB_WORLD_HF && t->known ? lb_arch_value_row(a->source->arch, t->match.row)
-                                               : t->match.row;
+    return t->known ? lb_ctensor_match(a->source, t, a->world).row : t->match.row;
 }
 
 /* Two worlds with one relayout have one form: nothing is to be undone and done again. */
@@ -165,9 +167,8 @@ static bool same_parts(const grouping *g, const lb_ctensor *t) {
 
 static lb_status add_known(grouping *g, u32 tensor, lb_err *err) {
     const lb_ctensor *t = &g->out->source->tensors[tensor];
-    lb_arch_match m = t->match;
+    lb_arch_match m = lb_ctensor_match(g->out->source, t, g->out->world);
     lb_made_of *to;
-    m.row = row_in(g->out, t);
     if ((m.row->flags & LB_ROW_MLX_DROP_TIED) && g->out->world == LB_WORLD_MLX && !m.row->mlx.len &&
         !g->out->source->hp.tied)
         return lb_fail(err, LB_E_UNSUPPORTED,
@@ -177,7 +178,8 @@ static lb_status add_known(grouping *g, u32 tensor, lb_err *err) {
     if (lb_arch_is_left_out(&m, g->out->world, &g->out->source->hp))
         return leave_out(g, tensor, err);
     bool changed = touch(g->out, t) != LB_LORA_LEAVES;
-    if (!changed && (same_fusion(g, t) || same_parts(g, t)))
+    if (!changed && !lb_ctensor_is_reformed(g->out->source, t) &&
+        (same_fusion(g, t) || same_parts(g, t)))
         return add_fused(g, tensor, err);
     bool each = t->n_stack > 1 && (changed || !whole_stack(g, t));
     bool stacked = lb_arch_is_stacked(m.row, g->out->world);
@@ -263,7 +265,7 @@ static bool is_stored_stack(const lb_made_of *m) {
 }
 
 static lb_status put_in_order(grouping *g, lb_made_of *m, lb_err *err) {
-    if (m->stored || (m->n_ref == 1 && m->first->rows.n == m->first->matrix_rows &&
+    if (m->stored || (m->n_ref == 1 &&
                       row_in(g->out, m->first)->part[g->out->world] == LB_PART_ALL && !m->stacked))
         return LB_OK;
     u32 n_parts = count_parts(g->out->source, g->out->world, row_in(g->out, m->first));
@@ -353,7 +355,7 @@ lb_status lb_assemble(lb_plan *p, const lb_ctensors *c, lb_world world, const u6
         const lb_ctensor *t = &c->tensors[i];
         bool as_stored =
             !t->known || (world == c->world && !(t->match.row->flags & LB_ROW_HF_CODES) &&
-                          touch(out, t) != LB_LORA_CANONICAL);
+                          !lb_ctensor_is_reformed(c, t) && touch(out, t) != LB_LORA_CANONICAL);
         st = lb_interrupt_check(err);
         if (st != LB_OK)
             break;
@@ -482,7 +484,7 @@ static lb_status weave(const weaver *w, const lb_piece *x, u32 at, lb_err *err) 
         n_rows += x[i].shape.rank ? x[i].shape.dim[0] : 0;
     for (u32 i = 0; i < w->n_parts; i++) {
         const lb_ctensor *t = &c->tensors[w->m->ref[at * w->n_parts + i].tensor];
-        LB_TRY(lb_arch_part_rows((lb_part)t->match.row->part[w->a->world], &c->hp, n_rows, &part,
+        LB_TRY(lb_arch_part_rows((lb_part)row_in(w->a, t)->part[w->a->world], &c->hp, n_rows, &part,
                                  err));
         n_groups = part.n / part.run;
         if (x[i].shape.dim[0] != part.n || n_groups * w->n_parts * (at + 1) > w->out->n_segments)
@@ -504,12 +506,12 @@ static lb_status count_woven(const lb_assembly *a, const lb_made_of *m, u64 *out
     lb_part_rows part;
     u64 n_rows = 0;
     const lb_ctensor *t = m->first;
-    u32 n_parts = count_parts(a->source, a->world, t->match.row);
+    u32 n_parts = count_parts(a->source, a->world, row_in(a, t));
     for (u32 i = 0; i < n_parts; i++) {
         const lb_ctensor *x = &a->source->tensors[m->ref[i].tensor];
         n_rows += x->shape.rank ? x->shape.dim[0] : 0;
     }
-    LB_TRY(lb_arch_part_rows((lb_part)t->match.row->part[a->world], &a->source->hp, n_rows, &part,
+    LB_TRY(lb_arch_part_rows((lb_part)row_in(a, t)->part[a->world], &a->source->hp, n_rows, &part,
                              err));
     *out = m->n_ref * (part.n / part.run);
     return LB_OK;

@@ -53,29 +53,6 @@ static lb_str full_name(const lb_arch_match *m, lb_arena *perm) {
                    : lb_arena_printf(perm, "%.*s%s", LB_FMT(name), part);
 }
 
-static lb_str gguf_stem(const lb_arch_tensor *row) {
-    bool whole = row->suffixes == LB_SUFFIX_NONE && lb_str_ends(row->gguf, LB_STR(".weight"));
-    return lb_str_sub(row->gguf, 0, row->gguf.len - (whole ? 7 : 0));
-}
-
-/* Of forms of one tensor over time, all have the name of the first. */
-static lb_arch_match first_form(const lb_canon *c, const lb_arch_match *m) {
-    u32 n;
-    const lb_arch_tensor *rows = lb_arch_rows(c->arch, &n);
-    lb_arch_match first = *m;
-    lb_str stem = gguf_stem(m->row);
-    for (u32 i = 0; i < n && stem.len && &rows[i] != m->row; i++)
-        if (rows[i].role == m->row->role && !((rows[i].flags ^ m->row->flags) & LB_ROW_MTP) &&
-            lb_str_eq(gguf_stem(&rows[i]), stem)) {
-            first.row = &rows[i];
-            if (m->suffix == LB_SUFFIX_NONE && stem.len != m->row->gguf.len &&
-                (rows[i].suffixes & LB_SUFFIX_WEIGHT))
-                first.suffix = LB_SUFFIX_WEIGHT;
-            break;
-        }
-    return first;
-}
-
 /* How the world holds what it is. */
 static void set_layout(const lb_canon *c, const lb_arch_match *m, lb_canon_weight *out) {
     lb_relayout r = lb_arch_row_relayout(m->row, c->world);
@@ -111,7 +88,7 @@ static lb_status one(const lb_canon *c, const lb_weight *w, const lb_arch_match 
     out->cut_vocab = (m->row->flags & LB_ROW_CUT_VOCAB) != 0;
     if (m->row->hf.len == 0)
         return LB_OK;
-    lb_arch_match first = first_form(c, m);
+    lb_arch_match first = lb_arch_first_form(c->arch, m); /* all forms have its name */
     out->name = full_name(&first, perm);
     if (!out->name.ptr)
         return lb_fail(err, LB_E_NOMEM, "out of memory");

@@ -111,6 +111,23 @@ lb_relayout lb_ctensor_relayout(const lb_ctensors *c, const lb_ctensor *t) {
                       : LB_RL_NONE;
 }
 
+lb_arch_match lb_ctensor_match(const lb_ctensors *c, const lb_ctensor *t, lb_world world) {
+    lb_arch_match m = t->match;
+    if (world != LB_WORLD_HF)
+        return m;
+    if (m.row->flags & LB_ROW_HF_CODES)
+        m.row = lb_arch_value_row(c->arch, m.row);
+    else if (c->first_forms && c->world == LB_WORLD_HF)
+        m = lb_arch_first_form(c->arch, &m);
+    return m;
+}
+
+bool lb_ctensor_is_reformed(const lb_ctensors *c, const lb_ctensor *t) {
+    return c->first_forms && t->known && c->world == LB_WORLD_HF &&
+           !(t->match.row->flags & LB_ROW_HF_CODES) &&
+           lb_arch_first_form(c->arch, &t->match).row != t->match.row;
+}
+
 /* Rows, and matrices of a stack, of the weight. */
 static lb_status set_shape(const lb_ctensors *c, const lb_weight *w, lb_ctensor *t, lb_err *err) {
     u64 cols;

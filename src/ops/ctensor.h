@@ -56,6 +56,8 @@ typedef struct lb_ctensors {
     u32 left_extras;             /* bit lb_extra: parts that are not written; the writer sets it */
     bool text_only; /* a folder of the outer class becomes one of the language model alone; as above
                      */
+    bool first_forms; /* of a folder, what stands in another form over time (experts stacked as in
+                         transformers 5's memory) becomes the table's first; as above */
     lb_dtype
         main_dtype;  /* of most matrix bytes: f32, f16 or bf16; bf16 where matrices are quantized */
     lb_str *dropped; /* stored names that the canonical form leaves out (recomputed at run time) */
@@ -78,6 +80,11 @@ lb_status lb_ctensor_piece(lb_plan *p, const lb_ctensors *c, const lb_ctensor *t
                            bool keep_vector, lb_piece *out, lb_err *err);
 /* How its matrix is made from the canonical one. */
 lb_relayout lb_ctensor_relayout(const lb_ctensors *c, const lb_ctensor *t);
+/* The tensor's row of the table and its suffix as the world has it (lb_arch_value_row), or as
+ * first_forms asks. It must be known. */
+lb_arch_match lb_ctensor_match(const lb_ctensors *c, const lb_ctensor *t, lb_world world);
+/* Whether first_forms makes another form of it. */
+bool lb_ctensor_is_reformed(const lb_ctensors *c, const lb_ctensor *t);
 /* What of a known tensor's values another world's form cannot give back, for people; NULL: nothing.
  */
 const char *lb_ctensor_loss(const lb_ctensors *c, const lb_ctensor *t, lb_world world);

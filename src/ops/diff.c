@@ -307,16 +307,30 @@ static bool has_foreign(const lb_source *s) {
     return false;
 }
 
+/* Whether a holds a tensor in a later form than the table's first, and b has none of its name. */
+static bool has_form_of_its_own(const lb_canon *a, const lb_source *sa, const lb_source *sb) {
+    for (u64 i = 0; a->arch && i < sa->n_weights; i++) {
+        lb_arch_match m;
+        lb_str name = sa->weights[i].name;
+        if (lb_arch_find(a->arch, &a->hparams, a->world, name, &m) &&
+            lb_arch_first_form(a->arch, &m).row != m.row && !lb_source_weight(sb, name))
+            return true;
+    }
+    return false;
+}
+
 static lb_status make_pairs(lb_diff *out, diff_job *j, side *a, side *b, lb_arena *perm,
                             lb_err *err) {
     lb_canon ca, cb;
     LB_TRY(lb_canon_init(&ca, a->source, &j->scratch, err));
     LB_TRY(lb_canon_init(&cb, b->source, &j->scratch, err));
     /* Within one format and class names and layouts are the same by themselves, unless codes of
-     * other tools lie their own way. */
+     * other tools lie their own way, or experts are stacked in one of the two. */
     bool use_arch = a->source->format != b->source->format ||
                     ca.hparams.outer != cb.hparams.outer ||
-                    has_foreign(a->source) != has_foreign(b->source);
+                    has_foreign(a->source) != has_foreign(b->source) ||
+                    has_form_of_its_own(&ca, a->source, b->source) ||
+                    has_form_of_its_own(&cb, b->source, a->source);
     LB_TRY(name_weights(a, &ca, use_arch, &j->scratch, err));
     LB_TRY(name_weights(b, &cb, use_arch, &j->scratch, err));
     u64 n_a = a->n, n_b = b->n;

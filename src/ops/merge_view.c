@@ -41,8 +41,17 @@ static bool has_name_of_tokens(lb_str name, const lb_shape *shape) {
     return false;
 }
 
-static void set_place(const lb_made_of *m, bool known_family, lb_merge_fact *f) {
+/* The row of the table that the tensor is; it must be known. */
+static lb_arch_match match_of(const lb_ctensors *c, const lb_made_of *m) {
+    lb_arch_match x = lb_ctensor_match(c, m->first, LB_WORLD_HF);
+    if (m->ref[0].expert != LB_NO_INDEX)
+        x.expert = m->ref[0].expert;
+    return x;
+}
+
+static void set_place(const lb_ctensors *c, const lb_made_of *m, lb_merge_fact *f) {
     const lb_ctensor *t = m->first;
+    const lb_arch_tensor *row = t->known ? match_of(c, m).row : NULL;
     u32 layer = t->known ? t->match.layer : layer_in(f->name);
     bool own = t->extra == LB_EXTRA_NONE || t->extra == LB_EXTRA_MTP;
     bool numbered = layer == layer_in(f->name); /* else it is counted among others */
@@ -51,13 +60,13 @@ static void set_place(const lb_made_of *m, bool known_family, lb_merge_fact *f) 
     f->after = f->apart;
     f->same_as = LB_NO_FACT;
     f->is_buffer = lb_dtype_get(f->dtype)->cls != LB_CLASS_FLOAT;
-    f->is_optional = !t->known || (t->match.row->flags & LB_ROW_OPTIONAL) ||
+    f->is_optional = !t->known || (row->flags & LB_ROW_OPTIONAL) ||
                      t->match.suffix == LB_SUFFIX_BIAS || t->extra != LB_EXTRA_NONE;
     if (!t->known) {
-        f->is_vocab = !known_family && has_name_of_tokens(f->name, &f->shape);
+        f->is_vocab = !c->arch && has_name_of_tokens(f->name, &f->shape);
         return;
     }
-    lb_role r = (lb_role)t->match.row->role;
+    lb_role r = (lb_role)row->role;
     f->after |= r == LB_ROLE_OUTPUT || r == LB_ROLE_OUTPUT_NORM;
     f->is_vocab = r == LB_ROLE_OUTPUT || r == LB_ROLE_TOKEN_EMBD || r == LB_ROLE_LAYER_EMBD ||
                   (t->extra == LB_EXTRA_MTP && is_copy_of_ends(m->name));
@@ -85,14 +94,19 @@ static bool tied_output(lb_plan *p, const lb_ctensors *c, lb_merge_fact *f) {
 
 /* ---- names ---- */
 
+static bool is_as_stored(const lb_ctensors *c, const lb_made_of *m) {
+    return c->world == LB_WORLD_HF && !(m->first->match.row->flags & LB_ROW_HF_CODES) &&
+           !lb_ctensor_is_reformed(c, m->first);
+}
+
 /* As the table has it; empty: it does not. */
 static lb_str table_name(lb_plan *p, const lb_ctensors *c, const lb_made_of *m) {
     const lb_ctensor *t = m->first;
     if (!t->known || t->extra != LB_EXTRA_NONE)
         return LB_STR_NONE;
-    bool as_stored = c->world == LB_WORLD_HF && !(t->match.row->flags & LB_ROW_HF_CODES);
-    return as_stored ? lb_arch_tensor_name(t->match.row, LB_WORLD_HF, &t->match, &p->perm)
-                     : m->name;
+    const lb_arch_match x = match_of(c, m);
+    bool by_row = is_as_stored(c, m) || lb_ctensor_is_reformed(c, t);
+    return by_row ? lb_arch_tensor_name(x.row, LB_WORLD_HF, &x, &p->perm) : m->name;
 }
 
 /* Whether s, which is shorter than its name, is whole words of it. */
@@ -130,6 +144,7 @@ static lb_str name_like(lb_plan *p, const lb_merge_view *like, lb_str table) {
 
 typedef struct item {
     lb_merge_fact fact;
+    lb_str table; /* its name there; empty: none */
     bool counted; /* of a layer of the table's */
     lb_node_id node;
 } item;
@@ -164,17 +179,24 @@ static lb_status node_of(lb_plan *p, const lb_made *made, lb_node_id *out, lb_er
     return lb_graph_status(g, err);
 }
 
-/* What comes of the names of the table is the model's way with them. */
+/* What comes of the names of the table is the model's way with them, which the names that are
+ * stored show. */
 static lb_status name_all(lb_plan *p, const lb_assembly *a, const lb_merge_view *like,
                           lb_merge_view *v, item *out, lb_err *err) {
     for (u64 i = 0; i < a->n; i++) {
-        lb_str table = table_name(p, &v->canon, &a->tensor[i]), *name = &out[i].fact.name;
-        *name = a->tensor[i].name;
-        if (!table.len)
-            continue;
-        learn(v, table, *name);
-        if (like)
-            *name = name_like(p, like, table);
+        const lb_made_of *m = &a->tensor[i];
+        lb_str table = table_name(p, &v->canon, m);
+        if (table.len && !lb_ctensor_is_reformed(&v->canon, m->first))
+            learn(v, table, m->name);
+        out[i].table = table;
+    }
+    for (u64 i = 0; i < a->n; i++) {
+        const lb_made_of *m = &a->tensor[i];
+        lb_str *name = &out[i].fact.name;
+        bool reformed = lb_ctensor_is_reformed(&v->canon, m->first);
+        *name = m->name;
+        if (out[i].table.len && (like || reformed))
+            *name = name_like(p, like ? like : v, out[i].table);
         if (!name->ptr)
             return oom(err);
     }
@@ -191,7 +213,7 @@ static lb_status fill(lb_plan *p, const lb_ctensors *c, const lb_assembly *a, it
         LB_TRY(lb_assembly_make(a, m, f->dtype, UINT64_MAX, &made, err));
         LB_TRY(lb_graph_status(&p->graph, err));
         f->shape = made.shape;
-        set_place(m, c->arch != NULL, f);
+        set_place(c, m, f);
         out[i].counted = m->first->known && f->layer != LB_NO_LAYER;
         LB_TRY(lb_graph_status(&p->graph, err));
         LB_TRY(node_of(p, &made, &out[i].node, err));
@@ -244,6 +266,7 @@ static void take_sorted(lb_merge_view *v, item *items) {
 lb_status lb_merge_view_begin(lb_plan *p, u32 source_index, lb_merge_view *v, lb_err *err) {
     *v = (lb_merge_view){0};
     LB_TRY(lb_ctensors_build(p, source_index, &v->canon, err));
+    v->canon.first_forms = true; /* what is merged or compared does not depend on the form */
     v->n_layers = v->canon.hp.n_layers;
     return LB_OK;
 }
