@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sysinfo.c: facts about the machine from /proc, the control group (v2, v1) and sysctl. */
 #include "base/sysinfo.h"
+#include "base/cpu.h"
+#include "base/os.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -25,6 +27,12 @@ static u64 read_number(const char *path) {
     return v;
 }
 #endif
+
+u32 lb_sys_isa(void) {
+    const char *asked = lb_os_env("LBRX_CPU");
+    u32 keep;
+    return asked && lb_isa_parse(lb_str_c(asked), &keep) ? lb_cpu_isa() & keep : lb_cpu_isa();
+}
 
 u64 lb_sys_memory_bytes(void) {
 #ifdef __APPLE__

@@ -13,6 +13,8 @@ u64 lb_sys_memory_bytes(void);
 u64 lb_sys_memory_left(const char *root);
 /* "AMD EPYC 7B13"; empty if the system does not tell. */
 const char *lb_sys_cpu_name(char *out, size_t cap);
+/* What LBRX_CPU leaves of lb_cpu_isa(): all of it where it names no family. */
+u32 lb_sys_isa(void);
 /* "linux", "darwin" and "x86_64", "arm64". */
 const char *lb_sys_os(void);
 const char *lb_sys_arch(void);

@@ -5,6 +5,7 @@
 #include "base/interrupt.h"
 #include "base/mapped.h"
 #include "base/os.h"
+#include "base/sysinfo.h"
 #include "cli/cli.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,18 +53,15 @@ static lb_status unknown_command(const char *word, lb_err *err) {
 }
 
 static lb_status read_environment(lb_cli *cli, lb_err *err) {
-    const char *cpu = getenv("LBRX_CPU"), *log = getenv("LBRX_LOG");
+    const char *cpu = lb_os_env("LBRX_CPU"), *log = lb_os_env("LBRX_LOG");
     u32 mask;
-    cli->log = log && *log && strcmp(log, "0") != 0;
-    cli->isa_mask = lb_cpu_isa();
-    if (!cpu || !*cpu)
-        return LB_OK;
-    if (!lb_isa_parse(lb_str_c(cpu), &mask))
+    cli->log = log && strcmp(log, "0") != 0;
+    cli->isa_mask = lb_sys_isa();
+    if (cpu && !lb_isa_parse(lb_str_c(cpu), &mask))
         return lb_fail(err, LB_E_USAGE,
                        "LBRX_CPU: '%s' is not one of ref, avx2, avx512, avx512vnni, avx512vbmi, "
                        "neon, dotprod, i8mm",
                        cpu);
-    cli->isa_mask &= mask;
     return LB_OK;
 }
 

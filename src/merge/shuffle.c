@@ -2,7 +2,7 @@
 /* shuffle.c: see shuffle.h. Source: scripts/layershuffle.py of mergekit 0.1.5; Python's random.py
  * and _randommodule.c (3.11) for the draws. */
 #include "merge/shuffle.h"
-#include "base/cpu.h"
+#include "base/sysinfo.h"
 #include "io/yaml.h"
 #include "kernel/mt19937.h"
 #include "merge/config_internal.h"
@@ -38,7 +38,7 @@ static void seed_python(python *p, u64 n) {
         }
     }
     s[0] = 0x80000000u;
-    lb_kernels_init(&p->k, lb_cpu_isa());
+    lb_kernels_init(&p->k, lb_sys_isa());
     lb_mt19937_begin(&p->m, &p->k, s);
 }
 

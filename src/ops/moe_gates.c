@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* moe_gates.c: see moe_gates.h. Source: moe/router.py of mergekit 0.1.5. */
 #include "ops/moe_gates.h"
-#include "base/cpu.h"
+#include "base/sysinfo.h"
 #include "plan/run.h"
 #include "text/encode.h"
 #include <math.h>
@@ -148,7 +148,7 @@ static lb_node_id directions(lb_plan *p, const lb_moe_gates *g, lb_node_id rows,
 void lb_moe_gates_begin(lb_moe_gates *g, lb_plan *p, lb_node_id embed) {
     lb_graph *x = &p->graph;
     g->all = LB_NODE_NONE;
-    lb_kernels_init(&g->kernels, lb_cpu_isa());
+    lb_kernels_init(&g->kernels, lb_sys_isa());
     lb_mt19937_init(&g->generator, &g->kernels, g->seed);
     if (g->mode != LB_MOE_CHEAP_EMBED)
         return;
@@ -238,7 +238,7 @@ static lb_status survey(lb_plan *s, lb_node_id gates, double *out, lb_err *err) 
     const u32 n = (u32)lb_graph_node(&s->graph, gates)->n_rows;
     lb_node_id rows[LB_GRAM_MAX];
     lb_kernels kernels;
-    lb_kernels_init(&kernels, lb_cpu_isa());
+    lb_kernels_init(&kernels, lb_sys_isa());
     for (u32 i = 0; i < n; i++)
         rows[i] = lb_expr_rows(&s->graph, gates, i, 1, 1);
     lb_node_id x = lb_expr_row_formula(&s->graph, rows, n, &f, 0);

@@ -2,8 +2,8 @@
 /* moe_states.c: see moe_gates.h. Source: get_hidden_states in moe/router.py of mergekit 0.1.5,
  * which runs the base in bf16 on prompts that are padded to one length. Here it runs as it is
  * stored, one prompt after the other: padding is no part of a mean. */
-#include "base/cpu.h"
 #include "base/mem.h"
+#include "base/sysinfo.h"
 #include "base/thread.h"
 #include "ops/load.h"
 #include "ops/moe_gates.h"
@@ -139,7 +139,7 @@ lb_status lb_moe_states_read(const lb_moe_lists *l, const lb_moe_states_in *in, 
     *out = lb_arena_new(perm, float, shape->n_layers * shape->n_gates * shape->n_cols);
     if (!*out)
         return lb_fail(err, LB_E_NOMEM, "out of memory for the routers");
-    lb_kernels_init(&kernels, lb_cpu_isa());
+    lb_kernels_init(&kernels, lb_sys_isa());
     lb_status st = lb_load(
         &loaded, in->base,
         &(lb_load_opts){.kernels = &kernels,

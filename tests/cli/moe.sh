@@ -21,6 +21,8 @@ ok "yaml" "$LBRX" layershuffle shuffle.yml --print-yaml
 cmp -s "$W/out" made.yml && pass || fail "yaml" "printed and written differ"
 ok "seeds" "$LBRX" layershuffle shuffle.yml --seed 0 --print-yaml
 cmp -s "$W/out" made.yml && fail "seeds" "another seed gives the same" || pass
+ok "without SIMD" env LBRX_CPU=ref "$LBRX" layershuffle shuffle.yml --print-yaml
+cmp -s "$W/out" made.yml && pass || fail "without SIMD" "other draws"
 ok "full" "$LBRX" layershuffle -m a -w 1 -m b -w 0.5 --full-random --fp16 -o s4.gguf --type q8_0
 exits 2 "both" "$LBRX" layershuffle shuffle.yml -m a -o no
 exits 2 "neither" "$LBRX" layershuffle -o no
@@ -62,6 +64,8 @@ ok "base of mlx" "$LBRX" moe base.yml -o moe-mlx
 ok "base of mlx: diff" "$LBRX" diff moe-hf moe-mlx
 ok "again" "$LBRX" moe hf.yml -o moe-1 -t 1 --memory 64MB
 same "threads and budget" moe-hf/model.safetensors moe-1/model.safetensors
+ok "without SIMD" env LBRX_CPU=ref "$LBRX" moe hf.yml -o moe-ref
+same "without SIMD" moe-hf/model.safetensors moe-ref/model.safetensors
 grep -q '"num_local_experts": 2' moe-hf/config.json && pass || fail config "no number of experts"
 same "the file is kept" hf.yml moe-hf/mergekit_moe_config.yml
 grep -q "mixture of experts (Mixtral)" moe-hf/README.md && pass || fail card "does not say what it is"

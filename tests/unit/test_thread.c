@@ -313,4 +313,17 @@ LB_TEST(memory_left_v1) {
 }
 #endif
 
+LB_TEST(instruction_sets) {
+    CHECK(setenv("LBRX_CPU", "ref", 1) == 0);
+    CHECK_U64(lb_sys_isa(), 0);
+    CHECK(setenv("LBRX_CPU", "avx2", 1) == 0);
+    CHECK_U64(lb_sys_isa(), lb_cpu_isa() & LB_ISA_AVX2);
+    CHECK(setenv("LBRX_CPU", "pentium", 1) == 0);
+    CHECK_U64(lb_sys_isa(), lb_cpu_isa());
+    CHECK(setenv("LBRX_CPU", "", 1) == 0);
+    CHECK_U64(lb_sys_isa(), lb_cpu_isa());
+    CHECK(unsetenv("LBRX_CPU") == 0);
+    CHECK_U64(lb_sys_isa(), lb_cpu_isa());
+}
+
 LB_TEST_MAIN("fast")
