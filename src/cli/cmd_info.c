@@ -248,6 +248,7 @@ static lb_status info_run(lb_cli *cli, const void *opts, const char *const *args
 
 const lb_command lb_cmd_info = {
     .name = "info",
+    .other = "inspect",
     .summary =
         "Shows the version, the CPU features in use, devices, limits and environment variables.",
     .args = "",

@@ -296,6 +296,10 @@ static lb_status unexpected(const parser *p, const char *word) {
         return lb_fail(p->err, LB_E_USAGE,
                        "%s: unexpected argument '%s': an output is named with -o: -o %s",
                        p->c->name, word, word);
+    if (p->c->other)
+        return lb_fail(p->err, LB_E_USAGE,
+                       "%s: unexpected argument '%s': 'lbrx %s %s' shows a model", p->c->name, word,
+                       p->c->other, word);
     return lb_fail(p->err, LB_E_USAGE, "%s: unexpected argument '%s': see 'lbrx %s --help'",
                    p->c->name, word, p->c->name);
 }

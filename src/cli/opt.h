@@ -65,6 +65,8 @@ typedef struct lb_command {
     const char *details; /* paragraphs after the options; may be NULL */
     lb_example examples[3];
     u32 n_args_min, n_args_max;
+    const char *other; /* the command that shows the model that somebody names here by mistake;
+                          NULL: none */
     bool hidden;
     lb_opt_group group[LB_OPT_GROUPS_MAX];
     size_t size_bytes; /* of the options struct */

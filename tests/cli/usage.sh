@@ -68,6 +68,7 @@ exits 2 "--mtp knows no other word" "$LBRX" convert x -o y --mtp maybe
 exits 2 "unknown option" "$LBRX" info --jsno
 complains "unknown option" "did you mean --json?"
 exits 2 "argument too many" "$LBRX" info x
+complains "argument too many" "info: unexpected argument 'x': 'lbrx inspect x' shows a model"
 exits 2 "help of nothing" "$LBRX" help nonsense
 exits 2 "no shell" "$LBRX" completion
 exits 2 "unknown shell" "$LBRX" completion csh
