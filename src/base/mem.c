@@ -178,8 +178,12 @@ static size_t align_gap(const lb_arena_chunk *c, size_t align) {
     return (size_t)(-at & (align - 1));
 }
 
+static u64 usual_bytes(u64 arena_bytes) {
+    return LB_MIN(LB_MAX(arena_bytes / 8, CHUNK_BYTES_MIN), CHUNK_BYTES_MAX);
+}
+
 static lb_arena_chunk *new_chunk(lb_arena *a, u64 need) {
-    u64 bytes, want = LB_MIN(LB_MAX(a->size_bytes / 8, CHUNK_BYTES_MIN), CHUNK_BYTES_MAX);
+    u64 bytes, want = usual_bytes(a->size_bytes);
     if (!lb_add_u64(need, sizeof(lb_arena_chunk), &bytes))
         return NULL;
     if (a->max_bytes) {
@@ -229,6 +233,23 @@ void *lb_arena_push_array(lb_arena *a, u64 count, size_t size_bytes, size_t alig
     if (!lb_mul_u64(count, size_bytes, &bytes) || bytes > SIZE_MAX)
         return NULL;
     return lb_arena_push(a, (size_t)bytes, align);
+}
+
+void lb_arena_sum_push(lb_arena_sum *s, u64 size_bytes, size_t align) {
+    u64 need, bytes;
+    if (s->size_bytes == UINT64_MAX || !lb_add_u64(size_bytes, align - 1 + RED_ZONE_BYTES, &need) ||
+        !lb_add_u64(need, sizeof(lb_arena_chunk), &bytes)) {
+        s->size_bytes = UINT64_MAX;
+        return;
+    }
+    if (need <= s->left_bytes) {
+        s->left_bytes -= need;
+        return;
+    }
+    bytes = LB_MAX(bytes, usual_bytes(s->size_bytes));
+    s->left_bytes = LB_MAX(s->left_bytes, bytes - sizeof(lb_arena_chunk) - need);
+    if (!lb_add_u64(s->size_bytes, bytes, &s->size_bytes))
+        s->size_bytes = UINT64_MAX;
 }
 
 lb_str lb_arena_str(lb_arena *a, lb_str s) {

@@ -49,6 +49,12 @@ void *lb_arena_push_array(lb_arena *a, u64 count, size_t size_bytes,
                           size_t align); /* product checked */
 /* Copies; the copy is NUL-terminated beyond its length. ptr is NULL when out of memory. */
 lb_str lb_arena_str(lb_arena *a, lb_str s);
+/* What an arena takes for the same pushes, without memory; starts as zero. size_bytes UINT64_MAX:
+ * beyond what can be said. */
+typedef struct lb_arena_sum {
+    u64 size_bytes, left_bytes;
+} lb_arena_sum;
+void lb_arena_sum_push(lb_arena_sum *s, u64 size_bytes, size_t align);
 lb_str lb_arena_printf(lb_arena *a, const char *fmt, ...) LB_PRINTF(2, 3);
 /* A block of the heap is the arena's from now on: freed with it. False when out of memory or beyond
  * max_bytes: it is freed at once. */

@@ -186,32 +186,27 @@ u32 lb_infer_bos(const lb_infer *x) {
     return lb_encoder_adds_bos(x->encoder) && bos != LB_NO_ID ? bos : LB_NO_INDEX;
 }
 
-static lb_status new_context(lb_infer *x, lb_err *err) {
-    return lb_context_new(&x->context, lb_loaded_model(x->loaded),
-                          &(lb_context_opts){.n_ctx = x->n_ctx,
-                                             .n_seqs = x->n_seqs,
-                                             .n_batch = (u32)x->opts.n_batch,
-                                             .threads = x->threads,
-                                             .kv_type = kv_types[x->opts.kv_type],
-                                             .kv_rotate = (lb_kv_rotate)x->opts.kv_rotate,
-                                             .exact = x->opts.exact,
-                                             .fast = x->opts.fast,
-                                             .tap = x->tap,
-                                             .tap_user = x->tap_user,
-                                             .scratch_bytes = x->scratch_bytes},
-                          err);
+static lb_context_opts context_opts(const lb_infer *x) {
+    return (lb_context_opts){.n_ctx = x->n_ctx,
+                             .n_seqs = x->n_seqs,
+                             .n_batch = (u32)x->opts.n_batch,
+                             .threads = x->threads,
+                             .kv_type = kv_types[x->opts.kv_type],
+                             .kv_rotate = (lb_kv_rotate)x->opts.kv_rotate,
+                             .exact = x->opts.exact,
+                             .fast = x->opts.fast,
+                             .tap = x->tap,
+                             .tap_user = x->tap_user,
+                             .scratch_bytes = x->scratch_bytes};
 }
 
-/* Its buffers do not fit. It is made once more without a limit, for the least that would do. */
+/* Its buffers do not fit: the least that would do. */
 static lb_status refuse_context(lb_infer *x, lb_err *err) {
-    lb_status st = LB_OK;
-    if (x->limit.total_bytes) {
-        lb_mem_limit(0);
-        st = new_context(x, err);
-        if (st == LB_OK)
-            st = lb_context_begin(x->context, err);
-        lb_context_free(&x->context);
-    }
+    const lb_context_opts o = context_opts(x);
+    lb_mem_limit(0); /* lists of a few KiB */
+    lb_status st = lb_context_check_memory(lb_loaded_model(x->loaded), &o, err);
+    if (x->heap_bytes)
+        (void)lb_cli_limit_heap(x->heap_bytes);
     return st == LB_E_LIMIT
                ? st
                : lb_fail(err, LB_E_LIMIT,
@@ -232,7 +227,8 @@ lb_status lb_infer_context(lb_infer *x, u64 n_ctx, lb_err *err) {
                        (unsigned long long)want);
     lb_context_free(&x->context);
     x->n_ctx = (u32)want;
-    lb_status st = new_context(x, err);
+    const lb_context_opts o = context_opts(x);
+    lb_status st = lb_context_new(&x->context, lb_loaded_model(x->loaded), &o, err);
     return st == LB_E_NOMEM && lb_mem_refused() ? refuse_context(x, err) : st;
 }
 

@@ -76,8 +76,9 @@ static lb_status lay_out(lb_cache *c, const lb_params *p, u32 i, lb_err *err) {
     return LB_OK;
 }
 
-lb_status lb_cache_init(lb_cache *c, const lb_params *p, const lb_cache_kind *kind, u32 n_ctx,
-                        u32 n_seqs, lb_err *err) {
+/* Sizes, and where things lie in a page and in a state. */
+static lb_status lay_out_all(lb_cache *c, const lb_params *p, const lb_cache_kind *kind, u32 n_ctx,
+                             u32 n_seqs, lb_err *err) {
     *c = (lb_cache){.type = kind->type,
                     .rotated = kind->rotated,
                     .n_layers = p->n_layers,
@@ -89,14 +90,41 @@ lb_status lb_cache_init(lb_cache *c, const lb_params *p, const lb_cache_kind *ki
         return lb_fail(err, LB_E_LIMIT, "%u sequences of %u positions are too many", n_seqs, n_ctx);
     c->n_pages_max = (u32)(n_pages * n_seqs + 1);
     c->layer = lb_alloc_zero(p->n_layers, sizeof *c->layer);
+    if (!c->layer)
+        return oom(err);
+    for (u32 i = 0; i < p->n_layers; i++)
+        LB_TRY(lay_out(c, p, i, err));
+    return LB_OK;
+}
+
+/* What a block of the heap takes beside its bytes, at most (pages: as lb_cache_rest_bytes). */
+#define BLOCK_BYTES_MORE (4 * LB_KIB)
+
+lb_status lb_cache_count(const lb_params *p, const lb_cache_kind *kind, u32 n_ctx, u32 n_seqs,
+                         u64 *out, lb_err *err) {
+    lb_cache c;
+    lb_status st = lay_out_all(&c, p, kind, n_ctx, n_seqs, err);
+    u64 pages = 0,
+        of_page = sizeof *c.page + sizeof *c.refs + sizeof *c.unused + sizeof *c.seq->page;
+    u64 of_seq =
+        sizeof *c.seq + (u64)n_ctx * sizeof *c.seq->id + 2 * c.state_bytes + 4 * BLOCK_BYTES_MORE;
+    bool fits = lb_mul_u64(c.page_bytes + of_page, c.n_pages_max, &pages);
+    *out = fits ? pages + n_seqs * of_seq + p->n_layers * sizeof *c.layer + 4 * BLOCK_BYTES_MORE
+                : UINT64_MAX;
+    lb_cache_deinit(&c);
+    return st;
+}
+
+lb_status lb_cache_init(lb_cache *c, const lb_params *p, const lb_cache_kind *kind, u32 n_ctx,
+                        u32 n_seqs, lb_err *err) {
+    LB_TRY(lay_out_all(c, p, kind, n_ctx, n_seqs, err));
+    u64 n_pages = ((u64)n_ctx + LB_PAGE_ROWS - 1) / LB_PAGE_ROWS;
     c->page = lb_alloc_zero(c->n_pages_max, sizeof *c->page);
     c->refs = lb_alloc_zero(c->n_pages_max, sizeof *c->refs);
     c->unused = lb_alloc_zero(c->n_pages_max, sizeof *c->unused);
     c->seq = lb_alloc_zero(n_seqs, sizeof *c->seq);
-    if (!c->layer || !c->page || !c->refs || !c->unused || !c->seq)
+    if (!c->page || !c->refs || !c->unused || !c->seq)
         return oom(err);
-    for (u32 i = 0; i < p->n_layers; i++)
-        LB_TRY(lay_out(c, p, i, err));
     for (u32 i = 0; i < c->n_pages_max; i++)
         c->unused[i] = c->n_pages_max - 1 - i;
     c->n_unused = c->n_pages_max;

@@ -62,6 +62,9 @@ typedef struct lb_cache_kind {
  * fit its blocks, or cannot be rotated where they are to be. */
 lb_status lb_cache_init(lb_cache *c, const lb_params *p, const lb_cache_kind *kind, u32 n_ctx,
                         u32 n_seqs, lb_err *err);
+/* Bytes of such a cache that is full. */
+lb_status lb_cache_count(const lb_params *p, const lb_cache_kind *kind, u32 n_ctx, u32 n_seqs,
+                         u64 *out, lb_err *err);
 void lb_cache_deinit(lb_cache *c);
 /* Room for n more positions of a sequence, its own. LB_E_LIMIT: the context is full. */
 lb_status lb_cache_grow(lb_cache *c, u32 seq, u32 n, lb_err *err);

@@ -8,8 +8,14 @@
 #define EXPERT_ROWS_MAX 1024u
 #define BUFFERS_BYTES_MAX (96 * LB_MIB)
 
+/* Where bytes are only counted, what comes is nobody's to use. */
 static void *room(lb_context *c, u64 count, size_t size) {
-    return lb_arena_push_array(&c->perm, LB_MAX(count, (u64)1), size, 64);
+    u64 bytes;
+    if (!c->counts)
+        return lb_arena_push_array(&c->perm, LB_MAX(count, (u64)1), size, 64);
+    lb_arena_sum_push(&c->sum, lb_mul_u64(LB_MAX(count, (u64)1), size, &bytes) ? bytes : UINT64_MAX,
+                      64);
+    return c;
 }
 
 /* Activations of rows of the widest matrix, in the forms that are used. */
@@ -84,24 +90,11 @@ static u32 batch_that_fits(const lb_model *m, u32 n) {
     return (u32)LB_MIN((u64)n, LB_MAX(BUFFERS_BYTES_MAX / bytes, (u64)1));
 }
 
-static lb_status init(lb_context *c, lb_err *err) {
+/* Bytes of a thread's scratch. */
+static size_t scratch_of(const lb_context *c, u64 *split_elems) {
     const lb_model *m = c->m;
     size_t scratch = 0, attend;
-    u64 split_elems;
-    for (u32 i = 0; i < m->n_ropes; i++)
-        LB_TRY(lb_rotary_init(&c->rotary[i],
-                              &(lb_rotary_in){.p = &m->p,
-                                              .w = m->weights,
-                                              .n_rot = m->rope[i].n_rot,
-                                              .n_ctx = c->o.n_ctx,
-                                              .local = m->rope[i].local},
-                              &c->perm, err));
-    lb_cache_kind kind = {.type = c->o.kv_type};
-    kind.rotated =
-        c->o.kv_rotate == LB_KV_ROTATE_ON ||
-        (c->o.kv_rotate == LB_KV_ROTATE_AUTO && lb_dtype_get(kind.type)->cls == LB_CLASS_BLOCK);
-    LB_TRY(lb_cache_init(&c->cache, &m->p, &kind, c->o.n_ctx, c->o.n_seqs, err));
-    lb_attend_sizes(m, &c->o, &attend, &split_elems);
+    lb_attend_sizes(m, &c->o, &attend, split_elems);
     for (u64 i = 0; i < m->weights->n; i++)
         for (u32 k = 0; k < m->weights->list[i].n_mats; k++)
             scratch = LB_MAX(scratch, lb_matmul_scratch_bytes(&m->weights->list[i].mats[k],
@@ -112,18 +105,36 @@ static lb_status init(lb_context *c, lb_err *err) {
     scratch = LB_MAX(scratch, attend);
     scratch = LB_MAX(scratch, (size_t)c->o.scratch_bytes);
     scratch = LB_MAX(scratch, 2ull * m->max_attn * sizeof(float));
-    scratch = LB_MAX(scratch, (size_t)LB_MAX(m->p.n_expert, m->p.n_embd) * sizeof(float));
+    return LB_MAX(scratch, (size_t)LB_MAX(m->p.n_expert, m->p.n_embd) * sizeof(float));
+}
+
+static lb_cache_kind cache_kind(const lb_context_opts *o) {
+    bool is_auto = o->kv_rotate == LB_KV_ROTATE_AUTO;
+    return (lb_cache_kind){.type = o->kv_type,
+                           .rotated = o->kv_rotate == LB_KV_ROTATE_ON ||
+                                      (is_auto && lb_dtype_get(o->kv_type)->cls == LB_CLASS_BLOCK)};
+}
+
+static lb_status init(lb_context *c, lb_err *err) {
+    const lb_model *m = c->m;
+    const lb_cache_kind kind = cache_kind(&c->o);
+    u64 split_elems;
+    for (u32 i = 0; i < m->n_ropes; i++)
+        LB_TRY(lb_rotary_init(&c->rotary[i],
+                              &(lb_rotary_in){.p = &m->p,
+                                              .w = m->weights,
+                                              .n_rot = m->rope[i].n_rot,
+                                              .n_ctx = c->o.n_ctx,
+                                              .local = m->rope[i].local},
+                              &c->perm, err));
+    LB_TRY(lb_cache_init(&c->cache, &m->p, &kind, c->o.n_ctx, c->o.n_seqs, err));
+    size_t scratch = scratch_of(c, &split_elems);
     if (!make_buffers(c, split_elems))
         return lb_fail(err, LB_E_NOMEM, "out of memory for batches of %u tokens", c->o.n_batch);
     return lb_team_new(&c->team, c->o.threads, scratch, err);
 }
 
-lb_status lb_context_new(lb_context **out, const lb_model *m, const lb_context_opts *o,
-                         lb_err *err) {
-    *out = NULL;
-    lb_context *c = lb_alloc_zero(1, sizeof *c);
-    if (!c)
-        return lb_fail(err, LB_E_NOMEM, "out of memory for a session");
+static void settle(lb_context *c, const lb_model *m, const lb_context_opts *o) {
     c->m = m;
     c->o = *o;
     c->unit = LB_UNIT_NONE;
@@ -132,12 +143,48 @@ lb_status lb_context_new(lb_context **out, const lb_model *m, const lb_context_o
     c->o.n_ctx = LB_MAX(o->n_ctx, 1u);
     c->o.n_batch = LB_MIN(o->n_batch ? o->n_batch : BATCH_USUAL, c->o.n_ctx);
     c->o.n_batch = batch_that_fits(m, c->o.n_batch);
+}
+
+lb_status lb_context_new(lb_context **out, const lb_model *m, const lb_context_opts *o,
+                         lb_err *err) {
+    *out = NULL;
+    lb_context *c = lb_alloc_zero(1, sizeof *c);
+    if (!c)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for a session");
+    settle(c, m, o);
     lb_status st = init(c, err);
     if (st == LB_OK)
         *out = c;
     else
         lb_context_free(&c);
     return st;
+}
+
+/* What blocks of the heap take beside their bytes. */
+#define BLOCKS_BYTES (16 * LB_KIB)
+
+/* The steps of init, counted; UINT64_MAX: beyond what can be said. */
+static lb_status count(lb_context *c, u64 *out, lb_err *err) {
+    const lb_model *m = c->m;
+    const lb_cache_kind kind = cache_kind(&c->o);
+    u64 split_elems, sum = 0, scratch = scratch_of(c, &split_elems);
+    LB_TRY(lb_cache_count(&m->p, &kind, c->o.n_ctx, c->o.n_seqs, &sum, err));
+    for (u32 i = 0; i < m->n_ropes; i++)
+        (void)room(c, m->rope[i].n_rot / 2 + 1, sizeof(double));
+    (void)make_buffers(c, split_elems);
+    bool fits = lb_add_u64(sum, c->sum.size_bytes, &sum) &&
+                lb_mul_u64(c->o.threads, scratch + 128, &scratch) &&
+                lb_add_u64(sum, scratch, &sum) && lb_add_u64(sum, sizeof *c + BLOCKS_BYTES, &sum);
+    *out = fits ? sum : UINT64_MAX;
+    return LB_OK;
+}
+
+lb_status lb_context_check_memory(const lb_model *m, const lb_context_opts *o, lb_err *err) {
+    lb_context c = {.counts = true};
+    u64 bytes;
+    settle(&c, m, o);
+    LB_TRY(count(&c, &bytes, err));
+    return lb_stream_check(m->stream, bytes, c.o.n_batch, err);
 }
 
 void lb_context_free(lb_context **cp) {

@@ -118,6 +118,8 @@ struct lb_context {
     const lb_model *m;
     lb_context_opts o;
     lb_arena perm; /* buffers */
+    bool counts;   /* a context on the stack: bytes of buffers are added up, none is made */
+    lb_arena_sum sum;
     lb_team *team;
     lb_cache cache;
     lb_rotary rotary[LB_ROPES_MAX];

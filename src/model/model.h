@@ -73,6 +73,9 @@ typedef struct lb_context_opts {
 lb_status lb_context_new(lb_context **out, const lb_model *m, const lb_context_opts *o,
                          lb_err *err);
 void lb_context_free(lb_context **c);
+/* LB_E_LIMIT where a session like this one does not fit the model's limit (lb_model_limit): the
+ * least that it does with. Computed; nothing of the session is made. */
+lb_status lb_context_check_memory(const lb_model *m, const lb_context_opts *o, lb_err *err);
 
 /* Tokens that go to the ends of their sequences; those of one sequence are neighbours. */
 typedef struct lb_batch {

@@ -87,7 +87,8 @@ static u64 others(const lb_stream *s, u64 more) {
     const lb_model *m = s->m;
     u64 later = LATER_BYTES + (u64)LATER_PER_TOKEN * m->p.n_vocab;
     u64 heap = lb_mem_used() - s->memory_bytes;
-    return s->limit.process_bytes + heap + more + later + s->mapped_bytes;
+    u64 known = s->limit.process_bytes + heap + later + s->mapped_bytes;
+    return more > UINT64_MAX / 2 ? more : known + more;
 }
 
 /* Rows of tables that a batch reads where they are mapped. */
@@ -148,10 +149,49 @@ static lb_stream_sizes sizes_of(const lb_stream *s) {
                              .n_together = s->m->p.n_expert_used};
 }
 
-/* What is on serves, with as good as all that could be had. */
+/* What is on serves: all of them, or as good as all that could be had. */
 static bool still_good(const lb_stream *s, u64 budget) {
-    return s->on && !s->reading.failed && s->memory_bytes <= budget &&
-           s->memory_bytes >= budget / 8 * 7;
+    if (!s->on || s->reading.failed)
+        return false;
+    if (s->limit.copy)
+        return !s->plan.pass_bytes && s->plan.n_slots == s->n_units - s->n_dense;
+    return s->memory_bytes <= budget && s->memory_bytes >= budget / 8 * 7;
+}
+
+/* Whether all weights fit where they are mapped, beside `used` of others. */
+static bool fits_whole(const lb_stream *s, u64 used) {
+    u64 all = s->weights_bytes + tables(s, UINT64_MAX / AROUND_BYTES), total = s->limit.total_bytes;
+    if (s->m->output.w == s->m->embd)
+        all -= table_bytes(s->m->embd, UINT64_MAX / AROUND_BYTES);
+    return used <= total && all <= total - used;
+}
+
+static lb_status no_copy(u64 all, u64 used, lb_err *err) {
+    return lb_fail(err, LB_E_LIMIT,
+                   "a copy of the weights (--repack) of %llu MiB does not fit: this session takes "
+                   "%llu MiB of memory with it (--memory); without --repack weights are read where "
+                   "they are mapped",
+                   (unsigned long long)(all / LB_MIB),
+                   (unsigned long long)lb_ceil_div_u64(all + used, LB_MIB));
+}
+
+/* How the memory is shared, beside `used` of others; LB_E_LIMIT: it is too small. What was on is
+ * off. */
+static lb_status plan(lb_stream *s, u64 used, lb_err *err) {
+    u64 total = s->limit.total_bytes ? s->limit.total_bytes : UINT64_MAX;
+    u64 budget = total - LB_MIN(used, total);
+    lb_stream_sizes z = sizes_of(s);
+    switch_off(s);
+    if (s->limit.copy) {
+        u64 all = lb_stream_plan_all(&z);
+        if (all > budget)
+            return no_copy(all, used, err);
+        budget = all;
+    }
+    if (!lb_stream_plan_make(&z, budget, &s->plan))
+        return too_small(s, used + s->plan.least_bytes, err);
+    s->memory_bytes = lb_stream_plan_bytes(&z, &s->plan);
+    return LB_OK;
 }
 
 /* All weights stay where they are mapped. */
@@ -164,12 +204,29 @@ static lb_status stay(lb_stream *s) {
     return LB_OK;
 }
 
-static lb_status begin_with(lb_stream *s, u64 budget, lb_err *err) {
-    lb_stream_sizes z = sizes_of(s);
-    switch_off(s);
-    if (!lb_stream_plan_make(&z, budget, &s->plan))
-        return LB_E_LIMIT;
-    s->memory_bytes = lb_stream_plan_bytes(&z, &s->plan);
+/* *used: what others have, with rows of tables; *whole: nothing is to be done for weights. */
+static lb_status share(lb_stream *s, u64 more, u64 n_rows, u64 *used, bool *whole, lb_err *err) {
+    *whole = !s->limit.copy && !s->limit.total_bytes;
+    if (*whole)
+        return LB_OK;
+    if (!s->unit)
+        LB_TRY(lb_stream_list(s, err));
+    *used = others(s, more);
+    *whole = !s->limit.copy && fits_whole(s, *used);
+    if (*used <= UINT64_MAX / 2)
+        *used += tables(s, n_rows);
+    return LB_OK;
+}
+
+lb_status lb_stream_begin(lb_stream *s, u64 more, u64 n_rows, lb_err *err) {
+    u64 used = 0;
+    bool whole;
+    LB_TRY(share(s, more, n_rows, &used, &whole, err));
+    if (whole)
+        return stay(s);
+    if (still_good(s, s->limit.total_bytes - LB_MIN(used, s->limit.total_bytes)))
+        return LB_OK;
+    LB_TRY(plan(s, used, err));
     lb_status st = switch_on(s, err);
     if (st != LB_OK)
         switch_off(s);
@@ -178,48 +235,15 @@ static lb_status begin_with(lb_stream *s, u64 budget, lb_err *err) {
     return st;
 }
 
-/* All of them, into buffers that stay. */
-static lb_status copy_all(lb_stream *s, u64 more, u64 n_rows, lb_err *err) {
-    u64 total = s->limit.total_bytes ? s->limit.total_bytes : UINT64_MAX;
-    if (s->on && !s->reading.failed)
+lb_status lb_stream_check(lb_stream *s, u64 more, u64 n_rows, lb_err *err) {
+    u64 used = 0;
+    bool whole;
+    LB_TRY(share(s, more, n_rows, &used, &whole, err));
+    if (whole)
         return LB_OK;
-    if (!s->unit)
-        LB_TRY(lb_stream_list(s, err));
-    lb_stream_sizes z = sizes_of(s);
-    u64 used = others(s, more) + tables(s, n_rows), all = z.n_experts * z.expert_bytes;
-    for (u32 i = 0; i < s->n_dense; i++)
-        all += s->dense_bytes[i];
-    if (used > total || all > total - used)
-        return lb_fail(
-            err, LB_E_LIMIT,
-            "a copy of the weights (--repack) of %llu MiB does not fit: this session takes "
-            "%llu MiB of memory with it (--memory); without --repack weights are read where "
-            "they are mapped",
-            (unsigned long long)(all / LB_MIB),
-            (unsigned long long)lb_ceil_div_u64(all + used, LB_MIB));
-    return begin_with(s, all, err);
-}
-
-lb_status lb_stream_begin(lb_stream *s, u64 more, u64 n_rows, lb_err *err) {
-    u64 total = s->limit.total_bytes;
-    if (s->limit.copy)
-        return copy_all(s, more, n_rows, err);
-    if (!total)
-        return stay(s);
-    if (!s->unit)
-        LB_TRY(lb_stream_list(s, err));
-    u64 used = others(s, more), all = s->weights_bytes + tables(s, UINT64_MAX / AROUND_BYTES);
-    if (s->m->output.w == s->m->embd)
-        all -= table_bytes(s->m->embd, UINT64_MAX / AROUND_BYTES);
-    if (used <= total && all <= total - used)
-        return stay(s);
-    used += tables(s, n_rows);
-    u64 budget = total - LB_MIN(used, total);
-    lb_status st = LB_OK;
-    if (still_good(s, budget))
-        return st;
-    st = begin_with(s, budget, err);
-    return st == LB_E_LIMIT ? too_small(s, used + s->plan.least_bytes, err) : st;
+    LB_TRY(plan(s, used, err));
+    switch_off(s);
+    return LB_OK;
 }
 
 /* ---- dense units ---- */

@@ -51,6 +51,8 @@ void lb_stream_set_limit(lb_stream *s, const lb_stream_limit *l);
 /* Decides, for a session that will ask for so many bytes more and takes up to n_rows tokens at a
  * time. LB_E_LIMIT: nothing works. */
 lb_status lb_stream_begin(lb_stream *s, u64 more_bytes, u64 n_rows, lb_err *err);
+/* Whether that would work, while there is no session; what an old one had is given up. */
+lb_status lb_stream_check(lb_stream *s, u64 more_bytes, u64 n_rows, lb_err *err);
 bool lb_stream_is_on(const lb_stream *s);
 
 /* Units: dense ones of layer i, and those before and behind all layers. */

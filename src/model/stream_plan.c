@@ -104,6 +104,10 @@ bool lb_stream_plan_make(const lb_stream_sizes *s, u64 budget, lb_stream_plan *p
     return true;
 }
 
+u64 lb_stream_plan_all(const lb_stream_sizes *s) {
+    return dense_bytes(s) + s->n_experts * s->expert_bytes;
+}
+
 u64 lb_stream_plan_bytes(const lb_stream_sizes *s, const lb_stream_plan *p) {
     return p->kept_bytes + LB_STREAM_RING * p->slot_bytes + p->n_slots * s->expert_bytes;
 }

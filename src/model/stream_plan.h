@@ -28,6 +28,8 @@ typedef struct lb_stream_plan {
     u64 least_bytes; /* with which anything works */
 } lb_stream_plan;
 
+/* All there is: a budget of so much keeps everything. */
+u64 lb_stream_plan_all(const lb_stream_sizes *s);
 /* Bytes that the plan takes. */
 u64 lb_stream_plan_bytes(const lb_stream_sizes *s, const lb_stream_plan *p);
 /* The plan that reads least; false: the budget is below least_bytes, which is set in any case. */

@@ -209,6 +209,25 @@ if [ $limited = yes ]; then
 fi
 rm -rf "$W/large" "$W/wide"
 
+# ---- a session that does not fit: the least is named before anything of it is made, and works ----
+for with in "--ctx 30000" "--ctx 3000 --batch 2000" "--ctx 9000 --kv-type q8_0 -t 3" "--ctx 100 --batch 64"; do
+    for model in dense moe; do
+        for mib in 8 16 24; do
+            # shellcheck disable=SC2086 # options
+            "$LBRX" generate "$W/$model.gguf" -p x -n 2 $with --memory ${mib}MiB >"$W/out" 2>"$W/err" && continue
+            least=$(sed -n 's/.*at least \([0-9]*\) MiB.*/\1/p' "$W/err")
+            if [ -z "$least" ]; then continue; fi # the model itself has no room
+            # shellcheck disable=SC2086
+            ok "$model $with in $least MiB" "$LBRX" generate "$W/$model.gguf" -p x -n 2 $with --memory $((least + 1))MiB
+            # shellcheck disable=SC2086
+            exits 4 "$model $with in less" "$LBRX" generate "$W/$model.gguf" -p x -n 2 $with --memory $((least - 4))MiB
+        done
+    done
+done
+exits 4 "67108864 positions" "$LBRX" generate "$W/moe.gguf" -p x -n 2 --ctx 67108864 --memory 100MiB
+least=$(sed -n 's/.*at least \([0-9]*\) MiB.*/\1/p' "$W/err")
+[ "${least:-0}" -ge $((6 * 2 * 2 * 64 * 2 * 64)) ] && pass || fail "67108864 positions" "$least MiB"
+
 # ---- files that go away ----
 long_enough() {
     "$LBRX" generate "$1" -p x -n 4 --ctx 4000 "$2" "$3" >"$W/out" 2>"$W/err"

@@ -144,4 +144,27 @@ LB_TEST(buffer_out_of_memory) {
     lb_buf_deinit(&b);
 }
 
+/* The sum of the same pushes is what an arena takes, but for its blocks' own gaps. */
+LB_TEST(arena_sums) {
+    u64 state = 1;
+    for (u32 round = 0; round < 20; round++) {
+        lb_arena a = {0};
+        lb_arena_sum s = {0};
+        for (u32 i = 0; i < 60; i++) {
+            state = state * 6364136223846793005u + 1442695040888963407u;
+            u64 n = (state >> 40) >> (state >> 60);
+            CHECK(lb_arena_push(&a, (size_t)n, 64) != NULL);
+            lb_arena_sum_push(&s, n, 64);
+        }
+        CHECK(s.size_bytes >= a.size_bytes - a.size_bytes / 64);
+        CHECK(s.size_bytes <= a.size_bytes + a.size_bytes / 64 + 4096);
+        lb_arena_deinit(&a);
+    }
+    lb_arena_sum s = {0};
+    lb_arena_sum_push(&s, UINT64_MAX, 64);
+    CHECK_U64(s.size_bytes, UINT64_MAX);
+    lb_arena_sum_push(&s, 1, 64);
+    CHECK_U64(s.size_bytes, UINT64_MAX);
+}
+
 LB_TEST_MAIN("fast")
