@@ -114,8 +114,11 @@ static bool stands_alone(lb_str text, size_t from, size_t to) {
     return to == text.len || !is_word(lb_utf8_next(text, &at));
 }
 
+/* With the blanks that it takes; those on its left from `least` on. */
 static void widen(const lb_hf_added *a, lb_str text, size_t least, size_t *from, size_t *to) {
     size_t at;
+    if (a->lstrip)
+        *from = LB_MAX(*from, least);
     while (a->lstrip && *from > least && lb_cp_is_space(char_before(text, *from, &at)))
         *from = at;
     while (a->rstrip && (at = *to) < text.len && lb_cp_is_space(lb_utf8_next(text, &at)))
@@ -404,8 +407,10 @@ static lb_status split_added(lb_hf_work *w, const lb_added_set *set, const lb_pi
             lb_piece part = {lb_str_sub(text, done, from), LB_PIECE_TEXT, piece->first && !done};
             LB_TRY(put(w, &part, err));
         }
-        lb_buf_put_u32(w->ids, a->id);
-        done = LB_MAX(done, to); /* blanks that it took may begin the next one all the same */
+        if (from < to)
+            lb_buf_put_u32(w->ids, a->id);
+        /* Blanks that one took may begin the next all the same, and what is behind that is text. */
+        done = to;
     }
     lb_piece rest = {lb_str_sub(text, done, text.len), LB_PIECE_TEXT, piece->first && !done};
     return done < text.len ? put(w, &rest, err) : LB_OK;

@@ -93,7 +93,9 @@ static lb_status read_piece(reader *in, u64 id, lb_err *err) {
     lb_json number = {.type = LB_JNUMBER, .text = in->f.r.raw};
     LB_TRY(expect(in, lb_json_as_f64(&number, &score), "model.vocab: a score", err));
     lb_buf_put_u32(&in->t->scores, lb_f32_bits((float)score));
+    lb_buf_put(&in->t->doubles, &score, sizeof score);
     LB_TRY(lb_buf_status(&in->t->scores, err));
+    LB_TRY(lb_buf_status(&in->t->doubles, err));
     LB_TRY(lb_json_feed_next(&in->f, &tok, err));
     return expect(in, tok == LB_JSON_ARRAY_END, "model.vocab: [text, score]", err);
 }
@@ -422,6 +424,7 @@ static lb_status read_all(reader *in, lb_err *err) {
         return LB_OK;
     t->n_ids = t->token.n;
     t->score = in->vocab_is_array ? (float *)(void *)t->scores.ptr : NULL;
+    t->exact = in->vocab_is_array ? (double *)(void *)t->doubles.ptr : NULL;
     t->merge = (u32 *)(void *)t->merges.ptr;
     t->joined = (u32 *)(void *)t->joins.ptr;
     if (t->n_ids > t->n_vocab + ID_SLACK + 1)
@@ -466,10 +469,12 @@ void lb_hf_tok_deinit(lb_hf_tok *t) {
     lb_texts_deinit(&t->token);
     lb_texts_index_deinit(&t->id_of);
     lb_buf_deinit(&t->scores);
+    lb_buf_deinit(&t->doubles);
     lb_buf_deinit(&t->merges);
     lb_buf_deinit(&t->joins);
     lb_cut_order_free(&t->cuts);
     lb_map_deinit(&t->added_of);
     t->score = NULL;
+    t->exact = NULL;
     t->merge = t->joined = NULL;
 }

@@ -34,6 +34,7 @@ typedef struct lb_hf_tok {
     lb_texts token;       /* [n_ids] model.vocab by id; holes are left out */
     lb_texts_index id_of; /* its text -> id */
     float *score;         /* [n_ids] Unigram; else NULL */
+    double *exact;        /* the same as the file has them; NULL: score is all there is */
     u64 n_ids;            /* largest id of model.vocab + 1 */
     u64 n_vocab;          /* entries of model.vocab */
     /* [2 * n_merges] left, right: ids; with LB_HF_FOREIGN: a text in token's pool that is no entry
@@ -51,7 +52,8 @@ typedef struct lb_hf_tok {
     lb_hf_added *added;   /* in the order of the file, without those that the library ignores */
     u64 n_added, cap_added, next_added; /* next: 1 + the largest id in added */
     lb_map added_of;                    /* text -> index in added */
-    lb_buf scores, merges, joins;       /* memory of score, merge, joined */
+    lb_buf scores, doubles;             /* memory of score, exact */
+    lb_buf merges, joins;               /* of merge, joined */
 } lb_hf_tok;
 
 typedef struct lb_hf_opts {

@@ -15,7 +15,8 @@ typedef enum step_kind {
     STEP_FORM,
     STEP_LOWER,
     STEP_STRIP,
-    STEP_STRIP_ACCENTS,
+    STEP_STRIP_ACCENTS, /* marks without width of their own */
+    STEP_STRIP_MARKS,   /* all marks */
     STEP_REPLACE,
     STEP_PREPEND,
     STEP_BYTELEVEL,
@@ -149,7 +150,7 @@ static lb_status one_step(lb_norm *n, const lb_json *json, lb_str type, step *s,
     else if (lb_str_eq_c(type, "Lowercase"))
         s->kind = STEP_LOWER;
     else if (lb_str_eq_c(type, "StripAccents"))
-        s->kind = STEP_STRIP_ACCENTS;
+        s->kind = STEP_STRIP_MARKS;
     else if (lb_str_eq_c(type, "ByteLevel"))
         s->kind = STEP_BYTELEVEL;
     else
@@ -346,6 +347,10 @@ static void run_chars(const step *s, lb_str in, lb_buf *out) {
         } else if (s->kind == STEP_STRIP_ACCENTS) {
             if (utf8proc_category((utf8proc_int32_t)cp) != UTF8PROC_CATEGORY_MN)
                 lb_utf8_put(out, cp);
+        } else if (s->kind == STEP_STRIP_MARKS) {
+            utf8proc_category_t c = utf8proc_category((utf8proc_int32_t)cp);
+            if (c < UTF8PROC_CATEGORY_MN || c > UTF8PROC_CATEGORY_ME)
+                lb_utf8_put(out, cp);
         } else {
             lb_utf8_put(out, (u32)utf8proc_tolower((utf8proc_int32_t)cp));
             if (cp == 0x130) /* the one code point whose lower case is two: i, dot above */
@@ -376,6 +381,7 @@ static lb_status run_step(const step *s, lb_str in, size_t max, lb_buf *out, lb_
         break;
     case STEP_LOWER:
     case STEP_STRIP_ACCENTS:
+    case STEP_STRIP_MARKS:
     case STEP_CLEAN:
     case STEP_CHINESE:
     case STEP_NMT:

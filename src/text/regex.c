@@ -1,20 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* regex.c: rewriting of Oniguruma patterns, and bounded matching with PCRE2.
  *
- * Oniguruma in its Ruby dialect and UTF-8: \s is Unicode's White_Space; \w is letters, marks,
- * decimal digits and connector punctuation; \h is a hexadecimal digit; (?m) makes the dot match a
- * newline; ^ and $ stand at every line. Source: Oniguruma's doc/RE (6.9), compared by tests/peers
+ * Oniguruma in its Ruby dialect and UTF-8: \s is Unicode's White_Space; \w is what is Alphabetic,
+ * marks, decimal digits, connector punctuation and the numbers of Latin-1; \h is a hexadecimal
+ * digit; \p{Han} is the characters of that script, not those of several; (?m) makes the dot match
+ * a newline; ^ and $ stand at every line. Source: Oniguruma's doc/RE (6.9), compared by tests/peers
  * with the tokenizers library on every pattern of pre_tables.c. PCRE2: pcre2pattern(3), 10.42. */
 #include "text/regex.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
+#include <stdio.h>
 
 /* White_Space of Unicode 15: inside a class, without its brackets. */
 #define SPACE_CLASS                                                                         \
     "\\x09-\\x0d\\x20\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}" \
     "\\x{205f}\\x{3000}"
-#define WORD_CLASS "\\p{L}\\p{M}\\p{Nd}\\p{Pc}"
+/* Alphabetic beside letters, marks and letter numbers: symbols in circles and squares. */
+#define WORD_CLASS                                                              \
+    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}" \
+    "\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}"
+/* Outside of a class also the numbers of Latin-1. */
+#define WORD WORD_CLASS "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}"
 #define HEX_CLASS "0-9a-fA-F"
 
 /* Steps of one match attempt: a tokenizer's pattern takes a few per byte. */
@@ -46,6 +53,36 @@ static lb_status unsupported(lb_err *err, lb_str pattern, const char *why) {
                    (int)LB_MIN(pattern.len, (size_t)120), pattern.ptr, why);
 }
 
+/* Whether the name is one of a script: PCRE2 takes it for all characters that the script uses, from
+ * 10.40 on, unless it is told otherwise ("sc:"). */
+static bool is_script(lb_str name) {
+    char text[48];
+    int code;
+    PCRE2_SIZE at;
+    if (name.len < 3 || name.len > 24) /* shorter ones are categories */
+        return false;
+    int n = snprintf(text, sizeof text, "\\p{sc:%.*s}", LB_FMT(name));
+    pcre2_code *c = pcre2_compile((PCRE2_SPTR)text, (PCRE2_SIZE)n, PCRE2_UTF, &code, &at, NULL);
+    pcre2_code_free(c);
+    return c != NULL;
+}
+
+/* "\p{Han}", "\P{^Han}" at pattern[*i]; false: no script's name. */
+static bool put_script(lb_str pattern, size_t *i, lb_buf *out) {
+    lb_str rest = lb_str_sub(pattern, *i + 2, pattern.len);
+    size_t from = rest.len > 1 && rest.ptr[0] == '{' && rest.ptr[1] == '^' ? 2 : 1, end = from;
+    if (!rest.len || rest.ptr[0] != '{')
+        return false;
+    while (end < rest.len && rest.ptr[end] != '}')
+        end++;
+    if (end == rest.len || !is_script(lb_str_sub(rest, from, end)))
+        return false;
+    lb_buf_printf(out, "%.*s%ssc:%.*s}", 3, pattern.ptr + *i, from == 2 ? "^" : "",
+                  LB_FMT(lb_str_sub(rest, from, end)));
+    *i += 2 + end + 1;
+    return true;
+}
+
 /* The escape at pattern[*i] == '\\'; *i moves behind it. */
 static lb_status put_escape(lb_str pattern, size_t *i, bool in_class, lb_buf *out, lb_err *err) {
     if (*i + 1 >= pattern.len)
@@ -59,20 +96,24 @@ static lb_status put_escape(lb_str pattern, size_t *i, bool in_class, lb_buf *ou
         break;
     case 'w':
     case 'W':
-        inside = WORD_CLASS;
+        inside = in_class ? WORD_CLASS : WORD;
         break;
     case 'h':
     case 'H':
         inside = HEX_CLASS;
         break;
+    case 'p':
+    case 'P':
+        if (put_script(pattern, i, out))
+            return LB_OK;
+        break;
     case 'b':
     case 'B':
         if (in_class)
             break;
-        lb_buf_put_c(out, c == 'b' ? "(?:(?<=[" WORD_CLASS "])(?![" WORD_CLASS "])|"
-                                     "(?<![" WORD_CLASS "])(?=[" WORD_CLASS "]))"
-                                   : "(?:(?<=[" WORD_CLASS "])(?=[" WORD_CLASS "])|"
-                                     "(?<![" WORD_CLASS "])(?![" WORD_CLASS "]))");
+        lb_buf_put_c(out, c == 'b'
+                              ? "(?:(?<=[" WORD "])(?![" WORD "])|(?<![" WORD "])(?=[" WORD "]))"
+                              : "(?:(?<=[" WORD "])(?=[" WORD "])|(?<![" WORD "])(?![" WORD "]))");
         *i += 2;
         return LB_OK;
     default:
@@ -182,9 +223,49 @@ static size_t class_end(lb_str pattern, size_t i) {
     return 0;
 }
 
+/* Of a class without others inside: where its only negated shorthand stands (\S, \W, \H). */
+static bool find_negated(lb_str text, size_t *at) {
+    u32 n = 0;
+    for (size_t i = 0; i < text.len; i++) {
+        if (text.ptr[i] == '[')
+            return false;
+        if (text.ptr[i] != '\\' || i + 1 >= text.len)
+            continue;
+        i++;
+        if (memchr("SWH", text.ptr[i], 3)) {
+            n++;
+            *at = i - 1;
+        }
+    }
+    return n == 1;
+}
+
+/* [\SX] is what is no blank, or in X; [^\SX] a blank that is not in X. */
+static lb_status put_with_negated(lb_str pattern, lb_str text, size_t at, bool negated, lb_buf *out,
+                                  lb_err *err) {
+    const char letter[] = {'\\', (char)(text.ptr[at + 1] | 0x20)};
+    lb_buf rest = {0};
+    size_t zero = 0;
+    lb_status st = put_class(pattern, lb_str_sub(text, 0, at), &rest, err);
+    if (st == LB_OK)
+        st = put_class(pattern, lb_str_sub(text, at + 2, text.len), &rest, err);
+    if (st == LB_OK)
+        st = lb_buf_status(&rest, err);
+    if (st == LB_OK && rest.len)
+        lb_buf_printf(out, negated ? "(?:(?![%.*s])[" : "(?:[%.*s]|[^", (int)rest.len,
+                      (const char *)rest.ptr);
+    else if (st == LB_OK)
+        lb_buf_put_c(out, negated ? "(?:[" : "(?:[^");
+    if (st == LB_OK)
+        st = put_escape((lb_str){letter, 2}, &zero, true, out, err);
+    lb_buf_put_c(out, "])");
+    lb_buf_deinit(&rest);
+    return st;
+}
+
 static lb_status translate_class(lb_str pattern, size_t *i, lb_buf *out, lb_err *err) {
     lb_str x, y;
-    size_t end;
+    size_t end, at;
     if (find_difference(pattern, *i, &x, &y, &end)) {
         lb_buf_put_c(out, "(?:(?![");
         LB_TRY(put_class(pattern, y, out, err));
@@ -198,6 +279,12 @@ static lb_status translate_class(lb_str pattern, size_t *i, lb_buf *out, lb_err 
     if (!end)
         return unsupported(err, pattern, "a class without end");
     size_t from = *i + 1;
+    bool negated = from < end && pattern.ptr[from] == '^';
+    lb_str inside = lb_str_sub(pattern, from + negated, end - 1);
+    if (find_negated(inside, &at)) {
+        *i = end;
+        return put_with_negated(pattern, inside, at, negated, out, err);
+    }
     lb_buf_put_u8(out, '[');
     if (from < end && pattern.ptr[from] == '^') {
         lb_buf_put_u8(out, '^');

@@ -120,6 +120,10 @@ static u32 child(const lb_unigram *u, u32 at, u8 byte) {
     return lo < n->first + n->n_children && u->node[lo].byte == byte ? lo : 0;
 }
 
+static double score_of(const lb_hf_tok *tok, u64 id) {
+    return tok->exact ? tok->exact[id] : (double)tok->score[id];
+}
+
 lb_status lb_unigram_init(lb_unigram *u, const lb_hf_tok *tok, lb_err *err) {
     *u = (lb_unigram){.tok = tok, .unk = LB_NO_TOKEN};
     if (tok->kind != LB_HF_UNIGRAM)
@@ -133,8 +137,8 @@ lb_status lb_unigram_init(lb_unigram *u, const lb_hf_tok *tok, lb_err *err) {
     }
     (void)lb_json_as_bool(lb_json_get(tok->model, "byte_fallback"), &u->byte_fallback);
     for (u64 i = 0; i < tok->n_ids; i++)
-        if (lb_texts_has(&tok->token, i) && (double)tok->score[i] < least)
-            least = (double)tok->score[i];
+        if (lb_texts_has(&tok->token, i) && score_of(tok, i) < least)
+            least = score_of(tok, i);
     u->unk_score = least - UNK_PENALTY;
     for (u32 i = 0; i < 256; i++) {
         char name[8];
@@ -179,7 +183,7 @@ static lb_status walk(const lb_unigram *u, place *v, lb_str text, lb_err *err) {
             u32 id = u->node[node].id;
             if (id == LB_NO_TOKEN)
                 continue;
-            offer(&v[end], (double)u->tok->score[id] + score, id, (u32)at);
+            offer(&v[end], score_of(u->tok, id) + score, id, (u32)at);
             single |= end == next;
         }
         if (!single && u->unk == LB_NO_TOKEN)

@@ -39,6 +39,7 @@ PATTERNS = {  # as tokenizer.json of the families has them
     "gpt2": r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
     "bloom": r" ?[^(\s|[.,!?…。,、।۔،])]+",
     "digits": r"\p{N}",
+    "words": r"[\p{Han}]+|\w+|[^\S\r\n]+|[^\w\s]|\s",
 }
 
 
@@ -104,7 +105,7 @@ def byte_level(r):
             steps.insert(0, r.choice([pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.Punctuation()]))
         t.pre_tokenizer = pre_tokenizers.Sequence(steps + [pre_tokenizers.ByteLevel(add_prefix_space=False,
                                                                                     use_regex=False)])
-    t.normalizer = r.choice([None, None, normalizers.NFC(), normalizers.NFKC(),
+    t.normalizer = r.choice([None, None, normalizers.NFC(), normalizers.NFKC(), normalizers.StripAccents(),
                              normalizers.Sequence([normalizers.NFD(), normalizers.Lowercase()])])
     t.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(vocab_size=r.choice([600, 900]), show_progress=False,
@@ -148,7 +149,9 @@ def compare(what, texts, ours, theirs):
 def fast(r, args, i, root):
     name, t, trainer = (byte_level if r.random() < 0.65 else with_fallback)(r)
     t.train_from_iterator(LINES, trainer)
-    for a in added(r):
+    # blanks that another has taken; the library panics where they strip themselves
+    blanks = [AddedToken("  ", normalized=r.random() < 0.3)] if r.random() < 0.3 else []
+    for a in added(r) + blanks:
         (t.add_special_tokens if a.special else t.add_tokens)([a])
     p = post(r, t)
     if p:

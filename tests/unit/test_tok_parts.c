@@ -49,6 +49,16 @@ LB_TEST(patterns_match_as_in_oniguruma) {
         {"x?+x", "xx", "0-2 "},
         {"[]a]+", "a]b", "0-2 "},
         {"[[:alpha:]]+", "ab1", "0-2 "},
+        {"[^\\S\\n]+", "a \n\tb", "1-2 3-4 "},
+        {"[^\\S]+", "a \n\tb", "1-4 "},
+        {"[\\S\\n]+", "a \nb", "0-1 2-4 "},
+        {"[a\\W]+", "ab--", "0-1 2-4 "},
+        {"\\p{Han}+", "\xe4\xb8\x80\xe3\x80\x82", "0-3 "}, /* not U+3002, of several scripts */
+        {"[^\\p{Han}]+", "\xe4\xb8\x80\xe3\x80\x82", "3-6 "},
+        {"\\P{Han}+", "\xe4\xb8\x80\xe3\x80\x82", "3-6 "},
+        {"\\w+", "\xc2\xbd\xe2\x93\x90-", "0-5 "}, /* a half, a letter in a circle */
+        {"[\\w]+", "\xc2\xbd\xe2\x93\x90-", "2-5 "},
+        {"\\W+", "\xc2\xbd-", "2-3 "},
     };
     for (u32 i = 0; i < LB_LEN(cases); i++) {
         lb_err err = {0};
@@ -60,8 +70,8 @@ LB_TEST(patterns_match_as_in_oniguruma) {
 }
 
 LB_TEST(patterns_that_cannot_be_run_are_refused) {
-    static const char *const bad[] = {"a\\",   "[a",           "(",  "[a&&b]", "[a[^b]]",
-                                      "[\\S]", "\\p{Nothing}", "\\C"};
+    static const char *const bad[] = {"a\\",      "[a",           "(",  "[a&&b]", "[a[^b]]",
+                                      "[\\S\\W]", "\\p{Nothing}", "\\C"};
     for (u32 i = 0; i < LB_LEN(bad); i++) {
         lb_err err = {0};
         lb_regex *re;
@@ -157,6 +167,10 @@ LB_TEST(normalizers) {
          "e\xcc\x81"
          "a",
          "ea"},
+        {"{\"type\":\"StripAccents\"}", "\xe0\xa4\x95\xe0\xa4\xbf\xe2\x83\x9d", "\xe0\xa4\x95"},
+        {"{\"type\":\"BertNormalizer\",\"clean_text\":false,\"handle_chinese_chars\":false,"
+         "\"strip_accents\":true,\"lowercase\":false}",
+         "\xe0\xa4\x95\xe0\xa4\xbf", "\xe0\xa4\x95\xe0\xa4\xbf"},
         {"{\"type\":\"Lowercase\"}", "\xc4\xb0\xc3\x80\xce\xa3", "i\xcc\x87\xc3\xa0\xcf\x83"},
         {"{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"\\\\s+\"},\"content\":\"_\"}", "a \n b",
          "a_b"},
