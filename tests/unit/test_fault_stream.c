@@ -125,8 +125,8 @@ LB_TEST(experts_under_every_limit) {
     every_limit(FM_QWEN3_MOE);
 }
 
-/* All threads that read have ended, also those that read ahead of what was never asked for: the seam
- * may change. */
+/* All threads that read have ended, also those that read ahead of what was never asked for: the
+ * seam may change. */
 static void still(const scene *s) {
     lb_context *c = NULL;
     limit(s, 0);
