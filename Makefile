@@ -81,6 +81,12 @@ $(B)/gen/device/kernels_ptx.inc: src/device/kern/kernels.ptx.gz
 	$(Q)gzip -dc $< | sed -e 's/[\\"]/\\&/g' -e 's/^/"/' -e 's/$$/\\n"/' >$@
 $(B)/device/cuda_ptx.o: $(B)/gen/device/kernels_ptx.inc
 $(B)/device/cuda_ptx.o: CFLAGS_ISA = -I$(B)/gen
+# The same kernels' text for Metal's compiler, which is on every Mac.
+$(B)/gen/device/kernels_msl.inc: $(wildcard src/device/kern/*.k src/device/kern/*.h) tools/kernel_text.sh
+	@mkdir -p $(@D)
+	$(Q)sh tools/kernel_text.sh | sed -e 's/[\\"]/\\&/g' -e 's/^/"/' -e 's/$$/\\n"/' >$@
+$(B)/device/metal_msl.o: $(B)/gen/device/kernels_msl.inc
+$(B)/device/metal_msl.o: CFLAGS_ISA = -I$(B)/gen
 
 include tests/tests.mk
 -include $(OBJ:.o=.d)

@@ -112,14 +112,23 @@ $(B)/tests/stub/libcuda.so.1: $(STUB_CUDA_SRC) $(wildcard src/device/*.h src/dev
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(filter-out $(SAN_FLAGS),$(CFLAGS_ALL)) -fPIC -shared -Wl,-soname,libcuda.so.1 -Wl,--no-undefined -o $@ $(STUB_CUDA_SRC) -lm -lpthread
 $(B)/tests/test_device_cuda: | $(STUB_CUDA)
+# A stand-in for Metal, which compiles the kernels' text by clang; without clang there is none.
+MSL_CLANG ?= clang
+STUB_METAL := $(if $(filter Linux,$(UNAME)),$(if $(shell command -v $(MSL_CLANG) 2>/dev/null),$(B)/tests/metal/libmetal.so))
+STUB_METAL_SRC := $(wildcard tests/metal/*.c) $(addprefix src/,device/cpu_fiber.c base/error.c base/mem.c base/str.c base/os.c)
+$(B)/tests/metal/libmetal.so: $(STUB_METAL_SRC) $(wildcard tests/metal/*.h src/device/*.h src/device/*.def)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(filter-out $(SAN_FLAGS),$(CFLAGS_ALL)) -DLB_MSL_COMPILER='"$(abspath tests/metal/mslcc.sh)"' -DLB_MSL_CACHE='"$(abspath $(@D))/msl"' \
+	    -DLB_MSL_TARGET='"$(if $(filter-out $(shell uname -m),$(ARCH)),$(ARCH)-linux-gnu)"' -fPIC -shared -Wl,--no-undefined -o $@ $(STUB_METAL_SRC) -lm -lpthread -ldl
+$(B)/tests/test_device_metal: | $(STUB_METAL)
 
 CLI_TESTS := $(wildcard tests/cli/*.sh)
 PEER_TESTS := $(wildcard tests/peers/peer_*.py)
 PROGRAMS := $(UNIT) $(CHECKKERN) $(FUZZ)
-RUN := LB_TEST_STUB_CUDA=$(abspath $(STUB_CUDA)) LBRX=$(abspath $(B)/lbrx) MAKE_MODEL=$(abspath $(MAKE_MODEL)) HUB_SERVER=$(abspath $(HUB_SERVER)) QUANT_PEER=$(abspath $(QUANT_PEER)) QUANTIZE=$(abspath $(QUANTIZE)) IMATRIX_DUMP=$(abspath $(IMATRIX_DUMP)) MERGE_OUTLINE=$(abspath $(MERGE_OUTLINE)) ENCODE=$(abspath $(ENCODE)) LOGITS=$(abspath $(LOGITS)) SHIFT=$(abspath $(SHIFT)) TEMPLATE=$(abspath $(TEMPLATE)) RECIPE=$(abspath $(RECIPE)) MLX_RECIPE=$(abspath $(MLX_RECIPE)) SAMPLE=$(abspath $(SAMPLE)) SCHEMA=$(abspath $(SCHEMA)) PTY=$(abspath $(PTY)) LB_TEST_GOLDEN=$(abspath tests/golden) LB_TEST_FUZZ=$(abspath tests/fuzz) sh tests/run.sh
+RUN := LB_TEST_STUB_CUDA=$(abspath $(STUB_CUDA)) LB_TEST_STUB_METAL=$(abspath $(STUB_METAL)) LBRX=$(abspath $(B)/lbrx) MAKE_MODEL=$(abspath $(MAKE_MODEL)) HUB_SERVER=$(abspath $(HUB_SERVER)) QUANT_PEER=$(abspath $(QUANT_PEER)) QUANTIZE=$(abspath $(QUANTIZE)) IMATRIX_DUMP=$(abspath $(IMATRIX_DUMP)) MERGE_OUTLINE=$(abspath $(MERGE_OUTLINE)) ENCODE=$(abspath $(ENCODE)) LOGITS=$(abspath $(LOGITS)) SHIFT=$(abspath $(SHIFT)) TEMPLATE=$(abspath $(TEMPLATE)) RECIPE=$(abspath $(RECIPE)) MLX_RECIPE=$(abspath $(MLX_RECIPE)) SAMPLE=$(abspath $(SAMPLE)) SCHEMA=$(abspath $(SCHEMA)) PTY=$(abspath $(PTY)) LB_TEST_GOLDEN=$(abspath tests/golden) LB_TEST_FUZZ=$(abspath tests/fuzz) sh tests/run.sh
 
 .PHONY: tests test unit check checkkern fuzz long bench docs
-tests: $(PROGRAMS) $(STUB_CUDA) $(MAKE_MODEL) $(HUB_SERVER) $(QUANT_PEER) $(QUANTIZE) $(IMATRIX_DUMP) $(MERGE_OUTLINE) $(ENCODE) $(LOGITS) $(SHIFT) $(TEMPLATE) $(RECIPE) $(MLX_RECIPE) $(SAMPLE) $(SCHEMA) $(PTY) $(B)/lbrx
+tests: $(PROGRAMS) $(STUB_CUDA) $(STUB_METAL) $(MAKE_MODEL) $(HUB_SERVER) $(QUANT_PEER) $(QUANTIZE) $(IMATRIX_DUMP) $(MERGE_OUTLINE) $(ENCODE) $(LOGITS) $(SHIFT) $(TEMPLATE) $(RECIPE) $(MLX_RECIPE) $(SAMPLE) $(SCHEMA) $(PTY) $(B)/lbrx
 test: tests
 	@$(RUN) $(CHECKKERN) $(UNIT) $(FUZZ) $(CLI_TESTS) $(PEER_TESTS)
 unit: $(UNIT)
@@ -138,9 +147,9 @@ test-linked:
 	@$(RUN) $(filter-out %/test_plan_figures $(FAULT),$(wildcard $(UNIT)))
 # One program: make t-<name> runs tests/unit/test_<name>.c, c-<name> tests/cli/<name>.sh
 t-%: $(B)/tests/test_%
-	LB_TEST_STUB_CUDA=$(abspath $(STUB_CUDA)) $<
-c-%: $(B)/lbrx $(STUB_CUDA) $(MAKE_MODEL) $(HUB_SERVER) $(LOGITS) $(SHIFT) $(SCHEMA) $(PTY)
-	LB_TEST_STUB_CUDA=$(abspath $(STUB_CUDA)) LBRX=$(abspath $<) MAKE_MODEL=$(abspath $(MAKE_MODEL)) HUB_SERVER=$(abspath $(HUB_SERVER)) sh tests/cli/$*.sh
+	LB_TEST_STUB_CUDA=$(abspath $(STUB_CUDA)) LB_TEST_STUB_METAL=$(abspath $(STUB_METAL)) $<
+c-%: $(B)/lbrx $(STUB_CUDA) $(STUB_METAL) $(MAKE_MODEL) $(HUB_SERVER) $(LOGITS) $(SHIFT) $(SCHEMA) $(PTY)
+	LB_TEST_STUB_CUDA=$(abspath $(STUB_CUDA)) LB_TEST_STUB_METAL=$(abspath $(STUB_METAL)) LBRX=$(abspath $<) MAKE_MODEL=$(abspath $(MAKE_MODEL)) HUB_SERVER=$(abspath $(HUB_SERVER)) sh tests/cli/$*.sh
 
 check: $(B)/lbrx
 	@sh tools/check.sh $(B)/lbrx

@@ -28,7 +28,7 @@ struct lb_cli {
 typedef struct lb_common {
     u64 n_threads;      /* 0 until lb_common_finish: all cores the process may use */
     u64 memory_bytes;   /* hard limit of anonymous memory */
-    const char *device; /* as given: auto, cpu, cuda[:N] */
+    const char *device; /* as given: auto, cpu, cuda[:N], metal */
     u32 progress;       /* LB_PROGRESS_* */
     bool json, quiet;
     bool memory_given;    /* --memory is the user's */

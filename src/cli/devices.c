@@ -26,12 +26,15 @@ void lb_devices_put(lb_buf *out) {
             const lb_dev_info *d = &info[i];
             lb_buf_printf(out, "  %-8s ", d->id);
             lb_put_safe(out, lb_str_c(d->name));
-            lb_buf_printf(out, ", %s, %s, %u %s", *d->generation ? d->generation : "baseline",
-                          lb_size_text(d->memory_bytes, size), d->n_units,
-                          d->kind == LB_DEV_CPU ? "cores" : "multiprocessors");
+            lb_buf_printf(out, ", %s, %s", *d->generation ? d->generation : "baseline",
+                          lb_size_text(d->memory_bytes, size));
+            if (d->n_units)
+                lb_buf_printf(out, ", %u %s", d->n_units,
+                              d->kind == LB_DEV_CPU ? "cores" : "multiprocessors");
             if (d->kind != LB_DEV_CPU)
-                lb_buf_printf(out, ", %u threads and %u bytes a threadgroup, driver of %s",
-                              d->threads_max, d->shared_bytes_max, d->driver);
+                lb_buf_printf(out, ", %u threads and %u bytes a threadgroup, %s%s", d->threads_max,
+                              d->shared_bytes_max, d->kind == LB_DEV_CUDA ? "driver of " : "",
+                              d->driver);
             lb_buf_put_c(out, "\n");
         }
         if (n > DEVICES_MAX)
@@ -83,7 +86,8 @@ void lb_devices_json(lb_cli *cli, lb_json *root) {
 }
 
 lb_dev_choice lb_devices_choose(lb_dev_choice c) {
-    if (c.is_auto && lb_dev_list(LB_DEV_CUDA, NULL, 0, NULL))
-        return (lb_dev_choice){.kind = LB_DEV_CUDA};
+    for (u32 kind = LB_DEV_CPU + 1; c.is_auto && kind < LB_DEV_KINDS; kind++)
+        if (lb_dev_list((lb_dev_kind)kind, NULL, 0, NULL))
+            return (lb_dev_choice){.kind = (lb_dev_kind)kind};
     return (lb_dev_choice){.kind = c.kind, .index = c.index};
 }

@@ -58,7 +58,7 @@ typedef struct lb_dev_ops {
     lb_status (*event_us)(lb_dev_event *from, lb_dev_event *to, double *t_us, lb_err *err);
 } lb_dev_ops;
 
-extern const lb_dev_ops lb_dev_ops_cpu, lb_dev_ops_cuda;
+extern const lb_dev_ops lb_dev_ops_cpu, lb_dev_ops_cuda, lb_dev_ops_metal;
 
 struct lb_dev {
     const lb_dev_ops *ops;

@@ -9,6 +9,7 @@ static const struct {
 } kinds[LB_DEV_KINDS] = {
     [LB_DEV_CPU] = {"cpu", &lb_dev_ops_cpu},
     [LB_DEV_CUDA] = {"cuda", &lb_dev_ops_cuda},
+    [LB_DEV_METAL] = {"metal", &lb_dev_ops_metal},
 };
 
 const char *lb_dev_kind_name(lb_dev_kind kind) {
@@ -26,17 +27,15 @@ lb_status lb_dev_choice_parse(const char *text, lb_dev_choice *out, lb_err *err)
     *out = (lb_dev_choice){.is_auto = lb_str_eq_c(s, "auto")};
     if (out->is_auto || lb_str_eq_c(s, "cpu"))
         return LB_OK;
-    out->kind = LB_DEV_CUDA;
-    if (lb_str_eq_c(s, "cuda"))
+    out->kind = lb_str_eq_c(s, "metal") ? LB_DEV_METAL : LB_DEV_CUDA;
+    if (lb_str_eq_c(s, "cuda") || lb_str_eq_c(s, "metal"))
         return LB_OK;
     if (lb_str_starts(s, LB_STR("cuda:")) && lb_str_to_u64(lb_str_sub(s, 5, s.len), &index) &&
         index < 1024) {
         out->index = (u32)index;
         return LB_OK;
     }
-    if (lb_str_eq_c(s, "metal"))
-        return lb_fail(err, LB_E_USAGE, "--device: 'metal' is not in this build: use --device cpu");
-    return lb_fail(err, LB_E_USAGE, "--device: '%s' is not one of auto|cpu|cuda[:N]", text);
+    return lb_fail(err, LB_E_USAGE, "--device: '%s' is not one of auto|cpu|cuda[:N]|metal", text);
 }
 
 static lb_status alive(const lb_dev *d, lb_err *err) {

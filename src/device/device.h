@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* device.h: where arithmetic can run: the CPU, NVIDIA GPUs, behind one narrow interface.
+/* device.h: where arithmetic can run: the CPU, NVIDIA GPUs, Apple's, behind one narrow interface.
  *
  * A device has buffers (its own memory, memory of the host that it reaches, or pages of a mapped
  * file) and queues. A queue carries out copies and kernels in their order of submission, later;
@@ -20,21 +20,21 @@
 #include "base/base.h"
 #include "device/kernels.h"
 
-typedef enum lb_dev_kind { LB_DEV_CPU, LB_DEV_CUDA, LB_DEV_KINDS } lb_dev_kind;
+typedef enum lb_dev_kind { LB_DEV_CPU, LB_DEV_CUDA, LB_DEV_METAL, LB_DEV_KINDS } lb_dev_kind;
 
-/* "cpu", "cuda" */
+/* "cpu", "cuda", "metal" */
 const char *lb_dev_kind_name(lb_dev_kind kind);
 
 typedef struct lb_dev_info {
     lb_dev_kind kind;
     u32 index;            /* among those of its kind */
-    char id[16];          /* "cpu", "cuda:0": what --device takes */
+    char id[16];          /* "cpu", "cuda:0", "metal": what --device takes */
     char name[128];       /* of the model */
-    char generation[64];  /* "compute capability 9.0", the CPU's features */
+    char generation[64];  /* "compute capability 9.0", "M4, Apple9", the CPU's features */
     char driver[32];      /* its version; empty: none */
-    u64 memory_bytes;     /* of the device */
+    u64 memory_bytes;     /* of the device; Metal: that it may use */
     u64 free_bytes;       /* when it was asked; 0: not known */
-    u32 n_units;          /* multiprocessors, cores */
+    u32 n_units;          /* multiprocessors, cores; 0: not known */
     u32 simd_threads;     /* that run in step: 32 */
     u32 threads_max;      /* of a threadgroup */
     u32 shared_bytes_max; /* memory of a threadgroup without asking for more */
@@ -54,7 +54,7 @@ typedef struct lb_dev_choice {
     u32 index;
 } lb_dev_choice;
 
-/* "auto", "cpu", "cuda", "cuda:N". LB_E_USAGE: none of them. Looks for no device. */
+/* "auto", "cpu", "cuda", "cuda:N", "metal". LB_E_USAGE: none of them. Looks for no device. */
 lb_status lb_dev_choice_parse(const char *text, lb_dev_choice *out, lb_err *err);
 
 /* ---- devices ---- */

@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# device.sh: `lbrx info` and `lbrx selftest` with no driver, with a stand-in for NVIDIA's, and with one that fails.
+# device.sh: `lbrx info` and `lbrx selftest` with no driver, with stand-ins for NVIDIA's and for Metal, and with ones
+# that fail.
 # shellcheck source=tests/cli_lib.sh
 . "$(dirname "$0")/../cli_lib.sh"
 
@@ -13,6 +14,35 @@ exits 2 "no such kernel" "$LBRX" selftest --device cpu --kernel mv_q4
 complains "no such kernel" "no kernel is called 'mv_q4'"
 exits 2 "no such device" "$LBRX" selftest --device tpu
 complains "no such device" "is not one of"
+
+# ---- Metal: a stand-in that compiles the very text by clang ----
+exits 3 "no metal" env LBRX_TEST_METAL=./nowhere "$LBRX" selftest --device metal
+complains "no metal" "metal: ./nowhere cannot be opened"
+metal() {
+    env LBRX_TEST_METAL="$LB_TEST_STUB_METAL" "$@"
+}
+if [ -z "${LB_TEST_STUB_METAL:-}" ] || [ ! -f "$LB_TEST_STUB_METAL" ]; then
+    skip "metal" "no stand-in for Metal: it needs clang"
+else
+    exits 0 "metal info" metal "$LBRX" info
+    says "metal info" "metal    Stub \\x1b Apple GPU, M2, Apple8 (applegpu_g14g), 67.1 MB, 1024 threads and 32768 bytes a threadgroup, Metal 3"
+    exits 0 "metal info json" metal "$LBRX" info --json
+    says "metal info json" '"device": "metal", "name": '
+    exits 0 "metal selftest" metal "$LBRX" selftest --device metal
+    says "metal selftest" "44 kernels right, 0 wrong"
+    exits 0 "metal is the GPU" metal "$LBRX" selftest --kernel rms_norm
+    says "metal is the GPU" "M2, Apple8 (applegpu_g14g): 1 kernels right, 0 wrong"
+    exits 2 "metal, on the CPU alone" metal "$LBRX" inspect "$W" --device metal
+    complains "metal, on the CPU alone" "this command computes on the CPU alone: use --device cpu"
+    STUB_METAL=none exits 3 "metal none" metal "$LBRX" selftest --device metal
+    complains "metal none" "the system has no GPU for this program"
+    STUB_METAL=broken exits 5 "metal broken" metal "$LBRX" selftest --device metal --kernel add
+    says "metal broken" "the system does not compile the kernels: program_source:"
+    STUB_METAL_MEMORY=400 exits 1 "metal memory" metal "$LBRX" selftest --device metal --kernel add
+    complains "metal memory" "that the GPU may use"
+    STUB_METAL_LOST=2 exits 5 "metal lost" metal "$LBRX" selftest --device metal --kernel add
+    says "metal lost" "WRONG: metal: the device was lost"
+fi
 
 if [ -z "${LB_TEST_STUB_CUDA:-}" ] || [ ! -f "$LB_TEST_STUB_CUDA" ]; then
     skip "stand-in" "no stand-in for the CUDA driver"
@@ -30,7 +60,7 @@ import json, sys
 d = json.load(open(sys.argv[1]))
 assert d["devices"] == ["cpu", "cuda:0", "cuda:1"], d["devices"]
 assert d["device_facts"][1]["generation"] == "compute capability 9.0"
-assert d["device_facts"][2]["maps_files"] is True and d["devices_absent"] == {}
+assert d["device_facts"][2]["maps_files"] is True and "cuda" not in d["devices_absent"]
 PY
 exits 0 "selftest" "$LBRX" selftest --kernel rms_norm
 says "selftest" "compute capability 9.0: 1 kernels right, 0 wrong"

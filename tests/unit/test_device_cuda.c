@@ -249,8 +249,9 @@ LB_TEST(device_choice) {
         {"cuda:", LB_E_USAGE, false, LB_DEV_CPU, 0},
         {"cuda:-1", LB_E_USAGE, false, LB_DEV_CPU, 0},
         {"cuda:99999", LB_E_USAGE, false, LB_DEV_CPU, 0},
+        {"metal:0", LB_E_USAGE, false, LB_DEV_CPU, 0},
         {"cuda0", LB_E_USAGE, false, LB_DEV_CPU, 0},
-        {"metal", LB_E_USAGE, false, LB_DEV_CPU, 0},
+        {"metal", LB_OK, false, LB_DEV_METAL, 0},
         {"CPU", LB_E_USAGE, false, LB_DEV_CPU, 0},
         {"", LB_E_USAGE, false, LB_DEV_CPU, 0},
     };

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+# kernels.awk: from preprocessed kernels (clang -E, include/metal_stdlib), a table of them and a caller of each, in
+# C++: what a Metal library says of its functions. One kernel's head stands on one line.
+function fail(why) {
+    printf "#error kernel %s: %s\n", name, why
+}
+/annotate\("msl_kernel"\)/ {
+    line = $0
+    sub(/^.*annotate\("msl_kernel"\)\)\) *void */, "", line)
+    name = line
+    sub(/\(.*$/, "", name)
+    sub(/^[A-Za-z0-9_]*\(/, "", line)
+    sub(/\) *\{?[^)\]]*$/, "", line)
+    n = split(line, param, ",")
+    types = values = args = ""
+    n_bufs = 0
+    for (i = 1; i <= n; i++) {
+        p = param[i]
+        comma = i > 1 ? ", " : ""
+        if (match(p, /\[\[buffer\([0-9]+\)\]\]/)) {
+            at = substr(p, RSTART + 9, RLENGTH - 12)
+            is_value = p ~ /address_space\(2\)/
+            kind = is_value ? 2 : p ~ /address_space\(1\)/ ? (p ~ /const/ ? 0 : 1) : -1
+            if (kind < 0)
+                fail("argument " i " is neither device nor constant")
+            type = p
+            if (is_value)
+                sub(/ *&.*$/, "", type)
+            else
+                sub(/ *\*.*$/, "", type)
+            sub(/^.* /, "", type)
+            types = types comma "void *"
+            values = values comma "a[" at "]"
+            args = args "{" at ", " kind ", sizeof(" type ")}, "
+            n_bufs++
+        } else if (p ~ /\[\[threadgroup_position_in_grid\]\]/ && p ~ /^ *uint3 /) {
+            types = types comma "uint3"
+            values = values comma "uint3{p[0], p[1], p[2]}"
+        } else if (p ~ /^ *uint .*\[\[thread_index_in_threadgroup\]\]/) {
+            types = types comma "uint"
+            values = values comma "p[3]"
+        } else if (p ~ /^ *uint .*\[\[thread_index_in_simdgroup\]\]/) {
+            types = types comma "uint"
+            values = values comma "p[3] & 31u"
+        } else if (p ~ /^ *uint .*\[\[simdgroup_index_in_threadgroup\]\]/) {
+            types = types comma "uint"
+            values = values comma "p[3] >> 5"
+        } else
+            fail("argument " i " has no attribute that is known:" p)
+    }
+    print "static void lbk_call_" name "(void *const *a, const uint *p) {"
+    print "    ((void (*)(" types "))(void *)" name ")(" values ");"
+    print "}"
+    table = table "    {\"" name "\", lbk_call_" name ", " n_bufs ", {" args "}},\n"
+}
+END {
+    print "struct lbk_msl_arg { uint index, kind; ulong bytes; };"
+    print "struct lbk_msl_kernel { const char *name; void (*call)(void *const *, const uint *); uint n_bufs; lbk_msl_arg arg[31]; };"
+    print "extern \"C\" __attribute__((visibility(\"default\"))) const lbk_msl_kernel lbk_msl_kernels[] = {"
+    print table "    {nullptr, nullptr, 0, {}}};"
+}
