@@ -121,6 +121,13 @@ $(B)/tests/metal/libmetal.so: $(STUB_METAL_SRC) $(wildcard tests/metal/*.h src/d
 	$(Q)$(CC) $(filter-out $(SAN_FLAGS),$(CFLAGS_ALL)) -DLB_MSL_COMPILER='"$(abspath tests/metal/mslcc.sh)"' -DLB_MSL_CACHE='"$(abspath $(@D))/msl"' \
 	    -DLB_MSL_TARGET='"$(if $(filter-out $(shell uname -m),$(ARCH)),$(ARCH)-linux-gnu)"' -fPIC -shared -Wl,--no-undefined -o $@ $(STUB_METAL_SRC) -lm -lpthread -ldl
 $(B)/tests/test_device_metal: | $(STUB_METAL)
+# What runs a program for macOS on 64-bit Arm under Linux. Libraries that the stand-in opens find C's in it.
+MACHO_RUN := $(B)/tests/macho/run
+$(MACHO_RUN): $(wildcard tests/macho/*.c tests/macho/*.h)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(filter-out $(SAN_FLAGS),$(CFLAGS_ALL)) -Wl,--no-as-needed -o $@ $(wildcard tests/macho/*.c) -lm -lpthread -ldl
+.PHONY: macho-run
+macho-run: $(MACHO_RUN) $(STUB_METAL)
 
 CLI_TESTS := $(wildcard tests/cli/*.sh)
 PEER_TESTS := $(wildcard tests/peers/peer_*.py)

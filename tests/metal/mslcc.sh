@@ -17,9 +17,9 @@ if [ -n "$cache" ]; then
         exit 0
     fi
 fi
-# fp: contraction is off by the text's own pragma in Metal; clang takes it as an option.
+# Contraction is off by the text's own pragma in Metal, and a char is signed there; clang takes both as options.
 set -- -x c++ -std=c++14 ${target:+--target="$target"} -D__METAL_VERSION__=300 -DLBK_MSL_CHECK -nostdinc -nostdinc++ \
-    -I"$here/include" -O1 -fPIC -fvisibility=hidden -fno-exceptions -fno-math-errno -ffp-contract=off \
+    -I"$here/include" -O1 -fPIC -fvisibility=hidden -fno-exceptions -fno-math-errno -fsigned-char -ffp-contract=off \
     -Wall -Werror=return-type -Wno-unknown-attributes -Wno-unused-function -Wno-unknown-pragmas
 {
     printf '#line 1 "program_source"\n'
