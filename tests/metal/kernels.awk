@@ -1,10 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-# kernels.awk: from preprocessed kernels (clang -E, include/metal_stdlib), a table of them and a caller of each, in
-# C++: what a Metal library says of its functions. One kernel's head stands on one line.
+# kernels.awk: preprocessed kernels (clang -E, include/metal_stdlib) with a table of them and a caller of each behind them,
+# in C++: what a Metal library says of its functions. One kernel's head stands on one line. A `constant T &` of a head
+# becomes a T: Metal copies values out of that address space, clang does not.
 function fail(why) {
     printf "#error kernel %s: %s\n", name, why
 }
-/annotate\("msl_kernel"\)/ {
+{
+    text = $0
+    is_head = text ~ /annotate\("msl_kernel"\)/
+    while (is_head && match(text, /const __attribute__\(\(address_space\(2\)\)\) [A-Za-z0-9_]+ &/)) {
+        type = substr(text, RSTART, RLENGTH - 2)
+        sub(/^.* /, "", type)
+        text = substr(text, 1, RSTART - 1) "const " type " " substr(text, RSTART + RLENGTH)
+    }
+    print text
+}
+is_head {
     line = $0
     sub(/^.*annotate\("msl_kernel"\)\)\) *void */, "", line)
     name = line
@@ -29,8 +40,8 @@ function fail(why) {
             else
                 sub(/ *\*.*$/, "", type)
             sub(/^.* /, "", type)
-            types = types comma "void *"
-            values = values comma "a[" at "]"
+            types = types comma (is_value ? type : "void *")
+            values = values comma (is_value ? "*(const " type " *)" : "") "a[" at "]"
             args = args "{" at ", " kind ", sizeof(" type ")}, "
             n_bufs++
         } else if (p ~ /\[\[threadgroup_position_in_grid\]\]/ && p ~ /^ *uint3 /) {
@@ -48,12 +59,12 @@ function fail(why) {
         } else
             fail("argument " i " has no attribute that is known:" p)
     }
-    print "static void lbk_call_" name "(void *const *a, const uint *p) {"
-    print "    ((void (*)(" types "))(void *)" name ")(" values ");"
-    print "}"
+    calls = calls "static void lbk_call_" name "(void *const *a, const uint *p) {\n"
+    calls = calls "    ((void (*)(" types "))(void *)" name ")(" values ");\n}\n"
     table = table "    {\"" name "\", lbk_call_" name ", " n_bufs ", {" args "}},\n"
 }
 END {
+    printf "%s", calls
     print "struct lbk_msl_arg { uint index, kind; ulong bytes; };"
     print "struct lbk_msl_kernel { const char *name; void (*call)(void *const *, const uint *); uint n_bufs; lbk_msl_arg arg[31]; };"
     print "extern \"C\" __attribute__((visibility(\"default\"))) const lbk_msl_kernel lbk_msl_kernels[] = {"

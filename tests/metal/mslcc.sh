@@ -24,12 +24,11 @@ set -- -x c++ -std=c++14 ${target:+--target="$target"} -D__METAL_VERSION__=300 -
 {
     printf '#line 1 "program_source"\n'
     cat "$text"
+    printf '#line 1 "threads.inc"\n'
+    cat "$here/threads.inc"
 } >"$out.cc"
-"$clang" "$@" -E -P "$out.cc" -o "$out.ii"
-{
-    cat "$out.cc" "$here/threads.inc"
-    awk -f "$here/kernels.awk" "$out.ii"
-} >"$out.all.cc"
+"$clang" "$@" -E "$out.cc" -o "$out.ii"
+awk -f "$here/kernels.awk" "$out.ii" >"$out.all.cc"
 "$clang" "$@" -c "$out.all.cc" -o "$out.o"
 # Nothing of C's library is linked: the program that opens it has it.
 "$clang" ${target:+--target="$target"} -nostdlib -shared "$out.o" -o "$out"
