@@ -51,6 +51,10 @@ static lb_status start(lb_cuda_driver *d, lb_err *err) {
 lb_status lb_cuda_driver_open(lb_cuda_driver *d, lb_err *err) {
     *d = (lb_cuda_driver){0};
     d->library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+#if defined(__APPLE__)
+    if (!d->library)
+        return lb_fail(err, LB_E_NOT_FOUND, "cuda: NVIDIA has no driver for this system");
+#endif
     if (!d->library)
         return lb_fail(err, LB_E_NOT_FOUND,
                        "cuda: there is no driver (libcuda.so.1): install NVIDIA's");
