@@ -2,13 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """inference.py: reading prompts and generating, against llama-bench, side by side in one run.
 
-    python3 bench/inference.py [--work DIR] [--llama DIR] [--models a,b] [-p 512] [-n 64] [-t 1,2] [--repeat 3] [--fast]
+    python3 bench/inference.py [--work DIR] [--llama DIR] [--models a,b] [-p 512] [-n 64] [-t 1,2] [--repeat 3] [--fast] [--repack] [MODEL...]
 
 Models: the demo's SmolLM2-135M as it comes (Q4_1), and a random model of 1.1B parameters (TinyLlama's shape) in the
 types below, quantized by lbrx; MLX groups, which llama.cpp does not read, stand beside its nearest type, Q4_1. Both
 programs read the same file from a warm page cache with the same number of threads; rounds are interleaved (A B A B), and
 each figure is the median of its rounds in tokens a second. llama-bench is built for the processor from the source package
 in PyPI unless --llama names a folder that has it. --fast: lbrx rounds activations to eight bits, as llama.cpp does.
+--repack: a column for lbrx with that option, which copies the weights as llama.cpp does of the types that it repacks. MODEL:
+other GGUF files instead.
 
 The third figure of a generation is the share of the bandwidth with which as many threads read the file's bytes from
 memory in the same run, that is what no program can exceed."""
@@ -41,10 +43,10 @@ def run_json(cmd):
     return json.loads(r.stdout)
 
 
-def ours(o, path, threads):
+def ours(o, path, threads, *more):
     """{test: (tokens a second, share of the bandwidth or None)}"""
     out = run_json([LBRX, "bench", path, "-p", str(o.p), "-n", str(o.n), "-r", "1", "-t", str(threads), "--json", "-q",
-                    *(["--fast"] if o.fast else [])])
+                    *(["--fast"] if o.fast else []), *more])
     return {r["test"]: (r["tokens_per_second"][0], r.get("bandwidth_share")) for r in out}
 
 
@@ -55,16 +57,18 @@ def theirs(o, path, threads):
 
 
 def rounds(o, path, peer, threads):
-    a, b = {}, {}
+    a, b, c = {}, {}, {}
     for _ in range(o.repeat):
         for test, x in ours(o, path, threads).items():
             a.setdefault(test, []).append(x)
         for test, x in theirs(o, peer, threads).items():
             b.setdefault(test, []).append(x)
+        for test, x in ours(o, path, threads, "--repack").items() if o.repack else ():
+            c.setdefault(test, []).append(x)
     for test in a:
         shares = [s for _, s in a[test] if s]
         yield (test, statistics.median(x for x, _ in a[test]), statistics.median(b[test]),
-               statistics.median(shares) if shares else None)
+               statistics.median(shares) if shares else None, statistics.median(x for x, _ in c[test]) if c else None)
 
 
 def verdict(name, test, ratio, share):
@@ -108,23 +112,26 @@ def main():
     a.add_argument("--repeat", type=int, default=3)
     a.add_argument("--fast", action="store_true")
     a.add_argument("--keep", action="store_true", help="keep the quantized models")
+    a.add_argument("--repack", action="store_true")
+    a.add_argument("model", nargs="*")
     o = a.parse_args()
     o.work = os.path.abspath(o.work)
     os.makedirs(o.work, exist_ok=True)
     o.llama = peers.llama_tools(o.work, o.llama, ("llama-bench",))
-    names = o.models.split(",") if o.models else ["demo", *(m[0] for m in LARGE)]
+    names = o.model or (o.models.split(",") if o.models else ["demo", *(m[0] for m in LARGE)])
     print(peers.processor() + ", llama.cpp of " + peers.LLAMA + (", --fast" if o.fast else "") + "\n")
-    print("| model | test | threads | lbrx | llama.cpp | ratio | of the bandwidth | |\n|---|---|---|---|---|---|---|---|", flush=True)
+    print("| model | test | threads | lbrx | llama.cpp | ratio | of the bandwidth |" + (" --repack | ratio |" if o.repack else "") + " |\n" +
+          "|---" * (10 if o.repack else 8) + "|", flush=True)
     for name in names:
         kind, other = next(((k, p) for n, k, p in LARGE if n == name), (None, None))
-        path = demo_model(o.work) if name == "demo" else quantized(o, kind)
+        path = name if o.model else demo_model(o.work) if name == "demo" else quantized(o, kind)
         peer = quantized(o, other) if other else path
         for threads in o.t.split(","):
-            for test, x, y, share in rounds(o, path, peer, threads):
+            for test, x, y, share, copied in rounds(o, path, peer, threads):
                 ok = verdict("q4_1" if name == "demo" else name, test, x / y, share)
-                print(f"| {name} | {test} | {threads} | {x:.1f} | {y:.1f} | {x / y:.2f} | {f'{share:.0%}' if share else ''} | "
-                      f"{'' if ok else 'below the aim'} |", flush=True)
-        if name != "demo" and not o.keep:
+                print(f"| {os.path.basename(name)} | {test} | {threads} | {x:.1f} | {y:.1f} | {x / y:.2f} | {f'{share:.0%}' if share else ''} | " +
+                      (f"{copied:.1f} | {copied / y:.2f} | " if copied else "") + f"{'' if ok else 'below the aim'} |", flush=True)
+        if name != "demo" and not o.keep and not o.model:
             for f in {path, peer}:
                 peers.run(["rm", "-rf", f])
 
