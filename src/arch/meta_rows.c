@@ -132,17 +132,17 @@ static lb_status put_run_f32(const writer *w, const char *key, double v, lb_err 
 }
 
 /* What cosines are scaled by and whether limits are rounded, as transformers has it; readers of
- * GGUF take the factor's own scale and round. Latent attention has rows for that. */
+ * GGUF take the factor's own scale and round. Latent attention has a row for mscale. */
 static lb_status put_run_yarn(const writer *w, lb_err *err) {
     char buf[KEY_BYTES_MAX];
     double one = 0, all = 0, own;
     bool round = true;
-    if (is_set(lb_arch_pick(w->n, "kv_lora_rank")))
-        return LB_OK;
     lb_json_as_bool(lb_arch_pick(w->n, "@truncate"), &round);
     LB_TRY(lb_meta_set_bool(w->out, full_key(w, "rope.scaling.yarn_truncate", buf), round, err));
     if (lb_json_as_f64(lb_arch_pick(w->n, "@attention_factor"), &own))
         return put_run_f32(w, "rope.scaling.yarn_mscale", own, err);
+    if (is_set(lb_arch_pick(w->n, "kv_lora_rank")))
+        return LB_OK;
     lb_json_as_f64(lb_arch_pick(w->n, "@mscale"), &one);
     lb_json_as_f64(lb_arch_pick(w->n, "@mscale_all_dim"), &all);
     if (one == 0 || all == 0) { /* only both together count */

@@ -85,7 +85,8 @@ lb_status lb_rotary_init(lb_rotary *r, const lb_rotary_in *in, lb_arena *perm, l
         else if (ext != 0 && p->rope_factor > 1 && !p->kv_rank) /* latent attention: in its scale */
             r->mscale *=
                 (1 + 0.1 * log(p->rope_factor)) / (1 + 0.1 * p->yarn_log_mul * log(p->rope_factor));
-        if (ext != 0 && p->rope_factor > 1 && p->kv_rank && p->yarn_log_mul == 0)
+        if (ext != 0 && p->rope_factor > 1 && p->kv_rank && p->yarn_log_mul == 0 &&
+            p->yarn_mscale <= 0)
             r->mscale *= 1 + 0.1 * log(p->rope_factor);
     }
     return LB_OK;

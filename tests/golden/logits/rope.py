@@ -2,9 +2,10 @@
 """rope.py: what configs say of rope and GGUF has no key for, which counts where a folder is run. As a file of
 tests/families, for make_logits.py alone."""
 from kit import BOS, EOS, VOCAB, Case
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import (DeepseekV3Config, DeepseekV3ForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen2Config,
+                          Qwen2ForCausalLM)
 
-AT_MOST = 4  # cases
+AT_MOST = 5  # cases
 
 
 def cases(r):
@@ -20,3 +21,8 @@ def cases(r):
     # the text is longer than what it was trained for
     yield case("dynamic", LlamaConfig, LlamaForCausalLM, {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0},
                max_position_embeddings=24)
+    s.update(num_key_value_heads=4, q_lora_rank=None, kv_lora_rank=32, qk_rope_head_dim=16, qk_nope_head_dim=16, v_head_dim=16,
+             n_routed_experts=4, n_shared_experts=1, num_experts_per_tok=2, n_group=1, topk_group=1, first_k_dense_replace=1,
+             moe_intermediate_size=32)
+    yield case("latent-attention-factor", DeepseekV3Config, DeepseekV3ForCausalLM,
+               {**yarn, "attention_factor": 1.0, "truncate": False, "original_max_position_embeddings": 16})
