@@ -420,9 +420,26 @@ static lb_status put_normal(lb_hf_work *w, const lb_piece *piece, lb_err *err) {
     return lb_pretok_each(w->pretok, piece->text, piece->first, w->e->raw_bytes, put_part, w, err);
 }
 
+/* Whether the normalizer removes the first character: what is left is not the text's beginning to
+ * the library, which goes by places in the original. */
+static lb_status loses_first(lb_hf_work *w, lb_str text, bool *loses, lb_err *err) {
+    size_t n = 0;
+    *loses = false;
+    if (!text.len)
+        return LB_OK;
+    (void)lb_utf8_next(text, &n);
+    LB_TRY(lb_norm_run(w->e->norm, lb_str_sub(text, 0, n), &w->normal, err));
+    *loses = w->normal.len == 0;
+    return LB_OK;
+}
+
 static lb_status put_raw(lb_hf_work *w, const lb_piece *piece, lb_err *err) {
     lb_piece normal = *piece;
     if (!lb_norm_is_empty(w->e->norm)) {
+        bool loses = false;
+        if (piece->first)
+            LB_TRY(loses_first(w, piece->text, &loses, err));
+        normal.first = piece->first && !loses;
         LB_TRY(lb_norm_run(w->e->norm, piece->text, &w->normal, err));
         normal.text = lb_buf_str(&w->normal);
     }

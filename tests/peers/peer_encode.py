@@ -119,6 +119,7 @@ def with_fallback(r):
     if name == "metaspace":
         t.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=r.choice(["first", "always", "never"]),
                                                    split=r.random() < 0.5)
+        t.normalizer = r.choice([None, normalizers.Strip(), normalizers.Nmt()])  # may take the first character
     else:
         t.normalizer = normalizers.Sequence(([normalizers.Prepend("▁")] if name == "prepend" else []) +
                                             [normalizers.Replace(" ", "▁")])
