@@ -349,7 +349,9 @@ static void run_chars(const step *s, lb_str in, lb_buf *out) {
                 lb_utf8_put(out, cp);
         } else if (s->kind == STEP_STRIP_MARKS) {
             utf8proc_category_t c = utf8proc_category((utf8proc_int32_t)cp);
-            if (c < UTF8PROC_CATEGORY_MN || c > UTF8PROC_CATEGORY_ME)
+            bool was =
+                cp == 0x1cf2 || cp == 0x1cf3; /* marks until Unicode 12, as the library has it */
+            if (!was && (c < UTF8PROC_CATEGORY_MN || c > UTF8PROC_CATEGORY_ME))
                 lb_utf8_put(out, cp);
         } else {
             lb_utf8_put(out, (u32)utf8proc_tolower((utf8proc_int32_t)cp));
