@@ -4,6 +4,7 @@ CC ?= cc
 SAN ?=
 CONFIG := $(notdir $(CC))$(if $(SAN),-$(SAN))
 B ?= build/$(CONFIG)
+UNAME := $(shell uname -s)
 CLANG := $(findstring clang,$(shell $(CC) --version 2>/dev/null))
 # Not under sanitizers: gcc 12 warns falsely there.
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
@@ -14,13 +15,14 @@ OPT ?= $(if $(SAN),-O1,-O2)
 Q = $(if $(V),,@echo '  $@';)
 CFLAGS_ALL := -std=c11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 $(OPT) -g -ffp-contract=off -fno-strict-aliasing \
               -fvisibility=hidden $(WARN) -Isrc -DLB_VERSION='"$(VERSION)"' $(CFLAGS)
-SAN_FLAGS_address := -fsanitize=address,undefined -fno-sanitize-recover=all
+# -fno-pie: where a program may lie anywhere, a million addresses in the checks' tables are put right at
+# every start, and scripts start thousands.
+SAN_FLAGS_address := -fsanitize=address,undefined -fno-sanitize-recover=all $(if $(filter Linux,$(UNAME)),-fno-pie)
 SAN_FLAGS_fuzz := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
 # -g1: lines and functions are all that a report names, and a fifth of what -g writes for each program.
 SAN_FLAGS := $(if $(SAN),$(or $(SAN_FLAGS_$(SAN)),-fsanitize=$(SAN)) -fno-omit-frame-pointer -g1)
 CFLAGS_ALL += $(SAN_FLAGS)
-LDFLAGS_ALL := $(SAN_FLAGS)
-UNAME := $(shell uname -s)
+LDFLAGS_ALL := $(SAN_FLAGS) $(if $(filter -fno-pie,$(SAN_FLAGS)),-no-pie)
 ARCH := $(shell $(CC) -dumpmachine 2>/dev/null | cut -d- -f1)
 # Static libraries: Homebrew's by path, else by the linker's own search.
 ifeq ($(UNAME),Darwin)
@@ -61,9 +63,23 @@ $(B)/%_avx512vbmi.o: CFLAGS_ISA = -mavx512vbmi -mavx512f -mavx512bw -mavx512dq -
 ARM_BASE ?= -march=armv8.2-a
 $(B)/%_dotprod.o: CFLAGS_ISA = $(ARM_BASE)+dotprod
 $(B)/%_i8mm.o: CFLAGS_ISA = $(ARM_BASE)+dotprod+i8mm
+# Kernels under the address sanitizer: what is left out (a pointer that is null, past its object or wraps) is
+# looked at where it is accessed, which the address sanitizer does; it made a third of their code. Those that are
+# thousands of accesses in a function are checked by a call each, which compiles in half the time; a kernel that
+# many tests run would take twice as long by it. clang's fuzzers run few of any.
+ifneq ($(filter address fuzz,$(SAN)),)
+$(B)/kernel/%.o: CFLAGS_ALL += -fno-sanitize=null,object-size,pointer-overflow
+BY_CALLS := asan-instrumentation-with-call-threshold=300
+ifeq ($(CLANG),)
+$(B)/kernel/q8_%.o: CFLAGS_ALL += --param $(BY_CALLS)
+else
+$(B)/kernel/%.o: CFLAGS_ALL += -mllvm -$(BY_CALLS)
+endif
+endif
 # What every parser calls and no parser is: counted, it doubles the time of an execution and tells a
 # fuzzer nothing.
 ifeq ($(SAN),fuzz)
+$(B)/kernel/%.o: CFLAGS_ALL += -fno-sanitize=fuzzer-no-link
 $(patsubst %,$(B)/base/%.o,mem map hash sha256): CFLAGS_ISA = -fno-sanitize=fuzzer-no-link
 $(patsubst %,$(B)/base/%.o,hash_avx2 hash_avx512): CFLAGS_ISA += -fno-sanitize=fuzzer-no-link
 # Unrolled over hundreds of registers: clang takes minutes for them under sanitizers (gcc's do see them).

@@ -25,6 +25,12 @@ is_sanitized() {
     esac
 }
 
+# in_turn I N: whether the I-th of N ways of doing the same is taken: all are, under sanitizers one for each $turn.
+turn=0
+in_turn() {
+    ! is_sanitized || [ $((turn % $2)) -eq "$1" ]
+}
+
 # yes or no: whether `ulimit -d` measures the program; a sanitizer's own memory would be counted.
 memory_is_limited() {
     if is_sanitized; then

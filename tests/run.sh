@@ -73,7 +73,7 @@ trap 'rm -rf "$out"' EXIT
 trap 'exit 130' INT TERM
 
 # The longest ones first, so that all jobs end together. As measured under sanitizers, which take most.
-longest="checkkern test_plan merge_props.sh real.sh memory.sh shift.sh merge_random.sh quantize.sh lora_extract.sh"
+longest="checkkern resident.sh test_plan merge_props.sh real.sh memory.sh shift.sh merge_random.sh quantize.sh lora_extract.sh"
 longest="$longest test_plan_quant logits.sh test_refine test_families test_plan_dense test_select roundtrip.sh"
 longest="$longest test_budget test_repack generate.sh fuzz_foreign test_fault_io merge_core.sh report.sh"
 longest="$longest merge_golden.sh test_fault_kill transplant.sh pull.sh"

@@ -77,6 +77,12 @@ bool lb_test_emulated(void) {
     return getenv("LB_TEST_EMULATED") != NULL;
 }
 
+u64 lb_test_cases(u64 n) {
+    const char *share = getenv("LB_TEST_CASES");
+    u64 percent = share ? strtoull(share, NULL, 10) : 100;
+    return LB_MAX(n * LB_MIN(percent, 100) / 100, 1);
+}
+
 /* splitmix64 */
 u64 lb_test_rand(void) {
     u64 z = (rng_state += 0x9e3779b97f4a7c15u);

@@ -28,6 +28,9 @@ const char *lb_test_golden(const char *name);
 bool lb_test_timed(void);
 /* Time that this process has used on all processors: limits on it hold whatever else runs. */
 u64 lb_test_cpu_us(void);
+/* How many of n repetitions of the same code run: all, or the share that LB_TEST_CASES (percent)
+ * names, at least one: under sanitizers and emulators. */
+u64 lb_test_cases(u64 n);
 /* Whether LB_TEST_EMULATED says that a user-mode emulator runs this: limits of the system and
  * faults are not what they are on a machine. */
 bool lb_test_emulated(void);

@@ -32,16 +32,18 @@ $(FAULT): $(FAULT_OBJ)
 $(FAULT): LDFLAGS_ALL += $(if $(filter Linux,$(UNAME)),$(WRAPPED:%=-Wl,--wrap=%))
 
 KERN_SRC := $(wildcard tests/kern/*.c)
+KERN_OBJ := $(KERN_SRC:tests/kern/%.c=$(B)/tests/kern/%.o)
 CHECKKERN := $(if $(KERN_SRC),$(B)/checkkern)
 KERN_DEP := $(patsubst src/%.c,$(B)/%.o,$(filter src/kernel/%,$(SRC))) $(B)/base/cpu.o $(B)/base/error.o $(B)/tensor/dtype.o
 $(B)/tests/kern/%.o: tests/kern/%.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS_ALL) $(CFLAGS_TEST) -MMD -MP -c $< -o $@
-$(B)/checkkern: $(patsubst tests/kern/%.c,$(B)/tests/kern/%.o,$(KERN_SRC)) $(KERN_DEP)
+$(B)/checkkern: $(KERN_OBJ) $(KERN_DEP)
 	$(Q)$(CC) $(LDFLAGS_ALL) $(LDFLAGS) -o $@ $^ -lm
 
 FUZZ_NAMES := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ := $(FUZZ_NAMES:%=$(B)/tests/fuzz_%)
+FUZZ_OBJ := $(patsubst tests/fuzz/%.c,$(B)/tests/fuzz/%.o,$(wildcard tests/fuzz/*.c))
 $(B)/tests/fuzz/%.o: tests/fuzz/%.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS_ALL) $(CFLAGS_TEST) -MMD -MP -c $< -o $@
@@ -51,6 +53,7 @@ $(FUZZ): $(B)/tests/%: $(B)/tests/fuzz/%.o $(FUZZ_MAIN) $(LIB)
 	$(Q)$(CC) $(LDFLAGS_ALL) $(if $(FUZZ_MAIN),,-fsanitize=fuzzer) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 # Programs that scripts use.
+TOOL_OBJ := $(patsubst tests/tool/%.c,$(B)/tests/tool/%.o,$(wildcard tests/tool/*.c))
 MAKE_MODEL := $(B)/tests/make_model
 $(B)/tests/tool/%.o: tests/tool/%.c
 	@mkdir -p $(@D)
@@ -134,14 +137,18 @@ PEER_TESTS := $(wildcard tests/peers/peer_*.py)
 PROGRAMS := $(UNIT) $(CHECKKERN) $(FUZZ)
 RUN := LB_TEST_STUB_CUDA=$(abspath $(STUB_CUDA)) LB_TEST_STUB_METAL=$(abspath $(STUB_METAL)) LBRX=$(abspath $(B)/lbrx) MAKE_MODEL=$(abspath $(MAKE_MODEL)) HUB_SERVER=$(abspath $(HUB_SERVER)) QUANT_PEER=$(abspath $(QUANT_PEER)) QUANTIZE=$(abspath $(QUANTIZE)) IMATRIX_DUMP=$(abspath $(IMATRIX_DUMP)) MERGE_OUTLINE=$(abspath $(MERGE_OUTLINE)) ENCODE=$(abspath $(ENCODE)) LOGITS=$(abspath $(LOGITS)) SHIFT=$(abspath $(SHIFT)) TEMPLATE=$(abspath $(TEMPLATE)) RECIPE=$(abspath $(RECIPE)) MLX_RECIPE=$(abspath $(MLX_RECIPE)) SAMPLE=$(abspath $(SAMPLE)) SCHEMA=$(abspath $(SCHEMA)) PTY=$(abspath $(PTY)) LB_TEST_GOLDEN=$(abspath tests/golden) LB_TEST_FUZZ=$(abspath tests/fuzz) sh tests/run.sh
 
-.PHONY: tests test unit check checkkern fuzz long bench docs
+.PHONY: tests test unit objects threads check checkkern fuzz long bench docs
 tests: $(PROGRAMS) $(STUB_CUDA) $(STUB_METAL) $(MAKE_MODEL) $(HUB_SERVER) $(QUANT_PEER) $(QUANTIZE) $(IMATRIX_DUMP) $(MERGE_OUTLINE) $(ENCODE) $(LOGITS) $(SHIFT) $(TEMPLATE) $(RECIPE) $(MLX_RECIPE) $(SAMPLE) $(SCHEMA) $(PTY) $(B)/lbrx
 test: tests
 	@$(RUN) $(CHECKKERN) $(UNIT) $(FUZZ) $(CLI_TESTS) $(PEER_TESTS)
 unit: $(UNIT)
+# Everything compiled and nothing linked: for what another compiler has to say.
+objects: $(OBJ) $(UNIT:%=%.o) $(UNIT_COMMON) $(B)/tests/runner.o $(FAULT_OBJ) $(KERN_OBJ) $(FUZZ_OBJ) $(TOOL_OBJ)
 # What the thread sanitizer is for: the engine, the sink, the pools, the descriptors.
-test-threads: $(filter $(B)/tests/test_plan% $(B)/tests/test_pool% $(B)/tests/test_fds% $(B)/tests/test_thread% $(B)/tests/test_fault% $(B)/tests/test_team%,$(UNIT))
-	@$(RUN) $^
+THREADS := $(filter $(B)/tests/test_plan% $(B)/tests/test_pool% $(B)/tests/test_fds% $(B)/tests/test_thread% $(B)/tests/test_fault% $(B)/tests/test_team%,$(UNIT))
+threads: $(THREADS)
+test-threads: threads
+	@$(RUN) $(THREADS)
 # Parsers, for valgrind (set VALGRIND to its command line in the environment of run.sh).
 PARSERS := json cur gguf safetensors st folder yaml meta
 test-parsers: $(filter $(foreach p,$(PARSERS),$(B)/tests/test_$(p)%),$(UNIT))
@@ -149,9 +156,9 @@ test-parsers: $(filter $(foreach p,$(PARSERS),$(B)/tests/test_$(p)%),$(UNIT))
 # On an emulator: the programs that could be linked without the foreign libraries (make -k unit).
 # An emulator's own memory would be counted by the test of the budgets: it is left out there, and so
 # are calls of the system that fail, which are the host's.
-test-linked:
+test-linked: $(CHECKKERN)
 	@[ -n "$(wildcard $(UNIT))" ] || { echo 'test-linked: no program could be linked' >&2; exit 1; }
-	@$(RUN) $(filter-out %/test_plan_figures $(FAULT),$(wildcard $(UNIT)))
+	@$(RUN) $(CHECKKERN) $(filter-out %/test_plan_figures $(FAULT),$(wildcard $(UNIT)))
 # One program: make t-<name> runs tests/unit/test_<name>.c, c-<name> tests/cli/<name>.sh
 t-%: $(B)/tests/test_%
 	LB_TEST_STUB_CUDA=$(abspath $(STUB_CUDA)) LB_TEST_STUB_METAL=$(abspath $(STUB_METAL)) $<

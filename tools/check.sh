@@ -12,21 +12,40 @@ binary=${1:-build/lbrx}
 library=$(dirname "$binary")/liblbrx.a
 passed=0 failed=0 skipped=0
 
-# check NAME COMMAND...: exit 0 passed, 77 skipped, else failed.
+out=$(mktemp -d "${TMPDIR:-/tmp}/lbrx-check-XXXXXX") || exit 1
+trap 'rm -rf "$out"' EXIT
+trap 'exit 130' INT TERM
+names=
+
+# check NAME COMMAND...: begun, beside the others.
 check() {
     name=$1
+    names="$names $name"
     shift
-    if text=$("$@" 2>&1); then
+    {
+        "$@" >"$out/$name" 2>&1
+        echo $? >"$out/$name.rc"
+    } &
+}
+
+# ended NAME: exit 0 passed, 77 skipped, else failed.
+ended() {
+    text=$(cat "$out/$1")
+    case $(cat "$out/$1.rc" 2>/dev/null) in
+    0)
         passed=$((passed + 1))
         [ -z "$text" ] || printf '%s\n' "$text"
-    elif [ $? -eq 77 ]; then
+        ;;
+    77)
         skipped=$((skipped + 1))
-        echo "skip: $name: $text"
-    else
+        echo "skip: $1: $text"
+        ;;
+    *)
         failed=$((failed + 1))
         printf '%s\n' "$text"
-        echo "FAILED: $name"
-    fi
+        echo "FAILED: $1"
+        ;;
+    esac
 }
 
 # shellcheck disable=SC2317 # called through check
@@ -72,5 +91,9 @@ check ptx sh tools/check_ptx.sh
 check docs docs_current
 check format formatted
 check shell shell_scripts
+wait
+for name in $names; do
+    ended "$name"
+done
 echo "check: $passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]

@@ -33,6 +33,8 @@ drafts() {
     for how in "--temp 0 -n 40" "--seed 7 -n 40" "--temp 1.5 --seed 5 --top-k 0 --repeat-penalty 1.2 --dry-multiplier 0.8 -n 30" \
         "--temp 0 -n 1" "--mirostat 2 --seed 3 -n 25 -t 2 --kv-type f32"; do
         # shellcheck disable=SC2086 # options
+        turn=$((turn + 1))
+        in_turn 0 2 || continue
         without_timings "$LBRX" generate "$model" $how >"$W/plain" || fail "$what $how" "exit $?"
         for with in "--lookup 4" "--lookup 2 --draft-max 64" "$@"; do
             # shellcheck disable=SC2086

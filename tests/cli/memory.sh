@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # memory.sh: the budget holds from the first byte read to the last one written, for the vocabularies of
 # released models: proven by the kernel (RLIMIT_DATA = budget + 16 MiB) and by the resident peak. Under sanitizers, whose own
-# memory would be counted, the same commands on small vocabularies and layers.
+# memory would be counted, the same commands on small vocabularies and layers, few experts and methods.
 # shellcheck source=tests/cli_lib.sh
 cost=slow
 . "$(dirname "$0")/../cli_lib.sh"
@@ -14,9 +14,11 @@ fi
 limited=$(memory_is_limited)
 [ $limited = yes ] || skip "limits" "a sanitizer, or a system without RLIMIT_DATA"
 
-gemma_vocab=262144 llama_vocab=128256 heads=16 ffn=1024
+gemma_vocab=262144 llama_vocab=128256 heads=16 ffn=1024 experts=512 layers=80
+methods='linear model_stock ties dare_ties della sce cabs'
 if is_sanitized; then
-    gemma_vocab=8192 llama_vocab=4096 heads=2 ffn=64
+    gemma_vocab=8192 llama_vocab=4096 heads=2 ffn=64 experts=32 layers=8
+    methods='linear dare_ties' # merge_props.sh has all of them
 fi
 
 verb=convert
@@ -73,7 +75,7 @@ within 64 "$W/l.gguf" -o "$W/made" --to hf --no-provenance
 
 # ---- quantizers: 512 experts, each with weights of its own, take no more than one ----
 verb=quantize
-shape="layers=1 hidden=256 ffn=64 heads=4 kv_heads=2 head_dim=64 vocab=320 experts=512 used=8"
+shape="layers=1 hidden=256 ffn=64 heads=4 kv_heads=2 head_dim=64 vocab=320 experts=$experts used=8"
 # shellcheck disable=SC2086
 make_model gguf qwen3moe "$W/moe" dtype=bf16 $shape
 # shellcheck disable=SC2086
@@ -111,11 +113,11 @@ copies() { # FOLDER SHAPE...
     make_model hf llama "$to/0" sparse=1 dtype=bf16 shard=50000000000 head_dim=128 hidden=8192 "$@"
     for i in 1 2 3 4 5 6 7 8 9; do ln -s 0 "$to/$i"; done
 }
-copies "$W/70b" layers=80 ffn=28672 vocab=128256 heads=64 kv_heads=8
+copies "$W/70b" layers=$layers ffn=28672 vocab=128256 heads=64 kv_heads=8
 # inputs of one matrix that are more than the budget in f32: 16 heads, 671 MB
 copies "$W/wide" layers=2 ffn=$ffn vocab=320 heads=$heads kv_heads=2
 "$LBRX" merge --methods >"$W/methods"
-for method in linear model_stock ties dare_ties della sce cabs; do
+for method in $methods; do
     grep -q "^$method " "$W/methods" || continue
     ten plan $method "$W/70b"
     within 512 "$W/plan.yml" -o "$W/x" --dry-run

@@ -133,11 +133,6 @@ part=${p1#./p2}
 
 # Methods whose result depends on the order of the models: by definition, or since the draws go by it.
 ordered=" passthrough slerp nuslerp nearswap arcee_fusion cabs "
-turn=0
-# in_turn I N: whether the I-th of N ways is taken
-in_turn() {
-    ! is_sanitized || [ $((turn % $2)) -eq "$1" ]
-}
 for method in $(cat names); do
     turn=$((turn + 1))
     m=$(echo "$method" | tr / -)

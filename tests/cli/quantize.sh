@@ -115,7 +115,10 @@ ok "into parts" "$LBRX" diff alone.gguf cut.gguf
 make_model gguf llama wide layers=1 hidden=256 ffn=256 heads=2 kv_heads=1 head_dim=32 vocab=64 dtype=f32
 F=wide/model.gguf
 for bad in '\000\000\300\177' '\000\000\200\177' '\000\000\200\377'; do
+    turn=$((turn + 1)) way=-1
     for tensor in blk.0.ffn_up.weight blk.0.attn_norm.weight token_embd.weight; do
+        way=$((way + 1))
+        in_turn $way 3 || continue
         value "$F" $tensor f32 17 "$bad"
         for type in q4_k_m q8_0 iq4_xs f16 copy; do
             exits 3 "$bad in $tensor, $type" $Q bad.gguf -o out.gguf --type $type
@@ -261,6 +264,7 @@ make_model gguf llama large layers=4 hidden=256 ffn=512 heads=2 kv_heads=1 head_
 L=large/model.gguf
 ok straight $Q "$L" -o 'straight-{type}.gguf' --type q4_k_m,q5_k_m,q2_k --no-provenance
 rounds=3
+! is_sanitized || rounds=1
 [ -z "${LB_TEST_LONG:-}" ] || rounds=40
 i=0 kills=0
 while [ "$i" -lt "$rounds" ]; do

@@ -3,9 +3,10 @@
  *
  *   checkkern [--long] [--selftest] [--bench] [--kernel PART] [--isa NAME] [--seed N] [--case N]
  *
- * Without options: all kernels, short, and the selftest. A kernel counts once for each instruction
- * set that has its own code for it; instruction sets that the machine lacks count as skipped, one
- * for each file of this build. */
+ * Without options: all kernels, short, and the selftest; with LB_TEST_CASES (percent) about that
+ * share of the cases of each kernel, over all shapes, fills and places. A kernel counts once for
+ * each instruction set that has its own code for it; instruction sets that the machine lacks count
+ * as skipped, one for each file of this build. */
 #include "checkkern.h"
 #include <stdlib.h>
 #include <time.h>
@@ -22,8 +23,19 @@ static _Noreturn void usage(void) {
     exit(2);
 }
 
+/* One case in how many: a number without a factor in common with those of fills and places, and
+ * smaller than that of a shape's cases, so that each of them is met. */
+static u32 case_step(void) {
+    const char *share = getenv("LB_TEST_CASES");
+    const u64 percent = share ? strtoull(share, NULL, 10) : 100;
+    u32 step = (u32)LB_MIN(100 / LB_MAX(LB_MIN(percent, 100), 1), N_FILLS - 1);
+    while (step % 2 == 0 || step % 5 == 0)
+        step++;
+    return step;
+}
+
 static options parse(int argc, char **argv) {
-    options o = {.seed = DEFAULT_SEED};
+    options o = {.seed = DEFAULT_SEED, .case_step = case_step()};
     const char *seed = getenv("LB_TEST_SEED");
     if (seed)
         o.seed = strtoull(seed, NULL, 0);
@@ -88,7 +100,7 @@ int main(int argc, char **argv) {
     if (!o.selftest)
         check_all(&o, &l, &n_passed, &n_failed);
     if (o.selftest || all) {
-        options quiet = {.seed = o.seed, .quiet = true};
+        options quiet = {.seed = o.seed, .case_step = 1, .quiet = true};
         u32 n_caught, n_missed;
         selftest(&quiet, &n_caught, &n_missed);
         n_passed += n_caught;

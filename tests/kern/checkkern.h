@@ -230,9 +230,9 @@ void q8_call(any_fn *fn, const kern *w, const kcase *c, void *out, const void *c
 typedef struct options {
     const char *only; /* part of a kernel's name */
     const char *isa;
-    bool is_long, selftest, bench, quiet;
-    bool has_case;
+    bool is_long, selftest, bench, quiet, has_case;
     size_t one_case;
+    u32 case_step; /* short: one case in so many */
     u64 seed;
 } options;
 #define DEFAULT_SEED 1

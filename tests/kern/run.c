@@ -122,7 +122,8 @@ bool check_kern(const options *o, const kern *w, const char *isa, any_fn *ref, a
         l.ready = true;
     }
     kcase c;
-    for (size_t i = o->has_case ? o->one_case : 0; kcase_make(w, o->is_long, o->seed, i, &c); i++) {
+    for (size_t i = o->has_case ? o->one_case : 0; kcase_make(w, o->is_long, o->seed, i, &c);
+         i += o->is_long ? 1 : o->case_step) {
         call r = {.w = w, .fn = ref, .c = &c}, g = {.w = w, .fn = fn, .c = &c};
         const char *what = run_case(&l, &c, &r, &g);
         if (what && !o->quiet) {

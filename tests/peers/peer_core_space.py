@@ -437,7 +437,7 @@ def one(args, r, inner, folder):
             moved = float(np.abs(want - b).mean())
             worst[inner] = max(worst.get(inner, 0), float(off.mean()) / max(moved, 1e-30) if moved > 1e-9 else 0)
     others = {f"-t {t}": ["-t", t] for t in (1, 7)}
-    others["in little memory"] = ["--memory", "24MiB"]
+    others["in little memory"] = ["--memory", "28MiB"]  # 26 are needed under the address sanitizer
     for how, more in others.items():
         if run(args, what, "merge", yml, "-o", folder / "again", "--to", "hf", "--no-sync", "-q", "--no-provenance", "--force", *more):
             same = (folder / "out/model.safetensors").read_bytes() == (folder / "again/model.safetensors").read_bytes()

@@ -790,8 +790,7 @@ static void one_case(u64 seed, u64 r, u64 c, u32 n_jobs) {
 LB_TEST(random_graphs) {
     static const u64 shape[][2] = {{8, 64},   {16, 256}, {64, 64},  {13, 33},
                                    {256, 40}, {32, 512}, {260, 130}};
-    const char *n = getenv("LB_TEST_CASES");
-    u64 cases = n ? strtoull(n, NULL, 10) : 90;
+    u64 cases = lb_test_cases(90);
     for (u64 i = 0; i < cases; i++) {
         const u64 *s = shape[i % LB_LEN(shape)];
         one_case(i, s[0], s[1], 1 + (u32)lb_test_rand_below(4));

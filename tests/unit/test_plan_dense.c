@@ -116,7 +116,7 @@ LB_TEST(same_bytes) {
     static const u64 shapes[][2] = {{64, 256}, {96, 512}, {300, 256}};
     static const u64 tiles[] = {4096, 20000, 1 << 20};
     lb_err err = {0};
-    for (u32 s = 0; s < LB_LEN(shapes); s++) {
+    for (u32 s = 0; s < lb_test_cases(LB_LEN(shapes)); s++) {
         CHECK(open_source(shapes[s][0], shapes[s][1]));
         for (u32 i = 0; i < (s == 0 ? 24 : 12); i++) {
             way w = {i % 12 / 4, i % 2, i / 2 % 2, i < 12 ? 1 + lb_test_rand_below(20) : 0};
