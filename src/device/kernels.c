@@ -11,7 +11,10 @@ enum {
     ROW_THREADS = 256,
     MAP_THREADS = 256,
     CHUNK = 32 /* values a thread of rows_* decodes; of floats FLOAT_CHUNK */,
-    FLOAT_CHUNK = 4
+    FLOAT_CHUNK = 4,
+    ATTEND_THREADS = 128,
+    TILE_TOKENS = 8,
+    TILE_THREADS = 256
 };
 
 typedef const char *(shape_fn)(u32 type, const void *val, lb_dev_shape *s);
@@ -45,44 +48,83 @@ static const char *weight_bytes(u32 type, u64 n_rows, u64 n_cols, u64 *out) {
     return NULL;
 }
 
-static const char *mlx_bytes(u32 bits, const lb_mv_args *a, lb_dev_shape *s) {
-    if (a->group_elems != 32 && a->group_elems != 64 && a->group_elems != 128)
-        return "groups have 32, 64 or 128 values";
-    if (a->scale_type > LB_DEV_BF16)
-        return "the type of the scales is none of f32, f16 and bf16";
-    if (a->n_cols % a->group_elems)
-        return "the number of columns is not one of whole groups";
-    const u64 n = (u64)a->n_rows * a->n_cols; /* below 2^64 */
-    s->need_bytes[0] = n / 8 * bits;
-    s->need_bytes[1] = s->need_bytes[2] =
-        n / a->group_elems * (a->scale_type == LB_DEV_F32 ? 4u : 2u);
-    return NULL;
+/* Bytes of [n_rows][first + n_cols] values, stride apart; of the last row no more than is there. */
+static const char *strided(u64 n_rows, u64 first, u64 n_cols, u64 stride, u64 *out) {
+    u64 n = 0;
+    if (first + n_cols > stride)
+        return "a row is longer than the distance between rows";
+    if (n_rows && (!lb_mul_u64(n_rows - 1, stride, &n) || !lb_add_u64(n, first + n_cols, &n)))
+        return too_large;
+    return lb_mul_u64(n, 4, out) ? NULL : too_large;
 }
 
 static const char *tokens_fit(u32 n_tokens) {
     return n_tokens > LB_DEV_GRID_Y_MAX ? "more than 65535 tokens in one launch" : NULL;
 }
 
-static const char *mv_rest(const lb_mv_args *a, u32 at, lb_dev_shape *s) {
-    if (!float_bytes(a->n_tokens, a->n_cols, &s->need_bytes[at]) ||
-        !float_bytes(a->n_tokens, a->n_rows, &s->need_bytes[at + 1]))
+/* A grid of n_cols values by n_rows. */
+static const char *map_grid(u64 n_cols, u32 n_rows, lb_dev_shape *s) {
+    s->groups[0] = groups_of(n_cols, MAP_THREADS);
+    s->groups[1] = n_rows;
+    s->n_threads = MAP_THREADS;
+    return n_cols > UINT32_MAX - MAP_THREADS ? too_large : tokens_fit(n_rows);
+}
+
+static const char *mlx_bytes(u32 bits, const lb_mv_args *a, u64 n_mats, lb_dev_shape *s) {
+    u64 n;
+    if (a->group_elems != 32 && a->group_elems != 64 && a->group_elems != 128)
+        return "groups have 32, 64 or 128 values";
+    if (a->scale_type > LB_DEV_BF16)
+        return "the type of the scales is none of f32, f16 and bf16";
+    if (a->n_cols % a->group_elems)
+        return "the number of columns is not one of whole groups";
+    if (!lb_mul_u64((u64)a->n_rows * a->n_cols, n_mats, &n)) /* the first product: below 2^64 */
         return too_large;
+    s->need_bytes[0] = n / 8 * bits;
+    s->need_bytes[1] = s->need_bytes[2] =
+        n / a->group_elems * (a->scale_type == LB_DEV_F32 ? 4u : 2u);
+    return NULL;
+}
+
+/* x and y stand at `at`; per: tokens of y for each of x. */
+static const char *mv_rest(const lb_mv_args *a, u32 at, u32 per, lb_dev_shape *s) {
+    const u64 stride = a->y_stride ? a->y_stride : (u64)a->y_first + a->n_rows;
+    const u64 n_x = lb_ceil_div_u64(a->n_tokens, per);
+    if (!float_bytes(n_x, a->n_cols, &s->need_bytes[at]))
+        return too_large;
+    if (!a->y_stride && a->y_first)
+        return "products begin within a row without a distance between rows";
+    const char *bad = strided(a->n_tokens, a->y_first, a->n_rows, stride, &s->need_bytes[at + 1]);
     s->groups[0] = groups_of(a->n_rows, MV_GROUP_ROWS);
     s->groups[1] = a->n_tokens;
     s->n_threads = MV_THREADS;
-    return tokens_fit(a->n_tokens);
+    return bad ? bad : tokens_fit(a->n_tokens);
 }
 
 static const char *shape_mv(u32 type, const void *val, lb_dev_shape *s) {
     const lb_mv_args *a = val;
     const char *bad = weight_bytes(type, a->n_rows, a->n_cols, &s->need_bytes[0]);
-    return bad ? bad : mv_rest(a, 1, s);
+    return bad ? bad : mv_rest(a, 1, 1, s);
 }
 
 static const char *shape_mv_mlx(u32 bits, const void *val, lb_dev_shape *s) {
     const lb_mv_args *a = val;
-    const char *bad = mlx_bytes(bits, a, s);
-    return bad ? bad : mv_rest(a, 3, s);
+    const char *bad = mlx_bytes(bits, a, 1, s);
+    return bad ? bad : mv_rest(a, 3, 1, s);
+}
+
+static const char *shape_mve(u32 type, const void *val, lb_dev_shape *s) {
+    const lb_mv_args *a = val;
+    const char *bad = weight_bytes(type, (u64)a->n_rows * a->n_mats, a->n_cols, &s->need_bytes[0]);
+    s->need_bytes[1] = (u64)a->n_tokens * 8;
+    return bad ? bad : mv_rest(a, 2, LB_MAX(a->per, 1u), s);
+}
+
+static const char *shape_mve_mlx(u32 bits, const void *val, lb_dev_shape *s) {
+    const lb_mv_args *a = val;
+    const char *bad = mlx_bytes(bits, a, a->n_mats, s);
+    s->need_bytes[3] = (u64)a->n_tokens * 8;
+    return bad ? bad : mv_rest(a, 4, LB_MAX(a->per, 1u), s);
 }
 
 static const char *rows_rest(const lb_rows_args *a, u32 at, u32 chunk, lb_dev_shape *s) {
@@ -104,8 +146,11 @@ static const char *shape_rows(u32 type, const void *val, lb_dev_shape *s) {
 
 static const char *shape_rows_mlx(u32 bits, const void *val, lb_dev_shape *s) {
     const lb_rows_args *a = val;
-    const lb_mv_args m = {a->n_rows, a->n_cols, a->n_tokens, a->group_elems, a->scale_type};
-    const char *bad = mlx_bytes(bits, &m, s);
+    const lb_mv_args m = {.n_rows = a->n_rows,
+                          .n_cols = a->n_cols,
+                          .group_elems = a->group_elems,
+                          .scale_type = a->scale_type};
+    const char *bad = mlx_bytes(bits, &m, 1, s);
     return bad ? bad : rows_rest(a, 3, CHUNK, s);
 }
 
@@ -154,14 +199,14 @@ static const char *shape_rope(u32 type, const void *val, lb_dev_shape *s) {
     (void)type;
     if (a->n_rot > a->head_dim || a->n_rot % 2)
         return "the turned part of a head is odd or longer than the head";
-    if ((u64)a->n_heads * (a->n_rot / 2) > UINT32_MAX - MAP_THREADS ||
-        !float_bytes(a->n_tokens, per_token, &s->need_bytes[2]))
+    if (per_token > UINT32_MAX)
         return too_large;
+    const char *bad = strided(a->n_tokens, a->first, per_token,
+                              a->stride ? a->stride : a->first + per_token, &s->need_bytes[2]);
     s->need_bytes[0] = s->need_bytes[1] = (u64)a->n_tokens * (a->n_rot / 2) * 4;
-    s->groups[0] = groups_of((u64)a->n_heads * (a->n_rot / 2), MAP_THREADS);
-    s->groups[1] = a->n_tokens;
-    s->n_threads = MAP_THREADS;
-    return tokens_fit(a->n_tokens);
+    if (!a->stride && a->first)
+        return "heads begin within a row without a distance between rows";
+    return bad ? bad : map_grid((u64)a->n_heads * (a->n_rot / 2), a->n_tokens, s);
 }
 
 static const char *shape_map(u32 type, const void *val, lb_dev_shape *s) {
@@ -175,19 +220,272 @@ static const char *shape_map(u32 type, const void *val, lb_dev_shape *s) {
     return a->n_elems > UINT32_MAX - MAP_THREADS ? too_large : NULL;
 }
 
-enum { MV, MV_MLX, ROWS, ROWS_MLX, RMS_NORM, LAYER_NORM, SOFTMAX, ARGMAX, ROPE, MAP };
+static const char *heads_rest(const lb_heads_args *a, u32 n_weights, lb_dev_shape *s) {
+    const u64 n = (u64)a->n_heads * a->n_cols;
+    if (a->w_stride && a->w_stride < a->n_cols)
+        return "weights of heads overlap";
+    for (u32 i = 0; i < n_weights; i++)
+        s->need_bytes[i] = a->n_heads ? ((u64)(a->n_heads - 1) * a->w_stride + a->n_cols) * 4 : 0;
+    s->groups[0] = a->n_cols ? a->n_heads : 0;
+    s->groups[1] = a->n_tokens;
+    s->n_threads = ROW_THREADS;
+    const char *bad = n > UINT32_MAX
+                          ? too_large
+                          : strided(a->n_tokens, a->first, n, a->stride, &s->need_bytes[n_weights]);
+    return bad ? bad : tokens_fit(a->n_tokens);
+}
+
+static const char *shape_rms_heads(u32 type, const void *val, lb_dev_shape *s) {
+    (void)type;
+    return heads_rest(val, 1, s);
+}
+
+static const char *shape_layer_heads(u32 type, const void *val, lb_dev_shape *s) {
+    (void)type;
+    return heads_rest(val, 2, s);
+}
+
+/* x, at `at`, of the vec kernels. */
+static const char *vec_rest(const lb_vec_args *a, u32 at, lb_dev_shape *s) {
+    const char *bad = strided(a->n_rows, a->first, a->n_cols, a->stride, &s->need_bytes[at]);
+    return bad ? bad : map_grid(a->n_cols, a->n_rows, s);
+}
+
+static const char *shape_vec(u32 type, const void *val, lb_dev_shape *s) {
+    (void)type;
+    return vec_rest(val, 0, s);
+}
+
+static const char *shape_vec_row(u32 type, const void *val, lb_dev_shape *s) {
+    const lb_vec_args *a = val;
+    (void)type;
+    s->need_bytes[0] = (u64)a->n_cols * 4;
+    return vec_rest(a, 1, s);
+}
+
+static const char *shape_vec_each(u32 type, const void *val, lb_dev_shape *s) {
+    const lb_vec_args *a = val;
+    (void)type;
+    s->need_bytes[0] = (u64)a->n_rows * 4;
+    return vec_rest(a, 1, s);
+}
+
+static const char *shape_vec_same(u32 type, const void *val, lb_dev_shape *s) {
+    const char *bad = vec_rest(val, 1, s);
+    (void)type;
+    s->need_bytes[0] = s->need_bytes[1];
+    return bad;
+}
+
+static const char *shape_vec_gated(u32 type, const void *val, lb_dev_shape *s) {
+    const lb_vec_args *a = val;
+    (void)type;
+    s->need_bytes[0] = (u64)a->n_rows * 4;
+    if (!float_bytes(a->n_rows, a->n_cols, &s->need_bytes[1]))
+        return too_large;
+    return vec_rest(a, 2, s);
+}
+
+static const char *shape_bias_experts(u32 type, const void *val, lb_dev_shape *s) {
+    const lb_experts_args *a = val;
+    (void)type;
+    s->need_bytes[1] = (u64)a->n_tokens * 8;
+    if (!float_bytes(a->n_mats, a->n_cols, &s->need_bytes[0]))
+        return too_large;
+    const char *bad = strided(a->n_tokens, a->first, a->n_cols, a->stride, &s->need_bytes[2]);
+    return bad ? bad : map_grid(a->n_cols, a->n_tokens, s);
+}
+
+static const char *shape_act(u32 type, const void *val, lb_dev_shape *s) {
+    const lb_act_args *a = val;
+    const u64 last = a->gated ? LB_MAX(a->first, a->second) : a->first;
+    (void)type;
+    if (!float_bytes(a->n_rows, a->n_cols, &s->need_bytes[1]))
+        return too_large;
+    const char *bad = strided(a->n_rows, last, a->n_cols, a->stride, &s->need_bytes[0]);
+    return bad ? bad : map_grid(a->n_cols, a->n_rows, s);
+}
+
+/* ---- attention ---- */
+
+static const char bad_cache[] = "keys and values are no rows of f32 or f16 within a page";
+
+/* Whether rows of all heads from off on lie in a page. */
+static bool in_page(u32 off, u32 n_heads, u32 bytes, u32 dim, u32 page_bytes) {
+    u64 n;
+    return lb_mul_u64((u64)n_heads * LB_DEV_PAGE_ROWS, bytes, &n) && n <= page_bytes &&
+           off <= page_bytes - n && off % 4 == 0 && bytes % 4 == 0 && (u64)dim * 2 <= bytes;
+}
+
+static const char *kv_fits(const lb_kv_args *a) {
+    const u64 elem = a->type == LB_DEV_F32 ? 4 : 2;
+    if (a->type > LB_DEV_F16 || a->page_bytes % 4 || elem * a->k_dim > a->k_bytes ||
+        elem * a->v_dim > a->v_bytes ||
+        !in_page(a->k_off, a->n_heads, a->k_bytes, a->k_dim, a->page_bytes) ||
+        !in_page(a->v_off, a->n_heads, a->v_bytes, a->v_dim, a->page_bytes))
+        return bad_cache;
+    return a->k_dim > LB_DEV_HEAD_MAX || a->v_dim > LB_DEV_HEAD_MAX
+               ? "heads have more than 512 elements"
+               : NULL;
+}
+
+static const char *shape_kv_store(u32 type, const void *val, lb_dev_shape *s) {
+    const lb_kv_args *a = val;
+    const u64 k = (u64)a->n_heads * a->k_dim, v = (u64)a->n_heads * a->v_dim;
+    u64 keys, values;
+    const char *bad = kv_fits(a);
+    (void)type;
+    if (!bad)
+        bad = strided(a->n_tokens, a->k_first, k, a->stride, &keys);
+    if (!bad)
+        bad = strided(a->n_tokens, a->v_first, v, a->stride, &values);
+    if (bad || !a->n_pages)
+        return bad ? bad : bad_cache;
+    s->need_bytes[0] = LB_MAX(keys, values);
+    s->need_bytes[1] = (u64)a->n_tokens * 4;
+    s->need_bytes[2] = (u64)a->n_pages * a->page_bytes;
+    return map_grid(k + v, a->n_tokens, s);
+}
+
+static const char *shape_attend(u32 tile, const void *val, lb_dev_shape *s) {
+    const lb_attend_args *a = val;
+    const lb_kv_args kv = {.n_heads = a->n_heads_kv,
+                           .k_dim = a->k_dim,
+                           .v_dim = a->v_dim,
+                           .k_off = a->k_off,
+                           .v_off = a->v_off,
+                           .k_bytes = a->k_bytes,
+                           .v_bytes = a->v_bytes,
+                           .page_bytes = a->page_bytes,
+                           .type = a->type};
+    u64 n, parts;
+    const char *bad = kv_fits(&kv);
+    if (bad)
+        return bad;
+    if (!a->n_heads_kv || a->n_heads % a->n_heads_kv)
+        return "heads are not shared out among those of keys";
+    if (!a->n_splits || !a->split_rows || (tile && a->n_splits != 1))
+        return "there are no splits, or several where all positions are taken at once";
+    if ((u64)a->split_rows * a->n_splits > UINT32_MAX || (u64)a->n_table > UINT32_MAX / 64)
+        return too_large;
+    if (!lb_mul_u64((u64)a->n_tokens * a->n_heads, a->n_splits, &n) ||
+        !float_bytes(n, a->v_dim + 2u, &parts) || (u64)a->n_heads * a->n_splits > INT32_MAX)
+        return too_large;
+    bad = strided(a->n_tokens, a->first, (u64)a->n_heads * a->k_dim, a->stride, &s->need_bytes[0]);
+    s->need_bytes[1] = (u64)a->n_pages * a->page_bytes;
+    s->need_bytes[2] = (u64)a->n_seqs * a->n_table * 4;
+    s->need_bytes[3] = (u64)a->n_tokens * 8;
+    s->need_bytes[4] = parts;
+    s->groups[0] = tile ? a->n_heads : a->n_heads * a->n_splits;
+    s->groups[1] = tile ? groups_of(a->n_tokens, TILE_TOKENS) : a->n_tokens;
+    s->n_threads = tile ? TILE_THREADS : ATTEND_THREADS;
+    return bad ? bad : tokens_fit(s->groups[1]);
+}
+
+static const char *shape_join(u32 type, const void *val, lb_dev_shape *s) {
+    const lb_join_args *a = val;
+    const u64 n = (u64)a->n_tokens * a->n_heads;
+    u64 parts;
+    (void)type;
+    if (!a->n_splits || !lb_mul_u64(n, a->n_splits, &parts) ||
+        !float_bytes(parts, (u64)a->v_dim + 2, &s->need_bytes[0]) ||
+        !float_bytes(n, a->v_dim, &s->need_bytes[2]))
+        return too_large;
+    s->need_bytes[1] = a->has_sinks ? (u64)a->n_heads * 4 : 0;
+    s->groups[0] = a->v_dim ? a->n_heads : 0;
+    s->groups[1] = a->n_tokens;
+    s->n_threads = ATTEND_THREADS;
+    return tokens_fit(a->n_tokens);
+}
+
+/* ---- experts ---- */
+
+static const char *shape_route(u32 type, const void *val, lb_dev_shape *s) {
+    const lb_route_args *a = val;
+    (void)type;
+    if (a->n_experts > LB_DEV_EXPERTS_MAX)
+        return "more than 1024 experts";
+    if (!a->n_used || a->n_used > a->n_experts || a->how < LB_DEV_ROUTE_SOFTMAX ||
+        a->how > LB_DEV_ROUTE_SOFTMAX_TOP)
+        return "experts cannot be chosen so";
+    if (a->n_groups > 1 && (a->n_groups > LB_DEV_GROUPS_MAX || a->n_experts % a->n_groups ||
+                            !a->n_groups_used || a->n_groups_used > a->n_groups))
+        return "groups of experts cannot be chosen so";
+    s->need_bytes[0] = (u64)a->n_tokens * a->n_experts * 4;
+    s->need_bytes[1] = a->has_selection ? a->n_experts * 4ull : 0;
+    s->need_bytes[2] = (u64)a->n_tokens * a->n_used * 8;
+    s->groups[0] = a->n_tokens;
+    s->n_threads = ROW_THREADS;
+    return NULL;
+}
+
+static const char *shape_experts_sum(u32 type, const void *val, lb_dev_shape *s) {
+    const lb_experts_args *a = val;
+    const u64 rows = (u64)a->n_tokens * a->n_used;
+    (void)type;
+    if (!float_bytes(rows, a->n_cols, &s->need_bytes[0]) || rows > UINT64_MAX / 8 ||
+        !float_bytes(a->n_tokens, a->n_cols, &s->need_bytes[2]))
+        return too_large;
+    s->need_bytes[1] = rows * 8;
+    return map_grid(a->n_cols, a->n_tokens, s);
+}
+
+enum {
+    MV,
+    MV_MLX,
+    MVE,
+    MVE_MLX,
+    ROWS,
+    ROWS_MLX,
+    RMS_NORM,
+    LAYER_NORM,
+    RMS_HEADS,
+    LAYER_HEADS,
+    SOFTMAX,
+    ARGMAX,
+    ROPE,
+    MAP,
+    VEC,
+    VEC_ROW,
+    VEC_EACH,
+    VEC_SAME,
+    VEC_GATED,
+    BIAS_EXPERTS,
+    ACT,
+    KV_STORE,
+    ATTEND,
+    ATTEND_JOIN,
+    ROUTE,
+    EXPERTS_SUM
+};
 
 static const family families[] = {
     [MV] = {"iiov", sizeof(lb_mv_args), shape_mv},
     [MV_MLX] = {"iiiiov", sizeof(lb_mv_args), shape_mv_mlx},
+    [MVE] = {"iiiov", sizeof(lb_mv_args), shape_mve},
+    [MVE_MLX] = {"iiiiiov", sizeof(lb_mv_args), shape_mve_mlx},
     [ROWS] = {"iiov", sizeof(lb_rows_args), shape_rows},
     [ROWS_MLX] = {"iiiiov", sizeof(lb_rows_args), shape_rows_mlx},
     [RMS_NORM] = {"iiov", sizeof(lb_row_args), shape_rms_norm},
     [LAYER_NORM] = {"iiiov", sizeof(lb_row_args), shape_layer_norm},
+    [RMS_HEADS] = {"iov", sizeof(lb_heads_args), shape_rms_heads},
+    [LAYER_HEADS] = {"iiov", sizeof(lb_heads_args), shape_layer_heads},
     [SOFTMAX] = {"ov", sizeof(lb_row_args), shape_softmax},
     [ARGMAX] = {"iov", sizeof(lb_row_args), shape_argmax},
     [ROPE] = {"iiov", sizeof(lb_rope_args), shape_rope},
     [MAP] = {"iiov", sizeof(lb_map_args), shape_map},
+    [VEC] = {"ov", sizeof(lb_vec_args), shape_vec},
+    [VEC_ROW] = {"iov", sizeof(lb_vec_args), shape_vec_row},
+    [VEC_EACH] = {"iov", sizeof(lb_vec_args), shape_vec_each},
+    [VEC_SAME] = {"iov", sizeof(lb_vec_args), shape_vec_same},
+    [VEC_GATED] = {"iiov", sizeof(lb_vec_args), shape_vec_gated},
+    [BIAS_EXPERTS] = {"iiov", sizeof(lb_experts_args), shape_bias_experts},
+    [ACT] = {"iov", sizeof(lb_act_args), shape_act},
+    [KV_STORE] = {"iiov", sizeof(lb_kv_args), shape_kv_store},
+    [ATTEND] = {"iiiiov", sizeof(lb_attend_args), shape_attend},
+    [ATTEND_JOIN] = {"iiov", sizeof(lb_join_args), shape_join},
+    [ROUTE] = {"iiov", sizeof(lb_route_args), shape_route},
+    [EXPERTS_SUM] = {"iiov", sizeof(lb_experts_args), shape_experts_sum},
 };
 
 static const struct {
@@ -206,6 +504,18 @@ const char *lb_dev_kernel_name(lb_dev_kernel k) {
 bool lb_dev_kernel_find(lb_str name, lb_dev_kernel *out) {
     for (u32 i = 0; i < LB_DEV_KERNEL_COUNT; i++)
         if (lb_str_eq_c(name, table[i].name)) {
+            *out = (lb_dev_kernel)i;
+            return true;
+        }
+    return false;
+}
+
+bool lb_dev_kernel_of(lb_dev_use use, bool mlx, u32 type, lb_dev_kernel *out) {
+    static const u32 plain[] = {[LB_DEV_MV] = MV, [LB_DEV_MVE] = MVE, [LB_DEV_ROWS] = ROWS};
+    static const u32 groups[] = {
+        [LB_DEV_MV] = MV_MLX, [LB_DEV_MVE] = MVE_MLX, [LB_DEV_ROWS] = ROWS_MLX};
+    for (u32 i = 0; i < LB_DEV_KERNEL_COUNT; i++)
+        if (table[i].family == (mlx ? groups : plain)[use] && table[i].type == type) {
             *out = (lb_dev_kernel)i;
             return true;
         }

@@ -14,8 +14,8 @@ typedef enum lb_dev_kernel {
     LB_DEV_KERNEL_COUNT
 } lb_dev_kernel;
 
-#define LB_DEV_BUFS_MAX 6u /* of any kernel */
-#define LB_DEV_VAL_BYTES_MAX 32u
+#define LB_DEV_BUFS_MAX 7u /* of any kernel */
+#define LB_DEV_VAL_BYTES_MAX 96u
 #define LB_DEV_GRID_Y_MAX 65535u /* CUDA's limit of the second and third axis */
 #define LB_DEV_ALIGN 16u         /* of every buffer argument, in bytes */
 
@@ -28,6 +28,12 @@ typedef struct lb_dev_shape {
 
 const char *lb_dev_kernel_name(lb_dev_kernel k);
 bool lb_dev_kernel_find(lb_str name, lb_dev_kernel *out);
+
+/* What is done with stored rows: mv_*, mve_*, rows_*. */
+typedef enum lb_dev_use { LB_DEV_MV, LB_DEV_MVE, LB_DEV_ROWS } lb_dev_use;
+/* The kernel for rows of a type (an lb_dtype; of MLX's groups the bits of a code). False: there is
+ * none. */
+bool lb_dev_kernel_of(lb_dev_use use, bool mlx, u32 type, lb_dev_kernel *out);
 /* One character an argument, in order: i (a buffer that is read), o (one that is written), then v
  * (the values). */
 const char *lb_dev_kernel_signature(lb_dev_kernel k);

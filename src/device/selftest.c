@@ -99,19 +99,41 @@ lb_status lb_selftest_launch(lb_selftest *t, const lb_selftest_data *bufs, const
     return st;
 }
 
+typedef lb_status cases_fn(lb_selftest *t, u32 i, bool *more, lb_err *err);
+
+static cases_fn *cases_of(lb_dev_kernel k) {
+    switch (k) {
+    case LB_DK_rms_norm:
+    case LB_DK_layer_norm:
+    case LB_DK_softmax:
+    case LB_DK_argmax:
+    case LB_DK_rope:
+    case LB_DK_add:
+        return lb_selftest_others;
+    case LB_DK_kv_store:
+    case LB_DK_attend:
+    case LB_DK_attend_tile:
+    case LB_DK_attend_join:
+        return lb_selftest_attend;
+    case LB_DK_route:
+    case LB_DK_experts_sum:
+    case LB_DK_bias_experts:
+        return lb_selftest_experts;
+    default:
+        return k < LB_DK_rms_norm ? lb_selftest_weights : lb_selftest_maps;
+    }
+}
+
 lb_status lb_dev_selftest(lb_dev *d, lb_dev_kernel k, const lb_selftest_opts *opts,
                           lb_selftest_row *out, lb_err *err) {
     lb_selftest t = {.dev = d, .opts = opts, .row = out, .random = 0x9e3779b9u + (u32)k};
-    const char *name = lb_dev_kernel_name(k);
-    const bool weights = lb_str_starts(lb_str_c(name), LB_STR("mv_")) ||
-                         lb_str_starts(lb_str_c(name), LB_STR("rows_"));
     lb_err why = {0};
     bool more = true;
     *out = (lb_selftest_row){.kernel = k};
     lb_status st = lb_dev_queue_new(d, &t.queue, &why);
     for (u32 i = 0; more && st == LB_OK; i++, out->n_cases++) {
-        st = weights ? lb_selftest_weights(&t, i, &more, &why)
-                     : lb_selftest_others(&t, i, &more, &why);
+        t.at = 0;
+        st = cases_of(k)(&t, i, &more, &why);
         lb_arena_deinit(&t.arena);
     }
     lb_arena_deinit(&t.arena);

@@ -17,6 +17,7 @@ typedef struct lb_selftest {
     const lb_selftest_opts *opts;
     lb_selftest_row *row;
     u32 random;
+    u64 at;         /* of the case's elements, for messages */
     char where[96]; /* the shape of the case, for messages */
 } lb_selftest;
 
@@ -41,5 +42,8 @@ void lb_selftest_compare(lb_selftest *t, u64 i, float got, double want, double b
 /* One case of a family; i counts them, *more says whether there is one after it. */
 lb_status lb_selftest_weights(lb_selftest *t, u32 i, bool *more, lb_err *err);
 lb_status lb_selftest_others(lb_selftest *t, u32 i, bool *more, lb_err *err);
+lb_status lb_selftest_maps(lb_selftest *t, u32 i, bool *more, lb_err *err);
+lb_status lb_selftest_attend(lb_selftest *t, u32 i, bool *more, lb_err *err);
+lb_status lb_selftest_experts(lb_selftest *t, u32 i, bool *more, lb_err *err);
 
 #endif

@@ -13,7 +13,8 @@ typedef struct shape {
 
 /* One and a few, beyond a simdgroup's chunks, rows that fill no threadgroup; then a model's. */
 static const shape shapes[] = {{1, 1, 1}, {9, 5, 2}, {19, 37, 1}, {8, 3, 3}};
-static const shape large = {1031, 0, 2};
+static const shape large = {1032, 0, 2};
+enum { STACK = 3 }; /* matrices of mve_*, of whose rows each has as many */
 
 typedef struct weights {
     lb_dtype type;
@@ -134,32 +135,62 @@ static double roundings(const weights *w) {
     return (double)lb_ceil_div_u64(w->a.n_cols / chunk, 32) * chunk + 6;
 }
 
-static lb_status check_mv(lb_selftest *t, const weights *w, lb_err *err) {
-    const lb_mv_args *a = &w->a;
-    float *x = lb_selftest_floats(t, (u64)a->n_tokens * a->n_cols, 2);
-    float *y = lb_arena_new(&t->arena, float, (u64)a->n_tokens * a->n_rows);
-    if (!x || !y)
+/* One row of w with one of x. */
+static void compare_product(lb_selftest *t, const weights *w, const float *v, const float *x,
+                            const float *y) {
+    double sum = 0, size = 0;
+    for (u32 c = 0; c < w->a.n_cols; c++) {
+        const double p = (double)w->a.times * (double)v[c] * (double)x[c];
+        sum += p;
+        size += fabs(p);
+    }
+    lb_selftest_compare(t, t->at++, *y, sum,
+                        (roundings(w) + 1) * LB_SELFTEST_ULP * size + LB_SELFTEST_TINY);
+}
+
+/* Products of a stack of matrices (mve_*), half of them of the same x, and of one (mv_*); y's rows
+ * lie apart, what is between them is as it was. */
+static lb_status check_mv(lb_selftest *t, const weights *w, bool stack, lb_err *err) {
+    lb_mv_args a = w->a;
+    const u32 n_rows = a.n_rows / (stack ? STACK : 1), n_x = a.n_tokens;
+    a.n_rows = n_rows;
+    a.n_mats = stack ? STACK : 0;
+    a.per = stack ? 2 : 0;
+    a.n_tokens = stack ? 2 * n_x : n_x;
+    a.y_first = n_rows % 3;
+    a.y_stride = n_rows + n_rows % 5 + a.y_first;
+    const u64 n_out = (u64)(a.n_tokens - 1) * a.y_stride + a.y_first + n_rows;
+    float *x = lb_selftest_floats(t, (u64)n_x * a.n_cols, 2);
+    float *y = lb_selftest_floats(t, n_out, 1), *was = lb_arena_new(&t->arena, float, n_out);
+    u32 *routes = lb_arena_new(&t->arena, u32, 2ull * a.n_tokens);
+    if (!x || !y || !was || !routes)
         return lb_fail(err, LB_E_NOMEM, "out of memory for a case");
-    const lb_selftest_data in = {w->rows, w->row_bytes * a->n_rows};
-    const lb_selftest_data vectors = {x, (u64)a->n_tokens * a->n_cols * 4};
-    const lb_selftest_data out = {NULL, (u64)a->n_tokens * a->n_rows * 4};
-    const lb_selftest_data plain[] = {in, vectors, out};
-    const lb_selftest_data mlx[] = {
-        in, {w->scales, w->scale_bytes}, {w->biases, w->scale_bytes}, vectors, out};
-    LB_TRY(lb_selftest_launch(t, w->mlx_bits ? mlx : plain, a, y, err));
-    for (u32 token = 0; token < a->n_tokens; token++)
-        for (u32 r = 0; r < a->n_rows; r++) {
-            const float *v = w->value + (u64)r * a->n_cols, *xt = x + (u64)token * a->n_cols;
-            const u64 i = (u64)token * a->n_rows + r;
-            double sum = 0, size = 0;
-            for (u32 c = 0; c < a->n_cols; c++) {
-                const double p = (double)v[c] * (double)xt[c];
-                sum += p;
-                size += fabs(p);
-            }
-            lb_selftest_compare(t, i, y[i], sum,
-                                roundings(w) * LB_SELFTEST_ULP * size + LB_SELFTEST_TINY);
-        }
+    memcpy(was, y, n_out * sizeof *y);
+    for (u32 i = 0; i < a.n_tokens; i++)
+        routes[2 * i] = lb_selftest_u32(t) % STACK;
+    const bool missing = stack && a.n_tokens > 2;
+    if (missing) /* a matrix that is not there */
+        routes[2 * (a.n_tokens - 1)] = STACK;
+    const lb_selftest_data in = {w->rows, w->row_bytes * w->a.n_rows};
+    const lb_selftest_data which = {routes, a.n_tokens * 8ull}, out = {was, n_out * 4};
+    const lb_selftest_data vectors = {x, (u64)n_x * a.n_cols * 4};
+    const lb_selftest_data scales = {w->scales, w->scale_bytes},
+                           biases = {w->biases, w->scale_bytes};
+    const lb_selftest_data bufs[2][2][6] = {
+        {{in, vectors, out}, {in, which, vectors, out}},
+        {{in, scales, biases, vectors, out}, {in, scales, biases, which, vectors, out}}};
+    LB_TRY(lb_selftest_launch(t, bufs[w->mlx_bits != 0][stack], &a, y, err));
+    for (u64 i = 0; i < n_out; i++) {
+        const u64 token = i / a.y_stride, at = i % a.y_stride;
+        const u32 mat = stack ? routes[2 * token] : 0;
+        if (at < a.y_first || at >= (u64)a.y_first + n_rows)
+            lb_selftest_compare(t, i, y[i], (double)was[i], 0);
+        else if (mat == STACK)
+            lb_selftest_compare(t, i, y[i], NAN, 0);
+        else
+            compare_product(t, w, w->value + ((u64)mat * n_rows + at - a.y_first) * a.n_cols,
+                            x + token / (stack ? 2 : 1) * a.n_cols, &y[i]);
+    }
     return LB_OK;
 }
 
@@ -201,10 +232,11 @@ static bool find_type(lb_str name, weights *w) {
 
 lb_status lb_selftest_weights(lb_selftest *t, u32 i, bool *more, lb_err *err) {
     const lb_str name = lb_str_c(lb_dev_kernel_name(t->row->kernel));
-    const bool product = lb_str_starts(name, LB_STR("mv_"));
+    const bool stack = lb_str_starts(name, LB_STR("mve_"));
+    const bool product = stack || lb_str_starts(name, LB_STR("mv_"));
     const u32 n_groups = 3, n_small = (u32)LB_LEN(shapes);
     weights w = {0};
-    if (!find_type(lb_str_sub(name, product ? 3 : 5, name.len), &w))
+    if (!find_type(lb_str_sub(name, stack ? 4 : product ? 3 : 5, name.len), &w))
         return lb_fail(err, LB_E_UNSUPPORTED, "kernel %.*s: the self-test knows no such type",
                        LB_FMT(name));
     /* MLX: each shape with every size of group; then types of scales in turn. */
@@ -213,7 +245,10 @@ lb_status lb_selftest_weights(lb_selftest *t, u32 i, bool *more, lb_err *err) {
     const shape s = at < n_small ? shapes[at] : large;
     const u32 block = w.mlx_bits ? 32u << i % n_groups : lb_dtype_get(w.type)->block_elems;
     const u32 unit = block == 1 ? 4 : block;
-    w.a = (lb_mv_args){.n_rows = s.n_rows, .n_cols = s.n_units * unit, .n_tokens = s.n_tokens};
+    w.a = (lb_mv_args){.n_rows = stack ? (s.n_rows + STACK - 1) / STACK * STACK : s.n_rows,
+                       .n_cols = s.n_units * unit,
+                       .n_tokens = s.n_tokens,
+                       .times = i % 2 ? 0.75f : 1};
     if (at == n_small)
         w.a.n_cols = 4096;
     if (w.mlx_bits) {
@@ -225,5 +260,5 @@ lb_status lb_selftest_weights(lb_selftest *t, u32 i, bool *more, lb_err *err) {
                    w.a.n_tokens);
     if (!(w.mlx_bits ? make_mlx(t, &w) : make_blocks(t, &w)))
         return lb_fail(err, LB_E_NOMEM, "out of memory for a case");
-    return product ? check_mv(t, &w, err) : check_rows(t, &w, err);
+    return product ? check_mv(t, &w, stack, err) : check_rows(t, &w, err);
 }

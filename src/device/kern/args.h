@@ -14,9 +14,13 @@
 #define LB_DEV_F16 1u
 #define LB_DEV_BF16 2u
 
-/* y[token][row] = row of w . x[token]; group_elems and scale_type: MLX's groups only. */
+/* y[token][y_first + row] = times * row of w . x[token / per]; y_stride: values between tokens of
+ * y, 0: n_rows. group_elems and scale_type: MLX's groups only. n_mats and per (0: 1): mve_* alone,
+ * whose w is a stack of n_mats matrices of n_rows; token t takes the matrix that its route names.
+ */
 typedef struct lb_mv_args {
-    u32 n_rows, n_cols, n_tokens, group_elems, scale_type;
+    u32 n_rows, n_cols, n_tokens, group_elems, scale_type, y_first, y_stride, n_mats, per;
+    float times;
 } lb_mv_args;
 
 /* out[token][0 .. n_cols) = row ids[token] of w; NaN where ids[token] >= n_rows. */
@@ -30,14 +34,84 @@ typedef struct lb_row_args {
     float eps; /* norms only */
 } lb_row_args;
 
-/* x [n_tokens][n_heads][head_dim], cos and sin [n_tokens][n_rot / 2]; pairs: of x[2 i] and
- * x[2 i + 1], else of x[i] and x[i + n_rot / 2]. */
+/* x [n_tokens][first + n_heads head_dim], stride values between tokens (0: n_heads head_dim);
+ * cos and sin [n_tokens][n_rot / 2]; pairs: of x[2 i] and x[2 i + 1], else of x[i] and
+ * x[i + n_rot / 2]. */
 typedef struct lb_rope_args {
-    u32 n_tokens, n_heads, head_dim, n_rot, pairs;
+    u32 n_tokens, n_heads, head_dim, n_rot, pairs, first, stride;
 } lb_rope_args;
 
 typedef struct lb_map_args {
     u32 n_elems;
 } lb_map_args;
+
+/* Each head of each token by itself, in place: x[token * stride + first + head * n_cols + i]; its
+ * weights begin at head * w_stride. */
+typedef struct lb_heads_args {
+    u32 n_tokens, n_heads, n_cols, first, stride, w_stride;
+    float eps;
+} lb_heads_args;
+
+/* x[row * stride + first + i], i < n_cols, in place. times, scale, cap: what the kernel says. */
+typedef struct lb_vec_args {
+    u32 n_rows, n_cols, first, stride;
+    float times, scale;
+} lb_vec_args;
+
+/* out [n_rows][n_cols] = f(x[row * stride + first + i]) * x[row * stride + second + i]; gated 0:
+ * without the factor. alpha, limit: act_oai only. */
+typedef struct lb_act_args {
+    u32 n_rows, n_cols, first, second, stride, gated;
+    float alpha, limit;
+} lb_act_args;
+
+/* The cache of keys and values (model/cache.h): pages of LB_DEV_PAGE_ROWS positions of all layers,
+ * page_bytes each; rows of a head of a layer lie together, k_bytes and v_bytes apart, those of
+ * keys from k_off on. type: LB_DEV_F32 or LB_DEV_F16. */
+#define LB_DEV_PAGE_ROWS 64u
+#define LB_DEV_HEAD_MAX 512u /* elements of a head */
+
+/* Keys of the token at first of its row of x [n_tokens][stride], [n_heads][k_dim]; values the same.
+ */
+typedef struct lb_kv_args {
+    u32 n_tokens, n_heads, k_dim, v_dim, k_first, v_first, stride;
+    u32 k_off, v_off, k_bytes, v_bytes, page_bytes, n_pages, type;
+} lb_kv_args;
+
+/* q of a token at first of its row [n_heads][k_dim], n_heads_kv divides n_heads. The pages of a
+ * sequence: table [n_seqs][n_table]. A token at pos sees positions 0 .. pos, of a window (0: none)
+ * the last so many. Split s has the positions from s * split_rows on. */
+typedef struct lb_attend_args {
+    u32 n_tokens, n_heads, n_heads_kv, k_dim, v_dim, first, stride;
+    u32 k_off, v_off, k_bytes, v_bytes, page_bytes, n_pages, type;
+    u32 n_seqs, n_table, window, split_rows, n_splits;
+    float scale, softcap; /* score = scale q.k; softcap tanh(score / softcap) if not 0 */
+} lb_attend_args;
+
+/* out [n_tokens][n_heads][v_dim]; sinks [n_heads] where has_sinks. */
+typedef struct lb_join_args {
+    u32 n_tokens, n_heads, v_dim, n_splits, has_sinks;
+} lb_join_args;
+
+/* How experts are scored: the numbers of arch_graph.h's lb_router_fn. */
+#define LB_DEV_ROUTE_SOFTMAX 1u
+#define LB_DEV_ROUTE_SIGMOID 2u
+#define LB_DEV_ROUTE_SOFTMAX_TOP 3u
+#define LB_DEV_EXPERTS_MAX 1024u
+#define LB_DEV_GROUPS_MAX 256u
+
+/* Of each token n_used of n_experts, n_groups_used of n_groups at first (n_groups 0 or 1: all);
+ * selection [n_experts] is added to scores when experts are chosen, where has_selection. Weights
+ * are divided by their sum (norm, at least least_sum) and multiplied by times. */
+typedef struct lb_route_args {
+    u32 n_tokens, n_experts, n_used, n_groups, n_groups_used, how, has_selection, norm;
+    float least_sum, times;
+} lb_route_args;
+
+/* out [n_tokens][n_cols] = sum over k of weight k * x [n_tokens * n_used][n_cols]. */
+typedef struct lb_experts_args {
+    u32 n_tokens, n_cols, n_used, n_mats; /* n_mats: of bias_experts */
+    u32 first, stride;                    /* of a row of x: bias_experts */
+} lb_experts_args;
 
 #endif

@@ -52,8 +52,11 @@
 #define LBK_F16(bits) lb_f16_to_f32((u16)(bits))
 #define LBK_BF16(bits) lb_bf16_to_f32((u16)(bits))
 #define LBK_BITS(bits) lb_f32_from_bits(bits)
+#define LBK_FLOAT_BITS(x) lb_f32_bits(x)
+#define LBK_TO_F16(x) ((u32)lb_f16_from_f32(x))
 #define LBK_FMA(a, b, c) fmaf(a, b, c)
 #define LBK_EXP(x) lbk_exp(x)
+#define LBK_TANH(x) lbk_tanh(x)
 #define LBK_RSQRT(x) (1.0f / sqrtf(x))
 #define LBK_NAN lb_f32_from_bits(LB_NAN_BITS)
 #define LBK_LOWEST (-(float)INFINITY)
@@ -89,6 +92,12 @@ static inline const lbk_u4 *lbk_aligned_u4(const void *p) {
 static inline float lbk_exp(float x) {
     float out;
     lb_k_exp_f32_ref(1, &out, &x);
+    return out;
+}
+
+static inline float lbk_tanh(float x) {
+    float out;
+    lb_k_tanh_f32_ref(1, &out, &x);
     return out;
 }
 
