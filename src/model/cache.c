@@ -83,7 +83,9 @@ static lb_status lay_out_all(lb_cache *c, const lb_params *p, const lb_cache_kin
                     .rotated = kind->rotated,
                     .n_layers = p->n_layers,
                     .n_seqs = n_seqs,
-                    .n_ctx = n_ctx};
+                    .n_ctx = n_ctx,
+                    .copy = kind->copy,
+                    .user = kind->user};
     u64 n_pages = ((u64)n_ctx + LB_PAGE_ROWS - 1) / LB_PAGE_ROWS;
     /* one more: a page that sequences share is copied before the old one goes */
     if (n_pages * n_seqs >= UINT32_MAX)
@@ -165,7 +167,7 @@ static lb_status new_page(lb_cache *c, u32 *out, lb_err *err) {
     if (!c->n_unused)
         return lb_fail(err, LB_E_LIMIT, "the context of %u positions is full (--ctx)", c->n_ctx);
     u32 page = c->unused[c->n_unused - 1];
-    if (!c->page[page] && c->page_bytes) {
+    if (!c->copy && !c->page[page] && c->page_bytes) {
         c->page[page] = lb_alloc(c->page_bytes);
         if (!c->page[page])
             return oom(err);
@@ -182,7 +184,15 @@ static lb_status own_page(lb_cache *c, u32 *page, lb_err *err) {
     if (c->refs[*page] == 1)
         return LB_OK;
     LB_TRY(new_page(c, &copy, err));
-    memcpy(c->page[copy], c->page[*page], c->page_bytes);
+    if (!c->copy) {
+        memcpy(c->page[copy], c->page[*page], c->page_bytes);
+    } else {
+        const lb_status st = c->copy(c->user, copy, *page, err);
+        if (st != LB_OK) {
+            drop_page(c, copy);
+            return st;
+        }
+    }
     drop_page(c, *page);
     *page = copy;
     return LB_OK;
@@ -270,13 +280,15 @@ u8 *lb_cache_values(const lb_cache *c, u32 layer, u32 page, u32 head) {
 }
 
 u64 lb_cache_rest_bytes(const lb_cache *c) {
+    if (c->copy)
+        return 0;
     return c->n_pages_max * c->page_bytes + 2 * c->n_seqs * c->state_bytes - lb_cache_bytes(c);
 }
 
 u64 lb_cache_bytes(const lb_cache *c) {
     u64 n = c->n_seqs * c->state_bytes;
     for (u32 i = 0; i < c->n_pages_max; i++)
-        n += c->page[i] ? c->page_bytes : 0;
+        n += c->copy || c->page[i] ? c->page_bytes : 0;
     for (u32 i = 0; i < c->n_seqs; i++)
         n += c->seq[i].mark ? c->state_bytes : 0;
     return n;

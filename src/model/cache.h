@@ -36,6 +36,9 @@ typedef struct lb_cache_seq {
     bool marked;
 } lb_cache_seq;
 
+/* Copies a page to another, where pages lie elsewhere. */
+typedef lb_status lb_cache_copy_fn(void *user, u32 to, u32 from, lb_err *err);
+
 typedef struct lb_cache {
     lb_dtype type; /* of keys and values */
     bool rotated;
@@ -47,7 +50,9 @@ typedef struct lb_cache {
     u32 *refs;   /* [n_pages_max] */
     u32 *unused; /* [n_unused] stack */
     u32 n_unused;
-    lb_cache_seq *seq; /* [n_seqs] */
+    lb_cache_seq *seq;      /* [n_seqs] */
+    lb_cache_copy_fn *copy; /* pages lie elsewhere; NULL: they are page[] */
+    void *user;
 } lb_cache;
 
 /* Rotated: rows are mixed by a Hadamard matrix before they are rounded, which spreads a few large
@@ -56,6 +61,8 @@ typedef struct lb_cache {
 typedef struct lb_cache_kind {
     lb_dtype type; /* of keys and values */
     bool rotated;
+    lb_cache_copy_fn *copy; /* NULL: pages are memory of the host */
+    void *user;
 } lb_cache_kind;
 
 /* n_ctx: positions of each sequence. type: F32, F16, Q8_0, Q4_0; LB_E_UNSUPPORTED where rows do not

@@ -2,7 +2,7 @@
 /* context.c: sessions: their memory, and batches cut into what is computed at a time. */
 #include "base/interrupt.h"
 #include "base/mem.h"
-#include "model/graph.h"
+#include "model/device_graph.h"
 
 #define BATCH_USUAL 256u
 #define EXPERT_ROWS_MAX 1024u
@@ -115,10 +115,12 @@ static lb_cache_kind cache_kind(const lb_context_opts *o) {
                                       (is_auto && lb_dtype_get(o->kv_type)->cls == LB_CLASS_BLOCK)};
 }
 
-static lb_status init(lb_context *c, lb_err *err) {
+/* Angles, and the cache; where a device computes, its tables alone. */
+static lb_status init_positions(lb_context *c, lb_err *err) {
     const lb_model *m = c->m;
-    const lb_cache_kind kind = cache_kind(&c->o);
-    u64 split_elems;
+    lb_cache_kind kind = cache_kind(&c->o);
+    kind.copy = c->o.resident ? lb_device_copy_page : NULL;
+    kind.user = c;
     for (u32 i = 0; i < m->n_ropes; i++)
         LB_TRY(lb_rotary_init(&c->rotary[i],
                               &(lb_rotary_in){.p = &m->p,
@@ -127,7 +129,25 @@ static lb_status init(lb_context *c, lb_err *err) {
                                               .n_ctx = c->o.n_ctx,
                                               .local = m->rope[i].local},
                               &c->perm, err));
-    LB_TRY(lb_cache_init(&c->cache, &m->p, &kind, c->o.n_ctx, c->o.n_seqs, err));
+    return lb_cache_init(&c->cache, &m->p, &kind, c->o.n_ctx, c->o.n_seqs, err);
+}
+
+/* What the host keeps of a batch that a device computes. */
+static lb_status init_device(lb_context *c, lb_err *err) {
+    const u64 b = c->o.n_batch;
+    LB_TRY(lb_device_check(c, err));
+    LB_TRY(init_positions(c, err));
+    c->pos = room(c, b, sizeof(u32));
+    c->seq = room(c, b, sizeof(u32));
+    c->want = room(c, b, 1);
+    if (!c->pos || !c->seq || !c->want)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for batches of %u tokens", c->o.n_batch);
+    return lb_device_begin(c, err);
+}
+
+static lb_status init(lb_context *c, lb_err *err) {
+    u64 split_elems;
+    LB_TRY(init_positions(c, err));
     size_t scratch = scratch_of(c, &split_elems);
     if (!make_buffers(c, split_elems))
         return lb_fail(err, LB_E_NOMEM, "out of memory for batches of %u tokens", c->o.n_batch);
@@ -152,7 +172,7 @@ lb_status lb_context_new(lb_context **out, const lb_model *m, const lb_context_o
     if (!c)
         return lb_fail(err, LB_E_NOMEM, "out of memory for a session");
     settle(c, m, o);
-    lb_status st = init(c, err);
+    lb_status st = o->resident ? init_device(c, err) : init(c, err);
     if (st == LB_OK)
         *out = c;
     else
@@ -182,6 +202,8 @@ static lb_status count(lb_context *c, u64 *out, lb_err *err) {
 lb_status lb_context_check_memory(const lb_model *m, const lb_context_opts *o, lb_err *err) {
     lb_context c = {.counts = true};
     u64 bytes;
+    if (o->resident)
+        return LB_OK;
     settle(&c, m, o);
     LB_TRY(count(&c, &bytes, err));
     return lb_stream_check(m->stream, bytes, c.o.n_batch, err);
@@ -192,6 +214,7 @@ void lb_context_free(lb_context **cp) {
     if (!c)
         return;
     lb_drop_unit(c);
+    lb_device_end(c);
     lb_team_free(&c->team);
     lb_cache_deinit(&c->cache);
     lb_free(c->halves);
@@ -201,7 +224,7 @@ void lb_context_free(lb_context **cp) {
 }
 
 lb_status lb_context_begin(lb_context *c, lb_err *err) {
-    if (c->begun)
+    if (c->begun || c->device)
         return LB_OK;
     LB_TRY(lb_stream_begin(c->m->stream, lb_cache_rest_bytes(&c->cache), c->o.n_batch, err));
     c->begun = true;
@@ -249,7 +272,7 @@ static lb_status eval_part(lb_context *c, const lb_batch *b, u32 first, float **
         n_want += c->want[i];
     }
     c->id = b->id + first;
-    LB_TRY(lb_forward(c, *logits, c->want, err));
+    LB_TRY((c->device ? lb_device_forward : lb_forward)(c, *logits, c->want, err));
     if (*logits)
         *logits += (size_t)n_want * c->m->p.n_vocab;
     return LB_OK;

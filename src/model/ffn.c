@@ -6,11 +6,6 @@
 #include "model/graph.h"
 #include <math.h>
 
-#define OAI_ALPHA 1.702f
-#define OAI_LIMIT 7.0f
-/* The smallest sum by which chosen weights are divided: the least normal f16. */
-#define TOP_SUM_MIN 6.103515625e-5f
-
 /* out = act(gate) * up, or act(gate) where up is NULL. */
 static void activate(const lb_model *m, u32 n, float *out, const float *gate, const float *up) {
     const lb_kernels *k = m->k;
@@ -30,7 +25,7 @@ static void activate(const lb_model *m, u32 n, float *out, const float *gate, co
             k->map_mul_f32(n, out, out, up);
         return;
     case LB_ACT_OAI:
-        k->swiglu_oai_mul_f32(n, out, gate, up ? up : gate, OAI_ALPHA, OAI_LIMIT);
+        k->swiglu_oai_mul_f32(n, out, gate, up ? up : gate, LB_OAI_ALPHA, LB_OAI_LIMIT);
         return;
     }
 }
@@ -157,7 +152,7 @@ static void weigh(const lb_model *m, const float *scores, const u32 *chosen, flo
         for (u32 k = 0; k < p->n_expert_used; k++)
             sum += w[k];
         for (u32 k = 0; k < p->n_expert_used; k++)
-            w[k] /= fmaxf(sum, TOP_SUM_MIN);
+            w[k] /= fmaxf(sum, LB_TOP_SUM_MIN);
     }
     for (u32 k = 0; p->top_scale != 1 && k < p->n_expert_used; k++)
         w[k] *= p->top_scale;

@@ -13,6 +13,7 @@
 
 typedef struct lb_model lb_model;
 typedef struct lb_context lb_context;
+struct lb_resident;
 
 typedef struct lb_model_in {
     const lb_arch *arch;
@@ -67,9 +68,11 @@ typedef struct lb_context_opts {
     void *tap_user;
     lb_layer_fn *on_layer; /* may be NULL */
     void *layer_user;
-    u64 scratch_bytes; /* of a thread at least: for matrices that will be swapped in */
+    u64 scratch_bytes;            /* of a thread at least: for matrices that will be swapped in */
+    struct lb_resident *resident; /* of this model, on the device that computes; NULL: the CPU */
 } lb_context_opts;
 
+/* LB_E_UNSUPPORTED: what a device cannot do; LB_E_NOMEM, LB_E_LIMIT: memory. */
 lb_status lb_context_new(lb_context **out, const lb_model *m, const lb_context_opts *o,
                          lb_err *err);
 void lb_context_free(lb_context **c);
@@ -105,6 +108,7 @@ lb_status lb_context_mark(lb_context *c, u32 seq, lb_err *err);
 bool lb_context_cut(lb_context *c, u32 seq, u32 n);
 /* Whether tokens can leave the middle of a sequence; LB_E_UNSUPPORTED: why not. */
 lb_status lb_model_can_shift(const lb_model *m, lb_err *err);
+lb_status lb_context_can_shift(const lb_context *c, lb_err *err);
 /* Forgets `drop` tokens behind the first `keep`; those behind them move up to their positions. */
 lb_status lb_context_shift(lb_context *c, u32 seq, u32 keep, u32 drop, lb_err *err);
 /* The same for what makes the sequence begin like n tokens, where it does so but for a gap behind

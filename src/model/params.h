@@ -26,7 +26,11 @@ typedef struct lb_layer_params {
     bool recurrent;                      /* keeps a state, no keys and values */
 } lb_layer_params;
 
-#define LB_GROUPS_MAX 256 /* of experts */
+#define LB_GROUPS_MAX 256   /* of experts */
+#define LB_OAI_ALPHA 1.702f /* of LB_ACT_OAI */
+#define LB_OAI_LIMIT 7.0f
+/* The smallest sum by which chosen experts' weights are divided: the least normal f16. */
+#define LB_TOP_SUM_MIN 6.103515625e-5f
 
 typedef struct lb_params {
     const lb_arch_graph *graph;

@@ -39,6 +39,14 @@ lb_status lb_model_can_shift(const lb_model *m, lb_err *err) {
                : LB_OK;
 }
 
+lb_status lb_context_can_shift(const lb_context *c, lb_err *err) {
+    if (c->device)
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "a full context cannot be shifted on a device: use a larger --ctx or "
+                       "--device cpu");
+    return lb_model_can_shift(c->m, err);
+}
+
 /* Where the rotated part of a stored key begins, and how long it is. */
 static u32 rotated(const lb_model *m, u32 layer, u32 *n_rot) {
     *n_rot = m->p.layer[layer].n_rot;
@@ -117,7 +125,7 @@ static void make_angles(const shift *s) {
 lb_status lb_context_shift(lb_context *c, u32 seq, u32 keep, u32 drop, lb_err *err) {
     lb_cache_seq *s = &c->cache.seq[seq];
     shift job = {.c = c, .s = s, .keep = keep, .drop = drop, .length = s->length};
-    LB_TRY(lb_model_can_shift(c->m, err));
+    LB_TRY(lb_context_can_shift(c, err));
     if (keep > s->length || drop > s->length - keep)
         return lb_fail(err, LB_E_USAGE, "%u tokens behind the first %u: the sequence has %u", drop,
                        keep, s->length);
@@ -150,7 +158,7 @@ lb_status lb_context_close_gap(lb_context *c, u32 seq, const u32 *ids, u32 n, u3
     const lb_cache_seq *s = &c->cache.seq[seq];
     u32 keep = lb_context_common(c, seq, ids, n), drop = 0, most = LB_SHIFT_LEAST - 1;
     *n_gone = 0;
-    if (lb_model_can_shift(c->m, NULL) != LB_OK)
+    if (lb_context_can_shift(c, NULL) != LB_OK)
         return LB_OK;
     for (u32 d = 1; keep < n && d < s->length - keep && most < s->length - keep - d; d++) {
         u32 same = same_from(s, keep + d, ids + keep, n - keep);

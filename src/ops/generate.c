@@ -45,7 +45,7 @@ static lb_status check_over(lb_running *r, lb_err *err) {
 static lb_status check_shift(const lb_running *r, lb_err *err) {
     if (!r->o->shift)
         return LB_OK;
-    LB_TRY(lb_model_can_shift(lb_context_model(r->c), err));
+    LB_TRY(lb_context_can_shift(r->c, err));
     if (r->o->n_keep >= lb_context_n_ctx(r->c))
         return lb_fail(err, LB_E_LIMIT,
                        "%u tokens are to be kept, and the context has %u: nothing can leave it",

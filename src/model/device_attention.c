@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* device_attention.c: attention.c for a device. */
+#include "model/device_graph.h"
+
+typedef struct heads {
+    u32 n_head, n_head_kv, k_dim, v_dim, n_rot;
+    u32 k, v, stride; /* places of the token's parts in a row of LB_DBUF_QKV; queries are at 0 */
+    bool own;         /* has keys and values of its own */
+} heads;
+
+static lb_status project_heads(const lb_context *c, u32 layer, const heads *h, lb_dev_arg in,
+                               lb_err *err) {
+    const lb_dlayer *l = &c->device->r->layer[layer];
+    const lb_dev_arg to = lb_dbuf_arg(c, LB_DBUF_QKV);
+    const lb_dproduct one[] = {{&l->qkv, in, to, c->n, 0, h->stride}};
+    const lb_dproduct three[] = {{&l->q, in, to, c->n, 0, h->stride},
+                                 {&l->k, in, to, c->n, h->k, h->stride},
+                                 /* values may be keys, before anything is done to them */
+                                 {l->v.parts ? &l->v : &l->k, in, to, c->n, h->v, h->stride}};
+    return l->qkv.parts ? lb_dproject(c, one, 1, err) : lb_dproject(c, three, h->own ? 3 : 1, err);
+}
+
+static lb_status norm_qk(const lb_context *c, u32 layer, const heads *h, lb_err *err) {
+    const lb_dlayer *l = &c->device->r->layer[layer];
+    const lb_dev_arg x = lb_dbuf_arg(c, LB_DBUF_QKV);
+    const lb_dheads q = {x, c->n, h->n_head, h->k_dim, 0, h->stride};
+    const lb_dheads k = {x, c->n, h->n_head_kv, h->k_dim, h->k, h->stride};
+    if (l->q_norm.n)
+        LB_TRY(lb_dnorm_heads(c, &l->q_norm, &q, err));
+    if (l->k_norm.n && h->own)
+        LB_TRY(lb_dnorm_heads(c, &l->k_norm, &k, err));
+    return l->q_norm.n || l->k_norm.n ? lb_dbarrier(c, err) : LB_OK;
+}
+
+static lb_status turn(const lb_context *c, u32 layer, const heads *h, lb_err *err) {
+    const lb_dcontext *d = c->device;
+    const lb_layer *l = &c->m->layer[layer];
+    if (!h->n_rot)
+        return LB_OK;
+    const lb_dev_arg buf[] = {{d->buf[LB_DBUF_META], d->cos_at[l->rope]},
+                              {d->buf[LB_DBUF_META], d->sin_at[l->rope]},
+                              lb_dbuf_arg(c, LB_DBUF_QKV)};
+    lb_rope_args a = {.n_tokens = c->n,
+                      .n_heads = h->n_head,
+                      .head_dim = h->k_dim,
+                      .n_rot = h->n_rot,
+                      .pairs = !l->halves,
+                      .stride = h->stride};
+    LB_TRY(lb_dlaunch(c, LB_DK_rope, buf, &a, err));
+    a.n_heads = h->n_head_kv;
+    a.first = h->k;
+    if (h->own)
+        LB_TRY(lb_dlaunch(c, LB_DK_rope, buf, &a, err));
+    return lb_dbarrier(c, err);
+}
+
+/* What is done to queries by their position, and to values. */
+static lb_status finish_heads(const lb_context *c, const heads *h, lb_err *err) {
+    const lb_resident *r = c->device->r;
+    const lb_dev_arg x = lb_dbuf_arg(c, LB_DBUF_QKV);
+    bool any = false;
+    if (c->device->temp) {
+        const lb_vec_args a = {.n_rows = c->n, .n_cols = h->n_head * h->k_dim, .stride = h->stride};
+        LB_TRY(lb_dlaunch(c, LB_DK_scale_rows, (lb_dev_arg[]){lb_dmeta_arg(c, LB_DMETA_TEMP), x},
+                          &a, err));
+        any = true;
+    }
+    if (h->own && c->m->p.graph->flags & LB_GRAPH_V_NORM) { /* by rms, whatever other norms are */
+        const lb_heads_args a = {.n_tokens = c->n,
+                                 .n_heads = h->n_head_kv,
+                                 .n_cols = h->v_dim,
+                                 .first = h->v,
+                                 .stride = h->stride,
+                                 .eps = c->m->p.eps};
+        LB_TRY(lb_dlaunch(c, LB_DK_rms_norm_heads, (lb_dev_arg[]){r->ones, x}, &a, err));
+        any = true;
+    }
+    return any ? lb_dbarrier(c, err) : LB_OK;
+}
+
+static u32 stored_type(const lb_context *c) {
+    return c->cache.type == LB_F32 ? LB_DEV_F32 : LB_DEV_F16;
+}
+
+static lb_status store(const lb_context *c, u32 layer, const heads *h, lb_err *err) {
+    const lb_cache_layer *cl = &c->cache.layer[layer];
+    const lb_kv_args a = {.n_tokens = c->n,
+                          .n_heads = h->n_head_kv,
+                          .k_dim = h->k_dim,
+                          .v_dim = h->v_dim,
+                          .k_first = h->k,
+                          .v_first = h->v,
+                          .stride = h->stride,
+                          .k_off = (u32)cl->k_off,
+                          .v_off = (u32)cl->v_off,
+                          .k_bytes = cl->k_bytes,
+                          .v_bytes = cl->v_bytes,
+                          .page_bytes = (u32)c->cache.page_bytes,
+                          .n_pages = c->cache.n_pages_max,
+                          .type = stored_type(c)};
+    const lb_dev_arg buf[] = {lb_dbuf_arg(c, LB_DBUF_QKV), lb_dmeta_arg(c, LB_DMETA_PLACE),
+                              lb_dbuf_arg(c, LB_DBUF_CACHE)};
+    LB_TRY(lb_dlaunch(c, LB_DK_kv_store, buf, &a, err));
+    return lb_dbarrier(c, err);
+}
+
+static lb_status attend(const lb_context *c, u32 layer, const heads *h, lb_err *err) {
+    const lb_dcontext *d = c->device;
+    const lb_params *p = &c->m->p;
+    const lb_cache_layer *cl = &c->cache.layer[p->layer[layer].kv_layer];
+    const bool tile = d->n_splits == 0;
+    const lb_dlayer *l = &d->r->layer[layer];
+    const lb_attend_args a = {.n_tokens = c->n,
+                              .n_heads = h->n_head,
+                              .n_heads_kv = h->n_head_kv,
+                              .k_dim = h->k_dim,
+                              .v_dim = h->v_dim,
+                              .stride = h->stride,
+                              .k_off = (u32)cl->k_off,
+                              .v_off = (u32)cl->v_off,
+                              .k_bytes = cl->k_bytes,
+                              .v_bytes = cl->v_bytes,
+                              .page_bytes = (u32)c->cache.page_bytes,
+                              .n_pages = c->cache.n_pages_max,
+                              .type = stored_type(c),
+                              .n_seqs = c->o.n_seqs,
+                              .n_table = d->n_table,
+                              .window = p->layer[layer].window ? p->window : 0,
+                              .split_rows = tile ? d->n_table * LB_PAGE_ROWS : d->split_rows,
+                              .n_splits = tile ? 1 : d->n_splits,
+                              .scale = p->attn_scale,
+                              .softcap = p->attn_softcap};
+    const lb_join_args join = {c->n, h->n_head, h->v_dim, a.n_splits, l->sinks.buf != NULL};
+    const lb_dev_arg part = lb_dbuf_arg(c, LB_DBUF_PART);
+    const lb_dev_arg buf[] = {lb_dbuf_arg(c, LB_DBUF_QKV), lb_dbuf_arg(c, LB_DBUF_CACHE),
+                              lb_dmeta_arg(c, LB_DMETA_TABLE), lb_dmeta_arg(c, LB_DMETA_TOKENS),
+                              part};
+    LB_TRY(lb_dlaunch(c, tile ? LB_DK_attend_tile : LB_DK_attend, buf, &a, err));
+    LB_TRY(lb_dbarrier(c, err));
+    LB_TRY(lb_dlaunch(
+        c, LB_DK_attend_join,
+        (lb_dev_arg[]){part, l->sinks.buf ? l->sinks : d->r->zeros, lb_dbuf_arg(c, LB_DBUF_ATT)},
+        &join, err));
+    return lb_dbarrier(c, err);
+}
+
+lb_status lb_device_attention(lb_context *c, u32 layer, lb_dev_arg in, lb_err *err) {
+    const lb_layer_params *p = &c->m->p.layer[layer];
+    const bool late = (c->m->p.graph->flags & LB_GRAPH_QK_NORM_LATE) != 0;
+    heads h = {.n_head = p->n_head,
+               .n_head_kv = p->n_head_kv,
+               .k_dim = p->k_dim,
+               .v_dim = p->v_dim,
+               .n_rot = p->n_rot,
+               .own = p->kv_layer == layer};
+    h.k = h.n_head * h.k_dim;
+    h.v = h.k + h.n_head_kv * h.k_dim;
+    h.stride = h.v + h.n_head_kv * h.v_dim;
+    LB_TRY(project_heads(c, layer, &h, in, err));
+    if (!late)
+        LB_TRY(norm_qk(c, layer, &h, err));
+    LB_TRY(turn(c, layer, &h, err));
+    if (late)
+        LB_TRY(norm_qk(c, layer, &h, err));
+    LB_TRY(finish_heads(c, &h, err));
+    if (h.own)
+        LB_TRY(store(c, layer, &h, err));
+    LB_TRY(attend(c, layer, &h, err));
+    return lb_dproject(c,
+                       &(lb_dproduct){.l = &c->device->r->layer[layer].o,
+                                      .x = lb_dbuf_arg(c, LB_DBUF_ATT),
+                                      .y = lb_dbuf_arg(c, LB_DBUF_Y),
+                                      .n = c->n,
+                                      .stride = c->m->p.n_embd},
+                       1, err);
+}

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* device_context.c: a session's buffers on a device, and what is copied there for a batch. */
+#include "base/mem.h"
+#include "io/size.h"
+#include "model/device_graph.h"
+#include <math.h>
+
+#define LOGITS_BYTES_MAX (64 * LB_MIB) /* of rows that the head makes at a time */
+#define FEW_TOKENS 8u                  /* whose attention is split over positions */
+#define SPLIT_ROWS 256u                /* at least, of a split */
+#define SPLITS_MAX 64u
+
+lb_status lb_device_check(const lb_context *c, lb_err *err) {
+    const lb_context_opts *o = &c->o;
+    const char *what = o->kv_type != LB_F16 && o->kv_type != LB_F32 ? "--kv-type: f16 and f32 alone"
+                       : o->kv_rotate == LB_KV_ROTATE_ON            ? "--kv-rotate on"
+                       : o->fast                                    ? "--fast"
+                       : o->tap || o->on_layer ? "looking at products and layers"
+                                               : NULL;
+    return what ? lb_fail(err, LB_E_UNSUPPORTED, "%s: not on %s: use --device cpu", what,
+                          lb_resident_device(o->resident)->id)
+                : LB_OK;
+}
+
+/* ---- buffers ---- */
+
+static u32 n_splits_max(const lb_context *c) {
+    return LB_MIN((c->o.n_ctx + SPLIT_ROWS - 1) / SPLIT_ROWS, SPLITS_MAX);
+}
+
+/* Floats of the widest part sums of attention. */
+static u64 part_elems(const lb_context *c) {
+    const lb_params *p = &c->m->p;
+    const u64 rows = LB_MAX((u64)c->o.n_batch, (u64)FEW_TOKENS * n_splits_max(c));
+    u64 most = 1;
+    for (u32 i = 0; i < p->n_layers; i++)
+        most = LB_MAX(most, rows * p->layer[i].n_head * (p->layer[i].v_dim + 2ull));
+    return most;
+}
+
+/* Of a batch of n, all sections included; fills where they begin. */
+static u64 meta_bytes(const lb_context *c, u32 n, u32 n_want, lb_dcontext *d) {
+    const lb_model *m = c->m;
+    const u64 words[LB_DMETAS] = {[LB_DMETA_IDS] = n,
+                                  [LB_DMETA_POS] = n,
+                                  [LB_DMETA_TOKENS] = 2ull * n,
+                                  [LB_DMETA_PLACE] = n,
+                                  [LB_DMETA_WANT] = n_want,
+                                  [LB_DMETA_TEMP] = n,
+                                  [LB_DMETA_TABLE] = (u64)c->o.n_seqs * d->n_table};
+    u64 at = 0;
+    for (u32 i = 0; i < LB_DMETA_ANGLES; i++) {
+        d->meta_at[i] = at;
+        at += lb_round_up(4 * words[i], LB_DEV_ALIGN);
+    }
+    d->meta_at[LB_DMETA_ANGLES] = at;
+    for (u32 r = 0; r < m->n_ropes; r++) {
+        const u64 bytes = lb_round_up(4ull * n * (m->rope[r].n_rot / 2), LB_DEV_ALIGN);
+        d->cos_at[r] = at;
+        d->sin_at[r] = at + bytes;
+        at += 2 * bytes;
+    }
+    return at;
+}
+
+static void set_sizes(const lb_context *c, u64 *size) {
+    const lb_model *m = c->m;
+    const lb_params *p = &m->p;
+    lb_dcontext *d = c->device;
+    const u64 b = c->o.n_batch, rows = b * p->n_expert_used, e = p->n_embd;
+    const u64 ff = LB_MAX(b * m->max_ff, rows * m->max_ff_exp);
+    size[LB_DBUF_X] = size[LB_DBUF_H] = size[LB_DBUF_Y] = size[LB_DBUF_H2] = 4 * b * e;
+    size[LB_DBUF_QKV] = size[LB_DBUF_ATT] = 4 * b * m->max_attn;
+    size[LB_DBUF_PART] = 4 * part_elems(c);
+    size[LB_DBUF_FF] = 8 * ff;
+    size[LB_DBUF_ACT] = 4 * ff;
+    size[LB_DBUF_SCORES] = 4 * b * p->n_expert;
+    size[LB_DBUF_ROUTES] = 8 * rows;
+    size[LB_DBUF_ROWS] = 4 * rows * e;
+    size[LB_DBUF_SHARED] = p->n_expert ? 4 * b * e : 0;
+    size[LB_DBUF_GATE] = p->n_expert ? 4 * b : 0;
+    size[LB_DBUF_LOGITS] = 4ull * d->n_logits * p->n_vocab;
+    size[LB_DBUF_META] = meta_bytes(c, (u32)b, (u32)b, d);
+    size[LB_DBUF_CACHE] = c->cache.n_pages_max * c->cache.page_bytes;
+}
+
+static lb_status make_buffers(lb_context *c, lb_err *err) {
+    lb_dcontext *d = c->device;
+    lb_dev *dev = d->r->d;
+    u64 size[LB_DBUFS], all = 0;
+    char text[LB_SIZE_TEXT];
+    lb_err why = {0};
+    lb_status st = LB_OK;
+    set_sizes(c, size);
+    for (u32 i = 0; i < LB_DBUFS && st == LB_OK; i++) {
+        all += size[i];
+        st = lb_dev_buf_new(dev, LB_DEV_OWN, LB_MAX(size[i], (u64)LB_DEV_ALIGN), &d->buf[i], &why);
+    }
+    if (st == LB_OK)
+        st = lb_dev_buf_new(dev, LB_DEV_HOST, size[LB_DBUF_META], &d->host, &why);
+    if (st == LB_OK)
+        return LB_OK;
+    if (st != LB_E_NOMEM && st != LB_E_LIMIT) {
+        *err = why;
+        return st;
+    }
+    for (u32 i = 0; i < LB_DBUFS; i++)
+        all = i ? all + size[i] : size[i];
+    return lb_fail(err, st,
+                   "%s: its memory has no room for a session of %u positions beside the weights: "
+                   "it takes %s; use a smaller --ctx or --batch, or --device cpu",
+                   lb_resident_device(d->r)->id, c->o.n_ctx, lb_size_text(all, text));
+}
+
+lb_status lb_device_begin(lb_context *c, lb_err *err) {
+    const lb_params *p = &c->m->p;
+    const u32 used = LB_MAX(p->n_expert_used, 1u);
+    lb_dcontext *d = lb_alloc_zero(1, sizeof *d);
+    if (!d)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for a session on a device");
+    c->device = d;
+    d->r = c->o.resident;
+    LB_ASSERT(d->r->m == c->m);
+    c->o.n_batch = LB_MIN(c->o.n_batch, LB_MAX(LB_DEV_GRID_Y_MAX / used, 1u));
+    d->n_table = (c->o.n_ctx + LB_PAGE_ROWS - 1) / LB_PAGE_ROWS;
+    d->n_logits = (u32)LB_MIN(LOGITS_BYTES_MAX / (4ull * p->n_vocab), c->o.n_batch);
+    d->n_logits = (d->n_logits + 3) / 4 * 4; /* where rows begin is a multiple of 16 bytes */
+    d->n_logits = LB_MAX(d->n_logits, 4u);
+    if (c->cache.page_bytes > UINT32_MAX)
+        return lb_fail(err, LB_E_LIMIT, "%s: a page of keys and values of %llu bytes",
+                       lb_resident_device(d->r)->id, (unsigned long long)c->cache.page_bytes);
+    return make_buffers(c, err);
+}
+
+void lb_device_end(lb_context *c) {
+    lb_dcontext *d = c->device;
+    if (!d)
+        return;
+    for (u32 i = 0; i < LB_DBUFS; i++)
+        lb_dev_buf_free(&d->buf[i]);
+    lb_dev_buf_free(&d->host);
+    lb_free(d);
+    c->device = NULL;
+}
+
+lb_status lb_device_copy_page(void *user, u32 to, u32 from, lb_err *err) {
+    const lb_context *c = user;
+    lb_dev_buf *b = c->device->buf[LB_DBUF_CACHE];
+    const u64 bytes = c->cache.page_bytes;
+    return bytes == 0 ? LB_OK
+                      : lb_dev_queue_copy(c->device->r->q, (lb_dev_arg){b, to * bytes},
+                                          (lb_dev_arg){b, from * bytes}, bytes, err);
+}
+
+/* ---- a batch ---- */
+
+static u32 *section(const lb_context *c, lb_dmeta m) {
+    return (u32 *)(void *)((u8 *)lb_dev_buf_host(c->device->host) + c->device->meta_at[m]);
+}
+
+static void put_token(const lb_context *c, u32 t) {
+    const lb_model *m = c->m;
+    const lb_dcontext *d = c->device;
+    const u32 pos = c->pos[t], seq = c->seq[t];
+    u8 *host = lb_dev_buf_host(d->host);
+    double temp = 1;
+    if (m->p.temp_scale != 0 && pos >= m->p.n_ctx_orig)
+        temp = 1 + (double)m->p.temp_scale * log1p(pos / m->p.n_ctx_orig);
+    section(c, LB_DMETA_IDS)[t] = c->id[t];
+    section(c, LB_DMETA_POS)[t] = pos;
+    section(c, LB_DMETA_TOKENS)[2 * t] = pos;
+    section(c, LB_DMETA_TOKENS)[2 * t + 1] = seq;
+    section(c, LB_DMETA_PLACE)[t] =
+        c->cache.seq[seq].page[pos / LB_PAGE_ROWS] * LB_PAGE_ROWS + pos % LB_PAGE_ROWS;
+    section(c, LB_DMETA_TEMP)[t] = lb_f32_bits((float)temp);
+    for (u32 r = 0; r < m->n_ropes; r++) {
+        const size_t at = (size_t)t * (m->rope[r].n_rot / 2) * sizeof(float);
+        lb_rotary_angles(&c->rotary[r], pos, (float *)(void *)(host + d->cos_at[r] + at),
+                         (float *)(void *)(host + d->sin_at[r] + at));
+    }
+}
+
+/* Few tokens: as many splits of the positions as make some work each. */
+static void set_splits(const lb_context *c) {
+    lb_dcontext *d = c->device;
+    u32 length = 1;
+    d->n_splits = 0;
+    if (c->n > FEW_TOKENS)
+        return;
+    for (u32 t = 0; t < c->n; t++)
+        length = LB_MAX(length, c->pos[t] + 1);
+    const u32 least = (length + SPLITS_MAX - 1) / SPLITS_MAX;
+    d->split_rows = LB_MAX(SPLIT_ROWS, (least + LB_PAGE_ROWS - 1) / LB_PAGE_ROWS * LB_PAGE_ROWS);
+    d->n_splits = (length + d->split_rows - 1) / d->split_rows;
+}
+
+lb_status lb_device_put_batch(lb_context *c, const u8 *want, lb_err *err) {
+    lb_dcontext *d = c->device;
+    u32 n_want = 0;
+    for (u32 t = 0; t < c->n; t++)
+        n_want += want[t] != 0;
+    const u64 bytes = meta_bytes(c, c->n, n_want, d);
+    d->n_want = 0;
+    d->temp = false;
+    for (u32 t = 0; t < c->n; t++) {
+        put_token(c, t);
+        d->temp |= c->m->p.temp_scale != 0 && c->pos[t] >= c->m->p.n_ctx_orig;
+        if (want[t])
+            section(c, LB_DMETA_WANT)[d->n_want++] = t;
+    }
+    for (u32 s = 0; s < c->o.n_seqs; s++) {
+        const lb_cache_seq *seq = &c->cache.seq[s];
+        u32 *table = section(c, LB_DMETA_TABLE) + (size_t)s * d->n_table;
+        for (u32 i = 0; i < d->n_table; i++)
+            table[i] = i < seq->n_pages ? seq->page[i] : LB_PAGE_NONE;
+    }
+    set_splits(c);
+    return lb_dev_queue_write(d->r->q, d->buf[LB_DBUF_META], 0, lb_dev_buf_host(d->host), bytes,
+                              err);
+}

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* device_ffn.c: ffn.c for a device. Experts: a token's k-th is a row of its own, whose products
+ * take the matrix that its route names. */
+#include "model/device_graph.h"
+
+typedef struct dense {
+    const lb_dlinear *gate, *up, *down;
+    bool fused; /* up holds gate's rows, then up's */
+    u32 n;      /* rows */
+    u32 per;    /* of experts: rows for each token; else 0 */
+} dense;
+
+static lb_status activate(const lb_context *c, const dense *d, u32 n_ff, lb_err *err) {
+    static const lb_dev_kernel kernels[] = {[LB_ACT_SILU] = LB_DK_act_silu,
+                                            [LB_ACT_GELU] = LB_DK_act_gelu,
+                                            [LB_ACT_GELU_ERF] = LB_DK_act_gelu_erf,
+                                            [LB_ACT_RELU2] = LB_DK_act_relu2,
+                                            [LB_ACT_OAI] = LB_DK_act_oai};
+    const bool gated = d->fused || d->gate->parts;
+    const lb_act_args a = {.n_rows = d->n,
+                           .n_cols = n_ff,
+                           .second = n_ff,
+                           .stride = gated ? 2 * n_ff : n_ff,
+                           .gated = gated,
+                           .alpha = LB_OAI_ALPHA,
+                           .limit = LB_OAI_LIMIT};
+    LB_TRY(lb_dlaunch(c, kernels[c->m->p.graph->act],
+                      (lb_dev_arg[]){lb_dbuf_arg(c, LB_DBUF_FF), lb_dbuf_arg(c, LB_DBUF_ACT)}, &a,
+                      err));
+    return lb_dbarrier(c, err);
+}
+
+static lb_status project(const lb_context *c, const dense *d, const lb_dproduct *p, u32 n, u32 per,
+                         lb_err *err) {
+    return d->per ? lb_dproject_experts(c, p, n, per, err) : lb_dproject(c, p, n, err);
+}
+
+static lb_status run_dense(const lb_context *c, const dense *d, lb_dev_arg in, lb_dev_arg out,
+                           lb_err *err) {
+    const u32 n_ff = d->down->n_cols;
+    const bool two = d->gate->parts != NULL;
+    const u32 stride = two || d->fused ? 2 * n_ff : n_ff;
+    const lb_dev_arg ff = lb_dbuf_arg(c, LB_DBUF_FF);
+    const lb_dproduct up = {d->up, in, ff, d->n, two ? n_ff : 0, stride};
+    const lb_dproduct both[] = {up, {d->gate, in, ff, d->n, 0, stride}};
+    LB_TRY(project(c, d, both, two ? 2 : 1, d->per, err));
+    LB_TRY(activate(c, d, n_ff, err));
+    return project(
+        c, d, &(lb_dproduct){d->down, lb_dbuf_arg(c, LB_DBUF_ACT), out, d->n, 0, c->m->p.n_embd}, 1,
+        1, err);
+}
+
+/* ---- experts ---- */
+
+static lb_status route(const lb_context *c, const lb_dlayer *l, lb_dev_arg in, lb_err *err) {
+    const lb_params *p = &c->m->p;
+    const lb_dev_arg scores = lb_dbuf_arg(c, LB_DBUF_SCORES);
+    const lb_route_args a = {.n_tokens = c->n,
+                             .n_experts = p->n_expert,
+                             .n_used = p->n_expert_used,
+                             .n_groups = p->n_group,
+                             .n_groups_used = p->n_group_used,
+                             .how = (u32)p->router,
+                             .has_selection = l->selection.buf != NULL,
+                             .norm = p->top_norm,
+                             .least_sum = LB_TOP_SUM_MIN,
+                             .times = p->top_scale};
+    LB_TRY(lb_dproject(c, &(lb_dproduct){&l->router, in, scores, c->n, 0, p->n_expert}, 1, err));
+    LB_TRY(lb_dlaunch(c, LB_DK_route,
+                      (lb_dev_arg[]){scores, l->selection.buf ? l->selection : c->device->r->zeros,
+                                     lb_dbuf_arg(c, LB_DBUF_ROUTES)},
+                      &a, err));
+    return lb_dbarrier(c, err);
+}
+
+/* out += [sigmoid of the gate times] the shared experts' */
+static lb_status add_shared(const lb_context *c, const lb_dlayer *l, lb_dev_arg in, lb_dev_arg out,
+                            lb_err *err) {
+    const u32 e = c->m->p.n_embd;
+    const dense d = {&l->gate_shared, &l->up_shared, &l->down_shared, false, c->n, 0};
+    const lb_dev_arg y = lb_dbuf_arg(c, LB_DBUF_SHARED), gate = lb_dbuf_arg(c, LB_DBUF_GATE);
+    const lb_vec_args a = {.n_rows = c->n, .n_cols = e, .stride = e, .times = 1, .scale = 1};
+    LB_TRY(run_dense(c, &d, in, y, err));
+    if (l->shared_router.parts) {
+        LB_TRY(lb_dproject(c, &(lb_dproduct){&l->shared_router, in, gate, c->n, 0, 1}, 1, err));
+        LB_TRY(lb_dlaunch(c, LB_DK_add_gated, (lb_dev_arg[]){gate, y, out}, &a, err));
+    } else {
+        LB_TRY(lb_dlaunch(c, LB_DK_residual, (lb_dev_arg[]){y, out}, &a, err));
+    }
+    return lb_dbarrier(c, err);
+}
+
+static lb_status run_experts(const lb_context *c, const lb_dlayer *l, lb_dev_arg in, lb_dev_arg out,
+                             lb_err *err) {
+    const u32 used = c->m->p.n_expert_used;
+    const dense d = {&l->gate_exps, &l->up_exps, &l->down_exps, false, c->n * used, used};
+    const lb_dev_arg rows = lb_dbuf_arg(c, LB_DBUF_ROWS);
+    const lb_experts_args a = {.n_tokens = c->n, .n_cols = c->m->p.n_embd, .n_used = used};
+    LB_TRY(route(c, l, in, err));
+    LB_TRY(run_dense(c, &d, in, rows, err));
+    LB_TRY(lb_dlaunch(c, LB_DK_experts_sum,
+                      (lb_dev_arg[]){rows, lb_dbuf_arg(c, LB_DBUF_ROUTES), out}, &a, err));
+    LB_TRY(lb_dbarrier(c, err));
+    return l->up_shared.parts ? add_shared(c, l, in, out, err) : LB_OK;
+}
+
+lb_status lb_device_ffn(lb_context *c, u32 layer, lb_dev_arg in, lb_dev_arg out, lb_err *err) {
+    const lb_dlayer *l = &c->device->r->layer[layer];
+    const dense d = {&l->gate, &l->up, &l->down, c->m->layer[layer].fused, c->n, 0};
+    return l->up_exps.parts ? run_experts(c, l, in, out, err) : run_dense(c, &d, in, out, err);
+}

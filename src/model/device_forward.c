@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* device_forward.c: forward.c for a device: the same layers as kernels on a queue. A batch is
+ * submitted whole; the host waits once, for the logits. */
+#include "model/device_graph.h"
+
+/* ---- launches ---- */
+
+lb_dev_arg lb_dbuf_arg(const lb_context *c, lb_dbuf b) {
+    return (lb_dev_arg){c->device->buf[b], 0};
+}
+
+lb_dev_arg lb_dmeta_arg(const lb_context *c, lb_dmeta m) {
+    return (lb_dev_arg){c->device->buf[LB_DBUF_META], c->device->meta_at[m]};
+}
+
+lb_status lb_dlaunch(const lb_context *c, lb_dev_kernel k, const lb_dev_arg *bufs, const void *val,
+                     lb_err *err) {
+    lb_dev_launch l = {.kernel = k,
+                       .n_bufs = (u32)strlen(lb_dev_kernel_signature(k)) - 1,
+                       .val = val,
+                       .val_bytes = lb_dev_kernel_val_bytes(k)};
+    memcpy(l.buf, bufs, l.n_bufs * sizeof *bufs);
+    return lb_dev_queue_launch(c->device->r->q, &l, err);
+}
+
+lb_status lb_dbarrier(const lb_context *c, lb_err *err) {
+    return lb_dev_queue_barrier(c->device->r->q, err);
+}
+
+/* ---- products ---- */
+
+static lb_status product(const lb_context *c, const lb_dproduct *p, u32 per, lb_err *err) {
+    u32 first = p->first;
+    for (u32 i = 0; i < p->l->n_parts; i++) {
+        const lb_dmat *m = &p->l->parts[i];
+        const lb_dev_kernel k = m->kernel[per ? LB_DEV_MVE : LB_DEV_MV];
+        lb_mv_args a = m->args;
+        lb_dev_arg buf[LB_DEV_BUFS_MAX];
+        u32 n = 0;
+        a.n_tokens = p->n;
+        a.y_first = first;
+        a.y_stride = p->stride;
+        a.per = per;
+        buf[n++] = m->w;
+        if (m->mlx) {
+            buf[n++] = m->scales;
+            buf[n++] = m->biases;
+        }
+        if (per)
+            buf[n++] = lb_dbuf_arg(c, LB_DBUF_ROUTES);
+        buf[n++] = p->x;
+        buf[n++] = p->y;
+        LB_TRY(lb_dlaunch(c, k, buf, &a, err));
+        first += a.n_rows;
+    }
+    return LB_OK;
+}
+
+static lb_status add_bias(const lb_context *c, const lb_dproduct *p, bool experts, lb_err *err) {
+    const lb_dlinear *l = p->l;
+    if (experts) {
+        const lb_experts_args a = {.n_tokens = p->n,
+                                   .n_cols = l->n_rows,
+                                   .n_mats = l->n_mats,
+                                   .first = p->first,
+                                   .stride = p->stride};
+        const lb_dev_arg buf[] = {l->bias, lb_dbuf_arg(c, LB_DBUF_ROUTES), p->y};
+        return lb_dlaunch(c, LB_DK_bias_experts, buf, &a, err);
+    }
+    const lb_vec_args a = {
+        .n_rows = p->n, .n_cols = l->n_rows, .first = p->first, .stride = p->stride};
+    return lb_dlaunch(c, LB_DK_bias_add, (lb_dev_arg[]){l->bias, p->y}, &a, err);
+}
+
+static lb_status project(const lb_context *c, const lb_dproduct *p, u32 n, u32 per, lb_err *err) {
+    bool biased = false;
+    for (u32 i = 0; i < n; i++) {
+        LB_TRY(product(c, &p[i], per, err));
+        biased |= p[i].l->bias.buf != NULL;
+    }
+    LB_TRY(lb_dbarrier(c, err));
+    for (u32 i = 0; i < n && biased; i++)
+        if (p[i].l->bias.buf)
+            LB_TRY(add_bias(c, &p[i], per != 0, err));
+    return biased ? lb_dbarrier(c, err) : LB_OK;
+}
+
+lb_status lb_dproject(const lb_context *c, const lb_dproduct *p, u32 n_products, lb_err *err) {
+    return project(c, p, n_products, 0, err);
+}
+
+lb_status lb_dproject_experts(const lb_context *c, const lb_dproduct *p, u32 n_products, u32 per,
+                              lb_err *err) {
+    return project(c, p, n_products, per, err);
+}
+
+/* ---- norms and the residual stream ---- */
+
+lb_status lb_dnorm_heads(const lb_context *c, const lb_dnorm *norm, const lb_dheads *h,
+                         lb_err *err) {
+    const bool layer = c->m->p.graph->norm == LB_NORM_LAYER, whole = norm->n != h->dim;
+    const lb_heads_args a = {.n_tokens = h->n,
+                             .n_heads = whole ? 1 : h->n_heads,
+                             .n_cols = norm->n,
+                             .first = h->first,
+                             .stride = h->stride,
+                             .w_stride = norm->n_heads > 1 ? norm->n : 0,
+                             .eps = c->m->p.eps};
+    return layer ? lb_dlaunch(c, LB_DK_layer_norm_heads, (lb_dev_arg[]){norm->w, norm->b, h->x}, &a,
+                              err)
+                 : lb_dlaunch(c, LB_DK_rms_norm_heads, (lb_dev_arg[]){norm->w, h->x}, &a, err);
+}
+
+/* to = norm(from), n rows */
+static lb_status norm_rows(const lb_context *c, const lb_dnorm *norm, lb_dev_arg from,
+                           lb_dev_arg to, u32 n, lb_err *err) {
+    const lb_row_args a = {n, c->m->p.n_embd, c->m->p.eps};
+    if (c->m->p.graph->norm == LB_NORM_LAYER)
+        LB_TRY(
+            lb_dlaunch(c, LB_DK_layer_norm, (lb_dev_arg[]){from, norm->w, norm->b, to}, &a, err));
+    else
+        LB_TRY(lb_dlaunch(c, LB_DK_rms_norm, (lb_dev_arg[]){from, norm->w, to}, &a, err));
+    return lb_dbarrier(c, err);
+}
+
+/* The same in place; n 0: no such norm. */
+static lb_status norm_self(const lb_context *c, const lb_dnorm *norm, lb_dbuf b, lb_err *err) {
+    const u32 e = c->m->p.n_embd;
+    if (!norm->n)
+        return LB_OK;
+    LB_TRY(lb_dnorm_heads(c, norm, &(lb_dheads){lb_dbuf_arg(c, b), c->n, 1, e, 0, e}, err));
+    return lb_dbarrier(c, err);
+}
+
+/* x = (x + times y) scale */
+static lb_status add(const lb_context *c, lb_dbuf x, lb_dbuf y, float times, float scale,
+                     lb_err *err) {
+    const u32 e = c->m->p.n_embd;
+    const lb_vec_args a = {
+        .n_rows = c->n, .n_cols = e, .stride = e, .times = times, .scale = scale};
+    LB_TRY(lb_dlaunch(c, LB_DK_residual, (lb_dev_arg[]){lb_dbuf_arg(c, y), lb_dbuf_arg(c, x)}, &a,
+                      err));
+    return lb_dbarrier(c, err);
+}
+
+/* What a half reads: the stream, or a norm of it. */
+static lb_status half_input(const lb_context *c, const lb_dnorm *norm, lb_dev_arg *in,
+                            lb_err *err) {
+    *in = lb_dbuf_arg(c, norm->n ? LB_DBUF_H : LB_DBUF_X);
+    return norm->n ? norm_rows(c, norm, lb_dbuf_arg(c, LB_DBUF_X), *in, c->n, err) : LB_OK;
+}
+
+/* ---- the parts ---- */
+
+static lb_status rows_of(const lb_context *c, const lb_dmat *m, lb_dev_arg ids, lb_dev_arg out,
+                         lb_err *err) {
+    const lb_rows_args a = {.n_rows = m->args.n_rows,
+                            .n_cols = m->args.n_cols,
+                            .n_tokens = c->n,
+                            .group_elems = m->args.group_elems,
+                            .scale_type = m->args.scale_type};
+    const lb_dev_arg plain[] = {m->w, ids, out}, mlx[] = {m->w, m->scales, m->biases, ids, out};
+    return lb_dlaunch(c, m->kernel[LB_DEV_ROWS], m->mlx ? mlx : plain, &a, err);
+}
+
+static lb_status scale(const lb_context *c, lb_dbuf b, u32 n_rows, u32 n_cols, float times,
+                       lb_err *err) {
+    const lb_vec_args a = {.n_rows = n_rows, .n_cols = n_cols, .stride = n_cols, .times = times};
+    if (times >= 1 && times <= 1)
+        return LB_OK;
+    LB_TRY(lb_dlaunch(c, LB_DK_scale, (lb_dev_arg[]){lb_dbuf_arg(c, b)}, &a, err));
+    return lb_dbarrier(c, err);
+}
+
+static lb_status embed(const lb_context *c, lb_err *err) {
+    const lb_resident *r = c->device->r;
+    const lb_model *m = c->m;
+    LB_TRY(rows_of(c, &r->embd, lb_dmeta_arg(c, LB_DMETA_IDS), lb_dbuf_arg(c, LB_DBUF_X), err));
+    LB_TRY(lb_dbarrier(c, err));
+    LB_TRY(scale(c, LB_DBUF_X, c->n, m->p.n_embd, m->p.embd_scale * r->embd.args.times, err));
+    if (m->positions) {
+        LB_TRY(rows_of(c, &r->positions, lb_dmeta_arg(c, LB_DMETA_POS), lb_dbuf_arg(c, LB_DBUF_Y),
+                       err));
+        LB_TRY(lb_dbarrier(c, err));
+        LB_TRY(add(c, LB_DBUF_X, LB_DBUF_Y, r->positions.args.times, 1, err));
+    }
+    return norm_self(c, &r->embd_norm, LB_DBUF_X, err);
+}
+
+static lb_status run_layer(lb_context *c, u32 i, lb_err *err) {
+    const lb_layer *l = &c->m->layer[i];
+    const lb_dlayer *d = &c->device->r->layer[i];
+    const float times = c->m->p.residual_scale, last = l->scale ? *l->scale : 1;
+    lb_dev_arg in;
+    LB_TRY(half_input(c, &d->attn_norm, &in, err));
+    LB_TRY(lb_device_attention(c, i, in, err));
+    if (l->parallel) {
+        LB_TRY(lb_device_ffn(c, i, in, lb_dbuf_arg(c, LB_DBUF_H2), err));
+        LB_TRY(norm_self(c, &d->attn_post_norm, LB_DBUF_Y, err));
+        LB_TRY(add(c, LB_DBUF_Y, LB_DBUF_H2, 1, 1, err));
+        return add(c, LB_DBUF_X, LB_DBUF_Y, times, last, err);
+    }
+    LB_TRY(norm_self(c, &d->attn_post_norm, LB_DBUF_Y, err));
+    LB_TRY(add(c, LB_DBUF_X, LB_DBUF_Y, times, 1, err));
+    LB_TRY(half_input(c, &d->ffn_norm, &in, err));
+    LB_TRY(lb_device_ffn(c, i, in, lb_dbuf_arg(c, LB_DBUF_Y), err));
+    LB_TRY(norm_self(c, &d->ffn_post_norm, LB_DBUF_Y, err));
+    return add(c, LB_DBUF_X, LB_DBUF_Y, times, last, err);
+}
+
+/* Logits of the wanted tokens [first, first + n). */
+static lb_status head(const lb_context *c, u32 first, u32 n, float *logits, lb_err *err) {
+    const lb_resident *r = c->device->r;
+    const lb_params *p = &c->m->p;
+    const lb_rows_args gather = {.n_rows = c->n, .n_cols = p->n_embd, .n_tokens = n};
+    const lb_dev_arg x = lb_dbuf_arg(c, LB_DBUF_X), h2 = lb_dbuf_arg(c, LB_DBUF_H2);
+    lb_dev_arg want = lb_dmeta_arg(c, LB_DMETA_WANT), in = h2;
+    want.off_bytes += 4ull * first;
+    LB_TRY(lb_dlaunch(c, LB_DK_rows_f32, (lb_dev_arg[]){x, want, h2}, &gather, err));
+    LB_TRY(lb_dbarrier(c, err));
+    if (r->output_norm.n) {
+        in = lb_dbuf_arg(c, LB_DBUF_H);
+        LB_TRY(norm_rows(c, &r->output_norm, h2, in, n, err));
+    }
+    LB_TRY(lb_dproject(c,
+                       &(lb_dproduct){.l = &r->output,
+                                      .x = in,
+                                      .y = lb_dbuf_arg(c, LB_DBUF_LOGITS),
+                                      .n = n,
+                                      .stride = p->n_vocab},
+                       1, err));
+    LB_TRY(scale(c, LB_DBUF_LOGITS, n, p->n_vocab, p->logit_scale, err));
+    if (p->final_softcap != 0) {
+        const lb_vec_args a = {
+            .n_rows = n, .n_cols = p->n_vocab, .stride = p->n_vocab, .scale = p->final_softcap};
+        LB_TRY(
+            lb_dlaunch(c, LB_DK_softcap, (lb_dev_arg[]){lb_dbuf_arg(c, LB_DBUF_LOGITS)}, &a, err));
+    }
+    return lb_dev_queue_read(r->q, logits + (size_t)first * p->n_vocab,
+                             c->device->buf[LB_DBUF_LOGITS], 0, 4ull * n * p->n_vocab, err);
+}
+
+static lb_status submit(lb_context *c, float *logits, const u8 *want, lb_err *err) {
+    lb_dcontext *d = c->device;
+    LB_TRY(lb_device_put_batch(c, want, err));
+    LB_TRY(embed(c, err));
+    for (u32 i = 0; i < c->m->p.n_layers; i++)
+        LB_TRY(run_layer(c, i, err));
+    for (u32 first = 0; first < d->n_want; first += d->n_logits)
+        LB_TRY(head(c, first, LB_MIN(d->n_logits, d->n_want - first), logits, err));
+    return LB_OK;
+}
+
+lb_status lb_device_forward(lb_context *c, float *logits, const u8 *want, lb_err *err) {
+    lb_err ignored;
+    const lb_status st = submit(c, logits, want, err);
+    if (st == LB_OK)
+        return lb_dev_queue_wait(c->device->r->q, err);
+    (void)lb_dev_queue_wait(c->device->r->q, &ignored); /* what was submitted writes logits */
+    return st;
+}

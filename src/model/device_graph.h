@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* device_graph.h: within model/: the layers of graph.h as a device has them, and a session's
+ * buffers there.
+ *
+ * resident.c makes a lb_dlayer of each lb_layer; device_context.c has the buffers and what is
+ * copied for a batch; device_forward.c, device_attention.c and device_ffn.c walk the layers as
+ * forward.c, attention.c and ffn.c do, but submit kernels: all of a batch at once, and wait once,
+ * for the logits. A barrier stands where a kernel reads what an earlier one has written. */
+#ifndef LB_MODEL_DEVICE_GRAPH_H
+#define LB_MODEL_DEVICE_GRAPH_H
+
+#include "model/graph.h"
+#include "model/resident.h"
+
+/* Rows of a matrix, or of a stack of them, one after the other. */
+typedef struct lb_dmat {
+    lb_dev_kernel kernel[LB_DEV_ROWS + 1]; /* by lb_dev_use */
+    bool mlx;
+    lb_dev_arg w, scales, biases; /* of MLX's groups */
+    lb_mv_args args;              /* without tokens and places */
+} lb_dmat;
+
+typedef struct lb_dlinear {
+    const lb_dmat *parts; /* NULL: it is not there; their rows follow each other */
+    u32 n_parts, n_rows, n_cols, n_mats;
+    lb_dev_arg bias; /* [n_mats, n_rows]; no buffer: none */
+} lb_dlinear;
+
+typedef struct lb_dnorm {
+    u32 n, n_heads; /* as in lb_norm */
+    lb_dev_arg w, b;
+} lb_dnorm;
+
+typedef struct lb_dlayer {
+    lb_dlinear qkv, q, k, v, o, gate, up, down;
+    lb_dlinear router, gate_exps, up_exps, down_exps;
+    lb_dlinear shared_router, gate_shared, up_shared, down_shared;
+    lb_dnorm attn_norm, attn_post_norm, ffn_norm, ffn_post_norm, q_norm, k_norm;
+    lb_dev_arg sinks, selection;
+} lb_dlayer;
+
+struct lb_resident {
+    const lb_model *m;
+    lb_dev *d;
+    lb_dev_queue *q;
+    lb_arena perm;
+    lb_dlayer *layer;
+    lb_dlinear output;
+    lb_dmat embd, positions;
+    lb_dnorm embd_norm, output_norm;
+    lb_dev_arg ones, zeros; /* [n_ones] */
+    u32 n_ones;
+    u64 bytes;         /* of all that is copied */
+    lb_dev_buf **bufs; /* heap [n_bufs] */
+    u32 n_bufs, cap_bufs;
+};
+
+typedef enum lb_dbuf {
+    LB_DBUF_X,  /* [n_batch, n_embd] residual stream */
+    LB_DBUF_H,  /* a norm of it */
+    LB_DBUF_Y,  /* a half's result */
+    LB_DBUF_H2, /* the feed-forward's beside it; states that want logits */
+    LB_DBUF_QKV,
+    LB_DBUF_ATT,
+    LB_DBUF_PART, /* attention's sums before they are joined */
+    LB_DBUF_FF,
+    LB_DBUF_ACT,
+    LB_DBUF_SCORES, /* [n_batch, n_expert] */
+    LB_DBUF_ROUTES, /* [n_batch, n_expert_used, 2] */
+    LB_DBUF_ROWS,   /* [n_batch, n_expert_used, n_embd] */
+    LB_DBUF_SHARED, /* [n_batch, n_embd] */
+    LB_DBUF_GATE,   /* [n_batch] the shared experts' */
+    LB_DBUF_LOGITS, /* [n_logits, n_vocab] */
+    LB_DBUF_META,
+    LB_DBUF_CACHE, /* [n_pages_max, page_bytes] */
+    LB_DBUFS
+} lb_dbuf;
+
+/* What is copied for a batch: u32 or f32, each at a multiple of 16 bytes of LB_DBUF_META. */
+typedef enum lb_dmeta {
+    LB_DMETA_IDS,    /* [n] */
+    LB_DMETA_POS,    /* [n] */
+    LB_DMETA_TOKENS, /* [n] position, sequence */
+    LB_DMETA_PLACE,  /* [n] page * LB_PAGE_ROWS + row */
+    LB_DMETA_WANT,   /* [n_want] tokens whose logits are wanted */
+    LB_DMETA_TEMP,   /* [n] factor on q */
+    LB_DMETA_TABLE,  /* [n_seqs, n_table] pages */
+    LB_DMETA_ANGLES, /* [n_ropes] cosines [n, n_rot / 2], then sines */
+    LB_DMETAS
+} lb_dmeta;
+
+typedef struct lb_dcontext {
+    lb_resident *r;
+    lb_dev_buf *buf[LB_DBUFS], *host; /* host: pinned, as large as LB_DBUF_META */
+    u32 n_table, n_logits;
+    u32 n_want;
+    u64 meta_at[LB_DMETAS];                         /* bytes, of this batch */
+    u64 cos_at[LB_ROPES_MAX], sin_at[LB_ROPES_MAX]; /* of this batch */
+    bool temp;                                      /* some q is scaled */
+    u32 n_splits, split_rows;                       /* of attention over this batch; 0: tiles */
+} lb_dcontext;
+
+/* ---- device_context.c ---- */
+
+/* LB_E_UNSUPPORTED: what of the session's options the device cannot do. */
+lb_status lb_device_check(const lb_context *c, lb_err *err);
+/* c->cache is made. */
+lb_status lb_device_begin(lb_context *c, lb_err *err);
+void lb_device_end(lb_context *c);
+/* How a cache asks for a page's copy (cache.h). */
+lb_status lb_device_copy_page(void *user, u32 to, u32 from, lb_err *err);
+/* Copies what the batch's c->n tokens need. */
+lb_status lb_device_put_batch(lb_context *c, const u8 *want, lb_err *err);
+
+/* ---- device_forward.c ---- */
+
+/* As lb_forward. */
+lb_status lb_device_forward(lb_context *c, float *logits, const u8 *want, lb_err *err);
+
+lb_dev_arg lb_dbuf_arg(const lb_context *c, lb_dbuf b);
+lb_dev_arg lb_dmeta_arg(const lb_context *c, lb_dmeta m);
+lb_status lb_dlaunch(const lb_context *c, lb_dev_kernel k, const lb_dev_arg *bufs, const void *val,
+                     lb_err *err);
+lb_status lb_dbarrier(const lb_context *c, lb_err *err);
+
+/* y[t * stride + first + row] of n tokens = l of x [n, n_cols], bias included. */
+typedef struct lb_dproduct {
+    const lb_dlinear *l;
+    lb_dev_arg x, y;
+    u32 n, first, stride;
+} lb_dproduct;
+/* Products that may run side by side; a barrier stands behind them. */
+lb_status lb_dproject(const lb_context *c, const lb_dproduct *p, u32 n_products, lb_err *err);
+/* The same of experts: token t takes the matrix of its route, and row t / per of x. */
+lb_status lb_dproject_experts(const lb_context *c, const lb_dproduct *p, u32 n_products, u32 per,
+                              lb_err *err);
+/* Heads at first of each row of n, in place. */
+typedef struct lb_dheads {
+    lb_dev_arg x;
+    u32 n, n_heads, dim, first, stride;
+} lb_dheads;
+lb_status lb_dnorm_heads(const lb_context *c, const lb_dnorm *norm, const lb_dheads *h,
+                         lb_err *err);
+
+/* ---- device_attention.c, device_ffn.c ---- */
+
+/* in: [n, n_embd]; to LB_DBUF_Y. */
+lb_status lb_device_attention(lb_context *c, u32 layer, lb_dev_arg in, lb_err *err);
+lb_status lb_device_ffn(lb_context *c, u32 layer, lb_dev_arg in, lb_dev_arg out, lb_err *err);
+
+#endif

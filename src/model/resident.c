@@ -1,0 +1,436 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* resident.c: see resident.h. All weights are gone through twice: once to see what cannot be done
+ * and to count bytes, once to copy. */
+#include "base/interrupt.h"
+#include "base/mem.h"
+#include "io/size.h"
+#include "model/device_graph.h"
+#include <stdio.h>
+
+#define CHUNK_BYTES                                                               \
+    (256 * LB_MIB) /* copies share buffers of this size: one for each wastes more \
+                    */
+#define PIECE_ALIGN 256u
+
+typedef struct upload {
+    lb_resident *r;
+    bool dry;
+    lb_dev_buf *chunk;
+    u64 chunk_at, left; /* bytes that are still to come */
+    lb_err *err;
+} upload;
+
+static lb_status no_memory(lb_err *err) {
+    return lb_fail(err, LB_E_NOMEM, "out of memory for a model on a device");
+}
+
+/* ---- bytes ---- */
+
+/* It is freed with the model. */
+static lb_status keep(upload *u, lb_dev_buf *b) {
+    lb_resident *r = u->r;
+    if (r->n_bufs == r->cap_bufs) {
+        const u32 cap = LB_MAX(64u, 2 * r->cap_bufs);
+        lb_dev_buf **more = lb_realloc(r->bufs, cap * sizeof *more);
+        if (!more) {
+            lb_dev_buf_free(&b);
+            return no_memory(u->err);
+        }
+        r->bufs = more;
+        r->cap_bufs = cap;
+    }
+    r->bufs[r->n_bufs++] = b;
+    return LB_OK;
+}
+
+/* Room for a piece on the device. */
+static lb_status place(upload *u, u64 bytes, lb_dev_arg *out) {
+    const u64 room = lb_round_up(bytes, PIECE_ALIGN);
+    if (u->dry) {
+        u->r->bytes += room;
+        return LB_OK;
+    }
+    if (!u->chunk || room > lb_dev_buf_bytes(u->chunk) - u->chunk_at) {
+        const u64 size = LB_MAX(room, LB_MIN(CHUNK_BYTES, u->left));
+        LB_TRY(lb_dev_buf_new(u->r->d, LB_DEV_OWN, size, &u->chunk, u->err));
+        LB_TRY(keep(u, u->chunk));
+        u->chunk_at = 0;
+    }
+    *out = (lb_dev_arg){u->chunk, u->chunk_at};
+    u->chunk_at += room;
+    u->left -= LB_MIN(room, u->left);
+    return LB_OK;
+}
+
+/* Rows of the host, one after the other from base on or `stride` apart. */
+typedef struct rows {
+    const u8 *base;
+    u64 n, bytes, stride;
+} rows;
+
+static lb_status put(upload *u, const rows *rs, lb_dev_arg to) {
+    lb_dev_queue *q = u->r->q;
+    if (rs->stride == rs->bytes)
+        return lb_dev_queue_write(q, to.buf, to.off_bytes, rs->base, rs->n * rs->bytes, u->err);
+    for (u64 i = 0; i < rs->n; i++)
+        LB_TRY(lb_dev_queue_write(q, to.buf, to.off_bytes + i * rs->bytes,
+                                  rs->base + i * rs->stride, rs->bytes, u->err));
+    return LB_OK;
+}
+
+/* Whether a kernel can read them where they are: n pieces that follow each other. */
+static bool in_place(const upload *u, const rows *piece, u32 n) {
+    const lb_dev_info *d = lb_dev_info_get(u->r->d);
+    bool ok = d->unified && d->maps_files && (uintptr_t)piece->base % LB_DEV_ALIGN == 0;
+    for (u32 i = 0; i < n && ok; i++)
+        ok = piece[i].stride == piece[i].bytes &&
+             (i == 0 || piece[i].base == piece[i - 1].base + piece[i - 1].n * piece[i - 1].bytes);
+    return ok;
+}
+
+/* n pieces of the same size, one after the other. */
+static lb_status take(upload *u, const rows *piece, u32 n, lb_dev_arg *out) {
+    const u64 bytes = piece->n * piece->bytes;
+    if (in_place(u, piece, n)) {
+        out->off_bytes = 0;
+        if (u->dry)
+            return LB_OK;
+        LB_TRY(lb_dev_buf_map(u->r->d, piece->base, n * bytes, &out->buf, u->err));
+        return keep(u, out->buf);
+    }
+    LB_TRY(place(u, n * bytes, out));
+    for (u32 i = 0; i < n && !u->dry; i++) {
+        LB_TRY(lb_interrupt_check(u->err));
+        LB_TRY(put(u, &piece[i], (lb_dev_arg){out->buf, out->off_bytes + i * bytes}));
+    }
+    return LB_OK;
+}
+
+static lb_status vector(upload *u, const float *x, u64 n, lb_dev_arg *out) {
+    if (!x)
+        return LB_OK;
+    const rows r = {(const u8 *)x, 1, n * sizeof(float), n * sizeof(float)};
+    LB_TRY(place(u, r.bytes, out));
+    return u->dry ? LB_OK : put(u, &r, *out);
+}
+
+/* ---- matrices ---- */
+
+static lb_status refuse(const upload *u, lb_str name, const char *why) {
+    return lb_fail(u->err, LB_E_UNSUPPORTED, "tensor '%.*s': %s: the model cannot be run on %s",
+                   LB_FMT(name), why, lb_dev_info_get(u->r->d)->id);
+}
+
+static lb_status refuse_type(const upload *u, lb_str name, const lb_mat *m) {
+    char why[96];
+    if (m->kind == LB_ENC_MLX_AFFINE)
+        (void)snprintf(why, sizeof why, "no kernel for MLX's %u bits", m->bits);
+    else if (m->kind == LB_ENC_PLAIN)
+        (void)snprintf(why, sizeof why, "no kernel for %s", lb_dtype_get(m->dtype)->name);
+    else
+        (void)snprintf(why, sizeof why, "no kernel for values with scales of their own (%s)",
+                       m->kind == LB_ENC_MLX_MXFP4   ? "mxfp4"
+                       : m->kind == LB_ENC_MLX_MXFP8 ? "mxfp8"
+                       : m->kind == LB_ENC_MLX_NVFP4 ? "nvfp4"
+                                                     : "fp8");
+    return refuse(u, name, why);
+}
+
+static bool scale_type(lb_dtype t, u32 *out) {
+    *out = t == LB_F32 ? LB_DEV_F32 : t == LB_F16 ? LB_DEV_F16 : LB_DEV_BF16;
+    return t == LB_F32 || t == LB_F16 || t == LB_BF16;
+}
+
+static bool same_form(const lb_mat *a, const lb_mat *b) {
+    return a->kind == b->kind && a->dtype == b->dtype && a->bits == b->bits &&
+           a->group == b->group && a->scale_dtype == b->scale_dtype && a->n_rows == b->n_rows &&
+           a->n_cols == b->n_cols && !(a->times < b->times || a->times > b->times);
+}
+
+/* The kernels of a form, and the values that they have. */
+static lb_status describe(const upload *u, lb_str name, const lb_mat *m, u32 n, lb_dmat *out) {
+    lb_dev_shape shape;
+    lb_err why = {0};
+    *out = (lb_dmat){.mlx = m->kind == LB_ENC_MLX_AFFINE,
+                     .args = {.n_rows = (u32)m->n_rows,
+                              .n_cols = (u32)m->n_cols,
+                              .n_tokens = 1,
+                              .n_mats = n,
+                              .times = m->times}};
+    if (out->mlx) {
+        out->args.group_elems = m->group;
+        if (!scale_type(m->scale_dtype, &out->args.scale_type) || !m->bias)
+            return refuse_type(u, name, m);
+    }
+    for (u32 use = LB_DEV_MV; use <= LB_DEV_ROWS; use++)
+        if ((!out->mlx && m->kind != LB_ENC_PLAIN) ||
+            !lb_dev_kernel_of((lb_dev_use)use, out->mlx, out->mlx ? m->bits : (u32)m->dtype,
+                              &out->kernel[use]))
+            return refuse_type(u, name, m);
+    if (lb_dev_kernel_shape(out->kernel[n > 1 ? LB_DEV_MVE : LB_DEV_MV], &out->args, &shape,
+                            &why) != LB_OK)
+        return refuse(u, name, why.msg);
+    return LB_OK;
+}
+
+/* n matrices of one form. */
+static lb_status matrix(upload *u, lb_str name, const lb_mat *m, u32 n, lb_dmat *out) {
+    rows *piece = lb_alloc_zero(n, sizeof *piece);
+    u64 bytes = 0;
+    if (!piece)
+        return no_memory(u->err);
+    lb_status st = describe(u, name, m, n, out);
+    for (u32 i = 1; i < n && st == LB_OK; i++)
+        if (!same_form(m, &m[i]))
+            st = refuse(u, name, "experts of several types");
+    if (st == LB_OK && !out->mlx && !lb_dtype_bytes(m->dtype, m->n_cols, &bytes))
+        st = refuse_type(u, name, m);
+    if (out->mlx)
+        bytes = m->n_cols / 8 * m->bits;
+    for (u32 i = 0; i < n; i++)
+        piece[i] = (rows){m[i].codes, m[i].n_rows, bytes, m[i].row_bytes};
+    if (st == LB_OK)
+        st = take(u, piece, n, &out->w);
+    for (u32 b = 0; b < 2 && out->mlx && st == LB_OK; b++) {
+        bytes = m->n_cols / m->group * (out->args.scale_type == LB_DEV_F32 ? 4 : 2);
+        for (u32 i = 0; i < n; i++)
+            piece[i] = (rows){b ? m[i].bias : m[i].scale, m[i].n_rows, bytes, m[i].scale_bytes};
+        st = take(u, piece, n, b ? &out->biases : &out->scales);
+    }
+    lb_free(piece);
+    return st;
+}
+
+static lb_status linear(upload *u, const lb_linear *l, lb_dlinear *out) {
+    const lb_mweight *w = l->w;
+    if (!w)
+        return LB_OK;
+    const u32 stack = (u32)w->n_stack, n = w->n_mats / stack;
+    lb_dmat *parts = lb_arena_new(&u->r->perm, lb_dmat, n);
+    if (!parts)
+        return no_memory(u->err);
+    if (stack > 1 && n > 1)
+        return refuse(u, w->name, "experts whose rows lie in several places");
+    if (stack > 1)
+        LB_TRY(matrix(u, w->name, w->mats, stack, parts));
+    for (u32 i = 0; stack == 1 && i < n; i++)
+        LB_TRY(matrix(u, w->name, &w->mats[i], 1, &parts[i]));
+    *out = (lb_dlinear){.parts = parts,
+                        .n_parts = n,
+                        .n_rows = (u32)(w->n_rows / w->n_stack),
+                        .n_cols = (u32)w->n_cols,
+                        .n_mats = stack};
+    return vector(u, l->bias, w->n_rows, &out->bias);
+}
+
+/* A table whose rows are looked up. */
+static lb_status table(upload *u, const lb_mweight *w, lb_dmat *out) {
+    if (w->n_mats != 1)
+        return refuse(u, w->name, "rows that lie in several places");
+    return matrix(u, w->name, w->mats, 1, out);
+}
+
+static lb_status norm(upload *u, const lb_norm *n, lb_dnorm *out) {
+    *out = (lb_dnorm){.n = n->n, .n_heads = n->n_heads};
+    if (!n->n)
+        return LB_OK;
+    out->w = u->r->ones;
+    out->b = u->r->zeros;
+    LB_TRY(vector(u, n->w, (u64)n->n * LB_MAX(n->n_heads, 1u), &out->w));
+    return vector(u, n->b, n->n, &out->b);
+}
+
+/* ---- layers ---- */
+
+static const struct {
+    size_t from, to;
+} linears[] =
+    {
+#define LINEAR(x) \
+    { offsetof(lb_layer, x), offsetof(lb_dlayer, x) }
+        LINEAR(qkv),
+        LINEAR(q),
+        LINEAR(k),
+        LINEAR(v),
+        LINEAR(o),
+        LINEAR(gate),
+        LINEAR(up),
+        LINEAR(down),
+        LINEAR(router),
+        LINEAR(gate_exps),
+        LINEAR(up_exps),
+        LINEAR(down_exps),
+        LINEAR(shared_router),
+        LINEAR(gate_shared),
+        LINEAR(up_shared),
+        LINEAR(down_shared),
+#undef LINEAR
+},
+  norms[] = {
+#define NORM(x) \
+    { offsetof(lb_layer, x), offsetof(lb_dlayer, x) }
+      NORM(attn_norm),     NORM(attn_post_norm), NORM(ffn_norm),
+      NORM(ffn_post_norm), NORM(q_norm),         NORM(k_norm),
+#undef NORM
+};
+
+static lb_status layer(upload *u, u32 i) {
+    const lb_layer *l = &u->r->m->layer[i];
+    lb_dlayer *to = &u->r->layer[i];
+    const u8 *from = (const u8 *)l;
+    for (u32 k = 0; k < LB_LEN(linears); k++)
+        LB_TRY(linear(u, (const lb_linear *)(const void *)(from + linears[k].from),
+                      (lb_dlinear *)(void *)((u8 *)to + linears[k].to)));
+    for (u32 k = 0; k < LB_LEN(norms); k++)
+        LB_TRY(norm(u, (const lb_norm *)(const void *)(from + norms[k].from),
+                    (lb_dnorm *)(void *)((u8 *)to + norms[k].to)));
+    LB_TRY(vector(u, l->sinks, u->r->m->p.layer[i].n_head, &to->sinks));
+    return vector(u, l->selection, u->r->m->p.n_expert, &to->selection);
+}
+
+/* Factors of norms without weights, terms of those without biases. */
+static lb_status constants(upload *u) {
+    lb_resident *r = u->r;
+    float *x;
+    r->n_ones = LB_MAX(r->m->p.n_embd, LB_MAX(r->m->max_attn, LB_DEV_HEAD_MAX));
+    x = lb_alloc_zero(r->n_ones, sizeof *x);
+    if (!x)
+        return no_memory(u->err);
+    lb_status st = vector(u, x, r->n_ones, &r->zeros);
+    if (st == LB_OK)
+        st = lb_dev_queue_wait(r->q, u->err);
+    for (u32 i = 0; i < r->n_ones; i++)
+        x[i] = 1;
+    if (st == LB_OK)
+        st = vector(u, x, r->n_ones, &r->ones);
+    if (st == LB_OK)
+        st = lb_dev_queue_wait(r->q, u->err);
+    lb_free(x);
+    return st;
+}
+
+static lb_status all(upload *u) {
+    lb_resident *r = u->r;
+    const lb_model *m = r->m;
+    LB_TRY(constants(u));
+    LB_TRY(table(u, m->embd, &r->embd));
+    if (m->positions)
+        LB_TRY(table(u, m->positions, &r->positions));
+    for (u32 i = 0; i < m->p.n_layers; i++)
+        LB_TRY(layer(u, i));
+    LB_TRY(norm(u, &m->embd_norm, &r->embd_norm));
+    LB_TRY(norm(u, &m->output_norm, &r->output_norm));
+    if (m->output.w != m->embd)
+        return linear(u, &m->output, &r->output);
+    r->output = (lb_dlinear){.parts = &r->embd,
+                             .n_parts = 1,
+                             .n_rows = m->p.n_vocab,
+                             .n_cols = m->p.n_embd,
+                             .n_mats = 1};
+    return vector(u, m->output.bias, m->p.n_vocab, &r->output.bias);
+}
+
+/* ---- what the device's graph has no steps for ---- */
+
+static const char *layer_lacks(const lb_model *m, u32 i) {
+    static const char *const mixers[] = {[LB_MIX_LATENT] = "latent attention",
+                                         [LB_MIX_DELTA] = "a delta net",
+                                         [LB_MIX_CONV] = "a short convolution"};
+    const lb_layer *l = &m->layer[i];
+    const lb_layer_params *p = &m->p.layer[i];
+    if (l->mixer != LB_MIX_ATTENTION)
+        return mixers[l->mixer];
+    if (m->p.graph->flags & LB_GRAPH_Q_GATE)
+        return "attention with gates";
+    if (l->exps_norm.n)
+        return "experts beside a dense feed-forward";
+    if (p->k_dim > LB_DEV_HEAD_MAX || p->v_dim > LB_DEV_HEAD_MAX)
+        return "heads of more than 512 elements";
+    if (l->up_exps.w && m->p.router == LB_ROUTER_MIXER)
+        return "experts that SparseMixer chooses";
+    if (l->up_exps.w && (m->p.n_expert > LB_DEV_EXPERTS_MAX || m->p.n_group > LB_DEV_GROUPS_MAX))
+        return "more than 1024 experts";
+    return NULL;
+}
+
+static lb_status check(const lb_resident *r, lb_err *err) {
+    const lb_model *m = r->m;
+    const char *id = lb_dev_info_get(r->d)->id;
+    if (m->layer_embd)
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "layers with an input of their own cannot be run on %s: use --device cpu",
+                       id);
+    if (m->p.n_embd % 4)
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "vectors of %u elements, no multiple of 4, cannot be computed on %s",
+                       m->p.n_embd, id);
+    for (u32 i = 0; i < m->p.n_layers; i++) {
+        const char *what = layer_lacks(m, i);
+        if (what)
+            return lb_fail(err, LB_E_UNSUPPORTED,
+                           "layer %u has %s, which cannot be run on %s: use --device cpu", i, what,
+                           id);
+    }
+    return LB_OK;
+}
+
+static lb_status fits(const lb_resident *r, lb_err *err) {
+    const lb_dev_info *d = lb_dev_info_get(r->d);
+    char want[LB_SIZE_TEXT], free_text[LB_SIZE_TEXT];
+    if (!d->free_bytes || r->bytes <= d->free_bytes)
+        return LB_OK;
+    return lb_fail(err, LB_E_NOMEM,
+                   "%s: weights of %s do not fit its free memory of %s: use fewer bits (--type) or "
+                   "--device cpu",
+                   d->id, lb_size_text(r->bytes, want), lb_size_text(d->free_bytes, free_text));
+}
+
+static lb_status run(lb_resident *r, lb_err *err) {
+    upload u = {.r = r, .dry = true, .err = err};
+    r->layer = lb_arena_new(&r->perm, lb_dlayer, r->m->p.n_layers);
+    if (!r->layer)
+        return no_memory(err);
+    LB_TRY(lb_dev_queue_new(r->d, &r->q, err));
+    LB_TRY(check(r, err));
+    LB_TRY(all(&u));
+    LB_TRY(fits(r, err));
+    u = (upload){.r = r, .left = r->bytes, .err = err};
+    LB_TRY(all(&u));
+    return lb_dev_queue_wait(r->q, err);
+}
+
+lb_status lb_resident_new(lb_resident **out, const lb_model *m, lb_dev *d, lb_err *err) {
+    *out = NULL;
+    lb_resident *r = lb_alloc_zero(1, sizeof *r);
+    if (!r)
+        return no_memory(err);
+    r->m = m;
+    r->d = d;
+    lb_status st = run(r, err);
+    if (st == LB_OK)
+        *out = r;
+    else
+        lb_resident_free(&r);
+    return st;
+}
+
+void lb_resident_free(lb_resident **rp) {
+    lb_resident *r = *rp;
+    if (!r)
+        return;
+    lb_dev_queue_free(&r->q);
+    for (u32 i = 0; i < r->n_bufs; i++)
+        lb_dev_buf_free(&r->bufs[i]);
+    lb_free(r->bufs);
+    lb_arena_deinit(&r->perm);
+    lb_free(r);
+    *rp = NULL;
+}
+
+u64 lb_resident_bytes(const lb_resident *r) {
+    return r->bytes;
+}
+
+const lb_dev_info *lb_resident_device(const lb_resident *r) {
+    return lb_dev_info_get(r->d);
+}

@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_device_model.c: a session on a device gives the logits of the CPU's graph: on the kernels as
+ * C11 in several schedules, and through the stand-in for the CUDA driver (LB_TEST_STUB_CUDA). The
+ * CPU's session is exact with the same type of keys and values. A difference is given as a part of
+ * the largest logit of its row. */
+#include "base/cpu.h"
+#include "fake_model.h"
+#include "model/resident.h"
+#include "ops/load.h"
+#include "ops/open.h"
+#include "test.h"
+#include <dlfcn.h>
+#include <math.h>
+#include <stdlib.h>
+
+#define BOUND 2e-5 /* of f32 sums in another order, over two layers */
+#define N_PROMPT 21u
+#define N_MORE 4u
+#define N_TOKENS (N_PROMPT + N_MORE)
+
+static lb_err err;
+static lb_kernels kernels;
+static u32 ids[4 * N_TOKENS];
+
+typedef struct scene {
+    lb_source *source;
+    lb_loaded *loaded;
+    const lb_model *m;
+    lb_dev *dev;
+    lb_resident *resident;
+    u32 n_vocab;
+    float *want, *got; /* [N_TOKENS, n_vocab] */
+} scene;
+
+static void close_device(scene *s) {
+    lb_resident_free(&s->resident);
+    lb_dev_close(&s->dev);
+}
+
+static void close_scene(scene *s) {
+    close_device(s);
+    lb_loaded_free(&s->loaded);
+    lb_source_close(&s->source);
+    free(s->want);
+    free(s->got);
+}
+
+static bool says(const char *text) {
+    return strstr(err.msg, text) != NULL && !strchr(err.msg, '\n');
+}
+
+static lb_context_opts options(const scene *s, bool device) {
+    return (lb_context_opts){.n_ctx = 160,
+                             .n_seqs = 2,
+                             .n_batch = 16,
+                             .threads = 1,
+                             .kv_type = LB_F32,
+                             .exact = true,
+                             .resident = device ? s->resident : NULL};
+}
+
+/* Logits after each of n tokens from `first` on, `step` of them at a time. */
+static lb_status eval(const scene *s, lb_context *c, u32 first, u32 n, u32 step, float *out) {
+    u8 want[N_TOKENS];
+    memset(want, 1, sizeof want);
+    for (u32 at = 0; at < n; at += step)
+        LB_TRY(lb_context_eval(
+            c, &(lb_batch){.n = LB_MIN(step, n - at), .id = ids + first + at, .want = want},
+            out + (size_t)at * s->n_vocab, &err));
+    return LB_OK;
+}
+
+/* A prompt in batches, then token by token. */
+static lb_status run(const scene *s, const lb_context_opts *o, u32 step, float *out) {
+    lb_context *c = NULL;
+    lb_status st = lb_context_new(&c, s->m, o, &err);
+    if (st == LB_OK)
+        st = eval(s, c, 0, N_PROMPT, step, out);
+    if (st == LB_OK)
+        st = eval(s, c, N_PROMPT, N_MORE, 1, out + (size_t)N_PROMPT * s->n_vocab);
+    lb_context_free(&c);
+    return st;
+}
+
+/* The largest difference of n rows, each as a part of its largest logit. */
+static double off(const scene *s, const float *a, const float *b, u32 n) {
+    double worst = 0;
+    for (u32 r = 0; r < n; r++) {
+        double most = 0, size = 0;
+        for (u32 i = 0; i < s->n_vocab; i++) {
+            const size_t at = (size_t)r * s->n_vocab + i;
+            const double d = fabs((double)a[at] - (double)b[at]);
+            most = d <= most ? most : d; /* also a NaN */
+            size = fmax(size, fabs((double)b[at]));
+        }
+        worst = most / size <= worst ? worst : most / size;
+    }
+    return worst;
+}
+
+static bool open_scene(scene *s, const fm_spec *spec, bool gguf) {
+    lb_arena arena = {0};
+    const char *path = lb_test_dir();
+    *s = (scene){0};
+    lb_kernels_init(&kernels, lb_cpu_isa());
+    for (u32 i = 0; i < LB_LEN(ids); i++)
+        ids[i] = (i * 37 + 11) % (u32)spec->vocab;
+    bool ok = gguf ? fm_write_gguf(path, "m", spec, &arena, &path, &err) == LB_OK
+                   : fm_write_hf(path, spec, &err) == LB_OK;
+    ok = ok && lb_open(&s->source, path, &err) == LB_OK &&
+         lb_load(&s->loaded, s->source,
+                 &(lb_load_opts){.kernels = &kernels, .threads = 1, .memory_bytes = LB_MIB},
+                 &err) == LB_OK;
+    lb_arena_deinit(&arena);
+    if (!ok)
+        return false;
+    s->m = lb_loaded_model(s->loaded);
+    s->n_vocab = lb_model_n_vocab(s->m);
+    s->want = calloc((size_t)N_TOKENS * s->n_vocab, sizeof(float));
+    s->got = calloc((size_t)N_TOKENS * s->n_vocab, sizeof(float));
+    const lb_context_opts o = options(s, false);
+    return s->want && s->got && run(s, &o, N_PROMPT, s->want) == LB_OK;
+}
+
+static lb_status open_device(scene *s, const lb_dev_opts *o) {
+    LB_TRY(lb_dev_open(&s->dev, o, &err));
+    return lb_resident_new(&s->resident, s->m, s->dev, &err);
+}
+
+static void check_near(const scene *s, const char *what, u32 n) {
+    const double d = off(s, s->got, s->want, n);
+    if (!(d <= BOUND))
+        lb_test_fail(__FILE__, __LINE__, "%s: logits are off by %.3g", what, d);
+}
+
+/* All ways of one model on one device. */
+static void check_runs(scene *s, const lb_dev_opts *dev, const char *what) {
+    err = (lb_err){0};
+    if (open_device(s, dev) != LB_OK) {
+        lb_test_fail(__FILE__, __LINE__, "%s: %s", what, err.msg);
+        return;
+    }
+    const lb_context_opts o = options(s, true);
+    static const u32 steps[] = {7, N_PROMPT, 1};
+    const u32 n_ways = dev->kind == LB_DEV_CPU && dev->schedule == 0 ? LB_LEN(steps) : 1;
+    for (u32 i = 0; i < n_ways; i++) {
+        CHECK_OK(run(s, &o, steps[i], s->got));
+        check_near(s, what, N_TOKENS);
+    }
+    close_device(s);
+}
+
+static bool stubbed(void) {
+    const char *path = getenv("LB_TEST_STUB_CUDA");
+    static void *library;
+    if (!library && path && *path)
+        library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (!library)
+        lb_test_skip("no stand-in for the CUDA driver (LB_TEST_STUB_CUDA)");
+    return library != NULL;
+}
+
+/* Small, so that fibers are done with it soon; heads of 32. */
+static fm_spec small(fm_family family) {
+    fm_spec spec = fm_tiny(family);
+    spec.hidden = 64;
+    spec.ffn = 96;
+    spec.n_heads = 4;
+    spec.n_kv_heads = 2;
+    spec.head_dim = 32;
+    return spec;
+}
+
+static void one_family(fm_family family, lb_dtype dtype, bool gguf) {
+    static const u32 schedules[] = {0, 1, 3};
+    fm_spec spec = small(family);
+    char what[64];
+    scene s;
+    if (dtype != LB_DTYPE_COUNT)
+        spec.dtype = dtype;
+    if (!open_scene(&s, &spec, gguf)) {
+        lb_test_fail(__FILE__, __LINE__, "%s: %s", fm_family_name(family), err.msg);
+        return;
+    }
+    for (u32 i = 0; i < LB_LEN(schedules); i++) {
+        (void)snprintf(what, sizeof what, "%s, schedule %u", fm_family_name(family), schedules[i]);
+        check_runs(&s, &(lb_dev_opts){.kind = LB_DEV_CPU, .exact = true, .schedule = schedules[i]},
+                   what);
+    }
+    if (stubbed()) {
+        (void)snprintf(what, sizeof what, "%s, CUDA", fm_family_name(family));
+        (void)setenv("STUB_CUDA_MEMORY", "268435456", 1);
+        check_runs(&s, &(lb_dev_opts){.kind = LB_DEV_CUDA}, what);
+    }
+    close_scene(&s);
+}
+
+LB_TEST(device_llama) {
+    one_family(FM_LLAMA, LB_DTYPE_COUNT, false);
+}
+LB_TEST(device_qwen2) {
+    one_family(FM_QWEN2, LB_DTYPE_COUNT, false);
+}
+LB_TEST(device_qwen3) {
+    one_family(FM_QWEN3, LB_Q8_0, true);
+}
+LB_TEST(device_gemma3) {
+    one_family(FM_GEMMA3, LB_DTYPE_COUNT, true);
+}
+LB_TEST(device_qwen3_moe) {
+    one_family(FM_QWEN3_MOE, LB_DTYPE_COUNT, false);
+}
+
+/* Two sequences in a batch, one that shares pages with another and goes on differently, one that is
+ * cut back. */
+LB_TEST(device_sequences) {
+    fm_spec spec = small(FM_LLAMA);
+    scene s;
+    lb_context *c[2] = {NULL};
+    u32 seq[2 * N_MORE], mixed[2 * N_MORE];
+    u8 want[2 * N_MORE];
+    float *rows[2];
+    CHECK(open_scene(&s, &spec, true));
+    CHECK_OK(open_device(&s, &(lb_dev_opts){.kind = LB_DEV_CPU, .exact = true, .schedule = 1}));
+    memset(want, 1, sizeof want);
+    for (u32 i = 0; i < 2 * N_MORE; i++) {
+        seq[i] = i / N_MORE;
+        mixed[i] = ids[40 + i];
+    }
+    for (u32 d = 0; d < 2; d++) {
+        lb_context_opts o = options(&s, d);
+        rows[d] = d ? s.got : s.want;
+        CHECK_OK(lb_context_new(&c[d], s.m, &o, &err));
+        CHECK_OK(eval(&s, c[d], 0, 20, 20, rows[d]));
+        CHECK_OK(lb_context_copy(c[d], 0, 1, 13, &err));
+        const lb_batch b = {.n = 2 * N_MORE, .id = mixed, .seq = seq, .want = want};
+        CHECK_OK(lb_context_eval(c[d], &b, rows[d], &err));
+    }
+    check_near(&s, "two sequences", 2 * N_MORE);
+    for (u32 d = 0; d < 2; d++) {
+        CHECK(lb_context_cut(c[d], 0, 9));
+        CHECK_U64(lb_context_keep(c[d], 1, ids, 13), 13);
+        CHECK_OK(eval(&s, c[d], 60, 3, 3, rows[d]));
+        CHECK(lb_context_cache_bytes(c[d]) > 0);
+    }
+    check_near(&s, "cut back", 3);
+    err = (lb_err){0};
+    CHECK(lb_context_shift(c[1], 0, 2, 4, &err) == LB_E_UNSUPPORTED &&
+          says("cannot be shifted on a device"));
+    lb_context_free(&c[0]);
+    lb_context_free(&c[1]);
+    close_scene(&s);
+}
+
+/* Positions over several pages and splits, with a window; keys and values of both types. */
+LB_TEST(device_long) {
+    static const lb_dtype types[] = {LB_F16, LB_F32};
+    fm_spec spec = small(FM_GEMMA3);
+    scene s;
+    enum { LONG = 330 };
+    u32 text[LONG];
+    spec.n_layers = 6;
+    CHECK(open_scene(&s, &spec, true));
+    CHECK_OK(open_device(&s, &(lb_dev_opts){.kind = LB_DEV_CPU}));
+    for (u32 i = 0; i < LONG; i++)
+        text[i] = (i * i + 7 * i) % s.n_vocab;
+    for (u32 k = 0; k < LB_LEN(types); k++) {
+        for (u32 d = 0; d < 2; d++) {
+            lb_context *c = NULL;
+            lb_context_opts o = options(&s, d);
+            o.n_ctx = 700;
+            o.n_batch = 256;
+            o.kv_type = types[k];
+            CHECK_OK(lb_context_new(&c, s.m, &o, &err));
+            float *to = d ? s.got : s.want;
+            CHECK_OK(lb_context_eval(c, &(lb_batch){.n = LONG - 1, .id = text}, to, &err));
+            CHECK_OK(lb_context_eval(c, &(lb_batch){.n = 1, .id = text + LONG - 1}, to + s.n_vocab,
+                                     &err));
+            lb_context_free(&c);
+        }
+        /* a value of f16 may be rounded the other way after a sum in another order */
+        const double d = off(&s, s.got, s.want, 2);
+        if (!(d <= (types[k] == LB_F16 ? 1e-3 : BOUND)))
+            lb_test_fail(__FILE__, __LINE__, "a long text, type %u: logits are off by %.3g", k, d);
+    }
+    close_scene(&s);
+}
+
+/* What a device cannot do is said by name. */
+LB_TEST(device_refusals) {
+    fm_spec spec = small(FM_LLAMA);
+    scene s;
+    lb_context *c;
+    CHECK(open_scene(&s, &spec, true));
+    CHECK_OK(open_device(&s, &(lb_dev_opts){.kind = LB_DEV_CPU}));
+    lb_context_opts o = options(&s, true);
+    o.kv_type = LB_Q8_0;
+    CHECK(lb_context_new(&c, s.m, &o, &err) == LB_E_UNSUPPORTED && says("f16 and f32 alone"));
+    o = options(&s, true);
+    o.kv_rotate = LB_KV_ROTATE_ON;
+    CHECK(lb_context_new(&c, s.m, &o, &err) == LB_E_UNSUPPORTED && says("--kv-rotate on"));
+    o = options(&s, true);
+    o.fast = true;
+    CHECK(lb_context_new(&c, s.m, &o, &err) == LB_E_UNSUPPORTED && says("--fast"));
+    CHECK(c == NULL);
+    close_device(&s);
+    if (stubbed()) {
+        (void)setenv("STUB_CUDA_MEMORY", "131072", 1);
+        CHECK(open_device(&s, &(lb_dev_opts){.kind = LB_DEV_CUDA}) == LB_E_NOMEM);
+        if (!says("do not fit its free memory of 131 kB"))
+            lb_test_fail(__FILE__, __LINE__, "'%s'", err.msg);
+        close_device(&s);
+        (void)setenv("STUB_CUDA_MEMORY", "8388608", 1);
+        CHECK_OK(open_device(&s, &(lb_dev_opts){.kind = LB_DEV_CUDA}));
+        o = options(&s, true);
+        o.n_ctx = 1 << 20;
+        CHECK(lb_context_new(&c, s.m, &o, &err) == LB_E_NOMEM);
+        CHECK(says("no room for a session of 1048576 positions") && c == NULL);
+        close_device(&s);
+    }
+    close_scene(&s);
+}
+
+LB_TEST_MAIN("slow")
