@@ -133,8 +133,8 @@ static void put_json(bench *b, const char *name, const double *rate, u32 n, doub
                   name);
     for (u32 i = 0; i < n; i++)
         lb_buf_printf(out, "%s%.3f", i ? "," : "", rate[i]);
-    lb_buf_printf(out, "],\"threads\":%u,\"device\":\"cpu\",\"peak_rss_bytes\":%llu", b->x.threads,
-                  (unsigned long long)lb_os_peak_rss());
+    lb_buf_printf(out, "],\"threads\":%u,\"device\":\"%s\",\"peak_rss_bytes\":%llu", b->x.threads,
+                  lb_infer_device(&b->x), (unsigned long long)lb_os_peak_rss());
     if (bandwidth > 0)
         lb_buf_printf(out, ",\"read_bytes_per_second\":%.0f", bandwidth);
 }
@@ -214,7 +214,7 @@ static u64 tokens_of(const bench *b, const lb_bench_test *t) {
 static lb_status run_test(bench *b, const lb_bench_test *t, lb_err *err) {
     char name[LB_BENCH_NAME_BYTES];
     double *rate = lb_arena_new(&b->cli->arena, double, b->o->reps), read = 0;
-    bool reads = t->n_gen && !t->n_prompt;
+    bool reads = t->n_gen && !t->n_prompt && !b->x.dev; /* of the host's memory */
     lb_stream_figures before, after;
     if (!rate)
         return lb_fail(err, LB_E_NOMEM, "out of memory");
@@ -318,6 +318,7 @@ static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32
     o.infer.n_ctx = 0;
     o.common.n_threads = 0;
     LB_TRY(read_lists(b, &o.common.n_threads, err));
+    b->x.any_device = true;
     lb_status st = lb_infer_open(&b->x, cli, &o.common, &o.infer, args[0], err);
     if (st == LB_OK)
         st = run_all(b, args[0], err);

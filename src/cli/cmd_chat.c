@@ -83,6 +83,7 @@ static lb_status go_on(lb_session *s, const chat_opts *o, lb_err *err) {
 static lb_status open_session(lb_session *s, lb_cli *cli, lb_common *common, const chat_opts *o,
                               const char *arg, lb_err *err) {
     bool exists = false;
+    s->x.any_device = true;
     LB_TRY(lb_infer_open(&s->x, cli, common, &o->infer, arg, err));
     const u32 trained = lb_model_n_ctx_train(lb_loaded_model(s->x.loaded));
     const u32 usual = LB_MIN(trained ? trained : CTX_UNKNOWN, CTX_MOST);
@@ -91,8 +92,10 @@ static lb_status open_session(lb_session *s, lb_cli *cli, lb_common *common, con
     LB_TRY(lb_infer_context(&s->x, o->infer.n_ctx ? o->infer.n_ctx : usual, err));
     LB_TRY(lb_drafting_open(&s->drafting, &s->x, cli, common, &o->drafting, err));
     LB_TRY(lb_session_begin(s, o->talk.system, err));
-    if (o->session)
+    if (o->session) {
+        LB_TRY(lb_infer_need_host(&s->x, "--session", err));
         LB_TRY(lb_saved_check(o->session, &exists, err));
+    }
     if (exists)
         return go_on(s, o, err);
     return o->messages ? lb_session_load(s, o->messages, err) : LB_OK;

@@ -311,8 +311,10 @@ lb_generate_opts lb_generate_opts_of(const lb_infer *x, const lb_generate_cmd *o
 static lb_status open_saved(const lb_infer *x, const lb_generate_cmd *o, lb_saved *saved,
                             lb_err *err) {
     bool exists = false;
-    if (o->session)
+    if (o->session) {
+        LB_TRY(lb_infer_need_host(x, "--session", err));
         LB_TRY(lb_saved_check(o->session, &exists, err));
+    }
     if (!exists)
         return LB_OK;
     LB_TRY(lb_saved_open(saved, o->session, x->loaded, err));
@@ -402,6 +404,7 @@ static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32
     if (!x)
         return lb_fail(err, LB_E_NOMEM, "out of memory");
     LB_TRY(check_opts(&o, err));
+    x->any_device = true;
     lb_status st = lb_infer_open(x, cli, &o.common, &o.infer, args[0], err);
     if (st == LB_OK)
         st = lb_infer_tokenizer(x, err);

@@ -229,6 +229,7 @@ static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32
     (void)n_args;
     if (!x)
         return lb_fail(err, LB_E_NOMEM, "out of memory");
+    x->infer.any_device = true;
     lb_status st = open_files(x, &o, err);
     if (st == LB_OK)
         st = lb_infer_open(&x->infer, cli, &o.common, &o.infer, args[0], err);

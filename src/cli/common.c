@@ -32,7 +32,7 @@ const lb_opt lb_common_opts[LB_COMMON_OPTS] = {
      .kind = LB_OPT_STR,
      .arg = "auto|cpu|cuda[:N]|metal",
      .initial = "auto",
-     .help = "where arithmetic runs; all commands but selftest compute on the CPU so far",
+     .help = "where arithmetic runs; auto: the CPU, of selftest the first GPU",
      .off = offsetof(lb_common, device)},
     {.name = "json",
      .kind = LB_OPT_FLAG,
@@ -53,7 +53,7 @@ const lb_opt lb_common_opts[LB_COMMON_OPTS] = {
 
 lb_status lb_common_finish(lb_common *c, lb_err *err) {
     LB_TRY(lb_common_finish_device(c, err));
-    if (c->choice.kind != LB_DEV_CPU)
+    if (c->choice.kind != LB_DEV_CPU || c->choice.emulated)
         return lb_fail(err, LB_E_USAGE,
                        "--device: '%s': this command computes on the CPU alone: use --device cpu",
                        c->device);

@@ -137,9 +137,33 @@ static lb_status load(lb_infer *x, const lb_common *common, lb_err *err) {
     return st;
 }
 
+/* ---- the device ---- */
+
+/* Before a file is opened: one that is not there is said at once. */
+static lb_status open_device(lb_infer *x, lb_common *common, lb_err *err) {
+    const lb_dev_choice *c = &common->choice;
+    LB_TRY((x->any_device ? lb_common_finish_device : lb_common_finish)(common, err));
+    if (c->kind == LB_DEV_CPU && !c->emulated)
+        return LB_OK;
+    return lb_dev_open(&x->dev, &(lb_dev_opts){.kind = c->kind, .index = c->index}, err);
+}
+
+const char *lb_infer_device(const lb_infer *x) {
+    return !x->dev                                       ? "cpu"
+           : lb_dev_info_get(x->dev)->kind == LB_DEV_CPU ? "emulated"
+                                                         : lb_dev_info_get(x->dev)->id;
+}
+
+lb_status lb_infer_need_host(const lb_infer *x, const char *option, lb_err *err) {
+    return x->dev ? lb_fail(err, LB_E_UNSUPPORTED,
+                            "%s: keys and values are on %s and cannot be saved: use --device cpu",
+                            option, lb_infer_device(x))
+                  : LB_OK;
+}
+
 lb_status lb_infer_open(lb_infer *x, lb_cli *cli, lb_common *common, const lb_infer_opts *o,
                         const char *arg, lb_err *err) {
-    LB_TRY(lb_common_finish(common, err));
+    LB_TRY(open_device(x, common, err));
     x->opts = *o;
     x->threads = (u32)common->n_threads;
     x->quiet = common->quiet;
@@ -152,6 +176,8 @@ lb_status lb_infer_open(lb_infer *x, lb_cli *cli, lb_common *common, const lb_in
     lb_status st = load(x, common, err);
     if (o->type)
         lb_made_forget(&x->made);
+    if (st == LB_OK && x->dev)
+        return lb_resident_new(&x->resident, lb_loaded_model(x->loaded), x->dev, err);
     if (st == LB_OK)
         limit_memory(x, common, process_bytes);
     return st;
@@ -159,6 +185,8 @@ lb_status lb_infer_open(lb_infer *x, lb_cli *cli, lb_common *common, const lb_in
 
 void lb_infer_close(lb_infer *x) {
     lb_context_free(&x->context);
+    lb_resident_free(&x->resident);
+    lb_dev_close(&x->dev);
     lb_encoder_close(&x->encoder);
     lb_loaded_free(&x->loaded);
     lb_source_close(&x->made.source);
@@ -197,7 +225,8 @@ static lb_context_opts context_opts(const lb_infer *x) {
                              .fast = x->opts.fast,
                              .tap = x->tap,
                              .tap_user = x->tap_user,
-                             .scratch_bytes = x->scratch_bytes};
+                             .scratch_bytes = x->scratch_bytes,
+                             .resident = x->resident};
 }
 
 /* Its buffers do not fit: the least that would do. */

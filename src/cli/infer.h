@@ -5,6 +5,7 @@
 
 #include "cli/made.h"
 #include "io/json.h"
+#include "model/resident.h"
 #include "ops/load.h"
 #include "text/encode.h"
 
@@ -30,9 +31,12 @@ typedef struct lb_infer {
     lb_context *context;
     lb_tap_fn *tap; /* of contexts that are made; NULL: none */
     void *tap_user;
-    u64 scratch_bytes; /* of their threads, at least */
-    u32 n_ctx;         /* of the context */
-    u32 n_seqs;        /* that it is to have; 0: one */
+    u64 scratch_bytes;     /* of their threads, at least */
+    u32 n_ctx;             /* of the context */
+    u32 n_seqs;            /* that it is to have; 0: one */
+    bool any_device;       /* the command computes on any device; set before it is opened */
+    lb_dev *dev;           /* NULL: the CPU */
+    lb_resident *resident; /* the model's weights there */
     lb_infer_opts opts;
     u32 threads;
     lb_stream_limit limit; /* of the process, weights included; total_bytes 0: none */
@@ -54,6 +58,10 @@ lb_status lb_infer_tokenizer(lb_infer *x, lb_err *err);
 lb_status lb_infer_encode_file(lb_infer *x, const char *path, lb_buf *ids, lb_err *err);
 /* The token that the tokenizer puts before a text; LB_NO_INDEX: none. It must be open. */
 u32 lb_infer_bos(const lb_infer *x);
+/* "cpu", or the device that computes. */
+const char *lb_infer_device(const lb_infer *x);
+/* LB_E_UNSUPPORTED where a device computes: option asks for keys and values on the host. */
+lb_status lb_infer_need_host(const lb_infer *x, const char *option, lb_err *err);
 /* A session of at least so many positions; an old one that is too small is given up. */
 lb_status lb_infer_context(lb_infer *x, u64 n_ctx, lb_err *err);
 

@@ -24,8 +24,9 @@ u32 lb_dev_list(lb_dev_kind kind, lb_dev_info *out, u32 max, lb_err *why) {
 lb_status lb_dev_choice_parse(const char *text, lb_dev_choice *out, lb_err *err) {
     const lb_str s = lb_str_c(text);
     u64 index = 0;
-    *out = (lb_dev_choice){.is_auto = lb_str_eq_c(s, "auto")};
-    if (out->is_auto || lb_str_eq_c(s, "cpu"))
+    *out =
+        (lb_dev_choice){.is_auto = lb_str_eq_c(s, "auto"), .emulated = lb_str_eq_c(s, "emulated")};
+    if (out->is_auto || out->emulated || lb_str_eq_c(s, "cpu"))
         return LB_OK;
     out->kind = lb_str_eq_c(s, "metal") ? LB_DEV_METAL : LB_DEV_CUDA;
     if (lb_str_eq_c(s, "cuda") || lb_str_eq_c(s, "metal"))

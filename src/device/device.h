@@ -50,11 +50,12 @@ u32 lb_dev_list(lb_dev_kind kind, lb_dev_info *out, u32 max, lb_err *why);
 
 typedef struct lb_dev_choice {
     bool is_auto;
+    bool emulated; /* the devices' kernels as C on the CPU, for tests */
     lb_dev_kind kind;
     u32 index;
 } lb_dev_choice;
 
-/* "auto", "cpu", "cuda", "cuda:N", "metal". LB_E_USAGE: none of them. Looks for no device. */
+/* "auto", "cpu", "cuda", "cuda:N", "emulated". LB_E_USAGE: none of them. Looks for no device. */
 lb_status lb_dev_choice_parse(const char *text, lb_dev_choice *out, lb_err *err);
 
 /* ---- devices ---- */

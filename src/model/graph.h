@@ -67,7 +67,6 @@ typedef struct lb_rope_kind {
     bool local;
 } lb_rope_kind;
 #define LB_ROPES_MAX 4
-
 struct lb_model {
     lb_arena perm;
     lb_params p;
@@ -147,7 +146,7 @@ struct lb_context {
     u32 n_swaps, unit; /* unit: of weights that are in memory now; LB_UNIT_NONE: none, or all */
     lb_mat *halves;    /* heap: of swapped matrices of which two weights are made */
     bool begun;        /* it is decided where weights are read */
-    struct lb_dcontext *device; /* NULL: the CPU computes, with the buffers above */
+    struct lb_dcontext *device; /* NULL: the CPU computes */
 };
 
 /* ---- forward.c ---- */

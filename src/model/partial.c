@@ -61,7 +61,7 @@ lb_status lb_context_layers(lb_context *c, u32 n, const u32 *ids, u32 first, u32
                             lb_err *err) {
     lb_batch b = {.n = n, .id = ids};
     size_t bytes = (size_t)n * c->m->p.n_embd * sizeof *x;
-    LB_ASSERT(n <= c->o.n_batch && first <= end && end <= c->m->p.n_layers);
+    LB_ASSERT(!c->device && n <= c->o.n_batch && first <= end && end <= c->m->p.n_layers);
     LB_TRY(lb_interrupt_check(err));
     LB_TRY(lb_context_check(c, &b, err));
     c->n = n;
@@ -77,7 +77,7 @@ lb_status lb_context_layers(lb_context *c, u32 n, const u32 *ids, u32 first, u32
 }
 
 lb_status lb_context_head(lb_context *c, u32 n, const float *x, float *logits, lb_err *err) {
-    LB_ASSERT(n <= c->o.n_batch);
+    LB_ASSERT(!c->device && n <= c->o.n_batch);
     LB_TRY(lb_context_begin(c, err));
     memcpy(c->x, x, (size_t)n * c->m->p.n_embd * sizeof *x);
     return lb_forward_head(c, n, logits, err);
@@ -116,7 +116,7 @@ lb_status lb_context_product(lb_context *c, const lb_mweight *w, u32 matrix, con
     u64 rows = w->n_rows / w->n_stack;
     u32 layer;
     lb_acts a;
-    LB_ASSERT(n <= c->o.n_batch);
+    LB_ASSERT(!c->device && n <= c->o.n_batch);
     LB_TRY(lb_context_begin(c, err));
     LB_TRY(hold_matrix(c, w, matrix, &layer, err));
     lb_acts_make(&a, x, w->n_cols, w->n_cols, n, 0);

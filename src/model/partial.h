@@ -2,7 +2,8 @@
 /* partial.h: a session step by step, for those who look into a model: some layers alone, one tensor
  * in another form, products alone.
  *
- * Tokens go to the end of sequence 0, at most lb_context_n_batch at a time. */
+ * Tokens go to the end of sequence 0, at most lb_context_n_batch at a time. Of sessions that the
+ * CPU computes alone. */
 #ifndef LB_MODEL_PARTIAL_H
 #define LB_MODEL_PARTIAL_H
 

@@ -1,0 +1,106 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# device_run.sh: models on a device: tiny ones of every family against the golden log-probabilities that transformers
+# computes in f32 (tests/golden/logits), on the devices' kernels as C; what a device has no kernels for is refused by name
+# before a file of weights is copied; the commands with the stand-in for NVIDIA's driver.
+# shellcheck source=tests/cli_lib.sh
+. "$(dirname "$0")/../cli_lib.sh"
+cost=slow
+LOGITS=${LOGITS:-$root/build/cc/tests/logits}
+ran=0
+
+# Families with layers that a device does not compute, and what it says of them.
+refused() {
+    case $1 in
+    deepseek_v2 | deepseek_v3) echo "has latent attention, which cannot be run on cpu" ;;
+    gemma4) echo "layers with an input of their own|experts beside a dense feed-forward" ;;
+    lfm2 | lfm2_moe) echo "has a short convolution, which cannot be run on cpu" ;;
+    phimoe) echo "has experts that SparseMixer chooses" ;;
+    qwen3_5 | qwen3_5_moe | qwen3_next) echo "has a delta net, which cannot be run on cpu" ;;
+    *) echo "nothing" ;;
+    esac
+}
+
+# on_device WHAT FAMILY FILE LABEL
+on_device() {
+    "$LBRX" score "$W/hf" --jsonl --top 10 --kv-type f32 --device emulated -q <"$W/ids" >"$W/got" 2>"$W/err"
+    status=$?
+    if [ $status = 3 ] && grep -Eq "$(refused "$2")" "$W/err"; then
+        pass
+    elif [ $status != 0 ]; then
+        fail "$1" "exit $status: $(head -1 "$W/err")"
+    elif "$LOGITS" check "$3" "$4" 1e-4 <"$W/got" >"$W/out" 2>"$W/err"; then
+        ran=$((ran + 1))
+        pass
+    else
+        fail "$1" "log-probabilities differ by $(cat "$W/out")"
+    fi
+}
+
+for file in "$GOLDEN"/logits/*.json; do
+    family=$(basename "$file" .json)
+    "$LOGITS" list "$file" >"$W/cases" || exit 1
+    while read -r label tokenizer forms; do
+        rm -rf "$W/hf"
+        "$LOGITS" make "$file" "$label" "$W/hf" && "$LOGITS" ids "$file" "$label" >"$W/ids" || exit 1
+        : "$tokenizer" "$forms"
+        on_device "$family $label" "$family" "$file" "$label"
+    done <"$W/cases"
+done
+[ $ran -ge 70 ] && pass || fail "families" "$ran cases were computed"
+
+# ---- the commands ----
+file=$GOLDEN/logits/llama.json
+label=$("$LOGITS" list "$file" | awk '$2 == "bpe" { print $1; exit }')
+rm -rf "$W/hf"
+mkdir "$W/hf"
+cp "$GOLDEN/family/tokenizer.json" "$GOLDEN/family/tokenizer_config.json" "$W/hf"
+"$LOGITS" make "$file" "$label" "$W/hf" || exit 1
+TEXT="the cat sat on"
+
+# commands DEVICE: the CPU's answers
+commands() {
+    for d in cpu "$1"; do
+        "$LBRX" generate "$W/hf" -p "$TEXT" --temp 0 -n 12 --ids --json --ignore-eos --device "$d" >"$W/out" 2>"$W/err" ||
+            fail "$1: generate" "$(head -1 "$W/err")"
+        sed 's/,"timings".*//' "$W/out" >"$W/$d.ids"
+        exits 0 "$d: draft" "$LBRX" generate "$W/hf" -p "$TEXT" --temp 0 -n 12 --ids --json --ignore-eos --device "$d" \
+            --draft "$W/hf"
+        sed 's/,"timings".*//' "$W/out" >"$W/$d.draft"
+        cats 8 >"$W/book"
+        exits 0 "$d: perplexity" "$LBRX" perplexity "$W/hf" -f "$W/book" --ctx 32 -q --json --device "$d"
+        sed 's/.*"perplexity": *\([0-9]*\.[0-9][0-9][0-9]\).*/\1/' "$W/out" >"$W/$d.ppl"
+    done
+    same "$1: the same tokens" "$W/cpu.ids" "$W/$1.ids"
+    same "$1: the same tokens with a draft" "$W/cpu.draft" "$W/$1.draft"
+    same "$1: the same perplexity" "$W/cpu.ppl" "$W/$1.ppl"
+    grep -q '[0-9]' "$W/$1.ppl" && pass || fail "$1: perplexity" "no figure"
+    exits 0 "$1: bench" "$LBRX" bench "$W/hf" -p 8 -n 2 -r 1 --json -q --device "$1"
+    says "$1: bench" "\"device\":\"$2\""
+    printf 'hello\n' | "$LBRX" chat "$W/hf" --device "$1" -n 3 --json -q >"$W/out" 2>"$W/err" && pass ||
+        fail "$1: chat" "$(head -1 "$W/err")"
+}
+commands emulated emulated
+
+# ---- refusals ----
+exits 3 "session" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device emulated --session "$W/s"
+complains "session" "--session: keys and values are on emulated and cannot be saved: use --device cpu"
+exits 3 "kv" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device emulated --kv-type q8_0
+complains "kv" "--kv-type: f16 and f32 alone: not on cpu: use --device cpu"
+exits 2 "another command" "$LBRX" inspect "$W/hf" --device emulated
+complains "another command" "this command computes on the CPU alone"
+
+if [ -z "${LB_TEST_STUB_CUDA:-}" ] || [ ! -f "$LB_TEST_STUB_CUDA" ]; then
+    skip "stand-in" "no stand-in for the CUDA driver"
+    finish
+fi
+LD_LIBRARY_PATH=$(dirname "$LB_TEST_STUB_CUDA")
+export LD_LIBRARY_PATH
+commands cuda "cuda:0"
+STUB_CUDA=none exits 3 "no GPU" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device cuda
+complains "no GPU" "the driver sees no GPU"
+STUB_CUDA_MEMORY=20000 exits 1 "memory" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device cuda
+complains "memory" "do not fit its free memory of"
+STUB_CUDA_LOST=20 exits 1 "lost" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device cuda
+complains "lost" "the device was lost"
+finish
