@@ -127,6 +127,41 @@ static const char *shape_mve_mlx(u32 bits, const void *val, lb_dev_shape *s) {
     return bad ? bad : mv_rest(a, 4, LB_MAX(a->per, 1u), s);
 }
 
+static const char *scaled_bytes(u32 bits, const lb_mv_args *a, u64 n_mats, lb_dev_shape *s) {
+    static const u8 size[] = {4, 2, 2, 1, 1};
+    u64 n, scales;
+    if (a->group_elems != 16 && (!a->group_elems || a->group_elems % 32))
+        return "groups have neither 16 nor a multiple of 32 values";
+    if (a->scale_type > LB_DEV_E4M3 || !a->scale_rows)
+        return "scales are of no type that is known, or of no rows";
+    if (a->n_cols % 32 || a->n_cols > INT32_MAX || a->group_elems > INT32_MAX ||
+        a->n_rows > INT32_MAX || a->scale_rows > INT32_MAX)
+        return "the number of columns is not a multiple of 32, or a number too large";
+    scales = lb_ceil_div_u64(a->n_rows, a->scale_rows) *
+             lb_ceil_div_u64(a->n_cols, a->group_elems); /* below 2^62 */
+    if (!lb_mul_u64((u64)a->n_rows * a->n_cols, n_mats, &n) || n > UINT64_MAX / 8 ||
+        !lb_mul_u64(scales, n_mats, &scales) || scales > UINT64_MAX / 4)
+        return too_large;
+    s->need_bytes[0] = n / 8 * bits;
+    s->need_bytes[1] = scales * size[a->scale_type];
+    return NULL;
+}
+
+static const char *shape_mv_scaled(u32 bits, const void *val, lb_dev_shape *s) {
+    const char *bad = scaled_bytes(bits, val, 1, s);
+    return bad ? bad : mv_rest(val, 2, 1, s);
+}
+
+static const char *shape_mve_scaled(u32 bits, const void *val, lb_dev_shape *s) {
+    const lb_mv_args *a = val;
+    const char *bad = scaled_bytes(bits, a, a->n_mats, s);
+    if (!bad &&
+        (u64)a->n_rows * a->n_mats > UINT32_MAX) /* rows of the stack are counted together */
+        bad = too_large;
+    s->need_bytes[2] = (u64)a->n_tokens * 8;
+    return bad ? bad : mv_rest(a, 3, LB_MAX(a->per, 1u), s);
+}
+
 static const char *rows_rest(const lb_rows_args *a, u32 at, u32 chunk, lb_dev_shape *s) {
     s->need_bytes[at] = (u64)a->n_tokens * 4;
     if (!float_bytes(a->n_tokens, a->n_cols, &s->need_bytes[at + 1]))
@@ -152,6 +187,17 @@ static const char *shape_rows_mlx(u32 bits, const void *val, lb_dev_shape *s) {
                           .scale_type = a->scale_type};
     const char *bad = mlx_bytes(bits, &m, 1, s);
     return bad ? bad : rows_rest(a, 3, CHUNK, s);
+}
+
+static const char *shape_rows_scaled(u32 bits, const void *val, lb_dev_shape *s) {
+    const lb_rows_args *a = val;
+    const lb_mv_args m = {.n_rows = a->n_rows,
+                          .n_cols = a->n_cols,
+                          .group_elems = a->group_elems,
+                          .scale_type = a->scale_type,
+                          .scale_rows = a->scale_rows};
+    const char *bad = scaled_bytes(bits, &m, 1, s);
+    return bad ? bad : rows_rest(a, 2, CHUNK, s);
 }
 
 static const char *row_groups(const lb_row_args *a, lb_dev_shape *s, u64 *bytes) {
@@ -437,6 +483,9 @@ enum {
     MVE_MLX,
     ROWS,
     ROWS_MLX,
+    MV_SCALED,
+    MVE_SCALED,
+    ROWS_SCALED,
     RMS_NORM,
     LAYER_NORM,
     RMS_HEADS,
@@ -466,6 +515,9 @@ static const family families[] = {
     [MVE_MLX] = {"iiiiiov", sizeof(lb_mv_args), shape_mve_mlx},
     [ROWS] = {"iiov", sizeof(lb_rows_args), shape_rows},
     [ROWS_MLX] = {"iiiiov", sizeof(lb_rows_args), shape_rows_mlx},
+    [MV_SCALED] = {"iiiov", sizeof(lb_mv_args), shape_mv_scaled},
+    [MVE_SCALED] = {"iiiiov", sizeof(lb_mv_args), shape_mve_scaled},
+    [ROWS_SCALED] = {"iiiov", sizeof(lb_rows_args), shape_rows_scaled},
     [RMS_NORM] = {"iiov", sizeof(lb_row_args), shape_rms_norm},
     [LAYER_NORM] = {"iiiov", sizeof(lb_row_args), shape_layer_norm},
     [RMS_HEADS] = {"iov", sizeof(lb_heads_args), shape_rms_heads},
@@ -510,12 +562,13 @@ bool lb_dev_kernel_find(lb_str name, lb_dev_kernel *out) {
     return false;
 }
 
-bool lb_dev_kernel_of(lb_dev_use use, bool mlx, u32 type, lb_dev_kernel *out) {
-    static const u32 plain[] = {[LB_DEV_MV] = MV, [LB_DEV_MVE] = MVE, [LB_DEV_ROWS] = ROWS};
-    static const u32 groups[] = {
-        [LB_DEV_MV] = MV_MLX, [LB_DEV_MVE] = MVE_MLX, [LB_DEV_ROWS] = ROWS_MLX};
+bool lb_dev_kernel_of(lb_dev_use use, lb_dev_form form, u32 type, lb_dev_kernel *out) {
+    static const u32 family_of[][LB_DEV_ROWS + 1] = {
+        [LB_DEV_BLOCKS] = {MV, MVE, ROWS},
+        [LB_DEV_AFFINE] = {MV_MLX, MVE_MLX, ROWS_MLX},
+        [LB_DEV_SCALED] = {MV_SCALED, MVE_SCALED, ROWS_SCALED}};
     for (u32 i = 0; i < LB_DEV_KERNEL_COUNT; i++)
-        if (table[i].family == (mlx ? groups : plain)[use] && table[i].type == type) {
+        if (table[i].family == family_of[form][use] && table[i].type == type) {
             *out = (lb_dev_kernel)i;
             return true;
         }

@@ -31,9 +31,12 @@ bool lb_dev_kernel_find(lb_str name, lb_dev_kernel *out);
 
 /* What is done with stored rows: mv_*, mve_*, rows_*. */
 typedef enum lb_dev_use { LB_DEV_MV, LB_DEV_MVE, LB_DEV_ROWS } lb_dev_use;
-/* The kernel for rows of a type (an lb_dtype; of MLX's groups the bits of a code). False: there is
- * none. */
-bool lb_dev_kernel_of(lb_dev_use use, bool mlx, u32 type, lb_dev_kernel *out);
+/* How rows are stored: as a type of the table has them; MLX's groups with scales and biases; floats
+ * of few bits with scales. */
+typedef enum lb_dev_form { LB_DEV_BLOCKS, LB_DEV_AFFINE, LB_DEV_SCALED } lb_dev_form;
+/* The kernel for rows of a type (an lb_dtype; of the other forms the bits of a code). False: there
+ * is none. */
+bool lb_dev_kernel_of(lb_dev_use use, lb_dev_form form, u32 type, lb_dev_kernel *out);
 /* One character an argument, in order: i (a buffer that is read), o (one that is written), then v
  * (the values). */
 const char *lb_dev_kernel_signature(lb_dev_kernel k);

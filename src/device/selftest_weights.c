@@ -19,6 +19,7 @@ enum { STACK = 3 }; /* matrices of mve_*, of whose rows each has as many */
 typedef struct weights {
     lb_dtype type;
     u32 mlx_bits; /* 0: a type of the table */
+    u32 fp_bits;  /* of *_scaled; 0: none */
     lb_mv_args a;
     u64 row_bytes;
     u8 *rows; /* [n_rows][row_bytes] */
@@ -33,10 +34,14 @@ static void scale_fields(lb_dtype t, u32 at[2]) {
         lb_dtype t;
         u32 at[2];
     } fields[] = {
-        {LB_Q8_0, {0, 0xffff}},   {LB_Q4_0, {0, 0xffff}},   {LB_Q4_1, {0, 2}},
-        {LB_Q5_0, {0, 0xffff}},   {LB_Q5_1, {0, 2}},        {LB_Q2_K, {80, 82}},
-        {LB_Q3_K, {108, 0xffff}}, {LB_Q4_K, {0, 2}},        {LB_Q5_K, {0, 2}},
-        {LB_Q6_K, {208, 0xffff}}, {LB_IQ4_NL, {0, 0xffff}}, {LB_IQ4_XS, {0, 0xffff}},
+        {LB_Q8_0, {0, 0xffff}},    {LB_Q4_0, {0, 0xffff}},   {LB_Q4_1, {0, 2}},
+        {LB_Q5_0, {0, 0xffff}},    {LB_Q5_1, {0, 2}},        {LB_Q2_K, {80, 82}},
+        {LB_Q3_K, {108, 0xffff}},  {LB_Q4_K, {0, 2}},        {LB_Q5_K, {0, 2}},
+        {LB_Q6_K, {208, 0xffff}},  {LB_IQ4_NL, {0, 0xffff}}, {LB_IQ4_XS, {0, 0xffff}},
+        {LB_IQ2_XXS, {0, 0xffff}}, {LB_IQ2_XS, {0, 0xffff}}, {LB_IQ2_S, {0, 0xffff}},
+        {LB_IQ3_XXS, {0, 0xffff}}, {LB_IQ3_S, {0, 0xffff}},  {LB_IQ1_S, {0, 0xffff}},
+        {LB_TQ1_0, {52, 0xffff}},  {LB_TQ2_0, {64, 0xffff}}, {LB_Q1_0, {0, 0xffff}},
+        {LB_Q2_0, {0, 0xffff}},    {LB_Q8_1, {0, 2}},
     };
     at[0] = at[1] = 0xffff;
     for (u32 i = 0; i < LB_LEN(fields); i++)
@@ -66,6 +71,19 @@ static void fill_blocks(lb_selftest *t, const weights *w, u64 n_bytes) {
         if (w->type == LB_MXFP4)
             w->rows[at] = (u8)(lb_selftest_u32(t) % 67 ? 118 + lb_selftest_u32(t) % 8
                                                        : lb_selftest_u32(t) % 3);
+        if (w->type == LB_IQ1_M) { /* nibbles of d are the highest of its scales */
+            const u16 d = some_half(t);
+            for (u32 i = 0; i < 4; i++) {
+                u8 *high = w->rows + at + 49 + 2 * i;
+                *high = (u8)((*high & 15u) | (d >> 4 * i & 15u) << 4);
+            }
+        }
+        if (w->type == LB_Q8_K)
+            lb_store_u32(w->rows + at, lb_f32_bits(lb_f16_to_f32(some_half(t))));
+        if (w->type == LB_F8_E4M3)
+            w->rows[at] &= (w->rows[at] & 0x7f) == 0x7f ? 0xf7 : 0xff; /* no NaN */
+        if (w->type == LB_F8_E5M2)
+            w->rows[at] &= 0xbf; /* below 2 */
         if (w->type == LB_F32)
             lb_store_u32(w->rows + at, lb_f32_bits(lb_selftest_float(t)));
         if (w->type == LB_F16)
@@ -104,10 +122,60 @@ static bool make_mlx(lb_selftest *t, weights *w) {
         store_scale(w->scales, i, w->a.scale_type, 0.03f * lb_selftest_float(t), &s[i]);
         store_scale(w->biases, i, w->a.scale_type, 0.2f * lb_selftest_float(t), &b[i]);
     }
-    if (w->mlx_bits == 4)
-        lb_k_decode_f32_mlx_q4_ref(n_groups, w->a.group_elems, w->value, w->rows, s, b, 0);
-    else
-        lb_k_decode_f32_mlx_q8_ref(n_groups, w->a.group_elems, w->value, w->rows, s, b, 0);
+    static void (*const decode[])(size_t, size_t, float *, const void *, const float *,
+                                  const float *, u32) = {
+        [1] = lb_k_decode_f32_mlx_q1_ref, [2] = lb_k_decode_f32_mlx_q2_ref,
+        [3] = lb_k_decode_f32_mlx_q3_ref, [4] = lb_k_decode_f32_mlx_q4_ref,
+        [5] = lb_k_decode_f32_mlx_q5_ref, [6] = lb_k_decode_f32_mlx_q6_ref,
+        [8] = lb_k_decode_f32_mlx_q8_ref};
+    decode[w->mlx_bits](n_groups, w->a.group_elems, w->value, w->rows, s, b, 0);
+    return true;
+}
+
+/* Rows that share scales, types of scales and sizes of groups in turn: those of MLX, and of FP8. */
+static bool make_scaled(lb_selftest *t, weights *w, u32 n_mats) {
+    static const u32 groups[] = {32, 16, 128, 64, 256};
+    lb_mv_args *a = &w->a;
+    const u32 way = t->row->n_cases % LB_LEN(groups), n_rows = a->n_rows / n_mats;
+    const bool fp8_blocks = way == 2 || way == 4;
+    a->group_elems = groups[way];
+    a->scale_type = fp8_blocks ? (way == 2 ? LB_DEV_F32 : LB_DEV_BF16)
+                    : way == 1 ? LB_DEV_E4M3
+                               : LB_DEV_E8M0;
+    a->scale_rows = way == 2 ? 5 : way == 4 ? n_rows : 1;
+    const u32 per_row = (a->n_cols + a->group_elems - 1) / a->group_elems;
+    const u32 per_mat = (n_rows + a->scale_rows - 1) / a->scale_rows;
+    const u64 n_scales = (u64)per_row * per_mat * n_mats;
+    float *s = lb_arena_new(&t->arena, float, n_scales);
+    w->row_bytes = (u64)a->n_cols / 8 * w->fp_bits;
+    w->scale_bytes = n_scales * (a->scale_type == LB_DEV_F32 ? 4 : fp8_blocks ? 2 : 1);
+    w->rows = lb_arena_push(&t->arena, (size_t)(w->row_bytes * a->n_rows), 16);
+    w->scales = lb_arena_push(&t->arena, (size_t)w->scale_bytes, 16);
+    w->value = lb_arena_new(&t->arena, float, (u64)a->n_rows * a->n_cols);
+    if (!s || !w->rows || !w->scales || !w->value)
+        return false;
+    for (u64 i = 0; i < w->row_bytes * a->n_rows; i++) {
+        w->rows[i] = (u8)(lb_selftest_u32(t) >> 11);
+        if (w->fp_bits == 8 && (w->rows[i] & 0x7f) == 0x7f)
+            w->rows[i] ^= 8; /* no NaN */
+    }
+    for (u64 i = 0; i < n_scales; i++)
+        if (fp8_blocks) {
+            store_scale(w->scales, i, a->scale_type, 0.03f * lb_selftest_float(t), &s[i]);
+        } else {
+            w->scales[i] = (u8)(a->scale_type == LB_DEV_E8M0 ? 118 + lb_selftest_u32(t) % 8
+                                                             : lb_selftest_u32(t) % 126);
+            (a->scale_type == LB_DEV_E8M0 ? lb_k_decode_f32_mlx_e8m0_ref
+                                          : lb_k_decode_f32_f8_e4m3_ref)(1, &s[i], w->scales + i);
+        }
+    for (u64 r = 0; r < a->n_rows; r++) {
+        float *to = w->value + r * a->n_cols;
+        const u64 at = (r / n_rows * per_mat + r % n_rows / a->scale_rows) * per_row;
+        (w->fp_bits == 4 ? lb_k_decode_f32_f4_ref
+                         : lb_k_decode_f32_f8_e4m3_ref)(a->n_cols, to, w->rows + r * w->row_bytes);
+        for (u32 i = 0; i < a->n_cols; i++)
+            to[i] *= s[at + i / a->group_elems];
+    }
     return true;
 }
 
@@ -130,9 +198,14 @@ static bool make_blocks(lb_selftest *t, weights *w) {
 
 /* Roundings of a row's sum: a lane adds its chunks' products one by one, then lanes meet. */
 static double roundings(const weights *w) {
-    const bool is_float = !w->mlx_bits && lb_dtype_get(w->type)->cls == LB_CLASS_FLOAT;
+    const bool is_float =
+        !w->mlx_bits && !w->fp_bits && lb_dtype_get(w->type)->cls == LB_CLASS_FLOAT;
     const u32 chunk = is_float ? 4 : 32;
     return (double)lb_ceil_div_u64(w->a.n_cols / chunk, 32) * chunk + 6;
+}
+
+static lb_dev_form form_of(const weights *w) {
+    return w->mlx_bits ? LB_DEV_AFFINE : w->fp_bits ? LB_DEV_SCALED : LB_DEV_BLOCKS;
 }
 
 /* One row of w with one of x. */
@@ -176,10 +249,11 @@ static lb_status check_mv(lb_selftest *t, const weights *w, bool stack, lb_err *
     const lb_selftest_data vectors = {x, (u64)n_x * a.n_cols * 4};
     const lb_selftest_data scales = {w->scales, w->scale_bytes},
                            biases = {w->biases, w->scale_bytes};
-    const lb_selftest_data bufs[2][2][6] = {
+    const lb_selftest_data bufs[3][2][6] = {
         {{in, vectors, out}, {in, which, vectors, out}},
-        {{in, scales, biases, vectors, out}, {in, scales, biases, which, vectors, out}}};
-    LB_TRY(lb_selftest_launch(t, bufs[w->mlx_bits != 0][stack], &a, y, err));
+        {{in, scales, biases, vectors, out}, {in, scales, biases, which, vectors, out}},
+        {{in, scales, vectors, out}, {in, scales, which, vectors, out}}};
+    LB_TRY(lb_selftest_launch(t, bufs[form_of(w)][stack], &a, y, err));
     for (u64 i = 0; i < n_out; i++) {
         const u64 token = i / a.y_stride, at = i % a.y_stride;
         const u32 mat = stack ? routes[2 * token] : 0;
@@ -195,8 +269,8 @@ static lb_status check_mv(lb_selftest *t, const weights *w, bool stack, lb_err *
 }
 
 static lb_status check_rows(lb_selftest *t, const weights *w, lb_err *err) {
-    const lb_rows_args a = {w->a.n_rows, w->a.n_cols, w->a.n_tokens + 1, w->a.group_elems,
-                            w->a.scale_type};
+    const lb_rows_args a = {w->a.n_rows,      w->a.n_cols,     w->a.n_tokens + 1,
+                            w->a.group_elems, w->a.scale_type, w->a.scale_rows};
     const u64 n_out = (u64)a.n_tokens * a.n_cols;
     u32 *ids = lb_arena_new(&t->arena, u32, a.n_tokens);
     float *y = lb_arena_new(&t->arena, float, n_out);
@@ -211,7 +285,9 @@ static lb_status check_rows(lb_selftest *t, const weights *w, lb_err *err) {
     const lb_selftest_data plain[] = {in, which, out};
     const lb_selftest_data mlx[] = {
         in, {w->scales, w->scale_bytes}, {w->biases, w->scale_bytes}, which, out};
-    LB_TRY(lb_selftest_launch(t, w->mlx_bits ? mlx : plain, &a, y, err));
+    const lb_selftest_data scaled[] = {in, {w->scales, w->scale_bytes}, which, out};
+    const lb_selftest_data *bufs[] = {plain, mlx, scaled};
+    LB_TRY(lb_selftest_launch(t, bufs[form_of(w)], &a, y, err));
     for (u64 i = 0; i < n_out; i++) {
         const u32 id = ids[i / a.n_cols];
         const double want =
@@ -227,6 +303,10 @@ static bool find_type(lb_str name, weights *w) {
         w->mlx_bits = (u32)(name.ptr[5] - '0');
         return true;
     }
+    if (lb_str_ends(name, LB_STR("_scaled"))) { /* fp4_scaled */
+        w->fp_bits = (u32)(name.ptr[2] - '0');
+        return true;
+    }
     return lb_dtype_find(name, &w->type);
 }
 
@@ -240,10 +320,12 @@ lb_status lb_selftest_weights(lb_selftest *t, u32 i, bool *more, lb_err *err) {
         return lb_fail(err, LB_E_UNSUPPORTED, "kernel %.*s: the self-test knows no such type",
                        LB_FMT(name));
     /* MLX: each shape with every size of group; then types of scales in turn. */
-    const u32 n_variants = w.mlx_bits ? n_groups : 1;
+    const u32 n_variants = w.mlx_bits ? n_groups : w.fp_bits ? 2 : 1;
     const u32 n_cases = (n_small + t->opts->large) * n_variants, at = i / n_variants;
     const shape s = at < n_small ? shapes[at] : large;
-    const u32 block = w.mlx_bits ? 32u << i % n_groups : lb_dtype_get(w.type)->block_elems;
+    const u32 block = w.mlx_bits  ? 32u << i % n_groups
+                      : w.fp_bits ? 32
+                                  : lb_dtype_get(w.type)->block_elems;
     const u32 unit = block == 1 ? 4 : block;
     w.a = (lb_mv_args){.n_rows = stack ? (s.n_rows + STACK - 1) / STACK * STACK : s.n_rows,
                        .n_cols = s.n_units * unit,
@@ -258,7 +340,9 @@ lb_status lb_selftest_weights(lb_selftest *t, u32 i, bool *more, lb_err *err) {
     *more = i + 1 < n_cases;
     (void)snprintf(t->where, sizeof t->where, "[%u,%u], %u tokens", w.a.n_rows, w.a.n_cols,
                    w.a.n_tokens);
-    if (!(w.mlx_bits ? make_mlx(t, &w) : make_blocks(t, &w)))
+    if (!(w.mlx_bits  ? make_mlx(t, &w)
+          : w.fp_bits ? make_scaled(t, &w, stack ? STACK : 1)
+                      : make_blocks(t, &w)))
         return lb_fail(err, LB_E_NOMEM, "out of memory for a case");
     return product ? check_mv(t, &w, stack, err) : check_rows(t, &w, err);
 }

@@ -23,6 +23,16 @@ lb_status lb_dlaunch(const lb_context *c, lb_dev_kernel k, const lb_dev_arg *buf
     return lb_dev_queue_launch(c->device->r->q, &l, err);
 }
 
+u32 lb_dmat_args(const lb_dmat *m, lb_dev_arg *bufs) {
+    u32 n = 0;
+    bufs[n++] = m->w;
+    if (m->form != LB_DEV_BLOCKS)
+        bufs[n++] = m->scales;
+    if (m->form == LB_DEV_AFFINE)
+        bufs[n++] = m->biases;
+    return n;
+}
+
 lb_status lb_dbarrier(const lb_context *c, lb_err *err) {
     return lb_dev_queue_barrier(c->device->r->q, err);
 }
@@ -36,16 +46,11 @@ static lb_status product(const lb_context *c, const lb_dproduct *p, u32 per, lb_
         const lb_dev_kernel k = m->kernel[per ? LB_DEV_MVE : LB_DEV_MV];
         lb_mv_args a = m->args;
         lb_dev_arg buf[LB_DEV_BUFS_MAX];
-        u32 n = 0;
+        u32 n = lb_dmat_args(m, buf);
         a.n_tokens = p->n;
         a.y_first = first;
         a.y_stride = p->stride;
         a.per = per;
-        buf[n++] = m->w;
-        if (m->mlx) {
-            buf[n++] = m->scales;
-            buf[n++] = m->biases;
-        }
         if (per)
             buf[n++] = lb_dbuf_arg(c, LB_DBUF_ROUTES);
         buf[n++] = p->x;
@@ -158,9 +163,13 @@ static lb_status rows_of(const lb_context *c, const lb_dmat *m, lb_dev_arg ids, 
                             .n_cols = m->args.n_cols,
                             .n_tokens = c->n,
                             .group_elems = m->args.group_elems,
-                            .scale_type = m->args.scale_type};
-    const lb_dev_arg plain[] = {m->w, ids, out}, mlx[] = {m->w, m->scales, m->biases, ids, out};
-    return lb_dlaunch(c, m->kernel[LB_DEV_ROWS], m->mlx ? mlx : plain, &a, err);
+                            .scale_type = m->args.scale_type,
+                            .scale_rows = m->args.scale_rows};
+    lb_dev_arg buf[LB_DEV_BUFS_MAX];
+    const u32 n = lb_dmat_args(m, buf);
+    buf[n] = ids;
+    buf[n + 1] = out;
+    return lb_dlaunch(c, m->kernel[LB_DEV_ROWS], buf, &a, err);
 }
 
 static lb_status scale(const lb_context *c, lb_dbuf b, u32 n_rows, u32 n_cols, float times,

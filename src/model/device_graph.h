@@ -15,8 +15,8 @@
 /* Rows of a matrix, or of a stack of them, one after the other. */
 typedef struct lb_dmat {
     lb_dev_kernel kernel[LB_DEV_ROWS + 1]; /* by lb_dev_use */
-    bool mlx;
-    lb_dev_arg w, scales, biases; /* of MLX's groups */
+    lb_dev_form form;
+    lb_dev_arg w, scales, biases; /* scales, biases: as the form has them */
     lb_mv_args args;              /* without tokens and places */
 } lb_dmat;
 
@@ -119,6 +119,8 @@ lb_status lb_device_forward(lb_context *c, float *logits, const u8 *want, lb_err
 
 lb_dev_arg lb_dbuf_arg(const lb_context *c, lb_dbuf b);
 lb_dev_arg lb_dmeta_arg(const lb_context *c, lb_dmeta m);
+/* The buffers of a matrix, in a kernel's order; how many there are. */
+u32 lb_dmat_args(const lb_dmat *m, lb_dev_arg *bufs);
 lb_status lb_dlaunch(const lb_context *c, lb_dev_kernel k, const lb_dev_arg *bufs, const void *val,
                      lb_err *err);
 lb_status lb_dbarrier(const lb_context *c, lb_err *err);

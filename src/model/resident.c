@@ -136,35 +136,57 @@ static lb_status refuse_type(const upload *u, lb_str name, const lb_mat *m) {
     return refuse(u, name, why);
 }
 
-static bool scale_type(lb_dtype t, u32 *out) {
-    *out = t == LB_F32 ? LB_DEV_F32 : t == LB_F16 ? LB_DEV_F16 : LB_DEV_BF16;
-    return t == LB_F32 || t == LB_F16 || t == LB_BF16;
+/* Of scales; the number of bytes of one. */
+static u32 scale_type(const lb_mat *m, u32 *out) {
+    if (m->kind == LB_ENC_MLX_MXFP4 || m->kind == LB_ENC_MLX_MXFP8 || m->kind == LB_ENC_MLX_NVFP4) {
+        *out = m->kind == LB_ENC_MLX_NVFP4 ? LB_DEV_E4M3 : LB_DEV_E8M0;
+        return 1;
+    }
+    *out = m->scale_dtype == LB_F32   ? LB_DEV_F32
+           : m->scale_dtype == LB_F16 ? LB_DEV_F16
+                                      : LB_DEV_BF16;
+    return m->scale_dtype == LB_F32                                ? 4
+           : m->scale_dtype == LB_F16 || m->scale_dtype == LB_BF16 ? 2
+                                                                   : 0;
 }
 
 static bool same_form(const lb_mat *a, const lb_mat *b) {
     return a->kind == b->kind && a->dtype == b->dtype && a->bits == b->bits &&
-           a->group == b->group && a->scale_dtype == b->scale_dtype && a->n_rows == b->n_rows &&
-           a->n_cols == b->n_cols && !(a->times < b->times || a->times > b->times);
+           a->group == b->group && a->block_rows == b->block_rows &&
+           a->scale_dtype == b->scale_dtype && a->n_rows == b->n_rows && a->n_cols == b->n_cols &&
+           !(a->times < b->times || a->times > b->times);
+}
+
+static u32 code_bits(const lb_mat *m) {
+    return m->kind == LB_ENC_MLX_AFFINE                                 ? m->bits
+           : m->kind == LB_ENC_MLX_MXFP4 || m->kind == LB_ENC_MLX_NVFP4 ? 4
+                                                                        : 8;
 }
 
 /* The kernels of a form, and the values that they have. */
 static lb_status describe(const upload *u, lb_str name, const lb_mat *m, u32 n, lb_dmat *out) {
     lb_dev_shape shape;
     lb_err why = {0};
-    *out = (lb_dmat){.mlx = m->kind == LB_ENC_MLX_AFFINE,
+    *out = (lb_dmat){.form = m->kind == LB_ENC_PLAIN        ? LB_DEV_BLOCKS
+                             : m->kind == LB_ENC_MLX_AFFINE ? LB_DEV_AFFINE
+                                                            : LB_DEV_SCALED,
                      .args = {.n_rows = (u32)m->n_rows,
                               .n_cols = (u32)m->n_cols,
                               .n_tokens = 1,
                               .n_mats = n,
                               .times = m->times}};
-    if (out->mlx) {
-        out->args.group_elems = m->group;
-        if (!scale_type(m->scale_dtype, &out->args.scale_type) || !m->bias)
+    if (out->form != LB_DEV_BLOCKS) {
+        out->args.group_elems = m->group ? m->group : (u32)lb_round_up(m->n_cols, 32);
+        out->args.scale_rows = m->kind != LB_ENC_FP8 ? 1
+                               : m->block_rows       ? m->block_rows
+                                                     : (u32)m->n_rows;
+        if (!scale_type(m, &out->args.scale_type) || !m->scale ||
+            (out->form == LB_DEV_AFFINE && !m->bias))
             return refuse_type(u, name, m);
     }
     for (u32 use = LB_DEV_MV; use <= LB_DEV_ROWS; use++)
-        if ((!out->mlx && m->kind != LB_ENC_PLAIN) ||
-            !lb_dev_kernel_of((lb_dev_use)use, out->mlx, out->mlx ? m->bits : (u32)m->dtype,
+        if (!lb_dev_kernel_of((lb_dev_use)use, out->form,
+                              out->form == LB_DEV_BLOCKS ? (u32)m->dtype : code_bits(m),
                               &out->kernel[use]))
             return refuse_type(u, name, m);
     if (lb_dev_kernel_shape(out->kernel[n > 1 ? LB_DEV_MVE : LB_DEV_MV], &out->args, &shape,
@@ -183,18 +205,24 @@ static lb_status matrix(upload *u, lb_str name, const lb_mat *m, u32 n, lb_dmat 
     for (u32 i = 1; i < n && st == LB_OK; i++)
         if (!same_form(m, &m[i]))
             st = refuse(u, name, "experts of several types");
-    if (st == LB_OK && !out->mlx && !lb_dtype_bytes(m->dtype, m->n_cols, &bytes))
+    if (st == LB_OK && out->form == LB_DEV_BLOCKS && !lb_dtype_bytes(m->dtype, m->n_cols, &bytes))
         st = refuse_type(u, name, m);
-    if (out->mlx)
-        bytes = m->n_cols / 8 * m->bits;
+    if (out->form != LB_DEV_BLOCKS)
+        bytes = m->n_cols / 8 * code_bits(m);
     for (u32 i = 0; i < n; i++)
         piece[i] = (rows){m[i].codes, m[i].n_rows, bytes, m[i].row_bytes};
     if (st == LB_OK)
         st = take(u, piece, n, &out->w);
-    for (u32 b = 0; b < 2 && out->mlx && st == LB_OK; b++) {
-        bytes = m->n_cols / m->group * (out->args.scale_type == LB_DEV_F32 ? 4 : 2);
+    for (u32 b = 0; b < (u32)(out->form == LB_DEV_BLOCKS   ? 0
+                              : out->form == LB_DEV_AFFINE ? 2
+                                                           : 1) &&
+                    st == LB_OK;
+         b++) {
+        const lb_mv_args *a = &out->args;
+        bytes = lb_ceil_div_u64(m->n_cols, a->group_elems) * scale_type(m, &(u32){0});
         for (u32 i = 0; i < n; i++)
-            piece[i] = (rows){b ? m[i].bias : m[i].scale, m[i].n_rows, bytes, m[i].scale_bytes};
+            piece[i] = (rows){b ? m[i].bias : m[i].scale,
+                              lb_ceil_div_u64(m[i].n_rows, a->scale_rows), bytes, m[i].scale_bytes};
         st = take(u, piece, n, b ? &out->biases : &out->scales);
     }
     lb_free(piece);

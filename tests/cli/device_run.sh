@@ -49,6 +49,47 @@ for file in "$GOLDEN"/logits/*.json; do
 done
 [ $ran -ge 70 ] && pass || fail "families" "$ran cases were computed"
 
+# ---- types ----
+# near WHAT MODEL: the CPU's log-probabilities, whose activations are exact
+near() {
+    for d in cpu emulated; do
+        "$LBRX" score "$2" --jsonl --top 10 --exact --kv-type f32 -q --device $d <"$W/ids" >"$W/$d.near" 2>"$W/err" ||
+            fail "$1: $d" "$(head -1 "$W/err")"
+    done
+    python3 - "$W/cpu.near" "$W/emulated.near" <<'PY' && pass || fail "$1" "other log-probabilities"
+import json, sys
+def flat(x):
+    if isinstance(x, list):
+        for y in x:
+            yield from flat(y)
+    elif isinstance(x, dict):
+        for k in sorted(x):
+            yield from flat(x[k])
+    elif isinstance(x, (int, float)):
+        yield x
+a, b = (list(flat(json.loads(open(p).readline()))) for p in sys.argv[1:])
+sys.exit(not (len(a) == len(b) > 50 and all(abs(x - y) < 1e-4 for x, y in zip(a, b))))
+PY
+}
+
+echo '{"ids":[5,17,200,31]}' >"$W/ids"
+make_model gguf llama "$W/made" layers=1 vocab=320
+make_model hf llama "$W/folder" layers=1 vocab=320
+make_model imatrix llama "$W/importance" layers=1 vocab=320
+for t in q4_0 q4_1 q5_0 q5_1 q8_0 q2_k q3_k q4_k q5_k q6_k iq4_nl iq4_xs iq3_s iq3_xxs iq2_xxs iq2_xs iq2_s iq1_s iq1_m tq1_0 tq2_0 \
+    q1_0 q2_0 mxfp4 nvfp4 f16 bf16; do
+    exits 0 "$t" "$LBRX" quantize "$W/made/model.gguf" -o "$W/typed.gguf" --type $t --pure --no-sync -q --force \
+        --imatrix "$W/importance" --override 'token_embd|output=q8_0' && near "$t" "$W/typed.gguf"
+done
+for t in mlx-q2 mlx-q3 mlx-q4 mlx-q5 mlx-q6 mlx-q8 mlx-mxfp4 mlx-mxfp8 mlx-nvfp4; do
+    rm -rf "$W/typed"
+    exits 0 "$t" "$LBRX" quantize "$W/folder" -o "$W/typed" --to mlx --type $t --no-sync -q && near "$t" "$W/typed"
+done
+for t in fp8 fp8-block; do
+    rm -rf "$W/typed"
+    exits 0 "$t" "$LBRX" quantize "$W/folder" -o "$W/typed" --to hf --type $t --no-sync -q && near "$t" "$W/typed"
+done
+
 # ---- the commands ----
 file=$GOLDEN/logits/llama.json
 label=$("$LOGITS" list "$file" | awk '$2 == "bpe" { print $1; exit }')

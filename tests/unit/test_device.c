@@ -184,7 +184,7 @@ LB_TEST(device_wrong_launch) {
     l = good;
     l.val_bytes = 4;
     CHECK_FAILS(lb_dev_queue_launch(r.q, &l, &err), LB_E_USAGE,
-                "4 bytes of values given, it takes 40");
+                "4 bytes of values given, it takes 44");
     l = good;
     l.buf[1].buf = NULL;
     CHECK_FAILS(lb_dev_queue_launch(r.q, &l, &err), LB_E_USAGE, "argument 1 is no buffer of cpu");

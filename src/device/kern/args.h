@@ -13,19 +13,22 @@
 #define LB_DEV_F32 0u
 #define LB_DEV_F16 1u
 #define LB_DEV_BF16 2u
+#define LB_DEV_E8M0 3u /* these two: of rows with scales of their own */
+#define LB_DEV_E4M3 4u
 
 /* y[token][y_first + row] = times * row of w . x[token / per]; y_stride: values between tokens of
  * y, 0: n_rows. group_elems and scale_type: MLX's groups only. n_mats and per (0: 1): mve_* alone,
  * whose w is a stack of n_mats matrices of n_rows; token t takes the matrix that its route names.
  */
 typedef struct lb_mv_args {
-    u32 n_rows, n_cols, n_tokens, group_elems, scale_type, y_first, y_stride, n_mats, per;
+    u32 n_rows, n_cols, n_tokens, group_elems, scale_type, scale_rows;
+    u32 y_first, y_stride, n_mats, per;
     float times;
 } lb_mv_args;
 
 /* out[token][0 .. n_cols) = row ids[token] of w; NaN where ids[token] >= n_rows. */
 typedef struct lb_rows_args {
-    u32 n_rows, n_cols, n_tokens, group_elems, scale_type;
+    u32 n_rows, n_cols, n_tokens, group_elems, scale_type, scale_rows;
 } lb_rows_args;
 
 /* rms_norm, layer_norm, softmax, argmax: each of n_rows rows by itself. */
