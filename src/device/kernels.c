@@ -317,9 +317,12 @@ static const char *shape_vec_each(u32 type, const void *val, lb_dev_shape *s) {
 }
 
 static const char *shape_vec_same(u32 type, const void *val, lb_dev_shape *s) {
-    const char *bad = vec_rest(val, 1, s);
+    const lb_vec_args *a = val;
+    const char *bad = vec_rest(a, 1, s);
     (void)type;
     s->need_bytes[0] = s->need_bytes[1];
+    if (!bad && a->y_stride)
+        bad = strided(a->n_rows, 0, a->n_cols, a->y_stride, &s->need_bytes[0]);
     return bad;
 }
 
@@ -476,7 +479,17 @@ static const char *shape_experts_sum(u32 type, const void *val, lb_dev_shape *s)
     return map_grid(a->n_cols, a->n_tokens, s);
 }
 
+/* n_cols: routes */
+static const char *shape_scale_routes(u32 type, const void *val, lb_dev_shape *s) {
+    const lb_experts_args *a = val;
+    (void)type;
+    s->need_bytes[0] = a->n_mats * 4ull;
+    s->need_bytes[1] = a->n_cols * 8ull;
+    return map_grid(a->n_cols, 1, s);
+}
+
 enum {
+    SCALE_ROUTES,
     MV,
     MV_MLX,
     MVE,
@@ -537,6 +550,7 @@ static const family families[] = {
     [ATTEND] = {"iiiiov", sizeof(lb_attend_args), shape_attend},
     [ATTEND_JOIN] = {"iiov", sizeof(lb_join_args), shape_join},
     [ROUTE] = {"iiov", sizeof(lb_route_args), shape_route},
+    [SCALE_ROUTES] = {"iov", sizeof(lb_experts_args), shape_scale_routes},
     [EXPERTS_SUM] = {"iiov", sizeof(lb_experts_args), shape_experts_sum},
 };
 

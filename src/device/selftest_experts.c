@@ -146,6 +146,27 @@ static lb_status check_bias(lb_selftest *t, const lb_experts_args *a, lb_err *er
     return LB_OK;
 }
 
+static lb_status check_scale(lb_selftest *t, const lb_experts_args *k, lb_err *err) {
+    const lb_experts_args a = {.n_cols = k->n_cols, .n_mats = k->n_mats};
+    float *y = lb_selftest_floats(t, a.n_mats, 2), *w = lb_selftest_floats(t, a.n_cols, 1);
+    u32 *routes = lb_arena_new(&t->arena, u32, 2ull * a.n_cols);
+    u32 *out = lb_arena_new(&t->arena, u32, 2ull * a.n_cols);
+    if (!y || !w || !routes || !out)
+        return no_memory(err);
+    for (u32 i = 0; i < a.n_cols; i++) {
+        routes[2 * i] = lb_selftest_u32(t) % a.n_mats;
+        routes[2 * i + 1] = lb_f32_bits(w[i]);
+    }
+    const lb_selftest_data bufs[] = {{y, a.n_mats * 4ull}, {routes, a.n_cols * 8ull}};
+    LB_TRY(lb_selftest_launch(t, bufs, &a, out, err));
+    for (u32 i = 0; i < a.n_cols; i++) {
+        lb_selftest_compare(t, 2 * i, (float)out[2 * i], (double)routes[2 * i], 0);
+        lb_selftest_compare(t, 2 * i + 1, lb_f32_from_bits(out[2 * i + 1]),
+                            (double)(w[i] * y[routes[2 * i]]), 0);
+    }
+    return LB_OK;
+}
+
 lb_status lb_selftest_experts(lb_selftest *t, u32 i, bool *more, lb_err *err) {
     const lb_dev_kernel k = t->row->kernel;
     (void)snprintf(t->where, sizeof t->where, "case %u", i);
@@ -154,6 +175,8 @@ lb_status lb_selftest_experts(lb_selftest *t, u32 i, bool *more, lb_err *err) {
         return check_route(t, &route_cases[i], err);
     }
     *more = i + 1 < LB_LEN(experts_cases);
+    if (k == LB_DK_scale_routes)
+        return check_scale(t, &experts_cases[i], err);
     return k == LB_DK_experts_sum ? check_sum(t, &experts_cases[i], err)
                                   : check_bias(t, &experts_cases[i], err);
 }

@@ -63,7 +63,8 @@ static void want_row(lb_dev_kernel k, const vec_case *v, u32 r, const wanted *w,
             *x = was + v->y[i];
             break;
         case LB_DK_residual:
-            *x = fmaf(v->y[at + i], a->times, was) * a->scale;
+            *x =
+                fmaf(v->y[(a->y_stride ? (u64)r * a->y_stride : at) + i], a->times, was) * a->scale;
             break;
         case LB_DK_scale:
             *x = was * a->times;
@@ -88,9 +89,11 @@ static lb_status check_vec(lb_selftest *t, lb_dev_kernel k, const vec_shape *s, 
                         .first = s->first,
                         .stride = s->first + s->n_cols + s->gap,
                         .times = 1.25f,
-                        .scale = k == LB_DK_softcap ? 30.0f : 0.75f}};
+                        .scale = k == LB_DK_softcap ? 30.0f : 0.75f,
+                        .y_stride = k == LB_DK_residual && s->first ? s->n_cols + 3 : 0}};
     const u64 n = (u64)(s->n_rows - 1) * v.a.stride + s->first + s->n_cols;
-    const u64 n_y = k == LB_DK_residual     ? n
+    const u64 n_y = v.a.y_stride            ? (u64)(s->n_rows - 1) * v.a.y_stride + s->n_cols
+                    : k == LB_DK_residual   ? n
                     : k == LB_DK_bias_add   ? s->n_cols
                     : k == LB_DK_scale_rows ? s->n_rows
                                             : (u64)s->n_rows * s->n_cols;

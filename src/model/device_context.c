@@ -68,7 +68,8 @@ static void set_sizes(const lb_context *c, u64 *size) {
     const lb_params *p = &m->p;
     lb_dcontext *d = c->device;
     const u64 b = c->o.n_batch, rows = b * p->n_expert_used, e = p->n_embd;
-    const u64 ff = LB_MAX(b * m->max_ff, rows * m->max_ff_exp);
+    const u64 ff = LB_MAX(b * LB_MAX(m->max_ff, m->layer_in_dim), rows * m->max_ff_exp);
+    const u64 inputs = b * m->layer_in_dim * 4;
     size[LB_DBUF_X] = size[LB_DBUF_H] = size[LB_DBUF_Y] = size[LB_DBUF_H2] = 4 * b * e;
     size[LB_DBUF_QKV] = size[LB_DBUF_ATT] = 4 * b * m->max_attn;
     size[LB_DBUF_PART] = 4 * part_elems(c);
@@ -79,6 +80,8 @@ static void set_sizes(const lb_context *c, u64 *size) {
     size[LB_DBUF_ROWS] = 4 * rows * e;
     size[LB_DBUF_SHARED] = p->n_expert ? 4 * b * e : 0;
     size[LB_DBUF_GATE] = p->n_expert ? 4 * b : 0;
+    size[LB_DBUF_INPUTS] = m->layer_embd ? inputs * (p->n_layers + 1ull) : 0;
+    size[LB_DBUF_TABLE] = m->layer_embd ? inputs * p->n_layers : 0;
     size[LB_DBUF_LOGITS] = 4ull * d->n_logits * p->n_vocab;
     size[LB_DBUF_META] = meta_bytes(c, (u32)b, (u32)b, d);
     size[LB_DBUF_CACHE] = c->cache.n_pages_max * c->cache.page_bytes;

@@ -2,6 +2,7 @@
 /* device_ffn.c: ffn.c for a device. Experts: a token's k-th is a row of its own, whose products
  * take the matrix that its route names. */
 #include "model/device_graph.h"
+#include <math.h>
 
 typedef struct dense {
     const lb_dlinear *gate, *up, *down;
@@ -90,22 +91,64 @@ static lb_status add_shared(const lb_context *c, const lb_dlayer *l, lb_dev_arg 
     return lb_dbarrier(c, err);
 }
 
+/* The chosen experts' of in; which, is in LB_DBUF_ROUTES. */
 static lb_status run_experts(const lb_context *c, const lb_dlayer *l, lb_dev_arg in, lb_dev_arg out,
                              lb_err *err) {
     const u32 used = c->m->p.n_expert_used;
     const dense d = {&l->gate_exps, &l->up_exps, &l->down_exps, false, c->n * used, used};
-    const lb_dev_arg rows = lb_dbuf_arg(c, LB_DBUF_ROWS);
+    const lb_dev_arg rows = lb_dbuf_arg(c, LB_DBUF_ROWS), routes = lb_dbuf_arg(c, LB_DBUF_ROUTES);
     const lb_experts_args a = {.n_tokens = c->n, .n_cols = c->m->p.n_embd, .n_used = used};
-    LB_TRY(route(c, l, in, err));
     LB_TRY(run_dense(c, &d, in, rows, err));
-    LB_TRY(lb_dlaunch(c, LB_DK_experts_sum,
-                      (lb_dev_arg[]){rows, lb_dbuf_arg(c, LB_DBUF_ROUTES), out}, &a, err));
+    LB_TRY(lb_dlaunch(c, LB_DK_experts_sum, (lb_dev_arg[]){rows, routes, out}, &a, err));
+    return lb_dbarrier(c, err);
+}
+
+/* ---- experts beside a dense feed-forward: both read the residual stream ---- */
+
+/* What the router reads: the stream's norm without weights, by its own scale; and its choice. */
+static lb_status route_beside(const lb_context *c, const lb_dlayer *l, lb_err *err) {
+    const lb_params *p = &c->m->p;
+    const lb_dev_arg x = lb_dbuf_arg(c, LB_DBUF_X), in = lb_dbuf_arg(c, LB_DBUF_SHARED);
+    const lb_row_args norm = {c->n, p->n_embd, p->eps};
+    const lb_vec_args root = {.n_rows = c->n,
+                              .n_cols = p->n_embd,
+                              .stride = p->n_embd,
+                              .times = 1 / sqrtf((float)p->n_embd)};
+    const lb_experts_args routes = {.n_cols = c->n * p->n_expert_used, .n_mats = p->n_expert};
+    const lb_dev_arg scale = l->router_scale.buf ? l->router_scale : c->device->r->ones;
+    LB_TRY(lb_dlaunch(c, LB_DK_rms_norm, (lb_dev_arg[]){x, scale, in}, &norm, err));
     LB_TRY(lb_dbarrier(c, err));
-    return l->up_shared.parts ? add_shared(c, l, in, out, err) : LB_OK;
+    LB_TRY(lb_dlaunch(c, LB_DK_scale, (lb_dev_arg[]){in}, &root, err));
+    LB_TRY(lb_dbarrier(c, err));
+    LB_TRY(route(c, l, in, err));
+    if (!l->exps_scale.buf)
+        return LB_OK;
+    LB_TRY(lb_dlaunch(c, LB_DK_scale_routes,
+                      (lb_dev_arg[]){l->exps_scale, lb_dbuf_arg(c, LB_DBUF_ROUTES)}, &routes, err));
+    return lb_dbarrier(c, err);
+}
+
+/* in: of the dense one; to LB_DBUF_Y */
+static lb_status run_both(const lb_context *c, const lb_dlayer *l, const dense *d, lb_dev_arg in,
+                          lb_err *err) {
+    const lb_dev_arg x = lb_dbuf_arg(c, LB_DBUF_X), h2 = lb_dbuf_arg(c, LB_DBUF_H2);
+    LB_TRY(route_beside(c, l, err));
+    LB_TRY(lb_dnorm_rows(c, &l->exps_norm, x, h2, c->n, err));
+    LB_TRY(run_experts(c, l, h2, lb_dbuf_arg(c, LB_DBUF_Y), err));
+    LB_TRY(run_dense(c, d, in, lb_dbuf_arg(c, LB_DBUF_SHARED), err));
+    LB_TRY(lb_dnorm_self(c, &l->exps_post_norm, LB_DBUF_Y, err));
+    LB_TRY(lb_dnorm_self(c, &l->dense_post_norm, LB_DBUF_SHARED, err));
+    return lb_dadd(c, LB_DBUF_Y, LB_DBUF_SHARED, 1, 1, err);
 }
 
 lb_status lb_device_ffn(lb_context *c, u32 layer, lb_dev_arg in, lb_dev_arg out, lb_err *err) {
     const lb_dlayer *l = &c->device->r->layer[layer];
     const dense d = {&l->gate, &l->up, &l->down, c->m->layer[layer].fused, c->n, 0};
-    return l->up_exps.parts ? run_experts(c, l, in, out, err) : run_dense(c, &d, in, out, err);
+    if (l->exps_norm.n)
+        return run_both(c, l, &d, in, err);
+    if (!l->up_exps.parts)
+        return run_dense(c, &d, in, out, err);
+    LB_TRY(route(c, l, in, err));
+    LB_TRY(run_experts(c, l, in, out, err));
+    return l->up_shared.parts ? add_shared(c, l, in, out, err) : LB_OK;
 }

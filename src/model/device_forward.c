@@ -117,8 +117,8 @@ lb_status lb_dnorm_heads(const lb_context *c, const lb_dnorm *norm, const lb_dhe
 }
 
 /* to = norm(from), n rows */
-static lb_status norm_rows(const lb_context *c, const lb_dnorm *norm, lb_dev_arg from,
-                           lb_dev_arg to, u32 n, lb_err *err) {
+lb_status lb_dnorm_rows(const lb_context *c, const lb_dnorm *norm, lb_dev_arg from, lb_dev_arg to,
+                        u32 n, lb_err *err) {
     const lb_row_args a = {n, c->m->p.n_embd, c->m->p.eps};
     if (c->m->p.graph->norm == LB_NORM_LAYER)
         LB_TRY(
@@ -129,7 +129,7 @@ static lb_status norm_rows(const lb_context *c, const lb_dnorm *norm, lb_dev_arg
 }
 
 /* The same in place; n 0: no such norm. */
-static lb_status norm_self(const lb_context *c, const lb_dnorm *norm, lb_dbuf b, lb_err *err) {
+lb_status lb_dnorm_self(const lb_context *c, const lb_dnorm *norm, lb_dbuf b, lb_err *err) {
     const u32 e = c->m->p.n_embd;
     if (!norm->n)
         return LB_OK;
@@ -138,8 +138,8 @@ static lb_status norm_self(const lb_context *c, const lb_dnorm *norm, lb_dbuf b,
 }
 
 /* x = (x + times y) scale */
-static lb_status add(const lb_context *c, lb_dbuf x, lb_dbuf y, float times, float scale,
-                     lb_err *err) {
+lb_status lb_dadd(const lb_context *c, lb_dbuf x, lb_dbuf y, float times, float scale,
+                  lb_err *err) {
     const u32 e = c->m->p.n_embd;
     const lb_vec_args a = {
         .n_rows = c->n, .n_cols = e, .stride = e, .times = times, .scale = scale};
@@ -152,13 +152,13 @@ static lb_status add(const lb_context *c, lb_dbuf x, lb_dbuf y, float times, flo
 static lb_status half_input(const lb_context *c, const lb_dnorm *norm, lb_dev_arg *in,
                             lb_err *err) {
     *in = lb_dbuf_arg(c, norm->n ? LB_DBUF_H : LB_DBUF_X);
-    return norm->n ? norm_rows(c, norm, lb_dbuf_arg(c, LB_DBUF_X), *in, c->n, err) : LB_OK;
+    return norm->n ? lb_dnorm_rows(c, norm, lb_dbuf_arg(c, LB_DBUF_X), *in, c->n, err) : LB_OK;
 }
 
 /* ---- the parts ---- */
 
-static lb_status rows_of(const lb_context *c, const lb_dmat *m, lb_dev_arg ids, lb_dev_arg out,
-                         lb_err *err) {
+lb_status lb_drows(const lb_context *c, const lb_dmat *m, lb_dev_arg ids, lb_dev_arg out,
+                   lb_err *err) {
     const lb_rows_args a = {.n_rows = m->args.n_rows,
                             .n_cols = m->args.n_cols,
                             .n_tokens = c->n,
@@ -184,16 +184,17 @@ static lb_status scale(const lb_context *c, lb_dbuf b, u32 n_rows, u32 n_cols, f
 static lb_status embed(const lb_context *c, lb_err *err) {
     const lb_resident *r = c->device->r;
     const lb_model *m = c->m;
-    LB_TRY(rows_of(c, &r->embd, lb_dmeta_arg(c, LB_DMETA_IDS), lb_dbuf_arg(c, LB_DBUF_X), err));
+    LB_TRY(lb_drows(c, &r->embd, lb_dmeta_arg(c, LB_DMETA_IDS), lb_dbuf_arg(c, LB_DBUF_X), err));
     LB_TRY(lb_dbarrier(c, err));
     LB_TRY(scale(c, LB_DBUF_X, c->n, m->p.n_embd, m->p.embd_scale * r->embd.args.times, err));
     if (m->positions) {
-        LB_TRY(rows_of(c, &r->positions, lb_dmeta_arg(c, LB_DMETA_POS), lb_dbuf_arg(c, LB_DBUF_Y),
-                       err));
+        LB_TRY(lb_drows(c, &r->positions, lb_dmeta_arg(c, LB_DMETA_POS), lb_dbuf_arg(c, LB_DBUF_Y),
+                        err));
         LB_TRY(lb_dbarrier(c, err));
-        LB_TRY(add(c, LB_DBUF_X, LB_DBUF_Y, r->positions.args.times, 1, err));
+        LB_TRY(lb_dadd(c, LB_DBUF_X, LB_DBUF_Y, r->positions.args.times, 1, err));
     }
-    return norm_self(c, &r->embd_norm, LB_DBUF_X, err);
+    LB_TRY(lb_dnorm_self(c, &r->embd_norm, LB_DBUF_X, err));
+    return m->layer_embd ? lb_device_inputs(c, err) : LB_OK;
 }
 
 static lb_status run_layer(lb_context *c, u32 i, lb_err *err) {
@@ -205,16 +206,21 @@ static lb_status run_layer(lb_context *c, u32 i, lb_err *err) {
     LB_TRY(lb_device_attention(c, i, in, err));
     if (l->parallel) {
         LB_TRY(lb_device_ffn(c, i, in, lb_dbuf_arg(c, LB_DBUF_H2), err));
-        LB_TRY(norm_self(c, &d->attn_post_norm, LB_DBUF_Y, err));
-        LB_TRY(add(c, LB_DBUF_Y, LB_DBUF_H2, 1, 1, err));
-        return add(c, LB_DBUF_X, LB_DBUF_Y, times, last, err);
+        LB_TRY(lb_dnorm_self(c, &d->attn_post_norm, LB_DBUF_Y, err));
+        LB_TRY(lb_dadd(c, LB_DBUF_Y, LB_DBUF_H2, 1, 1, err));
+        return lb_dadd(c, LB_DBUF_X, LB_DBUF_Y, times, last, err);
     }
-    LB_TRY(norm_self(c, &d->attn_post_norm, LB_DBUF_Y, err));
-    LB_TRY(add(c, LB_DBUF_X, LB_DBUF_Y, times, 1, err));
+    LB_TRY(lb_dnorm_self(c, &d->attn_post_norm, LB_DBUF_Y, err));
+    LB_TRY(lb_dadd(c, LB_DBUF_X, LB_DBUF_Y, times, 1, err));
     LB_TRY(half_input(c, &d->ffn_norm, &in, err));
     LB_TRY(lb_device_ffn(c, i, in, lb_dbuf_arg(c, LB_DBUF_Y), err));
-    LB_TRY(norm_self(c, &d->ffn_post_norm, LB_DBUF_Y, err));
-    return add(c, LB_DBUF_X, LB_DBUF_Y, times, last, err);
+    LB_TRY(lb_dnorm_self(c, &d->ffn_post_norm, LB_DBUF_Y, err));
+    if (!d->in_gate.parts)
+        return lb_dadd(c, LB_DBUF_X, LB_DBUF_Y, times, last, err);
+    LB_TRY(lb_dadd(c, LB_DBUF_X, LB_DBUF_Y, times, 1, err));
+    LB_TRY(lb_device_input(c, i, err));
+    LB_TRY(lb_dnorm_self(c, &d->in_norm, LB_DBUF_Y, err));
+    return lb_dadd(c, LB_DBUF_X, LB_DBUF_Y, times, last, err);
 }
 
 /* Logits of the wanted tokens [first, first + n). */
@@ -229,7 +235,7 @@ static lb_status head(const lb_context *c, u32 first, u32 n, float *logits, lb_e
     LB_TRY(lb_dbarrier(c, err));
     if (r->output_norm.n) {
         in = lb_dbuf_arg(c, LB_DBUF_H);
-        LB_TRY(norm_rows(c, &r->output_norm, h2, in, n, err));
+        LB_TRY(lb_dnorm_rows(c, &r->output_norm, h2, in, n, err));
     }
     LB_TRY(lb_dproject(c,
                        &(lb_dproduct){.l = &r->output,

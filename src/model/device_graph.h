@@ -37,6 +37,10 @@ typedef struct lb_dlayer {
     lb_dlinear shared_router, gate_shared, up_shared, down_shared;
     lb_dnorm attn_norm, attn_post_norm, ffn_norm, ffn_post_norm, q_norm, k_norm;
     lb_dev_arg sinks, selection;
+    /* experts beside a dense feed-forward; an input of the layer's own */
+    lb_dnorm dense_post_norm, exps_norm, exps_post_norm, in_norm;
+    lb_dev_arg router_scale, exps_scale;
+    lb_dlinear in_gate, in_proj;
 } lb_dlayer;
 
 struct lb_resident {
@@ -46,8 +50,9 @@ struct lb_resident {
     lb_arena perm;
     lb_dlayer *layer;
     lb_dlinear output;
-    lb_dmat embd, positions;
-    lb_dnorm embd_norm, output_norm;
+    lb_dmat embd, positions, layer_embd;
+    lb_dlinear layer_in_proj;
+    lb_dnorm embd_norm, output_norm, layer_in_norm;
     lb_dev_arg ones, zeros; /* [n_ones] */
     u32 n_ones;
     u64 bytes;         /* of all that is copied */
@@ -70,6 +75,8 @@ typedef enum lb_dbuf {
     LB_DBUF_ROWS,   /* [n_batch, n_expert_used, n_embd] */
     LB_DBUF_SHARED, /* [n_batch, n_embd] */
     LB_DBUF_GATE,   /* [n_batch] the shared experts' */
+    LB_DBUF_INPUTS, /* [n_batch, n_layers + 1, layer_in_dim] layers' own; the last: a gate */
+    LB_DBUF_TABLE,  /* [n_batch, n_layers, layer_in_dim] rows of their table */
     LB_DBUF_LOGITS, /* [n_logits, n_vocab] */
     LB_DBUF_META,
     LB_DBUF_CACHE, /* [n_pages_max, page_bytes] */
@@ -141,13 +148,26 @@ typedef struct lb_dheads {
     lb_dev_arg x;
     u32 n, n_heads, dim, first, stride;
 } lb_dheads;
+/* to = norm(from), n rows; a barrier stands behind it. */
+lb_status lb_dnorm_rows(const lb_context *c, const lb_dnorm *norm, lb_dev_arg from, lb_dev_arg to,
+                        u32 n, lb_err *err);
+/* The same of c->n rows in place, and nothing where there is no such norm. */
+lb_status lb_dnorm_self(const lb_context *c, const lb_dnorm *norm, lb_dbuf b, lb_err *err);
+/* x = (x + times y) scale, [n, n_embd] */
+lb_status lb_dadd(const lb_context *c, lb_dbuf x, lb_dbuf y, float times, float scale, lb_err *err);
+/* out = rows of a table by their numbers */
+lb_status lb_drows(const lb_context *c, const lb_dmat *m, lb_dev_arg ids, lb_dev_arg out,
+                   lb_err *err);
 lb_status lb_dnorm_heads(const lb_context *c, const lb_dnorm *norm, const lb_dheads *h,
                          lb_err *err);
 
-/* ---- device_attention.c, device_ffn.c ---- */
+/* ---- device_attention.c, device_ffn.c, device_inputs.c ---- */
 
 /* in: [n, n_embd]; to LB_DBUF_Y. */
 lb_status lb_device_attention(lb_context *c, u32 layer, lb_dev_arg in, lb_err *err);
+/* device_inputs.c: of all layers, from the embeddings; what is added behind a layer, to Y. */
+lb_status lb_device_inputs(const lb_context *c, lb_err *err);
+lb_status lb_device_input(const lb_context *c, u32 layer, lb_err *err);
 lb_status lb_device_ffn(lb_context *c, u32 layer, lb_dev_arg in, lb_dev_arg out, lb_err *err);
 
 #endif

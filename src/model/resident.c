@@ -276,29 +276,20 @@ static const struct {
     {
 #define LINEAR(x) \
     { offsetof(lb_layer, x), offsetof(lb_dlayer, x) }
-        LINEAR(qkv),
-        LINEAR(q),
-        LINEAR(k),
-        LINEAR(v),
-        LINEAR(o),
-        LINEAR(gate),
-        LINEAR(up),
-        LINEAR(down),
-        LINEAR(router),
-        LINEAR(gate_exps),
-        LINEAR(up_exps),
-        LINEAR(down_exps),
-        LINEAR(shared_router),
-        LINEAR(gate_shared),
-        LINEAR(up_shared),
-        LINEAR(down_shared),
+        LINEAR(qkv),         LINEAR(q),         LINEAR(k),
+        LINEAR(v),           LINEAR(o),         LINEAR(gate),
+        LINEAR(up),          LINEAR(down),      LINEAR(router),
+        LINEAR(gate_exps),   LINEAR(up_exps),   LINEAR(down_exps),
+        LINEAR(in_gate),     LINEAR(in_proj),   LINEAR(shared_router),
+        LINEAR(gate_shared), LINEAR(up_shared), LINEAR(down_shared),
 #undef LINEAR
 },
   norms[] = {
 #define NORM(x) \
     { offsetof(lb_layer, x), offsetof(lb_dlayer, x) }
-      NORM(attn_norm),     NORM(attn_post_norm), NORM(ffn_norm),
-      NORM(ffn_post_norm), NORM(q_norm),         NORM(k_norm),
+      NORM(attn_norm), NORM(attn_post_norm), NORM(ffn_norm), NORM(dense_post_norm),
+      NORM(exps_norm), NORM(exps_post_norm), NORM(in_norm),  NORM(ffn_post_norm),
+      NORM(q_norm),    NORM(k_norm),
 #undef NORM
 };
 
@@ -313,6 +304,8 @@ static lb_status layer(upload *u, u32 i) {
         LB_TRY(norm(u, (const lb_norm *)(const void *)(from + norms[k].from),
                     (lb_dnorm *)(void *)((u8 *)to + norms[k].to)));
     LB_TRY(vector(u, l->sinks, u->r->m->p.layer[i].n_head, &to->sinks));
+    LB_TRY(vector(u, l->router_scale, u->r->m->p.n_embd, &to->router_scale));
+    LB_TRY(vector(u, l->exps_scale, u->r->m->p.n_expert, &to->exps_scale));
     return vector(u, l->selection, u->r->m->p.n_expert, &to->selection);
 }
 
@@ -344,6 +337,11 @@ static lb_status all(upload *u) {
     LB_TRY(table(u, m->embd, &r->embd));
     if (m->positions)
         LB_TRY(table(u, m->positions, &r->positions));
+    if (m->layer_embd) {
+        LB_TRY(table(u, m->layer_embd, &r->layer_embd));
+        LB_TRY(linear(u, &m->layer_in_proj, &r->layer_in_proj));
+        LB_TRY(norm(u, &m->layer_in_norm, &r->layer_in_norm));
+    }
     for (u32 i = 0; i < m->p.n_layers; i++)
         LB_TRY(layer(u, i));
     LB_TRY(norm(u, &m->embd_norm, &r->embd_norm));
@@ -370,8 +368,8 @@ static const char *layer_lacks(const lb_model *m, u32 i) {
         return mixers[l->mixer];
     if (m->p.graph->flags & LB_GRAPH_Q_GATE)
         return "attention with gates";
-    if (l->exps_norm.n)
-        return "experts beside a dense feed-forward";
+    if (l->exps_norm.n && l->parallel)
+        return "experts beside a dense feed-forward, beside attention";
     if (p->k_dim > LB_DEV_HEAD_MAX || p->v_dim > LB_DEV_HEAD_MAX)
         return "heads of more than 512 elements";
     if (l->up_exps.w && m->p.router == LB_ROUTER_MIXER)
@@ -384,10 +382,6 @@ static const char *layer_lacks(const lb_model *m, u32 i) {
 static lb_status check(const lb_resident *r, lb_err *err) {
     const lb_model *m = r->m;
     const char *id = lb_dev_info_get(r->d)->id;
-    if (m->layer_embd)
-        return lb_fail(err, LB_E_UNSUPPORTED,
-                       "layers with an input of their own cannot be run on %s: use --device cpu",
-                       id);
     if (m->p.n_embd % 4)
         return lb_fail(err, LB_E_UNSUPPORTED,
                        "vectors of %u elements, no multiple of 4, cannot be computed on %s",

@@ -7,7 +7,7 @@
 
 # ---- the CPU ----
 exits 0 "selftest cpu" "$LBRX" selftest --device cpu
-says "selftest cpu" "80 kernels right, 0 wrong"
+says "selftest cpu" "150 kernels right, 0 wrong"
 exits 0 "one kernel" "$LBRX" selftest --device cpu --kernel mv_q4_k --schedule 7 --json
 says "one kernel" '"kernel": "mv_q4_k", "cases": 4, "right": true'
 exits 2 "no such kernel" "$LBRX" selftest --device cpu --kernel mv_q4

@@ -13,7 +13,6 @@ ran=0
 refused() {
     case $1 in
     deepseek_v2 | deepseek_v3) echo "has latent attention, which cannot be run on cpu" ;;
-    gemma4) echo "layers with an input of their own|experts beside a dense feed-forward" ;;
     lfm2 | lfm2_moe) echo "has a short convolution, which cannot be run on cpu" ;;
     phimoe) echo "has experts that SparseMixer chooses" ;;
     qwen3_5 | qwen3_5_moe | qwen3_next) echo "has a delta net, which cannot be run on cpu" ;;

@@ -211,20 +211,21 @@ LB_TEST(device_qwen3_moe) {
     one_family(FM_QWEN3_MOE, LB_DTYPE_COUNT, false);
 }
 
-/* Two sequences in a batch, one that shares pages with another and goes on differently, one that is
- * cut back. */
+/* Two sequences in a batch (tiles of tokens of both), one that shares pages with another and goes
+ * on differently, one that is cut back. */
 LB_TEST(device_sequences) {
     fm_spec spec = small(FM_LLAMA);
     scene s;
     lb_context *c[2] = {NULL};
-    u32 seq[2 * N_MORE], mixed[2 * N_MORE];
-    u8 want[2 * N_MORE];
+    enum { EACH = 7 }; /* of a sequence: together more than are split over positions */
+    u32 seq[2 * EACH], mixed[2 * EACH];
+    u8 want[2 * EACH];
     float *rows[2];
     CHECK(open_scene(&s, &spec, true));
     CHECK_OK(open_device(&s, &(lb_dev_opts){.kind = LB_DEV_CPU, .exact = true, .schedule = 1}));
     memset(want, 1, sizeof want);
-    for (u32 i = 0; i < 2 * N_MORE; i++) {
-        seq[i] = i / N_MORE;
+    for (u32 i = 0; i < 2 * EACH; i++) {
+        seq[i] = i / EACH;
         mixed[i] = ids[40 + i];
     }
     for (u32 d = 0; d < 2; d++) {
@@ -233,10 +234,10 @@ LB_TEST(device_sequences) {
         CHECK_OK(lb_context_new(&c[d], s.m, &o, &err));
         CHECK_OK(eval(&s, c[d], 0, 20, 20, rows[d]));
         CHECK_OK(lb_context_copy(c[d], 0, 1, 13, &err));
-        const lb_batch b = {.n = 2 * N_MORE, .id = mixed, .seq = seq, .want = want};
+        const lb_batch b = {.n = 2 * EACH, .id = mixed, .seq = seq, .want = want};
         CHECK_OK(lb_context_eval(c[d], &b, rows[d], &err));
     }
-    check_near(&s, "two sequences", 2 * N_MORE);
+    check_near(&s, "two sequences", 2 * EACH);
     for (u32 d = 0; d < 2; d++) {
         CHECK(lb_context_cut(c[d], 0, 9));
         CHECK_U64(lb_context_keep(c[d], 1, ids, 13), 13);

@@ -59,6 +59,7 @@ typedef struct lb_heads_args {
 typedef struct lb_vec_args {
     u32 n_rows, n_cols, first, stride;
     float times, scale;
+    u32 y_stride; /* residual: values between rows of y; 0: y lies as x does */
 } lb_vec_args;
 
 /* out [n_rows][n_cols] = f(x[row * stride + first + i]) * x[row * stride + second + i]; gated 0:
