@@ -164,6 +164,9 @@ lb_status lb_infer_need_host(const lb_infer *x, const char *option, lb_err *err)
 lb_status lb_infer_open(lb_infer *x, lb_cli *cli, lb_common *common, const lb_infer_opts *o,
                         const char *arg, lb_err *err) {
     LB_TRY(open_device(x, common, err));
+    if (x->dev && o->repack)
+        return lb_fail(err, LB_E_USAGE, "--repack: weights go to %s: leave it out",
+                       lb_infer_device(x));
     x->opts = *o;
     x->threads = (u32)common->n_threads;
     x->quiet = common->quiet;

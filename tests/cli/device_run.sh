@@ -127,6 +127,8 @@ exits 3 "session" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device emulated --s
 complains "session" "--session: keys and values are on emulated and cannot be saved: use --device cpu"
 exits 3 "kv" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device emulated --kv-type q8_0
 complains "kv" "--kv-type: f16 and f32 alone: not on cpu: use --device cpu"
+exits 2 "repack" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device emulated --repack
+complains "repack" "--repack: weights go to emulated: leave it out"
 exits 2 "another command" "$LBRX" inspect "$W/hf" --device emulated
 complains "another command" "this command computes on the CPU alone"
 
