@@ -141,7 +141,7 @@ static void check_runs(scene *s, const lb_dev_opts *dev, const char *what) {
         return;
     }
     const lb_context_opts o = options(s, true);
-    static const u32 steps[] = {7, N_PROMPT, 1};
+    static const u32 steps[] = {7, 1};
     const u32 n_ways = dev->kind == LB_DEV_CPU && dev->schedule == 0 ? LB_LEN(steps) : 1;
     for (u32 i = 0; i < n_ways; i++) {
         CHECK_OK(run(s, &o, steps[i], s->got));
@@ -172,7 +172,7 @@ static fm_spec small(fm_family family) {
 }
 
 static void one_family(fm_family family, lb_dtype dtype, bool gguf) {
-    static const u32 schedules[] = {0, 1, 3};
+    static const u32 schedules[] = {0, 3};
     fm_spec spec = small(family);
     char what[64];
     scene s;
