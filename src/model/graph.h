@@ -150,7 +150,6 @@ struct lb_context {
 };
 
 /* ---- forward.c ---- */
-
 typedef struct lb_team_arg {
     struct lb_context *c;
     const void *arg;
@@ -203,7 +202,6 @@ void lb_cache_store(const struct lb_context *c, u32 layer, bool keys, u8 *to, fl
 void lb_cache_mix(const struct lb_context *c, u32 mix, float *x, u32 n);
 
 /* ---- inputs.c ---- */
-
 void lb_layer_inputs(struct lb_context *c); /* of all layers, from the embeddings in c->x */
 /* What is added to c->x after layer's two halves: out [n, n_embd], not yet normalised. */
 void lb_layer_input(struct lb_context *c, u32 layer, float *out);
