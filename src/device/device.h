@@ -55,7 +55,8 @@ typedef struct lb_dev_choice {
     u32 index;
 } lb_dev_choice;
 
-/* "auto", "cpu", "cuda", "cuda:N", "emulated". LB_E_USAGE: none of them. Looks for no device. */
+/* "auto", "cpu", "cuda", "cuda:N", "metal", "emulated". LB_E_USAGE: none of them. Looks for no
+ * device. */
 lb_status lb_dev_choice_parse(const char *text, lb_dev_choice *out, lb_err *err);
 
 /* ---- devices ---- */

@@ -29,7 +29,7 @@ else
     exits 0 "metal info json" metal "$LBRX" info --json
     says "metal info json" '"device": "metal", "name": '
     exits 0 "metal selftest" metal "$LBRX" selftest --device metal
-    says "metal selftest" "44 kernels right, 0 wrong"
+    says "metal selftest" "150 kernels right, 0 wrong"
     exits 0 "metal is the GPU" metal "$LBRX" selftest --kernel rms_norm
     says "metal is the GPU" "M2, Apple8 (applegpu_g14g): 1 kernels right, 0 wrong"
     exits 2 "metal, on the CPU alone" metal "$LBRX" inspect "$W" --device metal
