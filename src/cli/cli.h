@@ -26,10 +26,11 @@ struct lb_cli {
 
 /* Options of every command that computes; lies in a command's struct as a member of any name. */
 typedef struct lb_common {
-    u64 n_threads;      /* 0 until lb_common_finish: all cores the process may use */
-    u64 memory_bytes;   /* hard limit of anonymous memory */
-    const char *device; /* as given: auto, cpu, cuda[:N], metal */
-    u32 progress;       /* LB_PROGRESS_* */
+    u64 n_threads;           /* 0 until lb_common_finish: all cores the process may use */
+    u64 memory_bytes;        /* hard limit of anonymous memory */
+    const char *device;      /* as given: auto, cpu, cuda[:N], metal */
+    u64 device_memory_bytes; /* of what is put there; 0: what it has free */
+    u32 progress;            /* LB_PROGRESS_* */
     bool json, quiet;
     bool memory_given;    /* --memory is the user's */
     lb_dev_choice choice; /* what `device` says, from lb_common_finish on */
@@ -62,7 +63,7 @@ void lb_cli_log(const lb_cli *cli, const char *fmt, ...) LB_PRINTF(2, 3);
 
 #define LB_GROUP_COMMON(offset) \
     { .title = "Common options", .opts = lb_common_opts, .n = LB_COMMON_OPTS, .off = (offset) }
-#define LB_COMMON_OPTS 6
+#define LB_COMMON_OPTS 7
 extern const lb_opt lb_common_opts[LB_COMMON_OPTS];
 
 #define LB_COMMAND(id) extern const lb_command lb_cmd_##id;

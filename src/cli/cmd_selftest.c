@@ -94,6 +94,7 @@ static lb_status selftest_run(lb_cli *cli, const void *opts, const char *const *
     lb_status st = lb_dev_open(&d,
                                &(lb_dev_opts){.kind = c.kind,
                                               .index = c.index,
+                                              .memory_bytes = o.common.device_memory_bytes,
                                               .exact = c.kind == LB_DEV_CPU,
                                               .schedule = (u32)o.schedule},
                                err);

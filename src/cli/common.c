@@ -34,6 +34,11 @@ const lb_opt lb_common_opts[LB_COMMON_OPTS] = {
      .initial = "auto",
      .help = "where arithmetic runs; auto: the CPU, of selftest the first GPU",
      .off = offsetof(lb_common, device)},
+    {.name = "device-memory",
+     .kind = LB_OPT_SIZE,
+     .arg = "SIZE",
+     .help = "limit for what is put into the memory of --device; what it has free unless given",
+     .off = offsetof(lb_common, device_memory_bytes)},
     {.name = "json",
      .kind = LB_OPT_FLAG,
      .help = "print the result as one JSON object",
@@ -62,6 +67,10 @@ lb_status lb_common_finish(lb_common *c, lb_err *err) {
 
 lb_status lb_common_finish_device(lb_common *c, lb_err *err) {
     LB_TRY(lb_dev_choice_parse(c->device, &c->choice, err));
+    if (c->device_memory_bytes && c->choice.kind == LB_DEV_CPU && !c->choice.emulated)
+        return lb_fail(err, LB_E_USAGE,
+                       "--device-memory: --device %s is the CPU, whose limit is --memory",
+                       c->device);
     if (c->n_threads == 0)
         c->n_threads = lb_cpu_count();
     if (c->quiet)

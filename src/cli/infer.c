@@ -145,7 +145,11 @@ static lb_status open_device(lb_infer *x, lb_common *common, lb_err *err) {
     LB_TRY((x->any_device ? lb_common_finish_device : lb_common_finish)(common, err));
     if (c->kind == LB_DEV_CPU && !c->emulated)
         return LB_OK;
-    return lb_dev_open(&x->dev, &(lb_dev_opts){.kind = c->kind, .index = c->index}, err);
+    return lb_dev_open(&x->dev,
+                       &(lb_dev_opts){.kind = c->kind,
+                                      .index = c->index,
+                                      .memory_bytes = common->device_memory_bytes},
+                       err);
 }
 
 const char *lb_infer_device(const lb_infer *x) {

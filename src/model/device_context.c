@@ -110,9 +110,11 @@ static lb_status make_buffers(lb_context *c, lb_err *err) {
     for (u32 i = 0; i < LB_DBUFS; i++)
         all = i ? all + size[i] : size[i];
     return lb_fail(err, st,
-                   "%s: its memory has no room for a session of %u positions beside the weights: "
-                   "it takes %s; use a smaller --ctx or --batch, or --device cpu",
-                   lb_resident_device(d->r)->id, c->o.n_ctx, lb_size_text(all, text));
+                   "%s: %s has no room for a session of %u positions beside the weights: it takes "
+                   "%s; use a smaller --ctx or --batch, or --device cpu",
+                   lb_resident_device(d->r)->id,
+                   st == LB_E_LIMIT ? "--device-memory" : "its memory", c->o.n_ctx,
+                   lb_size_text(all, text));
 }
 
 lb_status lb_device_begin(lb_context *c, lb_err *err) {

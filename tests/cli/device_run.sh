@@ -9,13 +9,13 @@ cost=slow
 LOGITS=${LOGITS:-$root/build/cc/tests/logits}
 ran=0
 
-# Families with layers that a device does not compute, and what it says of them.
+# refused FAMILY CASE: those with layers that a device does not compute, and what it says of them.
 refused() {
-    case $1 in
-    deepseek_v2 | deepseek_v3) echo "has latent attention, which cannot be run on cpu" ;;
-    lfm2 | lfm2_moe) echo "has a short convolution, which cannot be run on cpu" ;;
-    phimoe) echo "has experts that SparseMixer chooses" ;;
-    qwen3_5 | qwen3_5_moe | qwen3_next) echo "has a delta net, which cannot be run on cpu" ;;
+    case "$1 $2" in
+    deepseek_v2\ * | deepseek_v3\ * | rope\ latent-*) echo "has latent attention, which cannot be run on cpu" ;;
+    lfm2\ * | lfm2_moe\ *) echo "has a short convolution, which cannot be run on cpu" ;;
+    phimoe\ *) echo "has experts that SparseMixer chooses" ;;
+    qwen3_5\ * | qwen3_5_moe\ * | qwen3_next\ *) echo "has a delta net, which cannot be run on cpu" ;;
     *) echo "nothing" ;;
     esac
 }
@@ -24,7 +24,7 @@ refused() {
 on_device() {
     "$LBRX" score "$W/hf" --jsonl --top 10 --kv-type f32 --device emulated -q <"$W/ids" >"$W/got" 2>"$W/err"
     status=$?
-    if [ $status = 3 ] && grep -Eq "$(refused "$2")" "$W/err"; then
+    if [ $status = 3 ] && grep -Eq "$(refused "$2" "$4")" "$W/err"; then
         pass
     elif [ $status != 0 ]; then
         fail "$1" "exit $status: $(head -1 "$W/err")"
@@ -129,6 +129,10 @@ exits 3 "kv" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device emulated --kv-typ
 complains "kv" "--kv-type: f16 and f32 alone: not on cpu: use --device cpu"
 exits 2 "repack" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device emulated --repack
 complains "repack" "--repack: weights go to emulated: leave it out"
+exits 4 "budget" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device emulated --device-memory 100KB
+complains "budget" "--device-memory"
+exits 2 "budget of the CPU" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device-memory 1GB
+complains "budget of the CPU" "whose limit is --memory"
 exits 2 "another command" "$LBRX" inspect "$W/hf" --device emulated
 complains "another command" "this command computes on the CPU alone"
 
