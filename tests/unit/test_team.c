@@ -61,7 +61,7 @@ LB_TEST(pages) {
     lb_params p = small(layer);
     lb_cache c;
     lb_err err = {0};
-    CHECK_OK(lb_cache_init(&c, &p, &(lb_cache_kind){LB_F16, false}, 256, 2, &err));
+    CHECK_OK(lb_cache_init(&c, &p, &(lb_cache_kind){.type = LB_F16}, 256, 2, &err));
     CHECK_OK(lb_cache_grow(&c, 0, 70, &err));
     c.seq[0].length = 70;
     CHECK(c.seq[0].n_pages == 2);
@@ -82,7 +82,7 @@ LB_TEST(pages) {
     CHECK(lb_cache_cut(&c, 0, 0) && lb_cache_bytes(&c) == bytes);
     lb_cache_deinit(&c);
     p.layer[0].k_dim = 24;
-    CHECK(lb_cache_init(&c, &p, &(lb_cache_kind){LB_Q8_0, false}, 256, 1, &err) ==
+    CHECK(lb_cache_init(&c, &p, &(lb_cache_kind){.type = LB_Q8_0}, 256, 1, &err) ==
           LB_E_UNSUPPORTED);
     lb_cache_deinit(&c);
 }
