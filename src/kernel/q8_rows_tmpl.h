@@ -103,11 +103,15 @@ INLINE void row_dots(const form f, const int nt, const lb_q8_shape *s, const lb_
     const size_t left = s->n_cols % LB_Q8_CHUNK;
     if (left) {
         u8 last[LB_Q8_CHUNK / 256 * 292];
+        const u8 *const from = at.p;
         if ((size_t)(end - at.p) < f.chunk_bytes) {
             memset(last, 0, sizeof last);
             memcpy(last, at.p, left * f.chunk_bytes / LB_Q8_CHUNK);
             at.p = last;
         }
+        ask_ahead(from, f.chunk_bytes / 4);
+        if (left > LB_Q8_CHUNK / 4)
+            ask_ahead(from + f.chunk_bytes / 4, f.chunk_bytes / 4 * 3);
         if (LEAST_UNITS == 1 && nt == 1 && left <= LB_Q8_CHUNK / 4)
             row_part(f, nt, (part){LEAST_UNITS, false}, s, w, at, x, sum);
         else if (left <= LB_Q8_CHUNK / 2)
