@@ -2,10 +2,10 @@
 /* team.h: threads that carry out one small job after the other together: thousands of them a
  * second, each of some microseconds to milliseconds.
  *
- * A job is a number of items, which are taken one by one, so that a thread that the system has
- * stopped costs its share and no more. Who has nothing to do spins for some microseconds and then
- * sleeps: on a busy machine a thread that spins would use up the time in which the others could
- * work. */
+ * A job is a number of items, which are taken as threads come, in runs of neighbours that become
+ * shorter to the end, so that a thread that the system has stopped costs its share and no more. Who
+ * has nothing to do spins for some microseconds and then sleeps: on a busy machine a thread that
+ * spins would use up the time in which the others could work. */
 #ifndef LB_MODEL_TEAM_H
 #define LB_MODEL_TEAM_H
 
