@@ -30,7 +30,7 @@ for device in cuda cuda:1; do
     complains "device $device" "computes on the CPU alone"
 done
 exits 2 "device metal" "$LBRX" inspect "$W/empty" --device metal
-complains "device metal" "not in this build"
+complains "device metal" "this command computes on the CPU alone"
 exits 2 "unknown device" "$LBRX" inspect "$W/empty" --device tpu
 
 # ---- names that are none ----
