@@ -183,8 +183,10 @@ for m in dense dense-mlx dense-q.gguf moe moe-mlx moe-q.gguf; do
     ok "$m: --repack" "$LBRX" generate "$W/$m" -p "the cat sat on" -n 12 --temp 0 --repack
     same "$m: --repack" "$W/want" "$W/out"
     complains "$m: --repack" "are copied into memory"
-    exits 4 "$m: --repack" "$LBRX" generate "$W/$m" -p x -n 1 --repack --memory 9MiB
-    complains "$m: --repack" "a copy of the weights (--repack) of"
+    if ! is_sanitized; then # its allocator takes all of that; test_fault_stream has the least for it
+        exits 4 "$m: --repack" "$LBRX" generate "$W/$m" -p x -n 1 --repack --memory 9MiB
+        complains "$m: --repack" "a copy of the weights (--repack) of"
+    fi
 done
 ok "bench --repack" "$LBRX" bench "$W/moe" -p 0 -n 4 -r 1 --repack --json
 says "bench --repack" '"bandwidth_share":'
