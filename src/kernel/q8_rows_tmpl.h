@@ -162,16 +162,17 @@ INLINE float single_dot(const form f, const lb_q8_shape *s, const lb_q8_rows *w,
     clear(&sum);
     for (; at.k * LB_Q8_CHUNK < s->n_cols; at.k++, at.p += f.chunk_bytes) {
         const size_t left = s->n_cols - at.k * LB_Q8_CHUNK;
+        ask_ahead(at.p, f.chunk_bytes / 2);
+        if (left > half)
+            ask_ahead(at.p + f.chunk_bytes / 2, f.chunk_bytes / 2);
         if (left < LB_Q8_CHUNK && left != half) {
             memset(last, 0, sizeof last);
             at.p = memcpy(last, at.p, left * f.chunk_bytes / LB_Q8_CHUNK);
         }
-        if (left > half) {
-            ask_ahead(at.p, f.chunk_bytes);
+        if (left > half)
             row_part(f, 1, (part){4, true}, s, w, at, x, &sum);
-        } else {
+        else
             row_part(f, 1, (part){2, true}, s, w, at, x, &sum);
-        }
     }
     return finish_row(f.type, &sum);
 }
