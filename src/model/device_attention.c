@@ -8,15 +8,15 @@ typedef struct heads {
     bool own;         /* has keys and values of its own */
 } heads;
 
-static lb_status project_heads(const lb_context *c, u32 layer, const heads *h, lb_dev_arg in,
+static lb_status project_heads(const lb_context *c, u32 layer, const heads *h, const lb_dinput *in,
                                lb_err *err) {
     const lb_dlayer *l = &c->device->r->layer[layer];
-    const lb_dev_arg to = lb_dbuf_arg(c, LB_DBUF_QKV);
-    const lb_dproduct one[] = {{&l->qkv, in, to, c->n, 0, h->stride}};
-    const lb_dproduct three[] = {{&l->q, in, to, c->n, 0, h->stride},
-                                 {&l->k, in, to, c->n, h->k, h->stride},
+    const lb_doutput to = {.y = lb_dbuf_arg(c, LB_DBUF_QKV)};
+    const lb_dproduct one[] = {{&l->qkv, *in, to, c->n, 0, h->stride}};
+    const lb_dproduct three[] = {{&l->q, *in, to, c->n, 0, h->stride},
+                                 {&l->k, *in, to, c->n, h->k, h->stride},
                                  /* values may be keys, before anything is done to them */
-                                 {l->v.parts ? &l->v : &l->k, in, to, c->n, h->v, h->stride}};
+                                 {l->v.parts ? &l->v : &l->k, *in, to, c->n, h->v, h->stride}};
     return l->qkv.parts ? lb_dproject(c, one, 1, err) : lb_dproject(c, three, h->own ? 3 : 1, err);
 }
 
@@ -144,7 +144,8 @@ static lb_status attend(const lb_context *c, u32 layer, const heads *h, lb_err *
     return lb_dbarrier(c, err);
 }
 
-lb_status lb_device_attention(lb_context *c, u32 layer, lb_dev_arg in, lb_err *err) {
+lb_status lb_device_attention(lb_context *c, u32 layer, const lb_dinput *in, const lb_doutput *out,
+                              lb_err *err) {
     const lb_layer_params *p = &c->m->p.layer[layer];
     const bool late = (c->m->p.graph->flags & LB_GRAPH_QK_NORM_LATE) != 0;
     heads h = {.n_head = p->n_head,
@@ -168,8 +169,8 @@ lb_status lb_device_attention(lb_context *c, u32 layer, lb_dev_arg in, lb_err *e
     LB_TRY(attend(c, layer, &h, err));
     return lb_dproject(c,
                        &(lb_dproduct){.l = &c->device->r->layer[layer].o,
-                                      .x = lb_dbuf_arg(c, LB_DBUF_ATT),
-                                      .y = lb_dbuf_arg(c, LB_DBUF_Y),
+                                      .in.x = lb_dbuf_arg(c, LB_DBUF_ATT),
+                                      .out = *out,
                                       .n = c->n,
                                       .stride = c->m->p.n_embd},
                        1, err);

@@ -6,7 +6,6 @@
 #include <math.h>
 
 #define LOGITS_BYTES_MAX (64 * LB_MIB) /* of rows that the head makes at a time */
-#define FEW_TOKENS 8u                  /* whose attention is split over positions */
 #define SPLIT_ROWS 256u                /* at least, of a split */
 #define SPLITS_MAX 64u
 
@@ -31,7 +30,7 @@ static u32 n_splits_max(const lb_context *c) {
 /* Floats of the widest part sums of attention. */
 static u64 part_elems(const lb_context *c) {
     const lb_params *p = &c->m->p;
-    const u64 rows = LB_MAX((u64)c->o.n_batch, (u64)FEW_TOKENS * n_splits_max(c));
+    const u64 rows = LB_MAX((u64)c->o.n_batch, (u64)LB_DEV_FEW_TOKENS * n_splits_max(c));
     u64 most = 1;
     for (u32 i = 0; i < p->n_layers; i++)
         most = LB_MAX(most, rows * p->layer[i].n_head * (p->layer[i].v_dim + 2ull));
@@ -190,7 +189,7 @@ static void set_splits(const lb_context *c) {
     lb_dcontext *d = c->device;
     u32 length = 1;
     d->n_splits = 0;
-    if (c->n > FEW_TOKENS)
+    if (!lb_dfew(c->n))
         return;
     for (u32 t = 0; t < c->n; t++)
         length = LB_MAX(length, c->pos[t] + 1);

@@ -51,10 +51,21 @@ static lb_status product(const lb_context *c, const lb_dproduct *p, u32 per, lb_
         a.y_first = first;
         a.y_stride = p->stride;
         a.per = per;
-        if (per)
-            buf[n++] = lb_dbuf_arg(c, LB_DBUF_ROUTES);
-        buf[n++] = p->x;
-        buf[n++] = p->y;
+        a.pre = p->in.pre;
+        a.x_stride = p->in.stride;
+        a.second = p->in.second;
+        a.gated = p->in.gated;
+        a.eps = c->m->p.eps;
+        a.alpha = LB_OAI_ALPHA;
+        a.limit = LB_OAI_LIMIT;
+        a.add = p->out.sum;
+        a.add_times = p->out.times;
+        a.add_scale = p->out.scale;
+        buf[n++] = per                        ? lb_dbuf_arg(c, LB_DBUF_ROUTES)
+                   : a.pre == LB_DEV_PRE_NORM ? p->in.w
+                                              : c->device->r->zeros;
+        buf[n++] = p->in.x;
+        buf[n++] = p->out.y;
         LB_TRY(lb_dlaunch(c, k, buf, &a, err));
         first += a.n_rows;
     }
@@ -69,12 +80,12 @@ static lb_status add_bias(const lb_context *c, const lb_dproduct *p, bool expert
                                    .n_mats = l->n_mats,
                                    .first = p->first,
                                    .stride = p->stride};
-        const lb_dev_arg buf[] = {l->bias, lb_dbuf_arg(c, LB_DBUF_ROUTES), p->y};
+        const lb_dev_arg buf[] = {l->bias, lb_dbuf_arg(c, LB_DBUF_ROUTES), p->out.y};
         return lb_dlaunch(c, LB_DK_bias_experts, buf, &a, err);
     }
     const lb_vec_args a = {
         .n_rows = p->n, .n_cols = l->n_rows, .first = p->first, .stride = p->stride};
-    return lb_dlaunch(c, LB_DK_bias_add, (lb_dev_arg[]){l->bias, p->y}, &a, err);
+    return lb_dlaunch(c, LB_DK_bias_add, (lb_dev_arg[]){l->bias, p->out.y}, &a, err);
 }
 
 static lb_status project(const lb_context *c, const lb_dproduct *p, u32 n, u32 per, lb_err *err) {
@@ -148,11 +159,19 @@ lb_status lb_dadd(const lb_context *c, lb_dbuf x, lb_dbuf y, float times, float 
     return lb_dbarrier(c, err);
 }
 
-/* What a half reads: the stream, or a norm of it. */
-static lb_status half_input(const lb_context *c, const lb_dnorm *norm, lb_dev_arg *in,
-                            lb_err *err) {
-    *in = lb_dbuf_arg(c, norm->n ? LB_DBUF_H : LB_DBUF_X);
-    return norm->n ? lb_dnorm_rows(c, norm, lb_dbuf_arg(c, LB_DBUF_X), *in, c->n, err) : LB_OK;
+/* What reads n rows of x through a norm: products do it themselves where they can. */
+static lb_status normed(const lb_context *c, const lb_dnorm *norm, lb_dev_arg x, u32 n, bool plain,
+                        lb_dinput *in, lb_err *err) {
+    *in = (lb_dinput){.x = x};
+    if (!norm->n)
+        return LB_OK;
+    if (plain && lb_dfew(n) && c->m->p.graph->norm != LB_NORM_LAYER && norm->n == c->m->p.n_embd) {
+        in->pre = LB_DEV_PRE_NORM;
+        in->w = norm->w;
+        return LB_OK;
+    }
+    in->x = lb_dbuf_arg(c, LB_DBUF_H);
+    return lb_dnorm_rows(c, norm, x, in->x, n, err);
 }
 
 /* ---- the parts ---- */
@@ -201,19 +220,30 @@ static lb_status run_layer(lb_context *c, u32 i, lb_err *err) {
     const lb_layer *l = &c->m->layer[i];
     const lb_dlayer *d = &c->device->r->layer[i];
     const float times = c->m->p.residual_scale, last = l->scale ? *l->scale : 1;
-    lb_dev_arg in;
-    LB_TRY(half_input(c, &d->attn_norm, &in, err));
-    LB_TRY(lb_device_attention(c, i, in, err));
+    const lb_dev_arg x = lb_dbuf_arg(c, LB_DBUF_X);
+    const lb_doutput y = {.y = lb_dbuf_arg(c, LB_DBUF_Y)}, h2 = {.y = lb_dbuf_arg(c, LB_DBUF_H2)};
+    const bool plain = lb_device_ffn_is_plain(d), few = lb_dfew(c->n);
+    lb_dinput in;
+    LB_TRY(normed(c, &d->attn_norm, x, c->n, !l->parallel || plain, &in, err));
     if (l->parallel) {
-        LB_TRY(lb_device_ffn(c, i, in, lb_dbuf_arg(c, LB_DBUF_H2), err));
+        LB_TRY(lb_device_attention(c, i, &in, &y, err));
+        LB_TRY(lb_device_ffn(c, i, &in, &h2, err));
         LB_TRY(lb_dnorm_self(c, &d->attn_post_norm, LB_DBUF_Y, err));
         LB_TRY(lb_dadd(c, LB_DBUF_Y, LB_DBUF_H2, 1, 1, err));
         return lb_dadd(c, LB_DBUF_X, LB_DBUF_Y, times, last, err);
     }
-    LB_TRY(lb_dnorm_self(c, &d->attn_post_norm, LB_DBUF_Y, err));
-    LB_TRY(lb_dadd(c, LB_DBUF_X, LB_DBUF_Y, times, 1, err));
-    LB_TRY(half_input(c, &d->ffn_norm, &in, err));
-    LB_TRY(lb_device_ffn(c, i, in, lb_dbuf_arg(c, LB_DBUF_Y), err));
+    const lb_doutput first = {x, true, times, 1}, second = {x, true, times, last};
+    if (few && !d->attn_post_norm.n && !d->o.bias.buf) {
+        LB_TRY(lb_device_attention(c, i, &in, &first, err));
+    } else {
+        LB_TRY(lb_device_attention(c, i, &in, &y, err));
+        LB_TRY(lb_dnorm_self(c, &d->attn_post_norm, LB_DBUF_Y, err));
+        LB_TRY(lb_dadd(c, LB_DBUF_X, LB_DBUF_Y, times, 1, err));
+    }
+    LB_TRY(normed(c, &d->ffn_norm, x, c->n, plain, &in, err));
+    if (few && plain && !d->ffn_post_norm.n && !d->down.bias.buf && !d->in_gate.parts)
+        return lb_device_ffn(c, i, &in, &second, err);
+    LB_TRY(lb_device_ffn(c, i, &in, &y, err));
     LB_TRY(lb_dnorm_self(c, &d->ffn_post_norm, LB_DBUF_Y, err));
     if (!d->in_gate.parts)
         return lb_dadd(c, LB_DBUF_X, LB_DBUF_Y, times, last, err);
@@ -229,18 +259,16 @@ static lb_status head(const lb_context *c, u32 first, u32 n, float *logits, lb_e
     const lb_params *p = &c->m->p;
     const lb_rows_args gather = {.n_rows = c->n, .n_cols = p->n_embd, .n_tokens = n};
     const lb_dev_arg x = lb_dbuf_arg(c, LB_DBUF_X), h2 = lb_dbuf_arg(c, LB_DBUF_H2);
-    lb_dev_arg want = lb_dmeta_arg(c, LB_DMETA_WANT), in = h2;
+    lb_dev_arg want = lb_dmeta_arg(c, LB_DMETA_WANT);
+    lb_dinput in;
     want.off_bytes += 4ull * first;
     LB_TRY(lb_dlaunch(c, LB_DK_rows_f32, (lb_dev_arg[]){x, want, h2}, &gather, err));
     LB_TRY(lb_dbarrier(c, err));
-    if (r->output_norm.n) {
-        in = lb_dbuf_arg(c, LB_DBUF_H);
-        LB_TRY(lb_dnorm_rows(c, &r->output_norm, h2, in, n, err));
-    }
+    LB_TRY(normed(c, &r->output_norm, h2, n, true, &in, err));
     LB_TRY(lb_dproject(c,
                        &(lb_dproduct){.l = &r->output,
-                                      .x = in,
-                                      .y = lb_dbuf_arg(c, LB_DBUF_LOGITS),
+                                      .in = in,
+                                      .out.y = lb_dbuf_arg(c, LB_DBUF_LOGITS),
                                       .n = n,
                                       .stride = p->n_vocab},
                        1, err));

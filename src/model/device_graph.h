@@ -132,10 +132,34 @@ lb_status lb_dlaunch(const lb_context *c, lb_dev_kernel k, const lb_dev_arg *buf
                      lb_err *err);
 lb_status lb_dbarrier(const lb_context *c, lb_err *err);
 
-/* y[t * stride + first + row] of n tokens = l of x [n, n_cols], bias included. */
+/* Batches of few tokens: their attention is split over positions, and products have kernels that
+ * read x through a norm or an activation and add to what is there. */
+#define LB_DEV_FEW_TOKENS 8u
+static inline bool lb_dfew(u32 n) {
+    return n <= LB_DEV_FEW_TOKENS;
+}
+
+/* What a product or a half of a layer reads: x [n, n_embd], or what is made of it (LB_DEV_PRE_*),
+ * of few tokens alone. */
+typedef struct lb_dinput {
+    lb_dev_arg x;
+    u32 pre;
+    lb_dev_arg w;              /* of NORM */
+    u32 stride, second, gated; /* of an activation: values between tokens, its partner's place */
+} lb_dinput;
+/* Where a result goes; sum (of few tokens alone, and without a bias): y = (y + times result) scale.
+ */
+typedef struct lb_doutput {
+    lb_dev_arg y;
+    bool sum;
+    float times, scale;
+} lb_doutput;
+
+/* y[t * stride + first + row] of n tokens = l of in [n, n_cols], bias included. */
 typedef struct lb_dproduct {
     const lb_dlinear *l;
-    lb_dev_arg x, y;
+    lb_dinput in;
+    lb_doutput out;
     u32 n, first, stride;
 } lb_dproduct;
 /* Products that may run side by side; a barrier stands behind them. */
@@ -163,11 +187,15 @@ lb_status lb_dnorm_heads(const lb_context *c, const lb_dnorm *norm, const lb_dhe
 
 /* ---- device_attention.c, device_ffn.c, device_inputs.c ---- */
 
-/* in: [n, n_embd]; to LB_DBUF_Y. */
-lb_status lb_device_attention(lb_context *c, u32 layer, lb_dev_arg in, lb_err *err);
+lb_status lb_device_attention(lb_context *c, u32 layer, const lb_dinput *in, const lb_doutput *out,
+                              lb_err *err);
 /* device_inputs.c: of all layers, from the embeddings; what is added behind a layer, to Y. */
 lb_status lb_device_inputs(const lb_context *c, lb_err *err);
 lb_status lb_device_input(const lb_context *c, u32 layer, lb_err *err);
-lb_status lb_device_ffn(lb_context *c, u32 layer, lb_dev_arg in, lb_dev_arg out, lb_err *err);
+lb_status lb_device_ffn(lb_context *c, u32 layer, const lb_dinput *in, const lb_doutput *out,
+                        lb_err *err);
+/* Whether the layer's feed-forward is one without experts: of few tokens it takes and gives what
+ * lb_dinput and lb_doutput say. */
+bool lb_device_ffn_is_plain(const lb_dlayer *l);
 
 #endif

@@ -109,12 +109,12 @@ commands() {
         sed 's/,"timings".*//' "$W/out" >"$W/$d.draft"
         cats 8 >"$W/book"
         exits 0 "$d: perplexity" "$LBRX" perplexity "$W/hf" -f "$W/book" --ctx 32 -q --json --device "$d"
-        sed 's/.*"perplexity": *\([0-9]*\.[0-9][0-9][0-9]\).*/\1/' "$W/out" >"$W/$d.ppl"
+        sed 's/.*"perplexity": *\([0-9.]*\).*/\1/' "$W/out" >"$W/$d.ppl"
     done
     same "$1: the same tokens" "$W/cpu.ids" "$W/$1.ids"
     same "$1: the same tokens with a draft" "$W/cpu.draft" "$W/$1.draft"
-    same "$1: the same perplexity" "$W/cpu.ppl" "$W/$1.ppl"
-    grep -q '[0-9]' "$W/$1.ppl" && pass || fail "$1: perplexity" "no figure"
+    paste "$W/cpu.ppl" "$W/$1.ppl" | awk '$1 > 1 && ($1 - $2) ^ 2 < ($1 * 5e-5) ^ 2 { ok = 1 } END { exit !ok }' &&
+        pass || fail "$1: perplexity" "$(cat "$W/$1.ppl")"
     exits 0 "$1: bench" "$LBRX" bench "$W/hf" -p 8 -n 2 -r 1 --json -q --device "$1"
     says "$1: bench" "\"device\":\"$2\""
     printf 'hello\n' | "$LBRX" chat "$W/hf" --device "$1" -n 3 --json -q >"$W/out" 2>"$W/err" && pass ||

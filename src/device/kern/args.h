@@ -24,7 +24,21 @@ typedef struct lb_mv_args {
     u32 n_rows, n_cols, n_tokens, group_elems, scale_type, scale_rows;
     u32 y_first, y_stride, n_mats, per;
     float times;
+    /* mv_* alone: what x is made of (LB_DEV_PRE_*) and where it is; add: the product p becomes
+     * (y + add_times p) add_scale */
+    u32 pre, x_stride, second, gated, add;
+    float eps, alpha, limit, add_times, add_scale;
 } lb_mv_args;
+
+/* x [n_tokens][x_stride], 0: n_cols. NORM: its rms norm by pre [n_cols], eps; the others: an
+ * activation of x[i], times x[second + i] if gated; alpha and limit of OAI. */
+#define LB_DEV_PRE_NONE 0u
+#define LB_DEV_PRE_NORM 1u
+#define LB_DEV_PRE_SILU 2u
+#define LB_DEV_PRE_GELU 3u
+#define LB_DEV_PRE_GELU_ERF 4u
+#define LB_DEV_PRE_RELU2 5u
+#define LB_DEV_PRE_OAI 6u
 
 /* out[token][0 .. n_cols) = row ids[token] of w; NaN where ids[token] >= n_rows. */
 typedef struct lb_rows_args {
