@@ -118,6 +118,10 @@ void lb_dev_stats_get(const lb_dev *d, lb_dev_stats *out) {
     *out = d->stats;
 }
 
+u64 lb_dev_budget(const lb_dev *d) {
+    return d->opts.memory_bytes;
+}
+
 /* ---- buffers ---- */
 
 lb_status lb_dev_buf_new(lb_dev *d, lb_dev_place place, u64 size_bytes, lb_dev_buf **out,

@@ -90,6 +90,7 @@ lb_status lb_dev_open(lb_dev **out, const lb_dev_opts *opts, lb_err *err);
 void lb_dev_close(lb_dev **d);
 const lb_dev_info *lb_dev_info_get(const lb_dev *d);
 void lb_dev_stats_get(const lb_dev *d, lb_dev_stats *out);
+u64 lb_dev_budget(const lb_dev *d); /* lb_dev_opts.memory_bytes; 0: none */
 
 /* ---- buffers: at least 256-byte aligned, mapped ones as the file's pages ---- */
 
