@@ -77,8 +77,8 @@ static lb_status lay_out(lb_cache *c, const lb_params *p, u32 i, lb_err *err) {
 }
 
 /* Sizes, and where things lie in a page and in a state. */
-static lb_status lay_out_all(lb_cache *c, const lb_params *p, const lb_cache_kind *kind, u32 n_ctx,
-                             u32 n_seqs, lb_err *err) {
+lb_status lb_cache_lay_out(lb_cache *c, const lb_params *p, const lb_cache_kind *kind, u32 n_ctx,
+                           u32 n_seqs, lb_err *err) {
     *c = (lb_cache){.type = kind->type,
                     .rotated = kind->rotated,
                     .n_layers = p->n_layers,
@@ -94,8 +94,11 @@ static lb_status lay_out_all(lb_cache *c, const lb_params *p, const lb_cache_kin
     c->layer = lb_alloc_zero(p->n_layers, sizeof *c->layer);
     if (!c->layer)
         return oom(err);
-    for (u32 i = 0; i < p->n_layers; i++)
+    for (u32 i = 0; i < p->n_layers; i++) {
         LB_TRY(lay_out(c, p, i, err));
+        if (!kind->copy || i < kind->n_host)
+            c->host_bytes = c->page_bytes;
+    }
     return LB_OK;
 }
 
@@ -105,7 +108,7 @@ static lb_status lay_out_all(lb_cache *c, const lb_params *p, const lb_cache_kin
 lb_status lb_cache_count(const lb_params *p, const lb_cache_kind *kind, u32 n_ctx, u32 n_seqs,
                          u64 *out, lb_err *err) {
     lb_cache c;
-    lb_status st = lay_out_all(&c, p, kind, n_ctx, n_seqs, err);
+    lb_status st = lb_cache_lay_out(&c, p, kind, n_ctx, n_seqs, err);
     u64 pages = 0,
         of_page = sizeof *c.page + sizeof *c.refs + sizeof *c.unused + sizeof *c.seq->page;
     u64 of_seq =
@@ -119,7 +122,7 @@ lb_status lb_cache_count(const lb_params *p, const lb_cache_kind *kind, u32 n_ct
 
 lb_status lb_cache_init(lb_cache *c, const lb_params *p, const lb_cache_kind *kind, u32 n_ctx,
                         u32 n_seqs, lb_err *err) {
-    LB_TRY(lay_out_all(c, p, kind, n_ctx, n_seqs, err));
+    LB_TRY(lb_cache_lay_out(c, p, kind, n_ctx, n_seqs, err));
     u64 n_pages = ((u64)n_ctx + LB_PAGE_ROWS - 1) / LB_PAGE_ROWS;
     c->page = lb_alloc_zero(c->n_pages_max, sizeof *c->page);
     c->refs = lb_alloc_zero(c->n_pages_max, sizeof *c->refs);
@@ -167,8 +170,8 @@ static lb_status new_page(lb_cache *c, u32 *out, lb_err *err) {
     if (!c->n_unused)
         return lb_fail(err, LB_E_LIMIT, "the context of %u positions is full (--ctx)", c->n_ctx);
     u32 page = c->unused[c->n_unused - 1];
-    if (!c->copy && !c->page[page] && c->page_bytes) {
-        c->page[page] = lb_alloc(c->page_bytes);
+    if (!c->page[page] && c->host_bytes) {
+        c->page[page] = lb_alloc(c->host_bytes);
         if (!c->page[page])
             return oom(err);
     }
@@ -184,9 +187,9 @@ static lb_status own_page(lb_cache *c, u32 *page, lb_err *err) {
     if (c->refs[*page] == 1)
         return LB_OK;
     LB_TRY(new_page(c, &copy, err));
-    if (!c->copy) {
-        memcpy(c->page[copy], c->page[*page], c->page_bytes);
-    } else {
+    if (c->host_bytes)
+        memcpy(c->page[copy], c->page[*page], c->host_bytes);
+    if (c->copy) {
         const lb_status st = c->copy(c->user, copy, *page, err);
         if (st != LB_OK) {
             drop_page(c, copy);
@@ -280,15 +283,16 @@ u8 *lb_cache_values(const lb_cache *c, u32 layer, u32 page, u32 head) {
 }
 
 u64 lb_cache_rest_bytes(const lb_cache *c) {
-    if (c->copy)
-        return 0;
-    return c->n_pages_max * c->page_bytes + 2 * c->n_seqs * c->state_bytes - lb_cache_bytes(c);
+    const u64 all = c->n_pages_max * c->page_bytes + 2 * c->n_seqs * c->state_bytes;
+    return c->copy && !c->host_bytes ? 0 : all - lb_cache_bytes(c);
 }
 
 u64 lb_cache_bytes(const lb_cache *c) {
     u64 n = c->n_seqs * c->state_bytes;
-    for (u32 i = 0; i < c->n_pages_max; i++)
-        n += c->copy || c->page[i] ? c->page_bytes : 0;
+    for (u32 i = 0; i < c->n_pages_max; i++) {
+        n += c->copy ? c->page_bytes - c->host_bytes : 0;
+        n += c->page[i] ? c->host_bytes : 0;
+    }
     for (u32 i = 0; i < c->n_seqs; i++)
         n += c->seq[i].mark ? c->state_bytes : 0;
     return n;

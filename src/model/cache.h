@@ -46,12 +46,13 @@ typedef struct lb_cache {
     u32 n_pages_max;             /* of all sequences together */
     lb_cache_layer *layer;
     u64 page_bytes, state_bytes;
-    u8 **page;   /* [n_pages_max] NULL: never used */
-    u32 *refs;   /* [n_pages_max] */
-    u32 *unused; /* [n_unused] stack */
+    u64 host_bytes; /* of a page that are memory of the host: its first layers, or all */
+    u8 **page;      /* [n_pages_max] NULL: never used */
+    u32 *refs;      /* [n_pages_max] */
+    u32 *unused;    /* [n_unused] stack */
     u32 n_unused;
     lb_cache_seq *seq;      /* [n_seqs] */
-    lb_cache_copy_fn *copy; /* pages lie elsewhere; NULL: they are page[] */
+    lb_cache_copy_fn *copy; /* layers of pages lie elsewhere; NULL: all are page[] */
     void *user;
 } lb_cache;
 
@@ -63,8 +64,12 @@ typedef struct lb_cache_kind {
     bool rotated;
     lb_cache_copy_fn *copy; /* NULL: pages are memory of the host */
     void *user;
+    u32 n_host; /* with copy: layers whose part of a page is memory of the host */
 } lb_cache_kind;
 
+/* Sizes and places alone: no page, no sequence; to be freed as one that is whole. */
+lb_status lb_cache_lay_out(lb_cache *c, const lb_params *p, const lb_cache_kind *kind, u32 n_ctx,
+                           u32 n_seqs, lb_err *err);
 /* n_ctx: positions of each sequence. type: F32, F16, Q8_0, Q4_0; LB_E_UNSUPPORTED where rows do not
  * fit its blocks, or cannot be rotated where they are to be. */
 lb_status lb_cache_init(lb_cache *c, const lb_params *p, const lb_cache_kind *kind, u32 n_ctx,

@@ -83,6 +83,7 @@ static u32 stored_type(const lb_context *c) {
 }
 
 static lb_status store(const lb_context *c, u32 layer, const heads *h, lb_err *err) {
+    const lb_dcontext *d = c->device;
     const lb_cache_layer *cl = &c->cache.layer[layer];
     const lb_kv_args a = {.n_tokens = c->n,
                           .n_heads = h->n_head_kv,
@@ -91,11 +92,11 @@ static lb_status store(const lb_context *c, u32 layer, const heads *h, lb_err *e
                           .k_first = h->k,
                           .v_first = h->v,
                           .stride = h->stride,
-                          .k_off = (u32)cl->k_off,
-                          .v_off = (u32)cl->v_off,
+                          .k_off = (u32)(cl->k_off - d->kv_off),
+                          .v_off = (u32)(cl->v_off - d->kv_off),
                           .k_bytes = cl->k_bytes,
                           .v_bytes = cl->v_bytes,
-                          .page_bytes = (u32)c->cache.page_bytes,
+                          .page_bytes = (u32)d->page_bytes,
                           .n_pages = c->cache.n_pages_max,
                           .type = stored_type(c)};
     const lb_dev_arg buf[] = {lb_dbuf_arg(c, LB_DBUF_QKV), lb_dmeta_arg(c, LB_DMETA_PLACE),
@@ -116,11 +117,11 @@ static lb_status attend(const lb_context *c, u32 layer, const heads *h, lb_err *
                               .k_dim = h->k_dim,
                               .v_dim = h->v_dim,
                               .stride = h->stride,
-                              .k_off = (u32)cl->k_off,
-                              .v_off = (u32)cl->v_off,
+                              .k_off = (u32)(cl->k_off - d->kv_off),
+                              .v_off = (u32)(cl->v_off - d->kv_off),
                               .k_bytes = cl->k_bytes,
                               .v_bytes = cl->v_bytes,
-                              .page_bytes = (u32)c->cache.page_bytes,
+                              .page_bytes = (u32)d->page_bytes,
                               .n_pages = c->cache.n_pages_max,
                               .type = stored_type(c),
                               .n_seqs = c->o.n_seqs,

@@ -9,15 +9,13 @@
 #define SPLIT_ROWS 256u                /* at least, of a split */
 #define SPLITS_MAX 64u
 
-lb_status lb_device_check(const lb_context *c, lb_err *err) {
-    const lb_context_opts *o = &c->o;
+lb_status lb_device_check(const lb_context_opts *o, const lb_dev_info *d, lb_err *err) {
     const char *what = o->kv_type != LB_F16 && o->kv_type != LB_F32 ? "--kv-type: f16 and f32 alone"
                        : o->kv_rotate == LB_KV_ROTATE_ON            ? "--kv-rotate on"
                        : o->fast                                    ? "--fast"
                        : o->tap || o->on_layer ? "looking at products and layers"
                                                : NULL;
-    return what ? lb_fail(err, LB_E_UNSUPPORTED, "%s: not on %s: use --device cpu", what,
-                          lb_resident_device(o->resident)->id)
+    return what ? lb_fail(err, LB_E_UNSUPPORTED, "%s: not on %s: use --device cpu", what, d->id)
                 : LB_OK;
 }
 
@@ -81,9 +79,9 @@ static void set_sizes(const lb_context *c, u64 *size) {
     size[LB_DBUF_GATE] = p->n_expert ? 4 * b : 0;
     size[LB_DBUF_INPUTS] = m->layer_embd ? inputs * (p->n_layers + 1ull) : 0;
     size[LB_DBUF_TABLE] = m->layer_embd ? inputs * p->n_layers : 0;
-    size[LB_DBUF_LOGITS] = 4ull * d->n_logits * p->n_vocab;
+    size[LB_DBUF_LOGITS] = !d->r || d->r->ends ? 4ull * d->n_logits * p->n_vocab : 0;
     size[LB_DBUF_META] = meta_bytes(c, (u32)b, (u32)b, d);
-    size[LB_DBUF_CACHE] = c->cache.n_pages_max * c->cache.page_bytes;
+    size[LB_DBUF_CACHE] = c->cache.n_pages_max * d->page_bytes;
 }
 
 static lb_status make_buffers(lb_context *c, lb_err *err) {
@@ -98,7 +96,7 @@ static lb_status make_buffers(lb_context *c, lb_err *err) {
         all += size[i];
         st = lb_dev_buf_new(dev, LB_DEV_OWN, LB_MAX(size[i], (u64)LB_DEV_ALIGN), &d->buf[i], &why);
     }
-    if (st == LB_OK)
+    if (st == LB_OK && d == c->parts)
         st = lb_dev_buf_new(dev, LB_DEV_HOST, size[LB_DBUF_META], &d->host, &why);
     if (st == LB_OK)
         return LB_OK;
@@ -110,50 +108,99 @@ static lb_status make_buffers(lb_context *c, lb_err *err) {
         all = i ? all + size[i] : size[i];
     return lb_fail(err, st,
                    "%s: %s has no room for a session of %u positions beside the weights: it takes "
-                   "%s; use a smaller --ctx or --batch, or --device cpu",
+                   "%s; use a smaller --ctx, --batch or --gpu-layers, or --device cpu",
                    lb_resident_device(d->r)->id,
                    st == LB_E_LIMIT ? "--device-memory" : "its memory", c->o.n_ctx,
                    lb_size_text(all, text));
 }
 
-lb_status lb_device_begin(lb_context *c, lb_err *err) {
+/* Of all parts; c->device is one. */
+static void set_shape(lb_context *c) {
     const lb_params *p = &c->m->p;
     const u32 used = LB_MAX(p->n_expert_used, 1u);
-    lb_dcontext *d = lb_alloc_zero(1, sizeof *d);
-    if (!d)
-        return lb_fail(err, LB_E_NOMEM, "out of memory for a session on a device");
-    c->device = d;
-    d->r = c->o.resident;
-    LB_ASSERT(d->r->m == c->m);
+    lb_dcontext *d = c->device;
     c->o.n_batch = LB_MIN(c->o.n_batch, LB_MAX(LB_DEV_GRID_Y_MAX / used, 1u));
     d->n_table = (c->o.n_ctx + LB_PAGE_ROWS - 1) / LB_PAGE_ROWS;
     d->n_logits = (u32)LB_MIN(LOGITS_BYTES_MAX / (4ull * p->n_vocab), c->o.n_batch);
     d->n_logits = (d->n_logits + 3) / 4 * 4; /* where rows begin is a multiple of 16 bytes */
     d->n_logits = LB_MAX(d->n_logits, 4u);
-    if (c->cache.page_bytes > UINT32_MAX)
+}
+
+/* What layer i has of a page. */
+static u64 layer_kv(const lb_cache *cache, u32 i) {
+    const lb_cache_layer *l = &cache->layer[i];
+    const u64 row = l->k_bytes + (l->v_in_k ? 0 : l->v_bytes);
+    return (u64)l->n_head_kv * LB_PAGE_ROWS * row;
+}
+
+static lb_status begin_part(lb_context *c, lb_resident *r, lb_err *err) {
+    lb_dcontext *d = lb_alloc_zero(1, sizeof *d), **at = &c->parts;
+    if (!d)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for a session on a device");
+    while (*at)
+        at = &(*at)->next;
+    *at = c->device = d;
+    d->r = r;
+    set_shape(c);
+    for (u32 i = 0; i < r->end; i++)
+        *(i < r->first ? &d->kv_off : &d->page_bytes) += layer_kv(&c->cache, i);
+    if (d->page_bytes > UINT32_MAX)
         return lb_fail(err, LB_E_LIMIT, "%s: a page of keys and values of %llu bytes",
-                       lb_resident_device(d->r)->id, (unsigned long long)c->cache.page_bytes);
+                       lb_resident_device(r)->id, (unsigned long long)d->page_bytes);
     return make_buffers(c, err);
 }
 
+lb_status lb_device_begin(lb_context *c, lb_err *err) {
+    LB_ASSERT(c->o.resident->m == c->m);
+    for (lb_resident *r = c->o.resident; r; r = r->next)
+        LB_TRY(begin_part(c, r, err));
+    return lb_device_join(c, err);
+}
+
 void lb_device_end(lb_context *c) {
-    lb_dcontext *d = c->device;
-    if (!d)
-        return;
-    for (u32 i = 0; i < LB_DBUFS; i++)
-        lb_dev_buf_free(&d->buf[i]);
-    lb_dev_buf_free(&d->host);
-    lb_free(d);
-    c->device = NULL;
+    for (lb_dcontext *d = c->parts, *next; d; d = next) {
+        next = d->next;
+        lb_dev_link_free(&d->link);
+        for (u32 i = 0; i < LB_DBUFS; i++)
+            lb_dev_buf_free(&d->buf[i]);
+        lb_dev_buf_free(&d->host);
+        lb_dev_buf_free(&d->given);
+        lb_free(d);
+    }
+    c->device = c->parts = NULL;
+}
+
+lb_status lb_device_room(const lb_model *m, const lb_context_opts *o, u64 *layer_bytes,
+                         u64 *buffers, lb_err *err) {
+    lb_dcontext d = {0};
+    lb_context c = {.device = &d};
+    u64 size[LB_DBUFS];
+    lb_context_settle(&c, m, o);
+    const lb_cache_kind kind = lb_context_cache_kind(&c.o);
+    set_shape(&c);
+    const lb_status st = lb_cache_lay_out(&c.cache, &m->p, &kind, c.o.n_ctx, c.o.n_seqs, err);
+    *buffers = 0;
+    if (st == LB_OK) {
+        set_sizes(&c, size);
+        for (u32 i = 0; i < LB_DBUFS; i++)
+            *buffers += size[i];
+        for (u32 i = 0; i < m->p.n_layers; i++)
+            layer_bytes[i] = layer_kv(&c.cache, i) * c.cache.n_pages_max;
+    }
+    lb_cache_deinit(&c.cache);
+    return st;
 }
 
 lb_status lb_device_copy_page(void *user, u32 to, u32 from, lb_err *err) {
     const lb_context *c = user;
-    lb_dev_buf *b = c->device->buf[LB_DBUF_CACHE];
-    const u64 bytes = c->cache.page_bytes;
-    return bytes == 0 ? LB_OK
-                      : lb_dev_queue_copy(c->device->r->q, (lb_dev_arg){b, to * bytes},
-                                          (lb_dev_arg){b, from * bytes}, bytes, err);
+    for (const lb_dcontext *d = c->parts; d; d = d->next) {
+        lb_dev_buf *b = d->buf[LB_DBUF_CACHE];
+        const u64 bytes = d->page_bytes;
+        if (bytes)
+            LB_TRY(lb_dev_queue_copy(d->r->q, (lb_dev_arg){b, to * bytes},
+                                     (lb_dev_arg){b, from * bytes}, bytes, err));
+    }
+    return LB_OK;
 }
 
 /* ---- a batch ---- */
@@ -198,6 +245,17 @@ static void set_splits(const lb_context *c) {
     d->n_splits = (length + d->split_rows - 1) / d->split_rows;
 }
 
+/* What is known of the batch, to another part. */
+static void share_batch(const lb_dcontext *from, lb_dcontext *to) {
+    memcpy(to->meta_at, from->meta_at, sizeof to->meta_at);
+    memcpy(to->cos_at, from->cos_at, sizeof to->cos_at);
+    memcpy(to->sin_at, from->sin_at, sizeof to->sin_at);
+    to->n_want = from->n_want;
+    to->temp = from->temp;
+    to->n_splits = from->n_splits;
+    to->split_rows = from->split_rows;
+}
+
 lb_status lb_device_put_batch(lb_context *c, const u8 *want, lb_err *err) {
     lb_dcontext *d = c->device;
     u32 n_want = 0;
@@ -219,6 +277,11 @@ lb_status lb_device_put_batch(lb_context *c, const u8 *want, lb_err *err) {
             table[i] = i < seq->n_pages ? seq->page[i] : LB_PAGE_NONE;
     }
     set_splits(c);
-    return lb_dev_queue_write(d->r->q, d->buf[LB_DBUF_META], 0, lb_dev_buf_host(d->host), bytes,
-                              err);
+    for (lb_dcontext *to = d; to; to = to->next) {
+        if (to != d)
+            share_batch(d, to);
+        LB_TRY(lb_dev_queue_write(to->r->q, to->buf[LB_DBUF_META], 0, lb_dev_buf_host(d->host),
+                                  bytes, err));
+    }
+    return LB_OK;
 }

@@ -283,12 +283,22 @@ static lb_status head(const lb_context *c, u32 first, u32 n, float *logits, lb_e
                              c->device->buf[LB_DBUF_LOGITS], 0, 4ull * n * p->n_vocab, err);
 }
 
-static lb_status submit(lb_context *c, float *logits, const u8 *want, lb_err *err) {
-    lb_dcontext *d = c->device;
-    LB_TRY(lb_device_put_batch(c, want, err));
-    LB_TRY(embed(c, err));
-    for (u32 i = 0; i < c->m->p.n_layers; i++)
+static lb_status part(lb_context *c, lb_err *err) {
+    const lb_resident *r = c->device->r;
+    for (u32 i = r->first; i < r->end; i++)
         LB_TRY(run_layer(c, i, err));
+    return LB_OK;
+}
+
+static lb_status submit(lb_context *c, float *logits, const u8 *want, lb_err *err) {
+    LB_TRY(lb_device_put_batch(c, want, err));
+    LB_TRY(c->device->r->embeds ? embed(c, err) : lb_device_take_host(c, err));
+    LB_TRY(part(c, err));
+    while (c->device->next) {
+        LB_TRY(lb_device_hand_on(c, err));
+        LB_TRY(part(c, err));
+    }
+    const lb_dcontext *d = c->device;
     for (u32 first = 0; first < d->n_want; first += d->n_logits)
         LB_TRY(head(c, first, LB_MIN(d->n_logits, d->n_want - first), logits, err));
     return LB_OK;
@@ -298,7 +308,7 @@ lb_status lb_device_forward(lb_context *c, float *logits, const u8 *want, lb_err
     lb_err ignored;
     const lb_status st = submit(c, logits, want, err);
     if (st == LB_OK)
-        return lb_dev_queue_wait(c->device->r->q, err);
-    (void)lb_dev_queue_wait(c->device->r->q, &ignored); /* what was submitted writes logits */
+        return lb_device_settle(c, err);
+    (void)lb_device_settle(c, &ignored); /* what was submitted writes logits */
     return st;
 }

@@ -5,10 +5,15 @@
  * resident.c makes a lb_dlayer of each lb_layer; device_context.c has the buffers and what is
  * copied for a batch; device_forward.c, device_attention.c and device_ffn.c walk the layers as
  * forward.c, attention.c and ffn.c do, but submit kernels: all of a batch at once, and wait once,
- * for the logits. A barrier stands where a kernel reads what an earlier one has written. */
+ * for the logits. A barrier stands where a kernel reads what an earlier one has written.
+ *
+ * Of several devices each has a part: some layers, their keys and values, buffers. What walks
+ * layers knows the part that c->device is; device_parts.c goes from one to the next. The first
+ * layers may be the CPU's: then the first part begins behind them, and forward.c computes those. */
 #ifndef LB_MODEL_DEVICE_GRAPH_H
 #define LB_MODEL_DEVICE_GRAPH_H
 
+#include "device/link.h"
 #include "model/graph.h"
 #include "model/resident.h"
 
@@ -43,12 +48,16 @@ typedef struct lb_dlayer {
     lb_dlinear in_gate, in_proj;
 } lb_dlayer;
 
+/* A part of a model: what of it lies on one device. */
 struct lb_resident {
     const lb_model *m;
     lb_dev *d;
     lb_dev_queue *q;
+    lb_resident *next; /* the part on the next device; NULL: the last one */
+    u32 first, end;    /* its layers */
+    bool embeds, ends; /* has the tables of embeddings; the output */
     lb_arena perm;
-    lb_dlayer *layer;
+    lb_dlayer *layer; /* [n_layers] its own are filled */
     lb_dlinear output;
     lb_dmat embd, positions, layer_embd;
     lb_dlinear layer_in_proj;
@@ -79,7 +88,7 @@ typedef enum lb_dbuf {
     LB_DBUF_TABLE,  /* [n_batch, n_layers, layer_in_dim] rows of their table */
     LB_DBUF_LOGITS, /* [n_logits, n_vocab] */
     LB_DBUF_META,
-    LB_DBUF_CACHE, /* [n_pages_max, page_bytes] */
+    LB_DBUF_CACHE, /* [n_pages_max, page_bytes] of the part's layers */
     LB_DBUFS
 } lb_dbuf;
 
@@ -98,7 +107,12 @@ typedef enum lb_dmeta {
 
 typedef struct lb_dcontext {
     lb_resident *r;
-    lb_dev_buf *buf[LB_DBUFS], *host; /* host: pinned, as large as LB_DBUF_META */
+    struct lb_dcontext *next; /* of the next part */
+    lb_dev_link *link;        /* to it */
+    u64 kv_off, page_bytes;   /* of its layers: where they begin in a page, and how long they are */
+    lb_dev_buf *buf[LB_DBUFS];
+    lb_dev_buf *host;  /* pinned, as large as LB_DBUF_META; of the first part */
+    lb_dev_buf *given; /* pinned: what the CPU's layers give to the first part; NULL: nothing */
     u32 n_table, n_logits;
     u32 n_want;
     u64 meta_at[LB_DMETAS];                         /* bytes, of this batch */
@@ -110,14 +124,43 @@ typedef struct lb_dcontext {
 /* ---- device_context.c ---- */
 
 /* LB_E_UNSUPPORTED: what of the session's options the device cannot do. */
-lb_status lb_device_check(const lb_context *c, lb_err *err);
+lb_status lb_device_check(const lb_context_opts *o, const lb_dev_info *d, lb_err *err);
 /* c->cache is made. */
 lb_status lb_device_begin(lb_context *c, lb_err *err);
 void lb_device_end(lb_context *c);
+/* Bytes of a session like this one on devices: keys and values [n_layers], buffers of a device that
+ * has all steps. */
+lb_status lb_device_room(const lb_model *m, const lb_context_opts *o, u64 *layer_bytes,
+                         u64 *buffers, lb_err *err);
 /* How a cache asks for a page's copy (cache.h). */
 lb_status lb_device_copy_page(void *user, u32 to, u32 from, lb_err *err);
-/* Copies what the batch's c->n tokens need. */
+/* Copies what the batch's c->n tokens need, to all parts. */
 lb_status lb_device_put_batch(lb_context *c, const u8 *want, lb_err *err);
+
+/* ---- device_parts.c ---- */
+
+/* Layers [first, end) of m on d; its neighbours are the caller's. */
+typedef struct lb_part_in {
+    const lb_model *m;
+    lb_dev *d;
+    u32 first, end;
+    const lb_resident_opts *opts; /* NULL: the usual */
+} lb_part_in;
+
+/* resident.c */
+lb_status lb_resident_part(lb_resident **out, const lb_part_in *in, lb_err *err);
+/* What the parts of m would take of d: [n_layers] of each layer, of all else. */
+lb_status lb_resident_costs(const lb_model *m, lb_dev *d, u64 *layer_bytes,
+                            lb_resident_bytes_of *out, lb_err *err);
+
+/* Makes links between the parts of c, and what the host's layers need. */
+lb_status lb_device_join(lb_context *c, lb_err *err);
+/* The CPU's layers, and their results to the first part. */
+lb_status lb_device_take_host(lb_context *c, lb_err *err);
+/* The stream of c->n tokens goes to the next part, which is c->device from then on. */
+lb_status lb_device_hand_on(lb_context *c, lb_err *err);
+/* Until all parts are done; c->device is the first again. The first error. */
+lb_status lb_device_settle(lb_context *c, lb_err *err);
 
 /* ---- device_forward.c ---- */
 

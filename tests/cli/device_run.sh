@@ -20,19 +20,21 @@ refused() {
     esac
 }
 
-# on_device WHAT FAMILY FILE LABEL
+# on_device WHAT FAMILY FILE LABEL [OPTION...]
 on_device() {
-    "$LBRX" score "$W/hf" --jsonl --top 10 --kv-type f32 --device emulated -q <"$W/ids" >"$W/got" 2>"$W/err"
+    how="$1" family=$2 file=$3 label=$4
+    shift 4
+    "$LBRX" score "$W/hf" --jsonl --top 10 --kv-type f32 --device emulated -q "$@" <"$W/ids" >"$W/got" 2>"$W/err"
     status=$?
-    if [ $status = 3 ] && grep -Eq "$(refused "$2" "$4")" "$W/err"; then
+    if [ $status = 3 ] && grep -Eq "$(refused "$family" "$label")" "$W/err"; then
         pass
     elif [ $status != 0 ]; then
-        fail "$1" "exit $status: $(head -1 "$W/err")"
-    elif "$LOGITS" check "$3" "$4" 1e-4 <"$W/got" >"$W/out" 2>"$W/err"; then
+        fail "$how" "exit $status: $(head -1 "$W/err")"
+    elif "$LOGITS" check "$file" "$label" 1e-4 <"$W/got" >"$W/out" 2>"$W/err"; then
         ran=$((ran + 1))
         pass
     else
-        fail "$1" "log-probabilities differ by $(cat "$W/out")"
+        fail "$how" "log-probabilities differ by $(cat "$W/out")"
     fi
 }
 
@@ -44,6 +46,11 @@ for file in "$GOLDEN"/logits/*.json; do
         "$LOGITS" make "$file" "$label" "$W/hf" && "$LOGITS" ids "$file" "$label" >"$W/ids" || exit 1
         : "$tokenizer" "$forms"
         on_device "$family $label" "$family" "$file" "$label"
+        case $family in # the CPU, a device and another
+        cohere2 | gemma2 | gemma4 | gpt_oss | nemotron | qwen2_moe)
+            on_device "$family $label in parts" "$family" "$file" "$label" --device emulated,emulated --gpu-layers 2 --exact
+            ;;
+        esac
     done <"$W/cases"
 done
 [ $ran -ge 70 ] && pass || fail "families" "$ran cases were computed"
@@ -122,7 +129,41 @@ commands() {
 }
 commands emulated emulated
 
+# ---- parts of a model ----
+# said WHAT TEXT: on stderr
+said() {
+    grep -q -- "$2" "$W/err" && pass || fail "$1" "$(head -1 "$W/err")"
+}
+# parts OPTION...: the tokens of a run whose activations are exact, wherever they are computed
+parts() {
+    "$LBRX" generate "$W/hf" -p "$TEXT" --temp 0 -n 6 --ids --json --ignore-eos --exact --device "$@" >"$W/out" 2>"$W/err" ||
+        fail "$*" "$(head -1 "$W/err")"
+    sed 's/,"timings".*//' "$W/out" >"$W/parts.ids"
+}
+parts cpu
+mv "$W/parts.ids" "$W/whole.ids"
+for how in "emulated,emulated" "emulated --gpu-layers 1" "emulated --gpu-layers 0" "emulated --gpu-layers 99" \
+    "emulated,emulated --tensor-split 0,1" "emulated,emulated --gpu-layers 1"; do
+    # shellcheck disable=SC2086 # words
+    parts $how
+    same "$how" "$W/whole.ids" "$W/parts.ids"
+done
+parts emulated --gpu-layers 1
+said "one layer" "layers 0 to [0-9]* on the CPU (.*B), [0-9]* to [0-9]* on emulated (.*B)"
+exits 0 "bench in parts" "$LBRX" bench "$W/hf" -p 4 -n 1 -r 1 --json -q --device emulated,emulated --gpu-layers 2
+says "bench in parts" '"device":"cpu,emulated,emulated"'
+
 # ---- refusals ----
+for wrong in "cpu --gpu-layers 1" "cpu --tensor-split 1" "cpu --split-mode layer" "emulated --gpu-layers some" \
+    "emulated --gpu-layers -1" "emulated --tensor-split 1,2" "emulated --tensor-split 0" "emulated --tensor-split 1,x" \
+    "emulated --tensor-split inf" "emulated,emulated --tensor-split 1" "emulated,cuda:0" "cuda:0,cuda:0" "metal,metal"; do
+    # shellcheck disable=SC2086 # words
+    exits 2 "$wrong" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device $wrong
+done
+exits 2 "selftest of two" "$LBRX" selftest --device cuda:0,cuda:1
+complains "selftest of two" "this command computes on one device"
+exits 4 "all layers" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device emulated --device-memory 300KB --gpu-layers all
+complains "all layers" "do not fit --device-memory of 300 kB: use fewer --gpu-layers"
 exits 3 "session" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device emulated --session "$W/s"
 complains "session" "--session: keys and values are on emulated and cannot be saved: use --device cpu"
 exits 3 "kv" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device emulated --kv-type q8_0
@@ -143,10 +184,19 @@ fi
 LD_LIBRARY_PATH=$(dirname "$LB_TEST_STUB_CUDA")
 export LD_LIBRARY_PATH
 commands cuda "cuda:0"
+commands cuda:0,cuda:1 "cuda:0,cuda:1"
+for how in "cuda --split-mode layer" "cuda:1,cuda:0 --tensor-split 1,3" "cuda:1 --gpu-layers 2"; do
+    # shellcheck disable=SC2086 # words
+    parts $how
+    same "$how" "$W/whole.ids" "$W/parts.ids"
+done
 STUB_CUDA=none exits 3 "no GPU" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device cuda
 complains "no GPU" "the driver sees no GPU"
 STUB_CUDA_MEMORY=20000 exits 1 "memory" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device cuda
-complains "memory" "do not fit its free memory of"
+complains "memory" "do not fit their free memory of 40.0 kB, nor does one layer"
+STUB_CUDA_MEMORY=20000 exits 1 "memory of one" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device cuda:1
+complains "memory of one" "cuda:1: weights and a session"
+
 STUB_CUDA_LOST=20 exits 1 "lost" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device cuda
 complains "lost" "the device was lost"
 finish
