@@ -28,8 +28,8 @@ typedef struct cpu_queue {
 } cpu_queue;
 
 static void describe(lb_dev_info *out) {
-    static const lb_isa isas[] = {LB_ISA_AVX2, LB_ISA_AVX512, LB_ISA_AVX512VNNI, LB_ISA_AVX512VBMI,
-                                  LB_ISA_NEON};
+    static const lb_isa isas[] = {LB_ISA_AVX2,       LB_ISA_AVXVNNI,    LB_ISA_AVX512,
+                                  LB_ISA_AVX512VNNI, LB_ISA_AVX512VBMI, LB_ISA_NEON};
     const u32 mask = lb_cpu_isa();
     size_t at = 0;
     *out = (lb_dev_info){.kind = LB_DEV_CPU, .id = "cpu"};
