@@ -187,40 +187,43 @@ static lb_lane *take(lb_encoding *x) {
     return l;
 }
 
-void lb_encoding_add(lb_encoding *x, u32 root, const lb_quant *q, u64 n_cols, u64 col, u64 n,
-                     const float *in, u8 *out) {
-    lb_encoder *e = x->e;
-    const lb_dtype_info *t = lb_dtype_get(q->dtype);
-    while (n) {
-        lb_lane *l = x->open[root];
-        if (l && (l->n == LANE_ELEMS || l->q != q || l->out + out_bytes(l) != out ||
-                  (q->importance && (l->col + l->n) % n_cols != col))) {
-            lb_lock(&e->mutex);
-            hand_over(x, root);
-            lb_unlock(&e->mutex);
-            l = NULL;
-        }
-        if (!l) {
-            lb_lock(&e->mutex);
-            l = take(x);
-            lb_unlock(&e->mutex);
-            if (!l)
-                return;
-            l->owner = x;
-            l->q = q;
-            l->n_cols = n_cols;
-            l->col = col;
-            l->n = 0;
-            l->out = out;
-            x->open[root] = l;
-        }
+/* Whether values that go to out are the next ones of an open lane. */
+static bool follows(const lb_lane *l, const lb_encoding_at *at, const u8 *out) {
+    return l->n < LANE_ELEMS && l->q == at->q && l->out + out_bytes(l) == out &&
+           (!at->q->importance || (l->col + l->n) % at->n_cols == at->col);
+}
+
+/* A lane for them; NULL: the device has failed. */
+static lb_lane *lane_for(lb_encoding *x, const lb_encoding_at *at, u8 *out) {
+    lb_lane *l = x->open[at->root];
+    if (l && follows(l, at, out))
+        return l;
+    lb_lock(&x->e->mutex);
+    hand_over(x, at->root);
+    l = take(x);
+    lb_unlock(&x->e->mutex);
+    if (!l)
+        return NULL;
+    l->owner = x;
+    l->q = at->q;
+    l->n_cols = at->n_cols;
+    l->col = at->col;
+    l->n = 0;
+    l->out = out;
+    return x->open[at->root] = l;
+}
+
+void lb_encoding_add(lb_encoding *x, lb_encoding_at at, u64 n, const float *in, u8 *out) {
+    const lb_dtype_info *t = lb_dtype_get(at.q->dtype);
+    lb_lane *l;
+    while (n && (l = lane_for(x, &at, out)) != NULL) {
         const u64 part = LB_MIN(n, LANE_ELEMS - l->n);
         memcpy((float *)lb_dev_buf_host(l->host_in) + l->n, in, (size_t)part * sizeof *in);
         l->n += part;
         n -= part;
         in += part;
         out += part / t->block_elems * t->block_bytes;
-        col = (col + part) % n_cols;
+        at.col = (at.col + part) % at.n_cols;
     }
 }
 

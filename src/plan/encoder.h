@@ -40,11 +40,17 @@ typedef struct lb_encoding {
     u32 pending;                           /* lanes that are under way */
 } lb_encoding;
 
-/* n values, whole blocks, of a matrix of n_cols columns, from column col of a row on; over a row's
- * end the next one follows. out: where their blocks go, until lb_encoding_end returns. Values are
- * finite. May wait for others. */
-void lb_encoding_add(lb_encoding *x, u32 root, const lb_quant *q, u64 n_cols, u64 col, u64 n,
-                     const float *in, u8 *out);
+/* Where values stand: in the output of a job, of a matrix of n_cols columns, from column col of a
+ * row on; over a row's end the next one follows. */
+typedef struct lb_encoding_at {
+    u32 root;
+    const lb_quant *q;
+    u64 n_cols, col;
+} lb_encoding_at;
+
+/* n values, whole blocks, all finite. out: where their blocks go, until lb_encoding_end returns.
+ * May wait for others. */
+void lb_encoding_add(lb_encoding *x, lb_encoding_at at, u64 n, const float *in, u8 *out);
 /* All that was added is where it belongs, or the device has failed. */
 lb_status lb_encoding_end(lb_encoding *x, lb_err *err);
 

@@ -613,8 +613,12 @@ static void run_quant_there(lb_eval *e, u32 inst, lb_rect strip) {
         u64 bad = e->k->fold_range_f32(strip.nc, in, range);
         e->n_bad[x->root] += bad;
         if (!bad)
-            lb_encoding_add(e->encoding, x->root, x->node->u.encode.quant, x->node->n_cols,
-                            strip.c0, strip.nc, in, encoded_row(e, inst, strip, i));
+            lb_encoding_add(e->encoding,
+                            (lb_encoding_at){.root = x->root,
+                                             .q = x->node->u.encode.quant,
+                                             .n_cols = x->node->n_cols,
+                                             .col = strip.c0},
+                            strip.nc, in, encoded_row(e, inst, strip, i));
     }
 }
 
