@@ -55,7 +55,8 @@ exits 3 "metal" $Q dense/model.gguf -o x.gguf --type q4_k_m --device metal
 complains "metal" "metal may flush subnormal numbers"
 exits 4 "device memory" $Q dense/model.gguf -o x.gguf --type q4_k_m --device emulated --device-memory 1MB
 [ ! -e x.gguf ] && pass || fail "refusals" "something was written"
-printf 'merge_method: linear\nmodels:\n- {model: dense/model.gguf, parameters: {weight: 1}}\n- {model: dense/model.gguf, parameters: {weight: 0.5}}\n' >m.yml
+cp dense/model.gguf other.gguf
+printf 'merge_method: linear\nmodels:\n- {model: dense/model.gguf, parameters: {weight: 1}}\n- {model: other.gguf, parameters: {weight: 0.5}}\n' >m.yml
 ok "a merge" "$LBRX" merge m.yml -o m.gguf --type q4_k_m --no-provenance --device emulated
 ok "a merge" "$LBRX" merge m.yml -o n.gguf --type q4_k_m --no-provenance
 same "a merge" m.gguf n.gguf
