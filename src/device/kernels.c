@@ -2,6 +2,7 @@
 /* kernels.c: the families of kernels.def. The numbers of threads and of rows a threadgroup are
  * those of the texts in kern/. Products of three u32 fit a u64 or are refused. */
 #include "device/kernels.h"
+#include "device/encode.h"
 #include "tensor/dtype.h"
 
 enum {
@@ -537,7 +538,9 @@ enum {
     ATTEND,
     ATTEND_JOIN,
     ROUTE,
-    EXPERTS_SUM
+    EXPERTS_SUM,
+    ENCODE,
+    ENCODE_GRID
 };
 
 static const family families[] = {
@@ -571,6 +574,8 @@ static const family families[] = {
     [ROUTE] = {"iiov", sizeof(lb_route_args), shape_route},
     [SCALE_ROUTES] = {"iov", sizeof(lb_experts_args), shape_scale_routes},
     [EXPERTS_SUM] = {"iiov", sizeof(lb_experts_args), shape_experts_sum},
+    [ENCODE] = {"iiov", sizeof(lb_encode_args), lb_dev_shape_encode},
+    [ENCODE_GRID] = {"iiiov", sizeof(lb_encode_args), lb_dev_shape_encode_grid},
 };
 
 static const struct {

@@ -132,4 +132,10 @@ typedef struct lb_experts_args {
     u32 first, stride;                    /* of a row of x: bias_experts */
 } lb_experts_args;
 
+/* enc_*: n_blocks of values [n_blocks][block] to blocks of a type. The first of them is block
+ * first_block of a row of row_blocks; importance [row_blocks][block] where has_importance. */
+typedef struct lb_encode_args {
+    u32 n_blocks, row_blocks, first_block, has_importance;
+} lb_encode_args;
+
 #endif

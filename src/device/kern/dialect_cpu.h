@@ -13,6 +13,7 @@
 
 #define LBK_GLOBAL
 #define LBK_THREAD
+#define LBK_TG_MEM
 #define LBK_FN static inline
 #define LBK_FAR_FN static
 #define LBK_IN(i, T, n) const T *n
@@ -60,6 +61,7 @@
 #define LBK_EXP(x) lbk_exp(x)
 #define LBK_TANH(x) lbk_tanh(x)
 #define LBK_RSQRT(x) (1.0f / sqrtf(x))
+#define LBK_SQRT(x) sqrtf(x)
 #define LBK_NAN lb_f32_from_bits(LB_NAN_BITS)
 #define LBK_LOWEST (-(float)INFINITY)
 
