@@ -287,23 +287,97 @@ static lb_status cuda_copy_peer(lb_dev_queue *q, lb_dev_arg to, lb_dev_arg from,
                   "copy", err);
 }
 
+/* A kernel's arguments as the driver takes them. */
+typedef struct params {
+    cu_ptr address[LB_DEV_BUFS_MAX];
+    u8 val[LB_DEV_VAL_BYTES_MAX];
+    void *at[LB_DEV_BUFS_MAX + 1];
+} params;
+
+static void set_params(const lb_dev_launch *l, params *p) {
+    for (u32 i = 0; i < l->n_bufs; i++) {
+        p->address[i] = l->buf[i].buf->address + l->buf[i].off_bytes;
+        p->at[i] = &p->address[i];
+    }
+    memcpy(p->val, l->val, l->val_bytes);
+    p->at[l->n_bufs] = p->val;
+}
+
 static lb_status cuda_launch(lb_dev_queue *q, const lb_dev_launch *l, const lb_dev_shape *s,
                              lb_err *err) {
     const cuda *c = q->dev->impl;
-    cu_ptr address[LB_DEV_BUFS_MAX];
-    u8 val[LB_DEV_VAL_BYTES_MAX];
-    void *params[LB_DEV_BUFS_MAX + 1];
-    for (u32 i = 0; i < l->n_bufs; i++) {
-        address[i] = l->buf[i].buf->address + l->buf[i].off_bytes;
-        params[i] = &address[i];
-    }
-    memcpy(val, l->val, l->val_bytes);
-    params[l->n_bufs] = val;
+    params p;
+    set_params(l, &p);
     LB_TRY(enter(q->dev, err));
     return result(q->dev,
                   c->cu.cuLaunchKernel(c->kernel[l->kernel], s->groups[0], s->groups[1],
-                                       s->groups[2], s->n_threads, 1, 1, 0, q->impl, params, NULL),
+                                       s->groups[2], s->n_threads, 1, 1, 0, q->impl, p.at, NULL),
                   lb_dev_kernel_name(l->kernel), err);
+}
+
+/* ---- recordings ---- */
+
+/* Kernels wait for all between the barriers before them. node: [n], of launches. */
+static lb_status add_nodes(const lb_dev_graph *g, cu_graph to, cu_graph_node *node, lb_err *err) {
+    const cuda *c = g->dev->impl;
+    u32 n = 0, begin = 0, last = 0; /* nodes; of this group; of the one before */
+    for (u32 i = 0; i < g->n; i++) {
+        const lb_dev_record *r = &g->rec[i];
+        if (r->is_barrier) {
+            if (n > begin) {
+                last = begin;
+                begin = n;
+            }
+            continue;
+        }
+        const lb_dev_launch l = lb_dev_record_launch(r);
+        params p;
+        set_params(&l, &p);
+        const cu_kernel_node k = {
+            .f = c->kernel[l.kernel],
+            .groups = {r->shape.groups[0], r->shape.groups[1], r->shape.groups[2]},
+            .threads = {r->shape.n_threads, 1, 1},
+            .params = p.at};
+        LB_TRY(result(g->dev,
+                      c->cu.cuGraphAddKernelNode(&node[n++], to, node + last, begin - last, &k),
+                      lb_dev_kernel_name(l.kernel), err));
+    }
+    return LB_OK;
+}
+
+static lb_status cuda_graph_new(lb_dev_graph *g, lb_err *err) {
+    const cuda *c = g->dev->impl;
+    cu_graph graph = NULL;
+    cu_graph_exec exec = NULL;
+    cu_graph_node *node = lb_alloc_zero(g->n, sizeof(cu_graph_node));
+    if (!node)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for a recording");
+    lb_status st = enter(g->dev, err);
+    if (st == LB_OK)
+        st = result(g->dev, c->cu.cuGraphCreate(&graph, 0), "recording", err);
+    if (st == LB_OK)
+        st = add_nodes(g, graph, node, err);
+    if (st == LB_OK)
+        st = result(g->dev, c->cu.cuGraphInstantiate_v2(&exec, graph, NULL, NULL, 0), "recording",
+                    err);
+    if (graph)
+        (void)c->cu.cuGraphDestroy(graph);
+    lb_free(node);
+    g->impl = exec;
+    return st;
+}
+
+static lb_status cuda_graph_run(lb_dev_queue *q, lb_dev_graph *g, lb_err *err) {
+    const cuda *c = q->dev->impl;
+    LB_TRY(enter(q->dev, err));
+    return result(q->dev, c->cu.cuGraphLaunch(g->impl, q->impl), "recording", err);
+}
+
+static void cuda_graph_free(lb_dev_graph *g) {
+    const cuda *c = g->dev->impl;
+    lb_err ignored;
+    if (enter(g->dev, &ignored) == LB_OK)
+        (void)c->cu.cuGraphExecDestroy(g->impl);
 }
 
 static lb_status cuda_barrier(lb_dev_queue *q, lb_err *err) {
@@ -371,6 +445,9 @@ const lb_dev_ops lb_dev_ops_cuda = {
     .copy_peer = cuda_copy_peer,
     .launch = cuda_launch,
     .barrier = cuda_barrier,
+    .graph_new = cuda_graph_new,
+    .graph_run = cuda_graph_run,
+    .graph_free = cuda_graph_free,
     .wait = cuda_wait,
     .event_new = cuda_event_new,
     .event_free = cuda_event_free,

@@ -82,7 +82,7 @@ typedef struct lb_dev_stats {
     u64 allocations; /* buffers made by the driver */
     u64 reuses;      /* buffers taken from the pool */
     u64 used_bytes, pool_bytes, peak_bytes;
-    u64 launches, copies;
+    u64 launches, copies, graphs;
 } lb_dev_stats;
 
 lb_status lb_dev_open(lb_dev **out, const lb_dev_opts *opts, lb_err *err);
@@ -155,6 +155,23 @@ lb_status lb_dev_queue_launch(lb_dev_queue *q, const lb_dev_launch *l, lb_err *e
 lb_status lb_dev_queue_barrier(lb_dev_queue *q, lb_err *err);
 /* Until all of the queue is done. */
 lb_status lb_dev_queue_wait(lb_dev_queue *q, lb_err *err);
+
+/* ---- recordings: launches that are submitted again and again as they are ---- */
+
+typedef struct lb_dev_graph lb_dev_graph;
+
+/* From here on launches and barriers of the queue are checked and kept, not submitted; copies,
+ * waits and marks are LB_E_USAGE. */
+lb_status lb_dev_graph_begin(lb_dev_queue *q, lb_err *err);
+/* Buffers that it names must live as long as it is used. After an error nothing is left of it. */
+lb_status lb_dev_graph_end(lb_dev_queue *q, lb_dev_graph **out, lb_err *err);
+/* Drops what was recorded; fine where nothing is. */
+void lb_dev_graph_cancel(lb_dev_queue *q);
+/* Submits all of it, as a whole where the device can: kernels between two barriers side by side. */
+lb_status lb_dev_graph_run(lb_dev_queue *q, lb_dev_graph *g, lb_err *err);
+void lb_dev_graph_free(lb_dev_graph **g); /* waits for what uses it */
+/* The same kernels with the same arguments. */
+bool lb_dev_graph_equal(const lb_dev_graph *a, const lb_dev_graph *b);
 
 /* ---- events: marks in queues, for order between queues and for times ---- */
 

@@ -6,8 +6,8 @@
 #include "tensor/dtype.h"
 
 enum {
-    MV_GROUP_ROWS = 16, /* LBK_MV_SIMDGROUPS * LBK_MV_ROWS */
-    MV_THREADS = 256,
+    MV_ROWS = 2,            /* LBK_MV_ROWS */
+    MV_SIMDGROUPS_MAX = 16, /* LBK_MV_SIMDGROUPS_MAX */
     ROWS_THREADS = 64,
     ROW_THREADS = 256,
     MAP_THREADS = 256,
@@ -96,9 +96,12 @@ static const char *mv_rest(const lb_mv_args *a, u32 at, u32 per, lb_dev_shape *s
     if (!a->y_stride && a->y_first)
         return "products begin within a row without a distance between rows";
     const char *bad = strided(a->n_tokens, a->y_first, a->n_rows, stride, &s->need_bytes[at + 1]);
-    s->groups[0] = groups_of(a->n_rows, MV_GROUP_ROWS);
+    if (!a->simdgroups || a->simdgroups > MV_SIMDGROUPS_MAX || !a->split ||
+        a->simdgroups % a->split)
+        return "rows are not shared by simdgroups of a threadgroup";
+    s->groups[0] = groups_of(a->n_rows, a->simdgroups / a->split * MV_ROWS);
     s->groups[1] = a->n_tokens;
-    s->n_threads = MV_THREADS;
+    s->n_threads = 32 * a->simdgroups;
     return bad ? bad : tokens_fit(a->n_tokens);
 }
 
@@ -611,6 +614,12 @@ bool lb_dev_kernel_of(lb_dev_use use, lb_dev_form form, u32 type, lb_dev_kernel 
             return true;
         }
     return false;
+}
+
+u32 lb_dev_kernel_chunk(lb_dev_kernel k) {
+    const bool blocks = table[k].family == MV || table[k].family == MVE;
+    return blocks && lb_dtype_get((lb_dtype)table[k].type)->cls == LB_CLASS_FLOAT ? FLOAT_CHUNK
+                                                                                  : CHUNK;
 }
 
 const char *lb_dev_kernel_signature(lb_dev_kernel k) {

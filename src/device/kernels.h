@@ -40,6 +40,8 @@ bool lb_dev_kernel_of(lb_dev_use use, lb_dev_form form, u32 type, lb_dev_kernel 
 /* One character an argument, in order: i (a buffer that is read), o (one that is written), then v
  * (the values). */
 const char *lb_dev_kernel_signature(lb_dev_kernel k);
+/* Of mv_* and mve_*: how many values of a row a thread takes at a time. */
+u32 lb_dev_kernel_chunk(lb_dev_kernel k);
 u32 lb_dev_kernel_val_bytes(lb_dev_kernel k);
 /* val: of lb_dev_kernel_val_bytes. LB_E_USAGE: values that the kernel cannot take, said in words.
  */

@@ -18,7 +18,7 @@ static const shape tiles = {3, 0, 1};
 static const shape large = {1032, 0, 2};
 enum {
     STACK = 3,     /* matrices of mve_*, of whose rows each has as many */
-    MV_TILE = 4096 /* LBK_MV_TILE */
+    MV_TILE = 6144 /* LBK_MV_TILE */
 };
 
 typedef struct weights {
@@ -206,9 +206,9 @@ static bool make_blocks(lb_selftest *t, weights *w) {
 static double roundings(const weights *w) {
     const bool is_float =
         !w->mlx_bits && !w->fp_bits && lb_dtype_get(w->type)->cls == LB_CLASS_FLOAT;
-    const u32 chunk = is_float ? 4 : 32, tile = LB_MIN(w->a.n_cols, MV_TILE);
-    const u64 per_tile = lb_ceil_div_u64(tile / chunk, 32) * (chunk / 4);
-    return (double)(lb_ceil_div_u64(w->a.n_cols, MV_TILE) * per_tile) + 2 + 5 + 2;
+    const u32 chunk = is_float ? 4 : 32, tile = LB_MIN(w->a.n_cols, MV_TILE), n = w->a.split;
+    const u64 per_tile = lb_ceil_div_u64(tile / chunk, 32ull * n) * (chunk / 4);
+    return (double)(lb_ceil_div_u64(w->a.n_cols, MV_TILE) * per_tile) + 2 + 5 + n + 2;
 }
 
 static lb_dev_form form_of(const weights *w) {
@@ -230,7 +230,7 @@ static lb_dev_kernel act_of(u32 pre) {
     return acts[pre];
 }
 
-/* Squares are added by 256 threads, four of each 1024 values, then over simdgroups; the root halves
+/* Squares are added by 128 threads at least, four at a time, then over simdgroups; the root halves
  * relative errors and has three roundings of its own, the factors one each. */
 static void make_norm(const lb_mv_args *a, const float *x, const float *pre, double *to,
                       double *bound) {
@@ -238,7 +238,7 @@ static void make_norm(const lb_mv_args *a, const float *x, const float *pre, dou
     for (u32 i = 0; i < a->n_cols; i++)
         squares += (double)x[i] * (double)x[i];
     const double f = 1 / sqrt(squares / a->n_cols + (double)a->eps);
-    const double n = ((double)lb_ceil_div_u64(a->n_cols, 1024) * 4 + 5 + 8) / 2 + 3 + 2;
+    const double n = ((double)lb_ceil_div_u64(a->n_cols, 512) * 4 + 5 + 16) / 2 + 3 + 2;
     for (u32 i = 0; i < a->n_cols; i++) {
         to[i] = (double)x[i] * f * (double)pre[i];
         bound[i] = n * LB_SELFTEST_ULP * fabs(to[i]);
@@ -402,6 +402,7 @@ lb_status lb_selftest_weights(lb_selftest *t, u32 i, bool *more, lb_err *err) {
     const bool product = stack || lb_str_starts(name, LB_STR("mv_"));
     const u32 n_groups = 3, n_small = (u32)LB_LEN(shapes);
     const bool tiled = product && !stack;
+    static const u32 splits[] = {1, 4, 2, 8};
     weights w = {0};
     if (!find_type(lb_str_sub(name, stack ? 4 : product ? 3 : 5, name.len), &w))
         return lb_fail(err, LB_E_UNSUPPORTED, "kernel %.*s: the self-test knows no such type",
@@ -417,6 +418,8 @@ lb_status lb_selftest_weights(lb_selftest *t, u32 i, bool *more, lb_err *err) {
     w.a = (lb_mv_args){.n_rows = stack ? (s.n_rows + STACK - 1) / STACK * STACK : s.n_rows,
                        .n_cols = s.n_units * unit,
                        .n_tokens = s.n_tokens,
+                       .simdgroups = i % 3 == 1 ? 16 : 8,
+                       .split = splits[i % LB_LEN(splits)],
                        .times = i % 2 ? 0.75f : 1};
     if (at >= n_small)
         w.a.n_cols = at == n_small && tiled ? MV_TILE + 2 * block : 4096;

@@ -98,6 +98,8 @@ static lb_status make_buffers(lb_context *c, lb_err *err) {
     }
     if (st == LB_OK && d == c->parts)
         st = lb_dev_buf_new(dev, LB_DEV_HOST, size[LB_DBUF_META], &d->host, &why);
+    if (st == LB_OK && lb_resident_device(d->r)->kind == LB_DEV_CUDA && !d->r->next)
+        st = lb_dev_buf_new(dev, LB_DEV_HOST, 4ull * c->m->p.n_vocab, &d->logits, &why);
     if (st == LB_OK)
         return LB_OK;
     if (st != LB_E_NOMEM && st != LB_E_LIMIT) {
@@ -163,6 +165,8 @@ void lb_device_end(lb_context *c) {
         lb_dev_link_free(&d->link);
         for (u32 i = 0; i < LB_DBUFS; i++)
             lb_dev_buf_free(&d->buf[i]);
+        lb_device_forget(d);
+        lb_dev_buf_free(&d->logits);
         lb_dev_buf_free(&d->host);
         lb_dev_buf_free(&d->given);
         lb_free(d);

@@ -39,6 +39,19 @@ lb_status lb_dbarrier(const lb_context *c, lb_err *err) {
 
 /* ---- products ---- */
 
+/* How many simdgroups share a row: so many that every unit has threadgroups and each thread still
+ * has something to do. On Apple's GPUs large threadgroups may not fit a pipeline. */
+static void share_rows(const lb_context *c, lb_dev_kernel k, lb_mv_args *a) {
+    const lb_dev_info *info = lb_dev_info_get(c->device->r->d);
+    const u32 units = info->n_units ? info->n_units : 16, rows = 2;
+    const u32 n_chunks = a->n_cols / lb_dev_kernel_chunk(k);
+    a->simdgroups = info->kind == LB_DEV_CUDA ? 16 : 8;
+    a->split = 1;
+    while (2 * a->split <= LB_MIN(a->simdgroups, n_chunks / 32) &&
+           2 * (u64)a->n_rows * a->split * a->n_tokens < 3ull * units * a->simdgroups * rows)
+        a->split *= 2;
+}
+
 static lb_status product(const lb_context *c, const lb_dproduct *p, u32 per, lb_err *err) {
     u32 first = p->first;
     for (u32 i = 0; i < p->l->n_parts; i++) {
@@ -61,6 +74,7 @@ static lb_status product(const lb_context *c, const lb_dproduct *p, u32 per, lb_
         a.add = p->out.sum;
         a.add_times = p->out.times;
         a.add_scale = p->out.scale;
+        share_rows(c, k, &a);
         buf[n++] = per                        ? lb_dbuf_arg(c, LB_DBUF_ROUTES)
                    : a.pre == LB_DEV_PRE_NORM ? p->in.w
                                               : c->device->r->zeros;
@@ -253,8 +267,8 @@ static lb_status run_layer(lb_context *c, u32 i, lb_err *err) {
     return lb_dadd(c, LB_DBUF_X, LB_DBUF_Y, times, last, err);
 }
 
-/* Logits of the wanted tokens [first, first + n). */
-static lb_status head(const lb_context *c, u32 first, u32 n, float *logits, lb_err *err) {
+/* Logits of the wanted tokens [first, first + n), to LB_DBUF_LOGITS. */
+static lb_status head(const lb_context *c, u32 first, u32 n, lb_err *err) {
     const lb_resident *r = c->device->r;
     const lb_params *p = &c->m->p;
     const lb_rows_args gather = {.n_rows = c->n, .n_cols = p->n_embd, .n_tokens = n};
@@ -279,36 +293,61 @@ static lb_status head(const lb_context *c, u32 first, u32 n, float *logits, lb_e
         LB_TRY(
             lb_dlaunch(c, LB_DK_softcap, (lb_dev_arg[]){lb_dbuf_arg(c, LB_DBUF_LOGITS)}, &a, err));
     }
-    return lb_dev_queue_read(r->q, logits + (size_t)first * p->n_vocab,
-                             c->device->buf[LB_DBUF_LOGITS], 0, 4ull * n * p->n_vocab, err);
+    return LB_OK;
 }
 
+static bool is_last(const lb_context *c) {
+    return c->device->next == NULL;
+}
+
+/* What the device of a part does between copies. */
 static lb_status part(lb_context *c, lb_err *err) {
-    const lb_resident *r = c->device->r;
+    const lb_dcontext *d = c->device;
+    const lb_resident *r = d->r;
+    if (r->embeds)
+        LB_TRY(embed(c, err));
     for (u32 i = r->first; i < r->end; i++)
         LB_TRY(run_layer(c, i, err));
+    return is_last(c) && d->n_want ? head(c, 0, LB_MIN(d->n_logits, d->n_want), err) : LB_OK;
+}
+
+/* Through pinned memory where that is faster; of more than one row at once. */
+static lb_status read_logits(const lb_context *c, float *logits, lb_err *err) {
+    const lb_dcontext *d = c->device;
+    const u64 row = 4ull * c->m->p.n_vocab;
+    for (u32 first = 0; first < d->n_want; first += d->n_logits) {
+        const u32 n = LB_MIN(d->n_logits, d->n_want - first);
+        void *to =
+            d->logits && d->n_want == 1 ? lb_dev_buf_host(d->logits) : (u8 *)logits + first * row;
+        if (first)
+            LB_TRY(head(c, first, n, err));
+        LB_TRY(lb_dev_queue_read(d->r->q, to, d->buf[LB_DBUF_LOGITS], 0, n * row, err));
+    }
     return LB_OK;
 }
 
 static lb_status submit(lb_context *c, float *logits, const u8 *want, lb_err *err) {
     LB_TRY(lb_device_put_batch(c, want, err));
-    LB_TRY(c->device->r->embeds ? embed(c, err) : lb_device_take_host(c, err));
-    LB_TRY(part(c, err));
-    while (c->device->next) {
+    if (!c->device->r->embeds)
+        LB_TRY(lb_device_take_host(c, err));
+    LB_TRY(lb_device_replay(c, part, err));
+    while (!is_last(c)) {
         LB_TRY(lb_device_hand_on(c, err));
-        LB_TRY(part(c, err));
+        LB_TRY(lb_device_replay(c, part, err));
     }
-    const lb_dcontext *d = c->device;
-    for (u32 first = 0; first < d->n_want; first += d->n_logits)
-        LB_TRY(head(c, first, LB_MIN(d->n_logits, d->n_want - first), logits, err));
-    return LB_OK;
+    return read_logits(c, logits, err);
 }
 
 lb_status lb_device_forward(lb_context *c, float *logits, const u8 *want, lb_err *err) {
     lb_err ignored;
-    const lb_status st = submit(c, logits, want, err);
-    if (st == LB_OK)
-        return lb_device_settle(c, err);
-    (void)lb_device_settle(c, &ignored); /* what was submitted writes logits */
+    lb_status st = submit(c, logits, want, err);
+    if (st != LB_OK) {
+        (void)lb_device_settle(c, &ignored); /* what was submitted writes logits */
+        return st;
+    }
+    const lb_dcontext *last = c->device;
+    st = lb_device_settle(c, err);
+    if (st == LB_OK && last->logits && last->n_want == 1)
+        memcpy(logits, lb_dev_buf_host(last->logits), 4ull * c->m->p.n_vocab);
     return st;
 }

@@ -105,6 +105,18 @@ typedef enum lb_dmeta {
     LB_DMETAS
 } lb_dmeta;
 
+/* A recording of a batch's kernels, and what it holds for. */
+#define LB_DRECORDS 4u
+typedef struct lb_drecord_key {
+    u32 n, n_want, n_splits, split_rows;
+    bool temp;
+} lb_drecord_key;
+typedef struct lb_drecord {
+    lb_drecord_key key;
+    lb_dev_graph *graph; /* NULL: none */
+    u64 used;
+} lb_drecord;
+
 typedef struct lb_dcontext {
     lb_resident *r;
     struct lb_dcontext *next; /* of the next part */
@@ -119,6 +131,10 @@ typedef struct lb_dcontext {
     u64 cos_at[LB_ROPES_MAX], sin_at[LB_ROPES_MAX]; /* of this batch */
     bool temp;                                      /* some q is scaled */
     u32 n_splits, split_rows;                       /* of attention over this batch; 0: tiles */
+    lb_dev_buf *logits; /* pinned: one row of them; NULL: read at once */
+    lb_drecord record[LB_DRECORDS];
+    lb_drecord_key seen; /* the last without a recording */
+    u64 n_records;
 } lb_dcontext;
 
 /* ---- device_context.c ---- */
@@ -227,6 +243,13 @@ lb_status lb_drows(const lb_context *c, const lb_dmat *m, lb_dev_arg ids, lb_dev
                    lb_err *err);
 lb_status lb_dnorm_heads(const lb_context *c, const lb_dnorm *norm, const lb_dheads *h,
                          lb_err *err);
+
+/* ---- device_record.c ---- */
+
+typedef lb_status(lb_dlaunches)(lb_context *c, lb_err *err);
+/* Runs launches, which submit kernels alone, or a recording of them. */
+lb_status lb_device_replay(lb_context *c, lb_dlaunches *launches, lb_err *err);
+void lb_device_forget(lb_dcontext *d);
 
 /* ---- device_attention.c, device_ffn.c, device_inputs.c ---- */
 

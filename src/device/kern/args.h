@@ -27,6 +27,8 @@ typedef struct lb_mv_args {
     /* mv_* alone: what x is made of (LB_DEV_PRE_*) and where it is; add: the product p becomes
      * (y + add_times p) add_scale */
     u32 pre, x_stride, second, gated, add;
+    /* of a threadgroup, at most 16; so many of them share rows: a power of two that divides it */
+    u32 simdgroups, split;
     float eps, alpha, limit, add_times, add_scale;
 } lb_mv_args;
 
