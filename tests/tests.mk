@@ -112,6 +112,9 @@ $(MLX_RECIPE): $(B)/tests/tool/mlx_recipe.o $(LIB)
 	$(Q)$(CC) $(LDFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(LIBS)
 $(MAKE_MODEL): $(B)/tests/tool/make_model.o $(patsubst tests/unit/%.c,$(B)/tests/%.o,$(wildcard tests/unit/fake_*.c)) $(LIB)
 	$(Q)$(CC) $(LDFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(LIBS)
+DEVICE_BENCH := $(B)/tests/device_bench
+$(DEVICE_BENCH): $(B)/tests/tool/device_bench.o $(LIB)
+	$(Q)$(CC) $(LDFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(LIBS)
 QUANT_PEER := $(B)/tests/quant_peer
 $(QUANT_PEER): $(B)/tests/tool/quant_peer.o $(B)/tests/quant_rows.o $(LIB)
 	$(Q)$(CC) $(LDFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(LIBS)
@@ -120,7 +123,7 @@ $(QUANT_PEER): $(B)/tests/tool/quant_peer.o $(B)/tests/quant_rows.o $(LIB)
 # library is compiled for it: as a shared object must be, and without a sanitizer, as a driver is.
 STUB_CUDA := $(if $(filter Linux,$(UNAME)),$(B)/tests/stub/libcuda.so.1)
 STUB_CUDA_SRC := tests/stub/libcuda.c $(addprefix src/,device/cpu_fiber.c device/cpu_kernels.c device/kernels.c \
-                 device/kernels_encode.c base/error.c base/mem.c base/str.c tensor/dtype.c kernel/nn_ref.c)
+                 device/kernels_encode.c device/kernels_mm.c base/error.c base/mem.c base/str.c tensor/dtype.c kernel/nn_ref.c)
 $(B)/tests/stub/libcuda.so.1: $(STUB_CUDA_SRC) $(wildcard src/device/*.h src/device/*.def src/device/kern/*)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(filter-out $(SAN_FLAGS),$(CFLAGS_ALL)) -fPIC -shared -Wl,-soname,libcuda.so.1 -Wl,--no-undefined -o $@ $(STUB_CUDA_SRC) -lm -lpthread

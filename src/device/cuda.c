@@ -13,8 +13,8 @@
 typedef struct cuda {
     lb_cuda_driver cu;
     cu_device device;
-    cu_context context; /* NULL: not retained */
-    cu_module module;
+    cu_context context;   /* NULL: not retained */
+    cu_module module, mm; /* mm: of the kernels for tensor cores; NULL: the device has none */
     cu_function kernel[LB_DEV_KERNEL_COUNT];
 } cuda;
 
@@ -67,6 +67,9 @@ static void describe(const lb_cuda_driver *cu, cu_device device, u32 index, lb_d
     out->shared_bytes_max = attribute(cu, device, CU_ATTR_SHARED_BYTES);
     out->unified = attribute(cu, device, CU_ATTR_INTEGRATED) != 0;
     out->maps_files = attribute(cu, device, CU_ATTR_READ_ONLY_REGISTER) != 0;
+    out->tuning = lb_dev_tuning_find(
+        LB_DEV_CUDA,
+        10 * attribute(cu, device, CU_ATTR_MAJOR) + attribute(cu, device, CU_ATTR_MINOR), 0);
 }
 
 static u32 count_devices(const lb_cuda_driver *cu, lb_err *why) {
@@ -93,13 +96,13 @@ static u32 cuda_list(lb_dev_info *out, u32 max, lb_err *why) {
     return n;
 }
 
-/* The driver compiles the text for its device, and keeps the result in a cache of its own. */
-static lb_status load_kernels(lb_dev *d, lb_err *err) {
+/* The driver compiles a text for its device, and keeps the result in a cache of its own. */
+static lb_status load_module(lb_dev *d, const char *ptx, cu_module *out, lb_err *err) {
     cuda *c = d->impl;
     char log[512] = "";
     int options[] = {CU_JIT_ERROR_LOG, CU_JIT_ERROR_LOG_BYTES};
     void *values[] = {log, (void *)(uintptr_t)sizeof log};
-    const cu_result r = c->cu.cuModuleLoadDataEx(&c->module, lb_cuda_ptx, 2, options, values);
+    const cu_result r = c->cu.cuModuleLoadDataEx(out, ptx, 2, options, values);
     if (r == CU_UNSUPPORTED_PTX_VERSION || r == CU_NO_BINARY_FOR_GPU)
         return lb_fail(err, LB_E_UNSUPPORTED,
                        "%s: the driver (%s) does not take the kernels: update NVIDIA's driver",
@@ -110,10 +113,19 @@ static lb_status load_kernels(lb_dev *d, lb_err *err) {
         return lb_fail(err, LB_E_UNSUPPORTED, "%s: the driver does not compile the kernels: %s",
                        d->info.id, log);
     }
-    LB_TRY(result(d, r, "kernels", err));
+    return result(d, r, "kernels", err);
+}
+
+static lb_status load_kernels(lb_dev *d, lb_err *err) {
+    cuda *c = d->impl;
+    LB_TRY(load_module(d, lb_cuda_ptx, &c->module, err));
+    if (d->info.tuning.mm_small)
+        LB_TRY(load_module(d, lb_cuda_ptx_mm, &c->mm, err));
     for (u32 k = 0; k < LB_DEV_KERNEL_COUNT; k++) {
         const char *name = lb_dev_kernel_name((lb_dev_kernel)k);
-        LB_TRY(result(d, c->cu.cuModuleGetFunction(&c->kernel[k], c->module, name), name, err));
+        const cu_module from = lb_dev_kernel_is_mm((lb_dev_kernel)k) ? c->mm : c->module;
+        if (lb_dev_has(d, (lb_dev_kernel)k))
+            LB_TRY(result(d, c->cu.cuModuleGetFunction(&c->kernel[k], from, name), name, err));
     }
     return LB_OK;
 }
@@ -156,6 +168,8 @@ static void cuda_close(lb_dev *d) {
         (void)c->cu.cuCtxSetCurrent(c->context);
         if (c->module)
             (void)c->cu.cuModuleUnload(c->module);
+        if (c->mm)
+            (void)c->cu.cuModuleUnload(c->mm);
         (void)c->cu.cuCtxSetCurrent(NULL);
         (void)c->cu.cuDevicePrimaryCtxRelease_v2(c->device);
     }

@@ -131,7 +131,8 @@ void lb_cuda_driver_close(lb_cuda_driver *d);
 /* "out of memory", as the driver calls it. */
 const char *lb_cuda_text(const lb_cuda_driver *d, cu_result r);
 
-/* The kernels as PTX (cuda_ptx.c), ends with NUL. */
-extern const char lb_cuda_ptx[];
+/* The kernels as PTX (cuda_ptx.c), each ends with NUL: those of every device, and mm_* for compute
+ * capability 8.0 and later. */
+extern const char lb_cuda_ptx[], lb_cuda_ptx_mm[];
 
 #endif

@@ -118,6 +118,10 @@ const lb_dev_info *lb_dev_info_get(const lb_dev *d) {
     return &d->info;
 }
 
+bool lb_dev_has(const lb_dev *d, lb_dev_kernel k) {
+    return !lb_dev_kernel_is_mm(k) || d->info.tuning.mm_small > 0;
+}
+
 void lb_dev_stats_get(const lb_dev *d, lb_dev_stats *out) {
     *out = d->stats;
 }
@@ -375,6 +379,9 @@ lb_status lb_dev_queue_launch(lb_dev_queue *q, const lb_dev_launch *l, lb_err *e
     if (!l->val || l->val_bytes != val_bytes)
         return lb_fail(err, LB_E_USAGE, "kernel %s: %u bytes of values given, it takes %u", name,
                        l->val ? l->val_bytes : 0, val_bytes);
+    if (!lb_dev_has(q->dev, l->kernel))
+        return lb_fail(err, LB_E_UNSUPPORTED, "kernel %s: %s (%s) has no matrix units for it", name,
+                       q->dev->info.id, q->dev->info.generation);
     LB_TRY(lb_dev_kernel_shape(l->kernel, l->val, &s, err));
     for (u32 i = 0; i < n_bufs; i++)
         LB_TRY(check_arg(q, l, i, s.need_bytes[i], err));

@@ -19,6 +19,7 @@
 
 #include "base/base.h"
 #include "device/kernels.h"
+#include "device/tuning.h"
 
 typedef enum lb_dev_kind { LB_DEV_CPU, LB_DEV_CUDA, LB_DEV_METAL, LB_DEV_KINDS } lb_dev_kind;
 
@@ -40,6 +41,7 @@ typedef struct lb_dev_info {
     u32 shared_bytes_max; /* memory of a threadgroup without asking for more */
     bool unified;         /* the host's memory is the device's */
     bool maps_files;      /* lb_dev_buf_map works */
+    lb_dev_tuning tuning;
 } lb_dev_info;
 
 /* All devices of a kind, the first max of them; returns how many there are. why (may be NULL): set
@@ -89,6 +91,8 @@ lb_status lb_dev_open(lb_dev **out, const lb_dev_opts *opts, lb_err *err);
 /* Waits for its queues; frees all that belongs to it. NULL and *d NULL are fine. */
 void lb_dev_close(lb_dev **d);
 const lb_dev_info *lb_dev_info_get(const lb_dev *d);
+/* Whether the device has what a kernel needs: mm_* the matrix units. */
+bool lb_dev_has(const lb_dev *d, lb_dev_kernel k);
 void lb_dev_stats_get(const lb_dev *d, lb_dev_stats *out);
 u64 lb_dev_budget(const lb_dev *d); /* lb_dev_opts.memory_bytes; 0: none */
 

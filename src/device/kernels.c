@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* kernels.c: the families of kernels.def. The numbers of threads and of rows a threadgroup are
  * those of the texts in kern/. Products of three u32 fit a u64 or are refused. */
-#include "device/kernels.h"
+#include "device/kernels_family.h"
 #include "device/encode.h"
 #include "tensor/dtype.h"
 
@@ -18,12 +18,10 @@ enum {
     TILE_THREADS = 256
 };
 
-typedef const char *(shape_fn)(u32 type, const void *val, lb_dev_shape *s);
-
 typedef struct family {
     const char *signature;
     u32 val_bytes;
-    shape_fn *shape; /* NULL, or what is wrong with the values */
+    lb_dev_shape_fn *shape; /* NULL, or what is wrong with the values */
 } family;
 
 static const char too_large[] = "the shape is too large";
@@ -183,6 +181,20 @@ static const char *shape_mve_scaled(u32 bits, const void *val, lb_dev_shape *s) 
         (u64)a->n_rows * a->n_mats > UINT32_MAX) /* rows of the stack are counted together */
         bad = too_large;
     return bad ? bad : mv_experts(a, 2, s);
+}
+
+const char *lb_dev_product_needs(lb_dev_form form, u32 type, const lb_mv_args *a, u32 at,
+                                 lb_dev_shape *s) {
+    const u64 n_mats = a->n_mats ? a->n_mats : 1;
+    const char *bad = form == LB_DEV_BLOCKS ? weight_bytes(type, (u64)a->n_rows * n_mats, a->n_cols,
+                                                           &s->need_bytes[0])
+                      : form == LB_DEV_AFFINE ? mlx_bytes(type, a, n_mats, s)
+                                              : scaled_bytes(type, a, n_mats, s);
+    if (!bad && form == LB_DEV_SCALED && (u64)a->n_rows * n_mats > UINT32_MAX)
+        bad = too_large; /* rows of the stack are counted together */
+    if (!bad && (a->pre || a->x_stride || a->add))
+        bad = "products for many tokens take and give rows as they are";
+    return bad ? bad : mv_rest(a, at, LB_MAX(a->per, 1u), s);
 }
 
 static const char *rows_rest(const lb_rows_args *a, u32 at, u32 chunk, lb_dev_shape *s) {
@@ -543,7 +555,11 @@ enum {
     ROUTE,
     EXPERTS_SUM,
     ENCODE,
-    ENCODE_GRID
+    ENCODE_GRID,
+    MM,
+    MM_MLX,
+    MM_SCALED,
+    ROUTES_GROUP
 };
 
 static const family families[] = {
@@ -579,6 +595,10 @@ static const family families[] = {
     [EXPERTS_SUM] = {"iiov", sizeof(lb_experts_args), shape_experts_sum},
     [ENCODE] = {"iiov", sizeof(lb_encode_args), lb_dev_shape_encode},
     [ENCODE_GRID] = {"iiiov", sizeof(lb_encode_args), lb_dev_shape_encode_grid},
+    [MM] = {"iiiov", sizeof(lb_mv_args), lb_dev_shape_mm},
+    [MM_MLX] = {"iiiiiov", sizeof(lb_mv_args), lb_dev_shape_mm_mlx},
+    [MM_SCALED] = {"iiiiov", sizeof(lb_mv_args), lb_dev_shape_mm_scaled},
+    [ROUTES_GROUP] = {"iov", sizeof(lb_group_args), lb_dev_shape_routes_group},
 };
 
 static const struct {
@@ -594,6 +614,11 @@ const char *lb_dev_kernel_name(lb_dev_kernel k) {
     return table[k].name;
 }
 
+bool lb_dev_kernel_is_mm(lb_dev_kernel k) {
+    const u32 f = table[k].family;
+    return f == MM || f == MM_MLX || f == MM_SCALED;
+}
+
 bool lb_dev_kernel_find(lb_str name, lb_dev_kernel *out) {
     for (u32 i = 0; i < LB_DEV_KERNEL_COUNT; i++)
         if (lb_str_eq_c(name, table[i].name)) {
@@ -605,9 +630,9 @@ bool lb_dev_kernel_find(lb_str name, lb_dev_kernel *out) {
 
 bool lb_dev_kernel_of(lb_dev_use use, lb_dev_form form, u32 type, lb_dev_kernel *out) {
     static const u32 family_of[][LB_DEV_ROWS + 1] = {
-        [LB_DEV_BLOCKS] = {MV, MVE, ROWS},
-        [LB_DEV_AFFINE] = {MV_MLX, MVE_MLX, ROWS_MLX},
-        [LB_DEV_SCALED] = {MV_SCALED, MVE_SCALED, ROWS_SCALED}};
+        [LB_DEV_BLOCKS] = {MV, MVE, MM, ROWS},
+        [LB_DEV_AFFINE] = {MV_MLX, MVE_MLX, MM_MLX, ROWS_MLX},
+        [LB_DEV_SCALED] = {MV_SCALED, MVE_SCALED, MM_SCALED, ROWS_SCALED}};
     for (u32 i = 0; i < LB_DEV_KERNEL_COUNT; i++)
         if (table[i].family == family_of[form][use] && table[i].type == type) {
             *out = (lb_dev_kernel)i;

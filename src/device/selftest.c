@@ -119,6 +119,7 @@ static cases_fn *cases_of(lb_dev_kernel k) {
     case LB_DK_experts_sum:
     case LB_DK_bias_experts:
     case LB_DK_scale_routes:
+    case LB_DK_routes_group:
         return lb_selftest_experts;
     default:
         return k < LB_DK_rms_norm    ? lb_selftest_weights

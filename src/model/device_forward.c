@@ -52,11 +52,46 @@ static void share_rows(const lb_context *c, lb_dev_kernel k, lb_mv_args *a) {
         a->split *= 2;
 }
 
+/* Whether experts' products take their tokens by the plan. */
+static bool by_plan(const lb_context *c) {
+    const u32 from = lb_dev_info_get(c->device->r->d)->tuning.mm_experts;
+    return from && c->n >= from;
+}
+
+u64 lb_device_plan_bytes(const lb_context *c, u32 n_routes) {
+    const lb_group_args a = {.n_routes = n_routes, .n_mats = c->m->p.n_expert};
+    lb_dev_shape s;
+    lb_err none;
+    if (!n_routes || !lb_dev_info_get(c->device->r->d)->tuning.mm_experts)
+        return 0;
+    return lb_dev_kernel_shape(LB_DK_routes_group, &a, &s, &none) == LB_OK ? s.need_bytes[1] : 0;
+}
+
+lb_status lb_dplan_experts(const lb_context *c, u32 used, lb_err *err) {
+    const lb_group_args a = {.n_routes = c->n * used, .n_mats = c->m->p.n_expert};
+    if (!by_plan(c))
+        return LB_OK;
+    LB_TRY(lb_dlaunch(c, LB_DK_routes_group,
+                      (lb_dev_arg[]){lb_dbuf_arg(c, LB_DBUF_ROUTES), lb_dbuf_arg(c, LB_DBUF_PLAN)},
+                      &a, err));
+    return lb_dbarrier(c, err);
+}
+
+/* per: of experts, else 0 */
+static lb_dev_use use_of(const lb_context *c, const lb_dproduct *p, const lb_dmat *m, u32 per) {
+    const lb_dev_tuning *t = &lb_dev_info_get(c->device->r->d)->tuning;
+    const u32 from = lb_dev_tuning_mm(t, m->args.n_rows, m->args.n_cols);
+    if (per)
+        return by_plan(c) ? LB_DEV_MM : LB_DEV_MVE;
+    return from && p->n >= from && !p->in.pre && !p->out.sum ? LB_DEV_MM : LB_DEV_MV;
+}
+
 static lb_status product(const lb_context *c, const lb_dproduct *p, u32 per, lb_err *err) {
     u32 first = p->first;
     for (u32 i = 0; i < p->l->n_parts; i++) {
         const lb_dmat *m = &p->l->parts[i];
-        const lb_dev_kernel k = m->kernel[per ? LB_DEV_MVE : LB_DEV_MV];
+        const lb_dev_use use = use_of(c, p, m, per);
+        const lb_dev_kernel k = m->kernel[use];
         lb_mv_args a = m->args;
         lb_dev_arg buf[LB_DEV_BUFS_MAX];
         u32 n = lb_dmat_args(m, buf);
@@ -74,10 +109,15 @@ static lb_status product(const lb_context *c, const lb_dproduct *p, u32 per, lb_
         a.add = p->out.sum;
         a.add_times = p->out.times;
         a.add_scale = p->out.scale;
-        share_rows(c, k, &a);
-        buf[n++] = per                        ? lb_dbuf_arg(c, LB_DBUF_ROUTES)
-                   : a.pre == LB_DEV_PRE_NORM ? p->in.w
-                                              : c->device->r->zeros;
+        if (use == LB_DEV_MM) { /* of one matrix there is no plan, and none is read */
+            a.n_mats = per ? a.n_mats : 0;
+            buf[n++] = lb_dbuf_arg(c, LB_DBUF_PLAN);
+        } else {
+            share_rows(c, k, &a);
+            buf[n++] = per                        ? lb_dbuf_arg(c, LB_DBUF_ROUTES)
+                       : a.pre == LB_DEV_PRE_NORM ? p->in.w
+                                                  : c->device->r->zeros;
+        }
         buf[n++] = p->in.x;
         buf[n++] = p->out.y;
         LB_TRY(lb_dlaunch(c, k, buf, &a, err));

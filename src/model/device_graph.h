@@ -81,6 +81,7 @@ typedef enum lb_dbuf {
     LB_DBUF_ACT,
     LB_DBUF_SCORES, /* [n_batch, n_expert] */
     LB_DBUF_ROUTES, /* [n_batch, n_expert_used, 2] */
+    LB_DBUF_PLAN,   /* the routes by experts, for products of many tokens (kern/args.h) */
     LB_DBUF_ROWS,   /* [n_batch, n_expert_used, n_embd] */
     LB_DBUF_SHARED, /* [n_batch, n_embd] */
     LB_DBUF_GATE,   /* [n_batch] the shared experts' */
@@ -221,6 +222,10 @@ typedef struct lb_dproduct {
     lb_doutput out;
     u32 n, first, stride;
 } lb_dproduct;
+/* Bytes of it for so many routes; 0: it is never made. */
+u64 lb_device_plan_bytes(const lb_context *c, u32 n_routes);
+/* Before products of c->n tokens' experts, when their routes are known: the plan of tiles. */
+lb_status lb_dplan_experts(const lb_context *c, u32 used, lb_err *err);
 /* Products that may run side by side; a barrier stands behind them. */
 lb_status lb_dproject(const lb_context *c, const lb_dproduct *p, u32 n_products, lb_err *err);
 /* The same of experts: token t takes the matrix of its route, and row t / per of x. */

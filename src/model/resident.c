@@ -190,7 +190,8 @@ static lb_status describe(const upload *u, lb_str name, const lb_mat *m, u32 n, 
                               &out->kernel[use]))
             return refuse_type(u, name, m);
     if (lb_dev_kernel_shape(out->kernel[n > 1 ? LB_DEV_MVE : LB_DEV_MV], &out->args, &shape,
-                            &why) != LB_OK)
+                            &why) != LB_OK ||
+        lb_dev_kernel_shape(out->kernel[LB_DEV_MM], &out->args, &shape, &why) != LB_OK)
         return refuse(u, name, why.msg);
     return LB_OK;
 }

@@ -7,8 +7,10 @@
  * and ranges are only as large as was asked for. Kernels reach the memory of their own GPU alone,
  * streams and events are their context's. What a driver refuses, the environment chooses:
  *
- *   STUB_CUDA=none | old | noinit | cc70 | ptx | jit     no GPU, CUDA 10.2, cuInit fails, an old
- *             | nopeer                                    GPU, PTX refused, PTX with an error; GPUs
+ *   STUB_CUDA=none | old | noinit | cc70 | cc75 | ptx | jit | nopeer
+ *                                                         no GPU, CUDA 10.2, cuInit fails, an old
+ *                                                         GPU, one without matrix units for mm_*,
+ *                                                         PTX refused, PTX with an error; GPUs
  *                                                         that do not reach each other
  *   STUB_CUDA_GPUS=N                                      how many there are; 2
  *   STUB_CUDA_MEMORY=BYTES                                of each; 64 MiB
@@ -237,8 +239,8 @@ LB_PUBLIC cu_result cuDeviceGetName(char *out, int n, cu_device d) {
 LB_PUBLIC cu_result cuDeviceGetAttribute(int *out, int attribute, cu_device d);
 LB_PUBLIC cu_result cuDeviceGetAttribute(int *out, int attribute, cu_device d) {
     (void)d;
-    *out = attribute == CU_ATTR_MAJOR                ? (mode("cc70") ? 7 : 9)
-           : attribute == CU_ATTR_MINOR              ? 0
+    *out = attribute == CU_ATTR_MAJOR                ? (mode("cc70") || mode("cc75") ? 7 : 9)
+           : attribute == CU_ATTR_MINOR              ? (mode("cc75") ? 5 : 0)
            : attribute == CU_ATTR_WARP               ? 32
            : attribute == CU_ATTR_THREADS            ? 1024
            : attribute == CU_ATTR_SHARED_BYTES       ? 49152

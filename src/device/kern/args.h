@@ -42,6 +42,18 @@ typedef struct lb_mv_args {
 #define LB_DEV_PRE_RELU2 5u
 #define LB_DEV_PRE_OAI 6u
 
+/* mm_*: the same for many tokens, which a threadgroup takes in tiles. n_mats > 0: of a stack; the
+ * plan (routes_group) then has, for each of n_tokens / LB_DEV_MM_TOKENS + n_mats + 1 tiles, the
+ * matrix, the place of its first token among the tokens in order, how many it has, 0; then all
+ * tokens, those of one matrix together. Of one matrix the plan is not read. */
+#define LB_DEV_MM_TOKENS 64u
+#define LB_DEV_MM_ROWS 64u
+
+/* A plan for routes [n_routes][2], whose first is the matrix; those of no matrix come last. */
+typedef struct lb_group_args {
+    u32 n_routes, n_mats;
+} lb_group_args;
+
 /* out[token][0 .. n_cols) = row ids[token] of w; NaN where ids[token] >= n_rows. */
 typedef struct lb_rows_args {
     u32 n_rows, n_cols, n_tokens, group_elems, scale_type, scale_rows;
