@@ -127,7 +127,7 @@ STUB_CUDA_SRC := tests/stub/libcuda.c $(addprefix src/,device/cpu_fiber.c device
 $(B)/tests/stub/libcuda.so.1: $(STUB_CUDA_SRC) $(wildcard src/device/*.h src/device/*.def src/device/kern/*)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(filter-out $(SAN_FLAGS),$(CFLAGS_ALL)) -fPIC -shared -Wl,-soname,libcuda.so.1 -Wl,--no-undefined -o $@ $(STUB_CUDA_SRC) -lm -lpthread
-$(B)/tests/test_device_cuda $(B)/tests/test_device_model: | $(STUB_CUDA)
+$(B)/tests/test_device_cuda $(B)/tests/test_device_model $(B)/tests/test_windows: | $(STUB_CUDA)
 # A stand-in for Metal, which compiles the kernels' text by clang; without clang there is none.
 MSL_CLANG ?= clang
 STUB_METAL := $(if $(filter Linux,$(UNAME)),$(if $(shell command -v $(MSL_CLANG) 2>/dev/null),$(B)/tests/metal/libmetal.so))

@@ -75,7 +75,8 @@ typedef struct lb_dev_event lb_dev_event;
 typedef struct lb_dev_opts {
     lb_dev_kind kind;
     u32 index;
-    u64 memory_bytes; /* budget: buffers in use and in the pool, mapped ones not; 0: none */
+    u64 memory_bytes; /* budget: buffers in use and in the pool, mapped ones and, where the device
+                         has memory of its own, the host's not; 0: none */
     bool exact;   /* no pool, no rounding of sizes: a sanitizer sees what reaches beyond a buffer */
     u32 schedule; /* cpu: in which order threads run, LB_FIBER_FORWARD .. (cpu_fiber.h) */
 } lb_dev_opts;

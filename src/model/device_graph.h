@@ -162,6 +162,7 @@ typedef struct lb_part_in {
     lb_dev *d;
     u32 first, end;
     const lb_resident_opts *opts; /* NULL: the usual */
+    u64 done, total;              /* bytes of earlier parts, of all: for progress */
 } lb_part_in;
 
 /* resident.c */
