@@ -141,6 +141,7 @@ lb_status lb_dev_selftest(lb_dev *d, lb_dev_kernel k, const lb_selftest_opts *op
         lb_arena_deinit(&t.arena);
     }
     lb_arena_deinit(&t.arena);
+    lb_arena_deinit(&t.kept);
     lb_dev_queue_free(&t.queue);
     if (st == LB_OK)
         return LB_OK;
