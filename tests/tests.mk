@@ -158,7 +158,7 @@ unit: $(UNIT)
 # Everything compiled and nothing linked: for what another compiler has to say.
 objects: $(OBJ) $(UNIT:%=%.o) $(UNIT_COMMON) $(B)/tests/runner.o $(FAULT_OBJ) $(KERN_OBJ) $(FUZZ_OBJ) $(TOOL_OBJ)
 # What the thread sanitizer is for: the engine, the sink, the pools, the descriptors.
-THREADS := $(filter $(B)/tests/test_plan% $(B)/tests/test_pool% $(B)/tests/test_fds% $(B)/tests/test_thread% $(B)/tests/test_fault% $(B)/tests/test_team%,$(UNIT))
+THREADS := $(filter $(B)/tests/test_plan% $(B)/tests/test_sink% $(B)/tests/test_pool% $(B)/tests/test_fds% $(B)/tests/test_thread% $(B)/tests/test_fault% $(B)/tests/test_team%,$(UNIT))
 threads: $(THREADS)
 test-threads: threads
 	@$(RUN) $(THREADS)
