@@ -81,6 +81,7 @@ static lb_status run(bench *b, lb_dev_kernel k, lb_mv_args a, lb_err *err) {
 static lb_status bench_all(bench *b, char **args, lb_err *err) {
     lb_dev_choice c;
     lb_dev_kernel k;
+    const char *simdgroups = getenv("SIMDGROUPS"), *split = getenv("SPLIT"); /* of mv_* */
     LB_TRY(lb_dev_choice_parse(args[1], &c, err));
     if (!lb_dev_kernel_find(lb_str_c(args[2]), &k))
         return lb_fail(err, LB_E_USAGE, "no kernel is called '%s'", args[2]);
@@ -93,6 +94,8 @@ static lb_status bench_all(bench *b, char **args, lb_err *err) {
                    (lb_mv_args){.n_rows = (u32)atoi(args[3]),
                                 .n_cols = (u32)atoi(args[4]),
                                 .n_tokens = (u32)atoi(*n),
+                                .simdgroups = simdgroups ? (u32)atoi(simdgroups) : 16,
+                                .split = split ? (u32)atoi(split) : 1,
                                 .times = 1},
                    err));
     return LB_OK;
