@@ -8,14 +8,16 @@
 #include "base/os.h"
 #include "device/backend.h"
 #include "device/cuda_driver.h"
+#include "device/cuda_text.h"
 #include <stdio.h>
 
 typedef struct cuda {
     lb_cuda_driver cu;
     cu_device device;
-    cu_context context;   /* NULL: not retained */
-    cu_module module, mm; /* mm: of the kernels for tensor cores; NULL: the device has none */
-    cu_function kernel[LB_DEV_KERNEL_COUNT];
+    cu_context context;               /* NULL: not retained */
+    lb_cuda_common common, common_mm; /* of the two texts; mm: for tensor cores */
+    cu_module module[LB_DEV_KERNEL_COUNT];
+    cu_function kernel[LB_DEV_KERNEL_COUNT]; /* NULL: not compiled yet */
 } cuda;
 
 static bool is_lost(cu_result r) {
@@ -116,18 +118,30 @@ static lb_status load_module(lb_dev *d, const char *ptx, cu_module *out, lb_err 
     return result(d, r, "kernels", err);
 }
 
+/* Compiles a kernel when it is used first. */
+static lb_status need_kernel(lb_dev *d, lb_dev_kernel k, lb_err *err) {
+    cuda *c = d->impl;
+    const char *name = lb_dev_kernel_name(k);
+    const bool mm = lb_dev_kernel_is_mm(k);
+    lb_buf text = {0};
+    if (c->kernel[k])
+        return LB_OK;
+    lb_status st = lb_cuda_text_of(mm ? lb_cuda_ptx_mm : lb_cuda_ptx,
+                                   mm ? &c->common_mm : &c->common, name, &text, err);
+    if (st == LB_OK)
+        st = load_module(d, (const char *)text.ptr, &c->module[k], err);
+    if (st == LB_OK)
+        st = result(d, c->cu.cuModuleGetFunction(&c->kernel[k], c->module[k], name), name, err);
+    lb_buf_deinit(&text);
+    return st;
+}
+
+/* One, to see whether the driver takes them. */
 static lb_status load_kernels(lb_dev *d, lb_err *err) {
     cuda *c = d->impl;
-    LB_TRY(load_module(d, lb_cuda_ptx, &c->module, err));
-    if (d->info.tuning.mm_small)
-        LB_TRY(load_module(d, lb_cuda_ptx_mm, &c->mm, err));
-    for (u32 k = 0; k < LB_DEV_KERNEL_COUNT; k++) {
-        const char *name = lb_dev_kernel_name((lb_dev_kernel)k);
-        const cu_module from = lb_dev_kernel_is_mm((lb_dev_kernel)k) ? c->mm : c->module;
-        if (lb_dev_has(d, (lb_dev_kernel)k))
-            LB_TRY(result(d, c->cu.cuModuleGetFunction(&c->kernel[k], from, name), name, err));
-    }
-    return LB_OK;
+    LB_TRY(lb_cuda_common_of(lb_cuda_ptx, &c->common, err));
+    LB_TRY(lb_cuda_common_of(lb_cuda_ptx_mm, &c->common_mm, err));
+    return need_kernel(d, LB_DK_add, err);
 }
 
 static lb_status cuda_open(lb_dev *d, lb_err *err) {
@@ -166,13 +180,14 @@ static void cuda_close(lb_dev *d) {
         return;
     if (c->context) {
         (void)c->cu.cuCtxSetCurrent(c->context);
-        if (c->module)
-            (void)c->cu.cuModuleUnload(c->module);
-        if (c->mm)
-            (void)c->cu.cuModuleUnload(c->mm);
+        for (u32 k = 0; k < LB_DEV_KERNEL_COUNT; k++)
+            if (c->module[k])
+                (void)c->cu.cuModuleUnload(c->module[k]);
         (void)c->cu.cuCtxSetCurrent(NULL);
         (void)c->cu.cuDevicePrimaryCtxRelease_v2(c->device);
     }
+    lb_cuda_common_deinit(&c->common);
+    lb_cuda_common_deinit(&c->common_mm);
     lb_cuda_driver_close(&c->cu);
     lb_free(c);
     d->impl = NULL;
@@ -323,6 +338,7 @@ static lb_status cuda_launch(lb_dev_queue *q, const lb_dev_launch *l, const lb_d
     params p;
     set_params(l, &p);
     LB_TRY(enter(q->dev, err));
+    LB_TRY(need_kernel(q->dev, l->kernel, err));
     return result(q->dev,
                   c->cu.cuLaunchKernel(c->kernel[l->kernel], s->groups[0], s->groups[1],
                                        s->groups[2], s->n_threads, 1, 1, 0, q->impl, p.at, NULL),
@@ -347,6 +363,7 @@ static lb_status add_nodes(const lb_dev_graph *g, cu_graph to, cu_graph_node *no
         const lb_dev_launch l = lb_dev_record_launch(r);
         params p;
         set_params(&l, &p);
+        LB_TRY(need_kernel(g->dev, l.kernel, err));
         const cu_kernel_node k = {
             .f = c->kernel[l.kernel],
             .groups = {r->shape.groups[0], r->shape.groups[1], r->shape.groups[2]},

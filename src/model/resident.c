@@ -179,6 +179,8 @@ static lb_status describe(const upload *u, lb_str name, const lb_mat *m, u32 n, 
                               .n_cols = (u32)m->n_cols,
                               .n_tokens = 1,
                               .n_mats = n,
+                              .simdgroups = 1, /* until a batch shares rows otherwise */
+                              .split = 1,
                               .times = m->times}};
     if (out->form != LB_DEV_BLOCKS) {
         out->args.group_elems = m->group ? m->group : (u32)lb_round_up(m->n_cols, 32);
