@@ -74,7 +74,7 @@ static void set_sizes(const lb_context *c, u64 *size) {
     size[LB_DBUF_ACT] = 4 * ff;
     size[LB_DBUF_SCORES] = 4 * b * p->n_expert;
     size[LB_DBUF_ROUTES] = 8 * rows;
-    size[LB_DBUF_PLAN] = lb_device_plan_bytes(c, (u32)rows);
+    size[LB_DBUF_PLAN] = lb_device_plan_bytes(m, (u32)rows);
     size[LB_DBUF_ROWS] = 4 * rows * e;
     size[LB_DBUF_SHARED] = p->n_expert ? 4 * b * e : 0;
     size[LB_DBUF_GATE] = p->n_expert ? 4 * b : 0;

@@ -58,11 +58,11 @@ static bool by_plan(const lb_context *c) {
     return from && c->n >= from;
 }
 
-u64 lb_device_plan_bytes(const lb_context *c, u32 n_routes) {
-    const lb_group_args a = {.n_routes = n_routes, .n_mats = c->m->p.n_expert};
+u64 lb_device_plan_bytes(const lb_model *m, u32 n_routes) {
+    const lb_group_args a = {.n_routes = n_routes, .n_mats = m->p.n_expert};
     lb_dev_shape s;
     lb_err none;
-    if (!n_routes || !lb_dev_info_get(c->device->r->d)->tuning.mm_experts)
+    if (!n_routes)
         return 0;
     return lb_dev_kernel_shape(LB_DK_routes_group, &a, &s, &none) == LB_OK ? s.need_bytes[1] : 0;
 }

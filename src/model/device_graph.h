@@ -223,8 +223,8 @@ typedef struct lb_dproduct {
     lb_doutput out;
     u32 n, first, stride;
 } lb_dproduct;
-/* Bytes of it for so many routes; 0: it is never made. */
-u64 lb_device_plan_bytes(const lb_context *c, u32 n_routes);
+/* Bytes of it for so many routes; 0: there are none. */
+u64 lb_device_plan_bytes(const lb_model *m, u32 n_routes);
 /* Before products of c->n tokens' experts, when their routes are known: the plan of tiles. */
 lb_status lb_dplan_experts(const lb_context *c, u32 used, lb_err *err);
 /* Products that may run side by side; a barrier stands behind them. */
