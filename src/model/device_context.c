@@ -80,7 +80,7 @@ static void set_sizes(const lb_context *c, u64 *size) {
     size[LB_DBUF_GATE] = p->n_expert ? 4 * b : 0;
     size[LB_DBUF_INPUTS] = m->layer_embd ? inputs * (p->n_layers + 1ull) : 0;
     size[LB_DBUF_TABLE] = m->layer_embd ? inputs * p->n_layers : 0;
-    size[LB_DBUF_LOGITS] = !d->r || d->r->ends ? 4ull * d->n_logits * p->n_vocab : 0;
+    size[LB_DBUF_LOGITS] = d->r->ends ? 4ull * d->n_logits * p->n_vocab : 0;
     size[LB_DBUF_META] = meta_bytes(c, (u32)b, (u32)b, d);
     size[LB_DBUF_CACHE] = c->cache.n_pages_max * d->page_bytes;
 }
@@ -175,9 +175,10 @@ void lb_device_end(lb_context *c) {
     c->device = c->parts = NULL;
 }
 
-lb_status lb_device_room(const lb_model *m, const lb_context_opts *o, u64 *layer_bytes,
+lb_status lb_device_room(const lb_model *m, lb_dev *dev, const lb_context_opts *o, u64 *layer_bytes,
                          u64 *buffers, lb_err *err) {
-    lb_dcontext d = {0};
+    lb_resident whole = {.m = m, .d = dev, .embeds = true, .ends = true};
+    lb_dcontext d = {.r = &whole};
     lb_context c = {.device = &d};
     u64 size[LB_DBUFS];
     lb_context_settle(&c, m, o);

@@ -147,7 +147,7 @@ lb_status lb_device_begin(lb_context *c, lb_err *err);
 void lb_device_end(lb_context *c);
 /* Bytes of a session like this one on devices: keys and values [n_layers], buffers of a device that
  * has all steps. */
-lb_status lb_device_room(const lb_model *m, const lb_context_opts *o, u64 *layer_bytes,
+lb_status lb_device_room(const lb_model *m, lb_dev *dev, const lb_context_opts *o, u64 *layer_bytes,
                          u64 *buffers, lb_err *err);
 /* How a cache asks for a page's copy (cache.h). */
 lb_status lb_device_copy_page(void *user, u32 to, u32 from, lb_err *err);

@@ -123,7 +123,7 @@ static lb_status plan(lb_resident_plan *out, const lb_model *m, const lb_residen
     lb_resident_bytes_of rest;
     LB_TRY(lb_device_check(&o->session, lb_dev_info_get(o->devices[0]), err));
     LB_TRY(lb_resident_costs(m, o->devices[0], weights, &rest, err));
-    LB_TRY(lb_device_room(m, &o->session, kv, &out->buffers, err));
+    LB_TRY(lb_device_room(m, o->devices[0], &o->session, kv, &out->buffers, err));
     find_whole(m, whole);
     for (u32 i = 0; i < n; i++)
         both[i] = weights[i] + kv[i];
