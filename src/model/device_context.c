@@ -2,7 +2,7 @@
 /* device_context.c: a session's buffers on a device, and what is copied there for a batch. */
 #include "base/mem.h"
 #include "io/size.h"
-#include "model/device_graph.h"
+#include "model/device_parts.h"
 #include <math.h>
 
 #define LOGITS_BYTES_MAX (64 * LB_MIB) /* of rows that the head makes at a time */
@@ -80,7 +80,7 @@ static void set_sizes(const lb_context *c, u64 *size) {
     size[LB_DBUF_GATE] = p->n_expert ? 4 * b : 0;
     size[LB_DBUF_INPUTS] = m->layer_embd ? inputs * (p->n_layers + 1ull) : 0;
     size[LB_DBUF_TABLE] = m->layer_embd ? inputs * p->n_layers : 0;
-    size[LB_DBUF_LOGITS] = !d->r || d->r->ends ? 4ull * d->n_logits * p->n_vocab : 0;
+    size[LB_DBUF_LOGITS] = d->r->ends ? 4ull * d->n_logits * p->n_vocab : 0;
     size[LB_DBUF_META] = meta_bytes(c, (u32)b, (u32)b, d);
     size[LB_DBUF_CACHE] = c->cache.n_pages_max * d->page_bytes;
 }
@@ -99,7 +99,7 @@ static lb_status make_buffers(lb_context *c, lb_err *err) {
     }
     if (st == LB_OK && d == c->parts)
         st = lb_dev_buf_new(dev, LB_DEV_HOST, size[LB_DBUF_META], &d->host, &why);
-    if (st == LB_OK && lb_resident_device(d->r)->kind == LB_DEV_CUDA && !d->r->next)
+    if (st == LB_OK && lb_resident_device(d->r)->kind == LB_DEV_CUDA && d->r->ends)
         st = lb_dev_buf_new(dev, LB_DEV_HOST, 4ull * c->m->p.n_vocab, &d->logits, &why);
     if (st == LB_OK)
         return LB_OK;
@@ -147,6 +147,7 @@ static lb_status begin_part(lb_context *c, lb_resident *r, lb_err *err) {
     set_shape(c);
     for (u32 i = 0; i < r->end; i++)
         *(i < r->first ? &d->kv_off : &d->page_bytes) += layer_kv(&c->cache, i);
+    d->page_bytes /= r->n_ranks;
     if (d->page_bytes > UINT32_MAX)
         return lb_fail(err, LB_E_LIMIT, "%s: a page of keys and values of %llu bytes",
                        lb_resident_device(r)->id, (unsigned long long)d->page_bytes);
@@ -164,6 +165,8 @@ void lb_device_end(lb_context *c) {
     for (lb_dcontext *d = c->parts, *next; d; d = next) {
         next = d->next;
         lb_dev_link_free(&d->link);
+        lb_dev_group_free(&d->group);
+        lb_free(d->step);
         for (u32 i = 0; i < LB_DBUFS; i++)
             lb_dev_buf_free(&d->buf[i]);
         lb_device_forget(d);
@@ -175,9 +178,10 @@ void lb_device_end(lb_context *c) {
     c->device = c->parts = NULL;
 }
 
-lb_status lb_device_room(const lb_model *m, const lb_context_opts *o, u64 *layer_bytes,
+lb_status lb_device_room(const lb_model *m, lb_dev *dev, const lb_context_opts *o, u64 *layer_bytes,
                          u64 *buffers, lb_err *err) {
-    lb_dcontext d = {0};
+    lb_resident whole = {.m = m, .d = dev, .embeds = true, .ends = true};
+    lb_dcontext d = {.r = &whole};
     lb_context c = {.device = &d};
     u64 size[LB_DBUFS];
     lb_context_settle(&c, m, o);

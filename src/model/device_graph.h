@@ -7,15 +7,18 @@
  * forward.c, attention.c and ffn.c do, but submit kernels: all of a batch at once, and wait once,
  * for the logits. A barrier stands where a kernel reads what an earlier one has written.
  *
- * Of several devices each has a part: some layers, their keys and values, buffers. What walks
+ * Of several devices each has a part: some layers, their keys and values, buffers, or as a rank a
+ * share of all layers (device_ranks.c). What walks
  * layers knows the part that c->device is; device_parts.c goes from one to the next. The first
  * layers may be the CPU's: then the first part begins behind them, and forward.c computes those. */
 #ifndef LB_MODEL_DEVICE_GRAPH_H
 #define LB_MODEL_DEVICE_GRAPH_H
 
+#include "device/group.h"
 #include "device/link.h"
 #include "model/graph.h"
 #include "model/resident.h"
+#include "model/slice.h"
 
 /* Rows of a matrix, or of a stack of them, one after the other. */
 typedef struct lb_dmat {
@@ -55,6 +58,7 @@ struct lb_resident {
     lb_dev_queue *q;
     lb_resident *next; /* the part on the next device; NULL: the last one */
     u32 first, end;    /* its layers */
+    u32 rank, n_ranks; /* of those who share them; 0, 1: nobody else */
     bool embeds, ends; /* has the tables of embeddings; the output */
     lb_arena perm;
     lb_dlayer *layer; /* [n_layers] its own are filled */
@@ -121,7 +125,8 @@ typedef struct lb_drecord {
 typedef struct lb_dcontext {
     lb_resident *r;
     struct lb_dcontext *next; /* of the next part */
-    lb_dev_link *link;        /* to it */
+    lb_dev_link *link;        /* to it; NULL: they are ranks */
+    lb_dev_group *group;      /* of ranks; of the first one */
     u64 kv_off, page_bytes;   /* of its layers: where they begin in a page, and how long they are */
     lb_dev_buf *buf[LB_DBUFS];
     lb_dev_buf *host;  /* pinned, as large as LB_DBUF_META; of the first part */
@@ -135,6 +140,8 @@ typedef struct lb_dcontext {
     lb_dev_buf *logits; /* pinned: one row of them; NULL: read at once */
     lb_drecord record[LB_DRECORDS];
     lb_drecord_key seen; /* the last without a recording */
+    lb_drecord *step;    /* heap [n_steps] a rank's, between sums; NULL: it has none */
+    u32 n_steps;
     u64 n_records;
 } lb_dcontext;
 
@@ -145,45 +152,18 @@ lb_status lb_device_check(const lb_context_opts *o, const lb_dev_info *d, lb_err
 /* c->cache is made. */
 lb_status lb_device_begin(lb_context *c, lb_err *err);
 void lb_device_end(lb_context *c);
-/* Bytes of a session like this one on devices: keys and values [n_layers], buffers of a device that
- * has all steps. */
-lb_status lb_device_room(const lb_model *m, const lb_context_opts *o, u64 *layer_bytes,
-                         u64 *buffers, lb_err *err);
 /* How a cache asks for a page's copy (cache.h). */
 lb_status lb_device_copy_page(void *user, u32 to, u32 from, lb_err *err);
 /* Copies what the batch's c->n tokens need, to all parts. */
 lb_status lb_device_put_batch(lb_context *c, const u8 *want, lb_err *err);
 
-/* ---- device_parts.c ---- */
-
-/* Layers [first, end) of m on d; its neighbours are the caller's. */
-typedef struct lb_part_in {
-    const lb_model *m;
-    lb_dev *d;
-    u32 first, end;
-    const lb_resident_opts *opts; /* NULL: the usual */
-    u64 done, total;              /* bytes of earlier parts, of all: for progress */
-} lb_part_in;
-
-/* resident.c */
-lb_status lb_resident_part(lb_resident **out, const lb_part_in *in, lb_err *err);
-/* What the parts of m would take of d: [n_layers] of each layer, of all else. */
-lb_status lb_resident_costs(const lb_model *m, lb_dev *d, u64 *layer_bytes,
-                            lb_resident_bytes_of *out, lb_err *err);
-
-/* Makes links between the parts of c, and what the host's layers need. */
-lb_status lb_device_join(lb_context *c, lb_err *err);
-/* The CPU's layers, and their results to the first part. */
-lb_status lb_device_take_host(lb_context *c, lb_err *err);
-/* The stream of c->n tokens goes to the next part, which is c->device from then on. */
-lb_status lb_device_hand_on(lb_context *c, lb_err *err);
-/* Until all parts are done; c->device is the first again. The first error. */
-lb_status lb_device_settle(lb_context *c, lb_err *err);
-
 /* ---- device_forward.c ---- */
 
 /* As lb_forward. */
 lb_status lb_device_forward(lb_context *c, float *logits, const u8 *want, lb_err *err);
+/* What stands before and behind the layers, on the parts that have it. */
+lb_status lb_device_first(lb_context *c, lb_err *err);
+lb_status lb_device_last(lb_context *c, lb_err *err);
 
 lb_dev_arg lb_dbuf_arg(const lb_context *c, lb_dbuf b);
 lb_dev_arg lb_dmeta_arg(const lb_context *c, lb_dmeta m);
@@ -240,6 +220,10 @@ typedef struct lb_dheads {
 /* to = norm(from), n rows; a barrier stands behind it. */
 lb_status lb_dnorm_rows(const lb_context *c, const lb_dnorm *norm, lb_dev_arg from, lb_dev_arg to,
                         u32 n, lb_err *err);
+/* What reads n rows of x through a norm: products do it themselves where they can, and plain says
+ * that nothing else reads it. */
+lb_status lb_dnormed(const lb_context *c, const lb_dnorm *norm, lb_dev_arg x, u32 n, bool plain,
+                     lb_dinput *in, lb_err *err);
 /* The same of c->n rows in place, and nothing where there is no such norm. */
 lb_status lb_dnorm_self(const lb_context *c, const lb_dnorm *norm, lb_dbuf b, lb_err *err);
 /* x = (x + times y) scale, [n, n_embd] */
@@ -249,13 +233,6 @@ lb_status lb_drows(const lb_context *c, const lb_dmat *m, lb_dev_arg ids, lb_dev
                    lb_err *err);
 lb_status lb_dnorm_heads(const lb_context *c, const lb_dnorm *norm, const lb_dheads *h,
                          lb_err *err);
-
-/* ---- device_record.c ---- */
-
-typedef lb_status(lb_dlaunches)(lb_context *c, lb_err *err);
-/* Runs launches, which submit kernels alone, or a recording of them. */
-lb_status lb_device_replay(lb_context *c, lb_dlaunches *launches, lb_err *err);
-void lb_device_forget(lb_dcontext *d);
 
 /* ---- device_attention.c, device_ffn.c, device_inputs.c ---- */
 
