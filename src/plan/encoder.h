@@ -9,6 +9,7 @@
 #ifndef LB_PLAN_ENCODER_H
 #define LB_PLAN_ENCODER_H
 
+#include "base/thread.h"
 #include "device/device.h"
 #include "plan/quant.h"
 
@@ -37,8 +38,13 @@ void lb_encoder_stats_get(lb_encoder *e, lb_encoder_stats *out);
 typedef struct lb_encoding {
     lb_encoder *e;
     struct lb_lane *open[LB_ENCODING_MAX]; /* what is being filled */
-    u32 pending;                           /* lanes that are under way */
+    u32 pending;                           /* lanes that were handed over */
+    lb_cond done;                          /* there are none of them any more */
 } lb_encoding;
+
+/* e may be NULL: then nothing else is called. */
+void lb_encoding_init(lb_encoding *x, lb_encoder *e);
+void lb_encoding_deinit(lb_encoding *x);
 
 /* Where values stand: in the output of a job, of a matrix of n_cols columns, from column col of a
  * row on; over a row's end the next one follows. */
