@@ -298,7 +298,16 @@ static lb_status make_lanes(lb_encoder *e, u32 n_wanted, lb_err *err) {
     return st;
 }
 
-lb_status lb_encoder_new(lb_encoder **out, const lb_dev_opts *dev, u32 threads, lb_err *err) {
+/* How many lanes are wanted: two more than workers. Of the kernels as C both sides are the host's.
+ */
+static u32 lanes_for(const lb_encoder *e, u32 threads, u64 memory_bytes) {
+    const u64 lane = (e->emulated ? 2 : 1) * (LANE_ELEMS * sizeof(float) + LANE_OUT_BYTES);
+    const u64 fit = LB_MAX(memory_bytes / 4 / lane, 2);
+    return (u32)LB_MIN(LB_MIN((u64)threads + 2, fit), LANES_MAX);
+}
+
+lb_status lb_encoder_new(lb_encoder **out, const lb_dev_opts *dev, u32 threads, u64 memory_bytes,
+                         lb_err *err) {
     *out = NULL;
     if (!lb_dev_encode_exact(dev->kind))
         return lb_fail(err, LB_E_UNSUPPORTED,
@@ -314,7 +323,7 @@ lb_status lb_encoder_new(lb_encoder **out, const lb_dev_opts *dev, u32 threads, 
     lb_cond_init(&e->handed);
     lb_status st = lb_dev_open(&e->dev, dev, err);
     if (st == LB_OK)
-        st = make_lanes(e, LB_MIN(threads + 2, LANES_MAX), err);
+        st = make_lanes(e, lanes_for(e, threads, memory_bytes), err);
     if (st == LB_OK)
         st = lb_thread_start_deep(&e->thread, encoder_main, e, ENCODER_STACK_BYTES, err);
     e->started = st == LB_OK;

@@ -15,9 +15,11 @@
 
 typedef struct lb_encoder lb_encoder;
 
-/* Opens the device. threads: workers that will feed it. LB_E_UNSUPPORTED: the device's arithmetic
- * is not the CPU's; LB_E_LIMIT, LB_E_NOMEM: not even two lanes fit into its memory. */
-lb_status lb_encoder_new(lb_encoder **out, const lb_dev_opts *dev, u32 threads, lb_err *err);
+/* Opens the device. threads: workers that will feed it; memory_bytes: the budget of the process, of
+ * which lanes take a quarter at most, where that is two of them. LB_E_UNSUPPORTED: the device's
+ * arithmetic is not the CPU's; LB_E_LIMIT, LB_E_NOMEM: not even two lanes fit into its memory. */
+lb_status lb_encoder_new(lb_encoder **out, const lb_dev_opts *dev, u32 threads, u64 memory_bytes,
+                         lb_err *err);
 /* No worker has anything open. */
 void lb_encoder_free(lb_encoder **e);
 /* What --device calls it: "cuda:0"; of the kernels as C, "emulated". */

@@ -44,7 +44,7 @@ if is_sanitized; then
 else
     alike "plain" emulated dense/model.gguf $plain
     alike "importance" emulated dense/model.gguf $plain --imatrix dense.dat
-    alike "little memory" emulated dense/model.gguf iq4_xs,q4_k_m --memory 64MB -t 3
+    alike "little memory" emulated dense/model.gguf iq4_xs,q4_k_m --memory 80MB -t 3
 fi
 
 # ---- what is made where ----
