@@ -6,7 +6,7 @@
 #include <math.h>
 
 #define LOGITS_BYTES_MAX (64 * LB_MIB) /* of rows that the head makes at a time */
-#define SPLIT_ROWS 256u                /* at least, of a split */
+#define SPLIT_ROWS 64u                 /* at least, of a split */
 #define SPLITS_MAX 64u
 
 lb_status lb_device_check(const lb_context_opts *o, const lb_dev_info *d, lb_err *err) {
