@@ -246,7 +246,7 @@ done
 for nccl in "" none; do
     STUB_NCCL=$nccl shared "NCCL '$nccl'" "$W/wide/model.gguf" cuda:0,cuda:1
 done
-STUB_NCCL_LOST=3 exits 1 "a lost sum" "$LBRX" score "$W/wide/model.gguf" --jsonl --device cuda --split-mode row <"$W/ids"
+STUB_NCCL_LOST=3 exits 1 "a lost sum" "$LBRX" bench "$W/wide/model.gguf" -p 4 -n 1 -r 1 -q --device cuda --split-mode row
 complains "a lost sum" "nccl: a sum over 2 GPUs failed"
 exits 0 "dry run with limits" "$LBRX" bench "$W/hf" --dry-run --device cuda --device-memory 5MB
 says "dry run with limits" "5.00 MB"
