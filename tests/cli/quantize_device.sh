@@ -37,6 +37,7 @@ alike() {
 
 plain=q2_k,q3_k_m,q4_k_m,q5_k_m,q6_k,iq4_nl,iq4_xs,iq3_s
 weighted=iq2_xxs,iq2_xs,iq2_s,iq3_xxs,iq1_s,iq1_m,iq2_m
+! is_sanitized || weighted=iq2_xxs,iq3_xxs,iq1_m
 alike "importance" emulated dense/model.gguf $weighted --imatrix dense.dat
 alike "experts" emulated moe/model.gguf iq2_xs,q4_k_m --imatrix moe.dat -t 1
 if is_sanitized; then
