@@ -4,9 +4,46 @@
 
 typedef struct heads {
     u32 n_head, n_head_kv, k_dim, v_dim, n_rot;
-    u32 k, v, stride; /* places of the token's parts in a row of LB_DBUF_QKV; queries are at 0 */
-    bool own;         /* has keys and values of its own */
+    u32 gate, k, v, stride; /* places of the token's parts in a row of LB_DBUF_QKV; q is at 0 */
+    bool own;               /* has keys and values of its own */
+    bool gated;
 } heads;
+
+/* [q, gate] of each head, in LB_DBUF_ATT, to where q of all and gates of all are; what is behind
+ * them there follows. */
+static lb_status part_gates(const lb_context *c, const heads *h, u32 n_rest, lb_err *err) {
+    const lb_dev_arg buf[] = {lb_dbuf_arg(c, LB_DBUF_ATT), lb_dbuf_arg(c, LB_DBUF_QKV)};
+    lb_move_args a = {.n_tokens = c->n,
+                      .n_heads = h->n_head,
+                      .n_cols = h->k_dim,
+                      .head = 2 * h->k_dim,
+                      .stride = h->k + n_rest,
+                      .o_head = h->k_dim,
+                      .o_stride = h->stride};
+    LB_TRY(lb_dlaunch(c, LB_DK_move_heads, buf, &a, err));
+    a.first = h->k_dim;
+    a.o_first = h->gate;
+    LB_TRY(lb_dlaunch(c, LB_DK_move_heads, buf, &a, err));
+    a.n_heads = 1;
+    a.n_cols = n_rest;
+    a.first = a.o_first = h->k;
+    if (n_rest)
+        LB_TRY(lb_dlaunch(c, LB_DK_move_heads, buf, &a, err));
+    return lb_dbarrier(c, err);
+}
+
+static lb_status project_gated(const lb_context *c, u32 layer, const heads *h, lb_dev_arg in,
+                               lb_err *err) {
+    const lb_dlayer *l = &c->device->r->layer[layer];
+    const lb_dev_arg to = lb_dbuf_arg(c, LB_DBUF_QKV), both = lb_dbuf_arg(c, LB_DBUF_ATT);
+    const u32 rest = l->qkv.parts ? h->stride - h->k : 0;
+    const lb_dproduct one[] = {{&l->qkv, in, both, c->n, 0, h->stride}};
+    const lb_dproduct three[] = {{&l->q, in, both, c->n, 0, h->k},
+                                 {&l->k, in, to, c->n, h->k, h->stride},
+                                 {l->v.parts ? &l->v : &l->k, in, to, c->n, h->v, h->stride}};
+    LB_TRY(lb_dproject(c, l->qkv.parts ? one : three, l->qkv.parts || !h->own ? 1 : 3, err));
+    return part_gates(c, h, rest, err);
+}
 
 static lb_status project_heads(const lb_context *c, u32 layer, const heads *h, lb_dev_arg in,
                                lb_err *err) {
@@ -17,6 +54,8 @@ static lb_status project_heads(const lb_context *c, u32 layer, const heads *h, l
                                  {&l->k, in, to, c->n, h->k, h->stride},
                                  /* values may be keys, before anything is done to them */
                                  {l->v.parts ? &l->v : &l->k, in, to, c->n, h->v, h->stride}};
+    if (h->gated)
+        return project_gated(c, layer, h, in, err);
     return l->qkv.parts ? lb_dproject(c, one, 1, err) : lb_dproject(c, three, h->own ? 3 : 1, err);
 }
 
@@ -144,6 +183,16 @@ static lb_status attend(const lb_context *c, u32 layer, const heads *h, lb_err *
     return lb_dbarrier(c, err);
 }
 
+/* What is attended to, times the sigmoid of its gate. */
+static lb_status gate(const lb_context *c, const heads *h, lb_err *err) {
+    const u32 n = h->n_head * h->v_dim;
+    const lb_times_args a = {
+        .n_rows = c->n, .n_cols = n, .stride = n, .y_first = h->gate, .y_stride = h->stride};
+    const lb_dev_arg buf[] = {lb_dbuf_arg(c, LB_DBUF_QKV), lb_dbuf_arg(c, LB_DBUF_ATT)};
+    LB_TRY(lb_dlaunch(c, LB_DK_times_sigmoid, buf, &a, err));
+    return lb_dbarrier(c, err);
+}
+
 lb_status lb_device_attention(lb_context *c, u32 layer, lb_dev_arg in, lb_err *err) {
     const lb_layer_params *p = &c->m->p.layer[layer];
     const bool late = (c->m->p.graph->flags & LB_GRAPH_QK_NORM_LATE) != 0;
@@ -152,8 +201,10 @@ lb_status lb_device_attention(lb_context *c, u32 layer, lb_dev_arg in, lb_err *e
                .k_dim = p->k_dim,
                .v_dim = p->v_dim,
                .n_rot = p->n_rot,
-               .own = p->kv_layer == layer};
-    h.k = h.n_head * h.k_dim;
+               .own = p->kv_layer == layer,
+               .gated = (c->m->p.graph->flags & LB_GRAPH_Q_GATE) != 0};
+    h.gate = h.n_head * h.k_dim;
+    h.k = h.gated ? 2 * h.gate : h.gate;
     h.v = h.k + h.n_head_kv * h.k_dim;
     h.stride = h.v + h.n_head_kv * h.v_dim;
     LB_TRY(project_heads(c, layer, &h, in, err));
@@ -166,6 +217,8 @@ lb_status lb_device_attention(lb_context *c, u32 layer, lb_dev_arg in, lb_err *e
     if (h.own)
         LB_TRY(store(c, layer, &h, err));
     LB_TRY(attend(c, layer, &h, err));
+    if (h.gated)
+        LB_TRY(gate(c, &h, err));
     return lb_dproject(c,
                        &(lb_dproduct){.l = &c->device->r->layer[layer].o,
                                       .x = lb_dbuf_arg(c, LB_DBUF_ATT),

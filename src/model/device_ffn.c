@@ -66,11 +66,15 @@ static lb_status route(const lb_context *c, const lb_dlayer *l, lb_dev_arg in, l
                              .norm = p->top_norm,
                              .least_sum = LB_TOP_SUM_MIN,
                              .times = p->top_scale};
+    const lb_dev_arg routes = lb_dbuf_arg(c, LB_DBUF_ROUTES);
     LB_TRY(lb_dproject(c, &(lb_dproduct){&l->router, in, scores, c->n, 0, p->n_expert}, 1, err));
-    LB_TRY(lb_dlaunch(c, LB_DK_route,
-                      (lb_dev_arg[]){scores, l->selection.buf ? l->selection : c->device->r->zeros,
-                                     lb_dbuf_arg(c, LB_DBUF_ROUTES)},
-                      &a, err));
+    if (p->router == LB_ROUTER_MIXER)
+        LB_TRY(lb_dlaunch(c, LB_DK_route_two, (lb_dev_arg[]){scores, routes}, &a, err));
+    else
+        LB_TRY(lb_dlaunch(
+            c, LB_DK_route,
+            (lb_dev_arg[]){scores, l->selection.buf ? l->selection : c->device->r->zeros, routes},
+            &a, err));
     return lb_dbarrier(c, err);
 }
 

@@ -366,14 +366,10 @@ static const char *layer_lacks(const lb_model *m, u32 i) {
     const lb_layer_params *p = &m->p.layer[i];
     if (l->mixer != LB_MIX_ATTENTION)
         return mixers[l->mixer];
-    if (m->p.graph->flags & LB_GRAPH_Q_GATE)
-        return "attention with gates";
     if (l->exps_norm.n && l->parallel)
         return "experts beside a dense feed-forward, beside attention";
     if (p->k_dim > LB_DEV_HEAD_MAX || p->v_dim > LB_DEV_HEAD_MAX)
         return "heads of more than 512 elements";
-    if (l->up_exps.w && m->p.router == LB_ROUTER_MIXER)
-        return "experts that SparseMixer chooses";
     if (l->up_exps.w && (m->p.n_expert > LB_DEV_EXPERTS_MAX || m->p.n_group > LB_DEV_GROUPS_MAX))
         return "more than 1024 experts";
     return NULL;

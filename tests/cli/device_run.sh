@@ -14,7 +14,6 @@ refused() {
     case "$1 $2" in
     deepseek_v2\ * | deepseek_v3\ * | rope\ latent-*) echo "has latent attention, which cannot be run on cpu" ;;
     lfm2\ * | lfm2_moe\ *) echo "has a short convolution, which cannot be run on cpu" ;;
-    phimoe\ *) echo "has experts that SparseMixer chooses" ;;
     qwen3_5\ * | qwen3_5_moe\ * | qwen3_next\ *) echo "has a delta net, which cannot be run on cpu" ;;
     *) echo "nothing" ;;
     esac

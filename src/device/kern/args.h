@@ -101,6 +101,8 @@ typedef struct lb_join_args {
 #define LB_DEV_ROUTE_SOFTMAX 1u
 #define LB_DEV_ROUTE_SIGMOID 2u
 #define LB_DEV_ROUTE_SOFTMAX_TOP 3u
+#define LB_DEV_ROUTE_MIXER 64u /* route_two alone */
+#define LB_DEV_MIXER_NOISE 0.01f
 #define LB_DEV_EXPERTS_MAX 1024u
 #define LB_DEV_GROUPS_MAX 256u
 
@@ -117,5 +119,47 @@ typedef struct lb_experts_args {
     u32 n_tokens, n_cols, n_used, n_mats; /* n_mats: of bias_experts */
     u32 first, stride;                    /* of a row of x: bias_experts */
 } lb_experts_args;
+
+/* out[t][o_first + h o_head + i] = x[t stride + first + h head + i], i < n_cols; head 0: all heads
+ * have the same. */
+typedef struct lb_move_args {
+    u32 n_tokens, n_heads, n_cols, first, head, stride, o_first, o_head, o_stride;
+} lb_move_args;
+
+/* x[row stride + first + i] *= f(y[row y_stride + y_first + i]), i < n_cols */
+typedef struct lb_times_args {
+    u32 n_rows, n_cols, first, stride, y_first, y_stride;
+} lb_times_args;
+
+/* Heads in place, as in lb_heads_args: x / sqrt(sum of squares + eps), the first n_times of them
+ * times a factor. */
+typedef struct lb_l2_args {
+    u32 n_tokens, n_heads, n_cols, first, stride, n_times;
+    float eps, times;
+} lb_l2_args;
+
+/* Recurrent layers. Tokens of one sequence are a run of the batch: runs [n_runs][4] its first
+ * token, how many, the sequence, the first one's position: at 0 nothing was before. A sequence's
+ * states lie state_stride floats apart; a layer's begins at state_first. */
+typedef struct lb_conv_args {
+    u32 n_tokens, n_channels, width, first, stride; /* x of a token: [n_channels] from first on */
+    u32 gated, gate_in, gate_out; /* factors on x and on the result, in the same row */
+    u32 silu;                     /* of the result */
+    u32 n_runs, n_seqs, state_first, state_stride;
+} lb_conv_args;
+
+/* gates [n_tokens][n_heads][2]: decay, beta. Of head h at (h / group) step + h % group behind beta
+ * and alpha. */
+typedef struct lb_gates_args {
+    u32 n_tokens, n_heads, beta, alpha, stride, group, step;
+} lb_gates_args;
+
+/* x of a token: q [n_k][k_dim], k the same, v [n_v][v_dim]; out [n_tokens][n_v][v_dim]; a state is
+ * [n_v][k_dim][v_dim]. tiled: head of values h has the keys of h % n_k, else of h / (n_v / n_k). */
+#define LB_DEV_STATE_KEYS_MAX 256u
+typedef struct lb_delta_args {
+    u32 n_tokens, n_k, n_v, k_dim, v_dim, tiled, stride;
+    u32 n_runs, n_seqs, state_first, state_stride;
+} lb_delta_args;
 
 #endif
