@@ -496,6 +496,9 @@ enum {
     CONV_KEEP,
     GATES,
     DELTA,
+    KV_PUT,
+    ATTEND_WIDE,
+    MIX,
     MV,
     MV_MLX,
     MVE,
@@ -566,6 +569,9 @@ static const family families[] = {
     [CONV_KEEP] = {"iiov", sizeof(lb_conv_args), lb_dev_shape_conv_keep},
     [GATES] = {"iiiov", sizeof(lb_gates_args), lb_dev_shape_gates},
     [DELTA] = {"iiioov", sizeof(lb_delta_args), lb_dev_shape_delta},
+    [KV_PUT] = {"iiov", sizeof(lb_put_args), lb_dev_shape_put},
+    [ATTEND_WIDE] = {"iiiiov", sizeof(lb_wide_args), lb_dev_shape_wide},
+    [MIX] = {"ov", sizeof(lb_mix_args), lb_dev_shape_mix},
 };
 
 static const struct {

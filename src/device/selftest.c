@@ -137,6 +137,10 @@ static cases_fn *cases_of(lb_dev_kernel k) {
     case LB_DK_delta_gates:
     case LB_DK_delta_steps:
         return lb_selftest_state;
+    case LB_DK_kv_put:
+    case LB_DK_attend_wide:
+    case LB_DK_mix_rows:
+        return lb_selftest_wide;
     default:
         return k < LB_DK_rms_norm ? lb_selftest_weights : lb_selftest_maps;
     }

@@ -50,5 +50,6 @@ lb_status lb_selftest_attend(lb_selftest *t, u32 i, bool *more, lb_err *err);
 lb_status lb_selftest_experts(lb_selftest *t, u32 i, bool *more, lb_err *err);
 lb_status lb_selftest_heads(lb_selftest *t, u32 i, bool *more, lb_err *err);
 lb_status lb_selftest_state(lb_selftest *t, u32 i, bool *more, lb_err *err);
+lb_status lb_selftest_wide(lb_selftest *t, u32 i, bool *more, lb_err *err);
 
 #endif

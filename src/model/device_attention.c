@@ -117,12 +117,13 @@ static lb_status finish_heads(const lb_context *c, const heads *h, lb_err *err) 
     return any ? lb_dbarrier(c, err) : LB_OK;
 }
 
-static u32 stored_type(const lb_context *c) {
-    return c->cache.type == LB_F32 ? LB_DEV_F32 : LB_DEV_F16;
-}
-
 static lb_status store(const lb_context *c, u32 layer, const heads *h, lb_err *err) {
     const lb_cache_layer *cl = &c->cache.layer[layer];
+    if (lb_device_is_wide(c, layer))
+        return lb_device_put(c,
+                             &(lb_dput){layer, h->n_head_kv, h->k_dim, h->v_dim, h->k, h->v,
+                                        h->stride, lb_dbuf_arg(c, LB_DBUF_QKV)},
+                             err);
     const lb_kv_args a = {.n_tokens = c->n,
                           .n_heads = h->n_head_kv,
                           .k_dim = h->k_dim,
@@ -136,7 +137,7 @@ static lb_status store(const lb_context *c, u32 layer, const heads *h, lb_err *e
                           .v_bytes = cl->v_bytes,
                           .page_bytes = (u32)c->cache.page_bytes,
                           .n_pages = c->cache.n_pages_max,
-                          .type = stored_type(c)};
+                          .type = lb_device_kv_type(c)};
     const lb_dev_arg buf[] = {lb_dbuf_arg(c, LB_DBUF_QKV), lb_dmeta_arg(c, LB_DMETA_PLACE),
                               lb_dbuf_arg(c, LB_DBUF_CACHE)};
     LB_TRY(lb_dlaunch(c, LB_DK_kv_store, buf, &a, err));
@@ -145,6 +146,11 @@ static lb_status store(const lb_context *c, u32 layer, const heads *h, lb_err *e
 
 static lb_status attend(const lb_context *c, u32 layer, const heads *h, lb_err *err) {
     const lb_dcontext *d = c->device;
+    if (lb_device_is_wide(c, layer))
+        return lb_device_wide(c,
+                              &(lb_dwide){layer, h->n_head, h->n_head_kv, h->k_dim, h->v_dim,
+                                          h->stride, lb_dbuf_arg(c, LB_DBUF_QKV)},
+                              err);
     const lb_params *p = &c->m->p;
     const lb_cache_layer *cl = &c->cache.layer[p->layer[layer].kv_layer];
     const bool tile = d->n_splits == 0;
@@ -161,7 +167,7 @@ static lb_status attend(const lb_context *c, u32 layer, const heads *h, lb_err *
                               .v_bytes = cl->v_bytes,
                               .page_bytes = (u32)c->cache.page_bytes,
                               .n_pages = c->cache.n_pages_max,
-                              .type = stored_type(c),
+                              .type = lb_device_kv_type(c),
                               .n_seqs = c->o.n_seqs,
                               .n_table = d->n_table,
                               .window = p->layer[layer].window ? p->window : 0,

@@ -72,6 +72,8 @@ static void set_sizes(const lb_context *c, u64 *size) {
     const u64 inputs = b * m->layer_in_dim * 4;
     size[LB_DBUF_X] = size[LB_DBUF_H] = size[LB_DBUF_Y] = size[LB_DBUF_H2] = 4 * b * e;
     size[LB_DBUF_QKV] = size[LB_DBUF_ATT] = 4 * b * m->max_attn;
+    size[LB_DBUF_LATENT] = p->kv_rank ? 4 * b * m->max_attn : 0; /* has room for either form's */
+    size[LB_DBUF_HEADS] = p->kv_rank ? 8 * b * p->layer[0].n_head : 0;
     size[LB_DBUF_PART] = 4 * part_elems(c);
     size[LB_DBUF_FF] = 8 * ff;
     size[LB_DBUF_ACT] = 4 * ff;
@@ -117,9 +119,27 @@ static lb_status make_buffers(lb_context *c, lb_err *err) {
                    lb_size_text(all, text));
 }
 
+/* Of a batch's row i: head i % n_head, whose matrix its product takes. */
+static lb_status put_heads(const lb_context *c, lb_err *err) {
+    const u32 n_head = c->m->p.layer[0].n_head, n = c->o.n_batch * n_head;
+    lb_dev_queue *q = c->device->r->q;
+    if (!c->m->p.kv_rank)
+        return LB_OK;
+    u32 *heads = lb_alloc_zero(n, 2 * sizeof *heads);
+    if (!heads)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for a session on a device");
+    for (u32 i = 0; i < n; i++)
+        heads[2 * i] = i % n_head;
+    lb_status st = lb_dev_queue_write(q, c->device->buf[LB_DBUF_HEADS], 0, heads, 8ull * n, err);
+    if (st == LB_OK)
+        st = lb_dev_queue_wait(q, err);
+    lb_free(heads);
+    return st;
+}
+
 lb_status lb_device_begin(lb_context *c, lb_err *err) {
     const lb_params *p = &c->m->p;
-    const u32 used = LB_MAX(p->n_expert_used, 1u);
+    const u32 used = LB_MAX(p->n_expert_used, p->kv_rank ? p->layer[0].n_head : 1u);
     lb_dcontext *d = lb_alloc_zero(1, sizeof *d);
     if (!d)
         return lb_fail(err, LB_E_NOMEM, "out of memory for a session on a device");
@@ -134,7 +154,8 @@ lb_status lb_device_begin(lb_context *c, lb_err *err) {
     if (c->cache.page_bytes > UINT32_MAX)
         return lb_fail(err, LB_E_LIMIT, "%s: a page of keys and values of %llu bytes",
                        lb_resident_device(d->r)->id, (unsigned long long)c->cache.page_bytes);
-    return make_buffers(c, err);
+    LB_TRY(make_buffers(c, err));
+    return put_heads(c, err);
 }
 
 void lb_device_end(lb_context *c) {

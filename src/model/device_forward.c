@@ -39,7 +39,8 @@ lb_status lb_dbarrier(const lb_context *c, lb_err *err) {
 
 /* ---- products ---- */
 
-static lb_status product(const lb_context *c, const lb_dproduct *p, u32 per, lb_err *err) {
+static lb_status product(const lb_context *c, const lb_dproduct *p, u32 per, lb_dev_arg routes,
+                         lb_err *err) {
     u32 first = p->first;
     for (u32 i = 0; i < p->l->n_parts; i++) {
         const lb_dmat *m = &p->l->parts[i];
@@ -52,7 +53,7 @@ static lb_status product(const lb_context *c, const lb_dproduct *p, u32 per, lb_
         a.y_stride = p->stride;
         a.per = per;
         if (per)
-            buf[n++] = lb_dbuf_arg(c, LB_DBUF_ROUTES);
+            buf[n++] = routes;
         buf[n++] = p->x;
         buf[n++] = p->y;
         LB_TRY(lb_dlaunch(c, k, buf, &a, err));
@@ -61,7 +62,8 @@ static lb_status product(const lb_context *c, const lb_dproduct *p, u32 per, lb_
     return LB_OK;
 }
 
-static lb_status add_bias(const lb_context *c, const lb_dproduct *p, bool experts, lb_err *err) {
+static lb_status add_bias(const lb_context *c, const lb_dproduct *p, bool experts,
+                          lb_dev_arg routes, lb_err *err) {
     const lb_dlinear *l = p->l;
     if (experts) {
         const lb_experts_args a = {.n_tokens = p->n,
@@ -69,7 +71,7 @@ static lb_status add_bias(const lb_context *c, const lb_dproduct *p, bool expert
                                    .n_mats = l->n_mats,
                                    .first = p->first,
                                    .stride = p->stride};
-        const lb_dev_arg buf[] = {l->bias, lb_dbuf_arg(c, LB_DBUF_ROUTES), p->y};
+        const lb_dev_arg buf[] = {l->bias, routes, p->y};
         return lb_dlaunch(c, LB_DK_bias_experts, buf, &a, err);
     }
     const lb_vec_args a = {
@@ -77,26 +79,27 @@ static lb_status add_bias(const lb_context *c, const lb_dproduct *p, bool expert
     return lb_dlaunch(c, LB_DK_bias_add, (lb_dev_arg[]){l->bias, p->y}, &a, err);
 }
 
-static lb_status project(const lb_context *c, const lb_dproduct *p, u32 n, u32 per, lb_err *err) {
+lb_status lb_dproject_routed(const lb_context *c, const lb_dproduct *p, u32 n, u32 per,
+                             lb_dev_arg routes, lb_err *err) {
     bool biased = false;
     for (u32 i = 0; i < n; i++) {
-        LB_TRY(product(c, &p[i], per, err));
+        LB_TRY(product(c, &p[i], per, routes, err));
         biased |= p[i].l->bias.buf != NULL;
     }
     LB_TRY(lb_dbarrier(c, err));
     for (u32 i = 0; i < n && biased; i++)
         if (p[i].l->bias.buf)
-            LB_TRY(add_bias(c, &p[i], per != 0, err));
+            LB_TRY(add_bias(c, &p[i], per != 0, routes, err));
     return biased ? lb_dbarrier(c, err) : LB_OK;
 }
 
 lb_status lb_dproject(const lb_context *c, const lb_dproduct *p, u32 n_products, lb_err *err) {
-    return project(c, p, n_products, 0, err);
+    return lb_dproject_routed(c, p, n_products, 0, (lb_dev_arg){NULL, 0}, err);
 }
 
 lb_status lb_dproject_experts(const lb_context *c, const lb_dproduct *p, u32 n_products, u32 per,
                               lb_err *err) {
-    return project(c, p, n_products, per, err);
+    return lb_dproject_routed(c, p, n_products, per, lb_dbuf_arg(c, LB_DBUF_ROUTES), err);
 }
 
 /* ---- norms and the residual stream ---- */
@@ -197,13 +200,18 @@ static lb_status embed(const lb_context *c, lb_err *err) {
     return m->layer_embd ? lb_device_inputs(c, err) : LB_OK;
 }
 
+static lb_status mix(lb_context *c, u32 i, lb_dev_arg in, lb_err *err) {
+    return c->m->layer[i].mixer == LB_MIX_LATENT ? lb_device_latent(c, i, in, err)
+                                                 : lb_device_attention(c, i, in, err);
+}
+
 static lb_status run_layer(lb_context *c, u32 i, lb_err *err) {
     const lb_layer *l = &c->m->layer[i];
     const lb_dlayer *d = &c->device->r->layer[i];
     const float times = c->m->p.residual_scale, last = l->scale ? *l->scale : 1;
     lb_dev_arg in;
     LB_TRY(half_input(c, &d->attn_norm, &in, err));
-    LB_TRY(lb_device_attention(c, i, in, err));
+    LB_TRY(mix(c, i, in, err));
     if (l->parallel) {
         LB_TRY(lb_device_ffn(c, i, in, lb_dbuf_arg(c, LB_DBUF_H2), err));
         LB_TRY(lb_dnorm_self(c, &d->attn_post_norm, LB_DBUF_Y, err));

@@ -33,6 +33,10 @@ typedef struct lb_dnorm {
 
 typedef struct lb_dlayer {
     lb_dlinear qkv, q, k, v, o, gate, up, down;
+    lb_dlinear q_a, q_b, kv_a, kv_b, k_b, v_b;   /* latent attention */
+    lb_dlinear in, gate_z, ba, beta, alpha, out; /* recurrent layers */
+    lb_dev_arg conv, conv_bias, ssm_a, ssm_dt;
+    lb_dnorm q_a_norm, kv_a_norm, ssm_norm;
     lb_dlinear router, gate_exps, up_exps, down_exps;
     lb_dlinear shared_router, gate_shared, up_shared, down_shared;
     lb_dnorm attn_norm, attn_post_norm, ffn_norm, ffn_post_norm, q_norm, k_norm;
@@ -67,7 +71,9 @@ typedef enum lb_dbuf {
     LB_DBUF_H2, /* the feed-forward's beside it; states that want logits */
     LB_DBUF_QKV,
     LB_DBUF_ATT,
-    LB_DBUF_PART, /* attention's sums before they are joined */
+    LB_DBUF_LATENT, /* absorbed queries, or keys and values of all heads */
+    LB_DBUF_HEADS,  /* [n_batch, n_head, 2] which head: routes to its matrix */
+    LB_DBUF_PART,   /* attention's sums before they are joined */
     LB_DBUF_FF,
     LB_DBUF_ACT,
     LB_DBUF_SCORES, /* [n_batch, n_expert] */
@@ -143,6 +149,9 @@ lb_status lb_dproject(const lb_context *c, const lb_dproduct *p, u32 n_products,
 /* The same of experts: token t takes the matrix of its route, and row t / per of x. */
 lb_status lb_dproject_experts(const lb_context *c, const lb_dproduct *p, u32 n_products, u32 per,
                               lb_err *err);
+/* The same of matrices that other routes name: [n, 2], LB_DBUF_ROUTES elsewhere. */
+lb_status lb_dproject_routed(const lb_context *c, const lb_dproduct *p, u32 n_products, u32 per,
+                             lb_dev_arg routes, lb_err *err);
 /* Heads at first of each row of n, in place. */
 typedef struct lb_dheads {
     lb_dev_arg x;
@@ -161,10 +170,32 @@ lb_status lb_drows(const lb_context *c, const lb_dmat *m, lb_dev_arg ids, lb_dev
 lb_status lb_dnorm_heads(const lb_context *c, const lb_dnorm *norm, const lb_dheads *h,
                          lb_err *err);
 
-/* ---- device_attention.c, device_ffn.c, device_inputs.c ---- */
+/* ---- device_wide.c: the cache in every type, heads of every width, rotated rows ---- */
+
+/* Whether a layer's keys and values are read and written so. */
+bool lb_device_is_wide(const lb_context *c, u32 layer);
+/* Keys and values of the batch, [n_head_kv, dim] at k and at v of each row of x; v_dim 0: values
+ * are in keys. */
+typedef struct lb_dput {
+    u32 layer, n_head_kv, k_dim, v_dim, k, v, stride;
+    lb_dev_arg x; /* rotated in place */
+} lb_dput;
+lb_status lb_device_put(const lb_context *c, const lb_dput *p, lb_err *err);
+/* Attention of queries [n, n_head, k_dim], stride apart, over the pages; to LB_DBUF_ATT
+ * [n, n_head, v_dim]. */
+typedef struct lb_dwide {
+    u32 layer, n_head, n_head_kv, k_dim, v_dim, stride;
+    lb_dev_arg q; /* rotated in place */
+} lb_dwide;
+lb_status lb_device_wide(const lb_context *c, const lb_dwide *w, lb_err *err);
+/* The number of a type of keys and values in kern/args.h. */
+u32 lb_device_kv_type(const lb_context *c);
+
+/* ---- device_attention.c, device_latent.c, device_ffn.c, device_inputs.c ---- */
 
 /* in: [n, n_embd]; to LB_DBUF_Y. */
 lb_status lb_device_attention(lb_context *c, u32 layer, lb_dev_arg in, lb_err *err);
+lb_status lb_device_latent(const lb_context *c, u32 layer, lb_dev_arg in, lb_err *err);
 /* device_inputs.c: of all layers, from the embeddings; what is added behind a layer, to Y. */
 lb_status lb_device_inputs(const lb_context *c, lb_err *err);
 lb_status lb_device_input(const lb_context *c, u32 layer, lb_err *err);

@@ -282,6 +282,8 @@ static const struct {
         LINEAR(gate_exps),   LINEAR(up_exps),   LINEAR(down_exps),
         LINEAR(in_gate),     LINEAR(in_proj),   LINEAR(shared_router),
         LINEAR(gate_shared), LINEAR(up_shared), LINEAR(down_shared),
+        LINEAR(q_a),         LINEAR(q_b),       LINEAR(kv_a),
+        LINEAR(kv_b),        LINEAR(k_b),       LINEAR(v_b),
 #undef LINEAR
 },
   norms[] = {
@@ -289,7 +291,7 @@ static const struct {
     { offsetof(lb_layer, x), offsetof(lb_dlayer, x) }
       NORM(attn_norm), NORM(attn_post_norm), NORM(ffn_norm), NORM(dense_post_norm),
       NORM(exps_norm), NORM(exps_post_norm), NORM(in_norm),  NORM(ffn_post_norm),
-      NORM(q_norm),    NORM(k_norm),
+      NORM(q_norm),    NORM(k_norm),         NORM(q_a_norm), NORM(kv_a_norm),
 #undef NORM
 };
 
@@ -359,16 +361,20 @@ static lb_status all(upload *u) {
 /* ---- what the device's graph has no steps for ---- */
 
 static const char *layer_lacks(const lb_model *m, u32 i) {
-    static const char *const mixers[] = {[LB_MIX_LATENT] = "latent attention",
-                                         [LB_MIX_DELTA] = "a delta net",
-                                         [LB_MIX_CONV] = "a short convolution"};
+    static const char *const mixers[] = {
+        [LB_MIX_DELTA] = "a delta net", [LB_MIX_CONV] = "a short convolution"};
     const lb_layer *l = &m->layer[i];
     const lb_layer_params *p = &m->p.layer[i];
-    if (l->mixer != LB_MIX_ATTENTION)
+    const bool latent = l->mixer == LB_MIX_LATENT;
+    if (l->mixer == LB_MIX_DELTA || l->mixer == LB_MIX_CONV)
         return mixers[l->mixer];
+    if (latent && (p->k_dim > LB_DEV_WIDE_MAX || p->v_dim > LB_DEV_WIDE_MAX))
+        return "latent attention with keys of more than 640 elements";
+    if (latent && p->n_head != m->p.layer[0].n_head)
+        return "latent attention with another number of heads than the first layer";
     if (l->exps_norm.n && l->parallel)
         return "experts beside a dense feed-forward, beside attention";
-    if (p->k_dim > LB_DEV_HEAD_MAX || p->v_dim > LB_DEV_HEAD_MAX)
+    if (!latent && (p->k_dim > LB_DEV_HEAD_MAX || p->v_dim > LB_DEV_HEAD_MAX))
         return "heads of more than 512 elements";
     if (l->up_exps.w && (m->p.n_expert > LB_DEV_EXPERTS_MAX || m->p.n_group > LB_DEV_GROUPS_MAX))
         return "more than 1024 experts";

@@ -12,7 +12,6 @@ ran=0
 # refused FAMILY CASE: those with layers that a device does not compute, and what it says of them.
 refused() {
     case "$1 $2" in
-    deepseek_v2\ * | deepseek_v3\ * | rope\ latent-*) echo "has latent attention, which cannot be run on cpu" ;;
     lfm2\ * | lfm2_moe\ *) echo "has a short convolution, which cannot be run on cpu" ;;
     qwen3_5\ * | qwen3_5_moe\ * | qwen3_next\ *) echo "has a delta net, which cannot be run on cpu" ;;
     *) echo "nothing" ;;

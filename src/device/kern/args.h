@@ -15,6 +15,8 @@
 #define LB_DEV_BF16 2u
 #define LB_DEV_E8M0 3u /* these two: of rows with scales of their own */
 #define LB_DEV_E4M3 4u
+#define LB_DEV_Q8_0 5u /* these two: of keys and values */
+#define LB_DEV_Q4_0 6u
 
 /* y[token][y_first + row] = times * row of w . x[token / per]; y_stride: values between tokens of
  * y, 0: n_rows. group_elems and scale_type: MLX's groups only. n_mats and per (0: 1): mve_* alone,
@@ -161,5 +163,29 @@ typedef struct lb_delta_args {
     u32 n_tokens, n_k, n_v, k_dim, v_dim, tiled, stride;
     u32 n_runs, n_seqs, state_first, state_stride;
 } lb_delta_args;
+
+/* kv_put: as lb_kv_args, in any type; v_dim 0: values are the first elements of keys. */
+#define LB_DEV_WIDE_MAX 640u /* elements of a head */
+typedef struct lb_put_args {
+    u32 n_tokens, n_heads, k_dim, v_dim, k_first, v_first, stride;
+    u32 k_off, v_off, k_bytes, v_bytes, page_bytes, n_pages, type;
+} lb_put_args;
+
+/* As lb_attend_args. v_off is k_off: values are the first elements of keys. n_together: queries
+ * that a threadgroup has, 1, 2, 4 or 8. */
+typedef struct lb_wide_args {
+    u32 n_tokens, n_heads, n_heads_kv, k_dim, v_dim, first, stride;
+    u32 k_off, v_off, k_bytes, v_bytes, page_bytes, n_pages, type;
+    u32 n_seqs, n_table, window, split_rows, n_splits, n_together;
+    float scale, softcap;
+} lb_wide_args;
+
+/* x[row stride + first + i], i < n_cols: every `mix` values, a power of two that divides n_cols;
+ * scale: 1 / sqrt(mix), as the reference rounds it. */
+#define LB_DEV_MIX_MAX 512u
+typedef struct lb_mix_args {
+    u32 n_rows, n_cols, first, stride, mix;
+    float scale;
+} lb_mix_args;
 
 #endif
