@@ -120,6 +120,7 @@ static lb_status init_positions(lb_context *c, lb_err *err) {
     const lb_model *m = c->m;
     lb_cache_kind kind = cache_kind(&c->o);
     kind.copy = c->o.resident ? lb_device_copy_page : NULL;
+    kind.step = c->o.resident ? lb_device_state : NULL;
     kind.user = c;
     for (u32 i = 0; i < m->n_ropes; i++)
         LB_TRY(lb_rotary_init(&c->rotary[i],

@@ -47,7 +47,9 @@ static u64 meta_bytes(const lb_context *c, u32 n, u32 n_want, lb_dcontext *d) {
                                   [LB_DMETA_PLACE] = n,
                                   [LB_DMETA_WANT] = n_want,
                                   [LB_DMETA_TEMP] = n,
-                                  [LB_DMETA_TABLE] = (u64)c->o.n_seqs * d->n_table};
+                                  [LB_DMETA_TABLE] = (u64)c->o.n_seqs * d->n_table,
+                                  [LB_DMETA_RUN] = c->cache.state_bytes ? n : 0,
+                                  [LB_DMETA_RUNS] = c->cache.state_bytes ? 4ull * n : 0};
     u64 at = 0;
     for (u32 i = 0; i < LB_DMETA_ANGLES; i++) {
         d->meta_at[i] = at;
@@ -72,7 +74,7 @@ static void set_sizes(const lb_context *c, u64 *size) {
     const u64 inputs = b * m->layer_in_dim * 4;
     size[LB_DBUF_X] = size[LB_DBUF_H] = size[LB_DBUF_Y] = size[LB_DBUF_H2] = 4 * b * e;
     size[LB_DBUF_QKV] = size[LB_DBUF_ATT] = 4 * b * m->max_attn;
-    size[LB_DBUF_LATENT] = p->kv_rank ? 4 * b * m->max_attn : 0; /* has room for either form's */
+    size[LB_DBUF_LATENT] = p->kv_rank || c->cache.state_bytes ? 4 * b * m->max_attn : 0;
     size[LB_DBUF_HEADS] = p->kv_rank ? 8 * b * p->layer[0].n_head : 0;
     size[LB_DBUF_PART] = 4 * part_elems(c);
     size[LB_DBUF_FF] = 8 * ff;
@@ -85,6 +87,8 @@ static void set_sizes(const lb_context *c, u64 *size) {
     size[LB_DBUF_INPUTS] = m->layer_embd ? inputs * (p->n_layers + 1ull) : 0;
     size[LB_DBUF_TABLE] = m->layer_embd ? inputs * p->n_layers : 0;
     size[LB_DBUF_LOGITS] = 4ull * d->n_logits * p->n_vocab;
+    size[LB_DBUF_GATES] = 8 * b * p->ssm_heads;
+    size[LB_DBUF_STATE] = c->o.n_seqs * c->cache.state_bytes;
     size[LB_DBUF_META] = meta_bytes(c, (u32)b, (u32)b, d);
     size[LB_DBUF_CACHE] = c->cache.n_pages_max * c->cache.page_bytes;
 }
@@ -151,6 +155,9 @@ lb_status lb_device_begin(lb_context *c, lb_err *err) {
     d->n_logits = (u32)LB_MIN(LOGITS_BYTES_MAX / (4ull * p->n_vocab), c->o.n_batch);
     d->n_logits = (d->n_logits + 3) / 4 * 4; /* where rows begin is a multiple of 16 bytes */
     d->n_logits = LB_MAX(d->n_logits, 4u);
+    if (c->cache.state_bytes / sizeof(float) > UINT32_MAX)
+        return lb_fail(err, LB_E_LIMIT, "%s: states of %llu bytes a sequence",
+                       lb_resident_device(d->r)->id, (unsigned long long)c->cache.state_bytes);
     if (c->cache.page_bytes > UINT32_MAX)
         return lb_fail(err, LB_E_LIMIT, "%s: a page of keys and values of %llu bytes",
                        lb_resident_device(d->r)->id, (unsigned long long)c->cache.page_bytes);
@@ -165,6 +172,7 @@ void lb_device_end(lb_context *c) {
     for (u32 i = 0; i < LB_DBUFS; i++)
         lb_dev_buf_free(&d->buf[i]);
     lb_dev_buf_free(&d->host);
+    lb_dev_buf_free(&d->mark);
     lb_free(d);
     c->device = NULL;
 }
@@ -176,6 +184,18 @@ lb_status lb_device_copy_page(void *user, u32 to, u32 from, lb_err *err) {
     return bytes == 0 ? LB_OK
                       : lb_dev_queue_copy(c->device->r->q, (lb_dev_arg){b, to * bytes},
                                           (lb_dev_arg){b, from * bytes}, bytes, err);
+}
+
+lb_status lb_device_state(void *user, lb_cache_step step, u32 seq, u32 from, lb_err *err) {
+    const lb_context *c = user;
+    lb_dcontext *d = c->device;
+    const u64 bytes = c->cache.state_bytes;
+    lb_dev_buf *state = d->buf[LB_DBUF_STATE];
+    if (step == LB_STATE_MARK && !d->mark)
+        LB_TRY(lb_dev_buf_new(d->r->d, LB_DEV_OWN, c->o.n_seqs * bytes, &d->mark, err));
+    return lb_dev_queue_copy(
+        d->r->q, (lb_dev_arg){step == LB_STATE_MARK ? d->mark : state, seq * bytes},
+        (lb_dev_arg){step == LB_STATE_BACK ? d->mark : state, from * bytes}, bytes, err);
 }
 
 /* ---- a batch ---- */
@@ -203,6 +223,21 @@ static void put_token(const lb_context *c, u32 t) {
         const size_t at = (size_t)t * (m->rope[r].n_rot / 2) * sizeof(float);
         lb_rotary_angles(&c->rotary[r], pos, (float *)(void *)(host + d->cos_at[r] + at),
                          (float *)(void *)(host + d->sin_at[r] + at));
+    }
+}
+
+/* Tokens of one sequence together. */
+static void put_runs(const lb_context *c) {
+    lb_dcontext *d = c->device;
+    u32 *run = section(c, LB_DMETA_RUN), *runs = section(c, LB_DMETA_RUNS);
+    d->n_runs = 0;
+    for (u32 t = 0, n; t < c->n && c->cache.state_bytes; t += n) {
+        for (n = 1; t + n < c->n && c->seq[t + n] == c->seq[t];)
+            n++;
+        for (u32 i = 0; i < n; i++)
+            run[t + i] = d->n_runs;
+        memcpy(runs + 4 * (size_t)d->n_runs++, (u32[]){t, n, c->seq[t], c->pos[t]},
+               4 * sizeof *runs);
     }
 }
 
@@ -240,6 +275,7 @@ lb_status lb_device_put_batch(lb_context *c, const u8 *want, lb_err *err) {
         for (u32 i = 0; i < d->n_table; i++)
             table[i] = i < seq->n_pages ? seq->page[i] : LB_PAGE_NONE;
     }
+    put_runs(c);
     set_splits(c);
     return lb_dev_queue_write(d->r->q, d->buf[LB_DBUF_META], 0, lb_dev_buf_host(d->host), bytes,
                               err);

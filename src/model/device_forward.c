@@ -201,8 +201,12 @@ static lb_status embed(const lb_context *c, lb_err *err) {
 }
 
 static lb_status mix(lb_context *c, u32 i, lb_dev_arg in, lb_err *err) {
-    return c->m->layer[i].mixer == LB_MIX_LATENT ? lb_device_latent(c, i, in, err)
-                                                 : lb_device_attention(c, i, in, err);
+    static lb_status (*const mixers[])(lb_context *, u32, lb_dev_arg,
+                                       lb_err *) = {[LB_MIX_ATTENTION] = lb_device_attention,
+                                                    [LB_MIX_LATENT] = lb_device_latent,
+                                                    [LB_MIX_DELTA] = lb_device_delta,
+                                                    [LB_MIX_CONV] = lb_device_conv};
+    return mixers[c->m->layer[i].mixer](c, i, in, err);
 }
 
 static lb_status run_layer(lb_context *c, u32 i, lb_err *err) {

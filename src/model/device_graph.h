@@ -71,7 +71,7 @@ typedef enum lb_dbuf {
     LB_DBUF_H2, /* the feed-forward's beside it; states that want logits */
     LB_DBUF_QKV,
     LB_DBUF_ATT,
-    LB_DBUF_LATENT, /* absorbed queries, or keys and values of all heads */
+    LB_DBUF_LATENT, /* absorbed queries, keys and values of all heads, or what a delta net gives */
     LB_DBUF_HEADS,  /* [n_batch, n_head, 2] which head: routes to its matrix */
     LB_DBUF_PART,   /* attention's sums before they are joined */
     LB_DBUF_FF,
@@ -84,6 +84,8 @@ typedef enum lb_dbuf {
     LB_DBUF_INPUTS, /* [n_batch, n_layers + 1, layer_in_dim] layers' own; the last: a gate */
     LB_DBUF_TABLE,  /* [n_batch, n_layers, layer_in_dim] rows of their table */
     LB_DBUF_LOGITS, /* [n_logits, n_vocab] */
+    LB_DBUF_GATES,  /* [n_batch, ssm_heads, 2] decay, beta */
+    LB_DBUF_STATE,  /* [n_seqs, state_bytes] of recurrent layers */
     LB_DBUF_META,
     LB_DBUF_CACHE, /* [n_pages_max, page_bytes] */
     LB_DBUFS
@@ -98,6 +100,8 @@ typedef enum lb_dmeta {
     LB_DMETA_WANT,   /* [n_want] tokens whose logits are wanted */
     LB_DMETA_TEMP,   /* [n] factor on q */
     LB_DMETA_TABLE,  /* [n_seqs, n_table] pages */
+    LB_DMETA_RUN,    /* [n] the run of each token, where layers are recurrent */
+    LB_DMETA_RUNS,   /* [n_runs] first token, tokens, sequence, position of the first */
     LB_DMETA_ANGLES, /* [n_ropes] cosines [n, n_rot / 2], then sines */
     LB_DMETAS
 } lb_dmeta;
@@ -105,8 +109,9 @@ typedef enum lb_dmeta {
 typedef struct lb_dcontext {
     lb_resident *r;
     lb_dev_buf *buf[LB_DBUFS], *host; /* host: pinned, as large as LB_DBUF_META */
+    lb_dev_buf *mark;                 /* as LB_DBUF_STATE; NULL: nothing was ever marked */
     u32 n_table, n_logits;
-    u32 n_want;
+    u32 n_want, n_runs;
     u64 meta_at[LB_DMETAS];                         /* bytes, of this batch */
     u64 cos_at[LB_ROPES_MAX], sin_at[LB_ROPES_MAX]; /* of this batch */
     bool temp;                                      /* some q is scaled */
@@ -122,6 +127,8 @@ lb_status lb_device_begin(lb_context *c, lb_err *err);
 void lb_device_end(lb_context *c);
 /* How a cache asks for a page's copy (cache.h). */
 lb_status lb_device_copy_page(void *user, u32 to, u32 from, lb_err *err);
+/* How a cache asks for what is done with states (cache.h). */
+lb_status lb_device_state(void *user, lb_cache_step step, u32 seq, u32 from, lb_err *err);
 /* Copies what the batch's c->n tokens need. */
 lb_status lb_device_put_batch(lb_context *c, const u8 *want, lb_err *err);
 
@@ -191,11 +198,14 @@ lb_status lb_device_wide(const lb_context *c, const lb_dwide *w, lb_err *err);
 /* The number of a type of keys and values in kern/args.h. */
 u32 lb_device_kv_type(const lb_context *c);
 
-/* ---- device_attention.c, device_latent.c, device_ffn.c, device_inputs.c ---- */
+/* ---- device_attention.c, device_latent.c, device_recurrent.c, device_ffn.c, device_inputs.c ----
+ */
 
 /* in: [n, n_embd]; to LB_DBUF_Y. */
 lb_status lb_device_attention(lb_context *c, u32 layer, lb_dev_arg in, lb_err *err);
-lb_status lb_device_latent(const lb_context *c, u32 layer, lb_dev_arg in, lb_err *err);
+lb_status lb_device_latent(lb_context *c, u32 layer, lb_dev_arg in, lb_err *err);
+lb_status lb_device_conv(lb_context *c, u32 layer, lb_dev_arg in, lb_err *err);
+lb_status lb_device_delta(lb_context *c, u32 layer, lb_dev_arg in, lb_err *err);
 /* device_inputs.c: of all layers, from the embeddings; what is added behind a layer, to Y. */
 lb_status lb_device_inputs(const lb_context *c, lb_err *err);
 lb_status lb_device_input(const lb_context *c, u32 layer, lb_err *err);

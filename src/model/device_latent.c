@@ -142,7 +142,7 @@ static lb_status absorb(const lb_context *c, const latent *a, lb_err *err) {
     return by_head(c, a, &l->v_b, LB_DBUF_ATT, LB_DBUF_QKV, a->value, err);
 }
 
-lb_status lb_device_latent(const lb_context *c, u32 layer, lb_dev_arg in, lb_err *err) {
+lb_status lb_device_latent(lb_context *c, u32 layer, lb_dev_arg in, lb_err *err) {
     const lb_params *p = &c->m->p;
     const lb_dlayer *l = &c->device->r->layer[layer];
     latent a = {.layer = layer,

@@ -284,6 +284,8 @@ static const struct {
         LINEAR(gate_shared), LINEAR(up_shared), LINEAR(down_shared),
         LINEAR(q_a),         LINEAR(q_b),       LINEAR(kv_a),
         LINEAR(kv_b),        LINEAR(k_b),       LINEAR(v_b),
+        LINEAR(in),          LINEAR(gate_z),    LINEAR(ba),
+        LINEAR(beta),        LINEAR(alpha),     LINEAR(out),
 #undef LINEAR
 },
   norms[] = {
@@ -292,8 +294,22 @@ static const struct {
       NORM(attn_norm), NORM(attn_post_norm), NORM(ffn_norm), NORM(dense_post_norm),
       NORM(exps_norm), NORM(exps_post_norm), NORM(in_norm),  NORM(ffn_post_norm),
       NORM(q_norm),    NORM(k_norm),         NORM(q_a_norm), NORM(kv_a_norm),
+      NORM(ssm_norm),
 #undef NORM
 };
+
+static lb_status recurrent(upload *u, u32 i) {
+    const lb_params *p = &u->r->m->p;
+    const lb_layer *l = &u->r->m->layer[i];
+    lb_dlayer *to = &u->r->layer[i];
+    const u64 inner = p->ssm_inner + 2ull * p->ssm_groups * p->ssm_state;
+    const u64 channels = l->mixer == LB_MIX_DELTA ? inner : p->n_embd;
+    to->conv_bias = u->r->zeros;
+    LB_TRY(vector(u, l->conv, channels * p->conv_width, &to->conv));
+    LB_TRY(vector(u, l->conv_bias, channels, &to->conv_bias));
+    LB_TRY(vector(u, l->ssm_a, p->ssm_heads, &to->ssm_a));
+    return vector(u, l->ssm_dt, p->ssm_heads, &to->ssm_dt);
+}
 
 static lb_status layer(upload *u, u32 i) {
     const lb_layer *l = &u->r->m->layer[i];
@@ -305,6 +321,7 @@ static lb_status layer(upload *u, u32 i) {
     for (u32 k = 0; k < LB_LEN(norms); k++)
         LB_TRY(norm(u, (const lb_norm *)(const void *)(from + norms[k].from),
                     (lb_dnorm *)(void *)((u8 *)to + norms[k].to)));
+    LB_TRY(recurrent(u, i));
     LB_TRY(vector(u, l->sinks, u->r->m->p.layer[i].n_head, &to->sinks));
     LB_TRY(vector(u, l->router_scale, u->r->m->p.n_embd, &to->router_scale));
     LB_TRY(vector(u, l->exps_scale, u->r->m->p.n_expert, &to->exps_scale));
@@ -361,13 +378,13 @@ static lb_status all(upload *u) {
 /* ---- what the device's graph has no steps for ---- */
 
 static const char *layer_lacks(const lb_model *m, u32 i) {
-    static const char *const mixers[] = {
-        [LB_MIX_DELTA] = "a delta net", [LB_MIX_CONV] = "a short convolution"};
     const lb_layer *l = &m->layer[i];
     const lb_layer_params *p = &m->p.layer[i];
     const bool latent = l->mixer == LB_MIX_LATENT;
+    if (l->mixer == LB_MIX_DELTA && m->p.ssm_state > LB_DEV_STATE_KEYS_MAX)
+        return "a delta net with keys of more than 256 elements";
     if (l->mixer == LB_MIX_DELTA || l->mixer == LB_MIX_CONV)
-        return mixers[l->mixer];
+        return NULL;
     if (latent && (p->k_dim > LB_DEV_WIDE_MAX || p->v_dim > LB_DEV_WIDE_MAX))
         return "latent attention with keys of more than 640 elements";
     if (latent && p->n_head != m->p.layer[0].n_head)
