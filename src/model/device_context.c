@@ -12,9 +12,7 @@
 
 lb_status lb_device_check(const lb_context *c, lb_err *err) {
     const lb_context_opts *o = &c->o;
-    const char *what = o->kv_type != LB_F16 && o->kv_type != LB_F32 ? "--kv-type: f16 and f32 alone"
-                       : o->kv_rotate == LB_KV_ROTATE_ON            ? "--kv-rotate on"
-                       : o->fast                                    ? "--fast"
+    const char *what = o->fast                 ? "--fast"
                        : o->tap || o->on_layer ? "looking at products and layers"
                                                : NULL;
     return what ? lb_fail(err, LB_E_UNSUPPORTED, "%s: not on %s: use --device cpu", what,
@@ -196,6 +194,37 @@ lb_status lb_device_state(void *user, lb_cache_step step, u32 seq, u32 from, lb_
     return lb_dev_queue_copy(
         d->r->q, (lb_dev_arg){step == LB_STATE_MARK ? d->mark : state, seq * bytes},
         (lb_dev_arg){step == LB_STATE_BACK ? d->mark : state, from * bytes}, bytes, err);
+}
+
+static lb_status move_bytes(const lb_context *c, lb_dbuf b, u64 at, u8 *host, u64 n, bool in,
+                            lb_err *err) {
+    lb_dev_queue *q = c->device->r->q;
+    lb_dev_buf *buf = c->device->buf[b];
+    return in ? lb_dev_queue_write(q, buf, at, host, n, err)
+              : lb_dev_queue_read(q, host, buf, at, n, err);
+}
+
+lb_status lb_device_move_rows(const lb_context *c, const lb_cache_seq *s, const lb_drows_place *at,
+                              u8 *host, bool in, lb_err *err) {
+    lb_err ignored;
+    lb_status st = LB_OK;
+    for (u32 pos = 0; pos < at->n && st == LB_OK; pos += LB_PAGE_ROWS) {
+        const u64 page = s->page[pos / LB_PAGE_ROWS];
+        const u32 n = LB_MIN(LB_PAGE_ROWS, at->n - pos);
+        st = move_bytes(c, LB_DBUF_CACHE, page * c->cache.page_bytes + at->off,
+                        host + (u64)pos * at->stride, (u64)n * at->stride, in, err);
+    }
+    /* also what failed later: host is the caller's */
+    const lb_status waited = lb_dev_queue_wait(c->device->r->q, st == LB_OK ? err : &ignored);
+    return st == LB_OK ? waited : st;
+}
+
+lb_status lb_device_move_state(const lb_context *c, u32 seq, u32 layer, u8 *host, bool in,
+                               lb_err *err) {
+    const lb_cache_layer *l = &c->cache.layer[layer];
+    LB_TRY(move_bytes(c, LB_DBUF_STATE, seq * c->cache.state_bytes + l->state_off, host,
+                      l->state_bytes, in, err));
+    return lb_dev_queue_wait(c->device->r->q, err);
 }
 
 /* ---- a batch ---- */

@@ -129,6 +129,17 @@ void lb_device_end(lb_context *c);
 lb_status lb_device_copy_page(void *user, u32 to, u32 from, lb_err *err);
 /* How a cache asks for what is done with states (cache.h). */
 lb_status lb_device_state(void *user, lb_cache_step step, u32 seq, u32 from, lb_err *err);
+/* Rows of a head, `stride` bytes apart from off on in each page, to or from memory of the host,
+ * where n of a sequence follow each other; waits. */
+typedef struct lb_drows_place {
+    u64 off;
+    u32 stride, n;
+} lb_drows_place;
+lb_status lb_device_move_rows(const lb_context *c, const lb_cache_seq *s, const lb_drows_place *at,
+                              u8 *host, bool in, lb_err *err);
+/* A layer's state of a sequence. */
+lb_status lb_device_move_state(const lb_context *c, u32 seq, u32 layer, u8 *host, bool in,
+                               lb_err *err);
 /* Copies what the batch's c->n tokens need. */
 lb_status lb_device_put_batch(lb_context *c, const u8 *want, lb_err *err);
 

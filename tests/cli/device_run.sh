@@ -128,15 +128,21 @@ for family in lfm2 qwen3_next deepseek_v2; do
             --ignore-eos --device $d --exact --kv-type f32
         sed 's/,"timings".*//' "$W/out" >"$W/$d.prompts"
     done
+    # saved on one, gone on with on the other
+    for d in "cpu emulated" "emulated cpu"; do
+        rm -f "$W/s"
+        for part in $d; do
+            exits 0 "$family, $d: session" "$LBRX" generate "$W/hf" -p "$TEXT" --temp 0 -n 6 --ids --json --ignore-eos \
+                --device "$part" --exact --kv-type f32 --session "$W/s"
+        done
+        sed 's/,"timings".*//' "$W/out" >"$W/${d%% *}.session"
+    done
+    same "$family: a session goes on" "$W/cpu.session" "$W/emulated.session"
     same "$family: the same tokens with a draft" "$W/cpu.draft" "$W/emulated.draft"
     same "$family: the same answers" "$W/cpu.prompts" "$W/emulated.prompts"
 done
 
 # ---- refusals ----
-exits 3 "session" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device emulated --session "$W/s"
-complains "session" "--session: keys and values are on emulated and cannot be saved: use --device cpu"
-exits 3 "kv" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device emulated --kv-type q8_0
-complains "kv" "--kv-type: f16 and f32 alone: not on cpu: use --device cpu"
 exits 2 "repack" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device emulated --repack
 complains "repack" "--repack: weights go to emulated: leave it out"
 exits 4 "budget" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device emulated --device-memory 100KB
