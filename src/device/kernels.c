@@ -499,6 +499,8 @@ enum {
     KV_PUT,
     ATTEND_WIDE,
     MIX,
+    KV_TAKE,
+    KV_MOVE,
     MV,
     MV_MLX,
     MVE,
@@ -572,6 +574,8 @@ static const family families[] = {
     [KV_PUT] = {"iiov", sizeof(lb_put_args), lb_dev_shape_put},
     [ATTEND_WIDE] = {"iiiiov", sizeof(lb_wide_args), lb_dev_shape_wide},
     [MIX] = {"ov", sizeof(lb_mix_args), lb_dev_shape_mix},
+    [KV_TAKE] = {"iiov", sizeof(lb_put_args), lb_dev_shape_take},
+    [KV_MOVE] = {"iiov", sizeof(lb_move_rows_args), lb_dev_shape_move_rows},
 };
 
 static const struct {

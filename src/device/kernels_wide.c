@@ -64,6 +64,34 @@ const char *lb_dev_shape_put(u32 type, const void *val, lb_dev_shape *s) {
     return a->n_tokens > LB_DEV_GRID_Y_MAX || blocks > UINT32_MAX ? LB_DEV_TOO_LARGE : NULL;
 }
 
+/* Of keys alone. */
+const char *lb_dev_shape_take(u32 type, const void *val, lb_dev_shape *s) {
+    const lb_put_args *a = val;
+    const u64 n = (u64)a->n_heads * a->k_dim;
+    (void)type;
+    if (a->v_dim)
+        return "values are not taken";
+    const char *bad = kv_fits(a);
+    if (!bad)
+        bad = lb_dev_strided(a->n_tokens, a->k_first, n, a->stride, &s->need_bytes[2]);
+    s->need_bytes[0] = (u64)a->n_pages * a->page_bytes;
+    s->need_bytes[1] = (u64)a->n_tokens * 4;
+    return bad ? bad : lb_dev_map_grid(n, a->n_tokens, s);
+}
+
+const char *lb_dev_shape_move_rows(u32 type, const void *val, lb_dev_shape *s) {
+    const lb_move_rows_args *a = val;
+    u64 n;
+    (void)type;
+    if (a->off % 4 || a->row_bytes % 4 || a->page_bytes % 4 || !a->n_pages || !a->page_bytes ||
+        !lb_mul_u64((u64)a->n_heads * LB_DEV_PAGE_ROWS, a->row_bytes, &n) || n > a->page_bytes ||
+        a->off > a->page_bytes - n)
+        return bad_cache;
+    s->need_bytes[0] = s->need_bytes[1] = (u64)a->n_tokens * 4;
+    s->need_bytes[2] = (u64)a->n_pages * a->page_bytes;
+    return lb_dev_map_grid((u64)a->n_heads * (a->row_bytes / 4), a->n_tokens, s);
+}
+
 static const char *wide_fits(const lb_wide_args *a) {
     const lb_put_args kv = {.n_heads = a->n_heads_kv,
                             .k_dim = a->k_dim,

@@ -140,6 +140,8 @@ static cases_fn *cases_of(lb_dev_kernel k) {
     case LB_DK_kv_put:
     case LB_DK_attend_wide:
     case LB_DK_mix_rows:
+    case LB_DK_kv_take:
+    case LB_DK_kv_move:
         return lb_selftest_wide;
     default:
         return k < LB_DK_rms_norm ? lb_selftest_weights : lb_selftest_maps;

@@ -328,12 +328,102 @@ static lb_status check_mix(lb_selftest *t, const lb_mix_args *k, lb_err *err) {
     return LB_OK;
 }
 
+/* ---- kv_take, kv_move ---- */
+
+static const put_case take_cases[] = {{1, 1, 576, 0, LB_DEV_F16},
+                                      {3, 2, 80, 0, LB_DEV_F32},
+                                      {4, 2, 64, 0, LB_DEV_Q8_0},
+                                      {9, 3, 128, 0, LB_DEV_Q4_0}};
+
+/* Pages of rows of keys. */
+static u8 *make_cache(lb_selftest *t, const put_case *k, lb_put_args *a) {
+    *a = (lb_put_args){.n_tokens = k->n_tokens,
+                       .n_heads = k->n_heads,
+                       .k_dim = k->k_dim,
+                       .n_pages = 3,
+                       .type = k->type};
+    lay_out(a);
+    float *row = lb_selftest_floats(t, LB_DEV_WIDE_MAX, 0);
+    u8 *cache = lb_arena_push(&t->arena, (u64)a->n_pages * a->page_bytes, 16);
+    if (!row || !cache)
+        return NULL;
+    memset(cache, 0x3c, (size_t)((u64)a->n_pages * a->page_bytes));
+    fill(t, cache, a, row);
+    return cache;
+}
+
+static lb_status check_take(lb_selftest *t, const put_case *k, lb_err *err) {
+    lb_put_args a;
+    u8 *cache = make_cache(t, k, &a);
+    a.k_first = 3;
+    a.stride = a.n_heads * a.k_dim + 8;
+    const u64 n = (u64)a.n_tokens * a.stride;
+    float *was = lb_selftest_floats(t, n, 1), *out = lb_selftest_floats(t, n, 0);
+    u32 *place = lb_arena_new(&t->arena, u32, a.n_tokens);
+    if (!cache || !was || !out || !place)
+        return no_memory(err);
+    for (u32 i = 0; i < a.n_tokens; i++)
+        place[i] = i == 2 ? a.n_pages * LB_DEV_PAGE_ROWS : 61 + 5 * i;
+    const lb_selftest_data bufs[] = {
+        {cache, (u64)a.n_pages * a.page_bytes}, {place, a.n_tokens * 4ull}, {was, n * 4}};
+    LB_TRY(lb_selftest_launch(t, bufs, &a, out, err));
+    for (u32 i = 0; i < a.n_tokens; i++)
+        for (u32 h = 0; h < a.n_heads; h++) {
+            float *to = was + (u64)i * a.stride + a.k_first + (u64)h * a.k_dim;
+            const u32 page = place[i] / LB_DEV_PAGE_ROWS, row = place[i] % LB_DEV_PAGE_ROWS;
+            for (u32 e = 0; e < a.k_dim; e++)
+                to[e] = NAN;
+            if (page < a.n_pages)
+                load(to,
+                     cache + (u64)page * a.page_bytes + a.k_off +
+                         (u64)(h * LB_DEV_PAGE_ROWS + row) * a.k_bytes,
+                     a.k_dim, a.type);
+        }
+    for (u64 i = 0; i < n; i++)
+        lb_selftest_compare(t, i, out[i], (double)was[i], 0);
+    return LB_OK;
+}
+
+static lb_status check_move(lb_selftest *t, const put_case *k, lb_err *err) {
+    lb_put_args kv;
+    u8 *cache = make_cache(t, k, &kv);
+    const u64 bytes = (u64)kv.n_pages * kv.page_bytes;
+    const lb_move_rows_args a = {kv.n_tokens, kv.n_heads,    kv.k_off,
+                                 kv.k_bytes,  kv.page_bytes, kv.n_pages};
+    u8 *out = lb_arena_push(&t->arena, bytes, 16);
+    u32 *from = lb_arena_new(&t->arena, u32, a.n_tokens),
+        *to = lb_arena_new(&t->arena, u32, a.n_tokens);
+    if (!cache || !out || !from || !to)
+        return no_memory(err);
+    for (u32 i = 0; i < a.n_tokens; i++) {
+        from[i] = i == 2 ? a.n_pages * LB_DEV_PAGE_ROWS : 62 + i; /* one is not there */
+        to[i] = 120 + i;
+    }
+    const lb_selftest_data bufs[] = {
+        {from, a.n_tokens * 4ull}, {to, a.n_tokens * 4ull}, {cache, bytes}};
+    LB_TRY(lb_selftest_launch(t, bufs, &a, out, err));
+    for (u32 i = 0; i < a.n_tokens; i++)
+        for (u32 h = 0; h < a.n_heads && i != 2; h++)
+            memcpy(cache + (u64)(to[i] / 64) * a.page_bytes + a.off +
+                       (u64)(h * 64 + to[i] % 64) * a.row_bytes,
+                   cache + (u64)(from[i] / 64) * a.page_bytes + a.off +
+                       (u64)(h * 64 + from[i] % 64) * a.row_bytes,
+                   a.row_bytes);
+    for (u64 i = 0; i < bytes; i++)
+        lb_selftest_compare(t, i, (float)out[i], (double)cache[i], 0);
+    return LB_OK;
+}
+
 lb_status lb_selftest_wide(lb_selftest *t, u32 i, bool *more, lb_err *err) {
     const lb_dev_kernel k = t->row->kernel;
     (void)snprintf(t->where, sizeof t->where, "case %u", i);
     if (k == LB_DK_mix_rows) {
         *more = i + 1 < LB_LEN(mix_cases);
         return check_mix(t, &mix_cases[i], err);
+    }
+    if (k == LB_DK_kv_take || k == LB_DK_kv_move) {
+        *more = i + 1 < LB_LEN(take_cases);
+        return (k == LB_DK_kv_take ? check_take : check_move)(t, &take_cases[i], err);
     }
     if (k == LB_DK_kv_put) {
         *more = i + 1 < LB_LEN(put_cases);

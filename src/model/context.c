@@ -67,8 +67,6 @@ static bool make_buffers(lb_context *c, u64 split_elems) {
     c->att = room(c, b * m->max_attn, sizeof(float));
     c->ff = room(c, ff, sizeof(float));
     c->layer_in = room(c, b * m->p.n_layers * m->layer_in_dim, sizeof(float));
-    for (u32 i = 0; i < m->n_ropes; i++)
-        c->rope_width = LB_MAX(c->rope_width, (m->rope[i].n_rot / 2 + 15) & ~15u);
     c->cos = room(c, m->n_ropes * b * c->rope_width, sizeof(float));
     c->sin = room(c, m->n_ropes * b * c->rope_width, sizeof(float));
     c->split = room(c, split_elems, sizeof(float));
@@ -164,6 +162,8 @@ static void settle(lb_context *c, const lb_model *m, const lb_context_opts *o) {
     c->o.n_ctx = LB_MAX(o->n_ctx, 1u);
     c->o.n_batch = LB_MIN(o->n_batch ? o->n_batch : BATCH_USUAL, c->o.n_ctx);
     c->o.n_batch = batch_that_fits(m, c->o.n_batch);
+    for (u32 i = 0; i < m->n_ropes; i++)
+        c->rope_width = LB_MAX(c->rope_width, (m->rope[i].n_rot / 2 + 15) & ~15u);
 }
 
 lb_status lb_context_new(lb_context **out, const lb_model *m, const lb_context_opts *o,

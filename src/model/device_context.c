@@ -36,8 +36,8 @@ static u64 part_elems(const lb_context *c) {
     return most;
 }
 
-/* Of a batch of n, all sections included; fills where they begin. */
-static u64 meta_bytes(const lb_context *c, u32 n, u32 n_want, lb_dcontext *d) {
+u64 lb_device_lay_out(const lb_context *c, u32 n, u32 n_want) {
+    lb_dcontext *d = c->device;
     const lb_model *m = c->m;
     const u64 words[LB_DMETAS] = {[LB_DMETA_IDS] = n,
                                   [LB_DMETA_POS] = n,
@@ -87,7 +87,7 @@ static void set_sizes(const lb_context *c, u64 *size) {
     size[LB_DBUF_LOGITS] = 4ull * d->n_logits * p->n_vocab;
     size[LB_DBUF_GATES] = 8 * b * p->ssm_heads;
     size[LB_DBUF_STATE] = c->o.n_seqs * c->cache.state_bytes;
-    size[LB_DBUF_META] = meta_bytes(c, (u32)b, (u32)b, d);
+    size[LB_DBUF_META] = lb_device_lay_out(c, (u32)b, (u32)b);
     size[LB_DBUF_CACHE] = c->cache.n_pages_max * c->cache.page_bytes;
 }
 
@@ -229,7 +229,7 @@ lb_status lb_device_move_state(const lb_context *c, u32 seq, u32 layer, u8 *host
 
 /* ---- a batch ---- */
 
-static u32 *section(const lb_context *c, lb_dmeta m) {
+u32 *lb_device_section(const lb_context *c, lb_dmeta m) {
     return (u32 *)(void *)((u8 *)lb_dev_buf_host(c->device->host) + c->device->meta_at[m]);
 }
 
@@ -241,13 +241,13 @@ static void put_token(const lb_context *c, u32 t) {
     double temp = 1;
     if (m->p.temp_scale != 0 && pos >= m->p.n_ctx_orig)
         temp = 1 + (double)m->p.temp_scale * log1p(pos / m->p.n_ctx_orig);
-    section(c, LB_DMETA_IDS)[t] = c->id[t];
-    section(c, LB_DMETA_POS)[t] = pos;
-    section(c, LB_DMETA_TOKENS)[2 * t] = pos;
-    section(c, LB_DMETA_TOKENS)[2 * t + 1] = seq;
-    section(c, LB_DMETA_PLACE)[t] =
+    lb_device_section(c, LB_DMETA_IDS)[t] = c->id[t];
+    lb_device_section(c, LB_DMETA_POS)[t] = pos;
+    lb_device_section(c, LB_DMETA_TOKENS)[2 * t] = pos;
+    lb_device_section(c, LB_DMETA_TOKENS)[2 * t + 1] = seq;
+    lb_device_section(c, LB_DMETA_PLACE)[t] =
         c->cache.seq[seq].page[pos / LB_PAGE_ROWS] * LB_PAGE_ROWS + pos % LB_PAGE_ROWS;
-    section(c, LB_DMETA_TEMP)[t] = lb_f32_bits((float)temp);
+    lb_device_section(c, LB_DMETA_TEMP)[t] = lb_f32_bits((float)temp);
     for (u32 r = 0; r < m->n_ropes; r++) {
         const size_t at = (size_t)t * (m->rope[r].n_rot / 2) * sizeof(float);
         lb_rotary_angles(&c->rotary[r], pos, (float *)(void *)(host + d->cos_at[r] + at),
@@ -258,7 +258,7 @@ static void put_token(const lb_context *c, u32 t) {
 /* Tokens of one sequence together. */
 static void put_runs(const lb_context *c) {
     lb_dcontext *d = c->device;
-    u32 *run = section(c, LB_DMETA_RUN), *runs = section(c, LB_DMETA_RUNS);
+    u32 *run = lb_device_section(c, LB_DMETA_RUN), *runs = lb_device_section(c, LB_DMETA_RUNS);
     d->n_runs = 0;
     for (u32 t = 0, n; t < c->n && c->cache.state_bytes; t += n) {
         for (n = 1; t + n < c->n && c->seq[t + n] == c->seq[t];)
@@ -289,18 +289,18 @@ lb_status lb_device_put_batch(lb_context *c, const u8 *want, lb_err *err) {
     u32 n_want = 0;
     for (u32 t = 0; t < c->n; t++)
         n_want += want[t] != 0;
-    const u64 bytes = meta_bytes(c, c->n, n_want, d);
+    const u64 bytes = lb_device_lay_out(c, c->n, n_want);
     d->n_want = 0;
     d->temp = false;
     for (u32 t = 0; t < c->n; t++) {
         put_token(c, t);
         d->temp |= c->m->p.temp_scale != 0 && c->pos[t] >= c->m->p.n_ctx_orig;
         if (want[t])
-            section(c, LB_DMETA_WANT)[d->n_want++] = t;
+            lb_device_section(c, LB_DMETA_WANT)[d->n_want++] = t;
     }
     for (u32 s = 0; s < c->o.n_seqs; s++) {
         const lb_cache_seq *seq = &c->cache.seq[s];
-        u32 *table = section(c, LB_DMETA_TABLE) + (size_t)s * d->n_table;
+        u32 *table = lb_device_section(c, LB_DMETA_TABLE) + (size_t)s * d->n_table;
         for (u32 i = 0; i < d->n_table; i++)
             table[i] = i < seq->n_pages ? seq->page[i] : LB_PAGE_NONE;
     }

@@ -137,6 +137,9 @@ typedef struct lb_drows_place {
 } lb_drows_place;
 lb_status lb_device_move_rows(const lb_context *c, const lb_cache_seq *s, const lb_drows_place *at,
                               u8 *host, bool in, lb_err *err);
+/* Where the sections of a batch's n tokens are in LB_DBUF_META; bytes of all. */
+u64 lb_device_lay_out(const lb_context *c, u32 n, u32 n_want);
+u32 *lb_device_section(const lb_context *c, lb_dmeta m);
 /* A layer's state of a sequence. */
 lb_status lb_device_move_state(const lb_context *c, u32 seq, u32 layer, u8 *host, bool in,
                                lb_err *err);
@@ -188,6 +191,16 @@ lb_status lb_drows(const lb_context *c, const lb_dmat *m, lb_dev_arg ids, lb_dev
 lb_status lb_dnorm_heads(const lb_context *c, const lb_dnorm *norm, const lb_dheads *h,
                          lb_err *err);
 
+/* ---- device_shift.c ---- */
+
+/* Rows behind `drop` ones behind the first `keep` move up; keys turn by an angle of each kind of
+ * rope: cos, sin [n_ropes, rope_width]. Waits. */
+typedef struct lb_dshift {
+    u32 keep, drop;
+    const float *cos, *sin;
+} lb_dshift;
+lb_status lb_device_shift(lb_context *c, u32 seq, const lb_dshift *s, lb_err *err);
+
 /* ---- device_wide.c: the cache in every type, heads of every width, rotated rows ---- */
 
 /* Whether a layer's keys and values are read and written so. */
@@ -199,6 +212,8 @@ typedef struct lb_dput {
     lb_dev_arg x; /* rotated in place */
 } lb_dput;
 lb_status lb_device_put(const lb_context *c, const lb_dput *p, lb_err *err);
+/* Keys alone, from the places in LB_DMETA_IDS: p as of what puts them back. */
+lb_status lb_device_take(const lb_context *c, const lb_dput *p, lb_err *err);
 /* Attention of queries [n, n_head, k_dim], stride apart, over the pages; to LB_DBUF_ATT
  * [n, n_head, v_dim]. */
 typedef struct lb_dwide {

@@ -116,33 +116,51 @@ commands emulated emulated
 printf '"the cat sat on"\n"the cat sat on the mat"\n"a dog"\n' >"$W/prompts"
 for family in lfm2 qwen3_next deepseek_v2; do
     file=$GOLDEN/logits/$family.json
-    rm -rf "$W/hf"
-    mkdir "$W/hf"
-    cp "$GOLDEN/family/tokenizer.json" "$GOLDEN/family/tokenizer_config.json" "$W/hf"
-    "$LOGITS" make "$file" "$("$LOGITS" list "$file" | awk 'NR == 1 { print $1 }')" "$W/hf" || exit 1
+    rm -rf "$W/other"
+    mkdir "$W/other"
+    cp "$GOLDEN/family/tokenizer.json" "$GOLDEN/family/tokenizer_config.json" "$W/other"
+    "$LOGITS" make "$file" "$("$LOGITS" list "$file" | awk 'NR == 1 { print $1 }')" "$W/other" || exit 1
     for d in cpu emulated; do
-        exits 0 "$family, $d: draft" "$LBRX" generate "$W/hf" -p "$TEXT" --temp 0 -n 12 --ids --json --ignore-eos --device $d \
-            --exact --kv-type f32 --draft "$W/hf" --lookup 2
+        exits 0 "$family, $d: draft" "$LBRX" generate "$W/other" -p "$TEXT" --temp 0 -n 12 --ids --json --ignore-eos --device $d \
+            --exact --kv-type f32 --draft "$W/other" --lookup 2
         sed 's/,"timings".*//' "$W/out" >"$W/$d.draft"
-        exits 0 "$family, $d: prompts" "$LBRX" generate "$W/hf" --jsonl -f "$W/prompts" --parallel 2 --temp 0 -n 6 --ids \
+        exits 0 "$family, $d: prompts" "$LBRX" generate "$W/other" --jsonl -f "$W/prompts" --parallel 2 --temp 0 -n 6 --ids \
             --ignore-eos --device $d --exact --kv-type f32
         sed 's/,"timings".*//' "$W/out" >"$W/$d.prompts"
+    done
+    # a context that is full
+    for d in cpu emulated; do
+        [ "$family" = deepseek_v2 ] || break
+        exits 0 "$d: shift" "$LBRX" generate "$W/other" -p "$TEXT" --temp 0 -n 40 --ids --json --ignore-eos --device $d --exact \
+            --kv-type f32 --ctx 24 --context-shift --keep 2
+        sed 's/,"timings".*//' "$W/out" >"$W/$d.shift"
     done
     # saved on one, gone on with on the other
     for d in "cpu emulated" "emulated cpu"; do
         rm -f "$W/s"
         for part in $d; do
-            exits 0 "$family, $d: session" "$LBRX" generate "$W/hf" -p "$TEXT" --temp 0 -n 6 --ids --json --ignore-eos \
+            exits 0 "$family, $d: session" "$LBRX" generate "$W/other" -p "$TEXT" --temp 0 -n 6 --ids --json --ignore-eos \
                 --device "$part" --exact --kv-type f32 --session "$W/s"
         done
         sed 's/,"timings".*//' "$W/out" >"$W/${d%% *}.session"
     done
+    [ "$family" != deepseek_v2 ] || same "a context that is shifted" "$W/cpu.shift" "$W/emulated.shift"
     same "$family: a session goes on" "$W/cpu.session" "$W/emulated.session"
     same "$family: the same tokens with a draft" "$W/cpu.draft" "$W/emulated.draft"
     same "$family: the same answers" "$W/cpu.prompts" "$W/emulated.prompts"
 done
 
 # ---- refusals ----
+rm -rf "$W/other"
+mkdir "$W/other"
+cp "$GOLDEN/family/tokenizer.json" "$GOLDEN/family/tokenizer_config.json" "$W/other"
+file=$GOLDEN/logits/hunyuan_v1_dense.json
+"$LOGITS" make "$file" "$("$LOGITS" list "$file" | awk 'NR == 1 { print $1 }')" "$W/other" || exit 1
+exits 3 "shift" "$LBRX" generate "$W/other" -p "$TEXT" -n 1 --device emulated --context-shift
+complains "shift" "normalised behind their rotation"
+exits 0 "kind" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --session "$W/kind"
+exits 2 "kind" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device emulated --session "$W/kind"
+complains "kind" "made without --exact, as which a device computes"
 exits 2 "repack" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device emulated --repack
 complains "repack" "--repack: weights go to emulated: leave it out"
 exits 4 "budget" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device emulated --device-memory 100KB

@@ -188,4 +188,9 @@ typedef struct lb_mix_args {
     float scale;
 } lb_mix_args;
 
+/* kv_move: rows of row_bytes from off on in each page, [n_heads][LB_DEV_PAGE_ROWS]. */
+typedef struct lb_move_rows_args {
+    u32 n_tokens, n_heads, off, row_bytes, page_bytes, n_pages;
+} lb_move_rows_args;
+
 #endif
