@@ -36,7 +36,7 @@ LAYERS := base io tensor format kernel device arch plan quant text model merge o
 SRC := $(wildcard $(LAYERS:%=src/%/*.c))
 # SIMD files are compiled where their instruction set exists; flags come from the file name.
 ifeq ($(filter x86_64,$(ARCH)),)
-SRC := $(filter-out %_avx2.c %_avx512.c %_avx512vnni.c %_avx512vbmi.c,$(SRC))
+SRC := $(filter-out %_avx2.c %_avxvnni.c %_avx512.c %_avx512vnni.c %_avx512vbmi.c,$(SRC))
 endif
 ifeq ($(filter aarch64 arm64,$(ARCH)),)
 SRC := $(filter-out %_neon.c %_dotprod.c %_i8mm.c,$(SRC))
@@ -56,6 +56,7 @@ lib: $(LIB)
 $(LIB): $(filter-out $(MAIN_OBJ),$(OBJ))
 	@rm -f $@ && $(AR) rcs $@ $^
 $(B)/%_avx2.o: CFLAGS_ISA = -mavx2 -mfma -mf16c -mbmi2
+$(B)/%_avxvnni.o: CFLAGS_ISA = -mavxvnni -mavx2 -mfma -mf16c -mbmi2
 $(B)/%_avx512.o: CFLAGS_ISA = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mbmi2
 $(B)/%_avx512vnni.o: CFLAGS_ISA = -mavx512vnni -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mbmi2
 $(B)/%_avx512vbmi.o: CFLAGS_ISA = -mavx512vbmi -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mbmi2
@@ -84,7 +85,7 @@ $(patsubst %,$(B)/base/%.o,mem map hash sha256): CFLAGS_ISA = -fno-sanitize=fuzz
 $(patsubst %,$(B)/base/%.o,hash_avx2 hash_avx512): CFLAGS_ISA += -fno-sanitize=fuzzer-no-link
 # Unrolled over hundreds of registers: clang takes minutes for them under sanitizers (gcc's do see them).
 # tests/fuzz.sh lets the scalar ones run, which are instrumented.
-$(patsubst src/%.c,$(B)/%.o,$(filter $(foreach isa,avx2 avx512 avx512vnni avx512vbmi neon dotprod i8mm,src/kernel/%_$(isa).c),$(SRC))): \
+$(patsubst src/%.c,$(B)/%.o,$(filter $(foreach isa,avx2 avxvnni avx512 avx512vnni avx512vbmi neon dotprod i8mm,src/kernel/%_$(isa).c),$(SRC))): \
     CFLAGS_ISA += -fno-sanitize=all
 endif
 $(B)/%.o: src/%.c VERSION

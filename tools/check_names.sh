@@ -103,7 +103,7 @@ if [ -n "$bad" ]; then
     status=1
 fi
 bad=$(printf '%s\n' "$symbols" | awk '$2 == "T" && $3 ~ /^lb_k_/ &&
-    $3 !~ /^lb_k_[a-z0-9_]+_(ref|avx2|avx512|avx512vnni|avx512vbmi|neon|dotprod|i8mm)$/ { print $1, $3 }')
+    $3 !~ /^lb_k_[a-z0-9_]+_(ref|avx2|avxvnni|avx512|avx512vnni|avx512vbmi|neon|dotprod|i8mm)$/ { print $1, $3 }')
 if [ -n "$bad" ]; then
     printf '%s\n  ^ kernels are named lb_k_<op>_<dst>_<src>_<isa>\n' "$bad"
     status=1

@@ -5,11 +5,38 @@
  * Needs base.h alone: checkkern links it without the rest of base. */
 #include "base/cpu.h"
 
+#define OSXSAVE (1u << 27) /* of leaf 1 ECX: XGETBV is there */
+#define XCR0_AVX 0x06u     /* XMM and YMM state are saved by the system */
+#define XCR0_AVX512 0xe6u  /* and opmask, the upper halves of ZMM0-15, ZMM16-31 */
+
+static bool has_all(u32 reg, u32 bits) {
+    return (reg & bits) == bits;
+}
+
+u32 lb_isa_of_cpuid(const lb_cpuid *r) {
+    /* Leaf 1 ECX: FMA 12, OSXSAVE 27, AVX 28, F16C 29. Leaf 7 EBX: AVX2 5, BMI2 8. */
+    if (!has_all(r->c1, 1u << 12 | OSXSAVE | 1u << 28 | 1u << 29) || !has_all(r->xcr0, XCR0_AVX) ||
+        !has_all(r->b7, 1u << 5 | 1u << 8))
+        return 0;
+    u32 mask = LB_ISA_AVX2;
+    /* Leaf 7.1 EAX: AVX-VNNI 4. */
+    if (has_all(r->a71, 1u << 4))
+        mask |= LB_ISA_AVXVNNI;
+    /* Leaf 7 EBX: AVX512F 16, DQ 17, BW 30, VL 31. */
+    if (!has_all(r->b7, 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31) ||
+        !has_all(r->xcr0, XCR0_AVX512))
+        return mask;
+    mask |= LB_ISA_AVX512;
+    /* Leaf 7 ECX: AVX512_VNNI 11, AVX512_VBMI 1. */
+    if (has_all(r->c7, 1u << 11))
+        mask |= LB_ISA_AVX512VNNI;
+    if (has_all(r->c7, 1u << 1))
+        mask |= LB_ISA_AVX512VBMI;
+    return mask;
+}
+
 #if defined(__x86_64__)
 #include <cpuid.h>
-
-#define XCR0_AVX 0x06u    /* XMM and YMM state are saved by the system */
-#define XCR0_AVX512 0xe6u /* and opmask, the upper halves of ZMM0-15, ZMM16-31 */
 
 static u32 xgetbv0(void) {
     u32 lo, hi;
@@ -17,33 +44,16 @@ static u32 xgetbv0(void) {
     return lo;
 }
 
-static bool has_all(u32 reg, u32 bits) {
-    return (reg & bits) == bits;
-}
-
 u32 lb_cpu_isa(void) {
-    u32 a, b, c, d;
-    if (!__get_cpuid(1, &a, &b, &c, &d))
+    u32 a, b, c, d, n_sub;
+    lb_cpuid r = {0};
+    if (!__get_cpuid(1, &a, &b, &r.c1, &d))
         return 0;
-    u32 c1 = c;
-    /* Leaf 1 ECX: FMA 12, OSXSAVE 27, AVX 28, F16C 29. */
-    if (!has_all(c1, 1u << 12 | 1u << 27 | 1u << 28 | 1u << 29))
-        return 0;
-    u32 xcr0 = xgetbv0();
-    if (!has_all(xcr0, XCR0_AVX) || !__get_cpuid_count(7, 0, &a, &b, &c, &d))
-        return 0;
-    /* Leaf 7 EBX: AVX2 5, BMI2 8, AVX512F 16, DQ 17, BW 30, VL 31. */
-    if (!has_all(b, 1u << 5 | 1u << 8))
-        return 0;
-    u32 mask = LB_ISA_AVX2;
-    if (has_all(b, 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31) && has_all(xcr0, XCR0_AVX512))
-        mask |= LB_ISA_AVX512;
-    /* Leaf 7 ECX: AVX512_VNNI 11, AVX512_VBMI 1. */
-    if ((mask & LB_ISA_AVX512) && has_all(c, 1u << 11))
-        mask |= LB_ISA_AVX512VNNI;
-    if ((mask & LB_ISA_AVX512) && has_all(c, 1u << 1))
-        mask |= LB_ISA_AVX512VBMI;
-    return mask;
+    if (r.c1 & OSXSAVE)
+        r.xcr0 = xgetbv0();
+    if (__get_cpuid_count(7, 0, &n_sub, &r.b7, &r.c7, &d) && n_sub >= 1)
+        (void)__get_cpuid_count(7, 1, &r.a71, &b, &c, &d);
+    return lb_isa_of_cpuid(&r);
 }
 #elif defined(__aarch64__)
 #if defined(__APPLE__)
@@ -101,12 +111,13 @@ u32 lb_cpu_isa(void) {
 typedef struct isa_row {
     const char *name;
     lb_isa isa;
-    u32 mask; /* this family and those below it */
+    u32 mask; /* this family and what it implies */
 } isa_row;
 
 static const isa_row rows[] = {
     {"ref", LB_ISA_REF, 0},
     {"avx2", LB_ISA_AVX2, LB_ISA_AVX2},
+    {"avxvnni", LB_ISA_AVXVNNI, LB_ISA_AVX2 | LB_ISA_AVXVNNI},
     {"avx512", LB_ISA_AVX512, LB_ISA_AVX2 | LB_ISA_AVX512},
     {"avx512vnni", LB_ISA_AVX512VNNI, LB_ISA_AVX2 | LB_ISA_AVX512 | LB_ISA_AVX512VNNI},
     {"avx512vbmi", LB_ISA_AVX512VBMI,

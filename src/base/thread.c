@@ -58,12 +58,13 @@ void lb_cond_deinit(lb_cond *c) {
     (void)pthread_cond_destroy(c);
 }
 
-lb_status lb_thread_start(lb_thread *t, void *(*run)(void *), void *arg, lb_err *err) {
+lb_status lb_thread_start_deep(lb_thread *t, void *(*run)(void *), void *arg, size_t stack_bytes,
+                               lb_err *err) {
     pthread_attr_t attr;
     t->started = false;
     int e = pthread_attr_init(&attr);
     if (e == 0) {
-        size_t stack = LB_STACK_BYTES * STACK_FACTOR;
+        size_t stack = stack_bytes * STACK_FACTOR;
         e = pthread_attr_setstacksize(&attr, LB_MAX(stack, (size_t)PTHREAD_STACK_MIN));
         if (e == 0)
             e = pthread_create(&t->handle, &attr, run, arg);
@@ -74,6 +75,10 @@ lb_status lb_thread_start(lb_thread *t, void *(*run)(void *), void *arg, lb_err 
                        strerror(e));
     t->started = true;
     return LB_OK;
+}
+
+lb_status lb_thread_start(lb_thread *t, void *(*run)(void *), void *arg, lb_err *err) {
+    return lb_thread_start_deep(t, run, arg, LB_STACK_BYTES, err);
 }
 
 void lb_thread_join(lb_thread *t) {

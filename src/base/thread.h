@@ -40,6 +40,9 @@ static inline void lb_wake_all(lb_cond *c) {
 }
 
 lb_status lb_thread_start(lb_thread *t, void *(*run)(void *), void *arg, lb_err *err);
+/* With a stack of another size: for what calls libraries of others. */
+lb_status lb_thread_start_deep(lb_thread *t, void *(*run)(void *), void *arg, size_t stack_bytes,
+                               lb_err *err);
 void lb_thread_join(lb_thread *t); /* a thread that was not started is fine */
 
 /* CPUs this process may use: affinity and cgroup quota respected; at least 1. */

@@ -214,7 +214,7 @@ static u64 tokens_of(const bench *b, const lb_bench_test *t) {
 static lb_status run_test(bench *b, const lb_bench_test *t, lb_err *err) {
     char name[LB_BENCH_NAME_BYTES];
     double *rate = lb_arena_new(&b->cli->arena, double, b->o->reps), read = 0;
-    bool reads = t->n_gen && !t->n_prompt && !b->x.dev; /* of the host's memory */
+    bool reads = t->n_gen && !t->n_prompt && !b->x.resident; /* of the host's memory */
     lb_stream_figures before, after;
     if (!rate)
         return lb_fail(err, LB_E_NOMEM, "out of memory");
@@ -349,6 +349,7 @@ const lb_command lb_cmd_bench = {
                .opts = lb_infer_rows + 1, /* all but the first, the size of a context */
                .n = LB_INFER_OPTS - 1,
                .off = offsetof(bench_opts, infer)},
+              LB_GROUP_GPUS(offsetof(bench_opts, infer)),
               {.title = "Common options",
                .opts = lb_common_opts + 1, /* all but the number of threads */
                .n = LB_COMMON_OPTS - 1,

@@ -152,7 +152,7 @@ const lb_command lb_cmd_chat = {
     .group = {LB_GROUP("Options", rows, 0), LB_GROUP_TALK(offsetof(chat_opts, talk)),
               LB_GROUP_SAMPLING(offsetof(chat_opts, sampling)),
               LB_GROUP_DRAFTING(offsetof(chat_opts, drafting)),
-              LB_GROUP_INFER(offsetof(chat_opts, infer)),
+              LB_GROUP_INFER(offsetof(chat_opts, infer)), LB_GROUP_GPUS(offsetof(chat_opts, infer)),
               LB_GROUP_COMMON(offsetof(chat_opts, common))},
     .size_bytes = sizeof(chat_opts),
     .run = run,

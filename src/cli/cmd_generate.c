@@ -439,6 +439,7 @@ const lb_command lb_cmd_generate = {
               LB_GROUP_SAMPLING(offsetof(lb_generate_cmd, sampling)),
               LB_GROUP_DRAFTING(offsetof(lb_generate_cmd, drafting)),
               LB_GROUP_INFER(offsetof(lb_generate_cmd, infer)),
+              LB_GROUP_GPUS(offsetof(lb_generate_cmd, infer)),
               LB_GROUP_COMMON(offsetof(lb_generate_cmd, common))},
     .size_bytes = sizeof(lb_generate_cmd),
     .run = run,

@@ -34,8 +34,8 @@ static const lb_opt info_rows[] = {
      .off = offsetof(info_opts, models)},
 };
 
-static const lb_isa isas[] = {LB_ISA_AVX2, LB_ISA_AVX512,  LB_ISA_AVX512VNNI, LB_ISA_AVX512VBMI,
-                              LB_ISA_NEON, LB_ISA_DOTPROD, LB_ISA_I8MM};
+static const lb_isa isas[] = {LB_ISA_AVX2,       LB_ISA_AVXVNNI, LB_ISA_AVX512,  LB_ISA_AVX512VNNI,
+                              LB_ISA_AVX512VBMI, LB_ISA_NEON,    LB_ISA_DOTPROD, LB_ISA_I8MM};
 
 typedef struct kernel_row {
     const char *name;

@@ -266,6 +266,7 @@ const lb_command lb_cmd_perplexity = {
     .n_args_min = 1,
     .n_args_max = 1,
     .group = {LB_GROUP("Options", rows, 0), LB_GROUP_INFER(offsetof(perplexity_opts, infer)),
+              LB_GROUP_GPUS(offsetof(perplexity_opts, infer)),
               LB_GROUP_COMMON(offsetof(perplexity_opts, common))},
     .size_bytes = sizeof(perplexity_opts),
     .run = run,

@@ -141,6 +141,7 @@ const lb_command lb_cmd_score = {
     .n_args_min = 1,
     .n_args_max = 1,
     .group = {LB_GROUP("Options", rows, 0), LB_GROUP_INFER(offsetof(score_opts, infer)),
+              LB_GROUP_GPUS(offsetof(score_opts, infer)),
               LB_GROUP_COMMON(offsetof(score_opts, common))},
     .size_bytes = sizeof(score_opts),
     .run = run,

@@ -32,7 +32,8 @@ const lb_opt lb_common_opts[LB_COMMON_OPTS] = {
      .kind = LB_OPT_STR,
      .arg = "auto|cpu|cuda[:N]|metal",
      .initial = "auto",
-     .help = "where arithmetic runs; auto: the CPU, of selftest the first GPU",
+     .help = "where arithmetic runs; auto: the CPU, of selftest the first GPU; cuda:0,cuda:1: a "
+             "model on both",
      .off = offsetof(lb_common, device)},
     {.name = "device-memory",
      .kind = LB_OPT_SIZE,
@@ -66,6 +67,14 @@ lb_status lb_common_finish(lb_common *c, lb_err *err) {
 }
 
 lb_status lb_common_finish_device(lb_common *c, lb_err *err) {
+    LB_TRY(lb_common_finish_devices(c, err));
+    return c->choice.n > 1
+               ? lb_fail(err, LB_E_USAGE, "--device: '%s': this command computes on one device",
+                         c->device)
+               : LB_OK;
+}
+
+lb_status lb_common_finish_devices(lb_common *c, lb_err *err) {
     LB_TRY(lb_dev_choice_parse(c->device, &c->choice, err));
     if (c->device_memory_bytes && c->choice.kind == LB_DEV_CPU && !c->choice.emulated)
         return lb_fail(err, LB_E_USAGE,

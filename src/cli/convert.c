@@ -38,7 +38,8 @@ lb_status lb_cli_convert_opened(lb_cli *cli, const lb_writing *writing, lb_commo
     lb_writer w;
     lb_out_report report = {0};
     lb_buf plan = {0};
-    LB_TRY(lb_writer_begin(&w, cli, writing, common, base->verb, err));
+    LB_TRY((base->quantize ? lb_writer_begin_device : lb_writer_begin)(&w, cli, writing, common,
+                                                                       base->verb, err));
     lb_convert_opts c = *base;
     c.w = w.opts;
     c.w.lossless = base->w.lossless;

@@ -45,8 +45,10 @@ static lb_status open_model(lb_drafting *d, lb_infer *x, lb_cli *cli, const lb_c
                             const char *arg, lb_err *err) {
     lb_common own = *common;
     lb_infer *m = &d->model;
+    lb_infer_opts small = x->opts;
+    small.gpu = (lb_gpu_opts){0};
     m->any_device = x->any_device;
-    LB_TRY(lb_infer_open(m, cli, &own, &x->opts, arg, err));
+    LB_TRY(lb_infer_open(m, cli, &own, &small, arg, err));
     LB_TRY(lb_infer_tokenizer(m, err));
     lb_model_limit(lb_loaded_model(m->loaded), &(lb_stream_limit){0}); /* it stays as it is */
     LB_TRY(lb_draft_check_vocab(x->encoder, lb_model_n_vocab(lb_loaded_model(x->loaded)),

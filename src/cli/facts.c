@@ -14,7 +14,8 @@ static const lb_exit_fact exits[] = {
 
 static const lb_env_fact envs[] = {
     {"LBRX_CPU",
-     "masks CPU features: ref, avx2, avx512, avx512vnni, avx512vbmi, neon, dotprod, i8mm", false},
+     "masks CPU features: ref, avx2, avxvnni, avx512, avx512vnni, avx512vbmi, neon, dotprod, i8mm",
+     false},
     {"LBRX_TEST_METAL", "tests: a library that stands in for Metal", false},
     {"LBRX_LOG", "1: what is opened, planned and used, on stderr", false},
     {"LBRX_CACHE", "temporary files of models that run, and what ./do demo and ./do release fetch",

@@ -137,33 +137,49 @@ static lb_status load(lb_infer *x, const lb_common *common, lb_err *err) {
     return st;
 }
 
+static lb_context_opts context_opts(const lb_infer *x) {
+    return (lb_context_opts){.n_ctx = x->n_ctx,
+                             .n_seqs = x->n_seqs,
+                             .n_batch = (u32)x->opts.n_batch,
+                             .threads = x->threads,
+                             .kv_type = kv_types[x->opts.kv_type],
+                             .kv_rotate = (lb_kv_rotate)x->opts.kv_rotate,
+                             .exact = x->opts.exact,
+                             .fast = x->opts.fast,
+                             .tap = x->tap,
+                             .tap_user = x->tap_user,
+                             .scratch_bytes = x->scratch_bytes,
+                             .resident = x->resident};
+}
+
 /* ---- the device ---- */
 
 /* Before a file is opened: one that is not there is said at once. */
-static lb_status open_device(lb_infer *x, lb_common *common, lb_err *err) {
-    const lb_dev_choice *c = &common->choice;
-    LB_TRY((x->any_device ? lb_common_finish_device : lb_common_finish)(common, err));
-    if (c->kind == LB_DEV_CPU && !c->emulated)
-        return LB_OK;
-    return lb_dev_open(&x->dev,
-                       &(lb_dev_opts){.kind = c->kind,
-                                      .index = c->index,
-                                      .memory_bytes = common->device_memory_bytes},
-                       err);
+static lb_status open_device(lb_infer *x, lb_common *common, const lb_infer_opts *o, lb_err *err) {
+    LB_TRY((x->any_device ? lb_common_finish_devices : lb_common_finish)(common, err));
+    return lb_gpus_open(&x->gpus, common, &o->gpu, err);
+}
+
+#define CTX_EXPECTED 4096u /* positions for which devices leave room, where nobody says */
+
+static lb_status put_on_devices(lb_infer *x, lb_err *err) {
+    const lb_model *m = lb_loaded_model(x->loaded);
+    const u32 trained = lb_model_n_ctx_train(m);
+    lb_context_opts session = context_opts(x);
+    session.n_ctx =
+        x->opts.n_ctx ? (u32)x->opts.n_ctx : LB_MIN(trained ? trained : CTX_EXPECTED, CTX_EXPECTED);
+    return lb_gpus_put(&x->gpus, &x->resident, m, &session, x->quiet, err);
 }
 
 const char *lb_infer_device(const lb_infer *x) {
-    return !x->dev                                       ? "cpu"
-           : lb_dev_info_get(x->dev)->kind == LB_DEV_CPU ? "emulated"
-                                                         : lb_dev_info_get(x->dev)->id;
+    return x->resident ? x->gpus.text : "cpu";
 }
 
 lb_status lb_infer_open(lb_infer *x, lb_cli *cli, lb_common *common, const lb_infer_opts *o,
                         const char *arg, lb_err *err) {
-    LB_TRY(open_device(x, common, err));
-    if (x->dev && o->repack)
-        return lb_fail(err, LB_E_USAGE, "--repack: weights go to %s: leave it out",
-                       lb_infer_device(x));
+    LB_TRY(open_device(x, common, o, err));
+    if (x->gpus.n && o->repack)
+        return lb_fail(err, LB_E_USAGE, "--repack: weights go to %s: leave it out", common->device);
     x->opts = *o;
     x->threads = (u32)common->n_threads;
     x->quiet = common->quiet;
@@ -176,9 +192,9 @@ lb_status lb_infer_open(lb_infer *x, lb_cli *cli, lb_common *common, const lb_in
     lb_status st = load(x, common, err);
     if (o->type)
         lb_made_forget(&x->made);
-    if (st == LB_OK && x->dev)
-        return lb_resident_new(&x->resident, lb_loaded_model(x->loaded), x->dev, err);
-    if (st == LB_OK)
+    if (st == LB_OK && x->gpus.n)
+        st = put_on_devices(x, err);
+    if (st == LB_OK && !x->resident)
         limit_memory(x, common, process_bytes);
     return st;
 }
@@ -186,7 +202,7 @@ lb_status lb_infer_open(lb_infer *x, lb_cli *cli, lb_common *common, const lb_in
 void lb_infer_close(lb_infer *x) {
     lb_context_free(&x->context);
     lb_resident_free(&x->resident);
-    lb_dev_close(&x->dev);
+    lb_gpus_close(&x->gpus);
     lb_encoder_close(&x->encoder);
     lb_loaded_free(&x->loaded);
     lb_source_close(&x->made.source);
@@ -212,21 +228,6 @@ lb_status lb_infer_encode_file(lb_infer *x, const char *path, lb_buf *ids, lb_er
 u32 lb_infer_bos(const lb_infer *x) {
     u32 bos = lb_encoder_special_id(x->encoder, "bos_token");
     return lb_encoder_adds_bos(x->encoder) && bos != LB_NO_ID ? bos : LB_NO_INDEX;
-}
-
-static lb_context_opts context_opts(const lb_infer *x) {
-    return (lb_context_opts){.n_ctx = x->n_ctx,
-                             .n_seqs = x->n_seqs,
-                             .n_batch = (u32)x->opts.n_batch,
-                             .threads = x->threads,
-                             .kv_type = kv_types[x->opts.kv_type],
-                             .kv_rotate = (lb_kv_rotate)x->opts.kv_rotate,
-                             .exact = x->opts.exact,
-                             .fast = x->opts.fast,
-                             .tap = x->tap,
-                             .tap_user = x->tap_user,
-                             .scratch_bytes = x->scratch_bytes,
-                             .resident = x->resident};
 }
 
 /* Its buffers do not fit: the least that would do. */

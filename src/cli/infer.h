@@ -3,6 +3,7 @@
 #ifndef LB_CLI_INFER_H
 #define LB_CLI_INFER_H
 
+#include "cli/gpus.h"
 #include "cli/made.h"
 #include "io/json.h"
 #include "model/resident.h"
@@ -15,12 +16,19 @@ typedef struct lb_infer_opts {
     u32 kv_rotate; /* index of "auto|on|off" */
     bool exact, fast, repack;
     const char *type; /* NULL: as it is stored */
+    lb_gpu_opts gpu;  /* of commands that have LB_GROUP_GPUS */
 } lb_infer_opts;
 
 #define LB_INFER_OPTS 8
 extern const lb_opt lb_infer_rows[LB_INFER_OPTS];
 #define LB_GROUP_INFER(offset) \
     { .title = "Model", .opts = lb_infer_rows, .n = LB_INFER_OPTS, .off = (offset) }
+
+#define LB_GROUP_GPUS(offset)                                      \
+    {                                                              \
+        .title = "Devices", .opts = lb_gpu_rows, .n = LB_GPU_OPTS, \
+        .off = (offset) + offsetof(lb_infer_opts, gpu)             \
+    }
 
 typedef struct lb_infer {
     lb_kernels kernels;
@@ -35,7 +43,7 @@ typedef struct lb_infer {
     u32 n_ctx;             /* of the context */
     u32 n_seqs;            /* that it is to have; 0: one */
     bool any_device;       /* the command computes on any device; set before it is opened */
-    lb_dev *dev;           /* NULL: the CPU */
+    lb_gpus gpus;          /* none: the CPU */
     lb_resident *resident; /* the model's weights there */
     lb_infer_opts opts;
     u32 threads;
@@ -58,7 +66,7 @@ lb_status lb_infer_tokenizer(lb_infer *x, lb_err *err);
 lb_status lb_infer_encode_file(lb_infer *x, const char *path, lb_buf *ids, lb_err *err);
 /* The token that the tokenizer puts before a text; LB_NO_INDEX: none. It must be open. */
 u32 lb_infer_bos(const lb_infer *x);
-/* "cpu", or the device that computes. */
+/* "cpu", or the devices that compute: "cuda:0", "cpu,cuda:0,cuda:1". */
 const char *lb_infer_device(const lb_infer *x);
 /* A session of at least so many positions; an old one that is too small is given up. */
 lb_status lb_infer_context(lb_infer *x, u64 n_ctx, lb_err *err);

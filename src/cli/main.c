@@ -59,8 +59,8 @@ static lb_status read_environment(lb_cli *cli, lb_err *err) {
     cli->isa_mask = lb_sys_isa();
     if (cpu && !lb_isa_parse(lb_str_c(cpu), &mask))
         return lb_fail(err, LB_E_USAGE,
-                       "LBRX_CPU: '%s' is not one of ref, avx2, avx512, avx512vnni, avx512vbmi, "
-                       "neon, dotprod, i8mm",
+                       "LBRX_CPU: '%s' is not one of ref, avx2, avxvnni, avx512, avx512vnni, "
+                       "avx512vbmi, neon, dotprod, i8mm",
                        cpu);
     return LB_OK;
 }

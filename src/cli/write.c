@@ -3,6 +3,7 @@
 #include "cli/write.h"
 #include "base/interrupt.h"
 #include "cli/text.h"
+#include "plan/encoder.h"
 #include <stdio.h>
 
 const lb_opt lb_write_opts[LB_WRITE_OPTS] = {
@@ -64,10 +65,9 @@ static void progress(void *user, u64 done, u64 total) {
     lb_progress_update(&w->progress, done, total);
 }
 
-lb_status lb_writer_begin(lb_writer *w, const lb_cli *cli, const lb_writing *o, lb_common *common,
-                          const char *verb, lb_err *err) {
+static lb_status begin(lb_writer *w, const lb_cli *cli, const lb_writing *o, lb_common *common,
+                       const char *verb, lb_err *err) {
     static const lb_to to[] = {LB_TO_AUTO, LB_TO_HF, LB_TO_MLX, LB_TO_GGUF, LB_TO_NONE};
-    LB_TRY(lb_common_finish(common, err));
     if (o->max_shard_tensors && o->max_shard_bytes && o->max_shard_bytes != UINT64_MAX)
         return lb_fail(err, LB_E_USAGE,
                        "--max-shard-size and --max-shard-tensors exclude each other");
@@ -100,9 +100,28 @@ lb_status lb_writer_begin(lb_writer *w, const lb_cli *cli, const lb_writing *o, 
                        verb);
     lb_cli_log(cli, "%s: %u threads, memory %llu bytes, output %s", verb, w->opts.threads,
                (unsigned long long)common->memory_bytes, o->output ? o->output : "none");
+    if (common->choice.kind != LB_DEV_CPU || common->choice.emulated)
+        LB_TRY(lb_encoder_new(&w->encoder,
+                              &(lb_dev_opts){.kind = common->choice.kind,
+                                             .index = common->choice.index,
+                                             .memory_bytes = common->device_memory_bytes},
+                              w->opts.threads, err));
+    w->opts.encoder = w->encoder;
     w->process_bytes = lb_cli_limit_heap(common->memory_bytes);
     lb_progress_begin(&w->progress, common->progress, verb);
     return LB_OK;
+}
+
+lb_status lb_writer_begin(lb_writer *w, const lb_cli *cli, const lb_writing *o, lb_common *common,
+                          const char *verb, lb_err *err) {
+    LB_TRY(lb_common_finish(common, err));
+    return begin(w, cli, o, common, verb, err);
+}
+
+lb_status lb_writer_begin_device(lb_writer *w, const lb_cli *cli, const lb_writing *o,
+                                 lb_common *common, const char *verb, lb_err *err) {
+    LB_TRY(lb_common_finish_device(common, err));
+    return begin(w, cli, o, common, verb, err);
 }
 
 /* Remarks and plans quote names that stand in files: no control byte of theirs reaches the
@@ -129,6 +148,13 @@ static void print_remarks(lb_str text) {
 void lb_writer_end(lb_writer *w, lb_cli *cli, const lb_common *common, const lb_out_report *r,
                    const lb_buf *plan, lb_status st) {
     lb_progress_end(&w->progress);
+    if (w->encoder) {
+        lb_encoder_stats s;
+        lb_encoder_stats_get(w->encoder, &s);
+        lb_cli_log(cli, "%s: %llu values quantized in %llu batches", lb_encoder_device(w->encoder),
+                   (unsigned long long)s.n_elems, (unsigned long long)s.n_batches);
+        lb_encoder_free(&w->encoder);
+    }
     if (w->remarks.len && !common->quiet && !(r && r->dry_run))
         print_remarks(lb_buf_str(&w->remarks));
     lb_buf_deinit(&w->remarks);

@@ -24,6 +24,7 @@ extern const lb_opt lb_write_opts[LB_WRITE_OPTS];
 typedef struct lb_writer {
     lb_kernels kernels;
     lb_progress progress;
+    lb_encoder *encoder; /* of --device; NULL: none */
     lb_writer_opts opts;
     lb_buf remarks;
     u64 process_bytes; /* what the process held at the beginning beside the blocks of its heap */
@@ -33,6 +34,9 @@ typedef struct lb_writer {
  * no output is named. */
 lb_status lb_writer_begin(lb_writer *w, const lb_cli *cli, const lb_writing *o, lb_common *common,
                           const char *verb, lb_err *err);
+/* The same of a command that quantizes: also on other devices than the CPU. */
+lb_status lb_writer_begin_device(lb_writer *w, const lb_cli *cli, const lb_writing *o,
+                                 lb_common *common, const char *verb, lb_err *err);
 /* Remarks to stderr, the plan or the report to the result. */
 void lb_writer_end(lb_writer *w, lb_cli *cli, const lb_common *common, const lb_out_report *r,
                    const lb_buf *plan, lb_status st);

@@ -47,6 +47,9 @@ typedef struct lb_dev_ops {
     lb_status (*write)(lb_dev_queue *q, lb_dev_arg to, const void *from, u64 bytes, lb_err *err);
     lb_status (*read)(lb_dev_queue *q, void *to, lb_dev_arg from, u64 bytes, lb_err *err);
     lb_status (*copy)(lb_dev_queue *q, lb_dev_arg to, lb_dev_arg from, u64 bytes, lb_err *err);
+    /* Makes copies between two devices ready; NULL: the kind has one. */
+    lb_status (*peer)(lb_dev *to, lb_dev *from, bool *direct, lb_err *err);
+    lb_status (*copy_peer)(lb_dev_queue *q, lb_dev_arg to, lb_dev_arg from, u64 bytes, lb_err *err);
     lb_status (*launch)(lb_dev_queue *q, const lb_dev_launch *l, const lb_dev_shape *s,
                         lb_err *err);
     lb_status (*barrier)(lb_dev_queue *q, lb_err *err);

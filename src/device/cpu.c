@@ -28,8 +28,8 @@ typedef struct cpu_queue {
 } cpu_queue;
 
 static void describe(lb_dev_info *out) {
-    static const lb_isa isas[] = {LB_ISA_AVX2, LB_ISA_AVX512, LB_ISA_AVX512VNNI, LB_ISA_AVX512VBMI,
-                                  LB_ISA_NEON};
+    static const lb_isa isas[] = {LB_ISA_AVX2,       LB_ISA_AVXVNNI,    LB_ISA_AVX512,
+                                  LB_ISA_AVX512VNNI, LB_ISA_AVX512VBMI, LB_ISA_NEON};
     const u32 mask = lb_cpu_isa();
     size_t at = 0;
     *out = (lb_dev_info){.kind = LB_DEV_CPU, .id = "cpu"};
@@ -156,6 +156,14 @@ static lb_status cpu_copy(lb_dev_queue *q, lb_dev_arg to, lb_dev_arg from, u64 b
     return LB_OK;
 }
 
+static lb_status cpu_peer(lb_dev *to, lb_dev *from, bool *direct, lb_err *err) {
+    (void)to;
+    (void)from;
+    (void)err;
+    *direct = true;
+    return LB_OK;
+}
+
 static lb_status cpu_launch(lb_dev_queue *q, const lb_dev_launch *l, const lb_dev_shape *s,
                             lb_err *err) {
     cpu_queue *c = q->impl;
@@ -209,6 +217,8 @@ const lb_dev_ops lb_dev_ops_cpu = {
     .write = cpu_write,
     .read = cpu_read,
     .copy = cpu_copy,
+    .peer = cpu_peer,
+    .copy_peer = cpu_copy,
     .launch = cpu_launch,
     .barrier = run_held,
     .wait = run_held,

@@ -259,6 +259,34 @@ static lb_status cuda_copy(lb_dev_queue *q, lb_dev_arg to, lb_dev_arg from, u64 
     return copy(q, to.buf->address + to.off_bytes, from.buf->address + from.off_bytes, bytes, err);
 }
 
+/* Access of each to the other's memory, where their link gives it; else a copy of the driver's goes
+ * through the host. */
+static lb_status cuda_peer(lb_dev *to, lb_dev *from, bool *direct, lb_err *err) {
+    const cuda *a = to->impl, *b = from->impl;
+    int can = 0;
+    *direct = false;
+    LB_TRY(result(to, a->cu.cuDeviceCanAccessPeer(&can, a->device, b->device), "peer", err));
+    if (!can)
+        return LB_OK;
+    LB_TRY(enter(to, err));
+    const cu_result r = a->cu.cuCtxEnablePeerAccess(b->context, 0);
+    if (r != CU_PEER_ALREADY)
+        LB_TRY(result(to, r, "peer", err));
+    *direct = true;
+    return LB_OK;
+}
+
+static lb_status cuda_copy_peer(lb_dev_queue *q, lb_dev_arg to, lb_dev_arg from, u64 bytes,
+                                lb_err *err) {
+    const cuda *a = q->dev->impl, *b = from.buf->dev->impl;
+    LB_TRY(enter(q->dev, err));
+    return result(q->dev,
+                  a->cu.cuMemcpyPeerAsync(to.buf->address + to.off_bytes, a->context,
+                                          from.buf->address + from.off_bytes, b->context,
+                                          (size_t)bytes, q->impl),
+                  "copy", err);
+}
+
 static lb_status cuda_launch(lb_dev_queue *q, const lb_dev_launch *l, const lb_dev_shape *s,
                              lb_err *err) {
     const cuda *c = q->dev->impl;
@@ -313,9 +341,9 @@ static lb_status cuda_event_record(lb_dev_event *e, lb_dev_queue *q, lb_err *err
 }
 
 static lb_status cuda_event_await(lb_dev_event *e, lb_dev_queue *q, lb_err *err) {
-    const cuda *c = e->dev->impl;
-    LB_TRY(enter(e->dev, err));
-    return result(e->dev, c->cu.cuStreamWaitEvent(q->impl, e->impl, 0), "event", err);
+    const cuda *c = q->dev->impl; /* the event may be another device's */
+    LB_TRY(enter(q->dev, err));
+    return result(q->dev, c->cu.cuStreamWaitEvent(q->impl, e->impl, 0), "event", err);
 }
 
 static lb_status cuda_event_us(lb_dev_event *from, lb_dev_event *to, double *t_us, lb_err *err) {
@@ -339,6 +367,8 @@ const lb_dev_ops lb_dev_ops_cuda = {
     .write = cuda_write,
     .read = cuda_read,
     .copy = cuda_copy,
+    .peer = cuda_peer,
+    .copy_peer = cuda_copy_peer,
     .launch = cuda_launch,
     .barrier = cuda_barrier,
     .wait = cuda_wait,

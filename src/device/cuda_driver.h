@@ -27,6 +27,7 @@ enum {
     CU_ECC_UNCORRECTABLE = 214,
     CU_UNSUPPORTED_PTX_VERSION = 222,
     CU_ILLEGAL_ADDRESS = 700,
+    CU_PEER_ALREADY = 704,
     CU_LAUNCH_TIMEOUT = 702,
     CU_CONTEXT_IS_DESTROYED = 709,
     CU_HARDWARE_STACK_ERROR = 714, /* to CU_LAUNCH_FAILED: faults of a kernel */
@@ -64,6 +65,8 @@ enum {
     F(cuDevicePrimaryCtxRetain, (cu_context * out, cu_device d))                       \
     F(cuDevicePrimaryCtxRelease_v2, (cu_device d))                                     \
     F(cuCtxSetCurrent, (cu_context c))                                                 \
+    F(cuDeviceCanAccessPeer, (int *out, cu_device d, cu_device peer))                  \
+    F(cuCtxEnablePeerAccess, (cu_context peer, unsigned flags))                        \
     F(cuMemGetInfo_v2, (size_t * free_bytes, size_t * all_bytes))                      \
     F(cuModuleLoadDataEx,                                                              \
       (cu_module * out, const void *image, unsigned n, int *options, void **values))   \
@@ -77,6 +80,8 @@ enum {
     F(cuMemHostUnregister, (void *p))                                                  \
     F(cuMemHostGetDevicePointer_v2, (cu_ptr * out, void *p, unsigned flags))           \
     F(cuMemcpyAsync, (cu_ptr to, cu_ptr from, size_t n, cu_stream s))                  \
+    F(cuMemcpyPeerAsync,                                                               \
+      (cu_ptr to, cu_context t, cu_ptr from, cu_context f, size_t n, cu_stream s))     \
     F(cuStreamCreate, (cu_stream * out, unsigned flags))                               \
     F(cuStreamDestroy_v2, (cu_stream s))                                               \
     F(cuStreamSynchronize, (cu_stream s))                                              \

@@ -21,9 +21,26 @@ u32 lb_dev_list(lb_dev_kind kind, lb_dev_info *out, u32 max, lb_err *why) {
     return kinds[kind].ops->list(out, max, why ? why : &ignored);
 }
 
-lb_status lb_dev_choice_parse(const char *text, lb_dev_choice *out, lb_err *err) {
-    const lb_str s = lb_str_c(text);
+static bool one_of_list(lb_str s, lb_dev_choice *out) {
     u64 index = 0;
+    const bool emulated = lb_str_eq_c(s, "emulated");
+    if (out->n == LB_DEV_LIST_MAX || (out->n && out->emulated != emulated))
+        return false;
+    if (!emulated && !(lb_str_starts(s, LB_STR("cuda:")) &&
+                       lb_str_to_u64(lb_str_sub(s, 5, s.len), &index) && index < 1024))
+        return false;
+    for (u32 i = 0; i < out->n && !emulated; i++)
+        if (out->list[i] == (u32)index)
+            return false;
+    out->emulated = emulated;
+    out->kind = emulated ? LB_DEV_CPU : LB_DEV_CUDA;
+    out->list[out->n++] = (u32)index;
+    return true;
+}
+
+lb_status lb_dev_choice_parse(const char *text, lb_dev_choice *out, lb_err *err) {
+    lb_str s = lb_str_c(text);
+    size_t end;
     *out =
         (lb_dev_choice){.is_auto = lb_str_eq_c(s, "auto"), .emulated = lb_str_eq_c(s, "emulated")};
     if (out->is_auto || out->emulated || lb_str_eq_c(s, "cpu"))
@@ -31,12 +48,20 @@ lb_status lb_dev_choice_parse(const char *text, lb_dev_choice *out, lb_err *err)
     out->kind = lb_str_eq_c(s, "metal") ? LB_DEV_METAL : LB_DEV_CUDA;
     if (lb_str_eq_c(s, "cuda") || lb_str_eq_c(s, "metal"))
         return LB_OK;
-    if (lb_str_starts(s, LB_STR("cuda:")) && lb_str_to_u64(lb_str_sub(s, 5, s.len), &index) &&
-        index < 1024) {
-        out->index = (u32)index;
-        return LB_OK;
+    for (bool more = true, ok = true; more && ok;) {
+        more = lb_str_find(s, LB_STR(","), &end);
+        ok = one_of_list(more ? lb_str_sub(s, 0, end) : s, out);
+        if (more)
+            s = lb_str_sub(s, end + 1, s.len);
+        else if (ok) {
+            out->index = out->list[0];
+            return LB_OK;
+        }
     }
-    return lb_fail(err, LB_E_USAGE, "--device: '%s' is not one of auto|cpu|cuda[:N]|metal", text);
+    return lb_fail(err, LB_E_USAGE,
+                   "--device: '%s' is not one of auto|cpu|cuda[:N]|metal, or cuda:A,cuda:B, each "
+                   "once",
+                   text);
 }
 
 static lb_status alive(const lb_dev *d, lb_err *err) {
@@ -91,6 +116,10 @@ const lb_dev_info *lb_dev_info_get(const lb_dev *d) {
 
 void lb_dev_stats_get(const lb_dev *d, lb_dev_stats *out) {
     *out = d->stats;
+}
+
+u64 lb_dev_budget(const lb_dev *d) {
+    return d->opts.memory_bytes;
 }
 
 /* ---- buffers ---- */
@@ -247,6 +276,40 @@ lb_status lb_dev_queue_copy(lb_dev_queue *q, lb_dev_arg to, lb_dev_arg from, u64
     return q->dev->ops->copy(q, to, from, size_bytes, err);
 }
 
+lb_status lb_dev_peer(lb_dev *to, lb_dev *from, bool *direct, lb_err *err) {
+    bool unused;
+    LB_TRY(alive(to, err));
+    LB_TRY(alive(from, err));
+    if (to->ops != from->ops)
+        return lb_fail(err, LB_E_UNSUPPORTED, "%s and %s: no copies between devices of two kinds",
+                       from->info.id, to->info.id);
+    if (!to->ops->peer || to == from)
+        return lb_fail(err, LB_E_UNSUPPORTED, "%s: there is no second device to copy from",
+                       to->info.id);
+    return to->ops->peer(to, from, direct ? direct : &unused, err);
+}
+
+lb_status lb_dev_queue_copy_peer(lb_dev_queue *q, lb_dev_arg to, lb_dev_arg from, u64 size_bytes,
+                                 lb_err *err) {
+    LB_TRY(in_range(q, to.buf, to.off_bytes, size_bytes, err));
+    LB_TRY(writable(q, to.buf, err));
+    if (!from.buf || from.buf->dev == q->dev || from.buf->dev->ops != q->dev->ops ||
+        !q->dev->ops->copy_peer)
+        return lb_fail(err, LB_E_USAGE, "%s: a copy from no other device of its kind",
+                       q->dev->info.id);
+    LB_TRY(alive(from.buf->dev, err));
+    if (from.off_bytes > from.buf->size_bytes || size_bytes > from.buf->size_bytes - from.off_bytes)
+        return lb_fail(err, LB_E_USAGE, "%s: a copy of %llu bytes at %llu of a buffer of %llu",
+                       from.buf->dev->info.id, (unsigned long long)size_bytes,
+                       (unsigned long long)from.off_bytes,
+                       (unsigned long long)from.buf->size_bytes);
+    if (size_bytes == 0)
+        return LB_OK;
+    submitted(q, to.buf, NULL);
+    q->dev->stats.copies++;
+    return q->dev->ops->copy_peer(q, to, from, size_bytes, err);
+}
+
 static lb_status check_arg(const lb_dev_queue *q, const lb_dev_launch *l, u32 i, u64 need,
                            lb_err *err) {
     const lb_dev_arg *a = &l->buf[i];
@@ -376,9 +439,12 @@ lb_status lb_dev_event_record(lb_dev_event *e, lb_dev_queue *q, lb_err *err) {
 }
 
 lb_status lb_dev_event_await(lb_dev_event *e, lb_dev_queue *q, lb_err *err) {
-    LB_TRY(same_device(e, q->dev, err));
+    LB_TRY(alive(q->dev, err));
+    LB_TRY(alive(e->dev, err));
+    if (e->dev->ops != q->dev->ops)
+        return lb_fail(err, LB_E_USAGE, "%s: an event of another kind of device", q->dev->info.id);
     LB_TRY(was_recorded(e, err));
-    return e->dev->ops->event_await(e, q, err);
+    return q->dev->ops->event_await(e, q, err);
 }
 
 lb_status lb_dev_event_us(lb_dev_event *from, lb_dev_event *to, double *t_us, lb_err *err) {

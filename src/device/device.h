@@ -48,15 +48,19 @@ u32 lb_dev_list(lb_dev_kind kind, lb_dev_info *out, u32 max, lb_err *why);
 
 /* ---- what --device names ---- */
 
+#define LB_DEV_LIST_MAX 64u
+
 typedef struct lb_dev_choice {
     bool is_auto;
     bool emulated; /* the devices' kernels as C on the CPU, for tests */
     lb_dev_kind kind;
-    u32 index;
+    u32 index;                 /* of the first */
+    u32 n;                     /* that are named by their numbers or as a list; 0: the kind is */
+    u32 list[LB_DEV_LIST_MAX]; /* [n] */
 } lb_dev_choice;
 
-/* "auto", "cpu", "cuda", "cuda:N", "metal", "emulated". LB_E_USAGE: none of them. Looks for no
- * device. */
+/* "auto", "cpu", "cuda", "cuda:N", "metal", "emulated", or several as "cuda:0,cuda:1" (of one kind,
+ * each once; "emulated,emulated" are two). LB_E_USAGE: none of them. Looks for no device. */
 lb_status lb_dev_choice_parse(const char *text, lb_dev_choice *out, lb_err *err);
 
 /* ---- devices ---- */
@@ -86,6 +90,7 @@ lb_status lb_dev_open(lb_dev **out, const lb_dev_opts *opts, lb_err *err);
 void lb_dev_close(lb_dev **d);
 const lb_dev_info *lb_dev_info_get(const lb_dev *d);
 void lb_dev_stats_get(const lb_dev *d, lb_dev_stats *out);
+u64 lb_dev_budget(const lb_dev *d); /* lb_dev_opts.memory_bytes; 0: none */
 
 /* ---- buffers: at least 256-byte aligned, mapped ones as the file's pages ---- */
 
@@ -128,6 +133,13 @@ typedef struct lb_dev_arg {
 lb_status lb_dev_queue_copy(lb_dev_queue *q, lb_dev_arg to, lb_dev_arg from, u64 size_bytes,
                             lb_err *err);
 
+/* From another device of q's kind to q's own. Its order to the other device's queues is the
+ * caller's: events (link.h does all of it). *direct (may be NULL): not through the host's memory.
+ * LB_E_UNSUPPORTED: between these two there is no copy. */
+lb_status lb_dev_peer(lb_dev *to, lb_dev *from, bool *direct, lb_err *err);
+lb_status lb_dev_queue_copy_peer(lb_dev_queue *q, lb_dev_arg to, lb_dev_arg from, u64 size_bytes,
+                                 lb_err *err);
+
 typedef struct lb_dev_launch {
     lb_dev_kernel kernel;
     lb_dev_arg buf[LB_DEV_BUFS_MAX]; /* in the order of the signature */
@@ -150,7 +162,8 @@ lb_status lb_dev_event_new(lb_dev *d, lb_dev_event **out, lb_err *err);
 void lb_dev_event_free(lb_dev_event **e);
 /* Marks what is submitted so far. */
 lb_status lb_dev_event_record(lb_dev_event *e, lb_dev_queue *q, lb_err *err);
-/* What is submitted to q from here on comes after the mark. */
+/* What is submitted to q from here on comes after the mark; q may be of another device of the
+ * kind. */
 lb_status lb_dev_event_await(lb_dev_event *e, lb_dev_queue *q, lb_err *err);
 /* Time of the device between two marks, both of which are waited for. */
 lb_status lb_dev_event_us(lb_dev_event *from, lb_dev_event *to, double *t_us, lb_err *err);

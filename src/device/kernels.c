@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* kernels.c: the families of kernels.def. The numbers of threads and of rows a threadgroup are
  * those of the texts in kern/. Products of three u32 fit a u64 or are refused. */
+#include "device/encode.h"
 #include "device/kernels_family.h"
 #include "tensor/dtype.h"
 
 enum {
-    MV_GROUP_ROWS = 8, /* LBK_MV_SIMDGROUPS * LBK_MV_ROWS */
-    MV_THREADS = 128,
+    MV_GROUP_ROWS = 16, /* LBK_MV_SIMDGROUPS * LBK_MV_ROWS */
+    MV_THREADS = 256,
     ROWS_THREADS = 64,
     ROW_THREADS = 256,
     MAP_THREADS = 256,
@@ -99,30 +100,50 @@ static const char *mv_rest(const lb_mv_args *a, u32 at, u32 per, lb_dev_shape *s
     return bad ? bad : tokens_fit(a->n_tokens);
 }
 
+/* pre, x and y stand at `at`. */
+static const char *mv_one(const lb_mv_args *a, u32 at, lb_dev_shape *s) {
+    const bool act = a->pre > LB_DEV_PRE_NORM;
+    const u64 stride = a->x_stride ? a->x_stride : a->n_cols, second = act && a->gated;
+    const char *bad = mv_rest(a, at + 1, 1, s);
+    if (bad)
+        return bad;
+    if (a->pre > LB_DEV_PRE_OAI || (a->pre == LB_DEV_PRE_OAI && !a->gated))
+        return "what x is made of is none of the ways there are";
+    if (a->x_stride % 4 || a->second % 4 || a->n_cols % 4)
+        return "x does not begin at multiples of 4 values";
+    s->need_bytes[at] = a->pre == LB_DEV_PRE_NORM ? (u64)a->n_cols * 4 : 0;
+    return strided(a->n_tokens, second ? a->second : 0, a->n_cols, stride, &s->need_bytes[at + 1]);
+}
+
 static const char *shape_mv(u32 type, const void *val, lb_dev_shape *s) {
     const lb_mv_args *a = val;
     const char *bad = weight_bytes(type, a->n_rows, a->n_cols, &s->need_bytes[0]);
-    return bad ? bad : mv_rest(a, 1, 1, s);
+    return bad ? bad : mv_one(a, 1, s);
 }
 
 static const char *shape_mv_mlx(u32 bits, const void *val, lb_dev_shape *s) {
     const lb_mv_args *a = val;
     const char *bad = mlx_bytes(bits, a, 1, s);
-    return bad ? bad : mv_rest(a, 3, 1, s);
+    return bad ? bad : mv_one(a, 3, s);
+}
+
+/* routes, x and y stand at `at`. */
+static const char *mv_experts(const lb_mv_args *a, u32 at, lb_dev_shape *s) {
+    s->need_bytes[at] = (u64)a->n_tokens * 8;
+    return a->pre || a->x_stride || a->add ? "experts' products take and give rows as they are"
+                                           : mv_rest(a, at + 1, LB_MAX(a->per, 1u), s);
 }
 
 static const char *shape_mve(u32 type, const void *val, lb_dev_shape *s) {
     const lb_mv_args *a = val;
     const char *bad = weight_bytes(type, (u64)a->n_rows * a->n_mats, a->n_cols, &s->need_bytes[0]);
-    s->need_bytes[1] = (u64)a->n_tokens * 8;
-    return bad ? bad : mv_rest(a, 2, LB_MAX(a->per, 1u), s);
+    return bad ? bad : mv_experts(a, 1, s);
 }
 
 static const char *shape_mve_mlx(u32 bits, const void *val, lb_dev_shape *s) {
     const lb_mv_args *a = val;
     const char *bad = mlx_bytes(bits, a, a->n_mats, s);
-    s->need_bytes[3] = (u64)a->n_tokens * 8;
-    return bad ? bad : mv_rest(a, 4, LB_MAX(a->per, 1u), s);
+    return bad ? bad : mv_experts(a, 3, s);
 }
 
 static const char *scaled_bytes(u32 bits, const lb_mv_args *a, u64 n_mats, lb_dev_shape *s) {
@@ -147,7 +168,7 @@ static const char *scaled_bytes(u32 bits, const lb_mv_args *a, u64 n_mats, lb_de
 
 static const char *shape_mv_scaled(u32 bits, const void *val, lb_dev_shape *s) {
     const char *bad = scaled_bytes(bits, val, 1, s);
-    return bad ? bad : mv_rest(val, 2, 1, s);
+    return bad ? bad : mv_one(val, 2, s);
 }
 
 static const char *shape_mve_scaled(u32 bits, const void *val, lb_dev_shape *s) {
@@ -156,8 +177,7 @@ static const char *shape_mve_scaled(u32 bits, const void *val, lb_dev_shape *s) 
     if (!bad &&
         (u64)a->n_rows * a->n_mats > UINT32_MAX) /* rows of the stack are counted together */
         bad = too_large;
-    s->need_bytes[2] = (u64)a->n_tokens * 8;
-    return bad ? bad : mv_rest(a, 3, LB_MAX(a->per, 1u), s);
+    return bad ? bad : mv_experts(a, 2, s);
 }
 
 static const char *rows_rest(const lb_rows_args *a, u32 at, u32 chunk, lb_dev_shape *s) {
@@ -529,17 +549,19 @@ enum {
     ATTEND,
     ATTEND_JOIN,
     ROUTE,
-    EXPERTS_SUM
+    EXPERTS_SUM,
+    ENCODE,
+    ENCODE_GRID
 };
 
 static const family families[] = {
-    [MV] = {"iiov", sizeof(lb_mv_args), shape_mv},
-    [MV_MLX] = {"iiiiov", sizeof(lb_mv_args), shape_mv_mlx},
+    [MV] = {"iiiov", sizeof(lb_mv_args), shape_mv},
+    [MV_MLX] = {"iiiiiov", sizeof(lb_mv_args), shape_mv_mlx},
     [MVE] = {"iiiov", sizeof(lb_mv_args), shape_mve},
     [MVE_MLX] = {"iiiiiov", sizeof(lb_mv_args), shape_mve_mlx},
     [ROWS] = {"iiov", sizeof(lb_rows_args), shape_rows},
     [ROWS_MLX] = {"iiiiov", sizeof(lb_rows_args), shape_rows_mlx},
-    [MV_SCALED] = {"iiiov", sizeof(lb_mv_args), shape_mv_scaled},
+    [MV_SCALED] = {"iiiiov", sizeof(lb_mv_args), shape_mv_scaled},
     [MVE_SCALED] = {"iiiiov", sizeof(lb_mv_args), shape_mve_scaled},
     [ROWS_SCALED] = {"iiiov", sizeof(lb_rows_args), shape_rows_scaled},
     [RMS_NORM] = {"iiov", sizeof(lb_row_args), shape_rms_norm},
@@ -563,6 +585,8 @@ static const family families[] = {
     [ROUTE] = {"iiov", sizeof(lb_route_args), shape_route},
     [SCALE_ROUTES] = {"iov", sizeof(lb_experts_args), shape_scale_routes},
     [EXPERTS_SUM] = {"iiov", sizeof(lb_experts_args), shape_experts_sum},
+    [ENCODE] = {"iiov", sizeof(lb_encode_args), lb_dev_shape_encode},
+    [ENCODE_GRID] = {"iiiov", sizeof(lb_encode_args), lb_dev_shape_encode_grid},
     [ROUTE_TWO] = {"iov", sizeof(lb_route_args), lb_dev_shape_route_two},
     [MOVE] = {"iov", sizeof(lb_move_args), lb_dev_shape_move},
     [TIMES] = {"iov", sizeof(lb_times_args), lb_dev_shape_times},

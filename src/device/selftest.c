@@ -144,7 +144,9 @@ static cases_fn *cases_of(lb_dev_kernel k) {
     case LB_DK_kv_move:
         return lb_selftest_wide;
     default:
-        return k < LB_DK_rms_norm ? lb_selftest_weights : lb_selftest_maps;
+        return k < LB_DK_rms_norm    ? lb_selftest_weights
+               : k >= LB_DK_enc_q2_k ? lb_selftest_encode
+                                     : lb_selftest_maps;
     }
 }
 

@@ -42,12 +42,20 @@ float *lb_selftest_floats(lb_selftest *t, u64 n, float scale);
 /* got against want; records the worst. bound 0: the same value, or NaN both. */
 void lb_selftest_compare(lb_selftest *t, u64 i, float got, double want, double bound);
 
+#define LB_SELFTEST_ALPHA 1.702f /* of swiglu_oai */
+#define LB_SELFTEST_LIMIT 7.0f
+/* What a feed-forward does (act: LB_DK_act_*) to gates and their partners (NULL: none); by how much
+ * a device's may differ from it. */
+void lb_selftest_act(lb_dev_kernel act, u32 n, float *out, const float *gate, const float *up);
+double lb_selftest_act_bound(lb_dev_kernel act, float gate, float want);
+
 /* One case of a family; i counts them, *more says whether there is one after it. */
 lb_status lb_selftest_weights(lb_selftest *t, u32 i, bool *more, lb_err *err);
 lb_status lb_selftest_others(lb_selftest *t, u32 i, bool *more, lb_err *err);
 lb_status lb_selftest_maps(lb_selftest *t, u32 i, bool *more, lb_err *err);
 lb_status lb_selftest_attend(lb_selftest *t, u32 i, bool *more, lb_err *err);
 lb_status lb_selftest_experts(lb_selftest *t, u32 i, bool *more, lb_err *err);
+lb_status lb_selftest_encode(lb_selftest *t, u32 i, bool *more, lb_err *err);
 lb_status lb_selftest_heads(lb_selftest *t, u32 i, bool *more, lb_err *err);
 lb_status lb_selftest_state(lb_selftest *t, u32 i, bool *more, lb_err *err);
 lb_status lb_selftest_wide(lb_selftest *t, u32 i, bool *more, lb_err *err);

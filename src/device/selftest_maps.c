@@ -8,8 +8,8 @@
 
 #define ULP LB_SELFTEST_ULP
 #define TINY LB_SELFTEST_TINY
-#define ALPHA 1.702f
-#define LIMIT 7.0f
+#define ALPHA LB_SELFTEST_ALPHA
+#define LIMIT LB_SELFTEST_LIMIT
 
 static lb_status no_memory(lb_err *err) {
     return lb_fail(err, LB_E_NOMEM, "out of memory for a case");
@@ -168,8 +168,8 @@ static const lb_act_args act_shapes[] = {{1, 1, 0, 1, 2, 1, ALPHA, LIMIT},
                                          {2, 1000, 1000, 0, 2003, 1, ALPHA, LIMIT},
                                          {4, 64, 5, 0, 80, 0, ALPHA, LIMIT}};
 
-static void want_act(lb_dev_kernel k, u32 n, float *out, const float *gate, const float *up) {
-    switch (k) {
+void lb_selftest_act(lb_dev_kernel act, u32 n, float *out, const float *gate, const float *up) {
+    switch (act) {
     case LB_DK_act_silu:
         up ? lb_k_silu_mul_f32_ref(n, out, gate, up) : lb_k_silu_f32_ref(n, out, gate);
         return;
@@ -185,6 +185,17 @@ static void want_act(lb_dev_kernel k, u32 n, float *out, const float *gate, cons
     default:
         lb_k_swiglu_oai_mul_f32_ref(n, out, gate, up ? up : gate, ALPHA, LIMIT);
     }
+}
+
+/* The exponent has a few roundings of its own size, which e^u turns into relative ones; up + 1 has
+ * one of 1's size. */
+double lb_selftest_act_bound(lb_dev_kernel act, float gate, float want) {
+    const double v = fabs((double)gate);
+    const double u = act == LB_DK_act_gelu       ? 1.6 * (v + 0.045 * v * v * v)
+                     : act == LB_DK_act_gelu_erf ? v * v / 2
+                                                 : v;
+    const double size = act == LB_DK_act_oai ? LB_MIN(v, (double)LIMIT) : 0;
+    return (24 + 8 * u) * ULP * (fabs((double)want) + 2 * size) + TINY;
 }
 
 static lb_status check_act(lb_selftest *t, lb_dev_kernel k, const lb_act_args *a, lb_err *err) {
@@ -204,19 +215,12 @@ static lb_status check_act(lb_selftest *t, lb_dev_kernel k, const lb_act_args *a
     LB_TRY(lb_selftest_launch(t, bufs, a, out, err));
     for (u32 r = 0; r < a->n_rows; r++) {
         const float *row = x + (u64)r * a->stride;
-        want_act(k, a->n_cols, want + (u64)r * a->n_cols, row + a->first,
-                 a->gated ? row + a->second : NULL);
+        lb_selftest_act(k, a->n_cols, want + (u64)r * a->n_cols, row + a->first,
+                        a->gated ? row + a->second : NULL);
         for (u32 i = 0; i < a->n_cols; i++) {
             const u64 at = (u64)r * a->n_cols + i;
-            const double v = fabs((double)row[a->first + i]);
-            /* the exponent has a few roundings of its own size, which e^u turns into relative
-             * ones; up + 1 has one of 1's size */
-            const double u = k == LB_DK_act_gelu       ? 1.6 * (v + 0.045 * v * v * v)
-                             : k == LB_DK_act_gelu_erf ? v * v / 2
-                                                       : v;
-            const double size = k == LB_DK_act_oai ? LB_MIN(v, (double)LIMIT) : 0;
             lb_selftest_compare(t, at, out[at], (double)want[at],
-                                (24 + 8 * u) * ULP * (fabs((double)want[at]) + 2 * size) + TINY);
+                                lb_selftest_act_bound(k, row[a->first + i], want[at]));
         }
     }
     return LB_OK;

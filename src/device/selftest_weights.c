@@ -13,8 +13,13 @@ typedef struct shape {
 
 /* One and a few, beyond a simdgroup's chunks, rows that fill no threadgroup; then a model's. */
 static const shape shapes[] = {{1, 1, 1}, {9, 5, 2}, {19, 37, 1}, {8, 3, 3}};
+/* More than a tile of x; small blocks have the more of them. */
+static const shape tiles = {3, 0, 1};
 static const shape large = {1032, 0, 2};
-enum { STACK = 3 }; /* matrices of mve_*, of whose rows each has as many */
+enum {
+    STACK = 3,     /* matrices of mve_*, of whose rows each has as many */
+    MV_TILE = 4096 /* LBK_MV_TILE */
+};
 
 typedef struct weights {
     lb_dtype type;
@@ -196,29 +201,106 @@ static bool make_blocks(lb_selftest *t, weights *w) {
     return true;
 }
 
-/* Roundings of a row's sum: a lane adds its chunks' products one by one, then lanes meet. */
+/* Roundings of a row's sum: a lane adds its chunks' products to four sums, tile by tile, which
+ * meet, then lanes do. */
 static double roundings(const weights *w) {
     const bool is_float =
         !w->mlx_bits && !w->fp_bits && lb_dtype_get(w->type)->cls == LB_CLASS_FLOAT;
-    const u32 chunk = is_float ? 4 : 32;
-    return (double)lb_ceil_div_u64(w->a.n_cols / chunk, 32) * chunk + 6;
+    const u32 chunk = is_float ? 4 : 32, tile = LB_MIN(w->a.n_cols, MV_TILE);
+    const u64 per_tile = lb_ceil_div_u64(tile / chunk, 32) * (chunk / 4);
+    return (double)(lb_ceil_div_u64(w->a.n_cols, MV_TILE) * per_tile) + 2 + 5 + 2;
 }
 
 static lb_dev_form form_of(const weights *w) {
     return w->mlx_bits ? LB_DEV_AFFINE : w->fp_bits ? LB_DEV_SCALED : LB_DEV_BLOCKS;
 }
 
-/* One row of w with one of x. */
-static void compare_product(lb_selftest *t, const weights *w, const float *v, const float *x,
-                            const float *y) {
-    double sum = 0, size = 0;
-    for (u32 c = 0; c < w->a.n_cols; c++) {
-        const double p = (double)w->a.times * (double)v[c] * (double)x[c];
+/* What x is made of: what a kernel should have as x, and by how much it may differ. */
+typedef struct made {
+    double *x, *bound; /* [n_tokens][n_cols] */
+    float *pre;        /* [n_cols] */
+} made;
+
+static lb_dev_kernel act_of(u32 pre) {
+    static const lb_dev_kernel acts[] = {[LB_DEV_PRE_SILU] = LB_DK_act_silu,
+                                         [LB_DEV_PRE_GELU] = LB_DK_act_gelu,
+                                         [LB_DEV_PRE_GELU_ERF] = LB_DK_act_gelu_erf,
+                                         [LB_DEV_PRE_RELU2] = LB_DK_act_relu2,
+                                         [LB_DEV_PRE_OAI] = LB_DK_act_oai};
+    return acts[pre];
+}
+
+/* Squares are added by 256 threads, four of each 1024 values, then over simdgroups; the root halves
+ * relative errors and has three roundings of its own, the factors one each. */
+static void make_norm(const lb_mv_args *a, const float *x, const float *pre, double *to,
+                      double *bound) {
+    double squares = 0;
+    for (u32 i = 0; i < a->n_cols; i++)
+        squares += (double)x[i] * (double)x[i];
+    const double f = 1 / sqrt(squares / a->n_cols + (double)a->eps);
+    const double n = ((double)lb_ceil_div_u64(a->n_cols, 1024) * 4 + 5 + 8) / 2 + 3 + 2;
+    for (u32 i = 0; i < a->n_cols; i++) {
+        to[i] = (double)x[i] * f * (double)pre[i];
+        bound[i] = n * LB_SELFTEST_ULP * fabs(to[i]);
+    }
+}
+
+static bool make_x(lb_selftest *t, const lb_mv_args *a, u32 n_x, const float *x, made *m) {
+    const u32 n = a->n_cols, stride = a->x_stride ? a->x_stride : n;
+    float *out = lb_arena_new(&t->arena, float, n);
+    m->x = lb_arena_new(&t->arena, double, (u64)n_x *n);
+    m->bound = lb_arena_new(&t->arena, double, (u64)n_x *n);
+    m->pre = lb_selftest_floats(t, n, 1);
+    if (!m->x || !m->bound || !m->pre || !out)
+        return false;
+    for (u32 r = 0; r < n_x; r++) {
+        const float *from = x + (u64)r * stride;
+        double *to = m->x + (u64)r * n, *bound = m->bound + (u64)r * n;
+        if (a->pre == LB_DEV_PRE_NORM)
+            make_norm(a, from, m->pre, to, bound);
+        else if (a->pre)
+            lb_selftest_act(act_of(a->pre), n, out, from, a->gated ? from + a->second : NULL);
+        for (u32 i = 0; i < n && a->pre != LB_DEV_PRE_NORM; i++) {
+            to[i] = a->pre ? (double)out[i] : (double)from[i];
+            bound[i] = a->pre ? lb_selftest_act_bound(act_of(a->pre), from[i], out[i]) : 0;
+        }
+    }
+    return true;
+}
+
+/* One row of w with one of x; was: what was there before. */
+static void compare_product(lb_selftest *t, const weights *w, const lb_mv_args *a, const float *v,
+                            const made *m, u64 row, float was, float y) {
+    double sum = 0, size = 0, off = 0;
+    for (u32 c = 0; c < a->n_cols; c++) {
+        const double p = (double)a->times * (double)v[c] * m->x[row * a->n_cols + c];
         sum += p;
         size += fabs(p);
+        off += fabs((double)a->times * (double)v[c]) * m->bound[row * a->n_cols + c];
     }
-    lb_selftest_compare(t, t->at++, *y, sum,
-                        (roundings(w) + 1) * LB_SELFTEST_ULP * size + LB_SELFTEST_TINY);
+    off += roundings(w) * LB_SELFTEST_ULP * size;
+    if (a->add) {
+        sum = (double)was + (double)a->add_times * sum;
+        off = fabs((double)a->add_times) * off + 2 * LB_SELFTEST_ULP * fabs(sum);
+        sum *= (double)a->add_scale;
+        off *= fabs((double)a->add_scale);
+    }
+    lb_selftest_compare(t, t->at++, y, sum, off + LB_SELFTEST_TINY);
+}
+
+/* What x of a product may be made of, and where the product goes, in turn. */
+static void vary(const lb_selftest *t, lb_mv_args *a) {
+    const u32 way = t->row->n_cases + t->row->kernel;
+    a->pre = way % (LB_DEV_PRE_OAI + 1);
+    a->gated = a->pre == LB_DEV_PRE_OAI || (a->pre > LB_DEV_PRE_NORM && way % 3);
+    a->second = a->gated ? a->n_cols + 8 : 0;
+    a->x_stride = a->second + a->n_cols + way % 2 * 4;
+    a->eps = 1e-5f;
+    a->alpha = LB_SELFTEST_ALPHA;
+    a->limit = LB_SELFTEST_LIMIT;
+    a->add = way % 2;
+    a->add_times = 0.5f;
+    a->add_scale = 1.25f;
 }
 
 /* Products of a stack of matrices (mve_*), half of them of the same x, and of one (mv_*); y's rows
@@ -233,10 +315,14 @@ static lb_status check_mv(lb_selftest *t, const weights *w, bool stack, lb_err *
     a.y_first = n_rows % 3;
     a.y_stride = n_rows + n_rows % 5 + a.y_first;
     const u64 n_out = (u64)(a.n_tokens - 1) * a.y_stride + a.y_first + n_rows;
-    float *x = lb_selftest_floats(t, (u64)n_x * a.n_cols, 2);
+    made m;
+    if (!stack)
+        vary(t, &a);
+    const u64 n_in = (u64)n_x * (a.x_stride ? a.x_stride : a.n_cols);
+    float *x = lb_selftest_floats(t, n_in, 2);
     float *y = lb_selftest_floats(t, n_out, 1), *was = lb_arena_new(&t->arena, float, n_out);
     u32 *routes = lb_arena_new(&t->arena, u32, 2ull * a.n_tokens);
-    if (!x || !y || !was || !routes)
+    if (!x || !y || !was || !routes || !make_x(t, &a, n_x, x, &m))
         return lb_fail(err, LB_E_NOMEM, "out of memory for a case");
     memcpy(was, y, n_out * sizeof *y);
     for (u32 i = 0; i < a.n_tokens; i++)
@@ -246,13 +332,13 @@ static lb_status check_mv(lb_selftest *t, const weights *w, bool stack, lb_err *
         routes[2 * (a.n_tokens - 1)] = STACK;
     const lb_selftest_data in = {w->rows, w->row_bytes * w->a.n_rows};
     const lb_selftest_data which = {routes, a.n_tokens * 8ull}, out = {was, n_out * 4};
-    const lb_selftest_data vectors = {x, (u64)n_x * a.n_cols * 4};
+    const lb_selftest_data vectors = {x, n_in * 4}, pre = {m.pre, a.n_cols * 4ull};
     const lb_selftest_data scales = {w->scales, w->scale_bytes},
                            biases = {w->biases, w->scale_bytes};
     const lb_selftest_data bufs[3][2][6] = {
-        {{in, vectors, out}, {in, which, vectors, out}},
-        {{in, scales, biases, vectors, out}, {in, scales, biases, which, vectors, out}},
-        {{in, scales, vectors, out}, {in, scales, which, vectors, out}}};
+        {{in, pre, vectors, out}, {in, which, vectors, out}},
+        {{in, scales, biases, pre, vectors, out}, {in, scales, biases, which, vectors, out}},
+        {{in, scales, pre, vectors, out}, {in, scales, which, vectors, out}}};
     LB_TRY(lb_selftest_launch(t, bufs[form_of(w)][stack], &a, y, err));
     for (u64 i = 0; i < n_out; i++) {
         const u64 token = i / a.y_stride, at = i % a.y_stride;
@@ -262,8 +348,8 @@ static lb_status check_mv(lb_selftest *t, const weights *w, bool stack, lb_err *
         else if (mat == STACK)
             lb_selftest_compare(t, i, y[i], NAN, 0);
         else
-            compare_product(t, w, w->value + ((u64)mat * n_rows + at - a.y_first) * a.n_cols,
-                            x + token / (stack ? 2 : 1) * a.n_cols, &y[i]);
+            compare_product(t, w, &a, w->value + ((u64)mat * n_rows + at - a.y_first) * a.n_cols,
+                            &m, token / (stack ? 2 : 1), was[i], y[i]);
     }
     return LB_OK;
 }
@@ -315,14 +401,15 @@ lb_status lb_selftest_weights(lb_selftest *t, u32 i, bool *more, lb_err *err) {
     const bool stack = lb_str_starts(name, LB_STR("mve_"));
     const bool product = stack || lb_str_starts(name, LB_STR("mv_"));
     const u32 n_groups = 3, n_small = (u32)LB_LEN(shapes);
+    const bool tiled = product && !stack;
     weights w = {0};
     if (!find_type(lb_str_sub(name, stack ? 4 : product ? 3 : 5, name.len), &w))
         return lb_fail(err, LB_E_UNSUPPORTED, "kernel %.*s: the self-test knows no such type",
                        LB_FMT(name));
     /* MLX: each shape with every size of group; then types of scales in turn. */
     const u32 n_variants = w.mlx_bits ? n_groups : w.fp_bits ? 2 : 1;
-    const u32 n_cases = (n_small + t->opts->large) * n_variants, at = i / n_variants;
-    const shape s = at < n_small ? shapes[at] : large;
+    const u32 n_cases = (n_small + tiled + t->opts->large) * n_variants, at = i / n_variants;
+    const shape s = at < n_small ? shapes[at] : at == n_small && tiled ? tiles : large;
     const u32 block = w.mlx_bits  ? 32u << i % n_groups
                       : w.fp_bits ? 32
                                   : lb_dtype_get(w.type)->block_elems;
@@ -331,8 +418,10 @@ lb_status lb_selftest_weights(lb_selftest *t, u32 i, bool *more, lb_err *err) {
                        .n_cols = s.n_units * unit,
                        .n_tokens = s.n_tokens,
                        .times = i % 2 ? 0.75f : 1};
-    if (at == n_small)
-        w.a.n_cols = 4096;
+    if (at >= n_small)
+        w.a.n_cols = at == n_small && tiled ? MV_TILE + 2 * block : 4096;
+    if (block == 1 && at == n_small && tiled)
+        w.a.n_cols = MV_TILE + 20;
     if (w.mlx_bits) {
         w.a.group_elems = block;
         w.a.scale_type = i % 3 == 0 ? LB_DEV_F16 : i % 2 ? LB_DEV_BF16 : LB_DEV_F32;

@@ -9,6 +9,7 @@
 
 #if defined(__x86_64__)
 #define LB_HAS_avx2 1
+#define LB_HAS_avxvnni 1
 #define LB_HAS_avx512 1
 #define LB_HAS_avx512vnni 1
 #define LB_HAS_avx512vbmi 1
@@ -17,6 +18,7 @@
 #define LB_HAS_i8mm 0
 #elif defined(__aarch64__)
 #define LB_HAS_avx2 0
+#define LB_HAS_avxvnni 0
 #define LB_HAS_avx512 0
 #define LB_HAS_avx512vnni 0
 #define LB_HAS_avx512vbmi 0
@@ -25,6 +27,7 @@
 #define LB_HAS_i8mm 1
 #else
 #define LB_HAS_avx2 0
+#define LB_HAS_avxvnni 0
 #define LB_HAS_avx512 0
 #define LB_HAS_avx512vnni 0
 #define LB_HAS_avx512vbmi 0
@@ -33,6 +36,7 @@
 #define LB_HAS_i8mm 0
 #endif
 #define LB_BIT_avx2 LB_ISA_AVX2
+#define LB_BIT_avxvnni LB_ISA_AVXVNNI
 #define LB_BIT_avx512 LB_ISA_AVX512
 #define LB_BIT_avx512vnni LB_ISA_AVX512VNNI
 #define LB_BIT_avx512vbmi LB_ISA_AVX512VBMI

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* q8_dots_avx2.h: a row and some tokens by vpmaddubsw: two units at a time make eight sums of 32 or
- * sixteen of 16. */
+/* q8_dots_avx2.h: a row and some tokens by vpmaddubsw or vpdpbusd: two units at a time make eight
+ * sums of 32 or sixteen of 16. */
 #ifndef LB_KERNEL_Q8_DOTS_AVX2_H
 #define LB_KERNEL_Q8_DOTS_AVX2_H
 
@@ -40,7 +40,7 @@ typedef struct eight {
 
 /* Adds eight groups to their lanes; which: those of these bits. */
 INLINE void term(const u32 type, const u32 *which, __m256i sum, const eight *g, __m256 *acc) {
-    const i32 off = lb_q8_off(type) - (type & LB_Q8_WIDE ? 128 : 0);
+    const i32 off = lb_q8_off(type) - (NARROW && (type & LB_Q8_WIDE) ? 128 : 0);
     const __m256i q = (__m256i)((i32x8)sum - (i32x8)get(g->s) * off);
     const __m256 by = _mm256_mul_ps(_mm256_loadu_ps(g->scale), _mm256_loadu_ps(g->d));
     __m256 to = _mm256_fmadd_ps(_mm256_cvtepi32_ps(q), by, *acc);
@@ -60,21 +60,21 @@ INLINE __m256i sums8(const __m256i p[4]) {
 /* Two units, the v-th of a chunk; s, m: of the chunk. more: only groups of these bits. */
 INLINE void pair(const u32 type, const u32 *more, const __m256i c[8], const float *s,
                  const float *m, const lb_q8_act *x, const int v, __m256 acc[2]) {
-    const bool wide = type & LB_Q8_WIDE;
+    const bool wide = type & LB_Q8_WIDE, halves = type & LB_Q8_HALVES;
+    const __m256i zero = _mm256_setzero_si256();
     const i8 *q = x->q + 256 * v;
     __m256i a[4], b[4];
     UNROLL for (int i = 0; i < 4; i++) { /* of the unit i / 2, the i % 2-th two groups */
         const int at = i / 2 * 4 + i % 2;
-        a[i] = quads(wide, c[at], get(q + 32 * at));
-        b[i] = quads(wide, c[at + 2], get(q + 32 * at + 64));
-        if (!(type & LB_Q8_HALVES))
-            a[i] = _mm256_add_epi32(a[i], b[i]);
+        a[i] = quads(wide, zero, c[at], get(q + 32 * at));
+        b[i] = quads(wide, halves ? zero : a[i], c[at + 2], get(q + 32 * at + 64));
     }
-    const __m256i sum = sums8(a);
-    if (type & LB_Q8_HALVES) {
-        const __m256i h = sums8(b);
+    const __m256i last = sums8(b);
+    if (halves) {
+        const __m256i first = sums8(a);
         UNROLL for (int i = 0; i < 2; i++) { /* groups of 32 4 i to 4 i + 3 */
-            const __m256i y = i ? _mm256_unpackhi_epi32(sum, h) : _mm256_unpacklo_epi32(sum, h);
+            const __m256i y =
+                i ? _mm256_unpackhi_epi32(first, last) : _mm256_unpacklo_epi32(first, last);
             const int at = 16 * v + 8 * i;
             const eight g = {s + at, m + at, x->d16 + at, x->m16 + at, x->s16 + at};
             const u32 bits = more ? *more >> (8 * v + 4 * i) : 0;
@@ -84,7 +84,7 @@ INLINE void pair(const u32 type, const u32 *more, const __m256i c[8], const floa
         const __m256i by = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
         const eight g = {s + 8 * v, m + 8 * v, x->d32 + 8 * v, x->m32 + 8 * v, x->s32 + 8 * v};
         const u32 bits = more ? *more >> 8 * v : 0;
-        term(type, more ? &bits : NULL, _mm256_permutevar8x32_epi32(sum, by), &g, acc + v);
+        term(type, more ? &bits : NULL, _mm256_permutevar8x32_epi32(last, by), &g, acc + v);
     }
 }
 

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* q8_gemm_ymm_tmpl.h: what q8_gemm_tmpl.h asks for, in registers of eight rows; included by one
- * file an instruction set, which defines
- *     dot4(wide, sum, w, a)   sum plus the sums of four products of codes and signed bytes
- *     codes8(wide, p)         four codes of eight rows, as dot4 takes them */
-#include <immintrin.h>
+/* q8_gemm_ymm_tmpl.h: what q8_gemm_tmpl.h asks for, in registers of eight rows, by the products of
+ * q8_madd_avx2.h; included by one file an instruction set. */
 
-INLINE __m256i dot4(const bool wide, __m256i sum, __m256i w, __m256i a);
-INLINE __m256i codes8(const bool wide, const u8 *p);
+/* Four codes of eight rows. */
+INLINE __m256i codes8(const bool wide, const u8 *p) {
+    return narrow(wide, _mm256_loadu_si256((const void *)p));
+}
 
 INLINE __m256i quad(i32 x) {
     return _mm256_set1_epi32(x);
@@ -16,15 +15,15 @@ INLINE __m256i quad(i32 x) {
 INLINE void group_of(const u32 type, const int nt, const block *b, size_t h, const place at,
                      __m256 acc[NT]) {
     const bool halves = type & LB_Q8_HALVES, wide = type & LB_Q8_WIDE;
-    const int quads = halves ? 4 : 8;
+    const int n_quads = halves ? 4 : 8;
     const u8 *const p = b->panel[0] + at.panel + 32 * h;
     const float *s = (const float *)(const void *)(p + SCALES_AT(halves));
     __m256i sum[NT];
     UNROLL for (int i = 0; i < nt; i++) sum[i] = quad(b->less[at.chunk][i][at.g]);
-    UNROLL for (int q = 0; q < quads; q++) {
+    UNROLL for (int q = 0; q < n_quads; q++) {
         const __m256i w = codes8(wide, p + 64 * q);
         UNROLL for (int i = 0; i < nt; i++) sum[i] =
-            dot4(wide, sum[i], w, quad(quad_at(b->act[i] + at.chunk, at.at, q)));
+            quads(wide, sum[i], w, quad(quad_at(b->act[i] + at.chunk, at.at, q)));
     }
     UNROLL for (int i = 0; i < nt; i++) {
         const lb_q8_act *a = b->act[i] + at.chunk;
@@ -62,13 +61,13 @@ INLINE void rows16(const bool halves, const bool min, const bool wide, const int
 INLINE void second16(const bool halves, const bool min, const bool wide, const u8 *group,
                      const lb_q8_act *a, size_t g, i32 less, float sum[16]) {
     const size_t at = lb_q8_at((halves ? 16 : 32) * g);
-    const int quads = halves ? 4 : 8;
+    const int n_quads = halves ? 4 : 8;
     const float *s = (const float *)(const void *)(group + SCALES_AT(halves));
     for (int h = 0; h < 2; h++, group += 32, s += 8, sum += 8) {
         __m256i q = quad(less);
         __m256 acc = _mm256_load_ps(sum);
-        UNROLL for (int i = 0; i < quads; i++) q =
-            dot4(wide, q, codes8(wide, group + 64 * i), quad(quad_at(a, at, i)));
+        UNROLL for (int i = 0; i < n_quads; i++) q =
+            quads(wide, q, codes8(wide, group + 64 * i), quad(quad_at(a, at, i)));
         acc = _mm256_fmadd_ps(
             _mm256_cvtepi32_ps(q),
             _mm256_mul_ps(_mm256_loadu_ps(s), _mm256_set1_ps((halves ? a->d16 : a->d32)[g])), acc);

@@ -77,8 +77,8 @@ static lb_status lay_out(lb_cache *c, const lb_params *p, u32 i, lb_err *err) {
 }
 
 /* Sizes, and where things lie in a page and in a state. */
-static lb_status lay_out_all(lb_cache *c, const lb_params *p, const lb_cache_kind *kind, u32 n_ctx,
-                             u32 n_seqs, lb_err *err) {
+lb_status lb_cache_lay_out(lb_cache *c, const lb_params *p, const lb_cache_kind *kind, u32 n_ctx,
+                           u32 n_seqs, lb_err *err) {
     *c = (lb_cache){.type = kind->type,
                     .rotated = kind->rotated,
                     .n_layers = p->n_layers,
@@ -95,8 +95,13 @@ static lb_status lay_out_all(lb_cache *c, const lb_params *p, const lb_cache_kin
     c->layer = lb_alloc_zero(p->n_layers, sizeof *c->layer);
     if (!c->layer)
         return oom(err);
-    for (u32 i = 0; i < p->n_layers; i++)
+    for (u32 i = 0; i < p->n_layers; i++) {
         LB_TRY(lay_out(c, p, i, err));
+        if (!kind->copy || i < kind->n_host) {
+            c->host_bytes = c->page_bytes;
+            c->host_state_bytes = c->state_bytes;
+        }
+    }
     return LB_OK;
 }
 
@@ -106,7 +111,7 @@ static lb_status lay_out_all(lb_cache *c, const lb_params *p, const lb_cache_kin
 lb_status lb_cache_count(const lb_params *p, const lb_cache_kind *kind, u32 n_ctx, u32 n_seqs,
                          u64 *out, lb_err *err) {
     lb_cache c;
-    lb_status st = lay_out_all(&c, p, kind, n_ctx, n_seqs, err);
+    lb_status st = lb_cache_lay_out(&c, p, kind, n_ctx, n_seqs, err);
     u64 pages = 0,
         of_page = sizeof *c.page + sizeof *c.refs + sizeof *c.unused + sizeof *c.seq->page;
     u64 of_seq =
@@ -120,7 +125,7 @@ lb_status lb_cache_count(const lb_params *p, const lb_cache_kind *kind, u32 n_ct
 
 lb_status lb_cache_init(lb_cache *c, const lb_params *p, const lb_cache_kind *kind, u32 n_ctx,
                         u32 n_seqs, lb_err *err) {
-    LB_TRY(lay_out_all(c, p, kind, n_ctx, n_seqs, err));
+    LB_TRY(lb_cache_lay_out(c, p, kind, n_ctx, n_seqs, err));
     u64 n_pages = ((u64)n_ctx + LB_PAGE_ROWS - 1) / LB_PAGE_ROWS;
     c->page = lb_alloc_zero(c->n_pages_max, sizeof *c->page);
     c->refs = lb_alloc_zero(c->n_pages_max, sizeof *c->refs);
@@ -134,9 +139,9 @@ lb_status lb_cache_init(lb_cache *c, const lb_params *p, const lb_cache_kind *ki
     for (u32 i = 0; i < n_seqs; i++) {
         lb_cache_seq *s = &c->seq[i];
         s->page = lb_alloc_zero(n_pages + 1, sizeof *s->page);
-        s->state = c->state_bytes && !c->copy ? lb_alloc_zero(1, c->state_bytes) : NULL;
+        s->state = c->host_state_bytes ? lb_alloc_zero(1, c->host_state_bytes) : NULL;
         s->id = lb_alloc_zero(n_ctx, sizeof *s->id);
-        if (!s->page || !s->id || (c->state_bytes && !c->copy && !s->state))
+        if (!s->page || !s->id || (c->host_state_bytes && !s->state))
             return oom(err);
     }
     return LB_OK;
@@ -168,8 +173,8 @@ static lb_status new_page(lb_cache *c, u32 *out, lb_err *err) {
     if (!c->n_unused)
         return lb_fail(err, LB_E_LIMIT, "the context of %u positions is full (--ctx)", c->n_ctx);
     u32 page = c->unused[c->n_unused - 1];
-    if (!c->copy && !c->page[page] && c->page_bytes) {
-        c->page[page] = lb_alloc(c->page_bytes);
+    if (!c->page[page] && c->host_bytes) {
+        c->page[page] = lb_alloc(c->host_bytes);
         if (!c->page[page])
             return oom(err);
     }
@@ -185,9 +190,9 @@ static lb_status own_page(lb_cache *c, u32 *page, lb_err *err) {
     if (c->refs[*page] == 1)
         return LB_OK;
     LB_TRY(new_page(c, &copy, err));
-    if (!c->copy) {
-        memcpy(c->page[copy], c->page[*page], c->page_bytes);
-    } else {
+    if (c->host_bytes)
+        memcpy(c->page[copy], c->page[*page], c->host_bytes);
+    if (c->copy) {
         const lb_status st = c->copy(c->user, copy, *page, err);
         if (st != LB_OK) {
             drop_page(c, copy);
@@ -221,19 +226,24 @@ lb_status lb_cache_grow(lb_cache *c, u32 seq, u32 n, lb_err *err) {
     return LB_OK;
 }
 
+/* Whether states lie elsewhere, too. */
+static bool has_states_elsewhere(const lb_cache *c) {
+    return c->state_bytes > c->host_state_bytes;
+}
+
 lb_status lb_cache_mark(lb_cache *c, u32 seq, lb_err *err) {
     lb_cache_seq *s = &c->seq[seq];
     if (!c->state_bytes)
         return LB_OK;
-    if (c->copy) {
+    s->marked = false;
+    if (has_states_elsewhere(c))
         LB_TRY(c->step(c->user, LB_STATE_MARK, seq, seq, err));
-    } else {
-        if (!s->mark)
-            s->mark = lb_alloc(c->state_bytes);
-        if (!s->mark)
-            return oom(err);
-        memcpy(s->mark, s->state, c->state_bytes);
-    }
+    if (s->state && !s->mark)
+        s->mark = lb_alloc(c->host_state_bytes);
+    if (s->state && !s->mark)
+        return oom(err);
+    if (s->state)
+        memcpy(s->mark, s->state, c->host_state_bytes);
     s->mark_length = s->length;
     s->marked = true;
     return LB_OK;
@@ -242,9 +252,10 @@ lb_status lb_cache_mark(lb_cache *c, u32 seq, lb_err *err) {
 /* The state of the mark. */
 static bool go_back(const lb_cache *c, u32 seq) {
     lb_err ignored;
-    if (c->copy)
-        return c->step(c->user, LB_STATE_BACK, seq, seq, &ignored) == LB_OK;
-    memcpy(c->seq[seq].state, c->seq[seq].mark, c->state_bytes);
+    if (has_states_elsewhere(c) && c->step(c->user, LB_STATE_BACK, seq, seq, &ignored) != LB_OK)
+        return false;
+    if (c->host_state_bytes)
+        memcpy(c->seq[seq].state, c->seq[seq].mark, c->host_state_bytes);
     return true;
 }
 
@@ -260,7 +271,7 @@ bool lb_cache_cut(lb_cache *c, u32 seq, u32 n) {
     while (s->n_pages > n_pages)
         drop_page(c, s->page[--s->n_pages]);
     if (s->state && !n)
-        memset(s->state, 0, c->state_bytes);
+        memset(s->state, 0, c->host_state_bytes);
     s->length = n;
     return true;
 }
@@ -270,10 +281,10 @@ lb_status lb_cache_copy(lb_cache *c, u32 from, u32 to, u32 n, lb_err *err) {
     if (n > a->length || (c->state_bytes && n != a->length))
         return lb_fail(err, LB_E_UNSUPPORTED, "a sequence cannot be taken up at position %u", n);
     (void)lb_cache_cut(c, to, 0);
-    if (c->state_bytes && c->copy)
+    if (has_states_elsewhere(c))
         LB_TRY(c->step(c->user, LB_STATE_COPY, to, from, err));
-    else if (a->state)
-        memcpy(b->state, a->state, c->state_bytes);
+    if (a->state)
+        memcpy(b->state, a->state, c->host_state_bytes);
     b->n_pages = (n + LB_PAGE_ROWS - 1) / LB_PAGE_ROWS;
     for (u32 i = 0; i < b->n_pages; i++) {
         b->page[i] = a->page[i];
@@ -296,16 +307,17 @@ u8 *lb_cache_values(const lb_cache *c, u32 layer, u32 page, u32 head) {
 }
 
 u64 lb_cache_rest_bytes(const lb_cache *c) {
-    if (c->copy)
-        return 0;
-    return c->n_pages_max * c->page_bytes + 2 * c->n_seqs * c->state_bytes - lb_cache_bytes(c);
+    const u64 all = c->n_pages_max * c->page_bytes + 2 * c->n_seqs * c->state_bytes;
+    return c->copy && !c->host_bytes ? 0 : all - lb_cache_bytes(c);
 }
 
 u64 lb_cache_bytes(const lb_cache *c) {
     u64 n = c->n_seqs * c->state_bytes;
-    for (u32 i = 0; i < c->n_pages_max; i++)
-        n += c->copy || c->page[i] ? c->page_bytes : 0;
+    for (u32 i = 0; i < c->n_pages_max; i++) {
+        n += c->copy ? c->page_bytes - c->host_bytes : 0;
+        n += c->page[i] ? c->host_bytes : 0;
+    }
     for (u32 i = 0; i < c->n_seqs; i++)
-        n += c->seq[i].mark ? c->state_bytes : 0;
+        n += c->seq[i].mark ? c->host_state_bytes : 0;
     return n;
 }

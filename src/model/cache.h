@@ -30,7 +30,7 @@ typedef struct lb_cache_seq {
     u32 *id;    /* [n_ctx] of each position */
     u32 *page;  /* [n_pages] */
     u32 n_pages;
-    u8 *state; /* NULL: no layer has one, or it lies elsewhere */
+    u8 *state; /* NULL: no layer of the host has one */
     u8 *mark;  /* state as it was after mark_length positions; NULL: none was ever kept */
     u32 mark_length;
     bool marked;
@@ -50,13 +50,16 @@ typedef struct lb_cache {
     u32 n_pages_max;             /* of all sequences together */
     lb_cache_layer *layer;
     u64 page_bytes, state_bytes;
+    /* of a page, and of a sequence's states, that are memory of the host: of the first layers, or
+     * of all */
+    u64 host_bytes, host_state_bytes;
     u8 **page;   /* [n_pages_max] NULL: never used */
     u32 *refs;   /* [n_pages_max] */
     u32 *unused; /* [n_unused] stack */
     u32 n_unused;
-    lb_cache_seq *seq;      /* [n_seqs] */
-    lb_cache_copy_fn *copy; /* pages lie elsewhere; NULL: they are page[] */
-    lb_cache_state_fn *step;
+    lb_cache_seq *seq;       /* [n_seqs] */
+    lb_cache_copy_fn *copy;  /* layers of pages lie elsewhere; NULL: all are page[] */
+    lb_cache_state_fn *step; /* with copy: states of those layers */
     void *user;
 } lb_cache;
 
@@ -69,8 +72,12 @@ typedef struct lb_cache_kind {
     lb_cache_copy_fn *copy; /* NULL: pages and states are memory of the host */
     lb_cache_state_fn *step;
     void *user;
+    u32 n_host; /* with copy: layers whose parts of a page and of states are memory of the host */
 } lb_cache_kind;
 
+/* Sizes and places alone: no page, no sequence; to be freed as one that is whole. */
+lb_status lb_cache_lay_out(lb_cache *c, const lb_params *p, const lb_cache_kind *kind, u32 n_ctx,
+                           u32 n_seqs, lb_err *err);
 /* n_ctx: positions of each sequence. type: F32, F16, Q8_0, Q4_0; LB_E_UNSUPPORTED where rows do not
  * fit its blocks, or cannot be rotated where they are to be. */
 lb_status lb_cache_init(lb_cache *c, const lb_params *p, const lb_cache_kind *kind, u32 n_ctx,

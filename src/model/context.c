@@ -106,20 +106,21 @@ static size_t scratch_of(const lb_context *c, u64 *split_elems) {
     return LB_MAX(scratch, (size_t)LB_MAX(m->p.n_expert, m->p.n_embd) * sizeof(float));
 }
 
-static lb_cache_kind cache_kind(const lb_context_opts *o) {
+lb_cache_kind lb_context_cache_kind(const lb_context_opts *o) {
     bool is_auto = o->kv_rotate == LB_KV_ROTATE_AUTO;
     return (lb_cache_kind){.type = o->kv_type,
                            .rotated = o->kv_rotate == LB_KV_ROTATE_ON ||
                                       (is_auto && lb_dtype_get(o->kv_type)->cls == LB_CLASS_BLOCK)};
 }
 
-/* Angles, and the cache; where a device computes, its tables alone. */
+/* Angles, and the cache; of layers on a device, its tables alone. */
 static lb_status init_positions(lb_context *c, lb_err *err) {
     const lb_model *m = c->m;
-    lb_cache_kind kind = cache_kind(&c->o);
+    lb_cache_kind kind = lb_context_cache_kind(&c->o);
     kind.copy = c->o.resident ? lb_device_copy_page : NULL;
     kind.step = c->o.resident ? lb_device_state : NULL;
     kind.user = c;
+    kind.n_host = c->o.resident ? c->o.resident->first : 0;
     for (u32 i = 0; i < m->n_ropes; i++)
         LB_TRY(lb_rotary_init(&c->rotary[i],
                               &(lb_rotary_in){.p = &m->p,
@@ -131,29 +132,35 @@ static lb_status init_positions(lb_context *c, lb_err *err) {
     return lb_cache_init(&c->cache, &m->p, &kind, c->o.n_ctx, c->o.n_seqs, err);
 }
 
-/* What the host keeps of a batch that a device computes. */
-static lb_status init_device(lb_context *c, lb_err *err) {
+/* What the host keeps of a batch whose layers devices compute, all of them. */
+static lb_status init_batch(lb_context *c, lb_err *err) {
     const u64 b = c->o.n_batch;
-    LB_TRY(lb_device_check(c, err));
-    LB_TRY(init_positions(c, err));
     c->pos = room(c, b, sizeof(u32));
     c->seq = room(c, b, sizeof(u32));
     c->want = room(c, b, 1);
-    if (!c->pos || !c->seq || !c->want)
-        return lb_fail(err, LB_E_NOMEM, "out of memory for batches of %u tokens", c->o.n_batch);
-    return lb_device_begin(c, err);
+    return c->pos && c->seq && c->want
+               ? LB_OK
+               : lb_fail(err, LB_E_NOMEM, "out of memory for batches of %u tokens", c->o.n_batch);
 }
 
 static lb_status init(lb_context *c, lb_err *err) {
+    const lb_resident *r = c->o.resident;
     u64 split_elems;
+    if (r)
+        LB_TRY(lb_device_check(&c->o, lb_resident_device(r), err));
     LB_TRY(init_positions(c, err));
+    if (r && r->embeds) {
+        LB_TRY(init_batch(c, err));
+        return lb_device_begin(c, err);
+    }
     size_t scratch = scratch_of(c, &split_elems);
     if (!make_buffers(c, split_elems))
         return lb_fail(err, LB_E_NOMEM, "out of memory for batches of %u tokens", c->o.n_batch);
-    return lb_team_new(&c->team, c->o.threads, scratch, err);
+    LB_TRY(lb_team_new(&c->team, c->o.threads, scratch, err));
+    return r ? lb_device_begin(c, err) : LB_OK;
 }
 
-static void settle(lb_context *c, const lb_model *m, const lb_context_opts *o) {
+void lb_context_settle(lb_context *c, const lb_model *m, const lb_context_opts *o) {
     c->m = m;
     c->o = *o;
     c->unit = LB_UNIT_NONE;
@@ -172,8 +179,8 @@ lb_status lb_context_new(lb_context **out, const lb_model *m, const lb_context_o
     lb_context *c = lb_alloc_zero(1, sizeof *c);
     if (!c)
         return lb_fail(err, LB_E_NOMEM, "out of memory for a session");
-    settle(c, m, o);
-    lb_status st = o->resident ? init_device(c, err) : init(c, err);
+    lb_context_settle(c, m, o);
+    lb_status st = init(c, err);
     if (st == LB_OK)
         *out = c;
     else
@@ -187,7 +194,7 @@ lb_status lb_context_new(lb_context **out, const lb_model *m, const lb_context_o
 /* The steps of init, counted; UINT64_MAX: beyond what can be said. */
 static lb_status count(lb_context *c, u64 *out, lb_err *err) {
     const lb_model *m = c->m;
-    const lb_cache_kind kind = cache_kind(&c->o);
+    const lb_cache_kind kind = lb_context_cache_kind(&c->o);
     u64 split_elems, sum = 0, scratch = scratch_of(c, &split_elems);
     LB_TRY(lb_cache_count(&m->p, &kind, c->o.n_ctx, c->o.n_seqs, &sum, err));
     for (u32 i = 0; i < m->n_ropes; i++)
@@ -205,7 +212,7 @@ lb_status lb_context_check_memory(const lb_model *m, const lb_context_opts *o, l
     u64 bytes;
     if (o->resident)
         return LB_OK;
-    settle(&c, m, o);
+    lb_context_settle(&c, m, o);
     LB_TRY(count(&c, &bytes, err));
     return lb_stream_check(m->stream, bytes, c.o.n_batch, err);
 }

@@ -32,28 +32,29 @@ static lb_status part_gates(const lb_context *c, const heads *h, u32 n_rest, lb_
     return lb_dbarrier(c, err);
 }
 
-static lb_status project_gated(const lb_context *c, u32 layer, const heads *h, lb_dev_arg in,
+static lb_status project_gated(const lb_context *c, u32 layer, const heads *h, const lb_dinput *in,
                                lb_err *err) {
     const lb_dlayer *l = &c->device->r->layer[layer];
-    const lb_dev_arg to = lb_dbuf_arg(c, LB_DBUF_QKV), both = lb_dbuf_arg(c, LB_DBUF_ATT);
+    const lb_doutput to = {.y = lb_dbuf_arg(c, LB_DBUF_QKV)},
+                     both = {.y = lb_dbuf_arg(c, LB_DBUF_ATT)};
     const u32 rest = l->qkv.parts ? h->stride - h->k : 0;
-    const lb_dproduct one[] = {{&l->qkv, in, both, c->n, 0, h->stride}};
-    const lb_dproduct three[] = {{&l->q, in, both, c->n, 0, h->k},
-                                 {&l->k, in, to, c->n, h->k, h->stride},
-                                 {l->v.parts ? &l->v : &l->k, in, to, c->n, h->v, h->stride}};
+    const lb_dproduct one[] = {{&l->qkv, *in, both, c->n, 0, h->stride}};
+    const lb_dproduct three[] = {{&l->q, *in, both, c->n, 0, h->k},
+                                 {&l->k, *in, to, c->n, h->k, h->stride},
+                                 {l->v.parts ? &l->v : &l->k, *in, to, c->n, h->v, h->stride}};
     LB_TRY(lb_dproject(c, l->qkv.parts ? one : three, l->qkv.parts || !h->own ? 1 : 3, err));
     return part_gates(c, h, rest, err);
 }
 
-static lb_status project_heads(const lb_context *c, u32 layer, const heads *h, lb_dev_arg in,
+static lb_status project_heads(const lb_context *c, u32 layer, const heads *h, const lb_dinput *in,
                                lb_err *err) {
     const lb_dlayer *l = &c->device->r->layer[layer];
-    const lb_dev_arg to = lb_dbuf_arg(c, LB_DBUF_QKV);
-    const lb_dproduct one[] = {{&l->qkv, in, to, c->n, 0, h->stride}};
-    const lb_dproduct three[] = {{&l->q, in, to, c->n, 0, h->stride},
-                                 {&l->k, in, to, c->n, h->k, h->stride},
+    const lb_doutput to = {.y = lb_dbuf_arg(c, LB_DBUF_QKV)};
+    const lb_dproduct one[] = {{&l->qkv, *in, to, c->n, 0, h->stride}};
+    const lb_dproduct three[] = {{&l->q, *in, to, c->n, 0, h->stride},
+                                 {&l->k, *in, to, c->n, h->k, h->stride},
                                  /* values may be keys, before anything is done to them */
-                                 {l->v.parts ? &l->v : &l->k, in, to, c->n, h->v, h->stride}};
+                                 {l->v.parts ? &l->v : &l->k, *in, to, c->n, h->v, h->stride}};
     if (h->gated)
         return project_gated(c, layer, h, in, err);
     return l->qkv.parts ? lb_dproject(c, one, 1, err) : lb_dproject(c, three, h->own ? 3 : 1, err);
@@ -118,12 +119,13 @@ static lb_status finish_heads(const lb_context *c, const heads *h, lb_err *err) 
 }
 
 static lb_status store(const lb_context *c, u32 layer, const heads *h, lb_err *err) {
-    const lb_cache_layer *cl = &c->cache.layer[layer];
     if (lb_device_is_wide(c, layer))
         return lb_device_put(c,
                              &(lb_dput){layer, h->n_head_kv, h->k_dim, h->v_dim, h->k, h->v,
                                         h->stride, lb_dbuf_arg(c, LB_DBUF_QKV)},
                              err);
+    const lb_dcontext *d = c->device;
+    const lb_cache_layer *cl = &c->cache.layer[layer];
     const lb_kv_args a = {.n_tokens = c->n,
                           .n_heads = h->n_head_kv,
                           .k_dim = h->k_dim,
@@ -131,11 +133,11 @@ static lb_status store(const lb_context *c, u32 layer, const heads *h, lb_err *e
                           .k_first = h->k,
                           .v_first = h->v,
                           .stride = h->stride,
-                          .k_off = (u32)cl->k_off,
-                          .v_off = (u32)cl->v_off,
+                          .k_off = (u32)(cl->k_off - d->kv_off),
+                          .v_off = (u32)(cl->v_off - d->kv_off),
                           .k_bytes = cl->k_bytes,
                           .v_bytes = cl->v_bytes,
-                          .page_bytes = (u32)c->cache.page_bytes,
+                          .page_bytes = (u32)d->page_bytes,
                           .n_pages = c->cache.n_pages_max,
                           .type = lb_device_kv_type(c)};
     const lb_dev_arg buf[] = {lb_dbuf_arg(c, LB_DBUF_QKV), lb_dmeta_arg(c, LB_DMETA_PLACE),
@@ -145,12 +147,12 @@ static lb_status store(const lb_context *c, u32 layer, const heads *h, lb_err *e
 }
 
 static lb_status attend(const lb_context *c, u32 layer, const heads *h, lb_err *err) {
-    const lb_dcontext *d = c->device;
     if (lb_device_is_wide(c, layer))
         return lb_device_wide(c,
                               &(lb_dwide){layer, h->n_head, h->n_head_kv, h->k_dim, h->v_dim,
                                           h->stride, lb_dbuf_arg(c, LB_DBUF_QKV)},
                               err);
+    const lb_dcontext *d = c->device;
     const lb_params *p = &c->m->p;
     const lb_cache_layer *cl = &c->cache.layer[p->layer[layer].kv_layer];
     const bool tile = d->n_splits == 0;
@@ -161,11 +163,11 @@ static lb_status attend(const lb_context *c, u32 layer, const heads *h, lb_err *
                               .k_dim = h->k_dim,
                               .v_dim = h->v_dim,
                               .stride = h->stride,
-                              .k_off = (u32)cl->k_off,
-                              .v_off = (u32)cl->v_off,
+                              .k_off = (u32)(cl->k_off - d->kv_off),
+                              .v_off = (u32)(cl->v_off - d->kv_off),
                               .k_bytes = cl->k_bytes,
                               .v_bytes = cl->v_bytes,
-                              .page_bytes = (u32)c->cache.page_bytes,
+                              .page_bytes = (u32)d->page_bytes,
                               .n_pages = c->cache.n_pages_max,
                               .type = lb_device_kv_type(c),
                               .n_seqs = c->o.n_seqs,
@@ -199,7 +201,8 @@ static lb_status gate(const lb_context *c, const heads *h, lb_err *err) {
     return lb_dbarrier(c, err);
 }
 
-lb_status lb_device_attention(lb_context *c, u32 layer, lb_dev_arg in, lb_err *err) {
+lb_status lb_device_attention(lb_context *c, u32 layer, const lb_dinput *in, const lb_doutput *out,
+                              lb_err *err) {
     const lb_layer_params *p = &c->m->p.layer[layer];
     const bool late = (c->m->p.graph->flags & LB_GRAPH_QK_NORM_LATE) != 0;
     heads h = {.n_head = p->n_head,
@@ -227,8 +230,8 @@ lb_status lb_device_attention(lb_context *c, u32 layer, lb_dev_arg in, lb_err *e
         LB_TRY(gate(c, &h, err));
     return lb_dproject(c,
                        &(lb_dproduct){.l = &c->device->r->layer[layer].o,
-                                      .x = lb_dbuf_arg(c, LB_DBUF_ATT),
-                                      .y = lb_dbuf_arg(c, LB_DBUF_Y),
+                                      .in.x = lb_dbuf_arg(c, LB_DBUF_ATT),
+                                      .out = *out,
                                       .n = c->n,
                                       .stride = c->m->p.n_embd},
                        1, err);

@@ -6,17 +6,14 @@
 #include <math.h>
 
 #define LOGITS_BYTES_MAX (64 * LB_MIB) /* of rows that the head makes at a time */
-#define FEW_TOKENS 8u                  /* whose attention is split over positions */
 #define SPLIT_ROWS 256u                /* at least, of a split */
 #define SPLITS_MAX 64u
 
-lb_status lb_device_check(const lb_context *c, lb_err *err) {
-    const lb_context_opts *o = &c->o;
+lb_status lb_device_check(const lb_context_opts *o, const lb_dev_info *d, lb_err *err) {
     const char *what = o->fast                 ? "--fast"
                        : o->tap || o->on_layer ? "looking at products and layers"
                                                : NULL;
-    return what ? lb_fail(err, LB_E_UNSUPPORTED, "%s: not on %s: use --device cpu", what,
-                          lb_resident_device(o->resident)->id)
+    return what ? lb_fail(err, LB_E_UNSUPPORTED, "%s: not on %s: use --device cpu", what, d->id)
                 : LB_OK;
 }
 
@@ -29,7 +26,7 @@ static u32 n_splits_max(const lb_context *c) {
 /* Floats of the widest part sums of attention. */
 static u64 part_elems(const lb_context *c) {
     const lb_params *p = &c->m->p;
-    const u64 rows = LB_MAX((u64)c->o.n_batch, (u64)FEW_TOKENS * n_splits_max(c));
+    const u64 rows = LB_MAX((u64)c->o.n_batch, (u64)LB_DEV_FEW_TOKENS * n_splits_max(c));
     u64 most = 1;
     for (u32 i = 0; i < p->n_layers; i++)
         most = LB_MAX(most, rows * p->layer[i].n_head * (p->layer[i].v_dim + 2ull));
@@ -74,6 +71,8 @@ static void set_sizes(const lb_context *c, u64 *size) {
     size[LB_DBUF_QKV] = size[LB_DBUF_ATT] = 4 * b * m->max_attn;
     size[LB_DBUF_LATENT] = p->kv_rank || c->cache.state_bytes ? 4 * b * m->max_attn : 0;
     size[LB_DBUF_HEADS] = p->kv_rank ? 8 * b * p->layer[0].n_head : 0;
+    size[LB_DBUF_GATES] = 8 * b * p->ssm_heads;
+    size[LB_DBUF_STATE] = c->o.n_seqs * d->state_bytes;
     size[LB_DBUF_PART] = 4 * part_elems(c);
     size[LB_DBUF_FF] = 8 * ff;
     size[LB_DBUF_ACT] = 4 * ff;
@@ -84,11 +83,9 @@ static void set_sizes(const lb_context *c, u64 *size) {
     size[LB_DBUF_GATE] = p->n_expert ? 4 * b : 0;
     size[LB_DBUF_INPUTS] = m->layer_embd ? inputs * (p->n_layers + 1ull) : 0;
     size[LB_DBUF_TABLE] = m->layer_embd ? inputs * p->n_layers : 0;
-    size[LB_DBUF_LOGITS] = 4ull * d->n_logits * p->n_vocab;
-    size[LB_DBUF_GATES] = 8 * b * p->ssm_heads;
-    size[LB_DBUF_STATE] = c->o.n_seqs * c->cache.state_bytes;
+    size[LB_DBUF_LOGITS] = !d->r || d->r->ends ? 4ull * d->n_logits * p->n_vocab : 0;
     size[LB_DBUF_META] = lb_device_lay_out(c, (u32)b, (u32)b);
-    size[LB_DBUF_CACHE] = c->cache.n_pages_max * c->cache.page_bytes;
+    size[LB_DBUF_CACHE] = c->cache.n_pages_max * d->page_bytes;
 }
 
 static lb_status make_buffers(lb_context *c, lb_err *err) {
@@ -103,7 +100,7 @@ static lb_status make_buffers(lb_context *c, lb_err *err) {
         all += size[i];
         st = lb_dev_buf_new(dev, LB_DEV_OWN, LB_MAX(size[i], (u64)LB_DEV_ALIGN), &d->buf[i], &why);
     }
-    if (st == LB_OK)
+    if (st == LB_OK && d == c->parts)
         st = lb_dev_buf_new(dev, LB_DEV_HOST, size[LB_DBUF_META], &d->host, &why);
     if (st == LB_OK)
         return LB_OK;
@@ -115,16 +112,41 @@ static lb_status make_buffers(lb_context *c, lb_err *err) {
         all = i ? all + size[i] : size[i];
     return lb_fail(err, st,
                    "%s: %s has no room for a session of %u positions beside the weights: it takes "
-                   "%s; use a smaller --ctx or --batch, or --device cpu",
+                   "%s; use a smaller --ctx, --batch or --gpu-layers, or --device cpu",
                    lb_resident_device(d->r)->id,
                    st == LB_E_LIMIT ? "--device-memory" : "its memory", c->o.n_ctx,
                    lb_size_text(all, text));
+}
+
+/* Of all parts; c->device is one. */
+static void set_shape(lb_context *c) {
+    const lb_params *p = &c->m->p;
+    const u32 used = LB_MAX(p->n_expert_used, p->kv_rank ? p->layer[0].n_head : 1u);
+    lb_dcontext *d = c->device;
+    c->o.n_batch = LB_MIN(c->o.n_batch, LB_MAX(LB_DEV_GRID_Y_MAX / used, 1u));
+    d->n_table = (c->o.n_ctx + LB_PAGE_ROWS - 1) / LB_PAGE_ROWS;
+    d->n_logits = (u32)LB_MIN(LOGITS_BYTES_MAX / (4ull * p->n_vocab), c->o.n_batch);
+    d->n_logits = (d->n_logits + 3) / 4 * 4; /* where rows begin is a multiple of 16 bytes */
+    d->n_logits = LB_MAX(d->n_logits, 4u);
+}
+
+/* What layer i has of a page. */
+static u64 layer_kv(const lb_cache *cache, u32 i) {
+    const lb_cache_layer *l = &cache->layer[i];
+    const u64 row = l->k_bytes + (l->v_in_k ? 0 : l->v_bytes);
+    return (u64)l->n_head_kv * LB_PAGE_ROWS * row;
+}
+
+/* What layer i has of a sequence's states, as the cache lays them out. */
+static u64 layer_state(const lb_cache *cache, u32 i) {
+    return lb_round_up(cache->layer[i].state_bytes, 64);
 }
 
 /* Of a batch's row i: head i % n_head, whose matrix its product takes. */
 static lb_status put_heads(const lb_context *c, lb_err *err) {
     const u32 n_head = c->m->p.layer[0].n_head, n = c->o.n_batch * n_head;
     lb_dev_queue *q = c->device->r->q;
+    lb_err ignored;
     if (!c->m->p.kv_rank)
         return LB_OK;
     u32 *heads = lb_alloc_zero(n, 2 * sizeof *heads);
@@ -133,98 +155,143 @@ static lb_status put_heads(const lb_context *c, lb_err *err) {
     for (u32 i = 0; i < n; i++)
         heads[2 * i] = i % n_head;
     lb_status st = lb_dev_queue_write(q, c->device->buf[LB_DBUF_HEADS], 0, heads, 8ull * n, err);
-    if (st == LB_OK)
-        st = lb_dev_queue_wait(q, err);
+    const lb_status waited = lb_dev_queue_wait(q, st == LB_OK ? err : &ignored);
     lb_free(heads);
-    return st;
+    return st == LB_OK ? waited : st;
 }
 
-lb_status lb_device_begin(lb_context *c, lb_err *err) {
-    const lb_params *p = &c->m->p;
-    const u32 used = LB_MAX(p->n_expert_used, p->kv_rank ? p->layer[0].n_head : 1u);
-    lb_dcontext *d = lb_alloc_zero(1, sizeof *d);
+static lb_status begin_part(lb_context *c, lb_resident *r, lb_err *err) {
+    lb_dcontext *d = lb_alloc_zero(1, sizeof *d), **at = &c->parts;
     if (!d)
         return lb_fail(err, LB_E_NOMEM, "out of memory for a session on a device");
-    c->device = d;
-    d->r = c->o.resident;
-    LB_ASSERT(d->r->m == c->m);
-    c->o.n_batch = LB_MIN(c->o.n_batch, LB_MAX(LB_DEV_GRID_Y_MAX / used, 1u));
-    d->n_table = (c->o.n_ctx + LB_PAGE_ROWS - 1) / LB_PAGE_ROWS;
-    d->n_logits = (u32)LB_MIN(LOGITS_BYTES_MAX / (4ull * p->n_vocab), c->o.n_batch);
-    d->n_logits = (d->n_logits + 3) / 4 * 4; /* where rows begin is a multiple of 16 bytes */
-    d->n_logits = LB_MAX(d->n_logits, 4u);
-    if (c->cache.state_bytes / sizeof(float) > UINT32_MAX)
+    while (*at)
+        at = &(*at)->next;
+    *at = c->device = d;
+    d->r = r;
+    set_shape(c);
+    for (u32 i = 0; i < r->end; i++) {
+        *(i < r->first ? &d->kv_off : &d->page_bytes) += layer_kv(&c->cache, i);
+        *(i < r->first ? &d->state_off : &d->state_bytes) += layer_state(&c->cache, i);
+    }
+    if (d->state_bytes / sizeof(float) > UINT32_MAX)
         return lb_fail(err, LB_E_LIMIT, "%s: states of %llu bytes a sequence",
-                       lb_resident_device(d->r)->id, (unsigned long long)c->cache.state_bytes);
-    if (c->cache.page_bytes > UINT32_MAX)
+                       lb_resident_device(r)->id, (unsigned long long)d->state_bytes);
+    if (d->page_bytes > UINT32_MAX)
         return lb_fail(err, LB_E_LIMIT, "%s: a page of keys and values of %llu bytes",
-                       lb_resident_device(d->r)->id, (unsigned long long)c->cache.page_bytes);
+                       lb_resident_device(r)->id, (unsigned long long)d->page_bytes);
     LB_TRY(make_buffers(c, err));
     return put_heads(c, err);
 }
 
+lb_status lb_device_begin(lb_context *c, lb_err *err) {
+    LB_ASSERT(c->o.resident->m == c->m);
+    for (lb_resident *r = c->o.resident; r; r = r->next)
+        LB_TRY(begin_part(c, r, err));
+    return lb_device_join(c, err);
+}
+
 void lb_device_end(lb_context *c) {
-    lb_dcontext *d = c->device;
-    if (!d)
-        return;
-    for (u32 i = 0; i < LB_DBUFS; i++)
-        lb_dev_buf_free(&d->buf[i]);
-    lb_dev_buf_free(&d->host);
-    lb_dev_buf_free(&d->mark);
-    lb_free(d);
-    c->device = NULL;
+    for (lb_dcontext *d = c->parts, *next; d; d = next) {
+        next = d->next;
+        lb_dev_link_free(&d->link);
+        for (u32 i = 0; i < LB_DBUFS; i++)
+            lb_dev_buf_free(&d->buf[i]);
+        lb_dev_buf_free(&d->host);
+        lb_dev_buf_free(&d->given);
+        lb_dev_buf_free(&d->mark);
+        lb_free(d);
+    }
+    c->device = c->parts = NULL;
+}
+
+lb_status lb_device_room(const lb_model *m, const lb_context_opts *o, u64 *layer_bytes,
+                         u64 *buffers, lb_err *err) {
+    lb_dcontext d = {0};
+    lb_context c = {.device = &d};
+    u64 size[LB_DBUFS];
+    lb_context_settle(&c, m, o);
+    const lb_cache_kind kind = lb_context_cache_kind(&c.o);
+    set_shape(&c);
+    const lb_status st = lb_cache_lay_out(&c.cache, &m->p, &kind, c.o.n_ctx, c.o.n_seqs, err);
+    *buffers = 0;
+    if (st == LB_OK) {
+        set_sizes(&c, size);
+        for (u32 i = 0; i < LB_DBUFS; i++)
+            *buffers += size[i];
+        for (u32 i = 0; i < m->p.n_layers; i++)
+            layer_bytes[i] = layer_kv(&c.cache, i) * c.cache.n_pages_max +
+                             2 * c.o.n_seqs * layer_state(&c.cache, i); /* with marks */
+    }
+    lb_cache_deinit(&c.cache);
+    return st;
 }
 
 lb_status lb_device_copy_page(void *user, u32 to, u32 from, lb_err *err) {
     const lb_context *c = user;
-    lb_dev_buf *b = c->device->buf[LB_DBUF_CACHE];
-    const u64 bytes = c->cache.page_bytes;
-    return bytes == 0 ? LB_OK
-                      : lb_dev_queue_copy(c->device->r->q, (lb_dev_arg){b, to * bytes},
-                                          (lb_dev_arg){b, from * bytes}, bytes, err);
+    for (const lb_dcontext *d = c->parts; d; d = d->next) {
+        lb_dev_buf *b = d->buf[LB_DBUF_CACHE];
+        const u64 bytes = d->page_bytes;
+        if (bytes)
+            LB_TRY(lb_dev_queue_copy(d->r->q, (lb_dev_arg){b, to * bytes},
+                                     (lb_dev_arg){b, from * bytes}, bytes, err));
+    }
+    return LB_OK;
 }
 
 lb_status lb_device_state(void *user, lb_cache_step step, u32 seq, u32 from, lb_err *err) {
     const lb_context *c = user;
-    lb_dcontext *d = c->device;
-    const u64 bytes = c->cache.state_bytes;
-    lb_dev_buf *state = d->buf[LB_DBUF_STATE];
-    if (step == LB_STATE_MARK && !d->mark)
-        LB_TRY(lb_dev_buf_new(d->r->d, LB_DEV_OWN, c->o.n_seqs * bytes, &d->mark, err));
-    return lb_dev_queue_copy(
-        d->r->q, (lb_dev_arg){step == LB_STATE_MARK ? d->mark : state, seq * bytes},
-        (lb_dev_arg){step == LB_STATE_BACK ? d->mark : state, from * bytes}, bytes, err);
+    for (lb_dcontext *d = c->parts; d; d = d->next) {
+        const u64 bytes = d->state_bytes;
+        lb_dev_buf *state = d->buf[LB_DBUF_STATE];
+        if (!bytes)
+            continue;
+        if (step == LB_STATE_MARK && !d->mark)
+            LB_TRY(lb_dev_buf_new(d->r->d, LB_DEV_OWN, c->o.n_seqs * bytes, &d->mark, err));
+        const lb_dev_arg to = {step == LB_STATE_MARK ? d->mark : state, seq * bytes};
+        const lb_dev_arg of = {step == LB_STATE_BACK ? d->mark : state, from * bytes};
+        LB_TRY(lb_dev_queue_copy(d->r->q, to, of, bytes, err));
+    }
+    return LB_OK;
 }
 
-static lb_status move_bytes(const lb_context *c, lb_dbuf b, u64 at, u8 *host, u64 n, bool in,
+/* ---- to the host and back ---- */
+
+lb_dcontext *lb_device_part_of(const lb_context *c, u32 layer) {
+    for (lb_dcontext *d = c->parts; d; d = d->next)
+        if (layer >= d->r->first && layer < d->r->end)
+            return d;
+    return NULL;
+}
+
+static lb_status move_bytes(const lb_dcontext *d, lb_dbuf b, u64 at, u8 *host, u64 n, bool in,
                             lb_err *err) {
-    lb_dev_queue *q = c->device->r->q;
-    lb_dev_buf *buf = c->device->buf[b];
-    return in ? lb_dev_queue_write(q, buf, at, host, n, err)
-              : lb_dev_queue_read(q, host, buf, at, n, err);
+    return in ? lb_dev_queue_write(d->r->q, d->buf[b], at, host, n, err)
+              : lb_dev_queue_read(d->r->q, host, d->buf[b], at, n, err);
 }
 
 lb_status lb_device_move_rows(const lb_context *c, const lb_cache_seq *s, const lb_drows_place *at,
                               u8 *host, bool in, lb_err *err) {
+    const lb_dcontext *d = lb_device_part_of(c, at->layer);
     lb_err ignored;
     lb_status st = LB_OK;
     for (u32 pos = 0; pos < at->n && st == LB_OK; pos += LB_PAGE_ROWS) {
         const u64 page = s->page[pos / LB_PAGE_ROWS];
         const u32 n = LB_MIN(LB_PAGE_ROWS, at->n - pos);
-        st = move_bytes(c, LB_DBUF_CACHE, page * c->cache.page_bytes + at->off,
+        st = move_bytes(d, LB_DBUF_CACHE, page * d->page_bytes + at->off - d->kv_off,
                         host + (u64)pos * at->stride, (u64)n * at->stride, in, err);
     }
     /* also what failed later: host is the caller's */
-    const lb_status waited = lb_dev_queue_wait(c->device->r->q, st == LB_OK ? err : &ignored);
+    const lb_status waited = lb_dev_queue_wait(d->r->q, st == LB_OK ? err : &ignored);
     return st == LB_OK ? waited : st;
 }
 
 lb_status lb_device_move_state(const lb_context *c, u32 seq, u32 layer, u8 *host, bool in,
                                lb_err *err) {
+    const lb_dcontext *d = lb_device_part_of(c, layer);
     const lb_cache_layer *l = &c->cache.layer[layer];
-    LB_TRY(move_bytes(c, LB_DBUF_STATE, seq * c->cache.state_bytes + l->state_off, host,
+    LB_TRY(move_bytes(d, LB_DBUF_STATE, seq * d->state_bytes + l->state_off - d->state_off, host,
                       l->state_bytes, in, err));
-    return lb_dev_queue_wait(c->device->r->q, err);
+    return lb_dev_queue_wait(d->r->q, err);
 }
 
 /* ---- a batch ---- */
@@ -275,13 +342,36 @@ static void set_splits(const lb_context *c) {
     lb_dcontext *d = c->device;
     u32 length = 1;
     d->n_splits = 0;
-    if (c->n > FEW_TOKENS)
+    if (!lb_dfew(c->n))
         return;
     for (u32 t = 0; t < c->n; t++)
         length = LB_MAX(length, c->pos[t] + 1);
     const u32 least = (length + SPLITS_MAX - 1) / SPLITS_MAX;
     d->split_rows = LB_MAX(SPLIT_ROWS, (least + LB_PAGE_ROWS - 1) / LB_PAGE_ROWS * LB_PAGE_ROWS);
     d->n_splits = (length + d->split_rows - 1) / d->split_rows;
+}
+
+/* What is known of the batch, to another part. */
+static void share_batch(const lb_dcontext *from, lb_dcontext *to) {
+    memcpy(to->meta_at, from->meta_at, sizeof to->meta_at);
+    memcpy(to->cos_at, from->cos_at, sizeof to->cos_at);
+    memcpy(to->sin_at, from->sin_at, sizeof to->sin_at);
+    to->n_want = from->n_want;
+    to->n_runs = from->n_runs;
+    to->temp = from->temp;
+    to->n_splits = from->n_splits;
+    to->split_rows = from->split_rows;
+}
+
+lb_status lb_device_send(const lb_context *c, u64 bytes, lb_err *err) {
+    const lb_dcontext *d = c->parts;
+    for (lb_dcontext *to = c->parts; to; to = to->next) {
+        if (to != d)
+            share_batch(d, to);
+        LB_TRY(lb_dev_queue_write(to->r->q, to->buf[LB_DBUF_META], 0, lb_dev_buf_host(d->host),
+                                  bytes, err));
+    }
+    return LB_OK;
 }
 
 lb_status lb_device_put_batch(lb_context *c, const u8 *want, lb_err *err) {
@@ -306,6 +396,5 @@ lb_status lb_device_put_batch(lb_context *c, const u8 *want, lb_err *err) {
     }
     put_runs(c);
     set_splits(c);
-    return lb_dev_queue_write(d->r->q, d->buf[LB_DBUF_META], 0, lb_dev_buf_host(d->host), bytes,
-                              err);
+    return lb_device_send(c, bytes, err);
 }

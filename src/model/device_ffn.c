@@ -36,26 +36,43 @@ static lb_status project(const lb_context *c, const dense *d, const lb_dproduct 
     return d->per ? lb_dproject_experts(c, p, n, per, err) : lb_dproject(c, p, n, err);
 }
 
-static lb_status run_dense(const lb_context *c, const dense *d, lb_dev_arg in, lb_dev_arg out,
-                           lb_err *err) {
+/* The activation as what a product reads. */
+static lb_dinput activated(const lb_context *c, u32 n_ff, bool gated) {
+    static const u32 kinds[] = {[LB_ACT_SILU] = LB_DEV_PRE_SILU,
+                                [LB_ACT_GELU] = LB_DEV_PRE_GELU,
+                                [LB_ACT_GELU_ERF] = LB_DEV_PRE_GELU_ERF,
+                                [LB_ACT_RELU2] = LB_DEV_PRE_RELU2,
+                                [LB_ACT_OAI] = LB_DEV_PRE_OAI};
+    return (lb_dinput){.x = lb_dbuf_arg(c, LB_DBUF_FF),
+                       .pre = kinds[c->m->p.graph->act],
+                       .stride = gated ? 2 * n_ff : n_ff,
+                       .second = gated ? n_ff : 0,
+                       .gated = gated};
+}
+
+static lb_status run_dense(const lb_context *c, const dense *d, const lb_dinput *in,
+                           const lb_doutput *out, lb_err *err) {
     const u32 n_ff = d->down->n_cols;
     const bool two = d->gate->parts != NULL;
     const u32 stride = two || d->fused ? 2 * n_ff : n_ff;
-    const lb_dev_arg ff = lb_dbuf_arg(c, LB_DBUF_FF);
-    const lb_dproduct up = {d->up, in, ff, d->n, two ? n_ff : 0, stride};
-    const lb_dproduct both[] = {up, {d->gate, in, ff, d->n, 0, stride}};
+    const lb_doutput ff = {.y = lb_dbuf_arg(c, LB_DBUF_FF)};
+    const lb_dproduct up = {d->up, *in, ff, d->n, two ? n_ff : 0, stride};
+    const lb_dproduct both[] = {up, {d->gate, *in, ff, d->n, 0, stride}};
+    lb_dproduct down = {d->down, {.x = lb_dbuf_arg(c, LB_DBUF_ACT)}, *out, d->n, 0, c->m->p.n_embd};
     LB_TRY(project(c, d, both, two ? 2 : 1, d->per, err));
-    LB_TRY(activate(c, d, n_ff, err));
-    return project(
-        c, d, &(lb_dproduct){d->down, lb_dbuf_arg(c, LB_DBUF_ACT), out, d->n, 0, c->m->p.n_embd}, 1,
-        1, err);
+    if (!d->per && lb_dfew(d->n))
+        down.in = activated(c, n_ff, two || d->fused);
+    else
+        LB_TRY(activate(c, d, n_ff, err));
+    return project(c, d, &down, 1, 1, err);
 }
 
 /* ---- experts ---- */
 
-static lb_status route(const lb_context *c, const lb_dlayer *l, lb_dev_arg in, lb_err *err) {
+static lb_status route(const lb_context *c, const lb_dlayer *l, const lb_dinput *in, lb_err *err) {
     const lb_params *p = &c->m->p;
     const lb_dev_arg scores = lb_dbuf_arg(c, LB_DBUF_SCORES);
+    const lb_dev_arg routes = lb_dbuf_arg(c, LB_DBUF_ROUTES);
     const lb_route_args a = {.n_tokens = c->n,
                              .n_experts = p->n_expert,
                              .n_used = p->n_expert_used,
@@ -66,8 +83,8 @@ static lb_status route(const lb_context *c, const lb_dlayer *l, lb_dev_arg in, l
                              .norm = p->top_norm,
                              .least_sum = LB_TOP_SUM_MIN,
                              .times = p->top_scale};
-    const lb_dev_arg routes = lb_dbuf_arg(c, LB_DBUF_ROUTES);
-    LB_TRY(lb_dproject(c, &(lb_dproduct){&l->router, in, scores, c->n, 0, p->n_expert}, 1, err));
+    LB_TRY(lb_dproject(c, &(lb_dproduct){&l->router, *in, {.y = scores}, c->n, 0, p->n_expert}, 1,
+                       err));
     if (p->router == LB_ROUTER_MIXER)
         LB_TRY(lb_dlaunch(c, LB_DK_route_two, (lb_dev_arg[]){scores, routes}, &a, err));
     else
@@ -79,15 +96,16 @@ static lb_status route(const lb_context *c, const lb_dlayer *l, lb_dev_arg in, l
 }
 
 /* out += [sigmoid of the gate times] the shared experts' */
-static lb_status add_shared(const lb_context *c, const lb_dlayer *l, lb_dev_arg in, lb_dev_arg out,
-                            lb_err *err) {
+static lb_status add_shared(const lb_context *c, const lb_dlayer *l, const lb_dinput *in,
+                            lb_dev_arg out, lb_err *err) {
     const u32 e = c->m->p.n_embd;
     const dense d = {&l->gate_shared, &l->up_shared, &l->down_shared, false, c->n, 0};
     const lb_dev_arg y = lb_dbuf_arg(c, LB_DBUF_SHARED), gate = lb_dbuf_arg(c, LB_DBUF_GATE);
     const lb_vec_args a = {.n_rows = c->n, .n_cols = e, .stride = e, .times = 1, .scale = 1};
-    LB_TRY(run_dense(c, &d, in, y, err));
+    LB_TRY(run_dense(c, &d, in, &(lb_doutput){.y = y}, err));
     if (l->shared_router.parts) {
-        LB_TRY(lb_dproject(c, &(lb_dproduct){&l->shared_router, in, gate, c->n, 0, 1}, 1, err));
+        LB_TRY(lb_dproject(c, &(lb_dproduct){&l->shared_router, *in, {.y = gate}, c->n, 0, 1}, 1,
+                           err));
         LB_TRY(lb_dlaunch(c, LB_DK_add_gated, (lb_dev_arg[]){gate, y, out}, &a, err));
     } else {
         LB_TRY(lb_dlaunch(c, LB_DK_residual, (lb_dev_arg[]){y, out}, &a, err));
@@ -96,13 +114,13 @@ static lb_status add_shared(const lb_context *c, const lb_dlayer *l, lb_dev_arg 
 }
 
 /* The chosen experts' of in; which, is in LB_DBUF_ROUTES. */
-static lb_status run_experts(const lb_context *c, const lb_dlayer *l, lb_dev_arg in, lb_dev_arg out,
-                             lb_err *err) {
+static lb_status run_experts(const lb_context *c, const lb_dlayer *l, const lb_dinput *in,
+                             lb_dev_arg out, lb_err *err) {
     const u32 used = c->m->p.n_expert_used;
     const dense d = {&l->gate_exps, &l->up_exps, &l->down_exps, false, c->n * used, used};
     const lb_dev_arg rows = lb_dbuf_arg(c, LB_DBUF_ROWS), routes = lb_dbuf_arg(c, LB_DBUF_ROUTES);
     const lb_experts_args a = {.n_tokens = c->n, .n_cols = c->m->p.n_embd, .n_used = used};
-    LB_TRY(run_dense(c, &d, in, rows, err));
+    LB_TRY(run_dense(c, &d, in, &(lb_doutput){.y = rows}, err));
     LB_TRY(lb_dlaunch(c, LB_DK_experts_sum, (lb_dev_arg[]){rows, routes, out}, &a, err));
     return lb_dbarrier(c, err);
 }
@@ -124,7 +142,7 @@ static lb_status route_beside(const lb_context *c, const lb_dlayer *l, lb_err *e
     LB_TRY(lb_dbarrier(c, err));
     LB_TRY(lb_dlaunch(c, LB_DK_scale, (lb_dev_arg[]){in}, &root, err));
     LB_TRY(lb_dbarrier(c, err));
-    LB_TRY(route(c, l, in, err));
+    LB_TRY(route(c, l, &(lb_dinput){.x = in}, err));
     if (!l->exps_scale.buf)
         return LB_OK;
     LB_TRY(lb_dlaunch(c, LB_DK_scale_routes,
@@ -133,19 +151,24 @@ static lb_status route_beside(const lb_context *c, const lb_dlayer *l, lb_err *e
 }
 
 /* in: of the dense one; to LB_DBUF_Y */
-static lb_status run_both(const lb_context *c, const lb_dlayer *l, const dense *d, lb_dev_arg in,
-                          lb_err *err) {
+static lb_status run_both(const lb_context *c, const lb_dlayer *l, const dense *d,
+                          const lb_dinput *in, lb_err *err) {
     const lb_dev_arg x = lb_dbuf_arg(c, LB_DBUF_X), h2 = lb_dbuf_arg(c, LB_DBUF_H2);
     LB_TRY(route_beside(c, l, err));
     LB_TRY(lb_dnorm_rows(c, &l->exps_norm, x, h2, c->n, err));
-    LB_TRY(run_experts(c, l, h2, lb_dbuf_arg(c, LB_DBUF_Y), err));
-    LB_TRY(run_dense(c, d, in, lb_dbuf_arg(c, LB_DBUF_SHARED), err));
+    LB_TRY(run_experts(c, l, &(lb_dinput){.x = h2}, lb_dbuf_arg(c, LB_DBUF_Y), err));
+    LB_TRY(run_dense(c, d, in, &(lb_doutput){.y = lb_dbuf_arg(c, LB_DBUF_SHARED)}, err));
     LB_TRY(lb_dnorm_self(c, &l->exps_post_norm, LB_DBUF_Y, err));
     LB_TRY(lb_dnorm_self(c, &l->dense_post_norm, LB_DBUF_SHARED, err));
     return lb_dadd(c, LB_DBUF_Y, LB_DBUF_SHARED, 1, 1, err);
 }
 
-lb_status lb_device_ffn(lb_context *c, u32 layer, lb_dev_arg in, lb_dev_arg out, lb_err *err) {
+bool lb_device_ffn_is_plain(const lb_dlayer *l) {
+    return !l->exps_norm.n && !l->up_exps.parts;
+}
+
+lb_status lb_device_ffn(lb_context *c, u32 layer, const lb_dinput *in, const lb_doutput *out,
+                        lb_err *err) {
     const lb_dlayer *l = &c->device->r->layer[layer];
     const dense d = {&l->gate, &l->up, &l->down, c->m->layer[layer].fused, c->n, 0};
     if (l->exps_norm.n)
@@ -153,6 +176,6 @@ lb_status lb_device_ffn(lb_context *c, u32 layer, lb_dev_arg in, lb_dev_arg out,
     if (!l->up_exps.parts)
         return run_dense(c, &d, in, out, err);
     LB_TRY(route(c, l, in, err));
-    LB_TRY(run_experts(c, l, in, out, err));
-    return l->up_shared.parts ? add_shared(c, l, in, out, err) : LB_OK;
+    LB_TRY(run_experts(c, l, in, out->y, err));
+    return l->up_shared.parts ? add_shared(c, l, in, out->y, err) : LB_OK;
 }

@@ -52,10 +52,19 @@ static lb_status product(const lb_context *c, const lb_dproduct *p, u32 per, lb_
         a.y_first = first;
         a.y_stride = p->stride;
         a.per = per;
-        if (per)
-            buf[n++] = routes;
-        buf[n++] = p->x;
-        buf[n++] = p->y;
+        a.pre = p->in.pre;
+        a.x_stride = p->in.stride;
+        a.second = p->in.second;
+        a.gated = p->in.gated;
+        a.eps = c->m->p.eps;
+        a.alpha = LB_OAI_ALPHA;
+        a.limit = LB_OAI_LIMIT;
+        a.add = p->out.sum;
+        a.add_times = p->out.times;
+        a.add_scale = p->out.scale;
+        buf[n++] = per ? routes : a.pre == LB_DEV_PRE_NORM ? p->in.w : c->device->r->zeros;
+        buf[n++] = p->in.x;
+        buf[n++] = p->out.y;
         LB_TRY(lb_dlaunch(c, k, buf, &a, err));
         first += a.n_rows;
     }
@@ -71,12 +80,12 @@ static lb_status add_bias(const lb_context *c, const lb_dproduct *p, bool expert
                                    .n_mats = l->n_mats,
                                    .first = p->first,
                                    .stride = p->stride};
-        const lb_dev_arg buf[] = {l->bias, routes, p->y};
+        const lb_dev_arg buf[] = {l->bias, routes, p->out.y};
         return lb_dlaunch(c, LB_DK_bias_experts, buf, &a, err);
     }
     const lb_vec_args a = {
         .n_rows = p->n, .n_cols = l->n_rows, .first = p->first, .stride = p->stride};
-    return lb_dlaunch(c, LB_DK_bias_add, (lb_dev_arg[]){l->bias, p->y}, &a, err);
+    return lb_dlaunch(c, LB_DK_bias_add, (lb_dev_arg[]){l->bias, p->out.y}, &a, err);
 }
 
 lb_status lb_dproject_routed(const lb_context *c, const lb_dproduct *p, u32 n, u32 per,
@@ -151,11 +160,19 @@ lb_status lb_dadd(const lb_context *c, lb_dbuf x, lb_dbuf y, float times, float 
     return lb_dbarrier(c, err);
 }
 
-/* What a half reads: the stream, or a norm of it. */
-static lb_status half_input(const lb_context *c, const lb_dnorm *norm, lb_dev_arg *in,
-                            lb_err *err) {
-    *in = lb_dbuf_arg(c, norm->n ? LB_DBUF_H : LB_DBUF_X);
-    return norm->n ? lb_dnorm_rows(c, norm, lb_dbuf_arg(c, LB_DBUF_X), *in, c->n, err) : LB_OK;
+/* What reads n rows of x through a norm: products do it themselves where they can. */
+static lb_status normed(const lb_context *c, const lb_dnorm *norm, lb_dev_arg x, u32 n, bool plain,
+                        lb_dinput *in, lb_err *err) {
+    *in = (lb_dinput){.x = x};
+    if (!norm->n)
+        return LB_OK;
+    if (plain && lb_dfew(n) && c->m->p.graph->norm != LB_NORM_LAYER && norm->n == c->m->p.n_embd) {
+        in->pre = LB_DEV_PRE_NORM;
+        in->w = norm->w;
+        return LB_OK;
+    }
+    in->x = lb_dbuf_arg(c, LB_DBUF_H);
+    return lb_dnorm_rows(c, norm, x, in->x, n, err);
 }
 
 /* ---- the parts ---- */
@@ -200,32 +217,44 @@ static lb_status embed(const lb_context *c, lb_err *err) {
     return m->layer_embd ? lb_device_inputs(c, err) : LB_OK;
 }
 
-static lb_status mix(lb_context *c, u32 i, lb_dev_arg in, lb_err *err) {
-    static lb_status (*const mixers[])(lb_context *, u32, lb_dev_arg,
-                                       lb_err *) = {[LB_MIX_ATTENTION] = lb_device_attention,
-                                                    [LB_MIX_LATENT] = lb_device_latent,
-                                                    [LB_MIX_DELTA] = lb_device_delta,
-                                                    [LB_MIX_CONV] = lb_device_conv};
-    return mixers[c->m->layer[i].mixer](c, i, in, err);
-}
+typedef lb_status mixer(lb_context *c, u32 layer, const lb_dinput *in, const lb_doutput *out,
+                        lb_err *err);
 
 static lb_status run_layer(lb_context *c, u32 i, lb_err *err) {
+    static mixer *const mixers[] = {[LB_MIX_ATTENTION] = lb_device_attention,
+                                    [LB_MIX_LATENT] = lb_device_latent,
+                                    [LB_MIX_DELTA] = lb_device_delta,
+                                    [LB_MIX_CONV] = lb_device_conv};
     const lb_layer *l = &c->m->layer[i];
     const lb_dlayer *d = &c->device->r->layer[i];
+    mixer *const mix = mixers[l->mixer];
+    const bool attends = l->mixer == LB_MIX_ATTENTION || l->mixer == LB_MIX_LATENT;
+    const bool biased = (attends ? d->o : d->out).bias.buf != NULL;
     const float times = c->m->p.residual_scale, last = l->scale ? *l->scale : 1;
-    lb_dev_arg in;
-    LB_TRY(half_input(c, &d->attn_norm, &in, err));
-    LB_TRY(mix(c, i, in, err));
+    const lb_dev_arg x = lb_dbuf_arg(c, LB_DBUF_X);
+    const lb_doutput y = {.y = lb_dbuf_arg(c, LB_DBUF_Y)}, h2 = {.y = lb_dbuf_arg(c, LB_DBUF_H2)};
+    const bool plain = lb_device_ffn_is_plain(d), few = lb_dfew(c->n);
+    lb_dinput in;
+    LB_TRY(normed(c, &d->attn_norm, x, c->n, !l->parallel || plain, &in, err));
     if (l->parallel) {
-        LB_TRY(lb_device_ffn(c, i, in, lb_dbuf_arg(c, LB_DBUF_H2), err));
+        LB_TRY(mix(c, i, &in, &y, err));
+        LB_TRY(lb_device_ffn(c, i, &in, &h2, err));
         LB_TRY(lb_dnorm_self(c, &d->attn_post_norm, LB_DBUF_Y, err));
         LB_TRY(lb_dadd(c, LB_DBUF_Y, LB_DBUF_H2, 1, 1, err));
         return lb_dadd(c, LB_DBUF_X, LB_DBUF_Y, times, last, err);
     }
-    LB_TRY(lb_dnorm_self(c, &d->attn_post_norm, LB_DBUF_Y, err));
-    LB_TRY(lb_dadd(c, LB_DBUF_X, LB_DBUF_Y, times, 1, err));
-    LB_TRY(half_input(c, &d->ffn_norm, &in, err));
-    LB_TRY(lb_device_ffn(c, i, in, lb_dbuf_arg(c, LB_DBUF_Y), err));
+    const lb_doutput first = {x, true, times, 1}, second = {x, true, times, last};
+    if (few && !d->attn_post_norm.n && !biased) {
+        LB_TRY(mix(c, i, &in, &first, err));
+    } else {
+        LB_TRY(mix(c, i, &in, &y, err));
+        LB_TRY(lb_dnorm_self(c, &d->attn_post_norm, LB_DBUF_Y, err));
+        LB_TRY(lb_dadd(c, LB_DBUF_X, LB_DBUF_Y, times, 1, err));
+    }
+    LB_TRY(normed(c, &d->ffn_norm, x, c->n, plain, &in, err));
+    if (few && plain && !d->ffn_post_norm.n && !d->down.bias.buf && !d->in_gate.parts)
+        return lb_device_ffn(c, i, &in, &second, err);
+    LB_TRY(lb_device_ffn(c, i, &in, &y, err));
     LB_TRY(lb_dnorm_self(c, &d->ffn_post_norm, LB_DBUF_Y, err));
     if (!d->in_gate.parts)
         return lb_dadd(c, LB_DBUF_X, LB_DBUF_Y, times, last, err);
@@ -241,18 +270,16 @@ static lb_status head(const lb_context *c, u32 first, u32 n, float *logits, lb_e
     const lb_params *p = &c->m->p;
     const lb_rows_args gather = {.n_rows = c->n, .n_cols = p->n_embd, .n_tokens = n};
     const lb_dev_arg x = lb_dbuf_arg(c, LB_DBUF_X), h2 = lb_dbuf_arg(c, LB_DBUF_H2);
-    lb_dev_arg want = lb_dmeta_arg(c, LB_DMETA_WANT), in = h2;
+    lb_dev_arg want = lb_dmeta_arg(c, LB_DMETA_WANT);
+    lb_dinput in;
     want.off_bytes += 4ull * first;
     LB_TRY(lb_dlaunch(c, LB_DK_rows_f32, (lb_dev_arg[]){x, want, h2}, &gather, err));
     LB_TRY(lb_dbarrier(c, err));
-    if (r->output_norm.n) {
-        in = lb_dbuf_arg(c, LB_DBUF_H);
-        LB_TRY(lb_dnorm_rows(c, &r->output_norm, h2, in, n, err));
-    }
+    LB_TRY(normed(c, &r->output_norm, h2, n, true, &in, err));
     LB_TRY(lb_dproject(c,
                        &(lb_dproduct){.l = &r->output,
-                                      .x = in,
-                                      .y = lb_dbuf_arg(c, LB_DBUF_LOGITS),
+                                      .in = in,
+                                      .out.y = lb_dbuf_arg(c, LB_DBUF_LOGITS),
                                       .n = n,
                                       .stride = p->n_vocab},
                        1, err));
@@ -267,12 +294,22 @@ static lb_status head(const lb_context *c, u32 first, u32 n, float *logits, lb_e
                              c->device->buf[LB_DBUF_LOGITS], 0, 4ull * n * p->n_vocab, err);
 }
 
-static lb_status submit(lb_context *c, float *logits, const u8 *want, lb_err *err) {
-    lb_dcontext *d = c->device;
-    LB_TRY(lb_device_put_batch(c, want, err));
-    LB_TRY(embed(c, err));
-    for (u32 i = 0; i < c->m->p.n_layers; i++)
+static lb_status part(lb_context *c, lb_err *err) {
+    const lb_resident *r = c->device->r;
+    for (u32 i = r->first; i < r->end; i++)
         LB_TRY(run_layer(c, i, err));
+    return LB_OK;
+}
+
+static lb_status submit(lb_context *c, float *logits, const u8 *want, lb_err *err) {
+    LB_TRY(lb_device_put_batch(c, want, err));
+    LB_TRY(c->device->r->embeds ? embed(c, err) : lb_device_take_host(c, err));
+    LB_TRY(part(c, err));
+    while (c->device->next) {
+        LB_TRY(lb_device_hand_on(c, err));
+        LB_TRY(part(c, err));
+    }
+    const lb_dcontext *d = c->device;
     for (u32 first = 0; first < d->n_want; first += d->n_logits)
         LB_TRY(head(c, first, LB_MIN(d->n_logits, d->n_want - first), logits, err));
     return LB_OK;
@@ -282,7 +319,7 @@ lb_status lb_device_forward(lb_context *c, float *logits, const u8 *want, lb_err
     lb_err ignored;
     const lb_status st = submit(c, logits, want, err);
     if (st == LB_OK)
-        return lb_dev_queue_wait(c->device->r->q, err);
-    (void)lb_dev_queue_wait(c->device->r->q, &ignored); /* what was submitted writes logits */
+        return lb_device_settle(c, err);
+    (void)lb_device_settle(c, &ignored); /* what was submitted writes logits */
     return st;
 }

@@ -5,10 +5,15 @@
  * resident.c makes a lb_dlayer of each lb_layer; device_context.c has the buffers and what is
  * copied for a batch; device_forward.c, device_attention.c and device_ffn.c walk the layers as
  * forward.c, attention.c and ffn.c do, but submit kernels: all of a batch at once, and wait once,
- * for the logits. A barrier stands where a kernel reads what an earlier one has written. */
+ * for the logits. A barrier stands where a kernel reads what an earlier one has written.
+ *
+ * Of several devices each has a part: some layers, their keys and values, buffers. What walks
+ * layers knows the part that c->device is; device_parts.c goes from one to the next. The first
+ * layers may be the CPU's: then the first part begins behind them, and forward.c computes those. */
 #ifndef LB_MODEL_DEVICE_GRAPH_H
 #define LB_MODEL_DEVICE_GRAPH_H
 
+#include "device/link.h"
 #include "model/graph.h"
 #include "model/resident.h"
 
@@ -47,12 +52,16 @@ typedef struct lb_dlayer {
     lb_dlinear in_gate, in_proj;
 } lb_dlayer;
 
+/* A part of a model: what of it lies on one device. */
 struct lb_resident {
     const lb_model *m;
     lb_dev *d;
     lb_dev_queue *q;
+    lb_resident *next; /* the part on the next device; NULL: the last one */
+    u32 first, end;    /* its layers */
+    bool embeds, ends; /* has the tables of embeddings; the output */
     lb_arena perm;
-    lb_dlayer *layer;
+    lb_dlayer *layer; /* [n_layers] its own are filled */
     lb_dlinear output;
     lb_dmat embd, positions, layer_embd;
     lb_dlinear layer_in_proj;
@@ -87,7 +96,7 @@ typedef enum lb_dbuf {
     LB_DBUF_GATES,  /* [n_batch, ssm_heads, 2] decay, beta */
     LB_DBUF_STATE,  /* [n_seqs, state_bytes] of recurrent layers */
     LB_DBUF_META,
-    LB_DBUF_CACHE, /* [n_pages_max, page_bytes] */
+    LB_DBUF_CACHE, /* [n_pages_max, page_bytes] of the part's layers */
     LB_DBUFS
 } lb_dbuf;
 
@@ -108,8 +117,14 @@ typedef enum lb_dmeta {
 
 typedef struct lb_dcontext {
     lb_resident *r;
-    lb_dev_buf *buf[LB_DBUFS], *host; /* host: pinned, as large as LB_DBUF_META */
-    lb_dev_buf *mark;                 /* as LB_DBUF_STATE; NULL: nothing was ever marked */
+    struct lb_dcontext *next; /* of the next part */
+    lb_dev_link *link;        /* to it */
+    u64 kv_off, page_bytes;   /* of its layers: where they begin in a page, and how long they are */
+    u64 state_off, state_bytes; /* the same of a sequence's states */
+    lb_dev_buf *mark;           /* as LB_DBUF_STATE; NULL: nothing was ever marked */
+    lb_dev_buf *buf[LB_DBUFS];
+    lb_dev_buf *host;  /* pinned, as large as LB_DBUF_META; of the first part */
+    lb_dev_buf *given; /* pinned: what the CPU's layers give to the first part; NULL: nothing */
     u32 n_table, n_logits;
     u32 n_want, n_runs;
     u64 meta_at[LB_DMETAS];                         /* bytes, of this batch */
@@ -121,17 +136,24 @@ typedef struct lb_dcontext {
 /* ---- device_context.c ---- */
 
 /* LB_E_UNSUPPORTED: what of the session's options the device cannot do. */
-lb_status lb_device_check(const lb_context *c, lb_err *err);
+lb_status lb_device_check(const lb_context_opts *o, const lb_dev_info *d, lb_err *err);
 /* c->cache is made. */
 lb_status lb_device_begin(lb_context *c, lb_err *err);
 void lb_device_end(lb_context *c);
+/* Bytes of a session like this one on devices: keys and values [n_layers], buffers of a device that
+ * has all steps. */
+lb_status lb_device_room(const lb_model *m, const lb_context_opts *o, u64 *layer_bytes,
+                         u64 *buffers, lb_err *err);
 /* How a cache asks for a page's copy (cache.h). */
 lb_status lb_device_copy_page(void *user, u32 to, u32 from, lb_err *err);
 /* How a cache asks for what is done with states (cache.h). */
 lb_status lb_device_state(void *user, lb_cache_step step, u32 seq, u32 from, lb_err *err);
-/* Rows of a head, `stride` bytes apart from off on in each page, to or from memory of the host,
- * where n of a sequence follow each other; waits. */
+/* The part that has a layer; NULL: the host. */
+lb_dcontext *lb_device_part_of(const lb_context *c, u32 layer);
+/* Rows of a head of a layer there, `stride` bytes apart from off on in each page of the cache, to
+ * or from memory of the host, where n of a sequence follow each other; waits. */
 typedef struct lb_drows_place {
+    u32 layer;
     u64 off;
     u32 stride, n;
 } lb_drows_place;
@@ -140,11 +162,38 @@ lb_status lb_device_move_rows(const lb_context *c, const lb_cache_seq *s, const 
 /* Where the sections of a batch's n tokens are in LB_DBUF_META; bytes of all. */
 u64 lb_device_lay_out(const lb_context *c, u32 n, u32 n_want);
 u32 *lb_device_section(const lb_context *c, lb_dmeta m);
+/* What the first part knows of the batch, and bytes of its sections, to all. */
+lb_status lb_device_send(const lb_context *c, u64 bytes, lb_err *err);
 /* A layer's state of a sequence. */
 lb_status lb_device_move_state(const lb_context *c, u32 seq, u32 layer, u8 *host, bool in,
                                lb_err *err);
-/* Copies what the batch's c->n tokens need. */
+/* Copies what the batch's c->n tokens need, to all parts. */
 lb_status lb_device_put_batch(lb_context *c, const u8 *want, lb_err *err);
+
+/* ---- device_parts.c ---- */
+
+/* Layers [first, end) of m on d; its neighbours are the caller's. */
+typedef struct lb_part_in {
+    const lb_model *m;
+    lb_dev *d;
+    u32 first, end;
+    const lb_resident_opts *opts; /* NULL: the usual */
+} lb_part_in;
+
+/* resident.c */
+lb_status lb_resident_part(lb_resident **out, const lb_part_in *in, lb_err *err);
+/* What the parts of m would take of d: [n_layers] of each layer, of all else. */
+lb_status lb_resident_costs(const lb_model *m, lb_dev *d, u64 *layer_bytes,
+                            lb_resident_bytes_of *out, lb_err *err);
+
+/* Makes links between the parts of c, and what the host's layers need. */
+lb_status lb_device_join(lb_context *c, lb_err *err);
+/* The CPU's layers, and their results to the first part. */
+lb_status lb_device_take_host(lb_context *c, lb_err *err);
+/* The stream of c->n tokens goes to the next part, which is c->device from then on. */
+lb_status lb_device_hand_on(lb_context *c, lb_err *err);
+/* Until all parts are done; c->device is the first again. The first error. */
+lb_status lb_device_settle(lb_context *c, lb_err *err);
 
 /* ---- device_forward.c ---- */
 
@@ -159,10 +208,34 @@ lb_status lb_dlaunch(const lb_context *c, lb_dev_kernel k, const lb_dev_arg *buf
                      lb_err *err);
 lb_status lb_dbarrier(const lb_context *c, lb_err *err);
 
-/* y[t * stride + first + row] of n tokens = l of x [n, n_cols], bias included. */
+/* Batches of few tokens: their attention is split over positions, and products have kernels that
+ * read x through a norm or an activation and add to what is there. */
+#define LB_DEV_FEW_TOKENS 8u
+static inline bool lb_dfew(u32 n) {
+    return n <= LB_DEV_FEW_TOKENS;
+}
+
+/* What a product or a half of a layer reads: x [n, n_embd], or what is made of it (LB_DEV_PRE_*),
+ * of few tokens alone. */
+typedef struct lb_dinput {
+    lb_dev_arg x;
+    u32 pre;
+    lb_dev_arg w;              /* of NORM */
+    u32 stride, second, gated; /* of an activation: values between tokens, its partner's place */
+} lb_dinput;
+/* Where a result goes; sum (of few tokens alone, and without a bias): y = (y + times result) scale.
+ */
+typedef struct lb_doutput {
+    lb_dev_arg y;
+    bool sum;
+    float times, scale;
+} lb_doutput;
+
+/* y[t * stride + first + row] of n tokens = l of in [n, n_cols], bias included. */
 typedef struct lb_dproduct {
     const lb_dlinear *l;
-    lb_dev_arg x, y;
+    lb_dinput in;
+    lb_doutput out;
     u32 n, first, stride;
 } lb_dproduct;
 /* Products that may run side by side; a barrier stands behind them. */
@@ -227,14 +300,21 @@ u32 lb_device_kv_type(const lb_context *c);
 /* ---- device_attention.c, device_latent.c, device_recurrent.c, device_ffn.c, device_inputs.c ----
  */
 
-/* in: [n, n_embd]; to LB_DBUF_Y. */
-lb_status lb_device_attention(lb_context *c, u32 layer, lb_dev_arg in, lb_err *err);
-lb_status lb_device_latent(lb_context *c, u32 layer, lb_dev_arg in, lb_err *err);
-lb_status lb_device_conv(lb_context *c, u32 layer, lb_dev_arg in, lb_err *err);
-lb_status lb_device_delta(lb_context *c, u32 layer, lb_dev_arg in, lb_err *err);
+lb_status lb_device_attention(lb_context *c, u32 layer, const lb_dinput *in, const lb_doutput *out,
+                              lb_err *err);
+lb_status lb_device_latent(lb_context *c, u32 layer, const lb_dinput *in, const lb_doutput *out,
+                           lb_err *err);
+lb_status lb_device_conv(lb_context *c, u32 layer, const lb_dinput *in, const lb_doutput *out,
+                         lb_err *err);
+lb_status lb_device_delta(lb_context *c, u32 layer, const lb_dinput *in, const lb_doutput *out,
+                          lb_err *err);
 /* device_inputs.c: of all layers, from the embeddings; what is added behind a layer, to Y. */
 lb_status lb_device_inputs(const lb_context *c, lb_err *err);
 lb_status lb_device_input(const lb_context *c, u32 layer, lb_err *err);
-lb_status lb_device_ffn(lb_context *c, u32 layer, lb_dev_arg in, lb_dev_arg out, lb_err *err);
+lb_status lb_device_ffn(lb_context *c, u32 layer, const lb_dinput *in, const lb_doutput *out,
+                        lb_err *err);
+/* Whether the layer's feed-forward is one without experts: of few tokens it takes and gives what
+ * lb_dinput and lb_doutput say. */
+bool lb_device_ffn_is_plain(const lb_dlayer *l);
 
 #endif

@@ -20,8 +20,10 @@ lb_status lb_device_inputs(const lb_context *c, lb_err *err) {
                                .y_stride = n};
     LB_TRY(lb_drows(c, &r->layer_embd, lb_dmeta_arg(c, LB_DMETA_IDS), rows, err));
     LB_TRY(lb_dproject(
-        c, &(lb_dproduct){&r->layer_in_proj, lb_dbuf_arg(c, LB_DBUF_X), to, c->n, 0, stride}, 1,
-        err));
+        c,
+        &(lb_dproduct){
+            &r->layer_in_proj, {.x = lb_dbuf_arg(c, LB_DBUF_X)}, {.y = to}, c->n, 0, stride},
+        1, err));
     LB_TRY(lb_dlaunch(c, LB_DK_scale, (lb_dev_arg[]){to}, &root, err));
     LB_TRY(lb_dbarrier(c, err));
     LB_TRY(lb_dnorm_heads(c, &r->layer_in_norm, &(lb_dheads){to, c->n, n_layers, dim, 0, stride},
@@ -41,8 +43,10 @@ lb_status lb_device_input(const lb_context *c, u32 layer, lb_err *err) {
                            .second = layer * dim,
                            .stride = n + dim,
                            .gated = 1};
-    const lb_dproduct gate = {&l->in_gate, lb_dbuf_arg(c, LB_DBUF_X), inputs, c->n, n, n + dim};
-    const lb_dproduct proj = {&l->in_proj, act, lb_dbuf_arg(c, LB_DBUF_Y), c->n, 0, c->m->p.n_embd};
+    const lb_dproduct gate = {&l->in_gate, {.x = lb_dbuf_arg(c, LB_DBUF_X)}, {.y = inputs}, c->n, n,
+                              n + dim};
+    const lb_dproduct proj = {&l->in_proj, {.x = act}, {.y = lb_dbuf_arg(c, LB_DBUF_Y)},
+                              c->n,        0,          c->m->p.n_embd};
     LB_TRY(lb_dproject(c, &gate, 1, err));
     LB_TRY(lb_dlaunch(c, LB_DK_act_gelu, (lb_dev_arg[]){inputs, act}, &a, err));
     LB_TRY(lb_dbarrier(c, err));

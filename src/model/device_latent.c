@@ -19,19 +19,21 @@ static lb_status move(const lb_context *c, lb_dbuf from, lb_dbuf to, lb_move_arg
     return lb_dlaunch(c, LB_DK_move_heads, buf, &a, err);
 }
 
-static lb_status project_q(const lb_context *c, const latent *a, lb_dev_arg in, lb_err *err) {
+static lb_status project_q(const lb_context *c, const latent *a, const lb_dinput *in, lb_err *err) {
     const lb_dlayer *l = &c->device->r->layer[a->layer];
     const lb_dev_arg att = lb_dbuf_arg(c, LB_DBUF_ATT);
+    const lb_doutput to = {.y = qkv(c)};
     const u32 rank = l->q_a.n_rows;
-    const lb_dproduct kv = {&l->kv_a, in, qkv(c), c->n, a->kv, a->stride};
-    const lb_dproduct q = {&l->q, in, qkv(c), c->n, 0, a->stride};
-    const lb_dproduct q_a = {&l->q_a, in, att, c->n, 0, rank};
+    const lb_dproduct kv = {&l->kv_a, *in, to, c->n, a->kv, a->stride};
+    const lb_dproduct q = {&l->q, *in, to, c->n, 0, a->stride};
+    const lb_dproduct q_a = {&l->q_a, *in, {.y = att}, c->n, 0, rank};
+    const lb_dproduct q_b = {&l->q_b, {.x = att}, to, c->n, 0, a->stride};
     LB_TRY(lb_dproject(c, (lb_dproduct[]){kv, l->q_a.parts ? q_a : q}, 2, err));
     if (!l->q_a.parts)
         return LB_OK;
     LB_TRY(lb_dnorm_heads(c, &l->q_a_norm, &(lb_dheads){att, c->n, 1, rank, 0, rank}, err));
     LB_TRY(lb_dbarrier(c, err));
-    return lb_dproject(c, &(lb_dproduct){&l->q_b, att, qkv(c), c->n, 0, a->stride}, 1, err);
+    return lb_dproject(c, &q_b, 1, err);
 }
 
 /* Norm of the latent vector, rotation of q's and the key's last parts. */
@@ -62,7 +64,8 @@ static lb_status prepare(const lb_context *c, const latent *a, lb_err *err) {
 /* One product a head of each token: x [n, n_head, n_cols], to y [n, n_head, ..], y_head apart. */
 static lb_status by_head(const lb_context *c, const latent *a, const lb_dlinear *l, lb_dbuf x,
                          lb_dbuf y, u32 y_head, lb_err *err) {
-    const lb_dproduct p = {l, lb_dbuf_arg(c, x), lb_dbuf_arg(c, y), c->n * a->n_head, 0, y_head};
+    const lb_dproduct p = {
+        l, {.x = lb_dbuf_arg(c, x)}, {.y = lb_dbuf_arg(c, y)}, c->n * a->n_head, 0, y_head};
     return lb_dproject_routed(c, &p, 1, 1, lb_dbuf_arg(c, LB_DBUF_HEADS), err);
 }
 
@@ -75,9 +78,10 @@ static lb_status expand(const lb_context *c, const latent *a, lb_err *err) {
     const lb_dev_arg att = lb_dbuf_arg(c, LB_DBUF_ATT), heads = lb_dbuf_arg(c, LB_DBUF_LATENT);
     const lb_move_args gather = {
         .n_heads = 1, .n_cols = a->rank, .first = a->kv, .stride = a->stride, .o_stride = a->rank};
+    const lb_dproduct kv_b = {&l->kv_b, {.x = att}, {.y = heads}, c->n, 0, wide};
     LB_TRY(move(c, LB_DBUF_QKV, LB_DBUF_ATT, gather, err));
     LB_TRY(lb_dbarrier(c, err));
-    LB_TRY(lb_dproject(c, &(lb_dproduct){&l->kv_b, att, heads, c->n, 0, wide}, 1, err));
+    LB_TRY(lb_dproject(c, &kv_b, 1, err));
     LB_TRY(move(c, LB_DBUF_LATENT, LB_DBUF_ATT,
                 (lb_move_args){.n_heads = n_head,
                                .n_cols = a->nope,
@@ -142,7 +146,8 @@ static lb_status absorb(const lb_context *c, const latent *a, lb_err *err) {
     return by_head(c, a, &l->v_b, LB_DBUF_ATT, LB_DBUF_QKV, a->value, err);
 }
 
-lb_status lb_device_latent(lb_context *c, u32 layer, lb_dev_arg in, lb_err *err) {
+lb_status lb_device_latent(lb_context *c, u32 layer, const lb_dinput *in, const lb_doutput *out,
+                           lb_err *err) {
     const lb_params *p = &c->m->p;
     const lb_dlayer *l = &c->device->r->layer[layer];
     latent a = {.layer = layer,
@@ -157,6 +162,6 @@ lb_status lb_device_latent(lb_context *c, u32 layer, lb_dev_arg in, lb_err *err)
     LB_TRY(prepare(c, &a, err));
     LB_TRY((l->kv_b.parts ? expand : absorb)(c, &a, err));
     const lb_dev_arg x = lb_dbuf_arg(c, l->kv_b.parts ? LB_DBUF_ATT : LB_DBUF_QKV);
-    const lb_dproduct o = {&l->o, x, lb_dbuf_arg(c, LB_DBUF_Y), c->n, 0, p->n_embd};
+    const lb_dproduct o = {&l->o, {.x = x}, *out, c->n, 0, p->n_embd};
     return lb_dproject(c, &o, 1, err);
 }

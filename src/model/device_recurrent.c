@@ -6,6 +6,12 @@
 
 #define QK_EPS 1e-6f /* of the norms of q and k, as in recurrent.c */
 
+/* Of a sequence's floats in the part's buffer. */
+static u32 state_first(const lb_context *c, u32 layer) {
+    const u64 at = c->cache.layer[layer].state_off - c->device->state_off;
+    return (u32)(at / sizeof(float));
+}
+
 /* out of c->n rows in ATT, and the state behind them; a barrier stands between the two. */
 static lb_status convolve(const lb_context *c, u32 layer, lb_conv_args a, lb_err *err) {
     const lb_dlayer *l = &c->device->r->layer[layer];
@@ -15,8 +21,8 @@ static lb_status convolve(const lb_context *c, u32 layer, lb_conv_args a, lb_err
     a.width = c->m->p.conv_width;
     a.n_runs = c->device->n_runs;
     a.n_seqs = c->o.n_seqs;
-    a.state_first = (u32)(c->cache.layer[layer].state_off / sizeof(float));
-    a.state_stride = (u32)(c->cache.state_bytes / sizeof(float));
+    a.state_first = state_first(c, layer);
+    a.state_stride = (u32)(c->device->state_bytes / sizeof(float));
     const lb_dev_arg buf[] = {x,
                               l->conv,
                               l->conv_bias,
@@ -29,25 +35,27 @@ static lb_status convolve(const lb_context *c, u32 layer, lb_conv_args a, lb_err
     return lb_dlaunch(c, LB_DK_conv_keep, (lb_dev_arg[]){x, runs, state}, &a, err);
 }
 
-static lb_status finish(const lb_context *c, u32 layer, lb_dbuf from, lb_err *err) {
+static lb_status finish(const lb_context *c, u32 layer, lb_dbuf from, const lb_doutput *out,
+                        lb_err *err) {
     const lb_dproduct p = {&c->device->r->layer[layer].out,
-                           lb_dbuf_arg(c, from),
-                           lb_dbuf_arg(c, LB_DBUF_Y),
+                           {.x = lb_dbuf_arg(c, from)},
+                           *out,
                            c->n,
                            0,
                            c->m->p.n_embd};
     return lb_dproject(c, &p, 1, err);
 }
 
-lb_status lb_device_conv(lb_context *c, u32 layer, lb_dev_arg in, lb_err *err) {
+lb_status lb_device_conv(lb_context *c, u32 layer, const lb_dinput *in, const lb_doutput *out,
+                         lb_err *err) {
     const u32 n = c->m->p.n_embd;
     const lb_dproduct p = {
-        &c->device->r->layer[layer].in, in, lb_dbuf_arg(c, LB_DBUF_QKV), c->n, 0, 3 * n};
+        &c->device->r->layer[layer].in, *in, {.y = lb_dbuf_arg(c, LB_DBUF_QKV)}, c->n, 0, 3 * n};
     const lb_conv_args a = {
         .n_channels = n, .first = 2 * n, .stride = 3 * n, .gated = 1, .gate_in = 0, .gate_out = n};
     LB_TRY(lb_dproject(c, &p, 1, err));
     LB_TRY(convolve(c, layer, a, err));
-    return finish(c, layer, LB_DBUF_ATT, err);
+    return finish(c, layer, LB_DBUF_ATT, out, err);
 }
 
 /* ---- gated delta net ---- */
@@ -57,13 +65,13 @@ typedef struct net {
     u32 z, beta, alpha, stride; /* places in a row of LB_DBUF_QKV */
 } net;
 
-static lb_status project_net(const lb_context *c, const net *d, lb_dev_arg in, lb_err *err) {
+static lb_status project_net(const lb_context *c, const net *d, const lb_dinput *in, lb_err *err) {
     const lb_dlayer *l = &c->device->r->layer[d->layer];
-    const lb_dev_arg to = lb_dbuf_arg(c, LB_DBUF_QKV);
-    const lb_dproduct p[] = {{&l->in, in, to, c->n, 0, d->stride},
-                             {&l->gate_z, in, to, c->n, d->z, d->stride},
-                             {l->ba.parts ? &l->ba : &l->beta, in, to, c->n, d->beta, d->stride},
-                             {&l->alpha, in, to, c->n, d->alpha, d->stride}};
+    const lb_doutput to = {.y = lb_dbuf_arg(c, LB_DBUF_QKV)};
+    const lb_dproduct p[] = {{&l->in, *in, to, c->n, 0, d->stride},
+                             {&l->gate_z, *in, to, c->n, d->z, d->stride},
+                             {l->ba.parts ? &l->ba : &l->beta, *in, to, c->n, d->beta, d->stride},
+                             {&l->alpha, *in, to, c->n, d->alpha, d->stride}};
     return lb_dproject(c, p, l->ba.parts ? 3 : 4, err);
 }
 
@@ -103,9 +111,8 @@ static lb_status run_net(const lb_context *c, const net *d, lb_err *err) {
                              .stride = d->channels,
                              .n_runs = c->device->n_runs,
                              .n_seqs = c->o.n_seqs,
-                             .state_first =
-                                 (u32)(c->cache.layer[d->layer].state_off / sizeof(float)) + taps,
-                             .state_stride = (u32)(c->cache.state_bytes / sizeof(float))};
+                             .state_first = state_first(c, d->layer) + taps,
+                             .state_stride = (u32)(c->device->state_bytes / sizeof(float))};
     const lb_dev_arg buf[] = {x, lb_dbuf_arg(c, LB_DBUF_GATES), lb_dmeta_arg(c, LB_DMETA_RUNS),
                               lb_dbuf_arg(c, LB_DBUF_STATE), lb_dbuf_arg(c, LB_DBUF_LATENT)};
     LB_TRY(lb_dlaunch(c, LB_DK_l2_norm_heads, &x, &norm, err));
@@ -128,7 +135,8 @@ static lb_status gate_net(const lb_context *c, const net *d, lb_err *err) {
     return lb_dbarrier(c, err);
 }
 
-lb_status lb_device_delta(lb_context *c, u32 layer, lb_dev_arg in, lb_err *err) {
+lb_status lb_device_delta(lb_context *c, u32 layer, const lb_dinput *in, const lb_doutput *out,
+                          lb_err *err) {
     const lb_params *p = &c->m->p;
     net d = {.layer = layer,
              .n_k = p->ssm_groups,
@@ -146,5 +154,5 @@ lb_status lb_device_delta(lb_context *c, u32 layer, lb_dev_arg in, lb_err *err) 
                     (lb_conv_args){.n_channels = d.channels, .stride = d.stride, .silu = 1}, err));
     LB_TRY(run_net(c, &d, err));
     LB_TRY(gate_net(c, &d, err));
-    return finish(c, layer, LB_DBUF_LATENT, err);
+    return finish(c, layer, LB_DBUF_LATENT, out, err);
 }

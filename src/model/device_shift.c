@@ -13,7 +13,7 @@ static u32 place_of(const lb_cache_seq *s, u32 pos) {
     return s->page[pos / LB_PAGE_ROWS] * LB_PAGE_ROWS + pos % LB_PAGE_ROWS;
 }
 
-/* Places and angles of c->n rows, the first of which goes to position `to`. */
+/* Places and angles of c->n rows, the first of which goes to position `to`, to all parts. */
 static lb_status put_rows(const shift *w, u32 to, lb_err *err) {
     const lb_context *c = w->c;
     const lb_dcontext *d = c->device;
@@ -28,7 +28,7 @@ static lb_status put_rows(const shift *w, u32 to, lb_err *err) {
             memcpy(host + d->sin_at[r] + i * n, w->how->sin + (size_t)r * c->rope_width, n);
         }
     }
-    return lb_dev_queue_write(d->r->q, d->buf[LB_DBUF_META], 0, host, bytes, err);
+    return lb_device_send(c, bytes, err);
 }
 
 /* Rows as they are stored. */
@@ -36,9 +36,9 @@ static lb_status move_rows(const shift *w, u64 off, u32 row_bytes, u32 n_heads, 
     const lb_context *c = w->c;
     const lb_move_rows_args a = {.n_tokens = c->n,
                                  .n_heads = n_heads,
-                                 .off = (u32)off,
+                                 .off = (u32)(off - c->device->kv_off),
                                  .row_bytes = row_bytes,
-                                 .page_bytes = (u32)c->cache.page_bytes,
+                                 .page_bytes = (u32)c->device->page_bytes,
                                  .n_pages = c->cache.n_pages_max};
     const lb_dev_arg buf[] = {lb_dmeta_arg(c, LB_DMETA_IDS), lb_dmeta_arg(c, LB_DMETA_PLACE),
                               lb_dbuf_arg(c, LB_DBUF_CACHE)};
@@ -72,9 +72,9 @@ static lb_status turn_keys(const shift *w, u32 layer, lb_err *err) {
     return lb_device_put(c, &p, err);
 }
 
-static lb_status submit(const shift *w, u32 to, lb_err *err) {
-    LB_TRY(put_rows(w, to, err));
-    for (u32 i = 0; i < w->c->cache.n_layers; i++) {
+static lb_status part(const shift *w, lb_err *err) {
+    const lb_resident *r = w->c->device->r;
+    for (u32 i = r->first; i < r->end; i++) {
         const lb_cache_layer *l = &w->c->cache.layer[i];
         if (!l->k_bytes)
             continue;
@@ -86,6 +86,13 @@ static lb_status submit(const shift *w, u32 to, lb_err *err) {
     return LB_OK;
 }
 
+static lb_status submit(const shift *w, u32 to, lb_err *err) {
+    LB_TRY(put_rows(w, to, err));
+    for (; w->c->device; w->c->device = w->c->device->next)
+        LB_TRY(part(w, err));
+    return LB_OK;
+}
+
 lb_status lb_device_shift(lb_context *c, u32 seq, const lb_dshift *s, lb_err *err) {
     const shift w = {c, &c->cache.seq[seq], s};
     lb_err ignored;
@@ -93,7 +100,7 @@ lb_status lb_device_shift(lb_context *c, u32 seq, const lb_dshift *s, lb_err *er
     for (u32 to = s->keep; to < w.s->length - s->drop && st == LB_OK; to += c->n) {
         c->n = LB_MIN(LB_MIN(s->drop, c->o.n_batch), w.s->length - s->drop - to);
         st = submit(&w, to, err);
-        const lb_status waited = lb_dev_queue_wait(c->device->r->q, st == LB_OK ? err : &ignored);
+        const lb_status waited = lb_device_settle(c, st == LB_OK ? err : &ignored);
         st = st == LB_OK ? waited : st;
     }
     return st;

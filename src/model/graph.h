@@ -146,8 +146,13 @@ struct lb_context {
     u32 n_swaps, unit; /* unit: of weights that are in memory now; LB_UNIT_NONE: none, or all */
     lb_mat *halves;    /* heap: of swapped matrices of which two weights are made */
     bool begun;        /* it is decided where weights are read */
-    struct lb_dcontext *device; /* NULL: the CPU computes */
+    struct lb_dcontext *device; /* the part that computes; NULL: the CPU does, all of it */
+    struct lb_dcontext *parts;  /* of the first device */
 };
+
+/* context.c: options as they are meant, into an empty context. */
+void lb_context_settle(struct lb_context *c, const lb_model *m, const lb_context_opts *o);
+lb_cache_kind lb_context_cache_kind(const lb_context_opts *o);
 
 /* ---- forward.c ---- */
 typedef struct lb_team_arg {

@@ -349,10 +349,9 @@ static lb_status constants(upload *u) {
     return st;
 }
 
-static lb_status all(upload *u) {
+static lb_status embeddings(upload *u) {
     lb_resident *r = u->r;
     const lb_model *m = r->m;
-    LB_TRY(constants(u));
     LB_TRY(table(u, m->embd, &r->embd));
     if (m->positions)
         LB_TRY(table(u, m->positions, &r->positions));
@@ -361,18 +360,33 @@ static lb_status all(upload *u) {
         LB_TRY(linear(u, &m->layer_in_proj, &r->layer_in_proj));
         LB_TRY(norm(u, &m->layer_in_norm, &r->layer_in_norm));
     }
-    for (u32 i = 0; i < m->p.n_layers; i++)
-        LB_TRY(layer(u, i));
-    LB_TRY(norm(u, &m->embd_norm, &r->embd_norm));
+    return norm(u, &m->embd_norm, &r->embd_norm);
+}
+
+static lb_status output(upload *u) {
+    lb_resident *r = u->r;
+    const lb_model *m = r->m;
     LB_TRY(norm(u, &m->output_norm, &r->output_norm));
     if (m->output.w != m->embd)
         return linear(u, &m->output, &r->output);
+    if (!r->embeds)
+        LB_TRY(table(u, m->embd, &r->embd));
     r->output = (lb_dlinear){.parts = &r->embd,
                              .n_parts = 1,
                              .n_rows = m->p.n_vocab,
                              .n_cols = m->p.n_embd,
                              .n_mats = 1};
     return vector(u, m->output.bias, m->p.n_vocab, &r->output.bias);
+}
+
+static lb_status all(upload *u) {
+    lb_resident *r = u->r;
+    LB_TRY(constants(u));
+    if (r->embeds)
+        LB_TRY(embeddings(u));
+    for (u32 i = r->first; i < r->end; i++)
+        LB_TRY(layer(u, i));
+    return r->ends ? output(u) : LB_OK;
 }
 
 /* ---- what the device's graph has no steps for ---- */
@@ -405,7 +419,7 @@ static lb_status check(const lb_resident *r, lb_err *err) {
         return lb_fail(err, LB_E_UNSUPPORTED,
                        "vectors of %u elements, no multiple of 4, cannot be computed on %s",
                        m->p.n_embd, id);
-    for (u32 i = 0; i < m->p.n_layers; i++) {
+    for (u32 i = r->first; i < r->end; i++) {
         const char *what = layer_lacks(m, i);
         if (what)
             return lb_fail(err, LB_E_UNSUPPORTED,
@@ -426,13 +440,17 @@ static lb_status fits(const lb_resident *r, lb_err *err) {
                    d->id, lb_size_text(r->bytes, want), lb_size_text(d->free_bytes, free_text));
 }
 
-static lb_status run(lb_resident *r, lb_err *err) {
-    upload u = {.r = r, .dry = true, .err = err};
+static lb_status begin(lb_resident *r, lb_err *err) {
     r->layer = lb_arena_new(&r->perm, lb_dlayer, r->m->p.n_layers);
     if (!r->layer)
         return no_memory(err);
     LB_TRY(lb_dev_queue_new(r->d, &r->q, err));
-    LB_TRY(check(r, err));
+    return check(r, err);
+}
+
+static lb_status run(lb_resident *r, lb_err *err) {
+    upload u = {.r = r, .dry = true, .err = err};
+    LB_TRY(begin(r, err));
     LB_TRY(all(&u));
     LB_TRY(fits(r, err));
     u = (upload){.r = r, .left = r->bytes, .err = err};
@@ -440,14 +458,24 @@ static lb_status run(lb_resident *r, lb_err *err) {
     return lb_dev_queue_wait(r->q, err);
 }
 
-lb_status lb_resident_new(lb_resident **out, const lb_model *m, lb_dev *d, lb_err *err) {
-    *out = NULL;
-    lb_resident *r = lb_alloc_zero(1, sizeof *r);
-    if (!r)
+static lb_status new_part(lb_resident **out, const lb_part_in *in, lb_err *err) {
+    *out = lb_alloc_zero(1, sizeof **out);
+    if (!*out)
         return no_memory(err);
-    r->m = m;
-    r->d = d;
-    lb_status st = run(r, err);
+    **out = (lb_resident){.m = in->m,
+                          .d = in->d,
+                          .first = in->first,
+                          .end = in->end,
+                          .embeds = in->first == 0,
+                          .ends = in->end == in->m->p.n_layers};
+    return LB_OK;
+}
+
+lb_status lb_resident_part(lb_resident **out, const lb_part_in *in, lb_err *err) {
+    lb_resident *r;
+    *out = NULL;
+    LB_TRY(new_part(&r, in, err));
+    const lb_status st = run(r, err);
     if (st == LB_OK)
         *out = r;
     else
@@ -455,21 +483,66 @@ lb_status lb_resident_new(lb_resident **out, const lb_model *m, lb_dev *d, lb_er
     return st;
 }
 
+/* What a step adds to what would be copied. */
+static u64 since(const lb_resident *r, u64 *before) {
+    const u64 bytes = r->bytes - *before;
+    *before = r->bytes;
+    return bytes;
+}
+
+static lb_status costs(lb_resident *r, u64 *layer_bytes, lb_resident_bytes_of *out, lb_err *err) {
+    upload u = {.r = r, .dry = true, .err = err};
+    u64 before = 0;
+    LB_TRY(begin(r, err));
+    LB_TRY(constants(&u));
+    out->constants = since(r, &before);
+    LB_TRY(embeddings(&u));
+    out->embeddings = since(r, &before);
+    for (u32 i = 0; i < r->m->p.n_layers; i++) {
+        LB_TRY(layer(&u, i));
+        layer_bytes[i] = since(r, &before);
+    }
+    LB_TRY(output(&u));
+    out->shared = since(r, &before);
+    r->embeds = false;
+    LB_TRY(output(&u));
+    out->output = since(r, &before);
+    out->shared = out->output - out->shared;
+    return LB_OK;
+}
+
+lb_status lb_resident_costs(const lb_model *m, lb_dev *d, u64 *layer_bytes,
+                            lb_resident_bytes_of *out, lb_err *err) {
+    const lb_part_in in = {.m = m, .d = d, .end = m->p.n_layers};
+    lb_resident *r;
+    LB_TRY(new_part(&r, &in, err));
+    const lb_status st = costs(r, layer_bytes, out, err);
+    lb_resident_free(&r);
+    return st;
+}
+
+lb_status lb_resident_new(lb_resident **out, const lb_model *m, lb_dev *d, lb_err *err) {
+    return lb_resident_part(out, &(lb_part_in){.m = m, .d = d, .end = m->p.n_layers}, err);
+}
+
 void lb_resident_free(lb_resident **rp) {
-    lb_resident *r = *rp;
-    if (!r)
-        return;
-    lb_dev_queue_free(&r->q);
-    for (u32 i = 0; i < r->n_bufs; i++)
-        lb_dev_buf_free(&r->bufs[i]);
-    lb_free(r->bufs);
-    lb_arena_deinit(&r->perm);
-    lb_free(r);
+    for (lb_resident *r = *rp, *next; r; r = next) {
+        next = r->next;
+        lb_dev_queue_free(&r->q);
+        for (u32 i = 0; i < r->n_bufs; i++)
+            lb_dev_buf_free(&r->bufs[i]);
+        lb_free(r->bufs);
+        lb_arena_deinit(&r->perm);
+        lb_free(r);
+    }
     *rp = NULL;
 }
 
 u64 lb_resident_bytes(const lb_resident *r) {
-    return r->bytes;
+    u64 n = 0;
+    for (; r; r = r->next)
+        n += r->bytes;
+    return n;
 }
 
 const lb_dev_info *lb_resident_device(const lb_resident *r) {

@@ -17,13 +17,18 @@ static u32 row_bytes(const lb_context *c, u32 layer, bool keys) {
     return (u32)bytes;
 }
 
+/* All layers on devices compute so. */
+static bool is_exact(const lb_context *c) {
+    return c->o.exact || (c->parts && c->parts->r->embeds);
+}
+
 void lb_context_describe(const lb_context *c, lb_session_file *f) {
     const lb_params *p = &c->m->p;
     *f = (lb_session_file){.kv_type = c->cache.type,
                            .n_vocab = p->n_vocab,
                            .rope_ctx = lb_rotary_ctx(p, c->m->weights, c->o.n_ctx),
                            .flags = (c->cache.rotated ? LB_SESSION_ROTATED : 0u) |
-                                    (c->o.exact || c->device ? LB_SESSION_EXACT : 0u) |
+                                    (is_exact(c) ? LB_SESSION_EXACT : 0u) |
                                     (c->o.fast ? LB_SESSION_FAST : 0u)};
     for (u32 i = 0; i < p->n_layers; i++) {
         const lb_cache_layer *l = &c->cache.layer[i];
@@ -53,7 +58,7 @@ static lb_status move_state(const walk *w, u32 layer, lb_err *err) {
     const lb_cache *cache = &w->c->cache;
     const lb_cache_layer *l = &cache->layer[layer];
     const bool all = w->n == w->n_all;
-    if (!w->c->device || !l->state_bytes || !all)
+    if (!lb_device_part_of(w->c, layer) || !l->state_bytes || !all)
         return w->move(w->user, all && w->s->state ? w->s->state + l->state_off : NULL,
                        l->state_bytes, err);
     const u32 seq = (u32)(w->s - cache->seq);
@@ -95,9 +100,10 @@ static lb_status move_head(const walk *w, u32 layer, u32 head, bool keys, lb_err
     const lb_cache_layer *l = &cache->layer[layer];
     const u32 bytes = row_bytes(w->c, layer, keys), stride = keys ? l->k_bytes : l->v_bytes;
     const u64 off = (keys ? l->k_off : l->v_off) + (u64)head * LB_PAGE_ROWS * stride;
-    if (bytes && w->n && w->c->device)
-        LB_TRY(move_device_head(w, &(lb_drows_place){off, stride, w->n}, bytes, err));
-    for (u32 pos = 0; bytes && pos < w->n && !w->c->device; pos += LB_PAGE_ROWS)
+    const bool there = lb_device_part_of(w->c, layer) != NULL;
+    if (bytes && w->n && there)
+        LB_TRY(move_device_head(w, &(lb_drows_place){layer, off, stride, w->n}, bytes, err));
+    for (u32 pos = 0; bytes && pos < w->n && !there; pos += LB_PAGE_ROWS)
         LB_TRY(move_rows(w, cache->page[w->s->page[pos / LB_PAGE_ROWS]] + off,
                          LB_MIN(LB_PAGE_ROWS, w->n - pos), bytes, stride, err));
     return w->move(w->user, NULL, (u64)(w->n_all - w->n) * bytes, err);

@@ -47,8 +47,8 @@ static const lb_norm *late_norm(const lb_model *m, u32 layer) {
 
 lb_status lb_context_can_shift(const lb_context *c, lb_err *err) {
     LB_TRY(lb_model_can_shift(c->m, err));
-    for (u32 i = 0; c->device && i < c->m->p.n_layers; i++)
-        if (late_norm(c->m, i))
+    for (u32 i = 0; i < c->m->p.n_layers; i++)
+        if (lb_device_part_of(c, i) && late_norm(c->m, i))
             return lb_fail(err, LB_E_UNSUPPORTED,
                            "a full context cannot be shifted on %s for this model: keys are "
                            "normalised behind their rotation: use a larger --ctx or --device cpu",
@@ -146,10 +146,11 @@ lb_status lb_context_shift(lb_context *c, u32 seq, u32 keep, u32 drop, lb_err *e
     job.sin = job.cos + n;
     make_angles(&job);
     lb_status st = LB_OK;
-    if (c->device)
+    if (c->parts)
         st = lb_device_shift(c, seq, &(lb_dshift){keep, drop, job.cos, job.sin}, err);
-    else
-        lb_team_run(c->team, c->m->p.n_layers, move_layer, &job);
+    const u32 n_host = c->parts ? c->parts->r->first : c->m->p.n_layers;
+    if (st == LB_OK && n_host)
+        lb_team_run(c->team, n_host, move_layer, &job);
     lb_free(job.cos);
     if (st != LB_OK) { /* some rows have moved, others not */
         (void)lb_cache_cut(&c->cache, seq, keep);

@@ -531,6 +531,7 @@ static lb_status run(lb_output *x, lb_out_report *report, lb_err *err) {
     if (lb_output_is_written(o))
         LB_TRY(lb_sink_open(&x->sink, x->plan, &so, err));
     lb_run_options ro = {.kernels = o->kernels,
+                         .encoder = o->encoder,
                          .sink = x->sink,
                          .temp_dir = x->sink ? lb_sink_dir(x->sink) : NULL,
                          .stop = o->stop,
@@ -586,12 +587,17 @@ lb_status lb_output_write(lb_plan *p, lb_out_model *m, u32 n_models, const lb_wr
     p->options = m->identity.len ? m->identity : m->operation;
     p->want_digests = !o->no_provenance;
     p->only_finite = m->only_finite;
+    p->encoder = o->encoder;
     LB_TRY(begin(&x, m, err));
     LB_TRY(layout(&x, err));
     x.plan->after_bytes += 512 * LB_KIB; /* pieces on their way to files */
     lb_plan_limits limits = {.memory_bytes = o->memory_bytes,
                              .enough_bytes = m->all_memory ? 0 : LB_OUTPUT_ENOUGH_BYTES,
                              .threads = o->threads};
+    if (o->encoder) { /* a driver has much of its own in the process */
+        limits.beside_bytes = lb_encoder_pinned_bytes(o->encoder);
+        limits.enough_bytes += m->all_memory ? 0 : lb_run_base_bytes() + limits.beside_bytes;
+    }
     lb_status closed = lb_plan_close(p, &limits, err);
     report->needed_bytes = closed == LB_E_LIMIT ? p->peak_bytes : 0;
     LB_TRY(closed);

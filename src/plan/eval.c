@@ -604,6 +604,24 @@ static void run_quant_hf(lb_eval *e, u32 inst, lb_rect strip) {
     e->n_bad[x->root] += lb_quant_run_hf(q, e->k, &r);
 }
 
+/* On a device. Blocks of rows follow each other in the tile. */
+static void run_quant_there(lb_eval *e, u32 inst, lb_rect strip) {
+    const lb_inst *x = &e->pass->insts[inst];
+    for (u64 i = 0; i < strip.nr; i++) {
+        const float *in = slot(e, x->in[0]) + i * strip.nc;
+        float range[2] = {0, 0};
+        u64 bad = e->k->fold_range_f32(strip.nc, in, range);
+        e->n_bad[x->root] += bad;
+        if (!bad)
+            lb_encoding_add(e->encoding,
+                            (lb_encoding_at){.root = x->root,
+                                             .q = x->node->u.encode.quant,
+                                             .n_cols = x->node->n_cols,
+                                             .col = strip.c0},
+                            strip.nc, in, encoded_row(e, inst, strip, i));
+    }
+}
+
 static void run_quant(lb_eval *e, u32 inst, lb_rect strip) {
     const lb_inst *x = &e->pass->insts[inst];
     const lb_quant *q = x->node->u.encode.quant;
@@ -613,6 +631,10 @@ static void run_quant(lb_eval *e, u32 inst, lb_rect strip) {
         return; /* written with the codes */
     if (lb_quant_is_hf(q)) {
         run_quant_hf(e, inst, strip);
+        return;
+    }
+    if (e->encoding && lb_encoder_takes(e->encoding->e, q, x->node->n_cols)) {
+        run_quant_there(e, inst, strip);
         return;
     }
     for (u64 i = 0; i < (at_once ? 1 : strip.nr); i++) {

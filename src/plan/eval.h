@@ -7,6 +7,7 @@
 #define LB_PLAN_EVAL_H
 
 #include "kernel/mt19937.h"
+#include "plan/encoder.h"
 #include "plan/prog.h"
 #include "plan/select.h"
 
@@ -24,6 +25,7 @@ typedef struct lb_held {
 
 typedef struct lb_eval {
     const lb_kernels *k;
+    lb_encoding *encoding; /* NULL: quantizers run here */
     const lb_graph *graph;
     const lb_prog *prog;
     const lb_pass *pass;
@@ -46,7 +48,8 @@ void lb_eval_layout(lb_eval *e);
 /* Draws the tile's random numbers, before lb_eval_rows. m: [pass->n_masks] generators, anywhere. */
 void lb_eval_draw(const lb_eval *e, lb_mt19937 *m);
 lb_select_at lb_eval_select_at(const lb_eval *e, u32 inst); /* of a KTH */
-/* Rows of the tile: all of them, or a batch. */
+/* Rows of the tile: all of them, or a batch. What goes to a device is there after
+ * lb_encoding_end. */
 void lb_eval_rows(lb_eval *e, lb_rect rows);
 
 /* ---- in tile order ---- */

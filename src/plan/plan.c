@@ -428,7 +428,7 @@ static lb_status solve_tiles(lb_plan *p, const lb_plan_limits *lim, bool *found,
             if (t == n_measured) {
                 LB_TRY(measure(p, &need[n_measured++], err));
                 /* after measuring: what that took from the system may stay with the heap */
-                p->base_bytes = lb_run_base_bytes();
+                p->base_bytes = lb_run_base_bytes() + lim->beside_bytes;
             }
             *held_max = LB_MAX(*held_max, need[t].held_max);
             *selects |= need[t].selects;

@@ -90,7 +90,8 @@ typedef struct lb_plan {
     lb_plan_source *src; /* one a source */
     bool want_digests;   /* hash what is read: for provenance */
     bool only_finite;    /* an output with a value that is NaN or infinite stops the run */
-    lb_str options;      /* text that is part of the plan's identity (operation and its options) */
+    const struct lb_encoder *encoder; /* what will quantize beside the kernels; NULL: nothing */
+    lb_str options; /* text that is part of the plan's identity (operation and its options) */
     lb_err err;
     /* known when closed */
     u64 read_bytes, write_bytes;
@@ -133,6 +134,7 @@ void lb_plan_output(lb_plan *p, const lb_stream *stream, lb_node_id root);
 typedef struct lb_plan_limits {
     u64 memory_bytes;
     u64 enough_bytes; /* no more is taken, if the plan can be carried out in it; 0: no such limit */
+    u64 beside_bytes; /* that the run holds and lb_run_base_bytes does not count */
     u32 threads;
     u64 tile_bytes;     /* 0: chosen; tests force it */
     u64 hold_max_bytes; /* 0: chosen; tests force it */

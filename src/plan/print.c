@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* print.c: a job as one line of text, as --dry-run shows it. */
 #include "plan/draw.h"
+#include "plan/encoder.h"
 #include "plan/plan.h"
 
 static const char *const index_names[] = {
@@ -224,6 +225,9 @@ static void print_node(printer *p, lb_node_id id) {
     default:
         break;
     }
+    if (n->kind == LB_NODE_ENCODE && n->u.encode.quant && p->plan->encoder &&
+        lb_encoder_takes(p->plan->encoder, n->u.encode.quant, n->n_cols))
+        lb_buf_printf(out, " on %s", lb_encoder_device(p->plan->encoder));
     print_inputs(p, n);
     p->depth--;
 }

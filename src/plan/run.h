@@ -16,6 +16,7 @@ struct lb_sink;
 
 typedef struct lb_run_options {
     const lb_kernels *kernels;
+    lb_encoder *encoder;  /* quantizes what it takes; NULL: all is done by the kernels */
     struct lb_sink *sink; /* NULL: everything runs, nothing is written */
     const int *raw_fd;    /* or here, of a plan with one file and nothing beside its streams */
     const char *temp_dir; /* for spill files; NULL: TMPDIR, else /tmp */

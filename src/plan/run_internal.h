@@ -90,6 +90,7 @@ typedef struct lb_worker {
     lb_runner *runner;
     lb_thread thread;
     lb_eval eval;
+    lb_encoding encoding;
     lb_mt19937 *mask;   /* [pass->n_masks] of the tile */
     lb_seg *segs;       /* [LB_SEGS_MAX] */
     struct lb_iov *iov; /* [LB_IOV_PIECES] */

@@ -14,6 +14,7 @@ u64 lb_worker_bytes(const lb_pass *p) {
 lb_status lb_worker_init(lb_worker *w, lb_runner *r, lb_err *err) {
     u64 need = r->plan->scratch_bytes;
     w->runner = r;
+    w->encoding.e = r->opt->encoder;
     w->scratch_bytes = need;
     w->scratch = need ? lb_pool_take(r->pool, need) : NULL;
     if (need && !w->scratch)
@@ -38,6 +39,7 @@ static void set_up(lb_worker *w, const lb_active *a, u64 tile, u8 *slab) {
     u8 *at = w->scratch;
     lb_eval *e = &w->eval;
     *e = (lb_eval){.k = w->runner->opt->kernels,
+                   .encoding = w->encoding.e ? &w->encoding : NULL,
                    .graph = &w->runner->plan->graph,
                    .prog = &a->prog,
                    .pass = p,
@@ -407,7 +409,13 @@ lb_status lb_worker_tile(lb_worker *w, lb_active *a, u64 tile, u8 *slab, lb_err 
     for (lb_rect r = w->eval.tile; r.r0 < w->eval.tile.r0 + w->eval.tile.nr; r.r0 += step) {
         r.nr = LB_MIN(step, w->eval.tile.r0 + w->eval.tile.nr - r.r0);
         lb_eval_rows(&w->eval, r);
+        lb_err own = {0}; /* before any return: the device writes into the slab */
+        lb_status st = w->encoding.e ? lb_encoding_end(&w->encoding, &own) : LB_OK;
         LB_TRY(check_values(w, a, err));
+        if (st != LB_OK) {
+            *err = own;
+            return st;
+        }
         LB_TRY(check_finite(w, a, r, err));
         LB_TRY(write_rows(w, a, r, err));
         if (a->pass->batch_rows)

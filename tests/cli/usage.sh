@@ -85,7 +85,7 @@ assert d["cpu"]["cores"] >= 1 and d["page_bytes"] >= 4096 and d["memory_bytes"] 
 assert "cpu" in d["devices"]
 assert set("LBRX_CPU LBRX_LOG LBRX_CACHE HF_HOME HF_HUB_CACHE HF_ENDPOINT HF_TOKEN NO_COLOR TMPDIR "
            "XDG_CACHE_HOME".split()) <= set(d["environment"])
-assert all(k["isa"] in ("ref", "avx2", "avx512", "avx512vnni", "avx512vbmi", "neon", "dotprod", "i8mm") for k in d["kernels"]) and d["kernels"]' \
+assert all(k["isa"] in ("ref", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512vbmi", "neon", "dotprod", "i8mm") for k in d["kernels"]) and d["kernels"]' \
         "$W/info.json" "$(cat "$root/VERSION")"
 else
     skip "info is JSON" "no python3"

@@ -122,7 +122,7 @@ static void bench_kern(const options *o, const ladder *l, const kern *w, any_fn 
         }
         for (size_t s = 0; s < (only_fn ? 1 : l->n_steps); s++) {
             any_fn *const fn = s ? kern_fn(&l->step[s].k, w) : ref;
-            if (s && fn == kern_fn(&l->step[s - 1].k, w))
+            if (!has_own(l, w, s))
                 continue;
             if (s && o->isa && strcmp(o->isa, l->step[s].name) != 0)
                 continue;

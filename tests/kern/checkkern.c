@@ -74,7 +74,7 @@ static void check_all(const options *o, const ladder *l, u32 *n_passed, u32 *n_f
             continue;
         for (size_t s = 0; s < l->n_steps; s++) {
             any_fn *const fn = kern_fn(&l->step[s].k, &w);
-            if (s && fn == kern_fn(&l->step[s - 1].k, &w)) /* no code of its own */
+            if (!has_own(l, &w, s))
                 continue;
             if (o->isa && strcmp(o->isa, l->step[s].name) != 0)
                 continue;

@@ -102,8 +102,8 @@ typedef struct ladder {
     size_t n_steps;
     u32 n_absent; /* family files of this build whose instructions the machine lacks */
 } ladder;
-
 void ladder_init(ladder *l);
+bool has_own(const ladder *l, const kern *w, size_t s); /* no lower step has the same function */
 
 /* ---- fill.c: deterministic data ---- */
 

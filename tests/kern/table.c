@@ -129,8 +129,16 @@ any_fn *kern_fn(const lb_kernels *k, const kern *w) {
     return fn;
 }
 
+bool has_own(const ladder *l, const kern *w, size_t s) {
+    for (size_t i = 0; i < s; i++)
+        if (kern_fn(&l->step[i].k, w) == kern_fn(&l->step[s].k, w))
+            return false;
+    return true;
+}
+
 #if defined(__x86_64__)
 #define BUILT_avx2 LB_ISA_AVX2
+#define BUILT_avxvnni LB_ISA_AVXVNNI
 #define BUILT_avx512 LB_ISA_AVX512
 #define BUILT_avx512vnni LB_ISA_AVX512VNNI
 #define BUILT_avx512vbmi LB_ISA_AVX512VBMI
@@ -139,6 +147,7 @@ any_fn *kern_fn(const lb_kernels *k, const kern *w) {
 #define BUILT_i8mm 0u
 #elif defined(__aarch64__)
 #define BUILT_avx2 0u
+#define BUILT_avxvnni 0u
 #define BUILT_avx512 0u
 #define BUILT_avx512vnni 0u
 #define BUILT_avx512vbmi 0u
@@ -147,6 +156,7 @@ any_fn *kern_fn(const lb_kernels *k, const kern *w) {
 #define BUILT_i8mm LB_ISA_I8MM
 #else
 #define BUILT_avx2 0u
+#define BUILT_avxvnni 0u
 #define BUILT_avx512 0u
 #define BUILT_avx512vnni 0u
 #define BUILT_avx512vbmi 0u
@@ -155,10 +165,36 @@ any_fn *kern_fn(const lb_kernels *k, const kern *w) {
 #define BUILT_i8mm 0u
 #endif
 
+/* The files of AVX-VNNI, compiled once more with the same instruction as AVX-512 encodes it. */
+#ifdef KERN_EVEX
+void lb_kinit_q8_evex(lb_kernels *k);
+void lb_kinit_q8_rows_evex(lb_kernels *k);
+void lb_kinit_q8_single_evex(lb_kernels *k);
+
+static u32 stand_in(u32 have) {
+    return have & LB_ISA_AVX512VNNI ? LB_ISA_AVXVNNI & ~have : 0;
+}
+
+static void init_evex(lb_kernels *k) {
+    lb_kinit_q8_evex(k);
+    lb_kinit_q8_rows_evex(k);
+    lb_kinit_q8_single_evex(k);
+}
+#else
+static u32 stand_in(u32 have) {
+    (void)have;
+    return 0;
+}
+
+static void init_evex(lb_kernels *k) {
+    (void)k;
+}
+#endif
+
 void ladder_init(ladder *l) {
-    static const u32 isas[] = {LB_ISA_AVX2, LB_ISA_AVX512,  LB_ISA_AVX512VNNI, LB_ISA_AVX512VBMI,
-                               LB_ISA_NEON, LB_ISA_DOTPROD, LB_ISA_I8MM};
-    const u32 have = lb_cpu_isa();
+    static const u32 isas[] = {LB_ISA_AVX2,       LB_ISA_AVXVNNI, LB_ISA_AVX512,  LB_ISA_AVX512VNNI,
+                               LB_ISA_AVX512VBMI, LB_ISA_NEON,    LB_ISA_DOTPROD, LB_ISA_I8MM};
+    const u32 other = stand_in(lb_cpu_isa()), have = lb_cpu_isa() | other;
     u32 mask = 0;
     memset(l, 0, sizeof *l);
     l->step[0].name = lb_isa_name(LB_ISA_REF);
@@ -168,8 +204,11 @@ void ladder_init(ladder *l) {
         if (!(have & isas[i]))
             continue;
         mask |= isas[i];
-        l->step[l->n_steps].name = lb_isa_name((lb_isa)isas[i]);
-        lb_kernels_init(&l->step[l->n_steps++].k, mask);
+        lb_kernels *const k = &l->step[l->n_steps].k;
+        l->step[l->n_steps++].name = lb_isa_name((lb_isa)isas[i]);
+        lb_kernels_init(k, mask & ~other);
+        if (isas[i] & other)
+            init_evex(k);
     }
     static const u32 built[] = {
         0,

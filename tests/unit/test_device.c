@@ -173,36 +173,36 @@ LB_TEST(device_wrong_launch) {
     CHECK_OK(rig_open(&r, (lb_dev_opts){.kind = LB_DEV_CPU}));
     CHECK_OK(rig_open(&other, (lb_dev_opts){.kind = LB_DEV_CPU}));
     const lb_dev_launch good = {.kernel = LB_DK_mv_q4_0,
-                                .buf = {{r.w, 0}, {r.x, 0}, {r.y, 0}},
-                                .n_bufs = 3,
+                                .buf = {{r.w, 0}, {r.x, 0}, {r.x, 0}, {r.y, 0}},
+                                .n_bufs = 4,
                                 .val = &a,
                                 .val_bytes = sizeof a};
     lb_dev_launch l = good;
     CHECK_OK(lb_dev_queue_launch(r.q, &l, &err));
-    l.n_bufs = 2;
-    CHECK_FAILS(lb_dev_queue_launch(r.q, &l, &err), LB_E_USAGE, "2 buffers given, it takes 3");
+    l.n_bufs = 3;
+    CHECK_FAILS(lb_dev_queue_launch(r.q, &l, &err), LB_E_USAGE, "3 buffers given, it takes 4");
     l = good;
     l.val_bytes = 4;
     CHECK_FAILS(lb_dev_queue_launch(r.q, &l, &err), LB_E_USAGE,
-                "4 bytes of values given, it takes 44");
+                "4 bytes of values given, it takes 84");
     l = good;
-    l.buf[1].buf = NULL;
-    CHECK_FAILS(lb_dev_queue_launch(r.q, &l, &err), LB_E_USAGE, "argument 1 is no buffer of cpu");
-    l.buf[1].buf = other.x;
-    CHECK_FAILS(lb_dev_queue_launch(r.q, &l, &err), LB_E_USAGE, "argument 1 is no buffer of cpu");
+    l.buf[2].buf = NULL;
+    CHECK_FAILS(lb_dev_queue_launch(r.q, &l, &err), LB_E_USAGE, "argument 2 is no buffer of cpu");
+    l.buf[2].buf = other.x;
+    CHECK_FAILS(lb_dev_queue_launch(r.q, &l, &err), LB_E_USAGE, "argument 2 is no buffer of cpu");
     l = good;
-    l.buf[1].off_bytes = 8;
+    l.buf[2].off_bytes = 8;
     CHECK_FAILS(lb_dev_queue_launch(r.q, &l, &err), LB_E_USAGE,
-                "argument 1 is not aligned to 16 bytes");
-    l.buf[1].off_bytes = 16;
+                "argument 2 is not aligned to 16 bytes");
+    l.buf[2].off_bytes = 16;
     CHECK_FAILS(lb_dev_queue_launch(r.q, &l, &err), LB_E_USAGE,
-                "argument 1 needs 256 bytes at 16 of a buffer of 256");
-    l.buf[1].off_bytes = UINT64_MAX - 15;
-    CHECK_FAILS(lb_dev_queue_launch(r.q, &l, &err), LB_E_USAGE, "argument 1 needs 256 bytes at");
+                "argument 2 needs 256 bytes at 16 of a buffer of 256");
+    l.buf[2].off_bytes = UINT64_MAX - 15;
+    CHECK_FAILS(lb_dev_queue_launch(r.q, &l, &err), LB_E_USAGE, "argument 2 needs 256 bytes at");
     l = good;
-    l.buf[2] = (lb_dev_arg){r.x, 0};
+    l.buf[3] = (lb_dev_arg){r.x, 0};
     CHECK_FAILS(lb_dev_queue_launch(r.q, &l, &err), LB_E_USAGE,
-                "argument 2 is written and overlaps argument 1");
+                "argument 3 is written and overlaps argument 2");
     l = good;
     a.n_rows = 9;
     CHECK_FAILS(lb_dev_queue_launch(r.q, &l, &err), LB_E_USAGE, "argument 0 needs 324 bytes");

@@ -6,6 +6,7 @@
 #include "test.h"
 #include "base/os.h"
 #include "device/device.h"
+#include "device/link.h"
 #include "device/selftest.h"
 #include <dlfcn.h>
 #include <stdlib.h>
@@ -233,27 +234,110 @@ LB_TEST(cuda_events) {
     lb_dev_close(&d);
 }
 
+/* From GPU to GPU, over a link and through the host: the target's kernel sees what the source's has
+ * written, and the source does not write again before it is copied. */
+static void between(const char *how, bool direct, u32 waits_first) {
+    lb_dev *d[2];
+    lb_dev_queue *q[2];
+    lb_dev_buf *x[2], *y[2];
+    lb_dev_link *l;
+    float one[32], got[16], far[16];
+    mode(how, NULL, NULL);
+    for (u32 i = 0; i < 32; i++)
+        one[i] = (float)i;
+    for (u32 i = 0; i < 2; i++) {
+        CHECK_OK(lb_dev_open(&d[i], &(lb_dev_opts){.kind = LB_DEV_CUDA, .index = i}, &err));
+        CHECK_OK(lb_dev_queue_new(d[i], &q[i], &err));
+        CHECK_OK(lb_dev_buf_new(d[i], LB_DEV_OWN, 128, &x[i], &err));
+        CHECK_OK(lb_dev_buf_new(d[i], LB_DEV_OWN, 64, &y[i], &err));
+        CHECK_OK(lb_dev_queue_write(q[i], x[i], 0, one, 128, &err));
+    }
+    CHECK_OK(lb_dev_link_new(&l, q[0], q[1], 64, &err));
+    CHECK(lb_dev_link_is_direct(l) == direct);
+    CHECK_OK(sum_of(d[0], q[0], x[0], y[0])); /* 2 i + 16 */
+    CHECK_OK(lb_dev_link_copy(l, (lb_dev_arg){x[1], 64}, (lb_dev_arg){y[0], 0}, 64, &err));
+    CHECK_OK(lb_dev_queue_write(q[0], y[0], 0, one, 64, &err));
+    CHECK_OK(sum_of(d[1], q[1], x[1], y[1])); /* i + 2 i + 16 */
+    CHECK_OK(lb_dev_queue_read(q[1], got, y[1], 0, 64, &err));
+    CHECK_OK(lb_dev_queue_read(q[0], far, y[0], 0, 64, &err));
+    CHECK_OK(lb_dev_queue_wait(q[waits_first], &err));
+    CHECK_OK(lb_dev_queue_wait(q[1 - waits_first], &err));
+    for (u32 i = 0; i < 16; i++) {
+        CHECK(got[i] == (float)(3 * i + 16));
+        CHECK(far[i] == (float)i);
+    }
+    CHECK_U64(lb_dev_link_copy(l, (lb_dev_arg){x[1], 0}, (lb_dev_arg){y[0], 0}, 65, &err),
+              LB_E_USAGE);
+    CHECK_U64(lb_dev_link_copy(l, (lb_dev_arg){x[1], 0}, (lb_dev_arg){y[1], 0}, 64, &err),
+              LB_E_USAGE);
+    CHECK(says("cuda:0: a copy of a buffer of another device"));
+    if (direct) {
+        CHECK_U64(
+            lb_dev_queue_copy_peer(q[1], (lb_dev_arg){x[1], 100}, (lb_dev_arg){y[0], 0}, 64, &err),
+            LB_E_USAGE);
+        CHECK_U64(
+            lb_dev_queue_copy_peer(q[1], (lb_dev_arg){x[1], 0}, (lb_dev_arg){y[0], 16}, 64, &err),
+            LB_E_USAGE);
+        CHECK_U64(
+            lb_dev_queue_copy_peer(q[1], (lb_dev_arg){x[1], 0}, (lb_dev_arg){y[1], 0}, 64, &err),
+            LB_E_USAGE);
+        CHECK(says("a copy from no other device of its kind"));
+    }
+    lb_dev_link_free(&l);
+    lb_dev_close(&d[0]);
+    lb_dev_close(&d[1]);
+}
+
+LB_TEST(cuda_between) {
+    lb_dev *d, *c;
+    bool direct = false;
+    if (!stubbed())
+        return;
+    for (u32 i = 0; i < 2; i++) {
+        between("", true, i);
+        between("nopeer", false, i);
+    }
+    mode("", NULL, NULL);
+    CHECK_OK(lb_dev_open(&d, &first, &err));
+    CHECK_OK(lb_dev_open(&c, &(lb_dev_opts){.kind = LB_DEV_CPU}, &err));
+    CHECK_U64(lb_dev_peer(d, c, &direct, &err), LB_E_UNSUPPORTED);
+    CHECK(says("cpu and cuda:0: no copies between devices of two kinds") && !direct);
+    CHECK_U64(lb_dev_peer(d, d, &direct, &err), LB_E_UNSUPPORTED);
+    CHECK(says("cuda:0: there is no second device to copy from"));
+    lb_dev_close(&d);
+    lb_dev_close(&c);
+}
+
 LB_TEST(device_choice) {
     static const struct {
         const char *text;
         lb_status st;
         bool is_auto;
         lb_dev_kind kind;
-        u32 index;
+        u32 index, n;
     } cases[] = {
-        {"auto", LB_OK, true, LB_DEV_CPU, 0},
-        {"cpu", LB_OK, false, LB_DEV_CPU, 0},
-        {"cuda", LB_OK, false, LB_DEV_CUDA, 0},
-        {"cuda:0", LB_OK, false, LB_DEV_CUDA, 0},
-        {"cuda:12", LB_OK, false, LB_DEV_CUDA, 12},
-        {"cuda:", LB_E_USAGE, false, LB_DEV_CPU, 0},
-        {"cuda:-1", LB_E_USAGE, false, LB_DEV_CPU, 0},
-        {"cuda:99999", LB_E_USAGE, false, LB_DEV_CPU, 0},
-        {"metal:0", LB_E_USAGE, false, LB_DEV_CPU, 0},
-        {"cuda0", LB_E_USAGE, false, LB_DEV_CPU, 0},
-        {"metal", LB_OK, false, LB_DEV_METAL, 0},
-        {"CPU", LB_E_USAGE, false, LB_DEV_CPU, 0},
-        {"", LB_E_USAGE, false, LB_DEV_CPU, 0},
+        {"cuda:0,cuda:1", LB_OK, false, LB_DEV_CUDA, 0, 2},
+        {"cuda:3,cuda:1,cuda:2", LB_OK, false, LB_DEV_CUDA, 3, 3},
+        {"emulated,emulated", LB_OK, false, LB_DEV_CPU, 0, 2},
+        {"cuda:1,cuda:1", LB_E_USAGE, false, LB_DEV_CPU, 0, 0},
+        {"cuda:0,", LB_E_USAGE, false, LB_DEV_CPU, 0, 0},
+        {",cuda:0", LB_E_USAGE, false, LB_DEV_CPU, 0, 0},
+        {"cuda:0,emulated", LB_E_USAGE, false, LB_DEV_CPU, 0, 0},
+        {"cuda:0,metal", LB_E_USAGE, false, LB_DEV_CPU, 0, 0},
+        {"cuda,cuda:1", LB_E_USAGE, false, LB_DEV_CPU, 0, 0},
+        {"auto", LB_OK, true, LB_DEV_CPU, 0, 0},
+        {"cpu", LB_OK, false, LB_DEV_CPU, 0, 0},
+        {"cuda", LB_OK, false, LB_DEV_CUDA, 0, 0},
+        {"cuda:0", LB_OK, false, LB_DEV_CUDA, 0, 1},
+        {"cuda:12", LB_OK, false, LB_DEV_CUDA, 12, 1},
+        {"cuda:", LB_E_USAGE, false, LB_DEV_CPU, 0, 0},
+        {"cuda:-1", LB_E_USAGE, false, LB_DEV_CPU, 0, 0},
+        {"cuda:99999", LB_E_USAGE, false, LB_DEV_CPU, 0, 0},
+        {"metal:0", LB_E_USAGE, false, LB_DEV_CPU, 0, 0},
+        {"cuda0", LB_E_USAGE, false, LB_DEV_CPU, 0, 0},
+        {"metal", LB_OK, false, LB_DEV_METAL, 0, 0},
+        {"CPU", LB_E_USAGE, false, LB_DEV_CPU, 0, 0},
+        {"", LB_E_USAGE, false, LB_DEV_CPU, 0, 0},
     };
     for (u32 i = 0; i < LB_LEN(cases); i++) {
         lb_dev_choice c;
@@ -263,6 +347,7 @@ LB_TEST(device_choice) {
         CHECK(c.is_auto == cases[i].is_auto);
         CHECK_U64(c.kind, cases[i].kind);
         CHECK_U64(c.index, cases[i].index);
+        CHECK_U64(c.n, cases[i].n);
     }
 }
 

@@ -22,11 +22,14 @@ static lb_err err;
 static lb_kernels kernels;
 static u32 ids[4 * N_TOKENS];
 
+#define DEVICES_MAX 3u
+
 typedef struct scene {
     lb_source *source;
     lb_loaded *loaded;
     const lb_model *m;
     lb_dev *dev;
+    lb_dev *more[DEVICES_MAX]; /* of splits */
     lb_resident *resident;
     u32 n_vocab;
     float *want, *got; /* [N_TOKENS, n_vocab] */
@@ -35,6 +38,8 @@ typedef struct scene {
 static void close_device(scene *s) {
     lb_resident_free(&s->resident);
     lb_dev_close(&s->dev);
+    for (u32 i = 0; i < DEVICES_MAX; i++)
+        lb_dev_close(&s->more[i]);
 }
 
 static void close_scene(scene *s) {
@@ -160,6 +165,65 @@ static bool stubbed(void) {
     return library != NULL;
 }
 
+/* ---- several devices, and the CPU ---- */
+
+typedef struct split {
+    u32 n_devices, n_layers; /* on devices */
+    const double *share;
+    lb_dev_kind kind;
+} split;
+
+static lb_resident_opts split_opts(const scene *s, const split *how) {
+    return (lb_resident_opts){.devices = s->more,
+                              .n_devices = how->n_devices,
+                              .share = how->share,
+                              .n_layers = how->n_layers,
+                              .session = options(s, false)};
+}
+
+static lb_status open_split(scene *s, const split *how, lb_resident_plan *plan) {
+    for (u32 i = 0; i < how->n_devices; i++)
+        LB_TRY(lb_dev_open(&s->more[i],
+                           &(lb_dev_opts){.kind = how->kind,
+                                          .index = how->kind == LB_DEV_CUDA ? i : 0,
+                                          .exact = how->kind == LB_DEV_CPU},
+                           &err));
+    const lb_resident_opts o = split_opts(s, how);
+    LB_TRY(lb_resident_plan_make(plan, s->m, &o, &err));
+    if (!plan->placing.n_devices)
+        return lb_fail(&err, LB_E_LIMIT, "it does not fit");
+    return lb_resident_new_planned(&s->resident, s->m, &o, plan, &err);
+}
+
+/* Where the layers begin that each device has. */
+static bool ends_are(const lb_resident_plan *plan, u32 n_host, const u32 *end, u32 n) {
+    bool ok = plan->placing.n_host == n_host && plan->placing.n_devices == n;
+    for (u32 i = 0; i < n && ok; i++)
+        ok = plan->placing.end[i] == end[i];
+    return ok;
+}
+
+static void check_split(scene *s, const split *how, u32 n_host, const u32 *end, const char *what) {
+    lb_resident_plan plan;
+    err = (lb_err){0};
+    if (open_split(s, how, &plan) != LB_OK) {
+        lb_test_fail(__FILE__, __LINE__, "%s: %s", what, err.msg);
+        close_device(s);
+        return;
+    }
+    if (!ends_are(&plan, n_host, end, how->n_devices))
+        lb_test_fail(__FILE__, __LINE__, "%s: layers lie elsewhere: %u, %u", what,
+                     plan.placing.n_host, plan.placing.end[0]);
+    u64 weights = 0;
+    for (u32 i = 0; i < plan.placing.n_devices; i++)
+        weights += plan.weights[i];
+    CHECK_U64(lb_resident_bytes(s->resident), weights);
+    const lb_context_opts o = options(s, true);
+    CHECK_OK(run(s, &o, 7, s->got));
+    check_near(s, what, N_TOKENS);
+    close_device(s);
+}
+
 /* Small, so that fibers are done with it soon; heads of 32. */
 static fm_spec small(fm_family family) {
     fm_spec spec = fm_tiny(family);
@@ -255,6 +319,104 @@ LB_TEST(device_sequences) {
     check_near(&s, "shifted", 2);
     lb_context_free(&c[0]);
     lb_context_free(&c[1]);
+    close_scene(&s);
+}
+
+/* Layers on two devices and on three, the first ones on the CPU, in all ways that devices are
+ * joined: the results are those of the CPU. */
+LB_TEST(device_split) {
+    static const double shares[] = {1, 8};
+    const split cpu = {.n_devices = 2, .n_layers = LB_NO_INDEX, .kind = LB_DEV_CPU};
+    split how = cpu;
+    fm_spec spec = small(FM_LLAMA);
+    scene s;
+    spec.n_layers = 4;
+    CHECK(open_scene(&s, &spec, true));
+    how.share = shares;
+    check_split(&s, &how, 0, (u32[]){1, 4}, "emulated, one layer and three");
+    how.share = NULL;
+    how.n_layers = 3;
+    check_split(&s, &how, 1, (u32[]){3, 4}, "emulated, beside the CPU");
+    how.n_devices = 1;
+    how.n_layers = 1;
+    check_split(&s, &how, 3, (u32[]){4}, "emulated, one layer");
+    if (stubbed()) {
+        (void)setenv("STUB_CUDA_MEMORY", "268435456", 1);
+        (void)setenv("STUB_CUDA_GPUS", "3", 1);
+        how = (split){.n_devices = 3, .n_layers = LB_NO_INDEX, .kind = LB_DEV_CUDA};
+        check_split(&s, &how, 0, (u32[]){1, 3, 4}, "three GPUs");
+        (void)setenv("STUB_CUDA", "nopeer", 1);
+        how.n_devices = 2;
+        how.n_layers = 3;
+        check_split(&s, &how, 1, (u32[]){3, 4}, "GPUs that do not reach each other, and the CPU");
+        (void)setenv("STUB_CUDA", "", 1);
+        (void)setenv("STUB_CUDA_GPUS", "2", 1);
+    }
+    close_scene(&s);
+}
+
+/* Layers' own inputs go along; layers that read an earlier one's keys stay with it. */
+LB_TEST(device_split_inputs) {
+    split how = {.n_devices = 2, .n_layers = LB_NO_INDEX, .kind = LB_DEV_CPU};
+    fm_spec spec = small(FM_GEMMA3);
+    scene s;
+    spec.n_layers = 6;
+    CHECK(open_scene(&s, &spec, true));
+    check_split(&s, &how, 0, (u32[]){3, 6}, "windows");
+    how.n_layers = 4;
+    check_split(&s, &how, 2, (u32[]){4, 6}, "windows, beside the CPU");
+    close_scene(&s);
+}
+
+/* As many layers as fit, and the sequences of a cache that lies in two places. */
+LB_TEST(device_fits) {
+    fm_spec spec = small(FM_LLAMA);
+    split how = {.n_devices = 1, .n_layers = LB_NO_INDEX, .kind = LB_DEV_CUDA};
+    lb_resident_plan plan;
+    scene s;
+    char text[32];
+    if (!stubbed())
+        return;
+    spec.n_layers = 4;
+    CHECK(open_scene(&s, &spec, true));
+    (void)setenv("STUB_CUDA_MEMORY", "268435456", 1);
+    CHECK_OK(open_split(&s, &how, &plan));
+    CHECK(plan.placing.n_host == 0 && plan.placing.bytes[0] == plan.all);
+    const u64 all = plan.all, layer = (plan.weights[0] + plan.kv[0]) / 8;
+    close_device(&s);
+    (void)snprintf(text, sizeof text, "%llu", (unsigned long long)(all - layer) * 33 / 32);
+    (void)setenv("STUB_CUDA_MEMORY", text, 1);
+    CHECK_OK(open_split(&s, &how, &plan));
+    CHECK(plan.placing.n_host > 0 && plan.placing.n_host < 4 && plan.host_weights > 0);
+    lb_context_opts o = options(&s, true);
+    CHECK_OK(run(&s, &o, 7, s.got));
+    check_near(&s, "as many layers as fit", N_TOKENS);
+    lb_context *c[2] = {NULL};
+    for (u32 d = 0; d < 2; d++) {
+        float *to = d ? s.got : s.want;
+        o = options(&s, d);
+        CHECK_OK(lb_context_new(&c[d], s.m, &o, &err));
+        CHECK_OK(eval(&s, c[d], 0, 20, 20, to));
+        CHECK_OK(lb_context_copy(c[d], 0, 1, 13, &err));
+        CHECK_OK(eval(&s, c[d], 40, 5, 5, to)); /* writes to a shared page */
+        const u32 more[] = {3, 4, 5}, seq[] = {1, 1, 1};
+        CHECK_OK(lb_context_eval(c[d], &(lb_batch){.n = 3, .id = more, .seq = seq},
+                                 to + 5 * (size_t)s.n_vocab, &err));
+    }
+    check_near(&s, "shared pages in two places", 6);
+    for (u32 d = 0; d < 2; d++) {
+        float *to = d ? s.got : s.want;
+        CHECK_OK(lb_context_shift(c[d], 0, 3, 7, &err));
+        CHECK_OK(eval(&s, c[d], 50, 2, 2, to));
+    }
+    check_near(&s, "shifted in two places", 2);
+    CHECK_U64(lb_context_cache_bytes(c[1]) + lb_context_rest_bytes(c[1]),
+              lb_context_cache_bytes(c[0]) + lb_context_rest_bytes(c[0]));
+    lb_context_free(&c[0]);
+    lb_context_free(&c[1]);
+    close_device(&s);
+    (void)setenv("STUB_CUDA_MEMORY", "20000", 1);
+    CHECK(open_split(&s, &how, &plan) == LB_E_LIMIT && says("it does not fit"));
     close_scene(&s);
 }
 

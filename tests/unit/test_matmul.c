@@ -200,8 +200,12 @@ static void check_sixteen(const world *v, const lb_kernels *k, const char *name)
 }
 
 static void check_mat(lb_mat m, const char *name) {
-    static const u32 isas[] = {0, LB_ISA_AVX2, LB_ISA_AVX2 | LB_ISA_AVX512,
-                               LB_ISA_AVX2 | LB_ISA_AVX512 | LB_ISA_AVX512VNNI, LB_ISA_NEON};
+    static const u32 isas[] = {0,
+                               LB_ISA_AVX2,
+                               LB_ISA_AVX2 | LB_ISA_AVXVNNI,
+                               LB_ISA_AVX2 | LB_ISA_AVX512,
+                               LB_ISA_AVX2 | LB_ISA_AVX512 | LB_ISA_AVX512VNNI,
+                               LB_ISA_NEON};
     const u64 n = m.n_cols;
     const lb_act_form form = lb_mat_act(&m, false);
     lb_err err = {0};

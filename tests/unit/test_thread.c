@@ -101,23 +101,51 @@ LB_TEST(stack) {
     CHECK_U64(out, 0);
 }
 
+/* What processors and systems say (CPUID's dumps), and what each lacks that goes with a bit. */
+LB_TEST(cpuid) {
+    const u32 c1 = 0x7ffafbff, avx2 = 1u << 5 | 1u << 8;
+    const u32 wide = avx2 | 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;
+    const u32 all512 = LB_ISA_AVX512 | LB_ISA_AVX512VNNI | LB_ISA_AVX512VBMI;
+    static const u32 vnni_vbmi = 1u << 11 | 1u << 1, avx_vnni = 1u << 4;
+    const struct {
+        lb_cpuid r;
+        u32 want;
+    } cases[] = {
+        {{c1, avx2, 0, 0, 7}, LB_ISA_AVX2},                                    /* Haswell */
+        {{c1, avx2, 0x98c027ac, 0x00401c30, 7}, LB_ISA_AVX2 | LB_ISA_AVXVNNI}, /* Alder Lake */
+        {{c1, wide, vnni_vbmi, 0, 0xe7}, LB_ISA_AVX2 | all512},                /* Zen 4 */
+        {{c1, wide, 1u << 11, 0, 0xe7}, LB_ISA_AVX2 | LB_ISA_AVX512 | LB_ISA_AVX512VNNI},
+        {{c1, wide, vnni_vbmi, avx_vnni, 0xe7}, LB_ISA_AVX2 | LB_ISA_AVXVNNI | all512},
+        {{c1, wide, vnni_vbmi, avx_vnni, 7}, LB_ISA_AVX2 | LB_ISA_AVXVNNI}, /* no ZMM state */
+        {{c1, wide, vnni_vbmi, avx_vnni, 3}, 0},                            /* nor YMM's */
+        {{c1 & ~(1u << 27), wide, vnni_vbmi, avx_vnni, 0}, 0},              /* no XSAVE */
+        {{c1 & ~(1u << 12), wide, vnni_vbmi, avx_vnni, 0xe7}, 0},           /* no FMA */
+        {{c1, 1u << 8, 0, avx_vnni, 7}, 0},                                 /* no AVX2 */
+        {{c1, avx2, vnni_vbmi, ~avx_vnni, 0xe7}, LB_ISA_AVX2}, /* AVX-512's bits without it */
+    };
+    for (size_t i = 0; i < LB_LEN(cases); i++)
+        CHECK_U64(lb_isa_of_cpuid(&cases[i].r), cases[i].want);
+}
+
 LB_TEST(isa) {
     u32 mask = 99, here = lb_cpu_isa();
-    static const lb_isa all[] = {LB_ISA_REF,        LB_ISA_AVX2, LB_ISA_AVX512,  LB_ISA_AVX512VNNI,
-                                 LB_ISA_AVX512VBMI, LB_ISA_NEON, LB_ISA_DOTPROD, LB_ISA_I8MM};
+    static const lb_isa all[] = {LB_ISA_REF,    LB_ISA_AVX2,       LB_ISA_AVXVNNI,
+                                 LB_ISA_AVX512, LB_ISA_AVX512VNNI, LB_ISA_AVX512VBMI,
+                                 LB_ISA_NEON,   LB_ISA_DOTPROD,    LB_ISA_I8MM};
     for (size_t i = 0; i < LB_LEN(all); i++) {
         CHECK(lb_isa_parse(lb_str_c(lb_isa_name(all[i])), &mask));
         CHECK((mask & all[i]) == (u32)all[i]);
     }
     CHECK(lb_isa_parse(LB_STR("ref"), &mask) && mask == 0);
     CHECK(lb_isa_parse(LB_STR("avx512"), &mask) && mask == (LB_ISA_AVX2 | LB_ISA_AVX512));
+    CHECK(lb_isa_parse(LB_STR("avxvnni"), &mask) && mask == (LB_ISA_AVX2 | LB_ISA_AVXVNNI));
     CHECK(lb_isa_parse(LB_STR("avx512vbmi"), &mask) &&
           mask == (LB_ISA_AVX2 | LB_ISA_AVX512 | LB_ISA_AVX512VNNI | LB_ISA_AVX512VBMI));
     CHECK(lb_isa_parse(LB_STR("i8mm"), &mask) &&
           mask == (LB_ISA_NEON | LB_ISA_DOTPROD | LB_ISA_I8MM));
     CHECK(!lb_isa_parse(LB_STR("avx"), &mask) && !lb_isa_parse(LB_STR(""), &mask));
     CHECK(!lb_isa_parse(LB_STR("AVX2"), &mask));
-    if (here & LB_ISA_AVX512)
+    if (here & (LB_ISA_AVX512 | LB_ISA_AVXVNNI))
         CHECK(here & LB_ISA_AVX2);
 #if defined(__x86_64__) && defined(__linux__)
     /* The kernel's own list agrees. */
@@ -135,6 +163,9 @@ LB_TEST(isa) {
     bool vbmi = avx512 && lb_str_find(text, LB_STR(" avx512vbmi "), &pos);
     CHECK(((here & LB_ISA_AVX2) != 0) == avx2 && ((here & LB_ISA_AVX512) != 0) == avx512);
     CHECK(((here & LB_ISA_AVX512VBMI) != 0) == vbmi);
+    /* A Linux older than the processor has no name for it. */
+    if (lb_str_find(text, LB_STR(" avx_vnni "), &pos))
+        CHECK(here & LB_ISA_AVXVNNI);
     lb_arena_deinit(&a);
 #elif defined(__aarch64__)
     CHECK((here & LB_ISA_NEON) && (here & ~(u32)(LB_ISA_NEON | LB_ISA_DOTPROD | LB_ISA_I8MM)) == 0);

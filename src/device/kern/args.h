@@ -26,7 +26,21 @@ typedef struct lb_mv_args {
     u32 n_rows, n_cols, n_tokens, group_elems, scale_type, scale_rows;
     u32 y_first, y_stride, n_mats, per;
     float times;
+    /* mv_* alone: what x is made of (LB_DEV_PRE_*) and where it is; add: the product p becomes
+     * (y + add_times p) add_scale */
+    u32 pre, x_stride, second, gated, add;
+    float eps, alpha, limit, add_times, add_scale;
 } lb_mv_args;
+
+/* x [n_tokens][x_stride], 0: n_cols. NORM: its rms norm by pre [n_cols], eps; the others: an
+ * activation of x[i], times x[second + i] if gated; alpha and limit of OAI. */
+#define LB_DEV_PRE_NONE 0u
+#define LB_DEV_PRE_NORM 1u
+#define LB_DEV_PRE_SILU 2u
+#define LB_DEV_PRE_GELU 3u
+#define LB_DEV_PRE_GELU_ERF 4u
+#define LB_DEV_PRE_RELU2 5u
+#define LB_DEV_PRE_OAI 6u
 
 /* out[token][0 .. n_cols) = row ids[token] of w; NaN where ids[token] >= n_rows. */
 typedef struct lb_rows_args {
@@ -121,6 +135,12 @@ typedef struct lb_experts_args {
     u32 n_tokens, n_cols, n_used, n_mats; /* n_mats: of bias_experts */
     u32 first, stride;                    /* of a row of x: bias_experts */
 } lb_experts_args;
+
+/* enc_*: n_blocks of values [n_blocks][block] to blocks of a type. The first of them is block
+ * first_block of a row of row_blocks; importance [row_blocks][block] where has_importance. */
+typedef struct lb_encode_args {
+    u32 n_blocks, row_blocks, first_block, has_importance;
+} lb_encode_args;
 
 /* out[t][o_first + h o_head + i] = x[t stride + first + h head + i], i < n_cols; head 0: all heads
  * have the same. */

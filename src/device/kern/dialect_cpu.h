@@ -13,7 +13,9 @@
 
 #define LBK_GLOBAL
 #define LBK_THREAD
+#define LBK_TG_MEM
 #define LBK_FN static inline
+#define LBK_FAR_FN static
 #define LBK_IN(i, T, n) const T *n
 #define LBK_OUT(i, T, n) T *n
 #define LBK_VAL(i, T, n) const T n
@@ -47,6 +49,7 @@
 #define LBK_TABLE(T, n, cnt) static const T n[cnt]
 #define LBK_BARRIER() lb_fiber_barrier(lbk_, __LINE__)
 #define LBK_UNROLL
+#define LBK_UNROLL_BY(n)
 #define LBK_SIMD_SUM(x) lb_fiber_simd(lbk_, LB_FIBER_SUM, x, __LINE__)
 #define LBK_SIMD_MAX(x) lb_fiber_simd(lbk_, LB_FIBER_MAX, x, __LINE__)
 #define LBK_F16(bits) lb_f16_to_f32((u16)(bits))
@@ -58,6 +61,7 @@
 #define LBK_EXP(x) lbk_exp(x)
 #define LBK_TANH(x) lbk_tanh(x)
 #define LBK_RSQRT(x) (1.0f / sqrtf(x))
+#define LBK_SQRT(x) sqrtf(x)
 #define LBK_NAN lb_f32_from_bits(LB_NAN_BITS)
 #define LBK_LOWEST (-(float)INFINITY)
 

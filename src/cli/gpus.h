@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* gpus.h: the devices that a model runs on: which there are, and what of it goes to each. */
+#ifndef LB_CLI_GPUS_H
+#define LB_CLI_GPUS_H
+
+#include "cli/cli.h"
+#include "model/resident.h"
+
+typedef struct lb_gpu_opts {
+    const char *layers;       /* "auto", "all", a number; NULL: not given, as auto */
+    u32 split_mode;           /* index of "layer" */
+    const char *tensor_split; /* "3,1"; NULL: by what is free */
+    bool split_given;
+} lb_gpu_opts;
+
+#define LB_GPU_OPTS 3
+extern const lb_opt lb_gpu_rows[LB_GPU_OPTS];
+
+typedef struct lb_gpus {
+    lb_dev *dev[LB_DEV_LIST_MAX];
+    u32 n;
+    bool few;                      /* they are to be as few as do it */
+    bool more;                     /* there are more that the user has not named */
+    double share[LB_DEV_LIST_MAX]; /* [n] */
+    bool shared;                   /* share is given */
+    u32 n_layers;                  /* lb_resident_opts.n_layers */
+    bool all_layers;               /* all or nothing */
+    u64 memory_bytes;              /* --device-memory */
+    char text[256];                /* "cuda:0,cuda:1": those that have a part of the model */
+} lb_gpus;
+
+/* Those that the finished options name; none where the CPU computes. LB_E_USAGE: options that do
+ * not go together. */
+lb_status lb_gpus_open(lb_gpus *g, const lb_common *common, const lb_gpu_opts *o, lb_err *err);
+void lb_gpus_close(lb_gpus *g);
+/* Puts m there, as far as it fits and the options say; *out NULL: nothing of it, the CPU computes,
+ * and no device is open any more. session: for which there is to be room. */
+lb_status lb_gpus_put(lb_gpus *g, lb_resident **out, const lb_model *m,
+                      const lb_context_opts *session, bool quiet, lb_err *err);
+
+#endif

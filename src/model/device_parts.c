@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* device_parts.c: a model on several devices, or partly on the CPU: what is given from one part to
+ * the next, and which layers each has. */
+#include "base/mem.h"
+#include "io/size.h"
+#include "model/device_graph.h"
+
+/* ---- a batch ---- */
+
+/* Floats of a token's own inputs of layers, with the room behind them. */
+static u32 inputs_stride(const lb_model *m) {
+    return (m->p.n_layers + 1) * m->layer_in_dim;
+}
+
+static u64 stream_bytes(const lb_context *c) {
+    return 4ull * c->n * c->m->p.n_embd;
+}
+
+static u64 inputs_bytes(const lb_context *c) {
+    return c->m->layer_embd ? 4ull * c->n * inputs_stride(c->m) : 0;
+}
+
+lb_status lb_device_join(lb_context *c, lb_err *err) {
+    const lb_model *m = c->m;
+    const u64 b = c->o.n_batch;
+    const u64 stream = 4 * b * m->p.n_embd;
+    const u64 inputs = m->layer_embd ? 4 * b * inputs_stride(m) : 0;
+    for (lb_dcontext *d = c->parts; d->next; d = d->next)
+        LB_TRY(lb_dev_link_new(&d->link, d->r->q, d->next->r->q, LB_MAX(stream, inputs), err));
+    c->device = c->parts;
+    return c->device->r->embeds ? LB_OK
+                                : lb_dev_buf_new(c->device->r->d, LB_DEV_HOST, stream + inputs,
+                                                 &c->device->given, err);
+}
+
+lb_status lb_device_take_host(lb_context *c, lb_err *err) {
+    const lb_dcontext *d = c->device;
+    const u32 dim = c->m->p.n_layers * c->m->layer_in_dim, stride = inputs_stride(c->m);
+    const u64 stream = stream_bytes(c);
+    LB_TRY(lb_forward_begin(c, err));
+    LB_TRY(lb_forward_layers(c, 0, d->r->first, err));
+    u8 *host = lb_dev_buf_host(d->given);
+    memcpy(host, c->x, stream);
+    LB_TRY(lb_dev_queue_write(d->r->q, d->buf[LB_DBUF_X], 0, host, stream, err));
+    if (!inputs_bytes(c))
+        return LB_OK;
+    host += stream;
+    for (u32 t = 0; t < c->n; t++)
+        memcpy(host + 4ull * t * stride, c->layer_in + (size_t)t * dim, 4ull * dim);
+    return lb_dev_queue_write(d->r->q, d->buf[LB_DBUF_INPUTS], 0, host,
+                              inputs_bytes(c) - 4ull * (stride - dim), err);
+}
+
+lb_status lb_device_hand_on(lb_context *c, lb_err *err) {
+    const lb_dcontext *d = c->device, *next = d->next;
+    static const lb_dbuf what[] = {LB_DBUF_X, LB_DBUF_INPUTS};
+    const u64 bytes[] = {stream_bytes(c), inputs_bytes(c)};
+    for (u32 i = 0; i < LB_LEN(what); i++)
+        if (bytes[i])
+            LB_TRY(lb_dev_link_copy(d->link, (lb_dev_arg){next->buf[what[i]], 0},
+                                    (lb_dev_arg){d->buf[what[i]], 0}, bytes[i], err));
+    c->device = d->next;
+    return LB_OK;
+}
+
+lb_status lb_device_settle(lb_context *c, lb_err *err) {
+    lb_status st = LB_OK;
+    lb_err other;
+    for (lb_dcontext *d = c->parts; d; d = d->next) {
+        const lb_status now = lb_dev_queue_wait(d->r->q, st == LB_OK ? err : &other);
+        st = st == LB_OK ? now : st;
+    }
+    c->device = c->parts;
+    return st;
+}
+
+/* ---- which layers lie where ---- */
+
+/* Of a device's free memory: what the driver and sizes that are rounded up take. */
+static u64 usable(const lb_resident_opts *o, u32 i) {
+    const u64 free_bytes = lb_dev_info_get(o->devices[i])->free_bytes;
+    const u64 budget = lb_dev_budget(o->devices[i]);
+    const u64 rest = free_bytes - free_bytes / 32;
+    return !budget ? rest : !rest ? budget : LB_MIN(rest, budget);
+}
+
+/* Layers that read the keys of an earlier one stay with it. */
+static void find_whole(const lb_model *m, u8 *whole) {
+    for (u32 i = 0; i < m->p.n_layers; i++) {
+        const lb_layer_params *l = &m->p.layer[i];
+        for (u32 k = l->kv_layer + 1; !l->recurrent && l->kv_layer < i && k <= i; k++)
+            whole[k] = 1;
+    }
+}
+
+static void tell(lb_resident_plan *out, const lb_placing_in *in, const u64 *weights,
+                 const u64 *kv) {
+    u32 d = 0;
+    for (u32 i = 0; i < in->n_layers; i++) {
+        out->all += in->layer_bytes[i];
+        if (i < out->placing.n_host) {
+            out->host_weights += weights[i];
+            out->host_kv += kv[i];
+            continue;
+        }
+        while (i >= out->placing.end[d])
+            d++;
+        out->weights[d] += weights[i];
+        out->kv[d] += kv[i];
+    }
+    out->all += in->first_bytes + in->last_bytes - in->both_bytes + in->fixed_bytes;
+    for (d = 0; d < out->placing.n_devices; d++)
+        out->weights[d] = out->placing.bytes[d] - out->kv[d] - out->buffers;
+    if (out->placing.n_host)
+        out->host_weights += in->first_bytes;
+}
+
+static lb_status plan(lb_resident_plan *out, const lb_model *m, const lb_resident_opts *o,
+                      u64 *list, lb_err *err) {
+    const u32 n = m->p.n_layers;
+    u64 *weights = list, *kv = list + n, *both = kv + n, *free_bytes = both + n;
+    u8 *whole = (u8 *)(free_bytes + LB_PLACES_MAX);
+    lb_resident_bytes_of rest;
+    LB_TRY(lb_device_check(&o->session, lb_dev_info_get(o->devices[0]), err));
+    LB_TRY(lb_resident_costs(m, o->devices[0], weights, &rest, err));
+    LB_TRY(lb_device_room(m, &o->session, kv, &out->buffers, err));
+    find_whole(m, whole);
+    for (u32 i = 0; i < n; i++)
+        both[i] = weights[i] + kv[i];
+    for (u32 i = 0; i < o->n_devices; i++)
+        free_bytes[i] = usable(o, i);
+    const lb_placing_in in = {.n_layers = n,
+                              .n_devices = o->n_devices,
+                              .layer_bytes = both,
+                              .whole = whole,
+                              .first_bytes = rest.embeddings,
+                              .last_bytes = rest.output,
+                              .both_bytes = rest.shared,
+                              .fixed_bytes = out->buffers + rest.constants,
+                              .free_bytes = free_bytes,
+                              .share = o->share,
+                              .few = o->few,
+                              .n_wanted = o->n_layers};
+    LB_TRY(lb_place(&in, &out->placing, err));
+    tell(out, &in, weights, kv);
+    return LB_OK;
+}
+
+lb_status lb_resident_plan_make(lb_resident_plan *out, const lb_model *m, const lb_resident_opts *o,
+                                lb_err *err) {
+    u64 *list = lb_alloc_zero(4ull * m->p.n_layers + LB_PLACES_MAX, sizeof *list);
+    *out = (lb_resident_plan){0};
+    if (!list)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for placing layers");
+    LB_ASSERT(o->n_devices > 0 && o->n_devices <= LB_PLACES_MAX);
+    const lb_status st = plan(out, m, o, list, err);
+    lb_free(list);
+    return st;
+}
+
+lb_status lb_resident_new_planned(lb_resident **out, const lb_model *m, const lb_resident_opts *o,
+                                  const lb_resident_plan *plan_of, lb_err *err) {
+    const lb_placing *p = &plan_of->placing;
+    lb_resident **at = out;
+    lb_status st = LB_OK;
+    *out = NULL;
+    for (u32 i = 0; i < p->n_devices && st == LB_OK; i++) {
+        st = lb_resident_part(at,
+                              &(lb_part_in){.m = m,
+                                            .d = o->devices[i],
+                                            .first = i ? p->end[i - 1] : p->n_host,
+                                            .end = p->end[i],
+                                            .opts = o},
+                              err);
+        if (st == LB_OK)
+            at = &(*at)->next;
+    }
+    if (st != LB_OK)
+        lb_resident_free(out);
+    return st;
+}

@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* encoder.c: lanes between workers and a device (encoder.h).
+ *
+ * A lane is free, open (a worker fills it), ready, or under way. A worker that finds no free one
+ * hands over what it has open before it waits; so lanes that nobody may wait for are being filled
+ * by a worker that runs, or are the encoder's, and there is no deadlock. */
+#include "plan/encoder.h"
+#include "base/mem.h"
+#include "base/thread.h"
+#include "device/encode.h"
+
+enum {
+    LANES_MAX = 12,
+    LANE_ELEMS = 512 * 1024, /* a tile of 1 MiB has no more values of 16 bits */
+    LANE_COLS = 128 * 1024   /* importance of a row */
+};
+/* The largest blocks there are kernels for: 210 bytes for 256 values. */
+#define LANE_OUT_BYTES (LANE_ELEMS / 256 * 210)
+/* Calls of a driver are deeper than what other threads do. */
+#define ENCODER_STACK_BYTES LB_MIB
+
+typedef enum state { FREE, OPEN, READY, UNDER_WAY } state;
+
+typedef struct lb_lane {
+    state state;
+    u64 number; /* of lanes that were handed over */
+    lb_encoding *owner;
+    const lb_quant *q;
+    u64 n_cols, col, n; /* col: of the first value, where there is importance */
+    u8 *out;
+    lb_dev_queue *queue;
+    lb_dev_buf *host_in, *host_out, *in, *imp, *blocks;
+} lb_lane;
+
+struct lb_encoder {
+    lb_dev *dev;
+    bool emulated, started;
+    lb_dev_buf *grid[LB_DTYPE_COUNT]; /* codebooks, when they are first needed */
+    lb_lane lane[LANES_MAX];
+    u32 n_lanes;
+    lb_mutex mutex;       /* of all below, and of lanes' states */
+    lb_cond free, handed; /* a lane became free or an encoding ended; a lane is ready */
+    u64 number;
+    bool stop;
+    lb_err err;
+    lb_encoder_stats stats;
+    lb_thread thread;
+};
+
+/* ---- the encoder's thread ---- */
+
+/* The codebook of a type, made of the quantizer's tables. */
+static lb_status need_grid(lb_encoder *e, lb_lane *l, lb_err *err) {
+    const lb_dtype t = l->q->dtype;
+    const u64 bytes = (u64)lb_dev_encode_table_words(t) * sizeof(u32);
+    if (!bytes || e->grid[t])
+        return LB_OK;
+    u32 *words = lb_alloc((size_t)bytes);
+    if (!words)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for a codebook");
+    lb_dev_encode_table(t, l->q->tables, words);
+    lb_status st = lb_dev_buf_new(e->dev, LB_DEV_OWN, bytes, &e->grid[t], err);
+    if (st == LB_OK)
+        st = lb_dev_queue_write(l->queue, e->grid[t], 0, words, bytes, err);
+    if (st == LB_OK)
+        st = lb_dev_queue_wait(l->queue, err);
+    lb_free(words);
+    return st;
+}
+
+static u64 out_bytes(const lb_lane *l) {
+    const lb_dtype_info *t = lb_dtype_get(l->q->dtype);
+    return l->n / t->block_elems * t->block_bytes;
+}
+
+static lb_status submit(lb_encoder *e, lb_lane *l, lb_err *err) {
+    const u32 block = lb_dtype_get(l->q->dtype)->block_elems;
+    LB_TRY(need_grid(e, l, err));
+    if (l->q->importance) /* first: a driver waits for the queue before it copies such memory */
+        LB_TRY(lb_dev_queue_write(l->queue, l->imp, 0, l->q->importance, l->n_cols * sizeof(float),
+                                  err));
+    LB_TRY(lb_dev_queue_write(l->queue, l->in, 0, lb_dev_buf_host(l->host_in), l->n * sizeof(float),
+                              err));
+    const lb_dev_encode launch = {
+        .type = l->q->dtype,
+        .val = {.n_blocks = (u32)(l->n / block),
+                .row_blocks = l->q->importance ? (u32)(l->n_cols / block) : 1,
+                .first_block = l->q->importance ? (u32)(l->col / block) : 0,
+                .has_importance = l->q->importance != NULL},
+        .in = {l->in, 0},
+        .imp = {l->imp, 0},
+        .grid = {e->grid[l->q->dtype], 0},
+        .out = {l->blocks, 0}};
+    LB_TRY(lb_dev_queue_barrier(l->queue, err));
+    LB_TRY(lb_dev_encode_launch(l->queue, &launch, err));
+    LB_TRY(lb_dev_queue_barrier(l->queue, err));
+    return lb_dev_queue_read(l->queue, lb_dev_buf_host(l->host_out), l->blocks, 0, out_bytes(l),
+                             err);
+}
+
+static lb_status collect(lb_lane *l, lb_err *err) {
+    LB_TRY(lb_dev_queue_wait(l->queue, err));
+    memcpy(l->out, lb_dev_buf_host(l->host_out), (size_t)out_bytes(l));
+    return LB_OK;
+}
+
+/* Lock held. The one that was handed over first. */
+static lb_lane *first_in(lb_encoder *e, state s) {
+    lb_lane *first = NULL;
+    for (u32 i = 0; i < e->n_lanes; i++)
+        if (e->lane[i].state == s && (!first || e->lane[i].number < first->number))
+            first = &e->lane[i];
+    return first;
+}
+
+/* Lock held. The lane is done, or has failed. */
+static void release(lb_encoder *e, lb_lane *l, lb_status st, const lb_err *err) {
+    if (st != LB_OK && e->err.code == LB_OK)
+        e->err = *err;
+    e->stats.n_batches++;
+    e->stats.n_elems += l->n;
+    l->state = FREE;
+    l->owner->pending--;
+    lb_wake_all(&e->free);
+}
+
+static void *encoder_main(void *arg) {
+    lb_encoder *e = arg;
+    lb_lane *l;
+    lb_lock(&e->mutex);
+    for (;;) {
+        lb_err err = {0};
+        lb_status st;
+        if ((l = first_in(e, READY)) != NULL) {
+            l->state = UNDER_WAY;
+            st = e->err.code;
+            lb_unlock(&e->mutex);
+            if (st == LB_OK)
+                st = submit(e, l, &err);
+            lb_lock(&e->mutex);
+            if (st != LB_OK)
+                release(e, l, st, &err);
+        } else if ((l = first_in(e, UNDER_WAY)) != NULL) {
+            lb_unlock(&e->mutex);
+            st = collect(l, &err);
+            lb_lock(&e->mutex);
+            release(e, l, st, &err);
+        } else if (e->stop) {
+            break;
+        } else {
+            lb_wait(&e->handed, &e->mutex);
+        }
+    }
+    lb_unlock(&e->mutex);
+    return NULL;
+}
+
+/* ---- workers ---- */
+
+/* Lock held. */
+static void hand_over(lb_encoding *x, u32 root) {
+    lb_lane *l = x->open[root];
+    if (!l)
+        return;
+    x->open[root] = NULL;
+    x->pending++;
+    l->number = x->e->number++;
+    l->state = READY;
+    lb_wake_one(&x->e->handed);
+}
+
+static void hand_over_all(lb_encoding *x) {
+    for (u32 i = 0; i < LB_ENCODING_MAX; i++)
+        hand_over(x, i);
+}
+
+/* Lock held. NULL: the device has failed. */
+static lb_lane *take(lb_encoding *x) {
+    lb_encoder *e = x->e;
+    lb_lane *l = NULL;
+    while (e->err.code == LB_OK && !(l = first_in(e, FREE))) {
+        hand_over_all(x);
+        lb_wait(&e->free, &e->mutex);
+    }
+    if (l)
+        l->state = OPEN;
+    return l;
+}
+
+/* Whether values that go to out are the next ones of an open lane. */
+static bool follows(const lb_lane *l, const lb_encoding_at *at, const u8 *out) {
+    return l->n < LANE_ELEMS && l->q == at->q && l->out + out_bytes(l) == out &&
+           (!at->q->importance || (l->col + l->n) % at->n_cols == at->col);
+}
+
+/* A lane for them; NULL: the device has failed. */
+static lb_lane *lane_for(lb_encoding *x, const lb_encoding_at *at, u8 *out) {
+    lb_lane *l = x->open[at->root];
+    if (l && follows(l, at, out))
+        return l;
+    lb_lock(&x->e->mutex);
+    hand_over(x, at->root);
+    l = take(x);
+    lb_unlock(&x->e->mutex);
+    if (!l)
+        return NULL;
+    l->owner = x;
+    l->q = at->q;
+    l->n_cols = at->n_cols;
+    l->col = at->col;
+    l->n = 0;
+    l->out = out;
+    return x->open[at->root] = l;
+}
+
+void lb_encoding_add(lb_encoding *x, lb_encoding_at at, u64 n, const float *in, u8 *out) {
+    const lb_dtype_info *t = lb_dtype_get(at.q->dtype);
+    lb_lane *l;
+    while (n && (l = lane_for(x, &at, out)) != NULL) {
+        const u64 part = LB_MIN(n, LANE_ELEMS - l->n);
+        memcpy((float *)lb_dev_buf_host(l->host_in) + l->n, in, (size_t)part * sizeof *in);
+        l->n += part;
+        n -= part;
+        in += part;
+        out += part / t->block_elems * t->block_bytes;
+        at.col = (at.col + part) % at.n_cols;
+    }
+}
+
+lb_status lb_encoding_end(lb_encoding *x, lb_err *err) {
+    lb_encoder *e = x->e;
+    lb_lock(&e->mutex);
+    hand_over_all(x);
+    while (x->pending)
+        lb_wait(&e->free, &e->mutex);
+    const lb_status st = e->err.code;
+    if (st != LB_OK && err)
+        *err = e->err;
+    lb_unlock(&e->mutex);
+    return st;
+}
+
+/* ---- setting up ---- */
+
+static void lane_free(lb_lane *l) {
+    lb_dev_queue_free(&l->queue);
+    lb_dev_buf_free(&l->host_in);
+    lb_dev_buf_free(&l->host_out);
+    lb_dev_buf_free(&l->in);
+    lb_dev_buf_free(&l->imp);
+    lb_dev_buf_free(&l->blocks);
+}
+
+static lb_status lane_new(lb_dev *d, lb_lane *l, lb_err *err) {
+    const u64 in = LANE_ELEMS * sizeof(float);
+    LB_TRY(lb_dev_queue_new(d, &l->queue, err));
+    LB_TRY(lb_dev_buf_new(d, LB_DEV_HOST, in, &l->host_in, err));
+    LB_TRY(lb_dev_buf_new(d, LB_DEV_HOST, LANE_OUT_BYTES, &l->host_out, err));
+    LB_TRY(lb_dev_buf_new(d, LB_DEV_OWN, in, &l->in, err));
+    LB_TRY(lb_dev_buf_new(d, LB_DEV_OWN, LANE_COLS * sizeof(float), &l->imp, err));
+    return lb_dev_buf_new(d, LB_DEV_OWN, LANE_OUT_BYTES, &l->blocks, err);
+}
+
+/* As many as there is room for; where that is fewer than wanted, the last one's is the codebooks'.
+ */
+static lb_status make_lanes(lb_encoder *e, u32 n_wanted, lb_err *err) {
+    lb_err own = {0};
+    lb_status st = LB_OK;
+    while (e->n_lanes < n_wanted && st == LB_OK) {
+        lb_lane *l = &e->lane[e->n_lanes];
+        st = lane_new(e->dev, l, &own);
+        if (st == LB_OK)
+            e->n_lanes++;
+        else
+            lane_free(l);
+    }
+    if (st != LB_OK && e->n_lanes > 2)
+        lane_free(&e->lane[--e->n_lanes]);
+    lb_dev_pool_trim(e->dev);
+    if (st == LB_OK || ((st == LB_E_NOMEM || st == LB_E_LIMIT) && e->n_lanes >= 2))
+        return LB_OK;
+    *err = own;
+    return st;
+}
+
+lb_status lb_encoder_new(lb_encoder **out, const lb_dev_opts *dev, u32 threads, lb_err *err) {
+    *out = NULL;
+    if (!lb_dev_encode_exact(dev->kind))
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "--device: %s may flush subnormal numbers, so that the bytes might not be "
+                       "those of the CPU: nothing is quantized there: use --device cpu",
+                       lb_dev_kind_name(dev->kind));
+    lb_encoder *e = lb_alloc_zero(1, sizeof *e);
+    if (!e)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for a device's lanes");
+    e->emulated = dev->kind == LB_DEV_CPU;
+    lb_mutex_init(&e->mutex);
+    lb_cond_init(&e->free);
+    lb_cond_init(&e->handed);
+    lb_status st = lb_dev_open(&e->dev, dev, err);
+    if (st == LB_OK)
+        st = make_lanes(e, LB_MIN(threads + 2, LANES_MAX), err);
+    if (st == LB_OK)
+        st = lb_thread_start_deep(&e->thread, encoder_main, e, ENCODER_STACK_BYTES, err);
+    e->started = st == LB_OK;
+    *out = e;
+    if (st != LB_OK)
+        lb_encoder_free(out);
+    return st;
+}
+
+void lb_encoder_free(lb_encoder **out) {
+    lb_encoder *e = *out;
+    if (!e)
+        return;
+    lb_lock(&e->mutex);
+    e->stop = true;
+    lb_wake_one(&e->handed);
+    lb_unlock(&e->mutex);
+    if (e->started)
+        lb_thread_join(&e->thread);
+    for (u32 i = 0; i < e->n_lanes; i++)
+        lane_free(&e->lane[i]);
+    for (u32 i = 0; i < LB_DTYPE_COUNT; i++)
+        lb_dev_buf_free(&e->grid[i]);
+    lb_dev_close(&e->dev);
+    lb_cond_deinit(&e->free);
+    lb_cond_deinit(&e->handed);
+    lb_mutex_deinit(&e->mutex);
+    lb_free(e);
+    *out = NULL;
+}
+
+const char *lb_encoder_device(const lb_encoder *e) {
+    return e->emulated ? "emulated" : lb_dev_info_get(e->dev)->id;
+}
+
+u64 lb_encoder_pinned_bytes(const lb_encoder *e) {
+    return e->emulated ? 0 : e->n_lanes * (LANE_ELEMS * sizeof(float) + LANE_OUT_BYTES);
+}
+
+bool lb_encoder_takes(const lb_encoder *e, const lb_quant *q, u64 n_cols) {
+    lb_dev_kernel k;
+    return e && q->kind == LB_QUANT_BLOCKS && !q->refine && lb_dev_encode_of(q->dtype, &k) &&
+           (!q->importance || n_cols <= LANE_COLS);
+}
+
+void lb_encoder_stats_get(lb_encoder *e, lb_encoder_stats *out) {
+    lb_lock(&e->mutex);
+    *out = e->stats;
+    lb_unlock(&e->mutex);
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* encoder.h: quantizing on a device while a plan runs (device/encode.h has the kernels).
+ *
+ * Workers evaluate values as ever; those that a quantizer would take go into lanes instead: pinned
+ * memory of the host with a place on the device and a queue of its own. A full lane is copied,
+ * quantized and copied back by the encoder's thread, the only one that uses the device; several
+ * lanes are under way at a time, so that copies, kernels and workers overlap. The bytes are those
+ * of the CPU's quantizers: an encoder is not made for a device where they would not be. */
+#ifndef LB_PLAN_ENCODER_H
+#define LB_PLAN_ENCODER_H
+
+#include "device/device.h"
+#include "plan/quant.h"
+
+typedef struct lb_encoder lb_encoder;
+
+/* Opens the device. threads: workers that will feed it. LB_E_UNSUPPORTED: the device's arithmetic
+ * is not the CPU's; LB_E_LIMIT, LB_E_NOMEM: not even two lanes fit into its memory. */
+lb_status lb_encoder_new(lb_encoder **out, const lb_dev_opts *dev, u32 threads, lb_err *err);
+/* No worker has anything open. */
+void lb_encoder_free(lb_encoder **e);
+/* What --device calls it: "cuda:0"; of the kernels as C, "emulated". */
+const char *lb_encoder_device(const lb_encoder *e);
+/* Memory of the host that is not in this process's heap. */
+u64 lb_encoder_pinned_bytes(const lb_encoder *e);
+/* Whether it makes what q makes of a matrix of so many columns; e may be NULL. */
+bool lb_encoder_takes(const lb_encoder *e, const lb_quant *q, u64 n_cols);
+/* Batches and values that were quantized so far. */
+typedef struct lb_encoder_stats {
+    u64 n_batches, n_elems;
+} lb_encoder_stats;
+void lb_encoder_stats_get(lb_encoder *e, lb_encoder_stats *out);
+
+/* ---- of one worker ---- */
+
+#define LB_ENCODING_MAX 8 /* outputs of a job: LB_ROOTS_MAX */
+typedef struct lb_encoding {
+    lb_encoder *e;
+    struct lb_lane *open[LB_ENCODING_MAX]; /* what is being filled */
+    u32 pending;                           /* lanes that are under way */
+} lb_encoding;
+
+/* Where values stand: in the output of a job, of a matrix of n_cols columns, from column col of a
+ * row on; over a row's end the next one follows. */
+typedef struct lb_encoding_at {
+    u32 root;
+    const lb_quant *q;
+    u64 n_cols, col;
+} lb_encoding_at;
+
+/* n values, whole blocks, all finite. out: where their blocks go, until lb_encoding_end returns.
+ * May wait for others. */
+void lb_encoding_add(lb_encoding *x, lb_encoding_at at, u64 n, const float *in, u8 *out);
+/* All that was added is where it belongs, or the device has failed. */
+lb_status lb_encoding_end(lb_encoding *x, lb_err *err);
+
+#endif

@@ -1,0 +1,84 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# quantize_device.sh: files whose blocks a device makes are those of the CPU, byte by byte: every type there is a kernel
+# for, on the kernels as C and with the stand-in for NVIDIA's driver; what is refused, and what a device that fails leaves.
+# shellcheck source=tests/cli_lib.sh
+. "$(dirname "$0")/../cli_lib.sh"
+cost=slow
+cd "$W" || exit 1
+Q="$LBRX quantize"
+dense="llama layers=2 hidden=256 ffn=256 heads=2 kv_heads=1 head_dim=32 vocab=64 dtype=bf16"
+moe="qwen3moe layers=1 hidden=256 ffn=256 heads=2 kv_heads=1 head_dim=32 vocab=64 experts=3 used=1 dtype=f16"
+make_both() {
+    family=$1 to=$2
+    shift 2
+    make_model gguf "$family" "$to" "$@"
+    make_model imatrix "$family" "$to.dat" "$@"
+}
+# shellcheck disable=SC2086 # KEY=VALUE...
+make_both llama dense ${dense#* }
+# shellcheck disable=SC2086
+make_both qwen3moe moe ${moe#* }
+
+# alike WHAT DEVICE MODEL TYPES OPTIONS...: in one read on the CPU and on the device
+alike() {
+    title=$1 device=$2 model=$3 types=$4
+    shift 4
+    ok "$title: cpu" $Q "$model" -o 'cpu-{type}.gguf' --type "$types" --no-provenance --no-sync --force "$@"
+    # shellcheck disable=SC2086 # and its options
+    ok "$title: $device" env LBRX_LOG=1 $Q "$model" -o 'dev-{type}.gguf' --type "$types" --no-provenance --no-sync --force \
+        --device $device "$@"
+    grep -q " values quantized in " "$W/err" && pass || fail "$title: $device" "nothing was quantized there"
+    for one in $(echo "$types" | tr , ' '); do
+        same "$title: $one on $device" "cpu-$one.gguf" "dev-$one.gguf"
+    done
+    rm -f cpu-*.gguf dev-*.gguf
+}
+
+plain=q2_k,q3_k_m,q4_k_m,q5_k_m,q6_k,iq4_nl,iq4_xs,iq3_s
+weighted=iq2_xxs,iq2_xs,iq2_s,iq3_xxs,iq1_s,iq1_m,iq2_m
+alike "plain" emulated dense/model.gguf $plain
+alike "importance" emulated dense/model.gguf $plain --imatrix dense.dat
+alike "importance" emulated dense/model.gguf $weighted --imatrix dense.dat
+alike "experts" emulated moe/model.gguf iq2_xs,q4_k_m --imatrix moe.dat -t 1
+alike "little memory" emulated dense/model.gguf iq4_xs,q4_k_m --memory 64MB -t 3
+
+# ---- what is made where ----
+ok "dry run" $Q dense/model.gguf -o x.gguf --type q4_k_m --device emulated --dry-run
+says "dry run" "blk.0.attn_q.weight q4_k [64, 256] <- quantize on emulated <- decode bf16"
+says "dry run" "blk.0.attn_output.weight q5_0 [256, 64] <- quantize <- decode bf16"
+ok "refined" $Q dense/model.gguf -o x.gguf --type q4_k_m --refine --device emulated --dry-run
+says "refined" "blk.0.attn_q.weight q4_k [64, 256] <- quantize <- decode bf16"
+exits 2 "no quantizer" "$LBRX" convert dense/model.gguf -o x.gguf --device emulated
+complains "no quantizer" "this command computes on the CPU alone: use --device cpu"
+exits 3 "metal" $Q dense/model.gguf -o x.gguf --type q4_k_m --device metal
+complains "metal" "metal may flush subnormal numbers"
+exits 4 "device memory" $Q dense/model.gguf -o x.gguf --type q4_k_m --device emulated --device-memory 1MB
+[ ! -e x.gguf ] && pass || fail "refusals" "something was written"
+cp dense/model.gguf other.gguf
+printf 'merge_method: linear\nmodels:\n- {model: dense/model.gguf, parameters: {weight: 1}}\n- {model: other.gguf, parameters: {weight: 0.5}}\n' >m.yml
+ok "a merge" "$LBRX" merge m.yml -o m.gguf --type q4_k_m --no-provenance --device emulated
+ok "a merge" "$LBRX" merge m.yml -o n.gguf --type q4_k_m --no-provenance
+same "a merge" m.gguf n.gguf
+
+# ---- the driver's stand-in ----
+if [ -z "${LB_TEST_STUB_CUDA:-}" ] || [ ! -f "$LB_TEST_STUB_CUDA" ]; then
+    skip "cuda" "no stand-in for the CUDA driver"
+    finish
+fi
+LD_LIBRARY_PATH=$(dirname "$LB_TEST_STUB_CUDA")
+export LD_LIBRARY_PATH
+alike "cuda" cuda dense/model.gguf q4_k_m,q6_k,iq4_xs
+alike "cuda" cuda:1 moe/model.gguf iq2_xxs,iq1_m,q3_k_m --imatrix moe.dat
+alike "few lanes" "cuda --device-memory 16MB" dense/model.gguf q4_k_m,iq4_nl,q2_k
+STUB_CUDA_MEMORY=3000000 exits 1 "memory" $Q dense/model.gguf -o x.gguf --type q4_k_m --device cuda
+complains "memory" "a buffer of"
+STUB_CUDA_LOST=3 exits 1 "lost" $Q dense/model.gguf -o x.gguf --type q4_k_m --no-provenance --device cuda
+complains "lost" "cuda:0: the device was lost"
+[ ! -e x.gguf ] && pass || fail "lost" "a file is there"
+ok "lost, then on the CPU" $Q dense/model.gguf -o x.gguf --type q4_k_m --no-provenance --resume
+ok "lost, then on the CPU" $Q dense/model.gguf -o y.gguf --type q4_k_m --no-provenance
+same "lost, then on the CPU" x.gguf y.gguf
+STUB_CUDA=none exits 3 "no GPU" $Q dense/model.gguf -o z.gguf --type q4_k_m --device cuda
+complains "no GPU" "the driver sees no GPU"
+finish
