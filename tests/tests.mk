@@ -112,6 +112,9 @@ $(MLX_RECIPE): $(B)/tests/tool/mlx_recipe.o $(LIB)
 	$(Q)$(CC) $(LDFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(LIBS)
 $(MAKE_MODEL): $(B)/tests/tool/make_model.o $(patsubst tests/unit/%.c,$(B)/tests/%.o,$(wildcard tests/unit/fake_*.c)) $(LIB)
 	$(Q)$(CC) $(LDFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(LIBS)
+DEVICE_BENCH := $(B)/tests/device_bench
+$(DEVICE_BENCH): $(B)/tests/tool/device_bench.o $(LIB)
+	$(Q)$(CC) $(LDFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(LIBS)
 QUANT_PEER := $(B)/tests/quant_peer
 $(QUANT_PEER): $(B)/tests/tool/quant_peer.o $(B)/tests/quant_rows.o $(LIB)
 	$(Q)$(CC) $(LDFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(LIBS)
@@ -124,7 +127,7 @@ STUB_CUDA_SRC := tests/stub/libcuda.c $(wildcard src/device/kernels*.c) $(addpre
 $(B)/tests/stub/libcuda.so.1: $(STUB_CUDA_SRC) $(wildcard src/device/*.h src/device/*.def src/device/kern/*)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(filter-out $(SAN_FLAGS),$(CFLAGS_ALL)) -fPIC -shared -Wl,-soname,libcuda.so.1 -Wl,--no-undefined -o $@ $(STUB_CUDA_SRC) -lm -lpthread
-$(B)/tests/test_device_cuda $(B)/tests/test_device_model: | $(STUB_CUDA)
+$(B)/tests/test_device_cuda $(B)/tests/test_device_model $(B)/tests/test_windows: | $(STUB_CUDA)
 # A stand-in for Metal, which compiles the kernels' text by clang; without clang there is none.
 MSL_CLANG ?= clang
 STUB_METAL := $(if $(filter Linux,$(UNAME)),$(if $(shell command -v $(MSL_CLANG) 2>/dev/null),$(B)/tests/metal/libmetal.so))
@@ -155,7 +158,7 @@ unit: $(UNIT)
 # Everything compiled and nothing linked: for what another compiler has to say.
 objects: $(OBJ) $(UNIT:%=%.o) $(UNIT_COMMON) $(B)/tests/runner.o $(FAULT_OBJ) $(KERN_OBJ) $(FUZZ_OBJ) $(TOOL_OBJ)
 # What the thread sanitizer is for: the engine, the sink, the pools, the descriptors.
-THREADS := $(filter $(B)/tests/test_plan% $(B)/tests/test_pool% $(B)/tests/test_fds% $(B)/tests/test_thread% $(B)/tests/test_fault% $(B)/tests/test_team%,$(UNIT))
+THREADS := $(filter $(B)/tests/test_plan% $(B)/tests/test_sink% $(B)/tests/test_pool% $(B)/tests/test_fds% $(B)/tests/test_thread% $(B)/tests/test_fault% $(B)/tests/test_team%,$(UNIT))
 threads: $(THREADS)
 test-threads: threads
 	@$(RUN) $(THREADS)

@@ -49,6 +49,10 @@ lb_status lb_os_sync(int fd, const char *path, lb_err *err); /* fsync; F_FULLFSY
 lb_status lb_os_sync_dir(const char *path, lb_err *err);
 void lb_os_readahead(int fd, u64 off, u64 len); /* a hint; may block a little */
 void lb_os_writeback(int fd, u64 off, u64 len); /* start writing dirty pages; a hint */
+/* Whether 2 MiB of a file that is open for reading too, from a multiple of that on, lie in one page
+ * of the system's cache; what is not there is read first. False where it cannot be known. */
+#define LB_LARGE_PAGE (2 * LB_MIB)
+bool lb_os_in_large_page(int fd, u64 off);
 /* Forgets what the memory holds of a whole file, so that it is read from the disk; a hint. */
 void lb_os_drop_cache(int fd);
 

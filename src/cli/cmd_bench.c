@@ -320,7 +320,7 @@ static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32
     LB_TRY(read_lists(b, &o.common.n_threads, err));
     b->x.any_device = true;
     lb_status st = lb_infer_open(&b->x, cli, &o.common, &o.infer, args[0], err);
-    if (st == LB_OK)
+    if (st == LB_OK && !b->x.planned)
         st = run_all(b, args[0], err);
     if (st != LB_OK) /* no half of a list */
         lb_buf_reset(&cli->out);

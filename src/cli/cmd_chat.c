@@ -85,6 +85,8 @@ static lb_status open_session(lb_session *s, lb_cli *cli, lb_common *common, con
     bool exists = false;
     s->x.any_device = true;
     LB_TRY(lb_infer_open(&s->x, cli, common, &o->infer, arg, err));
+    if (s->x.planned)
+        return LB_OK;
     const u32 trained = lb_model_n_ctx_train(lb_loaded_model(s->x.loaded));
     const u32 usual = LB_MIN(trained ? trained : CTX_UNKNOWN, CTX_MOST);
     LB_TRY(lb_talk_open(&s->talk, s->x.source, &o->talk, err));
@@ -124,7 +126,7 @@ static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32
     if (o.history && u.terminal && !(u.history = history_file(&cli->arena)))
         return lb_fail(err, LB_E_IO, "chat: --history: there is no cache folder to keep it in");
     st = open_session(&s, cli, &o.common, &o, args[0], err);
-    if (st == LB_OK) {
+    if (st == LB_OK && !s.x.planned) {
         st = lb_chat_run(&u, err);
         lb_status saved = o.session ? lb_session_save_all(&s, o.session, st ? NULL : err) : LB_OK;
         st = st ? st : saved;

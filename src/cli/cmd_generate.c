@@ -404,8 +404,11 @@ static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32
     LB_TRY(check_opts(&o, err));
     x->any_device = true;
     lb_status st = lb_infer_open(x, cli, &o.common, &o.infer, args[0], err);
-    if (st == LB_OK)
-        st = lb_infer_tokenizer(x, err);
+    if (st != LB_OK || x->planned) {
+        lb_infer_close(x);
+        return st;
+    }
+    st = lb_infer_tokenizer(x, err);
     if (st == LB_OK)
         st = open_saved(x, &o, &saved, err);
     if (st == LB_OK && o.jsonl) {

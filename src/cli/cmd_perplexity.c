@@ -233,9 +233,9 @@ static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32
     lb_status st = open_files(x, &o, err);
     if (st == LB_OK)
         st = lb_infer_open(&x->infer, cli, &o.common, &o.infer, args[0], err);
-    if (st == LB_OK)
+    if (st == LB_OK && !x->infer.planned)
         st = lb_infer_encode_file(&x->infer, o.file, &ids, err);
-    if (st == LB_OK)
+    if (st == LB_OK && !x->infer.planned)
         st = measure(x, &o, &ids, cli, err);
     if (st == LB_E_NOMEM && lb_mem_refused())
         st = lb_fail(err, LB_E_LIMIT,

@@ -125,7 +125,7 @@ static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32
         return lb_fail(err, LB_E_USAGE, "score: --jsonl is needed: lines of JSON on stdin");
     x->any_device = true;
     lb_status st = lb_infer_open(x, cli, &o.common, &o.infer, args[0], err);
-    if (st == LB_OK)
+    if (st == LB_OK && !x->planned)
         st = score_all(x, (u32)o.top, err);
     lb_infer_close(x);
     return st;

@@ -99,7 +99,7 @@ static lb_status selftest_run(lb_cli *cli, const void *opts, const char *const *
                                               .schedule = (u32)o.schedule},
                                err);
     for (u32 k = 0; k < LB_DEV_KERNEL_COUNT && st == LB_OK; k++) {
-        if (o.kernel && k != (u32)only)
+        if (o.kernel ? k != (u32)only : !lb_dev_has(d, (lb_dev_kernel)k))
             continue;
         st = lb_dev_selftest(d, (lb_dev_kernel)k, &how, &rows[n], err);
         n_wrong += rows[n++].status != LB_OK;

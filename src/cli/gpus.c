@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* gpus.c: see gpus.h. */
 #include "cli/gpus.h"
+#include "io/progress.h"
 #include "io/size.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +27,10 @@ const lb_opt lb_gpu_rows[LB_GPU_OPTS] = {
      .arg = "A,B,...",
      .help = "proportions of a model that the GPUs get; by their free memory unless given",
      .off = offsetof(lb_gpu_opts, tensor_split)},
+    {.name = "dry-run",
+     .kind = LB_OPT_FLAG,
+     .help = "say what of the model and of a session would lie where, and do nothing",
+     .off = offsetof(lb_gpu_opts, dry_run)},
 };
 
 /* ---- which there are ---- */
@@ -148,7 +153,7 @@ static lb_resident_opts resident_opts(const lb_gpus *g, const lb_context_opts *s
                               .session = *session};
 }
 
-static const char *name_of(const lb_gpus *g, u32 i) {
+const char *lb_gpus_name(const lb_gpus *g, u32 i) {
     const lb_dev_info *d = lb_dev_info_get(g->dev[i]);
     return d->kind == LB_DEV_CPU ? "emulated" : d->id;
 }
@@ -171,8 +176,7 @@ static lb_status make_plan(lb_gpus *g, lb_resident_plan *plan, const lb_model *m
     return lb_resident_plan_make(plan, m, &o, err);
 }
 
-/* What a device has for a model: its free memory, or what the user gives. */
-static u64 memory_of(const lb_dev *d, bool *budget) {
+u64 lb_gpus_memory(const lb_dev *d, bool *budget) {
     const u64 free_bytes = lb_dev_info_get(d)->free_bytes, limit = lb_dev_budget(d);
     if (!limit || (free_bytes && free_bytes <= limit))
         return free_bytes;
@@ -185,8 +189,8 @@ static lb_status refuse(const lb_gpus *g, const lb_resident_plan *plan, lb_err *
     u64 most = 0;
     bool budget = false;
     for (u32 i = 0; i < g->n; i++)
-        most += memory_of(g->dev[i], &budget);
-    (void)snprintf(which, sizeof which, "%s", name_of(g, 0));
+        most += lb_gpus_memory(g->dev[i], &budget);
+    (void)snprintf(which, sizeof which, "%s", lb_gpus_name(g, 0));
     if (g->n > 1)
         (void)snprintf(which, sizeof which, "%u GPUs", g->n);
     return lb_fail(err, budget ? LB_E_LIMIT : LB_E_NOMEM,
@@ -213,7 +217,7 @@ static void tell(const lb_gpus *g, const lb_resident_plan *plan) {
         before = ",";
     }
     for (u32 i = 0; i < p->n_devices; i++) {
-        fprintf(stderr, "%s %u to %u on %s (%s)", before, first, p->end[i] - 1, name_of(g, i),
+        fprintf(stderr, "%s %u to %u on %s (%s)", before, first, p->end[i] - 1, lb_gpus_name(g, i),
                 lb_size_text(plan->weights[i], size));
         first = p->end[i];
         before = ",";
@@ -225,25 +229,38 @@ static void set_text(lb_gpus *g, const lb_resident_plan *plan) {
     size_t at = plan->placing.n_host ? (size_t)snprintf(g->text, sizeof g->text, "cpu") : 0;
     for (u32 i = 0; i < plan->placing.n_devices && at < sizeof g->text; i++)
         at += (size_t)snprintf(g->text + at, sizeof g->text - at, "%s%s", at ? "," : "",
-                               name_of(g, i));
+                               lb_gpus_name(g, i));
+}
+
+lb_status lb_gpus_plan(lb_gpus *g, lb_resident_plan *plan, const lb_model *m,
+                       const lb_context_opts *session, lb_err *err) {
+    *plan = (lb_resident_plan){.placing = {.n_host = lb_model_n_layers(m)}};
+    if (g->n_layers == 0)
+        lb_gpus_close(g);
+    if (!g->n)
+        return LB_OK;
+    if (g->all_layers)
+        g->n_layers = lb_model_n_layers(m);
+    LB_TRY(make_plan(g, plan, m, session, err));
+    return plan->placing.n_devices ? LB_OK : refuse(g, plan, err);
 }
 
 lb_status lb_gpus_put(lb_gpus *g, lb_resident **out, const lb_model *m,
-                      const lb_context_opts *session, bool quiet, lb_err *err) {
+                      const lb_context_opts *session, const lb_common *common, lb_err *err) {
     lb_resident_plan plan;
+    lb_progress bar;
     *out = NULL;
-    if (g->n_layers == 0) {
-        lb_gpus_close(g);
+    LB_TRY(lb_gpus_plan(g, &plan, m, session, err));
+    if (!g->n)
         return LB_OK;
-    }
-    if (g->all_layers)
-        g->n_layers = lb_model_n_layers(m);
-    LB_TRY(make_plan(g, &plan, m, session, err));
-    if (!plan.placing.n_devices)
-        return refuse(g, &plan, err);
-    if (!quiet && (plan.placing.n_devices > 1 || plan.placing.n_host))
+    if (!common->quiet && (plan.placing.n_devices > 1 || plan.placing.n_host))
         tell(g, &plan);
     set_text(g, &plan);
-    const lb_resident_opts o = resident_opts(g, session);
-    return lb_resident_new_planned(out, m, &o, &plan, err);
+    lb_resident_opts o = resident_opts(g, session);
+    lb_progress_begin(&bar, common->progress, "load");
+    o.progress = lb_progress_update;
+    o.progress_user = &bar;
+    const lb_status st = lb_resident_new_planned(out, m, &o, &plan, err);
+    lb_progress_end(&bar);
+    return st;
 }

@@ -11,9 +11,10 @@ typedef struct lb_gpu_opts {
     u32 split_mode;           /* index of "layer" */
     const char *tensor_split; /* "3,1"; NULL: by what is free */
     bool split_given;
+    bool dry_run;
 } lb_gpu_opts;
 
-#define LB_GPU_OPTS 3
+#define LB_GPU_OPTS 4
 extern const lb_opt lb_gpu_rows[LB_GPU_OPTS];
 
 typedef struct lb_gpus {
@@ -36,6 +37,18 @@ void lb_gpus_close(lb_gpus *g);
 /* Puts m there, as far as it fits and the options say; *out NULL: nothing of it, the CPU computes,
  * and no device is open any more. session: for which there is to be room. */
 lb_status lb_gpus_put(lb_gpus *g, lb_resident **out, const lb_model *m,
-                      const lb_context_opts *session, bool quiet, lb_err *err);
+                      const lb_context_opts *session, const lb_common *common, lb_err *err);
+/* What lies where, of a session that is made from these, as text or (--json) an object. Nothing is
+ * copied. host_bytes: of all weights, as the CPU has them. */
+lb_status lb_gpus_show(lb_gpus *g, lb_cli *cli, const lb_model *m, const lb_context_opts *session,
+                       const lb_common *common, u64 host_bytes, lb_err *err);
+/* gpus.c: the plan that lb_gpus_put carries out; placing.n_devices 0: the CPU has everything. */
+lb_status lb_gpus_plan(lb_gpus *g, lb_resident_plan *plan, const lb_model *m,
+                       const lb_context_opts *session, lb_err *err);
+/* "cuda:0", "emulated" */
+const char *lb_gpus_name(const lb_gpus *g, u32 i);
+/* What a device has for a model: its free memory, or what the user gives; 0: not known. *budget: it
+ * is the user's. */
+u64 lb_gpus_memory(const lb_dev *d, bool *budget);
 
 #endif

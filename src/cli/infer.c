@@ -162,13 +162,18 @@ static lb_status open_device(lb_infer *x, lb_common *common, const lb_infer_opts
 
 #define CTX_EXPECTED 4096u /* positions for which devices leave room, where nobody says */
 
-static lb_status put_on_devices(lb_infer *x, lb_err *err) {
+static lb_status put_on_devices(lb_infer *x, lb_cli *cli, const lb_common *common, lb_err *err) {
     const lb_model *m = lb_loaded_model(x->loaded);
     const u32 trained = lb_model_n_ctx_train(m);
     lb_context_opts session = context_opts(x);
     session.n_ctx =
         x->opts.n_ctx ? (u32)x->opts.n_ctx : LB_MIN(trained ? trained : CTX_EXPECTED, CTX_EXPECTED);
-    return lb_gpus_put(&x->gpus, &x->resident, m, &session, x->quiet, err);
+    x->planned = x->opts.gpu.dry_run;
+    return x->planned
+               ? lb_gpus_show(&x->gpus, cli, m, &session, common,
+                              lb_loaded_mapped_bytes(x->loaded) + lb_loaded_made_bytes(x->loaded),
+                              err)
+               : lb_gpus_put(&x->gpus, &x->resident, m, &session, common, err);
 }
 
 const char *lb_infer_device(const lb_infer *x) {
@@ -192,8 +197,8 @@ lb_status lb_infer_open(lb_infer *x, lb_cli *cli, lb_common *common, const lb_in
     lb_status st = load(x, common, err);
     if (o->type)
         lb_made_forget(&x->made);
-    if (st == LB_OK && x->gpus.n)
-        st = put_on_devices(x, err);
+    if (st == LB_OK && (x->gpus.n || o->gpu.dry_run))
+        st = put_on_devices(x, cli, common, err);
     if (st == LB_OK && !x->resident)
         limit_memory(x, common, process_bytes);
     return st;

@@ -45,6 +45,7 @@ typedef struct lb_infer {
     bool any_device;       /* the command computes on any device; set before it is opened */
     lb_gpus gpus;          /* none: the CPU */
     lb_resident *resident; /* the model's weights there */
+    bool planned;          /* --dry-run: what lies where is in the result, and that is all */
     lb_infer_opts opts;
     u32 threads;
     lb_stream_limit limit; /* of the process, weights included; total_bytes 0: none */

@@ -24,6 +24,7 @@ struct lb_dev_queue {
     lb_dev *dev;
     lb_dev_queue *next;
     u64 pending_from; /* number of the first submission since the last wait; 0: none */
+    lb_dev_graph *recording;
     void *impl;
 };
 
@@ -33,6 +34,22 @@ struct lb_dev_event {
     bool recorded;
     void *impl;
     u64 t_us; /* cpu */
+};
+
+typedef struct lb_dev_record {
+    bool is_barrier;
+    lb_dev_launch launch; /* val: see lb_dev_record_launch */
+    lb_dev_shape shape;
+    u8 val[LB_DEV_VAL_BYTES_MAX];
+} lb_dev_record;
+
+struct lb_dev_graph {
+    lb_dev *dev;
+    lb_dev_graph *next;
+    lb_dev_record *rec; /* heap [n] */
+    u32 n, cap;
+    u64 used_at;
+    void *impl;
 };
 
 typedef struct lb_dev_ops {
@@ -54,6 +71,10 @@ typedef struct lb_dev_ops {
                         lb_err *err);
     lb_status (*barrier)(lb_dev_queue *q, lb_err *err);
     lb_status (*wait)(lb_dev_queue *q, lb_err *err);
+    /* what the implementation makes of a recording; NULL: its launches one by one */
+    lb_status (*graph_new)(lb_dev_graph *g, lb_err *err);
+    lb_status (*graph_run)(lb_dev_queue *q, lb_dev_graph *g, lb_err *err);
+    void (*graph_free)(lb_dev_graph *g);
     lb_status (*event_new)(lb_dev_event *e, lb_err *err);
     void (*event_free)(lb_dev_event *e);
     lb_status (*event_record)(lb_dev_event *e, lb_dev_queue *q, lb_err *err);
@@ -72,10 +93,22 @@ struct lb_dev {
     lb_dev_buf *pool; /* free, the last freed first */
     lb_dev_queue *queues;
     lb_dev_event *events;
+    lb_dev_graph *graphs;
     u64 submissions;
+    u64 host_bytes; /* of stats.used_bytes, those of pinned memory */
     char lost[256]; /* how the device was lost; empty: it was not */
     void *impl;
 };
+
+/* LB_E_IO where the device was lost. */
+lb_status lb_dev_alive(const lb_dev *d, lb_err *err);
+/* A submission of q that uses a and b (NULL: fewer). */
+void lb_dev_submitted(lb_dev_queue *q, lb_dev_buf *a, lb_dev_buf *b);
+
+/* graph.c: a launch, or a barrier (l NULL); a launch as it was. */
+lb_status lb_dev_graph_add(lb_dev_graph *g, const lb_dev_launch *l, const lb_dev_shape *s,
+                           lb_err *err);
+lb_dev_launch lb_dev_record_launch(const lb_dev_record *r);
 
 /* pool.c */
 lb_status lb_dev_pool_take(lb_dev *d, lb_dev_place place, u64 size_bytes, lb_dev_buf **out,

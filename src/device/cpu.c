@@ -44,6 +44,7 @@ static void describe(lb_dev_info *out) {
     out->threads_max = LB_FIBER_THREADS_MAX;
     out->shared_bytes_max = LB_FIBER_SHARED_BYTES;
     out->unified = out->maps_files = true;
+    out->tuning = lb_dev_tuning_find(LB_DEV_CPU, 0, 0);
 }
 
 static u32 cpu_list(lb_dev_info *out, u32 max, lb_err *why) {

@@ -12,7 +12,7 @@
 
 #include "base/base.h"
 
-#define LB_FIBER_THREADS_MAX 256u
+#define LB_FIBER_THREADS_MAX 512u
 #define LB_FIBER_SIMD 32u
 #define LB_FIBER_SHARED_BYTES 32768u
 #define LB_FIBER_STACK_BYTES 65536u

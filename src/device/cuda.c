@@ -8,14 +8,16 @@
 #include "base/os.h"
 #include "device/backend.h"
 #include "device/cuda_driver.h"
+#include "device/cuda_text.h"
 #include <stdio.h>
 
 typedef struct cuda {
     lb_cuda_driver cu;
     cu_device device;
-    cu_context context; /* NULL: not retained */
-    cu_module module;
-    cu_function kernel[LB_DEV_KERNEL_COUNT];
+    cu_context context;               /* NULL: not retained */
+    lb_cuda_common common, common_mm; /* of the two texts; mm: for tensor cores */
+    cu_module module[LB_DEV_KERNEL_COUNT];
+    cu_function kernel[LB_DEV_KERNEL_COUNT]; /* NULL: not compiled yet */
 } cuda;
 
 static bool is_lost(cu_result r) {
@@ -67,6 +69,9 @@ static void describe(const lb_cuda_driver *cu, cu_device device, u32 index, lb_d
     out->shared_bytes_max = attribute(cu, device, CU_ATTR_SHARED_BYTES);
     out->unified = attribute(cu, device, CU_ATTR_INTEGRATED) != 0;
     out->maps_files = attribute(cu, device, CU_ATTR_READ_ONLY_REGISTER) != 0;
+    out->tuning = lb_dev_tuning_find(
+        LB_DEV_CUDA,
+        10 * attribute(cu, device, CU_ATTR_MAJOR) + attribute(cu, device, CU_ATTR_MINOR), 0);
 }
 
 static u32 count_devices(const lb_cuda_driver *cu, lb_err *why) {
@@ -93,13 +98,13 @@ static u32 cuda_list(lb_dev_info *out, u32 max, lb_err *why) {
     return n;
 }
 
-/* The driver compiles the text for its device, and keeps the result in a cache of its own. */
-static lb_status load_kernels(lb_dev *d, lb_err *err) {
+/* The driver compiles a text for its device, and keeps the result in a cache of its own. */
+static lb_status load_module(lb_dev *d, const char *ptx, cu_module *out, lb_err *err) {
     cuda *c = d->impl;
     char log[512] = "";
     int options[] = {CU_JIT_ERROR_LOG, CU_JIT_ERROR_LOG_BYTES};
     void *values[] = {log, (void *)(uintptr_t)sizeof log};
-    const cu_result r = c->cu.cuModuleLoadDataEx(&c->module, lb_cuda_ptx, 2, options, values);
+    const cu_result r = c->cu.cuModuleLoadDataEx(out, ptx, 2, options, values);
     if (r == CU_UNSUPPORTED_PTX_VERSION || r == CU_NO_BINARY_FOR_GPU)
         return lb_fail(err, LB_E_UNSUPPORTED,
                        "%s: the driver (%s) does not take the kernels: update NVIDIA's driver",
@@ -110,12 +115,33 @@ static lb_status load_kernels(lb_dev *d, lb_err *err) {
         return lb_fail(err, LB_E_UNSUPPORTED, "%s: the driver does not compile the kernels: %s",
                        d->info.id, log);
     }
-    LB_TRY(result(d, r, "kernels", err));
-    for (u32 k = 0; k < LB_DEV_KERNEL_COUNT; k++) {
-        const char *name = lb_dev_kernel_name((lb_dev_kernel)k);
-        LB_TRY(result(d, c->cu.cuModuleGetFunction(&c->kernel[k], c->module, name), name, err));
-    }
-    return LB_OK;
+    return result(d, r, "kernels", err);
+}
+
+/* Compiles a kernel when it is used first. */
+static lb_status need_kernel(lb_dev *d, lb_dev_kernel k, lb_err *err) {
+    cuda *c = d->impl;
+    const char *name = lb_dev_kernel_name(k);
+    const bool mm = lb_dev_kernel_is_mm(k);
+    lb_buf text = {0};
+    if (c->kernel[k])
+        return LB_OK;
+    lb_status st = lb_cuda_text_of(mm ? lb_cuda_ptx_mm : lb_cuda_ptx,
+                                   mm ? &c->common_mm : &c->common, name, &text, err);
+    if (st == LB_OK)
+        st = load_module(d, (const char *)text.ptr, &c->module[k], err);
+    if (st == LB_OK)
+        st = result(d, c->cu.cuModuleGetFunction(&c->kernel[k], c->module[k], name), name, err);
+    lb_buf_deinit(&text);
+    return st;
+}
+
+/* One, to see whether the driver takes them. */
+static lb_status load_kernels(lb_dev *d, lb_err *err) {
+    cuda *c = d->impl;
+    LB_TRY(lb_cuda_common_of(lb_cuda_ptx, &c->common, err));
+    LB_TRY(lb_cuda_common_of(lb_cuda_ptx_mm, &c->common_mm, err));
+    return need_kernel(d, LB_DK_add, err);
 }
 
 static lb_status cuda_open(lb_dev *d, lb_err *err) {
@@ -154,11 +180,14 @@ static void cuda_close(lb_dev *d) {
         return;
     if (c->context) {
         (void)c->cu.cuCtxSetCurrent(c->context);
-        if (c->module)
-            (void)c->cu.cuModuleUnload(c->module);
+        for (u32 k = 0; k < LB_DEV_KERNEL_COUNT; k++)
+            if (c->module[k])
+                (void)c->cu.cuModuleUnload(c->module[k]);
         (void)c->cu.cuCtxSetCurrent(NULL);
         (void)c->cu.cuDevicePrimaryCtxRelease_v2(c->device);
     }
+    lb_cuda_common_deinit(&c->common);
+    lb_cuda_common_deinit(&c->common_mm);
     lb_cuda_driver_close(&c->cu);
     lb_free(c);
     d->impl = NULL;
@@ -287,23 +316,99 @@ static lb_status cuda_copy_peer(lb_dev_queue *q, lb_dev_arg to, lb_dev_arg from,
                   "copy", err);
 }
 
+/* A kernel's arguments as the driver takes them. */
+typedef struct params {
+    cu_ptr address[LB_DEV_BUFS_MAX];
+    u8 val[LB_DEV_VAL_BYTES_MAX];
+    void *at[LB_DEV_BUFS_MAX + 1];
+} params;
+
+static void set_params(const lb_dev_launch *l, params *p) {
+    for (u32 i = 0; i < l->n_bufs; i++) {
+        p->address[i] = l->buf[i].buf->address + l->buf[i].off_bytes;
+        p->at[i] = &p->address[i];
+    }
+    memcpy(p->val, l->val, l->val_bytes);
+    p->at[l->n_bufs] = p->val;
+}
+
 static lb_status cuda_launch(lb_dev_queue *q, const lb_dev_launch *l, const lb_dev_shape *s,
                              lb_err *err) {
     const cuda *c = q->dev->impl;
-    cu_ptr address[LB_DEV_BUFS_MAX];
-    u8 val[LB_DEV_VAL_BYTES_MAX];
-    void *params[LB_DEV_BUFS_MAX + 1];
-    for (u32 i = 0; i < l->n_bufs; i++) {
-        address[i] = l->buf[i].buf->address + l->buf[i].off_bytes;
-        params[i] = &address[i];
-    }
-    memcpy(val, l->val, l->val_bytes);
-    params[l->n_bufs] = val;
+    params p;
+    set_params(l, &p);
     LB_TRY(enter(q->dev, err));
+    LB_TRY(need_kernel(q->dev, l->kernel, err));
     return result(q->dev,
                   c->cu.cuLaunchKernel(c->kernel[l->kernel], s->groups[0], s->groups[1],
-                                       s->groups[2], s->n_threads, 1, 1, 0, q->impl, params, NULL),
+                                       s->groups[2], s->n_threads, 1, 1, 0, q->impl, p.at, NULL),
                   lb_dev_kernel_name(l->kernel), err);
+}
+
+/* ---- recordings ---- */
+
+/* Kernels wait for all between the barriers before them. node: [n], of launches. */
+static lb_status add_nodes(const lb_dev_graph *g, cu_graph to, cu_graph_node *node, lb_err *err) {
+    const cuda *c = g->dev->impl;
+    u32 n = 0, begin = 0, last = 0; /* nodes; of this group; of the one before */
+    for (u32 i = 0; i < g->n; i++) {
+        const lb_dev_record *r = &g->rec[i];
+        if (r->is_barrier) {
+            if (n > begin) {
+                last = begin;
+                begin = n;
+            }
+            continue;
+        }
+        const lb_dev_launch l = lb_dev_record_launch(r);
+        params p;
+        set_params(&l, &p);
+        LB_TRY(need_kernel(g->dev, l.kernel, err));
+        const cu_kernel_node k = {
+            .f = c->kernel[l.kernel],
+            .groups = {r->shape.groups[0], r->shape.groups[1], r->shape.groups[2]},
+            .threads = {r->shape.n_threads, 1, 1},
+            .params = p.at};
+        LB_TRY(result(g->dev,
+                      c->cu.cuGraphAddKernelNode(&node[n++], to, node + last, begin - last, &k),
+                      lb_dev_kernel_name(l.kernel), err));
+    }
+    return LB_OK;
+}
+
+static lb_status cuda_graph_new(lb_dev_graph *g, lb_err *err) {
+    const cuda *c = g->dev->impl;
+    cu_graph graph = NULL;
+    cu_graph_exec exec = NULL;
+    cu_graph_node *node = lb_alloc_zero(g->n, sizeof(cu_graph_node));
+    if (!node)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for a recording");
+    lb_status st = enter(g->dev, err);
+    if (st == LB_OK)
+        st = result(g->dev, c->cu.cuGraphCreate(&graph, 0), "recording", err);
+    if (st == LB_OK)
+        st = add_nodes(g, graph, node, err);
+    if (st == LB_OK)
+        st = result(g->dev, c->cu.cuGraphInstantiate_v2(&exec, graph, NULL, NULL, 0), "recording",
+                    err);
+    if (graph)
+        (void)c->cu.cuGraphDestroy(graph);
+    lb_free(node);
+    g->impl = exec;
+    return st;
+}
+
+static lb_status cuda_graph_run(lb_dev_queue *q, lb_dev_graph *g, lb_err *err) {
+    const cuda *c = q->dev->impl;
+    LB_TRY(enter(q->dev, err));
+    return result(q->dev, c->cu.cuGraphLaunch(g->impl, q->impl), "recording", err);
+}
+
+static void cuda_graph_free(lb_dev_graph *g) {
+    const cuda *c = g->dev->impl;
+    lb_err ignored;
+    if (enter(g->dev, &ignored) == LB_OK)
+        (void)c->cu.cuGraphExecDestroy(g->impl);
 }
 
 static lb_status cuda_barrier(lb_dev_queue *q, lb_err *err) {
@@ -371,6 +476,9 @@ const lb_dev_ops lb_dev_ops_cuda = {
     .copy_peer = cuda_copy_peer,
     .launch = cuda_launch,
     .barrier = cuda_barrier,
+    .graph_new = cuda_graph_new,
+    .graph_run = cuda_graph_run,
+    .graph_free = cuda_graph_free,
     .wait = cuda_wait,
     .event_new = cuda_event_new,
     .event_free = cuda_event_free,

@@ -16,6 +16,16 @@ typedef struct cu_module_st *cu_module;
 typedef struct cu_function_st *cu_function;
 typedef struct cu_stream_st *cu_stream;
 typedef struct cu_event_st *cu_event;
+typedef struct cu_graph_st *cu_graph;
+typedef struct cu_graph_node_st *cu_graph_node;
+typedef struct cu_graph_exec_st *cu_graph_exec;
+
+/* CUDA_KERNEL_NODE_PARAMS_v1 */
+typedef struct cu_kernel_node {
+    cu_function f;
+    unsigned groups[3], threads[3], shared_bytes;
+    void **params, **extra;
+} cu_kernel_node;
 
 enum {
     CU_OK = 0,
@@ -54,45 +64,53 @@ enum {
     CU_JIT_ERROR_LOG_BYTES = 6
 };
 
-#define LB_CUDA_FUNCTIONS(F)                                                           \
-    F(cuInit, (unsigned flags))                                                        \
-    F(cuDriverGetVersion, (int *version))                                              \
-    F(cuDeviceGetCount, (int *n))                                                      \
-    F(cuDeviceGet, (cu_device * out, int i))                                           \
-    F(cuDeviceGetName, (char *out, int n, cu_device d))                                \
-    F(cuDeviceGetAttribute, (int *out, int attribute, cu_device d))                    \
-    F(cuDeviceTotalMem_v2, (size_t * out, cu_device d))                                \
-    F(cuDevicePrimaryCtxRetain, (cu_context * out, cu_device d))                       \
-    F(cuDevicePrimaryCtxRelease_v2, (cu_device d))                                     \
-    F(cuCtxSetCurrent, (cu_context c))                                                 \
-    F(cuDeviceCanAccessPeer, (int *out, cu_device d, cu_device peer))                  \
-    F(cuCtxEnablePeerAccess, (cu_context peer, unsigned flags))                        \
-    F(cuMemGetInfo_v2, (size_t * free_bytes, size_t * all_bytes))                      \
-    F(cuModuleLoadDataEx,                                                              \
-      (cu_module * out, const void *image, unsigned n, int *options, void **values))   \
-    F(cuModuleUnload, (cu_module m))                                                   \
-    F(cuModuleGetFunction, (cu_function * out, cu_module m, const char *name))         \
-    F(cuMemAlloc_v2, (cu_ptr * out, size_t n))                                         \
-    F(cuMemFree_v2, (cu_ptr p))                                                        \
-    F(cuMemHostAlloc, (void **out, size_t n, unsigned flags))                          \
-    F(cuMemFreeHost, (void *p))                                                        \
-    F(cuMemHostRegister_v2, (void *p, size_t n, unsigned flags))                       \
-    F(cuMemHostUnregister, (void *p))                                                  \
-    F(cuMemHostGetDevicePointer_v2, (cu_ptr * out, void *p, unsigned flags))           \
-    F(cuMemcpyAsync, (cu_ptr to, cu_ptr from, size_t n, cu_stream s))                  \
-    F(cuMemcpyPeerAsync,                                                               \
-      (cu_ptr to, cu_context t, cu_ptr from, cu_context f, size_t n, cu_stream s))     \
-    F(cuStreamCreate, (cu_stream * out, unsigned flags))                               \
-    F(cuStreamDestroy_v2, (cu_stream s))                                               \
-    F(cuStreamSynchronize, (cu_stream s))                                              \
-    F(cuStreamWaitEvent, (cu_stream s, cu_event e, unsigned flags))                    \
-    F(cuEventCreate, (cu_event * out, unsigned flags))                                 \
-    F(cuEventDestroy_v2, (cu_event e))                                                 \
-    F(cuEventRecord, (cu_event e, cu_stream s))                                        \
-    F(cuEventElapsedTime, (float *ms, cu_event from, cu_event to))                     \
-    F(cuLaunchKernel,                                                                  \
-      (cu_function f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, \
-       unsigned bz, unsigned shared, cu_stream s, void **params, void **extra))        \
+#define LB_CUDA_FUNCTIONS(F)                                                             \
+    F(cuInit, (unsigned flags))                                                          \
+    F(cuDriverGetVersion, (int *version))                                                \
+    F(cuDeviceGetCount, (int *n))                                                        \
+    F(cuDeviceGet, (cu_device * out, int i))                                             \
+    F(cuDeviceGetName, (char *out, int n, cu_device d))                                  \
+    F(cuDeviceGetAttribute, (int *out, int attribute, cu_device d))                      \
+    F(cuDeviceTotalMem_v2, (size_t * out, cu_device d))                                  \
+    F(cuDevicePrimaryCtxRetain, (cu_context * out, cu_device d))                         \
+    F(cuDevicePrimaryCtxRelease_v2, (cu_device d))                                       \
+    F(cuCtxSetCurrent, (cu_context c))                                                   \
+    F(cuDeviceCanAccessPeer, (int *out, cu_device d, cu_device peer))                    \
+    F(cuCtxEnablePeerAccess, (cu_context peer, unsigned flags))                          \
+    F(cuMemGetInfo_v2, (size_t * free_bytes, size_t * all_bytes))                        \
+    F(cuModuleLoadDataEx,                                                                \
+      (cu_module * out, const void *image, unsigned n, int *options, void **values))     \
+    F(cuModuleUnload, (cu_module m))                                                     \
+    F(cuModuleGetFunction, (cu_function * out, cu_module m, const char *name))           \
+    F(cuMemAlloc_v2, (cu_ptr * out, size_t n))                                           \
+    F(cuMemFree_v2, (cu_ptr p))                                                          \
+    F(cuMemHostAlloc, (void **out, size_t n, unsigned flags))                            \
+    F(cuMemFreeHost, (void *p))                                                          \
+    F(cuMemHostRegister_v2, (void *p, size_t n, unsigned flags))                         \
+    F(cuMemHostUnregister, (void *p))                                                    \
+    F(cuMemHostGetDevicePointer_v2, (cu_ptr * out, void *p, unsigned flags))             \
+    F(cuMemcpyAsync, (cu_ptr to, cu_ptr from, size_t n, cu_stream s))                    \
+    F(cuMemcpyPeerAsync,                                                                 \
+      (cu_ptr to, cu_context t, cu_ptr from, cu_context f, size_t n, cu_stream s))       \
+    F(cuStreamCreate, (cu_stream * out, unsigned flags))                                 \
+    F(cuStreamDestroy_v2, (cu_stream s))                                                 \
+    F(cuStreamSynchronize, (cu_stream s))                                                \
+    F(cuStreamWaitEvent, (cu_stream s, cu_event e, unsigned flags))                      \
+    F(cuEventCreate, (cu_event * out, unsigned flags))                                   \
+    F(cuEventDestroy_v2, (cu_event e))                                                   \
+    F(cuEventRecord, (cu_event e, cu_stream s))                                          \
+    F(cuEventElapsedTime, (float *ms, cu_event from, cu_event to))                       \
+    F(cuLaunchKernel,                                                                    \
+      (cu_function f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,   \
+       unsigned bz, unsigned shared, cu_stream s, void **params, void **extra))          \
+    F(cuGraphCreate, (cu_graph * out, unsigned flags))                                   \
+    F(cuGraphAddKernelNode, (cu_graph_node * out, cu_graph g, const cu_graph_node *deps, \
+                             size_t n_deps, const cu_kernel_node *k))                    \
+    F(cuGraphInstantiate_v2,                                                             \
+      (cu_graph_exec * out, cu_graph g, cu_graph_node * error, char *log, size_t n))     \
+    F(cuGraphDestroy, (cu_graph g))                                                      \
+    F(cuGraphLaunch, (cu_graph_exec g, cu_stream s))                                     \
+    F(cuGraphExecDestroy, (cu_graph_exec g))                                             \
     F(cuGetErrorString, (cu_result r, const char **out))
 
 typedef struct lb_cuda_driver {
@@ -113,7 +131,8 @@ void lb_cuda_driver_close(lb_cuda_driver *d);
 /* "out of memory", as the driver calls it. */
 const char *lb_cuda_text(const lb_cuda_driver *d, cu_result r);
 
-/* The kernels as PTX (cuda_ptx.c), ends with NUL. */
-extern const char lb_cuda_ptx[];
+/* The kernels as PTX (cuda_ptx.c), each ends with NUL: those of every device, and mm_* for compute
+ * capability 8.0 and later. */
+extern const char lb_cuda_ptx[], lb_cuda_ptx_mm[];
 
 #endif

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cuda_ptx.c: the kernels as PTX, from kern/kernels.ptx.gz (tools/make_ptx.sh); the Makefile makes
- * a string literal of it. */
+/* cuda_ptx.c: the kernels as PTX, from kern/kernels.ptx.gz and kernels_mm.ptx.gz
+ * (tools/make_ptx.sh); the Makefile makes string literals of them. */
 #include "device/cuda_driver.h"
 
 const char lb_cuda_ptx[] =
 #include "device/kernels_ptx.inc"
+    ;
+
+const char lb_cuda_ptx_mm[] =
+#include "device/kernels_mm_ptx.inc"
     ;

@@ -64,7 +64,7 @@ lb_status lb_dev_choice_parse(const char *text, lb_dev_choice *out, lb_err *err)
                    text);
 }
 
-static lb_status alive(const lb_dev *d, lb_err *err) {
+lb_status lb_dev_alive(const lb_dev *d, lb_err *err) {
     return d->lost[0] ? lb_fail(err, LB_E_IO, "%s: the device was lost: %s", d->info.id, d->lost)
                       : LB_OK;
 }
@@ -97,6 +97,10 @@ void lb_dev_close(lb_dev **out) {
         lb_dev_buf_free(&b);
     }
     lb_dev_pool_trim(d);
+    while (d->graphs) {
+        lb_dev_graph *g = d->graphs;
+        lb_dev_graph_free(&g);
+    }
     while (d->events) {
         lb_dev_event *e = d->events;
         lb_dev_event_free(&e);
@@ -114,6 +118,10 @@ const lb_dev_info *lb_dev_info_get(const lb_dev *d) {
     return &d->info;
 }
 
+bool lb_dev_has(const lb_dev *d, lb_dev_kernel k) {
+    return !lb_dev_kernel_is_mm(k) || d->info.tuning.mm_small > 0;
+}
+
 void lb_dev_stats_get(const lb_dev *d, lb_dev_stats *out) {
     *out = d->stats;
 }
@@ -127,7 +135,7 @@ u64 lb_dev_budget(const lb_dev *d) {
 lb_status lb_dev_buf_new(lb_dev *d, lb_dev_place place, u64 size_bytes, lb_dev_buf **out,
                          lb_err *err) {
     *out = NULL;
-    LB_TRY(alive(d, err));
+    LB_TRY(lb_dev_alive(d, err));
     if (size_bytes == 0)
         return lb_fail(err, LB_E_USAGE, "%s: a buffer of no bytes", d->info.id);
     return lb_dev_pool_take(d, place, size_bytes, out, err);
@@ -136,7 +144,7 @@ lb_status lb_dev_buf_new(lb_dev *d, lb_dev_place place, u64 size_bytes, lb_dev_b
 lb_status lb_dev_buf_map(lb_dev *d, const void *base, u64 size_bytes, lb_dev_buf **out,
                          lb_err *err) {
     *out = NULL;
-    LB_TRY(alive(d, err));
+    LB_TRY(lb_dev_alive(d, err));
     if (size_bytes == 0)
         return lb_fail(err, LB_E_USAGE, "%s: a buffer of no bytes", d->info.id);
     lb_dev_buf *b = lb_alloc_zero(1, sizeof *b);
@@ -174,7 +182,7 @@ void *lb_dev_buf_host(lb_dev_buf *b) {
 
 lb_status lb_dev_queue_new(lb_dev *d, lb_dev_queue **out, lb_err *err) {
     *out = NULL;
-    LB_TRY(alive(d, err));
+    LB_TRY(lb_dev_alive(d, err));
     lb_dev_queue *q = lb_alloc_zero(1, sizeof *q);
     if (!q)
         return lb_fail(err, LB_E_NOMEM, "out of memory for a queue");
@@ -196,6 +204,7 @@ void lb_dev_queue_free(lb_dev_queue **out) {
     if (!q)
         return;
     lb_dev *d = q->dev;
+    lb_dev_graph_cancel(q);
     (void)lb_dev_queue_wait(q, &ignored);
     for (lb_dev_queue **p = &d->queues; *p; p = &(*p)->next)
         if (*p == q) {
@@ -207,7 +216,7 @@ void lb_dev_queue_free(lb_dev_queue **out) {
     *out = NULL;
 }
 
-static void submitted(lb_dev_queue *q, lb_dev_buf *a, lb_dev_buf *b) {
+void lb_dev_submitted(lb_dev_queue *q, lb_dev_buf *a, lb_dev_buf *b) {
     const u64 number = ++q->dev->submissions;
     if (!q->pending_from)
         q->pending_from = number;
@@ -217,9 +226,17 @@ static void submitted(lb_dev_queue *q, lb_dev_buf *a, lb_dev_buf *b) {
         b->used_at = number;
 }
 
+/* What is no kernel and no barrier. */
+static lb_status may_submit(const lb_dev_queue *q, lb_err *err) {
+    LB_TRY(lb_dev_alive(q->dev, err));
+    return q->recording ? lb_fail(err, LB_E_USAGE, "%s: no kernel, while the queue is recording",
+                                  q->dev->info.id)
+                        : LB_OK;
+}
+
 static lb_status in_range(const lb_dev_queue *q, const lb_dev_buf *b, u64 off, u64 bytes,
                           lb_err *err) {
-    LB_TRY(alive(q->dev, err));
+    LB_TRY(may_submit(q, err));
     if (!b || b->dev != q->dev)
         return lb_fail(err, LB_E_USAGE, "%s: a copy of a buffer of another device",
                        q->dev->info.id);
@@ -241,7 +258,7 @@ lb_status lb_dev_queue_write(lb_dev_queue *q, lb_dev_buf *to, u64 off_bytes, con
     LB_TRY(writable(q, to, err));
     if (size_bytes == 0)
         return LB_OK;
-    submitted(q, to, NULL);
+    lb_dev_submitted(q, to, NULL);
     q->dev->stats.copies++;
     return q->dev->ops->write(q, (lb_dev_arg){to, off_bytes}, from, size_bytes, err);
 }
@@ -251,7 +268,7 @@ lb_status lb_dev_queue_read(lb_dev_queue *q, void *to, lb_dev_buf *from, u64 off
     LB_TRY(in_range(q, from, off_bytes, size_bytes, err));
     if (size_bytes == 0)
         return LB_OK;
-    submitted(q, from, NULL);
+    lb_dev_submitted(q, from, NULL);
     q->dev->stats.copies++;
     return q->dev->ops->read(q, to, (lb_dev_arg){from, off_bytes}, size_bytes, err);
 }
@@ -271,15 +288,15 @@ lb_status lb_dev_queue_copy(lb_dev_queue *q, lb_dev_arg to, lb_dev_arg from, u64
         return LB_OK;
     if (overlap(to, size_bytes, from, size_bytes))
         return lb_fail(err, LB_E_USAGE, "%s: a copy that overlaps itself", q->dev->info.id);
-    submitted(q, to.buf, from.buf);
+    lb_dev_submitted(q, to.buf, from.buf);
     q->dev->stats.copies++;
     return q->dev->ops->copy(q, to, from, size_bytes, err);
 }
 
 lb_status lb_dev_peer(lb_dev *to, lb_dev *from, bool *direct, lb_err *err) {
     bool unused;
-    LB_TRY(alive(to, err));
-    LB_TRY(alive(from, err));
+    LB_TRY(lb_dev_alive(to, err));
+    LB_TRY(lb_dev_alive(from, err));
     if (to->ops != from->ops)
         return lb_fail(err, LB_E_UNSUPPORTED, "%s and %s: no copies between devices of two kinds",
                        from->info.id, to->info.id);
@@ -297,7 +314,7 @@ lb_status lb_dev_queue_copy_peer(lb_dev_queue *q, lb_dev_arg to, lb_dev_arg from
         !q->dev->ops->copy_peer)
         return lb_fail(err, LB_E_USAGE, "%s: a copy from no other device of its kind",
                        q->dev->info.id);
-    LB_TRY(alive(from.buf->dev, err));
+    LB_TRY(lb_dev_alive(from.buf->dev, err));
     if (from.off_bytes > from.buf->size_bytes || size_bytes > from.buf->size_bytes - from.off_bytes)
         return lb_fail(err, LB_E_USAGE, "%s: a copy of %llu bytes at %llu of a buffer of %llu",
                        from.buf->dev->info.id, (unsigned long long)size_bytes,
@@ -305,7 +322,7 @@ lb_status lb_dev_queue_copy_peer(lb_dev_queue *q, lb_dev_arg to, lb_dev_arg from
                        (unsigned long long)from.buf->size_bytes);
     if (size_bytes == 0)
         return LB_OK;
-    submitted(q, to.buf, NULL);
+    lb_dev_submitted(q, to.buf, NULL);
     q->dev->stats.copies++;
     return q->dev->ops->copy_peer(q, to, from, size_bytes, err);
 }
@@ -349,7 +366,7 @@ static lb_status check_outputs(const lb_dev_launch *l, const char *signature, co
 
 lb_status lb_dev_queue_launch(lb_dev_queue *q, const lb_dev_launch *l, lb_err *err) {
     lb_dev_shape s;
-    LB_TRY(alive(q->dev, err));
+    LB_TRY(lb_dev_alive(q->dev, err));
     if ((u32)l->kernel >= LB_DEV_KERNEL_COUNT)
         return lb_fail(err, LB_E_USAGE, "%s: no kernel has number %u", q->dev->info.id,
                        (u32)l->kernel);
@@ -362,26 +379,32 @@ lb_status lb_dev_queue_launch(lb_dev_queue *q, const lb_dev_launch *l, lb_err *e
     if (!l->val || l->val_bytes != val_bytes)
         return lb_fail(err, LB_E_USAGE, "kernel %s: %u bytes of values given, it takes %u", name,
                        l->val ? l->val_bytes : 0, val_bytes);
+    if (!lb_dev_has(q->dev, l->kernel))
+        return lb_fail(err, LB_E_UNSUPPORTED, "kernel %s: %s (%s) has no matrix units for it", name,
+                       q->dev->info.id, q->dev->info.generation);
     LB_TRY(lb_dev_kernel_shape(l->kernel, l->val, &s, err));
     for (u32 i = 0; i < n_bufs; i++)
         LB_TRY(check_arg(q, l, i, s.need_bytes[i], err));
     LB_TRY(check_outputs(l, signature, &s, err));
     if (s.groups[0] == 0 || s.groups[1] == 0)
         return LB_OK;
+    if (q->recording)
+        return lb_dev_graph_add(q->recording, l, &s, err);
     for (u32 i = 0; i < n_bufs; i += 2)
-        submitted(q, l->buf[i].buf, i + 1 < n_bufs ? l->buf[i + 1].buf : NULL);
+        lb_dev_submitted(q, l->buf[i].buf, i + 1 < n_bufs ? l->buf[i + 1].buf : NULL);
     q->dev->stats.launches++;
     return q->dev->ops->launch(q, l, &s, err);
 }
 
 lb_status lb_dev_queue_barrier(lb_dev_queue *q, lb_err *err) {
-    LB_TRY(alive(q->dev, err));
-    return q->dev->ops->barrier(q, err);
+    LB_TRY(lb_dev_alive(q->dev, err));
+    return q->recording ? lb_dev_graph_add(q->recording, NULL, NULL, err)
+                        : q->dev->ops->barrier(q, err);
 }
 
 lb_status lb_dev_queue_wait(lb_dev_queue *q, lb_err *err) {
     q->pending_from = 0; /* also of a device that is lost: nothing can be waited for */
-    LB_TRY(alive(q->dev, err));
+    LB_TRY(lb_dev_alive(q->dev, err));
     return q->dev->ops->wait(q, err);
 }
 
@@ -389,7 +412,7 @@ lb_status lb_dev_queue_wait(lb_dev_queue *q, lb_err *err) {
 
 lb_status lb_dev_event_new(lb_dev *d, lb_dev_event **out, lb_err *err) {
     *out = NULL;
-    LB_TRY(alive(d, err));
+    LB_TRY(lb_dev_alive(d, err));
     lb_dev_event *e = lb_alloc_zero(1, sizeof *e);
     if (!e)
         return lb_fail(err, LB_E_NOMEM, "out of memory for an event");
@@ -420,7 +443,7 @@ void lb_dev_event_free(lb_dev_event **out) {
 }
 
 static lb_status same_device(const lb_dev_event *e, const lb_dev *d, lb_err *err) {
-    LB_TRY(alive(d, err));
+    LB_TRY(lb_dev_alive(d, err));
     return e->dev == d ? LB_OK
                        : lb_fail(err, LB_E_USAGE, "%s: an event of another device", d->info.id);
 }
@@ -432,6 +455,7 @@ static lb_status was_recorded(const lb_dev_event *e, lb_err *err) {
 }
 
 lb_status lb_dev_event_record(lb_dev_event *e, lb_dev_queue *q, lb_err *err) {
+    LB_TRY(may_submit(q, err));
     LB_TRY(same_device(e, q->dev, err));
     LB_TRY(e->dev->ops->event_record(e, q, err));
     e->recorded = true;
@@ -439,8 +463,9 @@ lb_status lb_dev_event_record(lb_dev_event *e, lb_dev_queue *q, lb_err *err) {
 }
 
 lb_status lb_dev_event_await(lb_dev_event *e, lb_dev_queue *q, lb_err *err) {
-    LB_TRY(alive(q->dev, err));
-    LB_TRY(alive(e->dev, err));
+    LB_TRY(may_submit(q, err));
+    LB_TRY(lb_dev_alive(q->dev, err));
+    LB_TRY(lb_dev_alive(e->dev, err));
     if (e->dev->ops != q->dev->ops)
         return lb_fail(err, LB_E_USAGE, "%s: an event of another kind of device", q->dev->info.id);
     LB_TRY(was_recorded(e, err));

@@ -19,6 +19,7 @@
 
 #include "base/base.h"
 #include "device/kernels.h"
+#include "device/tuning.h"
 
 typedef enum lb_dev_kind { LB_DEV_CPU, LB_DEV_CUDA, LB_DEV_METAL, LB_DEV_KINDS } lb_dev_kind;
 
@@ -40,6 +41,7 @@ typedef struct lb_dev_info {
     u32 shared_bytes_max; /* memory of a threadgroup without asking for more */
     bool unified;         /* the host's memory is the device's */
     bool maps_files;      /* lb_dev_buf_map works */
+    lb_dev_tuning tuning;
 } lb_dev_info;
 
 /* All devices of a kind, the first max of them; returns how many there are. why (may be NULL): set
@@ -73,7 +75,8 @@ typedef struct lb_dev_event lb_dev_event;
 typedef struct lb_dev_opts {
     lb_dev_kind kind;
     u32 index;
-    u64 memory_bytes; /* budget: buffers in use and in the pool, mapped ones not; 0: none */
+    u64 memory_bytes; /* budget: buffers in use and in the pool, mapped ones and, where the device
+                         has memory of its own, the host's not; 0: none */
     bool exact;   /* no pool, no rounding of sizes: a sanitizer sees what reaches beyond a buffer */
     u32 schedule; /* cpu: in which order threads run, LB_FIBER_FORWARD .. (cpu_fiber.h) */
 } lb_dev_opts;
@@ -82,13 +85,15 @@ typedef struct lb_dev_stats {
     u64 allocations; /* buffers made by the driver */
     u64 reuses;      /* buffers taken from the pool */
     u64 used_bytes, pool_bytes, peak_bytes;
-    u64 launches, copies;
+    u64 launches, copies, graphs;
 } lb_dev_stats;
 
 lb_status lb_dev_open(lb_dev **out, const lb_dev_opts *opts, lb_err *err);
 /* Waits for its queues; frees all that belongs to it. NULL and *d NULL are fine. */
 void lb_dev_close(lb_dev **d);
 const lb_dev_info *lb_dev_info_get(const lb_dev *d);
+/* Whether the device has what a kernel needs: mm_* the matrix units. */
+bool lb_dev_has(const lb_dev *d, lb_dev_kernel k);
 void lb_dev_stats_get(const lb_dev *d, lb_dev_stats *out);
 u64 lb_dev_budget(const lb_dev *d); /* lb_dev_opts.memory_bytes; 0: none */
 
@@ -155,6 +160,23 @@ lb_status lb_dev_queue_launch(lb_dev_queue *q, const lb_dev_launch *l, lb_err *e
 lb_status lb_dev_queue_barrier(lb_dev_queue *q, lb_err *err);
 /* Until all of the queue is done. */
 lb_status lb_dev_queue_wait(lb_dev_queue *q, lb_err *err);
+
+/* ---- recordings: launches that are submitted again and again as they are ---- */
+
+typedef struct lb_dev_graph lb_dev_graph;
+
+/* From here on launches and barriers of the queue are checked and kept, not submitted; copies,
+ * waits and marks are LB_E_USAGE. */
+lb_status lb_dev_graph_begin(lb_dev_queue *q, lb_err *err);
+/* Buffers that it names must live as long as it is used. After an error nothing is left of it. */
+lb_status lb_dev_graph_end(lb_dev_queue *q, lb_dev_graph **out, lb_err *err);
+/* Drops what was recorded; fine where nothing is. */
+void lb_dev_graph_cancel(lb_dev_queue *q);
+/* Submits all of it, as a whole where the device can: kernels between two barriers side by side. */
+lb_status lb_dev_graph_run(lb_dev_queue *q, lb_dev_graph *g, lb_err *err);
+void lb_dev_graph_free(lb_dev_graph **g); /* waits for what uses it */
+/* The same kernels with the same arguments. */
+bool lb_dev_graph_equal(const lb_dev_graph *a, const lb_dev_graph *b);
 
 /* ---- events: marks in queues, for order between queues and for times ---- */
 

@@ -6,8 +6,8 @@
 #include "tensor/dtype.h"
 
 enum {
-    MV_GROUP_ROWS = 16, /* LBK_MV_SIMDGROUPS * LBK_MV_ROWS */
-    MV_THREADS = 256,
+    MV_ROWS = 2,            /* LBK_MV_ROWS */
+    MV_SIMDGROUPS_MAX = 16, /* LBK_MV_SIMDGROUPS_MAX */
     ROWS_THREADS = 64,
     ROW_THREADS = 256,
     MAP_THREADS = 256,
@@ -21,7 +21,7 @@ enum {
 typedef struct family {
     const char *signature;
     u32 val_bytes;
-    lb_dev_shape_fn *shape;
+    lb_dev_shape_fn *shape; /* NULL, or what is wrong with the values */
 } family;
 
 static const char too_large[] = LB_DEV_TOO_LARGE;
@@ -94,9 +94,12 @@ static const char *mv_rest(const lb_mv_args *a, u32 at, u32 per, lb_dev_shape *s
     if (!a->y_stride && a->y_first)
         return "products begin within a row without a distance between rows";
     const char *bad = strided(a->n_tokens, a->y_first, a->n_rows, stride, &s->need_bytes[at + 1]);
-    s->groups[0] = groups_of(a->n_rows, MV_GROUP_ROWS);
+    if (!a->simdgroups || a->simdgroups > MV_SIMDGROUPS_MAX || !a->split ||
+        a->simdgroups % a->split)
+        return "rows are not shared by simdgroups of a threadgroup";
+    s->groups[0] = groups_of(a->n_rows, a->simdgroups / a->split * MV_ROWS);
     s->groups[1] = a->n_tokens;
-    s->n_threads = MV_THREADS;
+    s->n_threads = 32 * a->simdgroups;
     return bad ? bad : tokens_fit(a->n_tokens);
 }
 
@@ -178,6 +181,20 @@ static const char *shape_mve_scaled(u32 bits, const void *val, lb_dev_shape *s) 
         (u64)a->n_rows * a->n_mats > UINT32_MAX) /* rows of the stack are counted together */
         bad = too_large;
     return bad ? bad : mv_experts(a, 2, s);
+}
+
+const char *lb_dev_product_needs(lb_dev_form form, u32 type, const lb_mv_args *a, u32 at,
+                                 lb_dev_shape *s) {
+    const u64 n_mats = a->n_mats ? a->n_mats : 1;
+    const char *bad = form == LB_DEV_BLOCKS ? weight_bytes(type, (u64)a->n_rows * n_mats, a->n_cols,
+                                                           &s->need_bytes[0])
+                      : form == LB_DEV_AFFINE ? mlx_bytes(type, a, n_mats, s)
+                                              : scaled_bytes(type, a, n_mats, s);
+    if (!bad && form == LB_DEV_SCALED && (u64)a->n_rows * n_mats > UINT32_MAX)
+        bad = too_large; /* rows of the stack are counted together */
+    if (!bad && (a->pre || a->x_stride || a->add))
+        bad = "products for many tokens take and give rows as they are";
+    return bad ? bad : mv_rest(a, at, LB_MAX(a->per, 1u), s);
 }
 
 static const char *rows_rest(const lb_rows_args *a, u32 at, u32 chunk, lb_dev_shape *s) {
@@ -551,7 +568,11 @@ enum {
     ROUTE,
     EXPERTS_SUM,
     ENCODE,
-    ENCODE_GRID
+    ENCODE_GRID,
+    MM,
+    MM_MLX,
+    MM_SCALED,
+    ROUTES_GROUP
 };
 
 static const family families[] = {
@@ -587,6 +608,10 @@ static const family families[] = {
     [EXPERTS_SUM] = {"iiov", sizeof(lb_experts_args), shape_experts_sum},
     [ENCODE] = {"iiov", sizeof(lb_encode_args), lb_dev_shape_encode},
     [ENCODE_GRID] = {"iiiov", sizeof(lb_encode_args), lb_dev_shape_encode_grid},
+    [MM] = {"iiiov", sizeof(lb_mv_args), lb_dev_shape_mm},
+    [MM_MLX] = {"iiiiiov", sizeof(lb_mv_args), lb_dev_shape_mm_mlx},
+    [MM_SCALED] = {"iiiiov", sizeof(lb_mv_args), lb_dev_shape_mm_scaled},
+    [ROUTES_GROUP] = {"iov", sizeof(lb_group_args), lb_dev_shape_routes_group},
     [ROUTE_TWO] = {"iov", sizeof(lb_route_args), lb_dev_shape_route_two},
     [MOVE] = {"iov", sizeof(lb_move_args), lb_dev_shape_move},
     [TIMES] = {"iov", sizeof(lb_times_args), lb_dev_shape_times},
@@ -627,6 +652,11 @@ const char *lb_dev_kernel_name(lb_dev_kernel k) {
     return table[k].name;
 }
 
+bool lb_dev_kernel_is_mm(lb_dev_kernel k) {
+    const u32 f = table[k].family;
+    return f == MM || f == MM_MLX || f == MM_SCALED;
+}
+
 bool lb_dev_kernel_find(lb_str name, lb_dev_kernel *out) {
     for (u32 i = 0; i < LB_DEV_KERNEL_COUNT; i++)
         if (lb_str_eq_c(name, table[i].name)) {
@@ -638,15 +668,21 @@ bool lb_dev_kernel_find(lb_str name, lb_dev_kernel *out) {
 
 bool lb_dev_kernel_of(lb_dev_use use, lb_dev_form form, u32 type, lb_dev_kernel *out) {
     static const u32 family_of[][LB_DEV_ROWS + 1] = {
-        [LB_DEV_BLOCKS] = {MV, MVE, ROWS},
-        [LB_DEV_AFFINE] = {MV_MLX, MVE_MLX, ROWS_MLX},
-        [LB_DEV_SCALED] = {MV_SCALED, MVE_SCALED, ROWS_SCALED}};
+        [LB_DEV_BLOCKS] = {MV, MVE, MM, ROWS},
+        [LB_DEV_AFFINE] = {MV_MLX, MVE_MLX, MM_MLX, ROWS_MLX},
+        [LB_DEV_SCALED] = {MV_SCALED, MVE_SCALED, MM_SCALED, ROWS_SCALED}};
     for (u32 i = 0; i < LB_DEV_KERNEL_COUNT; i++)
         if (table[i].family == family_of[form][use] && table[i].type == type) {
             *out = (lb_dev_kernel)i;
             return true;
         }
     return false;
+}
+
+u32 lb_dev_kernel_chunk(lb_dev_kernel k) {
+    const bool blocks = table[k].family == MV || table[k].family == MVE;
+    return blocks && lb_dtype_get((lb_dtype)table[k].type)->cls == LB_CLASS_FLOAT ? FLOAT_CHUNK
+                                                                                  : CHUNK;
 }
 
 const char *lb_dev_kernel_signature(lb_dev_kernel k) {

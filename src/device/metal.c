@@ -53,12 +53,16 @@ static u32 arch_of(const lb_metal_api *a, void *device, char *out, size_t room) 
     return number;
 }
 
-/* "M4, Apple9 (applegpu_g16s)"; a chip that the table does not know has its family alone. */
-static void put_generation(const lb_metal_api *a, void *device, char *out, size_t room) {
+/* "M4, Apple9 (applegpu_g16s)"; a chip that the table does not know has its family alone. Where the
+ * architecture has no name, the family tells the least number. */
+static lb_dev_tuning put_generation(const lb_metal_api *a, void *device, char *out, size_t room) {
     const u32 family = family_of(a, device);
     char arch[32];
     const u32 number = arch_of(a, device, arch, sizeof arch);
+    u32 least = 0;
     lb_buf text = {0};
+    for (u32 i = 0; i < LB_LEN(chips); i++)
+        least = chips[i].family == family && !least ? chips[i].arch : least;
     for (u32 i = 0; i < LB_LEN(chips); i++)
         if (number ? chips[i].arch == number : chips[i].family == family)
             lb_buf_printf(&text, "%s%s", text.len ? " or " : "", chips[i].name);
@@ -67,6 +71,8 @@ static void put_generation(const lb_metal_api *a, void *device, char *out, size_
         lb_buf_printf(&text, " (%s)", arch);
     (void)snprintf(out, room, "%.*s", LB_FMT(lb_buf_str(&text)));
     lb_buf_deinit(&text);
+    return lb_dev_tuning_find(LB_DEV_METAL, number ? number : least,
+                              arch[0] ? arch[strlen(arch) - 1] : 0);
 }
 
 static void describe(const lb_metal_api *a, void *device, lb_dev_info *out) {
@@ -75,7 +81,7 @@ static void describe(const lb_metal_api *a, void *device, lb_dev_info *out) {
                                                                                    : "Metal 2";
     *out = (lb_dev_info){.kind = LB_DEV_METAL, .id = "metal", .simd_threads = 32};
     lb_metal_text(a, LB_SEND0(a, name, device), out->name, sizeof out->name);
-    put_generation(a, device, out->generation, sizeof out->generation);
+    out->tuning = put_generation(a, device, out->generation, sizeof out->generation);
     (void)snprintf(out->driver, sizeof out->driver, "%s", version);
     out->memory_bytes = LB_SEND0(a, working_set, device);
     const u64 used = LB_SEND0(a, allocated, device);

@@ -4,16 +4,14 @@
  * Buffers are not tracked by the system: all order is made here. Kernels of one encoder may run in
  * any order but for barriers; each encoder waits for the fence that the one before it updates, so
  * encoders of a queue follow each other. A command buffer is committed when it is waited for,
- * marked by an event, or has LAUNCHES_MAX launches, so that the GPU begins while the host goes on;
- * those that are under way are kept until they have been waited for, since an error is theirs.
+ * marked by an event, or has as many launches as tuning.def says, so that the GPU begins while the
+ * host goes on; those that are under way are kept until they have been waited for, since an error
+ * is theirs.
  * Copies from and to the host are the host's: memory is one. */
 #include "device/metal.h"
 #include <stdio.h>
 
-enum {
-    LAUNCHES_MAX = 40, /* of a command buffer; mlx: 20 to 50 by generation */
-    SENT_MAX = 32      /* command buffers under way; a queue of Metal's takes 64 */
-};
+enum { SENT_MAX = 32 }; /* command buffers under way; a queue of Metal's takes 64 */
 
 typedef struct metal_queue {
     void *queue, *fence;
@@ -243,7 +241,7 @@ static lb_status launch(lb_dev_queue *q, const lb_dev_launch *l, const lb_dev_sh
     const lb_mtl_size groups = {s->groups[0], s->groups[1], s->groups[2]};
     const lb_mtl_size threads = {s->n_threads, 1, 1};
     LB_SEND(a, dispatch, mq->encoder, groups, threads);
-    return ++mq->n_launches == LAUNCHES_MAX ? commit(q, err) : LB_OK;
+    return ++mq->n_launches == q->dev->info.tuning.launches ? commit(q, err) : LB_OK;
 }
 
 lb_status lb_metal_launch(lb_dev_queue *q, const lb_dev_launch *l, const lb_dev_shape *s,

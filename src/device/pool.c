@@ -67,6 +67,11 @@ static void count_peak(lb_dev *d) {
     d->stats.peak_bytes = LB_MAX(d->stats.peak_bytes, d->stats.used_bytes + d->stats.pool_bytes);
 }
 
+/* What is in use of the memory that a budget is for: pinned memory is the host's. */
+static u64 own_used(const lb_dev *d) {
+    return d->stats.used_bytes - (d->info.unified ? 0 : d->host_bytes);
+}
+
 static lb_status make(lb_dev *d, lb_dev_place place, u64 room_bytes, lb_dev_buf **out,
                       lb_err *err) {
     lb_err why = {0};
@@ -95,6 +100,7 @@ static lb_status make(lb_dev *d, lb_dev_place place, u64 room_bytes, lb_dev_buf 
 lb_status lb_dev_pool_take(lb_dev *d, lb_dev_place place, u64 size_bytes, lb_dev_buf **out,
                            lb_err *err) {
     const u64 budget = d->opts.memory_bytes;
+    const bool limited = budget && (place == LB_DEV_OWN || d->info.unified);
     u64 room;
     if (!room_of(d, size_bytes, &room))
         return lb_fail(err, LB_E_USAGE, "%s: a buffer of %llu bytes", d->info.id,
@@ -106,19 +112,20 @@ lb_status lb_dev_pool_take(lb_dev *d, lb_dev_place place, u64 size_bytes, lb_dev
         d->stats.pool_bytes -= room;
         d->stats.reuses++;
     } else {
-        if (budget && (room > budget || d->stats.used_bytes > budget - room)) {
+        if (limited && (room > budget || own_used(d) > budget - room)) {
             char want[LB_SIZE_TEXT], used[LB_SIZE_TEXT], all[LB_SIZE_TEXT];
             return lb_fail(err, LB_E_LIMIT,
                            "%s: %s more than the %s in use do not fit --device-memory %s",
-                           d->info.id, lb_size_text(room, want),
-                           lb_size_text(d->stats.used_bytes, used), lb_size_text(budget, all));
+                           d->info.id, lb_size_text(room, want), lb_size_text(own_used(d), used),
+                           lb_size_text(budget, all));
         }
-        if (budget && d->stats.used_bytes + d->stats.pool_bytes > budget - room)
+        if (limited && own_used(d) + d->stats.pool_bytes > budget - room)
             lb_dev_pool_trim(d);
         LB_TRY(make(d, place, room, &b, err));
     }
     b->size_bytes = size_bytes;
     d->stats.used_bytes += room;
+    d->host_bytes += place == LB_DEV_HOST ? room : 0;
     count_peak(d);
     lb_dev_buf_link(&d->bufs, b);
     *out = b;
@@ -129,8 +136,10 @@ void lb_dev_pool_give(lb_dev_buf *b) {
     lb_dev *d = b->dev;
     lb_err ignored;
     lb_dev_buf_unlink(&d->bufs, b);
-    if (!b->mapped)
+    if (!b->mapped) {
         d->stats.used_bytes -= b->room_bytes;
+        d->host_bytes -= b->place == LB_DEV_HOST ? b->room_bytes : 0;
+    }
     if (b->mapped || d->opts.exact || d->lost[0]) {
         (void)lb_dev_settle(d, b->used_at, &ignored);
         d->ops->buf_free(b);

@@ -124,6 +124,7 @@ static cases_fn *cases_of(lb_dev_kernel k) {
     case LB_DK_experts_sum:
     case LB_DK_bias_experts:
     case LB_DK_scale_routes:
+    case LB_DK_routes_group:
         return lb_selftest_experts;
     case LB_DK_route_two:
     case LB_DK_move_heads:
@@ -163,6 +164,7 @@ lb_status lb_dev_selftest(lb_dev *d, lb_dev_kernel k, const lb_selftest_opts *op
         lb_arena_deinit(&t.arena);
     }
     lb_arena_deinit(&t.arena);
+    lb_arena_deinit(&t.kept);
     lb_dev_queue_free(&t.queue);
     if (st == LB_OK)
         return LB_OK;

@@ -14,6 +14,8 @@ typedef struct lb_selftest {
     lb_dev *dev;
     lb_dev_queue *queue;
     lb_arena arena; /* of one case */
+    lb_arena kept;  /* of all cases of a kernel */
+    void *kept_at;
     const lb_selftest_opts *opts;
     lb_selftest_row *row;
     u32 random;

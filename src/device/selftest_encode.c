@@ -14,12 +14,17 @@ typedef struct shape {
 static const shape shapes[] = {{23, 0, 0, 0}, {26, 13, 5, 0}, {1, 1, 0, 0}, {29, 3, 2, 1}};
 static const shape large = {4099, 16, 7, 0};
 
+/* A codebook's lists as either side takes them: the same for all cases of a type. */
+typedef struct codebook {
+    void *tables;
+    u32 *grid;
+} codebook;
+
 typedef struct encode {
     lb_dtype type;
     lb_encode_args a;
     float *in, *imp;
-    void *tables;
-    u32 *grid;
+    const codebook *book;
     u8 *want, *got;
     u64 n_elems, in_bytes, imp_bytes, grid_bytes, out_bytes;
 } encode;
@@ -78,9 +83,25 @@ static void fill(lb_selftest *t, const encode *e, u32 block_elems, const shape *
     }
 }
 
+static const codebook *codebook_of(lb_selftest *t, lb_dtype type) {
+    const u32 words = lb_dev_encode_table_words(type);
+    if (t->kept_at)
+        return t->kept_at;
+    codebook *b = lb_arena_new(&t->kept, codebook, 1);
+    void *tables = lb_arena_push(&t->kept, LB_MAX(lb_quant_tables_bytes(type), 1), 64);
+    u32 *grid = lb_arena_new(&t->kept, u32, LB_MAX(words, 1));
+    if (!b || !tables || !grid)
+        return NULL;
+    *b = (codebook){tables, grid};
+    if (words) {
+        lb_quant_tables_init(type, tables);
+        lb_dev_encode_table(type, tables, grid);
+    }
+    return t->kept_at = b;
+}
+
 static lb_status make(lb_selftest *t, encode *e, const shape *s, lb_err *err) {
     const lb_dtype_info *d = lb_dtype_get(e->type);
-    const u32 words = lb_dev_encode_table_words(e->type);
     e->a = (lb_encode_args){.n_blocks = s->n_blocks,
                             .row_blocks = LB_MAX(s->row_blocks, 1u),
                             .first_block = s->first_block,
@@ -88,22 +109,17 @@ static lb_status make(lb_selftest *t, encode *e, const shape *s, lb_err *err) {
     e->n_elems = (u64)s->n_blocks * d->block_elems;
     e->in_bytes = e->n_elems * sizeof(float);
     e->imp_bytes = (u64)e->a.row_blocks * d->block_elems * sizeof(float);
-    e->grid_bytes = (u64)words * sizeof(u32);
+    e->grid_bytes = (u64)lb_dev_encode_table_words(e->type) * sizeof(u32);
     e->out_bytes = (u64)s->n_blocks * d->block_bytes;
     e->in = lb_arena_push(&t->arena, (size_t)e->in_bytes, 16);
     e->imp = lb_arena_push(&t->arena, (size_t)e->imp_bytes, 16);
-    e->tables = lb_arena_push(&t->arena, LB_MAX(lb_quant_tables_bytes(e->type), 1), 64);
-    e->grid = lb_arena_push(&t->arena, (size_t)LB_MAX(e->grid_bytes, 4), 16);
+    e->book = codebook_of(t, e->type);
     e->want = lb_arena_push(&t->arena, (size_t)e->out_bytes, 16);
     e->got = lb_arena_push(&t->arena, (size_t)e->out_bytes, 16);
-    if (!e->in || !e->imp || !e->tables || !e->grid || !e->want || !e->got)
+    if (!e->in || !e->imp || !e->book || !e->want || !e->got)
         return lb_fail(err, LB_E_NOMEM, "out of memory for a case");
     memset(e->imp, 0, (size_t)e->imp_bytes);
     fill(t, e, d->block_elems, s);
-    if (words) {
-        lb_quant_tables_init(e->type, e->tables);
-        lb_dev_encode_table(e->type, e->tables, e->grid);
-    }
     return LB_OK;
 }
 
@@ -115,7 +131,7 @@ static void reference(const encode *e, u32 block_elems, u32 block_bytes) {
         const u32 col = (e->a.first_block + b) % e->a.row_blocks * block_elems;
         lb_kernels_quant(&k, e->type)(block_elems, e->want + (u64)b * block_bytes,
                                       e->in + (u64)b * block_elems,
-                                      e->a.has_importance ? e->imp + col : NULL, e->tables);
+                                      e->a.has_importance ? e->imp + col : NULL, e->book->tables);
     }
 }
 
@@ -139,7 +155,7 @@ lb_status lb_selftest_encode(lb_selftest *t, u32 i, bool *more, lb_err *err) {
     LB_TRY(make(t, &e, &s, err));
     reference(&e, d->block_elems, d->block_bytes);
     const lb_selftest_data in = {e.in, e.in_bytes}, imp = {e.imp, e.imp_bytes},
-                           grid = {e.grid, e.grid_bytes}, out = {NULL, e.out_bytes};
+                           grid = {e.book->grid, e.grid_bytes}, out = {NULL, e.out_bytes};
     const bool has_grid = e.grid_bytes != 0;
     const lb_selftest_data bufs[4] = {in, imp, has_grid ? grid : out, out};
     LB_TRY(lb_selftest_launch(t, bufs, &e.a, e.got, err));

@@ -167,12 +167,49 @@ static lb_status check_scale(lb_selftest *t, const lb_experts_args *k, lb_err *e
     return LB_OK;
 }
 
+static const lb_group_args group_cases[] = {{1, 1},    {130, 3}, {64, 1},
+                                            {700, 60}, {515, 4}, {40, 1024}};
+
+/* Every route once, those of a matrix in their order; whose tiles they are, and no others. */
+static lb_status check_group(lb_selftest *t, const lb_group_args *a, lb_err *err) {
+    const u32 n_tiles = a->n_routes / LB_DEV_MM_TOKENS + a->n_mats + 1;
+    const u64 n_out = 4ull * n_tiles + a->n_routes;
+    u32 *routes = lb_arena_new(&t->arena, u32, 2ull * a->n_routes);
+    u32 *out = lb_arena_new(&t->arena, u32, n_out), *want = lb_arena_new(&t->arena, u32, n_out);
+    if (!routes || !out || !want)
+        return no_memory(err);
+    for (u32 i = 0; i < a->n_routes; i++) /* some of no matrix; in the last case most have none */
+        routes[2 * i] = lb_selftest_u32(t) % 9 ? lb_selftest_u32(t) % a->n_mats
+                                               : lb_selftest_u32(t) | a->n_mats | 1u << 31;
+    for (u32 m = 0, at = 0, tile = 0; m <= a->n_mats; m++) {
+        const u32 first = at;
+        for (u32 i = 0; i < a->n_routes; i++)
+            if (LB_MIN(routes[2 * i], a->n_mats) == m)
+                want[4 * n_tiles + at++] = i;
+        const u32 end = m == a->n_mats ? n_tiles : at / LB_DEV_MM_TOKENS + m + 1;
+        for (u32 from = first; tile < end; tile++, from += LB_DEV_MM_TOKENS) {
+            want[4 * tile] = m;
+            want[4 * tile + 1] = from;
+            want[4 * tile + 2] = from < at ? LB_MIN(at - from, LB_DEV_MM_TOKENS) : 0;
+        }
+    }
+    const lb_selftest_data bufs[] = {{routes, a->n_routes * 8ull}, {NULL, n_out * 4}};
+    LB_TRY(lb_selftest_launch(t, bufs, a, out, err));
+    for (u64 i = 0; i < n_out; i++)
+        lb_selftest_compare(t, i, (float)out[i], (double)want[i], 0);
+    return LB_OK;
+}
+
 lb_status lb_selftest_experts(lb_selftest *t, u32 i, bool *more, lb_err *err) {
     const lb_dev_kernel k = t->row->kernel;
     (void)snprintf(t->where, sizeof t->where, "case %u", i);
     if (k == LB_DK_route) {
         *more = i + 1 < LB_LEN(route_cases);
         return check_route(t, &route_cases[i], err);
+    }
+    if (k == LB_DK_routes_group) {
+        *more = i + 1 < LB_LEN(group_cases);
+        return check_group(t, &group_cases[i], err);
     }
     *more = i + 1 < LB_LEN(experts_cases);
     if (k == LB_DK_scale_routes)

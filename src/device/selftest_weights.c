@@ -16,9 +16,13 @@ static const shape shapes[] = {{1, 1, 1}, {9, 5, 2}, {19, 37, 1}, {8, 3, 3}};
 /* More than a tile of x; small blocks have the more of them. */
 static const shape tiles = {3, 0, 1};
 static const shape large = {1032, 0, 2};
+/* Of products for many tokens: less than a tile each way, and more; every second one of a stack. */
+static const shape mm_shapes[] = {{1, 1, 1},   {5, 2, 3},  {67, 2, 5},
+                                  {22, 1, 36}, {9, 3, 66}, {65, 1, 4}};
+static const shape mm_large = {72, 0, 66};
 enum {
     STACK = 3,     /* matrices of mve_*, of whose rows each has as many */
-    MV_TILE = 4096 /* LBK_MV_TILE */
+    MV_TILE = 6144 /* LBK_MV_TILE */
 };
 
 typedef struct weights {
@@ -206,9 +210,9 @@ static bool make_blocks(lb_selftest *t, weights *w) {
 static double roundings(const weights *w) {
     const bool is_float =
         !w->mlx_bits && !w->fp_bits && lb_dtype_get(w->type)->cls == LB_CLASS_FLOAT;
-    const u32 chunk = is_float ? 4 : 32, tile = LB_MIN(w->a.n_cols, MV_TILE);
-    const u64 per_tile = lb_ceil_div_u64(tile / chunk, 32) * (chunk / 4);
-    return (double)(lb_ceil_div_u64(w->a.n_cols, MV_TILE) * per_tile) + 2 + 5 + 2;
+    const u32 chunk = is_float ? 4 : 32, tile = LB_MIN(w->a.n_cols, MV_TILE), n = w->a.split;
+    const u64 per_tile = lb_ceil_div_u64(tile / chunk, 32ull * n) * (chunk / 4);
+    return (double)(lb_ceil_div_u64(w->a.n_cols, MV_TILE) * per_tile) + 2 + 5 + n + 2;
 }
 
 static lb_dev_form form_of(const weights *w) {
@@ -230,7 +234,7 @@ static lb_dev_kernel act_of(u32 pre) {
     return acts[pre];
 }
 
-/* Squares are added by 256 threads, four of each 1024 values, then over simdgroups; the root halves
+/* Squares are added by 128 threads at least, four at a time, then over simdgroups; the root halves
  * relative errors and has three roundings of its own, the factors one each. */
 static void make_norm(const lb_mv_args *a, const float *x, const float *pre, double *to,
                       double *bound) {
@@ -238,7 +242,7 @@ static void make_norm(const lb_mv_args *a, const float *x, const float *pre, dou
     for (u32 i = 0; i < a->n_cols; i++)
         squares += (double)x[i] * (double)x[i];
     const double f = 1 / sqrt(squares / a->n_cols + (double)a->eps);
-    const double n = ((double)lb_ceil_div_u64(a->n_cols, 1024) * 4 + 5 + 8) / 2 + 3 + 2;
+    const double n = ((double)lb_ceil_div_u64(a->n_cols, 512) * 4 + 5 + 16) / 2 + 3 + 2;
     for (u32 i = 0; i < a->n_cols; i++) {
         to[i] = (double)x[i] * f * (double)pre[i];
         bound[i] = n * LB_SELFTEST_ULP * fabs(to[i]);
@@ -268,9 +272,26 @@ static bool make_x(lb_selftest *t, const lb_mv_args *a, u32 n_x, const float *x,
     return true;
 }
 
-/* One row of w with one of x; was: what was there before. */
-static void compare_product(lb_selftest *t, const weights *w, const lb_mv_args *a, const float *v,
-                            const made *m, u64 row, float was, float y) {
+/* The part of a product's size that it may be off. A product for many tokens may take a value as
+ * two of 11 bits, of 2^-21 of its size what is cut off, and leaves out the product of the lower
+ * ones, 2^-20 at most; where decoded values have 11 bits, it is what is cut off of x alone. Its
+ * terms, three or two a column, are added in an order and with roundings (2^-23: cut off) that are
+ * the matrix unit's. */
+static double bound_of(const weights *w, bool mm) {
+    const lb_dtype exact[] = {LB_F16,     LB_BF16,  LB_MXFP4, LB_NVFP4, LB_F8_E4M3,
+                              LB_F8_E5M2, LB_TQ1_0, LB_TQ2_0, LB_Q1_0};
+    bool is_exact = false;
+    for (u32 i = 0; i < LB_LEN(exact); i++)
+        is_exact |= !w->mlx_bits && !w->fp_bits && w->type == exact[i];
+    const double terms = (is_exact ? 2.0 : 3.0) * w->a.n_cols;
+    if (!mm)
+        return roundings(w) * LB_SELFTEST_ULP;
+    return (is_exact ? 1 : 4) * 0x1p-21 + (terms + 1) * 2 * LB_SELFTEST_ULP;
+}
+
+/* One row of w with one of x; was: what was there before; bound: bound_of. */
+static void compare_product(lb_selftest *t, const lb_mv_args *a, const float *v, const made *m,
+                            u64 row, double bound, float was, float y) {
     double sum = 0, size = 0, off = 0;
     for (u32 c = 0; c < a->n_cols; c++) {
         const double p = (double)a->times * (double)v[c] * m->x[row * a->n_cols + c];
@@ -278,7 +299,7 @@ static void compare_product(lb_selftest *t, const weights *w, const lb_mv_args *
         size += fabs(p);
         off += fabs((double)a->times * (double)v[c]) * m->bound[row * a->n_cols + c];
     }
-    off += roundings(w) * LB_SELFTEST_ULP * size;
+    off += bound * size;
     if (a->add) {
         sum = (double)was + (double)a->add_times * sum;
         off = fabs((double)a->add_times) * off + 2 * LB_SELFTEST_ULP * fabs(sum);
@@ -303,9 +324,28 @@ static void vary(const lb_selftest *t, lb_mv_args *a) {
     a->add_scale = 1.25f;
 }
 
-/* Products of a stack of matrices (mve_*), half of them of the same x, and of one (mv_*); y's rows
- * lie apart, what is between them is as it was. */
-static lb_status check_mv(lb_selftest *t, const weights *w, bool stack, lb_err *err) {
+/* A plan (kern/args.h) that is none of routes_group's: the last matrix first, its tokens backward,
+ * tiles side by side. */
+static u32 *make_plan(lb_selftest *t, const lb_mv_args *a, const u32 *routes, u64 *bytes) {
+    const u32 n_tiles = a->n_tokens / LB_DEV_MM_TOKENS + a->n_mats + 1;
+    u32 *plan = lb_arena_new(&t->arena, u32, 4ull * n_tiles + a->n_tokens), at = 0, tile = 0;
+    *bytes = (4ull * n_tiles + a->n_tokens) * 4;
+    for (u32 m = a->n_mats + 1; plan && m--;)
+        for (u32 i = a->n_tokens, n = 0; i--;) {
+            if (routes[2 * i] != m)
+                continue;
+            u32 *to = plan + 4 * (n % LB_DEV_MM_TOKENS ? tile - 1 : tile++);
+            to[1] = n % LB_DEV_MM_TOKENS ? to[1] : at;
+            to[0] = m;
+            to[2] = ++n % LB_DEV_MM_TOKENS ? n % LB_DEV_MM_TOKENS : LB_DEV_MM_TOKENS;
+            plan[4 * n_tiles + at++] = i;
+        }
+    return plan;
+}
+
+/* Products of a stack of matrices (mve_*, mm_*), half of them of the same x, and of one (mv_*,
+ * mm_*); y's rows lie apart, what is between them is as it was. */
+static lb_status check_mv(lb_selftest *t, const weights *w, bool stack, bool mm, lb_err *err) {
     lb_mv_args a = w->a;
     const u32 n_rows = a.n_rows / (stack ? STACK : 1), n_x = a.n_tokens;
     a.n_rows = n_rows;
@@ -316,7 +356,7 @@ static lb_status check_mv(lb_selftest *t, const weights *w, bool stack, lb_err *
     a.y_stride = n_rows + n_rows % 5 + a.y_first;
     const u64 n_out = (u64)(a.n_tokens - 1) * a.y_stride + a.y_first + n_rows;
     made m;
-    if (!stack)
+    if (!stack && !mm)
         vary(t, &a);
     const u64 n_in = (u64)n_x * (a.x_stride ? a.x_stride : a.n_cols);
     float *x = lb_selftest_floats(t, n_in, 2);
@@ -330,8 +370,13 @@ static lb_status check_mv(lb_selftest *t, const weights *w, bool stack, lb_err *
     const bool missing = stack && a.n_tokens > 2;
     if (missing) /* a matrix that is not there */
         routes[2 * (a.n_tokens - 1)] = STACK;
+    u64 plan_bytes = 0;
+    const u32 *plan = mm && stack ? make_plan(t, &a, routes, &plan_bytes) : routes;
+    if (!plan)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for a case");
     const lb_selftest_data in = {w->rows, w->row_bytes * w->a.n_rows};
-    const lb_selftest_data which = {routes, a.n_tokens * 8ull}, out = {was, n_out * 4};
+    const lb_selftest_data which = {plan, mm ? plan_bytes : a.n_tokens * 8ull};
+    const lb_selftest_data out = {was, n_out * 4};
     const lb_selftest_data vectors = {x, n_in * 4}, pre = {m.pre, a.n_cols * 4ull};
     const lb_selftest_data scales = {w->scales, w->scale_bytes},
                            biases = {w->biases, w->scale_bytes};
@@ -339,7 +384,7 @@ static lb_status check_mv(lb_selftest *t, const weights *w, bool stack, lb_err *
         {{in, pre, vectors, out}, {in, which, vectors, out}},
         {{in, scales, biases, pre, vectors, out}, {in, scales, biases, which, vectors, out}},
         {{in, scales, pre, vectors, out}, {in, scales, which, vectors, out}}};
-    LB_TRY(lb_selftest_launch(t, bufs[form_of(w)][stack], &a, y, err));
+    LB_TRY(lb_selftest_launch(t, bufs[form_of(w)][stack || mm], &a, y, err));
     for (u64 i = 0; i < n_out; i++) {
         const u64 token = i / a.y_stride, at = i % a.y_stride;
         const u32 mat = stack ? routes[2 * token] : 0;
@@ -348,8 +393,8 @@ static lb_status check_mv(lb_selftest *t, const weights *w, bool stack, lb_err *
         else if (mat == STACK)
             lb_selftest_compare(t, i, y[i], NAN, 0);
         else
-            compare_product(t, w, &a, w->value + ((u64)mat * n_rows + at - a.y_first) * a.n_cols,
-                            &m, token / (stack ? 2 : 1), was[i], y[i]);
+            compare_product(t, &a, w->value + ((u64)mat * n_rows + at - a.y_first) * a.n_cols, &m,
+                            token / (stack ? 2 : 1), bound_of(w, mm), was[i], y[i]);
     }
     return LB_OK;
 }
@@ -398,18 +443,22 @@ static bool find_type(lb_str name, weights *w) {
 
 lb_status lb_selftest_weights(lb_selftest *t, u32 i, bool *more, lb_err *err) {
     const lb_str name = lb_str_c(lb_dev_kernel_name(t->row->kernel));
-    const bool stack = lb_str_starts(name, LB_STR("mve_"));
-    const bool product = stack || lb_str_starts(name, LB_STR("mv_"));
-    const u32 n_groups = 3, n_small = (u32)LB_LEN(shapes);
-    const bool tiled = product && !stack;
+    const bool mm = lb_str_starts(name, LB_STR("mm_")), mve = lb_str_starts(name, LB_STR("mve_"));
+    const bool tiled = lb_str_starts(name, LB_STR("mv_")), product = mm || mve || tiled;
+    const u32 n_groups = 3, n_small = (u32)(mm ? LB_LEN(mm_shapes) : LB_LEN(shapes));
+    static const u32 splits[] = {1, 4, 2, 8};
     weights w = {0};
-    if (!find_type(lb_str_sub(name, stack ? 4 : product ? 3 : 5, name.len), &w))
+    if (!find_type(lb_str_sub(name, mve ? 4 : product ? 3 : 5, name.len), &w))
         return lb_fail(err, LB_E_UNSUPPORTED, "kernel %.*s: the self-test knows no such type",
                        LB_FMT(name));
     /* MLX: each shape with every size of group; then types of scales in turn. */
     const u32 n_variants = w.mlx_bits ? n_groups : w.fp_bits ? 2 : 1;
     const u32 n_cases = (n_small + tiled + t->opts->large) * n_variants, at = i / n_variants;
-    const shape s = at < n_small ? shapes[at] : at == n_small && tiled ? tiles : large;
+    const bool stack = mve || (mm && at % 2);
+    const shape s = at < n_small             ? (mm ? mm_shapes : shapes)[at]
+                    : at == n_small && tiled ? tiles
+                    : mm                     ? mm_large
+                                             : large;
     const u32 block = w.mlx_bits  ? 32u << i % n_groups
                       : w.fp_bits ? 32
                                   : lb_dtype_get(w.type)->block_elems;
@@ -417,9 +466,11 @@ lb_status lb_selftest_weights(lb_selftest *t, u32 i, bool *more, lb_err *err) {
     w.a = (lb_mv_args){.n_rows = stack ? (s.n_rows + STACK - 1) / STACK * STACK : s.n_rows,
                        .n_cols = s.n_units * unit,
                        .n_tokens = s.n_tokens,
+                       .simdgroups = i % 3 == 1 ? 16 : 8,
+                       .split = splits[i % LB_LEN(splits)],
                        .times = i % 2 ? 0.75f : 1};
     if (at >= n_small)
-        w.a.n_cols = at == n_small && tiled ? MV_TILE + 2 * block : 4096;
+        w.a.n_cols = at == n_small && tiled ? MV_TILE + 2 * block : mm ? 1024 : 4096;
     if (block == 1 && at == n_small && tiled)
         w.a.n_cols = MV_TILE + 20;
     if (w.mlx_bits) {
@@ -433,5 +484,5 @@ lb_status lb_selftest_weights(lb_selftest *t, u32 i, bool *more, lb_err *err) {
           : w.fp_bits ? make_scaled(t, &w, stack ? STACK : 1)
                       : make_blocks(t, &w)))
         return lb_fail(err, LB_E_NOMEM, "out of memory for a case");
-    return product ? check_mv(t, &w, stack, err) : check_rows(t, &w, err);
+    return product ? check_mv(t, &w, stack, mm, err) : check_rows(t, &w, err);
 }

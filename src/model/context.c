@@ -2,7 +2,7 @@
 /* context.c: sessions: their memory, and batches cut into what is computed at a time. */
 #include "base/interrupt.h"
 #include "base/mem.h"
-#include "model/device_graph.h"
+#include "model/device_layers.h"
 
 #define BATCH_USUAL 256u
 #define EXPERT_ROWS_MAX 1024u
@@ -215,6 +215,18 @@ lb_status lb_context_check_memory(const lb_model *m, const lb_context_opts *o, l
     lb_context_settle(&c, m, o);
     LB_TRY(count(&c, &bytes, err));
     return lb_stream_check(m->stream, bytes, c.o.n_batch, err);
+}
+
+lb_status lb_context_room(const lb_model *m, const lb_context_opts *o, u64 *kv, u64 *buffers,
+                          lb_err *err) {
+    lb_context c = {.counts = true};
+    u64 all;
+    lb_context_settle(&c, m, o);
+    const lb_cache_kind kind = lb_context_cache_kind(&c.o);
+    LB_TRY(count(&c, &all, err));
+    LB_TRY(lb_cache_count(&m->p, &kind, c.o.n_ctx, c.o.n_seqs, kv, err));
+    *buffers = all - *kv;
+    return LB_OK;
 }
 
 void lb_context_free(lb_context **cp) {

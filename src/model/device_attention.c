@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* device_attention.c: attention.c for a device. */
-#include "model/device_graph.h"
+#include "model/device_layers.h"
 
 typedef struct heads {
     u32 n_head, n_head_kv, k_dim, v_dim, n_rot;

@@ -2,7 +2,8 @@
 /* device_context.c: a session's buffers on a device, and what is copied there for a batch. */
 #include "base/mem.h"
 #include "io/size.h"
-#include "model/device_graph.h"
+#include "model/device_layers.h"
+#include "model/device_parts.h"
 #include <math.h>
 
 #define LOGITS_BYTES_MAX (64 * LB_MIB) /* of rows that the head makes at a time */
@@ -78,6 +79,7 @@ static void set_sizes(const lb_context *c, u64 *size) {
     size[LB_DBUF_ACT] = 4 * ff;
     size[LB_DBUF_SCORES] = 4 * b * p->n_expert;
     size[LB_DBUF_ROUTES] = 8 * rows;
+    size[LB_DBUF_PLAN] = lb_device_plan_bytes(c, (u32)rows);
     size[LB_DBUF_ROWS] = 4 * rows * e;
     size[LB_DBUF_SHARED] = p->n_expert ? 4 * b * e : 0;
     size[LB_DBUF_GATE] = p->n_expert ? 4 * b : 0;
@@ -102,6 +104,8 @@ static lb_status make_buffers(lb_context *c, lb_err *err) {
     }
     if (st == LB_OK && d == c->parts)
         st = lb_dev_buf_new(dev, LB_DEV_HOST, size[LB_DBUF_META], &d->host, &why);
+    if (st == LB_OK && lb_resident_device(d->r)->kind == LB_DEV_CUDA && !d->r->next)
+        st = lb_dev_buf_new(dev, LB_DEV_HOST, 4ull * c->m->p.n_vocab, &d->logits, &why);
     if (st == LB_OK)
         return LB_OK;
     if (st != LB_E_NOMEM && st != LB_E_LIMIT) {
@@ -196,6 +200,8 @@ void lb_device_end(lb_context *c) {
         lb_dev_link_free(&d->link);
         for (u32 i = 0; i < LB_DBUFS; i++)
             lb_dev_buf_free(&d->buf[i]);
+        lb_device_forget(d);
+        lb_dev_buf_free(&d->logits);
         lb_dev_buf_free(&d->host);
         lb_dev_buf_free(&d->given);
         lb_dev_buf_free(&d->mark);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* device_forward.c: forward.c for a device: the same layers as kernels on a queue. A batch is
  * submitted whole; the host waits once, for the logits. */
-#include "model/device_graph.h"
+#include "model/device_layers.h"
+#include "model/device_parts.h"
 
 /* ---- launches ---- */
 
@@ -39,12 +40,62 @@ lb_status lb_dbarrier(const lb_context *c, lb_err *err) {
 
 /* ---- products ---- */
 
+/* How many simdgroups share a row: so many that every unit has threadgroups and each thread still
+ * has something to do. On Apple's GPUs large threadgroups may not fit a pipeline. */
+static void share_rows(const lb_context *c, lb_dev_kernel k, lb_mv_args *a) {
+    const lb_dev_info *info = lb_dev_info_get(c->device->r->d);
+    const u32 units = info->n_units ? info->n_units : 16, rows = 2;
+    const u32 n_chunks = a->n_cols / lb_dev_kernel_chunk(k);
+    a->simdgroups = info->kind == LB_DEV_CUDA ? 16 : 8;
+    a->split = 1;
+    while (2 * a->split <= LB_MIN(a->simdgroups, n_chunks / 32) &&
+           2 * (u64)a->n_rows * a->split * a->n_tokens < 3ull * units * a->simdgroups * rows)
+        a->split *= 2;
+}
+
+/* Whether experts' products take their tokens by the plan. */
+static bool by_plan(const lb_context *c) {
+    const u32 from = lb_dev_info_get(c->device->r->d)->tuning.mm_experts;
+    return from && c->n >= from;
+}
+
+u64 lb_device_plan_bytes(const lb_context *c, u32 n_routes) {
+    const lb_group_args a = {.n_routes = n_routes, .n_mats = c->m->p.n_expert};
+    lb_dev_shape s;
+    lb_err none;
+    if (!n_routes || !lb_dev_info_get(c->device->r->d)->tuning.mm_experts)
+        return 0;
+    return lb_dev_kernel_shape(LB_DK_routes_group, &a, &s, &none) == LB_OK ? s.need_bytes[1] : 0;
+}
+
+lb_status lb_dplan_experts(const lb_context *c, u32 used, lb_err *err) {
+    const lb_group_args a = {.n_routes = c->n * used, .n_mats = c->m->p.n_expert};
+    if (!by_plan(c))
+        return LB_OK;
+    LB_TRY(lb_dlaunch(c, LB_DK_routes_group,
+                      (lb_dev_arg[]){lb_dbuf_arg(c, LB_DBUF_ROUTES), lb_dbuf_arg(c, LB_DBUF_PLAN)},
+                      &a, err));
+    return lb_dbarrier(c, err);
+}
+
+/* per: of experts, else 0 */
+static lb_dev_use use_of(const lb_context *c, const lb_dproduct *p, const lb_dmat *m, u32 per,
+                         bool planned) {
+    const lb_dev_tuning *t = &lb_dev_info_get(c->device->r->d)->tuning;
+    const u32 from = lb_dev_tuning_mm(t, m->args.n_rows, m->args.n_cols);
+    if (per)
+        return planned && by_plan(c) ? LB_DEV_MM : LB_DEV_MVE;
+    return from && p->n >= from && !p->in.pre && !p->out.sum ? LB_DEV_MM : LB_DEV_MV;
+}
+
 static lb_status product(const lb_context *c, const lb_dproduct *p, u32 per, lb_dev_arg routes,
                          lb_err *err) {
+    const bool planned = routes.buf == c->device->buf[LB_DBUF_ROUTES]; /* the plan is of these */
     u32 first = p->first;
     for (u32 i = 0; i < p->l->n_parts; i++) {
         const lb_dmat *m = &p->l->parts[i];
-        const lb_dev_kernel k = m->kernel[per ? LB_DEV_MVE : LB_DEV_MV];
+        const lb_dev_use use = use_of(c, p, m, per, planned);
+        const lb_dev_kernel k = m->kernel[use];
         lb_mv_args a = m->args;
         lb_dev_arg buf[LB_DEV_BUFS_MAX];
         u32 n = lb_dmat_args(m, buf);
@@ -62,7 +113,13 @@ static lb_status product(const lb_context *c, const lb_dproduct *p, u32 per, lb_
         a.add = p->out.sum;
         a.add_times = p->out.times;
         a.add_scale = p->out.scale;
-        buf[n++] = per ? routes : a.pre == LB_DEV_PRE_NORM ? p->in.w : c->device->r->zeros;
+        if (use == LB_DEV_MM) { /* of one matrix there is no plan, and none is read */
+            a.n_mats = per ? a.n_mats : 0;
+            buf[n++] = lb_dbuf_arg(c, LB_DBUF_PLAN);
+        } else {
+            share_rows(c, k, &a);
+            buf[n++] = per ? routes : a.pre == LB_DEV_PRE_NORM ? p->in.w : c->device->r->zeros;
+        }
         buf[n++] = p->in.x;
         buf[n++] = p->out.y;
         LB_TRY(lb_dlaunch(c, k, buf, &a, err));
@@ -264,8 +321,8 @@ static lb_status run_layer(lb_context *c, u32 i, lb_err *err) {
     return lb_dadd(c, LB_DBUF_X, LB_DBUF_Y, times, last, err);
 }
 
-/* Logits of the wanted tokens [first, first + n). */
-static lb_status head(const lb_context *c, u32 first, u32 n, float *logits, lb_err *err) {
+/* Logits of the wanted tokens [first, first + n), to LB_DBUF_LOGITS. */
+static lb_status head(const lb_context *c, u32 first, u32 n, lb_err *err) {
     const lb_resident *r = c->device->r;
     const lb_params *p = &c->m->p;
     const lb_rows_args gather = {.n_rows = c->n, .n_cols = p->n_embd, .n_tokens = n};
@@ -290,36 +347,61 @@ static lb_status head(const lb_context *c, u32 first, u32 n, float *logits, lb_e
         LB_TRY(
             lb_dlaunch(c, LB_DK_softcap, (lb_dev_arg[]){lb_dbuf_arg(c, LB_DBUF_LOGITS)}, &a, err));
     }
-    return lb_dev_queue_read(r->q, logits + (size_t)first * p->n_vocab,
-                             c->device->buf[LB_DBUF_LOGITS], 0, 4ull * n * p->n_vocab, err);
+    return LB_OK;
 }
 
+static bool is_last(const lb_context *c) {
+    return c->device->next == NULL;
+}
+
+/* What the device of a part does between copies. */
 static lb_status part(lb_context *c, lb_err *err) {
-    const lb_resident *r = c->device->r;
+    const lb_dcontext *d = c->device;
+    const lb_resident *r = d->r;
+    if (r->embeds)
+        LB_TRY(embed(c, err));
     for (u32 i = r->first; i < r->end; i++)
         LB_TRY(run_layer(c, i, err));
+    return is_last(c) && d->n_want ? head(c, 0, LB_MIN(d->n_logits, d->n_want), err) : LB_OK;
+}
+
+/* Through pinned memory where that is faster; of more than one row at once. */
+static lb_status read_logits(const lb_context *c, float *logits, lb_err *err) {
+    const lb_dcontext *d = c->device;
+    const u64 row = 4ull * c->m->p.n_vocab;
+    for (u32 first = 0; first < d->n_want; first += d->n_logits) {
+        const u32 n = LB_MIN(d->n_logits, d->n_want - first);
+        void *to =
+            d->logits && d->n_want == 1 ? lb_dev_buf_host(d->logits) : (u8 *)logits + first * row;
+        if (first)
+            LB_TRY(head(c, first, n, err));
+        LB_TRY(lb_dev_queue_read(d->r->q, to, d->buf[LB_DBUF_LOGITS], 0, n * row, err));
+    }
     return LB_OK;
 }
 
 static lb_status submit(lb_context *c, float *logits, const u8 *want, lb_err *err) {
     LB_TRY(lb_device_put_batch(c, want, err));
-    LB_TRY(c->device->r->embeds ? embed(c, err) : lb_device_take_host(c, err));
-    LB_TRY(part(c, err));
-    while (c->device->next) {
+    if (!c->device->r->embeds)
+        LB_TRY(lb_device_take_host(c, err));
+    LB_TRY(lb_device_replay(c, part, err));
+    while (!is_last(c)) {
         LB_TRY(lb_device_hand_on(c, err));
-        LB_TRY(part(c, err));
+        LB_TRY(lb_device_replay(c, part, err));
     }
-    const lb_dcontext *d = c->device;
-    for (u32 first = 0; first < d->n_want; first += d->n_logits)
-        LB_TRY(head(c, first, LB_MIN(d->n_logits, d->n_want - first), logits, err));
-    return LB_OK;
+    return read_logits(c, logits, err);
 }
 
 lb_status lb_device_forward(lb_context *c, float *logits, const u8 *want, lb_err *err) {
     lb_err ignored;
-    const lb_status st = submit(c, logits, want, err);
-    if (st == LB_OK)
-        return lb_device_settle(c, err);
-    (void)lb_device_settle(c, &ignored); /* what was submitted writes logits */
+    lb_status st = submit(c, logits, want, err);
+    if (st != LB_OK) {
+        (void)lb_device_settle(c, &ignored); /* what was submitted writes logits */
+        return st;
+    }
+    const lb_dcontext *last = c->device;
+    st = lb_device_settle(c, err);
+    if (st == LB_OK && last->logits && last->n_want == 1)
+        memcpy(logits, lb_dev_buf_host(last->logits), 4ull * c->m->p.n_vocab);
     return st;
 }

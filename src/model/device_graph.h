@@ -40,12 +40,11 @@ typedef struct lb_dlayer {
     lb_dlinear qkv, q, k, v, o, gate, up, down;
     lb_dlinear q_a, q_b, kv_a, kv_b, k_b, v_b;   /* latent attention */
     lb_dlinear in, gate_z, ba, beta, alpha, out; /* recurrent layers */
-    lb_dev_arg conv, conv_bias, ssm_a, ssm_dt;
     lb_dnorm q_a_norm, kv_a_norm, ssm_norm;
     lb_dlinear router, gate_exps, up_exps, down_exps;
     lb_dlinear shared_router, gate_shared, up_shared, down_shared;
     lb_dnorm attn_norm, attn_post_norm, ffn_norm, ffn_post_norm, q_norm, k_norm;
-    lb_dev_arg sinks, selection;
+    lb_dev_arg sinks, selection, conv, conv_bias, ssm_a, ssm_dt;
     /* experts beside a dense feed-forward; an input of the layer's own */
     lb_dnorm dense_post_norm, exps_norm, exps_post_norm, in_norm;
     lb_dev_arg router_scale, exps_scale;
@@ -87,6 +86,7 @@ typedef enum lb_dbuf {
     LB_DBUF_ACT,
     LB_DBUF_SCORES, /* [n_batch, n_expert] */
     LB_DBUF_ROUTES, /* [n_batch, n_expert_used, 2] */
+    LB_DBUF_PLAN,   /* the routes by experts, for products of many tokens (kern/args.h) */
     LB_DBUF_ROWS,   /* [n_batch, n_expert_used, n_embd] */
     LB_DBUF_SHARED, /* [n_batch, n_embd] */
     LB_DBUF_GATE,   /* [n_batch] the shared experts' */
@@ -115,15 +115,26 @@ typedef enum lb_dmeta {
     LB_DMETAS
 } lb_dmeta;
 
+/* A recording of a batch's kernels, and what it holds for. */
+#define LB_DRECORDS 4u
+typedef struct lb_drecord_key {
+    u32 n, n_want, n_splits, split_rows, n_runs;
+    bool temp;
+} lb_drecord_key;
+typedef struct lb_drecord {
+    lb_drecord_key key;
+    lb_dev_graph *graph; /* NULL: none */
+    u64 used;
+} lb_drecord;
+
 typedef struct lb_dcontext {
     lb_resident *r;
     struct lb_dcontext *next; /* of the next part */
     lb_dev_link *link;        /* to it */
     u64 kv_off, page_bytes;   /* of its layers: where they begin in a page, and how long they are */
-    u64 state_off, state_bytes; /* the same of a sequence's states */
-    lb_dev_buf *mark;           /* as LB_DBUF_STATE; NULL: nothing was ever marked */
-    lb_dev_buf *buf[LB_DBUFS];
-    lb_dev_buf *host;  /* pinned, as large as LB_DBUF_META; of the first part */
+    u64 state_off, state_bytes;       /* the same of a sequence's states */
+    lb_dev_buf *buf[LB_DBUFS], *mark; /* mark: as LB_DBUF_STATE; NULL: nothing was ever marked */
+    lb_dev_buf *host;                 /* pinned, as large as LB_DBUF_META; of the first part */
     lb_dev_buf *given; /* pinned: what the CPU's layers give to the first part; NULL: nothing */
     u32 n_table, n_logits;
     u32 n_want, n_runs;
@@ -131,6 +142,10 @@ typedef struct lb_dcontext {
     u64 cos_at[LB_ROPES_MAX], sin_at[LB_ROPES_MAX]; /* of this batch */
     bool temp;                                      /* some q is scaled */
     u32 n_splits, split_rows;                       /* of attention over this batch; 0: tiles */
+    lb_dev_buf *logits; /* pinned: one row of them; NULL: read at once */
+    lb_drecord record[LB_DRECORDS];
+    lb_drecord_key seen; /* the last without a recording */
+    u64 n_records;
 } lb_dcontext;
 
 /* ---- device_context.c ---- */
@@ -146,54 +161,8 @@ lb_status lb_device_room(const lb_model *m, const lb_context_opts *o, u64 *layer
                          u64 *buffers, lb_err *err);
 /* How a cache asks for a page's copy (cache.h). */
 lb_status lb_device_copy_page(void *user, u32 to, u32 from, lb_err *err);
-/* How a cache asks for what is done with states (cache.h). */
-lb_status lb_device_state(void *user, lb_cache_step step, u32 seq, u32 from, lb_err *err);
-/* The part that has a layer; NULL: the host. */
-lb_dcontext *lb_device_part_of(const lb_context *c, u32 layer);
-/* Rows of a head of a layer there, `stride` bytes apart from off on in each page of the cache, to
- * or from memory of the host, where n of a sequence follow each other; waits. */
-typedef struct lb_drows_place {
-    u32 layer;
-    u64 off;
-    u32 stride, n;
-} lb_drows_place;
-lb_status lb_device_move_rows(const lb_context *c, const lb_cache_seq *s, const lb_drows_place *at,
-                              u8 *host, bool in, lb_err *err);
-/* Where the sections of a batch's n tokens are in LB_DBUF_META; bytes of all. */
-u64 lb_device_lay_out(const lb_context *c, u32 n, u32 n_want);
-u32 *lb_device_section(const lb_context *c, lb_dmeta m);
-/* What the first part knows of the batch, and bytes of its sections, to all. */
-lb_status lb_device_send(const lb_context *c, u64 bytes, lb_err *err);
-/* A layer's state of a sequence. */
-lb_status lb_device_move_state(const lb_context *c, u32 seq, u32 layer, u8 *host, bool in,
-                               lb_err *err);
 /* Copies what the batch's c->n tokens need, to all parts. */
 lb_status lb_device_put_batch(lb_context *c, const u8 *want, lb_err *err);
-
-/* ---- device_parts.c ---- */
-
-/* Layers [first, end) of m on d; its neighbours are the caller's. */
-typedef struct lb_part_in {
-    const lb_model *m;
-    lb_dev *d;
-    u32 first, end;
-    const lb_resident_opts *opts; /* NULL: the usual */
-} lb_part_in;
-
-/* resident.c */
-lb_status lb_resident_part(lb_resident **out, const lb_part_in *in, lb_err *err);
-/* What the parts of m would take of d: [n_layers] of each layer, of all else. */
-lb_status lb_resident_costs(const lb_model *m, lb_dev *d, u64 *layer_bytes,
-                            lb_resident_bytes_of *out, lb_err *err);
-
-/* Makes links between the parts of c, and what the host's layers need. */
-lb_status lb_device_join(lb_context *c, lb_err *err);
-/* The CPU's layers, and their results to the first part. */
-lb_status lb_device_take_host(lb_context *c, lb_err *err);
-/* The stream of c->n tokens goes to the next part, which is c->device from then on. */
-lb_status lb_device_hand_on(lb_context *c, lb_err *err);
-/* Until all parts are done; c->device is the first again. The first error. */
-lb_status lb_device_settle(lb_context *c, lb_err *err);
 
 /* ---- device_forward.c ---- */
 
@@ -238,14 +207,15 @@ typedef struct lb_dproduct {
     lb_doutput out;
     u32 n, first, stride;
 } lb_dproduct;
+/* Bytes of it for so many routes; 0: it is never made. */
+u64 lb_device_plan_bytes(const lb_context *c, u32 n_routes);
+/* Before products of c->n tokens' experts, when their routes are known: the plan of tiles. */
+lb_status lb_dplan_experts(const lb_context *c, u32 used, lb_err *err);
 /* Products that may run side by side; a barrier stands behind them. */
 lb_status lb_dproject(const lb_context *c, const lb_dproduct *p, u32 n_products, lb_err *err);
 /* The same of experts: token t takes the matrix of its route, and row t / per of x. */
 lb_status lb_dproject_experts(const lb_context *c, const lb_dproduct *p, u32 n_products, u32 per,
                               lb_err *err);
-/* The same of matrices that other routes name: [n, 2], LB_DBUF_ROUTES elsewhere. */
-lb_status lb_dproject_routed(const lb_context *c, const lb_dproduct *p, u32 n_products, u32 per,
-                             lb_dev_arg routes, lb_err *err);
 /* Heads at first of each row of n, in place. */
 typedef struct lb_dheads {
     lb_dev_arg x;
@@ -264,50 +234,10 @@ lb_status lb_drows(const lb_context *c, const lb_dmat *m, lb_dev_arg ids, lb_dev
 lb_status lb_dnorm_heads(const lb_context *c, const lb_dnorm *norm, const lb_dheads *h,
                          lb_err *err);
 
-/* ---- device_shift.c ---- */
-
-/* Rows behind `drop` ones behind the first `keep` move up; keys turn by an angle of each kind of
- * rope: cos, sin [n_ropes, rope_width]. Waits. */
-typedef struct lb_dshift {
-    u32 keep, drop;
-    const float *cos, *sin;
-} lb_dshift;
-lb_status lb_device_shift(lb_context *c, u32 seq, const lb_dshift *s, lb_err *err);
-
-/* ---- device_wide.c: the cache in every type, heads of every width, rotated rows ---- */
-
-/* Whether a layer's keys and values are read and written so. */
-bool lb_device_is_wide(const lb_context *c, u32 layer);
-/* Keys and values of the batch, [n_head_kv, dim] at k and at v of each row of x; v_dim 0: values
- * are in keys. */
-typedef struct lb_dput {
-    u32 layer, n_head_kv, k_dim, v_dim, k, v, stride;
-    lb_dev_arg x; /* rotated in place */
-} lb_dput;
-lb_status lb_device_put(const lb_context *c, const lb_dput *p, lb_err *err);
-/* Keys alone, from the places in LB_DMETA_IDS: p as of what puts them back. */
-lb_status lb_device_take(const lb_context *c, const lb_dput *p, lb_err *err);
-/* Attention of queries [n, n_head, k_dim], stride apart, over the pages; to LB_DBUF_ATT
- * [n, n_head, v_dim]. */
-typedef struct lb_dwide {
-    u32 layer, n_head, n_head_kv, k_dim, v_dim, stride;
-    lb_dev_arg q; /* rotated in place */
-} lb_dwide;
-lb_status lb_device_wide(const lb_context *c, const lb_dwide *w, lb_err *err);
-/* The number of a type of keys and values in kern/args.h. */
-u32 lb_device_kv_type(const lb_context *c);
-
-/* ---- device_attention.c, device_latent.c, device_recurrent.c, device_ffn.c, device_inputs.c ----
- */
+/* ---- device_attention.c, device_ffn.c, device_inputs.c ---- */
 
 lb_status lb_device_attention(lb_context *c, u32 layer, const lb_dinput *in, const lb_doutput *out,
                               lb_err *err);
-lb_status lb_device_latent(lb_context *c, u32 layer, const lb_dinput *in, const lb_doutput *out,
-                           lb_err *err);
-lb_status lb_device_conv(lb_context *c, u32 layer, const lb_dinput *in, const lb_doutput *out,
-                         lb_err *err);
-lb_status lb_device_delta(lb_context *c, u32 layer, const lb_dinput *in, const lb_doutput *out,
-                          lb_err *err);
 /* device_inputs.c: of all layers, from the embeddings; what is added behind a layer, to Y. */
 lb_status lb_device_inputs(const lb_context *c, lb_err *err);
 lb_status lb_device_input(const lb_context *c, u32 layer, lb_err *err);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* device_latent.c: latent.c for a device. A product with a matrix of each head is one of experts:
  * of each token's head, whose route names the head. */
-#include "model/device_graph.h"
+#include "model/device_layers.h"
 
 typedef struct latent {
     u32 layer, n_head, nope, rot, rank, value;

@@ -3,7 +3,7 @@
  * the next, and which layers each has. */
 #include "base/mem.h"
 #include "io/size.h"
-#include "model/device_graph.h"
+#include "model/device_parts.h"
 
 /* ---- a batch ---- */
 
@@ -163,15 +163,21 @@ lb_status lb_resident_new_planned(lb_resident **out, const lb_model *m, const lb
     const lb_placing *p = &plan_of->placing;
     lb_resident **at = out;
     lb_status st = LB_OK;
+    u64 done = 0, total = 0;
     *out = NULL;
+    for (u32 i = 0; i < p->n_devices; i++)
+        total += plan_of->weights[i];
     for (u32 i = 0; i < p->n_devices && st == LB_OK; i++) {
         st = lb_resident_part(at,
                               &(lb_part_in){.m = m,
                                             .d = o->devices[i],
                                             .first = i ? p->end[i - 1] : p->n_host,
                                             .end = p->end[i],
-                                            .opts = o},
+                                            .opts = o,
+                                            .done = done,
+                                            .total = total},
                               err);
+        done += plan_of->weights[i];
         if (st == LB_OK)
             at = &(*at)->next;
     }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* device_recurrent.c: recurrent.c for a device. States lie in LB_DBUF_STATE, as cache.c lays them
  * out; a sequence's is read where it has positions, so nothing clears it. */
-#include "model/device_graph.h"
+#include "model/device_layers.h"
 #include <math.h>
 
 #define QK_EPS 1e-6f /* of the norms of q and k, as in recurrent.c */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* device_shift.c: shift.c for a device: so many rows at a time as leave, at most, so that none is
  * written that is still to be read. */
-#include "model/device_graph.h"
+#include "model/device_layers.h"
+#include "model/device_parts.h"
 
 typedef struct shift {
     lb_context *c;

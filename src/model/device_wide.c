@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* device_wide.c: the cache in every type that it has, heads whose values are in their keys, rotated
  * rows: what device_attention.c's plain kernels do not take. */
-#include "model/device_graph.h"
+#include "model/device_layers.h"
 #include <math.h>
 
 #define TOGETHER_MAX 8u /* queries of a threadgroup */

@@ -80,6 +80,10 @@ void lb_context_free(lb_context **c);
  * least that it does with. Computed; nothing of the session is made. */
 lb_status lb_context_check_memory(const lb_model *m, const lb_context_opts *o, lb_err *err);
 
+/* What such a session takes of the host's memory where the CPU computes, in bytes. */
+lb_status lb_context_room(const lb_model *m, const lb_context_opts *o, u64 *kv, u64 *buffers,
+                          lb_err *err);
+
 /* Tokens that go to the ends of their sequences; those of one sequence are neighbours. */
 typedef struct lb_batch {
     u32 n;

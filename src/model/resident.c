@@ -4,7 +4,8 @@
 #include "base/interrupt.h"
 #include "base/mem.h"
 #include "io/size.h"
-#include "model/device_graph.h"
+#include "model/device_parts.h"
+#include "model/windows.h"
 #include <stdio.h>
 
 #define CHUNK_BYTES                                                               \
@@ -15,6 +16,7 @@
 typedef struct upload {
     lb_resident *r;
     bool dry;
+    lb_windows *windows; /* NULL: the device's memory is the host's */
     lb_dev_buf *chunk;
     u64 chunk_at, left; /* bytes that are still to come */
     lb_err *err;
@@ -62,14 +64,10 @@ static lb_status place(upload *u, u64 bytes, lb_dev_arg *out) {
     return LB_OK;
 }
 
-/* Rows of the host, one after the other from base on or `stride` apart. */
-typedef struct rows {
-    const u8 *base;
-    u64 n, bytes, stride;
-} rows;
-
-static lb_status put(upload *u, const rows *rs, lb_dev_arg to) {
+static lb_status put(upload *u, const lb_rows *rs, lb_dev_arg to) {
     lb_dev_queue *q = u->r->q;
+    if (u->windows)
+        return lb_windows_put(u->windows, to, rs, u->err);
     if (rs->stride == rs->bytes)
         return lb_dev_queue_write(q, to.buf, to.off_bytes, rs->base, rs->n * rs->bytes, u->err);
     for (u64 i = 0; i < rs->n; i++)
@@ -78,8 +76,15 @@ static lb_status put(upload *u, const rows *rs, lb_dev_arg to) {
     return LB_OK;
 }
 
+/* What was put is there. */
+static lb_status settle(upload *u) {
+    if (u->windows)
+        LB_TRY(lb_windows_end(u->windows, u->err));
+    return lb_dev_queue_wait(u->r->q, u->err);
+}
+
 /* Whether a kernel can read them where they are: n pieces that follow each other. */
-static bool in_place(const upload *u, const rows *piece, u32 n) {
+static bool in_place(const upload *u, const lb_rows *piece, u32 n) {
     const lb_dev_info *d = lb_dev_info_get(u->r->d);
     bool ok = d->unified && d->maps_files && (uintptr_t)piece->base % LB_DEV_ALIGN == 0;
     for (u32 i = 0; i < n && ok; i++)
@@ -89,7 +94,7 @@ static bool in_place(const upload *u, const rows *piece, u32 n) {
 }
 
 /* n pieces of the same size, one after the other. */
-static lb_status take(upload *u, const rows *piece, u32 n, lb_dev_arg *out) {
+static lb_status take(upload *u, const lb_rows *piece, u32 n, lb_dev_arg *out) {
     const u64 bytes = piece->n * piece->bytes;
     if (in_place(u, piece, n)) {
         out->off_bytes = 0;
@@ -109,7 +114,7 @@ static lb_status take(upload *u, const rows *piece, u32 n, lb_dev_arg *out) {
 static lb_status vector(upload *u, const float *x, u64 n, lb_dev_arg *out) {
     if (!x)
         return LB_OK;
-    const rows r = {(const u8 *)x, 1, n * sizeof(float), n * sizeof(float)};
+    const lb_rows r = {(const u8 *)x, 1, n * sizeof(float), n * sizeof(float)};
     LB_TRY(place(u, r.bytes, out));
     return u->dry ? LB_OK : put(u, &r, *out);
 }
@@ -174,6 +179,8 @@ static lb_status describe(const upload *u, lb_str name, const lb_mat *m, u32 n, 
                               .n_cols = (u32)m->n_cols,
                               .n_tokens = 1,
                               .n_mats = n,
+                              .simdgroups = 1, /* until a batch shares rows otherwise */
+                              .split = 1,
                               .times = m->times}};
     if (out->form != LB_DEV_BLOCKS) {
         out->args.group_elems = m->group ? m->group : (u32)lb_round_up(m->n_cols, 32);
@@ -190,14 +197,15 @@ static lb_status describe(const upload *u, lb_str name, const lb_mat *m, u32 n, 
                               &out->kernel[use]))
             return refuse_type(u, name, m);
     if (lb_dev_kernel_shape(out->kernel[n > 1 ? LB_DEV_MVE : LB_DEV_MV], &out->args, &shape,
-                            &why) != LB_OK)
+                            &why) != LB_OK ||
+        lb_dev_kernel_shape(out->kernel[LB_DEV_MM], &out->args, &shape, &why) != LB_OK)
         return refuse(u, name, why.msg);
     return LB_OK;
 }
 
 /* n matrices of one form. */
 static lb_status matrix(upload *u, lb_str name, const lb_mat *m, u32 n, lb_dmat *out) {
-    rows *piece = lb_alloc_zero(n, sizeof *piece);
+    lb_rows *piece = lb_alloc_zero(n, sizeof *piece);
     u64 bytes = 0;
     if (!piece)
         return no_memory(u->err);
@@ -210,7 +218,7 @@ static lb_status matrix(upload *u, lb_str name, const lb_mat *m, u32 n, lb_dmat 
     if (out->form != LB_DEV_BLOCKS)
         bytes = m->n_cols / 8 * code_bits(m);
     for (u32 i = 0; i < n; i++)
-        piece[i] = (rows){m[i].codes, m[i].n_rows, bytes, m[i].row_bytes};
+        piece[i] = (lb_rows){m[i].codes, m[i].n_rows, bytes, m[i].row_bytes};
     if (st == LB_OK)
         st = take(u, piece, n, &out->w);
     for (u32 b = 0; b < (u32)(out->form == LB_DEV_BLOCKS   ? 0
@@ -221,8 +229,9 @@ static lb_status matrix(upload *u, lb_str name, const lb_mat *m, u32 n, lb_dmat 
         const lb_mv_args *a = &out->args;
         bytes = lb_ceil_div_u64(m->n_cols, a->group_elems) * scale_type(m, &(u32){0});
         for (u32 i = 0; i < n; i++)
-            piece[i] = (rows){b ? m[i].bias : m[i].scale,
-                              lb_ceil_div_u64(m[i].n_rows, a->scale_rows), bytes, m[i].scale_bytes};
+            piece[i] =
+                (lb_rows){b ? m[i].bias : m[i].scale, lb_ceil_div_u64(m[i].n_rows, a->scale_rows),
+                          bytes, m[i].scale_bytes};
         st = take(u, piece, n, b ? &out->biases : &out->scales);
     }
     lb_free(piece);
@@ -338,13 +347,13 @@ static lb_status constants(upload *u) {
         return no_memory(u->err);
     lb_status st = vector(u, x, r->n_ones, &r->zeros);
     if (st == LB_OK)
-        st = lb_dev_queue_wait(r->q, u->err);
+        st = u->dry ? LB_OK : settle(u);
     for (u32 i = 0; i < r->n_ones; i++)
         x[i] = 1;
     if (st == LB_OK)
         st = vector(u, x, r->n_ones, &r->ones);
     if (st == LB_OK)
-        st = lb_dev_queue_wait(r->q, u->err);
+        st = u->dry ? LB_OK : settle(u);
     lb_free(x);
     return st;
 }
@@ -448,14 +457,34 @@ static lb_status begin(lb_resident *r, lb_err *err) {
     return check(r, err);
 }
 
-static lb_status run(lb_resident *r, lb_err *err) {
+/* Pinned memory is the system's again when the windows are gone. */
+static lb_status copy_all(lb_resident *r, const lb_part_in *in, lb_err *err) {
+    upload u = {.r = r, .left = r->bytes, .err = err};
+    const lb_resident_opts *o = in->opts;
+    if (!lb_dev_info_get(r->d)->unified)
+        LB_TRY(lb_windows_new(&u.windows,
+                              &(lb_windows_in){.d = r->d,
+                                               .threads = o ? o->session.threads : 1,
+                                               .bytes = r->bytes,
+                                               .done = in->done,
+                                               .total = in->total,
+                                               .progress = o ? o->progress : NULL,
+                                               .user = o ? o->progress_user : NULL},
+                              err));
+    lb_status st = all(&u);
+    if (st == LB_OK)
+        st = settle(&u);
+    lb_windows_free(&u.windows);
+    lb_dev_pool_trim(r->d);
+    return st;
+}
+
+static lb_status run(lb_resident *r, const lb_part_in *in, lb_err *err) {
     upload u = {.r = r, .dry = true, .err = err};
     LB_TRY(begin(r, err));
     LB_TRY(all(&u));
     LB_TRY(fits(r, err));
-    u = (upload){.r = r, .left = r->bytes, .err = err};
-    LB_TRY(all(&u));
-    return lb_dev_queue_wait(r->q, err);
+    return copy_all(r, in, err);
 }
 
 static lb_status new_part(lb_resident **out, const lb_part_in *in, lb_err *err) {
@@ -475,7 +504,7 @@ lb_status lb_resident_part(lb_resident **out, const lb_part_in *in, lb_err *err)
     lb_resident *r;
     *out = NULL;
     LB_TRY(new_part(&r, in, err));
-    const lb_status st = run(r, err);
+    const lb_status st = run(r, in, err);
     if (st == LB_OK)
         *out = r;
     else

@@ -15,6 +15,7 @@
 #include "device/device.h"
 #include "model/model.h"
 #include "model/placing.h"
+#include "model/windows.h"
 
 typedef struct lb_resident lb_resident;
 
@@ -29,7 +30,9 @@ typedef struct lb_resident_opts {
     const double *share;     /* [n_devices] proportions of a model; NULL: by what they have free */
     bool few;                /* as few of them as hold it */
     u32 n_layers;            /* on devices, the last ones; LB_NO_INDEX: as many as fit */
-    lb_context_opts session; /* for which there is to be room */
+    lb_context_opts session; /* for which there is to be room; its threads read weights */
+    lb_windows_progress_fn *progress; /* of bytes that are copied; may be NULL */
+    void *progress_user;
 } lb_resident_opts;
 
 /* What lies where, in bytes. */

@@ -4,7 +4,7 @@
  * head's at a time. */
 #include "model/saved.h"
 #include "base/mem.h"
-#include "model/device_graph.h"
+#include "model/device_layers.h"
 
 /* Bytes of a row of one head, without what pads it; 0: there are none. */
 static u32 row_bytes(const lb_context *c, u32 layer, bool keys) {

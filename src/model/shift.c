@@ -8,7 +8,7 @@
  * it: the norm itself does not see rotations. Keys and values of layers above the first were made
  * of all tokens that were there then, and stay so. */
 #include "base/mem.h"
-#include "model/device_graph.h"
+#include "model/device_layers.h"
 
 typedef struct shift {
     lb_context *c;

@@ -155,6 +155,7 @@ lb_status lb_sink_write(lb_sink *s, u32 file, u64 off_bytes, const void *ptr, u6
     if (len == 0)
         return LB_OK;
     LB_TRY(lb_sink_get_fd(s, file, &fd, err));
+    lb_sink_lay(s, file, fd, off_bytes, len);
     lb_status st = lb_os_pwrite(fd, s->file[file].path, ptr, len, off_bytes, err);
     if (st == LB_OK && s->o.sync && note_dirty(s, &s->file[file], &off_bytes, &len))
         lb_os_writeback(fd, off_bytes, len);
@@ -293,6 +294,7 @@ lb_status lb_sink_open(lb_sink **out, lb_plan *plan, const lb_sink_options *o, l
     s->journal_fd = -1;
     s->synced_us = lb_os_now_us();
     lb_mutex_init(&s->mutex);
+    lb_mutex_init(&s->laying);
     lb_status st;
     bool fresh = true;
     LB_TRY_DONE(st, make_names(s, err));
@@ -305,6 +307,8 @@ lb_status lb_sink_open(lb_sink **out, lb_plan *plan, const lb_sink_options *o, l
     LB_TRY_DONE(st, o->resume ? go_on(s, &fresh, err) : lb_sink_check_target(s, err));
     if (fresh)
         LB_TRY_DONE(st, start_anew(s, err));
+    if (fresh)
+        LB_TRY_DONE(st, lb_sink_lay_begin(s, err));
 done:
     *out = s;
     if (st != LB_OK)
@@ -346,7 +350,9 @@ void lb_sink_close(lb_sink **sp, bool *kept) {
     }
     lb_os_close(&s->journal_fd);
     lb_mutex_deinit(&s->mutex);
+    lb_mutex_deinit(&s->laying);
     lb_arena_deinit(&s->arena);
+    lb_free(s->zeros);
     lb_free(s);
     *sp = NULL;
     if (kept)

@@ -15,6 +15,7 @@
 #define LB_SINK_SYNC_BYTES (256 * LB_MIB)
 #define LB_SINK_SYNC_US 1000000
 #define LB_SINK_SPAN_BYTES LB_GIB
+#define LB_SINK_BLOCK (128 * LB_KIB) /* of a file, in one page of the system's cache (lay.c) */
 
 typedef struct lb_sink_file {
     const char *path;
@@ -23,6 +24,7 @@ typedef struct lb_sink_file {
     u64 used;
     u64 dirty_bytes, dirty_from, dirty_to; /* written since write-back was last started */
     bool unsynced;                         /* written since it was last synced */
+    u8 *laid; /* a bit for each whole LB_SINK_BLOCK that was written to; NULL: none are laid */
 } lb_sink_file;
 
 /* A record of a job in progress: its first n_elems elements are written. */
@@ -36,7 +38,7 @@ struct lb_sink {
     lb_plan *plan;
     lb_sink_options o;
     lb_arena arena;
-    lb_mutex mutex;
+    lb_mutex mutex, laying;
     const char *dir, *target, *partial, *aside, *journal_path;
     const char *sums, *sums_partial; /* OUT.sha256, for what is no folder */
     lb_sink_file *file;              /* [n_files] */
@@ -50,6 +52,7 @@ struct lb_sink {
     u64 *place;          /* [n_files, or 1] inodes of what was to be put in place; NULL: none */
     lb_str *stale;       /* parts of another split under the same name, to be removed */
     u64 n_stale;
+    u8 *zeros; /* [LB_SINK_BLOCK]; NULL: none are laid */
     int journal_fd;
     u64 journal_len;
     u64 n_done;    /* jobs in the journal, finished or with a span */
@@ -68,6 +71,11 @@ lb_status lb_sink_sync_fd(lb_sink *s, int fd, const char *path, lb_err *err);
 lb_status lb_sink_sync_due(lb_sink *s, bool *synced, lb_err *err);
 lb_status lb_sink_close_files(lb_sink *s, lb_err *err);
 bool lb_sink_stopped(const lb_sink *s);
+
+/* lay.c */
+lb_status lb_sink_lay_begin(lb_sink *s, lb_err *err); /* of a fresh output */
+/* Before a write. */
+void lb_sink_lay(lb_sink *s, u32 file, int fd, u64 off, u64 len);
 
 /* target.c: refuses to overwrite what must not be. */
 lb_status lb_sink_check_inputs(lb_sink *s, lb_err *err); /* output is or lies around an input */

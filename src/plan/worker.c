@@ -11,6 +11,8 @@ u64 lb_worker_bytes(const lb_pass *p) {
            LB_SEGS_MAX * sizeof(lb_seg) + LB_IOV_PIECES * sizeof(lb_iov) + LB_GAP_BYTES + 512;
 }
 
+_Static_assert(LB_ENCODING_MAX >= LB_ROOTS_MAX, "an open lane for each output");
+
 lb_status lb_worker_init(lb_worker *w, lb_runner *r, lb_err *err) {
     u64 need = r->plan->scratch_bytes;
     w->runner = r;

@@ -7,7 +7,7 @@
 
 # ---- the CPU ----
 exits 0 "selftest cpu" "$LBRX" selftest --device cpu
-says "selftest cpu" "164 kernels right, 0 wrong"
+says "selftest cpu" "206 kernels right, 0 wrong"
 exits 0 "one kernel" "$LBRX" selftest --device cpu --kernel mv_q4_k --schedule 7 --json
 says "one kernel" '"kernel": "mv_q4_k", "cases": 4, "right": true'
 exits 2 "no such kernel" "$LBRX" selftest --device cpu --kernel mv_q4
@@ -29,7 +29,7 @@ else
     exits 0 "metal info json" metal "$LBRX" info --json
     says "metal info json" '"device": "metal", "name": '
     exits 0 "metal selftest" metal "$LBRX" selftest --device metal
-    says "metal selftest" "164 kernels right, 0 wrong"
+    says "metal selftest" "206 kernels right, 0 wrong"
     exits 0 "metal is the GPU" metal "$LBRX" selftest --kernel rms_norm
     says "metal is the GPU" "M2, Apple8 (applegpu_g14g): 1 kernels right, 0 wrong"
     exits 2 "metal, on the CPU alone" metal "$LBRX" inspect "$W" --device metal

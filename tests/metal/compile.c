@@ -13,6 +13,7 @@ typedef struct msl_host {
     void (*barrier)(int line);
     float (*simd_sum)(float value, int line);
     float (*simd_max)(float value, int line);
+    u32 (*thread_index)(void);
 } msl_host;
 
 typedef struct run {
@@ -41,6 +42,10 @@ static float simd_sum(float value, int line) {
 
 static float simd_max(float value, int line) {
     return lb_fiber_simd(self(), LB_FIBER_MAX, value, line);
+}
+
+static u32 thread_index(void) {
+    return self()->thread;
 }
 
 /* The first thread of a threadgroup that runs finds its memory with NaN in it. */
@@ -85,7 +90,7 @@ static char *slurp(const char *path) {
 }
 
 static void open_library(fake_library *l, const char *path) {
-    static const msl_host host = {barrier, simd_sum, simd_max};
+    static const msl_host host = {barrier, simd_sum, simd_max, thread_index};
     void (*bind)(const msl_host *, char **, u64 *);
     l->dl = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (!l->dl)

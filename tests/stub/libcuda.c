@@ -7,8 +7,10 @@
  * and ranges are only as large as was asked for. Kernels reach the memory of their own GPU alone,
  * streams and events are their context's. What a driver refuses, the environment chooses:
  *
- *   STUB_CUDA=none | old | noinit | cc70 | ptx | jit     no GPU, CUDA 10.2, cuInit fails, an old
- *             | nopeer                                    GPU, PTX refused, PTX with an error; GPUs
+ *   STUB_CUDA=none | old | noinit | cc70 | cc75 | ptx | jit | nopeer
+ *                                                         no GPU, CUDA 10.2, cuInit fails, an old
+ *                                                         GPU, one without matrix units for mm_*,
+ *                                                         PTX refused, PTX with an error; GPUs
  *                                                         that do not reach each other
  *   STUB_CUDA_GPUS=N                                      how many there are; 2
  *   STUB_CUDA_MEMORY=BYTES                                of each; 64 MiB
@@ -237,8 +239,8 @@ LB_PUBLIC cu_result cuDeviceGetName(char *out, int n, cu_device d) {
 LB_PUBLIC cu_result cuDeviceGetAttribute(int *out, int attribute, cu_device d);
 LB_PUBLIC cu_result cuDeviceGetAttribute(int *out, int attribute, cu_device d) {
     (void)d;
-    *out = attribute == CU_ATTR_MAJOR                ? (mode("cc70") ? 7 : 9)
-           : attribute == CU_ATTR_MINOR              ? 0
+    *out = attribute == CU_ATTR_MAJOR                ? (mode("cc70") || mode("cc75") ? 7 : 9)
+           : attribute == CU_ATTR_MINOR              ? (mode("cc75") ? 5 : 0)
            : attribute == CU_ATTR_WARP               ? 32
            : attribute == CU_ATTR_THREADS            ? 1024
            : attribute == CU_ATTR_SHARED_BYTES       ? 49152
@@ -466,19 +468,113 @@ LB_PUBLIC cu_result cuEventElapsedTime(float *ms, cu_event from, cu_event to) {
     *ms = (float)to->ticks - (float)from->ticks;
     return CU_OK;
 }
+/* Of a launch's arguments. */
+static cu_result take(held *h, cu_function f, const unsigned *groups, const unsigned *threads,
+                      unsigned shared, void **params, void **extra) {
+    const lb_dev_kernel k = (lb_dev_kernel)((uintptr_t)f - 1);
+    *h = (held){.kind = 2, .kernel = k, .n_threads = threads[0]};
+    memcpy(h->groups, groups, sizeof h->groups);
+    if ((u32)k >= LB_DEV_KERNEL_COUNT || threads[1] != 1 || threads[2] != 1 || shared || extra)
+        return INVALID_VALUE;
+    const u32 n = (u32)strlen(lb_dev_kernel_signature(k)) - 1;
+    for (u32 i = 0; i < n; i++)
+        h->buf[i] = (void *)(uintptr_t) * (cu_ptr *)params[i];
+    memcpy(h->val, params[n], lb_dev_kernel_val_bytes(k));
+    return CU_OK;
+}
+
 LB_PUBLIC cu_result cuLaunchKernel(cu_function f, unsigned gx, unsigned gy, unsigned gz,
                                    unsigned bx, unsigned by, unsigned bz, unsigned shared,
                                    cu_stream s, void **params, void **extra);
 LB_PUBLIC cu_result cuLaunchKernel(cu_function f, unsigned gx, unsigned gy, unsigned gz,
                                    unsigned bx, unsigned by, unsigned bz, unsigned shared,
                                    cu_stream s, void **params, void **extra) {
-    const lb_dev_kernel k = (lb_dev_kernel)((uintptr_t)f - 1);
-    held h = {.stream = s, .kind = 2, .kernel = k, .groups = {gx, gy, gz}, .n_threads = bx};
-    if ((u32)k >= LB_DEV_KERNEL_COUNT || by != 1 || bz != 1 || shared || extra)
+    held h;
+    const cu_result r =
+        take(&h, f, (unsigned[]){gx, gy, gz}, (unsigned[]){bx, by, bz}, shared, params, extra);
+    h.stream = s;
+    return r ? r : hold(h);
+}
+
+/* ---- graphs: kernels of one level, none of which waits for another, run last to first ---- */
+
+struct cu_graph_st {
+    u32 n, cap, levels;
+    struct {
+        held h;
+        u32 level;
+    } * node;
+};
+
+LB_PUBLIC cu_result cuGraphCreate(cu_graph *out, unsigned flags);
+LB_PUBLIC cu_result cuGraphCreate(cu_graph *out, unsigned flags) {
+    *out = flags ? NULL : calloc(1, sizeof **out);
+    return *out ? CU_OK : INVALID_VALUE;
+}
+LB_PUBLIC cu_result cuGraphAddKernelNode(cu_graph_node *out, cu_graph g, const cu_graph_node *deps,
+                                         size_t n_deps, const cu_kernel_node *k);
+LB_PUBLIC cu_result cuGraphAddKernelNode(cu_graph_node *out, cu_graph g, const cu_graph_node *deps,
+                                         size_t n_deps, const cu_kernel_node *k) {
+    u32 level = 0;
+    held h;
+    const cu_result r = take(&h, k->f, k->groups, k->threads, k->shared_bytes, k->params, k->extra);
+    if (r)
+        return r;
+    for (size_t i = 0; i < n_deps; i++) {
+        const uintptr_t at = (uintptr_t)deps[i];
+        if (!at || at > g->n)
+            return INVALID_VALUE;
+        level = LB_MAX(level, g->node[at - 1].level + 1);
+    }
+    if (g->n == g->cap) {
+        g->cap = 2 * g->cap + 16;
+        void *more = realloc(g->node, g->cap * sizeof *g->node);
+        if (!more)
+            return CU_OUT_OF_MEMORY;
+        g->node = more;
+    }
+    g->node[g->n].h = h;
+    g->node[g->n].level = level;
+    g->levels = LB_MAX(g->levels, level + 1);
+    *out = (cu_graph_node)(uintptr_t)++g->n;
+    return CU_OK;
+}
+LB_PUBLIC cu_result cuGraphInstantiate_v2(cu_graph_exec *out, cu_graph g, cu_graph_node *error,
+                                          char *log, size_t n);
+LB_PUBLIC cu_result cuGraphInstantiate_v2(cu_graph_exec *out, cu_graph g, cu_graph_node *error,
+                                          char *log, size_t n) {
+    cu_graph copy = calloc(1, sizeof *copy);
+    void *node = copy && g->n ? malloc(g->n * sizeof *g->node) : NULL;
+    if (error || log || n || !node) {
+        free(copy);
         return INVALID_VALUE;
-    const u32 n = (u32)strlen(lb_dev_kernel_signature(k)) - 1;
-    for (u32 i = 0; i < n; i++)
-        h.buf[i] = (void *)(uintptr_t) * (cu_ptr *)params[i];
-    memcpy(h.val, params[n], lb_dev_kernel_val_bytes(k));
-    return hold(h);
+    }
+    *copy = *g;
+    copy->node = node;
+    memcpy(node, g->node, g->n * sizeof *g->node);
+    *out = (cu_graph_exec)(void *)copy;
+    return CU_OK;
+}
+LB_PUBLIC cu_result cuGraphDestroy(cu_graph g);
+LB_PUBLIC cu_result cuGraphDestroy(cu_graph g) {
+    free(g->node);
+    free(g);
+    return CU_OK;
+}
+LB_PUBLIC cu_result cuGraphLaunch(cu_graph_exec e, cu_stream s);
+LB_PUBLIC cu_result cuGraphLaunch(cu_graph_exec e, cu_stream s) {
+    const struct cu_graph_st *g = (const void *)e;
+    cu_result r = CU_OK;
+    for (u32 level = 0; level < g->levels; level++)
+        for (u32 i = g->n; r == CU_OK && i-- > 0;)
+            if (g->node[i].level == level) {
+                held h = g->node[i].h;
+                h.stream = s;
+                r = hold(h);
+            }
+    return r;
+}
+LB_PUBLIC cu_result cuGraphExecDestroy(cu_graph_exec e);
+LB_PUBLIC cu_result cuGraphExecDestroy(cu_graph_exec e) {
+    return cuGraphDestroy((cu_graph)(void *)e);
 }

@@ -169,7 +169,7 @@ static lb_status rig_open(rig *r, lb_dev_opts opts) {
 
 LB_TEST(device_wrong_launch) {
     rig r, other;
-    lb_mv_args a = {.n_rows = 8, .n_cols = 64, .n_tokens = 1};
+    lb_mv_args a = {.n_rows = 8, .n_cols = 64, .n_tokens = 1, .simdgroups = 8, .split = 1};
     CHECK_OK(rig_open(&r, (lb_dev_opts){.kind = LB_DEV_CPU}));
     CHECK_OK(rig_open(&other, (lb_dev_opts){.kind = LB_DEV_CPU}));
     const lb_dev_launch good = {.kernel = LB_DK_mv_q4_0,
@@ -184,7 +184,7 @@ LB_TEST(device_wrong_launch) {
     l = good;
     l.val_bytes = 4;
     CHECK_FAILS(lb_dev_queue_launch(r.q, &l, &err), LB_E_USAGE,
-                "4 bytes of values given, it takes 84");
+                "4 bytes of values given, it takes 92");
     l = good;
     l.buf[2].buf = NULL;
     CHECK_FAILS(lb_dev_queue_launch(r.q, &l, &err), LB_E_USAGE, "argument 2 is no buffer of cpu");
@@ -206,10 +206,10 @@ LB_TEST(device_wrong_launch) {
     l = good;
     a.n_rows = 9;
     CHECK_FAILS(lb_dev_queue_launch(r.q, &l, &err), LB_E_USAGE, "argument 0 needs 324 bytes");
-    a = (lb_mv_args){.n_rows = 8, .n_cols = 48, .n_tokens = 1};
+    a = (lb_mv_args){.n_rows = 8, .n_cols = 48, .n_tokens = 1, .simdgroups = 8, .split = 1};
     CHECK_FAILS(lb_dev_queue_launch(r.q, &l, &err), LB_E_USAGE,
                 "the number of columns is not one of whole blocks");
-    a = (lb_mv_args){.n_rows = 8, .n_cols = 64, .n_tokens = 65536};
+    a = (lb_mv_args){.n_rows = 8, .n_cols = 64, .n_tokens = 65536, .simdgroups = 8, .split = 1};
     CHECK_FAILS(lb_dev_queue_launch(r.q, &l, &err), LB_E_USAGE, "more than 65535 tokens");
     a = (lb_mv_args){.n_rows = UINT32_MAX, .n_cols = UINT32_MAX - 31, .n_tokens = 65535};
     CHECK(lb_dev_queue_launch(r.q, &l, &err) == LB_E_USAGE);

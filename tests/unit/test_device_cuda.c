@@ -55,6 +55,29 @@ LB_TEST(cuda_list) {
     CHECK_STR(lb_str_c(info[0].id), "cpu");
 }
 
+/* Before compute capability 8.0 products for many tokens are not there, and all else is. */
+LB_TEST(cuda_without_matrix_units) {
+    const lb_selftest_opts opts = {0};
+    lb_selftest_row row;
+    lb_dev *d;
+    if (!stubbed())
+        return;
+    mode("cc75", NULL, NULL);
+    CHECK_OK(lb_dev_open(&d, &first, &err));
+    CHECK_U64(lb_dev_info_get(d)->tuning.mm_small, 0);
+    CHECK(!lb_dev_has(d, LB_DK_mm_q4_0) && lb_dev_has(d, LB_DK_mv_q4_0));
+    CHECK_OK(lb_dev_selftest(d, LB_DK_mv_q4_0, &opts, &row, &err));
+    CHECK_U64(row.status, LB_OK);
+    CHECK_OK(lb_dev_selftest(d, LB_DK_mm_q4_0, &opts, &row, &err));
+    CHECK_U64(row.status, LB_E_UNSUPPORTED);
+    CHECK(strstr(row.why, "kernel mm_q4_0: cuda:0 (compute capability 7.5) has no matrix units"));
+    lb_dev_close(&d);
+    mode("", NULL, NULL);
+    CHECK_OK(lb_dev_open(&d, &first, &err));
+    CHECK(lb_dev_has(d, LB_DK_mm_q4_0));
+    lb_dev_close(&d);
+}
+
 LB_TEST(cuda_refused) {
     static const struct {
         const char *mode, *text;

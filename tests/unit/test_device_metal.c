@@ -73,13 +73,15 @@ static lb_status sum_of(lb_dev_queue *q, lb_dev_buf *x, lb_dev_buf *out) {
 LB_TEST(metal_list) {
     static const struct {
         const char *family, *arch, *text;
+        u32 mm_small, mm_large, launches; /* of tuning.def */
     } chips[] = {
-        {"7", "applegpu_g13g", "M1, Apple7 (applegpu_g13g)"},
-        {"9", "applegpu_g15s", "M3, Apple9 (applegpu_g15s)"},
-        {"9", "applegpu_g16s", "M4, Apple9 (applegpu_g16s)"},
-        {"10", "applegpu_g17g", "M5, Apple10 (applegpu_g17g)"},
-        {"9", "another", "M3 or M4, Apple9 (another)"},
-        {"12", "applegpu_g23d", "Apple12 (applegpu_g23d)"},
+        {"7", "applegpu_g13g", "M1, Apple7 (applegpu_g13g)", 14, 6, 40},
+        {"8", "applegpu_g14d", "M2, Apple8 (applegpu_g14d)", 32, 12, 50},
+        {"9", "applegpu_g15s", "M3, Apple9 (applegpu_g15s)", 18, 10, 50},
+        {"9", "applegpu_g16p", "M4, Apple9 (applegpu_g16p)", 18, 10, 20},
+        {"10", "applegpu_g17g", "M5, Apple10 (applegpu_g17g)", 18, 10, 40},
+        {"9", "another", "M3 or M4, Apple9 (another)", 18, 10, 40},
+        {"12", "applegpu_g23d", "Apple12 (applegpu_g23d)", 32, 12, 50},
     };
     lb_dev_info info[2];
     if (!stubbed())
@@ -91,6 +93,9 @@ LB_TEST(metal_list) {
         stub(pairs);
         CHECK_U64(lb_dev_list(LB_DEV_METAL, info, 2, &err), 1);
         CHECK_STR(lb_str_c(info[0].generation), chips[i].text);
+        CHECK_U64(info[0].tuning.mm_small, chips[i].mm_small);
+        CHECK_U64(info[0].tuning.mm_large, chips[i].mm_large);
+        CHECK_U64(info[0].tuning.launches, chips[i].launches);
     }
     CHECK_STR(lb_str_c(info[0].id), "metal");
     CHECK_STR(lb_str_c(info[0].driver), "Metal 4");
@@ -101,6 +106,7 @@ LB_TEST(metal_list) {
     stub_one("STUB_METAL", "old"); /* macOS 13 */
     CHECK_U64(lb_dev_list(LB_DEV_METAL, info, 2, &err), 1);
     CHECK_STR(lb_str_c(info[0].generation), "M2, Apple8");
+    CHECK_U64(info[0].tuning.mm_small, 14);
     CHECK_STR(lb_str_c(info[0].driver), "Metal 3");
     stub_one("STUB_METAL", "nodefault");
     CHECK_U64(lb_dev_list(LB_DEV_METAL, NULL, 0, &err), 1);

@@ -29,6 +29,8 @@ typedef struct lb_mv_args {
     /* mv_* alone: what x is made of (LB_DEV_PRE_*) and where it is; add: the product p becomes
      * (y + add_times p) add_scale */
     u32 pre, x_stride, second, gated, add;
+    /* of a threadgroup, at most 16; so many of them share rows: a power of two that divides it */
+    u32 simdgroups, split;
     float eps, alpha, limit, add_times, add_scale;
 } lb_mv_args;
 
@@ -41,6 +43,18 @@ typedef struct lb_mv_args {
 #define LB_DEV_PRE_GELU_ERF 4u
 #define LB_DEV_PRE_RELU2 5u
 #define LB_DEV_PRE_OAI 6u
+
+/* mm_*: the same for many tokens, which a threadgroup takes in tiles. n_mats > 0: of a stack; the
+ * plan (routes_group) then has, for each of n_tokens / LB_DEV_MM_TOKENS + n_mats + 1 tiles, the
+ * matrix, the place of its first token among the tokens in order, how many it has, 0; then all
+ * tokens, those of one matrix together. Of one matrix the plan is not read. */
+#define LB_DEV_MM_TOKENS 64u
+#define LB_DEV_MM_ROWS 64u
+
+/* A plan for routes [n_routes][2], whose first is the matrix; those of no matrix come last. */
+typedef struct lb_group_args {
+    u32 n_routes, n_mats;
+} lb_group_args;
 
 /* out[token][0 .. n_cols) = row ids[token] of w; NaN where ids[token] >= n_rows. */
 typedef struct lb_rows_args {

@@ -76,6 +76,7 @@ typedef struct lbk_u4 {
 } lbk_u4;
 
 /* Through a cast of p's own, so that the undefined-behaviour sanitizer sees a wrong alignment. */
+#define LBK_PREFETCH(p) (void)(p)
 #define LBK_LDF4(p) (*lbk_aligned_f4(p))
 #define LBK_LDU2(p) (*lbk_aligned_u2(p))
 #define LBK_LDU4(p) (*lbk_aligned_u4(p))

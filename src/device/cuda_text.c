@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cuda_text.c: see cuda_text.h. As nvcc writes it, a kernel begins with ".visible .entry" at the
+ * head of a line and ends with a line that is a brace; a table is a line that begins with .const
+ * or .global, whose name stands in front of its bracket. */
+#include "device/cuda_text.h"
+
+#define ENTRY "\n.visible .entry "
+#define END "\n}\n"
+
+static bool is_table(lb_str line) {
+    return lb_str_starts(line, LB_STR(".const ")) || lb_str_starts(line, LB_STR(".global "));
+}
+
+static void put_lines(lb_cuda_common *c, lb_str s) {
+    while (s.len) {
+        size_t end;
+        if (!lb_str_find(s, LB_STR("\n"), &end))
+            end = s.len - 1;
+        const lb_str line = lb_str_sub(s, 0, end + 1);
+        lb_buf_put_str(is_table(line) ? &c->tables : &c->rest, line);
+        s = lb_str_sub(s, end + 1, s.len);
+    }
+}
+
+lb_status lb_cuda_common_of(const char *ptx, lb_cuda_common *out, lb_err *err) {
+    *out = (lb_cuda_common){0};
+    for (const char *at = ptx; at;) {
+        const char *entry = strstr(at, ENTRY), *end = entry ? strstr(entry, END) : NULL;
+        put_lines(out, entry ? (lb_str){at, (size_t)(entry + 1 - at)} : lb_str_c(at));
+        at = end ? end + strlen(END) - 1 : NULL; /* at the line's end, which may begin an ENTRY */
+    }
+    if (!out->tables.oom && !out->rest.oom)
+        return LB_OK;
+    lb_cuda_common_deinit(out);
+    return lb_fail(err, LB_E_NOMEM, "out of memory for the kernels' text");
+}
+
+void lb_cuda_common_deinit(lb_cuda_common *c) {
+    lb_buf_deinit(&c->tables);
+    lb_buf_deinit(&c->rest);
+}
+
+/* Whether a text names a table; line: its own. */
+static bool names(lb_str text, lb_str line) {
+    size_t end, at;
+    if (!lb_str_find(line, LB_STR("["), &end))
+        return true;
+    size_t begin = end;
+    while (begin && line.ptr[begin - 1] != ' ')
+        begin--;
+    return lb_str_find(text, lb_str_sub(line, begin, end), &at);
+}
+
+lb_status lb_cuda_text_of(const char *ptx, const lb_cuda_common *c, const char *name, lb_buf *out,
+                          lb_err *err) {
+    lb_buf head = {0};
+    lb_buf_printf(&head, ENTRY "%s(", name);
+    lb_buf_put_u8(&head, 0);
+    const char *entry = head.oom ? NULL : strstr(ptx, (const char *)head.ptr);
+    const char *end = entry ? strstr(entry, END) : NULL;
+    const bool oom = head.oom;
+    lb_buf_deinit(&head);
+    if (!end)
+        return oom ? lb_fail(err, LB_E_NOMEM, "out of memory for the kernels' text")
+                   : lb_fail(err, LB_E_FORMAT, "the kernels' text has no %s", name);
+    const lb_str kernel = {entry + 1, (size_t)(end + strlen(END) - entry - 1)};
+    const lb_str rest = lb_buf_str(&c->rest);
+    size_t first = 0; /* the line with the hash, then the version's and the target's */
+    for (u32 lines = 0; first < rest.len && lines < 4; first++)
+        lines += rest.ptr[first] == '\n';
+    lb_buf_put(out, rest.ptr, first);
+    for (lb_str s = lb_buf_str(&c->tables); s.len;) {
+        size_t n;
+        if (!lb_str_find(s, LB_STR("\n"), &n))
+            n = s.len - 1;
+        const lb_str line = lb_str_sub(s, 0, n + 1);
+        if (names(kernel, line) || names(rest, line))
+            lb_buf_put(out, line.ptr, line.len);
+        s = lb_str_sub(s, n + 1, s.len);
+    }
+    lb_buf_put(out, rest.ptr + first, rest.len - first);
+    lb_buf_put(out, kernel.ptr, kernel.len);
+    lb_buf_put_u8(out, 0);
+    return out->oom ? lb_fail(err, LB_E_NOMEM, "out of memory for the kernels' text") : LB_OK;
+}

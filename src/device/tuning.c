@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tuning.c: the table of tuning.def. */
+#include "device/tuning.h"
+#include "device/device.h"
+
+static const struct {
+    u32 kind, generation;
+    char size;
+    lb_dev_tuning t;
+} rows[] = {
+#define LB_DEV_TUNING(kind, generation, size, small, middle, large, experts, launches) \
+    {LB_DEV_##kind, generation, size, {small, middle, large, experts, launches}},
+#include "device/tuning.def"
+#undef LB_DEV_TUNING
+};
+
+lb_dev_tuning lb_dev_tuning_find(u32 kind, u32 generation, char size) {
+    lb_dev_tuning best = {0};
+    for (u32 i = 0; i < LB_LEN(rows); i++)
+        if (rows[i].kind == kind && rows[i].generation <= generation &&
+            (!rows[i].size || rows[i].size == size))
+            best = rows[i].t;
+    return best;
+}
+
+u32 lb_dev_tuning_mm(const lb_dev_tuning *t, u32 n_rows, u32 n_cols) {
+    const u32 n = LB_MAX(n_rows, n_cols);
+    return n <= 2048 ? t->mm_small : n <= 4096 ? t->mm_middle : t->mm_large;
+}

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* device_bench.c: how long products on a device take, by its own clock.
+ *
+ *   device_bench DEVICE KERNEL N_ROWS N_COLS N_TOKENS...    DEVICE: cuda:0, metal, cpu
+ *
+ * KERNEL is one of mv_* and mm_* of a type of the table; rows and x are random bits, x between -1
+ * and 1. One line for each number of tokens: the kernel, microseconds of a launch (the least of 5
+ * rounds of launches that follow each other), billions of products and sums a second, GB of rows a
+ * second. */
+#include "base/mem.h"
+#include "device/device.h"
+#include "tensor/dtype.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { ROUNDS = 5, LAUNCHES = 20 };
+
+typedef struct bench {
+    lb_dev *d;
+    lb_dev_queue *q;
+    lb_dev_event *from, *to;
+    lb_dev_buf *w, *x, *y;
+} bench;
+
+static lb_status fill(const bench *b, lb_dev_buf *to, bool is_float, lb_err *err) {
+    const u64 n = lb_dev_buf_bytes(to);
+    u8 *bytes = lb_alloc_zero(1, (size_t)n);
+    if (!bytes)
+        return lb_fail(err, LB_E_NOMEM, "out of memory");
+    u32 r = 1;
+    for (u64 i = 0; i + 4 <= n; i += 4) {
+        r = r * 1664525u + 1013904223u;
+        lb_store_u32(bytes + i, is_float ? lb_f32_bits((float)(i32)r * 0x1p-31f) : r ^ r >> 15);
+    }
+    lb_status st = lb_dev_queue_write(b->q, to, 0, bytes, n, err);
+    if (st == LB_OK)
+        st = lb_dev_queue_wait(b->q, err);
+    lb_free(bytes);
+    return st;
+}
+
+static lb_status one_round(const bench *b, const lb_dev_launch *l, double *t_us, lb_err *err) {
+    LB_TRY(lb_dev_event_record(b->from, b->q, err));
+    for (u32 i = 0; i < LAUNCHES; i++) {
+        LB_TRY(lb_dev_queue_launch(b->q, l, err));
+        LB_TRY(lb_dev_queue_barrier(b->q, err));
+    }
+    LB_TRY(lb_dev_event_record(b->to, b->q, err));
+    LB_TRY(lb_dev_queue_wait(b->q, err));
+    return lb_dev_event_us(b->from, b->to, t_us, err);
+}
+
+static lb_status run(bench *b, lb_dev_kernel k, lb_mv_args a, lb_err *err) {
+    lb_dev_shape s;
+    double best = 0;
+    LB_TRY(lb_dev_kernel_shape(k, &a, &s, err));
+    const u32 n_bufs = (u32)strlen(lb_dev_kernel_signature(k)) - 1;
+    lb_dev_launch l = {.kernel = k, .n_bufs = n_bufs, .val = &a, .val_bytes = sizeof a};
+    LB_TRY(lb_dev_buf_new(b->d, LB_DEV_OWN, s.need_bytes[0], &b->w, err));
+    LB_TRY(lb_dev_buf_new(b->d, LB_DEV_OWN, s.need_bytes[n_bufs - 2], &b->x, err));
+    LB_TRY(lb_dev_buf_new(b->d, LB_DEV_OWN, s.need_bytes[n_bufs - 1], &b->y, err));
+    LB_TRY(fill(b, b->w, false, err));
+    LB_TRY(fill(b, b->x, true, err));
+    for (u32 i = 0; i < n_bufs; i++)
+        l.buf[i].buf = i == n_bufs - 2 ? b->x : i == n_bufs - 1 ? b->y : b->w;
+    for (u32 i = 0; i < ROUNDS; i++) {
+        double t_us = 0;
+        LB_TRY(one_round(b, &l, &t_us, err));
+        best = i == 0 || t_us < best ? t_us : best;
+    }
+    best /= LAUNCHES;
+    printf("%-12s %6u x %6u, %4u tokens: %9.1f us %9.2f Gflop/s %8.1f GB/s\n",
+           lb_dev_kernel_name(k), a.n_rows, a.n_cols, a.n_tokens, best,
+           2e-3 * a.n_rows * a.n_cols * a.n_tokens / best, (double)s.need_bytes[0] * 1e-3 / best);
+    lb_dev_buf_free(&b->w);
+    lb_dev_buf_free(&b->x);
+    lb_dev_buf_free(&b->y);
+    return LB_OK;
+}
+
+static lb_status bench_all(bench *b, char **args, lb_err *err) {
+    lb_dev_choice c;
+    lb_dev_kernel k;
+    const char *simdgroups = getenv("SIMDGROUPS"), *split = getenv("SPLIT"); /* of mv_* */
+    LB_TRY(lb_dev_choice_parse(args[1], &c, err));
+    if (!lb_dev_kernel_find(lb_str_c(args[2]), &k))
+        return lb_fail(err, LB_E_USAGE, "no kernel is called '%s'", args[2]);
+    LB_TRY(lb_dev_open(&b->d, &(lb_dev_opts){.kind = c.kind, .index = c.index}, err));
+    LB_TRY(lb_dev_queue_new(b->d, &b->q, err));
+    LB_TRY(lb_dev_event_new(b->d, &b->from, err));
+    LB_TRY(lb_dev_event_new(b->d, &b->to, err));
+    for (char **n = args + 5; *n; n++)
+        LB_TRY(run(b, k,
+                   (lb_mv_args){.n_rows = (u32)atoi(args[3]),
+                                .n_cols = (u32)atoi(args[4]),
+                                .n_tokens = (u32)atoi(*n),
+                                .simdgroups = simdgroups ? (u32)atoi(simdgroups) : 16,
+                                .split = split ? (u32)atoi(split) : 1,
+                                .times = 1},
+                   err));
+    return LB_OK;
+}
+
+int main(int n_args, char **args) {
+    bench b = {0};
+    lb_err err = {0};
+    if (n_args < 6) {
+        (void)fprintf(stderr, "device_bench DEVICE KERNEL N_ROWS N_COLS N_TOKENS...\n");
+        return 2;
+    }
+    const lb_status st = bench_all(&b, args, &err);
+    if (st != LB_OK)
+        (void)fprintf(stderr, "device_bench: %s\n", err.msg);
+    lb_dev_close(&b.d);
+    return st != LB_OK;
+}
