@@ -127,7 +127,11 @@ STUB_CUDA_SRC := tests/stub/libcuda.c $(wildcard src/device/kernels*.c) $(addpre
 $(B)/tests/stub/libcuda.so.1: $(STUB_CUDA_SRC) $(wildcard src/device/*.h src/device/*.def src/device/kern/*)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(filter-out $(SAN_FLAGS),$(CFLAGS_ALL)) -fPIC -shared -Wl,-soname,libcuda.so.1 -Wl,--no-undefined -o $@ $(STUB_CUDA_SRC) -lm -lpthread
-$(B)/tests/test_device_cuda $(B)/tests/test_device_model $(B)/tests/test_windows: | $(STUB_CUDA)
+# NCCL's stands beside it.
+STUB_NCCL := $(if $(STUB_CUDA),$(B)/tests/stub/libnccl.so.2)
+$(B)/tests/stub/libnccl.so.2: tests/stub/libnccl.c $(STUB_CUDA) src/device/cuda_driver.h
+	$(Q)$(CC) $(filter-out $(SAN_FLAGS),$(CFLAGS_ALL)) -fPIC -shared -Wl,-soname,libnccl.so.2 -o $@ tests/stub/libnccl.c $(STUB_CUDA)
+$(B)/tests/test_device_cuda $(B)/tests/test_device_model $(B)/tests/test_windows: | $(STUB_CUDA) $(STUB_NCCL)
 # A stand-in for Metal, which compiles the kernels' text by clang; without clang there is none.
 MSL_CLANG ?= clang
 STUB_METAL := $(if $(filter Linux,$(UNAME)),$(if $(shell command -v $(MSL_CLANG) 2>/dev/null),$(B)/tests/metal/libmetal.so))
@@ -151,7 +155,7 @@ PROGRAMS := $(UNIT) $(CHECKKERN) $(FUZZ)
 RUN := LB_TEST_STUB_CUDA=$(abspath $(STUB_CUDA)) LB_TEST_STUB_METAL=$(abspath $(STUB_METAL)) LBRX=$(abspath $(B)/lbrx) MAKE_MODEL=$(abspath $(MAKE_MODEL)) HUB_SERVER=$(abspath $(HUB_SERVER)) QUANT_PEER=$(abspath $(QUANT_PEER)) QUANTIZE=$(abspath $(QUANTIZE)) IMATRIX_DUMP=$(abspath $(IMATRIX_DUMP)) MERGE_OUTLINE=$(abspath $(MERGE_OUTLINE)) ENCODE=$(abspath $(ENCODE)) LOGITS=$(abspath $(LOGITS)) SHIFT=$(abspath $(SHIFT)) TEMPLATE=$(abspath $(TEMPLATE)) RECIPE=$(abspath $(RECIPE)) MLX_RECIPE=$(abspath $(MLX_RECIPE)) SAMPLE=$(abspath $(SAMPLE)) SCHEMA=$(abspath $(SCHEMA)) PTY=$(abspath $(PTY)) LB_TEST_GOLDEN=$(abspath tests/golden) LB_TEST_FUZZ=$(abspath tests/fuzz) sh tests/run.sh
 
 .PHONY: tests test unit objects threads check checkkern fuzz long bench docs
-tests: $(PROGRAMS) $(STUB_CUDA) $(STUB_METAL) $(MAKE_MODEL) $(HUB_SERVER) $(QUANT_PEER) $(QUANTIZE) $(IMATRIX_DUMP) $(MERGE_OUTLINE) $(ENCODE) $(LOGITS) $(SHIFT) $(TEMPLATE) $(RECIPE) $(MLX_RECIPE) $(SAMPLE) $(SCHEMA) $(PTY) $(B)/lbrx
+tests: $(PROGRAMS) $(STUB_CUDA) $(STUB_NCCL) $(STUB_METAL) $(MAKE_MODEL) $(HUB_SERVER) $(QUANT_PEER) $(QUANTIZE) $(IMATRIX_DUMP) $(MERGE_OUTLINE) $(ENCODE) $(LOGITS) $(SHIFT) $(TEMPLATE) $(RECIPE) $(MLX_RECIPE) $(SAMPLE) $(SCHEMA) $(PTY) $(B)/lbrx
 test: tests
 	@$(RUN) $(CHECKKERN) $(UNIT) $(FUZZ) $(CLI_TESTS) $(PEER_TESTS)
 unit: $(UNIT)
@@ -175,7 +179,7 @@ test-linked: $(CHECKKERN)
 # One program: make t-<name> runs tests/unit/test_<name>.c, c-<name> tests/cli/<name>.sh
 t-%: $(B)/tests/test_%
 	LB_TEST_STUB_CUDA=$(abspath $(STUB_CUDA)) LB_TEST_STUB_METAL=$(abspath $(STUB_METAL)) $<
-c-%: $(B)/lbrx $(STUB_CUDA) $(STUB_METAL) $(MAKE_MODEL) $(HUB_SERVER) $(LOGITS) $(SHIFT) $(SCHEMA) $(PTY)
+c-%: $(B)/lbrx $(STUB_CUDA) $(STUB_NCCL) $(STUB_METAL) $(MAKE_MODEL) $(HUB_SERVER) $(LOGITS) $(SHIFT) $(SCHEMA) $(PTY)
 	LB_TEST_STUB_CUDA=$(abspath $(STUB_CUDA)) LB_TEST_STUB_METAL=$(abspath $(STUB_METAL)) LBRX=$(abspath $<) MAKE_MODEL=$(abspath $(MAKE_MODEL)) HUB_SERVER=$(abspath $(HUB_SERVER)) sh tests/cli/$*.sh
 
 check: $(B)/lbrx

@@ -16,10 +16,11 @@ const lb_opt lb_gpu_rows[LB_GPU_OPTS] = {
      .off = offsetof(lb_gpu_opts, layers)},
     {.name = "split-mode",
      .kind = LB_OPT_ENUM,
-     .arg = "layer",
+     .arg = "layer|row",
      .initial = "layer",
-     .help = "how several GPUs share a model: each has some layers. With --device cuda: over all "
-             "of them, else over as few as hold it",
+     .help = "how several GPUs share a model: layer: each has some layers; row: each has some "
+             "heads and columns of every layer. With --device cuda: over all of them, else over as "
+             "few as hold it",
      .off = offsetof(lb_gpu_opts, split_mode),
      .given_off = offsetof(lb_gpu_opts, split_given)},
     {.name = "tensor-split",
@@ -118,6 +119,10 @@ lb_status lb_gpus_open(lb_gpus *g, const lb_common *common, const lb_gpu_opts *o
     u32 n_shares = 0;
     *g = (lb_gpus){.memory_bytes = common->device_memory_bytes};
     LB_TRY(read_layers(g, o->layers, err));
+    g->ranks = o->split_mode == 1;
+    if (o->tensor_split && g->ranks)
+        return lb_fail(err, LB_E_USAGE,
+                       "--tensor-split: with --split-mode row all GPUs have equal shares");
     if (o->tensor_split)
         LB_TRY(read_shares(g, o->tensor_split, &n_shares, err));
     if (c->kind == LB_DEV_CPU && !c->emulated) {
@@ -149,6 +154,7 @@ static lb_resident_opts resident_opts(const lb_gpus *g, const lb_context_opts *s
                               .n_devices = g->n,
                               .share = g->shared ? g->share : NULL,
                               .few = g->few,
+                              .ranks = g->ranks,
                               .n_layers = g->n_layers,
                               .session = *session};
 }
@@ -215,6 +221,11 @@ static void tell(const lb_gpus *g, const lb_resident_plan *plan) {
         fprintf(stderr, "layers 0 to %u on the CPU (%s)", p->n_host - 1,
                 lb_size_text(plan->host_weights, size));
         before = ",";
+    }
+    if (plan->ranks) {
+        fprintf(stderr, "%s %u to %u shared by %u devices (%s on the first)\n", before, first,
+                p->end[0] - 1, p->n_devices, lb_size_text(plan->weights[0], size));
+        return;
     }
     for (u32 i = 0; i < p->n_devices; i++) {
         fprintf(stderr, "%s %u to %u on %s (%s)", before, first, p->end[i] - 1, lb_gpus_name(g, i),

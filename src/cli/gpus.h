@@ -8,7 +8,7 @@
 
 typedef struct lb_gpu_opts {
     const char *layers;       /* "auto", "all", a number; NULL: not given, as auto */
-    u32 split_mode;           /* index of "layer" */
+    u32 split_mode;           /* index of "layer|row" */
     const char *tensor_split; /* "3,1"; NULL: by what is free */
     bool split_given;
     bool dry_run;
@@ -21,6 +21,7 @@ typedef struct lb_gpus {
     lb_dev *dev[LB_DEV_LIST_MAX];
     u32 n;
     bool few;                      /* they are to be as few as do it */
+    bool ranks;                    /* they share every layer */
     bool more;                     /* there are more that the user has not named */
     double share[LB_DEV_LIST_MAX]; /* [n] */
     bool shared;                   /* share is given */

@@ -26,7 +26,7 @@ static u32 list_parts(const lb_gpus *g, const lb_resident_plan *plan, const part
                           .kv = plan->kv[i],
                           .buffers = plan->buffers,
                           .memory = lb_gpus_memory(g->dev[i], &unused)};
-        first = p->end[i];
+        first = plan->ranks ? p->n_host : p->end[i];
     }
     return n;
 }

@@ -105,7 +105,7 @@ static lb_status begin(lb_writer *w, const lb_cli *cli, const lb_writing *o, lb_
                               &(lb_dev_opts){.kind = common->choice.kind,
                                              .index = common->choice.index,
                                              .memory_bytes = common->device_memory_bytes},
-                              w->opts.threads, err));
+                              w->opts.threads, common->memory_bytes, err));
     w->opts.encoder = w->encoder;
     w->process_bytes = lb_cli_limit_heap(common->memory_bytes);
     lb_progress_begin(&w->progress, common->progress, verb);

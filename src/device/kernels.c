@@ -86,14 +86,18 @@ static const char *mlx_bytes(u32 bits, const lb_mv_args *a, u64 n_mats, lb_dev_s
 }
 
 /* x and y stand at `at`; per: tokens of y for each of x. */
-static const char *mv_rest(const lb_mv_args *a, u32 at, u32 per, lb_dev_shape *s) {
+static const char *xy_bytes(const lb_mv_args *a, u32 at, u32 per, lb_dev_shape *s) {
     const u64 stride = a->y_stride ? a->y_stride : (u64)a->y_first + a->n_rows;
     const u64 n_x = lb_ceil_div_u64(a->n_tokens, per);
     if (!float_bytes(n_x, a->n_cols, &s->need_bytes[at]))
         return too_large;
     if (!a->y_stride && a->y_first)
         return "products begin within a row without a distance between rows";
-    const char *bad = strided(a->n_tokens, a->y_first, a->n_rows, stride, &s->need_bytes[at + 1]);
+    return strided(a->n_tokens, a->y_first, a->n_rows, stride, &s->need_bytes[at + 1]);
+}
+
+static const char *mv_rest(const lb_mv_args *a, u32 at, u32 per, lb_dev_shape *s) {
+    const char *bad = xy_bytes(a, at, per, s);
     if (!a->simdgroups || a->simdgroups > MV_SIMDGROUPS_MAX || !a->split ||
         a->simdgroups % a->split)
         return "rows are not shared by simdgroups of a threadgroup";
@@ -194,7 +198,7 @@ const char *lb_dev_product_needs(lb_dev_form form, u32 type, const lb_mv_args *a
         bad = too_large; /* rows of the stack are counted together */
     if (!bad && (a->pre || a->x_stride || a->add))
         bad = "products for many tokens take and give rows as they are";
-    return bad ? bad : mv_rest(a, at, LB_MAX(a->per, 1u), s);
+    return bad ? bad : xy_bytes(a, at, LB_MAX(a->per, 1u), s);
 }
 
 static const char *rows_rest(const lb_rows_args *a, u32 at, u32 chunk, lb_dev_shape *s) {

@@ -133,8 +133,8 @@ static lb_status store(const lb_context *c, u32 layer, const heads *h, lb_err *e
                           .k_first = h->k,
                           .v_first = h->v,
                           .stride = h->stride,
-                          .k_off = (u32)(cl->k_off - d->kv_off),
-                          .v_off = (u32)(cl->v_off - d->kv_off),
+                          .k_off = (u32)((cl->k_off - d->kv_off) / d->r->n_ranks),
+                          .v_off = (u32)((cl->v_off - d->kv_off) / d->r->n_ranks),
                           .k_bytes = cl->k_bytes,
                           .v_bytes = cl->v_bytes,
                           .page_bytes = (u32)d->page_bytes,
@@ -163,8 +163,8 @@ static lb_status attend(const lb_context *c, u32 layer, const heads *h, lb_err *
                               .k_dim = h->k_dim,
                               .v_dim = h->v_dim,
                               .stride = h->stride,
-                              .k_off = (u32)(cl->k_off - d->kv_off),
-                              .v_off = (u32)(cl->v_off - d->kv_off),
+                              .k_off = (u32)((cl->k_off - d->kv_off) / d->r->n_ranks),
+                              .v_off = (u32)((cl->v_off - d->kv_off) / d->r->n_ranks),
                               .k_bytes = cl->k_bytes,
                               .v_bytes = cl->v_bytes,
                               .page_bytes = (u32)d->page_bytes,
@@ -205,8 +205,9 @@ lb_status lb_device_attention(lb_context *c, u32 layer, const lb_dinput *in, con
                               lb_err *err) {
     const lb_layer_params *p = &c->m->p.layer[layer];
     const bool late = (c->m->p.graph->flags & LB_GRAPH_QK_NORM_LATE) != 0;
-    heads h = {.n_head = p->n_head,
-               .n_head_kv = p->n_head_kv,
+    const u32 n_ranks = c->device->r->n_ranks;
+    heads h = {.n_head = p->n_head / n_ranks,
+               .n_head_kv = p->n_head_kv / n_ranks,
                .k_dim = p->k_dim,
                .v_dim = p->v_dim,
                .n_rot = p->n_rot,

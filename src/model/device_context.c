@@ -7,7 +7,7 @@
 #include <math.h>
 
 #define LOGITS_BYTES_MAX (64 * LB_MIB) /* of rows that the head makes at a time */
-#define SPLIT_ROWS 256u                /* at least, of a split */
+#define SPLIT_ROWS 64u                 /* at least, of a split */
 #define SPLITS_MAX 64u
 
 lb_status lb_device_check(const lb_context_opts *o, const lb_dev_info *d, lb_err *err) {
@@ -79,13 +79,13 @@ static void set_sizes(const lb_context *c, u64 *size) {
     size[LB_DBUF_ACT] = 4 * ff;
     size[LB_DBUF_SCORES] = 4 * b * p->n_expert;
     size[LB_DBUF_ROUTES] = 8 * rows;
-    size[LB_DBUF_PLAN] = lb_device_plan_bytes(c, (u32)rows);
+    size[LB_DBUF_PLAN] = lb_device_plan_bytes(m, (u32)rows);
     size[LB_DBUF_ROWS] = 4 * rows * e;
     size[LB_DBUF_SHARED] = p->n_expert ? 4 * b * e : 0;
     size[LB_DBUF_GATE] = p->n_expert ? 4 * b : 0;
     size[LB_DBUF_INPUTS] = m->layer_embd ? inputs * (p->n_layers + 1ull) : 0;
     size[LB_DBUF_TABLE] = m->layer_embd ? inputs * p->n_layers : 0;
-    size[LB_DBUF_LOGITS] = !d->r || d->r->ends ? 4ull * d->n_logits * p->n_vocab : 0;
+    size[LB_DBUF_LOGITS] = d->r->ends ? 4ull * d->n_logits * p->n_vocab : 0;
     size[LB_DBUF_META] = lb_device_lay_out(c, (u32)b, (u32)b);
     size[LB_DBUF_CACHE] = c->cache.n_pages_max * d->page_bytes;
 }
@@ -104,7 +104,7 @@ static lb_status make_buffers(lb_context *c, lb_err *err) {
     }
     if (st == LB_OK && d == c->parts)
         st = lb_dev_buf_new(dev, LB_DEV_HOST, size[LB_DBUF_META], &d->host, &why);
-    if (st == LB_OK && lb_resident_device(d->r)->kind == LB_DEV_CUDA && !d->r->next)
+    if (st == LB_OK && lb_resident_device(d->r)->kind == LB_DEV_CUDA && d->r->ends)
         st = lb_dev_buf_new(dev, LB_DEV_HOST, 4ull * c->m->p.n_vocab, &d->logits, &why);
     if (st == LB_OK)
         return LB_OK;
@@ -177,6 +177,7 @@ static lb_status begin_part(lb_context *c, lb_resident *r, lb_err *err) {
         *(i < r->first ? &d->kv_off : &d->page_bytes) += layer_kv(&c->cache, i);
         *(i < r->first ? &d->state_off : &d->state_bytes) += layer_state(&c->cache, i);
     }
+    d->page_bytes /= r->n_ranks;
     if (d->state_bytes / sizeof(float) > UINT32_MAX)
         return lb_fail(err, LB_E_LIMIT, "%s: states of %llu bytes a sequence",
                        lb_resident_device(r)->id, (unsigned long long)d->state_bytes);
@@ -198,6 +199,8 @@ void lb_device_end(lb_context *c) {
     for (lb_dcontext *d = c->parts, *next; d; d = next) {
         next = d->next;
         lb_dev_link_free(&d->link);
+        lb_dev_group_free(&d->group);
+        lb_free(d->step);
         for (u32 i = 0; i < LB_DBUFS; i++)
             lb_dev_buf_free(&d->buf[i]);
         lb_device_forget(d);
@@ -210,9 +213,10 @@ void lb_device_end(lb_context *c) {
     c->device = c->parts = NULL;
 }
 
-lb_status lb_device_room(const lb_model *m, const lb_context_opts *o, u64 *layer_bytes,
+lb_status lb_device_room(const lb_model *m, lb_dev *dev, const lb_context_opts *o, u64 *layer_bytes,
                          u64 *buffers, lb_err *err) {
-    lb_dcontext d = {0};
+    lb_resident whole = {.m = m, .d = dev, .embeds = true, .ends = true};
+    lb_dcontext d = {.r = &whole};
     lb_context c = {.device = &d};
     u64 size[LB_DBUFS];
     lb_context_settle(&c, m, o);

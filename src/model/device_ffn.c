@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* device_ffn.c: ffn.c for a device. Experts: a token's k-th is a row of its own, whose products
  * take the matrix that its route names. */
-#include "model/device_graph.h"
+#include "model/device_layers.h"
 #include <math.h>
 
 typedef struct dense {

@@ -59,11 +59,11 @@ static bool by_plan(const lb_context *c) {
     return from && c->n >= from;
 }
 
-u64 lb_device_plan_bytes(const lb_context *c, u32 n_routes) {
-    const lb_group_args a = {.n_routes = n_routes, .n_mats = c->m->p.n_expert};
+u64 lb_device_plan_bytes(const lb_model *m, u32 n_routes) {
+    const lb_group_args a = {.n_routes = n_routes, .n_mats = m->p.n_expert};
     lb_dev_shape s;
     lb_err none;
-    if (!n_routes || !lb_dev_info_get(c->device->r->d)->tuning.mm_experts)
+    if (!n_routes)
         return 0;
     return lb_dev_kernel_shape(LB_DK_routes_group, &a, &s, &none) == LB_OK ? s.need_bytes[1] : 0;
 }
@@ -218,8 +218,8 @@ lb_status lb_dadd(const lb_context *c, lb_dbuf x, lb_dbuf y, float times, float 
 }
 
 /* What reads n rows of x through a norm: products do it themselves where they can. */
-static lb_status normed(const lb_context *c, const lb_dnorm *norm, lb_dev_arg x, u32 n, bool plain,
-                        lb_dinput *in, lb_err *err) {
+lb_status lb_dnormed(const lb_context *c, const lb_dnorm *norm, lb_dev_arg x, u32 n, bool plain,
+                     lb_dinput *in, lb_err *err) {
     *in = (lb_dinput){.x = x};
     if (!norm->n)
         return LB_OK;
@@ -292,7 +292,7 @@ static lb_status run_layer(lb_context *c, u32 i, lb_err *err) {
     const lb_doutput y = {.y = lb_dbuf_arg(c, LB_DBUF_Y)}, h2 = {.y = lb_dbuf_arg(c, LB_DBUF_H2)};
     const bool plain = lb_device_ffn_is_plain(d), few = lb_dfew(c->n);
     lb_dinput in;
-    LB_TRY(normed(c, &d->attn_norm, x, c->n, !l->parallel || plain, &in, err));
+    LB_TRY(lb_dnormed(c, &d->attn_norm, x, c->n, !l->parallel || plain, &in, err));
     if (l->parallel) {
         LB_TRY(mix(c, i, &in, &y, err));
         LB_TRY(lb_device_ffn(c, i, &in, &h2, err));
@@ -308,7 +308,7 @@ static lb_status run_layer(lb_context *c, u32 i, lb_err *err) {
         LB_TRY(lb_dnorm_self(c, &d->attn_post_norm, LB_DBUF_Y, err));
         LB_TRY(lb_dadd(c, LB_DBUF_X, LB_DBUF_Y, times, 1, err));
     }
-    LB_TRY(normed(c, &d->ffn_norm, x, c->n, plain, &in, err));
+    LB_TRY(lb_dnormed(c, &d->ffn_norm, x, c->n, plain, &in, err));
     if (few && plain && !d->ffn_post_norm.n && !d->down.bias.buf && !d->in_gate.parts)
         return lb_device_ffn(c, i, &in, &second, err);
     LB_TRY(lb_device_ffn(c, i, &in, &y, err));
@@ -332,7 +332,7 @@ static lb_status head(const lb_context *c, u32 first, u32 n, lb_err *err) {
     want.off_bytes += 4ull * first;
     LB_TRY(lb_dlaunch(c, LB_DK_rows_f32, (lb_dev_arg[]){x, want, h2}, &gather, err));
     LB_TRY(lb_dbarrier(c, err));
-    LB_TRY(normed(c, &r->output_norm, h2, n, true, &in, err));
+    LB_TRY(lb_dnormed(c, &r->output_norm, h2, n, true, &in, err));
     LB_TRY(lb_dproject(c,
                        &(lb_dproduct){.l = &r->output,
                                       .in = in,
@@ -350,19 +350,22 @@ static lb_status head(const lb_context *c, u32 first, u32 n, lb_err *err) {
     return LB_OK;
 }
 
-static bool is_last(const lb_context *c) {
-    return c->device->next == NULL;
+lb_status lb_device_first(lb_context *c, lb_err *err) {
+    return c->device->r->embeds ? embed(c, err) : LB_OK;
+}
+
+lb_status lb_device_last(lb_context *c, lb_err *err) {
+    const lb_dcontext *d = c->device;
+    return d->r->ends && d->n_want ? head(c, 0, LB_MIN(d->n_logits, d->n_want), err) : LB_OK;
 }
 
 /* What the device of a part does between copies. */
 static lb_status part(lb_context *c, lb_err *err) {
-    const lb_dcontext *d = c->device;
-    const lb_resident *r = d->r;
-    if (r->embeds)
-        LB_TRY(embed(c, err));
+    const lb_resident *r = c->device->r;
+    LB_TRY(lb_device_first(c, err));
     for (u32 i = r->first; i < r->end; i++)
         LB_TRY(run_layer(c, i, err));
-    return is_last(c) && d->n_want ? head(c, 0, LB_MIN(d->n_logits, d->n_want), err) : LB_OK;
+    return lb_device_last(c, err);
 }
 
 /* Through pinned memory where that is faster; of more than one row at once. */
@@ -384,8 +387,8 @@ static lb_status submit(lb_context *c, float *logits, const u8 *want, lb_err *er
     LB_TRY(lb_device_put_batch(c, want, err));
     if (!c->device->r->embeds)
         LB_TRY(lb_device_take_host(c, err));
-    LB_TRY(lb_device_replay(c, part, err));
-    while (!is_last(c)) {
+    LB_TRY(c->parts->group ? lb_device_ranks(c, err) : lb_device_replay(c, part, err));
+    while (!c->device->r->ends) {
         LB_TRY(lb_device_hand_on(c, err));
         LB_TRY(lb_device_replay(c, part, err));
     }

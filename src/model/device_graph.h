@@ -7,15 +7,18 @@
  * forward.c, attention.c and ffn.c do, but submit kernels: all of a batch at once, and wait once,
  * for the logits. A barrier stands where a kernel reads what an earlier one has written.
  *
- * Of several devices each has a part: some layers, their keys and values, buffers. What walks
+ * Of several devices each has a part: some layers, their keys and values, buffers, or as a rank a
+ * share of all layers (device_ranks.c). What walks
  * layers knows the part that c->device is; device_parts.c goes from one to the next. The first
  * layers may be the CPU's: then the first part begins behind them, and forward.c computes those. */
 #ifndef LB_MODEL_DEVICE_GRAPH_H
 #define LB_MODEL_DEVICE_GRAPH_H
 
+#include "device/group.h"
 #include "device/link.h"
 #include "model/graph.h"
 #include "model/resident.h"
+#include "model/slice.h"
 
 /* Rows of a matrix, or of a stack of them, one after the other. */
 typedef struct lb_dmat {
@@ -58,6 +61,7 @@ struct lb_resident {
     lb_dev_queue *q;
     lb_resident *next; /* the part on the next device; NULL: the last one */
     u32 first, end;    /* its layers */
+    u32 rank, n_ranks; /* of those who share them; 0, 1: nobody else */
     bool embeds, ends; /* has the tables of embeddings; the output */
     lb_arena perm;
     lb_dlayer *layer; /* [n_layers] its own are filled */
@@ -130,7 +134,8 @@ typedef struct lb_drecord {
 typedef struct lb_dcontext {
     lb_resident *r;
     struct lb_dcontext *next; /* of the next part */
-    lb_dev_link *link;        /* to it */
+    lb_dev_link *link;        /* to it; NULL: they are ranks */
+    lb_dev_group *group;      /* of ranks; of the first one */
     u64 kv_off, page_bytes;   /* of its layers: where they begin in a page, and how long they are */
     u64 state_off, state_bytes;       /* the same of a sequence's states */
     lb_dev_buf *buf[LB_DBUFS], *mark; /* mark: as LB_DBUF_STATE; NULL: nothing was ever marked */
@@ -145,6 +150,8 @@ typedef struct lb_dcontext {
     lb_dev_buf *logits; /* pinned: one row of them; NULL: read at once */
     lb_drecord record[LB_DRECORDS];
     lb_drecord_key seen; /* the last without a recording */
+    lb_drecord *step;    /* heap [n_steps] a rank's, between sums; NULL: it has none */
+    u32 n_steps;
     u64 n_records;
 } lb_dcontext;
 
@@ -155,10 +162,6 @@ lb_status lb_device_check(const lb_context_opts *o, const lb_dev_info *d, lb_err
 /* c->cache is made. */
 lb_status lb_device_begin(lb_context *c, lb_err *err);
 void lb_device_end(lb_context *c);
-/* Bytes of a session like this one on devices: keys and values [n_layers], buffers of a device that
- * has all steps. */
-lb_status lb_device_room(const lb_model *m, const lb_context_opts *o, u64 *layer_bytes,
-                         u64 *buffers, lb_err *err);
 /* How a cache asks for a page's copy (cache.h). */
 lb_status lb_device_copy_page(void *user, u32 to, u32 from, lb_err *err);
 /* Copies what the batch's c->n tokens need, to all parts. */
@@ -168,6 +171,9 @@ lb_status lb_device_put_batch(lb_context *c, const u8 *want, lb_err *err);
 
 /* As lb_forward. */
 lb_status lb_device_forward(lb_context *c, float *logits, const u8 *want, lb_err *err);
+/* What stands before and behind the layers, on the parts that have it. */
+lb_status lb_device_first(lb_context *c, lb_err *err);
+lb_status lb_device_last(lb_context *c, lb_err *err);
 
 lb_dev_arg lb_dbuf_arg(const lb_context *c, lb_dbuf b);
 lb_dev_arg lb_dmeta_arg(const lb_context *c, lb_dmeta m);
@@ -207,8 +213,8 @@ typedef struct lb_dproduct {
     lb_doutput out;
     u32 n, first, stride;
 } lb_dproduct;
-/* Bytes of it for so many routes; 0: it is never made. */
-u64 lb_device_plan_bytes(const lb_context *c, u32 n_routes);
+/* Bytes of it for so many routes; 0: there are none. */
+u64 lb_device_plan_bytes(const lb_model *m, u32 n_routes);
 /* Before products of c->n tokens' experts, when their routes are known: the plan of tiles. */
 lb_status lb_dplan_experts(const lb_context *c, u32 used, lb_err *err);
 /* Products that may run side by side; a barrier stands behind them. */
@@ -224,6 +230,10 @@ typedef struct lb_dheads {
 /* to = norm(from), n rows; a barrier stands behind it. */
 lb_status lb_dnorm_rows(const lb_context *c, const lb_dnorm *norm, lb_dev_arg from, lb_dev_arg to,
                         u32 n, lb_err *err);
+/* What reads n rows of x through a norm: products do it themselves where they can, and plain says
+ * that nothing else reads it. */
+lb_status lb_dnormed(const lb_context *c, const lb_dnorm *norm, lb_dev_arg x, u32 n, bool plain,
+                     lb_dinput *in, lb_err *err);
 /* The same of c->n rows in place, and nothing where there is no such norm. */
 lb_status lb_dnorm_self(const lb_context *c, const lb_dnorm *norm, lb_dbuf b, lb_err *err);
 /* x = (x + times y) scale, [n, n_embd] */
@@ -233,18 +243,5 @@ lb_status lb_drows(const lb_context *c, const lb_dmat *m, lb_dev_arg ids, lb_dev
                    lb_err *err);
 lb_status lb_dnorm_heads(const lb_context *c, const lb_dnorm *norm, const lb_dheads *h,
                          lb_err *err);
-
-/* ---- device_attention.c, device_ffn.c, device_inputs.c ---- */
-
-lb_status lb_device_attention(lb_context *c, u32 layer, const lb_dinput *in, const lb_doutput *out,
-                              lb_err *err);
-/* device_inputs.c: of all layers, from the embeddings; what is added behind a layer, to Y. */
-lb_status lb_device_inputs(const lb_context *c, lb_err *err);
-lb_status lb_device_input(const lb_context *c, u32 layer, lb_err *err);
-lb_status lb_device_ffn(lb_context *c, u32 layer, const lb_dinput *in, const lb_doutput *out,
-                        lb_err *err);
-/* Whether the layer's feed-forward is one without experts: of few tokens it takes and gives what
- * lb_dinput and lb_doutput say. */
-bool lb_device_ffn_is_plain(const lb_dlayer *l);
 
 #endif

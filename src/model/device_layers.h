@@ -1,19 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* device_layers.h: within model/: layers of a device beside plain attention: latent and recurrent
- * ones, caches of every type; what is done with keys, values and states between batches. */
+/* device_layers.h: within model/: the halves of a layer on a device, caches of every type, what is
+ * done with keys, values and states between batches. */
 #ifndef LB_MODEL_DEVICE_LAYERS_H
 #define LB_MODEL_DEVICE_LAYERS_H
 
 #include "model/device_graph.h"
 
-/* ---- device_latent.c, device_recurrent.c: as lb_device_attention ---- */
+/* ---- halves of layers ---- */
 
+lb_status lb_device_attention(lb_context *c, u32 layer, const lb_dinput *in, const lb_doutput *out,
+                              lb_err *err);
 lb_status lb_device_latent(lb_context *c, u32 layer, const lb_dinput *in, const lb_doutput *out,
                            lb_err *err);
 lb_status lb_device_conv(lb_context *c, u32 layer, const lb_dinput *in, const lb_doutput *out,
                          lb_err *err);
 lb_status lb_device_delta(lb_context *c, u32 layer, const lb_dinput *in, const lb_doutput *out,
                           lb_err *err);
+/* device_inputs.c: of all layers, from the embeddings; what is added behind a layer, to Y. */
+lb_status lb_device_inputs(const lb_context *c, lb_err *err);
+lb_status lb_device_input(const lb_context *c, u32 layer, lb_err *err);
+lb_status lb_device_ffn(lb_context *c, u32 layer, const lb_dinput *in, const lb_doutput *out,
+                        lb_err *err);
+/* Whether the layer's feed-forward is one without experts: of few tokens it takes and gives what
+ * lb_dinput and lb_doutput say. */
+bool lb_device_ffn_is_plain(const lb_dlayer *l);
 
 /* ---- device_forward.c ---- */
 

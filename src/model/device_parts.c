@@ -25,7 +25,9 @@ lb_status lb_device_join(lb_context *c, lb_err *err) {
     const u64 b = c->o.n_batch;
     const u64 stream = 4 * b * m->p.n_embd;
     const u64 inputs = m->layer_embd ? 4 * b * inputs_stride(m) : 0;
-    for (lb_dcontext *d = c->parts; d->next; d = d->next)
+    if (c->parts->r->n_ranks > 1)
+        LB_TRY(lb_device_group(c, err));
+    for (lb_dcontext *d = c->parts; d->next && !c->parts->group; d = d->next)
         LB_TRY(lb_dev_link_new(&d->link, d->r->q, d->next->r->q, LB_MAX(stream, inputs), err));
     c->device = c->parts;
     return c->device->r->embeds ? LB_OK
@@ -105,14 +107,42 @@ static void tell(lb_resident_plan *out, const lb_placing_in *in, const u64 *weig
         }
         while (i >= out->placing.end[d])
             d++;
-        out->weights[d] += weights[i];
         out->kv[d] += kv[i];
     }
+    for (d = 0; out->ranks && d < out->placing.n_devices; d++)
+        out->kv[d] = out->kv[0] / (d ? 1 : out->placing.n_devices);
     out->all += in->first_bytes + in->last_bytes - in->both_bytes + in->fixed_bytes;
     for (d = 0; d < out->placing.n_devices; d++)
         out->weights[d] = out->placing.bytes[d] - out->kv[d] - out->buffers;
     if (out->placing.n_host)
         out->host_weights += in->first_bytes;
+}
+
+/* Every device an equal share of as many layers as are wanted and fit; the first one has the rest.
+ */
+static void share_layers(const lb_placing_in *in, const lb_resident_bytes_of *rest,
+                         lb_placing *out) {
+    const u32 most = LB_MIN(in->n_wanted, in->n_layers), n = in->n_devices;
+    const u32 least = in->n_wanted == LB_NO_INDEX ? 1 : most;
+    *out = (lb_placing){.n_host = in->n_layers};
+    for (u32 want = most; want >= least && want > 0; want--) {
+        const u32 first = in->n_layers - want;
+        u64 each = in->fixed_bytes;
+        bool fits = true;
+        for (u32 i = first; i < in->n_layers; i++)
+            each += in->layer_bytes[i] / n;
+        for (u32 d = 0; d < n; d++) {
+            const u64 more = first ? rest->output : rest->output + rest->embeddings - rest->shared;
+            out->end[d] = in->n_layers;
+            out->bytes[d] = d ? each : each + more;
+            fits &= !in->free_bytes[d] || out->bytes[d] <= in->free_bytes[d];
+        }
+        if (fits) {
+            out->n_host = first;
+            out->n_devices = n;
+            return;
+        }
+    }
 }
 
 static lb_status plan(lb_resident_plan *out, const lb_model *m, const lb_resident_opts *o,
@@ -123,7 +153,7 @@ static lb_status plan(lb_resident_plan *out, const lb_model *m, const lb_residen
     lb_resident_bytes_of rest;
     LB_TRY(lb_device_check(&o->session, lb_dev_info_get(o->devices[0]), err));
     LB_TRY(lb_resident_costs(m, o->devices[0], weights, &rest, err));
-    LB_TRY(lb_device_room(m, &o->session, kv, &out->buffers, err));
+    LB_TRY(lb_device_room(m, o->devices[0], &o->session, kv, &out->buffers, err));
     find_whole(m, whole);
     for (u32 i = 0; i < n; i++)
         both[i] = weights[i] + kv[i];
@@ -141,7 +171,13 @@ static lb_status plan(lb_resident_plan *out, const lb_model *m, const lb_residen
                               .share = o->share,
                               .few = o->few,
                               .n_wanted = o->n_layers};
-    LB_TRY(lb_place(&in, &out->placing, err));
+    out->ranks = o->ranks && o->n_devices > 1;
+    if (out->ranks) {
+        LB_TRY(lb_ranks_check(m, 0, o->n_devices, err));
+        share_layers(&in, &rest, &out->placing);
+    } else {
+        LB_TRY(lb_place(&in, &out->placing, err));
+    }
     tell(out, &in, weights, kv);
     return LB_OK;
 }
@@ -168,15 +204,18 @@ lb_status lb_resident_new_planned(lb_resident **out, const lb_model *m, const lb
     for (u32 i = 0; i < p->n_devices; i++)
         total += plan_of->weights[i];
     for (u32 i = 0; i < p->n_devices && st == LB_OK; i++) {
-        st = lb_resident_part(at,
-                              &(lb_part_in){.m = m,
-                                            .d = o->devices[i],
-                                            .first = i ? p->end[i - 1] : p->n_host,
-                                            .end = p->end[i],
-                                            .opts = o,
-                                            .done = done,
-                                            .total = total},
-                              err);
+        st = lb_resident_part(
+            at,
+            &(lb_part_in){.m = m,
+                          .d = o->devices[i],
+                          .first = i && !plan_of->ranks ? p->end[i - 1] : p->n_host,
+                          .end = p->end[i],
+                          .rank = plan_of->ranks ? i : 0,
+                          .n_ranks = plan_of->ranks ? p->n_devices : 1,
+                          .opts = o,
+                          .done = done,
+                          .total = total},
+            err);
         done += plan_of->weights[i];
         if (st == LB_OK)
             at = &(*at)->next;

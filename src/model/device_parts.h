@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* device_parts.h: within model/: a model in parts, on several devices or partly on the CPU, and
- * recordings of what is launched for one. */
+/* device_parts.h: within model/: a model on several devices, or partly on the CPU (device_graph.h
+ * has what a part is). */
 #ifndef LB_MODEL_DEVICE_PARTS_H
 #define LB_MODEL_DEVICE_PARTS_H
 
 #include "model/device_graph.h"
+
+/* ---- device_parts.c ---- */
 
 /* Layers [first, end) of m on d; its neighbours are the caller's. */
 typedef struct lb_part_in {
     const lb_model *m;
     lb_dev *d;
     u32 first, end;
+    u32 rank, n_ranks;            /* n_ranks 0: 1 */
     const lb_resident_opts *opts; /* NULL: the usual */
     u64 done, total;              /* bytes of earlier parts, of all: for progress */
 } lb_part_in;
@@ -21,6 +24,12 @@ lb_status lb_resident_part(lb_resident **out, const lb_part_in *in, lb_err *err)
 lb_status lb_resident_costs(const lb_model *m, lb_dev *d, u64 *layer_bytes,
                             lb_resident_bytes_of *out, lb_err *err);
 
+/* device_context.c */
+/* Bytes of a session like this one on devices: keys and values [n_layers], buffers of a device that
+ * has all steps. */
+lb_status lb_device_room(const lb_model *m, lb_dev *dev, const lb_context_opts *o, u64 *layer_bytes,
+                         u64 *buffers, lb_err *err);
+
 /* Makes links between the parts of c, and what the host's layers need. */
 lb_status lb_device_join(lb_context *c, lb_err *err);
 /* The CPU's layers, and their results to the first part. */
@@ -30,11 +39,27 @@ lb_status lb_device_hand_on(lb_context *c, lb_err *err);
 /* Until all parts are done; c->device is the first again. The first error. */
 lb_status lb_device_settle(lb_context *c, lb_err *err);
 
+/* ---- device_ranks.c ---- */
+
+/* The group of c's ranks. */
+lb_status lb_device_group(lb_context *c, lb_err *err);
+/* All layers; the first rank has what goes into them, and at the end what comes out. */
+lb_status lb_device_ranks(lb_context *c, lb_err *err);
+/* LB_E_UNSUPPORTED: what of the layers from first on so many devices cannot share. */
+lb_status lb_ranks_check(const lb_model *m, u32 first, u32 n_ranks, lb_err *err);
+u64 lb_ff_unit(const lb_layer *l);
+
 /* ---- device_record.c ---- */
 
 typedef lb_status(lb_dlaunches)(lb_context *c, lb_err *err);
 /* Runs launches, which submit kernels alone, or a recording of them. */
 lb_status lb_device_replay(lb_context *c, lb_dlaunches *launches, lb_err *err);
 void lb_device_forget(lb_dcontext *d);
+/* The same of a rank's step, which has a place of its own; again: the batch before was alike. */
+typedef lb_status(lb_dstep)(lb_context *c, u32 step, lb_err *err);
+lb_status lb_device_replay_step(lb_context *c, lb_dstep *launches, u32 step, bool again,
+                                lb_err *err);
+/* Whether the batch is like the one before, of which nothing is recorded. */
+bool lb_device_seen(lb_context *c);
 
 #endif

@@ -238,6 +238,75 @@ static lb_status matrix(upload *u, lb_str name, const lb_mat *m, u32 n, lb_dmat 
     return st;
 }
 
+/* What a rank has of a matrix: rows of some spans, or columns of one; n_spans 0: all. */
+typedef struct cut {
+    bool cols;
+    u32 n_spans;
+    lb_span span[3];
+} cut;
+
+/* The pieces of w that a cut leaves, to out (NULL: they are counted). */
+static u32 cut_pieces(const lb_mweight *w, const cut *how, lb_mat *out) {
+    u32 n = 0;
+    for (u32 i = 0; how->cols && i < w->n_mats; i++, n++)
+        if (out)
+            out[n] = lb_mat_cols(&w->mats[i], how->span[0]);
+    for (u32 s = 0; !how->cols && s < how->n_spans; s++) {
+        const u64 from = how->span[s].from, end = from + how->span[s].n;
+        u64 at = 0;
+        for (u32 i = 0; i < w->n_mats; at += w->mats[i++].n_rows) {
+            const u64 a = LB_MAX(from, at), b = LB_MIN(end, at + w->mats[i].n_rows);
+            if (a >= b)
+                continue;
+            if (out)
+                out[n] = lb_mat_part(&w->mats[i], a - at, b - a);
+            n++;
+        }
+    }
+    return n;
+}
+
+/* A bias goes with its rows; beside columns the first rank has it. */
+static lb_status cut_bias(upload *u, const float *bias, const cut *how, lb_dlinear *out) {
+    float *x = bias && !how->cols ? lb_arena_new(&u->r->perm, float, out->n_rows) : NULL;
+    u64 n = 0;
+    if (!bias || (how->cols && u->r->rank))
+        return LB_OK;
+    if (how->cols)
+        return vector(u, bias, out->n_rows, &out->bias);
+    if (!x)
+        return no_memory(u->err);
+    for (u32 s = 0; s < how->n_spans; s++) {
+        memcpy(x + n, bias + how->span[s].from, how->span[s].n * sizeof *x);
+        n += how->span[s].n;
+    }
+    return vector(u, x, n, &out->bias);
+}
+
+static lb_status linear_cut(upload *u, const lb_linear *l, const cut *how, lb_dlinear *out) {
+    const lb_mweight *w = l->w;
+    if (!w)
+        return LB_OK;
+    const u32 n = cut_pieces(w, how, NULL);
+    lb_dmat *parts = lb_arena_new(&u->r->perm, lb_dmat, n);
+    lb_mat *mats = lb_arena_new(&u->r->perm, lb_mat, n);
+    u64 rows = how->cols ? w->n_rows : 0;
+    if (!parts || !mats)
+        return no_memory(u->err);
+    LB_ASSERT(w->n_stack == 1);
+    (void)cut_pieces(w, how, mats);
+    for (u32 i = 0; i < n; i++)
+        LB_TRY(matrix(u, w->name, &mats[i], 1, &parts[i]));
+    for (u32 s = 0; !how->cols && s < how->n_spans; s++)
+        rows += how->span[s].n;
+    *out = (lb_dlinear){.parts = parts,
+                        .n_parts = n,
+                        .n_rows = (u32)rows,
+                        .n_cols = (u32)(how->cols ? how->span[0].n : w->n_cols),
+                        .n_mats = 1};
+    return cut_bias(u, l->bias, how, out);
+}
+
 static lb_status linear(upload *u, const lb_linear *l, lb_dlinear *out) {
     const lb_mweight *w = l->w;
     if (!w)
@@ -320,18 +389,65 @@ static lb_status recurrent(upload *u, u32 i) {
     return vector(u, l->ssm_dt, p->ssm_heads, &to->ssm_dt);
 }
 
+/* A rank's share of heads, behind first rows. */
+static lb_span head_span(const lb_resident *r, u64 first, u32 n_heads, u32 dim) {
+    const lb_span s = lb_span_of_rank((u64)n_heads * dim, dim, r->rank, r->n_ranks);
+    return (lb_span){first + s.from, s.n};
+}
+
+/* Of the linear at `from` in layer i; none where all ranks have all of it. */
+static cut cut_of(const lb_resident *r, u32 i, size_t from) {
+    const lb_layer *l = &r->m->layer[i];
+    const lb_layer_params *p = &r->m->p.layer[i];
+    const u64 q = (u64)p->n_head * p->k_dim, k = (u64)p->n_head_kv * p->k_dim;
+    const lb_span heads = head_span(r, 0, p->n_head, p->k_dim);
+    const lb_span keys = head_span(r, 0, p->n_head_kv, p->k_dim);
+    const u64 ff = l->down.w ? l->down.w->n_cols : 0;
+    const lb_span part = lb_span_of_rank(ff, lb_ff_unit(l), r->rank, r->n_ranks);
+    switch (from) {
+    case offsetof(lb_layer, qkv):
+        return (cut){.n_spans = 3,
+                     .span = {heads, head_span(r, q, p->n_head_kv, p->k_dim),
+                              head_span(r, q + k, p->n_head_kv, p->v_dim)}};
+    case offsetof(lb_layer, q):
+        return (cut){.n_spans = 1, .span = {heads}};
+    case offsetof(lb_layer, k):
+        return (cut){.n_spans = 1, .span = {keys}};
+    case offsetof(lb_layer, v):
+        return (cut){.n_spans = 1, .span = {head_span(r, 0, p->n_head_kv, p->v_dim)}};
+    case offsetof(lb_layer, o):
+        return (cut){.cols = true, .n_spans = 1, .span = {head_span(r, 0, p->n_head, p->v_dim)}};
+    case offsetof(lb_layer, gate):
+        return (cut){.n_spans = 1, .span = {part}};
+    case offsetof(lb_layer, up):
+        return (cut){.n_spans = l->fused ? 2 : 1, .span = {part, {ff + part.from, part.n}}};
+    case offsetof(lb_layer, down):
+        return (cut){.cols = true, .n_spans = 1, .span = {part}};
+    default:
+        return (cut){0};
+    }
+}
+
+static lb_status layer_linear(upload *u, u32 i, u32 k) {
+    const lb_linear *l =
+        (const lb_linear *)(const void *)((const u8 *)&u->r->m->layer[i] + linears[k].from);
+    lb_dlinear *to = (lb_dlinear *)(void *)((u8 *)&u->r->layer[i] + linears[k].to);
+    const cut how = u->r->n_ranks > 1 ? cut_of(u->r, i, linears[k].from) : (cut){0};
+    return how.n_spans ? linear_cut(u, l, &how, to) : linear(u, l, to);
+}
+
 static lb_status layer(upload *u, u32 i) {
     const lb_layer *l = &u->r->m->layer[i];
     lb_dlayer *to = &u->r->layer[i];
     const u8 *from = (const u8 *)l;
     for (u32 k = 0; k < LB_LEN(linears); k++)
-        LB_TRY(linear(u, (const lb_linear *)(const void *)(from + linears[k].from),
-                      (lb_dlinear *)(void *)((u8 *)to + linears[k].to)));
+        LB_TRY(layer_linear(u, i, k));
     for (u32 k = 0; k < LB_LEN(norms); k++)
         LB_TRY(norm(u, (const lb_norm *)(const void *)(from + norms[k].from),
                     (lb_dnorm *)(void *)((u8 *)to + norms[k].to)));
     LB_TRY(recurrent(u, i));
-    LB_TRY(vector(u, l->sinks, u->r->m->p.layer[i].n_head, &to->sinks));
+    const u32 n_head = u->r->m->p.layer[i].n_head / u->r->n_ranks;
+    LB_TRY(vector(u, l->sinks ? l->sinks + (size_t)u->r->rank * n_head : NULL, n_head, &to->sinks));
     LB_TRY(vector(u, l->router_scale, u->r->m->p.n_embd, &to->router_scale));
     LB_TRY(vector(u, l->exps_scale, u->r->m->p.n_expert, &to->exps_scale));
     return vector(u, l->selection, u->r->m->p.n_expert, &to->selection);
@@ -495,8 +611,10 @@ static lb_status new_part(lb_resident **out, const lb_part_in *in, lb_err *err) 
                           .d = in->d,
                           .first = in->first,
                           .end = in->end,
-                          .embeds = in->first == 0,
-                          .ends = in->end == in->m->p.n_layers};
+                          .rank = in->rank,
+                          .n_ranks = LB_MAX(in->n_ranks, 1u),
+                          .embeds = in->first == 0 && in->rank == 0,
+                          .ends = in->end == in->m->p.n_layers && in->rank == 0};
     return LB_OK;
 }
 

@@ -29,6 +29,7 @@ typedef struct lb_resident_opts {
     u32 n_devices;
     const double *share;     /* [n_devices] proportions of a model; NULL: by what they have free */
     bool few;                /* as few of them as hold it */
+    bool ranks;              /* all of them have an equal share of every layer */
     u32 n_layers;            /* on devices, the last ones; LB_NO_INDEX: as many as fit */
     lb_context_opts session; /* for which there is to be room; its threads read weights */
     lb_windows_progress_fn *progress; /* of bytes that are copied; may be NULL */
@@ -45,7 +46,8 @@ typedef struct lb_resident_plan {
     lb_placing placing;
     u64 weights[LB_PLACES_MAX], kv[LB_PLACES_MAX], buffers; /* of a device; buffers of each */
     u64 host_weights, host_kv;
-    u64 all; /* bytes of one device that would hold everything */
+    bool ranks; /* every device has layers from placing.n_host on, a share of each */
+    u64 all;    /* bytes of one device that would hold everything */
 } lb_resident_plan;
 
 /* Nothing is copied. placing.n_devices 0: not one layer fits. LB_E_UNSUPPORTED as below. */

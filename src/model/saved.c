@@ -112,6 +112,10 @@ static lb_status move_head(const walk *w, u32 layer, u32 head, bool keys, lb_err
 /* In the order of a body. */
 static lb_status move_all(const walk *w, lb_err *err) {
     const lb_cache *cache = &w->c->cache;
+    if (w->c->parts && w->c->parts->group)
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "a session cannot be saved or taken up where devices share heads: use "
+                       "--split-mode layer");
     for (u32 i = 0; i < cache->n_layers; i++)
         LB_TRY(move_state(w, i, err));
     for (u32 i = 0; i < cache->n_layers; i++)

@@ -47,6 +47,10 @@ static const lb_norm *late_norm(const lb_model *m, u32 layer) {
 
 lb_status lb_context_can_shift(const lb_context *c, lb_err *err) {
     LB_TRY(lb_model_can_shift(c->m, err));
+    if (c->parts && c->parts->group)
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "a full context cannot be shifted where devices share heads: use a larger "
+                       "--ctx or --split-mode layer");
     for (u32 i = 0; i < c->m->p.n_layers; i++)
         if (lb_device_part_of(c, i) && late_norm(c->m, i))
             return lb_fail(err, LB_E_UNSUPPORTED,

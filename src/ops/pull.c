@@ -21,6 +21,9 @@
 #define WAIT_MAX_S 600 /* the hub's windows are of five minutes */
 #define PIECE (256 * LB_KIB)
 #define PROGRESS_BYTES (64 * LB_KIB)
+/* What comes is written in pieces that begin and end at multiples of this: the system's cache keeps
+ * them in pages as large, from which a model is read faster (plan/lay.c). */
+#define GATHERED (128 * LB_KIB)
 
 typedef struct pull {
     const lb_pull_opts *o;
@@ -405,6 +408,8 @@ typedef struct body {
     int fd;
     u64 at, from; /* next byte; what was asked for */
     u64 max;      /* bytes of the file; UINT64_MAX: not known */
+    u8 *gathered; /* [GATHERED], the last n_gathered bytes before `at`, not yet written */
+    u64 n_gathered;
     lb_sha256 sha256;
     lb_sha1 sha1;
     bool begun;
@@ -437,13 +442,31 @@ static void add_sums(body *b, const void *bytes, size_t len, bool is_sha1) {
         lb_sha256_update(&b->sha256, bytes, len);
 }
 
+static lb_status write_gathered(body *b, lb_err *err) {
+    const u64 n = b->n_gathered;
+    b->n_gathered = 0;
+    return n ? lb_os_pwrite(b->fd, b->path, b->gathered, n, b->at - n, err) : LB_OK;
+}
+
+static lb_status gather(body *b, const u8 *bytes, u64 len, lb_err *err) {
+    for (u64 n; len; bytes += n, len -= n) {
+        n = LB_MIN(len, GATHERED - b->at % GATHERED);
+        memcpy(b->gathered + b->n_gathered, bytes, n);
+        b->n_gathered += n;
+        b->at += n;
+        if (b->at % GATHERED == 0)
+            LB_TRY(write_gathered(b, err));
+    }
+    return LB_OK;
+}
+
 static lb_status to_file(void *ctx, const void *bytes, size_t len, lb_err *err) {
     body *b = ctx;
     if (!b->begun) {
         b->begun = true;
         if (b->reply->status == 200 && b->from) { /* it does not know ranges: from the beginning */
             count(b->p, -(i64)b->at, false);
-            b->at = 0;
+            b->at = b->n_gathered = 0;
         } else if (b->reply->status == 206 && b->reply->first_byte != b->from) {
             return lb_fail(err, LB_E_FORMAT, "%s: the hub sends another part than was asked for",
                            b->path);
@@ -452,8 +475,7 @@ static lb_status to_file(void *ctx, const void *bytes, size_t len, lb_err *err) 
     if (len > b->max - LB_MIN(b->at, b->max))
         return lb_fail(err, LB_E_FORMAT, "%s: the hub sends more than the %llu bytes that it has",
                        b->path, (unsigned long long)b->max);
-    LB_TRY(lb_os_pwrite(b->fd, b->path, bytes, len, b->at, err));
-    b->at += len;
+    LB_TRY(gather(b, bytes, len, err));
     count(b->p, (i64)len, true);
     return LB_OK;
 }
@@ -567,6 +589,9 @@ static lb_status transfer(pull *p, lb_http *h, const lb_pull_file *f, const char
                                                      .stop = is_over,
                                                      .stop_ctx = p},
                                   r, err);
+        /* Also of a transfer that failed: another one goes on from there. */
+        const lb_status written = write_gathered(b, st == LB_OK ? err : NULL);
+        st = st == LB_OK ? written : st;
         if (st != LB_OK || (r->status != 200 && r->status != 206))
             count(p, -(i64)b->at, false);
         LB_TRY(st);
@@ -614,7 +639,9 @@ static lb_status fetch(pull *p, lb_http *h, const lb_pull_file *f, const char *u
     lb_fstat had;
     LB_TRY(make_folders(part, strlen(p->name.cache), err));
     LB_TRY(lb_os_open_write(part, false, &b.fd, err));
-    lb_status st = lb_os_fstat(b.fd, part, &had, err);
+    b.gathered = lb_alloc(GATHERED);
+    lb_status st = b.gathered ? lb_os_fstat(b.fd, part, &had, err)
+                              : lb_fail(err, LB_E_NOMEM, "out of memory for '%s'", part);
     if (st == LB_OK)
         st = get_whole(p, h, f, url, &b, err);
     if (b.is_wrong && had.size_bytes) { /* what was there may be damaged: all anew, once */
@@ -631,6 +658,7 @@ static lb_status fetch(pull *p, lb_http *h, const lb_pull_file *f, const char *u
     if (st == LB_OK)
         st = lb_os_close_written(&b.fd, part, err);
     lb_os_close(&b.fd);
+    lb_free(b.gathered);
     return st == LB_OK ? lb_os_rename(part, blob, err) : st;
 }
 

@@ -39,7 +39,7 @@ struct lb_encoder {
     lb_lane lane[LANES_MAX];
     u32 n_lanes;
     lb_mutex mutex;       /* of all below, and of lanes' states */
-    lb_cond free, handed; /* a lane became free or an encoding ended; a lane is ready */
+    lb_cond free, handed; /* a lane became free, or the device has failed; a lane is ready */
     u64 number;
     bool stop;
     lb_err err;
@@ -115,13 +115,16 @@ static lb_lane *first_in(lb_encoder *e, state s) {
 
 /* Lock held. The lane is done, or has failed. */
 static void release(lb_encoder *e, lb_lane *l, lb_status st, const lb_err *err) {
-    if (st != LB_OK && e->err.code == LB_OK)
+    if (st != LB_OK && e->err.code == LB_OK) {
         e->err = *err;
+        lb_wake_all(&e->free);
+    }
     e->stats.n_batches++;
     e->stats.n_elems += l->n;
     l->state = FREE;
-    l->owner->pending--;
-    lb_wake_all(&e->free);
+    lb_wake_one(&e->free);
+    if (--l->owner->pending == 0)
+        lb_wake_one(&l->owner->done);
 }
 
 static void *encoder_main(void *arg) {
@@ -156,6 +159,18 @@ static void *encoder_main(void *arg) {
 }
 
 /* ---- workers ---- */
+
+void lb_encoding_init(lb_encoding *x, lb_encoder *e) {
+    *x = (lb_encoding){.e = e};
+    if (e)
+        lb_cond_init(&x->done);
+}
+
+void lb_encoding_deinit(lb_encoding *x) {
+    if (x->e)
+        lb_cond_deinit(&x->done);
+    x->e = NULL;
+}
 
 /* Lock held. */
 static void hand_over(lb_encoding *x, u32 root) {
@@ -232,7 +247,7 @@ lb_status lb_encoding_end(lb_encoding *x, lb_err *err) {
     lb_lock(&e->mutex);
     hand_over_all(x);
     while (x->pending)
-        lb_wait(&e->free, &e->mutex);
+        lb_wait(&x->done, &e->mutex);
     const lb_status st = e->err.code;
     if (st != LB_OK && err)
         *err = e->err;
@@ -283,7 +298,16 @@ static lb_status make_lanes(lb_encoder *e, u32 n_wanted, lb_err *err) {
     return st;
 }
 
-lb_status lb_encoder_new(lb_encoder **out, const lb_dev_opts *dev, u32 threads, lb_err *err) {
+/* How many lanes are wanted: two more than workers. Of the kernels as C both sides are the host's.
+ */
+static u32 lanes_for(const lb_encoder *e, u32 threads, u64 memory_bytes) {
+    const u64 lane = (e->emulated ? 2 : 1) * (LANE_ELEMS * sizeof(float) + LANE_OUT_BYTES);
+    const u64 fit = LB_MAX(memory_bytes / 4 / lane, 2);
+    return (u32)LB_MIN(LB_MIN((u64)threads + 2, fit), LANES_MAX);
+}
+
+lb_status lb_encoder_new(lb_encoder **out, const lb_dev_opts *dev, u32 threads, u64 memory_bytes,
+                         lb_err *err) {
     *out = NULL;
     if (!lb_dev_encode_exact(dev->kind))
         return lb_fail(err, LB_E_UNSUPPORTED,
@@ -299,7 +323,7 @@ lb_status lb_encoder_new(lb_encoder **out, const lb_dev_opts *dev, u32 threads, 
     lb_cond_init(&e->handed);
     lb_status st = lb_dev_open(&e->dev, dev, err);
     if (st == LB_OK)
-        st = make_lanes(e, LB_MIN(threads + 2, LANES_MAX), err);
+        st = make_lanes(e, lanes_for(e, threads, memory_bytes), err);
     if (st == LB_OK)
         st = lb_thread_start_deep(&e->thread, encoder_main, e, ENCODER_STACK_BYTES, err);
     e->started = st == LB_OK;

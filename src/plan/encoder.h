@@ -9,14 +9,17 @@
 #ifndef LB_PLAN_ENCODER_H
 #define LB_PLAN_ENCODER_H
 
+#include "base/thread.h"
 #include "device/device.h"
 #include "plan/quant.h"
 
 typedef struct lb_encoder lb_encoder;
 
-/* Opens the device. threads: workers that will feed it. LB_E_UNSUPPORTED: the device's arithmetic
- * is not the CPU's; LB_E_LIMIT, LB_E_NOMEM: not even two lanes fit into its memory. */
-lb_status lb_encoder_new(lb_encoder **out, const lb_dev_opts *dev, u32 threads, lb_err *err);
+/* Opens the device. threads: workers that will feed it; memory_bytes: the budget of the process, of
+ * which lanes take a quarter at most, where that is two of them. LB_E_UNSUPPORTED: the device's
+ * arithmetic is not the CPU's; LB_E_LIMIT, LB_E_NOMEM: not even two lanes fit into its memory. */
+lb_status lb_encoder_new(lb_encoder **out, const lb_dev_opts *dev, u32 threads, u64 memory_bytes,
+                         lb_err *err);
 /* No worker has anything open. */
 void lb_encoder_free(lb_encoder **e);
 /* What --device calls it: "cuda:0"; of the kernels as C, "emulated". */
@@ -37,8 +40,13 @@ void lb_encoder_stats_get(lb_encoder *e, lb_encoder_stats *out);
 typedef struct lb_encoding {
     lb_encoder *e;
     struct lb_lane *open[LB_ENCODING_MAX]; /* what is being filled */
-    u32 pending;                           /* lanes that are under way */
+    u32 pending;                           /* lanes that were handed over */
+    lb_cond done;                          /* there are none of them any more */
 } lb_encoding;
+
+/* e may be NULL: then nothing else is called. */
+void lb_encoding_init(lb_encoding *x, lb_encoder *e);
+void lb_encoding_deinit(lb_encoding *x);
 
 /* Where values stand: in the output of a job, of a matrix of n_cols columns, from column col of a
  * row on; over a row's end the next one follows. */

@@ -16,7 +16,7 @@ _Static_assert(LB_ENCODING_MAX >= LB_ROOTS_MAX, "an open lane for each output");
 lb_status lb_worker_init(lb_worker *w, lb_runner *r, lb_err *err) {
     u64 need = r->plan->scratch_bytes;
     w->runner = r;
-    w->encoding.e = r->opt->encoder;
+    lb_encoding_init(&w->encoding, r->opt->encoder);
     w->scratch_bytes = need;
     w->scratch = need ? lb_pool_take(r->pool, need) : NULL;
     if (need && !w->scratch)
@@ -25,6 +25,7 @@ lb_status lb_worker_init(lb_worker *w, lb_runner *r, lb_err *err) {
 }
 
 void lb_worker_deinit(lb_worker *w) {
+    lb_encoding_deinit(&w->encoding);
     if (w->scratch)
         lb_pool_give(w->runner->pool, w->scratch, w->scratch_bytes);
     w->scratch = NULL;

@@ -9,7 +9,7 @@
 exits 0 "selftest cpu" "$LBRX" selftest --device cpu
 says "selftest cpu" "206 kernels right, 0 wrong"
 exits 0 "one kernel" "$LBRX" selftest --device cpu --kernel mv_q4_k --schedule 7 --json
-says "one kernel" '"kernel": "mv_q4_k", "cases": 4, "right": true'
+says "one kernel" '"kernel": "mv_q4_k", "cases": 5, "right": true'
 exits 2 "no such kernel" "$LBRX" selftest --device cpu --kernel mv_q4
 complains "no such kernel" "no kernel is called 'mv_q4'"
 exits 2 "no such device" "$LBRX" selftest --device tpu

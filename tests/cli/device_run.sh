@@ -35,6 +35,9 @@ for file in "$GOLDEN"/logits/*.json; do
         "$LOGITS" make "$file" "$label" "$W/hf" && "$LOGITS" ids "$file" "$label" >"$W/ids" || exit 1
         : "$tokenizer" "$forms"
         on_device "$family $label" "$file" "$label"
+        case $family in # every layer shared by two devices
+        cohere2 | gpt2) on_device "$family $label shared" "$file" "$label" --device emulated,emulated --split-mode row ;;
+        esac
         case $family in # the CPU, a device and another
         cohere2 | deepseek_v2 | gemma2 | gemma4 | gpt_oss | lfm2 | nemotron | qwen2_moe | qwen3_next)
             on_device "$family $label in parts" "$file" "$label" --device emulated,emulated --gpu-layers 2 --exact
@@ -67,7 +70,32 @@ sys.exit(not (len(a) == len(b) > 50 and all(abs(x - y) < 1e-4 for x, y in zip(a,
 PY
 }
 
+# shared WHAT MODEL [DEVICES]: the same with every layer shared by two devices
+shared() {
+    "$LBRX" score "$2" --jsonl --exact --kv-type f32 -q <"$W/ids" >"$W/cpu.near" 2>"$W/err" || fail "$1" "$(head -1 "$W/err")"
+    "$LBRX" score "$2" --jsonl --exact --kv-type f32 -q --device "${3:-emulated,emulated}" --split-mode row <"$W/ids" >"$W/shared.near" \
+        2>"$W/err" || fail "$1, shared" "$(head -1 "$W/err")"
+    python3 - "$W/cpu.near" "$W/shared.near" <<'PY' && pass || fail "$1, shared" "other log-probabilities"
+import json, sys
+a, b = (json.loads(open(p).readline())["logprobs"][1:] for p in sys.argv[1:])
+sys.exit(not (len(a) == len(b) == 3 and all(abs(x - y) < 1e-4 for x, y in zip(a, b))))
+PY
+}
+
 echo '{"ids":[5,17,200,31]}' >"$W/ids"
+make_model gguf llama "$W/wide" layers=2 vocab=320 hidden=128 ffn=768 heads=4 kv_heads=2 head_dim=128
+make_model hf llama "$W/broad" layers=2 vocab=320 hidden=128 ffn=384 heads=4 kv_heads=2 head_dim=128
+for t in q4_0 q4_k q6_k; do
+    exits 0 "shared $t" "$LBRX" quantize "$W/wide/model.gguf" -o "$W/typed.gguf" --type $t --pure --no-sync -q --force \
+        --override 'token_embd|output=q8_0' && shared "$t" "$W/typed.gguf"
+done
+for t in mlx-q3 mlx-mxfp4 mlx-nvfp4; do
+    rm -rf "$W/typed"
+    exits 0 "shared $t" "$LBRX" quantize "$W/broad" -o "$W/typed" --to mlx --type $t --no-sync -q && shared "$t" "$W/typed"
+done
+rm -rf "$W/typed"
+exits 0 "shared fp8-block" "$LBRX" quantize "$W/broad" -o "$W/typed" --to hf --type fp8-block --no-sync -q &&
+    shared fp8-block "$W/typed"
 make_model gguf llama "$W/made" layers=1 vocab=320
 make_model hf llama "$W/folder" layers=1 vocab=320
 make_model imatrix llama "$W/importance" layers=1 vocab=320
@@ -133,7 +161,7 @@ parts() {
 parts cpu
 mv "$W/parts.ids" "$W/whole.ids"
 for how in "emulated,emulated" "emulated --gpu-layers 1" "emulated --gpu-layers 0" "emulated --gpu-layers 99" \
-    "emulated,emulated --tensor-split 0,1" "emulated,emulated --gpu-layers 1"; do
+    "emulated,emulated --tensor-split 0,1" "emulated,emulated --gpu-layers 1" "emulated --split-mode row"; do
     # shellcheck disable=SC2086 # words
     parts $how
     same "$how" "$W/whole.ids" "$W/parts.ids"
@@ -208,10 +236,15 @@ done
 # ---- refusals ----
 for wrong in "cpu --gpu-layers 1" "cpu --tensor-split 1" "cpu --split-mode layer" "emulated --gpu-layers some" \
     "emulated --gpu-layers -1" "emulated --tensor-split 1,2" "emulated --tensor-split 0" "emulated --tensor-split 1,x" \
-    "emulated --tensor-split inf" "emulated,emulated --tensor-split 1" "emulated,cuda:0" "cuda:0,cuda:0" "metal,metal"; do
+    "emulated --tensor-split inf" "emulated,emulated --split-mode row --tensor-split 1,1" "emulated --split-mode none" "emulated,emulated --tensor-split 1" "emulated,cuda:0" "cuda:0,cuda:0" "metal,metal"; do
     # shellcheck disable=SC2086 # words
     exits 2 "$wrong" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device $wrong
 done
+"$LOGITS" make "$GOLDEN/logits/mixtral.json" "$("$LOGITS" list "$GOLDEN/logits/mixtral.json" | awk 'NR == 1 { print $1 }')" "$W/experts"
+exits 3 "shared experts" "$LBRX" score "$W/experts" --jsonl --device emulated,emulated --split-mode row </dev/null
+complains "shared experts" "--split-mode row: layer 0 has experts (2 devices): use --split-mode layer"
+exits 3 "shared heads" "$LBRX" score "$W/wide/model.gguf" --jsonl --device emulated,emulated,emulated --split-mode row </dev/null
+complains "shared heads" "heads of queries or keys that these devices cannot share evenly (3 devices)"
 exits 2 "selftest of two" "$LBRX" selftest --device cuda:0,cuda:1
 complains "selftest of two" "this command computes on one device"
 exits 4 "all layers" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device emulated --device-memory 300KB --gpu-layers all
@@ -249,6 +282,11 @@ for how in "cuda --split-mode layer" "cuda:1,cuda:0 --tensor-split 1,3" "cuda:1 
     parts $how
     same "$how" "$W/whole.ids" "$W/parts.ids"
 done
+for nccl in "" none; do
+    STUB_NCCL=$nccl shared "NCCL '$nccl'" "$W/wide/model.gguf" cuda:0,cuda:1
+done
+STUB_NCCL_LOST=3 exits 1 "a lost sum" "$LBRX" bench "$W/wide/model.gguf" -p 4 -n 1 -r 1 -q --device cuda --split-mode row
+complains "a lost sum" "nccl: a sum over 2 GPUs failed"
 exits 0 "dry run with limits" "$LBRX" bench "$W/hf" --dry-run --device cuda --device-memory 5MB
 says "dry run with limits" "5.00 MB"
 STUB_CUDA=none exits 3 "no GPU" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device cuda

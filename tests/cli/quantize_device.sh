@@ -37,11 +37,16 @@ alike() {
 
 plain=q2_k,q3_k_m,q4_k_m,q5_k_m,q6_k,iq4_nl,iq4_xs,iq3_s
 weighted=iq2_xxs,iq2_xs,iq2_s,iq3_xxs,iq1_s,iq1_m,iq2_m
-alike "plain" emulated dense/model.gguf $plain
-alike "importance" emulated dense/model.gguf $plain --imatrix dense.dat
+! is_sanitized || weighted=iq2_xxs,iq3_xxs,iq1_m
 alike "importance" emulated dense/model.gguf $weighted --imatrix dense.dat
 alike "experts" emulated moe/model.gguf iq2_xs,q4_k_m --imatrix moe.dat -t 1
-alike "little memory" emulated dense/model.gguf iq4_xs,q4_k_m --memory 64MB -t 3
+if is_sanitized; then
+    alike "plain" emulated dense/model.gguf q3_k_m,iq4_xs -t 3
+else
+    alike "plain" emulated dense/model.gguf $plain
+    alike "importance" emulated dense/model.gguf $plain --imatrix dense.dat
+    alike "little memory" emulated dense/model.gguf iq4_xs,q4_k_m --memory 80MB -t 3
+fi
 
 # ---- what is made where ----
 ok "dry run" $Q dense/model.gguf -o x.gguf --type q4_k_m --device emulated --dry-run

@@ -61,7 +61,7 @@ struct cu_event_st {
 
 typedef struct held {
     cu_stream stream;
-    int kind;             /* 1 copy, 2 launch, 3 event, 4 wait for a record */
+    int kind;             /* 1 copy, 2 launch, 3 event, 4 wait for a record, 5 a rank of a sum */
     u32 serial, wait_for; /* of what is held */
     bool done;
     u8 *to;
@@ -149,6 +149,24 @@ static cu_result run_launch(const held *h) {
 
 static void drain_before(cu_stream s, u32 serial);
 
+/* All streams of a sum go on to their ranks of it; then the last one that is reached adds up. */
+static void run_sum(const held *h) {
+    float **at = (float **)(void *)h->buf;
+    bool last = true;
+    for (u32 i = 0; i < n_held; i++)
+        if (queue[i].kind == 5 && queue[i].wait_for == h->wait_for && !queue[i].done) {
+            last = false;
+            drain_before(queue[i].stream, queue[i].serial);
+        }
+    for (size_t i = 0; i < h->bytes && last; i++) {
+        float sum = 0;
+        for (u32 r = 0; r < h->n_threads; r++)
+            sum += at[r][i];
+        for (u32 r = 0; r < h->n_threads; r++)
+            at[r][i] = sum;
+    }
+}
+
 /* One step of a stream, all before it done. */
 static void carry_out(held *h) {
     h->done = true;
@@ -160,6 +178,8 @@ static void carry_out(held *h) {
         memmove(h->to, h->from, h->bytes);
     if (broken == CU_OK && h->kind == 2)
         broken = run_launch(h);
+    if (broken == CU_OK && h->kind == 5)
+        run_sum(h);
     if (h->kind == 3)
         h->event->ticks = ++clock_ticks;
 }
@@ -577,4 +597,25 @@ LB_PUBLIC cu_result cuGraphLaunch(cu_graph_exec e, cu_stream s) {
 LB_PUBLIC cu_result cuGraphExecDestroy(cu_graph_exec e);
 LB_PUBLIC cu_result cuGraphExecDestroy(cu_graph_exec e) {
     return cuGraphDestroy((cu_graph)(void *)e);
+}
+
+/* For libnccl.c: ranks' buffers of n floats, each in its stream. */
+LB_PUBLIC int stub_cuda_sum(const cu_stream *s, float *const *at, u32 n_ranks, size_t n);
+LB_PUBLIC int stub_cuda_sum(const cu_stream *s, float *const *at, u32 n_ranks, size_t n) {
+    const cu_context before = current;
+    cu_result r = n_ranks > LB_DEV_BUFS_MAX ? INVALID_VALUE : CU_OK;
+    if (n_held + n_ranks > HELD_MAX)
+        (void)drain(NULL);
+    const u32 id = n_serial + 1;
+    for (u32 i = 0; i < n_ranks && r == CU_OK; i++) {
+        const block *b = find(at[i], n * sizeof(float));
+        held h = {.stream = s[i], .kind = 5, .wait_for = id, .bytes = n, .n_threads = n_ranks};
+        if (!b || b->kind != 1 || b->gpu != s[i]->gpu)
+            return CU_ILLEGAL_ADDRESS;
+        memcpy(h.buf, at, n_ranks * sizeof(float *));
+        current = (cu_context)(void *)&gpus[s[i]->gpu];
+        r = hold(h);
+    }
+    current = before;
+    return r;
 }

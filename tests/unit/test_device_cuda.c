@@ -6,6 +6,7 @@
 #include "test.h"
 #include "base/os.h"
 #include "device/device.h"
+#include "device/group.h"
 #include "device/link.h"
 #include "device/selftest.h"
 #include <dlfcn.h>
@@ -329,6 +330,105 @@ LB_TEST(cuda_between) {
     CHECK(says("cuda:0: there is no second device to copy from"));
     lb_dev_close(&d);
     lb_dev_close(&c);
+}
+
+/* NCCL's stand-in is found by its name once it is open; it lies beside that of the driver. */
+static bool open_nccl(void) {
+    static void *library;
+    char path[4096];
+    const char *cuda = getenv("LB_TEST_STUB_CUDA"), *slash = cuda ? strrchr(cuda, '/') : NULL;
+    if (slash && !library) {
+        (void)snprintf(path, sizeof path, "%.*s/libnccl.so.2", (int)(slash - cuda), cuda);
+        library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    }
+    return library != NULL;
+}
+
+enum { GPUS = 3, N_SUM = 100 };
+
+typedef struct trio {
+    lb_dev *d[GPUS];
+    lb_dev_queue *q[GPUS];
+    lb_dev_buf *x[GPUS];
+    lb_dev_group *g;
+} trio;
+
+static bool open_trio(trio *t, const char *nccl) {
+    (void)setenv("STUB_NCCL", nccl, 1);
+    bool ok = true;
+    for (u32 i = 0; i < GPUS && ok; i++)
+        ok =
+            lb_dev_open(&t->d[i], &(lb_dev_opts){.kind = LB_DEV_CUDA, .index = i}, &err) == LB_OK &&
+            lb_dev_queue_new(t->d[i], &t->q[i], &err) == LB_OK &&
+            lb_dev_buf_new(t->d[i], LB_DEV_OWN, 4 * N_SUM + 16, &t->x[i], &err) == LB_OK;
+    return ok && lb_dev_group_new(&t->g, t->q, GPUS, N_SUM, &err) == LB_OK;
+}
+
+static void close_trio(trio *t) {
+    lb_dev_group_free(&t->g);
+    for (u32 i = 0; i < GPUS; i++)
+        lb_dev_close(&t->d[i]);
+}
+
+/* Each has a vector of its own, all have the sum, twice in turn, and go on with it. */
+static void sums(const char *nccl, bool has_nccl) {
+    trio t = {.g = NULL};
+    float one[N_SUM], got[N_SUM];
+    CHECK(open_trio(&t, nccl));
+    CHECK(lb_dev_group_has_nccl(t.g) == has_nccl);
+    lb_dev_arg at[GPUS];
+    for (u32 first_wait = 0; first_wait < GPUS; first_wait++) {
+        for (u32 i = 0; i < GPUS; i++) {
+            at[i] = (lb_dev_arg){t.x[i], 16};
+            for (u32 k = 0; k < N_SUM; k++)
+                one[k] = (float)(k + 1000 * i);
+            CHECK_OK(lb_dev_queue_write(t.q[i], t.x[i], 16, one, 4 * N_SUM, &err));
+            CHECK_OK(lb_dev_queue_wait(t.q[i], &err));
+        }
+        CHECK_OK(lb_dev_group_sum(t.g, at, N_SUM, &err));     /* 3 k + 3000 */
+        CHECK_OK(lb_dev_group_sum(t.g, at, N_SUM - 1, &err)); /* three times that */
+        for (u32 i = 0; i < GPUS; i++) {
+            const u32 which = (first_wait + i) % GPUS;
+            CHECK_OK(lb_dev_queue_read(t.q[which], got, t.x[which], 16, 4 * N_SUM, &err));
+            CHECK_OK(lb_dev_queue_wait(t.q[which], &err));
+            for (u32 k = 0; k < N_SUM; k++)
+                CHECK(got[k] == (float)((3 * k + 3000) * (k == N_SUM - 1 ? 1 : 3)));
+        }
+    }
+    CHECK_OK(lb_dev_group_share(t.g, at, N_SUM, &err));
+    for (u32 i = 0; i < GPUS; i++) {
+        CHECK_OK(lb_dev_queue_read(t.q[i], i ? got : one, t.x[i], 16, 4 * N_SUM, &err));
+        CHECK_OK(lb_dev_queue_wait(t.q[i], &err));
+        CHECK(!i || memcmp(one, got, sizeof one) == 0);
+    }
+    at[1] = (lb_dev_arg){t.x[0], 16};
+    CHECK_U64(lb_dev_group_sum(t.g, at, N_SUM, &err), LB_E_USAGE);
+    at[1] = (lb_dev_arg){t.x[1], 32};
+    CHECK_U64(lb_dev_group_sum(t.g, at, N_SUM, &err), LB_E_USAGE);
+    CHECK(says("cuda:1: a sum over devices of 100 values"));
+    close_trio(&t);
+}
+
+LB_TEST(cuda_sums) {
+    trio t = {.g = NULL};
+    if (!stubbed())
+        return;
+    mode("", NULL, NULL);
+    (void)setenv("STUB_CUDA_GPUS", "3", 1);
+    sums("none", false);
+    CHECK(open_nccl());
+    sums("", true);
+    sums("old", false);
+    sums("noinit", false);
+    (void)setenv("STUB_NCCL_LOST", "1", 1);
+    CHECK(open_trio(&t, ""));
+    lb_dev_arg at[GPUS] = {{t.x[0], 0}, {t.x[1], 0}, {t.x[2], 0}};
+    CHECK_U64(lb_dev_group_sum(t.g, at, N_SUM, &err), LB_E_IO);
+    CHECK(says("nccl: a sum over 3 GPUs failed (2)"));
+    close_trio(&t);
+    (void)setenv("STUB_NCCL_LOST", "0", 1);
+    (void)setenv("STUB_NCCL", "none", 1);
+    (void)setenv("STUB_CUDA_GPUS", "2", 1);
 }
 
 LB_TEST(device_choice) {
