@@ -122,8 +122,8 @@ $(QUANT_PEER): $(B)/tests/tool/quant_peer.o $(B)/tests/quant_rows.o $(LIB)
 # A stand-in for NVIDIA's driver library, in a folder of its own for LD_LIBRARY_PATH. What it takes of the
 # library is compiled for it: as a shared object must be, and without a sanitizer, as a driver is.
 STUB_CUDA := $(if $(filter Linux,$(UNAME)),$(B)/tests/stub/libcuda.so.1)
-STUB_CUDA_SRC := tests/stub/libcuda.c $(addprefix src/,device/cpu_fiber.c device/cpu_kernels.c device/kernels.c \
-                 device/kernels_encode.c device/kernels_mm.c base/error.c base/mem.c base/str.c tensor/dtype.c kernel/nn_ref.c)
+STUB_CUDA_SRC := tests/stub/libcuda.c $(wildcard src/device/kernels*.c) $(addprefix src/,device/cpu_fiber.c device/cpu_kernels.c \
+                 base/error.c base/mem.c base/str.c tensor/dtype.c kernel/nn_ref.c)
 $(B)/tests/stub/libcuda.so.1: $(STUB_CUDA_SRC) $(wildcard src/device/*.h src/device/*.def src/device/kern/*)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(filter-out $(SAN_FLAGS),$(CFLAGS_ALL)) -fPIC -shared -Wl,-soname,libcuda.so.1 -Wl,--no-undefined -o $@ $(STUB_CUDA_SRC) -lm -lpthread

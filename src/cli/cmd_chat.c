@@ -94,10 +94,8 @@ static lb_status open_session(lb_session *s, lb_cli *cli, lb_common *common, con
     LB_TRY(lb_infer_context(&s->x, o->infer.n_ctx ? o->infer.n_ctx : usual, err));
     LB_TRY(lb_drafting_open(&s->drafting, &s->x, cli, common, &o->drafting, err));
     LB_TRY(lb_session_begin(s, o->talk.system, err));
-    if (o->session) {
-        LB_TRY(lb_infer_need_host(&s->x, "--session", err));
+    if (o->session)
         LB_TRY(lb_saved_check(o->session, &exists, err));
-    }
     if (exists)
         return go_on(s, o, err);
     return o->messages ? lb_session_load(s, o->messages, err) : LB_OK;

@@ -311,10 +311,8 @@ lb_generate_opts lb_generate_opts_of(const lb_infer *x, const lb_generate_cmd *o
 static lb_status open_saved(const lb_infer *x, const lb_generate_cmd *o, lb_saved *saved,
                             lb_err *err) {
     bool exists = false;
-    if (o->session) {
-        LB_TRY(lb_infer_need_host(x, "--session", err));
+    if (o->session)
         LB_TRY(lb_saved_check(o->session, &exists, err));
-    }
     if (!exists)
         return LB_OK;
     LB_TRY(lb_saved_open(saved, o->session, x->loaded, err));

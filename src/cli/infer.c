@@ -180,14 +180,6 @@ const char *lb_infer_device(const lb_infer *x) {
     return x->resident ? x->gpus.text : "cpu";
 }
 
-lb_status lb_infer_need_host(const lb_infer *x, const char *option, lb_err *err) {
-    return x->resident
-               ? lb_fail(err, LB_E_UNSUPPORTED,
-                         "%s: keys and values are on %s and cannot be saved: use --device cpu",
-                         option, lb_infer_device(x))
-               : LB_OK;
-}
-
 lb_status lb_infer_open(lb_infer *x, lb_cli *cli, lb_common *common, const lb_infer_opts *o,
                         const char *arg, lb_err *err) {
     LB_TRY(open_device(x, common, o, err));

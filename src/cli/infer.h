@@ -69,8 +69,6 @@ lb_status lb_infer_encode_file(lb_infer *x, const char *path, lb_buf *ids, lb_er
 u32 lb_infer_bos(const lb_infer *x);
 /* "cpu", or the devices that compute: "cuda:0", "cpu,cuda:0,cuda:1". */
 const char *lb_infer_device(const lb_infer *x);
-/* LB_E_UNSUPPORTED where a device computes: option asks for keys and values on the host. */
-lb_status lb_infer_need_host(const lb_infer *x, const char *option, lb_err *err);
 /* A session of at least so many positions; an old one that is too small is given up. */
 lb_status lb_infer_context(lb_infer *x, u64 n_ctx, lb_err *err);
 

@@ -34,7 +34,6 @@ static lb_status load_saved(lb_session *s, const char *path, lb_err *err) {
     lb_saved saved;
     lb_buf text = {0};
     u32 n_kept;
-    LB_TRY(lb_infer_need_host(&s->x, path, err));
     lb_status st = lb_saved_open(&saved, path, s->x.loaded, err);
     if (st == LB_OK && !saved.file.text_bytes)
         st = lb_fail(err, LB_E_USAGE,
@@ -82,7 +81,6 @@ lb_status lb_session_save_all(const lb_session *s, const char *path, lb_err *err
                     .context = s->x.context,
                     .ids = lb_context_ids(s->x.context, 0),
                     .n_ids = lb_context_length(s->x.context, 0)};
-    LB_TRY(lb_infer_need_host(&s->x, path, err));
     lb_status st = put_messages(s, &a, &to.text, err);
     if (st == LB_OK)
         st = lb_saved_write(&to, err);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* kernels.c: the families of kernels.def. The numbers of threads and of rows a threadgroup are
  * those of the texts in kern/. Products of three u32 fit a u64 or are refused. */
-#include "device/kernels_family.h"
 #include "device/encode.h"
+#include "device/kernels_family.h"
 #include "tensor/dtype.h"
 
 enum {
@@ -24,7 +24,7 @@ typedef struct family {
     lb_dev_shape_fn *shape; /* NULL, or what is wrong with the values */
 } family;
 
-static const char too_large[] = "the shape is too large";
+static const char too_large[] = LB_DEV_TOO_LARGE;
 
 static u32 groups_of(u64 n, u32 per_group) {
     return (u32)lb_ceil_div_u64(n, per_group);
@@ -529,6 +529,19 @@ static const char *shape_scale_routes(u32 type, const void *val, lb_dev_shape *s
 
 enum {
     SCALE_ROUTES,
+    ROUTE_TWO,
+    MOVE,
+    TIMES,
+    L2,
+    CONV,
+    CONV_KEEP,
+    GATES,
+    DELTA,
+    KV_PUT,
+    ATTEND_WIDE,
+    MIX,
+    KV_TAKE,
+    KV_MOVE,
     MV,
     MV_MLX,
     MVE,
@@ -603,6 +616,19 @@ static const family families[] = {
     [MM_MLX] = {"iiiiiov", sizeof(lb_mv_args), lb_dev_shape_mm_mlx},
     [MM_SCALED] = {"iiiiov", sizeof(lb_mv_args), lb_dev_shape_mm_scaled},
     [ROUTES_GROUP] = {"iov", sizeof(lb_group_args), lb_dev_shape_routes_group},
+    [ROUTE_TWO] = {"iov", sizeof(lb_route_args), lb_dev_shape_route_two},
+    [MOVE] = {"iov", sizeof(lb_move_args), lb_dev_shape_move},
+    [TIMES] = {"iov", sizeof(lb_times_args), lb_dev_shape_times},
+    [L2] = {"ov", sizeof(lb_l2_args), lb_dev_shape_l2},
+    [CONV] = {"iiiiiiov", sizeof(lb_conv_args), lb_dev_shape_conv},
+    [CONV_KEEP] = {"iiov", sizeof(lb_conv_args), lb_dev_shape_conv_keep},
+    [GATES] = {"iiiov", sizeof(lb_gates_args), lb_dev_shape_gates},
+    [DELTA] = {"iiioov", sizeof(lb_delta_args), lb_dev_shape_delta},
+    [KV_PUT] = {"iiov", sizeof(lb_put_args), lb_dev_shape_put},
+    [ATTEND_WIDE] = {"iiiiov", sizeof(lb_wide_args), lb_dev_shape_wide},
+    [MIX] = {"ov", sizeof(lb_mix_args), lb_dev_shape_mix},
+    [KV_TAKE] = {"iiov", sizeof(lb_put_args), lb_dev_shape_take},
+    [KV_MOVE] = {"iiov", sizeof(lb_move_rows_args), lb_dev_shape_move_rows},
 };
 
 static const struct {
@@ -613,6 +639,18 @@ static const struct {
 #include "device/kernels.def"
 #undef LB_DEV_KERNEL
 };
+
+bool lb_dev_float_bytes(u64 a, u64 b, u64 *out) {
+    return float_bytes(a, b, out);
+}
+
+const char *lb_dev_strided(u64 n_rows, u64 first, u64 n_cols, u64 stride, u64 *out) {
+    return strided(n_rows, first, n_cols, stride, out);
+}
+
+const char *lb_dev_map_grid(u64 n_cols, u32 n_rows, lb_dev_shape *s) {
+    return map_grid(n_cols, n_rows, s);
+}
 
 const char *lb_dev_kernel_name(lb_dev_kernel k) {
     return table[k].name;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* kernels_family.h: within device/: the families of kernels.c whose shapes stand in files of their
- * own. */
+ * own, and what those files share. */
 #ifndef LB_DEVICE_KERNELS_FAMILY_H
 #define LB_DEVICE_KERNELS_FAMILY_H
 
@@ -10,6 +10,15 @@
  * it. groups begins as {0, 1, 1}. */
 typedef const char *(lb_dev_shape_fn)(u32 type, const void *val, lb_dev_shape *s);
 
+#define LB_DEV_TOO_LARGE "the shape is too large"
+#define LB_DEV_ROW_THREADS 256u /* of kernels that go row by row */
+
+/* Bytes of a b floats. */
+bool lb_dev_float_bytes(u64 a, u64 b, u64 *out);
+/* Bytes of [n_rows][first + n_cols] values, stride apart; of the last row no more than is there. */
+const char *lb_dev_strided(u64 n_rows, u64 first, u64 n_cols, u64 stride, u64 *out);
+/* A grid of n_cols values by n_rows. */
+const char *lb_dev_map_grid(u64 n_cols, u32 n_rows, lb_dev_shape *s);
 /* Bytes of the rows of all matrices, with their scales from argument 0 on, and of x and y, which
  * stand at `at`. */
 const char *lb_dev_product_needs(lb_dev_form form, u32 type, const lb_mv_args *a, u32 at,
@@ -18,5 +27,11 @@ const char *lb_dev_product_needs(lb_dev_form form, u32 type, const lb_mv_args *a
 /* kernels_mm.c */
 lb_dev_shape_fn lb_dev_shape_mm, lb_dev_shape_mm_mlx, lb_dev_shape_mm_scaled,
     lb_dev_shape_routes_group;
+/* kernels_state.c */
+lb_dev_shape_fn lb_dev_shape_route_two, lb_dev_shape_move, lb_dev_shape_times, lb_dev_shape_l2,
+    lb_dev_shape_conv, lb_dev_shape_conv_keep, lb_dev_shape_gates, lb_dev_shape_delta;
+/* kernels_wide.c */
+lb_dev_shape_fn lb_dev_shape_put, lb_dev_shape_wide, lb_dev_shape_mix, lb_dev_shape_take,
+    lb_dev_shape_move_rows;
 
 #endif

@@ -75,8 +75,8 @@ static lb_status download(lb_selftest *t, lb_dev_buf *from, u64 bytes, u64 canar
     return LB_OK;
 }
 
-lb_status lb_selftest_launch(lb_selftest *t, const lb_selftest_data *bufs, const void *val,
-                             void *out, lb_err *err) {
+lb_status lb_selftest_launch_all(lb_selftest *t, const lb_selftest_data *bufs, const void *val,
+                                 void *const *outs, lb_err *err) {
     const char *signature = lb_dev_kernel_signature(t->row->kernel);
     const u64 canary = t->dev && lb_dev_info_get(t->dev)->kind != LB_DEV_CPU ? CANARY_BYTES : 0;
     lb_dev_launch l = {.kernel = t->row->kernel,
@@ -84,19 +84,24 @@ lb_status lb_selftest_launch(lb_selftest *t, const lb_selftest_data *bufs, const
                        .val = val,
                        .val_bytes = lb_dev_kernel_val_bytes(t->row->kernel)};
     lb_status st = LB_OK;
-    u32 written = 0;
-    for (u32 i = 0; i < l.n_bufs && st == LB_OK; i++) {
-        const bool is_out = signature[i] == 'o';
-        written = is_out ? i : written;
-        st = upload(t, &bufs[i], is_out ? canary : 0, &l.buf[i].buf, err);
-    }
+    for (u32 i = 0; i < l.n_bufs && st == LB_OK; i++)
+        st = upload(t, &bufs[i], signature[i] == 'o' ? canary : 0, &l.buf[i].buf, err);
     if (st == LB_OK)
         st = lb_dev_queue_launch(t->queue, &l, err);
-    if (st == LB_OK)
-        st = download(t, l.buf[written].buf, bufs[written].size_bytes, canary, out, err);
+    for (u32 i = 0; i < l.n_bufs && st == LB_OK; i++)
+        if (signature[i] == 'o')
+            st = download(t, l.buf[i].buf, bufs[i].size_bytes, canary, outs[i], err);
     for (u32 i = 0; i < l.n_bufs; i++)
         lb_dev_buf_free(&l.buf[i].buf);
     return st;
+}
+
+lb_status lb_selftest_launch(lb_selftest *t, const lb_selftest_data *bufs, const void *val,
+                             void *out, lb_err *err) {
+    void *outs[LB_DEV_BUFS_MAX];
+    for (u32 i = 0; i < LB_DEV_BUFS_MAX; i++)
+        outs[i] = out;
+    return lb_selftest_launch_all(t, bufs, val, outs, err);
 }
 
 typedef lb_status cases_fn(lb_selftest *t, u32 i, bool *more, lb_err *err);
@@ -121,6 +126,24 @@ static cases_fn *cases_of(lb_dev_kernel k) {
     case LB_DK_scale_routes:
     case LB_DK_routes_group:
         return lb_selftest_experts;
+    case LB_DK_route_two:
+    case LB_DK_move_heads:
+    case LB_DK_times:
+    case LB_DK_times_sigmoid:
+    case LB_DK_times_silu:
+    case LB_DK_l2_norm_heads:
+        return lb_selftest_heads;
+    case LB_DK_conv_steps:
+    case LB_DK_conv_keep:
+    case LB_DK_delta_gates:
+    case LB_DK_delta_steps:
+        return lb_selftest_state;
+    case LB_DK_kv_put:
+    case LB_DK_attend_wide:
+    case LB_DK_mix_rows:
+    case LB_DK_kv_take:
+    case LB_DK_kv_move:
+        return lb_selftest_wide;
     default:
         return k < LB_DK_rms_norm    ? lb_selftest_weights
                : k >= LB_DK_enc_q2_k ? lb_selftest_encode

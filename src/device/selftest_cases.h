@@ -32,6 +32,9 @@ typedef struct lb_selftest_data {
  * (NULL: 0xff) and comes back in out, of its size. Fails when bytes beyond it were written. */
 lb_status lb_selftest_launch(lb_selftest *t, const lb_selftest_data *bufs, const void *val,
                              void *out, lb_err *err);
+/* The same of a kernel that writes several: outs, one an argument. */
+lb_status lb_selftest_launch_all(lb_selftest *t, const lb_selftest_data *bufs, const void *val,
+                                 void *const *outs, lb_err *err);
 
 u32 lb_selftest_u32(lb_selftest *t);
 /* Between -1 and 1. */
@@ -55,5 +58,8 @@ lb_status lb_selftest_maps(lb_selftest *t, u32 i, bool *more, lb_err *err);
 lb_status lb_selftest_attend(lb_selftest *t, u32 i, bool *more, lb_err *err);
 lb_status lb_selftest_experts(lb_selftest *t, u32 i, bool *more, lb_err *err);
 lb_status lb_selftest_encode(lb_selftest *t, u32 i, bool *more, lb_err *err);
+lb_status lb_selftest_heads(lb_selftest *t, u32 i, bool *more, lb_err *err);
+lb_status lb_selftest_state(lb_selftest *t, u32 i, bool *more, lb_err *err);
+lb_status lb_selftest_wide(lb_selftest *t, u32 i, bool *more, lb_err *err);
 
 #endif

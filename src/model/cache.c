@@ -85,6 +85,7 @@ lb_status lb_cache_lay_out(lb_cache *c, const lb_params *p, const lb_cache_kind 
                     .n_seqs = n_seqs,
                     .n_ctx = n_ctx,
                     .copy = kind->copy,
+                    .step = kind->step,
                     .user = kind->user};
     u64 n_pages = ((u64)n_ctx + LB_PAGE_ROWS - 1) / LB_PAGE_ROWS;
     /* one more: a page that sequences share is copied before the old one goes */
@@ -96,8 +97,10 @@ lb_status lb_cache_lay_out(lb_cache *c, const lb_params *p, const lb_cache_kind 
         return oom(err);
     for (u32 i = 0; i < p->n_layers; i++) {
         LB_TRY(lay_out(c, p, i, err));
-        if (!kind->copy || i < kind->n_host)
+        if (!kind->copy || i < kind->n_host) {
             c->host_bytes = c->page_bytes;
+            c->host_state_bytes = c->state_bytes;
+        }
     }
     return LB_OK;
 }
@@ -136,9 +139,9 @@ lb_status lb_cache_init(lb_cache *c, const lb_params *p, const lb_cache_kind *ki
     for (u32 i = 0; i < n_seqs; i++) {
         lb_cache_seq *s = &c->seq[i];
         s->page = lb_alloc_zero(n_pages + 1, sizeof *s->page);
-        s->state = c->state_bytes ? lb_alloc_zero(1, c->state_bytes) : NULL;
+        s->state = c->host_state_bytes ? lb_alloc_zero(1, c->host_state_bytes) : NULL;
         s->id = lb_alloc_zero(n_ctx, sizeof *s->id);
-        if (!s->page || !s->id || (c->state_bytes && !s->state))
+        if (!s->page || !s->id || (c->host_state_bytes && !s->state))
             return oom(err);
     }
     return LB_OK;
@@ -223,49 +226,70 @@ lb_status lb_cache_grow(lb_cache *c, u32 seq, u32 n, lb_err *err) {
     return LB_OK;
 }
 
+/* Whether states lie elsewhere, too. */
+static bool has_states_elsewhere(const lb_cache *c) {
+    return c->state_bytes > c->host_state_bytes;
+}
+
 lb_status lb_cache_mark(lb_cache *c, u32 seq, lb_err *err) {
     lb_cache_seq *s = &c->seq[seq];
-    if (!s->state)
+    if (!c->state_bytes)
         return LB_OK;
-    if (!s->mark)
-        s->mark = lb_alloc(c->state_bytes);
-    if (!s->mark)
+    s->marked = false;
+    if (has_states_elsewhere(c))
+        LB_TRY(c->step(c->user, LB_STATE_MARK, seq, seq, err));
+    if (s->state && !s->mark)
+        s->mark = lb_alloc(c->host_state_bytes);
+    if (s->state && !s->mark)
         return oom(err);
-    memcpy(s->mark, s->state, c->state_bytes);
+    if (s->state)
+        memcpy(s->mark, s->state, c->host_state_bytes);
     s->mark_length = s->length;
     s->marked = true;
     return LB_OK;
 }
 
+/* The state of the mark. */
+static bool go_back(const lb_cache *c, u32 seq) {
+    lb_err ignored;
+    if (has_states_elsewhere(c) && c->step(c->user, LB_STATE_BACK, seq, seq, &ignored) != LB_OK)
+        return false;
+    if (c->host_state_bytes)
+        memcpy(c->seq[seq].state, c->seq[seq].mark, c->host_state_bytes);
+    return true;
+}
+
 bool lb_cache_cut(lb_cache *c, u32 seq, u32 n) {
     lb_cache_seq *s = &c->seq[seq];
     u32 n_pages = (n + LB_PAGE_ROWS - 1) / LB_PAGE_ROWS;
-    bool back = s->state && n && n < s->length;
+    bool back = c->state_bytes && n && n < s->length;
     if (n > s->length || (back && !(s->marked && s->mark_length == n)))
         return false;
-    if (back)
-        memcpy(s->state, s->mark, c->state_bytes);
+    if (back && !go_back(c, seq))
+        return false;
     s->marked = s->marked && s->mark_length <= n;
     while (s->n_pages > n_pages)
         drop_page(c, s->page[--s->n_pages]);
     if (s->state && !n)
-        memset(s->state, 0, c->state_bytes);
+        memset(s->state, 0, c->host_state_bytes);
     s->length = n;
     return true;
 }
 
 lb_status lb_cache_copy(lb_cache *c, u32 from, u32 to, u32 n, lb_err *err) {
     lb_cache_seq *a = &c->seq[from], *b = &c->seq[to];
-    if (n > a->length || (a->state && n != a->length))
+    if (n > a->length || (c->state_bytes && n != a->length))
         return lb_fail(err, LB_E_UNSUPPORTED, "a sequence cannot be taken up at position %u", n);
     (void)lb_cache_cut(c, to, 0);
+    if (has_states_elsewhere(c))
+        LB_TRY(c->step(c->user, LB_STATE_COPY, to, from, err));
+    if (a->state)
+        memcpy(b->state, a->state, c->host_state_bytes);
     b->n_pages = (n + LB_PAGE_ROWS - 1) / LB_PAGE_ROWS;
     for (u32 i = 0; i < b->n_pages; i++) {
         b->page[i] = a->page[i];
         c->refs[b->page[i]]++;
     }
-    if (a->state)
-        memcpy(b->state, a->state, c->state_bytes);
     memcpy(b->id, a->id, n * sizeof *b->id);
     b->length = n;
     b->marked = false;
@@ -294,6 +318,6 @@ u64 lb_cache_bytes(const lb_cache *c) {
         n += c->page[i] ? c->host_bytes : 0;
     }
     for (u32 i = 0; i < c->n_seqs; i++)
-        n += c->seq[i].mark ? c->state_bytes : 0;
+        n += c->seq[i].mark ? c->host_state_bytes : 0;
     return n;
 }

@@ -30,7 +30,7 @@ typedef struct lb_cache_seq {
     u32 *id;    /* [n_ctx] of each position */
     u32 *page;  /* [n_pages] */
     u32 n_pages;
-    u8 *state; /* NULL: no layer has one */
+    u8 *state; /* NULL: no layer of the host has one */
     u8 *mark;  /* state as it was after mark_length positions; NULL: none was ever kept */
     u32 mark_length;
     bool marked;
@@ -38,6 +38,10 @@ typedef struct lb_cache_seq {
 
 /* Copies a page to another, where pages lie elsewhere. */
 typedef lb_status lb_cache_copy_fn(void *user, u32 to, u32 from, lb_err *err);
+/* States that lie elsewhere: the sequence's mark becomes its state, its state the mark, its state
+ * that of `from`. Of a sequence without positions nobody reads the state. */
+typedef enum lb_cache_step { LB_STATE_MARK, LB_STATE_BACK, LB_STATE_COPY } lb_cache_step;
+typedef lb_status lb_cache_state_fn(void *user, lb_cache_step step, u32 seq, u32 from, lb_err *err);
 
 typedef struct lb_cache {
     lb_dtype type; /* of keys and values */
@@ -46,13 +50,16 @@ typedef struct lb_cache {
     u32 n_pages_max;             /* of all sequences together */
     lb_cache_layer *layer;
     u64 page_bytes, state_bytes;
-    u64 host_bytes; /* of a page that are memory of the host: its first layers, or all */
-    u8 **page;      /* [n_pages_max] NULL: never used */
-    u32 *refs;      /* [n_pages_max] */
-    u32 *unused;    /* [n_unused] stack */
+    /* of a page, and of a sequence's states, that are memory of the host: of the first layers, or
+     * of all */
+    u64 host_bytes, host_state_bytes;
+    u8 **page;   /* [n_pages_max] NULL: never used */
+    u32 *refs;   /* [n_pages_max] */
+    u32 *unused; /* [n_unused] stack */
     u32 n_unused;
-    lb_cache_seq *seq;      /* [n_seqs] */
-    lb_cache_copy_fn *copy; /* layers of pages lie elsewhere; NULL: all are page[] */
+    lb_cache_seq *seq;       /* [n_seqs] */
+    lb_cache_copy_fn *copy;  /* layers of pages lie elsewhere; NULL: all are page[] */
+    lb_cache_state_fn *step; /* with copy: states of those layers */
     void *user;
 } lb_cache;
 
@@ -62,9 +69,10 @@ typedef struct lb_cache {
 typedef struct lb_cache_kind {
     lb_dtype type; /* of keys and values */
     bool rotated;
-    lb_cache_copy_fn *copy; /* NULL: pages are memory of the host */
+    lb_cache_copy_fn *copy; /* NULL: pages and states are memory of the host */
+    lb_cache_state_fn *step;
     void *user;
-    u32 n_host; /* with copy: layers whose part of a page is memory of the host */
+    u32 n_host; /* with copy: layers whose parts of a page and of states are memory of the host */
 } lb_cache_kind;
 
 /* Sizes and places alone: no page, no sequence; to be freed as one that is whole. */
@@ -84,7 +92,7 @@ lb_status lb_cache_grow(lb_cache *c, u32 seq, u32 n, lb_err *err);
  * one such place a sequence. LB_E_NOMEM. */
 lb_status lb_cache_mark(lb_cache *c, u32 seq, lb_err *err);
 /* Forgets all but the first n positions. False: a recurrent layer cannot go back to there: it can
- * to 0 and to the mark. */
+ * to 0 and to the mark (not where its state lies elsewhere and cannot be reached). */
 bool lb_cache_cut(lb_cache *c, u32 seq, u32 n);
 /* Pages of a sequence, from one on, are its own: shared ones are copied. */
 lb_status lb_cache_own(lb_cache *c, u32 seq, u32 first_page, lb_err *err);

@@ -2,7 +2,7 @@
 /* context.c: sessions: their memory, and batches cut into what is computed at a time. */
 #include "base/interrupt.h"
 #include "base/mem.h"
-#include "model/device_graph.h"
+#include "model/device_layers.h"
 
 #define BATCH_USUAL 256u
 #define BATCH_USUAL_DEVICE 512u /* products of fewer tokens leave units idle */
@@ -68,8 +68,6 @@ static bool make_buffers(lb_context *c, u64 split_elems) {
     c->att = room(c, b * m->max_attn, sizeof(float));
     c->ff = room(c, ff, sizeof(float));
     c->layer_in = room(c, b * m->p.n_layers * m->layer_in_dim, sizeof(float));
-    for (u32 i = 0; i < m->n_ropes; i++)
-        c->rope_width = LB_MAX(c->rope_width, (m->rope[i].n_rot / 2 + 15) & ~15u);
     c->cos = room(c, m->n_ropes * b * c->rope_width, sizeof(float));
     c->sin = room(c, m->n_ropes * b * c->rope_width, sizeof(float));
     c->split = room(c, split_elems, sizeof(float));
@@ -121,6 +119,7 @@ static lb_status init_positions(lb_context *c, lb_err *err) {
     const lb_model *m = c->m;
     lb_cache_kind kind = lb_context_cache_kind(&c->o);
     kind.copy = c->o.resident ? lb_device_copy_page : NULL;
+    kind.step = c->o.resident ? lb_device_state : NULL;
     kind.user = c;
     kind.n_host = c->o.resident ? c->o.resident->first : 0;
     for (u32 i = 0; i < m->n_ropes; i++)
@@ -172,6 +171,8 @@ void lb_context_settle(lb_context *c, const lb_model *m, const lb_context_opts *
     const u32 usual = o->resident ? BATCH_USUAL_DEVICE : BATCH_USUAL;
     c->o.n_batch = LB_MIN(o->n_batch ? o->n_batch : usual, c->o.n_ctx);
     c->o.n_batch = batch_that_fits(m, c->o.n_batch);
+    for (u32 i = 0; i < m->n_ropes; i++)
+        c->rope_width = LB_MAX(c->rope_width, (m->rope[i].n_rot / 2 + 15) & ~15u);
 }
 
 lb_status lb_context_new(lb_context **out, const lb_model *m, const lb_context_opts *o,

@@ -1,12 +1,50 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* device_attention.c: attention.c for a device. */
-#include "model/device_graph.h"
+#include "model/device_layers.h"
 
 typedef struct heads {
     u32 n_head, n_head_kv, k_dim, v_dim, n_rot;
-    u32 k, v, stride; /* places of the token's parts in a row of LB_DBUF_QKV; queries are at 0 */
-    bool own;         /* has keys and values of its own */
+    u32 gate, k, v, stride; /* places of the token's parts in a row of LB_DBUF_QKV; q is at 0 */
+    bool own;               /* has keys and values of its own */
+    bool gated;
 } heads;
+
+/* [q, gate] of each head, in LB_DBUF_ATT, to where q of all and gates of all are; what is behind
+ * them there follows. */
+static lb_status part_gates(const lb_context *c, const heads *h, u32 n_rest, lb_err *err) {
+    const lb_dev_arg buf[] = {lb_dbuf_arg(c, LB_DBUF_ATT), lb_dbuf_arg(c, LB_DBUF_QKV)};
+    lb_move_args a = {.n_tokens = c->n,
+                      .n_heads = h->n_head,
+                      .n_cols = h->k_dim,
+                      .head = 2 * h->k_dim,
+                      .stride = h->k + n_rest,
+                      .o_head = h->k_dim,
+                      .o_stride = h->stride};
+    LB_TRY(lb_dlaunch(c, LB_DK_move_heads, buf, &a, err));
+    a.first = h->k_dim;
+    a.o_first = h->gate;
+    LB_TRY(lb_dlaunch(c, LB_DK_move_heads, buf, &a, err));
+    a.n_heads = 1;
+    a.n_cols = n_rest;
+    a.first = a.o_first = h->k;
+    if (n_rest)
+        LB_TRY(lb_dlaunch(c, LB_DK_move_heads, buf, &a, err));
+    return lb_dbarrier(c, err);
+}
+
+static lb_status project_gated(const lb_context *c, u32 layer, const heads *h, const lb_dinput *in,
+                               lb_err *err) {
+    const lb_dlayer *l = &c->device->r->layer[layer];
+    const lb_doutput to = {.y = lb_dbuf_arg(c, LB_DBUF_QKV)},
+                     both = {.y = lb_dbuf_arg(c, LB_DBUF_ATT)};
+    const u32 rest = l->qkv.parts ? h->stride - h->k : 0;
+    const lb_dproduct one[] = {{&l->qkv, *in, both, c->n, 0, h->stride}};
+    const lb_dproduct three[] = {{&l->q, *in, both, c->n, 0, h->k},
+                                 {&l->k, *in, to, c->n, h->k, h->stride},
+                                 {l->v.parts ? &l->v : &l->k, *in, to, c->n, h->v, h->stride}};
+    LB_TRY(lb_dproject(c, l->qkv.parts ? one : three, l->qkv.parts || !h->own ? 1 : 3, err));
+    return part_gates(c, h, rest, err);
+}
 
 static lb_status project_heads(const lb_context *c, u32 layer, const heads *h, const lb_dinput *in,
                                lb_err *err) {
@@ -17,6 +55,8 @@ static lb_status project_heads(const lb_context *c, u32 layer, const heads *h, c
                                  {&l->k, *in, to, c->n, h->k, h->stride},
                                  /* values may be keys, before anything is done to them */
                                  {l->v.parts ? &l->v : &l->k, *in, to, c->n, h->v, h->stride}};
+    if (h->gated)
+        return project_gated(c, layer, h, in, err);
     return l->qkv.parts ? lb_dproject(c, one, 1, err) : lb_dproject(c, three, h->own ? 3 : 1, err);
 }
 
@@ -78,11 +118,12 @@ static lb_status finish_heads(const lb_context *c, const heads *h, lb_err *err) 
     return any ? lb_dbarrier(c, err) : LB_OK;
 }
 
-static u32 stored_type(const lb_context *c) {
-    return c->cache.type == LB_F32 ? LB_DEV_F32 : LB_DEV_F16;
-}
-
 static lb_status store(const lb_context *c, u32 layer, const heads *h, lb_err *err) {
+    if (lb_device_is_wide(c, layer))
+        return lb_device_put(c,
+                             &(lb_dput){layer, h->n_head_kv, h->k_dim, h->v_dim, h->k, h->v,
+                                        h->stride, lb_dbuf_arg(c, LB_DBUF_QKV)},
+                             err);
     const lb_dcontext *d = c->device;
     const lb_cache_layer *cl = &c->cache.layer[layer];
     const lb_kv_args a = {.n_tokens = c->n,
@@ -98,7 +139,7 @@ static lb_status store(const lb_context *c, u32 layer, const heads *h, lb_err *e
                           .v_bytes = cl->v_bytes,
                           .page_bytes = (u32)d->page_bytes,
                           .n_pages = c->cache.n_pages_max,
-                          .type = stored_type(c)};
+                          .type = lb_device_kv_type(c)};
     const lb_dev_arg buf[] = {lb_dbuf_arg(c, LB_DBUF_QKV), lb_dmeta_arg(c, LB_DMETA_PLACE),
                               lb_dbuf_arg(c, LB_DBUF_CACHE)};
     LB_TRY(lb_dlaunch(c, LB_DK_kv_store, buf, &a, err));
@@ -106,6 +147,11 @@ static lb_status store(const lb_context *c, u32 layer, const heads *h, lb_err *e
 }
 
 static lb_status attend(const lb_context *c, u32 layer, const heads *h, lb_err *err) {
+    if (lb_device_is_wide(c, layer))
+        return lb_device_wide(c,
+                              &(lb_dwide){layer, h->n_head, h->n_head_kv, h->k_dim, h->v_dim,
+                                          h->stride, lb_dbuf_arg(c, LB_DBUF_QKV)},
+                              err);
     const lb_dcontext *d = c->device;
     const lb_params *p = &c->m->p;
     const lb_cache_layer *cl = &c->cache.layer[p->layer[layer].kv_layer];
@@ -123,7 +169,7 @@ static lb_status attend(const lb_context *c, u32 layer, const heads *h, lb_err *
                               .v_bytes = cl->v_bytes,
                               .page_bytes = (u32)d->page_bytes,
                               .n_pages = c->cache.n_pages_max,
-                              .type = stored_type(c),
+                              .type = lb_device_kv_type(c),
                               .n_seqs = c->o.n_seqs,
                               .n_table = d->n_table,
                               .window = p->layer[layer].window ? p->window : 0,
@@ -145,6 +191,16 @@ static lb_status attend(const lb_context *c, u32 layer, const heads *h, lb_err *
     return lb_dbarrier(c, err);
 }
 
+/* What is attended to, times the sigmoid of its gate. */
+static lb_status gate(const lb_context *c, const heads *h, lb_err *err) {
+    const u32 n = h->n_head * h->v_dim;
+    const lb_times_args a = {
+        .n_rows = c->n, .n_cols = n, .stride = n, .y_first = h->gate, .y_stride = h->stride};
+    const lb_dev_arg buf[] = {lb_dbuf_arg(c, LB_DBUF_QKV), lb_dbuf_arg(c, LB_DBUF_ATT)};
+    LB_TRY(lb_dlaunch(c, LB_DK_times_sigmoid, buf, &a, err));
+    return lb_dbarrier(c, err);
+}
+
 lb_status lb_device_attention(lb_context *c, u32 layer, const lb_dinput *in, const lb_doutput *out,
                               lb_err *err) {
     const lb_layer_params *p = &c->m->p.layer[layer];
@@ -155,8 +211,10 @@ lb_status lb_device_attention(lb_context *c, u32 layer, const lb_dinput *in, con
                .k_dim = p->k_dim,
                .v_dim = p->v_dim,
                .n_rot = p->n_rot,
-               .own = p->kv_layer == layer};
-    h.k = h.n_head * h.k_dim;
+               .own = p->kv_layer == layer,
+               .gated = (c->m->p.graph->flags & LB_GRAPH_Q_GATE) != 0};
+    h.gate = h.n_head * h.k_dim;
+    h.k = h.gated ? 2 * h.gate : h.gate;
     h.v = h.k + h.n_head_kv * h.k_dim;
     h.stride = h.v + h.n_head_kv * h.v_dim;
     LB_TRY(project_heads(c, layer, &h, in, err));
@@ -169,6 +227,8 @@ lb_status lb_device_attention(lb_context *c, u32 layer, const lb_dinput *in, con
     if (h.own)
         LB_TRY(store(c, layer, &h, err));
     LB_TRY(attend(c, layer, &h, err));
+    if (h.gated)
+        LB_TRY(gate(c, &h, err));
     return lb_dproject(c,
                        &(lb_dproduct){.l = &c->device->r->layer[layer].o,
                                       .in.x = lb_dbuf_arg(c, LB_DBUF_ATT),

@@ -2,6 +2,7 @@
 /* device_context.c: a session's buffers on a device, and what is copied there for a batch. */
 #include "base/mem.h"
 #include "io/size.h"
+#include "model/device_layers.h"
 #include "model/device_parts.h"
 #include <math.h>
 
@@ -10,9 +11,7 @@
 #define SPLITS_MAX 64u
 
 lb_status lb_device_check(const lb_context_opts *o, const lb_dev_info *d, lb_err *err) {
-    const char *what = o->kv_type != LB_F16 && o->kv_type != LB_F32 ? "--kv-type: f16 and f32 alone"
-                       : o->kv_rotate == LB_KV_ROTATE_ON            ? "--kv-rotate on"
-                       : o->fast                                    ? "--fast"
+    const char *what = o->fast                 ? "--fast"
                        : o->tap || o->on_layer ? "looking at products and layers"
                                                : NULL;
     return what ? lb_fail(err, LB_E_UNSUPPORTED, "%s: not on %s: use --device cpu", what, d->id)
@@ -35,8 +34,8 @@ static u64 part_elems(const lb_context *c) {
     return most;
 }
 
-/* Of a batch of n, all sections included; fills where they begin. */
-static u64 meta_bytes(const lb_context *c, u32 n, u32 n_want, lb_dcontext *d) {
+u64 lb_device_lay_out(const lb_context *c, u32 n, u32 n_want) {
+    lb_dcontext *d = c->device;
     const lb_model *m = c->m;
     const u64 words[LB_DMETAS] = {[LB_DMETA_IDS] = n,
                                   [LB_DMETA_POS] = n,
@@ -44,7 +43,9 @@ static u64 meta_bytes(const lb_context *c, u32 n, u32 n_want, lb_dcontext *d) {
                                   [LB_DMETA_PLACE] = n,
                                   [LB_DMETA_WANT] = n_want,
                                   [LB_DMETA_TEMP] = n,
-                                  [LB_DMETA_TABLE] = (u64)c->o.n_seqs * d->n_table};
+                                  [LB_DMETA_TABLE] = (u64)c->o.n_seqs * d->n_table,
+                                  [LB_DMETA_RUN] = c->cache.state_bytes ? n : 0,
+                                  [LB_DMETA_RUNS] = c->cache.state_bytes ? 4ull * n : 0};
     u64 at = 0;
     for (u32 i = 0; i < LB_DMETA_ANGLES; i++) {
         d->meta_at[i] = at;
@@ -69,6 +70,10 @@ static void set_sizes(const lb_context *c, u64 *size) {
     const u64 inputs = b * m->layer_in_dim * 4;
     size[LB_DBUF_X] = size[LB_DBUF_H] = size[LB_DBUF_Y] = size[LB_DBUF_H2] = 4 * b * e;
     size[LB_DBUF_QKV] = size[LB_DBUF_ATT] = 4 * b * m->max_attn;
+    size[LB_DBUF_LATENT] = p->kv_rank || c->cache.state_bytes ? 4 * b * m->max_attn : 0;
+    size[LB_DBUF_HEADS] = p->kv_rank ? 8 * b * p->layer[0].n_head : 0;
+    size[LB_DBUF_GATES] = 8 * b * p->ssm_heads;
+    size[LB_DBUF_STATE] = c->o.n_seqs * d->state_bytes;
     size[LB_DBUF_PART] = 4 * part_elems(c);
     size[LB_DBUF_FF] = 8 * ff;
     size[LB_DBUF_ACT] = 4 * ff;
@@ -81,7 +86,7 @@ static void set_sizes(const lb_context *c, u64 *size) {
     size[LB_DBUF_INPUTS] = m->layer_embd ? inputs * (p->n_layers + 1ull) : 0;
     size[LB_DBUF_TABLE] = m->layer_embd ? inputs * p->n_layers : 0;
     size[LB_DBUF_LOGITS] = d->r->ends ? 4ull * d->n_logits * p->n_vocab : 0;
-    size[LB_DBUF_META] = meta_bytes(c, (u32)b, (u32)b, d);
+    size[LB_DBUF_META] = lb_device_lay_out(c, (u32)b, (u32)b);
     size[LB_DBUF_CACHE] = c->cache.n_pages_max * d->page_bytes;
 }
 
@@ -120,7 +125,7 @@ static lb_status make_buffers(lb_context *c, lb_err *err) {
 /* Of all parts; c->device is one. */
 static void set_shape(lb_context *c) {
     const lb_params *p = &c->m->p;
-    const u32 used = LB_MAX(p->n_expert_used, 1u);
+    const u32 used = LB_MAX(p->n_expert_used, p->kv_rank ? p->layer[0].n_head : 1u);
     lb_dcontext *d = c->device;
     c->o.n_batch = LB_MIN(c->o.n_batch, LB_MAX(LB_DEV_GRID_Y_MAX / used, 1u));
     d->n_table = (c->o.n_ctx + LB_PAGE_ROWS - 1) / LB_PAGE_ROWS;
@@ -136,6 +141,29 @@ static u64 layer_kv(const lb_cache *cache, u32 i) {
     return (u64)l->n_head_kv * LB_PAGE_ROWS * row;
 }
 
+/* What layer i has of a sequence's states, as the cache lays them out. */
+static u64 layer_state(const lb_cache *cache, u32 i) {
+    return lb_round_up(cache->layer[i].state_bytes, 64);
+}
+
+/* Of a batch's row i: head i % n_head, whose matrix its product takes. */
+static lb_status put_heads(const lb_context *c, lb_err *err) {
+    const u32 n_head = c->m->p.layer[0].n_head, n = c->o.n_batch * n_head;
+    lb_dev_queue *q = c->device->r->q;
+    lb_err ignored;
+    if (!c->m->p.kv_rank)
+        return LB_OK;
+    u32 *heads = lb_alloc_zero(n, 2 * sizeof *heads);
+    if (!heads)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for a session on a device");
+    for (u32 i = 0; i < n; i++)
+        heads[2 * i] = i % n_head;
+    lb_status st = lb_dev_queue_write(q, c->device->buf[LB_DBUF_HEADS], 0, heads, 8ull * n, err);
+    const lb_status waited = lb_dev_queue_wait(q, st == LB_OK ? err : &ignored);
+    lb_free(heads);
+    return st == LB_OK ? waited : st;
+}
+
 static lb_status begin_part(lb_context *c, lb_resident *r, lb_err *err) {
     lb_dcontext *d = lb_alloc_zero(1, sizeof *d), **at = &c->parts;
     if (!d)
@@ -145,13 +173,19 @@ static lb_status begin_part(lb_context *c, lb_resident *r, lb_err *err) {
     *at = c->device = d;
     d->r = r;
     set_shape(c);
-    for (u32 i = 0; i < r->end; i++)
+    for (u32 i = 0; i < r->end; i++) {
         *(i < r->first ? &d->kv_off : &d->page_bytes) += layer_kv(&c->cache, i);
+        *(i < r->first ? &d->state_off : &d->state_bytes) += layer_state(&c->cache, i);
+    }
     d->page_bytes /= r->n_ranks;
+    if (d->state_bytes / sizeof(float) > UINT32_MAX)
+        return lb_fail(err, LB_E_LIMIT, "%s: states of %llu bytes a sequence",
+                       lb_resident_device(r)->id, (unsigned long long)d->state_bytes);
     if (d->page_bytes > UINT32_MAX)
         return lb_fail(err, LB_E_LIMIT, "%s: a page of keys and values of %llu bytes",
                        lb_resident_device(r)->id, (unsigned long long)d->page_bytes);
-    return make_buffers(c, err);
+    LB_TRY(make_buffers(c, err));
+    return put_heads(c, err);
 }
 
 lb_status lb_device_begin(lb_context *c, lb_err *err) {
@@ -173,6 +207,7 @@ void lb_device_end(lb_context *c) {
         lb_dev_buf_free(&d->logits);
         lb_dev_buf_free(&d->host);
         lb_dev_buf_free(&d->given);
+        lb_dev_buf_free(&d->mark);
         lb_free(d);
     }
     c->device = c->parts = NULL;
@@ -194,7 +229,8 @@ lb_status lb_device_room(const lb_model *m, lb_dev *dev, const lb_context_opts *
         for (u32 i = 0; i < LB_DBUFS; i++)
             *buffers += size[i];
         for (u32 i = 0; i < m->p.n_layers; i++)
-            layer_bytes[i] = layer_kv(&c.cache, i) * c.cache.n_pages_max;
+            layer_bytes[i] = layer_kv(&c.cache, i) * c.cache.n_pages_max +
+                             2 * c.o.n_seqs * layer_state(&c.cache, i); /* with marks */
     }
     lb_cache_deinit(&c.cache);
     return st;
@@ -212,9 +248,65 @@ lb_status lb_device_copy_page(void *user, u32 to, u32 from, lb_err *err) {
     return LB_OK;
 }
 
+lb_status lb_device_state(void *user, lb_cache_step step, u32 seq, u32 from, lb_err *err) {
+    const lb_context *c = user;
+    for (lb_dcontext *d = c->parts; d; d = d->next) {
+        const u64 bytes = d->state_bytes;
+        lb_dev_buf *state = d->buf[LB_DBUF_STATE];
+        if (!bytes)
+            continue;
+        if (step == LB_STATE_MARK && !d->mark)
+            LB_TRY(lb_dev_buf_new(d->r->d, LB_DEV_OWN, c->o.n_seqs * bytes, &d->mark, err));
+        const lb_dev_arg to = {step == LB_STATE_MARK ? d->mark : state, seq * bytes};
+        const lb_dev_arg of = {step == LB_STATE_BACK ? d->mark : state, from * bytes};
+        LB_TRY(lb_dev_queue_copy(d->r->q, to, of, bytes, err));
+    }
+    return LB_OK;
+}
+
+/* ---- to the host and back ---- */
+
+lb_dcontext *lb_device_part_of(const lb_context *c, u32 layer) {
+    for (lb_dcontext *d = c->parts; d; d = d->next)
+        if (layer >= d->r->first && layer < d->r->end)
+            return d;
+    return NULL;
+}
+
+static lb_status move_bytes(const lb_dcontext *d, lb_dbuf b, u64 at, u8 *host, u64 n, bool in,
+                            lb_err *err) {
+    return in ? lb_dev_queue_write(d->r->q, d->buf[b], at, host, n, err)
+              : lb_dev_queue_read(d->r->q, host, d->buf[b], at, n, err);
+}
+
+lb_status lb_device_move_rows(const lb_context *c, const lb_cache_seq *s, const lb_drows_place *at,
+                              u8 *host, bool in, lb_err *err) {
+    const lb_dcontext *d = lb_device_part_of(c, at->layer);
+    lb_err ignored;
+    lb_status st = LB_OK;
+    for (u32 pos = 0; pos < at->n && st == LB_OK; pos += LB_PAGE_ROWS) {
+        const u64 page = s->page[pos / LB_PAGE_ROWS];
+        const u32 n = LB_MIN(LB_PAGE_ROWS, at->n - pos);
+        st = move_bytes(d, LB_DBUF_CACHE, page * d->page_bytes + at->off - d->kv_off,
+                        host + (u64)pos * at->stride, (u64)n * at->stride, in, err);
+    }
+    /* also what failed later: host is the caller's */
+    const lb_status waited = lb_dev_queue_wait(d->r->q, st == LB_OK ? err : &ignored);
+    return st == LB_OK ? waited : st;
+}
+
+lb_status lb_device_move_state(const lb_context *c, u32 seq, u32 layer, u8 *host, bool in,
+                               lb_err *err) {
+    const lb_dcontext *d = lb_device_part_of(c, layer);
+    const lb_cache_layer *l = &c->cache.layer[layer];
+    LB_TRY(move_bytes(d, LB_DBUF_STATE, seq * d->state_bytes + l->state_off - d->state_off, host,
+                      l->state_bytes, in, err));
+    return lb_dev_queue_wait(d->r->q, err);
+}
+
 /* ---- a batch ---- */
 
-static u32 *section(const lb_context *c, lb_dmeta m) {
+u32 *lb_device_section(const lb_context *c, lb_dmeta m) {
     return (u32 *)(void *)((u8 *)lb_dev_buf_host(c->device->host) + c->device->meta_at[m]);
 }
 
@@ -226,17 +318,32 @@ static void put_token(const lb_context *c, u32 t) {
     double temp = 1;
     if (m->p.temp_scale != 0 && pos >= m->p.n_ctx_orig)
         temp = 1 + (double)m->p.temp_scale * log1p(pos / m->p.n_ctx_orig);
-    section(c, LB_DMETA_IDS)[t] = c->id[t];
-    section(c, LB_DMETA_POS)[t] = pos;
-    section(c, LB_DMETA_TOKENS)[2 * t] = pos;
-    section(c, LB_DMETA_TOKENS)[2 * t + 1] = seq;
-    section(c, LB_DMETA_PLACE)[t] =
+    lb_device_section(c, LB_DMETA_IDS)[t] = c->id[t];
+    lb_device_section(c, LB_DMETA_POS)[t] = pos;
+    lb_device_section(c, LB_DMETA_TOKENS)[2 * t] = pos;
+    lb_device_section(c, LB_DMETA_TOKENS)[2 * t + 1] = seq;
+    lb_device_section(c, LB_DMETA_PLACE)[t] =
         c->cache.seq[seq].page[pos / LB_PAGE_ROWS] * LB_PAGE_ROWS + pos % LB_PAGE_ROWS;
-    section(c, LB_DMETA_TEMP)[t] = lb_f32_bits((float)temp);
+    lb_device_section(c, LB_DMETA_TEMP)[t] = lb_f32_bits((float)temp);
     for (u32 r = 0; r < m->n_ropes; r++) {
         const size_t at = (size_t)t * (m->rope[r].n_rot / 2) * sizeof(float);
         lb_rotary_angles(&c->rotary[r], pos, (float *)(void *)(host + d->cos_at[r] + at),
                          (float *)(void *)(host + d->sin_at[r] + at));
+    }
+}
+
+/* Tokens of one sequence together. */
+static void put_runs(const lb_context *c) {
+    lb_dcontext *d = c->device;
+    u32 *run = lb_device_section(c, LB_DMETA_RUN), *runs = lb_device_section(c, LB_DMETA_RUNS);
+    d->n_runs = 0;
+    for (u32 t = 0, n; t < c->n && c->cache.state_bytes; t += n) {
+        for (n = 1; t + n < c->n && c->seq[t + n] == c->seq[t];)
+            n++;
+        for (u32 i = 0; i < n; i++)
+            run[t + i] = d->n_runs;
+        memcpy(runs + 4 * (size_t)d->n_runs++, (u32[]){t, n, c->seq[t], c->pos[t]},
+               4 * sizeof *runs);
     }
 }
 
@@ -260,9 +367,21 @@ static void share_batch(const lb_dcontext *from, lb_dcontext *to) {
     memcpy(to->cos_at, from->cos_at, sizeof to->cos_at);
     memcpy(to->sin_at, from->sin_at, sizeof to->sin_at);
     to->n_want = from->n_want;
+    to->n_runs = from->n_runs;
     to->temp = from->temp;
     to->n_splits = from->n_splits;
     to->split_rows = from->split_rows;
+}
+
+lb_status lb_device_send(const lb_context *c, u64 bytes, lb_err *err) {
+    const lb_dcontext *d = c->parts;
+    for (lb_dcontext *to = c->parts; to; to = to->next) {
+        if (to != d)
+            share_batch(d, to);
+        LB_TRY(lb_dev_queue_write(to->r->q, to->buf[LB_DBUF_META], 0, lb_dev_buf_host(d->host),
+                                  bytes, err));
+    }
+    return LB_OK;
 }
 
 lb_status lb_device_put_batch(lb_context *c, const u8 *want, lb_err *err) {
@@ -270,27 +389,22 @@ lb_status lb_device_put_batch(lb_context *c, const u8 *want, lb_err *err) {
     u32 n_want = 0;
     for (u32 t = 0; t < c->n; t++)
         n_want += want[t] != 0;
-    const u64 bytes = meta_bytes(c, c->n, n_want, d);
+    const u64 bytes = lb_device_lay_out(c, c->n, n_want);
     d->n_want = 0;
     d->temp = false;
     for (u32 t = 0; t < c->n; t++) {
         put_token(c, t);
         d->temp |= c->m->p.temp_scale != 0 && c->pos[t] >= c->m->p.n_ctx_orig;
         if (want[t])
-            section(c, LB_DMETA_WANT)[d->n_want++] = t;
+            lb_device_section(c, LB_DMETA_WANT)[d->n_want++] = t;
     }
     for (u32 s = 0; s < c->o.n_seqs; s++) {
         const lb_cache_seq *seq = &c->cache.seq[s];
-        u32 *table = section(c, LB_DMETA_TABLE) + (size_t)s * d->n_table;
+        u32 *table = lb_device_section(c, LB_DMETA_TABLE) + (size_t)s * d->n_table;
         for (u32 i = 0; i < d->n_table; i++)
             table[i] = i < seq->n_pages ? seq->page[i] : LB_PAGE_NONE;
     }
+    put_runs(c);
     set_splits(c);
-    for (lb_dcontext *to = d; to; to = to->next) {
-        if (to != d)
-            share_batch(d, to);
-        LB_TRY(lb_dev_queue_write(to->r->q, to->buf[LB_DBUF_META], 0, lb_dev_buf_host(d->host),
-                                  bytes, err));
-    }
-    return LB_OK;
+    return lb_device_send(c, bytes, err);
 }

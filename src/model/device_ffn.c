@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* device_ffn.c: ffn.c for a device. Experts: a token's k-th is a row of its own, whose products
  * take the matrix that its route names. */
-#include "model/device_graph.h"
+#include "model/device_layers.h"
 #include <math.h>
 
 typedef struct dense {
@@ -72,6 +72,7 @@ static lb_status run_dense(const lb_context *c, const dense *d, const lb_dinput 
 static lb_status route(const lb_context *c, const lb_dlayer *l, const lb_dinput *in, lb_err *err) {
     const lb_params *p = &c->m->p;
     const lb_dev_arg scores = lb_dbuf_arg(c, LB_DBUF_SCORES);
+    const lb_dev_arg routes = lb_dbuf_arg(c, LB_DBUF_ROUTES);
     const lb_route_args a = {.n_tokens = c->n,
                              .n_experts = p->n_expert,
                              .n_used = p->n_expert_used,
@@ -84,10 +85,13 @@ static lb_status route(const lb_context *c, const lb_dlayer *l, const lb_dinput 
                              .times = p->top_scale};
     LB_TRY(lb_dproject(c, &(lb_dproduct){&l->router, *in, {.y = scores}, c->n, 0, p->n_expert}, 1,
                        err));
-    LB_TRY(lb_dlaunch(c, LB_DK_route,
-                      (lb_dev_arg[]){scores, l->selection.buf ? l->selection : c->device->r->zeros,
-                                     lb_dbuf_arg(c, LB_DBUF_ROUTES)},
-                      &a, err));
+    if (p->router == LB_ROUTER_MIXER)
+        LB_TRY(lb_dlaunch(c, LB_DK_route_two, (lb_dev_arg[]){scores, routes}, &a, err));
+    else
+        LB_TRY(lb_dlaunch(
+            c, LB_DK_route,
+            (lb_dev_arg[]){scores, l->selection.buf ? l->selection : c->device->r->zeros, routes},
+            &a, err));
     return lb_dbarrier(c, err);
 }
 

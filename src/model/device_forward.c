@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* device_forward.c: forward.c for a device: the same layers as kernels on a queue. A batch is
  * submitted whole; the host waits once, for the logits. */
+#include "model/device_layers.h"
 #include "model/device_parts.h"
 
 /* ---- launches ---- */
@@ -78,19 +79,22 @@ lb_status lb_dplan_experts(const lb_context *c, u32 used, lb_err *err) {
 }
 
 /* per: of experts, else 0 */
-static lb_dev_use use_of(const lb_context *c, const lb_dproduct *p, const lb_dmat *m, u32 per) {
+static lb_dev_use use_of(const lb_context *c, const lb_dproduct *p, const lb_dmat *m, u32 per,
+                         bool planned) {
     const lb_dev_tuning *t = &lb_dev_info_get(c->device->r->d)->tuning;
     const u32 from = lb_dev_tuning_mm(t, m->args.n_rows, m->args.n_cols);
     if (per)
-        return by_plan(c) ? LB_DEV_MM : LB_DEV_MVE;
+        return planned && by_plan(c) ? LB_DEV_MM : LB_DEV_MVE;
     return from && p->n >= from && !p->in.pre && !p->out.sum ? LB_DEV_MM : LB_DEV_MV;
 }
 
-static lb_status product(const lb_context *c, const lb_dproduct *p, u32 per, lb_err *err) {
+static lb_status product(const lb_context *c, const lb_dproduct *p, u32 per, lb_dev_arg routes,
+                         lb_err *err) {
+    const bool planned = routes.buf == c->device->buf[LB_DBUF_ROUTES]; /* the plan is of these */
     u32 first = p->first;
     for (u32 i = 0; i < p->l->n_parts; i++) {
         const lb_dmat *m = &p->l->parts[i];
-        const lb_dev_use use = use_of(c, p, m, per);
+        const lb_dev_use use = use_of(c, p, m, per, planned);
         const lb_dev_kernel k = m->kernel[use];
         lb_mv_args a = m->args;
         lb_dev_arg buf[LB_DEV_BUFS_MAX];
@@ -114,9 +118,7 @@ static lb_status product(const lb_context *c, const lb_dproduct *p, u32 per, lb_
             buf[n++] = lb_dbuf_arg(c, LB_DBUF_PLAN);
         } else {
             share_rows(c, k, &a);
-            buf[n++] = per                        ? lb_dbuf_arg(c, LB_DBUF_ROUTES)
-                       : a.pre == LB_DEV_PRE_NORM ? p->in.w
-                                                  : c->device->r->zeros;
+            buf[n++] = per ? routes : a.pre == LB_DEV_PRE_NORM ? p->in.w : c->device->r->zeros;
         }
         buf[n++] = p->in.x;
         buf[n++] = p->out.y;
@@ -126,7 +128,8 @@ static lb_status product(const lb_context *c, const lb_dproduct *p, u32 per, lb_
     return LB_OK;
 }
 
-static lb_status add_bias(const lb_context *c, const lb_dproduct *p, bool experts, lb_err *err) {
+static lb_status add_bias(const lb_context *c, const lb_dproduct *p, bool experts,
+                          lb_dev_arg routes, lb_err *err) {
     const lb_dlinear *l = p->l;
     if (experts) {
         const lb_experts_args a = {.n_tokens = p->n,
@@ -134,7 +137,7 @@ static lb_status add_bias(const lb_context *c, const lb_dproduct *p, bool expert
                                    .n_mats = l->n_mats,
                                    .first = p->first,
                                    .stride = p->stride};
-        const lb_dev_arg buf[] = {l->bias, lb_dbuf_arg(c, LB_DBUF_ROUTES), p->out.y};
+        const lb_dev_arg buf[] = {l->bias, routes, p->out.y};
         return lb_dlaunch(c, LB_DK_bias_experts, buf, &a, err);
     }
     const lb_vec_args a = {
@@ -142,26 +145,27 @@ static lb_status add_bias(const lb_context *c, const lb_dproduct *p, bool expert
     return lb_dlaunch(c, LB_DK_bias_add, (lb_dev_arg[]){l->bias, p->out.y}, &a, err);
 }
 
-static lb_status project(const lb_context *c, const lb_dproduct *p, u32 n, u32 per, lb_err *err) {
+lb_status lb_dproject_routed(const lb_context *c, const lb_dproduct *p, u32 n, u32 per,
+                             lb_dev_arg routes, lb_err *err) {
     bool biased = false;
     for (u32 i = 0; i < n; i++) {
-        LB_TRY(product(c, &p[i], per, err));
+        LB_TRY(product(c, &p[i], per, routes, err));
         biased |= p[i].l->bias.buf != NULL;
     }
     LB_TRY(lb_dbarrier(c, err));
     for (u32 i = 0; i < n && biased; i++)
         if (p[i].l->bias.buf)
-            LB_TRY(add_bias(c, &p[i], per != 0, err));
+            LB_TRY(add_bias(c, &p[i], per != 0, routes, err));
     return biased ? lb_dbarrier(c, err) : LB_OK;
 }
 
 lb_status lb_dproject(const lb_context *c, const lb_dproduct *p, u32 n_products, lb_err *err) {
-    return project(c, p, n_products, 0, err);
+    return lb_dproject_routed(c, p, n_products, 0, (lb_dev_arg){NULL, 0}, err);
 }
 
 lb_status lb_dproject_experts(const lb_context *c, const lb_dproduct *p, u32 n_products, u32 per,
                               lb_err *err) {
-    return project(c, p, n_products, per, err);
+    return lb_dproject_routed(c, p, n_products, per, lb_dbuf_arg(c, LB_DBUF_ROUTES), err);
 }
 
 /* ---- norms and the residual stream ---- */
@@ -270,9 +274,19 @@ static lb_status embed(const lb_context *c, lb_err *err) {
     return m->layer_embd ? lb_device_inputs(c, err) : LB_OK;
 }
 
+typedef lb_status mixer(lb_context *c, u32 layer, const lb_dinput *in, const lb_doutput *out,
+                        lb_err *err);
+
 static lb_status run_layer(lb_context *c, u32 i, lb_err *err) {
+    static mixer *const mixers[] = {[LB_MIX_ATTENTION] = lb_device_attention,
+                                    [LB_MIX_LATENT] = lb_device_latent,
+                                    [LB_MIX_DELTA] = lb_device_delta,
+                                    [LB_MIX_CONV] = lb_device_conv};
     const lb_layer *l = &c->m->layer[i];
     const lb_dlayer *d = &c->device->r->layer[i];
+    mixer *const mix = mixers[l->mixer];
+    const bool attends = l->mixer == LB_MIX_ATTENTION || l->mixer == LB_MIX_LATENT;
+    const bool biased = (attends ? d->o : d->out).bias.buf != NULL;
     const float times = c->m->p.residual_scale, last = l->scale ? *l->scale : 1;
     const lb_dev_arg x = lb_dbuf_arg(c, LB_DBUF_X);
     const lb_doutput y = {.y = lb_dbuf_arg(c, LB_DBUF_Y)}, h2 = {.y = lb_dbuf_arg(c, LB_DBUF_H2)};
@@ -280,17 +294,17 @@ static lb_status run_layer(lb_context *c, u32 i, lb_err *err) {
     lb_dinput in;
     LB_TRY(lb_dnormed(c, &d->attn_norm, x, c->n, !l->parallel || plain, &in, err));
     if (l->parallel) {
-        LB_TRY(lb_device_attention(c, i, &in, &y, err));
+        LB_TRY(mix(c, i, &in, &y, err));
         LB_TRY(lb_device_ffn(c, i, &in, &h2, err));
         LB_TRY(lb_dnorm_self(c, &d->attn_post_norm, LB_DBUF_Y, err));
         LB_TRY(lb_dadd(c, LB_DBUF_Y, LB_DBUF_H2, 1, 1, err));
         return lb_dadd(c, LB_DBUF_X, LB_DBUF_Y, times, last, err);
     }
     const lb_doutput first = {x, true, times, 1}, second = {x, true, times, last};
-    if (few && !d->attn_post_norm.n && !d->o.bias.buf) {
-        LB_TRY(lb_device_attention(c, i, &in, &first, err));
+    if (few && !d->attn_post_norm.n && !biased) {
+        LB_TRY(mix(c, i, &in, &first, err));
     } else {
-        LB_TRY(lb_device_attention(c, i, &in, &y, err));
+        LB_TRY(mix(c, i, &in, &y, err));
         LB_TRY(lb_dnorm_self(c, &d->attn_post_norm, LB_DBUF_Y, err));
         LB_TRY(lb_dadd(c, LB_DBUF_X, LB_DBUF_Y, times, 1, err));
     }

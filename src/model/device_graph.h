@@ -41,10 +41,13 @@ typedef struct lb_dnorm {
 
 typedef struct lb_dlayer {
     lb_dlinear qkv, q, k, v, o, gate, up, down;
+    lb_dlinear q_a, q_b, kv_a, kv_b, k_b, v_b;   /* latent attention */
+    lb_dlinear in, gate_z, ba, beta, alpha, out; /* recurrent layers */
+    lb_dnorm q_a_norm, kv_a_norm, ssm_norm;
     lb_dlinear router, gate_exps, up_exps, down_exps;
     lb_dlinear shared_router, gate_shared, up_shared, down_shared;
     lb_dnorm attn_norm, attn_post_norm, ffn_norm, ffn_post_norm, q_norm, k_norm;
-    lb_dev_arg sinks, selection;
+    lb_dev_arg sinks, selection, conv, conv_bias, ssm_a, ssm_dt;
     /* experts beside a dense feed-forward; an input of the layer's own */
     lb_dnorm dense_post_norm, exps_norm, exps_post_norm, in_norm;
     lb_dev_arg router_scale, exps_scale;
@@ -80,7 +83,9 @@ typedef enum lb_dbuf {
     LB_DBUF_H2, /* the feed-forward's beside it; states that want logits */
     LB_DBUF_QKV,
     LB_DBUF_ATT,
-    LB_DBUF_PART, /* attention's sums before they are joined */
+    LB_DBUF_LATENT, /* absorbed queries, keys and values of all heads, or what a delta net gives */
+    LB_DBUF_HEADS,  /* [n_batch, n_head, 2] which head: routes to its matrix */
+    LB_DBUF_PART,   /* attention's sums before they are joined */
     LB_DBUF_FF,
     LB_DBUF_ACT,
     LB_DBUF_SCORES, /* [n_batch, n_expert] */
@@ -92,6 +97,8 @@ typedef enum lb_dbuf {
     LB_DBUF_INPUTS, /* [n_batch, n_layers + 1, layer_in_dim] layers' own; the last: a gate */
     LB_DBUF_TABLE,  /* [n_batch, n_layers, layer_in_dim] rows of their table */
     LB_DBUF_LOGITS, /* [n_logits, n_vocab] */
+    LB_DBUF_GATES,  /* [n_batch, ssm_heads, 2] decay, beta */
+    LB_DBUF_STATE,  /* [n_seqs, state_bytes] of recurrent layers */
     LB_DBUF_META,
     LB_DBUF_CACHE, /* [n_pages_max, page_bytes] of the part's layers */
     LB_DBUFS
@@ -106,6 +113,8 @@ typedef enum lb_dmeta {
     LB_DMETA_WANT,   /* [n_want] tokens whose logits are wanted */
     LB_DMETA_TEMP,   /* [n] factor on q */
     LB_DMETA_TABLE,  /* [n_seqs, n_table] pages */
+    LB_DMETA_RUN,    /* [n] the run of each token, where layers are recurrent */
+    LB_DMETA_RUNS,   /* [n_runs] first token, tokens, sequence, position of the first */
     LB_DMETA_ANGLES, /* [n_ropes] cosines [n, n_rot / 2], then sines */
     LB_DMETAS
 } lb_dmeta;
@@ -113,7 +122,7 @@ typedef enum lb_dmeta {
 /* A recording of a batch's kernels, and what it holds for. */
 #define LB_DRECORDS 4u
 typedef struct lb_drecord_key {
-    u32 n, n_want, n_splits, split_rows;
+    u32 n, n_want, n_splits, split_rows, n_runs;
     bool temp;
 } lb_drecord_key;
 typedef struct lb_drecord {
@@ -128,11 +137,12 @@ typedef struct lb_dcontext {
     lb_dev_link *link;        /* to it; NULL: they are ranks */
     lb_dev_group *group;      /* of ranks; of the first one */
     u64 kv_off, page_bytes;   /* of its layers: where they begin in a page, and how long they are */
-    lb_dev_buf *buf[LB_DBUFS];
-    lb_dev_buf *host;  /* pinned, as large as LB_DBUF_META; of the first part */
+    u64 state_off, state_bytes;       /* the same of a sequence's states */
+    lb_dev_buf *buf[LB_DBUFS], *mark; /* mark: as LB_DBUF_STATE; NULL: nothing was ever marked */
+    lb_dev_buf *host;                 /* pinned, as large as LB_DBUF_META; of the first part */
     lb_dev_buf *given; /* pinned: what the CPU's layers give to the first part; NULL: nothing */
     u32 n_table, n_logits;
-    u32 n_want;
+    u32 n_want, n_runs;
     u64 meta_at[LB_DMETAS];                         /* bytes, of this batch */
     u64 cos_at[LB_ROPES_MAX], sin_at[LB_ROPES_MAX]; /* of this batch */
     bool temp;                                      /* some q is scaled */
@@ -233,18 +243,5 @@ lb_status lb_drows(const lb_context *c, const lb_dmat *m, lb_dev_arg ids, lb_dev
                    lb_err *err);
 lb_status lb_dnorm_heads(const lb_context *c, const lb_dnorm *norm, const lb_dheads *h,
                          lb_err *err);
-
-/* ---- device_attention.c, device_ffn.c, device_inputs.c ---- */
-
-lb_status lb_device_attention(lb_context *c, u32 layer, const lb_dinput *in, const lb_doutput *out,
-                              lb_err *err);
-/* device_inputs.c: of all layers, from the embeddings; what is added behind a layer, to Y. */
-lb_status lb_device_inputs(const lb_context *c, lb_err *err);
-lb_status lb_device_input(const lb_context *c, u32 layer, lb_err *err);
-lb_status lb_device_ffn(lb_context *c, u32 layer, const lb_dinput *in, const lb_doutput *out,
-                        lb_err *err);
-/* Whether the layer's feed-forward is one without experts: of few tokens it takes and gives what
- * lb_dinput and lb_doutput say. */
-bool lb_device_ffn_is_plain(const lb_dlayer *l);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* device_inputs.c: inputs.c for a device. */
-#include "model/device_graph.h"
+#include "model/device_layers.h"
 #include <math.h>
 
 /* (norm(product / root of n_embd) + row * root of its length) / root of 2 */

@@ -2,6 +2,7 @@
 /* device_ranks.c: layers that several devices share: each has some heads and some columns of the
  * feed-forward, and all of the residual stream, which grows by the sum of what they come to. */
 #include "base/mem.h"
+#include "model/device_layers.h"
 #include "model/device_parts.h"
 
 /* Buffer b of every rank. */

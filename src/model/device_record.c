@@ -8,12 +8,12 @@
 
 static lb_drecord_key key_of(const lb_context *c) {
     const lb_dcontext *d = c->device;
-    return (lb_drecord_key){c->n, d->n_want, d->n_splits, d->split_rows, d->temp};
+    return (lb_drecord_key){c->n, d->n_want, d->n_splits, d->split_rows, d->n_runs, d->temp};
 }
 
 static bool same_key(const lb_drecord_key *a, const lb_drecord_key *b) {
     return a->n == b->n && a->n_want == b->n_want && a->n_splits == b->n_splits &&
-           a->split_rows == b->split_rows && a->temp == b->temp;
+           a->split_rows == b->split_rows && a->n_runs == b->n_runs && a->temp == b->temp;
 }
 
 /* The place for a new one: that which has not been used for longest. */

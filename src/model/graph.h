@@ -206,6 +206,10 @@ void lb_cache_store(const struct lb_context *c, u32 layer, bool keys, u8 *to, fl
 /* n elements, a multiple of `mix`, to how a rotated cache has them, or back; mix 0: as they are. */
 void lb_cache_mix(const struct lb_context *c, u32 mix, float *x, u32 n);
 
+/* ---- shift.c ---- */
+/* Where the rotated part of a stored key begins, and how long it is. */
+u32 lb_rotated_part(const lb_model *m, u32 layer, u32 *n_rot);
+
 /* ---- inputs.c ---- */
 void lb_layer_inputs(struct lb_context *c); /* of all layers, from the embeddings in c->x */
 /* What is added to c->x after layer's two halves: out [n, n_embd], not yet normalised. */

@@ -360,6 +360,10 @@ static const struct {
         LINEAR(gate_exps),   LINEAR(up_exps),   LINEAR(down_exps),
         LINEAR(in_gate),     LINEAR(in_proj),   LINEAR(shared_router),
         LINEAR(gate_shared), LINEAR(up_shared), LINEAR(down_shared),
+        LINEAR(q_a),         LINEAR(q_b),       LINEAR(kv_a),
+        LINEAR(kv_b),        LINEAR(k_b),       LINEAR(v_b),
+        LINEAR(in),          LINEAR(gate_z),    LINEAR(ba),
+        LINEAR(beta),        LINEAR(alpha),     LINEAR(out),
 #undef LINEAR
 },
   norms[] = {
@@ -367,9 +371,23 @@ static const struct {
     { offsetof(lb_layer, x), offsetof(lb_dlayer, x) }
       NORM(attn_norm), NORM(attn_post_norm), NORM(ffn_norm), NORM(dense_post_norm),
       NORM(exps_norm), NORM(exps_post_norm), NORM(in_norm),  NORM(ffn_post_norm),
-      NORM(q_norm),    NORM(k_norm),
+      NORM(q_norm),    NORM(k_norm),         NORM(q_a_norm), NORM(kv_a_norm),
+      NORM(ssm_norm),
 #undef NORM
 };
+
+static lb_status recurrent(upload *u, u32 i) {
+    const lb_params *p = &u->r->m->p;
+    const lb_layer *l = &u->r->m->layer[i];
+    lb_dlayer *to = &u->r->layer[i];
+    const u64 inner = p->ssm_inner + 2ull * p->ssm_groups * p->ssm_state;
+    const u64 channels = l->mixer == LB_MIX_DELTA ? inner : p->n_embd;
+    to->conv_bias = u->r->zeros;
+    LB_TRY(vector(u, l->conv, channels * p->conv_width, &to->conv));
+    LB_TRY(vector(u, l->conv_bias, channels, &to->conv_bias));
+    LB_TRY(vector(u, l->ssm_a, p->ssm_heads, &to->ssm_a));
+    return vector(u, l->ssm_dt, p->ssm_heads, &to->ssm_dt);
+}
 
 /* A rank's share of heads, behind first rows. */
 static lb_span head_span(const lb_resident *r, u64 first, u32 n_heads, u32 dim) {
@@ -427,6 +445,7 @@ static lb_status layer(upload *u, u32 i) {
     for (u32 k = 0; k < LB_LEN(norms); k++)
         LB_TRY(norm(u, (const lb_norm *)(const void *)(from + norms[k].from),
                     (lb_dnorm *)(void *)((u8 *)to + norms[k].to)));
+    LB_TRY(recurrent(u, i));
     const u32 n_head = u->r->m->p.layer[i].n_head / u->r->n_ranks;
     LB_TRY(vector(u, l->sinks ? l->sinks + (size_t)u->r->rank * n_head : NULL, n_head, &to->sinks));
     LB_TRY(vector(u, l->router_scale, u->r->m->p.n_embd, &to->router_scale));
@@ -498,21 +517,21 @@ static lb_status all(upload *u) {
 /* ---- what the device's graph has no steps for ---- */
 
 static const char *layer_lacks(const lb_model *m, u32 i) {
-    static const char *const mixers[] = {[LB_MIX_LATENT] = "latent attention",
-                                         [LB_MIX_DELTA] = "a delta net",
-                                         [LB_MIX_CONV] = "a short convolution"};
     const lb_layer *l = &m->layer[i];
     const lb_layer_params *p = &m->p.layer[i];
-    if (l->mixer != LB_MIX_ATTENTION)
-        return mixers[l->mixer];
-    if (m->p.graph->flags & LB_GRAPH_Q_GATE)
-        return "attention with gates";
+    const bool latent = l->mixer == LB_MIX_LATENT;
+    if (l->mixer == LB_MIX_DELTA && m->p.ssm_state > LB_DEV_STATE_KEYS_MAX)
+        return "a delta net with keys of more than 256 elements";
+    if (l->mixer == LB_MIX_DELTA || l->mixer == LB_MIX_CONV)
+        return NULL;
+    if (latent && (p->k_dim > LB_DEV_WIDE_MAX || p->v_dim > LB_DEV_WIDE_MAX))
+        return "latent attention with keys of more than 640 elements";
+    if (latent && p->n_head != m->p.layer[0].n_head)
+        return "latent attention with another number of heads than the first layer";
     if (l->exps_norm.n && l->parallel)
         return "experts beside a dense feed-forward, beside attention";
-    if (p->k_dim > LB_DEV_HEAD_MAX || p->v_dim > LB_DEV_HEAD_MAX)
+    if (!latent && (p->k_dim > LB_DEV_HEAD_MAX || p->v_dim > LB_DEV_HEAD_MAX))
         return "heads of more than 512 elements";
-    if (l->up_exps.w && m->p.router == LB_ROUTER_MIXER)
-        return "experts that SparseMixer chooses";
     if (l->up_exps.w && (m->p.n_expert > LB_DEV_EXPERTS_MAX || m->p.n_group > LB_DEV_GROUPS_MAX))
         return "more than 1024 experts";
     return NULL;

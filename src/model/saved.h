@@ -8,8 +8,9 @@
 
 /* What a saved session of this one says of it; not its ids, its text, its model. */
 void lb_context_describe(const lb_context *c, lb_session_file *f);
-/* States, keys and values of a sequence's positions: the end of a body. */
-void lb_context_save(const lb_context *c, u32 seq, lb_xxh *hash, lb_out *out);
+/* States, keys and values of a sequence's positions: the end of a body. Fails where they are a
+ * device's alone. */
+lb_status lb_context_save(const lb_context *c, u32 seq, lb_xxh *hash, lb_out *out, lb_err *err);
 /* Reads the end of a body and its hash. The sequence becomes ids[n], the first of the f->n_held
  * that are there: all of them, or none, where layers are recurrent. f is as lb_context_describe has
  * it, the context has room for n. What fails leaves the sequence empty. */

@@ -8,7 +8,7 @@
  * it: the norm itself does not see rotations. Keys and values of layers above the first were made
  * of all tokens that were there then, and stay so. */
 #include "base/mem.h"
-#include "model/graph.h"
+#include "model/device_layers.h"
 
 typedef struct shift {
     lb_context *c;
@@ -39,16 +39,28 @@ lb_status lb_model_can_shift(const lb_model *m, lb_err *err) {
                : LB_OK;
 }
 
-lb_status lb_context_can_shift(const lb_context *c, lb_err *err) {
-    if (c->device)
-        return lb_fail(err, LB_E_UNSUPPORTED,
-                       "a full context cannot be shifted on a device: use a larger --ctx or "
-                       "--device cpu");
-    return lb_model_can_shift(c->m, err);
+/* Of keys, behind their rotation; NULL: none with weights. */
+static const lb_norm *late_norm(const lb_model *m, u32 layer) {
+    const lb_norm *n = &m->layer[layer].k_norm;
+    return m->p.graph->flags & LB_GRAPH_QK_NORM_LATE && n->n && n->w ? n : NULL;
 }
 
-/* Where the rotated part of a stored key begins, and how long it is. */
-static u32 rotated(const lb_model *m, u32 layer, u32 *n_rot) {
+lb_status lb_context_can_shift(const lb_context *c, lb_err *err) {
+    LB_TRY(lb_model_can_shift(c->m, err));
+    if (c->parts && c->parts->group)
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "a full context cannot be shifted where devices share heads: use a larger "
+                       "--ctx or --split-mode layer");
+    for (u32 i = 0; i < c->m->p.n_layers; i++)
+        if (lb_device_part_of(c, i) && late_norm(c->m, i))
+            return lb_fail(err, LB_E_UNSUPPORTED,
+                           "a full context cannot be shifted on %s for this model: keys are "
+                           "normalised behind their rotation: use a larger --ctx or --device cpu",
+                           lb_resident_device(c->o.resident)->id);
+    return LB_OK;
+}
+
+u32 lb_rotated_part(const lb_model *m, u32 layer, u32 *n_rot) {
     *n_rot = m->p.layer[layer].n_rot;
     if (m->layer[layer].mixer != LB_MIX_LATENT)
         return 0;
@@ -66,9 +78,8 @@ static void weigh(const lb_norm *n, u32 head, float *x, bool times) {
 static void turn_key(const shift *s, u32 layer, u32 head, float *x) {
     const lb_model *m = s->c->m;
     const lb_layer *l = &m->layer[layer];
-    const lb_norm *late =
-        m->p.graph->flags & LB_GRAPH_QK_NORM_LATE && l->k_norm.n && l->k_norm.w ? &l->k_norm : NULL;
-    u32 n_rot, first = rotated(m, layer, &n_rot);
+    const lb_norm *late = late_norm(m, layer);
+    u32 n_rot, first = lb_rotated_part(m, layer, &n_rot);
     size_t at = (size_t)l->rope * s->c->rope_width;
     if (late)
         weigh(late, head, x, false);
@@ -83,7 +94,7 @@ static void move_head(const shift *s, u32 layer, u32 head, float *x) {
     const lb_cache *cache = &s->c->cache;
     const lb_cache_layer *l = &cache->layer[layer];
     u32 n_rot, dim = s->c->m->p.layer[layer].k_dim;
-    (void)rotated(s->c->m, layer, &n_rot);
+    (void)lb_rotated_part(s->c->m, layer, &n_rot);
     for (u32 to = s->keep, from = s->keep + s->drop; from < s->length; to++, from++) {
         u32 a = s->s->page[from / LB_PAGE_ROWS], b = s->s->page[to / LB_PAGE_ROWS];
         u32 i = from % LB_PAGE_ROWS, j = to % LB_PAGE_ROWS;
@@ -138,10 +149,19 @@ lb_status lb_context_shift(lb_context *c, u32 seq, u32 keep, u32 drop, lb_err *e
         return lb_fail(err, LB_E_NOMEM, "out of memory to shift a context");
     job.sin = job.cos + n;
     make_angles(&job);
-    lb_team_run(c->team, c->m->p.n_layers, move_layer, &job);
+    lb_status st = LB_OK;
+    if (c->parts)
+        st = lb_device_shift(c, seq, &(lb_dshift){keep, drop, job.cos, job.sin}, err);
+    const u32 n_host = c->parts ? c->parts->r->first : c->m->p.n_layers;
+    if (st == LB_OK && n_host)
+        lb_team_run(c->team, n_host, move_layer, &job);
+    lb_free(job.cos);
+    if (st != LB_OK) { /* some rows have moved, others not */
+        (void)lb_cache_cut(&c->cache, seq, keep);
+        return st;
+    }
     memmove(s->id + keep, s->id + keep + drop, (s->length - keep - drop) * sizeof *s->id);
     (void)lb_cache_cut(&c->cache, seq, s->length - drop);
-    lb_free(job.cos);
     return LB_OK;
 }
 

@@ -109,7 +109,9 @@ static lb_status check_kind(const lb_saved *s, const lb_context *c, lb_err *err)
         return lb_fail(err, LB_E_USAGE, "%s: made %s: use it so here", path,
                        f->flags & LB_SESSION_EXACT  ? "with --exact"
                        : f->flags & LB_SESSION_FAST ? "with --fast"
-                                                    : "without --exact and --fast");
+                       : own.flags & LB_SESSION_EXACT
+                           ? "without --exact, as which a device computes"
+                           : "without --exact and --fast");
     if (f->rope_ctx != own.rope_ctx)
         return f->rope_ctx ? lb_fail(err, LB_E_USAGE,
                                      "%s: its positions turn as in a context of %u: use --ctx %u",
@@ -216,7 +218,7 @@ static lb_status write_all(const lb_saving *s, target *t, lb_err *err) {
         return lb_fail(err, LB_E_LIMIT, "%s: a conversation of more than 64 MiB", s->path);
     lb_session_file_begin(&f, s->ids, &hash, &out);
     lb_session_file_put(&hash, &out, s->text.ptr, s->text.len);
-    lb_context_save(s->context, 0, &hash, &out);
+    LB_TRY(lb_context_save(s->context, 0, &hash, &out, err));
     lb_session_file_end(&hash, &out);
     return lb_out_end(&out, err);
 }

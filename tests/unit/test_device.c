@@ -35,7 +35,7 @@ LB_TEST(device_table) {
         CHECK_STR(lb_str_c(c->signature), lb_dev_kernel_signature((lb_dev_kernel)k));
         CHECK_U64(c->val_bytes, lb_dev_kernel_val_bytes((lb_dev_kernel)k));
         CHECK(c->val_bytes <= LB_DEV_VAL_BYTES_MAX);
-        CHECK(strlen(c->signature) <= LB_DEV_BUFS_MAX);
+        CHECK(strlen(c->signature) - 1 <= LB_DEV_BUFS_MAX);
         CHECK(lb_dev_kernel_find(lb_str_c(lb_dev_kernel_name((lb_dev_kernel)k)), &found));
         CHECK_U64(found, k);
     }

@@ -15,6 +15,8 @@
 #define LB_DEV_BF16 2u
 #define LB_DEV_E8M0 3u /* these two: of rows with scales of their own */
 #define LB_DEV_E4M3 4u
+#define LB_DEV_Q8_0 5u /* these two: of keys and values */
+#define LB_DEV_Q4_0 6u
 
 /* y[token][y_first + row] = times * row of w . x[token / per]; y_stride: values between tokens of
  * y, 0: n_rows. group_elems and scale_type: MLX's groups only. n_mats and per (0: 1): mve_* alone,
@@ -129,6 +131,8 @@ typedef struct lb_join_args {
 #define LB_DEV_ROUTE_SOFTMAX 1u
 #define LB_DEV_ROUTE_SIGMOID 2u
 #define LB_DEV_ROUTE_SOFTMAX_TOP 3u
+#define LB_DEV_ROUTE_MIXER 64u /* route_two alone */
+#define LB_DEV_MIXER_NOISE 0.01f
 #define LB_DEV_EXPERTS_MAX 1024u
 #define LB_DEV_GROUPS_MAX 256u
 
@@ -151,5 +155,76 @@ typedef struct lb_experts_args {
 typedef struct lb_encode_args {
     u32 n_blocks, row_blocks, first_block, has_importance;
 } lb_encode_args;
+
+/* out[t][o_first + h o_head + i] = x[t stride + first + h head + i], i < n_cols; head 0: all heads
+ * have the same. */
+typedef struct lb_move_args {
+    u32 n_tokens, n_heads, n_cols, first, head, stride, o_first, o_head, o_stride;
+} lb_move_args;
+
+/* x[row stride + first + i] *= f(y[row y_stride + y_first + i]), i < n_cols */
+typedef struct lb_times_args {
+    u32 n_rows, n_cols, first, stride, y_first, y_stride;
+} lb_times_args;
+
+/* Heads in place, as in lb_heads_args: x / sqrt(sum of squares + eps), the first n_times of them
+ * times a factor. */
+typedef struct lb_l2_args {
+    u32 n_tokens, n_heads, n_cols, first, stride, n_times;
+    float eps, times;
+} lb_l2_args;
+
+/* Recurrent layers. Tokens of one sequence are a run of the batch: runs [n_runs][4] its first
+ * token, how many, the sequence, the first one's position: at 0 nothing was before. A sequence's
+ * states lie state_stride floats apart; a layer's begins at state_first. */
+typedef struct lb_conv_args {
+    u32 n_tokens, n_channels, width, first, stride; /* x of a token: [n_channels] from first on */
+    u32 gated, gate_in, gate_out; /* factors on x and on the result, in the same row */
+    u32 silu;                     /* of the result */
+    u32 n_runs, n_seqs, state_first, state_stride;
+} lb_conv_args;
+
+/* gates [n_tokens][n_heads][2]: decay, beta. Of head h at (h / group) step + h % group behind beta
+ * and alpha. */
+typedef struct lb_gates_args {
+    u32 n_tokens, n_heads, beta, alpha, stride, group, step;
+} lb_gates_args;
+
+/* x of a token: q [n_k][k_dim], k the same, v [n_v][v_dim]; out [n_tokens][n_v][v_dim]; a state is
+ * [n_v][k_dim][v_dim]. tiled: head of values h has the keys of h % n_k, else of h / (n_v / n_k). */
+#define LB_DEV_STATE_KEYS_MAX 256u
+typedef struct lb_delta_args {
+    u32 n_tokens, n_k, n_v, k_dim, v_dim, tiled, stride;
+    u32 n_runs, n_seqs, state_first, state_stride;
+} lb_delta_args;
+
+/* kv_put: as lb_kv_args, in any type; v_dim 0: values are the first elements of keys. */
+#define LB_DEV_WIDE_MAX 640u /* elements of a head */
+typedef struct lb_put_args {
+    u32 n_tokens, n_heads, k_dim, v_dim, k_first, v_first, stride;
+    u32 k_off, v_off, k_bytes, v_bytes, page_bytes, n_pages, type;
+} lb_put_args;
+
+/* As lb_attend_args. v_off is k_off: values are the first elements of keys. n_together: queries
+ * that a threadgroup has, 1, 2, 4 or 8. */
+typedef struct lb_wide_args {
+    u32 n_tokens, n_heads, n_heads_kv, k_dim, v_dim, first, stride;
+    u32 k_off, v_off, k_bytes, v_bytes, page_bytes, n_pages, type;
+    u32 n_seqs, n_table, window, split_rows, n_splits, n_together;
+    float scale, softcap;
+} lb_wide_args;
+
+/* x[row stride + first + i], i < n_cols: every `mix` values, a power of two that divides n_cols;
+ * scale: 1 / sqrt(mix), as the reference rounds it. */
+#define LB_DEV_MIX_MAX 512u
+typedef struct lb_mix_args {
+    u32 n_rows, n_cols, first, stride, mix;
+    float scale;
+} lb_mix_args;
+
+/* kv_move: rows of row_bytes from off on in each page, [n_heads][LB_DEV_PAGE_ROWS]. */
+typedef struct lb_move_rows_args {
+    u32 n_tokens, n_heads, off, row_bytes, page_bytes, n_pages;
+} lb_move_rows_args;
 
 #endif

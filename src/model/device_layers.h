@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* device_layers.h: within model/: the halves of a layer on a device, caches of every type, what is
+ * done with keys, values and states between batches. */
+#ifndef LB_MODEL_DEVICE_LAYERS_H
+#define LB_MODEL_DEVICE_LAYERS_H
+
+#include "model/device_graph.h"
+
+/* ---- halves of layers ---- */
+
+lb_status lb_device_attention(lb_context *c, u32 layer, const lb_dinput *in, const lb_doutput *out,
+                              lb_err *err);
+lb_status lb_device_latent(lb_context *c, u32 layer, const lb_dinput *in, const lb_doutput *out,
+                           lb_err *err);
+lb_status lb_device_conv(lb_context *c, u32 layer, const lb_dinput *in, const lb_doutput *out,
+                         lb_err *err);
+lb_status lb_device_delta(lb_context *c, u32 layer, const lb_dinput *in, const lb_doutput *out,
+                          lb_err *err);
+/* device_inputs.c: of all layers, from the embeddings; what is added behind a layer, to Y. */
+lb_status lb_device_inputs(const lb_context *c, lb_err *err);
+lb_status lb_device_input(const lb_context *c, u32 layer, lb_err *err);
+lb_status lb_device_ffn(lb_context *c, u32 layer, const lb_dinput *in, const lb_doutput *out,
+                        lb_err *err);
+/* Whether the layer's feed-forward is one without experts: of few tokens it takes and gives what
+ * lb_dinput and lb_doutput say. */
+bool lb_device_ffn_is_plain(const lb_dlayer *l);
+
+/* ---- device_forward.c ---- */
+
+/* The same of matrices that other routes name: [n, 2], LB_DBUF_ROUTES elsewhere. */
+lb_status lb_dproject_routed(const lb_context *c, const lb_dproduct *p, u32 n_products, u32 per,
+                             lb_dev_arg routes, lb_err *err);
+
+/* ---- device_context.c ---- */
+
+/* How a cache asks for what is done with states (cache.h). */
+lb_status lb_device_state(void *user, lb_cache_step step, u32 seq, u32 from, lb_err *err);
+/* Where the sections of a batch's n tokens are in LB_DBUF_META; bytes of all. */
+u64 lb_device_lay_out(const lb_context *c, u32 n, u32 n_want);
+u32 *lb_device_section(const lb_context *c, lb_dmeta m);
+/* What the first part knows of the batch, and bytes of its sections, to all. */
+lb_status lb_device_send(const lb_context *c, u64 bytes, lb_err *err);
+/* The part that has a layer; NULL: the host. */
+lb_dcontext *lb_device_part_of(const lb_context *c, u32 layer);
+/* Rows of a head of a layer there, `stride` bytes apart from off on in each page of the cache, to
+ * or from memory of the host, where n of a sequence follow each other; waits. */
+typedef struct lb_drows_place {
+    u32 layer;
+    u64 off;
+    u32 stride, n;
+} lb_drows_place;
+lb_status lb_device_move_rows(const lb_context *c, const lb_cache_seq *s, const lb_drows_place *at,
+                              u8 *host, bool in, lb_err *err);
+/* A layer's state of a sequence. */
+lb_status lb_device_move_state(const lb_context *c, u32 seq, u32 layer, u8 *host, bool in,
+                               lb_err *err);
+
+/* ---- device_shift.c ---- */
+
+/* Rows behind `drop` ones behind the first `keep` move up; keys turn by an angle of each kind of
+ * rope: cos, sin [n_ropes, rope_width]. Waits. */
+typedef struct lb_dshift {
+    u32 keep, drop;
+    const float *cos, *sin;
+} lb_dshift;
+lb_status lb_device_shift(lb_context *c, u32 seq, const lb_dshift *s, lb_err *err);
+
+/* ---- device_wide.c: the cache in every type, heads of every width, rotated rows ---- */
+
+/* Whether a layer's keys and values are read and written so. */
+bool lb_device_is_wide(const lb_context *c, u32 layer);
+/* Keys and values of the batch, [n_head_kv, dim] at k and at v of each row of x; v_dim 0: values
+ * are in keys. */
+typedef struct lb_dput {
+    u32 layer, n_head_kv, k_dim, v_dim, k, v, stride;
+    lb_dev_arg x; /* rotated in place */
+} lb_dput;
+lb_status lb_device_put(const lb_context *c, const lb_dput *p, lb_err *err);
+/* Keys alone, from the places in LB_DMETA_IDS: p as of what puts them back. */
+lb_status lb_device_take(const lb_context *c, const lb_dput *p, lb_err *err);
+/* Attention of queries [n, n_head, k_dim], stride apart, over the pages; to LB_DBUF_ATT
+ * [n, n_head, v_dim]. */
+typedef struct lb_dwide {
+    u32 layer, n_head, n_head_kv, k_dim, v_dim, stride;
+    lb_dev_arg q; /* rotated in place */
+} lb_dwide;
+lb_status lb_device_wide(const lb_context *c, const lb_dwide *w, lb_err *err);
+/* The number of a type of keys and values in kern/args.h. */
+u32 lb_device_kv_type(const lb_context *c);
+
+#endif
