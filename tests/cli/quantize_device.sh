@@ -54,6 +54,8 @@ says "dry run" "blk.0.attn_q.weight q4_k [64, 256] <- quantize on emulated <- de
 says "dry run" "blk.0.attn_output.weight q5_0 [256, 64] <- quantize <- decode bf16"
 ok "refined" $Q dense/model.gguf -o x.gguf --type q4_k_m --refine --device emulated --dry-run
 says "refined" "blk.0.attn_q.weight q4_k [64, 256] <- quantize <- decode bf16"
+ok "nothing there" $Q dense/model.gguf -o eight.gguf --type q8_0 --device emulated
+complains "nothing there" "note: nothing was quantized on emulated, which makes K- and IQ-quants without --refine"
 exits 2 "no quantizer" "$LBRX" convert dense/model.gguf -o x.gguf --device emulated
 complains "no quantizer" "this command computes on the CPU alone: use --device cpu"
 exits 3 "metal" $Q dense/model.gguf -o x.gguf --type q4_k_m --device metal
