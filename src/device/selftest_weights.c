@@ -224,6 +224,7 @@ typedef struct made {
     double *x, *bound; /* [n_tokens][n_cols] */
     float *pre;        /* [n_cols] */
     double sums;       /* what the product's own sums may be off, as a part of its size */
+    const lb_mv_args *a;
 } made;
 
 static lb_dev_kernel act_of(u32 pre) {
@@ -291,8 +292,9 @@ static double bound_of(const weights *w, bool mm) {
 }
 
 /* One row of w with one of x; was: what was there before. */
-static void compare_product(lb_selftest *t, const lb_mv_args *a, const float *v, const made *m,
-                            u64 row, float was, float y) {
+static void compare_product(lb_selftest *t, const float *v, const made *m, u64 row, float was,
+                            float y) {
+    const lb_mv_args *a = m->a;
     double sum = 0, size = 0, off = 0;
     for (u32 c = 0; c < a->n_cols; c++) {
         const double p = (double)a->times * (double)v[c] * m->x[row * a->n_cols + c];
@@ -356,7 +358,7 @@ static lb_status check_mv(lb_selftest *t, const weights *w, bool stack, bool mm,
     a.y_first = n_rows % 3;
     a.y_stride = n_rows + n_rows % 5 + a.y_first;
     const u64 n_out = (u64)(a.n_tokens - 1) * a.y_stride + a.y_first + n_rows;
-    made m = {.sums = bound_of(w, mm)};
+    made m = {.sums = bound_of(w, mm), .a = &a};
     if (!stack && !mm)
         vary(t, &a);
     const u64 n_in = (u64)n_x * (a.x_stride ? a.x_stride : a.n_cols);
@@ -394,7 +396,7 @@ static lb_status check_mv(lb_selftest *t, const weights *w, bool stack, bool mm,
         else if (mat == STACK)
             lb_selftest_compare(t, i, y[i], NAN, 0);
         else
-            compare_product(t, &a, w->value + ((u64)mat * n_rows + at - a.y_first) * a.n_cols, &m,
+            compare_product(t, w->value + ((u64)mat * n_rows + at - a.y_first) * a.n_cols, &m,
                             token / (stack ? 2 : 1), was[i], y[i]);
     }
     return LB_OK;
