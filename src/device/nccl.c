@@ -85,9 +85,7 @@ void lb_nccl_free(lb_nccl **out) {
     for (u32 i = 0; i < n->n; i++)
         if (n->comm[i])
             (void)n->ncclCommDestroy(n->comm[i]);
-    if (n->library)
-        (void)dlclose(n->library);
-    lb_free(n);
+    lb_free(n); /* the library stays: what it has started may outlive its communicators */
     *out = NULL;
 }
 

@@ -154,13 +154,15 @@ static cases_fn *cases_of(lb_dev_kernel k) {
 lb_status lb_dev_selftest(lb_dev *d, lb_dev_kernel k, const lb_selftest_opts *opts,
                           lb_selftest_row *out, lb_err *err) {
     lb_selftest t = {.dev = d, .opts = opts, .row = out, .random = 0x9e3779b9u + (u32)k};
-    lb_err why = {0};
+    lb_err why = {0}, ignored;
     bool more = true;
     *out = (lb_selftest_row){.kernel = k};
     lb_status st = lb_dev_queue_new(d, &t.queue, &why);
     for (u32 i = 0; more && st == LB_OK; i++, out->n_cases++) {
         t.at = 0;
         st = cases_of(k)(&t, i, &more, &why);
+        if (st != LB_OK) /* what was submitted still reads the arena */
+            (void)lb_dev_queue_wait(t.queue, &ignored);
         lb_arena_deinit(&t.arena);
     }
     lb_arena_deinit(&t.arena);

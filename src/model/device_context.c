@@ -200,7 +200,6 @@ void lb_device_end(lb_context *c) {
         next = d->next;
         lb_dev_link_free(&d->link);
         lb_dev_group_free(&d->group);
-        lb_free(d->step);
         for (u32 i = 0; i < LB_DBUFS; i++)
             lb_dev_buf_free(&d->buf[i]);
         lb_device_forget(d);

@@ -3,7 +3,7 @@
  * batches of as many tokens lies in LB_DBUF_META and in buffers that stay where they are, so that
  * the same launches serve until attention is split otherwise: they are checked and handed over
  * once. The first batch of a kind runs without: a prompt's rest comes once. */
-#include "base/os.h"
+#include "base/mem.h"
 #include "model/device_parts.h"
 
 static lb_drecord_key key_of(const lb_context *c) {
@@ -114,6 +114,8 @@ lb_status lb_device_replay_step(lb_context *c, lb_dstep *launches, u32 step, boo
 void lb_device_forget(lb_dcontext *d) {
     for (u32 i = 0; i < LB_DRECORDS; i++)
         lb_dev_graph_free(&d->record[i].graph);
-    for (u32 i = 0; i < d->n_steps; i++)
+    for (u32 i = 0; d->step && i < d->n_steps; i++)
         lb_dev_graph_free(&d->step[i].graph);
+    lb_free(d->step);
+    d->step = NULL;
 }

@@ -510,8 +510,13 @@ LB_PUBLIC cu_result cuLaunchKernel(cu_function f, unsigned gx, unsigned gy, unsi
                                    unsigned bx, unsigned by, unsigned bz, unsigned shared,
                                    cu_stream s, void **params, void **extra) {
     held h;
-    const cu_result r =
-        take(&h, f, (unsigned[]){gx, gy, gz}, (unsigned[]){bx, by, bz}, shared, params, extra);
+    const cu_kernel_node l = {.f = f,
+                              .groups = {gx, gy, gz},
+                              .threads = {bx, by, bz},
+                              .shared_bytes = shared,
+                              .params = params,
+                              .extra = extra};
+    const cu_result r = take(&h, &l);
     h.stream = s;
     return r ? r : hold(h);
 }
@@ -537,7 +542,7 @@ LB_PUBLIC cu_result cuGraphAddKernelNode(cu_graph_node *out, cu_graph g, const c
                                          size_t n_deps, const cu_kernel_node *k) {
     u32 level = 0;
     held h;
-    const cu_result r = take(&h, k->f, k->groups, k->threads, k->shared_bytes, k->params, k->extra);
+    const cu_result r = take(&h, k);
     if (r)
         return r;
     for (size_t i = 0; i < n_deps; i++) {

@@ -157,12 +157,17 @@ static void check_runs(scene *s, const lb_dev_opts *dev, const char *what) {
 
 static bool stubbed(void) {
     const char *path = getenv("LB_TEST_STUB_CUDA");
-    static void *library;
-    if (!library && path && *path)
+    static void *library, *nccl;
+    char beside[4096];
+    if (!library && path && *path) {
         library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (!library)
+        (void)snprintf(beside, sizeof beside, "%.*s/libnccl.so.2",
+                       (int)(strlen(path) - strlen("/libcuda.so.1")), path);
+        nccl = dlopen(beside, RTLD_NOW | RTLD_LOCAL); /* before one that the machine may have */
+    }
+    if (!library || !nccl)
         lb_test_skip("no stand-in for the CUDA driver (LB_TEST_STUB_CUDA)");
-    return library != NULL;
+    return library && nccl;
 }
 
 /* ---- several devices, and the CPU ---- */
