@@ -564,7 +564,7 @@ static void plant_bindings(kit *k, fault f) {
         break;
     case MANY_THREADS:
         bind_all(k, 3);
-        dispatch(k, 257);
+        dispatch(k, 513);
         break;
     default:
         break;
@@ -627,7 +627,7 @@ LB_TEST(metal_validation) {
         [NOT_BOUND] = "kernel add: nothing is bound at index 2",
         [FEW_BYTES] = "kernel add: fewer bytes than the 4 of index 3",
         [NOT_ALIGNED] = "kernel add: offset 2 of index 1 is not aligned to 4",
-        [MANY_THREADS] = "of 257 threads",
+        [MANY_THREADS] = "of 513 threads",
         [AFTER_END] = "a command after endEncoding",
         [OPEN_ENCODER] = "commit with an open encoder",
         [TWO_ENCODERS] = "the command buffer's last encoder is still open",
