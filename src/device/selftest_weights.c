@@ -290,24 +290,30 @@ static double bound_of(const weights *w, bool mm) {
     return (is_exact ? 1 : 4) * 0x1p-21 + (terms + 1) * 2 * LB_SELFTEST_ULP;
 }
 
-/* One row of w with one of x; was: what was there before. */
+/* A product: with which row of x, what was there before, what came. */
+typedef struct spot {
+    u64 row;
+    float was, y;
+} spot;
+
+/* v: a row of w. */
 static void compare_product(lb_selftest *t, const lb_mv_args *a, const float *v, const made *m,
-                            u64 row, float was, float y) {
+                            spot p) {
     double sum = 0, size = 0, off = 0;
     for (u32 c = 0; c < a->n_cols; c++) {
-        const double p = (double)a->times * (double)v[c] * m->x[row * a->n_cols + c];
-        sum += p;
-        size += fabs(p);
-        off += fabs((double)a->times * (double)v[c]) * m->bound[row * a->n_cols + c];
+        const double term = (double)a->times * (double)v[c] * m->x[p.row * a->n_cols + c];
+        sum += term;
+        size += fabs(term);
+        off += fabs((double)a->times * (double)v[c]) * m->bound[p.row * a->n_cols + c];
     }
     off += m->sums * size;
     if (a->add) {
-        sum = (double)was + (double)a->add_times * sum;
+        sum = (double)p.was + (double)a->add_times * sum;
         off = fabs((double)a->add_times) * off + 2 * LB_SELFTEST_ULP * fabs(sum);
         sum *= (double)a->add_scale;
         off *= fabs((double)a->add_scale);
     }
-    lb_selftest_compare(t, t->at++, y, sum, off + LB_SELFTEST_TINY);
+    lb_selftest_compare(t, t->at++, p.y, sum, off + LB_SELFTEST_TINY);
 }
 
 /* What x of a product may be made of, and where the product goes, in turn. */
@@ -395,7 +401,7 @@ static lb_status check_mv(lb_selftest *t, const weights *w, bool stack, bool mm,
             lb_selftest_compare(t, i, y[i], NAN, 0);
         else
             compare_product(t, &a, w->value + ((u64)mat * n_rows + at - a.y_first) * a.n_cols, &m,
-                            token / (stack ? 2 : 1), was[i], y[i]);
+                            (spot){token / (stack ? 2 : 1), was[i], y[i]});
     }
     return LB_OK;
 }

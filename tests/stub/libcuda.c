@@ -489,17 +489,17 @@ LB_PUBLIC cu_result cuEventElapsedTime(float *ms, cu_event from, cu_event to) {
     return CU_OK;
 }
 /* Of a launch's arguments. */
-static cu_result take(held *h, cu_function f, const unsigned *groups, const unsigned *threads,
-                      unsigned shared, void **params, void **extra) {
-    const lb_dev_kernel k = (lb_dev_kernel)((uintptr_t)f - 1);
-    *h = (held){.kind = 2, .kernel = k, .n_threads = threads[0]};
-    memcpy(h->groups, groups, sizeof h->groups);
-    if ((u32)k >= LB_DEV_KERNEL_COUNT || threads[1] != 1 || threads[2] != 1 || shared || extra)
+static cu_result take(held *h, const cu_kernel_node *l) {
+    const lb_dev_kernel k = (lb_dev_kernel)((uintptr_t)l->f - 1);
+    *h = (held){.kind = 2, .kernel = k, .n_threads = l->threads[0]};
+    memcpy(h->groups, l->groups, sizeof h->groups);
+    if ((u32)k >= LB_DEV_KERNEL_COUNT || l->threads[1] != 1 || l->threads[2] != 1 ||
+        l->shared_bytes || l->extra)
         return INVALID_VALUE;
     const u32 n = (u32)strlen(lb_dev_kernel_signature(k)) - 1;
     for (u32 i = 0; i < n; i++)
-        h->buf[i] = (void *)(uintptr_t) * (cu_ptr *)params[i];
-    memcpy(h->val, params[n], lb_dev_kernel_val_bytes(k));
+        h->buf[i] = (void *)(uintptr_t) * (cu_ptr *)l->params[i];
+    memcpy(h->val, l->params[n], lb_dev_kernel_val_bytes(k));
     return CU_OK;
 }
 
