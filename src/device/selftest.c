@@ -128,7 +128,7 @@ static cases_fn *cases_of(lb_dev_kernel k) {
         return lb_selftest_experts;
     case LB_DK_route_two:
     case LB_DK_move_heads:
-    case LB_DK_times:
+    case LB_DK_times_rows:
     case LB_DK_times_sigmoid:
     case LB_DK_times_silu:
     case LB_DK_l2_norm_heads:

@@ -70,7 +70,7 @@ static lb_status check_times(lb_selftest *t, lb_dev_kernel k, const lb_times_arg
             else if (k == LB_DK_times_silu)
                 lb_k_silu_f32_ref(1, &f, &f);
             x[at] *= f;
-            bound[at] = k == LB_DK_times ? 0 : 12 * ULP * fabs((double)x[at]) + TINY;
+            bound[at] = k == LB_DK_times_rows ? 0 : 12 * ULP * fabs((double)x[at]) + TINY;
         }
     for (u64 i = 0; i < n; i++)
         lb_selftest_compare(t, i, out[i], (double)x[i], bound[i]);
