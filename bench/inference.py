@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """inference.py: reading prompts and generating, against llama-bench, side by side in one run.
 
-    python3 bench/inference.py [--work DIR] [--llama DIR] [--models a,b] [-p 512] [-n 64] [-t 1,2] [--repeat 3] [--fast] [--repack] [MODEL...]
+    python3 bench/inference.py [--work DIR] [--llama DIR] [--models a,b] [-p 512] [-n 64] [-t 1,2] [--repeat 3] [--fast] [--repack]
+                               [--device cuda] [MODEL...]
 
 Models: the demo's SmolLM2-135M as it comes (Q4_1), and a random model of 1.1B parameters (TinyLlama's shape) in the
 types below, quantized by lbrx; MLX groups, which llama.cpp does not read, stand beside its nearest type, Q4_1. Both
@@ -10,7 +11,7 @@ programs read the same file from a warm page cache with the same number of threa
 each figure is the median of its rounds in tokens a second. llama-bench is built for the processor from the source package
 in PyPI unless --llama names a folder that has it. --fast: lbrx rounds activations to eight bits, as llama.cpp does.
 --repack: a column for lbrx with that option, which copies the weights as llama.cpp does of the types that it repacks. MODEL:
-other GGUF files instead.
+other GGUF files instead. --device: on that device, against a llama-bench (--llama) that is built for it.
 
 The third figure of a generation is the share of the bandwidth with which as many threads read the file's bytes from
 memory in the same run, that is what no program can exceed."""
@@ -46,13 +47,13 @@ def run_json(cmd):
 def ours(o, path, threads, *more):
     """{test: (tokens a second, share of the bandwidth or None)}"""
     out = run_json([LBRX, "bench", path, "-p", str(o.p), "-n", str(o.n), "-r", "1", "-t", str(threads), "--json", "-q",
-                    *(["--fast"] if o.fast else []), *more])
+                    *(["--fast"] if o.fast else []), *(["--device", o.device] if o.device else []), *more])
     return {r["test"]: (r["tokens_per_second"][0], r.get("bandwidth_share")) for r in out}
 
 
 def theirs(o, path, threads):
     out = run_json([os.path.join(o.llama, "llama-bench"), "-m", path, "-p", str(o.p), "-n", str(o.n), "-r", "1", "-t",
-                    str(threads), "-o", "json"])
+                    str(threads), "-o", "json", *(["-ngl", "99"] if o.device else [])])
     return {("pp%d" % r["n_prompt"] if r["n_prompt"] else "tg%d" % r["n_gen"]): r["avg_ts"] for r in out}
 
 
@@ -113,6 +114,7 @@ def main():
     a.add_argument("--fast", action="store_true")
     a.add_argument("--keep", action="store_true", help="keep the quantized models")
     a.add_argument("--repack", action="store_true")
+    a.add_argument("--device", help="of both; llama-bench with all layers there")
     a.add_argument("model", nargs="*")
     o = a.parse_args()
     o.work = os.path.abspath(o.work)

@@ -17,7 +17,8 @@ static void put_lines(lb_cuda_common *c, lb_str s) {
         if (!lb_str_find(s, LB_STR("\n"), &end))
             end = s.len - 1;
         const lb_str line = lb_str_sub(s, 0, end + 1);
-        lb_buf_put_str(is_table(line) ? &c->tables : &c->rest, line);
+        if (line.len > 1)
+            lb_buf_put_str(is_table(line) ? &c->tables : &c->rest, line);
         s = lb_str_sub(s, end + 1, s.len);
     }
 }

@@ -4,6 +4,7 @@
 #include "io/size.h"
 
 #define LB_DEV_ROUND 256u
+#define ROUND_MAX (2 * LB_MIB)
 
 void lb_dev_buf_link(lb_dev_buf **list, lb_dev_buf *b) {
     b->prev = NULL;
@@ -30,14 +31,15 @@ lb_status lb_dev_settle(lb_dev *d, u64 used_at, lb_err *err) {
     return LB_OK;
 }
 
-/* An eighth of the size's power of two, so that at most an eighth is lost; 256 bytes at least. */
+/* An eighth of the size's power of two, so that at most an eighth is lost; 256 bytes at least, 2
+ * MiB at most. */
 static bool room_of(const lb_dev *d, u64 size_bytes, u64 *room) {
     u64 step = LB_DEV_ROUND;
     if (d->opts.exact) {
         *room = size_bytes;
         return true;
     }
-    while (step < (u64)1 << 60 && step * 16 <= size_bytes)
+    while (step < ROUND_MAX && step * 16 <= size_bytes)
         step *= 2;
     return lb_align_u64(size_bytes, step, room);
 }

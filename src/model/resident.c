@@ -52,6 +52,12 @@ static lb_status place(upload *u, u64 bytes, lb_dev_arg *out) {
         u->r->bytes += room;
         return LB_OK;
     }
+    if (room >= CHUNK_BYTES / 8) { /* by itself: else chunks would end with as much that is lost */
+        LB_TRY(lb_dev_buf_new(u->r->d, LB_DEV_OWN, room, &out->buf, u->err));
+        out->off_bytes = 0;
+        u->left -= LB_MIN(room, u->left);
+        return keep(u, out->buf);
+    }
     if (!u->chunk || room > lb_dev_buf_bytes(u->chunk) - u->chunk_at) {
         const u64 size = LB_MAX(room, LB_MIN(CHUNK_BYTES, u->left));
         LB_TRY(lb_dev_buf_new(u->r->d, LB_DEV_OWN, size, &u->chunk, u->err));

@@ -394,6 +394,76 @@ LB_TEST(device_order) {
     }
 }
 
+/* y = x + x, then z = y + y, again and again; x is written in between. */
+static void run_recording(lb_dev_kind kind) {
+    lb_dev *d;
+    lb_dev_queue *q;
+    lb_dev_buf *x, *y, *z;
+    lb_dev_graph *g = NULL, *same = NULL, *none = NULL;
+    lb_dev_stats s;
+    float in[64], out[64];
+    const lb_map_args a = {64};
+    CHECK_OK(lb_dev_open(&d, &(lb_dev_opts){.kind = kind}, &err));
+    CHECK_OK(lb_dev_queue_new(d, &q, &err));
+    CHECK_OK(lb_dev_buf_new(d, LB_DEV_OWN, 256, &x, &err));
+    CHECK_OK(lb_dev_buf_new(d, LB_DEV_OWN, 256, &y, &err));
+    CHECK_OK(lb_dev_buf_new(d, LB_DEV_OWN, 256, &z, &err));
+    const lb_dev_launch first = {.kernel = LB_DK_add,
+                                 .buf = {{x, 0}, {x, 0}, {y, 0}},
+                                 .n_bufs = 3,
+                                 .val = &a,
+                                 .val_bytes = sizeof a};
+    lb_dev_launch second = first, wrong = first;
+    second.buf[0].buf = second.buf[1].buf = y;
+    second.buf[2].buf = z;
+    wrong.n_bufs = 2;
+    CHECK_FAILS(lb_dev_graph_end(q, &none, &err), LB_E_USAGE, "does not record");
+    for (u32 i = 0; i < 2; i++) {
+        lb_dev_graph **to = i ? &same : &g;
+        CHECK_OK(lb_dev_graph_begin(q, &err));
+        CHECK_FAILS(lb_dev_graph_begin(q, &err), LB_E_USAGE, "recording already");
+        CHECK_OK(lb_dev_queue_launch(q, &first, &err));
+        CHECK_FAILS(lb_dev_queue_launch(q, &wrong, &err), LB_E_USAGE, "2 buffers given");
+        CHECK_OK(lb_dev_queue_barrier(q, &err));
+        CHECK_FAILS(lb_dev_queue_read(q, out, z, 0, 256, &err), LB_E_USAGE,
+                    "no kernel, while the queue is recording");
+        CHECK_OK(lb_dev_queue_launch(q, &second, &err));
+        CHECK_OK(lb_dev_graph_end(q, to, &err));
+    }
+    CHECK(lb_dev_graph_equal(g, same));
+    lb_dev_stats_get(d, &s);
+    CHECK(s.launches == 0);
+    for (u32 round = 1; round < 4; round++) {
+        for (u32 i = 0; i < 64; i++)
+            in[i] = (float)(round * i);
+        CHECK_OK(lb_dev_queue_write(q, x, 0, in, 256, &err));
+        CHECK_OK(lb_dev_graph_run(q, round == 2 ? same : g, &err));
+        CHECK_OK(lb_dev_queue_read(q, out, z, 0, 256, &err));
+        CHECK_OK(lb_dev_queue_wait(q, &err));
+        for (u32 i = 0; i < 64; i++)
+            CHECK(out[i] == 4 * in[i]);
+    }
+    lb_dev_stats_get(d, &s);
+    CHECK(s.launches == 6 && s.graphs == 3);
+    lb_dev_graph_free(&same);
+    CHECK(same == NULL);
+    CHECK_OK(lb_dev_graph_begin(q, &err)); /* other arguments, and one that is given up */
+    second.buf[2].buf = x;
+    CHECK_OK(lb_dev_queue_launch(q, &second, &err));
+    CHECK_OK(lb_dev_graph_end(q, &same, &err));
+    CHECK(!lb_dev_graph_equal(g, same));
+    CHECK_OK(lb_dev_graph_begin(q, &err));
+    CHECK_OK(lb_dev_queue_launch(q, &first, &err));
+    lb_dev_graph_cancel(q);
+    CHECK_OK(lb_dev_queue_write(q, x, 0, in, 256, &err));
+    CHECK_OK(lb_dev_queue_wait(q, &err));
+    lb_dev_close(&d); /* frees those that are left */
+}
+
+LB_TEST(device_recording) {
+    run_recording(LB_DEV_CPU);
+}
+
 LB_TEST(device_map) {
     static const _Alignas(64) float file[64 + 1] = {3, 4};
     lb_dev *d;

@@ -3,6 +3,7 @@
  * the very calls that a GPU gets, a missing and an old driver, memory that is out, a device that is
  * lost. LB_TEST_STUB_CUDA names the stand-in, which is opened before: the library's own dlopen
  * finds it by its name. */
+#include "device/cuda_text.h"
 #include "test.h"
 #include "base/os.h"
 #include "device/device.h"
@@ -129,6 +130,30 @@ LB_TEST(cuda_kernels) {
 }
 
 /* Memory of the device is out: what the pool keeps is given back first; then a refusal in words. */
+/* A kernel with the tables that it names, and no other kernel. */
+LB_TEST(cuda_one_kernel) {
+    const char ptx[] =
+        "// lbrx kernels 0\n.version 7.0\n.target sm_75\n.address_size 64\n"
+        ".const .align 4 .b8 one[8] = {1};\n.global .align 4 .b8 two[8] = {2};\n"
+        ".const .align 4 .b8 three[8] = {3};\n.func f()\n{\n\tld three;\n}\n"
+        ".visible .entry a(\n)\n{\n\tld one;\n}\n.visible .entry b(\n)\n{\n\tld two;\n}\n"
+        ".func g()\n{\n}\n.visible .entry ab(\n)\n{\n}\n";
+    lb_cuda_common c;
+    CHECK_OK(lb_cuda_common_of(ptx, &c, &err));
+    lb_buf text = {0};
+    CHECK_OK(lb_cuda_text_of(ptx, &c, "b", &text, &err));
+    CHECK_STR(
+        lb_str_c((const char *)text.ptr),
+        "// lbrx kernels 0\n.version 7.0\n.target sm_75\n.address_size 64\n"
+        ".global .align 4 .b8 two[8] = {2};\n.const .align 4 .b8 three[8] = {3};\n"
+        ".func f()\n{\n\tld three;\n}\n.func g()\n{\n}\n.visible .entry b(\n)\n{\n\tld two;\n}\n");
+    lb_buf_deinit(&text);
+    CHECK(lb_cuda_text_of(ptx, &c, "c", &text, &err) == LB_E_FORMAT);
+    CHECK_STR(lb_str_c(err.msg), "the kernels' text has no c");
+    lb_buf_deinit(&text);
+    lb_cuda_common_deinit(&c);
+}
+
 LB_TEST(cuda_memory) {
     lb_dev *d;
     lb_dev_buf *a, *b, *c;
