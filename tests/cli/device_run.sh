@@ -35,6 +35,8 @@ for file in "$GOLDEN"/logits/*.json; do
         "$LOGITS" make "$file" "$label" "$W/hf" && "$LOGITS" ids "$file" "$label" >"$W/ids" || exit 1
         : "$tokenizer" "$forms"
         on_device "$family $label" "$file" "$label"
+        turn=$((turn + 1))
+        in_turn 0 3 || continue
         case $family in # every layer shared by two devices
         cohere2 | gpt2) on_device "$family $label shared" "$file" "$label" --device emulated,emulated --split-mode row ;;
         esac
@@ -101,10 +103,14 @@ make_model hf llama "$W/folder" layers=1 vocab=320
 make_model imatrix llama "$W/importance" layers=1 vocab=320
 for t in q4_0 q4_1 q5_0 q5_1 q8_0 q2_k q3_k q4_k q5_k q6_k iq4_nl iq4_xs iq3_s iq3_xxs iq2_xxs iq2_xs iq2_s iq1_s iq1_m tq1_0 tq2_0 \
     q1_0 q2_0 mxfp4 nvfp4 f16 bf16; do
+    turn=$((turn + 1))
+    in_turn 0 3 || continue
     exits 0 "$t" "$LBRX" quantize "$W/made/model.gguf" -o "$W/typed.gguf" --type $t --pure --no-sync -q --force \
         --imatrix "$W/importance" --override 'token_embd|output=q8_0' && near "$t" "$W/typed.gguf"
 done
 for t in mlx-q2 mlx-q3 mlx-q4 mlx-q5 mlx-q6 mlx-q8 mlx-mxfp4 mlx-mxfp8 mlx-nvfp4; do
+    turn=$((turn + 1))
+    in_turn 0 3 || continue
     rm -rf "$W/typed"
     exits 0 "$t" "$LBRX" quantize "$W/folder" -o "$W/typed" --to mlx --type $t --no-sync -q && near "$t" "$W/typed"
 done
