@@ -25,10 +25,18 @@ static void put_lines(lb_cuda_common *c, lb_str s) {
 
 lb_status lb_cuda_common_of(const char *ptx, lb_cuda_common *out, lb_err *err) {
     *out = (lb_cuda_common){0};
-    for (const char *at = ptx; at;) {
-        const char *entry = strstr(at, ENTRY), *end = entry ? strstr(entry, END) : NULL;
-        put_lines(out, entry ? (lb_str){at, (size_t)(entry + 1 - at)} : lb_str_c(at));
-        at = end ? end + strlen(END) - 1 : NULL; /* at the line's end, which may begin an ENTRY */
+    for (lb_str s = lb_str_c(ptx); s.len;) {
+        size_t entry = s.len, end = s.len;
+        if (lb_str_find(s, LB_STR(ENTRY), &entry)) {
+            if (lb_str_find(lb_str_sub(s, entry, s.len), LB_STR(END), &end))
+                end += entry + strlen(END) - 1; /* at the line's end, which may begin an ENTRY */
+            else
+                end = s.len;
+        } else {
+            entry = s.len;
+        }
+        put_lines(out, lb_str_sub(s, 0, LB_MIN(entry + 1, s.len)));
+        s = lb_str_sub(s, LB_MIN(end, s.len), s.len);
     }
     if (!out->tables.oom && !out->rest.oom)
         return LB_OK;
@@ -56,15 +64,16 @@ lb_status lb_cuda_text_of(const char *ptx, const lb_cuda_common *c, const char *
                           lb_err *err) {
     lb_buf head = {0};
     lb_buf_printf(&head, ENTRY "%s(", name);
-    lb_buf_put_u8(&head, 0);
-    const char *entry = head.oom ? NULL : strstr(ptx, (const char *)head.ptr);
-    const char *end = entry ? strstr(entry, END) : NULL;
     const bool oom = head.oom;
+    const lb_str all = lb_str_c(ptx);
+    size_t entry = 0, end = 0;
+    const bool found = !oom && lb_str_find(all, lb_buf_str(&head), &entry) &&
+                       lb_str_find(lb_str_sub(all, entry, all.len), LB_STR(END), &end);
     lb_buf_deinit(&head);
-    if (!end)
+    if (!found)
         return oom ? lb_fail(err, LB_E_NOMEM, "out of memory for the kernels' text")
                    : lb_fail(err, LB_E_FORMAT, "the kernels' text has no %s", name);
-    const lb_str kernel = {entry + 1, (size_t)(end + strlen(END) - entry - 1)};
+    const lb_str kernel = lb_str_sub(all, entry + 1, entry + end + strlen(END));
     const lb_str rest = lb_buf_str(&c->rest);
     size_t first = 0; /* the line with the hash, then the version's and the target's */
     for (u32 lines = 0; first < rest.len && lines < 4; first++)

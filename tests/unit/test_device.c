@@ -48,7 +48,9 @@ static void kernels_in(u32 schedule) {
     lb_dev *d;
     CHECK_OK(lb_dev_open(
         &d, &(lb_dev_opts){.kind = LB_DEV_CPU, .exact = true, .schedule = schedule}, &err));
-    for (u32 k = 0; k < LB_DEV_KERNEL_COUNT; k++) {
+    /* An emulator takes a fourth of them in each schedule: all of them together. */
+    const u32 step = lb_test_emulated() ? 4 : 1;
+    for (u32 k = schedule % step; k < LB_DEV_KERNEL_COUNT; k += step) {
         lb_selftest_row row;
         CHECK_OK(lb_dev_selftest(d, (lb_dev_kernel)k, &opts, &row, &err));
         if (row.status != LB_OK)
@@ -60,7 +62,7 @@ static void kernels_in(u32 schedule) {
     lb_dev_stats s;
     lb_dev_stats_get(d, &s);
     CHECK_U64(s.used_bytes, 0);
-    CHECK(s.launches > LB_DEV_KERNEL_COUNT);
+    CHECK(s.launches > LB_DEV_KERNEL_COUNT / step);
     lb_dev_close(&d);
 }
 
