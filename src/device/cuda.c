@@ -15,7 +15,7 @@ typedef struct cuda {
     lb_cuda_driver cu;
     cu_device device;
     cu_context context;               /* NULL: not retained */
-    lb_cuda_common common, common_mm; /* of the two texts; mm: for tensor cores */
+    lb_cuda_common common, common_mm; /* of the two texts, when one is used; mm: for tensor cores */
     cu_module module[LB_DEV_KERNEL_COUNT];
     cu_function kernel[LB_DEV_KERNEL_COUNT]; /* NULL: not compiled yet */
 } cuda;
@@ -126,22 +126,17 @@ static lb_status need_kernel(lb_dev *d, lb_dev_kernel k, lb_err *err) {
     lb_buf text = {0};
     if (c->kernel[k])
         return LB_OK;
-    lb_status st = lb_cuda_text_of(mm ? lb_cuda_ptx_mm : lb_cuda_ptx,
-                                   mm ? &c->common_mm : &c->common, name, &text, err);
+    const char *ptx = mm ? lb_cuda_ptx_mm : lb_cuda_ptx;
+    lb_cuda_common *common = mm ? &c->common_mm : &c->common;
+    if (!common->rest.len)
+        LB_TRY(lb_cuda_common_of(ptx, common, err));
+    lb_status st = lb_cuda_text_of(ptx, common, name, &text, err);
     if (st == LB_OK)
         st = load_module(d, (const char *)text.ptr, &c->module[k], err);
     if (st == LB_OK)
         st = result(d, c->cu.cuModuleGetFunction(&c->kernel[k], c->module[k], name), name, err);
     lb_buf_deinit(&text);
     return st;
-}
-
-/* One, to see whether the driver takes them. */
-static lb_status load_kernels(lb_dev *d, lb_err *err) {
-    cuda *c = d->impl;
-    LB_TRY(lb_cuda_common_of(lb_cuda_ptx, &c->common, err));
-    LB_TRY(lb_cuda_common_of(lb_cuda_ptx_mm, &c->common_mm, err));
-    return need_kernel(d, LB_DK_add, err);
 }
 
 static lb_status cuda_open(lb_dev *d, lb_err *err) {
@@ -168,7 +163,7 @@ static lb_status cuda_open(lb_dev *d, lb_err *err) {
                        LB_CUDA_CAPABILITY_MIN % 10);
     LB_TRY(result(d, c->cu.cuDevicePrimaryCtxRetain(&c->context, c->device), "context", err));
     LB_TRY(enter(d, err));
-    LB_TRY(load_kernels(d, err));
+    LB_TRY(need_kernel(d, LB_DK_add, err)); /* whether the driver takes them */
     if (c->cu.cuMemGetInfo_v2(&free_bytes, &all_bytes) == CU_OK)
         d->info.free_bytes = free_bytes;
     return LB_OK;

@@ -70,9 +70,7 @@ lb_status lb_dev_link_copy(lb_dev_link *l, lb_dev_arg to, lb_dev_arg from, u64 s
         return lb_fail(err, LB_E_USAGE, "%s: a copy of a buffer of another device",
                        l->from->dev->info.id);
     /* the source's queue is what its buffer waits for (pool.c) */
-    if (!l->from->pending_from)
-        l->from->pending_from = ++l->from->dev->submissions;
-    from.buf->used_at = l->from->dev->submissions;
+    lb_dev_submitted(l->from, from.buf, NULL);
     return size_bytes ? move(l, to, from, size_bytes, err) : LB_OK;
 }
 

@@ -217,10 +217,8 @@ lb_status lb_device_room(const lb_model *m, lb_dev *dev, const lb_context_opts *
     lb_resident whole = {.m = m, .d = dev, .embeds = true, .ends = true};
     lb_dcontext d = {.r = &whole};
     lb_context c = {.device = &d};
-    lb_context_opts usual = *o;
     u64 size[LB_DBUFS];
-    usual.n_batch = o->n_batch ? o->n_batch : LB_BATCH_USUAL_DEVICE;
-    lb_context_settle(&c, m, &usual);
+    lb_context_settle(&c, m, o);
     const lb_cache_kind kind = lb_context_cache_kind(&c.o);
     set_shape(&c);
     const lb_status st = lb_cache_lay_out(&c.cache, &m->p, &kind, c.o.n_ctx, c.o.n_seqs, err);

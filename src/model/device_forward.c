@@ -41,12 +41,12 @@ lb_status lb_dbarrier(const lb_context *c, lb_err *err) {
 /* ---- products ---- */
 
 /* How many simdgroups share a row: so many that every unit has threadgroups and each thread still
- * has something to do. On Apple's GPUs large threadgroups may not fit a pipeline. */
+ * has something to do. */
 static void share_rows(const lb_context *c, lb_dev_kernel k, lb_mv_args *a) {
     const lb_dev_info *info = lb_dev_info_get(c->device->r->d);
     const u32 units = info->n_units ? info->n_units : 16, rows = 2;
     const u32 n_chunks = a->n_cols / lb_dev_kernel_chunk(k);
-    a->simdgroups = info->kind == LB_DEV_CUDA ? 16 : 8;
+    a->simdgroups = info->tuning.simdgroups;
     a->split = 1;
     while (2 * a->split <= LB_MIN(a->simdgroups, n_chunks / 32) &&
            2 * (u64)a->n_rows * a->split * a->n_tokens < 3ull * units * a->simdgroups * rows)

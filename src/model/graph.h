@@ -151,7 +151,6 @@ struct lb_context {
 };
 
 /* context.c: options as they are meant, into an empty context. */
-#define LB_BATCH_USUAL_DEVICE 512u /* products of fewer tokens leave a GPU's units idle */
 void lb_context_settle(struct lb_context *c, const lb_model *m, const lb_context_opts *o);
 lb_cache_kind lb_context_cache_kind(const lb_context_opts *o);
 
