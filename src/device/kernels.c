@@ -624,10 +624,10 @@ static const family families[] = {
     [CONV_KEEP] = {"iiov", sizeof(lb_conv_args), lb_dev_shape_conv_keep},
     [GATES] = {"iiiov", sizeof(lb_gates_args), lb_dev_shape_gates},
     [DELTA] = {"iiioov", sizeof(lb_delta_args), lb_dev_shape_delta},
-    [KV_PUT] = {"iiov", sizeof(lb_put_args), lb_dev_shape_put},
+    [KV_PUT] = {"iiov", sizeof(lb_kv_args), lb_dev_shape_put},
     [ATTEND_WIDE] = {"iiiiov", sizeof(lb_wide_args), lb_dev_shape_wide},
     [MIX] = {"ov", sizeof(lb_mix_args), lb_dev_shape_mix},
-    [KV_TAKE] = {"iiov", sizeof(lb_put_args), lb_dev_shape_take},
+    [KV_TAKE] = {"iiov", sizeof(lb_kv_args), lb_dev_shape_take},
     [KV_MOVE] = {"iiov", sizeof(lb_move_rows_args), lb_dev_shape_move_rows},
 };
 

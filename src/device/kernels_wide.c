@@ -23,7 +23,7 @@ static u64 row_bytes(u32 type, u32 dim) {
 }
 
 /* Whether rows of all heads, each of dim elements, lie in a page from off on. */
-static bool in_page(const lb_put_args *a, u32 off, u32 bytes, u32 dim) {
+static bool in_page(const lb_kv_args *a, u32 off, u32 bytes, u32 dim) {
     const u64 row = row_bytes(a->type, dim);
     u64 n;
     return row && row <= bytes && bytes % 4 == 0 && off % 4 == 0 &&
@@ -31,7 +31,7 @@ static bool in_page(const lb_put_args *a, u32 off, u32 bytes, u32 dim) {
            off <= a->page_bytes - n;
 }
 
-static const char *kv_fits(const lb_put_args *a) {
+static const char *kv_fits(const lb_kv_args *a) {
     if (a->k_dim > LB_DEV_WIDE_MAX || a->v_dim > LB_DEV_WIDE_MAX)
         return "heads have more than 640 elements";
     if (a->page_bytes % 4 || !a->n_pages || !in_page(a, a->k_off, a->k_bytes, a->k_dim) ||
@@ -41,7 +41,7 @@ static const char *kv_fits(const lb_put_args *a) {
 }
 
 const char *lb_dev_shape_put(u32 type, const void *val, lb_dev_shape *s) {
-    const lb_put_args *a = val;
+    const lb_kv_args *a = val;
     const u64 k_blocks = lb_ceil_div_u64(a->k_dim, BLOCK),
               v_blocks = lb_ceil_div_u64(a->v_dim, BLOCK);
     const u64 blocks = a->n_heads * (k_blocks + v_blocks);
@@ -66,7 +66,7 @@ const char *lb_dev_shape_put(u32 type, const void *val, lb_dev_shape *s) {
 
 /* Of keys alone. */
 const char *lb_dev_shape_take(u32 type, const void *val, lb_dev_shape *s) {
-    const lb_put_args *a = val;
+    const lb_kv_args *a = val;
     const u64 n = (u64)a->n_heads * a->k_dim;
     (void)type;
     if (a->v_dim)
@@ -93,16 +93,16 @@ const char *lb_dev_shape_move_rows(u32 type, const void *val, lb_dev_shape *s) {
 }
 
 static const char *wide_fits(const lb_wide_args *a) {
-    const lb_put_args kv = {.n_heads = a->n_heads_kv,
-                            .k_dim = a->k_dim,
-                            .v_dim = a->v_dim,
-                            .k_off = a->k_off,
-                            .v_off = a->v_off,
-                            .k_bytes = a->k_bytes,
-                            .v_bytes = a->v_bytes,
-                            .page_bytes = a->page_bytes,
-                            .n_pages = a->n_pages,
-                            .type = a->type};
+    const lb_kv_args kv = {.n_heads = a->n_heads_kv,
+                           .k_dim = a->k_dim,
+                           .v_dim = a->v_dim,
+                           .k_off = a->k_off,
+                           .v_off = a->v_off,
+                           .k_bytes = a->k_bytes,
+                           .v_bytes = a->v_bytes,
+                           .page_bytes = a->page_bytes,
+                           .n_pages = a->n_pages,
+                           .type = a->type};
     const char *bad = kv_fits(&kv);
     if (bad)
         return bad;

@@ -45,7 +45,7 @@ static void load(float *to, const u8 *row, u32 dim, u32 type) {
 }
 
 /* Where a layer's rows lie in a page, with something before, between and behind them. */
-static void lay_out(lb_put_args *a) {
+static void lay_out(lb_kv_args *a) {
     a->k_bytes = bytes_of(a->type, a->k_dim);
     a->k_off = 64;
     a->v_off = a->k_off;
@@ -69,12 +69,12 @@ static const put_case put_cases[] = {{1, 1, 576, 0, LB_DEV_F16},  {3, 2, 80, 40,
                                      {9, 1, 320, 0, LB_DEV_Q8_0}, {2, 2, 24, 33, LB_DEV_F16}};
 
 static lb_status check_put(lb_selftest *t, const put_case *k, lb_err *err) {
-    lb_put_args a = {.n_tokens = k->n_tokens,
-                     .n_heads = k->n_heads,
-                     .k_dim = k->k_dim,
-                     .v_dim = k->v_dim,
-                     .n_pages = 3,
-                     .type = k->type};
+    lb_kv_args a = {.n_tokens = k->n_tokens,
+                    .n_heads = k->n_heads,
+                    .k_dim = k->k_dim,
+                    .v_dim = k->v_dim,
+                    .n_pages = 3,
+                    .type = k->type};
     lay_out(&a);
     a.v_first = 3;
     a.k_first = 3 + a.n_heads * a.v_dim;
@@ -216,7 +216,7 @@ static void compare_part(lb_selftest *t, const wide *x, u64 part, const float *g
 }
 
 /* Rows of random values in every page. */
-static void fill(lb_selftest *t, u8 *cache, const lb_put_args *kv, float *row) {
+static void fill(lb_selftest *t, u8 *cache, const lb_kv_args *kv, float *row) {
     for (u32 r = 0; r < kv->n_pages * kv->n_heads * LB_DEV_PAGE_ROWS; r++) {
         u8 *page = cache + (u64)(r / (kv->n_heads * LB_DEV_PAGE_ROWS)) * kv->page_bytes;
         const u64 at = r % (kv->n_heads * LB_DEV_PAGE_ROWS);
@@ -232,11 +232,11 @@ static void fill(lb_selftest *t, u8 *cache, const lb_put_args *kv, float *row) {
 
 static bool make_wide(lb_selftest *t, const wide_case *k, wide *x) {
     const u32 n_seqs = 2, n_q = k->n_heads * k->k_dim;
-    lb_put_args kv = {.n_heads = k->n_heads_kv,
-                      .k_dim = k->k_dim,
-                      .v_dim = k->shared ? 0 : k->v_dim,
-                      .n_pages = n_seqs * k->n_table + 1,
-                      .type = k->type};
+    lb_kv_args kv = {.n_heads = k->n_heads_kv,
+                     .k_dim = k->k_dim,
+                     .v_dim = k->shared ? 0 : k->v_dim,
+                     .n_pages = n_seqs * k->n_table + 1,
+                     .type = k->type};
     lay_out(&kv);
     x->a = (lb_wide_args){.n_tokens = k->n_tokens,
                           .n_heads = k->n_heads,
@@ -336,12 +336,12 @@ static const put_case take_cases[] = {{1, 1, 576, 0, LB_DEV_F16},
                                       {9, 3, 128, 0, LB_DEV_Q4_0}};
 
 /* Pages of rows of keys. */
-static u8 *make_cache(lb_selftest *t, const put_case *k, lb_put_args *a) {
-    *a = (lb_put_args){.n_tokens = k->n_tokens,
-                       .n_heads = k->n_heads,
-                       .k_dim = k->k_dim,
-                       .n_pages = 3,
-                       .type = k->type};
+static u8 *make_cache(lb_selftest *t, const put_case *k, lb_kv_args *a) {
+    *a = (lb_kv_args){.n_tokens = k->n_tokens,
+                      .n_heads = k->n_heads,
+                      .k_dim = k->k_dim,
+                      .n_pages = 3,
+                      .type = k->type};
     lay_out(a);
     float *row = lb_selftest_floats(t, LB_DEV_WIDE_MAX, 0);
     u8 *cache = lb_arena_push(&t->arena, (u64)a->n_pages * a->page_bytes, 16);
@@ -353,7 +353,7 @@ static u8 *make_cache(lb_selftest *t, const put_case *k, lb_put_args *a) {
 }
 
 static lb_status check_take(lb_selftest *t, const put_case *k, lb_err *err) {
-    lb_put_args a;
+    lb_kv_args a;
     u8 *cache = make_cache(t, k, &a);
     a.k_first = 3;
     a.stride = a.n_heads * a.k_dim + 8;
@@ -385,7 +385,7 @@ static lb_status check_take(lb_selftest *t, const put_case *k, lb_err *err) {
 }
 
 static lb_status check_move(lb_selftest *t, const put_case *k, lb_err *err) {
-    lb_put_args kv;
+    lb_kv_args kv;
     u8 *cache = make_cache(t, k, &kv);
     const u64 bytes = (u64)kv.n_pages * kv.page_bytes;
     const lb_move_rows_args a = {kv.n_tokens, kv.n_heads,    kv.k_off,

@@ -119,29 +119,12 @@ static lb_status finish_heads(const lb_context *c, const heads *h, lb_err *err) 
 }
 
 static lb_status store(const lb_context *c, u32 layer, const heads *h, lb_err *err) {
+    const lb_dput p = {layer, h->n_head_kv, h->k_dim,  h->v_dim,
+                       h->k,  h->v,         h->stride, lb_dbuf_arg(c, LB_DBUF_QKV)};
     if (lb_device_is_wide(c, layer))
-        return lb_device_put(c,
-                             &(lb_dput){layer, h->n_head_kv, h->k_dim, h->v_dim, h->k, h->v,
-                                        h->stride, lb_dbuf_arg(c, LB_DBUF_QKV)},
-                             err);
-    const lb_dcontext *d = c->device;
-    const lb_cache_layer *cl = &c->cache.layer[layer];
-    const lb_kv_args a = {.n_tokens = c->n,
-                          .n_heads = h->n_head_kv,
-                          .k_dim = h->k_dim,
-                          .v_dim = h->v_dim,
-                          .k_first = h->k,
-                          .v_first = h->v,
-                          .stride = h->stride,
-                          .k_off = (u32)((cl->k_off - d->kv_off) / d->r->n_ranks),
-                          .v_off = (u32)((cl->v_off - d->kv_off) / d->r->n_ranks),
-                          .k_bytes = cl->k_bytes,
-                          .v_bytes = cl->v_bytes,
-                          .page_bytes = (u32)d->page_bytes,
-                          .n_pages = c->cache.n_pages_max,
-                          .type = lb_device_kv_type(c)};
-    const lb_dev_arg buf[] = {lb_dbuf_arg(c, LB_DBUF_QKV), lb_dmeta_arg(c, LB_DMETA_PLACE),
-                              lb_dbuf_arg(c, LB_DBUF_CACHE)};
+        return lb_device_put(c, &p, err);
+    const lb_kv_args a = lb_device_kv_args(c, &p);
+    const lb_dev_arg buf[] = {p.x, lb_dmeta_arg(c, LB_DMETA_PLACE), lb_dbuf_arg(c, LB_DBUF_CACHE)};
     LB_TRY(lb_dlaunch(c, LB_DK_kv_store, buf, &a, err));
     return lb_dbarrier(c, err);
 }

@@ -75,6 +75,8 @@ typedef struct lb_dput {
     u32 layer, n_head_kv, k_dim, v_dim, k, v, stride;
     lb_dev_arg x; /* rotated in place */
 } lb_dput;
+/* Where they go: of whatever kernel stores or takes them. */
+lb_kv_args lb_device_kv_args(const lb_context *c, const lb_dput *p);
 lb_status lb_device_put(const lb_context *c, const lb_dput *p, lb_err *err);
 /* Keys alone, from the places in LB_DMETA_IDS: p as of what puts them back. */
 lb_status lb_device_take(const lb_context *c, const lb_dput *p, lb_err *err);

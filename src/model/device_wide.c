@@ -33,27 +33,27 @@ static lb_status mix_rows(const lb_context *c, lb_dev_arg x, u32 mix, u32 first,
     return lb_dlaunch(c, LB_DK_mix_rows, &x, &a, err);
 }
 
-static lb_put_args put_args(const lb_context *c, const lb_dput *p) {
+lb_kv_args lb_device_kv_args(const lb_context *c, const lb_dput *p) {
     const lb_cache_layer *cl = &c->cache.layer[p->layer];
-    return (lb_put_args){.n_tokens = c->n,
-                         .n_heads = p->n_head_kv,
-                         .k_dim = p->k_dim,
-                         .v_dim = p->v_dim,
-                         .k_first = p->k,
-                         .v_first = p->v,
-                         .stride = p->stride,
-                         .k_off = (u32)((cl->k_off - c->device->kv_off) / c->device->r->n_ranks),
-                         .v_off = (u32)((cl->v_off - c->device->kv_off) / c->device->r->n_ranks),
-                         .k_bytes = cl->k_bytes,
-                         .v_bytes = cl->v_bytes,
-                         .page_bytes = (u32)c->device->page_bytes,
-                         .n_pages = c->cache.n_pages_max,
-                         .type = lb_device_kv_type(c)};
+    return (lb_kv_args){.n_tokens = c->n,
+                        .n_heads = p->n_head_kv,
+                        .k_dim = p->k_dim,
+                        .v_dim = p->v_dim,
+                        .k_first = p->k,
+                        .v_first = p->v,
+                        .stride = p->stride,
+                        .k_off = (u32)((cl->k_off - c->device->kv_off) / c->device->r->n_ranks),
+                        .v_off = (u32)((cl->v_off - c->device->kv_off) / c->device->r->n_ranks),
+                        .k_bytes = cl->k_bytes,
+                        .v_bytes = cl->v_bytes,
+                        .page_bytes = (u32)c->device->page_bytes,
+                        .n_pages = c->cache.n_pages_max,
+                        .type = lb_device_kv_type(c)};
 }
 
 lb_status lb_device_put(const lb_context *c, const lb_dput *p, lb_err *err) {
     const lb_cache_layer *cl = &c->cache.layer[p->layer];
-    const lb_put_args a = put_args(c, p);
+    const lb_kv_args a = lb_device_kv_args(c, p);
     const lb_dev_arg buf[] = {p->x, lb_dmeta_arg(c, LB_DMETA_PLACE), lb_dbuf_arg(c, LB_DBUF_CACHE)};
     LB_TRY(mix_rows(c, p->x, cl->k_mix, p->k, p->n_head_kv * p->k_dim, p->stride, err));
     if (p->v_dim) /* beside the keys */
@@ -66,7 +66,7 @@ lb_status lb_device_put(const lb_context *c, const lb_dput *p, lb_err *err) {
 
 lb_status lb_device_take(const lb_context *c, const lb_dput *p, lb_err *err) {
     const lb_cache_layer *cl = &c->cache.layer[p->layer];
-    const lb_put_args a = put_args(c, p);
+    const lb_kv_args a = lb_device_kv_args(c, p);
     const lb_dev_arg buf[] = {lb_dbuf_arg(c, LB_DBUF_CACHE), lb_dmeta_arg(c, LB_DMETA_IDS), p->x};
     LB_TRY(lb_dlaunch(c, LB_DK_kv_take, buf, &a, err));
     LB_TRY(lb_dbarrier(c, err));

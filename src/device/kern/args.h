@@ -106,7 +106,7 @@ typedef struct lb_act_args {
 #define LB_DEV_HEAD_MAX 512u /* elements of a head */
 
 /* Keys of the token at first of its row of x [n_tokens][stride], [n_heads][k_dim]; values the same.
- */
+ * kv_put and kv_take: in any type; v_dim 0: values are the first elements of keys. */
 typedef struct lb_kv_args {
     u32 n_tokens, n_heads, k_dim, v_dim, k_first, v_first, stride;
     u32 k_off, v_off, k_bytes, v_bytes, page_bytes, n_pages, type;
@@ -198,12 +198,7 @@ typedef struct lb_delta_args {
     u32 n_runs, n_seqs, state_first, state_stride;
 } lb_delta_args;
 
-/* kv_put: as lb_kv_args, in any type; v_dim 0: values are the first elements of keys. */
-#define LB_DEV_WIDE_MAX 640u /* elements of a head */
-typedef struct lb_put_args {
-    u32 n_tokens, n_heads, k_dim, v_dim, k_first, v_first, stride;
-    u32 k_off, v_off, k_bytes, v_bytes, page_bytes, n_pages, type;
-} lb_put_args;
+#define LB_DEV_WIDE_MAX 640u /* elements of a head: kv_put, kv_take, attend_wide */
 
 /* As lb_attend_args. v_off is k_off: values are the first elements of keys. n_together: queries
  * that a threadgroup has, 1, 2, 4 or 8. */
