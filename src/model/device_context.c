@@ -208,11 +208,25 @@ static lb_status begin_part(lb_context *c, lb_resident *r, lb_err *err) {
     return put_heads(c, err);
 }
 
-lb_status lb_device_begin(lb_context *c, lb_err *err) {
-    LB_ASSERT(c->o.resident->m == c->m);
+static lb_status begin_parts(lb_context *c, lb_err *err) {
     for (lb_resident *r = c->o.resident; r; r = r->next)
         LB_TRY(begin_part(c, r, err));
     return lb_device_join(c, err);
+}
+
+/* Smaller batches where nobody has said how large, and the usual ones find no room. */
+lb_status lb_device_begin(lb_context *c, lb_err *err) {
+    lb_err why = {0};
+    LB_ASSERT(c->o.resident->m == c->m);
+    lb_status st = begin_parts(c, &why);
+    if ((st == LB_E_NOMEM || st == LB_E_LIMIT) && c->usual && c->o.n_batch > LB_DEV_BATCH_LEAST) {
+        lb_device_end(c);
+        c->o.n_batch = LB_DEV_BATCH_LEAST;
+        st = begin_parts(c, &why);
+    }
+    if (st != LB_OK && err)
+        *err = why;
+    return st;
 }
 
 void lb_device_end(lb_context *c) {
@@ -232,9 +246,15 @@ void lb_device_end(lb_context *c) {
     c->device = c->parts = NULL;
 }
 
-lb_status lb_device_room(const lb_model *m, lb_dev *dev, const lb_context_opts *o, u64 *layer_bytes,
+lb_status lb_device_room(const lb_device_way *way, const lb_context_opts *o, u64 *layer_bytes,
                          u64 *buffers, lb_err *err) {
-    lb_resident whole = {.m = m, .d = dev, .embeds = true, .ends = true};
+    const lb_model *m = way->m;
+    lb_resident whole = {.m = m,
+                         .d = way->d,
+                         .n_batch = way->n_batch,
+                         .no_tiles = way->no_tiles,
+                         .embeds = true,
+                         .ends = true};
     lb_dcontext d = {.r = &whole};
     lb_context c = {.device = &d};
     u64 size[LB_DBUFS];

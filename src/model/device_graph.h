@@ -20,6 +20,9 @@
 #include "model/resident.h"
 #include "model/slice.h"
 
+#define LB_DEV_BATCH_USUAL 2048u /* tokens of a batch where nobody says and there is room */
+#define LB_DEV_BATCH_LEAST 256u  /* where there is less */
+
 /* Rows of a matrix, or of a stack of them, one after the other. */
 typedef struct lb_dmat {
     lb_dev_kernel kernel[LB_DEV_ROWS + 1]; /* by lb_dev_use */
