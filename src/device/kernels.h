@@ -34,13 +34,7 @@ bool lb_dev_kernel_is_gemm(lb_dev_kernel k);
 bool lb_dev_kernel_find(lb_str name, lb_dev_kernel *out);
 
 /* What is done with stored rows: mv_*, mve_*, mm_*, unpack_*, rows_*. */
-typedef enum lb_dev_use {
-    LB_DEV_MV,
-    LB_DEV_MVE,
-    LB_DEV_MM,
-    LB_DEV_UNPACK,
-    LB_DEV_ROWS
-} lb_dev_use;
+typedef enum lb_dev_use { LB_DEV_MV, LB_DEV_MVE, LB_DEV_MM, LB_DEV_UNPACK, LB_DEV_ROWS } lb_dev_use;
 /* How rows are stored: as a type of the table has them; MLX's groups with scales and biases; floats
  * of few bits with scales. */
 typedef enum lb_dev_form { LB_DEV_BLOCKS, LB_DEV_AFFINE, LB_DEV_SCALED } lb_dev_form;
@@ -52,7 +46,8 @@ bool lb_dev_kernel_of(lb_dev_use use, lb_dev_form form, u32 type, lb_dev_kernel 
 const char *lb_dev_kernel_signature(lb_dev_kernel k);
 /* Of mv_* and mve_*: how many values of a row a thread takes at a time. */
 u32 lb_dev_kernel_chunk(lb_dev_kernel k);
-/* Bytes of rows as tiles (kern/args.h), padded to a multiple of `pad` rows; UINT64_MAX: too many. */
+/* Bytes of rows as tiles (kern/args.h), padded to a multiple of `pad` rows; UINT64_MAX: too many.
+ */
 u64 lb_dev_tile_bytes(u32 n_rows, u32 n_cols, u32 pad);
 u32 lb_dev_kernel_val_bytes(lb_dev_kernel k);
 /* val: of lb_dev_kernel_val_bytes. LB_E_USAGE: values that the kernel cannot take, said in words.

@@ -116,6 +116,5 @@ const char *lb_dev_shape_gemm_gated(u32 type, const void *val, lb_dev_shape *s) 
         return "gates are of no activation that there is, or are to be added";
     if (!bad && !tile_bytes(a->n_tokens, a->n_rows, LB_DEV_TILE_ROWS, &s->need_bytes[4]))
         bad = too_large;
-    return bad ? bad
-               : rows_fit(lb_round_up(a->n_rows, LB_DEV_TILE_COLS) / (GEMM_LINES / 2), s);
+    return bad ? bad : rows_fit(lb_round_up(a->n_rows, LB_DEV_TILE_COLS) / (GEMM_LINES / 2), s);
 }

@@ -3,6 +3,7 @@
 #include "base/interrupt.h"
 #include "base/mem.h"
 #include "model/device_layers.h"
+#include "model/device_parts.h"
 
 #define BATCH_USUAL 256u
 #define EXPERT_ROWS_MAX 1024u

@@ -89,9 +89,9 @@ static void set_sizes(const lb_context *c, u64 *size) {
     size[LB_DBUF_TABLE] = m->layer_embd ? inputs * p->n_layers : 0;
     size[LB_DBUF_LOGITS] = d->r->ends ? 4ull * d->n_logits * p->n_vocab : 0;
     size[LB_DBUF_TILES] = t.slot ? lb_dev_tile_bytes((u32)b, t.n_cols, LB_DEV_TILE_ROWS) : 0;
-    size[LB_DBUF_TILE_SCALES] = t.slot ? 4 * lb_round_up(b, LB_DEV_TILE_ROWS) : 0;
-    size[LB_DBUF_ACT_TILES] = t.slot ? lb_dev_tile_bytes((u32)b, t.n_ff, LB_DEV_TILE_ROWS) : 0;
-    size[LB_DBUF_UNPACKED] = 2 * t.slot;
+    size[LB_DBUF_POWERS] = t.slot ? 4 * lb_round_up(b, LB_DEV_TILE_ROWS) : 0;
+    size[LB_DBUF_GATED] = t.slot ? lb_dev_tile_bytes((u32)b, t.n_ff, LB_DEV_TILE_ROWS) : 0;
+    size[LB_DBUF_SLOTS] = 2 * t.slot;
     d->slot_bytes = t.slot;
     size[LB_DBUF_META] = lb_device_lay_out(c, (u32)b, (u32)b);
     size[LB_DBUF_CACHE] = c->cache.n_pages_max * d->page_bytes;

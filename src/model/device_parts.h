@@ -6,6 +6,9 @@
 
 #include "model/device_graph.h"
 
+#define LB_DEV_BATCH_USUAL 2048u /* tokens of a batch where nobody says and there is room */
+#define LB_DEV_BATCH_LEAST 256u  /* where there is less */
+
 /* ---- device_parts.c ---- */
 
 /* Layers [first, end) of m on d; its neighbours are the caller's. */
