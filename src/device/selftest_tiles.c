@@ -21,8 +21,8 @@ typedef struct shape {
 } shape;
 
 /* One and a few, beyond a tile each way; beyond what tile_rows keeps of a row; then a model's. */
-static const shape shapes[] = {{1, 1, 4},      {3, 33, 68},   {130, 5, 64},
-                               {2, 257, 132},  {129, 70, 36}, {1, 3, 4100}};
+static const shape shapes[] = {{1, 1, 4},     {3, 33, 68},   {130, 5, 64},
+                               {2, 257, 132}, {129, 70, 36}, {1, 3, 4100}};
 static const shape large = {300, 520, 1024};
 
 static lb_status no_memory(lb_err *err) {
@@ -106,7 +106,8 @@ static lb_status check_tile_rows(lb_selftest *t, shape s, u32 way, lb_err *err) 
     void *const outs[] = {NULL, NULL, tiles, scales};
     LB_TRY(lb_selftest_launch_all(t, bufs, &a, outs, err));
     /* of a norm: squares by 256 threads, roots of their own, two factors */
-    const double off = norm ? ((double)lb_ceil_div_u64(a.n_cols, 256) + 14 + 5) * LB_SELFTEST_ULP : 0;
+    const double off =
+        norm ? ((double)lb_ceil_div_u64(a.n_cols, 256) + 14 + 5) * LB_SELFTEST_ULP : 0;
     for (u32 r = 0; r < n_lines; r++) {
         const bool live = r < a.n_tokens;
         const float *row = x + (u64)r * a.x_stride + a.first;
@@ -193,8 +194,8 @@ static bool make_case(lb_selftest *t, shape s, u32 way, case_of *o) {
         return false;
     for (u32 i = 0; i < n_lines; i++)
         o->scales[i] = i < s.n_tokens ? ldexpf(1, (int)(lb_selftest_u32(t) % 5) - 2) : 1;
-    o->x_data = (lb_selftest_data){
-        o->x_tiles, lb_dev_tile_bytes(s.n_tokens, s.n_cols, LB_DEV_TILE_ROWS)};
+    o->x_data =
+        (lb_selftest_data){o->x_tiles, lb_dev_tile_bytes(s.n_tokens, s.n_cols, LB_DEV_TILE_ROWS)};
     const u64 rows = lb_dev_tile_bytes(s.n_rows, s.n_cols, LB_DEV_TILE_PAD);
     o->w_data = (lb_selftest_data){o->w_tiles, rows};
     o->up_data = (lb_selftest_data){o->up_tiles, rows};
@@ -273,8 +274,8 @@ static lb_status check_gated(lb_selftest *t, shape s, u32 way, lb_err *err) {
             }
             const float *x = o.x + (u64)r * s.n_cols;
             const double scale = scale_of(&o, r);
-            const float g = (float)dot(x, o.w + (u64)c * s.n_cols, s.n_cols,
-                                       (double)o.a.times * scale, &g_off);
+            const float g =
+                (float)dot(x, o.w + (u64)c * s.n_cols, s.n_cols, (double)o.a.times * scale, &g_off);
             const float u = (float)dot(x, o.up + (u64)c * s.n_cols, s.n_cols,
                                        (double)o.a.add_times * scale, &u_off);
             float one = 1, act, want;

@@ -490,11 +490,7 @@ lb_status lb_selftest_weights(lb_selftest *t, u32 i, bool *more, lb_err *err) {
     const u32 n_groups = 3, n_small = (u32)(mm ? LB_LEN(mm_shapes) : LB_LEN(shapes));
     static const u32 splits[] = {1, 4, 2, 8};
     weights w = {0};
-    if (!find_type(lb_str_sub(name, mve       ? 4
-                                    : product ? 3
-                                    : unpack  ? 7
-                                              : 5,
-                              name.len), &w))
+    if (!find_type(lb_str_sub(name, mve ? 4 : product ? 3 : unpack ? 7 : 5, name.len), &w))
         return lb_fail(err, LB_E_UNSUPPORTED, "kernel %.*s: the self-test knows no such type",
                        LB_FMT(name));
     /* MLX: each shape with every size of group; then types of scales in turn. */

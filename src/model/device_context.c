@@ -89,9 +89,9 @@ static void set_sizes(const lb_context *c, u64 *size) {
     size[LB_DBUF_TABLE] = m->layer_embd ? inputs * p->n_layers : 0;
     size[LB_DBUF_LOGITS] = d->r->ends ? 4ull * d->n_logits * p->n_vocab : 0;
     size[LB_DBUF_TILES] = t.slot ? lb_dev_tile_bytes((u32)b, t.n_cols, LB_DEV_TILE_ROWS) : 0;
-    size[LB_DBUF_TILE_SCALES] = t.slot ? 4 * lb_round_up(b, LB_DEV_TILE_ROWS) : 0;
-    size[LB_DBUF_ACT_TILES] = t.slot ? lb_dev_tile_bytes((u32)b, t.n_ff, LB_DEV_TILE_ROWS) : 0;
-    size[LB_DBUF_UNPACKED] = 2 * t.slot;
+    size[LB_DBUF_POWERS] = t.slot ? 4 * lb_round_up(b, LB_DEV_TILE_ROWS) : 0;
+    size[LB_DBUF_GATED] = t.slot ? lb_dev_tile_bytes((u32)b, t.n_ff, LB_DEV_TILE_ROWS) : 0;
+    size[LB_DBUF_SLOTS] = 2 * t.slot;
     d->slot_bytes = t.slot;
     size[LB_DBUF_META] = lb_device_lay_out(c, (u32)b, (u32)b);
     size[LB_DBUF_CACHE] = c->cache.n_pages_max * d->page_bytes;
@@ -208,11 +208,25 @@ static lb_status begin_part(lb_context *c, lb_resident *r, lb_err *err) {
     return put_heads(c, err);
 }
 
-lb_status lb_device_begin(lb_context *c, lb_err *err) {
-    LB_ASSERT(c->o.resident->m == c->m);
+static lb_status begin_parts(lb_context *c, lb_err *err) {
     for (lb_resident *r = c->o.resident; r; r = r->next)
         LB_TRY(begin_part(c, r, err));
     return lb_device_join(c, err);
+}
+
+/* Smaller batches where nobody has said how large, and the usual ones find no room. */
+lb_status lb_device_begin(lb_context *c, lb_err *err) {
+    lb_err why = {0};
+    LB_ASSERT(c->o.resident->m == c->m);
+    lb_status st = begin_parts(c, &why);
+    if ((st == LB_E_NOMEM || st == LB_E_LIMIT) && c->usual && c->o.n_batch > LB_DEV_BATCH_LEAST) {
+        lb_device_end(c);
+        c->o.n_batch = LB_DEV_BATCH_LEAST;
+        st = begin_parts(c, &why);
+    }
+    if (st != LB_OK && err)
+        *err = why;
+    return st;
 }
 
 void lb_device_end(lb_context *c) {
@@ -232,9 +246,15 @@ void lb_device_end(lb_context *c) {
     c->device = c->parts = NULL;
 }
 
-lb_status lb_device_room(const lb_model *m, lb_dev *dev, const lb_context_opts *o, u64 *layer_bytes,
+lb_status lb_device_room(const lb_device_way *way, const lb_context_opts *o, u64 *layer_bytes,
                          u64 *buffers, lb_err *err) {
-    lb_resident whole = {.m = m, .d = dev, .embeds = true, .ends = true};
+    const lb_model *m = way->m;
+    lb_resident whole = {.m = m,
+                         .d = way->d,
+                         .n_batch = way->n_batch,
+                         .no_tiles = way->no_tiles,
+                         .embeds = true,
+                         .ends = true};
     lb_dcontext d = {.r = &whole};
     lb_context c = {.device = &d};
     u64 size[LB_DBUFS];

@@ -233,7 +233,8 @@ lb_status lb_dnormed(const lb_context *c, const lb_dnorm *norm, lb_dev_arg x, u3
     *in = (lb_dinput){.x = x};
     if (!norm->n)
         return LB_OK;
-    if (plain && (lb_dfew(n) || lb_dtiled(c, n)) && c->m->p.graph->norm != LB_NORM_LAYER && norm->n == c->m->p.n_embd) {
+    if (plain && (lb_dfew(n) || lb_dtiled(c, n)) && c->m->p.graph->norm != LB_NORM_LAYER &&
+        norm->n == c->m->p.n_embd) {
         in->pre = LB_DEV_PRE_NORM;
         in->w = norm->w;
         return LB_OK;
@@ -320,7 +321,8 @@ static lb_status run_layer(lb_context *c, u32 i, lb_err *err) {
         LB_TRY(lb_dadd(c, LB_DBUF_X, LB_DBUF_Y, times, 1, err));
     }
     LB_TRY(lb_dnormed(c, &d->ffn_norm, x, c->n, plain, &in, err));
-    if ((few || lb_dlinear_tiled(c, &d->down, c->n)) && plain && !d->ffn_post_norm.n && !d->down.bias.buf && !d->in_gate.parts)
+    if ((few || lb_dlinear_tiled(c, &d->down, c->n)) && plain && !d->ffn_post_norm.n &&
+        !d->down.bias.buf && !d->in_gate.parts)
         return lb_device_ffn(c, i, &in, &second, err);
     LB_TRY(lb_device_ffn(c, i, &in, &y, err));
     LB_TRY(lb_dnorm_self(c, &d->ffn_post_norm, LB_DBUF_Y, err));

@@ -19,8 +19,8 @@ static void widen(lb_dtile_sizes *s, const lb_linear *l) {
         const lb_mat *m = &l->w->mats[i];
         if (!kind_fits(m))
             continue;
-        s->slot = LB_MAX(s->slot,
-                         lb_dev_tile_bytes((u32)m->n_rows, (u32)m->n_cols, LB_DEV_TILE_PAD));
+        s->slot =
+            LB_MAX(s->slot, lb_dev_tile_bytes((u32)m->n_rows, (u32)m->n_cols, LB_DEV_TILE_PAD));
         s->n_cols = LB_MAX(s->n_cols, (u32)l->w->n_cols);
     }
 }
@@ -31,11 +31,10 @@ static lb_dtile_sizes sizes_of(const lb_model *m) {
     for (u32 i = 0; i < m->p.n_layers; i++) {
         const lb_layer *l = &m->layer[i];
         const lb_linear *const all[] = {
-            &l->qkv,  &l->q,       &l->k,           &l->v,         &l->o,
-            &l->q_a,  &l->q_b,     &l->kv_a,        &l->kv_b,      &l->in,
-            &l->out,  &l->gate_z,  &l->gate,        &l->up,        &l->down,
-            &l->ba,   &l->in_gate, &l->gate_shared, &l->up_shared, &l->down_shared,
-            &l->beta, &l->alpha,   &l->in_proj};
+            &l->qkv,       &l->q,           &l->k,    &l->v,     &l->o,       &l->q_a,
+            &l->q_b,       &l->kv_a,        &l->kv_b, &l->in,    &l->out,     &l->gate_z,
+            &l->gate,      &l->up,          &l->down, &l->ba,    &l->in_gate, &l->gate_shared,
+            &l->up_shared, &l->down_shared, &l->beta, &l->alpha, &l->in_proj};
         for (u32 k = 0; k < LB_LEN(all); k++)
             widen(&s, all[k]);
         if (l->down.w)
@@ -85,7 +84,7 @@ bool lb_dlinear_tiled(const lb_context *c, const lb_dlinear *l, u32 n) {
 
 typedef struct operand {
     lb_dbuf tiles;
-    float scale; /* 0: LB_DBUF_TILE_SCALES has one of each token */
+    float scale; /* 0: LB_DBUF_POWERS has one of each token */
 } operand;
 
 static lb_status tile_rows(const lb_context *c, const lb_dinput *in, u32 n, u32 n_cols,
@@ -97,12 +96,12 @@ static lb_status tile_rows(const lb_context *c, const lb_dinput *in, u32 n, u32 
                             .norm = norm,
                             .eps = c->m->p.eps};
     const lb_dev_arg buf[] = {in->x, norm ? in->w : c->device->r->zeros,
-                              lb_dbuf_arg(c, LB_DBUF_TILES), lb_dbuf_arg(c, LB_DBUF_TILE_SCALES)};
+                              lb_dbuf_arg(c, LB_DBUF_TILES), lb_dbuf_arg(c, LB_DBUF_POWERS)};
     return lb_dlaunch(c, LB_DK_tile_rows, buf, &a, err);
 }
 
 static lb_dev_arg slot_arg(const lb_context *c, u32 slot) {
-    return (lb_dev_arg){c->device->buf[LB_DBUF_UNPACKED], slot * c->device->slot_bytes};
+    return (lb_dev_arg){c->device->buf[LB_DBUF_SLOTS], slot * c->device->slot_bytes};
 }
 
 static lb_status unpack(const lb_context *c, const lb_dmat *m, u32 first, u32 n, u32 slot,
@@ -143,7 +142,7 @@ static lb_status multiply(const lb_context *c, const operand *x, strip *s, lb_er
                             .add_times = p->out.times,
                             .add_scale = p->out.scale,
                             .a_scale = x->scale};
-    const lb_dev_arg buf[] = {lb_dbuf_arg(c, x->tiles), lb_dbuf_arg(c, LB_DBUF_TILE_SCALES),
+    const lb_dev_arg buf[] = {lb_dbuf_arg(c, x->tiles), lb_dbuf_arg(c, LB_DBUF_POWERS),
                               slot_arg(c, s->slot), p->out.y};
     s->p = NULL;
     return lb_dlaunch(c, LB_DK_gemm, buf, &a, err);
@@ -245,7 +244,7 @@ bool lb_dgated_tiled(const lb_context *c, const lb_dgated *g) {
     return lb_dtiled(c, g->n) && gate->parts && lb_dlinear_tiled(c, gate, g->n) &&
            lb_dlinear_tiled(c, up, g->n) && lb_dlinear_tiled(c, g->down, g->n) &&
            gate->n_parts == 1 && up->n_parts == 1 && !gate->bias.buf && !up->bias.buf &&
-           n_ff <= strip_rows(c, up->n_cols) && has_room(c, LB_DBUF_ACT_TILES, g->n, n_ff) &&
+           n_ff <= strip_rows(c, up->n_cols) && has_room(c, LB_DBUF_GATED, g->n, n_ff) &&
            g->in.pre <= LB_DEV_PRE_NORM && g->in.stride % 4 == 0;
 }
 
@@ -261,8 +260,8 @@ static lb_status activate(const lb_context *c, const lb_dgated *g, lb_err *err) 
                             .act = g->act,
                             .alpha = LB_OAI_ALPHA,
                             .limit = LB_OAI_LIMIT};
-    const lb_dev_arg buf[] = {lb_dbuf_arg(c, LB_DBUF_TILES), lb_dbuf_arg(c, LB_DBUF_TILE_SCALES),
-                              slot_arg(c, 0), slot_arg(c, 1), lb_dbuf_arg(c, LB_DBUF_ACT_TILES)};
+    const lb_dev_arg buf[] = {lb_dbuf_arg(c, LB_DBUF_TILES), lb_dbuf_arg(c, LB_DBUF_POWERS),
+                              slot_arg(c, 0), slot_arg(c, 1), lb_dbuf_arg(c, LB_DBUF_GATED)};
     LB_TRY(tile_rows(c, &g->in, g->n, up->args.n_cols, err));
     LB_TRY(unpack(c, gate, 0, n_ff, 0, err));
     LB_TRY(unpack(c, up, g->fused ? n_ff : 0, n_ff, 1, err));
@@ -272,7 +271,7 @@ static lb_status activate(const lb_context *c, const lb_dgated *g, lb_err *err) 
 }
 
 lb_status lb_dgated_run(const lb_context *c, const lb_dgated *g, lb_err *err) {
-    const operand x = {LB_DBUF_ACT_TILES, LB_DEV_GATED_SCALE};
+    const operand x = {LB_DBUF_GATED, LB_DEV_GATED_SCALE};
     const lb_dproduct down = {
         .l = g->down, .out = g->out, .n = g->n, .first = 0, .stride = c->m->p.n_embd};
     strip last = {0};
