@@ -13,6 +13,11 @@ MAKE_MODEL=${MAKE_MODEL:-$root/build/cc/tests/make_model}
 GOLDEN=${LB_TEST_GOLDEN:-$root/tests/golden}
 W=$(mktemp -d "${TMPDIR:-/tmp}/lbrx-cli-XXXXXX") || exit 1
 export LBRX W GOLDEN MAKE_MODEL
+# Without --device a model runs on a GPU where there is one: what is compared here are the CPU's results.
+case $name in
+device* | quantize_device) ;;
+*) export CUDA_VISIBLE_DEVICES= ;;
+esac
 passed=0 failed=0 skipped=0 cost=${cost:-fast}
 begin=$(date +%s)
 

@@ -161,7 +161,7 @@ lb_status lb_dev_selftest(lb_dev *d, lb_dev_kernel k, const lb_selftest_opts *op
     bool more = true;
     *out = (lb_selftest_row){.kernel = k};
     lb_status st = lb_dev_queue_new(d, &t.queue, &why);
-    for (u32 i = 0; more && st == LB_OK; i++, out->n_cases++) {
+    for (u32 i = 0; more && st == LB_OK && !(opts->quick && i == 2); i++, out->n_cases++) {
         t.at = 0;
         st = cases_of(k)(&t, i, &more, &why);
         if (st != LB_OK) /* what was submitted still reads the arena */
