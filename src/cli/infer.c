@@ -179,11 +179,18 @@ static lb_status put_on_devices(lb_infer *x, lb_cli *cli, const lb_common *commo
     session.n_ctx =
         x->opts.n_ctx ? (u32)x->opts.n_ctx : LB_MIN(trained ? trained : CTX_EXPECTED, CTX_EXPECTED);
     x->planned = x->opts.gpu.dry_run;
-    return x->planned
-               ? lb_gpus_show(&x->gpus, cli, m, &session, common,
-                              lb_loaded_mapped_bytes(x->loaded) + lb_loaded_made_bytes(x->loaded),
-                              err)
-               : lb_gpus_put(&x->gpus, &x->resident, m, &session, common, err);
+    if (x->planned)
+        return lb_gpus_show(&x->gpus, cli, m, &session, common,
+                            lb_loaded_mapped_bytes(x->loaded) + lb_loaded_made_bytes(x->loaded),
+                            err);
+    const u64 begun = lb_os_now_us();
+    LB_TRY(lb_gpus_put(&x->gpus, &x->resident, m, &session, common, err));
+    const double us = (double)(lb_os_now_us() - begun);
+    if (x->resident)
+        lb_cli_log(cli, "%s: %llu bytes of weights in %.3f s, %.1f GB/s", x->gpus.text,
+                   (unsigned long long)lb_resident_bytes(x->resident), us * 1e-6,
+                   (double)lb_resident_bytes(x->resident) / us * 1e-3);
+    return LB_OK;
 }
 
 const char *lb_infer_device(const lb_infer *x) {
