@@ -142,8 +142,8 @@ typedef struct lb_dcontext {
     struct lb_dcontext *next; /* of the next part */
     lb_dev_link *link;        /* to it; NULL: they are ranks */
     lb_dev_group *group;      /* of ranks; of the first one */
-    u64 kv_off, page_bytes;   /* of its layers: where they begin in a page, and how long they are */
-    u64 state_off, state_bytes;       /* the same of a sequence's states */
+    /* of its layers: where they begin in a page, and how long they are; of a sequence's states */
+    u64 kv_off, page_bytes, state_off, state_bytes;
     lb_dev_buf *buf[LB_DBUFS], *mark; /* mark: as LB_DBUF_STATE; NULL: nothing was ever marked */
     lb_dev_buf *host;                 /* pinned, as large as LB_DBUF_META; of the first part */
     lb_dev_buf *given; /* pinned: what the CPU's layers give to the first part; NULL: nothing */
