@@ -24,6 +24,7 @@ typedef struct lb_dev_shape {
     u64 need_bytes[LB_DEV_BUFS_MAX]; /* of each buffer argument, from its offset on */
     u32 groups[3];                   /* threadgroups; 0: nothing to do */
     u32 n_threads;                   /* of a threadgroup */
+    u32 shared_bytes;                /* of a threadgroup's memory, beside what the text declares */
 } lb_dev_shape;
 
 const char *lb_dev_kernel_name(lb_dev_kernel k);
@@ -41,6 +42,9 @@ typedef enum lb_dev_form { LB_DEV_BLOCKS, LB_DEV_AFFINE, LB_DEV_SCALED } lb_dev_
 /* The kernel for rows of a type (an lb_dtype; of the other forms the bits of a code). False: there
  * is none. */
 bool lb_dev_kernel_of(lb_dev_use use, lb_dev_form form, u32 type, lb_dev_kernel *out);
+/* gemm*: on CUDA they have a text of their own (kern/gemm_hopper.k), and so another grid on n_units
+ * multiprocessors. */
+void lb_dev_kernel_own_grid(lb_dev_kernel k, u32 n_units, lb_dev_shape *s);
 /* One character an argument, in order: i (a buffer that is read), o (one that is written), then v
  * (the values). */
 const char *lb_dev_kernel_signature(lb_dev_kernel k);

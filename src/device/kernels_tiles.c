@@ -108,6 +108,17 @@ const char *lb_dev_shape_gemm(u32 type, const void *val, lb_dev_shape *s) {
     return bad ? bad : rows_fit(lb_ceil_div_u64(a->n_rows, GEMM_LINES), s);
 }
 
+/* As kern/gemm_hopper.k is launched: clusters of two stay until nothing is left to do. */
+void lb_dev_kernel_own_grid(lb_dev_kernel k, u32 n_units, lb_dev_shape *s) {
+    enum { THREADS = 384, STAGES_BYTES = 12 * LB_DEV_TILE_BYTES + 1024 };
+    if (!lb_dev_kernel_is_gemm(k) || !s->groups[0])
+        return;
+    s->groups[0] = LB_MAX(n_units / 2 * 2, 2u);
+    s->groups[1] = s->groups[2] = 1;
+    s->n_threads = THREADS;
+    s->shared_bytes = STAGES_BYTES;
+}
+
 const char *lb_dev_shape_gemm_gated(u32 type, const void *val, lb_dev_shape *s) {
     const lb_gemm_args *a = val;
     const char *bad = operands(a, 2, s);
