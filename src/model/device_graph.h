@@ -8,9 +8,9 @@
  * for the logits. A barrier stands where a kernel reads what an earlier one has written.
  *
  * Of several devices each has a part: some layers, their keys and values, buffers, or as a rank a
- * share of all layers (device_ranks.c). What walks
- * layers knows the part that c->device is; device_parts.c goes from one to the next. The first
- * layers may be the CPU's: then the first part begins behind them, and forward.c computes those. */
+ * share of all layers (device_ranks.c). What walks layers knows the part that c->device is;
+ * device_parts.c goes from one to the next. The first layers may be the CPU's: then the first part
+ * begins behind them, and forward.c computes those. */
 #ifndef LB_MODEL_DEVICE_GRAPH_H
 #define LB_MODEL_DEVICE_GRAPH_H
 
