@@ -72,10 +72,9 @@ struct lb_resident {
     lb_dlinear layer_in_proj;
     lb_dnorm embd_norm, output_norm, layer_in_norm;
     lb_dev_arg ones, zeros; /* [n_ones] */
-    u32 n_ones;
-    u64 bytes;         /* of all that is copied */
-    lb_dev_buf **bufs; /* heap [n_bufs] */
-    u32 n_bufs, cap_bufs;
+    u64 bytes;              /* of all that is copied */
+    lb_dev_buf **bufs;      /* heap [n_bufs] */
+    u32 n_ones, n_bufs, cap_bufs;
 };
 
 typedef enum lb_dbuf {
