@@ -8,9 +8,9 @@
  * for the logits. A barrier stands where a kernel reads what an earlier one has written.
  *
  * Of several devices each has a part: some layers, their keys and values, buffers, or as a rank a
- * share of all layers (device_ranks.c). What walks
- * layers knows the part that c->device is; device_parts.c goes from one to the next. The first
- * layers may be the CPU's: then the first part begins behind them, and forward.c computes those. */
+ * share of all layers (device_ranks.c). What walks layers knows the part that c->device is;
+ * device_parts.c goes from one to the next. The first layers may be the CPU's: then the first part
+ * begins behind them, and forward.c computes those. */
 #ifndef LB_MODEL_DEVICE_GRAPH_H
 #define LB_MODEL_DEVICE_GRAPH_H
 
@@ -73,10 +73,9 @@ struct lb_resident {
     lb_dlinear layer_in_proj;
     lb_dnorm embd_norm, output_norm, layer_in_norm;
     lb_dev_arg ones, zeros; /* [n_ones] */
-    u32 n_ones;
-    u64 bytes;         /* of all that is copied */
-    lb_dev_buf **bufs; /* heap [n_bufs] */
-    u32 n_bufs, cap_bufs;
+    u64 bytes;              /* of all that is copied */
+    lb_dev_buf **bufs;      /* heap [n_bufs] */
+    u32 n_ones, n_bufs, cap_bufs;
 };
 
 /* A recording of a batch's kernels, and what it holds for. */
@@ -96,8 +95,8 @@ typedef struct lb_dcontext {
     struct lb_dcontext *next; /* of the next part */
     lb_dev_link *link;        /* to it; NULL: they are ranks */
     lb_dev_group *group;      /* of ranks; of the first one */
-    u64 kv_off, page_bytes;   /* of its layers: where they begin in a page, and how long they are */
-    u64 state_off, state_bytes;       /* the same of a sequence's states */
+    /* of its layers: where they begin in a page, and how long they are; of a sequence's states */
+    u64 kv_off, page_bytes, state_off, state_bytes;
     lb_dev_buf *buf[LB_DBUFS], *mark; /* mark: as LB_DBUF_STATE; NULL: nothing was ever marked */
     lb_dev_buf *host;                 /* pinned, as large as LB_DBUF_META; of the first part */
     lb_dev_buf *given; /* pinned: what the CPU's layers give to the first part; NULL: nothing */

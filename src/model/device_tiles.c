@@ -104,7 +104,7 @@ static lb_dev_arg slot_arg(const lb_context *c, u32 slot) {
     return (lb_dev_arg){c->device->buf[LB_DBUF_SLOTS], slot * c->device->slot_bytes};
 }
 
-static lb_status unpack(const lb_context *c, const lb_dmat *m, u32 first, u32 n, u32 slot,
+static lb_status unpack(const lb_context *c, const lb_dmat *m, u32 first, u32 n, lb_dev_arg to,
                         lb_err *err) {
     const lb_unpack_args a = {.n_rows = m->args.n_rows,
                               .n_cols = m->args.n_cols,
@@ -115,37 +115,58 @@ static lb_status unpack(const lb_context *c, const lb_dmat *m, u32 first, u32 n,
                               .n = n};
     lb_dev_arg buf[LB_DEV_BUFS_MAX];
     const u32 at = lb_dmat_args(m, buf);
-    buf[at] = slot_arg(c, slot);
+    buf[at] = to;
     return lb_dlaunch(c, m->kernel[LB_DEV_UNPACK], buf, &a, err);
 }
 
 /* ---- products ---- */
 
-/* Rows that lie unpacked in a slot, until they are multiplied. */
+/* Rows that lie unpacked in a slot, until they are multiplied: of one matrix, or of several whose
+ * results are neighbours. */
 typedef struct strip {
-    const lb_dproduct *p; /* NULL: none */
-    const lb_dmat *m;
+    const lb_dproduct *p; /* the first one's; NULL: none */
     u32 n, y_first, slot;
+    float times;
 } strip;
 
+/* A barrier stands between the unpacking and this, which the next strip's may run beside. */
 static lb_status multiply(const lb_context *c, const operand *x, strip *s, lb_err *err) {
     const lb_dproduct *p = s->p;
     if (!p)
         return LB_OK;
     const lb_gemm_args a = {.n_tokens = p->n,
                             .n_rows = s->n,
-                            .n_cols = s->m->args.n_cols,
+                            .n_cols = p->l->n_cols,
                             .y_first = s->y_first,
                             .y_stride = p->stride,
                             .add = p->out.sum,
-                            .times = s->m->args.times,
+                            .times = s->times,
                             .add_times = p->out.times,
                             .add_scale = p->out.scale,
                             .a_scale = x->scale};
     const lb_dev_arg buf[] = {lb_dbuf_arg(c, x->tiles), lb_dbuf_arg(c, LB_DBUF_POWERS),
                               slot_arg(c, s->slot), p->out.y};
     s->p = NULL;
+    LB_TRY(lb_dbarrier(c, err));
     return lb_dlaunch(c, LB_DK_gemm, buf, &a, err);
+}
+
+static bool same_arg(lb_dev_arg a, lb_dev_arg b) {
+    return a.buf == b.buf && a.off_bytes == b.off_bytes;
+}
+
+static bool same_float(float a, float b) {
+    return lb_f32_bits(a) == lb_f32_bits(b);
+}
+
+/* Whether m's rows, of p and to y_first on, can follow those of a strip of the same input: one
+ * product of more rows keeps a device busier than two. */
+static bool follows(const strip *s, const lb_dproduct *p, const lb_dmat *m, u32 y_first, u32 most) {
+    const lb_doutput *a = s->p ? &s->p->out : NULL, *b = &p->out;
+    return a && s->n % LB_DEV_TILE_PAD == 0 && m->args.n_rows <= most - s->n &&
+           y_first == s->y_first + s->n && same_float(m->args.times, s->times) &&
+           same_arg(a->y, b->y) && s->p->stride == p->stride && a->sum == b->sum &&
+           same_float(a->times, b->times) && same_float(a->scale, b->scale);
 }
 
 /* Unpacks the product's rows strip by strip; each is multiplied when the next one is unpacked, the
@@ -156,20 +177,23 @@ static lb_status run_product(const lb_context *c, const operand *x, const lb_dpr
     u32 y_first = p->first;
     for (u32 i = 0; i < p->l->n_parts; i++) {
         const lb_dmat *m = &p->l->parts[i];
+        if (follows(last, p, m, y_first, most)) {
+            lb_dev_arg to = slot_arg(c, last->slot);
+            to.off_bytes += lb_dev_tile_bytes(last->n, p->l->n_cols, LB_DEV_TILE_PAD);
+            LB_TRY(unpack(c, m, 0, m->args.n_rows, to, err));
+            last->n += m->args.n_rows;
+            y_first += m->args.n_rows;
+            continue;
+        }
         for (u32 first = 0, n; first < m->args.n_rows; first += n, y_first += n) {
             const u32 slot = last->slot ^ 1u;
             n = LB_MIN(most, m->args.n_rows - first);
             LB_TRY(multiply(c, x, last, err));
-            LB_TRY(unpack(c, m, first, n, slot, err));
-            LB_TRY(lb_dbarrier(c, err));
-            *last = (strip){p, m, n, y_first, slot};
+            LB_TRY(unpack(c, m, first, n, slot_arg(c, slot), err));
+            *last = (strip){p, n, y_first, slot, m->args.times};
         }
     }
     return LB_OK;
-}
-
-static bool same_arg(lb_dev_arg a, lb_dev_arg b) {
-    return a.buf == b.buf && a.off_bytes == b.off_bytes;
 }
 
 static bool same_input(const lb_dproduct *a, const lb_dproduct *b) {
@@ -263,8 +287,8 @@ static lb_status activate(const lb_context *c, const lb_dgated *g, lb_err *err) 
     const lb_dev_arg buf[] = {lb_dbuf_arg(c, LB_DBUF_TILES), lb_dbuf_arg(c, LB_DBUF_POWERS),
                               slot_arg(c, 0), slot_arg(c, 1), lb_dbuf_arg(c, LB_DBUF_GATED)};
     LB_TRY(tile_rows(c, &g->in, g->n, up->args.n_cols, err));
-    LB_TRY(unpack(c, gate, 0, n_ff, 0, err));
-    LB_TRY(unpack(c, up, g->fused ? n_ff : 0, n_ff, 1, err));
+    LB_TRY(unpack(c, gate, 0, n_ff, slot_arg(c, 0), err));
+    LB_TRY(unpack(c, up, g->fused ? n_ff : 0, n_ff, slot_arg(c, 1), err));
     LB_TRY(lb_dbarrier(c, err));
     LB_TRY(lb_dlaunch(c, LB_DK_gemm_gated, buf, &a, err));
     return lb_dbarrier(c, err);

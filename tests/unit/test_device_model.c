@@ -5,6 +5,7 @@
  * the largest logit of its row. */
 #include "base/cpu.h"
 #include "fake_model.h"
+#include "model/device_graph.h"
 #include "model/resident.h"
 #include "ops/load.h"
 #include "ops/open.h"
@@ -502,6 +503,135 @@ LB_TEST(device_long) {
 }
 
 /* What a device cannot do is said by name. */
+/* ---- products of tiles of f16 ---- */
+
+#define N_TILED 40u    /* more than tuning.def has for the kernels as C */
+#define TILED_OFF 5e-3 /* of values of 11 bits, over two layers */
+
+/* Logits of n tokens at once; *slot: bytes of the session's scratch for matrices as tiles. */
+static bool run_once(const scene *s, const lb_context_opts *o, u32 n, float *out, u64 *slot) {
+    lb_context *c = NULL;
+    u8 want[N_TILED];
+    memset(want, 1, sizeof want);
+    bool ok = lb_context_new(&c, s->m, o, &err) == LB_OK;
+    *slot = ok ? c->device->slot_bytes : 0;
+    ok = ok && lb_context_eval(c, &(lb_batch){.n = n, .id = ids, .want = want}, out, &err) == LB_OK;
+    lb_context_free(&c);
+    return ok;
+}
+
+static u64 launches(const scene *s) {
+    lb_dev_stats now;
+    lb_dev_stats_get(s->dev, &now);
+    return now.launches;
+}
+
+/* Near what f32 products come to, and not those. */
+static void check_tiled(scene *s, const char *what) {
+    float *exact = calloc((size_t)N_TILED * s->n_vocab, sizeof *exact);
+    float *tiled = calloc((size_t)N_TILED * s->n_vocab, sizeof *tiled);
+    lb_context_opts o = options(s, true);
+    u64 slot, n[3];
+    CHECK(exact && tiled);
+    o.n_batch = N_TILED;
+    n[0] = launches(s);
+    CHECK(run_once(s, &o, N_TILED, exact, &slot) && slot == 0);
+    n[1] = launches(s);
+    o.exact = false;
+    CHECK(run_once(s, &o, N_TILED, tiled, &slot) && slot > 0);
+    n[2] = launches(s);
+    CHECK(n[2] - n[1] != n[1] - n[0]);
+    const double d = off(s, tiled, exact, N_TILED);
+    if (!(d > 1e-6 && d <= TILED_OFF))
+        lb_test_fail(__FILE__, __LINE__, "%s: logits are off by %.3g", what, d);
+    CHECK(run_once(s, &o, 23, tiled, &slot)); /* too few tokens */
+    o.exact = true;
+    CHECK(run_once(s, &o, 23, exact, &slot));
+    CHECK(memcmp(tiled, exact, 23 * s->n_vocab * sizeof *tiled) == 0);
+    free(exact);
+    free(tiled);
+}
+
+/* Parts with biases, norms behind a half, experts, rows that follow each other in one product (q of
+ * 256 rows), an output of more rows than the scratch has. */
+LB_TEST(device_tiles) {
+    static const struct {
+        fm_family family;
+        lb_dtype dtype;
+        bool gguf;
+    } cases[] = {{FM_LLAMA, LB_Q8_0, true},
+                 {FM_LLAMA, LB_BF16, false},
+                 {FM_QWEN2, LB_F16, true},
+                 {FM_GEMMA3, LB_Q4_0, true},
+                 {FM_QWEN3_MOE, LB_Q8_0, true}};
+    for (u32 i = 0; i < LB_LEN(cases); i++) {
+        fm_spec spec = small(cases[i].family);
+        scene s;
+        spec.n_heads = 8;
+        spec.dtype = cases[i].dtype;
+        CHECK(open_scene(&s, &spec, cases[i].gguf));
+        CHECK_OK(open_device(&s, &(lb_dev_opts){.kind = LB_DEV_CPU, .exact = true}));
+        check_tiled(&s, fm_family_name(cases[i].family));
+        close_scene(&s);
+    }
+}
+
+/* What is stored as f32 stays so. */
+LB_TEST(device_tiles_not_of_f32) {
+    fm_spec spec = small(FM_LLAMA);
+    scene s;
+    u64 slot;
+    spec.dtype = LB_F32;
+    CHECK(open_scene(&s, &spec, true));
+    CHECK_OK(open_device(&s, &(lb_dev_opts){.kind = LB_DEV_CPU, .exact = true}));
+    lb_context_opts o = options(&s, true);
+    o.exact = false;
+    o.n_batch = N_TILED;
+    CHECK(run_once(&s, &o, 21, s.got, &slot) && slot == 0);
+    close_scene(&s);
+}
+
+/* Memory that is too short for them, then for large batches. */
+LB_TEST(device_tiles_without_room) {
+    fm_spec spec = small(FM_LLAMA);
+    scene s;
+    lb_dev_stats used;
+    lb_context *c;
+    spec.dtype = LB_Q8_0;
+    CHECK(open_scene(&s, &spec, true));
+    for (u32 way = 0; way < 3; way++) {
+        static const u32 n_batch[] = {N_TILED, 0, 256};
+        u64 bytes[2];
+        for (u32 k = 0; k < 2; k++) { /* what it takes without tiles; with so much */
+            lb_dev_opts d = {.kind = LB_DEV_CPU, .exact = true};
+            d.memory_bytes = k ? bytes[0] + 64 : 0;
+            CHECK_OK(open_device(&s, &d));
+            lb_context_opts o = options(&s, true);
+            o.exact = !k;
+            o.n_ctx = 600;
+            o.n_batch = k ? n_batch[way] : way ? 256 : N_TILED;
+            CHECK_OK(lb_context_new(&c, s.m, &o, &err));
+            lb_dev_stats_get(s.dev, &used);
+            bytes[k] = used.peak_bytes;
+            CHECK(c->device->slot_bytes == 0);
+            CHECK_U64(lb_context_n_batch(c), way ? 256 : N_TILED);
+            lb_context_free(&c);
+            close_device(&s);
+        }
+        CHECK(bytes[1] <= bytes[0] + 64);
+    }
+    CHECK_OK(open_device(&s, &(lb_dev_opts){.kind = LB_DEV_CPU, .exact = true}));
+    lb_context_opts o = options(&s, true);
+    o.exact = false;
+    o.n_ctx = 600;
+    o.n_batch = 0;
+    CHECK_OK(lb_context_new(&c, s.m, &o, &err));
+    CHECK(c->device->slot_bytes > 0);
+    CHECK_U64(lb_context_n_batch(c), 600);
+    lb_context_free(&c);
+    close_scene(&s);
+}
+
 LB_TEST(device_refusals) {
     fm_spec spec = small(FM_LLAMA);
     scene s;
