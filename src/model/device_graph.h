@@ -86,6 +86,7 @@ typedef enum lb_dbuf {
     LB_DBUF_LATENT, /* absorbed queries, keys and values of all heads, or what a delta net gives */
     LB_DBUF_HEADS,  /* [n_batch, n_head, 2] which head: routes to its matrix */
     LB_DBUF_PART,   /* attention's sums before they are joined */
+    LB_DBUF_FEW,    /* the same of attend_few_*, with its counters */
     LB_DBUF_FF,
     LB_DBUF_ACT,
     LB_DBUF_SCORES, /* [n_batch, n_expert] */
@@ -142,6 +143,7 @@ typedef struct lb_dcontext {
     lb_dev_buf *host;                 /* pinned, as large as LB_DBUF_META; of the first part */
     lb_dev_buf *given; /* pinned: what the CPU's layers give to the first part; NULL: nothing */
     u32 n_table, n_logits;
+    bool few; /* all attention of few tokens is by attend_few_* */
     u32 n_want, n_runs;
     u64 meta_at[LB_DMETAS];                         /* bytes, of this batch */
     u64 cos_at[LB_ROPES_MAX], sin_at[LB_ROPES_MAX]; /* of this batch */
