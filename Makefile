@@ -96,7 +96,7 @@ $(B)/%.o: src/%.c VERSION
 $(B)/gen/device/%_ptx.inc: src/device/kern/%.ptx.gz
 	@mkdir -p $(@D)
 	$(Q)gzip -dc $< | sed -e 's/[\\"]/\\&/g' -e 's/^/"/' -e 's/$$/\\n"/' >$@
-$(B)/device/cuda_ptx.o: $(B)/gen/device/kernels_ptx.inc $(B)/gen/device/kernels_mm_ptx.inc
+$(B)/device/cuda_ptx.o: $(B)/gen/device/kernels_ptx.inc $(B)/gen/device/kernels_mm_ptx.inc $(B)/gen/device/kernels_hopper_ptx.inc
 $(B)/device/cuda_ptx.o: CFLAGS_ISA = -I$(B)/gen
 # The same kernels' text for Metal's compiler, which is on every Mac.
 $(B)/gen/device/kernels_msl.inc: $(wildcard src/device/kern/*.k src/device/kern/*.h) tools/kernel_text.sh

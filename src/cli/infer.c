@@ -22,8 +22,9 @@ const lb_opt lb_infer_rows[LB_INFER_OPTS] = {
      .initial = "256",
      .min = 1,
      .max = 65536,
-     .help = "tokens that are computed at a time",
-     .off = offsetof(lb_infer_opts, n_batch)},
+     .help = "tokens that are computed at a time; on a GPU 2048 unless given, where it has room",
+     .off = offsetof(lb_infer_opts, n_batch),
+     .given_off = offsetof(lb_infer_opts, batch_given)},
     {.name = "kv-type",
      .kind = LB_OPT_ENUM,
      .arg = "f16|q8_0|q4_0|f32",
@@ -138,9 +139,10 @@ static lb_status load(lb_infer *x, const lb_common *common, lb_err *err) {
 }
 
 static lb_context_opts context_opts(const lb_infer *x) {
+    const u32 n_batch = (u32)x->opts.n_batch;
     return (lb_context_opts){.n_ctx = x->n_ctx,
                              .n_seqs = x->n_seqs,
-                             .n_batch = (u32)x->opts.n_batch,
+                             .n_batch = x->gpus.n && !x->opts.batch_given ? 0 : n_batch,
                              .threads = x->threads,
                              .kv_type = kv_types[x->opts.kv_type],
                              .kv_rotate = (lb_kv_rotate)x->opts.kv_rotate,

@@ -15,6 +15,7 @@ typedef struct lb_infer_opts {
     u32 kv_type;   /* index of "f16|q8_0|q4_0|f32" */
     u32 kv_rotate; /* index of "auto|on|off" */
     bool exact, fast, repack;
+    bool batch_given; /* else n_batch is the CPU's */
     const char *type; /* NULL: as it is stored */
     lb_gpu_opts gpu;  /* of commands that have LB_GROUP_GPUS */
 } lb_infer_opts;

@@ -11,14 +11,23 @@
 #include "device/cuda_text.h"
 #include <stdio.h>
 
+/* The texts of kernels, by what a GPU must have. */
+enum { TEXT_ALL, TEXT_TENSOR, TEXT_HOPPER, TEXTS };
+
 typedef struct cuda {
     lb_cuda_driver cu;
     cu_device device;
-    cu_context context;               /* NULL: not retained */
-    lb_cuda_common common, common_mm; /* of the two texts, when one is used; mm: for tensor cores */
+    cu_context context;           /* NULL: not retained */
+    bool overlaps;                /* kernels of a recording may begin early */
+    lb_cuda_common common[TEXTS]; /* when one is used */
     cu_module module[LB_DEV_KERNEL_COUNT];
     cu_function kernel[LB_DEV_KERNEL_COUNT]; /* NULL: not compiled yet */
+    bool waits[LB_DEV_KERNEL_COUNT];         /* for those in front of it, by itself */
 } cuda;
+
+static u32 text_of(lb_dev_kernel k) {
+    return lb_dev_kernel_is_gemm(k) ? TEXT_HOPPER : lb_dev_kernel_is_mm(k) ? TEXT_TENSOR : TEXT_ALL;
+}
 
 static bool is_lost(cu_result r) {
     return r == CU_DEINITIALIZED || r == CU_DEVICE_UNAVAILABLE || r == CU_ECC_UNCORRECTABLE ||
@@ -72,6 +81,8 @@ static void describe(const lb_cuda_driver *cu, cu_device device, u32 index, lb_d
     out->tuning = lb_dev_tuning_find(
         LB_DEV_CUDA,
         10 * attribute(cu, device, CU_ATTR_MAJOR) + attribute(cu, device, CU_ATTR_MINOR), 0);
+    if (cu->version < LB_CUDA_VERSION_HOPPER)
+        out->tuning.gemm = 0;
 }
 
 static u32 count_devices(const lb_cuda_driver *cu, lb_err *why) {
@@ -122,19 +133,33 @@ static lb_status load_module(lb_dev *d, const char *ptx, cu_module *out, lb_err 
 static lb_status need_kernel(lb_dev *d, lb_dev_kernel k, lb_err *err) {
     cuda *c = d->impl;
     const char *name = lb_dev_kernel_name(k);
-    const bool mm = lb_dev_kernel_is_mm(k);
+    const u32 t = text_of(k);
     lb_buf text = {0};
     if (c->kernel[k])
         return LB_OK;
-    const char *ptx = mm ? lb_cuda_ptx_mm : lb_cuda_ptx;
-    lb_cuda_common *common = mm ? &c->common_mm : &c->common;
+    const char *ptx = t == TEXT_HOPPER   ? lb_cuda_ptx_hopper
+                      : t == TEXT_TENSOR ? lb_cuda_ptx_mm
+                                         : lb_cuda_ptx;
+    lb_cuda_common *common = &c->common[t];
     if (!common->rest.len)
         LB_TRY(lb_cuda_common_of(ptx, common, err));
     lb_status st = lb_cuda_text_of(ptx, common, name, &text, err);
+    if (st == LB_OK && c->overlaps && t != TEXT_HOPPER)
+        st = lb_cuda_text_overlap(&text, &c->waits[k], err);
     if (st == LB_OK)
         st = load_module(d, (const char *)text.ptr, &c->module[k], err);
     if (st == LB_OK)
         st = result(d, c->cu.cuModuleGetFunction(&c->kernel[k], c->module[k], name), name, err);
+    lb_dev_shape own = {.groups = {1, 1, 1}};
+    lb_dev_kernel_own_grid(k, d->info.n_units, &own);
+    if (st == LB_OK && own.shared_bytes) {
+        st = result(
+            d,
+            c->cu.cuFuncSetAttribute(c->kernel[k], CU_FUNC_SHARED_BYTES_MAX, (int)own.shared_bytes),
+            name, err);
+        if (st != LB_OK)
+            c->kernel[k] = NULL;
+    }
     lb_buf_deinit(&text);
     return st;
 }
@@ -161,6 +186,8 @@ static lb_status cuda_open(lb_dev *d, lb_err *err) {
         return lb_fail(err, LB_E_UNSUPPORTED, "%s: %s has %s, kernels need %d.%d", d->info.id,
                        d->info.name, d->info.generation, LB_CUDA_CAPABILITY_MIN / 10,
                        LB_CUDA_CAPABILITY_MIN % 10);
+    c->overlaps =
+        10 * major + minor >= LB_CUDA_CAPABILITY_OVERLAP && c->cu.cuGraphAddDependencies_v2 != NULL;
     LB_TRY(result(d, c->cu.cuDevicePrimaryCtxRetain(&c->context, c->device), "context", err));
     LB_TRY(enter(d, err));
     LB_TRY(need_kernel(d, LB_DK_add, err)); /* whether the driver takes them */
@@ -181,8 +208,8 @@ static void cuda_close(lb_dev *d) {
         (void)c->cu.cuCtxSetCurrent(NULL);
         (void)c->cu.cuDevicePrimaryCtxRelease_v2(c->device);
     }
-    lb_cuda_common_deinit(&c->common);
-    lb_cuda_common_deinit(&c->common_mm);
+    for (u32 t = 0; t < TEXTS; t++)
+        lb_cuda_common_deinit(&c->common[t]);
     lb_cuda_driver_close(&c->cu);
     lb_free(c);
     d->impl = NULL;
@@ -330,20 +357,32 @@ static void set_params(const lb_dev_launch *l, params *p) {
 static lb_status cuda_launch(lb_dev_queue *q, const lb_dev_launch *l, const lb_dev_shape *s,
                              lb_err *err) {
     const cuda *c = q->dev->impl;
+    lb_dev_shape own = *s;
     params p;
     set_params(l, &p);
     LB_TRY(enter(q->dev, err));
     LB_TRY(need_kernel(q->dev, l->kernel, err));
+    lb_dev_kernel_own_grid(l->kernel, q->dev->info.n_units, &own);
     return result(q->dev,
-                  c->cu.cuLaunchKernel(c->kernel[l->kernel], s->groups[0], s->groups[1],
-                                       s->groups[2], s->n_threads, 1, 1, 0, q->impl, p.at, NULL),
+                  c->cu.cuLaunchKernel(c->kernel[l->kernel], own.groups[0], own.groups[1],
+                                       own.groups[2], own.n_threads, 1, 1, own.shared_bytes,
+                                       q->impl, p.at, NULL),
                   lb_dev_kernel_name(l->kernel), err);
 }
 
 /* ---- recordings ---- */
 
-/* Kernels wait for all between the barriers before them. node: [n], of launches. */
-static lb_status add_nodes(const lb_dev_graph *g, cu_graph to, cu_graph_node *node, lb_err *err) {
+/* A node waits for another by itself, once it has begun. */
+static cu_result add_early(const cuda *c, cu_graph g, const cu_graph_node *before,
+                           const cu_graph_node *node) {
+    const cu_graph_edge e = {.from_port = CU_EDGE_PORT_PROGRAMMATIC, .type = CU_EDGE_PROGRAMMATIC};
+    return c->cu.cuGraphAddDependencies_v2(g, before, node, &e, 1);
+}
+
+/* Kernels wait for all between the barriers before them. node: [n], of launches. early: those that
+ * can begin before. */
+static lb_status add_nodes(const lb_dev_graph *g, cu_graph to, cu_graph_node *node, bool early,
+                           lb_err *err) {
     const cuda *c = g->dev->impl;
     u32 n = 0, begin = 0, last = 0; /* nodes; of this group; of the one before */
     for (u32 i = 0; i < g->n; i++) {
@@ -356,40 +395,57 @@ static lb_status add_nodes(const lb_dev_graph *g, cu_graph to, cu_graph_node *no
             continue;
         }
         const lb_dev_launch l = lb_dev_record_launch(r);
+        lb_dev_shape own = r->shape;
         params p;
         set_params(&l, &p);
         LB_TRY(need_kernel(g->dev, l.kernel, err));
-        const cu_kernel_node k = {
-            .f = c->kernel[l.kernel],
-            .groups = {r->shape.groups[0], r->shape.groups[1], r->shape.groups[2]},
-            .threads = {r->shape.n_threads, 1, 1},
-            .params = p.at};
-        LB_TRY(result(g->dev,
-                      c->cu.cuGraphAddKernelNode(&node[n++], to, node + last, begin - last, &k),
-                      lb_dev_kernel_name(l.kernel), err));
+        lb_dev_kernel_own_grid(l.kernel, g->dev->info.n_units, &own);
+        const cu_kernel_node k = {.f = c->kernel[l.kernel],
+                                  .groups = {own.groups[0], own.groups[1], own.groups[2]},
+                                  .threads = {own.n_threads, 1, 1},
+                                  .shared_bytes = own.shared_bytes,
+                                  .params = p.at};
+        const bool by_itself = early && c->waits[l.kernel];
+        const u32 n_before = begin - last;
+        cu_result res =
+            c->cu.cuGraphAddKernelNode(&node[n], to, node + last, by_itself ? 0 : n_before, &k);
+        for (u32 j = last; j < begin && by_itself && res == CU_OK; j++)
+            res = add_early(c, to, &node[j], &node[n]);
+        LB_TRY(result(g->dev, res, lb_dev_kernel_name(l.kernel), err));
+        n++;
     }
     return LB_OK;
 }
 
-static lb_status cuda_graph_new(lb_dev_graph *g, lb_err *err) {
+static lb_status make_graph(lb_dev_graph *g, cu_graph_node *node, bool early, lb_err *err) {
     const cuda *c = g->dev->impl;
     cu_graph graph = NULL;
     cu_graph_exec exec = NULL;
-    cu_graph_node *node = lb_alloc_zero(g->n, sizeof(cu_graph_node));
-    if (!node)
-        return lb_fail(err, LB_E_NOMEM, "out of memory for a recording");
-    lb_status st = enter(g->dev, err);
+    lb_status st = result(g->dev, c->cu.cuGraphCreate(&graph, 0), "recording", err);
     if (st == LB_OK)
-        st = result(g->dev, c->cu.cuGraphCreate(&graph, 0), "recording", err);
-    if (st == LB_OK)
-        st = add_nodes(g, graph, node, err);
+        st = add_nodes(g, graph, node, early, err);
     if (st == LB_OK)
         st = result(g->dev, c->cu.cuGraphInstantiate_v2(&exec, graph, NULL, NULL, 0), "recording",
                     err);
     if (graph)
         (void)c->cu.cuGraphDestroy(graph);
-    lb_free(node);
     g->impl = exec;
+    return st;
+}
+
+/* A driver that does not take kernels which begin early has one without them. */
+static lb_status cuda_graph_new(lb_dev_graph *g, lb_err *err) {
+    cuda *c = g->dev->impl;
+    cu_graph_node *node = lb_alloc_zero(g->n, sizeof(cu_graph_node));
+    lb_err ignored;
+    if (!node)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for a recording");
+    lb_status st = enter(g->dev, err);
+    if (st == LB_OK && c->overlaps && make_graph(g, node, true, &ignored) != LB_OK)
+        c->overlaps = false;
+    if (st == LB_OK && !c->overlaps)
+        st = make_graph(g, node, false, err);
+    lb_free(node);
     return st;
 }
 

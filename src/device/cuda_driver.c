@@ -22,6 +22,13 @@ static bool load(lb_cuda_driver *d, const char **missing) {
     }
     LB_CUDA_FUNCTIONS(F)
 #undef F
+#define F(name, args)                        \
+    {                                        \
+        void *at = dlsym(d->library, #name); \
+        memcpy(&d->name, &at, sizeof at);    \
+    }
+    LB_CUDA_LATER(F)
+#undef F
     return true;
 }
 

@@ -27,6 +27,11 @@ typedef struct cu_kernel_node {
     void **params, **extra;
 } cu_kernel_node;
 
+/* CUgraphEdgeData: how a node waits for another. */
+typedef struct cu_graph_edge {
+    unsigned char from_port, to_port, type, reserved[5];
+} cu_graph_edge;
+
 enum {
     CU_OK = 0,
     CU_OUT_OF_MEMORY = 2,
@@ -59,6 +64,10 @@ enum {
     CU_REGISTER_DEVICEMAP = 2,
     CU_REGISTER_READ_ONLY = 8,
     CU_STREAM_NON_BLOCKING = 1,
+
+    CU_EDGE_PROGRAMMATIC = 1,      /* a type: the second kernel may begin early */
+    CU_EDGE_PORT_PROGRAMMATIC = 1, /* when the first one says so */
+    CU_FUNC_SHARED_BYTES_MAX = 8,
 
     CU_JIT_ERROR_LOG = 5,
     CU_JIT_ERROR_LOG_BYTES = 6
@@ -111,13 +120,20 @@ enum {
     F(cuGraphDestroy, (cu_graph g))                                                      \
     F(cuGraphLaunch, (cu_graph_exec g, cu_stream s))                                     \
     F(cuGraphExecDestroy, (cu_graph_exec g))                                             \
+    F(cuFuncSetAttribute, (cu_function f, int attribute, int value))                     \
     F(cuGetErrorString, (cu_result r, const char **out))
+
+/* What later drivers have; NULL in others. CUDA 12.3: */
+#define LB_CUDA_LATER(F)                                                                          \
+    F(cuGraphAddDependencies_v2, (cu_graph g, const cu_graph_node *from, const cu_graph_node *to, \
+                                  const cu_graph_edge *e, size_t n))
 
 typedef struct lb_cuda_driver {
     void *library; /* NULL: not open */
     int version;   /* 12080 of CUDA 12.8 */
 #define F(name, args) cu_result(*name) args;
     LB_CUDA_FUNCTIONS(F)
+    LB_CUDA_LATER(F)
 #undef F
 } lb_cuda_driver;
 
@@ -131,8 +147,10 @@ void lb_cuda_driver_close(lb_cuda_driver *d);
 /* "out of memory", as the driver calls it. */
 const char *lb_cuda_text(const lb_cuda_driver *d, cu_result r);
 
-/* The kernels as PTX (cuda_ptx.c), each ends with NUL: those of every device, and mm_* for compute
- * capability 8.0 and later. */
-extern const char lb_cuda_ptx[], lb_cuda_ptx_mm[];
+/* The kernels as PTX (cuda_ptx.c), each ends with NUL: those of every device, mm_* for compute
+ * capability 8.0 and later, gemm* for 9.0 and no other. */
+extern const char lb_cuda_ptx[], lb_cuda_ptx_mm[], lb_cuda_ptx_hopper[];
+#define LB_CUDA_VERSION_HOPPER 12000 /* of PTX 8.0 */
+#define LB_CUDA_CAPABILITY_OVERLAP 90
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cuda_ptx.c: the kernels as PTX, from kern/kernels.ptx.gz and kernels_mm.ptx.gz
- * (tools/make_ptx.sh); the Makefile makes string literals of them. */
+/* cuda_ptx.c: the kernels as PTX, from kern/kernels.ptx.gz, kernels_mm.ptx.gz and
+ * kernels_hopper.ptx.gz (tools/make_ptx.sh); the Makefile makes string literals of them. */
 #include "device/cuda_driver.h"
 
 const char lb_cuda_ptx[] =
@@ -9,4 +9,8 @@ const char lb_cuda_ptx[] =
 
 const char lb_cuda_ptx_mm[] =
 #include "device/kernels_mm_ptx.inc"
+    ;
+
+const char lb_cuda_ptx_hopper[] =
+#include "device/kernels_hopper_ptx.inc"
     ;

@@ -93,3 +93,33 @@ lb_status lb_cuda_text_of(const char *ptx, const lb_cuda_common *c, const char *
     lb_buf_put_u8(out, 0);
     return out->oom ? lb_fail(err, LB_E_NOMEM, "out of memory for the kernels' text") : LB_OK;
 }
+
+lb_status lb_cuda_text_overlap(lb_buf *text, bool *waits, lb_err *err) {
+    static const struct {
+        const char *head, *line;
+    } words[] = {{".version ", ".version 7.8\n"},
+                 {".target ", ".target sm_90\n"},
+                 {"//lbk begin", "griddepcontrol.launch_dependents;\n"},
+                 {"//lbk after", "griddepcontrol.wait;\n"}};
+    lb_buf out = {0};
+    *waits = false;
+    for (lb_str s = lb_buf_str(text); s.len;) {
+        size_t n, w = 0;
+        if (!lb_str_find(s, LB_STR("\n"), &n))
+            n = s.len - 1;
+        const lb_str line = lb_str_sub(s, 0, n + 1);
+        const lb_str bare = lb_str_starts(line, LB_STR("\t")) ? lb_str_sub(line, 1, n + 1) : line;
+        while (w < LB_LEN(words) && !lb_str_starts(bare, lb_str_c(words[w].head)))
+            w++;
+        *waits |= w == 3;
+        lb_buf_put_str(&out, w < LB_LEN(words) ? lb_str_c(words[w].line) : line);
+        s = lb_str_sub(s, n + 1, s.len);
+    }
+    if (out.oom) {
+        lb_buf_deinit(&out);
+        return lb_fail(err, LB_E_NOMEM, "out of memory for the kernels' text");
+    }
+    lb_buf_deinit(text);
+    *text = out;
+    return LB_OK;
+}

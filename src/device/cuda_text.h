@@ -17,5 +17,9 @@ void lb_cuda_common_deinit(lb_cuda_common *c);
  * there is no such kernel. */
 lb_status lb_cuda_text_of(const char *ptx, const lb_cuda_common *c, const char *name, lb_buf *out,
                           lb_err *err);
+/* The same for compute capability 9.0 and later (PTX 7.8): the words LBK_BEGIN and LBK_AFTER of
+ * kern/dialect_cuda.k become instructions. *waits: the kernel has the second one, that is, it may
+ * be started before those in front of it have ended. */
+lb_status lb_cuda_text_overlap(lb_buf *text, bool *waits, lb_err *err);
 
 #endif

@@ -187,8 +187,7 @@ static const char *shape_mve_scaled(u32 bits, const void *val, lb_dev_shape *s) 
     return bad ? bad : mv_experts(a, 2, s);
 }
 
-const char *lb_dev_product_needs(lb_dev_form form, u32 type, const lb_mv_args *a, u32 at,
-                                 lb_dev_shape *s) {
+const char *lb_dev_rows_need(lb_dev_form form, u32 type, const lb_mv_args *a, lb_dev_shape *s) {
     const u64 n_mats = a->n_mats ? a->n_mats : 1;
     const char *bad = form == LB_DEV_BLOCKS ? weight_bytes(type, (u64)a->n_rows * n_mats, a->n_cols,
                                                            &s->need_bytes[0])
@@ -196,6 +195,12 @@ const char *lb_dev_product_needs(lb_dev_form form, u32 type, const lb_mv_args *a
                                               : scaled_bytes(type, a, n_mats, s);
     if (!bad && form == LB_DEV_SCALED && (u64)a->n_rows * n_mats > UINT32_MAX)
         bad = too_large; /* rows of the stack are counted together */
+    return bad;
+}
+
+const char *lb_dev_product_needs(lb_dev_form form, u32 type, const lb_mv_args *a, u32 at,
+                                 lb_dev_shape *s) {
+    const char *bad = lb_dev_rows_need(form, type, a, s);
     if (!bad && (a->pre || a->x_stride || a->add))
         bad = "products for many tokens take and give rows as they are";
     return bad ? bad : xy_bytes(a, at, LB_MAX(a->per, 1u), s);
@@ -579,7 +584,13 @@ enum {
     MM,
     MM_MLX,
     MM_SCALED,
-    ROUTES_GROUP
+    ROUTES_GROUP,
+    UNPACK,
+    UNPACK_MLX,
+    UNPACK_SCALED,
+    TILE_ROWS,
+    GEMM,
+    GEMM_GATED
 };
 
 static const family families[] = {
@@ -622,6 +633,12 @@ static const family families[] = {
     [MM_MLX] = {"iiiiiov", sizeof(lb_mv_args), lb_dev_shape_mm_mlx},
     [MM_SCALED] = {"iiiiov", sizeof(lb_mv_args), lb_dev_shape_mm_scaled},
     [ROUTES_GROUP] = {"iov", sizeof(lb_group_args), lb_dev_shape_routes_group},
+    [UNPACK] = {"iov", sizeof(lb_unpack_args), lb_dev_shape_unpack},
+    [UNPACK_MLX] = {"iiiov", sizeof(lb_unpack_args), lb_dev_shape_unpack_mlx},
+    [UNPACK_SCALED] = {"iiov", sizeof(lb_unpack_args), lb_dev_shape_unpack_scaled},
+    [TILE_ROWS] = {"iioov", sizeof(lb_tile_args), lb_dev_shape_tile_rows},
+    [GEMM] = {"iiiov", sizeof(lb_gemm_args), lb_dev_shape_gemm},
+    [GEMM_GATED] = {"iiiiov", sizeof(lb_gemm_args), lb_dev_shape_gemm_gated},
     [ROUTE_TWO] = {"iov", sizeof(lb_route_args), lb_dev_shape_route_two},
     [MOVE] = {"iov", sizeof(lb_move_args), lb_dev_shape_move},
     [TIMES] = {"iov", sizeof(lb_times_args), lb_dev_shape_times},
@@ -671,6 +688,10 @@ bool lb_dev_kernel_is_flash(lb_dev_kernel k) {
     return table[k].family == FLASH || table[k].family == FEW;
 }
 
+bool lb_dev_kernel_is_gemm(lb_dev_kernel k) {
+    return table[k].family == GEMM || table[k].family == GEMM_GATED;
+}
+
 bool lb_dev_kernel_find(lb_str name, lb_dev_kernel *out) {
     for (u32 i = 0; i < LB_DEV_KERNEL_COUNT; i++)
         if (lb_str_eq_c(name, table[i].name)) {
@@ -682,9 +703,9 @@ bool lb_dev_kernel_find(lb_str name, lb_dev_kernel *out) {
 
 bool lb_dev_kernel_of(lb_dev_use use, lb_dev_form form, u32 type, lb_dev_kernel *out) {
     static const u32 family_of[][LB_DEV_ROWS + 1] = {
-        [LB_DEV_BLOCKS] = {MV, MVE, MM, ROWS},
-        [LB_DEV_AFFINE] = {MV_MLX, MVE_MLX, MM_MLX, ROWS_MLX},
-        [LB_DEV_SCALED] = {MV_SCALED, MVE_SCALED, MM_SCALED, ROWS_SCALED}};
+        [LB_DEV_BLOCKS] = {MV, MVE, MM, UNPACK, ROWS},
+        [LB_DEV_AFFINE] = {MV_MLX, MVE_MLX, MM_MLX, UNPACK_MLX, ROWS_MLX},
+        [LB_DEV_SCALED] = {MV_SCALED, MVE_SCALED, MM_SCALED, UNPACK_SCALED, ROWS_SCALED}};
     for (u32 i = 0; i < LB_DEV_KERNEL_COUNT; i++)
         if (table[i].family == family_of[form][use] && table[i].type == type) {
             *out = (lb_dev_kernel)i;

@@ -24,6 +24,7 @@ typedef struct lb_dev_shape {
     u64 need_bytes[LB_DEV_BUFS_MAX]; /* of each buffer argument, from its offset on */
     u32 groups[3];                   /* threadgroups; 0: nothing to do */
     u32 n_threads;                   /* of a threadgroup */
+    u32 shared_bytes;                /* of a threadgroup's memory, beside what the text declares */
 } lb_dev_shape;
 
 const char *lb_dev_kernel_name(lb_dev_kernel k);
@@ -31,21 +32,29 @@ const char *lb_dev_kernel_name(lb_dev_kernel k);
 bool lb_dev_kernel_is_mm(lb_dev_kernel k);
 /* Of these, those that only CUDA and the kernels as C have: attend_mma_*, attend_few_*. */
 bool lb_dev_kernel_is_flash(lb_dev_kernel k);
+/* Whether it multiplies tiles of f16, which fewer devices have. */
+bool lb_dev_kernel_is_gemm(lb_dev_kernel k);
 bool lb_dev_kernel_find(lb_str name, lb_dev_kernel *out);
 
-/* What is done with stored rows: mv_*, mve_*, mm_*, rows_*. */
-typedef enum lb_dev_use { LB_DEV_MV, LB_DEV_MVE, LB_DEV_MM, LB_DEV_ROWS } lb_dev_use;
+/* What is done with stored rows: mv_*, mve_*, mm_*, unpack_*, rows_*. */
+typedef enum lb_dev_use { LB_DEV_MV, LB_DEV_MVE, LB_DEV_MM, LB_DEV_UNPACK, LB_DEV_ROWS } lb_dev_use;
 /* How rows are stored: as a type of the table has them; MLX's groups with scales and biases; floats
  * of few bits with scales. */
 typedef enum lb_dev_form { LB_DEV_BLOCKS, LB_DEV_AFFINE, LB_DEV_SCALED } lb_dev_form;
 /* The kernel for rows of a type (an lb_dtype; of the other forms the bits of a code). False: there
  * is none. */
 bool lb_dev_kernel_of(lb_dev_use use, lb_dev_form form, u32 type, lb_dev_kernel *out);
+/* gemm*: on CUDA they have a text of their own (kern/gemm_hopper.k), and so another grid on n_units
+ * multiprocessors. */
+void lb_dev_kernel_own_grid(lb_dev_kernel k, u32 n_units, lb_dev_shape *s);
 /* One character an argument, in order: i (a buffer that is read), o (one that is written), then v
  * (the values). */
 const char *lb_dev_kernel_signature(lb_dev_kernel k);
 /* Of mv_* and mve_*: how many values of a row a thread takes at a time. */
 u32 lb_dev_kernel_chunk(lb_dev_kernel k);
+/* Bytes of rows as tiles (kern/args.h), padded to a multiple of `pad` rows; UINT64_MAX: too many.
+ */
+u64 lb_dev_tile_bytes(u32 n_rows, u32 n_cols, u32 pad);
 u32 lb_dev_kernel_val_bytes(lb_dev_kernel k);
 /* val: of lb_dev_kernel_val_bytes. LB_E_USAGE: values that the kernel cannot take, said in words.
  */

@@ -19,6 +19,8 @@ bool lb_dev_float_bytes(u64 a, u64 b, u64 *out);
 const char *lb_dev_strided(u64 n_rows, u64 first, u64 n_cols, u64 stride, u64 *out);
 /* A grid of n_cols values by n_rows. */
 const char *lb_dev_map_grid(u64 n_cols, u32 n_rows, lb_dev_shape *s);
+/* Bytes of the rows of all matrices, and of their scales, from argument 0 on. */
+const char *lb_dev_rows_need(lb_dev_form form, u32 type, const lb_mv_args *a, lb_dev_shape *s);
 /* Bytes of the rows of all matrices, with their scales from argument 0 on, and of x and y, which
  * stand at `at`. */
 const char *lb_dev_product_needs(lb_dev_form form, u32 type, const lb_mv_args *a, u32 at,
@@ -31,6 +33,9 @@ lb_dev_shape_fn lb_dev_shape_flash, lb_dev_shape_few, lb_dev_shape_rope_store;
 /* kernels_mm.c */
 lb_dev_shape_fn lb_dev_shape_mm, lb_dev_shape_mm_mlx, lb_dev_shape_mm_scaled,
     lb_dev_shape_routes_group;
+/* kernels_tiles.c */
+lb_dev_shape_fn lb_dev_shape_unpack, lb_dev_shape_unpack_mlx, lb_dev_shape_unpack_scaled,
+    lb_dev_shape_tile_rows, lb_dev_shape_gemm, lb_dev_shape_gemm_gated;
 /* kernels_state.c */
 lb_dev_shape_fn lb_dev_shape_route_two, lb_dev_shape_move, lb_dev_shape_times, lb_dev_shape_l2,
     lb_dev_shape_conv, lb_dev_shape_conv_keep, lb_dev_shape_gates, lb_dev_shape_delta;

@@ -49,6 +49,8 @@ const char *lb_dev_shape_few(u32 d, const void *val, lb_dev_shape *s) {
     const u64 rows = a->n_tokens * n_groups;
     if (rows > LB_DEV_GRID_Y_MAX)
         return LB_DEV_TOO_LARGE;
+    if (a->n_splits > LB_DEV_FEW_SPLITS)
+        return "there are more than 64 splits";
     if (rows * a->n_heads_kv > LB_DEV_FEW_COUNTERS)
         return "there are more tokens and heads than counters";
     s->need_bytes[5] = s->need_bytes[4] + 4ull * LB_DEV_FEW_COUNTERS;

@@ -155,6 +155,10 @@ static cases_fn *cases_of(lb_dev_kernel k) {
     case LB_DK_kv_take:
     case LB_DK_kv_move:
         return lb_selftest_wide;
+    case LB_DK_tile_rows:
+    case LB_DK_gemm:
+    case LB_DK_gemm_gated:
+        return lb_selftest_tiles;
     default:
         return k < LB_DK_rms_norm    ? lb_selftest_weights
                : k >= LB_DK_enc_q2_k ? lb_selftest_encode

@@ -51,6 +51,9 @@ void lb_selftest_compare(lb_selftest *t, u64 i, float got, double want, double b
 void lb_selftest_act(lb_dev_kernel act, u32 n, float *out, const float *gate, const float *up);
 double lb_selftest_act_bound(lb_dev_kernel act, float gate, float want);
 
+/* Where a value of a matrix lies among its tiles (kern/args.h), in halves. */
+u64 lb_selftest_tile_at(u32 n_cols, u32 row, u32 col);
+
 /* One case of a family; i counts them, *more says whether there is one after it. */
 lb_status lb_selftest_weights(lb_selftest *t, u32 i, bool *more, lb_err *err);
 lb_status lb_selftest_others(lb_selftest *t, u32 i, bool *more, lb_err *err);
@@ -61,6 +64,7 @@ lb_status lb_selftest_experts(lb_selftest *t, u32 i, bool *more, lb_err *err);
 lb_status lb_selftest_encode(lb_selftest *t, u32 i, bool *more, lb_err *err);
 lb_status lb_selftest_heads(lb_selftest *t, u32 i, bool *more, lb_err *err);
 lb_status lb_selftest_state(lb_selftest *t, u32 i, bool *more, lb_err *err);
+lb_status lb_selftest_tiles(lb_selftest *t, u32 i, bool *more, lb_err *err);
 lb_status lb_selftest_wide(lb_selftest *t, u32 i, bool *more, lb_err *err);
 
 #endif

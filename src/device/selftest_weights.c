@@ -435,6 +435,40 @@ static lb_status check_rows(lb_selftest *t, const weights *w, lb_err *err) {
     return LB_OK;
 }
 
+/* Rows as halves: the nearest halves, and zeros to the end of the last halves. */
+static lb_status check_unpack(lb_selftest *t, const weights *w, bool stack, lb_err *err) {
+    const u32 n_mats = stack ? STACK : 1, n_rows = w->a.n_rows / n_mats, n_cols = w->a.n_cols;
+    const u32 first = lb_selftest_u32(t) % n_rows, mat = lb_selftest_u32(t) % n_mats;
+    const lb_unpack_args a = {.n_rows = n_rows,
+                              .n_cols = n_cols,
+                              .group_elems = w->a.group_elems,
+                              .scale_type = w->a.scale_type,
+                              .scale_rows = w->a.scale_rows,
+                              .n_mats = stack ? STACK : 0,
+                              .mat = mat,
+                              .first = first,
+                              .n = n_rows - first};
+    const u32 n_lines = (u32)lb_round_up(a.n, LB_DEV_TILE_PAD), width = LB_DEV_TILE_COLS;
+    const u64 bytes = lb_dev_tile_bytes(a.n, n_cols, LB_DEV_TILE_PAD);
+    u16 *halves = lb_arena_push(&t->arena, (size_t)bytes, 16);
+    if (!halves)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for a case");
+    const lb_selftest_data in = {w->rows, w->row_bytes * w->a.n_rows}, out = {NULL, bytes};
+    const lb_selftest_data scales = {w->scales, w->scale_bytes},
+                           biases = {w->biases, w->scale_bytes};
+    const lb_selftest_data bufs[3][4] = {{in, out}, {in, scales, biases, out}, {in, scales, out}};
+    LB_TRY(lb_selftest_launch(t, bufs[form_of(w)], &a, halves, err));
+    for (u32 r = 0; r < n_lines; r++)
+        for (u32 c = 0; c < lb_round_up(n_cols, width); c++) {
+            const float *row = w->value + ((u64)mat * n_rows + first + r) * n_cols;
+            const u16 want = r < a.n && c < n_cols ? lb_f16_from_f32(row[c]) : 0;
+            lb_selftest_compare(t, t->at++,
+                                lb_f16_to_f32(halves[lb_selftest_tile_at(n_cols, r, c)]),
+                                (double)lb_f16_to_f32(want), 0);
+        }
+    return LB_OK;
+}
+
 /* Types of kernels' names. */
 static bool find_type(lb_str name, weights *w) {
     if (lb_str_starts(name, LB_STR("mlx_q"))) {
@@ -452,16 +486,17 @@ lb_status lb_selftest_weights(lb_selftest *t, u32 i, bool *more, lb_err *err) {
     const lb_str name = lb_str_c(lb_dev_kernel_name(t->row->kernel));
     const bool mm = lb_str_starts(name, LB_STR("mm_")), mve = lb_str_starts(name, LB_STR("mve_"));
     const bool tiled = lb_str_starts(name, LB_STR("mv_")), product = mm || mve || tiled;
+    const bool unpack = lb_str_starts(name, LB_STR("unpack_"));
     const u32 n_groups = 3, n_small = (u32)(mm ? LB_LEN(mm_shapes) : LB_LEN(shapes));
     static const u32 splits[] = {1, 4, 2, 8};
     weights w = {0};
-    if (!find_type(lb_str_sub(name, mve ? 4 : product ? 3 : 5, name.len), &w))
+    if (!find_type(lb_str_sub(name, mve ? 4 : product ? 3 : unpack ? 7 : 5, name.len), &w))
         return lb_fail(err, LB_E_UNSUPPORTED, "kernel %.*s: the self-test knows no such type",
                        LB_FMT(name));
     /* MLX: each shape with every size of group; then types of scales in turn. */
     const u32 n_variants = w.mlx_bits ? n_groups : w.fp_bits ? 2 : 1;
     const u32 n_cases = (n_small + tiled + t->opts->large) * n_variants, at = i / n_variants;
-    const bool stack = mve || (mm && at % 2);
+    const bool stack = mve || ((mm || unpack) && at % 2);
     const shape s = at < n_small             ? (mm ? mm_shapes : shapes)[at]
                     : at == n_small && tiled ? tiles
                     : mm                     ? mm_large
@@ -491,5 +526,7 @@ lb_status lb_selftest_weights(lb_selftest *t, u32 i, bool *more, lb_err *err) {
           : w.fp_bits ? make_scaled(t, &w, stack ? STACK : 1)
                       : make_blocks(t, &w)))
         return lb_fail(err, LB_E_NOMEM, "out of memory for a case");
-    return product ? check_mv(t, &w, stack, mm, err) : check_rows(t, &w, err);
+    return product  ? check_mv(t, &w, stack, mm, err)
+           : unpack ? check_unpack(t, &w, stack, err)
+                    : check_rows(t, &w, err);
 }

@@ -11,6 +11,7 @@ typedef struct lb_dev_tuning {
      * of up to 4096, of larger ones. 0: the device has no matrix units. */
     u32 mm_small, mm_middle, mm_large;
     u32 mm_experts; /* the same of experts' products, in tokens of the batch */
+    u32 gemm;       /* from how many tokens on it is one of tiles of f16; 0: never */
     u32 launches;   /* of a command buffer; 0: the device has none */
     u32 simdgroups; /* of a threadgroup of mv_* and mve_* */
 } lb_dev_tuning;

@@ -3,6 +3,7 @@
 #include "base/interrupt.h"
 #include "base/mem.h"
 #include "model/device_layers.h"
+#include "model/device_parts.h"
 
 #define BATCH_USUAL 256u
 #define EXPERT_ROWS_MAX 1024u
@@ -167,8 +168,12 @@ void lb_context_settle(lb_context *c, const lb_model *m, const lb_context_opts *
     c->o.n_seqs = LB_MAX(o->n_seqs, 1u);
     c->o.threads = LB_MAX(o->threads, 1u);
     c->o.n_ctx = LB_MAX(o->n_ctx, 1u);
-    c->o.n_batch = LB_MIN(o->n_batch ? o->n_batch : BATCH_USUAL, c->o.n_ctx);
-    c->o.n_batch = batch_that_fits(m, c->o.n_batch);
+    const lb_resident *r = c->device ? c->device->r : o->resident;
+    const u32 usual = !r ? BATCH_USUAL : r->n_batch ? r->n_batch : LB_DEV_BATCH_USUAL;
+    c->usual = !o->n_batch;
+    c->o.n_batch = LB_MIN(o->n_batch ? o->n_batch : usual, c->o.n_ctx);
+    if (!r || !r->embeds)
+        c->o.n_batch = batch_that_fits(m, c->o.n_batch);
     for (u32 i = 0; i < m->n_ropes; i++)
         c->rope_width = LB_MAX(c->rope_width, (m->rope[i].n_rot / 2 + 15) & ~15u);
 }

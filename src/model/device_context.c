@@ -4,6 +4,7 @@
 #include "io/size.h"
 #include "model/device_layers.h"
 #include "model/device_parts.h"
+#include "model/device_tiles.h"
 #include <math.h>
 
 #define LOGITS_BYTES_MAX (64 * LB_MIB) /* of rows that the head makes at a time */
@@ -68,6 +69,7 @@ static void set_sizes(const lb_context *c, u64 *size) {
     const u64 b = c->o.n_batch, rows = b * p->n_expert_used, e = p->n_embd;
     const u64 ff = LB_MAX(b * LB_MAX(m->max_ff, m->layer_in_dim), rows * m->max_ff_exp);
     const u64 inputs = b * m->layer_in_dim * 4;
+    const lb_dtile_sizes t = lb_dtile_sizes_of(c);
     size[LB_DBUF_X] = size[LB_DBUF_H] = size[LB_DBUF_Y] = size[LB_DBUF_H2] = 4 * b * e;
     size[LB_DBUF_QKV] = size[LB_DBUF_ATT] = 4 * b * m->max_attn;
     size[LB_DBUF_LATENT] = p->kv_rank || c->cache.state_bytes ? 4 * b * m->max_attn : 0;
@@ -87,8 +89,22 @@ static void set_sizes(const lb_context *c, u64 *size) {
     size[LB_DBUF_INPUTS] = m->layer_embd ? inputs * (p->n_layers + 1ull) : 0;
     size[LB_DBUF_TABLE] = m->layer_embd ? inputs * p->n_layers : 0;
     size[LB_DBUF_LOGITS] = d->r->ends ? 4ull * d->n_logits * p->n_vocab : 0;
+    size[LB_DBUF_TILES] = t.slot ? lb_dev_tile_bytes((u32)b, t.n_cols, LB_DEV_TILE_ROWS) : 0;
+    size[LB_DBUF_POWERS] = t.slot ? 4 * lb_round_up(b, LB_DEV_TILE_ROWS) : 0;
+    size[LB_DBUF_GATED] = t.slot ? lb_dev_tile_bytes((u32)b, t.n_ff, LB_DEV_TILE_ROWS) : 0;
+    size[LB_DBUF_SLOTS] = 2 * t.slot;
+    d->slot_bytes = t.slot;
     size[LB_DBUF_META] = lb_device_lay_out(c, (u32)b, (u32)b);
     size[LB_DBUF_CACHE] = c->cache.n_pages_max * d->page_bytes;
+}
+
+/* Of a part's memory. */
+static lb_status take_buffers(lb_dcontext *d, const u64 *size, lb_err *err) {
+    lb_status st = LB_OK;
+    for (u32 i = 0; i < LB_DBUFS && st == LB_OK; i++)
+        st = lb_dev_buf_new(d->r->d, LB_DEV_OWN, LB_MAX(size[i], (u64)LB_DEV_ALIGN), &d->buf[i],
+                            err);
+    return st;
 }
 
 static lb_status make_buffers(lb_context *c, lb_err *err) {
@@ -97,11 +113,15 @@ static lb_status make_buffers(lb_context *c, lb_err *err) {
     u64 size[LB_DBUFS], all = 0;
     char text[LB_SIZE_TEXT];
     lb_err why = {0};
-    lb_status st = LB_OK;
     set_sizes(c, size);
-    for (u32 i = 0; i < LB_DBUFS && st == LB_OK; i++) {
-        all += size[i];
-        st = lb_dev_buf_new(dev, LB_DEV_OWN, LB_MAX(size[i], (u64)LB_DEV_ALIGN), &d->buf[i], &why);
+    lb_status st = take_buffers(d, size, &why);
+    if ((st == LB_E_NOMEM || st == LB_E_LIMIT) && d->slot_bytes) { /* the slower way needs less */
+        for (u32 i = 0; i < LB_DBUFS; i++)
+            lb_dev_buf_free(&d->buf[i]);
+        lb_dev_pool_trim(dev);
+        d->r->no_tiles = true;
+        set_sizes(c, size);
+        st = take_buffers(d, size, &why);
     }
     if (st == LB_OK && d == c->parts)
         st = lb_dev_buf_new(dev, LB_DEV_HOST, size[LB_DBUF_META], &d->host, &why);
@@ -114,7 +134,7 @@ static lb_status make_buffers(lb_context *c, lb_err *err) {
         return st;
     }
     for (u32 i = 0; i < LB_DBUFS; i++)
-        all = i ? all + size[i] : size[i];
+        all += size[i];
     return lb_fail(err, st,
                    "%s: %s has no room for a session of %u positions beside the weights: it takes "
                    "%s; use a smaller --ctx, --batch or --gpu-layers, or --device cpu",
@@ -190,11 +210,25 @@ static lb_status begin_part(lb_context *c, lb_resident *r, lb_err *err) {
     return put_heads(c, err);
 }
 
-lb_status lb_device_begin(lb_context *c, lb_err *err) {
-    LB_ASSERT(c->o.resident->m == c->m);
+static lb_status begin_parts(lb_context *c, lb_err *err) {
     for (lb_resident *r = c->o.resident; r; r = r->next)
         LB_TRY(begin_part(c, r, err));
     return lb_device_join(c, err);
+}
+
+/* Smaller batches where nobody has said how large, and the usual ones find no room. */
+lb_status lb_device_begin(lb_context *c, lb_err *err) {
+    lb_err why = {0};
+    LB_ASSERT(c->o.resident->m == c->m);
+    lb_status st = begin_parts(c, &why);
+    if ((st == LB_E_NOMEM || st == LB_E_LIMIT) && c->usual && c->o.n_batch > LB_DEV_BATCH_LEAST) {
+        lb_device_end(c);
+        c->o.n_batch = LB_DEV_BATCH_LEAST;
+        st = begin_parts(c, &why);
+    }
+    if (st != LB_OK && err)
+        *err = why;
+    return st;
 }
 
 void lb_device_end(lb_context *c) {
@@ -214,9 +248,15 @@ void lb_device_end(lb_context *c) {
     c->device = c->parts = NULL;
 }
 
-lb_status lb_device_room(const lb_model *m, lb_dev *dev, const lb_context_opts *o, u64 *layer_bytes,
+lb_status lb_device_room(const lb_device_way *way, const lb_context_opts *o, u64 *layer_bytes,
                          u64 *buffers, lb_err *err) {
-    lb_resident whole = {.m = m, .d = dev, .embeds = true, .ends = true};
+    const lb_model *m = way->m;
+    lb_resident whole = {.m = m,
+                         .d = way->d,
+                         .n_batch = way->n_batch,
+                         .no_tiles = way->no_tiles,
+                         .embeds = true,
+                         .ends = true};
     lb_dcontext d = {.r = &whole};
     lb_context c = {.device = &d};
     u64 size[LB_DBUFS];

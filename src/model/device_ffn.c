@@ -2,6 +2,7 @@
 /* device_ffn.c: ffn.c for a device. Experts: a token's k-th is a row of its own, whose products
  * take the matrix that its route names. */
 #include "model/device_layers.h"
+#include "model/device_tiles.h"
 #include <math.h>
 
 typedef struct dense {
@@ -58,7 +59,11 @@ static lb_status run_dense(const lb_context *c, const dense *d, const lb_dinput 
     const lb_doutput ff = {.y = lb_dbuf_arg(c, LB_DBUF_FF)};
     const lb_dproduct up = {d->up, *in, ff, d->n, two ? n_ff : 0, stride};
     const lb_dproduct both[] = {up, {d->gate, *in, ff, d->n, 0, stride}};
+    const u32 act = activated(c, n_ff, two || d->fused).pre;
+    const lb_dgated gated = {d->gate, d->up, d->down, d->fused, d->n, act, *in, *out};
     lb_dproduct down = {d->down, {.x = lb_dbuf_arg(c, LB_DBUF_ACT)}, *out, d->n, 0, c->m->p.n_embd};
+    if (!d->per && lb_dgated_tiled(c, &gated))
+        return lb_dgated_run(c, &gated, err);
     LB_TRY(project(c, d, both, two ? 2 : 1, d->per, err));
     if (!d->per && lb_dfew(d->n))
         down.in = activated(c, n_ff, two || d->fused);

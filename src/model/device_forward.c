@@ -3,6 +3,7 @@
  * submitted whole; the host waits once, for the logits. */
 #include "model/device_layers.h"
 #include "model/device_parts.h"
+#include "model/device_tiles.h"
 
 /* ---- launches ---- */
 
@@ -159,8 +160,17 @@ lb_status lb_dproject_routed(const lb_context *c, const lb_dproduct *p, u32 n, u
     return biased ? lb_dbarrier(c, err) : LB_OK;
 }
 
-lb_status lb_dproject(const lb_context *c, const lb_dproduct *p, u32 n_products, lb_err *err) {
+lb_status lb_dadd_bias(const lb_context *c, const lb_dproduct *p, lb_err *err) {
+    return p->l->bias.buf ? add_bias(c, p, false, (lb_dev_arg){NULL, 0}, err) : LB_OK;
+}
+
+lb_status lb_dproject_plain(const lb_context *c, const lb_dproduct *p, u32 n_products,
+                            lb_err *err) {
     return lb_dproject_routed(c, p, n_products, 0, (lb_dev_arg){NULL, 0}, err);
+}
+
+lb_status lb_dproject(const lb_context *c, const lb_dproduct *p, u32 n_products, lb_err *err) {
+    return (lb_dtiled(c, p->n) ? lb_dproject_tiled : lb_dproject_plain)(c, p, n_products, err);
 }
 
 lb_status lb_dproject_experts(const lb_context *c, const lb_dproduct *p, u32 n_products, u32 per,
@@ -223,7 +233,8 @@ lb_status lb_dnormed(const lb_context *c, const lb_dnorm *norm, lb_dev_arg x, u3
     *in = (lb_dinput){.x = x};
     if (!norm->n)
         return LB_OK;
-    if (plain && lb_dfew(n) && c->m->p.graph->norm != LB_NORM_LAYER && norm->n == c->m->p.n_embd) {
+    if (plain && (lb_dfew(n) || lb_dtiled(c, n)) && c->m->p.graph->norm != LB_NORM_LAYER &&
+        norm->n == c->m->p.n_embd) {
         in->pre = LB_DEV_PRE_NORM;
         in->w = norm->w;
         return LB_OK;
@@ -286,7 +297,8 @@ static lb_status run_layer(lb_context *c, u32 i, lb_err *err) {
     const lb_dlayer *d = &c->device->r->layer[i];
     mixer *const mix = mixers[l->mixer];
     const bool attends = l->mixer == LB_MIX_ATTENTION || l->mixer == LB_MIX_LATENT;
-    const bool biased = (attends ? d->o : d->out).bias.buf != NULL;
+    const lb_dlinear *o = attends ? &d->o : &d->out;
+    const bool biased = o->bias.buf != NULL;
     const float times = c->m->p.residual_scale, last = l->scale ? *l->scale : 1;
     const lb_dev_arg x = lb_dbuf_arg(c, LB_DBUF_X);
     const lb_doutput y = {.y = lb_dbuf_arg(c, LB_DBUF_Y)}, h2 = {.y = lb_dbuf_arg(c, LB_DBUF_H2)};
@@ -301,7 +313,7 @@ static lb_status run_layer(lb_context *c, u32 i, lb_err *err) {
         return lb_dadd(c, LB_DBUF_X, LB_DBUF_Y, times, last, err);
     }
     const lb_doutput first = {x, true, times, 1}, second = {x, true, times, last};
-    if (few && !d->attn_post_norm.n && !biased) {
+    if ((few || lb_dlinear_tiled(c, o, c->n)) && !d->attn_post_norm.n && !biased) {
         LB_TRY(mix(c, i, &in, &first, err));
     } else {
         LB_TRY(mix(c, i, &in, &y, err));
@@ -309,7 +321,8 @@ static lb_status run_layer(lb_context *c, u32 i, lb_err *err) {
         LB_TRY(lb_dadd(c, LB_DBUF_X, LB_DBUF_Y, times, 1, err));
     }
     LB_TRY(lb_dnormed(c, &d->ffn_norm, x, c->n, plain, &in, err));
-    if (few && plain && !d->ffn_post_norm.n && !d->down.bias.buf && !d->in_gate.parts)
+    if ((few || lb_dlinear_tiled(c, &d->down, c->n)) && plain && !d->ffn_post_norm.n &&
+        !d->down.bias.buf && !d->in_gate.parts)
         return lb_device_ffn(c, i, &in, &second, err);
     LB_TRY(lb_device_ffn(c, i, &in, &y, err));
     LB_TRY(lb_dnorm_self(c, &d->ffn_post_norm, LB_DBUF_Y, err));

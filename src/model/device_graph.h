@@ -62,7 +62,9 @@ struct lb_resident {
     lb_resident *next; /* the part on the next device; NULL: the last one */
     u32 first, end;    /* its layers */
     u32 rank, n_ranks; /* of those who share them; 0, 1: nobody else */
-    bool embeds, ends; /* has the tables of embeddings; the output */
+    u32 n_batch;       /* of sessions that do not say it; 0: the usual */
+    /* has the tables of embeddings; the output; memory is too short for products of tiles */
+    bool embeds, ends, no_tiles;
     lb_arena perm;
     lb_dlayer *layer; /* [n_layers] its own are filled */
     lb_dlinear output;
@@ -100,6 +102,10 @@ typedef enum lb_dbuf {
     LB_DBUF_LOGITS, /* [n_logits, n_vocab] */
     LB_DBUF_GATES,  /* [n_batch, ssm_heads, 2] decay, beta */
     LB_DBUF_STATE,  /* [n_seqs, state_bytes] of recurrent layers */
+    LB_DBUF_TILES,  /* tiles of f16 of what a product reads (device_tiles.c) */
+    LB_DBUF_POWERS, /* [n_batch] of its tokens */
+    LB_DBUF_GATED,  /* the same of what a feed-forward's down reads */
+    LB_DBUF_SLOTS,  /* two slots for matrices as tiles */
     LB_DBUF_META,
     LB_DBUF_CACHE, /* [n_pages_max, page_bytes] of the part's layers */
     LB_DBUFS
@@ -142,9 +148,9 @@ typedef struct lb_dcontext {
     lb_dev_buf *buf[LB_DBUFS], *mark; /* mark: as LB_DBUF_STATE; NULL: nothing was ever marked */
     lb_dev_buf *host;                 /* pinned, as large as LB_DBUF_META; of the first part */
     lb_dev_buf *given; /* pinned: what the CPU's layers give to the first part; NULL: nothing */
-    u32 n_table, n_logits;
+    u64 slot_bytes;    /* of LB_DBUF_SLOTS; 0: products are not of tiles */
+    u32 n_table, n_logits, n_want, n_runs;
     bool few; /* all attention of few tokens is by attend_few_* */
-    u32 n_want, n_runs;
     u64 meta_at[LB_DMETAS];                         /* bytes, of this batch */
     u64 cos_at[LB_ROPES_MAX], sin_at[LB_ROPES_MAX]; /* of this batch */
     bool temp;                                      /* some q is scaled */
@@ -164,8 +170,6 @@ lb_status lb_device_check(const lb_context_opts *o, const lb_dev_info *d, lb_err
 /* c->cache is made. */
 lb_status lb_device_begin(lb_context *c, lb_err *err);
 void lb_device_end(lb_context *c);
-/* How a cache asks for a page's copy (cache.h). */
-lb_status lb_device_copy_page(void *user, u32 to, u32 from, lb_err *err);
 /* Copies what the batch's c->n tokens need, to all parts. */
 lb_status lb_device_put_batch(lb_context *c, const u8 *want, lb_err *err);
 
@@ -193,14 +197,14 @@ static inline bool lb_dfew(u32 n) {
 }
 
 /* What a product or a half of a layer reads: x [n, n_embd], or what is made of it (LB_DEV_PRE_*),
- * of few tokens alone. */
+ * of few tokens alone; a norm of tiles too. */
 typedef struct lb_dinput {
     lb_dev_arg x;
     u32 pre;
     lb_dev_arg w;              /* of NORM */
     u32 stride, second, gated; /* of an activation: values between tokens, its partner's place */
 } lb_dinput;
-/* Where a result goes; sum (of few tokens alone, and without a bias): y = (y + times result) scale.
+/* Where a result goes; sum (of few tokens or tiles, without a bias): y = (y + times result) scale
  */
 typedef struct lb_doutput {
     lb_dev_arg y;

@@ -33,7 +33,8 @@ lb_status lb_dproject_routed(const lb_context *c, const lb_dproduct *p, u32 n_pr
 
 /* ---- device_context.c ---- */
 
-/* How a cache asks for what is done with states (cache.h). */
+/* How a cache asks for a page's copy, and for what is done with states (cache.h). */
+lb_status lb_device_copy_page(void *user, u32 to, u32 from, lb_err *err);
 lb_status lb_device_state(void *user, lb_cache_step step, u32 seq, u32 from, lb_err *err);
 /* Where the sections of a batch's n tokens are in LB_DBUF_META; bytes of all. */
 u64 lb_device_lay_out(const lb_context *c, u32 n, u32 n_want);

@@ -145,40 +145,62 @@ static void share_layers(const lb_placing_in *in, const lb_resident_bytes_of *re
     }
 }
 
-static lb_status plan(lb_resident_plan *out, const lb_model *m, const lb_resident_opts *o,
-                      u64 *list, lb_err *err) {
-    const u32 n = m->p.n_layers;
-    u64 *weights = list, *kv = list + n, *both = kv + n, *free_bytes = both + n;
-    u8 *whole = (u8 *)(free_bytes + LB_PLACES_MAX);
+/* What the layers' weights take, and what else there is. */
+typedef struct costs {
+    u64 *weights, *kv, *both, *free_bytes; /* [n_layers]; the last one of devices */
+    u8 *whole;
     lb_resident_bytes_of rest;
-    LB_TRY(lb_device_check(&o->session, lb_dev_info_get(o->devices[0]), err));
-    LB_TRY(lb_resident_costs(m, o->devices[0], weights, &rest, err));
-    LB_TRY(lb_device_room(m, o->devices[0], &o->session, kv, &out->buffers, err));
-    find_whole(m, whole);
+} costs;
+
+static lb_status plan_way(lb_resident_plan *out, const lb_resident_opts *o,
+                          const lb_device_way *way, const costs *t, lb_err *err) {
+    const u32 n = way->m->p.n_layers;
+    *out = (lb_resident_plan){.n_batch = way->n_batch, .no_tiles = way->no_tiles};
+    LB_TRY(lb_device_room(way, &o->session, t->kv, &out->buffers, err));
     for (u32 i = 0; i < n; i++)
-        both[i] = weights[i] + kv[i];
-    for (u32 i = 0; i < o->n_devices; i++)
-        free_bytes[i] = usable(o, i);
+        t->both[i] = t->weights[i] + t->kv[i];
     const lb_placing_in in = {.n_layers = n,
                               .n_devices = o->n_devices,
-                              .layer_bytes = both,
-                              .whole = whole,
-                              .first_bytes = rest.embeddings,
-                              .last_bytes = rest.output,
-                              .both_bytes = rest.shared,
-                              .fixed_bytes = out->buffers + rest.constants,
-                              .free_bytes = free_bytes,
+                              .layer_bytes = t->both,
+                              .whole = t->whole,
+                              .first_bytes = t->rest.embeddings,
+                              .last_bytes = t->rest.output,
+                              .both_bytes = t->rest.shared,
+                              .fixed_bytes = out->buffers + t->rest.constants,
+                              .free_bytes = t->free_bytes,
                               .share = o->share,
                               .few = o->few,
                               .n_wanted = o->n_layers};
     out->ranks = o->ranks && o->n_devices > 1;
-    if (out->ranks) {
-        LB_TRY(lb_ranks_check(m, 0, o->n_devices, err));
-        share_layers(&in, &rest, &out->placing);
-    } else {
+    if (out->ranks)
+        share_layers(&in, &t->rest, &out->placing);
+    else
         LB_TRY(lb_place(&in, &out->placing, err));
+    tell(out, &in, t->weights, t->kv);
+    return LB_OK;
+}
+
+/* Large batches through tiles, unless fewer layers find room so. */
+static lb_status plan(lb_resident_plan *out, const lb_model *m, const lb_resident_opts *o,
+                      u64 *list, lb_err *err) {
+    const u32 n = m->p.n_layers, host = n - LB_MIN(o->n_layers, n);
+    costs t = {.weights = list, .kv = list + n, .both = list + 2 * n, .free_bytes = list + 3 * n};
+    t.whole = (u8 *)(t.free_bytes + LB_PLACES_MAX);
+    LB_TRY(lb_device_check(&o->session, lb_dev_info_get(o->devices[0]), err));
+    LB_TRY(lb_resident_costs(m, o->devices[0], t.weights, &t.rest, err));
+    if (o->ranks && o->n_devices > 1)
+        LB_TRY(lb_ranks_check(m, 0, o->n_devices, err));
+    find_whole(m, t.whole);
+    for (u32 i = 0; i < o->n_devices; i++)
+        t.free_bytes[i] = usable(o, i);
+    const lb_device_way ways[] = {{m, o->devices[0], LB_DEV_BATCH_USUAL, false},
+                                  {m, o->devices[0], LB_DEV_BATCH_LEAST, false},
+                                  {m, o->devices[0], LB_DEV_BATCH_LEAST, true}};
+    for (u32 i = 0; i < LB_LEN(ways); i++) {
+        LB_TRY(plan_way(out, o, &ways[i], &t, err));
+        if (out->placing.n_devices && out->placing.n_host <= host)
+            break;
     }
-    tell(out, &in, weights, kv);
     return LB_OK;
 }
 
@@ -217,8 +239,11 @@ lb_status lb_resident_new_planned(lb_resident **out, const lb_model *m, const lb
                           .total = total},
             err);
         done += plan_of->weights[i];
-        if (st == LB_OK)
-            at = &(*at)->next;
+        if (st != LB_OK)
+            break;
+        (*at)->n_batch = plan_of->n_batch;
+        (*at)->no_tiles = plan_of->no_tiles;
+        at = &(*at)->next;
     }
     if (st != LB_OK)
         lb_resident_free(out);

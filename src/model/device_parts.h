@@ -6,6 +6,9 @@
 
 #include "model/device_graph.h"
 
+#define LB_DEV_BATCH_USUAL 2048u /* tokens of a batch where nobody says and there is room */
+#define LB_DEV_BATCH_LEAST 256u  /* where there is less */
+
 /* ---- device_parts.c ---- */
 
 /* Layers [first, end) of m on d; its neighbours are the caller's. */
@@ -27,7 +30,13 @@ lb_status lb_resident_costs(const lb_model *m, lb_dev *d, u64 *layer_bytes,
 /* device_context.c */
 /* Bytes of a session like this one on devices: keys and values [n_layers], buffers of a device that
  * has all steps. */
-lb_status lb_device_room(const lb_model *m, lb_dev *dev, const lb_context_opts *o, u64 *layer_bytes,
+typedef struct lb_device_way {
+    const lb_model *m;
+    lb_dev *d;
+    u32 n_batch; /* where o does not say it */
+    bool no_tiles;
+} lb_device_way;
+lb_status lb_device_room(const lb_device_way *way, const lb_context_opts *o, u64 *layer_bytes,
                          u64 *buffers, lb_err *err);
 
 /* Makes links between the parts of c, and what the host's layers need. */

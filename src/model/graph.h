@@ -112,6 +112,7 @@ struct lb_context {
     const lb_model *m;
     lb_context_opts o;
     lb_arena perm; /* buffers */
+    bool usual;    /* nobody has said o.n_batch */
     bool counts;   /* a context on the stack: bytes of buffers are added up, none is made */
     lb_arena_sum sum;
     lb_team *team;

@@ -46,8 +46,10 @@ typedef struct lb_resident_plan {
     lb_placing placing;
     u64 weights[LB_PLACES_MAX], kv[LB_PLACES_MAX], buffers; /* of a device; buffers of each */
     u64 host_weights, host_kv;
-    bool ranks; /* every device has layers from placing.n_host on, a share of each */
-    u64 all;    /* bytes of one device that would hold everything */
+    bool ranks;    /* every device has layers from placing.n_host on, a share of each */
+    u32 n_batch;   /* of sessions that do not say it */
+    bool no_tiles; /* products of tiles find no room (device_tiles.c) */
+    u64 all;       /* bytes of one device that would hold everything */
 } lb_resident_plan;
 
 /* Nothing is copied. placing.n_devices 0: not one layer fits. LB_E_UNSUPPORTED as below. */

@@ -7,11 +7,12 @@
  * and ranges are only as large as was asked for. Kernels reach the memory of their own GPU alone,
  * streams and events are their context's. What a driver refuses, the environment chooses:
  *
- *   STUB_CUDA=none | old | noinit | cc70 | cc75 | ptx | jit | nopeer
+ *   STUB_CUDA=none | old | noinit | cc70 | cc75 | ptx | jit | nopeer | noearly
  *                                                         no GPU, CUDA 10.2, cuInit fails, an old
  *                                                         GPU, one without matrix units for mm_*,
  *                                                         PTX refused, PTX with an error; GPUs
- *                                                         that do not reach each other
+ *                                                         that do not reach each other; no
+ *                                                         kernels that begin early
  *   STUB_CUDA_GPUS=N                                      how many there are; 2
  *   STUB_CUDA_MEMORY=BYTES                                of each; 64 MiB
  *   STUB_CUDA_LOST=N                                      the N-th launch is a launch failure
@@ -25,6 +26,7 @@
 #define BLOCKS_MAX 4096
 #define HELD_MAX 4096
 #define GPUS_MAX 16
+#define N_UNITS 2
 
 enum {
     INVALID_VALUE = 1,
@@ -79,6 +81,8 @@ static held queue[HELD_MAX];
 static u32 n_held, n_launches, n_contexts, clock_ticks, n_serial;
 static gpu gpus[GPUS_MAX];
 static cu_result broken;
+static bool waits[LB_DEV_KERNEL_COUNT]; /* a kernel for those in front of it, by itself */
+static u32 shared_max[LB_DEV_KERNEL_COUNT];
 static cu_context current; /* a gpu */
 static lb_fibers *fibers;
 
@@ -264,7 +268,7 @@ LB_PUBLIC cu_result cuDeviceGetAttribute(int *out, int attribute, cu_device d) {
            : attribute == CU_ATTR_WARP               ? 32
            : attribute == CU_ATTR_THREADS            ? 1024
            : attribute == CU_ATTR_SHARED_BYTES       ? 49152
-           : attribute == CU_ATTR_UNITS              ? 2
+           : attribute == CU_ATTR_UNITS              ? N_UNITS
            : attribute == CU_ATTR_READ_ONLY_REGISTER ? 1
                                                      : 0;
     return CU_OK;
@@ -350,6 +354,16 @@ LB_PUBLIC cu_result cuModuleGetFunction(cu_function *out, cu_module m, const cha
     if (!there)
         return NOT_FOUND;
     *out = (cu_function)(uintptr_t)(k + 1);
+    waits[k] = lb_str_find(lb_str_c((const char *)m), LB_STR("griddepcontrol.wait;"), &at);
+    return CU_OK;
+}
+LB_PUBLIC cu_result cuFuncSetAttribute(cu_function f, int attribute, int value);
+LB_PUBLIC cu_result cuFuncSetAttribute(cu_function f, int attribute, int value) {
+    const uintptr_t k = (uintptr_t)f - 1;
+    if (k >= LB_DEV_KERNEL_COUNT || attribute != CU_FUNC_SHARED_BYTES_MAX || value < 0 ||
+        value > 227 * 1024)
+        return INVALID_VALUE;
+    shared_max[k] = (u32)value;
     return CU_OK;
 }
 LB_PUBLIC cu_result cuMemAlloc_v2(cu_ptr *out, size_t n);
@@ -489,18 +503,37 @@ LB_PUBLIC cu_result cuEventElapsedTime(float *ms, cu_event from, cu_event to) {
     return CU_OK;
 }
 /* Of a launch's arguments. */
+/* A kernel with a text of its own is launched as that one takes it, and run as all others. */
+static cu_result take_own(held *h, const cu_kernel_node *l) {
+    lb_dev_shape shape, own;
+    lb_err err;
+    u8 val[LB_DEV_VAL_BYTES_MAX];
+    memcpy(val, h->val, sizeof val);
+    if (lb_dev_kernel_shape(h->kernel, val, &shape, &err) != LB_OK)
+        return INVALID_VALUE;
+    own = shape;
+    lb_dev_kernel_own_grid(h->kernel, N_UNITS, &own);
+    if (l->shared_bytes != own.shared_bytes || own.shared_bytes > shared_max[h->kernel])
+        return INVALID_VALUE;
+    if (own.shared_bytes && memcmp(own.groups, h->groups, sizeof own.groups) == 0 &&
+        own.n_threads == h->n_threads) {
+        memcpy(h->groups, shape.groups, sizeof h->groups);
+        h->n_threads = shape.n_threads;
+    }
+    return CU_OK;
+}
+
 static cu_result take(held *h, const cu_kernel_node *l) {
     const lb_dev_kernel k = (lb_dev_kernel)((uintptr_t)l->f - 1);
     *h = (held){.kind = 2, .kernel = k, .n_threads = l->threads[0]};
     memcpy(h->groups, l->groups, sizeof h->groups);
-    if ((u32)k >= LB_DEV_KERNEL_COUNT || l->threads[1] != 1 || l->threads[2] != 1 ||
-        l->shared_bytes || l->extra)
+    if ((u32)k >= LB_DEV_KERNEL_COUNT || l->threads[1] != 1 || l->threads[2] != 1 || l->extra)
         return INVALID_VALUE;
     const u32 n = (u32)strlen(lb_dev_kernel_signature(k)) - 1;
     for (u32 i = 0; i < n; i++)
         h->buf[i] = (void *)(uintptr_t) * (cu_ptr *)l->params[i];
     memcpy(h->val, l->params[n], lb_dev_kernel_val_bytes(k));
-    return CU_OK;
+    return take_own(h, l);
 }
 
 LB_PUBLIC cu_result cuLaunchKernel(cu_function f, unsigned gx, unsigned gy, unsigned gz,
@@ -562,6 +595,25 @@ LB_PUBLIC cu_result cuGraphAddKernelNode(cu_graph_node *out, cu_graph g, const c
     g->node[g->n].level = level;
     g->levels = LB_MAX(g->levels, level + 1);
     *out = (cu_graph_node)(uintptr_t)++g->n;
+    return CU_OK;
+}
+/* A kernel may begin early that waits by itself. */
+LB_PUBLIC cu_result cuGraphAddDependencies_v2(cu_graph g, const cu_graph_node *from,
+                                              const cu_graph_node *to, const cu_graph_edge *e,
+                                              size_t n);
+LB_PUBLIC cu_result cuGraphAddDependencies_v2(cu_graph g, const cu_graph_node *from,
+                                              const cu_graph_node *to, const cu_graph_edge *e,
+                                              size_t n) {
+    if (mode("noearly"))
+        return INVALID_VALUE;
+    for (size_t i = 0; i < n; i++) {
+        const uintptr_t a = (uintptr_t)from[i], b = (uintptr_t)to[i];
+        if (!a || !b || a >= b || b > g->n || e[i].type != CU_EDGE_PROGRAMMATIC || e[i].to_port ||
+            e[i].from_port != CU_EDGE_PORT_PROGRAMMATIC || !waits[g->node[b - 1].h.kernel])
+            return INVALID_VALUE;
+        g->node[b - 1].level = LB_MAX(g->node[b - 1].level, g->node[a - 1].level + 1);
+        g->levels = LB_MAX(g->levels, g->node[b - 1].level + 1);
+    }
     return CU_OK;
 }
 LB_PUBLIC cu_result cuGraphInstantiate_v2(cu_graph_exec *out, cu_graph g, cu_graph_node *error,

@@ -123,8 +123,9 @@ typedef struct lb_attend_args {
     u32 has_sinks;        /* of attend_mma_* and attend_few_*, which write what attend_join does */
 } lb_attend_args;
 
-/* attend_few_*: what the last of a head's splits finds out that it is. */
+/* attend_few_*: words by which the last of a head's splits finds out that it is; splits at most. */
 #define LB_DEV_FEW_COUNTERS 4096u
+#define LB_DEV_FEW_SPLITS 64u
 
 /* rope_store: x [n_tokens][stride] has queries at 0, keys at k_first, values at v_first. Queries
  * stay there, keys and values go into pages as in lb_kv_args; pairs and n_rot as in lb_rope_args.
@@ -236,5 +237,7 @@ typedef struct lb_mix_args {
 typedef struct lb_move_rows_args {
     u32 n_tokens, n_heads, off, row_bytes, page_bytes, n_pages;
 } lb_move_rows_args;
+
+#include "device/kern/args_tiles.h"
 
 #endif

@@ -40,6 +40,8 @@
         (u32)(ARGS(LBK_NO_BYTES, LBK_NO_BYTES, LBK_VAL_BYTES, LBK_PLUS))};                        \
     static void LBK_CAT(name, _body)(LB_UNUSED lb_fiber * lbk_,                                   \
                                      ARGS(LBK_IN, LBK_OUT, LBK_VAL, LBK_COMMA))
+#define LBK_KERNEL_EARLY LBK_KERNEL
+#define LBK_AFTER()
 #define LBK_TG_X (lbk_->group[0])
 #define LBK_TG_Y (lbk_->group[1])
 #define LBK_TID (lbk_->thread)

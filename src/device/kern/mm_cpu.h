@@ -13,6 +13,8 @@
 #define LBK_MM_KERNEL LBK_KERNEL
 #define LBK_MM_STAGES 2u
 #define LBK_MM_MEMORY(n) LBK_SHARED(float, n, LBK_MM_STAGES * 2u * LBK_MM_HALF)
+#define LBK_HAS_GEMM 1
+#define LBK_TILE_MEMORY(n) LBK_SHARED(lbk_u4, n, 1024u)
 #define LBK_MM_SUMS(acc) float acc[32] = {0}
 #define LBK_MM_PUT8(tile, at, line, k, v) \
     memcpy(tile + (at) + (line)*32u + (k), v, 8u * sizeof(float))

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* args_tiles.h: args.h of products of tiles of f16: which layout these have, and the values of
+ * their kernels. */
+#ifndef LB_DEVICE_KERN_ARGS_TILES_H
+#define LB_DEVICE_KERN_ARGS_TILES_H
+
+#ifndef LBK_GPU
+#include "base/base.h"
+#endif
+
+/* Tiles: matrices as f16 in tiles of LB_DEV_TILE_ROWS rows by LB_DEV_TILE_COLS columns, which
+ * tensor cores read as they lie. Of n_cols columns the tile at row r, column c begins at (r /
+ * TILE_ROWS * ceil(n_cols / TILE_COLS) + c / TILE_COLS) * TILE_BYTES; in it row i has 128 bytes at
+ * 128 i, of which piece p (8 values) lies at ((p ^ (i & 7)) * 16). Zeros stand beyond the last
+ * column, and beyond the last row up to a whole tile (of tokens) or two of them (of weights). */
+#define LB_DEV_TILE_ROWS 128u
+#define LB_DEV_TILE_COLS 64u
+#define LB_DEV_TILE_BYTES 16384u
+#define LB_DEV_TILE_PAD 256u /* rows of weights are padded to a multiple of it */
+
+/* unpack_*: rows [first, first + n) of matrix mat of n_mats (0: 1) of n_rows, as tiles from the
+ * first on. */
+typedef struct lb_unpack_args {
+    u32 n_rows, n_cols, group_elems, scale_type, scale_rows, n_mats, mat, first, n;
+} lb_unpack_args;
+
+/* tile_rows: x [n_tokens][x_stride], each token's values from first on; norm: their rms norm.
+ * scales [n_tokens, rounded up to TILE_ROWS]: powers of two by which values were divided, so that
+ * the largest of a token is below 2^14, and at least 2^13 where it is at least 2^-112; 1 of zeros.
+ */
+typedef struct lb_tile_args {
+    u32 n_tokens, n_cols, first, x_stride, norm;
+    float eps;
+} lb_tile_args;
+
+/* gemm: y[t y_stride + y_first + r] = p = times scale[t] sum of a[t][c] b[r][c] over n_cols columns
+ * of tiles; add: (y + add_times p) add_scale. gemm_gated: of two b of the same shape g (by times)
+ * and u (by add_times); tiles of act(g) u / LB_DEV_GATED_SCALE, act one of LB_DEV_PRE_*. a_scale:
+ * of all tokens; 0: scales has them. */
+#define LB_DEV_GATED_SCALE 16.0f
+typedef struct lb_gemm_args {
+    u32 n_tokens, n_rows, n_cols, y_first, y_stride, add;
+    float times, add_times, add_scale;
+    u32 act;
+    float alpha, limit, a_scale;
+} lb_gemm_args;
+
+#endif
