@@ -94,7 +94,10 @@ lb_status lb_device_few_begin(const lb_context *c, lb_err *err) {
 void lb_device_few_splits(const lb_context *c, u32 length) {
     lb_dcontext *d = c->device;
     const u32 units = lb_dev_info_get(d->r->d)->n_units;
-    const u32 n_kv = LB_MAX(c->m->p.layer[d->r->first].n_head_kv / d->r->n_ranks, 1u);
+    u32 layer = d->r->first;
+    while (layer + 1 < d->r->end && !attends(c, layer))
+        layer++;
+    const u32 n_kv = LB_MAX(c->m->p.layer[layer].n_head_kv / d->r->n_ranks, 1u);
     const u32 most = LB_MIN(SPLITS_MAX / c->n, (c->o.n_ctx + LB_PAGE_ROWS - 1) / LB_PAGE_ROWS);
     const u32 n = LB_MIN((units ? units : UNITS) / (n_kv * c->n), most);
     d->n_splits = LB_MAX(n, 1u);
