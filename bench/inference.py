@@ -47,7 +47,7 @@ def run_json(cmd):
 def ours(o, path, threads, *more):
     """{test: (tokens a second, share of the bandwidth or None)}"""
     out = run_json([LBRX, "bench", path, "-p", str(o.p), "-n", str(o.n), "-r", "1", "-t", str(threads), "--json", "-q",
-                    *(["--fast"] if o.fast else []), *(["--device", o.device] if o.device else []), *more])
+                    *(["--fast"] if o.fast else []), "--device", o.device or "cpu", *more])
     return {r["test"]: (r["tokens_per_second"][0], r.get("bandwidth_share")) for r in out}
 
 

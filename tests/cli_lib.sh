@@ -13,6 +13,11 @@ MAKE_MODEL=${MAKE_MODEL:-$root/build/cc/tests/make_model}
 GOLDEN=${LB_TEST_GOLDEN:-$root/tests/golden}
 W=$(mktemp -d "${TMPDIR:-/tmp}/lbrx-cli-XXXXXX") || exit 1
 export LBRX W GOLDEN MAKE_MODEL
+# Without --device a model runs on a GPU where there is one: what is compared here are the CPU's results.
+case $name in
+device* | quantize_device) ;;
+*) export CUDA_VISIBLE_DEVICES= ;;
+esac
 passed=0 failed=0 skipped=0 cost=${cost:-fast}
 begin=$(date +%s)
 
@@ -105,6 +110,17 @@ make_model() {
         echo "$name: cannot make a model: $*"
         exit 1
     }
+}
+
+# value FILE TENSOR TYPE INDEX BYTES: puts a value (printf's escapes) into a copy of FILE: $W/bad.gguf.
+value() {
+    at=$("$LBRX" inspect "$1" --json | sed -n "s/.*\"$2\", \"type\": \"$3\".*\"offset\": \([0-9]*\).*/\1/p" | head -1)
+    [ -n "$at" ] || fail "value" "$1 has no $2 of type $3"
+    size=2
+    [ "$3" != f32 ] || size=4
+    cp "$1" bad.gguf
+    # shellcheck disable=SC2059 # the format is the point
+    printf "$5" | dd of=bad.gguf bs=1 seek=$((at + $4 * size)) conv=notrunc 2>/dev/null
 }
 
 # safetensors FILE HEADER DATA: a file by hand; DATA with printf's escapes (\\000 for a zero byte).

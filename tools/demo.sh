@@ -193,7 +193,8 @@ error "linear straight to Q4_K_M, against linear" "$out/linear" "$out/linear-q4_
 "$lbrx" report "$out/hf" "$out/q4_k_m.gguf" "$out/mlx-q4" -o "$out/report.html" -q >/dev/null
 say "  types, sizes and errors of the quantized models: $out/report.html"
 say ""
-say "an answer (lbrx generate --chat --temp 0)"
+device=$("$lbrx" bench "$first" -p 1 -n 1 -r 1 --json -q | sed 's/.*"device":"\([^"]*\)".*/\1/')
+say "an answer (lbrx generate --chat --temp 0, on ${device:-nothing})"
 # answers NAME MODEL: "The capital of France is Paris." from it.
 answers() {
     "$lbrx" generate "$2" --chat -p "What is the capital of France?" --temp 0 -n 24 -q >"$out/answer.txt"

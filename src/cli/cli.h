@@ -41,8 +41,10 @@ typedef struct lb_common {
 lb_status lb_common_finish(lb_common *c, lb_err *err);
 /* The same for a command that computes on any device; lb_common_finish refuses all but the CPU. */
 lb_status lb_common_finish_device(lb_common *c, lb_err *err);
-/* And for one that may use several. */
+/* And for one that may use several; what `auto` is, it finds by itself (gpus.h). */
 lb_status lb_common_finish_devices(lb_common *c, lb_err *err);
+/* LB_E_USAGE: what is said of a device's memory where the CPU computes. */
+lb_status lb_common_check_cpu(const lb_common *c, lb_err *err);
 /* The heap gets what --memory leaves beside what the process holds already, which is returned. */
 u64 lb_cli_limit_heap(u64 memory_bytes);
 

@@ -98,7 +98,8 @@ const lb_command lb_cmd_quantize = {
         "Types of GGUF are llama.cpp's: the bytes are those of llama-quantize, and so are the "
         "types that a recipe gives to each tensor, unless an option says otherwise. A tensor that "
         "has its type already keeps its codes; other quantized tensors are quantized again, with a "
-        "warning. With --device cuda the searches of the K- and IQ-quants run on a GPU; the bytes "
+        "warning. With --device cuda the searches of the K- and IQ-quants, and MLX's groups, "
+        "run on a GPU; the bytes "
         "are the same.",
     .n_args_min = 1,
     .n_args_max = 1,

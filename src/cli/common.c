@@ -32,8 +32,8 @@ const lb_opt lb_common_opts[LB_COMMON_OPTS] = {
      .kind = LB_OPT_STR,
      .arg = "auto|cpu|cuda[:N]|metal",
      .initial = "auto",
-     .help = "where arithmetic runs; auto: the CPU, of selftest the first GPU; cuda:0,cuda:1: a "
-             "model on both",
+     .help = "where arithmetic runs; auto: of what runs a model and of selftest a GPU where there "
+             "is one, else the CPU; cuda:0,cuda:1: a model on both",
      .off = offsetof(lb_common, device)},
     {.name = "device-memory",
      .kind = LB_OPT_SIZE,
@@ -68,18 +68,25 @@ lb_status lb_common_finish(lb_common *c, lb_err *err) {
 
 lb_status lb_common_finish_device(lb_common *c, lb_err *err) {
     LB_TRY(lb_common_finish_devices(c, err));
+    LB_TRY(lb_common_check_cpu(c, err));
     return c->choice.n > 1
                ? lb_fail(err, LB_E_USAGE, "--device: '%s': this command computes on one device",
                          c->device)
                : LB_OK;
 }
 
+lb_status lb_common_check_cpu(const lb_common *c, lb_err *err) {
+    return c->device_memory_bytes && c->choice.kind == LB_DEV_CPU && !c->choice.emulated
+               ? lb_fail(err, LB_E_USAGE,
+                         "--device-memory: --device %s is the CPU, whose limit is --memory",
+                         c->device)
+               : LB_OK;
+}
+
 lb_status lb_common_finish_devices(lb_common *c, lb_err *err) {
     LB_TRY(lb_dev_choice_parse(c->device, &c->choice, err));
-    if (c->device_memory_bytes && c->choice.kind == LB_DEV_CPU && !c->choice.emulated)
-        return lb_fail(err, LB_E_USAGE,
-                       "--device-memory: --device %s is the CPU, whose limit is --memory",
-                       c->device);
+    if (!c->choice.is_auto)
+        LB_TRY(lb_common_check_cpu(c, err));
     if (c->n_threads == 0)
         c->n_threads = lb_cpu_count();
     if (c->quiet)

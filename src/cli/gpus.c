@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* gpus.c: see gpus.h. */
 #include "cli/gpus.h"
+#include "device/selftest.h"
 #include "io/progress.h"
 #include "io/size.h"
 #include <stdio.h>
@@ -114,6 +115,58 @@ static lb_status open_kind(lb_gpus *g, u32 n_shares, bool all, lb_err *err) {
     return LB_OK;
 }
 
+/* Options that are of no use where the CPU computes. */
+static lb_status check_none(const lb_gpus *g, const lb_common *common, const lb_gpu_opts *o,
+                            lb_err *err) {
+    if (g->shared || o->split_given || g->all_layers ||
+        (g->n_layers != LB_NO_INDEX && g->n_layers != 0))
+        return lb_fail(err, LB_E_USAGE, "%s: --device %s is no GPU",
+                       g->shared        ? "--tensor-split"
+                       : o->split_given ? "--split-mode"
+                                        : "--gpu-layers",
+                       common->device);
+    return lb_common_check_cpu(common, err);
+}
+
+/* The first kind of which there are any. That there is none is no news; that one cannot be used is.
+ */
+static bool find_auto(lb_dev_kind *kind, lb_err *why) {
+    *why = (lb_err){0};
+    for (*kind = LB_DEV_CPU + 1; *kind < LB_DEV_KINDS; (*kind)++) {
+        lb_err own = {0};
+        if (lb_dev_list(*kind, NULL, 0, &own))
+            return true;
+        if (own.code != LB_E_NOT_FOUND && why->code == LB_OK)
+            *why = own;
+    }
+    return false;
+}
+
+static lb_status open_auto(lb_gpus *g, const lb_common *common, const lb_gpu_opts *o, u32 n_shares,
+                           lb_err *err) {
+    lb_dev_choice c = {0};
+    lb_err why;
+    if (g->n_layers == 0)
+        return LB_OK;
+    if (!find_auto(&c.kind, &why)) {
+        LB_TRY(check_none(g, common, o, err));
+        if (why.code != LB_OK)
+            lb_gpus_fall_back(g, common->quiet, &why);
+        return LB_OK;
+    }
+    g->is_auto = true;
+    const lb_status st = c.kind == LB_DEV_CUDA ? open_kind(g, n_shares, o->split_given, &why)
+                                               : open_named(g, &c, n_shares, &why);
+    if (st == LB_OK)
+        return LB_OK;
+    if (lb_gpus_may_fall_back(g, st)) {
+        lb_gpus_fall_back(g, common->quiet, &why);
+        return LB_OK;
+    }
+    *err = why;
+    return st;
+}
+
 lb_status lb_gpus_open(lb_gpus *g, const lb_common *common, const lb_gpu_opts *o, lb_err *err) {
     const lb_dev_choice *c = &common->choice;
     u32 n_shares = 0;
@@ -125,20 +178,41 @@ lb_status lb_gpus_open(lb_gpus *g, const lb_common *common, const lb_gpu_opts *o
                        "--tensor-split: with --split-mode row all GPUs have equal shares");
     if (o->tensor_split)
         LB_TRY(read_shares(g, o->tensor_split, &n_shares, err));
-    if (c->kind == LB_DEV_CPU && !c->emulated) {
-        if (g->shared || o->split_given || g->all_layers ||
-            (g->n_layers != LB_NO_INDEX && g->n_layers != 0))
-            return lb_fail(err, LB_E_USAGE, "%s: --device %s is no GPU",
-                           g->shared        ? "--tensor-split"
-                           : o->split_given ? "--split-mode"
-                                            : "--gpu-layers",
-                           common->device);
-        return LB_OK;
-    }
-    LB_TRY(c->kind == LB_DEV_CUDA && !c->n ? open_kind(g, n_shares, o->split_given, err)
-                                           : open_named(g, c, n_shares, err));
+    if (c->is_auto)
+        LB_TRY(open_auto(g, common, o, n_shares, err));
+    else if (c->kind == LB_DEV_CPU && !c->emulated)
+        return check_none(g, common, o, err);
+    else
+        LB_TRY(c->kind == LB_DEV_CUDA && !c->n ? open_kind(g, n_shares, o->split_given, err)
+                                               : open_named(g, c, n_shares, err));
     if (g->shared)
         drop_idle(g);
+    return LB_OK;
+}
+
+bool lb_gpus_may_fall_back(const lb_gpus *g, lb_status st) {
+    return g->is_auto && st != LB_OK && st != LB_E_USAGE && st != LB_E_INTERRUPTED;
+}
+
+void lb_gpus_fall_back(lb_gpus *g, bool quiet, const lb_err *why) {
+    if (!quiet)
+        fprintf(stderr, "warning: %s; the CPU computes\n", why->msg);
+    lb_gpus_close(g);
+    g->is_auto = false;
+}
+
+lb_status lb_gpus_probe(lb_gpus *g, lb_err *err) {
+    const lb_selftest_opts o = {.quick = true};
+    lb_selftest_row row;
+    for (u32 i = 0; i < g->n; i++)
+        for (u32 k = 0; k < LB_DEV_KERNEL_COUNT; k++) {
+            if (!lb_dev_launched(g->dev[i], (lb_dev_kernel)k))
+                continue;
+            LB_TRY(lb_dev_selftest(g->dev[i], (lb_dev_kernel)k, &o, &row, err));
+            if (row.status != LB_OK)
+                return lb_fail(err, row.status, "%s: kernel %s fails its test: %s",
+                               lb_gpus_name(g, i), lb_dev_kernel_name((lb_dev_kernel)k), row.why);
+        }
     return LB_OK;
 }
 

@@ -27,14 +27,23 @@ typedef struct lb_gpus {
     bool shared;                   /* share is given */
     u32 n_layers;                  /* lb_resident_opts.n_layers */
     bool all_layers;               /* all or nothing */
+    bool is_auto;                  /* nobody has named them: where they fail the CPU computes */
     u64 memory_bytes;              /* --device-memory */
     char text[256];                /* "cuda:0,cuda:1": those that have a part of the model */
 } lb_gpus;
 
-/* Those that the finished options name; none where the CPU computes. LB_E_USAGE: options that do
- * not go together. */
+/* Those that the finished options name; none where the CPU computes. `auto` is the first kind of
+ * which there are any; one that is there and cannot be opened is warned of, and the CPU computes.
+ * LB_E_USAGE: options that do not go together. */
 lb_status lb_gpus_open(lb_gpus *g, const lb_common *common, const lb_gpu_opts *o, lb_err *err);
 void lb_gpus_close(lb_gpus *g);
+/* Whether the CPU is to compute after a failure there: of devices that nobody has named. */
+bool lb_gpus_may_fall_back(const lb_gpus *g, lb_status st);
+/* Closes them, and says on one line why the CPU computes. */
+void lb_gpus_fall_back(lb_gpus *g, bool quiet, const lb_err *why);
+/* What was launched so far, against the CPU's references, two cases each. LB_E_DIFFERENT: a kernel
+ * is wrong there; or why it does not run. */
+lb_status lb_gpus_probe(lb_gpus *g, lb_err *err);
 /* Puts m there, as far as it fits and the options say; *out NULL: nothing of it, the CPU computes,
  * and no device is open any more. session: for which there is to be room. */
 lb_status lb_gpus_put(lb_gpus *g, lb_resident **out, const lb_model *m,

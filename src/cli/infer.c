@@ -2,6 +2,7 @@
 /* infer.c: see infer.h. */
 #include "cli/infer.h"
 #include "base/interrupt.h"
+#include "base/mem.h"
 #include "base/os.h"
 #include "base/sysinfo.h"
 #include "cli/text.h"
@@ -96,17 +97,17 @@ static void tell_stream(void *user, const lb_stream *s) {
 
 /* --memory, as far as the user has given it, is for all of the process. Else weights have what the
  * system can give, where that is not enough for them beside the usual budget. */
-static void limit_memory(lb_infer *x, const lb_common *common, u64 process_bytes) {
+static void limit_memory(lb_infer *x) {
     u64 weights = lb_loaded_mapped_bytes(x->loaded) + lb_loaded_made_bytes(x->loaded);
-    u64 total = common->memory_bytes, left = common->memory_given ? 0 : lb_sys_memory_left("");
-    if (!common->memory_given) {
+    u64 total = x->memory_bytes, left = x->memory_given ? 0 : lb_sys_memory_left("");
+    if (!x->memory_given) {
         if (left > total && weights <= left - total && !x->opts.repack)
             return;
         total = left - left / 16;
     }
-    x->heap_bytes = LB_MAX(total, common->memory_bytes);
+    x->heap_bytes = LB_MAX(total, x->memory_bytes);
     (void)lb_cli_limit_heap(x->heap_bytes);
-    x->limit = (lb_stream_limit){total, process_bytes, x->opts.repack, tell_stream, x};
+    x->limit = (lb_stream_limit){total, x->process_bytes, x->opts.repack, tell_stream, x};
     lb_model_limit(lb_loaded_model(x->loaded), &x->limit);
 }
 
@@ -159,7 +160,16 @@ static lb_context_opts context_opts(const lb_infer *x) {
 /* Before a file is opened: one that is not there is said at once. */
 static lb_status open_device(lb_infer *x, lb_common *common, const lb_infer_opts *o, lb_err *err) {
     LB_TRY((x->any_device ? lb_common_finish_devices : lb_common_finish)(common, err));
-    return lb_gpus_open(&x->gpus, common, &o->gpu, err);
+    lb_common own = *common; /* what only the CPU does is the CPU's without asking for a GPU */
+    own.choice.is_auto = own.choice.is_auto && x->any_device && !o->fast && !o->repack;
+    return lb_gpus_open(&x->gpus, &own, &o->gpu, err);
+}
+
+/* The CPU computes from here on. */
+static void leave_devices(lb_infer *x, const lb_err *why) {
+    lb_context_free(&x->context);
+    lb_resident_free(&x->resident);
+    lb_gpus_fall_back(&x->gpus, x->quiet, why);
 }
 
 #define CTX_EXPECTED 4096u /* positions for which devices leave room, where nobody says */
@@ -171,11 +181,18 @@ static lb_status put_on_devices(lb_infer *x, lb_cli *cli, const lb_common *commo
     session.n_ctx =
         x->opts.n_ctx ? (u32)x->opts.n_ctx : LB_MIN(trained ? trained : CTX_EXPECTED, CTX_EXPECTED);
     x->planned = x->opts.gpu.dry_run;
-    return x->planned
-               ? lb_gpus_show(&x->gpus, cli, m, &session, common,
-                              lb_loaded_mapped_bytes(x->loaded) + lb_loaded_made_bytes(x->loaded),
-                              err)
-               : lb_gpus_put(&x->gpus, &x->resident, m, &session, common, err);
+    if (x->planned)
+        return lb_gpus_show(&x->gpus, cli, m, &session, common,
+                            lb_loaded_mapped_bytes(x->loaded) + lb_loaded_made_bytes(x->loaded),
+                            err);
+    const u64 begun = lb_os_now_us();
+    LB_TRY(lb_gpus_put(&x->gpus, &x->resident, m, &session, common, err));
+    const double us = (double)(lb_os_now_us() - begun);
+    if (x->resident)
+        lb_cli_log(cli, "%s: %llu bytes of weights in %.3f s, %.1f GB/s", x->gpus.text,
+                   (unsigned long long)lb_resident_bytes(x->resident), us * 1e-6,
+                   (double)lb_resident_bytes(x->resident) / us * 1e-3);
+    return LB_OK;
 }
 
 const char *lb_infer_device(const lb_infer *x) {
@@ -192,7 +209,9 @@ lb_status lb_infer_open(lb_infer *x, lb_cli *cli, lb_common *common, const lb_in
     x->quiet = common->quiet;
     x->temp_dir = lb_run_folder(&cli->arena);
     lb_kernels_init(&x->kernels, cli->isa_mask);
-    u64 process_bytes = lb_cli_limit_heap(common->memory_bytes);
+    x->memory_bytes = common->memory_bytes;
+    x->memory_given = common->memory_given;
+    x->process_bytes = lb_cli_limit_heap(common->memory_bytes);
     LB_TRY(lb_cli_open_planned(cli, common, &x->source, arg, err));
     if (o->type)
         LB_TRY(lb_made_make(&x->made, cli, common, &x->kernels, x->source, o->type, err));
@@ -201,8 +220,12 @@ lb_status lb_infer_open(lb_infer *x, lb_cli *cli, lb_common *common, const lb_in
         lb_made_forget(&x->made);
     if (st == LB_OK && (x->gpus.n || o->gpu.dry_run))
         st = put_on_devices(x, cli, common, err);
+    if (lb_gpus_may_fall_back(&x->gpus, st)) {
+        leave_devices(x, err);
+        st = o->gpu.dry_run ? put_on_devices(x, cli, common, err) : LB_OK;
+    }
     if (st == LB_OK && !x->resident)
-        limit_memory(x, common, process_bytes);
+        limit_memory(x);
     return st;
 }
 
@@ -252,6 +275,63 @@ static lb_status refuse_context(lb_infer *x, lb_err *err) {
                          x->n_ctx);
 }
 
+/* Before the first session on GPUs: a token goes through the model, and the kernels that made it
+ * are compared with the CPU's. Those of the CPU are, in tests. */
+static lb_status probe(lb_infer *x, lb_err *err) {
+    const u32 n_vocab = lb_model_n_vocab(lb_loaded_model(x->loaded)), id = 0;
+    if (lb_dev_info_get(x->gpus.dev[0])->kind == LB_DEV_CPU)
+        return LB_OK;
+    float *logits = lb_alloc((size_t)n_vocab * sizeof *logits), range[2];
+    if (!logits)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for logits");
+    lb_status st = lb_context_eval(x->context, &(lb_batch){.n = 1, .id = &id}, logits, err);
+    if (st == LB_OK && x->kernels.fold_range_f32(n_vocab, logits, range))
+        st = lb_fail(err, LB_E_DIFFERENT, "%s: logits are no numbers", lb_gpus_name(&x->gpus, 0));
+    lb_free(logits);
+    if (st == LB_OK)
+        st = lb_gpus_probe(&x->gpus, err);
+    x->probed = st == LB_OK;
+    return st == LB_OK && !lb_context_cut(x->context, 0, 0)
+               ? lb_fail(err, LB_E_UNSUPPORTED, "a session does not go back to its beginning")
+               : st;
+}
+
+#define BATCH_LEAST 16u
+
+/* Where a device has no room for it, with smaller batches. */
+static lb_status fitting_context(lb_infer *x, lb_err *err) {
+    lb_context_opts o = context_opts(x);
+    lb_err first;
+    lb_status st = lb_context_new(&x->context, lb_loaded_model(x->loaded), &o, err);
+    if (!x->resident || (st != LB_E_NOMEM && st != LB_E_LIMIT))
+        return st;
+    first = *err;
+    for (o.n_batch = LB_MIN(o.n_batch, o.n_ctx) / 2; o.n_batch >= BATCH_LEAST; o.n_batch /= 2) {
+        st = lb_context_new(&x->context, lb_loaded_model(x->loaded), &o, err);
+        if (st != LB_OK)
+            continue;
+        if (!x->quiet)
+            fprintf(stderr, "note: batches of %u tokens: %s has no room for more\n", o.n_batch,
+                    lb_infer_device(x));
+        x->opts.n_batch = o.n_batch;
+        return LB_OK;
+    }
+    *err = first;
+    return first.code;
+}
+
+static lb_status new_context(lb_infer *x, lb_err *err) {
+    lb_status st = fitting_context(x, err);
+    if (st == LB_OK && x->resident && !x->probed)
+        st = probe(x, err);
+    if (!x->resident || !lb_gpus_may_fall_back(&x->gpus, st))
+        return st;
+    leave_devices(x, err);
+    limit_memory(x);
+    const lb_context_opts o = context_opts(x);
+    return lb_context_new(&x->context, lb_loaded_model(x->loaded), &o, err);
+}
+
 lb_status lb_infer_context(lb_infer *x, u64 n_ctx, lb_err *err) {
     u64 want = LB_MAX(n_ctx, x->opts.n_ctx);
     if (x->context && want <= x->n_ctx)
@@ -264,8 +344,7 @@ lb_status lb_infer_context(lb_infer *x, u64 n_ctx, lb_err *err) {
                        (unsigned long long)want);
     lb_context_free(&x->context);
     x->n_ctx = (u32)want;
-    const lb_context_opts o = context_opts(x);
-    lb_status st = lb_context_new(&x->context, lb_loaded_model(x->loaded), &o, err);
+    lb_status st = new_context(x, err);
     return st == LB_E_NOMEM && lb_mem_refused() ? refuse_context(x, err) : st;
 }
 

@@ -46,9 +46,12 @@ typedef struct lb_infer {
     bool any_device;       /* the command computes on any device; set before it is opened */
     lb_gpus gpus;          /* none: the CPU */
     lb_resident *resident; /* the model's weights there */
+    bool probed;           /* what the devices make is right, or nobody asked */
     bool planned;          /* --dry-run: what lies where is in the result, and that is all */
     lb_infer_opts opts;
     u32 threads;
+    u64 memory_bytes, process_bytes; /* --memory; of it, what the process had at first */
+    bool memory_given;
     lb_stream_limit limit; /* of the process, weights included; total_bytes 0: none */
     u64 heap_bytes;        /* where there is one: of its heap */
     bool quiet;

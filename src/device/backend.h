@@ -95,6 +95,7 @@ struct lb_dev {
     lb_dev_event *events;
     lb_dev_graph *graphs;
     u64 submissions;
+    bool launched[LB_DEV_KERNEL_COUNT];
     u64 host_bytes; /* of stats.used_bytes, those of pinned memory */
     char lost[256]; /* how the device was lost; empty: it was not */
     void *impl;

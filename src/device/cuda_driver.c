@@ -50,7 +50,7 @@ static lb_status start(lb_cuda_driver *d, lb_err *err) {
     if (r == CU_NO_DEVICE)
         return lb_fail(err, LB_E_NOT_FOUND, "cuda: the driver sees no GPU");
     if (r != CU_OK)
-        return lb_fail(err, LB_E_NOT_FOUND, "cuda: the driver does not start: %s (%d)",
+        return lb_fail(err, LB_E_UNSUPPORTED, "cuda: the driver does not start: %s (%d)",
                        lb_cuda_text(d, r), r);
     return LB_OK;
 }

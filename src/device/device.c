@@ -126,6 +126,10 @@ bool lb_dev_has(const lb_dev *d, lb_dev_kernel k) {
     return !lb_dev_kernel_is_mm(k) || d->info.tuning.mm_small > 0;
 }
 
+bool lb_dev_launched(const lb_dev *d, lb_dev_kernel k) {
+    return (u32)k < LB_DEV_KERNEL_COUNT && d->launched[k];
+}
+
 void lb_dev_stats_get(const lb_dev *d, lb_dev_stats *out) {
     *out = d->stats;
 }
@@ -392,6 +396,7 @@ lb_status lb_dev_queue_launch(lb_dev_queue *q, const lb_dev_launch *l, lb_err *e
     LB_TRY(check_outputs(l, signature, &s, err));
     if (s.groups[0] == 0 || s.groups[1] == 0)
         return LB_OK;
+    q->dev->launched[l->kernel] = true;
     if (q->recording)
         return lb_dev_graph_add(q->recording, l, &s, err);
     for (u32 i = 0; i < n_bufs; i += 2)

@@ -94,6 +94,8 @@ void lb_dev_close(lb_dev **d);
 const lb_dev_info *lb_dev_info_get(const lb_dev *d);
 /* Whether the device has what a kernel needs: mm_* and gemm* the matrix units. */
 bool lb_dev_has(const lb_dev *d, lb_dev_kernel k);
+/* Whether it has been launched there, or recorded. */
+bool lb_dev_launched(const lb_dev *d, lb_dev_kernel k);
 void lb_dev_stats_get(const lb_dev *d, lb_dev_stats *out);
 u64 lb_dev_budget(const lb_dev *d); /* lb_dev_opts.memory_bytes; 0: none */
 

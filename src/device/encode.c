@@ -33,3 +33,14 @@ lb_status lb_dev_encode_launch(lb_dev_queue *q, const lb_dev_encode *e, lb_err *
     l.buf[l.n_bufs++] = e->out;
     return lb_dev_queue_launch(q, &l, err);
 }
+
+lb_status lb_dev_encode_mlx_launch(lb_dev_queue *q, const lb_dev_encode_mlx *e, lb_err *err) {
+    return lb_dev_queue_launch(
+        q,
+        &(lb_dev_launch){.kernel = e->affine ? LB_DK_enc_mlx_affine : LB_DK_enc_mlx_float,
+                         .buf = {e->in, e->codes, e->scales, e->biases},
+                         .n_bufs = e->affine ? 4 : 3,
+                         .val = &e->val,
+                         .val_bytes = sizeof e->val},
+        err);
+}

@@ -28,8 +28,19 @@ typedef struct lb_dev_encode {
 } lb_dev_encode;
 lb_status lb_dev_encode_launch(lb_dev_queue *q, const lb_dev_encode *e, lb_err *err);
 
+/* The same of MLX's groups. biases: affine ones alone (LB_DK_enc_mlx_affine, else
+ * LB_DK_enc_mlx_float). */
+typedef struct lb_dev_encode_mlx {
+    bool affine;
+    lb_encode_mlx_args val;
+    lb_dev_arg in, codes, scales, biases;
+} lb_dev_encode_mlx;
+lb_status lb_dev_encode_mlx_launch(lb_dev_queue *q, const lb_dev_encode_mlx *e, lb_err *err);
+
 /* ---- for kernels.c: NULL, or what is wrong with the values ---- */
 const char *lb_dev_shape_encode(u32 type, const void *val, lb_dev_shape *s);
 const char *lb_dev_shape_encode_grid(u32 type, const void *val, lb_dev_shape *s);
+const char *lb_dev_shape_encode_affine(u32 type, const void *val, lb_dev_shape *s);
+const char *lb_dev_shape_encode_float(u32 type, const void *val, lb_dev_shape *s);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* kernels_encode.c: the families of the kernels that quantize (kern/encode*.k). */
 #include "device/encode.h"
+#include "device/kernels_family.h"
 
 enum { THREADS = 64 /* LBK_ENC_THREADS */, KEYS8 = 6561, KEYS4 = 4096 };
 
@@ -72,4 +73,36 @@ const char *lb_dev_shape_encode(u32 type, const void *val, lb_dev_shape *s) {
 const char *lb_dev_shape_encode_grid(u32 type, const void *val, lb_dev_shape *s) {
     s->need_bytes[2] = (u64)lb_dev_encode_table_words((lb_dtype)type) * sizeof(u32);
     return shape(type, val, 3, s);
+}
+
+static const char *shape_mlx(const lb_encode_mlx_args *a, bool affine, lb_dev_shape *s) {
+    const u64 n_elems = (u64)a->n_groups * a->group;
+    const u32 scale_bytes = !affine ? 1 : a->out_type == LB_DEV_F32 ? 4 : 2;
+    if (a->in_type > LB_DEV_BF16 || a->out_type > LB_DEV_BF16)
+        return "values or scales are no floats";
+    if (affine ? a->group != 32 && a->group != 64 && a->group != 128
+               : a->group != 32 && a->group != 16)
+        return "groups have no such size";
+    if (affine ? a->bits < 1 || a->bits > 8 || a->bits == 7 : a->bits != 4 && a->bits != 8)
+        return "codes have no such number of bits";
+    if (n_elems > UINT32_MAX / 8)
+        return LB_DEV_TOO_LARGE;
+    s->need_bytes[0] = n_elems * (a->in_type == LB_DEV_F32 ? 4 : 2);
+    s->need_bytes[1] = n_elems * a->bits / 8;
+    s->need_bytes[2] = (u64)a->n_groups * scale_bytes;
+    if (affine)
+        s->need_bytes[3] = s->need_bytes[2];
+    s->groups[0] = (u32)lb_ceil_div_u64(affine ? n_elems / 32 : a->n_groups, THREADS);
+    s->n_threads = THREADS;
+    return NULL;
+}
+
+const char *lb_dev_shape_encode_affine(u32 type, const void *val, lb_dev_shape *s) {
+    (void)type;
+    return shape_mlx(val, true, s);
+}
+
+const char *lb_dev_shape_encode_float(u32 type, const void *val, lb_dev_shape *s) {
+    (void)type;
+    return shape_mlx(val, false, s);
 }

@@ -12,6 +12,7 @@
 
 typedef struct lb_selftest_opts {
     bool large;  /* also shapes of a real model: for a GPU */
+    bool quick;  /* the first two cases alone */
     bool damage; /* one bit of each result is turned before it is looked at: all must fail */
 } lb_selftest_opts;
 

@@ -44,6 +44,12 @@ float *lb_selftest_floats(lb_selftest *t, u64 n, float scale);
 /* got against want; records the worst. bound 0: the same value, or NaN both. */
 void lb_selftest_compare(lb_selftest *t, u64 i, float got, double want, double bound);
 
+/* Element i of a block in one of the ways that quantizers branch on; from LB_SELFTEST_HUGE on
+ * squares overflow, then numbers are subnormal. */
+#define LB_SELFTEST_HUGE 8u
+#define LB_SELFTEST_WAYS 13u
+float lb_selftest_encode_value(lb_selftest *t, u32 way, u32 i);
+
 #define LB_SELFTEST_ALPHA 1.702f /* of swiglu_oai */
 #define LB_SELFTEST_LIMIT 7.0f
 /* What a feed-forward does (act: LB_DK_act_*) to gates and their partners (NULL: none); by how much
@@ -62,6 +68,7 @@ lb_status lb_selftest_attend(lb_selftest *t, u32 i, bool *more, lb_err *err);
 lb_status lb_selftest_flash(lb_selftest *t, u32 i, bool *more, lb_err *err);
 lb_status lb_selftest_experts(lb_selftest *t, u32 i, bool *more, lb_err *err);
 lb_status lb_selftest_encode(lb_selftest *t, u32 i, bool *more, lb_err *err);
+lb_status lb_selftest_encode_mlx(lb_selftest *t, u32 i, bool *more, lb_err *err);
 lb_status lb_selftest_heads(lb_selftest *t, u32 i, bool *more, lb_err *err);
 lb_status lb_selftest_state(lb_selftest *t, u32 i, bool *more, lb_err *err);
 lb_status lb_selftest_tiles(lb_selftest *t, u32 i, bool *more, lb_err *err);

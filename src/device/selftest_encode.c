@@ -37,8 +37,7 @@ static float bell(lb_selftest *t) {
     return sum * 0.02f;
 }
 
-/* Element i of a block in one of the ways that quantizers branch on. */
-static float value_of(lb_selftest *t, u32 way, u32 i) {
+float lb_selftest_encode_value(lb_selftest *t, u32 way, u32 i) {
     const float v = lb_selftest_float(t), b = bell(t);
     switch (way) {
     case 1:
@@ -72,9 +71,10 @@ static float value_of(lb_selftest *t, u32 way, u32 i) {
 
 static void fill(lb_selftest *t, const encode *e, u32 block_elems, const shape *s) {
     /* what needs subnormal numbers comes last: devices that flush them are not promised */
-    const u32 ways = lb_dev_encode_exact(lb_dev_info_get(t->dev)->kind) ? 13 : 10;
+    const u32 ways = lb_dev_encode_exact(lb_dev_info_get(t->dev)->kind) ? LB_SELFTEST_WAYS : 10;
     for (u64 i = 0; i < e->n_elems; i++)
-        e->in[i] = value_of(t, (u32)(i / block_elems) % ways, (u32)(i % block_elems));
+        e->in[i] =
+            lb_selftest_encode_value(t, (u32)(i / block_elems) % ways, (u32)(i % block_elems));
     for (u64 i = 0; i < e->imp_bytes / sizeof(float) && s->row_blocks; i++) {
         const float v = lb_selftest_float(t);
         e->imp[i] = v * v + 0.001f;

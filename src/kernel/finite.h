@@ -10,4 +10,8 @@
  * ggml_validate_row_data of llama-cpp-python 0.3.36 refuses. */
 u64 lb_blocks_not_finite(lb_dtype t, u64 n_bytes, const u8 *bytes);
 
+/* The largest magnitude of n values of f16 or bf16, as its bits: at most 0x7bff or 0x7f7f where all
+ * are numbers. */
+u32 lb_halves_most(size_t n, const u8 *values);
+
 #endif

@@ -10,24 +10,27 @@
 #include "device/encode.h"
 
 enum {
-    LANES_MAX = 12,
+    LANES_MAX = 34,          /* 32 workers are enough for any disk and link */
     LANE_ELEMS = 512 * 1024, /* a tile of 1 MiB has no more values of 16 bits */
     LANE_COLS = 128 * 1024   /* importance of a row */
 };
-/* The largest blocks there are kernels for: 210 bytes for 256 values. */
-#define LANE_OUT_BYTES (LANE_ELEMS / 256 * 210)
+/* The largest results: 8 bits a code and two floats for 32 of them; each part begins at a multiple
+ * of LB_DEV_ALIGN. */
+#define LANE_OUT_BYTES (LANE_ELEMS / 32 * (32 + 2 * 4))
 /* Calls of a driver are deeper than what other threads do. */
 #define ENCODER_STACK_BYTES LB_MIB
 
-typedef enum state { FREE, OPEN, READY, UNDER_WAY } state;
+/* DONE: its owner copies the result where it belongs. */
+typedef enum state { FREE, OPEN, READY, UNDER_WAY, DONE } state;
 
 typedef struct lb_lane {
     state state;
     u64 number; /* of lanes that were handed over */
     lb_encoding *owner;
     const lb_quant *q;
+    lb_round in_type;   /* of its values */
     u64 n_cols, col, n; /* col: of the first value, where there is importance */
-    u8 *out;
+    u8 *out[LB_QUANT_PARTS];
     lb_dev_queue *queue;
     lb_dev_buf *host_in, *host_out, *in, *imp, *blocks;
 } lb_lane;
@@ -46,6 +49,10 @@ struct lb_encoder {
     lb_encoder_stats stats;
     lb_thread thread;
 };
+
+static u32 value_bytes(lb_round type) {
+    return type == LB_ROUND_NONE ? 4 : 2;
+}
 
 /* ---- the encoder's thread ---- */
 
@@ -68,19 +75,23 @@ static lb_status need_grid(lb_encoder *e, lb_lane *l, lb_err *err) {
     return st;
 }
 
-static u64 out_bytes(const lb_lane *l) {
-    const lb_dtype_info *t = lb_dtype_get(l->q->dtype);
-    return l->n / t->block_elems * t->block_bytes;
+/* Bytes of a part of n values. */
+static u64 part_bytes(const lb_quant *q, u32 part, u64 n) {
+    const lb_dtype_info *t = lb_dtype_get(lb_quant_part_dtype(q, (lb_quant_part)part));
+    const u64 elems = n / lb_quant_cols(q) * lb_quant_part_elems(q, (lb_quant_part)part);
+    return elems / t->block_elems * t->block_bytes;
 }
 
-static lb_status submit(lb_encoder *e, lb_lane *l, lb_err *err) {
+/* Where the parts of a lane's result lie, and behind the last one its end. */
+static void lay_out(const lb_lane *l, u64 off[LB_QUANT_PARTS + 1]) {
+    off[0] = 0;
+    for (u32 k = 0; k < lb_quant_n_parts(l->q); k++)
+        off[k + 1] =
+            lb_ceil_div_u64(off[k] + part_bytes(l->q, k, l->n), LB_DEV_ALIGN) * LB_DEV_ALIGN;
+}
+
+static lb_status launch_blocks(lb_encoder *e, lb_lane *l, lb_err *err) {
     const u32 block = lb_dtype_get(l->q->dtype)->block_elems;
-    LB_TRY(need_grid(e, l, err));
-    if (l->q->importance) /* first: a driver waits for the queue before it copies such memory */
-        LB_TRY(lb_dev_queue_write(l->queue, l->imp, 0, l->q->importance, l->n_cols * sizeof(float),
-                                  err));
-    LB_TRY(lb_dev_queue_write(l->queue, l->in, 0, lb_dev_buf_host(l->host_in), l->n * sizeof(float),
-                              err));
     const lb_dev_encode launch = {
         .type = l->q->dtype,
         .val = {.n_blocks = (u32)(l->n / block),
@@ -91,17 +102,47 @@ static lb_status submit(lb_encoder *e, lb_lane *l, lb_err *err) {
         .imp = {l->imp, 0},
         .grid = {e->grid[l->q->dtype], 0},
         .out = {l->blocks, 0}};
-    LB_TRY(lb_dev_queue_barrier(l->queue, err));
-    LB_TRY(lb_dev_encode_launch(l->queue, &launch, err));
-    LB_TRY(lb_dev_queue_barrier(l->queue, err));
-    return lb_dev_queue_read(l->queue, lb_dev_buf_host(l->host_out), l->blocks, 0, out_bytes(l),
-                             err);
+    return lb_dev_encode_launch(l->queue, &launch, err);
 }
 
-static lb_status collect(lb_lane *l, lb_err *err) {
-    LB_TRY(lb_dev_queue_wait(l->queue, err));
-    memcpy(l->out, lb_dev_buf_host(l->host_out), (size_t)out_bytes(l));
-    return LB_OK;
+static u32 float_type(lb_round r) {
+    return r == LB_ROUND_F16 ? LB_DEV_F16 : r == LB_ROUND_BF16 ? LB_DEV_BF16 : LB_DEV_F32;
+}
+
+static lb_status launch_groups(lb_lane *l, const u64 off[], lb_err *err) {
+    const lb_quant *q = l->q;
+    const lb_dev_encode_mlx launch = {
+        .affine = q->kind == LB_QUANT_AFFINE,
+        .val = {.n_groups = (u32)(l->n / lb_quant_cols(q)),
+                .group = lb_quant_cols(q),
+                .bits = 32 * lb_quant_part_elems(q, LB_QUANT_CODES) / lb_quant_cols(q),
+                .in_type = float_type(l->in_type),
+                .out_type = float_type(q->round),
+                .cpu_rule = q->cpu_rule},
+        .in = {l->in, 0},
+        .codes = {l->blocks, off[0]},
+        .scales = {l->blocks, off[1]},
+        .biases = {l->blocks, off[2]}};
+    return lb_dev_encode_mlx_launch(l->queue, &launch, err);
+}
+
+static lb_status submit(lb_encoder *e, lb_lane *l, lb_err *err) {
+    u64 off[LB_QUANT_PARTS + 1] = {0};
+    lay_out(l, off);
+    LB_TRY(need_grid(e, l, err));
+    if (l->q->importance) /* first: a driver waits for the queue before it copies such memory */
+        LB_TRY(lb_dev_queue_write(l->queue, l->imp, 0, l->q->importance, l->n_cols * sizeof(float),
+                                  err));
+    LB_TRY(lb_dev_queue_write(l->queue, l->in, 0, lb_dev_buf_host(l->host_in),
+                              l->n * value_bytes(l->in_type), err));
+    LB_TRY(lb_dev_queue_barrier(l->queue, err));
+    if (l->q->kind == LB_QUANT_BLOCKS)
+        LB_TRY(launch_blocks(e, l, err));
+    else
+        LB_TRY(launch_groups(l, off, err));
+    LB_TRY(lb_dev_queue_barrier(l->queue, err));
+    return lb_dev_queue_read(l->queue, lb_dev_buf_host(l->host_out), l->blocks, 0,
+                             off[lb_quant_n_parts(l->q)], err);
 }
 
 /* Lock held. The one that was handed over first. */
@@ -113,18 +154,16 @@ static lb_lane *first_in(lb_encoder *e, state s) {
     return first;
 }
 
-/* Lock held. The lane is done, or has failed. */
-static void release(lb_encoder *e, lb_lane *l, lb_status st, const lb_err *err) {
+/* Lock held. The lane's result is there, or it has failed. */
+static void finish(lb_encoder *e, lb_lane *l, lb_status st, const lb_err *err) {
     if (st != LB_OK && e->err.code == LB_OK) {
         e->err = *err;
         lb_wake_all(&e->free);
     }
     e->stats.n_batches++;
     e->stats.n_elems += l->n;
-    l->state = FREE;
-    lb_wake_one(&e->free);
-    if (--l->owner->pending == 0)
-        lb_wake_one(&l->owner->done);
+    l->state = DONE;
+    lb_wake_one(&l->owner->done);
 }
 
 static void *encoder_main(void *arg) {
@@ -142,12 +181,12 @@ static void *encoder_main(void *arg) {
                 st = submit(e, l, &err);
             lb_lock(&e->mutex);
             if (st != LB_OK)
-                release(e, l, st, &err);
+                finish(e, l, st, &err);
         } else if ((l = first_in(e, UNDER_WAY)) != NULL) {
             lb_unlock(&e->mutex);
-            st = collect(l, &err);
+            st = lb_dev_queue_wait(l->queue, &err);
             lb_lock(&e->mutex);
-            release(e, l, st, &err);
+            finish(e, l, st, &err);
         } else if (e->stop) {
             break;
         } else {
@@ -189,13 +228,49 @@ static void hand_over_all(lb_encoding *x) {
         hand_over(x, i);
 }
 
-/* Lock held. NULL: the device has failed. */
+/* Copies a lane's result where it belongs. */
+static void deliver(const lb_lane *l) {
+    u64 off[LB_QUANT_PARTS + 1];
+    const u8 *from = lb_dev_buf_host(l->host_out);
+    lay_out(l, off);
+    for (u32 k = 0; k < lb_quant_n_parts(l->q); k++)
+        memcpy(l->out[k], from + off[k], (size_t)part_bytes(l->q, k, l->n));
+}
+
+/* Lock held, and given back while copying. Takes back those of the worker's lanes that are done;
+ * waits where none is. */
+static void collect(lb_encoding *x) {
+    lb_encoder *e = x->e;
+    bool any = false;
+    for (u32 i = 0; i < e->n_lanes; i++) {
+        lb_lane *l = &e->lane[i];
+        if (l->state != DONE || l->owner != x)
+            continue;
+        if (e->err.code == LB_OK) {
+            lb_unlock(&e->mutex);
+            deliver(l);
+            lb_lock(&e->mutex);
+        }
+        l->state = FREE;
+        x->pending--;
+        any = true;
+        lb_wake_one(&e->free);
+    }
+    if (!any)
+        lb_wait(&x->done, &e->mutex);
+}
+
+/* Lock held. NULL: the device has failed. A worker that has lanes under way waits for its own,
+ * which nobody else gives back. */
 static lb_lane *take(lb_encoding *x) {
     lb_encoder *e = x->e;
     lb_lane *l = NULL;
     while (e->err.code == LB_OK && !(l = first_in(e, FREE))) {
         hand_over_all(x);
-        lb_wait(&e->free, &e->mutex);
+        if (x->pending)
+            collect(x);
+        else
+            lb_wait(&e->free, &e->mutex);
     }
     if (l)
         l->state = OPEN;
@@ -203,13 +278,16 @@ static lb_lane *take(lb_encoding *x) {
 }
 
 /* Whether values that go to out are the next ones of an open lane. */
-static bool follows(const lb_lane *l, const lb_encoding_at *at, const u8 *out) {
-    return l->n < LANE_ELEMS && l->q == at->q && l->out + out_bytes(l) == out &&
+static bool follows(const lb_lane *l, const lb_encoding_at *at, u8 *const out[]) {
+    for (u32 k = 0; k < lb_quant_n_parts(l->q); k++)
+        if (l->out[k] + part_bytes(l->q, k, l->n) != out[k])
+            return false;
+    return l->n < LANE_ELEMS && l->q == at->q && l->in_type == at->in_type &&
            (!at->q->importance || (l->col + l->n) % at->n_cols == at->col);
 }
 
 /* A lane for them; NULL: the device has failed. */
-static lb_lane *lane_for(lb_encoding *x, const lb_encoding_at *at, u8 *out) {
+static lb_lane *lane_for(lb_encoding *x, const lb_encoding_at *at, u8 *const out[]) {
     lb_lane *l = x->open[at->root];
     if (l && follows(l, at, out))
         return l;
@@ -221,23 +299,31 @@ static lb_lane *lane_for(lb_encoding *x, const lb_encoding_at *at, u8 *out) {
         return NULL;
     l->owner = x;
     l->q = at->q;
+    l->in_type = at->in_type;
     l->n_cols = at->n_cols;
     l->col = at->col;
     l->n = 0;
-    l->out = out;
+    for (u32 k = 0; k < lb_quant_n_parts(at->q); k++)
+        l->out[k] = out[k];
     return x->open[at->root] = l;
 }
 
-void lb_encoding_add(lb_encoding *x, lb_encoding_at at, u64 n, const float *in, u8 *out) {
-    const lb_dtype_info *t = lb_dtype_get(at.q->dtype);
+void lb_encoding_add(lb_encoding *x, lb_encoding_at at, u64 n, const void *in,
+                     u8 *const out[LB_QUANT_PARTS]) {
+    const u32 size = value_bytes(at.in_type);
+    const u8 *from = in;
+    u8 *to[LB_QUANT_PARTS] = {NULL};
     lb_lane *l;
-    while (n && (l = lane_for(x, &at, out)) != NULL) {
+    for (u32 k = 0; k < lb_quant_n_parts(at.q); k++)
+        to[k] = out[k];
+    while (n && (l = lane_for(x, &at, to)) != NULL) {
         const u64 part = LB_MIN(n, LANE_ELEMS - l->n);
-        memcpy((float *)lb_dev_buf_host(l->host_in) + l->n, in, (size_t)part * sizeof *in);
+        memcpy((u8 *)lb_dev_buf_host(l->host_in) + l->n * size, from, (size_t)(part * size));
         l->n += part;
         n -= part;
-        in += part;
-        out += part / t->block_elems * t->block_bytes;
+        from += part * size;
+        for (u32 k = 0; k < lb_quant_n_parts(at.q); k++)
+            to[k] += part_bytes(at.q, k, part);
         at.col = (at.col + part) % at.n_cols;
     }
 }
@@ -247,7 +333,7 @@ lb_status lb_encoding_end(lb_encoding *x, lb_err *err) {
     lb_lock(&e->mutex);
     hand_over_all(x);
     while (x->pending)
-        lb_wait(&x->done, &e->mutex);
+        collect(x);
     const lb_status st = e->err.code;
     if (st != LB_OK && err)
         *err = e->err;
@@ -365,8 +451,17 @@ u64 lb_encoder_pinned_bytes(const lb_encoder *e) {
 
 bool lb_encoder_takes(const lb_encoder *e, const lb_quant *q, u64 n_cols) {
     lb_dev_kernel k;
-    return e && q->kind == LB_QUANT_BLOCKS && !q->refine && lb_dev_encode_of(q->dtype, &k) &&
-           (!q->importance || n_cols <= LANE_COLS);
+    if (!e || q->refine)
+        return false;
+    if (q->kind == LB_QUANT_BLOCKS)
+        return lb_dev_encode_of(q->dtype, &k) && (!q->importance || n_cols <= LANE_COLS);
+    return q->kind == LB_QUANT_AFFINE || (!q->cpu_rule && !lb_quant_is_hf(q));
+}
+
+float lb_encoder_most(const lb_quant *q) {
+    if (q->kind == LB_QUANT_AFFINE && q->round == LB_ROUND_F16)
+        return 0x1p14f;
+    return q->kind == LB_QUANT_NVFP4 ? 0x1p11f : 0x1p126f;
 }
 
 void lb_encoder_stats_get(lb_encoder *e, lb_encoder_stats *out) {

@@ -3,8 +3,9 @@
  *
  * Workers evaluate values as ever; those that a quantizer would take go into lanes instead: pinned
  * memory of the host with a place on the device and a queue of its own. A full lane is copied,
- * quantized and copied back by the encoder's thread, the only one that uses the device; several
- * lanes are under way at a time, so that copies, kernels and workers overlap. The bytes are those
+ * quantized and copied back by the encoder's thread, the only one that uses the device; its worker
+ * then takes the result. Several lanes are under way at a time, so that copies, kernels and workers
+ * overlap. The bytes are those
  * of the CPU's quantizers: an encoder is not made for a device where they would not be. */
 #ifndef LB_PLAN_ENCODER_H
 #define LB_PLAN_ENCODER_H
@@ -28,6 +29,9 @@ const char *lb_encoder_device(const lb_encoder *e);
 u64 lb_encoder_pinned_bytes(const lb_encoder *e);
 /* Whether it makes what q makes of a matrix of so many columns; e may be NULL. */
 bool lb_encoder_takes(const lb_encoder *e, const lb_quant *q, u64 n_cols);
+/* Values of larger magnitude are the CPU's, of MLX's groups: their scales may not fit their type,
+ * and the CPU counts those. */
+float lb_encoder_most(const lb_quant *q);
 /* Batches and values that were quantized so far. */
 typedef struct lb_encoder_stats {
     u64 n_batches, n_elems;
@@ -53,12 +57,14 @@ void lb_encoding_deinit(lb_encoding *x);
 typedef struct lb_encoding_at {
     u32 root;
     const lb_quant *q;
+    lb_round in_type; /* of the values as they are handed over; blocks: f32 */
     u64 n_cols, col;
 } lb_encoding_at;
 
-/* n values, whole blocks, all finite. out: where their blocks go, until lb_encoding_end returns.
- * May wait for others. */
-void lb_encoding_add(lb_encoding *x, lb_encoding_at at, u64 n, const float *in, u8 *out);
+/* n values, whole blocks or groups, all finite. out: where each part goes, until lb_encoding_end
+ * returns. May wait for others. */
+void lb_encoding_add(lb_encoding *x, lb_encoding_at at, u64 n, const void *in,
+                     u8 *const out[LB_QUANT_PARTS]);
 /* All that was added is where it belongs, or the device has failed. */
 lb_status lb_encoding_end(lb_encoding *x, lb_err *err);
 

@@ -2,6 +2,7 @@
 /* eval.c: evaluates the instances of a pass on one tile, strip by strip. */
 #include "plan/eval.h"
 #include "kernel/divergence.h"
+#include "kernel/finite.h"
 #include "kernel/half.h"
 #include "kernel/rank.h"
 #include "kernel/select_nm.h"
@@ -604,21 +605,82 @@ static void run_quant_hf(lb_eval *e, u32 inst, lb_rect strip) {
     e->n_bad[x->root] += lb_quant_run_hf(q, e->k, &r);
 }
 
-/* On a device. Blocks of rows follow each other in the tile. */
+/* Where row i of a strip goes, each part of it. */
+static void quant_rows(const lb_eval *e, u32 inst, lb_rect strip, u64 i, u8 *out[]) {
+    const lb_inst *x = &e->pass->insts[inst];
+    out[0] = encoded_row(e, inst, strip, i);
+    for (u32 k = 1; k < lb_quant_n_parts(x->node->u.encode.quant); k++)
+        out[k] = encoded_row(e, x->with[k - 1], strip, i);
+}
+
+static bool is_there(const lb_eval *e, const lb_inst *x) {
+    return x->role == LB_INST_COMPUTE && x->node->kind == LB_NODE_ENCODE &&
+           x->node->u.encode.quant && e->encoding &&
+           lb_encoder_takes(e->encoding->e, x->node->u.encode.quant, x->node->n_cols);
+}
+
+/* Whether an instance is rows of f16 or bf16 that nothing takes but a device that makes MLX's
+ * groups: it gets them as they are stored, and they are not decoded. */
+static bool goes_stored(const lb_eval *e, u32 inst) {
+    const lb_inst *x = &e->pass->insts[inst];
+    if (!e->encoding || x->role != LB_INST_COMPUTE || x->node->kind != LB_NODE_DECODE || x->picks)
+        return false;
+    const lb_codec *c = &e->pass->leaves[x->leaf].codec;
+    if ((c->dtype != LB_F16 && c->dtype != LB_BF16) || c->n_parts != 1 || c->unit_elems != 1 ||
+        c->part[0].kind != LB_PART_ROWS || c->transposed || c->by_row)
+        return false;
+    for (u32 i = 0; i < e->pass->n_insts; i++) {
+        const lb_inst *y = &e->pass->insts[i];
+        for (u32 k = 0; k < y->n_in; k++)
+            if (lb_inst_input(y, k) == inst &&
+                (!is_there(e, y) || y->node->u.encode.quant->kind == LB_QUANT_BLOCKS))
+                return false;
+    }
+    return true;
+}
+
+/* Row i of a strip as it is stored; false: it has values that are not for the device, and is
+ * decoded now. */
+static bool add_stored(lb_eval *e, u32 from, lb_rect r, lb_encoding_at at, u8 *const out[]) {
+    const lb_inst *x = &e->pass->insts[from];
+    piece p = piece_of(e, x);
+    const bool is_f16 = p.leaf->codec.dtype == LB_F16;
+    const float most = lb_encoder_most(at.q);
+    const u32 limit = is_f16 ? lb_f16_from_f32(LB_MIN(most, 65504.0f)) : lb_bf16_from_f32(most);
+    locate(e, &p, r.r0, r.c0);
+    if (lb_halves_most((size_t)r.nc, p.part[0]) > limit) {
+        run_decode(e, x, r, slot(e, from));
+        return false;
+    }
+    at.in_type = is_f16 ? LB_ROUND_F16 : LB_ROUND_BF16;
+    lb_encoding_add(e->encoding, at, r.nc, p.part[0], out);
+    return true;
+}
+
+/* On a device; rows with what it does not take here. Blocks of rows follow each other in the tile.
+ */
 static void run_quant_there(lb_eval *e, u32 inst, lb_rect strip) {
     const lb_inst *x = &e->pass->insts[inst];
+    const lb_quant *q = x->node->u.encode.quant;
+    const float most = lb_encoder_most(q);
+    const bool stored = goes_stored(e, x->in[0]);
+    lb_rect r = inst_rect(e, x->in[0], strip);
     for (u64 i = 0; i < strip.nr; i++) {
-        const float *in = slot(e, x->in[0]) + i * strip.nc;
+        const float *in = slot(e, x->in[0]) + (stored ? 0 : i * strip.nc);
+        const lb_encoding_at at = {
+            .root = x->root, .q = q, .n_cols = x->node->n_cols, .col = strip.c0};
+        const lb_rect row = {r.r0 + i, 1, r.c0, r.nc};
         float range[2] = {0, 0};
+        u8 *out[LB_QUANT_PARTS];
+        quant_rows(e, inst, strip, i, out);
+        if (stored && add_stored(e, x->in[0], row, at, out))
+            continue;
         u64 bad = e->k->fold_range_f32(strip.nc, in, range);
+        if (!bad && q->kind != LB_QUANT_BLOCKS && !(range[0] >= -most && range[1] <= most))
+            bad = lb_quant_run(q, e->k, strip.nc, strip.c0, in, out);
+        else if (!bad)
+            lb_encoding_add(e->encoding, at, strip.nc, in, out);
         e->n_bad[x->root] += bad;
-        if (!bad)
-            lb_encoding_add(e->encoding,
-                            (lb_encoding_at){.root = x->root,
-                                             .q = x->node->u.encode.quant,
-                                             .n_cols = x->node->n_cols,
-                                             .col = strip.c0},
-                            strip.nc, in, encoded_row(e, inst, strip, i));
     }
 }
 
@@ -633,14 +695,13 @@ static void run_quant(lb_eval *e, u32 inst, lb_rect strip) {
         run_quant_hf(e, inst, strip);
         return;
     }
-    if (e->encoding && lb_encoder_takes(e->encoding->e, q, x->node->n_cols)) {
+    if (is_there(e, x)) {
         run_quant_there(e, inst, strip);
         return;
     }
     for (u64 i = 0; i < (at_once ? 1 : strip.nr); i++) {
-        u8 *out[LB_QUANT_PARTS] = {encoded_row(e, inst, strip, i)};
-        for (u32 k = 1; k < lb_quant_n_parts(q); k++)
-            out[k] = encoded_row(e, x->with[k - 1], strip, i);
+        u8 *out[LB_QUANT_PARTS];
+        quant_rows(e, inst, strip, i, out);
         e->n_bad[x->root] +=
             lb_quant_run(q, e->k, n, strip.c0, slot(e, x->in[0]) + i * strip.nc, out);
     }
@@ -846,7 +907,8 @@ static void run_inst(lb_eval *e, u32 i, lb_rect strip) {
     }
     switch (x->node->kind) {
     case LB_NODE_DECODE:
-        run_decode(e, x, r, out);
+        if (!goes_stored(e, i))
+            run_decode(e, x, r, out);
         return;
     case LB_NODE_MAKE:
         run_make(e, i, r, out);

@@ -82,7 +82,7 @@ PY
 
 # shared WHAT MODEL [DEVICES]: the same with every layer shared by two devices
 shared() {
-    "$LBRX" score "$2" --jsonl --exact --kv-type f32 -q <"$W/ids" >"$W/cpu.near" 2>"$W/err" || fail "$1" "$(head -1 "$W/err")"
+    "$LBRX" score "$2" --jsonl --exact --kv-type f32 -q --device cpu <"$W/ids" >"$W/cpu.near" 2>"$W/err" || fail "$1" "$(head -1 "$W/err")"
     "$LBRX" score "$2" --jsonl --exact --kv-type f32 -q --device "${3:-emulated,emulated}" --split-mode row <"$W/ids" >"$W/shared.near" \
         2>"$W/err" || fail "$1, shared" "$(head -1 "$W/err")"
     python3 - "$W/cpu.near" "$W/shared.near" <<'PY' && pass || fail "$1, shared" "other log-probabilities"
@@ -270,7 +270,7 @@ file=$GOLDEN/logits/hunyuan_v1_dense.json
 "$LOGITS" make "$file" "$("$LOGITS" list "$file" | awk 'NR == 1 { print $1 }')" "$W/other" || exit 1
 exits 3 "shift" "$LBRX" generate "$W/other" -p "$TEXT" -n 1 --device emulated --context-shift
 complains "shift" "normalised behind their rotation"
-exits 0 "kind" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --session "$W/kind"
+exits 0 "kind" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device cpu --session "$W/kind"
 exits 2 "kind" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device emulated --session "$W/kind"
 complains "kind" "made without --exact, as which a device computes"
 exits 2 "repack" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device emulated --repack
@@ -312,4 +312,55 @@ complains "memory of one" "cuda:1: weights and a session"
 
 STUB_CUDA_LOST=20 exits 1 "lost" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device cuda
 complains "lost" "the device was lost"
+
+# ---- a GPU that nobody has named ----
+# chosen WHAT DEVICE WARNING OPTION...: which one computes without --device, and the line that says why (empty: none)
+chosen() {
+    what=$1 device=$2 warning=$3
+    shift 3
+    exits 0 "auto, $what" "$LBRX" bench "$W/hf" -p 4 -n 2 -r 1 --json "$@"
+    says "auto, $what" "\"device\":\"$device\""
+    grep '^warning: ' "$W/err" >"$W/warnings"
+    if [ -z "$warning" ]; then
+        [ ! -s "$W/warnings" ] && pass || fail "auto, $what" "$(cat "$W/warnings")"
+    else
+        [ "$(wc -l <"$W/warnings")" = 1 ] && grep -q "$warning.*; the CPU computes$" "$W/warnings" && pass ||
+            fail "auto, $what" "$(cat "$W/err")"
+    fi
+}
+chosen "a GPU" cuda:0 ""
+chosen "a part of it" cpu,cuda:0 "" --gpu-layers 2
+chosen "no layer" cpu "" --gpu-layers 0
+chosen "what the CPU alone does" cpu "" --fast
+chosen "memory of the CPU's" cpu "" --repack
+STUB_CUDA=none chosen "no GPU" cpu ""
+STUB_CUDA=old chosen "an old driver" cpu "the driver is too old, of CUDA 10.2"
+STUB_CUDA=noinit chosen "a driver that fails" cpu "the driver does not start"
+STUB_CUDA=cc70 chosen "an old GPU" cpu "has compute capability 7.0"
+STUB_CUDA=ptx chosen "kernels that are refused" cpu "does not take the kernels"
+STUB_CUDA=jit chosen "kernels that fail" cpu "does not compile the kernels: ptxas: line 7"
+STUB_CUDA=wrong chosen "a wrong kernel" cpu "cuda:0: kernel rope fails its test"
+STUB_CUDA_MEMORY=20000 chosen "little memory" cpu "nor does one layer"
+STUB_CUDA_LOST=3 chosen "lost at first" cpu "the device was lost"
+exits 0 "auto, a plan" "$LBRX" bench "$W/hf" --dry-run
+says "auto, a plan" "cuda:0"
+STUB_CUDA_MEMORY=20000 exits 0 "auto, a plan for little memory" "$LBRX" bench "$W/hf" --dry-run
+complains "auto, a plan for little memory" "; the CPU computes"
+STUB_CUDA=none exits 2 "auto, layers of none" "$LBRX" bench "$W/hf" -p 4 --gpu-layers 2
+complains "auto, layers of none" "--gpu-layers: --device auto is no GPU"
+# named, they are errors
+STUB_CUDA=wrong exits 5 "a wrong kernel" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device cuda
+complains "a wrong kernel" "cuda:0: kernel rope fails its test"
+STUB_CUDA=jit exits 3 "kernels that fail" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device cuda
+# in the middle
+STUB_CUDA_LOST=400 exits 1 "auto, lost later" "$LBRX" bench "$W/hf" -p 4 -n 40 -r 1
+complains "auto, lost later" "the device was lost"
+# two processes share one: this one gets less than it was told
+share() {
+    STUB_CUDA=taken STUB_CUDA_MEMORY=$1 "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --ctx 256 --device "$2" >"$W/out" 2>"$W/err"
+    [ $? = "$3" ] && grep -q -- "$4" "$W/err" && pass || fail "shared memory, $2" "$(cat "$W/err")"
+}
+share 5000000 cuda 0 "^note: batches of 128 tokens: cuda:0 has no room for more"
+share 3000000 cuda 1 "cuda:0: a buffer of"
+share 3000000 auto 0 "^warning: cuda:0: a buffer of .*; the CPU computes"
 finish

@@ -22,17 +22,6 @@ nothing() {
     pass
 }
 
-# value FILE TENSOR TYPE INDEX BYTES: puts a value (printf's escapes) into a copy of FILE: $W/bad.gguf.
-value() {
-    at=$("$LBRX" inspect "$1" --json | sed -n "s/.*\"$2\", \"type\": \"$3\".*\"offset\": \([0-9]*\).*/\1/p" | head -1)
-    [ -n "$at" ] || fail "value" "$1 has no $2 of type $3"
-    size=2
-    [ "$3" != f32 ] || size=4
-    cp "$1" bad.gguf
-    # shellcheck disable=SC2059 # the format is the point
-    printf "$5" | dd of=bad.gguf bs=1 seek=$((at + $4 * size)) conv=notrunc 2>/dev/null
-}
-
 # ---- whole files ----
 set -f
 while read -r word which rest; do

@@ -48,6 +48,36 @@ else
     alike "little memory" emulated dense/model.gguf iq4_xs,q4_k_m --memory 80MB -t 3
 fi
 
+# folders WHAT DEVICE MODEL TYPE OPTIONS...: the same of a folder of MLX's
+folders() {
+    title=$1 device=$2 model=$3 type=$4
+    shift 4
+    ok "$title: cpu" $Q "$model" -o cpu-mlx --to mlx --type "$type" --no-provenance --no-sync --force "$@"
+    # shellcheck disable=SC2086 # and its options
+    ok "$title: $device" env LBRX_LOG=1 $Q "$model" -o dev-mlx --to mlx --type "$type" --no-provenance --no-sync --force \
+        --device $device "$@"
+    grep -q " values quantized in [1-9]" "$W/err" && pass || fail "$title: $device" "nothing was quantized there"
+    for one in cpu-mlx/*; do
+        same "$title: ${one#cpu-mlx/} on $device" "$one" "dev-mlx/${one#cpu-mlx/}"
+    done
+    rm -rf cpu-mlx dev-mlx
+}
+make_model gguf llama half layers=1 hidden=256 ffn=256 heads=2 kv_heads=1 head_dim=32 vocab=64 dtype=f16
+make_model gguf llama whole layers=1 hidden=256 ffn=256 heads=2 kv_heads=1 head_dim=32 vocab=64 dtype=f32
+for bits in 1 2 3 4 5 6 8; do
+    ! is_sanitized || [ $((bits % 3)) = 0 ] || continue
+    folders "mlx-q$bits" emulated dense/model.gguf mlx-q$bits --group-size $((32 << bits % 3))
+    [ $((bits % 4)) != 0 ] ||
+        folders "mlx-q$bits, cpu's rule" emulated half/model.gguf mlx-q$bits --group-size $((32 << (bits + 1) % 3)) --mlx-rule cpu
+done
+folders "mlx of f32" emulated whole/model.gguf mlx-q4 --group-size 64 -t 3
+folders "mlx of experts" emulated moe/model.gguf mlx-mixed_3_6
+for type in mlx-mxfp4 mlx-mxfp8 mlx-nvfp4; do
+    folders $type emulated dense/model.gguf $type
+done
+ok "mxfp4 by the CPU's rule" $Q dense/model.gguf -o x --to mlx --type mlx-mxfp4 --mlx-rule cpu --device emulated --dry-run
+says "mxfp4 by the CPU's rule" "q_proj.weight u32 [64, 32] <- quantize <- decode bf16"
+
 # ---- what is made where ----
 ok "dry run" $Q dense/model.gguf -o x.gguf --type q4_k_m --device emulated --dry-run
 says "dry run" "blk.0.attn_q.weight q4_k [64, 256] <- quantize on emulated <- decode bf16"
@@ -55,7 +85,7 @@ says "dry run" "blk.0.attn_output.weight q5_0 [256, 64] <- quantize <- decode bf
 ok "refined" $Q dense/model.gguf -o x.gguf --type q4_k_m --refine --device emulated --dry-run
 says "refined" "blk.0.attn_q.weight q4_k [64, 256] <- quantize <- decode bf16"
 ok "nothing there" $Q dense/model.gguf -o eight.gguf --type q8_0 --device emulated
-complains "nothing there" "note: nothing was quantized on emulated, which makes K- and IQ-quants without --refine"
+complains "nothing there" "note: nothing was quantized on emulated, which makes K- and IQ-quants and MLX's groups without --refine"
 exits 2 "no quantizer" "$LBRX" convert dense/model.gguf -o x.gguf --device emulated
 complains "no quantizer" "this command computes on the CPU alone: use --device cpu"
 exits 3 "metal" $Q dense/model.gguf -o x.gguf --type q4_k_m --device metal
@@ -68,6 +98,18 @@ ok "a merge" "$LBRX" merge m.yml -o m.gguf --type q4_k_m --no-provenance --devic
 ok "a merge" "$LBRX" merge m.yml -o n.gguf --type q4_k_m --no-provenance
 same "a merge" m.gguf n.gguf
 
+# values whose group's scale does not fit f16 are the CPU's, which refuses them
+value half/model.gguf blk.0.ffn_up.weight f16 3 '\377\173'
+cp bad.gguf one.gguf
+value one.gguf blk.0.ffn_up.weight f16 5 '\377\373'
+for device in cpu emulated; do
+    exits 3 "scale on $device" $Q bad.gguf -o x --to mlx --type mlx-q1 --device $device
+    complains "scale on $device" "up_proj.weight': 1 values"
+    [ ! -e x ] && pass || fail "scale on $device" "something was written"
+done
+mv one.gguf bad.gguf
+folders "large values" emulated bad.gguf mlx-q8
+
 # ---- the driver's stand-in ----
 if [ -z "${LB_TEST_STUB_CUDA:-}" ] || [ ! -f "$LB_TEST_STUB_CUDA" ]; then
     skip "cuda" "no stand-in for the CUDA driver"
@@ -77,6 +119,8 @@ LD_LIBRARY_PATH=$(dirname "$LB_TEST_STUB_CUDA")
 export LD_LIBRARY_PATH
 alike "cuda" cuda dense/model.gguf q4_k_m,q6_k,iq4_xs
 alike "cuda" cuda:1 moe/model.gguf iq2_xxs,iq1_m,q3_k_m --imatrix moe.dat
+folders "cuda" cuda dense/model.gguf mlx-q4
+folders "cuda, few lanes" "cuda --device-memory 16MB" moe/model.gguf mlx-q6
 alike "few lanes" "cuda --device-memory 16MB" dense/model.gguf q4_k_m,iq4_nl,q2_k
 STUB_CUDA_MEMORY=3000000 exits 1 "memory" $Q dense/model.gguf -o x.gguf --type q4_k_m --device cuda
 complains "memory" "a buffer of"

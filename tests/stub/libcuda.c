@@ -7,12 +7,14 @@
  * and ranges are only as large as was asked for. Kernels reach the memory of their own GPU alone,
  * streams and events are their context's. What a driver refuses, the environment chooses:
  *
- *   STUB_CUDA=none | old | noinit | cc70 | cc75 | ptx | jit | nopeer | noearly
+ *   STUB_CUDA=none | old | noinit | cc70 | cc75 | ptx | jit | nopeer | wrong | taken | noearly
  *                                                         no GPU, CUDA 10.2, cuInit fails, an old
  *                                                         GPU, one without matrix units for mm_*,
  *                                                         PTX refused, PTX with an error; GPUs
- *                                                         that do not reach each other; no
- *                                                         kernels that begin early
+ *                                                         that do not reach each other; rope does
+ *                                                         nothing; of the memory that is said to be
+ *                                                         free another process has half; no kernels
+ *                                                         that begin early
  *   STUB_CUDA_GPUS=N                                      how many there are; 2
  *   STUB_CUDA_MEMORY=BYTES                                of each; 64 MiB
  *   STUB_CUDA_LOST=N                                      the N-th launch is a launch failure
@@ -145,6 +147,8 @@ static cu_result run_launch(const held *h) {
         {h->groups[0], h->groups[1], h->groups[2]}, h->n_threads, LB_FIBER_FORWARD};
     if (!fibers && lb_fibers_new(&fibers, &err) != LB_OK)
         return CU_OUT_OF_MEMORY;
+    if (mode("wrong") && h->kernel == LB_DK_rope)
+        return CU_OK;
     if (lb_fibers_run(fibers, lb_dev_kernel_name(h->kernel), lb_cpu_kernel_get(h->kernel), args,
                       &grid, &err) != LB_OK)
         return CU_LAUNCH_FAILED;
@@ -371,7 +375,8 @@ LB_PUBLIC cu_result cuMemAlloc_v2(cu_ptr *out, size_t n) {
     const size_t all = (size_t)number("STUB_CUDA_MEMORY", 64 * LB_MIB);
     if (broken || !current)
         return broken ? broken : INVALID_CONTEXT;
-    if (n == 0 || n > all - LB_MIN(all, gpus[gpu_of(current)].bytes))
+    if (n == 0 || n > all / (mode("taken") ? 2 : 1) -
+                          LB_MIN(all / (mode("taken") ? 2 : 1), gpus[gpu_of(current)].bytes))
         return n ? CU_OUT_OF_MEMORY : INVALID_VALUE;
     void *p = aligned_alloc(256, lb_round_up(n, 256));
     if (!p)

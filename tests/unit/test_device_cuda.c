@@ -87,7 +87,7 @@ LB_TEST(cuda_refused) {
     } cases[] = {
         {"none", "cuda: the driver sees no GPU", LB_E_NOT_FOUND},
         {"old", "too old, of CUDA 10.2, kernels need 11.0", LB_E_UNSUPPORTED},
-        {"noinit", "cuda: the driver does not start: unknown error (999)", LB_E_NOT_FOUND},
+        {"noinit", "cuda: the driver does not start: unknown error (999)", LB_E_UNSUPPORTED},
         {"cc70", "has compute capability 7.0, kernels need 7.5", LB_E_UNSUPPORTED},
         {"ptx", "does not take the kernels: update NVIDIA's driver", LB_E_UNSUPPORTED},
         {"jit", "does not compile the kernels: ptxas: line 7", LB_E_UNSUPPORTED},

@@ -172,6 +172,13 @@ typedef struct lb_encode_args {
     u32 n_blocks, row_blocks, first_block, has_importance;
 } lb_encode_args;
 
+/* enc_mlx_*: values [n_groups][group] in in_type to groups of codes of `bits`: affine, with scales
+ * and biases in out_type, or floats with a scale's byte. cpu_rule: affine, as mlx rounds on the
+ * CPU. Types: LB_DEV_F32, _F16, _BF16. */
+typedef struct lb_encode_mlx_args {
+    u32 n_groups, group, bits, in_type, out_type, cpu_rule;
+} lb_encode_mlx_args;
+
 /* out[t][o_first + h o_head + i] = x[t stride + first + h head + i], i < n_cols; head 0: all heads
  * have the same. */
 typedef struct lb_move_args {
