@@ -9,7 +9,7 @@ function put(file,    line, part) {
     while ((getline line < file) > 0) {
         if (line ~ /^#[ \t]*include[ \t]*"/) {
             split(line, part, "\"")
-            if (part[2] ~ /^device\/kern\// && part[2] !~ /_cpu\.h$/)
+            if (part[2] ~ /^device\/kern\// && part[2] !~ /_cpu\.[hk]$/)
                 put("src/" part[2])
         } else
             print line

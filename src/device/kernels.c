@@ -422,7 +422,7 @@ static const char *kv_fits(const lb_kv_args *a) {
                : NULL;
 }
 
-static const char *shape_kv_store(u32 type, const void *val, lb_dev_shape *s) {
+const char *lb_dev_shape_kv_store(u32 type, const void *val, lb_dev_shape *s) {
     const lb_kv_args *a = val;
     const u64 k = (u64)a->n_heads * a->k_dim, v = (u64)a->n_heads * a->v_dim;
     u64 keys, values;
@@ -440,7 +440,7 @@ static const char *shape_kv_store(u32 type, const void *val, lb_dev_shape *s) {
     return map_grid(k + v, a->n_tokens, s);
 }
 
-static const char *shape_attend(u32 tile, const void *val, lb_dev_shape *s) {
+const char *lb_dev_shape_attend(u32 tile, const void *val, lb_dev_shape *s) {
     const lb_attend_args *a = val;
     const lb_kv_args kv = {.n_heads = a->n_heads_kv,
                            .k_dim = a->k_dim,
@@ -574,6 +574,9 @@ enum {
     KV_STORE,
     ATTEND,
     ATTEND_JOIN,
+    FLASH,
+    FEW,
+    ROPE_STORE,
     ROUTE,
     EXPERTS_SUM,
     ENCODE,
@@ -617,9 +620,12 @@ static const family families[] = {
     [VEC_GATED] = {"iiov", sizeof(lb_vec_args), shape_vec_gated},
     [BIAS_EXPERTS] = {"iiov", sizeof(lb_experts_args), shape_bias_experts},
     [ACT] = {"iov", sizeof(lb_act_args), shape_act},
-    [KV_STORE] = {"iiov", sizeof(lb_kv_args), shape_kv_store},
-    [ATTEND] = {"iiiiov", sizeof(lb_attend_args), shape_attend},
+    [KV_STORE] = {"iiov", sizeof(lb_kv_args), lb_dev_shape_kv_store},
+    [ATTEND] = {"iiiiov", sizeof(lb_attend_args), lb_dev_shape_attend},
     [ATTEND_JOIN] = {"iiov", sizeof(lb_join_args), shape_join},
+    [FLASH] = {"iiiiiov", sizeof(lb_attend_args), lb_dev_shape_flash},
+    [FEW] = {"iiiiioov", sizeof(lb_attend_args), lb_dev_shape_few},
+    [ROPE_STORE] = {"iiiiioov", sizeof(lb_rope_store_args), lb_dev_shape_rope_store},
     [ROUTE] = {"iiov", sizeof(lb_route_args), shape_route},
     [SCALE_ROUTES] = {"iov", sizeof(lb_experts_args), shape_scale_routes},
     [EXPERTS_SUM] = {"iiov", sizeof(lb_experts_args), shape_experts_sum},
@@ -679,7 +685,11 @@ const char *lb_dev_kernel_name(lb_dev_kernel k) {
 
 bool lb_dev_kernel_is_mm(lb_dev_kernel k) {
     const u32 f = table[k].family;
-    return f == MM || f == MM_MLX || f == MM_SCALED;
+    return f == MM || f == MM_MLX || f == MM_SCALED || lb_dev_kernel_is_flash(k);
+}
+
+bool lb_dev_kernel_is_flash(lb_dev_kernel k) {
+    return table[k].family == FLASH || table[k].family == FEW;
 }
 
 bool lb_dev_kernel_is_gemm(lb_dev_kernel k) {

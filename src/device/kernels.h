@@ -30,6 +30,8 @@ typedef struct lb_dev_shape {
 const char *lb_dev_kernel_name(lb_dev_kernel k);
 /* Whether it multiplies by matrix units, which not every device has (lb_dev_has). */
 bool lb_dev_kernel_is_mm(lb_dev_kernel k);
+/* Of these, those that only CUDA and the kernels as C have: attend_mma_*, attend_few_*. */
+bool lb_dev_kernel_is_flash(lb_dev_kernel k);
 /* Whether it multiplies tiles of f16, which fewer devices have. */
 bool lb_dev_kernel_is_gemm(lb_dev_kernel k);
 bool lb_dev_kernel_find(lb_str name, lb_dev_kernel *out);

@@ -120,6 +120,17 @@ static cases_fn *cases_of(lb_dev_kernel k) {
     case LB_DK_attend_tile:
     case LB_DK_attend_join:
         return lb_selftest_attend;
+    case LB_DK_attend_mma_64:
+    case LB_DK_attend_mma_96:
+    case LB_DK_attend_mma_128:
+    case LB_DK_attend_mma_192:
+    case LB_DK_attend_mma_256:
+    case LB_DK_attend_few_64:
+    case LB_DK_attend_few_128:
+    case LB_DK_attend_few_192:
+    case LB_DK_attend_few_256:
+    case LB_DK_rope_store:
+        return lb_selftest_flash;
     case LB_DK_route:
     case LB_DK_experts_sum:
     case LB_DK_bias_experts:

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* selftest_attend.c: keys and values into pages, attention over them: against sums in double over
  * the positions that a token sees. */
-#include "device/selftest_cases.h"
+#include "device/selftest_attend.h"
 #include "kernel/half.h"
 #include "kernel/kernel.h"
 #include <math.h>
@@ -93,12 +93,7 @@ static lb_status check_store(lb_selftest *t, const kv_case *k, lb_err *err) {
 
 /* ---- attend, attend_tile ---- */
 
-typedef struct att_case {
-    u32 n_tokens, n_heads, n_heads_kv, k_dim, v_dim, n_table, window, split_rows, type;
-    float softcap;
-    bool hole; /* a page that the table does not have */
-} att_case;
-static const att_case att_cases[] = {
+static const lb_selftest_att_case att_cases[] = {
     {1, 1, 1, 64, 64, 1, 0, 64, LB_DEV_F16, 0, false},
     {2, 4, 2, 64, 64, 3, 0, 64, LB_DEV_F32, 0, false},
     {9, 2, 2, 80, 48, 5, 0, 128, LB_DEV_F16, 0, false},
@@ -107,21 +102,7 @@ static const att_case att_cases[] = {
     {11, 2, 1, 32, 32, 3, 0, 192, LB_DEV_F16, 0, true},
 };
 
-typedef struct att {
-    lb_attend_args a;
-    const float *q;
-    const u8 *cache;
-    const u32 *table, *tokens;
-} att;
-
-/* Sums of a token's head over positions [from, end), and how far they may be off. */
-typedef struct att_sums {
-    double max, sum, bound_score;
-    double value[LB_DEV_HEAD_MAX], size[LB_DEV_HEAD_MAX];
-    bool nan;
-} att_sums;
-
-static const u8 *row_of(const att *x, u32 seq, u32 row, u32 head, bool keys) {
+static const u8 *row_of(const lb_selftest_att *x, u32 seq, u32 row, u32 head, bool keys) {
     const u32 page = x->table[seq * x->a.n_table + row / LB_DEV_PAGE_ROWS];
     if (page >= x->a.n_pages)
         return NULL;
@@ -130,7 +111,8 @@ static const u8 *row_of(const att *x, u32 seq, u32 row, u32 head, bool keys) {
                (keys ? x->a.k_bytes : x->a.v_bytes);
 }
 
-static double score_of(const att *x, const float *q, const u8 *k, att_sums *s) {
+static double score_of(const lb_selftest_att *x, const float *q, const u8 *k,
+                       lb_selftest_att_sums *s) {
     double dot = 0, size = 0;
     for (u32 i = 0; i < x->a.k_dim; i++) {
         const double p = (double)q[i] * (double)stored(k, i, x->a.type);
@@ -146,29 +128,24 @@ static double score_of(const att *x, const float *q, const u8 *k, att_sums *s) {
     return (double)score;
 }
 
-/* What a token's head sees of a split. */
-typedef struct view {
-    u32 token, head, from, end;
-} view;
-
-static view view_of(const att *x, u64 part) {
+static lb_selftest_view view_of(const lb_selftest_att *x, u64 part) {
     const lb_attend_args *a = &x->a;
     const u32 split = (u32)(part % a->n_splits), token = (u32)(part / a->n_splits / a->n_heads);
     const u32 pos = x->tokens[2 * token];
     const u32 seen = a->window && pos >= a->window ? pos - a->window + 1 : 0;
-    view v = {.token = token, .head = (u32)(part / a->n_splits % a->n_heads)};
+    lb_selftest_view v = {.token = token, .head = (u32)(part / a->n_splits % a->n_heads)};
     v.from = LB_MAX(seen, split * a->split_rows);
     v.end = LB_MAX(v.from, LB_MIN(pos + 1, (split + 1) * a->split_rows));
     return v;
 }
 
-/* weight [n]: the scores at first. */
-static void sums_of(const att *x, const view *w, float *weight, att_sums *s) {
+void lb_selftest_att_sum(const lb_selftest_att *x, const lb_selftest_view *w, float *weight,
+                         lb_selftest_att_sums *s) {
     const lb_attend_args *a = &x->a;
     const u32 seq = x->tokens[2 * w->token + 1], from = w->from, end = w->end;
     const u32 kv_head = w->head / (a->n_heads / a->n_heads_kv);
     const float *q = x->q + (u64)w->token * a->stride + a->first + (u64)w->head * a->k_dim;
-    *s = (att_sums){.max = -INFINITY};
+    *s = (lb_selftest_att_sums){.max = -INFINITY};
     for (u32 row = from; row < end; row++) {
         const u8 *k = row_of(x, seq, row, kv_head, true);
         s->nan |= !k;
@@ -188,11 +165,11 @@ static void sums_of(const att *x, const view *w, float *weight, att_sums *s) {
     }
 }
 
-static void compare_part(lb_selftest *t, const att *x, const view *w, const float *part,
-                         float *weight) {
+static void compare_part(lb_selftest *t, const lb_selftest_att *x, const lb_selftest_view *w,
+                         const float *part, float *weight) {
     const lb_attend_args *a = &x->a;
-    att_sums s;
-    sums_of(x, w, weight, &s);
+    lb_selftest_att_sums s;
+    lb_selftest_att_sum(x, w, weight, &s);
     /* each position's weight feels its score's error and the largest one's, and is rescaled when
      * there is a larger one */
     const double relative = 2.1 * s.bound_score + (4.0 * (w->end - w->from) + 40) * ULP;
@@ -206,7 +183,8 @@ static void compare_part(lb_selftest *t, const att *x, const view *w, const floa
     t->at += 2;
 }
 
-static bool make_att(lb_selftest *t, const att_case *k, bool tile, att *x) {
+bool lb_selftest_att_make(lb_selftest *t, const lb_selftest_att_case *k, bool tile,
+                          lb_selftest_att *x) {
     lb_kv_args kv = {
         .n_heads = k->n_heads_kv, .k_dim = k->k_dim, .v_dim = k->v_dim, .type = k->type};
     const u32 n_seqs = 2, n_pages = n_seqs * k->n_table + 1, n_q = k->n_heads * k->k_dim;
@@ -259,9 +237,10 @@ static bool make_att(lb_selftest *t, const att_case *k, bool tile, att *x) {
     return true;
 }
 
-static lb_status check_attend(lb_selftest *t, const att_case *k, bool tile, lb_err *err) {
-    att x;
-    if (!make_att(t, k, tile, &x))
+static lb_status check_attend(lb_selftest *t, const lb_selftest_att_case *k, bool tile,
+                              lb_err *err) {
+    lb_selftest_att x;
+    if (!lb_selftest_att_make(t, k, tile, &x))
         return no_memory(err);
     const lb_attend_args *a = &x.a;
     const u64 n_parts = (u64)a->n_tokens * a->n_heads * a->n_splits, width = a->v_dim + 2ull;
@@ -276,7 +255,7 @@ static lb_status check_attend(lb_selftest *t, const att_case *k, bool tile, lb_e
                                      {NULL, n_parts * width * 4}};
     LB_TRY(lb_selftest_launch(t, bufs, a, out, err));
     for (u64 i = 0; i < n_parts; i++) {
-        const view w = view_of(&x, i);
+        const lb_selftest_view w = view_of(&x, i);
         compare_part(t, &x, &w, out + i * width, weight);
     }
     return LB_OK;

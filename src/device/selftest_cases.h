@@ -65,6 +65,7 @@ lb_status lb_selftest_weights(lb_selftest *t, u32 i, bool *more, lb_err *err);
 lb_status lb_selftest_others(lb_selftest *t, u32 i, bool *more, lb_err *err);
 lb_status lb_selftest_maps(lb_selftest *t, u32 i, bool *more, lb_err *err);
 lb_status lb_selftest_attend(lb_selftest *t, u32 i, bool *more, lb_err *err);
+lb_status lb_selftest_flash(lb_selftest *t, u32 i, bool *more, lb_err *err);
 lb_status lb_selftest_experts(lb_selftest *t, u32 i, bool *more, lb_err *err);
 lb_status lb_selftest_encode(lb_selftest *t, u32 i, bool *more, lb_err *err);
 lb_status lb_selftest_encode_mlx(lb_selftest *t, u32 i, bool *more, lb_err *err);

@@ -118,9 +118,13 @@ static lb_status finish_heads(const lb_context *c, const heads *h, lb_err *err) 
     return any ? lb_dbarrier(c, err) : LB_OK;
 }
 
+static lb_dput put_of(const lb_context *c, u32 layer, const heads *h) {
+    return (lb_dput){layer, h->n_head_kv, h->k_dim,  h->v_dim,
+                     h->k,  h->v,         h->stride, lb_dbuf_arg(c, LB_DBUF_QKV)};
+}
+
 static lb_status store(const lb_context *c, u32 layer, const heads *h, lb_err *err) {
-    const lb_dput p = {layer, h->n_head_kv, h->k_dim,  h->v_dim,
-                       h->k,  h->v,         h->stride, lb_dbuf_arg(c, LB_DBUF_QKV)};
+    const lb_dput p = put_of(c, layer, h);
     if (lb_device_is_wide(c, layer))
         return lb_device_put(c, &p, err);
     const lb_kv_args a = lb_device_kv_args(c, &p);
@@ -130,14 +134,17 @@ static lb_status store(const lb_context *c, u32 layer, const heads *h, lb_err *e
 }
 
 static lb_status attend(const lb_context *c, u32 layer, const heads *h, lb_err *err) {
+    const lb_dwide w = {
+        layer, h->n_head, h->n_head_kv, h->k_dim, h->v_dim, h->stride, lb_dbuf_arg(c, LB_DBUF_QKV)};
     if (lb_device_is_wide(c, layer))
-        return lb_device_wide(c,
-                              &(lb_dwide){layer, h->n_head, h->n_head_kv, h->k_dim, h->v_dim,
-                                          h->stride, lb_dbuf_arg(c, LB_DBUF_QKV)},
-                              err);
+        return lb_device_wide(c, &w, err);
     const lb_dcontext *d = c->device;
     const lb_params *p = &c->m->p;
     const lb_cache_layer *cl = &c->cache.layer[p->layer[layer].kv_layer];
+    bool done = false;
+    LB_TRY(lb_device_flash(c, &w, &done, err));
+    if (done)
+        return LB_OK;
     const bool tile = d->n_splits == 0;
     const lb_dlayer *l = &d->r->layer[layer];
     const lb_attend_args a = {.n_tokens = c->n,
@@ -174,6 +181,24 @@ static lb_status attend(const lb_context *c, u32 layer, const heads *h, lb_err *
     return lb_dbarrier(c, err);
 }
 
+/* Norms, positions, keys and values into their pages: by one kernel where it can. */
+static lb_status prepare(const lb_context *c, u32 layer, const heads *h, lb_err *err) {
+    const bool late = (c->m->p.graph->flags & LB_GRAPH_QK_NORM_LATE) != 0;
+    const lb_dput p = put_of(c, layer, h);
+    bool done = false;
+    if (h->own)
+        LB_TRY(lb_device_rope_store(c, &p, &(lb_dturn){h->n_head, h->n_rot}, &done, err));
+    if (done)
+        return LB_OK;
+    if (!late)
+        LB_TRY(norm_qk(c, layer, h, err));
+    LB_TRY(turn(c, layer, h, err));
+    if (late)
+        LB_TRY(norm_qk(c, layer, h, err));
+    LB_TRY(finish_heads(c, h, err));
+    return h->own ? store(c, layer, h, err) : LB_OK;
+}
+
 /* What is attended to, times the sigmoid of its gate. */
 static lb_status gate(const lb_context *c, const heads *h, lb_err *err) {
     const u32 n = h->n_head * h->v_dim;
@@ -187,7 +212,6 @@ static lb_status gate(const lb_context *c, const heads *h, lb_err *err) {
 lb_status lb_device_attention(lb_context *c, u32 layer, const lb_dinput *in, const lb_doutput *out,
                               lb_err *err) {
     const lb_layer_params *p = &c->m->p.layer[layer];
-    const bool late = (c->m->p.graph->flags & LB_GRAPH_QK_NORM_LATE) != 0;
     const u32 n_ranks = c->device->r->n_ranks;
     heads h = {.n_head = p->n_head / n_ranks,
                .n_head_kv = p->n_head_kv / n_ranks,
@@ -201,14 +225,7 @@ lb_status lb_device_attention(lb_context *c, u32 layer, const lb_dinput *in, con
     h.v = h.k + h.n_head_kv * h.k_dim;
     h.stride = h.v + h.n_head_kv * h.v_dim;
     LB_TRY(project_heads(c, layer, &h, in, err));
-    if (!late)
-        LB_TRY(norm_qk(c, layer, &h, err));
-    LB_TRY(turn(c, layer, &h, err));
-    if (late)
-        LB_TRY(norm_qk(c, layer, &h, err));
-    LB_TRY(finish_heads(c, &h, err));
-    if (h.own)
-        LB_TRY(store(c, layer, &h, err));
+    LB_TRY(prepare(c, layer, &h, err));
     LB_TRY(attend(c, layer, &h, err));
     if (h.gated)
         LB_TRY(gate(c, &h, err));

@@ -14,6 +14,7 @@ typedef enum lb_dbuf {
     LB_DBUF_LATENT, /* absorbed queries, keys and values of all heads, or what a delta net gives */
     LB_DBUF_HEADS,  /* [n_batch, n_head, 2] which head: routes to its matrix */
     LB_DBUF_PART,   /* attention's sums before they are joined */
+    LB_DBUF_FEW,    /* the same of attend_few_*, with its counters */
     LB_DBUF_FF,
     LB_DBUF_ACT,
     LB_DBUF_SCORES, /* [n_batch, n_expert] */

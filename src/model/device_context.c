@@ -77,6 +77,7 @@ static void set_sizes(const lb_context *c, u64 *size) {
     size[LB_DBUF_GATES] = 8 * b * p->ssm_heads;
     size[LB_DBUF_STATE] = c->o.n_seqs * d->state_bytes;
     size[LB_DBUF_PART] = 4 * part_elems(c);
+    size[LB_DBUF_FEW] = lb_device_few_bytes(c);
     size[LB_DBUF_FF] = 8 * ff;
     size[LB_DBUF_ACT] = 4 * ff;
     size[LB_DBUF_SCORES] = 4 * b * p->n_expert;
@@ -205,6 +206,7 @@ static lb_status begin_part(lb_context *c, lb_resident *r, lb_err *err) {
         return lb_fail(err, LB_E_LIMIT, "%s: a page of keys and values of %llu bytes",
                        lb_resident_device(r)->id, (unsigned long long)d->page_bytes);
     LB_TRY(make_buffers(c, err));
+    LB_TRY(lb_device_few_begin(c, err));
     return put_heads(c, err);
 }
 
@@ -395,6 +397,10 @@ static void set_splits(const lb_context *c) {
         return;
     for (u32 t = 0; t < c->n; t++)
         length = LB_MAX(length, c->pos[t] + 1);
+    if (d->few) {
+        lb_device_few_splits(c, length);
+        return;
+    }
     const u32 least = (length + SPLITS_MAX - 1) / SPLITS_MAX;
     d->split_rows = LB_MAX(SPLIT_ROWS, (least + LB_PAGE_ROWS - 1) / LB_PAGE_ROWS * LB_PAGE_ROWS);
     d->n_splits = (length + d->split_rows - 1) / d->split_rows;

@@ -102,7 +102,8 @@ typedef struct lb_dcontext {
     lb_dev_buf *given; /* pinned: what the CPU's layers give to the first part; NULL: nothing */
     u64 slot_bytes;    /* of LB_DBUF_SLOTS; 0: products are not of tiles */
     u32 n_table, n_logits, n_want, n_runs;
-    u64 meta_at[LB_DMETAS];                         /* bytes, of this batch */
+    bool few;               /* all attention of few tokens is by attend_few_* */
+    u64 meta_at[LB_DMETAS]; /* bytes, of this batch */
     u64 cos_at[LB_ROPES_MAX], sin_at[LB_ROPES_MAX]; /* of this batch */
     bool temp;                                      /* some q is scaled */
     u32 n_splits, split_rows;                       /* of attention over this batch; 0: tiles */

@@ -88,6 +88,27 @@ typedef struct lb_dwide {
     lb_dev_arg q; /* rotated in place */
 } lb_dwide;
 lb_status lb_device_wide(const lb_context *c, const lb_dwide *w, lb_err *err);
+
+/* ---- device_flash.c: attention by tensor cores over keys and values of f16 ---- */
+
+/* Of a session: whether few tokens of all layers take attend_few_*; bytes of LB_DBUF_FEW; zeros
+ * there. */
+bool lb_device_few(const lb_context *c);
+u64 lb_device_few_bytes(const lb_context *c);
+lb_status lb_device_few_begin(const lb_context *c, lb_err *err);
+/* Splits of few tokens' positions, the longest of which are so many: that every unit has some, and
+ * that their number changes seldom. */
+void lb_device_few_splits(const lb_context *c, u32 length);
+/* As lb_device_wide, where *done; else the device has no such kernel for it. */
+lb_status lb_device_flash(const lb_context *c, const lb_dwide *w, bool *done, lb_err *err);
+/* All that is done to heads between their products and attention (norms, rope, keys and values to
+ * their pages) at once, where *done; queries [n, n_head, k_dim] stand at 0 of each row of p->x. */
+typedef struct lb_dturn {
+    u32 n_head, n_rot;
+} lb_dturn;
+lb_status lb_device_rope_store(const lb_context *c, const lb_dput *p, const lb_dturn *t, bool *done,
+                               lb_err *err);
+
 /* The number of a type of keys and values in kern/args.h. */
 u32 lb_device_kv_type(const lb_context *c);
 

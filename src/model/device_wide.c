@@ -111,6 +111,10 @@ lb_status lb_device_wide(const lb_context *c, const lb_dwide *w, lb_err *err) {
                             .scale = p->attn_scale,
                             .softcap = p->attn_softcap};
     const lb_join_args join = {c->n, w->n_head, w->v_dim, a.n_splits, l->sinks.buf != NULL};
+    bool done = false;
+    LB_TRY(lb_device_flash(c, w, &done, err));
+    if (done)
+        return LB_OK;
     const lb_dev_arg part = lb_dbuf_arg(c, LB_DBUF_PART), out = lb_dbuf_arg(c, LB_DBUF_ATT);
     const lb_dev_arg buf[] = {w->q, lb_dbuf_arg(c, LB_DBUF_CACHE), lb_dmeta_arg(c, LB_DMETA_TABLE),
                               lb_dmeta_arg(c, LB_DMETA_TOKENS), part};

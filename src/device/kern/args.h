@@ -120,7 +120,23 @@ typedef struct lb_attend_args {
     u32 k_off, v_off, k_bytes, v_bytes, page_bytes, n_pages, type;
     u32 n_seqs, n_table, window, split_rows, n_splits;
     float scale, softcap; /* score = scale q.k; softcap tanh(score / softcap) if not 0 */
+    u32 has_sinks;        /* of attend_mma_* and attend_few_*, which write what attend_join does */
 } lb_attend_args;
+
+/* attend_few_*: words by which the last of a head's splits finds out that it is; splits at most. */
+#define LB_DEV_FEW_COUNTERS 4096u
+#define LB_DEV_FEW_SPLITS 64u
+
+/* rope_store: x [n_tokens][stride] has queries at 0, keys at k_first, values at v_first. Queries
+ * stay there, keys and values go into pages as in lb_kv_args; pairs and n_rot as in lb_rope_args.
+ * Norms by rms, of each head by itself, stand in front of rope or, late, behind it; weights of
+ * heads lie q_w_stride and k_w_stride apart. */
+typedef struct lb_rope_store_args {
+    u32 n_tokens, n_heads, n_heads_kv, k_dim, v_dim, n_rot, pairs, k_first, v_first, stride;
+    u32 k_off, v_off, k_bytes, v_bytes, page_bytes, n_pages, type;
+    u32 q_norm, k_norm, late, q_w_stride, k_w_stride;
+    float eps;
+} lb_rope_store_args;
 
 /* out [n_tokens][n_heads][v_dim]; sinks [n_heads] where has_sinks. */
 typedef struct lb_join_args {

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* device_flash.c: attention by tensor cores where the device has them and keys and values are rows
+ * of f16; all that is done to heads before it in one kernel. What does not fit goes on with
+ * device_attention.c's and device_wide.c's kernels. */
+#include "base/mem.h"
+#include "model/device_layers.h"
+
+#define SPLITS_MAX 64u /* of all tokens of a batch together */
+#define SPLIT_ROWS                                                                          \
+    128u          /* a split's positions are a multiple of what a threadgroup takes at once \
+                   */
+#define UNITS 16u /* of a device that does not say how many it has */
+
+/* The kernel for heads of so many elements; false: there is none, or not on this device. */
+static bool kernel_of(const lb_context *c, bool few, u32 k_dim, u32 v_dim, lb_dev_kernel *out) {
+    static const struct {
+        u32 dim;
+        lb_dev_kernel kernel;
+    } many[] = {{64, LB_DK_attend_mma_64},
+                {96, LB_DK_attend_mma_96},
+                {128, LB_DK_attend_mma_128},
+                {192, LB_DK_attend_mma_192},
+                {256, LB_DK_attend_mma_256}},
+      one[] = {{64, LB_DK_attend_few_64},
+               {128, LB_DK_attend_few_128},
+               {192, LB_DK_attend_few_192},
+               {256, LB_DK_attend_few_256}};
+    const u32 dim = LB_MAX(k_dim, v_dim);
+    if (!dim || k_dim % 8 || v_dim % 8)
+        return false;
+    for (u32 i = 0; i < (few ? LB_LEN(one) : LB_LEN(many)); i++)
+        if (dim <= (few ? one[i].dim : many[i].dim)) {
+            *out = few ? one[i].kernel : many[i].kernel;
+            return lb_dev_has(c->device->r->d, *out);
+        }
+    return false;
+}
+
+static bool plain_f16(const lb_context *c, u32 layer) {
+    const u32 of = c->m->p.layer[layer].kv_layer;
+    return c->cache.type == LB_F16 && !c->cache.rotated && !c->cache.layer[of].v_in_k;
+}
+
+static bool attends(const lb_context *c, u32 layer) {
+    const lb_mixer m = c->m->layer[layer].mixer;
+    return m == LB_MIX_ATTENTION || m == LB_MIX_LATENT;
+}
+
+bool lb_device_few(const lb_context *c) {
+    const lb_params *p = &c->m->p;
+    lb_dev_kernel k;
+    bool any = false;
+    for (u32 i = 0; i < p->n_layers; i++) {
+        const lb_cache_layer *l = &c->cache.layer[p->layer[i].kv_layer];
+        if (!attends(c, i))
+            continue;
+        if (!plain_f16(c, i) || !kernel_of(c, true, l->k_bytes / 2, l->v_bytes / 2, &k) ||
+            (u64)LB_DEV_FEW_TOKENS * p->layer[i].n_head > LB_DEV_FEW_COUNTERS)
+            return false;
+        any = true;
+    }
+    return any;
+}
+
+u64 lb_device_few_bytes(const lb_context *c) {
+    const lb_params *p = &c->m->p;
+    u64 most = 0;
+    if (!lb_device_few(c))
+        return 0;
+    for (u32 i = 0; i < p->n_layers; i++)
+        if (attends(c, i))
+            most = LB_MAX(most, p->layer[i].n_head *
+                                    (c->cache.layer[p->layer[i].kv_layer].v_bytes / 2 + 2ull));
+    return 4 * (LB_DEV_FEW_COUNTERS + SPLITS_MAX * most);
+}
+
+lb_status lb_device_few_begin(const lb_context *c, lb_err *err) {
+    lb_dcontext *d = c->device;
+    lb_dev_queue *q = d->r->q;
+    const u64 bytes = 4ull * LB_DEV_FEW_COUNTERS;
+    lb_err ignored;
+    d->few = lb_device_few(c);
+    if (!d->few)
+        return LB_OK;
+    u8 *zeros = lb_alloc_zero(bytes, 1);
+    if (!zeros)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for a session on a device");
+    const lb_status st = lb_dev_queue_write(q, d->buf[LB_DBUF_FEW], 0, zeros, bytes, err);
+    const lb_status waited = lb_dev_queue_wait(q, st == LB_OK ? err : &ignored);
+    lb_free(zeros);
+    return st == LB_OK ? waited : st;
+}
+
+void lb_device_few_splits(const lb_context *c, u32 length) {
+    lb_dcontext *d = c->device;
+    const u32 units = lb_dev_info_get(d->r->d)->n_units;
+    u32 layer = d->r->first;
+    while (layer + 1 < d->r->end && !attends(c, layer))
+        layer++;
+    const u32 n_kv = LB_MAX(c->m->p.layer[layer].n_head_kv / d->r->n_ranks, 1u);
+    const u32 most = LB_MIN(SPLITS_MAX / c->n, (c->o.n_ctx + LB_PAGE_ROWS - 1) / LB_PAGE_ROWS);
+    const u32 n = LB_MIN((units ? units : UNITS) / (n_kv * c->n), most);
+    d->n_splits = LB_MAX(n, 1u);
+    d->split_rows = (length + d->n_splits - 1) / d->n_splits;
+    d->split_rows = (d->split_rows + SPLIT_ROWS - 1) / SPLIT_ROWS * SPLIT_ROWS;
+}
+
+lb_status lb_device_flash(const lb_context *c, const lb_dwide *w, bool *done, lb_err *err) {
+    const lb_dcontext *d = c->device;
+    const lb_params *p = &c->m->p;
+    const lb_cache_layer *cl = &c->cache.layer[p->layer[w->layer].kv_layer];
+    const lb_dlayer *l = &d->r->layer[w->layer];
+    const bool few = lb_dfew(c->n);
+    const lb_attend_args a = {.n_tokens = c->n,
+                              .n_heads = w->n_head,
+                              .n_heads_kv = w->n_head_kv,
+                              .k_dim = w->k_dim,
+                              .v_dim = w->v_dim,
+                              .stride = w->stride,
+                              .k_off = (u32)((cl->k_off - d->kv_off) / d->r->n_ranks),
+                              .v_off = (u32)((cl->v_off - d->kv_off) / d->r->n_ranks),
+                              .k_bytes = cl->k_bytes,
+                              .v_bytes = cl->v_bytes,
+                              .page_bytes = (u32)d->page_bytes,
+                              .n_pages = c->cache.n_pages_max,
+                              .type = LB_DEV_F16,
+                              .n_seqs = c->o.n_seqs,
+                              .n_table = d->n_table,
+                              .window = p->layer[w->layer].window ? p->window : 0,
+                              .split_rows = few ? d->split_rows : d->n_table * LB_PAGE_ROWS,
+                              .n_splits = few ? d->n_splits : 1,
+                              .scale = p->attn_scale,
+                              .softcap = p->attn_softcap,
+                              .has_sinks = l->sinks.buf != NULL};
+    const lb_dev_arg out = lb_dbuf_arg(c, LB_DBUF_ATT);
+    lb_dev_kernel k;
+    *done = plain_f16(c, w->layer) && (!few || d->few) &&
+            kernel_of(c, few, w->k_dim, w->v_dim, &k) && w->stride % 4 == 0 && a.scale > 0 &&
+            (a.k_off | a.v_off | a.k_bytes | a.v_bytes | a.page_bytes) % 16 == 0;
+    if (!*done)
+        return LB_OK;
+    const lb_dev_arg buf[] = {w->q,
+                              lb_dbuf_arg(c, LB_DBUF_CACHE),
+                              lb_dmeta_arg(c, LB_DMETA_TABLE),
+                              lb_dmeta_arg(c, LB_DMETA_TOKENS),
+                              l->sinks.buf ? l->sinks : d->r->zeros,
+                              few ? lb_dbuf_arg(c, LB_DBUF_FEW) : out,
+                              out};
+    LB_TRY(lb_dlaunch(c, k, buf, &a, err));
+    return lb_dbarrier(c, err);
+}
+
+/* ---- before attention ---- */
+
+/* Whether a norm is of each head by itself, by rms, or there is none. */
+static bool by_head(const lb_context *c, const lb_dnorm *norm, u32 dim) {
+    return !norm->n || (norm->n == dim && c->m->p.graph->norm != LB_NORM_LAYER);
+}
+
+lb_status lb_device_rope_store(const lb_context *c, const lb_dput *p, const lb_dturn *t, bool *done,
+                               lb_err *err) {
+    const lb_dcontext *d = c->device;
+    const lb_dlayer *l = &d->r->layer[p->layer];
+    const lb_layer *of = &c->m->layer[p->layer];
+    const u32 flags = c->m->p.graph->flags;
+    const lb_kv_args kv = lb_device_kv_args(c, p);
+    const lb_rope_store_args a = {.n_tokens = c->n,
+                                  .n_heads = t->n_head,
+                                  .n_heads_kv = p->n_head_kv,
+                                  .k_dim = p->k_dim,
+                                  .v_dim = p->v_dim,
+                                  .n_rot = t->n_rot,
+                                  .pairs = !of->halves,
+                                  .k_first = p->k,
+                                  .v_first = p->v,
+                                  .stride = p->stride,
+                                  .k_off = kv.k_off,
+                                  .v_off = kv.v_off,
+                                  .k_bytes = kv.k_bytes,
+                                  .v_bytes = kv.v_bytes,
+                                  .page_bytes = kv.page_bytes,
+                                  .n_pages = kv.n_pages,
+                                  .type = kv.type,
+                                  .q_norm = l->q_norm.n != 0,
+                                  .k_norm = l->k_norm.n != 0,
+                                  .late = (flags & LB_GRAPH_QK_NORM_LATE) != 0,
+                                  .q_w_stride = l->q_norm.n_heads > 1 ? l->q_norm.n : 0,
+                                  .k_w_stride = l->k_norm.n_heads > 1 ? l->k_norm.n : 0,
+                                  .eps = c->m->p.eps};
+    const u32 rope = t->n_rot ? of->rope : 0;
+    *done = !lb_device_is_wide(c, p->layer) && !d->temp && !(flags & LB_GRAPH_V_NORM) &&
+            by_head(c, &l->q_norm, p->k_dim) && by_head(c, &l->k_norm, p->k_dim);
+    if (!*done)
+        return LB_OK;
+    const lb_dev_arg buf[] = {{d->buf[LB_DBUF_META], d->cos_at[rope]},
+                              {d->buf[LB_DBUF_META], d->sin_at[rope]},
+                              l->q_norm.n ? l->q_norm.w : d->r->ones,
+                              l->k_norm.n ? l->k_norm.w : d->r->ones,
+                              lb_dmeta_arg(c, LB_DMETA_PLACE),
+                              p->x,
+                              lb_dbuf_arg(c, LB_DBUF_CACHE)};
+    LB_TRY(lb_dlaunch(c, LB_DK_rope_store, buf, &a, err));
+    return lb_dbarrier(c, err);
+}
