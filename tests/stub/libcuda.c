@@ -272,6 +272,7 @@ LB_PUBLIC cu_result cuDeviceGetAttribute(int *out, int attribute, cu_device d) {
            : attribute == CU_ATTR_WARP               ? 32
            : attribute == CU_ATTR_THREADS            ? 1024
            : attribute == CU_ATTR_SHARED_BYTES       ? 49152
+           : attribute == CU_ATTR_SHARED_BYTES_MOST  ? 232448
            : attribute == CU_ATTR_UNITS              ? N_UNITS
            : attribute == CU_ATTR_READ_ONLY_REGISTER ? 1
                                                      : 0;
