@@ -17,10 +17,10 @@
 #define LBK_MT_KERNEL LBK_KERNEL
 #define LBK_MT_SHARED(T, n, cnt) T *n = (T *)lb_fiber_shared_more(lbk_, sizeof(T) * (cnt))
 #define LBK_MT_RING(n, cnt) LBK_MT_SHARED(u8, n, cnt)
-#define LBK_COPY16(to, from) memcpy(to, lbk_aligned_u4(from), 16)
-#define LBK_COPY4(to, from) memcpy(to, from, 4)
-#define LBK_COPY_END()
-#define LBK_COPY_WAIT(n)
+#define LBK_RING_PUT16(to, from) memcpy(to, lbk_aligned_u4(from), 16)
+#define LBK_RING_PUT4(to, from) memcpy(to, from, 4)
+#define LBK_RING_END()
+#define LBK_RING_WAIT(n)
 #define LBK_SELF_ARG lb_fiber *lbk_,
 #define LBK_SELF lbk_,
 #define LBK_SIMD_BARRIER() ((void)lb_fiber_simd(lbk_, LB_FIBER_SUM, 0, __LINE__))
