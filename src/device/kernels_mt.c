@@ -24,8 +24,6 @@ static const char *shape_mt(lb_dev_form form, u32 n_forms, u32 type, const lb_mv
     const u32 own = LB_DEV_MT_SIMDGROUPS / a->split;
     const u64 tiles = lb_ceil_div_u64(a->n_rows, LB_DEV_MT_ROWS);
     const u32 full = (u32)lb_ceil_div_u64(tiles, own);
-    if (a->per && a->per < full && a->n_cols > LB_DEV_MT_TILE)
-        return "threadgroups do not go on where they do not hold all of x";
     if (a->n_cols > COLS_MAX)
         return LB_DEV_TOO_LARGE;
     s->groups[0] = a->per ? LB_MIN(a->per, full) : full;
@@ -47,9 +45,13 @@ u32 lb_dev_mt_ring(lb_dev_kernel k) {
         lb_dev_kernel k;
         u32 bytes;
     } rings[] = {
-#define RING(type) {LB_DK_mt_##type, LB_DEV_MT_RING_##type * LB_DEV_MT_SIMDGROUPS}
-        RING(q4_k),   RING(q5_k),   RING(q6_k), RING(q8_0), RING(q4_0),
-        RING(mlx_q4), RING(mlx_q8), RING(bf16), RING(f16),
+#define RING(type, x_bytes) \
+    {LB_DK_mt_##type, LB_DEV_MT_RING_##type * LB_DEV_MT_SIMDGROUPS + (x_bytes)}
+        RING(q4_k, 4 * LB_DEV_MT_TILE),     RING(q5_k, 4 * LB_DEV_MT_TILE),
+        RING(q6_k, 4 * LB_DEV_MT_TILE),     RING(q8_0, 4 * LB_DEV_MT_TILE),
+        RING(q4_0, 4 * LB_DEV_MT_TILE),     RING(mlx_q4, 4 * LB_DEV_MT_TILE),
+        RING(mlx_q8, 4 * LB_DEV_MT_TILE_8), RING(bf16, 6 * LB_DEV_MT_TILE),
+        RING(f16, 6 * LB_DEV_MT_TILE),
 #undef RING
     };
     for (u32 i = 0; i < LB_LEN(rings); i++)
@@ -59,11 +61,9 @@ u32 lb_dev_mt_ring(lb_dev_kernel k) {
 }
 
 void lb_dev_mt_share(const lb_dev_info *d, lb_mv_args *a) {
-    const u32 units = d->n_units ? d->n_units : 16, tiles = (a->n_rows + 15u) / LB_DEV_MT_ROWS;
     a->simdgroups = LB_DEV_MT_SIMDGROUPS;
-    a->split = 1;
-    while (a->split < a->simdgroups && a->split < a->n_cols / LB_DEV_MT_COLS &&
-           (u64)tiles * a->split * a->n_tokens < 32ull * units)
-        a->split *= 2;
-    a->per = a->n_cols <= LB_DEV_MT_TILE ? 2 * units : 0;
+    a->split = a->simdgroups; /* so that threadgroups have as many tiles as others */
+    while (a->split > 1 && a->split > a->n_cols / LB_DEV_MT_COLS)
+        a->split /= 2;
+    a->per = d->n_units;
 }

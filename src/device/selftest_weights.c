@@ -23,7 +23,7 @@ static const shape mm_large = {72, 0, 66};
 /* Of products of few tokens, a unit: 256 columns. The last but one has rows for a threadgroup that
  * goes on, the last one more than a tile of x. */
 static const shape mt_shapes[] = {{16, 1, 1}, {17, 9, 2},  {45, 2, 3}, {83, 5, 1},
-                                  {33, 3, 8}, {300, 1, 1}, {20, 18, 1}};
+                                  {33, 3, 8}, {300, 1, 1}, {40, 60, 1}};
 enum {
     STACK = 3,     /* matrices of mve_*, of whose rows each has as many */
     MV_TILE = 6144 /* LBK_MV_TILE */
@@ -561,7 +561,7 @@ lb_status lb_selftest_weights(lb_selftest *t, u32 i, bool *more, lb_err *err) {
     const u32 n_groups = 3, n_small = (u32)(mm   ? LB_LEN(mm_shapes)
                                             : mt ? LB_LEN(mt_shapes)
                                                  : LB_LEN(shapes));
-    static const u32 splits[] = {1, 4, 2, 8};
+    static const u32 splits[] = {1, 4, 2, 8}, mt_splits[] = {16, 4, 1, 8, 2};
     weights w = {0};
     if (!find_type(lb_str_sub(name, mve ? 4 : product ? 3 : unpack ? 7 : 5, name.len), &w))
         return lb_fail(err, LB_E_UNSUPPORTED, "kernel %.*s: the self-test knows no such type",
@@ -581,10 +581,10 @@ lb_status lb_selftest_weights(lb_selftest *t, u32 i, bool *more, lb_err *err) {
     w.a = (lb_mv_args){.n_rows = stack ? (s.n_rows + STACK - 1) / STACK * STACK : s.n_rows,
                        .n_cols = s.n_units * unit,
                        .n_tokens = s.n_tokens,
-                       .simdgroups = i % 3 == 1 && !mt ? 16 : 8,
-                       .split = splits[i % LB_LEN(splits)],
+                       .simdgroups = i % 3 == 1 || mt ? 16 : 8,
+                       .split = mt ? mt_splits[i % LB_LEN(mt_splits)] : splits[i % LB_LEN(splits)],
                        .times = i % 2 ? 0.75f : 1};
-    if (mt && w.a.n_rows == 300)
+    if (mt && w.a.n_rows >= 40)
         w.a.per = 1 + i % 2;
     if (at >= n_small)
         w.a.n_cols = at == n_small && tiled ? MV_TILE + 2 * block : mm ? 1024 : 4096;
