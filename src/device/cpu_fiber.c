@@ -20,6 +20,8 @@ struct lb_fibers {
     const lb_cpu_kernel *kernel;
     void *const *args;
     u32 n_threads, random;
+    /* by simdgroup, and in turn, so that slow lanes still read what fast ones have left behind */
+    u32 words[LB_FIBER_THREADS_MAX / LB_FIBER_SIMD][2][LB_FIBER_SIMD][LB_FIBER_WORDS];
     bool too_much_shared;
 #if defined(__SANITIZE_ADDRESS__)
     void *fake_stack;
@@ -118,6 +120,7 @@ static void begin(lb_fiber *f) {
 #endif
     f->state = LB_FIBER_RUNS;
     f->shared_bytes = 0;
+    f->turn = 0;
     lb_store_u32(stack, LB_FIBER_GUARD);
     *--sp = f;
     union {
@@ -156,14 +159,32 @@ float lb_fiber_simd(lb_fiber *f, lb_fiber_op op, float value, int line) {
     return f->value;
 }
 
-void *lb_fiber_shared(lb_fiber *f, size_t size_bytes) {
+static void *shared(lb_fiber *f, size_t size_bytes, u32 most) {
     const u32 at = f->shared_bytes;
-    if (size_bytes > LB_FIBER_SHARED_BYTES - at) { /* reported when the threadgroup has ended */
+    if (at > most || size_bytes > most - at) { /* reported when the threadgroup has ended */
         f->all->too_much_shared = true;
         return f->all->shared;
     }
     f->shared_bytes += (u32)lb_round_up(size_bytes, 16);
     return f->all->shared + at;
+}
+
+void *lb_fiber_shared(lb_fiber *f, size_t size_bytes) {
+    return shared(f, size_bytes, LB_FIBER_SHARED_BYTES);
+}
+
+void *lb_fiber_shared_more(lb_fiber *f, size_t size_bytes) {
+    return shared(f, size_bytes, LB_FIBER_SHARED_MOST);
+}
+
+const u32 (*lb_fiber_words(lb_fiber *f, const u32 *words, u32 n, int line))[LB_FIBER_WORDS] {
+    lb_fibers *all = f->all;
+    const u32 simd = f->thread / LB_FIBER_SIMD;
+    u32(*to)[LB_FIBER_WORDS] = all->words[simd][f->turn++ % 2];
+    LB_ASSERT(n <= LB_FIBER_WORDS);
+    memcpy(to[f->thread % LB_FIBER_SIMD], words, n * sizeof *words);
+    (void)lb_fiber_simd(f, LB_FIBER_SUM, 0, line);
+    return (const u32(*)[LB_FIBER_WORDS])to;
 }
 
 static u32 simd_end(const lb_fibers *all, u32 simd) {
@@ -268,7 +289,7 @@ static lb_status run_group(lb_fibers *all, u32 schedule, lb_err *err) {
     u16 order[LB_FIBER_THREADS_MAX];
     u32 done = 0;
     shuffle(all, order, schedule);
-    memset(all->shared, 0xff, LB_FIBER_SHARED_BYTES); /* NaN */
+    memset(all->shared, 0xff, LB_FIBER_SHARED_MOST); /* NaN */
     for (u32 i = 0; i < all->n_threads; i++)
         begin(&all->fiber[i]);
     for (;;) {
@@ -322,7 +343,7 @@ lb_status lb_fibers_new(lb_fibers **out, lb_err *err) {
     lb_fibers *all = lb_alloc_zero(1, sizeof *all);
     /* Stacks lie at multiples of their size: a fiber finds itself at the top of its own. */
     void *block =
-        lb_alloc((size_t)(LB_FIBER_THREADS_MAX + 1) * LB_FIBER_STACK_BYTES + LB_FIBER_SHARED_BYTES);
+        lb_alloc((size_t)(LB_FIBER_THREADS_MAX + 1) * LB_FIBER_STACK_BYTES + LB_FIBER_SHARED_MOST);
     if (!all || !block) {
         lb_free(all);
         lb_free(block);

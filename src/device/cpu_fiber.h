@@ -15,7 +15,9 @@
 #define LB_FIBER_THREADS_MAX 512u
 #define LB_FIBER_SIMD 32u
 #define LB_FIBER_SHARED_BYTES 32768u
+#define LB_FIBER_SHARED_MOST 49152u /* of kernels that ask for more than every device has */
 #define LB_FIBER_STACK_BYTES 65536u
+#define LB_FIBER_WORDS 6u /* that a lane brings at most */
 
 /* Threads run forward, backward, or in a random order of this number with one simdgroup ahead. */
 #define LB_FIBER_FORWARD 0u
@@ -35,6 +37,7 @@ typedef struct lb_fiber {
     lb_fiber_op op; /* where it waits */
     int line;       /* in the kernel's text */
     float value;    /* what it brought to a simdgroup operation, what it takes from it */
+    u32 turn;       /* of the two places for what it brings */
 #if defined(__SANITIZE_ADDRESS__)
     void *fake_stack;
 #endif
@@ -65,6 +68,9 @@ lb_status lb_fibers_run(lb_fibers *f, const char *name, const lb_cpu_kernel *k, 
 /* What kernels call, through the dialect. */
 void *lb_fiber_shared(lb_fiber *f, size_t size_bytes);
 void lb_fiber_barrier(lb_fiber *f, int line);
+void *lb_fiber_shared_more(lb_fiber *f, size_t size_bytes); /* up to LB_FIBER_SHARED_MOST */
 float lb_fiber_simd(lb_fiber *f, lb_fiber_op op, float value, int line);
+/* Each lane brings n words; returns those of all, by lane, until the next but one call. */
+const u32 (*lb_fiber_words(lb_fiber *f, const u32 *words, u32 n, int line))[LB_FIBER_WORDS];
 
 #endif

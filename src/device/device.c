@@ -119,7 +119,7 @@ const lb_dev_info *lb_dev_info_get(const lb_dev *d) {
 }
 
 bool lb_dev_has(const lb_dev *d, lb_dev_kernel k) {
-    if (lb_dev_kernel_is_flash(k) && d->info.kind == LB_DEV_METAL)
+    if ((lb_dev_kernel_is_flash(k) || lb_dev_kernel_is_mt(k)) && d->info.kind == LB_DEV_METAL)
         return false;
     if (lb_dev_kernel_is_gemm(k)) /* of CUDA a text of its own, not for all generations */
         return d->info.kind != LB_DEV_CUDA || d->info.tuning.gemm > 0;

@@ -92,10 +92,12 @@ lb_status lb_dev_open(lb_dev **out, const lb_dev_opts *opts, lb_err *err);
 /* Waits for its queues; frees all that belongs to it. NULL and *d NULL are fine. */
 void lb_dev_close(lb_dev **d);
 const lb_dev_info *lb_dev_info_get(const lb_dev *d);
-/* Whether the device has what a kernel needs: mm_* and gemm* the matrix units. */
+/* Whether the device has what a kernel needs: mm_* and gemm* the matrix units, mt_* those of CUDA. */
 bool lb_dev_has(const lb_dev *d, lb_dev_kernel k);
 /* Whether it has been launched there, or recorded. */
 bool lb_dev_launched(const lb_dev *d, lb_dev_kernel k);
+/* How a product by mt_* is shared out: simdgroups, split, per. */
+void lb_dev_mt_share(const lb_dev_info *d, lb_mv_args *a);
 void lb_dev_stats_get(const lb_dev *d, lb_dev_stats *out);
 u64 lb_dev_budget(const lb_dev *d); /* lb_dev_opts.memory_bytes; 0: none */
 

@@ -206,6 +206,14 @@ const char *lb_dev_product_needs(lb_dev_form form, u32 type, const lb_mv_args *a
     return bad ? bad : xy_bytes(a, at, LB_MAX(a->per, 1u), s);
 }
 
+const char *lb_dev_vector_needs(lb_dev_form form, u32 type, const lb_mv_args *a, u32 at,
+                                lb_dev_shape *s) {
+    const char *bad = form == LB_DEV_BLOCKS
+                          ? weight_bytes(type, a->n_rows, a->n_cols, &s->need_bytes[0])
+                          : mlx_bytes(type, a, 1, s);
+    return bad ? bad : mv_one(a, at, s);
+}
+
 static const char *rows_rest(const lb_rows_args *a, u32 at, u32 chunk, lb_dev_shape *s) {
     s->need_bytes[at] = (u64)a->n_tokens * 4;
     if (!float_bytes(a->n_tokens, a->n_cols, &s->need_bytes[at + 1]))
@@ -592,7 +600,10 @@ enum {
     UNPACK_SCALED,
     TILE_ROWS,
     GEMM,
-    GEMM_GATED
+    GEMM_GATED,
+    MT,
+    MT_MLX,
+    NO_FAMILY
 };
 
 static const family families[] = {
@@ -636,6 +647,8 @@ static const family families[] = {
     [MM] = {"iiiov", sizeof(lb_mv_args), lb_dev_shape_mm},
     [MM_MLX] = {"iiiiiov", sizeof(lb_mv_args), lb_dev_shape_mm_mlx},
     [MM_SCALED] = {"iiiiov", sizeof(lb_mv_args), lb_dev_shape_mm_scaled},
+    [MT] = {"iiiov", sizeof(lb_mv_args), lb_dev_shape_mt},
+    [MT_MLX] = {"iiiiiov", sizeof(lb_mv_args), lb_dev_shape_mt_mlx},
     [ROUTES_GROUP] = {"iov", sizeof(lb_group_args), lb_dev_shape_routes_group},
     [UNPACK] = {"iov", sizeof(lb_unpack_args), lb_dev_shape_unpack},
     [UNPACK_MLX] = {"iiiov", sizeof(lb_unpack_args), lb_dev_shape_unpack_mlx},
@@ -685,11 +698,16 @@ const char *lb_dev_kernel_name(lb_dev_kernel k) {
 
 bool lb_dev_kernel_is_mm(lb_dev_kernel k) {
     const u32 f = table[k].family;
-    return f == MM || f == MM_MLX || f == MM_SCALED || lb_dev_kernel_is_flash(k);
+    return f == MM || f == MM_MLX || f == MM_SCALED || lb_dev_kernel_is_flash(k) ||
+           lb_dev_kernel_is_mt(k);
 }
 
 bool lb_dev_kernel_is_flash(lb_dev_kernel k) {
     return table[k].family == FLASH || table[k].family == FEW;
+}
+
+bool lb_dev_kernel_is_mt(lb_dev_kernel k) {
+    return table[k].family == MT || table[k].family == MT_MLX;
 }
 
 bool lb_dev_kernel_is_gemm(lb_dev_kernel k) {
@@ -706,10 +724,11 @@ bool lb_dev_kernel_find(lb_str name, lb_dev_kernel *out) {
 }
 
 bool lb_dev_kernel_of(lb_dev_use use, lb_dev_form form, u32 type, lb_dev_kernel *out) {
-    static const u32 family_of[][LB_DEV_ROWS + 1] = {
-        [LB_DEV_BLOCKS] = {MV, MVE, MM, UNPACK, ROWS},
-        [LB_DEV_AFFINE] = {MV_MLX, MVE_MLX, MM_MLX, UNPACK_MLX, ROWS_MLX},
-        [LB_DEV_SCALED] = {MV_SCALED, MVE_SCALED, MM_SCALED, UNPACK_SCALED, ROWS_SCALED}};
+    static const u32 family_of[][LB_DEV_MT + 1] = {
+        [LB_DEV_BLOCKS] = {MV, MVE, MM, UNPACK, ROWS, MT},
+        [LB_DEV_AFFINE] = {MV_MLX, MVE_MLX, MM_MLX, UNPACK_MLX, ROWS_MLX, MT_MLX},
+        [LB_DEV_SCALED] = {MV_SCALED, MVE_SCALED, MM_SCALED, UNPACK_SCALED, ROWS_SCALED,
+                           NO_FAMILY}};
     for (u32 i = 0; i < LB_DEV_KERNEL_COUNT; i++)
         if (table[i].family == family_of[form][use] && table[i].type == type) {
             *out = (lb_dev_kernel)i;

@@ -32,12 +32,22 @@ const char *lb_dev_kernel_name(lb_dev_kernel k);
 bool lb_dev_kernel_is_mm(lb_dev_kernel k);
 /* Of these, those that only CUDA and the kernels as C have: attend_mma_*, attend_few_*. */
 bool lb_dev_kernel_is_flash(lb_dev_kernel k);
+/* Of these, whether it is one of few tokens (mt_*). */
+bool lb_dev_kernel_is_mt(lb_dev_kernel k);
 /* Whether it multiplies tiles of f16, which fewer devices have. */
 bool lb_dev_kernel_is_gemm(lb_dev_kernel k);
 bool lb_dev_kernel_find(lb_str name, lb_dev_kernel *out);
 
-/* What is done with stored rows: mv_*, mve_*, mm_*, unpack_*, rows_*. */
-typedef enum lb_dev_use { LB_DEV_MV, LB_DEV_MVE, LB_DEV_MM, LB_DEV_UNPACK, LB_DEV_ROWS } lb_dev_use;
+/* What is done with stored rows: mv_*, mve_*, mm_*, unpack_*, rows_*, mt_*; the last not of every
+ * type. */
+typedef enum lb_dev_use {
+    LB_DEV_MV,
+    LB_DEV_MVE,
+    LB_DEV_MM,
+    LB_DEV_UNPACK,
+    LB_DEV_ROWS,
+    LB_DEV_MT
+} lb_dev_use;
 /* How rows are stored: as a type of the table has them; MLX's groups with scales and biases; floats
  * of few bits with scales. */
 typedef enum lb_dev_form { LB_DEV_BLOCKS, LB_DEV_AFFINE, LB_DEV_SCALED } lb_dev_form;

@@ -30,6 +30,12 @@ const char *lb_dev_product_needs(lb_dev_form form, u32 type, const lb_mv_args *a
 lb_dev_shape_fn lb_dev_shape_kv_store, lb_dev_shape_attend;
 /* kernels_flash.c */
 lb_dev_shape_fn lb_dev_shape_flash, lb_dev_shape_few, lb_dev_shape_rope_store;
+/* The same of a product that takes x as mv_* do: pre, x and y, pre stands at `at`. */
+const char *lb_dev_vector_needs(lb_dev_form form, u32 type, const lb_mv_args *a, u32 at,
+                                lb_dev_shape *s);
+
+/* kernels_mt.c */
+lb_dev_shape_fn lb_dev_shape_mt, lb_dev_shape_mt_mlx;
 /* kernels_mm.c */
 lb_dev_shape_fn lb_dev_shape_mm, lb_dev_shape_mm_mlx, lb_dev_shape_mm_scaled,
     lb_dev_shape_routes_group;

@@ -20,6 +20,10 @@ static const shape large = {1032, 0, 2};
 static const shape mm_shapes[] = {{1, 1, 1},   {5, 2, 3},  {67, 2, 5},
                                   {22, 1, 36}, {9, 3, 66}, {65, 1, 4}};
 static const shape mm_large = {72, 0, 66};
+/* Of products of few tokens, a unit: 256 columns. The last but one has rows for a threadgroup that goes on, the last one more than a
+ * tile of x. */
+static const shape mt_shapes[] = {{16, 1, 1}, {17, 9, 2}, {45, 2, 3}, {83, 5, 1},
+                                  {33, 3, 8}, {300, 1, 1}, {20, 18, 1}};
 enum {
     STACK = 3,     /* matrices of mve_*, of whose rows each has as many */
     MV_TILE = 6144 /* LBK_MV_TILE */
@@ -35,6 +39,7 @@ typedef struct weights {
     u8 *scales, *biases;
     u64 scale_bytes;
     float *value; /* decoded [n_rows][n_cols] */
+    float *size;  /* the same: of what is added up for a value; NULL: that of the value */
 } weights;
 
 /* Places of the f16 fields in a block; 0xffff: none. */
@@ -112,8 +117,8 @@ static void store_scale(u8 *p, u64 i, u32 type, float v, float *stored) {
     lb_store_u16(p + 2 * i, h);
 }
 
-/* Codes, scales and biases; decoded group by group. */
-static bool make_mlx(lb_selftest *t, weights *w) {
+/* Codes, scales and biases; decoded group by group. split: also without biases. */
+static bool make_mlx(lb_selftest *t, weights *w, bool split) {
     const u64 n = (u64)w->a.n_rows * w->a.n_cols, n_groups = n / w->a.group_elems;
     float *s = lb_arena_new(&t->arena, float, n_groups),
           *b = lb_arena_new(&t->arena, float, n_groups);
@@ -138,7 +143,13 @@ static bool make_mlx(lb_selftest *t, weights *w) {
         [5] = lb_k_decode_f32_mlx_q5_ref, [6] = lb_k_decode_f32_mlx_q6_ref,
         [8] = lb_k_decode_f32_mlx_q8_ref};
     decode[w->mlx_bits](n_groups, w->a.group_elems, w->value, w->rows, s, b, 0);
-    return true;
+    if (!split)
+        return true;
+    memset(b, 0, n_groups * sizeof *b);
+    w->size = lb_arena_new(&t->arena, float, n);
+    if (w->size)
+        decode[w->mlx_bits](n_groups, w->a.group_elems, w->size, w->rows, s, b, 0);
+    return w->size != NULL;
 }
 
 /* Rows that share scales, types of scales and sizes of groups in turn: those of MLX, and of FP8. */
@@ -188,7 +199,28 @@ static bool make_scaled(lb_selftest *t, weights *w, u32 n_mats) {
     return true;
 }
 
-static bool make_blocks(lb_selftest *t, weights *w) {
+/* Values without what is subtracted of them. */
+static bool make_products(lb_selftest *t, weights *w, u64 n_bytes) {
+    const lb_dtype_info *type = lb_dtype_get(w->type);
+    const u64 n = (u64)w->a.n_rows * w->a.n_cols;
+    u8 *rows = lb_arena_push(&t->arena, (size_t)n_bytes, 16);
+    u32 field[2];
+    lb_kernels k;
+    scale_fields(w->type, field);
+    if (field[1] == 0xffff)
+        return true;
+    w->size = lb_arena_new(&t->arena, float, n);
+    if (!w->size || !rows)
+        return false;
+    memcpy(rows, w->rows, n_bytes);
+    for (u64 at = 0; at < n_bytes; at += type->block_bytes)
+        lb_store_u16(rows + at + field[1], 0);
+    lb_kernels_init(&k, 0);
+    lb_kernels_decode(&k, w->type)((size_t)n, w->size, rows);
+    return true;
+}
+
+static bool make_blocks(lb_selftest *t, weights *w, bool split) {
     const u64 n = (u64)w->a.n_rows * w->a.n_cols;
     lb_kernels k;
     u64 n_bytes;
@@ -202,7 +234,13 @@ static bool make_blocks(lb_selftest *t, weights *w) {
     fill_blocks(t, w, n_bytes);
     lb_kernels_init(&k, 0);
     lb_kernels_decode(&k, w->type)((size_t)n, w->value, w->rows);
-    return true;
+    return !split || make_products(t, w, n_bytes);
+}
+
+/* What is added up for each value, where products of scales and codes and what is subtracted are. */
+static void add_sizes(weights *w) {
+    for (u64 i = 0; w->size && i < (u64)w->a.n_rows * w->a.n_cols; i++)
+        w->size[i] = fabsf(w->size[i]) + fabsf(w->size[i] - w->value[i]);
 }
 
 /* Roundings of a row's sum: a lane adds its chunks' products to four sums, tile by tile, which
@@ -213,6 +251,17 @@ static double roundings(const weights *w) {
     const u32 chunk = is_float ? 4 : 32, tile = LB_MIN(w->a.n_cols, MV_TILE), n = w->a.split;
     const u64 per_tile = lb_ceil_div_u64(tile / chunk, 32ull * n) * (chunk / 4);
     return (double)(lb_ceil_div_u64(w->a.n_cols, MV_TILE) * per_tile) + 2 + 5 + n + 2;
+}
+
+/* The same of mt_*: a lane's sums of whole numbers become floats in three steps and are added one by one; sums of x have
+ * five; then four lanes and simdgroups meet. Of halves, 34 terms of two tiles in a row are cut off (2^-23) by the matrix unit. */
+static double few_roundings(const weights *w) {
+    const bool halves = w->type == LB_BF16 || w->type == LB_F16;
+    const u64 units = lb_ceil_div_u64(w->a.n_cols / 256, w->a.split);
+    const u64 adds = w->mlx_bits                                                        ? 8
+                     : w->type == LB_Q4_K || w->type == LB_Q5_K || w->type == LB_Q6_K ? 2
+                                                                                       : 4;
+    return (double)(adds * units + 3 + 5 + 2 + w->a.split + 2) + (halves && !w->mlx_bits ? 2 * 34 + 2 : 0);
 }
 
 static lb_dev_form form_of(const weights *w) {
@@ -250,6 +299,17 @@ static void make_norm(const lb_mv_args *a, const float *x, const float *pre, dou
     }
 }
 
+/* mt_*: of 256 values each is a whole number of 2^-30 of the largest, or three halves that end there. */
+static void round_x(const lb_mv_args *a, u32 n_x, made *m) {
+    for (u64 at = 0; at < (u64)n_x * a->n_cols; at += 256) {
+        double most = 0;
+        for (u32 i = 0; i < 256; i++)
+            most = fmax(most, fabs(m->x[at + i]));
+        for (u32 i = 0; i < 256; i++)
+            m->bound[at + i] += 0x1p-30 * most;
+    }
+}
+
 static bool make_x(lb_selftest *t, const lb_mv_args *a, u32 n_x, const float *x, made *m) {
     const u32 n = a->n_cols, stride = a->x_stride ? a->x_stride : n;
     float *out = lb_arena_new(&t->arena, float, n);
@@ -278,7 +338,7 @@ static bool make_x(lb_selftest *t, const lb_mv_args *a, u32 n_x, const float *x,
  * ones, 2^-20 at most; where decoded values have 11 bits, it is what is cut off of x alone. Its
  * terms, three or two a column, are added in an order and with roundings (2^-23: cut off) that are
  * the matrix unit's. */
-static double bound_of(const weights *w, bool mm) {
+static double bound_of(const weights *w, bool mm, bool mt) {
     const lb_dtype exact[] = {LB_F16,     LB_BF16,  LB_MXFP4, LB_NVFP4, LB_F8_E4M3,
                               LB_F8_E5M2, LB_TQ1_0, LB_TQ2_0, LB_Q1_0};
     bool is_exact = false;
@@ -286,7 +346,7 @@ static double bound_of(const weights *w, bool mm) {
         is_exact |= !w->mlx_bits && !w->fp_bits && w->type == exact[i];
     const double terms = (is_exact ? 2.0 : 3.0) * w->a.n_cols;
     if (!mm)
-        return roundings(w) * LB_SELFTEST_ULP;
+        return (mt ? few_roundings(w) : roundings(w)) * LB_SELFTEST_ULP;
     return (is_exact ? 1 : 4) * 0x1p-21 + (terms + 1) * 2 * LB_SELFTEST_ULP;
 }
 
@@ -296,15 +356,15 @@ typedef struct spot {
     float was, y;
 } spot;
 
-/* v: a row of w. */
-static void compare_product(lb_selftest *t, const lb_mv_args *a, const float *v, const made *m,
-                            spot p) {
+/* v: a row of w, sizes: of what is added up for it. */
+static void compare_product(lb_selftest *t, const lb_mv_args *a, const float *v, const float *sizes,
+                            const made *m, spot p) {
     double sum = 0, size = 0, off = 0;
     for (u32 c = 0; c < a->n_cols; c++) {
-        const double term = (double)a->times * (double)v[c] * m->x[p.row * a->n_cols + c];
-        sum += term;
-        size += fabs(term);
-        off += fabs((double)a->times * (double)v[c]) * m->bound[p.row * a->n_cols + c];
+        const double x = (double)a->times * m->x[p.row * a->n_cols + c];
+        sum += (double)v[c] * x;
+        size += fabs((double)sizes[c] * x);
+        off += fabs((double)a->times * (double)sizes[c]) * m->bound[p.row * a->n_cols + c];
     }
     off += m->sums * size;
     if (a->add) {
@@ -353,16 +413,17 @@ static u32 *make_plan(lb_selftest *t, const lb_mv_args *a, const u32 *routes, u6
 /* Products of a stack of matrices (mve_*, mm_*), half of them of the same x, and of one (mv_*,
  * mm_*); y's rows lie apart, what is between them is as it was. */
 static lb_status check_mv(lb_selftest *t, const weights *w, bool stack, bool mm, lb_err *err) {
+    const bool mt = lb_dev_kernel_is_mt(t->row->kernel);
     lb_mv_args a = w->a;
     const u32 n_rows = a.n_rows / (stack ? STACK : 1), n_x = a.n_tokens;
     a.n_rows = n_rows;
     a.n_mats = stack ? STACK : 0;
-    a.per = stack ? 2 : 0;
+    a.per = stack ? 2 : a.per;
     a.n_tokens = stack ? 2 * n_x : n_x;
     a.y_first = n_rows % 3;
     a.y_stride = n_rows + n_rows % 5 + a.y_first;
     const u64 n_out = (u64)(a.n_tokens - 1) * a.y_stride + a.y_first + n_rows;
-    made m = {.sums = bound_of(w, mm)};
+    made m = {.sums = bound_of(w, mm, mt)};
     if (!stack && !mm)
         vary(t, &a);
     const u64 n_in = (u64)n_x * (a.x_stride ? a.x_stride : a.n_cols);
@@ -371,6 +432,8 @@ static lb_status check_mv(lb_selftest *t, const weights *w, bool stack, bool mm,
     u32 *routes = lb_arena_new(&t->arena, u32, 2ull * a.n_tokens);
     if (!x || !y || !was || !routes || !make_x(t, &a, n_x, x, &m))
         return lb_fail(err, LB_E_NOMEM, "out of memory for a case");
+    if (mt)
+        round_x(&a, n_x, &m);
     memcpy(was, y, n_out * sizeof *y);
     for (u32 i = 0; i < a.n_tokens; i++)
         routes[2 * i] = lb_selftest_u32(t) % STACK;
@@ -400,8 +463,10 @@ static lb_status check_mv(lb_selftest *t, const weights *w, bool stack, bool mm,
         else if (mat == STACK)
             lb_selftest_compare(t, i, y[i], NAN, 0);
         else
-            compare_product(t, &a, w->value + ((u64)mat * n_rows + at - a.y_first) * a.n_cols, &m,
-                            (spot){token / (stack ? 2 : 1), was[i], y[i]});
+            compare_product(t, &a, w->value + ((u64)mat * n_rows + at - a.y_first) * a.n_cols,
+                            (w->size ? w->size : w->value) +
+                                ((u64)mat * n_rows + at - a.y_first) * a.n_cols,
+                            &m, (spot){token / (stack ? 2 : 1), was[i], y[i]});
     }
     return LB_OK;
 }
@@ -485,9 +550,13 @@ static bool find_type(lb_str name, weights *w) {
 lb_status lb_selftest_weights(lb_selftest *t, u32 i, bool *more, lb_err *err) {
     const lb_str name = lb_str_c(lb_dev_kernel_name(t->row->kernel));
     const bool mm = lb_str_starts(name, LB_STR("mm_")), mve = lb_str_starts(name, LB_STR("mve_"));
-    const bool tiled = lb_str_starts(name, LB_STR("mv_")), product = mm || mve || tiled;
+    const bool tiled = lb_str_starts(name, LB_STR("mv_")), mt = lb_dev_kernel_is_mt(t->row->kernel);
     const bool unpack = lb_str_starts(name, LB_STR("unpack_"));
-    const u32 n_groups = 3, n_small = (u32)(mm ? LB_LEN(mm_shapes) : LB_LEN(shapes));
+    const bool product = mm || mve || tiled || mt;
+    const shape *small = mm ? mm_shapes : mt ? mt_shapes : shapes;
+    const u32 n_groups = 3, n_small = (u32)(mm   ? LB_LEN(mm_shapes)
+                                            : mt ? LB_LEN(mt_shapes)
+                                                 : LB_LEN(shapes));
     static const u32 splits[] = {1, 4, 2, 8};
     weights w = {0};
     if (!find_type(lb_str_sub(name, mve ? 4 : product ? 3 : unpack ? 7 : 5, name.len), &w))
@@ -497,20 +566,22 @@ lb_status lb_selftest_weights(lb_selftest *t, u32 i, bool *more, lb_err *err) {
     const u32 n_variants = w.mlx_bits ? n_groups : w.fp_bits ? 2 : 1;
     const u32 n_cases = (n_small + tiled + t->opts->large) * n_variants, at = i / n_variants;
     const bool stack = mve || ((mm || unpack) && at % 2);
-    const shape s = at < n_small             ? (mm ? mm_shapes : shapes)[at]
+    const shape s = at < n_small             ? small[at]
                     : at == n_small && tiled ? tiles
                     : mm                     ? mm_large
                                              : large;
     const u32 block = w.mlx_bits  ? 32u << i % n_groups
                       : w.fp_bits ? 32
                                   : lb_dtype_get(w.type)->block_elems;
-    const u32 unit = block == 1 ? 4 : block;
+    const u32 unit = mt ? 256 : block == 1 ? 4 : block;
     w.a = (lb_mv_args){.n_rows = stack ? (s.n_rows + STACK - 1) / STACK * STACK : s.n_rows,
                        .n_cols = s.n_units * unit,
                        .n_tokens = s.n_tokens,
-                       .simdgroups = i % 3 == 1 ? 16 : 8,
+                       .simdgroups = i % 3 == 1 && !mt ? 16 : 8,
                        .split = splits[i % LB_LEN(splits)],
                        .times = i % 2 ? 0.75f : 1};
+    if (mt && w.a.n_rows == 300)
+        w.a.per = 1 + i % 2;
     if (at >= n_small)
         w.a.n_cols = at == n_small && tiled ? MV_TILE + 2 * block : mm ? 1024 : 4096;
     if (block == 1 && at == n_small && tiled)
@@ -522,10 +593,11 @@ lb_status lb_selftest_weights(lb_selftest *t, u32 i, bool *more, lb_err *err) {
     *more = i + 1 < n_cases;
     (void)snprintf(t->where, sizeof t->where, "[%u,%u], %u tokens", w.a.n_rows, w.a.n_cols,
                    w.a.n_tokens);
-    if (!(w.mlx_bits  ? make_mlx(t, &w)
+    if (!(w.mlx_bits  ? make_mlx(t, &w, mt)
           : w.fp_bits ? make_scaled(t, &w, stack ? STACK : 1)
-                      : make_blocks(t, &w)))
+                      : make_blocks(t, &w, mt)))
         return lb_fail(err, LB_E_NOMEM, "out of memory for a case");
+    add_sizes(&w);
     return product  ? check_mv(t, &w, stack, mm, err)
            : unpack ? check_unpack(t, &w, stack, err)
                     : check_rows(t, &w, err);

@@ -86,7 +86,9 @@ static lb_dev_use use_of(const lb_context *c, const lb_dproduct *p, const lb_dma
     const u32 from = lb_dev_tuning_mm(t, m->args.n_rows, m->args.n_cols);
     if (per)
         return planned && by_plan(c) ? LB_DEV_MM : LB_DEV_MVE;
-    return from && p->n >= from && !p->in.pre && !p->out.sum ? LB_DEV_MM : LB_DEV_MV;
+    if (from && p->n >= from && !p->in.pre && !p->out.sum)
+        return LB_DEV_MM;
+    return lb_dfew(p->n) && m->kernel[LB_DEV_MT] != m->kernel[LB_DEV_MV] ? LB_DEV_MT : LB_DEV_MV;
 }
 
 static lb_status product(const lb_context *c, const lb_dproduct *p, u32 per, lb_dev_arg routes,
@@ -118,7 +120,10 @@ static lb_status product(const lb_context *c, const lb_dproduct *p, u32 per, lb_
             a.n_mats = per ? a.n_mats : 0;
             buf[n++] = lb_dbuf_arg(c, LB_DBUF_PLAN);
         } else {
-            share_rows(c, k, &a);
+            if (use == LB_DEV_MT)
+                lb_dev_mt_share(lb_dev_info_get(c->device->r->d), &a);
+            else
+                share_rows(c, k, &a);
             buf[n++] = per ? routes : a.pre == LB_DEV_PRE_NORM ? p->in.w : c->device->r->zeros;
         }
         buf[n++] = p->in.x;

@@ -174,6 +174,20 @@ static u32 code_bits(const lb_mat *m) {
                                                                         : 8;
 }
 
+/* The kernel of few tokens, where the device has one that takes the shape. */
+static void choose_few(const upload *u, const lb_mat *m, u32 n, lb_dmat *out) {
+    const u32 type = out->form == LB_DEV_BLOCKS ? (u32)m->dtype : code_bits(m);
+    lb_mv_args a = out->args;
+    lb_dev_shape shape;
+    lb_err why;
+    lb_dev_kernel k;
+    out->kernel[LB_DEV_MT] = out->kernel[LB_DEV_MV];
+    lb_dev_mt_share(lb_dev_info_get(u->r->d), &a);
+    if (n == 1 && lb_dev_kernel_of(LB_DEV_MT, out->form, type, &k) && lb_dev_has(u->r->d, k) &&
+        lb_dev_kernel_shape(k, &a, &shape, &why) == LB_OK)
+        out->kernel[LB_DEV_MT] = k;
+}
+
 /* The kernels of a form, and the values that they have. */
 static lb_status describe(const upload *u, lb_str name, const lb_mat *m, u32 n, lb_dmat *out) {
     lb_dev_shape shape;
@@ -206,6 +220,7 @@ static lb_status describe(const upload *u, lb_str name, const lb_mat *m, u32 n, 
                             &why) != LB_OK ||
         lb_dev_kernel_shape(out->kernel[LB_DEV_MM], &out->args, &shape, &why) != LB_OK)
         return refuse(u, name, why.msg);
+    choose_few(u, m, n, out);
     return LB_OK;
 }
 

@@ -9,6 +9,12 @@
 #include "base/base.h"
 #endif
 
+/* Simdgroups of a threadgroup of mt_*, rows of a simdgroup, and what columns are a multiple of. */
+#define LB_DEV_MT_SIMDGROUPS 8u
+#define LB_DEV_MT_ROWS 16u
+#define LB_DEV_MT_COLS 256u
+#define LB_DEV_MT_TILE 4096u /* columns of x at a time */
+
 /* In what the scales and biases of MLX's groups are stored. */
 #define LB_DEV_F32 0u
 #define LB_DEV_F16 1u
@@ -21,6 +27,7 @@
 /* y[token][y_first + row] = times * row of w . x[token / per]; y_stride: values between tokens of
  * y, 0: n_rows. group_elems and scale_type: MLX's groups only. n_mats and per (0: 1): mve_* alone,
  * whose w is a stack of n_mats matrices of n_rows; token t takes the matrix that its route names.
+ * mt_*: as mv_*, per: how many threadgroups there are for a token (0: as there are rows).
  */
 typedef struct lb_mv_args {
     u32 n_rows, n_cols, n_tokens, group_elems, scale_type, scale_rows;

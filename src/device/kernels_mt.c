@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* kernels_mt.c: the families of products of few tokens by tensor cores (kern/mt.k), which take the
+ * place of mv_* where their shapes fit. */
+#include "device/device.h"
+#include "device/kernels_family.h"
+
+static const char *shape_mt(lb_dev_form form, u32 n_forms, u32 type, const lb_mv_args *a,
+                            lb_dev_shape *s) {
+    const char *bad = lb_dev_vector_needs(form, type, a, n_forms, s);
+    if (bad)
+        return bad;
+    if (a->n_rows < LB_DEV_MT_ROWS || a->n_cols % LB_DEV_MT_COLS)
+        return "fewer than 16 rows, or columns that are no multiple of 256";
+    if (a->simdgroups != LB_DEV_MT_SIMDGROUPS || !a->split || LB_DEV_MT_SIMDGROUPS % a->split)
+        return "rows are not shared by the simdgroups of a threadgroup";
+    const u32 own = LB_DEV_MT_SIMDGROUPS / a->split;
+    const u64 tiles = lb_ceil_div_u64(a->n_rows, LB_DEV_MT_ROWS);
+    const u32 full = (u32)lb_ceil_div_u64(tiles, own);
+    if (a->per && a->per < full && a->n_cols > LB_DEV_MT_TILE)
+        return "threadgroups do not go on where they do not hold all of x";
+    s->groups[0] = a->per ? LB_MIN(a->per, full) : full;
+    s->groups[1] = a->n_tokens;
+    s->n_threads = 32 * LB_DEV_MT_SIMDGROUPS;
+    return NULL;
+}
+
+const char *lb_dev_shape_mt(u32 type, const void *val, lb_dev_shape *s) {
+    return shape_mt(LB_DEV_BLOCKS, 1, type, val, s);
+}
+
+const char *lb_dev_shape_mt_mlx(u32 bits, const void *val, lb_dev_shape *s) {
+    return shape_mt(LB_DEV_AFFINE, 3, bits, val, s);
+}
+
+void lb_dev_mt_share(const lb_dev_info *d, lb_mv_args *a) {
+    const u32 units = d->n_units ? d->n_units : 16, tiles = (a->n_rows + 15u) / LB_DEV_MT_ROWS;
+    a->simdgroups = LB_DEV_MT_SIMDGROUPS;
+    a->split = 1;
+    while (a->split < a->simdgroups && a->split < a->n_cols / LB_DEV_MT_COLS &&
+           (u64)tiles * a->split * a->n_tokens < 32ull * units)
+        a->split *= 2;
+    a->per = a->n_cols <= LB_DEV_MT_TILE ? 2 * units : 0;
+}
