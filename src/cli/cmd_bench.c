@@ -205,10 +205,17 @@ static lb_status bandwidth(bench *b, double *rate, lb_err *err) {
     return LB_OK;
 }
 
+static lb_bench_opts run_opts(const bench *b) {
+    return (lb_bench_opts){.n_reps = (u32)b->o->reps,
+                           .warm_up = !b->o->no_warm_up,
+                           .whole = b->x.resident != NULL,
+                           .stop = lb_interrupt_stop};
+}
+
 /* That are read in all runs of a test. */
 static u64 tokens_of(const bench *b, const lb_bench_test *t) {
-    u64 warm = b->o->no_warm_up ? 0 : lb_bench_warm_up(t);
-    return warm + b->o->reps * ((u64)t->depth + t->n_prompt + t->n_gen);
+    const lb_bench_opts o = run_opts(b);
+    return lb_bench_warm_up(t, &o) + b->o->reps * ((u64)t->depth + t->n_prompt + t->n_gen);
 }
 
 static lb_status run_test(bench *b, const lb_bench_test *t, lb_err *err) {
@@ -216,6 +223,7 @@ static lb_status run_test(bench *b, const lb_bench_test *t, lb_err *err) {
     double *rate = lb_arena_new(&b->cli->arena, double, b->o->reps), read = 0;
     bool reads = t->n_gen && !t->n_prompt && !b->x.resident; /* of the host's memory */
     lb_stream_figures before, after;
+    const lb_bench_opts o = run_opts(b);
     if (!rate)
         return lb_fail(err, LB_E_NOMEM, "out of memory");
     LB_TRY(lb_infer_context(&b->x, (u64)t->depth + t->n_prompt + t->n_gen, err));
@@ -224,11 +232,7 @@ static lb_status run_test(bench *b, const lb_bench_test *t, lb_err *err) {
     reads = reads && (!before.streamed || before.copied);
     if (reads)
         LB_TRY(bandwidth(b, &read, err));
-    LB_TRY(lb_bench_run(b->x.context, t,
-                        &(lb_bench_opts){.n_reps = (u32)b->o->reps,
-                                         .warm_up = !b->o->no_warm_up,
-                                         .stop = lb_interrupt_stop},
-                        rate, err));
+    LB_TRY(lb_bench_run(b->x.context, t, &o, rate, err));
     if (reads)
         LB_TRY(bandwidth(b, &read, err));
     lb_bench_name(t, name);

@@ -73,18 +73,18 @@ static lb_status run_once(feed *f, const lb_bench_test *t, double *rate, lb_err 
     return LB_OK;
 }
 
-static lb_bench_test warm_up_of(const lb_bench_test *t) {
-    return (lb_bench_test){.n_prompt = LB_MIN(t->n_prompt, WARM_UP_TOKENS),
+static lb_bench_test warm_up_of(const lb_bench_test *t, const lb_bench_opts *o) {
+    return (lb_bench_test){.n_prompt = o->whole ? t->n_prompt : LB_MIN(t->n_prompt, WARM_UP_TOKENS),
                            .n_gen = LB_MIN(t->n_gen, 1u)};
 }
 
-u64 lb_bench_warm_up(const lb_bench_test *t) {
-    lb_bench_test warm = warm_up_of(t);
-    return (u64)warm.n_prompt + warm.n_gen;
+u64 lb_bench_warm_up(const lb_bench_test *t, const lb_bench_opts *o) {
+    const lb_bench_test warm = warm_up_of(t, o);
+    return o->warm_up ? (u64)warm.n_prompt + warm.n_gen : 0;
 }
 
 static lb_status run_all(feed *f, const lb_bench_test *t, double *rate, lb_err *err) {
-    lb_bench_test warm = warm_up_of(t);
+    const lb_bench_test warm = warm_up_of(t, f->o);
     double unused;
     if (f->o->warm_up)
         LB_TRY(run_once(f, &warm, &unused, err));

@@ -22,12 +22,13 @@ void lb_bench_name(const lb_bench_test *t, char out[LB_BENCH_NAME_BYTES]);
 typedef struct lb_bench_opts {
     u32 n_reps;
     bool warm_up; /* one run of few tokens before, not timed */
+    bool whole;   /* ... of the whole prompt: a GPU's kernels, compiled when used, depend on it */
     bool (*stop)(void *user);
     void *user;
 } lb_bench_opts;
 
 /* Tokens of the untimed run. */
-u64 lb_bench_warm_up(const lb_bench_test *t);
+u64 lb_bench_warm_up(const lb_bench_test *t, const lb_bench_opts *o);
 /* rate: [n_reps] tokens a second. LB_E_LIMIT: the context is too small. */
 lb_status lb_bench_run(lb_context *c, const lb_bench_test *t, const lb_bench_opts *o, double *rate,
                        lb_err *err);
