@@ -284,6 +284,26 @@ LB_TEST(device_qwen3_moe) {
     one_family(FM_QWEN3_MOE, LB_DTYPE_COUNT, false);
 }
 
+/* Rows long enough for products of few tokens by tensor cores. */
+LB_TEST(device_few) {
+    fm_spec spec = small(FM_LLAMA);
+    scene s;
+    spec.hidden = 256;
+    spec.ffn = 512;
+    spec.n_heads = 8;
+    spec.dtype = LB_Q8_0;
+    if (!open_scene(&s, &spec, true)) {
+        lb_test_fail(__FILE__, __LINE__, "%s", err.msg);
+        return;
+    }
+    const lb_dev_opts o = {.kind = LB_DEV_CPU, .exact = true};
+    CHECK_OK(open_device(&s, &o));
+    CHECK(s.resident->layer[0].down.parts[0].kernel[LB_DEV_MT] == LB_DK_mt_q8_0);
+    close_device(&s);
+    check_runs(&s, &o, "products of few tokens");
+    close_scene(&s);
+}
+
 /* Two sequences in a batch (tiles of tokens of both), one that shares pages with another and goes
  * on differently, one that is cut back. */
 LB_TEST(device_sequences) {
