@@ -2,6 +2,7 @@
 /* kernels_mt.c: the families of products of few tokens by tensor cores (kern/mt.k), which take the
  * place of mv_* where their shapes fit. */
 #include "device/device.h"
+#include "device/kern/mt_args.h"
 #include "device/kernels_family.h"
 #include "tensor/dtype.h"
 

@@ -9,24 +9,6 @@
 #include "base/base.h"
 #endif
 
-/* Simdgroups of a threadgroup of mt_*, rows of a simdgroup, and what columns are a multiple of. */
-#define LB_DEV_MT_SIMDGROUPS 16u
-#define LB_DEV_MT_ROWS 16u
-#define LB_DEV_MT_COLS 256u
-#define LB_DEV_MT_TILE 14336u  /* columns of x that a threadgroup has at a time */
-#define LB_DEV_MT_TILE_8 8192u /* of mlx_q8 */
-/* Bytes of rows that a simdgroup has on their way, whole slots of mt_all.k: with x two threadgroups
- * fit 227 KiB. */
-#define LB_DEV_MT_RING_q4_k 9216u
-#define LB_DEV_MT_RING_q5_k 8448u
-#define LB_DEV_MT_RING_q6_k 7680u
-#define LB_DEV_MT_RING_q8_0 8704u
-#define LB_DEV_MT_RING_q4_0 9216u
-#define LB_DEV_MT_RING_mlx_q4 9216u
-#define LB_DEV_MT_RING_mlx_q8 10240u
-#define LB_DEV_MT_RING_bf16 8192u
-#define LB_DEV_MT_RING_f16 8192u
-
 /* In what the scales and biases of MLX's groups are stored. */
 #define LB_DEV_F32 0u
 #define LB_DEV_F16 1u
@@ -39,8 +21,7 @@
 /* y[token][y_first + row] = times * row of w . x[token / per]; y_stride: values between tokens of
  * y, 0: n_rows. group_elems and scale_type: MLX's groups only. n_mats and per (0: 1): mve_* alone,
  * whose w is a stack of n_mats matrices of n_rows; token t takes the matrix that its route names.
- * mt_*: as mv_*, per: how many threadgroups there are for a token (0: as there are rows).
- */
+ * mt_*: per is how many threadgroups a token has (0: as there are rows). */
 typedef struct lb_mv_args {
     u32 n_rows, n_cols, n_tokens, group_elems, scale_type, scale_rows;
     u32 y_first, y_stride, n_mats, per;
