@@ -86,8 +86,8 @@ says "dry run" "blk.0.attn_q.weight q4_k [64, 256] <- quantize on emulated <- de
 says "dry run" "blk.0.attn_output.weight q5_0 [256, 64] <- quantize <- decode bf16"
 ok "refined" $Q dense/model.gguf -o x.gguf --type q4_k_m --refine --device emulated --dry-run
 says "refined" "blk.0.attn_q.weight q4_k [64, 256] <- quantize on emulated <- decode bf16"
-ok "refined, not there" $Q dense/model.gguf -o x.gguf --type iq2_s --imatrix dense.dat --refine --device emulated --dry-run
-says "refined, not there" "blk.1.ffn_up.weight iq2_xs [256, 256] <- quantize <- decode bf16"
+ok "refined, not there" $Q dense/model.gguf -o x --to mlx --type mlx-q4 --refine --device emulated --dry-run
+says "refined, not there" "q_proj.weight u32 [64, 32] <- quantize <- decode bf16"
 ok "nothing there" $Q dense/model.gguf -o eight.gguf --type q8_0 --device emulated
 complains "nothing there" "note: nothing was quantized on emulated, which makes K- and IQ-quants, and MLX's groups without --refine"
 exits 2 "no quantizer" "$LBRX" convert dense/model.gguf -o x.gguf --device emulated
