@@ -43,6 +43,7 @@ static void describe(lb_dev_info *out) {
     out->simd_threads = LB_FIBER_SIMD;
     out->threads_max = LB_FIBER_THREADS_MAX;
     out->shared_bytes_max = LB_FIBER_SHARED_BYTES;
+    out->shared_bytes_most = LB_FIBER_SHARED_MOST;
     out->unified = out->maps_files = true;
     out->tuning = lb_dev_tuning_find(LB_DEV_CPU, 0, 0);
 }

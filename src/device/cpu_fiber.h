@@ -15,7 +15,7 @@
 #define LB_FIBER_THREADS_MAX 512u
 #define LB_FIBER_SIMD 32u
 #define LB_FIBER_SHARED_BYTES 32768u
-#define LB_FIBER_SHARED_MOST 49152u /* of kernels that ask for more than every device has */
+#define LB_FIBER_SHARED_MOST 131072u /* of kernels that ask for more than every device has */
 #define LB_FIBER_STACK_BYTES 65536u
 #define LB_FIBER_WORDS 6u /* that a lane brings at most */
 

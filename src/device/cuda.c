@@ -76,6 +76,7 @@ static void describe(const lb_cuda_driver *cu, cu_device device, u32 index, lb_d
     out->simd_threads = attribute(cu, device, CU_ATTR_WARP);
     out->threads_max = attribute(cu, device, CU_ATTR_THREADS);
     out->shared_bytes_max = attribute(cu, device, CU_ATTR_SHARED_BYTES);
+    out->shared_bytes_most = attribute(cu, device, CU_ATTR_SHARED_BYTES_MOST);
     out->unified = attribute(cu, device, CU_ATTR_INTEGRATED) != 0;
     out->maps_files = attribute(cu, device, CU_ATTR_READ_ONLY_REGISTER) != 0;
     out->tuning = lb_dev_tuning_find(

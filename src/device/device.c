@@ -119,10 +119,12 @@ const lb_dev_info *lb_dev_info_get(const lb_dev *d) {
 }
 
 bool lb_dev_has(const lb_dev *d, lb_dev_kernel k) {
-    if ((lb_dev_kernel_is_flash(k) || lb_dev_kernel_is_mt(k)) && d->info.kind == LB_DEV_METAL)
+    if (lb_dev_kernel_is_flash(k) && d->info.kind == LB_DEV_METAL)
         return false;
     if (lb_dev_kernel_is_gemm(k)) /* of CUDA a text of its own, not for all generations */
         return d->info.kind != LB_DEV_CUDA || d->info.tuning.gemm > 0;
+    if (lb_dev_kernel_is_mt(k) && d->info.shared_bytes_most < LB_DEV_MT_SHARED)
+        return false;
     return !lb_dev_kernel_is_mm(k) || d->info.tuning.mm_small > 0;
 }
 

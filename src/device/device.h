@@ -28,19 +28,20 @@ const char *lb_dev_kind_name(lb_dev_kind kind);
 
 typedef struct lb_dev_info {
     lb_dev_kind kind;
-    u32 index;            /* among those of its kind */
-    char id[16];          /* "cpu", "cuda:0", "metal": what --device takes */
-    char name[128];       /* of the model */
-    char generation[64];  /* "compute capability 9.0", "M4, Apple9", the CPU's features */
-    char driver[32];      /* its version; empty: none */
-    u64 memory_bytes;     /* of the device; Metal: that it may use */
-    u64 free_bytes;       /* when it was asked; 0: not known */
-    u32 n_units;          /* multiprocessors, cores; 0: not known */
-    u32 simd_threads;     /* that run in step: 32 */
-    u32 threads_max;      /* of a threadgroup */
-    u32 shared_bytes_max; /* memory of a threadgroup without asking for more */
-    bool unified;         /* the host's memory is the device's */
-    bool maps_files;      /* lb_dev_buf_map works */
+    u32 index;             /* among those of its kind */
+    char id[16];           /* "cpu", "cuda:0", "metal": what --device takes */
+    char name[128];        /* of the model */
+    char generation[64];   /* "compute capability 9.0", "M4, Apple9", the CPU's features */
+    char driver[32];       /* its version; empty: none */
+    u64 memory_bytes;      /* of the device; Metal: that it may use */
+    u64 free_bytes;        /* when it was asked; 0: not known */
+    u32 n_units;           /* multiprocessors, cores; 0: not known */
+    u32 simd_threads;      /* that run in step: 32 */
+    u32 threads_max;       /* of a threadgroup */
+    u32 shared_bytes_max;  /* memory of a threadgroup without asking for more */
+    u32 shared_bytes_most; /* with asking; 0: not known */
+    bool unified;          /* the host's memory is the device's */
+    bool maps_files;       /* lb_dev_buf_map works */
     lb_dev_tuning tuning;
 } lb_dev_info;
 
@@ -92,7 +93,8 @@ lb_status lb_dev_open(lb_dev **out, const lb_dev_opts *opts, lb_err *err);
 /* Waits for its queues; frees all that belongs to it. NULL and *d NULL are fine. */
 void lb_dev_close(lb_dev **d);
 const lb_dev_info *lb_dev_info_get(const lb_dev *d);
-/* Whether the device has what a kernel needs: mm_* and gemm* the matrix units, mt_* those of CUDA. */
+/* Whether the device has what a kernel needs: mm_* and gemm* the matrix units, mt_* those of CUDA.
+ */
 bool lb_dev_has(const lb_dev *d, lb_dev_kernel k);
 /* Whether it has been launched there, or recorded. */
 bool lb_dev_launched(const lb_dev *d, lb_dev_kernel k);

@@ -66,6 +66,8 @@ u32 lb_dev_kernel_chunk(lb_dev_kernel k);
  */
 u64 lb_dev_tile_bytes(u32 n_rows, u32 n_cols, u32 pad);
 u32 lb_dev_kernel_val_bytes(lb_dev_kernel k);
+/* What the memory of a threadgroup of mt_* may be at most: two of them fit a unit of CUDA's 9.0. */
+#define LB_DEV_MT_SHARED 115712u
 /* val: of lb_dev_kernel_val_bytes. LB_E_USAGE: values that the kernel cannot take, said in words.
  */
 lb_status lb_dev_kernel_shape(lb_dev_kernel k, const void *val, lb_dev_shape *out, lb_err *err);

@@ -36,6 +36,8 @@ const char *lb_dev_vector_needs(lb_dev_form form, u32 type, const lb_mv_args *a,
 
 /* kernels_mt.c */
 lb_dev_shape_fn lb_dev_shape_mt, lb_dev_shape_mt_mlx;
+/* Bytes that a launch asks for beside what the text declares. */
+u32 lb_dev_mt_ring(lb_dev_kernel k);
 /* kernels_mm.c */
 lb_dev_shape_fn lb_dev_shape_mm, lb_dev_shape_mm_mlx, lb_dev_shape_mm_scaled,
     lb_dev_shape_routes_group;

@@ -3,6 +3,12 @@
  * place of mv_* where their shapes fit. */
 #include "device/device.h"
 #include "device/kernels_family.h"
+#include "tensor/dtype.h"
+
+enum {
+    COLS_MAX = 1 << 24, /* so that 16 rows of any type are below 4 GiB */
+    Q6_COLS = 2048      /* rows are a multiple of 16 bytes */
+};
 
 static const char *shape_mt(lb_dev_form form, u32 n_forms, u32 type, const lb_mv_args *a,
                             lb_dev_shape *s) {
@@ -11,6 +17,8 @@ static const char *shape_mt(lb_dev_form form, u32 n_forms, u32 type, const lb_mv
         return bad;
     if (a->n_rows < LB_DEV_MT_ROWS || a->n_cols % LB_DEV_MT_COLS)
         return "fewer than 16 rows, or columns that are no multiple of 256";
+    if (form == LB_DEV_BLOCKS && type == LB_Q6_K && a->n_cols % Q6_COLS)
+        return "columns that are no multiple of 2048";
     if (a->simdgroups != LB_DEV_MT_SIMDGROUPS || !a->split || LB_DEV_MT_SIMDGROUPS % a->split)
         return "rows are not shared by the simdgroups of a threadgroup";
     const u32 own = LB_DEV_MT_SIMDGROUPS / a->split;
@@ -18,6 +26,8 @@ static const char *shape_mt(lb_dev_form form, u32 n_forms, u32 type, const lb_mv
     const u32 full = (u32)lb_ceil_div_u64(tiles, own);
     if (a->per && a->per < full && a->n_cols > LB_DEV_MT_TILE)
         return "threadgroups do not go on where they do not hold all of x";
+    if (a->n_cols > COLS_MAX)
+        return LB_DEV_TOO_LARGE;
     s->groups[0] = a->per ? LB_MIN(a->per, full) : full;
     s->groups[1] = a->n_tokens;
     s->n_threads = 32 * LB_DEV_MT_SIMDGROUPS;
@@ -30,6 +40,22 @@ const char *lb_dev_shape_mt(u32 type, const void *val, lb_dev_shape *s) {
 
 const char *lb_dev_shape_mt_mlx(u32 bits, const void *val, lb_dev_shape *s) {
     return shape_mt(LB_DEV_AFFINE, 3, bits, val, s);
+}
+
+u32 lb_dev_mt_ring(lb_dev_kernel k) {
+    static const struct {
+        lb_dev_kernel k;
+        u32 bytes;
+    } rings[] = {
+#define RING(type) {LB_DK_mt_##type, LB_DEV_MT_RING_##type * LB_DEV_MT_SIMDGROUPS}
+        RING(q4_k),   RING(q5_k),   RING(q6_k), RING(q8_0), RING(q4_0),
+        RING(mlx_q4), RING(mlx_q8), RING(bf16), RING(f16),
+#undef RING
+    };
+    for (u32 i = 0; i < LB_LEN(rings); i++)
+        if (rings[i].k == k)
+            return rings[i].bytes;
+    return 0;
 }
 
 void lb_dev_mt_share(const lb_dev_info *d, lb_mv_args *a) {

@@ -20,9 +20,9 @@ static const shape large = {1032, 0, 2};
 static const shape mm_shapes[] = {{1, 1, 1},   {5, 2, 3},  {67, 2, 5},
                                   {22, 1, 36}, {9, 3, 66}, {65, 1, 4}};
 static const shape mm_large = {72, 0, 66};
-/* Of products of few tokens, a unit: 256 columns. The last but one has rows for a threadgroup that goes on, the last one more than a
- * tile of x. */
-static const shape mt_shapes[] = {{16, 1, 1}, {17, 9, 2}, {45, 2, 3}, {83, 5, 1},
+/* Of products of few tokens, a unit: 256 columns. The last but one has rows for a threadgroup that
+ * goes on, the last one more than a tile of x. */
+static const shape mt_shapes[] = {{16, 1, 1}, {17, 9, 2},  {45, 2, 3}, {83, 5, 1},
                                   {33, 3, 8}, {300, 1, 1}, {20, 18, 1}};
 enum {
     STACK = 3,     /* matrices of mve_*, of whose rows each has as many */
@@ -237,7 +237,8 @@ static bool make_blocks(lb_selftest *t, weights *w, bool split) {
     return !split || make_products(t, w, n_bytes);
 }
 
-/* What is added up for each value, where products of scales and codes and what is subtracted are. */
+/* What is added up for each value, where products of scales and codes and what is subtracted are.
+ */
 static void add_sizes(weights *w) {
     for (u64 i = 0; w->size && i < (u64)w->a.n_rows * w->a.n_cols; i++)
         w->size[i] = fabsf(w->size[i]) + fabsf(w->size[i] - w->value[i]);
@@ -253,15 +254,17 @@ static double roundings(const weights *w) {
     return (double)(lb_ceil_div_u64(w->a.n_cols, MV_TILE) * per_tile) + 2 + 5 + n + 2;
 }
 
-/* The same of mt_*: a lane's sums of whole numbers become floats in three steps and are added one by one; sums of x have
- * five; then four lanes and simdgroups meet. Of halves, 34 terms of two tiles in a row are cut off (2^-23) by the matrix unit. */
+/* The same of mt_*: a lane's sums of whole numbers become floats in three steps and are added one
+ * by one; sums of x have five; then four lanes and simdgroups meet. Of halves, 34 terms of two
+ * tiles in a row are cut off (2^-23) by the matrix unit. */
 static double few_roundings(const weights *w) {
     const bool halves = w->type == LB_BF16 || w->type == LB_F16;
     const u64 units = lb_ceil_div_u64(w->a.n_cols / 256, w->a.split);
-    const u64 adds = w->mlx_bits                                                        ? 8
+    const u64 adds = w->mlx_bits                                                      ? 8
                      : w->type == LB_Q4_K || w->type == LB_Q5_K || w->type == LB_Q6_K ? 2
-                                                                                       : 4;
-    return (double)(adds * units + 3 + 5 + 2 + w->a.split + 2) + (halves && !w->mlx_bits ? 2 * 34 + 2 : 0);
+                                                                                      : 4;
+    return (double)(adds * units + 3 + 5 + 2 + w->a.split + 2) +
+           (halves && !w->mlx_bits ? 2 * 34 + 2 : 0);
 }
 
 static lb_dev_form form_of(const weights *w) {
@@ -299,7 +302,8 @@ static void make_norm(const lb_mv_args *a, const float *x, const float *pre, dou
     }
 }
 
-/* mt_*: of 256 values each is a whole number of 2^-30 of the largest, or three halves that end there. */
+/* mt_*: of 256 values each is a whole number of 2^-30 of the largest, or three halves that end
+ * there. */
 static void round_x(const lb_mv_args *a, u32 n_x, made *m) {
     for (u64 at = 0; at < (u64)n_x * a->n_cols; at += 256) {
         double most = 0;
@@ -573,7 +577,7 @@ lb_status lb_selftest_weights(lb_selftest *t, u32 i, bool *more, lb_err *err) {
     const u32 block = w.mlx_bits  ? 32u << i % n_groups
                       : w.fp_bits ? 32
                                   : lb_dtype_get(w.type)->block_elems;
-    const u32 unit = mt ? 256 : block == 1 ? 4 : block;
+    const u32 unit = mt ? (w.type == LB_Q6_K && !w.mlx_bits ? 2048 : 256) : block == 1 ? 4 : block;
     w.a = (lb_mv_args){.n_rows = stack ? (s.n_rows + STACK - 1) / STACK * STACK : s.n_rows,
                        .n_cols = s.n_units * unit,
                        .n_tokens = s.n_tokens,

@@ -23,7 +23,7 @@
 
 /* Rows of a matrix, or of a stack of them, one after the other. */
 typedef struct lb_dmat {
-    lb_dev_kernel kernel[LB_DEV_MT + 1]; /* by lb_dev_use; LB_DEV_MT: that of MV where there is none */
+    lb_dev_kernel kernel[LB_DEV_MT + 1]; /* by lb_dev_use; MV in the place of an MT */
     lb_dev_form form;
     lb_dev_arg w, scales, biases; /* scales, biases: as the form has them */
     lb_mv_args args;              /* without tokens and places */

@@ -147,7 +147,7 @@ static cu_result run_launch(const held *h) {
         {h->groups[0], h->groups[1], h->groups[2]}, h->n_threads, LB_FIBER_FORWARD};
     if (!fibers && lb_fibers_new(&fibers, &err) != LB_OK)
         return CU_OUT_OF_MEMORY;
-    if (mode("wrong") && h->kernel == LB_DK_rope)
+    if (mode("wrong") && h->kernel == LB_DK_rope_store)
         return CU_OK;
     if (lb_fibers_run(fibers, lb_dev_kernel_name(h->kernel), lb_cpu_kernel_get(h->kernel), args,
                       &grid, &err) != LB_OK)
@@ -272,6 +272,7 @@ LB_PUBLIC cu_result cuDeviceGetAttribute(int *out, int attribute, cu_device d) {
            : attribute == CU_ATTR_WARP               ? 32
            : attribute == CU_ATTR_THREADS            ? 1024
            : attribute == CU_ATTR_SHARED_BYTES       ? 49152
+           : attribute == CU_ATTR_SHARED_BYTES_MOST  ? 232448
            : attribute == CU_ATTR_UNITS              ? N_UNITS
            : attribute == CU_ATTR_READ_ONLY_REGISTER ? 1
                                                      : 0;

@@ -3,17 +3,19 @@
  *
  *   device_bench DEVICE KERNEL N_ROWS N_COLS N_TOKENS...    DEVICE: cuda:0, metal, cpu
  *
- * KERNEL is one of mv_* and mm_* of a type of the table; rows and x are random bits, x between -1
- * and 1. One line for each number of tokens: the kernel, microseconds of a launch (the least of 5
- * rounds of launches that follow each other), billions of products and sums a second, GB of rows a
- * second. */
+ * KERNEL is one of mv_*, mt_* and mm_* of a type of the table; rows and x are random bits, x
+ * between -1 and 1. One line for each number of tokens: the kernel, microseconds of a launch (the
+ * least of 5 rounds of launches that follow each other, of a recording), billions of products and
+ * sums a second, GB of rows a second. Launches take matrices of 512 MiB in turn, so that no cache
+ * holds them. */
 #include "base/mem.h"
 #include "device/device.h"
 #include "tensor/dtype.h"
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { ROUNDS = 5, LAUNCHES = 20 };
+enum { ROUNDS = 5, LAUNCHES = 40 };
+#define ROWS_BYTES (512ull << 20)
 
 typedef struct bench {
     lb_dev *d;
@@ -23,7 +25,7 @@ typedef struct bench {
 } bench;
 
 static lb_status fill(const bench *b, lb_dev_buf *to, bool is_float, lb_err *err) {
-    const u64 n = lb_dev_buf_bytes(to);
+    const u64 n = LB_MIN(lb_dev_buf_bytes(to), ROWS_BYTES);
     u8 *bytes = lb_alloc_zero(1, (size_t)n);
     if (!bytes)
         return lb_fail(err, LB_E_NOMEM, "out of memory");
@@ -39,12 +41,21 @@ static lb_status fill(const bench *b, lb_dev_buf *to, bool is_float, lb_err *err
     return st;
 }
 
-static lb_status one_round(const bench *b, const lb_dev_launch *l, double *t_us, lb_err *err) {
-    LB_TRY(lb_dev_event_record(b->from, b->q, err));
+/* copies: of the rows, step bytes apart. */
+static lb_status record(const bench *b, lb_dev_launch l, u64 copies, u64 step, lb_dev_graph **out,
+                        lb_err *err) {
+    LB_TRY(lb_dev_graph_begin(b->q, err));
     for (u32 i = 0; i < LAUNCHES; i++) {
-        LB_TRY(lb_dev_queue_launch(b->q, l, err));
+        l.buf[0].off_bytes = i % copies * step;
+        LB_TRY(lb_dev_queue_launch(b->q, &l, err));
         LB_TRY(lb_dev_queue_barrier(b->q, err));
     }
+    return lb_dev_graph_end(b->q, out, err);
+}
+
+static lb_status one_round(const bench *b, lb_dev_graph *g, double *t_us, lb_err *err) {
+    LB_TRY(lb_dev_event_record(b->from, b->q, err));
+    LB_TRY(lb_dev_graph_run(b->q, g, err));
     LB_TRY(lb_dev_event_record(b->to, b->q, err));
     LB_TRY(lb_dev_queue_wait(b->q, err));
     return lb_dev_event_us(b->from, b->to, t_us, err);
@@ -52,26 +63,33 @@ static lb_status one_round(const bench *b, const lb_dev_launch *l, double *t_us,
 
 static lb_status run(bench *b, lb_dev_kernel k, lb_mv_args a, lb_err *err) {
     lb_dev_shape s;
+    lb_dev_graph *g = NULL;
     double best = 0;
+    if (lb_dev_kernel_is_mt(k))
+        lb_dev_mt_share(lb_dev_info_get(b->d), &a);
     LB_TRY(lb_dev_kernel_shape(k, &a, &s, err));
     const u32 n_bufs = (u32)strlen(lb_dev_kernel_signature(k)) - 1;
     lb_dev_launch l = {.kernel = k, .n_bufs = n_bufs, .val = &a, .val_bytes = sizeof a};
-    LB_TRY(lb_dev_buf_new(b->d, LB_DEV_OWN, s.need_bytes[0], &b->w, err));
+    const u64 step = lb_round_up(s.need_bytes[0], LB_DEV_ALIGN);
+    const u64 copies = LB_MAX(ROWS_BYTES / step, 1u);
+    LB_TRY(lb_dev_buf_new(b->d, LB_DEV_OWN, copies * step, &b->w, err));
     LB_TRY(lb_dev_buf_new(b->d, LB_DEV_OWN, s.need_bytes[n_bufs - 2], &b->x, err));
     LB_TRY(lb_dev_buf_new(b->d, LB_DEV_OWN, s.need_bytes[n_bufs - 1], &b->y, err));
     LB_TRY(fill(b, b->w, false, err));
     LB_TRY(fill(b, b->x, true, err));
     for (u32 i = 0; i < n_bufs; i++)
         l.buf[i].buf = i == n_bufs - 2 ? b->x : i == n_bufs - 1 ? b->y : b->w;
+    LB_TRY(record(b, l, copies, step, &g, err));
     for (u32 i = 0; i < ROUNDS; i++) {
         double t_us = 0;
-        LB_TRY(one_round(b, &l, &t_us, err));
+        LB_TRY(one_round(b, g, &t_us, err));
         best = i == 0 || t_us < best ? t_us : best;
     }
     best /= LAUNCHES;
     printf("%-12s %6u x %6u, %4u tokens: %9.1f us %9.2f Gflop/s %8.1f GB/s\n",
            lb_dev_kernel_name(k), a.n_rows, a.n_cols, a.n_tokens, best,
            2e-3 * a.n_rows * a.n_cols * a.n_tokens / best, (double)s.need_bytes[0] * 1e-3 / best);
+    lb_dev_graph_free(&g);
     lb_dev_buf_free(&b->w);
     lb_dev_buf_free(&b->x);
     lb_dev_buf_free(&b->y);

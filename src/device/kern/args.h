@@ -14,6 +14,17 @@
 #define LB_DEV_MT_ROWS 16u
 #define LB_DEV_MT_COLS 256u
 #define LB_DEV_MT_TILE 4096u /* columns of x at a time */
+/* Bytes of rows that a simdgroup has on their way, whole slots of mt_all.k: with x two threadgroups
+ * fit 227 KiB. */
+#define LB_DEV_MT_RING_q4_k 9216u
+#define LB_DEV_MT_RING_q5_k 11264u
+#define LB_DEV_MT_RING_q6_k 11520u
+#define LB_DEV_MT_RING_q8_0 8704u
+#define LB_DEV_MT_RING_q4_0 11520u
+#define LB_DEV_MT_RING_mlx_q4 9216u
+#define LB_DEV_MT_RING_mlx_q8 10240u
+#define LB_DEV_MT_RING_bf16 10240u
+#define LB_DEV_MT_RING_f16 10240u
 
 /* In what the scales and biases of MLX's groups are stored. */
 #define LB_DEV_F32 0u

@@ -9,11 +9,18 @@
 #ifndef LB_DEVICE_KERN_MT_CPU_H
 #define LB_DEVICE_KERN_MT_CPU_H
 
+#include "device/cpu_fiber.h"
 #include "device/kern/args.h"
+#include "kernel/half.h"
 
 #define LBK_HAS_MT 1
 #define LBK_MT_KERNEL LBK_KERNEL
 #define LBK_MT_SHARED(T, n, cnt) T *n = (T *)lb_fiber_shared_more(lbk_, sizeof(T) * (cnt))
+#define LBK_MT_RING(n, cnt) LBK_MT_SHARED(u8, n, cnt)
+#define LBK_RING_PUT16(to, from) memcpy(to, lbk_aligned_u4(from), 16)
+#define LBK_RING_PUT4(to, from) memcpy(to, from, 4)
+#define LBK_RING_END()
+#define LBK_RING_WAIT(n)
 #define LBK_SELF_ARG lb_fiber *lbk_,
 #define LBK_SELF lbk_,
 #define LBK_SIMD_BARRIER() ((void)lb_fiber_simd(lbk_, LB_FIBER_SUM, 0, __LINE__))
@@ -59,8 +66,8 @@ static inline double lbk_mma_bf16(u32 a, u32 b) {
 }
 
 /* c: i32 [4] or, of halves, float [4] */
-static inline void lbk_mma(lb_fiber *f, void *c, const u32 *words,
-                           double (*dot)(u32, u32), int line) {
+static inline void lbk_mma(lb_fiber *f, void *c, const u32 *words, double (*dot)(u32, u32),
+                           int line) {
     const bool whole = dot == lbk_mma_u8 || dot == lbk_mma_i8;
     const u32 lane = f->thread & 31u, g = lane / 4, t = lane % 4;
     const u32(*all)[LB_FIBER_WORDS] = lb_fiber_words(f, words, 6, line);
