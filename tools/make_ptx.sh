@@ -5,7 +5,7 @@
 #
 # The text is for compute capability 7.5 and PTX 7.0 (drivers of CUDA 11.0 and later), the products by tensor cores
 # (mm_*: LBK_TENSOR) for 8.0, those that are for 9.0 alone (gemm*: LBK_HOPPER) for PTX 8.0; the driver compiles them for its device. nvcc writes the PTX version of its own CUDA: it is
-# lowered, and ptxas says whether all instructions are in the lower one. The first line holds the SHA-256 of
+# lowered, hints of newer ones are left out, and ptxas says whether all instructions are in the lower one. The first line holds the SHA-256 of
 # the kernels' text. NVCC, PTXAS: other programs. Without nvcc there is nothing to do for those who only build.
 set -eu
 cd "$(dirname "$0")/.."
@@ -22,7 +22,7 @@ make_one() {
     "$nvcc" -std=c++14 -ptx -arch="compute_$2" -fmad=false ${5:+"$5"} -o "$work/nvcc.ptx" "$work/kernels.cu"
     {
         echo "// lbrx kernels $sum"
-        sed -e '/^\/\//d; /^$/d' -e "s/^\.version .*/.version $4/" "$work/nvcc.ptx"
+        sed -e '/^\/\//d; /^$/d; /\.pragma "used_bytes_mask/d' -e "s/^\.version .*/.version $4/" "$work/nvcc.ptx"
     } >"$work/$1.ptx"
     for arch in $3; do
         "$ptxas" -arch="$arch" -o "$work/cubin" "$work/$1.ptx"

@@ -156,7 +156,7 @@ static void end_encoder(lb_writer *w, const lb_cli *cli, bool told) {
     if (told && s.n_batches == 0)
         lb_buf_printf(
             &w->remarks,
-            "nothing was quantized on %s, which makes K- and IQ-quants and MLX's groups without "
+            "nothing was quantized on %s, which makes K- and IQ-quants, and MLX's groups without "
             "--refine\n",
             lb_encoder_device(w->encoder));
     lb_encoder_free(&w->encoder);

@@ -125,6 +125,8 @@ bool lb_dev_has(const lb_dev *d, lb_dev_kernel k) {
         return d->info.kind != LB_DEV_CUDA || d->info.tuning.gemm > 0;
     if (lb_dev_kernel_is_mt(k) && d->info.shared_bytes_most < LB_DEV_MT_SHARED)
         return false;
+    if (lb_dev_kernel_is_double(k))
+        return d->info.kind != LB_DEV_METAL;
     return !lb_dev_kernel_is_mm(k) || d->info.tuning.mm_small > 0;
 }
 
@@ -390,8 +392,9 @@ lb_status lb_dev_queue_launch(lb_dev_queue *q, const lb_dev_launch *l, lb_err *e
         return lb_fail(err, LB_E_USAGE, "kernel %s: %u bytes of values given, it takes %u", name,
                        l->val ? l->val_bytes : 0, val_bytes);
     if (!lb_dev_has(q->dev, l->kernel))
-        return lb_fail(err, LB_E_UNSUPPORTED, "kernel %s: %s (%s) has no matrix units for it", name,
-                       q->dev->info.id, q->dev->info.generation);
+        return lb_fail(err, LB_E_UNSUPPORTED, "kernel %s: %s (%s) has no %s for it", name,
+                       q->dev->info.id, q->dev->info.generation,
+                       lb_dev_kernel_is_double(l->kernel) ? "double" : "matrix units");
     LB_TRY(lb_dev_kernel_shape(l->kernel, l->val, &s, err));
     for (u32 i = 0; i < n_bufs; i++)
         LB_TRY(check_arg(q, l, i, s.need_bytes[i], err));

@@ -93,7 +93,8 @@ lb_status lb_dev_open(lb_dev **out, const lb_dev_opts *opts, lb_err *err);
 /* Waits for its queues; frees all that belongs to it. NULL and *d NULL are fine. */
 void lb_dev_close(lb_dev **d);
 const lb_dev_info *lb_dev_info_get(const lb_dev *d);
-/* Whether the device has what a kernel needs: mm_* and gemm* the matrix units, mt_* those of CUDA.
+/* Whether the device has what a kernel needs: mm_*, mt_* and gemm* the matrix units, refine_*
+ * double.
  */
 bool lb_dev_has(const lb_dev *d, lb_dev_kernel k);
 /* Whether it has been launched there, or recorded. */

@@ -44,3 +44,14 @@ lb_status lb_dev_encode_mlx_launch(lb_dev_queue *q, const lb_dev_encode_mlx *e, 
                          .val_bytes = sizeof e->val},
         err);
 }
+
+lb_status lb_dev_refine_launch(lb_dev_queue *q, const lb_dev_encode *e, lb_dev_arg blocks,
+                               lb_err *err) {
+    lb_dev_launch l = {.buf = {e->in, e->imp, blocks, e->out},
+                       .n_bufs = 4,
+                       .val = &e->val,
+                       .val_bytes = sizeof e->val};
+    if (!lb_dev_refine_of(e->type, &l.kernel))
+        return lb_fail(err, LB_E_UNSUPPORTED, "no kernel refines %s", lb_dtype_get(e->type)->name);
+    return lb_dev_queue_launch(q, &l, err);
+}

@@ -13,6 +13,9 @@ bool lb_dev_encode_of(lb_dtype t, lb_dev_kernel *out);
 /* Whether the bytes are the CPU's on such a device: not where it flushes subnormal numbers. */
 bool lb_dev_encode_exact(lb_dev_kind kind);
 
+/* What makes the error of t's blocks less (kernel/refine.h), in its bytes; false: nothing does. */
+bool lb_dev_refine_of(lb_dtype t, lb_dev_kernel *out);
+
 /* Of types that search a codebook (lb_quant_tables_bytes): words of what their kernels take as
  * `grid`; 0: they take none. */
 u32 lb_dev_encode_table_words(lb_dtype t);
@@ -27,6 +30,9 @@ typedef struct lb_dev_encode {
     lb_dev_arg in, imp, grid, out;
 } lb_dev_encode;
 lb_status lb_dev_encode_launch(lb_dev_queue *q, const lb_dev_encode *e, lb_err *err);
+/* Blocks that were made of the values at in, improved: another buffer's. grid is not looked at. */
+lb_status lb_dev_refine_launch(lb_dev_queue *q, const lb_dev_encode *e, lb_dev_arg blocks,
+                               lb_err *err);
 
 /* The same of MLX's groups. biases: affine ones alone (LB_DK_enc_mlx_affine, else
  * LB_DK_enc_mlx_float). */
@@ -40,6 +46,7 @@ lb_status lb_dev_encode_mlx_launch(lb_dev_queue *q, const lb_dev_encode_mlx *e, 
 /* ---- for kernels.c: NULL, or what is wrong with the values ---- */
 const char *lb_dev_shape_encode(u32 type, const void *val, lb_dev_shape *s);
 const char *lb_dev_shape_encode_grid(u32 type, const void *val, lb_dev_shape *s);
+const char *lb_dev_shape_refine(u32 type, const void *val, lb_dev_shape *s);
 const char *lb_dev_shape_encode_affine(u32 type, const void *val, lb_dev_shape *s);
 const char *lb_dev_shape_encode_float(u32 type, const void *val, lb_dev_shape *s);
 

@@ -591,6 +591,7 @@ enum {
     ENCODE_GRID,
     ENCODE_AFFINE,
     ENCODE_FLOAT,
+    REFINE,
     MM,
     MM_MLX,
     MM_SCALED,
@@ -644,6 +645,7 @@ static const family families[] = {
     [ENCODE_GRID] = {"iiiov", sizeof(lb_encode_args), lb_dev_shape_encode_grid},
     [ENCODE_AFFINE] = {"iooov", sizeof(lb_encode_mlx_args), lb_dev_shape_encode_affine},
     [ENCODE_FLOAT] = {"ioov", sizeof(lb_encode_mlx_args), lb_dev_shape_encode_float},
+    [REFINE] = {"iiiov", sizeof(lb_encode_args), lb_dev_shape_refine},
     [MM] = {"iiiov", sizeof(lb_mv_args), lb_dev_shape_mm},
     [MM_MLX] = {"iiiiiov", sizeof(lb_mv_args), lb_dev_shape_mm_mlx},
     [MM_SCALED] = {"iiiiov", sizeof(lb_mv_args), lb_dev_shape_mm_scaled},
@@ -712,6 +714,10 @@ bool lb_dev_kernel_is_mt(lb_dev_kernel k) {
 
 bool lb_dev_kernel_is_gemm(lb_dev_kernel k) {
     return table[k].family == GEMM || table[k].family == GEMM_GATED;
+}
+
+bool lb_dev_kernel_is_double(lb_dev_kernel k) {
+    return table[k].family == REFINE;
 }
 
 bool lb_dev_kernel_find(lb_str name, lb_dev_kernel *out) {

@@ -36,6 +36,8 @@ bool lb_dev_kernel_is_flash(lb_dev_kernel k);
 bool lb_dev_kernel_is_mt(lb_dev_kernel k);
 /* Whether it multiplies tiles of f16, which fewer devices have. */
 bool lb_dev_kernel_is_gemm(lb_dev_kernel k);
+/* Whether it computes in double, which Metal does not have. */
+bool lb_dev_kernel_is_double(lb_dev_kernel k);
 bool lb_dev_kernel_find(lb_str name, lb_dev_kernel *out);
 
 /* What is done with stored rows: mv_*, mve_*, mm_*, unpack_*, rows_*, mt_*; the last not of every

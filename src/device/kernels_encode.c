@@ -43,6 +43,25 @@ bool lb_dev_encode_of(lb_dtype t, lb_dev_kernel *out) {
     return true;
 }
 
+bool lb_dev_refine_of(lb_dtype t, lb_dev_kernel *out) {
+    static const struct {
+        lb_dtype type;
+        lb_dev_kernel kernel;
+    } refined[] = {{LB_Q2_K, LB_DK_refine_q2_k},       {LB_Q3_K, LB_DK_refine_q3_k},
+                   {LB_Q4_K, LB_DK_refine_q4_k},       {LB_Q5_K, LB_DK_refine_q5_k},
+                   {LB_Q6_K, LB_DK_refine_q6_k},       {LB_IQ4_XS, LB_DK_refine_iq4_xs},
+                   {LB_IQ4_NL, LB_DK_refine_iq4_nl},   {LB_IQ2_XXS, LB_DK_refine_iq2_xxs},
+                   {LB_IQ2_XS, LB_DK_refine_iq2_xs},   {LB_IQ2_S, LB_DK_refine_iq2_s},
+                   {LB_IQ3_XXS, LB_DK_refine_iq3_xxs}, {LB_IQ3_S, LB_DK_refine_iq3_s},
+                   {LB_IQ1_S, LB_DK_refine_iq1_s},     {LB_IQ1_M, LB_DK_refine_iq1_m}};
+    for (u32 i = 0; i < LB_LEN(refined); i++)
+        if (refined[i].type == t) {
+            *out = refined[i].kernel;
+            return true;
+        }
+    return false;
+}
+
 bool lb_dev_encode_exact(lb_dev_kind kind) {
     return kind != LB_DEV_METAL; /* whose compiler and GPUs may flush subnormal floats */
 }
@@ -105,4 +124,11 @@ const char *lb_dev_shape_encode_affine(u32 type, const void *val, lb_dev_shape *
 const char *lb_dev_shape_encode_float(u32 type, const void *val, lb_dev_shape *s) {
     (void)type;
     return shape_mlx(val, false, s);
+}
+
+const char *lb_dev_shape_refine(u32 type, const void *val, lb_dev_shape *s) {
+    const lb_encode_args *a = val;
+    const lb_dtype_info *t = lb_dtype_get((lb_dtype)type);
+    s->need_bytes[2] = (u64)a->n_blocks * t->block_bytes;
+    return shape(type, a, 3, s);
 }

@@ -5,6 +5,7 @@
 #include "device/selftest_cases.h"
 #include "kernel/kernel.h"
 #include "kernel/quant_grid.h"
+#include "kernel/refine.h"
 #include <stdio.h>
 
 /* row_blocks 0: without importance. Threadgroups have up to 64 blocks. */
@@ -123,8 +124,9 @@ static lb_status make(lb_selftest *t, encode *e, const shape *s, lb_err *err) {
     return LB_OK;
 }
 
-/* Block by block: importance begins anew with every row. */
-static void reference(const encode *e, u32 block_elems, u32 block_bytes) {
+/* Block by block: importance begins anew with every row. blocks: those that are refined; else NULL.
+ */
+static void reference(const encode *e, u32 block_elems, u32 block_bytes, u8 *blocks) {
     lb_kernels k;
     lb_kernels_init(&k, 0);
     for (u32 b = 0; b < e->a.n_blocks; b++) {
@@ -132,6 +134,11 @@ static void reference(const encode *e, u32 block_elems, u32 block_bytes) {
         lb_kernels_quant(&k, e->type)(block_elems, e->want + (u64)b * block_bytes,
                                       e->in + (u64)b * block_elems,
                                       e->a.has_importance ? e->imp + col : NULL, e->book->tables);
+        if (!blocks)
+            continue;
+        memcpy(blocks + (u64)b * block_bytes, e->want + (u64)b * block_bytes, block_bytes);
+        lb_refine_blocks(&k, e->type, block_elems, e->want + (u64)b * block_bytes,
+                         e->in + (u64)b * block_elems, e->a.has_importance ? e->imp + col : NULL);
     }
 }
 
@@ -142,22 +149,33 @@ lb_status lb_selftest_encode(lb_selftest *t, u32 i, bool *more, lb_err *err) {
     shape s = i < LB_LEN(shapes) ? shapes[i] : large;
     encode e = {.type = LB_Q2_K};
     lb_dev_kernel k = LB_DEV_KERNEL_COUNT;
+    const bool refines = lb_dev_kernel_is_double(t->row->kernel);
     for (u32 j = 0; j < LB_LEN(types) && k != t->row->kernel; j++) {
         e.type = types[j];
-        (void)lb_dev_encode_of(e.type, &k);
+        (void)(refines ? lb_dev_refine_of : lb_dev_encode_of)(e.type, &k);
     }
     const lb_dtype_info *d = lb_dtype_get(e.type);
-    *more = i + 1 < LB_LEN(shapes) + (t->opts->large ? 1 : 0);
+    /* the reference takes a millisecond a block: no large case of refinements */
+    *more = i + 1 < LB_LEN(shapes) + (t->opts->large && !refines ? 1 : 0);
     if (!s.row_blocks && (e.type == LB_IQ2_XXS || e.type == LB_IQ2_XS || e.type == LB_IQ1_S))
         s.row_blocks = 2; /* they need importance */
+    if (refines)
+        s.n_blocks = (s.n_blocks + 1) / 2;
     (void)snprintf(t->where, sizeof t->where, "%s, %u blocks, importance of %u", d->name,
                    s.n_blocks, s.row_blocks);
     LB_TRY(make(t, &e, &s, err));
-    reference(&e, d->block_elems, d->block_bytes);
+    u8 *blocks = refines ? lb_arena_push(&t->arena, (size_t)e.out_bytes, 16) : NULL;
+    if (refines && !blocks)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for a case");
+    reference(&e, d->block_elems, d->block_bytes, blocks);
     const lb_selftest_data in = {e.in, e.in_bytes}, imp = {e.imp, e.imp_bytes},
                            grid = {e.book->grid, e.grid_bytes}, out = {NULL, e.out_bytes};
     const bool has_grid = e.grid_bytes != 0;
-    const lb_selftest_data bufs[4] = {in, imp, has_grid ? grid : out, out};
+    const lb_selftest_data bufs[4] = {in, imp,
+                                      refines    ? (lb_selftest_data){blocks, e.out_bytes}
+                                      : has_grid ? grid
+                                                 : out,
+                                      out};
     LB_TRY(lb_selftest_launch(t, bufs, &e.a, e.got, err));
     for (u64 n = 0; n < e.out_bytes; n++)
         lb_selftest_compare(t, n, (float)e.got[n], (double)e.want[n], 0);

@@ -33,6 +33,7 @@ typedef struct lb_lane {
     u8 *out[LB_QUANT_PARTS];
     lb_dev_queue *queue;
     lb_dev_buf *host_in, *host_out, *in, *imp, *blocks;
+    lb_dev_buf *refined; /* of blocks; made when it is first needed */
 } lb_lane;
 
 struct lb_encoder {
@@ -90,19 +91,28 @@ static void lay_out(const lb_lane *l, u64 off[LB_QUANT_PARTS + 1]) {
             lb_ceil_div_u64(off[k] + part_bytes(l->q, k, l->n), LB_DEV_ALIGN) * LB_DEV_ALIGN;
 }
 
+/* What has the result: the blocks, or where they were refined. */
+static lb_dev_buf *result_of(const lb_lane *l) {
+    return l->q->refine ? l->refined : l->blocks;
+}
+
 static lb_status launch_blocks(lb_encoder *e, lb_lane *l, lb_err *err) {
     const u32 block = lb_dtype_get(l->q->dtype)->block_elems;
-    const lb_dev_encode launch = {
-        .type = l->q->dtype,
-        .val = {.n_blocks = (u32)(l->n / block),
-                .row_blocks = l->q->importance ? (u32)(l->n_cols / block) : 1,
-                .first_block = l->q->importance ? (u32)(l->col / block) : 0,
-                .has_importance = l->q->importance != NULL},
-        .in = {l->in, 0},
-        .imp = {l->imp, 0},
-        .grid = {e->grid[l->q->dtype], 0},
-        .out = {l->blocks, 0}};
-    return lb_dev_encode_launch(l->queue, &launch, err);
+    lb_dev_encode launch = {.type = l->q->dtype,
+                            .val = {.n_blocks = (u32)(l->n / block),
+                                    .row_blocks = l->q->importance ? (u32)(l->n_cols / block) : 1,
+                                    .first_block = l->q->importance ? (u32)(l->col / block) : 0,
+                                    .has_importance = l->q->importance != NULL},
+                            .in = {l->in, 0},
+                            .imp = {l->imp, 0},
+                            .grid = {e->grid[l->q->dtype], 0},
+                            .out = {l->blocks, 0}};
+    LB_TRY(lb_dev_encode_launch(l->queue, &launch, err));
+    if (!l->q->refine)
+        return LB_OK;
+    LB_TRY(lb_dev_queue_barrier(l->queue, err));
+    launch.out.buf = l->refined;
+    return lb_dev_refine_launch(l->queue, &launch, (lb_dev_arg){l->blocks, 0}, err);
 }
 
 static u32 float_type(lb_round r) {
@@ -130,6 +140,8 @@ static lb_status submit(lb_encoder *e, lb_lane *l, lb_err *err) {
     u64 off[LB_QUANT_PARTS + 1] = {0};
     lay_out(l, off);
     LB_TRY(need_grid(e, l, err));
+    if (l->q->refine && !l->refined)
+        LB_TRY(lb_dev_buf_new(e->dev, LB_DEV_OWN, LANE_OUT_BYTES, &l->refined, err));
     if (l->q->importance) /* first: a driver waits for the queue before it copies such memory */
         LB_TRY(lb_dev_queue_write(l->queue, l->imp, 0, l->q->importance, l->n_cols * sizeof(float),
                                   err));
@@ -141,7 +153,7 @@ static lb_status submit(lb_encoder *e, lb_lane *l, lb_err *err) {
     else
         LB_TRY(launch_groups(l, off, err));
     LB_TRY(lb_dev_queue_barrier(l->queue, err));
-    return lb_dev_queue_read(l->queue, lb_dev_buf_host(l->host_out), l->blocks, 0,
+    return lb_dev_queue_read(l->queue, lb_dev_buf_host(l->host_out), result_of(l), 0,
                              off[lb_quant_n_parts(l->q)], err);
 }
 
@@ -350,6 +362,7 @@ static void lane_free(lb_lane *l) {
     lb_dev_buf_free(&l->in);
     lb_dev_buf_free(&l->imp);
     lb_dev_buf_free(&l->blocks);
+    lb_dev_buf_free(&l->refined);
 }
 
 static lb_status lane_new(lb_dev *d, lb_lane *l, lb_err *err) {
@@ -451,11 +464,12 @@ u64 lb_encoder_pinned_bytes(const lb_encoder *e) {
 
 bool lb_encoder_takes(const lb_encoder *e, const lb_quant *q, u64 n_cols) {
     lb_dev_kernel k;
-    if (!e || q->refine)
+    if (!e)
         return false;
     if (q->kind == LB_QUANT_BLOCKS)
-        return lb_dev_encode_of(q->dtype, &k) && (!q->importance || n_cols <= LANE_COLS);
-    return q->kind == LB_QUANT_AFFINE || (!q->cpu_rule && !lb_quant_is_hf(q));
+        return (q->refine ? lb_dev_refine_of : lb_dev_encode_of)(q->dtype, &k) &&
+               (!q->importance || n_cols <= LANE_COLS);
+    return !q->refine && (q->kind == LB_QUANT_AFFINE || (!q->cpu_rule && !lb_quant_is_hf(q)));
 }
 
 float lb_encoder_most(const lb_quant *q) {

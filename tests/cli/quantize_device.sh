@@ -42,9 +42,11 @@ alike "importance" emulated dense/model.gguf $weighted --imatrix dense.dat
 alike "experts" emulated moe/model.gguf iq2_xs,q4_k_m --imatrix moe.dat -t 1
 if is_sanitized; then
     alike "plain" emulated dense/model.gguf q3_k_m,iq4_xs -t 3
+    alike "refined" emulated dense/model.gguf q4_k_m --refine
 else
     alike "plain" emulated dense/model.gguf $plain
     alike "importance" emulated dense/model.gguf $plain --imatrix dense.dat
+    alike "refined" emulated dense/model.gguf q3_k_m,q4_k_m --refine
     alike "little memory" emulated dense/model.gguf iq4_xs,q4_k_m --memory 80MB -t 3
 fi
 
@@ -83,9 +85,11 @@ ok "dry run" $Q dense/model.gguf -o x.gguf --type q4_k_m --device emulated --dry
 says "dry run" "blk.0.attn_q.weight q4_k [64, 256] <- quantize on emulated <- decode bf16"
 says "dry run" "blk.0.attn_output.weight q5_0 [256, 64] <- quantize <- decode bf16"
 ok "refined" $Q dense/model.gguf -o x.gguf --type q4_k_m --refine --device emulated --dry-run
-says "refined" "blk.0.attn_q.weight q4_k [64, 256] <- quantize <- decode bf16"
+says "refined" "blk.0.attn_q.weight q4_k [64, 256] <- quantize on emulated <- decode bf16"
+ok "refined, not there" $Q dense/model.gguf -o x --to mlx --type mlx-q4 --refine --device emulated --dry-run
+says "refined, not there" "q_proj.weight u32 [64, 32] <- quantize <- decode bf16"
 ok "nothing there" $Q dense/model.gguf -o eight.gguf --type q8_0 --device emulated
-complains "nothing there" "note: nothing was quantized on emulated, which makes K- and IQ-quants and MLX's groups without --refine"
+complains "nothing there" "note: nothing was quantized on emulated, which makes K- and IQ-quants, and MLX's groups without --refine"
 exits 2 "no quantizer" "$LBRX" convert dense/model.gguf -o x.gguf --device emulated
 complains "no quantizer" "this command computes on the CPU alone: use --device cpu"
 exits 3 "metal" $Q dense/model.gguf -o x.gguf --type q4_k_m --device metal

@@ -11,6 +11,7 @@
 #include "kernel/kernel.h"
 #include <math.h>
 
+#define LBK_HAS_DOUBLE 1
 #define LBK_GLOBAL
 #define LBK_THREAD
 #define LBK_TG_MEM
