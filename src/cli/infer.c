@@ -306,7 +306,8 @@ static lb_status fitting_context(lb_infer *x, lb_err *err) {
     if (!x->resident || (st != LB_E_NOMEM && st != LB_E_LIMIT))
         return st;
     first = *err;
-    for (o.n_batch = LB_MIN(o.n_batch, o.n_ctx) / 2; o.n_batch >= BATCH_LEAST; o.n_batch /= 2) {
+    for (o.n_batch = LB_MIN((u32)x->opts.n_batch, o.n_ctx) / 2; o.n_batch >= BATCH_LEAST;
+         o.n_batch /= 2) {
         st = lb_context_new(&x->context, lb_loaded_model(x->loaded), &o, err);
         if (st != LB_OK)
             continue;

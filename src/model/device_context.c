@@ -115,14 +115,6 @@ static lb_status make_buffers(lb_context *c, lb_err *err) {
     lb_err why = {0};
     set_sizes(c, size);
     lb_status st = take_buffers(d, size, &why);
-    if ((st == LB_E_NOMEM || st == LB_E_LIMIT) && d->slot_bytes) { /* the slower way needs less */
-        for (u32 i = 0; i < LB_DBUFS; i++)
-            lb_dev_buf_free(&d->buf[i]);
-        lb_dev_pool_trim(dev);
-        d->r->no_tiles = true;
-        set_sizes(c, size);
-        st = take_buffers(d, size, &why);
-    }
     if (st == LB_OK && d == c->parts)
         st = lb_dev_buf_new(dev, LB_DEV_HOST, size[LB_DBUF_META], &d->host, &why);
     if (st == LB_OK && lb_resident_device(d->r)->kind == LB_DEV_CUDA && d->r->ends)
@@ -216,14 +208,25 @@ static lb_status begin_parts(lb_context *c, lb_err *err) {
     return lb_device_join(c, err);
 }
 
-/* Smaller batches where nobody has said how large, and the usual ones find no room. */
+static bool is_short(lb_status st) {
+    return st == LB_E_NOMEM || st == LB_E_LIMIT;
+}
+
+/* Smaller batches where nobody has said how large, and the usual ones find no room; then the slower
+ * way of products, which needs less. */
 lb_status lb_device_begin(lb_context *c, lb_err *err) {
     lb_err why = {0};
     LB_ASSERT(c->o.resident->m == c->m);
     lb_status st = begin_parts(c, &why);
-    if ((st == LB_E_NOMEM || st == LB_E_LIMIT) && c->usual && c->o.n_batch > LB_DEV_BATCH_LEAST) {
+    if (is_short(st) && c->usual && c->o.n_batch > LB_DEV_BATCH_LEAST) {
         lb_device_end(c);
         c->o.n_batch = LB_DEV_BATCH_LEAST;
+        st = begin_parts(c, &why);
+    }
+    if (is_short(st) && c->parts && c->parts->slot_bytes) {
+        lb_device_end(c);
+        for (lb_resident *r = c->o.resident; r; r = r->next)
+            r->no_tiles = true;
         st = begin_parts(c, &why);
     }
     if (st != LB_OK && err)
