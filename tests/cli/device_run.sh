@@ -277,7 +277,7 @@ exits 2 "repack" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device emulated --re
 complains "repack" "--repack: weights go to emulated: leave it out"
 exits 4 "budget" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device emulated --device-memory 100KB
 complains "budget" "--device-memory"
-exits 2 "budget of the CPU" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device-memory 1GB
+exits 2 "budget of the CPU" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device cpu --device-memory 1GB
 complains "budget of the CPU" "whose limit is --memory"
 exits 2 "another command" "$LBRX" inspect "$W/hf" --device emulated
 complains "another command" "this command computes on the CPU alone"
