@@ -277,7 +277,7 @@ exits 2 "repack" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device emulated --re
 complains "repack" "--repack: weights go to emulated: leave it out"
 exits 4 "budget" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device emulated --device-memory 100KB
 complains "budget" "--device-memory"
-exits 2 "budget of the CPU" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device-memory 1GB
+exits 2 "budget of the CPU" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device cpu --device-memory 1GB
 complains "budget of the CPU" "whose limit is --memory"
 exits 2 "another command" "$LBRX" inspect "$W/hf" --device emulated
 complains "another command" "this command computes on the CPU alone"
@@ -356,11 +356,17 @@ STUB_CUDA=jit exits 3 "kernels that fail" "$LBRX" generate "$W/hf" -p "$TEXT" -n
 STUB_CUDA_LOST=400 exits 1 "auto, lost later" "$LBRX" bench "$W/hf" -p 4 -n 40 -r 1
 complains "auto, lost later" "the device was lost"
 # two processes share one: this one gets less than it was told
+# share BYTES DEVICE
 share() {
-    STUB_CUDA=taken STUB_CUDA_MEMORY=$1 "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --ctx 256 --device "$2" >"$W/out" 2>"$W/err"
-    [ $? = "$3" ] && grep -q -- "$4" "$W/err" && pass || fail "shared memory, $2" "$(cat "$W/err")"
+    STUB_CUDA=taken STUB_CUDA_MEMORY=$1 "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --ctx 256 --batch 256 --device "$2" >"$W/out" 2>"$W/err"
 }
-share 5000000 cuda 0 "^note: batches of 128 tokens: cuda:0 has no room for more"
-share 3000000 cuda 1 "cuda:0: a buffer of"
-share 3000000 auto 0 "^warning: cuda:0: a buffer of .*; the CPU computes"
+no_room="cuda:0: \(a buffer of\|its memory has no room\)"
+share 3000000 cuda
+[ $? = 1 ] && grep -q "$no_room" "$W/err" && pass || fail "shared memory" "$(cat "$W/err")"
+share 3000000 auto && grep -q "^warning: $no_room.*; the CPU computes" "$W/err" && pass || fail "shared memory, auto" "$(cat "$W/err")"
+# at some size there is room for smaller batches alone
+for bytes in 4000000 4500000 5000000 5500000 6000000 7000000 8000000; do
+    ! share $bytes cuda || break
+done
+grep -q "^note: batches of [0-9]* tokens: cuda:0 has no room for more" "$W/err" && pass || fail "smaller batches" "$bytes: $(cat "$W/err")"
 finish

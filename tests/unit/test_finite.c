@@ -58,4 +58,20 @@ LB_TEST(others) {
     CHECK_U64(lb_blocks_not_finite(LB_F32, 32, b), 8);
     CHECK_U64(lb_blocks_not_finite(LB_F32, 0, b), 0);
 }
+
+/* Of all lengths and places, from any address. */
+LB_TEST(largest_half) {
+    u8 b[2 * 67 + 1] = {0};
+    CHECK_U64(lb_halves_most(0, b), 0);
+    for (u32 round = 0; round < 2000; round++) {
+        const size_t n = (size_t)(1 + lb_test_rand() % 67), skew = round % 2;
+        u32 want = 0;
+        for (size_t i = 0; i < n; i++) {
+            const u16 v = (u16)(lb_test_rand() >> 20 & 0xffffu);
+            memcpy(b + skew + 2 * i, &v, sizeof v);
+            want = LB_MAX(want, (u32)v & 0x7fffu);
+        }
+        CHECK_U64(lb_halves_most(n, b + skew), want);
+    }
+}
 LB_TEST_MAIN("fast")
