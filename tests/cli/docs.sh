@@ -37,7 +37,7 @@ while read -r family; do
     if grep -qF "\`$family\`" "$root/CHANGELOG.md"; then pass; else fail CHANGELOG.md "does not name $family"; fi
 done <"$W/families"
 for document in "$root"/*.md "$root"/docs/*.md "$root"/docs/perf/*.md; do
-    sed -n 's/[^]]*](\([^)#:]*\)[#)]/\1\n/gp' "$document" | grep -v '[: ]' | while read -r link; do
+    grep -o '\](\([^)]*\))' "$document" | sed 's/^](//; s/[#)].*//' | grep -v '[: ]' | while read -r link; do
         [ -z "$link" ] || [ -e "$(dirname "$document")/$link" ] || echo "$document: $link"
     done
 done >"$W/out"
