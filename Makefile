@@ -2,7 +2,8 @@
 VERSION := $(shell cat VERSION)
 CC ?= cc
 SAN ?=
-CONFIG := $(notdir $(CC))$(if $(SAN),-$(SAN))
+SIMD ?= yes
+CONFIG := $(notdir $(CC))$(if $(SAN),-$(SAN))$(if $(filter no,$(SIMD)),-scalar)
 B ?= build/$(CONFIG)
 UNAME := $(shell uname -s)
 CLANG := $(findstring clang,$(shell $(CC) --version 2>/dev/null))
@@ -18,6 +19,11 @@ CFLAGS_ALL := -std=c11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 $(OPT) -g -ffp-contr
 # -fno-pie: where a program may lie anywhere, a million addresses in the checks' tables are put right at
 # every start, and scripts start thousands.
 SAN_FLAGS_address := -fsanitize=address,undefined -fno-sanitize-recover=all $(if $(filter Linux,$(UNAME)),-fno-pie)
+# UBSAN=trap: what is undefined ends the program with the address sanitizer's report of an illegal instruction: which
+# line, not which rule. The places' descriptions, half of the program, are not made, nor read at every start and end.
+ifeq ($(UBSAN),trap)
+SAN_FLAGS_address += -fsanitize-undefined-trap-on-error
+endif
 SAN_FLAGS_fuzz := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
 # -g1: lines and functions are all that a report names, and a fifth of what -g writes for each program.
 SAN_FLAGS := $(if $(SAN),$(or $(SAN_FLAGS_$(SAN)),-fsanitize=$(SAN)) -fno-omit-frame-pointer -g1)
@@ -34,11 +40,15 @@ LIBS := -Wl,-Bstatic -lyaml -lpcre2-8 -lutf8proc -Wl,-Bdynamic -lm -lpthread -ld
 endif
 LAYERS := base io tensor format kernel device arch plan quant text model merge ops cli
 SRC := $(wildcard $(LAYERS:%=src/%/*.c))
-# SIMD files are compiled where their instruction set exists; flags come from the file name.
-ifeq ($(filter x86_64,$(ARCH)),)
+# SIMD files are compiled where their instruction set exists; flags come from the file name. SIMD=no: the scalar
+# references alone, as on a machine whose instruction sets have no files.
+ifeq ($(SIMD),no)
+CFLAGS_ALL += -DLB_NO_SIMD
+endif
+ifeq ($(filter x86_64yes,$(ARCH)$(SIMD)),)
 SRC := $(filter-out %_avx2.c %_avxvnni.c %_avx512.c %_avx512vnni.c %_avx512vbmi.c,$(SRC))
 endif
-ifeq ($(filter aarch64 arm64,$(ARCH)),)
+ifeq ($(filter aarch64yes arm64yes,$(ARCH)$(SIMD)),)
 SRC := $(filter-out %_neon.c %_dotprod.c %_i8mm.c,$(SRC))
 endif
 OBJ := $(SRC:src/%.c=$(B)/%.o)
@@ -70,12 +80,18 @@ $(B)/%_i8mm.o: CFLAGS_ISA = $(ARM_BASE)+dotprod+i8mm
 # many tests run would take twice as long by it. clang's fuzzers run few of any.
 ifneq ($(filter address fuzz,$(SAN)),)
 $(B)/kernel/%.o: CFLAGS_ALL += -fno-sanitize=null,object-size,pointer-overflow
+# AVX2's kernels are the same text, but for an instruction.
+$(B)/kernel/%_avxvnni.o: CFLAGS_ALL += -fno-sanitize=all
 BY_CALLS := asan-instrumentation-with-call-threshold=300
 ifeq ($(CLANG),)
 $(B)/kernel/q8_%.o: CFLAGS_ALL += --param $(BY_CALLS)
 else
 $(B)/kernel/%.o: CFLAGS_ALL += -mllvm -$(BY_CALLS)
 endif
+endif
+# Products and hashes read thousands of bytes for each that they write.
+ifeq ($(SAN),thread)
+$(B)/kernel/q8_%.o $(B)/kernel/dots_%.o $(B)/base/hash.o: CFLAGS_ALL += -fno-sanitize=thread
 endif
 # What every parser calls and no parser is: counted, it doubles the time of an execution and tells a
 # fuzzer nothing.
@@ -118,7 +134,7 @@ help:
 	@echo 'make fuzz       every fuzz target for T=60 seconds each; P=gguf for one'
 	@echo 'make long       the long forms: fuzzing, kernels, interruption'
 	@echo 'make bench      kernels and conversions'
-	@echo 'make docs       docs/cli.md and docs/lbrx.1 from the tables of options'
-	@echo 'CC=clang, SAN=address|thread: with any of them, in a build folder of its own'
+	@echo 'make docs       docs/cli.md and docs/lbrx.1 from the tables of options, the tables of docs/perf/METAL.md'
+	@echo 'CC=clang, SAN=address|thread, SIMD=no: with any of them, in a build folder of its own'
 clean:
 	rm -rf build

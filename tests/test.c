@@ -83,6 +83,10 @@ u64 lb_test_cases(u64 n) {
     return LB_MAX(n * LB_MIN(percent, 100) / 100, 1);
 }
 
+bool lb_test_full(void) {
+    return lb_test_cases(100) == 100;
+}
+
 /* splitmix64 */
 u64 lb_test_rand(void) {
     u64 z = (rng_state += 0x9e3779b97f4a7c15u);
@@ -112,7 +116,10 @@ int lb_test_main(int argc, char **argv, const char *cost) {
         running = c->name;
         case_failed = case_skipped = false;
         rng_seed = rng_state = seed ? strtoull(seed, NULL, 0) : 42;
+        const u64 t0 = lb_test_cpu_us();
         c->run();
+        if (getenv("LB_TEST_TIMES"))
+            printf("%9.3f s  %s\n", (double)(lb_test_cpu_us() - t0) * 1e-6, c->name);
         if (case_failed)
             n_failed++;
         else if (case_skipped)

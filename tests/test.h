@@ -2,7 +2,8 @@
 /* test.h: a small test runner. A test file defines `LB_TEST(name) { ... }` any number of times and
  * `LB_TEST_MAIN("fast"|"slow")` once; the runner prints failures and one summary line a program:
  *     <program>: N passed, N failed, N skipped [cost: fast|slow] SECONDS s
- * tests/run.sh adds them up. A skip needs a reason; NOSKIP=1 makes it a failure. */
+ * tests/run.sh adds them up. A skip needs a reason; NOSKIP=1 makes it a failure.
+ * LB_TEST_TIMES=1 prints the processor's seconds of each test. */
 #ifndef LB_TESTS_TEST_H
 #define LB_TESTS_TEST_H
 
@@ -31,6 +32,8 @@ u64 lb_test_cpu_us(void);
 /* How many of n repetitions of the same code run: all, or the share that LB_TEST_CASES (percent)
  * names, at least one: under sanitizers and emulators. */
 u64 lb_test_cases(u64 n);
+/* Whether LB_TEST_CASES asks for no less than all. */
+bool lb_test_full(void);
 /* Whether LB_TEST_EMULATED says that a user-mode emulator runs this: limits of the system and
  * faults are not what they are on a machine. */
 bool lb_test_emulated(void);

@@ -40,7 +40,7 @@ $(B)/tests/kern/%.o: tests/kern/%.c
 	$(Q)$(CC) $(CFLAGS_ALL) $(CFLAGS_TEST) -MMD -MP -c $< -o $@
 # The kernels of AVX-VNNI once more, in AVX-512's encoding of vpdpbusd with no other part of it: for
 # processors that have that one alone. Not under sanitizers, where AVX2's kernels are the same text.
-ifeq ($(ARCH)$(SAN),x86_64)
+ifeq ($(ARCH)$(SAN)$(SIMD),x86_64yes)
 KERN_EVEX := $(patsubst src/kernel/%_avxvnni.c,$(B)/tests/kern/%_evex.o,$(wildcard src/kernel/*_avxvnni.c))
 $(B)/tests/kern/%_evex.o: src/kernel/%_avxvnni.c
 	@mkdir -p $(@D)
@@ -172,10 +172,11 @@ test-parsers: $(filter $(foreach p,$(PARSERS),$(B)/tests/test_$(p)%),$(UNIT))
 	@LB_TEST_NO_TIMING=1 RUNNER="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite" $(RUN) $^
 # On an emulator: the programs that could be linked without the foreign libraries (make -k unit).
 # An emulator's own memory would be counted by the test of the budgets: it is left out there, and so
-# are calls of the system that fail, which are the host's.
+# are calls of the system that fail, which are the host's, and what opens a driver's library, which a static
+# program cannot.
 test-linked: $(CHECKKERN)
 	@[ -n "$(wildcard $(UNIT))" ] || { echo 'test-linked: no program could be linked' >&2; exit 1; }
-	@$(RUN) $(CHECKKERN) $(filter-out %/test_plan_figures $(FAULT),$(wildcard $(UNIT)))
+	@$(RUN) $(CHECKKERN) $(filter-out %/test_plan_figures %/test_device_cuda %/test_device_metal $(FAULT),$(wildcard $(UNIT)))
 # One program: make t-<name> runs tests/unit/test_<name>.c, c-<name> tests/cli/<name>.sh
 t-%: $(B)/tests/test_%
 	LB_TEST_STUB_CUDA=$(abspath $(STUB_CUDA)) LB_TEST_STUB_METAL=$(abspath $(STUB_METAL)) $<
@@ -198,9 +199,10 @@ checkkern-arm:
 	@$(MAKE) --no-print-directory CC=$(ARM_CC) CFLAGS=-static LDFLAGS=-static build/$(ARM_CC)/checkkern
 	$(QEMU_ARM) build/$(ARM_CC)/checkkern $(KERNFLAGS)
 T ?= 60
+FUZZ_B := build/clang-fuzz$(if $(filter no,$(SIMD)),-scalar)
 fuzz:
 	@$(MAKE) --no-print-directory CC=clang SAN=fuzz fuzzers
-	@T=$(T) RUNS=$(RUNS) sh tests/fuzz.sh $(or $(P:%=build/clang-fuzz/tests/fuzz_%),$(FUZZ_NAMES:%=build/clang-fuzz/tests/fuzz_%))
+	@T=$(T) RUNS=$(RUNS) sh tests/fuzz.sh $(or $(P:%=$(FUZZ_B)/tests/fuzz_%),$(FUZZ_NAMES:%=$(FUZZ_B)/tests/fuzz_%))
 .PHONY: fuzzers fuzzers-carry test-threads test-parsers test-linked
 fuzzers: $(FUZZ)
 # For many executions on another machine: without the guidance by comparisons, which costs a third
@@ -221,5 +223,6 @@ bench: $(B)/lbrx $(CHECKKERN)
 docs: $(B)/lbrx
 	$(B)/lbrx help --format=md >docs/cli.md
 	$(B)/lbrx help --format=man >docs/lbrx.1
+	python3 tools/metal_roofline.py
 
 -include $(wildcard $(B)/tests/*.d $(B)/tests/kern/*.d $(B)/tests/fuzz/*.d $(B)/tests/fault/*.d $(B)/tests/tool/*.d)

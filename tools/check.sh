@@ -58,6 +58,15 @@ docs_current() {
 }
 
 # shellcheck disable=SC2317
+metal_tables() {
+    command -v python3 >/dev/null 2>&1 || {
+        echo "python3 is not installed"
+        return 77
+    }
+    python3 tools/metal_roofline.py --check
+}
+
+# shellcheck disable=SC2317
 shell_scripts() {
     command -v shellcheck >/dev/null 2>&1 || {
         echo "shellcheck is not installed"
@@ -89,6 +98,7 @@ check headers sh tools/check_headers.sh
 check binary sh tools/check_binary.sh "$binary"
 check ptx sh tools/check_ptx.sh
 check docs docs_current
+check metal metal_tables
 check format formatted
 check shell shell_scripts
 wait

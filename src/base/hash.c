@@ -33,7 +33,7 @@ void lb_xxh_init(lb_xxh *h) {
 void lb_xxh_update(lb_xxh *h, const void *ptr, size_t len) {
     if (len == 0)
         return;
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(LB_NO_SIMD)
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
         lb_xxh_update_avx512(h, ptr, len);

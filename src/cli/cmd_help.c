@@ -42,6 +42,8 @@ static lb_status help_run(lb_cli *cli, const void *opts, const char *const *args
         lb_help_all(&cli->out, cli->commands, cli->n_commands);
     } else {
         const lb_command *c = find_named(cli, args, n_args);
+        if (!c && n_args == 1 && lb_help_verbs(&cli->out, cli->commands, cli->n_commands, args[0]))
+            return LB_OK;
         if (!c)
             return lb_fail(err, LB_E_USAGE, "help: no command '%s%s%s': 'lbrx help' lists them",
                            args[0], n_args > 1 ? " " : "", n_args > 1 ? args[1] : "");

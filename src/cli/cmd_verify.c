@@ -60,7 +60,7 @@ static void put_text(lb_cli *cli, const lb_verify *v) {
     if (v->architecture.len) {
         lb_buf_put_c(out, "architecture ");
         lb_put_safe(out, v->architecture);
-        lb_buf_put_c(out, ": what it needs was looked for\n");
+        lb_buf_put_c(out, ": tensors that it needs and that are missing are told\n");
     } else if (!v->importance) {
         lb_buf_put_c(out, "architecture unknown: whether tensors are missing was not checked\n");
     }

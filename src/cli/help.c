@@ -113,14 +113,29 @@ void lb_help_command(lb_buf *out, const lb_command *c) {
     }
 }
 
-void lb_help_all(lb_buf *out, const lb_command *const *commands, u32 n) {
-    lb_buf_put_c(out, "lbrx converts, compares and checks language models, streamed, in a memory "
-                      "budget.\n\nUsage: lbrx COMMAND [ARGUMENT]... [OPTION]...\n\nCommands:\n");
+static void put_summary(lb_buf *out, const lb_command *c) {
+    lb_buf_printf(out, "  %-16s ", c->name);
+    put_wrapped(out, c->summary, 19, 19);
+}
+
+bool lb_help_verbs(lb_buf *out, const lb_command *const *commands, u32 n, const char *word) {
+    const size_t len = strlen(word);
+    bool any = false;
     for (u32 i = 0; i < n; i++)
-        if (!commands[i]->hidden) {
-            lb_buf_printf(out, "  %-16s ", commands[i]->name);
-            put_wrapped(out, commands[i]->summary, 19, 19);
+        if (strncmp(commands[i]->name, word, len) == 0 && commands[i]->name[len] == ' ') {
+            put_summary(out, commands[i]);
+            any = true;
         }
+    return any;
+}
+
+void lb_help_all(lb_buf *out, const lb_command *const *commands, u32 n) {
+    lb_buf_put_c(
+        out, "lbrx converts, quantizes, merges and runs language models, in a memory budget.\n\n"
+             "Usage: lbrx COMMAND [ARGUMENT]... [OPTION]...\n\nCommands:\n");
+    for (u32 i = 0; i < n; i++)
+        if (!commands[i]->hidden)
+            put_summary(out, commands[i]);
     lb_buf_put_c(out, "\n");
     put_wrapped(
         out,
@@ -130,7 +145,7 @@ void lb_help_all(lb_buf *out, const lb_command *const *commands, u32 n) {
         "merge (.yml).",
         0, 0);
     lb_buf_put_c(out,
-                 "\n'lbrx help COMMAND' or 'lbrx COMMAND --help' shows one; 'lbrx --version' the "
+                 "\n'lbrx help COMMAND' or 'lbrx COMMAND --help' shows one, 'lbrx --version' the\n"
                  "version.\n");
 }
 
@@ -246,7 +261,7 @@ static void put_man_command(lb_buf *out, const lb_command *c) {
 void lb_help_man(lb_buf *out, const lb_command *const *commands, u32 n) {
     lb_buf_put_c(out,
                  ".TH LBRX 1 \"\" \"lbrx " LB_VERSION "\"\n.SH NAME\n"
-                 "lbrx \\- converts, compares and checks language models\n"
+                 "lbrx \\- converts, quantizes, merges and runs language models\n"
                  ".SH SYNOPSIS\n.B lbrx\n.I COMMAND\n[ARGUMENT]... [OPTION]...\n.SH COMMANDS\n");
     for (u32 i = 0; i < n; i++)
         if (!commands[i]->hidden)

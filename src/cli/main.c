@@ -47,6 +47,13 @@ static lb_status unknown_command(const char *word, lb_err *err) {
         return lb_fail(err, LB_E_USAGE,
                        "unknown option '%s': options follow a command: 'lbrx help' lists them",
                        word);
+    for (u32 i = 0; i < LB_LEN(commands); i++) { /* the first word of some */
+        const size_t n = strlen(word);
+        if (strncmp(commands[i]->name, word, n) == 0 && commands[i]->name[n] == ' ')
+            return lb_fail(err, LB_E_USAGE,
+                           "%s what? 'lbrx help %s' lists what there is, such as '%s'", word, word,
+                           commands[i]->name);
+    }
     if (best)
         return lb_fail(err, LB_E_USAGE, "no command '%s'; did you mean '%s'?", word, best->name);
     return lb_fail(err, LB_E_USAGE, "no command '%s': 'lbrx help' lists them", word);

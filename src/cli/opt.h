@@ -103,6 +103,8 @@ lb_str lb_choice(const char *choices, u32 i);
 
 void lb_help_command(lb_buf *out, const lb_command *c); /* lbrx COMMAND --help */
 void lb_help_all(lb_buf *out, const lb_command *const *commands, u32 n);
+/* The commands of two words whose first one this is; false: there are none. */
+bool lb_help_verbs(lb_buf *out, const lb_command *const *commands, u32 n, const char *word);
 void lb_help_markdown(lb_buf *out, const lb_command *const *commands, u32 n);
 void lb_help_man(lb_buf *out, const lb_command *const *commands, u32 n);
 void lb_complete_bash(lb_buf *out, const lb_command *const *commands, u32 n);

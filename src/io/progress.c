@@ -179,7 +179,7 @@ void lb_progress_update(void *progress, u64 done_bytes, u64 total_bytes) {
     u64 now = p->now_us();
     if (!p->started) {
         p->started = true;
-        p->first_done = p->rate_done = done_bytes;
+        p->first_done = p->rate_done = p->unit ? 0 : done_bytes; /* bytes may be kept from before */
     }
     p->done = done_bytes;
     p->total = total_bytes;

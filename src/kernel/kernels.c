@@ -7,7 +7,7 @@
 #include "kernel/families.def"
 #undef LB_FAMILY
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(LB_NO_SIMD)
 #define LB_HAS_avx2 1
 #define LB_HAS_avxvnni 1
 #define LB_HAS_avx512 1
@@ -16,7 +16,7 @@
 #define LB_HAS_neon 0
 #define LB_HAS_dotprod 0
 #define LB_HAS_i8mm 0
-#elif defined(__aarch64__)
+#elif defined(__aarch64__) && !defined(LB_NO_SIMD)
 #define LB_HAS_avx2 0
 #define LB_HAS_avxvnni 0
 #define LB_HAS_avx512 0

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # rotate.sh: keys and values that are rotated before they are stored (`--kv-rotate`): where nothing is rounded the same
 # probabilities as without, for every family whose heads can be; the same answer from every machine and number of threads;
-# which heads cannot. Under sanitizers a shorter text.
+# which heads cannot. Under sanitizers every second model and a shorter text.
 # shellcheck source=tests/cli_lib.sh
 . "$(dirname "$0")/../cli_lib.sh"
 LOGITS=${LOGITS:-$root/build/cc/tests/logits}
@@ -20,6 +20,8 @@ for file in "$GOLDEN"/logits/*.json; do
     family=$(basename "$file" .json)
     "$LOGITS" list "$file" | awk '$2 == "bpe" { print $1 }' >"$W/labels"
     while read -r label; do
+        turn=$((turn + 1))
+        in_turn 0 2 || continue
         rm -rf "$W/hf"
         mkdir "$W/hf"
         cp "$GOLDEN/family/tokenizer.json" "$GOLDEN/family/tokenizer_config.json" "$W/hf"
@@ -42,7 +44,9 @@ for file in "$GOLDEN"/logits/*.json; do
         fi
     done <"$W/labels"
 done
-[ "$compared" -ge 8 ] && [ "$refused" -ge 8 ] && pass || fail "models" "$compared compared, $refused refused"
+least=8
+! is_sanitized || least=4
+[ "$compared" -ge $least ] && [ "$refused" -ge $least ] && pass || fail "models" "$compared compared, $refused refused"
 
 make_model hf llama "$W/wide" vocab=400 # heads of 64
 cp "$GOLDEN/family/tokenizer.json" "$GOLDEN/family/tokenizer_config.json" "$W/wide"

@@ -40,6 +40,9 @@ says "dense" "tensors"
 # ---- end to end: a model with one tensor in a type, read back from a file of that type ----
 # other_model BASE TENSOR TYPE N: $W/BASE.gguf with that, and the N-th figure of $W/BASE-all.json
 other_model() {
+    case $2 in
+    blk.3.ffn_down.weight | token_embd.weight | output.weight) if is_sanitized; then return; fi ;; # the same code
+    esac
     z=$W/$1.logits
     if [ ! -f "$z" ]; then
         ok "$1: logits" "$LBRX" perplexity "$W/$1.gguf" -f "$W/book" --ctx 64 --chunks 3 --exact --kv-type f32 --save-logits "$z" -q
@@ -67,8 +70,10 @@ cp "$W/dense-all.json" "$W/all.json"
 figure "$W/all.json" blk.0.attn_q.weight run | grep -q false && fail "everything run" "something was not" || pass
 
 # ---- the same bytes ----
-ok "three threads" run t3.json "$W/dense.gguf" -t 3
-same "three threads" "$W/s.json" "$W/t3.json"
+if ! is_sanitized; then
+    ok "three threads" run t3.json "$W/dense.gguf" -t 3
+    same "three threads" "$W/s.json" "$W/t3.json"
+fi
 ok "little memory" run mem.json "$W/dense.gguf" --memory 40MB
 same "little memory" "$W/s.json" "$W/mem.json"
 ok "without SIMD" env LBRX_CPU=ref "$LBRX" sensitivity "$W/dense.gguf" -f "$W/book" -o "$W/ref.json" --ctx 64 --chunks 3 \

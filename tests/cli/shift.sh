@@ -3,7 +3,7 @@
 # shift.sh: a full context that goes on (`generate --context-shift`): keys of the first layer against those of a context that
 # read the shorter text from the start, for every family and type of keys (rope of pairs, halves, parts; linear, yarn, llama3,
 # longrope; of latent attention; norms behind it); which models cannot, by name; drafts and many prompts as without. Under
-# sanitizers each model has one of the types of keys, in turn, and two ways of drawing have drafts.
+# sanitizers every second model has one of the types of keys, in turn, and two ways of drawing have drafts.
 # shellcheck source=tests/cli_lib.sh
 . "$(dirname "$0")/../cli_lib.sh"
 LOGITS=${LOGITS:-$root/build/cc/tests/logits}
@@ -35,14 +35,14 @@ for file in "$GOLDEN"/logits/*.json; do
     while read -r label _; do
         rm -rf "$W/hf"
         "$LOGITS" make "$file" "$label" "$W/hf" || exit 1
-        ! in_turn 0 3 || near "$family $label" "$W/hf" f32 2e-5
-        ! in_turn 1 3 || near "$family $label" "$W/hf" f16 2e-3
-        ! in_turn 2 3 || near "$family $label" "$W/hf" q8_0 2e-2
+        ! in_turn 0 6 || near "$family $label" "$W/hf" f32 2e-5
+        ! in_turn 2 6 || near "$family $label" "$W/hf" f16 2e-3
+        ! in_turn 4 6 || near "$family $label" "$W/hf" q8_0 2e-2
         turn=$((turn + 1))
     done <"$W/cases"
 done
 least=100
-! is_sanitized || least=25
+! is_sanitized || least=12
 [ "$compared" -ge $least ] && [ "$refused" -ge $((least / 16)) ] && pass || fail "models" "$compared compared, $refused refused"
 
 tiny() {

@@ -13,6 +13,12 @@ exits 2 "no command" "$LBRX"
 complains "no command" "lbrx help"
 [ "$(wc -l <"$W/err")" -eq 1 ] && pass || fail "no command" "not one line on stderr"
 
+# The first word of commands of two.
+exits 2 "half a command" "$LBRX" lora
+complains "half a command" "lora what? 'lbrx help lora' lists what there is"
+ok "half a command: help" "$LBRX" help lora
+for word in extract fuse convert; do says "half a command: help" "lora $word"; done
+
 # Every command that help lists has a help page with usage and examples, by three ways the same.
 commands=$("$LBRX" help | sed -n 's/^  \([a-z][a-z ]*[a-z]\)   *[A-Z].*/\1/p')
 [ -n "$commands" ] || fail commands "help lists none"
@@ -40,10 +46,8 @@ complains "far from any" "lbrx help"
 exits 2 "option without command" "$LBRX" --frob
 complains "option without command" "unknown option '--frob'"
 # What comes with later versions does not exist yet, not even in the help.
-for word in lora serve; do
-    exits 2 "$word is not there yet" "$LBRX" $word
-    exits 2 "help $word" "$LBRX" help $word
-done
+exits 2 "serve is not there yet" "$LBRX" serve
+exits 2 "help serve" "$LBRX" help serve
 exits 2 "the target named last" "$LBRX" convert x y.gguf
 complains "the target named last" "an output is named with -o: -o y.gguf"
 exits 2 "another tool's word" "$LBRX" convert x -o y --dtype bfloat16

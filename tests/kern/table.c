@@ -136,7 +136,7 @@ bool has_own(const ladder *l, const kern *w, size_t s) {
     return true;
 }
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(LB_NO_SIMD)
 #define BUILT_avx2 LB_ISA_AVX2
 #define BUILT_avxvnni LB_ISA_AVXVNNI
 #define BUILT_avx512 LB_ISA_AVX512
@@ -145,7 +145,7 @@ bool has_own(const ladder *l, const kern *w, size_t s) {
 #define BUILT_neon 0u
 #define BUILT_dotprod 0u
 #define BUILT_i8mm 0u
-#elif defined(__aarch64__)
+#elif defined(__aarch64__) && !defined(LB_NO_SIMD)
 #define BUILT_avx2 0u
 #define BUILT_avxvnni 0u
 #define BUILT_avx512 0u

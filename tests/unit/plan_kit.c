@@ -127,7 +127,7 @@ u64 lb_kit_open_files(void) {
 
 bool lb_kit_memory_known(void) {
 #if defined(__linux__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-    return !getenv("LB_TEST_NO_TIMING"); /* valgrind's own memory would be counted */
+    return !getenv("RUNNER") && !lb_test_emulated(); /* valgrind's own memory would be counted */
 #else
     return false;
 #endif

@@ -507,7 +507,8 @@ LB_TEST(device_long) {
             o.kv_rotate = kinds[k].rotate;
             CHECK_OK(lb_context_new(&c, s.m, &o, &err));
             float *to = d ? s.got : s.want;
-            const u32 n = kinds[k].n - 1;
+            /* the longest once */
+            const u32 n = (k && !lb_test_full() ? LB_MIN(kinds[k].n, 90) : kinds[k].n) - 1;
             CHECK_OK(lb_context_eval(c, &(lb_batch){.n = n, .id = text}, to, &err));
             CHECK_OK(lb_context_eval(c, &(lb_batch){.n = 1, .id = text + n}, to + s.n_vocab, &err));
             /* fewer rows leave than move up */

@@ -353,40 +353,42 @@ static double seconds_to_open(const char *path) {
 }
 
 LB_TEST(large_vocabulary) {
+    const u32 n = (u32)lb_test_cases(260000);
     lb_buf b = {0};
     gb_head(&b, 3, 0, 3);
-    gb_array(&b, "tokenizer.ggml.tokens", LB_GGUF_STR, 260000);
-    for (u32 i = 0; i < 260000; i++) {
+    gb_array(&b, "tokenizer.ggml.tokens", LB_GGUF_STR, n);
+    for (u32 i = 0; i < n; i++) {
         char token[24];
         (void)snprintf(token, sizeof token, "%08x%.*s", i, (int)(i % 13), "abcdefghijklm");
         gb_str(&b, token);
     }
-    gb_array(&b, "tokenizer.ggml.scores", LB_GGUF_F32, 260000);
-    lb_buf_put_zeros(&b, 260000 * 4);
-    gb_array(&b, "tokenizer.ggml.merges", LB_GGUF_STR, 260000);
-    for (u32 i = 0; i < 260000; i++)
+    gb_array(&b, "tokenizer.ggml.scores", LB_GGUF_F32, n);
+    lb_buf_put_zeros(&b, (size_t)n * 4);
+    gb_array(&b, "tokenizer.ggml.merges", LB_GGUF_STR, n);
+    for (u32 i = 0; i < n; i++)
         gb_str(&b, "left right");
     CHECK_OK(lb_buf_status(&b, &err));
     double t = seconds_to_open(gb_save(&b, lb_test_dir(), "vocab.gguf"));
     lb_buf_deinit(&b);
-    printf("open 260,000 tokens and merges: %.3f s\n", t);
+    printf("open %u tokens and merges: %.3f s\n", n, t);
     CHECK(!lb_test_timed() || t < 1.0);
 }
 
 LB_TEST(many_tensors) {
+    const u32 n = (u32)lb_test_cases(100000);
     lb_buf b = {0};
-    gb_head(&b, 3, 100000, 0);
-    for (u32 i = 0; i < 100000; i++) {
+    gb_head(&b, 3, n, 0);
+    for (u32 i = 0; i < n; i++) {
         char name[64];
         (void)snprintf(name, sizeof name, "blk.%u.ffn_gate_exps.%u.weight", i / 100, i % 100);
         gb_info(&b, name, 2, (u64[]){4, 2}, 0, (u64)i * 32);
     }
     gb_pad(&b, 32);
-    lb_buf_put_zeros(&b, 100000 * 32);
+    lb_buf_put_zeros(&b, (size_t)n * 32);
     CHECK_OK(lb_buf_status(&b, &err));
     double t = seconds_to_open(gb_save(&b, lb_test_dir(), "many.gguf"));
     lb_buf_deinit(&b);
-    printf("open 100,000 tensors: %.3f s\n", t);
+    printf("open %u tensors: %.3f s\n", n, t);
     CHECK(!lb_test_timed() || t < 1.5);
 }
 

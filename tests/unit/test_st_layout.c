@@ -367,7 +367,7 @@ LB_TEST(allocation_failures) {
 
 /* 100,000 tensors in 1,000 shards: time and memory stay in proportion. */
 LB_TEST(large) {
-    const u64 n = 100000;
+    const u64 n = lb_test_cases(100000), n_shards = lb_ceil_div_u64(n, 100);
     lb_arena arena = {0}, names = {0};
     lb_err err = {0};
     lb_st_layout l;
@@ -383,10 +383,11 @@ LB_TEST(large) {
     }
     clock_t start = clock();
     CHECK_OK(lb_st_layout_plan(many, n, &o, &arena, &l, &err));
-    printf("layout of 100,000 tensors in %u shards: %.3f s, %.1f MB\n", l.n_shards,
-           (double)(clock() - start) / CLOCKS_PER_SEC, (double)arena.size_bytes / 1e6);
-    CHECK_U64(l.n_shards, 1000);
-    CHECK_STR(l.shards[999].name, "model-01000-of-01000.safetensors");
+    printf("layout of %llu tensors in %u shards: %.3f s, %.1f MB\n", (unsigned long long)n,
+           l.n_shards, (double)(clock() - start) / CLOCKS_PER_SEC, (double)arena.size_bytes / 1e6);
+    CHECK_U64(l.n_shards, n_shards);
+    if (lb_test_full())
+        CHECK_STR(l.shards[999].name, "model-01000-of-01000.safetensors");
     o.max_shard_bytes = 0;
     CHECK_OK(lb_st_layout_plan(many, n, &o, &arena, &l, &err));
     CHECK(l.n_shards == 1 && l.shards[0].header.len < LB_ST_HEADER_MAX);
