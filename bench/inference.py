@@ -3,10 +3,10 @@
 """inference.py: reading prompts and generating, against llama-bench, side by side in one run.
 
     python3 bench/inference.py [--work DIR] [--llama DIR] [--models a,b] [-p 512] [-n 64] [-t 1,2] [--repeat 3] [--fast] [--repack]
-                               [--device cuda] [MODEL...]
+                               [--device cuda] [--shape 1.1b|8b|...] [MODEL...]
 
-Models: the demo's SmolLM2-135M as it comes (Q4_1), and a random model of 1.1B parameters (TinyLlama's shape) in the
-types below, quantized by lbrx; MLX groups, which llama.cpp does not read, stand beside its nearest type, Q4_1. Both
+Models: the demo's SmolLM2-135M as it comes (Q4_1), and a random model of 1.1B parameters (TinyLlama's shape; --shape: of
+models.py) in the types below, quantized by lbrx; MLX groups, which llama.cpp does not read, stand beside its nearest type, Q4_1. Both
 programs read the same file from a warm page cache with the same number of threads; rounds are interleaved (A B A B), and
 each figure is the median of its rounds in tokens a second. llama-bench is built for the processor from the source package
 in PyPI unless --llama names a folder that has it. --fast: lbrx rounds activations to eight bits, as llama.cpp does.
@@ -79,21 +79,21 @@ def verdict(name, test, ratio, share):
 
 
 def quantized(o, kind):
-    path = os.path.join(o.work, f"1.1b-{kind}" + ("" if kind.startswith("mlx") else ".gguf"))
-    base = os.path.join(o.work, "hf-1.1b")
+    path = os.path.join(o.work, f"{o.shape}-{kind}" + ("" if kind.startswith("mlx") else ".gguf"))
+    base = os.path.join(o.work, "hf-" + o.shape)
     if os.path.exists(path):
         return path
     if not os.path.exists(os.path.join(base, "config.json")):
         with tempfile.TemporaryDirectory(dir=o.work) as t:
             if not o.tokenizer:
                 peers.run([LBRX, "convert", demo_model(o.work), "-o", t + "/hf", "--to", "hf", "-q"])
-            models.make("1.1b", base, tokenizer=o.tokenizer or t + "/hf", block=models.gaussian())
+            models.make(o.shape, base, tokenizer=o.tokenizer or t + "/hf", block=models.gaussian())
     to = ["--to", "mlx"] if kind.startswith("mlx") else []
     weights = []
     if kind.startswith(("iq1", "iq2", "iq3_xxs")):
         weights = ["--imatrix", os.path.join(o.work, "imatrix.gguf")]
         if not os.path.exists(weights[1]):
-            models.make_imatrix(models.SHAPES["1.1b"], weights[1])
+            models.make_imatrix(models.SHAPES[o.shape], weights[1])
     if kind == "bf16":
         peers.run([LBRX, "convert", base, "-o", path, "-q", "--no-sync"])
     else:
@@ -114,6 +114,7 @@ def main():
     a.add_argument("--fast", action="store_true")
     a.add_argument("--keep", action="store_true", help="keep the quantized models")
     a.add_argument("--repack", action="store_true")
+    a.add_argument("--shape", default="1.1b", choices=sorted(models.SHAPES))
     a.add_argument("--device", help="of both; llama-bench with all layers there")
     a.add_argument("model", nargs="*")
     o = a.parse_args()
