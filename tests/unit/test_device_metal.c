@@ -189,10 +189,12 @@ static void all_kernels(void) {
     lb_dev_stats s;
     CHECK_OK(lb_dev_open(&d, &metal, &err));
     for (u32 k = 0; k < LB_DEV_KERNEL_COUNT; k++) {
+        const lb_dev_kernel kernel = (lb_dev_kernel)k;
         lb_selftest_row row;
-        CHECK_OK(lb_dev_selftest(d, (lb_dev_kernel)k, &opts, &row, &err));
-        const bool has = lb_dev_has(d, (lb_dev_kernel)k); /* what needs double it has not */
-        CHECK(has != lb_dev_kernel_is_double((lb_dev_kernel)k));
+        CHECK_OK(lb_dev_selftest(d, kernel, &opts, &row, &err));
+        const bool has = lb_dev_has(d, kernel); /* not what needs double, or CUDA's matrix units */
+        CHECK(has != (lb_dev_kernel_is_double(kernel) || lb_dev_kernel_is_flash(kernel) ||
+                      lb_dev_kernel_is_mt(kernel)));
         if (row.status != (has ? LB_OK : LB_E_UNSUPPORTED))
             lb_test_fail(__FILE__, __LINE__, "%s: %s", lb_dev_kernel_name((lb_dev_kernel)k),
                          row.why);
