@@ -450,15 +450,7 @@ const char *lb_dev_shape_kv_store(u32 type, const void *val, lb_dev_shape *s) {
 
 const char *lb_dev_shape_attend(u32 tile, const void *val, lb_dev_shape *s) {
     const lb_attend_args *a = val;
-    const lb_kv_args kv = {.n_heads = a->n_heads_kv,
-                           .k_dim = a->k_dim,
-                           .v_dim = a->v_dim,
-                           .k_off = a->k_off,
-                           .v_off = a->v_off,
-                           .k_bytes = a->k_bytes,
-                           .v_bytes = a->v_bytes,
-                           .page_bytes = a->page_bytes,
-                           .type = a->type};
+    const lb_kv_args kv = {LB_DEV_KV_OF(a)};
     u64 n, parts;
     const char *bad = kv_fits(&kv);
     if (bad)

@@ -38,6 +38,12 @@ const char *lb_dev_vector_needs(lb_dev_form form, u32 type, const lb_mv_args *a,
 lb_dev_shape_fn lb_dev_shape_mt, lb_dev_shape_mt_mlx;
 /* Bytes that a launch asks for beside what the text declares. */
 u32 lb_dev_mt_ring(lb_dev_kernel k);
+/* Of an lb_kv_args: where keys and values are, as the values of all kernels that attend say it. */
+#define LB_DEV_KV_OF(a)                                                                        \
+    .n_heads = (a)->n_heads_kv, .k_dim = (a)->k_dim, .v_dim = (a)->v_dim, .k_off = (a)->k_off, \
+    .v_off = (a)->v_off, .k_bytes = (a)->k_bytes, .v_bytes = (a)->v_bytes,                     \
+    .page_bytes = (a)->page_bytes, .n_pages = (a)->n_pages, .type = (a)->type
+
 /* kernels_mm.c */
 lb_dev_shape_fn lb_dev_shape_mm, lb_dev_shape_mm_mlx, lb_dev_shape_mm_scaled,
     lb_dev_shape_routes_group;

@@ -70,19 +70,10 @@ static u64 norm_bytes(u32 normed, u32 n_heads, u32 stride, u32 dim) {
 const char *lb_dev_shape_rope_store(u32 type, const void *val, lb_dev_shape *s) {
     const lb_rope_store_args *a = val;
     const lb_kv_args kv = {.n_tokens = a->n_tokens,
-                           .n_heads = a->n_heads_kv,
-                           .k_dim = a->k_dim,
-                           .v_dim = a->v_dim,
                            .k_first = a->k_first,
                            .v_first = a->v_first,
                            .stride = a->stride,
-                           .k_off = a->k_off,
-                           .v_off = a->v_off,
-                           .k_bytes = a->k_bytes,
-                           .v_bytes = a->v_bytes,
-                           .page_bytes = a->page_bytes,
-                           .n_pages = a->n_pages,
-                           .type = a->type};
+                           LB_DEV_KV_OF(a)};
     lb_dev_shape stored = {.groups = {0, 1, 1}};
     u64 queries;
     const char *bad = lb_dev_shape_kv_store(type, &kv, &stored);

@@ -93,16 +93,7 @@ const char *lb_dev_shape_move_rows(u32 type, const void *val, lb_dev_shape *s) {
 }
 
 static const char *wide_fits(const lb_wide_args *a) {
-    const lb_kv_args kv = {.n_heads = a->n_heads_kv,
-                           .k_dim = a->k_dim,
-                           .v_dim = a->v_dim,
-                           .k_off = a->k_off,
-                           .v_off = a->v_off,
-                           .k_bytes = a->k_bytes,
-                           .v_bytes = a->v_bytes,
-                           .page_bytes = a->page_bytes,
-                           .n_pages = a->n_pages,
-                           .type = a->type};
+    const lb_kv_args kv = {LB_DEV_KV_OF(a)};
     const char *bad = kv_fits(&kv);
     if (bad)
         return bad;

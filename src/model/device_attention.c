@@ -138,47 +138,16 @@ static lb_status attend(const lb_context *c, u32 layer, const heads *h, lb_err *
         layer, h->n_head, h->n_head_kv, h->k_dim, h->v_dim, h->stride, lb_dbuf_arg(c, LB_DBUF_QKV)};
     if (lb_device_is_wide(c, layer))
         return lb_device_wide(c, &w, err);
-    const lb_dcontext *d = c->device;
-    const lb_params *p = &c->m->p;
-    const lb_cache_layer *cl = &c->cache.layer[p->layer[layer].kv_layer];
     bool done = false;
     LB_TRY(lb_device_flash(c, &w, &done, err));
     if (done)
         return LB_OK;
-    const bool tile = d->n_splits == 0;
-    const lb_dlayer *l = &d->r->layer[layer];
-    const lb_attend_args a = {.n_tokens = c->n,
-                              .n_heads = h->n_head,
-                              .n_heads_kv = h->n_head_kv,
-                              .k_dim = h->k_dim,
-                              .v_dim = h->v_dim,
-                              .stride = h->stride,
-                              .k_off = (u32)((cl->k_off - d->kv_off) / d->r->n_ranks),
-                              .v_off = (u32)((cl->v_off - d->kv_off) / d->r->n_ranks),
-                              .k_bytes = cl->k_bytes,
-                              .v_bytes = cl->v_bytes,
-                              .page_bytes = (u32)d->page_bytes,
-                              .n_pages = c->cache.n_pages_max,
-                              .type = lb_device_kv_type(c),
-                              .n_seqs = c->o.n_seqs,
-                              .n_table = d->n_table,
-                              .window = p->layer[layer].window ? p->window : 0,
-                              .split_rows = tile ? d->n_table * LB_PAGE_ROWS : d->split_rows,
-                              .n_splits = tile ? 1 : d->n_splits,
-                              .scale = p->attn_scale,
-                              .softcap = p->attn_softcap};
-    const lb_join_args join = {c->n, h->n_head, h->v_dim, a.n_splits, l->sinks.buf != NULL};
-    const lb_dev_arg part = lb_dbuf_arg(c, LB_DBUF_PART);
-    const lb_dev_arg buf[] = {lb_dbuf_arg(c, LB_DBUF_QKV), lb_dbuf_arg(c, LB_DBUF_CACHE),
-                              lb_dmeta_arg(c, LB_DMETA_TABLE), lb_dmeta_arg(c, LB_DMETA_TOKENS),
-                              part};
-    LB_TRY(lb_dlaunch(c, tile ? LB_DK_attend_tile : LB_DK_attend, buf, &a, err));
+    const lb_attend_args a = lb_device_attend_args(c, &w);
+    const lb_dev_arg buf[] = {w.q, lb_dbuf_arg(c, LB_DBUF_CACHE), lb_dmeta_arg(c, LB_DMETA_TABLE),
+                              lb_dmeta_arg(c, LB_DMETA_TOKENS), lb_dbuf_arg(c, LB_DBUF_PART)};
+    LB_TRY(lb_dlaunch(c, c->device->n_splits ? LB_DK_attend : LB_DK_attend_tile, buf, &a, err));
     LB_TRY(lb_dbarrier(c, err));
-    LB_TRY(lb_dlaunch(
-        c, LB_DK_attend_join,
-        (lb_dev_arg[]){part, l->sinks.buf ? l->sinks : d->r->zeros, lb_dbuf_arg(c, LB_DBUF_ATT)},
-        &join, err));
-    return lb_dbarrier(c, err);
+    return lb_device_join_splits(c, &w, err);
 }
 
 /* Norms, positions, keys and values into their pages: by one kernel where it can. */

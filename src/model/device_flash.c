@@ -107,31 +107,10 @@ void lb_device_few_splits(const lb_context *c, u32 length) {
 
 lb_status lb_device_flash(const lb_context *c, const lb_dwide *w, bool *done, lb_err *err) {
     const lb_dcontext *d = c->device;
-    const lb_params *p = &c->m->p;
-    const lb_cache_layer *cl = &c->cache.layer[p->layer[w->layer].kv_layer];
     const lb_dlayer *l = &d->r->layer[w->layer];
     const bool few = lb_dfew(c->n);
-    const lb_attend_args a = {.n_tokens = c->n,
-                              .n_heads = w->n_head,
-                              .n_heads_kv = w->n_head_kv,
-                              .k_dim = w->k_dim,
-                              .v_dim = w->v_dim,
-                              .stride = w->stride,
-                              .k_off = (u32)((cl->k_off - d->kv_off) / d->r->n_ranks),
-                              .v_off = (u32)((cl->v_off - d->kv_off) / d->r->n_ranks),
-                              .k_bytes = cl->k_bytes,
-                              .v_bytes = cl->v_bytes,
-                              .page_bytes = (u32)d->page_bytes,
-                              .n_pages = c->cache.n_pages_max,
-                              .type = LB_DEV_F16,
-                              .n_seqs = c->o.n_seqs,
-                              .n_table = d->n_table,
-                              .window = p->layer[w->layer].window ? p->window : 0,
-                              .split_rows = few ? d->split_rows : d->n_table * LB_PAGE_ROWS,
-                              .n_splits = few ? d->n_splits : 1,
-                              .scale = p->attn_scale,
-                              .softcap = p->attn_softcap,
-                              .has_sinks = l->sinks.buf != NULL};
+    lb_attend_args a = lb_device_attend_args(c, w);
+    a.has_sinks = l->sinks.buf != NULL;
     const lb_dev_arg out = lb_dbuf_arg(c, LB_DBUF_ATT);
     lb_dev_kernel k;
     *done = plain_f16(c, w->layer) && (!few || d->few) &&

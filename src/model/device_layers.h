@@ -87,6 +87,10 @@ typedef struct lb_dwide {
     u32 layer, n_head, n_head_kv, k_dim, v_dim, stride;
     lb_dev_arg q; /* rotated in place */
 } lb_dwide;
+/* Values of a launch over the pages, but for sinks: of whatever kernel attends. */
+lb_attend_args lb_device_attend_args(const lb_context *c, const lb_dwide *w);
+/* What splits have left in LB_DBUF_PART, with the layer's sinks, to LB_DBUF_ATT. */
+lb_status lb_device_join_splits(const lb_context *c, const lb_dwide *w, lb_err *err);
 lb_status lb_device_wide(const lb_context *c, const lb_dwide *w, lb_err *err);
 
 /* ---- device_flash.c: attention by tensor cores over keys and values of f16 ---- */

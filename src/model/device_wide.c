@@ -51,6 +51,42 @@ lb_kv_args lb_device_kv_args(const lb_context *c, const lb_dput *p) {
                         .type = lb_device_kv_type(c)};
 }
 
+lb_attend_args lb_device_attend_args(const lb_context *c, const lb_dwide *w) {
+    const lb_dcontext *d = c->device;
+    const lb_params *p = &c->m->p;
+    const lb_kv_args kv = lb_device_kv_args(c, &(lb_dput){.layer = p->layer[w->layer].kv_layer});
+    return (lb_attend_args){.n_tokens = c->n,
+                            .n_heads = w->n_head,
+                            .n_heads_kv = w->n_head_kv,
+                            .k_dim = w->k_dim,
+                            .v_dim = w->v_dim,
+                            .stride = w->stride,
+                            .k_off = kv.k_off,
+                            .v_off = kv.v_off,
+                            .k_bytes = kv.k_bytes,
+                            .v_bytes = kv.v_bytes,
+                            .page_bytes = kv.page_bytes,
+                            .n_pages = kv.n_pages,
+                            .type = kv.type,
+                            .n_seqs = c->o.n_seqs,
+                            .n_table = d->n_table,
+                            .window = p->layer[w->layer].window ? p->window : 0,
+                            .split_rows = d->n_splits ? d->split_rows : d->n_table * LB_PAGE_ROWS,
+                            .n_splits = LB_MAX(d->n_splits, 1u),
+                            .scale = p->attn_scale,
+                            .softcap = p->attn_softcap};
+}
+
+lb_status lb_device_join_splits(const lb_context *c, const lb_dwide *w, lb_err *err) {
+    const lb_dcontext *d = c->device;
+    const lb_dev_arg sinks = d->r->layer[w->layer].sinks;
+    const lb_join_args a = {c->n, w->n_head, w->v_dim, LB_MAX(d->n_splits, 1u), sinks.buf != NULL};
+    const lb_dev_arg buf[] = {lb_dbuf_arg(c, LB_DBUF_PART), sinks.buf ? sinks : d->r->zeros,
+                              lb_dbuf_arg(c, LB_DBUF_ATT)};
+    LB_TRY(lb_dlaunch(c, LB_DK_attend_join, buf, &a, err));
+    return lb_dbarrier(c, err);
+}
+
 lb_status lb_device_put(const lb_context *c, const lb_dput *p, lb_err *err) {
     const lb_cache_layer *cl = &c->cache.layer[p->layer];
     const lb_kv_args a = lb_device_kv_args(c, p);
@@ -83,50 +119,43 @@ static u32 together(u64 n_queries) {
 }
 
 lb_status lb_device_wide(const lb_context *c, const lb_dwide *w, lb_err *err) {
-    const lb_dcontext *d = c->device;
-    const lb_params *p = &c->m->p;
-    const lb_cache_layer *cl = &c->cache.layer[p->layer[w->layer].kv_layer];
-    const lb_dlayer *l = &d->r->layer[w->layer];
-    const bool whole = d->n_splits == 0;
+    const lb_cache_layer *cl = &c->cache.layer[c->m->p.layer[w->layer].kv_layer];
     const u32 n_out = w->n_head * w->v_dim;
-    const lb_wide_args a = {.n_tokens = c->n,
-                            .n_heads = w->n_head,
-                            .n_heads_kv = w->n_head_kv,
-                            .k_dim = w->k_dim,
-                            .v_dim = w->v_dim,
-                            .stride = w->stride,
-                            .k_off = (u32)((cl->k_off - c->device->kv_off) / c->device->r->n_ranks),
-                            .v_off = (u32)((cl->v_off - c->device->kv_off) / c->device->r->n_ranks),
-                            .k_bytes = cl->k_bytes,
-                            .v_bytes = cl->v_bytes,
-                            .page_bytes = (u32)c->device->page_bytes,
-                            .n_pages = c->cache.n_pages_max,
-                            .type = lb_device_kv_type(c),
-                            .n_seqs = c->o.n_seqs,
-                            .n_table = d->n_table,
-                            .window = p->layer[w->layer].window ? p->window : 0,
-                            .split_rows = whole ? d->n_table * LB_PAGE_ROWS : d->split_rows,
-                            .n_splits = whole ? 1 : d->n_splits,
-                            .n_together = together((u64)c->n * (w->n_head / w->n_head_kv)),
-                            .scale = p->attn_scale,
-                            .softcap = p->attn_softcap};
-    const lb_join_args join = {c->n, w->n_head, w->v_dim, a.n_splits, l->sinks.buf != NULL};
     bool done = false;
     LB_TRY(lb_device_flash(c, w, &done, err));
     if (done)
         return LB_OK;
-    const lb_dev_arg part = lb_dbuf_arg(c, LB_DBUF_PART), out = lb_dbuf_arg(c, LB_DBUF_ATT);
+    const lb_attend_args p = lb_device_attend_args(c, w);
+    const lb_wide_args a = {.n_tokens = p.n_tokens,
+                            .n_heads = p.n_heads,
+                            .n_heads_kv = p.n_heads_kv,
+                            .k_dim = p.k_dim,
+                            .v_dim = p.v_dim,
+                            .stride = p.stride,
+                            .k_off = p.k_off,
+                            .v_off = p.v_off,
+                            .k_bytes = p.k_bytes,
+                            .v_bytes = p.v_bytes,
+                            .page_bytes = p.page_bytes,
+                            .n_pages = p.n_pages,
+                            .type = p.type,
+                            .n_seqs = p.n_seqs,
+                            .n_table = p.n_table,
+                            .window = p.window,
+                            .split_rows = p.split_rows,
+                            .n_splits = p.n_splits,
+                            .n_together = together((u64)c->n * (w->n_head / w->n_head_kv)),
+                            .scale = p.scale,
+                            .softcap = p.softcap};
+    const lb_dev_arg out = lb_dbuf_arg(c, LB_DBUF_ATT);
     const lb_dev_arg buf[] = {w->q, lb_dbuf_arg(c, LB_DBUF_CACHE), lb_dmeta_arg(c, LB_DMETA_TABLE),
-                              lb_dmeta_arg(c, LB_DMETA_TOKENS), part};
+                              lb_dmeta_arg(c, LB_DMETA_TOKENS), lb_dbuf_arg(c, LB_DBUF_PART)};
     LB_TRY(mix_rows(c, w->q, cl->k_mix, 0, w->n_head * w->k_dim, w->stride, err));
     if (cl->k_mix)
         LB_TRY(lb_dbarrier(c, err));
     LB_TRY(lb_dlaunch(c, LB_DK_attend_wide, buf, &a, err));
     LB_TRY(lb_dbarrier(c, err));
-    LB_TRY(lb_dlaunch(c, LB_DK_attend_join,
-                      (lb_dev_arg[]){part, l->sinks.buf ? l->sinks : d->r->zeros, out}, &join,
-                      err));
-    LB_TRY(lb_dbarrier(c, err));
+    LB_TRY(lb_device_join_splits(c, w, err));
     LB_TRY(mix_rows(c, out, cl->v_mix, 0, n_out, n_out, err));
     return cl->v_mix ? lb_dbarrier(c, err) : LB_OK;
 }
