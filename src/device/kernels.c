@@ -87,13 +87,14 @@ static const char *mlx_bytes(u32 bits, const lb_mv_args *a, u64 n_mats, lb_dev_s
 
 /* x and y stand at `at`; per: tokens of y for each of x. */
 static const char *xy_bytes(const lb_mv_args *a, u32 at, u32 per, lb_dev_shape *s) {
-    const u64 stride = a->y_stride ? a->y_stride : (u64)a->y_first + a->n_rows;
+    const u32 n_y = lb_dev_mv_values(a);
+    const u64 stride = a->y_stride ? a->y_stride : (u64)a->y_first + n_y;
     const u64 n_x = lb_ceil_div_u64(a->n_tokens, per);
     if (!float_bytes(n_x, a->n_cols, &s->need_bytes[at]))
         return too_large;
     if (!a->y_stride && a->y_first)
         return "products begin within a row without a distance between rows";
-    return strided(a->n_tokens, a->y_first, a->n_rows, stride, &s->need_bytes[at + 1]);
+    return strided(a->n_tokens, a->y_first, n_y, stride, &s->need_bytes[at + 1]);
 }
 
 static const char *mv_rest(const lb_mv_args *a, u32 at, u32 per, lb_dev_shape *s) {
@@ -122,23 +123,29 @@ static const char *mv_one(const lb_mv_args *a, u32 at, lb_dev_shape *s) {
     return strided(a->n_tokens, second ? a->second : 0, a->n_cols, stride, &s->need_bytes[at + 1]);
 }
 
+/* The same of mv_*. */
+static const char *mv_only(const lb_mv_args *a, u32 at, lb_dev_shape *s) {
+    return a->act ? "an activation of sums, which mt_* alone have" : mv_one(a, at, s);
+}
+
 static const char *shape_mv(u32 type, const void *val, lb_dev_shape *s) {
     const lb_mv_args *a = val;
     const char *bad = weight_bytes(type, a->n_rows, a->n_cols, &s->need_bytes[0]);
-    return bad ? bad : mv_one(a, 1, s);
+    return bad ? bad : mv_only(a, 1, s);
 }
 
 static const char *shape_mv_mlx(u32 bits, const void *val, lb_dev_shape *s) {
     const lb_mv_args *a = val;
     const char *bad = mlx_bytes(bits, a, 1, s);
-    return bad ? bad : mv_one(a, 3, s);
+    return bad ? bad : mv_only(a, 3, s);
 }
 
 /* routes, x and y stand at `at`. */
 static const char *mv_experts(const lb_mv_args *a, u32 at, lb_dev_shape *s) {
     s->need_bytes[at] = (u64)a->n_tokens * 8;
-    return a->pre || a->x_stride || a->add ? "experts' products take and give rows as they are"
-                                           : mv_rest(a, at + 1, LB_MAX(a->per, 1u), s);
+    return a->pre || a->x_stride || a->add || a->act
+               ? "experts' products take and give rows as they are"
+               : mv_rest(a, at + 1, LB_MAX(a->per, 1u), s);
 }
 
 static const char *shape_mve(u32 type, const void *val, lb_dev_shape *s) {
@@ -175,7 +182,7 @@ static const char *scaled_bytes(u32 bits, const lb_mv_args *a, u64 n_mats, lb_de
 
 static const char *shape_mv_scaled(u32 bits, const void *val, lb_dev_shape *s) {
     const char *bad = scaled_bytes(bits, val, 1, s);
-    return bad ? bad : mv_one(val, 2, s);
+    return bad ? bad : mv_only(val, 2, s);
 }
 
 static const char *shape_mve_scaled(u32 bits, const void *val, lb_dev_shape *s) {
@@ -201,7 +208,7 @@ const char *lb_dev_rows_need(lb_dev_form form, u32 type, const lb_mv_args *a, lb
 const char *lb_dev_product_needs(lb_dev_form form, u32 type, const lb_mv_args *a, u32 at,
                                  lb_dev_shape *s) {
     const char *bad = lb_dev_rows_need(form, type, a, s);
-    if (!bad && (a->pre || a->x_stride || a->add))
+    if (!bad && (a->pre || a->x_stride || a->add || a->act))
         bad = "products for many tokens take and give rows as they are";
     return bad ? bad : xy_bytes(a, at, LB_MAX(a->per, 1u), s);
 }

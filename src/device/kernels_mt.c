@@ -11,19 +11,32 @@ enum {
     Q6_COLS = 2048      /* rows are a multiple of 16 bytes */
 };
 
+/* What is wrong with an activation of sums. */
+static const char *acted(const lb_mv_args *a) {
+    if (!a->act)
+        return NULL;
+    if (a->act <= LB_DEV_PRE_NORM || a->act > LB_DEV_PRE_OAI || a->pre > LB_DEV_PRE_NORM ||
+        (a->act == LB_DEV_PRE_OAI && !a->gated))
+        return "what is made of sums is none of the ways there are";
+    return a->gated && a->n_rows % 2 ? "an odd number of rows where two make a value" : NULL;
+}
+
 static const char *shape_mt(lb_dev_form form, u32 n_forms, u32 type, const lb_mv_args *a,
                             lb_dev_shape *s) {
+    const u32 n_rows = lb_dev_mv_values(a);
     const char *bad = lb_dev_vector_needs(form, type, a, n_forms, s);
+    if (!bad)
+        bad = acted(a);
     if (bad)
         return bad;
-    if (a->n_rows < LB_DEV_MT_ROWS || a->n_cols % LB_DEV_MT_COLS)
+    if (n_rows < LB_DEV_MT_ROWS || a->n_cols % LB_DEV_MT_COLS)
         return "fewer than 16 rows, or columns that are no multiple of 256";
     if (form == LB_DEV_BLOCKS && type == LB_Q6_K && a->n_cols % Q6_COLS)
         return "columns that are no multiple of 2048";
     if (a->simdgroups != LB_DEV_MT_SIMDGROUPS || !a->split || LB_DEV_MT_SIMDGROUPS % a->split)
         return "rows are not shared by the simdgroups of a threadgroup";
     const u32 own = LB_DEV_MT_SIMDGROUPS / a->split;
-    const u64 tiles = lb_ceil_div_u64(a->n_rows, LB_DEV_MT_ROWS);
+    const u64 tiles = lb_ceil_div_u64(n_rows, LB_DEV_MT_ROWS);
     const u32 full = (u32)lb_ceil_div_u64(tiles, own);
     if (a->n_cols > COLS_MAX)
         return LB_DEV_TOO_LARGE;

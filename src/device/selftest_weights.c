@@ -22,9 +22,21 @@ static const shape mm_shapes[] = {{1, 1, 1},   {5, 2, 3},  {67, 2, 5},
 static const shape mm_large = {72, 0, 66};
 /* Of products of few tokens, a unit: 256 columns. The last but one has rows for a threadgroup that
  * goes on, the last one more than a tile of x. */
-static const shape mt_shapes[] = {{16, 1, 1}, {17, 9, 2},  {45, 2, 3}, {83, 5, 1},
-                                  {33, 3, 8}, {300, 1, 1}, {40, 60, 1}};
+static const shape mt_shapes[] = {{16, 1, 1},
+                                  {17, 9, 2},
+                                  {45, 2, 3},
+                                  {83, 5, 1},
+                                  {33, 3, 8},
+                                  {300, 1, 1},
+                                  {40, 60, 1},
+                                  /* their sums go through an activation, in pairs where they can */
+                                  {34, 3, 2},
+                                  {32, 1, 1},
+                                  {45, 1, 3},
+                                  {170, 17, 1},
+                                  {40, 58, 1}};
 enum {
+    MT_PLAIN = 7,  /* of these */
     STACK = 3,     /* matrices of mve_*, of whose rows each has as many */
     MV_TILE = 6144 /* LBK_MV_TILE */
 };
@@ -33,6 +45,7 @@ typedef struct weights {
     lb_dtype type;
     u32 mlx_bits; /* 0: a type of the table */
     u32 fp_bits;  /* of *_scaled; 0: none */
+    bool acts;    /* sums go through an activation */
     lb_mv_args a;
     u64 row_bytes;
     u8 *rows; /* [n_rows][row_bytes] */
@@ -360,24 +373,61 @@ typedef struct spot {
     float was, y;
 } spot;
 
-/* v: a row of w, sizes: of what is added up for it. */
-static void compare_product(lb_selftest *t, const lb_mv_args *a, const float *v, const float *sizes,
-                            const made *m, spot p) {
-    double sum = 0, size = 0, off = 0;
+/* v: a row of w, sizes: of what is added up for it; by how much the product may differ. */
+static double product_of(const lb_mv_args *a, const float *v, const float *sizes, const made *m,
+                         u64 row, double *off) {
+    double sum = 0, size = 0;
+    *off = 0;
     for (u32 c = 0; c < a->n_cols; c++) {
-        const double x = (double)a->times * m->x[p.row * a->n_cols + c];
+        const double x = (double)a->times * m->x[row * a->n_cols + c];
         sum += (double)v[c] * x;
         size += fabs((double)sizes[c] * x);
-        off += fabs((double)a->times * (double)sizes[c]) * m->bound[p.row * a->n_cols + c];
+        *off += fabs((double)a->times * (double)sizes[c]) * m->bound[row * a->n_cols + c];
     }
-    off += m->sums * size;
+    *off += m->sums * size;
+    return sum;
+}
+
+/* An activation of a product, times its partner: as far as it moves when they do by off, which
+ * becomes it. */
+static double acted(const lb_mv_args *a, const double sum[2], double off[2]) {
+    const lb_dev_kernel act = act_of(a->act);
+    const float gate = (float)sum[0], up = (float)sum[1];
+    float want;
+    double most;
+    lb_selftest_act(act, 1, &want, &gate, a->gated ? &up : NULL);
+    most = lb_selftest_act_bound(act, gate, want) +
+           (fabs((double)gate) + fabs((double)want)) * 2 * LB_SELFTEST_ULP;
+    for (u32 k = 0; k < 4; k++) {
+        const float g = (float)(sum[0] + (k & 1 ? off[0] : -off[0]));
+        const float u = (float)(sum[1] + (k & 2 ? off[1] : -off[1]));
+        float moved;
+        lb_selftest_act(act, 1, &moved, &g, a->gated ? &u : NULL);
+        most = fmax(most,
+                    2 * fabs((double)moved - (double)want) + lb_selftest_act_bound(act, g, moved));
+    }
+    off[0] = most;
+    return (double)want;
+}
+
+/* Row r of w, with that which makes a pair with it. */
+static void compare_product(lb_selftest *t, const weights *w, const lb_mv_args *a, u64 r,
+                            const made *m, spot p) {
+    const u64 second = a->act && a->gated ? a->n_rows / 2 : 0;
+    const float *sizes = w->size ? w->size : w->value;
+    double sum[2] = {0}, off[2] = {0};
+    for (u32 k = 0; k < (second ? 2 : 1); k++)
+        sum[k] = product_of(a, w->value + (r + k * second) * a->n_cols,
+                            sizes + (r + k * second) * a->n_cols, m, p.row, &off[k]);
+    if (a->act)
+        sum[0] = acted(a, sum, off);
     if (a->add) {
-        sum = (double)p.was + (double)a->add_times * sum;
-        off = fabs((double)a->add_times) * off + 2 * LB_SELFTEST_ULP * fabs(sum);
-        sum *= (double)a->add_scale;
-        off *= fabs((double)a->add_scale);
+        sum[0] = (double)p.was + (double)a->add_times * sum[0];
+        off[0] = fabs((double)a->add_times) * off[0] + 2 * LB_SELFTEST_ULP * fabs(sum[0]);
+        sum[0] *= (double)a->add_scale;
+        off[0] *= fabs((double)a->add_scale);
     }
-    lb_selftest_compare(t, t->at++, p.y, sum, off + LB_SELFTEST_TINY);
+    lb_selftest_compare(t, t->at++, p.y, sum[0], off[0] + LB_SELFTEST_TINY);
 }
 
 /* What x of a product may be made of, and where the product goes, in turn. */
@@ -393,6 +443,17 @@ static void vary(const lb_selftest *t, lb_mv_args *a) {
     a->add = way % 2;
     a->add_times = 0.5f;
     a->add_scale = 1.25f;
+}
+
+/* What is made of sums, in turn. */
+static void vary_act(lb_mv_args *a, u32 i) {
+    a->pre %= 2;
+    a->act = LB_DEV_PRE_SILU + i % (LB_DEV_PRE_OAI - LB_DEV_PRE_SILU + 1);
+    a->gated = a->n_rows % 2 == 0;
+    if (a->act == LB_DEV_PRE_OAI && !a->gated)
+        a->act = LB_DEV_PRE_SILU;
+    a->second = 0;
+    a->x_stride = a->n_cols + a->n_cols % 3 * 4;
 }
 
 /* A plan (kern/args.h) that is none of routes_group's: the last matrix first, its tokens backward,
@@ -419,17 +480,20 @@ static u32 *make_plan(lb_selftest *t, const lb_mv_args *a, const u32 *routes, u6
 static lb_status check_mv(lb_selftest *t, const weights *w, bool stack, bool mm, lb_err *err) {
     const bool mt = lb_dev_kernel_is_mt(t->row->kernel);
     lb_mv_args a = w->a;
-    const u32 n_rows = a.n_rows / (stack ? STACK : 1), n_x = a.n_tokens;
-    a.n_rows = n_rows;
+    const u32 n_x = a.n_tokens;
+    a.n_rows = a.n_rows / (stack ? STACK : 1);
     a.n_mats = stack ? STACK : 0;
     a.per = stack ? 2 : a.per;
     a.n_tokens = stack ? 2 * n_x : n_x;
+    if (!stack && !mm)
+        vary(t, &a);
+    if (w->acts)
+        vary_act(&a, t->row->n_cases + t->row->kernel);
+    const u32 n_rows = a.act && a.gated ? a.n_rows / 2 : a.n_rows; /* of y */
     a.y_first = n_rows % 3;
     a.y_stride = n_rows + n_rows % 5 + a.y_first;
     const u64 n_out = (u64)(a.n_tokens - 1) * a.y_stride + a.y_first + n_rows;
     made m = {.sums = bound_of(w, mm, mt)};
-    if (!stack && !mm)
-        vary(t, &a);
     const u64 n_in = (u64)n_x * (a.x_stride ? a.x_stride : a.n_cols);
     float *x = lb_selftest_floats(t, n_in, 2);
     float *y = lb_selftest_floats(t, n_out, 1), *was = lb_arena_new(&t->arena, float, n_out);
@@ -467,10 +531,8 @@ static lb_status check_mv(lb_selftest *t, const weights *w, bool stack, bool mm,
         else if (mat == STACK)
             lb_selftest_compare(t, i, y[i], NAN, 0);
         else
-            compare_product(t, &a, w->value + ((u64)mat * n_rows + at - a.y_first) * a.n_cols,
-                            (w->size ? w->size : w->value) +
-                                ((u64)mat * n_rows + at - a.y_first) * a.n_cols,
-                            &m, (spot){token / (stack ? 2 : 1), was[i], y[i]});
+            compare_product(t, w, &a, (u64)mat * n_rows + at - a.y_first, &m,
+                            (spot){token / (stack ? 2 : 1), was[i], y[i]});
     }
     return LB_OK;
 }
@@ -586,6 +648,7 @@ lb_status lb_selftest_weights(lb_selftest *t, u32 i, bool *more, lb_err *err) {
                        .times = i % 2 ? 0.75f : 1};
     if (mt && w.a.n_rows >= 40)
         w.a.per = 1 + i % 2;
+    w.acts = mt && at >= MT_PLAIN && at < n_small;
     if (at >= n_small)
         w.a.n_cols = at == n_small && tiled ? MV_TILE + 2 * block : mm ? 1024 : 4096;
     if (block == 1 && at == n_small && tiled)

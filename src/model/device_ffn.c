@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* device_ffn.c: ffn.c for a device. Experts: a token's k-th is a row of its own, whose products
  * take the matrix that its route names. */
+#include "device/kern/mt_args.h"
 #include "model/device_layers.h"
+#include "model/device_rows.h"
 #include "model/device_tiles.h"
 #include <math.h>
 
@@ -51,6 +53,24 @@ static lb_dinput activated(const lb_context *c, u32 n_ff, bool gated) {
                        .gated = gated};
 }
 
+/* Gate and up, or up alone, of few tokens: to LB_DBUF_ACT through the activation at once, where
+ * they are one matrix of a kernel that does it. */
+static lb_status act_few(const lb_context *c, const dense *d, const lb_dinput *in, bool *done,
+                         lb_err *err) {
+    const bool two = d->gate->parts != NULL, gated = two || d->fused;
+    const lb_dlinear *both[] = {d->gate, d->up};
+    const u32 n_ff = d->down->n_cols, act = activated(c, n_ff, gated).pre;
+    const lb_doutput to = {.y = lb_dbuf_arg(c, LB_DBUF_ACT), .act = act, .gated = gated};
+    lb_dmat m;
+    lb_dlinear one = {.parts = &m, .n_parts = 1};
+    const lb_dproduct p = {&one, *in, to, d->n, 0, n_ff};
+    *done = !d->per && lb_dfew(d->n) && in->pre <= LB_DEV_PRE_NORM &&
+            lb_dlinears_join(two ? both : both + 1, two ? 2 : 1, &m) &&
+            m.args.n_rows == (gated ? 2 : 1) * (u64)n_ff && n_ff >= LB_DEV_MT_ROWS &&
+            lb_dmat_is_few(c, &p, &m);
+    return *done ? lb_dproject_plain(c, &p, 1, err) : LB_OK;
+}
+
 static lb_status run_dense(const lb_context *c, const dense *d, const lb_dinput *in,
                            const lb_doutput *out, lb_err *err) {
     const u32 n_ff = d->down->n_cols;
@@ -58,13 +78,17 @@ static lb_status run_dense(const lb_context *c, const dense *d, const lb_dinput 
     const u32 stride = two || d->fused ? 2 * n_ff : n_ff;
     const lb_doutput ff = {.y = lb_dbuf_arg(c, LB_DBUF_FF)};
     const lb_dproduct up = {d->up, *in, ff, d->n, two ? n_ff : 0, stride};
-    const lb_dproduct both[] = {up, {d->gate, *in, ff, d->n, 0, stride}};
+    const lb_dproduct both[] = {{d->gate, *in, ff, d->n, 0, stride}, up};
+    bool acted;
     const u32 act = activated(c, n_ff, two || d->fused).pre;
     const lb_dgated gated = {d->gate, d->up, d->down, d->fused, d->n, act, *in, *out};
     lb_dproduct down = {d->down, {.x = lb_dbuf_arg(c, LB_DBUF_ACT)}, *out, d->n, 0, c->m->p.n_embd};
     if (!d->per && lb_dgated_tiled(c, &gated))
         return lb_dgated_run(c, &gated, err);
-    LB_TRY(project(c, d, both, two ? 2 : 1, d->per, err));
+    LB_TRY(act_few(c, d, in, &acted, err));
+    if (acted)
+        return project(c, d, &down, 1, 1, err);
+    LB_TRY(project(c, d, two ? both : &up, two ? 2 : 1, d->per, err));
     if (!d->per && lb_dfew(d->n))
         down.in = activated(c, n_ff, two || d->fused);
     else

@@ -3,6 +3,7 @@
  * submitted whole; the host waits once, for the logits. */
 #include "model/device_layers.h"
 #include "model/device_parts.h"
+#include "model/device_rows.h"
 #include "model/device_tiles.h"
 
 /* ---- launches ---- */
@@ -91,47 +92,68 @@ static lb_dev_use use_of(const lb_context *c, const lb_dproduct *p, const lb_dma
     return lb_dfew(p->n) && m->kernel[LB_DEV_MT] != m->kernel[LB_DEV_MV] ? LB_DEV_MT : LB_DEV_MV;
 }
 
-static lb_status product(const lb_context *c, const lb_dproduct *p, u32 per, lb_dev_arg routes,
-                         lb_err *err) {
-    const bool planned = routes.buf == c->device->buf[LB_DBUF_ROUTES]; /* the plan is of these */
-    u32 first = p->first;
-    for (u32 i = 0; i < p->l->n_parts; i++) {
-        const lb_dmat *m = &p->l->parts[i];
-        const lb_dev_use use = use_of(c, p, m, per, planned);
-        const lb_dev_kernel k = m->kernel[use];
-        lb_mv_args a = m->args;
-        lb_dev_arg buf[LB_DEV_BUFS_MAX];
-        u32 n = lb_dmat_args(m, buf);
-        a.n_tokens = p->n;
-        a.y_first = first;
-        a.y_stride = p->stride;
-        a.per = per;
-        a.pre = p->in.pre;
-        a.x_stride = p->in.stride;
-        a.second = p->in.second;
-        a.gated = p->in.gated;
-        a.eps = c->m->p.eps;
-        a.alpha = LB_OAI_ALPHA;
-        a.limit = LB_OAI_LIMIT;
-        a.add = p->out.sum;
-        a.add_times = p->out.times;
-        a.add_scale = p->out.scale;
-        if (use == LB_DEV_MM) { /* of one matrix there is no plan, and none is read */
-            a.n_mats = per ? a.n_mats : 0;
-            buf[n++] = lb_dbuf_arg(c, LB_DBUF_PLAN);
-        } else {
-            if (use == LB_DEV_MT)
-                lb_dev_mt_share(lb_dev_info_get(c->device->r->d), &a);
-            else
-                share_rows(c, k, &a);
-            buf[n++] = per ? routes : a.pre == LB_DEV_PRE_NORM ? p->in.w : c->device->r->zeros;
-        }
-        buf[n++] = p->in.x;
-        buf[n++] = p->out.y;
-        LB_TRY(lb_dlaunch(c, k, buf, &a, err));
-        first += a.n_rows;
+static lb_status run(const lb_context *c, const lb_drun *r, u32 per, lb_dev_arg routes,
+                     lb_err *err) {
+    const lb_dproduct *p = &r->p;
+    const lb_dev_kernel k = r->m.kernel[r->use];
+    lb_mv_args a = r->m.args;
+    lb_dev_arg buf[LB_DEV_BUFS_MAX];
+    u32 n = lb_dmat_args(&r->m, buf);
+    a.n_tokens = p->n;
+    a.y_first = r->first;
+    a.y_stride = p->stride;
+    a.per = per;
+    a.pre = p->in.pre;
+    a.x_stride = p->in.stride;
+    a.second = p->in.second;
+    a.act = p->out.act;
+    a.gated = p->in.gated || p->out.gated;
+    a.eps = c->m->p.eps;
+    a.alpha = LB_OAI_ALPHA;
+    a.limit = LB_OAI_LIMIT;
+    a.add = p->out.sum;
+    a.add_times = p->out.times;
+    a.add_scale = p->out.scale;
+    if (r->use == LB_DEV_MM) { /* of one matrix there is no plan, and none is read */
+        a.n_mats = per ? a.n_mats : 0;
+        buf[n++] = lb_dbuf_arg(c, LB_DBUF_PLAN);
+    } else {
+        if (r->use == LB_DEV_MT)
+            lb_dev_mt_share(lb_dev_info_get(c->device->r->d), &a);
+        else
+            share_rows(c, k, &a);
+        buf[n++] = per ? routes : a.pre == LB_DEV_PRE_NORM ? p->in.w : c->device->r->zeros;
     }
-    return LB_OK;
+    buf[n++] = p->in.x;
+    buf[n++] = p->out.y;
+    return lb_dlaunch(c, k, buf, &a, err);
+}
+
+/* Rows that lie and go behind one another are one launch. */
+static lb_status products(const lb_context *c, const lb_dproduct *p, u32 n, u32 per,
+                          lb_dev_arg routes, lb_err *err) {
+    const bool planned = routes.buf == c->device->buf[LB_DBUF_ROUTES]; /* the plan is of these */
+    lb_drun last = {0};
+    bool any = false;
+    for (u32 i = 0; i < n; i++) {
+        u32 first = p[i].first;
+        for (u32 k = 0; k < p[i].l->n_parts; k++) {
+            const lb_dmat *m = &p[i].l->parts[k];
+            const lb_drun next = {p[i], *m, use_of(c, &p[i], m, per, planned), first};
+            first += m->args.n_rows;
+            if (any && lb_drun_join(&last, &next))
+                continue;
+            if (any)
+                LB_TRY(run(c, &last, per, routes, err));
+            last = next;
+            any = true;
+        }
+    }
+    return any ? run(c, &last, per, routes, err) : LB_OK;
+}
+
+bool lb_dmat_is_few(const lb_context *c, const lb_dproduct *p, const lb_dmat *m) {
+    return use_of(c, p, m, 0, false) == LB_DEV_MT;
 }
 
 static lb_status add_bias(const lb_context *c, const lb_dproduct *p, bool experts,
@@ -154,10 +176,9 @@ static lb_status add_bias(const lb_context *c, const lb_dproduct *p, bool expert
 lb_status lb_dproject_routed(const lb_context *c, const lb_dproduct *p, u32 n, u32 per,
                              lb_dev_arg routes, lb_err *err) {
     bool biased = false;
-    for (u32 i = 0; i < n; i++) {
-        LB_TRY(product(c, &p[i], per, routes, err));
+    LB_TRY(products(c, p, n, per, routes, err));
+    for (u32 i = 0; i < n; i++)
         biased |= p[i].l->bias.buf != NULL;
-    }
     LB_TRY(lb_dbarrier(c, err));
     for (u32 i = 0; i < n && biased; i++)
         if (p[i].l->bias.buf)
@@ -317,7 +338,8 @@ static lb_status run_layer(lb_context *c, u32 i, lb_err *err) {
         LB_TRY(lb_dadd(c, LB_DBUF_Y, LB_DBUF_H2, 1, 1, err));
         return lb_dadd(c, LB_DBUF_X, LB_DBUF_Y, times, last, err);
     }
-    const lb_doutput first = {x, true, times, 1}, second = {x, true, times, last};
+    const lb_doutput first = {.y = x, .sum = true, .times = times, .scale = 1},
+                     second = {.y = x, .sum = true, .times = times, .scale = last};
     if ((few || lb_dlinear_tiled(c, o, c->n)) && !d->attn_post_norm.n && !biased) {
         LB_TRY(mix(c, i, &in, &first, err));
     } else {

@@ -156,12 +156,15 @@ typedef struct lb_dinput {
     lb_dev_arg w;              /* of NORM */
     u32 stride, second, gated; /* of an activation: values between tokens, its partner's place */
 } lb_dinput;
-/* Where a result goes; sum (of few tokens or tiles, without a bias): y = (y + times result) scale
- */
+/* Where a result goes; sum (of few tokens or tiles, without a bias): y = (y + times result) scale.
+ * act (where lb_dmat_is_few): what is made of sums (LB_DEV_PRE_*); gated: of the first half of the
+ * rows, times the other's. */
 typedef struct lb_doutput {
     lb_dev_arg y;
     bool sum;
     float times, scale;
+    u32 act;
+    bool gated;
 } lb_doutput;
 
 /* y[t * stride + first + row] of n tokens = l of in [n, n_cols], bias included. */
@@ -171,7 +174,9 @@ typedef struct lb_dproduct {
     lb_doutput out;
     u32 n, first, stride;
 } lb_dproduct;
-/* Bytes of it for so many routes; 0: there are none. */
+/* Whether rows of a matrix are multiplied by mt_*. */
+bool lb_dmat_is_few(const lb_context *c, const lb_dproduct *p, const lb_dmat *m);
+/* Bytes of the plan for so many routes; 0: there are none. */
 u64 lb_device_plan_bytes(const lb_model *m, u32 n_routes);
 /* Before products of c->n tokens' experts, when their routes are known: the plan of tiles. */
 lb_status lb_dplan_experts(const lb_context *c, u32 used, lb_err *err);

@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "io/size.h"
 #include "model/device_parts.h"
+#include "model/device_rows.h"
 #include "model/windows.h"
 #include <stdio.h>
 
@@ -19,6 +20,9 @@ typedef struct upload {
     lb_windows *windows; /* NULL: the device's memory is the host's */
     lb_dev_buf *chunk;
     u64 chunk_at, left; /* bytes that are still to come */
+    /* where matrices go that shall lie behind one another: rows, scales, biases; bytes left */
+    lb_dev_arg shared[LB_DMAT_PIECES];
+    u64 shared_left[LB_DMAT_PIECES];
     lb_err *err;
 } upload;
 
@@ -99,17 +103,27 @@ static bool in_place(const upload *u, const lb_rows *piece, u32 n) {
     return ok;
 }
 
-/* n pieces of the same size, one after the other. */
-static lb_status take(upload *u, const lb_rows *piece, u32 n, lb_dev_arg *out) {
+/* A place of a matrix: in the room that it shares with others, or its own. */
+static lb_status place_mat(upload *u, u32 which, u64 bytes, lb_dev_arg *out) {
+    if (bytes > u->shared_left[which])
+        return place(u, bytes, out);
+    *out = u->shared[which];
+    u->shared[which].off_bytes += bytes;
+    u->shared_left[which] -= bytes;
+    return LB_OK;
+}
+
+/* n pieces of the same size, one after the other: which of a matrix's. */
+static lb_status take(upload *u, u32 which, const lb_rows *piece, u32 n, lb_dev_arg *out) {
     const u64 bytes = piece->n * piece->bytes;
-    if (in_place(u, piece, n)) {
+    if (n * bytes > u->shared_left[which] && in_place(u, piece, n)) {
         out->off_bytes = 0;
         if (u->dry)
             return LB_OK;
         LB_TRY(lb_dev_buf_map(u->r->d, piece->base, n * bytes, &out->buf, u->err));
         return keep(u, out->buf);
     }
-    LB_TRY(place(u, n * bytes, out));
+    LB_TRY(place_mat(u, which, n * bytes, out));
     for (u32 i = 0; i < n && !u->dry; i++) {
         LB_TRY(lb_interrupt_check(u->err));
         LB_TRY(put(u, &piece[i], (lb_dev_arg){out->buf, out->off_bytes + i * bytes}));
@@ -241,7 +255,7 @@ static lb_status matrix(upload *u, lb_str name, const lb_mat *m, u32 n, lb_dmat 
     for (u32 i = 0; i < n; i++)
         piece[i] = (lb_rows){m[i].codes, m[i].n_rows, bytes, m[i].row_bytes};
     if (st == LB_OK)
-        st = take(u, piece, n, &out->w);
+        st = take(u, 0, piece, n, &out->w);
     for (u32 b = 0; b < (u32)(out->form == LB_DEV_BLOCKS   ? 0
                               : out->form == LB_DEV_AFFINE ? 2
                                                            : 1) &&
@@ -253,7 +267,7 @@ static lb_status matrix(upload *u, lb_str name, const lb_mat *m, u32 n, lb_dmat 
             piece[i] =
                 (lb_rows){b ? m[i].bias : m[i].scale, lb_ceil_div_u64(m[i].n_rows, a->scale_rows),
                           bytes, m[i].scale_bytes};
-        st = take(u, piece, n, b ? &out->biases : &out->scales);
+        st = take(u, 1 + b, piece, n, b ? &out->biases : &out->scales);
     }
     lb_free(piece);
     return st;
@@ -457,12 +471,51 @@ static lb_status layer_linear(upload *u, u32 i, u32 k) {
     return how.n_spans ? linear_cut(u, l, &how, to) : linear(u, l, to);
 }
 
+/* Room for the first of n linears of layer i, from k on, that are alike: products of few tokens
+ * take them as one matrix. Not where rows stay in the host's memory (the kernels as C are for
+ * tests), nor of what ranks cut. */
+static lb_status share_room(upload *u, u32 i, u32 k, u32 n) {
+    const lb_dev_info *d = lb_dev_info_get(u->r->d);
+    u64 all[LB_DMAT_PIECES] = {0};
+    lb_dmat first, next;
+    u32 n_mats = 0;
+    bool fits = u->r->n_ranks == 1 && (d->kind == LB_DEV_CPU || !(d->unified && d->maps_files));
+    for (u32 j = k; j < k + n && fits; j++) {
+        const lb_linear *l =
+            (const lb_linear *)(const void *)((const u8 *)&u->r->m->layer[i] + linears[j].from);
+        fits = l->w && l->w->n_stack == 1;
+        for (u32 m = 0; fits && m < l->w->n_mats; m++) {
+            u64 bytes[LB_DMAT_PIECES];
+            LB_TRY(describe(u, l->w->name, &l->w->mats[m], 1, &next));
+            if (!n_mats)
+                first = next;
+            /* what lies behind begins where a kernel's arguments may */
+            fits = lb_dmat_alike(&first, &next) && lb_dmat_bytes(&next, bytes) &&
+                   (all[0] | all[1] | all[2]) % LB_DEV_ALIGN == 0;
+            n_mats += fits;
+            for (u32 b = 0; fits && b < LB_DMAT_PIECES; b++)
+                all[b] += bytes[b];
+        }
+    }
+    for (u32 b = 0; n_mats > 1 && b < LB_DMAT_PIECES; b++)
+        if (all[b]) {
+            LB_TRY(place(u, all[b], &u->shared[b]));
+            u->shared_left[b] = all[b];
+        }
+    return LB_OK;
+}
+
 static lb_status layer(upload *u, u32 i) {
     const lb_layer *l = &u->r->m->layer[i];
     lb_dlayer *to = &u->r->layer[i];
     const u8 *from = (const u8 *)l;
-    for (u32 k = 0; k < LB_LEN(linears); k++)
+    for (u32 k = 0; k < LB_LEN(linears); k++) {
+        if (linears[k].from == offsetof(lb_layer, q))
+            LB_TRY(share_room(u, i, k, 3)); /* k, v */
+        if (linears[k].from == offsetof(lb_layer, gate))
+            LB_TRY(share_room(u, i, k, 2)); /* up */
         LB_TRY(layer_linear(u, i, k));
+    }
     for (u32 k = 0; k < LB_LEN(norms); k++)
         LB_TRY(norm(u, (const lb_norm *)(const void *)(from + norms[k].from),
                     (lb_dnorm *)(void *)((u8 *)to + norms[k].to)));

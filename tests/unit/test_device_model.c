@@ -284,24 +284,48 @@ LB_TEST(device_qwen3_moe) {
     one_family(FM_QWEN3_MOE, LB_DTYPE_COUNT, false);
 }
 
-/* Rows long enough for products of few tokens by tensor cores. */
-LB_TEST(device_few) {
-    fm_spec spec = small(FM_LLAMA);
+/* Launches of one token; 0: an error. */
+static u64 launches_of(scene *s) {
+    lb_context *c = NULL;
+    const lb_context_opts o = options(s, true);
+    lb_dev_stats before = {0}, after = {0};
+    lb_status st = lb_context_new(&c, s->m, &o, &err);
+    if (st == LB_OK)
+        st = eval(s, c, 0, 1, 1, s->got);
+    lb_dev_stats_get(s->dev, &before);
+    if (st == LB_OK)
+        st = eval(s, c, 1, 1, 1, s->got);
+    lb_dev_stats_get(s->dev, &after);
+    lb_context_free(&c);
+    return st == LB_OK ? after.launches - before.launches : 0;
+}
+
+/* Rows long enough for products of few tokens by tensor cores: q, k and v are one launch there, and
+ * so are gate and up with what is done to them. */
+static void few_family(fm_family family, lb_dtype dtype, bool gguf, u64 n_layer) {
+    fm_spec spec = small(family);
     scene s;
     spec.hidden = 256;
     spec.ffn = 512;
     spec.n_heads = 8;
-    spec.dtype = LB_Q8_0;
-    if (!open_scene(&s, &spec, true)) {
-        lb_test_fail(__FILE__, __LINE__, "%s", err.msg);
+    spec.dtype = dtype;
+    if (!open_scene(&s, &spec, gguf)) {
+        lb_test_fail(__FILE__, __LINE__, "%s: %s", fm_family_name(family), err.msg);
         return;
     }
     const lb_dev_opts o = {.kind = LB_DEV_CPU, .exact = true};
     CHECK_OK(open_device(&s, &o));
-    CHECK(s.resident->layer[0].down.parts[0].kernel[LB_DEV_MT] == LB_DK_mt_q8_0);
+    CHECK(lb_dev_kernel_is_mt(s.resident->layer[0].down.parts[0].kernel[LB_DEV_MT]));
+    CHECK_U64(launches_of(&s), 3 + n_layer * s.m->p.n_layers);
     close_device(&s);
-    check_runs(&s, &o, "products of few tokens");
+    check_runs(&s, &o, fm_family_name(family));
     close_scene(&s);
+}
+
+LB_TEST(device_few) {
+    /* q, k and v; rope_store; attend and its join; o; gate and up; down */
+    few_family(FM_LLAMA, LB_Q8_0, true, 7);
+    few_family(FM_LLAMA, LB_BF16, false, 7);
 }
 
 /* Two sequences in a batch (tiles of tokens of both), one that shares pages with another and goes

@@ -26,12 +26,15 @@ typedef struct lb_mv_args {
     u32 n_rows, n_cols, n_tokens, group_elems, scale_type, scale_rows;
     u32 y_first, y_stride, n_mats, per;
     float times;
-    /* mv_* alone: what x is made of (LB_DEV_PRE_*) and where it is; add: the product p becomes
+    /* mv_*, mt_*: what x is made of (LB_DEV_PRE_*) and where it is; add: the product p becomes
      * (y + add_times p) add_scale */
     u32 pre, x_stride, second, gated, add;
     /* of a threadgroup, at most 16; so many of them share rows: a power of two that divides it */
     u32 simdgroups, split;
     float eps, alpha, limit, add_times, add_scale;
+    /* mt_* alone, where x is made of no activation: one of sums, before they are added; gated: y
+     * has n_rows / 2 values, that of row r times the sum of row r + n_rows / 2 */
+    u32 act;
 } lb_mv_args;
 
 /* x [n_tokens][x_stride], 0: n_cols. NORM: its rms norm by pre [n_cols], eps; the others: an
