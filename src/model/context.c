@@ -329,6 +329,10 @@ lb_status lb_context_eval(lb_context *c, const lb_batch *b, float *logits, lb_er
     return LB_OK;
 }
 
+float *lb_context_row(const lb_context *c) {
+    return lb_device_row(c);
+}
+
 const lb_model *lb_context_model(const lb_context *c) {
     return c->m;
 }

@@ -435,6 +435,13 @@ static lb_status submit(lb_context *c, float *logits, const u8 *want, lb_err *er
     return read_logits(c, logits, err);
 }
 
+float *lb_device_row(const lb_context *c) {
+    const lb_dcontext *d = c->parts;
+    while (d && !d->logits)
+        d = d->next;
+    return d ? lb_dev_buf_host(d->logits) : NULL;
+}
+
 lb_status lb_device_forward(lb_context *c, float *logits, const u8 *want, lb_err *err) {
     lb_err ignored;
     lb_status st = submit(c, logits, want, err);
@@ -444,7 +451,7 @@ lb_status lb_device_forward(lb_context *c, float *logits, const u8 *want, lb_err
     }
     const lb_dcontext *last = c->device;
     st = lb_device_settle(c, err);
-    if (st == LB_OK && last->logits && last->n_want == 1)
+    if (st == LB_OK && last->logits && last->n_want == 1 && logits != lb_device_row(c))
         memcpy(logits, lb_dev_buf_host(last->logits), 4ull * c->m->p.n_vocab);
     return st;
 }

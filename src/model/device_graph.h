@@ -129,6 +129,8 @@ lb_status lb_device_put_batch(lb_context *c, const u8 *want, lb_err *err);
 
 /* As lb_forward. */
 lb_status lb_device_forward(lb_context *c, float *logits, const u8 *want, lb_err *err);
+/* Where the logits of one token come to; NULL: to where the caller wants them. */
+float *lb_device_row(const lb_context *c);
 /* What stands before and behind the layers, on the parts that have it. */
 lb_status lb_device_first(lb_context *c, lb_err *err);
 lb_status lb_device_last(lb_context *c, lb_err *err);

@@ -96,6 +96,9 @@ typedef struct lb_batch {
  * computed in parts. stop (may be NULL) is asked between parts. LB_E_LIMIT: the context is full;
  * LB_E_USAGE: an id or a sequence that there is not. */
 lb_status lb_context_eval(lb_context *c, const lb_batch *b, float *logits, lb_err *err);
+/* Memory of the session [n_vocab], to be given to lb_context_eval as logits where one row is
+ * wanted: on a GPU they come to it anyway, and elsewhere by a copy. NULL: there is none. */
+float *lb_context_row(const lb_context *c);
 
 const lb_model *lb_context_model(const lb_context *c);
 u32 lb_context_n_ctx(const lb_context *c);

@@ -97,11 +97,12 @@ lb_status lb_bench_run(lb_context *c, const lb_bench_test *t, const lb_bench_opt
                        lb_err *err) {
     feed f = {.c = c, .o = o, .n_vocab = lb_model_n_vocab(lb_context_model(c))};
     f.ids = lb_alloc(LB_MAX(LB_MAX(t->n_prompt, t->depth), 1u) * sizeof *f.ids);
-    f.logits = lb_alloc(f.n_vocab * sizeof *f.logits);
+    float *row = lb_context_row(c), *own = row ? NULL : lb_alloc(f.n_vocab * sizeof *own);
+    f.logits = row ? row : own;
     lb_status st = f.ids && f.logits ? run_all(&f, t, rate, err)
                                      : lb_fail(err, LB_E_NOMEM, "out of memory for a prompt");
     lb_free(f.ids);
-    lb_free(f.logits);
+    lb_free(own);
     return st;
 }
 

@@ -299,12 +299,15 @@ lb_status lb_generate(lb_context *c, const u32 *prompt, u32 n, const lb_generate
     lb_running r = {.o = o, .out = out, .c = c};
     lb_unread b = {0};
     size_t n_rows = o->draft ? (size_t)lb_draft_n_max(o->draft) + 1 : 1;
-    float *logits = lb_alloc_zero(n_rows, lb_model_n_vocab(lb_context_model(c)) * sizeof(float));
+    float *row = n_rows == 1 ? lb_context_row(c) : NULL, *own = NULL;
+    if (!row)
+        own = lb_alloc_zero(n_rows, lb_model_n_vocab(lb_context_model(c)) * sizeof(float));
+    float *logits = row ? row : own;
     *out = (lb_generated){0};
     lb_status st = logits ? generate(&r, prompt, n, &b, logits, err)
                           : lb_fail(err, LB_E_NOMEM, "out of memory for logits");
     st = lb_running_end(&r, st, err);
     lb_unread_deinit(&b);
-    lb_free(logits);
+    lb_free(own);
     return st;
 }

@@ -328,6 +328,33 @@ LB_TEST(device_few) {
     few_family(FM_LLAMA, LB_BF16, false, 7);
 }
 
+/* Logits come to the session's own row as they come anywhere else. */
+LB_TEST(device_row) {
+    fm_spec spec = small(FM_LLAMA);
+    scene s;
+    lb_context *c = NULL;
+    CHECK(open_scene(&s, &spec, true));
+    lb_context_opts o = options(&s, false);
+    CHECK_OK(lb_context_new(&c, s.m, &o, &err));
+    CHECK(!lb_context_row(c));
+    lb_context_free(&c);
+    if (stubbed()) {
+        CHECK_OK(open_device(&s, &(lb_dev_opts){.kind = LB_DEV_CUDA}));
+        o = options(&s, true);
+        CHECK_OK(lb_context_new(&c, s.m, &o, &err));
+        float *row = lb_context_row(c);
+        CHECK(row != NULL);
+        CHECK_OK(eval(&s, c, 0, 3, 1, s.got));
+        CHECK(lb_context_cut(c, 0, 2));
+        memset(row, 0, s.n_vocab * sizeof *row);
+        CHECK_OK(eval(&s, c, 2, 1, 1, row));
+        CHECK(memcmp(row, s.got + (size_t)2 * s.n_vocab, s.n_vocab * sizeof *row) == 0);
+        lb_context_free(&c);
+        close_device(&s);
+    }
+    close_scene(&s);
+}
+
 /* Two sequences in a batch (tiles of tokens of both), one that shares pages with another and goes
  * on differently, one that is cut back. */
 LB_TEST(device_sequences) {
