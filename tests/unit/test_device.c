@@ -186,7 +186,7 @@ LB_TEST(device_wrong_launch) {
     l = good;
     l.val_bytes = 4;
     CHECK_FAILS(lb_dev_queue_launch(r.q, &l, &err), LB_E_USAGE,
-                "4 bytes of values given, it takes 92");
+                "4 bytes of values given, it takes 96");
     l = good;
     l.buf[2].buf = NULL;
     CHECK_FAILS(lb_dev_queue_launch(r.q, &l, &err), LB_E_USAGE, "argument 2 is no buffer of cpu");
@@ -225,6 +225,46 @@ LB_TEST(device_wrong_launch) {
     lb_dev_close(&r.d);
     lb_dev_close(&other.d);
     CHECK(r.d == NULL);
+}
+
+/* What products may make of their sums, and what of x beside it. */
+LB_TEST(device_acted_shapes) {
+    const lb_mv_args good = {.n_rows = 64,
+                             .n_cols = 256,
+                             .n_tokens = 2,
+                             .simdgroups = 16,
+                             .split = 1,
+                             .y_stride = 40,
+                             .act = LB_DEV_PRE_SILU,
+                             .gated = 1};
+    lb_mv_args a = good;
+    lb_dev_shape s;
+    CHECK_OK(lb_dev_kernel_shape(LB_DK_mt_q4_0, &a, &s, &err));
+    CHECK_U64(s.need_bytes[0], 64 * 144);
+    CHECK_U64(s.need_bytes[3], (40 + 32) * 4); /* half as many values as rows */
+    CHECK_FAILS(lb_dev_kernel_shape(LB_DK_mv_q4_0, &a, &s, &err), LB_E_USAGE,
+                "an activation of sums, which mt_* alone have");
+    CHECK_FAILS(lb_dev_kernel_shape(LB_DK_mm_q4_0, &a, &s, &err), LB_E_USAGE,
+                "take and give rows as they are");
+    a.n_rows = 65;
+    CHECK_FAILS(lb_dev_kernel_shape(LB_DK_mt_q4_0, &a, &s, &err), LB_E_USAGE,
+                "an odd number of rows");
+    a.n_rows = 30; /* 15 pairs */
+    CHECK_FAILS(lb_dev_kernel_shape(LB_DK_mt_q4_0, &a, &s, &err), LB_E_USAGE, "fewer than 16 rows");
+    a = good;
+    a.pre = LB_DEV_PRE_GELU;
+    CHECK_FAILS(lb_dev_kernel_shape(LB_DK_mt_q4_0, &a, &s, &err), LB_E_USAGE,
+                "none of the ways there are");
+    a = good;
+    a.act = LB_DEV_PRE_NORM;
+    CHECK_FAILS(lb_dev_kernel_shape(LB_DK_mt_q4_0, &a, &s, &err), LB_E_USAGE,
+                "none of the ways there are");
+    a = good;
+    a.act = LB_DEV_PRE_OAI;
+    a.gated = 0;
+    a.y_stride = 64;
+    CHECK_FAILS(lb_dev_kernel_shape(LB_DK_mt_q4_0, &a, &s, &err), LB_E_USAGE,
+                "none of the ways there are");
 }
 
 /* No shape may need more than a u64 says, or launch with a grid that was cut. */
