@@ -8,8 +8,16 @@
  * (experts_sum): values depend on no tile's place. */
 #include "model/device_tiles.h"
 
-/* Of all experts' matrices as tiles, where a layer's are more: then parts of them take turns. */
+/* Of a layer's matrices as tiles, and no more than a part of the device's memory; where they are
+ * more, some experts go after others. */
 #define UNPACKED_BYTES_MAX (1536ull * LB_MIB)
+#define UNPACKED_SHARE 32u
+
+static u64 unpacked_most(const lb_context *c) {
+    const lb_dev *d = c->device->r->d;
+    const u64 budget = lb_dev_budget(d), all = budget ? budget : lb_dev_info_get(d)->memory_bytes;
+    return all ? LB_MIN(all / UNPACKED_SHARE, UNPACKED_BYTES_MAX) : UNPACKED_BYTES_MAX;
+}
 
 static u64 mat_bytes(const lb_mweight *w) {
     return lb_dev_tile_bytes((u32)w->mats[0].n_rows, (u32)w->mats[0].n_cols, LB_DEV_TILE_PAD);
@@ -22,6 +30,7 @@ static bool fits(const lb_linear *l) {
 void lb_dexperts_sizes(const lb_context *c, u32 n, lb_dtile_sizes *s) {
     const lb_model *m = c->m;
     const lb_group_args routes = {n * m->p.n_expert_used, m->p.n_expert};
+    const u64 most = unpacked_most(c);
     lb_dev_shape shape;
     lb_err none;
     u32 n_ff = 0;
@@ -31,7 +40,7 @@ void lb_dexperts_sizes(const lb_context *c, u32 n, lb_dtile_sizes *s) {
             continue;
         const u64 one =
             mat_bytes(l->gate_exps.w) + mat_bytes(l->up_exps.w) + mat_bytes(l->down_exps.w);
-        const u64 all = LB_MAX(LB_MIN(one * m->p.n_expert, UNPACKED_BYTES_MAX), one);
+        const u64 all = LB_MAX(LB_MIN(one * m->p.n_expert, most), one);
         s->slot = LB_MAX(s->slot, lb_round_up(lb_ceil_div_u64(all, 2), LB_DEV_TILE_BYTES));
         n_ff = LB_MAX(n_ff, (u32)l->down_exps.w->n_cols);
     }
