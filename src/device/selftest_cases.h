@@ -65,10 +65,13 @@ u16 *lb_selftest_make_tiles(lb_selftest *t, u32 n_rows, u32 n_cols, u32 pad, flo
 /* times the sum of products of n halves, which are exact, added in any order; by how much a
  * device's may differ. */
 double lb_selftest_dot(const float *a, const float *b, u32 n, double times, double *off);
-/* A value of gemm_gated's tiles, of a gate and its partner that are off by so much; act:
- * LB_DEV_PRE_* behind NORM. */
-void lb_selftest_compare_gated(lb_selftest *t, u32 act, float got, float gate, double gate_off,
-                               float up, double up_off);
+/* A value of gemm_gated's tiles, of a gate and its partner; act: LB_DEV_PRE_* behind NORM. */
+typedef struct lb_selftest_sum {
+    float v;
+    double off; /* by how much a device's may differ */
+} lb_selftest_sum;
+void lb_selftest_compare_gated(lb_selftest *t, u32 act, float got, lb_selftest_sum gate,
+                               lb_selftest_sum up);
 
 /* One case of a family; i counts them, *more says whether there is one after it. */
 lb_status lb_selftest_weights(lb_selftest *t, u32 i, bool *more, lb_err *err);

@@ -282,7 +282,8 @@ static lb_status check_gated(lb_selftest *t, const shape *s, u32 way, lb_err *er
             } else if (c < s->n_rows) {
                 const float g = (float)product(&o, 0, line, c, &g_off);
                 const float u = (float)product(&o, 1, line, c, &u_off);
-                lb_selftest_compare_gated(t, o.a.act, got, g, g_off, u, u_off);
+                lb_selftest_compare_gated(t, o.a.act, got, (lb_selftest_sum){g, g_off},
+                                          (lb_selftest_sum){u, u_off});
             }
         }
     }

@@ -252,19 +252,19 @@ static double slope(u32 act, double gate) {
 static const lb_dev_kernel acts[] = {LB_DK_act_silu, LB_DK_act_gelu, LB_DK_act_gelu_erf,
                                      LB_DK_act_relu2, LB_DK_act_oai};
 
-void lb_selftest_compare_gated(lb_selftest *t, u32 kind, float got, float g, double g_off, float u,
-                               double u_off) {
+void lb_selftest_compare_gated(lb_selftest *t, u32 kind, float got, lb_selftest_sum gate,
+                               lb_selftest_sum up) {
     const bool oai = kind == LB_DEV_PRE_OAI; /* its partners are up + 1 */
     const lb_dev_kernel k = acts[kind - LB_DEV_PRE_SILU];
+    const double steep = slope(kind, (double)gate.v);
+    const double g_off = gate.off + LB_SELFTEST_ULP * fabs((double)gate.v);
+    const double u_off = up.off + LB_SELFTEST_ULP * fabs((double)up.v);
+    const double partner = fabs((double)up.v) + u_off + (oai ? 1 : 0);
     float one = oai ? 0.0f : 1.0f, act, want;
-    lb_selftest_act(k, 1, &want, &g, &u);
-    lb_selftest_act(k, 1, &act, &g, &one);
-    g_off += LB_SELFTEST_ULP * fabs((double)g);
-    u_off += LB_SELFTEST_ULP * fabs((double)u);
-    const double partner = fabs((double)u) + u_off + (oai ? 1 : 0);
-    const double off = lb_selftest_act_bound(k, g, want) +
-                       slope(kind, (double)g) * g_off * partner +
-                       (fabs((double)act) + slope(kind, (double)g) * g_off) * u_off;
+    lb_selftest_act(k, 1, &want, &gate.v, &up.v);
+    lb_selftest_act(k, 1, &act, &gate.v, &one);
+    const double off = lb_selftest_act_bound(k, gate.v, want) + steep * g_off * partner +
+                       (fabs((double)act) + steep * g_off) * u_off;
     const double by = 1 / (double)LB_DEV_GATED_SCALE;
     lb_selftest_compare(t, t->at++, got, (double)want * by,
                         off * by * (1 + HALF) + fabs((double)want) * by * HALF + HALF_TINY);
@@ -296,7 +296,8 @@ static lb_status check_gated(lb_selftest *t, shape s, u32 way, lb_err *err) {
                                                    (double)o.a.times * scale, &g_off);
             const float u = (float)lb_selftest_dot(x, o.up + (u64)c * s.n_cols, s.n_cols,
                                                    (double)o.a.add_times * scale, &u_off);
-            lb_selftest_compare_gated(t, o.a.act, got, g, g_off, u, u_off);
+            lb_selftest_compare_gated(t, o.a.act, got, (lb_selftest_sum){g, g_off},
+                                      (lb_selftest_sum){u, u_off});
         }
     return LB_OK;
 }
