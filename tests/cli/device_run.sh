@@ -66,11 +66,11 @@ for family in mixtral gpt_oss; do
     "$LOGITS" make "$file" "$label" "$W/hf" && "$LOGITS" ids "$file" "$label" >"$W/ids" || exit 1
     for how in "" "--device-memory 8MB --batch 64" "--exact"; do
         # shellcheck disable=SC2086 # words
-        "$LBRX" score "$W/hf" --jsonl --top 10 -q --device emulated $how <"$W/ids" >"$W/experts${how%% *}" 2>"$W/err" ||
+        "$LBRX" score "$W/hf" --jsonl --top 10 -q --device emulated $how <"$W/ids" >"$W/grouped${how%% *}" 2>"$W/err" ||
             fail "experts of $family $how" "$(head -1 "$W/err")"
     done
-    same "experts of $family in parts" "$W/experts" "$W/experts--device-memory"
-    ! cmp -s "$W/experts" "$W/experts--exact" && pass || fail "experts of $family" "are not multiplied in tiles"
+    same "experts of $family in parts" "$W/grouped" "$W/grouped--device-memory"
+    ! cmp -s "$W/grouped" "$W/grouped--exact" && pass || fail "experts of $family" "are not multiplied in tiles"
 done
 
 # ---- types ----
