@@ -3,9 +3,9 @@
 files (holes) for shapes that no disk holds; also GGUF files without a tokenizer, and importance matrices for
 them, for the quantizers. Standard library only.
 
-    python3 bench/models.py SHAPE OUT [--sparse] [--tokenizer FOLDER]
+    python3 bench/models.py SHAPE OUT [--sparse] [--layers N] [--tokenizer FOLDER]
 
-SHAPE is one of the names below. --tokenizer copies the tokenizer files of an existing folder, so that the
+SHAPE is one of the names below, --layers N has the first of its layers. --tokenizer copies the tokenizer files of an existing folder, so that the
 reference converters accept the model; its vocabulary sets the number of rows of the embedding."""
 import array
 import json
@@ -24,6 +24,8 @@ SHAPES = {
     "33b": (6656, 60, 17920, 52, 52, 32000),  # Llama 33B
     "70b": (8192, 80, 28672, 64, 8, 32000),   # Llama 2 70B
     "405b": (16384, 126, 53248, 128, 8, 128256),  # Llama 3.1 405B
+    # of experts: how many, how many a token has, the size of a head
+    "30b-a3b": (2048, 48, 768, 32, 4, 151936, 128, 8, 128),  # Qwen3 30B A3B
 }
 SHARD = 5_000_000_000
 TEXTS = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model", "vocab.json",
@@ -31,19 +33,25 @@ TEXTS = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "
 
 
 def tensors(shape, vocab):
-    h, layers, inter, heads, kv, _ = shape
-    k = h // heads * kv
+    h, layers, inter, heads, kv, _ = shape[:6]
+    experts, _, dim = shape[6:] or (0, 0, h // heads)
+    q, k = dim * heads, dim * kv
     yield "model.embed_tokens.weight", (vocab, h)
     for i in range(layers):
         p = f"model.layers.{i}."
         yield p + "input_layernorm.weight", (h,)
-        yield p + "mlp.down_proj.weight", (h, inter)
-        yield p + "mlp.gate_proj.weight", (inter, h)
-        yield p + "mlp.up_proj.weight", (inter, h)
+        for m in [f"experts.{e}." for e in range(experts)] or [""]:
+            yield p + f"mlp.{m}down_proj.weight", (h, inter)
+            yield p + f"mlp.{m}gate_proj.weight", (inter, h)
+            yield p + f"mlp.{m}up_proj.weight", (inter, h)
+        if experts:
+            yield p + "mlp.gate.weight", (experts, h)
+            yield p + "self_attn.q_norm.weight", (dim,)
+            yield p + "self_attn.k_norm.weight", (dim,)
         yield p + "post_attention_layernorm.weight", (h,)
         yield p + "self_attn.k_proj.weight", (k, h)
-        yield p + "self_attn.o_proj.weight", (h, h)
-        yield p + "self_attn.q_proj.weight", (h, h)
+        yield p + "self_attn.o_proj.weight", (h, q)
+        yield p + "self_attn.q_proj.weight", (q, h)
         yield p + "self_attn.v_proj.weight", (k, h)
     yield "model.norm.weight", (h,)
     yield "lm_head.weight", (vocab, h)
@@ -100,8 +108,9 @@ def write_shard(path, items, sparse, block):
             write_values(f, at, block)
 
 
-def make(name, out, sparse=False, tokenizer=None, block=None):
+def make(name, out, sparse=False, tokenizer=None, block=None, layers=None):
     shape = SHAPES[name]
+    shape = (shape[0], layers or shape[1], *shape[2:])
     block = b"" if sparse else block or weights()
     vocab = shape[5]
     os.makedirs(out, exist_ok=True)
@@ -110,6 +119,10 @@ def make(name, out, sparse=False, tokenizer=None, block=None):
               "num_attention_heads": shape[3], "num_key_value_heads": shape[4], "rms_norm_eps": 1e-05,
               "rope_theta": 10000.0, "max_position_embeddings": 4096, "tie_word_embeddings": False,
               "torch_dtype": "bfloat16", "bos_token_id": 1, "eos_token_id": 2, "initializer_range": 0.02}
+    if shape[6:]:
+        config |= {"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "moe_intermediate_size": shape[2],
+                   "num_experts": shape[6], "num_experts_per_tok": shape[7], "head_dim": shape[8], "norm_topk_prob": True,
+                   "decoder_sparse_step": 1, "mlp_only_layers": []}
     if tokenizer:
         for t in TEXTS:
             if os.path.exists(os.path.join(tokenizer, t)):
@@ -181,7 +194,7 @@ def write_gguf(path, meta, items):
 
 def part(name, share):
     """A shape with 1 / share of the layers and of the vocabulary: near the same mixture of matrices."""
-    h, layers, inter, heads, kv, vocab = SHAPES[name]
+    h, layers, inter, heads, kv, vocab = SHAPES[name][:6]
     return h, max(1, round(layers / share)), inter, heads, kv, vocab // share // 32 * 32
 
 
@@ -213,6 +226,9 @@ if __name__ == "__main__":
     tok = sys.argv[sys.argv.index("--tokenizer") + 1] if "--tokenizer" in sys.argv else None
     if tok:
         args.remove(tok)
+    n_layers = sys.argv[sys.argv.index("--layers") + 1] if "--layers" in sys.argv else None
+    if n_layers:
+        args.remove(n_layers)
     if len(args) != 2 or args[0] not in SHAPES:
         sys.exit(__doc__)
-    print(make(args[0], args[1], "--sparse" in sys.argv, tok))
+    print(make(args[0], args[1], "--sparse" in sys.argv, tok, layers=n_layers and int(n_layers)))

@@ -601,6 +601,11 @@ enum {
     TILE_ROWS,
     GEMM,
     GEMM_GATED,
+    ROUTES_COUNT,
+    ROUTES_TILES,
+    TILE_ROUTES,
+    GEMM_EXPERTS,
+    GEMM_EXPERTS_GATED,
     MT,
     MT_MLX,
     NO_FAMILY
@@ -657,6 +662,12 @@ static const family families[] = {
     [TILE_ROWS] = {"iioov", sizeof(lb_tile_args), lb_dev_shape_tile_rows},
     [GEMM] = {"iiiov", sizeof(lb_gemm_args), lb_dev_shape_gemm},
     [GEMM_GATED] = {"iiiiov", sizeof(lb_gemm_args), lb_dev_shape_gemm_gated},
+    [ROUTES_COUNT] = {"iov", sizeof(lb_group_args), lb_dev_shape_plan},
+    [ROUTES_TILES] = {"iov", sizeof(lb_group_args), lb_dev_shape_plan},
+    [TILE_ROUTES] = {"iiioov", sizeof(lb_tile_routes_args), lb_dev_shape_tile_routes},
+    [GEMM_EXPERTS] = {"iiiiiov", sizeof(lb_gemm_experts_args), lb_dev_shape_gemm_experts},
+    [GEMM_EXPERTS_GATED] = {"iiiiiiov", sizeof(lb_gemm_experts_args),
+                            lb_dev_shape_gemm_experts_gated},
     [ROUTE_TWO] = {"iov", sizeof(lb_route_args), lb_dev_shape_route_two},
     [MOVE] = {"iov", sizeof(lb_move_args), lb_dev_shape_move},
     [TIMES] = {"iov", sizeof(lb_times_args), lb_dev_shape_times},
@@ -712,7 +723,8 @@ bool lb_dev_kernel_is_mt(lb_dev_kernel k) {
 }
 
 bool lb_dev_kernel_is_gemm(lb_dev_kernel k) {
-    return table[k].family == GEMM || table[k].family == GEMM_GATED;
+    const u32 f = table[k].family;
+    return f == GEMM || f == GEMM_GATED || f == GEMM_EXPERTS || f == GEMM_EXPERTS_GATED;
 }
 
 bool lb_dev_kernel_is_double(lb_dev_kernel k) {

@@ -67,6 +67,8 @@ u32 lb_dev_kernel_chunk(lb_dev_kernel k);
 /* Bytes of rows as tiles (kern/args.h), padded to a multiple of `pad` rows; UINT64_MAX: too many.
  */
 u64 lb_dev_tile_bytes(u32 n_rows, u32 n_cols, u32 pad);
+/* How many tiles experts' routes have at most (routes_tiles). */
+u32 lb_dev_plan_tiles(u32 n_routes, u32 n_mats);
 u32 lb_dev_kernel_val_bytes(lb_dev_kernel k);
 /* What the memory of a threadgroup of mt_* may be at most: all that a unit of CUDA's 9.0 has. */
 #define LB_DEV_MT_SHARED 232448u

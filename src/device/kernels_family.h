@@ -55,6 +55,9 @@ lb_dev_shape_fn lb_dev_shape_mm, lb_dev_shape_mm_mlx, lb_dev_shape_mm_scaled,
 /* kernels_tiles.c */
 lb_dev_shape_fn lb_dev_shape_unpack, lb_dev_shape_unpack_mlx, lb_dev_shape_unpack_scaled,
     lb_dev_shape_tile_rows, lb_dev_shape_gemm, lb_dev_shape_gemm_gated;
+/* kernels_experts.c */
+lb_dev_shape_fn lb_dev_shape_plan, lb_dev_shape_tile_routes, lb_dev_shape_gemm_experts,
+    lb_dev_shape_gemm_experts_gated;
 /* kernels_state.c */
 lb_dev_shape_fn lb_dev_shape_route_two, lb_dev_shape_move, lb_dev_shape_times, lb_dev_shape_l2,
     lb_dev_shape_conv, lb_dev_shape_conv_keep, lb_dev_shape_gates, lb_dev_shape_delta;

@@ -35,13 +35,15 @@ static const char *shape_unpack(lb_dev_form form, u32 n_forms, u32 type, const l
                           .scale_rows = a->scale_rows,
                           .n_mats = a->n_mats};
     const char *bad = lb_dev_rows_need(form, type, &m, s);
-    const u64 groups = lb_round_up(a->n, LB_DEV_TILE_PAD) / UNPACK_ROWS;
+    const u64 all = 1 + (u64)a->n_more;
+    u64 groups, bytes;
     if (bad)
         return bad;
-    if (a->mat >= LB_MAX(a->n_mats, 1u) || a->first > a->n_rows || a->n > a->n_rows - a->first)
+    if (a->mat + all > LB_MAX(a->n_mats, 1u) || a->first > a->n_rows || a->n > a->n_rows - a->first)
         return "there are no such rows";
-    if (groups > LB_DEV_GRID_Y_MAX ||
-        !tile_bytes(a->n, a->n_cols, LB_DEV_TILE_PAD, &s->need_bytes[n_forms]))
+    if (!lb_mul_u64(lb_round_up(a->n, LB_DEV_TILE_PAD) / UNPACK_ROWS, all, &groups) ||
+        groups > LB_DEV_GRID_Y_MAX || !tile_bytes(a->n, a->n_cols, LB_DEV_TILE_PAD, &bytes) ||
+        !lb_mul_u64(bytes, all, &s->need_bytes[n_forms]))
         return too_large;
     s->groups[0] = (u32)lb_ceil_div_u64(a->n_cols, UNPACK_COLS);
     s->groups[1] = (u32)groups;

@@ -159,6 +159,12 @@ static cases_fn *cases_of(lb_dev_kernel k) {
     case LB_DK_gemm:
     case LB_DK_gemm_gated:
         return lb_selftest_tiles;
+    case LB_DK_routes_count:
+    case LB_DK_routes_tiles:
+    case LB_DK_tile_routes:
+    case LB_DK_gemm_experts:
+    case LB_DK_gemm_experts_gated:
+        return lb_selftest_grouped;
     case LB_DK_enc_mlx_affine:
     case LB_DK_enc_mlx_float:
         return lb_selftest_encode_mlx;

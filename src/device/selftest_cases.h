@@ -59,6 +59,19 @@ double lb_selftest_act_bound(lb_dev_kernel act, float gate, float want);
 
 /* Where a value of a matrix lies among its tiles (kern/args.h), in halves. */
 u64 lb_selftest_tile_at(u32 n_cols, u32 row, u32 col);
+/* Random halves of rows as tiles, and as rows [n_rows, n_cols]; NULL when out of memory. */
+u16 *lb_selftest_make_tiles(lb_selftest *t, u32 n_rows, u32 n_cols, u32 pad, float size,
+                            float **rows);
+/* times the sum of products of n halves, which are exact, added in any order; by how much a
+ * device's may differ. */
+double lb_selftest_dot(const float *a, const float *b, u32 n, double times, double *off);
+/* A value of gemm_gated's tiles, of a gate and its partner; act: LB_DEV_PRE_* behind NORM. */
+typedef struct lb_selftest_sum {
+    float v;
+    double off; /* by how much a device's may differ */
+} lb_selftest_sum;
+void lb_selftest_compare_gated(lb_selftest *t, u32 act, float got, lb_selftest_sum gate,
+                               lb_selftest_sum up);
 
 /* One case of a family; i counts them, *more says whether there is one after it. */
 lb_status lb_selftest_weights(lb_selftest *t, u32 i, bool *more, lb_err *err);
@@ -72,6 +85,7 @@ lb_status lb_selftest_encode_mlx(lb_selftest *t, u32 i, bool *more, lb_err *err)
 lb_status lb_selftest_heads(lb_selftest *t, u32 i, bool *more, lb_err *err);
 lb_status lb_selftest_state(lb_selftest *t, u32 i, bool *more, lb_err *err);
 lb_status lb_selftest_tiles(lb_selftest *t, u32 i, bool *more, lb_err *err);
+lb_status lb_selftest_grouped(lb_selftest *t, u32 i, bool *more, lb_err *err);
 lb_status lb_selftest_wide(lb_selftest *t, u32 i, bool *more, lb_err *err);
 
 #endif

@@ -138,8 +138,8 @@ static lb_status check_tile_rows(lb_selftest *t, shape s, u32 way, lb_err *err) 
 
 /* ---- products ---- */
 
-/* Random halves as tiles, and as rows. */
-static u16 *make_tiles(lb_selftest *t, u32 n_rows, u32 n_cols, u32 pad, float size, float **rows) {
+u16 *lb_selftest_make_tiles(lb_selftest *t, u32 n_rows, u32 n_cols, u32 pad, float size,
+                            float **rows) {
     const u64 bytes = lb_dev_tile_bytes(n_rows, n_cols, pad);
     u16 *tiles = lb_arena_push(&t->arena, (size_t)bytes, 16);
     *rows = lb_selftest_floats(t, (u64)n_rows * n_cols, size);
@@ -155,9 +155,8 @@ static u16 *make_tiles(lb_selftest *t, u32 n_rows, u32 n_cols, u32 pad, float si
     return tiles;
 }
 
-/* A sum of products of halves, which are exact; terms are added with roundings that may cut off
- * (2^-23), in any order. */
-static double dot(const float *a, const float *b, u32 n, double times, double *off) {
+/* Terms are added with roundings that may cut off (2^-23). */
+double lb_selftest_dot(const float *a, const float *b, u32 n, double times, double *off) {
     double sum = 0, size = 0;
     for (u32 i = 0; i < n; i++) {
         const double term = (double)a[i] * (double)b[i];
@@ -186,9 +185,9 @@ static bool make_case(lb_selftest *t, shape s, u32 way, case_of *o) {
                         .alpha = LB_SELFTEST_ALPHA,
                         .limit = LB_SELFTEST_LIMIT,
                         .a_scale = way % 3 == 1 ? 0.25f : 0};
-    o->x_tiles = make_tiles(t, s.n_tokens, s.n_cols, LB_DEV_TILE_ROWS, 2, &o->x);
-    o->w_tiles = make_tiles(t, s.n_rows, s.n_cols, LB_DEV_TILE_PAD, 0.25f, &o->w);
-    o->up_tiles = make_tiles(t, s.n_rows, s.n_cols, LB_DEV_TILE_PAD, 0.25f, &o->up);
+    o->x_tiles = lb_selftest_make_tiles(t, s.n_tokens, s.n_cols, LB_DEV_TILE_ROWS, 2, &o->x);
+    o->w_tiles = lb_selftest_make_tiles(t, s.n_rows, s.n_cols, LB_DEV_TILE_PAD, 0.25f, &o->w);
+    o->up_tiles = lb_selftest_make_tiles(t, s.n_rows, s.n_cols, LB_DEV_TILE_PAD, 0.25f, &o->up);
     o->scales = lb_arena_new(&t->arena, float, n_lines);
     if (!o->x_tiles || !o->w_tiles || !o->up_tiles || !o->scales)
         return false;
@@ -231,8 +230,8 @@ static lb_status check_gemm(lb_selftest *t, shape s, u32 way, lb_err *err) {
             lb_selftest_compare(t, i, y[i], (double)was[i], 0);
             continue;
         }
-        double want = dot(o.x + (u64)token * s.n_cols, o.w + at * s.n_cols, s.n_cols,
-                          (double)a->times * scale_of(&o, token), &off);
+        double want = lb_selftest_dot(o.x + (u64)token * s.n_cols, o.w + at * s.n_cols, s.n_cols,
+                                      (double)a->times * scale_of(&o, token), &off);
         if (a->add) {
             want = (double)was[i] + (double)a->add_times * want;
             off = fabs((double)a->add_times) * off + 2 * LB_SELFTEST_ULP * fabs(want);
@@ -250,9 +249,28 @@ static double slope(u32 act, double gate) {
     return act == LB_DEV_PRE_RELU2 ? 2 * fabs(gate) + 1 : 1.2;
 }
 
+static const lb_dev_kernel acts[] = {LB_DK_act_silu, LB_DK_act_gelu, LB_DK_act_gelu_erf,
+                                     LB_DK_act_relu2, LB_DK_act_oai};
+
+void lb_selftest_compare_gated(lb_selftest *t, u32 kind, float got, lb_selftest_sum gate,
+                               lb_selftest_sum up) {
+    const bool oai = kind == LB_DEV_PRE_OAI; /* its partners are up + 1 */
+    const lb_dev_kernel k = acts[kind - LB_DEV_PRE_SILU];
+    const double steep = slope(kind, (double)gate.v);
+    const double g_off = gate.off + LB_SELFTEST_ULP * fabs((double)gate.v);
+    const double u_off = up.off + LB_SELFTEST_ULP * fabs((double)up.v);
+    const double partner = fabs((double)up.v) + u_off + (oai ? 1 : 0);
+    float one = oai ? 0.0f : 1.0f, act, want;
+    lb_selftest_act(k, 1, &want, &gate.v, &up.v);
+    lb_selftest_act(k, 1, &act, &gate.v, &one);
+    const double off = lb_selftest_act_bound(k, gate.v, want) + steep * g_off * partner +
+                       (fabs((double)act) + steep * g_off) * u_off;
+    const double by = 1 / (double)LB_DEV_GATED_SCALE;
+    lb_selftest_compare(t, t->at++, got, (double)want * by,
+                        off * by * (1 + HALF) + fabs((double)want) * by * HALF + HALF_TINY);
+}
+
 static lb_status check_gated(lb_selftest *t, shape s, u32 way, lb_err *err) {
-    static const lb_dev_kernel acts[] = {LB_DK_act_silu, LB_DK_act_gelu, LB_DK_act_gelu_erf,
-                                         LB_DK_act_relu2, LB_DK_act_oai};
     case_of o;
     if (!make_case(t, s, way, &o))
         return no_memory(err);
@@ -274,23 +292,12 @@ static lb_status check_gated(lb_selftest *t, shape s, u32 way, lb_err *err) {
             }
             const float *x = o.x + (u64)r * s.n_cols;
             const double scale = scale_of(&o, r);
-            const float g =
-                (float)dot(x, o.w + (u64)c * s.n_cols, s.n_cols, (double)o.a.times * scale, &g_off);
-            const float u = (float)dot(x, o.up + (u64)c * s.n_cols, s.n_cols,
-                                       (double)o.a.add_times * scale, &u_off);
-            float one = 1, act, want;
-            lb_selftest_act(acts[which], 1, &want, &g, &u);
-            one = which == 4 ? 0.0f : 1.0f; /* OAI: partners are up + 1 */
-            lb_selftest_act(acts[which], 1, &act, &g, &one);
-            g_off += LB_SELFTEST_ULP * fabs((double)g);
-            u_off += LB_SELFTEST_ULP * fabs((double)u);
-            const double partner = fabs((double)u) + u_off + (which == 4 ? 1 : 0);
-            const double off = lb_selftest_act_bound(acts[which], g, want) +
-                               slope(o.a.act, (double)g) * g_off * partner +
-                               (fabs((double)act) + slope(o.a.act, (double)g) * g_off) * u_off;
-            const double by = 1 / (double)LB_DEV_GATED_SCALE;
-            lb_selftest_compare(t, t->at++, got, (double)want * by,
-                                off * by * (1 + HALF) + fabs((double)want) * by * HALF + HALF_TINY);
+            const float g = (float)lb_selftest_dot(x, o.w + (u64)c * s.n_cols, s.n_cols,
+                                                   (double)o.a.times * scale, &g_off);
+            const float u = (float)lb_selftest_dot(x, o.up + (u64)c * s.n_cols, s.n_cols,
+                                                   (double)o.a.add_times * scale, &u_off);
+            lb_selftest_compare_gated(t, o.a.act, got, (lb_selftest_sum){g, g_off},
+                                      (lb_selftest_sum){u, u_off});
         }
     return LB_OK;
 }

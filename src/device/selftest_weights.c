@@ -578,9 +578,11 @@ static lb_status check_unpack(lb_selftest *t, const weights *w, bool stack, lb_e
                               .n_mats = stack ? STACK : 0,
                               .mat = mat,
                               .first = first,
-                              .n = n_rows - first};
-    const u32 n_lines = (u32)lb_round_up(a.n, LB_DEV_TILE_PAD), width = LB_DEV_TILE_COLS;
-    const u64 bytes = lb_dev_tile_bytes(a.n, n_cols, LB_DEV_TILE_PAD);
+                              .n = n_rows - first,
+                              .n_more = lb_selftest_u32(t) % (n_mats - mat)};
+    const u32 per = (u32)lb_round_up(a.n, LB_DEV_TILE_PAD), n_lines = per * (1 + a.n_more);
+    const u32 width = LB_DEV_TILE_COLS;
+    const u64 bytes = lb_dev_tile_bytes(n_lines, n_cols, LB_DEV_TILE_PAD);
     u16 *halves = lb_arena_push(&t->arena, (size_t)bytes, 16);
     if (!halves)
         return lb_fail(err, LB_E_NOMEM, "out of memory for a case");
@@ -591,8 +593,9 @@ static lb_status check_unpack(lb_selftest *t, const weights *w, bool stack, lb_e
     LB_TRY(lb_selftest_launch(t, bufs[form_of(w)], &a, halves, err));
     for (u32 r = 0; r < n_lines; r++)
         for (u32 c = 0; c < lb_round_up(n_cols, width); c++) {
-            const float *row = w->value + ((u64)mat * n_rows + first + r) * n_cols;
-            const u16 want = r < a.n && c < n_cols ? lb_f16_from_f32(row[c]) : 0;
+            const u32 line = r % per;
+            const float *row = w->value + ((u64)(mat + r / per) * n_rows + first + line) * n_cols;
+            const u16 want = line < a.n && c < n_cols ? lb_f16_from_f32(row[c]) : 0;
             lb_selftest_compare(t, t->at++,
                                 lb_f16_to_f32(halves[lb_selftest_tile_at(n_cols, r, c)]),
                                 (double)lb_f16_to_f32(want), 0);

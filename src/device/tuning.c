@@ -8,9 +8,12 @@ static const struct {
     char size;
     lb_dev_tuning t;
 } rows[] = {
-#define LB_DEV_TUNING(kind, generation, size, small, middle, large, experts, gemm, launches, \
-                      simdgroups)                                                            \
-    {LB_DEV_##kind, generation, size, {small, middle, large, experts, gemm, launches, simdgroups}},
+#define LB_DEV_TUNING(kind, generation, size, small, middle, large, experts, gemm, grouped, \
+                      launches, simdgroups)                                                 \
+    {LB_DEV_##kind,                                                                         \
+     generation,                                                                            \
+     size,                                                                                  \
+     {small, middle, large, experts, gemm, grouped, launches, simdgroups}},
 #include "device/tuning.def"
 #undef LB_DEV_TUNING
 };

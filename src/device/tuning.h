@@ -10,10 +10,11 @@ typedef struct lb_dev_tuning {
     /* From how many tokens on a product is one of mm_*: of matrices of up to 2048 rows and columns,
      * of up to 4096, of larger ones. 0: the device has no matrix units. */
     u32 mm_small, mm_middle, mm_large;
-    u32 mm_experts; /* the same of experts' products, in tokens of the batch */
-    u32 gemm;       /* from how many tokens on it is one of tiles of f16; 0: never */
-    u32 launches;   /* of a command buffer; 0: the device has none */
-    u32 simdgroups; /* of a threadgroup of mv_* and mve_* */
+    u32 mm_experts;   /* the same of experts' products, in tokens of the batch */
+    u32 gemm;         /* from how many tokens on it is one of tiles of f16; 0: never */
+    u32 gemm_experts; /* the same of experts' products, in tokens of the batch */
+    u32 launches;     /* of a command buffer; 0: the device has none */
+    u32 simdgroups;   /* of a threadgroup of mv_* and mve_* */
 } lb_dev_tuning;
 
 /* kind: an lb_dev_kind. generation: CUDA's compute capability times ten, the number of Metal's

@@ -92,6 +92,10 @@ static void set_sizes(const lb_context *c, u64 *size) {
     size[LB_DBUF_TILES] = t.slot ? lb_dev_tile_bytes((u32)b, t.n_cols, LB_DEV_TILE_ROWS) : 0;
     size[LB_DBUF_POWERS] = t.slot ? 4 * lb_round_up(b, LB_DEV_TILE_ROWS) : 0;
     size[LB_DBUF_GATED] = t.slot ? lb_dev_tile_bytes((u32)b, t.n_ff, LB_DEV_TILE_ROWS) : 0;
+    size[LB_DBUF_GATED] = LB_MAX(size[LB_DBUF_GATED], t.gated);
+    size[LB_DBUF_PLAN] = LB_MAX(size[LB_DBUF_PLAN], t.plan);
+    size[LB_DBUF_ROUTED] = t.routed;
+    size[LB_DBUF_TIMES] = t.powers;
     size[LB_DBUF_SLOTS] = 2 * t.slot;
     d->slot_bytes = t.slot;
     size[LB_DBUF_META] = lb_device_lay_out(c, (u32)b, (u32)b);

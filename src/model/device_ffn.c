@@ -149,8 +149,14 @@ static lb_status run_experts(const lb_context *c, const lb_dlayer *l, const lb_d
     const dense d = {&l->gate_exps, &l->up_exps, &l->down_exps, false, c->n * used, used};
     const lb_dev_arg rows = lb_dbuf_arg(c, LB_DBUF_ROWS), routes = lb_dbuf_arg(c, LB_DBUF_ROUTES);
     const lb_experts_args a = {.n_tokens = c->n, .n_cols = c->m->p.n_embd, .n_used = used};
-    LB_TRY(lb_dplan_experts(c, used, err));
-    LB_TRY(run_dense(c, &d, in, &(lb_doutput){.y = rows}, err));
+    const u32 act = activated(c, d.down->n_cols, true).pre;
+    const lb_dexperts tiled = {d.gate, d.up, d.down, c->n, used, act, *in, rows};
+    if (lb_dexperts_tiled(c, &tiled)) {
+        LB_TRY(lb_dexperts_run(c, &tiled, err));
+    } else {
+        LB_TRY(lb_dplan_experts(c, used, err));
+        LB_TRY(run_dense(c, &d, in, &(lb_doutput){.y = rows}, err));
+    }
     LB_TRY(lb_dlaunch(c, LB_DK_experts_sum, (lb_dev_arg[]){rows, routes, out}, &a, err));
     return lb_dbarrier(c, err);
 }

@@ -4,12 +4,13 @@
  * the two are multiplied. Gate and up become the operand of down at once.
  *
  * Scratch has two slots, so that the next strip of rows may be unpacked beside a product. What is
- * stored as f32, experts and matrices of few rows go the usual way: their products stay f32. */
+ * stored as f32 and matrices of few rows go the usual way: their products stay f32. Experts have a
+ * file of their own (device_experts.c). */
 #include "model/device_tiles.h"
 
 #define ROWS_MIN 64u
 
-static bool kind_fits(const lb_mat *m) {
+bool lb_dtile_fits(const lb_mat *m) {
     return m->n_rows >= ROWS_MIN && m->n_cols >= LB_DEV_TILE_COLS &&
            !(m->kind == LB_ENC_PLAIN && m->dtype == LB_F32);
 }
@@ -17,7 +18,7 @@ static bool kind_fits(const lb_mat *m) {
 static void widen(lb_dtile_sizes *s, const lb_linear *l) {
     for (u32 i = 0; l->w && l->w->n_stack == 1 && i < l->w->n_mats; i++) {
         const lb_mat *m = &l->w->mats[i];
-        if (!kind_fits(m))
+        if (!lb_dtile_fits(m))
             continue;
         s->slot =
             LB_MAX(s->slot, lb_dev_tile_bytes((u32)m->n_rows, (u32)m->n_cols, LB_DEV_TILE_PAD));
@@ -50,7 +51,12 @@ lb_dtile_sizes lb_dtile_sizes_of(const lb_context *c) {
     const u32 from = lb_dev_info_get(r->d)->tuning.gemm;
     const bool taken = from && c->o.n_batch >= from && !c->o.exact && !r->no_tiles &&
                        lb_dev_has(r->d, LB_DK_gemm) && lb_dev_has(r->d, LB_DK_gemm_gated);
-    return taken ? sizes_of(c->m) : (lb_dtile_sizes){0};
+    lb_dtile_sizes s = {0};
+    if (taken) {
+        s = sizes_of(c->m);
+        lb_dexperts_sizes(c, c->o.n_batch, &s);
+    }
+    return s;
 }
 
 bool lb_dtiled(const lb_context *c, u32 n) {
@@ -68,7 +74,7 @@ static u32 strip_rows(const lb_context *c, u32 n_cols) {
     return (u32)LB_MIN(n * LB_DEV_TILE_PAD, (u64)INT32_MAX);
 }
 
-static bool mat_fits(const lb_context *c, const lb_dmat *m) {
+bool lb_dmat_tiled(const lb_context *c, const lb_dmat *m) {
     return m->args.n_rows >= ROWS_MIN && m->args.n_cols >= LB_DEV_TILE_COLS &&
            m->kernel[LB_DEV_UNPACK] != LB_DK_unpack_f32 && strip_rows(c, m->args.n_cols) > 0;
 }
@@ -76,7 +82,7 @@ static bool mat_fits(const lb_context *c, const lb_dmat *m) {
 bool lb_dlinear_tiled(const lb_context *c, const lb_dlinear *l, u32 n) {
     bool fits = l->parts && lb_dtiled(c, n) && has_room(c, LB_DBUF_TILES, n, l->n_cols);
     for (u32 i = 0; fits && i < l->n_parts; i++)
-        fits = mat_fits(c, &l->parts[i]);
+        fits = lb_dmat_tiled(c, &l->parts[i]);
     return fits;
 }
 
@@ -87,8 +93,7 @@ typedef struct operand {
     float scale; /* 0: LB_DBUF_POWERS has one of each token */
 } operand;
 
-static lb_status tile_rows(const lb_context *c, const lb_dinput *in, u32 n, u32 n_cols,
-                           lb_err *err) {
+lb_status lb_dtile_rows(const lb_context *c, const lb_dinput *in, u32 n, u32 n_cols, lb_err *err) {
     const bool norm = in->pre == LB_DEV_PRE_NORM;
     const lb_tile_args a = {.n_tokens = n,
                             .n_cols = n_cols,
@@ -222,7 +227,7 @@ static lb_status run_tiled(const lb_context *c, const lb_dproduct *p, const bool
             LB_TRY(multiply(c, &x, &last, err));
             if (tiled)
                 LB_TRY(lb_dbarrier(c, err));
-            LB_TRY(tile_rows(c, &p[i].in, p[i].n, p[i].l->n_cols, err));
+            LB_TRY(lb_dtile_rows(c, &p[i].in, p[i].n, p[i].l->n_cols, err));
             tiled = &p[i];
         }
         LB_TRY(run_product(c, &x, &p[i], &last, err));
@@ -286,7 +291,7 @@ static lb_status activate(const lb_context *c, const lb_dgated *g, lb_err *err) 
                             .limit = LB_OAI_LIMIT};
     const lb_dev_arg buf[] = {lb_dbuf_arg(c, LB_DBUF_TILES), lb_dbuf_arg(c, LB_DBUF_POWERS),
                               slot_arg(c, 0), slot_arg(c, 1), lb_dbuf_arg(c, LB_DBUF_GATED)};
-    LB_TRY(tile_rows(c, &g->in, g->n, up->args.n_cols, err));
+    LB_TRY(lb_dtile_rows(c, &g->in, g->n, up->args.n_cols, err));
     LB_TRY(unpack(c, gate, 0, n_ff, slot_arg(c, 0), err));
     LB_TRY(unpack(c, up, g->fused ? n_ff : 0, n_ff, slot_arg(c, 1), err));
     LB_TRY(lb_dbarrier(c, err));

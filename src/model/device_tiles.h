@@ -12,9 +12,13 @@
 typedef struct lb_dtile_sizes {
     u64 slot;
     u32 n_cols, n_ff;
+    u64 plan, routed, powers, gated; /* bytes of what experts need; 0: theirs are not tiled */
 } lb_dtile_sizes;
 lb_dtile_sizes lb_dtile_sizes_of(const lb_context *c);
 
+/* Whether a matrix can be unpacked to tiles that a product reads. */
+bool lb_dtile_fits(const lb_mat *m);
+bool lb_dmat_tiled(const lb_context *c, const lb_dmat *m);
 /* Whether products of n tokens are tiled where a matrix can be. */
 bool lb_dtiled(const lb_context *c, u32 n);
 /* Whether all of a product is. */
@@ -32,6 +36,26 @@ typedef struct lb_dgated {
 } lb_dgated;
 bool lb_dgated_tiled(const lb_context *c, const lb_dgated *g);
 lb_status lb_dgated_run(const lb_context *c, const lb_dgated *g, lb_err *err);
+
+/* Tiles of n tokens to LB_DBUF_TILES, their powers to LB_DBUF_POWERS; no barrier behind it. */
+lb_status lb_dtile_rows(const lb_context *c, const lb_dinput *in, u32 n, u32 n_cols, lb_err *err);
+
+/* ---- device_experts.c ---- */
+
+/* s of a model whose experts are tiled, for a batch of n tokens; nothing where they are not. */
+void lb_dexperts_sizes(const lb_context *c, u32 n, lb_dtile_sizes *s);
+
+/* rows [n * used, n_embd], of each route that LB_DBUF_ROUTES has: down of act(gate of in) * (up of
+ * in), with biases. act: LB_DEV_PRE_* behind NORM. */
+typedef struct lb_dexperts {
+    const lb_dlinear *gate, *up, *down;
+    u32 n, used, act;
+    lb_dinput in;
+    lb_dev_arg rows;
+} lb_dexperts;
+bool lb_dexperts_tiled(const lb_context *c, const lb_dexperts *e);
+/* A barrier stands behind it. */
+lb_status lb_dexperts_run(const lb_context *c, const lb_dexperts *e, lb_err *err);
 
 /* ---- device_forward.c ---- */
 

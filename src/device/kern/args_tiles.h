@@ -19,9 +19,9 @@
 #define LB_DEV_TILE_PAD 256u /* rows of weights are padded to a multiple of it */
 
 /* unpack_*: rows [first, first + n) of matrix mat of n_mats (0: 1) of n_rows, as tiles from the
- * first on. */
+ * first on; of n_more matrices behind it the same, each padded by itself. */
 typedef struct lb_unpack_args {
-    u32 n_rows, n_cols, group_elems, scale_type, scale_rows, n_mats, mat, first, n;
+    u32 n_rows, n_cols, group_elems, scale_type, scale_rows, n_mats, mat, first, n, n_more;
 } lb_unpack_args;
 
 /* tile_rows: x [n_tokens][x_stride], each token's values from first on; norm: their rms norm.
@@ -44,5 +44,31 @@ typedef struct lb_gemm_args {
     u32 act;
     float alpha, limit, a_scale;
 } lb_gemm_args;
+
+/* Experts: routes [n_routes][2] (the matrix, a weight) in tiles of tokens, each of one matrix.
+ * routes_tiles (lb_group_args) makes the plan, in u32: firsts [n_mats + 2][2], the first tile and
+ * the first pair of each matrix (the one behind the last: of routes of no matrix; then the ends);
+ * at a multiple of four tiles [n_routes / TILE_ROWS + n_mats + 1][4]: the matrix, the place of its
+ * first route in the order, how many it has, and of entry p the first tile of pair p (two tiles of
+ * one matrix, of an odd number the last alone); the order [n_routes], those of one matrix together;
+ * routes_count has put counts [n_mats + 1] behind it.
+ *
+ * tile_routes: tiles of tokens [n_tokens] (tile_rows) as the plan has them: place i of the order is
+ * of token order[i] / per; scales the same. Rows beyond a tile's count are zeros, of scale 1. */
+typedef struct lb_tile_routes_args {
+    u32 n_routes, n_mats, per, n_cols;
+} lb_tile_routes_args;
+
+/* gemm_experts: y[route][n_rows] = times scale sum of a b + bias[matrix], for routes of matrices
+ * [first_mat, first_mat + n_b), whose rows b has as tiles, each padded to TILE_PAD; with the last
+ * one those of no matrix, which are NaN. gemm_experts_gated: b has all gates, then all partners;
+ * out is in the plan's tiles. bias [n_mats][n_rows], where has_bias; the rest as of lb_gemm_args.
+ */
+typedef struct lb_gemm_experts_args {
+    u32 n_routes, n_mats, n_rows, n_cols, first_mat, n_b, has_bias;
+    float times, up_times;
+    u32 act;
+    float alpha, limit, a_scale;
+} lb_gemm_experts_args;
 
 #endif
