@@ -596,6 +596,7 @@ enum {
     GEMM_GATED,
     MT,
     MT_MLX,
+    COLUMN_SUMS,
     NO_FAMILY
 };
 
@@ -650,6 +651,7 @@ static const family families[] = {
     [TILE_ROWS] = {"iioov", sizeof(lb_tile_args), lb_dev_shape_tile_rows},
     [GEMM] = {"iiiov", sizeof(lb_gemm_args), lb_dev_shape_gemm},
     [GEMM_GATED] = {"iiiiov", sizeof(lb_gemm_args), lb_dev_shape_gemm_gated},
+    [COLUMN_SUMS] = {"iioov", sizeof(lb_sums_args), lb_dev_shape_column_sums},
     [ROUTE_TWO] = {"iov", sizeof(lb_route_args), lb_dev_shape_route_two},
     [MOVE] = {"iov", sizeof(lb_move_args), lb_dev_shape_move},
     [TIMES] = {"iov", sizeof(lb_times_args), lb_dev_shape_times},

@@ -32,6 +32,7 @@ typedef enum lb_dbuf {
     LB_DBUF_POWERS, /* [n_batch] of its tokens */
     LB_DBUF_GATED,  /* the same of what a feed-forward's down reads */
     LB_DBUF_SLOTS,  /* two slots for matrices as tiles */
+    LB_DBUF_SUMS,   /* of columns of what matrices read (device_sums.c) */
     LB_DBUF_META,
     LB_DBUF_CACHE, /* [n_pages_max, page_bytes] of the part's layers */
     LB_DBUFS

@@ -65,7 +65,7 @@ static lb_status run_dense(const lb_context *c, const dense *d, const lb_dinput 
     if (!d->per && lb_dgated_tiled(c, &gated))
         return lb_dgated_run(c, &gated, err);
     LB_TRY(project(c, d, both, two ? 2 : 1, d->per, err));
-    if (!d->per && lb_dfew(d->n))
+    if (!d->per && lb_dfew(d->n) && !c->o.sums)
         down.in = activated(c, n_ff, two || d->fused);
     else
         LB_TRY(activate(c, d, n_ff, err));

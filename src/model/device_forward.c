@@ -155,6 +155,8 @@ lb_status lb_dproject_routed(const lb_context *c, const lb_dproduct *p, u32 n, u
                              lb_dev_arg routes, lb_err *err) {
     bool biased = false;
     for (u32 i = 0; i < n; i++) {
+        if (per)
+            LB_TRY(lb_dsums_add(c, &p[i], per, routes, err));
         LB_TRY(product(c, &p[i], per, routes, err));
         biased |= p[i].l->bias.buf != NULL;
     }
@@ -175,6 +177,8 @@ lb_status lb_dproject_plain(const lb_context *c, const lb_dproduct *p, u32 n_pro
 }
 
 lb_status lb_dproject(const lb_context *c, const lb_dproduct *p, u32 n_products, lb_err *err) {
+    for (u32 i = 0; i < n_products; i++)
+        LB_TRY(lb_dsums_add(c, &p[i], 0, (lb_dev_arg){NULL, 0}, err));
     return (lb_dtiled(c, p->n) ? lb_dproject_tiled : lb_dproject_plain)(c, p, n_products, err);
 }
 
@@ -238,8 +242,8 @@ lb_status lb_dnormed(const lb_context *c, const lb_dnorm *norm, lb_dev_arg x, u3
     *in = (lb_dinput){.x = x};
     if (!norm->n)
         return LB_OK;
-    if (plain && (lb_dfew(n) || lb_dtiled(c, n)) && c->m->p.graph->norm != LB_NORM_LAYER &&
-        norm->n == c->m->p.n_embd) {
+    if (plain && !c->o.sums && (lb_dfew(n) || lb_dtiled(c, n)) &&
+        c->m->p.graph->norm != LB_NORM_LAYER && norm->n == c->m->p.n_embd) {
         in->pre = LB_DEV_PRE_NORM;
         in->w = norm->w;
         return LB_OK;
