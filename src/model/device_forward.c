@@ -176,6 +176,8 @@ static lb_status add_bias(const lb_context *c, const lb_dproduct *p, bool expert
 lb_status lb_dproject_routed(const lb_context *c, const lb_dproduct *p, u32 n, u32 per,
                              lb_dev_arg routes, lb_err *err) {
     bool biased = false;
+    for (u32 i = 0; i < n && per; i++)
+        LB_TRY(lb_dsums_add(c, &p[i], per, routes, err));
     LB_TRY(products(c, p, n, per, routes, err));
     for (u32 i = 0; i < n; i++)
         biased |= p[i].l->bias.buf != NULL;
@@ -196,6 +198,8 @@ lb_status lb_dproject_plain(const lb_context *c, const lb_dproduct *p, u32 n_pro
 }
 
 lb_status lb_dproject(const lb_context *c, const lb_dproduct *p, u32 n_products, lb_err *err) {
+    for (u32 i = 0; i < n_products; i++)
+        LB_TRY(lb_dsums_add(c, &p[i], 0, (lb_dev_arg){NULL, 0}, err));
     return (lb_dtiled(c, p->n) ? lb_dproject_tiled : lb_dproject_plain)(c, p, n_products, err);
 }
 
@@ -259,8 +263,8 @@ lb_status lb_dnormed(const lb_context *c, const lb_dnorm *norm, lb_dev_arg x, u3
     *in = (lb_dinput){.x = x};
     if (!norm->n)
         return LB_OK;
-    if (plain && (lb_dfew(n) || lb_dtiled(c, n)) && c->m->p.graph->norm != LB_NORM_LAYER &&
-        norm->n == c->m->p.n_embd) {
+    if (plain && !c->o.sums && (lb_dfew(n) || lb_dtiled(c, n)) &&
+        c->m->p.graph->norm != LB_NORM_LAYER && norm->n == c->m->p.n_embd) {
         in->pre = LB_DEV_PRE_NORM;
         in->w = norm->w;
         return LB_OK;
@@ -399,17 +403,22 @@ lb_status lb_device_last(lb_context *c, lb_err *err) {
     return d->r->ends && d->n_want ? head(c, 0, LB_MIN(d->n_logits, d->n_want), err) : LB_OK;
 }
 
+lb_status lb_device_run_layers(lb_context *c, u32 first, u32 end, lb_err *err) {
+    for (u32 i = first; i < end; i++)
+        LB_TRY(run_layer(c, i, err));
+    return LB_OK;
+}
+
 /* What the device of a part does between copies. */
 static lb_status part(lb_context *c, lb_err *err) {
     const lb_resident *r = c->device->r;
     LB_TRY(lb_device_first(c, err));
-    for (u32 i = r->first; i < r->end; i++)
-        LB_TRY(run_layer(c, i, err));
+    LB_TRY(lb_device_run_layers(c, r->first, r->end, err));
     return lb_device_last(c, err);
 }
 
 /* Through pinned memory where that is faster; of more than one row at once. */
-static lb_status read_logits(const lb_context *c, float *logits, lb_err *err) {
+lb_status lb_device_read_logits(const lb_context *c, float *logits, lb_err *err) {
     const lb_dcontext *d = c->device;
     const u64 row = 4ull * c->m->p.n_vocab;
     for (u32 first = 0; first < d->n_want; first += d->n_logits) {
@@ -432,7 +441,12 @@ static lb_status submit(lb_context *c, float *logits, const u8 *want, lb_err *er
         LB_TRY(lb_device_hand_on(c, err));
         LB_TRY(lb_device_replay(c, part, err));
     }
-    return read_logits(c, logits, err);
+    return lb_device_read_logits(c, logits, err);
+}
+
+void lb_device_take_row(const lb_dcontext *d, u32 n_vocab, float *logits) {
+    if (d->logits && d->n_want == 1)
+        memcpy(logits, lb_dev_buf_host(d->logits), 4ull * n_vocab);
 }
 
 float *lb_device_row(const lb_context *c) {
@@ -451,7 +465,7 @@ lb_status lb_device_forward(lb_context *c, float *logits, const u8 *want, lb_err
     }
     const lb_dcontext *last = c->device;
     st = lb_device_settle(c, err);
-    if (st == LB_OK && last->logits && last->n_want == 1 && logits != lb_device_row(c))
-        memcpy(logits, lb_dev_buf_host(last->logits), 4ull * c->m->p.n_vocab);
+    if (st == LB_OK && logits != lb_device_row(c))
+        lb_device_take_row(last, c->m->p.n_vocab, logits);
     return st;
 }

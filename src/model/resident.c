@@ -18,6 +18,7 @@ typedef struct upload {
     lb_resident *r;
     bool dry;
     lb_windows *windows; /* NULL: the device's memory is the host's */
+    bool copies;         /* nothing is read where it is mapped */
     lb_dev_buf *chunk;
     u64 chunk_at, left; /* bytes that are still to come */
     /* where matrices go that shall lie behind one another: rows, scales, biases; bytes left */
@@ -96,7 +97,8 @@ static lb_status settle(upload *u) {
 /* Whether a kernel can read them where they are: n pieces that follow each other. */
 static bool in_place(const upload *u, const lb_rows *piece, u32 n) {
     const lb_dev_info *d = lb_dev_info_get(u->r->d);
-    bool ok = d->unified && d->maps_files && (uintptr_t)piece->base % LB_DEV_ALIGN == 0;
+    bool ok =
+        !u->copies && d->unified && d->maps_files && (uintptr_t)piece->base % LB_DEV_ALIGN == 0;
     for (u32 i = 0; i < n && ok; i++)
         ok = piece[i].stride == piece[i].bytes &&
              (i == 0 || piece[i].base == piece[i - 1].base + piece[i - 1].n * piece[i - 1].bytes);
@@ -463,12 +465,28 @@ static cut cut_of(const lb_resident *r, u32 i, size_t from) {
     }
 }
 
+/* Where sessions add up what it reads. */
+static void place_sums(lb_resident *r, const lb_mweight *w, lb_dlinear *l) {
+    if (r->n_ranks > 1 || !l->parts)
+        return;
+    l->w = w;
+    l->sums_at = r->sums_bytes;
+    r->sums_bytes += lb_dsums_bytes(l);
+}
+
 static lb_status layer_linear(upload *u, u32 i, u32 k) {
     const lb_linear *l =
         (const lb_linear *)(const void *)((const u8 *)&u->r->m->layer[i] + linears[k].from);
     lb_dlinear *to = (lb_dlinear *)(void *)((u8 *)&u->r->layer[i] + linears[k].to);
     const cut how = u->r->n_ranks > 1 ? cut_of(u->r, i, linears[k].from) : (cut){0};
-    return how.n_spans ? linear_cut(u, l, &how, to) : linear(u, l, to);
+    LB_TRY(how.n_spans ? linear_cut(u, l, &how, to) : linear(u, l, to));
+    place_sums(u->r, l->w, to);
+    return LB_OK;
+}
+
+lb_dlinear *lb_resident_linear(const lb_resident *r, u32 layer, u32 k) {
+    return k < LB_LEN(linears) ? (lb_dlinear *)(void *)((u8 *)&r->layer[layer] + linears[k].to)
+                               : NULL;
 }
 
 /* Room for the first of n linears of layer i, from k on, that are alike: products of few tokens
@@ -566,8 +584,11 @@ static lb_status output(upload *u) {
     lb_resident *r = u->r;
     const lb_model *m = r->m;
     LB_TRY(norm(u, &m->output_norm, &r->output_norm));
-    if (m->output.w != m->embd)
-        return linear(u, &m->output, &r->output);
+    if (m->output.w != m->embd) {
+        LB_TRY(linear(u, &m->output, &r->output));
+        place_sums(r, m->output.w, &r->output);
+        return LB_OK;
+    }
     if (!r->embeds)
         LB_TRY(table(u, m->embd, &r->embd));
     r->output = (lb_dlinear){.parts = &r->embd,
@@ -575,11 +596,13 @@ static lb_status output(upload *u) {
                              .n_rows = m->p.n_vocab,
                              .n_cols = m->p.n_embd,
                              .n_mats = 1};
+    place_sums(r, m->embd, &r->output);
     return vector(u, m->output.bias, m->p.n_vocab, &r->output.bias);
 }
 
 static lb_status all(upload *u) {
     lb_resident *r = u->r;
+    r->sums_bytes = 0;
     LB_TRY(constants(u));
     if (r->embeds)
         LB_TRY(embeddings(u));
@@ -704,6 +727,19 @@ lb_status lb_resident_part(lb_resident **out, const lb_part_in *in, lb_err *err)
     return st;
 }
 
+lb_status lb_resident_put(lb_resident *r, const lb_mweight *w, lb_dlinear *out, lb_err *err) {
+    upload u = {.r = r, .copies = true, .err = err};
+    const lb_status st = linear(&u, &(lb_linear){.w = w}, out);
+    lb_err ignored;
+    const lb_status waited = lb_dev_queue_wait(r->q, st == LB_OK ? err : &ignored);
+    return st == LB_OK ? waited : st;
+}
+
+void lb_resident_drop(lb_resident *r, u32 n_bufs) {
+    while (r->n_bufs > n_bufs)
+        lb_dev_buf_free(&r->bufs[--r->n_bufs]);
+}
+
 /* What a step adds to what would be copied. */
 static u64 since(const lb_resident *r, u64 *before) {
     const u64 bytes = r->bytes - *before;
@@ -725,6 +761,7 @@ static lb_status costs(lb_resident *r, u64 *layer_bytes, lb_resident_bytes_of *o
     }
     LB_TRY(output(&u));
     out->shared = since(r, &before);
+    out->sums = r->sums_bytes;
     r->embeds = false;
     LB_TRY(output(&u));
     out->output = since(r, &before);
