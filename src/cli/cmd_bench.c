@@ -198,11 +198,8 @@ static void put_head(bench *b, const char *arg) {
 /* ---- tests ---- */
 
 static lb_status bandwidth(bench *b, double *rate, lb_err *err) {
-    double now;
-    LB_TRY(lb_bench_bandwidth(lb_loaded_weights(b->x.loaded), b->x.threads, READ_BYTES_MAX, &now,
-                              err));
-    *rate = LB_MAX(*rate, now);
-    return LB_OK;
+    return lb_bench_bandwidth(lb_loaded_weights(b->x.loaded), b->x.threads, READ_BYTES_MAX, rate,
+                              err);
 }
 
 static lb_bench_opts run_opts(const bench *b) {
@@ -220,7 +217,7 @@ static u64 tokens_of(const bench *b, const lb_bench_test *t) {
 
 static lb_status run_test(bench *b, const lb_bench_test *t, lb_err *err) {
     char name[LB_BENCH_NAME_BYTES];
-    double *rate = lb_arena_new(&b->cli->arena, double, b->o->reps), read = 0;
+    double *rate = lb_arena_new(&b->cli->arena, double, b->o->reps), read = 0, read_after = 0;
     bool reads = t->n_gen && !t->n_prompt && !b->x.resident; /* of the host's memory */
     lb_stream_figures before, after;
     const lb_bench_opts o = run_opts(b);
@@ -234,11 +231,12 @@ static lb_status run_test(bench *b, const lb_bench_test *t, lb_err *err) {
         LB_TRY(bandwidth(b, &read, err));
     LB_TRY(lb_bench_run(b->x.context, t, &o, rate, err));
     if (reads)
-        LB_TRY(bandwidth(b, &read, err));
+        LB_TRY(bandwidth(b, &read_after, err));
     lb_bench_name(t, name);
     lb_stream_tell(lb_model_stream(lb_loaded_model(b->x.loaded)), &after);
     u64 read_bytes = after.copied ? 0 : after.read_bytes - before.read_bytes;
-    put_result(b, name, rate, (u32)b->o->reps, read, (double)read_bytes / (double)tokens_of(b, t));
+    put_result(b, name, rate, (u32)b->o->reps, (read + read_after) / 2,
+               (double)read_bytes / (double)tokens_of(b, t));
     return LB_OK;
 }
 

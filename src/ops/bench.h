@@ -34,7 +34,7 @@ lb_status lb_bench_run(lb_context *c, const lb_bench_test *t, const lb_bench_opt
                        lb_err *err);
 
 /* Bytes a second at which so many threads read the weights' pages where they are mapped, by a plain
- * loop: the best of three passes over at most max_bytes of them, the first warming up. */
+ * loop: in six passes over at most max_bytes of them, after one that warms up. */
 lb_status lb_bench_bandwidth(const lb_mweights *w, u32 threads, u64 max_bytes, double *rate,
                              lb_err *err);
 /* Bytes of all matrices as they are stored. */
