@@ -1,31 +1,38 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* team.c: see team.h.
  *
- * A job is published by raising `epoch`; items are claimed from `next`, several at a time. A job's
- * number is part of `next`, so that a thread that comes late from the last job claims nothing of
- * this one with the old function. The caller waits until as many items are done as there are. */
+ * A job is published by raising `epoch`. Its items are divided among the threads; each claims its
+ * own part from the front, several at a time, then what is left of the others' parts. How much of a
+ * part is claimed stands in one word with the job's number, so that nobody has to clear it. A
+ * thread that comes late from the last job finds all of it claimed. The caller waits until as many
+ * items are done as there are. */
 #include "model/team.h"
 #include "base/mem.h"
 #include "base/thread.h"
 #include <stdatomic.h>
 
 #define SPINS 2000 /* of some nanoseconds: 10 to 40 us */
-/* A claim is what is left for a thread, divided by this: neighbours at first, which are read as one
- * stream of memory, single items at the end. */
+/* A claim is what is left of a part, divided by this: single items at the end. */
 #define RUNS 4
-#define ITEM_BITS 40 /* of `next`; above them the job's number */
+#define ITEM_BITS 24 /* of a part's `claimed`; above them the job's number */
 #define ITEM_MASK (((u64)1 << ITEM_BITS) - 1)
+
+typedef struct part {
+    _Atomic u64 claimed; /* job's number << ITEM_BITS | items */
+    u8 apart[56];        /* a cache line each */
+} part;
 
 typedef struct worker {
     lb_team *team;
     lb_thread thread;
+    u32 number; /* from 1; the caller is 0 */
     void *scratch;
 } worker;
 
 struct lb_team {
-    _Atomic u64 next; /* job's number << ITEM_BITS | items claimed */
     _Atomic u64 done;
-    _Atomic u64 epoch; /* of the job that stands below */
+    _Atomic u64 begun; /* the job of which something stands below */
+    _Atomic u64 epoch; /* that of which all does */
     lb_team_fn *_Atomic fn;
     void *_Atomic ctx;
     _Atomic u64 n_items;
@@ -36,6 +43,7 @@ struct lb_team {
     lb_cond wake, finished;
     u32 n_workers; /* beside the caller */
     void *memory, *scratch;
+    part *parts; /* [n_workers + 1] */
     worker workers[];
 };
 
@@ -47,27 +55,61 @@ static inline void pause_cpu(void) {
 #endif
 }
 
-/* Takes items of the job `epoch` until there are none. */
-static void work(lb_team *t, u64 epoch, void *scratch) {
+/* What a job is; the same until all of its items are done. */
+typedef struct job {
+    u64 epoch, n_items;
+    lb_team_fn *fn;
+    void *ctx;
+} job;
+
+/* False: another one has begun. */
+static bool read_job(lb_team *t, u64 epoch, job *j) {
+    *j = (job){epoch, atomic_load_explicit(&t->n_items, memory_order_acquire),
+               atomic_load_explicit(&t->fn, memory_order_acquire),
+               atomic_load_explicit(&t->ctx, memory_order_acquire)};
+    return atomic_load_explicit(&t->begun, memory_order_acquire) == epoch;
+}
+
+/* Some items of a thread's part. */
+static bool claim(lb_team *t, const job *j, u64 number, u64 *first, u64 *end) {
+    const u64 n_threads = (u64)t->n_workers + 1;
+    const u64 from = j->n_items * number / n_threads, to = j->n_items * (number + 1) / n_threads;
+    _Atomic u64 *claimed = &t->parts[number].claimed;
+    u64 was = atomic_load_explicit(claimed, memory_order_acquire);
     for (;;) {
-        u64 at = atomic_load_explicit(&t->next, memory_order_acquire);
-        u64 n = atomic_load_explicit(&t->n_items, memory_order_acquire);
-        if (at >> ITEM_BITS != (epoch & (UINT64_MAX >> ITEM_BITS)) || (at & ITEM_MASK) >= n)
-            return;
-        lb_team_fn *fn = atomic_load_explicit(&t->fn, memory_order_acquire);
-        void *ctx = atomic_load_explicit(&t->ctx, memory_order_acquire);
-        u64 first = at & ITEM_MASK, some = (n - first) / (RUNS * (t->n_workers + 1));
-        some = LB_MAX(some, (u64)1);
-        if (!atomic_compare_exchange_weak_explicit(&t->next, &at, at + some, memory_order_acq_rel,
-                                                   memory_order_relaxed))
-            continue;
-        for (u64 i = first; i < first + some; i++)
-            fn(ctx, i, scratch);
-        if (atomic_fetch_add_explicit(&t->done, some, memory_order_acq_rel) + some == n &&
-            atomic_load(&t->waiting)) {
-            lb_lock(&t->lock);
-            lb_wake_all(&t->finished);
-            lb_unlock(&t->lock);
+        u64 taken = was >> ITEM_BITS == j->epoch ? was & ITEM_MASK : 0;
+        if (was >> ITEM_BITS > j->epoch || taken == to - from)
+            return false;
+        u64 some = LB_MAX((to - from - taken) / RUNS, (u64)1);
+        if (atomic_compare_exchange_weak_explicit(claimed, &was,
+                                                  j->epoch << ITEM_BITS | (taken + some),
+                                                  memory_order_acq_rel, memory_order_acquire)) {
+            *first = from + taken;
+            *end = *first + some;
+            return true;
+        }
+    }
+}
+
+/* Takes items of the job `epoch` until there are none. */
+static void work(lb_team *t, u64 epoch, u32 number, void *scratch) {
+    const u32 n_threads = t->n_workers + 1;
+    job j;
+    if (!read_job(t, epoch, &j))
+        return;
+    for (u32 k = 0; k < n_threads; k++) {
+        u64 first, end;
+        while (claim(t, &j, (number + k) % n_threads, &first, &end)) {
+            for (u64 i = first; i < end; i++)
+                j.fn(j.ctx, i, scratch);
+            if (atomic_fetch_add_explicit(&t->done, end - first, memory_order_acq_rel) + end -
+                        first ==
+                    j.n_items &&
+                atomic_load(&t->waiting)) {
+                lb_lock(&t->lock);
+                lb_wake_all(&t->finished);
+                lb_unlock(&t->lock);
+            }
         }
     }
 }
@@ -97,7 +139,7 @@ static void *worker_main(void *arg) {
         seen = next_epoch(w->team, seen);
         if (atomic_load(&w->team->quit))
             return NULL;
-        work(w->team, seen, w->scratch);
+        work(w->team, seen, w->number, w->scratch);
     }
 }
 
@@ -125,28 +167,27 @@ void lb_team_run(lb_team *t, u64 n_items, lb_team_fn *fn, void *ctx) {
         lb_team_alone(t, n_items, fn, ctx);
         return;
     }
+    LB_ASSERT(n_items <= ITEM_MASK);
     u64 epoch = atomic_load_explicit(&t->epoch, memory_order_relaxed) + 1;
-    /* nobody claims while the fields change: who has read one of the new fails to raise `next` */
-    atomic_store(&t->next, epoch << ITEM_BITS | ITEM_MASK);
+    atomic_store(&t->begun, epoch); /* who reads one of the new fields sees that, too */
     atomic_store(&t->fn, fn);
     atomic_store(&t->ctx, ctx);
     atomic_store(&t->done, 0);
     atomic_store(&t->n_items, n_items);
-    atomic_store_explicit(&t->next, epoch << ITEM_BITS, memory_order_release);
     atomic_store(&t->epoch, epoch);
     if (atomic_load(&t->sleeping)) {
         lb_lock(&t->lock);
         lb_wake_all(&t->wake);
         lb_unlock(&t->lock);
     }
-    work(t, epoch, t->scratch);
+    work(t, epoch, 0, t->scratch);
     wait_done(t, n_items);
 }
 
 lb_status lb_team_new(lb_team **out, u32 n_threads, size_t scratch_bytes, lb_err *err) {
     *out = NULL;
     u32 n = n_threads ? n_threads - 1 : 0;
-    size_t each = (scratch_bytes + 127) & ~(size_t)63;
+    size_t each = (scratch_bytes + 127) & ~(size_t)63, parts = (n + 1) * sizeof(part);
     lb_team *t = lb_alloc_zero(1, sizeof *t + n * sizeof(worker));
     if (!t)
         return lb_fail(err, LB_E_NOMEM, "out of memory for %u threads", n_threads);
@@ -154,14 +195,18 @@ lb_status lb_team_new(lb_team **out, u32 n_threads, size_t scratch_bytes, lb_err
     lb_cond_init(&t->wake);
     lb_cond_init(&t->finished);
     *out = t;
-    t->memory = lb_alloc((n + 1) * each + 64);
+    t->memory = lb_alloc(parts + (n + 1) * each + 64);
     lb_status st = t->memory ? LB_OK
                              : lb_fail(err, LB_E_NOMEM,
                                        "out of memory for the buffers of %u threads", n_threads);
     u8 *at = (u8 *)(((uintptr_t)t->memory + 63) & ~(uintptr_t)63);
+    t->parts = (part *)(void *)at;
+    for (u32 i = 0; i <= n && st == LB_OK; i++)
+        atomic_init(&t->parts[i].claimed, 0);
+    at += parts;
     t->scratch = at;
     for (u32 i = 0; i < n && st == LB_OK; i++) {
-        t->workers[i] = (worker){.team = t, .scratch = at + (i + 1) * each};
+        t->workers[i] = (worker){.team = t, .number = i + 1, .scratch = at + (i + 1) * each};
         st = lb_thread_start(&t->workers[i].thread, worker_main, &t->workers[i], err);
         t->n_workers += st == LB_OK;
     }
