@@ -63,6 +63,8 @@ lb_dev_shape_fn lb_dev_shape_route_two, lb_dev_shape_move, lb_dev_shape_times, l
     lb_dev_shape_conv, lb_dev_shape_conv_keep, lb_dev_shape_gates, lb_dev_shape_delta;
 /* kernels_sums.c */
 lb_dev_shape_fn lb_dev_shape_column_sums;
+/* kernels_sample.c */
+lb_dev_shape_fn lb_dev_shape_top_chunks, lb_dev_shape_top_merge, lb_dev_shape_top_take;
 /* kernels_wide.c */
 lb_dev_shape_fn lb_dev_shape_put, lb_dev_shape_wide, lb_dev_shape_mix, lb_dev_shape_take,
     lb_dev_shape_move_rows;

@@ -131,6 +131,10 @@ static cases_fn *cases_of(lb_dev_kernel k) {
     case LB_DK_attend_few_256:
     case LB_DK_rope_store:
         return lb_selftest_flash;
+    case LB_DK_top_chunks:
+    case LB_DK_top_merge:
+    case LB_DK_top_take:
+        return lb_selftest_sample;
     case LB_DK_route:
     case LB_DK_experts_sum:
     case LB_DK_bias_experts:

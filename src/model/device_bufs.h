@@ -26,6 +26,7 @@ typedef enum lb_dbuf {
     LB_DBUF_INPUTS, /* [n_batch, n_layers + 1, layer_in_dim] layers' own; the last: a gate */
     LB_DBUF_TABLE,  /* [n_batch, n_layers, layer_in_dim] rows of their table */
     LB_DBUF_LOGITS, /* [n_logits, n_vocab] */
+    LB_DBUF_TOP,    /* lists of the largest of a row of them (device_sample.c) */
     LB_DBUF_GATES,  /* [n_batch, ssm_heads, 2] decay, beta */
     LB_DBUF_STATE,  /* [n_seqs, state_bytes] of recurrent layers */
     LB_DBUF_TILES,  /* tiles of f16 of what a product reads (device_tiles.c) */

@@ -89,6 +89,7 @@ static void set_sizes(const lb_context *c, u64 *size) {
     size[LB_DBUF_INPUTS] = m->layer_embd ? inputs * (p->n_layers + 1ull) : 0;
     size[LB_DBUF_TABLE] = m->layer_embd ? inputs * p->n_layers : 0;
     size[LB_DBUF_LOGITS] = d->r->ends ? 4ull * d->n_logits * p->n_vocab : 0;
+    size[LB_DBUF_TOP] = d->r->ends ? lb_device_top_room(c) : 0;
     size[LB_DBUF_TILES] = t.slot ? lb_dev_tile_bytes((u32)b, t.n_cols, LB_DEV_TILE_ROWS) : 0;
     size[LB_DBUF_POWERS] = t.slot ? 4 * lb_round_up(b, LB_DEV_TILE_ROWS) : 0;
     size[LB_DBUF_GATED] = t.slot ? lb_dev_tile_bytes((u32)b, t.n_ff, LB_DEV_TILE_ROWS) : 0;
@@ -123,7 +124,8 @@ static lb_status make_buffers(lb_context *c, lb_err *err) {
     if (st == LB_OK && d == c->parts)
         st = lb_dev_buf_new(dev, LB_DEV_HOST, size[LB_DBUF_META], &d->host, &why);
     if (st == LB_OK && lb_resident_device(d->r)->kind == LB_DEV_CUDA && d->r->ends)
-        st = lb_dev_buf_new(dev, LB_DEV_HOST, 4ull * c->m->p.n_vocab, &d->logits, &why);
+        st = lb_dev_buf_new(dev, LB_DEV_HOST, LB_MAX(4ull * c->m->p.n_vocab, lb_device_top_bytes()),
+                            &d->logits, &why);
     if (st == LB_OK)
         return LB_OK;
     if (st != LB_E_NOMEM && st != LB_E_LIMIT) {

@@ -421,6 +421,8 @@ static lb_status part(lb_context *c, lb_err *err) {
 lb_status lb_device_read_logits(const lb_context *c, float *logits, lb_err *err) {
     const lb_dcontext *d = c->device;
     const u64 row = 4ull * c->m->p.n_vocab;
+    if (c->firsts)
+        return d->n_want ? lb_device_top(c, err) : LB_OK;
     for (u32 first = 0; first < d->n_want; first += d->n_logits) {
         const u32 n = LB_MIN(d->n_logits, d->n_want - first);
         void *to =
@@ -465,7 +467,7 @@ lb_status lb_device_forward(lb_context *c, float *logits, const u8 *want, lb_err
     }
     const lb_dcontext *last = c->device;
     st = lb_device_settle(c, err);
-    if (st == LB_OK && logits != lb_device_row(c))
+    if (st == LB_OK && !c->firsts && logits != lb_device_row(c))
         lb_device_take_row(last, c->m->p.n_vocab, logits);
     return st;
 }

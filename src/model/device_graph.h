@@ -137,6 +137,14 @@ void lb_device_end(lb_context *c);
 /* Copies what the batch's c->n tokens need, to all parts. */
 lb_status lb_device_put_batch(lb_context *c, const u8 *want, lb_err *err);
 
+/* ---- device_sample.c ---- */
+
+typedef struct lb_dtop lb_dtop;
+/* Launches and copies what c->first needs of the first row of LB_DBUF_LOGITS. */
+lb_status lb_device_top(const lb_context *c, lb_err *err);
+u64 lb_device_top_room(const lb_context *c); /* bytes of LB_DBUF_TOP */
+u64 lb_device_top_bytes(void);               /* that come back */
+
 /* ---- device_forward.c ---- */
 
 /* As lb_forward. */

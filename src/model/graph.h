@@ -149,6 +149,8 @@ struct lb_context {
     bool begun;        /* it is decided where weights are read */
     struct lb_dcontext *device; /* the part that computes; NULL: the CPU does, all of it */
     struct lb_dcontext *parts;  /* of the first device */
+    struct lb_dtop *first;      /* of the last eval_top; NULL: none yet */
+    bool firsts;                /* this batch's logits stay on the device but for these */
 };
 
 /* context.c: options as they are meant, into an empty context. */

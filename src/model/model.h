@@ -8,6 +8,7 @@
 #define LB_MODEL_MODEL_H
 
 #include "arch/arch.h"
+#include "model/sample.h"
 #include "model/stream.h"
 #include "model/weights.h"
 
@@ -109,6 +110,12 @@ float *lb_context_row(const lb_context *c);
 /* What has been added up on devices since the last time, which then is 0 again; fn NULL: nobody
  * wants it. Nothing without o.sums or without a device. */
 lb_status lb_context_take_sums(lb_context *c, lb_sums_fn *fn, void *user, lb_err *err);
+
+/* The same for the batch's last token (b->want: NULL) where a device computes and the sampler does
+ * not need all logits (can_choose says so of its need): what it needs, until the next call. */
+bool lb_context_can_choose(const lb_context *c, const lb_sample_need *need);
+lb_status lb_context_eval_top(lb_context *c, const lb_batch *b, const lb_sample_need *need,
+                              lb_candidates *out, lb_err *err);
 
 const lb_model *lb_context_model(const lb_context *c);
 u32 lb_context_n_ctx(const lb_context *c);

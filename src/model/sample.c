@@ -128,7 +128,8 @@ static bool make_arrays(lb_sampler *s) {
     s->p = lb_arena_new(a, float, n);
     s->keys = lb_arena_new(a, u64, n);
     s->spare = lb_arena_new(a, u64, n);
-    if (!s->id || !s->logit || !s->p || !s->keys || !s->spare)
+    s->touched = lb_arena_new(a, u32, LB_SAMPLE_TOUCHED_MAX);
+    if (!s->id || !s->logit || !s->p || !s->keys || !s->spare || !s->touched)
         return false;
     if (s->o.penalty_last_n) {
         s->count = lb_arena_new(a, u32, n);
@@ -265,18 +266,15 @@ static bool load(lb_sampler *s, const float *logits, const u64 *allowed) {
     s->dense = true;
     for (u32 i = 0; i < s->n; i++) {
         s->id[i] = i;
-        /* NaN fails both comparisons. */
-        s->logit[i] = logits[i] >= -FLT_MAX ? LB_MIN(logits[i], FLT_MAX) : -INFINITY;
+        s->logit[i] = lb_sample_logit(logits[i]);
     }
     for (u32 i = 0; allowed && i < s->n; i++)
         if (!(allowed[i / 64] >> (i % 64) & 1))
             s->logit[i] = -INFINITY;
     for (u32 i = 0; i < s->o.n_bias; i++) {
         float *l = &s->logit[s->o.bias[i].token];
-        if (*l > -INFINITY) {
-            float sum = *l + s->o.bias[i].bias;
-            *l = sum >= -FLT_MAX ? LB_MIN(sum, FLT_MAX) : -INFINITY;
-        }
+        if (*l > -INFINITY)
+            *l = lb_sample_logit(*l + s->o.bias[i].bias);
     }
     for (u32 i = 0; i < s->n; i++)
         if (s->logit[i] > -INFINITY)
@@ -319,25 +317,29 @@ static void run_step(lb_sampler *s, lb_sample_step step) {
     }
 }
 
+void lb_sample_run(lb_sampler *s) {
+    if (s->o.mirostat) {
+        lb_sample_temperature(s, false);
+        lb_sample_mirostat(s);
+        return;
+    }
+    for (u32 i = 0; i < s->o.n_order; i++) {
+        run_step(s, (lb_sample_step)s->o.order[i]);
+        /* Penalties may take a logit beyond all numbers. */
+        for (u32 j = 0; j < s->n && s->o.order[i] <= LB_SAMPLE_DRY; j++)
+            if (!(s->logit[j] <= FLT_MAX && s->logit[j] >= -FLT_MAX))
+                s->logit[j] = s->logit[j] > 0 ? FLT_MAX : -INFINITY;
+    }
+    lb_sample_draw(s);
+}
+
 lb_status lb_sampler_sample(lb_sampler *s, const float *logits, const u64 *allowed, u32 *token,
                             lb_err *err) {
     if (!load(s, logits, allowed))
         return lb_fail(err, LB_E_NOT_FOUND, "no token may come here: %s",
                        allowed ? "the grammar and the logits leave none"
                                : "all logits are -inf or not numbers");
-    if (s->o.mirostat) {
-        lb_sample_temperature(s, false);
-        lb_sample_mirostat(s);
-    } else {
-        for (u32 i = 0; i < s->o.n_order; i++) {
-            run_step(s, (lb_sample_step)s->o.order[i]);
-            /* Penalties may take a logit beyond all numbers. */
-            for (u32 j = 0; j < s->n && s->o.order[i] <= LB_SAMPLE_DRY; j++)
-                if (!(s->logit[j] <= FLT_MAX && s->logit[j] >= -FLT_MAX))
-                    s->logit[j] = s->logit[j] > 0 ? FLT_MAX : -INFINITY;
-        }
-        lb_sample_draw(s);
-    }
+    lb_sample_run(s);
     *token = s->id[s->selected];
     return LB_OK;
 }

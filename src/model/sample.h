@@ -100,6 +100,24 @@ void lb_sampler_accept(lb_sampler *s, u32 token);
 lb_status lb_sampler_sample(lb_sampler *s, const float *logits, const u64 *allowed, u32 *token,
                             lb_err *err);
 
+/* What sampling needs of the logits where it does not need all (sample_candidates.c): the first k
+ * of them, larger ones first, of equal ones the smaller token (NaN counts as -inf), and those of
+ * some tokens by name. */
+typedef struct lb_sample_need {
+    u32 k, n_touched;
+    const u32 *touched; /* [n_touched], each once; until the sampler's next call */
+} lb_sample_need;
+typedef struct lb_candidates {
+    u32 n;                /* need.k */
+    const u32 *id;        /* [n] */
+    const float *logit;   /* [n] */
+    const float *touched; /* [need.n_touched] */
+} lb_candidates;
+/* False: it needs all. For the next sample_from, with no call between them. */
+bool lb_sampler_need(lb_sampler *s, lb_sample_need *out);
+/* The token that lb_sampler_sample would give for all logits, and the state that it would leave. */
+lb_status lb_sampler_sample_from(lb_sampler *s, const lb_candidates *c, u32 *token, lb_err *err);
+
 /* What the last sample chose from, in the order in which it stood: tokens, their logits after all
  * steps, their probabilities. Valid until the next call. */
 typedef struct lb_sampled {

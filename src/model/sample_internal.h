@@ -5,6 +5,8 @@
 
 #include "kernel/mt19937.h"
 #include "model/sample.h"
+#include <float.h>
+#include <math.h>
 
 struct lb_sampler {
     lb_sample_opts o; /* breakers and bias: own copies in `perm` */
@@ -26,9 +28,24 @@ struct lb_sampler {
     u32 *dry_len, *dry_longest, *dry_touched;
     u32 dry_n_touched;
     u32 *first_breaker, *next_breaker; /* by head: index + 1 into breakers; a list */
+    /* Tokens whose logits the chain may change, each once, as lb_sampler_need left them. */
+    u32 *touched, n_touched;
     lb_mt19937 rng, xtc_rng;
     float mu;
 };
+
+#define LB_SAMPLE_TOUCHED_MAX 512u
+
+/* What a logit counts as: what is no number as -inf, what is beyond all numbers as the last. NaN
+ * fails both comparisons. */
+static inline float lb_sample_logit(float logit) {
+    return logit >= -FLT_MAX ? LB_MIN(logit, FLT_MAX) : -INFINITY;
+}
+
+/* ---- sample.c ---- */
+
+/* The chain over the candidates, to s->selected. */
+void lb_sample_run(lb_sampler *s);
 
 /* ---- sample_select.c ---- */
 

@@ -27,7 +27,8 @@ static lb_status choose(const lb_running *r, const float *logits, u32 *id, bool 
     const u64 *mask = NULL;
     if (r->o->constraint)
         LB_TRY(lb_constraint_mask(r->o->constraint, &mask, err));
-    LB_TRY(lb_sampler_sample(r->o->sampler, logits, mask, id, err));
+    LB_TRY(r->chooses ? lb_sampler_sample_from(r->o->sampler, &r->candidates, id, err)
+                      : lb_sampler_sample(r->o->sampler, logits, mask, id, err));
     lb_sampler_accept(r->o->sampler, *id);
     *stopped = is_end(r, *id);
     return r->o->constraint && !*stopped ? lb_constraint_accept(r->o->constraint, *id, err) : LB_OK;
@@ -246,6 +247,21 @@ void lb_generated_deinit(lb_generated *g) {
 
 /* ---- of one sequence ---- */
 
+/* What the sampler needs behind the last token: of a device's logits a few, where that is enough.
+ */
+static lb_status eval(lb_running *r, const lb_unread *b, float *logits, lb_err *err) {
+    lb_sample_need need;
+    r->chooses = !r->o->all_logits && !r->o->draft && !r->o->constraint &&
+                 lb_sampler_need(r->o->sampler, &need) && lb_context_can_choose(r->c, &need);
+    if (!r->chooses)
+        return lb_unread_eval(b, r->c, logits, err);
+    return lb_context_eval_top(r->c,
+                               &(lb_batch){.n = (u32)b->wants.len,
+                                           .id = (const u32 *)(const void *)b->ids.ptr,
+                                           .seq = (const u32 *)(const void *)b->seqs.ptr},
+                               &need, &r->candidates, err);
+}
+
 /* One batch. *full: there is no room for what it would have. */
 static lb_status step(lb_running *r, lb_unread *b, float *logits, bool *full, lb_err *err) {
     lb_draft_ask ask;
@@ -258,7 +274,7 @@ static lb_status step(lb_running *r, lb_unread *b, float *logits, bool *full, lb
     lb_unread_reset(b);
     LB_TRY(lb_running_add(r, &ask, b, err));
     r->out->n_steps++;
-    return lb_unread_eval(b, r->c, logits, err);
+    return eval(r, b, logits, err);
 }
 
 static lb_status go_on(lb_running *r, lb_unread *b, float *logits, lb_err *err) {
@@ -286,7 +302,7 @@ static lb_status generate(lb_running *r, const u32 *prompt, u32 n, lb_unread *b,
     LB_TRY(lb_running_begin(r, prompt, n, err));
     out->n_prompt_computed = n - lb_context_keep(r->c, r->seq, prompt, n - 1);
     LB_TRY(lb_running_add(r, NULL, b, err));
-    LB_TRY(lb_unread_eval(b, r->c, logits, err));
+    LB_TRY(eval(r, b, logits, err));
     u64 ready = lb_os_now_us();
     out->prompt_us = ready - begin;
     lb_status st = go_on(r, b, logits, err);

@@ -24,6 +24,8 @@ typedef struct lb_generate_opts {
     /* Guesses the next tokens, which are then read at once: the same answer in fewer steps. NULL:
      * none. */
     lb_draft *draft;
+    /* All logits come back from a device, also where the sampler needs a few: the same answer. */
+    bool all_logits;
     /* A full context is no end: half of the tokens behind the first n_keep (of the prompt at most)
      * leave it, as often as needed (lb_context_shift). */
     bool shift;

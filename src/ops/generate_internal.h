@@ -17,6 +17,8 @@ typedef struct lb_running {
     u32 *guess;      /* [n_guess] of what follows the sequence, in the last batch */
     u32 n_guess;     /* 0: none */
     u32 n_guess_max; /* room in guess */
+    lb_candidates candidates;
+    bool chooses; /* the last batch gave candidates in place of logits */
 } lb_running;
 
 /* A batch: of each sequence what its context has not read, then a guess of what follows. */

@@ -266,6 +266,140 @@ LB_TEST(masks_and_odd_logits) {
     lb_sampler_free(&s);
 }
 
+/* ---- a few of the logits in place of all ---- */
+
+static const float *sorted_by;
+static int by_logit(const void *a, const void *b) {
+    const u32 x = *(const u32 *)a, y = *(const u32 *)b;
+    const float u = sorted_by[x], v = sorted_by[y]; /* no NaN here */
+    return u > v ? -1 : u < v ? 1 : x < y ? -1 : 1;
+}
+
+/* What a device would give of logits for a need. */
+typedef struct few {
+    u32 id[512];
+    float logit[512], touched[512], plain[512];
+} few;
+
+static lb_candidates pick(few *f, const float *logits, u32 n, const lb_sample_need *need) {
+    for (u32 i = 0; i < n; i++) {
+        f->id[i] = i;
+        f->plain[i] = isnan(logits[i]) ? -INFINITY : LB_MIN(logits[i], 3.4028234663852886e38f);
+    }
+    sorted_by = f->plain;
+    qsort(f->id, n, sizeof *f->id, by_logit);
+    for (u32 i = 0; i < need->k; i++)
+        f->logit[i] = f->plain[f->id[i]];
+    for (u32 i = 0; i < need->n_touched; i++)
+        f->touched[i] = logits[need->touched[i]];
+    return (lb_candidates){need->k, f->id, f->logit, f->touched};
+}
+
+/* A hundred tokens by all logits, and by what the chain says that it needs; how often that is not
+ * all of them. 1000: another token, or another error. */
+static u32 both_ways(const lb_sample_opts *o, u32 n, u32 kind) {
+    lb_sampler *all = make(n, o), *some = make(n, o);
+    float logits[512];
+    u32 n_few = 0, state = 17 * kind + o->n_order;
+    static few f;
+    for (u32 step = 0; step < 100; step++) {
+        lb_sample_need need;
+        u32 want = 0, got = 1;
+        for (u32 i = 0; i < n; i++) {
+            state = state * 1664525u + 1013904223u;
+            const u32 r = state >> 8;
+            logits[i] = kind == 0   ? (float)(r % 4096) / 300
+                        : kind == 1 ? (float)(r % 5) - 2 /* many are equal */
+                        : r % 11    ? (float)(r % 977) / 50 - 9
+                                    : ((const float[]){NAN, INFINITY, -INFINITY, -0.0f})[r % 4];
+        }
+        const lb_status st = lb_sampler_sample(all, logits, NULL, &want, &err);
+        lb_status other;
+        if (lb_sampler_need(some, &need)) {
+            LB_ASSERT(need.k <= n);
+            const lb_candidates c = pick(&f, logits, n, &need);
+            n_few++;
+            other = lb_sampler_sample_from(some, &c, &got, &err);
+        } else {
+            other = lb_sampler_sample(some, logits, NULL, &got, &err);
+        }
+        if (other != st || got != want) {
+            n_few = 1000;
+            break;
+        }
+        lb_sampler_accept(all, want);
+        lb_sampler_accept(some, want);
+    }
+    lb_sampler_free(&all);
+    lb_sampler_free(&some);
+    return n_few;
+}
+
+LB_TEST(few_logits_give_the_same) {
+    static const lb_logit_bias bias[] = {{3, 4}, {250, -INFINITY}, {3, -1.5f}, {7, 2}};
+    static const struct {
+        const char *order; /* NULL: as it is */
+        bool few;
+    } chains[] = {{NULL, true},
+                  {"penalties;top_k;temperature", true},
+                  {"top_k;penalties;dry;top_p;temperature", true},
+                  {"dry;top_k;typ_p;min_p;xtc;temperature", true},
+                  {"temperature;top_k", false},
+                  {"top_p;top_k;temperature", false},
+                  {"top_p", false}};
+    for (u32 i = 0; i < LB_LEN(chains); i++)
+        for (u32 variant = 0; variant < 12; variant++) {
+            lb_sample_opts o = chains[i].order ? only(chains[i].order) : lb_sample_defaults();
+            o.seed = 7 + variant;
+            o.top_k = variant % 3 ? (i32)(5 * variant) : 1;
+            o.penalty_last_n = 20;
+            o.penalty_repeat = variant % 2 ? 1.3f : 1;
+            o.penalty_present = variant % 4 == 3 ? 0.5f : 0;
+            o.dry_multiplier = variant % 4 == 2 ? 0.8f : 0;
+            o.dry_allowed_length = 1;
+            o.typical = variant == 5 ? 0.7f : 1;
+            o.xtc_probability = variant == 6 ? 0.5f : 0;
+            o.bias = bias;
+            o.n_bias = variant % 5 == 1 ? LB_LEN(bias) : 0;
+            for (u32 kind = 0; kind < 3; kind++)
+                CHECK_U64(both_ways(&o, kind ? 300 : 512, kind), chains[i].few ? 100 : 0);
+        }
+}
+
+/* The largest logit alone, whatever stands in the chain that cannot drop it. */
+LB_TEST(few_logits_of_the_largest) {
+    lb_sample_need need;
+    lb_sample_opts o = lb_sample_defaults();
+    o.temperature = 0;
+    for (u32 variant = 0; variant < 4; variant++) {
+        o.top_k = variant % 2 ? 0 : 40;
+        o.penalty_repeat = variant / 2 ? 1.5f : 1;
+        for (u32 kind = 0; kind < 3; kind++)
+            CHECK_U64(both_ways(&o, 300, kind), 100);
+        lb_sampler *s = make(300, &o);
+        CHECK(lb_sampler_need(s, &need) && need.k == 1 && !need.n_touched);
+        lb_sampler_accept(s, 9);
+        lb_sampler_accept(s, 9);
+        CHECK(lb_sampler_need(s, &need) && need.k == 1 + variant / 2);
+        lb_sampler_free(&s);
+    }
+    o.xtc_probability = 0.5f;
+    o.top_k = 0;
+    CHECK_U64(both_ways(&o, 300, 0), 0);
+    o.xtc_probability = 0;
+    o.mirostat = 2;
+    CHECK_U64(both_ways(&o, 300, 0), 0);
+    /* more tokens than are named */
+    o = lb_sample_defaults();
+    o.penalty_repeat = 1.1f;
+    o.penalty_last_n = 4096;
+    lb_sampler *s = make(2000, &o);
+    for (u32 i = 0; i < 2000; i++)
+        lb_sampler_accept(s, i);
+    CHECK(!lb_sampler_need(s, &need));
+    lb_sampler_free(&s);
+}
+
 LB_TEST(values_out_of_range) {
     lb_sampler *s;
     lb_sample_opts o = lb_sample_defaults();

@@ -66,6 +66,14 @@ typedef struct lb_sums_args {
     u32 n_rows, n_cols, stride, per, n_mats;
 } lb_sums_args;
 
+/* top_*: the first k of a row of n_cols logits; n_lists: of those that are merged. */
+#define LB_DEV_TOP_CHUNK 2048u
+#define LB_DEV_TOP_WAYS 8u
+#define LB_DEV_TOP_MAX 1024u
+typedef struct lb_top_args {
+    u32 n_cols, k, n_lists;
+} lb_top_args;
+
 /* out[token][0 .. n_cols) = row ids[token] of w; NaN where ids[token] >= n_rows. */
 typedef struct lb_rows_args {
     u32 n_rows, n_cols, n_tokens, group_elems, scale_type, scale_rows;
