@@ -408,12 +408,12 @@ static void set_splits(const lb_context *c) {
     d->n_splits = 0;
     if (!lb_dfew(c->n))
         return;
-    for (u32 t = 0; t < c->n; t++)
-        length = LB_MAX(length, c->pos[t] + 1);
     if (d->few) {
-        lb_device_few_splits(c, length);
+        lb_device_few_splits(c);
         return;
     }
+    for (u32 t = 0; t < c->n; t++)
+        length = LB_MAX(length, c->pos[t] + 1);
     const u32 least = (length + SPLITS_MAX - 1) / SPLITS_MAX;
     d->split_rows = LB_MAX(SPLIT_ROWS, (least + LB_PAGE_ROWS - 1) / LB_PAGE_ROWS * LB_PAGE_ROWS);
     d->n_splits = (length + d->split_rows - 1) / d->split_rows;

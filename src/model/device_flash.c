@@ -6,9 +6,6 @@
 #include "model/device_layers.h"
 
 #define SPLITS_MAX 64u /* of all tokens of a batch together */
-#define SPLIT_ROWS                                                                          \
-    128u          /* a split's positions are a multiple of what a threadgroup takes at once \
-                   */
 #define UNITS 16u /* of a device that does not say how many it has */
 
 /* The kernel for heads of so many elements; false: there is none, or not on this device. */
@@ -91,7 +88,8 @@ lb_status lb_device_few_begin(const lb_context *c, lb_err *err) {
     return st == LB_OK ? waited : st;
 }
 
-void lb_device_few_splits(const lb_context *c, u32 length) {
+/* The same for all lengths, so that recordings stay: attend_few_* share out what a token sees. */
+void lb_device_few_splits(const lb_context *c) {
     lb_dcontext *d = c->device;
     const u32 units = lb_dev_info_get(d->r->d)->n_units;
     u32 layer = d->r->first;
@@ -99,10 +97,8 @@ void lb_device_few_splits(const lb_context *c, u32 length) {
         layer++;
     const u32 n_kv = LB_MAX(c->m->p.layer[layer].n_head_kv / d->r->n_ranks, 1u);
     const u32 most = LB_MIN(SPLITS_MAX / c->n, (c->o.n_ctx + LB_PAGE_ROWS - 1) / LB_PAGE_ROWS);
-    const u32 n = LB_MIN((units ? units : UNITS) / (n_kv * c->n), most);
-    d->n_splits = LB_MAX(n, 1u);
-    d->split_rows = (length + d->n_splits - 1) / d->n_splits;
-    d->split_rows = (d->split_rows + SPLIT_ROWS - 1) / SPLIT_ROWS * SPLIT_ROWS;
+    d->n_splits = LB_MAX(LB_MIN((units ? units : UNITS) / (n_kv * c->n), most), 1u);
+    d->split_rows = (u32)lb_ceil_div_u64((u64)d->n_table * LB_PAGE_ROWS, d->n_splits);
 }
 
 lb_status lb_device_flash(const lb_context *c, const lb_dwide *w, bool *done, lb_err *err) {

@@ -100,9 +100,8 @@ lb_status lb_device_wide(const lb_context *c, const lb_dwide *w, lb_err *err);
 bool lb_device_few(const lb_context *c);
 u64 lb_device_few_bytes(const lb_context *c);
 lb_status lb_device_few_begin(const lb_context *c, lb_err *err);
-/* Splits of few tokens' positions, the longest of which are so many: that every unit has some, and
- * that their number changes seldom. */
-void lb_device_few_splits(const lb_context *c, u32 length);
+/* Splits of few tokens' positions: that every unit has some. */
+void lb_device_few_splits(const lb_context *c);
 /* As lb_device_wide, where *done; else the device has no such kernel for it. */
 lb_status lb_device_flash(const lb_context *c, const lb_dwide *w, bool *done, lb_err *err);
 /* All that is done to heads between their products and attention (norms, rope, keys and values to

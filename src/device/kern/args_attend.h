@@ -22,7 +22,8 @@ typedef struct lb_kv_args {
 
 /* q of a token at first of its row [n_heads][k_dim], n_heads_kv divides n_heads. The pages of a
  * sequence: table [n_seqs][n_table]. A token at pos sees positions 0 .. pos, of a window (0: none)
- * the last so many. Split s has the positions from s * split_rows on. */
+ * the last so many. Split s has the positions from s * split_rows on; attend_few_* do not look at
+ * split_rows. */
 typedef struct lb_attend_args {
     u32 n_tokens, n_heads, n_heads_kv, k_dim, v_dim, first, stride;
     u32 k_off, v_off, k_bytes, v_bytes, page_bytes, n_pages, type;
