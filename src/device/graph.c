@@ -114,7 +114,8 @@ lb_status lb_dev_graph_run(lb_dev_queue *q, lb_dev_graph *g, lb_err *err) {
     if (!g || g->dev != q->dev || q->recording)
         return lb_fail(err, LB_E_USAGE, "%s: a recording of another device, or while one is made",
                        q->dev->info.id);
-    for (u32 i = 0; i < g->n; i++) {
+    const lb_status st = g->impl ? q->dev->ops->graph_run(q, g, err) : one_by_one(q, g, err);
+    for (u32 i = 0; i < g->n; i++) { /* the device is at it already */
         const lb_dev_launch *l = &g->rec[i].launch;
         for (u32 k = 0; k < l->n_bufs; k++)
             lb_dev_submitted(q, l->buf[k].buf, NULL);
@@ -122,5 +123,5 @@ lb_status lb_dev_graph_run(lb_dev_queue *q, lb_dev_graph *g, lb_err *err) {
     }
     g->used_at = q->dev->submissions;
     q->dev->stats.graphs++;
-    return g->impl ? q->dev->ops->graph_run(q, g, err) : one_by_one(q, g, err);
+    return st;
 }
