@@ -320,8 +320,9 @@ static lb_status run_imatrix(lb_cli *cli, const void *opts, const char *const *a
     if (!o.infer.n_ctx)
         o.infer.n_ctx = CHUNK_USUAL;
     o.infer.n_batch = LB_MAX(o.infer.n_batch, (u64)LB_IMATRIX_BATCH_MIN);
+    x->any_device = x->sums = true;
     lb_status st = lb_infer_open(x, cli, &o.common, &o.infer, args[0], err);
-    if (st == LB_OK)
+    if (st == LB_OK && !x->planned)
         st = measure(w, err);
     lb_imatrix_tap_free(&w->tap);
     lb_imatrix_set_free(&w->set);
@@ -347,7 +348,9 @@ const lb_command lb_cmd_imatrix = {
         "The file is what llama-imatrix writes and llama-quantize reads: for each matrix of the "
         "layers the sum of squares of each column of its input, with counts of tokens, an expert's "
         "own where there are experts. Names are GGUF's, whatever the format of MODEL. Chunks have "
-        "--ctx tokens (512 unless given). The bytes depend neither on --threads nor on --batch. "
+        "--ctx tokens (512 unless given). The bytes depend neither on --threads nor on --batch; on "
+        "a "
+        "GPU (--device) the sums are those of the CPU but for rounding. "
         "Experts that no token reached are named in a warning; they count as llama-imatrix has "
         "them: each column 1 when it is read.",
     .n_args_min = 1,
@@ -355,6 +358,7 @@ const lb_command lb_cmd_imatrix = {
     .group = {LB_GROUP("Options", rows, 0),
               LB_GROUP("Output", output_rows, offsetof(imatrix_opts, to)),
               LB_GROUP_INFER(offsetof(imatrix_opts, infer)),
+              LB_GROUP_GPUS(offsetof(imatrix_opts, infer)),
               LB_GROUP_COMMON(offsetof(imatrix_opts, common))},
     .size_bytes = sizeof(imatrix_opts),
     .run = run_imatrix,

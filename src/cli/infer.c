@@ -151,6 +151,7 @@ static lb_context_opts context_opts(const lb_infer *x) {
                              .fast = x->opts.fast,
                              .tap = x->tap,
                              .tap_user = x->tap_user,
+                             .sums = x->sums,
                              .scratch_bytes = x->scratch_bytes,
                              .resident = x->resident};
 }

@@ -40,6 +40,7 @@ typedef struct lb_infer {
     lb_context *context;
     lb_tap_fn *tap; /* of contexts that are made; NULL: none */
     void *tap_user;
+    bool sums;             /* lb_context_opts.sums */
     u64 scratch_bytes;     /* of their threads, at least */
     u32 n_ctx;             /* of the context */
     u32 n_seqs;            /* that it is to have; 0: one */

@@ -608,6 +608,7 @@ enum {
     GEMM_EXPERTS_GATED,
     MT,
     MT_MLX,
+    COLUMN_SUMS,
     NO_FAMILY
 };
 
@@ -668,6 +669,7 @@ static const family families[] = {
     [GEMM_EXPERTS] = {"iiiiiov", sizeof(lb_gemm_experts_args), lb_dev_shape_gemm_experts},
     [GEMM_EXPERTS_GATED] = {"iiiiiiov", sizeof(lb_gemm_experts_args),
                             lb_dev_shape_gemm_experts_gated},
+    [COLUMN_SUMS] = {"iioov", sizeof(lb_sums_args), lb_dev_shape_column_sums},
     [ROUTE_TWO] = {"iov", sizeof(lb_route_args), lb_dev_shape_route_two},
     [MOVE] = {"iov", sizeof(lb_move_args), lb_dev_shape_move},
     [TIMES] = {"iov", sizeof(lb_times_args), lb_dev_shape_times},

@@ -61,6 +61,8 @@ lb_dev_shape_fn lb_dev_shape_plan, lb_dev_shape_tile_routes, lb_dev_shape_gemm_e
 /* kernels_state.c */
 lb_dev_shape_fn lb_dev_shape_route_two, lb_dev_shape_move, lb_dev_shape_times, lb_dev_shape_l2,
     lb_dev_shape_conv, lb_dev_shape_conv_keep, lb_dev_shape_gates, lb_dev_shape_delta;
+/* kernels_sums.c */
+lb_dev_shape_fn lb_dev_shape_column_sums;
 /* kernels_wide.c */
 lb_dev_shape_fn lb_dev_shape_put, lb_dev_shape_wide, lb_dev_shape_mix, lb_dev_shape_take,
     lb_dev_shape_move_rows;

@@ -155,6 +155,8 @@ static cases_fn *cases_of(lb_dev_kernel k) {
     case LB_DK_kv_take:
     case LB_DK_kv_move:
         return lb_selftest_wide;
+    case LB_DK_column_sums:
+        return lb_selftest_sums;
     case LB_DK_tile_rows:
     case LB_DK_gemm:
     case LB_DK_gemm_gated:

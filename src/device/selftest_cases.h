@@ -86,6 +86,7 @@ lb_status lb_selftest_heads(lb_selftest *t, u32 i, bool *more, lb_err *err);
 lb_status lb_selftest_state(lb_selftest *t, u32 i, bool *more, lb_err *err);
 lb_status lb_selftest_tiles(lb_selftest *t, u32 i, bool *more, lb_err *err);
 lb_status lb_selftest_grouped(lb_selftest *t, u32 i, bool *more, lb_err *err);
+lb_status lb_selftest_sums(lb_selftest *t, u32 i, bool *more, lb_err *err);
 lb_status lb_selftest_wide(lb_selftest *t, u32 i, bool *more, lb_err *err);
 
 #endif

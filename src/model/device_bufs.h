@@ -34,6 +34,7 @@ typedef enum lb_dbuf {
     LB_DBUF_SLOTS,  /* two slots for matrices as tiles */
     LB_DBUF_ROUTED, /* tiles of tokens by experts (device_experts.c) */
     LB_DBUF_TIMES,  /* of their rows */
+    LB_DBUF_SUMS,   /* of columns of what matrices read (device_sums.c) */
     LB_DBUF_META,
     LB_DBUF_CACHE, /* [n_pages_max, page_bytes] of the part's layers */
     LB_DBUFS

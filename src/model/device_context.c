@@ -12,9 +12,9 @@
 #define SPLITS_MAX 64u
 
 lb_status lb_device_check(const lb_context_opts *o, const lb_dev_info *d, lb_err *err) {
-    const char *what = o->fast                 ? "--fast"
-                       : o->tap || o->on_layer ? "looking at products and layers"
-                                               : NULL;
+    const char *what = o->fast                               ? "--fast"
+                       : (o->tap && !o->sums) || o->on_layer ? "looking at products and layers"
+                                                             : NULL;
     return what ? lb_fail(err, LB_E_UNSUPPORTED, "%s: not on %s: use --device cpu", what, d->id)
                 : LB_OK;
 }
@@ -97,6 +97,7 @@ static void set_sizes(const lb_context *c, u64 *size) {
     size[LB_DBUF_ROUTED] = t.routed;
     size[LB_DBUF_TIMES] = t.powers;
     size[LB_DBUF_SLOTS] = 2 * t.slot;
+    size[LB_DBUF_SUMS] = c->o.sums ? d->r->sums_bytes : 0;
     d->slot_bytes = t.slot;
     size[LB_DBUF_META] = lb_device_lay_out(c, (u32)b, (u32)b);
     size[LB_DBUF_CACHE] = c->cache.n_pages_max * d->page_bytes;
@@ -203,6 +204,7 @@ static lb_status begin_part(lb_context *c, lb_resident *r, lb_err *err) {
                        lb_resident_device(r)->id, (unsigned long long)d->page_bytes);
     LB_TRY(make_buffers(c, err));
     LB_TRY(lb_device_few_begin(c, err));
+    LB_TRY(lb_dsums_begin(c, err));
     return put_heads(c, err);
 }
 
@@ -247,6 +249,7 @@ void lb_device_end(lb_context *c) {
             lb_dev_buf_free(&d->buf[i]);
         lb_device_forget(d);
         lb_dev_buf_free(&d->logits);
+        lb_dev_buf_free(&d->sums);
         lb_dev_buf_free(&d->host);
         lb_dev_buf_free(&d->given);
         lb_dev_buf_free(&d->mark);
@@ -262,6 +265,7 @@ lb_status lb_device_room(const lb_device_way *way, const lb_context_opts *o, u64
                          .d = way->d,
                          .n_batch = way->n_batch,
                          .no_tiles = way->no_tiles,
+                         .sums_bytes = way->sums_bytes,
                          .embeds = true,
                          .ends = true};
     lb_dcontext d = {.r = &whole};

@@ -69,7 +69,7 @@ bool lb_dexperts_tiled(const lb_context *c, const lb_dexperts *e) {
     const lb_dlinear *const all[] = {e->gate, e->up, e->down};
     const u32 from = lb_dev_info_get(c->device->r->d)->tuning.gemm_experts;
     const u32 n_rows = lb_dev_plan_tiles(e->n * e->used, c->m->p.n_expert) * LB_DEV_TILE_ROWS;
-    if (!from || e->n < from || !lb_dtiled(c, e->n) || e->in.pre || e->in.stride % 4 ||
+    if (c->o.sums || !from || e->n < from || !lb_dtiled(c, e->n) || e->in.pre || e->in.stride % 4 ||
         !e->gate->parts || !e->gate->bias.buf != !e->up->bias.buf)
         return false;
     for (u32 i = 0; i < LB_LEN(all); i++)

@@ -176,6 +176,8 @@ static lb_status add_bias(const lb_context *c, const lb_dproduct *p, bool expert
 lb_status lb_dproject_routed(const lb_context *c, const lb_dproduct *p, u32 n, u32 per,
                              lb_dev_arg routes, lb_err *err) {
     bool biased = false;
+    for (u32 i = 0; i < n && per; i++)
+        LB_TRY(lb_dsums_add(c, &p[i], per, routes, err));
     LB_TRY(products(c, p, n, per, routes, err));
     for (u32 i = 0; i < n; i++)
         biased |= p[i].l->bias.buf != NULL;
@@ -196,6 +198,8 @@ lb_status lb_dproject_plain(const lb_context *c, const lb_dproduct *p, u32 n_pro
 }
 
 lb_status lb_dproject(const lb_context *c, const lb_dproduct *p, u32 n_products, lb_err *err) {
+    for (u32 i = 0; i < n_products; i++)
+        LB_TRY(lb_dsums_add(c, &p[i], 0, (lb_dev_arg){NULL, 0}, err));
     return (lb_dtiled(c, p->n) ? lb_dproject_tiled : lb_dproject_plain)(c, p, n_products, err);
 }
 
@@ -259,8 +263,8 @@ lb_status lb_dnormed(const lb_context *c, const lb_dnorm *norm, lb_dev_arg x, u3
     *in = (lb_dinput){.x = x};
     if (!norm->n)
         return LB_OK;
-    if (plain && (lb_dfew(n) || lb_dtiled(c, n)) && c->m->p.graph->norm != LB_NORM_LAYER &&
-        norm->n == c->m->p.n_embd) {
+    if (plain && !c->o.sums && (lb_dfew(n) || lb_dtiled(c, n)) &&
+        c->m->p.graph->norm != LB_NORM_LAYER && norm->n == c->m->p.n_embd) {
         in->pre = LB_DEV_PRE_NORM;
         in->w = norm->w;
         return LB_OK;

@@ -33,6 +33,9 @@ typedef struct lb_dlinear {
     const lb_dmat *parts; /* NULL: it is not there; their rows follow each other */
     u32 n_parts, n_rows, n_cols, n_mats;
     lb_dev_arg bias; /* [n_mats, n_rows]; no buffer: none */
+    /* whose input a session may add up, and where it has its place; NULL: it has none */
+    const lb_mweight *w;
+    u64 sums_at;
 } lb_dlinear;
 
 typedef struct lb_dnorm {
@@ -74,6 +77,7 @@ struct lb_resident {
     lb_dnorm embd_norm, output_norm, layer_in_norm;
     lb_dev_arg ones, zeros; /* [n_ones] */
     u64 bytes;              /* of all that is copied */
+    u64 sums_bytes;         /* of all places of sums */
     lb_dev_buf **bufs;      /* heap [n_bufs] */
     u32 n_ones, n_bufs, cap_bufs;
 };
@@ -108,6 +112,7 @@ typedef struct lb_dcontext {
     bool temp;                                      /* some q is scaled */
     u32 n_splits, split_rows;                       /* of attention over this batch; 0: tiles */
     lb_dev_buf *logits; /* pinned: one row of them; NULL: read at once */
+    lb_dev_buf *sums;   /* pinned: places of LB_DBUF_SUMS on their way; NULL: there are none */
     lb_drecord record[LB_DRECORDS];
     lb_drecord_key seen; /* the last without a recording */
     lb_drecord *step;    /* heap [n_steps] a rank's, between sums; NULL: it has none */

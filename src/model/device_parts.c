@@ -188,14 +188,19 @@ static lb_status plan(lb_resident_plan *out, const lb_model *m, const lb_residen
     t.whole = (u8 *)(t.free_bytes + LB_PLACES_MAX);
     LB_TRY(lb_device_check(&o->session, lb_dev_info_get(o->devices[0]), err));
     LB_TRY(lb_resident_costs(m, o->devices[0], t.weights, &t.rest, err));
+    if (o->ranks && o->n_devices > 1 && o->session.sums)
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "--split-mode row: what products read is not added up on devices that share "
+                       "them: use --split-mode layer");
     if (o->ranks && o->n_devices > 1)
         LB_TRY(lb_ranks_check(m, 0, o->n_devices, err));
     find_whole(m, t.whole);
     for (u32 i = 0; i < o->n_devices; i++)
         t.free_bytes[i] = usable(o, i);
-    const lb_device_way ways[] = {{m, o->devices[0], LB_DEV_BATCH_USUAL, false},
-                                  {m, o->devices[0], LB_DEV_BATCH_LEAST, false},
-                                  {m, o->devices[0], LB_DEV_BATCH_LEAST, true}};
+    const u64 sums = t.rest.sums;
+    const lb_device_way ways[] = {{m, o->devices[0], LB_DEV_BATCH_USUAL, false, sums},
+                                  {m, o->devices[0], LB_DEV_BATCH_LEAST, false, sums},
+                                  {m, o->devices[0], LB_DEV_BATCH_LEAST, true, sums}};
     for (u32 i = 0; i < LB_LEN(ways); i++) {
         LB_TRY(plan_way(out, o, &ways[i], &t, err));
         if (out->placing.n_devices && out->placing.n_host <= host)

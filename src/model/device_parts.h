@@ -27,6 +27,9 @@ lb_status lb_resident_part(lb_resident **out, const lb_part_in *in, lb_err *err)
 lb_status lb_resident_costs(const lb_model *m, lb_dev *d, u64 *layer_bytes,
                             lb_resident_bytes_of *out, lb_err *err);
 
+/* Matrix k of a layer, as the part has it; false: it has no more. */
+bool lb_resident_linear(const lb_resident *r, u32 layer, u32 k, const lb_dlinear **out);
+
 /* device_context.c */
 /* Bytes of a session like this one on devices: keys and values [n_layers], buffers of a device that
  * has all steps. */
@@ -35,6 +38,7 @@ typedef struct lb_device_way {
     lb_dev *d;
     u32 n_batch; /* where o does not say it */
     bool no_tiles;
+    u64 sums_bytes;
 } lb_device_way;
 lb_status lb_device_room(const lb_device_way *way, const lb_context_opts *o, u64 *layer_bytes,
                          u64 *buffers, lb_err *err);
@@ -47,6 +51,16 @@ lb_status lb_device_take_host(lb_context *c, lb_err *err);
 lb_status lb_device_hand_on(lb_context *c, lb_err *err);
 /* Until all parts are done; c->device is the first again. The first error. */
 lb_status lb_device_settle(lb_context *c, lb_err *err);
+
+/* ---- device_sums.c ---- */
+
+/* Bytes of a matrix's place. */
+u64 lb_dsums_bytes(const lb_dlinear *l);
+/* Zeros, where the session adds up what products of c->device read. */
+lb_status lb_dsums_begin(lb_context *c, lb_err *err);
+/* Beside a product. per, routes: as of lb_dproject_routed; per 0: of one matrix. */
+lb_status lb_dsums_add(const lb_context *c, const lb_dproduct *p, u32 per, lb_dev_arg routes,
+                       lb_err *err);
 
 /* ---- device_ranks.c ---- */
 

@@ -270,7 +270,7 @@ lb_status lb_dproject_tiled(const lb_context *c, const lb_dproduct *p, u32 n, lb
 bool lb_dgated_tiled(const lb_context *c, const lb_dgated *g) {
     const lb_dlinear *up = g->up, *gate = g->fused ? up : g->gate;
     const u32 n_ff = g->down->n_cols;
-    return lb_dtiled(c, g->n) && gate->parts && lb_dlinear_tiled(c, gate, g->n) &&
+    return lb_dtiled(c, g->n) && !c->o.sums && gate->parts && lb_dlinear_tiled(c, gate, g->n) &&
            lb_dlinear_tiled(c, up, g->n) && lb_dlinear_tiled(c, g->down, g->n) &&
            gate->n_parts == 1 && up->n_parts == 1 && !gate->bias.buf && !up->bias.buf &&
            n_ff <= strip_rows(c, up->n_cols) && has_room(c, LB_DBUF_GATED, g->n, n_ff) &&

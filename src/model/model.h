@@ -43,6 +43,11 @@ const lb_stream *lb_model_stream(const lb_model *m);
 typedef void lb_tap_fn(void *user, const lb_mweight *w, u32 expert, const float *x, size_t n_tokens,
                        size_t stride);
 
+/* Called with what a device has added up: of each column of the input of a product's matrix the sum
+ * of squares [n_cols] over n_tokens; expert as above. */
+typedef void lb_sums_fn(void *user, const lb_mweight *w, u32 expert, const float *sums,
+                        u64 n_tokens);
+
 /* Called with what goes into a layer: n_tokens rows of the embedding's length, as they are before
  * its first norm. From one thread. */
 typedef void lb_layer_fn(void *user, u32 layer, const float *x, size_t n_tokens);
@@ -66,6 +71,7 @@ typedef struct lb_context_opts {
     bool fast;
     lb_tap_fn *tap; /* may be NULL */
     void *tap_user;
+    bool sums; /* products on a device add up squares (lb_context_take_sums); tap has the CPU's */
     lb_layer_fn *on_layer; /* may be NULL */
     void *layer_user;
     u64 scratch_bytes;            /* of a thread at least: for matrices that will be swapped in */
@@ -99,6 +105,10 @@ lb_status lb_context_eval(lb_context *c, const lb_batch *b, float *logits, lb_er
 /* Memory of the session [n_vocab], to be given to lb_context_eval as logits where one row is
  * wanted: on a GPU they come to it anyway, and elsewhere by a copy. NULL: there is none. */
 float *lb_context_row(const lb_context *c);
+
+/* What has been added up on devices since the last time, which then is 0 again; fn NULL: nobody
+ * wants it. Nothing without o.sums or without a device. */
+lb_status lb_context_take_sums(lb_context *c, lb_sums_fn *fn, void *user, lb_err *err);
 
 const lb_model *lb_context_model(const lb_context *c);
 u32 lb_context_n_ctx(const lb_context *c);

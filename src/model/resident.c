@@ -463,12 +463,30 @@ static cut cut_of(const lb_resident *r, u32 i, size_t from) {
     }
 }
 
+/* Where sessions add up what it reads. */
+static void place_sums(lb_resident *r, const lb_mweight *w, lb_dlinear *l) {
+    if (r->n_ranks > 1 || !l->parts)
+        return;
+    l->w = w;
+    l->sums_at = r->sums_bytes;
+    r->sums_bytes += lb_dsums_bytes(l);
+}
+
 static lb_status layer_linear(upload *u, u32 i, u32 k) {
     const lb_linear *l =
         (const lb_linear *)(const void *)((const u8 *)&u->r->m->layer[i] + linears[k].from);
     lb_dlinear *to = (lb_dlinear *)(void *)((u8 *)&u->r->layer[i] + linears[k].to);
     const cut how = u->r->n_ranks > 1 ? cut_of(u->r, i, linears[k].from) : (cut){0};
-    return how.n_spans ? linear_cut(u, l, &how, to) : linear(u, l, to);
+    LB_TRY(how.n_spans ? linear_cut(u, l, &how, to) : linear(u, l, to));
+    place_sums(u->r, l->w, to);
+    return LB_OK;
+}
+
+bool lb_resident_linear(const lb_resident *r, u32 layer, u32 k, const lb_dlinear **out) {
+    if (k >= LB_LEN(linears))
+        return false;
+    *out = (const lb_dlinear *)(const void *)((const u8 *)&r->layer[layer] + linears[k].to);
+    return true;
 }
 
 /* Room for the first of n linears of layer i, from k on, that are alike: products of few tokens
@@ -566,8 +584,11 @@ static lb_status output(upload *u) {
     lb_resident *r = u->r;
     const lb_model *m = r->m;
     LB_TRY(norm(u, &m->output_norm, &r->output_norm));
-    if (m->output.w != m->embd)
-        return linear(u, &m->output, &r->output);
+    if (m->output.w != m->embd) {
+        LB_TRY(linear(u, &m->output, &r->output));
+        place_sums(r, m->output.w, &r->output);
+        return LB_OK;
+    }
     if (!r->embeds)
         LB_TRY(table(u, m->embd, &r->embd));
     r->output = (lb_dlinear){.parts = &r->embd,
@@ -575,11 +596,13 @@ static lb_status output(upload *u) {
                              .n_rows = m->p.n_vocab,
                              .n_cols = m->p.n_embd,
                              .n_mats = 1};
+    place_sums(r, m->embd, &r->output);
     return vector(u, m->output.bias, m->p.n_vocab, &r->output.bias);
 }
 
 static lb_status all(upload *u) {
     lb_resident *r = u->r;
+    r->sums_bytes = 0;
     LB_TRY(constants(u));
     if (r->embeds)
         LB_TRY(embeddings(u));
@@ -725,6 +748,7 @@ static lb_status costs(lb_resident *r, u64 *layer_bytes, lb_resident_bytes_of *o
     }
     LB_TRY(output(&u));
     out->shared = since(r, &before);
+    out->sums = r->sums_bytes;
     r->embeds = false;
     LB_TRY(output(&u));
     out->output = since(r, &before);

@@ -40,6 +40,7 @@ typedef struct lb_resident_opts {
 typedef struct lb_resident_bytes_of {
     u64 embeddings, output, shared; /* shared: of these two, on one device */
     u64 constants;                  /* of each part */
+    u64 sums;                       /* of sessions that add up what products read */
 } lb_resident_bytes_of;
 
 typedef struct lb_resident_plan {

@@ -12,7 +12,7 @@
 struct lb_imatrix_tap {
     const lb_mweights *weights;
     lb_imatrix_set *set;
-    bool output;
+    bool output, open;          /* open: a run takes what comes */
     lb_imatrix_entry_sums **of; /* [weights->n] NULL: not met yet */
     lb_err err;                 /* the first that went wrong */
 };
@@ -123,25 +123,46 @@ static void check_finite(lb_imatrix_tap *t, const lb_mweight *w, const double *s
         }
 }
 
-void lb_imatrix_tap_take(void *user, const lb_mweight *w, u32 expert, const float *x,
-                         size_t n_tokens, size_t stride) {
-    lb_imatrix_tap *t = user;
-    if (t->err.code != LB_OK || !is_measured(t, w->name))
-        return;
-    w = whole_of(t, w);
-    lb_imatrix_entry_sums *e = w ? entry_of(t, w) : NULL;
-    if (!e)
-        return;
-    u64 mat = expert == LB_NO_INDEX ? 0 : expert;
-    double *sum = e->values + mat * w->n_cols;
-    for (size_t i = 0; i < n_tokens; i++)
-        add_squares(sum, x + i * stride, w->n_cols);
-    check_finite(t, w, sum);
+/* The entry to which a product of w adds; *w becomes the tensor. NULL: it is not measured. */
+static lb_imatrix_entry_sums *measured(lb_imatrix_tap *t, const lb_mweight **w) {
+    if (!t->open || t->err.code != LB_OK || !is_measured(t, (*w)->name))
+        return NULL;
+    *w = whole_of(t, *w);
+    return *w ? entry_of(t, *w) : NULL;
+}
+
+/* Behind what was added to the columns of a matrix. */
+static void count(lb_imatrix_tap *t, const lb_mweight *w, lb_imatrix_entry_sums *e, u64 mat,
+                  u64 n_tokens) {
+    check_finite(t, w, e->values + mat * w->n_cols);
     if (is_experts(w))
         e->counts[mat] += n_tokens;
     else if (mat == 0)
         for (u64 i = 0; i < e->n_counts; i++)
             e->counts[i] += n_tokens;
+}
+
+void lb_imatrix_tap_take(void *user, const lb_mweight *w, u32 expert, const float *x,
+                         size_t n_tokens, size_t stride) {
+    lb_imatrix_tap *t = user;
+    lb_imatrix_entry_sums *e = measured(t, &w);
+    const u64 mat = expert == LB_NO_INDEX ? 0 : expert;
+    for (size_t i = 0; e && i < n_tokens; i++)
+        add_squares(e->values + mat * w->n_cols, x + i * stride, w->n_cols);
+    if (e)
+        count(t, w, e, mat, n_tokens);
+}
+
+/* lb_sums_fn: of devices, where a session has some. */
+static void take_sums(void *user, const lb_mweight *w, u32 expert, const float *sums,
+                      u64 n_tokens) {
+    lb_imatrix_tap *t = user;
+    lb_imatrix_entry_sums *e = measured(t, &w);
+    const u64 mat = expert == LB_NO_INDEX ? 0 : expert;
+    for (u64 i = 0; e && i < w->n_cols; i++)
+        e->values[mat * w->n_cols + i] += (double)sums[i];
+    if (e)
+        count(t, w, e, mat, n_tokens);
 }
 
 /* ---- chunks ---- */
@@ -194,6 +215,7 @@ static lb_status run_chunk(running *r, lb_err *err) {
         if (r->o->perplexity)
             score(r, at, n);
     }
+    LB_TRY(lb_context_take_sums(r->c, take_sums, r->tap, err));
     if (r->tap->err.code == LB_OK)
         return LB_OK;
     *err = r->tap->err;
@@ -248,7 +270,11 @@ lb_status lb_imatrix_run(lb_context *c, lb_imatrix_tap *t, const u32 *ids, u64 n
                        o->n_ctx, o->first_chunk ? " behind those that are passed over" : "");
     lb_status st = begin(&r, err);
     if (st == LB_OK)
+        st = lb_context_take_sums(c, NULL, NULL, err); /* of what came before */
+    t->open = st == LB_OK;
+    if (st == LB_OK)
         st = run_all(&r, ids, n_chunks, err);
+    t->open = false;
     lb_free(r.ids);
     lb_free(r.want);
     lb_free(r.logits);

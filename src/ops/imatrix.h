@@ -6,7 +6,10 @@
  * n_ctx tokens, the first of each replaced by bos where the model begins with one; tensors of
  * layers ("blk."), "output.weight" on request, under GGUF's names whatever the model is stored as;
  * a count of tokens for each expert, one for the matrices of other stacks. Sums are taken in
- * double, token after token, so the result depends neither on threads nor on the batch. */
+ * double, token after token, so the result depends neither on threads nor on the batch.
+ *
+ * Of layers on a device the device adds up the squares of a chunk (lb_context_opts.sums), in f32
+ * and in its order: sums that are the CPU's but for rounding. */
 #ifndef LB_OPS_IMATRIX_H
 #define LB_OPS_IMATRIX_H
 
@@ -28,7 +31,7 @@ typedef struct lb_imatrix_tap lb_imatrix_tap;
 lb_status lb_imatrix_tap_new(lb_imatrix_tap **out, const lb_mweights *weights, lb_imatrix_set *set,
                              bool output, lb_err *err);
 void lb_imatrix_tap_free(lb_imatrix_tap **t);
-/* lb_context_opts.tap, with the tap as its user. */
+/* lb_context_opts.tap, with the tap as its user. What comes before a run is not taken. */
 lb_tap_fn lb_imatrix_tap_take;
 
 typedef struct lb_imatrix_opts {

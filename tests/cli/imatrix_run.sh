@@ -85,6 +85,26 @@ for form in gguf dat; do
     ok "few.$form is read" "$LBRX" quantize "$W/moe-x.gguf" -o "$W/q.gguf" --type q4_0 --imatrix "$W/few.$form" --no-sync -q --force
 done
 
+# ---- on a device: the same matrices and counts; values differ in their last digits (test_device_sums) ----
+for m in hf moe; do
+    ok "$m on the CPU" "$LBRX" imatrix "$W/$m" -f "$W/book" -o "$W/$m-cpu.gguf" --ctx 24 --chunks 2 --no-sync
+    ok "$m on a device" "$LBRX" imatrix "$W/$m" -f "$W/book" -o "$W/$m-dev.gguf" --ctx 24 --chunks 2 --no-sync --device emulated
+    says "$m on a device" "2 chunks of 24 tokens; perplexity"
+    list "$W/$m-cpu.gguf" >"$W/cpu.list"
+    list "$W/$m-dev.gguf" >"$W/dev.list"
+    same "$m on a device: names and counts" "$W/cpu.list" "$W/dev.list"
+done
+cmp -s "$W/hf-cpu.gguf" "$W/hf-dev.gguf" && fail "on a device" "the CPU's bytes: nothing was computed there" || pass
+ok "layers of both" "$LBRX" imatrix "$W/hf" -f "$W/book" -o "$W/both.gguf" --ctx 24 --chunks 2 --no-sync --no-ppl \
+    --device emulated,emulated --gpu-layers 3
+list "$W/hf-cpu.gguf" >"$W/cpu.list"
+list "$W/both.gguf" >"$W/dev.list"
+same "layers of both: names and counts" "$W/cpu.list" "$W/dev.list"
+exits 3 "heads shared" "$LBRX" imatrix "$W/hf" -f "$W/book" -o "$W/n.gguf" --ctx 24 --device emulated,emulated --split-mode row
+complains "heads shared" "what products read is not added up"
+ok "what lies where" "$LBRX" imatrix "$W/hf" -f "$W/book" -o "$W/n.gguf" --ctx 24 --device emulated --dry-run
+says "what lies where" "weights"
+
 # ---- going on, and sums ----
 ok "whole" run whole.gguf "$W/hf" --no-ppl --chunks 6
 ok "first part" run first.gguf "$W/hf" --no-ppl --chunks 4 --save-frequency 2

@@ -59,6 +59,13 @@ typedef struct lb_group_args {
     u32 n_routes, n_mats;
 } lb_group_args;
 
+/* sums [n_mats][n_cols] += squares of x's rows, stride apart; counts [n_mats] += rows. per 0: all
+ * of one matrix; else row r / per of x goes to the matrix that routes [n_rows][2] name first, if
+ * there is such a one. */
+typedef struct lb_sums_args {
+    u32 n_rows, n_cols, stride, per, n_mats;
+} lb_sums_args;
+
 /* out[token][0 .. n_cols) = row ids[token] of w; NaN where ids[token] >= n_rows. */
 typedef struct lb_rows_args {
     u32 n_rows, n_cols, n_tokens, group_elems, scale_type, scale_rows;
