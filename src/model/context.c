@@ -152,6 +152,8 @@ static lb_status init(lb_context *c, lb_err *err) {
     LB_TRY(init_positions(c, err));
     if (r && r->embeds) {
         LB_TRY(init_batch(c, err));
+        if (c->o.sums) /* who measures has work for the host beside it (lb_context_each) */
+            LB_TRY(lb_team_new(&c->team, c->o.threads, c->o.scratch_bytes, err));
         return lb_device_begin(c, err);
     }
     size_t scratch = scratch_of(c, &split_elems);

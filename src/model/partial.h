@@ -38,7 +38,7 @@ const lb_mweight *lb_model_embeddings(const lb_model *m);
 bool lb_model_shares_keys(const lb_model *m);
 
 /* Items on the session's threads, one after the other; scratch: of a thread, scratch_bytes of
- * lb_context_opts at least. */
+ * lb_context_opts at least. Of sessions of the CPU, and those on devices that have o.sums. */
 void lb_context_each(lb_context *c, u64 n_items, void (*fn)(void *ctx, u64 item, void *scratch),
                      void *ctx);
 

@@ -3,6 +3,7 @@
 #include "ops/imatrix.h"
 #include "base/mem.h"
 #include "model/logprob.h"
+#include "model/partial.h"
 #include <float.h>
 
 #define ROWS_BYTES_MAX (64 * LB_MIB) /* of logits at a time */
@@ -176,6 +177,7 @@ typedef struct running {
     u32 *ids;
     u8 *want;
     float *logits; /* NULL: they are not computed */
+    double *nll;   /* [n_rows] */
 } running;
 
 u64 lb_imatrix_n_chunks(u64 n_tokens, const lb_imatrix_opts *o) {
@@ -186,13 +188,36 @@ u64 lb_imatrix_n_chunks(u64 n_tokens, const lb_imatrix_opts *o) {
     return o->n_chunks_max ? LB_MIN(n, o->n_chunks_max) : n;
 }
 
-/* Those of the second half whose next token is in the chunk. */
+/* Whether token i counts: those of the second half whose next token is in the chunk. */
+static bool counts_at(const running *r, u32 i) {
+    return r->o->perplexity && i >= r->o->n_ctx / 2 && i + 1 < r->o->n_ctx;
+}
+
+typedef struct score_job {
+    const running *r;
+    u32 token; /* whose logits are the first row */
+} score_job;
+
+static void score_row(void *ctx, u64 row, void *scratch) {
+    const score_job *j = ctx;
+    const running *r = j->r;
+    const u32 i = j->token + (u32)row;
+    const float *logits = r->logits + row * r->n_vocab;
+    (void)scratch;
+    if (counts_at(r, i))
+        r->nll[row] = lb_log_sum_exp(logits, r->n_vocab) - (double)logits[r->ids[i + 1]];
+}
+
+/* Tokens [at, at + n), whose logits are there where they are wanted; the last ones are. */
 static void score(running *r, u32 at, u32 n) {
-    for (u32 i = at; i < at + n; i++) {
-        const float *row = r->logits + (size_t)(i - at) * r->n_vocab;
-        if (i < r->o->n_ctx / 2 || i + 1 >= r->o->n_ctx)
+    u32 first = at;
+    while (first < at + n && !r->want[first - at])
+        first++;
+    lb_context_each(r->c, at + n - first, score_row, &(score_job){r, first});
+    for (u32 i = first; i < at + n; i++) {
+        const double nll = r->nll[i - first];
+        if (!counts_at(r, i))
             continue;
-        double nll = lb_log_sum_exp(row, r->n_vocab) - (double)row[r->ids[i + 1]];
         r->out->nll += nll;
         r->out->nll2 += nll * nll;
         r->out->n_scored++;
@@ -210,6 +235,8 @@ static lb_status run_chunk(running *r, lb_err *err) {
     (void)lb_context_cut(r->c, 0, 0);
     for (u32 at = 0, n; at < r->o->n_ctx; at += n) {
         n = lb_imatrix_part(r->n_rows, r->o->n_ctx - at);
+        for (u32 i = 0; i < n; i++)
+            r->want[i] = r->o->output || (r->o->perplexity && at + i >= r->o->n_ctx / 2);
         LB_TRY(lb_context_eval(r->c, &(lb_batch){.n = n, .id = r->ids + at, .want = r->want},
                                r->logits, err));
         if (r->o->perplexity)
@@ -230,11 +257,11 @@ static lb_status begin(running *r, lb_err *err) {
         r->n_rows = (u32)LB_MIN(LB_MAX(rows, (u64)LB_IMATRIX_BATCH_MIN), (u64)r->n_rows);
     r->ids = lb_alloc((size_t)r->o->n_ctx * sizeof *r->ids);
     r->want = lb_alloc(r->n_rows);
+    r->nll = lb_alloc(r->n_rows * sizeof *r->nll);
     r->logits = logits ? lb_alloc((size_t)r->n_rows * r->n_vocab * sizeof(float)) : NULL;
-    if (!r->ids || !r->want || (logits && !r->logits))
-        return lb_fail(err, LB_E_NOMEM, "out of memory for logits");
-    memset(r->want, logits, r->n_rows);
-    return LB_OK;
+    return r->ids && r->want && r->nll && (!logits || r->logits)
+               ? LB_OK
+               : lb_fail(err, LB_E_NOMEM, "out of memory for logits");
 }
 
 static lb_status run_all(running *r, const u32 *ids, u64 n_chunks, lb_err *err) {
@@ -277,6 +304,7 @@ lb_status lb_imatrix_run(lb_context *c, lb_imatrix_tap *t, const u32 *ids, u64 n
     t->open = false;
     lb_free(r.ids);
     lb_free(r.want);
+    lb_free(r.nll);
     lb_free(r.logits);
     return st;
 }
