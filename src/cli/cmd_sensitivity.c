@@ -90,6 +90,7 @@ typedef struct work {
     lb_cli *cli;
     const sensitivity_opts *o;
     lb_infer *x;
+    lb_context *beside; /* the CPU's, where devices run the model */
     lb_sensitivity result;
     lb_sensor *sensor;
     lb_importance importance;
@@ -254,10 +255,15 @@ static lb_status measure(work *w, lb_err *err) {
     x->tap = lb_sensor_tap;
     x->tap_user = w->sensor;
     x->scratch_bytes = lb_sensor_scratch_bytes(w->sensor, (u32)x->opts.n_batch);
+    x->opts.exact |= x->resident != NULL; /* what is rounded there would be noise in differences */
     LB_TRY(lb_infer_context(x, w->o->infer.n_ctx, err));
+    LB_TRY(lb_context_can_part(x->context, err));
+    if (x->resident)
+        LB_TRY(lb_infer_beside(x, &w->beside, err));
     lb_progress_begin(&w->progress, w->o->common.progress, "sensitivity");
-    lb_status st = lb_sensor_run(w->sensor, x->context, (const u32 *)(const void *)w->ids.ptr,
-                                 w->ids.len / sizeof(u32), err);
+    lb_status st =
+        lb_sensor_run(w->sensor, w->beside ? w->beside : x->context, x->context,
+                      (const u32 *)(const void *)w->ids.ptr, w->ids.len / sizeof(u32), err);
     lb_progress_end(&w->progress);
     return st == LB_OK ? finish(w, err) : st;
 }
@@ -277,9 +283,11 @@ static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32
         return lb_fail(err, LB_E_USAGE, "sensitivity: --ctx: at least 4");
     LB_TRY(take_options(w, err));
     o.infer.n_batch = LB_MAX(o.infer.n_batch, (u64)LB_IMATRIX_BATCH_MIN);
+    x->any_device = strcmp(o.common.device, "auto") != 0;
     lb_status st = lb_infer_open(x, cli, &o.common, &o.infer, args[0], err);
-    if (st == LB_OK)
+    if (st == LB_OK && !x->planned)
         st = measure(w, err);
+    lb_context_free(&w->beside);
     lb_sensor_free(&w->sensor);
     lb_importance_close(&w->importance);
     lb_buf_deinit(&w->ids);
@@ -310,6 +318,7 @@ const lb_command lb_cmd_sensitivity = {
     .n_args_min = 1,
     .n_args_max = 1,
     .group = {LB_GROUP("Options", rows, 0), LB_GROUP_INFER(offsetof(sensitivity_opts, infer)),
+              LB_GROUP_GPUS(offsetof(sensitivity_opts, infer)),
               LB_GROUP_COMMON(offsetof(sensitivity_opts, common))},
     .size_bytes = sizeof(sensitivity_opts),
     .run = run,

@@ -149,7 +149,7 @@ static lb_context_opts context_opts(const lb_infer *x) {
                              .kv_rotate = (lb_kv_rotate)x->opts.kv_rotate,
                              .exact = x->opts.exact,
                              .fast = x->opts.fast,
-                             .tap = x->tap,
+                             .tap = x->resident && !x->sums ? NULL : x->tap,
                              .tap_user = x->tap_user,
                              .sums = x->sums,
                              .scratch_bytes = x->scratch_bytes,
@@ -348,6 +348,15 @@ lb_status lb_infer_context(lb_infer *x, u64 n_ctx, lb_err *err) {
     x->n_ctx = (u32)want;
     lb_status st = new_context(x, err);
     return st == LB_E_NOMEM && lb_mem_refused() ? refuse_context(x, err) : st;
+}
+
+lb_status lb_infer_beside(lb_infer *x, lb_context **out, lb_err *err) {
+    lb_context_opts o = context_opts(x);
+    o.resident = NULL;
+    o.sums = false;
+    o.tap = x->tap;
+    o.n_batch = (u32)x->opts.n_batch;
+    return lb_context_new(out, lb_loaded_model(x->loaded), &o, err);
 }
 
 lb_status lb_read_line(lb_buf *buf, bool *end, lb_err *err) {

@@ -38,7 +38,7 @@ typedef struct lb_infer {
     lb_loaded *loaded;
     lb_encoder *encoder; /* NULL until lb_infer_tokenizer */
     lb_context *context;
-    lb_tap_fn *tap; /* of contexts that are made; NULL: none */
+    lb_tap_fn *tap; /* of contexts that are made, on devices where there are sums; NULL: none */
     void *tap_user;
     bool sums;             /* lb_context_opts.sums */
     u64 scratch_bytes;     /* of their threads, at least */
@@ -76,6 +76,8 @@ u32 lb_infer_bos(const lb_infer *x);
 const char *lb_infer_device(const lb_infer *x);
 /* A session of at least so many positions; an old one that is too small is given up. */
 lb_status lb_infer_context(lb_infer *x, u64 n_ctx, lb_err *err);
+/* The CPU's session beside that of devices, with as many positions. */
+lb_status lb_infer_beside(lb_infer *x, lb_context **out, lb_err *err);
 
 /* ---- lines of stdin ---- */
 #define LB_LINE_MAX (64 * LB_MIB)

@@ -403,17 +403,22 @@ lb_status lb_device_last(lb_context *c, lb_err *err) {
     return d->r->ends && d->n_want ? head(c, 0, LB_MIN(d->n_logits, d->n_want), err) : LB_OK;
 }
 
+lb_status lb_device_run_layers(lb_context *c, u32 first, u32 end, lb_err *err) {
+    for (u32 i = first; i < end; i++)
+        LB_TRY(run_layer(c, i, err));
+    return LB_OK;
+}
+
 /* What the device of a part does between copies. */
 static lb_status part(lb_context *c, lb_err *err) {
     const lb_resident *r = c->device->r;
     LB_TRY(lb_device_first(c, err));
-    for (u32 i = r->first; i < r->end; i++)
-        LB_TRY(run_layer(c, i, err));
+    LB_TRY(lb_device_run_layers(c, r->first, r->end, err));
     return lb_device_last(c, err);
 }
 
 /* Through pinned memory where that is faster; of more than one row at once. */
-static lb_status read_logits(const lb_context *c, float *logits, lb_err *err) {
+lb_status lb_device_read_logits(const lb_context *c, float *logits, lb_err *err) {
     const lb_dcontext *d = c->device;
     const u64 row = 4ull * c->m->p.n_vocab;
     for (u32 first = 0; first < d->n_want; first += d->n_logits) {
@@ -436,7 +441,12 @@ static lb_status submit(lb_context *c, float *logits, const u8 *want, lb_err *er
         LB_TRY(lb_device_hand_on(c, err));
         LB_TRY(lb_device_replay(c, part, err));
     }
-    return read_logits(c, logits, err);
+    return lb_device_read_logits(c, logits, err);
+}
+
+void lb_device_take_row(const lb_dcontext *d, u32 n_vocab, float *logits) {
+    if (d->logits && d->n_want == 1)
+        memcpy(logits, lb_dev_buf_host(d->logits), 4ull * n_vocab);
 }
 
 float *lb_device_row(const lb_context *c) {
@@ -455,7 +465,7 @@ lb_status lb_device_forward(lb_context *c, float *logits, const u8 *want, lb_err
     }
     const lb_dcontext *last = c->device;
     st = lb_device_settle(c, err);
-    if (st == LB_OK && last->logits && last->n_want == 1 && logits != lb_device_row(c))
-        memcpy(logits, lb_dev_buf_host(last->logits), 4ull * c->m->p.n_vocab);
+    if (st == LB_OK && logits != lb_device_row(c))
+        lb_device_take_row(last, c->m->p.n_vocab, logits);
     return st;
 }

@@ -115,6 +115,13 @@ typedef struct lb_dcontext {
     lb_dev_buf *sums;   /* pinned: places of LB_DBUF_SUMS on their way; NULL: there are none */
     lb_drecord record[LB_DRECORDS];
     lb_drecord_key seen; /* the last without a recording */
+    /* what stands for weights now (device_partial.c); unused: where a swap has no product */
+    struct {
+        lb_dlinear *at, was;
+    } swap[3];
+    lb_dlinear unused;
+    lb_dmat embd_was;
+    u32 n_swaps, n_bufs; /* n_bufs: of the part, before */
     lb_drecord *step;    /* heap [n_steps] a rank's, between sums; NULL: it has none */
     u32 n_steps;
     u64 n_records;
@@ -139,6 +146,13 @@ float *lb_device_row(const lb_context *c);
 /* What stands before and behind the layers, on the parts that have it. */
 lb_status lb_device_first(lb_context *c, lb_err *err);
 lb_status lb_device_last(lb_context *c, lb_err *err);
+
+/* Of the part that c->device is. */
+lb_status lb_device_run_layers(lb_context *c, u32 first, u32 end, lb_err *err);
+/* The rest of the logits of d->n_want rows, and all of them to the host; where it is one row it may
+ * wait in pinned memory, from where it is taken after a wait. */
+lb_status lb_device_read_logits(const lb_context *c, float *logits, lb_err *err);
+void lb_device_take_row(const lb_dcontext *d, u32 n_vocab, float *logits);
 
 lb_dev_arg lb_dbuf_arg(const lb_context *c, lb_dbuf b);
 lb_dev_arg lb_dmeta_arg(const lb_context *c, lb_dmeta m);

@@ -27,8 +27,11 @@ lb_status lb_resident_part(lb_resident **out, const lb_part_in *in, lb_err *err)
 lb_status lb_resident_costs(const lb_model *m, lb_dev *d, u64 *layer_bytes,
                             lb_resident_bytes_of *out, lb_err *err);
 
-/* Matrix k of a layer, as the part has it; false: it has no more. */
-bool lb_resident_linear(const lb_resident *r, u32 layer, u32 k, const lb_dlinear **out);
+/* Matrix k of a layer, as the part has it; NULL: it has no more. */
+lb_dlinear *lb_resident_linear(const lb_resident *r, u32 layer, u32 k);
+/* A copy of w, without a bias, beside the weights; all buffers behind the first n_bufs. Waits. */
+lb_status lb_resident_put(lb_resident *r, const lb_mweight *w, lb_dlinear *out, lb_err *err);
+void lb_resident_drop(lb_resident *r, u32 n_bufs);
 
 /* device_context.c */
 /* Bytes of a session like this one on devices: keys and values [n_layers], buffers of a device that
@@ -61,6 +64,16 @@ lb_status lb_dsums_begin(lb_context *c, lb_err *err);
 /* Beside a product. per, routes: as of lb_dproject_routed; per 0: of one matrix. */
 lb_status lb_dsums_add(const lb_context *c, const lb_dproduct *p, u32 per, lb_dev_arg routes,
                        lb_err *err);
+
+/* ---- device_partial.c: as partial.h says of the CPU's sessions ---- */
+
+/* LB_E_UNSUPPORTED: why not. */
+lb_status lb_device_can_part(const lb_context *c, lb_err *err);
+/* Of c->n tokens that have their places. */
+lb_status lb_device_layers(lb_context *c, u32 first, u32 end, float *x, lb_err *err);
+lb_status lb_device_head(lb_context *c, u32 n, const float *x, float *logits, lb_err *err);
+/* c->swap stands for weights from now on. */
+lb_status lb_device_swap(lb_context *c, lb_err *err);
 
 /* ---- device_ranks.c ---- */
 

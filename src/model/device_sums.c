@@ -19,10 +19,10 @@ u64 lb_dsums_bytes(const lb_dlinear *l) {
 
 /* Of part r, number i; *end: there are no more. NULL: it has none. */
 static const lb_dlinear *linear_at(const lb_resident *r, u32 layer, u32 k, bool *end) {
-    const lb_dlinear *l = NULL;
-    *end = layer == r->end ? k > 0 || !r->ends : !lb_resident_linear(r, layer, k, &l);
-    if (layer == r->end && !*end)
-        l = &r->output;
+    const lb_dlinear *l = layer < r->end      ? lb_resident_linear(r, layer, k)
+                          : k == 0 && r->ends ? &r->output
+                                              : NULL;
+    *end = !l;
     return l && l->w ? l : NULL;
 }
 

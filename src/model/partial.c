@@ -3,6 +3,7 @@
 #include "model/partial.h"
 #include "base/interrupt.h"
 #include "base/mem.h"
+#include "model/device_parts.h"
 #include "model/graph.h"
 
 const lb_mweight *lb_swapped(const lb_context *c, const lb_mweight *w) {
@@ -41,10 +42,9 @@ lb_status lb_context_swap(lb_context *c, const lb_mweight *w, const lb_mat *mats
     c->n_swaps = 0;
     lb_free(c->halves);
     c->halves = NULL;
-    if (!w)
-        return LB_OK;
-    put_swap(c, w, mats, w->n_mats);
-    for (u32 i = 0; i < c->m->p.n_layers; i++) {
+    if (w)
+        put_swap(c, w, mats, w->n_mats);
+    for (u32 i = 0; w && i < c->m->p.n_layers; i++) {
         const lb_layer *l = &c->m->layer[i];
         if (!is_half(l->gate_exps.w, w) || !is_half(l->up_exps.w, w))
             continue;
@@ -54,19 +54,25 @@ lb_status lb_context_swap(lb_context *c, const lb_mweight *w, const lb_mat *mats
         swap_halves(c, l, w, mats);
         break;
     }
-    return LB_OK;
+    return c->device ? lb_device_swap(c, err) : LB_OK;
+}
+
+lb_status lb_context_can_part(const lb_context *c, lb_err *err) {
+    return c->device ? lb_device_can_part(c, err) : LB_OK;
 }
 
 lb_status lb_context_layers(lb_context *c, u32 n, const u32 *ids, u32 first, u32 end, float *x,
                             lb_err *err) {
     lb_batch b = {.n = n, .id = ids};
     size_t bytes = (size_t)n * c->m->p.n_embd * sizeof *x;
-    LB_ASSERT(!c->device && n <= c->o.n_batch && first <= end && end <= c->m->p.n_layers);
+    LB_ASSERT(n <= c->o.n_batch && first <= end && end <= c->m->p.n_layers);
     LB_TRY(lb_interrupt_check(err));
     LB_TRY(lb_context_check(c, &b, err));
     c->n = n;
     LB_TRY(lb_context_place(c, &b, 0, err));
     c->id = ids;
+    if (c->device)
+        return lb_device_layers(c, first, end, x, err);
     LB_TRY(lb_context_begin(c, err));
     LB_TRY(lb_forward_begin(c, err)); /* angles and layers' own inputs, whatever x holds */
     if (first)
@@ -77,7 +83,9 @@ lb_status lb_context_layers(lb_context *c, u32 n, const u32 *ids, u32 first, u32
 }
 
 lb_status lb_context_head(lb_context *c, u32 n, const float *x, float *logits, lb_err *err) {
-    LB_ASSERT(!c->device && n <= c->o.n_batch);
+    LB_ASSERT(n <= c->o.n_batch);
+    if (c->device)
+        return lb_device_head(c, n, x, logits, err);
     LB_TRY(lb_context_begin(c, err));
     memcpy(c->x, x, (size_t)n * c->m->p.n_embd * sizeof *x);
     return lb_forward_head(c, n, logits, err);

@@ -2,8 +2,9 @@
 /* partial.h: a session step by step, for those who look into a model: some layers alone, one tensor
  * in another form, products alone.
  *
- * Tokens go to the end of sequence 0, at most lb_context_n_batch at a time. Of sessions that the
- * CPU computes alone. */
+ * Tokens go to the end of sequence 0, at most lb_context_n_batch at a time. Products alone and
+ * threads are the CPU's sessions'; layers, logits and tensors in another form also those that one
+ * device computes alone (lb_context_can_part). */
 #ifndef LB_MODEL_PARTIAL_H
 #define LB_MODEL_PARTIAL_H
 
@@ -15,6 +16,8 @@ typedef struct lb_swap {
     lb_mweight to;
 } lb_swap;
 
+/* LB_E_UNSUPPORTED: what a session on devices cannot do of it. */
+lb_status lb_context_can_part(const lb_context *c, lb_err *err);
 /* States of n tokens behind layer end - 1: x [n, n_embd] holds those before layer first (first 0:
  * it is only written). Keys and values of these layers go to the cache. */
 lb_status lb_context_layers(lb_context *c, u32 n, const u32 *ids, u32 first, u32 end, float *x,

@@ -18,6 +18,7 @@ typedef struct upload {
     lb_resident *r;
     bool dry;
     lb_windows *windows; /* NULL: the device's memory is the host's */
+    bool copies;         /* nothing is read where it is mapped */
     lb_dev_buf *chunk;
     u64 chunk_at, left; /* bytes that are still to come */
     /* where matrices go that shall lie behind one another: rows, scales, biases; bytes left */
@@ -96,7 +97,8 @@ static lb_status settle(upload *u) {
 /* Whether a kernel can read them where they are: n pieces that follow each other. */
 static bool in_place(const upload *u, const lb_rows *piece, u32 n) {
     const lb_dev_info *d = lb_dev_info_get(u->r->d);
-    bool ok = d->unified && d->maps_files && (uintptr_t)piece->base % LB_DEV_ALIGN == 0;
+    bool ok =
+        !u->copies && d->unified && d->maps_files && (uintptr_t)piece->base % LB_DEV_ALIGN == 0;
     for (u32 i = 0; i < n && ok; i++)
         ok = piece[i].stride == piece[i].bytes &&
              (i == 0 || piece[i].base == piece[i - 1].base + piece[i - 1].n * piece[i - 1].bytes);
@@ -482,11 +484,9 @@ static lb_status layer_linear(upload *u, u32 i, u32 k) {
     return LB_OK;
 }
 
-bool lb_resident_linear(const lb_resident *r, u32 layer, u32 k, const lb_dlinear **out) {
-    if (k >= LB_LEN(linears))
-        return false;
-    *out = (const lb_dlinear *)(const void *)((const u8 *)&r->layer[layer] + linears[k].to);
-    return true;
+lb_dlinear *lb_resident_linear(const lb_resident *r, u32 layer, u32 k) {
+    return k < LB_LEN(linears) ? (lb_dlinear *)(void *)((u8 *)&r->layer[layer] + linears[k].to)
+                               : NULL;
 }
 
 /* Room for the first of n linears of layer i, from k on, that are alike: products of few tokens
@@ -725,6 +725,19 @@ lb_status lb_resident_part(lb_resident **out, const lb_part_in *in, lb_err *err)
     else
         lb_resident_free(&r);
     return st;
+}
+
+lb_status lb_resident_put(lb_resident *r, const lb_mweight *w, lb_dlinear *out, lb_err *err) {
+    upload u = {.r = r, .copies = true, .err = err};
+    const lb_status st = linear(&u, &(lb_linear){.w = w}, out);
+    lb_err ignored;
+    const lb_status waited = lb_dev_queue_wait(r->q, st == LB_OK ? err : &ignored);
+    return st == LB_OK ? waited : st;
+}
+
+void lb_resident_drop(lb_resident *r, u32 n_bufs) {
+    while (r->n_bufs > n_bufs)
+        lb_dev_buf_free(&r->bufs[--r->n_bufs]);
 }
 
 /* What a step adds to what would be copied. */

@@ -31,7 +31,7 @@ struct lb_sensor {
     void *tables[LB_DTYPE_COUNT];
     lb_arena *perm;
     /* while it runs */
-    lb_context *c;
+    lb_context *c, *runs; /* runs: may be on a device; else the same */
     const lb_model *m;
     u32 *ids;      /* [n_chunks, n_ctx] with BOS in place */
     u32 *next;     /* [n_chunks, n_scored] the tokens that are to be predicted */
@@ -221,14 +221,15 @@ typedef lb_status part_fn(lb_sensor *s, u32 chunk, u32 at, u32 n, void *arg, lb_
 
 /* All chunks through layers [first, end), from the states that are kept. */
 static lb_status run_layers(lb_sensor *s, u32 first, u32 end, part_fn *fn, void *arg, lb_err *err) {
+    lb_context *c = s->in.of ? s->c : s->runs; /* the CPU's shows what products read */
     u64 n_embd = lb_model_n_embd(s->m);
     for (u32 chunk = 0; chunk < s->o.n_chunks; chunk++) {
-        (void)lb_context_cut(s->c, 0, 0);
+        (void)lb_context_cut(c, 0, 0);
         for (u32 at = 0, n; at < s->o.n_ctx; at += n) {
             n = lb_imatrix_part(s->n_part, s->o.n_ctx - at);
             if (first)
                 memcpy(s->part, states(s, chunk, at), n * n_embd * sizeof(float));
-            LB_TRY(lb_context_layers(s->c, n, s->ids + (u64)chunk * s->o.n_ctx + at, first, end,
+            LB_TRY(lb_context_layers(c, n, s->ids + (u64)chunk * s->o.n_ctx + at, first, end,
                                      s->part, err));
             LB_TRY(s->in.err.code == LB_OK ? LB_OK : (*err = s->in.err).code);
             if (fn)
@@ -255,7 +256,7 @@ static lb_status each_rows(lb_sensor *s, u32 chunk, u32 at, u32 n, rows_fn *fn, 
     for (u32 k; from < to; from += k) {
         k = LB_MIN(to - from, s->n_rows);
         const float *x = s->part + (u64)(from - at) * lb_model_n_embd(s->m);
-        LB_TRY(lb_context_head(s->c, k, x, s->logits, err));
+        LB_TRY(lb_context_head(s->runs, k, x, s->logits, err));
         LB_TRY(fn(s, (u64)chunk * s->n_scored + from - first, k, arg, err));
     }
     return LB_OK;
@@ -327,9 +328,9 @@ static lb_status run_type(lb_sensor *s, const target *t, double *kl, lb_err *err
     u32 n_layers = lb_model_n_layers(s->m);
     double sum = 0;
     LB_TRY(lb_recast_codes(&s->cast, err));
-    LB_TRY(lb_context_swap(s->c, t->w, s->cast.mats, err));
+    LB_TRY(lb_context_swap(s->runs, t->w, s->cast.mats, err));
     lb_status st = run_layers(s, first_layer(s, t), n_layers, compare_part, &sum, err);
-    (void)lb_context_swap(s->c, NULL, NULL, NULL);
+    (void)lb_context_swap(s->runs, NULL, NULL, NULL);
     LB_TRY(st);
     *kl = isfinite(sum) ? sum / (double)s->s->n_scored : (double)NAN;
     tell(s, n_layers - first_layer(s, t) + 1);
@@ -457,7 +458,8 @@ static u64 largest_matrix_rows(const lb_sensor *s) {
 static lb_status make_rooms(lb_sensor *s, lb_err *err) {
     u64 n_embd = lb_model_n_embd(s->m), vocab = lb_model_n_vocab(s->m);
     u64 n_tokens = (u64)s->o.n_chunks * s->o.n_ctx, n_rows = (u64)s->o.n_chunks * s->n_scored;
-    s->n_part = LB_MIN(lb_context_n_batch(s->c), s->o.n_ctx);
+    s->n_part = LB_MIN(lb_context_n_batch(s->c), lb_context_n_batch(s->runs));
+    s->n_part = LB_MIN(s->n_part, s->o.n_ctx);
     s->n_rows =
         (u32)LB_MIN(LB_MAX(ROWS_BYTES_MAX / (vocab * sizeof(float)), (u64)1), (u64)s->n_part);
     LB_TRY(lb_room_need(&s->x, n_tokens * n_embd * sizeof(float), 0, s->o.temp_dir, err));
@@ -503,9 +505,11 @@ static lb_status run_all(lb_sensor *s, lb_err *err) {
     return LB_OK;
 }
 
-lb_status lb_sensor_run(lb_sensor *s, lb_context *c, const u32 *ids, u64 n, lb_err *err) {
+lb_status lb_sensor_run(lb_sensor *s, lb_context *c, lb_context *run, const u32 *ids, u64 n,
+                        lb_err *err) {
     u64 chunks = n / s->o.n_ctx;
     s->c = c;
+    s->runs = run;
     s->m = lb_context_model(c);
     s->whole = lb_model_shares_keys(s->m);
     s->n_scored = s->o.n_ctx - 1 - s->o.n_ctx / 2;

@@ -74,8 +74,11 @@ void lb_sensor_free(lb_sensor **s);
  * batches of so many tokens. */
 lb_tap_fn lb_sensor_tap;
 u64 lb_sensor_scratch_bytes(const lb_sensor *s, u32 n_batch);
-/* Fills the results. LB_E_USAGE: the text is too short; LB_E_FORMAT: values that have no code. */
-lb_status lb_sensor_run(lb_sensor *s, lb_context *c, const u32 *ids, u64 n, lb_err *err);
+/* Fills the results. c: a session of the CPU, whose tap the sensor is. run: the one that the model
+ * is run by, the same or one on a device (lb_context_can_part): inputs and local errors are the
+ * CPU's in any case. LB_E_USAGE: the text is too short; LB_E_FORMAT: values that have no code. */
+lb_status lb_sensor_run(lb_sensor *s, lb_context *c, lb_context *run, const u32 *ids, u64 n,
+                        lb_err *err);
 
 /* ---- sensitivity_file.c ---- */
 

@@ -97,6 +97,38 @@ ok "with importance" run imatrix.json "$W/dense.gguf" --imatrix "$W/i.gguf"
 grep -q '"imatrix":"i.gguf"' "$W/imatrix.json" && pass || fail "with importance" "not said"
 cmp -s "$W/imatrix.json" "$W/s.json" && fail "with importance" "no difference" || pass
 
+# ---- run on a device: the CPU's figures, but for the order of sums; its local errors to the digit, nearly ----
+# near WHAT MODEL TENSORS...
+near() {
+    what=$1 model=$2
+    shift 2
+    for d in cpu emulated; do
+        ok "$what: $d" "$LBRX" sensitivity "$model" -f "$W/book" -o "$W/on-$d.json" --ctx 16 --chunks 1 --types q4_0,q5_0,q8_0 \
+            --exact --kv-type f32 --no-sync --force --device $d "$@"
+    done
+    cmp -s "$W/on-cpu.json" "$W/on-emulated.json" && fail "$what" "the CPU's bytes: nothing was run there" || pass
+    python3 - "$W/on-cpu.json" "$W/on-emulated.json" <<'PY' && pass || fail "$what" "other figures"
+import json, sys
+a, b = (json.load(open(p)) for p in sys.argv[1:])
+assert len(a["tensors"]) == len(b["tensors"]) > 0
+n = 0
+for x, y in zip(a["tensors"], b["tensors"]):
+    assert x["name"] == y["name"] and x["run"] == y["run"]
+    for key, bound in (("kl", 5e-3), ("error", 1e-3)):
+        for u, v in zip(x[key], y[key]):
+            assert (u is None) == (v is None)
+            if u is not None:
+                assert u > 0 and abs(u - v) <= bound * u, (x["name"], key, u, v)
+                n += 1
+assert n >= 6
+PY
+}
+near "on a device" "$W/dense.gguf" --tensors 'blk\.2\.(attn_v|ffn_down)' --tensors token_embd
+near "experts on a device" "$W/moe.gguf" --tensors 'blk\.3\.(ffn_down_exps|attn_output)' --tensors output.weight
+exits 3 "two devices" run n.json "$W/dense.gguf" --device emulated,emulated
+complains "two devices" "layers of the model are not run one by one: layers lie on other devices"
+near "gate and up in one on a device" "$W/fused.gguf" --tensors 'blk\.1\.ffn_gate_up_exps' --anchors 1
+
 # ---- what quantize makes of it ----
 ok "by it" "$LBRX" quantize "$W/dense.gguf" -o "$W/by.gguf" --target-bpw 5.6 --type "$TYPES" --sensitivity "$W/s.json" --no-sync
 grep -q "sum of their divergences" "$W/err" && pass || fail "by it" "not said"
