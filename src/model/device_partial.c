@@ -8,8 +8,8 @@
 lb_status lb_device_can_part(const lb_context *c, lb_err *err) {
     const lb_resident *r = c->parts->r;
     const char *why = !r->embeds || !r->ends || r->n_ranks > 1
-                          ? "layers lie on other devices or the CPU, too"
-                      : c->m->layer_embd ? "its layers have inputs of their own"
+                          ? "it lies on other devices or the CPU, too"
+                      : c->m->layer_embd ? "they have inputs of their own"
                                          : NULL;
     return why ? lb_fail(err, LB_E_UNSUPPORTED,
                          "%s: layers of the model are not run one by one: %s: use --device cpu",

@@ -126,7 +126,7 @@ PY
 near "on a device" "$W/dense.gguf" --tensors 'blk\.2\.(attn_v|ffn_down)' --tensors token_embd
 near "experts on a device" "$W/moe.gguf" --tensors 'blk\.3\.(ffn_down_exps|attn_output)' --tensors output.weight
 exits 3 "two devices" run n.json "$W/dense.gguf" --device emulated,emulated
-complains "two devices" "layers of the model are not run one by one: layers lie on other devices"
+complains "two devices" "layers of the model are not run one by one: it lies on other devices"
 near "gate and up in one on a device" "$W/fused.gguf" --tensors 'blk\.1\.ffn_gate_up_exps' --anchors 1
 
 # ---- what quantize makes of it ----
