@@ -3,9 +3,11 @@
 #include "base/os.h"
 #include "cli/infer.h"
 #include "cli/text.h"
+#include "device/encode.h"
 #include "ops/imatrix.h"
 #include "ops/sensitivity.h"
 #include "ops/write_file.h"
+#include "plan/encoder.h"
 #include "quant/recipe.h"
 #include <math.h>
 
@@ -90,7 +92,8 @@ typedef struct work {
     lb_cli *cli;
     const sensitivity_opts *o;
     lb_infer *x;
-    lb_context *beside; /* the CPU's, where devices run the model */
+    lb_context *beside;  /* the CPU's, where devices run the model */
+    lb_encoder *encoder; /* there, where it makes the CPU's codes */
     lb_sensitivity result;
     lb_sensor *sensor;
     lb_importance importance;
@@ -225,6 +228,24 @@ static lb_status finish(work *w, lb_err *err) {
     return LB_OK;
 }
 
+/* Where the model runs on a device that quantizes as the CPU does and has room for it. */
+static lb_status open_encoder(work *w, lb_err *err) {
+    lb_infer *x = w->x;
+    lb_dev_stats used;
+    if (!x->resident || !lb_dev_encode_exact(lb_resident_device(x->resident)->kind))
+        return LB_OK;
+    const u64 budget = lb_dev_budget(x->gpus.dev[0]);
+    lb_dev_stats_get(x->gpus.dev[0], &used);
+    if (budget && budget <= used.used_bytes)
+        return LB_OK;
+    const lb_dev_opts o = {.kind = lb_resident_device(x->resident)->kind,
+                           .index = lb_resident_device(x->resident)->index,
+                           .memory_bytes = budget ? budget - used.used_bytes : 0};
+    const lb_status st =
+        lb_encoder_new(&w->encoder, &o, x->threads, w->o->common.memory_bytes, err);
+    return st == LB_E_NOMEM || st == LB_E_LIMIT ? LB_OK : st;
+}
+
 static lb_status measure(work *w, lb_err *err) {
     lb_infer *x = w->x;
     const lb_gguf_meta *meta = lb_loaded_meta(x->loaded);
@@ -251,6 +272,8 @@ static lb_status measure(work *w, lb_err *err) {
                               .wanted = is_wanted,
                               .progress = progress,
                               .user = w};
+    LB_TRY(open_encoder(w, err));
+    so.encoder = w->encoder;
     LB_TRY(lb_sensor_new(&w->sensor, &w->result, &so, &w->cli->arena, err));
     x->tap = lb_sensor_tap;
     x->tap_user = w->sensor;
@@ -289,6 +312,7 @@ static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32
         st = measure(w, err);
     lb_context_free(&w->beside);
     lb_sensor_free(&w->sensor);
+    lb_encoder_free(&w->encoder);
     lb_importance_close(&w->importance);
     lb_buf_deinit(&w->ids);
     lb_buf_deinit(&w->json);

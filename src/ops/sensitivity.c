@@ -159,7 +159,7 @@ lb_status lb_sensor_new(lb_sensor **out, lb_sensitivity *r, const lb_sensitivity
         return oom(err);
     *s = (lb_sensor){.s = r, .weights = o->weights, .k = o->kernels, .o = *o, .perm = perm};
     s->in = (lb_recording){.weights = o->weights, .temp_dir = o->temp_dir};
-    s->cast = (lb_recast){.k = o->kernels, .temp_dir = o->temp_dir};
+    s->cast = (lb_recast){.k = o->kernels, .encoder = o->encoder, .temp_dir = o->temp_dir};
     lb_status st = list_targets(s, o->meta, err);
     if (st == LB_OK)
         st = make_results(s, err);
@@ -327,7 +327,6 @@ static u32 first_layer(const lb_sensor *s, const target *t) {
 static lb_status run_type(lb_sensor *s, const target *t, double *kl, lb_err *err) {
     u32 n_layers = lb_model_n_layers(s->m);
     double sum = 0;
-    LB_TRY(lb_recast_codes(&s->cast, err));
     LB_TRY(lb_context_swap(s->runs, t->w, s->cast.mats, err));
     lb_status st = run_layers(s, first_layer(s, t), n_layers, compare_part, &sum, err);
     (void)lb_context_swap(s->runs, NULL, NULL, NULL);
@@ -421,7 +420,10 @@ static lb_status measure(lb_sensor *s, u64 i, lb_err *err) {
         if (!may_have(s, t, d))
             continue;
         LB_TRY(lb_recast_begin(&s->cast, t->w, d, s->o.refine, s->tables, s->perm, err));
-        lb_status st = r->run[k] ? run_type(s, t, &r->kl[k], err) : LB_OK;
+        const bool codes = r->run[k] || lb_recast_is_there(&s->cast);
+        lb_status st = codes ? lb_recast_codes(&s->cast, err) : LB_OK;
+        if (st == LB_OK && r->run[k])
+            st = run_type(s, t, &r->kl[k], err);
         if (st == LB_OK && t->inner)
             st = lb_recast_error(&s->cast, &s->in, &r->error[k], err);
         lb_recast_end(&s->cast);

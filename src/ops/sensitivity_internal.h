@@ -5,7 +5,7 @@
 #define LB_OPS_SENSITIVITY_INTERNAL_H
 
 #include "ops/sensitivity.h"
-#include "plan/quant.h"
+#include "plan/encoder.h"
 
 /* Memory for what may be large: from some size on in a temporary file, whose pages are not the
  * process's. */
@@ -42,6 +42,7 @@ void lb_recording_take(lb_recording *r, const lb_mweight *w, u32 matrix, const f
 /* A tensor in another type. */
 typedef struct lb_recast {
     const lb_kernels *k;
+    lb_encoder *encoder; /* makes the codes that it can; NULL: none */
     const lb_mweight *w;
     lb_dtype dtype;
     lb_quant quant;
@@ -62,7 +63,9 @@ lb_status lb_recast_begin(lb_recast *r, const lb_mweight *w, lb_dtype t, bool re
 void lb_recast_end(lb_recast *r); /* of this type: rooms stay */
 void lb_recast_deinit(lb_recast *r);
 size_t lb_recast_scratch_bytes(const lb_mweight *w, lb_dtype t, u32 n_batch);
-/* LB_E_FORMAT: a value that has no code. */
+/* Whether codes are made on a device: all at once, before errors are looked for. */
+bool lb_recast_is_there(const lb_recast *r);
+/* Once a type. LB_E_FORMAT: a value that has no code. */
 lb_status lb_recast_codes(lb_recast *r, lb_err *err);
 /* Fills x->scale for the tensor as it is: |W x|^2 and their geometric mean. */
 lb_status lb_recast_scales(lb_recast *r, const lb_mweight *w, lb_recording *x, lb_err *err);

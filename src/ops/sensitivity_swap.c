@@ -10,6 +10,7 @@
 
 #define HEAP_BYTES_MAX (1 * LB_MIB) /* of a room */
 #define ROWS_AT_A_TIME 16
+#define ROWS_THERE 64 /* of a batch for a device */
 #define TOKENS_AT_A_TIME 128u
 
 static lb_status oom(lb_err *err) {
@@ -153,14 +154,56 @@ typedef struct rows_job {
     lb_recast *r;
     u64 first, n; /* rows of the whole tensor */
     float *diff;  /* NULL: codes are made */
-    atomic_bool bad;
+    atomic_bool bad, failed;
+    lb_err err; /* of the first that failed */
 } rows_job;
+
+static void read_row(const lb_recast *r, u64 row, float *x, void *scratch) {
+    const lb_mat *m = r->w->mats;
+    for (; row >= m->n_rows; m++)
+        row -= m->n_rows;
+    lb_mat_row(r->k, m, row, x, scratch);
+}
+
+static const float *importance_of(const lb_recast *r, u64 row) {
+    return r->importance ? r->importance + row / (r->w->n_rows / r->n_mats) * r->w->n_cols : NULL;
+}
+
+/* Codes of some rows, made on the device. */
+static void do_rows_there(void *ctx, u64 item, void *scratch) {
+    rows_job *j = ctx;
+    const lb_recast *r = j->r;
+    const u64 cols = r->w->n_cols, bytes = code_bytes(r->dtype, cols);
+    const u64 from = item * ROWS_THERE, end = LB_MIN(from + ROWS_THERE, j->n);
+    float *x = scratch, range[2];
+    u8 *more = (u8 *)scratch + up64(cols * sizeof *x);
+    lb_quant q[ROWS_THERE]; /* one for each vector of importance; they stay until the end */
+    lb_encoding there;
+    lb_err err = {0};
+    u32 n = 0;
+    lb_encoding_init(&there, r->encoder);
+    for (u64 row = from; row < end; row++) {
+        const float *importance = importance_of(r, row);
+        if (!n || q[n - 1].importance != importance) {
+            q[n] = r->quant;
+            q[n++].importance = importance;
+        }
+        read_row(r, row, x, more);
+        if (r->k->fold_range_f32((size_t)cols, x, range))
+            atomic_store(&j->bad, true);
+        else
+            lb_encoding_add(&there, (lb_encoding_at){.q = &q[n - 1], .n_cols = cols}, cols, x,
+                            (u8 *[LB_QUANT_PARTS]){(u8 *)r->codes.ptr + row * bytes});
+    }
+    if (lb_encoding_end(&there, &err) != LB_OK && !atomic_exchange(&j->failed, true))
+        j->err = err;
+    lb_encoding_deinit(&there);
+}
 
 static void encode_row(const lb_recast *r, u64 row, const float *x, u8 *codes, rows_job *j) {
     lb_quant q = r->quant;
-    u64 mat = row / (r->w->n_rows / r->n_mats);
     u8 *out[LB_QUANT_PARTS] = {codes};
-    q.importance = r->importance ? r->importance + mat * r->w->n_cols : NULL;
+    q.importance = importance_of(r, row);
     if (lb_quant_run(&q, r->k, r->w->n_cols, 0, x, out))
         atomic_store(&j->bad, true);
 }
@@ -173,11 +216,8 @@ static void do_rows(void *ctx, u64 item, void *scratch) {
     u8 *codes = (u8 *)back + up64(cols * sizeof *x), *more = codes + up64(bytes);
     u64 end = LB_MIN((item + 1) * ROWS_AT_A_TIME, j->n);
     for (u64 i = item * ROWS_AT_A_TIME; i < end; i++) {
-        u64 row = j->first + i, at = row;
-        const lb_mat *m = r->w->mats;
-        for (; at >= m->n_rows; m++)
-            at -= m->n_rows;
-        lb_mat_row(r->k, m, at, x, more);
+        u64 row = j->first + i;
+        read_row(r, row, x, more);
         u8 *own = r->has_codes || !j->diff ? (u8 *)r->codes.ptr + row * bytes : codes;
         if (!r->has_codes)
             encode_row(r, row, x, own, j);
@@ -193,12 +233,23 @@ static void do_rows(void *ctx, u64 item, void *scratch) {
 
 static lb_status run_rows(lb_recast *r, u64 first, u64 n, float *diff, lb_err *err) {
     rows_job j = {.r = r, .first = first, .n = n, .diff = diff};
-    lb_context_each(r->c, lb_ceil_div_u64(n, ROWS_AT_A_TIME), do_rows, &j);
+    if (!diff && lb_recast_is_there(r))
+        lb_context_each(r->c, lb_ceil_div_u64(n, ROWS_THERE), do_rows_there, &j);
+    else
+        lb_context_each(r->c, lb_ceil_div_u64(n, ROWS_AT_A_TIME), do_rows, &j);
     lb_context_let_go(r->c, r->w);
+    if (atomic_load(&j.failed)) {
+        *err = j.err;
+        return j.err.code;
+    }
     return atomic_load(&j.bad)
                ? lb_fail(err, LB_E_FORMAT, "tensor '%.*s': values that are NaN or infinite",
                          LB_FMT(r->w->name))
                : LB_OK;
+}
+
+bool lb_recast_is_there(const lb_recast *r) {
+    return lb_encoder_takes(r->encoder, &r->quant, r->w->n_cols);
 }
 
 lb_status lb_recast_codes(lb_recast *r, lb_err *err) {

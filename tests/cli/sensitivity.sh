@@ -103,7 +103,7 @@ near() {
     what=$1 model=$2
     shift 2
     for d in cpu emulated; do
-        ok "$what: $d" "$LBRX" sensitivity "$model" -f "$W/book" -o "$W/on-$d.json" --ctx 16 --chunks 1 --types q4_0,q5_0,q8_0 \
+        ok "$what: $d" "$LBRX" sensitivity "$model" -f "$W/book" -o "$W/on-$d.json" --ctx 16 --chunks 1 --types q4_0,iq4_nl,q8_0 \
             --exact --kv-type f32 --no-sync --force --device $d "$@"
     done
     cmp -s "$W/on-cpu.json" "$W/on-emulated.json" && fail "$what" "the CPU's bytes: nothing was run there" || pass
