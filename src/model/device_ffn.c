@@ -64,7 +64,7 @@ static lb_status act_few(const lb_context *c, const dense *d, const lb_dinput *i
     lb_dmat m;
     lb_dlinear one = {.parts = &m, .n_parts = 1};
     const lb_dproduct p = {&one, *in, to, d->n, 0, n_ff};
-    *done = !d->per && lb_dfew(d->n) && in->pre <= LB_DEV_PRE_NORM &&
+    *done = !d->per && lb_dfew(d->n) && !c->o.sums && in->pre <= LB_DEV_PRE_NORM &&
             lb_dlinears_join(two ? both : both + 1, two ? 2 : 1, &m) &&
             m.args.n_rows == (gated ? 2 : 1) * (u64)n_ff && n_ff >= LB_DEV_MT_ROWS &&
             lb_dmat_is_few(c, &p, &m);
