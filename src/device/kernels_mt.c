@@ -8,7 +8,8 @@
 
 enum {
     COLS_MAX = 1 << 24, /* so that 16 rows of any type are below 4 GiB */
-    Q6_COLS = 2048      /* rows are a multiple of 16 bytes */
+    Q6_COLS = 2048,     /* rows are a multiple of 16 bytes */
+    GROUPS = 2          /* threadgroups that a multiprocessor holds */
 };
 
 /* What is wrong with an activation of sums. */
@@ -33,7 +34,8 @@ static const char *shape_mt(lb_dev_form form, u32 n_forms, u32 type, const lb_mv
         return "fewer than 16 rows, or columns that are no multiple of 256";
     if (form == LB_DEV_BLOCKS && type == LB_Q6_K && a->n_cols % Q6_COLS)
         return "columns that are no multiple of 2048";
-    if (a->simdgroups != LB_DEV_MT_SIMDGROUPS || !a->split || LB_DEV_MT_SIMDGROUPS % a->split)
+    if (a->simdgroups != LB_DEV_MT_SIMDGROUPS || !a->split || LB_DEV_MT_SIMDGROUPS % a->split ||
+        a->split > a->n_cols / LB_DEV_MT_COLS)
         return "rows are not shared by the simdgroups of a threadgroup";
     const u32 own = LB_DEV_MT_SIMDGROUPS / a->split;
     const u64 tiles = lb_ceil_div_u64(n_rows, LB_DEV_MT_ROWS);
@@ -60,12 +62,10 @@ u32 lb_dev_mt_ring(lb_dev_kernel k) {
         u32 bytes;
     } rings[] = {
 #define RING(type, x_bytes) \
-    {LB_DK_mt_##type, LB_DEV_MT_RING_##type * LB_DEV_MT_SIMDGROUPS + (x_bytes)}
-        RING(q4_k, 4 * LB_DEV_MT_TILE),     RING(q5_k, 4 * LB_DEV_MT_TILE),
-        RING(q6_k, 4 * LB_DEV_MT_TILE),     RING(q8_0, 4 * LB_DEV_MT_TILE),
-        RING(q4_0, 4 * LB_DEV_MT_TILE),     RING(mlx_q4, 4 * LB_DEV_MT_TILE),
-        RING(mlx_q8, 4 * LB_DEV_MT_TILE_8), RING(bf16, 6 * LB_DEV_MT_TILE),
-        RING(f16, 6 * LB_DEV_MT_TILE),
+    {LB_DK_mt_##type,       \
+     (LB_DEV_MT_RING_##type + (x_bytes)*LB_DEV_MT_COLS * LB_DEV_MT_KEEP) * LB_DEV_MT_SIMDGROUPS}
+        RING(q4_k, 4),   RING(q5_k, 4),   RING(q6_k, 4), RING(q8_0, 4), RING(q4_0, 4),
+        RING(mlx_q4, 4), RING(mlx_q8, 4), RING(bf16, 6), RING(f16, 6),
 #undef RING
     };
     for (u32 i = 0; i < LB_LEN(rings); i++)
@@ -79,5 +79,5 @@ void lb_dev_mt_share(const lb_dev_info *d, lb_mv_args *a) {
     a->split = a->simdgroups; /* so that threadgroups have as many tiles as others */
     while (a->split > 1 && a->split > a->n_cols / LB_DEV_MT_COLS)
         a->split /= 2;
-    a->per = d->n_units;
+    a->per = GROUPS * d->n_units;
 }

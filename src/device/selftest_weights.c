@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* selftest_weights.c: products and rows of every stored type, against the reference decoders. */
+#include "device/kern/mt_args.h"
 #include "device/selftest_cases.h"
 #include "kernel/half.h"
 #include "kernel/kernel.h"
@@ -20,8 +21,9 @@ static const shape large = {1032, 0, 2};
 static const shape mm_shapes[] = {{1, 1, 1},   {5, 2, 3},  {67, 2, 5},
                                   {22, 1, 36}, {9, 3, 66}, {65, 1, 4}};
 static const shape mm_large = {72, 0, 66};
-/* Of products of few tokens, a unit: 256 columns. The last but one has rows for a threadgroup that
- * goes on, the last one more than a tile of x. */
+/* Of products of few tokens, a unit: 256 columns. Of the plain ones the last but two has rows for a
+ * threadgroup that goes on, the last two more columns than are kept of x, the last one also more
+ * tiles than are added up at a time. */
 static const shape mt_shapes[] = {{16, 1, 1},
                                   {17, 9, 2},
                                   {45, 2, 3},
@@ -29,6 +31,7 @@ static const shape mt_shapes[] = {{16, 1, 1},
                                   {33, 3, 8},
                                   {300, 1, 1},
                                   {40, 60, 1},
+                                  {150, 17, 1},
                                   /* their sums go through an activation, in pairs where they can */
                                   {34, 3, 2},
                                   {32, 1, 1},
@@ -36,7 +39,7 @@ static const shape mt_shapes[] = {{16, 1, 1},
                                   {170, 17, 1},
                                   {40, 58, 1}};
 enum {
-    MT_PLAIN = 7,  /* of these */
+    MT_PLAIN = 8,  /* of these */
     STACK = 3,     /* matrices of mve_*, of whose rows each has as many */
     MV_TILE = 6144 /* LBK_MV_TILE */
 };
@@ -626,7 +629,7 @@ lb_status lb_selftest_weights(lb_selftest *t, u32 i, bool *more, lb_err *err) {
     const u32 n_groups = 3, n_small = (u32)(mm   ? LB_LEN(mm_shapes)
                                             : mt ? LB_LEN(mt_shapes)
                                                  : LB_LEN(shapes));
-    static const u32 splits[] = {1, 4, 2, 8}, mt_splits[] = {16, 4, 1, 8, 2};
+    static const u32 splits[] = {1, 4, 2, 8}, mt_splits[] = {8, 4, 1, 2};
     weights w = {0};
     if (!find_type(lb_str_sub(name, mve ? 4 : product ? 3 : unpack ? 7 : 5, name.len), &w))
         return lb_fail(err, LB_E_UNSUPPORTED, "kernel %.*s: the self-test knows no such type",
@@ -646,7 +649,9 @@ lb_status lb_selftest_weights(lb_selftest *t, u32 i, bool *more, lb_err *err) {
     w.a = (lb_mv_args){.n_rows = stack ? (s.n_rows + STACK - 1) / STACK * STACK : s.n_rows,
                        .n_cols = s.n_units * unit,
                        .n_tokens = s.n_tokens,
-                       .simdgroups = i % 3 == 1 || mt ? 16 : 8,
+                       .simdgroups = mt           ? LB_DEV_MT_SIMDGROUPS
+                                     : i % 3 == 1 ? 16
+                                                  : 8,
                        .split = mt ? mt_splits[i % LB_LEN(mt_splits)] : splits[i % LB_LEN(splits)],
                        .times = i % 2 ? 0.75f : 1};
     if (mt && w.a.n_rows >= 40)
@@ -656,6 +661,8 @@ lb_status lb_selftest_weights(lb_selftest *t, u32 i, bool *more, lb_err *err) {
         w.a.n_cols = at == n_small && tiled ? MV_TILE + 2 * block : mm ? 1024 : 4096;
     if (block == 1 && at == n_small && tiled)
         w.a.n_cols = MV_TILE + 20;
+    while (mt && w.a.split > w.a.n_cols / LB_DEV_MT_COLS)
+        w.a.split /= 2;
     if (w.mlx_bits) {
         w.a.group_elems = block;
         w.a.scale_type = i % 3 == 0 ? LB_DEV_F16 : i % 2 ? LB_DEV_BF16 : LB_DEV_F32;

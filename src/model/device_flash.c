@@ -6,7 +6,7 @@
 #include "model/device_layers.h"
 
 #define SPLITS_MAX 64u /* of all tokens of a batch together */
-#define UNITS 16u /* of a device that does not say how many it has */
+#define UNITS 16u      /* of a device that does not say how many it has */
 
 /* The kernel for heads of so many elements; false: there is none, or not on this device. */
 static bool kernel_of(const lb_context *c, bool few, u32 k_dim, u32 v_dim, lb_dev_kernel *out) {

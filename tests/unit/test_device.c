@@ -6,6 +6,7 @@
 #include "device/cpu_fiber.h"
 #include "device/cpu_kernels.h"
 #include "device/device.h"
+#include "device/kern/mt_args.h"
 #include "device/selftest.h"
 #include <math.h>
 
@@ -232,7 +233,7 @@ LB_TEST(device_acted_shapes) {
     const lb_mv_args good = {.n_rows = 64,
                              .n_cols = 256,
                              .n_tokens = 2,
-                             .simdgroups = 16,
+                             .simdgroups = LB_DEV_MT_SIMDGROUPS,
                              .split = 1,
                              .y_stride = 40,
                              .act = LB_DEV_PRE_SILU,

@@ -5,21 +5,24 @@
 #define LB_DEVICE_KERN_MT_ARGS_H
 
 /* Simdgroups of a threadgroup of mt_*, rows of a simdgroup, and what columns are a multiple of. */
-#define LB_DEV_MT_SIMDGROUPS 16u
+#define LB_DEV_MT_SIMDGROUPS 8u
 #define LB_DEV_MT_ROWS 16u
 #define LB_DEV_MT_COLS 256u
-#define LB_DEV_MT_TILE 14336u  /* columns of x that a threadgroup has at a time */
-#define LB_DEV_MT_TILE_8 8192u /* of mlx_q8 */
+#define LB_DEV_MT_KEEP 2u   /* blocks of 256 columns of x that a simdgroup has at a time */
+#define LB_DEV_MT_ROUNDS 8u /* tiles whose sums wait for each other */
+#ifndef LBK_MT_EARLY
+#define LBK_MT_EARLY 8u
+#endif
 /* Bytes of rows that a simdgroup has on their way, whole slots of mt_all.k: with x a threadgroup
- * fits 227 KiB. */
-#define LB_DEV_MT_RING_q4_k 9216u
-#define LB_DEV_MT_RING_q5_k 8448u
-#define LB_DEV_MT_RING_q6_k 7680u
+ * fits 113 KiB. */
+#define LB_DEV_MT_RING_q4_k 11520u
+#define LB_DEV_MT_RING_q5_k 11264u
+#define LB_DEV_MT_RING_q6_k 11520u
 #define LB_DEV_MT_RING_q8_0 8704u
-#define LB_DEV_MT_RING_q4_0 9216u
+#define LB_DEV_MT_RING_q4_0 11520u
 #define LB_DEV_MT_RING_mlx_q4 9216u
 #define LB_DEV_MT_RING_mlx_q8 10240u
-#define LB_DEV_MT_RING_bf16 8192u
-#define LB_DEV_MT_RING_f16 8192u
+#define LB_DEV_MT_RING_bf16 10240u
+#define LB_DEV_MT_RING_f16 10240u
 
 #endif

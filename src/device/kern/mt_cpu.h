@@ -18,7 +18,10 @@
 #define LBK_MT_SHARED(T, n, cnt) T *n = (T *)lb_fiber_shared_more(lbk_, sizeof(T) * (cnt))
 #define LBK_MT_RING(n, cnt) LBK_MT_SHARED(u8, n, cnt)
 #define LBK_RING_PUT16(to, from) memcpy(to, lbk_aligned_u4(from), 16)
+#define LBK_RING_PUT8(to, from) memcpy(to, from, 8)
 #define LBK_RING_PUT4(to, from) memcpy(to, from, 4)
+#define LBK_RING_AT u8 *
+#define LBK_RING_ADDRESS(p) (p)
 #define LBK_RING_END()
 #define LBK_RING_WAIT(n)
 #define LBK_SELF_ARG lb_fiber *lbk_,
@@ -26,6 +29,10 @@
 #define LBK_SIMD_BARRIER() ((void)lb_fiber_simd(lbk_, LB_FIBER_SUM, 0, __LINE__))
 #define LBK_ROUND_INT(x) ((i32)lrintf(x))
 #define LBK_PERMUTE(a, b, which) lbk_permute(a, b, which)
+#define LBK_SIMD_TOP(v) ((u32)LBK_SIMD_MAX((float)(v)))
+#define LBK_SIMD_XOR(v, m) lbk_simd_xor(lbk_, v, m, __LINE__)
+#define LBK_DOT4(c, a, b) lbk_dot4(c, a, b)
+#define LBK_KEEP(x)
 #define LBK_MMA_U8(c, a0, a1, a2, a3, b0, b1) \
     lbk_mma(lbk_, c, (const u32[]){a0, a1, a2, a3, b0, b1}, lbk_mma_u8, __LINE__)
 #define LBK_MMA_I8(c, a0, a1, a2, a3, b0, b1) \
@@ -42,6 +49,20 @@ static inline u32 lbk_permute(u32 a, u32 b, u32 which) {
     for (u32 i = 0; i < 4; i++)
         r |= (u32)(all >> 8 * (which >> 4 * i & 7u) & 255u) << 8 * i;
     return r;
+}
+
+static inline float lbk_simd_xor(lb_fiber *f, float v, u32 mask, int line) {
+    u32 word;
+    float r;
+    memcpy(&word, &v, 4);
+    memcpy(&r, &lb_fiber_words(f, &word, 1, line)[(f->thread & 31u) ^ mask][0], 4);
+    return r;
+}
+
+static inline i32 lbk_dot4(i32 c, u32 a, u32 b) {
+    for (u32 i = 0; i < 4; i++)
+        c += (i8)(a >> 8 * i & 255u) * (i8)(b >> 8 * i & 255u);
+    return c;
 }
 
 static inline double lbk_mma_u8(u32 a, u32 b) {
