@@ -27,6 +27,11 @@ typedef struct lb_dev_shape {
     u32 shared_bytes;                /* of a threadgroup's memory, beside what the text declares */
 } lb_dev_shape;
 
+/* Where keys and values lie, of one kernel's values for another's. */
+#define LB_DEV_KV_PLACES(a)                                                                     \
+    .k_off = (a)->k_off, .v_off = (a)->v_off, .k_bytes = (a)->k_bytes, .v_bytes = (a)->v_bytes, \
+    .page_bytes = (a)->page_bytes, .n_pages = (a)->n_pages, .type = (a)->type
+
 const char *lb_dev_kernel_name(lb_dev_kernel k);
 /* Whether it multiplies by matrix units, which not every device has (lb_dev_has). */
 bool lb_dev_kernel_is_mm(lb_dev_kernel k);

@@ -5,9 +5,7 @@
 
 enum {
     PLAN_THREADS = 256, /* LBK_PLAN_THREADS */
-    COPY_THREADS = 256,
-    GEMM_THREADS = LB_DEV_TILE_ROWS,
-    GEMM_LINES = 32 /* LBK_GEMM_LINES */
+    COPY_THREADS = 256
 };
 
 static const char too_large[] = LB_DEV_TOO_LARGE;
@@ -85,13 +83,7 @@ static const char *operands(const lb_gemm_experts_args *a, u32 n_bs, lb_dev_shap
     for (u32 i = 0; i < n_bs; i++)
         s->need_bytes[4 + i] = a->has_bias ? 4ull * a->n_mats * a->n_rows : 0;
     s->groups[0] = a->n_routes && a->n_rows ? n_tiles : 0;
-    s->n_threads = GEMM_THREADS;
     return NULL;
-}
-
-static const char *rows_fit(u64 groups, lb_dev_shape *s) {
-    s->groups[1] = (u32)LB_MIN(groups, (u64)LB_DEV_GRID_Y_MAX);
-    return groups > LB_DEV_GRID_Y_MAX ? too_large : NULL;
 }
 
 const char *lb_dev_shape_gemm_experts(u32 type, const void *val, lb_dev_shape *s) {
@@ -100,7 +92,7 @@ const char *lb_dev_shape_gemm_experts(u32 type, const void *val, lb_dev_shape *s
     (void)type;
     if (!bad && !lb_dev_float_bytes(a->n_routes, a->n_rows, &s->need_bytes[5]))
         bad = too_large;
-    return bad ? bad : rows_fit(lb_ceil_div_u64(a->n_rows, GEMM_LINES), s);
+    return bad ? bad : lb_dev_gemm_rows(a->n_rows, false, s);
 }
 
 const char *lb_dev_shape_gemm_experts_gated(u32 type, const void *val, lb_dev_shape *s) {
@@ -111,5 +103,5 @@ const char *lb_dev_shape_gemm_experts_gated(u32 type, const void *val, lb_dev_sh
         return "gates are of no activation that there is";
     if (!bad && !tiles_fit(lb_dev_plan_tiles(a->n_routes, a->n_mats), a->n_rows, &s->need_bytes[6]))
         bad = too_large;
-    return bad ? bad : rows_fit(lb_round_up(a->n_rows, LB_DEV_TILE_COLS) / (GEMM_LINES / 2), s);
+    return bad ? bad : lb_dev_gemm_rows(a->n_rows, true, s);
 }

@@ -44,10 +44,8 @@ lb_dev_shape_fn lb_dev_shape_mt, lb_dev_shape_mt_mlx;
 /* Bytes that a launch asks for beside what the text declares. */
 u32 lb_dev_mt_ring(lb_dev_kernel k);
 /* Of an lb_kv_args: where keys and values are, as the values of all kernels that attend say it. */
-#define LB_DEV_KV_OF(a)                                                                        \
-    .n_heads = (a)->n_heads_kv, .k_dim = (a)->k_dim, .v_dim = (a)->v_dim, .k_off = (a)->k_off, \
-    .v_off = (a)->v_off, .k_bytes = (a)->k_bytes, .v_bytes = (a)->v_bytes,                     \
-    .page_bytes = (a)->page_bytes, .n_pages = (a)->n_pages, .type = (a)->type
+#define LB_DEV_KV_OF(a) \
+    .n_heads = (a)->n_heads_kv, .k_dim = (a)->k_dim, .v_dim = (a)->v_dim, LB_DEV_KV_PLACES(a)
 
 /* kernels_mm.c */
 lb_dev_shape_fn lb_dev_shape_mm, lb_dev_shape_mm_mlx, lb_dev_shape_mm_scaled,
@@ -55,6 +53,8 @@ lb_dev_shape_fn lb_dev_shape_mm, lb_dev_shape_mm_mlx, lb_dev_shape_mm_scaled,
 /* kernels_tiles.c */
 lb_dev_shape_fn lb_dev_shape_unpack, lb_dev_shape_unpack_mlx, lb_dev_shape_unpack_scaled,
     lb_dev_shape_tile_rows, lb_dev_shape_gemm, lb_dev_shape_gemm_gated;
+/* How a product of tiles is shared out by its weights' rows: threadgroups across, threads. */
+const char *lb_dev_gemm_rows(u32 n_rows, bool gated, lb_dev_shape *s);
 /* kernels_experts.c */
 lb_dev_shape_fn lb_dev_shape_plan, lb_dev_shape_tile_routes, lb_dev_shape_gemm_experts,
     lb_dev_shape_gemm_experts_gated;

@@ -92,12 +92,14 @@ static const char *operands(const lb_gemm_args *a, u32 n_b, lb_dev_shape *s) {
         if (!tile_bytes(a->n_rows, a->n_cols, LB_DEV_TILE_PAD, &s->need_bytes[2 + i]))
             return too_large;
     s->groups[0] = (u32)lb_ceil_div_u64(a->n_tokens, LB_DEV_TILE_ROWS);
-    s->n_threads = GEMM_THREADS;
     return NULL;
 }
 
-static const char *rows_fit(u64 groups, lb_dev_shape *s) {
+const char *lb_dev_gemm_rows(u32 n_rows, bool gated, lb_dev_shape *s) {
+    const u64 groups = gated ? lb_round_up(n_rows, LB_DEV_TILE_COLS) / (GEMM_LINES / 2)
+                             : lb_ceil_div_u64(n_rows, GEMM_LINES);
     s->groups[1] = (u32)LB_MIN(groups, (u64)LB_DEV_GRID_Y_MAX);
+    s->n_threads = GEMM_THREADS;
     return groups > LB_DEV_GRID_Y_MAX ? too_large : NULL;
 }
 
@@ -107,7 +109,7 @@ const char *lb_dev_shape_gemm(u32 type, const void *val, lb_dev_shape *s) {
     (void)type;
     if (!bad)
         bad = lb_dev_strided(a->n_tokens, a->y_first, a->n_rows, a->y_stride, &s->need_bytes[3]);
-    return bad ? bad : rows_fit(lb_ceil_div_u64(a->n_rows, GEMM_LINES), s);
+    return bad ? bad : lb_dev_gemm_rows(a->n_rows, false, s);
 }
 
 /* As kern/gemm_hopper.k is launched: clusters of two stay until nothing is left to do. */
@@ -131,5 +133,5 @@ const char *lb_dev_shape_gemm_gated(u32 type, const void *val, lb_dev_shape *s) 
         return "gates are of no activation that there is, or are to be added";
     if (!bad && !tile_bytes(a->n_tokens, a->n_rows, LB_DEV_TILE_ROWS, &s->need_bytes[4]))
         bad = too_large;
-    return bad ? bad : rows_fit(lb_round_up(a->n_rows, LB_DEV_TILE_COLS) / (GEMM_LINES / 2), s);
+    return bad ? bad : lb_dev_gemm_rows(a->n_rows, true, s);
 }

@@ -79,14 +79,13 @@ static lb_status run_dense(const lb_context *c, const dense *d, const lb_dinput 
     const lb_doutput ff = {.y = lb_dbuf_arg(c, LB_DBUF_FF)};
     const lb_dproduct up = {d->up, *in, ff, d->n, two ? n_ff : 0, stride};
     const lb_dproduct both[] = {{d->gate, *in, ff, d->n, 0, stride}, up};
-    bool acted = false;
+    bool acted;
     const u32 act = activated(c, n_ff, two || d->fused).pre;
     const lb_dgated gated = {d->gate, d->up, d->down, d->fused, d->n, act, *in, *out};
     lb_dproduct down = {d->down, {.x = lb_dbuf_arg(c, LB_DBUF_ACT)}, *out, d->n, 0, c->m->p.n_embd};
     if (!d->per && lb_dgated_tiled(c, &gated))
         return lb_dgated_run(c, &gated, err);
-    if (!c->o.sums)
-        LB_TRY(act_few(c, d, in, &acted, err));
+    LB_TRY(act_few(c, d, in, &acted, err));
     if (acted)
         return project(c, d, &down, 1, 1, err);
     LB_TRY(project(c, d, two ? both : &up, two ? 2 : 1, d->per, err));

@@ -447,8 +447,9 @@ static lb_status submit(lb_context *c, float *logits, const u8 *want, lb_err *er
 }
 
 void lb_device_take_row(const lb_dcontext *d, u32 n_vocab, float *logits) {
-    if (d->logits && d->n_want == 1)
-        memcpy(logits, lb_dev_buf_host(d->logits), 4ull * n_vocab);
+    const float *row = d->logits && d->n_want == 1 ? lb_dev_buf_host(d->logits) : logits;
+    if (row != logits)
+        memcpy(logits, row, 4ull * n_vocab);
 }
 
 float *lb_device_row(const lb_context *c) {
@@ -467,7 +468,7 @@ lb_status lb_device_forward(lb_context *c, float *logits, const u8 *want, lb_err
     }
     const lb_dcontext *last = c->device;
     st = lb_device_settle(c, err);
-    if (st == LB_OK && !c->firsts && logits != lb_device_row(c))
+    if (st == LB_OK && !c->firsts)
         lb_device_take_row(last, c->m->p.n_vocab, logits);
     return st;
 }

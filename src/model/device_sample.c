@@ -23,7 +23,7 @@ u64 lb_device_top_bytes(void) {
 }
 
 static u32 n_lists(const lb_context *c) {
-    return (c->m->p.n_vocab + LB_DEV_TOP_CHUNK - 1) / LB_DEV_TOP_CHUNK;
+    return (u32)lb_ceil_div_u64(c->m->p.n_vocab, LB_DEV_TOP_CHUNK);
 }
 
 /* Places in LB_DBUF_TOP: lists, those that are made of them, tokens by name, their logits. */
@@ -66,8 +66,9 @@ static lb_status merge(const lb_context *c, u32 k, u64 *at, lb_err *err) {
     return LB_OK;
 }
 
-static answer *answer_of(const lb_context *c, const lb_dcontext *d) {
-    return d->logits ? lb_dev_buf_host(d->logits) : &c->first->back;
+static answer *answer_of(const lb_context *c) {
+    float *row = lb_device_row(c); /* of pinned memory, with room for an answer */
+    return row ? (answer *)(void *)row : &c->first->back;
 }
 
 lb_status lb_device_top(const lb_context *c, lb_err *err) {
@@ -75,7 +76,7 @@ lb_status lb_device_top(const lb_context *c, lb_err *err) {
     const lb_sample_need *need = &c->first->need;
     const places p = places_of(c);
     lb_dev_buf *b = d->buf[LB_DBUF_TOP];
-    answer *to = answer_of(c, d);
+    answer *to = answer_of(c);
     u64 at;
     LB_TRY(lb_dbarrier(c, err));
     if (need->n_touched) {
@@ -92,14 +93,6 @@ lb_status lb_device_top(const lb_context *c, lb_err *err) {
                : LB_OK;
 }
 
-/* The part that has the output. */
-static const lb_dcontext *last_part(const lb_context *c) {
-    const lb_dcontext *d = c->parts;
-    while (!d->r->ends)
-        d = d->next;
-    return d;
-}
-
 lb_status lb_context_eval_top(lb_context *c, const lb_batch *b, const lb_sample_need *need,
                               lb_candidates *out, lb_err *err) {
     LB_ASSERT(lb_context_can_choose(c, need) && !b->want);
@@ -113,7 +106,7 @@ lb_status lb_context_eval_top(lb_context *c, const lb_batch *b, const lb_sample_
     c->firsts = false;
     if (st != LB_OK)
         return st;
-    const answer *from = answer_of(c, last_part(c));
+    const answer *from = answer_of(c);
     for (u32 i = 0; i < need->k; i++) {
         top->id[i] = (u32)from->key[i];
         top->logit[i] = lb_sample_key_logit(from->key[i]);

@@ -12,12 +12,8 @@
 #define NONE UINT64_MAX
 
 static bool changes(const lb_sampler *s, lb_sample_step step) {
-    const lb_sample_opts *o = &s->o;
-    return step == LB_SAMPLE_PENALTIES
-               ? s->window &&
-                     (o->penalty_repeat < 1 || o->penalty_repeat > 1 || o->penalty_freq < 0 ||
-                      o->penalty_freq > 0 || o->penalty_present < 0 || o->penalty_present > 0)
-               : step == LB_SAMPLE_DRY && s->dry_window;
+    return step == LB_SAMPLE_PENALTIES ? lb_sample_penalizes(&s->o)
+                                       : step == LB_SAMPLE_DRY && s->dry_window;
 }
 
 /* Whether a step may do anything but change logits of known tokens, take the k largest, or the

@@ -66,6 +66,8 @@ void lb_sample_keep_top(lb_sampler *s, u32 k);
 
 /* ---- sample_steps.c ---- */
 
+/* Whether penalties change any logit. */
+bool lb_sample_penalizes(const lb_sample_opts *o);
 void lb_sample_penalties(lb_sampler *s);
 void lb_sample_top_n_sigma(lb_sampler *s);
 void lb_sample_top_k(lb_sampler *s);

@@ -49,10 +49,14 @@ static float penalized(const lb_sample_opts *o, float logit, u32 count) {
     return logit - ((float)count * o->penalty_freq + o->penalty_present);
 }
 
+bool lb_sample_penalizes(const lb_sample_opts *o) {
+    return o->penalty_last_n &&
+           (o->penalty_repeat != 1 || o->penalty_freq != 0 || o->penalty_present != 0);
+}
+
 void lb_sample_penalties(lb_sampler *s) {
     const lb_sample_opts *o = &s->o;
-    if (!o->penalty_last_n ||
-        (o->penalty_repeat == 1 && o->penalty_freq == 0 && o->penalty_present == 0))
+    if (!lb_sample_penalizes(o))
         return;
     if (s->dense) {
         /* Each token of the window once: where it stands last. */
