@@ -13,6 +13,7 @@ typedef struct perplexity_opts {
     lb_infer_opts infer;
     const char *file, *save, *kl;
     u64 n_chunks;
+    u32 acts; /* index of "ggml|usual" */
     bool force, no_sync;
 } perplexity_opts;
 
@@ -30,6 +31,13 @@ static const lb_opt rows[] = {
      .max = 1u << 30,
      .help = "only the first N chunks of --ctx tokens; all unless given",
      .off = offsetof(perplexity_opts, n_chunks)},
+    {.name = "activations",
+     .kind = LB_OPT_ENUM,
+     .arg = "ggml|usual",
+     .initial = "ggml",
+     .help = "what the CPU rounds activations to where the weights are GGUF's: ggml: as "
+             "llama-perplexity does, for figures to compare with its own; usual: as `generate`",
+     .off = offsetof(perplexity_opts, acts)},
     {.name = "save-logits",
      .kind = LB_OPT_PATH,
      .arg = "FILE",
@@ -233,6 +241,8 @@ static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32
     lb_status st = open_files(x, &o, err);
     if (st == LB_OK)
         st = lb_infer_open(&x->infer, cli, &o.common, &o.infer, args[0], err);
+    if (st == LB_OK && o.acts == 0 && lb_infer_is_gguf(&x->infer))
+        x->infer.acts = LB_ACTS_GGML;
     if (st == LB_OK && !x->infer.planned)
         st = lb_infer_encode_file(&x->infer, o.file, &ids, err);
     if (st == LB_OK && !x->infer.planned)
@@ -262,7 +272,9 @@ const lb_command lb_cmd_perplexity = {
         "exact logits of the same tokens: mean, median, 99th percentile and maximum of the "
         "divergence KL(file's model || MODEL) in nats, the change of perplexity with its "
         "standard error, the change of the right token's probability and how often the most "
-        "likely token is the same.",
+        "likely token is the same. On the CPU activations that meet a GGUF's weights are rounded "
+        "as "
+        "llama.cpp rounds them (--activations).",
     .n_args_min = 1,
     .n_args_max = 1,
     .group = {LB_GROUP("Options", rows, 0), LB_GROUP_INFER(offsetof(perplexity_opts, infer)),

@@ -124,6 +124,14 @@ static void progress(void *user, u64 done, u64 total) {
     lb_progress_update(&x->progress, done, total);
 }
 
+static lb_source *weights_source(const lb_infer *x) {
+    return x->made.source ? x->made.source : x->source;
+}
+
+bool lb_infer_is_gguf(const lb_infer *x) {
+    return weights_source(x)->format == LB_FORMAT_GGUF;
+}
+
 static lb_status load(lb_infer *x, const lb_common *common, lb_err *err) {
     lb_load_opts lo = {.kernels = &x->kernels,
                        .threads = x->threads,
@@ -134,7 +142,7 @@ static lb_status load(lb_infer *x, const lb_common *common, lb_err *err) {
                        .progress = progress,
                        .user = x};
     lb_progress_begin(&x->progress, common->progress, "compute");
-    lb_status st = lb_load(&x->loaded, x->made.source ? x->made.source : x->source, &lo, err);
+    lb_status st = lb_load(&x->loaded, weights_source(x), &lo, err);
     lb_progress_end(&x->progress);
     return st;
 }
@@ -147,8 +155,10 @@ static lb_context_opts context_opts(const lb_infer *x) {
                              .threads = x->threads,
                              .kv_type = kv_types[x->opts.kv_type],
                              .kv_rotate = (lb_kv_rotate)x->opts.kv_rotate,
-                             .exact = x->opts.exact,
-                             .fast = x->opts.fast,
+                             .acts = x->opts.exact  ? LB_ACTS_EXACT
+                                     : x->opts.fast ? LB_ACTS_FAST
+                                     : x->resident  ? LB_ACTS_AUTO
+                                                    : x->acts,
                              .tap = x->resident && !x->sums ? NULL : x->tap,
                              .tap_user = x->tap_user,
                              .sums = x->sums,

@@ -44,6 +44,7 @@ typedef struct lb_infer {
     u64 scratch_bytes;     /* of their threads, at least */
     u32 n_ctx;             /* of the context */
     u32 n_seqs;            /* that it is to have; 0: one */
+    lb_act_mode acts;      /* on the CPU, without --exact and --fast */
     bool any_device;       /* the command computes on any device; set before it is opened */
     lb_gpus gpus;          /* none: the CPU */
     lb_resident *resident; /* the model's weights there */
@@ -66,6 +67,8 @@ lb_status lb_infer_open(lb_infer *x, lb_cli *cli, lb_common *common, const lb_in
 /* So much of the memory is for others than this model and its session: before its first batch. */
 void lb_infer_leave(lb_infer *x, u64 bytes);
 void lb_infer_close(lb_infer *x);
+/* The weights, with --type those that were made, are a GGUF's. */
+bool lb_infer_is_gguf(const lb_infer *x);
 lb_status lb_infer_tokenizer(lb_infer *x, lb_err *err);
 #define LB_INFER_TEXT_MAX (1024 * LB_MIB)
 /* Tokens of a file's text, with what the tokenizer puts around it, appended to ids. */

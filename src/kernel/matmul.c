@@ -3,6 +3,8 @@
  * become codes (q8.h) that meet activations of eight bits: one row at a time for few tokens, panels
  * of 16 for many, with the same result. The rest is decoded to f32, a few rows at a time. */
 #include "kernel/matmul.h"
+#include "kernel/act_ggml.h"
+#include "kernel/half.h"
 #include "kernel/q8.h"
 
 #define ROWS_AT_ONCE 12u /* whole tiles of dots_tmpl.h */
@@ -42,15 +44,37 @@ static u32 q8_type(const lb_mat *m) {
     }
 }
 
-lb_act_form lb_mat_act(const lb_mat *m, bool exact) {
-    return !exact && q8_type(m) ? LB_ACT_Q8 : LB_ACT_F32;
+lb_act_form lb_mat_act(const lb_mat *m, lb_act_mode mode) {
+    if (mode == LB_ACTS_GGML && m->kind == LB_ENC_PLAIN)
+        return lb_act_ggml_form(m->dtype);
+    if (mode == LB_ACTS_GGML || mode == LB_ACTS_EXACT || !q8_type(m))
+        return LB_ACT_F32;
+    return mode == LB_ACTS_FAST ? LB_ACT_Q8 : LB_ACT_Q16;
+}
+
+bool lb_act_used(lb_act_form form, lb_act_mode mode) {
+    switch (form) {
+    case LB_ACT_F32:
+        return true;
+    case LB_ACT_Q8:
+        return mode == LB_ACTS_FAST;
+    case LB_ACT_Q16:
+        return mode == LB_ACTS_AUTO;
+    default:
+        return mode == LB_ACTS_GGML;
+    }
+}
+
+/* Of a row, and of an activation. */
+static u64 floats_of(lb_act_form form, u64 n_cols) {
+    return n_cols + (form == LB_ACT_GGML_Q8_1 ? (n_cols + 31) / 32 : 0);
 }
 
 size_t lb_act_bytes(lb_act_form form, u64 n_cols) {
     size_t q8 = lb_q8_chunks(n_cols) * sizeof(lb_q8_act);
     return form == LB_ACT_Q16  ? 2 * q8
            : form == LB_ACT_Q8 ? q8
-                               : lb_round_up(n_cols * sizeof(float), 64);
+                               : lb_round_up(floats_of(form, n_cols) * sizeof(float), 64);
 }
 
 void lb_act_make(const lb_kernels *k, lb_act_form form, u64 n_cols, void *out, const float *in) {
@@ -58,6 +82,8 @@ void lb_act_make(const lb_kernels *k, lb_act_form form, u64 n_cols, void *out, c
         k->act_q8(n_cols, out, in);
     else if (form == LB_ACT_Q16)
         k->act_q16(n_cols, out, in);
+    else if (form != LB_ACT_F32)
+        lb_act_ggml(form, n_cols, out, in);
     else
         memcpy(out, in, n_cols * sizeof(float));
 }
@@ -162,6 +188,14 @@ static void decode_row(const lb_kernels *k, const lb_mat *m, u64 row, float *out
     }
     if (m->times != 1)
         k->map_mulc_f32(m->n_cols, out, out, m->times);
+}
+
+/* Of Q4_1 and Q5_1: the second number of each block. */
+static void minima_row(const lb_mat *m, u64 row, float *out) {
+    const lb_dtype_info *t = lb_dtype_get(m->dtype);
+    const u8 *block = m->codes + row * m->row_bytes;
+    for (u64 i = 0; i < m->n_cols / t->block_elems; i++, block += t->block_bytes)
+        out[i] = lb_f16_to_f32(lb_load_u16(block + 2)) * m->times;
 }
 
 void lb_mat_row(const lb_kernels *k, const lb_mat *m, u64 row, float *out, void *scratch) {
@@ -290,7 +324,9 @@ static size_t groups_bytes(const lb_mat *m) {
 }
 
 static size_t values_bytes(const lb_mat *m) {
-    return lb_round_up((ROWS_AT_ONCE * m->n_cols + 2 * groups_of(m)) * sizeof(float), 64);
+    return lb_round_up((ROWS_AT_ONCE * floats_of(LB_ACT_GGML_Q8_1, m->n_cols) + 2 * groups_of(m)) *
+                           sizeof(float),
+                       64);
 }
 
 size_t lb_matmul_scratch_bytes(const lb_mat *m, size_t n_tokens) {
@@ -401,20 +437,24 @@ void lb_matmul(const lb_kernels *k, const lb_matmul_in *in, void *scratch) {
         scale_out(k, in);
         return;
     }
-    lb_dots d = {.n_cols = m->n_cols,
+    const u64 n_cols = floats_of(in->form, m->n_cols);
+    lb_dots d = {.n_cols = n_cols,
                  .out_stride = in->out_stride,
-                 .w_stride = m->n_cols,
-                 .x_stride = lb_act_bytes(LB_ACT_F32, m->n_cols) / sizeof(float),
+                 .w_stride = n_cols,
+                 .x_stride = lb_act_bytes(in->form, m->n_cols) / sizeof(float),
                  .scratch = (u8 *)scratch + values_bytes(m)};
     if (as_stored(m)) {
         matmul_stored(k, in, &d);
         return;
     }
-    float *rows = scratch, *groups = rows + ROWS_AT_ONCE * m->n_cols;
+    float *rows = scratch, *groups = rows + ROWS_AT_ONCE * n_cols;
     for (u64 r = 0; r < in->n_rows; r += ROWS_AT_ONCE) {
         u64 n = LB_MIN((u64)ROWS_AT_ONCE, in->n_rows - r);
-        for (u64 i = 0; i < n; i++)
-            decode_row(k, m, in->row + r + i, rows + i * m->n_cols, groups);
+        for (u64 i = 0; i < n; i++) {
+            decode_row(k, m, in->row + r + i, rows + i * n_cols, groups);
+            if (n_cols != m->n_cols)
+                minima_row(m, in->row + r + i, rows + i * n_cols + m->n_cols);
+        }
         k->dots_f32(n, in->n_tokens, in->out + r, rows, in->act, &d);
     }
 }

@@ -37,11 +37,27 @@ typedef enum lb_act_form {
     /* Q8, and for groups that are coarse beside the token's mean Q8 of what it leaves: sixteen
      * bits, in two products of eight. */
     LB_ACT_Q16,
+    /* f32 again, of what activations are rounded to by llama.cpp on a CPU (act_ggml.c). */
+    LB_ACT_GGML_Q8_0,
+    LB_ACT_GGML_Q8_1, /* then, for each 32, what its sum is more in f16, which meets the minimum */
+    LB_ACT_GGML_Q8_K,
+    LB_ACT_GGML_F16,
+    LB_ACT_GGML_BF16,
     LB_ACT_FORMS
 } lb_act_form;
 
-/* The form that the fast kernels of this matrix take; exact: none that rounds activations. */
-lb_act_form lb_mat_act(const lb_mat *m, bool exact);
+/* How activations are rounded for a product. */
+typedef enum lb_act_mode {
+    LB_ACTS_AUTO, /* where weights are quantized, to eight bits; to sixteen where they are uneven */
+    LB_ACTS_FAST, /* where weights are quantized, to eight bits */
+    LB_ACTS_EXACT, /* not at all */
+    LB_ACTS_GGML   /* as llama.cpp does for GGUF's types (act_ggml.h), else not at all */
+} lb_act_mode;
+
+/* The form in which this matrix takes activations. */
+lb_act_form lb_mat_act(const lb_mat *m, lb_act_mode mode);
+/* Whether a mode has products of this form. */
+bool lb_act_used(lb_act_form form, lb_act_mode mode);
 /* Of one token, a multiple of 64. */
 size_t lb_act_bytes(lb_act_form form, u64 n_cols);
 void lb_act_make(const lb_kernels *k, lb_act_form form, u64 n_cols, void *out, const float *in);

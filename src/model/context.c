@@ -22,7 +22,7 @@ static void *room(lb_context *c, u64 count, size_t size) {
 /* Activations of rows of the widest matrix, in the forms that are used. */
 static bool make_acts(lb_context *c, u8 *set[LB_ACT_FORMS], u64 rows) {
     for (int f = 0; f < LB_ACT_FORMS; f++) {
-        if (f == (c->o.fast ? LB_ACT_Q16 : LB_ACT_Q8))
+        if (!lb_act_used((lb_act_form)f, c->o.acts))
             continue;
         set[f] = room(c, rows * lb_act_bytes((lb_act_form)f, c->m->max_cols), 1);
         if (!set[f])

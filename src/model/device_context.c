@@ -12,7 +12,8 @@
 #define SPLITS_MAX 64u
 
 lb_status lb_device_check(const lb_context_opts *o, const lb_dev_info *d, lb_err *err) {
-    const char *what = o->fast                               ? "--fast"
+    const char *what = o->acts == LB_ACTS_FAST               ? "--fast"
+                       : o->acts == LB_ACTS_GGML             ? "rounding as llama.cpp does"
                        : (o->tap && !o->sums) || o->on_layer ? "looking at products and layers"
                                                              : NULL;
     return what ? lb_fail(err, LB_E_UNSUPPORTED, "%s: not on %s: use --device cpu", what, d->id)

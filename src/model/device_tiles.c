@@ -49,7 +49,7 @@ static lb_dtile_sizes sizes_of(const lb_model *m) {
 lb_dtile_sizes lb_dtile_sizes_of(const lb_context *c) {
     const lb_resident *r = c->device->r;
     const u32 from = lb_dev_info_get(r->d)->tuning.gemm;
-    const bool taken = from && c->o.n_batch >= from && !c->o.exact && !r->no_tiles &&
+    const bool taken = from && c->o.n_batch >= from && c->o.acts != LB_ACTS_EXACT && !r->no_tiles &&
                        lb_dev_has(r->d, LB_DK_gemm) && lb_dev_has(r->d, LB_DK_gemm_gated);
     lb_dtile_sizes s = {0};
     if (taken) {

@@ -8,6 +8,7 @@
 #define LB_MODEL_MODEL_H
 
 #include "arch/arch.h"
+#include "kernel/matmul.h"
 #include "model/sample.h"
 #include "model/stream.h"
 #include "model/weights.h"
@@ -67,10 +68,8 @@ typedef struct lb_context_opts {
     u32 threads;      /* 0: 1 */
     lb_dtype kv_type; /* F32, F16, Q8_0, Q4_0 */
     lb_kv_rotate kv_rotate;
-    bool exact; /* activations that meet quantized weights stay f32; else they are rounded to
-                   eight bits, without fast to sixteen where they are uneven */
-    bool fast;
-    lb_tap_fn *tap; /* may be NULL */
+    lb_act_mode acts; /* on a device: LB_ACTS_EXACT as asked, LB_ACTS_AUTO as it has it */
+    lb_tap_fn *tap;   /* may be NULL */
     void *tap_user;
     bool sums; /* products on a device add up squares (lb_context_take_sums); tap has the CPU's */
     lb_layer_fn *on_layer; /* may be NULL */

@@ -48,9 +48,7 @@ static const u8 *acts_of(lb_context *c, lb_acts *a, lb_act_form form) {
 static void push(lb_context *c, const lb_mat *m, lb_acts *a, const lb_some_rows *some, float *out,
                  size_t out_stride) {
     const lb_stream *stream = c->m->stream;
-    lb_act_form form = lb_mat_act(m, c->o.exact);
-    if (form == LB_ACT_Q8 && !c->o.fast)
-        form = LB_ACT_Q16;
+    lb_act_form form = lb_mat_act(m, c->o.acts);
     const u8 *act = acts_of(c, a, form) + some->first * lb_act_bytes(form, a->n_cols);
     LB_ASSERT(c->n_slices < c->cap_slices && m->n_cols == a->n_cols);
     u64 unit = lb_matmul_unit(m, some->n);

@@ -19,7 +19,7 @@ static u32 row_bytes(const lb_context *c, u32 layer, bool keys) {
 
 /* All layers on devices compute so. */
 static bool is_exact(const lb_context *c) {
-    return c->o.exact || (c->parts && c->parts->r->embeds);
+    return c->o.acts == LB_ACTS_EXACT || (c->parts && c->parts->r->embeds);
 }
 
 void lb_context_describe(const lb_context *c, lb_session_file *f) {
@@ -29,7 +29,7 @@ void lb_context_describe(const lb_context *c, lb_session_file *f) {
                            .rope_ctx = lb_rotary_ctx(p, c->m->weights, c->o.n_ctx),
                            .flags = (c->cache.rotated ? LB_SESSION_ROTATED : 0u) |
                                     (is_exact(c) ? LB_SESSION_EXACT : 0u) |
-                                    (c->o.fast ? LB_SESSION_FAST : 0u)};
+                                    (c->o.acts == LB_ACTS_FAST ? LB_SESSION_FAST : 0u)};
     for (u32 i = 0; i < p->n_layers; i++) {
         const lb_cache_layer *l = &c->cache.layer[i];
         f->row_bytes += (u64)l->n_head_kv * (row_bytes(c, i, true) + row_bytes(c, i, false));

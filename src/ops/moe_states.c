@@ -115,7 +115,7 @@ static lb_status run(const lb_model *m, const lb_moe_lists *l, const lb_moe_stat
                             &(lb_context_opts){.n_ctx = (u32)LB_MIN(longest(l), (u64)1 << 26),
                                                .threads = threads_of(in),
                                                .kv_type = LB_F32,
-                                               .exact = true,
+                                               .acts = LB_ACTS_EXACT,
                                                .on_layer = on_layer,
                                                .layer_user = &w},
                             err);

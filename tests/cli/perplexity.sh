@@ -120,4 +120,22 @@ complains "a model" "no file of logits"
 exits 3 "no file" ppl "$W/hf" --kl "$W/none"
 exits 1 "a folder" ppl "$W/hf" --kl "$W/hf"
 exits 3 "a number of chunks that cannot be" sh -c "{ head -c 24 '$W/a.logits'; printf '\377\377\377\377\377\377\377\177'; tail -c +33 '$W/a.logits'; } >'$W/b.logits'; '$LBRX' perplexity '$W/hf' -f '$W/book' --kl '$W/b.logits' -q"
+
+
+# ---- what activations are rounded to ----
+# 1115.1837 by llama-cpp-python 0.3.36: llama-perplexity -m q.gguf -f book -c 64
+ok "a GGUF" ppl "$W/q.gguf" --json
+cp "$W/out" "$W/ggml"
+awk -F '[:,]' '{ exit !($2 > 1115.1837 * 0.999 && $2 < 1115.1837 * 1.001) }' "$W/out" && pass || fail "llama-perplexity's" "$(cat "$W/out")"
+ok "ggml" ppl "$W/q.gguf" --json --activations ggml -t 3
+same "ggml is the default" "$W/ggml" "$W/out"
+ok "ggml without SIMD" env LBRX_CPU=ref "$LBRX" perplexity "$W/q.gguf" -f "$W/book" --ctx 64 -q --json
+same "ggml without SIMD" "$W/ggml" "$W/out"
+for how in '--activations usual' --exact --fast; do
+    # shellcheck disable=SC2086 # words
+    ok "$how" ppl "$W/q.gguf" --json $how
+    cmp -s "$W/ggml" "$W/out" && fail "$how" "as ggml" || pass
+done
+ok "a folder" ppl "$W/hf" --json --activations usual
+same "a folder has no activations of ggml" "$W/alone" "$W/out"
 finish

@@ -58,7 +58,7 @@ static double compare(const lb_context *a, const lb_context *b, u32 n) {
 }
 
 static int cut(const lb_model *m, lb_dtype type, u32 keep, u32 drop, double *worst) {
-    const lb_context_opts o = {.n_ctx = N, .threads = 2, .kv_type = type, .exact = true};
+    const lb_context_opts o = {.n_ctx = N, .threads = 2, .kv_type = type, .acts = LB_ACTS_EXACT};
     lb_context *a = NULL, *b = NULL;
     u32 ids[N], left = N - drop;
     int rc = 0;

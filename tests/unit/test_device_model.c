@@ -61,7 +61,7 @@ static lb_context_opts options(const scene *s, bool device) {
                              .n_batch = 16,
                              .threads = 1,
                              .kv_type = LB_F32,
-                             .exact = true,
+                             .acts = LB_ACTS_EXACT,
                              .resident = device ? s->resident : NULL};
 }
 
@@ -609,7 +609,7 @@ static void check_tiled(scene *s, const char *what) {
     n[0] = launches(s);
     CHECK(run_once(s, &o, N_TILED, exact, &slot) && slot == 0);
     n[1] = launches(s);
-    o.exact = false;
+    o.acts = LB_ACTS_AUTO;
     CHECK(run_once(s, &o, N_TILED, tiled, &slot) && slot > 0);
     n[2] = launches(s);
     CHECK(n[2] - n[1] != n[1] - n[0]);
@@ -617,7 +617,7 @@ static void check_tiled(scene *s, const char *what) {
     if (!(d > 1e-6 && d <= TILED_OFF))
         lb_test_fail(__FILE__, __LINE__, "%s: logits are off by %.3g", what, d);
     CHECK(run_once(s, &o, 23, tiled, &slot)); /* too few tokens */
-    o.exact = true;
+    o.acts = LB_ACTS_EXACT;
     CHECK(run_once(s, &o, 23, exact, &slot));
     CHECK(memcmp(tiled, exact, 23 * s->n_vocab * sizeof *tiled) == 0);
     free(exact);
@@ -657,7 +657,7 @@ LB_TEST(device_tiles_not_of_f32) {
     CHECK(open_scene(&s, &spec, true));
     CHECK_OK(open_device(&s, &(lb_dev_opts){.kind = LB_DEV_CPU, .exact = true}));
     lb_context_opts o = options(&s, true);
-    o.exact = false;
+    o.acts = LB_ACTS_AUTO;
     o.n_batch = N_TILED;
     CHECK(run_once(&s, &o, 21, s.got, &slot) && slot == 0);
     close_scene(&s);
@@ -679,7 +679,7 @@ LB_TEST(device_tiles_without_room) {
             d.memory_bytes = k ? bytes[0] + 64 : 0;
             CHECK_OK(open_device(&s, &d));
             lb_context_opts o = options(&s, true);
-            o.exact = !k;
+            o.acts = k ? LB_ACTS_AUTO : LB_ACTS_EXACT;
             o.n_ctx = 600;
             o.n_batch = k ? n_batch[way] : way ? 256 : N_TILED;
             CHECK_OK(lb_context_new(&c, s.m, &o, &err));
@@ -694,7 +694,7 @@ LB_TEST(device_tiles_without_room) {
     }
     CHECK_OK(open_device(&s, &(lb_dev_opts){.kind = LB_DEV_CPU, .exact = true}));
     lb_context_opts o = options(&s, true);
-    o.exact = false;
+    o.acts = LB_ACTS_AUTO;
     o.n_ctx = 600;
     o.n_batch = 0;
     CHECK_OK(lb_context_new(&c, s.m, &o, &err));
@@ -711,7 +711,7 @@ LB_TEST(device_refusals) {
     CHECK(open_scene(&s, &spec, true));
     CHECK_OK(open_device(&s, &(lb_dev_opts){.kind = LB_DEV_CPU}));
     lb_context_opts o = options(&s, true);
-    o.fast = true;
+    o.acts = LB_ACTS_FAST;
     CHECK(lb_context_new(&c, s.m, &o, &err) == LB_E_UNSUPPORTED && says("--fast"));
     CHECK(c == NULL);
     close_device(&s);

@@ -3,6 +3,7 @@
  * rounded activations, and neither instruction sets nor blocking can be seen. */
 #include "test.h"
 #include "base/cpu.h"
+#include "kernel/half.h"
 #include "kernel/matmul.h"
 #include "kernel/q8.h"
 #include <math.h>
@@ -110,7 +111,7 @@ typedef struct part {
 } part;
 
 static void run(const lb_kernels *k, const world *v, part p, float *out) {
-    const lb_act_form form = lb_mat_act(&v->m, false);
+    const lb_act_form form = lb_mat_act(&v->m, LB_ACTS_FAST);
     lb_matmul_in in = {.m = &v->m,
                        .row = p.row,
                        .n_rows = p.n_rows,
@@ -128,7 +129,7 @@ static double exact_dot(const world *v, const float *w, size_t t, double *scale)
     const u64 n = v->m.n_cols;
     double s = 0;
     *scale = 0;
-    const bool q8 = lb_mat_act(&v->m, false) == LB_ACT_Q8;
+    const bool q8 = lb_mat_act(&v->m, LB_ACTS_FAST) == LB_ACT_Q8;
     const lb_q8_act *a = (const void *)(v->act + t * lb_act_bytes(LB_ACT_Q8, n));
     for (u64 i = 0; i < n; i++) {
         const u64 c = i / LB_Q8_CHUNK, j = i % LB_Q8_CHUNK;
@@ -199,6 +200,86 @@ static void check_sixteen(const world *v, const lb_kernels *k, const char *name)
     free(act);
 }
 
+/* What llama.cpp makes of activations for these weights, by its formulas in double: scales of their
+ * groups and integers. */
+static void ggml_values(lb_dtype t, const float *x, u64 n, double *scale, double *q) {
+    const u64 size = lb_dtype_get(t)->block_elems == 256 ? 256 : 32;
+    for (u64 g = 0; g < n; g += size) {
+        float most = 0;
+        for (u64 i = g; i < LB_MIN(g + size, n); i++)
+            most = fmaxf(most, fabsf(x[i]));
+        for (u64 i = g; i < LB_MIN(g + size, n); i++) {
+            scale[i] = (double)most / 127;
+            q[i] = nearbyint((double)(x[i] * (127.0f / most)));
+        }
+    }
+    for (u64 i = 0; i < n && (t == LB_F16 || t == LB_BF16); i++) {
+        scale[i] = 1;
+        q[i] = (double)(t == LB_F16 ? lb_f16_to_f32(lb_f16_from_f32(x[i]))
+                                    : lb_bf16_to_f32(lb_bf16_from_f32(x[i])));
+    }
+}
+
+static double as_f16(double x) {
+    return (double)lb_f16_to_f32(lb_f16_from_f32((float)x));
+}
+
+/* A row with an activation: scales of groups of 32 in f16, and their sums where a block's second
+ * number is a minimum. */
+static double ggml_dot(const world *v, u64 row, const double *scale, const double *q,
+                       double *bound) {
+    const lb_mat *m = &v->m;
+    const lb_dtype_info *t = lb_dtype_get(m->dtype);
+    const bool minima = m->dtype == LB_Q4_1 || m->dtype == LB_Q5_1;
+    double want = 0, sum = 0;
+    *bound = 0;
+    for (u64 i = 0; i < m->n_cols; i++) {
+        const u8 *block = m->codes + row * m->row_bytes + i / t->block_elems * t->block_bytes;
+        const double low = minima ? (double)lb_f16_to_f32(lb_load_u16(block + 2)) : 0;
+        const double x = (t->block_elems == 256 ? scale[i] : as_f16(scale[i])) * q[i];
+        want += ((double)v->w[i] - low) * x;
+        sum += q[i];
+        *bound +=
+            (8 + (double)m->n_cols / 16) * 0x1p-24 * (fabs((double)v->w[i] * x) + fabs(low * x));
+        if (i % 32 == 31 || i + 1 == m->n_cols) {
+            want += low * as_f16(scale[i] * sum);
+            sum = 0;
+        }
+    }
+    return want;
+}
+
+static void check_ggml(const world *v, const lb_kernels *k, const char *name) {
+    const u64 n = v->m.n_cols;
+    const lb_act_form form = lb_mat_act(&v->m, LB_ACTS_GGML);
+    const size_t bytes = lb_act_bytes(form, n);
+    u8 *act = room(TOKENS * bytes);
+    double *scale = room(n * sizeof *scale), *q = room(n * sizeof *q);
+    for (size_t t = 0; t < TOKENS; t++)
+        lb_act_make(k, form, n, act + t * bytes, v->x + t * n);
+    const lb_matmul_in in = {.m = &v->m,
+                             .n_rows = ROWS,
+                             .n_tokens = TOKENS,
+                             .form = form,
+                             .act = act,
+                             .out = v->out,
+                             .out_stride = ROWS};
+    lb_matmul(k, &in, v->scratch);
+    for (size_t t = 0; t < TOKENS; t++) {
+        ggml_values(v->m.dtype, v->x + t * n, n, scale, q);
+        for (u64 r = 0; r < ROWS; r++) {
+            double bound;
+            lb_mat_row(k, &v->m, r, v->w, v->scratch);
+            const double want = ggml_dot(v, r, scale, q, &bound);
+            const double got = (double)v->out[t * ROWS + r];
+            CHECK_F(!(fabs(got - want) > bound) && bound > 0,
+                    "%s as llama.cpp's, row %u token %u: %g, not %g (%g)", name, (unsigned)r,
+                    (unsigned)t, got, want, bound);
+        }
+    }
+    free(act), free(scale), free(q);
+}
+
 static void check_mat(lb_mat m, const char *name) {
     static const u32 isas[] = {0,
                                LB_ISA_AVX2,
@@ -207,7 +288,7 @@ static void check_mat(lb_mat m, const char *name) {
                                LB_ISA_AVX2 | LB_ISA_AVX512 | LB_ISA_AVX512VNNI,
                                LB_ISA_NEON};
     const u64 n = m.n_cols;
-    const lb_act_form form = lb_mat_act(&m, false);
+    const lb_act_form form = lb_mat_act(&m, LB_ACTS_FAST);
     lb_err err = {0};
     lb_kernels k;
     world v = {.m = m,
@@ -254,6 +335,8 @@ static void check_mat(lb_mat m, const char *name) {
     lb_kernels_init(&k, lb_cpu_isa());
     if (form == LB_ACT_Q8)
         check_sixteen(&v, &k, name);
+    if (lb_mat_act(&m, LB_ACTS_GGML) != LB_ACT_F32)
+        check_ggml(&v, &k, name);
     free(v.x), free(v.w), free(v.out), free(v.other), free(v.act), free(v.scratch);
 }
 
