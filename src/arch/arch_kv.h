@@ -54,7 +54,7 @@ typedef enum lb_arch_kv_op {
                          make a difference: `hf` */
     /* what only an evaluation of the model reads (lb_arch_meta_run): GGUF has no form for it, and
        its readers assume something */
-    LB_KV_RUN,        /* as VALUE */
+    LB_KV_RUN,        /* as VALUE; `fallback`: a number */
     LB_KV_RUN_SCALE,  /* 1 / the root of the number */
     LB_KV_RUN_WINDOW, /* the window, unless `of` is false, and which layers have it: as layer_types
                          says, else by `fallback`: all "", those "from" max_window_layers on, or the

@@ -31,6 +31,11 @@ static lb_status put_str(const writer *w, const char *key, const char *v, lb_err
 /* ---- values ---- */
 
 lb_status lb_meta_run_value(const writer *w, const lb_arch_kv *row, const lb_json *v, lb_err *err) {
+    lb_json own = {.type = LB_JNUMBER};
+    if (row->fallback && !is_set(v)) {
+        own.text = lb_str_c(row->fallback);
+        v = &own;
+    }
     return !w->run || !is_set(v) ? LB_OK : lb_meta_put_value(w, row, v, err);
 }
 

@@ -245,7 +245,8 @@ static lb_status read_experts(reader *r) {
         (p->n_expert && !p->n_expert_used) ||
         (p->router == LB_ROUTER_MIXER && (p->n_expert_used != 2 || p->n_expert < 2)) ||
         (p->n_group > 1 && (p->n_expert % p->n_group || p->n_expert / p->n_group < 2 ||
-                            !p->n_group_used || p->n_group_used > p->n_group)))
+                            !p->n_group_used || p->n_group_used > p->n_group ||
+                            p->n_expert_used > p->n_group_used * (p->n_expert / p->n_group))))
         return lb_fail(r->err, LB_E_FORMAT,
                        "metadata: %u of %u experts in %u of %u groups cannot be chosen",
                        p->n_expert_used, p->n_expert, p->n_group_used, p->n_group);
@@ -337,6 +338,7 @@ static void read_scales(reader *r) {
                                   f64_of(r, "attention.layer_norm_rms_epsilon", 1e-5))
                          : f64_of(r, "attention.layer_norm_rms_epsilon",
                                   f64_of(r, "attention.layer_norm_epsilon", 1e-5)));
+    p->latent_eps = (float)f64_of(r, "attention.latent_epsilon", (double)p->eps);
 }
 
 lb_status lb_params_read(lb_params *p, const lb_arch *a, const lb_gguf_meta *meta,

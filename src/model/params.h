@@ -41,7 +41,7 @@ typedef struct lb_layer_params {
 typedef struct lb_params {
     const lb_arch_graph *graph;
     u32 n_layers, n_embd, n_vocab, n_ctx_train;
-    float eps; /* of norms */
+    float eps, latent_eps; /* of norms; of those inside latent attention */
     lb_act_fn act;
     u32 window;
     float attn_scale, attn_softcap, final_softcap, embd_scale, residual_scale, logit_scale;

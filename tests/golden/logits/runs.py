@@ -35,7 +35,7 @@ def cases(r):
                final_logit_softcapping=None, sliding_window=8, layer_types=["full_attention", "sliding_attention"])
     yield case("qwen3-moe-dense-layer", Qwen3MoeConfig, Qwen3MoeForCausalLM, head_dim=16, num_experts=4,
                num_experts_per_tok=2, moe_intermediate_size=32, mlp_only_layers=[1])
-    yield case("deepseek-v2-greedy-mscale", DeepseekV2Config, DeepseekV2ForCausalLM, num_key_value_heads=4, q_lora_rank=None,
-               kv_lora_rank=32, qk_rope_head_dim=16, qk_nope_head_dim=16, v_head_dim=16, n_routed_experts=4,
+    yield case("deepseek-v2-greedy-mscale", DeepseekV2Config, DeepseekV2ForCausalLM, num_key_value_heads=4, q_lora_rank=48,
+               rms_norm_eps=0.01, kv_lora_rank=32, qk_rope_head_dim=16, qk_nope_head_dim=16, v_head_dim=16, n_routed_experts=4,
                n_shared_experts=1, num_experts_per_tok=2, n_group=2, topk_group=1, topk_method="greedy",
                first_k_dense_replace=1, moe_intermediate_size=32, rope_parameters={**YARN, "mscale": 0.7})
