@@ -50,6 +50,7 @@ enum {
     LB_GRAPH_SCALED_WINDOW = 512, /* rope scaling is for layers with a window too; else only for the
                                      others, where there are both */
     LB_GRAPH_V_NORM = 1024,       /* values are normalised by rms, without weights */
+    LB_GRAPH_GELU_TANH = 16384,   /* a config's "gelu" is that by tanh */
     LB_GRAPH_YARN_EXACT = 8192,   /* yarn's limits are not rounded to whole elements */
     LB_GRAPH_V_HEADS_TILED = 4096 /* delta nets: head i of values has head i % n of keys */
 };

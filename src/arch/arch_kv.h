@@ -19,23 +19,25 @@ typedef enum lb_arch_kv_op {
                           that has none */
     LB_KV_RECURRENT,   /* which of the layers that `names` lists have linear attention */
     LB_KV_FILE_TYPE,
-    LB_KV_POOLING,  /* of an embedding model, from its pooling module */
-    LB_KV_GATING,   /* expert gating function by its name; `fallback`: that of a config without.
-                       Back, with `hf`: `absent`, that of every model of the family */
-    LB_KV_FALSE,    /* bool false when the config says false; else left out */
-    LB_KV_REFUSE,   /* a config in which one of `names` is not null is refused: `hf` says why;
-                       LB_KVF_TRUTHY: nor empty, 0 or false */
-    LB_KV_ONLY,     /* a config in which `names` is there and not `fallback` (one of "a|b") is
-                       refused: `hf`; LB_KVF_REQUIRED: or absent */
-    LB_KV_LAST,     /* ... in which it is neither the last layer's number nor -1 */
-    LB_KV_PERIOD,   /* ... in whose list not every `fallback`-th layer is the other one */
-    LB_KV_OR_TIMES, /* as VALUE; null or absent: `times` x the number under `of` */
-    LB_KV_PRODUCT,  /* the number under `names` x that under `of`; left out when it is 0. Back, with
-                       `hf`: the product divided by the latter */
-    LB_KV_BY_TYPE,  /* a list: the number under `names`, 0 in layers that the list `of` calls
-                       `fallback`, which is what they are called back ("full_attention": the others)
-                     */
-    LB_KV_FF_SIZE,  /* `names`, adjusted where block_auto_adjust_ff_dim says so (lfm2) */
+    LB_KV_POOLING,   /* of an embedding model, from its pooling module */
+    LB_KV_GATING,    /* expert gating function by its name; `fallback`: that of a config without.
+                        Back, with `hf`: `absent`, that of every model of the family */
+    LB_KV_FALSE,     /* bool false when the config says false; else left out */
+    LB_KV_REFUSE,    /* a config in which one of `names` is not null is refused: `hf` says why;
+                        LB_KVF_TRUTHY: nor empty, 0 or false */
+    LB_KV_ONLY,      /* a config in which `names` is there and not `fallback` (one of "a|b") is
+                        refused: `hf`; LB_KVF_REQUIRED: or absent */
+    LB_KV_ROPE_ONLY, /* ... the same of the type of rope, every one of which is run */
+    LB_KV_LAST,      /* ... in which it is neither the last layer's number nor -1 */
+    LB_KV_PERIOD,    /* ... in whose list not every `fallback`-th layer is the other one; an
+                        evaluation reads the list, as one boolean a layer under `key` */
+    LB_KV_OR_TIMES,  /* as VALUE; null or absent: `times` x the number under `of` */
+    LB_KV_PRODUCT, /* the number under `names` x that under `of`; left out when it is 0. Back, with
+                      `hf`: the product divided by the latter */
+    LB_KV_BY_TYPE, /* a list: the number under `names`, 0 in layers that the list `of` calls
+                      `fallback`, which is what they are called back ("full_attention": the others)
+                    */
+    LB_KV_FF_SIZE, /* `names`, adjusted where block_auto_adjust_ff_dim says so (lfm2) */
     LB_KV_CONST,   /* `fallback`, whatever the config says; back: with `hf`, which says why, another
                       value is refused */
     LB_KV_SLIDING, /* whether a layer slides, by the list `names`; left out without a window, and
@@ -52,7 +54,7 @@ typedef enum lb_arch_kv_op {
                          make a difference: `hf` */
     /* what only an evaluation of the model reads (lb_arch_meta_run): GGUF has no form for it, and
        its readers assume something */
-    LB_KV_RUN,        /* as VALUE */
+    LB_KV_RUN,        /* as VALUE; `fallback`: a number */
     LB_KV_RUN_SCALE,  /* 1 / the root of the number */
     LB_KV_RUN_WINDOW, /* the window, unless `of` is false, and which layers have it: as layer_types
                          says, else by `fallback`: all "", those "from" max_window_layers on, or the
@@ -74,7 +76,8 @@ enum {
     LB_KVF_BLOCKS = 256,        /* GGUF counts the layers of multi-token prediction too */
     LB_KVF_ROPE = 512,   /* back: into the rope scaling block, under each of the names in `hf` */
     LB_KVF_OTHER = 1024, /* left out when it is `fallback`, which readers take without the key */
-    LB_KVF_SAID = 2048   /* ONLY: another value is said, not refused */
+    LB_KVF_SAID = 2048,  /* ONLY: another value is said, not refused */
+    LB_KVF_RUNS = 4096   /* REFUSE, ONLY: not of an evaluation; VALUE: null leaves it out there */
 };
 
 typedef struct lb_arch_kv {

@@ -81,6 +81,12 @@ typedef struct lb_rope_llama3 {
     double theta, factor, low, high, orig;
 } lb_rope_llama3;
 
+#define LB_ARCH_MADE_MAX 2
+/* Factors of rope (made.c) as the tensors that some families' GGUF has: in out (LB_ARCH_MADE_MAX),
+ * values in perm; *n_out 0: the type of rope has none. flags: LB_ARCH_ROPE_FREQS, LB_ARCH_LONGROPE,
+ * LB_ARCH_ROPE_SHARE, those that are made. */
+lb_status lb_arch_made_rope(const lb_arch *a, const lb_arch_normal *n, u32 flags, lb_arena *perm,
+                            lb_arch_made_tensor *out, u32 *n_out, lb_err *err);
 /* n = head_dim / 2 factors, with the reference's steps of rounding. */
 void lb_rope_llama3_factors(const lb_rope_llama3 *p, u64 head_dim, float *out);
 /* longrope's factor on cosine and sine for a context `scale` times the original one. */

@@ -24,7 +24,7 @@
          .hf = "logit_scale",                                                          \
          .absent = absent_,                                                            \
          .flags = LB_KVF_REQUIRED | LB_KVF_BACK_REQUIRED},                             \
-        {.op = LB_KV_ONLY,                                                             \
+        {.op = LB_KV_ROPE_ONLY,                                                        \
          .names = "@rope_type",                                                        \
          .fallback = "default",                                                        \
          .hf = "the GGUF of " name " carries no rope scaling"},                        \
@@ -33,6 +33,6 @@
         .hf = "the GGUF of " name " has no output matrix"                              \
     }
 #define LB_KV_ROW_NO_SCALING \
-    { .op = LB_KV_CONST, .key = "rope.scaling.type", .type = LB_GGUF_STR, .fallback = "none" }
+    { .op = LB_KV_ROPE_NONE, .key = "rope.scaling.type" }
 
 #endif

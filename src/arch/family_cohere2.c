@@ -23,6 +23,7 @@ static const lb_arch_kv kv[] = {
     LB_KV_ROWS_LLAMA,
     LB_KV_ROW_NO_SCALING,
     {.op = LB_KV_PERIOD,
+     .key = "attention.sliding_window_pattern",
      .names = "layer_types",
      .fallback = "4",
      .hf = "the GGUF of cohere2 has no form for other global layers"},

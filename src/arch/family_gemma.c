@@ -29,7 +29,7 @@ const lb_arch lb_arch_gemma = {
     .graph = {.runs = true,
               .rope = LB_ROPE_HALVES,
               .act = LB_ACT_GELU,
-              .flags = LB_GRAPH_EMBD_SQRT},
+              .flags = LB_GRAPH_EMBD_SQRT | LB_GRAPH_GELU_TANH},
     .classes = classes,
     .model_types = model_types,
     .defaults = "{\"vocab_size\": 256000, \"hidden_size\": 3072, "

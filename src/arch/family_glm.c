@@ -59,7 +59,7 @@ static const lb_arch_kv kv[] = {
      .fallback = "0.5"},
     {.key = "tokenizer.ggml.add_bos_token", .type = LB_GGUF_BOOL, .names = "", .fallback = "false"},
     {.key = "rope.freq_base", .type = LB_GGUF_F32, .names = "@rope_theta", .fallback = "10000.0"},
-    {.op = LB_KV_ONLY,
+    {.op = LB_KV_ROPE_ONLY,
      .names = "@rope_type",
      .fallback = "default",
      .hf = "the GGUF of glm carries no rope scaling"},

@@ -59,10 +59,11 @@
     {.op = LB_KV_REFUSE,                                                                         \
      .names = "mlp_only_layers",                                                                 \
      .hf = "GGUF has no form for layers without experts in this architecture",                   \
-     .flags = LB_KVF_TRUTHY},                                                                    \
+     .flags = LB_KVF_TRUTHY | LB_KVF_RUNS},                                                      \
     {                                                                                            \
         .op = LB_KV_REFUSE, .names = "decoder_sparse_step", .unless_one = "decoder_sparse_step", \
-        .hf = "GGUF has no form for layers without experts in this architecture"                 \
+        .hf = "GGUF has no form for layers without experts in this architecture",                \
+        .flags = LB_KVF_RUNS                                                                     \
     }
 
 /* A rope base that the reference does not write for the family, though llama.cpp's loader asks
@@ -116,7 +117,7 @@
     }
 #define LB_KV_ROWS_GEMMA_ONLY(name)                                           \
     LB_KV_ROW_OTHER_THETA,                                                    \
-        {.op = LB_KV_ONLY,                                                    \
+        {.op = LB_KV_ROPE_ONLY,                                               \
          .names = "@rope_type",                                               \
          .fallback = "default",                                               \
          .hf = "the GGUF of " name " carries no rope scaling"},               \
@@ -125,10 +126,17 @@
         .hf = "the GGUF of " name " has no output matrix"                     \
     }
 
-#define LB_KV_ROW_NO_HEAD_DIM                                                         \
-    {                                                                                 \
-        .op = LB_KV_REFUSE, .names = "head_dim",                                      \
-        .hf = "heads whose size is not hidden size / heads have no form in this GGUF" \
+#define LB_KV_ROW_NO_HEAD_DIM                                                                      \
+    {.op = LB_KV_REFUSE,                                                                           \
+     .names = "head_dim",                                                                          \
+     .hf = "heads whose size is not hidden size / heads have no form in this GGUF",                \
+     .flags = LB_KVF_RUNS},                                                                        \
+        {.op = LB_KV_RUN,                                                                          \
+         .key = "attention.key_length",                                                            \
+         .type = LB_GGUF_U32,                                                                      \
+         .names = "head_dim"},                                                                     \
+    {                                                                                              \
+        .op = LB_KV_RUN, .key = "attention.value_length", .type = LB_GGUF_U32, .names = "head_dim" \
     }
 
 /* Phi 3 and its relatives write all their keys themselves. orig: the config's key of the length

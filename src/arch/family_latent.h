@@ -74,6 +74,11 @@
          .type = LB_GGUF_F32,                                                                    \
          .names = "rms_norm_eps",                                                                \
          .fallback = "1e-06"},                                                                   \
+        {.op = LB_KV_RUN,                                                                        \
+         .key = "attention.latent_epsilon",                                                      \
+         .type = LB_GGUF_F32,                                                                    \
+         .names = "",                                                                            \
+         .fallback = "1e-06"},                                                                   \
         {.key = "leading_dense_block_count",                                                     \
          .type = LB_GGUF_U32,                                                                    \
          .names = "first_k_dense_replace",                                                       \

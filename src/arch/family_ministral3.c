@@ -39,7 +39,9 @@ static const lb_arch_kv kv[] = {
      .flags = LB_KVF_REQUIRED},
     {.op = LB_KV_REFUSE,
      .names = "sliding_window",
-     .hf = "ministral3 in GGUF has no sliding window"},
+     .hf = "ministral3 in GGUF has no sliding window",
+     .flags = LB_KVF_RUNS},
+    LB_KV_ROW_RUN_WINDOW(NULL, NULL, NULL),
 };
 LB_OUTER_MISTRAL3;
 

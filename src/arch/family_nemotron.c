@@ -38,14 +38,15 @@ static const lb_arch_kv kv[] = {
      .flags = LB_KVF_REQUIRED},
     {.op = LB_KV_ROPE_DIMS, .key = "rope.dimension_count", .names = "@partial_rotary_factor"},
     {.op = LB_KV_ROPE_NONE, .key = "rope.scaling.type"},
-    {.op = LB_KV_ONLY,
+    {.op = LB_KV_ROPE_ONLY,
      .names = "@rope_type",
      .fallback = "default|linear",
      .hf = "the GGUF of nemotron carries no other rope scaling"},
     {.op = LB_KV_ONLY,
      .names = "hidden_act",
      .fallback = "relu2",
-     .hf = "the GGUF of nemotron carries no other"},
+     .hf = "the GGUF of nemotron carries no other",
+     .flags = LB_KVF_RUNS},
 };
 
 static const lb_arch_bias biases[] = {{"attention_bias", LB_ROLE_ATTN_Q},

@@ -63,7 +63,12 @@ static const lb_arch_kv kv[] = {
     {.op = LB_KV_ONLY,
      .names = "norm_topk_prob",
      .fallback = "true",
-     .hf = "the GGUF of qwen3_next carries no other"},
+     .hf = "the GGUF of qwen3_next carries no other",
+     .flags = LB_KVF_RUNS},
+    {.op = LB_KV_RUN,
+     .key = "expert_weights_norm",
+     .type = LB_GGUF_BOOL,
+     .names = "norm_topk_prob"},
     LB_KV_ROWS_EXPERT_COUNTS("num_experts"),
 };
 

@@ -14,6 +14,7 @@ static const char *const model_types[] = {"smollm3", NULL};
 static const lb_arch_kv kv[] = {
     LB_KV_ROWS_LLAMA,
     {.op = LB_KV_PERIOD,
+     .key = "rope.layers",
      .names = "no_rope_layers",
      .fallback = "4",
      .hf = "GGUF has no form for other layers without positions"},

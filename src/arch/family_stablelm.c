@@ -71,14 +71,15 @@ static const lb_arch_kv kv[] = {
      .flags = LB_KVF_REQUIRED},
     {.op = LB_KV_FILE_TYPE, .key = "general.file_type", .type = LB_GGUF_U32},
     LB_KV_ROW_OTHER_THETA,
-    {.op = LB_KV_ONLY,
+    {.op = LB_KV_ROPE_ONLY,
      .names = "@rope_type",
      .fallback = "default",
      .hf = "the GGUF of stablelm carries no rope scaling"},
     {.op = LB_KV_ONLY,
      .names = "hidden_act",
      .fallback = "silu",
-     .hf = "the GGUF of stablelm carries no other"},
+     .hf = "the GGUF of stablelm carries no other",
+     .flags = LB_KVF_RUNS},
     LB_KV_ROW_NO_HEAD_DIM,
 };
 

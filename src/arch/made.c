@@ -123,28 +123,37 @@ static const struct {
              {LB_ARCH_LONGROPE, "longrope", 2, make_longrope},
              {LB_ARCH_ROPE_SHARE, "proportional", 1, make_share}};
 
+lb_status lb_arch_made_rope(const lb_arch *a, const lb_arch_normal *n, u32 flags, lb_arena *perm,
+                            lb_arch_made_tensor *out, u32 *n_out, lb_err *err) {
+    lb_str type;
+    *n_out = 0;
+    if (!lb_json_as_str(lb_arch_pick(n, "@rope_type"), &type))
+        return LB_OK;
+    for (size_t i = 0; i < LB_LEN(rules); i++) {
+        if (!(flags & rules[i].flag) || !lb_str_eq_c(type, rules[i].type))
+            continue;
+        LB_TRY(rules[i].make(a, n, perm, out, err));
+        *n_out = rules[i].n;
+    }
+    return LB_OK;
+}
+
 lb_status lb_arch_made(const lb_arch *a, const lb_json *config, lb_arena *perm,
                        lb_arch_made_tensor **out, u32 *n, lb_err *err) {
     lb_arena scratch = {.max_bytes = 64 * LB_MIB};
     lb_arch_normal normal;
-    lb_str type;
     lb_status st = LB_OK;
     *out = NULL;
     *n = 0;
     if (!(a->flags & (LB_ARCH_ROPE_FREQS | LB_ARCH_LONGROPE | LB_ARCH_ROPE_SHARE)))
         return LB_OK;
     LB_TRY_DONE(st, lb_arch_normalise(config, &scratch, &normal, err));
-    if (!lb_json_as_str(lb_arch_pick(&normal, "@rope_type"), &type))
-        goto done;
-    for (size_t i = 0; i < LB_LEN(rules); i++) {
-        if (!(a->flags & rules[i].flag) || !lb_str_eq_c(type, rules[i].type))
-            continue;
-        *out = lb_arena_new(perm, lb_arch_made_tensor, rules[i].n);
-        if (!*out)
-            LB_TRY_DONE(st, lb_fail(err, LB_E_NOMEM, "out of memory for rope factors"));
-        st = rules[i].make(a, &normal, perm, *out, err);
-        *n = st == LB_OK ? rules[i].n : 0;
-    }
+    *out = lb_arena_new(perm, lb_arch_made_tensor, LB_ARCH_MADE_MAX);
+    if (!*out)
+        LB_TRY_DONE(st, lb_fail(err, LB_E_NOMEM, "out of memory for rope factors"));
+    st = lb_arch_made_rope(a, &normal, a->flags, perm, *out, n, err);
+    if (st != LB_OK || !*n)
+        *out = NULL;
 done:
     lb_arena_deinit(&scratch);
     return st;

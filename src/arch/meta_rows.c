@@ -3,23 +3,17 @@
  *
  * Source: conversion/base.py (TextModel.set_gguf_parameters, _try_set_pooling_type), gguf_writer.py
  * (types) and constants.py (keys, enums) of llama-cpp-python 0.3.36. */
-#include "arch/arch_internal.h"
+#include "arch/meta_writer.h"
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
 
-#define KEY_BYTES_MAX 128
+#define KEY_BYTES_MAX LB_META_KEY_MAX
 #define LAYERS_MAX 65536 /* as in config_back.c */
 
-typedef struct writer {
-    const lb_arch *arch;
-    const lb_arch_normal *n;
-    const lb_arch_meta_in *in; /* NULL: no general.* */
-    lb_gguf_meta *out;
-    bool run; /* also what only an evaluation reads */
-} writer;
+typedef lb_meta_writer writer;
 
-static const char *full_key(const writer *w, const char *key, char *buf) {
+const char *lb_meta_full_key(const writer *w, const char *key, char *buf) {
     if (strncmp(key, "general.", 8) == 0 || strncmp(key, "tokenizer.", 10) == 0)
         return key;
     int len = snprintf(buf, KEY_BYTES_MAX, "%s.%s", w->arch->gguf, key);
@@ -45,7 +39,7 @@ static lb_status put_u32(const writer *w, const char *key, u64 v, lb_err *err) {
     if (v > UINT32_MAX)
         return lb_fail(err, LB_E_FORMAT, "config.json: %llu does not fit '%s.%s', 32 bits wide",
                        (unsigned long long)v, w->arch->gguf, key);
-    return lb_meta_set_u32(w->out, full_key(w, key, buf), (u32)v, err);
+    return lb_meta_set_u32(w->out, lb_meta_full_key(w, key, buf), (u32)v, err);
 }
 
 static lb_status put_scaled(const writer *w, const char *key, const lb_json *v, double scale,
@@ -57,7 +51,7 @@ static lb_status put_scaled(const writer *w, const char *key, const lb_json *v, 
     f *= scale;
     if (isfinite(f) && fabs(f) > (double)FLT_MAX)
         return lb_fail(err, LB_E_FORMAT, "config.json: '%s' does not fit a 32-bit float", name);
-    return lb_meta_set_f32(w->out, full_key(w, key, buf), (float)f, err);
+    return lb_meta_set_f32(w->out, lb_meta_full_key(w, key, buf), (float)f, err);
 }
 
 static lb_status put_f32(const writer *w, const char *key, const lb_json *v, const char *name,
@@ -67,7 +61,7 @@ static lb_status put_f32(const writer *w, const char *key, const lb_json *v, con
 
 static lb_status put_str(const writer *w, const char *key, const char *v, lb_err *err) {
     char buf[KEY_BYTES_MAX];
-    return lb_meta_set_str(w->out, full_key(w, key, buf), lb_str_c(v), err);
+    return lb_meta_set_str(w->out, lb_meta_full_key(w, key, buf), lb_str_c(v), err);
 }
 
 /* A value a layer: the reference writes such lists as arrays of I32. */
@@ -88,7 +82,7 @@ static lb_status put_list(const writer *w, const char *key, const lb_json *v, co
             list[n++] = (i32)x;
     }
     if (st == LB_OK && n)
-        st = lb_meta_set_array(w->out, full_key(w, key, buf), LB_GGUF_I32, n, list, err);
+        st = lb_meta_set_array(w->out, lb_meta_full_key(w, key, buf), LB_GGUF_I32, n, list, err);
     lb_arena_deinit(&scratch);
     return st;
 }
@@ -103,7 +97,7 @@ static u64 count_mtp(const writer *w) {
     return n || !w->in ? n : w->in->n_mtp;
 }
 
-static lb_status put_value(const writer *w, const lb_arch_kv *row, const lb_json *v, lb_err *err) {
+lb_status lb_meta_put_value(const writer *w, const lb_arch_kv *row, const lb_json *v, lb_err *err) {
     u64 u;
     if (row->type == LB_GGUF_F32)
         return put_scaled(w, row->key, v, row->scale != 0 ? row->scale : 1, row->names, err);
@@ -112,7 +106,7 @@ static lb_status put_value(const writer *w, const lb_arch_kv *row, const lb_json
         if (v->type != LB_JBOOL)
             return lb_fail(err, LB_E_FORMAT, "config.json: '%s' is neither true nor false",
                            row->names);
-        return lb_meta_set_bool(w->out, full_key(w, row->key, buf), v->truth, err);
+        return lb_meta_set_bool(w->out, lb_meta_full_key(w, row->key, buf), v->truth, err);
     }
     if (v->type == LB_JARRAY)
         return put_list(w, row->key, v, row->names, err);
@@ -125,33 +119,6 @@ static lb_status put_value(const writer *w, const lb_arch_kv *row, const lb_json
 }
 
 /* ---- rope scaling ---- */
-
-static lb_status put_run_f32(const writer *w, const char *key, double v, lb_err *err) {
-    char buf[KEY_BYTES_MAX];
-    return lb_meta_set_f32(w->out, full_key(w, key, buf), (float)v, err);
-}
-
-/* What cosines are scaled by and whether limits are rounded, as transformers has it; readers of
- * GGUF take the factor's own scale and round. Latent attention has a row for mscale. */
-static lb_status put_run_yarn(const writer *w, lb_err *err) {
-    char buf[KEY_BYTES_MAX];
-    double one = 0, all = 0, own;
-    bool round = true;
-    lb_json_as_bool(lb_arch_pick(w->n, "@truncate"), &round);
-    LB_TRY(lb_meta_set_bool(w->out, full_key(w, "rope.scaling.yarn_truncate", buf), round, err));
-    if (lb_json_as_f64(lb_arch_pick(w->n, "@attention_factor"), &own))
-        return put_run_f32(w, "rope.scaling.yarn_mscale", own, err);
-    if (is_set(lb_arch_pick(w->n, "kv_lora_rank")))
-        return LB_OK;
-    lb_json_as_f64(lb_arch_pick(w->n, "@mscale"), &one);
-    lb_json_as_f64(lb_arch_pick(w->n, "@mscale_all_dim"), &all);
-    if (one == 0 || all == 0) { /* only both together count */
-        one = 1;
-        all = 0;
-    }
-    LB_TRY(put_run_f32(w, "rope.scaling.yarn_mscale_one", one, err));
-    return put_run_f32(w, "rope.scaling.yarn_mscale_all", all, err);
-}
 
 static lb_status put_yarn(const writer *w, lb_err *err) {
     static const struct {
@@ -170,15 +137,7 @@ static lb_status put_yarn(const writer *w, lb_err *err) {
         if (is_set(v))
             LB_TRY(put_f32(w, opt[i].key, v, opt[i].names, err));
     }
-    return w->run ? put_run_yarn(w, err) : LB_OK;
-}
-
-/* Only changes what lies beyond the trained context, where readers of GGUF do without. */
-static lb_status put_dynamic(const writer *w, const lb_json *factor, lb_err *err) {
-    if (!w->run || is_set(lb_arch_pick(w->n, "@alpha")))
-        return LB_OK;
-    LB_TRY(put_str(w, "rope.scaling.type", "dynamic", err));
-    return put_f32(w, "rope.scaling.factor", factor, "rope_parameters.factor", err);
+    return w->run ? lb_meta_run_yarn(w, err) : LB_OK;
 }
 
 /* Types that the reference passes over in silence although they change the model are refused. */
@@ -200,11 +159,13 @@ static lb_status put_rope_scaling(const writer *w, const lb_arch_kv *row, const 
         return yarn ? put_yarn(w, err) : LB_OK;
     }
     if (lb_str_eq_c(type, "dynamic"))
-        return put_dynamic(w, factor, err);
+        return lb_meta_run_dynamic(w, factor, err);
     if (lb_str_eq_c(type, "default") ||
         (lb_str_eq_c(type, "llama3") && (w->arch->flags & LB_ARCH_ROPE_FREQS)) ||
         (lb_str_eq_c(type, "proportional") && (w->arch->flags & LB_ARCH_ROPE_SHARE)))
         return LB_OK;
+    if (w->run)
+        return lb_meta_run_rope(w, type, err);
     return lb_fail(err, LB_E_UNSUPPORTED,
                    "config.json: rope type '%.*s' has no form in GGUF for '%s'",
                    LB_FMT(lb_str_sub(type, 0, 40)), w->arch->gguf);
@@ -267,7 +228,7 @@ static lb_status put_head_dim(const writer *w, const lb_arch_kv *row, const lb_j
                               lb_err *err) {
     u64 dim;
     if (is_set(v))
-        return put_value(w, row, v, err);
+        return lb_meta_put_value(w, row, v, err);
     LB_TRY(lb_arch_head_dim(w->n, &dim, err));
     return put_u32(w, row->key, dim, err);
 }
@@ -282,7 +243,8 @@ static lb_status put_rope_dims(const writer *w, const lb_arch_kv *row, const lb_
 
 /* longrope's factor as the model has it. The reference's converter goes by the two lengths alone.
  */
-static lb_status put_mscale(const writer *w, const lb_arch_kv *row, const lb_json *v, lb_err *err) {
+lb_status lb_meta_put_mscale(const writer *w, const lb_arch_kv *row, const lb_json *v,
+                             lb_err *err) {
     char buf[KEY_BYTES_MAX];
     lb_str type;
     double scale, orig, factor, other;
@@ -311,7 +273,7 @@ static lb_status put_mscale(const writer *w, const lb_arch_kv *row, const lb_jso
             return lb_fail(err, LB_E_FORMAT, "config.json: 'max_position_embeddings' is missing");
         scale /= orig;
     }
-    return lb_meta_set_f32(w->out, full_key(w, row->key, buf),
+    return lb_meta_set_f32(w->out, lb_meta_full_key(w, row->key, buf),
                            (float)lb_rope_long_mscale(scale, orig), err);
 }
 
@@ -319,7 +281,7 @@ static lb_status put_or_times(const writer *w, const lb_arch_kv *row, const lb_j
                               lb_err *err) {
     u64 n;
     if (is_set(v))
-        return put_value(w, row, v, err);
+        return lb_meta_put_value(w, row, v, err);
     LB_TRY(lb_arch_pick_u64(w->n, row->of, &n, err));
     return put_u32(w, row->key, n <= UINT32_MAX ? n * row->times : n, err);
 }
@@ -344,7 +306,8 @@ static lb_status put_by_type(const writer *w, const lb_arch_kv *row, const lb_js
     for (const lb_json *t = types->first; st == LB_OK && t; t = t->next)
         list[n++] = lb_json_as_str(t, &type) && lb_str_eq_c(type, row->fallback) ? 0 : (i32)heads;
     if (st == LB_OK)
-        st = lb_meta_set_array(w->out, full_key(w, row->key, buf), LB_GGUF_I32, n, list, err);
+        st = lb_meta_set_array(w->out, lb_meta_full_key(w, row->key, buf), LB_GGUF_I32, n, list,
+                               err);
     lb_arena_deinit(&scratch);
     return st;
 }
@@ -386,10 +349,10 @@ static lb_status put_ntk_alpha(const writer *w, const lb_arch_kv *row, const lb_
                        "config.json: dynamic rope has a form in GGUF for '%s' with an alpha above "
                        "0, a base of 10000 and 32768 or 262144 positions",
                        w->arch->gguf);
-    LB_TRY(lb_meta_set_f32(w->out, full_key(w, "rope.freq_base", buf),
+    LB_TRY(lb_meta_set_f32(w->out, lb_meta_full_key(w, "rope.freq_base", buf),
                            (float)lb_rope_ntk_base(base, alpha, dim), err));
     LB_TRY(put_str(w, "rope.scaling.type", "none", err));
-    LB_TRY(lb_meta_set_f32(w->out, full_key(w, "rope.scaling.factor", buf), 1, err));
+    LB_TRY(lb_meta_set_f32(w->out, lb_meta_full_key(w, "rope.scaling.factor", buf), 1, err));
     LB_TRY(put_u32(w, "rope.scaling.original_context_length", N_CTX, err));
     return put_u32(w, "context_length", N_CTX, err);
 }
@@ -433,8 +396,8 @@ static lb_status put_sections(const writer *w, const lb_arch_kv *row, const lb_j
                            row->names + 1);
         list[n++] = (i32)x;
     }
-    return lb_meta_set_array(w->out, full_key(w, row->key, buf), LB_GGUF_I32, LB_LEN(list), list,
-                             err);
+    return lb_meta_set_array(w->out, lb_meta_full_key(w, row->key, buf), LB_GGUF_I32, LB_LEN(list),
+                             list, err);
 }
 
 /* gguf_writer.py: a list of booleans. */
@@ -460,16 +423,21 @@ static lb_status put_recurrent(const writer *w, const lb_arch_kv *row, const lb_
     for (const lb_json *e = v->first; e; e = e->next)
         recurrent[n++] = lb_json_as_str(e, &kind) && lb_str_eq_c(kind, "linear_attention");
     memset(recurrent + n, 0, n_mtp);
-    lb_status st = lb_meta_set_array(w->out, full_key(w, row->key, buf), LB_GGUF_BOOL, n + n_mtp,
-                                     recurrent, err);
+    lb_status st = lb_meta_set_array(w->out, lb_meta_full_key(w, row->key, buf), LB_GGUF_BOOL,
+                                     n + n_mtp, recurrent, err);
     lb_arena_deinit(&scratch);
     return st;
+}
+
+/* Said of GGUF alone: an evaluation has it from the config or the tensors. */
+static bool is_run(const writer *w, const lb_arch_kv *row) {
+    return w->run && (row->flags & LB_KVF_RUNS);
 }
 
 static lb_status check_refused(const writer *w, const lb_arch_kv *row, const lb_json *v,
                                lb_err *err) {
     u64 n_layers = 0;
-    if (!is_set(v) || ((row->flags & LB_KVF_TRUTHY) && !is_truthy(v)))
+    if (!is_set(v) || ((row->flags & LB_KVF_TRUTHY) && !is_truthy(v)) || is_run(w, row))
         return LB_OK;
     lb_json_as_u64(lb_arch_pick(w->n, "num_hidden_layers"), &n_layers);
     if ((row->flags & LB_KVF_ONE_LAYER) && n_layers != 1)
@@ -477,7 +445,7 @@ static lb_status check_refused(const writer *w, const lb_arch_kv *row, const lb_
     return lb_fail(err, LB_E_UNSUPPORTED, "config.json: '%s' is set: %s", row->names, row->hf);
 }
 
-static bool is_value(const lb_json *v, lb_str want) {
+bool lb_meta_is_value(const lb_json *v, lb_str want) {
     double x, y;
     lb_str text;
     const lb_json number = {.type = LB_JNUMBER, .text = want};
@@ -489,10 +457,10 @@ static bool is_value(const lb_json *v, lb_str want) {
 
 /* What GGUF does not say: the model is the one that its readers assume, or refused. */
 static lb_status check_only(const writer *w, const lb_arch_kv *row, const lb_json *v, lb_err *err) {
-    bool same = !is_set(v) && !(row->flags & LB_KVF_REQUIRED);
+    bool same = is_run(w, row) || (!is_set(v) && !(row->flags & LB_KVF_REQUIRED));
     for (const char *s = row->fallback; is_set(v) && *s && !same;) {
         size_t len = strcspn(s, "|");
-        same = is_value(v, (lb_str){s, len});
+        same = lb_meta_is_value(v, (lb_str){s, len});
         s += len + (s[len] == '|');
     }
     if (same)
@@ -504,6 +472,11 @@ static lb_status check_only(const writer *w, const lb_arch_kv *row, const lb_jso
         lb_buf_printf(w->in->said, "config.json: '%s' is not %s: %s\n", row->names, row->fallback,
                       row->hf);
     return LB_OK;
+}
+
+static lb_status put_rope_only(const writer *w, const lb_arch_kv *row, const lb_json *v,
+                               lb_err *err) {
+    return w->run ? put_rope_scaling(w, row, v, err) : check_only(w, row, v, err);
 }
 
 static lb_status check_last(const writer *w, const lb_arch_kv *row, const lb_json *v, lb_err *err) {
@@ -519,11 +492,12 @@ static lb_status check_last(const writer *w, const lb_arch_kv *row, const lb_jso
 
 static lb_status check_period(const writer *w, const lb_arch_kv *row, const lb_json *v,
                               lb_err *err) {
-    (void)w;
     u64 period = 0, i = 0;
     lb_str text;
     if (!lb_str_to_u64(lb_str_c(row->fallback), &period) || !v || v->type != LB_JARRAY)
         return LB_OK;
+    if (w->run)
+        return lb_meta_run_layers(w, row, v, err);
     for (const lb_json *e = v->first; e; e = e->next) {
         bool usual = lb_json_as_str(e, &text) ? !lb_str_eq_c(text, "full_attention") : is_truthy(e);
         if (usual != (++i % period != 0))
@@ -554,9 +528,9 @@ static lb_status put_sliding(const writer *w, const lb_arch_kv *row, const lb_js
         slides[n++] = lb_json_as_str(e, &kind) && lb_str_eq_c(kind, "sliding_attention");
         usual = usual && slides[n - 1] == (n % period != 0);
     }
-    st = usual
-             ? LB_OK
-             : lb_meta_set_array(w->out, full_key(w, row->key, buf), LB_GGUF_BOOL, n, slides, err);
+    st = usual ? LB_OK
+               : lb_meta_set_array(w->out, lb_meta_full_key(w, row->key, buf), LB_GGUF_BOOL, n,
+                                   slides, err);
     lb_arena_deinit(&scratch);
     return st;
 }
@@ -586,7 +560,7 @@ static lb_status put_two(const writer *w, const lb_arch_kv *row, u64 usual, u64 
         return lb_fail(err, LB_E_NOMEM, "config.json: out of memory");
     for (u64 i = 0; i < n; i++)
         list[i] = (i32)((from == UINT64_MAX ? i < k.n && k.full[i] : i >= from) ? other : usual);
-    return lb_meta_set_array(w->out, full_key(w, row->key, buf), LB_GGUF_I32, n, list, err);
+    return lb_meta_set_array(w->out, lb_meta_full_key(w, row->key, buf), LB_GGUF_I32, n, list, err);
 }
 
 static lb_status put_wide_ffn(const writer *w, const lb_arch_kv *row, lb_arena *s, lb_err *err) {
@@ -631,13 +605,18 @@ static lb_status put_const(const writer *w, const lb_arch_kv *row, const lb_json
     const lb_json value = fallback_of(row);
     (void)v;
     return row->type == LB_GGUF_STR ? put_str(w, row->key, row->fallback, err)
-                                    : put_value(w, row, &value, err);
+                                    : lb_meta_put_value(w, row, &value, err);
 }
 
 static lb_status put_rope_none(const writer *w, const lb_arch_kv *row, const lb_json *v,
                                lb_err *err) {
+    lb_str type = LB_STR("default");
     (void)v;
-    return is_set(lb_arch_pick(w->n, "@factor")) ? LB_OK : put_str(w, row->key, "none", err);
+    if (w->run)
+        (void)lb_json_as_str(lb_arch_pick(w->n, "@rope_type"), &type);
+    return is_set(lb_arch_pick(w->n, "@factor")) || !lb_str_eq_c(type, "default")
+               ? LB_OK
+               : put_str(w, row->key, "none", err);
 }
 
 static lb_status put_sum(const writer *w, const lb_arch_kv *row, const lb_json *one, lb_err *err) {
@@ -663,7 +642,8 @@ static lb_status check_mscale(const writer *w, const lb_arch_kv *row, const lb_j
     (void)v;
     double one = 1, all = 0;
     lb_str type;
-    if (!lb_json_as_str(lb_arch_pick(w->n, "@rope_type"), &type) || !lb_str_eq_c(type, "yarn"))
+    if (w->run || !lb_json_as_str(lb_arch_pick(w->n, "@rope_type"), &type) ||
+        !lb_str_eq_c(type, "yarn"))
         return LB_OK;
     bool given = lb_json_as_f64(lb_arch_pick(w->n, "@mscale"), &one);
     lb_json_as_f64(lb_arch_pick(w->n, "@mscale_all_dim"), &all);
@@ -684,20 +664,22 @@ static lb_status put_false(const writer *w, const lb_arch_kv *row, const lb_json
     char buf[KEY_BYTES_MAX];
     if (!v || v->type != LB_JBOOL || v->truth)
         return LB_OK;
-    return lb_meta_set_bool(w->out, full_key(w, row->key, buf), false, err);
+    return lb_meta_set_bool(w->out, lb_meta_full_key(w, row->key, buf), false, err);
 }
 
 static lb_status put_picked(const writer *w, const lb_arch_kv *row, const lb_json *v, lb_err *err) {
-    if ((row->flags & LB_KVF_OTHER) && (!is_set(v) || is_value(v, lb_str_c(row->fallback))))
+    if ((row->flags & LB_KVF_OTHER) && (!is_set(v) || lb_meta_is_value(v, lb_str_c(row->fallback))))
         return LB_OK;
     if (is_set(v) && (!(row->flags & LB_KVF_TRUTHY) || is_truthy(v)))
-        return put_value(w, row, v, err);
+        return lb_meta_put_value(w, row, v, err);
     if (!v && row->fallback) {
         const lb_json value = fallback_of(row);
-        return put_value(w, row, &value, err);
+        return lb_meta_put_value(w, row, &value, err);
     }
     if (row->flags & LB_KVF_ZERO_NULL)
         return put_u32(w, row->key, 0, err);
+    if (v && is_run(w, row)) /* null: without it */
+        return LB_OK;
     if (row->flags & LB_KVF_REQUIRED)
         return lb_fail(err, LB_E_FORMAT, "config.json: '%s' is missing", row->names);
     return LB_OK;
@@ -706,7 +688,7 @@ static lb_status put_picked(const writer *w, const lb_arch_kv *row, const lb_jso
 static lb_status put_of_generation(const writer *w, const lb_arch_kv *row, const lb_json *v,
                                    lb_err *err) {
     v = w->in && w->in->generation ? lb_json_get(w->in->generation, row->names) : NULL;
-    return is_set(v) ? put_value(w, row, v, err) : LB_OK;
+    return is_set(v) ? lb_meta_put_value(w, row, v, err) : LB_OK;
 }
 
 /* Only the way back, or other rows, ask. */
@@ -717,66 +699,6 @@ static lb_status put_nothing(const writer *w, const lb_arch_kv *row, const lb_js
     (void)v;
     (void)err;
     return LB_OK;
-}
-
-/* ---- for evaluation ---- */
-
-static lb_status put_run(const writer *w, const lb_arch_kv *row, const lb_json *v, lb_err *err) {
-    return !w->run || !is_set(v) ? LB_OK : put_value(w, row, v, err);
-}
-
-static lb_status put_run_scale(const writer *w, const lb_arch_kv *row, const lb_json *v,
-                               lb_err *err) {
-    char buf[KEY_BYTES_MAX];
-    double x;
-    if (!w->run || !is_set(v))
-        return LB_OK;
-    if (!lb_json_as_f64(v, &x) || !(x > 0))
-        return lb_fail(err, LB_E_FORMAT, "config.json: '%s' is not a number above 0", row->names);
-    return lb_meta_set_f32(w->out, full_key(w, row->key, buf), (float)(1 / sqrt(x)), err);
-}
-
-/* Which layers have a window. */
-static lb_status put_slides(const writer *w, const lb_arch_kv *row, u64 n, u8 *slides,
-                            lb_err *err) {
-    const lb_json *list = lb_arch_pick(w->n, "layer_types");
-    const lb_json *type = list && list->type == LB_JARRAY && list->n == n ? list->first : NULL;
-    bool all = !row->fallback, listed = type != NULL;
-    u64 limit = 0;
-    lb_str kind;
-    char buf[KEY_BYTES_MAX];
-    if (!lb_json_as_u64(lb_arch_pick(w->n, "max_window_layers"), &limit) &&
-        (!row->absent || !lb_str_to_u64(lb_str_c(row->absent), &limit)))
-        limit = 0;
-    for (u64 i = 0; i < n; i++) {
-        bool by_rule =
-            all || (strcmp(row->fallback, "from") == 0 ? i >= limit : i % 2 == 0 && i < limit);
-        slides[i] = listed && !all
-                        ? lb_json_as_str(type, &kind) && lb_str_eq_c(kind, "sliding_attention")
-                        : by_rule;
-        type = listed ? type->next : NULL;
-    }
-    return lb_meta_set_array(w->out, full_key(w, "attention.sliding_window_pattern", buf),
-                             LB_GGUF_BOOL, n, slides, err);
-}
-
-static lb_status put_run_window(const writer *w, const lb_arch_kv *row, const lb_json *v,
-                                lb_err *err) {
-    lb_arena scratch = {.max_bytes = LB_MIB};
-    bool used = true;
-    u64 n = 0, window;
-    if (!w->run || !is_set(v) ||
-        (row->of && (!lb_json_as_bool(lb_arch_pick(w->n, row->of), &used) || !used)))
-        return LB_OK;
-    if (!lb_json_as_u64(v, &window))
-        return lb_fail(err, LB_E_FORMAT, "config.json: '%s' is not a whole number of 0 or more",
-                       row->names);
-    LB_TRY(lb_arch_pick_u64(w->n, "num_hidden_layers", &n, err));
-    u8 *slides = n <= LB_LAYERS_MAX ? lb_arena_new(&scratch, u8, n) : NULL;
-    lb_status st = slides ? put_slides(w, row, n, slides, err)
-                          : lb_fail(err, LB_E_LIMIT, "config.json: too many layers");
-    lb_arena_deinit(&scratch);
-    return st == LB_OK ? put_u32(w, row->key, window, err) : st;
 }
 
 /* ---- all rows ---- */
@@ -791,16 +713,17 @@ static put_fn *const put[] = {
     [LB_KV_ROPE_NONE] = put_rope_none,
     [LB_KV_HEAD_DIM] = put_head_dim,
     [LB_KV_ROPE_DIMS] = put_rope_dims,
-    [LB_KV_ROPE_MSCALE] = put_mscale,
+    [LB_KV_ROPE_MSCALE] = lb_meta_put_mscale,
     [LB_KV_FILE_TYPE] = put_file_type,
     [LB_KV_POOLING] = put_pooling,
     [LB_KV_GATING] = put_gating,
     [LB_KV_FALSE] = put_false,
-    [LB_KV_RUN] = put_run,
-    [LB_KV_RUN_SCALE] = put_run_scale,
-    [LB_KV_RUN_WINDOW] = put_run_window,
+    [LB_KV_RUN] = lb_meta_run_value,
+    [LB_KV_RUN_SCALE] = lb_meta_run_scale,
+    [LB_KV_RUN_WINDOW] = lb_meta_run_window,
     [LB_KV_REFUSE] = check_refused,
     [LB_KV_ONLY] = check_only,
+    [LB_KV_ROPE_ONLY] = put_rope_only,
     [LB_KV_PERIOD] = check_period,
     [LB_KV_OR_TIMES] = put_or_times,
     [LB_KV_CONST] = put_const,
@@ -841,24 +764,8 @@ static lb_status put_first(const lb_arch *a, const lb_arch_normal *n, const lb_a
     return LB_OK;
 }
 
-/* GGUF has no key for the activation: its readers take the family's. */
-static lb_status check_activation(const writer *w, lb_err *err) {
-    static const char *const names[] = {"silu", "swish"};
-    const lb_json *v = lb_arch_pick(w->n, "hidden_act");
-    if (w->arch->graph.act != LB_ACT_SILU || !is_set(v))
-        return LB_OK;
-    for (size_t i = 0; i < LB_LEN(names); i++)
-        if (is_value(v, lb_str_c(names[i])))
-            return LB_OK;
-    return lb_fail(err, LB_E_UNSUPPORTED,
-                   "config.json: 'hidden_act' is not silu: '%s' has no other activation here, and "
-                   "its GGUF no key for one",
-                   w->arch->family);
-}
-
 static lb_status put_rows(const writer *w, lb_err *err) {
     const lb_arch *a = w->arch;
-    LB_TRY(check_activation(w, err));
     for (u32 i = 0; i < lb_arch_common_n_kv; i++) {
         const lb_arch_kv *row = &lb_arch_common_kv[i];
         /* a missing mask is not a family's own matter */
@@ -868,7 +775,7 @@ static lb_status put_rows(const writer *w, lb_err *err) {
     for (u32 i = 0; i < a->n_kv; i++)
         if (!(a->kv[i].flags & LB_KVF_FIRST))
             LB_TRY(put_row(w, &a->kv[i], err));
-    return LB_OK;
+    return lb_meta_run_rest(w, err);
 }
 
 lb_status lb_arch_meta_rows(const lb_arch *a, const lb_arch_normal *n, const lb_arch_meta_in *in,

@@ -28,7 +28,7 @@ static lb_status activate(const lb_context *c, const dense *d, u32 n_ff, lb_err 
                            .gated = gated,
                            .alpha = LB_OAI_ALPHA,
                            .limit = LB_OAI_LIMIT};
-    LB_TRY(lb_dlaunch(c, kernels[c->m->p.graph->act],
+    LB_TRY(lb_dlaunch(c, kernels[c->m->p.act],
                       (lb_dev_arg[]){lb_dbuf_arg(c, LB_DBUF_FF), lb_dbuf_arg(c, LB_DBUF_ACT)}, &a,
                       err));
     return lb_dbarrier(c, err);
@@ -47,7 +47,7 @@ static lb_dinput activated(const lb_context *c, u32 n_ff, bool gated) {
                                 [LB_ACT_RELU2] = LB_DEV_PRE_RELU2,
                                 [LB_ACT_OAI] = LB_DEV_PRE_OAI};
     return (lb_dinput){.x = lb_dbuf_arg(c, LB_DBUF_FF),
-                       .pre = kinds[c->m->p.graph->act],
+                       .pre = kinds[c->m->p.act],
                        .stride = gated ? 2 * n_ff : n_ff,
                        .second = gated ? n_ff : 0,
                        .gated = gated};

@@ -219,7 +219,7 @@ lb_status lb_dnorm_heads(const lb_context *c, const lb_dnorm *norm, const lb_dhe
                              .first = h->first,
                              .stride = h->stride,
                              .w_stride = norm->n_heads > 1 ? norm->n : 0,
-                             .eps = c->m->p.eps};
+                             .eps = norm->eps};
     return layer ? lb_dlaunch(c, LB_DK_layer_norm_heads, (lb_dev_arg[]){norm->w, norm->b, h->x}, &a,
                               err)
                  : lb_dlaunch(c, LB_DK_rms_norm_heads, (lb_dev_arg[]){norm->w, h->x}, &a, err);

@@ -40,6 +40,7 @@ typedef struct lb_dlinear {
 
 typedef struct lb_dnorm {
     u32 n, n_heads; /* as in lb_norm */
+    float eps;
     lb_dev_arg w, b;
 } lb_dnorm;
 

@@ -9,7 +9,7 @@
 /* out = act(gate) * up, or act(gate) where up is NULL. */
 static void activate(const lb_model *m, u32 n, float *out, const float *gate, const float *up) {
     const lb_kernels *k = m->k;
-    switch ((lb_act_fn)m->p.graph->act) {
+    switch (m->p.act) {
     case LB_ACT_SILU:
         up ? k->silu_mul_f32(n, out, gate, up) : k->silu_f32(n, out, gate);
         return;

@@ -26,9 +26,9 @@ void lb_each_token(lb_context *c, u32 n, u64 work, lb_token_fn *fn, void *arg) {
 
 void lb_apply_norm(const lb_model *m, const lb_norm *n, float *out, const float *x) {
     if (m->p.graph->norm == LB_NORM_LAYER)
-        m->k->layer_norm_f32(n->n, out, x, n->w, n->b, m->p.eps);
+        m->k->layer_norm_f32(n->n, out, x, n->w, n->b, n->eps);
     else
-        m->k->rms_norm_f32(n->n, out, x, n->w, m->p.eps);
+        m->k->rms_norm_f32(n->n, out, x, n->w, n->eps);
 }
 
 const lb_mat *lb_mat_of_row(const lb_mweight *w, u64 *row) {

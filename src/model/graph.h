@@ -20,6 +20,7 @@ typedef struct lb_norm {
     const float *w, *b; /* NULL: none */
     u32 n;              /* elements; 0: there is no such norm */
     u32 n_heads;        /* each head has weights of its own, one after the other; else 1 */
+    float eps;
 } lb_norm;
 
 typedef struct lb_layer lb_layer;

@@ -65,7 +65,7 @@ static lb_status norm_of(const binder *b, const lb_mweight *w, const lb_mweight 
     u64 n = w->n_cols, heads = w->n_rows;
     if (!w->values || n > UINT32_MAX || heads > UINT32_MAX)
         return other_shape(b, w, 1, b->m->p.n_embd);
-    *out = (lb_norm){w->values, NULL, (u32)n, (u32)heads};
+    *out = (lb_norm){w->values, NULL, (u32)n, (u32)heads, b->m->p.eps};
     if (bias) {
         if (heads != 1 || !bias->values || bias->n_rows * bias->n_cols != n)
             return other_shape(b, bias, 1, n);
@@ -222,6 +222,7 @@ static lb_status bind_latent(binder *b, lb_layer *l) {
     LB_TRY(linear(b, "attn_kv_a_mqa", kv, n, &l->kv_a));
     LB_TRY(need(b, &l->kv_a, "attn_kv_a_mqa.weight"));
     LB_TRY(norm(b, "attn_kv_a_norm", p->kv_rank, 1, &l->kv_a_norm));
+    l->q_a_norm.eps = l->kv_a_norm.eps = p->latent_eps;
     if ((!l->q.w && !l->q_a_norm.n) || !l->kv_a_norm.n)
         return missing(b, "attn_kv_a_norm.weight");
     LB_TRY(linear(b, "attn_kv_b", heads * (p->nope_dim + p->value_dim), p->kv_rank, &l->kv_b));

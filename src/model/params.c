@@ -12,6 +12,7 @@ typedef struct reader {
     lb_str arch;
     lb_params *p;
     const lb_mweights *w;
+    lb_arena *perm;
     lb_err *err;
 } reader;
 
@@ -62,6 +63,25 @@ static double mscale_of(double factor, double mscale) {
     return factor > 1 ? 1 + 0.1 * mscale * log(factor) : 1;
 }
 
+/* What only the metadata of a folder has (arch/meta_run.c). */
+static lb_status read_factors(reader *r, const char *key, lb_rope_list *out) {
+    const lb_gguf_kv *kv = find(r, key);
+    if (!kv)
+        return LB_OK;
+    u32 n = kv->type == LB_GGUF_ARRAY && kv->n <= DIM_MAX ? (u32)kv->n : 0;
+    float *v = lb_arena_new(r->perm, float, n);
+    if (!v)
+        return lb_fail(r->err, LB_E_NOMEM, "out of memory for the factors of rope");
+    for (u32 i = 0; i < n; i++) {
+        double f;
+        if (!lb_kv_elem_f64(kv, i, &f) || !(f > 0))
+            return lb_fail(r->err, LB_E_FORMAT, "metadata: %s is no list of factors", key);
+        v[i] = (float)f;
+    }
+    *out = (lb_rope_list){v, n};
+    return LB_OK;
+}
+
 static lb_status read_scaling(reader *r) {
     static const struct {
         const char *name;
@@ -98,6 +118,9 @@ static lb_status read_scaling(reader *r) {
     p->yarn_mscale = f64_of(r, "rope.scaling.yarn_mscale", by_two);
     p->yarn_round = !(p->graph->flags & LB_GRAPH_YARN_EXACT);
     (void)lb_kv_as_bool(find(r, "rope.scaling.yarn_truncate"), &p->yarn_round);
+    LB_TRY(read_factors(r, "rope.scaling.freq_factors", &p->rope_freq));
+    LB_TRY(read_factors(r, "rope.scaling.long_factors", &p->rope_long));
+    LB_TRY(read_factors(r, "rope.scaling.short_factors", &p->rope_short));
     p->rope_base = f64_of(r, "rope.freq_base", 10000);
     double window = p->graph->window_base > 0 ? (double)p->graph->window_base : p->rope_base;
     p->rope_base_window = f64_of(r, "rope.freq_base_swa", window);
@@ -139,8 +162,13 @@ static lb_status read_windows(reader *r) {
 }
 
 /* Whether layer i turns its heads. */
-static bool has_rope(const lb_params *p, u32 i) {
+static bool has_rope(const reader *r, u32 i) {
+    const lb_params *p = r->p;
     const lb_arch_graph *g = p->graph;
+    const lb_gguf_kv *list = find(r, "rope.layers");
+    u64 turns;
+    if (g->rope != LB_ROPE_NO && list && lb_kv_elem_u64(list, i, &turns))
+        return turns != 0;
     if (g->rope == LB_ROPE_NO || (g->nope_period && (i + 1) % g->nope_period == 0))
         return false;
     return !(g->flags & LB_GRAPH_FULL_NO_ROPE) || !p->window || p->layer[i].window;
@@ -164,7 +192,7 @@ static lb_status read_layer(reader *r, u32 i) {
     LB_TRY(u32_of(r, "rope.dimension_count", l->k_dim, &n_rot));
     if (l->window)
         LB_TRY(u32_of(r, "rope.dimension_count_swa", n_rot, &n_rot));
-    l->n_rot = has_rope(p, i) ? n_rot : 0;
+    l->n_rot = has_rope(r, i) ? n_rot : 0;
     l->kv_layer = i;
     for (u32 k = 0; i >= p->n_layers - shared && k < p->n_layers - shared; k++)
         if (p->layer[k].window == l->window && !p->layer[k].recurrent)
@@ -217,7 +245,8 @@ static lb_status read_experts(reader *r) {
         (p->n_expert && !p->n_expert_used) ||
         (p->router == LB_ROUTER_MIXER && (p->n_expert_used != 2 || p->n_expert < 2)) ||
         (p->n_group > 1 && (p->n_expert % p->n_group || p->n_expert / p->n_group < 2 ||
-                            !p->n_group_used || p->n_group_used > p->n_group)))
+                            !p->n_group_used || p->n_group_used > p->n_group ||
+                            p->n_expert_used > p->n_group_used * (p->n_expert / p->n_group))))
         return lb_fail(r->err, LB_E_FORMAT,
                        "metadata: %u of %u experts in %u of %u groups cannot be chosen",
                        p->n_expert_used, p->n_expert, p->n_group_used, p->n_group);
@@ -309,13 +338,14 @@ static void read_scales(reader *r) {
                                   f64_of(r, "attention.layer_norm_rms_epsilon", 1e-5))
                          : f64_of(r, "attention.layer_norm_rms_epsilon",
                                   f64_of(r, "attention.layer_norm_epsilon", 1e-5)));
+    p->latent_eps = (float)f64_of(r, "attention.latent_epsilon", (double)p->eps);
 }
 
 lb_status lb_params_read(lb_params *p, const lb_arch *a, const lb_gguf_meta *meta,
                          const lb_mweights *w, lb_arena *perm, lb_err *err) {
-    reader r = {meta, lb_str_c(lb_arch_name(a)), p, w, err};
+    reader r = {meta, lb_str_c(lb_arch_name(a)), p, w, perm, err};
     const lb_mweight *embd = lb_mweights_find(w, LB_STR("token_embd.weight"));
-    u32 n_blocks, n_mtp;
+    u32 n_blocks, n_mtp, act;
     *p = (lb_params){.graph = lb_arch_graph_of(a)};
     if (!p->graph->runs)
         return lb_fail(err, LB_E_UNSUPPORTED, "models of the architecture '%s' cannot be run",
@@ -334,6 +364,11 @@ lb_status lb_params_read(lb_params *p, const lb_arch *a, const lb_gguf_meta *met
                        "tensor 'token_embd.weight': rows of %llu, the model's vectors have %u",
                        (unsigned long long)embd->n_cols, p->n_embd);
     p->n_vocab = (u32)embd->n_rows;
+    LB_TRY(u32_of(&r, "feed_forward.activation", p->graph->act, &act));
+    if (act != p->graph->act && act > LB_ACT_RELU2)
+        return lb_fail(err, LB_E_UNSUPPORTED, "metadata: feed_forward.activation %u is not known",
+                       act);
+    p->act = (lb_act_fn)act;
     p->layer = lb_arena_new(perm, lb_layer_params, p->n_layers);
     if (!p->layer)
         return lb_fail(err, LB_E_NOMEM, "out of memory for %u layers", p->n_layers);

@@ -16,6 +16,12 @@ typedef enum lb_rope_scaling {
     LB_SCALING_DYNAMIC /* the base grows with a session beyond the trained context */
 } lb_rope_scaling;
 
+/* Factors by which frequencies are divided. */
+typedef struct lb_rope_list {
+    const float *v; /* [n]; NULL: none */
+    u32 n;
+} lb_rope_list;
+
 typedef struct lb_layer_params {
     u32 n_head, n_head_kv, k_dim, v_dim; /* of a head */
     u32 n_rot;                           /* elements of a head that turn; 0: none */
@@ -35,7 +41,8 @@ typedef struct lb_layer_params {
 typedef struct lb_params {
     const lb_arch_graph *graph;
     u32 n_layers, n_embd, n_vocab, n_ctx_train;
-    float eps; /* of norms */
+    float eps, latent_eps; /* of norms; of those inside latent attention */
+    lb_act_fn act;
     u32 window;
     float attn_scale, attn_softcap, final_softcap, embd_scale, residual_scale, logit_scale;
     float temp_scale; /* q grows with 1 + temp_scale ln(1 + floor(pos / n_ctx_orig)); 0: no */
@@ -46,6 +53,7 @@ typedef struct lb_params {
     double yarn_mscale; /* of cosines; 0: by factor and yarn_log_mul */
     bool yarn_round;    /* limits are whole elements */
     u32 n_ctx_orig;
+    lb_rope_list rope_freq, rope_long, rope_short; /* of models without tensors for them */
     /* experts */
     u32 n_expert, n_expert_used, n_group, n_group_used;
     lb_router_fn router;
@@ -58,8 +66,8 @@ typedef struct lb_params {
     lb_layer_params *layer; /* [n_layers] */
 } lb_params;
 
-/* perm: owns layer. LB_E_UNSUPPORTED: the family has no graph, or the metadata say what it cannot;
- * LB_E_FORMAT: they contradict the tensors. */
+/* perm: owns layer and the lists of rope. LB_E_UNSUPPORTED: the family has no graph, or the
+ * metadata say what it cannot; LB_E_FORMAT: they contradict the tensors. */
 lb_status lb_params_read(lb_params *p, const lb_arch *a, const lb_gguf_meta *meta,
                          const lb_mweights *w, lb_arena *perm, lb_err *err);
 

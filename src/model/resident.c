@@ -374,7 +374,7 @@ static lb_status table(upload *u, const lb_mweight *w, lb_dmat *out) {
 }
 
 static lb_status norm(upload *u, const lb_norm *n, lb_dnorm *out) {
-    *out = (lb_dnorm){.n = n->n, .n_heads = n->n_heads};
+    *out = (lb_dnorm){.n = n->n, .n_heads = n->n_heads, .eps = n->eps};
     if (!n->n)
         return LB_OK;
     out->w = u->r->ones;

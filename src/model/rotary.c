@@ -20,8 +20,16 @@ static lb_status factors_of(const lb_params *p, const lb_mweights *w, u32 n_rot,
         name = n_ctx > p->n_ctx_orig ? "rope_factors_long.weight" : "rope_factors_short.weight";
         f = lb_mweights_find(w, lb_str_c(name));
     }
-    if (!f)
-        return LB_OK;
+    if (!f) {
+        const lb_rope_list *list = p->rope_freq.v          ? &p->rope_freq
+                                   : n_ctx > p->n_ctx_orig ? &p->rope_long
+                                                           : &p->rope_short;
+        *out = list->v;
+        return !list->v || list->n >= n_rot / 2
+                   ? LB_OK
+                   : lb_fail(err, LB_E_FORMAT, "metadata: fewer factors than the %u of rope",
+                             n_rot / 2);
+    }
     if (!f->values || f->n_rows * f->n_cols < n_rot / 2)
         return lb_fail(err, LB_E_FORMAT, "tensor '%s': fewer factors than the %u of rope", name,
                        n_rot / 2);
@@ -32,8 +40,8 @@ static lb_status factors_of(const lb_params *p, const lb_mweights *w, u32 n_rot,
 u32 lb_rotary_ctx(const lb_params *p, const lb_mweights *w, u32 n_ctx) {
     if (p->scaling == LB_SCALING_DYNAMIC)
         return p->n_ctx_train && n_ctx > p->n_ctx_train ? n_ctx : 0;
-    bool by_length = !lb_mweights_find(w, lb_str_c("rope_freqs.weight")) &&
-                     lb_mweights_find(w, lb_str_c("rope_factors_long.weight"));
+    bool by_length = !lb_mweights_find(w, lb_str_c("rope_freqs.weight")) && !p->rope_freq.v &&
+                     (p->rope_long.v || lb_mweights_find(w, lb_str_c("rope_factors_long.weight")));
     return by_length && n_ctx > p->n_ctx_orig ? p->n_ctx_orig + 1 : 0;
 }
 

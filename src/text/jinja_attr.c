@@ -94,9 +94,11 @@ static lb_status field(lb_jx *x, lb_jval obj, lb_str name, bool *found, lb_jval 
         return LB_OK;
     case LB_JT_BOOL:
     case LB_JT_INT:
+    case LB_JT_BIG:
         *found = true;
         if (lb_str_eq_c(name, "real") || lb_str_eq_c(name, "numerator"))
-            *out = lb_jv_int(obj.type == LB_JT_INT ? obj.u.i : obj.u.b);
+            *out =
+                obj.type == LB_JT_BIG ? obj : lb_jv_int(obj.type == LB_JT_INT ? obj.u.i : obj.u.b);
         else if (lb_str_eq_c(name, "imag") || lb_str_eq_c(name, "denominator"))
             *out = lb_jv_int(name.ptr[0] == 'd');
         else

@@ -34,6 +34,12 @@ static lb_status f_abs(lb_jx *x, lb_jval self, const lb_jval *a, lb_jval *out) {
     }
     if (self.type == LB_JT_UNDEF)
         return lb_jx_undefined(x, self);
+    if (self.type == LB_JT_BIG && !lb_str_starts(lb_jv_text(self), LB_STR("-"))) {
+        *out = self;
+        return LB_OK;
+    }
+    if (self.type == LB_JT_BIG)
+        return lb_jop_unary(x, true, self, out);
     if (!lb_jv_as_int(self, &i))
         return lb_jx_error(x, "bad operand type for abs(): '%s'", lb_jv_type_name(self));
     if (i < 0)
@@ -178,6 +184,8 @@ static lb_status f_round(lb_jx *x, lb_jval self, const lb_jval *a, lb_jval *out)
         *out = self;
         return LB_OK;
     }
+    if (self.type == LB_JT_BIG)
+        return lb_jx_fail(x, LB_E_UNSUPPORTED, "arithmetic on an integer of more than 64 bits");
     if (!lb_jv_is_number(self))
         return lb_jx_error(x, "type %s doesn't define __round__ method", lb_jv_type_name(self));
     if (common)

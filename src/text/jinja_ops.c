@@ -37,6 +37,27 @@ static lb_status power_int(lb_jx *x, i64 base, i64 e, lb_jval *out) {
     return LB_OK;
 }
 
+/* gcc's and clang's on every 64-bit machine: what + - * make of two integers of 64 bits. */
+typedef __int128 wide;
+
+static lb_status put_wide(lb_jx *x, wide v, lb_jval *out) {
+    char text[48];
+    size_t at = sizeof text;
+    bool minus = v < 0;
+    lb_jbuf b = {.x = x};
+    do {
+        int digit = (int)(v % 10);
+        text[--at] = (char)('0' + (minus ? -digit : digit));
+        v /= 10;
+    } while (v);
+    if (minus)
+        text[--at] = '-';
+    lb_jbuf_put(&b, (lb_str){text + at, sizeof text - at});
+    LB_TRY(lb_jbuf_end(&b, out));
+    out->type = LB_JT_BIG;
+    return LB_OK;
+}
+
 static lb_status int_op(lb_jx *x, u16 op, i64 a, i64 b, lb_jval *out) {
     i64 r = 0;
     bool over = false;
@@ -69,7 +90,12 @@ static lb_status int_op(lb_jx *x, u16 op, i64 a, i64 b, lb_jval *out) {
         break;
     }
     if (over)
-        return too_big(x);
+        return put_wide(x,
+                        op == '+'   ? (wide)a + b
+                        : op == '-' ? (wide)a - b
+                        : op == '*' ? (wide)a * b
+                                    : -(wide)a,
+                        out);
     *out = lb_jv_int(r);
     return LB_OK;
 }
@@ -268,7 +294,7 @@ lb_status lb_jop_unary(lb_jx *x, bool negate, lb_jval a, lb_jval *out) {
         return lb_jx_error(x, "bad operand type for unary %c: '%s'", negate ? '-' : '+',
                            lb_jv_type_name(a));
     if (negate && i == INT64_MIN)
-        return too_big(x);
+        return put_wide(x, -(wide)i, out);
     *out = lb_jv_int(negate ? -i : i);
     return LB_OK;
 }

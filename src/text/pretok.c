@@ -5,13 +5,25 @@
 #include "text/bytelevel.h"
 #include "text/norm.h"
 #include "text/regex.h"
+#include <stdio.h>
 #include <utf8proc.h>
 
 #define STEPS_MAX 64
+#define FIXED_LENGTH_MAX 65535 /* as often as PCRE2 repeats */
 /* \w of Rust's regex (UTS 18), which is more than Oniguruma's: see is_word in hf_encode.c. */
 #define RUST_WORD                                                                          \
     "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}\\x{1f150}-" \
     "\\x{1f169}\\x{1f170}-\\x{1f189}\\x{200c}\\x{200d}"
+
+/* The library's punctuation is that of Unicode 8: what came since is none, and two have left. */
+#define PUNCTUATION_SINCE                                                                          \
+    "\\x{61d}\\x{9fd}\\x{a76}\\x{c77}\\x{c84}\\x{1b7d}\\x{1b7e}\\x{2e43}-\\x{2e4f}\\x{2e52}-"      \
+    "\\x{2e5d}\\x{10ead}\\x{10f55}-\\x{10f59}\\x{10f86}-\\x{10f89}\\x{1144b}-\\x{1144f}\\x{1145a}" \
+    "\\x{1145b}\\x{1145d}\\x{11660}-\\x{1166c}\\x{116b9}\\x{1183b}\\x{11944}-\\x{11946}"           \
+    "\\x{119e2}\\x{11a3f}-\\x{11a46}\\x{11a9a}-\\x{11a9c}\\x{11a9e}-\\x{11aa2}\\x{11c41}-"         \
+    "\\x{11c45}\\x{11c70}\\x{11c71}\\x{11ef7}\\x{11ef8}\\x{11fff}\\x{12ff1}\\x{12ff2}\\x{16e97}-"  \
+    "\\x{16e9a}\\x{16fe2}\\x{1e95e}\\x{1e95f}"
+#define PUNCTUATION "(?:[!-/:-@\\[-`{-~]|(?![" PUNCTUATION_SINCE "])[\\p{P}\\x{166d}\\x{111c9}])"
 
 /* ByteLevel is two steps: its prefix and cuts, and the alphabet. */
 typedef enum step_kind { STEP_SPLIT, STEP_BYTELEVEL, STEP_ALPHABET, STEP_METASPACE } step_kind;
@@ -132,6 +144,18 @@ static lb_status bytelevel_step(const lb_json *json, step *s, lb_err *err) {
     return LB_OK;
 }
 
+static lb_status fixed_step(const lb_json *json, step *s, lb_err *err) {
+    char pattern[32];
+    u64 length = 5;
+    (void)lb_json_as_u64(lb_json_get(json, "length"), &length);
+    if (length == 0 || length > FIXED_LENGTH_MAX)
+        return lb_fail(err, LB_E_UNSUPPORTED,
+                       "pre_tokenizer FixedLength: %llu characters, 1 to %d are taken",
+                       (unsigned long long)length, FIXED_LENGTH_MAX);
+    int n = snprintf(pattern, sizeof pattern, "\\O{1,%u}", (u32)length);
+    return lb_regex_new(&s->re, (lb_str){pattern, (size_t)n}, false, err);
+}
+
 static lb_status one_step(lb_pretok *p, const lb_json *json, lb_str type, step *s, lb_err *err) {
     s->behavior = ISOLATED;
     if (lb_str_eq_c(type, "Split"))
@@ -144,7 +168,7 @@ static lb_status one_step(lb_pretok *p, const lb_json *json, lb_str type, step *
     }
     if (lb_str_eq_c(type, "Punctuation")) {
         LB_TRY(read_behavior(json, s, err));
-        return lb_regex_new(&s->re, LB_STR("[\\p{P}!-/:-@\\[-`{-~]"), false, err);
+        return lb_regex_new(&s->re, LB_STR(PUNCTUATION), false, err);
     }
     if (lb_str_eq_c(type, "Whitespace")) {
         s->behavior = REMOVED;
@@ -155,6 +179,8 @@ static lb_status one_step(lb_pretok *p, const lb_json *json, lb_str type, step *
         s->behavior = REMOVED;
         return lb_regex_new(&s->re, LB_STR("\\s"), false, err);
     }
+    if (lb_str_eq_c(type, "FixedLength"))
+        return fixed_step(json, s, err);
     if (lb_str_eq_c(type, "CharDelimiterSplit")) {
         lb_str delimiter;
         s->behavior = REMOVED;
@@ -190,7 +216,7 @@ static lb_status add_steps(lb_pretok *p, const lb_json *json, lb_err *err) {
         blanks->behavior = REMOVED;
         marks->behavior = ISOLATED;
         LB_TRY(lb_regex_new(&blanks->re, LB_STR("\\s"), false, err));
-        return lb_regex_new(&marks->re, LB_STR("[\\p{P}!-/:-@\\[-`{-~]"), false, err);
+        return lb_regex_new(&marks->re, LB_STR(PUNCTUATION), false, err);
     }
     return one_step(p, json, type, &p->steps[p->n++], err);
 }

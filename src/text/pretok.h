@@ -2,8 +2,8 @@
 /* pretok.h: the `pre_tokenizer` of a tokenizer.json, compiled once, then read-only.
  *
  * Known: ByteLevel, Split, Digits, Punctuation, Whitespace, WhitespaceSplit, CharDelimiterSplit,
- * Metaspace, BertPreTokenizer, Sequence. Others (UnicodeScripts...) are LB_E_UNSUPPORTED by name.
- * Semantics: tokenizers 0.23. */
+ * Metaspace, BertPreTokenizer, FixedLength, Sequence. Others (UnicodeScripts...) are
+ * LB_E_UNSUPPORTED by name. Semantics: tokenizers 0.23. */
 #ifndef LB_TEXT_PRETOK_H
 #define LB_TEXT_PRETOK_H
 

@@ -23,6 +23,7 @@
 /* Outside of a class also the numbers of Latin-1. */
 #define WORD WORD_CLASS "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}"
 #define HEX_CLASS "0-9a-fA-F"
+#define GRAPH_CLASS "\\p{L}\\p{M}\\p{N}\\p{P}\\p{S}\\p{Cf}\\p{Co}"
 
 /* Steps of one match attempt: a tokenizer's pattern takes a few per byte. */
 #define MATCH_STEPS_MAX 10000000
@@ -83,6 +84,120 @@ static bool put_script(lb_str pattern, size_t *i, lb_buf *out) {
     return true;
 }
 
+/* What Oniguruma has names for that PCRE2 has not, or means something else by: "[:alpha:]",
+ * "\p{Alpha}", "\p{Uppercase_Letter}". As the inside of a class. */
+static const struct named_class {
+    const char *name, *bracket, *property; /* property NULL: the same */
+} named_classes[] = {{"alnum", "\\p{Alphabetic}\\p{Nd}", NULL},
+                     {"alpha", "\\p{Alphabetic}", NULL},
+                     {"ascii", "\\x00-\\x7f", NULL},
+                     {"blank", "\\p{Zs}\\x09", NULL},
+                     {"cntrl", "\\p{Cc}", NULL},
+                     {"digit", "\\p{Nd}", NULL},
+                     {"graph", GRAPH_CLASS, NULL},
+                     {"lower", "\\p{Lowercase}", NULL},
+                     {"print", GRAPH_CLASS "\\p{Zs}", NULL},
+                     {"punct", "\\p{P}\\p{S}", "\\p{P}"},
+                     {"space", SPACE_CLASS, NULL},
+                     {"upper", "\\p{Uppercase}", NULL},
+                     {"word", WORD_CLASS, NULL},
+                     {"xdigit", HEX_CLASS, NULL},
+                     /* general categories by their long names */
+                     {"letter", "\\p{L}", NULL},
+                     {"uppercaseletter", "\\p{Lu}", NULL},
+                     {"lowercaseletter", "\\p{Ll}", NULL},
+                     {"titlecaseletter", "\\p{Lt}", NULL},
+                     {"modifierletter", "\\p{Lm}", NULL},
+                     {"otherletter", "\\p{Lo}", NULL},
+                     {"mark", "\\p{M}", NULL},
+                     {"nonspacingmark", "\\p{Mn}", NULL},
+                     {"spacingmark", "\\p{Mc}", NULL},
+                     {"enclosingmark", "\\p{Me}", NULL},
+                     {"number", "\\p{N}", NULL},
+                     {"decimalnumber", "\\p{Nd}", NULL},
+                     {"letternumber", "\\p{Nl}", NULL},
+                     {"othernumber", "\\p{No}", NULL},
+                     {"punctuation", "\\p{P}", NULL},
+                     {"connectorpunctuation", "\\p{Pc}", NULL},
+                     {"dashpunctuation", "\\p{Pd}", NULL},
+                     {"openpunctuation", "\\p{Ps}", NULL},
+                     {"closepunctuation", "\\p{Pe}", NULL},
+                     {"initialpunctuation", "\\p{Pi}", NULL},
+                     {"finalpunctuation", "\\p{Pf}", NULL},
+                     {"otherpunctuation", "\\p{Po}", NULL},
+                     {"symbol", "\\p{S}", NULL},
+                     {"mathsymbol", "\\p{Sm}", NULL},
+                     {"currencysymbol", "\\p{Sc}", NULL},
+                     {"modifiersymbol", "\\p{Sk}", NULL},
+                     {"othersymbol", "\\p{So}", NULL},
+                     {"separator", "\\p{Z}", NULL},
+                     {"spaceseparator", "\\p{Zs}", NULL},
+                     {"lineseparator", "\\p{Zl}", NULL},
+                     {"paragraphseparator", "\\p{Zp}", NULL},
+                     {"other", "\\p{C}", NULL},
+                     {"control", "\\p{Cc}", NULL},
+                     {"format", "\\p{Cf}", NULL},
+                     {"privateuse", "\\p{Co}", NULL},
+                     {"unassigned", "\\p{Cn}", NULL}};
+
+static const struct named_class *find_named(lb_str name) {
+    for (size_t k = 0; k < LB_LEN(named_classes); k++) {
+        const char *have = named_classes[k].name;
+        size_t i = 0;
+        for (; i < name.len; i++)
+            if (memchr("_- ", name.ptr[i], 3))
+                continue;
+            else if (*have && (name.ptr[i] | 0x20) == *have)
+                have++;
+            else
+                break;
+        if (i == name.len && !*have)
+            return &named_classes[k];
+    }
+    return NULL;
+}
+
+/* "\p{Alnum}", "\P{^Punct}" at pattern[*i]; *done false: no such name. */
+static lb_status put_property(lb_str pattern, size_t *i, bool in_class, lb_buf *out, bool *done,
+                              lb_err *err) {
+    lb_str rest = lb_str_sub(pattern, *i + 2, pattern.len);
+    bool negated = pattern.ptr[*i + 1] == 'P';
+    size_t from = 1, end = 0;
+    *done = false;
+    if (!rest.len || rest.ptr[0] != '{')
+        return LB_OK;
+    if (rest.len > 1 && rest.ptr[1] == '^') {
+        negated = !negated;
+        from = 2;
+    }
+    while (end < rest.len && rest.ptr[end] != '}')
+        end++;
+    const struct named_class *c = find_named(lb_str_sub(rest, from, end));
+    if (end == rest.len || !c)
+        return LB_OK;
+    if (in_class && negated)
+        return unsupported(err, pattern, "a negated property of that name inside a class");
+    lb_buf_put_c(out, in_class ? "" : negated ? "[^" : "[");
+    lb_buf_put_c(out, c->property ? c->property : c->bracket);
+    lb_buf_put_c(out, in_class ? "" : "]");
+    *i += 2 + end + 1;
+    *done = true;
+    return LB_OK;
+}
+
+/* "\u4e00" at pattern[*i]: PCRE2 has another form. */
+static lb_status put_code_point(lb_str pattern, size_t *i, lb_buf *out, lb_err *err) {
+    lb_str digits = lb_str_sub(pattern, *i + 2, LB_MIN(*i + 6, pattern.len));
+    size_t n = 0;
+    while (n < digits.len && memchr("0123456789abcdefABCDEF", digits.ptr[n], 22))
+        n++;
+    if (n != 4)
+        return unsupported(err, pattern, "\\u without four hexadecimal digits");
+    lb_buf_printf(out, "\\x{%.*s}", LB_FMT(digits));
+    *i += 6;
+    return LB_OK;
+}
+
 /* The escape at pattern[*i] == '\\'; *i moves behind it. */
 static lb_status put_escape(lb_str pattern, size_t *i, bool in_class, lb_buf *out, lb_err *err) {
     if (*i + 1 >= pattern.len)
@@ -103,10 +218,21 @@ static lb_status put_escape(lb_str pattern, size_t *i, bool in_class, lb_buf *ou
         inside = HEX_CLASS;
         break;
     case 'p':
-    case 'P':
-        if (put_script(pattern, i, out))
+    case 'P': {
+        bool done;
+        LB_TRY(put_property(pattern, i, in_class, out, &done, err));
+        if (done || put_script(pattern, i, out))
             return LB_OK;
         break;
+    }
+    case 'u':
+        return put_code_point(pattern, i, out, err);
+    case 'O':
+        if (in_class)
+            break;
+        lb_buf_put_c(out, "(?s:.)");
+        *i += 2;
+        return LB_OK;
     case 'b':
     case 'B':
         if (in_class)
@@ -166,6 +292,28 @@ static bool find_difference(lb_str pattern, size_t i, lb_str *x, lb_str *y, size
     return true;
 }
 
+/* "[:alpha:]", "[:^digit:]" at text[*i], in a class. */
+static lb_status put_posix(lb_str pattern, lb_str text, size_t *i, lb_buf *out, lb_err *err) {
+    size_t end = *i;
+    while (end < text.len && text.ptr[end] != ']')
+        end++;
+    lb_str name = lb_str_sub(text, *i + 2, end);
+    bool negated = lb_str_starts(name, LB_STR("^"));
+    name = lb_str_sub(name, negated, name.len - (name.len && name.ptr[name.len - 1] == ':'));
+    const struct named_class *c = find_named(name);
+    *i = LB_MIN(end + 1, text.len);
+    if (!c)
+        return unsupported(err, pattern, "no class of that name");
+    if (!negated) {
+        lb_buf_put_c(out, c->bracket);
+        return LB_OK;
+    }
+    if (strncmp(c->bracket, "\\p{", 3) != 0 || strchr(c->bracket, '}')[1])
+        return unsupported(err, pattern, "a negated class of that name");
+    lb_buf_printf(out, "\\P%s", c->bracket + 2);
+    return LB_OK;
+}
+
 /* The inside of a class, without its brackets, up to the end of text. A class inside it is a union:
  * its brackets go. */
 static lb_status put_class(lb_str pattern, lb_str text, lb_buf *out, lb_err *err) {
@@ -177,12 +325,7 @@ static lb_status put_class(lb_str pattern, lb_str text, lb_buf *out, lb_err *err
             continue;
         }
         if (c == '[' && i + 1 < text.len && text.ptr[i + 1] == ':') { /* "[:alpha:]" */
-            size_t end = i;
-            while (end < text.len && text.ptr[end] != ']')
-                end++;
-            end = LB_MIN(end + 1, text.len);
-            lb_buf_put_str(out, lb_str_sub(text, i, end));
-            i = end;
+            LB_TRY(put_posix(pattern, text, &i, out, err));
             continue;
         }
         if (c == '[') {

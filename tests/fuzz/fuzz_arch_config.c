@@ -87,6 +87,10 @@ static void parameters(const lb_json *c, const lb_json *generation, lb_arena *a)
     if (lb_arch_meta_from_config(arch, &in, &m, &err) == LB_OK && st == LB_OK && hp.n_layers < 100)
         from_meta(&m, made, n_made, &hp, a);
     lb_meta_deinit(&m);
+    lb_meta_init(&m, a);
+    if (lb_arch_meta_run(arch, c, &m, &err) != LB_OK)
+        LB_ASSERT(err.msg[0]);
+    lb_meta_deinit(&m);
 }
 
 int LLVMFuzzerTestOneInput(const u8 *data, size_t size) {

@@ -139,6 +139,15 @@ LB_TEST(language) {
         {"{{ 'c' > 'a' }}{{ ['a', 'c', 'b'] | max }}{{ ['b', 'd'] | sort(reverse=true) }}", NULL,
          "Truec['d', 'b']"},
         {"{% block a %}{% set y = 1 %}{{ x }}{% endblock %}", "{\"x\": 7}", "7"},
+        {"{{ 9223372036854775807 + 1 }} {{ -9223372036854775807 - 2 }} {{ 99999999999 * "
+         "99999999999 }}",
+         NULL, "9223372036854775808 -9223372036854775809 9999999999800000000001"},
+        {"{{ (-9223372036854775807 - 1) // -1 }} {{ (-9223372036854775807 - 1)|abs }} {{ "
+         "-12345678901234567890123|abs }} {{ (-12345678901234567890123)|abs }} {{ "
+         "(12345678901234567890123).real }}",
+         NULL,
+         "9223372036854775808 9223372036854775808 12345678901234567890123 "
+         "12345678901234567890123 12345678901234567890123"},
     };
     lb_buf out = {0};
     CHECK(cases[7].want == NULL && render(cases[7].template, cases[7].vars, NULL, &out) != LB_OK);
@@ -186,7 +195,8 @@ LB_TEST(errors) {
         {"{% import 'x' as y %}", LB_E_UNSUPPORTED, "'import' is not supported"},
         {"{% extends 'x' %}", LB_E_UNSUPPORTED, "'extends' is not supported"},
         {"{{ [1] | random }}", LB_E_UNSUPPORTED, "'random' is not supported"},
-        {"{{ 9223372036854775807 + 1 }}", LB_E_UNSUPPORTED, "more than 64 bits"},
+        {"{{ 12345678901234567890123 + 1 }}", LB_E_UNSUPPORTED, "more than 64 bits"},
+        {"{{ 12345678901234567890123|round(2, 'floor') }}", LB_E_UNSUPPORTED, "more than 64 bits"},
         {"{% set loop = 1 %}{% for x in y %}{% set loop = 2 %}{% endfor %}", LB_E_FORMAT,
          "special loop variable"},
         {"\xff", LB_E_FORMAT, "not UTF-8"},

@@ -59,6 +59,20 @@ LB_TEST(patterns_match_as_in_oniguruma) {
         {"\\w+", "\xc2\xbd\xe2\x93\x90-", "0-5 "}, /* a half, a letter in a circle */
         {"[\\w]+", "\xc2\xbd\xe2\x93\x90-", "2-5 "},
         {"\\W+", "\xc2\xbd-", "2-3 "},
+        {"[[:alpha:]]+",
+         "a\xe2\x85\xa7\xe2\x93\x90"
+         "1",
+         "0-7 "}, /* a numeral, a circle */
+        {"[[:alnum:]]+", "a1\xc2\xbd", "0-2 "},
+        {"[[:punct:]]+", "a+\xe2\x86\x92.", "1-6 "}, /* symbols too */
+        {"\\p{Punct}+", "a+.\xe2\x86\x92", "2-3 "},
+        {"[[:^digit:]x]+", "a1x\xd9\xa3", "0-1 2-3 "},
+        {"\\P{^Alnum}+|\\p{Uppercase_Letter}", "-a1A", "1-4 "},
+        {"\\u0061|[\\u4e00-\\u9fa5]",
+         "a\xe4\xb8\x80"
+         "b",
+         "0-1 1-4 "},
+        {"a\\O", "a\n", "0-2 "},
     };
     for (u32 i = 0; i < LB_LEN(cases); i++) {
         lb_err err = {0};
@@ -70,8 +84,9 @@ LB_TEST(patterns_match_as_in_oniguruma) {
 }
 
 LB_TEST(patterns_that_cannot_be_run_are_refused) {
-    static const char *const bad[] = {"a\\",      "[a",           "(",  "[a&&b]", "[a[^b]]",
-                                      "[\\S\\W]", "\\p{Nothing}", "\\C"};
+    static const char *const bad[] = {
+        "a\\",          "[a",  "(",     "[a&&b]",       "[a[^b]]",      "[\\S\\W]",
+        "\\p{Nothing}", "\\C", "\\u12", "[\\P{Punct}]", "[[:^punct:]]", "[[:x:]]"};
     for (u32 i = 0; i < LB_LEN(bad); i++) {
         lb_err err = {0};
         lb_regex *re;
@@ -277,6 +292,14 @@ LB_TEST(pre_tokenizers) {
         {"{\"type\":\"Punctuation\",\"behavior\":\"Contiguous\"}", "a!?b.", "a|!?|b|.|"},
         {"{\"type\":\"Digits\",\"individual_digits\":true}", "a12b\xc2\xbd", "a|1|2|b|\xc2\xbd|"},
         {"{\"type\":\"Digits\",\"individual_digits\":false}", "a12b3", "a|12|b|3|"},
+        {"{\"type\":\"FixedLength\",\"length\":2}", "a\xc2\xbd\n1x", "a\xc2\xbd|\n1|x|"},
+        /* one of Unicode 9, one that was of Unicode 8 */
+        {"{\"type\":\"Punctuation\"}",
+         "a\xe2\xb9\x83"
+         "b\xe1\x99\xad"
+         "c.",
+         "a\xe2\xb9\x83"
+         "b|\xe1\x99\xad|c|.|"},
         {"{\"type\":\"Whitespace\"}", "ab, c_d!? \xc3\xa9", "ab|,|c_d|!?|\xc3\xa9|"},
         {"{\"type\":\"WhitespaceSplit\"}", " ab  c\n", "ab|c|"},
         {"{\"type\":\"CharDelimiterSplit\",\"delimiter\":\"x\"}", "axbxx", "a|b|"},

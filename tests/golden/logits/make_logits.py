@@ -117,7 +117,7 @@ def cases(family):
 
 
 def main():
-    for f in [*kit.families(), "rope"] if sys.argv[1:] == ["all"] else sys.argv[1:]:
+    for f in [*kit.families(), "rope", "runs"] if sys.argv[1:] == ["all"] else sys.argv[1:]:
         out = []
         for c in cases(f):
             with tempfile.TemporaryDirectory(prefix="lbrx-logits-") as d:
