@@ -84,6 +84,9 @@ typedef struct lb_dev_ops {
 
 extern const lb_dev_ops lb_dev_ops_cpu, lb_dev_ops_cuda, lb_dev_ops_metal;
 
+/* Of a kernel: nothing is known; its self-test has passed; it is not used any more. */
+enum { LB_PROOF_NONE, LB_PROOF_RIGHT, LB_PROOF_REFUSED };
+
 struct lb_dev {
     const lb_dev_ops *ops;
     lb_dev_info info;
@@ -96,8 +99,10 @@ struct lb_dev {
     lb_dev_graph *graphs;
     u64 submissions;
     bool launched[LB_DEV_KERNEL_COUNT];
-    u64 host_bytes; /* of stats.used_bytes, those of pinned memory */
-    char lost[256]; /* how the device was lost; empty: it was not */
+    u8 proof[LB_DEV_KERNEL_COUNT]; /* LB_PROOF_* */
+    char refusal[256];             /* of the first kernel that was refused, why */
+    u64 host_bytes;                /* of stats.used_bytes, those of pinned memory */
+    char lost[256];                /* how the device was lost; empty: it was not */
     void *impl;
 };
 

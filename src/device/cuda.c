@@ -26,7 +26,16 @@ typedef struct cuda {
 } cuda;
 
 static u32 text_of(lb_dev_kernel k) {
-    return lb_dev_kernel_is_gemm(k) ? TEXT_HOPPER : lb_dev_kernel_is_mm(k) ? TEXT_TENSOR : TEXT_ALL;
+    switch (lb_dev_kernel_needs(k)) {
+    case LB_DEV_NEEDS_TILES:
+        return TEXT_HOPPER;
+    case LB_DEV_NEEDS_MATRIX:
+    case LB_DEV_NEEDS_FLASH:
+    case LB_DEV_NEEDS_RING:
+        return TEXT_TENSOR;
+    default:
+        return TEXT_ALL;
+    }
 }
 
 static bool is_lost(cu_result r) {

@@ -93,10 +93,11 @@ lb_status lb_dev_open(lb_dev **out, const lb_dev_opts *opts, lb_err *err);
 /* Waits for its queues; frees all that belongs to it. NULL and *d NULL are fine. */
 void lb_dev_close(lb_dev **d);
 const lb_dev_info *lb_dev_info_get(const lb_dev *d);
-/* Whether the device has what a kernel needs: mm_*, mt_* and gemm* the matrix units, refine_*
- * double.
- */
+/* Whether the device has what a kernel needs (lb_dev_needs), and it has not been refused. */
 bool lb_dev_has(const lb_dev *d, lb_dev_kernel k);
+/* From now on the device does not have it: it does not compile there, is not launched or is wrong.
+ * Launches are LB_E_UNSUPPORTED and say why, as it was said of the first one. selftest.h looks. */
+void lb_dev_refuse(lb_dev *d, lb_dev_kernel k, const char *why);
 /* Whether it has been launched there, or recorded. */
 bool lb_dev_launched(const lb_dev *d, lb_dev_kernel k);
 /* How a product by mt_* is shared out: simdgroups, split, per. */

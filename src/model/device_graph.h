@@ -94,6 +94,8 @@ typedef struct lb_drecord {
     u64 used;
 } lb_drecord;
 
+#define LB_DTRIED 8u
+
 typedef struct lb_dcontext {
     lb_resident *r;
     struct lb_dcontext *next; /* of the next part */
@@ -114,7 +116,9 @@ typedef struct lb_dcontext {
     lb_dev_buf *logits; /* pinned: one row of them; NULL: read at once */
     lb_dev_buf *sums;   /* pinned: places of LB_DBUF_SUMS on their way; NULL: there are none */
     lb_drecord record[LB_DRECORDS];
-    lb_drecord_key seen; /* the last without a recording */
+    lb_drecord_key seen;  /* the last without a recording */
+    u32 tried[LB_DTRIED]; /* of the first part: kinds of batches whose kernels were tried */
+    u32 n_tried;
     /* what stands for weights now (device_partial.c); unused: where a swap has no product */
     struct {
         lb_dlinear *at, was;
@@ -151,6 +155,8 @@ u64 lb_device_top_bytes(void);               /* that come back */
 lb_status lb_device_forward(lb_context *c, float *logits, const u8 *want, lb_err *err);
 /* Where the logits of one token come to; NULL: to where the caller wants them. */
 float *lb_device_row(const lb_context *c);
+/* All that c->device launches for a batch. */
+lb_status lb_device_launches(lb_context *c, lb_err *err);
 /* What stands before and behind the layers, on the parts that have it. */
 lb_status lb_device_first(lb_context *c, lb_err *err);
 lb_status lb_device_last(lb_context *c, lb_err *err);

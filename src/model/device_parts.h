@@ -85,6 +85,18 @@ lb_status lb_device_ranks(lb_context *c, lb_err *err);
 lb_status lb_ranks_check(const lb_model *m, u32 first, u32 n_ranks, lb_err *err);
 u64 lb_ff_unit(const lb_layer *l);
 
+/* What c->device launches for a batch between its sums, one after the other. */
+lb_status lb_device_rank_steps(lb_context *c, lb_err *err);
+
+/* ---- device_try.c ---- */
+
+/* Before a batch that is on all parts (lb_device_put_batch) is launched: those of its kernels that
+ * are not known to be right are tried, and left out where they are not, with a warning to c->o.
+ * LB_E_UNSUPPORTED: there is no other for one of them. Submits nothing of the batch. */
+lb_status lb_device_try(lb_context *c, lb_err *err);
+/* The same of one kernel of a device; whether it can be used. */
+bool lb_device_may(const lb_context *c, const lb_dcontext *d, lb_dev_kernel k);
+
 /* ---- device_record.c ---- */
 
 typedef lb_status(lb_dlaunches)(lb_context *c, lb_err *err);

@@ -315,7 +315,8 @@ static void few_family(fm_family family, lb_dtype dtype, bool gguf, u64 n_layer)
     }
     const lb_dev_opts o = {.kind = LB_DEV_CPU, .exact = true};
     CHECK_OK(open_device(&s, &o));
-    CHECK(lb_dev_kernel_is_mt(s.resident->layer[0].down.parts[0].kernel[LB_DEV_MT]));
+    CHECK(lb_dev_kernel_needs(s.resident->layer[0].down.parts[0].kernel[LB_DEV_MT]) ==
+          LB_DEV_NEEDS_RING);
     CHECK_U64(launches_of(&s), 3 + n_layer * s.m->p.n_layers);
     close_device(&s);
     check_runs(&s, &o, fm_family_name(family));
