@@ -31,6 +31,7 @@ struct lb_dev_queue {
 struct lb_dev_event {
     lb_dev *dev;
     lb_dev_event *next;
+    lb_dev_queue *queue; /* of the last mark; NULL: there is none, or it is gone */
     bool recorded;
     void *impl;
     u64 t_us; /* cpu */
@@ -79,6 +80,8 @@ typedef struct lb_dev_ops {
     void (*event_free)(lb_dev_event *e);
     lb_status (*event_record)(lb_dev_event *e, lb_dev_queue *q, lb_err *err);
     lb_status (*event_await)(lb_dev_event *e, lb_dev_queue *q, lb_err *err);
+    /* NULL: all of the queue is waited for that was marked */
+    lb_status (*event_wait)(lb_dev_event *e, lb_err *err);
     lb_status (*event_us)(lb_dev_event *from, lb_dev_event *to, double *t_us, lb_err *err);
 } lb_dev_ops;
 

@@ -512,6 +512,12 @@ static lb_status cuda_event_await(lb_dev_event *e, lb_dev_queue *q, lb_err *err)
     return result(q->dev, c->cu.cuStreamWaitEvent(q->impl, e->impl, 0), "event", err);
 }
 
+static lb_status cuda_event_wait(lb_dev_event *e, lb_err *err) {
+    const cuda *c = e->dev->impl;
+    LB_TRY(enter(e->dev, err));
+    return result(e->dev, c->cu.cuEventSynchronize(e->impl), "event", err);
+}
+
 static lb_status cuda_event_us(lb_dev_event *from, lb_dev_event *to, double *t_us, lb_err *err) {
     const cuda *c = from->dev->impl;
     float ms = 0;
@@ -545,5 +551,6 @@ const lb_dev_ops lb_dev_ops_cuda = {
     .event_free = cuda_event_free,
     .event_record = cuda_event_record,
     .event_await = cuda_event_await,
+    .event_wait = cuda_event_wait,
     .event_us = cuda_event_us,
 };

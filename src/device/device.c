@@ -233,6 +233,9 @@ void lb_dev_queue_free(lb_dev_queue **out) {
     lb_dev *d = q->dev;
     lb_dev_graph_cancel(q);
     (void)lb_dev_queue_wait(q, &ignored);
+    for (lb_dev_event *e = d->events; e; e = e->next)
+        if (e->queue == q)
+            e->queue = NULL;
     for (lb_dev_queue **p = &d->queues; *p; p = &(*p)->next)
         if (*p == q) {
             *p = q->next;
@@ -496,6 +499,7 @@ lb_status lb_dev_event_record(lb_dev_event *e, lb_dev_queue *q, lb_err *err) {
     LB_TRY(same_device(e, q->dev, err));
     LB_TRY(e->dev->ops->event_record(e, q, err));
     e->recorded = true;
+    e->queue = q;
     return LB_OK;
 }
 
@@ -507,6 +511,15 @@ lb_status lb_dev_event_await(lb_dev_event *e, lb_dev_queue *q, lb_err *err) {
         return lb_fail(err, LB_E_USAGE, "%s: an event of another kind of device", q->dev->info.id);
     LB_TRY(was_recorded(e, err));
     return q->dev->ops->event_await(e, q, err);
+}
+
+lb_status lb_dev_event_wait(lb_dev_event *e, lb_err *err) {
+    LB_TRY(lb_dev_alive(e->dev, err));
+    LB_TRY(was_recorded(e, err));
+    if (!e->queue) /* its end was waited for */
+        return LB_OK;
+    return e->dev->ops->event_wait ? e->dev->ops->event_wait(e, err)
+                                   : lb_dev_queue_wait(e->queue, err);
 }
 
 lb_status lb_dev_event_us(lb_dev_event *from, lb_dev_event *to, double *t_us, lb_err *err) {

@@ -195,6 +195,8 @@ lb_status lb_dev_event_record(lb_dev_event *e, lb_dev_queue *q, lb_err *err);
 /* What is submitted to q from here on comes after the mark; q may be of another device of the
  * kind. */
 lb_status lb_dev_event_await(lb_dev_event *e, lb_dev_queue *q, lb_err *err);
+/* Until the device has come to the mark: what is behind it goes on. */
+lb_status lb_dev_event_wait(lb_dev_event *e, lb_err *err);
 /* Time of the device between two marks, both of which are waited for. */
 lb_status lb_dev_event_us(lb_dev_event *from, lb_dev_event *to, double *t_us, lb_err *err);
 

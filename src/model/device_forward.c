@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* device_forward.c: forward.c for a device: the same layers as kernels on a queue. A batch is
- * submitted whole; the host waits once, for the logits. */
+ * submitted whole; the host waits once, for the logits, and not where nobody wants any. */
 #include "model/device_layers.h"
 #include "model/device_parts.h"
 #include "model/device_rows.h"
@@ -475,8 +475,17 @@ float *lb_device_row(const lb_context *c) {
 }
 
 lb_status lb_device_forward(lb_context *c, float *logits, const u8 *want, lb_err *err) {
+    lb_dcontext *first = c->parts;
     lb_err ignored;
+    const bool flies = lb_device_may_fly(c, want);
+    first->flies = flies;
     lb_status st = submit(c, logits, want, err);
+    first->flies = false;
+    if (st == LB_OK && flies) {
+        first->n_flying++;
+        c->device = first;
+        return LB_OK;
+    }
     if (st != LB_OK) {
         (void)lb_device_settle(c, &ignored); /* what was submitted writes logits */
         return st;

@@ -80,6 +80,7 @@ typedef struct held {
 
 static block blocks[BLOCKS_MAX];
 static held queue[HELD_MAX];
+static u32 n_waits, n_pending, most_held; /* for stub_cuda_counts */
 static u32 n_held, n_launches, n_contexts, clock_ticks, n_serial;
 static gpu gpus[GPUS_MAX];
 static cu_result broken;
@@ -190,6 +191,7 @@ static void run_sum(const held *h) {
 /* One step of a stream, all before it done. */
 static void carry_out(held *h) {
     h->done = true;
+    n_pending--;
     if (h->kind == 4)
         for (u32 i = 0; i < n_held; i++)
             if (queue[i].serial == h->wait_for && !queue[i].done)
@@ -235,6 +237,8 @@ static cu_result hold(held h) {
         (void)drain(NULL);
     h.serial = ++n_serial;
     queue[n_held++] = h;
+    n_pending++;
+    most_held = LB_MAX(most_held, n_pending);
     return broken;
 }
 
@@ -500,6 +504,7 @@ LB_PUBLIC cu_result cuStreamDestroy_v2(cu_stream s) {
 }
 LB_PUBLIC cu_result cuStreamSynchronize(cu_stream s);
 LB_PUBLIC cu_result cuStreamSynchronize(cu_stream s) {
+    n_waits++;
     return drain(s);
 }
 LB_PUBLIC cu_result cuEventCreate(cu_event *out, unsigned flags);
@@ -528,6 +533,14 @@ LB_PUBLIC cu_result cuEventRecord(cu_event e, cu_stream s) {
 LB_PUBLIC cu_result cuStreamWaitEvent(cu_stream s, cu_event e, unsigned flags);
 LB_PUBLIC cu_result cuStreamWaitEvent(cu_stream s, cu_event e, unsigned flags) {
     return flags ? INVALID_VALUE : hold((held){.stream = s, .kind = 4, .wait_for = e->serial});
+}
+LB_PUBLIC cu_result cuEventSynchronize(cu_event e);
+LB_PUBLIC cu_result cuEventSynchronize(cu_event e) {
+    n_waits++;
+    for (u32 i = 0; i < n_held; i++)
+        if (queue[i].kind == 3 && queue[i].serial == e->serial && !queue[i].done)
+            drain_before(queue[i].stream, queue[i].serial);
+    return broken;
 }
 LB_PUBLIC cu_result cuEventElapsedTime(float *ms, cu_event from, cu_event to);
 LB_PUBLIC cu_result cuEventElapsedTime(float *ms, cu_event from, cu_event to) {
@@ -690,6 +703,14 @@ LB_PUBLIC cu_result cuGraphLaunch(cu_graph_exec e, cu_stream s) {
 LB_PUBLIC cu_result cuGraphExecDestroy(cu_graph_exec e);
 LB_PUBLIC cu_result cuGraphExecDestroy(cu_graph_exec e) {
     return cuGraphDestroy((cu_graph)(void *)e);
+}
+
+/* How often the host has waited, and how much was held at a time, since the last call. */
+LB_PUBLIC void stub_cuda_counts(u32 *waited, u32 *held_most);
+LB_PUBLIC void stub_cuda_counts(u32 *waited, u32 *held_most) {
+    *waited = n_waits;
+    *held_most = most_held;
+    n_waits = most_held = 0;
 }
 
 /* For libnccl.c: ranks' buffers of n floats, each in its stream. */
