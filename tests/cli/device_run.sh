@@ -331,6 +331,15 @@ complains "memory of one" "cuda:1: weights and a session"
 STUB_CUDA_LOST=20 exits 1 "lost" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device cuda
 complains "lost" "the device was lost"
 
+# what was there stays as it was
+echo old >"$W/im.dat"
+STUB_CUDA_LOST=100 exits 1 "lost, an imatrix" "$LBRX" imatrix "$W/hf" -f "$W/book" -o "$W/im.dat" --ctx 32 --device cuda --force
+[ "$(cat "$W/im.dat")" = old ] && pass || fail "lost, an imatrix" "the file is another"
+exits 0 "a session" "$LBRX" generate "$W/hf" -p "$TEXT" -n 2 --temp 0 --ignore-eos --device cuda --session "$W/lost.session"
+cp "$W/lost.session" "$W/lost.before"
+exits 1 "lost, a session" env STUB_CUDA_LOST=90 "$LBRX" generate "$W/hf" -p "$TEXT" -n 8 --temp 0 --ignore-eos --device cuda --session "$W/lost.session"
+same "lost, a session" "$W/lost.before" "$W/lost.session"
+
 # ---- a GPU that nobody has named ----
 # chosen WHAT DEVICE WARNING OPTION...: which one computes without --device, and the line that says why (empty: none)
 chosen() {
