@@ -202,16 +202,15 @@ void lb_gpus_fall_back(lb_gpus *g, bool quiet, const lb_err *why) {
 }
 
 lb_status lb_gpus_probe(lb_gpus *g, lb_err *err) {
-    const lb_selftest_opts o = {.quick = true};
-    lb_selftest_row row;
     for (u32 i = 0; i < g->n; i++)
         for (u32 k = 0; k < LB_DEV_KERNEL_COUNT; k++) {
-            if (!lb_dev_launched(g->dev[i], (lb_dev_kernel)k))
-                continue;
-            LB_TRY(lb_dev_selftest(g->dev[i], (lb_dev_kernel)k, &o, &row, err));
-            if (row.status != LB_OK)
-                return lb_fail(err, row.status, "%s: kernel %s fails its test: %s",
-                               lb_gpus_name(g, i), lb_dev_kernel_name((lb_dev_kernel)k), row.why);
+            bool right = true;
+            if (lb_dev_launched(g->dev[i], (lb_dev_kernel)k))
+                LB_TRY(lb_dev_prove(g->dev[i], (lb_dev_kernel)k, &right, err));
+            if (!right) {
+                lb_err_context(err, "%s", lb_gpus_name(g, i));
+                return err->code;
+            }
         }
     return LB_OK;
 }

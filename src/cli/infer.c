@@ -147,7 +147,14 @@ static lb_status load(lb_infer *x, const lb_common *common, lb_err *err) {
     return st;
 }
 
-static lb_context_opts context_opts(const lb_infer *x) {
+/* What a device cannot do: said once a run, however many sessions find it. */
+static void warn(void *user, const char *text) {
+    lb_infer *x = user;
+    if (!x->quiet)
+        fprintf(stderr, "warning: %s\n", text);
+}
+
+static lb_context_opts context_opts(lb_infer *x) {
     const u32 n_batch = (u32)x->opts.n_batch;
     return (lb_context_opts){.n_ctx = x->n_ctx,
                              .n_seqs = x->n_seqs,
@@ -162,6 +169,8 @@ static lb_context_opts context_opts(const lb_infer *x) {
                              .tap = x->resident && !x->sums ? NULL : x->tap,
                              .tap_user = x->tap_user,
                              .sums = x->sums,
+                             .warn = warn,
+                             .warn_user = x,
                              .scratch_bytes = x->scratch_bytes,
                              .resident = x->resident};
 }

@@ -146,14 +146,17 @@ static void print_remarks(lb_str text) {
 }
 
 /* What the device has done; told: a person is told where that is nothing. */
-static void end_encoder(lb_writer *w, const lb_cli *cli, bool told) {
+static void end_encoder(lb_writer *w, const lb_cli *cli, bool told, bool quiet) {
     lb_encoder_stats s;
     if (!w->encoder)
         return;
     lb_encoder_stats_get(w->encoder, &s);
     lb_cli_log(cli, "%s: %llu values quantized in %llu batches", lb_encoder_device(w->encoder),
                (unsigned long long)s.n_elems, (unsigned long long)s.n_batches);
-    if (told && s.n_batches == 0)
+    if (lb_encoder_refusal(w->encoder) && !quiet)
+        fprintf(stderr, "warning: %s: %s; the CPU quantizes instead\n",
+                lb_encoder_device(w->encoder), lb_encoder_refusal(w->encoder));
+    else if (told && s.n_batches == 0)
         lb_buf_printf(
             &w->remarks,
             "nothing was quantized on %s, which makes K- and IQ-quants, and MLX's groups without "
@@ -165,7 +168,7 @@ static void end_encoder(lb_writer *w, const lb_cli *cli, bool told) {
 void lb_writer_end(lb_writer *w, lb_cli *cli, const lb_common *common, const lb_out_report *r,
                    const lb_buf *plan, lb_status st) {
     lb_progress_end(&w->progress);
-    end_encoder(w, cli, st == LB_OK && r && !r->dry_run && !common->quiet);
+    end_encoder(w, cli, st == LB_OK && r && !r->dry_run && !common->quiet, common->quiet);
     if (w->remarks.len && !common->quiet && !(r && r->dry_run))
         print_remarks(lb_buf_str(&w->remarks));
     lb_buf_deinit(&w->remarks);

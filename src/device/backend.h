@@ -31,6 +31,7 @@ struct lb_dev_queue {
 struct lb_dev_event {
     lb_dev *dev;
     lb_dev_event *next;
+    lb_dev_queue *queue; /* of the last mark; NULL: there is none, or it is gone */
     bool recorded;
     void *impl;
     u64 t_us; /* cpu */
@@ -79,10 +80,15 @@ typedef struct lb_dev_ops {
     void (*event_free)(lb_dev_event *e);
     lb_status (*event_record)(lb_dev_event *e, lb_dev_queue *q, lb_err *err);
     lb_status (*event_await)(lb_dev_event *e, lb_dev_queue *q, lb_err *err);
+    /* NULL: all of the queue is waited for that was marked */
+    lb_status (*event_wait)(lb_dev_event *e, lb_err *err);
     lb_status (*event_us)(lb_dev_event *from, lb_dev_event *to, double *t_us, lb_err *err);
 } lb_dev_ops;
 
 extern const lb_dev_ops lb_dev_ops_cpu, lb_dev_ops_cuda, lb_dev_ops_metal;
+
+/* Of a kernel: nothing is known; its self-test has passed; it is not used any more. */
+enum { LB_PROOF_NONE, LB_PROOF_RIGHT, LB_PROOF_REFUSED };
 
 struct lb_dev {
     const lb_dev_ops *ops;
@@ -96,8 +102,10 @@ struct lb_dev {
     lb_dev_graph *graphs;
     u64 submissions;
     bool launched[LB_DEV_KERNEL_COUNT];
-    u64 host_bytes; /* of stats.used_bytes, those of pinned memory */
-    char lost[256]; /* how the device was lost; empty: it was not */
+    u8 proof[LB_DEV_KERNEL_COUNT]; /* LB_PROOF_* */
+    char refusal[256];             /* of the first kernel that was refused, why */
+    u64 host_bytes;                /* of stats.used_bytes, those of pinned memory */
+    char lost[256];                /* how the device was lost; empty: it was not */
     void *impl;
 };
 

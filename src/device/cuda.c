@@ -26,7 +26,16 @@ typedef struct cuda {
 } cuda;
 
 static u32 text_of(lb_dev_kernel k) {
-    return lb_dev_kernel_is_gemm(k) ? TEXT_HOPPER : lb_dev_kernel_is_mm(k) ? TEXT_TENSOR : TEXT_ALL;
+    switch (lb_dev_kernel_needs(k)) {
+    case LB_DEV_NEEDS_TILES:
+        return TEXT_HOPPER;
+    case LB_DEV_NEEDS_MATRIX:
+    case LB_DEV_NEEDS_FLASH:
+    case LB_DEV_NEEDS_RING:
+        return TEXT_TENSOR;
+    default:
+        return TEXT_ALL;
+    }
 }
 
 static bool is_lost(cu_result r) {
@@ -503,6 +512,12 @@ static lb_status cuda_event_await(lb_dev_event *e, lb_dev_queue *q, lb_err *err)
     return result(q->dev, c->cu.cuStreamWaitEvent(q->impl, e->impl, 0), "event", err);
 }
 
+static lb_status cuda_event_wait(lb_dev_event *e, lb_err *err) {
+    const cuda *c = e->dev->impl;
+    LB_TRY(enter(e->dev, err));
+    return result(e->dev, c->cu.cuEventSynchronize(e->impl), "event", err);
+}
+
 static lb_status cuda_event_us(lb_dev_event *from, lb_dev_event *to, double *t_us, lb_err *err) {
     const cuda *c = from->dev->impl;
     float ms = 0;
@@ -536,5 +551,6 @@ const lb_dev_ops lb_dev_ops_cuda = {
     .event_free = cuda_event_free,
     .event_record = cuda_event_record,
     .event_await = cuda_event_await,
+    .event_wait = cuda_event_wait,
     .event_us = cuda_event_us,
 };

@@ -109,6 +109,7 @@ enum {
     F(cuEventCreate, (cu_event * out, unsigned flags))                                   \
     F(cuEventDestroy_v2, (cu_event e))                                                   \
     F(cuEventRecord, (cu_event e, cu_stream s))                                          \
+    F(cuEventSynchronize, (cu_event e))                                                  \
     F(cuEventElapsedTime, (float *ms, cu_event from, cu_event to))                       \
     F(cuLaunchKernel,                                                                    \
       (cu_function f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,   \

@@ -2,6 +2,7 @@
 /* device.c: what is the same on every device: checks of arguments, counts, what belongs to whom. */
 #include "device/device.h"
 #include "device/backend.h"
+#include <stdio.h>
 
 static const struct {
     const char *name;
@@ -119,15 +120,29 @@ const lb_dev_info *lb_dev_info_get(const lb_dev *d) {
 }
 
 bool lb_dev_has(const lb_dev *d, lb_dev_kernel k) {
-    if (lb_dev_kernel_is_flash(k) && d->info.kind == LB_DEV_METAL)
+    const bool metal = d->info.kind == LB_DEV_METAL, matrix = d->info.tuning.mm_small > 0;
+    if (d->proof[k] == LB_PROOF_REFUSED)
         return false;
-    if (lb_dev_kernel_is_gemm(k)) /* of CUDA a text of its own, not for all generations */
+    switch (lb_dev_kernel_needs(k)) {
+    case LB_DEV_NEEDS_MATRIX:
+        return matrix;
+    case LB_DEV_NEEDS_FLASH:
+        return matrix && !metal;
+    case LB_DEV_NEEDS_RING:
+        return matrix && !metal && d->info.shared_bytes_most >= lb_dev_mt_shared(k);
+    case LB_DEV_NEEDS_TILES: /* of CUDA a text of its own, not for all generations */
         return d->info.kind != LB_DEV_CUDA || d->info.tuning.gemm > 0;
-    if (lb_dev_kernel_is_mt(k) && d->info.shared_bytes_most < LB_DEV_MT_SHARED)
-        return false;
-    if (lb_dev_kernel_is_double(k))
-        return d->info.kind != LB_DEV_METAL;
-    return !lb_dev_kernel_is_mm(k) || d->info.tuning.mm_small > 0;
+    case LB_DEV_NEEDS_DOUBLE:
+        return !metal;
+    default:
+        return true;
+    }
+}
+
+void lb_dev_refuse(lb_dev *d, lb_dev_kernel k, const char *why) {
+    d->proof[k] = LB_PROOF_REFUSED;
+    if (!d->refusal[0])
+        (void)snprintf(d->refusal, sizeof d->refusal, "%s", why);
 }
 
 bool lb_dev_launched(const lb_dev *d, lb_dev_kernel k) {
@@ -218,6 +233,9 @@ void lb_dev_queue_free(lb_dev_queue **out) {
     lb_dev *d = q->dev;
     lb_dev_graph_cancel(q);
     (void)lb_dev_queue_wait(q, &ignored);
+    for (lb_dev_event *e = d->events; e; e = e->next)
+        if (e->queue == q)
+            e->queue = NULL;
     for (lb_dev_queue **p = &d->queues; *p; p = &(*p)->next)
         if (*p == q) {
             *p = q->next;
@@ -376,6 +394,16 @@ static lb_status check_outputs(const lb_dev_launch *l, const char *signature, co
     return LB_OK;
 }
 
+/* Why the device does not have it. */
+static lb_status lacks(const lb_dev *d, lb_dev_kernel k, lb_err *err) {
+    const char *name = lb_dev_kernel_name(k);
+    if (d->proof[k] == LB_PROOF_REFUSED)
+        return lb_fail(err, LB_E_UNSUPPORTED, "kernel %s: it cannot be used: %s", name, d->refusal);
+    return lb_fail(err, LB_E_UNSUPPORTED, "kernel %s: %s (%s) has no %s for it", name, d->info.id,
+                   d->info.generation,
+                   lb_dev_kernel_needs(k) == LB_DEV_NEEDS_DOUBLE ? "double" : "matrix units");
+}
+
 lb_status lb_dev_queue_launch(lb_dev_queue *q, const lb_dev_launch *l, lb_err *err) {
     lb_dev_shape s;
     LB_TRY(lb_dev_alive(q->dev, err));
@@ -392,9 +420,7 @@ lb_status lb_dev_queue_launch(lb_dev_queue *q, const lb_dev_launch *l, lb_err *e
         return lb_fail(err, LB_E_USAGE, "kernel %s: %u bytes of values given, it takes %u", name,
                        l->val ? l->val_bytes : 0, val_bytes);
     if (!lb_dev_has(q->dev, l->kernel))
-        return lb_fail(err, LB_E_UNSUPPORTED, "kernel %s: %s (%s) has no %s for it", name,
-                       q->dev->info.id, q->dev->info.generation,
-                       lb_dev_kernel_is_double(l->kernel) ? "double" : "matrix units");
+        return lacks(q->dev, l->kernel, err);
     LB_TRY(lb_dev_kernel_shape(l->kernel, l->val, &s, err));
     for (u32 i = 0; i < n_bufs; i++)
         LB_TRY(check_arg(q, l, i, s.need_bytes[i], err));
@@ -473,6 +499,7 @@ lb_status lb_dev_event_record(lb_dev_event *e, lb_dev_queue *q, lb_err *err) {
     LB_TRY(same_device(e, q->dev, err));
     LB_TRY(e->dev->ops->event_record(e, q, err));
     e->recorded = true;
+    e->queue = q;
     return LB_OK;
 }
 
@@ -484,6 +511,15 @@ lb_status lb_dev_event_await(lb_dev_event *e, lb_dev_queue *q, lb_err *err) {
         return lb_fail(err, LB_E_USAGE, "%s: an event of another kind of device", q->dev->info.id);
     LB_TRY(was_recorded(e, err));
     return q->dev->ops->event_await(e, q, err);
+}
+
+lb_status lb_dev_event_wait(lb_dev_event *e, lb_err *err) {
+    LB_TRY(lb_dev_alive(e->dev, err));
+    LB_TRY(was_recorded(e, err));
+    if (!e->queue) /* its end was waited for */
+        return LB_OK;
+    return e->dev->ops->event_wait ? e->dev->ops->event_wait(e, err)
+                                   : lb_dev_queue_wait(e->queue, err);
 }
 
 lb_status lb_dev_event_us(lb_dev_event *from, lb_dev_event *to, double *t_us, lb_err *err) {

@@ -93,10 +93,11 @@ lb_status lb_dev_open(lb_dev **out, const lb_dev_opts *opts, lb_err *err);
 /* Waits for its queues; frees all that belongs to it. NULL and *d NULL are fine. */
 void lb_dev_close(lb_dev **d);
 const lb_dev_info *lb_dev_info_get(const lb_dev *d);
-/* Whether the device has what a kernel needs: mm_*, mt_* and gemm* the matrix units, refine_*
- * double.
- */
+/* Whether the device has what a kernel needs (lb_dev_needs), and it has not been refused. */
 bool lb_dev_has(const lb_dev *d, lb_dev_kernel k);
+/* From now on the device does not have it: it does not compile there, is not launched or is wrong.
+ * Launches are LB_E_UNSUPPORTED and say why, as it was said of the first one. selftest.h looks. */
+void lb_dev_refuse(lb_dev *d, lb_dev_kernel k, const char *why);
 /* Whether it has been launched there, or recorded. */
 bool lb_dev_launched(const lb_dev *d, lb_dev_kernel k);
 /* How a product by mt_* is shared out: simdgroups, split, per. */
@@ -194,6 +195,8 @@ lb_status lb_dev_event_record(lb_dev_event *e, lb_dev_queue *q, lb_err *err);
 /* What is submitted to q from here on comes after the mark; q may be of another device of the
  * kind. */
 lb_status lb_dev_event_await(lb_dev_event *e, lb_dev_queue *q, lb_err *err);
+/* Until the device has come to the mark: what is behind it goes on. */
+lb_status lb_dev_event_wait(lb_dev_event *e, lb_err *err);
 /* Time of the device between two marks, both of which are waited for. */
 lb_status lb_dev_event_us(lb_dev_event *from, lb_dev_event *to, double *t_us, lb_err *err);
 

@@ -22,6 +22,7 @@ typedef struct family {
     const char *signature;
     u32 val_bytes;
     lb_dev_shape_fn *shape; /* NULL, or what is wrong with the values */
+    lb_dev_needs needs;
 } family;
 
 static const char too_large[] = LB_DEV_TOO_LARGE;
@@ -616,79 +617,87 @@ enum {
 };
 
 static const family families[] = {
-    [MV] = {"iiiov", sizeof(lb_mv_args), shape_mv},
-    [MV_MLX] = {"iiiiiov", sizeof(lb_mv_args), shape_mv_mlx},
-    [MVE] = {"iiiov", sizeof(lb_mv_args), shape_mve},
-    [MVE_MLX] = {"iiiiiov", sizeof(lb_mv_args), shape_mve_mlx},
-    [ROWS] = {"iiov", sizeof(lb_rows_args), shape_rows},
-    [ROWS_MLX] = {"iiiiov", sizeof(lb_rows_args), shape_rows_mlx},
-    [MV_SCALED] = {"iiiiov", sizeof(lb_mv_args), shape_mv_scaled},
-    [MVE_SCALED] = {"iiiiov", sizeof(lb_mv_args), shape_mve_scaled},
-    [ROWS_SCALED] = {"iiiov", sizeof(lb_rows_args), shape_rows_scaled},
-    [RMS_NORM] = {"iiov", sizeof(lb_row_args), shape_rms_norm},
-    [LAYER_NORM] = {"iiiov", sizeof(lb_row_args), shape_layer_norm},
-    [RMS_HEADS] = {"iov", sizeof(lb_heads_args), shape_rms_heads},
-    [LAYER_HEADS] = {"iiov", sizeof(lb_heads_args), shape_layer_heads},
-    [SOFTMAX] = {"ov", sizeof(lb_row_args), shape_softmax},
-    [ARGMAX] = {"iov", sizeof(lb_row_args), shape_argmax},
-    [TOP_CHUNKS] = {"iov", sizeof(lb_top_args), lb_dev_shape_top_chunks},
-    [TOP_MERGE] = {"iov", sizeof(lb_top_args), lb_dev_shape_top_merge},
-    [TOP_TAKE] = {"iiov", sizeof(lb_top_args), lb_dev_shape_top_take},
-    [ROPE] = {"iiov", sizeof(lb_rope_args), shape_rope},
-    [MAP] = {"iiov", sizeof(lb_map_args), shape_map},
-    [VEC] = {"ov", sizeof(lb_vec_args), shape_vec},
-    [VEC_ROW] = {"iov", sizeof(lb_vec_args), shape_vec_row},
-    [VEC_EACH] = {"iov", sizeof(lb_vec_args), shape_vec_each},
-    [VEC_SAME] = {"iov", sizeof(lb_vec_args), shape_vec_same},
-    [VEC_GATED] = {"iiov", sizeof(lb_vec_args), shape_vec_gated},
-    [BIAS_EXPERTS] = {"iiov", sizeof(lb_experts_args), shape_bias_experts},
-    [ACT] = {"iov", sizeof(lb_act_args), shape_act},
-    [KV_STORE] = {"iiov", sizeof(lb_kv_args), lb_dev_shape_kv_store},
-    [ATTEND] = {"iiiiov", sizeof(lb_attend_args), lb_dev_shape_attend},
-    [ATTEND_JOIN] = {"iiov", sizeof(lb_join_args), shape_join},
-    [FLASH] = {"iiiiiov", sizeof(lb_attend_args), lb_dev_shape_flash},
-    [FEW] = {"iiiiioov", sizeof(lb_attend_args), lb_dev_shape_few},
-    [ROPE_STORE] = {"iiiiioov", sizeof(lb_rope_store_args), lb_dev_shape_rope_store},
-    [ROUTE] = {"iiov", sizeof(lb_route_args), shape_route},
-    [SCALE_ROUTES] = {"iov", sizeof(lb_experts_args), shape_scale_routes},
-    [EXPERTS_SUM] = {"iiov", sizeof(lb_experts_args), shape_experts_sum},
-    [ENCODE] = {"iiov", sizeof(lb_encode_args), lb_dev_shape_encode},
-    [ENCODE_GRID] = {"iiiov", sizeof(lb_encode_args), lb_dev_shape_encode_grid},
-    [ENCODE_AFFINE] = {"iooov", sizeof(lb_encode_mlx_args), lb_dev_shape_encode_affine},
-    [ENCODE_FLOAT] = {"ioov", sizeof(lb_encode_mlx_args), lb_dev_shape_encode_float},
-    [REFINE] = {"iiiov", sizeof(lb_encode_args), lb_dev_shape_refine},
-    [MM] = {"iiiov", sizeof(lb_mv_args), lb_dev_shape_mm},
-    [MM_MLX] = {"iiiiiov", sizeof(lb_mv_args), lb_dev_shape_mm_mlx},
-    [MM_SCALED] = {"iiiiov", sizeof(lb_mv_args), lb_dev_shape_mm_scaled},
-    [MT] = {"iiiov", sizeof(lb_mv_args), lb_dev_shape_mt},
-    [MT_MLX] = {"iiiiiov", sizeof(lb_mv_args), lb_dev_shape_mt_mlx},
-    [ROUTES_GROUP] = {"iov", sizeof(lb_group_args), lb_dev_shape_routes_group},
-    [UNPACK] = {"iov", sizeof(lb_unpack_args), lb_dev_shape_unpack},
-    [UNPACK_MLX] = {"iiiov", sizeof(lb_unpack_args), lb_dev_shape_unpack_mlx},
-    [UNPACK_SCALED] = {"iiov", sizeof(lb_unpack_args), lb_dev_shape_unpack_scaled},
-    [TILE_ROWS] = {"iioov", sizeof(lb_tile_args), lb_dev_shape_tile_rows},
-    [GEMM] = {"iiiov", sizeof(lb_gemm_args), lb_dev_shape_gemm},
-    [GEMM_GATED] = {"iiiiov", sizeof(lb_gemm_args), lb_dev_shape_gemm_gated},
-    [ROUTES_COUNT] = {"iov", sizeof(lb_group_args), lb_dev_shape_plan},
-    [ROUTES_TILES] = {"iov", sizeof(lb_group_args), lb_dev_shape_plan},
-    [TILE_ROUTES] = {"iiioov", sizeof(lb_tile_routes_args), lb_dev_shape_tile_routes},
-    [GEMM_EXPERTS] = {"iiiiiov", sizeof(lb_gemm_experts_args), lb_dev_shape_gemm_experts},
+    [MV] = {"iiiov", sizeof(lb_mv_args), shape_mv, LB_DEV_NEEDS_NOTHING},
+    [MV_MLX] = {"iiiiiov", sizeof(lb_mv_args), shape_mv_mlx, LB_DEV_NEEDS_NOTHING},
+    [MVE] = {"iiiov", sizeof(lb_mv_args), shape_mve, LB_DEV_NEEDS_NOTHING},
+    [MVE_MLX] = {"iiiiiov", sizeof(lb_mv_args), shape_mve_mlx, LB_DEV_NEEDS_NOTHING},
+    [ROWS] = {"iiov", sizeof(lb_rows_args), shape_rows, LB_DEV_NEEDS_NOTHING},
+    [ROWS_MLX] = {"iiiiov", sizeof(lb_rows_args), shape_rows_mlx, LB_DEV_NEEDS_NOTHING},
+    [MV_SCALED] = {"iiiiov", sizeof(lb_mv_args), shape_mv_scaled, LB_DEV_NEEDS_NOTHING},
+    [MVE_SCALED] = {"iiiiov", sizeof(lb_mv_args), shape_mve_scaled, LB_DEV_NEEDS_NOTHING},
+    [ROWS_SCALED] = {"iiiov", sizeof(lb_rows_args), shape_rows_scaled, LB_DEV_NEEDS_NOTHING},
+    [RMS_NORM] = {"iiov", sizeof(lb_row_args), shape_rms_norm, LB_DEV_NEEDS_NOTHING},
+    [LAYER_NORM] = {"iiiov", sizeof(lb_row_args), shape_layer_norm, LB_DEV_NEEDS_NOTHING},
+    [RMS_HEADS] = {"iov", sizeof(lb_heads_args), shape_rms_heads, LB_DEV_NEEDS_NOTHING},
+    [LAYER_HEADS] = {"iiov", sizeof(lb_heads_args), shape_layer_heads, LB_DEV_NEEDS_NOTHING},
+    [SOFTMAX] = {"ov", sizeof(lb_row_args), shape_softmax, LB_DEV_NEEDS_NOTHING},
+    [ARGMAX] = {"iov", sizeof(lb_row_args), shape_argmax, LB_DEV_NEEDS_NOTHING},
+    [TOP_CHUNKS] = {"iov", sizeof(lb_top_args), lb_dev_shape_top_chunks, LB_DEV_NEEDS_NOTHING},
+    [TOP_MERGE] = {"iov", sizeof(lb_top_args), lb_dev_shape_top_merge, LB_DEV_NEEDS_NOTHING},
+    [TOP_TAKE] = {"iiov", sizeof(lb_top_args), lb_dev_shape_top_take, LB_DEV_NEEDS_NOTHING},
+    [ROPE] = {"iiov", sizeof(lb_rope_args), shape_rope, LB_DEV_NEEDS_NOTHING},
+    [MAP] = {"iiov", sizeof(lb_map_args), shape_map, LB_DEV_NEEDS_NOTHING},
+    [VEC] = {"ov", sizeof(lb_vec_args), shape_vec, LB_DEV_NEEDS_NOTHING},
+    [VEC_ROW] = {"iov", sizeof(lb_vec_args), shape_vec_row, LB_DEV_NEEDS_NOTHING},
+    [VEC_EACH] = {"iov", sizeof(lb_vec_args), shape_vec_each, LB_DEV_NEEDS_NOTHING},
+    [VEC_SAME] = {"iov", sizeof(lb_vec_args), shape_vec_same, LB_DEV_NEEDS_NOTHING},
+    [VEC_GATED] = {"iiov", sizeof(lb_vec_args), shape_vec_gated, LB_DEV_NEEDS_NOTHING},
+    [BIAS_EXPERTS] = {"iiov", sizeof(lb_experts_args), shape_bias_experts, LB_DEV_NEEDS_NOTHING},
+    [ACT] = {"iov", sizeof(lb_act_args), shape_act, LB_DEV_NEEDS_NOTHING},
+    [KV_STORE] = {"iiov", sizeof(lb_kv_args), lb_dev_shape_kv_store, LB_DEV_NEEDS_NOTHING},
+    [ATTEND] = {"iiiiov", sizeof(lb_attend_args), lb_dev_shape_attend, LB_DEV_NEEDS_NOTHING},
+    [ATTEND_JOIN] = {"iiov", sizeof(lb_join_args), shape_join, LB_DEV_NEEDS_NOTHING},
+    [FLASH] = {"iiiiiov", sizeof(lb_attend_args), lb_dev_shape_flash, LB_DEV_NEEDS_FLASH},
+    [FEW] = {"iiiiioov", sizeof(lb_attend_args), lb_dev_shape_few, LB_DEV_NEEDS_FLASH},
+    [ROPE_STORE] = {"iiiiioov", sizeof(lb_rope_store_args), lb_dev_shape_rope_store,
+                    LB_DEV_NEEDS_NOTHING},
+    [ROUTE] = {"iiov", sizeof(lb_route_args), shape_route, LB_DEV_NEEDS_NOTHING},
+    [SCALE_ROUTES] = {"iov", sizeof(lb_experts_args), shape_scale_routes, LB_DEV_NEEDS_NOTHING},
+    [EXPERTS_SUM] = {"iiov", sizeof(lb_experts_args), shape_experts_sum, LB_DEV_NEEDS_NOTHING},
+    [ENCODE] = {"iiov", sizeof(lb_encode_args), lb_dev_shape_encode, LB_DEV_NEEDS_NOTHING},
+    [ENCODE_GRID] = {"iiiov", sizeof(lb_encode_args), lb_dev_shape_encode_grid,
+                     LB_DEV_NEEDS_NOTHING},
+    [ENCODE_AFFINE] = {"iooov", sizeof(lb_encode_mlx_args), lb_dev_shape_encode_affine,
+                       LB_DEV_NEEDS_NOTHING},
+    [ENCODE_FLOAT] = {"ioov", sizeof(lb_encode_mlx_args), lb_dev_shape_encode_float,
+                      LB_DEV_NEEDS_NOTHING},
+    [REFINE] = {"iiiov", sizeof(lb_encode_args), lb_dev_shape_refine, LB_DEV_NEEDS_DOUBLE},
+    [MM] = {"iiiov", sizeof(lb_mv_args), lb_dev_shape_mm, LB_DEV_NEEDS_MATRIX},
+    [MM_MLX] = {"iiiiiov", sizeof(lb_mv_args), lb_dev_shape_mm_mlx, LB_DEV_NEEDS_MATRIX},
+    [MM_SCALED] = {"iiiiov", sizeof(lb_mv_args), lb_dev_shape_mm_scaled, LB_DEV_NEEDS_MATRIX},
+    [MT] = {"iiiov", sizeof(lb_mv_args), lb_dev_shape_mt, LB_DEV_NEEDS_RING},
+    [MT_MLX] = {"iiiiiov", sizeof(lb_mv_args), lb_dev_shape_mt_mlx, LB_DEV_NEEDS_RING},
+    [ROUTES_GROUP] = {"iov", sizeof(lb_group_args), lb_dev_shape_routes_group,
+                      LB_DEV_NEEDS_NOTHING},
+    [UNPACK] = {"iov", sizeof(lb_unpack_args), lb_dev_shape_unpack, LB_DEV_NEEDS_NOTHING},
+    [UNPACK_MLX] = {"iiiov", sizeof(lb_unpack_args), lb_dev_shape_unpack_mlx, LB_DEV_NEEDS_NOTHING},
+    [UNPACK_SCALED] = {"iiov", sizeof(lb_unpack_args), lb_dev_shape_unpack_scaled,
+                       LB_DEV_NEEDS_NOTHING},
+    [TILE_ROWS] = {"iioov", sizeof(lb_tile_args), lb_dev_shape_tile_rows, LB_DEV_NEEDS_NOTHING},
+    [GEMM] = {"iiiov", sizeof(lb_gemm_args), lb_dev_shape_gemm, LB_DEV_NEEDS_TILES},
+    [GEMM_GATED] = {"iiiiov", sizeof(lb_gemm_args), lb_dev_shape_gemm_gated, LB_DEV_NEEDS_TILES},
+    [ROUTES_COUNT] = {"iov", sizeof(lb_group_args), lb_dev_shape_plan, LB_DEV_NEEDS_NOTHING},
+    [ROUTES_TILES] = {"iov", sizeof(lb_group_args), lb_dev_shape_plan, LB_DEV_NEEDS_NOTHING},
+    [TILE_ROUTES] = {"iiioov", sizeof(lb_tile_routes_args), lb_dev_shape_tile_routes,
+                     LB_DEV_NEEDS_NOTHING},
+    [GEMM_EXPERTS] = {"iiiiiov", sizeof(lb_gemm_experts_args), lb_dev_shape_gemm_experts,
+                      LB_DEV_NEEDS_TILES},
     [GEMM_EXPERTS_GATED] = {"iiiiiiov", sizeof(lb_gemm_experts_args),
-                            lb_dev_shape_gemm_experts_gated},
-    [COLUMN_SUMS] = {"iioov", sizeof(lb_sums_args), lb_dev_shape_column_sums},
-    [ROUTE_TWO] = {"iov", sizeof(lb_route_args), lb_dev_shape_route_two},
-    [MOVE] = {"iov", sizeof(lb_move_args), lb_dev_shape_move},
-    [TIMES] = {"iov", sizeof(lb_times_args), lb_dev_shape_times},
-    [L2] = {"ov", sizeof(lb_l2_args), lb_dev_shape_l2},
-    [CONV] = {"iiiiiiov", sizeof(lb_conv_args), lb_dev_shape_conv},
-    [CONV_KEEP] = {"iiov", sizeof(lb_conv_args), lb_dev_shape_conv_keep},
-    [GATES] = {"iiiov", sizeof(lb_gates_args), lb_dev_shape_gates},
-    [DELTA] = {"iiioov", sizeof(lb_delta_args), lb_dev_shape_delta},
-    [KV_PUT] = {"iiov", sizeof(lb_kv_args), lb_dev_shape_put},
-    [ATTEND_WIDE] = {"iiiiov", sizeof(lb_wide_args), lb_dev_shape_wide},
-    [MIX] = {"ov", sizeof(lb_mix_args), lb_dev_shape_mix},
-    [KV_TAKE] = {"iiov", sizeof(lb_kv_args), lb_dev_shape_take},
-    [KV_MOVE] = {"iiov", sizeof(lb_move_rows_args), lb_dev_shape_move_rows},
+                            lb_dev_shape_gemm_experts_gated, LB_DEV_NEEDS_TILES},
+    [COLUMN_SUMS] = {"iioov", sizeof(lb_sums_args), lb_dev_shape_column_sums, LB_DEV_NEEDS_NOTHING},
+    [ROUTE_TWO] = {"iov", sizeof(lb_route_args), lb_dev_shape_route_two, LB_DEV_NEEDS_NOTHING},
+    [MOVE] = {"iov", sizeof(lb_move_args), lb_dev_shape_move, LB_DEV_NEEDS_NOTHING},
+    [TIMES] = {"iov", sizeof(lb_times_args), lb_dev_shape_times, LB_DEV_NEEDS_NOTHING},
+    [L2] = {"ov", sizeof(lb_l2_args), lb_dev_shape_l2, LB_DEV_NEEDS_NOTHING},
+    [CONV] = {"iiiiiiov", sizeof(lb_conv_args), lb_dev_shape_conv, LB_DEV_NEEDS_NOTHING},
+    [CONV_KEEP] = {"iiov", sizeof(lb_conv_args), lb_dev_shape_conv_keep, LB_DEV_NEEDS_NOTHING},
+    [GATES] = {"iiiov", sizeof(lb_gates_args), lb_dev_shape_gates, LB_DEV_NEEDS_NOTHING},
+    [DELTA] = {"iiioov", sizeof(lb_delta_args), lb_dev_shape_delta, LB_DEV_NEEDS_NOTHING},
+    [KV_PUT] = {"iiov", sizeof(lb_kv_args), lb_dev_shape_put, LB_DEV_NEEDS_NOTHING},
+    [ATTEND_WIDE] = {"iiiiov", sizeof(lb_wide_args), lb_dev_shape_wide, LB_DEV_NEEDS_NOTHING},
+    [MIX] = {"ov", sizeof(lb_mix_args), lb_dev_shape_mix, LB_DEV_NEEDS_NOTHING},
+    [KV_TAKE] = {"iiov", sizeof(lb_kv_args), lb_dev_shape_take, LB_DEV_NEEDS_NOTHING},
+    [KV_MOVE] = {"iiov", sizeof(lb_move_rows_args), lb_dev_shape_move_rows, LB_DEV_NEEDS_NOTHING},
 };
 
 static const struct {
@@ -716,27 +725,8 @@ const char *lb_dev_kernel_name(lb_dev_kernel k) {
     return table[k].name;
 }
 
-bool lb_dev_kernel_is_mm(lb_dev_kernel k) {
-    const u32 f = table[k].family;
-    return f == MM || f == MM_MLX || f == MM_SCALED || lb_dev_kernel_is_flash(k) ||
-           lb_dev_kernel_is_mt(k);
-}
-
-bool lb_dev_kernel_is_flash(lb_dev_kernel k) {
-    return table[k].family == FLASH || table[k].family == FEW;
-}
-
-bool lb_dev_kernel_is_mt(lb_dev_kernel k) {
-    return table[k].family == MT || table[k].family == MT_MLX;
-}
-
-bool lb_dev_kernel_is_gemm(lb_dev_kernel k) {
-    const u32 f = table[k].family;
-    return f == GEMM || f == GEMM_GATED || f == GEMM_EXPERTS || f == GEMM_EXPERTS_GATED;
-}
-
-bool lb_dev_kernel_is_double(lb_dev_kernel k) {
-    return table[k].family == REFINE;
+lb_dev_needs lb_dev_kernel_needs(lb_dev_kernel k) {
+    return families[table[k].family].needs;
 }
 
 bool lb_dev_kernel_find(lb_str name, lb_dev_kernel *out) {

@@ -33,16 +33,16 @@ typedef struct lb_dev_shape {
     .page_bytes = (a)->page_bytes, .n_pages = (a)->n_pages, .type = (a)->type
 
 const char *lb_dev_kernel_name(lb_dev_kernel k);
-/* Whether it multiplies by matrix units, which not every device has (lb_dev_has). */
-bool lb_dev_kernel_is_mm(lb_dev_kernel k);
-/* Of these, those that only CUDA and the kernels as C have: attend_mma_*, attend_few_*. */
-bool lb_dev_kernel_is_flash(lb_dev_kernel k);
-/* Of these, whether it is one of few tokens (mt_*). */
-bool lb_dev_kernel_is_mt(lb_dev_kernel k);
-/* Whether it multiplies tiles of f16, which fewer devices have. */
-bool lb_dev_kernel_is_gemm(lb_dev_kernel k);
-/* Whether it computes in double, which Metal does not have. */
-bool lb_dev_kernel_is_double(lb_dev_kernel k);
+/* What a kernel needs that not every device has (lb_dev_has). */
+typedef enum lb_dev_needs {
+    LB_DEV_NEEDS_NOTHING,
+    LB_DEV_NEEDS_MATRIX, /* matrix units: mm_* */
+    LB_DEV_NEEDS_FLASH,  /* these, and a text that Metal has not: attend_mma_*, attend_few_* */
+    LB_DEV_NEEDS_RING,   /* the same, and much memory of a threadgroup: mt_* */
+    LB_DEV_NEEDS_TILES,  /* products of tiles of f16, of CUDA for some generations alone: gemm* */
+    LB_DEV_NEEDS_DOUBLE  /* refine_* */
+} lb_dev_needs;
+lb_dev_needs lb_dev_kernel_needs(lb_dev_kernel k);
 bool lb_dev_kernel_find(lb_str name, lb_dev_kernel *out);
 
 /* What is done with stored rows: mv_*, mve_*, mm_*, unpack_*, rows_*, mt_*; the last not of every
@@ -75,8 +75,11 @@ u64 lb_dev_tile_bytes(u32 n_rows, u32 n_cols, u32 pad);
 /* How many tiles experts' routes have at most (routes_tiles). */
 u32 lb_dev_plan_tiles(u32 n_routes, u32 n_mats);
 u32 lb_dev_kernel_val_bytes(lb_dev_kernel k);
-/* What the memory of a threadgroup of mt_* may be at most: all that a unit of CUDA's 9.0 has. */
-#define LB_DEV_MT_SHARED 232448u
+/* Memory of a threadgroup of mt_*, in bytes: the rings that a launch asks for, and what the text
+ * declares (LB_DEV_MT_DECLARED at most: ptxas -v says it of each, and so do the .shared lines that
+ * test_device_cuda adds up). 0: another kernel. */
+#define LB_DEV_MT_DECLARED 6784u
+u32 lb_dev_mt_shared(lb_dev_kernel k);
 /* val: of lb_dev_kernel_val_bytes. LB_E_USAGE: values that the kernel cannot take, said in words.
  */
 lb_status lb_dev_kernel_shape(lb_dev_kernel k, const void *val, lb_dev_shape *out, lb_err *err);

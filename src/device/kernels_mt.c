@@ -74,6 +74,11 @@ u32 lb_dev_mt_ring(lb_dev_kernel k) {
     return 0;
 }
 
+u32 lb_dev_mt_shared(lb_dev_kernel k) {
+    const u32 ring = lb_dev_mt_ring(k);
+    return ring ? ring + LB_DEV_MT_DECLARED : 0;
+}
+
 void lb_dev_mt_share(const lb_dev_info *d, lb_mv_args *a) {
     a->simdgroups = LB_DEV_MT_SIMDGROUPS;
     a->split = a->simdgroups; /* so that threadgroups have as many tiles as others */

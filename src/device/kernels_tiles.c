@@ -115,9 +115,9 @@ const char *lb_dev_shape_gemm(u32 type, const void *val, lb_dev_shape *s) {
 /* As kern/gemm_hopper.k is launched: clusters of two stay until nothing is left to do. */
 void lb_dev_kernel_own_grid(lb_dev_kernel k, u32 n_units, lb_dev_shape *s) {
     enum { THREADS = 384, STAGES_BYTES = 12 * LB_DEV_TILE_BYTES + 1024 };
-    if (lb_dev_kernel_is_mt(k))
+    if (lb_dev_kernel_needs(k) == LB_DEV_NEEDS_RING)
         s->shared_bytes = lb_dev_mt_ring(k);
-    if (!lb_dev_kernel_is_gemm(k) || !s->groups[0])
+    if (lb_dev_kernel_needs(k) != LB_DEV_NEEDS_TILES || !s->groups[0])
         return;
     s->groups[0] = LB_MAX(n_units / 2 * 2, 2u);
     s->groups[1] = s->groups[2] = 1;

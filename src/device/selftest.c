@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* selftest.c: the run of one kernel's cases, what they share. */
 #include "device/selftest.h"
+#include "device/backend.h"
 #include "device/selftest_cases.h"
 #include <math.h>
 #include <stdio.h>
@@ -205,4 +206,29 @@ lb_status lb_dev_selftest(lb_dev *d, lb_dev_kernel k, const lb_selftest_opts *op
     if (st == LB_E_NOMEM && err)
         *err = why;
     return st == LB_E_NOMEM ? st : LB_OK;
+}
+
+lb_status lb_dev_prove(lb_dev *d, lb_dev_kernel k, bool *right, lb_err *why) {
+    const lb_selftest_opts quick = {.quick = true};
+    lb_selftest_row row;
+    *right = d->proof[k] != LB_PROOF_REFUSED;
+    if (!*right) {
+        (void)lb_fail(why, LB_E_UNSUPPORTED, "kernel %s: it cannot be used: %s",
+                      lb_dev_kernel_name(k), d->refusal);
+        return LB_OK;
+    }
+    if (d->proof[k] == LB_PROOF_RIGHT || d->info.kind == LB_DEV_CPU)
+        return LB_OK;
+    LB_TRY(lb_dev_selftest(d, k, &quick, &row, why));
+    LB_TRY(lb_dev_alive(d, why));
+    *right = row.status == LB_OK;
+    if (*right) {
+        d->proof[k] = LB_PROOF_RIGHT;
+        return LB_OK;
+    }
+    (void)lb_fail(why, row.status, "kernel %s fails its test: %s", lb_dev_kernel_name(k), row.why);
+    if (row.status == LB_E_LIMIT)
+        return row.status;
+    lb_dev_refuse(d, k, row.why);
+    return LB_OK;
 }

@@ -29,4 +29,10 @@ typedef struct lb_selftest_row {
 lb_status lb_dev_selftest(lb_dev *d, lb_dev_kernel k, const lb_selftest_opts *opts,
                           lb_selftest_row *out, lb_err *err);
 
+/* Whether a kernel of the device is right, by a quick self-test when it is asked the first time.
+ * One that is not is refused from then on (lb_dev_has): *right false, and why is what is wrong, of
+ * the code that the test ended with. LB_E_IO: the device was lost; LB_E_NOMEM, LB_E_LIMIT: there is
+ * no memory for the test. The devices' kernels as C are right, which tests look at. */
+lb_status lb_dev_prove(lb_dev *d, lb_dev_kernel k, bool *right, lb_err *why);
+
 #endif

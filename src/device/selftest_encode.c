@@ -149,7 +149,7 @@ lb_status lb_selftest_encode(lb_selftest *t, u32 i, bool *more, lb_err *err) {
     shape s = i < LB_LEN(shapes) ? shapes[i] : large;
     encode e = {.type = LB_Q2_K};
     lb_dev_kernel k = LB_DEV_KERNEL_COUNT;
-    const bool refines = lb_dev_kernel_is_double(t->row->kernel);
+    const bool refines = lb_dev_kernel_needs(t->row->kernel) == LB_DEV_NEEDS_DOUBLE;
     for (u32 j = 0; j < LB_LEN(types) && k != t->row->kernel; j++) {
         e.type = types[j];
         (void)(refines ? lb_dev_refine_of : lb_dev_encode_of)(e.type, &k);

@@ -481,7 +481,7 @@ static u32 *make_plan(lb_selftest *t, const lb_mv_args *a, const u32 *routes, u6
 /* Products of a stack of matrices (mve_*, mm_*), half of them of the same x, and of one (mv_*,
  * mm_*); y's rows lie apart, what is between them is as it was. */
 static lb_status check_mv(lb_selftest *t, const weights *w, bool stack, bool mm, lb_err *err) {
-    const bool mt = lb_dev_kernel_is_mt(t->row->kernel);
+    const bool mt = lb_dev_kernel_needs(t->row->kernel) == LB_DEV_NEEDS_RING;
     lb_mv_args a = w->a;
     const u32 n_x = a.n_tokens;
     a.n_rows = a.n_rows / (stack ? STACK : 1);
@@ -622,7 +622,8 @@ static bool find_type(lb_str name, weights *w) {
 lb_status lb_selftest_weights(lb_selftest *t, u32 i, bool *more, lb_err *err) {
     const lb_str name = lb_str_c(lb_dev_kernel_name(t->row->kernel));
     const bool mm = lb_str_starts(name, LB_STR("mm_")), mve = lb_str_starts(name, LB_STR("mve_"));
-    const bool tiled = lb_str_starts(name, LB_STR("mv_")), mt = lb_dev_kernel_is_mt(t->row->kernel);
+    const bool tiled = lb_str_starts(name, LB_STR("mv_")),
+               mt = lb_dev_kernel_needs(t->row->kernel) == LB_DEV_NEEDS_RING;
     const bool unpack = lb_str_starts(name, LB_STR("unpack_"));
     const bool product = mm || mve || tiled || mt;
     const shape *small = mm ? mm_shapes : mt ? mt_shapes : shapes;

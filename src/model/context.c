@@ -305,30 +305,44 @@ static lb_status eval_part(lb_context *c, const lb_batch *b, u32 first, float **
     return LB_OK;
 }
 
-/* A part that failed on its way through the layers is nothing that a sequence holds. */
-static void take_back(lb_context *c) {
-    for (u32 i = 0; i < c->n; i++)
-        if (c->pos[i] < c->cache.seq[c->seq[i]].length &&
-            !lb_cache_cut(&c->cache, c->seq[i], c->pos[i]))
-            (void)lb_cache_cut(&c->cache, c->seq[i], 0);
+/* Tokens that failed on their way through the layers are nothing that a sequence holds. */
+static void take_back(lb_context *c, const lb_batch *b, u32 first, u32 end) {
+    for (u32 i = first, n; i < end; i += n) {
+        const u32 seq = b->seq ? b->seq[i] : 0, length = c->cache.seq[seq].length;
+        for (n = 1; i + n < end && (b->seq ? b->seq[i + n] : 0) == seq;)
+            n++;
+        if (!lb_cache_cut(&c->cache, seq, length - LB_MIN(n, length)))
+            (void)lb_cache_cut(&c->cache, seq, 0);
+    }
 }
 
 lb_status lb_context_eval(lb_context *c, const lb_batch *b, float *logits, lb_err *err) {
     LB_TRY(lb_context_check(c, b, err));
     LB_TRY(lb_context_begin(c, err));
-    for (u32 first = 0; first < b->n;) {
-        u32 n = LB_MIN(c->o.n_batch, b->n - first);
-        LB_TRY(lb_interrupt_check(err));
+    u32 first = 0, kept = 0; /* kept: tokens that are known to be through */
+    lb_status st = LB_OK;
+    while (first < b->n && st == LB_OK) {
+        const u32 n = LB_MIN(c->o.n_batch, b->n - first);
+        st = lb_interrupt_check(err);
         c->n = n;
-        LB_TRY(lb_context_place(c, b, first, err));
-        lb_status st = eval_part(c, b, first, &logits, err);
-        if (st != LB_OK) {
-            take_back(c);
-            return st;
-        }
+        if (st == LB_OK)
+            st = lb_context_place(c, b, first, err);
+        if (st != LB_OK)
+            break;
+        st = eval_part(c, b, first, &logits, err);
         first += n;
+        if (st == LB_OK && !lb_device_in_flight(c))
+            kept = first;
     }
-    return LB_OK;
+    if (lb_device_in_flight(c)) {
+        lb_err ignored;
+        const lb_status landed = lb_device_land(c, st == LB_OK ? err : &ignored);
+        kept = landed == LB_OK ? first : kept;
+        st = st == LB_OK ? landed : st;
+    }
+    if (st != LB_OK)
+        take_back(c, b, kept, first);
+    return st;
 }
 
 float *lb_context_row(const lb_context *c) {

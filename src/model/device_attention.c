@@ -145,7 +145,8 @@ static lb_status attend(const lb_context *c, u32 layer, const heads *h, lb_err *
     const lb_attend_args a = lb_device_attend_args(c, &w);
     const lb_dev_arg buf[] = {w.q, lb_dbuf_arg(c, LB_DBUF_CACHE), lb_dmeta_arg(c, LB_DMETA_TABLE),
                               lb_dmeta_arg(c, LB_DMETA_TOKENS), lb_dbuf_arg(c, LB_DBUF_PART)};
-    LB_TRY(lb_dlaunch(c, c->device->n_splits ? LB_DK_attend : LB_DK_attend_tile, buf, &a, err));
+    const bool tile = !c->device->n_splits && lb_dev_has(c->device->r->d, LB_DK_attend_tile);
+    LB_TRY(lb_dlaunch(c, tile ? LB_DK_attend_tile : LB_DK_attend, buf, &a, err));
     LB_TRY(lb_dbarrier(c, err));
     return lb_device_join_splits(c, &w, err);
 }

@@ -123,7 +123,8 @@ static lb_status make_buffers(lb_context *c, lb_err *err) {
     set_sizes(c, size);
     lb_status st = take_buffers(d, size, &why);
     if (st == LB_OK && d == c->parts)
-        st = lb_dev_buf_new(dev, LB_DEV_HOST, size[LB_DBUF_META], &d->host, &why);
+        st = lb_dev_buf_new(dev, LB_DEV_HOST, size[LB_DBUF_META], &d->hosts[0], &why);
+    d->host = d->hosts[0];
     if (st == LB_OK && lb_resident_device(d->r)->kind == LB_DEV_CUDA && d->r->ends)
         st = lb_dev_buf_new(dev, LB_DEV_HOST, LB_MAX(4ull * c->m->p.n_vocab, lb_device_top_bytes()),
                             &d->logits, &why);
@@ -253,7 +254,7 @@ void lb_device_end(lb_context *c) {
         lb_device_forget(d);
         lb_dev_buf_free(&d->logits);
         lb_dev_buf_free(&d->sums);
-        lb_dev_buf_free(&d->host);
+        lb_device_flight_end(d);
         lb_dev_buf_free(&d->given);
         lb_dev_buf_free(&d->mark);
         lb_free(d);
@@ -439,6 +440,7 @@ lb_status lb_device_send(const lb_context *c, u64 bytes, lb_err *err) {
             share_batch(d, to);
         LB_TRY(lb_dev_queue_write(to->r->q, to->buf[LB_DBUF_META], 0, lb_dev_buf_host(d->host),
                                   bytes, err));
+        LB_TRY(lb_device_sent(c, to, err));
     }
     return LB_OK;
 }
@@ -446,6 +448,7 @@ lb_status lb_device_send(const lb_context *c, u64 bytes, lb_err *err) {
 lb_status lb_device_put_batch(lb_context *c, const u8 *want, lb_err *err) {
     lb_dcontext *d = c->device;
     u32 n_want = 0;
+    LB_TRY(lb_device_next_host(c, err));
     for (u32 t = 0; t < c->n; t++)
         n_want += want[t] != 0;
     const u64 bytes = lb_device_lay_out(c, c->n, n_want);

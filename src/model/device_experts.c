@@ -65,12 +65,22 @@ static u32 experts_at_once(const lb_context *c, const lb_dexperts *e) {
                        (u64)c->m->p.n_expert);
 }
 
+static bool has_kernels(const lb_context *c) {
+    static const lb_dev_kernel all[] = {LB_DK_routes_count,       LB_DK_routes_tiles,
+                                        LB_DK_tile_routes,        LB_DK_tile_rows,
+                                        LB_DK_gemm_experts_gated, LB_DK_gemm_experts};
+    bool has = true;
+    for (u32 i = 0; i < LB_LEN(all); i++)
+        has &= lb_dev_has(c->device->r->d, all[i]);
+    return has;
+}
+
 bool lb_dexperts_tiled(const lb_context *c, const lb_dexperts *e) {
     const lb_dlinear *const all[] = {e->gate, e->up, e->down};
     const u32 from = lb_dev_info_get(c->device->r->d)->tuning.gemm_experts;
     const u32 n_rows = lb_dev_plan_tiles(e->n * e->used, c->m->p.n_expert) * LB_DEV_TILE_ROWS;
-    if (!c->device->slot_bytes || c->o.sums || !from || e->n < from || e->in.pre ||
-        e->in.stride % 4 || !e->gate->parts || !e->gate->bias.buf != !e->up->bias.buf)
+    if (!c->device->slot_bytes || !has_kernels(c) || c->o.sums || !from || e->n < from ||
+        e->in.pre || e->in.stride % 4 || !e->gate->parts || !e->gate->bias.buf != !e->up->bias.buf)
         return false;
     for (u32 i = 0; i < LB_LEN(all); i++)
         if (all[i]->n_parts != 1 || !lb_dmat_tiled(c, all[i]->parts))

@@ -157,8 +157,9 @@ lb_status lb_device_rope_store(const lb_context *c, const lb_dput *p, const lb_d
                                   .k_w_stride = l->k_norm.n_heads > 1 ? l->k_norm.n : 0,
                                   .eps = c->m->p.eps};
     const u32 rope = t->n_rot ? of->rope : 0;
-    *done = !lb_device_is_wide(c, p->layer) && !d->temp && !(flags & LB_GRAPH_V_NORM) &&
-            by_head(c, &l->q_norm, p->k_dim) && by_head(c, &l->k_norm, p->k_dim);
+    *done = lb_dev_has(d->r->d, LB_DK_rope_store) && !lb_device_is_wide(c, p->layer) && !d->temp &&
+            !(flags & LB_GRAPH_V_NORM) && by_head(c, &l->q_norm, p->k_dim) &&
+            by_head(c, &l->k_norm, p->k_dim);
     if (!*done)
         return LB_OK;
     const lb_dev_arg buf[] = {{d->buf[LB_DBUF_META], d->cos_at[rope]},

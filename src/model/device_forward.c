@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* device_forward.c: forward.c for a device: the same layers as kernels on a queue. A batch is
- * submitted whole; the host waits once, for the logits. */
+ * submitted whole; the host waits once, for the logits, and not where nobody wants any. */
 #include "model/device_layers.h"
 #include "model/device_parts.h"
 #include "model/device_rows.h"
@@ -57,8 +57,9 @@ static void share_rows(const lb_context *c, lb_dev_kernel k, lb_mv_args *a) {
 
 /* Whether experts' products take their tokens by the plan. */
 static bool by_plan(const lb_context *c) {
-    const u32 from = lb_dev_info_get(c->device->r->d)->tuning.mm_experts;
-    return from && c->n >= from;
+    const lb_dev *d = c->device->r->d;
+    const u32 from = lb_dev_info_get(d)->tuning.mm_experts;
+    return from && c->n >= from && lb_dev_has(d, LB_DK_routes_group);
 }
 
 u64 lb_device_plan_bytes(const lb_model *m, u32 n_routes) {
@@ -83,13 +84,18 @@ lb_status lb_dplan_experts(const lb_context *c, u32 used, lb_err *err) {
 /* per: of experts, else 0 */
 static lb_dev_use use_of(const lb_context *c, const lb_dproduct *p, const lb_dmat *m, u32 per,
                          bool planned) {
-    const lb_dev_tuning *t = &lb_dev_info_get(c->device->r->d)->tuning;
+    const lb_dev *d = c->device->r->d;
+    const lb_dev_tuning *t = &lb_dev_info_get(d)->tuning;
     const u32 from = lb_dev_tuning_mm(t, m->args.n_rows, m->args.n_cols);
+    const bool mm = lb_dev_has(d, m->kernel[LB_DEV_MM]);
     if (per)
-        return planned && by_plan(c) ? LB_DEV_MM : LB_DEV_MVE;
-    if (from && p->n >= from && !p->in.pre && !p->out.sum)
+        return planned && mm && by_plan(c) ? LB_DEV_MM : LB_DEV_MVE;
+    if (from && p->n >= from && mm && !p->in.pre && !p->out.sum)
         return LB_DEV_MM;
-    return lb_dfew(p->n) && m->kernel[LB_DEV_MT] != m->kernel[LB_DEV_MV] ? LB_DEV_MT : LB_DEV_MV;
+    return lb_dfew(p->n) && m->kernel[LB_DEV_MT] != m->kernel[LB_DEV_MV] &&
+                   lb_dev_has(d, m->kernel[LB_DEV_MT])
+               ? LB_DEV_MT
+               : LB_DEV_MV;
 }
 
 static lb_status run(const lb_context *c, const lb_drun *r, u32 per, lb_dev_arg routes,
@@ -417,6 +423,14 @@ static lb_status part(lb_context *c, lb_err *err) {
     return lb_device_last(c, err);
 }
 
+lb_status lb_device_launches(lb_context *c, lb_err *err) {
+    const lb_dcontext *d = c->device;
+    LB_TRY(c->parts->group ? lb_device_rank_steps(c, err) : part(c, err));
+    for (u32 first = d->n_logits; d->r->ends && first < d->n_want; first += d->n_logits)
+        LB_TRY(head(c, first, LB_MIN(d->n_logits, d->n_want - first), err));
+    return LB_OK;
+}
+
 /* Through pinned memory where that is faster; of more than one row at once. */
 lb_status lb_device_read_logits(const lb_context *c, float *logits, lb_err *err) {
     const lb_dcontext *d = c->device;
@@ -436,6 +450,7 @@ lb_status lb_device_read_logits(const lb_context *c, float *logits, lb_err *err)
 
 static lb_status submit(lb_context *c, float *logits, const u8 *want, lb_err *err) {
     LB_TRY(lb_device_put_batch(c, want, err));
+    LB_TRY(lb_device_try(c, err));
     if (!c->device->r->embeds)
         LB_TRY(lb_device_take_host(c, err));
     LB_TRY(c->parts->group ? lb_device_ranks(c, err) : lb_device_replay(c, part, err));
@@ -460,8 +475,17 @@ float *lb_device_row(const lb_context *c) {
 }
 
 lb_status lb_device_forward(lb_context *c, float *logits, const u8 *want, lb_err *err) {
+    lb_dcontext *first = c->parts;
     lb_err ignored;
+    const bool flies = lb_device_may_fly(c, want);
+    first->flies = flies;
     lb_status st = submit(c, logits, want, err);
+    first->flies = false;
+    if (st == LB_OK && flies) {
+        first->n_flying++;
+        c->device = first;
+        return LB_OK;
+    }
     if (st != LB_OK) {
         (void)lb_device_settle(c, &ignored); /* what was submitted writes logits */
         return st;

@@ -95,6 +95,9 @@ typedef struct lb_drecord {
     u64 used;
 } lb_drecord;
 
+#define LB_DTRIED 8u
+#define LB_DFLIGHT 16u
+
 typedef struct lb_dcontext {
     lb_resident *r;
     struct lb_dcontext *next; /* of the next part */
@@ -103,9 +106,14 @@ typedef struct lb_dcontext {
     /* of its layers: where they begin in a page, and how long they are; of a sequence's states */
     u64 kv_off, page_bytes, state_off, state_bytes;
     lb_dev_buf *buf[LB_DBUFS], *mark; /* mark: as LB_DBUF_STATE; NULL: nothing was ever marked */
-    lb_dev_buf *host;                 /* pinned, as large as LB_DBUF_META; of the first part */
-    lb_dev_buf *given; /* pinned: what the CPU's layers give to the first part; NULL: nothing */
-    u64 slot_bytes;    /* of LB_DBUF_SLOTS; 0: products are not of tiles */
+    /* Pinned, as large as LB_DBUF_META; of the first part, one for each batch in flight: host is
+     * that of the batch which is made. sent: of every part, when it has been copied from there. */
+    lb_dev_buf *host, *hosts[LB_DFLIGHT];
+    lb_dev_event *sent[LB_DFLIGHT];
+    u32 host_at, n_flying; /* of the first part: batches that nobody has waited for */
+    bool flies;            /* so will the batch that is made */
+    lb_dev_buf *given;     /* pinned: what the CPU's layers give to the first part; NULL: nothing */
+    u64 slot_bytes;        /* of LB_DBUF_SLOTS; 0: products are not of tiles */
     u32 n_table, n_logits, n_want, n_runs;
     bool few;               /* all attention of few tokens is by attend_few_* */
     u64 meta_at[LB_DMETAS]; /* bytes, of this batch */
@@ -115,7 +123,9 @@ typedef struct lb_dcontext {
     lb_dev_buf *logits; /* pinned: one row of them; NULL: read at once */
     lb_dev_buf *sums;   /* pinned: places of LB_DBUF_SUMS on their way; NULL: there are none */
     lb_drecord record[LB_DRECORDS];
-    lb_drecord_key seen; /* the last without a recording */
+    lb_drecord_key seen;  /* the last without a recording */
+    u32 tried[LB_DTRIED]; /* of the first part: kinds of batches whose kernels were tried */
+    u32 n_tried;
     /* what stands for weights now (device_partial.c); unused: where a swap has no product */
     struct {
         lb_dlinear *at, was;
@@ -148,7 +158,7 @@ u64 lb_device_top_bytes(void);               /* that come back */
 
 /* ---- device_forward.c ---- */
 
-/* As lb_forward. */
+/* As lb_forward; a batch of which no logits are wanted may still be under way. */
 lb_status lb_device_forward(lb_context *c, float *logits, const u8 *want, lb_err *err);
 /* Where the logits of one token come to; NULL: to where the caller wants them. */
 float *lb_device_row(const lb_context *c);

@@ -28,6 +28,7 @@ static lb_status run_part(lb_context *c, u32 first, u32 end, float *x, lb_err *e
     const lb_dcontext *d = c->device;
     const u64 bytes = 4ull * c->n * c->m->p.n_embd;
     LB_TRY(lb_device_put_batch(c, c->want, err));
+    LB_TRY(lb_device_try(c, err));
     if (first)
         LB_TRY(lb_dev_queue_write(d->r->q, d->buf[LB_DBUF_X], 0, x, bytes, err));
     else
@@ -48,6 +49,7 @@ static lb_status run_head(lb_context *c, const float *x, float *logits, lb_err *
         lb_device_section(c, LB_DMETA_WANT)[t] = t;
     d->n_want = c->n;
     LB_TRY(lb_device_send(c, meta, err));
+    LB_TRY(lb_device_try(c, err));
     LB_TRY(lb_dev_queue_write(d->r->q, d->buf[LB_DBUF_X], 0, x, 4ull * c->n * c->m->p.n_embd, err));
     LB_TRY(lb_device_last(c, err));
     return lb_device_read_logits(c, logits, err);

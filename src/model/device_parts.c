@@ -73,6 +73,7 @@ lb_status lb_device_settle(lb_context *c, lb_err *err) {
         st = st == LB_OK ? now : st;
     }
     c->device = c->parts;
+    c->parts->n_flying = 0;
     return st;
 }
 

@@ -85,6 +85,35 @@ lb_status lb_device_ranks(lb_context *c, lb_err *err);
 lb_status lb_ranks_check(const lb_model *m, u32 first, u32 n_ranks, lb_err *err);
 u64 lb_ff_unit(const lb_layer *l);
 
+/* What c->device launches for a batch between its sums, one after the other. */
+lb_status lb_device_rank_steps(lb_context *c, lb_err *err);
+
+/* ---- device_flight.c: batches that are submitted while others are under way ---- */
+
+/* Whether the batch of c->n tokens need not be waited for: nobody wants logits of it. */
+bool lb_device_may_fly(const lb_context *c, const u8 *want);
+/* Whether there are such. The caller's to wait for (lb_device_land), also after an error. */
+bool lb_device_in_flight(const lb_context *c);
+lb_status lb_device_land(lb_context *c, lb_err *err);
+/* Memory of the host for the next batch, which no device reads any more: d->host. */
+lb_status lb_device_next_host(lb_context *c, lb_err *err);
+/* c->parts->host was submitted to be copied to `to`. */
+lb_status lb_device_sent(const lb_context *c, lb_dcontext *to, lb_err *err);
+void lb_device_flight_end(lb_dcontext *d);
+
+/* device_forward.c */
+/* All that c->device launches for a batch. */
+lb_status lb_device_launches(lb_context *c, lb_err *err);
+
+/* ---- device_try.c ---- */
+
+/* Before a batch that is on all parts (lb_device_put_batch) is launched: those of its kernels that
+ * are not known to be right are tried, and left out where they are not, with a warning to c->o.
+ * LB_E_UNSUPPORTED: there is no other for one of them. Submits nothing of the batch. */
+lb_status lb_device_try(lb_context *c, lb_err *err);
+/* The same of one kernel of a device; whether it can be used. */
+bool lb_device_may(const lb_context *c, const lb_dcontext *d, lb_dev_kernel k);
+
 /* ---- device_record.c ---- */
 
 typedef lb_status(lb_dlaunches)(lb_context *c, lb_err *err);

@@ -74,6 +74,13 @@ static lb_status each(lb_context *c, u32 at, bool again, lb_err *err) {
     return LB_OK;
 }
 
+lb_status lb_device_rank_steps(lb_context *c, lb_err *err) {
+    const lb_resident *r = c->device->r;
+    for (u32 at = 0; at <= 2 * (r->end - r->first) + 1; at++)
+        LB_TRY(step(c, at, err));
+    return LB_OK;
+}
+
 lb_status lb_device_group(lb_context *c, lb_err *err) {
     lb_dev_queue *queue[LB_DEV_GROUP_MAX];
     u32 n = 0;

@@ -3,6 +3,7 @@
  * from a device: the first k in its order, and those of tokens that it names. */
 #include "base/mem.h"
 #include "model/device_layers.h"
+#include "model/device_parts.h"
 #include "model/sample_internal.h"
 
 /* What comes back: keys as kern/sample.k makes them, then logits by name. */
@@ -43,8 +44,12 @@ u64 lb_device_top_room(const lb_context *c) {
 }
 
 bool lb_context_can_choose(const lb_context *c, const lb_sample_need *need) {
-    return c->device && need->k && need->k <= LB_DEV_TOP_MAX &&
-           need->n_touched <= LB_SAMPLE_TOUCHED_MAX;
+    const lb_dcontext *d = c->device ? c->parts : NULL;
+    while (d && !d->r->ends)
+        d = d->next;
+    return d && need->k && need->k <= LB_DEV_TOP_MAX && need->n_touched <= LB_SAMPLE_TOUCHED_MAX &&
+           lb_device_may(c, d, LB_DK_top_chunks) && lb_device_may(c, d, LB_DK_top_merge) &&
+           (!need->n_touched || lb_device_may(c, d, LB_DK_top_take));
 }
 
 /* *at: where in LB_DBUF_TOP the list is that all have become. */

@@ -60,7 +60,10 @@ lb_dtile_sizes lb_dtile_sizes_of(const lb_context *c) {
 }
 
 bool lb_dtiled(const lb_context *c, u32 n) {
-    return c->device->slot_bytes && n >= lb_dev_info_get(c->device->r->d)->tuning.gemm;
+    const lb_dev *d = c->device->r->d;
+    return c->device->slot_bytes && n >= lb_dev_info_get(d)->tuning.gemm &&
+           lb_dev_has(d, LB_DK_gemm) && lb_dev_has(d, LB_DK_gemm_gated) &&
+           lb_dev_has(d, LB_DK_tile_rows);
 }
 
 /* Of b, whose slots are not the whole. */
@@ -76,7 +79,9 @@ static u32 strip_rows(const lb_context *c, u32 n_cols) {
 
 bool lb_dmat_tiled(const lb_context *c, const lb_dmat *m) {
     return m->args.n_rows >= ROWS_MIN && m->args.n_cols >= LB_DEV_TILE_COLS &&
-           m->kernel[LB_DEV_UNPACK] != LB_DK_unpack_f32 && strip_rows(c, m->args.n_cols) > 0;
+           m->kernel[LB_DEV_UNPACK] != LB_DK_unpack_f32 &&
+           lb_dev_has(c->device->r->d, m->kernel[LB_DEV_UNPACK]) &&
+           strip_rows(c, m->args.n_cols) > 0;
 }
 
 bool lb_dlinear_tiled(const lb_context *c, const lb_dlinear *l, u32 n) {

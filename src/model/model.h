@@ -54,6 +54,10 @@ typedef void lb_sums_fn(void *user, const lb_mweight *w, u32 expert, const float
  * its first norm. From one thread. */
 typedef void lb_layer_fn(void *user, u32 layer, const float *x, size_t n_tokens);
 
+/* Called with what a device turned out not to be able to do, and what is done instead: one line.
+ * From the thread that evaluates. */
+typedef void lb_warn_fn(void *user, const char *text);
+
 /* Whether keys and values are rotated before they are stored (cache.h). */
 typedef enum lb_kv_rotate {
     LB_KV_ROTATE_AUTO, /* where their type is quantized */
@@ -74,6 +78,10 @@ typedef struct lb_context_opts {
     bool sums; /* products on a device add up squares (lb_context_take_sums); tap has the CPU's */
     lb_layer_fn *on_layer; /* may be NULL */
     void *layer_user;
+    /* Of a session on a device: kernels of prompts and of sampling are tried before they are used
+     * first, and the session goes on with others where one fails; NULL: they are not tried. */
+    lb_warn_fn *warn;
+    void *warn_user;
     u64 scratch_bytes;            /* of a thread at least: for matrices that will be swapped in */
     struct lb_resident *resident; /* of this model, on the device that computes; NULL: the CPU */
 } lb_context_opts;

@@ -577,6 +577,17 @@ static lb_status begin(lb_output *x, lb_out_model *m, lb_err *err) {
     return source_keys(x, err);
 }
 
+/* Kernels of the device that will quantize, before the first value. */
+static lb_status try_encoder(const lb_output *x, lb_err *err) {
+    const lb_graph *g = &x->plan->graph;
+    for (u32 i = 0; i < g->n && x->opts->encoder; i++) {
+        const lb_node *n = lb_graph_node(g, i);
+        if (n->kind == LB_NODE_ENCODE && n->u.encode.quant)
+            LB_TRY(lb_encoder_try(x->opts->encoder, n->u.encode.quant, err));
+    }
+    return LB_OK;
+}
+
 lb_status lb_output_write(lb_plan *p, lb_out_model *m, u32 n_models, const lb_writer_opts *o,
                           lb_buf *text, lb_out_report *report, lb_err *err) {
     lb_output x = {.plan = p, .model = m, .n_parts = n_models, .opts = o};
@@ -617,6 +628,7 @@ lb_status lb_output_write(lb_plan *p, lb_out_model *m, u32 n_models, const lb_wr
     }
     if (o->planned)
         o->planned(o->user, lb_output_is_written(o) ? p->write_bytes : 0);
+    LB_TRY(try_encoder(&x, err));
     lb_status st = run(&x, report, err);
     report->seconds = (double)(lb_os_now_us() - begun) * 1e-6;
     report->peak_rss_bytes = lb_os_peak_rss();

@@ -103,7 +103,7 @@ lb_status lb_recast_begin(lb_recast *r, const lb_mweight *w, lb_dtype t, bool re
                           .dtype = t,
                           .refine = refine && lb_refine_has(t),
                           .tables = tables[t]};
-    return LB_OK;
+    return lb_encoder_try(r->encoder, &r->quant, err);
 }
 
 void lb_recast_end(lb_recast *r) {

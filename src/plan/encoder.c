@@ -8,6 +8,8 @@
 #include "base/mem.h"
 #include "base/thread.h"
 #include "device/encode.h"
+#include "device/selftest.h"
+#include <stdio.h>
 
 enum {
     LANES_MAX = 34,          /* 32 workers are enough for any disk and link */
@@ -47,6 +49,7 @@ struct lb_encoder {
     u64 number;
     bool stop;
     lb_err err;
+    char refusal[LB_ERR_MSG_MAX]; /* of lb_encoder_try */
     lb_encoder_stats stats;
     lb_thread thread;
 };
@@ -462,14 +465,50 @@ u64 lb_encoder_pinned_bytes(const lb_encoder *e) {
     return e->emulated ? 0 : e->n_lanes * (LANE_ELEMS * sizeof(float) + LANE_OUT_BYTES);
 }
 
-bool lb_encoder_takes(const lb_encoder *e, const lb_quant *q, u64 n_cols) {
-    lb_dev_kernel k;
-    if (!e)
-        return false;
-    if (q->kind == LB_QUANT_BLOCKS)
-        return (q->refine ? lb_dev_refine_of : lb_dev_encode_of)(q->dtype, &k) &&
-               (!q->importance || n_cols <= LANE_COLS);
+/* What makes it, one after the other; 0: no kernels do. */
+static u32 kernels_of(const lb_quant *q, lb_dev_kernel k[2]) {
+    if (q->kind == LB_QUANT_BLOCKS) {
+        const bool has = lb_dev_encode_of(q->dtype, &k[0]);
+        if (!q->refine)
+            return has ? 1 : 0;
+        return has && lb_dev_refine_of(q->dtype, &k[1]) ? 2 : 0;
+    }
+    k[0] = q->kind == LB_QUANT_AFFINE ? LB_DK_enc_mlx_affine : LB_DK_enc_mlx_float;
     return !q->refine && (q->kind == LB_QUANT_AFFINE || (!q->cpu_rule && !lb_quant_is_hf(q)));
+}
+
+lb_status lb_encoder_try(lb_encoder *e, const lb_quant *q, lb_err *err) {
+    lb_dev_kernel k[2];
+    const u32 n = e ? kernels_of(q, k) : 0;
+    for (u32 i = 0; i < n; i++) {
+        lb_err why = {0};
+        bool right = true;
+        if (!lb_dev_has(e->dev, k[i]))
+            return LB_OK;
+        const lb_status st = lb_dev_prove(e->dev, k[i], &right, &why);
+        if (st == LB_E_NOMEM || st == LB_E_LIMIT) /* for the test: then it goes without */
+            continue;
+        if (st != LB_OK) {
+            *err = why;
+            return st;
+        }
+        if (!right && !e->refusal[0])
+            (void)snprintf(e->refusal, sizeof e->refusal, "%s", why.msg);
+    }
+    return LB_OK;
+}
+
+const char *lb_encoder_refusal(const lb_encoder *e) {
+    return e->refusal[0] ? e->refusal : NULL;
+}
+
+bool lb_encoder_takes(const lb_encoder *e, const lb_quant *q, u64 n_cols) {
+    lb_dev_kernel k[2];
+    const u32 n = e ? kernels_of(q, k) : 0;
+    bool has = n && (q->kind != LB_QUANT_BLOCKS || !q->importance || n_cols <= LANE_COLS);
+    for (u32 i = 0; i < n; i++)
+        has = has && lb_dev_has(e->dev, k[i]);
+    return has;
 }
 
 float lb_encoder_most(const lb_quant *q) {

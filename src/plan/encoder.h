@@ -27,6 +27,12 @@ void lb_encoder_free(lb_encoder **e);
 const char *lb_encoder_device(const lb_encoder *e);
 /* Memory of the host that is not in this process's heap. */
 u64 lb_encoder_pinned_bytes(const lb_encoder *e);
+/* Before a run: whether the kernels that make what q makes are right, by their self-test, once
+ * each. Those that are not are left out, and their values are the CPU's. LB_E_IO: the device was
+ * lost. */
+lb_status lb_encoder_try(lb_encoder *e, const lb_quant *q, lb_err *err);
+/* What was left out, and why; NULL: nothing. */
+const char *lb_encoder_refusal(const lb_encoder *e);
 /* Whether it makes what q makes of a matrix of so many columns; e may be NULL. */
 bool lb_encoder_takes(const lb_encoder *e, const lb_quant *q, u64 n_cols);
 /* Values of larger magnitude are the CPU's, of MLX's groups: their scales may not fit their type,

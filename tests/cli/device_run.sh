@@ -331,6 +331,15 @@ complains "memory of one" "cuda:1: weights and a session"
 STUB_CUDA_LOST=20 exits 1 "lost" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device cuda
 complains "lost" "the device was lost"
 
+# what was there stays as it was
+echo old >"$W/im.dat"
+STUB_CUDA_LOST=100 exits 1 "lost, an imatrix" "$LBRX" imatrix "$W/hf" -f "$W/book" -o "$W/im.dat" --ctx 32 --device cuda --force
+[ "$(cat "$W/im.dat")" = old ] && pass || fail "lost, an imatrix" "the file is another"
+exits 0 "a session" "$LBRX" generate "$W/hf" -p "$TEXT" -n 2 --temp 0 --ignore-eos --device cuda --session "$W/lost.session"
+cp "$W/lost.session" "$W/lost.before"
+exits 1 "lost, a session" env STUB_CUDA_LOST=90 "$LBRX" generate "$W/hf" -p "$TEXT" -n 8 --temp 0 --ignore-eos --device cuda --session "$W/lost.session"
+same "lost, a session" "$W/lost.before" "$W/lost.session"
+
 # ---- a GPU that nobody has named ----
 # chosen WHAT DEVICE WARNING OPTION...: which one computes without --device, and the line that says why (empty: none)
 chosen() {
@@ -370,6 +379,39 @@ complains "auto, layers of none" "--gpu-layers: --device auto is no GPU"
 STUB_CUDA=wrong exits 5 "a wrong kernel" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device cuda
 complains "a wrong kernel" "cuda:0: kernel rope_store fails its test"
 STUB_CUDA=jit exits 3 "kernels that fail" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device cuda
+# Kernels that a prompt or the sampler takes and one token does not: others do their work, whether the GPU is named or
+# not, and one line says so.
+make_model gguf llama "$W/prompt" layers=1 vocab=320 hidden=128 ffn=128 heads=2 kv_heads=1 head_dim=64
+awk 'BEGIN { printf "{\"ids\":["; for (i = 0; i < 100; i++) printf "%s%d", i ? "," : "", i * 37 % 300 + 5; print "]}" }' >"$W/ids"
+scored() {
+    what=$1
+    shift
+    "$LBRX" score "$W/prompt/model.gguf" --jsonl "$@" <"$W/ids" >"$W/out" 2>"$W/err" && pass || fail "$what" "$(head -1 "$W/err")"
+}
+# goes_on BAD NAMES LIKE [OPTION...]: with kernels that fail as STUB_CUDA_BAD says, named in the warning; the bytes are
+# those of another run (LIKE: a file; empty: another way of attention)
+goes_on() {
+    bad=$1 names=$2 like=$3
+    shift 3
+    STUB_CUDA_BAD=$bad scored "$bad" "$@"
+    grep '^warning: ' "$W/err" >"$W/warnings"
+    [ "$(wc -l <"$W/warnings")" = 1 ] && grep -q "cuda:0: kernel $names; others do its work$" "$W/warnings" && pass ||
+        fail "$bad" "$(cat "$W/err")"
+    [ -z "$like" ] || same "$bad" "$like" "$W/out"
+}
+scored "all kernels"
+cp "$W/out" "$W/with.tiles"
+scored "no tiles" --exact
+cp "$W/out" "$W/no.tiles"
+! cmp -s "$W/with.tiles" "$W/no.tiles" && pass || fail "tiles" "the prompt does not take them"
+goes_on jit:gemm "gemm fails its test: cuda:0: the driver does not compile the kernels: ptxas: line 7; so do gemm_gated" "$W/no.tiles"
+goes_on launch:unpack "unpack_bf16 fails its test: .* (701)" "$W/no.tiles" --device cuda
+goes_on wrong:attend_mma "attend_mma_64 fails its test: case 0: .*" ""
+! cmp -s "$W/with.tiles" "$W/out" && pass || fail "attention" "it was not computed otherwise"
+STUB_CUDA_BAD=jit:top_ exits 0 "no choice there" "$LBRX" generate "$W/hf" -p "$TEXT" --temp 0 -n 6 --ids --json --ignore-eos --exact
+sed 's/,"timings".*//' "$W/out" >"$W/parts.ids"
+same "no choice there" "$W/whole.ids" "$W/parts.ids"
+[ "$(grep -c "^warning: cuda:0: kernel top_chunks fails its test" "$W/err")" = 1 ] && pass || fail "no choice there" "$(cat "$W/err")"
 # in the middle
 STUB_CUDA_LOST=400 exits 1 "auto, lost later" "$LBRX" bench "$W/hf" -p 4 -n 40 -r 1
 complains "auto, lost later" "the device was lost"

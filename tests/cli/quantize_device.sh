@@ -128,12 +128,23 @@ folders "cuda, few lanes" "cuda --device-memory 16MB" moe/model.gguf mlx-q6
 alike "few lanes" "cuda --device-memory 16MB" dense/model.gguf q4_k_m,iq4_nl,q2_k
 STUB_CUDA_MEMORY=3000000 exits 1 "memory" $Q dense/model.gguf -o x.gguf --type q4_k_m --device cuda
 complains "memory" "a buffer of"
-STUB_CUDA_LOST=3 exits 1 "lost" $Q dense/model.gguf -o x.gguf --type q4_k_m --no-provenance --device cuda
+STUB_CUDA_LOST=3 exits 1 "lost at first" $Q dense/model.gguf -o x.gguf --type q4_k_m --no-provenance --device cuda
+complains "lost at first" "cuda:0: the device was lost"
+[ ! -e x.gguf ] && pass || fail "lost at first" "a file is there"
+STUB_CUDA_LOST=8 exits 1 "lost" $Q dense/model.gguf -o x.gguf --type q4_k_m --no-provenance --device cuda
 complains "lost" "cuda:0: the device was lost"
 [ ! -e x.gguf ] && pass || fail "lost" "a file is there"
 ok "lost, then on the CPU" $Q dense/model.gguf -o x.gguf --type q4_k_m --no-provenance --resume
 ok "lost, then on the CPU" $Q dense/model.gguf -o y.gguf --type q4_k_m --no-provenance
 same "lost, then on the CPU" x.gguf y.gguf
+# a kernel that fails: its values are the CPU's, the others' are not, and one line says so
+for bad in jit:enc_q4_k launch:enc_q4_k wrong:enc_q4_k wrong:enc_; do
+    ok "$bad" env STUB_CUDA_BAD=$bad LBRX_LOG=1 $Q dense/model.gguf -o x.gguf --type q4_k_m --no-provenance --no-sync --force --device cuda
+    [ "$(grep -c "^warning: cuda:0: kernel enc_q[46]_k fails its test: .*; the CPU quantizes instead$" "$W/err")" = 1 ] && pass ||
+        fail "$bad" "$(cat "$W/err")"
+    grep -Eq ": $([ $bad = wrong:enc_ ] && echo 0 || echo '[1-9][0-9]*') values quantized in " "$W/err" && pass || fail "$bad" "$(cat "$W/err")"
+    same "$bad" x.gguf y.gguf
+done
 STUB_CUDA=none exits 3 "no GPU" $Q dense/model.gguf -o z.gguf --type q4_k_m --device cuda
 complains "no GPU" "the driver sees no GPU"
 finish

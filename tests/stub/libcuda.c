@@ -7,17 +7,15 @@
  * and ranges are only as large as was asked for. Kernels reach the memory of their own GPU alone,
  * streams and events are their context's. What a driver refuses, the environment chooses:
  *
- *   STUB_CUDA=none | old | noinit | cc70 | cc75 | ptx | jit | nopeer | wrong | taken | noearly
- *                                                         no GPU, CUDA 10.2, cuInit fails, an old
- *                                                         GPU, one without matrix units for mm_*,
- *                                                         PTX refused, PTX with an error; GPUs
- *                                                         that do not reach each other; rope does
- *                                                         nothing; of the memory that is said to be
- *                                                         free another process has half; no kernels
- *                                                         that begin early
- *   STUB_CUDA_GPUS=N                                      how many there are; 2
+ *   STUB_CUDA=none | old | noinit | cc70 | cc75 | cc80 | cc86 | ptx | jit | nopeer | wrong | taken
+ * | noearly no GPU, CUDA 10.2, cuInit fails, an old GPU, one without matrix units for mm_*, two of
+ * the generation after it, PTX refused, PTX with an error; GPUs that do not reach each other; rope
+ * does nothing; of the memory that is said to be free another process has half; no kernels that
+ * begin early STUB_CUDA_GPUS=N                                      how many there are; 2
  *   STUB_CUDA_MEMORY=BYTES                                of each; 64 MiB
  *   STUB_CUDA_LOST=N                                      the N-th launch is a launch failure
+ *   STUB_CUDA_BAD=HOW:NAME                                of kernels whose names begin so: `jit`
+ * the text does not compile, `launch` they are refused, `wrong` a result is another
  */
 #include "base/mem.h"
 #include "device/cpu_kernels.h"
@@ -29,6 +27,7 @@
 #define HELD_MAX 4096
 #define GPUS_MAX 16
 #define N_UNITS 2
+#define SHARED_MOST (mode("cc80") ? 166912 : mode("cc86") ? 101376 : 232448)
 
 enum {
     INVALID_VALUE = 1,
@@ -36,7 +35,8 @@ enum {
     PEER_UNSUPPORTED = 217,
     INVALID_HANDLE = 400,
     NOT_FOUND = 500,
-    NOT_READY = 600
+    NOT_READY = 600,
+    OUT_OF_RESOURCES = 701
 };
 
 typedef struct block {
@@ -80,6 +80,7 @@ typedef struct held {
 
 static block blocks[BLOCKS_MAX];
 static held queue[HELD_MAX];
+static u32 n_waits, n_pending, most_held; /* for stub_cuda_counts */
 static u32 n_held, n_launches, n_contexts, clock_ticks, n_serial;
 static gpu gpus[GPUS_MAX];
 static cu_result broken;
@@ -91,6 +92,15 @@ static lb_fibers *fibers;
 static bool mode(const char *name) {
     const char *v = getenv("STUB_CUDA");
     return v && strcmp(v, name) == 0;
+}
+
+/* Whether a kernel is to fail so. */
+static bool is_bad(const char *how, lb_dev_kernel k) {
+    const char *v = getenv("STUB_CUDA_BAD");
+    const lb_str s = lb_str_c(v ? v : "");
+    const size_t n = strlen(how);
+    return lb_str_starts(s, lb_str_c(how)) && s.len > n && s.ptr[n] == ':' &&
+           lb_str_starts(lb_str_c(lb_dev_kernel_name(k)), lb_str_sub(s, n + 1, s.len));
 }
 
 static u64 number(const char *name, u64 otherwise) {
@@ -152,6 +162,9 @@ static cu_result run_launch(const held *h) {
         return CU_LAUNCH_FAILED;
     if (mode("wrong") && h->kernel == LB_DK_rope_store)
         *(float *)args[5] += 1; /* of the first query */
+    for (u32 i = 0; i < n && is_bad("wrong", h->kernel); i++)
+        if (lb_dev_kernel_signature(h->kernel)[i] == 'o' && shape.need_bytes[i] >= 4)
+            ((u8 *)args[i])[3] ^= 0x40; /* of a float: large */
     return ++n_launches == number("STUB_CUDA_LOST", 0) ? CU_LAUNCH_FAILED : CU_OK;
 }
 
@@ -178,6 +191,7 @@ static void run_sum(const held *h) {
 /* One step of a stream, all before it done. */
 static void carry_out(held *h) {
     h->done = true;
+    n_pending--;
     if (h->kind == 4)
         for (u32 i = 0; i < n_held; i++)
             if (queue[i].serial == h->wait_for && !queue[i].done)
@@ -223,6 +237,8 @@ static cu_result hold(held h) {
         (void)drain(NULL);
     h.serial = ++n_serial;
     queue[n_held++] = h;
+    n_pending++;
+    most_held = LB_MAX(most_held, n_pending);
     return broken;
 }
 
@@ -267,12 +283,16 @@ LB_PUBLIC cu_result cuDeviceGetName(char *out, int n, cu_device d) {
 LB_PUBLIC cu_result cuDeviceGetAttribute(int *out, int attribute, cu_device d);
 LB_PUBLIC cu_result cuDeviceGetAttribute(int *out, int attribute, cu_device d) {
     (void)d;
-    *out = attribute == CU_ATTR_MAJOR                ? (mode("cc70") || mode("cc75") ? 7 : 9)
-           : attribute == CU_ATTR_MINOR              ? (mode("cc75") ? 5 : 0)
+    *out = attribute == CU_ATTR_MAJOR                ? (mode("cc70") || mode("cc75")   ? 7
+                                                        : mode("cc80") || mode("cc86") ? 8
+                                                                                       : 9)
+           : attribute == CU_ATTR_MINOR              ? (mode("cc75")   ? 5
+                                                        : mode("cc86") ? 6
+                                                                       : 0)
            : attribute == CU_ATTR_WARP               ? 32
            : attribute == CU_ATTR_THREADS            ? 1024
            : attribute == CU_ATTR_SHARED_BYTES       ? 49152
-           : attribute == CU_ATTR_SHARED_BYTES_MOST  ? 232448
+           : attribute == CU_ATTR_SHARED_BYTES_MOST  ? SHARED_MOST
            : attribute == CU_ATTR_UNITS              ? N_UNITS
            : attribute == CU_ATTR_READ_ONLY_REGISTER ? 1
                                                      : 0;
@@ -328,13 +348,25 @@ LB_PUBLIC cu_result cuCtxEnablePeerAccess(cu_context peer, unsigned flags) {
     *is |= r == CU_OK;
     return r;
 }
+/* Whether the text's kernel does not compile. */
+static bool holds_bad(const char *text) {
+    size_t at, end;
+    lb_dev_kernel k;
+    lb_str s = lb_str_c(text);
+    if (!getenv("STUB_CUDA_BAD") || !lb_str_find(s, LB_STR(".entry "), &at))
+        return false;
+    s = lb_str_sub(s, at + strlen(".entry "), s.len);
+    return lb_str_find(s, LB_STR("("), &end) && lb_dev_kernel_find(lb_str_sub(s, 0, end), &k) &&
+           is_bad("jit", k);
+}
+
 LB_PUBLIC cu_result cuModuleLoadDataEx(cu_module *out, const void *image, unsigned n, int *options,
                                        void **values);
 LB_PUBLIC cu_result cuModuleLoadDataEx(cu_module *out, const void *image, unsigned n, int *options,
                                        void **values) {
     if (mode("ptx"))
         return CU_UNSUPPORTED_PTX_VERSION;
-    if (mode("jit") && n == 2 && options[0] == CU_JIT_ERROR_LOG) {
+    if ((mode("jit") || holds_bad(image)) && n == 2 && options[0] == CU_JIT_ERROR_LOG) {
         const char log[] = "ptxas: line 7\nmore";
         memcpy(values[0], log, sizeof log);
         return 218;
@@ -366,7 +398,7 @@ LB_PUBLIC cu_result cuFuncSetAttribute(cu_function f, int attribute, int value);
 LB_PUBLIC cu_result cuFuncSetAttribute(cu_function f, int attribute, int value) {
     const uintptr_t k = (uintptr_t)f - 1;
     if (k >= LB_DEV_KERNEL_COUNT || attribute != CU_FUNC_SHARED_BYTES_MAX || value < 0 ||
-        value > 227 * 1024)
+        value > SHARED_MOST)
         return INVALID_VALUE;
     shared_max[k] = (u32)value;
     return CU_OK;
@@ -472,6 +504,7 @@ LB_PUBLIC cu_result cuStreamDestroy_v2(cu_stream s) {
 }
 LB_PUBLIC cu_result cuStreamSynchronize(cu_stream s);
 LB_PUBLIC cu_result cuStreamSynchronize(cu_stream s) {
+    n_waits++;
     return drain(s);
 }
 LB_PUBLIC cu_result cuEventCreate(cu_event *out, unsigned flags);
@@ -500,6 +533,14 @@ LB_PUBLIC cu_result cuEventRecord(cu_event e, cu_stream s) {
 LB_PUBLIC cu_result cuStreamWaitEvent(cu_stream s, cu_event e, unsigned flags);
 LB_PUBLIC cu_result cuStreamWaitEvent(cu_stream s, cu_event e, unsigned flags) {
     return flags ? INVALID_VALUE : hold((held){.stream = s, .kind = 4, .wait_for = e->serial});
+}
+LB_PUBLIC cu_result cuEventSynchronize(cu_event e);
+LB_PUBLIC cu_result cuEventSynchronize(cu_event e) {
+    n_waits++;
+    for (u32 i = 0; i < n_held; i++)
+        if (queue[i].kind == 3 && queue[i].serial == e->serial && !queue[i].done)
+            drain_before(queue[i].stream, queue[i].serial);
+    return broken;
 }
 LB_PUBLIC cu_result cuEventElapsedTime(float *ms, cu_event from, cu_event to);
 LB_PUBLIC cu_result cuEventElapsedTime(float *ms, cu_event from, cu_event to) {
@@ -557,6 +598,8 @@ LB_PUBLIC cu_result cuLaunchKernel(cu_function f, unsigned gx, unsigned gy, unsi
                               .extra = extra};
     const cu_result r = take(&h, &l);
     h.stream = s;
+    if (r == CU_OK && is_bad("launch", h.kernel))
+        return OUT_OF_RESOURCES;
     return r ? r : hold(h);
 }
 
@@ -660,6 +703,14 @@ LB_PUBLIC cu_result cuGraphLaunch(cu_graph_exec e, cu_stream s) {
 LB_PUBLIC cu_result cuGraphExecDestroy(cu_graph_exec e);
 LB_PUBLIC cu_result cuGraphExecDestroy(cu_graph_exec e) {
     return cuGraphDestroy((cu_graph)(void *)e);
+}
+
+/* How often the host has waited, and how much was held at a time, since the last call. */
+LB_PUBLIC void stub_cuda_counts(u32 *waited, u32 *held_most);
+LB_PUBLIC void stub_cuda_counts(u32 *waited, u32 *held_most) {
+    *waited = n_waits;
+    *held_most = most_held;
+    n_waits = most_held = 0;
 }
 
 /* For libnccl.c: ranks' buffers of n floats, each in its stream. */

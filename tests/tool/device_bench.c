@@ -65,7 +65,7 @@ static lb_status run(bench *b, lb_dev_kernel k, lb_mv_args a, lb_err *err) {
     lb_dev_shape s;
     lb_dev_graph *g = NULL;
     double best = 0;
-    if (lb_dev_kernel_is_mt(k))
+    if (lb_dev_kernel_needs(k) == LB_DEV_NEEDS_RING)
         lb_dev_mt_share(lb_dev_info_get(b->d), &a);
     LB_TRY(lb_dev_kernel_shape(k, &a, &s, err));
     const u32 n_bufs = (u32)strlen(lb_dev_kernel_signature(k)) - 1;

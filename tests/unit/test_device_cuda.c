@@ -4,6 +4,7 @@
  * lost. LB_TEST_STUB_CUDA names the stand-in, which is opened before: the library's own dlopen
  * finds it by its name. */
 #include "device/cuda_text.h"
+#include "device/cuda_driver.h"
 #include "test.h"
 #include "base/os.h"
 #include "device/device.h"
@@ -120,7 +121,8 @@ LB_TEST(cuda_kernels) {
     const u32 step = (u32)(LB_DEV_KERNEL_COUNT / lb_test_cases(LB_DEV_KERNEL_COUNT));
     for (u32 k = 0; k < LB_DEV_KERNEL_COUNT; k += step) {
         lb_selftest_row row;
-        if (lb_dev_kernel_is_gemm((lb_dev_kernel)k) && !lb_dev_has(d, (lb_dev_kernel)k))
+        if (lb_dev_kernel_needs((lb_dev_kernel)k) == LB_DEV_NEEDS_TILES &&
+            !lb_dev_has(d, (lb_dev_kernel)k))
             continue;
         CHECK_OK(lb_dev_selftest(d, (lb_dev_kernel)k, &opts, &row, &err));
         if (row.status != LB_OK)
@@ -130,6 +132,77 @@ LB_TEST(cuda_kernels) {
     lb_dev_stats_get(d, &s);
     CHECK(s.reuses > s.allocations);
     lb_dev_close(&d);
+}
+
+/* Bytes that a kernel's text declares of a threadgroup's memory. */
+static void declared(lb_dev_kernel k, u32 *most) {
+    lb_cuda_common common;
+    lb_buf text = {0};
+    u32 sum = 0;
+    CHECK_OK(lb_cuda_common_of(lb_cuda_ptx_mm, &common, &err));
+    CHECK_OK(lb_cuda_text_of(lb_cuda_ptx_mm, &common, lb_dev_kernel_name(k), &text, &err));
+    size_t at, open, end;
+    lb_str s = lb_buf_str(&text);
+    while (lb_str_find(s, LB_STR(".shared .align "), &at)) {
+        u64 n = 0;
+        s = lb_str_sub(s, at + 1, s.len);
+        CHECK(lb_str_find(s, LB_STR("["), &open) && lb_str_find(s, LB_STR("]"), &end));
+        if (end > open + 1) /* the ring's is a launch's to say */
+            CHECK(lb_str_to_u64(lb_str_sub(s, open + 1, end), &n));
+        sum += (u32)n;
+    }
+    lb_buf_deinit(&text);
+    lb_cuda_common_deinit(&common);
+    *most = LB_MAX(*most, sum);
+}
+
+/* Products of few tokens are for every GPU that has the memory of a threadgroup which they take. */
+LB_TEST(cuda_rings) {
+    static const struct {
+        const char *mode;
+        lb_dev_kernel k;
+        bool has;
+    } cases[] = {{"", LB_DK_mt_q4_k, true},      {"cc80", LB_DK_mt_q4_k, true},
+                 {"cc80", LB_DK_mt_bf16, true},  {"cc80", LB_DK_gemm, false},
+                 {"cc86", LB_DK_mt_q4_k, false}, {"cc86", LB_DK_mt_bf16, false},
+                 {"cc86", LB_DK_mt_q8_0, true},  {"cc75", LB_DK_mt_q8_0, false}};
+    u32 most = 0;
+    for (u32 k = LB_DK_mt_q4_k; k <= LB_DK_mt_mlx_q8; k++)
+        declared((lb_dev_kernel)k, &most);
+    CHECK(most <= LB_DEV_MT_DECLARED && most + 16 >= LB_DEV_MT_DECLARED); /* and what aligns */
+    for (u32 i = 0; i < LB_LEN(cases) && stubbed(); i++) {
+        const lb_selftest_opts opts = {.quick = true};
+        lb_selftest_row row;
+        lb_dev *d;
+        mode(cases[i].mode, NULL, NULL);
+        CHECK_OK(lb_dev_open(&d, &(lb_dev_opts){.kind = LB_DEV_CUDA}, &err));
+        CHECK(lb_dev_has(d, cases[i].k) == cases[i].has);
+        CHECK_OK(lb_dev_selftest(d, cases[i].k, &opts, &row, &err));
+        CHECK(row.status == (cases[i].has ? LB_OK : LB_E_UNSUPPORTED));
+        lb_dev_close(&d);
+    }
+}
+
+/* A kernel that fails is tried once and refused from then on. */
+LB_TEST(cuda_not_right) {
+    static const char *const bad[] = {"jit:gemm_gated", "launch:gemm_gated", "wrong:gemm_gated"};
+    for (u32 i = 0; i < LB_LEN(bad) && stubbed(); i++) {
+        lb_dev *d;
+        bool right = true;
+        mode("", NULL, NULL);
+        CHECK(setenv("STUB_CUDA_BAD", bad[i], 1) == 0);
+        CHECK_OK(lb_dev_open(&d, &(lb_dev_opts){.kind = LB_DEV_CUDA}, &err));
+        CHECK(lb_dev_has(d, LB_DK_gemm_gated));
+        CHECK_OK(lb_dev_prove(d, LB_DK_gemm_gated, &right, &err));
+        CHECK(!right && !lb_dev_has(d, LB_DK_gemm_gated) && lb_dev_has(d, LB_DK_gemm));
+        CHECK(strstr(err.msg, "kernel gemm_gated fails its test: ") != NULL);
+        CHECK(unsetenv("STUB_CUDA_BAD") == 0);
+        CHECK_OK(lb_dev_prove(d, LB_DK_gemm_gated, &right, &err));
+        CHECK(!right && strstr(err.msg, "it cannot be used") != NULL);
+        CHECK_OK(lb_dev_prove(d, LB_DK_gemm, &right, &err));
+        CHECK(right);
+        lb_dev_close(&d);
+    }
 }
 
 /* The words at which a kernel of a recording may begin early, and must wait. */

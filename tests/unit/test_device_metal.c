@@ -193,8 +193,9 @@ static void all_kernels(void) {
         lb_selftest_row row;
         CHECK_OK(lb_dev_selftest(d, kernel, &opts, &row, &err));
         const bool has = lb_dev_has(d, kernel); /* not what needs double, or CUDA's matrix units */
-        CHECK(has != (lb_dev_kernel_is_double(kernel) || lb_dev_kernel_is_flash(kernel) ||
-                      lb_dev_kernel_is_mt(kernel)));
+        const lb_dev_needs needs = lb_dev_kernel_needs(kernel);
+        CHECK(has != (needs == LB_DEV_NEEDS_DOUBLE || needs == LB_DEV_NEEDS_FLASH ||
+                      needs == LB_DEV_NEEDS_RING));
         if (row.status != (has ? LB_OK : LB_E_UNSUPPORTED))
             lb_test_fail(__FILE__, __LINE__, "%s: %s", lb_dev_kernel_name((lb_dev_kernel)k),
                          row.why);

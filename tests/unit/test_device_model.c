@@ -315,7 +315,8 @@ static void few_family(fm_family family, lb_dtype dtype, bool gguf, u64 n_layer)
     }
     const lb_dev_opts o = {.kind = LB_DEV_CPU, .exact = true};
     CHECK_OK(open_device(&s, &o));
-    CHECK(lb_dev_kernel_is_mt(s.resident->layer[0].down.parts[0].kernel[LB_DEV_MT]));
+    CHECK(lb_dev_kernel_needs(s.resident->layer[0].down.parts[0].kernel[LB_DEV_MT]) ==
+          LB_DEV_NEEDS_RING);
     CHECK_U64(launches_of(&s), 3 + n_layer * s.m->p.n_layers);
     close_device(&s);
     check_runs(&s, &o, fm_family_name(family));
@@ -432,6 +433,114 @@ LB_TEST(device_split) {
         (void)setenv("STUB_CUDA", "", 1);
         (void)setenv("STUB_CUDA_GPUS", "2", 1);
     }
+    close_scene(&s);
+}
+
+/* ---- batches in flight ---- */
+
+static void *stub(const char *name) {
+    void *library = dlopen(getenv("LB_TEST_STUB_CUDA"), RTLD_NOW | RTLD_LOCAL);
+    return library ? dlsym(library, name) : NULL;
+}
+
+/* Waits of the host, and how much was submitted at a time, since the last call. */
+static void counts(u32 *waits, u32 *held_most) {
+    void (*get)(u32 *, u32 *) = NULL;
+    void *at = stub("stub_cuda_counts");
+    CHECK(at != NULL);
+    memcpy(&get, &at, sizeof at);
+    get(waits, held_most);
+}
+
+enum { FLIGHT_BATCH = 9, FLIGHT_PROMPT = 6 * FLIGHT_BATCH };
+
+/* A prompt of n tokens, as one call or a call for each batch; then two tokens more: logits of its
+ * last one and of them, [3, n_vocab]. */
+static void fly(const scene *s, u32 n, bool together, u32 *waits, u32 *held_most) {
+    lb_context *c = NULL;
+    lb_context_opts o = options(s, true);
+    u8 want[FLIGHT_PROMPT] = {0};
+    const u32 step = together ? n : FLIGHT_BATCH;
+    o.n_batch = FLIGHT_BATCH;
+    CHECK_OK(lb_context_new(&c, s->m, &o, &err));
+    counts(waits, held_most);
+    for (u32 at = 0; at < n; at += step) {
+        want[step - 1] = at + step == n;
+        const lb_batch b = {.n = step, .id = ids + at, .want = want};
+        CHECK_OK(lb_context_eval(c, &b, s->got, &err));
+    }
+    counts(waits, held_most);
+    for (u32 i = 0; i < 2; i++)
+        CHECK_OK(lb_context_eval(c, &(lb_batch){.n = 1, .id = ids + i},
+                                 s->got + (size_t)(i + 1) * s->n_vocab, &err));
+    CHECK_U64(lb_context_length(c, 0), n + 2);
+    lb_context_free(&c);
+}
+
+/* n devices: the bits of one device (s->want) however it is submitted, and what waits for what. */
+static void check_flight(scene *s, u32 n_devices, const char *mode) {
+    const split how = {.n_devices = n_devices, .n_layers = LB_NO_INDEX, .kind = LB_DEV_CUDA};
+    const size_t bytes = 3 * (size_t)s->n_vocab * sizeof(float);
+    lb_resident_plan plan;
+    u32 waits, one, held;
+    (void)setenv("STUB_CUDA", mode, 1);
+    CHECK_OK(open_split(s, &how, &plan));
+    CHECK_U64(plan.placing.n_devices, n_devices);
+    if (n_devices == 2 && !mode[0]) {
+        fly(s, FLIGHT_BATCH, true, &waits, &one);
+        fly(s, (n_devices + 2) * FLIGHT_BATCH, true, &waits, &held);
+        CHECK_U64(waits, n_devices);         /* at the end alone */
+        CHECK(held > (n_devices + 1) * one); /* all were submitted before the first one's end */
+    }
+    fly(s, FLIGHT_PROMPT, true, &waits, &held);
+    CHECK(memcmp(s->got, s->want, bytes) == 0);
+    close_device(s);
+    (void)setenv("STUB_CUDA", "", 1);
+}
+
+/* A device is lost while batches are in flight: nothing of them is held. */
+static void check_lost(scene *s) {
+    const split how = {.n_devices = 2, .n_layers = LB_NO_INDEX, .kind = LB_DEV_CUDA};
+    lb_resident_plan plan;
+    lb_context *c = NULL;
+    u8 want[FLIGHT_PROMPT] = {0};
+    lb_context_opts o = options(s, true);
+    (void)setenv("STUB_CUDA_LOST", "100", 1);
+    CHECK_OK(open_split(s, &how, &plan));
+    o.resident = s->resident;
+    o.n_batch = FLIGHT_BATCH;
+    CHECK_OK(lb_context_new(&c, s->m, &o, &err));
+    const lb_batch b = {.n = FLIGHT_PROMPT, .id = ids, .want = want};
+    CHECK(lb_context_eval(c, &b, NULL, &err) == LB_E_IO && says("the device was lost"));
+    CHECK_U64(lb_context_length(c, 0), 0);
+    lb_context_free(&c);
+    close_device(s);
+    (void)setenv("STUB_CUDA_LOST", "", 1);
+}
+
+/* Batches of a long prompt follow each other over the devices without the host. */
+LB_TEST(device_flight) {
+    fm_spec spec = small(FM_LLAMA);
+    scene s;
+    u32 waits, held;
+    if (!stubbed())
+        return;
+    spec.n_layers = 3;
+    CHECK(open_scene(&s, &spec, true));
+    (void)setenv("STUB_CUDA_MEMORY", "268435456", 1);
+    (void)setenv("STUB_CUDA_GPUS", "3", 1);
+    CHECK_OK(open_device(&s, &(lb_dev_opts){.kind = LB_DEV_CUDA}));
+    fly(&s, FLIGHT_PROMPT, false, &waits, &held);
+    memcpy(s.want, s.got, 3 * (size_t)s.n_vocab * sizeof(float));
+    CHECK_U64(waits, 6); /* after each call */
+    fly(&s, FLIGHT_PROMPT, true, &waits, &held);
+    CHECK(memcmp(s.got, s.want, 3 * (size_t)s.n_vocab * sizeof(float)) == 0);
+    close_device(&s);
+    check_flight(&s, 2, "");
+    check_flight(&s, 3, "");
+    check_flight(&s, 2, "nopeer");
+    check_lost(&s);
+    (void)setenv("STUB_CUDA_GPUS", "2", 1);
     close_scene(&s);
 }
 
