@@ -83,7 +83,8 @@ LB_TEST(device_selftest_sees) {
     const lb_selftest_opts opts = {.damage = true};
     lb_dev *d;
     CHECK_OK(lb_dev_open(&d, &(lb_dev_opts){.kind = LB_DEV_CPU}, &err));
-    for (u32 k = 0; k < LB_DEV_KERNEL_COUNT; k++) {
+    const u32 step = lb_test_emulated() ? 4 : 1;
+    for (u32 k = 0; k < LB_DEV_KERNEL_COUNT; k += step) {
         lb_selftest_row row;
         CHECK_OK(lb_dev_selftest(d, (lb_dev_kernel)k, &opts, &row, &err));
         if (row.status != LB_E_DIFFERENT || row.worst <= 1)
@@ -287,8 +288,9 @@ LB_TEST(device_shapes_fuzz) {
                                UINT32_MAX - 31,
                                UINT32_MAX - 3,
                                UINT32_MAX};
+    const u64 n = lb_test_cases(20000);
     for (u32 k = 0; k < LB_DEV_KERNEL_COUNT; k++)
-        for (u32 i = 0; i < 20000; i++) {
+        for (u64 i = 0; i < n; i++) {
             u32 val[LB_DEV_VAL_BYTES_MAX / 4];
             lb_dev_shape s;
             for (u32 j = 0; j < LB_LEN(val); j++)
