@@ -73,7 +73,7 @@ static lb_status generate(const scene *s, const lb_sample_opts *so, bool all, lb
                                .n_batch = 4, /* a prompt in parts */
                                .threads = 1,
                                .kv_type = LB_F16,
-                               .exact = true,
+                               .acts = LB_ACTS_EXACT,
                                .resident = s->resident};
     *out = (lb_generated){0};
     lb_status st = lb_context_new(&c, s->m, &o, &err);

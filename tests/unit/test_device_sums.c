@@ -112,7 +112,7 @@ static lb_context_opts options(const scene *s, table *t) {
                              .n_batch = 12,
                              .threads = 1,
                              .kv_type = LB_F32,
-                             .exact = true,
+                             .acts = LB_ACTS_EXACT,
                              .tap = tap,
                              .tap_user = t,
                              .sums = s->resident != NULL,
