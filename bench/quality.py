@@ -16,7 +16,7 @@ logits that the unquantized model gave once (--save-logits): activations stay f3
   tools   lbrx's files beside those of llama-quantize and mlx_lm.convert (on the CPU: --mlx-rule cpu): whether they hold
           the same tensors, and where not, both divergences
   check   some types by llama-perplexity too: the F16 GGUF of its values, and the file itself, with activations in 8 bits,
-          beside lbrx's default, which rounds most to 8 bits
+          beside what `lbrx generate` computes with, which rounds most to 8 bits
   refine  a type with and without --refine
 
   bits    of the whole file (an MLX or Hugging Face folder: of its safetensors) for each parameter of the model
@@ -322,7 +322,7 @@ class Bench:
             return None, why
         r, key = self.measure(out, scratch), self.key + tensors_id(out)
         values = self.kept(key + "v", lambda: self.of_values(out, scratch, self.llama_perplexity))
-        rounded = self.kept(key + "r", lambda: self.perplexity(out, "--kl", self.logits))
+        rounded = self.kept(key + "r", lambda: self.perplexity(out, "--activations", "usual", "--kl", self.logits))
         cells = [name, kl(r), more(r), kl(values), more(values), kl(rounded), more(rounded)]
         if not out.endswith(".gguf"):
             return cells + ["", ""], None
