@@ -273,8 +273,7 @@ const lb_command lb_cmd_perplexity = {
         "divergence KL(file's model || MODEL) in nats, the change of perplexity with its "
         "standard error, the change of the right token's probability and how often the most "
         "likely token is the same. On the CPU activations that meet a GGUF's weights are rounded "
-        "as "
-        "llama.cpp rounds them (--activations).",
+        "as llama.cpp rounds them (--activations).",
     .n_args_min = 1,
     .n_args_max = 1,
     .group = {LB_GROUP("Options", rows, 0), LB_GROUP_INFER(offsetof(perplexity_opts, infer)),

@@ -2,6 +2,7 @@
 /* cmd_sensitivity.c: `lbrx sensitivity MODEL -f TEXT -o FILE.json`: ops/sensitivity.h. */
 #include "base/os.h"
 #include "cli/infer.h"
+#include "cli/write.h"
 #include "cli/text.h"
 #include "device/encode.h"
 #include "ops/imatrix.h"
@@ -10,7 +11,6 @@
 #include "plan/encoder.h"
 #include "quant/recipe.h"
 #include <math.h>
-#include <stdio.h>
 
 #define CTX_USUAL 512
 
@@ -313,9 +313,8 @@ static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32
         st = measure(w, err);
     lb_context_free(&w->beside);
     lb_sensor_free(&w->sensor);
-    if (w->encoder && lb_encoder_refusal(w->encoder) && !x->quiet)
-        fprintf(stderr, "warning: %s: %s; the CPU quantizes instead\n",
-                lb_encoder_device(w->encoder), lb_encoder_refusal(w->encoder));
+    if (w->encoder)
+        lb_encoder_warn(w->encoder, x->quiet);
     lb_encoder_free(&w->encoder);
     lb_importance_close(&w->importance);
     lb_buf_deinit(&w->ids);

@@ -145,6 +145,12 @@ static void print_remarks(lb_str text) {
     lb_buf_deinit(&safe);
 }
 
+void lb_encoder_warn(const lb_encoder *e, bool quiet) {
+    const char *why = lb_encoder_refusal(e);
+    if (why && !quiet)
+        fprintf(stderr, "warning: %s: %s; the CPU quantizes instead\n", lb_encoder_device(e), why);
+}
+
 /* What the device has done; told: a person is told where that is nothing. */
 static void end_encoder(lb_writer *w, const lb_cli *cli, bool told, bool quiet) {
     lb_encoder_stats s;
@@ -153,10 +159,8 @@ static void end_encoder(lb_writer *w, const lb_cli *cli, bool told, bool quiet) 
     lb_encoder_stats_get(w->encoder, &s);
     lb_cli_log(cli, "%s: %llu values quantized in %llu batches", lb_encoder_device(w->encoder),
                (unsigned long long)s.n_elems, (unsigned long long)s.n_batches);
-    if (lb_encoder_refusal(w->encoder) && !quiet)
-        fprintf(stderr, "warning: %s: %s; the CPU quantizes instead\n",
-                lb_encoder_device(w->encoder), lb_encoder_refusal(w->encoder));
-    else if (told && s.n_batches == 0)
+    lb_encoder_warn(w->encoder, quiet);
+    if (told && s.n_batches == 0 && !lb_encoder_refusal(w->encoder))
         lb_buf_printf(
             &w->remarks,
             "nothing was quantized on %s, which makes K- and IQ-quants, and MLX's groups without "

@@ -37,6 +37,8 @@ lb_status lb_writer_begin(lb_writer *w, const lb_cli *cli, const lb_writing *o, 
 /* The same of a command that quantizes: also on other devices than the CPU. */
 lb_status lb_writer_begin_device(lb_writer *w, const lb_cli *cli, const lb_writing *o,
                                  lb_common *common, const char *verb, lb_err *err);
+/* One line on stderr where kernels of the device were left out; unless quiet. */
+void lb_encoder_warn(const lb_encoder *e, bool quiet);
 /* Remarks to stderr, the plan or the report to the result. */
 void lb_writer_end(lb_writer *w, lb_cli *cli, const lb_common *common, const lb_out_report *r,
                    const lb_buf *plan, lb_status st);

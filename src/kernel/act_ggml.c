@@ -17,10 +17,15 @@ lb_act_form lb_act_ggml_form(lb_dtype weights) {
     return t->block_elems == 256 ? LB_ACT_GGML_Q8_K : LB_ACT_GGML_Q8_0;
 }
 
-/* The integers of a group, at most 127, times what they stand for. */
-static void round_group(size_t n, float *out, const float *in, float inverse, float scale) {
-    for (size_t i = 0; i < n; i++)
-        out[i] = rintf(in[i] * inverse) * scale;
+/* The integers of a group, at most 127, times what they stand for; their sum, which is exact. */
+static float round_group(size_t n, float *out, const float *in, float inverse, float scale) {
+    float sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        const float q = rintf(in[i] * inverse);
+        out[i] = q * scale;
+        sum += q;
+    }
+    return sum;
 }
 
 static float largest(size_t n, const float *in) {
@@ -30,28 +35,19 @@ static float largest(size_t n, const float *in) {
     return most;
 }
 
-static void round_q8_0(size_t n, float *out, const float *in) {
-    const float most = largest(n, in);
-    const float scale = lb_f16_to_f32(lb_f16_from_f32(most / 127.0f));
-    round_group(n, out, in, most != 0 ? 127.0f / most : 0, scale);
-}
-
-/* The sum has the scale before it is f16. */
-static float round_q8_1(size_t n, float *out, const float *in) {
-    const float most = largest(n, in), scale = most / 127.0f;
-    const float inverse = most != 0 ? 127.0f / most : 0;
-    float sum = 0; /* of integers, exact */
-    for (size_t i = 0; i < n; i++)
-        sum += rintf(in[i] * inverse);
-    round_q8_0(n, out, in);
-    return lb_f16_to_f32(lb_f16_from_f32(scale * sum)) -
-           lb_f16_to_f32(lb_f16_from_f32(scale)) * sum;
+/* By how much q8_1's sum is more than that of the values: it has the scale before that is f16, and
+ * is f16 itself. */
+static float round_q8_0(size_t n, float *out, const float *in) {
+    const float most = largest(n, in), d = most / 127.0f;
+    const float scale = lb_f16_to_f32(lb_f16_from_f32(d));
+    const float sum = round_group(n, out, in, most != 0 ? 127.0f / most : 0, scale);
+    return lb_f16_to_f32(lb_f16_from_f32(d * sum)) - scale * sum;
 }
 
 static void round_q8_k(size_t n, float *out, const float *in) {
     const float most = largest(n, in);
     const float inverse = most != 0 ? 127.0f / most : 0;
-    round_group(n, out, in, inverse, most != 0 ? 1 / inverse : 0);
+    (void)round_group(n, out, in, inverse, most != 0 ? 1 / inverse : 0);
 }
 
 void lb_act_ggml(lb_act_form form, size_t n_elems, float *out, const float *in) {
@@ -60,10 +56,10 @@ void lb_act_ggml(lb_act_form form, size_t n_elems, float *out, const float *in) 
         const size_t n = LB_MIN(group, n_elems - i);
         switch (form) {
         case LB_ACT_GGML_Q8_0:
-            round_q8_0(n, out + i, in + i);
+            (void)round_q8_0(n, out + i, in + i);
             break;
         case LB_ACT_GGML_Q8_1:
-            out[n_elems + i / 32] = round_q8_1(n, out + i, in + i);
+            out[n_elems + i / 32] = round_q8_0(n, out + i, in + i);
             break;
         case LB_ACT_GGML_Q8_K:
             round_q8_k(n, out + i, in + i);

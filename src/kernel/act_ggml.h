@@ -13,7 +13,7 @@
 /* LB_ACT_F32: not rounded, or a type that GGUF does not have. */
 lb_act_form lb_act_ggml_form(lb_dtype weights);
 
-/* n_elems values rounded. LB_ACT_GGML_Q8_0: groups of 32 with a scale in f16 , the last
+/* n_elems values rounded. LB_ACT_GGML_Q8_0: groups of 32 with a scale in f16, the last
  * one may be shorter. Q8_1: the same, and n_elems / 32 (rounded up) numbers more: the minimum of a
  * group of weights meets the sum of the activations in f16, and by so much it is more than that of
  * the rounded values. Q8_K: groups of 256 with a scale in f32. What is not finite makes NaN of its

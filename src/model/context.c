@@ -19,10 +19,22 @@ static void *room(lb_context *c, u64 count, size_t size) {
     return c;
 }
 
+/* As llama.cpp's there are many forms, of which a model's types take one or two. */
+static bool has_form(const lb_context *c, lb_act_form f) {
+    const lb_mweights *w = c->m->weights;
+    if (c->o.acts != LB_ACTS_GGML || f == LB_ACT_F32)
+        return lb_act_used(f, c->o.acts);
+    for (u64 i = 0; i < w->n; i++)
+        for (u32 k = 0; k < w->list[i].n_mats; k++)
+            if (lb_mat_act(&w->list[i].mats[k], c->o.acts) == f)
+                return true;
+    return false;
+}
+
 /* Activations of rows of the widest matrix, in the forms that are used. */
 static bool make_acts(lb_context *c, u8 *set[LB_ACT_FORMS], u64 rows) {
     for (int f = 0; f < LB_ACT_FORMS; f++) {
-        if (!lb_act_used((lb_act_form)f, c->o.acts))
+        if (!has_form(c, (lb_act_form)f))
             continue;
         set[f] = room(c, rows * lb_act_bytes((lb_act_form)f, c->m->max_cols), 1);
         if (!set[f])
