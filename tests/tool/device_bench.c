@@ -114,7 +114,9 @@ static lb_status bench_all(bench *b, char **args, lb_err *err) {
                                 .n_tokens = (u32)atoi(*n),
                                 .simdgroups = simdgroups ? (u32)atoi(simdgroups) : 16,
                                 .split = split ? (u32)atoi(split) : 1,
-                                .times = 1},
+                                .times = 1,
+                                .group_elems = 64, /* of MLX, as its scales are */
+                                .scale_type = LB_DEV_BF16},
                    err));
     return LB_OK;
 }

@@ -10,16 +10,13 @@
 #define LB_DEV_MT_COLS 256u
 #define LB_DEV_MT_KEEP 2u   /* blocks of 256 columns of x that a simdgroup has at a time */
 #define LB_DEV_MT_ROUNDS 8u /* tiles whose sums wait for each other */
-#ifndef LBK_MT_EARLY
-#define LBK_MT_EARLY 8u
-#endif
 /* Bytes of rows that a simdgroup has on their way, whole slots of mt_all.k: with x a threadgroup
  * fits 113 KiB. */
-#define LB_DEV_MT_RING_q4_k 11520u
+#define LB_DEV_MT_RING_q4_k 9216u
 #define LB_DEV_MT_RING_q5_k 11264u
 #define LB_DEV_MT_RING_q6_k 11520u
-#define LB_DEV_MT_RING_q8_0 8704u
-#define LB_DEV_MT_RING_q4_0 11520u
+#define LB_DEV_MT_RING_q8_0 9216u
+#define LB_DEV_MT_RING_q4_0 9728u
 #define LB_DEV_MT_RING_mlx_q4 9216u
 #define LB_DEV_MT_RING_mlx_q8 10240u
 #define LB_DEV_MT_RING_bf16 10240u
