@@ -47,7 +47,7 @@ typedef struct lb_fiber {
  * buffer that is read), o (written), v (values, of val_bytes). */
 typedef struct lb_cpu_kernel {
     void (*run)(lb_fiber *f, void *const *args);
-    char signature[10];
+    char signature[14];
     u32 val_bytes;
 } lb_cpu_kernel;
 

@@ -648,7 +648,7 @@ static const family families[] = {
     [ATTEND] = {"iiiiov", sizeof(lb_attend_args), lb_dev_shape_attend, LB_DEV_NEEDS_NOTHING},
     [ATTEND_JOIN] = {"iiov", sizeof(lb_join_args), shape_join, LB_DEV_NEEDS_NOTHING},
     [FLASH] = {"iiiiiov", sizeof(lb_attend_args), lb_dev_shape_flash, LB_DEV_NEEDS_FLASH},
-    [FEW] = {"iiiiioov", sizeof(lb_attend_args), lb_dev_shape_few, LB_DEV_NEEDS_FLASH},
+    [FEW] = {"iiiiiiiiooov", sizeof(lb_few_args), lb_dev_shape_few, LB_DEV_NEEDS_FLASH},
     [ROPE_STORE] = {"iiiiioov", sizeof(lb_rope_store_args), lb_dev_shape_rope_store,
                     LB_DEV_NEEDS_NOTHING},
     [ROUTE] = {"iiov", sizeof(lb_route_args), shape_route, LB_DEV_NEEDS_NOTHING},

@@ -14,8 +14,8 @@ typedef enum lb_dev_kernel {
     LB_DEV_KERNEL_COUNT
 } lb_dev_kernel;
 
-#define LB_DEV_BUFS_MAX 7u /* of any kernel */
-#define LB_DEV_VAL_BYTES_MAX 96u
+#define LB_DEV_BUFS_MAX 11u /* of any kernel */
+#define LB_DEV_VAL_BYTES_MAX 180u
 #define LB_DEV_GRID_Y_MAX 65535u /* CUDA's limit of the second and third axis */
 #define LB_DEV_ALIGN 16u         /* of every buffer argument, in bytes */
 

@@ -40,28 +40,6 @@ const char *lb_dev_shape_flash(u32 d, const void *val, lb_dev_shape *s) {
     return s->groups[1] > LB_DEV_GRID_Y_MAX ? LB_DEV_TOO_LARGE : NULL;
 }
 
-const char *lb_dev_shape_few(u32 d, const void *val, lb_dev_shape *s) {
-    const lb_attend_args *a = val;
-    const char *bad = f16_needs(d, a, s);
-    if (bad)
-        return bad;
-    const u64 n_groups = lb_ceil_div_u64(a->n_heads / a->n_heads_kv, FEW_HEADS);
-    const u64 rows = a->n_tokens * n_groups;
-    if (rows > LB_DEV_GRID_Y_MAX)
-        return LB_DEV_TOO_LARGE;
-    if (a->n_splits > LB_DEV_FEW_SPLITS)
-        return "there are more than 64 splits";
-    if (rows * a->n_heads_kv > LB_DEV_FEW_COUNTERS)
-        return "there are more tokens and heads than counters";
-    s->need_bytes[5] = s->need_bytes[4] + 4ull * LB_DEV_FEW_COUNTERS;
-    s->need_bytes[4] = a->has_sinks ? (u64)a->n_heads * 4 : 0;
-    s->need_bytes[6] = (u64)a->n_tokens * a->n_heads * a->v_dim * 4;
-    s->groups[0] = a->n_heads_kv * a->n_splits;
-    s->groups[1] = (u32)rows;
-    s->n_threads = d <= FEW_WIDE ? 256 : 128;
-    return NULL;
-}
-
 /* Bytes of the weights of heads; 0: they have none. */
 static u64 norm_bytes(u32 normed, u32 n_heads, u32 stride, u32 dim) {
     return normed && n_heads ? ((u64)(n_heads - 1) * stride + dim) * 4 : 0;
@@ -93,4 +71,55 @@ const char *lb_dev_shape_rope_store(u32 type, const void *val, lb_dev_shape *s) 
     s->groups[1] = a->n_tokens;
     s->n_threads = 32 * STORE_SIMDGROUPS;
     return a->n_heads > INT32_MAX ? LB_DEV_TOO_LARGE : NULL;
+}
+
+/* What is put is what is attended to: of the one token, with its heads, in the same places. */
+static bool same_heads(const lb_rope_store_args *p, const lb_attend_args *a) {
+    return p->n_tokens == 1 && a->n_tokens == 1 && p->n_heads == a->n_heads &&
+           p->n_heads_kv == a->n_heads_kv && p->k_dim == a->k_dim && p->v_dim == a->v_dim &&
+           p->stride == a->stride && a->first == 0 && p->k_off == a->k_off &&
+           p->v_off == a->v_off && p->k_bytes == a->k_bytes && p->v_bytes == a->v_bytes &&
+           p->page_bytes == a->page_bytes && p->n_pages == a->n_pages && p->type == a->type;
+}
+
+static const char *few_puts(const lb_few_args *f, lb_dev_shape *s) {
+    lb_dev_shape put = {.groups = {0, 1, 1}};
+    if (!f->put.n_tokens)
+        return NULL;
+    if (!same_heads(&f->put, &f->at))
+        return "what is put is not of the one token that is attended to";
+    const char *bad = lb_dev_shape_rope_store(0, &f->put, &put);
+    for (u32 i = 0; i < 4; i++) /* angles, weights of norms */
+        s->need_bytes[1 + i] = put.need_bytes[i];
+    s->need_bytes[0] = LB_MAX(s->need_bytes[0], put.need_bytes[5]);
+    s->need_bytes[8] = LB_MAX(s->need_bytes[8], put.need_bytes[6]);
+    return bad;
+}
+
+const char *lb_dev_shape_few(u32 d, const void *val, lb_dev_shape *s) {
+    const lb_few_args *f = val;
+    const lb_attend_args *a = &f->at;
+    lb_dev_shape at = *s;
+    const char *bad = f16_needs(d, a, &at);
+    if (bad)
+        return bad;
+    const u64 n_groups = lb_ceil_div_u64(a->n_heads / a->n_heads_kv, FEW_HEADS);
+    const u64 rows = a->n_tokens * n_groups;
+    if (rows > LB_DEV_GRID_Y_MAX)
+        return LB_DEV_TOO_LARGE;
+    if (a->n_splits > LB_DEV_FEW_SPLITS)
+        return "there are more than 64 splits";
+    if (rows * a->n_heads_kv > LB_DEV_FEW_COUNTERS)
+        return "there are more tokens and heads than counters";
+    s->need_bytes[0] = at.need_bytes[0];
+    s->need_bytes[5] = at.need_bytes[2];
+    s->need_bytes[6] = at.need_bytes[3];
+    s->need_bytes[7] = a->has_sinks ? (u64)a->n_heads * 4 : 0;
+    s->need_bytes[8] = at.need_bytes[1];
+    s->need_bytes[9] = at.need_bytes[4] + 4ull * LB_DEV_FEW_COUNTERS;
+    s->need_bytes[10] = (u64)a->n_tokens * a->n_heads * a->v_dim * 4;
+    s->groups[0] = a->n_heads_kv * a->n_splits;
+    s->groups[1] = (u32)rows;
+    s->n_threads = d <= FEW_WIDE ? 256 : 128;
+    return few_puts(f, s);
 }

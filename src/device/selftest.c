@@ -76,14 +76,14 @@ static lb_status download(lb_selftest *t, lb_dev_buf *from, u64 bytes, u64 canar
     return LB_OK;
 }
 
-lb_status lb_selftest_launch_all(lb_selftest *t, const lb_selftest_data *bufs, const void *val,
-                                 void *const *outs, lb_err *err) {
-    const char *signature = lb_dev_kernel_signature(t->row->kernel);
+lb_status lb_selftest_launch_of(lb_selftest *t, lb_dev_kernel k, const lb_selftest_data *bufs,
+                                const void *val, void *const *outs, lb_err *err) {
+    const char *signature = lb_dev_kernel_signature(k);
     const u64 canary = t->dev && lb_dev_info_get(t->dev)->kind != LB_DEV_CPU ? CANARY_BYTES : 0;
-    lb_dev_launch l = {.kernel = t->row->kernel,
+    lb_dev_launch l = {.kernel = k,
                        .n_bufs = (u32)strlen(signature) - 1,
                        .val = val,
-                       .val_bytes = lb_dev_kernel_val_bytes(t->row->kernel)};
+                       .val_bytes = lb_dev_kernel_val_bytes(k)};
     lb_status st = LB_OK;
     for (u32 i = 0; i < l.n_bufs && st == LB_OK; i++)
         st = upload(t, &bufs[i], signature[i] == 'o' ? canary : 0, &l.buf[i].buf, err);
@@ -95,6 +95,11 @@ lb_status lb_selftest_launch_all(lb_selftest *t, const lb_selftest_data *bufs, c
     for (u32 i = 0; i < l.n_bufs; i++)
         lb_dev_buf_free(&l.buf[i].buf);
     return st;
+}
+
+lb_status lb_selftest_launch_all(lb_selftest *t, const lb_selftest_data *bufs, const void *val,
+                                 void *const *outs, lb_err *err) {
+    return lb_selftest_launch_of(t, t->row->kernel, bufs, val, outs, err);
 }
 
 lb_status lb_selftest_launch(lb_selftest *t, const lb_selftest_data *bufs, const void *val,

@@ -35,6 +35,9 @@ lb_status lb_selftest_launch(lb_selftest *t, const lb_selftest_data *bufs, const
 /* The same of a kernel that writes several: outs, one an argument. */
 lb_status lb_selftest_launch_all(lb_selftest *t, const lb_selftest_data *bufs, const void *val,
                                  void *const *outs, lb_err *err);
+/* The same of another kernel: what the one under test is to do as well. */
+lb_status lb_selftest_launch_of(lb_selftest *t, lb_dev_kernel k, const lb_selftest_data *bufs,
+                                const void *val, void *const *outs, lb_err *err);
 
 u32 lb_selftest_u32(lb_selftest *t);
 /* Between -1 and 1. */

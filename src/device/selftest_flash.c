@@ -135,42 +135,228 @@ static bool make_flash(lb_selftest *t, const flash_case *k, flash *f) {
     return true;
 }
 
-static lb_status check_flash(lb_selftest *t, const flash_case *k, lb_err *err) {
-    flash f;
-    lb_dev_shape s;
-    if (!make_flash(t, k, &f))
-        return no_memory(err);
-    const lb_attend_args *a = &f.x.a;
-    LB_TRY(lb_dev_kernel_shape(t->row->kernel, a, &s, err));
-    const u32 o = f.few ? 6 : 5;
-    const u64 n_counters = 4ull * LB_DEV_FEW_COUNTERS; /* bytes */
-    float *out = lb_arena_push(&t->arena, s.need_bytes[o], 16);
-    u8 *part = lb_arena_push(&t->arena, s.need_bytes[5], 16);
-    if (!out || !part)
-        return no_memory(err);
-    memset(part, 0xff, s.need_bytes[5]);
-    if (f.few)
-        memset(part, 0, n_counters);
-    lb_selftest_data bufs[LB_DEV_BUFS_MAX] = {{f.x.q, (u64)a->n_tokens * a->stride * 4},
-                                              {f.x.cache, s.need_bytes[1]},
-                                              {f.x.table, s.need_bytes[2]},
-                                              {f.x.tokens, s.need_bytes[3]},
-                                              {f.sinks, a->n_heads * 4ull}};
-    void *outs[LB_DEV_BUFS_MAX] = {[5] = part, [6] = out};
-    bufs[5] = (lb_selftest_data){f.few ? part : NULL, s.need_bytes[5]};
-    bufs[6].size_bytes = s.need_bytes[6];
-    if (!f.few)
-        outs[5] = out;
+/* Buffers of attend_few_* by their place. */
+enum { FEW_X, FEW_COS, FEW_SIN, FEW_Q_W, FEW_K_W, FEW_TABLE, FEW_TOKENS, FEW_SINKS, FEW_CACHE };
+enum { FEW_PART = FEW_CACHE + 1, FEW_OUT };
+
+static void compare_bytes(lb_selftest *t, const u8 *got, const u8 *want, u64 n) {
+    if (memcmp(got, want, n) == 0)
+        return;
+    for (u64 i = 0; i < n; i++)
+        lb_selftest_compare(t, t->at++, (float)got[i], (double)want[i], 0);
+}
+
+/* What a launch of attend_few_* leaves. */
+typedef struct few_out {
+    u8 *cache, *part;
+    float *out;
+    u64 cache_bytes, part_bytes, out_bytes;
+} few_out;
+
+static bool make_few_out(lb_selftest *t, const lb_dev_shape *s, few_out *o) {
+    o->cache_bytes = s->need_bytes[FEW_CACHE];
+    o->part_bytes = s->need_bytes[FEW_PART];
+    o->out_bytes = s->need_bytes[FEW_OUT];
+    o->cache = lb_arena_push(&t->arena, o->cache_bytes, 16);
+    o->part = lb_arena_push(&t->arena, o->part_bytes, 16);
+    o->out = lb_arena_push(&t->arena, o->out_bytes, 16);
+    return o->cache && o->part && o->out;
+}
+
+/* bufs: but for the part, whose counters begin as zeros; they come back as such. */
+static lb_status launch_few(lb_selftest *t, lb_selftest_data *bufs, const lb_few_args *a,
+                            few_out *o, lb_err *err) {
+    void *const outs[LB_DEV_BUFS_MAX] = {
+        [FEW_CACHE] = o->cache, [FEW_PART] = o->part, [FEW_OUT] = o->out};
+    memset(o->part, 0xff, o->part_bytes);
+    memset(o->part, 0, 4ull * LB_DEV_FEW_COUNTERS);
+    bufs[FEW_PART] = (lb_selftest_data){o->part, o->part_bytes};
+    bufs[FEW_OUT] = (lb_selftest_data){NULL, o->out_bytes};
     LB_TRY(lb_selftest_launch_all(t, bufs, a, outs, err));
+    for (u64 i = 0; i < 4ull * LB_DEV_FEW_COUNTERS; i++)
+        lb_selftest_compare(t, t->at++, (float)o->part[i], 0, 0);
+    return LB_OK;
+}
+
+static void compare_heads(lb_selftest *t, const flash *f, const float *out) {
+    const lb_attend_args *a = &f->x.a;
     for (u32 i = 0; i < a->n_tokens * a->n_heads; i++) {
-        const u32 token = i / a->n_heads, pos = f.x.tokens[2 * token];
+        const u32 token = i / a->n_heads, pos = f->x.tokens[2 * token];
         const u32 from = a->window && pos >= a->window ? pos - a->window + 1 : 0;
         const lb_selftest_view w = {token, i % a->n_heads, from, pos + 1};
-        compare_head(t, &f, &w, out + (u64)i * a->v_dim);
+        compare_head(t, f, &w, out + (u64)i * a->v_dim);
     }
-    for (u64 i = 0; f.few && i < n_counters; i++)
-        lb_selftest_compare(t, t->at++, (float)part[i], 0, 0);
+}
+
+static lb_status check_mma(lb_selftest *t, flash *f, lb_err *err) {
+    const lb_attend_args *a = &f->x.a;
+    lb_dev_shape s;
+    LB_TRY(lb_dev_kernel_shape(t->row->kernel, a, &s, err));
+    float *out = lb_arena_push(&t->arena, s.need_bytes[5], 16);
+    if (!out)
+        return no_memory(err);
+    const lb_selftest_data bufs[] = {{f->x.q, (u64)a->n_tokens * a->stride * 4},
+                                     {f->x.cache, s.need_bytes[1]},
+                                     {f->x.table, s.need_bytes[2]},
+                                     {f->x.tokens, s.need_bytes[3]},
+                                     {f->sinks, a->n_heads * 4ull},
+                                     {NULL, s.need_bytes[5]}};
+    LB_TRY(lb_selftest_launch(t, bufs, a, out, err));
+    compare_heads(t, f, out);
     return LB_OK;
+}
+
+static lb_status check_few(lb_selftest *t, flash *f, lb_err *err) {
+    const lb_few_args a = {.at = f->x.a};
+    lb_dev_shape s;
+    few_out o;
+    LB_TRY(lb_dev_kernel_shape(t->row->kernel, &a, &s, err));
+    if (!make_few_out(t, &s, &o))
+        return no_memory(err);
+    const lb_selftest_data none = {f->sinks, 4};
+    lb_selftest_data bufs[LB_DEV_BUFS_MAX] = {{f->x.q, (u64)a.at.n_tokens * a.at.stride * 4},
+                                              none,
+                                              none,
+                                              none,
+                                              none,
+                                              {f->x.table, s.need_bytes[FEW_TABLE]},
+                                              {f->x.tokens, s.need_bytes[FEW_TOKENS]},
+                                              {f->sinks, a.at.n_heads * 4ull},
+                                              {f->x.cache, o.cache_bytes}};
+    LB_TRY(launch_few(t, bufs, &a, &o, err));
+    compare_heads(t, f, o.out);
+    compare_bytes(t, o.cache, f->x.cache, o.cache_bytes);
+    return LB_OK;
+}
+
+/* ---- attend_few_* that put: the very bytes of rope_store and of what attends behind it ---- */
+
+typedef struct put_case {
+    lb_selftest_att_case c; /* of one token */
+    u32 pos, n_rot;
+    bool pairs, q_norm, k_norm, late, sinks;
+} put_case;
+#define D 0
+static const put_case put_cases[] = {
+    {{1, 4, 1, D, D, 2, 0, 64, LB_DEV_F16, 0, false}, 75, 32, false, true, true, false, false},
+    {{1, 18, 2, D, D, 5, 0, 96, LB_DEV_F16, 0, false}, 319, 48, true, false, false, false, true},
+    {{1, 20, 2, 48, D, 4, 100, 64, LB_DEV_F16, 30, false}, 200, 48, false, false, true, true, true},
+    {{1, 8, 1, D, 40, 4, 0, 64, LB_DEV_F16, 0, true}, 255, 0, false, true, false, true, false},
+    {{1, 9, 1, 32, 32, 1, 0, 64, LB_DEV_F16, 0, false}, 0, 24, false, true, true, false, false},
+    {{1, 2, 1, D, D, 3, 0, 64, LB_DEV_F16, 0, true}, 100, 64, true, true, true, false, false},
+};
+#undef D
+
+typedef struct put {
+    lb_few_args a;
+    flash f;
+    const float *x, *cos, *sin, *q_w, *k_w;
+    float *turned; /* x behind rope_store */
+    u8 *cache;     /* the same */
+    u32 *place, *tokens;
+    u64 x_bytes;
+} put;
+
+static bool make_put(lb_selftest *t, const put_case *k, put *p) {
+    const u32 d = head_of(t->row->kernel);
+    lb_selftest_att_case c = k->c;
+    c.k_dim = c.k_dim ? c.k_dim : d;
+    c.v_dim = c.v_dim ? c.v_dim : d;
+    p->f.few = true;
+    if (!lb_selftest_att_make(t, &c, false, &p->f.x))
+        return false;
+    lb_attend_args *a = &p->f.x.a;
+    a->first = 0;
+    a->has_sinks = k->sinks;
+    lb_rope_store_args *r = &p->a.put;
+    *r = (lb_rope_store_args){.n_tokens = 1,
+                              .n_heads = c.n_heads,
+                              .n_heads_kv = c.n_heads_kv,
+                              .k_dim = c.k_dim,
+                              .v_dim = c.v_dim,
+                              .n_rot = LB_MIN(k->n_rot, c.k_dim),
+                              .pairs = k->pairs,
+                              .k_first = c.n_heads * c.k_dim + 3,
+                              LB_DEV_KV_PLACES(a),
+                              .q_norm = k->q_norm,
+                              .k_norm = k->k_norm,
+                              .late = k->late,
+                              .q_w_stride = k->late ? c.k_dim : 0,
+                              .k_w_stride = k->late ? c.k_dim : 0,
+                              .eps = 1e-5f};
+    r->v_first = r->k_first + c.n_heads_kv * c.k_dim + 1;
+    r->stride = a->stride = (r->v_first + c.n_heads_kv * c.v_dim + 3) & ~3u;
+    p->a.at = *a;
+    p->x_bytes = 4ull * a->stride;
+    p->x = lb_selftest_floats(t, a->stride, 3);
+    p->cos = lb_selftest_floats(t, c.k_dim, 1);
+    p->sin = lb_selftest_floats(t, c.k_dim, 1);
+    p->q_w = lb_selftest_floats(t, (u64)c.n_heads * c.k_dim, 2);
+    p->k_w = lb_selftest_floats(t, (u64)c.n_heads_kv * c.k_dim, 2);
+    p->turned = lb_selftest_floats(t, a->stride, 0);
+    p->f.sinks = lb_selftest_floats(t, c.n_heads, 4);
+    p->cache = lb_arena_push(&t->arena, (u64)a->n_pages * a->page_bytes, 16);
+    p->place = lb_arena_new(&t->arena, u32, 1);
+    p->tokens = lb_arena_new(&t->arena, u32, 2);
+    if (!p->x || !p->cos || !p->sin || !p->q_w || !p->k_w || !p->turned || !p->f.sinks ||
+        !p->cache || !p->place || !p->tokens)
+        return false;
+    p->tokens[0] = LB_MIN(k->pos, c.n_table * LB_DEV_PAGE_ROWS - 1);
+    p->tokens[1] = c.hole ? 0 : a->n_seqs - 1; /* the first one's second page is not there */
+    const u32 at = p->tokens[1] * a->n_table + p->tokens[0] / LB_DEV_PAGE_ROWS;
+    p->place[0] = p->f.x.table[at] * LB_DEV_PAGE_ROWS + p->tokens[0] % LB_DEV_PAGE_ROWS;
+    return true;
+}
+
+static lb_status check_put(lb_selftest *t, const put_case *k, lb_err *err) {
+    put p = {0};
+    lb_dev_shape s;
+    few_out two, one;
+    if (!make_put(t, k, &p))
+        return no_memory(err);
+    LB_TRY(lb_dev_kernel_shape(t->row->kernel, &p.a, &s, err));
+    if (!make_few_out(t, &s, &two) || !make_few_out(t, &s, &one))
+        return no_memory(err);
+    const lb_rope_store_args *r = &p.a.put;
+    const lb_selftest_data cos = {p.cos, r->k_dim * 4ull}, sin = {p.sin, r->k_dim * 4ull};
+    const lb_selftest_data q_w = {p.q_w, (u64)r->n_heads * r->k_dim * 4};
+    const lb_selftest_data k_w = {p.k_w, (u64)r->n_heads_kv * r->k_dim * 4};
+    const lb_selftest_data cache = {p.f.x.cache, two.cache_bytes};
+    const lb_selftest_data store[] = {cos, sin, q_w, k_w, {p.place, 4}, {p.x, p.x_bytes}, cache};
+    lb_selftest_data bufs[LB_DEV_BUFS_MAX] = {{p.turned, p.x_bytes},
+                                              cos,
+                                              sin,
+                                              q_w,
+                                              k_w,
+                                              {p.f.x.table, s.need_bytes[FEW_TABLE]},
+                                              {p.tokens, 8},
+                                              {p.f.sinks, r->n_heads * 4ull},
+                                              {p.cache, two.cache_bytes}};
+    LB_TRY(lb_selftest_launch_of(t, LB_DK_rope_store, store, r,
+                                 (void *const[LB_DEV_BUFS_MAX]){[5] = p.turned, [6] = p.cache},
+                                 err));
+    const lb_few_args plain = {.at = p.a.at};
+    LB_TRY(launch_few(t, bufs, &plain, &two, err));
+    bufs[FEW_X].ptr = p.x;
+    bufs[FEW_CACHE] = cache;
+    LB_TRY(launch_few(t, bufs, &p.a, &one, err));
+    for (u64 i = 0; i < one.out_bytes / 4; i++)
+        lb_selftest_compare(t, t->at++, one.out[i], (double)two.out[i], 0);
+    compare_bytes(t, one.cache, p.cache, one.cache_bytes);
+    return LB_OK;
+}
+
+static lb_status check_flash(lb_selftest *t, u32 i, lb_err *err) {
+    flash f;
+    if (!make_flash(t, &flash_cases[i], &f))
+        return no_memory(err);
+    if (!f.few)
+        return check_mma(t, &f, err);
+    LB_TRY(check_few(t, &f, err));
+    (void)snprintf(t->where, sizeof t->where, "case %u, beside rope_store", i);
+    return i < LB_LEN(put_cases) && lb_dev_has(t->dev, LB_DK_rope_store)
+               ? check_put(t, &put_cases[i], err)
+               : LB_OK;
 }
 
 /* ---- rope_store ---- */
@@ -366,5 +552,5 @@ lb_status lb_selftest_flash(lb_selftest *t, u32 i, bool *more, lb_err *err) {
         return check_rope_store(t, &store_cases[i], err);
     }
     *more = i + 1 < LB_LEN(flash_cases) && (t->opts->large || !flash_cases[i + 1].large);
-    return check_flash(t, &flash_cases[i], err);
+    return check_flash(t, i, err);
 }

@@ -133,31 +133,29 @@ static lb_status store(const lb_context *c, u32 layer, const heads *h, lb_err *e
     return lb_dbarrier(c, err);
 }
 
-static lb_status attend(const lb_context *c, u32 layer, const heads *h, lb_err *err) {
-    const lb_dwide w = {
-        layer, h->n_head, h->n_head_kv, h->k_dim, h->v_dim, h->stride, lb_dbuf_arg(c, LB_DBUF_QKV)};
-    if (lb_device_is_wide(c, layer))
-        return lb_device_wide(c, &w, err);
+static lb_status attend(const lb_context *c, const lb_dwide *w, lb_err *err) {
+    if (lb_device_is_wide(c, w->layer))
+        return lb_device_wide(c, w, err);
     bool done = false;
-    LB_TRY(lb_device_flash(c, &w, &done, err));
+    LB_TRY(lb_device_flash(c, w, &done, err));
     if (done)
         return LB_OK;
-    const lb_attend_args a = lb_device_attend_args(c, &w);
-    const lb_dev_arg buf[] = {w.q, lb_dbuf_arg(c, LB_DBUF_CACHE), lb_dmeta_arg(c, LB_DMETA_TABLE),
+    const lb_attend_args a = lb_device_attend_args(c, w);
+    const lb_dev_arg buf[] = {w->q, lb_dbuf_arg(c, LB_DBUF_CACHE), lb_dmeta_arg(c, LB_DMETA_TABLE),
                               lb_dmeta_arg(c, LB_DMETA_TOKENS), lb_dbuf_arg(c, LB_DBUF_PART)};
     const bool tile = !c->device->n_splits && lb_dev_has(c->device->r->d, LB_DK_attend_tile);
     LB_TRY(lb_dlaunch(c, tile ? LB_DK_attend_tile : LB_DK_attend, buf, &a, err));
     LB_TRY(lb_dbarrier(c, err));
-    return lb_device_join_splits(c, &w, err);
+    return lb_device_join_splits(c, w, err);
 }
 
 /* Norms, positions, keys and values into their pages: by one kernel where it can. */
 static lb_status prepare(const lb_context *c, u32 layer, const heads *h, lb_err *err) {
     const bool late = (c->m->p.graph->flags & LB_GRAPH_QK_NORM_LATE) != 0;
-    const lb_dput p = put_of(c, layer, h);
+    const lb_dready r = {put_of(c, layer, h), h->n_head, h->n_rot};
     bool done = false;
     if (h->own)
-        LB_TRY(lb_device_rope_store(c, &p, &(lb_dturn){h->n_head, h->n_rot}, &done, err));
+        LB_TRY(lb_device_rope_store(c, &r, &done, err));
     if (done)
         return LB_OK;
     if (!late)
@@ -167,6 +165,23 @@ static lb_status prepare(const lb_context *c, u32 layer, const heads *h, lb_err 
         LB_TRY(norm_qk(c, layer, h, err));
     LB_TRY(finish_heads(c, h, err));
     return h->own ? store(c, layer, h, err) : LB_OK;
+}
+
+/* All between the products; of one token by one kernel where it can. */
+static lb_status prepare_and_attend(const lb_context *c, u32 layer, const heads *h, lb_err *err) {
+    const lb_dready r = {put_of(c, layer, h), h->n_head, h->n_rot};
+    lb_dwide w = {.layer = layer,
+                  .n_head = h->n_head,
+                  .n_head_kv = h->n_head_kv,
+                  .k_dim = h->k_dim,
+                  .v_dim = h->v_dim,
+                  .stride = h->stride,
+                  .q = r.put.x};
+    if (h->own && lb_device_at_once(c, &r, &w))
+        w.ready = &r;
+    else
+        LB_TRY(prepare(c, layer, h, err));
+    return attend(c, &w, err);
 }
 
 /* What is attended to, times the sigmoid of its gate. */
@@ -195,8 +210,7 @@ lb_status lb_device_attention(lb_context *c, u32 layer, const lb_dinput *in, con
     h.v = h.k + h.n_head_kv * h.k_dim;
     h.stride = h.v + h.n_head_kv * h.v_dim;
     LB_TRY(project_heads(c, layer, &h, in, err));
-    LB_TRY(prepare(c, layer, &h, err));
-    LB_TRY(attend(c, layer, &h, err));
+    LB_TRY(prepare_and_attend(c, layer, &h, err));
     if (h.gated)
         LB_TRY(gate(c, &h, err));
     return lb_dproject(c,

@@ -101,74 +101,126 @@ void lb_device_few_splits(const lb_context *c) {
     d->split_rows = (u32)lb_ceil_div_u64((u64)d->n_table * LB_PAGE_ROWS, d->n_splits);
 }
 
-lb_status lb_device_flash(const lb_context *c, const lb_dwide *w, bool *done, lb_err *err) {
+/* The kernel that attends to w and its values; false: there is none. */
+static bool fits(const lb_context *c, const lb_dwide *w, lb_dev_kernel *k, lb_attend_args *a) {
     const lb_dcontext *d = c->device;
-    const lb_dlayer *l = &d->r->layer[w->layer];
     const bool few = lb_dfew(c->n);
-    lb_attend_args a = lb_device_attend_args(c, w);
-    a.has_sinks = l->sinks.buf != NULL;
-    const lb_dev_arg out = lb_dbuf_arg(c, LB_DBUF_ATT);
-    lb_dev_kernel k;
-    *done = plain_f16(c, w->layer) && (!few || d->few) &&
-            kernel_of(c, few, w->k_dim, w->v_dim, &k) && w->stride % 4 == 0 && a.scale > 0 &&
-            (a.k_off | a.v_off | a.k_bytes | a.v_bytes | a.page_bytes) % 16 == 0;
-    if (!*done)
-        return LB_OK;
-    const lb_dev_arg buf[] = {w->q,
-                              lb_dbuf_arg(c, LB_DBUF_CACHE),
-                              lb_dmeta_arg(c, LB_DMETA_TABLE),
-                              lb_dmeta_arg(c, LB_DMETA_TOKENS),
-                              l->sinks.buf ? l->sinks : d->r->zeros,
-                              few ? lb_dbuf_arg(c, LB_DBUF_FEW) : out,
-                              out};
-    LB_TRY(lb_dlaunch(c, k, buf, &a, err));
-    return lb_dbarrier(c, err);
+    *a = lb_device_attend_args(c, w);
+    a->has_sinks = d->r->layer[w->layer].sinks.buf != NULL;
+    return plain_f16(c, w->layer) && (!few || d->few) && kernel_of(c, few, w->k_dim, w->v_dim, k) &&
+           w->stride % 4 == 0 && a->scale > 0 &&
+           (a->k_off | a->v_off | a->k_bytes | a->v_bytes | a->page_bytes) % 16 == 0;
 }
 
 /* ---- before attention ---- */
+
+enum { STORE_BUFS = 7 }; /* of rope_store */
 
 /* Whether a norm is of each head by itself, by rms, or there is none. */
 static bool by_head(const lb_context *c, const lb_dnorm *norm, u32 dim) {
     return !norm->n || (norm->n == dim && c->m->p.graph->norm != LB_NORM_LAYER);
 }
 
-lb_status lb_device_rope_store(const lb_context *c, const lb_dput *p, const lb_dturn *t, bool *done,
-                               lb_err *err) {
+static bool may_store(const lb_context *c, const lb_dready *r) {
     const lb_dcontext *d = c->device;
+    const lb_dlayer *l = &d->r->layer[r->put.layer];
+    return lb_dev_has(d->r->d, LB_DK_rope_store) && !lb_device_is_wide(c, r->put.layer) &&
+           !d->temp && !(c->m->p.graph->flags & LB_GRAPH_V_NORM) &&
+           by_head(c, &l->q_norm, r->put.k_dim) && by_head(c, &l->k_norm, r->put.k_dim);
+}
+
+/* Buffers and values of rope_store. */
+static lb_rope_store_args store_args(const lb_context *c, const lb_dready *r,
+                                     lb_dev_arg buf[STORE_BUFS]) {
+    const lb_dcontext *d = c->device;
+    const lb_dput *p = &r->put;
     const lb_dlayer *l = &d->r->layer[p->layer];
     const lb_layer *of = &c->m->layer[p->layer];
-    const u32 flags = c->m->p.graph->flags;
     const lb_kv_args kv = lb_device_kv_args(c, p);
-    const lb_rope_store_args a = {.n_tokens = c->n,
-                                  .n_heads = t->n_head,
-                                  .n_heads_kv = p->n_head_kv,
-                                  .k_dim = p->k_dim,
-                                  .v_dim = p->v_dim,
-                                  .n_rot = t->n_rot,
-                                  .pairs = !of->halves,
-                                  .k_first = p->k,
-                                  .v_first = p->v,
-                                  .stride = p->stride,
-                                  LB_DEV_KV_PLACES(&kv),
-                                  .q_norm = l->q_norm.n != 0,
-                                  .k_norm = l->k_norm.n != 0,
-                                  .late = (flags & LB_GRAPH_QK_NORM_LATE) != 0,
-                                  .q_w_stride = l->q_norm.n_heads > 1 ? l->q_norm.n : 0,
-                                  .k_w_stride = l->k_norm.n_heads > 1 ? l->k_norm.n : 0,
-                                  .eps = c->m->p.eps};
-    const u32 rope = t->n_rot ? of->rope : 0;
-    *done = lb_dev_has(d->r->d, LB_DK_rope_store) && !lb_device_is_wide(c, p->layer) && !d->temp &&
-            !(flags & LB_GRAPH_V_NORM) && by_head(c, &l->q_norm, p->k_dim) &&
-            by_head(c, &l->k_norm, p->k_dim);
+    const u32 rope = r->n_rot ? of->rope : 0;
+    buf[0] = (lb_dev_arg){d->buf[LB_DBUF_META], d->cos_at[rope]};
+    buf[1] = (lb_dev_arg){d->buf[LB_DBUF_META], d->sin_at[rope]};
+    buf[2] = l->q_norm.n ? l->q_norm.w : d->r->ones;
+    buf[3] = l->k_norm.n ? l->k_norm.w : d->r->ones;
+    buf[4] = lb_dmeta_arg(c, LB_DMETA_PLACE);
+    buf[5] = p->x;
+    buf[6] = lb_dbuf_arg(c, LB_DBUF_CACHE);
+    return (lb_rope_store_args){.n_tokens = c->n,
+                                .n_heads = r->n_head,
+                                .n_heads_kv = p->n_head_kv,
+                                .k_dim = p->k_dim,
+                                .v_dim = p->v_dim,
+                                .n_rot = r->n_rot,
+                                .pairs = !of->halves,
+                                .k_first = p->k,
+                                .v_first = p->v,
+                                .stride = p->stride,
+                                LB_DEV_KV_PLACES(&kv),
+                                .q_norm = l->q_norm.n != 0,
+                                .k_norm = l->k_norm.n != 0,
+                                .late = (c->m->p.graph->flags & LB_GRAPH_QK_NORM_LATE) != 0,
+                                .q_w_stride = l->q_norm.n_heads > 1 ? l->q_norm.n : 0,
+                                .k_w_stride = l->k_norm.n_heads > 1 ? l->k_norm.n : 0,
+                                .eps = c->m->p.eps};
+}
+
+lb_status lb_device_rope_store(const lb_context *c, const lb_dready *r, bool *done, lb_err *err) {
+    lb_dev_arg buf[STORE_BUFS];
+    *done = may_store(c, r);
     if (!*done)
         return LB_OK;
-    const lb_dev_arg buf[] = {{d->buf[LB_DBUF_META], d->cos_at[rope]},
-                              {d->buf[LB_DBUF_META], d->sin_at[rope]},
-                              l->q_norm.n ? l->q_norm.w : d->r->ones,
-                              l->k_norm.n ? l->k_norm.w : d->r->ones,
-                              lb_dmeta_arg(c, LB_DMETA_PLACE),
-                              p->x,
-                              lb_dbuf_arg(c, LB_DBUF_CACHE)};
+    const lb_rope_store_args a = store_args(c, r, buf);
     LB_TRY(lb_dlaunch(c, LB_DK_rope_store, buf, &a, err));
+    return lb_dbarrier(c, err);
+}
+
+bool lb_device_at_once(const lb_context *c, const lb_dready *r, const lb_dwide *w) {
+    lb_dev_kernel k;
+    lb_attend_args a;
+    return c->n == 1 && may_store(c, r) && fits(c, w, &k, &a);
+}
+
+/* ---- attention ---- */
+
+static lb_status attend_few(const lb_context *c, const lb_dwide *w, lb_dev_kernel k,
+                            const lb_attend_args *at, lb_err *err) {
+    const lb_resident *r = c->device->r;
+    const lb_dlayer *l = &r->layer[w->layer];
+    lb_few_args a = {.at = *at};
+    lb_dev_arg s[STORE_BUFS] = {r->zeros, r->zeros, r->zeros, r->zeros};
+    if (w->ready)
+        a.put = store_args(c, w->ready, s);
+    const lb_dev_arg buf[] = {w->q,
+                              s[0],
+                              s[1],
+                              s[2],
+                              s[3],
+                              lb_dmeta_arg(c, LB_DMETA_TABLE),
+                              lb_dmeta_arg(c, LB_DMETA_TOKENS),
+                              l->sinks.buf ? l->sinks : r->zeros,
+                              lb_dbuf_arg(c, LB_DBUF_CACHE),
+                              lb_dbuf_arg(c, LB_DBUF_FEW),
+                              lb_dbuf_arg(c, LB_DBUF_ATT)};
+    LB_TRY(lb_dlaunch(c, k, buf, &a, err));
+    return lb_dbarrier(c, err);
+}
+
+lb_status lb_device_flash(const lb_context *c, const lb_dwide *w, bool *done, lb_err *err) {
+    const lb_resident *r = c->device->r;
+    const lb_dlayer *l = &r->layer[w->layer];
+    lb_attend_args a;
+    lb_dev_kernel k;
+    *done = fits(c, w, &k, &a);
+    if (!*done)
+        return LB_OK;
+    if (lb_dfew(c->n))
+        return attend_few(c, w, k, &a, err);
+    const lb_dev_arg buf[] = {w->q,
+                              lb_dbuf_arg(c, LB_DBUF_CACHE),
+                              lb_dmeta_arg(c, LB_DMETA_TABLE),
+                              lb_dmeta_arg(c, LB_DMETA_TOKENS),
+                              l->sinks.buf ? l->sinks : r->zeros,
+                              lb_dbuf_arg(c, LB_DBUF_ATT)};
+    LB_TRY(lb_dlaunch(c, k, buf, &a, err));
     return lb_dbarrier(c, err);
 }

@@ -112,7 +112,7 @@ static lb_status expand(const lb_context *c, const latent *a, lb_err *err) {
     LB_TRY(lb_dbarrier(c, err));
     LB_TRY(lb_device_put(c, &(lb_dput){a->layer, n_head, dim, a->value, 0, n_keys, row, att}, err));
     return lb_device_wide(
-        c, &(lb_dwide){a->layer, n_head, n_head, dim, a->value, a->stride, qkv(c)}, err);
+        c, &(lb_dwide){a->layer, n_head, n_head, dim, a->value, a->stride, qkv(c), NULL}, err);
 }
 
 /* ---- the absorbed form ---- */
@@ -141,7 +141,7 @@ static lb_status absorb(const lb_context *c, const latent *a, lb_err *err) {
     LB_TRY(lb_device_put(c, &(lb_dput){a->layer, 1, key, 0, a->kv, 0, a->stride, qkv(c)}, err));
     LB_TRY(lb_device_wide(c,
                           &(lb_dwide){a->layer, n_head, 1, key, a->rank, n_head * key,
-                                      lb_dbuf_arg(c, LB_DBUF_LATENT)},
+                                      lb_dbuf_arg(c, LB_DBUF_LATENT), NULL},
                           err));
     return by_head(c, a, &l->v_b, LB_DBUF_ATT, LB_DBUF_QKV, a->value, err);
 }

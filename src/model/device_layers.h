@@ -86,6 +86,8 @@ lb_status lb_device_take(const lb_context *c, const lb_dput *p, lb_err *err);
 typedef struct lb_dwide {
     u32 layer, n_head, n_head_kv, k_dim, v_dim, stride;
     lb_dev_arg q; /* rotated in place */
+    /* what is done before by the same kernel (lb_device_at_once), q being its x; NULL: nothing */
+    const struct lb_dready *ready;
 } lb_dwide;
 /* Values of a launch over the pages, but for sinks: of whatever kernel attends. */
 lb_attend_args lb_device_attend_args(const lb_context *c, const lb_dwide *w);
@@ -105,12 +107,15 @@ void lb_device_few_splits(const lb_context *c);
 /* As lb_device_wide, where *done; else the device has no such kernel for it. */
 lb_status lb_device_flash(const lb_context *c, const lb_dwide *w, bool *done, lb_err *err);
 /* All that is done to heads between their products and attention (norms, rope, keys and values to
- * their pages) at once, where *done; queries [n, n_head, k_dim] stand at 0 of each row of p->x. */
-typedef struct lb_dturn {
+ * their pages); queries [n, n_head, k_dim] stand at 0 of each row of put.x. */
+typedef struct lb_dready {
+    lb_dput put;
     u32 n_head, n_rot;
-} lb_dturn;
-lb_status lb_device_rope_store(const lb_context *c, const lb_dput *p, const lb_dturn *t, bool *done,
-                               lb_err *err);
+} lb_dready;
+/* By one kernel, where *done. */
+lb_status lb_device_rope_store(const lb_context *c, const lb_dready *r, bool *done, lb_err *err);
+/* Whether the kernel that attends to w does it, too: of one token. */
+bool lb_device_at_once(const lb_context *c, const lb_dready *r, const lb_dwide *w);
 
 /* The number of a type of keys and values in kern/args.h. */
 u32 lb_device_kv_type(const lb_context *c);

@@ -366,7 +366,7 @@ STUB_CUDA=noinit chosen "a driver that fails" cpu "the driver does not start"
 STUB_CUDA=cc70 chosen "an old GPU" cpu "has compute capability 7.0"
 STUB_CUDA=ptx chosen "kernels that are refused" cpu "does not take the kernels"
 STUB_CUDA=jit chosen "kernels that fail" cpu "does not compile the kernels: ptxas: line 7"
-STUB_CUDA=wrong chosen "a wrong kernel" cpu "cuda:0: kernel rope_store fails its test"
+STUB_CUDA=wrong chosen "a wrong kernel" cpu "cuda:0: kernel attend_few_64 fails its test"
 STUB_CUDA_MEMORY=20000 chosen "little memory" cpu "nor does one layer"
 STUB_CUDA_LOST=3 chosen "lost at first" cpu "the device was lost"
 exits 0 "auto, a plan" "$LBRX" bench "$W/hf" --dry-run
@@ -377,7 +377,7 @@ STUB_CUDA=none exits 2 "auto, layers of none" "$LBRX" bench "$W/hf" -p 4 --gpu-l
 complains "auto, layers of none" "--gpu-layers: --device auto is no GPU"
 # named, they are errors
 STUB_CUDA=wrong exits 5 "a wrong kernel" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device cuda
-complains "a wrong kernel" "cuda:0: kernel rope_store fails its test"
+complains "a wrong kernel" "cuda:0: kernel attend_few_64 fails its test"
 STUB_CUDA=jit exits 3 "kernels that fail" "$LBRX" generate "$W/hf" -p "$TEXT" -n 1 --device cuda
 # Kernels that a prompt or the sampler takes and one token does not: others do their work, whether the GPU is named or
 # not, and one line says so.

@@ -9,9 +9,10 @@
  *
  *   STUB_CUDA=none | old | noinit | cc70 | cc75 | cc80 | cc86 | ptx | jit | nopeer | wrong | taken
  * | noearly no GPU, CUDA 10.2, cuInit fails, an old GPU, one without matrix units for mm_*, two of
- * the generation after it, PTX refused, PTX with an error; GPUs that do not reach each other; rope
- * does nothing; of the memory that is said to be free another process has half; no kernels that
- * begin early STUB_CUDA_GPUS=N                                      how many there are; 2
+ * the generation after it, PTX refused, PTX with an error; GPUs that do not reach each other; a
+ * value of attend_few_64 is another; of the memory that is said to be free another process has
+ * half; no kernels that begin early
+ *   STUB_CUDA_GPUS=N                                      how many there are; 2
  *   STUB_CUDA_MEMORY=BYTES                                of each; 64 MiB
  *   STUB_CUDA_LOST=N                                      the N-th launch is a launch failure
  *   STUB_CUDA_BAD=HOW:NAME                                of kernels whose names begin so: `jit`
@@ -160,8 +161,8 @@ static cu_result run_launch(const held *h) {
     if (lb_fibers_run(fibers, lb_dev_kernel_name(h->kernel), lb_cpu_kernel_get(h->kernel), args,
                       &grid, &err) != LB_OK)
         return CU_LAUNCH_FAILED;
-    if (mode("wrong") && h->kernel == LB_DK_rope_store)
-        *(float *)args[5] += 1; /* of the first query */
+    if (mode("wrong") && h->kernel == LB_DK_attend_few_64)
+        *(float *)args[10] += 1; /* of the first head, which stays a number */
     for (u32 i = 0; i < n && is_bad("wrong", h->kernel); i++)
         if (lb_dev_kernel_signature(h->kernel)[i] == 'o' && shape.need_bytes[i] >= 4)
             ((u8 *)args[i])[3] ^= 0x40; /* of a float: large */

@@ -269,6 +269,69 @@ LB_TEST(device_acted_shapes) {
                 "none of the ways there are");
 }
 
+/* What attention of one token may do beside. */
+LB_TEST(device_put_shapes) {
+    lb_few_args good = {.at = {.n_tokens = 1,
+                               .n_heads = 4,
+                               .n_heads_kv = 2,
+                               .k_dim = 64,
+                               .v_dim = 32,
+                               .stride = 512,
+                               .v_off = 16384,
+                               .k_bytes = 128,
+                               .v_bytes = 64,
+                               .page_bytes = 24576,
+                               .n_pages = 3,
+                               .type = LB_DEV_F16,
+                               .n_seqs = 1,
+                               .n_table = 3,
+                               .split_rows = 64,
+                               .n_splits = 2,
+                               .scale = 1}};
+    lb_few_args a = good;
+    lb_dev_shape s;
+    CHECK_OK(lb_dev_kernel_shape(LB_DK_attend_few_64, &a, &s, &err));
+    CHECK_U64(s.need_bytes[0], 256 * 4);
+    CHECK_U64(s.need_bytes[1], 0);
+    good.put = (lb_rope_store_args){.n_tokens = 1,
+                                    .n_heads = 4,
+                                    .n_heads_kv = 2,
+                                    .k_dim = 64,
+                                    .v_dim = 32,
+                                    .n_rot = 48,
+                                    .k_first = 256,
+                                    .v_first = 384,
+                                    .stride = 512,
+                                    LB_DEV_KV_PLACES(&good.at),
+                                    .q_norm = 1,
+                                    .k_norm = 1,
+                                    .k_w_stride = 64};
+    a = good;
+    CHECK_OK(lb_dev_kernel_shape(LB_DK_attend_few_64, &a, &s, &err));
+    CHECK_U64(s.need_bytes[0], 448 * 4); /* keys and values, too */
+    CHECK_U64(s.need_bytes[1], 24 * 4);
+    CHECK_U64(s.need_bytes[2], 24 * 4);
+    CHECK_U64(s.need_bytes[3], 64 * 4);
+    CHECK_U64(s.need_bytes[4], 128 * 4);
+    CHECK_U64(s.need_bytes[8], 3 * 24576);
+    const char *not_its_own = "what is put is not of the one token that is attended to";
+    a.at.n_tokens = a.put.n_tokens = 2;
+    CHECK_FAILS(lb_dev_kernel_shape(LB_DK_attend_few_64, &a, &s, &err), LB_E_USAGE, not_its_own);
+    a = good;
+    a.at.n_tokens = 2;
+    CHECK_FAILS(lb_dev_kernel_shape(LB_DK_attend_few_64, &a, &s, &err), LB_E_USAGE, not_its_own);
+    a = good;
+    a.put.v_off += 16;
+    CHECK_FAILS(lb_dev_kernel_shape(LB_DK_attend_few_64, &a, &s, &err), LB_E_USAGE, not_its_own);
+    a = good;
+    a.at.first = 4;
+    CHECK_FAILS(lb_dev_kernel_shape(LB_DK_attend_few_64, &a, &s, &err), LB_E_USAGE, not_its_own);
+    a = good;
+    a.put.n_rot = 66;
+    CHECK_FAILS(lb_dev_kernel_shape(LB_DK_attend_few_64, &a, &s, &err), LB_E_USAGE,
+                "the turned part of a head");
+}
+
 /* No shape may need more than a u64 says, or launch with a grid that was cut. */
 LB_TEST(device_shapes_fuzz) {
     static const u32 some[] = {0,

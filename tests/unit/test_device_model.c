@@ -285,9 +285,10 @@ LB_TEST(device_qwen3_moe) {
 }
 
 /* Launches of one token; 0: an error. */
-static u64 launches_of(scene *s) {
+static u64 launches_of(scene *s, lb_dtype kv_type) {
     lb_context *c = NULL;
-    const lb_context_opts o = options(s, true);
+    lb_context_opts o = options(s, true);
+    o.kv_type = kv_type;
     lb_dev_stats before = {0}, after = {0};
     lb_status st = lb_context_new(&c, s->m, &o, &err);
     if (st == LB_OK)
@@ -298,6 +299,20 @@ static u64 launches_of(scene *s) {
     lb_dev_stats_get(s->dev, &after);
     lb_context_free(&c);
     return st == LB_OK ? after.launches - before.launches : 0;
+}
+
+/* Over keys and values of f16, whose last bit may be another. */
+static void at_once(scene *s, const char *what) {
+    lb_context_opts o = options(s, false);
+    o.kv_type = LB_F16;
+    CHECK_OK(run(s, &o, N_PROMPT, s->want));
+    o.resident = s->resident;
+    CHECK_OK(run(s, &o, 1, s->got));
+    const double d = off(s, s->got, s->want, N_TOKENS);
+    if (!(d <= 1e-3))
+        lb_test_fail(__FILE__, __LINE__, "%s: logits are off by %.3g over f16", what, d);
+    o = options(s, false); /* as it was */
+    CHECK_OK(run(s, &o, N_PROMPT, s->want));
 }
 
 /* Rows long enough for products of few tokens by tensor cores: q, k and v are one launch there, and
@@ -317,7 +332,10 @@ static void few_family(fm_family family, lb_dtype dtype, bool gguf, u64 n_layer)
     CHECK_OK(open_device(&s, &o));
     CHECK(lb_dev_kernel_needs(s.resident->layer[0].down.parts[0].kernel[LB_DEV_MT]) ==
           LB_DEV_NEEDS_RING);
-    CHECK_U64(launches_of(&s), 3 + n_layer * s.m->p.n_layers);
+    CHECK_U64(launches_of(&s, LB_F32), 3 + n_layer * s.m->p.n_layers);
+    /* over f16 no join, and of one token what is in front of attention is its kernel's */
+    CHECK_U64(launches_of(&s, LB_F16), 3 + (n_layer - 2) * s.m->p.n_layers);
+    at_once(&s, fm_family_name(family));
     close_device(&s);
     check_runs(&s, &o, fm_family_name(family));
     close_scene(&s);
@@ -327,6 +345,7 @@ LB_TEST(device_few) {
     /* q, k and v; rope_store; attend and its join; o; gate and up; down */
     few_family(FM_LLAMA, LB_Q8_0, true, 7);
     few_family(FM_LLAMA, LB_BF16, false, 7);
+    few_family(FM_QWEN3, LB_Q8_0, true, 7);
 }
 
 /* Logits come to the session's own row as they come anywhere else. */

@@ -47,6 +47,13 @@ typedef struct lb_rope_store_args {
     float eps;
 } lb_rope_store_args;
 
+/* attend_few_*. put: what rope_store does is done as well, of one token (n_tokens 0: nothing is),
+ * with the heads and places that `at` has; q is then x, which stays as it is, and at.first is 0. */
+typedef struct lb_few_args {
+    lb_attend_args at;
+    lb_rope_store_args put;
+} lb_few_args;
+
 /* out [n_tokens][n_heads][v_dim]; sinks [n_heads] where has_sinks. */
 typedef struct lb_join_args {
     u32 n_tokens, n_heads, v_dim, n_splits, has_sinks;

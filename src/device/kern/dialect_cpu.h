@@ -43,6 +43,8 @@
                                      ARGS(LBK_IN, LBK_OUT, LBK_VAL, LBK_COMMA))
 #define LBK_KERNEL_EARLY LBK_KERNEL
 #define LBK_AFTER()
+#define LBK_SELF_ARG lb_fiber *lbk_,
+#define LBK_SELF lbk_,
 #define LBK_TG_X (lbk_->group[0])
 #define LBK_TG_Y (lbk_->group[1])
 #define LBK_TID (lbk_->thread)
