@@ -19,7 +19,7 @@ $(UNIT): $(B)/tests/%: $(B)/tests/%.o $(B)/tests/runner.o $(UNIT_LIB) $(LIB)
 .PRECIOUS: $(B)/tests/%.o $(B)/tests/fuzz/%.o
 # test_fault_*: the library's calls of the system go through tests/fault/seam.c (not on macOS, whose
 # linker has no --wrap: they skip).
-WRAPPED := open open64 close pread pread64 preadv preadv64 pwrite pwrite64 ftruncate ftruncate64 fsync \
+WRAPPED := open open64 close pread pread64 preadv preadv64 pwrite pwrite64 pwritev pwritev64 ftruncate ftruncate64 fsync \
            rename unlink unlinkat rmdir mkdir syscall
 FAULT := $(filter $(B)/tests/test_fault_%,$(UNIT))
 FAULT_OBJ := $(patsubst tests/fault/%.c,$(B)/tests/fault/%.o,$(wildcard tests/fault/*.c))

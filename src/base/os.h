@@ -43,6 +43,9 @@ typedef struct lb_iov {
 } lb_iov;
 lb_status lb_os_preadv(int fd, const char *path, const lb_iov *iov, size_t n_iov, u64 off,
                        lb_err *err);
+/* Gather: the pieces, in order, from off on. */
+lb_status lb_os_pwritev(int fd, const char *path, const lb_iov *iov, size_t n_iov, u64 off,
+                        lb_err *err);
 
 lb_status lb_os_truncate(int fd, const char *path, u64 size_bytes, lb_err *err);
 lb_status lb_os_sync(int fd, const char *path, lb_err *err); /* fsync; F_FULLFSYNC on macOS */

@@ -165,7 +165,7 @@ lb_status lb_os_pwrite(int fd, const char *path, const void *buf, u64 len, u64 o
     return LB_OK;
 }
 
-#if defined(__APPLE__) /* preadv came with macOS 11 only */
+#if defined(__APPLE__) /* preadv and pwritev came with macOS 11 only */
 lb_status lb_os_preadv(int fd, const char *path, const lb_iov *iov, size_t n_iov, u64 off,
                        lb_err *err) {
     for (size_t i = 0; i < n_iov; i++) {
@@ -175,26 +175,57 @@ lb_status lb_os_preadv(int fd, const char *path, const lb_iov *iov, size_t n_iov
     }
     return LB_OK;
 }
+
+lb_status lb_os_pwritev(int fd, const char *path, const lb_iov *iov, size_t n_iov, u64 off,
+                        lb_err *err) {
+    for (size_t i = 0; i < n_iov; i++) {
+        LB_TRY(lb_os_pwrite(fd, path, iov[i].ptr, iov[i].len, off, err));
+        if (!lb_add_u64(off, iov[i].len, &off))
+            return lb_fail_at(err, LB_E_IO, off, "%s: no file has so many bytes", path);
+    }
+    return LB_OK;
+}
 #else
-/* i, done: the piece that comes next and how much of it is filled. */
+/* i, done: the piece that comes next and how much of it is through. */
+typedef struct pieces {
+    const lb_iov *iov;
+    size_t n, i, done;
+} pieces;
+
+/* What the next call has; how many there are of it. */
+static size_t next_call(const pieces *p, struct iovec *v, u64 *total) {
+    size_t n = 0;
+    *total = 0;
+    for (size_t j = p->i; j < p->n && n < IOV_MAX_PIECES && *total < TRANSFER_BYTES_MAX; j++) {
+        size_t from = j == p->i ? p->done : 0;
+        size_t len = (size_t)LB_MIN((u64)(p->iov[j].len - from), TRANSFER_BYTES_MAX - *total);
+        if (len == 0)
+            continue;
+        v[n].iov_base = (u8 *)p->iov[j].ptr + from;
+        v[n++].iov_len = len;
+        *total += len;
+    }
+    return n;
+}
+
+static void step_over(pieces *p, u64 left) {
+    while (left) {
+        u64 step = LB_MIN(left, (u64)(p->iov[p->i].len - p->done));
+        left -= step;
+        p->done += (size_t)step;
+        if (p->done == p->iov[p->i].len) {
+            p->i++;
+            p->done = 0;
+        }
+    }
+}
+
 lb_status lb_os_preadv(int fd, const char *path, const lb_iov *iov, size_t n_iov, u64 off,
                        lb_err *err) {
     struct iovec v[IOV_MAX_PIECES];
-    size_t i = 0, done = 0;
-    while (i < n_iov) {
-        size_t n = 0;
-        u64 total = 0;
-        for (size_t j = i; j < n_iov && n < IOV_MAX_PIECES && total < TRANSFER_BYTES_MAX; j++) {
-            size_t from = j == i ? done : 0;
-            size_t len = (size_t)LB_MIN((u64)(iov[j].len - from), TRANSFER_BYTES_MAX - total);
-            if (len == 0)
-                continue;
-            v[n].iov_base = (u8 *)iov[j].ptr + from;
-            v[n++].iov_len = len;
-            total += len;
-        }
-        if (n == 0)
-            return LB_OK;
+    pieces p = {iov, n_iov, 0, 0};
+    u64 total;
+    for (size_t n; (n = next_call(&p, v, &total)) != 0;) {
         if (!range_ok(off, total))
             return lb_fail_at(err, LB_E_IO, off, "%s: no file has a byte %llu", path, ull(off));
         ssize_t got = preadv(fd, v, (int)n, (off_t)off);
@@ -202,16 +233,27 @@ lb_status lb_os_preadv(int fd, const char *path, const lb_iov *iov, size_t n_iov
             return short_read(err, path, off, off + total);
         if (got < 0 && errno != EINTR)
             return io_fail(err, off, "reading", path);
-        for (u64 left = got > 0 ? (u64)got : 0; left;) {
-            u64 step = LB_MIN(left, (u64)(iov[i].len - done));
-            left -= step;
-            off += step;
-            done += (size_t)step;
-            if (done == iov[i].len) {
-                i++;
-                done = 0;
-            }
-        }
+        off += got > 0 ? (u64)got : 0;
+        step_over(&p, got > 0 ? (u64)got : 0);
+    }
+    return LB_OK;
+}
+
+lb_status lb_os_pwritev(int fd, const char *path, const lb_iov *iov, size_t n_iov, u64 off,
+                        lb_err *err) {
+    struct iovec v[IOV_MAX_PIECES];
+    pieces p = {iov, n_iov, 0, 0};
+    u64 total;
+    for (size_t n; (n = next_call(&p, v, &total)) != 0;) {
+        if (!range_ok(off, total))
+            return lb_fail_at(err, LB_E_IO, off, "%s: no file has a byte %llu", path, ull(off));
+        ssize_t got = pwritev(fd, v, (int)n, (off_t)off);
+        if (got == 0)
+            errno = ENOSPC;
+        if (got == 0 || (got < 0 && errno != EINTR))
+            return io_fail(err, off, "writing", path);
+        off += got > 0 ? (u64)got : 0;
+        step_over(&p, got > 0 ? (u64)got : 0);
     }
     return LB_OK;
 }

@@ -23,7 +23,8 @@ const lb_opt lb_infer_rows[LB_INFER_OPTS] = {
      .initial = "256",
      .min = 1,
      .max = 65536,
-     .help = "tokens that are computed at a time; on a GPU 2048 unless given, where it has room",
+     .help = "tokens that are computed at a time; on a GPU 2048 unless given, where it has room, "
+             "4096 where it has much",
      .off = offsetof(lb_infer_opts, n_batch),
      .given_off = offsetof(lb_infer_opts, batch_given)},
     {.name = "kv-type",

@@ -228,9 +228,9 @@ lb_status lb_device_begin(lb_context *c, lb_err *err) {
     lb_err why = {0};
     LB_ASSERT(c->o.resident->m == c->m);
     lb_status st = begin_parts(c, &why);
-    if (is_short(st) && c->usual && c->o.n_batch > LB_DEV_BATCH_LEAST) {
+    for (u32 n = c->o.n_batch; is_short(st) && c->usual && n > LB_DEV_BATCH_LEAST;) {
         lb_device_end(c);
-        c->o.n_batch = LB_DEV_BATCH_LEAST;
+        c->o.n_batch = n = n > LB_DEV_BATCH_USUAL ? LB_DEV_BATCH_USUAL : LB_DEV_BATCH_LEAST;
         st = begin_parts(c, &why);
     }
     if (is_short(st) && c->parts && c->parts->slot_bytes) {
@@ -263,7 +263,7 @@ void lb_device_end(lb_context *c) {
 }
 
 lb_status lb_device_room(const lb_device_way *way, const lb_context_opts *o, u64 *layer_bytes,
-                         u64 *buffers, lb_err *err) {
+                         lb_device_needs *out, lb_err *err) {
     const lb_model *m = way->m;
     lb_resident whole = {.m = m,
                          .d = way->d,
@@ -279,11 +279,12 @@ lb_status lb_device_room(const lb_device_way *way, const lb_context_opts *o, u64
     const lb_cache_kind kind = lb_context_cache_kind(&c.o);
     set_shape(&c);
     const lb_status st = lb_cache_lay_out(&c.cache, &m->p, &kind, c.o.n_ctx, c.o.n_seqs, err);
-    *buffers = 0;
+    *out = (lb_device_needs){0};
     if (st == LB_OK) {
         set_sizes(&c, size);
         for (u32 i = 0; i < LB_DBUFS; i++)
-            *buffers += size[i];
+            out->buffers += size[i];
+        out->tiles = d.slot_bytes != 0;
         for (u32 i = 0; i < m->p.n_layers; i++)
             layer_bytes[i] = layer_kv(&c.cache, i) * c.cache.n_pages_max +
                              2 * c.o.n_seqs * layer_state(&c.cache, i); /* with marks */

@@ -154,10 +154,13 @@ typedef struct costs {
 } costs;
 
 static lb_status plan_way(lb_resident_plan *out, const lb_resident_opts *o,
-                          const lb_device_way *way, const costs *t, lb_err *err) {
+                          const lb_device_way *way, const costs *t, bool *tiles, lb_err *err) {
     const u32 n = way->m->p.n_layers;
+    lb_device_needs needs;
     *out = (lb_resident_plan){.n_batch = way->n_batch, .no_tiles = way->no_tiles};
-    LB_TRY(lb_device_room(way, &o->session, t->kv, &out->buffers, err));
+    LB_TRY(lb_device_room(way, &o->session, t->kv, &needs, err));
+    out->buffers = needs.buffers;
+    *tiles = needs.tiles;
     for (u32 i = 0; i < n; i++)
         t->both[i] = t->weights[i] + t->kv[i];
     const lb_placing_in in = {.n_layers = n,
@@ -181,6 +184,20 @@ static lb_status plan_way(lb_resident_plan *out, const lb_resident_opts *o,
     return LB_OK;
 }
 
+/* Of what is free beside weights, keys and values: the most that buffers of large batches take. */
+#define LARGE_SHARE 16u
+
+/* Whether a plan of large batches is worth its memory. Several devices have a batch each under way
+ * (device_flight.c): smaller ones keep them busier. Sums of what products read are f32's
+ * (device_sums.c), of more terms in larger batches. */
+static bool may_be_large(const lb_resident_plan *plan, const lb_resident_opts *o, const costs *t,
+                         bool tiles) {
+    const lb_placing *p = &plan->placing;
+    const u64 free_bytes = t->free_bytes[0];
+    return tiles && !o->session.sums && p->n_devices == 1 && !p->n_host && free_bytes &&
+           plan->buffers <= (free_bytes - (p->bytes[0] - plan->buffers)) / LARGE_SHARE;
+}
+
 /* Large batches through tiles, unless fewer layers find room so. */
 static lb_status plan(lb_resident_plan *out, const lb_model *m, const lb_resident_opts *o,
                       u64 *list, lb_err *err) {
@@ -199,12 +216,15 @@ static lb_status plan(lb_resident_plan *out, const lb_model *m, const lb_residen
     for (u32 i = 0; i < o->n_devices; i++)
         t.free_bytes[i] = usable(o, i);
     const u64 sums = t.rest.sums;
-    const lb_device_way ways[] = {{m, o->devices[0], LB_DEV_BATCH_USUAL, false, sums},
+    const lb_device_way ways[] = {{m, o->devices[0], LB_DEV_BATCH_LARGE, false, sums},
+                                  {m, o->devices[0], LB_DEV_BATCH_USUAL, false, sums},
                                   {m, o->devices[0], LB_DEV_BATCH_LEAST, false, sums},
                                   {m, o->devices[0], LB_DEV_BATCH_LEAST, true, sums}};
     for (u32 i = 0; i < LB_LEN(ways); i++) {
-        LB_TRY(plan_way(out, o, &ways[i], &t, err));
-        if (out->placing.n_devices && out->placing.n_host <= host)
+        bool tiles;
+        LB_TRY(plan_way(out, o, &ways[i], &t, &tiles, err));
+        if (out->placing.n_devices && out->placing.n_host <= host &&
+            (ways[i].n_batch <= LB_DEV_BATCH_USUAL || may_be_large(out, o, &t, tiles)))
             break;
     }
     return LB_OK;

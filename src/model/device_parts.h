@@ -6,8 +6,12 @@
 
 #include "model/device_graph.h"
 
-#define LB_DEV_BATCH_USUAL 2048u /* tokens of a batch where nobody says and there is room */
-#define LB_DEV_BATCH_LEAST 256u  /* where there is less */
+/* Tokens of a batch where nobody says. LARGE: one device with all layers multiplies tiles of f16
+ * and has memory to spare; an unpacked matrix serves more tokens then. USUAL: there is room; LEAST:
+ * there is less. */
+#define LB_DEV_BATCH_LARGE 4096u
+#define LB_DEV_BATCH_USUAL 2048u
+#define LB_DEV_BATCH_LEAST 256u
 
 /* ---- device_parts.c ---- */
 
@@ -34,7 +38,7 @@ lb_status lb_resident_put(lb_resident *r, const lb_mweight *w, lb_dlinear *out, 
 void lb_resident_drop(lb_resident *r, u32 n_bufs);
 
 /* device_context.c */
-/* Bytes of a session like this one on devices: keys and values [n_layers], buffers of a device that
+/* What a session like this one takes of devices: keys and values [n_layers], and of a device that
  * has all steps. */
 typedef struct lb_device_way {
     const lb_model *m;
@@ -43,8 +47,12 @@ typedef struct lb_device_way {
     bool no_tiles;
     u64 sums_bytes;
 } lb_device_way;
+typedef struct lb_device_needs {
+    u64 buffers; /* bytes */
+    bool tiles;  /* products of prompts are of tiles */
+} lb_device_needs;
 lb_status lb_device_room(const lb_device_way *way, const lb_context_opts *o, u64 *layer_bytes,
-                         u64 *buffers, lb_err *err);
+                         lb_device_needs *out, lb_err *err);
 
 /* Makes links between the parts of c, and what the host's layers need. */
 lb_status lb_device_join(lb_context *c, lb_err *err);

@@ -68,7 +68,7 @@ typedef enum lb_kv_rotate {
 typedef struct lb_context_opts {
     u32 n_ctx;        /* positions of each sequence */
     u32 n_seqs;       /* 0: 1 */
-    u32 n_batch;      /* tokens that are computed at a time; 0: 256, on a device 2048 */
+    u32 n_batch;      /* tokens that are computed at a time; 0: 256, on a device 2048 or 4096 */
     u32 threads;      /* 0: 1 */
     lb_dtype kv_type; /* F32, F16, Q8_0, Q4_0 */
     lb_kv_rotate kv_rotate;

@@ -54,12 +54,10 @@ void lb_sink_lay(lb_sink *s, u32 file, int fd, u64 off, u64 len) {
     const u64 n = n_blocks(s, file), to = off + len;
     if (!f->laid)
         return;
-    lb_lock(&s->laying);
     if (off % BLOCK && off / BLOCK < n)
         lay(s, f, fd, off / BLOCK);
     if (to % BLOCK && to / BLOCK < n)
         lay(s, f, fd, to / BLOCK);
     for (u64 i = (off + BLOCK - 1) / BLOCK; i < LB_MIN(to / BLOCK, n); i++)
         f->laid[i / 8] |= (u8)(1u << i % 8);
-    lb_unlock(&s->laying);
 }

@@ -106,12 +106,13 @@ static void retire(lb_runner *r) {
     r->n_active = n;
 }
 
-/* Lock held. A tile to work on, with its slab; NULL: none now. */
-static lb_active *take_tile(lb_runner *r, u64 *tile, u8 **slab) {
+/* Lock held. A tile to work on, with its slab, of a job that has fewer than `most` between their
+ * issue and their commit; NULL: none now. */
+static lb_active *take_tile(lb_runner *r, u32 most, u64 *tile, u8 **slab) {
     for (u32 i = 0; i < r->n_active; i++) {
         lb_active *a = r->active[i];
         if (a->busy || a->done || a->next_tile >= a->n_tiles ||
-            a->next_tile >= a->n_committed + (a->pass->batch_rows ? 1 : r->window))
+            a->next_tile >= a->n_committed + (a->pass->batch_rows ? 1 : most))
             continue;
         if (r->in_flight >= r->window)
             return NULL;
@@ -154,7 +155,7 @@ static void commit_ready(lb_runner *r, lb_active *a, lb_worker *w) {
         r->in_flight--;
         if (st != LB_OK)
             set_error(r, &err);
-        lb_wake_all(&r->wake);
+        lb_wake_one(&r->wake); /* there is room for one more */
     }
     if (!failed(r) && a->n_committed == a->n_tiles) {
         lb_err err = {0};
@@ -175,6 +176,9 @@ static void commit_ready(lb_runner *r, lb_active *a, lb_worker *w) {
 }
 
 static void work(lb_runner *r, lb_worker *w) {
+    /* A job's commits are one worker's at a time: where they fall behind, the next job begins, so
+     * that its commits are made beside them. */
+    const u32 behind = (r->plan->threads + r->window) / 2;
     lb_lock(&r->mutex);
     while (!failed(r)) {
         u64 tile = 0;
@@ -184,9 +188,14 @@ static void work(lb_runner *r, lb_worker *w) {
             break;
         }
         retire(r);
-        lb_active *a = take_tile(r, &tile, &slab);
+        lb_active *a = take_tile(r, behind, &tile, &slab);
         if (!a) {
             if (failed(r) || start_next(r))
+                continue;
+            a = take_tile(r, r->window, &tile, &slab);
+        }
+        if (!a) {
+            if (failed(r))
                 continue;
             if (r->n_active == 0 && r->next_job >= r->plan->n_jobs)
                 break;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* sink.c: the partial output: its descriptors, what is written and when it is synced. */
+/* sink.c: the partial output: its descriptors, and when it is synced. */
 #include "plan/sink_internal.h"
 #include "base/os.h"
 #include <fcntl.h>
@@ -129,37 +129,6 @@ lb_status lb_sink_sync_due(lb_sink *s, bool *synced, lb_err *err) {
     s->syncing = false;
     s->synced_us = lb_os_now_us();
     lb_unlock(&s->mutex);
-    return st;
-}
-
-/* Notes what was written; tells when enough has come together, and where. */
-static bool note_dirty(lb_sink *s, lb_sink_file *f, u64 *off_bytes, u64 *len) {
-    lb_lock(&s->mutex);
-    f->unsynced = true;
-    s->unsynced_bytes += *len;
-    f->dirty_from = f->dirty_bytes ? LB_MIN(f->dirty_from, *off_bytes) : *off_bytes;
-    f->dirty_to = f->dirty_bytes ? LB_MAX(f->dirty_to, *off_bytes + *len) : *off_bytes + *len;
-    f->dirty_bytes += *len;
-    bool enough = f->dirty_bytes >= LB_SINK_WRITEBACK;
-    *off_bytes = f->dirty_from;
-    *len = f->dirty_to - f->dirty_from;
-    if (enough)
-        f->dirty_bytes = 0;
-    lb_unlock(&s->mutex);
-    return enough;
-}
-
-lb_status lb_sink_write(lb_sink *s, u32 file, u64 off_bytes, const void *ptr, u64 len,
-                        lb_err *err) {
-    int fd;
-    if (len == 0)
-        return LB_OK;
-    LB_TRY(lb_sink_get_fd(s, file, &fd, err));
-    lb_sink_lay(s, file, fd, off_bytes, len);
-    lb_status st = lb_os_pwrite(fd, s->file[file].path, ptr, len, off_bytes, err);
-    if (st == LB_OK && s->o.sync && note_dirty(s, &s->file[file], &off_bytes, &len))
-        lb_os_writeback(fd, off_bytes, len);
-    lb_sink_put_fd(s, file);
     return st;
 }
 
@@ -294,7 +263,8 @@ lb_status lb_sink_open(lb_sink **out, lb_plan *plan, const lb_sink_options *o, l
     s->journal_fd = -1;
     s->synced_us = lb_os_now_us();
     lb_mutex_init(&s->mutex);
-    lb_mutex_init(&s->laying);
+    for (u32 i = 0; i < LB_SINK_WAKES; i++)
+        lb_cond_init(&s->wake[i]);
     lb_status st;
     bool fresh = true;
     LB_TRY_DONE(st, make_names(s, err));
@@ -349,8 +319,9 @@ void lb_sink_close(lb_sink **sp, bool *kept) {
         (void)lb_os_unlink(s->journal_path, NULL);
     }
     lb_os_close(&s->journal_fd);
+    for (u32 i = 0; i < LB_SINK_WAKES; i++)
+        lb_cond_deinit(&s->wake[i]);
     lb_mutex_deinit(&s->mutex);
-    lb_mutex_deinit(&s->laying);
     lb_arena_deinit(&s->arena);
     lb_free(s->zeros);
     lb_free(s);

@@ -43,8 +43,17 @@ void lb_sink_unfinished(const lb_sink *s, const char **partial, const char **jou
 /* Only what lb_sink_open refuses about the target; touches nothing: for a dry run. */
 lb_status lb_sink_check(lb_plan *plan, const lb_sink_options *o, lb_err *err);
 
-/* Thread-safe; any order. */
+/* Thread-safe; any order. Bytes of several threads for one file may be written together, by one of
+ * them; each returns when its own are. */
 lb_status lb_sink_write(lb_sink *s, u32 file, u64 off_bytes, const void *ptr, u64 len, lb_err *err);
+typedef struct lb_sink_piece {
+    u32 file;
+    u64 off_bytes;
+    const void *ptr; /* [len] */
+    u64 len;
+} lb_sink_piece;
+/* The same of n pieces; those of a file stand together. */
+lb_status lb_sink_write_all(lb_sink *s, const lb_sink_piece *p, u32 n, lb_err *err);
 /* A job kept from before: its streams' hashes are set in the plan. */
 bool lb_sink_kept(const lb_sink *s, u64 job);
 /* All streams of the job are written and their hashes set: appends to the journal. hashes: those of

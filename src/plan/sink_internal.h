@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* sink_internal.h: what sink.c, finish.c, journal.c, resume.c and target.c share. */
+/* sink_internal.h: what sink.c, turns.c, lay.c, finish.c, journal.c, resume.c and
+ * target.c share. */
 #ifndef LB_PLAN_SINK_INTERNAL_H
 #define LB_PLAN_SINK_INTERNAL_H
 
@@ -17,6 +18,9 @@
 #define LB_SINK_SPAN_BYTES LB_GIB
 #define LB_SINK_BLOCK (128 * LB_KIB) /* of a file, in one page of the system's cache (lay.c) */
 
+#define LB_SINK_WAKES 32
+
+typedef struct lb_turn lb_turn;
 typedef struct lb_sink_file {
     const char *path;
     int fd;
@@ -25,6 +29,9 @@ typedef struct lb_sink_file {
     u64 dirty_bytes, dirty_from, dirty_to; /* written since write-back was last started */
     bool unsynced;                         /* written since it was last synced */
     u8 *laid; /* a bit for each whole LB_SINK_BLOCK that was written to; NULL: none are laid */
+    /* who writes to it, and who has brought what (turns.c) */
+    bool writing;
+    lb_turn *turns, *turns_end; /* NULL: nobody waits */
 } lb_sink_file;
 
 /* A record of a job in progress: its first n_elems elements are written. */
@@ -38,7 +45,9 @@ struct lb_sink {
     lb_plan *plan;
     lb_sink_options o;
     lb_arena arena;
-    lb_mutex mutex, laying;
+    lb_mutex mutex;
+    lb_cond wake[LB_SINK_WAKES]; /* turns (turns.c) take them round about */
+    u32 n_turns;
     const char *dir, *target, *partial, *aside, *journal_path;
     const char *sums, *sums_partial; /* OUT.sha256, for what is no folder */
     lb_sink_file *file;              /* [n_files] */
@@ -74,7 +83,7 @@ bool lb_sink_stopped(const lb_sink *s);
 
 /* lay.c */
 lb_status lb_sink_lay_begin(lb_sink *s, lb_err *err); /* of a fresh output */
-/* Before a write. */
+/* Before a write, by who writes to the file. */
 void lb_sink_lay(lb_sink *s, u32 file, int fd, u64 off, u64 len);
 
 /* target.c: refuses to overwrite what must not be. */

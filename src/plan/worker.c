@@ -295,6 +295,8 @@ static lb_stream_span span_of(const lb_eval *e, const lb_active *a, const lb_ins
 static lb_status write_rows(lb_worker *w, const lb_active *a, lb_rect rows, lb_err *err) {
     const lb_eval *e = &w->eval;
     lb_sink *sink = w->runner->opt->sink;
+    lb_sink_piece piece[LB_ROOTS_MAX];
+    u32 n = 0;
     for (u32 i = 0; i < e->pass->n_insts; i++) {
         const lb_inst *x = &e->pass->insts[i];
         if (x->spill)
@@ -305,13 +307,13 @@ static lb_status write_rows(lb_worker *w, const lb_active *a, lb_rect rows, lb_e
         lb_stream_span at = span_of(e, a, x, rows);
         w->written_bytes += at.len_bytes;
         if (sink && at.len_bytes)
-            LB_TRY(lb_sink_write(sink, s->file, s->off_bytes + at.off_bytes,
-                                 e->slab + e->inst_off[i], at.len_bytes, err));
+            piece[n++] = (lb_sink_piece){s->file, s->off_bytes + at.off_bytes,
+                                         e->slab + e->inst_off[i], at.len_bytes};
         else if (w->runner->opt->raw_fd && at.len_bytes)
             LB_TRY(lb_os_pwrite(*w->runner->opt->raw_fd, LB_SPILL_NAME, e->slab + e->inst_off[i],
                                 at.len_bytes, s->off_bytes + at.off_bytes, err));
     }
-    return LB_OK;
+    return lb_sink_write_all(sink, piece, n, err);
 }
 
 /* Moves the places from which tiles draw on to that of a tile. */

@@ -119,6 +119,35 @@ WRAP_PREAD(pread64)
 WRAP_PREADV(preadv)
 WRAP_PREADV(preadv64)
 
+/* Half of it: half of the pieces, of one half of its bytes. Short as of preadv. */
+#define WRAP_PWRITEV(name)                                                       \
+    WRAP(ssize_t, name, (int fd, const struct iovec *v, int n_iov, off_t off)) { \
+        struct iovec one = n_iov ? v[0] : (struct iovec){NULL, 0};               \
+        if (hit(SEAM_WRITE, NULL)) {                                             \
+            int e = errno;                                                       \
+            one.iov_len /= 2;                                                    \
+            if (now.torn && n_iov > 1)                                           \
+                (void)__real_##name(fd, v, n_iov / 2, off);                      \
+            else if (now.torn && one.iov_len)                                    \
+                (void)__real_##name(fd, &one, 1, off);                           \
+            if (now.kill)                                                        \
+                (void)raise(SIGKILL);                                            \
+            errno = e;                                                           \
+            return -1;                                                           \
+        }                                                                        \
+        size_t n = piece(one.iov_len);                                           \
+        if (n == 0 && one.iov_len) {                                             \
+            errno = EINTR;                                                       \
+            return -1;                                                           \
+        }                                                                        \
+        if (n == one.iov_len)                                                    \
+            return __real_##name(fd, v, n_iov, off);                             \
+        one.iov_len = n;                                                         \
+        return __real_##name(fd, &one, 1, off);                                  \
+    }
+WRAP_PWRITEV(pwritev)
+WRAP_PWRITEV(pwritev64)
+
 #define WRAP_TRUNCATE(name)                                                   \
     WRAP(int, name, (int fd, off_t len)) {                                    \
         return hit_or_die(SEAM_TRUNCATE, NULL) ? -1 : __real_##name(fd, len); \

@@ -9,7 +9,7 @@
 #include "base/base.h"
 
 enum {
-    SEAM_WRITE = 1,     /* pwrite */
+    SEAM_WRITE = 1,     /* pwrite, pwritev */
     SEAM_TRUNCATE = 2,  /* ftruncate */
     SEAM_SYNC = 4,      /* fsync, of files and folders */
     SEAM_RENAME = 8,    /* rename, exchange */

@@ -832,6 +832,90 @@ LB_TEST(device_tiles_without_room) {
     close_scene(&s);
 }
 
+/* Tokens of a batch where nobody says: by what the device has, how many there are, what is wanted.
+ */
+static u32 batch_of_plan(const scene *s, const split *how, const lb_context_opts *session) {
+    lb_resident_plan plan = {0};
+    lb_resident_opts o = split_opts(s, how);
+    o.session = *session;
+    return lb_resident_plan_make(&plan, s->m, &o, &err) == LB_OK &&
+                   plan.placing.n_devices == how->n_devices
+               ? plan.n_batch
+               : 0;
+}
+
+/* Bytes that a session of batches of n takes, 0: of as many as it has then. */
+static u64 bytes_of_session(scene *s, lb_context_opts o, u32 n, u32 *n_batch) {
+    lb_context *c = NULL;
+    lb_dev_stats used = {0};
+    o.n_batch = n;
+    lb_dev_pool_trim(s->more[0]);
+    *n_batch = lb_context_new(&c, s->m, &o, &err) == LB_OK ? lb_context_n_batch(c) : 0;
+    lb_dev_stats_get(s->more[0], &used);
+    lb_context_free(&c);
+    return used.used_bytes;
+}
+
+static void set_memory(u64 bytes) {
+    char text[32];
+    (void)snprintf(text, sizeof text, "%llu", (unsigned long long)bytes);
+    (void)setenv("STUB_CUDA_MEMORY", text, 1);
+}
+
+LB_TEST(device_batches) {
+    split how = {.n_devices = 2, .n_layers = LB_NO_INDEX, .kind = LB_DEV_CUDA};
+    fm_spec spec = small(FM_LLAMA);
+    lb_resident_plan plan;
+    scene s;
+    u32 n = 0;
+    if (!stubbed())
+        return;
+    CHECK(open_scene(&s, &spec, true));
+    lb_context_opts o = options(&s, false), other;
+    o.n_ctx = 8192;
+    o.n_batch = 0;
+    o.acts = LB_ACTS_AUTO;
+    set_memory(4096ull * LB_MIB);
+    CHECK_OK(open_split(&s, &how, &plan));
+    CHECK_U64(batch_of_plan(&s, &how, &o), 2048);
+    close_device(&s);
+    how.n_devices = 1;
+    (void)setenv("STUB_CUDA", "cc80", 1);
+    CHECK_OK(open_split(&s, &how, &plan));
+    CHECK_U64(batch_of_plan(&s, &how, &o), 2048);
+    close_device(&s);
+    (void)setenv("STUB_CUDA", "", 1);
+    set_memory(256ull * LB_MIB);
+    CHECK_OK(open_split(&s, &how, &plan));
+    CHECK_U64(batch_of_plan(&s, &how, &o), 2048);
+    close_device(&s);
+    set_memory(4096ull * LB_MIB);
+    CHECK_OK(open_split(&s, &how, &plan));
+    other = o;
+    other.acts = LB_ACTS_EXACT;
+    CHECK_U64(batch_of_plan(&s, &how, &other), 2048);
+    other = o;
+    other.sums = true;
+    CHECK_U64(batch_of_plan(&s, &how, &other), 2048);
+    CHECK_U64(batch_of_plan(&s, &how, &o), 4096);
+    /* the session has what the plan says; where memory has gone meanwhile, less */
+    o.resident = s.resident;
+    s.resident->n_batch = 4096;
+    u64 bytes = bytes_of_session(&s, o, 0, &n);
+    CHECK_U64(n, 4096);
+    for (u32 want = 2048; want >= 256; want /= 8) {
+        const u64 less = bytes_of_session(&s, o, want, &n);
+        CHECK(less < bytes && n == want);
+        lb_dev_pool_trim(s.more[0]);
+        set_memory(less + (bytes - less) / 2);
+        CHECK(bytes_of_session(&s, o, 0, &n) == less && n == want);
+        bytes = less;
+        set_memory(4096ull * LB_MIB);
+    }
+    close_device(&s);
+    close_scene(&s);
+}
+
 LB_TEST(device_refusals) {
     fm_spec spec = small(FM_LLAMA);
     scene s;

@@ -138,6 +138,37 @@ LB_TEST(scatter) {
     lb_os_close(&fd);
 }
 
+/* The same the other way. */
+LB_TEST(gather) {
+    enum { N = 20000, PIECES = 1500 };
+    static u8 data[N], got[N], want[N];
+    static lb_iov iov[PIECES];
+    lb_err err = {0};
+    int fd;
+    CHECK(write_file(path_of("gather"), want, N));
+    CHECK_OK(lb_os_open_write(path_of("gather"), false, &fd, &err));
+    for (int round = 0; round < 50; round++) {
+        u64 off = lb_test_rand_below(500), len = 0;
+        size_t n = (size_t)lb_test_rand_below(PIECES + 1);
+        for (size_t i = 0; i < N; i++)
+            data[i] = (u8)lb_test_rand();
+        for (size_t i = 0; i < n; i++) {
+            iov[i] = (lb_iov){data + len, (size_t)lb_test_rand_below(i % 7 ? 14 : 3)};
+            len += iov[i].len;
+        }
+        if (off + len > N)
+            continue;
+        memcpy(want + off, data, (size_t)len);
+        CHECK_OK(lb_os_pwritev(fd, "gather", iov, n, off, &err));
+        CHECK_OK(lb_os_pread(fd, "gather", got, N, 0, &err));
+        CHECK(memcmp(got, want, N) == 0);
+    }
+    iov[0] = (lb_iov){data, 100};
+    CHECK(lb_os_pwritev(fd, "gather", iov, 1, (u64)INT64_MAX, &err) == LB_E_IO);
+    lb_os_close(&fd);
+    CHECK(lb_os_pwritev(-1, "gather", iov, 1, 0, &err) == LB_E_IO && says(&err, "writing failed"));
+}
+
 LB_TEST(rename_replaces_nothing) {
     lb_err err = {0};
     int fd = -1;

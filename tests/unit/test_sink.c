@@ -62,10 +62,18 @@ typedef struct writer {
 
 static void *write_some(void *ctx) {
     writer *w = ctx;
+    lb_sink_piece list[1 + THREADS];
+    u32 n = 0;
     for (u32 i = w->first; i < w->n && w->st == LB_OK; i += THREADS) {
         const piece *p = &w->pieces[i];
-        w->st = lb_sink_write(w->sink, 0, p->off, w->bytes + p->off, p->len, NULL);
+        list[n++] = (lb_sink_piece){0, p->off, w->bytes + p->off, p->len};
+        if (n <= i % THREADS) /* some bring one, some several */
+            continue;
+        w->st = lb_sink_write_all(w->sink, list, n, NULL);
+        n = 0;
     }
+    if (w->st == LB_OK)
+        w->st = lb_sink_write_all(w->sink, list, n, NULL);
     return NULL;
 }
 
