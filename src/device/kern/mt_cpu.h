@@ -24,12 +24,6 @@
 #define LBK_RING_ADDRESS(p) (p)
 #define LBK_RING_END()
 #define LBK_RING_WAIT(n)
-<<<<<<< HEAD
-#define LBK_SELF_ARG lb_fiber *lbk_,
-#define LBK_SELF lbk_,
-=======
-#define LBK_PREFETCH_NEAR(p) (void)(p)
->>>>>>> ropeattn
 #define LBK_SIMD_BARRIER() ((void)lb_fiber_simd(lbk_, LB_FIBER_SUM, 0, __LINE__))
 #define LBK_ROUND_INT(x) ((i32)lrintf(x))
 #define LBK_PERMUTE(a, b, which) lbk_permute(a, b, which)
