@@ -164,8 +164,8 @@ LB_TEST(cuda_rings) {
         bool has;
     } cases[] = {{"", LB_DK_mt_q4_k, true},      {"cc80", LB_DK_mt_q4_k, true},
                  {"cc80", LB_DK_mt_bf16, true},  {"cc80", LB_DK_gemm, false},
-                 {"cc86", LB_DK_mt_q4_k, false}, {"cc86", LB_DK_mt_bf16, false},
-                 {"cc86", LB_DK_mt_q8_0, true},  {"cc75", LB_DK_mt_q8_0, false}};
+                 {"cc86", LB_DK_mt_q5_k, false}, {"cc86", LB_DK_mt_bf16, false},
+                 {"cc86", LB_DK_mt_q4_k, true},  {"cc75", LB_DK_mt_q4_k, false}};
     u32 most = 0;
     for (u32 k = LB_DK_mt_q4_k; k <= LB_DK_mt_mlx_q8; k++)
         declared((lb_dev_kernel)k, &most);
