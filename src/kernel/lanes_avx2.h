@@ -28,6 +28,20 @@ typedef __m256d vd;
 #define vd_fma(a, b, c) _mm256_fmadd_pd(a, b, c)
 #define vd_store(p, x) _mm256_storeu_pd(p, x)
 #define vd_load_f32(p) _mm256_cvtps_pd(_mm_loadu_ps(p))
+#define vd_mul(a, b) _mm256_mul_pd(a, b)
+#define vd_max(a, b) _mm256_max_pd(a, b)
+#define vd_min(a, b) _mm256_min_pd(a, b)
+#define vd_above(x, lo, e) _mm256_and_pd(e, _mm256_cmp_pd(x, lo, _CMP_GT_OQ))
+
+static inline vd vd_powers(vd t, vd *a, vd *b) {
+    const __m128i k = _mm256_cvttpd_epi32(_mm256_sub_pd(t, _mm256_set1_pd(0.5)));
+    const __m128i h = _mm_srai_epi32(k, 1), bias = _mm_set1_epi32(1023);
+    const __m256i x = _mm256_cvtepi32_epi64(_mm_add_epi32(h, bias));
+    const __m256i y = _mm256_cvtepi32_epi64(_mm_add_epi32(_mm_sub_epi32(k, h), bias));
+    *a = _mm256_castsi256_pd(_mm256_slli_epi64(x, 52));
+    *b = _mm256_castsi256_pd(_mm256_slli_epi64(y, 52));
+    return _mm256_cvtepi32_pd(k);
+}
 
 static inline vf vf_below0(vf x, vf a, vf b) {
     return _mm256_blendv_ps(b, a, _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_LT_OQ));

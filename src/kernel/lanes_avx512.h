@@ -28,6 +28,20 @@ typedef __m512d vd;
 #define vd_fma(a, b, c) _mm512_fmadd_pd(a, b, c)
 #define vd_store(p, x) _mm512_storeu_pd(p, x)
 #define vd_load_f32(p) _mm512_cvtps_pd(_mm256_loadu_ps(p))
+#define vd_mul(a, b) _mm512_mul_pd(a, b)
+#define vd_max(a, b) _mm512_max_pd(a, b)
+#define vd_min(a, b) _mm512_min_pd(a, b)
+#define vd_above(x, lo, e) _mm512_maskz_mov_pd(_mm512_cmp_pd_mask(x, lo, _CMP_GT_OQ), e)
+
+static inline vd vd_powers(vd t, vd *a, vd *b) {
+    const __m256i k = _mm512_cvttpd_epi32(_mm512_sub_pd(t, _mm512_set1_pd(0.5)));
+    const __m256i h = _mm256_srai_epi32(k, 1), bias = _mm256_set1_epi32(1023);
+    const __m512i x = _mm512_cvtepi32_epi64(_mm256_add_epi32(h, bias));
+    const __m512i y = _mm512_cvtepi32_epi64(_mm256_add_epi32(_mm256_sub_epi32(k, h), bias));
+    *a = _mm512_castsi512_pd(_mm512_slli_epi64(x, 52));
+    *b = _mm512_castsi512_pd(_mm512_slli_epi64(y, 52));
+    return _mm512_cvtepi32_pd(k);
+}
 
 static inline vf vf_below0(vf x, vf a, vf b) {
     return _mm512_mask_mov_ps(b, _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LT_OQ), a);

@@ -26,6 +26,27 @@ typedef float64x2_t vd;
 #define vd_fma(a, b, c) vfmaq_f64(c, a, b)
 #define vd_store(p, x) vst1q_f64(p, x)
 #define vd_load_f32(p) vcvt_f64_f32(vld1_f32(p))
+#define vd_mul(a, b) vmulq_f64(a, b)
+
+static inline vd vd_max(vd a, vd b) {
+    return vbslq_f64(vcgtq_f64(a, b), a, b);
+}
+
+static inline vd vd_min(vd a, vd b) {
+    return vbslq_f64(vcltq_f64(a, b), a, b);
+}
+
+static inline vd vd_above(vd x, vd lo, vd e) {
+    return vreinterpretq_f64_u64(vandq_u64(vcgtq_f64(x, lo), vreinterpretq_u64_f64(e)));
+}
+
+static inline vd vd_powers(vd t, vd *a, vd *b) {
+    const int64x2_t k = vcvtq_s64_f64(vsubq_f64(t, vdupq_n_f64(0.5)));
+    const int64x2_t h = vshrq_n_s64(k, 1), bias = vdupq_n_s64(1023);
+    *a = vreinterpretq_f64_s64(vshlq_n_s64(vaddq_s64(h, bias), 52));
+    *b = vreinterpretq_f64_s64(vshlq_n_s64(vaddq_s64(vsubq_s64(k, h), bias), 52));
+    return vcvtq_f64_s64(k);
+}
 
 static inline vf vf_max(vf a, vf b) {
     return vbslq_f32(vcgtq_f32(a, b), a, b);

@@ -135,6 +135,26 @@ static double sum_exp(size_t n_elems, const float *x, float max) {
     return sum_exp_to(n_elems, NULL, x, max);
 }
 
+static double sum_exp64(size_t n_elems, const float *x, float max) {
+    double lane[LB_FOLD_LANES];
+    const vd m = vd_set((double)max);
+    vd s[ND];
+    UNROLL for (int v = 0; v < ND; v++) s[v] = vd_set(0);
+    for (size_t i = 0; i < n_elems; i += LB_FOLD_LANES) {
+        float rest[LB_FOLD_LANES];
+        const float *from = x + i;
+        if (i + LB_FOLD_LANES > n_elems) {
+            for (size_t j = 0; j < LB_FOLD_LANES; j++)
+                rest[j] = i + j < n_elems ? x[i + j] : -INFINITY;
+            from = rest;
+        }
+        UNROLL for (int v = 0; v < ND; v++) s[v] =
+            vd_add(s[v], nn_exp64_of(vd_sub(vd_load_f32(from + v * VD_LANES), m)));
+    }
+    UNROLL for (int v = 0; v < ND; v++) vd_store(lane + v * VD_LANES, s[v]);
+    return lb_fold_lanes(lane);
+}
+
 static void softmax(size_t n_elems, float *x) {
     const float max = largest(n_elems, x, -INFINITY);
     if (!(max > -INFINITY)) {
@@ -202,6 +222,7 @@ static void nn_init_norm(lb_kernels *t) {
     t->l2_norm_f32 = l2_norm;
     t->max_f32 = max_f32;
     t->sum_exp_f32 = sum_exp;
+    t->sum_exp_f64 = sum_exp64;
     t->softmax_f32 = softmax;
     t->softmax_part_f32 = softmax_part;
 }

@@ -28,7 +28,24 @@ static inline float vf_scale(float p, float m) {
     return p * lb_f32_from_bits((first + 127) << 23) * lb_f32_from_bits((n - first + 127) << 23);
 }
 
+typedef double vd;
+#define vd_set(x) (x)
+#define vd_mul(a, b) ((a) * (b))
+#define vd_fma(a, b, c) fma(a, b, c)
+#define vd_max(a, b) LB_MAX(a, b)
+#define vd_min(a, b) LB_MIN(a, b)
+#define vd_above(x, lo, e) ((x) > (lo) ? (e) : 0.0)
+
+static inline vd vd_powers(vd t, vd *a, vd *b) {
+    const i64 k = (i64)(t - 0.5), h = k >> 1;
+    const u64 bits[2] = {(u64)(h + 1023) << 52, (u64)(k - h + 1023) << 52};
+    memcpy(a, &bits[0], sizeof *a);
+    memcpy(b, &bits[1], sizeof *b);
+    return (double)k;
+}
+
 #include "kernel/nn_math_tmpl.h"
+#include "kernel/nn_exp64_tmpl.h"
 
 static void map(nn_op op, size_t n, float *out, const float *a) {
     for (size_t i = 0; i < n; i++)
@@ -174,6 +191,13 @@ double lb_k_sum_exp_f32_ref(size_t n_elems, const float *x, float max) {
     double lane[LANES] = {0};
     for (size_t i = 0; i < n_elems; i++)
         lane[i % LANES] += (double)nn_exp_of(x[i] - max);
+    return lb_fold_lanes(lane);
+}
+
+double lb_k_sum_exp_f64_ref(size_t n_elems, const float *x, float max) {
+    double lane[LANES] = {0};
+    for (size_t i = 0; i < n_elems; i++)
+        lane[i % LANES] += nn_exp64_of((double)x[i] - (double)max);
     return lb_fold_lanes(lane);
 }
 

@@ -11,6 +11,7 @@
 #include "kernel/kernel.h"
 #include "kernel/nn.h"
 #include "kernel/nn_math_tmpl.h"
+#include "kernel/nn_exp64_tmpl.h"
 
 #define UNROLL _Pragma("GCC unroll 16")
 #define NF (LB_FOLD_LANES / VF_LANES)

@@ -73,21 +73,11 @@ double lb_log_f64(double x) {
            ((double)e * 0x1.a39ef35793c76p-33 + 2 * (s + s * q * tail));
 }
 
-double lb_log_sum_exp(const float *logits, u32 n) {
-    float max = -INFINITY;
-    for (u32 i = 0; i < n; i++)
-        max = logits[i] > max ? logits[i] : max;
+double lb_log_sum_exp(const lb_kernels *k, const float *logits, u32 n) {
+    const float max = k->max_f32(n, logits);
     if (isinf(max))
         return (double)max;
-    double sum = 0;
-    for (u32 i = 0; i < n; i += BLOCK) {
-        double part = 0;
-        for (u32 j = i; j < LB_MIN(n, i + BLOCK); j++)
-            if (logits[j] > -INFINITY)
-                part += lb_exp_f64((double)logits[j] - (double)max);
-        sum += part;
-    }
-    return (double)max + lb_log_f64(sum);
+    return (double)max + lb_log_f64(k->sum_exp_f64(n, logits, max));
 }
 
 bool lb_logprob_first(const float *x, u32 n, u32 *top) {
@@ -156,11 +146,10 @@ static void sift(lb_token_logprob *heap, u32 n, u32 i) {
     }
 }
 
-u32 lb_logprob_top(const float *logits, u32 n, u32 k, lb_token_logprob *out) {
+u32 lb_logprob_top(const float *logits, u32 n, u32 k, double all, lb_token_logprob *out) {
     k = LB_MIN(k, n);
     if (!k)
         return 0;
-    const double all = lb_log_sum_exp(logits, n);
     for (u32 i = 0; i < n; i++) {
         lb_token_logprob x = {i, logits[i] > -INFINITY ? (double)logits[i] : -INFINITY};
         if (i < k) {

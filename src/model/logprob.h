@@ -5,7 +5,7 @@
 #ifndef LB_MODEL_LOGPROB_H
 #define LB_MODEL_LOGPROB_H
 
-#include "base/base.h"
+#include "kernel/kernel.h"
 
 typedef struct lb_token_logprob {
     u32 token;
@@ -14,10 +14,10 @@ typedef struct lb_token_logprob {
 
 /* log of the sum of exp(logits[i]): the log-probability of token i is logits[i] less this.
  * -inf where no logit is a number above -inf; +inf where one is +inf. */
-double lb_log_sum_exp(const float *logits, u32 n);
-/* The k most probable, best first, equal ones by id; returns how many (at most n). No memory, a
- * heap in out. */
-u32 lb_logprob_top(const float *logits, u32 n, u32 k, lb_token_logprob *out);
+double lb_log_sum_exp(const lb_kernels *k, const float *logits, u32 n);
+/* The k most probable, best first, equal ones by id; returns how many (at most n). all: the row's
+ * lb_log_sum_exp. No memory, a heap in out. */
+u32 lb_logprob_top(const float *logits, u32 n, u32 k, double all, lb_token_logprob *out);
 /* How many tokens are more probable (or as probable with a lower id): 0 for the first. */
 u32 lb_logprob_rank(const float *logits, u32 n, u32 token);
 

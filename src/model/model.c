@@ -543,6 +543,10 @@ void lb_model_free(lb_model **mp) {
     *mp = NULL;
 }
 
+const lb_kernels *lb_model_kernels(const lb_model *m) {
+    return m->k;
+}
+
 u32 lb_model_n_vocab(const lb_model *m) {
     return m->p.n_vocab;
 }

@@ -29,6 +29,7 @@ typedef struct lb_model_in {
 lb_status lb_model_new(lb_model **out, const lb_model_in *in, lb_err *err);
 void lb_model_free(lb_model **m);
 u32 lb_model_n_vocab(const lb_model *m);
+const lb_kernels *lb_model_kernels(const lb_model *m);
 u32 lb_model_n_ctx_train(const lb_model *m); /* 0: not known */
 u32 lb_model_n_layers(const lb_model *m);
 u32 lb_model_n_embd(const lb_model *m);

@@ -152,7 +152,17 @@ bool lb_model_shares_keys(const lb_model *m) {
     return false;
 }
 
+u64 lb_context_rows_bytes(const lb_context *c) {
+    return c->device ? 512 * LB_MIB : 64 * LB_MIB;
+}
+
 void lb_context_each(lb_context *c, u64 n_items, void (*fn)(void *ctx, u64 item, void *scratch),
                      void *ctx) {
-    lb_team_run(c->team, n_items, fn, ctx);
+    lb_err ignored;
+    if (!c->team)
+        (void)lb_team_new(&c->team, c->o.threads, c->o.scratch_bytes, &ignored);
+    if (c->team)
+        lb_team_run(c->team, n_items, fn, ctx);
+    for (u64 i = 0; i < n_items && !c->team; i++)
+        fn(ctx, i, NULL);
 }

@@ -40,8 +40,13 @@ const lb_mweight *lb_model_embeddings(const lb_model *m);
 /* Some layers read keys of earlier ones: layers alone are then of no use. */
 bool lb_model_shares_keys(const lb_model *m);
 
+/* Of logits that the host should have at a time: enough for a batch, of a device for a large one.
+ */
+u64 lb_context_rows_bytes(const lb_context *c);
+
 /* Items on the session's threads, one after the other; scratch: of a thread, scratch_bytes of
- * lb_context_opts at least. Of sessions of the CPU, and those on devices that have o.sums. */
+ * lb_context_opts at least. Of a session on devices the threads begin when they are needed first;
+ * where they do not, the caller's does all. */
 void lb_context_each(lb_context *c, u64 n_items, void (*fn)(void *ctx, u64 item, void *scratch),
                      void *ctx);
 

@@ -6,8 +6,6 @@
 #include "model/partial.h"
 #include <float.h>
 
-#define ROWS_BYTES_MAX (64 * LB_MIB) /* of logits at a time */
-
 /* ---- the tap ---- */
 
 struct lb_imatrix_tap {
@@ -205,7 +203,8 @@ static void score_row(void *ctx, u64 row, void *scratch) {
     const float *logits = r->logits + row * r->n_vocab;
     (void)scratch;
     if (counts_at(r, i))
-        r->nll[row] = lb_log_sum_exp(logits, r->n_vocab) - (double)logits[r->ids[i + 1]];
+        r->nll[row] = lb_log_sum_exp(lb_model_kernels(lb_context_model(r->c)), logits, r->n_vocab) -
+                      (double)logits[r->ids[i + 1]];
 }
 
 /* Tokens [at, at + n), whose logits are there where they are wanted; the last ones are. */
@@ -251,7 +250,7 @@ static lb_status run_chunk(running *r, lb_err *err) {
 
 static lb_status begin(running *r, lb_err *err) {
     bool logits = r->o->perplexity || r->o->output;
-    u64 rows = ROWS_BYTES_MAX / ((u64)r->n_vocab * sizeof(float));
+    u64 rows = lb_context_rows_bytes(r->c) / ((u64)r->n_vocab * sizeof(float));
     r->n_rows = LB_MIN(lb_context_n_batch(r->c), r->o->n_ctx);
     if (logits)
         r->n_rows = (u32)LB_MIN(LB_MAX(rows, (u64)LB_IMATRIX_BATCH_MIN), (u64)r->n_rows);

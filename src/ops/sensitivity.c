@@ -272,7 +272,7 @@ static lb_status keep_rows(lb_sensor *s, u64 row, u32 n, void *arg, lb_err *err)
     memcpy(base_row(s, row), s->logits, (u64)n * vocab * sizeof(float));
     for (u32 i = 0; i < n; i++) {
         const float *l = s->logits + (u64)i * vocab;
-        double nll = lb_log_sum_exp(l, vocab) - (double)l[s->next[row + i]];
+        double nll = lb_log_sum_exp(s->k, l, vocab) - (double)l[s->next[row + i]];
         if (!isfinite(nll))
             return lb_fail(err, LB_E_FORMAT, "the model's logits are not finite");
         s->s->nll += nll;

@@ -200,6 +200,7 @@ LB_TEST(nn_softmax) {
             sum += want[i] = exp((double)in[i] - (double)max);
         CHECK(k.max_f32(n, in) == max);
         CHECK(fabs(k.sum_exp_f32(n, in, max) - sum) <= 1e-7 * sum);
+        CHECK(fabs(k.sum_exp_f64(n, in, max) - sum) <= 1e-13 * sum);
         memcpy(out, in, n * sizeof *in);
         k.softmax_f32(n, out);
         for (size_t i = 0; i < n; i++)
