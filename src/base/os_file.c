@@ -220,42 +220,35 @@ static void step_over(pieces *p, u64 left) {
     }
 }
 
-lb_status lb_os_preadv(int fd, const char *path, const lb_iov *iov, size_t n_iov, u64 off,
-                       lb_err *err) {
+/* All of p, from off on, read or written. */
+static lb_status transfer(int fd, const char *path, pieces *p, u64 off, bool writes, lb_err *err) {
     struct iovec v[IOV_MAX_PIECES];
-    pieces p = {iov, n_iov, 0, 0};
     u64 total;
-    for (size_t n; (n = next_call(&p, v, &total)) != 0;) {
+    for (size_t n; (n = next_call(p, v, &total)) != 0;) {
         if (!range_ok(off, total))
             return lb_fail_at(err, LB_E_IO, off, "%s: no file has a byte %llu", path, ull(off));
-        ssize_t got = preadv(fd, v, (int)n, (off_t)off);
-        if (got == 0)
+        const ssize_t got =
+            writes ? pwritev(fd, v, (int)n, (off_t)off) : preadv(fd, v, (int)n, (off_t)off);
+        if (got == 0 && !writes)
             return short_read(err, path, off, off + total);
-        if (got < 0 && errno != EINTR)
-            return io_fail(err, off, "reading", path);
+        if (got == 0)
+            errno = ENOSPC;
+        if (got == 0 || (got < 0 && errno != EINTR))
+            return io_fail(err, off, writes ? "writing" : "reading", path);
         off += got > 0 ? (u64)got : 0;
-        step_over(&p, got > 0 ? (u64)got : 0);
+        step_over(p, got > 0 ? (u64)got : 0);
     }
     return LB_OK;
 }
 
+lb_status lb_os_preadv(int fd, const char *path, const lb_iov *iov, size_t n_iov, u64 off,
+                       lb_err *err) {
+    return transfer(fd, path, &(pieces){iov, n_iov, 0, 0}, off, false, err);
+}
+
 lb_status lb_os_pwritev(int fd, const char *path, const lb_iov *iov, size_t n_iov, u64 off,
                         lb_err *err) {
-    struct iovec v[IOV_MAX_PIECES];
-    pieces p = {iov, n_iov, 0, 0};
-    u64 total;
-    for (size_t n; (n = next_call(&p, v, &total)) != 0;) {
-        if (!range_ok(off, total))
-            return lb_fail_at(err, LB_E_IO, off, "%s: no file has a byte %llu", path, ull(off));
-        ssize_t got = pwritev(fd, v, (int)n, (off_t)off);
-        if (got == 0)
-            errno = ENOSPC;
-        if (got == 0 || (got < 0 && errno != EINTR))
-            return io_fail(err, off, "writing", path);
-        off += got > 0 ? (u64)got : 0;
-        step_over(&p, got > 0 ? (u64)got : 0);
-    }
-    return LB_OK;
+    return transfer(fd, path, &(pieces){iov, n_iov, 0, 0}, off, true, err);
 }
 #endif
 

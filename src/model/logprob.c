@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* logprob.c: see logprob.h. */
 #include "model/logprob.h"
+#include "kernel/exp_series.h"
 #include <math.h>
 
 #define BLOCK 256 /* terms that are summed before they go into the total */
@@ -12,33 +13,17 @@ static double power_of_two(i64 e) {
     return two;
 }
 
-/* x = k ln2 + r with |r| < 0.35; the series of exp(r) to r^14. ln2 in two parts, the first with 32
- * bits, so that its multiples are exact. */
 double lb_exp_f64(double x) {
     if (!(x > -745.0))
         return x < 0 ? 0 : x; /* NaN stays */
     if (x > 709.0)
         return INFINITY;
-    const double t = x * 0x1.71547652b82fep+0;
+    const double t = x * LB_EXP_LOG2_E;
     const i64 k = (i64)(t < 0 ? t - 0.5 : t + 0.5);
-    const double r = (x - (double)k * 0x1.62e42feep-1) - (double)k * 0x1.a39ef35793c76p-33;
-    double sum = 1.0 / 87178291200;
-    static const double inverse[] = {1.0 / 6227020800,
-                                     1.0 / 479001600,
-                                     1.0 / 39916800,
-                                     1.0 / 3628800,
-                                     1.0 / 362880,
-                                     1.0 / 40320,
-                                     1.0 / 5040,
-                                     1.0 / 720,
-                                     1.0 / 120,
-                                     1.0 / 24,
-                                     1.0 / 6,
-                                     0.5,
-                                     1.0,
-                                     1.0};
-    for (u32 i = 0; i < LB_LEN(inverse); i++)
-        sum = sum * r + inverse[i];
+    const double r = (x - (double)k * LB_EXP_LN2_HIGH) - (double)k * LB_EXP_LN2_LOW;
+    double sum = lb_exp_series[0];
+    for (u32 i = 1; i < LB_LEN(lb_exp_series); i++)
+        sum = sum * r + lb_exp_series[i];
     /* In two steps: the result may be below the least normal number. */
     return sum * power_of_two(k / 2) * power_of_two(k - k / 2);
 }
@@ -69,8 +54,7 @@ double lb_log_f64(double x) {
     double tail = 1.0 / 25;
     for (int n = 23; n >= 3; n -= 2)
         tail = 1.0 / n + q * tail;
-    return (double)e * 0x1.62e42feep-1 +
-           ((double)e * 0x1.a39ef35793c76p-33 + 2 * (s + s * q * tail));
+    return (double)e * LB_EXP_LN2_HIGH + ((double)e * LB_EXP_LN2_LOW + 2 * (s + s * q * tail));
 }
 
 double lb_log_sum_exp(const lb_kernels *k, const float *logits, u32 n) {
