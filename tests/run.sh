@@ -9,7 +9,7 @@
 # A program that ends without that line, or says 0 failed but exits with an error, counts as one
 # failure and its output is shown. Suites in Python name the packages they need on a line
 # `# needs: numpy gguf`; where one is absent the suite counts as one skip.
-# Prints a table and closes with `N passed, N failed, N skipped`; exit 1 on any failure.
+# Prints a table, what was skipped and what failed, and closes with `N passed, N failed, N skipped`; exit 1 on any failure.
 #
 # Environment: JOBS (default: all cores), TEST_TIMEOUT (seconds a program, default 900),
 # LBRX_PYTHON (default python3), NOSKIP=1 (a skip is a failure), RUNNER (a command put before each
@@ -107,6 +107,7 @@ wait
 passed=0 failed=0 skipped=0
 : >"$out/table"
 : >"$out/skips"
+: >"$out/failures"
 for program; do
     log=$out/$(echo "$program" | tr '/.' '__')
     name=$(basename "$program")
@@ -134,6 +135,11 @@ for program; do
         echo "---- $name$note"
         cat "$log.log" 2>/dev/null
         echo "----"
+        {
+            echo "  $name$note"
+            grep -A 12 FAIL "$log.log" 2>/dev/null | head -60 | sed 's/^/    /'
+            grep -q FAIL "$log.log" 2>/dev/null || tail -20 "$log.log" 2>/dev/null | sed 's/^/    /'
+        } >>"$out/failures"
     fi
     if [ "$s" != 0 ]; then
         grep '^skip:' "$log.log" | sed 's/^skip: *//' >>"$out/skips"
@@ -151,6 +157,10 @@ sort -k3,3 -n -r "$out/table"
 if [ -s "$out/skips" ]; then
     echo 'skipped:'
     sort "$out/skips" | uniq | sed 's/^/  /'
+fi
+if [ -s "$out/failures" ]; then # again, where one looks
+    echo 'failed:'
+    cat "$out/failures"
 fi
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]
