@@ -22,6 +22,20 @@ static const char *acted(const lb_mv_args *a) {
     return a->gated && a->n_rows % 2 ? "an odd number of rows where two make a value" : NULL;
 }
 
+/* What threadgroups that share columns leave. */
+static const char *joined(const lb_mv_args *a, u32 groups, u64 *bytes) {
+    if (a->parts <= 1)
+        return NULL;
+    if (a->act || a->pre == LB_DEV_PRE_NORM)
+        return "a norm or an activation needs all columns in one threadgroup";
+    if ((u64)a->split * a->parts > a->n_cols / LB_DEV_MT_COLS)
+        return "columns are not shared by threadgroups and their simdgroups";
+    if ((u64)groups * a->n_tokens > LB_DEV_MT_COUNTERS)
+        return LB_DEV_TOO_LARGE;
+    *bytes = lb_dev_mt_join_bytes(a->n_rows, a->n_tokens, a->parts);
+    return NULL;
+}
+
 static const char *shape_mt(lb_dev_form form, u32 n_forms, u32 type, const lb_mv_args *a,
                             lb_dev_shape *s) {
     const u32 n_rows = lb_dev_mv_values(a);
@@ -44,8 +58,13 @@ static const char *shape_mt(lb_dev_form form, u32 n_forms, u32 type, const lb_mv
         return LB_DEV_TOO_LARGE;
     s->groups[0] = a->per ? LB_MIN(a->per, full) : full;
     s->groups[1] = a->n_tokens;
+    s->groups[2] = LB_MAX(a->parts, 1u);
     s->n_threads = 32 * LB_DEV_MT_SIMDGROUPS;
-    return NULL;
+    return joined(a, s->groups[0], &s->need_bytes[n_forms + 3]);
+}
+
+u64 lb_dev_mt_join_bytes(u32 n_rows, u32 n_tokens, u32 parts) {
+    return 4 * (LB_DEV_MT_COUNTERS + (u64)n_tokens * parts * n_rows);
 }
 
 const char *lb_dev_shape_mt(u32 type, const void *val, lb_dev_shape *s) {
@@ -80,9 +99,13 @@ u32 lb_dev_mt_shared(lb_dev_kernel k) {
 }
 
 void lb_dev_mt_share(const lb_dev_info *d, lb_mv_args *a) {
+    const u32 n_blocks = a->n_cols / LB_DEV_MT_COLS;
     a->simdgroups = LB_DEV_MT_SIMDGROUPS;
     a->split = a->simdgroups; /* so that threadgroups have as many tiles as others */
-    while (a->split > 1 && a->split > a->n_cols / LB_DEV_MT_COLS)
+    while (a->split > 1 && a->split > n_blocks)
         a->split /= 2;
-    a->per = GROUPS * d->n_units;
+    a->parts = 1;
+    if (a->add && !a->act && a->pre != LB_DEV_PRE_NORM && n_blocks > LB_DEV_MT_KEEP * a->split)
+        a->parts = LB_MAX(LB_MIN(d->tuning.mt_parts, n_blocks / a->split), 1u);
+    a->per = GROUPS * d->n_units / a->parts;
 }

@@ -40,6 +40,7 @@ static const shape mt_shapes[] = {{16, 1, 1},
                                   {40, 58, 1}};
 enum {
     MT_PLAIN = 8,  /* of these */
+    PARTS = 4,     /* threadgroups that share columns, at most */
     STACK = 3,     /* matrices of mve_*, of whose rows each has as many */
     MV_TILE = 6144 /* LBK_MV_TILE */
 };
@@ -279,7 +280,7 @@ static double few_roundings(const weights *w) {
     const u64 adds = w->mlx_bits                                                      ? 8
                      : w->type == LB_Q4_K || w->type == LB_Q5_K || w->type == LB_Q6_K ? 2
                                                                                       : 4;
-    return (double)(adds * units + 3 + 5 + 2 + w->a.split + 2) +
+    return (double)(adds * units + 3 + 5 + 2 + w->a.split + 2 + PARTS) +
            (halves && !w->mlx_bits ? 2 * 34 + 2 : 0);
 }
 
@@ -448,9 +449,20 @@ static void vary(const lb_selftest *t, lb_mv_args *a) {
     a->add_scale = 1.25f;
 }
 
+/* Of mt_*: threadgroups that share columns, where there are enough. */
+static void vary_parts(const lb_selftest *t, lb_mv_args *a) {
+    const u32 n_blocks = a->n_cols / LB_DEV_MT_COLS, way = t->row->n_cases + t->row->kernel;
+    const bool is_long = n_blocks > LB_DEV_MT_KEEP * LB_DEV_MT_SIMDGROUPS;
+    if (is_long && a->pre == LB_DEV_PRE_NORM)
+        a->pre = LB_DEV_PRE_NONE;
+    if (a->pre != LB_DEV_PRE_NORM)
+        a->parts = LB_MIN(is_long ? 2 + way % (PARTS - 1) : 1 + way % PARTS, n_blocks / a->split);
+}
+
 /* What is made of sums, in turn. */
 static void vary_act(lb_mv_args *a, u32 i) {
     a->pre %= 2;
+    a->parts = 1;
     a->act = LB_DEV_PRE_SILU + i % (LB_DEV_PRE_OAI - LB_DEV_PRE_SILU + 1);
     a->gated = a->n_rows % 2 == 0;
     if (a->act == LB_DEV_PRE_OAI && !a->gated)
@@ -478,6 +490,31 @@ static u32 *make_plan(lb_selftest *t, const lb_mv_args *a, const u32 *routes, u6
     return plan;
 }
 
+/* A product's buffers, y the last one; of mt_* there is what threadgroups leave besides, whose
+ * counters are zeros before and after. */
+static lb_status launch_mv(lb_selftest *t, const lb_mv_args *a, const lb_selftest_data *bufs,
+                           float *y, lb_err *err) {
+    const char *signature = lb_dev_kernel_signature(t->row->kernel);
+    const u32 y_at = (u32)strcspn(signature, "o");
+    const u64 join_bytes = lb_dev_mt_join_bytes(a->n_rows, a->n_tokens, PARTS);
+    lb_selftest_data all[LB_DEV_BUFS_MAX] = {0};
+    void *outs[LB_DEV_BUFS_MAX] = {0};
+    memcpy(all, bufs, (y_at + 1) * sizeof *all);
+    outs[y_at] = y;
+    if (lb_dev_kernel_needs(t->row->kernel) != LB_DEV_NEEDS_RING)
+        return lb_selftest_launch_all(t, all, a, outs, err);
+    u32 *join = (u32 *)lb_selftest_floats(t, join_bytes / 4, 1);
+    if (!join)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for a case");
+    memset(join, 0, 4ull * LB_DEV_MT_COUNTERS);
+    all[y_at + 1] = (lb_selftest_data){join, join_bytes};
+    outs[y_at + 1] = join;
+    LB_TRY(lb_selftest_launch_all(t, all, a, outs, err));
+    for (u32 i = 0; i < LB_DEV_MT_COUNTERS; i++)
+        lb_selftest_compare(t, i, (float)join[i], 0, 0);
+    return LB_OK;
+}
+
 /* Products of a stack of matrices (mve_*, mm_*), half of them of the same x, and of one (mv_*,
  * mm_*); y's rows lie apart, what is between them is as it was. */
 static lb_status check_mv(lb_selftest *t, const weights *w, bool stack, bool mm, lb_err *err) {
@@ -490,6 +527,8 @@ static lb_status check_mv(lb_selftest *t, const weights *w, bool stack, bool mm,
     a.n_tokens = stack ? 2 * n_x : n_x;
     if (!stack && !mm)
         vary(t, &a);
+    if (mt)
+        vary_parts(t, &a);
     if (w->acts)
         vary_act(&a, t->row->n_cases + t->row->kernel);
     const u32 n_rows = a.act && a.gated ? a.n_rows / 2 : a.n_rows; /* of y */
@@ -525,7 +564,7 @@ static lb_status check_mv(lb_selftest *t, const weights *w, bool stack, bool mm,
         {{in, pre, vectors, out}, {in, which, vectors, out}},
         {{in, scales, biases, pre, vectors, out}, {in, scales, biases, which, vectors, out}},
         {{in, scales, pre, vectors, out}, {in, scales, which, vectors, out}}};
-    LB_TRY(lb_selftest_launch(t, bufs[form_of(w)][stack || mm], &a, y, err));
+    LB_TRY(launch_mv(t, &a, bufs[form_of(w)][stack || mm], y, err));
     for (u64 i = 0; i < n_out; i++) {
         const u64 token = i / a.y_stride, at = i % a.y_stride;
         const u32 mat = stack ? routes[2 * token] : 0;

@@ -9,11 +9,11 @@ static const struct {
     lb_dev_tuning t;
 } rows[] = {
 #define LB_DEV_TUNING(kind, generation, size, small, middle, large, experts, gemm, grouped, \
-                      launches, simdgroups)                                                 \
+                      launches, simdgroups, parts)                                          \
     {LB_DEV_##kind,                                                                         \
      generation,                                                                            \
      size,                                                                                  \
-     {small, middle, large, experts, gemm, grouped, launches, simdgroups}},
+     {small, middle, large, experts, gemm, grouped, launches, simdgroups, parts}},
 #include "device/tuning.def"
 #undef LB_DEV_TUNING
 };

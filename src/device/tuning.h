@@ -15,6 +15,7 @@ typedef struct lb_dev_tuning {
     u32 gemm_experts; /* the same of experts' products, in tokens of the batch */
     u32 launches;     /* of a command buffer; 0: the device has none */
     u32 simdgroups;   /* of a threadgroup of mv_* and mve_* */
+    u32 mt_parts;     /* threadgroups that share the columns of a long x of mt_* */
 } lb_dev_tuning;
 
 /* kind: an lb_dev_kind. generation: CUDA's compute capability times ten, the number of Metal's

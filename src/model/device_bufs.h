@@ -15,6 +15,7 @@ typedef enum lb_dbuf {
     LB_DBUF_HEADS,  /* [n_batch, n_head, 2] which head: routes to its matrix */
     LB_DBUF_PART,   /* attention's sums before they are joined */
     LB_DBUF_FEW,    /* the same of attend_few_*, with its counters */
+    LB_DBUF_JOIN,   /* what threadgroups that share columns leave (lb_dev_mt_join_bytes) */
     LB_DBUF_FF,
     LB_DBUF_ACT,
     LB_DBUF_SCORES, /* [n_batch, n_expert] */

@@ -63,6 +63,12 @@ u64 lb_device_lay_out(const lb_context *c, u32 n, u32 n_want) {
     return at;
 }
 
+/* Of products of few tokens that add to the stream. */
+static u64 join_bytes(const lb_context *c) {
+    const u32 parts = lb_resident_device(c->device->r)->tuning.mt_parts;
+    return parts > 1 ? lb_dev_mt_join_bytes(c->m->p.n_embd, LB_DEV_FEW_TOKENS, parts) : 0;
+}
+
 static void set_sizes(const lb_context *c, u64 *size) {
     const lb_model *m = c->m;
     const lb_params *p = &m->p;
@@ -79,6 +85,7 @@ static void set_sizes(const lb_context *c, u64 *size) {
     size[LB_DBUF_STATE] = c->o.n_seqs * d->state_bytes;
     size[LB_DBUF_PART] = 4 * part_elems(c);
     size[LB_DBUF_FEW] = lb_device_few_bytes(c);
+    size[LB_DBUF_JOIN] = join_bytes(c);
     size[LB_DBUF_FF] = 8 * ff;
     size[LB_DBUF_ACT] = 4 * ff;
     size[LB_DBUF_SCORES] = 4 * b * p->n_expert;
@@ -208,8 +215,22 @@ static lb_status begin_part(lb_context *c, lb_resident *r, lb_err *err) {
                        lb_resident_device(r)->id, (unsigned long long)d->page_bytes);
     LB_TRY(make_buffers(c, err));
     LB_TRY(lb_device_few_begin(c, err));
+    if (join_bytes(c))
+        LB_TRY(lb_dbuf_zero(c, LB_DBUF_JOIN, lb_dev_mt_join_bytes(0, 0, 0), err));
     LB_TRY(lb_dsums_begin(c, err));
     return put_heads(c, err);
+}
+
+lb_status lb_dbuf_zero(const lb_context *c, lb_dbuf b, u64 bytes, lb_err *err) {
+    lb_dev_queue *q = c->device->r->q;
+    u8 *zeros = lb_alloc_zero(bytes, 1);
+    lb_err ignored;
+    if (!zeros)
+        return lb_fail(err, LB_E_NOMEM, "out of memory for a session on a device");
+    const lb_status st = lb_dev_queue_write(q, c->device->buf[b], 0, zeros, bytes, err);
+    const lb_status waited = lb_dev_queue_wait(q, st == LB_OK ? err : &ignored);
+    lb_free(zeros);
+    return st == LB_OK ? waited : st;
 }
 
 static lb_status begin_parts(lb_context *c, lb_err *err) {

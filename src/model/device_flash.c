@@ -73,19 +73,8 @@ u64 lb_device_few_bytes(const lb_context *c) {
 
 lb_status lb_device_few_begin(const lb_context *c, lb_err *err) {
     lb_dcontext *d = c->device;
-    lb_dev_queue *q = d->r->q;
-    const u64 bytes = 4ull * LB_DEV_FEW_COUNTERS;
-    lb_err ignored;
     d->few = lb_device_few(c);
-    if (!d->few)
-        return LB_OK;
-    u8 *zeros = lb_alloc_zero(bytes, 1);
-    if (!zeros)
-        return lb_fail(err, LB_E_NOMEM, "out of memory for a session on a device");
-    const lb_status st = lb_dev_queue_write(q, d->buf[LB_DBUF_FEW], 0, zeros, bytes, err);
-    const lb_status waited = lb_dev_queue_wait(q, st == LB_OK ? err : &ignored);
-    lb_free(zeros);
-    return st == LB_OK ? waited : st;
+    return d->few ? lb_dbuf_zero(c, LB_DBUF_FEW, 4ull * LB_DEV_FEW_COUNTERS, err) : LB_OK;
 }
 
 /* The same for all lengths, so that recordings stay: attend_few_* share out what a token sees. */

@@ -132,6 +132,8 @@ static lb_status run(const lb_context *c, const lb_drun *r, u32 per, lb_dev_arg 
     }
     buf[n++] = p->in.x;
     buf[n++] = p->out.y;
+    if (r->use == LB_DEV_MT)
+        buf[n++] = lb_dbuf_arg(c, LB_DBUF_JOIN);
     return lb_dlaunch(c, k, buf, &a, err);
 }
 

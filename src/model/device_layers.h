@@ -33,6 +33,8 @@ lb_status lb_dproject_routed(const lb_context *c, const lb_dproduct *p, u32 n_pr
 
 /* ---- device_context.c ---- */
 
+/* Zeros at the beginning of a buffer. */
+lb_status lb_dbuf_zero(const lb_context *c, lb_dbuf b, u64 bytes, lb_err *err);
 /* How a cache asks for a page's copy, and for what is done with states (cache.h). */
 lb_status lb_device_copy_page(void *user, u32 to, u32 from, lb_err *err);
 lb_status lb_device_state(void *user, lb_cache_step step, u32 seq, u32 from, lb_err *err);

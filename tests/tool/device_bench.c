@@ -7,7 +7,8 @@
  * between -1 and 1. One line for each number of tokens: the kernel, microseconds of a launch (the
  * least of 5 rounds of launches that follow each other, of a recording), billions of products and
  * sums a second, GB of rows a second. Launches take matrices of 512 MiB in turn, so that no cache
- * holds them. */
+ * holds them. PARTS, PER (mt_*), SIMDGROUPS, SPLIT (mv_*) in the environment: how a product is
+ * shared out, otherwise as the program does. */
 #include "base/mem.h"
 #include "device/device.h"
 #include "tensor/dtype.h"
@@ -21,7 +22,7 @@ typedef struct bench {
     lb_dev *d;
     lb_dev_queue *q;
     lb_dev_event *from, *to;
-    lb_dev_buf *w, *x, *y;
+    lb_dev_buf *w, *x, *y, *join;
 } bench;
 
 static lb_status fill(const bench *b, lb_dev_buf *to, bool is_float, lb_err *err) {
@@ -38,6 +39,20 @@ static lb_status fill(const bench *b, lb_dev_buf *to, bool is_float, lb_err *err
     if (st == LB_OK)
         st = lb_dev_queue_wait(b->q, err);
     lb_free(bytes);
+    return st;
+}
+
+/* What threadgroups of mt_* leave for each other: zeros. */
+static lb_status join_of(bench *b, u64 bytes, lb_err *err) {
+    u8 *zeros = lb_alloc_zero(1, (size_t)bytes);
+    if (!zeros)
+        return lb_fail(err, LB_E_NOMEM, "out of memory");
+    lb_status st = lb_dev_buf_new(b->d, LB_DEV_OWN, bytes, &b->join, err);
+    if (st == LB_OK)
+        st = lb_dev_queue_write(b->q, b->join, 0, zeros, bytes, err);
+    if (st == LB_OK)
+        st = lb_dev_queue_wait(b->q, err);
+    lb_free(zeros);
     return st;
 }
 
@@ -65,20 +80,30 @@ static lb_status run(bench *b, lb_dev_kernel k, lb_mv_args a, lb_err *err) {
     lb_dev_shape s;
     lb_dev_graph *g = NULL;
     double best = 0;
-    if (lb_dev_kernel_needs(k) == LB_DEV_NEEDS_RING)
+    const bool mt = lb_dev_kernel_needs(k) == LB_DEV_NEEDS_RING;
+    const char *parts = getenv("PARTS"), *per = getenv("PER"); /* of mt_* */
+    if (mt)
         lb_dev_mt_share(lb_dev_info_get(b->d), &a);
+    if (mt && per)
+        a.per = (u32)atoi(per);
+    if (mt && parts) {
+        a.parts = LB_MAX((u32)atoi(parts), 1u);
+        a.per /= a.parts;
+    }
     LB_TRY(lb_dev_kernel_shape(k, &a, &s, err));
     const u32 n_bufs = (u32)strlen(lb_dev_kernel_signature(k)) - 1;
+    const u32 y_at = n_bufs - (mt ? 2 : 1), x_at = y_at - 1;
     lb_dev_launch l = {.kernel = k, .n_bufs = n_bufs, .val = &a, .val_bytes = sizeof a};
     const u64 step = lb_round_up(s.need_bytes[0], LB_DEV_ALIGN);
     const u64 copies = LB_MAX(ROWS_BYTES / step, 1u);
     LB_TRY(lb_dev_buf_new(b->d, LB_DEV_OWN, copies * step, &b->w, err));
-    LB_TRY(lb_dev_buf_new(b->d, LB_DEV_OWN, s.need_bytes[n_bufs - 2], &b->x, err));
-    LB_TRY(lb_dev_buf_new(b->d, LB_DEV_OWN, s.need_bytes[n_bufs - 1], &b->y, err));
+    LB_TRY(lb_dev_buf_new(b->d, LB_DEV_OWN, s.need_bytes[x_at], &b->x, err));
+    LB_TRY(lb_dev_buf_new(b->d, LB_DEV_OWN, s.need_bytes[y_at], &b->y, err));
+    LB_TRY(join_of(b, lb_dev_mt_join_bytes(a.n_rows, a.n_tokens, LB_MAX(a.parts, 1u)), err));
     LB_TRY(fill(b, b->w, false, err));
     LB_TRY(fill(b, b->x, true, err));
     for (u32 i = 0; i < n_bufs; i++)
-        l.buf[i].buf = i == n_bufs - 2 ? b->x : i == n_bufs - 1 ? b->y : b->w;
+        l.buf[i].buf = i == x_at ? b->x : i == y_at ? b->y : i > y_at ? b->join : b->w;
     LB_TRY(record(b, l, copies, step, &g, err));
     for (u32 i = 0; i < ROUNDS; i++) {
         double t_us = 0;
@@ -93,6 +118,7 @@ static lb_status run(bench *b, lb_dev_kernel k, lb_mv_args a, lb_err *err) {
     lb_dev_buf_free(&b->w);
     lb_dev_buf_free(&b->x);
     lb_dev_buf_free(&b->y);
+    lb_dev_buf_free(&b->join);
     return LB_OK;
 }
 

@@ -189,7 +189,7 @@ LB_TEST(device_wrong_launch) {
     l = good;
     l.val_bytes = 4;
     CHECK_FAILS(lb_dev_queue_launch(r.q, &l, &err), LB_E_USAGE,
-                "4 bytes of values given, it takes 96");
+                "4 bytes of values given, it takes 100");
     l = good;
     l.buf[2].buf = NULL;
     CHECK_FAILS(lb_dev_queue_launch(r.q, &l, &err), LB_E_USAGE, "argument 2 is no buffer of cpu");

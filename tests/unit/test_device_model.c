@@ -348,6 +348,29 @@ LB_TEST(device_few) {
     few_family(FM_QWEN3, LB_Q8_0, true, 7);
 }
 
+/* Columns of down so many that threadgroups share them: what these leave is added up by the last
+ * one, for one token and for several. */
+LB_TEST(device_few_shared) {
+    fm_spec spec = small(FM_LLAMA);
+    const lb_dev_opts o = {.kind = LB_DEV_CPU, .exact = true};
+    lb_mv_args a;
+    scene s;
+    spec.hidden = 256;
+    spec.ffn = 17 * 256;
+    spec.n_layers = 2;
+    spec.n_heads = 8;
+    spec.dtype = LB_Q8_0;
+    CHECK(open_scene(&s, &spec, true));
+    CHECK_OK(open_device(&s, &o));
+    a = s.resident->layer[1].down.parts[0].args;
+    a.add = 1;
+    lb_dev_mt_share(lb_dev_info_get(s.resident->d), &a);
+    CHECK_U64(a.parts, 2);
+    at_once(&s, "shared columns");
+    close_device(&s);
+    close_scene(&s);
+}
+
 /* Logits come to the session's own row as they come anywhere else. */
 LB_TEST(device_row) {
     fm_spec spec = small(FM_LLAMA);

@@ -21,7 +21,9 @@
 /* y[token][y_first + row] = times * row of w . x[token / per]; y_stride: values between tokens of
  * y, 0: n_rows. group_elems and scale_type: MLX's groups only. n_mats and per (0: 1): mve_* alone,
  * whose w is a stack of n_mats matrices of n_rows; token t takes the matrix that its route names.
- * mt_*: per is how many threadgroups a token has (0: as there are rows). */
+ * mt_*: per is how many threadgroups a token has (0: as there are rows). parts: so many of them
+ * share the columns of the same rows (0, 1: none do); the last one of these adds up what they leave
+ * in join: counters, zeros before and after, then sums [n_tokens][parts][n_rows]. */
 typedef struct lb_mv_args {
     u32 n_rows, n_cols, n_tokens, group_elems, scale_type, scale_rows;
     u32 y_first, y_stride, n_mats, per;
@@ -35,6 +37,7 @@ typedef struct lb_mv_args {
     /* mt_* alone, where x is made of no activation: one of sums, before they are added; gated: y
      * has n_rows / 2 values, that of row r times the sum of row r + n_rows / 2 */
     u32 act;
+    u32 parts;
 } lb_mv_args;
 
 /* x [n_tokens][x_stride], 0: n_cols. NORM: its rms norm by pre [n_cols], eps; the others: an

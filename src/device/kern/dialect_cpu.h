@@ -47,6 +47,7 @@
 #define LBK_SELF lbk_,
 #define LBK_TG_X (lbk_->group[0])
 #define LBK_TG_Y (lbk_->group[1])
+#define LBK_TG_Z (lbk_->group[2])
 #define LBK_TID (lbk_->thread)
 #define LBK_LANE (lbk_->thread & 31u)
 #define LBK_SG (lbk_->thread >> 5)

@@ -8,8 +8,9 @@
 #define LB_DEV_MT_SIMDGROUPS 8u
 #define LB_DEV_MT_ROWS 16u
 #define LB_DEV_MT_COLS 256u
-#define LB_DEV_MT_KEEP 2u   /* blocks of 256 columns of x that a simdgroup has at a time */
-#define LB_DEV_MT_ROUNDS 8u /* tiles whose sums wait for each other */
+#define LB_DEV_MT_KEEP 2u        /* blocks of 256 columns of x that a simdgroup has at a time */
+#define LB_DEV_MT_ROUNDS 8u      /* tiles whose sums wait for each other */
+#define LB_DEV_MT_COUNTERS 1024u /* words of join before its sums */
 /* Bytes of rows that a simdgroup has on their way, whole slots of mt_all.k: with x a threadgroup
  * fits 113 KiB. */
 #define LB_DEV_MT_RING_q4_k 9216u

@@ -31,6 +31,7 @@
 #define LBK_SIMD_XOR(v, m) lbk_simd_xor(lbk_, v, m, __LINE__)
 #define LBK_DOT4(c, a, b) lbk_dot4(c, a, b)
 #define LBK_KEEP(x)
+#define LBK_COUNT(counter) ((*(counter))++)
 #define LBK_MMA_U8(c, a0, a1, a2, a3, b0, b1) \
     lbk_mma(lbk_, c, (const u32[]){a0, a1, a2, a3, b0, b1}, lbk_mma_u8, __LINE__)
 #define LBK_MMA_I8(c, a0, a1, a2, a3, b0, b1) \
