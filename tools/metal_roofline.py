@@ -157,6 +157,9 @@ FAMILIES = [
          cost=lambda t, w: (36 * t * D, 36 * t * D, 16 * t * D)),
     dict(name="delta_steps", file="state.k", kernel="delta_steps", threads="ROW_THREADS", shape="32 states of 128 x 128",
          cost=lambda t, w: (8 * 32 * DIM * DIM + 16 * t * D, t * 8 * 32 * DIM * DIM, t * 32 * DIM * DIM * 7)),
+    dict(name="delta_chunks", file="delta.k", kernel="delta_chunks", threads="ROW_THREADS", shape="32 states of 128 x 128",
+         cost=lambda t, w: (8 * 32 * DIM * DIM + 16 * t * D, 8 * 32 * DIM * DIM + t * (1024 * DIM + 8 * D),
+                            t * 64 * (3 * DIM * DIM + 9 * value("LBK_DC_TOKENS") * DIM))),
 ]
 
 # ---- chips: GPU cores of the largest form, GHz of the GPU, GB/s; None: not sold, or not published ----
@@ -220,7 +223,8 @@ def costs(types):
     rows = []
     for f in FAMILIES:
         for t in (1, 512) if f["name"][:3] != "mv_" else (1, 8):
-            if (t == 1) if f["name"][:3] == "mm_" or f["name"] == "attend_tile" else (f["name"] == "attend" and t > 1):
+            many = f["name"][:3] == "mm_" or f["name"] in ("attend_tile", "delta_chunks")
+            if (t == 1) if many else (f["name"] == "attend" and t > 1):
                 continue
             least, asked, flops = f["cost"](t, types)
             rows.append((f["name"], f["shape"], t, number(least / 1e6), number(asked / 1e6), number(flops / 1e6),

@@ -132,6 +132,8 @@ const char *lb_dev_shape_delta(u32 type, const void *val, lb_dev_shape *s) {
         return "heads of values are not shared out among those of keys";
     if (a->k_dim > LB_DEV_STATE_KEYS_MAX)
         return "keys of more than 256 elements";
+    if (a->stride > UINT32_MAX / LB_DEV_DELTA_CHUNK) /* places in a chunk have 32 bits */
+        return LB_DEV_TOO_LARGE;
     if (!lb_mul_u64(values, a->k_dim, &state) || values > UINT32_MAX || a->v_dim > UINT32_MAX - 32)
         return LB_DEV_TOO_LARGE;
     const char *bad = lb_dev_strided(a->n_tokens, 0, keys + values, a->stride, &s->need_bytes[0]);

@@ -157,8 +157,10 @@ static cases_fn *cases_of(lb_dev_kernel k) {
     case LB_DK_conv_steps:
     case LB_DK_conv_keep:
     case LB_DK_delta_gates:
-    case LB_DK_delta_steps:
         return lb_selftest_state;
+    case LB_DK_delta_steps:
+    case LB_DK_delta_chunks:
+        return lb_selftest_delta;
     case LB_DK_kv_put:
     case LB_DK_attend_wide:
     case LB_DK_mix_rows:

@@ -87,6 +87,7 @@ lb_status lb_selftest_encode(lb_selftest *t, u32 i, bool *more, lb_err *err);
 lb_status lb_selftest_encode_mlx(lb_selftest *t, u32 i, bool *more, lb_err *err);
 lb_status lb_selftest_heads(lb_selftest *t, u32 i, bool *more, lb_err *err);
 lb_status lb_selftest_state(lb_selftest *t, u32 i, bool *more, lb_err *err);
+lb_status lb_selftest_delta(lb_selftest *t, u32 i, bool *more, lb_err *err);
 lb_status lb_selftest_sample(lb_selftest *t, u32 i, bool *more, lb_err *err);
 lb_status lb_selftest_tiles(lb_selftest *t, u32 i, bool *more, lb_err *err);
 lb_status lb_selftest_grouped(lb_selftest *t, u32 i, bool *more, lb_err *err);

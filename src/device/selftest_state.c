@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* selftest_state.c: convolutions and delta nets through runs of several sequences: results and
- * states against the references' steps, token by token. */
+/* selftest_state.c: convolutions through runs of several sequences: results and states against the
+ * references' steps, token by token; decays and betas of delta nets. */
 #include "device/selftest_cases.h"
 #include "kernel/kernel.h"
 #include <math.h>
@@ -188,115 +188,12 @@ static lb_status check_gates(lb_selftest *t, const lb_gates_args *a, lb_err *err
     return LB_OK;
 }
 
-/* ---- delta nets ---- */
-
-typedef struct delta_case {
-    u32 n, n_k, n_v, k_dim, v_dim;
-    bool tiled, lost;
-} delta_case;
-static const delta_case delta_cases[] = {{1, 1, 1, 16, 16, false, false},
-                                         {6, 2, 4, 32, 40, false, false},
-                                         {9, 2, 4, 128, 64, true, true},
-                                         {5, 1, 3, 100, 33, false, false},
-                                         {4, 1, 1, 256, 32, false, false}};
-
-typedef struct delta {
-    lb_delta_args a;
-    batch b;
-    float *x, *gates, *state, *want;
-    u64 n_x, n_state, n_out;
-} delta;
-
-static bool make_delta(lb_selftest *t, const delta_case *k, delta *v) {
-    const u32 row = 2 * k->n_k * k->k_dim + k->n_v * k->v_dim, all = k->n_v * k->k_dim * k->v_dim;
-    v->a = (lb_delta_args){.n_tokens = k->n,
-                           .n_k = k->n_k,
-                           .n_v = k->n_v,
-                           .k_dim = k->k_dim,
-                           .v_dim = k->v_dim,
-                           .tiled = k->tiled,
-                           .stride = row + 5,
-                           .n_runs = RUNS,
-                           .n_seqs = SEQS,
-                           .state_first = 11,
-                           .state_stride = all + 13};
-    v->n_x = (u64)k->n * v->a.stride;
-    v->n_state = (u64)SEQS * v->a.state_stride;
-    v->n_out = (u64)k->n * k->n_v * k->v_dim;
-    v->x = lb_selftest_floats(t, v->n_x, 1.7f / sqrtf((float)k->k_dim)); /* q and k of length 1 */
-    v->gates = lb_selftest_floats(t, 2ull * k->n * k->n_v, 0.5f);
-    v->state = lb_selftest_floats(t, v->n_state, 1);
-    v->want = lb_selftest_floats(t, v->n_out, 0);
-    for (u64 i = 0; v->gates && i < 2ull * k->n * k->n_v; i++)
-        v->gates[i] += 0.5f;
-    return v->x && v->gates && v->state && v->want && make_batch(t, &v->b, k->n, k->lost);
-}
-
-static void delta_reference(const delta *v) {
-    const lb_delta_args *a = &v->a;
-    for (u32 r = 0; r < RUNS; r++) {
-        const u32 *run = v->b.runs + 4 * (u64)r;
-        const u64 size = (u64)a->k_dim * a->v_dim;
-        for (u32 h = 0; h < a->n_v && run_is_there(&v->b, r); h++) {
-            const u32 key = a->tiled ? h % a->n_k : h / (a->n_v / a->n_k);
-            float *st = v->state + (u64)run[2] * a->state_stride + a->state_first + h * size;
-            if (run[3] == 0 && run[1])
-                memset(st, 0, size * sizeof *st);
-            for (u32 t = run[0]; t < run[0] + run[1]; t++) {
-                const float *x = v->x + (u64)t * a->stride;
-                const float *g = v->gates + 2 * ((u64)t * a->n_v + h);
-                const lb_delta in = {
-                    .q = x + (u64)key * a->k_dim,
-                    .k = x + (u64)(a->n_k + key) * a->k_dim,
-                    .v = x + 2ull * a->n_k * a->k_dim + (u64)h * a->v_dim,
-                    .decay = g,
-                    .beta = g + 1,
-                };
-                lb_k_delta_steps_f32_ref(1, a->k_dim, a->v_dim, st,
-                                         v->want + ((u64)t * a->n_v + h) * a->v_dim, &in);
-            }
-        }
-    }
-}
-
-/* Sums over the keys differ in their order, and what a step leaves is carried on: decays are at
- * most 1 and keys of a length of about 1, so an error of a step grows by less than two in each
- * after it that there is here. Values of a state stay below 4. */
-static lb_status check_delta(lb_selftest *t, const delta_case *k, lb_err *err) {
-    delta v;
-    if (!make_delta(t, k, &v))
-        return no_memory(err);
-    float *was = lb_selftest_floats(t, v.n_state, 0), *out = lb_selftest_floats(t, v.n_out, 0);
-    float *state = lb_selftest_floats(t, v.n_state, 0);
-    if (!was || !out || !state)
-        return no_memory(err);
-    memcpy(was, v.state, v.n_state * sizeof *was);
-    delta_reference(&v);
-    const lb_selftest_data bufs[] = {{v.x, v.n_x * 4},
-                                     {v.gates, 8ull * k->n * k->n_v},
-                                     {v.b.runs, sizeof v.b.runs},
-                                     {was, v.n_state * 4},
-                                     {v.want, v.n_out * 4}};
-    void *const outs[LB_DEV_BUFS_MAX] = {[3] = state, [4] = out};
-    LB_TRY(lb_selftest_launch_all(t, bufs, &v.a, outs, err));
-    const double bound = (2.0 * k->k_dim + 8) * 4 * ULP * (1 + k->n / 4.0);
-    for (u64 i = 0; i < v.n_out; i++)
-        lb_selftest_compare(t, i, out[i], (double)v.want[i], bound);
-    for (u64 i = 0; i < v.n_state; i++)
-        lb_selftest_compare(t, v.n_out + i, state[i], (double)v.state[i], bound);
-    return LB_OK;
-}
-
 lb_status lb_selftest_state(lb_selftest *t, u32 i, bool *more, lb_err *err) {
     const lb_dev_kernel k = t->row->kernel;
     (void)snprintf(t->where, sizeof t->where, "case %u", i);
     if (k == LB_DK_delta_gates) {
         *more = i + 1 < LB_LEN(gates_cases);
         return check_gates(t, &gates_cases[i], err);
-    }
-    if (k == LB_DK_delta_steps) {
-        *more = i + 1 < LB_LEN(delta_cases);
-        return check_delta(t, &delta_cases[i], err);
     }
     *more = i + 1 < LB_LEN(conv_cases);
     return check_conv(t, &conv_cases[i], k == LB_DK_conv_keep, err);

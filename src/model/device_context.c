@@ -414,7 +414,7 @@ static void put_token(const lb_context *c, u32 t) {
 static void put_runs(const lb_context *c) {
     lb_dcontext *d = c->device;
     u32 *run = lb_device_section(c, LB_DMETA_RUN), *runs = lb_device_section(c, LB_DMETA_RUNS);
-    d->n_runs = 0;
+    d->n_runs = d->longest = 0;
     for (u32 t = 0, n; t < c->n && c->cache.state_bytes; t += n) {
         for (n = 1; t + n < c->n && c->seq[t + n] == c->seq[t];)
             n++;
@@ -422,6 +422,7 @@ static void put_runs(const lb_context *c) {
             run[t + i] = d->n_runs;
         memcpy(runs + 4 * (size_t)d->n_runs++, (u32[]){t, n, c->seq[t], c->pos[t]},
                4 * sizeof *runs);
+        d->longest = LB_MAX(d->longest, n);
     }
 }
 
@@ -450,6 +451,7 @@ static void share_batch(const lb_dcontext *from, lb_dcontext *to) {
     memcpy(to->sin_at, from->sin_at, sizeof to->sin_at);
     to->n_want = from->n_want;
     to->n_runs = from->n_runs;
+    to->longest = from->longest;
     to->temp = from->temp;
     to->n_splits = from->n_splits;
     to->split_rows = from->split_rows;

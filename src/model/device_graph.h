@@ -114,7 +114,7 @@ typedef struct lb_dcontext {
     bool flies;            /* so will the batch that is made */
     lb_dev_buf *given;     /* pinned: what the CPU's layers give to the first part; NULL: nothing */
     u64 slot_bytes;        /* of LB_DBUF_SLOTS; 0: products are not of tiles */
-    u32 n_table, n_logits, n_want, n_runs;
+    u32 n_table, n_logits, n_want, n_runs, longest; /* of the runs, in tokens */
     bool few;               /* all attention of few tokens is by attend_few_* */
     u64 meta_at[LB_DMETAS]; /* bytes, of this batch */
     u64 cos_at[LB_ROPES_MAX], sin_at[LB_ROPES_MAX]; /* of this batch */

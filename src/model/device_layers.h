@@ -16,6 +16,10 @@ lb_status lb_device_conv(lb_context *c, u32 layer, const lb_dinput *in, const lb
                          lb_err *err);
 lb_status lb_device_delta(lb_context *c, u32 layer, const lb_dinput *in, const lb_doutput *out,
                           lb_err *err);
+/* Tokens of a batch's longest run from which on delta nets go through it in chunks. Two chunks: a
+ * chunk of few tokens computes nearly what a whole one does, and drafts and short turns of a chat
+ * keep the bits of tokens one by one. Not measured. */
+#define LB_DDELTA_TOKENS (2u * LB_DEV_DELTA_CHUNK)
 /* device_inputs.c: of all layers, from the embeddings; what is added behind a layer, to Y. */
 lb_status lb_device_inputs(const lb_context *c, lb_err *err);
 lb_status lb_device_input(const lb_context *c, u32 layer, lb_err *err);

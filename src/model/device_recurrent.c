@@ -6,6 +6,10 @@
 
 #define QK_EPS 1e-6f /* of the norms of q and k, as in recurrent.c */
 
+static bool in_chunks(const lb_dcontext *d) {
+    return d->longest >= LB_DDELTA_TOKENS && lb_dev_has(d->r->d, LB_DK_delta_chunks);
+}
+
 /* Of a sequence's floats in the part's buffer. */
 static u32 state_first(const lb_context *c, u32 layer) {
     const u64 at = c->cache.layer[layer].state_off - c->device->state_off;
@@ -117,7 +121,8 @@ static lb_status run_net(const lb_context *c, const net *d, lb_err *err) {
                               lb_dbuf_arg(c, LB_DBUF_STATE), lb_dbuf_arg(c, LB_DBUF_LATENT)};
     LB_TRY(lb_dlaunch(c, LB_DK_l2_norm_heads, &x, &norm, err));
     LB_TRY(lb_dbarrier(c, err));
-    LB_TRY(lb_dlaunch(c, LB_DK_delta_steps, buf, &a, err));
+    LB_TRY(
+        lb_dlaunch(c, in_chunks(c->device) ? LB_DK_delta_chunks : LB_DK_delta_steps, buf, &a, err));
     return lb_dbarrier(c, err);
 }
 

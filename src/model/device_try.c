@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* device_try.c: kernels of a session's prompts before they are used first. A program looks at those
- * of one token before it begins; what a prompt takes (tiles of f16, tensor cores' attention) is
- * compiled when a prompt comes, and one that does not compile, is not launched or is wrong is no
- * reason to stop: others do the same. So that nothing of a batch is computed twice, which states of
- * recurrent layers would not bear, its launches are recorded first and dropped, which says what
- * they are; each is tested once on every device (selftest.h). That costs the host a walk over the
- * layers for each kind of batch. */
+ * of one token before it begins; what a prompt takes (tiles of f16, tensor cores' attention, delta
+ * nets in chunks) is compiled when a prompt comes, and one that does not compile, is not launched
+ * or is wrong is no reason to stop: others do the same. So that nothing of a batch is computed
+ * twice, which states of recurrent layers would not bear, its launches are recorded first and
+ * dropped, which says what they are; each is tested once on every device (selftest.h). That costs
+ * the host a walk over the layers for each kind of batch. */
 #include "base/mem.h"
 #include "device/selftest.h"
+#include "model/device_layers.h"
 #include "model/device_parts.h"
 #include <stdio.h>
 
@@ -30,7 +31,8 @@ static u32 kind_of(const lb_context *c) {
     const lb_dcontext *d = c->device;
     const u32 head = LB_MIN(d->n_logits, d->n_want), rest = d->n_want % d->n_logits;
     const u32 all = borders(c, c->n) | borders(c, head) << BITS | borders(c, rest) << 2 * BITS;
-    return all | (u32)d->temp << 3 * BITS | (u32)(d->n_runs > 1) << (3 * BITS + 1);
+    return all | (u32)d->temp << 3 * BITS | (u32)(d->n_runs > 1) << (3 * BITS + 1) |
+           (u32)(d->longest >= LB_DDELTA_TOKENS) << (3 * BITS + 2);
 }
 
 static bool was_tried(lb_dcontext *d, u32 kind) {

@@ -203,7 +203,7 @@ says "bench in parts" '"device":"cpu,emulated,emulated"'
 
 # Layers that keep states, latent attention, gates: drafts go back to where they were, prompts that begin alike share
 # what has been read, several answers are made at a time.
-printf '"the cat sat on"\n"the cat sat on the mat"\n"a dog"\n' >"$W/prompts"
+printf '"the cat sat on"\n"the cat sat on the mat"\n"a dog"\n"%s"\n' "$(cats 6 | tr '\n' ' ')" >"$W/prompts"
 for family in lfm2 qwen3_next deepseek_v2; do
     turn=$((turn + 1))
     in_turn 0 2 || [ $family = deepseek_v2 ] || continue
@@ -383,10 +383,11 @@ STUB_CUDA=jit exits 3 "kernels that fail" "$LBRX" generate "$W/hf" -p "$TEXT" -n
 # not, and one line says so.
 make_model gguf llama "$W/prompt" layers=1 vocab=320 hidden=128 ffn=128 heads=2 kv_heads=1 head_dim=64
 awk 'BEGIN { printf "{\"ids\":["; for (i = 0; i < 100; i++) printf "%s%d", i ? "," : "", i * 37 % 300 + 5; print "]}" }' >"$W/ids"
+prompted=$W/prompt/model.gguf
 scored() {
     what=$1
     shift
-    "$LBRX" score "$W/prompt/model.gguf" --jsonl "$@" <"$W/ids" >"$W/out" 2>"$W/err" && pass || fail "$what" "$(head -1 "$W/err")"
+    "$LBRX" score "$prompted" --jsonl "$@" <"$W/ids" >"$W/out" 2>"$W/err" && pass || fail "$what" "$(head -1 "$W/err")"
 }
 # goes_on BAD NAMES LIKE [OPTION...]: with kernels that fail as STUB_CUDA_BAD says, named in the warning; the bytes are
 # those of another run (LIKE: a file; empty: another way of attention)
@@ -408,6 +409,21 @@ goes_on jit:gemm "gemm fails its test: cuda:0: the driver does not compile the k
 goes_on launch:unpack "unpack_bf16 fails its test: .* (701)" "$W/no.tiles" --device cuda
 goes_on wrong:attend_mma "attend_mma_64 fails its test: case 0: .*" ""
 ! cmp -s "$W/with.tiles" "$W/out" && pass || fail "attention" "it was not computed otherwise"
+# Delta nets go through the golden prompts in chunks, which is seen by the bytes of tokens one by one, and both are right.
+file=$GOLDEN/logits/qwen3_next.json
+label=$("$LOGITS" list "$file" | awk 'NR == 1 { print $1 }')
+prompted=$W/net
+"$LOGITS" make "$file" "$label" "$prompted" && "$LOGITS" ids "$file" "$label" >"$W/ids" || exit 1
+scored "chunks" --top 10 --exact --kv-type f32
+cp "$W/out" "$W/with.chunks"
+goes_on wrong:delta_chunks "delta_chunks fails its test: case 0: .*" "" --top 10 --exact --kv-type f32
+cp "$W/out" "$W/no.chunks"
+! cmp -s "$W/with.chunks" "$W/no.chunks" && pass || fail "chunks" "the prompt does not take them"
+goes_on jit:delta_chunks "delta_chunks fails its test: cuda:0: the driver does not compile the kernels: ptxas: line 7" "$W/no.chunks" \
+    --top 10 --exact --kv-type f32
+for how in with no; do
+    "$LOGITS" check "$file" "$label" 5e-4 <"$W/$how.chunks" >"$W/out" 2>"$W/err" && pass || fail "$how chunks" "$(cat "$W/out" "$W/err")"
+done
 STUB_CUDA_BAD=jit:top_ exits 0 "no choice there" "$LBRX" generate "$W/hf" -p "$TEXT" --temp 0 -n 6 --ids --json --ignore-eos --exact
 sed 's/,"timings".*//' "$W/out" >"$W/parts.ids"
 same "no choice there" "$W/whole.ids" "$W/parts.ids"

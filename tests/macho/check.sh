@@ -74,7 +74,7 @@ expect "info" 0 "metal    Stub" lbrx info
 expect "info, the system" 0 "darwin arm64" lbrx info
 # Of each family some: under an emulator all of them take minutes.
 for kernel in mv_q4_k mve_mlx_q4 mm_q4_0 mm_bf16 rows_iq2_xxs rms_norm attend attend_tile attend_wide kv_put route routes_group delta_gates \
-    delta_steps conv_steps; do
+    delta_steps delta_chunks conv_steps; do
     expect "selftest metal $kernel" 0 "1 kernels right, 0 wrong" lbrx selftest --device metal --kernel $kernel
 done
 expect "selftest cpu" 0 "1 kernels right, 0 wrong" lbrx selftest --device cpu --kernel argmax --schedule 3

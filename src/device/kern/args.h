@@ -193,6 +193,7 @@ typedef struct lb_gates_args {
 /* x of a token: q [n_k][k_dim], k the same, v [n_v][v_dim]; out [n_tokens][n_v][v_dim]; a state is
  * [n_v][k_dim][v_dim]. tiled: head of values h has the keys of h % n_k, else of h / (n_v / n_k). */
 #define LB_DEV_STATE_KEYS_MAX 256u
+#define LB_DEV_DELTA_CHUNK 16u /* tokens that delta_chunks has at a time */
 typedef struct lb_delta_args {
     u32 n_tokens, n_k, n_v, k_dim, v_dim, tiled, stride;
     u32 n_runs, n_seqs, state_first, state_stride;
