@@ -14,6 +14,7 @@ typedef struct lb_selftest_opts {
     bool large;  /* also shapes of a real model: for a GPU */
     bool quick;  /* the first two cases alone */
     bool damage; /* one bit of each result is turned before it is looked at: all must fail */
+    u32 threads; /* of lb_dev_selftest_all; 0: 1 */
 } lb_selftest_opts;
 
 typedef struct lb_selftest_row {
@@ -28,6 +29,11 @@ typedef struct lb_selftest_row {
  * what is not the device's: memory of the host. */
 lb_status lb_dev_selftest(lb_dev *d, lb_dev_kernel k, const lb_selftest_opts *opts,
                           lb_selftest_row *out, lb_err *err);
+
+/* n kernels, one in each thread: while one of them uses the device the others make data, compute
+ * what it should give and compare. The rows are those of one kernel after the other. */
+lb_status lb_dev_selftest_all(lb_dev *d, const lb_dev_kernel *kernels, u32 n,
+                              const lb_selftest_opts *opts, lb_selftest_row *out, lb_err *err);
 
 /* Whether a kernel of the device is right, by a quick self-test when it is asked the first time.
  * One that is not is refused from then on (lb_dev_has): *right false, and why is what is wrong, of
