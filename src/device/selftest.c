@@ -324,3 +324,24 @@ lb_status lb_dev_prove(lb_dev *d, lb_dev_kernel k, bool *right, lb_err *why) {
     lb_dev_refuse(d, k, row.why);
     return LB_OK;
 }
+
+lb_status lb_dev_prove_all(lb_dev *d, const lb_dev_proving *p, lb_err *err) {
+    for (u32 i = 0; i < (p->list ? p->n : LB_DEV_KERNEL_COUNT); i++) {
+        const lb_dev_kernel k = p->list ? p->list[i] : (lb_dev_kernel)i;
+        bool right = true;
+        lb_err why = {0};
+        if (!lb_dev_has(d, k) || (!p->list && !lb_dev_launched(d, k)))
+            continue;
+        const lb_status st = lb_dev_prove(d, k, &right, &why);
+        if (!p->all && (st == LB_E_NOMEM || st == LB_E_LIMIT))
+            continue;
+        if (st != LB_OK) {
+            if (err)
+                *err = why;
+            return st;
+        }
+        if (!right)
+            p->wrong(p->user, d, k, &why);
+    }
+    return LB_OK;
+}
