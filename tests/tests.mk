@@ -131,7 +131,7 @@ $(B)/tests/stub/libcuda.so.1: $(STUB_CUDA_SRC) $(wildcard src/device/*.h src/dev
 STUB_NCCL := $(if $(STUB_CUDA),$(B)/tests/stub/libnccl.so.2)
 $(B)/tests/stub/libnccl.so.2: tests/stub/libnccl.c $(STUB_CUDA) src/device/cuda_driver.h
 	$(Q)$(CC) $(filter-out $(SAN_FLAGS),$(CFLAGS_ALL)) -fPIC -shared -Wl,-soname,libnccl.so.2 -o $@ tests/stub/libnccl.c $(STUB_CUDA)
-$(B)/tests/test_device_cuda $(B)/tests/test_device_model $(B)/tests/test_windows: | $(STUB_CUDA) $(STUB_NCCL)
+$(B)/tests/test_device_cuda $(B)/tests/test_device_model $(B)/tests/test_device_shift $(B)/tests/test_windows: | $(STUB_CUDA) $(STUB_NCCL)
 # A stand-in for Metal, which compiles the kernels' text by clang; without clang there is none.
 MSL_CLANG ?= clang
 STUB_METAL := $(if $(filter Linux,$(UNAME)),$(if $(shell command -v $(MSL_CLANG) 2>/dev/null),$(B)/tests/metal/libmetal.so))

@@ -80,6 +80,7 @@ static lb_status selftest_run(lb_cli *cli, const void *opts, const char *const *
     selftest_opts o = *(const selftest_opts *)opts;
     lb_dev_kernel only = LB_DEV_KERNEL_COUNT;
     lb_dev *d = NULL;
+    lb_dev_kernel kernels[LB_DEV_KERNEL_COUNT];
     u32 n = 0, n_wrong = 0;
     (void)args;
     (void)n_args;
@@ -87,7 +88,8 @@ static lb_status selftest_run(lb_cli *cli, const void *opts, const char *const *
     if (o.kernel && !lb_dev_kernel_find(lb_str_c(o.kernel), &only))
         return lb_fail(err, LB_E_USAGE, "--kernel: no kernel is called '%s'", o.kernel);
     const lb_dev_choice c = lb_devices_choose(o.common.choice);
-    const lb_selftest_opts how = {.large = c.kind != LB_DEV_CPU};
+    const lb_selftest_opts how = {.large = c.kind != LB_DEV_CPU,
+                                  .threads = (u32)o.common.n_threads};
     lb_selftest_row *rows = lb_arena_new(&cli->arena, lb_selftest_row, LB_DEV_KERNEL_COUNT);
     if (!rows)
         return lb_fail(err, LB_E_NOMEM, "out of memory for the table");
@@ -98,12 +100,13 @@ static lb_status selftest_run(lb_cli *cli, const void *opts, const char *const *
                                               .exact = c.kind == LB_DEV_CPU,
                                               .schedule = (u32)o.schedule},
                                err);
-    for (u32 k = 0; k < LB_DEV_KERNEL_COUNT && st == LB_OK; k++) {
-        if (o.kernel ? k != (u32)only : !lb_dev_has(d, (lb_dev_kernel)k))
-            continue;
-        st = lb_dev_selftest(d, (lb_dev_kernel)k, &how, &rows[n], err);
-        n_wrong += rows[n++].status != LB_OK;
-    }
+    for (u32 k = 0; k < LB_DEV_KERNEL_COUNT && st == LB_OK; k++)
+        if (o.kernel ? k == (u32)only : lb_dev_has(d, (lb_dev_kernel)k))
+            kernels[n++] = (lb_dev_kernel)k;
+    if (st == LB_OK)
+        st = lb_dev_selftest_all(d, kernels, n, &how, rows, err);
+    for (u32 i = 0; i < n && st == LB_OK; i++)
+        n_wrong += rows[i].status != LB_OK;
     if (st == LB_OK) {
         if (o.common.json)
             put_json(cli, lb_dev_info_get(d), rows, n);

@@ -201,17 +201,26 @@ void lb_gpus_fall_back(lb_gpus *g, bool quiet, const lb_err *why) {
     g->is_auto = false;
 }
 
+/* The first one. */
+static void keep(void *user, const lb_dev *d, lb_dev_kernel k, const lb_err *why) {
+    lb_err *first = user;
+    (void)d;
+    (void)k;
+    if (first->code == LB_OK)
+        *first = *why;
+}
+
 lb_status lb_gpus_probe(lb_gpus *g, lb_err *err) {
-    for (u32 i = 0; i < g->n; i++)
-        for (u32 k = 0; k < LB_DEV_KERNEL_COUNT; k++) {
-            bool right = true;
-            if (lb_dev_launched(g->dev[i], (lb_dev_kernel)k))
-                LB_TRY(lb_dev_prove(g->dev[i], (lb_dev_kernel)k, &right, err));
-            if (!right) {
-                lb_err_context(err, "%s", lb_gpus_name(g, i));
-                return err->code;
-            }
+    lb_err wrong = {0};
+    const lb_dev_proving p = {.wrong = keep, .user = &wrong, .all = true};
+    for (u32 i = 0; i < g->n; i++) {
+        LB_TRY(lb_dev_prove_all(g->dev[i], &p, err));
+        if (wrong.code != LB_OK) {
+            *err = wrong;
+            lb_err_context(err, "%s", lb_gpus_name(g, i));
+            return wrong.code;
         }
+    }
     return LB_OK;
 }
 

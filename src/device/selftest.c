@@ -44,20 +44,23 @@ void lb_selftest_compare(lb_selftest *t, u64 i, float got, double want, double b
     row->worst = fmax(row->worst, share);
 }
 
-/* A buffer with the bytes and, where the device rounds sizes up anyway, a canary behind them. */
-static lb_status upload(lb_selftest *t, const lb_selftest_data *data, u64 canary, lb_dev_buf **out,
-                        lb_err *err) {
+/* The bytes of a buffer and, where the device rounds sizes up anyway, a canary behind them. */
+static u8 *fill(lb_selftest *t, const lb_selftest_data *data, u64 canary) {
     const u64 all = LB_MAX(data->size_bytes + canary, 1);
     u8 *bytes = lb_arena_push(&t->arena, (size_t)all, 16);
     if (!bytes)
-        return lb_fail(err, LB_E_NOMEM, "out of memory for a case");
+        return NULL;
     if (data->ptr)
         memcpy(bytes, data->ptr, (size_t)data->size_bytes);
     else
         memset(bytes, 0xff, (size_t)data->size_bytes);
     memset(bytes + data->size_bytes, CANARY, (size_t)canary);
-    LB_TRY(lb_dev_buf_new(t->dev, LB_DEV_OWN, all, out, err));
-    return lb_dev_queue_write(t->queue, *out, 0, bytes, all, err);
+    return bytes;
+}
+
+static lb_status upload(lb_selftest *t, const u8 *bytes, u64 n, lb_dev_buf **out, lb_err *err) {
+    LB_TRY(lb_dev_buf_new(t->dev, LB_DEV_OWN, LB_MAX(n, 1), out, err));
+    return lb_dev_queue_write(t->queue, *out, 0, bytes, LB_MAX(n, 1), err);
 }
 
 static lb_status download(lb_selftest *t, lb_dev_buf *from, u64 bytes, u64 canary, void *out,
@@ -79,21 +82,31 @@ static lb_status download(lb_selftest *t, lb_dev_buf *from, u64 bytes, u64 canar
 lb_status lb_selftest_launch_of(lb_selftest *t, lb_dev_kernel k, const lb_selftest_data *bufs,
                                 const void *val, void *const *outs, lb_err *err) {
     const char *signature = lb_dev_kernel_signature(k);
-    const u64 canary = t->dev && lb_dev_info_get(t->dev)->kind != LB_DEV_CPU ? CANARY_BYTES : 0;
+    const u64 most = lb_dev_info_get(t->dev)->kind != LB_DEV_CPU ? CANARY_BYTES : 0;
+    u64 canary[LB_DEV_BUFS_MAX];
+    u8 *bytes[LB_DEV_BUFS_MAX];
     lb_dev_launch l = {.kernel = k,
                        .n_bufs = (u32)strlen(signature) - 1,
                        .val = val,
                        .val_bytes = lb_dev_kernel_val_bytes(k)};
     lb_status st = LB_OK;
+    for (u32 i = 0; i < l.n_bufs; i++) {
+        canary[i] = signature[i] == 'o' ? most : 0;
+        bytes[i] = fill(t, &bufs[i], canary[i]);
+        if (!bytes[i])
+            return lb_fail(err, LB_E_NOMEM, "out of memory for a case");
+    }
+    lb_lock(t->lock);
     for (u32 i = 0; i < l.n_bufs && st == LB_OK; i++)
-        st = upload(t, &bufs[i], signature[i] == 'o' ? canary : 0, &l.buf[i].buf, err);
+        st = upload(t, bytes[i], bufs[i].size_bytes + canary[i], &l.buf[i].buf, err);
     if (st == LB_OK)
         st = lb_dev_queue_launch(t->queue, &l, err);
     for (u32 i = 0; i < l.n_bufs && st == LB_OK; i++)
         if (signature[i] == 'o')
-            st = download(t, l.buf[i].buf, bufs[i].size_bytes, canary, outs[i], err);
+            st = download(t, l.buf[i].buf, bufs[i].size_bytes, canary[i], outs[i], err);
     for (u32 i = 0; i < l.n_bufs; i++)
         lb_dev_buf_free(&l.buf[i].buf);
+    lb_unlock(t->lock);
     return st;
 }
 
@@ -189,30 +202,104 @@ static cases_fn *cases_of(lb_dev_kernel k) {
     }
 }
 
-lb_status lb_dev_selftest(lb_dev *d, lb_dev_kernel k, const lb_selftest_opts *opts,
-                          lb_selftest_row *out, lb_err *err) {
-    lb_selftest t = {.dev = d, .opts = opts, .row = out, .random = 0x9e3779b9u + (u32)k};
-    lb_err why = {0}, ignored;
+/* All cases of t's kernel. */
+static lb_status run_cases(lb_selftest *t, lb_err *why) {
+    lb_status st = LB_OK;
     bool more = true;
-    *out = (lb_selftest_row){.kernel = k};
-    lb_status st = lb_dev_queue_new(d, &t.queue, &why);
-    for (u32 i = 0; more && st == LB_OK && !(opts->quick && i == 2); i++, out->n_cases++) {
-        t.at = 0;
-        st = cases_of(k)(&t, i, &more, &why);
-        if (st != LB_OK) /* what was submitted still reads the arena */
-            (void)lb_dev_queue_wait(t.queue, &ignored);
-        lb_arena_deinit(&t.arena);
+    for (u32 i = 0; more && st == LB_OK && !(t->opts->quick && i == 2); i++, t->row->n_cases++) {
+        t->at = 0;
+        st = cases_of(t->row->kernel)(t, i, &more, why);
+        if (st != LB_OK) { /* what was submitted still reads the arena */
+            lb_err ignored;
+            lb_lock(t->lock);
+            (void)lb_dev_queue_wait(t->queue, &ignored);
+            lb_unlock(t->lock);
+        }
+        lb_arena_deinit(&t->arena);
     }
-    lb_arena_deinit(&t.arena);
-    lb_arena_deinit(&t.kept);
-    lb_dev_queue_free(&t.queue);
+    lb_arena_deinit(&t->kept);
+    return st;
+}
+
+static lb_status test_one(lb_selftest *t, lb_dev_kernel k, lb_err *err) {
+    lb_selftest_row *row = t->row;
+    lb_err why = {0};
+    t->random = 0x9e3779b9u + (u32)k;
+    *row = (lb_selftest_row){.kernel = k};
+    lb_lock(t->lock);
+    lb_status st = lb_dev_queue_new(t->dev, &t->queue, &why);
+    lb_unlock(t->lock);
+    if (st == LB_OK)
+        st = run_cases(t, &why);
+    lb_lock(t->lock);
+    lb_dev_queue_free(&t->queue);
+    lb_unlock(t->lock);
     if (st == LB_OK)
         return LB_OK;
-    out->status = st;
-    (void)snprintf(out->why, sizeof out->why, "%.255s", why.msg);
+    row->status = st;
+    (void)snprintf(row->why, sizeof row->why, "%.255s", why.msg);
     if (st == LB_E_NOMEM && err)
         *err = why;
     return st == LB_E_NOMEM ? st : LB_OK;
+}
+
+lb_status lb_dev_selftest(lb_dev *d, lb_dev_kernel k, const lb_selftest_opts *opts,
+                          lb_selftest_row *out, lb_err *err) {
+    return lb_dev_selftest_all(d, &k, 1, opts, out, err);
+}
+
+/* ---- several kernels at a time ---- */
+
+/* A case of a model's size takes up to 180 MB of the host; the longest kernel's test is a tenth of
+ * all (AMD EPYC: 3.6 of 37 s), so that more threads would wait for it. */
+#define THREADS_MAX 16u
+
+typedef struct several {
+    lb_dev *dev;
+    const lb_dev_kernel *kernels;
+    const lb_selftest_opts *opts;
+    lb_selftest_row *out;
+    lb_mutex device, lock; /* lock: of next */
+    u32 n, next;
+} several;
+
+static lb_status take(several *s, u32 i, lb_err *err) {
+    lb_selftest t = {.dev = s->dev, .lock = &s->device, .opts = s->opts, .row = &s->out[i]};
+    return test_one(&t, s->kernels[i], err);
+}
+
+static void *take_all(void *arg) {
+    several *s = arg;
+    for (;;) {
+        lb_lock(&s->lock);
+        const u32 i = s->next < s->n ? s->next++ : s->n;
+        lb_unlock(&s->lock);
+        if (i == s->n)
+            return NULL;
+        (void)take(s, i, NULL); /* out of memory: below */
+    }
+}
+
+lb_status lb_dev_selftest_all(lb_dev *d, const lb_dev_kernel *kernels, u32 n,
+                              const lb_selftest_opts *opts, lb_selftest_row *out, lb_err *err) {
+    several s = {.dev = d, .kernels = kernels, .opts = opts, .out = out, .n = n};
+    const u32 n_threads = LB_MIN(LB_MIN(LB_MAX(opts->threads, 1u), n), THREADS_MAX);
+    lb_thread more[THREADS_MAX - 1] = {0};
+    lb_err ignored;
+    lb_status st = LB_OK;
+    lb_mutex_init(&s.device);
+    lb_mutex_init(&s.lock);
+    for (u32 i = 0; i + 1 < n_threads; i++) /* those that do not start are missed by nobody */
+        (void)lb_thread_start(&more[i], take_all, &s, &ignored);
+    (void)take_all(&s);
+    for (u32 i = 0; i + 1 < n_threads; i++)
+        lb_thread_join(&more[i]);
+    for (u32 i = 0; i < n && st == LB_OK; i++) /* with all of the memory */
+        if (out[i].status == LB_E_NOMEM)
+            st = take(&s, i, err);
+    lb_mutex_deinit(&s.lock);
+    lb_mutex_deinit(&s.device);
+    return st;
 }
 
 lb_status lb_dev_prove(lb_dev *d, lb_dev_kernel k, bool *right, lb_err *why) {
@@ -237,5 +324,26 @@ lb_status lb_dev_prove(lb_dev *d, lb_dev_kernel k, bool *right, lb_err *why) {
     if (row.status == LB_E_LIMIT)
         return row.status;
     lb_dev_refuse(d, k, row.why);
+    return LB_OK;
+}
+
+lb_status lb_dev_prove_all(lb_dev *d, const lb_dev_proving *p, lb_err *err) {
+    for (u32 i = 0; i < (p->list ? p->n : LB_DEV_KERNEL_COUNT); i++) {
+        const lb_dev_kernel k = p->list ? p->list[i] : (lb_dev_kernel)i;
+        bool right = true;
+        lb_err why = {0};
+        if (!lb_dev_has(d, k) || (!p->list && !lb_dev_launched(d, k)))
+            continue;
+        const lb_status st = lb_dev_prove(d, k, &right, &why);
+        if (!p->all && (st == LB_E_NOMEM || st == LB_E_LIMIT))
+            continue;
+        if (st != LB_OK) {
+            if (err)
+                *err = why;
+            return st;
+        }
+        if (!right)
+            p->wrong(p->user, d, k, &why);
+    }
     return LB_OK;
 }

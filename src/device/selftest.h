@@ -14,6 +14,7 @@ typedef struct lb_selftest_opts {
     bool large;  /* also shapes of a real model: for a GPU */
     bool quick;  /* the first two cases alone */
     bool damage; /* one bit of each result is turned before it is looked at: all must fail */
+    u32 threads; /* of lb_dev_selftest_all; 0: 1 */
 } lb_selftest_opts;
 
 typedef struct lb_selftest_row {
@@ -29,10 +30,26 @@ typedef struct lb_selftest_row {
 lb_status lb_dev_selftest(lb_dev *d, lb_dev_kernel k, const lb_selftest_opts *opts,
                           lb_selftest_row *out, lb_err *err);
 
+/* n kernels, one in each thread: while one of them uses the device the others make data, compute
+ * what it should give and compare. The rows are those of one kernel after the other. */
+lb_status lb_dev_selftest_all(lb_dev *d, const lb_dev_kernel *kernels, u32 n,
+                              const lb_selftest_opts *opts, lb_selftest_row *out, lb_err *err);
+
 /* Whether a kernel of the device is right, by a quick self-test when it is asked the first time.
  * One that is not is refused from then on (lb_dev_has): *right false, and why is what is wrong, of
  * the code that the test ended with. LB_E_IO: the device was lost; LB_E_NOMEM, LB_E_LIMIT: there is
  * no memory for the test. The devices' kernels as C are right, which tests look at. */
 lb_status lb_dev_prove(lb_dev *d, lb_dev_kernel k, bool *right, lb_err *why);
+
+/* Which kernels, and who hears of those that are not right; why is of the call. */
+typedef struct lb_dev_proving {
+    const lb_dev_kernel *list; /* NULL: all that were launched (device.h) */
+    u32 n;
+    void (*wrong)(void *user, const lb_dev *d, lb_dev_kernel k, const lb_err *why);
+    void *user;
+    bool all; /* where there is no memory for a test: LB_E_NOMEM, LB_E_LIMIT; else it is left out */
+} lb_dev_proving;
+/* The same of all of them that the device has, until it is lost. */
+lb_status lb_dev_prove_all(lb_dev *d, const lb_dev_proving *p, lb_err *err);
 
 #endif

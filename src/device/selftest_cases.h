@@ -5,6 +5,7 @@
 #define LB_DEVICE_SELFTEST_CASES_H
 
 #include "base/mem.h"
+#include "base/thread.h"
 #include "device/selftest.h"
 
 #define LB_SELFTEST_ULP 0x1p-24   /* one rounding, of the value's size */
@@ -12,6 +13,7 @@
 
 typedef struct lb_selftest {
     lb_dev *dev;
+    lb_mutex *lock; /* of the device, which other kernels' tests use, too */
     lb_dev_queue *queue;
     lb_arena arena; /* of one case */
     lb_arena kept;  /* of all cases of a kernel */

@@ -362,11 +362,13 @@ lb_status lb_device_move_rows(const lb_context *c, const lb_cache_seq *s, const 
     const lb_dcontext *d = lb_device_part_of(c, at->layer);
     lb_err ignored;
     lb_status st = LB_OK;
-    for (u32 pos = 0; pos < at->n && st == LB_OK; pos += LB_PAGE_ROWS) {
-        const u64 page = s->page[pos / LB_PAGE_ROWS];
-        const u32 n = LB_MIN(LB_PAGE_ROWS, at->n - pos);
-        st = move_bytes(d, LB_DBUF_CACHE, page * d->page_bytes + at->off - d->kv_off,
-                        host + (u64)pos * at->stride, (u64)n * at->stride, in, err);
+    for (u32 i = 0, n; i < at->n && st == LB_OK; i += n) {
+        const u32 row = (at->first + i) % LB_PAGE_ROWS;
+        const u64 page = s->page[(at->first + i) / LB_PAGE_ROWS];
+        n = LB_MIN(LB_PAGE_ROWS - row, at->n - i);
+        st = move_bytes(d, LB_DBUF_CACHE,
+                        page * d->page_bytes + at->off - d->kv_off + (u64)row * at->stride,
+                        host + (u64)i * at->stride, (u64)n * at->stride, in, err);
     }
     /* also what failed later: host is the caller's */
     const lb_status waited = lb_dev_queue_wait(d->r->q, st == LB_OK ? err : &ignored);

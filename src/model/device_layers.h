@@ -55,6 +55,7 @@ typedef struct lb_drows_place {
     u32 layer;
     u64 off;
     u32 stride, n;
+    u32 first; /* position of the first row */
 } lb_drows_place;
 lb_status lb_device_move_rows(const lb_context *c, const lb_cache_seq *s, const lb_drows_place *at,
                               u8 *host, bool in, lb_err *err);
@@ -64,13 +65,9 @@ lb_status lb_device_move_state(const lb_context *c, u32 seq, u32 layer, u8 *host
 
 /* ---- device_shift.c ---- */
 
-/* Rows behind `drop` ones behind the first `keep` move up; keys turn by an angle of each kind of
- * rope: cos, sin [n_ropes, rope_width]. Waits. */
-typedef struct lb_dshift {
-    u32 keep, drop;
-    const float *cos, *sin;
-} lb_dshift;
-lb_status lb_device_shift(lb_context *c, u32 seq, const lb_dshift *s, lb_err *err);
+/* The layers that are on devices. Where one lacks a kernel for it (device_try.c), its rows come to
+ * the host, some at a time, and go back. Waits. */
+lb_status lb_device_shift(const lb_shift *s, lb_err *err);
 
 /* ---- device_wide.c: the cache in every type, heads of every width, rotated rows ---- */
 

@@ -119,8 +119,9 @@ lb_status lb_device_launches(lb_context *c, lb_err *err);
  * are not known to be right are tried, and left out where they are not, with a warning to c->o.
  * LB_E_UNSUPPORTED: there is no other for one of them. Submits nothing of the batch. */
 lb_status lb_device_try(lb_context *c, lb_err *err);
-/* The same of one kernel of a device; whether it can be used. */
-bool lb_device_may(const lb_context *c, const lb_dcontext *d, lb_dev_kernel k);
+/* The same of n kernels of a device, or of all parts' (d NULL), for which there are others; whether
+ * all of them can be used. */
+bool lb_device_may(const lb_context *c, const lb_dcontext *d, const lb_dev_kernel *k, u32 n);
 
 /* ---- device_record.c ---- */
 

@@ -44,12 +44,12 @@ u64 lb_device_top_room(const lb_context *c) {
 }
 
 bool lb_context_can_choose(const lb_context *c, const lb_sample_need *need) {
+    static const lb_dev_kernel kernels[] = {LB_DK_top_chunks, LB_DK_top_merge, LB_DK_top_take};
     const lb_dcontext *d = c->device ? c->parts : NULL;
     while (d && !d->r->ends)
         d = d->next;
     return d && need->k && need->k <= LB_DEV_TOP_MAX && need->n_touched <= LB_SAMPLE_TOUCHED_MAX &&
-           lb_device_may(c, d, LB_DK_top_chunks) && lb_device_may(c, d, LB_DK_top_merge) &&
-           (!need->n_touched || lb_device_may(c, d, LB_DK_top_take));
+           lb_device_may(c, d, kernels, need->n_touched ? 3 : 2);
 }
 
 /* *at: where in LB_DBUF_TOP the list is that all have become. */

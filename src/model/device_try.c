@@ -46,47 +46,46 @@ static bool was_tried(lb_dcontext *d, u32 kind) {
 
 /* What fails, for one warning: names of kernels, and why the first one does. */
 typedef struct failures {
-    char names[128];
+    char names[128]; /* but the first one's */
+    bool named[LB_DEV_KERNEL_COUNT];
     u32 n;
     const char *device;
     lb_err why;
 } failures;
 
-static lb_status try_one(const lb_dcontext *d, lb_dev_kernel k, failures *f, lb_err *err) {
-    lb_err why = {0};
-    bool right = true;
-    if (!lb_dev_has(d->r->d, k))
-        return LB_OK;
-    lb_status st = lb_dev_prove(d->r->d, k, &right, &why);
-    if (st == LB_E_NOMEM || st == LB_E_LIMIT) /* for the test: then it goes without */
-        return LB_OK;
-    if (st != LB_OK && err)
-        *err = why;
-    if (st != LB_OK || right)
-        return st;
-    if (!f->n++) {
-        f->why = why;
-        f->device = lb_resident_device(d->r)->id;
-        return LB_OK;
-    }
+static void note(void *user, const lb_dev *d, lb_dev_kernel k, const lb_err *why) {
+    failures *f = user;
     const size_t at = strlen(f->names);
-    (void)snprintf(f->names + at, sizeof f->names - at, ", %s", lb_dev_kernel_name(k));
-    return LB_OK;
+    if (!f->n++) {
+        f->why = *why;
+        f->device = lb_dev_info_get(d)->id;
+    } else if (!f->named[k]) {
+        (void)snprintf(f->names + at, sizeof f->names - at, ", %s", lb_dev_kernel_name(k));
+    }
+    f->named[k] = true;
 }
 
 static void warn(const lb_context *c, const failures *f) {
     char text[LB_ERR_MSG_MAX];
+    const bool more = f->names[0];
     (void)snprintf(text, sizeof text, "%s: %.700s%s%s; others do its work", f->device, f->why.msg,
-                   f->n > 1 ? "; so do" : "", f->n > 1 ? f->names + 1 : "");
+                   more ? "; so do" : "", more ? f->names + 1 : "");
     c->o.warn(c->o.warn_user, text);
 }
 
-bool lb_device_may(const lb_context *c, const lb_dcontext *d, lb_dev_kernel k) {
+bool lb_device_may(const lb_context *c, const lb_dcontext *d, const lb_dev_kernel *k, u32 n) {
     failures f = {0};
-    lb_err lost;
-    if (c->o.warn && try_one(d, k, &f, &lost) == LB_OK && f.n)
+    const lb_dev_proving p = {.list = k, .n = n, .wrong = note, .user = &f};
+    bool has = true;
+    for (const lb_dcontext *at = d ? d : c->parts; at; at = d ? NULL : at->next) {
+        if (c->o.warn) /* a device that is lost says so when it is used */
+            (void)lb_dev_prove_all(at->r->d, &p, NULL);
+        for (u32 i = 0; i < n; i++)
+            has &= lb_dev_has(at->r->d, k[i]);
+    }
+    if (f.n)
         warn(c, &f);
-    return lb_dev_has(d->r->d, k);
+    return has;
 }
 
 /* Of all parts: the kernels that would be launched count as launched (device.h). */
@@ -106,13 +105,12 @@ static lb_status walk(lb_context *c, lb_err *err) {
 
 /* Until all that would be launched is right; each turn leaves out a kernel at least. */
 static lb_status try_all(lb_context *c, failures *f, lb_err *err) {
+    const lb_dev_proving p = {.wrong = note, .user = f};
     for (u32 n = f->n + 1; n != f->n;) {
         n = f->n;
         LB_TRY(walk(c, err));
         for (const lb_dcontext *d = c->parts; d; d = d->next)
-            for (u32 k = 0; k < LB_DEV_KERNEL_COUNT; k++)
-                if (lb_dev_launched(d->r->d, (lb_dev_kernel)k))
-                    LB_TRY(try_one(d, (lb_dev_kernel)k, f, err));
+            LB_TRY(lb_dev_prove_all(d->r->d, &p, err));
     }
     return LB_OK;
 }

@@ -211,8 +211,27 @@ void lb_cache_store(const struct lb_context *c, u32 layer, bool keys, u8 *to, fl
 void lb_cache_mix(const struct lb_context *c, u32 mix, float *x, u32 n);
 
 /* ---- shift.c ---- */
+
+/* Positions [keep + drop, length) of a sequence move up to keep: drop ones are gone. cos, sin
+ * [n_ropes, rope_width]: by which keys turn, of -drop positions. */
+typedef struct lb_shift {
+    struct lb_context *c;
+    const lb_cache_seq *s;
+    u32 keep, drop, length;
+    float *cos, *sin;
+} lb_shift;
+/* n keys of a layer's head that lie behind one another, at `from`, to what they are drop positions
+ * before, at `to`: the same place, or rows before it. x [k_dim]: room for one. */
+typedef struct lb_shift_keys {
+    u32 layer, head, n;
+    const u8 *from;
+    u8 *to;
+} lb_shift_keys;
+void lb_shift_turn(const lb_shift *s, const lb_shift_keys *k, float *x);
 /* Where the rotated part of a stored key begins, and how long it is. */
 u32 lb_rotated_part(const lb_model *m, u32 layer, u32 *n_rot);
+/* Of keys, behind their rotation; NULL: none with weights. */
+const lb_norm *lb_late_norm(const lb_model *m, u32 layer);
 
 /* ---- inputs.c ---- */
 void lb_layer_inputs(struct lb_context *c); /* of all layers, from the embeddings in c->x */

@@ -102,7 +102,7 @@ static lb_status move_head(const walk *w, u32 layer, u32 head, bool keys, lb_err
     const u64 off = (keys ? l->k_off : l->v_off) + (u64)head * LB_PAGE_ROWS * stride;
     const bool there = lb_device_part_of(w->c, layer) != NULL;
     if (bytes && w->n && there)
-        LB_TRY(move_device_head(w, &(lb_drows_place){layer, off, stride, w->n}, bytes, err));
+        LB_TRY(move_device_head(w, &(lb_drows_place){layer, off, stride, w->n, 0}, bytes, err));
     for (u32 pos = 0; bytes && pos < w->n && !there; pos += LB_PAGE_ROWS)
         LB_TRY(move_rows(w, cache->page[w->s->page[pos / LB_PAGE_ROWS]] + off,
                          LB_MIN(LB_PAGE_ROWS, w->n - pos), bytes, stride, err));

@@ -10,13 +10,6 @@
 #include "base/mem.h"
 #include "model/device_layers.h"
 
-typedef struct shift {
-    lb_context *c;
-    const lb_cache_seq *s;
-    u32 keep, drop, length;
-    float *cos, *sin; /* [n_ropes, rope_width] of -drop positions */
-} shift;
-
 lb_status lb_model_can_shift(const lb_model *m, lb_err *err) {
     const char *why = NULL;
     if (lb_model_is_recurrent(m))
@@ -39,8 +32,7 @@ lb_status lb_model_can_shift(const lb_model *m, lb_err *err) {
                : LB_OK;
 }
 
-/* Of keys, behind their rotation; NULL: none with weights. */
-static const lb_norm *late_norm(const lb_model *m, u32 layer) {
+const lb_norm *lb_late_norm(const lb_model *m, u32 layer) {
     const lb_norm *n = &m->layer[layer].k_norm;
     return m->p.graph->flags & LB_GRAPH_QK_NORM_LATE && n->n && n->w ? n : NULL;
 }
@@ -51,12 +43,6 @@ lb_status lb_context_can_shift(const lb_context *c, lb_err *err) {
         return lb_fail(err, LB_E_UNSUPPORTED,
                        "a full context cannot be shifted where devices share heads: use a larger "
                        "--ctx or --split-mode layer");
-    for (u32 i = 0; i < c->m->p.n_layers; i++)
-        if (lb_device_part_of(c, i) && late_norm(c->m, i))
-            return lb_fail(err, LB_E_UNSUPPORTED,
-                           "a full context cannot be shifted on %s for this model: keys are "
-                           "normalised behind their rotation: use a larger --ctx or --device cpu",
-                           lb_resident_device(c->o.resident)->id);
     return LB_OK;
 }
 
@@ -75,10 +61,10 @@ static void weigh(const lb_norm *n, u32 head, float *x, bool times) {
         x[i] = times ? x[i] * w[i] : x[i] / w[i];
 }
 
-static void turn_key(const shift *s, u32 layer, u32 head, float *x) {
+static void turn_key(const lb_shift *s, u32 layer, u32 head, float *x) {
     const lb_model *m = s->c->m;
     const lb_layer *l = &m->layer[layer];
-    const lb_norm *late = late_norm(m, layer);
+    const lb_norm *late = lb_late_norm(m, layer);
     u32 n_rot, first = lb_rotated_part(m, layer, &n_rot);
     size_t at = (size_t)l->rope * s->c->rope_width;
     if (late)
@@ -89,40 +75,55 @@ static void turn_key(const shift *s, u32 layer, u32 head, float *x) {
         weigh(late, head, x, true);
 }
 
+void lb_shift_turn(const lb_shift *s, const lb_shift_keys *k, float *x) {
+    const lb_context *c = s->c;
+    const lb_cache_layer *l = &c->cache.layer[k->layer];
+    const u32 dim = c->m->p.layer[k->layer].k_dim;
+    u32 n_rot;
+    (void)lb_rotated_part(c->m, k->layer, &n_rot);
+    if (!n_rot) {
+        memmove(k->to, k->from, (size_t)k->n * l->k_bytes);
+        return;
+    }
+    for (u32 i = 0; i < k->n; i++) {
+        lb_kernels_decode(c->m->k, c->cache.type)(dim, x, k->from + (size_t)i * l->k_bytes);
+        lb_cache_mix(c, l->k_mix, x, dim);
+        turn_key(s, k->layer, k->head, x);
+        lb_cache_store(c, k->layer, true, k->to + (size_t)i * l->k_bytes, x);
+    }
+}
+
 /* One head of a layer; rows move up, so that none is needed where another has been written. */
-static void move_head(const shift *s, u32 layer, u32 head, float *x) {
+static void move_head(const lb_shift *s, u32 layer, u32 head, float *x) {
     const lb_cache *cache = &s->c->cache;
     const lb_cache_layer *l = &cache->layer[layer];
-    u32 n_rot, dim = s->c->m->p.layer[layer].k_dim;
-    (void)lb_rotated_part(s->c->m, layer, &n_rot);
-    for (u32 to = s->keep, from = s->keep + s->drop; from < s->length; to++, from++) {
-        u32 a = s->s->page[from / LB_PAGE_ROWS], b = s->s->page[to / LB_PAGE_ROWS];
-        u32 i = from % LB_PAGE_ROWS, j = to % LB_PAGE_ROWS;
-        const u8 *k = lb_cache_keys(cache, layer, a, head) + (size_t)i * l->k_bytes;
-        u8 *key = lb_cache_keys(cache, layer, b, head) + (size_t)j * l->k_bytes;
-        if (n_rot) {
-            lb_kernels_decode(s->c->m->k, cache->type)(dim, x, k);
-            lb_cache_mix(s->c, l->k_mix, x, dim);
-            turn_key(s, layer, head, x);
-            lb_cache_store(s->c, layer, true, key, x);
-        } else {
-            memcpy(key, k, l->k_bytes);
-        }
+    u32 from = s->keep + s->drop, n;
+    for (u32 to = s->keep; from < s->length; to += n, from += n) {
+        const u32 a = s->s->page[from / LB_PAGE_ROWS], b = s->s->page[to / LB_PAGE_ROWS];
+        const u32 i = from % LB_PAGE_ROWS, j = to % LB_PAGE_ROWS;
+        n = LB_MIN(LB_PAGE_ROWS - LB_MAX(i, j), s->length - from); /* within both pages */
+        lb_shift_turn(
+            s,
+            &(lb_shift_keys){layer, head, n,
+                             lb_cache_keys(cache, layer, a, head) + (size_t)i * l->k_bytes,
+                             lb_cache_keys(cache, layer, b, head) + (size_t)j * l->k_bytes},
+            x);
         if (!l->v_in_k)
-            memcpy(lb_cache_values(cache, layer, b, head) + (size_t)j * l->v_bytes,
-                   lb_cache_values(cache, layer, a, head) + (size_t)i * l->v_bytes, l->v_bytes);
+            memmove(lb_cache_values(cache, layer, b, head) + (size_t)j * l->v_bytes,
+                    lb_cache_values(cache, layer, a, head) + (size_t)i * l->v_bytes,
+                    (size_t)n * l->v_bytes);
     }
 }
 
 static void move_layer(void *ctx, u64 item, void *scratch) {
-    const shift *s = ctx;
+    const lb_shift *s = ctx;
     u32 layer = (u32)item;
     const lb_cache_layer *l = &s->c->cache.layer[layer];
     for (u32 h = 0; l->k_bytes && h < l->n_head_kv; h++)
         move_head(s, layer, h, scratch);
 }
 
-static void make_angles(const shift *s) {
+static void make_angles(const lb_shift *s) {
     for (u32 r = 0; r < s->c->m->n_ropes; r++) {
         lb_rotary back = s->c->rotary[r];
         float *sin = s->sin + (size_t)r * s->c->rope_width;
@@ -135,7 +136,7 @@ static void make_angles(const shift *s) {
 
 lb_status lb_context_shift(lb_context *c, u32 seq, u32 keep, u32 drop, lb_err *err) {
     lb_cache_seq *s = &c->cache.seq[seq];
-    shift job = {.c = c, .s = s, .keep = keep, .drop = drop, .length = s->length};
+    lb_shift job = {.c = c, .s = s, .keep = keep, .drop = drop, .length = s->length};
     LB_TRY(lb_context_can_shift(c, err));
     if (keep > s->length || drop > s->length - keep)
         return lb_fail(err, LB_E_USAGE, "%u tokens behind the first %u: the sequence has %u", drop,
@@ -151,7 +152,7 @@ lb_status lb_context_shift(lb_context *c, u32 seq, u32 keep, u32 drop, lb_err *e
     make_angles(&job);
     lb_status st = LB_OK;
     if (c->parts)
-        st = lb_device_shift(c, seq, &(lb_dshift){keep, drop, job.cos, job.sin}, err);
+        st = lb_device_shift(&job, err);
     const u32 n_host = c->parts ? c->parts->r->first : c->m->p.n_layers;
     if (st == LB_OK && n_host)
         lb_team_run(c->team, n_host, move_layer, &job);

@@ -477,25 +477,19 @@ static u32 kernels_of(const lb_quant *q, lb_dev_kernel k[2]) {
     return !q->refine && (q->kind == LB_QUANT_AFFINE || (!q->cpu_rule && !lb_quant_is_hf(q)));
 }
 
+static void refuse(void *user, const lb_dev *d, lb_dev_kernel k, const lb_err *why) {
+    lb_encoder *e = user;
+    (void)d;
+    (void)k;
+    if (!e->refusal[0])
+        (void)snprintf(e->refusal, sizeof e->refusal, "%s", why->msg);
+}
+
 lb_status lb_encoder_try(lb_encoder *e, const lb_quant *q, lb_err *err) {
     lb_dev_kernel k[2];
     const u32 n = e ? kernels_of(q, k) : 0;
-    for (u32 i = 0; i < n; i++) {
-        lb_err why = {0};
-        bool right = true;
-        if (!lb_dev_has(e->dev, k[i]))
-            return LB_OK;
-        const lb_status st = lb_dev_prove(e->dev, k[i], &right, &why);
-        if (st == LB_E_NOMEM || st == LB_E_LIMIT) /* for the test: then it goes without */
-            continue;
-        if (st != LB_OK) {
-            *err = why;
-            return st;
-        }
-        if (!right && !e->refusal[0])
-            (void)snprintf(e->refusal, sizeof e->refusal, "%s", why.msg);
-    }
-    return LB_OK;
+    const lb_dev_proving p = {.list = k, .n = n, .wrong = refuse, .user = e};
+    return n ? lb_dev_prove_all(e->dev, &p, err) : LB_OK;
 }
 
 const char *lb_encoder_refusal(const lb_encoder *e) {

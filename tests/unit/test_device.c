@@ -95,6 +95,30 @@ LB_TEST(device_selftest_sees) {
     lb_dev_close(&d);
 }
 
+/* Several kernels at a time give the rows that each gives by itself. */
+LB_TEST(device_selftest_threads) {
+    static const lb_dev_kernel few[] = {
+        LB_DK_rms_norm,  LB_DK_mv_q4_k,  LB_DK_rows_iq3_s, LB_DK_rope,       LB_DK_enc_q4_k,
+        LB_DK_softmax,   LB_DK_mm_q8_0,  LB_DK_kv_put,     LB_DK_top_chunks, LB_DK_enc_mlx_float,
+        LB_DK_conv_keep, LB_DK_act_silu, LB_DK_route};
+    lb_selftest_opts opts = {.threads = 3};
+    lb_selftest_row one, all[LB_LEN(few)];
+    for (u32 damage = 0; damage < 2; damage++) {
+        lb_dev *d;
+        opts.damage = damage != 0;
+        CHECK_OK(lb_dev_open(&d, &(lb_dev_opts){.kind = LB_DEV_CPU, .exact = true}, &err));
+        CHECK_OK(lb_dev_selftest_all(d, few, LB_LEN(few), &opts, all, &err));
+        for (u32 i = 0; i < LB_LEN(few); i++) {
+            CHECK_OK(lb_dev_selftest(d, few[i], &opts, &one, &err));
+            CHECK(one.kernel == few[i] && all[i].kernel == few[i]);
+            CHECK(one.status == (damage ? LB_E_DIFFERENT : LB_OK) && all[i].status == one.status);
+            CHECK_U64(all[i].n_cases, one.n_cases);
+            CHECK(all[i].worst == one.worst && strcmp(all[i].why, one.why) == 0);
+        }
+        lb_dev_close(&d);
+    }
+}
+
 /* ---- kernels with a fault that a GPU may not show ---- */
 
 static void no_barrier(lb_fiber *f, void *const *args) {
