@@ -98,14 +98,18 @@ u32 lb_dev_mt_shared(lb_dev_kernel k) {
     return ring ? ring + LB_DEV_MT_DECLARED : 0;
 }
 
-void lb_dev_mt_share(const lb_dev_info *d, lb_mv_args *a) {
+void lb_dev_mt_share(const lb_dev_info *d, bool alone, lb_mv_args *a) {
     const u32 n_blocks = a->n_cols / LB_DEV_MT_COLS;
     a->simdgroups = LB_DEV_MT_SIMDGROUPS;
     a->split = a->simdgroups; /* so that threadgroups have as many tiles as others */
     while (a->split > 1 && a->split > n_blocks)
         a->split /= 2;
     a->parts = 1;
-    if (a->add && !a->act && a->pre != LB_DEV_PRE_NORM && n_blocks > LB_DEV_MT_KEEP * a->split)
+    if (alone && !a->act && a->pre != LB_DEV_PRE_NORM && n_blocks > LB_DEV_MT_KEEP * a->split)
         a->parts = LB_MAX(LB_MIN(d->tuning.mt_parts, n_blocks / a->split), 1u);
-    a->per = GROUPS * d->n_units / a->parts;
+    a->per = GROUPS * d->n_units;
+    if (a->parts > 1) { /* each of a token has a counter */
+        const u32 most = LB_DEV_MT_COUNTERS / LB_MAX(a->n_tokens, 1u);
+        a->per = a->per ? LB_MIN(LB_MAX(a->per / a->parts, 1u), most) : most;
+    }
 }

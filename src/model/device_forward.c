@@ -124,8 +124,9 @@ static lb_status run(const lb_context *c, const lb_drun *r, u32 per, lb_dev_arg 
         a.n_mats = per ? a.n_mats : 0;
         buf[n++] = lb_dbuf_arg(c, LB_DBUF_PLAN);
     } else {
+        /* what adds to the stream is followed by a barrier */
         if (r->use == LB_DEV_MT)
-            lb_dev_mt_share(lb_dev_info_get(c->device->r->d), &a);
+            lb_dev_mt_share(lb_dev_info_get(c->device->r->d), p->out.sum && p->l->n_parts == 1, &a);
         else
             share_rows(c, k, &a);
         buf[n++] = per ? routes : a.pre == LB_DEV_PRE_NORM ? p->in.w : c->device->r->zeros;

@@ -133,13 +133,15 @@ static lb_status by_host(const lb_shift *w, lb_err *err) {
     const lb_context *c = w->c;
     const lb_resident *part = c->device->r;
     u64 row = 0;
+    u32 dim = 0;
     lb_team *team = NULL;
     for (u32 i = part->first; i < part->end; i++) {
         const lb_cache_layer *l = &c->cache.layer[i];
         row = LB_MAX(row, (u64)l->n_head_kv * LB_MAX(l->k_bytes, l->v_bytes));
+        dim = LB_MAX(dim, c->m->p.layer[i].k_dim);
     }
     rows r = {.w = w, .host = lb_alloc((size_t)LB_MAX(row, HOST_BYTES))};
-    lb_status st = r.host ? lb_team_new(&team, c->o.threads, LB_DEV_HEAD_MAX * sizeof(float), err)
+    lb_status st = r.host ? lb_team_new(&team, c->o.threads, dim * sizeof(float), err)
                           : lb_fail(err, LB_E_NOMEM, "out of memory to shift a context");
     for (r.layer = part->first; r.layer < part->end && st == LB_OK; r.layer++) {
         const lb_cache_layer *l = &c->cache.layer[r.layer];

@@ -83,13 +83,14 @@ static lb_status run(bench *b, lb_dev_kernel k, lb_mv_args a, lb_err *err) {
     const bool mt = lb_dev_kernel_needs(k) == LB_DEV_NEEDS_RING;
     const char *parts = getenv("PARTS"), *per = getenv("PER"); /* of mt_* */
     if (mt)
-        lb_dev_mt_share(lb_dev_info_get(b->d), &a);
+        lb_dev_mt_share(lb_dev_info_get(b->d), true, &a);
+    if (mt && parts) {
+        const u32 n = LB_MAX((u32)atoi(parts), 1u);
+        a.per = LB_MAX(a.per * a.parts / n, 1u);
+        a.parts = n;
+    }
     if (mt && per)
         a.per = (u32)atoi(per);
-    if (mt && parts) {
-        a.parts = LB_MAX((u32)atoi(parts), 1u);
-        a.per /= a.parts;
-    }
     LB_TRY(lb_dev_kernel_shape(k, &a, &s, err));
     const u32 n_bufs = (u32)strlen(lb_dev_kernel_signature(k)) - 1;
     const u32 y_at = n_bufs - (mt ? 2 : 1), x_at = y_at - 1;

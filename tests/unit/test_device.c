@@ -196,6 +196,27 @@ static lb_status rig_open(rig *r, lb_dev_opts opts) {
     return lb_dev_buf_new(r->d, LB_DEV_OWN, 32, &r->y, &err);
 }
 
+/* Whatever the device has, up to eight tokens of a long product fit its counters. */
+LB_TEST(device_shared_columns) {
+    static const u32 units[] = {0, 1, 2, 66, 108, 132, 148, 170, 1000};
+    static const u32 n_rows[] = {16, 4096, 8192, 65536};
+    for (u32 i = 0; i < LB_LEN(units) * LB_LEN(n_rows); i++)
+        for (u32 n = 8 * 8; n--;) {
+            lb_dev_info info = {.n_units = units[i / LB_LEN(n_rows)]};
+            lb_mv_args a = {
+                .n_rows = n_rows[i % LB_LEN(n_rows)], .n_cols = 14336, .n_tokens = 1 + n % 8};
+            lb_dev_shape s;
+            info.tuning.mt_parts = n / 8;
+            lb_dev_mt_share(&info, true, &a);
+            CHECK_U64(a.parts, LB_MAX(LB_MIN(n / 8, 7), 1u)); /* 56 blocks, 8 simdgroups */
+            CHECK_OK(lb_dev_kernel_shape(LB_DK_mt_q4_k, &a, &s, &err));
+            CHECK_U64(s.groups[2], a.parts);
+            CHECK(a.parts == 1 || s.groups[0] * s.groups[1] <= 1024);
+            lb_dev_mt_share(&info, false, &a);
+            CHECK_U64(a.parts, 1);
+        }
+}
+
 LB_TEST(device_wrong_launch) {
     rig r, other;
     lb_mv_args a = {.n_rows = 8, .n_cols = 64, .n_tokens = 1, .simdgroups = 8, .split = 1};

@@ -29,7 +29,7 @@ typedef struct scene {
     lb_resident *resident;
     lb_dtype type;
     lb_kv_rotate rotate;
-    u32 ids[N_MAX], n_vocab, n_warnings;
+    u32 ids[N_MAX], n_vocab, n_warnings, threads;
     char warning[256];
 } scene;
 
@@ -48,7 +48,7 @@ static void close_scene(scene *s) {
 static bool open_scene(scene *s, const fm_spec *spec) {
     lb_arena arena = {0};
     const char *path = NULL;
-    *s = (scene){.type = LB_F16};
+    *s = (scene){.type = LB_F16, .threads = 2};
     lb_kernels_init(&kernels, lb_cpu_isa());
     const bool ok =
         fm_write_gguf(lb_test_dir(), "m", spec, &arena, &path, &err) == LB_OK &&
@@ -98,7 +98,7 @@ static void count_warning(void *user, const char *text) {
 static lb_status open_context(scene *s, bool device, lb_context **c) {
     const lb_context_opts o = {.n_ctx = N_CTX,
                                .n_batch = 64,
-                               .threads = 2,
+                               .threads = s->threads,
                                .kv_type = s->type,
                                .kv_rotate = s->rotate,
                                .acts = LB_ACTS_EXACT,
@@ -254,6 +254,21 @@ LB_TEST(device_shift_pieces) {
     s.type = LB_F32;
     CHECK_OK(open_device(&s, LB_DEV_CPU, 1, LB_NO_INDEX, &lacks));
     compare(&s, N_MAX, few, false, "pieces");
+    close_scene(&s);
+}
+
+/* Keys as long as heads may be, on one thread, which has one scratch. */
+LB_TEST(device_shift_wide) {
+    const lb_dev_kernel lacks = LB_DK_kv_move;
+    fm_spec spec = small(FM_LLAMA);
+    scene s;
+    spec.n_layers = 1;
+    spec.n_heads = spec.n_kv_heads = 1;
+    spec.head_dim = 512;
+    CHECK(open_scene(&s, &spec));
+    s.threads = 1;
+    CHECK_OK(open_device(&s, LB_DEV_CPU, 1, LB_NO_INDEX, &lacks));
+    compare(&s, 200, few, false, "wide");
     close_scene(&s);
 }
 
