@@ -137,8 +137,7 @@ for program; do
         echo "----"
         {
             echo "  $name$note"
-            grep -A 12 FAIL "$log.log" 2>/dev/null | head -60 | sed 's/^/    /'
-            grep -q FAIL "$log.log" 2>/dev/null || tail -20 "$log.log" 2>/dev/null | sed 's/^/    /'
+            { grep -A 12 FAIL "$log.log" || tail -20 "$log.log"; } 2>/dev/null | head -60 | sed 's/^/    /'
         } >>"$out/failures"
     fi
     if [ "$s" != 0 ]; then

@@ -201,13 +201,12 @@ void lb_gpus_fall_back(lb_gpus *g, bool quiet, const lb_err *why) {
     g->is_auto = false;
 }
 
-/* The first one. */
-static void keep(void *user, const lb_dev *d, lb_dev_kernel k, const lb_err *why) {
-    lb_err *first = user;
+/* One is enough. */
+static bool keep(void *user, const lb_dev *d, lb_dev_kernel k, const lb_err *why) {
     (void)d;
     (void)k;
-    if (first->code == LB_OK)
-        *first = *why;
+    *(lb_err *)user = *why;
+    return false;
 }
 
 lb_status lb_gpus_probe(lb_gpus *g, lb_err *err) {

@@ -41,11 +41,12 @@ lb_status lb_dev_selftest_all(lb_dev *d, const lb_dev_kernel *kernels, u32 n,
  * no memory for the test. The devices' kernels as C are right, which tests look at. */
 lb_status lb_dev_prove(lb_dev *d, lb_dev_kernel k, bool *right, lb_err *why);
 
-/* Which kernels, and who hears of those that are not right; why is of the call. */
+/* Which kernels, and who hears of those that are not right and says whether to go on; why is of the
+ * call. */
 typedef struct lb_dev_proving {
     const lb_dev_kernel *list; /* NULL: all that were launched (device.h) */
     u32 n;
-    void (*wrong)(void *user, const lb_dev *d, lb_dev_kernel k, const lb_err *why);
+    bool (*wrong)(void *user, const lb_dev *d, lb_dev_kernel k, const lb_err *why);
     void *user;
     bool all; /* where there is no memory for a test: LB_E_NOMEM, LB_E_LIMIT; else it is left out */
 } lb_dev_proving;

@@ -453,16 +453,13 @@ static void vary(const lb_selftest *t, lb_mv_args *a) {
 static void vary_parts(const lb_selftest *t, lb_mv_args *a) {
     const u32 n_blocks = a->n_cols / LB_DEV_MT_COLS, way = t->row->n_cases + t->row->kernel;
     const bool is_long = n_blocks > LB_DEV_MT_KEEP * LB_DEV_MT_SIMDGROUPS;
-    if (is_long && a->pre == LB_DEV_PRE_NORM)
-        a->pre = LB_DEV_PRE_NONE;
-    if (a->pre != LB_DEV_PRE_NORM)
+    if (!a->act && a->pre != LB_DEV_PRE_NORM)
         a->parts = LB_MIN(is_long ? 2 + way % (PARTS - 1) : 1 + way % PARTS, n_blocks / a->split);
 }
 
 /* What is made of sums, in turn. */
 static void vary_act(lb_mv_args *a, u32 i) {
     a->pre %= 2;
-    a->parts = 1;
     a->act = LB_DEV_PRE_SILU + i % (LB_DEV_PRE_OAI - LB_DEV_PRE_SILU + 1);
     a->gated = a->n_rows % 2 == 0;
     if (a->act == LB_DEV_PRE_OAI && !a->gated)
@@ -527,10 +524,10 @@ static lb_status check_mv(lb_selftest *t, const weights *w, bool stack, bool mm,
     a.n_tokens = stack ? 2 * n_x : n_x;
     if (!stack && !mm)
         vary(t, &a);
-    if (mt)
-        vary_parts(t, &a);
     if (w->acts)
         vary_act(&a, t->row->n_cases + t->row->kernel);
+    if (mt)
+        vary_parts(t, &a);
     const u32 n_rows = a.act && a.gated ? a.n_rows / 2 : a.n_rows; /* of y */
     a.y_first = n_rows % 3;
     a.y_stride = n_rows + n_rows % 5 + a.y_first;

@@ -53,7 +53,7 @@ typedef struct failures {
     lb_err why;
 } failures;
 
-static void note(void *user, const lb_dev *d, lb_dev_kernel k, const lb_err *why) {
+static bool note(void *user, const lb_dev *d, lb_dev_kernel k, const lb_err *why) {
     failures *f = user;
     const size_t at = strlen(f->names);
     if (!f->n++) {
@@ -63,6 +63,7 @@ static void note(void *user, const lb_dev *d, lb_dev_kernel k, const lb_err *why
         (void)snprintf(f->names + at, sizeof f->names - at, ", %s", lb_dev_kernel_name(k));
     }
     f->named[k] = true;
+    return true;
 }
 
 static void warn(const lb_context *c, const failures *f) {

@@ -477,12 +477,13 @@ static u32 kernels_of(const lb_quant *q, lb_dev_kernel k[2]) {
     return !q->refine && (q->kind == LB_QUANT_AFFINE || (!q->cpu_rule && !lb_quant_is_hf(q)));
 }
 
-static void refuse(void *user, const lb_dev *d, lb_dev_kernel k, const lb_err *why) {
+static bool refuse(void *user, const lb_dev *d, lb_dev_kernel k, const lb_err *why) {
     lb_encoder *e = user;
     (void)d;
     (void)k;
     if (!e->refusal[0])
         (void)snprintf(e->refusal, sizeof e->refusal, "%s", why->msg);
+    return true;
 }
 
 lb_status lb_encoder_try(lb_encoder *e, const lb_quant *q, lb_err *err) {
