@@ -52,9 +52,10 @@ static const char *shape_mt(lb_dev_form form, u32 n_forms, u32 type, const lb_mv
         a->split > a->n_cols / LB_DEV_MT_COLS)
         return "rows are not shared by the simdgroups of a threadgroup";
     const u32 own = LB_DEV_MT_SIMDGROUPS / a->split;
-    const u64 tiles = lb_ceil_div_u64(n_rows, LB_DEV_MT_ROWS);
+    const bool pair = a->act && a->gated; /* rows that meet are of one tile */
+    const u64 tiles = lb_ceil_div_u64(n_rows, pair ? LB_DEV_MT_ROWS / 2 : LB_DEV_MT_ROWS);
     const u32 full = (u32)lb_ceil_div_u64(tiles, own);
-    if (a->n_cols > COLS_MAX)
+    if (a->n_cols > COLS_MAX || (pair && s->need_bytes[0] / 2 > UINT32_MAX))
         return LB_DEV_TOO_LARGE;
     s->groups[0] = a->per ? LB_MIN(a->per, full) : full;
     s->groups[1] = a->n_tokens;
