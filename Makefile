@@ -75,11 +75,24 @@ ARM_BASE ?= -march=armv8.2-a
 $(B)/%_dotprod.o: CFLAGS_ISA = $(ARM_BASE)+dotprod
 $(B)/%_i8mm.o: CFLAGS_ISA = $(ARM_BASE)+dotprod+i8mm
 # Kernels under the address sanitizer: what is left out (a pointer that is null, past its object or wraps) is
-# looked at where it is accessed, which the address sanitizer does; it made a third of their code. Those that are
-# thousands of accesses in a function are checked by a call each, which compiles in half the time; a kernel that
+# looked at where it is accessed, which the address sanitizer does; it made a third of their code. That a variable is
+# used behind its block is a fault of a function, not of its data, and the parsers' like are looked at for it: in
+# kernels it keeps sums in memory and checks each step of them (a run of a model took five times as long). Those that
+# are thousands of accesses in a function are checked by a call each, which compiles in half the time; a kernel that
 # many tests run would take twice as long by it. clang's fuzzers run few of any.
 ifneq ($(filter address fuzz,$(SAN)),)
-$(B)/kernel/%.o: CFLAGS_ALL += -fno-sanitize=null,object-size,pointer-overflow
+$(B)/kernel/%.o $(B)/device/cpu_kernels.o: CFLAGS_ALL += -fno-sanitize=null,object-size,pointer-overflow -fno-sanitize-address-use-after-scope
+ifeq ($(SAN),address)
+$(patsubst src/%.c,$(B)/%.o,$(filter-out src/kernel/q8_% src/kernel/quant_%,$(filter src/kernel/%,$(SRC)))): CFLAGS_ALL += -O2
+endif
+# What this processor has no instructions for does not run here.
+ifeq ($(UNAME),Linux)
+flags_of_avx512 := avx512vl
+flags_of_avx512vnni := avx512_vnni
+flags_of_avx512vbmi := avx512vbmi
+ABSENT := $(foreach isa,avx512 avx512vnni avx512vbmi,$(if $(shell grep -m1 -w $(flags_of_$(isa)) /proc/cpuinfo),,$(isa)))
+$(patsubst src/%.c,$(B)/%.o,$(filter $(foreach isa,$(ABSENT),src/kernel/%_$(isa).c),$(SRC))): CFLAGS_ALL += -fno-sanitize=all
+endif
 # AVX2's kernels are the same text, but for an instruction.
 $(B)/kernel/%_avxvnni.o: CFLAGS_ALL += -fno-sanitize=all
 BY_CALLS := asan-instrumentation-with-call-threshold=300
@@ -92,6 +105,10 @@ endif
 # Products and hashes read thousands of bytes for each that they write.
 ifeq ($(SAN),thread)
 $(B)/kernel/q8_%.o $(B)/kernel/dots_%.o $(B)/base/hash.o: CFLAGS_ALL += -fno-sanitize=thread
+endif
+# No program of the thread sanitizer and no fuzzer runs a GPU's kernels as C: linked, they cost a minute of compiling.
+ifneq ($(filter thread fuzz,$(SAN)),)
+$(B)/device/cpu_kernels.o: CFLAGS_ALL += -fno-sanitize=all -O0
 endif
 # What every parser calls and no parser is: counted, it doubles the time of an execution and tells a
 # fuzzer nothing.
@@ -120,6 +137,8 @@ $(B)/gen/device/kernels_msl.inc: $(wildcard src/device/kern/*.k src/device/kern/
 	$(Q)sh tools/kernel_text.sh | sed -e 's/[\\"]/\\&/g' -e 's/^/"/' -e 's/$$/\\n"/' >$@
 $(B)/device/metal_msl.o: $(B)/gen/device/kernels_msl.inc
 $(B)/device/metal_msl.o: CFLAGS_ISA = -I$(B)/gen
+# The stand-in for NVIDIA's driver (tests/tests.mk), a shared object, takes them as they are here.
+$(B)/device/cpu_kernels.o: CFLAGS_ISA = $(if $(filter Linux,$(UNAME)),$(if $(SAN),,-fPIC))
 
 include tests/tests.mk
 -include $(OBJ:.o=.d)

@@ -75,12 +75,13 @@ trap 'exit 130' INT TERM
 # Those that sleep most of their time, as a client does that a server sends away: they run beside the others and
 # take no place from them.
 waiting=" pull.sh "
-# The longest ones first, so that all jobs end together. As measured under sanitizers, which take most.
-longest="resident.sh device_run.sh test_device_model shift.sh test_plan_figures device.sh test_fault_stream test_plan sensitivity.sh"
-longest="$longest memory.sh checkkern merge_random.sh logits.sh real.sh test_device_cuda merge_props.sh test_device_metal test_refine"
-longest="$longest quantize.sh parallel.sh generate.sh session.sh test_device test_budget test_measure test_attend test_plan_dense"
-longest="$longest test_plan_quant test_families transplant.sh lora_extract.sh constrain.sh rotate.sh stacked.sh roundtrip.sh"
-longest="$longest quantize_device.sh test_safetensors test_json"
+# The longest ones first, so that all jobs end together. As measured without and with sanitizers.
+longest="device.sh device_run.sh merge_props.sh memory.sh resident.sh test_plan test_device_model test_device sensitivity.sh shift.sh"
+longest="$longest test_device_metal checkkern test_plan_figures lora_extract.sh merge_random.sh quantize.sh logits.sh merge_core.sh"
+longest="$longest test_plan_quant stacked.sh real.sh test_families transplant.sh test_device_cuda test_refine test_fault_stream"
+longest="$longest parallel.sh constrain.sh generate.sh session.sh test_quant_golden test_budget test_measure test_attend test_plan_dense"
+longest="$longest test_matmul test_pytorch test_repack test_select merge_golden.sh imatrix_run.sh perplexity.sh quantize_device.sh"
+longest="$longest rotate.sh roundtrip.sh test_safetensors test_json"
 ordered() {
     for name in $longest; do
         for program; do

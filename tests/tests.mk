@@ -120,26 +120,35 @@ $(QUANT_PEER): $(B)/tests/tool/quant_peer.o $(B)/tests/quant_rows.o $(LIB)
 	$(Q)$(CC) $(LDFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 # A stand-in for NVIDIA's driver library, in a folder of its own for LD_LIBRARY_PATH. What it takes of the
-# library is compiled for it: as a shared object must be, and without a sanitizer, as a driver is.
-STUB_CUDA := $(if $(filter Linux,$(UNAME)),$(B)/tests/stub/libcuda.so.1)
-STUB_CUDA_SRC := tests/stub/libcuda.c $(wildcard src/device/kernels*.c) $(addprefix src/,device/cpu_fiber.c device/cpu_kernels.c \
+# library is compiled for it: as a shared object must be, and without a sanitizer, as a driver is; so programs with
+# a sanitizer take the stand-ins of those without. A static program opens none.
+STUB_B := $(if $(SAN),build/$(notdir $(CC)),$(B))
+CFLAGS_STUB = $(filter-out $(SAN_FLAGS),$(CFLAGS_ALL)) $(if $(SAN),-O2) -fPIC
+STUB_CUDA := $(if $(filter Linux,$(UNAME)),$(if $(filter -static,$(LDFLAGS)),,$(STUB_B)/tests/stub/libcuda.so.1))
+STUB_CUDA_SRC := tests/stub/libcuda.c $(wildcard src/device/kernels*.c) $(addprefix src/,device/cpu_fiber.c \
                  base/error.c base/mem.c base/str.c tensor/dtype.c kernel/nn_ref.c)
-$(B)/tests/stub/libcuda.so.1: $(STUB_CUDA_SRC) $(wildcard src/device/*.h src/device/*.def src/device/kern/*)
+STUB_KERNELS := $(STUB_B)/device/cpu_kernels.o
+ifneq ($(STUB_B),$(B))
+$(STUB_KERNELS): src/device/cpu_kernels.c $(wildcard src/device/*.h src/device/*.def src/device/kern/*) VERSION
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(filter-out $(SAN_FLAGS),$(CFLAGS_ALL)) -fPIC -shared -Wl,-soname,libcuda.so.1 -Wl,--no-undefined -o $@ $(STUB_CUDA_SRC) -lm -lpthread
+	$(Q)$(CC) $(CFLAGS_STUB) -MMD -MP -c $< -o $@
+endif
+$(STUB_B)/tests/stub/libcuda.so.1: $(STUB_CUDA_SRC) $(STUB_KERNELS) $(wildcard src/device/*.h src/device/*.def src/device/kern/*)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS_STUB) -shared -Wl,-soname,libcuda.so.1 -Wl,--no-undefined -o $@ $(STUB_CUDA_SRC) $(STUB_KERNELS) -lm -lpthread
 # NCCL's stands beside it.
-STUB_NCCL := $(if $(STUB_CUDA),$(B)/tests/stub/libnccl.so.2)
-$(B)/tests/stub/libnccl.so.2: tests/stub/libnccl.c $(STUB_CUDA) src/device/cuda_driver.h
-	$(Q)$(CC) $(filter-out $(SAN_FLAGS),$(CFLAGS_ALL)) -fPIC -shared -Wl,-soname,libnccl.so.2 -o $@ tests/stub/libnccl.c $(STUB_CUDA)
+STUB_NCCL := $(if $(STUB_CUDA),$(STUB_B)/tests/stub/libnccl.so.2)
+$(STUB_B)/tests/stub/libnccl.so.2: tests/stub/libnccl.c $(STUB_CUDA) src/device/cuda_driver.h
+	$(Q)$(CC) $(CFLAGS_STUB) -shared -Wl,-soname,libnccl.so.2 -o $@ tests/stub/libnccl.c $(STUB_CUDA)
 $(B)/tests/test_device_cuda $(B)/tests/test_device_model $(B)/tests/test_device_shift $(B)/tests/test_windows: | $(STUB_CUDA) $(STUB_NCCL)
 # A stand-in for Metal, which compiles the kernels' text by clang; without clang there is none.
 MSL_CLANG ?= clang
-STUB_METAL := $(if $(filter Linux,$(UNAME)),$(if $(shell command -v $(MSL_CLANG) 2>/dev/null),$(B)/tests/metal/libmetal.so))
+STUB_METAL := $(if $(STUB_CUDA),$(if $(shell command -v $(MSL_CLANG) 2>/dev/null),$(STUB_B)/tests/metal/libmetal.so))
 STUB_METAL_SRC := $(wildcard tests/metal/*.c) $(addprefix src/,device/cpu_fiber.c base/error.c base/mem.c base/str.c base/os.c)
-$(B)/tests/metal/libmetal.so: $(STUB_METAL_SRC) $(wildcard tests/metal/*.h src/device/*.h src/device/*.def)
+$(STUB_B)/tests/metal/libmetal.so: $(STUB_METAL_SRC) $(wildcard tests/metal/*.h src/device/*.h src/device/*.def)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(filter-out $(SAN_FLAGS),$(CFLAGS_ALL)) -DLB_MSL_COMPILER='"$(abspath tests/metal/mslcc.sh)"' -DLB_MSL_CACHE='"$(abspath $(@D))/msl"' \
-	    -DLB_MSL_TARGET='"$(if $(filter-out $(shell uname -m),$(ARCH)),$(ARCH)-linux-gnu)"' -fPIC -shared -Wl,--no-undefined -o $@ $(STUB_METAL_SRC) -lm -lpthread -ldl
+	$(Q)$(CC) $(CFLAGS_STUB) -DLB_MSL_COMPILER='"$(abspath tests/metal/mslcc.sh)"' -DLB_MSL_CACHE='"$(abspath $(@D))/msl"' \
+	    -DLB_MSL_TARGET='"$(if $(filter-out $(shell uname -m),$(ARCH)),$(ARCH)-linux-gnu)"' -shared -Wl,--no-undefined -o $@ $(STUB_METAL_SRC) -lm -lpthread -ldl
 $(B)/tests/test_device_metal: | $(STUB_METAL)
 # What runs a program for macOS on 64-bit Arm under Linux. Libraries that the stand-in opens find C's in it.
 MACHO_RUN := $(B)/tests/macho/run

@@ -20,6 +20,7 @@ struct lb_fibers {
     const lb_cpu_kernel *kernel;
     void *const *args;
     u32 n_threads, random;
+    u32 shared_bytes; /* that a threadgroup has been given since they were last filled */
     /* by simdgroup, and in turn, so that slow lanes still read what fast ones have left behind */
     u32 words[LB_FIBER_THREADS_MAX / LB_FIBER_SIMD][2][LB_FIBER_SIMD][LB_FIBER_WORDS];
     bool too_much_shared;
@@ -166,6 +167,7 @@ static void *shared(lb_fiber *f, size_t size_bytes, u32 most) {
         return f->all->shared;
     }
     f->shared_bytes += (u32)lb_round_up(size_bytes, 16);
+    f->all->shared_bytes = LB_MAX(f->all->shared_bytes, f->shared_bytes);
     return f->all->shared + at;
 }
 
@@ -289,7 +291,8 @@ static lb_status run_group(lb_fibers *all, u32 schedule, lb_err *err) {
     u16 order[LB_FIBER_THREADS_MAX];
     u32 done = 0;
     shuffle(all, order, schedule);
-    memset(all->shared, 0xff, LB_FIBER_SHARED_MOST); /* NaN */
+    memset(all->shared, 0xff, LB_MIN(all->shared_bytes, LB_FIBER_SHARED_MOST)); /* NaN */
+    all->shared_bytes = 0;
     for (u32 i = 0; i < all->n_threads; i++)
         begin(&all->fiber[i]);
     for (;;) {
@@ -322,6 +325,7 @@ lb_status lb_fibers_run(lb_fibers *all, const char *name, const lb_cpu_kernel *k
     all->n_threads = n_threads;
     all->random = grid->schedule * 2654435761u + 1;
     all->too_much_shared = false;
+    all->shared_bytes = LB_FIBER_SHARED_MOST;
     for (u32 z = 0; z < grid->groups[2]; z++)
         for (u32 y = 0; y < grid->groups[1]; y++)
             for (u32 x = 0; x < grid->groups[0]; x++) {

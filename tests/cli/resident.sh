@@ -103,17 +103,21 @@ models:
   - {model: $W/dense-mlx, parameters: {weight: 0.25}}
 END
 
+# Of sensitivity and text, under sanitizers, tensors of one layer and a chunk: all are run in the same way.
+chunks=2 some=
+! is_sanitized || chunks=1 some='--tensors blk\.1\.'
 # command NAME MODEL OPTIONS...: its result in $W/got
 command() {
     verb=$1 of=$2
     shift 2
+    [ $verb != sensitivity ] || set -- "$@" $some
     case $verb in
     generate) "$LBRX" generate "$of" -p "the cat sat on" -n 12 --temp 0 --ignore-eos "$@" ;;
     jsonl) "$LBRX" generate "$of" -f "$W/jsonl" --jsonl -n 6 --temp 0 --ignore-eos --ids --seed 1 --parallel 2 "$@" ;;
     chat) "$LBRX" chat "$of" --chat-template "$W/chat.jinja" --ctx 256 -n 6 --temp 0 "$@" <"$W/lines" ;;
     score) "$LBRX" score "$of" --jsonl --top 5 "$@" <"$W/jsonl" ;;
-    perplexity) "$LBRX" perplexity "$of" -f "$W/text" --ctx 64 --chunks 3 --save-logits "$W/logits" --force --no-sync "$@" ;;
-    imatrix) "$LBRX" imatrix "$of" -f "$W/text" --ctx 64 --chunks 2 -o "$W/i.dat" --force --no-sync "$@" ;;
+    perplexity) "$LBRX" perplexity "$of" -f "$W/text" --ctx 64 --chunks $((chunks + 1)) --save-logits "$W/logits" --force --no-sync "$@" ;;
+    imatrix) "$LBRX" imatrix "$of" -f "$W/text" --ctx 64 --chunks $chunks -o "$W/i.dat" --force --no-sync "$@" ;;
     sensitivity) "$LBRX" sensitivity "$of" -f "$W/text" --ctx 32 --chunks 1 --types q4_0,q8_0 --anchors 1 -o "$W/s.json" \
         --force --no-sync "$@" ;;
     esac >"$W/out" 2>"$W/err" </dev/null || return

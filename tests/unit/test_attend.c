@@ -168,7 +168,9 @@ LB_TEST(attend_formula) {
         {9, 64, 64, 200, 97, false},  {70, 32, 96, 150, 64, false},  {130, 64, 64, 130, 256, false},
         {16, 192, 128, 50, 50, true}, {3, 192, 160, 20, 7, true},
     };
-    for (size_t i = 0; i < LB_LEN(sizes) * LB_LEN(types) * 8; i++) {
+    /* a third has every size, type and rest of them */
+    const size_t step = lb_test_full() ? 1 : 3;
+    for (size_t i = 0; i < LB_LEN(sizes) * LB_LEN(types) * 8; i += step) {
         const size_t z = i % LB_LEN(sizes), v = i / LB_LEN(sizes) / LB_LEN(types);
         const shape s = {types[i / LB_LEN(sizes) % LB_LEN(types)],
                          sizes[z].n_queries,
@@ -246,7 +248,8 @@ LB_TEST(attend_alone) {
     static const size_t counts[] = {1, 3, 8, 9, 20, 64, 70}, pages[] = {64, 512};
     static const lb_dtype types[] = {LB_F32, LB_F16, LB_Q8_0, LB_Q4_0};
     static const u32 masks[] = {0, UINT32_MAX};
-    for (size_t i = 0; i < LB_LEN(types) * LB_LEN(pages) * LB_LEN(masks) * 3; i++) {
+    const size_t step = lb_test_full() ? 1 : 5; /* every type, page and mask */
+    for (size_t i = 0; i < LB_LEN(types) * LB_LEN(pages) * LB_LEN(masks) * 3; i += step) {
         lb_kernels k;
         lb_kernels_init(&k, masks[i / 8 % 2] & lb_cpu_isa());
         const size_t dim = i / 16 == 1 ? 96 : 64;

@@ -49,8 +49,9 @@ static void kernels_in(u32 schedule) {
     lb_dev *d;
     CHECK_OK(lb_dev_open(
         &d, &(lb_dev_opts){.kind = LB_DEV_CPU, .exact = true, .schedule = schedule}, &err));
-    /* An emulator takes a fourth of them in each schedule: all of them together. */
-    const u32 step = lb_test_emulated() ? 4 : 1;
+    /* A sanitizer takes a third of them in each schedule: all of them together; an emulator an
+     * eighth: half of them. */
+    const u32 step = lb_test_emulated() ? 8 : lb_test_full() ? 1 : 3;
     for (u32 k = schedule % step; k < LB_DEV_KERNEL_COUNT; k += step) {
         lb_selftest_row row;
         CHECK_OK(lb_dev_selftest(d, (lb_dev_kernel)k, &opts, &row, &err));

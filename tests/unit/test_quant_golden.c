@@ -42,10 +42,11 @@ static size_t check_line(ours *o, lb_dtype t, u32 kind, const char *hashes, cons
     return n;
 }
 
-/* All lines of a type. */
-static size_t check_lines(ours *o, lb_dtype t, const char *text, const char *isa) {
+/* All lines of a type; with a share of the cases every second kind of rows from `first` on. */
+static size_t check_lines(ours *o, lb_dtype t, const char *text, u32 first, const char *isa) {
+    const u32 step = lb_test_full() ? 1 : 2;
     size_t n = 0;
-    for (u32 kind = 0; kind < QUANT_ROW_KINDS; kind++) {
+    for (u32 kind = first % step; kind < QUANT_ROW_KINDS; kind += step) {
         char head[48];
         snprintf(head, sizeof head, "\n%s %s ", lb_dtype_get(t)->name, quant_row_kind(kind));
         const char *line = strstr(text, head);
@@ -80,7 +81,7 @@ LB_TEST(quant_as_ggml) {
             char who[32];
             snprintf(who, sizeof who, "isa mask %u", isa[s]);
             if (lb_kernels_quant(&o.k, t) != before) /* else no code of its own */
-                CHECK(check_lines(&o, t, text, who) >= 60);
+                CHECK(check_lines(&o, t, text, s != 0, who) >= (lb_test_full() ? 60 : 25));
             before = lb_kernels_quant(&o.k, t);
         }
         free(o.tables);
