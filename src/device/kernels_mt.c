@@ -55,7 +55,9 @@ static const char *shape_mt(lb_dev_form form, u32 n_forms, u32 type, const lb_mv
     const bool pair = a->act && a->gated; /* rows that meet are of one tile */
     const u64 tiles = lb_ceil_div_u64(n_rows, pair ? LB_DEV_MT_ROWS / 2 : LB_DEV_MT_ROWS);
     const u32 full = (u32)lb_ceil_div_u64(tiles, own);
-    if (a->n_cols > COLS_MAX || (pair && s->need_bytes[0] / 2 > UINT32_MAX))
+    /* from a tile's first row to the end of its last one, where pairs lie half the rows apart */
+    const u64 reach = s->need_bytes[0] / a->n_rows * (n_rows + LB_DEV_MT_ROWS / 2);
+    if (a->n_cols > COLS_MAX || (pair && reach > UINT32_MAX))
         return LB_DEV_TOO_LARGE;
     s->groups[0] = a->per ? LB_MIN(a->per, full) : full;
     s->groups[1] = a->n_tokens;

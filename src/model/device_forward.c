@@ -162,7 +162,17 @@ static lb_status products(const lb_context *c, const lb_dproduct *p, u32 n, u32 
 }
 
 bool lb_dmat_is_few(const lb_context *c, const lb_dproduct *p, const lb_dmat *m) {
-    return use_of(c, p, m, 0, false) == LB_DEV_MT;
+    const lb_dev_info *info = lb_dev_info_get(c->device->r->d);
+    lb_mv_args a = m->args;
+    lb_dev_shape shape;
+    lb_err why;
+    a.n_tokens = p->n;
+    a.pre = p->in.pre;
+    a.act = p->out.act;
+    a.gated = p->in.gated || p->out.gated;
+    lb_dev_mt_share(info, false, &a);
+    return use_of(c, p, m, 0, false) == LB_DEV_MT &&
+           lb_dev_kernel_shape(m->kernel[LB_DEV_MT], &a, &shape, &why) == LB_OK;
 }
 
 static lb_status add_bias(const lb_context *c, const lb_dproduct *p, bool experts,

@@ -214,7 +214,7 @@ typedef struct lb_dproduct {
     lb_doutput out;
     u32 n, first, stride;
 } lb_dproduct;
-/* Whether rows of a matrix are multiplied by mt_*. */
+/* Whether rows of a matrix are multiplied by mt_*, with what p makes of the sums. */
 bool lb_dmat_is_few(const lb_context *c, const lb_dproduct *p, const lb_dmat *m);
 /* Bytes of the plan for so many routes; 0: there are none. */
 u64 lb_device_plan_bytes(const lb_model *m, u32 n_routes);

@@ -300,6 +300,18 @@ LB_TEST(device_acted_shapes) {
                 "an odd number of rows");
     a.n_rows = 30; /* 15 pairs */
     CHECK_FAILS(lb_dev_kernel_shape(LB_DK_mt_q4_0, &a, &s, &err), LB_E_USAGE, "fewer than 16 rows");
+    /* Rows of 1 MiB: of 4,088 pairs the last 8 of the last tile end 4 GiB behind its first. */
+    a = good;
+    a.n_cols = 1 << 19;
+    a.n_tokens = 1;
+    a.y_stride = 0;
+    a.n_rows = 2 * 4086;
+    CHECK_OK(lb_dev_kernel_shape(LB_DK_mt_bf16, &a, &s, &err));
+    a.n_rows = 2 * 4088;
+    CHECK_FAILS(lb_dev_kernel_shape(LB_DK_mt_bf16, &a, &s, &err), LB_E_USAGE, "too large");
+    a.act = LB_DEV_PRE_NONE;
+    a.gated = 0;
+    CHECK_OK(lb_dev_kernel_shape(LB_DK_mt_bf16, &a, &s, &err));
     a = good;
     a.pre = LB_DEV_PRE_GELU;
     CHECK_FAILS(lb_dev_kernel_shape(LB_DK_mt_q4_0, &a, &s, &err), LB_E_USAGE,
