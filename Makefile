@@ -51,8 +51,25 @@ endif
 ifeq ($(filter aarch64yes arm64yes,$(ARCH)$(SIMD)),)
 SRC := $(filter-out %_neon.c %_dotprod.c %_i8mm.c,$(SRC))
 endif
-OBJ := $(SRC:src/%.c=$(B)/%.o)
-MAIN_OBJ := $(B)/cli/main.o
+# What a sanitizer does not look at is compiled as without one, in that build's folder, which mostly has it already: what
+# this processor has no instructions for (and AVX-VNNI's kernels, AVX2's text but for an instruction), and what is linked
+# but not run by the programs of the thread sanitizer (THREADS in tests/tests.mk) and by the fuzzers.
+PLAIN_CC ?= $(CC)
+PLAIN_B := $(if $(SAN),build/$(notdir $(PLAIN_CC)),$(B))
+ISA_avx512 := avx512vl
+ISA_avx512vnni := avx512_vnni
+ISA_avx512vbmi := avx512vbmi
+ABSENT := $(if $(filter addressLinux,$(SAN)$(UNAME)),$(foreach isa,avx512 avx512vnni avx512vbmi,\
+          $(if $(shell grep -m1 -w $(ISA_$(isa)) /proc/cpuinfo),,$(isa))))
+PLAIN_address := $(foreach isa,avxvnni $(ABSENT),src/kernel/%_$(isa).c)
+PLAIN_both := src/device/%.c src/model/device_%.c src/cli/cmd_%.c $(patsubst %,src/ops/%.c,diff% extract% generate% graft% pull% report% verify%)
+PLAIN_thread := $(PLAIN_both) src/text/jinja_%.c src/text/json_schema%.c src/text/grammar%.c src/ops/convert%.c src/ops/quantize%.c
+PLAIN_fuzz := $(PLAIN_both) src/model/%.c
+PLAIN := $(if $(SAN),$(filter $(PLAIN_$(SAN)),$(filter-out src/model/logprob.c,$(SRC))))
+PLAIN_OBJ := $(PLAIN:src/%.c=$(PLAIN_B)/%.o)
+CFLAGS_PLAIN = $(filter-out -DLB_NO_SIMD $(SAN_FLAGS),$(CFLAGS_ALL)) $(if $(SAN),-O2)
+OBJ := $(patsubst src/%.c,$(B)/%.o,$(filter-out $(PLAIN),$(SRC))) $(PLAIN_OBJ)
+MAIN_OBJ := $(filter %/cli/main.o,$(OBJ))
 LIB := $(B)/liblbrx.a
 
 .PHONY: all help lib clean
@@ -65,15 +82,15 @@ $(B)/lbrx: $(MAIN_OBJ) $(LIB)
 lib: $(LIB)
 $(LIB): $(filter-out $(MAIN_OBJ),$(OBJ))
 	@rm -f $@ && $(AR) rcs $@ $^
-$(B)/%_avx2.o: CFLAGS_ISA = -mavx2 -mfma -mf16c -mbmi2
-$(B)/%_avxvnni.o: CFLAGS_ISA = -mavxvnni -mavx2 -mfma -mf16c -mbmi2
-$(B)/%_avx512.o: CFLAGS_ISA = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mbmi2
-$(B)/%_avx512vnni.o: CFLAGS_ISA = -mavx512vnni -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mbmi2
-$(B)/%_avx512vbmi.o: CFLAGS_ISA = -mavx512vbmi -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mbmi2
+%_avx2.o: CFLAGS_ISA = -mavx2 -mfma -mf16c -mbmi2
+%_avxvnni.o: CFLAGS_ISA = -mavxvnni -mavx2 -mfma -mf16c -mbmi2
+%_avx512.o: CFLAGS_ISA = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mbmi2
+%_avx512vnni.o: CFLAGS_ISA = -mavx512vnni -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mbmi2
+%_avx512vbmi.o: CFLAGS_ISA = -mavx512vbmi -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mbmi2
 # gcc wants the architecture for its intrinsics; zig, which names processors alone, gets -mcpu=generic.
 ARM_BASE ?= -march=armv8.2-a
-$(B)/%_dotprod.o: CFLAGS_ISA = $(ARM_BASE)+dotprod
-$(B)/%_i8mm.o: CFLAGS_ISA = $(ARM_BASE)+dotprod+i8mm
+%_dotprod.o: CFLAGS_ISA = $(ARM_BASE)+dotprod
+%_i8mm.o: CFLAGS_ISA = $(ARM_BASE)+dotprod+i8mm
 # Kernels under the address sanitizer: what is left out (a pointer that is null, past its object or wraps) is
 # looked at where it is accessed, which the address sanitizer does; it made a third of their code. That a variable is
 # used behind its block is a fault of a function, not of its data, and the parsers' like are looked at for it: in
@@ -85,16 +102,6 @@ $(B)/kernel/%.o $(B)/device/cpu_kernels.o: CFLAGS_ALL += -fno-sanitize=null,obje
 ifeq ($(SAN),address)
 $(patsubst src/%.c,$(B)/%.o,$(filter-out src/kernel/q8_% src/kernel/quant_%,$(filter src/kernel/%,$(SRC)))): CFLAGS_ALL += -O2
 endif
-# What this processor has no instructions for does not run here.
-ifeq ($(UNAME),Linux)
-flags_of_avx512 := avx512vl
-flags_of_avx512vnni := avx512_vnni
-flags_of_avx512vbmi := avx512vbmi
-ABSENT := $(foreach isa,avx512 avx512vnni avx512vbmi,$(if $(shell grep -m1 -w $(flags_of_$(isa)) /proc/cpuinfo),,$(isa)))
-$(patsubst src/%.c,$(B)/%.o,$(filter $(foreach isa,$(ABSENT),src/kernel/%_$(isa).c),$(SRC))): CFLAGS_ALL += -fno-sanitize=all
-endif
-# AVX2's kernels are the same text, but for an instruction.
-$(B)/kernel/%_avxvnni.o: CFLAGS_ALL += -fno-sanitize=all
 BY_CALLS := asan-instrumentation-with-call-threshold=300
 ifeq ($(CLANG),)
 $(B)/kernel/q8_%.o: CFLAGS_ALL += --param $(BY_CALLS)
@@ -105,10 +112,6 @@ endif
 # Products and hashes read thousands of bytes for each that they write.
 ifeq ($(SAN),thread)
 $(B)/kernel/q8_%.o $(B)/kernel/dots_%.o $(B)/base/hash.o: CFLAGS_ALL += -fno-sanitize=thread
-endif
-# No program of the thread sanitizer and no fuzzer runs a GPU's kernels as C: linked, they cost a minute of compiling.
-ifneq ($(filter thread fuzz,$(SAN)),)
-$(B)/device/cpu_kernels.o: CFLAGS_ALL += -fno-sanitize=all -O0
 endif
 # What every parser calls and no parser is: counted, it doubles the time of an execution and tells a
 # fuzzer nothing.
@@ -124,21 +127,27 @@ endif
 $(B)/%.o: src/%.c VERSION
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS_ALL) $(CFLAGS_ISA) -MMD -MP -c $< -o $@
+ifneq ($(PLAIN_B),$(B))
+$(PLAIN_B)/%.o: src/%.c VERSION
+	@mkdir -p $(@D)
+	$(Q)$(PLAIN_CC) $(CFLAGS_PLAIN) $(CFLAGS_ISA) -MMD -MP -c $< -o $@
+endif
 
 # The GPU's kernels as a string literal (tools/make_ptx.sh writes the .gz).
-$(B)/gen/device/%_ptx.inc: src/device/kern/%.ptx.gz
+GEN := $(PLAIN_B)/gen
+TEXTS := $(foreach b,$(sort $(B) $(PLAIN_B)),$(b)/device/cuda_ptx.o $(b)/device/metal_msl.o)
+$(TEXTS): CFLAGS_ISA = -I$(GEN)
+$(GEN)/device/%_ptx.inc: src/device/kern/%.ptx.gz
 	@mkdir -p $(@D)
 	$(Q)gzip -dc $< | sed -e 's/[\\"]/\\&/g' -e 's/^/"/' -e 's/$$/\\n"/' >$@
-$(B)/device/cuda_ptx.o: $(B)/gen/device/kernels_ptx.inc $(B)/gen/device/kernels_mm_ptx.inc $(B)/gen/device/kernels_hopper_ptx.inc
-$(B)/device/cuda_ptx.o: CFLAGS_ISA = -I$(B)/gen
+$(filter %_ptx.o,$(TEXTS)): $(addprefix $(GEN)/device/,kernels_ptx.inc kernels_mm_ptx.inc kernels_hopper_ptx.inc)
 # The same kernels' text for Metal's compiler, which is on every Mac.
-$(B)/gen/device/kernels_msl.inc: $(wildcard src/device/kern/*.k src/device/kern/*.h) tools/kernel_text.sh
+$(GEN)/device/kernels_msl.inc: $(wildcard src/device/kern/*.k src/device/kern/*.h) tools/kernel_text.sh
 	@mkdir -p $(@D)
 	$(Q)sh tools/kernel_text.sh | sed -e 's/[\\"]/\\&/g' -e 's/^/"/' -e 's/$$/\\n"/' >$@
-$(B)/device/metal_msl.o: $(B)/gen/device/kernels_msl.inc
-$(B)/device/metal_msl.o: CFLAGS_ISA = -I$(B)/gen
+$(filter %_msl.o,$(TEXTS)): $(GEN)/device/kernels_msl.inc
 # The stand-in for NVIDIA's driver (tests/tests.mk), a shared object, takes them as they are here.
-$(B)/device/cpu_kernels.o: CFLAGS_ISA = $(if $(filter Linux,$(UNAME)),$(if $(SAN),,-fPIC))
+$(PLAIN_B)/device/cpu_kernels.o: CFLAGS_ISA = $(if $(filter Linux,$(UNAME)),-fPIC)
 
 include tests/tests.mk
 -include $(OBJ:.o=.d)

@@ -34,7 +34,7 @@ $(FAULT): LDFLAGS_ALL += $(if $(filter Linux,$(UNAME)),$(WRAPPED:%=-Wl,--wrap=%)
 KERN_SRC := $(wildcard tests/kern/*.c)
 KERN_OBJ := $(KERN_SRC:tests/kern/%.c=$(B)/tests/kern/%.o)
 CHECKKERN := $(if $(KERN_SRC),$(B)/checkkern)
-KERN_DEP := $(patsubst src/%.c,$(B)/%.o,$(filter src/kernel/%,$(SRC))) $(B)/base/cpu.o $(B)/base/error.o $(B)/tensor/dtype.o
+KERN_DEP := $(filter $(B)/kernel/% $(PLAIN_B)/kernel/%,$(OBJ)) $(B)/base/cpu.o $(B)/base/error.o $(B)/tensor/dtype.o
 $(B)/tests/kern/%.o: tests/kern/%.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS_ALL) $(CFLAGS_TEST) -MMD -MP -c $< -o $@
@@ -122,17 +122,13 @@ $(QUANT_PEER): $(B)/tests/tool/quant_peer.o $(B)/tests/quant_rows.o $(LIB)
 # A stand-in for NVIDIA's driver library, in a folder of its own for LD_LIBRARY_PATH. What it takes of the
 # library is compiled for it: as a shared object must be, and without a sanitizer, as a driver is; so programs with
 # a sanitizer take the stand-ins of those without. A static program opens none.
-STUB_B := $(if $(SAN),build/$(notdir $(CC)),$(B))
-CFLAGS_STUB = $(filter-out $(SAN_FLAGS),$(CFLAGS_ALL)) $(if $(SAN),-O2) -fPIC
+STUB_B := $(PLAIN_B)
+CFLAGS_STUB = $(CFLAGS_PLAIN) -fPIC
 STUB_CUDA := $(if $(filter Linux,$(UNAME)),$(if $(filter -static,$(LDFLAGS)),,$(STUB_B)/tests/stub/libcuda.so.1))
 STUB_CUDA_SRC := tests/stub/libcuda.c $(wildcard src/device/kernels*.c) $(addprefix src/,device/cpu_fiber.c \
                  base/error.c base/mem.c base/str.c tensor/dtype.c kernel/nn_ref.c)
 STUB_KERNELS := $(STUB_B)/device/cpu_kernels.o
-ifneq ($(STUB_B),$(B))
-$(STUB_KERNELS): src/device/cpu_kernels.c $(wildcard src/device/*.h src/device/*.def src/device/kern/*) VERSION
-	@mkdir -p $(@D)
-	$(Q)$(CC) $(CFLAGS_STUB) -MMD -MP -c $< -o $@
-endif
+-include $(STUB_KERNELS:.o=.d)
 $(STUB_B)/tests/stub/libcuda.so.1: $(STUB_CUDA_SRC) $(STUB_KERNELS) $(wildcard src/device/*.h src/device/*.def src/device/kern/*)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS_STUB) -shared -Wl,-soname,libcuda.so.1 -Wl,--no-undefined -o $@ $(STUB_CUDA_SRC) $(STUB_KERNELS) -lm -lpthread
@@ -210,7 +206,7 @@ checkkern-arm:
 T ?= 60
 FUZZ_B := build/clang-fuzz$(if $(filter no,$(SIMD)),-scalar)
 fuzz:
-	@$(MAKE) --no-print-directory CC=clang SAN=fuzz fuzzers
+	@$(MAKE) --no-print-directory CC=clang SAN=fuzz PLAIN_CC=$(CC) fuzzers
 	@T=$(T) RUNS=$(RUNS) sh tests/fuzz.sh $(or $(P:%=$(FUZZ_B)/tests/fuzz_%),$(FUZZ_NAMES:%=$(FUZZ_B)/tests/fuzz_%))
 .PHONY: fuzzers fuzzers-carry test-threads test-parsers test-linked
 fuzzers: $(FUZZ)
@@ -218,7 +214,7 @@ fuzzers: $(FUZZ)
 # of the time, and without debug information; build/fuzzers.tar.gz goes there and tests/fuzz.sh runs
 # build/fuzzers/fuzz_*.
 fuzzers-carry:
-	@$(MAKE) --no-print-directory CC=clang SAN=fuzz B=build/clang-fuzz-carry CFLAGS=-fno-sanitize-coverage=trace-cmp fuzzers
+	@$(MAKE) --no-print-directory CC=clang SAN=fuzz PLAIN_CC=$(CC) B=build/clang-fuzz-carry CFLAGS=-fno-sanitize-coverage=trace-cmp fuzzers
 	@mkdir -p build/fuzzers
 	$(Q)for f in $(FUZZ_NAMES); do strip -g -o build/fuzzers/fuzz_$$f build/clang-fuzz-carry/tests/fuzz_$$f || exit 1; done
 	$(Q)tar -C build -czf build/fuzzers.tar.gz fuzzers

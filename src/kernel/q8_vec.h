@@ -15,7 +15,9 @@
 #endif
 
 #define INLINE __attribute__((always_inline)) static inline
+#ifndef UNROLL
 #define UNROLL _Pragma("GCC unroll 16")
+#endif
 
 INLINE float f16_at(const u8 *p) {
     const u16 h = lb_load_u16(p);
