@@ -325,7 +325,6 @@ lb_status lb_fibers_run(lb_fibers *all, const char *name, const lb_cpu_kernel *k
     all->n_threads = n_threads;
     all->random = grid->schedule * 2654435761u + 1;
     all->too_much_shared = false;
-    all->shared_bytes = LB_FIBER_SHARED_MOST;
     for (u32 z = 0; z < grid->groups[2]; z++)
         for (u32 y = 0; y < grid->groups[1]; y++)
             for (u32 x = 0; x < grid->groups[0]; x++) {
@@ -355,6 +354,7 @@ lb_status lb_fibers_new(lb_fibers **out, lb_err *err) {
     }
     const uintptr_t base = (uintptr_t)block;
     all->shared_block = block;
+    all->shared_bytes = LB_FIBER_SHARED_MOST; /* what the first threadgroup finds is NaN, too */
     all->stacks = (u8 *)block + (lb_round_up(base, LB_FIBER_STACK_BYTES) - base);
     all->shared = all->stacks + (size_t)LB_FIBER_THREADS_MAX * LB_FIBER_STACK_BYTES;
     for (u32 i = 0; i < LB_FIBER_THREADS_MAX; i++) {

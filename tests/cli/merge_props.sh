@@ -120,13 +120,8 @@ first() { # N PREFIX SUFFIX: the first N models of that form, the base always as
         if [ "$i" = 1 ] && [ "$2" != same ] && [ "$2" != s ]; then printf 'm1 '; else printf '%s ' "$2$i$3"; fi
     done
 }
-tensors() { # FILE: the bytes of the tensors, without the header
-    python3 - "$1" <<'END'
-import hashlib, struct, sys
-f = open(sys.argv[1], "rb")
-f.seek(8 + struct.unpack("<Q", f.read(8))[0])
-print(hashlib.sha256(f.read()).hexdigest())
-END
+tensors() { # FILE: a sum of the bytes of the tensors, without the header
+    tail -c +$(($(od -An -tu8 -N8 "$1") + 9)) "$1" | cksum
 }
 p1=$(find . -maxdepth 1 -name 'p2*-00001-of-*' | head -1)
 [ -n "$p1" ] && pass || fail "GGUF shards" "none"
@@ -137,20 +132,20 @@ ordered=" passthrough slerp nuslerp nearswap arcee_fusion cabs "
 for method in $(cat names); do
     turn=$((turn + 1))
     m=$(echo "$method" | tr / -)
-    python3 fact.py "$method" >fact
+    python3 -S fact.py "$method" >fact
     read -r n base random weight <fact
     # shellcheck disable=SC2046
-    python3 gen.py "$method" '{}' $(first "$n" m '') >"$m.yml"
+    python3 -S gen.py "$method" '{}' $(first "$n" m '') >"$m.yml"
     merge "$m" "$m.yml" -o "$m"
 
     # a model merged with itself
     # shellcheck disable=SC2046
-    python3 gen.py "$method" '{}' $(first "$n" same '') >self.yml
+    python3 -S gen.py "$method" '{}' $(first "$n" same '') >self.yml
     merge "$m: itself" self.yml -o self
     ok "$m: itself is itself" "$LBRX" diff m1 self --tolerance 1e-6
     if [ "$n" -gt 2 ] && [ "$base" = optional ]; then
         # shellcheck disable=SC2046
-        python3 gen.py "$method" '{"nobase": true}' $(first $((n - 1)) same '') >self.yml
+        python3 -S gen.py "$method" '{"nobase": true}' $(first $((n - 1)) same '') >self.yml
         merge "$m: itself, no base" self.yml -o self
         ok "$m: itself is itself, no base" "$LBRX" diff m1 self --tolerance 1e-6
     fi
@@ -160,7 +155,7 @@ for method in $(cat names); do
     *)
         if [ "$base" != none ] && [ "$weight" = weight ]; then
             # shellcheck disable=SC2046
-            python3 gen.py "$method" '{"weights": [0, 0, 0, 0]}' $(first "$n" m '') >zero.yml
+            python3 -S gen.py "$method" '{"weights": [0, 0, 0, 0]}' $(first "$n" m '') >zero.yml
             merge "$m: nothing" zero.yml -o zero
             ok "$m: nothing is the base" "$LBRX" diff m1 zero
         fi
@@ -168,12 +163,12 @@ for method in $(cat names); do
     esac
     case $m in
     linear | importance)
-        python3 gen.py "$method" '{"weights": [0, 1, 0]}' m1 m2 m3 >one.yml
+        python3 -S gen.py "$method" '{"weights": [0, 1, 0]}' m1 m2 m3 >one.yml
         merge "$m: all of one" one.yml -o one
         ok "$m: all of one is that" "$LBRX" diff m2 one
         ;;
     task_arithmetic | ties | dare_* | della* | breadcrumbs*)
-        python3 gen.py "$method" '{"weights": [0, 1, 0], "whole": true}' m1 m2 m3 m4 >one.yml
+        python3 -S gen.py "$method" '{"weights": [0, 1, 0], "whole": true}' m1 m2 m3 m4 >one.yml
         merge "$m: all of one" one.yml -o one
         case $m in
         breadcrumbs*) ;; # the largest are left away
@@ -188,9 +183,9 @@ for method in $(cat names); do
     *)
         if [ "$random" = fixed ] && in_turn 0 2; then
             if [ "$base" != none ]; then
-                python3 gen.py "$method" '{"weights": [0.75, 0.5, 0.25]}' m1 m4 m3 m2 >order.yml
+                python3 -S gen.py "$method" '{"weights": [0.75, 0.5, 0.25]}' m1 m4 m3 m2 >order.yml
             else
-                python3 gen.py "$method" '{"weights": [0.75, 0.5, 0.25]}' m3 m2 m1 >order.yml
+                python3 -S gen.py "$method" '{"weights": [0.75, 0.5, 0.25]}' m3 m2 m1 >order.yml
             fi
             merge "$m: another order" order.yml -o order
             ok "$m: another order is the same" "$LBRX" diff "$m" order --tolerance 2e-6
@@ -235,7 +230,7 @@ for method in $(cat names); do
         way=$((way + 1))
         in_turn $way 3 || continue
         # shellcheck disable=SC2046
-        python3 gen.py "$method" '{}' $(first "$n" "${form%% *}" "${form#* }") >form.yml
+        python3 -S gen.py "$method" '{}' $(first "$n" "${form%% *}" "${form#* }") >form.yml
         merge "$m: from $form" form.yml -o form
         if [ "$(tensors "$m/model.safetensors")" = "$(tensors form/model.safetensors)" ]; then pass; else fail "$m: from $form" "other bytes"; fi
     done
@@ -255,7 +250,7 @@ kills=0
 for m in task_arithmetic model_stock dare_ties; do
     grep -qw "$m" names || continue
     ! is_sanitized || [ $m = dare_ties ] || continue
-    python3 gen.py "$m" '{}' b1 b2 b3 >kill.yml
+    python3 -S gen.py "$m" '{}' b1 b2 b3 >kill.yml
     merge "$m: straight" kill.yml -o straight
     rm -rf k k.lbrx-*
     tries=0
