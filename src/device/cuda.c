@@ -155,7 +155,7 @@ static lb_status need_kernel(lb_dev *d, lb_dev_kernel k, lb_err *err) {
         LB_TRY(lb_cuda_common_of(ptx, common, err));
     lb_status st = lb_cuda_text_of(ptx, common, name, &text, err);
     if (st == LB_OK && c->overlaps && t != TEXT_HOPPER)
-        st = lb_cuda_text_overlap(&text, &c->waits[k], err);
+        st = lb_cuda_text_hopper(&text, &c->waits[k], err);
     if (st == LB_OK)
         st = load_module(d, (const char *)text.ptr, &c->module[k], err);
     if (st == LB_OK)

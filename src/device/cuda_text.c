@@ -94,14 +94,33 @@ lb_status lb_cuda_text_of(const char *ptx, const lb_cuda_common *c, const char *
     return out->oom ? lb_fail(err, LB_E_NOMEM, "out of memory for the kernels' text") : LB_OK;
 }
 
-lb_status lb_cuda_text_overlap(lb_buf *text, bool *waits, lb_err *err) {
+/* A copy of what is read once: the policy's name goes behind its last operand. */
+static void put_once(lb_buf *out, lb_str line) {
+    size_t begin, end;
+    if (!lb_str_find(line, LB_STR(" ["), &begin) || !lb_str_find(line, LB_STR(";"), &end)) {
+        lb_buf_put_str(out, line);
+        return;
+    }
+    lb_buf_put_str(out, lb_str_sub(line, 0, begin));
+    lb_buf_put_str(out, LB_STR(".L2::cache_hint"));
+    lb_buf_put_str(out, lb_str_sub(line, begin, end));
+    lb_buf_put_str(out, LB_STR(", %lbk_once;\n"));
+}
+
+lb_status lb_cuda_text_hopper(lb_buf *text, bool *waits, lb_err *err) {
+    enum { BEGIN = 2, AFTER, WORDS };
     static const struct {
         const char *head, *line;
-    } words[] = {{".version ", ".version 7.8\n"},
-                 {".target ", ".target sm_90\n"},
-                 {"//lbk begin", "griddepcontrol.launch_dependents;\n"},
-                 {"//lbk after", "griddepcontrol.wait;\n"}};
+    } words[WORDS] = {{".version ", ".version 7.8\n"},
+                      {".target ", ".target sm_90\n"},
+                      {"//lbk begin", "griddepcontrol.launch_dependents;\n"},
+                      {"//lbk after", "griddepcontrol.wait;\n"}};
+    static const char policy[] = ".reg .b64 %lbk_once;\n"
+                                 "createpolicy.fractional.L2::evict_first.b64 %lbk_once, 1.0;\n";
+    const lb_str once = LB_STR("//lbk once\n");
     lb_buf out = {0};
+    size_t ignored;
+    const bool has_once = lb_str_find(lb_buf_str(text), once, &ignored);
     *waits = false;
     for (lb_str s = lb_buf_str(text); s.len;) {
         size_t n, w = 0;
@@ -109,10 +128,17 @@ lb_status lb_cuda_text_overlap(lb_buf *text, bool *waits, lb_err *err) {
             n = s.len - 1;
         const lb_str line = lb_str_sub(s, 0, n + 1);
         const lb_str bare = lb_str_starts(line, LB_STR("\t")) ? lb_str_sub(line, 1, n + 1) : line;
-        while (w < LB_LEN(words) && !lb_str_starts(bare, lb_str_c(words[w].head)))
+        while (w < WORDS && !lb_str_starts(bare, lb_str_c(words[w].head)))
             w++;
-        *waits |= w == 3;
-        lb_buf_put_str(&out, w < LB_LEN(words) ? lb_str_c(words[w].line) : line);
+        *waits |= w == AFTER;
+        if (w < WORDS)
+            lb_buf_put_str(&out, lb_str_c(words[w].line));
+        else if (has_once && lb_str_ends(line, once))
+            put_once(&out, bare);
+        else
+            lb_buf_put_str(&out, line);
+        if (w == BEGIN && has_once)
+            lb_buf_put_str(&out, lb_str_c(policy));
         s = lb_str_sub(s, n + 1, s.len);
     }
     if (out.oom) {

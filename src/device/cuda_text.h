@@ -18,8 +18,9 @@ void lb_cuda_common_deinit(lb_cuda_common *c);
 lb_status lb_cuda_text_of(const char *ptx, const lb_cuda_common *c, const char *name, lb_buf *out,
                           lb_err *err);
 /* The same for compute capability 9.0 and later (PTX 7.8): the words LBK_BEGIN and LBK_AFTER of
- * kern/dialect_cuda.k become instructions. *waits: the kernel has the second one, that is, it may
- * be started before those in front of it have ended. */
-lb_status lb_cuda_text_overlap(lb_buf *text, bool *waits, lb_err *err);
+ * kern/dialect_cuda.k become instructions, copies marked `once` (kern/mt_cuda.k) tell the L2 cache
+ * to drop what they read first. *waits: the kernel has LBK_AFTER, that is, it may be started before
+ * those in front of it have ended. */
+lb_status lb_cuda_text_hopper(lb_buf *text, bool *waits, lb_err *err);
 
 #endif

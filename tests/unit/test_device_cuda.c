@@ -205,17 +205,34 @@ LB_TEST(cuda_not_right) {
     }
 }
 
+/* Copies of what is read once, and only those, tell the cache so. */
+LB_TEST(cuda_once) {
+    lb_buf text = {0};
+    bool waits;
+    lb_buf_put_str(&text, LB_STR("\t//lbk begin\n\tcp.async.cg.shared.global [%r1], [%rd2], 16;\n"
+                                 "\tcp.async.cg.shared.global [%r1+16], [%rd2], 16; //lbk once\n"
+                                 "\tcp.async.ca.shared.global [%r3], [%rd4], 8; //lbk once\n"));
+    CHECK_OK(lb_cuda_text_hopper(&text, &waits, &err));
+    CHECK_STR(lb_buf_str(&text),
+              "griddepcontrol.launch_dependents;\n.reg .b64 %lbk_once;\n"
+              "createpolicy.fractional.L2::evict_first.b64 %lbk_once, 1.0;\n"
+              "\tcp.async.cg.shared.global [%r1], [%rd2], 16;\n"
+              "cp.async.cg.shared.global.L2::cache_hint [%r1+16], [%rd2], 16, %lbk_once;\n"
+              "cp.async.ca.shared.global.L2::cache_hint [%r3], [%rd4], 8, %lbk_once;\n");
+    lb_buf_deinit(&text);
+}
+
 /* The words at which a kernel of a recording may begin early, and must wait. */
 LB_TEST(cuda_words) {
     lb_buf text = {0};
     bool waits;
     lb_buf_put_str(&text, LB_STR(".version 7.0\n.target sm_75\n\t//lbk begin\n\tld one;\n"));
-    CHECK_OK(lb_cuda_text_overlap(&text, &waits, &err));
+    CHECK_OK(lb_cuda_text_hopper(&text, &waits, &err));
     CHECK(!waits);
     CHECK_STR(lb_buf_str(&text), ".version 7.8\n.target sm_90\n"
                                  "griddepcontrol.launch_dependents;\n\tld one;\n");
     lb_buf_put_str(&text, LB_STR("\t//lbk after"));
-    CHECK_OK(lb_cuda_text_overlap(&text, &waits, &err));
+    CHECK_OK(lb_cuda_text_hopper(&text, &waits, &err));
     CHECK(waits && lb_str_ends(lb_buf_str(&text), LB_STR("one;\ngriddepcontrol.wait;\n")));
     lb_buf_deinit(&text);
 }
