@@ -22,9 +22,11 @@ struct lb_turn {
     lb_err err;
 };
 
-/* What a turn writes: pieces by their places, and whose they are. */
+/* What a turn writes: pieces by their places, and whose they are; then, what is to go to the disk:
+ * the system is told when others write already. */
 typedef struct load {
     u32 n;
+    u64 back_off, back_bytes;
     const lb_sink_piece *piece[PIECES_MAX];
     lb_turn *of[PIECES_MAX];
 } load;
@@ -74,7 +76,7 @@ static bool note_dirty(lb_sink *s, lb_sink_file *f, u64 *off_bytes, u64 *len) {
 }
 
 /* Pieces [i, end), each of which begins where the one before it ends. */
-static void write_run(lb_sink *s, u32 file, int fd, const load *l, u32 i, u32 end) {
+static void write_run(lb_sink *s, u32 file, int fd, load *l, u32 i, u32 end) {
     lb_iov iov[PIECES_MAX];
     lb_sink_file *f = &s->file[file];
     lb_err err = {0};
@@ -85,8 +87,11 @@ static void write_run(lb_sink *s, u32 file, int fd, const load *l, u32 i, u32 en
     }
     lb_sink_lay(s, file, fd, off, len);
     const lb_status st = lb_os_pwritev(fd, f->path, iov, end - i, off, &err);
-    if (st == LB_OK && s->o.sync && note_dirty(s, f, &off, &len))
-        lb_os_writeback(fd, off, len);
+    if (st == LB_OK && s->o.sync && note_dirty(s, f, &off, &len)) {
+        const u64 to = l->back_bytes ? LB_MAX(l->back_off + l->back_bytes, off + len) : off + len;
+        l->back_off = l->back_bytes ? LB_MIN(l->back_off, off) : off;
+        l->back_bytes = to - l->back_off;
+    }
     for (u32 k = i; k < end && st != LB_OK; k++)
         if (l->of[k]->st == LB_OK) {
             l->of[k]->st = st;
@@ -95,7 +100,7 @@ static void write_run(lb_sink *s, u32 file, int fd, const load *l, u32 i, u32 en
 }
 
 /* Not locked; the file is this turn's. */
-static void write_load(lb_sink *s, u32 file, int fd, const load *l) {
+static void write_load(lb_sink *s, u32 file, int fd, load *l) {
     for (u32 i = 0, end; i < l->n; i = end) {
         u64 to = l->piece[i]->off_bytes + l->piece[i]->len;
         for (end = i + 1; end < l->n && l->piece[end]->off_bytes == to; end++)
@@ -118,6 +123,7 @@ static void lead(lb_sink *s, u32 file, int fd) {
         wake[t->wake] = true;
         f->refs--;
     }
+    f->refs += l.back_bytes != 0;
     f->writing = f->turns != NULL;
     if (f->turns) {
         f->turns->leads = true;
@@ -127,6 +133,10 @@ static void lead(lb_sink *s, u32 file, int fd) {
     for (u32 i = 0; i < LB_SINK_WAKES; i++)
         if (wake[i])
             lb_wake_all(&s->wake[i]);
+    if (l.back_bytes) {
+        lb_os_writeback(fd, l.back_off, l.back_bytes);
+        lb_sink_put_fd(s, file);
+    }
 }
 
 /* Pieces of one file, PIECES_MAX at most. */
