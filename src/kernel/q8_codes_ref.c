@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* q8_codes_ref.c: q8_codes_tmpl.h without an instruction set. test_matmul compares its codes,
- * scales and minima with what the decoders make of the same rows. */
-/* Nothing is cut into registers here: the text is a third, the time of compiling a quarter. */
+ * scales and minima with what the decoders make of the same rows. Nothing is cut into registers
+ * here: the text is a third, the time of compiling a quarter. */
 #define UNROLL
 #include "kernel/q8_codes_tmpl.h"
 

@@ -98,17 +98,10 @@ static lb_dev_use use_of(const lb_context *c, const lb_dproduct *p, const lb_dma
                : LB_DEV_MV;
 }
 
-static lb_status run(const lb_context *c, const lb_drun *r, u32 per, lb_dev_arg routes,
-                     lb_err *err) {
-    const lb_dproduct *p = &r->p;
-    const lb_dev_kernel k = r->m.kernel[r->use];
-    lb_mv_args a = r->m.args;
-    lb_dev_arg buf[LB_DEV_BUFS_MAX];
-    u32 n = lb_dmat_args(&r->m, buf);
+static lb_mv_args args_of(const lb_context *c, const lb_dproduct *p, const lb_dmat *m) {
+    lb_mv_args a = m->args;
     a.n_tokens = p->n;
-    a.y_first = r->first;
     a.y_stride = p->stride;
-    a.per = per;
     a.pre = p->in.pre;
     a.x_stride = p->in.stride;
     a.second = p->in.second;
@@ -120,6 +113,18 @@ static lb_status run(const lb_context *c, const lb_drun *r, u32 per, lb_dev_arg 
     a.add = p->out.sum;
     a.add_times = p->out.times;
     a.add_scale = p->out.scale;
+    return a;
+}
+
+static lb_status run(const lb_context *c, const lb_drun *r, u32 per, lb_dev_arg routes,
+                     lb_err *err) {
+    const lb_dproduct *p = &r->p;
+    const lb_dev_kernel k = r->m.kernel[r->use];
+    lb_mv_args a = args_of(c, p, &r->m);
+    lb_dev_arg buf[LB_DEV_BUFS_MAX];
+    u32 n = lb_dmat_args(&r->m, buf);
+    a.y_first = r->first;
+    a.per = per;
     if (r->use == LB_DEV_MM) { /* of one matrix there is no plan, and none is read */
         a.n_mats = per ? a.n_mats : 0;
         buf[n++] = lb_dbuf_arg(c, LB_DBUF_PLAN);
@@ -162,17 +167,13 @@ static lb_status products(const lb_context *c, const lb_dproduct *p, u32 n, u32 
 }
 
 bool lb_dmat_is_few(const lb_context *c, const lb_dproduct *p, const lb_dmat *m) {
-    const lb_dev_info *info = lb_dev_info_get(c->device->r->d);
-    lb_mv_args a = m->args;
     lb_dev_shape shape;
     lb_err why;
-    a.n_tokens = p->n;
-    a.pre = p->in.pre;
-    a.act = p->out.act;
-    a.gated = p->in.gated || p->out.gated;
-    lb_dev_mt_share(info, false, &a);
-    return use_of(c, p, m, 0, false) == LB_DEV_MT &&
-           lb_dev_kernel_shape(m->kernel[LB_DEV_MT], &a, &shape, &why) == LB_OK;
+    if (use_of(c, p, m, 0, false) != LB_DEV_MT)
+        return false;
+    lb_mv_args a = args_of(c, p, m);
+    lb_dev_mt_share(lb_dev_info_get(c->device->r->d), false, &a);
+    return lb_dev_kernel_shape(m->kernel[LB_DEV_MT], &a, &shape, &why) == LB_OK;
 }
 
 static lb_status add_bias(const lb_context *c, const lb_dproduct *p, bool experts,

@@ -22,11 +22,9 @@ struct lb_turn {
     lb_err err;
 };
 
-/* What a turn writes: pieces by their places, and whose they are; then, what is to go to the disk:
- * the system is told when others write already. */
+/* What a turn writes: pieces by their places, and whose they are. */
 typedef struct load {
     u32 n;
-    u64 back_off, back_bytes;
     const lb_sink_piece *piece[PIECES_MAX];
     lb_turn *of[PIECES_MAX];
 } load;
@@ -58,25 +56,18 @@ static lb_turn *take(lb_sink_file *f, load *l) {
     return first;
 }
 
-/* Notes what was written; tells when enough has come together, and where. */
-static bool note_dirty(lb_sink *s, lb_sink_file *f, u64 *off_bytes, u64 *len) {
+static void note_dirty(lb_sink *s, lb_sink_file *f, u64 off_bytes, u64 len) {
     lb_lock(&s->mutex);
     f->unsynced = true;
-    s->unsynced_bytes += *len;
-    f->dirty_from = f->dirty_bytes ? LB_MIN(f->dirty_from, *off_bytes) : *off_bytes;
-    f->dirty_to = f->dirty_bytes ? LB_MAX(f->dirty_to, *off_bytes + *len) : *off_bytes + *len;
-    f->dirty_bytes += *len;
-    bool enough = f->dirty_bytes >= LB_SINK_WRITEBACK;
-    *off_bytes = f->dirty_from;
-    *len = f->dirty_to - f->dirty_from;
-    if (enough)
-        f->dirty_bytes = 0;
+    s->unsynced_bytes += len;
+    f->dirty_from = f->dirty_bytes ? LB_MIN(f->dirty_from, off_bytes) : off_bytes;
+    f->dirty_to = f->dirty_bytes ? LB_MAX(f->dirty_to, off_bytes + len) : off_bytes + len;
+    f->dirty_bytes += len;
     lb_unlock(&s->mutex);
-    return enough;
 }
 
 /* Pieces [i, end), each of which begins where the one before it ends. */
-static void write_run(lb_sink *s, u32 file, int fd, load *l, u32 i, u32 end) {
+static void write_run(lb_sink *s, u32 file, int fd, const load *l, u32 i, u32 end) {
     lb_iov iov[PIECES_MAX];
     lb_sink_file *f = &s->file[file];
     lb_err err = {0};
@@ -87,11 +78,8 @@ static void write_run(lb_sink *s, u32 file, int fd, load *l, u32 i, u32 end) {
     }
     lb_sink_lay(s, file, fd, off, len);
     const lb_status st = lb_os_pwritev(fd, f->path, iov, end - i, off, &err);
-    if (st == LB_OK && s->o.sync && note_dirty(s, f, &off, &len)) {
-        const u64 to = l->back_bytes ? LB_MAX(l->back_off + l->back_bytes, off + len) : off + len;
-        l->back_off = l->back_bytes ? LB_MIN(l->back_off, off) : off;
-        l->back_bytes = to - l->back_off;
-    }
+    if (st == LB_OK && s->o.sync)
+        note_dirty(s, f, off, len);
     for (u32 k = i; k < end && st != LB_OK; k++)
         if (l->of[k]->st == LB_OK) {
             l->of[k]->st = st;
@@ -100,7 +88,7 @@ static void write_run(lb_sink *s, u32 file, int fd, load *l, u32 i, u32 end) {
 }
 
 /* Not locked; the file is this turn's. */
-static void write_load(lb_sink *s, u32 file, int fd, load *l) {
+static void write_load(lb_sink *s, u32 file, int fd, const load *l) {
     for (u32 i = 0, end; i < l->n; i = end) {
         u64 to = l->piece[i]->off_bytes + l->piece[i]->len;
         for (end = i + 1; end < l->n && l->piece[end]->off_bytes == to; end++)
@@ -109,7 +97,8 @@ static void write_load(lb_sink *s, u32 file, int fd, load *l) {
     }
 }
 
-/* Lock held, and given back. Who is woken finds it free. */
+/* Lock held, and given back. Who is woken finds it free. When enough has come together, the system
+ * is told what to write to the disk while others write already. */
 static void lead(lb_sink *s, u32 file, int fd) {
     lb_sink_file *f = &s->file[file];
     load l = {0};
@@ -123,7 +112,12 @@ static void lead(lb_sink *s, u32 file, int fd) {
         wake[t->wake] = true;
         f->refs--;
     }
-    f->refs += l.back_bytes != 0;
+    const u64 off = f->dirty_from, len = f->dirty_to - f->dirty_from;
+    const bool enough = f->dirty_bytes >= LB_SINK_WRITEBACK;
+    if (enough) {
+        f->dirty_bytes = 0;
+        f->refs++;
+    }
     f->writing = f->turns != NULL;
     if (f->turns) {
         f->turns->leads = true;
@@ -133,8 +127,8 @@ static void lead(lb_sink *s, u32 file, int fd) {
     for (u32 i = 0; i < LB_SINK_WAKES; i++)
         if (wake[i])
             lb_wake_all(&s->wake[i]);
-    if (l.back_bytes) {
-        lb_os_writeback(fd, l.back_off, l.back_bytes);
+    if (enough) {
+        lb_os_writeback(fd, off, len);
         lb_sink_put_fd(s, file);
     }
 }
