@@ -35,13 +35,9 @@ else
     says "metal info" "metal    Stub \\x1b Apple GPU, M2, Apple8 (applegpu_g14g), 67.1 MB, 1024 threads and 32768 bytes a threadgroup, Metal 3"
     exits 0 "metal info json" metal "$LBRX" info --json
     says "metal info json" '"device": "metal", "name": '
-    # test_device_metal runs all kernels; here a GPU has cases of a model's size, too, of which one kernel of each family will do
-    if ! is_sanitized; then
-        for kernel in mv_q6_k mv_iq3_s mve_mlx_q4 mm_q4_k mm_mlx_q4 rows_iq2_s gemm gemm_gated gemm_experts gemm_experts_gated \
-            delta_chunks enc_q4_k enc_iq2_s enc_mlx_affine enc_mlx_float column_sums top_chunks top_merge top_take; do
-            exits 0 "metal $kernel" metal "$LBRX" selftest --device metal --kernel $kernel
-            says "metal $kernel" "1 kernels right, 0 wrong"
-        done
+    if ! is_sanitized; then # test_device_metal runs all of them, too
+        exits 0 "metal selftest" metal "$LBRX" selftest --device metal
+        all_right "metal selftest"
     fi
     exits 0 "metal is the GPU" metal "$LBRX" selftest --kernel rms_norm
     says "metal is the GPU" "M2, Apple8 (applegpu_g14g): 1 kernels right, 0 wrong"

@@ -121,7 +121,7 @@ first() { # N PREFIX SUFFIX: the first N models of that form, the base always as
     done
 }
 tensors() { # FILE: a sum of the bytes of the tensors, without the header
-    tail -c +$(($(od -An -tu8 -N8 "$1") + 9)) "$1" | cksum
+    tail -c +$(($(od -An -tu8 -N8 "$1") + 9)) "$1" | sha256sum
 }
 p1=$(find . -maxdepth 1 -name 'p2*-00001-of-*' | head -1)
 [ -n "$p1" ] && pass || fail "GGUF shards" "none"
