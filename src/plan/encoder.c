@@ -13,7 +13,7 @@
 
 enum {
     LANES_MAX = 34,          /* 32 workers are enough for any disk and link */
-    LANE_ELEMS = 512 * 1024, /* a tile of 1 MiB has no more values of 16 bits */
+    LANE_ELEMS = 512 * 1024, /* a tile may have several lanes */
     LANE_COLS = 128 * 1024   /* importance of a row */
 };
 /* The largest results: 8 bits a code and two floats for 32 of them; each part begins at a multiple

@@ -3,7 +3,7 @@
  *
  * Linux makes pages of the cache as large as what is written at once, where that begins at a
  * multiple of their size: where two pieces meet, they become smaller and smaller, down to 4 KiB. So
- * a block at an end of a piece is written with zeros first, all of it, unless a piece has been
+ * a block at an end of a piece is filled up with zeros in the same write, unless a piece has been
  * there: the page is made, and pieces go into it. What is written twice costs what the small pages
  * did (docs/perf/LOG.md). Of a run that is resumed, nothing: what was there must stay. */
 #include "base/os.h"
@@ -41,23 +41,25 @@ lb_status lb_sink_lay_begin(lb_sink *s, lb_err *err) {
     return LB_OK;
 }
 
-/* A block of which a piece is a part; where it fails, the piece will. */
-static void lay(lb_sink *s, lb_sink_file *f, int fd, u64 block) {
+/* Whether nothing was written to a block; now something is. */
+static bool is_new(lb_sink_file *f, u64 block) {
     u8 *const bits = &f->laid[block / 8], bit = (u8)(1u << block % 8);
-    if (!(*bits & bit))
-        (void)lb_os_pwrite(fd, f->path, s->zeros, BLOCK, block * BLOCK, NULL);
+    const bool was = (*bits & bit) != 0;
     *bits |= bit;
+    return !was;
 }
 
-void lb_sink_lay(lb_sink *s, u32 file, int fd, u64 off, u64 len) {
+lb_sink_pads lb_sink_lay(lb_sink *s, u32 file, u64 off, u64 len) {
     lb_sink_file *const f = &s->file[file];
-    const u64 n = n_blocks(s, file), to = off + len;
+    const u64 n = n_blocks(s, file), to = off + len, first = off / BLOCK, last = to / BLOCK;
+    lb_sink_pads pads = {0, 0};
     if (!f->laid)
-        return;
-    if (off % BLOCK && off / BLOCK < n)
-        lay(s, f, fd, off / BLOCK);
-    if (to % BLOCK && to / BLOCK < n)
-        lay(s, f, fd, to / BLOCK);
-    for (u64 i = (off + BLOCK - 1) / BLOCK; i < LB_MIN(to / BLOCK, n); i++)
-        f->laid[i / 8] |= (u8)(1u << i % 8);
+        return pads;
+    if (off % BLOCK && first < n && is_new(f, first))
+        pads.before = off % BLOCK;
+    if (to % BLOCK && last < n && (is_new(f, last) || (last == first && pads.before)))
+        pads.after = BLOCK - to % BLOCK;
+    for (u64 i = (off + BLOCK - 1) / BLOCK; i < LB_MIN(last, n); i++)
+        (void)is_new(f, i);
+    return pads;
 }

@@ -414,16 +414,18 @@ static bool fit_window(lb_plan *p, const lb_need *n) {
 static lb_status solve_tiles(lb_plan *p, const lb_plan_limits *lim, bool *found, u64 *held_max,
                              bool *selects, lb_err *err) {
     /* Down to the smallest buffer there is: less would only make more tiles; below 64 KiB a thread
-     * less costs less than the many small reads. */
-    static const u64 targets[] = {LB_MIB,      512 * LB_KIB, 256 * LB_KIB, 128 * LB_KIB,
-                                  64 * LB_KIB, 16 * LB_KIB,  4 * LB_KIB};
-    enum { N = LB_LEN(targets), N_MANY = 5 };
+     * less costs less than the many small reads. The largest is a device's alone, whose results
+     * are waited for: it has fewer ends (docs/perf/LOG.md). */
+    static const u64 targets[] = {2 * LB_MIB,   LB_MIB,      512 * LB_KIB, 256 * LB_KIB,
+                                  128 * LB_KIB, 64 * LB_KIB, 16 * LB_KIB,  4 * LB_KIB};
+    enum { N = LB_LEN(targets), N_MANY = 6 };
     lb_need need[N];
-    u32 n_measured = 0, n_targets = lim->tile_bytes ? 1 : N;
+    const u32 first = p->encoder ? 0 : 1, n_targets = lim->tile_bytes ? first + 1 : N;
+    u32 n_measured = first;
     *found = *selects = false;
     *held_max = 0;
     for (p->threads = LB_MAX(lim->threads, 1); p->threads >= 1; p->threads /= 2)
-        for (u32 t = 0; t < (p->threads > 1 ? LB_MIN(n_targets, N_MANY) : n_targets); t++) {
+        for (u32 t = first; t < (p->threads > 1 ? LB_MIN(n_targets, N_MANY) : n_targets); t++) {
             p->target_bytes = lim->tile_bytes ? lim->tile_bytes : targets[t];
             if (t == n_measured) {
                 LB_TRY(measure(p, &need[n_measured++], err));

@@ -83,8 +83,12 @@ bool lb_sink_stopped(const lb_sink *s);
 
 /* lay.c */
 lb_status lb_sink_lay_begin(lb_sink *s, lb_err *err); /* of a fresh output */
+/* Zeros that a write takes along on either side, less than LB_SINK_BLOCK each. */
+typedef struct lb_sink_pads {
+    u64 before, after;
+} lb_sink_pads;
 /* Before a write, by who writes to the file. */
-void lb_sink_lay(lb_sink *s, u32 file, int fd, u64 off, u64 len);
+lb_sink_pads lb_sink_lay(lb_sink *s, u32 file, u64 off, u64 len);
 
 /* target.c: refuses to overwrite what must not be. */
 lb_status lb_sink_check_inputs(lb_sink *s, lb_err *err); /* output is or lies around an input */

@@ -68,18 +68,22 @@ static void note_dirty(lb_sink *s, lb_sink_file *f, u64 off_bytes, u64 len) {
 
 /* Pieces [i, end), each of which begins where the one before it ends. */
 static void write_run(lb_sink *s, u32 file, int fd, const load *l, u32 i, u32 end) {
-    lb_iov iov[PIECES_MAX];
+    lb_iov iov[PIECES_MAX + 2]; /* zeros on either side */
     lb_sink_file *f = &s->file[file];
     lb_err err = {0};
     u64 off = l->piece[i]->off_bytes, len = 0;
+    u32 n = 1;
     for (u32 k = i; k < end; k++) {
-        iov[k - i] = (lb_iov){(void *)l->piece[k]->ptr, (size_t)l->piece[k]->len};
+        iov[n++] = (lb_iov){(void *)l->piece[k]->ptr, (size_t)l->piece[k]->len};
         len += l->piece[k]->len;
     }
-    lb_sink_lay(s, file, fd, off, len);
-    const lb_status st = lb_os_pwritev(fd, f->path, iov, end - i, off, &err);
+    const lb_sink_pads pads = lb_sink_lay(s, file, off, len);
+    iov[0] = (lb_iov){s->zeros, (size_t)pads.before};
+    iov[n++] = (lb_iov){s->zeros, (size_t)pads.after};
+    off -= pads.before;
+    const lb_status st = lb_os_pwritev(fd, f->path, iov, n, off, &err);
     if (st == LB_OK && s->o.sync)
-        note_dirty(s, f, off, len);
+        note_dirty(s, f, off, pads.before + len + pads.after);
     for (u32 k = i; k < end && st != LB_OK; k++)
         if (l->of[k]->st == LB_OK) {
             l->of[k]->st = st;

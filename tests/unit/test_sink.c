@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_sink.c: outputs of many megabytes, whose pages are laid before they are written (lay.c): the
  * bytes are those of the pieces, whatever their order, and those of a run before stay. */
+#include "plan/sink_internal.h"
 #include "plan_kit.h"
 #include "test.h"
 #include "base/os.h"
@@ -77,13 +78,13 @@ static void *write_some(void *ctx) {
     return NULL;
 }
 
-/* Cut anywhere, written by several threads in no order. */
-static void cut_and_write(lb_sink *sink, const u8 *bytes, u64 size_bytes, u64 max) {
-    static piece pieces[PIECES_MAX];
+/* Cut anywhere, in no order. */
+static u32 cut(piece pieces[PIECES_MAX], u64 size_bytes, u64 max) {
     u32 n = 0;
     for (u64 at = 0; at < size_bytes; at += pieces[n++].len) {
         const u64 len = 1 + lb_test_rand_below(max);
-        CHECK(n < PIECES_MAX);
+        if (n == PIECES_MAX)
+            abort();
         pieces[n] = (piece){at, LB_MIN(len, size_bytes - at)};
     }
     for (u32 i = n; i > 1; i--) {
@@ -92,6 +93,13 @@ static void cut_and_write(lb_sink *sink, const u8 *bytes, u64 size_bytes, u64 ma
         pieces[j] = pieces[i - 1];
         pieces[i - 1] = p;
     }
+    return n;
+}
+
+/* Written by several threads. */
+static void cut_and_write(lb_sink *sink, const u8 *bytes, u64 size_bytes, u64 max) {
+    static piece pieces[PIECES_MAX];
+    const u32 n = cut(pieces, size_bytes, max);
     lb_thread t[THREADS];
     writer w[THREADS];
     for (u32 i = 0; i < THREADS; i++) {
@@ -127,6 +135,35 @@ LB_TEST(pieces_in_no_order) {
     }
     lb_arena_deinit(&a);
     lb_source_close(&s);
+}
+
+/* On any file system: no zero goes where a piece has been, and who comes first to a block fills it. */
+LB_TEST(pads) {
+    enum { BLOCKS = 40, REST = 777, SIZE = BLOCKS * LB_SINK_BLOCK + REST };
+    for (u64 i = 0; i < lb_test_cases(20); i++) {
+        static u8 was[SIZE], laid[BLOCKS / 8 + 1];
+        static piece pieces[PIECES_MAX];
+        lb_out_file file = {.size_bytes = SIZE};
+        lb_plan p = {.n_files = 1, .files = &file};
+        lb_sink_file f = {.laid = laid};
+        lb_sink s = {.plan = &p, .file = &f};
+        const u32 n = cut(pieces, SIZE, (1 + i % 8) * 64 * LB_KIB);
+        memset(was, 0, sizeof was);
+        memset(laid, 0, sizeof laid);
+        for (u32 k = 0; k < n; k++) {
+            const u64 off = pieces[k].off, to = off + pieces[k].len;
+            const lb_sink_pads pads = lb_sink_lay(&s, 0, off, pieces[k].len);
+            CHECK(pads.before <= off && pads.before < LB_SINK_BLOCK && pads.after < LB_SINK_BLOCK);
+            const u64 first = off / LB_SINK_BLOCK * LB_SINK_BLOCK;
+            const u64 end = LB_MIN(lb_ceil_div_u64(to, LB_SINK_BLOCK) * LB_SINK_BLOCK, (u64)SIZE);
+            CHECK(to + pads.after <= BLOCKS * LB_SINK_BLOCK || pads.after == 0);
+            CHECK(memchr(was + off - pads.before, 1, (size_t)pads.before) == NULL);
+            CHECK(memchr(was + to, 1, (size_t)pads.after) == NULL);
+            memset(was + off - pads.before, 1, (size_t)(pads.before + to - off + pads.after));
+            if (to <= BLOCKS * LB_SINK_BLOCK)
+                CHECK(memchr(was + first, 0, (size_t)(end - first)) == NULL);
+        }
+    }
 }
 
 typedef struct until {

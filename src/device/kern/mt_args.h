@@ -16,7 +16,7 @@
 #define LB_DEV_MT_RING_q4_k 9216u
 #define LB_DEV_MT_RING_q5_k 11264u
 #define LB_DEV_MT_RING_q6_k 11520u
-#define LB_DEV_MT_RING_q8_0 9472u
+#define LB_DEV_MT_RING_q8_0 9216u
 #define LB_DEV_MT_RING_q4_0 9216u
 #define LB_DEV_MT_RING_mlx_q4 9216u
 #define LB_DEV_MT_RING_mlx_q8 10240u
