@@ -39,8 +39,10 @@ $(B)/tests/kern/%.o: tests/kern/%.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS_ALL) $(CFLAGS_TEST) -MMD -MP -c $< -o $@
 # The kernels of AVX-VNNI once more, in AVX-512's encoding of vpdpbusd with no other part of it: for
-# processors that have that one alone. Not under sanitizers, where AVX2's kernels are the same text.
-ifeq ($(ARCH)$(SAN)$(SIMD),x86_64yes)
+# processors that have that one alone. Not under sanitizers, where AVX2's kernels are the same text, nor where nothing
+# could run them.
+EVEX_RUNS := $(if $(filter Linux,$(UNAME)),$(shell grep -m1 -w avx512_vnni /proc/cpuinfo | grep -ow avx512vl),yes)
+ifeq ($(ARCH)$(SAN)$(SIMD)$(if $(EVEX_RUNS),,no),x86_64yes)
 KERN_EVEX := $(patsubst src/kernel/%_avxvnni.c,$(B)/tests/kern/%_evex.o,$(wildcard src/kernel/*_avxvnni.c))
 $(B)/tests/kern/%_evex.o: src/kernel/%_avxvnni.c
 	@mkdir -p $(@D)

@@ -8,6 +8,8 @@
 #include <sanitizer/common_interface_defs.h>
 #endif
 
+#define LB_FIBER_APART 192u        /* bytes that a stack begins lower than the one before, */
+#define LB_FIBER_SPREAD 16384u     /* up to here */
 #define LB_FIBER_GUARD 0x6b6e6f74u /* the lowest words of a stack, that nobody may reach */
 
 struct lb_fibers {
@@ -20,32 +22,37 @@ struct lb_fibers {
     const lb_cpu_kernel *kernel;
     void *const *args;
     u32 n_threads, random;
+    u16 order[LB_FIBER_THREADS_MAX]; /* in which they run between two meetings */
+    u32 turn, n_done;                /* place in it of the one that runs; how many have ended */
     u32 shared_bytes; /* that a threadgroup has been given since they were last filled */
     /* by simdgroup, and in turn, so that slow lanes still read what fast ones have left behind */
     u32 words[LB_FIBER_THREADS_MAX / LB_FIBER_SIMD][2][LB_FIBER_SIMD][LB_FIBER_WORDS];
     bool too_much_shared;
 #if defined(__SANITIZE_ADDRESS__)
     void *fake_stack;
-    const void *stack_bottom;
+    const void *stack_bottom; /* the scheduler's */
     size_t stack_bytes;
+    bool by_scheduler; /* the fiber that begins or goes on follows the scheduler */
 #endif
 };
 
-/* Saves what a call preserves on the running stack, leaves its pointer in *from, goes on at `to`.
- */
+/* Saves what a call preserves on the running stack, leaves its pointer in *from, goes on at `to`,
+ * which is fiber f's (NULL: the scheduler's). The arguments stay where they are: a function that
+ * begins there has them, too. */
 #if defined(__APPLE__)
 #define LB_SYMBOL(name) "_" name
 #else
 #define LB_SYMBOL(name) name
 #endif
-void lb_fiber_switch(void **from, void *to) __attribute__((visibility("hidden")));
+void lb_fiber_switch(void **from, void *to, lb_fiber *f) __attribute__((visibility("hidden")));
 #if defined(__x86_64__)
 #define LB_FIBER_ARCH 1
 __asm__(".text\n.globl " LB_SYMBOL("lb_fiber_switch") "\n" LB_SYMBOL(
     "lb_fiber_switch") ":\n"
                        "pushq %rbp\npushq %rbx\npushq %r12\npushq %r13\npushq %r14\npushq %r15\n"
                        "movq %rsp,(%rdi)\nmovq %rsi,%rsp\n"
-                       "popq %r15\npopq %r14\npopq %r13\npopq %r12\npopq %rbx\npopq %rbp\nret\n");
+                       "popq %r15\npopq %r14\npopq %r13\npopq %r12\npopq %rbx\npopq %rbp\n"
+                       "popq %rcx\njmp *%rcx\n");
 #elif defined(__aarch64__)
 #define LB_FIBER_ARCH 1
 __asm__(".text\n.p2align 2\n.globl " LB_SYMBOL("lb_fiber_switch") "\n" LB_SYMBOL(
@@ -63,9 +70,10 @@ __asm__(".text\n.p2align 2\n.globl " LB_SYMBOL("lb_fiber_switch") "\n" LB_SYMBOL
                        "add sp,sp,#176\nret\n");
 #else
 #define LB_FIBER_ARCH 0
-void lb_fiber_switch(void **from, void *to) {
+void lb_fiber_switch(void **from, void *to, lb_fiber *f) {
     (void)from;
     (void)to;
+    (void)f;
 }
 #endif
 
@@ -73,41 +81,77 @@ static u8 *stack_of(const lb_fiber *f) {
     return f->all->stacks + (size_t)f->thread * LB_FIBER_STACK_BYTES;
 }
 
-/* Between the scheduler and a fiber; the address sanitizer is told of both stacks. */
-static void resume(lb_fiber *f) {
-    lb_fibers *all = f->all;
-#if defined(__SANITIZE_ADDRESS__)
-    __sanitizer_start_switch_fiber(&all->fake_stack, stack_of(f), LB_FIBER_STACK_BYTES);
-#endif
-    lb_fiber_switch(&all->sp, f->sp);
-#if defined(__SANITIZE_ADDRESS__)
-    __sanitizer_finish_switch_fiber(all->fake_stack, NULL, NULL);
-#endif
+/* The next fiber of the order that can run, NULL: the scheduler's turn. */
+static lb_fiber *next_to_run(lb_fibers *all) {
+    while (++all->turn < all->n_threads) {
+        lb_fiber *f = &all->fiber[all->order[all->turn]];
+        if (f->state == LB_FIBER_RUNS)
+            return f;
+    }
+    return NULL;
 }
 
+/* The address sanitizer is told of both stacks (NULL: the scheduler's), and says itself which one
+ * the scheduler's is when a fiber follows it. */
+#if defined(__SANITIZE_ADDRESS__)
+static void leaves(lb_fibers *all, lb_fiber *from, const lb_fiber *to) {
+    void **kept = !from                          ? &all->fake_stack
+                  : from->state == LB_FIBER_DONE ? NULL
+                                                 : &from->fake_stack;
+    all->by_scheduler = !from;
+    __sanitizer_start_switch_fiber(kept, to ? stack_of(to) : all->stack_bottom,
+                                   to ? LB_FIBER_STACK_BYTES : all->stack_bytes);
+}
+
+static void arrives(lb_fibers *all, void *fake_stack) {
+    const bool first = all->by_scheduler;
+    __sanitizer_finish_switch_fiber(fake_stack, first ? &all->stack_bottom : NULL,
+                                    first ? &all->stack_bytes : NULL);
+}
+#endif
+
+/* The scheduler's turn ends: the fibers that can run do, in their order, each to where it waits or
+ * ends. Whether there was one. */
+static bool run_fibers(lb_fibers *all) {
+    all->turn = UINT32_MAX;
+    lb_fiber *f = next_to_run(all);
+    if (!f)
+        return false;
+#if defined(__SANITIZE_ADDRESS__)
+    leaves(all, NULL, f);
+#endif
+    lb_fiber_switch(&all->sp, f->sp, f);
+#if defined(__SANITIZE_ADDRESS__)
+    all->by_scheduler = false;
+    arrives(all, all->fake_stack);
+#endif
+    return true;
+}
+
+/* To the next fiber, without the scheduler between the two. */
 static void suspend(lb_fiber *f) {
     lb_fibers *all = f->all;
+    lb_fiber *next = next_to_run(all);
 #if defined(__SANITIZE_ADDRESS__)
-    __sanitizer_start_switch_fiber(f->state == LB_FIBER_DONE ? NULL : &f->fake_stack,
-                                   all->stack_bottom, all->stack_bytes);
+    leaves(all, f, next);
 #endif
-    lb_fiber_switch(&f->sp, all->sp);
+    lb_fiber_switch(&f->sp, next ? next->sp : all->sp, next);
 #if defined(__SANITIZE_ADDRESS__)
-    __sanitizer_finish_switch_fiber(f->fake_stack, &all->stack_bottom, &all->stack_bytes);
+    arrives(all, f->fake_stack);
 #endif
 }
 
-/* The first function on a fiber's stack; its fiber lies in the highest word of the stack. It never
- * returns: nothing resumes a fiber that is done. */
-static void enter(void) {
-    const uintptr_t here = (uintptr_t)__builtin_frame_address(0);
-    const uintptr_t top = (here + LB_FIBER_STACK_BYTES - 1) / LB_FIBER_STACK_BYTES;
-    lb_fiber *f = *(lb_fiber **)(top * LB_FIBER_STACK_BYTES - sizeof(void *));
+/* The first function on a fiber's stack, with lb_fiber_switch's arguments. It never returns:
+ * nothing resumes a fiber that is done. */
+static void enter(void **from, void *to, lb_fiber *f) {
+    (void)from;
+    (void)to;
 #if defined(__SANITIZE_ADDRESS__)
-    __sanitizer_finish_switch_fiber(NULL, &f->all->stack_bottom, &f->all->stack_bytes);
+    arrives(f->all, NULL);
 #endif
     f->all->kernel->run(f, f->all->args);
     f->state = LB_FIBER_DONE;
+    f->all->n_done++;
     suspend(f);
     LB_ASSERT(!"a fiber that is done was resumed");
 }
@@ -123,19 +167,18 @@ static void begin(lb_fiber *f) {
     f->shared_bytes = 0;
     f->turn = 0;
     lb_store_u32(stack, LB_FIBER_GUARD);
-    *--sp = f;
+    /* Stacks that all began at one place of their 64 KiB would share a few sets of the caches. */
+    sp -= f->thread * LB_FIBER_APART % LB_FIBER_SPREAD / sizeof *sp;
     union {
-        void (*fn)(void);
+        void (*fn)(void **, void *, lb_fiber *);
         void *ptr;
     } entry = {.fn = enter};
 #if defined(__x86_64__)
     *--sp = NULL; /* a return address, so that the stack is aligned as after a call */
-    *--sp = NULL;
     *--sp = entry.ptr;
     for (u32 i = 0; i < 6; i++)
         *--sp = NULL;
 #else
-    sp -= 1; /* 16-byte aligned */
     sp -= 22;
     memset(sp, 0, 22 * sizeof *sp);
     sp[11] = entry.ptr; /* x30 */
@@ -148,6 +191,10 @@ static void wait_at(lb_fiber *f, lb_fiber_op op, int line) {
     f->op = op;
     f->line = line;
     suspend(f);
+}
+
+lb_fiber *lb_fibers_running(lb_fibers *all) {
+    return &all->fiber[all->order[all->turn]];
 }
 
 void lb_fiber_barrier(lb_fiber *f, int line) {
@@ -264,8 +311,9 @@ static lb_status pass_barrier(lb_fibers *all, lb_err *err) {
     return LB_OK;
 }
 
-static void shuffle(lb_fibers *all, u16 *order, u32 schedule) {
+static void shuffle(lb_fibers *all, u32 schedule) {
     const u32 n = all->n_threads;
+    u16 *order = all->order;
     for (u32 i = 0; i < n; i++)
         order[i] = (u16)(schedule == LB_FIBER_BACKWARD ? n - 1 - i : i);
     for (u32 i = n - 1; schedule > LB_FIBER_BACKWARD && i; i--) {
@@ -283,29 +331,20 @@ static lb_status check_stacks(const lb_fibers *all, lb_err *err) {
     for (u32 i = 0; i < all->n_threads; i++)
         if (lb_load_u32(stack_of(&all->fiber[i])) != LB_FIBER_GUARD)
             return lb_fail(err, LB_E_FORMAT, "kernel %s: a stack of more than %u bytes", all->name,
-                           LB_FIBER_STACK_BYTES);
+                           LB_FIBER_STACK_BYTES - LB_FIBER_SPREAD);
     return LB_OK;
 }
 
 static lb_status run_group(lb_fibers *all, u32 schedule, lb_err *err) {
-    u16 order[LB_FIBER_THREADS_MAX];
-    u32 done = 0;
-    shuffle(all, order, schedule);
+    shuffle(all, schedule);
     memset(all->shared, 0xff, LB_MIN(all->shared_bytes, LB_FIBER_SHARED_MOST)); /* NaN */
     all->shared_bytes = 0;
+    all->n_done = 0;
     for (u32 i = 0; i < all->n_threads; i++)
         begin(&all->fiber[i]);
     for (;;) {
-        bool ran = false;
-        for (u32 i = 0; i < all->n_threads; i++) {
-            lb_fiber *f = &all->fiber[order[i]];
-            if (f->state != LB_FIBER_RUNS)
-                continue;
-            resume(f);
-            ran = true;
-            done += f->state == LB_FIBER_DONE;
-        }
-        if (done == all->n_threads)
+        const bool ran = run_fibers(all);
+        if (all->n_done == all->n_threads)
             return check_stacks(all, err);
         bool more = false;
         if (ran)

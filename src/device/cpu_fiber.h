@@ -64,6 +64,8 @@ void lb_fibers_free(lb_fibers **f);
  * must not; outputs are then not what they should be. */
 lb_status lb_fibers_run(lb_fibers *f, const char *name, const lb_cpu_kernel *k, void *const *args,
                         const lb_fiber_grid *grid, lb_err *err);
+/* The fiber that runs: for who is called by a kernel without it. */
+lb_fiber *lb_fibers_running(lb_fibers *f);
 
 /* What kernels call, through the dialect. */
 void *lb_fiber_shared(lb_fiber *f, size_t size_bytes);

@@ -237,8 +237,8 @@ typedef struct options {
 } options;
 #define DEFAULT_SEED 1
 
-/* All cases of one kernel; false on the first failure, which is printed unless o->quiet. */
-bool check_kern(const options *o, const kern *w, const char *isa, any_fn *ref, any_fn *fn);
+/* All cases of a kernel for steps of l (bits): those that failed, printed unless o->quiet. */
+u32 check_kern(const options *o, const kern *w, const ladder *l, u32 steps);
 
 /* ---- broken.c, bench.c ---- */
 

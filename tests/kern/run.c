@@ -83,16 +83,24 @@ static void print_difference(const kcase *c, const call *ref, const call *got) {
                (double)ref->r.minmax[1]);
 }
 
-/* The reference on roomy copies, then the kernel where the case places it. */
-static const char *run_case(lab *l, const kcase *c, call *ref, call *got) {
+/* Inputs, and what the reference makes of roomy copies of them. */
+static bool run_reference(lab *l, const kcase *c, call *ref) {
     ref->out = area_place(&l->ref_out, c->out_bytes, PLACE_ROOMY, 1);
-    got->out = area_place(&l->out, c->out_bytes, c->place, c->out_step);
     memset(ref->out, 0xc3, c->out_bytes);
-    memset(got->out, 0xc3, c->out_bytes);
     for (u32 i = 0; i < c->n_in; i++) {
         LB_ASSERT(c->in_bytes[i] <= l->data[i].bytes);
         kcase_fill(ref->w, c, i, l->data[i].lo);
         ref->in[i] = l->data[i].lo;
+    }
+    start_result(c, &ref->r);
+    return guarded(do_call, ref);
+}
+
+/* The kernel where the case places it. */
+static const char *run_case(lab *l, const kcase *c, const call *ref, call *got) {
+    got->out = area_place(&l->out, c->out_bytes, c->place, c->out_step);
+    memset(got->out, 0xc3, c->out_bytes);
+    for (u32 i = 0; i < c->n_in; i++) {
         u8 *at = area_place(&l->in[i], c->in_bytes[i], c->place, c->in_step[i]);
         memcpy(at, l->data[i].lo, c->in_bytes[i]);
         got->in[i] = at;
@@ -101,45 +109,65 @@ static const char *run_case(lab *l, const kcase *c, call *ref, call *got) {
             got->in[i] = got->out;
         }
     }
-    start_result(c, &ref->r);
     start_result(c, &got->r);
-    if (!guarded(do_call, ref))
-        return "the reference touched memory outside its buffers";
     if (!guarded(do_call, got))
         return "touched memory outside its buffers";
     return compare(c, l, ref, got);
 }
 
-bool check_kern(const options *o, const kern *w, const char *isa, any_fn *ref, any_fn *fn) {
-    static lab l;
-    if (!l.ready) {
-        area_init(&l.out, AREA_BYTES);
-        area_init(&l.ref_out, AREA_BYTES);
+static void report(const options *o, const char *isa, const char *what, size_t i, const call *ref,
+                   const call *got) {
+    const kcase *c = ref->c;
+    printf("FAIL %s %s: %s\n    case %zu (seed %llu): ", ref->w->name, isa, what, i,
+           (unsigned long long)o->seed);
+    kcase_print(stdout, ref->w, c);
+    printf("\n");
+    if (!strstr(what, "touched"))
+        print_difference(c, ref, got);
+    printf("    again: checkkern%s --kernel %s --isa %s --seed %llu --case %zu\n",
+           o->is_long ? " --long" : "", ref->w->name, isa, (unsigned long long)o->seed, i);
+}
+
+static lab the_lab;
+
+/* Case i for some steps of the ladder: those that failed. The reference runs once for all. */
+static u32 check_case(const options *o, const kern *w, const ladder *l, u32 steps, size_t i,
+                      const kcase *c) {
+    u32 failed = 0;
+    call ref = {.w = w, .fn = kern_fn(&l->step[0].k, w), .c = c};
+    const bool ran = run_reference(&the_lab, c, &ref);
+    for (size_t s = 0; s < l->n_steps; s++) {
+        if (!(steps >> s & 1))
+            continue;
+        call got = {.w = w, .fn = kern_fn(&l->step[s].k, w), .c = c};
+        const char *what = ran ? run_case(&the_lab, c, &ref, &got)
+                               : "the reference touched memory outside its buffers";
+        if (what && !o->quiet)
+            report(o, l->step[s].name, what, i, &ref, &got);
+        failed |= (u32)(what != NULL) << s;
+    }
+    return failed;
+}
+
+u32 check_kern(const options *o, const kern *w, const ladder *l, u32 steps) {
+    lab *at = &the_lab;
+    if (!at->ready) {
+        area_init(&at->out, AREA_BYTES);
+        area_init(&at->ref_out, AREA_BYTES);
         for (int i = 0; i < 3; i++) {
-            area_init(&l.in[i], AREA_BYTES);
-            area_init(&l.data[i], AREA_BYTES);
+            area_init(&at->in[i], AREA_BYTES);
+            area_init(&at->data[i], AREA_BYTES);
         }
-        l.ready = true;
+        at->ready = true;
     }
     kcase c;
-    for (size_t i = o->has_case ? o->one_case : 0; kcase_make(w, o->is_long, o->seed, i, &c);
+    u32 failed = 0;
+    for (size_t i = o->has_case ? o->one_case : 0;
+         steps & ~failed && kcase_make(w, o->is_long, o->seed, i, &c);
          i += o->is_long ? 1 : o->case_step) {
-        call r = {.w = w, .fn = ref, .c = &c}, g = {.w = w, .fn = fn, .c = &c};
-        const char *what = run_case(&l, &c, &r, &g);
-        if (what && !o->quiet) {
-            printf("FAIL %s %s: %s\n    case %zu (seed %llu): ", w->name, isa, what, i,
-                   (unsigned long long)o->seed);
-            kcase_print(stdout, w, &c);
-            printf("\n");
-            if (!strstr(what, "touched"))
-                print_difference(&c, &r, &g);
-            printf("    again: checkkern%s --kernel %s --isa %s --seed %llu --case %zu\n",
-                   o->is_long ? " --long" : "", w->name, isa, (unsigned long long)o->seed, i);
-        }
-        if (what)
-            return false;
+        failed |= check_case(o, w, l, steps & ~failed, i, &c);
         if (o->has_case)
             break;
     }
-    return true;
+    return failed;
 }

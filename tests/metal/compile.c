@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* compile.c: kernels' text by mslcc.sh, which is clang; their threads as fibers of
- * device/cpu_fiber.h. A fiber finds itself in the highest word of its stack. */
+ * device/cpu_fiber.h. */
 #include "base/mem.h"
 #include "fake.h"
 #include <dlfcn.h>
@@ -27,9 +27,7 @@ typedef struct run {
 static lb_fibers *fibers;
 
 static lb_fiber *self(void) {
-    const uintptr_t here = (uintptr_t)__builtin_frame_address(0);
-    const uintptr_t top = (here + LB_FIBER_STACK_BYTES - 1) / LB_FIBER_STACK_BYTES;
-    return *(lb_fiber **)(top * LB_FIBER_STACK_BYTES - sizeof(void *));
+    return lb_fibers_running(fibers);
 }
 
 static void barrier(int line) {
@@ -57,6 +55,8 @@ static void run_thread(lb_fiber *f, void *const *args) {
         memcpy(r->group, f->group, sizeof r->group);
         if (r->library->shared_bytes)
             memset(r->library->shared, 0xff, (size_t)r->library->shared_bytes);
+        if (r->kernel->shared)
+            memset(r->kernel->shared, 0xff, (size_t)(r->kernel->shared_end - r->kernel->shared));
     }
     r->kernel->call(r->args, place);
 }

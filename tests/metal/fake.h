@@ -80,6 +80,7 @@ enum { FAKE_READ, FAKE_WRITTEN, FAKE_VALUE };
 typedef struct fake_kernel {
     const char *name;
     void (*call)(void *const *args, const u32 *place);
+    char *shared, *shared_end; /* memory of threadgroups that no other kernel has; may be NULL */
     u32 n_bufs;
     struct {
         u32 index, kind;
@@ -91,7 +92,7 @@ typedef struct fake_library {
     fake_object head;
     void *dl;
     const fake_kernel *kernels;
-    char *shared; /* all memory of threadgroups */
+    char *shared; /* memory of threadgroups that is all kernels' */
     u64 shared_bytes;
 } fake_library;
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # kernels.awk: preprocessed kernels (clang -E, include/metal_stdlib) with a table of them and a caller of each behind them,
 # in C++: what a Metal library says of its functions. One kernel's head stands on one line. A `constant T &` of a head
-# becomes a T: Metal copies values out of that address space, clang does not.
+# becomes a T: Metal copies values out of that address space, clang does not. The threadgroup's memory of each kernel lies
+# in a section of its own.
 function fail(why) {
     printf "#error kernel %s: %s\n", name, why
 }
@@ -13,13 +14,17 @@ function fail(why) {
         sub(/^.* /, "", type)
         text = substr(text, 1, RSTART - 1) "const " type " " substr(text, RSTART + RLENGTH)
     }
+    if (is_head) {
+        line = $0
+        sub(/^.*annotate\("msl_kernel"\)\)\) *void */, "", line)
+        name = line
+        sub(/\(.*$/, "", name)
+    }
+    if (text !~ /^static/) # what stands outside of kernels is all kernels'
+        gsub(/section\("lbk_tg"\)/, "section(\"lbk_tg_" name "\")", text)
     print text
 }
 is_head {
-    line = $0
-    sub(/^.*annotate\("msl_kernel"\)\)\) *void */, "", line)
-    name = line
-    sub(/\(.*$/, "", name)
     sub(/^[A-Za-z0-9_]*\(/, "", line)
     sub(/\) *\{?[^)\]]*$/, "", line)
     n = split(line, param, ",")
@@ -61,12 +66,15 @@ is_head {
     }
     calls = calls "static void lbk_call_" name "(void *const *a, const uint *p) {\n"
     calls = calls "    ((void (*)(" types "))(void *)" name ")(" values ");\n}\n"
-    table = table "    {\"" name "\", lbk_call_" name ", " n_bufs ", {" args "}},\n"
+    own = "__attribute__((weak, visibility(\"hidden\")));\n"
+    calls = calls "extern char lbk_begin_" name "[] __asm__(\"__start_lbk_tg_" name "\") " own
+    calls = calls "extern char lbk_end_" name "[] __asm__(\"__stop_lbk_tg_" name "\") " own
+    table = table "    {\"" name "\", lbk_call_" name ", lbk_begin_" name ", lbk_end_" name ", " n_bufs ", {" args "}},\n"
 }
 END {
     printf "%s", calls
     print "struct lbk_msl_arg { uint index, kind; ulong bytes; };"
-    print "struct lbk_msl_kernel { const char *name; void (*call)(void *const *, const uint *); uint n_bufs; lbk_msl_arg arg[31]; };"
+    print "struct lbk_msl_kernel { const char *name; void (*call)(void *const *, const uint *); char *begin, *end; uint n_bufs; lbk_msl_arg arg[31]; };"
     print "extern \"C\" __attribute__((visibility(\"default\"))) const lbk_msl_kernel lbk_msl_kernels[] = {"
-    print table "    {nullptr, nullptr, 0, {}}};"
+    print table "    {nullptr, nullptr, nullptr, nullptr, 0, {}}};"
 }

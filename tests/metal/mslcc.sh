@@ -21,6 +21,8 @@ fi
 set -- -x c++ -std=c++14 ${target:+--target="$target"} -D__METAL_VERSION__=300 -DLBK_MSL_CHECK -nostdinc -nostdinc++ \
     -I"$here/include" -O1 -fPIC -fvisibility=hidden -fno-exceptions -fno-math-errno -fsigned-char -ffp-contract=off \
     -Wall -Werror=return-type -Wno-unknown-attributes -Wno-unused-function -Wno-unknown-pragmas
+# Else each fma is a call.
+[ -n "$target" ] || ! grep -qw fma /proc/cpuinfo 2>/dev/null || set -- "$@" -mfma
 {
     printf '#line 1 "program_source"\n'
     cat "$text"
