@@ -137,7 +137,8 @@ LB_TEST(pieces_in_no_order) {
     lb_source_close(&s);
 }
 
-/* On any file system: no zero goes where a piece has been, and who comes first to a block fills it. */
+/* On any file system: no zero goes where a piece has been, and who comes first to a block fills it.
+ */
 LB_TEST(pads) {
     enum { BLOCKS = 40, REST = 777, SIZE = BLOCKS * LB_SINK_BLOCK + REST };
     for (u64 i = 0; i < lb_test_cases(20); i++) {
