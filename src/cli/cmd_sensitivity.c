@@ -93,8 +93,8 @@ typedef struct work {
     lb_cli *cli;
     const sensitivity_opts *o;
     lb_infer *x;
-    lb_context *beside;  /* the CPU's, where devices run the model */
-    lb_encoder *encoder; /* there, where it makes the CPU's codes */
+    lb_context *beside;       /* the CPU's, where devices run the model */
+    lb_quant_device *encoder; /* there, where it makes the CPU's codes */
     lb_sensitivity result;
     lb_sensor *sensor;
     lb_importance importance;
@@ -243,7 +243,7 @@ static lb_status open_encoder(work *w, lb_err *err) {
                            .index = lb_resident_device(x->resident)->index,
                            .memory_bytes = budget ? budget - used.used_bytes : 0};
     const lb_status st =
-        lb_encoder_new(&w->encoder, &o, x->threads, w->o->common.memory_bytes, err);
+        lb_quant_device_new(&w->encoder, &o, x->threads, w->o->common.memory_bytes, err);
     return st == LB_E_NOMEM || st == LB_E_LIMIT ? LB_OK : st;
 }
 
@@ -314,8 +314,8 @@ static lb_status run(lb_cli *cli, const void *opts, const char *const *args, u32
     lb_context_free(&w->beside);
     lb_sensor_free(&w->sensor);
     if (w->encoder)
-        lb_encoder_warn(w->encoder, x->quiet);
-    lb_encoder_free(&w->encoder);
+        lb_quant_device_warn(w->encoder, x->quiet);
+    lb_quant_device_free(&w->encoder);
     lb_importance_close(&w->importance);
     lb_buf_deinit(&w->ids);
     lb_buf_deinit(&w->json);

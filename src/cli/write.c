@@ -101,11 +101,11 @@ static lb_status begin(lb_writer *w, const lb_cli *cli, const lb_writing *o, lb_
     lb_cli_log(cli, "%s: %u threads, memory %llu bytes, output %s", verb, w->opts.threads,
                (unsigned long long)common->memory_bytes, o->output ? o->output : "none");
     if (common->choice.kind != LB_DEV_CPU || common->choice.emulated)
-        LB_TRY(lb_encoder_new(&w->encoder,
-                              &(lb_dev_opts){.kind = common->choice.kind,
-                                             .index = common->choice.index,
-                                             .memory_bytes = common->device_memory_bytes},
-                              w->opts.threads, common->memory_bytes, err));
+        LB_TRY(lb_quant_device_new(&w->encoder,
+                                   &(lb_dev_opts){.kind = common->choice.kind,
+                                                  .index = common->choice.index,
+                                                  .memory_bytes = common->device_memory_bytes},
+                                   w->opts.threads, common->memory_bytes, err));
     w->opts.encoder = w->encoder;
     w->process_bytes = lb_cli_limit_heap(common->memory_bytes);
     lb_progress_begin(&w->progress, common->progress, verb);
@@ -145,28 +145,28 @@ static void print_remarks(lb_str text) {
     lb_buf_deinit(&safe);
 }
 
-void lb_encoder_warn(const lb_encoder *e, bool quiet) {
-    const char *why = lb_encoder_refusal(e);
+void lb_quant_device_warn(const lb_quant_device *e, bool quiet) {
+    const char *why = lb_quant_device_refusal(e);
     if (why && !quiet)
-        fprintf(stderr, "warning: %s: %s; the CPU quantizes instead\n", lb_encoder_device(e), why);
+        fprintf(stderr, "warning: %s: %s; the CPU quantizes instead\n", lb_quant_device_id(e), why);
 }
 
 /* What the device has done; told: a person is told where that is nothing. */
 static void end_encoder(lb_writer *w, const lb_cli *cli, bool told, bool quiet) {
-    lb_encoder_stats s;
+    lb_quant_device_stats s;
     if (!w->encoder)
         return;
-    lb_encoder_stats_get(w->encoder, &s);
-    lb_cli_log(cli, "%s: %llu values quantized in %llu batches", lb_encoder_device(w->encoder),
+    lb_quant_device_stats_get(w->encoder, &s);
+    lb_cli_log(cli, "%s: %llu values quantized in %llu batches", lb_quant_device_id(w->encoder),
                (unsigned long long)s.n_elems, (unsigned long long)s.n_batches);
-    lb_encoder_warn(w->encoder, quiet);
-    if (told && s.n_batches == 0 && !lb_encoder_refusal(w->encoder))
+    lb_quant_device_warn(w->encoder, quiet);
+    if (told && s.n_batches == 0 && !lb_quant_device_refusal(w->encoder))
         lb_buf_printf(
             &w->remarks,
             "nothing was quantized on %s, which makes K- and IQ-quants, and MLX's groups without "
             "--refine\n",
-            lb_encoder_device(w->encoder));
-    lb_encoder_free(&w->encoder);
+            lb_quant_device_id(w->encoder));
+    lb_quant_device_free(&w->encoder);
 }
 
 void lb_writer_end(lb_writer *w, lb_cli *cli, const lb_common *common, const lb_out_report *r,

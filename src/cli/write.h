@@ -24,7 +24,7 @@ extern const lb_opt lb_write_opts[LB_WRITE_OPTS];
 typedef struct lb_writer {
     lb_kernels kernels;
     lb_progress progress;
-    lb_encoder *encoder; /* of --device; NULL: none */
+    lb_quant_device *encoder; /* of --device; NULL: none */
     lb_writer_opts opts;
     lb_buf remarks;
     u64 process_bytes; /* what the process held at the beginning beside the blocks of its heap */
@@ -38,7 +38,7 @@ lb_status lb_writer_begin(lb_writer *w, const lb_cli *cli, const lb_writing *o, 
 lb_status lb_writer_begin_device(lb_writer *w, const lb_cli *cli, const lb_writing *o,
                                  lb_common *common, const char *verb, lb_err *err);
 /* One line on stderr where kernels of the device were left out; unless quiet. */
-void lb_encoder_warn(const lb_encoder *e, bool quiet);
+void lb_quant_device_warn(const lb_quant_device *e, bool quiet);
 /* Remarks to stderr, the plan or the report to the result. */
 void lb_writer_end(lb_writer *w, lb_cli *cli, const lb_common *common, const lb_out_report *r,
                    const lb_buf *plan, lb_status st);

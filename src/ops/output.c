@@ -583,7 +583,7 @@ static lb_status try_encoder(const lb_output *x, lb_err *err) {
     for (u32 i = 0; i < g->n && x->opts->encoder; i++) {
         const lb_node *n = lb_graph_node(g, i);
         if (n->kind == LB_NODE_ENCODE && n->u.encode.quant)
-            LB_TRY(lb_encoder_try(x->opts->encoder, n->u.encode.quant, err));
+            LB_TRY(lb_quant_device_try(x->opts->encoder, n->u.encode.quant, err));
     }
     return LB_OK;
 }
@@ -606,7 +606,7 @@ lb_status lb_output_write(lb_plan *p, lb_out_model *m, u32 n_models, const lb_wr
                              .enough_bytes = m->all_memory ? 0 : LB_OUTPUT_ENOUGH_BYTES,
                              .threads = o->threads};
     if (o->encoder) { /* a driver has much of its own in the process */
-        limits.beside_bytes = lb_encoder_pinned_bytes(o->encoder);
+        limits.beside_bytes = lb_quant_device_pinned_bytes(o->encoder);
         limits.enough_bytes += m->all_memory ? 0 : lb_run_base_bytes() + limits.beside_bytes;
     }
     lb_status closed = lb_plan_close(p, &limits, err);

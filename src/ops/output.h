@@ -27,7 +27,7 @@ typedef struct lb_writer_opts {
     bool json;     /* form of a dry run's text */
     bool lossless; /* refuse when any value would be rounded */
     const lb_kernels *kernels;
-    lb_encoder *encoder; /* quantizes what it takes (plan/encoder.h); NULL: the CPU all */
+    lb_quant_device *encoder; /* quantizes what it takes (plan/encoder.h); NULL: the CPU all */
     bool (*stop)(void *);
     void (*progress)(void *, u64 done_bytes, u64 total_bytes);
     void (*planned)(void *, u64 write_bytes); /* before anything is read; may be NULL */

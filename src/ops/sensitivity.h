@@ -56,7 +56,7 @@ typedef struct lb_sensitivity_opts {
     u32 n_anchors;            /* of each tensor of a layer; 0: all types */
     bool refine;
     const lb_importance *importance; /* NULL: none */
-    struct lb_encoder *encoder;      /* quantizes what it takes (plan/encoder.h); NULL: nothing */
+    struct lb_quant_device *encoder; /* quantizes what it takes (plan/encoder.h); NULL: nothing */
     /* Whether a tensor is to be measured; NULL: all that llama-quantize quantizes. */
     bool (*wanted)(void *user, lb_str name);
     const char *temp_dir;                              /* NULL: TMPDIR, else /tmp */

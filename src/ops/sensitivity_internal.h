@@ -42,7 +42,7 @@ void lb_recording_take(lb_recording *r, const lb_mweight *w, u32 matrix, const f
 /* A tensor in another type. */
 typedef struct lb_recast {
     const lb_kernels *k;
-    lb_encoder *encoder; /* makes the codes that it can; NULL: none */
+    lb_quant_device *encoder; /* makes the codes that it can; NULL: none */
     const lb_mweight *w;
     lb_dtype dtype;
     lb_quant quant;

@@ -103,7 +103,7 @@ lb_status lb_recast_begin(lb_recast *r, const lb_mweight *w, lb_dtype t, bool re
                           .dtype = t,
                           .refine = refine && lb_refine_has(t),
                           .tables = tables[t]};
-    return lb_encoder_try(r->encoder, &r->quant, err);
+    return lb_quant_device_try(r->encoder, &r->quant, err);
 }
 
 void lb_recast_end(lb_recast *r) {
@@ -249,7 +249,7 @@ static lb_status run_rows(lb_recast *r, u64 first, u64 n, float *diff, lb_err *e
 }
 
 bool lb_recast_is_there(const lb_recast *r) {
-    return lb_encoder_takes(r->encoder, &r->quant, r->w->n_cols);
+    return lb_quant_device_takes(r->encoder, &r->quant, r->w->n_cols);
 }
 
 lb_status lb_recast_codes(lb_recast *r, lb_err *err) {

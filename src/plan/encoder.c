@@ -38,7 +38,7 @@ typedef struct lb_lane {
     lb_dev_buf *refined; /* of blocks; made when it is first needed */
 } lb_lane;
 
-struct lb_encoder {
+struct lb_quant_device {
     lb_dev *dev;
     bool emulated, started;
     lb_dev_buf *grid[LB_DTYPE_COUNT]; /* codebooks, when they are first needed */
@@ -49,8 +49,8 @@ struct lb_encoder {
     u64 number;
     bool stop;
     lb_err err;
-    char refusal[LB_ERR_MSG_MAX]; /* of lb_encoder_try */
-    lb_encoder_stats stats;
+    char refusal[LB_ERR_MSG_MAX]; /* of lb_quant_device_try */
+    lb_quant_device_stats stats;
     lb_thread thread;
 };
 
@@ -61,7 +61,7 @@ static u32 value_bytes(lb_round type) {
 /* ---- the encoder's thread ---- */
 
 /* The codebook of a type, made of the quantizer's tables. */
-static lb_status need_grid(lb_encoder *e, lb_lane *l, lb_err *err) {
+static lb_status need_grid(lb_quant_device *e, lb_lane *l, lb_err *err) {
     const lb_dtype t = l->q->dtype;
     const u64 bytes = (u64)lb_dev_encode_table_words(t) * sizeof(u32);
     if (!bytes || e->grid[t])
@@ -99,7 +99,7 @@ static lb_dev_buf *result_of(const lb_lane *l) {
     return l->q->refine ? l->refined : l->blocks;
 }
 
-static lb_status launch_blocks(lb_encoder *e, lb_lane *l, lb_err *err) {
+static lb_status launch_blocks(lb_quant_device *e, lb_lane *l, lb_err *err) {
     const u32 block = lb_dtype_get(l->q->dtype)->block_elems;
     lb_dev_encode launch = {.type = l->q->dtype,
                             .val = {.n_blocks = (u32)(l->n / block),
@@ -139,7 +139,7 @@ static lb_status launch_groups(lb_lane *l, const u64 off[], lb_err *err) {
     return lb_dev_encode_mlx_launch(l->queue, &launch, err);
 }
 
-static lb_status submit(lb_encoder *e, lb_lane *l, lb_err *err) {
+static lb_status submit(lb_quant_device *e, lb_lane *l, lb_err *err) {
     u64 off[LB_QUANT_PARTS + 1] = {0};
     lay_out(l, off);
     LB_TRY(need_grid(e, l, err));
@@ -161,7 +161,7 @@ static lb_status submit(lb_encoder *e, lb_lane *l, lb_err *err) {
 }
 
 /* Lock held. The one that was handed over first. */
-static lb_lane *first_in(lb_encoder *e, state s) {
+static lb_lane *first_in(lb_quant_device *e, state s) {
     lb_lane *first = NULL;
     for (u32 i = 0; i < e->n_lanes; i++)
         if (e->lane[i].state == s && (!first || e->lane[i].number < first->number))
@@ -170,7 +170,7 @@ static lb_lane *first_in(lb_encoder *e, state s) {
 }
 
 /* Lock held. The lane's result is there, or it has failed. */
-static void finish(lb_encoder *e, lb_lane *l, lb_status st, const lb_err *err) {
+static void finish(lb_quant_device *e, lb_lane *l, lb_status st, const lb_err *err) {
     if (st != LB_OK && e->err.code == LB_OK) {
         e->err = *err;
         lb_wake_all(&e->free);
@@ -182,7 +182,7 @@ static void finish(lb_encoder *e, lb_lane *l, lb_status st, const lb_err *err) {
 }
 
 static void *encoder_main(void *arg) {
-    lb_encoder *e = arg;
+    lb_quant_device *e = arg;
     lb_lane *l;
     lb_lock(&e->mutex);
     for (;;) {
@@ -214,7 +214,7 @@ static void *encoder_main(void *arg) {
 
 /* ---- workers ---- */
 
-void lb_encoding_init(lb_encoding *x, lb_encoder *e) {
+void lb_encoding_init(lb_encoding *x, lb_quant_device *e) {
     *x = (lb_encoding){.e = e};
     if (e)
         lb_cond_init(&x->done);
@@ -255,7 +255,7 @@ static void deliver(const lb_lane *l) {
 /* Lock held, and given back while copying. Takes back those of the worker's lanes that are done;
  * waits where none is. */
 static void collect(lb_encoding *x) {
-    lb_encoder *e = x->e;
+    lb_quant_device *e = x->e;
     bool any = false;
     for (u32 i = 0; i < e->n_lanes; i++) {
         lb_lane *l = &e->lane[i];
@@ -278,7 +278,7 @@ static void collect(lb_encoding *x) {
 /* Lock held. NULL: the device has failed. A worker that has lanes under way waits for its own,
  * which nobody else gives back. */
 static lb_lane *take(lb_encoding *x) {
-    lb_encoder *e = x->e;
+    lb_quant_device *e = x->e;
     lb_lane *l = NULL;
     while (e->err.code == LB_OK && !(l = first_in(e, FREE))) {
         hand_over_all(x);
@@ -344,7 +344,7 @@ void lb_encoding_add(lb_encoding *x, lb_encoding_at at, u64 n, const void *in,
 }
 
 lb_status lb_encoding_end(lb_encoding *x, lb_err *err) {
-    lb_encoder *e = x->e;
+    lb_quant_device *e = x->e;
     lb_lock(&e->mutex);
     hand_over_all(x);
     while (x->pending)
@@ -380,7 +380,7 @@ static lb_status lane_new(lb_dev *d, lb_lane *l, lb_err *err) {
 
 /* As many as there is room for; where that is fewer than wanted, the last one's is the codebooks'.
  */
-static lb_status make_lanes(lb_encoder *e, u32 n_wanted, lb_err *err) {
+static lb_status make_lanes(lb_quant_device *e, u32 n_wanted, lb_err *err) {
     lb_err own = {0};
     lb_status st = LB_OK;
     while (e->n_lanes < n_wanted && st == LB_OK) {
@@ -402,21 +402,21 @@ static lb_status make_lanes(lb_encoder *e, u32 n_wanted, lb_err *err) {
 
 /* How many lanes are wanted: two more than workers. Of the kernels as C both sides are the host's.
  */
-static u32 lanes_for(const lb_encoder *e, u32 threads, u64 memory_bytes) {
+static u32 lanes_for(const lb_quant_device *e, u32 threads, u64 memory_bytes) {
     const u64 lane = (e->emulated ? 2 : 1) * (LANE_ELEMS * sizeof(float) + LANE_OUT_BYTES);
     const u64 fit = LB_MAX(memory_bytes / 4 / lane, 2);
     return (u32)LB_MIN(LB_MIN((u64)threads + 2, fit), LANES_MAX);
 }
 
-lb_status lb_encoder_new(lb_encoder **out, const lb_dev_opts *dev, u32 threads, u64 memory_bytes,
-                         lb_err *err) {
+lb_status lb_quant_device_new(lb_quant_device **out, const lb_dev_opts *dev, u32 threads,
+                              u64 memory_bytes, lb_err *err) {
     *out = NULL;
     if (!lb_dev_encode_exact(dev->kind))
         return lb_fail(err, LB_E_UNSUPPORTED,
                        "--device: %s may flush subnormal numbers, so that the bytes might not be "
                        "those of the CPU: nothing is quantized there: use --device cpu",
                        lb_dev_kind_name(dev->kind));
-    lb_encoder *e = lb_alloc_zero(1, sizeof *e);
+    lb_quant_device *e = lb_alloc_zero(1, sizeof *e);
     if (!e)
         return lb_fail(err, LB_E_NOMEM, "out of memory for a device's lanes");
     e->emulated = dev->kind == LB_DEV_CPU;
@@ -431,12 +431,12 @@ lb_status lb_encoder_new(lb_encoder **out, const lb_dev_opts *dev, u32 threads, 
     e->started = st == LB_OK;
     *out = e;
     if (st != LB_OK)
-        lb_encoder_free(out);
+        lb_quant_device_free(out);
     return st;
 }
 
-void lb_encoder_free(lb_encoder **out) {
-    lb_encoder *e = *out;
+void lb_quant_device_free(lb_quant_device **out) {
+    lb_quant_device *e = *out;
     if (!e)
         return;
     lb_lock(&e->mutex);
@@ -457,11 +457,11 @@ void lb_encoder_free(lb_encoder **out) {
     *out = NULL;
 }
 
-const char *lb_encoder_device(const lb_encoder *e) {
+const char *lb_quant_device_id(const lb_quant_device *e) {
     return e->emulated ? "emulated" : lb_dev_info_get(e->dev)->id;
 }
 
-u64 lb_encoder_pinned_bytes(const lb_encoder *e) {
+u64 lb_quant_device_pinned_bytes(const lb_quant_device *e) {
     return e->emulated ? 0 : e->n_lanes * (LANE_ELEMS * sizeof(float) + LANE_OUT_BYTES);
 }
 
@@ -478,7 +478,7 @@ static u32 kernels_of(const lb_quant *q, lb_dev_kernel k[2]) {
 }
 
 static bool refuse(void *user, const lb_dev *d, lb_dev_kernel k, const lb_err *why) {
-    lb_encoder *e = user;
+    lb_quant_device *e = user;
     (void)d;
     (void)k;
     if (!e->refusal[0])
@@ -486,18 +486,18 @@ static bool refuse(void *user, const lb_dev *d, lb_dev_kernel k, const lb_err *w
     return true;
 }
 
-lb_status lb_encoder_try(lb_encoder *e, const lb_quant *q, lb_err *err) {
+lb_status lb_quant_device_try(lb_quant_device *e, const lb_quant *q, lb_err *err) {
     lb_dev_kernel k[2];
     const u32 n = e ? kernels_of(q, k) : 0;
     const lb_dev_proving p = {.list = k, .n = n, .wrong = refuse, .user = e};
     return n ? lb_dev_prove_all(e->dev, &p, err) : LB_OK;
 }
 
-const char *lb_encoder_refusal(const lb_encoder *e) {
+const char *lb_quant_device_refusal(const lb_quant_device *e) {
     return e->refusal[0] ? e->refusal : NULL;
 }
 
-bool lb_encoder_takes(const lb_encoder *e, const lb_quant *q, u64 n_cols) {
+bool lb_quant_device_takes(const lb_quant_device *e, const lb_quant *q, u64 n_cols) {
     lb_dev_kernel k[2];
     const u32 n = e ? kernels_of(q, k) : 0;
     bool has = n && (q->kind != LB_QUANT_BLOCKS || !q->importance || n_cols <= LANE_COLS);
@@ -506,13 +506,13 @@ bool lb_encoder_takes(const lb_encoder *e, const lb_quant *q, u64 n_cols) {
     return has;
 }
 
-float lb_encoder_most(const lb_quant *q) {
+float lb_quant_device_most(const lb_quant *q) {
     if (q->kind == LB_QUANT_AFFINE && q->round == LB_ROUND_F16)
         return 0x1p14f;
     return q->kind == LB_QUANT_NVFP4 ? 0x1p11f : 0x1p126f;
 }
 
-void lb_encoder_stats_get(lb_encoder *e, lb_encoder_stats *out) {
+void lb_quant_device_stats_get(lb_quant_device *e, lb_quant_device_stats *out) {
     lb_lock(&e->mutex);
     *out = e->stats;
     lb_unlock(&e->mutex);

@@ -14,48 +14,48 @@
 #include "device/device.h"
 #include "plan/quant.h"
 
-typedef struct lb_encoder lb_encoder;
+typedef struct lb_quant_device lb_quant_device;
 
 /* Opens the device. threads: workers that will feed it; memory_bytes: the budget of the process, of
  * which lanes take a quarter at most, where that is two of them. LB_E_UNSUPPORTED: the device's
  * arithmetic is not the CPU's; LB_E_LIMIT, LB_E_NOMEM: not even two lanes fit into its memory. */
-lb_status lb_encoder_new(lb_encoder **out, const lb_dev_opts *dev, u32 threads, u64 memory_bytes,
-                         lb_err *err);
+lb_status lb_quant_device_new(lb_quant_device **out, const lb_dev_opts *dev, u32 threads,
+                              u64 memory_bytes, lb_err *err);
 /* No worker has anything open. */
-void lb_encoder_free(lb_encoder **e);
+void lb_quant_device_free(lb_quant_device **e);
 /* What --device calls it: "cuda:0"; of the kernels as C, "emulated". */
-const char *lb_encoder_device(const lb_encoder *e);
+const char *lb_quant_device_id(const lb_quant_device *e);
 /* Memory of the host that is not in this process's heap. */
-u64 lb_encoder_pinned_bytes(const lb_encoder *e);
+u64 lb_quant_device_pinned_bytes(const lb_quant_device *e);
 /* Before a run: whether the kernels that make what q makes are right, by their self-test, once
  * each. Those that are not are left out, and their values are the CPU's. LB_E_IO: the device was
  * lost. */
-lb_status lb_encoder_try(lb_encoder *e, const lb_quant *q, lb_err *err);
+lb_status lb_quant_device_try(lb_quant_device *e, const lb_quant *q, lb_err *err);
 /* What was left out, and why; NULL: nothing. */
-const char *lb_encoder_refusal(const lb_encoder *e);
+const char *lb_quant_device_refusal(const lb_quant_device *e);
 /* Whether it makes what q makes of a matrix of so many columns; e may be NULL. */
-bool lb_encoder_takes(const lb_encoder *e, const lb_quant *q, u64 n_cols);
+bool lb_quant_device_takes(const lb_quant_device *e, const lb_quant *q, u64 n_cols);
 /* Values of larger magnitude are the CPU's, of MLX's groups: their scales may not fit their type,
  * and the CPU counts those. */
-float lb_encoder_most(const lb_quant *q);
+float lb_quant_device_most(const lb_quant *q);
 /* Batches and values that were quantized so far. */
-typedef struct lb_encoder_stats {
+typedef struct lb_quant_device_stats {
     u64 n_batches, n_elems;
-} lb_encoder_stats;
-void lb_encoder_stats_get(lb_encoder *e, lb_encoder_stats *out);
+} lb_quant_device_stats;
+void lb_quant_device_stats_get(lb_quant_device *e, lb_quant_device_stats *out);
 
 /* ---- of one worker ---- */
 
 #define LB_ENCODING_MAX 8 /* outputs of a job: LB_ROOTS_MAX */
 typedef struct lb_encoding {
-    lb_encoder *e;
+    lb_quant_device *e;
     struct lb_lane *open[LB_ENCODING_MAX]; /* what is being filled */
     u32 pending;                           /* lanes that were handed over */
     lb_cond done;                          /* there are none of them any more */
 } lb_encoding;
 
 /* e may be NULL: then nothing else is called. */
-void lb_encoding_init(lb_encoding *x, lb_encoder *e);
+void lb_encoding_init(lb_encoding *x, lb_quant_device *e);
 void lb_encoding_deinit(lb_encoding *x);
 
 /* Where values stand: in the output of a job, of a matrix of n_cols columns, from column col of a

@@ -616,7 +616,7 @@ static void quant_rows(const lb_eval *e, u32 inst, lb_rect strip, u64 i, u8 *out
 static bool is_there(const lb_eval *e, const lb_inst *x) {
     return x->role == LB_INST_COMPUTE && x->node->kind == LB_NODE_ENCODE &&
            x->node->u.encode.quant && e->encoding &&
-           lb_encoder_takes(e->encoding->e, x->node->u.encode.quant, x->node->n_cols);
+           lb_quant_device_takes(e->encoding->e, x->node->u.encode.quant, x->node->n_cols);
 }
 
 /* Whether an instance is rows of f16 or bf16 that nothing takes but a device that makes MLX's
@@ -645,7 +645,7 @@ static bool add_stored(lb_eval *e, u32 from, lb_rect r, lb_encoding_at at, u8 *c
     const lb_inst *x = &e->pass->insts[from];
     piece p = piece_of(e, x);
     const bool is_f16 = p.leaf->codec.dtype == LB_F16;
-    const float most = lb_encoder_most(at.q);
+    const float most = lb_quant_device_most(at.q);
     const u32 limit = is_f16 ? lb_f16_from_f32(LB_MIN(most, 65504.0f)) : lb_bf16_from_f32(most);
     locate(e, &p, r.r0, r.c0);
     if (lb_halves_most((size_t)r.nc, p.part[0]) > limit) {
@@ -662,7 +662,7 @@ static bool add_stored(lb_eval *e, u32 from, lb_rect r, lb_encoding_at at, u8 *c
 static void run_quant_there(lb_eval *e, u32 inst, lb_rect strip) {
     const lb_inst *x = &e->pass->insts[inst];
     const lb_quant *q = x->node->u.encode.quant;
-    const float most = lb_encoder_most(q);
+    const float most = lb_quant_device_most(q);
     const bool stored = goes_stored(e, x->in[0]);
     lb_rect r = inst_rect(e, x->in[0], strip);
     for (u64 i = 0; i < strip.nr; i++) {

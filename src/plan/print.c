@@ -226,8 +226,8 @@ static void print_node(printer *p, lb_node_id id) {
         break;
     }
     if (n->kind == LB_NODE_ENCODE && n->u.encode.quant && p->plan->encoder &&
-        lb_encoder_takes(p->plan->encoder, n->u.encode.quant, n->n_cols))
-        lb_buf_printf(out, " on %s", lb_encoder_device(p->plan->encoder));
+        lb_quant_device_takes(p->plan->encoder, n->u.encode.quant, n->n_cols))
+        lb_buf_printf(out, " on %s", lb_quant_device_id(p->plan->encoder));
     print_inputs(p, n);
     p->depth--;
 }

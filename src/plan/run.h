@@ -16,11 +16,11 @@ struct lb_sink;
 
 typedef struct lb_run_options {
     const lb_kernels *kernels;
-    lb_encoder *encoder;  /* quantizes what it takes; NULL: all is done by the kernels */
-    struct lb_sink *sink; /* NULL: everything runs, nothing is written */
-    const int *raw_fd;    /* or here, of a plan with one file and nothing beside its streams */
-    const char *temp_dir; /* for spill files; NULL: TMPDIR, else /tmp */
-    bool (*stop)(void *); /* polled: true ends the run with LB_E_INTERRUPTED; may be NULL */
+    lb_quant_device *encoder; /* quantizes what it takes; NULL: all is done by the kernels */
+    struct lb_sink *sink;     /* NULL: everything runs, nothing is written */
+    const int *raw_fd;        /* or here, of a plan with one file and nothing beside its streams */
+    const char *temp_dir;     /* for spill files; NULL: TMPDIR, else /tmp */
+    bool (*stop)(void *);     /* polled: true ends the run with LB_E_INTERRUPTED; may be NULL */
     void (*progress)(void *, u64 done_bytes,
                      u64 total_bytes); /* may be NULL; any thread, one at a time */
     void *user;
