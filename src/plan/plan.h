@@ -90,8 +90,7 @@ typedef struct lb_plan {
     lb_plan_source *src; /* one a source */
     bool want_digests;   /* hash what is read: for provenance */
     bool only_finite;    /* an output with a value that is NaN or infinite stops the run */
-    const struct lb_quant_device
-        *encoder;   /* what will quantize beside the kernels; NULL: nothing */
+    const struct lb_quant_device *encoder; /* quantizes beside the kernels; NULL: nothing */
     lb_str options; /* text that is part of the plan's identity (operation and its options) */
     lb_err err;
     /* known when closed */
