@@ -36,6 +36,13 @@ static const char *joined(const lb_mv_args *a, u32 groups, u64 *bytes) {
     return NULL;
 }
 
+/* Tiles, or so many side by side as a threadgroup has at a time. */
+static u32 tiles_of(const lb_mv_args *a) {
+    const bool pair = a->act && a->gated; /* rows that meet are of one tile */
+    const u64 tiles = lb_ceil_div_u64(lb_dev_mv_values(a), LB_DEV_MT_ROWS / (pair ? 2 : 1));
+    return (u32)lb_ceil_div_u64(tiles, LB_DEV_MT_SIMDGROUPS / a->split);
+}
+
 static const char *shape_mt(lb_dev_form form, u32 n_forms, u32 type, const lb_mv_args *a,
                             lb_dev_shape *s) {
     const u32 n_rows = lb_dev_mv_values(a);
@@ -51,10 +58,8 @@ static const char *shape_mt(lb_dev_form form, u32 n_forms, u32 type, const lb_mv
     if (a->simdgroups != LB_DEV_MT_SIMDGROUPS || !a->split || LB_DEV_MT_SIMDGROUPS % a->split ||
         a->split > a->n_cols / LB_DEV_MT_COLS)
         return "rows are not shared by the simdgroups of a threadgroup";
-    const u32 own = LB_DEV_MT_SIMDGROUPS / a->split;
-    const bool pair = a->act && a->gated; /* rows that meet are of one tile */
-    const u64 tiles = lb_ceil_div_u64(n_rows, pair ? LB_DEV_MT_ROWS / 2 : LB_DEV_MT_ROWS);
-    const u32 full = (u32)lb_ceil_div_u64(tiles, own);
+    const bool pair = a->act && a->gated;
+    const u32 full = tiles_of(a);
     /* from a tile's first row to the end of its last one, where pairs lie half the rows apart */
     const u64 reach = s->need_bytes[0] / a->n_rows * (n_rows + LB_DEV_MT_ROWS / 2);
     if (a->n_cols > COLS_MAX || (pair && reach > UINT32_MAX))
@@ -78,22 +83,34 @@ const char *lb_dev_shape_mt_mlx(u32 bits, const void *val, lb_dev_shape *s) {
     return shape_mt(LB_DEV_AFFINE, 3, bits, val, s);
 }
 
-u32 lb_dev_mt_ring(lb_dev_kernel k) {
-    static const struct {
-        lb_dev_kernel k;
-        u32 bytes;
-    } rings[] = {
-#define RING(type, x_bytes) \
-    {LB_DK_mt_##type,       \
-     (LB_DEV_MT_RING_##type + (x_bytes)*LB_DEV_MT_COLS * LB_DEV_MT_KEEP) * LB_DEV_MT_SIMDGROUPS}
-        RING(q4_k, 4),   RING(q5_k, 4),   RING(q6_k, 4), RING(q8_0, 4), RING(q4_0, 4),
-        RING(mlx_q4, 4), RING(mlx_q8, 4), RING(bf16, 6), RING(f16, 6),
+/* bytes: of the ring. room: whether products leave multiprocessors to what comes next (room_for);
+ * those of floats are slower then. */
+typedef struct mt_ring {
+    lb_dev_kernel k;
+    u32 bytes;
+    bool room;
+} mt_ring;
+
+static const mt_ring *ring_of(lb_dev_kernel k) {
+    static const mt_ring rings[] = {
+#define RING(type, x_bytes, room)                                                                \
+    {LB_DK_mt_##type,                                                                            \
+     (LB_DEV_MT_RING_##type + (x_bytes)*LB_DEV_MT_COLS * LB_DEV_MT_KEEP) * LB_DEV_MT_SIMDGROUPS, \
+     room}
+        RING(q4_k, 4, true),   RING(q5_k, 4, true),  RING(q6_k, 4, true),
+        RING(q8_0, 4, true),   RING(q4_0, 4, true),  RING(mlx_q4, 4, true),
+        RING(mlx_q8, 4, true), RING(bf16, 6, false), RING(f16, 6, false),
 #undef RING
     };
     for (u32 i = 0; i < LB_LEN(rings); i++)
         if (rings[i].k == k)
-            return rings[i].bytes;
-    return 0;
+            return &rings[i];
+    return NULL;
+}
+
+u32 lb_dev_mt_ring(lb_dev_kernel k) {
+    const mt_ring *r = ring_of(k);
+    return r ? r->bytes : 0;
 }
 
 u32 lb_dev_mt_shared(lb_dev_kernel k) {
@@ -101,7 +118,19 @@ u32 lb_dev_mt_shared(lb_dev_kernel k) {
     return ring ? ring + LB_DEV_MT_DECLARED : 0;
 }
 
-void lb_dev_mt_share(const lb_dev_info *d, bool alone, lb_mv_args *a) {
+/* How many threadgroups, at most two a multiprocessor, make a product of one token when room is
+ * left: one each where that is two full rounds, so that the first rows of the next product wait
+ * beside it; half as many as there are tiles in front of an attention, which needs whole
+ * multiprocessors, and beside products of other types. docs/devices.md has what these are worth. */
+static u32 room_for(u32 n_units, const lb_mv_args *a) {
+    const u32 two = GROUPS * n_units, n = tiles_of(a);
+    if (n <= two)
+        return n > two - two / 10 ? n_units : two;
+    return n < 2 * two && !a->add && !a->act ? (n + 1) / 2 : two;
+}
+
+void lb_dev_mt_share(const lb_dev_info *d, lb_dev_kernel k, bool alone, lb_mv_args *a) {
+    const mt_ring *ring = ring_of(k);
     const u32 n_blocks = a->n_cols / LB_DEV_MT_COLS;
     a->simdgroups = LB_DEV_MT_SIMDGROUPS;
     a->split = a->simdgroups; /* so that threadgroups have as many tiles as others */
@@ -114,5 +143,7 @@ void lb_dev_mt_share(const lb_dev_info *d, bool alone, lb_mv_args *a) {
     if (a->parts > 1) { /* each of a token has a counter */
         const u32 most = LB_DEV_MT_COUNTERS / LB_MAX(a->n_tokens, 1u);
         a->per = a->per ? LB_MIN(LB_MAX(a->per / a->parts, 1u), most) : most;
+    } else if (a->n_tokens == 1 && ring && ring->room) {
+        a->per = room_for(d->n_units, a);
     }
 }

@@ -131,7 +131,8 @@ static lb_status run(const lb_context *c, const lb_drun *r, u32 per, lb_dev_arg 
     } else {
         /* what adds to the stream is followed by a barrier */
         if (r->use == LB_DEV_MT)
-            lb_dev_mt_share(lb_dev_info_get(c->device->r->d), p->out.sum && p->l->n_parts == 1, &a);
+            lb_dev_mt_share(lb_dev_info_get(c->device->r->d), k, p->out.sum && p->l->n_parts == 1,
+                            &a);
         else
             share_rows(c, k, &a);
         buf[n++] = per ? routes : a.pre == LB_DEV_PRE_NORM ? p->in.w : c->device->r->zeros;
@@ -172,7 +173,7 @@ bool lb_dmat_is_few(const lb_context *c, const lb_dproduct *p, const lb_dmat *m)
     if (use_of(c, p, m, 0, false) != LB_DEV_MT)
         return false;
     lb_mv_args a = args_of(c, p, m);
-    lb_dev_mt_share(lb_dev_info_get(c->device->r->d), false, &a);
+    lb_dev_mt_share(lb_dev_info_get(c->device->r->d), m->kernel[LB_DEV_MT], false, &a);
     return lb_dev_kernel_shape(m->kernel[LB_DEV_MT], &a, &shape, &why) == LB_OK;
 }
 

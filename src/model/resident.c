@@ -198,9 +198,10 @@ static void choose_few(const upload *u, const lb_mat *m, u32 n, lb_dmat *out) {
     lb_err why;
     lb_dev_kernel k;
     out->kernel[LB_DEV_MT] = out->kernel[LB_DEV_MV];
-    lb_dev_mt_share(lb_dev_info_get(u->r->d), false, &a);
-    if (n == 1 && lb_dev_kernel_of(LB_DEV_MT, out->form, type, &k) && lb_dev_has(u->r->d, k) &&
-        lb_dev_kernel_shape(k, &a, &shape, &why) == LB_OK)
+    if (n != 1 || !lb_dev_kernel_of(LB_DEV_MT, out->form, type, &k) || !lb_dev_has(u->r->d, k))
+        return;
+    lb_dev_mt_share(lb_dev_info_get(u->r->d), k, false, &a);
+    if (lb_dev_kernel_shape(k, &a, &shape, &why) == LB_OK)
         out->kernel[LB_DEV_MT] = k;
 }
 

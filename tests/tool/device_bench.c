@@ -83,7 +83,7 @@ static lb_status run(bench *b, lb_dev_kernel k, lb_mv_args a, lb_err *err) {
     const bool mt = lb_dev_kernel_needs(k) == LB_DEV_NEEDS_RING;
     const char *parts = getenv("PARTS"), *per = getenv("PER"); /* of mt_* */
     if (mt)
-        lb_dev_mt_share(lb_dev_info_get(b->d), true, &a);
+        lb_dev_mt_share(lb_dev_info_get(b->d), k, true, &a);
     if (mt && parts) {
         const u32 n = LB_MAX((u32)atoi(parts), 1u);
         a.per = LB_MAX(a.per * a.parts / n, 1u);

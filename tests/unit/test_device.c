@@ -208,14 +208,52 @@ LB_TEST(device_shared_columns) {
                 .n_rows = n_rows[i % LB_LEN(n_rows)], .n_cols = 14336, .n_tokens = 1 + n % 8};
             lb_dev_shape s;
             info.tuning.mt_parts = n / 8;
-            lb_dev_mt_share(&info, true, &a);
+            lb_dev_mt_share(&info, LB_DK_mt_q4_k, true, &a);
             CHECK_U64(a.parts, LB_MAX(LB_MIN(n / 8, 7), 1u)); /* 56 blocks, 8 simdgroups */
             CHECK_OK(lb_dev_kernel_shape(LB_DK_mt_q4_k, &a, &s, &err));
             CHECK_U64(s.groups[2], a.parts);
             CHECK(a.parts == 1 || s.groups[0] * s.groups[1] <= 1024);
-            lb_dev_mt_share(&info, false, &a);
+            lb_dev_mt_share(&info, LB_DK_mt_q4_k, false, &a);
             CHECK_U64(a.parts, 1);
         }
+}
+
+/* Threadgroups of a product: by kernel, rows, tokens and what the device has. */
+LB_TEST(device_groups) {
+    enum { ADD = 1, GATED };
+    static const struct {
+        lb_dev_kernel k;
+        u32 units, n_rows, n_tokens, how, per, groups;
+    } cases[] = {
+        {LB_DK_mt_mlx_q4, 132, 1024, 1, 0, 264, 64},    /* fewer tiles than multiprocessors */
+        {LB_DK_mt_mlx_q4, 132, 2560, 1, 0, 264, 160},   /* one round of two, not two of one */
+        {LB_DK_mt_mlx_q4, 132, 4096, 1, ADD, 132, 132}, /* 256 tiles: two full rounds */
+        {LB_DK_mt_mlx_q4, 132, 4224, 1, ADD, 132, 132},
+        {LB_DK_mt_mlx_q4, 132, 4240, 1, ADD, 264, 264}, /* one more */
+        {LB_DK_mt_q4_k, 132, 5120, 1, 0, 160, 160},     /* 320 tiles in two rounds */
+        {LB_DK_mt_q8_0, 132, 6144, 1, 0, 192, 192},
+        {LB_DK_mt_q8_0, 132, 6128, 1, 0, 192, 192}, /* 383 */
+        {LB_DK_mt_q4_k, 132, 8448, 1, 0, 264, 264}, /* 528 */
+        {LB_DK_mt_q4_k, 132, 6144, 1, GATED, 264, 264},
+        {LB_DK_mt_q4_k, 132, 128256, 1, 0, 264, 264},
+        {LB_DK_mt_bf16, 132, 4096, 1, ADD, 264, 256}, /* floats: always two */
+        {LB_DK_mt_f16, 132, 6144, 1, 0, 264, 264},
+        {LB_DK_mt_mlx_q8, 132, 4096, 2, ADD, 264, 256}, /* several tokens */
+        {LB_DK_mt_mlx_q4, 0, 4096, 1, 0, 0, 256},       /* not known: as there are rows */
+    };
+    for (u32 i = 0; i < LB_LEN(cases); i++) {
+        lb_dev_info info = {.n_units = cases[i].units};
+        lb_mv_args a = {.n_rows = cases[i].n_rows, .n_cols = 4096, .n_tokens = cases[i].n_tokens};
+        lb_dev_shape s;
+        a.add = cases[i].how == ADD;
+        a.gated = cases[i].how == GATED;
+        a.act = a.gated ? LB_DEV_PRE_SILU : 0;
+        a.group_elems = 64;
+        lb_dev_mt_share(&info, cases[i].k, true, &a);
+        CHECK_U64(a.per, cases[i].per);
+        CHECK_OK(lb_dev_kernel_shape(cases[i].k, &a, &s, &err));
+        CHECK_U64(s.groups[0], cases[i].groups);
+    }
 }
 
 LB_TEST(device_wrong_launch) {

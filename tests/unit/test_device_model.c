@@ -364,7 +364,7 @@ LB_TEST(device_few_shared) {
     CHECK(open_scene(&s, &spec, true));
     CHECK_OK(open_device(&s, &o));
     a = s.resident->layer[1].down.parts[0].args;
-    lb_dev_mt_share(lb_dev_info_get(s.resident->d), true, &a);
+    lb_dev_mt_share(lb_dev_info_get(s.resident->d), LB_DK_mt_q8_0, true, &a);
     CHECK_U64(a.parts, 2);
     at_once(&s, "shared columns");
     close_device(&s);
