@@ -111,18 +111,20 @@ static lb_status print_result(lb_cli *cli, lb_err *err) {
     return LB_OK;
 }
 
-/* One line, whatever stands in a file's names: control bytes are shown as \xNN. */
+/* One line, whatever stands in a file's names: control bytes are shown as \xNN. One write, so that
+ * those of programs that run side by side do not mix. */
 static void print_error(const lb_err *err) {
-    (void)fputs("lbrx: ", stderr);
+    char line[4 * sizeof err->msg + 64] = "lbrx: ";
+    size_t n = strlen(line);
     for (const u8 *p = (const u8 *)err->msg; *p; p++) {
-        if (*p < 0x20 || *p == 0x7f)
-            (void)fprintf(stderr, "\\x%02x", (unsigned)*p);
-        else
-            (void)fputc(*p, stderr);
+        const bool shown = *p >= 0x20 && *p != 0x7f;
+        n += (size_t)snprintf(line + n, sizeof line - n, shown ? "%c" : "\\x%02x", *p);
     }
     if (err->off && !strstr(err->msg, "byte "))
-        (void)fprintf(stderr, " (byte %llu)", (unsigned long long)err->off);
-    (void)fputc('\n', stderr);
+        n += (size_t)snprintf(line + n, sizeof line - n, " (byte %llu)",
+                              (unsigned long long)err->off);
+    line[n++] = '\n';
+    (void)fwrite(line, 1, n, stderr);
 }
 
 /* A process may be started with 0, 1 or 2 closed; the next file opened would take that number, and

@@ -119,9 +119,10 @@ u32 lb_dev_mt_shared(lb_dev_kernel k) {
 }
 
 /* How many threadgroups, at most two a multiprocessor, make a product of one token when room is
- * left: one each where that is two full rounds, so that the first rows of the next product wait
- * beside it; half as many as there are tiles in front of an attention, which needs whole
- * multiprocessors, and beside products of other types. docs/devices.md has what these are worth. */
+ * left: one each where that is two rounds, full but for a tenth, so that the first rows of the next
+ * product wait beside it; half as many as there are tiles in front of an attention, which needs
+ * whole multiprocessors, and beside products of other types. docs/devices.md has what these are
+ * worth. */
 static u32 room_for(u32 n_units, const lb_mv_args *a) {
     const u32 two = GROUPS * n_units, n = tiles_of(a);
     if (n <= two)
