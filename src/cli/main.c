@@ -111,20 +111,13 @@ static lb_status print_result(lb_cli *cli, lb_err *err) {
     return LB_OK;
 }
 
-/* One line, whatever stands in a file's names: control bytes are shown as \xNN. One write, so that
- * those of programs that run side by side do not mix. */
+/* One line (messages hold no control bytes: lb_fail), in one write, so that those of programs that
+ * run side by side do not mix. */
 static void print_error(const lb_err *err) {
-    char line[4 * sizeof err->msg + 64] = "lbrx: ";
-    size_t n = strlen(line);
-    for (const u8 *p = (const u8 *)err->msg; *p; p++) {
-        const bool shown = *p >= 0x20 && *p != 0x7f;
-        n += (size_t)snprintf(line + n, sizeof line - n, shown ? "%c" : "\\x%02x", *p);
-    }
+    char at[32] = "";
     if (err->off && !strstr(err->msg, "byte "))
-        n += (size_t)snprintf(line + n, sizeof line - n, " (byte %llu)",
-                              (unsigned long long)err->off);
-    line[n++] = '\n';
-    (void)fwrite(line, 1, n, stderr);
+        (void)snprintf(at, sizeof at, " (byte %llu)", (unsigned long long)err->off);
+    (void)fprintf(stderr, "lbrx: %s%s\n", err->msg, at);
 }
 
 /* A process may be started with 0, 1 or 2 closed; the next file opened would take that number, and
