@@ -77,16 +77,23 @@ lb_status lb_device_few_begin(const lb_context *c, lb_err *err) {
     return d->few ? lb_dbuf_zero(c, LB_DBUF_FEW, 4ull * LB_DEV_FEW_COUNTERS, err) : LB_OK;
 }
 
-/* The same for all lengths, so that recordings stay: attend_few_* share out what a token sees. */
+/* attend_few_* share out what a token sees, and threadgroups that get nothing still wait for a
+ * whole multiprocessor: as many as are needed (docs/perf/LOG.md), by powers of two so that
+ * recordings stay. */
 void lb_device_few_splits(const lb_context *c) {
     lb_dcontext *d = c->device;
+    u32 length = 1, n = 2;
+    for (u32 t = 0; t < c->n; t++)
+        length = LB_MAX(length, c->pos[t] + 1);
+    while (n < SPLITS_MAX && n * LB_DEV_FEW_LEAST < length)
+        n *= 2;
     const u32 units = lb_dev_info_get(d->r->d)->n_units;
     u32 layer = d->r->first;
     while (layer + 1 < d->r->end && !attends(c, layer))
         layer++;
     const u32 n_kv = LB_MAX(c->m->p.layer[layer].n_head_kv / d->r->n_ranks, 1u);
-    const u32 most = LB_MIN(SPLITS_MAX / c->n, (c->o.n_ctx + LB_PAGE_ROWS - 1) / LB_PAGE_ROWS);
-    d->n_splits = LB_MAX(LB_MIN((units ? units : UNITS) / (n_kv * c->n), most), 1u);
+    const u32 most = LB_MIN(SPLITS_MAX / c->n, (units ? units : UNITS) / (n_kv * c->n));
+    d->n_splits = LB_MAX(LB_MIN(n, most), 1u);
     d->split_rows = (u32)lb_ceil_div_u64((u64)d->n_table * LB_PAGE_ROWS, d->n_splits);
 }
 

@@ -84,7 +84,7 @@ struct lb_resident {
 };
 
 /* A recording of a batch's kernels, and what it holds for. */
-#define LB_DRECORDS 4u
+#define LB_DRECORDS 8u
 typedef struct lb_drecord_key {
     u32 n, n_want, n_splits, split_rows, n_runs;
     bool temp;

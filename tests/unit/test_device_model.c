@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_device_model.c: a session on a device gives the logits of the CPU's graph: on the kernels as
- * C11 in several schedules, and through the stand-in for the CUDA driver (LB_TEST_STUB_CUDA). The
- * CPU's session is exact with the same type of keys and values. A difference is given as a part of
- * the largest logit of its row. */
+ * C11 in several schedules, and through the stand-in for the CUDA driver (LB_TEST_STUB_CUDA).
+ * size: all of it needs a small model, its CPU's logits and its device.
+ * The CPU's session is exact with the same type of keys and values. A difference is given as a part
+ * of the largest logit of its row. */
 #include "base/cpu.h"
 #include "fake_model.h"
 #include "model/device_graph.h"
@@ -676,6 +677,55 @@ LB_TEST(device_fits) {
     close_device(&s);
     (void)setenv("STUB_CUDA_MEMORY", "20000", 1);
     CHECK(open_split(&s, &how, &plan) == LB_E_LIMIT && says("it does not fit"));
+    close_scene(&s);
+}
+
+/* A token's attention is as many splits as its positions need, and recordings hold as long as that
+ * stays: of each number of splits one. */
+LB_TEST(device_splits) {
+    static const struct {
+        u32 n, splits; /* tokens before the next one */
+    } at[] = {{20, 2}, {253, 2}, {256, 4}, {300, 4}, {600, 8}};
+    enum { MORE = 3, MOST = 604 };
+    fm_spec spec = small(FM_LLAMA);
+    u32 text[MOST];
+    scene s;
+    CHECK(open_scene(&s, &spec, true));
+    CHECK_OK(open_device(&s, &(lb_dev_opts){.kind = LB_DEV_CPU}));
+    lb_dev_info *info = (lb_dev_info *)(uintptr_t)lb_dev_info_get(s.dev);
+    info->n_units = 16; /* whatever this machine has: room for eight splits */
+    for (u32 i = 0; i < MOST; i++)
+        text[i] = (i * i + 5 * i) % s.n_vocab;
+    for (u32 d = 0; d < 2; d++) {
+        lb_context *c = NULL;
+        lb_context_opts o = options(&s, d);
+        float *to = d ? s.got : s.want;
+        u32 n = 0, n_kept = 0;
+        o.n_ctx = 700;
+        o.n_batch = 256;
+        o.kv_type = LB_F16;
+        CHECK_OK(lb_context_new(&c, s.m, &o, &err));
+        for (u32 k = 0; k < LB_LEN(at); n = at[k++].n + MORE) {
+            if (at[k].n > n)
+                CHECK_OK(
+                    lb_context_eval(c, &(lb_batch){.n = at[k].n - n, .id = text + n}, to, &err));
+            for (u32 i = 0; i < MORE; i++) {
+                const u32 pos = at[k].n + i;
+                CHECK_OK(lb_context_eval(c, &(lb_batch){.n = 1, .id = text + pos},
+                                         to + k * (size_t)s.n_vocab, &err));
+                if (d && i == 0)
+                    CHECK_U64(c->device->n_splits, at[k].splits);
+            }
+        }
+        for (u32 i = 0; d && i < LB_DRECORDS; i++)
+            n_kept += c->device->record[i].graph != NULL;
+        if (d)
+            CHECK_U64(n_kept, 3);
+        lb_context_free(&c);
+    }
+    const double d = off(&s, s.got, s.want, LB_LEN(at));
+    if (!(d <= 1e-3))
+        lb_test_fail(__FILE__, __LINE__, "splits: logits are off by %.3g", d);
     close_scene(&s);
 }
 

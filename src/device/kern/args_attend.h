@@ -34,6 +34,7 @@ typedef struct lb_attend_args {
 
 /* attend_few_*: words by which the last of a head's splits finds out that it is; splits at most. */
 #define LB_DEV_FEW_COUNTERS 4096u
+#define LB_DEV_FEW_LEAST 128u /* positions of a split of several, at least */
 #define LB_DEV_FEW_SPLITS 64u
 
 /* rope_store: x [n_tokens][stride] has queries at 0, keys at k_first, values at v_first. Queries
