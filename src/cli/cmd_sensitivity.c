@@ -242,9 +242,12 @@ static lb_status open_encoder(work *w, lb_err *err) {
     const lb_dev_opts o = {.kind = lb_resident_device(x->resident)->kind,
                            .index = lb_resident_device(x->resident)->index,
                            .memory_bytes = budget ? budget - used.used_bytes : 0};
-    const lb_status st =
-        lb_quant_device_new(&w->encoder, &o, x->threads, w->o->common.memory_bytes, err);
-    return st == LB_E_NOMEM || st == LB_E_LIMIT ? LB_OK : st;
+    LB_TRY(lb_quant_device_new(&w->encoder, &o, x->threads, w->o->common.memory_bytes, err));
+    const lb_status st = lb_quant_device_open(w->encoder, err);
+    if (st != LB_E_NOMEM && st != LB_E_LIMIT)
+        return st;
+    lb_quant_device_free(&w->encoder);
+    return LB_OK;
 }
 
 static lb_status measure(work *w, lb_err *err) {

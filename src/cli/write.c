@@ -107,6 +107,8 @@ static lb_status begin(lb_writer *w, const lb_cli *cli, const lb_writing *o, lb_
                                                   .memory_bytes = common->device_memory_bytes},
                                    w->opts.threads, common->memory_bytes, err));
     w->opts.encoder = w->encoder;
+    if (w->encoder && (o->dry_run || common->memory_bytes < LB_OUTPUT_BESIDE_BYTES))
+        LB_TRY(lb_quant_device_open(w->encoder, err));
     w->process_bytes = lb_cli_limit_heap(common->memory_bytes);
     lb_progress_begin(&w->progress, common->progress, verb);
     return LB_OK;
@@ -160,7 +162,7 @@ static void end_encoder(lb_writer *w, const lb_cli *cli, bool told, bool quiet) 
     lb_cli_log(cli, "%s: %llu values quantized in %llu batches", lb_quant_device_id(w->encoder),
                (unsigned long long)s.n_elems, (unsigned long long)s.n_batches);
     lb_quant_device_warn(w->encoder, quiet);
-    if (told && s.n_batches == 0 && !lb_quant_device_refusal(w->encoder))
+    if (told && s.n_batches == 0 && !lb_quant_device_has_any(w->encoder))
         lb_buf_printf(
             &w->remarks,
             "nothing was quantized on %s, which makes K- and IQ-quants, and MLX's groups without "

@@ -539,6 +539,11 @@ static lb_status run(lb_output *x, lb_out_report *report, lb_err *err) {
                          .user = o->user};
     st = lb_run(x->plan, &ro, &rr, err);
     bool refused = st == LB_E_FORMAT || st == LB_E_UNSUPPORTED; /* what it read */
+    const lb_status opened = o->encoder ? lb_quant_device_wait(o->encoder, err) : LB_OK;
+    if (opened != LB_OK) { /* as if that had been before */
+        st = opened;
+        refused = true;
+    }
     if (st == LB_OK) {
         st = o->lossless ? check_lossless(x, err) : LB_OK;
         if (st == LB_OK)
@@ -577,21 +582,39 @@ static lb_status begin(lb_output *x, lb_out_model *m, lb_err *err) {
     return source_keys(x, err);
 }
 
-/* Kernels of the device that will quantize, before the first value. */
-static lb_status try_encoder(const lb_output *x, lb_err *err) {
+/* So many values take the CPU about as long as a driver takes to start. */
+#define LB_OUTPUT_BESIDE_ELEMS (256ull << 20)
+
+/* Before the plan. *beside: the CPU begins while the device is opened. */
+static lb_status open_encoder(const lb_output *x, bool *beside, lb_err *err) {
     const lb_graph *g = &x->plan->graph;
-    for (u32 i = 0; i < g->n && x->opts->encoder; i++) {
+    u64 n_elems = 0;
+    for (u32 i = 0; i < g->n; i++) {
+        const lb_node *n = lb_graph_node(g, i);
+        if (n->kind == LB_NODE_ENCODE && n->u.encode.quant && n->u.encode.part == LB_QUANT_CODES)
+            n_elems += lb_graph_node(g, n->in[0])->n_rows * lb_graph_node(g, n->in[0])->n_cols;
+    }
+    *beside = x->opts->memory_bytes >= LB_OUTPUT_BESIDE_BYTES && !x->model->all_memory &&
+              n_elems >= LB_OUTPUT_BESIDE_ELEMS;
+    return *beside ? LB_OK : lb_quant_device_open(x->opts->encoder, err);
+}
+
+/* Kernels of the device that will quantize, before the first value. */
+static lb_status try_encoder(const lb_output *x, bool beside, lb_err *err) {
+    const lb_graph *g = &x->plan->graph;
+    for (u32 i = 0; i < g->n; i++) {
         const lb_node *n = lb_graph_node(g, i);
         if (n->kind == LB_NODE_ENCODE && n->u.encode.quant)
             LB_TRY(lb_quant_device_try(x->opts->encoder, n->u.encode.quant, err));
     }
-    return LB_OK;
+    return beside ? lb_quant_device_open_beside(x->opts->encoder, err) : LB_OK;
 }
 
 lb_status lb_output_write(lb_plan *p, lb_out_model *m, u32 n_models, const lb_writer_opts *o,
                           lb_buf *text, lb_out_report *report, lb_err *err) {
     lb_output x = {.plan = p, .model = m, .n_parts = n_models, .opts = o};
     u64 begun = lb_os_now_us();
+    bool beside = false;
     *report = (lb_out_report){.format = m->format, .dry_run = o->dry_run};
     for (u32 k = 0; k < n_models; k++)
         report->n_tensors += m[k].n_tensors;
@@ -601,6 +624,8 @@ lb_status lb_output_write(lb_plan *p, lb_out_model *m, u32 n_models, const lb_wr
     p->encoder = o->encoder;
     LB_TRY(begin(&x, m, err));
     LB_TRY(layout(&x, err));
+    if (o->encoder && !o->dry_run)
+        LB_TRY(open_encoder(&x, &beside, err));
     x.plan->after_bytes += 512 * LB_KIB; /* pieces on their way to files */
     lb_plan_limits limits = {.memory_bytes = o->memory_bytes,
                              .enough_bytes = m->all_memory ? 0 : LB_OUTPUT_ENOUGH_BYTES,
@@ -628,7 +653,8 @@ lb_status lb_output_write(lb_plan *p, lb_out_model *m, u32 n_models, const lb_wr
     }
     if (o->planned)
         o->planned(o->user, lb_output_is_written(o) ? p->write_bytes : 0);
-    LB_TRY(try_encoder(&x, err));
+    if (o->encoder)
+        LB_TRY(try_encoder(&x, beside, err));
     lb_status st = run(&x, report, err);
     report->seconds = (double)(lb_os_now_us() - begun) * 1e-6;
     report->peak_rss_bytes = lb_os_peak_rss();

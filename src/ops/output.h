@@ -27,7 +27,8 @@ typedef struct lb_writer_opts {
     bool json;     /* form of a dry run's text */
     bool lossless; /* refuse when any value would be rounded */
     const lb_kernels *kernels;
-    lb_quant_device *encoder; /* quantizes what it takes (plan/encoder.h); NULL: the CPU all */
+    lb_quant_device *encoder; /* quantizes what it takes (plan/encoder.h), and is opened where it is
+                                 not; NULL: the CPU all */
     bool (*stop)(void *);
     void (*progress)(void *, u64 done_bytes, u64 total_bytes);
     void (*planned)(void *, u64 write_bytes); /* before anything is read; may be NULL */
@@ -37,6 +38,10 @@ typedef struct lb_writer_opts {
                       lb_hash128 hash, lb_err *err);
     void *made_user;
 } lb_writer_opts;
+
+/* With a smaller budget a device is open before a model is planned, so that what its driver takes
+ * counts. */
+#define LB_OUTPUT_BESIDE_BYTES 1000000000ull
 
 /* One tensor of the result. segments: encode nodes whose rows follow each other (one: most of
  * them). */

@@ -169,6 +169,14 @@ static const float *importance_of(const lb_recast *r, u64 row) {
     return r->importance ? r->importance + row / (r->w->n_rows / r->n_mats) * r->w->n_cols : NULL;
 }
 
+static void encode_row(const lb_recast *r, u64 row, const float *x, u8 *codes, rows_job *j) {
+    lb_quant q = r->quant;
+    u8 *out[LB_QUANT_PARTS] = {codes};
+    q.importance = importance_of(r, row);
+    if (lb_quant_run(&q, r->k, r->w->n_cols, 0, x, out))
+        atomic_store(&j->bad, true);
+}
+
 /* Codes of some rows, made on the device. */
 static void do_rows_there(void *ctx, u64 item, void *scratch) {
     rows_job *j = ctx;
@@ -191,21 +199,13 @@ static void do_rows_there(void *ctx, u64 item, void *scratch) {
         read_row(r, row, x, more);
         if (r->k->fold_range_f32((size_t)cols, x, range))
             atomic_store(&j->bad, true);
-        else
-            lb_encoding_add(&there, (lb_encoding_at){.q = &q[n - 1], .n_cols = cols}, cols, x,
-                            (u8 *[LB_QUANT_PARTS]){(u8 *)r->codes.ptr + row * bytes});
+        else if (!lb_encoding_add(&there, (lb_encoding_at){.q = &q[n - 1], .n_cols = cols}, cols, x,
+                                  (u8 *[LB_QUANT_PARTS]){(u8 *)r->codes.ptr + row * bytes}))
+            encode_row(r, row, x, (u8 *)r->codes.ptr + row * bytes, j);
     }
     if (lb_encoding_end(&there, &err) != LB_OK && !atomic_exchange(&j->failed, true))
         j->err = err;
     lb_encoding_deinit(&there);
-}
-
-static void encode_row(const lb_recast *r, u64 row, const float *x, u8 *codes, rows_job *j) {
-    lb_quant q = r->quant;
-    u8 *out[LB_QUANT_PARTS] = {codes};
-    q.importance = importance_of(r, row);
-    if (lb_quant_run(&q, r->k, r->w->n_cols, 0, x, out))
-        atomic_store(&j->bad, true);
 }
 
 static void do_rows(void *ctx, u64 item, void *scratch) {

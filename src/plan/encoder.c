@@ -9,6 +9,7 @@
 #include "base/thread.h"
 #include "device/encode.h"
 #include "device/selftest.h"
+#include <stdatomic.h>
 #include <stdio.h>
 
 enum {
@@ -19,8 +20,8 @@ enum {
 /* The largest results: 8 bits a code and two floats for 32 of them; each part begins at a multiple
  * of LB_DEV_ALIGN. */
 #define LANE_OUT_BYTES (LANE_ELEMS / 32 * (32 + 2 * 4))
-/* Calls of a driver are deeper than what other threads do. */
-#define ENCODER_STACK_BYTES LB_MIB
+/* Calls of a driver and self-tests are deeper than what other threads do. */
+#define ENCODER_STACK_BYTES (4 * LB_MIB)
 
 /* DONE: its owner copies the result where it belongs. */
 typedef enum state { FREE, OPEN, READY, UNDER_WAY, DONE } state;
@@ -39,13 +40,21 @@ typedef struct lb_lane {
 } lb_lane;
 
 struct lb_quant_device {
-    lb_dev *dev;
-    bool emulated, started;
+    lb_dev_opts opts;
+    char id[16];
+    lb_dev *dev; /* NULL: not open */
+    bool emulated;
+    u32 n_wanted; /* lanes */
+    bool tried[LB_DEV_KERNEL_COUNT];
+    atomic_bool ready;                /* is open; lanes and kernels do not change any more */
     lb_dev_buf *grid[LB_DTYPE_COUNT]; /* codebooks, when they are first needed */
     lb_lane lane[LANES_MAX];
     u32 n_lanes;
     lb_mutex mutex;       /* of all below, and of lanes' states */
     lb_cond free, handed; /* a lane became free, or the device has failed; a lane is ready */
+    lb_cond opened;
+    bool is_opening;
+    lb_status open_st;
     u64 number;
     bool stop;
     lb_err err;
@@ -56,6 +65,89 @@ struct lb_quant_device {
 
 static u32 value_bytes(lb_round type) {
     return type == LB_ROUND_NONE ? 4 : 2;
+}
+
+/* ---- opening ---- */
+
+static void lane_free(lb_lane *l) {
+    lb_dev_queue_free(&l->queue);
+    lb_dev_buf_free(&l->host_in);
+    lb_dev_buf_free(&l->host_out);
+    lb_dev_buf_free(&l->in);
+    lb_dev_buf_free(&l->imp);
+    lb_dev_buf_free(&l->blocks);
+    lb_dev_buf_free(&l->refined);
+}
+
+static lb_status lane_new(lb_dev *d, lb_lane *l, lb_err *err) {
+    const u64 in = LANE_ELEMS * sizeof(float);
+    LB_TRY(lb_dev_queue_new(d, &l->queue, err));
+    LB_TRY(lb_dev_buf_new(d, LB_DEV_HOST, in, &l->host_in, err));
+    LB_TRY(lb_dev_buf_new(d, LB_DEV_HOST, LANE_OUT_BYTES, &l->host_out, err));
+    LB_TRY(lb_dev_buf_new(d, LB_DEV_OWN, in, &l->in, err));
+    LB_TRY(lb_dev_buf_new(d, LB_DEV_OWN, LANE_COLS * sizeof(float), &l->imp, err));
+    return lb_dev_buf_new(d, LB_DEV_OWN, LANE_OUT_BYTES, &l->blocks, err);
+}
+
+/* As many as there is room for; where that is fewer than wanted, the last one's is the codebooks'.
+ */
+static lb_status make_lanes(lb_quant_device *e, lb_err *err) {
+    lb_err own = {0};
+    lb_status st = LB_OK;
+    while (e->n_lanes < e->n_wanted && st == LB_OK) {
+        lb_lane *l = &e->lane[e->n_lanes];
+        st = lane_new(e->dev, l, &own);
+        if (st == LB_OK)
+            e->n_lanes++;
+        else
+            lane_free(l);
+    }
+    if (st != LB_OK && e->n_lanes > 2)
+        lane_free(&e->lane[--e->n_lanes]);
+    lb_dev_pool_trim(e->dev);
+    if (st == LB_OK || ((st == LB_E_NOMEM || st == LB_E_LIMIT) && e->n_lanes >= 2))
+        return LB_OK;
+    *err = own;
+    return st;
+}
+
+static bool refuse(void *user, const lb_dev *d, lb_dev_kernel k, const lb_err *why) {
+    lb_quant_device *e = user;
+    (void)d;
+    (void)k;
+    if (!e->refusal[0])
+        (void)snprintf(e->refusal, sizeof e->refusal, "%s", why->msg);
+    return true;
+}
+
+static lb_status prove(lb_quant_device *e, const lb_dev_kernel k[], u32 n, lb_err *err) {
+    const lb_dev_proving p = {.list = k, .n = n, .wrong = refuse, .user = e};
+    return n ? lb_dev_prove_all(e->dev, &p, err) : LB_OK;
+}
+
+static lb_status open_and_prove(lb_quant_device *e, lb_err *err) {
+    lb_dev_kernel list[LB_DEV_KERNEL_COUNT];
+    u32 n = 0;
+    LB_TRY(lb_dev_open(&e->dev, &e->opts, err));
+    LB_TRY(make_lanes(e, err));
+    for (u32 k = 0; k < LB_DEV_KERNEL_COUNT; k++)
+        if (e->tried[k])
+            list[n++] = (lb_dev_kernel)k;
+    return prove(e, list, n, err);
+}
+
+/* By this thread. */
+static void open_here(lb_quant_device *e) {
+    lb_err err = {0};
+    const lb_status st = open_and_prove(e, &err);
+    lb_lock(&e->mutex);
+    e->is_opening = false;
+    e->open_st = st;
+    if (st != LB_OK)
+        e->err = err;
+    atomic_store(&e->ready, st == LB_OK);
+    lb_wake_all(&e->opened);
+    lb_unlock(&e->mutex);
 }
 
 /* ---- the encoder's thread ---- */
@@ -184,6 +276,8 @@ static void finish(lb_quant_device *e, lb_lane *l, lb_status st, const lb_err *e
 static void *encoder_main(void *arg) {
     lb_quant_device *e = arg;
     lb_lane *l;
+    if (!e->dev)
+        open_here(e);
     lb_lock(&e->mutex);
     for (;;) {
         lb_err err = {0};
@@ -253,8 +347,8 @@ static void deliver(const lb_lane *l) {
 }
 
 /* Lock held, and given back while copying. Takes back those of the worker's lanes that are done;
- * waits where none is. */
-static void collect(lb_encoding *x) {
+ * waits where none is, if it may. */
+static void collect(lb_encoding *x, bool waits) {
     lb_quant_device *e = x->e;
     bool any = false;
     for (u32 i = 0; i < e->n_lanes; i++) {
@@ -271,25 +365,35 @@ static void collect(lb_encoding *x) {
         any = true;
         lb_wake_one(&e->free);
     }
-    if (!any)
+    if (!any && waits)
         lb_wait(&x->done, &e->mutex);
 }
 
-/* Lock held. NULL: the device has failed. A worker that has lanes under way waits for its own,
- * which nobody else gives back. */
-static lb_lane *take(lb_encoding *x) {
+/* Lock held. NULL: the device has failed, or none is free and the worker does not wait. Who has
+ * lanes under way waits for its own, which nobody else gives back. */
+static lb_lane *take(lb_encoding *x, bool waits) {
     lb_quant_device *e = x->e;
     lb_lane *l = NULL;
     while (e->err.code == LB_OK && !(l = first_in(e, FREE))) {
         hand_over_all(x);
         if (x->pending)
-            collect(x);
-        else
+            collect(x, waits);
+        else if (waits)
             lb_wait(&e->free, &e->mutex);
+        if (!waits) {
+            l = first_in(e, FREE);
+            break;
+        }
     }
     if (l)
         l->state = OPEN;
     return l;
+}
+
+/* Searches for scales and codebooks cost the CPU a hundred times what they cost a device: they are
+ * waited for. */
+static bool is_slow(const lb_quant *q) {
+    return q->refine || q->tables != NULL;
 }
 
 /* Whether values that go to out are the next ones of an open lane. */
@@ -301,14 +405,14 @@ static bool follows(const lb_lane *l, const lb_encoding_at *at, u8 *const out[])
            (!at->q->importance || (l->col + l->n) % at->n_cols == at->col);
 }
 
-/* A lane for them; NULL: the device has failed. */
-static lb_lane *lane_for(lb_encoding *x, const lb_encoding_at *at, u8 *const out[]) {
+/* A lane for them; NULL: none is free now, or the device has failed. */
+static lb_lane *lane_for(lb_encoding *x, const lb_encoding_at *at, bool waits, u8 *const out[]) {
     lb_lane *l = x->open[at->root];
     if (l && follows(l, at, out))
         return l;
     lb_lock(&x->e->mutex);
     hand_over(x, at->root);
-    l = take(x);
+    l = take(x, waits);
     lb_unlock(&x->e->mutex);
     if (!l)
         return NULL;
@@ -323,15 +427,18 @@ static lb_lane *lane_for(lb_encoding *x, const lb_encoding_at *at, u8 *const out
     return x->open[at->root] = l;
 }
 
-void lb_encoding_add(lb_encoding *x, lb_encoding_at at, u64 n, const void *in,
+bool lb_encoding_add(lb_encoding *x, lb_encoding_at at, u64 n, const void *in,
                      u8 *const out[LB_QUANT_PARTS]) {
     const u32 size = value_bytes(at.in_type);
     const u8 *from = in;
     u8 *to[LB_QUANT_PARTS] = {NULL};
-    lb_lane *l;
+    bool waits = is_slow(at.q) || n > LANE_ELEMS;
     for (u32 k = 0; k < lb_quant_n_parts(at.q); k++)
         to[k] = out[k];
-    while (n && (l = lane_for(x, &at, to)) != NULL) {
+    while (n) {
+        lb_lane *l = lane_for(x, &at, waits, to);
+        if (!l)
+            return false;
         const u64 part = LB_MIN(n, LANE_ELEMS - l->n);
         memcpy((u8 *)lb_dev_buf_host(l->host_in) + l->n * size, from, (size_t)(part * size));
         l->n += part;
@@ -340,7 +447,9 @@ void lb_encoding_add(lb_encoding *x, lb_encoding_at at, u64 n, const void *in,
         for (u32 k = 0; k < lb_quant_n_parts(at.q); k++)
             to[k] += part_bytes(at.q, k, part);
         at.col = (at.col + part) % at.n_cols;
+        waits = true; /* all or nothing */
     }
+    return true;
 }
 
 lb_status lb_encoding_end(lb_encoding *x, lb_err *err) {
@@ -348,7 +457,7 @@ lb_status lb_encoding_end(lb_encoding *x, lb_err *err) {
     lb_lock(&e->mutex);
     hand_over_all(x);
     while (x->pending)
-        collect(x);
+        collect(x, true);
     const lb_status st = e->err.code;
     if (st != LB_OK && err)
         *err = e->err;
@@ -356,49 +465,7 @@ lb_status lb_encoding_end(lb_encoding *x, lb_err *err) {
     return st;
 }
 
-/* ---- setting up ---- */
-
-static void lane_free(lb_lane *l) {
-    lb_dev_queue_free(&l->queue);
-    lb_dev_buf_free(&l->host_in);
-    lb_dev_buf_free(&l->host_out);
-    lb_dev_buf_free(&l->in);
-    lb_dev_buf_free(&l->imp);
-    lb_dev_buf_free(&l->blocks);
-    lb_dev_buf_free(&l->refined);
-}
-
-static lb_status lane_new(lb_dev *d, lb_lane *l, lb_err *err) {
-    const u64 in = LANE_ELEMS * sizeof(float);
-    LB_TRY(lb_dev_queue_new(d, &l->queue, err));
-    LB_TRY(lb_dev_buf_new(d, LB_DEV_HOST, in, &l->host_in, err));
-    LB_TRY(lb_dev_buf_new(d, LB_DEV_HOST, LANE_OUT_BYTES, &l->host_out, err));
-    LB_TRY(lb_dev_buf_new(d, LB_DEV_OWN, in, &l->in, err));
-    LB_TRY(lb_dev_buf_new(d, LB_DEV_OWN, LANE_COLS * sizeof(float), &l->imp, err));
-    return lb_dev_buf_new(d, LB_DEV_OWN, LANE_OUT_BYTES, &l->blocks, err);
-}
-
-/* As many as there is room for; where that is fewer than wanted, the last one's is the codebooks'.
- */
-static lb_status make_lanes(lb_quant_device *e, u32 n_wanted, lb_err *err) {
-    lb_err own = {0};
-    lb_status st = LB_OK;
-    while (e->n_lanes < n_wanted && st == LB_OK) {
-        lb_lane *l = &e->lane[e->n_lanes];
-        st = lane_new(e->dev, l, &own);
-        if (st == LB_OK)
-            e->n_lanes++;
-        else
-            lane_free(l);
-    }
-    if (st != LB_OK && e->n_lanes > 2)
-        lane_free(&e->lane[--e->n_lanes]);
-    lb_dev_pool_trim(e->dev);
-    if (st == LB_OK || ((st == LB_E_NOMEM || st == LB_E_LIMIT) && e->n_lanes >= 2))
-        return LB_OK;
-    *err = own;
-    return st;
-}
+/* ---- all of it ---- */
 
 /* How many lanes are wanted: two more than workers. Of the kernels as C both sides are the host's.
  */
@@ -416,22 +483,49 @@ lb_status lb_quant_device_new(lb_quant_device **out, const lb_dev_opts *dev, u32
                        "--device: %s may flush subnormal numbers, so that the bytes might not be "
                        "those of the CPU: nothing is quantized there: use --device cpu",
                        lb_dev_kind_name(dev->kind));
-    lb_quant_device *e = lb_alloc_zero(1, sizeof *e);
+    lb_quant_device *e = *out = lb_alloc_zero(1, sizeof *e);
     if (!e)
         return lb_fail(err, LB_E_NOMEM, "out of memory for a device's lanes");
+    e->opts = *dev;
     e->emulated = dev->kind == LB_DEV_CPU;
+    e->n_wanted = lanes_for(e, threads, memory_bytes);
+    if (e->emulated)
+        (void)snprintf(e->id, sizeof e->id, "emulated");
+    else
+        (void)snprintf(e->id, sizeof e->id, "%s:%u", lb_dev_kind_name(dev->kind), dev->index);
     lb_mutex_init(&e->mutex);
     lb_cond_init(&e->free);
     lb_cond_init(&e->handed);
-    lb_status st = lb_dev_open(&e->dev, dev, err);
-    if (st == LB_OK)
-        st = make_lanes(e, lanes_for(e, threads, memory_bytes), err);
-    if (st == LB_OK)
-        st = lb_thread_start_deep(&e->thread, encoder_main, e, ENCODER_STACK_BYTES, err);
-    e->started = st == LB_OK;
-    *out = e;
-    if (st != LB_OK)
-        lb_quant_device_free(out);
+    lb_cond_init(&e->opened);
+    return LB_OK;
+}
+
+static lb_status start(lb_quant_device *e, lb_err *err) {
+    if (e->thread.started)
+        return LB_OK;
+    return lb_thread_start_deep(&e->thread, encoder_main, e, ENCODER_STACK_BYTES, err);
+}
+
+lb_status lb_quant_device_open(lb_quant_device *e, lb_err *err) {
+    if (!e->thread.started && !e->dev)
+        open_here(e);
+    LB_TRY(lb_quant_device_wait(e, err));
+    return start(e, err);
+}
+
+lb_status lb_quant_device_open_beside(lb_quant_device *e, lb_err *err) {
+    e->is_opening |= !e->thread.started && !e->dev;
+    return start(e, err);
+}
+
+lb_status lb_quant_device_wait(lb_quant_device *e, lb_err *err) {
+    lb_lock(&e->mutex);
+    while (e->is_opening)
+        lb_wait(&e->opened, &e->mutex);
+    const lb_status st = e->open_st;
+    if (st != LB_OK && err)
+        *err = e->err;
+    lb_unlock(&e->mutex);
     return st;
 }
 
@@ -443,8 +537,7 @@ void lb_quant_device_free(lb_quant_device **out) {
     e->stop = true;
     lb_wake_one(&e->handed);
     lb_unlock(&e->mutex);
-    if (e->started)
-        lb_thread_join(&e->thread);
+    lb_thread_join(&e->thread);
     for (u32 i = 0; i < e->n_lanes; i++)
         lane_free(&e->lane[i]);
     for (u32 i = 0; i < LB_DTYPE_COUNT; i++)
@@ -452,17 +545,18 @@ void lb_quant_device_free(lb_quant_device **out) {
     lb_dev_close(&e->dev);
     lb_cond_deinit(&e->free);
     lb_cond_deinit(&e->handed);
+    lb_cond_deinit(&e->opened);
     lb_mutex_deinit(&e->mutex);
     lb_free(e);
     *out = NULL;
 }
 
 const char *lb_quant_device_id(const lb_quant_device *e) {
-    return e->emulated ? "emulated" : lb_dev_info_get(e->dev)->id;
+    return e->id;
 }
 
 u64 lb_quant_device_pinned_bytes(const lb_quant_device *e) {
-    return e->emulated ? 0 : e->n_lanes * (LANE_ELEMS * sizeof(float) + LANE_OUT_BYTES);
+    return e->emulated ? 0 : e->n_wanted * (LANE_ELEMS * sizeof(float) + LANE_OUT_BYTES);
 }
 
 /* What makes it, one after the other; 0: no kernels do. */
@@ -477,20 +571,19 @@ static u32 kernels_of(const lb_quant *q, lb_dev_kernel k[2]) {
     return !q->refine && (q->kind == LB_QUANT_AFFINE || (!q->cpu_rule && !lb_quant_is_hf(q)));
 }
 
-static bool refuse(void *user, const lb_dev *d, lb_dev_kernel k, const lb_err *why) {
-    lb_quant_device *e = user;
-    (void)d;
-    (void)k;
-    if (!e->refusal[0])
-        (void)snprintf(e->refusal, sizeof e->refusal, "%s", why->msg);
-    return true;
-}
-
 lb_status lb_quant_device_try(lb_quant_device *e, const lb_quant *q, lb_err *err) {
     lb_dev_kernel k[2];
     const u32 n = e ? kernels_of(q, k) : 0;
-    const lb_dev_proving p = {.list = k, .n = n, .wrong = refuse, .user = e};
-    return n ? lb_dev_prove_all(e->dev, &p, err) : LB_OK;
+    for (u32 i = 0; i < n; i++)
+        e->tried[k[i]] = true;
+    return n && e->dev ? prove(e, k, n, err) : LB_OK;
+}
+
+bool lb_quant_device_has_any(const lb_quant_device *e) {
+    bool any = false;
+    for (u32 k = 0; k < LB_DEV_KERNEL_COUNT; k++)
+        any |= e->tried[k];
+    return any;
 }
 
 const char *lb_quant_device_refusal(const lb_quant_device *e) {
@@ -499,7 +592,7 @@ const char *lb_quant_device_refusal(const lb_quant_device *e) {
 
 bool lb_quant_device_takes(const lb_quant_device *e, const lb_quant *q, u64 n_cols) {
     lb_dev_kernel k[2];
-    const u32 n = e ? kernels_of(q, k) : 0;
+    const u32 n = e && atomic_load(&e->ready) ? kernels_of(q, k) : 0;
     bool has = n && (q->kind != LB_QUANT_BLOCKS || !q->importance || n_cols <= LANE_COLS);
     for (u32 i = 0; i < n; i++)
         has = has && lb_dev_has(e->dev, k[i]);

@@ -5,8 +5,9 @@
  * memory of the host with a place on the device and a queue of its own. A full lane is copied,
  * quantized and copied back by the encoder's thread, the only one that uses the device; its worker
  * then takes the result. Several lanes are under way at a time, so that copies, kernels and workers
- * overlap. The bytes are those
- * of the CPU's quantizers: an encoder is not made for a device where they would not be. */
+ * overlap. The bytes are those of the CPU's quantizers: an encoder is not made for a device where
+ * they would not be. So the CPU quantizes while the device is being opened, and what is quick there
+ * while all lanes are under way. */
 #ifndef LB_PLAN_ENCODER_H
 #define LB_PLAN_ENCODER_H
 
@@ -16,24 +17,35 @@
 
 typedef struct lb_quant_device lb_quant_device;
 
-/* Opens the device. threads: workers that will feed it; memory_bytes: the budget of the process, of
- * which lanes take a quarter at most, where that is two of them. LB_E_UNSUPPORTED: the device's
- * arithmetic is not the CPU's; LB_E_LIMIT, LB_E_NOMEM: not even two lanes fit into its memory. */
+/* Nothing is opened yet. threads: workers that will feed it; memory_bytes: the budget of the
+ * process, of which lanes take a quarter at most, where that is two of them. LB_E_UNSUPPORTED: the
+ * device's arithmetic is not the CPU's. */
 lb_status lb_quant_device_new(lb_quant_device **out, const lb_dev_opts *dev, u32 threads,
                               u64 memory_bytes, lb_err *err);
+/* Opens it, unless it is open. LB_E_LIMIT, LB_E_NOMEM: not even two lanes fit into its memory;
+ * others of lb_dev_open. */
+lb_status lb_quant_device_open(lb_quant_device *e, lb_err *err);
+/* Begins to open it, unless it is open, and tests what was tried until now; it takes nothing
+ * before. That it failed is lb_encoding_end's and the next function's to say. */
+lb_status lb_quant_device_open_beside(lb_quant_device *e, lb_err *err);
+/* Until it is open or could not be opened, which is what comes back. */
+lb_status lb_quant_device_wait(lb_quant_device *e, lb_err *err);
 /* No worker has anything open. */
 void lb_quant_device_free(lb_quant_device **e);
 /* What --device calls it: "cuda:0"; of the kernels as C, "emulated". */
 const char *lb_quant_device_id(const lb_quant_device *e);
-/* Memory of the host that is not in this process's heap. */
+/* Memory of the host that is not in this process's heap, at most. */
 u64 lb_quant_device_pinned_bytes(const lb_quant_device *e);
 /* Before a run: whether the kernels that make what q makes are right, by their self-test, once
- * each. Those that are not are left out, and their values are the CPU's. LB_E_IO: the device was
- * lost. */
+ * each; of a device that is not open, when it is. Those that are not are left out, and their values
+ * are the CPU's. LB_E_IO: the device was lost. */
 lb_status lb_quant_device_try(lb_quant_device *e, const lb_quant *q, lb_err *err);
+/* Whether there are kernels for anything that was tried. */
+bool lb_quant_device_has_any(const lb_quant_device *e);
 /* What was left out, and why; NULL: nothing. */
 const char *lb_quant_device_refusal(const lb_quant_device *e);
-/* Whether it makes what q makes of a matrix of so many columns; e may be NULL. */
+/* Whether it makes what q makes of a matrix of so many columns: once it is open, that does not
+ * change. e may be NULL. */
 bool lb_quant_device_takes(const lb_quant_device *e, const lb_quant *q, u64 n_cols);
 /* Values of larger magnitude are the CPU's, of MLX's groups: their scales may not fit their type,
  * and the CPU counts those. */
@@ -68,8 +80,9 @@ typedef struct lb_encoding_at {
 } lb_encoding_at;
 
 /* n values, whole blocks or groups, all finite. out: where each part goes, until lb_encoding_end
- * returns. May wait for others. */
-void lb_encoding_add(lb_encoding *x, lb_encoding_at at, u64 n, const void *in,
+ * returns. May wait for others; false: nothing was taken, since all lanes are under way and the CPU
+ * is as soon done, or since the device has failed. */
+bool lb_encoding_add(lb_encoding *x, lb_encoding_at at, u64 n, const void *in,
                      u8 *const out[LB_QUANT_PARTS]);
 /* All that was added is where it belongs, or the device has failed. */
 lb_status lb_encoding_end(lb_encoding *x, lb_err *err);

@@ -620,7 +620,8 @@ static bool is_there(const lb_eval *e, const lb_inst *x) {
 }
 
 /* Whether an instance is rows of f16 or bf16 that nothing takes but a device that makes MLX's
- * groups: it gets them as they are stored, and they are not decoded. */
+ * groups: it gets them as they are stored, and they are not decoded. A device may come while a
+ * strip is computed, but does not go: rows that were decoded are then not looked at. */
 static bool goes_stored(const lb_eval *e, u32 inst) {
     const lb_inst *x = &e->pass->insts[inst];
     if (!e->encoding || x->role != LB_INST_COMPUTE || x->node->kind != LB_NODE_DECODE || x->picks)
@@ -639,8 +640,7 @@ static bool goes_stored(const lb_eval *e, u32 inst) {
     return true;
 }
 
-/* Row i of a strip as it is stored; false: it has values that are not for the device, and is
- * decoded now. */
+/* Row i of a strip as it is stored; false: it is not for the device, or not now, and is decoded. */
 static bool add_stored(lb_eval *e, u32 from, lb_rect r, lb_encoding_at at, u8 *const out[]) {
     const lb_inst *x = &e->pass->insts[from];
     piece p = piece_of(e, x);
@@ -648,13 +648,12 @@ static bool add_stored(lb_eval *e, u32 from, lb_rect r, lb_encoding_at at, u8 *c
     const float most = lb_quant_device_most(at.q);
     const u32 limit = is_f16 ? lb_f16_from_f32(LB_MIN(most, 65504.0f)) : lb_bf16_from_f32(most);
     locate(e, &p, r.r0, r.c0);
-    if (lb_halves_most((size_t)r.nc, p.part[0]) > limit) {
-        run_decode(e, x, r, slot(e, from));
-        return false;
-    }
     at.in_type = is_f16 ? LB_ROUND_F16 : LB_ROUND_BF16;
-    lb_encoding_add(e->encoding, at, r.nc, p.part[0], out);
-    return true;
+    if (lb_halves_most((size_t)r.nc, p.part[0]) <= limit &&
+        lb_encoding_add(e->encoding, at, r.nc, p.part[0], out))
+        return true;
+    run_decode(e, x, r, slot(e, from));
+    return false;
 }
 
 /* On a device; rows with what it does not take here. Blocks of rows follow each other in the tile.
@@ -676,10 +675,9 @@ static void run_quant_there(lb_eval *e, u32 inst, lb_rect strip) {
         if (stored && add_stored(e, x->in[0], row, at, out))
             continue;
         u64 bad = e->k->fold_range_f32(strip.nc, in, range);
-        if (!bad && q->kind != LB_QUANT_BLOCKS && !(range[0] >= -most && range[1] <= most))
+        const bool fits = q->kind == LB_QUANT_BLOCKS || (range[0] >= -most && range[1] <= most);
+        if (!bad && (stored || !fits || !lb_encoding_add(e->encoding, at, strip.nc, in, out)))
             bad = lb_quant_run(q, e->k, strip.nc, strip.c0, in, out);
-        else if (!bad)
-            lb_encoding_add(e->encoding, at, strip.nc, in, out);
         e->n_bad[x->root] += bad;
     }
 }

@@ -15,6 +15,7 @@
  *   STUB_CUDA_GPUS=N                                      how many there are; 2
  *   STUB_CUDA_MEMORY=BYTES                                of each; 64 MiB
  *   STUB_CUDA_LOST=N                                      the N-th launch is a launch failure
+ *   STUB_CUDA_SLOW=MS                                     that it takes to start
  *   STUB_CUDA_BAD=HOW:NAME                                of kernels whose names begin so: `jit`
  * the text does not compile, `launch` they are refused, `wrong` a result is another
  */
@@ -22,6 +23,7 @@
 #include "device/cpu_kernels.h"
 #include "device/cuda_driver.h"
 #include <stdlib.h>
+#include <time.h>
 
 #define LB_PUBLIC __attribute__((visibility("default")))
 #define BLOCKS_MAX 4096
@@ -251,6 +253,8 @@ LB_PUBLIC cu_result cuDriverGetVersion(int *version) {
 LB_PUBLIC cu_result cuInit(unsigned flags);
 LB_PUBLIC cu_result cuInit(unsigned flags) {
     (void)flags;
+    const u64 ms = number("STUB_CUDA_SLOW", 0);
+    (void)nanosleep(&(struct timespec){(time_t)(ms / 1000), (long)(ms % 1000 * 1000000)}, NULL);
     broken = CU_OK;
     n_launches = 0;
     return mode("none") ? CU_NO_DEVICE : mode("noinit") ? CU_UNKNOWN : CU_OK;
