@@ -109,9 +109,13 @@ else
 $(B)/kernel/%.o: CFLAGS_ALL += -mllvm -$(BY_CALLS)
 endif
 endif
-# Products and hashes read thousands of bytes for each that they write.
+# Products, factorisations and hashes read thousands of bytes for each that they write.
 ifeq ($(SAN),thread)
-$(B)/kernel/q8_%.o $(B)/kernel/dots_%.o $(B)/base/hash.o: CFLAGS_ALL += -fno-sanitize=thread
+$(B)/kernel/q8_%.o $(B)/kernel/dots_%.o $(B)/kernel/dense_%.o $(B)/base/hash.o: CFLAGS_ALL += -fno-sanitize=thread
+endif
+# Where every fma of the scalar references is a call, that is half of their time. What a sanitizer looks at runs here.
+ifneq ($(if $(filter x86_64Linux,$(ARCH)$(UNAME)),$(filter address thread fuzz,$(SAN))),)
+$(B)/kernel/%_ref.o: CFLAGS_ISA = $(if $(shell grep -m1 -w fma /proc/cpuinfo),-mfma)
 endif
 # What every parser calls and no parser is: counted, it doubles the time of an execution and tells a
 # fuzzer nothing.

@@ -626,7 +626,7 @@ static lb_status run_once(lb_plan *p, const lb_plan_limits *lim, const char *out
     return st;
 }
 
-static u32 n_compared, n_spilled, n_interrupted, n_parts, n_chained;
+static u32 n_compared, n_left_out, n_spilled, n_interrupted, n_parts, n_chained;
 
 /* ---- interrupted and resumed ---- */
 
@@ -748,7 +748,10 @@ static void one_case(u64 seed, u64 cases, const u64 shape[2], u32 n_jobs) {
                 lb_double_bytes(&p->graph, p->jobs[j].segments[0].root[k], &want[n].len);
     p->want_digests = true;
     lb_hash128 digest = {0};
-    for (u32 i = 0; i < LB_LEN(tiles); i++) {
+    /* Rows of more than 300 bytes are tiles of one by the second size, too. */
+    const u32 first = c * sizeof(float) > tiles[1] && lb_test_stride(2) > 1;
+    n_left_out += first;
+    for (u32 i = first; i < LB_LEN(tiles); i++) {
         lb_run_report rep = {0};
         lb_plan_limits lim = {.memory_bytes = LB_GIB,
                               .threads = 1 + (u32)lb_test_rand_below(7),
@@ -770,7 +773,7 @@ static void one_case(u64 seed, u64 cases, const u64 shape[2], u32 n_jobs) {
         CHECK_U64(rep.bytes_read, p->read_bytes);
         CHECK_U64(rep.bytes_written, p->write_bytes);
         CHECK_U64(rep.pool.outstanding, 0);
-        CHECK(i == 0 || lb_hash_eq(digest, p->src[0].digest));
+        CHECK(i == first || lb_hash_eq(digest, p->src[0].digest));
         digest = p->src[0].digest;
         CHECK(hashes_right(p));
         for (u64 t = 0; t < src.src->n_tensors; t++)
@@ -807,7 +810,7 @@ LB_TEST(random_graphs) {
         "compared %u runs, %u with a spill file; %u interruptions, %u jobs gone on with in their "
         "middle; %u of %u jobs joined\n",
         n_compared, n_spilled, n_interrupted, n_parts, n_joined, n_turns);
-    CHECK_U64(n_compared, cases * 5);
+    CHECK_U64(n_compared + n_left_out, cases * 5);
     CHECK(n_quantized * 8 > cases && n_joined * 4 > n_turns);
     CHECK(n_spilled > 0 && cut_enough(cases) && n_chained > cases);
 }
