@@ -7,9 +7,9 @@ CONFIG := $(notdir $(CC))$(if $(SAN),-$(SAN))$(if $(filter no,$(SIMD)),-scalar)
 B ?= build/$(CONFIG)
 UNAME := $(shell uname -s)
 CLANG := $(findstring clang,$(shell $(CC) --version 2>/dev/null))
-# Not under sanitizers: gcc 12 warns falsely there.
+# Not under gcc's sanitizers: gcc 12 warns falsely there.
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
-        -Wundef -Wvla $(CLANG:clang=-Wno-string-conversion) $(if $(RELEASE_TARBALL)$(SAN),,-Werror)
+        -Wundef -Wvla $(CLANG:clang=-Wno-string-conversion) $(if $(RELEASE_TARBALL)$(if $(CLANG),,$(SAN)),,-Werror)
 # -O1 finds what -O2 does, in half the time of compiling.
 OPT ?= $(if $(SAN),-O1,-O2)
 # V=1 shows whole command lines.
