@@ -267,7 +267,8 @@ LB_TEST(bounded) {
     bool ok = true;
     lb_status st = LB_OK;
     /* Stacks that grow with the text, in a small memory. */
-    CHECK_OK(open_machine(&x, "root ::= \"(\" root \")\" | \"x\"", NULL, 2 * LB_MIB / lb_test_stride(8)));
+    CHECK_OK(open_machine(&x, "root ::= \"(\" root \")\" | \"x\"", NULL,
+                          2 * LB_MIB / lb_test_stride(8)));
     for (u32 i = 0; i < 1000000 && st == LB_OK && ok; i++)
         st = lb_grammar_accept(x.s, LB_STR("("), &ok, &err);
     CHECK(st == LB_E_LIMIT && strstr(err.msg, "nests too deep"));

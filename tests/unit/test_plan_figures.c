@@ -63,7 +63,8 @@ static void add_held(lb_plan *p) {
     const u64 rank = lb_test_cases(300);
     lb_graph *g = &p->graph;
     for (u32 i = 0; i < 3; i++) {
-        lb_node_id x = values_of(p, 2 * i), a = lb_expr_rows(g, values_of(p, 2 * i + 2), 5, 1, rank);
+        lb_node_id x = values_of(p, 2 * i),
+                   a = lb_expr_rows(g, values_of(p, 2 * i + 2), 5, 1, rank);
         lb_node_id b = lb_expr_cols(g, values_of(p, 4), 3, rank);
         lb_node_id kth = lb_expr_stat(g, LB_STAT_KTH, x, LB_NODE_NONE, 1000);
         x = lb_expr_lowrank(g, x, b, a, 0.5f);

@@ -82,7 +82,8 @@ LB_TEST(quant_as_ggml) {
             char who[32];
             snprintf(who, sizeof who, "isa mask %u", isa[s]);
             if (lb_kernels_quant(&o.k, t) != before) /* else no code of its own */
-                CHECK(check_lines(&o, t, text, s != 0, who) >= (lb_test_full() ? 60 : 25 / lb_test_stride(2)));
+                CHECK(check_lines(&o, t, text, s != 0, who) >=
+                      (lb_test_full() ? 60 : 25 / lb_test_stride(2)));
             before = lb_kernels_quant(&o.k, t);
         }
         free(o.tables);
