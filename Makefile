@@ -29,6 +29,10 @@ SAN_FLAGS_fuzz := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-reco
 SAN_FLAGS := $(if $(SAN),$(or $(SAN_FLAGS_$(SAN)),-fsanitize=$(SAN)) -fno-omit-frame-pointer -g1)
 CFLAGS_ALL += $(SAN_FLAGS)
 LDFLAGS_ALL := $(SAN_FLAGS) $(if $(filter -fno-pie,$(SAN_FLAGS)),-no-pie)
+# gold needs half of bfd's time for them (gcc alone: what clang's sanitizers lay out is bfd's).
+ifneq ($(if $(CLANG),,$(filter address thread,$(SAN))),)
+LDFLAGS_ALL += $(if $(shell command -v ld.gold 2>/dev/null),-fuse-ld=gold)
+endif
 ARCH := $(shell $(CC) -dumpmachine 2>/dev/null | cut -d- -f1)
 # Static libraries: Homebrew's by path, else by the linker's own search.
 ifeq ($(UNAME),Darwin)
