@@ -7,9 +7,9 @@ CONFIG := $(notdir $(CC))$(if $(SAN),-$(SAN))$(if $(filter no,$(SIMD)),-scalar)
 B ?= build/$(CONFIG)
 UNAME := $(shell uname -s)
 CLANG := $(findstring clang,$(shell $(CC) --version 2>/dev/null))
-# Not under sanitizers: gcc 12 warns falsely there.
+# Not under gcc's sanitizers: gcc 12 warns falsely there.
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
-        -Wundef -Wvla $(CLANG:clang=-Wno-string-conversion) $(if $(RELEASE_TARBALL)$(SAN),,-Werror)
+        -Wundef -Wvla $(CLANG:clang=-Wno-string-conversion) $(if $(RELEASE_TARBALL)$(if $(CLANG),,$(SAN)),,-Werror)
 # -O1 finds what -O2 does, in half the time of compiling.
 OPT ?= $(if $(SAN),-O1,-O2)
 # V=1 shows whole command lines.
@@ -29,6 +29,10 @@ SAN_FLAGS_fuzz := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-reco
 SAN_FLAGS := $(if $(SAN),$(or $(SAN_FLAGS_$(SAN)),-fsanitize=$(SAN)) -fno-omit-frame-pointer -g1)
 CFLAGS_ALL += $(SAN_FLAGS)
 LDFLAGS_ALL := $(SAN_FLAGS) $(if $(filter -fno-pie,$(SAN_FLAGS)),-no-pie)
+# gold needs half of bfd's time for them (gcc alone: what clang's sanitizers lay out is bfd's).
+ifneq ($(if $(CLANG),,$(filter address thread,$(SAN))),)
+LDFLAGS_ALL += $(if $(shell command -v ld.gold 2>/dev/null),-fuse-ld=gold)
+endif
 ARCH := $(shell $(CC) -dumpmachine 2>/dev/null | cut -d- -f1)
 # Static libraries: Homebrew's by path, else by the linker's own search.
 ifeq ($(UNAME),Darwin)
@@ -109,9 +113,13 @@ else
 $(B)/kernel/%.o: CFLAGS_ALL += -mllvm -$(BY_CALLS)
 endif
 endif
-# Products and hashes read thousands of bytes for each that they write.
+# Products, factorisations and hashes read thousands of bytes for each that they write.
 ifeq ($(SAN),thread)
-$(B)/kernel/q8_%.o $(B)/kernel/dots_%.o $(B)/base/hash.o: CFLAGS_ALL += -fno-sanitize=thread
+$(B)/kernel/q8_%.o $(B)/kernel/dots_%.o $(B)/kernel/dense_%.o $(B)/base/hash.o: CFLAGS_ALL += -fno-sanitize=thread
+endif
+# Where every fma of the scalar references is a call, that is half of their time. What a sanitizer looks at runs here.
+ifneq ($(if $(filter x86_64Linux,$(ARCH)$(UNAME)),$(filter address thread fuzz,$(SAN))),)
+$(B)/kernel/%_ref.o: CFLAGS_ISA = $(if $(shell grep -m1 -w fma /proc/cpuinfo),-mfma)
 endif
 # What every parser calls and no parser is: counted, it doubles the time of an execution and tells a
 # fuzzer nothing.

@@ -87,6 +87,10 @@ bool lb_test_full(void) {
     return lb_test_cases(100) == 100;
 }
 
+u32 lb_test_stride(u32 n) {
+    return lb_test_cases(100) < 20 ? n : 1;
+}
+
 /* splitmix64 */
 u64 lb_test_rand(void) {
     u64 z = (rng_state += 0x9e3779b97f4a7c15u);

@@ -34,6 +34,9 @@ u64 lb_test_cpu_us(void);
 u64 lb_test_cases(u64 n);
 /* Whether LB_TEST_CASES asks for no less than all. */
 bool lb_test_full(void);
+/* n where LB_TEST_CASES asks for less than a fifth, as for valgrind, threads and emulators: every
+ * n-th of places or ways that have the same code; else 1. */
+u32 lb_test_stride(u32 n);
 /* Whether LB_TEST_EMULATED says that a user-mode emulator runs this: limits of the system and
  * faults are not what they are on a machine. */
 bool lb_test_emulated(void);

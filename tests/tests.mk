@@ -166,8 +166,16 @@ tests: $(PROGRAMS) $(STUB_CUDA) $(STUB_NCCL) $(STUB_METAL) $(MAKE_MODEL) $(HUB_S
 test: tests
 	@$(RUN) $(CHECKKERN) $(UNIT) $(FUZZ) $(CLI_TESTS) $(PEER_TESTS)
 unit: $(UNIT)
-# Everything compiled and nothing linked: for what another compiler has to say.
-objects: $(OBJ) $(UNIT:%=%.o) $(UNIT_COMMON) $(B)/tests/runner.o $(FAULT_OBJ) $(KERN_OBJ) $(FUZZ_OBJ) $(TOOL_OBJ)
+# Everything compiled and nothing linked: for what another compiler has to say. SEEN=fuzz: without what clang compiles
+# with the same warnings for the fuzzers (`make SIMD=no fuzz`).
+SIMD_OF := $(foreach isa,avx2 avxvnni avx512 avx512vnni avx512vbmi neon dotprod i8mm,%_$(isa).c)
+ifeq ($(SEEN),fuzz)
+SEEN_SRC := $(filter-out $(filter $(PLAIN_fuzz),$(filter-out src/model/logprob.c,$(SRC))) $(SIMD_OF) \
+            $(shell grep -l LB_NO_SIMD $(SRC)) src/cli/main.c,$(SRC))
+SEEN_OBJ := $(SEEN_SRC:src/%.c=$(B)/%.o) $(FUZZ:$(B)/tests/%=$(B)/tests/fuzz/%.o)
+endif
+objects: $(filter-out $(SEEN_OBJ),$(OBJ) $(UNIT:%=%.o) $(UNIT_COMMON) $(B)/tests/runner.o $(FAULT_OBJ) $(KERN_OBJ) \
+         $(FUZZ_OBJ) $(TOOL_OBJ))
 # What the thread sanitizer is for: the engine, the sink, the pools, the descriptors.
 THREADS := $(filter $(B)/tests/test_plan% $(B)/tests/test_sink% $(B)/tests/test_pool% $(B)/tests/test_fds% $(B)/tests/test_thread% $(B)/tests/test_fault% $(B)/tests/test_team%,$(UNIT))
 threads: $(THREADS)

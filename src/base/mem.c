@@ -376,7 +376,10 @@ void lb_buf_put_c(lb_buf *b, const char *s) {
 }
 
 void lb_buf_put_u8(lb_buf *b, u8 v) {
-    lb_buf_put(b, &v, sizeof v);
+    if (b->len < b->cap && !b->oom)
+        b->ptr[b->len++] = v;
+    else
+        lb_buf_put(b, &v, sizeof v);
 }
 
 void lb_buf_put_u32(lb_buf *b, u32 v) {
@@ -397,11 +400,15 @@ void lb_buf_put_dec(lb_buf *b, u64 v) {
     lb_buf_put(b, digits + n, sizeof digits - n);
 }
 
-void lb_buf_put_zeros(lb_buf *b, size_t n) {
+void lb_buf_put_run(lb_buf *b, u8 v, size_t n) {
     if (n == 0 || !lb_buf_reserve(b, n))
         return;
-    memset(b->ptr + b->len, 0, n);
+    memset(b->ptr + b->len, v, n);
     b->len += n;
+}
+
+void lb_buf_put_zeros(lb_buf *b, size_t n) {
+    lb_buf_put_run(b, 0, n);
 }
 
 void lb_buf_printf(lb_buf *b, const char *fmt, ...) {

@@ -78,7 +78,8 @@ void lb_buf_put_c(lb_buf *b, const char *s);
 void lb_buf_put_u8(lb_buf *b, u8 v);
 void lb_buf_put_u32(lb_buf *b, u32 v);
 void lb_buf_put_u64(lb_buf *b, u64 v);
-void lb_buf_put_dec(lb_buf *b, u64 v); /* decimal digits */
+void lb_buf_put_dec(lb_buf *b, u64 v);          /* decimal digits */
+void lb_buf_put_run(lb_buf *b, u8 v, size_t n); /* n bytes v */
 void lb_buf_put_zeros(lb_buf *b, size_t n);
 void lb_buf_printf(lb_buf *b, const char *fmt, ...) LB_PRINTF(2, 3);
 lb_status lb_buf_status(const lb_buf *b, lb_err *err); /* LB_E_NOMEM if an append failed */

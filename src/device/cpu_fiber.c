@@ -160,7 +160,8 @@ static void begin(lb_fiber *f) {
     u8 *stack = stack_of(f);
     void **sp = (void **)(void *)(stack + LB_FIBER_STACK_BYTES);
 #if defined(__SANITIZE_ADDRESS__)
-    __asan_unpoison_memory_region(stack, LB_FIBER_STACK_BYTES); /* of one that never ended */
+    if (f->state != LB_FIBER_DONE) /* what is left of one that never ended */
+        __asan_unpoison_memory_region(stack, LB_FIBER_STACK_BYTES);
     f->fake_stack = NULL;
 #endif
     f->state = LB_FIBER_RUNS;

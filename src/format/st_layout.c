@@ -201,8 +201,7 @@ static void put_meta(const lb_st_layout_opts *o, u64 begin, u64 *field_off, lb_o
         lb_buf_put_u8(b, '"');
         if (field_off)
             field_off[i] = lb_out_pos(out) - begin;
-        for (u32 j = 0; j < m->field_len; j++)
-            lb_buf_put_u8(b, ' ');
+        lb_buf_put_run(b, ' ', m->field_len);
         lb_buf_put_u8(b, '"');
     }
     lb_buf_put_u8(b, '}');
@@ -243,8 +242,9 @@ static void put_header(const lb_st_writer *w, u32 shard, u64 n_items, u64 *field
         lb_out_spill(out);
     }
     lb_buf_put_u8(b, '}');
-    while (lb_out_pos(out) - begin < end && !b->oom)
-        lb_buf_put_u8(b, ' ');
+    const u64 used = lb_out_pos(out) - begin;
+    if (used < end)
+        lb_buf_put_run(b, ' ', (size_t)(end - used));
     lb_out_spill(out);
 }
 

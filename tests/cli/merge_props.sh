@@ -12,58 +12,94 @@ cd "$W" || exit 1
 
 "$LBRX" merge --methods --json >methods.json || exit 1
 cat >gen.py <<'END'
-# gen.py METHOD[/INNER] OPTIONS MODEL...: a merge file; the first model is the base where the method has one.
-# OPTIONS: none or JSON: weights of the models beside the base, nobase, all parameters at their most lossless.
+# gen.py: one for all, since starts of Python would be half of this suite. Lines of stdin, fields by tabs, each answered by
+# a line:
+#   OUT METHOD[/INNER] OPTIONS MODEL...   writes a merge file; the first model is the base where the method has one.
+#       OPTIONS: JSON: weights of the models beside the base, nobase, all parameters at their most lossless.
+#   fact METHOD[/INNER]                   how many models it is given here, its base, whether it is random, whether it has
+#                                         weights.
 import json, re, sys
-name, _, inner = sys.argv[1].partition("/")
-m = next(m for m in json.load(open("methods.json")) if m["name"] == name)
-o, names = json.loads(sys.argv[2]), sys.argv[3:]
-if m["adapters"]: # model i is the base, in the form of the others, with adapter i
-    base = "m1" if names[1].startswith("same") else re.sub("[0-9]", "1", names[1], count=1)
-    names = [base] + [f"{base}+{'zero' if n.startswith('same') else 'a'}{re.search('[0-9]', n)[0]}" for n in names[1:]]
-given = {"t": 0.3, "density": 0.6, "select_topk": 0.6, "scale": 1.0, "importance": "im.dat", "k": 1}
-if o.get("whole"):
-    given.update(density=1.0, select_topk=1.0)
-base = None if m["base"] == "none" or (o.get("nobase") and m["base"] == "optional") else 0
-shared, models, weights = {}, [], list(o.get("weights", [0.25, 0.5, 0.75, 0.125]))
-for i, name in enumerate(names):
-    own = {}
+methods = {m["name"]: m for m in json.load(open("methods.json"))}
+
+def fact(name):
+    name, _, inner = name.partition("/")
+    m, inner = methods[name], methods[inner or name]
+    has_base = m["base"] != "none"
+    n = 4 if has_base else 3
+    if m["max_models"]:
+        n = min(n, m["max_models"])
+    if m["max_beside_base"]:
+        n = min(n, m["max_beside_base"] + has_base)
+    names = {p["name"] for p in m["parameters"]}
+    return f'{n} {m["base"]} {"random" if m["random"] or inner["random"] else "fixed"} {"weight" if "weight" in names else "plain"}'
+
+def merge_file(name, options, names):
+    name, _, inner = name.partition("/")
+    m, o = methods[name], json.loads(options)
+    if m["adapters"]: # model i is the base, in the form of the others, with adapter i
+        base = "m1" if names[1].startswith("same") else re.sub("[0-9]", "1", names[1], count=1)
+        names = [base] + [f"{base}+{'zero' if n.startswith('same') else 'a'}{re.search('[0-9]', n)[0]}" for n in names[1:]]
+    given = {"t": 0.3, "density": 0.6, "select_topk": 0.6, "scale": 1.0, "importance": "im.dat", "k": 1}
+    if o.get("whole"):
+        given.update(density=1.0, select_topk=1.0)
+    base = None if m["base"] == "none" or (o.get("nobase") and m["base"] == "optional") else 0
+    shared, models, weights = {}, [], list(o.get("weights", [0.25, 0.5, 0.75, 0.125]))
+    for i, name in enumerate(names):
+        own = {}
+        for p in m["parameters"]:
+            if p["of"] != "model" or i == base:
+                continue
+            if p["name"] == "weight":
+                own["weight"] = weights.pop(0)
+            elif p["name"] in given:
+                own[p["name"]] = given[p["name"]]
+            elif p["required"]:
+                raise ValueError(f"{m['name']}: no value for {p['name']}")
+        models.append({"model": name, "parameters": own})
     for p in m["parameters"]:
-        if p["of"] != "model" or i == base:
-            continue
-        if p["name"] == "weight":
-            own["weight"] = weights.pop(0)
-        elif p["name"] in given:
-            own[p["name"]] = given[p["name"]]
-        elif p["required"]:
-            sys.exit(f"{m['name']}: no value for {p['name']}")
-    models.append({"model": name, "parameters": own})
-for p in m["parameters"]:
-    if p["of"] == "all" and (p["name"] in given or p["required"]):
-        shared[p["name"]] = given[p["name"]]
-if "t" in o and "t" in shared:
-    shared["t"] = o["t"]
-if inner:
-    shared["inner_method"] = inner
-out = {"merge_method": m["name"], "models": models, "parameters": shared, **o.get("more", {})}
-if base == 0:
-    out["base_model"] = names[0]
-print(json.dumps(out))
+        if p["of"] == "all" and (p["name"] in given or p["required"]):
+            shared[p["name"]] = given[p["name"]]
+    if "t" in o and "t" in shared:
+        shared["t"] = o["t"]
+    if inner:
+        shared["inner_method"] = inner
+    out = {"merge_method": m["name"], "models": models, "parameters": shared, **o.get("more", {})}
+    if base == 0:
+        out["base_model"] = names[0]
+    return json.dumps(out)
+
+for line in iter(sys.stdin.readline, ""):
+    out, name, *rest = line.rstrip("\n").split("\t")
+    answer = "done"
+    try:
+        if out == "fact":
+            answer = fact(name)
+        else:
+            text = merge_file(name, rest[0], rest[1:])
+            with open(out, "w") as f:
+                print(text, file=f)
+    except (LookupError, ValueError) as e:
+        answer = f"{type(e).__name__}: {e}"
+    print(answer, flush=True)
 END
-cat >fact.py <<'END'
-# fact.py METHOD[/INNER]: how many models it is given here, its base, whether it is random, whether it has weights.
-import json, sys
-m, inner = ([m for m in json.load(open("methods.json")) if m["name"] == n] for n in (sys.argv[1] + "/").split("/")[:2])
-m, inner = m[0], (inner or m)[0]
-has_base = m["base"] != "none"
-n = 4 if has_base else 3
-if m["max_models"]:
-    n = min(n, m["max_models"])
-if m["max_beside_base"]:
-    n = min(n, m["max_beside_base"] + has_base)
-names = {p["name"] for p in m["parameters"]}
-print(n, m["base"], "random" if m["random"] or inner["random"] else "fixed", "weight" if "weight" in names else "plain")
-END
+mkfifo asked answered
+python3 -S gen.py <asked >answered &
+exec 7>asked 8<answered
+# ask FIELD...: $answer
+ask() {
+    {
+        printf '%s' "$1"
+        shift
+        printf '\t%s' "$@"
+        echo
+    } >&7
+    read -r answer <&8
+}
+# gen OUT METHOD OPTIONS MODEL...
+gen() {
+    ask "$@"
+    [ "$answer" = "done" ] || fail "$1" "no merge file: $answer"
+}
 python3 -c 'import json; print(*(m["name"] for m in json.load(open("methods.json"))))' >names
 # and one of each kind within another: by elements, at random, by singular values
 for inner in ties dare_ties iso_c tsv; do
@@ -132,20 +168,22 @@ ordered=" passthrough slerp nuslerp nearswap arcee_fusion cabs "
 for method in $(cat names); do
     turn=$((turn + 1))
     m=$(echo "$method" | tr / -)
-    python3 -S fact.py "$method" >fact
-    read -r n base random weight <fact
+    ask fact "$method"
+    read -r n base random weight <<END
+$answer
+END
     # shellcheck disable=SC2046
-    python3 -S gen.py "$method" '{}' $(first "$n" m '') >"$m.yml"
+    gen "$m.yml" "$method" '{}' $(first "$n" m '')
     merge "$m" "$m.yml" -o "$m"
 
     # a model merged with itself
     # shellcheck disable=SC2046
-    python3 -S gen.py "$method" '{}' $(first "$n" same '') >self.yml
+    gen self.yml "$method" '{}' $(first "$n" same '')
     merge "$m: itself" self.yml -o self
     ok "$m: itself is itself" "$LBRX" diff m1 self --tolerance 1e-6
     if [ "$n" -gt 2 ] && [ "$base" = optional ]; then
         # shellcheck disable=SC2046
-        python3 -S gen.py "$method" '{"nobase": true}' $(first $((n - 1)) same '') >self.yml
+        gen self.yml "$method" '{"nobase": true}' $(first $((n - 1)) same '')
         merge "$m: itself, no base" self.yml -o self
         ok "$m: itself is itself, no base" "$LBRX" diff m1 self --tolerance 1e-6
     fi
@@ -155,7 +193,7 @@ for method in $(cat names); do
     *)
         if [ "$base" != none ] && [ "$weight" = weight ]; then
             # shellcheck disable=SC2046
-            python3 -S gen.py "$method" '{"weights": [0, 0, 0, 0]}' $(first "$n" m '') >zero.yml
+            gen zero.yml "$method" '{"weights": [0, 0, 0, 0]}' $(first "$n" m '')
             merge "$m: nothing" zero.yml -o zero
             ok "$m: nothing is the base" "$LBRX" diff m1 zero
         fi
@@ -163,12 +201,12 @@ for method in $(cat names); do
     esac
     case $m in
     linear | importance)
-        python3 -S gen.py "$method" '{"weights": [0, 1, 0]}' m1 m2 m3 >one.yml
+        gen one.yml "$method" '{"weights": [0, 1, 0]}' m1 m2 m3
         merge "$m: all of one" one.yml -o one
         ok "$m: all of one is that" "$LBRX" diff m2 one
         ;;
     task_arithmetic | ties | dare_* | della* | breadcrumbs*)
-        python3 -S gen.py "$method" '{"weights": [0, 1, 0], "whole": true}' m1 m2 m3 m4 >one.yml
+        gen one.yml "$method" '{"weights": [0, 1, 0], "whole": true}' m1 m2 m3 m4
         merge "$m: all of one" one.yml -o one
         case $m in
         breadcrumbs*) ;; # the largest are left away
@@ -183,9 +221,9 @@ for method in $(cat names); do
     *)
         if [ "$random" = fixed ] && in_turn 0 2; then
             if [ "$base" != none ]; then
-                python3 -S gen.py "$method" '{"weights": [0.75, 0.5, 0.25]}' m1 m4 m3 m2 >order.yml
+                gen order.yml "$method" '{"weights": [0.75, 0.5, 0.25]}' m1 m4 m3 m2
             else
-                python3 -S gen.py "$method" '{"weights": [0.75, 0.5, 0.25]}' m3 m2 m1 >order.yml
+                gen order.yml "$method" '{"weights": [0.75, 0.5, 0.25]}' m3 m2 m1
             fi
             merge "$m: another order" order.yml -o order
             ok "$m: another order is the same" "$LBRX" diff "$m" order --tolerance 2e-6
@@ -230,7 +268,7 @@ for method in $(cat names); do
         way=$((way + 1))
         in_turn $way 3 || continue
         # shellcheck disable=SC2046
-        python3 -S gen.py "$method" '{}' $(first "$n" "${form%% *}" "${form#* }") >form.yml
+        gen form.yml "$method" '{}' $(first "$n" "${form%% *}" "${form#* }")
         merge "$m: from $form" form.yml -o form
         if [ "$(tensors "$m/model.safetensors")" = "$(tensors form/model.safetensors)" ]; then pass; else fail "$m: from $form" "other bytes"; fi
     done
@@ -250,7 +288,7 @@ kills=0
 for m in task_arithmetic model_stock dare_ties; do
     grep -qw "$m" names || continue
     ! is_sanitized || [ $m = dare_ties ] || continue
-    python3 -S gen.py "$m" '{}' b1 b2 b3 >kill.yml
+    gen kill.yml "$m" '{}' b1 b2 b3
     merge "$m: straight" kill.yml -o straight
     rm -rf k k.lbrx-*
     tries=0

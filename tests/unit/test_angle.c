@@ -13,7 +13,7 @@ static bool near(double got, long double want, long double size) {
 }
 
 LB_TEST(near_libm) {
-    for (u32 i = 0; i < 200000; i++) {
+    for (u32 i = 0; i < lb_test_cases(200000); i++) {
         double x = (unit() - 0.5) * (i % 3 ? 7 : 60), c = 2 * unit() - 1;
         if (i % 5 == 0)
             x *= 1e-6;

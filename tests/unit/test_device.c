@@ -80,9 +80,9 @@ LB_TEST(device_kernels_random) {
         kernels_in(3);
 }
 
-/* The comparison sees one turned bit of any kernel's result. */
+/* The comparison sees one turned bit of any kernel's result, in its first cases. */
 LB_TEST(device_selftest_sees) {
-    const lb_selftest_opts opts = {.damage = true};
+    const lb_selftest_opts opts = {.damage = true, .quick = true};
     lb_dev *d;
     CHECK_OK(lb_dev_open(&d, &(lb_dev_opts){.kind = LB_DEV_CPU}, &err));
     const u32 step = lb_test_full() ? 1 : 4; /* under sanitizers it is the same code */

@@ -159,7 +159,7 @@ static void copies(fm_family family) {
     CHECK_OK(run(&s, s.got));
     lb_stream_tell(lb_model_stream(s.m), &f);
     CHECK(f.copied && !f.pass_bytes && f.n_expert_slots == f.n_experts && same(&s));
-    const u64 near = lb_test_full() ? 1 : 64 * LB_KIB;
+    const u64 near = lb_test_full() ? 1 : 64 * LB_KIB * lb_test_stride(8);
     while (high - low > near) {
         u64 mid = low + (high - low) / 2;
         limit(&s, 0);

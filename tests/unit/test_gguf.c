@@ -112,6 +112,7 @@ LB_TEST(last_padding_may_be_missing) {
 /* Every prefix of every golden: an error, or nothing but the last padding is missing. The bytes are
  * copied to a block of exactly that size, so that a sanitizer sees any read beyond. */
 LB_TEST(truncated_at_every_byte) {
+    const size_t step = lb_test_stride(3);
     u64 n_errors = 0;
     for (size_t i = 0; i < LB_LEN(goldens); i++) {
         lb_arena a = {0};
@@ -121,7 +122,7 @@ LB_TEST(truncated_at_every_byte) {
         u64 end = dir.header_bytes;
         for (u64 t = 0; t < dir.n_tensors; t++)
             end = LB_MAX(end, dir.tensors[t].off_bytes + dir.tensors[t].size_bytes);
-        for (size_t n = 0; n < file.len; n++) {
+        for (size_t n = i % step; n < file.len; n += step) {
             u8 *copy = lb_alloc(n);
             CHECK(copy != NULL);
             memcpy(copy, file.ptr, n);
@@ -137,7 +138,7 @@ LB_TEST(truncated_at_every_byte) {
         }
         lb_arena_deinit(&a);
     }
-    CHECK(n_errors > 10000);
+    CHECK(n_errors > 10000 / step);
 }
 
 LB_TEST(flipped_bits) {

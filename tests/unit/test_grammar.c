@@ -267,7 +267,8 @@ LB_TEST(bounded) {
     bool ok = true;
     lb_status st = LB_OK;
     /* Stacks that grow with the text, in a small memory. */
-    CHECK_OK(open_machine(&x, "root ::= \"(\" root \")\" | \"x\"", NULL, 2 * LB_MIB));
+    CHECK_OK(open_machine(&x, "root ::= \"(\" root \")\" | \"x\"", NULL,
+                          2 * LB_MIB / lb_test_stride(8)));
     for (u32 i = 0; i < 1000000 && st == LB_OK && ok; i++)
         st = lb_grammar_accept(x.s, LB_STR("("), &ok, &err);
     CHECK(st == LB_E_LIMIT && strstr(err.msg, "nests too deep"));
@@ -276,7 +277,7 @@ LB_TEST(bounded) {
     CHECK_OK(
         open_machine(&x, "root ::= (\"ab\" | [c-f]{2,5} | \"(\" [a-z]* \")\")+", NULL, LB_MIB));
     u64 before = lb_mem_used();
-    for (u32 i = 0; i < 100000; i++) {
+    for (u64 i = 0; i < lb_test_cases(100000); i++) {
         CHECK_OK(lb_grammar_accept(x.s, LB_STR("abccc(qqq)"), &ok, &err));
         CHECK(ok);
     }

@@ -164,7 +164,7 @@ LB_TEST(every_tiling) {
     CHECK_OK(lb_graph_status(g, &err));
     u32 n_nodes = g->n;
     double first[N_DECL][LB_LEN(quants)];
-    for (u32 s = 0; s < LB_LEN(settings); s += lb_test_full() ? 1 : 2)
+    for (u32 s = 0; s < LB_LEN(settings); s += lb_test_full() ? 1 : 1 + lb_test_stride(2))
         for (u32 isa = 0; isa < 2; isa++) {
             lb_kernels k;
             lb_kernels_init(&k, isa ? lb_cpu_isa() : 0);

@@ -626,7 +626,7 @@ static lb_status run_once(lb_plan *p, const lb_plan_limits *lim, const char *out
     return st;
 }
 
-static u32 n_compared, n_spilled, n_interrupted, n_parts, n_chained;
+static u32 n_compared, n_left_out, n_spilled, n_interrupted, n_parts, n_chained;
 
 /* ---- interrupted and resumed ---- */
 
@@ -724,6 +724,13 @@ static bool cut_enough(u64 cases) {
     return n_interrupted * 8 > cases && n_parts * 8 > cases;
 }
 
+/* Rows that are longer than the second size are tiles of one by it, too. */
+static u32 first_tile(bool longer) {
+    const u32 first = longer && lb_test_stride(2) > 1;
+    n_left_out += first;
+    return first;
+}
+
 static void one_case(u64 seed, u64 cases, const u64 shape[2], u32 n_jobs) {
     u64 r = shape[0], c = shape[1];
     static const u64 tiles[] = {1, 300, 4096, 100000, 0};
@@ -748,7 +755,8 @@ static void one_case(u64 seed, u64 cases, const u64 shape[2], u32 n_jobs) {
                 lb_double_bytes(&p->graph, p->jobs[j].segments[0].root[k], &want[n].len);
     p->want_digests = true;
     lb_hash128 digest = {0};
-    for (u32 i = 0; i < LB_LEN(tiles); i++) {
+    bool begun = false;
+    for (u32 i = first_tile(c * sizeof(float) > tiles[1]); i < LB_LEN(tiles); i++, begun = true) {
         lb_run_report rep = {0};
         lb_plan_limits lim = {.memory_bytes = LB_GIB,
                               .threads = 1 + (u32)lb_test_rand_below(7),
@@ -758,8 +766,7 @@ static void one_case(u64 seed, u64 cases, const u64 shape[2], u32 n_jobs) {
         memset(&err, 0, sizeof err);
         for (u64 t = 0; t < src.src->n_tensors; t++)
             p->src[0].used[t] = 0;
-        st = run_once(p, &lim, out, &rep, &err);
-        CHECK_OK(st);
+        CHECK_OK(st = run_once(p, &lim, out, &rep, &err));
         if (!compare(p, out, want, why, sizeof why)) {
             lb_test_fail(__FILE__, __LINE__,
                          "case %llu (%llu x %llu), tiles of %llu, %u threads: %s",
@@ -770,7 +777,7 @@ static void one_case(u64 seed, u64 cases, const u64 shape[2], u32 n_jobs) {
         CHECK_U64(rep.bytes_read, p->read_bytes);
         CHECK_U64(rep.bytes_written, p->write_bytes);
         CHECK_U64(rep.pool.outstanding, 0);
-        CHECK(i == 0 || lb_hash_eq(digest, p->src[0].digest));
+        CHECK(!begun || lb_hash_eq(digest, p->src[0].digest));
         digest = p->src[0].digest;
         CHECK(hashes_right(p));
         for (u64 t = 0; t < src.src->n_tensors; t++)
@@ -807,7 +814,7 @@ LB_TEST(random_graphs) {
         "compared %u runs, %u with a spill file; %u interruptions, %u jobs gone on with in their "
         "middle; %u of %u jobs joined\n",
         n_compared, n_spilled, n_interrupted, n_parts, n_joined, n_turns);
-    CHECK_U64(n_compared, cases * 5);
+    CHECK_U64(n_compared + n_left_out, cases * 5);
     CHECK(n_quantized * 8 > cases && n_joined * 4 > n_turns);
     CHECK(n_spilled > 0 && cut_enough(cases) && n_chained > cases);
 }

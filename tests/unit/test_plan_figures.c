@@ -60,10 +60,12 @@ static void add_output(lb_plan *p, lb_node_id x, lb_dtype t) {
 }
 
 static void add_held(lb_plan *p) {
+    const u64 rank = lb_test_cases(300);
     lb_graph *g = &p->graph;
     for (u32 i = 0; i < 3; i++) {
-        lb_node_id x = values_of(p, 2 * i), a = lb_expr_rows(g, values_of(p, 2 * i + 2), 5, 1, 300);
-        lb_node_id b = lb_expr_cols(g, values_of(p, 4), 3, 300);
+        lb_node_id x = values_of(p, 2 * i),
+                   a = lb_expr_rows(g, values_of(p, 2 * i + 2), 5, 1, rank);
+        lb_node_id b = lb_expr_cols(g, values_of(p, 4), 3, rank);
         lb_node_id kth = lb_expr_stat(g, LB_STAT_KTH, x, LB_NODE_NONE, 1000);
         x = lb_expr_lowrank(g, x, b, a, 0.5f);
         x = lb_expr_map1(g, LB_MAP_MUL_C, x, (lb_scalar){.stat = kth, .fn = LB_SCALAR_INV});
@@ -514,7 +516,9 @@ LB_TEST(large_models_plan_fast) {
         {"1T", 61, 7168, 1024, 2048, 163840, 384},
     };
     for (u32 i = 0; i < LB_LEN(models); i++) {
-        const shape_of *m = &models[i];
+        shape_of some = models[i];
+        const shape_of *m = &some;
+        some.layers = lb_test_cases(some.layers);
         lb_source *s = model_of(m);
         CHECK(s);
         for (u32 kind = 0; kind < 3; kind++) {
