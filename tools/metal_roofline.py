@@ -150,7 +150,7 @@ FAMILIES = [
     dict(name="mix_rows", file="wide.k", kernel="mix_rows", threads="ROW_THREADS", shape="rows of 128",
          cost=lambda t, w: (8 * t * D, 8 * t * D, t * D * 7)),
     dict(name="route", file="route.k", kernel="route", threads="LBK_ROUTE_THREADS", shape="8 of 128 experts",
-         cost=lambda t, w: (4 * t * 128 + 64 * t, 4 * t * 128 + 64 * t, t * 128 * (4 + 8))),
+         cost=lambda t, w: (4 * t * 128 + 64 * t, 4 * t * 128 + 64 * t, t * (128 * 4 + (128 + 8 * 4) * 32 * 3))),
     dict(name="routes_group", file="group.k", kernel="routes_group", threads="LBK_GROUP_THREADS", shape="8 of 128 experts",
          cost=lambda t, w: (64 * t + 32 * t, 129 * 64 * t, 129 * 8 * t)),
     dict(name="experts_sum", file="route.k", kernel="experts_sum", threads="MAP_THREADS", shape="8 of 4096",

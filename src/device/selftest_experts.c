@@ -21,32 +21,122 @@ static const lb_route_args route_cases[] = {
     {2, 1000, 1, 1, 1, LB_DEV_ROUTE_SIGMOID, 1, 1, 0.9f, 1},
 };
 
-/* Groups that are not among the best have no choice. */
+/* Experts, groups, groups used: of each all ways and kinds of scores, up to 16 experts used. */
+static const u32 route_shapes[][3] = {
+    {1, 0, 0},   {8, 0, 0},    {31, 0, 0},   {32, 0, 0},       {33, 1, 1},
+    {60, 0, 0},  {128, 0, 0},  {256, 0, 0},  {1000, 0, 0},     {LB_DEV_EXPERTS_MAX, 0, 0},
+    {8, 8, 3},   {60, 4, 2},   {96, 48, 20}, {160, 8, 3},      {256, 8, 4},
+    {256, 2, 1}, {512, 16, 1}, {512, 4, 4},  {1024, 256, 100},
+};
+#define ROUTE_USED_MAX 16u
+
+/* What scores are like, one row of each. */
+enum { RANDOM, EQUAL, ZERO, SOME_NAN, ALL_NAN, INFINITE, LOWEST, ONE, ROUTE_KINDS };
+
+static float route_score(lb_selftest *t, u32 kind, bool middle) {
+    const float v = 6 * lb_selftest_float(t);
+    const u32 r = lb_selftest_u32(t) >> 8;
+    switch (kind) {
+    case EQUAL:
+        return (float)(r % 5) - 2;
+    case ZERO:
+        return r % 2 ? 0.0f : -0.0f;
+    case SOME_NAN:
+        return r % 3 ? v : NAN;
+    case INFINITE:
+        return r % 6 == 0 ? INFINITY : r % 6 == 1 ? -INFINITY : r % 6 == 2 ? NAN : v;
+    case LOWEST:
+        return -INFINITY;
+    case ONE:
+        return middle ? v : NAN;
+    default:
+        return kind == ALL_NAN ? NAN : v;
+    }
+}
+
+/* Groups are taken one by one: the first that is left, and what is larger than it. */
 static void drop_groups(const lb_route_args *a, float *choice) {
     const u32 per = a->n_experts / a->n_groups;
-    double sum[LB_DEV_GROUPS_MAX];
+    float sum[LB_DEV_GROUPS_MAX];
+    bool kept[LB_DEV_GROUPS_MAX] = {0};
     for (u32 g = 0; g < a->n_groups; g++) {
         float first = -INFINITY, second = -INFINITY;
         for (u32 i = g * per; i < (g + 1) * per; i++) {
             second = choice[i] > first ? first : fmaxf(second, choice[i]);
             first = fmaxf(first, choice[i]);
         }
-        sum[g] = (double)first + (a->how == LB_DEV_ROUTE_SOFTMAX ? 0 : (double)second);
+        sum[g] = a->how == LB_DEV_ROUTE_SOFTMAX ? first : first + second;
     }
-    for (u32 k = 0; k < a->n_groups - a->n_groups_used; k++) {
-        u32 least = 0;
-        for (u32 g = 1; g < a->n_groups; g++)
-            least = sum[g] < sum[least] ? g : least;
-        for (u32 i = 0; i < per; i++)
-            choice[least * per + i] = -INFINITY;
-        sum[least] = INFINITY;
+    for (u32 k = 0; k < a->n_groups_used; k++) {
+        u32 top = a->n_groups;
+        for (u32 g = 0; g < a->n_groups; g++)
+            if (!kept[g] && (top == a->n_groups || sum[g] > sum[top]))
+                top = g;
+        kept[top] = true;
     }
+    for (u32 i = 0; i < a->n_experts; i++)
+        choice[i] = kept[i / per] ? choice[i] : -INFINITY;
 }
 
-static void want_routes(const lb_route_args *a, float *score, const float *selection, float *choice,
-                        u32 *expert, double *weight) {
+/* Added as the kernel's threads and simdgroups do. */
+static float sum_in_order(u32 n, const float *x) {
+    float sum = 0, lane[256] = {0};
+    for (u32 i = 0; i < n; i++)
+        lane[i % 256] += x[i];
+    for (u32 from = 0; from < 256; from += 32) {
+        for (u32 half = 16; half; half /= 2)
+            for (u32 i = from; i < from + half; i++)
+                lane[i] += lane[i + half];
+        sum += lane[from];
+    }
+    return sum;
+}
+
+/* The bits of the kernel's text as C11: of all experts' scores, or of those that are used, whose
+ * sum has their order. */
+static void softmax_in_order(u32 n, float *x, bool by_threads) {
+    float max = -INFINITY, sum = 0;
+    for (u32 i = 0; i < n; i++)
+        max = x[i] > max ? x[i] : max;
+    for (u32 i = 0; i < n; i++) {
+        float d = x[i] - max;
+        lb_k_exp_f32_ref(1, &d, &d);
+        x[i] = max > -INFINITY ? d : x[i] == x[i] ? 0 : x[i];
+    }
+    if (by_threads)
+        sum = sum_in_order(n, x);
+    for (u32 i = 0; i < n && !by_threads; i++)
+        sum += x[i];
+    for (u32 i = 0; i < n && sum != 0; i++)
+        x[i] = by_threads ? x[i] * (1 / sum) : x[i] / sum;
+}
+
+/* From an expert's own score to its weight; exact: rounded where the kernel does. */
+static void want_weights(const lb_route_args *a, bool exact, float *top, double *weight) {
+    const bool norm = a->norm && a->how != LB_DEV_ROUTE_SOFTMAX_TOP;
     double sum = 0;
-    if (a->how == LB_DEV_ROUTE_SOFTMAX)
+    float rounded = 0;
+    if (a->how == LB_DEV_ROUTE_SOFTMAX_TOP && exact)
+        softmax_in_order(a->n_used, top, false);
+    else if (a->how == LB_DEV_ROUTE_SOFTMAX_TOP)
+        lb_k_softmax_f32_ref(a->n_used, top);
+    for (u32 k = 0; k < a->n_used; k++) {
+        sum += (double)top[k];
+        rounded += top[k];
+    }
+    sum = sum < (double)a->least_sum ? (double)a->least_sum : sum;
+    rounded = rounded < a->least_sum ? a->least_sum : rounded;
+    for (u32 k = 0; k < a->n_used; k++)
+        weight[k] = exact ? (double)((norm ? top[k] / rounded : top[k]) * a->times)
+                          : (double)top[k] * (double)a->times / (norm ? sum : 1);
+}
+
+static void want_routes(const lb_route_args *a, bool exact, float *score, const float *selection,
+                        u32 *expert, double *weight) {
+    float choice[LB_DEV_EXPERTS_MAX], top[ROUTE_USED_MAX];
+    if (a->how == LB_DEV_ROUTE_SOFTMAX && exact)
+        softmax_in_order(a->n_experts, score, true);
+    else if (a->how == LB_DEV_ROUTE_SOFTMAX)
         lb_k_softmax_f32_ref(a->n_experts, score);
     else if (a->how == LB_DEV_ROUTE_SIGMOID)
         lb_k_sigmoid_f32_ref(a->n_experts, score, score);
@@ -55,43 +145,65 @@ static void want_routes(const lb_route_args *a, float *score, const float *selec
     if (a->n_groups > 1)
         drop_groups(a, choice);
     for (u32 k = 0; k < a->n_used; k++) {
-        u32 best = 0;
-        for (u32 i = 1; i < a->n_experts; i++)
-            best = choice[i] > choice[best] ? i : best;
-        expert[k] = best;
-        choice[best] = -INFINITY;
-    }
-    float top[64];
-    for (u32 k = 0; k < a->n_used; k++)
+        u32 best = a->n_experts;
+        for (u32 i = 0; i < a->n_experts; i++)
+            if (!isnan(choice[i]) && (best == a->n_experts || choice[i] > choice[best]))
+                best = i;
+        expert[k] = best < a->n_experts ? best : k;
+        choice[expert[k]] = NAN;
         top[k] = score[expert[k]];
-    if (a->how == LB_DEV_ROUTE_SOFTMAX_TOP)
-        lb_k_softmax_f32_ref(a->n_used, top);
-    for (u32 k = 0; k < a->n_used; k++)
-        sum += (double)top[k];
-    for (u32 k = 0; k < a->n_used; k++)
-        weight[k] =
-            (double)top[k] * (double)a->times / (a->norm ? fmax(sum, (double)a->least_sum) : 1);
+    }
+    want_weights(a, exact, top, weight);
 }
 
-static lb_status check_route(lb_selftest *t, const lb_route_args *a, lb_err *err) {
+/* Scores of all kinds, a row of each, or random ones. */
+static lb_status check_route(lb_selftest *t, const lb_route_args *a, bool kinds, lb_err *err) {
     const u64 n = (u64)a->n_tokens * a->n_experts, n_out = 2ull * a->n_tokens * a->n_used;
+    const bool exact = lb_dev_info_get(t->dev)->kind == LB_DEV_CPU;
     float *score = lb_selftest_floats(t, n, 6);
     float *selection = lb_selftest_floats(t, a->n_experts, 0.5f);
-    float *choice = lb_selftest_floats(t, a->n_experts, 0);
-    u32 *out = lb_arena_new(&t->arena, u32, n_out), expert[64];
-    double weight[64];
-    if (!score || !selection || !choice || !out)
+    u32 *out = lb_arena_new(&t->arena, u32, n_out), expert[ROUTE_USED_MAX];
+    double weight[ROUTE_USED_MAX];
+    if (!score || !selection || !out)
         return no_memory(err);
+    for (u64 i = 0; kinds && i < n; i++)
+        score[i] = route_score(t, (u32)(i / a->n_experts), i % a->n_experts == a->n_experts / 2);
     const lb_selftest_data bufs[] = {
         {score, n * 4}, {selection, a->n_experts * 4ull}, {NULL, n_out * 4}};
     LB_TRY(lb_selftest_launch(t, bufs, a, out, err));
     for (u32 r = 0; r < a->n_tokens; r++) {
-        want_routes(a, score + (u64)r * a->n_experts, selection, choice, expert, weight);
+        want_routes(a, exact, score + (u64)r * a->n_experts, selection, expert, weight);
         for (u32 k = 0; k < a->n_used; k++) {
             const u64 at = 2 * ((u64)r * a->n_used + k);
+            const double bound = (a->n_experts / 256.0 + 64) * ULP * fabs(weight[k]) + TINY;
             lb_selftest_compare(t, at, (float)out[at], (double)expert[k], 0);
             lb_selftest_compare(t, at + 1, lb_f32_from_bits(out[at + 1]), weight[k],
-                                (a->n_experts / 256.0 + 64) * ULP * fabs(weight[k]) + TINY);
+                                exact ? 0 : bound);
+        }
+    }
+    return LB_OK;
+}
+
+/* Biases where no rounding of a GPU's exp makes another expert the best: of scores as they are, or
+ * few of them. */
+static lb_status check_route_shape(lb_selftest *t, const u32 shape[3], lb_err *err) {
+    const u32 most = LB_MIN(shape[0], ROUTE_USED_MAX);
+    for (u32 how = LB_DEV_ROUTE_SOFTMAX; how <= LB_DEV_ROUTE_SOFTMAX_TOP; how++) {
+        const bool plain = how == LB_DEV_ROUTE_SOFTMAX_TOP || shape[0] <= 60;
+        for (u32 used = 1; used <= most; used += plain ? 1 : 3) {
+            const lb_route_args a = {.n_tokens = ROUTE_KINDS,
+                                     .n_experts = shape[0],
+                                     .n_used = used,
+                                     .n_groups = shape[1],
+                                     .n_groups_used = shape[2],
+                                     .how = how,
+                                     .has_selection = plain && used % 2,
+                                     .norm = used % 3 != 0,
+                                     .least_sum = used % 4 ? 0.01f : 0.9f,
+                                     .times = used % 5 ? 1 : 2.5f};
+            (void)snprintf(t->where, sizeof t->where, "%u of %u experts, %u of %u groups, way %u",
+                           used, a.n_experts, a.n_groups_used, a.n_groups, how);
+            LB_TRY(check_route(t, &a, true, err));
         }
     }
     return LB_OK;
@@ -204,8 +316,10 @@ lb_status lb_selftest_experts(lb_selftest *t, u32 i, bool *more, lb_err *err) {
     const lb_dev_kernel k = t->row->kernel;
     (void)snprintf(t->where, sizeof t->where, "case %u", i);
     if (k == LB_DK_route) {
-        *more = i + 1 < LB_LEN(route_cases);
-        return check_route(t, &route_cases[i], err);
+        *more = i + 1 < LB_LEN(route_cases) + LB_LEN(route_shapes);
+        return i < LB_LEN(route_cases)
+                   ? check_route(t, &route_cases[i], false, err)
+                   : check_route_shape(t, route_shapes[i - LB_LEN(route_cases)], err);
     }
     if (k == LB_DK_routes_group) {
         *more = i + 1 < LB_LEN(group_cases);

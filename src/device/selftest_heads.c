@@ -112,6 +112,9 @@ static lb_status check_l2(lb_selftest *t, const lb_l2_args *a, lb_err *err) {
 static const lb_route_args two_cases[] = {
     {1, 2, 2, 0, 0, LB_DEV_ROUTE_MIXER, 0, 0, 0, 1},
     {3, 16, 2, 0, 0, LB_DEV_ROUTE_MIXER, 0, 0, 0, 1},
+    {3, 32, 2, 0, 0, LB_DEV_ROUTE_MIXER, 0, 0, 0, 1},
+    {3, 33, 2, 0, 0, LB_DEV_ROUTE_MIXER, 0, 0, 0, 1},
+    {4, 34, 2, 0, 0, LB_DEV_ROUTE_MIXER, 0, 0, 0, 1},
     {2, 300, 2, 0, 0, LB_DEV_ROUTE_MIXER, 0, 0, 0, 1},
     {4, 1024, 2, 0, 0, LB_DEV_ROUTE_MIXER, 0, 0, 0, 1},
 };
@@ -120,7 +123,8 @@ static u32 near_best(const lb_route_args *a, const float *score, u32 without, do
     u32 best = a->n_experts;
     double sum = 0;
     for (u32 e = 0; e < a->n_experts; e++)
-        if (e != without && (best == a->n_experts || score[e] > score[best]))
+        if (e != without && (best == a->n_experts || score[e] > score[best] ||
+                             (isnan(score[best]) && !isnan(score[e]))))
             best = e;
     for (u32 e = 0; e < a->n_experts; e++) {
         const float far = (score[best] - score[e]) / fmaxf(fabsf(score[e]), score[best]);
@@ -133,7 +137,8 @@ static u32 near_best(const lb_route_args *a, const float *score, u32 without, do
     return best;
 }
 
-/* Scores that are near enough to the best one, and some that are equal. */
+/* Scores that are near enough to the best one, and some that are equal; a third row has some NaN, a
+ * fourth nothing else. */
 static lb_status check_two(lb_selftest *t, const lb_route_args *a, lb_err *err) {
     const u64 n = (u64)a->n_tokens * a->n_experts, n_out = 4ull * a->n_tokens;
     float *score = lb_selftest_floats(t, n, 0.05f);
@@ -142,6 +147,8 @@ static lb_status check_two(lb_selftest *t, const lb_route_args *a, lb_err *err) 
         return no_memory(err);
     for (u64 i = 0; i < n; i++)
         score[i] = i % 7 == 3 ? 2.5f : 2.5f + score[i];
+    for (u64 i = 2ull * a->n_experts; i < n; i++)
+        score[i] = i % 5 == 0 || i >= 3ull * a->n_experts ? NAN : score[i];
     const lb_selftest_data bufs[] = {{score, n * 4}, {NULL, n_out * 4}};
     LB_TRY(lb_selftest_launch(t, bufs, a, out, err));
     for (u32 r = 0; r < a->n_tokens; r++) {
@@ -161,7 +168,7 @@ static lb_status check_two(lb_selftest *t, const lb_route_args *a, lb_err *err) 
 lb_status lb_selftest_heads(lb_selftest *t, u32 i, bool *more, lb_err *err) {
     const lb_dev_kernel k = t->row->kernel;
     (void)snprintf(t->where, sizeof t->where, "case %u", i);
-    *more = i + 1 < 4; /* of each */
+    *more = i + 1 < (k == LB_DK_route_two ? LB_LEN(two_cases) : 4); /* of all others 4 */
     if (k == LB_DK_route_two)
         return check_two(t, &two_cases[i], err);
     if (k == LB_DK_move_heads)
