@@ -100,9 +100,9 @@ bool lb_dev_has(const lb_dev *d, lb_dev_kernel k);
 void lb_dev_refuse(lb_dev *d, lb_dev_kernel k, const char *why);
 /* Whether it has been launched there, or recorded. */
 bool lb_dev_launched(const lb_dev *d, lb_dev_kernel k);
-/* How a product by k, an mt_*, of a's rows, columns and tokens is shared out: simdgroups, split,
- * per, parts. alone: no other one that has the same join (lb_dev_mt_join_bytes, counters of zeros)
- * runs beside it; else parts is 1, and join is not touched. */
+/* How a product by k, an mt_* or mte_*, of a's rows, columns and tokens is shared out: simdgroups,
+ * split, per, parts. alone: no other one that has the same join (lb_dev_mt_join_bytes, counters of
+ * zeros) runs beside it; else parts is 1, and join is not touched. */
 void lb_dev_mt_share(const lb_dev_info *d, lb_dev_kernel k, bool alone, lb_mv_args *a);
 u64 lb_dev_mt_join_bytes(u32 n_rows, u32 n_tokens, u32 parts);
 void lb_dev_stats_get(const lb_dev *d, lb_dev_stats *out);

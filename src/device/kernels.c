@@ -109,11 +109,11 @@ static const char *mv_rest(const lb_mv_args *a, u32 at, u32 per, lb_dev_shape *s
     return bad ? bad : tokens_fit(a->n_tokens);
 }
 
-/* pre, x and y stand at `at`. */
-static const char *mv_one(const lb_mv_args *a, u32 at, lb_dev_shape *s) {
+/* pre, x and y stand at `at`; per: rows of y for each of x. */
+static const char *mv_made(const lb_mv_args *a, u32 at, u32 per, lb_dev_shape *s) {
     const bool act = a->pre > LB_DEV_PRE_NORM;
     const u64 stride = a->x_stride ? a->x_stride : a->n_cols, second = act && a->gated;
-    const char *bad = mv_rest(a, at + 1, 1, s);
+    const char *bad = mv_rest(a, at + 1, per, s);
     if (bad)
         return bad;
     if (a->pre > LB_DEV_PRE_OAI || (a->pre == LB_DEV_PRE_OAI && !a->gated))
@@ -121,7 +121,12 @@ static const char *mv_one(const lb_mv_args *a, u32 at, lb_dev_shape *s) {
     if (a->x_stride % 4 || a->second % 4 || a->n_cols % 4)
         return "x does not begin at multiples of 4 values";
     s->need_bytes[at] = a->pre == LB_DEV_PRE_NORM ? (u64)a->n_cols * 4 : 0;
-    return strided(a->n_tokens, second ? a->second : 0, a->n_cols, stride, &s->need_bytes[at + 1]);
+    return strided(lb_ceil_div_u64(a->n_tokens, per), second ? a->second : 0, a->n_cols, stride,
+                   &s->need_bytes[at + 1]);
+}
+
+static const char *mv_one(const lb_mv_args *a, u32 at, lb_dev_shape *s) {
+    return mv_made(a, at, 1, s);
 }
 
 /* The same of mv_*. */
@@ -220,6 +225,13 @@ const char *lb_dev_vector_needs(lb_dev_form form, u32 type, const lb_mv_args *a,
                           ? weight_bytes(type, a->n_rows, a->n_cols, &s->need_bytes[0])
                           : mlx_bytes(type, a, 1, s);
     return bad ? bad : mv_one(a, at, s);
+}
+
+const char *lb_dev_routed_needs(lb_dev_form form, u32 type, const lb_mv_args *a, u32 at,
+                                lb_dev_shape *s) {
+    const char *bad = lb_dev_rows_need(form, type, a, s);
+    s->need_bytes[at] = (u64)a->n_tokens * 8;
+    return bad ? bad : mv_made(a, at + 1, a->per_x, s);
 }
 
 static const char *rows_rest(const lb_rows_args *a, u32 at, u32 chunk, lb_dev_shape *s) {
@@ -612,6 +624,8 @@ enum {
     GEMM_EXPERTS_GATED,
     MT,
     MT_MLX,
+    MTE,
+    MTE_MLX,
     COLUMN_SUMS,
     NO_FAMILY
 };
@@ -667,6 +681,8 @@ static const family families[] = {
     [MM_SCALED] = {"iiiiov", sizeof(lb_mv_args), lb_dev_shape_mm_scaled, LB_DEV_NEEDS_MATRIX},
     [MT] = {"iiioov", sizeof(lb_mv_args), lb_dev_shape_mt, LB_DEV_NEEDS_RING},
     [MT_MLX] = {"iiiiioov", sizeof(lb_mv_args), lb_dev_shape_mt_mlx, LB_DEV_NEEDS_RING},
+    [MTE] = {"iiiiov", sizeof(lb_mv_args), lb_dev_shape_mte, LB_DEV_NEEDS_RING},
+    [MTE_MLX] = {"iiiiiiov", sizeof(lb_mv_args), lb_dev_shape_mte_mlx, LB_DEV_NEEDS_RING},
     [ROUTES_GROUP] = {"iov", sizeof(lb_group_args), lb_dev_shape_routes_group,
                       LB_DEV_NEEDS_NOTHING},
     [UNPACK] = {"iov", sizeof(lb_unpack_args), lb_dev_shape_unpack, LB_DEV_NEEDS_NOTHING},
@@ -739,10 +755,10 @@ bool lb_dev_kernel_find(lb_str name, lb_dev_kernel *out) {
 }
 
 bool lb_dev_kernel_of(lb_dev_use use, lb_dev_form form, u32 type, lb_dev_kernel *out) {
-    static const u32 family_of[][LB_DEV_MT + 1] = {
-        [LB_DEV_BLOCKS] = {MV, MVE, MM, UNPACK, ROWS, MT},
-        [LB_DEV_AFFINE] = {MV_MLX, MVE_MLX, MM_MLX, UNPACK_MLX, ROWS_MLX, MT_MLX},
-        [LB_DEV_SCALED] = {MV_SCALED, MVE_SCALED, MM_SCALED, UNPACK_SCALED, ROWS_SCALED,
+    static const u32 family_of[][LB_DEV_MTE + 1] = {
+        [LB_DEV_BLOCKS] = {MV, MVE, MM, UNPACK, ROWS, MT, MTE},
+        [LB_DEV_AFFINE] = {MV_MLX, MVE_MLX, MM_MLX, UNPACK_MLX, ROWS_MLX, MT_MLX, MTE_MLX},
+        [LB_DEV_SCALED] = {MV_SCALED, MVE_SCALED, MM_SCALED, UNPACK_SCALED, ROWS_SCALED, NO_FAMILY,
                            NO_FAMILY}};
     for (u32 i = 0; i < LB_DEV_KERNEL_COUNT; i++)
         if (table[i].family == family_of[form][use] && table[i].type == type) {

@@ -45,15 +45,16 @@ typedef enum lb_dev_needs {
 lb_dev_needs lb_dev_kernel_needs(lb_dev_kernel k);
 bool lb_dev_kernel_find(lb_str name, lb_dev_kernel *out);
 
-/* What is done with stored rows: mv_*, mve_*, mm_*, unpack_*, rows_*, mt_*; the last not of every
- * type. */
+/* What is done with stored rows: mv_*, mve_*, mm_*, unpack_*, rows_*, mt_*, mte_*; the last two not
+ * of every type. */
 typedef enum lb_dev_use {
     LB_DEV_MV,
     LB_DEV_MVE,
     LB_DEV_MM,
     LB_DEV_UNPACK,
     LB_DEV_ROWS,
-    LB_DEV_MT
+    LB_DEV_MT,
+    LB_DEV_MTE
 } lb_dev_use;
 /* How rows are stored: as a type of the table has them; MLX's groups with scales and biases; floats
  * of few bits with scales. */

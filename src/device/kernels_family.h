@@ -34,13 +34,19 @@ lb_dev_shape_fn lb_dev_shape_flash, lb_dev_shape_few, lb_dev_shape_rope_store;
 const char *lb_dev_vector_needs(lb_dev_form form, u32 type, const lb_mv_args *a, u32 at,
                                 lb_dev_shape *s);
 
+/* The same of experts: bytes of the rows of all matrices; routes, pre, x and y, routes stand at
+ * `at`.
+ */
+const char *lb_dev_routed_needs(lb_dev_form form, u32 type, const lb_mv_args *a, u32 at,
+                                lb_dev_shape *s);
+
 /* Values of y that a product's rows make. */
 static inline u32 lb_dev_mv_values(const lb_mv_args *a) {
     return a->act && a->gated ? a->n_rows / 2 : a->n_rows;
 }
 
 /* kernels_mt.c */
-lb_dev_shape_fn lb_dev_shape_mt, lb_dev_shape_mt_mlx;
+lb_dev_shape_fn lb_dev_shape_mt, lb_dev_shape_mt_mlx, lb_dev_shape_mte, lb_dev_shape_mte_mlx;
 /* Bytes that a launch asks for beside what the text declares. */
 u32 lb_dev_mt_ring(lb_dev_kernel k);
 /* Of an lb_kv_args: where keys and values are, as the values of all kernels that attend say it. */

@@ -209,30 +209,38 @@ static lb_status check_route_shape(lb_selftest *t, const u32 shape[3], lb_err *e
     return LB_OK;
 }
 
-static const lb_experts_args experts_cases[] = {
-    {1, 1, 1, 1, 0, 1}, {3, 255, 2, 4, 5, 261}, {2, 1000, 8, 3, 0, 1000}, {5, 64, 4, 60, 64, 130}};
+static const lb_experts_args experts_cases[] = {{1, 1, 1, 1, 0, 1, 0, 0, 0},
+                                                {3, 255, 2, 4, 5, 261, 1, 0.75f, 1.25f},
+                                                {2, 1000, 8, 3, 0, 1000, 0, 0, 0},
+                                                {5, 64, 4, 60, 64, 130, 1, 1, 1}};
 
 static lb_status check_sum(lb_selftest *t, const lb_experts_args *a, lb_err *err) {
     const u64 rows = (u64)a->n_tokens * a->n_used, n_out = (u64)a->n_tokens * a->n_cols;
     float *x = lb_selftest_floats(t, rows * a->n_cols, 4), *out = lb_selftest_floats(t, n_out, 0);
-    float *w = lb_selftest_floats(t, rows, 1);
+    float *w = lb_selftest_floats(t, rows, 1), *was = lb_selftest_floats(t, n_out, 2);
     u32 *routes = lb_arena_new(&t->arena, u32, 2 * rows);
-    if (!x || !out || !w || !routes)
+    if (!x || !out || !w || !was || !routes)
         return no_memory(err);
     for (u64 i = 0; i < rows; i++)
         routes[2 * i + 1] = lb_f32_bits(w[i]);
     const lb_selftest_data bufs[] = {
-        {x, rows * a->n_cols * 4}, {routes, rows * 8}, {NULL, n_out * 4}};
+        {x, rows * a->n_cols * 4}, {routes, rows * 8}, {was, n_out * 4}};
     LB_TRY(lb_selftest_launch(t, bufs, a, out, err));
     for (u64 i = 0; i < n_out; i++) {
-        double sum = 0, size = 0;
+        double sum = 0, size = 0, scale = 1;
         for (u32 k = 0; k < a->n_used; k++) {
             const u64 row = i / a->n_cols * a->n_used + k;
             const double p = (double)w[row] * (double)x[row * a->n_cols + i % a->n_cols];
             sum += p;
             size += fabs(p);
         }
-        lb_selftest_compare(t, i, out[i], sum, (a->n_used + 1.0) * ULP * size + TINY);
+        if (a->add) {
+            sum = (double)was[i] + (double)a->add_times * sum;
+            size = fabs((double)was[i]) + (double)a->add_times * size;
+            scale = (double)a->add_scale;
+        }
+        lb_selftest_compare(t, i, out[i], sum * scale,
+                            (a->n_used + (a->add ? 3.0 : 1.0)) * ULP * size * scale + TINY);
     }
     return LB_OK;
 }

@@ -417,7 +417,7 @@ static double acted(const lb_mv_args *a, const double sum[2], double off[2]) {
 /* Row r of w, with that which makes a pair with it. */
 static void compare_product(lb_selftest *t, const weights *w, const lb_mv_args *a, u64 r,
                             const made *m, spot p) {
-    const u64 second = a->act && a->gated ? a->n_rows / 2 : 0;
+    const u64 second = a->act && a->gated ? (u64)LB_MAX(a->n_mats, 1u) * (a->n_rows / 2) : 0;
     const float *sizes = w->size ? w->size : w->value;
     double sum[2] = {0}, off[2] = {0};
     for (u32 k = 0; k < (second ? 2 : 1); k++)
@@ -498,7 +498,7 @@ static lb_status launch_mv(lb_selftest *t, const lb_mv_args *a, const lb_selftes
     void *outs[LB_DEV_BUFS_MAX] = {0};
     memcpy(all, bufs, (y_at + 1) * sizeof *all);
     outs[y_at] = y;
-    if (lb_dev_kernel_needs(t->row->kernel) != LB_DEV_NEEDS_RING)
+    if (signature[y_at + 1] != 'o')
         return lb_selftest_launch_all(t, all, a, outs, err);
     u32 *join = (u32 *)lb_selftest_floats(t, join_bytes / 4, 1);
     if (!join)
@@ -512,22 +512,25 @@ static lb_status launch_mv(lb_selftest *t, const lb_mv_args *a, const lb_selftes
     return LB_OK;
 }
 
-/* Products of a stack of matrices (mve_*, mm_*), half of them of the same x, and of one (mv_*,
- * mm_*); y's rows lie apart, what is between them is as it was. */
+/* Products of a stack of matrices (mve_*, mte_*, mm_*), half of them of the same x, and of one
+ * (mv_*, mt_*, mm_*); y's rows lie apart, what is between them is as it was. */
 static lb_status check_mv(lb_selftest *t, const weights *w, bool stack, bool mm, lb_err *err) {
     const bool mt = lb_dev_kernel_needs(t->row->kernel) == LB_DEV_NEEDS_RING;
     lb_mv_args a = w->a;
     const u32 n_x = a.n_tokens;
     a.n_rows = a.n_rows / (stack ? STACK : 1);
     a.n_mats = stack ? STACK : 0;
-    a.per = stack ? 2 : a.per;
+    a.per = stack && !mt ? 2 : a.per;
+    a.per_x = stack ? 2 : 0;
     a.n_tokens = stack ? 2 * n_x : n_x;
-    if (!stack && !mm)
+    if ((!stack || mt) && !mm)
         vary(t, &a);
     if (w->acts)
         vary_act(&a, t->row->n_cases + t->row->kernel);
-    if (mt)
+    if (mt && !stack)
         vary_parts(t, &a);
+    if (stack)
+        a.add = 0;
     const u32 n_rows = a.act && a.gated ? a.n_rows / 2 : a.n_rows; /* of y */
     a.y_first = n_rows % 3;
     a.y_stride = n_rows + n_rows % 5 + a.y_first;
@@ -557,11 +560,13 @@ static lb_status check_mv(lb_selftest *t, const weights *w, bool stack, bool mm,
     const lb_selftest_data vectors = {x, n_in * 4}, pre = {m.pre, a.n_cols * 4ull};
     const lb_selftest_data scales = {w->scales, w->scale_bytes},
                            biases = {w->biases, w->scale_bytes};
-    const lb_selftest_data bufs[3][2][6] = {
-        {{in, pre, vectors, out}, {in, which, vectors, out}},
-        {{in, scales, biases, pre, vectors, out}, {in, scales, biases, which, vectors, out}},
+    const lb_selftest_data bufs[3][3][7] = {
+        {{in, pre, vectors, out}, {in, which, vectors, out}, {in, which, pre, vectors, out}},
+        {{in, scales, biases, pre, vectors, out},
+         {in, scales, biases, which, vectors, out},
+         {in, scales, biases, which, pre, vectors, out}},
         {{in, scales, pre, vectors, out}, {in, scales, which, vectors, out}}};
-    LB_TRY(launch_mv(t, &a, bufs[form_of(w)][stack || mm], y, err));
+    LB_TRY(launch_mv(t, &a, bufs[form_of(w)][stack && mt ? 2 : stack || mm ? 1 : 0], y, err));
     for (u64 i = 0; i < n_out; i++) {
         const u64 token = i / a.y_stride, at = i % a.y_stride;
         const u32 mat = stack ? routes[2 * token] : 0;
@@ -657,7 +662,8 @@ static bool find_type(lb_str name, weights *w) {
 
 lb_status lb_selftest_weights(lb_selftest *t, u32 i, bool *more, lb_err *err) {
     const lb_str name = lb_str_c(lb_dev_kernel_name(t->row->kernel));
-    const bool mm = lb_str_starts(name, LB_STR("mm_")), mve = lb_str_starts(name, LB_STR("mve_"));
+    const bool mm = lb_str_starts(name, LB_STR("mm_")), mte = lb_str_starts(name, LB_STR("mte_")),
+               mve = mte || lb_str_starts(name, LB_STR("mve_"));
     const bool tiled = lb_str_starts(name, LB_STR("mv_")),
                mt = lb_dev_kernel_needs(t->row->kernel) == LB_DEV_NEEDS_RING;
     const bool unpack = lb_str_starts(name, LB_STR("unpack_"));
@@ -694,6 +700,8 @@ lb_status lb_selftest_weights(lb_selftest *t, u32 i, bool *more, lb_err *err) {
     if (mt && w.a.n_rows >= 40)
         w.a.per = 1 + i % 2;
     w.acts = mt && at >= MT_PLAIN && at < n_small;
+    if (mte) /* each of the stack has 16 rows or more, pairs of them where there are activations */
+        w.a.n_rows = STACK * LB_MAX(w.a.n_rows / STACK, w.acts ? 32u : 16u);
     if (at >= n_small)
         w.a.n_cols = at == n_small && tiled ? MV_TILE + 2 * block : mm ? 1024 : 4096;
     if (block == 1 && at == n_small && tiled)

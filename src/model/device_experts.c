@@ -6,6 +6,7 @@
  *
  * Each row of a product is by itself, and a token's are added in the order of its routes
  * (experts_sum): values depend on no tile's place. */
+#include "model/device_rows.h"
 #include "model/device_tiles.h"
 
 /* Of a layer's matrices as tiles, and no more than a part of the device's memory; where they are
@@ -82,11 +83,15 @@ bool lb_dexperts_tiled(const lb_context *c, const lb_dexperts *e) {
     if (!c->device->slot_bytes || !has_kernels(c) || c->o.sums || !from || e->n < from ||
         e->in.pre || e->in.stride % 4 || !e->gate->parts || !e->gate->bias.buf != !e->up->bias.buf)
         return false;
-    for (u32 i = 0; i < LB_LEN(all); i++)
+    bool rows = true;
+    for (u32 i = 0; i < LB_LEN(all); i++) {
         if (all[i]->n_parts != 1 || !lb_dmat_tiled(c, all[i]->parts))
             return false;
-    return experts_at_once(c, e) && lb_dev_buf_bytes(c->device->buf[LB_DBUF_ROUTED]) >=
-                                        lb_dev_tile_bytes(n_rows, e->up->n_cols, LB_DEV_TILE_ROWS);
+        rows &= lb_dmat_by_rows(c, all[i]->parts, e->n * e->used);
+    }
+    return !rows && experts_at_once(c, e) &&
+           lb_dev_buf_bytes(c->device->buf[LB_DBUF_ROUTED]) >=
+               lb_dev_tile_bytes(n_rows, e->up->n_cols, LB_DEV_TILE_ROWS);
 }
 
 /* The plan, and tokens' tiles as it has them, to LB_DBUF_ROUTED. */

@@ -53,8 +53,8 @@ static lb_dinput activated(const lb_context *c, u32 n_ff, bool gated) {
                        .gated = gated};
 }
 
-/* Gate and up, or up alone, of few tokens: to LB_DBUF_ACT through the activation at once, where
- * they are one matrix of a kernel that does it. */
+/* Gate and up, or up alone, of few tokens or of experts: to LB_DBUF_ACT through the activation at
+ * once, where they are one matrix of a kernel that does it. */
 static lb_status act_few(const lb_context *c, const dense *d, const lb_dinput *in, bool *done,
                          lb_err *err) {
     const bool two = d->gate->parts != NULL, gated = two || d->fused;
@@ -64,11 +64,13 @@ static lb_status act_few(const lb_context *c, const dense *d, const lb_dinput *i
     lb_dmat m;
     lb_dlinear one = {.parts = &m, .n_parts = 1};
     const lb_dproduct p = {&one, *in, to, d->n, 0, n_ff};
-    *done = !d->per && lb_dfew(d->n) && !c->o.sums && in->pre <= LB_DEV_PRE_NORM &&
+    *done = (d->per || lb_dfew(d->n)) && !c->o.sums && in->pre <= LB_DEV_PRE_NORM &&
             lb_dlinears_join(two ? both : both + 1, two ? 2 : 1, &m) &&
             m.args.n_rows == (gated ? 2 : 1) * (u64)n_ff && n_ff >= LB_DEV_MT_ROWS &&
-            lb_dmat_is_few(c, &p, &m);
-    return *done ? lb_dproject_plain(c, &p, 1, err) : LB_OK;
+            lb_dmat_is_few(c, &p, &m, d->per);
+    if (!*done)
+        return LB_OK;
+    return d->per ? lb_dproject_experts(c, &p, 1, d->per, err) : lb_dproject_plain(c, &p, 1, err);
 }
 
 static lb_status run_dense(const lb_context *c, const dense *d, const lb_dinput *in,
@@ -142,22 +144,35 @@ static lb_status add_shared(const lb_context *c, const lb_dlayer *l, const lb_di
     return lb_dbarrier(c, err);
 }
 
+/* Whether no product of experts takes its tokens by a plan. */
+static bool by_rows(const lb_context *c, const lb_dlayer *l, u32 n_rows) {
+    return (!l->gate_exps.parts || lb_dmat_by_rows(c, l->gate_exps.parts, n_rows)) &&
+           lb_dmat_by_rows(c, l->up_exps.parts, n_rows) &&
+           lb_dmat_by_rows(c, l->down_exps.parts, n_rows);
+}
+
 /* The chosen experts' of in; which, is in LB_DBUF_ROUTES. */
 static lb_status run_experts(const lb_context *c, const lb_dlayer *l, const lb_dinput *in,
-                             lb_dev_arg out, lb_err *err) {
+                             const lb_doutput *out, lb_err *err) {
     const u32 used = c->m->p.n_expert_used;
     const dense d = {&l->gate_exps, &l->up_exps, &l->down_exps, false, c->n * used, used};
     const lb_dev_arg rows = lb_dbuf_arg(c, LB_DBUF_ROWS), routes = lb_dbuf_arg(c, LB_DBUF_ROUTES);
-    const lb_experts_args a = {.n_tokens = c->n, .n_cols = c->m->p.n_embd, .n_used = used};
+    const lb_experts_args a = {.n_tokens = c->n,
+                               .n_cols = c->m->p.n_embd,
+                               .n_used = used,
+                               .add = out->sum,
+                               .add_times = out->times,
+                               .add_scale = out->scale};
     const u32 act = activated(c, d.down->n_cols, true).pre;
     const lb_dexperts tiled = {d.gate, d.up, d.down, c->n, used, act, *in, rows};
     if (lb_dexperts_tiled(c, &tiled)) {
         LB_TRY(lb_dexperts_run(c, &tiled, err));
     } else {
-        LB_TRY(lb_dplan_experts(c, used, err));
+        if (!by_rows(c, l, d.n))
+            LB_TRY(lb_dplan_experts(c, used, err));
         LB_TRY(run_dense(c, &d, in, &(lb_doutput){.y = rows}, err));
     }
-    LB_TRY(lb_dlaunch(c, LB_DK_experts_sum, (lb_dev_arg[]){rows, routes, out}, &a, err));
+    LB_TRY(lb_dlaunch(c, LB_DK_experts_sum, (lb_dev_arg[]){rows, routes, out->y}, &a, err));
     return lb_dbarrier(c, err);
 }
 
@@ -192,7 +207,8 @@ static lb_status run_both(const lb_context *c, const lb_dlayer *l, const dense *
     const lb_dev_arg x = lb_dbuf_arg(c, LB_DBUF_X), h2 = lb_dbuf_arg(c, LB_DBUF_H2);
     LB_TRY(route_beside(c, l, err));
     LB_TRY(lb_dnorm_rows(c, &l->exps_norm, x, h2, c->n, err));
-    LB_TRY(run_experts(c, l, &(lb_dinput){.x = h2}, lb_dbuf_arg(c, LB_DBUF_Y), err));
+    LB_TRY(run_experts(c, l, &(lb_dinput){.x = h2}, &(lb_doutput){.y = lb_dbuf_arg(c, LB_DBUF_Y)},
+                       err));
     LB_TRY(run_dense(c, d, in, &(lb_doutput){.y = lb_dbuf_arg(c, LB_DBUF_SHARED)}, err));
     LB_TRY(lb_dnorm_self(c, &l->exps_post_norm, LB_DBUF_Y, err));
     LB_TRY(lb_dnorm_self(c, &l->dense_post_norm, LB_DBUF_SHARED, err));
@@ -201,6 +217,22 @@ static lb_status run_both(const lb_context *c, const lb_dlayer *l, const dense *
 
 bool lb_device_ffn_is_plain(const lb_dlayer *l) {
     return !l->exps_norm.n && !l->up_exps.parts;
+}
+
+bool lb_device_ffn_adds(const lb_dlayer *l) {
+    return !l->exps_norm.n && l->up_exps.parts && !l->up_shared.parts;
+}
+
+bool lb_device_ffn_norms(const lb_context *c, const lb_dlayer *l) {
+    const lb_dlinear *const in[] = {&l->gate_exps, &l->up_exps};
+    const u32 used = c->m->p.n_expert_used;
+    bool can = !l->exps_norm.n && l->up_exps.parts && lb_dfew(c->n);
+    for (u32 i = 0; i < LB_LEN(in) && can; i++) {
+        const lb_dproduct p = {
+            .l = in[i], .in = {.pre = LB_DEV_PRE_NORM}, .n = c->n * used, .stride = in[i]->n_rows};
+        can = !in[i]->parts || lb_dmat_is_few(c, &p, in[i]->parts, used);
+    }
+    return can || lb_device_ffn_is_plain(l);
 }
 
 lb_status lb_device_ffn(lb_context *c, u32 layer, const lb_dinput *in, const lb_doutput *out,
@@ -212,6 +244,6 @@ lb_status lb_device_ffn(lb_context *c, u32 layer, const lb_dinput *in, const lb_
     if (!l->up_exps.parts)
         return run_dense(c, &d, in, out, err);
     LB_TRY(route(c, l, in, err));
-    LB_TRY(run_experts(c, l, in, out->y, err));
+    LB_TRY(run_experts(c, l, in, out, err));
     return l->up_shared.parts ? add_shared(c, l, in, out->y, err) : LB_OK;
 }

@@ -88,8 +88,10 @@ static lb_dev_use use_of(const lb_context *c, const lb_dproduct *p, const lb_dma
     const lb_dev_tuning *t = &lb_dev_info_get(d)->tuning;
     const u32 from = lb_dev_tuning_mm(t, m->args.n_rows, m->args.n_cols);
     const bool mm = lb_dev_has(d, m->kernel[LB_DEV_MM]);
+    if (per && !lb_dmat_by_rows(c, m, p->n) && planned && mm && by_plan(c))
+        return LB_DEV_MM;
     if (per)
-        return planned && mm && by_plan(c) ? LB_DEV_MM : LB_DEV_MVE;
+        return lb_dmat_has_mte(c, m) ? LB_DEV_MTE : LB_DEV_MVE;
     if (from && p->n >= from && mm && !p->in.pre && !p->out.sum)
         return LB_DEV_MM;
     return lb_dfew(p->n) && m->kernel[LB_DEV_MT] != m->kernel[LB_DEV_MV] &&
@@ -130,12 +132,16 @@ static lb_status run(const lb_context *c, const lb_drun *r, u32 per, lb_dev_arg 
         buf[n++] = lb_dbuf_arg(c, LB_DBUF_PLAN);
     } else {
         /* what adds to the stream is followed by a barrier */
-        if (r->use == LB_DEV_MT)
+        a.per_x = per;
+        if (r->use == LB_DEV_MT || r->use == LB_DEV_MTE)
             lb_dev_mt_share(lb_dev_info_get(c->device->r->d), k, p->out.sum && p->l->n_parts == 1,
                             &a);
         else
             share_rows(c, k, &a);
-        buf[n++] = per ? routes : a.pre == LB_DEV_PRE_NORM ? p->in.w : c->device->r->zeros;
+        if (per)
+            buf[n++] = routes;
+        if (!per || r->use == LB_DEV_MTE)
+            buf[n++] = a.pre == LB_DEV_PRE_NORM ? p->in.w : c->device->r->zeros;
     }
     buf[n++] = p->in.x;
     buf[n++] = p->out.y;
@@ -167,14 +173,16 @@ static lb_status products(const lb_context *c, const lb_dproduct *p, u32 n, u32 
     return any ? run(c, &last, per, routes, err) : LB_OK;
 }
 
-bool lb_dmat_is_few(const lb_context *c, const lb_dproduct *p, const lb_dmat *m) {
+bool lb_dmat_is_few(const lb_context *c, const lb_dproduct *p, const lb_dmat *m, u32 per) {
     lb_dev_shape shape;
     lb_err why;
-    if (use_of(c, p, m, 0, false) != LB_DEV_MT)
+    const lb_dev_use use = use_of(c, p, m, per, true);
+    if (use != LB_DEV_MT && use != LB_DEV_MTE)
         return false;
     lb_mv_args a = args_of(c, p, m);
-    lb_dev_mt_share(lb_dev_info_get(c->device->r->d), m->kernel[LB_DEV_MT], false, &a);
-    return lb_dev_kernel_shape(m->kernel[LB_DEV_MT], &a, &shape, &why) == LB_OK;
+    a.per_x = per;
+    lb_dev_mt_share(lb_dev_info_get(c->device->r->d), m->kernel[use], false, &a);
+    return lb_dev_kernel_shape(m->kernel[use], &a, &shape, &why) == LB_OK;
 }
 
 static lb_status add_bias(const lb_context *c, const lb_dproduct *p, bool experts,
@@ -372,9 +380,10 @@ static lb_status run_layer(lb_context *c, u32 i, lb_err *err) {
         LB_TRY(lb_dnorm_self(c, &d->attn_post_norm, LB_DBUF_Y, err));
         LB_TRY(lb_dadd(c, LB_DBUF_X, LB_DBUF_Y, times, 1, err));
     }
-    LB_TRY(lb_dnormed(c, &d->ffn_norm, x, c->n, plain, &in, err));
-    if ((few || lb_dlinear_tiled(c, &d->down, c->n)) && plain && !d->ffn_post_norm.n &&
-        !d->down.bias.buf && !d->in_gate.parts)
+    LB_TRY(lb_dnormed(c, &d->ffn_norm, x, c->n, lb_device_ffn_norms(c, d), &in, err));
+    const bool adds = plain ? (few || lb_dlinear_tiled(c, &d->down, c->n)) && !d->down.bias.buf
+                            : lb_device_ffn_adds(d);
+    if (adds && !d->ffn_post_norm.n && !d->in_gate.parts)
         return lb_device_ffn(c, i, &in, &second, err);
     LB_TRY(lb_device_ffn(c, i, &in, &y, err));
     LB_TRY(lb_dnorm_self(c, &d->ffn_post_norm, LB_DBUF_Y, err));

@@ -23,7 +23,7 @@
 
 /* Rows of a matrix, or of a stack of them, one after the other. */
 typedef struct lb_dmat {
-    lb_dev_kernel kernel[LB_DEV_MT + 1]; /* by lb_dev_use; MV in the place of an MT */
+    lb_dev_kernel kernel[LB_DEV_MTE + 1]; /* by lb_dev_use; MV, MVE in the place of MT, MTE */
     lb_dev_form form;
     lb_dev_arg w, scales, biases; /* scales, biases: as the form has them */
     lb_mv_args args;              /* without tokens and places */
@@ -214,8 +214,8 @@ typedef struct lb_dproduct {
     lb_doutput out;
     u32 n, first, stride;
 } lb_dproduct;
-/* Whether rows of a matrix are multiplied by mt_*, with what p makes of the sums. */
-bool lb_dmat_is_few(const lb_context *c, const lb_dproduct *p, const lb_dmat *m);
+/* Whether m, of experts (per: rows for each token) or not (0), has an mte_* or mt_* for p. */
+bool lb_dmat_is_few(const lb_context *c, const lb_dproduct *p, const lb_dmat *m, u32 per);
 /* Bytes of the plan for so many routes; 0: there are none. */
 u64 lb_device_plan_bytes(const lb_model *m, u32 n_routes);
 /* Before products of c->n tokens' experts, when their routes are known: the plan of tiles. */

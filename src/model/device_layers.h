@@ -28,6 +28,11 @@ lb_status lb_device_ffn(lb_context *c, u32 layer, const lb_dinput *in, const lb_
 /* Whether the layer's feed-forward is one without experts: of few tokens it takes and gives what
  * lb_dinput and lb_doutput say. */
 bool lb_device_ffn_is_plain(const lb_dlayer *l);
+/* Whether it is of experts whose sum may be added to the stream at once, for any number of tokens.
+ */
+bool lb_device_ffn_adds(const lb_dlayer *l);
+/* Whether it takes the stream through a norm: such a one, or experts of few tokens by mte_*. */
+bool lb_device_ffn_norms(const lb_context *c, const lb_dlayer *l);
 
 /* ---- device_forward.c ---- */
 

@@ -10,9 +10,10 @@ static bool behind(lb_dev_arg a, u64 bytes, lb_dev_arg b) {
 bool lb_dmat_alike(const lb_dmat *a, const lb_dmat *b) {
     const lb_mv_args *x = &a->args, *y = &b->args;
     const bool groups = a->form != LB_DEV_SCALED || (x->scale_rows == 1 && y->scale_rows == 1);
+    const bool stacks = x->n_mats > 1 && x->n_mats == y->n_mats && x->n_rows == y->n_rows;
     return a->form == b->form && memcmp(a->kernel, b->kernel, sizeof a->kernel) == 0 && groups &&
            x->n_cols == y->n_cols && x->group_elems == y->group_elems &&
-           x->scale_type == y->scale_type && x->n_mats <= 1 && y->n_mats <= 1 &&
+           x->scale_type == y->scale_type && (stacks || (x->n_mats <= 1 && y->n_mats <= 1)) &&
            !(x->times < y->times || x->times > y->times);
 }
 
@@ -20,7 +21,8 @@ bool lb_dmat_bytes(const lb_dmat *m, u64 *bytes) {
     const u32 n = m->form == LB_DEV_BLOCKS ? 1 : m->form == LB_DEV_AFFINE ? 3 : 2;
     lb_dev_shape s;
     lb_err none;
-    if (lb_dev_kernel_shape(m->kernel[LB_DEV_MV], &m->args, &s, &none) != LB_OK)
+    if (lb_dev_kernel_shape(m->kernel[m->args.n_mats > 1 ? LB_DEV_MVE : LB_DEV_MV], &m->args, &s,
+                            &none) != LB_OK)
         return false;
     for (u32 i = 0; i < LB_DMAT_PIECES; i++)
         bytes[i] = i < n ? s.need_bytes[i] : 0;
@@ -72,4 +74,17 @@ bool lb_dlinears_join(const lb_dlinear *const *l, u32 n, lb_dmat *out) {
         }
     }
     return any;
+}
+
+/* Plans and tiles are made of all experts, whichever are wanted: fewer rows of each than these are
+ * made one by one sooner (docs/perf/LOG.md). */
+#define ROWS_PLANNED 5u
+
+bool lb_dmat_by_rows(const lb_context *c, const lb_dmat *m, u32 n_rows) {
+    return lb_dmat_has_mte(c, m) && n_rows < (u64)ROWS_PLANNED * m->args.n_mats;
+}
+
+bool lb_dmat_has_mte(const lb_context *c, const lb_dmat *m) {
+    return m->kernel[LB_DEV_MTE] != m->kernel[LB_DEV_MVE] &&
+           lb_dev_has(c->device->r->d, m->kernel[LB_DEV_MTE]);
 }

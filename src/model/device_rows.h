@@ -8,10 +8,16 @@
 /* Bytes of a matrix's rows, scales and biases; 0: it has none of these. */
 #define LB_DMAT_PIECES 3u
 bool lb_dmat_bytes(const lb_dmat *m, u64 *bytes);
-/* Whether rows of both could be rows of one matrix. */
+/* Whether rows of both could be rows of one matrix, or both are stacks of as many such. */
 bool lb_dmat_alike(const lb_dmat *a, const lb_dmat *b);
-/* Whether b's rows are of a's kind and lie behind them: then a has them too. */
+/* Whether b's rows are of a's kind and lie behind them: then a has them too. Of stacks a's matrices
+ * then have twice the rows, the later ones as far behind the others as the stacks: for mte_*. */
 bool lb_dmat_join(lb_dmat *a, const lb_dmat *b);
+
+/* Whether there is an mte_* for products of a stack's matrices; whether so few rows are by it
+ * whatever else there is. */
+bool lb_dmat_has_mte(const lb_context *c, const lb_dmat *m);
+bool lb_dmat_by_rows(const lb_context *c, const lb_dmat *m, u32 n_rows);
 
 /* A launch: rows of a matrix to y from first on. */
 typedef struct lb_drun {

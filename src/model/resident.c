@@ -197,12 +197,15 @@ static void choose_few(const upload *u, const lb_mat *m, u32 n, lb_dmat *out) {
     lb_dev_shape shape;
     lb_err why;
     lb_dev_kernel k;
+    const lb_dev_use use = n == 1 ? LB_DEV_MT : LB_DEV_MTE;
     out->kernel[LB_DEV_MT] = out->kernel[LB_DEV_MV];
-    if (n != 1 || !lb_dev_kernel_of(LB_DEV_MT, out->form, type, &k) || !lb_dev_has(u->r->d, k))
+    out->kernel[LB_DEV_MTE] = out->kernel[LB_DEV_MVE];
+    if (!lb_dev_kernel_of(use, out->form, type, &k) || !lb_dev_has(u->r->d, k))
         return;
+    a.per_x = 1;
     lb_dev_mt_share(lb_dev_info_get(u->r->d), k, false, &a);
     if (lb_dev_kernel_shape(k, &a, &shape, &why) == LB_OK)
-        out->kernel[LB_DEV_MT] = k;
+        out->kernel[use] = k;
 }
 
 /* The kernels of a form, and the values that they have. */
@@ -491,8 +494,8 @@ lb_dlinear *lb_resident_linear(const lb_resident *r, u32 layer, u32 k) {
 }
 
 /* Room for the first of n linears of layer i, from k on, that are alike: products of few tokens
- * take them as one matrix. Not where rows stay in the host's memory (the kernels as C are for
- * tests), nor of what ranks cut. */
+ * take them as one matrix, two stacks as pairs of rows. Not where rows stay in the host's memory
+ * (the kernels as C are for tests), nor of what ranks cut. */
 static lb_status share_room(upload *u, u32 i, u32 k, u32 n) {
     const lb_dev_info *d = lb_dev_info_get(u->r->d);
     u64 all[LB_DMAT_PIECES] = {0};
@@ -502,10 +505,10 @@ static lb_status share_room(upload *u, u32 i, u32 k, u32 n) {
     for (u32 j = k; j < k + n && fits; j++) {
         const lb_linear *l =
             (const lb_linear *)(const void *)((const u8 *)&u->r->m->layer[i] + linears[j].from);
-        fits = l->w && l->w->n_stack == 1;
-        for (u32 m = 0; fits && m < l->w->n_mats; m++) {
+        fits = l->w && (l->w->n_stack == 1 || l->w->n_mats == l->w->n_stack);
+        for (u32 m = 0; fits && m < l->w->n_mats / l->w->n_stack; m++) {
             u64 bytes[LB_DMAT_PIECES];
-            LB_TRY(describe(u, l->w->name, &l->w->mats[m], 1, &next));
+            LB_TRY(describe(u, l->w->name, &l->w->mats[m], (u32)l->w->n_stack, &next));
             if (!n_mats)
                 first = next;
             /* what lies behind begins where a kernel's arguments may */
@@ -533,6 +536,8 @@ static lb_status layer(upload *u, u32 i) {
             LB_TRY(share_room(u, i, k, 3)); /* k, v */
         if (linears[k].from == offsetof(lb_layer, gate))
             LB_TRY(share_room(u, i, k, 2)); /* up */
+        if (linears[k].from == offsetof(lb_layer, gate_exps))
+            LB_TRY(share_room(u, i, k, 2)); /* up_exps */
         LB_TRY(layer_linear(u, i, k));
     }
     for (u32 k = 0; k < LB_LEN(norms); k++)

@@ -238,13 +238,18 @@ LB_TEST(device_groups) {
         {LB_DK_mt_q4_k, 132, 128256, 1, 0, 264, 264},
         {LB_DK_mt_bf16, 132, 4096, 1, ADD, 264, 256}, /* floats: always two */
         {LB_DK_mt_f16, 132, 6144, 1, 0, 264, 264},
-        {LB_DK_mt_mlx_q8, 132, 4096, 2, ADD, 264, 256}, /* several tokens */
-        {LB_DK_mt_mlx_q4, 0, 4096, 1, 0, 0, 256},       /* not known: as there are rows */
+        {LB_DK_mt_mlx_q8, 132, 4096, 2, ADD, 264, 256},  /* several tokens */
+        {LB_DK_mt_mlx_q4, 0, 4096, 1, 0, 0, 256},        /* not known: as there are rows */
+        {LB_DK_mte_mlx_q4, 132, 1536, 8, GATED, 33, 33}, /* of experts: of each row */
+        {LB_DK_mte_q4_k, 132, 2048, 8, 0, 33, 33},
+        {LB_DK_mte_q8_0, 132, 2048, 512, 0, 4, 4}, /* many rows */
+        {LB_DK_mte_bf16, 0, 2048, 8, 0, 0, 128},
     };
     for (u32 i = 0; i < LB_LEN(cases); i++) {
         lb_dev_info info = {.n_units = cases[i].units};
         lb_mv_args a = {.n_rows = cases[i].n_rows, .n_cols = 4096, .n_tokens = cases[i].n_tokens};
         lb_dev_shape s;
+        a.n_mats = a.per_x = 8; /* of experts */
         a.add = cases[i].how == ADD;
         a.gated = cases[i].how == GATED;
         a.act = a.gated ? LB_DEV_PRE_SILU : 0;

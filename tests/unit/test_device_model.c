@@ -331,8 +331,10 @@ static void few_family(fm_family family, lb_dtype dtype, bool gguf, u64 n_layer)
     }
     const lb_dev_opts o = {.kind = LB_DEV_CPU, .exact = true};
     CHECK_OK(open_device(&s, &o));
-    CHECK(lb_dev_kernel_needs(s.resident->layer[0].down.parts[0].kernel[LB_DEV_MT]) ==
-          LB_DEV_NEEDS_RING);
+    const lb_dlayer *l = &s.resident->layer[0];
+    CHECK(lb_dev_kernel_needs(l->down.parts
+                                  ? l->down.parts[0].kernel[LB_DEV_MT]
+                                  : l->down_exps.parts[0].kernel[LB_DEV_MTE]) == LB_DEV_NEEDS_RING);
     CHECK_U64(launches_of(&s, LB_F32), 3 + n_layer * s.m->p.n_layers);
     /* over f16 no join, and of one token what is in front of attention is its kernel's */
     CHECK_U64(launches_of(&s, LB_F16), 3 + (n_layer - 2) * s.m->p.n_layers);
@@ -348,6 +350,10 @@ LB_TEST(device_few) {
         few_family(FM_LLAMA, LB_Q8_0, true, 7);
     few_family(FM_LLAMA, LB_BF16, false, 7);
     few_family(FM_QWEN3, LB_Q8_0, true, 7);
+    /* the router and its choice; gate and up of the chosen experts; down; their sum to the stream
+     */
+    few_family(FM_QWEN3_MOE, LB_Q8_0, true, 10);
+    few_family(FM_QWEN3_MOE, LB_BF16, false, 10);
 }
 
 /* Columns of down so many that threadgroups share them: what these leave is added up by the last

@@ -38,6 +38,7 @@ typedef struct lb_mv_args {
      * has n_rows / 2 values, that of row r times the sum of row r + n_rows / 2 */
     u32 act;
     u32 parts;
+    u32 per_x; /* mte_*: rows of y that one of x makes */
 } lb_mv_args;
 
 /* x [n_tokens][x_stride], 0: n_cols. NORM: its rms norm by pre [n_cols], eps; the others: an
@@ -137,10 +138,13 @@ typedef struct lb_route_args {
     float least_sum, times;
 } lb_route_args;
 
-/* out [n_tokens][n_cols] = sum over k of weight k * x [n_tokens * n_used][n_cols]. */
+/* out [n_tokens][n_cols] = sum over k of weight k * x [n_tokens * n_used][n_cols]; add: it becomes
+ * (out + add_times sum) add_scale. */
 typedef struct lb_experts_args {
     u32 n_tokens, n_cols, n_used, n_mats; /* n_mats: of bias_experts */
     u32 first, stride;                    /* of a row of x: bias_experts */
+    u32 add;
+    float add_times, add_scale;
 } lb_experts_args;
 
 /* enc_*: n_blocks of values [n_blocks][block] to blocks of a type. The first of them is block

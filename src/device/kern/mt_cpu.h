@@ -15,6 +15,7 @@
 
 #define LBK_HAS_MT 1
 #define LBK_MT_KERNEL LBK_KERNEL
+#define LBK_MTE_KERNEL LBK_KERNEL
 #define LBK_MT_SHARED(T, n, cnt) T *n = (T *)lb_fiber_shared_more(lbk_, sizeof(T) * (cnt))
 #define LBK_MT_RING(n, cnt) LBK_MT_SHARED(u8, n, cnt)
 #define LBK_RING_PUT16(to, from) memcpy(to, lbk_aligned_u4(from), 16)
