@@ -514,8 +514,12 @@ lb_status lb_quant_device_open(lb_quant_device *e, lb_err *err) {
 }
 
 lb_status lb_quant_device_open_beside(lb_quant_device *e, lb_err *err) {
-    e->is_opening |= !e->thread.started && !e->dev;
-    return start(e, err);
+    const bool opens = !e->thread.started && !e->dev;
+    e->is_opening |= opens;
+    const lb_status st = start(e, err);
+    if (st != LB_OK && opens) /* nobody does */
+        e->is_opening = false;
+    return st;
 }
 
 lb_status lb_quant_device_wait(lb_quant_device *e, lb_err *err) {
