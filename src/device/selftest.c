@@ -206,7 +206,9 @@ static cases_fn *cases_of(lb_dev_kernel k) {
 static lb_status run_cases(lb_selftest *t, lb_err *why) {
     lb_status st = LB_OK;
     bool more = true;
-    for (u32 i = 0; more && st == LB_OK && !(t->opts->quick && i == 2); i++, t->row->n_cases++) {
+    bool seen = false; /* damage */
+    for (u32 i = 0; more && st == LB_OK && !seen && !(t->opts->quick && i == 2);
+         i++, t->row->n_cases++) {
         t->at = 0;
         st = cases_of(t->row->kernel)(t, i, &more, why);
         if (st != LB_OK) { /* what was submitted still reads the arena */
@@ -216,6 +218,7 @@ static lb_status run_cases(lb_selftest *t, lb_err *why) {
             lb_unlock(t->lock);
         }
         lb_arena_deinit(&t->arena);
+        seen = t->opts->damage && !(t->row->worst <= 1);
     }
     lb_arena_deinit(&t->kept);
     return st;

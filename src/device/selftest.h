@@ -13,7 +13,7 @@
 typedef struct lb_selftest_opts {
     bool large;  /* also shapes of a real model: for a GPU */
     bool quick;  /* the first two cases alone */
-    bool damage; /* one bit of each result is turned before it is looked at: all must fail */
+    bool damage; /* one bit of each result is turned before it is looked at, until that is seen */
     u32 threads; /* of lb_dev_selftest_all; 0: 1 */
 } lb_selftest_opts;
 
