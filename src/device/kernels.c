@@ -690,7 +690,7 @@ static const family families[] = {
     [UNPACK_SCALED] = {"iiov", sizeof(lb_unpack_args), lb_dev_shape_unpack_scaled,
                        LB_DEV_NEEDS_NOTHING},
     [TILE_ROWS] = {"iioov", sizeof(lb_tile_args), lb_dev_shape_tile_rows, LB_DEV_NEEDS_NOTHING},
-    [GEMM] = {"iiiov", sizeof(lb_gemm_args), lb_dev_shape_gemm, LB_DEV_NEEDS_TILES},
+    [GEMM] = {"iiioov", sizeof(lb_gemm_args), lb_dev_shape_gemm, LB_DEV_NEEDS_TILES},
     [GEMM_GATED] = {"iiiiov", sizeof(lb_gemm_args), lb_dev_shape_gemm_gated, LB_DEV_NEEDS_TILES},
     [ROUTES_COUNT] = {"iov", sizeof(lb_group_args), lb_dev_shape_plan, LB_DEV_NEEDS_NOTHING},
     [ROUTES_TILES] = {"iov", sizeof(lb_group_args), lb_dev_shape_plan, LB_DEV_NEEDS_NOTHING},

@@ -2,6 +2,7 @@
 /* kernels_tiles.c: the families of tiles of f16: stored rows and tokens as tiles, products of them
  * (kern/args.h). The grid of products is that of the portable text; a device with a text of its own
  * launches as that one takes it. */
+#include "device/device.h"
 #include "device/kernels_family.h"
 
 enum {
@@ -9,7 +10,9 @@ enum {
     UNPACK_ROWS = 32, /* of a threadgroup, by UNPACK_COLS columns */
     UNPACK_COLS = 256,
     GEMM_THREADS = LB_DEV_TILE_ROWS,
-    GEMM_LINES = 32 /* LBK_GEMM_LINES */
+    GEMM_LINES = 32, /* LBK_GEMM_LINES */
+    GEMM_PARTS = 8,  /* at most */
+    GEMM_STEPS = 8   /* tiles of columns of a part, at least */
 };
 
 static const char too_large[] = LB_DEV_TOO_LARGE;
@@ -103,12 +106,47 @@ const char *lb_dev_gemm_rows(u32 n_rows, bool gated, lb_dev_shape *s) {
     return groups > LB_DEV_GRID_Y_MAX ? too_large : NULL;
 }
 
+/* What clusters of two threadgroups make at a time where tokens are few, narrow blocks. */
+static u64 narrow_blocks(const lb_gemm_args *a) {
+    return lb_ceil_div_u64(a->n_tokens, LB_DEV_TILE_ROWS) *
+           lb_ceil_div_u64(a->n_rows, LB_DEV_TILE_PAD);
+}
+
+static u32 steps_of(const lb_gemm_args *a) {
+    return (u32)lb_ceil_div_u64(a->n_cols, LB_DEV_TILE_COLS);
+}
+
+u32 lb_dev_gemm_parts(const lb_dev_info *d, const lb_gemm_args *a) {
+    const u64 clusters = d->n_units / 2, blocks = narrow_blocks(a);
+    const u64 most = LB_MIN((u64)GEMM_PARTS, steps_of(a) / GEMM_STEPS);
+    return d->kind == LB_DEV_CUDA && blocks ? (u32)LB_MAX(LB_MIN(clusters / blocks, most), 1u) : 1;
+}
+
+u64 lb_dev_gemm_join_bytes(u64 n) {
+    return 4ull * LB_DEV_GEMM_COUNTERS + n * LB_DEV_GEMM_LEFT;
+}
+
+/* What those who share columns leave. */
+static const char *joined(const lb_gemm_args *a, u64 *bytes) {
+    const u64 blocks = narrow_blocks(a);
+    if (a->parts <= 1)
+        return NULL;
+    if (a->parts > steps_of(a))
+        return "columns are not shared by whole tiles";
+    if (4 * blocks > LB_DEV_GEMM_COUNTERS) /* two threadgroups of two halves each */
+        return too_large;
+    *bytes = lb_dev_gemm_join_bytes(blocks * a->parts);
+    return NULL;
+}
+
 const char *lb_dev_shape_gemm(u32 type, const void *val, lb_dev_shape *s) {
     const lb_gemm_args *a = val;
     const char *bad = operands(a, 1, s);
     (void)type;
     if (!bad)
         bad = lb_dev_strided(a->n_tokens, a->y_first, a->n_rows, a->y_stride, &s->need_bytes[3]);
+    if (!bad)
+        bad = joined(a, &s->need_bytes[4]);
     return bad ? bad : lb_dev_gemm_rows(a->n_rows, false, s);
 }
 

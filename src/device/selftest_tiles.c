@@ -220,8 +220,20 @@ static lb_status check_gemm(lb_selftest *t, shape s, u32 way, lb_err *err) {
     if (!y || !was)
         return no_memory(err);
     memcpy(was, y, n * sizeof *y);
-    const lb_selftest_data bufs[] = {o.x_data, o.scale_data, o.w_data, {was, n * 4}};
-    LB_TRY(lb_selftest_launch(t, bufs, a, y, err));
+    a->parts = LB_MIN(1 + way % 3, (u32)lb_ceil_div_u64(s.n_cols, LB_DEV_TILE_COLS));
+    const u64 join_bytes =
+        lb_dev_gemm_join_bytes(lb_ceil_div_u64(s.n_tokens, LB_DEV_TILE_ROWS) *
+                               lb_ceil_div_u64(s.n_rows, LB_DEV_TILE_PAD) * a->parts);
+    u32 *join = (u32 *)lb_selftest_floats(t, join_bytes / 4, 1);
+    if (!join)
+        return no_memory(err);
+    memset(join, 0, 4ull * LB_DEV_GEMM_COUNTERS);
+    const lb_selftest_data bufs[] = {
+        o.x_data, o.scale_data, o.w_data, {was, n * 4}, {join, join_bytes}};
+    LB_TRY(lb_selftest_launch_all(t, bufs, a, (void *const[LB_DEV_BUFS_MAX]){[3] = y, [4] = join},
+                                  err));
+    for (u32 i = 0; i < LB_DEV_GEMM_COUNTERS; i++)
+        lb_selftest_compare(t, i, (float)join[i], 0, 0);
     for (u64 i = 0; i < n; i++) {
         const u32 token = (u32)(i / a->y_stride);
         const u64 at = i % a->y_stride - a->y_first;

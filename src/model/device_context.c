@@ -63,10 +63,12 @@ u64 lb_device_lay_out(const lb_context *c, u32 n, u32 n_want) {
     return at;
 }
 
-/* Of products of few tokens that add to the stream. */
-static u64 join_bytes(const lb_context *c) {
-    const u32 parts = lb_resident_device(c->device->r)->tuning.mt_parts;
-    return parts > 1 ? lb_dev_mt_join_bytes(c->m->p.n_embd, LB_DEV_FEW_TOKENS, parts) : 0;
+/* Of products of few tokens that add to the stream, and of tiles of f16. */
+static u64 join_bytes(const lb_context *c, bool tiles) {
+    const lb_dev_info *d = lb_resident_device(c->device->r);
+    const u32 parts = d->tuning.mt_parts;
+    const u64 few = parts > 1 ? lb_dev_mt_join_bytes(c->m->p.n_embd, LB_DEV_FEW_TOKENS, parts) : 0;
+    return tiles ? LB_MAX(few, lb_dev_gemm_join_bytes(d->n_units / 2)) : few;
 }
 
 static void set_sizes(const lb_context *c, u64 *size) {
@@ -85,7 +87,7 @@ static void set_sizes(const lb_context *c, u64 *size) {
     size[LB_DBUF_STATE] = c->o.n_seqs * d->state_bytes;
     size[LB_DBUF_PART] = 4 * part_elems(c);
     size[LB_DBUF_FEW] = lb_device_few_bytes(c);
-    size[LB_DBUF_JOIN] = join_bytes(c);
+    size[LB_DBUF_JOIN] = join_bytes(c, t.slot != 0);
     size[LB_DBUF_FF] = 8 * ff;
     size[LB_DBUF_ACT] = 4 * ff;
     size[LB_DBUF_SCORES] = 4 * b * p->n_expert;
@@ -215,7 +217,7 @@ static lb_status begin_part(lb_context *c, lb_resident *r, lb_err *err) {
                        lb_resident_device(r)->id, (unsigned long long)d->page_bytes);
     LB_TRY(make_buffers(c, err));
     LB_TRY(lb_device_few_begin(c, err));
-    if (join_bytes(c))
+    if (join_bytes(c, d->slot_bytes != 0))
         LB_TRY(lb_dbuf_zero(c, LB_DBUF_JOIN, lb_dev_mt_join_bytes(0, 0, 0), err));
     LB_TRY(lb_dsums_begin(c, err));
     return put_heads(c, err);

@@ -77,11 +77,18 @@ bool lb_dlinears_join(const lb_dlinear *const *l, u32 n, lb_dmat *out) {
 }
 
 /* Plans and tiles are made of all experts, whichever are wanted: fewer rows of each than these are
- * made one by one sooner (docs/perf/LOG.md). */
+ * made one by one sooner, of codes of less than 8 bits more than of others (docs/perf/LOG.md). */
 #define ROWS_PLANNED 5u
+#define ROWS_PLANNED_NARROW 8u
+
+static u32 rows_planned(const lb_dmat *m) {
+    u64 bytes[LB_DMAT_PIECES];
+    const u64 values = (u64)m->args.n_mats * m->args.n_rows * m->args.n_cols;
+    return lb_dmat_bytes(m, bytes) && bytes[0] < values ? ROWS_PLANNED_NARROW : ROWS_PLANNED;
+}
 
 bool lb_dmat_by_rows(const lb_context *c, const lb_dmat *m, u32 n_rows) {
-    return lb_dmat_has_mte(c, m) && n_rows < (u64)ROWS_PLANNED * m->args.n_mats;
+    return lb_dmat_has_mte(c, m) && n_rows < (u64)rows_planned(m) * m->args.n_mats;
 }
 
 bool lb_dmat_has_mte(const lb_context *c, const lb_dmat *m) {

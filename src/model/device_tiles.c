@@ -144,18 +144,19 @@ static lb_status multiply(const lb_context *c, const operand *x, strip *s, lb_er
     const lb_dproduct *p = s->p;
     if (!p)
         return LB_OK;
-    const lb_gemm_args a = {.n_tokens = p->n,
-                            .n_rows = s->n,
-                            .n_cols = p->l->n_cols,
-                            .y_first = s->y_first,
-                            .y_stride = p->stride,
-                            .add = p->out.sum,
-                            .times = s->times,
-                            .add_times = p->out.times,
-                            .add_scale = p->out.scale,
-                            .a_scale = x->scale};
+    lb_gemm_args a = {.n_tokens = p->n,
+                      .n_rows = s->n,
+                      .n_cols = p->l->n_cols,
+                      .y_first = s->y_first,
+                      .y_stride = p->stride,
+                      .add = p->out.sum,
+                      .times = s->times,
+                      .add_times = p->out.times,
+                      .add_scale = p->out.scale,
+                      .a_scale = x->scale};
     const lb_dev_arg buf[] = {lb_dbuf_arg(c, x->tiles), lb_dbuf_arg(c, LB_DBUF_POWERS),
-                              slot_arg(c, s->slot), p->out.y};
+                              slot_arg(c, s->slot), p->out.y, lb_dbuf_arg(c, LB_DBUF_JOIN)};
+    a.parts = lb_dev_gemm_parts(lb_dev_info_get(c->device->r->d), &a);
     s->p = NULL;
     LB_TRY(lb_dbarrier(c, err));
     return lb_dlaunch(c, LB_DK_gemm, buf, &a, err);

@@ -36,13 +36,18 @@ typedef struct lb_tile_args {
 /* gemm: y[t y_stride + y_first + r] = p = times scale[t] sum of a[t][c] b[r][c] over n_cols columns
  * of tiles; add: (y + add_times p) add_scale. gemm_gated: of two b of the same shape g (by times)
  * and u (by add_times); tiles of act(g) u / LB_DEV_GATED_SCALE, act one of LB_DEV_PRE_*. a_scale:
- * of all tokens; 0: scales has them. */
+ * of all tokens; 0: scales has them. parts: of gemm's columns, that many make each part of y at a
+ * time (0 is 1; only CUDA's text shares them): join has counters, zeros before and after, then what
+ * they leave, LB_DEV_GEMM_LEFT of 128 tokens by 256 rows. */
 #define LB_DEV_GATED_SCALE 16.0f
+#define LB_DEV_GEMM_COUNTERS 1024u /* words of join before its sums */
+#define LB_DEV_GEMM_LEFT 131072u   /* bytes */
 typedef struct lb_gemm_args {
     u32 n_tokens, n_rows, n_cols, y_first, y_stride, add;
     float times, add_times, add_scale;
     u32 act;
     float alpha, limit, a_scale;
+    u32 parts;
 } lb_gemm_args;
 
 /* Experts: routes [n_routes][2] (the matrix, a weight) in tiles of tokens, each of one matrix.
