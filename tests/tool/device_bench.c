@@ -3,12 +3,12 @@
  *
  *   device_bench DEVICE KERNEL N_ROWS N_COLS N_TOKENS...    DEVICE: cuda:0, metal, cpu
  *
- * KERNEL is one of mv_*, mt_* and mm_* of a type of the table; rows and x are random bits, x
- * between -1 and 1. One line for each number of tokens: the kernel, microseconds of a launch (the
+ * KERNEL is gemm, or one of mv_*, mt_* and mm_* of a type of the table; rows and x are random bits,
+ * x between -1 and 1. One line for each number of tokens: the kernel, microseconds of a launch (the
  * least of 5 rounds of launches that follow each other, of a recording), billions of products and
  * sums a second, GB of rows a second. Launches take matrices of 512 MiB in turn, so that no cache
- * holds them. PARTS, PER (mt_*), SIMDGROUPS, SPLIT (mv_*) in the environment: how a product is
- * shared out, otherwise as the program does. */
+ * holds them. PARTS (mt_*, gemm), PER (mt_*), SIMDGROUPS, SPLIT (mv_*) in the environment: how a
+ * product is shared out, otherwise as the program does. */
 #include "base/mem.h"
 #include "device/device.h"
 #include "tensor/dtype.h"
@@ -56,12 +56,12 @@ static lb_status join_of(bench *b, u64 bytes, lb_err *err) {
     return st;
 }
 
-/* copies: of the rows, step bytes apart. */
-static lb_status record(const bench *b, lb_dev_launch l, u64 copies, u64 step, lb_dev_graph **out,
-                        lb_err *err) {
+/* copies: of the rows, step bytes apart, which are buffer w_at. */
+static lb_status record(const bench *b, lb_dev_launch l, u32 w_at, u64 copies, u64 step,
+                        lb_dev_graph **out, lb_err *err) {
     LB_TRY(lb_dev_graph_begin(b->q, err));
     for (u32 i = 0; i < LAUNCHES; i++) {
-        l.buf[0].off_bytes = i % copies * step;
+        l.buf[w_at].off_bytes = i % copies * step;
         LB_TRY(lb_dev_queue_launch(b->q, &l, err));
         LB_TRY(lb_dev_queue_barrier(b->q, err));
     }
@@ -76,10 +76,52 @@ static lb_status one_round(const bench *b, lb_dev_graph *g, double *t_us, lb_err
     return lb_dev_event_us(b->from, b->to, t_us, err);
 }
 
-static lb_status run(bench *b, lb_dev_kernel k, lb_mv_args a, lb_err *err) {
+/* A launch, and where its stored rows, x and y are among its buffers; join stands behind y. */
+typedef struct job {
+    lb_dev_kernel k;
+    const void *val;
+    u32 n_rows, n_cols, n_tokens, w_at, x_at, y_at;
+    u64 join_bytes;
+} job;
+
+static lb_status measure(bench *b, const job *j, lb_err *err) {
     lb_dev_shape s;
     lb_dev_graph *g = NULL;
     double best = 0;
+    LB_TRY(lb_dev_kernel_shape(j->k, j->val, &s, err));
+    lb_dev_launch l = {.kernel = j->k,
+                       .n_bufs = (u32)strlen(lb_dev_kernel_signature(j->k)) - 1,
+                       .val = j->val,
+                       .val_bytes = lb_dev_kernel_val_bytes(j->k)};
+    const u64 bytes = s.need_bytes[j->w_at], step = lb_round_up(bytes, LB_DEV_ALIGN);
+    const u64 copies = LB_MAX(ROWS_BYTES / step, 1u);
+    LB_TRY(lb_dev_buf_new(b->d, LB_DEV_OWN, copies * step, &b->w, err));
+    LB_TRY(lb_dev_buf_new(b->d, LB_DEV_OWN, s.need_bytes[j->x_at], &b->x, err));
+    LB_TRY(lb_dev_buf_new(b->d, LB_DEV_OWN, s.need_bytes[j->y_at], &b->y, err));
+    LB_TRY(join_of(b, j->join_bytes, err));
+    LB_TRY(fill(b, b->w, false, err));
+    LB_TRY(fill(b, b->x, true, err));
+    for (u32 i = 0; i < l.n_bufs; i++)
+        l.buf[i].buf = i == j->x_at ? b->x : i == j->y_at ? b->y : i > j->y_at ? b->join : b->w;
+    LB_TRY(record(b, l, j->w_at, copies, step, &g, err));
+    for (u32 i = 0; i < ROUNDS; i++) {
+        double t_us = 0;
+        LB_TRY(one_round(b, g, &t_us, err));
+        best = i == 0 || t_us < best ? t_us : best;
+    }
+    best /= LAUNCHES;
+    printf("%-12s %6u x %6u, %4u tokens: %9.1f us %9.2f Gflop/s %8.1f GB/s\n",
+           lb_dev_kernel_name(j->k), j->n_rows, j->n_cols, j->n_tokens, best,
+           2e-3 * j->n_rows * j->n_cols * j->n_tokens / best, (double)bytes * 1e-3 / best);
+    lb_dev_graph_free(&g);
+    lb_dev_buf_free(&b->w);
+    lb_dev_buf_free(&b->x);
+    lb_dev_buf_free(&b->y);
+    lb_dev_buf_free(&b->join);
+    return LB_OK;
+}
+
+static lb_status run(bench *b, lb_dev_kernel k, lb_mv_args a, lb_err *err) {
     const bool mt = lb_dev_kernel_needs(k) == LB_DEV_NEEDS_RING;
     const char *parts = getenv("PARTS"), *per = getenv("PER"); /* of mt_* */
     if (mt)
@@ -91,36 +133,26 @@ static lb_status run(bench *b, lb_dev_kernel k, lb_mv_args a, lb_err *err) {
     }
     if (mt && per)
         a.per = (u32)atoi(per);
-    LB_TRY(lb_dev_kernel_shape(k, &a, &s, err));
-    const u32 n_bufs = (u32)strlen(lb_dev_kernel_signature(k)) - 1;
-    const u32 y_at = n_bufs - (mt ? 2 : 1), x_at = y_at - 1;
-    lb_dev_launch l = {.kernel = k, .n_bufs = n_bufs, .val = &a, .val_bytes = sizeof a};
-    const u64 step = lb_round_up(s.need_bytes[0], LB_DEV_ALIGN);
-    const u64 copies = LB_MAX(ROWS_BYTES / step, 1u);
-    LB_TRY(lb_dev_buf_new(b->d, LB_DEV_OWN, copies * step, &b->w, err));
-    LB_TRY(lb_dev_buf_new(b->d, LB_DEV_OWN, s.need_bytes[x_at], &b->x, err));
-    LB_TRY(lb_dev_buf_new(b->d, LB_DEV_OWN, s.need_bytes[y_at], &b->y, err));
-    LB_TRY(join_of(b, lb_dev_mt_join_bytes(a.n_rows, a.n_tokens, LB_MAX(a.parts, 1u)), err));
-    LB_TRY(fill(b, b->w, false, err));
-    LB_TRY(fill(b, b->x, true, err));
-    for (u32 i = 0; i < n_bufs; i++)
-        l.buf[i].buf = i == x_at ? b->x : i == y_at ? b->y : i > y_at ? b->join : b->w;
-    LB_TRY(record(b, l, copies, step, &g, err));
-    for (u32 i = 0; i < ROUNDS; i++) {
-        double t_us = 0;
-        LB_TRY(one_round(b, g, &t_us, err));
-        best = i == 0 || t_us < best ? t_us : best;
-    }
-    best /= LAUNCHES;
-    printf("%-12s %6u x %6u, %4u tokens: %9.1f us %9.2f Gflop/s %8.1f GB/s\n",
-           lb_dev_kernel_name(k), a.n_rows, a.n_cols, a.n_tokens, best,
-           2e-3 * a.n_rows * a.n_cols * a.n_tokens / best, (double)s.need_bytes[0] * 1e-3 / best);
-    lb_dev_graph_free(&g);
-    lb_dev_buf_free(&b->w);
-    lb_dev_buf_free(&b->x);
-    lb_dev_buf_free(&b->y);
-    lb_dev_buf_free(&b->join);
-    return LB_OK;
+    const u32 n_bufs = (u32)strlen(lb_dev_kernel_signature(k)) - 1, y_at = n_bufs - (mt ? 2 : 1);
+    const u64 join = lb_dev_mt_join_bytes(a.n_rows, a.n_tokens, LB_MAX(a.parts, 1u));
+    return measure(b, &(job){k, &a, a.n_rows, a.n_cols, a.n_tokens, 0, y_at - 1, y_at, join}, err);
+}
+
+/* gemm, of tiles. */
+static lb_status run_tiles(bench *b, u32 n_rows, u32 n_cols, u32 n_tokens, lb_err *err) {
+    const lb_dev_info *d = lb_dev_info_get(b->d);
+    const char *parts = getenv("PARTS");
+    lb_gemm_args a = {.n_tokens = n_tokens,
+                      .n_rows = n_rows,
+                      .n_cols = n_cols,
+                      .y_stride = n_rows,
+                      .times = 1,
+                      .a_scale = 1};
+    a.parts = parts ? (u32)atoi(parts) : lb_dev_gemm_parts(d, &a);
+    const u64 blocks =
+        lb_ceil_div_u64(n_tokens, LB_DEV_TILE_ROWS) * lb_ceil_div_u64(n_rows, LB_DEV_TILE_PAD);
+    const u64 join = lb_dev_gemm_join_bytes(blocks * LB_MAX(a.parts, 1u));
+    return measure(b, &(job){LB_DK_gemm, &a, n_rows, n_cols, n_tokens, 2, 0, 3, join}, err);
 }
 
 static lb_status bench_all(bench *b, char **args, lb_err *err) {
@@ -134,7 +166,9 @@ static lb_status bench_all(bench *b, char **args, lb_err *err) {
     LB_TRY(lb_dev_queue_new(b->d, &b->q, err));
     LB_TRY(lb_dev_event_new(b->d, &b->from, err));
     LB_TRY(lb_dev_event_new(b->d, &b->to, err));
-    for (char **n = args + 5; *n; n++)
+    for (char **n = args + 5; *n && k == LB_DK_gemm; n++)
+        LB_TRY(run_tiles(b, (u32)atoi(args[3]), (u32)atoi(args[4]), (u32)atoi(*n), err));
+    for (char **n = args + 5; *n && k != LB_DK_gemm; n++)
         LB_TRY(run(b, k,
                    (lb_mv_args){.n_rows = (u32)atoi(args[3]),
                                 .n_cols = (u32)atoi(args[4]),
