@@ -26,6 +26,8 @@ SHAPES = {
     "405b": (16384, 126, 53248, 128, 8, 128256),  # Llama 3.1 405B
     # of experts: how many, how many a token has, the size of a head
     "30b-a3b": (2048, 48, 768, 32, 4, 151936, 128, 8, 128),  # Qwen3 30B A3B
+    # of delta nets, three layers in four: columns of the shared expert, heads of keys and of values, the size of both
+    "80b-a3b": (2048, 48, 512, 16, 2, 151936, 512, 10, 256, 512, 16, 32, 128),  # Qwen3 Next 80B A3B
 }
 SHARD = 5_000_000_000
 TEXTS = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model", "vocab.json",
@@ -34,7 +36,8 @@ TEXTS = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "
 
 def tensors(shape, vocab):
     h, layers, inter, heads, kv, _ = shape[:6]
-    experts, _, dim = shape[6:] or (0, 0, h // heads)
+    experts, _, dim = shape[6:9] or (0, 0, h // heads)
+    shared, keys, values, linear = shape[9:] or (0, 0, 0, 0)
     q, k = dim * heads, dim * kv
     yield "model.embed_tokens.weight", (vocab, h)
     for i in range(layers):
@@ -46,12 +49,28 @@ def tensors(shape, vocab):
             yield p + f"mlp.{m}up_proj.weight", (inter, h)
         if experts:
             yield p + "mlp.gate.weight", (experts, h)
+        if shared:
+            yield p + "mlp.shared_expert.down_proj.weight", (h, shared)
+            yield p + "mlp.shared_expert.gate_proj.weight", (shared, h)
+            yield p + "mlp.shared_expert.up_proj.weight", (shared, h)
+            yield p + "mlp.shared_expert_gate.weight", (1, h)
+        yield p + "post_attention_layernorm.weight", (h,)
+        if linear and (i + 1) % 4:
+            n_k, n_v = keys * linear, values * linear
+            yield p + "linear_attn.A_log", (values,)
+            yield p + "linear_attn.conv1d.weight", (2 * n_k + n_v, 1, 4)
+            yield p + "linear_attn.dt_bias", (values,)
+            yield p + "linear_attn.in_proj_ba.weight", (2 * values, h)
+            yield p + "linear_attn.in_proj_qkvz.weight", (2 * (n_k + n_v), h)
+            yield p + "linear_attn.norm.weight", (linear,)
+            yield p + "linear_attn.out_proj.weight", (h, n_v)
+            continue
+        if experts:
             yield p + "self_attn.q_norm.weight", (dim,)
             yield p + "self_attn.k_norm.weight", (dim,)
-        yield p + "post_attention_layernorm.weight", (h,)
         yield p + "self_attn.k_proj.weight", (k, h)
         yield p + "self_attn.o_proj.weight", (h, q)
-        yield p + "self_attn.q_proj.weight", (q, h)
+        yield p + "self_attn.q_proj.weight", (2 * q if linear else q, h)
         yield p + "self_attn.v_proj.weight", (k, h)
     yield "model.norm.weight", (h,)
     yield "lm_head.weight", (vocab, h)
@@ -123,6 +142,11 @@ def make(name, out, sparse=False, tokenizer=None, block=None, layers=None):
         config |= {"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "moe_intermediate_size": shape[2],
                    "num_experts": shape[6], "num_experts_per_tok": shape[7], "head_dim": shape[8], "norm_topk_prob": True,
                    "decoder_sparse_step": 1, "mlp_only_layers": []}
+    if shape[9:]:
+        config |= {"architectures": ["Qwen3NextForCausalLM"], "model_type": "qwen3_next", "partial_rotary_factor": 0.25,
+                   "shared_expert_intermediate_size": shape[9], "linear_num_key_heads": shape[10], "linear_num_value_heads": shape[11],
+                   "linear_key_head_dim": shape[12], "linear_value_head_dim": shape[12], "linear_conv_kernel_dim": 4,
+                   "full_attention_interval": 4}
     if tokenizer:
         for t in TEXTS:
             if os.path.exists(os.path.join(tokenizer, t)):

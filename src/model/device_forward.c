@@ -81,6 +81,10 @@ lb_status lb_dplan_experts(const lb_context *c, u32 used, lb_err *err) {
     return lb_dbarrier(c, err);
 }
 
+/* mm_* make 64 rows, whether they are there or not: of fewer than these (the gate of a shared
+ * expert) they take as long as of 64, tokens one by one do not. */
+#define MM_ROWS_LEAST 8u
+
 /* per: of experts, else 0 */
 static lb_dev_use use_of(const lb_context *c, const lb_dproduct *p, const lb_dmat *m, u32 per,
                          bool planned) {
@@ -91,13 +95,10 @@ static lb_dev_use use_of(const lb_context *c, const lb_dproduct *p, const lb_dma
     if (per && !lb_dmat_by_rows(c, m, p->n) && planned && mm && by_plan(c))
         return LB_DEV_MM;
     if (per)
-        return lb_dmat_has_mte(c, m) ? LB_DEV_MTE : LB_DEV_MVE;
-    if (from && p->n >= from && mm && !p->in.pre && !p->out.sum)
+        return lb_dmat_has(c, m, LB_DEV_MTE) ? LB_DEV_MTE : LB_DEV_MVE;
+    if (from && p->n >= from && mm && m->args.n_rows >= MM_ROWS_LEAST && !p->in.pre && !p->out.sum)
         return LB_DEV_MM;
-    return lb_dfew(p->n) && m->kernel[LB_DEV_MT] != m->kernel[LB_DEV_MV] &&
-                   lb_dev_has(d, m->kernel[LB_DEV_MT])
-               ? LB_DEV_MT
-               : LB_DEV_MV;
+    return lb_dfew(p->n) && lb_dmat_has(c, m, LB_DEV_MT) ? LB_DEV_MT : LB_DEV_MV;
 }
 
 static lb_mv_args args_of(const lb_context *c, const lb_dproduct *p, const lb_dmat *m) {

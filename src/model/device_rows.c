@@ -88,10 +88,10 @@ static u32 rows_planned(const lb_dmat *m) {
 }
 
 bool lb_dmat_by_rows(const lb_context *c, const lb_dmat *m, u32 n_rows) {
-    return lb_dmat_has_mte(c, m) && n_rows < (u64)rows_planned(m) * m->args.n_mats;
+    return lb_dmat_has(c, m, LB_DEV_MTE) && n_rows < (u64)rows_planned(m) * m->args.n_mats;
 }
 
-bool lb_dmat_has_mte(const lb_context *c, const lb_dmat *m) {
-    return m->kernel[LB_DEV_MTE] != m->kernel[LB_DEV_MVE] &&
-           lb_dev_has(c->device->r->d, m->kernel[LB_DEV_MTE]);
+bool lb_dmat_has(const lb_context *c, const lb_dmat *m, lb_dev_use few) {
+    return m->kernel[few] != m->kernel[few == LB_DEV_MT ? LB_DEV_MV : LB_DEV_MVE] &&
+           lb_dev_has(c->device->r->d, m->kernel[few]);
 }

@@ -14,9 +14,9 @@ bool lb_dmat_alike(const lb_dmat *a, const lb_dmat *b);
  * then have twice the rows, the later ones as far behind the others as the stacks: for mte_*. */
 bool lb_dmat_join(lb_dmat *a, const lb_dmat *b);
 
-/* Whether there is an mte_* for products of a stack's matrices; whether so few rows are by it
- * whatever else there is. */
-bool lb_dmat_has_mte(const lb_context *c, const lb_dmat *m);
+/* Whether there is a kernel for few tokens: of a matrix (LB_DEV_MT), of a stack's (LB_DEV_MTE);
+ * whether so few rows of a stack's are by it whatever else there is. */
+bool lb_dmat_has(const lb_context *c, const lb_dmat *m, lb_dev_use few);
 bool lb_dmat_by_rows(const lb_context *c, const lb_dmat *m, u32 n_rows);
 
 /* A launch: rows of a matrix to y from first on. */
