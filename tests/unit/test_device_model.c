@@ -7,6 +7,7 @@
 #include "base/cpu.h"
 #include "fake_model.h"
 #include "model/device_graph.h"
+#include "model/device_rows.h"
 #include "model/resident.h"
 #include "ops/load.h"
 #include "ops/open.h"
@@ -354,6 +355,36 @@ LB_TEST(device_few) {
      */
     few_family(FM_QWEN3_MOE, LB_Q8_0, true, 10);
     few_family(FM_QWEN3_MOE, LB_BF16, false, 10);
+}
+
+/* Experts' products go row by row up to so many rows of each: of codes below eight bits more. */
+static void rows_of(lb_dtype dtype, u32 planned) {
+    fm_spec spec = small(FM_QWEN3_MOE);
+    lb_context *c = NULL;
+    scene s;
+    spec.hidden = 256;
+    spec.ffn = 512;
+    spec.n_heads = 8;
+    spec.dtype = dtype;
+    CHECK(open_scene(&s, &spec, true));
+    CHECK_OK(open_device(&s, &(lb_dev_opts){.kind = LB_DEV_CPU, .exact = true}));
+    const lb_context_opts o = options(&s, true);
+    CHECK_OK(lb_context_new(&c, s.m, &o, &err));
+    lb_dmat m = s.resident->layer[0].gate_exps.parts[0];
+    const u32 n = m.args.n_mats * planned;
+    CHECK(lb_dmat_has(c, &m, LB_DEV_MTE) && !lb_dmat_has(c, &m, LB_DEV_MT));
+    CHECK(lb_dmat_by_rows(c, &m, n - 1) && !lb_dmat_by_rows(c, &m, n));
+    m.kernel[LB_DEV_MTE] = m.kernel[LB_DEV_MVE];
+    CHECK(!lb_dmat_has(c, &m, LB_DEV_MTE) && !lb_dmat_by_rows(c, &m, 1));
+    lb_context_free(&c);
+    close_device(&s);
+    close_scene(&s);
+}
+
+LB_TEST(device_expert_rows) {
+    rows_of(LB_Q8_0, 5);
+    rows_of(LB_BF16, 5);
+    rows_of(LB_Q4_0, 8);
 }
 
 /* Columns of down so many that threadgroups share them: what these leave is added up by the last
