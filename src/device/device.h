@@ -106,9 +106,10 @@ bool lb_dev_launched(const lb_dev *d, lb_dev_kernel k);
 void lb_dev_mt_share(const lb_dev_info *d, lb_dev_kernel k, bool alone, lb_mv_args *a);
 u64 lb_dev_mt_join_bytes(u32 n_rows, u32 n_tokens, u32 parts);
 /* By how many gemm shares a's columns, so that all units have something where rows and tokens are
- * few; bytes of join for n parts of blocks, of which there are at most half as many as units. */
+ * few; bytes of its join, 0 where nothing is shared; the most that any so shared out has. */
 u32 lb_dev_gemm_parts(const lb_dev_info *d, const lb_gemm_args *a);
-u64 lb_dev_gemm_join_bytes(u64 n);
+u64 lb_dev_gemm_join_bytes(const lb_gemm_args *a);
+u64 lb_dev_gemm_join_most(const lb_dev_info *d);
 void lb_dev_stats_get(const lb_dev *d, lb_dev_stats *out);
 u64 lb_dev_budget(const lb_dev *d); /* lb_dev_opts.memory_bytes; 0: none */
 

@@ -122,21 +122,27 @@ u32 lb_dev_gemm_parts(const lb_dev_info *d, const lb_gemm_args *a) {
     return d->kind == LB_DEV_CUDA && blocks ? (u32)LB_MAX(LB_MIN(clusters / blocks, most), 1u) : 1;
 }
 
-u64 lb_dev_gemm_join_bytes(u64 n) {
-    return 4ull * LB_DEV_GEMM_COUNTERS + n * LB_DEV_GEMM_LEFT;
+static u64 join_bytes(u64 n_left) {
+    return 4ull * LB_DEV_GEMM_COUNTERS + n_left * LB_DEV_GEMM_LEFT;
+}
+
+u64 lb_dev_gemm_join_bytes(const lb_gemm_args *a) {
+    return a->parts > 1 ? join_bytes(narrow_blocks(a) * a->parts) : 0;
+}
+
+u64 lb_dev_gemm_join_most(const lb_dev_info *d) {
+    return join_bytes(d->n_units / 2);
 }
 
 /* What those who share columns leave. */
 static const char *joined(const lb_gemm_args *a, u64 *bytes) {
-    const u64 blocks = narrow_blocks(a);
     if (a->parts <= 1)
         return NULL;
     if (a->parts > steps_of(a))
         return "columns are not shared by whole tiles";
-    if (4 * blocks > LB_DEV_GEMM_COUNTERS) /* two threadgroups of two halves each */
-        return too_large;
-    *bytes = lb_dev_gemm_join_bytes(blocks * a->parts);
-    return NULL;
+    *bytes = lb_dev_gemm_join_bytes(a);
+    /* two threadgroups of two halves each */
+    return 4 * narrow_blocks(a) > LB_DEV_GEMM_COUNTERS ? too_large : NULL;
 }
 
 const char *lb_dev_shape_gemm(u32 type, const void *val, lb_dev_shape *s) {

@@ -221,9 +221,7 @@ static lb_status check_gemm(lb_selftest *t, shape s, u32 way, lb_err *err) {
         return no_memory(err);
     memcpy(was, y, n * sizeof *y);
     a->parts = LB_MIN(1 + way % 3, (u32)lb_ceil_div_u64(s.n_cols, LB_DEV_TILE_COLS));
-    const u64 join_bytes =
-        lb_dev_gemm_join_bytes(lb_ceil_div_u64(s.n_tokens, LB_DEV_TILE_ROWS) *
-                               lb_ceil_div_u64(s.n_rows, LB_DEV_TILE_PAD) * a->parts);
+    const u64 join_bytes = LB_MAX(lb_dev_gemm_join_bytes(a), 4ull * LB_DEV_GEMM_COUNTERS);
     u32 *join = (u32 *)lb_selftest_floats(t, join_bytes / 4, 1);
     if (!join)
         return no_memory(err);

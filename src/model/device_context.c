@@ -68,7 +68,7 @@ static u64 join_bytes(const lb_context *c, bool tiles) {
     const lb_dev_info *d = lb_resident_device(c->device->r);
     const u32 parts = d->tuning.mt_parts;
     const u64 few = parts > 1 ? lb_dev_mt_join_bytes(c->m->p.n_embd, LB_DEV_FEW_TOKENS, parts) : 0;
-    return tiles ? LB_MAX(few, lb_dev_gemm_join_bytes(d->n_units / 2)) : few;
+    return tiles ? LB_MAX(few, lb_dev_gemm_join_most(d)) : few;
 }
 
 static void set_sizes(const lb_context *c, u64 *size) {

@@ -149,9 +149,7 @@ static lb_status run_tiles(bench *b, u32 n_rows, u32 n_cols, u32 n_tokens, lb_er
                       .times = 1,
                       .a_scale = 1};
     a.parts = parts ? (u32)atoi(parts) : lb_dev_gemm_parts(d, &a);
-    const u64 blocks =
-        lb_ceil_div_u64(n_tokens, LB_DEV_TILE_ROWS) * lb_ceil_div_u64(n_rows, LB_DEV_TILE_PAD);
-    const u64 join = lb_dev_gemm_join_bytes(blocks * LB_MAX(a.parts, 1u));
+    const u64 join = LB_MAX(lb_dev_gemm_join_bytes(&a), (u64)LB_DEV_ALIGN);
     return measure(b, &(job){LB_DK_gemm, &a, n_rows, n_cols, n_tokens, 2, 0, 3, join}, err);
 }
 

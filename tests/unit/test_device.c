@@ -476,26 +476,31 @@ LB_TEST(device_shapes_fuzz) {
  * and what they leave is counted. */
 LB_TEST(device_gemm_parts) {
     static const struct {
-        u32 units, n_tokens, n_rows, n_cols, parts;
-    } some[] = {{132, 16, 4096, 14336, 4}, {132, 128, 4096, 14336, 4}, {132, 129, 4096, 14336, 2},
-                {132, 16, 28672, 4096, 1}, {132, 16, 1024, 4096, 8},   {132, 16, 1024, 1500, 3},
-                {132, 16, 1024, 448, 1},   {132, 4096, 4096, 4096, 1}, {1, 16, 1024, 4096, 1}};
+        u32 units, n_tokens, n_rows, n_cols, parts, join;
+    } some[] = {{132, 16, 4096, 14336, 4, 4096 + (64 << 17)},
+                {132, 128, 4096, 14336, 4, 4096 + (64 << 17)},
+                {132, 129, 4096, 14336, 2, 4096 + (64 << 17)},
+                {132, 16, 28672, 4096, 1, 0},
+                {132, 16, 1024, 4096, 8, 4096 + (32 << 17)},
+                {132, 16, 1024, 1500, 3, 4096 + (12 << 17)},
+                {132, 16, 1024, 448, 1, 0},
+                {132, 4096, 4096, 4096, 1, 0},
+                {1, 16, 1024, 4096, 1, 0}};
     lb_dev_info d = {.kind = LB_DEV_CUDA};
     for (u32 i = 0; i < LB_LEN(some); i++) {
         lb_gemm_args a = {.n_tokens = some[i].n_tokens,
                           .n_rows = some[i].n_rows,
                           .n_cols = some[i].n_cols,
                           .y_stride = some[i].n_rows};
-        const u64 blocks = lb_ceil_div_u64(a.n_tokens, LB_DEV_TILE_ROWS) *
-                           lb_ceil_div_u64(a.n_rows, LB_DEV_TILE_PAD);
         lb_dev_shape s;
         d.kind = LB_DEV_CUDA;
         d.n_units = some[i].units;
         a.parts = lb_dev_gemm_parts(&d, &a);
         CHECK_U64(a.parts, some[i].parts);
         CHECK_OK(lb_dev_kernel_shape(LB_DK_gemm, &a, &s, &err));
-        CHECK_U64(s.need_bytes[4], a.parts > 1 ? lb_dev_gemm_join_bytes(blocks * a.parts) : 0);
-        CHECK(a.parts == 1 || s.need_bytes[4] <= lb_dev_gemm_join_bytes(d.n_units / 2));
+        CHECK_U64(s.need_bytes[4], some[i].join);
+        CHECK_U64(lb_dev_gemm_join_bytes(&a), some[i].join);
+        CHECK(s.need_bytes[4] <= lb_dev_gemm_join_most(&d));
         d.kind = LB_DEV_CPU;
         CHECK_U64(lb_dev_gemm_parts(&d, &a), 1);
         a.parts = (u32)lb_ceil_div_u64(a.n_cols, LB_DEV_TILE_COLS) + 1;
