@@ -138,8 +138,8 @@ u64 lb_dev_gemm_join_most(const lb_dev_info *d) {
 static const char *joined(const lb_gemm_args *a, u64 *bytes) {
     if (a->parts <= 1)
         return NULL;
-    if (a->parts > steps_of(a))
-        return "columns are not shared by whole tiles";
+    if (a->parts > LB_MIN(steps_of(a), (u32)GEMM_PARTS))
+        return "columns are not shared by whole tiles, or by more than eight";
     *bytes = lb_dev_gemm_join_bytes(a);
     /* two threadgroups of two halves each */
     return 4 * narrow_blocks(a) > LB_DEV_GEMM_COUNTERS ? too_large : NULL;

@@ -22,6 +22,7 @@ typedef struct lb_dev_tuning {
  * architecture (13: M1), 0 of the CPU. size: the last letter of Metal's architecture, else 0. The
  * row of the latest generation that is not later; zeros where there is none. */
 lb_dev_tuning lb_dev_tuning_find(u32 kind, u32 generation, char size);
+/* From how many tokens on a product of such a matrix is one of mm_*; 0: never. */
 u32 lb_dev_tuning_mm(const lb_dev_tuning *t, u32 n_rows, u32 n_cols);
 
 #endif

@@ -81,10 +81,6 @@ lb_status lb_dplan_experts(const lb_context *c, u32 used, lb_err *err) {
     return lb_dbarrier(c, err);
 }
 
-/* mm_* make 64 rows, whether they are there or not: of fewer than these (the gate of a shared
- * expert) they take as long as of 64, tokens one by one do not. */
-#define MM_ROWS_LEAST 8u
-
 /* per: of experts, else 0 */
 static lb_dev_use use_of(const lb_context *c, const lb_dproduct *p, const lb_dmat *m, u32 per,
                          bool planned) {
@@ -96,7 +92,7 @@ static lb_dev_use use_of(const lb_context *c, const lb_dproduct *p, const lb_dma
         return LB_DEV_MM;
     if (per)
         return lb_dmat_has(c, m, LB_DEV_MTE) ? LB_DEV_MTE : LB_DEV_MVE;
-    if (from && p->n >= from && mm && m->args.n_rows >= MM_ROWS_LEAST && !p->in.pre && !p->out.sum)
+    if (from && p->n >= from && mm && !p->in.pre && !p->out.sum)
         return LB_DEV_MM;
     return lb_dfew(p->n) && lb_dmat_has(c, m, LB_DEV_MT) ? LB_DEV_MT : LB_DEV_MV;
 }

@@ -139,18 +139,18 @@ static lb_status run(bench *b, lb_dev_kernel k, lb_mv_args a, lb_err *err) {
 }
 
 /* gemm, of tiles. */
-static lb_status run_tiles(bench *b, u32 n_rows, u32 n_cols, u32 n_tokens, lb_err *err) {
+static lb_status run_tiles(bench *b, const lb_mv_args *m, lb_err *err) {
     const lb_dev_info *d = lb_dev_info_get(b->d);
     const char *parts = getenv("PARTS");
-    lb_gemm_args a = {.n_tokens = n_tokens,
-                      .n_rows = n_rows,
-                      .n_cols = n_cols,
-                      .y_stride = n_rows,
+    lb_gemm_args a = {.n_tokens = m->n_tokens,
+                      .n_rows = m->n_rows,
+                      .n_cols = m->n_cols,
+                      .y_stride = m->n_rows,
                       .times = 1,
                       .a_scale = 1};
     a.parts = parts ? (u32)atoi(parts) : lb_dev_gemm_parts(d, &a);
     const u64 join = LB_MAX(lb_dev_gemm_join_bytes(&a), (u64)LB_DEV_ALIGN);
-    return measure(b, &(job){LB_DK_gemm, &a, n_rows, n_cols, n_tokens, 2, 0, 3, join}, err);
+    return measure(b, &(job){LB_DK_gemm, &a, a.n_rows, a.n_cols, a.n_tokens, 2, 0, 3, join}, err);
 }
 
 static lb_status bench_all(bench *b, char **args, lb_err *err) {
@@ -164,19 +164,17 @@ static lb_status bench_all(bench *b, char **args, lb_err *err) {
     LB_TRY(lb_dev_queue_new(b->d, &b->q, err));
     LB_TRY(lb_dev_event_new(b->d, &b->from, err));
     LB_TRY(lb_dev_event_new(b->d, &b->to, err));
-    for (char **n = args + 5; *n && k == LB_DK_gemm; n++)
-        LB_TRY(run_tiles(b, (u32)atoi(args[3]), (u32)atoi(args[4]), (u32)atoi(*n), err));
-    for (char **n = args + 5; *n && k != LB_DK_gemm; n++)
-        LB_TRY(run(b, k,
-                   (lb_mv_args){.n_rows = (u32)atoi(args[3]),
-                                .n_cols = (u32)atoi(args[4]),
-                                .n_tokens = (u32)atoi(*n),
-                                .simdgroups = simdgroups ? (u32)atoi(simdgroups) : 16,
-                                .split = split ? (u32)atoi(split) : 1,
-                                .times = 1,
-                                .group_elems = 64, /* of MLX, as its scales are */
-                                .scale_type = LB_DEV_BF16},
-                   err));
+    for (char **n = args + 5; *n; n++) {
+        const lb_mv_args a = {.n_rows = (u32)atoi(args[3]),
+                              .n_cols = (u32)atoi(args[4]),
+                              .n_tokens = (u32)atoi(*n),
+                              .simdgroups = simdgroups ? (u32)atoi(simdgroups) : 16,
+                              .split = split ? (u32)atoi(split) : 1,
+                              .times = 1,
+                              .group_elems = 64, /* of MLX, as its scales are */
+                              .scale_type = LB_DEV_BF16};
+        LB_TRY(k == LB_DK_gemm ? run_tiles(b, &a, err) : run(b, k, a, err));
+    }
     return LB_OK;
 }
 
